@@ -1,0 +1,1 @@
+"""What every program shares; it knows none of them."""

@@ -1,0 +1,128 @@
+"""Forward-only migrations: sql/migrations/NNNN_name.sql, applied in order under an advisory lock."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from routines_core.db.files import sql_dir
+from routines_core.db.pool import Connection
+from routines_core.db.statements import Nothing, Statement
+from routines_core.errors import DatabaseError, MigrationError
+
+OLDEST_SERVER_VERSION = 150000
+"""`server_version_num` of the oldest Postgres that is supported: 15."""
+
+
+class _Applied(msgspec.Struct):
+    version: int
+    name: str
+    checksum: str
+
+
+class _Exists(msgspec.Struct):
+    exists: bool
+
+
+class _ServerVersion(msgspec.Struct):
+    number: int
+    text: str
+
+
+_LOCK = Statement("migrations.lock_migrations", Nothing)
+_CREATE_HISTORY = Statement("migrations.create_history", Nothing)
+_HISTORY_EXISTS = Statement("migrations.history_exists", _Exists)
+_APPLIED = Statement("migrations.applied_migrations", _Applied)
+_RECORD = Statement("migrations.record_migration", Nothing)
+_SERVER_VERSION = Statement("migrations.server_version", _ServerVersion)
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One file of sql/migrations."""
+
+    version: int
+    name: str
+    text: str
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the text, with line ends as Git may have changed them made equal."""
+        return hashlib.sha256(self.text.replace("\r\n", "\n").encode()).hexdigest()
+
+
+def migration_files(directory: Path | None = None) -> list[Migration]:
+    """The migrations on disk, in order."""
+    paths = sorted((directory or sql_dir() / "migrations").glob("[0-9][0-9][0-9][0-9]_*.sql"))
+    return [Migration(int(path.stem[:4]), path.stem, path.read_text("utf-8")) for path in paths]
+
+
+async def migrate(connection: Connection, directory: Path | None = None) -> list[Migration]:
+    """Bring the schema up to date, all or nothing; returns what was applied now.
+
+    Takes the advisory lock of the migrations: of several programs that start at once, one migrates and the others
+    wait for it.
+
+    Raises:
+        DatabaseError: The server is older than Postgres 15.
+        MigrationError: A migration that was applied here is missing on disk or has changed.
+    """
+    await check_server_version(connection)
+    async with connection.transaction():
+        await _LOCK.run(connection)
+        await _CREATE_HISTORY.run(connection)
+        pending = _pending(migration_files(directory), await _APPLIED.all(connection))
+        for migration in pending:
+            await connection.execute(migration.text.encode())
+            await _RECORD.run(
+                connection, version=migration.version, name=migration.name, checksum=migration.checksum
+            )
+    return pending
+
+
+async def pending_migrations(connection: Connection) -> list[Migration]:
+    """What `migrate` would apply; it changes nothing.
+
+    Raises:
+        MigrationError: A migration that was applied here is missing on disk or has changed.
+    """
+    history = await _HISTORY_EXISTS.one(connection)
+    applied = await _APPLIED.all(connection) if history.exists else []
+    return _pending(migration_files(), applied)
+
+
+async def check_server_version(connection: Connection) -> str:
+    """The server's version as it prints it.
+
+    Raises:
+        DatabaseError: It is older than Postgres 15.
+    """
+    version = await _SERVER_VERSION.one(connection)
+    if version.number < OLDEST_SERVER_VERSION:
+        raise DatabaseError(f"The database is Postgres {version.text}; Routines needs 15 or newer.")
+    return version.text
+
+
+def _pending(files: list[Migration], applied: list[_Applied]) -> list[Migration]:
+    by_version = {migration.version: migration for migration in files}
+    for row in applied:
+        migration = by_version.pop(row.version, None)
+        if migration is None:
+            raise MigrationError(
+                f"Migration {row.name} was applied to this database but is not in sql/migrations: "
+                "this Routines is older than the database. Install the newer version again."
+            )
+        if migration.checksum != row.checksum:
+            raise MigrationError(
+                f"Migration {migration.name} has changed since it was applied to this database. "
+                "Restore the file and put the change into a new migration."
+            )
+    newest = max((row.version for row in applied), default=0)
+    for migration in by_version.values():
+        if migration.version < newest:
+            raise MigrationError(
+                f"Migration {migration.name} comes before {newest:04d}, which was applied already. "
+                "Give it the next free number."
+            )
+    return list(by_version.values())

@@ -1,0 +1,92 @@
+"""Connections to Postgres: how each is set up, and the pool that keeps them."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import msgspec
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.types.json import set_json_dumps, set_json_loads
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from routines_core.errors import DatabaseError
+
+Connection: TypeAlias = AsyncConnection[Any]
+Pool: TypeAlias = AsyncConnectionPool[Connection]
+
+CONNECT_TIMEOUT_SECONDS = 5
+"""How long one attempt to connect may take."""
+POOL_TIMEOUT_SECONDS = 5.0
+"""How long a caller waits for a free connection before it hears that the database is away."""
+
+
+def _connection_arguments(program: str, settings: dict[str, str]) -> dict[str, Any]:
+    """The keyword arguments of each connection: `settings` are session settings of Postgres by name."""
+    session = {"timezone": "UTC", "idle_in_transaction_session_timeout": "2s", **settings}
+    return {
+        "autocommit": True,
+        "application_name": program,
+        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+        "options": " ".join(f"-c {name}={value}" for name, value in session.items()),
+        # A peer that vanished without a word is noticed after 5 s + 3 × 2 s.
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        # After a failover the old primary may come back read-only: it is refused, and the next host is tried.
+        "target_session_attrs": "read-write",
+    }
+
+
+async def _set_up(connection: Connection) -> None:
+    """JSON goes through msgspec."""
+    set_json_loads(msgspec.json.decode, connection)
+    set_json_dumps(msgspec.json.encode, connection)
+
+
+@asynccontextmanager
+async def open_pool(url: str, program: str, *, size: int, **settings: str) -> AsyncGenerator[Pool]:
+    """A pool of at most `size` connections that reconnects by itself; closed at the end of the block.
+
+    Args:
+        url: The `DATABASE_URL`; with several hosts, the one that takes writes is used.
+        program: Its name in pg_stat_activity.
+        size: The most connections that it opens; two stay open when idle.
+        settings: Session settings of Postgres (`statement_timeout="30s"`).
+    """
+    async with AsyncConnectionPool(
+        url,
+        min_size=min(2, size),
+        max_size=size,
+        timeout=POOL_TIMEOUT_SECONDS,
+        kwargs=_connection_arguments(program, settings),
+        configure=_set_up,
+        check=AsyncConnectionPool.check_connection,
+        open=False,
+    ) as pool:
+        yield pool
+
+
+@asynccontextmanager
+async def connect(url: str, program: str, **settings: str) -> AsyncGenerator[Connection]:
+    """One connection of its own, closed at the end of the block.
+
+    Raises:
+        DatabaseError: It cannot be reached; the message names neither user nor password.
+    """
+    try:
+        connection = await AsyncConnection.connect(url, **_connection_arguments(program, settings))
+    except psycopg.OperationalError as error:
+        raise DatabaseError(_unreachable(error)) from None
+    async with connection:
+        await _set_up(connection)
+        yield connection
+
+
+def _unreachable(error: psycopg.Error) -> str:
+    cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return f"The database cannot be reached: {cause}. Check DATABASE_URL and that the server runs."
+
+
+AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
+"""What psycopg raises when the database is away: wait and try again."""

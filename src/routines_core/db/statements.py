@@ -1,0 +1,83 @@
+"""Named statements: each is written once in sql/queries/*.sql and declared once in Python with what it returns.
+
+A declaration ties three things together that a test then holds together: the file and name of the statement, its
+text, and the msgspec struct that its columns fill.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, ClassVar, Generic, TypeVar
+
+import msgspec
+from psycopg import AsyncConnection
+from psycopg.rows import BaseRowFactory, kwargs_row
+
+from routines_core.db.files import sql_dir
+from routines_core.errors import NotFoundError
+
+Row = TypeVar("Row")
+_NAME_LINE = "-- name:"
+
+
+@cache
+def texts(aggregate: str) -> Mapping[str, str]:
+    """The statements of sql/queries/<aggregate>.sql by name, each with the comments that stand under its name."""
+    found: dict[str, str] = {}
+    for block in (sql_dir() / "queries" / f"{aggregate}.sql").read_text("utf-8").split(f"\n{_NAME_LINE}")[1:]:
+        name, _, text = block.partition("\n")
+        found[name.strip()] = text.strip()
+    return found
+
+
+class Statement(Generic[Row]):
+    """A statement of sql/queries and the record that each of its rows becomes.
+
+    Attributes:
+        name: `<aggregate>.<name>`, as in `tick.tick`.
+        text: The SQL with its named parameters, `%(name)s`.
+        record: The struct whose fields are the statement's columns; None for one that returns no rows.
+    """
+
+    declared: ClassVar[dict[str, "Statement[Any]"]] = {}
+
+    def __init__(self, name: str, record: type[Row]) -> None:
+        aggregate, _, own_name = name.partition(".")
+        self.name = name
+        self.record = record
+        self.text = texts(aggregate)[own_name]
+        self._sql = self.text.encode()
+        self._row_factory: BaseRowFactory[Row] = kwargs_row(record)
+        Statement.declared[name] = self
+
+    async def all(self, connection: AsyncConnection[Any], **parameters: Any) -> list[Row]:
+        """Every row."""
+        async with connection.cursor(row_factory=self._row_factory) as cursor:
+            await cursor.execute(self._sql, parameters)
+            return await cursor.fetchall()
+
+    async def first(self, connection: AsyncConnection[Any], **parameters: Any) -> Row | None:
+        """The first row, or None where there is none."""
+        async with connection.cursor(row_factory=self._row_factory) as cursor:
+            await cursor.execute(self._sql, parameters)
+            return await cursor.fetchone()
+
+    async def one(self, connection: AsyncConnection[Any], **parameters: Any) -> Row:
+        """The first row.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        row = await self.first(connection, **parameters)
+        if row is None:
+            raise NotFoundError(self.name)
+        return row
+
+    async def run(self, connection: AsyncConnection[Any], **parameters: Any) -> int:
+        """Execute for its effect: how many rows it touched."""
+        async with connection.cursor() as cursor:
+            await cursor.execute(self._sql, parameters)
+            return cursor.rowcount
+
+
+class Nothing(msgspec.Struct):
+    """The record of a statement that is executed for its effect."""

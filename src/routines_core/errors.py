@@ -1,0 +1,91 @@
+"""Every error that Routines raises on purpose, drawn as one tree.
+
+    RoutinesError
+    ├── InvalidError             what was sent breaks a rule          -> 400
+    │   └── UnknownKeysError     override keys the task does not declare
+    ├── UnauthorizedError        no key, or none that counts          -> 401
+    ├── NotFoundError            absent, or not the caller's to see   -> 404
+    ├── ConflictError            taken, or still in use               -> 409
+    ├── DatabaseError            the database is away or unfit        -> 503
+    │   └── MigrationError       the schema's history does not match the files
+    ├── ConfigurationError       a setting is missing or wrong        -> exit code 1
+    ├── EmbeddedServerError      the embedded Postgres cannot do it   -> exit code 1
+    └── SecretError              a ciphertext does not open
+
+Errors carry their values as attributes; `str(error)` is a sentence for a person.
+"""
+
+
+class RoutinesError(Exception):
+    """The root: catch this to catch whatever Routines raises on purpose."""
+
+
+class InvalidError(RoutinesError):
+    """What was sent breaks a rule.
+
+    Attributes:
+        field: The path of the offending field (`cadence.hour_utc`), empty for the whole body.
+    """
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class UnknownKeysError(InvalidError):
+    """Override keys that the task's `workflow.init_params` does not declare.
+
+    Attributes:
+        unknown_keys: The offending keys, sorted.
+        declared_keys: The keys that may be overridden, in the order of the workflow.
+    """
+
+    def __init__(self, unknown_keys: list[str], declared_keys: list[str]) -> None:
+        allowed = ", ".join(declared_keys) or "none"
+        super().__init__(
+            f"init_params_overrides: {', '.join(unknown_keys)} not declared in the task's "
+            f"workflow.init_params (declared: {allowed}).",
+            field="init_params_overrides",
+        )
+        self.unknown_keys = unknown_keys
+        self.declared_keys = declared_keys
+
+
+class UnauthorizedError(RoutinesError):
+    """The bearer token is missing, malformed, unknown, revoked or expired: never says which."""
+
+
+class NotFoundError(RoutinesError):
+    """It does not exist, or it belongs to a collection that the key does not open: one error for both."""
+
+
+class ConflictError(RoutinesError):
+    """The name is taken, or the thing is still in use.
+
+    Attributes:
+        field: The field whose value is taken, empty where none is.
+    """
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class DatabaseError(RoutinesError):
+    """The database cannot be reached, or it is too old."""
+
+
+class MigrationError(DatabaseError):
+    """The schema's recorded history does not match the migration files."""
+
+
+class ConfigurationError(RoutinesError):
+    """A setting is missing or wrong; the message says which and what to do."""
+
+
+class EmbeddedServerError(RoutinesError):
+    """The embedded Postgres cannot be started or stopped; the message says why and what to do."""
+
+
+class SecretError(RoutinesError):
+    """A ciphertext does not open: unknown key id, damaged, or moved from where it belongs."""

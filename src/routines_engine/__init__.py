@@ -1,0 +1,1 @@
+"""FlowWorkflow, its activities and the worker that runs them."""
