@@ -1,0 +1,56 @@
+"""Every setting, read from the environment once, when a program starts, and passed on from there."""
+
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from routines_core.errors import ConfigurationError
+
+
+class Settings(BaseSettings):
+    """The settings of all programs; a name in upper case is the environment variable."""
+
+    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True)
+
+    database_url: str | None = Field(default=None, alias="DATABASE_URL")
+    """Where the state is; None: the embedded server of the data directory."""
+    enable_routines: bool = Field(default=False, alias="ENABLE_ROUTINES")
+    """Off, every endpoint of routines answers 404."""
+    host: str = Field(default="127.0.0.1", alias="ROUTINES_HOST")
+    """The address that the API listens on."""
+    port: int = Field(default=8080, ge=1, le=65535, alias="ROUTINES_PORT")
+    """The port that the API listens on."""
+    data_dir: Path = Field(default=Path(".routines"), alias="ROUTINES_DATA_DIR")
+    """Where `routines up` keeps its database, encryption key and the demo's API key."""
+    encryption_keys: str | None = Field(default=None, alias="ROUTINES_ENCRYPTION_KEYS")
+    """`id:base64 of 32 bytes`, several with commas between; the first encrypts."""
+    log_format: str = Field(default="console", pattern="^(console|json)$", alias="ROUTINES_LOG_FORMAT")
+    """`console` for people, `json` for machines."""
+
+    tick_batch_size: int = Field(default=1000, ge=1, le=10_000, alias="ROUTINES_TICK_BATCH_SIZE")
+    """The most routines that one statement claims."""
+    hourly_catchup_seconds: float = Field(default=3600, ge=0, alias="ROUTINES_HOURLY_CATCHUP_SECONDS")
+    """How old the newest slot of an hourly routine may be to still fire after an outage."""
+    catchup_seconds: float = Field(default=12 * 3600, ge=0, alias="ROUTINES_CATCHUP_SECONDS")
+    """The same for daily, weekdays and weekly."""
+
+    worker_slots: int = Field(default=50, ge=1, le=1000, alias="ROUTINES_WORKER_SLOTS")
+    """The most runs that one worker has in hand at once."""
+    lease_seconds: float = Field(default=15, ge=0.5, alias="ROUTINES_LEASE_SECONDS")
+    """How long a run stays with a worker that gives no sign of life; renewed every third of it."""
+    run_deadline_seconds: float = Field(default=3600, gt=0, alias="ROUTINES_RUN_DEADLINE_SECONDS")
+    """How long a run may take from its first claim."""
+
+
+def load_settings() -> Settings:
+    """The settings of this process's environment.
+
+    Raises:
+        ConfigurationError: One is wrong; the message names each variable and its rule, never its value.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise ConfigurationError(f"The environment is not valid: {faults}.") from None
