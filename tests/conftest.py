@@ -4,19 +4,20 @@ Found in this order: ROUTINES_TEST_DATABASE_URL; a container by testcontainers w
 embedded server.
 """
 
+import asyncio
 import os
 import uuid
 from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
 from routines_core.db import Connection, connect
 from routines_core.db.migrations import migrate
 from routines_core.embedded import EmbeddedServer
+from support import with_database
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,6 @@ class Database:
     """A migrated database of one test's own."""
 
     url: str
-
-
-def with_database(url: str, name: str) -> str:
-    """The same server's URL for another database."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(path=f"/{name}"))
 
 
 def _docker_answers() -> bool:
@@ -72,14 +67,18 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
 
 
 @pytest.fixture(scope="session")
-async def template(server_url: str) -> str:
+def template(server_url: str) -> str:
     """The name of a migrated database, to be copied."""
     name = f"routines_template_{uuid.uuid4().hex[:8]}"
     with psycopg.connect(server_url, autocommit=True) as admin:
         admin.execute(f'CREATE DATABASE "{name}"')
-    async with connect(with_database(server_url, name), "tests") as connection:
-        await migrate(connection)
+    asyncio.run(_migrate(with_database(server_url, name)))
     return name
+
+
+async def _migrate(url: str) -> None:
+    async with connect(url, "tests") as connection:
+        await migrate(connection)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from datetime import datetime
 
 import msgspec
+import psycopg
 
 from routines_core.db.pool import Connection
 from routines_core.db.statements import Statement
@@ -104,3 +105,12 @@ async def record_strike(
     return await _RECORD_STRIKE.first(
         connection, id=routine_id, cause=cause, max_strikes=MAX_STRIKES, now=now
     )
+
+
+STATEMENT_FAILED = psycopg.DatabaseError
+"""What a tick raises when the statement itself fails: a row that breaks a rule, a value that does not fit."""
+
+
+def cause_of(error: psycopg.DatabaseError) -> str:
+    """Why a statement failed, in the server's first line alone: its DETAIL would show the row."""
+    return error.diag.message_primary or type(error).__name__

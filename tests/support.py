@@ -1,0 +1,69 @@
+"""Rows that tests need, written in SQL: as a person at psql would."""
+
+from datetime import UTC, datetime
+from urllib.parse import urlsplit, urlunsplit
+
+from routines_core.db import Connection
+
+CATCHUP = {"hourly_catchup_seconds": 3600.0, "catchup_seconds": 12 * 3600.0}
+
+
+def with_database(url: str, name: str) -> str:
+    """The same server's URL for another database."""
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+def at(text: str) -> datetime:
+    """A UTC time from `2026-05-04 09:00`."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+async def make_task(connection: Connection, workflow: str = '{"init_params": {"text": "hello", "size": 1}}') -> int:
+    """The id of a new task `echo` in the collection `my-org`."""
+    cursor = await connection.execute(
+        """WITH collection AS (
+               INSERT INTO routines.collections (name) VALUES ('my-org')
+               ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id),
+           task AS (INSERT INTO routines.tasks (collection_id, name) SELECT id, 'echo' FROM collection RETURNING id)
+           INSERT INTO routines.task_versions (task_id, version, workflow) SELECT id, 1, %s::json FROM task
+           RETURNING task_id""",
+        [workflow],
+    )
+    row = await cursor.fetchone()
+    assert row
+    return row[0]
+
+
+async def make_routine(
+    connection: Connection, task_id: int, next_run_at: datetime, *, name: str = "morning", hourly: bool = False
+) -> int:
+    """The id of a new routine, daily at 09:00 or hourly at :00, whose next slot is `next_run_at`."""
+    cursor = await connection.execute(
+        """WITH made AS (
+               INSERT INTO routines.routines (collection_id, task_id, name, cadence_type, hour_utc)
+               SELECT collection_id, id, %s::text, CASE WHEN %s::boolean THEN 'hourly' ELSE 'daily' END,
+                      CASE WHEN %s::boolean THEN NULL ELSE 9 END
+               FROM routines.tasks WHERE id = %s::bigint RETURNING id)
+           SELECT id FROM made""",
+        [name, hourly, hourly, task_id],
+    )
+    row = await cursor.fetchone()
+    assert row
+    await connection.execute("UPDATE routines.routines SET next_run_at = %s WHERE id = %s", [next_run_at, row[0]])
+    return row[0]
+
+
+async def ledger(connection: Connection, routine_id: int) -> list[tuple[object, ...]]:
+    """(first slot, slot_count, outcome, reason) of each row of the ledger, oldest slot first."""
+    cursor = await connection.execute(
+        "SELECT scheduled_for, slot_count, outcome, reason FROM routines.occurrences "
+        "WHERE routine_id = %s ORDER BY scheduled_for",
+        [routine_id],
+    )
+    return await cursor.fetchall()
+
+
+async def value(connection: Connection, query: str, *parameters: object) -> object:
+    """The first column of the first row."""
+    row = await (await connection.execute(query.encode(), parameters)).fetchone()
+    return row[0] if row else None
