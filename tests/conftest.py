@@ -9,22 +9,15 @@ import os
 import uuid
 from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 import pytest
+
 from routines_core.db import Connection, connect
 from routines_core.db.migrations import migrate
 from routines_core.embedded import EmbeddedServer
-from support import with_database
-
-
-@dataclass(frozen=True)
-class Database:
-    """A migrated database of one test's own."""
-
-    url: str
+from support import Database, with_database
 
 
 def _docker_answers() -> bool:

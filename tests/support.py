@@ -1,11 +1,19 @@
 """Rows that tests need, written in SQL: as a person at psql would."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import urlsplit, urlunsplit
 
 from routines_core.db import Connection
 
 CATCHUP = {"hourly_catchup_seconds": 3600.0, "catchup_seconds": 12 * 3600.0}
+
+
+@dataclass(frozen=True)
+class Database:
+    """A migrated database of one test's own."""
+
+    url: str
 
 
 def with_database(url: str, name: str) -> str:
@@ -35,7 +43,12 @@ async def make_task(connection: Connection, workflow: str = '{"init_params": {"t
 
 
 async def make_routine(
-    connection: Connection, task_id: int, next_run_at: datetime, *, name: str = "morning", hourly: bool = False
+    connection: Connection,
+    task_id: int,
+    next_run_at: datetime,
+    *,
+    name: str = "morning",
+    hourly: bool = False,
 ) -> int:
     """The id of a new routine, daily at 09:00 or hourly at :00, whose next slot is `next_run_at`."""
     cursor = await connection.execute(

@@ -1,5 +1,7 @@
-"""AES-256-GCM with versioned keys. A ciphertext opens only where it was sealed: collection, kind and id are
-associated data. Layout: version byte, length of the key id, key id, 12-byte nonce, ciphertext with its tag.
+"""AES-256-GCM with versioned keys.
+
+A ciphertext opens only where it was sealed: collection, kind and id are associated data.
+Layout: version byte, length of the key id, key id, 12-byte nonce, ciphertext with its tag.
 """
 
 import base64
@@ -98,4 +100,8 @@ def _split(ciphertext: bytes) -> tuple[str, bytes, bytes]:
     if len(ciphertext) < header + _NONCE_BYTES or ciphertext[0] != _VERSION:
         raise SecretError("A stored secret is damaged: it is too short or of an unknown version.")
     nonce_end = header + _NONCE_BYTES
-    return ciphertext[2:header].decode("ascii", "replace"), ciphertext[header:nonce_end], ciphertext[nonce_end:]
+    return (
+        ciphertext[2:header].decode("ascii", "replace"),
+        ciphertext[header:nonce_end],
+        ciphertext[nonce_end:],
+    )

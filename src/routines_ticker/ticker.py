@@ -93,7 +93,13 @@ class Ticker:
     async def _strike(self, connection: Connection, routine_id: int, cause: str) -> None:
         strike = await db.record_strike(connection, routine_id=routine_id, cause=cause)
         if strike:
-            log.error("fire failed", routine_id=routine_id, strikes=strike.strikes, paused=strike.paused, cause=cause)
+            log.error(
+                "fire failed",
+                routine_id=routine_id,
+                strikes=strike.strikes,
+                paused=strike.paused,
+                cause=cause,
+            )
 
 
 async def run_ticker(settings: Settings, database_url: str) -> None:
@@ -105,7 +111,10 @@ async def run_ticker(settings: Settings, database_url: str) -> None:
         try:
             # Always planned for the batch at hand: a generic plan takes LIMIT for a tenth of the table.
             async with connect(
-                database_url, "routines-ticker", statement_timeout=STATEMENT_TIMEOUT, plan_cache_mode="force_custom_plan"
+                database_url,
+                "routines-ticker",
+                statement_timeout=STATEMENT_TIMEOUT,
+                plan_cache_mode="force_custom_plan",
             ) as connection:
                 log.info("ticking")
                 wait = first_wait

@@ -6,7 +6,9 @@ import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import with_database
+
+from routines_core.db import Connection
+from support import at, with_database
 
 DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 BATCH = 40
@@ -19,11 +21,10 @@ cadences = st.one_of(
     st.tuples(st.sampled_from(["daily", "weekdays"]), st.integers(0, 23), st.integers(0, 59), st.none()),
     st.tuples(st.just("weekly"), st.integers(0, 23), st.integers(0, 59), st.sampled_from(DAYS)),
 )
-edges = st.sampled_from([
-    datetime(2024, 2, 28, 23, 59, tzinfo=UTC), datetime(2024, 2, 29, tzinfo=UTC), datetime(2025, 2, 28, 23, 59, tzinfo=UTC),
-    datetime(2026, 12, 31, 23, 59, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC), datetime(2000, 2, 29, 12, tzinfo=UTC),
-    datetime(2100, 2, 28, 23, 59, 59, 999999, tzinfo=UTC), datetime(1970, 1, 1, tzinfo=UTC), datetime(1999, 12, 31, 23, 0, tzinfo=UTC),
-])  # fmt: skip
+EDGES = """2024-02-28 23:59, 2024-02-29 00:00, 2025-02-28 23:59, 2026-12-31 23:59, 2027-01-01 00:00,
+2000-02-29 12:00, 2100-02-28 23:59:59.999999, 1970-01-01 00:00, 1999-12-31 23:00,
+2026-05-08 09:00, 2026-05-09 09:00, 2026-05-11 08:59:59"""
+edges = st.sampled_from([at(text.strip()) for text in EDGES.split(",")])
 times = st.one_of(
     edges,
     st.datetimes(datetime(1971, 1, 1), datetime(2199, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
@@ -60,13 +61,18 @@ def walk(cadence: Cadence, start: datetime, direction: int) -> datetime | None:
 
 @settings(max_examples=12_000 // BATCH, deadline=None)
 @given(st.lists(st.tuples(cadences, times), min_size=BATCH, max_size=BATCH))
-def test_next_fire_and_latest_slot_agree_with_the_calendar(server_url: str, template: str, cases: list[tuple[Cadence, datetime]]) -> None:
+def test_next_fire_and_latest_slot_agree_with_the_calendar(
+    server_url: str, template: str, cases: list[tuple[Cadence, datetime]]
+) -> None:
     with psycopg.connect(with_database(server_url, template), options="-c timezone=UTC") as connection:
         rows = connection.execute(
             """SELECT routines.next_fire(kind, hour, minute, day, at), routines.latest_slot(kind, hour, minute, day, at)
                FROM unnest(%s::text[], %s::int[], %s::int[], %s::text[], %s::timestamptz[]) WITH ORDINALITY
                     AS given (kind, hour, minute, day, at, position) ORDER BY position""",
-            [*(list(column) for column in zip(*(cadence for cadence, _ in cases), strict=True)), [at for _, at in cases]],
+            [
+                *(list(column) for column in zip(*(cadence for cadence, _ in cases), strict=True)),
+                [at for _, at in cases],
+            ],
         ).fetchall()
     for (cadence, time), (next_fire, latest) in zip(cases, rows, strict=True):
         assert next_fire == walk(cadence, time + timedelta(microseconds=1), +1), (cadence, time)
@@ -74,12 +80,15 @@ def test_next_fire_and_latest_slot_agree_with_the_calendar(server_url: str, temp
 
 
 @pytest.mark.parametrize(("kind", "day"), [("hourly", None), ("daily", None), ("weekdays", None), ("weekly", "wed")])
-async def test_count_slots_counts_what_repeated_next_fire_meets(connection, kind: str, day: str | None) -> None:
+async def test_count_slots_counts_what_repeated_next_fire_meets(
+    connection: Connection, kind: str, day: str | None
+) -> None:
     hour = None if kind == "hourly" else 9
     cursor = await connection.execute(
         """WITH RECURSIVE slots (slot, n) AS (
                SELECT routines.next_fire(%(kind)s, %(hour)s, 30, %(day)s, '2026-05-04 00:00Z'), 1
-               UNION ALL SELECT routines.next_fire(%(kind)s, %(hour)s, 30, %(day)s, slot), n + 1 FROM slots WHERE n < 40)
+               UNION ALL
+               SELECT routines.next_fire(%(kind)s, %(hour)s, 30, %(day)s, slot), n + 1 FROM slots WHERE n < 40)
            SELECT n, routines.count_slots(%(kind)s, (SELECT min(slot) FROM slots), slot) FROM slots""",
         {"kind": kind, "hour": hour, "day": day},
     )
@@ -88,10 +97,11 @@ async def test_count_slots_counts_what_repeated_next_fire_meets(connection, kind
     assert all(n == counted for n, counted in rows)
 
 
-async def test_next_fire_is_inlined(connection) -> None:
+async def test_next_fire_is_inlined(connection: Connection) -> None:
     """A function call per row would cost the tick a tenth of its speed."""
     cursor = await connection.execute(
-        "EXPLAIN VERBOSE SELECT routines.next_fire(cadence_type, hour_utc, minute_utc, day_of_week, next_run_at) FROM routines.routines"
+        "EXPLAIN VERBOSE SELECT routines.next_fire(cadence_type, hour_utc, minute_utc, day_of_week, next_run_at) "
+        "FROM routines.routines"
     )
     plan = "\n".join(row[0] for row in await cursor.fetchall())
     assert "date_bin" in plan

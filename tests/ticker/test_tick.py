@@ -3,14 +3,14 @@
 import asyncio
 from datetime import timedelta
 
-from routines_core.db import connect
+from routines_core.db import Connection, connect
 from routines_core.db.tick import record_strike, tick
 from routines_core.settings import Settings
 from routines_ticker.ticker import Ticker
-from support import CATCHUP, at, ledger, make_routine, make_task, value
+from support import CATCHUP, Database, at, ledger, make_routine, make_task, value
 
 
-async def test_a_due_routine_fires_once_and_advances_to_its_next_slot(connection) -> None:
+async def test_a_due_routine_fires_once_and_advances_to_its_next_slot(connection: Connection) -> None:
     routine = await make_routine(connection, await make_task(connection), at("2026-05-04 09:00"))
     now = at("2026-05-04 09:00:01")
     first = await tick(connection, batch_size=10, now=now, **CATCHUP)
@@ -22,25 +22,35 @@ async def test_a_due_routine_fires_once_and_advances_to_its_next_slot(connection
     assert await value(connection, "SELECT last_run_at FROM routines.routines") == now
 
 
-async def test_nothing_fires_before_its_slot(connection) -> None:
+async def test_nothing_fires_before_its_slot(connection: Connection) -> None:
     await make_routine(connection, await make_task(connection), at("2026-05-04 09:00"))
     early = await tick(connection, batch_size=10, now=at("2026-05-04 08:59:59.999999"), **CATCHUP)
     assert early.claimed == 0
 
 
-async def test_overrides_are_merged_over_the_tasks_current_init_params_at_fire_time(connection) -> None:
+async def test_overrides_are_merged_over_the_tasks_current_init_params_at_fire_time(connection: Connection) -> None:
     task = await make_task(connection)
     routine = await make_routine(connection, task, at("2026-05-04 09:00"))
-    await connection.execute("UPDATE routines.routines SET init_params_overrides = '{\"size\": 50}' WHERE id = %s", [routine])
+    await connection.execute(
+        "UPDATE routines.routines SET init_params_overrides = '{\"size\": 50}' WHERE id = %s", [routine]
+    )
     await connection.execute("UPDATE routines.routines SET next_run_at = '2026-05-04 09:00Z'")
-    await connection.execute("INSERT INTO routines.task_versions VALUES (%s, 2, '{\"init_params\": {\"size\": 1, \"new\": true}}', '{}')", [task])
+    await connection.execute(
+        'INSERT INTO routines.task_versions VALUES (%s, 2, \'{"init_params": {"size": 1, "new": true}}\', \'{}\')',
+        [task],
+    )
     await connection.execute("UPDATE routines.tasks SET version = 2")
     await tick(connection, batch_size=10, now=at("2026-05-04 09:00"), **CATCHUP)
-    assert await value(connection, "SELECT init_params FROM routines.trajectories") == {"size": 50, "new": True}
+    assert await value(connection, "SELECT init_params FROM routines.trajectories") == {
+        "size": 50,
+        "new": True,
+    }
     assert await value(connection, "SELECT task_version FROM routines.trajectories") == 2
 
 
-async def test_a_slot_that_comes_while_a_scheduled_run_is_active_is_skipped_and_names_that_run(connection) -> None:
+async def test_a_slot_that_comes_while_a_scheduled_run_is_active_is_skipped_and_names_that_run(
+    connection: Connection,
+) -> None:
     routine = await make_routine(connection, await make_task(connection), at("2026-05-04 09:00"))
     await tick(connection, batch_size=10, now=at("2026-05-04 09:00"), **CATCHUP)
     result = await tick(connection, batch_size=10, now=at("2026-05-05 09:00"), **CATCHUP)
@@ -50,11 +60,12 @@ async def test_a_slot_that_comes_while_a_scheduled_run_is_active_is_skipped_and_
     assert blocked_by == await value(connection, "SELECT id FROM routines.trajectories")
 
 
-async def test_a_run_now_run_in_progress_holds_back_the_schedule(connection) -> None:
+async def test_a_run_now_run_in_progress_holds_back_the_schedule(connection: Connection) -> None:
     task = await make_task(connection)
     routine = await make_routine(connection, task, at("2026-05-04 09:00"))
     await connection.execute(
-        """INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id, trigger, init_params)
+        """INSERT INTO routines.trajectories 
+               (collection_id, task_id, task_version, triggered_by_routine_id, trigger, init_params)
            SELECT collection_id, task_id, 1, id, 'run-now', '{}' FROM routines.routines"""
     )
     result = await tick(connection, batch_size=10, now=at("2026-05-04 09:00"), **CATCHUP)
@@ -62,7 +73,7 @@ async def test_a_run_now_run_in_progress_holds_back_the_schedule(connection) -> 
     assert await ledger(connection, routine) == [(at("2026-05-04 09:00"), 1, "skipped", "overlap")]
 
 
-async def test_missed_slots_become_one_catch_up_fire_and_one_span(connection) -> None:
+async def test_missed_slots_become_one_catch_up_fire_and_one_span(connection: Connection) -> None:
     routine = await make_routine(connection, await make_task(connection), at("2026-05-01 09:00"))
     result = await tick(connection, batch_size=10, now=at("2026-05-31 10:00"), **CATCHUP)
     assert (result.fired, result.missed) == (1, 30)
@@ -72,7 +83,7 @@ async def test_missed_slots_become_one_catch_up_fire_and_one_span(connection) ->
     ]
 
 
-async def test_slots_older_than_the_catch_up_window_are_all_missed(connection) -> None:
+async def test_slots_older_than_the_catch_up_window_are_all_missed(connection: Connection) -> None:
     routine = await make_routine(connection, await make_task(connection), at("2026-05-01 09:00"))
     result = await tick(connection, batch_size=10, now=at("2026-05-31 21:00:01"), **CATCHUP)
     assert (result.fired, result.missed) == (0, 31)
@@ -80,7 +91,7 @@ async def test_slots_older_than_the_catch_up_window_are_all_missed(connection) -
     assert await value(connection, "SELECT next_run_at FROM routines.routines") == at("2026-06-01 09:00")
 
 
-async def test_a_slot_that_was_fired_before_is_not_fired_again(connection) -> None:
+async def test_a_slot_that_was_fired_before_is_not_fired_again(connection: Connection) -> None:
     routine = await make_routine(connection, await make_task(connection), at("2026-05-04 09:00"))
     await tick(connection, batch_size=10, now=at("2026-05-04 09:00"), **CATCHUP)
     await connection.execute("UPDATE routines.trajectories SET status = 'completed', ended_at = now()")
@@ -90,7 +101,7 @@ async def test_a_slot_that_was_fired_before_is_not_fired_again(connection) -> No
     assert len(await ledger(connection, routine)) == 1
 
 
-async def test_paused_and_manual_routines_have_no_next_slot(connection) -> None:
+async def test_paused_and_manual_routines_have_no_next_slot(connection: Connection) -> None:
     task = await make_task(connection)
     routine = await make_routine(connection, task, at("2026-05-04 09:00"))
     await connection.execute("UPDATE routines.routines SET paused = true")
@@ -100,7 +111,9 @@ async def test_paused_and_manual_routines_have_no_next_slot(connection) -> None:
     assert resumed is True
 
 
-async def test_four_tickers_fire_five_hundred_due_routines_once_each(connection, database) -> None:
+async def test_four_tickers_fire_five_hundred_due_routines_once_each(
+    connection: Connection, database: Database
+) -> None:
     task = await make_task(connection)
     await connection.execute(
         """INSERT INTO routines.routines (collection_id, task_id, name, cadence_type)
@@ -118,14 +131,14 @@ async def test_four_tickers_fire_five_hundred_due_routines_once_each(connection,
     async with asyncio.timeout(30), asyncio.TaskGroup() as tickers:
         for _ in range(4):
             tickers.create_task(one_ticker())
-        while await value(connection, "SELECT count(*) FROM routines.routines WHERE next_run_at <= now()"):
-            await asyncio.sleep(0.01)
+        while await value(connection, "SELECT count(*) FROM routines.routines WHERE next_run_at <= now()"):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # until the tickers, under the timeout above, are done
         stop.set()
     assert await value(connection, "SELECT count(*) FROM routines.trajectories") == 500
     assert await value(connection, "SELECT count(DISTINCT triggered_by_routine_id) FROM routines.trajectories") == 500
 
 
-async def test_a_routine_whose_fire_raises_costs_the_others_nothing_and_gets_a_strike(connection) -> None:
+async def test_a_routine_whose_fire_raises_costs_the_others_nothing_and_gets_a_strike(connection: Connection) -> None:
     task = await make_task(connection)
     due = at("2026-05-04 09:00")
     bad = await make_routine(connection, task, due, name="bad")
@@ -134,7 +147,9 @@ async def test_a_routine_whose_fire_raises_costs_the_others_nothing_and_gets_a_s
         f"""CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS
             'BEGIN IF NEW.triggered_by_routine_id = {bad} THEN RAISE EXCEPTION ''poison''; END IF; RETURN NEW; END'"""
     )
-    await connection.execute("CREATE TRIGGER poison BEFORE INSERT ON routines.trajectories FOR EACH ROW EXECUTE FUNCTION poison()")
+    await connection.execute(
+        "CREATE TRIGGER poison BEFORE INSERT ON routines.trajectories FOR EACH ROW EXECUTE FUNCTION poison()"
+    )
     ticker = Ticker(Settings(catchup_seconds=10 * 365 * 86400), asyncio.Event())
     await ticker._batch(connection)
     outcome = (await ledger(connection, good))[-1][2]
@@ -143,10 +158,12 @@ async def test_a_routine_whose_fire_raises_costs_the_others_nothing_and_gets_a_s
     assert await value(connection, "SELECT strikes FROM routines.routines WHERE id = %s", bad) == 1
 
 
-async def test_the_third_strike_pauses_the_routine_with_its_reason(connection) -> None:
+async def test_the_third_strike_pauses_the_routine_with_its_reason(connection: Connection) -> None:
     routine = await make_routine(connection, await make_task(connection), at("2026-05-04 09:00"))
     strikes = [
-        await record_strike(connection, routine_id=routine, cause="poison", now=at("2026-05-04 09:00") + timedelta(days=day))
+        await record_strike(
+            connection, routine_id=routine, cause="poison", now=at("2026-05-04 09:00") + timedelta(days=day)
+        )
         for day in range(3)
     ]
     assert [strike.paused for strike in strikes if strike] == [False, False, True]

@@ -75,9 +75,7 @@ async def migrate(connection: Connection, directory: Path | None = None) -> list
         pending = _pending(migration_files(directory), await _APPLIED.all(connection))
         for migration in pending:
             await connection.execute(migration.text.encode())
-            await _RECORD.run(
-                connection, version=migration.version, name=migration.name, checksum=migration.checksum
-            )
+            await _RECORD.run(connection, version=migration.version, name=migration.name, checksum=migration.checksum)
     return pending
 
 

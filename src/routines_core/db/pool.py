@@ -29,7 +29,7 @@ def _connection_arguments(program: str, settings: dict[str, str]) -> dict[str, A
         "application_name": program,
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
         "options": " ".join(f"-c {name}={value}" for name, value in session.items()),
-        # A peer that vanished without a word is noticed after 5 s + 3 × 2 s.
+        # A peer that vanished without a word is noticed after 5 s + three probes of 2 s.
         "keepalives_idle": 5,
         "keepalives_interval": 2,
         "keepalives_count": 3,
@@ -54,8 +54,9 @@ async def open_pool(url: str, program: str, *, size: int, **settings: str) -> As
         size: The most connections that it opens; two stay open when idle.
         settings: Session settings of Postgres (`statement_timeout="30s"`).
     """
-    async with AsyncConnectionPool(
+    pool: Pool = AsyncConnectionPool(
         url,
+        connection_class=AsyncConnection[Any],
         min_size=min(2, size),
         max_size=size,
         timeout=POOL_TIMEOUT_SECONDS,
@@ -63,7 +64,8 @@ async def open_pool(url: str, program: str, *, size: int, **settings: str) -> As
         configure=_set_up,
         check=AsyncConnectionPool.check_connection,
         open=False,
-    ) as pool:
+    )
+    async with pool:
         yield pool
 
 

@@ -102,9 +102,7 @@ async def record_strike(
 
     Returns None where the routine is no longer due or another session holds it: then there is nothing to record.
     """
-    return await _RECORD_STRIKE.first(
-        connection, id=routine_id, cause=cause, max_strikes=MAX_STRIKES, now=now
-    )
+    return await _RECORD_STRIKE.first(connection, id=routine_id, cause=cause, max_strikes=MAX_STRIKES, now=now)
 
 
 STATEMENT_FAILED = psycopg.DatabaseError

@@ -123,12 +123,17 @@ class EmbeddedServer:
 
     def _initdb(self, binaries: Path) -> None:
         self._cluster.mkdir(mode=0o700, exist_ok=True)
-        options = "--username=routines --auth=trust --encoding=UTF8 --locale=C.UTF-8 --no-sync".split()
+        options = ["--username=routines", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
         made = self._run(binaries / "initdb", "-D", self._cluster, *options)
         if made.returncode:
             raise EmbeddedServerError(f"initdb failed in {self._cluster}: {_tail(made.stdout)}")
         single = self._run(
-            binaries / "postgres", "--single", "-D", self._cluster, "postgres", stdin="CREATE DATABASE routines;\n"
+            binaries / "postgres",
+            "--single",
+            "-D",
+            self._cluster,
+            "postgres",
+            stdin="CREATE DATABASE routines;\n",
         )
         if single.returncode:
             raise EmbeddedServerError(f"The database cannot be made in {self._cluster}: {_tail(single.stdout)}")
@@ -154,7 +159,13 @@ class EmbeddedServer:
         arguments = [f"--{name}={value}" for name, value in settings.items()]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own command line
-                [*_unprivileged(os.getpid()), str(binaries / "postgres"), "-D", str(self._cluster), *arguments],
+                [
+                    *_unprivileged(os.getpid()),
+                    str(binaries / "postgres"),
+                    "-D",
+                    str(self._cluster),
+                    *arguments,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -1,0 +1,88 @@
+"""`routines up`: the whole service in one command, on a Postgres of its own where none is given."""
+
+import asyncio
+import fcntl
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from routines_cli.supervisor import Supervisor
+from routines_core.db import connect
+from routines_core.db.migrations import migrate
+from routines_core.embedded import EmbeddedServer
+from routines_core.errors import ConfigurationError
+from routines_core.keyring import generate_key
+from routines_core.lifecycle import stop_event
+from routines_core.logging import configure_logging
+from routines_core.settings import Settings
+
+PARTS = ("ticker",)
+"""What runs beside the database: names of `routines` commands."""
+
+
+async def up(settings: Settings) -> None:
+    """Migrate, start every part, keep them running, and stop them all at SIGTERM or SIGINT.
+
+    Raises:
+        ConfigurationError: The data directory cannot be used, or another `routines up` uses it.
+        EmbeddedServerError: The embedded Postgres does not start.
+        DatabaseError: The database cannot be reached or is too old.
+    """
+    configure_logging(settings.log_format)
+    stop = stop_event()
+    with _data_dir(settings.data_dir), _database(settings) as url:
+        async with connect(url, "routines-up") as connection:
+            await migrate(connection)
+        supervisor = Supervisor(_environment(settings, url), stop)
+        async with asyncio.TaskGroup() as parts:
+            for part in PARTS:
+                parts.create_task(supervisor.keep(part))
+            print(f"ticking, database {url}", flush=True)
+
+
+def _environment(settings: Settings, url: str) -> dict[str, str]:
+    keys = settings.encryption_keys or _kept_encryption_key(settings.data_dir)
+    return {"DATABASE_URL": url, "ROUTINES_ENCRYPTION_KEYS": keys}
+
+
+def _kept_encryption_key(data_dir: Path) -> str:
+    """The key of this data directory, made at its first start: without it no stored secret opens again."""
+    path = data_dir / "encryption.key"
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_text(generate_key(), "ascii")
+    return path.read_text("ascii").strip()
+
+
+@contextmanager
+def _data_dir(path: Path) -> Generator[None]:
+    """The data directory, held by this process alone."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = (path / "up.lock").open("w", encoding="ascii")
+    except OSError as error:
+        raise ConfigurationError(
+            f"The data directory {path} cannot be written ({error.strerror}): set ROUTINES_DATA_DIR to one that can."
+        ) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigurationError(
+                f"Another `routines up` runs in {path}: stop it, or set ROUTINES_DATA_DIR to another directory."
+            ) from None
+        yield
+
+
+@contextmanager
+def _database(settings: Settings) -> Generator[str]:
+    """`DATABASE_URL`, or the embedded server's, which is stopped at the end of the block."""
+    if settings.database_url:
+        yield settings.database_url
+        return
+    server = EmbeddedServer(settings.data_dir)
+    server.start()
+    try:
+        yield server.url()
+    finally:
+        server.stop()
