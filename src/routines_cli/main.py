@@ -84,6 +84,18 @@ async def ticker() -> None:
 
 @main.command()
 @_async_command
+async def worker() -> None:
+    """Claim pending runs and run their workflows; run as many as you like."""
+    from routines_core.logging import configure_logging
+    from routines_engine.worker import run_worker
+
+    settings = load_settings()
+    configure_logging(settings.log_format)
+    await run_worker(settings, _database_url(settings))
+
+
+@main.command()
+@_async_command
 async def doctor() -> None:
     """Print where the database is and whether it is fit."""
     from routines_core.db import connect

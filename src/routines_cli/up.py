@@ -16,7 +16,7 @@ from routines_core.lifecycle import stop_event
 from routines_core.logging import configure_logging
 from routines_core.settings import Settings
 
-PARTS = ("ticker",)
+PARTS = ("ticker", "worker")
 """What runs beside the database: names of `routines` commands."""
 
 

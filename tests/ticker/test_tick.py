@@ -64,7 +64,7 @@ async def test_a_run_now_run_in_progress_holds_back_the_schedule(connection: Con
     task = await make_task(connection)
     routine = await make_routine(connection, task, at("2026-05-04 09:00"))
     await connection.execute(
-        """INSERT INTO routines.trajectories 
+        """INSERT INTO routines.trajectories
                (collection_id, task_id, task_version, triggered_by_routine_id, trigger, init_params)
            SELECT collection_id, task_id, 1, id, 'run-now', '{}' FROM routines.routines"""
     )

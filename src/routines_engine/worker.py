@@ -1,0 +1,163 @@
+"""The worker: claims pending runs, runs FlowWorkflow for each, and keeps or gives back what it holds."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from routines_core.db import Pool, open_pool, runs
+from routines_core.db.pool import AWAY
+from routines_core.db.runs import Claim, StepRecord
+from routines_core.errors import RoutinesError
+from routines_core.lifecycle import sleep_or_stop, stop_event
+from routines_core.settings import Settings
+from routines_engine.flow import FlowWorkflow
+
+POLL_SECONDS = 0.1
+"""How long an idle worker waits before it looks for pending runs again."""
+REAP_SECONDS = 1.0
+"""How often lost and late runs are looked for."""
+RECONNECT_SECONDS = 1.0
+"""The wait before the database is tried again once it was away."""
+CONNECTIONS = 4
+"""A worker's connections: no run holds one while its step works."""
+
+Job = Callable[[], Awaitable[bool]]
+"""Something that a worker does again and again; True: there is more to do at once."""
+
+log = structlog.get_logger("worker")
+
+
+class LostRunError(Exception):
+    """The run is no longer this worker's: stop, and write nothing. No RoutinesError, so that no step can fail of it."""
+
+
+@dataclass
+class Worker:
+    """One worker; any number of them may run against one database.
+
+    Attributes:
+        settings: Slots, lease and deadline.
+        pool: Connections to the database.
+        stop: Set from outside: nothing more is claimed, and what is in hand goes back to the queue.
+    """
+
+    settings: Settings
+    pool: Pool
+    stop: asyncio.Event
+    name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
+    _held: dict[int, tuple[Claim, asyncio.Task[None]]] = field(
+        default_factory=dict[int, tuple[Claim, asyncio.Task[None]]]
+    )
+
+    async def run(self) -> None:
+        """Claim, renew and reap until `stop` is set; then give back what is in hand."""
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(self._repeat(self._claim, POLL_SECONDS))
+            loops.create_task(self._repeat(self._renew, self.settings.lease_seconds / 3))
+            loops.create_task(self._repeat(self._reap, REAP_SECONDS))
+        await self._give_back()
+
+    async def _repeat(self, job: Job, seconds: float) -> None:
+        """Do a job again and again; while the database is away, wait for it."""
+        while not self.stop.is_set():
+            try:
+                again_at_once = await job()
+            except AWAY as error:
+                log.warning("database away, trying again", error=type(error).__name__)
+                await sleep_or_stop(self.stop, RECONNECT_SECONDS)
+            else:
+                await sleep_or_stop(self.stop, 0 if again_at_once else seconds)
+
+    async def _claim(self) -> bool:
+        """Claim as many runs as there are free slots; True: there may be more at once."""
+        free = self.settings.worker_slots - len(self._held)
+        if free <= 0:
+            return False
+        async with self.pool.connection() as connection:
+            claimed = await runs.claim(
+                connection,
+                slots=free,
+                worker=self.name,
+                lease_seconds=self.settings.lease_seconds,
+                deadline_seconds=self.settings.run_deadline_seconds,
+            )
+        for run in claimed:
+            self._begin(run)
+        return len(claimed) == free
+
+    def _begin(self, run: Claim) -> None:
+        task = asyncio.create_task(self._execute(run))
+        self._held[run.id] = run, task
+        task.add_done_callback(lambda done: self._ended(run, done))
+
+    def _ended(self, run: Claim, task: asyncio.Task[None]) -> None:
+        if self._held.get(run.id, (None, None))[1] is task:
+            del self._held[run.id]
+        if not task.cancelled() and (error := task.exception()):
+            # Its lease runs out, and the reaper gives it to a worker that can write.
+            log.warning("run left", trajectory_id=run.id, error=type(error).__name__)
+
+    async def _execute(self, run: Claim) -> None:
+        """Run one flow to its end, within its deadline."""
+        flow = FlowWorkflow(run.workflow, run.init_params, run.finished_steps, lambda step: self._checkpoint(run, step))
+        error: str | None = None
+        try:
+            async with asyncio.timeout(run.seconds_left):
+                await flow.run()
+        except TimeoutError:
+            error = "deadline exceeded: the run took longer than it may"
+        except RoutinesError as cause:
+            error = str(cause)
+        async with self.pool.connection() as connection:
+            ours = await runs.finish(connection, run, error=error)
+        log.info("run ended", trajectory_id=run.id, failed=error is not None, ours=ours)
+
+    async def _checkpoint(self, run: Claim, step: StepRecord) -> None:
+        async with self.pool.connection() as connection:
+            ours = await runs.checkpoint(connection, run, step, lease_seconds=self.settings.lease_seconds)
+        if not ours:
+            raise LostRunError(run.id)
+
+    async def _renew(self) -> bool:
+        """Renew every lease; what did not come back is cancelled and writes nothing more."""
+        held = {run.id: (run, task) for run, task in self._held.values()}
+        if not held:
+            return False
+        async with self.pool.connection() as connection:
+            pairs = [(run.id, run.attempt) for run, _ in held.values()]
+            ours = await runs.renew(connection, pairs, lease_seconds=self.settings.lease_seconds)
+        for run, task in held.values():
+            if run.id not in ours and not task.done():
+                log.warning("run lost", trajectory_id=run.id)
+                task.cancel()
+        return False
+
+    async def _reap(self) -> bool:
+        async with self.pool.connection() as connection:
+            for reaped in await runs.reap(connection):
+                log.warning("run reaped", trajectory_id=reaped.id, status=reaped.status, crashes=reaped.crashes)
+        return False
+
+    async def _give_back(self) -> None:
+        """Stop what is in hand and put it back into the queue, without counting a crash."""
+        held = list(self._held.values())
+        for _, task in held:
+            task.cancel()
+        await asyncio.gather(*(task for _, task in held), return_exceptions=True)
+        if held:
+            async with self.pool.connection() as connection:
+                given_back = await runs.release(connection, [(run.id, run.attempt) for run, _ in held])
+            log.info("runs given back", count=given_back)
+
+
+async def run_worker(settings: Settings, database_url: str) -> None:
+    """Work until SIGTERM or SIGINT, over every loss of the database."""
+    stop = stop_event()
+    async with open_pool(database_url, "routines-worker", size=CONNECTIONS, statement_timeout="30s") as pool:
+        log.info("working", slots=settings.worker_slots)
+        await Worker(settings, pool, stop).run()
+    log.info("stopped")
