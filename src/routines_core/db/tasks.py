@@ -1,0 +1,64 @@
+"""Tasks: sql/queries/tasks.sql called from Python."""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from routines_core.db.pool import Connection
+from routines_core.db.statements import Nothing, Statement
+from routines_core.db.violations import domain_errors
+from routines_core.errors import NotFoundError
+
+
+class Task(msgspec.Struct, frozen=True):
+    """A task with the workflow of its current version, keys in the order they were sent."""
+
+    id: int
+    name: str
+    description: str
+    version: int
+    workflow: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def init_params(self) -> dict[str, Any]:
+        """The declared parameters and their defaults."""
+        return self.workflow.get("init_params", {})
+
+
+_INSERT = Statement("tasks.insert_task", Nothing)
+_FIND = Statement("tasks.find_task", Task)
+_LIST = Statement("tasks.list_tasks", Task)
+
+
+async def create_task(
+    connection: Connection, *, collection_id: int, name: str, description: str, workflow: dict[str, Any]
+) -> Task:
+    """Make a task and the first version of its workflow.
+
+    Raises:
+        ConflictError: The name is taken in this collection.
+    """
+    text = msgspec.json.encode(workflow).decode()
+    with domain_errors():
+        await _INSERT.run(connection, collection_id=collection_id, name=name, description=description, workflow=text)
+    return await find_task(connection, collection_id=collection_id, name=name)
+
+
+async def find_task(connection: Connection, *, collection_id: int, name: str) -> Task:
+    """The task of this name.
+
+    Raises:
+        NotFoundError: There is none in this collection.
+    """
+    task = await _FIND.first(connection, collection_id=collection_id, name=name)
+    if task is None:
+        raise NotFoundError
+    return task
+
+
+async def list_tasks(connection: Connection, *, collection_id: int) -> list[Task]:
+    """The collection's tasks, by name."""
+    return await _LIST.all(connection, collection_id=collection_id)
