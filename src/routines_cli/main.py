@@ -72,6 +72,60 @@ async def migrate() -> None:
 
 @main.command()
 @_async_command
+async def api() -> None:
+    """Serve the HTTP API."""
+    from routines_api.app import run_api
+    from routines_core.logging import configure_logging
+
+    settings = load_settings()
+    configure_logging(settings.log_format)
+    await run_api(settings, _database_url(settings))
+
+
+@main.group()
+def keys() -> None:
+    """Make, list and revoke API keys."""
+
+
+@keys.command()
+@click.option("--collection", required=True, help="The collection that the key opens; made where it is new.")
+@_async_command
+async def create(collection: str) -> None:
+    """Print a new key, alone, once: only its hash is kept."""
+    from routines_core.db import connect
+    from routines_core.db.keys import create_key
+
+    async with connect(_database_url(load_settings()), "routines-keys") as connection:
+        print(await create_key(connection, collection))
+
+
+@keys.command("list")
+@_async_command
+async def list_() -> None:
+    """List all keys, without their secrets."""
+    from routines_core.db import connect
+    from routines_core.db.keys import list_keys
+
+    async with connect(_database_url(load_settings()), "routines-keys") as connection:
+        for key in await list_keys(connection):
+            state = f"revoked {key.revoked_at:%Y-%m-%d}" if key.revoked_at else "active"
+            print(f"{key.id}\t{key.collection_name}\tmade {key.created_at:%Y-%m-%d}\t{state}")
+
+
+@keys.command()
+@click.argument("key_id", type=int)
+@_async_command
+async def revoke(key_id: int) -> None:
+    """Close a key at once, on every process."""
+    from routines_core.db import connect
+    from routines_core.db.keys import revoke_key
+
+    async with connect(_database_url(load_settings()), "routines-keys") as connection:
+        await revoke_key(connection, key_id)
+
+
+@main.command()
+@_async_command
 async def ticker() -> None:
     """Claim due routines and fire them; run as many as you like."""
     from routines_core.logging import configure_logging

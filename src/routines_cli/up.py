@@ -2,21 +2,23 @@
 
 import asyncio
 import fcntl
+import socket
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from routines_cli.demo import make_demo
 from routines_cli.supervisor import Supervisor
 from routines_core.db import connect
 from routines_core.db.migrations import migrate
 from routines_core.embedded import EmbeddedServer
 from routines_core.errors import ConfigurationError
 from routines_core.keyring import generate_key
-from routines_core.lifecycle import stop_event
+from routines_core.lifecycle import sleep_or_stop, stop_event
 from routines_core.logging import configure_logging
 from routines_core.settings import Settings
 
-PARTS = ("ticker", "worker")
+PARTS = ("api", "ticker", "worker")
 """What runs beside the database: names of `routines` commands."""
 
 
@@ -30,19 +32,46 @@ async def up(settings: Settings) -> None:
     """
     configure_logging(settings.log_format)
     stop = stop_event()
+    _refuse_taken_port(settings)
     with _data_dir(settings.data_dir), _database(settings) as url:
         async with connect(url, "routines-up") as connection:
             await migrate(connection)
+            await make_demo(connection, settings.data_dir)
         supervisor = Supervisor(_environment(settings, url), stop)
         async with asyncio.TaskGroup() as parts:
             for part in PARTS:
                 parts.create_task(supervisor.keep(part))
-            print(f"ticking, database {url}", flush=True)
+            parts.create_task(_announce(settings, stop))
+
+
+async def _announce(settings: Settings, stop: asyncio.Event) -> None:
+    """Print the one line that scripts wait for, once the API answers."""
+    while not stop.is_set():
+        try:
+            _, writer = await asyncio.open_connection(settings.host, settings.port)
+        except OSError:
+            await sleep_or_stop(stop, 0.05)
+        else:
+            writer.close()
+            print(f"ready http://{settings.host}:{settings.port}", flush=True)
+            return
+
+
+def _refuse_taken_port(settings: Settings) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise ConfigurationError(
+                f"{settings.host}:{settings.port} cannot be listened on ({error.strerror}): "
+                "set ROUTINES_PORT to a free port."
+            ) from None
 
 
 def _environment(settings: Settings, url: str) -> dict[str, str]:
     keys = settings.encryption_keys or _kept_encryption_key(settings.data_dir)
-    return {"DATABASE_URL": url, "ROUTINES_ENCRYPTION_KEYS": keys}
+    return {"DATABASE_URL": url, "ROUTINES_ENCRYPTION_KEYS": keys, "ENABLE_ROUTINES": "true"}
 
 
 def _kept_encryption_key(data_dir: Path) -> str:

@@ -1,0 +1,41 @@
+"""What `routines up` makes on its first start: a collection with a key, a task and an hourly routine to look at."""
+
+from pathlib import Path
+
+import msgspec
+
+from routines_core.db import Connection
+from routines_core.db.keys import authenticate, create_key
+from routines_core.db.routines import Cadence, create_routine
+from routines_core.db.tasks import create_task
+
+COLLECTION, TASK, ROUTINE = "demo", "hello", "every-hour"
+
+
+async def make_demo(connection: Connection, data_dir: Path) -> None:
+    """Make the demo, unless this data directory has its key already."""
+    key_file = data_dir / f"{COLLECTION}.key"
+    if key_file.exists():
+        return
+    async with connection.transaction():
+        key = await create_key(connection, COLLECTION)
+        await _make_routine(connection, (await authenticate(connection, key)).collection_id)
+        key_file.touch(mode=0o600)
+        key_file.write_text(key + "\n", "ascii")
+
+
+async def _make_routine(connection: Connection, collection_id: int) -> None:
+    workflow = msgspec.json.decode(Path(__file__).with_name("demo.json").read_bytes())
+    task = await create_task(
+        connection, collection_id=collection_id, name=TASK, description="Says good morning.", workflow=workflow
+    )
+    await create_routine(
+        connection,
+        collection_id=collection_id,
+        task_id=task.id,
+        name=ROUTINE,
+        cadence=Cadence("hourly"),
+        init_params_overrides={},
+        webhook_url=None,
+        paused=False,
+    )
