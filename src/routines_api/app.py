@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import structlog
 from granian.constants import Interfaces
@@ -13,7 +14,7 @@ from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
 
-from routines_api.access import provide_auth, provide_connection
+from routines_api.access import ApiRequest, provide_auth, provide_connection
 from routines_api.problems import HANDLERS
 from routines_api.routines import RoutinesController, get_init_params_schema
 from routines_api.tasks import create_task, get_task, get_trajectory, list_tasks
@@ -33,6 +34,12 @@ async def health() -> dict[str, str]:
     return {"status": "ok"}
 
 
+@get("/openapi.json", include_in_schema=False)
+async def openapi_json(request: ApiRequest) -> dict[str, Any]:
+    """The description of the API; no key needed."""
+    return request.app.openapi_schema.to_schema()
+
+
 def create_app(settings: Settings, database_url: str) -> Litestar:
     """The application; its pool opens and closes with it."""
 
@@ -44,7 +51,7 @@ def create_app(settings: Settings, database_url: str) -> Litestar:
 
     handlers = [RoutinesController, get_init_params_schema, health, create_task, list_tasks, get_task, get_trajectory]
     return Litestar(
-        [Router("/api/v1", route_handlers=handlers)],
+        [Router("/api/v1", route_handlers=handlers), openapi_json],
         dependencies={"connection": Provide(provide_connection), "auth": Provide(provide_auth)},
         exception_handlers=HANDLERS,
         lifespan=[pool],

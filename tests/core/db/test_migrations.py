@@ -1,0 +1,81 @@
+"""Migrations: applied once, in order, and never silently changed."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+
+from routines_core.db import Connection, connect
+from routines_core.db.files import sql_dir
+from routines_core.db.migrations import migrate, migration_files
+from routines_core.errors import DatabaseError, MigrationError
+from support import Database, value
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(sql_dir() / "migrations", tmp_path / "migrations"))
+
+
+async def test_a_second_run_applies_nothing(connection: Connection) -> None:
+    assert await migrate(connection) == []
+
+
+async def test_a_new_file_is_applied_and_recorded(connection: Connection, files: Path) -> None:
+    (files / "9000_more.sql").write_text("CREATE TABLE routines.more ();")
+    assert [migration.name for migration in await migrate(connection, files)] == ["9000_more"]
+    assert await value(connection, "SELECT max(version) FROM routines.schema_migrations") == 9000
+
+
+async def test_a_changed_file_is_refused(connection: Connection, files: Path) -> None:
+    first = files / "0001_collections_and_keys.sql"
+    first.write_text(first.read_text() + "-- changed")
+    with pytest.raises(MigrationError, match="0001_collections_and_keys has changed"):
+        await migrate(connection, files)
+
+
+async def test_a_missing_file_is_refused(connection: Connection, files: Path) -> None:
+    (files / "0003_cadence.sql").unlink()
+    with pytest.raises(MigrationError, match="0003_cadence was applied to this database but is not"):
+        await migrate(connection, files)
+
+
+async def test_a_failing_migration_leaves_nothing_behind(connection: Connection, files: Path) -> None:
+    (files / "9000_more.sql").write_text("CREATE TABLE routines.more (); SELECT 1 / 0;")
+    with pytest.raises(Exception, match="division by zero"):
+        await migrate(connection, files)
+    assert await value(connection, "SELECT to_regclass('routines.more')::text") is None
+
+
+async def test_of_two_migrators_one_applies(database: Database, files: Path) -> None:
+    (files / "9000_more.sql").write_text("CREATE TABLE routines.more ();")
+
+    async def one() -> int:
+        async with connect(database.url, "migrator") as own:
+            return len(await migrate(own, files))
+
+    assert sorted(await asyncio.gather(one(), one())) == [0, 1]
+
+
+async def test_an_unreachable_database_is_one_clear_sentence() -> None:
+    with pytest.raises(DatabaseError, match="The database cannot be reached"):
+        async with connect("postgresql://127.0.0.1:1/none", "tests"):
+            pass
+
+
+async def test_every_table_column_and_function_has_a_comment(connection: Connection) -> None:
+    cursor = await connection.execute(
+        """SELECT relname || coalesce('.' || attname, '') FROM pg_class
+           LEFT JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped
+           WHERE relnamespace = 'routines'::regnamespace AND relkind IN ('r', 'v')
+             AND col_description(pg_class.oid, attnum) IS NULL
+           UNION ALL SELECT proname FROM pg_proc
+           WHERE pronamespace = 'routines'::regnamespace AND obj_description(oid, 'pg_proc') IS NULL"""
+    )
+    assert await cursor.fetchall() == []
+
+
+def test_the_files_are_numbered_without_gaps() -> None:
+    versions = [migration.version for migration in migration_files()]
+    assert versions == list(range(1, len(versions) + 1))

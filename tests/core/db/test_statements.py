@@ -1,0 +1,41 @@
+"""Every statement of sql/queries against the migrated schema."""
+
+import importlib
+import pkgutil
+
+import msgspec
+import psycopg
+import pytest
+from psycopg._queries import PostgresQuery
+from psycopg.adapt import Transformer
+
+import routines_core.db
+from routines_core.db.files import sql_dir
+from routines_core.db.statements import Nothing, Statement, texts
+from support import Database
+
+for module in pkgutil.iter_modules(routines_core.db.__path__):
+    importlib.import_module(f"routines_core.db.{module.name}")
+
+SCRIPTS = {"migrations.create_history"}  # several statements in one text: nothing to describe
+
+
+@pytest.mark.parametrize("name", sorted(set(Statement.declared) - SCRIPTS))
+def test_a_statements_columns_are_the_fields_of_its_record(name: str, database: Database) -> None:
+    statement = Statement.declared[name]
+    with psycopg.connect(database.url) as connection:
+        query = PostgresQuery(Transformer(connection))
+        names = {part.split(")s")[0] for part in statement.text.split("%(")[1:]}
+        query.convert(statement.text, dict.fromkeys(names) if names else None)
+        assert connection.pgconn.prepare(b"described", query.query).status == psycopg.pq.ExecStatus.COMMAND_OK, name
+        described = connection.pgconn.describe_prepared(b"described")
+        columns = [(described.fname(index) or b"").decode() for index in range(described.nfields)]
+    if statement.record is Nothing:
+        assert len(columns) <= 1
+    else:
+        assert sorted(columns) == sorted(field.name for field in msgspec.structs.fields(statement.record))
+
+
+def test_every_statement_on_disk_is_declared_once() -> None:
+    on_disk = {f"{path.stem}.{name}" for path in (sql_dir() / "queries").glob("*.sql") for name in texts(path.stem)}
+    assert on_disk == set(Statement.declared)
