@@ -26,7 +26,8 @@ async def fill(connection: Connection, routines: int) -> None:
     await connection.execute("INSERT INTO routines.collections (name) VALUES ('bench')")
     await connection.execute("INSERT INTO routines.tasks (collection_id, name) VALUES (1, 'echo')")
     await connection.execute(
-        """INSERT INTO routines.task_versions (task_id, version, workflow) VALUES (1, 1, '{"init_params": {"text": "x"}}')"""
+        """INSERT INTO routines.task_versions (task_id, version, workflow)
+           VALUES (1, 1, '{"init_params": {"text": "x"}}')"""
     )
     await connection.execute(
         """INSERT INTO routines.routines (collection_id, task_id, name, cadence_type, minute_utc)
@@ -63,7 +64,10 @@ async def control(url: str) -> float:
 
 
 async def program(connection: Connection, url: str, tickers: int, due: int) -> float:
-    """Seconds from the first fire to the last of `tickers` processes; their start-up does not count."""
+    """Fires per second of `tickers` processes, from the start of the first batch to that of the last.
+
+    Start-up does not count, and neither do the fires of each ticker's last batch, whose end the rows do not tell.
+    """
     command = [sys.executable, "-m", "routines_cli.main", "ticker"]
     environment = {**os.environ, "DATABASE_URL": url, "ROUTINES_TICK_BATCH_SIZE": str(BATCH)}
     processes = [subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) for _ in range(tickers)]
@@ -81,7 +85,7 @@ async def program(connection: Connection, url: str, tickers: int, due: int) -> f
             "SELECT extract(epoch FROM max(created_at) - min(created_at)) FROM routines.trajectories"
         )
     ).fetchone()
-    return float(row[0]) if row else 0.0
+    return (due - tickers * BATCH) / float(row[0]) if row else 0.0
 
 
 async def main() -> None:
@@ -103,7 +107,7 @@ async def main() -> None:
                 print(f"control, bare statement   {bare:10.0f}")
                 for tickers in options.tickers:
                     await make_due(connection, options.due)
-                    rate = options.due / await program(connection, server.url(), tickers, options.due)
+                    rate = await program(connection, server.url(), tickers, options.due)
                     print(f"{tickers} ticker process(es)     {rate:10.0f}   {rate / bare:.2f} of the control")
         finally:
             server.stop()
