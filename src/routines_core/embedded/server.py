@@ -68,7 +68,7 @@ class EmbeddedServer:
             if _ready_pid(self._cluster):
                 return "attached"
             binaries = find_binaries()
-            self._remove_stale_pid_file()
+            self._remove_stale_locks()
             self._make_cluster(binaries)
             self._launch(binaries)
             return "started"
@@ -102,13 +102,15 @@ class EmbeddedServer:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def _remove_stale_pid_file(self) -> None:
-        """A postmaster that was killed may stay a zombie, and postgres then takes its file for a live one."""
+    def _remove_stale_locks(self) -> None:
+        """A postmaster that was killed may stay a zombie, and postgres then takes its lock files for a live one's."""
         deadline = time.monotonic() + START_SECONDS
         while _live_pid(self._cluster) and not _ready_pid(self._cluster) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)  # another starter's server, or one that is shutting down
         if _live_pid(self._cluster) is None:
             (self._cluster / "postmaster.pid").unlink(missing_ok=True)
+            socket_lock = f"{_socket_dir(self._cluster, make=True)}{_SOCKET_NAME}.lock"
+            Path(socket_lock).unlink(missing_ok=True)
 
     def _make_cluster(self, binaries: Path) -> None:
         version_file = self._cluster / "PG_VERSION"
