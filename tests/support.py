@@ -1,12 +1,29 @@
 """Rows that tests need, written in SQL: as a person at psql would."""
 
+import base64
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from routines_core.db import Connection
+from routines_core.settings import Settings
 
 CATCHUP = {"hourly_catchup_seconds": 3600.0, "catchup_seconds": 12 * 3600.0}
+
+
+ENCRYPTION_KEYS = "k1:" + base64.b64encode(bytes(range(32))).decode()
+
+
+def api_settings(**changed: Any) -> Settings:
+    """The settings of an API under test: every rule on, and a rate that no test reaches by accident."""
+    defaults = {
+        "enable_routines": True,
+        "encryption_keys": ENCRYPTION_KEYS,
+        "rate_per_second": 1e6,
+        "rate_burst": 10**6,
+    }
+    return Settings(**{**defaults, **changed})
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
--- Bearer keys.
+-- Bearer keys and how fast they may ask.
 
 -- name: create_key
 WITH collection AS (
@@ -6,8 +6,8 @@ WITH collection AS (
     ON CONFLICT ON CONSTRAINT collections_name_key DO UPDATE SET name = excluded.name
     RETURNING id
 )
-INSERT INTO routines.api_keys (collection_id, secret_hash)
-SELECT id, %(secret_hash)s::bytea FROM collection
+INSERT INTO routines.api_keys (collection_id, secret_hash, expires_at)
+SELECT id, %(secret_hash)s::bytea, now() + make_interval(secs => %(expires_in_seconds)s::float8) FROM collection
 RETURNING id;
 
 -- name: find_key
@@ -22,3 +22,20 @@ ORDER BY api_keys.id;
 
 -- name: revoke_key
 UPDATE routines.api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE id = %(id)s::bigint;
+
+-- name: take_tokens
+-- `wanted` tokens out of the key's bucket, which holds `burst` at most and gains `rate` a second. No row: it does not
+-- hold so many. That the key is in use is noted on the way, once a minute.
+WITH used AS (
+    UPDATE routines.api_keys SET last_used_at = date_trunc('minute', now())
+    WHERE id = %(key_id)s::bigint AND (last_used_at IS NULL OR last_used_at < date_trunc('minute', now()))
+)
+INSERT INTO routines.rate_buckets AS bucket (key_id, tokens, filled_at)
+VALUES (%(key_id)s::bigint, %(burst)s::float8 - %(wanted)s::float8, clock_timestamp())
+ON CONFLICT ON CONSTRAINT rate_buckets_pkey DO UPDATE
+SET filled_at = excluded.filled_at,
+    tokens = least(excluded.tokens, bucket.tokens - %(wanted)s::float8
+                   + %(rate)s::float8 * greatest(0, extract(epoch FROM excluded.filled_at - bucket.filled_at)::float8))
+WHERE bucket.tokens - %(wanted)s::float8
+      + %(rate)s::float8 * greatest(0, extract(epoch FROM excluded.filled_at - bucket.filled_at)::float8) >= 0
+RETURNING tokens;

@@ -1,33 +1,112 @@
--- Routines as the API sees them.
+-- Routines as the API sees them. A path names a routine by task and name; its collection is the key's.
 
--- name: insert_routine
-INSERT INTO routines.routines (
-    collection_id, task_id, name, cadence_type, hour_utc, minute_utc, day_of_week, init_params_overrides,
-    webhook_url, paused)
-VALUES (%(collection_id)s::bigint, %(task_id)s::bigint, %(name)s::text, %(cadence_type)s::text, %(hour_utc)s::smallint,
-        %(minute_utc)s::smallint, %(day_of_week)s::text, %(init_params_overrides)s::jsonb, %(webhook_url)s::text,
-        %(paused)s::boolean);
+-- name: create_routine
+-- The routine and its secrets, or nothing. No row: there is no such task, or it does not declare an override's key.
+WITH task AS (
+    SELECT tasks.id
+    FROM routines.tasks
+    JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
+    WHERE tasks.collection_id = %(collection_id)s::bigint AND tasks.name = %(task)s::text
+      AND NOT EXISTS (SELECT FROM jsonb_object_keys(%(init_params_overrides)s::jsonb) AS key
+                      WHERE NOT task_versions.init_params ? key)
+),
+made AS (
+    INSERT INTO routines.routines (
+        collection_id, task_id, name, cadence_type, hour_utc, minute_utc, day_of_week, init_params_overrides,
+        secret_refs, webhook_url, webhook_secret_id, paused)
+    SELECT %(collection_id)s::bigint, id, %(name)s::text, %(cadence_type)s::text, %(hour_utc)s::smallint,
+           %(minute_utc)s::smallint, %(day_of_week)s::text, %(init_params_overrides)s::jsonb, %(secret_refs)s::jsonb,
+           %(webhook_url)s::text, %(webhook_secret_id)s::uuid, %(paused)s::boolean
+    FROM task
+    RETURNING id
+),
+sealed AS (
+    INSERT INTO routines.secrets (id, collection_id, kind, key_id, ciphertext)
+    SELECT secret.id, %(collection_id)s::bigint, kind, key_id, ciphertext
+    FROM made, unnest(%(secret_ids)s::uuid[], %(secret_kinds)s::text[], %(secret_key_ids)s::text[],
+                      %(ciphertexts)s::bytea[]) AS secret (id, kind, key_id, ciphertext)
+)
+SELECT id FROM made;
+
+-- name: patch_routine
+-- What is null stays as it is; what may be set to null has a flag. An override that the task no longer declares may
+-- stay, but none may be added or changed. A secret that is kept, since its mask was sent back, must be there. No
+-- row: one of these does not hold, or there is no such routine.
+WITH patched AS (
+    UPDATE routines.routines AS routine
+    SET name = coalesce(%(name)s::text, routine.name),
+        cadence_type = coalesce(%(cadence_type)s::text, cadence_type),
+        hour_utc = CASE WHEN %(cadence_type)s::text IS NULL THEN hour_utc ELSE %(hour_utc)s::smallint END,
+        minute_utc = CASE WHEN %(cadence_type)s::text IS NULL THEN minute_utc ELSE %(minute_utc)s::smallint END,
+        day_of_week = CASE WHEN %(cadence_type)s::text IS NULL THEN day_of_week ELSE %(day_of_week)s::text END,
+        init_params_overrides = coalesce(%(init_params_overrides)s::jsonb, init_params_overrides),
+        secret_refs = CASE WHEN %(secret_refs)s::jsonb IS NULL THEN secret_refs
+                      ELSE %(secret_refs)s::jsonb || (SELECT coalesce(jsonb_object_agg(kept, secret_refs -> kept), '{}')
+                                                      FROM unnest(%(kept_secrets)s::text[]) AS kept) END,
+        webhook_url = CASE WHEN %(sets_webhook_url)s::boolean THEN %(webhook_url)s::text ELSE webhook_url END,
+        webhook_secret_id = CASE WHEN %(sets_webhook_secret)s::boolean THEN %(webhook_secret_id)s::uuid
+                            ELSE webhook_secret_id END,
+        paused = coalesce(%(paused)s::boolean, paused)
+    FROM routines.tasks
+    JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
+    WHERE tasks.collection_id = %(collection_id)s::bigint AND tasks.name = %(task)s::text
+      AND routine.task_id = tasks.id AND routine.name = %(current_name)s::text
+      AND NOT EXISTS (SELECT FROM jsonb_each(%(init_params_overrides)s::jsonb) AS override
+                      WHERE NOT task_versions.init_params ? override.key
+                        AND override.value IS DISTINCT FROM routine.init_params_overrides -> override.key)
+      AND routine.secret_refs ?& %(kept_secrets)s::text[]
+      AND (NOT %(keeps_webhook_secret)s::boolean OR routine.webhook_secret_id IS NOT NULL)
+    RETURNING routine.id
+),
+sealed AS (
+    INSERT INTO routines.secrets (id, collection_id, kind, key_id, ciphertext)
+    SELECT secret.id, %(collection_id)s::bigint, kind, key_id, ciphertext
+    FROM patched, unnest(%(secret_ids)s::uuid[], %(secret_kinds)s::text[], %(secret_key_ids)s::text[],
+                         %(ciphertexts)s::bytea[]) AS secret (id, kind, key_id, ciphertext)
+)
+SELECT id FROM patched;
+
+-- name: find_routine
+SELECT id, name, task_name, collection_name, cadence_type, hour_utc, minute_utc, day_of_week, init_params_overrides,
+       secret_names, webhook_url, has_webhook_secret, paused, last_run_at, next_run_at, overlap_policy, undeclared_keys
+FROM routines.routine_details
+WHERE collection_id = %(collection_id)s::bigint AND task_name = %(task)s::text AND name = %(name)s::text;
 
 -- name: list_routines
--- By task and name; null for task or name means any.
-SELECT routines.id, routines.name, tasks.name AS task_name, collections.name AS collection_name,
-       cadence_type, hour_utc::integer, minute_utc::integer, day_of_week, init_params_overrides, secret_refs,
-       webhook_url, webhook_secret_id IS NOT NULL AS has_webhook_secret, paused, last_run_at, next_run_at,
-       overlap_policy
-FROM routines.routines
-JOIN routines.tasks ON tasks.id = routines.task_id
-JOIN routines.collections ON collections.id = routines.collection_id
-WHERE routines.collection_id = %(collection_id)s::bigint
-  AND (%(task)s::text IS NULL OR tasks.name = %(task)s::text)
-  AND (%(name)s::text IS NULL OR routines.name = %(name)s::text)
-ORDER BY tasks.name, routines.name;
+-- By task and name, after the routine that the cursor names; null for task means any. Task by task through the index
+-- routines_name_key, so that a page costs what it holds, however many routines there are.
+SELECT page.*
+FROM (
+    SELECT tasks.id, tasks.name FROM routines.tasks
+    WHERE tasks.collection_id = %(collection_id)s::bigint
+      AND (%(task)s::text IS NULL OR tasks.name = %(task)s::text)
+      AND (%(after_task)s::text IS NULL OR tasks.name >= %(after_task)s::text)
+    ORDER BY tasks.name
+) AS task
+CROSS JOIN LATERAL (
+    SELECT id, name, task_name, collection_name, cadence_type, hour_utc, minute_utc, day_of_week,
+           init_params_overrides, secret_names, webhook_url, has_webhook_secret, paused, last_run_at, next_run_at,
+           overlap_policy, undeclared_keys
+    FROM routines.routine_details
+    WHERE task_id = task.id
+      AND (%(after_task)s::text IS NULL OR task.name > %(after_task)s::text OR name > %(after_name)s::text)
+    ORDER BY name
+    LIMIT %(limit)s::integer
+) AS page
+ORDER BY task.name, page.name
+LIMIT %(limit)s::integer;
 
 -- name: set_paused
-UPDATE routines.routines SET paused = %(paused)s::boolean
-WHERE collection_id = %(collection_id)s::bigint AND id = %(id)s::bigint;
+-- Waits for a tick that holds the routine: once this is acknowledged, nothing fires.
+UPDATE routines.routines AS routine SET paused = %(paused)s::boolean
+FROM routines.tasks
+WHERE tasks.collection_id = %(collection_id)s::bigint AND tasks.name = %(task)s::text
+  AND routine.task_id = tasks.id AND routine.name = %(name)s::text;
 
 -- name: delete_routine
-DELETE FROM routines.routines WHERE collection_id = %(collection_id)s::bigint AND id = %(id)s::bigint;
+DELETE FROM routines.routines AS routine USING routines.tasks
+WHERE tasks.collection_id = %(collection_id)s::bigint AND tasks.name = %(task)s::text
+  AND routine.task_id = tasks.id AND routine.name = %(name)s::text;
 
 -- name: run_now
 -- The routine is held FOR UPDATE before its run is made: a tick of it goes before or after, never beside.
@@ -36,7 +115,8 @@ WITH held AS MATERIALIZED (
     FROM routines.routines
     JOIN routines.tasks ON tasks.id = routines.task_id
     JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
-    WHERE routines.collection_id = %(collection_id)s::bigint AND routines.id = %(id)s::bigint
+    WHERE tasks.collection_id = %(collection_id)s::bigint AND tasks.name = %(task)s::text
+      AND routines.name = %(name)s::text
     FOR UPDATE OF routines
 ),
 started AS (

@@ -9,6 +9,21 @@ WITH task AS (
 INSERT INTO routines.task_versions (task_id, version, workflow)
 SELECT id, 1, %(workflow)s::json FROM task;
 
+-- name: update_task
+-- What is null stays as it is. A workflow becomes a new version; runs that exist keep the one they started with.
+WITH task AS (
+    UPDATE routines.tasks
+    SET name = coalesce(%(new_name)s::text, name), description = coalesce(%(description)s::text, description),
+        version = version + CASE WHEN %(workflow)s::json IS NULL THEN 0 ELSE 1 END, updated_at = now()
+    WHERE collection_id = %(collection_id)s::bigint AND name = %(name)s::text
+    RETURNING id, version
+),
+saved AS (
+    INSERT INTO routines.task_versions (task_id, version, workflow)
+    SELECT id, version, %(workflow)s::json FROM task WHERE %(workflow)s::json IS NOT NULL
+)
+SELECT id FROM task;
+
 -- name: find_task
 SELECT tasks.id, tasks.name, tasks.description, tasks.version, task_versions.workflow,
        tasks.created_at, tasks.updated_at
@@ -17,9 +32,16 @@ JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_version
 WHERE tasks.collection_id = %(collection_id)s::bigint AND tasks.name = %(name)s::text;
 
 -- name: list_tasks
+-- By name, after the task that the cursor names.
 SELECT tasks.id, tasks.name, tasks.description, tasks.version, task_versions.workflow,
        tasks.created_at, tasks.updated_at
 FROM routines.tasks
 JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
 WHERE tasks.collection_id = %(collection_id)s::bigint
-ORDER BY tasks.name;
+  AND (%(after)s::text IS NULL OR tasks.name > %(after)s::text)
+ORDER BY tasks.name
+LIMIT %(limit)s::integer;
+
+-- name: delete_task
+-- Refused by routines_task_fkey while routines hang on it; its versions and its runs stay.
+DELETE FROM routines.tasks WHERE collection_id = %(collection_id)s::bigint AND name = %(name)s::text;

@@ -1,47 +1,157 @@
-"""Who may see: the feature flag, the bearer key, the collection, in this order and before what is valid."""
+"""Who may see, and what came with it: the bearer key, its rate, the collection, and only then what is valid."""
 
-from collections.abc import AsyncGenerator
-from typing import Any
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from litestar import Request
-from litestar.connection import ASGIConnection
 from litestar.datastructures import State
-from litestar.handlers import BaseRouteHandler
 
-from routines_core.db import Connection
+from routines_api import json_body, requests
+from routines_api.errors import (
+    BodyTooLargeError,
+    MalformedBodyError,
+    SlowBodyError,
+    UnsupportedMediaTypeError,
+)
+from routines_api.limiter import RateLimiter
+from routines_api.requests import RequestBody
+from routines_core.db import Connection, Pool
 from routines_core.db.keys import AuthContext, authenticate
-from routines_core.errors import NotFoundError, UnauthorizedError
+from routines_core.db.pool import checked_out
+from routines_core.errors import Fault, FaultsError, InvalidError, NotFoundError, UnauthorizedError
+from routines_core.keyring import Keyring
+from routines_core.settings import Settings
 
 ApiRequest = Request[Any, Any, State]
+Body = TypeVar("Body", bound=RequestBody)
 
 
-def routines_enabled(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
-    """A guard: with ENABLE_ROUTINES off there is nothing here, key or no key.
+@dataclass(frozen=True)
+class Services:
+    """What all requests of a process share."""
 
-    Raises:
-        NotFoundError: It is off.
+    settings: Settings
+    keyring: Keyring
+    limiter: RateLimiter
+
+    @property
+    def json_limits(self) -> json_body.JsonLimits:
+        """How much a body may hold."""
+        settings = self.settings
+        return json_body.JsonLimits(settings.max_json_depth, settings.max_string_length, settings.max_items)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whom a request speaks for, with the connection that serves it.
+
+    Attributes:
+        raw_body: As it came; empty where there is none.
     """
-    if not connection.app.state.settings.enable_routines:
-        raise NotFoundError
+
+    request: ApiRequest
+    services: Services
+    connection: Connection
+    auth: AuthContext
+    raw_body: bytes
+
+    @property
+    def collection_id(self) -> int:
+        """The one collection that the key opens."""
+        return self.auth.collection_id
+
+    def body(self, model: type[Body]) -> Body:
+        """The body as this model.
+
+        Raises:
+            UnsupportedMediaTypeError: It says that it is something else than JSON.
+            MalformedBodyError: It is no JSON, or none that can be stored.
+            FaultsError: It breaks rules of the model.
+        """
+        media_type = self.request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+        if media_type != "application/json" and not media_type.endswith("+json"):
+            raise UnsupportedMediaTypeError(
+                f"The body is {media_type or 'of no type'}; send JSON with the header Content-Type: application/json."
+            )
+        if not self.raw_body:
+            raise MalformedBodyError("The body is empty; send a JSON object.")
+        return requests.validate(model, json_body.decode(self.raw_body, self.services.json_limits))
 
 
-async def provide_connection(state: State) -> AsyncGenerator[Connection]:
-    """A connection of the pool for the time of the request."""
-    async with state.pool.connection() as connection:
-        yield connection
+async def provide_caller(request: ApiRequest, state: State) -> AsyncGenerator[Caller]:
+    """The caller, once it is clear that the path lies in the key's collection.
 
-
-async def provide_auth(request: ApiRequest, connection: Connection) -> AuthContext:
-    """Whom the request speaks for, once it is clear that its path lies in that collection.
+    The body is read first, since a client that sends it slowly must not hold a connection of the database; what is
+    wrong with it is said last.
 
     Raises:
         UnauthorizedError: No key, or none that counts.
+        RateLimitedError: The key asks faster than it may.
         NotFoundError: The path names another collection, existing or not: nothing tells the two apart.
+        InvalidError: The body is too large or came too slowly, or a query parameter is unknown.
     """
+    services: Services = state.services
+    body = await _read_body(request, services.settings)
+    token = _bearer(request)
+    pool: Pool = state.pool
+    async with checked_out(pool, lambda connection: authenticate(connection, token)) as (connection, auth):
+        await services.limiter.spend(connection, auth.key_id)
+        if request.path_params.get("collection", auth.collection_name) != auth.collection_name:
+            raise NotFoundError
+        if isinstance(body, InvalidError):
+            raise body
+        _refuse_unknown_parameters(request)
+        yield Caller(request, services, connection, auth, body)
+
+
+def _bearer(request: ApiRequest) -> str:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         raise UnauthorizedError
-    auth = await authenticate(connection, token.strip())
-    if request.path_params.get("collection", auth.collection_name) != auth.collection_name:
-        raise NotFoundError
-    return auth
+    return token.strip()
+
+
+async def _read_body(request: ApiRequest, settings: Settings) -> bytes | InvalidError:
+    """The body, or what is wrong with it: to be raised when it is this error's turn."""
+    if request.method == "GET":
+        return b""
+    limit = settings.max_body_bytes
+    length = request.headers.get("content-length", "0")
+    if length.isdigit() and int(length) > limit:
+        return _too_large(limit)
+    try:
+        async with asyncio.timeout(settings.body_timeout_seconds):
+            return await _stream(request, limit)
+    except TimeoutError:
+        return SlowBodyError(f"The body did not come within {settings.body_timeout_seconds:g} s.")
+
+
+async def _stream(request: ApiRequest, limit: int) -> bytes | InvalidError:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            return _too_large(limit)
+    return bytes(body)
+
+
+def _too_large(limit: int) -> BodyTooLargeError:
+    return BodyTooLargeError(f"The body is larger than {limit} bytes.")
+
+
+def _refuse_unknown_parameters(request: ApiRequest) -> None:
+    """A typo in a filter must not look like an answer to it."""
+    if not request.scope["query_string"]:
+        return
+    known = query_parameters(request.route_handler.fn)
+    unknown = sorted(set(request.query_params) - known)
+    if unknown:
+        allowed = ", ".join(sorted(known)) or "none"
+        raise FaultsError([Fault(name[:100], f"unknown query parameter (known: {allowed})") for name in unknown])
+
+
+def query_parameters(handler: Callable[..., Awaitable[Any]]) -> set[str]:
+    """The query parameters that a handler takes: its keyword-only arguments."""
+    return set(handler.__kwdefaults__ or {})

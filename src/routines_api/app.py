@@ -1,75 +1,119 @@
-"""The Litestar application and its server."""
+"""The Litestar application."""
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import cache
+from importlib import resources
 from typing import Any
 
-import structlog
-from granian.constants import Interfaces
-from granian.server.embed import Server
+import msgspec
 from litestar import Litestar, Router, get
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import SwaggerRenderPlugin
+from litestar.response import Response
+from litestar.types import HTTPScope
 
-from routines_api.access import ApiRequest, provide_auth, provide_connection
-from routines_api.problems import HANDLERS
+from routines_api import tasks
+from routines_api.access import ApiRequest, Services, provide_caller
+from routines_api.errors import HeadersTooLargeError
+from routines_api.limiter import RateLimiter
+from routines_api.openapi import describe, operation
+from routines_api.problems import HANDLERS, send_answer
+from routines_api.responses import Health
 from routines_api.routines import RoutinesController, get_init_params_schema
-from routines_api.tasks import create_task, get_task, get_trajectory, list_tasks
 from routines_core.db import open_pool
-from routines_core.lifecycle import stop_event
+from routines_core.errors import NotFoundError, RoutinesError
+from routines_core.keyring import Keyring
 from routines_core.settings import Settings
 
 CONNECTIONS = 10
 """The API's connections to the database."""
+METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
+"""What is served at all; Litestar would answer OPTIONS by itself, and so tell which paths there are."""
 
-log = structlog.get_logger("api")
 
+@get("/health", tags=["Service"], **operation("getHealth"))
+async def health() -> Health:
+    """Ask whether the service answers.
 
-@get("/health")
-async def health() -> dict[str, str]:
-    """The service answers; no key needed."""
-    return {"status": "ok"}
+    Without a key.
+    """
+    return Health()
 
 
 @get("/openapi.json", include_in_schema=False)
-async def openapi_json(request: ApiRequest) -> dict[str, Any]:
+async def openapi_json(request: ApiRequest) -> Response[bytes]:
     """The description of the API; no key needed."""
-    return request.app.openapi_schema.to_schema()
+    return Response(_description(request.app), media_type="application/json")
 
 
-def create_app(settings: Settings, database_url: str) -> Litestar:
-    """The application; its pool opens and closes with it."""
+@get("/docs", include_in_schema=False)
+async def docs() -> Response[bytes]:
+    """The same for people: one page without anything from elsewhere; no key needed."""
+    page = resources.files("routines_api").joinpath("docs.html").read_bytes()
+    return Response(page, media_type="text/html; charset=utf-8", headers=_PAGE_HEADERS)
+
+
+_PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+@cache
+def _description(app: Litestar) -> bytes:
+    return msgspec.json.encode(describe(app))
+
+
+class Api(Litestar):
+    """The application behind its gate: what no handler shall see is answered before routing."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer the request, or refuse it by its method or the size of its headers."""
+        refused = self._refused(scope) if scope["type"] == "http" else None
+        if refused is None:
+            await super().__call__(scope, receive, send)
+        else:
+            await send_answer(refused, send)
+
+    def _refused(self, scope: HTTPScope) -> RoutinesError | None:
+        if scope["method"] not in METHODS:
+            return NotFoundError()
+        services: Services = self.state.services
+        limit = services.settings.max_header_bytes
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > limit:
+            return HeadersTooLargeError(f"The headers have more than {limit} bytes.")
+        return None
+
+
+def create_app(settings: Settings, database_url: str) -> Api:
+    """The application; its pool opens and closes with it.
+
+    Raises:
+        ConfigurationError: ROUTINES_ENCRYPTION_KEYS is missing or malformed.
+    """
 
     @asynccontextmanager
     async def pool(app: Litestar) -> AsyncGenerator[None]:
-        async with open_pool(database_url, "routines-api", size=CONNECTIONS, statement_timeout="10s") as opened:
+        async with open_pool(
+            database_url, "routines-api", size=CONNECTIONS, check=False, statement_timeout="10s"
+        ) as opened:
             app.state.pool = opened
             yield
 
-    handlers = [RoutinesController, get_init_params_schema, health, create_task, list_tasks, get_task, get_trajectory]
-    return Litestar(
-        [Router("/api/v1", route_handlers=handlers), openapi_json],
-        dependencies={"connection": Provide(provide_connection), "auth": Provide(provide_auth)},
+    services = Services(
+        settings, Keyring.parse(settings.encryption_keys), RateLimiter(settings.rate_per_second, settings.rate_burst)
+    )
+    routines = [RoutinesController, get_init_params_schema] if settings.enable_routines else []
+    return Api(
+        [Router("/api/v1", route_handlers=[health, *tasks.HANDLERS, *routines]), openapi_json, docs],
+        dependencies={"caller": Provide(provide_caller)},
         exception_handlers=HANDLERS,
         lifespan=[pool],
-        state=State({"settings": settings}),
-        openapi_config=OpenAPIConfig(
-            title="Routines", version="1", path="/docs", render_plugins=[SwaggerRenderPlugin(path="/")]
-        ),
+        state=State({"services": services}),
+        request_max_body_size=None,  # bounded where the body is read
+        openapi_config=OpenAPIConfig(title="Routines", version="1", path="/openapi", render_plugins=[]),
     )
-
-
-async def run_api(settings: Settings, database_url: str) -> None:
-    """Serve until SIGTERM or SIGINT."""
-    stop = stop_event()
-    app = create_app(settings, database_url)
-    server = Server(app, settings.host, settings.port, interface=Interfaces.ASGI, websockets=False, log_enabled=False)
-    serving = asyncio.create_task(server.serve())
-    stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    server.stop()
-    await serving
-    log.info("stopped")

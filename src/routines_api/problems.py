@@ -1,15 +1,30 @@
-"""Errors as RFC 9457 problem documents: one table from domain error to HTTP status."""
+"""Errors as RFC 9457 problem documents: one table from error to status and type. docs/errors.md explains each type."""
 
-from typing import Any
+import math
+import traceback
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgspec
+import structlog
 from litestar import Request, Response
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.types import Send
 
-from routines_api.requests import BodyTooLargeError
+from routines_api.errors import (
+    BodyTooLargeError,
+    HeadersTooLargeError,
+    IdempotencyKeyReusedError,
+    MalformedBodyError,
+    RateLimitedError,
+    SlowBodyError,
+    UnsupportedMediaTypeError,
+)
 from routines_core.db.pool import AWAY
 from routines_core.errors import (
     ConflictError,
+    Fault,
+    FaultsError,
     InvalidError,
     NotFoundError,
     RoutinesError,
@@ -17,60 +32,146 @@ from routines_core.errors import (
     UnknownKeysError,
 )
 
-_RETRY_SECONDS = "5"
-_TITLES = {
-    400: "Invalid request",
-    401: "Unauthorized",
-    404: "Not found",
-    409: "Conflict",
-    413: "Body too large",
-    500: "Internal error",
-    503: "Database away",
+RETRY_SECONDS = 5
+"""What Retry-After says when the database is away."""
+MEDIA_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:routines:problem:"
+
+log = structlog.get_logger("api")
+
+
+class ProblemType(NamedTuple):
+    """A kind of problem: what `status`, `type` and `title` say."""
+
+    status: int
+    slug: str
+    title: str
+    detail: str | None = None
+    """Said in the place of the error's own sentence, which could tell what is there."""
+
+
+# The first that fits counts: a class stands before its base.
+PROBLEM_TYPES: dict[type[Exception], ProblemType] = {
+    UnknownKeysError: ProblemType(400, "unknown-override-keys", "Unknown override keys"),
+    MalformedBodyError: ProblemType(400, "malformed-body", "Malformed body"),
+    SlowBodyError: ProblemType(408, "slow-body", "The body came too slowly"),
+    BodyTooLargeError: ProblemType(413, "body-too-large", "Body too large"),
+    UnsupportedMediaTypeError: ProblemType(415, "unsupported-media-type", "Unsupported media type"),
+    HeadersTooLargeError: ProblemType(431, "headers-too-large", "Headers too large"),
+    InvalidError: ProblemType(400, "invalid-request", "Invalid request"),
+    UnauthorizedError: ProblemType(
+        401, "unauthorized", "Unauthorized", "Send a valid key: Authorization: Bearer rtn_<id>_<secret>."
+    ),
+    NotFoundError: ProblemType(404, "not-found", "Not found", "There is nothing here that this key may see."),
+    IdempotencyKeyReusedError: ProblemType(409, "idempotency-key-reused", "Idempotency-Key reused"),
+    ConflictError: ProblemType(409, "conflict", "Conflict"),
+    RateLimitedError: ProblemType(429, "rate-limited", "Too many requests"),
+    **dict.fromkeys(
+        AWAY, ProblemType(503, "database-away", "Database away", "The database is away; try again after Retry-After.")
+    ),
+    Exception: ProblemType(500, "internal", "Internal error", "The service failed; its log has the cause."),
 }
-_STATUSES: tuple[tuple[type[RoutinesError], int], ...] = (
-    (BodyTooLargeError, 413),
-    (InvalidError, 400),
-    (UnauthorizedError, 401),
-    (NotFoundError, 404),
-    (ConflictError, 409),
-)
-_DETAILS = {
-    401: "Send a valid key: Authorization: Bearer rtn_…",
-    404: "There is nothing here that this key may see.",
-    500: "The service failed; its log has the cause.",
-    503: "The database is away; try again.",
-}
 
 
-def problem(status: int, detail: str, **extensions: Any) -> Response[bytes]:
-    """A problem document."""
-    title = _TITLES.get(status, "Error")
-    body = {"type": f"/errors/{title.lower().replace(' ', '-')}", "title": title, "status": status, "detail": detail}
-    headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": _RETRY_SECONDS}}.get(status, {})
-    content = msgspec.json.encode({**body, **extensions})
-    return Response(content, status_code=status, media_type="application/problem+json", headers=headers)
+class Problem(msgspec.Struct, omit_defaults=True):
+    """A problem document (RFC 9457).
+
+    Attributes:
+        type: Which kind of problem, as docs/errors.md lists them.
+        title: The same in words.
+        status: The HTTP status.
+        detail: A sentence that names the field, the rule and what was given.
+        errors: Each broken rule by its field.
+        unknown_keys: Override keys that the task does not declare.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[dict[str, str]] | None = None
+    unknown_keys: list[str] | None = None
 
 
-def on_routines_error(_request: Request[Any, Any, Any], error: RoutinesError) -> Response[bytes]:
-    """What was raised on purpose."""
-    status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
-    extensions = {"unknown_keys": error.unknown_keys} if isinstance(error, UnknownKeysError) else {}
-    return problem(status, _DETAILS.get(status) or str(error), **extensions)
+def problem_of(error: Exception) -> Problem:
+    """What an error tells the client."""
+    kind = next(kind for error_type, kind in PROBLEM_TYPES.items() if isinstance(error, error_type))
+    problem = Problem(TYPE_PREFIX + kind.slug, kind.title, kind.status, kind.detail or str(error))
+    if isinstance(error, InvalidError | ConflictError):
+        problem.errors = [fault._asdict() for fault in _faults(error)]
+    if isinstance(error, UnknownKeysError):
+        problem.unknown_keys = error.unknown_keys
+    return problem
 
 
-def on_http_error(_request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+def answer(error: Exception) -> Response[bytes]:
+    """The problem document of an error, with the headers that go with it."""
+    problem = problem_of(error)
+    headers: dict[str, str] = {}
+    if problem.status == 401:  # noqa: PLR2004 - an HTTP status
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, RateLimitedError):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
+    if isinstance(error, AWAY):
+        headers["Retry-After"] = str(RETRY_SECONDS)
+    content = msgspec.json.encode(problem)
+    return Response(content, status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+async def send_answer(error: RoutinesError, send: Send) -> None:
+    """Send the problem document of an error from outside the application's routes."""
+    response = answer(error)
+    headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(response.content)).encode())]
+    await send({"type": "http.response.start", "status": response.status_code or 0, "headers": headers})
+    await send({"type": "http.response.body", "body": response.content, "more_body": False})
+
+
+def _faults(error: InvalidError | ConflictError) -> list[Fault]:
+    if isinstance(error, FaultsError):
+        return list(error.faults)
+    sentence = str(error)
+    return [Fault(error.field, sentence.removeprefix(f"{error.field}: "))]
+
+
+def _on_error(_request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    return answer(error)
+
+
+def _on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     """What Litestar raises: a method that is not served is as absent as a path that is not."""
-    status = 404 if error.status_code == 405 else error.status_code  # noqa: PLR2004 - an HTTP status
-    return problem(status, _DETAILS.get(status) or error.detail)
+    if error.status_code in {404, 405}:
+        return answer(NotFoundError())
+    if isinstance(error, ValidationException):
+        return answer(FaultsError(_parameter_faults(error)))
+    return _on_unexpected(request, error)
 
 
-def on_database_away(_request: Request[Any, Any, Any], _error: Exception) -> Response[bytes]:
-    """The pool or a connection gave up."""
-    return problem(503, _DETAILS[503])
+def _parameter_faults(error: ValidationException) -> list[Fault]:
+    details: Any = error.extra if isinstance(error.extra, list) else []
+    faults = [Fault(str(detail.get("key", "")), _rule(str(detail.get("message", "")))) for detail in details]
+    return faults or [Fault("", "a parameter is not valid")]
+
+
+def _rule(message: str) -> str:
+    return message.replace("Expected", "must be").replace("`", "") or "is not valid"
+
+
+def _on_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    # The kind and place alone: an error's text may hold what was sent.
+    place = traceback.extract_tb(error.__traceback__)[-1:]
+    log.error(
+        "request failed",
+        method=request.method,
+        route=str(request.scope["path_template"]),
+        error=type(error).__name__,
+        at=f"{Path(place[0].filename).name}:{place[0].lineno}" if place else "",
+    )
+    return answer(Exception())
 
 
 HANDLERS: dict[Any, Any] = {
-    RoutinesError: on_routines_error,
-    HTTPException: on_http_error,
-    **dict.fromkeys(AWAY, on_database_away),
+    RoutinesError: _on_error,
+    HTTPException: _on_http_error,
+    Exception: _on_unexpected,
+    **dict.fromkeys(AWAY, _on_error),
 }

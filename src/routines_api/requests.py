@@ -1,112 +1,240 @@
 """What people send in: pydantic models that refuse what they do not know."""
 
 import re
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
-from routines_core.errors import InvalidError
+from routines_core.errors import Fault, FaultsError
 
 SLUG = r"^[a-z0-9]([a-z0-9_-]{0,98}[a-z0-9])?$"
 """The same rule as the domain routines.slug."""
-MAX_BODY_BYTES = 256 * 1024
-"""The largest request body."""
+SLUG_RULE = "must be 1 to 100 lower-case letters, digits, - or _, starting and ending with a letter or digit"
+MASK = "********"
+"""What a secret reads as; sent back, it keeps the stored value."""
 
-_NUL = re.compile(rb"\\u0000")
+_WEBHOOK_URL = re.compile(r"https?://[^\s/?#@]+([/?#]\S*)?", re.ASCII)
+"""The same rule as the constraint routines_webhook_url_is_http."""
+
+Slug = Annotated[str, Field(pattern=SLUG, description="A slug.", examples=["morning-regression"])]
+SecretName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+WebhookUrl = Annotated[
+    str, Field(max_length=2048, description="Told when a run has ended.", examples=["https://example.com/hook"])
+]
 
 
-class _Body(BaseModel):
+class RequestBody(BaseModel):
+    """A body: unknown fields are refused, and nothing is converted to what it is not."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class CadenceConfig(_Body):
+class CadenceConfig(RequestBody):
     """When the slots fall, in UTC. A parameter that is null, or its default, counts as not given."""
 
-    type: Literal["manual", "hourly", "daily", "weekdays", "weekly"]
-    hour_utc: int | None = Field(default=None, ge=0, le=23)
-    minute_utc: int | None = Field(default=0, ge=0, le=59)
-    day_of_week: Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"] | None = None
+    model_config = ConfigDict(json_schema_extra={"examples": [{"type": "weekdays", "hour_utc": 9, "minute_utc": 0}]})
+
+    type: Literal["manual", "hourly", "daily", "weekdays", "weekly"] = Field(
+        description="How often; weekdays means Monday to Friday.", examples=["weekdays"]
+    )
+    hour_utc: int | None = Field(
+        default=None, ge=0, le=23, description="Required by daily, weekdays and weekly; refused on the others."
+    )
+    minute_utc: int | None = Field(
+        default=0, ge=0, le=59, description="The minute of the hour; refused on manual.", examples=[0]
+    )
+    day_of_week: Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"] | None = Field(
+        default=None, description="Required by weekly; refused on the others."
+    )
 
     @model_validator(mode="after")
     def _fits_its_type(self) -> "CadenceConfig":
-        wants_hour = self.type in {"daily", "weekdays", "weekly"}
-        if wants_hour and self.hour_utc is None:
-            raise ValueError(f"hour_utc is required by {self.type}")
-        if not wants_hour and self.hour_utc is not None:
-            raise ValueError(f"hour_utc does not go with {self.type}: leave it out")
-        if self.type == "manual" and self.minute_utc:
-            raise ValueError("minute_utc does not go with manual: leave it out")
-        if self.type == "weekly" and self.day_of_week is None:
-            raise ValueError("day_of_week is required by weekly")
-        if self.type != "weekly" and self.day_of_week is not None:
-            raise ValueError(f"day_of_week does not go with {self.type}: leave it out")
+        faults = list(_misfits(self))
+        if faults:
+            raise ValueError("; ".join(faults))
         return self
 
 
-class RoutineCreate(_Body):
+def _misfits(cadence: CadenceConfig) -> list[str]:
+    """Each parameter that the cadence's type lacks, or has and must not have."""
+    kind = cadence.type
+    wants_hour, wants_day = kind in {"daily", "weekdays", "weekly"}, kind == "weekly"
+    rules = [
+        (wants_hour and cadence.hour_utc is None, f"hour_utc is required by {kind}"),
+        (not wants_hour and cadence.hour_utc is not None, f"hour_utc does not go with {kind}: leave it out"),
+        (kind == "manual" and bool(cadence.minute_utc), "minute_utc does not go with manual: leave it out"),
+        (wants_day and cadence.day_of_week is None, "day_of_week is required by weekly"),
+        (not wants_day and cadence.day_of_week is not None, f"day_of_week does not go with {kind}: leave it out"),
+    ]
+    return [message for broken, message in rules if broken]
+
+
+class _RoutineFields(RequestBody):
+    """The rules of fields that create and PATCH share."""
+
+    @field_validator("webhook_url", check_fields=False)
+    @classmethod
+    def _is_http(cls, url: str | None) -> str | None:
+        if url is not None and not _WEBHOOK_URL.fullmatch(url):
+            raise ValueError("must be an http or https URL without user or password")
+        return url
+
+
+class RoutineCreate(_RoutineFields):
     """A routine to save."""
 
-    name: str = Field(pattern=SLUG)
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "morning-regression",
+                    "cadence": {"type": "weekdays", "hour_utc": 9},
+                    "init_params_overrides": {"sample_size": 50},
+                }
+            ]
+        }
+    )
+
+    name: Slug
     cadence: CadenceConfig
-    init_params_overrides: dict[str, Any] = {}
-    secret_params: dict[str, str] = {}
-    webhook_url: str | None = None
-    webhook_secret: str | None = None
-    paused: bool = False
+    init_params_overrides: dict[str, Any] = Field(
+        default={}, description="Merged over the task's init_params when it fires; each key must be declared there."
+    )
+    secret_params: dict[SecretName, str] = Field(default={}, description="Stored encrypted; they read as ********.")
+    webhook_url: WebhookUrl | None = None
+    webhook_secret: str | None = Field(default=None, min_length=1, description="Signs the webhook; reads as ********.")
+    paused: bool = Field(default=False, description="A paused routine has no next slot.")
 
     @field_validator("secret_params", "webhook_secret")
     @classmethod
-    def _no_secrets_yet(cls, value: object) -> object:
-        # Refused rather than dropped: what is accepted must be kept.
-        if value:
-            raise ValueError("secrets cannot be stored by this version: leave it out")
-        return value
+    def _no_mask(cls, value: Any) -> Any:
+        if value == MASK or (isinstance(value, dict) and MASK in cast("dict[str, str]", value).values()):
+            raise ValueError(f"{MASK} stands for a stored value, and there is none yet: send the secret itself")
+        return cast("Any", value)
 
 
-class TaskCreate(_Body):
-    """A task to save."""
+_IGNORED: Any = Field(default=None, description="Kept by the server: accepted and ignored.")
 
-    name: str = Field(pattern=SLUG)
-    description: str = ""
-    workflow: dict[str, Any]
 
-    @field_validator("workflow")
+class RoutinePatch(_RoutineFields):
+    """What shall change of a routine; a field that is left out keeps its value.
+
+    The server-managed fields are accepted and ignored, so that what GET returned can be sent back whole.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"cadence": {"type": "hourly", "minute_utc": 15}}]})
+
+    name: Slug = Field(default="", validate_default=False)
+    cadence: CadenceConfig = Field(default=None, description="Replaced whole.")  # pyright: ignore[reportAssignmentType] - not given, null is refused
+    init_params_overrides: dict[str, Any] = Field(default={}, description="Replaced whole.")
+    secret_params: dict[SecretName, str] = Field(
+        default={}, description="Replaced whole; ******** keeps the stored value of that name."
+    )
+    webhook_url: WebhookUrl | None = Field(default=None, description="null clears it.")
+    webhook_secret: str | None = Field(
+        default=None, min_length=1, description="null clears it; ******** keeps the stored value."
+    )
+    paused: bool = Field(default=False, description="true pauses, false resumes from now.")
+    id: Any = _IGNORED
+    task_name: Any = _IGNORED
+    collection_name: Any = _IGNORED
+    last_run_at: Any = _IGNORED
+    next_run_at: Any = _IGNORED
+    overlap_policy: Any = _IGNORED
+    warnings: Any = _IGNORED
+
+
+_EXAMPLE_WORKFLOW: dict[str, Any] = {
+    "init_params": {"name": "world"},
+    "step_configs": {"greet": {"activity": "text_echo", "text_path": "init_params.name"}},
+    "steps": ["greet"],
+}
+
+
+class _TaskFields(RequestBody):
+    """The rules of fields that create and PUT share."""
+
+    @field_validator("workflow", check_fields=False)
     @classmethod
     def _declares_an_object(cls, workflow: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(workflow.get("init_params", {}), dict):
             raise ValueError("init_params must be an object")  # noqa: TRY004 - pydantic collects ValueError
+        if not isinstance(workflow.get("steps", []), list):
+            raise ValueError("steps must be an array")  # noqa: TRY004 - the same
+        if not isinstance(workflow.get("step_configs", {}), dict):
+            raise ValueError("step_configs must be an object")  # noqa: TRY004 - the same
         return workflow
 
 
-class BodyTooLargeError(InvalidError):
-    """The body is over the limit."""
+class TaskCreate(_TaskFields):
+    """A task to save."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "greet", "workflow": _EXAMPLE_WORKFLOW}]})
+
+    name: Slug
+    description: str = Field(default="", description="Free text for people.")
+    workflow: dict[str, Any] = Field(description="{init_params, step_configs, steps}.")
 
 
-Body = TypeVar("Body", bound=_Body)
+class TaskUpdate(_TaskFields):
+    """What shall change of a task; a field that is left out keeps its value."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"description": "Says hello."}]})
+
+    name: Slug = Field(default="", validate_default=False)
+    description: str = Field(default="", description="Free text for people.")
+    workflow: dict[str, Any] = Field(
+        default={}, description="Becomes a new version; runs keep the one they started with."
+    )
 
 
-def parse_body(model: type[Body], body: bytes) -> Body:
-    """The model that this JSON body is.
+Body = TypeVar("Body", bound=RequestBody)
+_SECRET_FIELDS = {"secret_params", "webhook_secret"}
+_SHOWN_CHARACTERS = 40
+
+
+def validate(model: type[Body], value: Any) -> Body:
+    """The model that this JSON value is.
 
     Raises:
-        BodyTooLargeError: It has more than `MAX_BODY_BYTES`.
-        InvalidError: It is not JSON, holds a NUL, or breaks a rule; the message names each field and rule.
+        FaultsError: It breaks rules; each is named with its field and with what was given, secrets excepted.
     """
-    if len(body) > MAX_BODY_BYTES:
-        raise BodyTooLargeError(f"The body has {len(body)} bytes; the limit is {MAX_BODY_BYTES}.")
-    if _NUL.search(body):
-        raise InvalidError("The body holds a NUL character (\\u0000), which cannot be stored.")
     try:
-        return model.model_validate(msgspec.json.decode(body))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidError(f"The body is not valid JSON: {error}.") from None
+        return model.model_validate(value)
     except ValidationError as error:
-        raise InvalidError("; ".join(_sentence(fault["loc"], fault["msg"]) for fault in error.errors()) + ".") from None
+        raise FaultsError([fault for detail in error.errors() for fault in _faults(dict(detail))]) from None
 
 
-def _sentence(location: tuple[int | str, ...], message: str) -> str:
-    """One fault: the field and the rule, never what was sent."""
+def _faults(detail: dict[str, Any]) -> list[Fault]:
+    """The faults that one error of pydantic stands for."""
+    location: tuple[int | str, ...] = tuple(part for part in detail["loc"] if part != "[key]")
     field = ".".join(map(str, location))
-    rule = "unknown field" if message.startswith("Extra inputs") else message.removeprefix("Value error, ")
-    return f"{field}: {rule}" if field else rule
+    if detail["type"] == "value_error" and field == "cadence":
+        # One fault for each parameter, with the parameter's own path.
+        messages = str(detail["ctx"]["error"]).split("; ")
+        return [Fault(f"cadence.{message.split()[0]}", message.partition(" ")[2]) for message in messages]
+    return [Fault(field, _rule(detail) + _given(detail, location))]
+
+
+def _rule(detail: dict[str, Any]) -> str:
+    match detail["type"]:
+        case "extra_forbidden":
+            return "unknown field"
+        case "missing":
+            return "is required"
+        case "string_pattern_mismatch":
+            return SLUG_RULE
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return "must be an object"
+        case _:
+            message = str(detail["msg"]).removeprefix("Value error, ")
+            return message.replace("Input should be", "must be").replace("String should", "must").replace("Input", "it")
+
+
+def _given(detail: dict[str, Any], location: tuple[int | str, ...]) -> str:
+    """`, not 24`; nothing where nothing was given, or where it may be a secret."""
+    if detail["type"] in {"missing", "extra_forbidden", "value_error"} or (location and location[0] in _SECRET_FIELDS):
+        return ""
+    text = msgspec.json.encode(detail["input"]).decode()
+    return f", not {text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + '…'}"

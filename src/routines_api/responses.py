@@ -1,88 +1,116 @@
 """What goes out: msgspec structs in the shapes of the HTTP contract."""
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
+from routines_api.requests import MASK
 from routines_core.db.routines import Cadence, Routine
 from routines_core.db.tasks import Task
 from routines_core.db.trajectories import Trajectory
 
-MASK = "********"
-"""What a secret reads as."""
+Time = Annotated[datetime, Meta(description="ISO 8601 in UTC.", examples=["2026-05-04T09:00:00Z"])]
 
 
 class RoutineRead(msgspec.Struct):
     """A routine, without what its secrets are."""
 
-    id: int
-    name: str
-    task_name: str
-    collection_name: str
-    cadence: Cadence
-    init_params_overrides: dict[str, Any]
-    secret_params: dict[str, str]
-    webhook_url: str | None
-    webhook_secret: str | None
-    paused: bool
-    last_run_at: datetime | None
-    next_run_at: datetime | None
-    overlap_policy: str
+    id: Annotated[int, Meta(description="Stays the same when the routine is renamed.", examples=[42])]
+    name: Annotated[str, Meta(description="Unique in its task.", examples=["morning-regression"])]
+    task_name: Annotated[str, Meta(description="What it runs.", examples=["nl-to-sql-regression"])]
+    collection_name: Annotated[str, Meta(description="Where the task lives.", examples=["my-org"])]
+    cadence: Annotated[Cadence, Meta(description="When its slots fall, in UTC.")]
+    init_params_overrides: Annotated[dict[str, Any], Meta(description="Merged over the task's init_params.")]
+    secret_params: Annotated[dict[str, str], Meta(description="Names of secrets; each reads as ********.")]
+    webhook_url: Annotated[str | None, Meta(description="Told when a run has ended; null: nobody is.")]
+    webhook_secret: Annotated[str | None, Meta(description="Reads as ********; null: webhooks are not signed.")]
+    paused: Annotated[bool, Meta(description="Whether the schedule is stopped.")]
+    last_run_at: Annotated[datetime | None, Meta(description="When it last started a run; null: never.")]
+    next_run_at: Annotated[datetime | None, Meta(description="Its next slot; null: paused or manual.")]
+    overlap_policy: Annotated[str, Meta(description="skip: no slot starts while a run is active.", examples=["skip"])]
 
 
 class RoutineDetail(RoutineRead):
     """One routine, with a sentence for each override key that its task no longer declares."""
 
-    warnings: list[str] = []
+    warnings: Annotated[list[str], Meta(description="Overrides that the task no longer declares.")] = []
 
 
 class TaskRead(msgspec.Struct):
     """A task."""
 
-    name: str
-    description: str
-    workflow: dict[str, Any]
-    created_at: datetime
-    updated_at: datetime
+    name: Annotated[str, Meta(description="Unique in its collection.", examples=["greet"])]
+    description: Annotated[str, Meta(description="Free text for people.")]
+    workflow: Annotated[dict[str, Any], Meta(description="{init_params, step_configs, steps}, as it was sent.")]
+    created_at: Annotated[Time, Meta(description="When it was made.")]
+    updated_at: Annotated[Time, Meta(description="Its last change.")]
 
 
 class InitParam(msgspec.Struct):
     """A parameter that a routine may override."""
 
-    name: str
-    default: Any
-    type_hint: str
+    name: Annotated[str, Meta(description="The key.", examples=["model"])]
+    default: Annotated[Any, Meta(description="Its value where no routine overrides it.", examples=["gpt-4o"])]
+    type_hint: Annotated[str, Meta(description="The JSON type of the default; of null, string.", examples=["string"])]
 
 
 class InitParamsSchema(msgspec.Struct):
     """The parameters of a task, in the order of its workflow."""
 
-    keys: list[InitParam]
+    keys: Annotated[list[InitParam], Meta(description="One for each parameter.")]
 
 
 class WorkflowResponse(msgspec.Struct):
     """A run that was started."""
 
-    workflow_id: str
-    trajectory_id: int
-    run_id: str
-    message: str
-    result: dict[str, Any]
-    trajectory: Trajectory
-    metadata: str = ""
+    workflow_id: Annotated[str, Meta(description="What to poll with.", examples=["flow-my-org-greet--9876"])]
+    trajectory_id: Annotated[int, Meta(description="The run.", examples=[9876])]
+    run_id: Annotated[str, Meta(description="The run, as a UUID.")]
+    message: Annotated[str, Meta(description="A sentence for people.")]
+    result: Annotated[dict[str, Any], Meta(description="Empty: the run has only been started.")]
+    trajectory: Annotated[Trajectory, Meta(description="The run, whole.")]
+    metadata: Annotated[str, Meta(description="Empty.")] = ""
+
+
+class TrajectoryPage(msgspec.Struct):
+    """A page of a task's runs, newest first."""
+
+    trajectories: Annotated[list[Trajectory], Meta(description="The runs of this page.")]
+    total: Annotated[int, Meta(description="Runs on all pages.", examples=[1])]
+    page: Annotated[int, Meta(description="This page, from 1.", examples=[1])]
+    limit: Annotated[int, Meta(description="Runs on a page.", examples=[10])]
+    has_more: Annotated[bool, Meta(description="Whether there is a next page.")]
+
+
+class Message(msgspec.Struct):
+    """A sentence for people."""
+
+    message: Annotated[str, Meta(description="What was done.", examples=["Task greet was deleted."])]
+
+
+class Health(msgspec.Struct):
+    """The service answers."""
+
+    status: Annotated[str, Meta(description="ok.", examples=["ok"])] = "ok"
 
 
 def routine_read(routine: Routine) -> RoutineRead:
     """The routine as lists show it."""
-    return RoutineRead(**_fields(routine))
+    return RoutineRead(*_fields(routine))
 
 
-def routine_detail(routine: Routine, task: Task) -> RoutineDetail:
+def routine_detail(routine: Routine) -> RoutineDetail:
     """The routine as GET shows it."""
-    stale = sorted(set(routine.init_params_overrides) - set(task.init_params))
-    warnings = [f"init_params_overrides: the task no longer declares {key!r}." for key in stale]
-    return RoutineDetail(**_fields(routine), warnings=warnings)
+    warnings = [f"init_params_overrides: the task no longer declares {key!r}." for key in routine.undeclared_keys]
+    return RoutineDetail(*_fields(routine), warnings=warnings)
+
+
+def task_read(task: Task) -> TaskRead:
+    """The task as clients see it."""
+    return TaskRead(task.name, task.description, task.workflow, task.created_at, task.updated_at)
 
 
 def init_params_schema(task: Task) -> InitParamsSchema:
@@ -92,22 +120,30 @@ def init_params_schema(task: Task) -> InitParamsSchema:
     )
 
 
-def _fields(routine: Routine) -> dict[str, Any]:
-    return {
-        "id": routine.id,
-        "name": routine.name,
-        "task_name": routine.task_name,
-        "collection_name": routine.collection_name,
-        "cadence": Cadence(routine.cadence_type, routine.hour_utc, routine.minute_utc, routine.day_of_week),
-        "init_params_overrides": routine.init_params_overrides,
-        "secret_params": dict.fromkeys(routine.secret_refs, MASK),
-        "webhook_url": routine.webhook_url,
-        "webhook_secret": MASK if routine.has_webhook_secret else None,
-        "paused": routine.paused,
-        "last_run_at": routine.last_run_at,
-        "next_run_at": routine.next_run_at,
-        "overlap_policy": routine.overlap_policy,
-    }
+def workflow_response(trajectory: Trajectory, message: str) -> WorkflowResponse:
+    """The answer to whoever started this run."""
+    return WorkflowResponse(
+        trajectory.workflow_id, trajectory.trajectory_id, trajectory.run_id, message, {}, trajectory
+    )
+
+
+def _fields(routine: Routine) -> Sequence[Any]:
+    """The fields of RoutineRead, in their order."""
+    return (
+        routine.id,
+        routine.name,
+        routine.task_name,
+        routine.collection_name,
+        Cadence(routine.cadence_type, routine.hour_utc, routine.minute_utc, routine.day_of_week),
+        routine.init_params_overrides,
+        dict.fromkeys(routine.secret_names, MASK),
+        routine.webhook_url,
+        MASK if routine.has_webhook_secret else None,
+        routine.paused,
+        routine.last_run_at,
+        routine.next_run_at,
+        routine.overlap_policy,
+    )
 
 
 def _type_hint(default: Any) -> str:

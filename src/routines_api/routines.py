@@ -1,12 +1,17 @@
-"""The endpoints of routines."""
+"""The endpoints of routines; they exist only where ENABLE_ROUTINES is set."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
-from litestar import Controller, delete, get, post
+import msgspec
+from litestar import Controller, Response, delete, get, patch, post
 from litestar.params import Parameter
 
-from routines_api.access import ApiRequest, routines_enabled
-from routines_api.requests import RoutineCreate, parse_body
+from routines_api import requests
+from routines_api.access import Caller
+from routines_api.idempotency import once
+from routines_api.openapi import operation
+from routines_api.pagination import Cursor, decode_cursor, page
 from routines_api.responses import (
     InitParamsSchema,
     RoutineDetail,
@@ -15,116 +20,192 @@ from routines_api.responses import (
     init_params_schema,
     routine_detail,
     routine_read,
+    workflow_response,
 )
-from routines_core.db import Connection
+from routines_api.sealing import create_spec, patch_spec
 from routines_core.db import routines as db
-from routines_core.db.keys import AuthContext
+from routines_core.db.routines import RoutinePatch
 from routines_core.db.tasks import find_task
 from routines_core.db.trajectories import Run, find_trajectory, list_runs
-from routines_core.errors import UnknownKeysError
+from routines_core.errors import ConflictError, InvalidError, UnknownKeysError
+
+RoutineLimit = Annotated[int, Parameter(ge=1, le=1000, description="The most routines of a page.")]
+RunLimit = Annotated[int, Parameter(ge=1, le=100, description="The most runs of a page.")]
 
 
 class RoutinesController(Controller):
-    """`/routines/…`; absent unless ENABLE_ROUTINES."""
+    """`/routines/…`."""
 
     path = "/routines/{collection:str}"
-    guards = [routines_enabled]  # noqa: RUF012 - Litestar's interface
 
-    @post("/{task:str}")
-    async def create_routine(
-        self, task: str, request: ApiRequest, connection: Connection, auth: AuthContext
-    ) -> RoutineRead:
-        """Save a routine of this task."""
-        body = parse_body(RoutineCreate, await request.body())
-        found = await find_task(connection, collection_id=auth.collection_id, name=task)
-        unknown = sorted(set(body.init_params_overrides) - set(found.init_params))
-        if unknown:
-            raise UnknownKeysError(unknown, list(found.init_params))
-        cadence = db.Cadence(
-            body.cadence.type, body.cadence.hour_utc, body.cadence.minute_utc or 0, body.cadence.day_of_week
-        )
-        await db.create_routine(
-            connection,
-            collection_id=auth.collection_id,
-            task_id=found.id,
-            name=body.name,
-            cadence=cadence,
-            init_params_overrides=body.init_params_overrides,
-            webhook_url=body.webhook_url,
-            paused=body.paused,
-        )
-        return routine_read(await _find(connection, auth, task, body.name))
+    @post("/{task:str}", **operation("createRoutine", body=requests.RoutineCreate, conflict=True, idempotent=True))
+    async def create_routine(self, task: str, caller: Caller) -> RoutineRead:
+        """Create a routine.
 
-    @get("/")
-    async def list_collection(self, connection: Connection, auth: AuthContext) -> list[RoutineRead]:
-        """The collection's routines, by task and name."""
-        found = await db.list_routines(connection, collection_id=auth.collection_id)
-        return [routine_read(routine) for routine in found]
+        Saves a recurring invocation of this task and computes its next slot. `name` is unique in the task.
+        """
+        spec = create_spec(caller, caller.body(requests.RoutineCreate))
 
-    @get("/{task:str}")
-    async def list_task(self, task: str, connection: Connection, auth: AuthContext) -> list[RoutineRead]:
-        """The task's routines, by name."""
-        await find_task(connection, collection_id=auth.collection_id, name=task)
-        found = await db.list_routines(connection, collection_id=auth.collection_id, task=task)
-        return [routine_read(routine) for routine in found]
+        async def create() -> RoutineRead:
+            if not await db.create_routine(caller.connection, spec, collection_id=caller.collection_id, task=task):
+                found = await find_task(caller.connection, collection_id=caller.collection_id, name=task)
+                _refuse_unknown(spec.init_params_overrides, found.init_params, {})
+            return routine_read(await _find(caller, task, spec.name))
 
-    @get("/{task:str}/{name:str}")
-    async def get_routine(self, task: str, name: str, connection: Connection, auth: AuthContext) -> RoutineDetail:
-        """One routine, with warnings."""
-        routine = await _find(connection, auth, task, name)
-        return routine_detail(routine, await find_task(connection, collection_id=auth.collection_id, name=task))
+        return await once(caller, create, status=201)
 
-    @delete("/{task:str}/{name:str}")
-    async def delete_routine(self, task: str, name: str, connection: Connection, auth: AuthContext) -> None:
-        """Remove a routine; its trajectories stay."""
-        routine = await _find(connection, auth, task, name)
-        await db.delete_routine(connection, collection_id=auth.collection_id, routine_id=routine.id)
+    @get("/", **operation("listRoutines"))
+    async def list_collection(
+        self, caller: Caller, *, limit: RoutineLimit = 1000, cursor: Cursor = None
+    ) -> Response[list[RoutineRead]]:
+        """List the routines of a collection.
 
-    @post("/{task:str}/{name:str}/pause", status_code=200)
-    async def pause(self, task: str, name: str, connection: Connection, auth: AuthContext) -> RoutineRead:
-        """Stop the schedule; may be repeated."""
-        return await _set_paused(connection, auth, task, name, paused=True)
+        By task and name.
+        """
+        return await _list(caller, None, limit, cursor)
 
-    @post("/{task:str}/{name:str}/resume", status_code=200)
-    async def resume(self, task: str, name: str, connection: Connection, auth: AuthContext) -> RoutineRead:
-        """Go on with the next slot from now; may be repeated."""
-        return await _set_paused(connection, auth, task, name, paused=False)
+    @get("/{task:str}", **operation("listTaskRoutines"))
+    async def list_task(
+        self, task: str, caller: Caller, *, limit: RoutineLimit = 1000, cursor: Cursor = None
+    ) -> Response[list[RoutineRead]]:
+        """List the routines of a task.
 
-    @post("/{task:str}/{name:str}/run-now", status_code=200)
-    async def run_now(self, task: str, name: str, connection: Connection, auth: AuthContext) -> WorkflowResponse:
-        """Start a run at once, whatever the cadence."""
-        routine = await _find(connection, auth, task, name)
-        run = await db.run_now(connection, collection_id=auth.collection_id, routine_id=routine.id)
-        trajectory = await find_trajectory(connection, collection_id=auth.collection_id, task=task, trajectory_id=run)
-        return WorkflowResponse(
-            trajectory.workflow_id, run, trajectory.run_id, f"Routine {name} was started.", {}, trajectory
-        )
+        By name.
+        """
+        return await _list(caller, task, limit, cursor)
 
-    @get("/{task:str}/{name:str}/runs")
+    @get("/{task:str}/{name:str}", **operation("getRoutine"))
+    async def get_routine(self, task: str, name: str, caller: Caller) -> RoutineDetail:
+        """Get a routine.
+
+        With a warning for each override that the task no longer declares.
+        """
+        return routine_detail(await _find(caller, task, name))
+
+    @patch("/{task:str}/{name:str}", **operation("updateRoutine", body=requests.RoutinePatch, conflict=True))
+    async def update_routine(self, task: str, name: str, caller: Caller) -> RoutineRead:
+        """Update a routine.
+
+        A field that is left out keeps its value. A run in progress is not touched; the next fire follows the new spec.
+        """
+        change = patch_spec(caller, caller.body(requests.RoutinePatch))
+        if not await db.patch_routine(
+            caller.connection, change, collection_id=caller.collection_id, task=task, name=name
+        ):
+            await _explain(caller, task, name, change)
+        return routine_read(await _find(caller, task, name if change.name is msgspec.UNSET else change.name))
+
+    @delete("/{task:str}/{name:str}", **operation("deleteRoutine"))
+    async def delete_routine(self, task: str, name: str, caller: Caller) -> None:
+        """Delete a routine.
+
+        With its schedule; its trajectories stay.
+        """
+        await db.delete_routine(caller.connection, collection_id=caller.collection_id, task=task, name=name)
+
+    @post("/{task:str}/{name:str}/pause", status_code=200, **operation("pauseRoutine"))
+    async def pause(self, task: str, name: str, caller: Caller) -> RoutineRead:
+        """Pause a routine.
+
+        Stops the schedule; may be repeated. Once this has answered, no slot fires.
+        """
+        return await _set_paused(caller, task, name, paused=True)
+
+    @post("/{task:str}/{name:str}/resume", status_code=200, **operation("resumeRoutine"))
+    async def resume(self, task: str, name: str, caller: Caller) -> RoutineRead:
+        """Resume a routine.
+
+        Goes on with the next slot from now: nothing that fell in the pause is made up for. May be repeated.
+        """
+        return await _set_paused(caller, task, name, paused=False)
+
+    @post("/{task:str}/{name:str}/run-now", status_code=200, **operation("runRoutineNow", idempotent=True))
+    async def run_now(self, task: str, name: str, caller: Caller) -> WorkflowResponse:
+        """Run a routine now.
+
+        Whatever its cadence, paused or not, and beside a run in progress; its next slot stays as it was.
+        """
+
+        async def start() -> WorkflowResponse:
+            run = await db.run_now(caller.connection, collection_id=caller.collection_id, task=task, name=name)
+            trajectory = await find_trajectory(
+                caller.connection, collection_id=caller.collection_id, task=task, trajectory_id=run
+            )
+            return workflow_response(trajectory, f"Routine {name} was started.")
+
+        return await once(caller, start, status=200)
+
+    @get("/{task:str}/{name:str}/runs", **operation("listRoutineRuns"))
     async def runs(
-        self,
-        task: str,
-        name: str,
-        connection: Connection,
-        auth: AuthContext,
-        limit: Annotated[int, Parameter(ge=1, le=100)] = 20,
-    ) -> list[Run]:
-        """Its trajectories, newest first."""
-        routine = await _find(connection, auth, task, name)
-        return await list_runs(connection, collection_id=auth.collection_id, routine_id=routine.id, limit=limit)
+        self, task: str, name: str, caller: Caller, *, limit: RunLimit = 20, cursor: Cursor = None
+    ) -> Response[list[Run]]:
+        """List the runs of a routine.
+
+        Newest first.
+        """
+        before = decode_cursor(cursor, int)
+        found = await list_runs(
+            caller.connection, collection_id=caller.collection_id, task=task, name=name, limit=limit + 1, before=before
+        )
+        if not found:
+            await _find(caller, task, name)  # none, or no such routine
+        return page(caller.request, found, limit, key=lambda run: run.trajectory_id, show=lambda run: run)
 
 
-@get("/tasks/{collection:str}/{task:str}/init-params-schema", guards=[routines_enabled])
-async def get_init_params_schema(task: str, connection: Connection, auth: AuthContext) -> InitParamsSchema:
-    """The keys that a routine may override."""
-    return init_params_schema(await find_task(connection, collection_id=auth.collection_id, name=task))
+@get("/tasks/{collection:str}/{task:str}/init-params-schema", tags=["Routines"], **operation("getInitParamsSchema"))
+async def get_init_params_schema(task: str, caller: Caller) -> InitParamsSchema:
+    """List the keys that may be overridden.
+
+    In the order of the task's workflow.
+    """
+    return init_params_schema(await find_task(caller.connection, collection_id=caller.collection_id, name=task))
 
 
-async def _find(connection: Connection, auth: AuthContext, task: str, name: str) -> db.Routine:
-    return await db.find_routine(connection, collection_id=auth.collection_id, task=task, name=name)
+async def _find(caller: Caller, task: str, name: str) -> db.Routine:
+    return await db.find_routine(caller.connection, collection_id=caller.collection_id, task=task, name=name)
 
 
-async def _set_paused(connection: Connection, auth: AuthContext, task: str, name: str, **paused: Any) -> RoutineRead:
-    routine = await _find(connection, auth, task, name)
-    await db.set_paused(connection, collection_id=auth.collection_id, routine_id=routine.id, **paused)
-    return routine_read(await _find(connection, auth, task, name))
+async def _list(caller: Caller, task: str | None, limit: int, cursor: str | None) -> Response[list[Any]]:
+    after = decode_cursor(cursor, tuple[str, str])
+    found = await db.list_routines(
+        caller.connection, collection_id=caller.collection_id, limit=limit + 1, task=task, after=after
+    )
+    if task and not found:
+        await find_task(caller.connection, collection_id=caller.collection_id, name=task)  # none, or no such task
+    return page(caller.request, found, limit, key=lambda last: (last.task_name, last.name), show=routine_read)
+
+
+async def _set_paused(caller: Caller, task: str, name: str, *, paused: bool) -> RoutineRead:
+    await db.set_paused(caller.connection, collection_id=caller.collection_id, task=task, name=name, paused=paused)
+    return routine_read(await _find(caller, task, name))
+
+
+def _refuse_unknown(
+    overrides: dict[str, Any], declared: Sequence[str] | dict[str, Any], stored: dict[str, Any]
+) -> None:
+    """Refuse override keys that the task does not declare, save those that are stored with this very value."""
+    undeclared = set(overrides) - set(declared)
+    unknown = sorted(key for key in undeclared if key not in stored or stored[key] != overrides[key])
+    if unknown:
+        raise UnknownKeysError(unknown, list(declared))
+
+
+async def _explain(caller: Caller, task: str, name: str, change: RoutinePatch) -> None:
+    """Raise the reason why a PATCH changed nothing."""
+    routine = await _find(caller, task, name)
+    found = await find_task(caller.connection, collection_id=caller.collection_id, name=task)
+    if change.init_params_overrides is not msgspec.UNSET:
+        _refuse_unknown(change.init_params_overrides, found.init_params, routine.init_params_overrides)
+    secrets = {} if change.secret_params is msgspec.UNSET else change.secret_params
+    for key, secret in secrets.items():
+        if secret is None and key not in routine.secret_names:
+            _refuse_mask(f"secret_params.{key}")
+    if change.keeps_webhook_secret and not routine.has_webhook_secret:
+        _refuse_mask("webhook_secret")
+    raise ConflictError("The routine or its task changed at this very moment: send the request again.")
+
+
+def _refuse_mask(field: str) -> None:
+    raise InvalidError(
+        f"{field}: {requests.MASK} keeps a stored value, and there is none: send the secret itself.", field
+    )

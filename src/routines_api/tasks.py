@@ -1,47 +1,156 @@
-"""The endpoints of tasks and of their trajectories."""
+"""The endpoints of collections, tasks and their trajectories."""
 
-from litestar import get, post
+from typing import Annotated, Any, Literal
 
-from routines_api.access import ApiRequest
-from routines_api.requests import TaskCreate, parse_body
-from routines_api.responses import TaskRead
-from routines_core.db import Connection
+from litestar import Response, delete, get, post, put
+from litestar.params import Parameter
+
+from routines_api import requests
+from routines_api.access import Caller
+from routines_api.openapi import operation
+from routines_api.pagination import Cursor, decode_cursor, page
+from routines_api.responses import Message, TaskRead, TrajectoryPage, task_read
 from routines_core.db import tasks as db
-from routines_core.db.keys import AuthContext
-from routines_core.db.trajectories import Trajectory, find_trajectory
+from routines_core.db.collections import Collection, find_collection
+from routines_core.db.trajectories import Trajectory, find_trajectory, list_trajectories
+
+Status = Literal["pending", "running", "completed", "failed", "cancelled", "archived"]
+LARGEST_ID = 2**63 - 1
+"""The largest bigint."""
+
+TaskLimit = Annotated[int, Parameter(ge=1, le=1000, description="The most tasks of a page.")]
+TrajectoryLimit = Annotated[int, Parameter(ge=1, le=100, description="The most runs of a page.")]
+PageNumber = Annotated[int, Parameter(ge=1, le=1_000_000, description="Which page, from 1.")]
+StatusFilter = Annotated[Status | None, Parameter(description="Only runs of this status.")]
+RoutineFilter = Annotated[
+    int | None, Parameter(ge=1, le=LARGEST_ID, description="Only runs that the routine of this id caused.")
+]
 
 
-@post("/tasks/{collection:str}")
-async def create_task(request: ApiRequest, connection: Connection, auth: AuthContext) -> TaskRead:
-    """Save a task."""
-    body = parse_body(TaskCreate, await request.body())
-    task = await db.create_task(
-        connection,
-        collection_id=auth.collection_id,
-        name=body.name,
-        description=body.description,
-        workflow=body.workflow,
+@get("/collections", tags=["Collections"], **operation("listCollections"))
+async def list_collections(caller: Caller) -> list[Collection]:
+    """List collections.
+
+    The one that the key opens.
+    """
+    return [await find_collection(caller.connection, caller.collection_id)]
+
+
+@get("/collections/{collection:str}", tags=["Collections"], **operation("getCollection"))
+async def get_collection(caller: Caller) -> Collection:
+    """Get a collection."""
+    return await find_collection(caller.connection, caller.collection_id)
+
+
+@post("/tasks/{collection:str}", tags=["Tasks"], **operation("createTask", body=requests.TaskCreate, conflict=True))
+async def create_task(caller: Caller) -> TaskRead:
+    """Create a task."""
+    body = caller.body(requests.TaskCreate)
+    fields = body.model_dump()
+    return task_read(await db.create_task(caller.connection, collection_id=caller.collection_id, **fields))
+
+
+@get("/tasks/{collection:str}", tags=["Tasks"], **operation("listTasks"))
+async def list_tasks(caller: Caller, *, limit: TaskLimit = 1000, cursor: Cursor = None) -> Response[list[TaskRead]]:
+    """List the tasks of a collection.
+
+    By name.
+    """
+    after = decode_cursor(cursor, str)
+    found = await db.list_tasks(caller.connection, collection_id=caller.collection_id, limit=limit + 1, after=after)
+    return page(caller.request, found, limit, key=lambda task: task.name, show=task_read)
+
+
+@get("/tasks/{collection:str}/{task:str}", tags=["Tasks"], **operation("getTask"))
+async def get_task(task: str, caller: Caller) -> TaskRead:
+    """Get a task."""
+    return task_read(await db.find_task(caller.connection, collection_id=caller.collection_id, name=task))
+
+
+@put(
+    "/tasks/{collection:str}/{task:str}",
+    tags=["Tasks"],
+    **operation("updateTask", body=requests.TaskUpdate, conflict=True),
+)
+async def update_task(task: str, caller: Caller) -> TaskRead:
+    """Update a task.
+
+    A field that is left out keeps its value. A workflow becomes a new version; runs keep the one they started with.
+    """
+    body = caller.body(requests.TaskUpdate)
+    fields: dict[str, Any] = body.model_dump(include=body.model_fields_set)
+    if "name" in fields:
+        fields["new_name"] = fields.pop("name")
+    updated = await db.update_task(caller.connection, collection_id=caller.collection_id, name=task, **fields)
+    return task_read(updated)
+
+
+@delete("/tasks/{collection:str}/{task:str}", tags=["Tasks"], status_code=200, **operation("deleteTask", conflict=True))
+async def delete_task(task: str, caller: Caller) -> Message:
+    """Delete a task.
+
+    Refused while routines hang on it.
+    """
+    await db.delete_task(caller.connection, collection_id=caller.collection_id, name=task)
+    return Message(f"Task {task} was deleted.")
+
+
+@get("/db/trajectories/{collection:str}/{task:str}", tags=["Trajectories"], **operation("listTrajectories"))
+async def get_trajectories(
+    task: str,
+    caller: Caller,
+    *,
+    limit: TrajectoryLimit = 10,
+    page: PageNumber = 1,
+    status: StatusFilter = None,
+    triggered_by_routine_id: RoutineFilter = None,
+) -> TrajectoryPage:
+    """List the runs of a task.
+
+    Newest first.
+    """
+    found = await db.find_task(caller.connection, collection_id=caller.collection_id, name=task)
+    skipped = (page - 1) * limit
+    trajectories, total = await list_trajectories(
+        caller.connection,
+        collection_id=caller.collection_id,
+        task_id=found.id,
+        status=status,
+        routine_id=triggered_by_routine_id,
+        limit=limit,
+        offset=skipped,
     )
-    return _read(task)
+    return TrajectoryPage(trajectories, total, page, limit, has_more=skipped + len(trajectories) < total)
 
 
-@get("/tasks/{collection:str}")
-async def list_tasks(connection: Connection, auth: AuthContext) -> list[TaskRead]:
-    """The collection's tasks, by name."""
-    return [_read(task) for task in await db.list_tasks(connection, collection_id=auth.collection_id)]
+@get(
+    "/db/trajectory/{collection:str}/{task:str}/{trajectory_id:str}",
+    tags=["Trajectories"],
+    **operation("getTrajectory"),
+)
+async def get_trajectory(task: str, trajectory_id: str, caller: Caller) -> Trajectory:
+    """Get a run.
+
+    With its steps.
+    """
+    # An id that no bigint can be is as absent as one that is not there.
+    is_id = trajectory_id.isascii() and trajectory_id.isdigit() and int(trajectory_id[:20]) <= LARGEST_ID
+    return await find_trajectory(
+        caller.connection,
+        collection_id=caller.collection_id,
+        task=task,
+        trajectory_id=int(trajectory_id[:20]) if is_id else 0,
+    )
 
 
-@get("/tasks/{collection:str}/{task:str}")
-async def get_task(task: str, connection: Connection, auth: AuthContext) -> TaskRead:
-    """One task."""
-    return _read(await db.find_task(connection, collection_id=auth.collection_id, name=task))
-
-
-@get("/db/trajectory/{collection:str}/{task:str}/{trajectory_id:int}")
-async def get_trajectory(task: str, trajectory_id: int, connection: Connection, auth: AuthContext) -> Trajectory:
-    """One run, whole."""
-    return await find_trajectory(connection, collection_id=auth.collection_id, task=task, trajectory_id=trajectory_id)
-
-
-def _read(task: db.Task) -> TaskRead:
-    return TaskRead(task.name, task.description, task.workflow, task.created_at, task.updated_at)
+HANDLERS = [
+    list_collections,
+    get_collection,
+    create_task,
+    list_tasks,
+    get_task,
+    update_task,
+    delete_task,
+    get_trajectories,
+    get_trajectory,
+]

@@ -6,7 +6,7 @@ import msgspec
 
 from routines_core.db import Connection
 from routines_core.db.keys import authenticate, create_key
-from routines_core.db.routines import Cadence, create_routine
+from routines_core.db.routines import Cadence, RoutineSpec, create_routine
 from routines_core.db.tasks import create_task
 
 COLLECTION, TASK, ROUTINE = "demo", "hello", "every-hour"
@@ -26,16 +26,8 @@ async def make_demo(connection: Connection, data_dir: Path) -> None:
 
 async def _make_routine(connection: Connection, collection_id: int) -> None:
     workflow = msgspec.json.decode(Path(__file__).with_name("demo.json").read_bytes())
-    task = await create_task(
+    await create_task(
         connection, collection_id=collection_id, name=TASK, description="Says good morning.", workflow=workflow
     )
-    await create_routine(
-        connection,
-        collection_id=collection_id,
-        task_id=task.id,
-        name=ROUTINE,
-        cadence=Cadence("hourly"),
-        init_params_overrides={},
-        webhook_url=None,
-        paused=False,
-    )
+    routine = RoutineSpec(ROUTINE, Cadence("hourly"))
+    await create_routine(connection, routine, collection_id=collection_id, task=TASK)

@@ -74,7 +74,7 @@ async def migrate() -> None:
 @_async_command
 async def api() -> None:
     """Serve the HTTP API."""
-    from routines_api.app import run_api
+    from routines_api.server import run_api
     from routines_core.logging import configure_logging
 
     settings = load_settings()

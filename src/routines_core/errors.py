@@ -2,6 +2,7 @@
 
     RoutinesError
     ├── InvalidError             what was sent breaks a rule          -> 400
+    │   ├── FaultsError          it breaks several
     │   └── UnknownKeysError     override keys the task does not declare
     ├── UnauthorizedError        no key, or none that counts          -> 401
     ├── NotFoundError            absent, or not the caller's to see   -> 404
@@ -14,6 +15,9 @@
 
 Errors carry their values as attributes; `str(error)` is a sentence for a person.
 """
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 
 class RoutinesError(Exception):
@@ -30,6 +34,34 @@ class InvalidError(RoutinesError):
     def __init__(self, message: str, field: str = "") -> None:
         super().__init__(message)
         self.field = field
+
+
+class Fault(NamedTuple):
+    """One broken rule.
+
+    Attributes:
+        field: The path of the offending field, empty for the whole body.
+        message: The rule and what was given, as the rest of a sentence that begins with the field.
+    """
+
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        """`field: message`."""
+        return f"{self.field}: {self.message}" if self.field else self.message
+
+
+class FaultsError(InvalidError):
+    """What was sent breaks several rules, all of them named.
+
+    Attributes:
+        faults: Each broken rule.
+    """
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("; ".join(map(str, faults)) + ".", faults[0].field if len(faults) == 1 else "")
+        self.faults = tuple(faults)
 
 
 class UnknownKeysError(InvalidError):

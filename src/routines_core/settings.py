@@ -28,6 +28,25 @@ class Settings(BaseSettings):
     log_format: str = Field(default="console", pattern="^(console|json)$", alias="ROUTINES_LOG_FORMAT")
     """`console` for people, `json` for machines."""
 
+    rate_per_second: float = Field(default=500, gt=0, le=1_000_000, alias="ROUTINES_RATE_PER_SECOND")
+    """Requests per second that one API key may make over time, on all API processes together."""
+    rate_burst: int = Field(default=1000, ge=1, le=1_000_000, alias="ROUTINES_RATE_BURST")
+    """Requests that one API key may make at once."""
+    max_body_bytes: int = Field(default=256 * 1024, ge=1024, alias="ROUTINES_MAX_BODY_BYTES")
+    """The largest request body, in bytes."""
+    max_header_bytes: int = Field(default=16 * 1024, ge=1024, alias="ROUTINES_MAX_HEADER_BYTES")
+    """The most bytes that the names and values of a request's headers may have together."""
+    max_json_depth: int = Field(default=32, ge=4, le=500, alias="ROUTINES_MAX_JSON_DEPTH")
+    """How deep arrays and objects of a body may be nested; the body itself is the first level."""
+    max_string_length: int = Field(default=64 * 1024, ge=256, alias="ROUTINES_MAX_STRING_LENGTH")
+    """The most characters of one string of a body."""
+    max_items: int = Field(default=10_000, ge=100, alias="ROUTINES_MAX_ITEMS")
+    """The most items of one array or object of a body."""
+    header_timeout_seconds: float = Field(default=10, ge=1, alias="ROUTINES_HEADER_TIMEOUT_SECONDS")
+    """How long a client may take to send the headers of a request."""
+    body_timeout_seconds: float = Field(default=10, gt=0, alias="ROUTINES_BODY_TIMEOUT_SECONDS")
+    """How long a client may take to send the body of a request."""
+
     tick_batch_size: int = Field(default=1000, ge=1, le=10_000, alias="ROUTINES_TICK_BATCH_SIZE")
     """The most routines that one statement claims."""
     hourly_catchup_seconds: float = Field(default=3600, ge=0, alias="ROUTINES_HOURLY_CATCHUP_SECONDS")

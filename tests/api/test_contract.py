@@ -9,8 +9,7 @@ from litestar.testing import AsyncTestClient
 from routines_api.app import create_app
 from routines_core.db import Connection
 from routines_core.db.keys import create_key, revoke_key
-from routines_core.settings import Settings
-from support import Database
+from support import Database, api_settings
 
 Client = AsyncTestClient[Any]
 WORKFLOW = {"init_params": {"zeta": "z", "a": 1, "none": None, "list": []}, "steps": [], "step_configs": {}}
@@ -21,7 +20,7 @@ DAILY = {"name": "r", "cadence": {"type": "daily", "hour_utc": 9}}
 @pytest.fixture
 async def client(connection: Connection, database: Database) -> AsyncGenerator[Client]:
     key = await create_key(connection, "my-org")
-    app = create_app(Settings(enable_routines=True), database.url)
+    app = create_app(api_settings(), database.url)
     async with AsyncTestClient(app) as opened:
         opened.headers["Authorization"] = f"Bearer {key}"
         created = await opened.post("/api/v1/tasks/my-org/", json={"name": "echo", "workflow": WORKFLOW})
@@ -41,11 +40,11 @@ async def test_create_answers_201_with_the_routine_and_its_next_slot(client: Cli
 @pytest.mark.parametrize(
     ("cadence", "rule"),
     [
-        ({"type": "daily"}, "hour_utc is required"),
-        ({"type": "weekly", "hour_utc": 1}, "day_of_week is required"),
-        ({"type": "hourly", "hour_utc": 1}, "hour_utc does not go with hourly"),
-        ({"type": "manual", "minute_utc": 1}, "minute_utc does not go with manual"),
-        ({"type": "daily", "hour_utc": 1, "day_of_week": "mon"}, "day_of_week does not go with daily"),
+        ({"type": "daily"}, "hour_utc: is required"),
+        ({"type": "weekly", "hour_utc": 1}, "day_of_week: is required"),
+        ({"type": "hourly", "hour_utc": 1}, "hour_utc: does not go with hourly"),
+        ({"type": "manual", "minute_utc": 1}, "minute_utc: does not go with manual"),
+        ({"type": "daily", "hour_utc": 1, "day_of_week": "mon"}, "day_of_week: does not go with daily"),
         ({"type": "daily", "hour_utc": 24}, "cadence.hour_utc"),
         ({"type": "yearly"}, "cadence.type"),
         ({"hour_utc": 1}, "cadence.type"),
@@ -107,7 +106,7 @@ async def test_a_revoked_key_answers_401_at_once(client: Client, connection: Con
 
 
 async def test_with_the_flag_off_every_routine_endpoint_answers_404(database: Database) -> None:
-    async with AsyncTestClient(create_app(Settings(enable_routines=False), database.url)) as opened:
+    async with AsyncTestClient(create_app(api_settings(enable_routines=False), database.url)) as opened:
         assert (await opened.get(BASE)).status_code == 404
         assert (await opened.get("/api/v1/tasks/my-org/echo/init-params-schema")).status_code == 404
 

@@ -1,4 +1,4 @@
-"""Bearer keys: made, listed, revoked, and the collection that one opens."""
+"""Bearer keys: made, listed, revoked, the collection that one opens, and how fast it may ask."""
 
 import hashlib
 import hmac
@@ -10,6 +10,7 @@ import msgspec
 
 from routines_core.db.pool import Connection
 from routines_core.db.statements import Nothing, Statement
+from routines_core.db.violations import domain_errors
 from routines_core.errors import NotFoundError, UnauthorizedError
 
 _TOKEN = re.compile(r"rtn_([1-9][0-9]{0,17})_([A-Za-z0-9_-]{43})", re.ASCII)
@@ -18,8 +19,9 @@ _NO_HASH = bytes(32)
 
 
 class AuthContext(msgspec.Struct, frozen=True):
-    """Whom a request speaks for: the one collection that its key opens."""
+    """Whom a request speaks for: a key, and the one collection that it opens."""
 
+    key_id: int
     collection_id: int
     collection_name: str
 
@@ -45,16 +47,28 @@ class _Id(msgspec.Struct):
     id: int
 
 
+class _Tokens(msgspec.Struct):
+    tokens: float
+
+
 _CREATE = Statement("keys.create_key", _Id)
 _FIND = Statement("keys.find_key", _FoundKey)
 _LIST = Statement("keys.list_keys", ListedKey)
 _REVOKE = Statement("keys.revoke_key", Nothing)
+_TAKE = Statement("keys.take_tokens", _Tokens)
 
 
-async def create_key(connection: Connection, collection: str) -> str:
-    """A new key of this collection, which is made where it is new; only the key's hash is kept."""
+async def create_key(connection: Connection, collection: str, *, expires_in_seconds: float | None = None) -> str:
+    """A new key of this collection, which is made where it is new; only the key's hash is kept.
+
+    Raises:
+        InvalidError: The collection's name is no slug.
+    """
     secret = secrets.token_urlsafe(_SECRET_BYTES)
-    row = await _CREATE.one(connection, collection=collection, secret_hash=_hash(secret))
+    with domain_errors():
+        row = await _CREATE.one(
+            connection, collection=collection, secret_hash=_hash(secret), expires_in_seconds=expires_in_seconds
+        )
     return f"rtn_{row.id}_{secret}"
 
 
@@ -67,12 +81,13 @@ async def authenticate(connection: Connection, token: str) -> AuthContext:
     parsed = _TOKEN.fullmatch(token)
     if parsed is None:
         raise UnauthorizedError
-    found = await _FIND.first(connection, id=int(parsed[1]))
+    key_id = int(parsed[1])
+    found = await _FIND.first(connection, id=key_id)
     # Compared in constant time, and compared where there is nothing to compare with too.
     same = hmac.compare_digest(_hash(parsed[2]), found.secret_hash if found else _NO_HASH)
     if not found or not same:
         raise UnauthorizedError
-    return AuthContext(found.collection_id, found.collection_name)
+    return AuthContext(key_id, found.collection_id, found.collection_name)
 
 
 async def list_keys(connection: Connection) -> list[ListedKey]:
@@ -88,6 +103,19 @@ async def revoke_key(connection: Connection, key_id: int) -> None:
     """
     if await _REVOKE.run(connection, id=key_id) == 0:
         raise NotFoundError(f"There is no key {key_id}.")
+
+
+async def take_tokens(connection: Connection, key_id: int, *, wanted: int, rate: float, burst: float) -> bool:
+    """Take `wanted` tokens out of the key's bucket, all or none; False: it does not hold so many by now.
+
+    Args:
+        connection: Any connection.
+        key_id: The API key.
+        wanted: Requests to make.
+        rate: Tokens that the bucket gains a second.
+        burst: Tokens that the bucket holds at most.
+    """
+    return await _TAKE.first(connection, key_id=key_id, wanted=wanted, rate=rate, burst=burst) is not None
 
 
 def _hash(secret: str) -> bytes:

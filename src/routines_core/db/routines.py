@@ -1,15 +1,18 @@
 """Routines: sql/queries/routines.sql called from Python."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from psycopg.types.json import Jsonb
 
 from routines_core.db.pool import Connection
+from routines_core.db.secrets import SealedSecret, as_parameters
 from routines_core.db.statements import Nothing, Statement
 from routines_core.db.violations import domain_errors
 from routines_core.errors import NotFoundError
+
+Value = TypeVar("Value")
 
 
 class Cadence(msgspec.Struct, frozen=True):
@@ -22,7 +25,11 @@ class Cadence(msgspec.Struct, frozen=True):
 
 
 class Routine(msgspec.Struct, frozen=True):
-    """A routine as it is stored; `secret_refs` names its secrets and holds none."""
+    """A routine as it is stored; it names its secrets and holds none.
+
+    Attributes:
+        undeclared_keys: Override keys that the task's current version does not declare.
+    """
 
     id: int
     name: str
@@ -33,62 +40,105 @@ class Routine(msgspec.Struct, frozen=True):
     minute_utc: int
     day_of_week: str | None
     init_params_overrides: dict[str, Any]
-    secret_refs: dict[str, str]
+    secret_names: list[str]
     webhook_url: str | None
     has_webhook_secret: bool
     paused: bool
     last_run_at: datetime | None
     next_run_at: datetime | None
     overlap_policy: str
+    undeclared_keys: list[str]
+
+
+class RoutineSpec(msgspec.Struct, frozen=True):
+    """A routine to save."""
+
+    name: str
+    cadence: Cadence
+    init_params_overrides: dict[str, Any] = {}
+    secret_params: dict[str, SealedSecret] = {}
+    webhook_url: str | None = None
+    webhook_secret: SealedSecret | None = None
+    paused: bool = False
+
+
+class RoutinePatch(msgspec.Struct, frozen=True):
+    """A change of a routine: what is UNSET keeps its value.
+
+    Attributes:
+        secret_params: Replaces them all; None in the place of a secret keeps the stored one of that name.
+        webhook_secret: None clears it.
+        keeps_webhook_secret: There must be one, and it stays.
+    """
+
+    name: str | msgspec.UnsetType = msgspec.UNSET
+    cadence: Cadence | msgspec.UnsetType = msgspec.UNSET
+    init_params_overrides: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    secret_params: dict[str, SealedSecret | None] | msgspec.UnsetType = msgspec.UNSET
+    webhook_url: str | msgspec.UnsetType | None = msgspec.UNSET
+    webhook_secret: SealedSecret | msgspec.UnsetType | None = msgspec.UNSET
+    keeps_webhook_secret: bool = False
+    paused: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Id(msgspec.Struct):
     id: int
 
 
-_INSERT = Statement("routines.insert_routine", Nothing)
+_CREATE = Statement("routines.create_routine", _Id)
+_PATCH = Statement("routines.patch_routine", _Id)
+_FIND = Statement("routines.find_routine", Routine)
 _LIST = Statement("routines.list_routines", Routine)
 _SET_PAUSED = Statement("routines.set_paused", Nothing)
 _DELETE = Statement("routines.delete_routine", Nothing)
 _RUN_NOW = Statement("routines.run_now", _Id)
 
 
-async def create_routine(
-    connection: Connection,
-    *,
-    collection_id: int,
-    task_id: int,
-    name: str,
-    cadence: Cadence,
-    init_params_overrides: dict[str, Any],
-    webhook_url: str | None,
-    paused: bool,
-) -> None:
-    """Save a routine; the database computes its next slot.
+async def create_routine(connection: Connection, spec: RoutineSpec, *, collection_id: int, task: str) -> bool:
+    """Save a routine and its secrets; the database computes its next slot.
+
+    Returns False, and saves nothing, where there is no such task or it does not declare a key of the overrides.
 
     Raises:
         ConflictError: The name is taken for this task.
+        NotFoundError: The task went at this very moment.
+        InvalidError: It breaks a rule of the schema.
+    """
+    sealed = [*spec.secret_params.values(), *([spec.webhook_secret] if spec.webhook_secret else [])]
+    with domain_errors(missing="routines_task_fkey"):
+        made = await _CREATE.first(
+            connection,
+            collection_id=collection_id,
+            task=task,
+            name=spec.name,
+            **_cadence(spec.cadence),
+            init_params_overrides=Jsonb(spec.init_params_overrides),
+            secret_refs=Jsonb({name: str(secret.id) for name, secret in spec.secret_params.items()}),
+            webhook_url=spec.webhook_url,
+            webhook_secret_id=spec.webhook_secret.id if spec.webhook_secret else None,
+            paused=spec.paused,
+            **as_parameters(sealed),
+        )
+    return made is not None
+
+
+async def patch_routine(
+    connection: Connection, patch: RoutinePatch, *, collection_id: int, task: str, name: str
+) -> bool:
+    """Change a routine; waits for a tick that holds it. Its next slot is computed anew where cadence or paused change.
+
+    Returns False, and changes nothing, where there is no such routine, where an override is added or changed that the
+    task does not declare, or where a secret is to be kept that is not there.
+
+    Raises:
+        ConflictError: The new name is taken for this task.
         InvalidError: It breaks a rule of the schema.
     """
     with domain_errors():
-        await _INSERT.run(
-            connection,
-            collection_id=collection_id,
-            task_id=task_id,
-            name=name,
-            cadence_type=cadence.type,
-            hour_utc=cadence.hour_utc,
-            minute_utc=cadence.minute_utc,
-            day_of_week=cadence.day_of_week,
-            init_params_overrides=Jsonb(init_params_overrides),
-            webhook_url=webhook_url,
-            paused=paused,
+        patched = await _PATCH.first(
+            connection, collection_id=collection_id, task=task, current_name=name, **_patch_parameters(patch)
         )
-
-
-async def list_routines(connection: Connection, *, collection_id: int, task: str | None = None) -> list[Routine]:
-    """The routines of a collection, or of one of its tasks, by task and name."""
-    return await _LIST.all(connection, collection_id=collection_id, task=task, name=None)
+    return patched is not None
 
 
 async def find_routine(connection: Connection, *, collection_id: int, task: str, name: str) -> Routine:
@@ -97,26 +147,86 @@ async def find_routine(connection: Connection, *, collection_id: int, task: str,
     Raises:
         NotFoundError: There is none for this task of this collection.
     """
-    routine = await _LIST.first(connection, collection_id=collection_id, task=task, name=name)
+    routine = await _FIND.first(connection, collection_id=collection_id, task=task, name=name)
     if routine is None:
         raise NotFoundError
     return routine
 
 
-async def set_paused(connection: Connection, *, collection_id: int, routine_id: int, paused: bool) -> None:
-    """Pause or resume; waits for a tick that holds the routine. Resuming computes the next slot from now."""
-    await _SET_PAUSED.run(connection, collection_id=collection_id, id=routine_id, paused=paused)
+async def list_routines(
+    connection: Connection,
+    *,
+    collection_id: int,
+    limit: int,
+    task: str | None = None,
+    after: tuple[str, str] | None = None,
+) -> list[Routine]:
+    """The routines of a collection, or of one of its tasks, by task and name, after the (task, name) of `after`."""
+    after_task, after_name = after or (None, None)
+    return await _LIST.all(
+        connection, collection_id=collection_id, task=task, after_task=after_task, after_name=after_name, limit=limit
+    )
 
 
-async def delete_routine(connection: Connection, *, collection_id: int, routine_id: int) -> None:
-    """Remove a routine and its schedule; its trajectories stay. Waits for a tick that holds it."""
-    await _DELETE.run(connection, collection_id=collection_id, id=routine_id)
-
-
-async def run_now(connection: Connection, *, collection_id: int, routine_id: int) -> int:
-    """Start a run at once, whatever the cadence; returns its trajectory's id.
+async def set_paused(connection: Connection, *, collection_id: int, task: str, name: str, paused: bool) -> None:
+    """Pause or resume; waits for a tick that holds the routine. Resuming computes the next slot from now.
 
     Raises:
-        NotFoundError: The routine is gone.
+        NotFoundError: There is no such routine.
     """
-    return (await _RUN_NOW.one(connection, collection_id=collection_id, id=routine_id)).id
+    if not await _SET_PAUSED.run(connection, collection_id=collection_id, task=task, name=name, paused=paused):
+        raise NotFoundError
+
+
+async def delete_routine(connection: Connection, *, collection_id: int, task: str, name: str) -> None:
+    """Remove a routine and its schedule; its trajectories stay. Waits for a tick that holds it.
+
+    Raises:
+        NotFoundError: There is no such routine.
+    """
+    if not await _DELETE.run(connection, collection_id=collection_id, task=task, name=name):
+        raise NotFoundError
+
+
+async def run_now(connection: Connection, *, collection_id: int, task: str, name: str) -> int:
+    """Start a run at once, whatever the cadence; returns its trajectory's id. Waits for a tick that holds the routine.
+
+    Raises:
+        NotFoundError: There is no such routine.
+    """
+    return (await _RUN_NOW.one(connection, collection_id=collection_id, task=task, name=name)).id
+
+
+def _cadence(cadence: Cadence | None) -> dict[str, Any]:
+    cadence_type, hour_utc, minute_utc, day_of_week = msgspec.structs.astuple(cadence) if cadence else (None,) * 4
+    return {
+        "cadence_type": cadence_type,
+        "hour_utc": hour_utc,
+        "minute_utc": minute_utc,
+        "day_of_week": day_of_week,
+    }
+
+
+def _patch_parameters(patch: RoutinePatch) -> dict[str, Any]:
+    overrides = _or_none(patch.init_params_overrides)
+    secret_params = _or_none(patch.secret_params)
+    new_params = {name: secret for name, secret in (secret_params or {}).items() if secret}
+    webhook_secret = _or_none(patch.webhook_secret)
+    return {
+        "name": _or_none(patch.name),
+        **_cadence(_or_none(patch.cadence)),
+        "init_params_overrides": None if overrides is None else Jsonb(overrides),
+        "secret_refs": None if secret_params is None else Jsonb({key: str(new.id) for key, new in new_params.items()}),
+        "kept_secrets": [name for name in secret_params or {} if name not in new_params],
+        "sets_webhook_url": patch.webhook_url is not msgspec.UNSET,
+        "webhook_url": _or_none(patch.webhook_url),
+        "sets_webhook_secret": patch.webhook_secret is not msgspec.UNSET,
+        "webhook_secret_id": webhook_secret.id if webhook_secret else None,
+        "keeps_webhook_secret": patch.keeps_webhook_secret,
+        "paused": _or_none(patch.paused),
+        **as_parameters([*new_params.values(), *([webhook_secret] if webhook_secret else [])]),
+    }
+
+
+def _or_none(value: Value | msgspec.UnsetType) -> Value | None:
+    return None if isinstance(value, msgspec.UnsetType) else value

@@ -28,9 +28,15 @@ class Task(msgspec.Struct, frozen=True):
         return self.workflow.get("init_params", {})
 
 
+class _Id(msgspec.Struct):
+    id: int
+
+
 _INSERT = Statement("tasks.insert_task", Nothing)
+_UPDATE = Statement("tasks.update_task", _Id)
 _FIND = Statement("tasks.find_task", Task)
 _LIST = Statement("tasks.list_tasks", Task)
+_DELETE = Statement("tasks.delete_task", Nothing)
 
 
 async def create_task(
@@ -47,6 +53,34 @@ async def create_task(
     return await find_task(connection, collection_id=collection_id, name=name)
 
 
+async def update_task(
+    connection: Connection,
+    *,
+    collection_id: int,
+    name: str,
+    new_name: str | None = None,
+    description: str | None = None,
+    workflow: dict[str, Any] | None = None,
+) -> Task:
+    """Change what is not None; a workflow becomes a new version. Returns the task as it is now.
+
+    Raises:
+        NotFoundError: There is no such task.
+        ConflictError: The new name is taken in this collection.
+    """
+    text = None if workflow is None else msgspec.json.encode(workflow).decode()
+    with domain_errors():
+        await _UPDATE.one(
+            connection,
+            collection_id=collection_id,
+            name=name,
+            new_name=new_name,
+            description=description,
+            workflow=text,
+        )
+    return await find_task(connection, collection_id=collection_id, name=new_name or name)
+
+
 async def find_task(connection: Connection, *, collection_id: int, name: str) -> Task:
     """The task of this name.
 
@@ -59,6 +93,19 @@ async def find_task(connection: Connection, *, collection_id: int, name: str) ->
     return task
 
 
-async def list_tasks(connection: Connection, *, collection_id: int) -> list[Task]:
-    """The collection's tasks, by name."""
-    return await _LIST.all(connection, collection_id=collection_id)
+async def list_tasks(connection: Connection, *, collection_id: int, limit: int, after: str | None = None) -> list[Task]:
+    """The collection's tasks, by name, after the name of `after`."""
+    return await _LIST.all(connection, collection_id=collection_id, limit=limit, after=after)
+
+
+async def delete_task(connection: Connection, *, collection_id: int, name: str) -> None:
+    """Remove a task; its runs stay.
+
+    Raises:
+        NotFoundError: There is no such task.
+        ConflictError: Routines hang on it.
+    """
+    with domain_errors():
+        deleted = await _DELETE.run(connection, collection_id=collection_id, name=name)
+    if not deleted:
+        raise NotFoundError

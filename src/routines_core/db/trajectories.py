@@ -50,7 +50,13 @@ class Run(msgspec.Struct, frozen=True):
     error: str | None
 
 
+class _Total(msgspec.Struct):
+    total: int
+
+
 _FIND = Statement("trajectories.find_trajectory", Trajectory)
+_LIST = Statement("trajectories.list_trajectories", Trajectory)
+_COUNT = Statement("trajectories.count_trajectories", _Total)
 _LIST_RUNS = Statement("trajectories.list_runs", Run)
 
 
@@ -66,6 +72,26 @@ async def find_trajectory(connection: Connection, *, collection_id: int, task: s
     return found
 
 
-async def list_runs(connection: Connection, *, collection_id: int, routine_id: int, limit: int) -> list[Run]:
-    """A routine's runs, newest first, at most `limit`."""
-    return await _LIST_RUNS.all(connection, collection_id=collection_id, routine_id=routine_id, limit=limit)
+async def list_trajectories(
+    connection: Connection,
+    *,
+    collection_id: int,
+    task_id: int,
+    status: str | None,
+    routine_id: int | None,
+    limit: int,
+    offset: int,
+) -> tuple[list[Trajectory], int]:
+    """A page of a task's runs, newest first, and how many there are in all; None for status or routine means any."""
+    filters = {"collection_id": collection_id, "task_id": task_id, "status": status, "routine_id": routine_id}
+    found = await _LIST.all(connection, **filters, limit=limit, offset=offset)
+    return found, (await _COUNT.one(connection, **filters)).total
+
+
+async def list_runs(
+    connection: Connection, *, collection_id: int, task: str, name: str, limit: int, before: int | None = None
+) -> list[Run]:
+    """A routine's runs, newest first, those older than `before`; none where there is no such routine."""
+    return await _LIST_RUNS.all(
+        connection, collection_id=collection_id, task=task, name=name, limit=limit, before=before
+    )

@@ -1,31 +1,44 @@
 """Broken constraints become domain errors, by the constraint's name, in one table."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-from psycopg import IntegrityError
+from psycopg import DataError, IntegrityError
 
-from routines_core.errors import ConflictError, InvalidError, RoutinesError
+from routines_core.errors import ConflictError, InvalidError, NotFoundError, RoutinesError
 
-_ERRORS: dict[str, RoutinesError] = {
-    "tasks_name_key": ConflictError("name: a task of this name exists in the collection.", "name"),
-    "routines_name_key": ConflictError("name: a routine of this name exists for the task.", "name"),
-    "slug_is_valid": InvalidError(
+_ERRORS: dict[str, Callable[[], RoutinesError]] = {
+    "tasks_name_key": lambda: ConflictError("name: a task of this name exists in the collection.", "name"),
+    "routines_name_key": lambda: ConflictError("name: a routine of this name exists for the task.", "name"),
+    "routines_task_fkey": lambda: ConflictError("The task has routines: delete them first."),
+    "slug_is_valid": lambda: InvalidError(
         "name: must be 1 to 100 lower-case letters, digits, - or _, starting and ending with a letter or digit.", "name"
+    ),
+    "routines_webhook_url_is_http": lambda: InvalidError(
+        "webhook_url: must be an http or https URL without user or password, at most 2048 characters.", "webhook_url"
     ),
 }
 
 
 @contextmanager
-def domain_errors() -> Generator[None]:
+def domain_errors(*, missing: str | None = None) -> Generator[None]:
     """Raise what a broken constraint means to a person, without the row that psycopg's message would show.
 
+    Args:
+        missing: The foreign key that says, in this statement, that what it points at has just gone.
+
     Raises:
-        ConflictError: A name is taken.
-        InvalidError: Another rule of the schema is broken.
+        ConflictError: A name is taken, or what shall go is still in use.
+        NotFoundError: What the key `missing` points at is gone.
+        InvalidError: Another rule of the schema is broken, or a value cannot be stored.
     """
     try:
         yield
     except IntegrityError as error:
         name = error.diag.constraint_name or ""
-        raise _ERRORS.get(name, InvalidError(f"The rule {name} of the database is broken.")) from None
+        if name == missing:
+            raise NotFoundError from None
+        known = _ERRORS.get(name)
+        raise (known() if known else InvalidError(f"The rule {name} of the database is broken.")) from None
+    except DataError as error:
+        raise InvalidError(f"A value cannot be stored by the database (SQLSTATE {error.sqlstate}).") from None

@@ -1,0 +1,4 @@
+-- Collections as the API sees them: a key knows its own.
+
+-- name: find_collection
+SELECT name, description, created_at FROM routines.collections WHERE id = %(id)s::bigint;

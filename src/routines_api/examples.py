@@ -1,0 +1,107 @@
+"""An example of each answer, for the description of the API; a test holds each against its schema."""
+
+from typing import Any
+
+_CADENCE = {"type": "weekdays", "hour_utc": 9, "minute_utc": 0, "day_of_week": None}
+_ROUTINE = {
+    "id": 42,
+    "name": "morning-regression",
+    "task_name": "nl-to-sql-regression",
+    "collection_name": "my-org",
+    "cadence": _CADENCE,
+    "init_params_overrides": {"sample_size": 50},
+    "secret_params": {},
+    "webhook_url": None,
+    "webhook_secret": None,
+    "paused": False,
+    "last_run_at": None,
+    "next_run_at": "2026-05-04T09:00:00Z",
+    "overlap_policy": "skip",
+}
+_WORKFLOW = {
+    "init_params": {"name": "world"},
+    "step_configs": {"greet": {"activity": "text_echo", "text_path": "init_params.name"}},
+    "steps": ["greet"],
+}
+_TIMES = {
+    "created_at": "2026-05-04T09:00:00.004Z",
+    "started_at": "2026-05-04T09:00:00.1Z",
+    "ended_at": "2026-05-04T09:00:02Z",
+}
+_TRAJECTORY = {
+    "trajectory_id": 9876,
+    "workflow_id": "flow-my-org-greet--9876",
+    "run_id": "1b671a64-40d5-491e-99b0-da01ff1f3341",
+    "name": "my-org/greet",
+    "status": "completed",
+    "created": "2026-05-04T09:00:00.004Z",
+    "updated": "2026-05-04T09:00:02Z",
+    **_TIMES,
+    "init_params": {"name": "world"},
+    "step_configs": _WORKFLOW["step_configs"],
+    "steps": {
+        "greet": {
+            "status": "completed",
+            "activity": "text_echo",
+            "inputs": {"text": "world"},
+            "outputs": {"text": "world"},
+            "created": "2026-05-04T09:00:00.100000Z",
+            "ended": "2026-05-04T09:00:00.200000Z",
+            "duration_seconds": 0.1,
+            "error": None,
+        }
+    },
+    "total_steps": 1,
+    "completed_steps": 1,
+    "labels": [],
+    "error": None,
+    "triggered_by_routine_id": 42,
+    "scheduled_for": "2026-05-04T09:00:00Z",
+    "trigger": "schedule",
+    "webhook_url": None,
+}
+
+EXAMPLES: dict[str, Any] = {
+    "Cadence": _CADENCE,
+    "Collection": {"name": "my-org", "description": "", "created_at": "2026-05-01T08:00:00Z"},
+    "Health": {"status": "ok"},
+    "InitParam": {"name": "model", "default": "gpt-4o", "type_hint": "string"},
+    "InitParamsSchema": {"keys": [{"name": "model", "default": "gpt-4o", "type_hint": "string"}]},
+    "Message": {"message": "Task greet was deleted."},
+    "Problem": {
+        "type": "urn:routines:problem:invalid-request",
+        "title": "Invalid request",
+        "status": 400,
+        "detail": "cadence.hour_utc: must be less than or equal to 23, not 24.",
+        "errors": [{"field": "cadence.hour_utc", "message": "must be less than or equal to 23, not 24"}],
+    },
+    "RoutineDetail": {**_ROUTINE, "warnings": ["init_params_overrides: the task no longer declares 'sample_size'."]},
+    "RoutineRead": _ROUTINE,
+    "Run": {
+        "trajectory_id": 9876,
+        "workflow_id": "flow-my-org-greet--9876",
+        "status": "completed",
+        **_TIMES,
+        "scheduled_for": "2026-05-04T09:00:00Z",
+        "trigger": "schedule",
+        "error": None,
+    },
+    "TaskRead": {
+        "name": "greet",
+        "description": "Says hello.",
+        "workflow": _WORKFLOW,
+        "created_at": "2026-05-01T08:00:00Z",
+        "updated_at": "2026-05-01T08:00:00Z",
+    },
+    "Trajectory": _TRAJECTORY,
+    "TrajectoryPage": {"trajectories": [_TRAJECTORY], "total": 1, "page": 1, "limit": 10, "has_more": False},
+    "WorkflowResponse": {
+        "workflow_id": "flow-my-org-greet--9876",
+        "trajectory_id": 9876,
+        "run_id": "1b671a64-40d5-491e-99b0-da01ff1f3341",
+        "message": "Routine morning-regression was started.",
+        "result": {},
+        "trajectory": {**_TRAJECTORY, "status": "pending", "started_at": None, "ended_at": None, "steps": {}},
+        "metadata": "",
+    },
+}

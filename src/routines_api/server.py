@@ -1,0 +1,43 @@
+"""The web server that serves the application."""
+
+import asyncio
+
+import structlog
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.server.embed import Server
+
+from routines_api.app import create_app
+from routines_core.lifecycle import stop_event
+from routines_core.settings import Settings
+
+BACKLOG = 1024
+"""Connections that wait to be accepted."""
+
+log = structlog.get_logger("api")
+
+
+async def run_api(settings: Settings, database_url: str) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigurationError: ROUTINES_ENCRYPTION_KEYS is missing or malformed.
+    """
+    stop = stop_event()
+    server = Server(
+        create_app(settings, database_url),
+        settings.host,
+        settings.port,
+        interface=Interfaces.ASGI,
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=int(settings.header_timeout_seconds * 1000)),
+        backlog=BACKLOG,
+        websockets=False,
+        log_enabled=False,
+    )
+    serving = asyncio.create_task(server.serve())
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    server.stop()
+    await serving
+    log.info("stopped")

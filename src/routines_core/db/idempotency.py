@@ -1,0 +1,44 @@
+"""Answers that are kept for a day: sql/queries/idempotency.sql called from Python."""
+
+import msgspec
+
+from routines_core.db.pool import Connection
+from routines_core.db.statements import Nothing, Statement
+
+
+class KeptAnswer(msgspec.Struct, frozen=True):
+    """What the first request under an Idempotency-Key was answered."""
+
+    request_hash: bytes
+    status: int
+    body: bytes
+
+
+class _KeyId(msgspec.Struct):
+    key_id: int
+
+
+_CLAIM = Statement("idempotency.claim_answer", _KeyId)
+_KEEP = Statement("idempotency.keep_answer", Nothing)
+_KEPT = Statement("idempotency.kept_answer", KeptAnswer)
+
+
+async def claim_answer(
+    connection: Connection, *, key_id: int, idempotency_key: str, request_hash: bytes
+) -> KeptAnswer | None:
+    """Mark this Idempotency-Key as used, in the caller's transaction; None: the caller is the first.
+
+    Waits for the transaction of another request under the same mark, and returns the answer that it kept.
+
+    Raises:
+        NotFoundError: The mark has vanished between the two statements: begin again.
+    """
+    first = await _CLAIM.first(connection, key_id=key_id, idempotency_key=idempotency_key, request_hash=request_hash)
+    if first:
+        return None
+    return await _KEPT.one(connection, key_id=key_id, idempotency_key=idempotency_key)
+
+
+async def keep_answer(connection: Connection, *, key_id: int, idempotency_key: str, status: int, body: bytes) -> None:
+    """Keep the answer, in the transaction that marked it."""
+    await _KEEP.run(connection, key_id=key_id, idempotency_key=idempotency_key, status=status, body=body)
