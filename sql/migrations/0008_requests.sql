@@ -33,3 +33,17 @@ COMMENT ON COLUMN routines.rate_buckets.filled_at IS 'When tokens was computed.'
 ALTER TABLE routines.routines
     ADD CONSTRAINT routines_webhook_url_is_http
         CHECK (webhook_url ~ '^https?://[^[:space:]/?#@]+([/?#][^[:space:]]*)?$' AND length(webhook_url) <= 2048);
+
+CREATE FUNCTION routines.collection_of_key(key_id bigint) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    opened bigint;
+BEGIN
+    SELECT collection_id INTO opened FROM routines.api_keys
+    WHERE id = key_id AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'API key % is unknown, revoked or expired', key_id USING ERRCODE = 'RT401';
+    END IF;
+    RETURN opened;
+END $$;
+COMMENT ON FUNCTION routines.collection_of_key IS
+    'The collection that a key opens; raises RT401 for a key that opens none. Every statement of the API asks it, so that a revoked key neither sees nor changes anything from that moment on.';

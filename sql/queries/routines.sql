@@ -1,12 +1,13 @@
--- Routines as the API sees them. A path names a routine by task and name; its collection is the key's.
+-- Routines as the API sees them. A path names a routine by task and name; the key says in which collection. That it
+-- still opens one is checked in the statement itself: collection_of_key raises for a key that is revoked or expired.
 
 -- name: create_routine
 -- The routine and its secrets, or nothing. No row: there is no such task, or it does not declare an override's key.
 WITH task AS (
-    SELECT tasks.id
+    SELECT tasks.id, tasks.collection_id
     FROM routines.tasks
     JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
-    WHERE tasks.collection_id = %(collection_id)s::bigint AND tasks.name = %(task)s::text
+    WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND tasks.name = %(task)s::text
       AND NOT EXISTS (SELECT FROM jsonb_object_keys(%(init_params_overrides)s::jsonb) AS key
                       WHERE NOT task_versions.init_params ? key)
 ),
@@ -14,15 +15,15 @@ made AS (
     INSERT INTO routines.routines (
         collection_id, task_id, name, cadence_type, hour_utc, minute_utc, day_of_week, init_params_overrides,
         secret_refs, webhook_url, webhook_secret_id, paused)
-    SELECT %(collection_id)s::bigint, id, %(name)s::text, %(cadence_type)s::text, %(hour_utc)s::smallint,
+    SELECT collection_id, id, %(name)s::text, %(cadence_type)s::text, %(hour_utc)s::smallint,
            %(minute_utc)s::smallint, %(day_of_week)s::text, %(init_params_overrides)s::jsonb, %(secret_refs)s::jsonb,
            %(webhook_url)s::text, %(webhook_secret_id)s::uuid, %(paused)s::boolean
     FROM task
-    RETURNING id
+    RETURNING id, collection_id
 ),
 sealed AS (
     INSERT INTO routines.secrets (id, collection_id, kind, key_id, ciphertext)
-    SELECT secret.id, %(collection_id)s::bigint, kind, key_id, ciphertext
+    SELECT secret.id, collection_id, kind, key_id, ciphertext
     FROM made, unnest(%(secret_ids)s::uuid[], %(secret_kinds)s::text[], %(secret_key_ids)s::text[],
                       %(ciphertexts)s::bytea[]) AS secret (id, kind, key_id, ciphertext)
 )
@@ -49,18 +50,18 @@ WITH patched AS (
         paused = coalesce(%(paused)s::boolean, paused)
     FROM routines.tasks
     JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
-    WHERE tasks.collection_id = %(collection_id)s::bigint AND tasks.name = %(task)s::text
+    WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND tasks.name = %(task)s::text
       AND routine.task_id = tasks.id AND routine.name = %(current_name)s::text
       AND NOT EXISTS (SELECT FROM jsonb_each(%(init_params_overrides)s::jsonb) AS override
                       WHERE NOT task_versions.init_params ? override.key
                         AND override.value IS DISTINCT FROM routine.init_params_overrides -> override.key)
       AND routine.secret_refs ?& %(kept_secrets)s::text[]
       AND (NOT %(keeps_webhook_secret)s::boolean OR routine.webhook_secret_id IS NOT NULL)
-    RETURNING routine.id
+    RETURNING routine.id, routine.collection_id
 ),
 sealed AS (
     INSERT INTO routines.secrets (id, collection_id, kind, key_id, ciphertext)
-    SELECT secret.id, %(collection_id)s::bigint, kind, key_id, ciphertext
+    SELECT secret.id, collection_id, kind, key_id, ciphertext
     FROM patched, unnest(%(secret_ids)s::uuid[], %(secret_kinds)s::text[], %(secret_key_ids)s::text[],
                          %(ciphertexts)s::bytea[]) AS secret (id, kind, key_id, ciphertext)
 )
@@ -70,7 +71,8 @@ SELECT id FROM patched;
 SELECT id, name, task_name, collection_name, cadence_type, hour_utc, minute_utc, day_of_week, init_params_overrides,
        secret_names, webhook_url, has_webhook_secret, paused, last_run_at, next_run_at, overlap_policy, undeclared_keys
 FROM routines.routine_details
-WHERE collection_id = %(collection_id)s::bigint AND task_name = %(task)s::text AND name = %(name)s::text;
+WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint))
+  AND task_name = %(task)s::text AND name = %(name)s::text;
 
 -- name: list_routines
 -- By task and name, after the routine that the cursor names; null for task means any. Task by task through the index
@@ -78,7 +80,7 @@ WHERE collection_id = %(collection_id)s::bigint AND task_name = %(task)s::text A
 SELECT page.*
 FROM (
     SELECT tasks.id, tasks.name FROM routines.tasks
-    WHERE tasks.collection_id = %(collection_id)s::bigint
+    WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint))
       AND (%(task)s::text IS NULL OR tasks.name = %(task)s::text)
       AND (%(after_task)s::text IS NULL OR tasks.name >= %(after_task)s::text)
     ORDER BY tasks.name
@@ -100,12 +102,12 @@ LIMIT %(limit)s::integer;
 -- Waits for a tick that holds the routine: once this is acknowledged, nothing fires.
 UPDATE routines.routines AS routine SET paused = %(paused)s::boolean
 FROM routines.tasks
-WHERE tasks.collection_id = %(collection_id)s::bigint AND tasks.name = %(task)s::text
+WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND tasks.name = %(task)s::text
   AND routine.task_id = tasks.id AND routine.name = %(name)s::text;
 
 -- name: delete_routine
 DELETE FROM routines.routines AS routine USING routines.tasks
-WHERE tasks.collection_id = %(collection_id)s::bigint AND tasks.name = %(task)s::text
+WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND tasks.name = %(task)s::text
   AND routine.task_id = tasks.id AND routine.name = %(name)s::text;
 
 -- name: run_now
@@ -115,7 +117,7 @@ WITH held AS MATERIALIZED (
     FROM routines.routines
     JOIN routines.tasks ON tasks.id = routines.task_id
     JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
-    WHERE tasks.collection_id = %(collection_id)s::bigint AND tasks.name = %(task)s::text
+    WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND tasks.name = %(task)s::text
       AND routines.name = %(name)s::text
     FOR UPDATE OF routines
 ),

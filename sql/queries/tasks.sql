@@ -3,7 +3,7 @@
 -- name: insert_task
 WITH task AS (
     INSERT INTO routines.tasks (collection_id, name, description)
-    VALUES (%(collection_id)s::bigint, %(name)s::text, %(description)s::text)
+    VALUES ((SELECT routines.collection_of_key(%(key_id)s::bigint)), %(name)s::text, %(description)s::text)
     RETURNING id
 )
 INSERT INTO routines.task_versions (task_id, version, workflow)
@@ -15,7 +15,7 @@ WITH task AS (
     UPDATE routines.tasks
     SET name = coalesce(%(new_name)s::text, name), description = coalesce(%(description)s::text, description),
         version = version + CASE WHEN %(workflow)s::json IS NULL THEN 0 ELSE 1 END, updated_at = now()
-    WHERE collection_id = %(collection_id)s::bigint AND name = %(name)s::text
+    WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND name = %(name)s::text
     RETURNING id, version
 ),
 saved AS (
@@ -29,7 +29,7 @@ SELECT tasks.id, tasks.name, tasks.description, tasks.version, task_versions.wor
        tasks.created_at, tasks.updated_at
 FROM routines.tasks
 JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
-WHERE tasks.collection_id = %(collection_id)s::bigint AND tasks.name = %(name)s::text;
+WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND tasks.name = %(name)s::text;
 
 -- name: list_tasks
 -- By name, after the task that the cursor names.
@@ -37,11 +37,13 @@ SELECT tasks.id, tasks.name, tasks.description, tasks.version, task_versions.wor
        tasks.created_at, tasks.updated_at
 FROM routines.tasks
 JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
-WHERE tasks.collection_id = %(collection_id)s::bigint
+WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint))
   AND (%(after)s::text IS NULL OR tasks.name > %(after)s::text)
 ORDER BY tasks.name
 LIMIT %(limit)s::integer;
 
 -- name: delete_task
 -- Refused by routines_task_fkey while routines hang on it; its versions and its runs stay.
-DELETE FROM routines.tasks WHERE collection_id = %(collection_id)s::bigint AND name = %(name)s::text;
+DELETE FROM routines.tasks
+WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint))
+  AND name = %(name)s::text;

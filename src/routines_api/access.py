@@ -15,12 +15,12 @@ from routines_api.errors import (
     SlowBodyError,
     UnsupportedMediaTypeError,
 )
+from routines_api.keys import KnownKeys
 from routines_api.limiter import RateLimiter
 from routines_api.requests import RequestBody
 from routines_core.db import Connection, Pool
 from routines_core.db.keys import AuthContext, authenticate
-from routines_core.db.pool import checked_out
-from routines_core.errors import Fault, FaultsError, InvalidError, NotFoundError, UnauthorizedError
+from routines_core.errors import Fault, FaultsError, InvalidError, NotFoundError, RoutinesError, UnauthorizedError
 from routines_core.keyring import Keyring
 from routines_core.settings import Settings
 
@@ -34,6 +34,7 @@ class Services:
 
     settings: Settings
     keyring: Keyring
+    keys: KnownKeys
     limiter: RateLimiter
 
     @property
@@ -48,6 +49,8 @@ class Caller:
     """Whom a request speaks for, with the connection that serves it.
 
     Attributes:
+        auth: The key, and the collection that it opens. Every statement is given the key's id, and itself refuses a
+            key that was revoked or has expired.
         raw_body: As it came; empty where there is none.
     """
 
@@ -58,9 +61,9 @@ class Caller:
     raw_body: bytes
 
     @property
-    def collection_id(self) -> int:
-        """The one collection that the key opens."""
-        return self.auth.collection_id
+    def key_id(self) -> int:
+        """What every statement is given."""
+        return self.auth.key_id
 
     def body(self, model: type[Body]) -> Body:
         """The body as this model.
@@ -84,7 +87,8 @@ async def provide_caller(request: ApiRequest, state: State) -> AsyncGenerator[Ca
     """The caller, once it is clear that the path lies in the key's collection.
 
     The body is read first, since a client that sends it slowly must not hold a connection of the database; what is
-    wrong with it is said last.
+    wrong with it is said last. A request that ends in an error may have reached no statement, and so no check that
+    its key still counts: that check is made before the error is told.
 
     Raises:
         UnauthorizedError: No key, or none that counts.
@@ -93,17 +97,21 @@ async def provide_caller(request: ApiRequest, state: State) -> AsyncGenerator[Ca
         InvalidError: The body is too large or came too slowly, or a query parameter is unknown.
     """
     services: Services = state.services
-    body = await _read_body(request, services.settings)
-    token = _bearer(request)
     pool: Pool = state.pool
-    async with checked_out(pool, lambda connection: authenticate(connection, token)) as (connection, auth):
+    body = b"" if request.method == "GET" else await _read_body(request, services.settings)
+    token = _bearer(request)
+    async with pool.connection() as connection:
+        auth = await services.keys.recognise(connection, token)
         await services.limiter.spend(connection, auth.key_id)
-        if request.path_params.get("collection", auth.collection_name) != auth.collection_name:
-            raise NotFoundError
-        if isinstance(body, InvalidError):
-            raise body
-        _refuse_unknown_parameters(request)
-        yield Caller(request, services, connection, auth, body)
+        try:
+            _refuse_foreign(request, auth)
+            if isinstance(body, InvalidError):
+                raise body
+            _refuse_unknown_parameters(request)
+            yield Caller(request, services, connection, auth, body)
+        except RoutinesError:
+            await authenticate(connection, token)
+            raise
 
 
 def _bearer(request: ApiRequest) -> str:
@@ -113,10 +121,13 @@ def _bearer(request: ApiRequest) -> str:
     return token.strip()
 
 
+def _refuse_foreign(request: ApiRequest, auth: AuthContext) -> None:
+    if request.path_params.get("collection", auth.collection_name) != auth.collection_name:
+        raise NotFoundError
+
+
 async def _read_body(request: ApiRequest, settings: Settings) -> bytes | InvalidError:
     """The body, or what is wrong with it: to be raised when it is this error's turn."""
-    if request.method == "GET":
-        return b""
     limit = settings.max_body_bytes
     length = request.headers.get("content-length", "0")
     if length.isdigit() and int(length) > limit:

@@ -17,6 +17,7 @@ from litestar.types import HTTPScope
 from routines_api import tasks
 from routines_api.access import ApiRequest, Services, provide_caller
 from routines_api.errors import HeadersTooLargeError
+from routines_api.keys import KnownKeys
 from routines_api.limiter import RateLimiter
 from routines_api.openapi import describe, operation
 from routines_api.problems import HANDLERS, send_answer
@@ -98,14 +99,15 @@ def create_app(settings: Settings, database_url: str) -> Api:
 
     @asynccontextmanager
     async def pool(app: Litestar) -> AsyncGenerator[None]:
-        async with open_pool(
-            database_url, "routines-api", size=CONNECTIONS, check=False, statement_timeout="10s"
-        ) as opened:
+        async with open_pool(database_url, "routines-api", size=CONNECTIONS, statement_timeout="10s") as opened:
             app.state.pool = opened
             yield
 
     services = Services(
-        settings, Keyring.parse(settings.encryption_keys), RateLimiter(settings.rate_per_second, settings.rate_burst)
+        settings,
+        keyring=Keyring.parse(settings.encryption_keys),
+        keys=KnownKeys(),
+        limiter=RateLimiter(settings.rate_per_second, settings.rate_burst),
     )
     routines = [RoutinesController, get_init_params_schema] if settings.enable_routines else []
     return Api(

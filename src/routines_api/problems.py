@@ -169,8 +169,15 @@ def _on_unexpected(request: Request[Any, Any, Any], error: Exception) -> Respons
     return answer(Exception())
 
 
+def _on_group(request: Request[Any, Any, Any], group: ExceptionGroup[Exception]) -> Response[bytes]:
+    """What a dependency raised while it saw another error pass: Litestar wraps it, and it is the one that counts."""
+    error = group.exceptions[0]
+    return answer(error) if isinstance(error, (RoutinesError, *AWAY)) else _on_unexpected(request, error)
+
+
 HANDLERS: dict[Any, Any] = {
     RoutinesError: _on_error,
+    ExceptionGroup: _on_group,
     HTTPException: _on_http_error,
     Exception: _on_unexpected,
     **dict.fromkeys(AWAY, _on_error),

@@ -47,8 +47,8 @@ class RoutinesController(Controller):
         spec = create_spec(caller, caller.body(requests.RoutineCreate))
 
         async def create() -> RoutineRead:
-            if not await db.create_routine(caller.connection, spec, collection_id=caller.collection_id, task=task):
-                found = await find_task(caller.connection, collection_id=caller.collection_id, name=task)
+            if not await db.create_routine(caller.connection, spec, key_id=caller.key_id, task=task):
+                found = await find_task(caller.connection, key_id=caller.key_id, name=task)
                 _refuse_unknown(spec.init_params_overrides, found.init_params, {})
             return routine_read(await _find(caller, task, spec.name))
 
@@ -89,9 +89,7 @@ class RoutinesController(Controller):
         A field that is left out keeps its value. A run in progress is not touched; the next fire follows the new spec.
         """
         change = patch_spec(caller, caller.body(requests.RoutinePatch))
-        if not await db.patch_routine(
-            caller.connection, change, collection_id=caller.collection_id, task=task, name=name
-        ):
+        if not await db.patch_routine(caller.connection, change, key_id=caller.key_id, task=task, name=name):
             await _explain(caller, task, name, change)
         return routine_read(await _find(caller, task, name if change.name is msgspec.UNSET else change.name))
 
@@ -101,7 +99,7 @@ class RoutinesController(Controller):
 
         With its schedule; its trajectories stay.
         """
-        await db.delete_routine(caller.connection, collection_id=caller.collection_id, task=task, name=name)
+        await db.delete_routine(caller.connection, key_id=caller.key_id, task=task, name=name)
 
     @post("/{task:str}/{name:str}/pause", status_code=200, **operation("pauseRoutine"))
     async def pause(self, task: str, name: str, caller: Caller) -> RoutineRead:
@@ -127,10 +125,8 @@ class RoutinesController(Controller):
         """
 
         async def start() -> WorkflowResponse:
-            run = await db.run_now(caller.connection, collection_id=caller.collection_id, task=task, name=name)
-            trajectory = await find_trajectory(
-                caller.connection, collection_id=caller.collection_id, task=task, trajectory_id=run
-            )
+            run = await db.run_now(caller.connection, key_id=caller.key_id, task=task, name=name)
+            trajectory = await find_trajectory(caller.connection, key_id=caller.key_id, task=task, trajectory_id=run)
             return workflow_response(trajectory, f"Routine {name} was started.")
 
         return await once(caller, start, status=200)
@@ -145,7 +141,7 @@ class RoutinesController(Controller):
         """
         before = decode_cursor(cursor, int)
         found = await list_runs(
-            caller.connection, collection_id=caller.collection_id, task=task, name=name, limit=limit + 1, before=before
+            caller.connection, key_id=caller.key_id, task=task, name=name, limit=limit + 1, before=before
         )
         if not found:
             await _find(caller, task, name)  # none, or no such routine
@@ -158,25 +154,23 @@ async def get_init_params_schema(task: str, caller: Caller) -> InitParamsSchema:
 
     In the order of the task's workflow.
     """
-    return init_params_schema(await find_task(caller.connection, collection_id=caller.collection_id, name=task))
+    return init_params_schema(await find_task(caller.connection, key_id=caller.key_id, name=task))
 
 
 async def _find(caller: Caller, task: str, name: str) -> db.Routine:
-    return await db.find_routine(caller.connection, collection_id=caller.collection_id, task=task, name=name)
+    return await db.find_routine(caller.connection, key_id=caller.key_id, task=task, name=name)
 
 
 async def _list(caller: Caller, task: str | None, limit: int, cursor: str | None) -> Response[list[Any]]:
     after = decode_cursor(cursor, tuple[str, str])
-    found = await db.list_routines(
-        caller.connection, collection_id=caller.collection_id, limit=limit + 1, task=task, after=after
-    )
+    found = await db.list_routines(caller.connection, key_id=caller.key_id, limit=limit + 1, task=task, after=after)
     if task and not found:
-        await find_task(caller.connection, collection_id=caller.collection_id, name=task)  # none, or no such task
+        await find_task(caller.connection, key_id=caller.key_id, name=task)  # none, or no such task
     return page(caller.request, found, limit, key=lambda last: (last.task_name, last.name), show=routine_read)
 
 
 async def _set_paused(caller: Caller, task: str, name: str, *, paused: bool) -> RoutineRead:
-    await db.set_paused(caller.connection, collection_id=caller.collection_id, task=task, name=name, paused=paused)
+    await db.set_paused(caller.connection, key_id=caller.key_id, task=task, name=name, paused=paused)
     return routine_read(await _find(caller, task, name))
 
 
@@ -193,7 +187,7 @@ def _refuse_unknown(
 async def _explain(caller: Caller, task: str, name: str, change: RoutinePatch) -> None:
     """Raise the reason why a PATCH changed nothing."""
     routine = await _find(caller, task, name)
-    found = await find_task(caller.connection, collection_id=caller.collection_id, name=task)
+    found = await find_task(caller.connection, key_id=caller.key_id, name=task)
     if change.init_params_overrides is not msgspec.UNSET:
         _refuse_unknown(change.init_params_overrides, found.init_params, routine.init_params_overrides)
     secrets = {} if change.secret_params is msgspec.UNSET else change.secret_params

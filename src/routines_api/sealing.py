@@ -46,7 +46,7 @@ def _cadence(config: CadenceConfig) -> Cadence:
 
 
 def _seal(caller: Caller, plaintext: str, kind: SecretKind) -> SealedSecret:
-    return seal(caller.services.keyring, plaintext, collection_id=caller.collection_id, kind=kind)
+    return seal(caller.services.keyring, plaintext, collection_id=caller.auth.collection_id, kind=kind)
 
 
 def _seal_new(caller: Caller, secrets: Mapping[str, str]) -> dict[str, SealedSecret | None]:

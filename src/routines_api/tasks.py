@@ -33,13 +33,13 @@ async def list_collections(caller: Caller) -> list[Collection]:
 
     The one that the key opens.
     """
-    return [await find_collection(caller.connection, caller.collection_id)]
+    return [await find_collection(caller.connection, caller.key_id)]
 
 
 @get("/collections/{collection:str}", tags=["Collections"], **operation("getCollection"))
 async def get_collection(caller: Caller) -> Collection:
     """Get a collection."""
-    return await find_collection(caller.connection, caller.collection_id)
+    return await find_collection(caller.connection, caller.key_id)
 
 
 @post("/tasks/{collection:str}", tags=["Tasks"], **operation("createTask", body=requests.TaskCreate, conflict=True))
@@ -47,7 +47,7 @@ async def create_task(caller: Caller) -> TaskRead:
     """Create a task."""
     body = caller.body(requests.TaskCreate)
     fields = body.model_dump()
-    return task_read(await db.create_task(caller.connection, collection_id=caller.collection_id, **fields))
+    return task_read(await db.create_task(caller.connection, key_id=caller.key_id, **fields))
 
 
 @get("/tasks/{collection:str}", tags=["Tasks"], **operation("listTasks"))
@@ -57,14 +57,14 @@ async def list_tasks(caller: Caller, *, limit: TaskLimit = 1000, cursor: Cursor 
     By name.
     """
     after = decode_cursor(cursor, str)
-    found = await db.list_tasks(caller.connection, collection_id=caller.collection_id, limit=limit + 1, after=after)
+    found = await db.list_tasks(caller.connection, key_id=caller.key_id, limit=limit + 1, after=after)
     return page(caller.request, found, limit, key=lambda task: task.name, show=task_read)
 
 
 @get("/tasks/{collection:str}/{task:str}", tags=["Tasks"], **operation("getTask"))
 async def get_task(task: str, caller: Caller) -> TaskRead:
     """Get a task."""
-    return task_read(await db.find_task(caller.connection, collection_id=caller.collection_id, name=task))
+    return task_read(await db.find_task(caller.connection, key_id=caller.key_id, name=task))
 
 
 @put(
@@ -81,7 +81,7 @@ async def update_task(task: str, caller: Caller) -> TaskRead:
     fields: dict[str, Any] = body.model_dump(include=body.model_fields_set)
     if "name" in fields:
         fields["new_name"] = fields.pop("name")
-    updated = await db.update_task(caller.connection, collection_id=caller.collection_id, name=task, **fields)
+    updated = await db.update_task(caller.connection, key_id=caller.key_id, name=task, **fields)
     return task_read(updated)
 
 
@@ -91,7 +91,7 @@ async def delete_task(task: str, caller: Caller) -> Message:
 
     Refused while routines hang on it.
     """
-    await db.delete_task(caller.connection, collection_id=caller.collection_id, name=task)
+    await db.delete_task(caller.connection, key_id=caller.key_id, name=task)
     return Message(f"Task {task} was deleted.")
 
 
@@ -109,11 +109,11 @@ async def get_trajectories(
 
     Newest first.
     """
-    found = await db.find_task(caller.connection, collection_id=caller.collection_id, name=task)
+    found = await db.find_task(caller.connection, key_id=caller.key_id, name=task)
     skipped = (page - 1) * limit
     trajectories, total = await list_trajectories(
         caller.connection,
-        collection_id=caller.collection_id,
+        key_id=caller.key_id,
         task_id=found.id,
         status=status,
         routine_id=triggered_by_routine_id,
@@ -137,7 +137,7 @@ async def get_trajectory(task: str, trajectory_id: str, caller: Caller) -> Traje
     is_id = trajectory_id.isascii() and trajectory_id.isdigit() and int(trajectory_id[:20]) <= LARGEST_ID
     return await find_trajectory(
         caller.connection,
-        collection_id=caller.collection_id,
+        key_id=caller.key_id,
         task=task,
         trajectory_id=int(trajectory_id[:20]) if is_id else 0,
     )

@@ -19,15 +19,13 @@ async def make_demo(connection: Connection, data_dir: Path) -> None:
         return
     async with connection.transaction():
         key = await create_key(connection, COLLECTION)
-        await _make_routine(connection, (await authenticate(connection, key)).collection_id)
+        await _make_routine(connection, (await authenticate(connection, key)).key_id)
         key_file.touch(mode=0o600)
         key_file.write_text(key + "\n", "ascii")
 
 
-async def _make_routine(connection: Connection, collection_id: int) -> None:
+async def _make_routine(connection: Connection, key_id: int) -> None:
     workflow = msgspec.json.decode(Path(__file__).with_name("demo.json").read_bytes())
-    await create_task(
-        connection, collection_id=collection_id, name=TASK, description="Says good morning.", workflow=workflow
-    )
+    await create_task(connection, key_id=key_id, name=TASK, description="Says good morning.", workflow=workflow)
     routine = RoutineSpec(ROUTINE, Cadence("hourly"))
-    await create_routine(connection, routine, collection_id=collection_id, task=TASK)
+    await create_routine(connection, routine, key_id=key_id, task=TASK)

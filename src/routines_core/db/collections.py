@@ -19,10 +19,10 @@ class Collection(msgspec.Struct, frozen=True):
 _FIND = Statement("collections.find_collection", Collection)
 
 
-async def find_collection(connection: Connection, collection_id: int) -> Collection:
-    """The collection of this id.
+async def find_collection(connection: Connection, key_id: int) -> Collection:
+    """The collection that the key opens.
 
     Raises:
         NotFoundError: There is none.
     """
-    return await _FIND.one(connection, id=collection_id)
+    return await _FIND.one(connection, key_id=key_id)

@@ -67,7 +67,7 @@ async def create_key(connection: Connection, collection: str, *, expires_in_seco
     secret = secrets.token_urlsafe(_SECRET_BYTES)
     with domain_errors():
         row = await _CREATE.one(
-            connection, collection=collection, secret_hash=_hash(secret), expires_in_seconds=expires_in_seconds
+            connection, collection=collection, secret_hash=hash_of(secret), expires_in_seconds=expires_in_seconds
         )
     return f"rtn_{row.id}_{secret}"
 
@@ -84,7 +84,7 @@ async def authenticate(connection: Connection, token: str) -> AuthContext:
     key_id = int(parsed[1])
     found = await _FIND.first(connection, id=key_id)
     # Compared in constant time, and compared where there is nothing to compare with too.
-    same = hmac.compare_digest(_hash(parsed[2]), found.secret_hash if found else _NO_HASH)
+    same = hmac.compare_digest(hash_of(parsed[2]), found.secret_hash if found else _NO_HASH)
     if not found or not same:
         raise UnauthorizedError
     return AuthContext(key_id, found.collection_id, found.collection_name)
@@ -118,5 +118,6 @@ async def take_tokens(connection: Connection, key_id: int, *, wanted: int, rate:
     return await _TAKE.first(connection, key_id=key_id, wanted=wanted, rate=rate, burst=burst) is not None
 
 
-def _hash(secret: str) -> bytes:
+def hash_of(secret: str) -> bytes:
+    """SHA-256 of a secret: what is stored, and looked up, in its place."""
     return hashlib.sha256(secret.encode()).digest()

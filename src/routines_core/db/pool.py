@@ -1,8 +1,8 @@
 """Connections to Postgres: how each is set up, and the pool that keeps them."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import msgspec
 import psycopg
@@ -14,7 +14,6 @@ from routines_core.errors import DatabaseError
 
 Connection: TypeAlias = AsyncConnection[Any]
 Pool: TypeAlias = AsyncConnectionPool[Connection]
-Result = TypeVar("Result")
 
 CONNECT_TIMEOUT_SECONDS = 5
 """How long one attempt to connect may take."""
@@ -46,14 +45,13 @@ async def _set_up(connection: Connection) -> None:
 
 
 @asynccontextmanager
-async def open_pool(url: str, program: str, *, size: int, check: bool = True, **settings: str) -> AsyncGenerator[Pool]:
+async def open_pool(url: str, program: str, *, size: int, **settings: str) -> AsyncGenerator[Pool]:
     """A pool of at most `size` connections that reconnects by itself; closed at the end of the block.
 
     Args:
         url: The `DATABASE_URL`; with several hosts, the one that takes writes is used.
         program: Its name in pg_stat_activity.
         size: The most connections that it opens; two stay open when idle.
-        check: Whether each connection is tried, in a round trip of its own, before it is handed out.
         settings: Session settings of Postgres (`statement_timeout="30s"`).
     """
     pool: Pool = AsyncConnectionPool(
@@ -64,46 +62,18 @@ async def open_pool(url: str, program: str, *, size: int, check: bool = True, **
         timeout=POOL_TIMEOUT_SECONDS,
         kwargs=_connection_arguments(program, settings),
         configure=_set_up,
-        check=AsyncConnectionPool.check_connection if check else None,
+        check=_refuse_closed,
         open=False,
     )
     async with pool:
         yield pool
 
 
-@asynccontextmanager
-async def checked_out(
-    pool: Pool, first_query: Callable[[Connection], Awaitable[Result]]
-) -> AsyncGenerator[tuple[Connection, Result]]:
-    """A connection and what its first query returned: that query is the check, at no round trip of its own.
-
-    A connection that died in the pool is thrown away and the next one is tried; `first_query` must change nothing.
-
-    Raises:
-        psycopg.OperationalError: The database is away.
-        PoolTimeout: No connection became free in time.
-    """
-    connection, result = await _first_that_lives(pool, first_query)
-    try:
-        yield connection, result
-    finally:
-        await pool.putconn(connection)
-
-
-async def _first_that_lives(
-    pool: Pool, first_query: Callable[[Connection], Awaitable[Result]]
-) -> tuple[Connection, Result]:
-    tries = pool.max_size + 1
-    while True:
-        connection = await pool.getconn()
-        try:
-            return connection, await first_query(connection)
-        except BaseException as error:
-            tries -= 1
-            died = isinstance(error, AWAY) and connection.closed
-            await pool.putconn(connection)
-            if not died or tries == 0:
-                raise
+async def _refuse_closed(connection: Connection) -> None:
+    """Refuse a connection that the server has closed: its socket says so, without a round trip."""
+    connection.pgconn.consume_input()
+    if connection.closed:
+        raise psycopg.OperationalError("the server has closed the connection")
 
 
 @asynccontextmanager

@@ -94,7 +94,7 @@ _DELETE = Statement("routines.delete_routine", Nothing)
 _RUN_NOW = Statement("routines.run_now", _Id)
 
 
-async def create_routine(connection: Connection, spec: RoutineSpec, *, collection_id: int, task: str) -> bool:
+async def create_routine(connection: Connection, spec: RoutineSpec, *, key_id: int, task: str) -> bool:
     """Save a routine and its secrets; the database computes its next slot.
 
     Returns False, and saves nothing, where there is no such task or it does not declare a key of the overrides.
@@ -108,7 +108,7 @@ async def create_routine(connection: Connection, spec: RoutineSpec, *, collectio
     with domain_errors(missing="routines_task_fkey"):
         made = await _CREATE.first(
             connection,
-            collection_id=collection_id,
+            key_id=key_id,
             task=task,
             name=spec.name,
             **_cadence(spec.cadence),
@@ -122,9 +122,7 @@ async def create_routine(connection: Connection, spec: RoutineSpec, *, collectio
     return made is not None
 
 
-async def patch_routine(
-    connection: Connection, patch: RoutinePatch, *, collection_id: int, task: str, name: str
-) -> bool:
+async def patch_routine(connection: Connection, patch: RoutinePatch, *, key_id: int, task: str, name: str) -> bool:
     """Change a routine; waits for a tick that holds it. Its next slot is computed anew where cadence or paused change.
 
     Returns False, and changes nothing, where there is no such routine, where an override is added or changed that the
@@ -136,18 +134,18 @@ async def patch_routine(
     """
     with domain_errors():
         patched = await _PATCH.first(
-            connection, collection_id=collection_id, task=task, current_name=name, **_patch_parameters(patch)
+            connection, key_id=key_id, task=task, current_name=name, **_patch_parameters(patch)
         )
     return patched is not None
 
 
-async def find_routine(connection: Connection, *, collection_id: int, task: str, name: str) -> Routine:
+async def find_routine(connection: Connection, *, key_id: int, task: str, name: str) -> Routine:
     """The routine of this name.
 
     Raises:
         NotFoundError: There is none for this task of this collection.
     """
-    routine = await _FIND.first(connection, collection_id=collection_id, task=task, name=name)
+    routine = await _FIND.first(connection, key_id=key_id, task=task, name=name)
     if routine is None:
         raise NotFoundError
     return routine
@@ -156,7 +154,7 @@ async def find_routine(connection: Connection, *, collection_id: int, task: str,
 async def list_routines(
     connection: Connection,
     *,
-    collection_id: int,
+    key_id: int,
     limit: int,
     task: str | None = None,
     after: tuple[str, str] | None = None,
@@ -164,37 +162,37 @@ async def list_routines(
     """The routines of a collection, or of one of its tasks, by task and name, after the (task, name) of `after`."""
     after_task, after_name = after or (None, None)
     return await _LIST.all(
-        connection, collection_id=collection_id, task=task, after_task=after_task, after_name=after_name, limit=limit
+        connection, key_id=key_id, task=task, after_task=after_task, after_name=after_name, limit=limit
     )
 
 
-async def set_paused(connection: Connection, *, collection_id: int, task: str, name: str, paused: bool) -> None:
+async def set_paused(connection: Connection, *, key_id: int, task: str, name: str, paused: bool) -> None:
     """Pause or resume; waits for a tick that holds the routine. Resuming computes the next slot from now.
 
     Raises:
         NotFoundError: There is no such routine.
     """
-    if not await _SET_PAUSED.run(connection, collection_id=collection_id, task=task, name=name, paused=paused):
+    if not await _SET_PAUSED.run(connection, key_id=key_id, task=task, name=name, paused=paused):
         raise NotFoundError
 
 
-async def delete_routine(connection: Connection, *, collection_id: int, task: str, name: str) -> None:
+async def delete_routine(connection: Connection, *, key_id: int, task: str, name: str) -> None:
     """Remove a routine and its schedule; its trajectories stay. Waits for a tick that holds it.
 
     Raises:
         NotFoundError: There is no such routine.
     """
-    if not await _DELETE.run(connection, collection_id=collection_id, task=task, name=name):
+    if not await _DELETE.run(connection, key_id=key_id, task=task, name=name):
         raise NotFoundError
 
 
-async def run_now(connection: Connection, *, collection_id: int, task: str, name: str) -> int:
+async def run_now(connection: Connection, *, key_id: int, task: str, name: str) -> int:
     """Start a run at once, whatever the cadence; returns its trajectory's id. Waits for a tick that holds the routine.
 
     Raises:
         NotFoundError: There is no such routine.
     """
-    return (await _RUN_NOW.one(connection, collection_id=collection_id, task=task, name=name)).id
+    return (await _RUN_NOW.one(connection, key_id=key_id, task=task, name=name)).id
 
 
 def _cadence(cadence: Cadence | None) -> dict[str, Any]:

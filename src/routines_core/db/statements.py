@@ -9,14 +9,16 @@ from functools import cache
 from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncCursor, DatabaseError
 from psycopg.rows import BaseRowFactory, kwargs_row
 
 from routines_core.db.files import sql_dir
-from routines_core.errors import NotFoundError
+from routines_core.errors import NotFoundError, UnauthorizedError
 
 Row = TypeVar("Row")
 _NAME_LINE = "-- name:"
+KEY_OPENS_NOTHING = "RT401"
+"""The SQLSTATE that routines.collection_of_key raises."""
 
 
 @cache
@@ -50,15 +52,19 @@ class Statement(Generic[Row]):
         Statement.declared[name] = self
 
     async def all(self, connection: AsyncConnection[Any], **parameters: Any) -> list[Row]:
-        """Every row."""
+        """Every row.
+
+        Raises:
+            UnauthorizedError: The statement was given an API key that is revoked or has expired.
+        """
         async with connection.cursor(row_factory=self._row_factory) as cursor:
-            await cursor.execute(self._sql, parameters)
+            await self._execute(cursor, parameters)
             return await cursor.fetchall()
 
     async def first(self, connection: AsyncConnection[Any], **parameters: Any) -> Row | None:
         """The first row, or None where there is none."""
         async with connection.cursor(row_factory=self._row_factory) as cursor:
-            await cursor.execute(self._sql, parameters)
+            await self._execute(cursor, parameters)
             return await cursor.fetchone()
 
     async def one(self, connection: AsyncConnection[Any], **parameters: Any) -> Row:
@@ -75,8 +81,16 @@ class Statement(Generic[Row]):
     async def run(self, connection: AsyncConnection[Any], **parameters: Any) -> int:
         """Execute for its effect: how many rows it touched."""
         async with connection.cursor() as cursor:
-            await cursor.execute(self._sql, parameters)
+            await self._execute(cursor, parameters)
             return cursor.rowcount
+
+    async def _execute(self, cursor: AsyncCursor[Any], parameters: dict[str, Any]) -> None:
+        try:
+            await cursor.execute(self._sql, parameters)
+        except DatabaseError as error:
+            if error.sqlstate == KEY_OPENS_NOTHING:
+                raise UnauthorizedError from None
+            raise
 
 
 class Nothing(msgspec.Struct):

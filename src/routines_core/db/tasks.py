@@ -40,7 +40,7 @@ _DELETE = Statement("tasks.delete_task", Nothing)
 
 
 async def create_task(
-    connection: Connection, *, collection_id: int, name: str, description: str, workflow: dict[str, Any]
+    connection: Connection, *, key_id: int, name: str, description: str, workflow: dict[str, Any]
 ) -> Task:
     """Make a task and the first version of its workflow.
 
@@ -49,14 +49,14 @@ async def create_task(
     """
     text = msgspec.json.encode(workflow).decode()
     with domain_errors():
-        await _INSERT.run(connection, collection_id=collection_id, name=name, description=description, workflow=text)
-    return await find_task(connection, collection_id=collection_id, name=name)
+        await _INSERT.run(connection, key_id=key_id, name=name, description=description, workflow=text)
+    return await find_task(connection, key_id=key_id, name=name)
 
 
 async def update_task(
     connection: Connection,
     *,
-    collection_id: int,
+    key_id: int,
     name: str,
     new_name: str | None = None,
     description: str | None = None,
@@ -72,33 +72,33 @@ async def update_task(
     with domain_errors():
         await _UPDATE.one(
             connection,
-            collection_id=collection_id,
+            key_id=key_id,
             name=name,
             new_name=new_name,
             description=description,
             workflow=text,
         )
-    return await find_task(connection, collection_id=collection_id, name=new_name or name)
+    return await find_task(connection, key_id=key_id, name=new_name or name)
 
 
-async def find_task(connection: Connection, *, collection_id: int, name: str) -> Task:
+async def find_task(connection: Connection, *, key_id: int, name: str) -> Task:
     """The task of this name.
 
     Raises:
         NotFoundError: There is none in this collection.
     """
-    task = await _FIND.first(connection, collection_id=collection_id, name=name)
+    task = await _FIND.first(connection, key_id=key_id, name=name)
     if task is None:
         raise NotFoundError
     return task
 
 
-async def list_tasks(connection: Connection, *, collection_id: int, limit: int, after: str | None = None) -> list[Task]:
+async def list_tasks(connection: Connection, *, key_id: int, limit: int, after: str | None = None) -> list[Task]:
     """The collection's tasks, by name, after the name of `after`."""
-    return await _LIST.all(connection, collection_id=collection_id, limit=limit, after=after)
+    return await _LIST.all(connection, key_id=key_id, limit=limit, after=after)
 
 
-async def delete_task(connection: Connection, *, collection_id: int, name: str) -> None:
+async def delete_task(connection: Connection, *, key_id: int, name: str) -> None:
     """Remove a task; its runs stay.
 
     Raises:
@@ -106,6 +106,6 @@ async def delete_task(connection: Connection, *, collection_id: int, name: str) 
         ConflictError: Routines hang on it.
     """
     with domain_errors():
-        deleted = await _DELETE.run(connection, collection_id=collection_id, name=name)
+        deleted = await _DELETE.run(connection, key_id=key_id, name=name)
     if not deleted:
         raise NotFoundError

@@ -60,13 +60,13 @@ _COUNT = Statement("trajectories.count_trajectories", _Total)
 _LIST_RUNS = Statement("trajectories.list_runs", Run)
 
 
-async def find_trajectory(connection: Connection, *, collection_id: int, task: str, trajectory_id: int) -> Trajectory:
+async def find_trajectory(connection: Connection, *, key_id: int, task: str, trajectory_id: int) -> Trajectory:
     """The run of this id.
 
     Raises:
         NotFoundError: There is none of this task in this collection.
     """
-    found = await _FIND.first(connection, collection_id=collection_id, task=task, id=trajectory_id)
+    found = await _FIND.first(connection, key_id=key_id, task=task, id=trajectory_id)
     if found is None:
         raise NotFoundError
     return found
@@ -75,7 +75,7 @@ async def find_trajectory(connection: Connection, *, collection_id: int, task: s
 async def list_trajectories(
     connection: Connection,
     *,
-    collection_id: int,
+    key_id: int,
     task_id: int,
     status: str | None,
     routine_id: int | None,
@@ -83,15 +83,13 @@ async def list_trajectories(
     offset: int,
 ) -> tuple[list[Trajectory], int]:
     """A page of a task's runs, newest first, and how many there are in all; None for status or routine means any."""
-    filters = {"collection_id": collection_id, "task_id": task_id, "status": status, "routine_id": routine_id}
+    filters = {"key_id": key_id, "task_id": task_id, "status": status, "routine_id": routine_id}
     found = await _LIST.all(connection, **filters, limit=limit, offset=offset)
     return found, (await _COUNT.one(connection, **filters)).total
 
 
 async def list_runs(
-    connection: Connection, *, collection_id: int, task: str, name: str, limit: int, before: int | None = None
+    connection: Connection, *, key_id: int, task: str, name: str, limit: int, before: int | None = None
 ) -> list[Run]:
     """A routine's runs, newest first, those older than `before`; none where there is no such routine."""
-    return await _LIST_RUNS.all(
-        connection, collection_id=collection_id, task=task, name=name, limit=limit, before=before
-    )
+    return await _LIST_RUNS.all(connection, key_id=key_id, task=task, name=name, limit=limit, before=before)
