@@ -1,0 +1,25 @@
+"""A client of the API with a key of the collection `my-org`, in which there is a task `echo`."""
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+from litestar.testing import AsyncTestClient
+
+from routines_api.app import create_app
+from routines_core.db import Connection
+from routines_core.db.keys import create_key
+from support import Database, api_settings
+
+Client = AsyncTestClient[Any]
+WORKFLOW = {"init_params": {"zeta": "z", "a": 1, "none": None, "list": []}, "steps": [], "step_configs": {}}
+
+
+@pytest.fixture
+async def client(connection: Connection, database: Database) -> AsyncGenerator[Client]:
+    key = await create_key(connection, "my-org")
+    async with AsyncTestClient(create_app(api_settings(), database.url)) as opened:
+        opened.headers["Authorization"] = f"Bearer {key}"
+        created = await opened.post("/api/v1/tasks/my-org/", json={"name": "echo", "workflow": WORKFLOW})
+        assert created.status_code == 201
+        yield opened

@@ -1,0 +1,116 @@
+"""Collections, tasks and trajectories, as far as they are served: one test a sentence of the contract."""
+
+from typing import Any
+
+from litestar.testing import AsyncTestClient
+
+from routines_core.db import Connection
+from support import value
+
+Client = AsyncTestClient[Any]
+TASK = "/api/v1/tasks/my-org/echo"
+TRAJECTORIES = "/api/v1/db/trajectories/my-org/echo"
+
+
+async def started(client: Client, times: int = 1) -> list[int]:
+    """The trajectories of as many run-nows of a new manual routine."""
+    await client.post("/api/v1/routines/my-org/echo", json={"name": "m", "cadence": {"type": "manual"}})
+    path = "/api/v1/routines/my-org/echo/m/run-now"
+    return [(await client.post(path)).json()["trajectory_id"] for _ in range(times)]
+
+
+async def test_collections_are_the_keys_own(client: Client, connection: Connection) -> None:
+    await connection.execute("INSERT INTO routines.collections (name) VALUES ('other')")
+    for path in ("/api/v1/collections/", "/api/v1/collections"):
+        [collection] = (await client.get(path)).json()
+        assert (collection["name"], collection["description"]) == ("my-org", "")
+    assert (await client.get("/api/v1/collections/my-org")).json() == collection
+    assert (await client.get("/api/v1/collections/other")).status_code == 404
+
+
+async def test_tasks_are_listed_by_name_with_and_without_the_slash(client: Client) -> None:
+    await client.post("/api/v1/tasks/my-org", json={"name": "alpha", "workflow": {}})
+    for path in ("/api/v1/tasks/my-org/", "/api/v1/tasks/my-org"):
+        assert [task["name"] for task in (await client.get(path)).json()] == ["alpha", "echo"]
+
+
+async def test_a_taken_task_name_answers_409(client: Client) -> None:
+    answer = await client.post("/api/v1/tasks/my-org/", json={"name": "echo", "workflow": {}})
+    assert answer.status_code == 409
+
+
+async def test_put_of_a_task_is_partial(client: Client) -> None:
+    before = (await client.get(TASK)).json()
+    after = (await client.put(TASK, json={"description": "new"})).json()
+    assert (after["description"], after["workflow"]) == ("new", before["workflow"])
+    assert (await client.put("/api/v1/tasks/my-org/absent", json={"description": "x"})).status_code == 404
+
+
+async def test_a_changed_workflow_is_a_new_version_and_runs_keep_theirs(client: Client) -> None:
+    [run] = await started(client)
+    await client.put(TASK, json={"workflow": {"init_params": {"b": 1}, "steps": [], "step_configs": {}}})
+    whole = (await client.get(f"/api/v1/db/trajectory/my-org/echo/{run}")).json()
+    assert whole["init_params"] == {"zeta": "z", "a": 1, "none": None, "list": []}
+    assert (await client.get(TASK)).json()["workflow"]["init_params"] == {"b": 1}
+
+
+async def test_a_task_can_be_renamed_unless_the_name_is_taken(client: Client) -> None:
+    await client.post("/api/v1/tasks/my-org", json={"name": "alpha", "workflow": {}})
+    assert (await client.put(TASK, json={"name": "alpha"})).status_code == 409
+    assert (await client.put(TASK, json={"name": "beta"})).json()["name"] == "beta"
+    assert (await client.get(TASK)).status_code == 404
+
+
+async def test_delete_of_a_task_answers_409_while_routines_hang_on_it(client: Client) -> None:
+    await started(client)
+    assert (await client.delete(TASK)).status_code == 409
+    await client.delete("/api/v1/routines/my-org/echo/m")
+    answer = await client.delete(TASK)
+    assert (answer.status_code, answer.json()) == (200, {"message": "Task echo was deleted."})
+    assert (await client.delete(TASK)).status_code == 404
+
+
+async def test_trajectories_come_in_pages_newest_first(client: Client) -> None:
+    runs = await started(client, 3)
+    first = (await client.get(TRAJECTORIES, params={"limit": 2})).json()
+    second = (await client.get(TRAJECTORIES, params={"limit": 2, "page": 2})).json()
+    assert [one["trajectory_id"] for one in first["trajectories"] + second["trajectories"]] == runs[::-1]
+    assert (first["total"], first["page"], first["limit"], first["has_more"]) == (3, 1, 2, True)
+    assert (second["page"], second["has_more"]) == (2, False)
+
+
+async def test_trajectories_are_filtered_by_status_and_routine(client: Client, connection: Connection) -> None:
+    runs = await started(client, 2)
+    await connection.execute(
+        "UPDATE routines.trajectories SET status = 'cancelled', ended_at = now() WHERE id = %s", [runs[0]]
+    )
+    routine = await value(connection, "SELECT id FROM routines.routines")
+    for params, expected in (
+        ({"status": "cancelled"}, runs[:1]),
+        ({"status": "pending"}, runs[1:]),
+        ({"triggered_by_routine_id": routine}, runs[::-1]),
+        ({"triggered_by_routine_id": 12345}, []),
+    ):
+        found = (await client.get(TRAJECTORIES, params=params)).json()
+        assert [one["trajectory_id"] for one in found["trajectories"]] == expected
+        assert found["total"] == len(expected)
+
+
+async def test_a_trajectory_has_the_shape_that_clients_decode(client: Client) -> None:
+    [run] = await started(client)
+    whole = (await client.get(f"/api/v1/db/trajectory/my-org/echo/{run}")).json()
+    assert set(whole) == {
+        "trajectory_id", "workflow_id", "run_id", "name", "status", "created", "updated", "created_at", "started_at",
+        "ended_at", "init_params", "step_configs", "steps", "total_steps", "completed_steps", "labels", "error",
+        "triggered_by_routine_id", "scheduled_for", "trigger", "webhook_url",
+    }  # fmt: skip
+    assert (whole["name"], whole["steps"], whole["trigger"]) == ("my-org/echo", {}, "run-now")
+    [listed] = (await client.get(TRAJECTORIES)).json()["trajectories"]
+    assert listed == whole
+
+
+async def test_a_trajectory_of_another_task_or_of_no_possible_id_answers_404(client: Client) -> None:
+    [run] = await started(client)
+    await client.post("/api/v1/tasks/my-org", json={"name": "alpha", "workflow": {}})
+    for path in (f"alpha/{run}", "echo/0", "echo/x", "echo/-1", f"echo/{2**63}", "echo/" + "9" * 5000, "echo/١"):
+        assert (await client.get(f"/api/v1/db/trajectory/my-org/{path}")).status_code == 404, path
