@@ -13,7 +13,8 @@ TYPES = ["manual", "hourly", "daily", "weekdays", "weekly", "yearly"]
 HOURS = [None, -1, 0, 9, 23, 24]
 MINUTES = [None, -1, 0, 30, 59, 60]
 DAYS = [None, "mon", "sun", "Mon", ""]
-INSERT = """INSERT INTO routines.routines (collection_id, task_id, name, cadence_type, hour_utc, minute_utc, day_of_week)
+INSERT = """INSERT INTO routines.routines
+                (collection_id, task_id, name, cadence_type, hour_utc, minute_utc, day_of_week)
             VALUES (1, 1, 'r', %s, %s, coalesce(%s, 0), %s)"""
 
 
@@ -70,7 +71,8 @@ def test_python_and_sql_accept_the_same_webhook_urls(url: str, database: Databas
     with psycopg.connect(database.url) as connection:
         connection.execute("INSERT INTO routines.collections (name) VALUES ('c')")
         connection.execute("INSERT INTO routines.tasks (collection_id, name) VALUES (1, 't')")
-        insert = "INSERT INTO routines.routines (collection_id, task_id, name, cadence_type, webhook_url) VALUES (1, 1, 'r', 'manual', %s)"
+        insert = """INSERT INTO routines.routines (collection_id, task_id, name, cadence_type, webhook_url)
+                    VALUES (1, 1, 'r', 'manual', %s)"""
         if accepted:
             connection.execute(insert, [url])
         else:

@@ -1,6 +1,7 @@
 """Strict JSON: what is refused, and that nothing else is."""
 
 import json
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -29,11 +30,9 @@ def test_what_can_be_stored_is_decoded_as_it_is(value: object) -> None:
 
 
 @given(st.binary())
-def test_any_bytes_are_decoded_or_refused_with_a_sentence(body: bytes) -> None:
-    try:
+def test_any_bytes_are_decoded_or_refused_by_the_one_error(body: bytes) -> None:
+    with suppress(MalformedBodyError):
         decode(body, LIMITS)
-    except MalformedBodyError as error:
-        assert str(error).endswith(".")
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,8 @@ async def test_a_list_of_runs_goes_on_at_its_link(client: Client, connection: Co
     await connection.execute(
         """INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id,
                                               scheduled_for, trigger, init_params, status, ended_at)
-           SELECT collection_id, task_id, 1, id, CASE WHEN n % 3 > 0 THEN '2026-05-04Z'::timestamptz + n * interval '1 h' END,
+           SELECT collection_id, task_id, 1, id,
+                  CASE WHEN n % 3 > 0 THEN '2026-05-04Z'::timestamptz + n * interval '1 h' END,
                   CASE WHEN n % 3 > 0 THEN 'schedule' ELSE 'run-now' END, '{}', 'completed', now()
            FROM routines.routines, generate_series(1, 50) AS n""",
     )

@@ -112,5 +112,5 @@ async def test_a_trajectory_has_the_shape_that_clients_decode(client: Client) ->
 async def test_a_trajectory_of_another_task_or_of_no_possible_id_answers_404(client: Client) -> None:
     [run] = await started(client)
     await client.post("/api/v1/tasks/my-org", json={"name": "alpha", "workflow": {}})
-    for path in (f"alpha/{run}", "echo/0", "echo/x", "echo/-1", f"echo/{2**63}", "echo/" + "9" * 5000, "echo/١"):
+    for path in (f"alpha/{run}", "echo/0", "echo/x", "echo/-1", f"echo/{2**63}", "echo/" + "9" * 5000, "echo/\u0661"):
         assert (await client.get(f"/api/v1/db/trajectory/my-org/{path}")).status_code == 404, path
