@@ -8,7 +8,6 @@ import fcntl
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Generator, Mapping
@@ -17,7 +16,9 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
+from routines_core.embedded.account import give_to_owner, run_as_owner, settle_owner
 from routines_core.embedded.binaries import find_binaries, major_version
+from routines_core.embedded.processes import is_running
 from routines_core.errors import EmbeddedServerError
 
 START_SECONDS = 60.0
@@ -68,7 +69,9 @@ class EmbeddedServer:
             if _ready_pid(self._cluster):
                 return "attached"
             binaries = find_binaries()
+            self._make_directories()
             self._remove_stale_locks()
+            self._settle_owner()
             self._make_cluster(binaries)
             self._launch(binaries)
             return "started"
@@ -102,6 +105,14 @@ class EmbeddedServer:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
+    def _make_directories(self) -> None:
+        self._cluster.mkdir(mode=0o700, exist_ok=True)
+        _socket_dir(self._cluster, make=True)
+
+    def _settle_owner(self) -> None:
+        settle_owner(self._cluster)
+        give_to_owner(_socket_dir(self._cluster), self._cluster)
+
     def _remove_stale_locks(self) -> None:
         """A postmaster that was killed may stay a zombie, and postgres then takes its lock files for a live one's."""
         deadline = time.monotonic() + START_SECONDS
@@ -109,7 +120,7 @@ class EmbeddedServer:
             time.sleep(_POLL_SECONDS)  # another starter's server, or one that is shutting down
         if _live_pid(self._cluster) is None:
             (self._cluster / "postmaster.pid").unlink(missing_ok=True)
-            socket_lock = f"{_socket_dir(self._cluster, make=True)}{_SOCKET_NAME}.lock"
+            socket_lock = f"{_socket_dir(self._cluster)}{_SOCKET_NAME}.lock"
             Path(socket_lock).unlink(missing_ok=True)
 
     def _make_cluster(self, binaries: Path) -> None:
@@ -124,7 +135,6 @@ class EmbeddedServer:
             )
 
     def _initdb(self, binaries: Path) -> None:
-        self._cluster.mkdir(mode=0o700, exist_ok=True)
         options = ["--username=routines", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
         made = self._run(binaries / "initdb", "-D", self._cluster, *options)
         if made.returncode:
@@ -142,7 +152,7 @@ class EmbeddedServer:
 
     def _run(self, *command: Path | str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(  # noqa: S603 - our own command line
-            [*_unprivileged(parent=0), *map(str, command)],
+            [*run_as_owner(self._cluster), *map(str, command)],
             input=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -154,7 +164,7 @@ class EmbeddedServer:
     def _launch(self, binaries: Path) -> None:
         settings = {
             "listen_addresses": "",
-            "unix_socket_directories": str(_socket_dir(self._cluster, make=True)),
+            "unix_socket_directories": str(_socket_dir(self._cluster)),
             "port": "5432",
             **self._settings,
         }
@@ -162,7 +172,7 @@ class EmbeddedServer:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own command line
                 [
-                    *_unprivileged(os.getpid()),
+                    *run_as_owner(self._cluster, parent=os.getpid()),
                     str(binaries / "postgres"),
                     "-D",
                     str(self._cluster),
@@ -198,10 +208,6 @@ def running_url(data_dir: Path, database: str = "routines") -> str | None:
     return _url(_socket_dir(cluster), database) if _ready_pid(cluster) else None
 
 
-def _unprivileged(parent: int) -> list[str]:
-    return [sys.executable, "-I", str(Path(__file__).with_name("unprivileged.py")), str(parent)]
-
-
 def _environment() -> dict[str, str]:
     """No secret of ours, and no PG* variable that would lead postgres elsewhere."""
     return {"LC_ALL": "C.UTF-8", "TZ": "UTC", "PATH": os.environ.get("PATH", os.defpath)}
@@ -234,13 +240,7 @@ def _live_pid(cluster: Path) -> int | None:
     if not lines or not lines[0].strip().isdigit():
         return None
     pid = int(lines[0])
-    state = subprocess.run(  # noqa: S603 - the same on Linux and macOS
-        ["ps", "-o", "stat=,comm=", "-p", str(pid)],  # noqa: S607 - wherever ps is
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.split()
-    return pid if len(state) > 1 and state[0][0] not in "ZX" and "postgres" in state[1] else None
+    return pid if is_running(pid, "postgres") else None
 
 
 def _ready_pid(cluster: Path) -> int | None:

@@ -1,0 +1,18 @@
+"""One `routines up` for each test that wants one."""
+
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from service import Service
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Generator[Service]:
+    """A service that is ready; at the end it must stop in time and leave no server behind."""
+    service = Service(tmp_path, ROUTINES_LEASE_SECONDS="2")
+    service.start()
+    yield service
+    if service.process.poll() is None:
+        service.stop()

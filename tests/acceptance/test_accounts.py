@@ -1,0 +1,88 @@
+"""Root and ordinary users, on a machine and in a container: who runs Postgres, and whose the files are."""
+
+import os
+import pwd
+import shutil
+from pathlib import Path
+
+import pytest
+
+from account import NOBODY, default_container, only_root, ordinary_user
+from routines_core.embedded import running_url
+from routines_core.embedded.account import ACCOUNTS
+from service import Service, wait_until
+
+pytestmark = [pytest.mark.slow, only_root]
+
+
+def owners(directory: Path) -> set[int]:
+    return {path.lstat().st_uid for path in (directory, *directory.rglob("*"))}
+
+
+def uid_of_server(service: Service) -> int:
+    pid = int((service.data_dir / "postgres" / "postmaster.pid").read_text().splitlines()[0])
+    return Path(f"/proc/{pid}").stat().st_uid
+
+
+def account() -> int:
+    """The first of the accounts that this machine has."""
+    known = {entry.pw_name: entry.pw_uid for entry in pwd.getpwall()}
+    return next(known[name] for name in ACCOUNTS if name in known)
+
+
+def test_an_ordinary_user_makes_starts_and_stops_it_all_and_owns_every_file(tmp_path: Path) -> None:
+    os.chown(tmp_path, NOBODY, NOBODY)
+    service = Service(tmp_path, prefix=ordinary_user())
+    service.start()
+    assert uid_of_server(service) == NOBODY
+    assert owners(service.data_dir) == {NOBODY}
+    service.stop()
+    service.start()
+    service.stop()
+
+
+def test_root_keeps_its_files_where_it_may_enter_a_user_namespace(tmp_path: Path) -> None:
+    service = Service(tmp_path)
+    service.start()
+    assert owners(service.data_dir) == {0}
+    service.stop()
+
+
+def test_root_in_a_default_container_hands_the_cluster_to_an_account_and_serves(tmp_path: Path) -> None:
+    service = Service(tmp_path, prefix=default_container())
+    service.start()
+    assert uid_of_server(service) == account()
+    assert owners(service.data_dir / "postgres") == {account()}
+    assert (service.data_dir / "demo.key").stat().st_uid == 0
+    with service.client() as client:
+        assert client.get("/routines/demo").status_code == 200
+    service.process.kill()
+    service.process.wait()
+    wait_until(lambda: running_url(service.data_dir) is None)
+    service.start()
+    service.stop()
+
+
+def test_a_cluster_moves_between_a_machine_and_a_container(tmp_path: Path) -> None:
+    for prefix, owner in (((), 0), (default_container(), account()), ((), account())):
+        service = Service(tmp_path, prefix=prefix)
+        service.start()
+        assert owners(service.data_dir / "postgres") == {owner}
+        assert service.execute("SELECT count(*) FROM routines.routines") == [(1,)]
+        service.stop()
+
+
+def test_a_long_path_works_in_a_container_too(tmp_path: Path) -> None:
+    (directory := tmp_path / ("long" * 30)).mkdir()
+    service = Service(directory, prefix=default_container())
+    service.start()
+    record = Path((service.data_dir / "socket_dir").read_text())
+    assert owners(record) == {account()}
+    service.stop()
+    shutil.rmtree(record)
+
+
+def test_root_that_may_neither_enter_a_namespace_nor_hand_over_is_told_what_to_do(tmp_path: Path) -> None:
+    line = Service(tmp_path, prefix=default_container(without="chown")).refusal()
+    assert "no user namespace (unshare: Operation not permitted)" in line
+    assert "run routines as an ordinary user, or set DATABASE_URL" in line
