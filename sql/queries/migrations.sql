@@ -30,4 +30,5 @@ INSERT INTO routines.schema_migrations (version, name, checksum)
 VALUES (%(version)s::integer, %(name)s::text, %(checksum)s::text);
 
 -- name: server_version
-SELECT current_setting('server_version_num')::integer AS number, current_setting('server_version') AS text;
+SELECT current_setting('server_version_num')::integer AS number, current_setting('server_version') AS text,
+       current_setting('server_encoding') AS encoding;

@@ -1,134 +1,125 @@
-"""`routines up` as a user runs it: real processes, a real server, real signals."""
+"""`routines up`: what it makes, how it refuses, how it stops."""
 
 import os
 import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Generator
 from pathlib import Path
 
-import httpx
 import psycopg
 import pytest
 
+from account import ordinary_user
 from routines_core.embedded import running_url
+from service import Service, descendants, free_port, process_table, wait_until
+from support import Database, with_database
 
 pytestmark = pytest.mark.slow
-COMMAND = [sys.executable, "-m", "routines_cli.main", "up"]
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class Service:
-    """One `routines up` in a directory of its own."""
-
-    def __init__(self, directory: Path) -> None:
-        self.data_dir = directory / "data"
-        self.url = f"http://127.0.0.1:{(port := free_port())}"
-        plain = {key: text for key, text in os.environ.items() if not key.startswith("ROUTINES_")}
-        plain.pop("DATABASE_URL", None)
-        self.environment = {**plain, "ROUTINES_DATA_DIR": str(self.data_dir), "ROUTINES_PORT": str(port)}
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            COMMAND, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        assert self.process.stdout
-        assert self.process.stdout.readline() == f"ready {self.url}\n"
-
-    def parts(self) -> list[int]:
-        """The process ids of the parts."""
-        found = subprocess.run(
-            ["pgrep", "-P", str(self.process.pid), "-f", "routines_cli.main"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return [int(pid) for pid in found.stdout.split()]
-
-    def part(self, name: str) -> int:
-        [pid] = [
-            pid for pid in self.parts() if Path(f"/proc/{pid}/cmdline").read_bytes().endswith(f"{name}\0".encode())
-        ]
-        return pid
-
-    def make_due(self) -> None:
-        url = running_url(self.data_dir)
-        assert url
-        with psycopg.connect(url) as connection:
-            connection.execute("UPDATE routines.routines SET next_run_at = date_trunc('minute', now())")
-
-    def completed(self) -> int:
-        url = running_url(self.data_dir)
-        if url is None:
-            return 0
-        with psycopg.connect(url) as connection:
-            row = connection.execute(
-                "SELECT count(*) FROM routines.trajectories WHERE status = 'completed' AND trigger = 'schedule'"
-            ).fetchone()
-        return row[0] if row else 0
-
-
-@pytest.fixture
-def service(tmp_path: Path) -> Generator[Service]:
-    service = Service(tmp_path)
-    service.start()
-    yield service
-    service.process.terminate()
-    assert service.process.wait(timeout=10) == 0
-    assert running_url(service.data_dir) is None
 
 
 def test_the_demo_routine_can_be_run_and_its_trajectory_read(service: Service) -> None:
-    key = (service.data_dir / "demo.key").read_text().strip()
-    with httpx.Client(base_url=f"{service.url}/api/v1", headers={"Authorization": f"Bearer {key}"}) as client:
+    with service.client() as client:
         run = client.post("/routines/demo/hello/every-hour/run-now").json()["trajectory_id"]
         path = f"/db/trajectory/demo/hello/{run}"
         wait_until(lambda: client.get(path).json()["status"] == "completed")
         assert client.get(path).json()["steps"]["greet"]["outputs"] == {"text": "Good morning, world!"}
 
 
-def test_a_ticker_and_a_worker_that_are_killed_come_back_and_what_is_due_is_run(service: Service) -> None:
-    before = service.part("ticker"), service.part("worker")
-    for pid in before:
-        os.kill(pid, signal.SIGKILL)
-    service.make_due()
-    wait_until(lambda: service.completed() == 1)
-
-
-def test_after_a_kill_of_the_whole_service_the_next_start_runs_what_is_due_once(service: Service) -> None:
-    service.process.kill()
-    service.process.wait()
-    wait_until(lambda: running_url(service.data_dir) is None)
+def test_what_it_made_is_still_there_after_a_restart(service: Service) -> None:
+    made = service.execute("SELECT id, name, created_at FROM routines.routines")
+    key = (service.data_dir / "demo.key").read_text()
+    service.stop()
     service.start()
-    service.make_due()
-    wait_until(lambda: service.completed() == 1)
+    assert service.execute("SELECT id, name, created_at FROM routines.routines") == made
+    assert (service.data_dir / "demo.key").read_text() == key
 
 
-def test_a_second_up_in_the_same_data_directory_is_one_clear_line(service: Service) -> None:
-    other = {**service.environment, "ROUTINES_PORT": str(free_port())}
-    second = subprocess.run(COMMAND, env=other, capture_output=True, text=True, timeout=20, check=False)
-    assert second.returncode == 1
-    assert "Another `routines up` runs in" in second.stderr
-    assert len(second.stderr.splitlines()) == 1
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_everything_within_ten_seconds_and_leaves_no_process(
+    service: Service, number: signal.Signals
+) -> None:
+    started = descendants(service.process.pid)
+    assert sum("routines_cli.main" in command for command in started.values()) == 3
+    assert sum("postgres" in command for command in started.values()) >= 4
+    asked = time.monotonic()
+    service.process.send_signal(number)
+    assert service.process.wait(timeout=10) == 0
+    assert time.monotonic() - asked < 10
+    left = {pid: command for pid, (_, command) in process_table().items()}
+    assert not {pid: left[pid] for pid, command in started.items() if left.get(pid) == command}
+    assert not [command for command in left.values() if str(service.data_dir) in command]
+    assert running_url(service.data_dir) is None
+
+
+def test_it_stops_in_time_while_parts_are_frozen(service: Service) -> None:
+    frozen = [service.part(name) for name in ("api", "ticker", "worker")]
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    service.stop()
+    assert not frozen & process_table().keys()
 
 
 def test_a_taken_port_is_one_clear_line(service: Service, tmp_path: Path) -> None:
-    other = {**service.environment, "ROUTINES_DATA_DIR": str(tmp_path / "other")}
-    second = subprocess.run(COMMAND, env=other, capture_output=True, text=True, timeout=20, check=False)
-    assert second.returncode == 1
-    assert "set ROUTINES_PORT to a free port" in second.stderr
-    assert len(second.stderr.splitlines()) == 1
+    other = Service(tmp_path, ROUTINES_PORT=service.url.rpartition(":")[2], ROUTINES_DATA_DIR=str(tmp_path / "other"))
+    assert "set ROUTINES_PORT to a free port" in other.refusal()
+
+
+def test_a_second_up_in_the_same_data_directory_is_one_clear_line(service: Service, tmp_path: Path) -> None:
+    assert "Another `routines up` runs in" in Service(tmp_path).refusal()
+
+
+def test_an_unreachable_database_is_one_clear_line(tmp_path: Path) -> None:
+    url = f"postgresql://routines:hidden-password@127.0.0.1:{free_port()}/routines"
+    line = Service(tmp_path, DATABASE_URL=url).refusal()
+    assert "The database cannot be reached" in line
+    assert "hidden-password" not in line
+
+
+def test_a_database_that_does_not_exist_is_one_clear_line(tmp_path: Path, server_url: str) -> None:
+    assert (
+        "The database cannot be reached"
+        in Service(tmp_path, DATABASE_URL=with_database(server_url, "no_such_database")).refusal()
+    )
+
+
+def test_a_database_that_is_too_old_is_one_clear_line(tmp_path: Path, database: Database) -> None:
+    # No server that old is at hand: this one is made to answer like Postgres 14 when it is asked for its version.
+    with psycopg.connect(database.url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA old")
+        connection.execute(
+            "CREATE FUNCTION old.current_setting(setting text) RETURNS text LANGUAGE sql AS "
+            "$$ SELECT CASE setting WHEN 'server_version_num' THEN '140019' ELSE '14.19' END $$"
+        )
+        name = psycopg.sql.Identifier(connection.info.dbname)
+        connection.execute(psycopg.sql.SQL("ALTER DATABASE {} SET search_path = old, pg_catalog, public").format(name))
+    line = Service(tmp_path, DATABASE_URL=database.url).refusal()
+    assert "The database is Postgres 14.19; Routines needs 15 or newer." in line
+
+
+def test_a_database_of_another_encoding_is_one_clear_line(tmp_path: Path, server_url: str) -> None:
+    with psycopg.connect(server_url, autocommit=True) as admin:
+        admin.execute("CREATE DATABASE in_ascii TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'")
+        try:
+            line = Service(tmp_path, DATABASE_URL=with_database(server_url, "in_ascii")).refusal()
+        finally:
+            admin.execute("DROP DATABASE in_ascii WITH (FORCE)")
+    assert "SQL_ASCII; Routines needs UTF8" in line
+
+
+def test_a_data_directory_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        # Nothing is read-only for root, so root's tests do this as an ordinary user.
+        line = Service(tmp_path, prefix=ordinary_user() if os.geteuid() == 0 else ()).refusal()
+    finally:
+        tmp_path.chmod(0o700)
+    assert "cannot be written" in line
+    assert "set ROUTINES_DATA_DIR" in line
+
+
+def test_a_file_in_the_data_directory_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / ".routines" / "up.lock").mkdir(parents=True)
+    assert "cannot be written" in Service(tmp_path).refusal()
+
+
+def test_a_setting_that_is_not_valid_is_one_clear_line(tmp_path: Path) -> None:
+    assert "ROUTINES_PORT" in Service(tmp_path, ROUTINES_PORT="http").refusal()

@@ -28,6 +28,7 @@ class _Exists(msgspec.Struct):
 class _ServerVersion(msgspec.Struct):
     number: int
     text: str
+    encoding: str
 
 
 _LOCK = Statement("migrations.lock_migrations", Nothing)
@@ -65,7 +66,7 @@ async def migrate(connection: Connection, directory: Path | None = None) -> list
     wait for it.
 
     Raises:
-        DatabaseError: The server is older than Postgres 15.
+        DatabaseError: The server is older than Postgres 15, or the database's encoding is not UTF8.
         MigrationError: A migration that was applied here is missing on disk or has changed.
     """
     await check_server_version(connection)
@@ -94,11 +95,16 @@ async def check_server_version(connection: Connection) -> str:
     """The server's version as it prints it.
 
     Raises:
-        DatabaseError: It is older than Postgres 15.
+        DatabaseError: It is older than Postgres 15, or the database's encoding is not UTF8.
     """
     version = await _SERVER_VERSION.one(connection)
     if version.number < OLDEST_SERVER_VERSION:
         raise DatabaseError(f"The database is Postgres {version.text}; Routines needs 15 or newer.")
+    if version.encoding != "UTF8":
+        raise DatabaseError(
+            f"The database's encoding is {version.encoding}; Routines needs UTF8. "
+            "Make it with: CREATE DATABASE … TEMPLATE template0 ENCODING 'UTF8'."
+        )
     return version.text
 
 

@@ -27,6 +27,7 @@ def _connection_arguments(program: str, settings: dict[str, str]) -> dict[str, A
     return {
         "autocommit": True,
         "application_name": program,
+        "client_encoding": "UTF8",  # whatever the server's or PGCLIENTENCODING say: text is str, never bytes
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
         "options": " ".join(f"-c {name}={value}" for name, value in session.items()),
         # A peer that vanished without a word is noticed after 5 s + three probes of 2 s.
