@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Coroutine
 from functools import wraps
+from shlex import quote
 from typing import Any, ParamSpec
 
 import click
@@ -149,19 +150,31 @@ async def worker() -> None:
 
 
 @main.command()
+@click.option("--url", "url_alone", is_flag=True, help="Print the database's URL alone, with its password, for psql.")
 @_async_command
-async def doctor() -> None:
-    """Print where the database is and whether it is fit."""
+async def doctor(*, url_alone: bool) -> None:
+    """Print where the database is, whether it is fit, and how to open psql on it."""
+    url = _database_url(load_settings())
+    if url_alone:
+        print(url)
+        return
+    await _examine(url)
+
+
+async def _examine(url: str) -> None:
     from routines_core.db import connect
     from routines_core.db.migrations import check_server_version, pending_migrations
+    from routines_core.embedded import find_psql
 
-    url = _database_url(load_settings())
     async with connect(url, "routines-doctor") as connection:
         version = await check_server_version(connection)
         pending = await pending_migrations(connection)
+    psql = find_psql()
+    open_psql = f"{quote(psql)} {quote(_without_password(url))}" if psql else "not found: install it"
     print(f"database  {_without_password(url)}")
     print(f"postgres  {version}")
     print(f"schema    {f'{len(pending)} migrations to apply: run `routines migrate`' if pending else 'up to date'}")
+    print(f"psql      {open_psql}")
     if pending:
         sys.exit(1)
 

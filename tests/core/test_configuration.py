@@ -1,0 +1,37 @@
+"""docs/configuration.md lists what the settings are, no more and no less."""
+
+import re
+
+import pytest
+
+from routines_core.errors import ConfigurationError
+from routines_core.settings import Settings, load_settings
+from service import ROOT
+
+
+def documented() -> dict[str, str]:
+    """Default by variable, as the first table of the page says."""
+    page = (ROOT / "docs" / "configuration.md").read_text("utf-8").partition("Read beside these")[0]
+    rows = re.findall(r"^\| `([A-Z_]+)` \|[^|]*\| `?([^|`]*)`? \|", page, flags=re.MULTILINE)
+    return {name: default.strip() for name, default in rows}
+
+
+def spelled(default: object) -> str:
+    """As a person writes it into the environment."""
+    if default is None:
+        return "not set"
+    if isinstance(default, bool):
+        return str(default).lower()
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def test_the_page_lists_every_variable_with_its_default() -> None:
+    fields = Settings.model_fields.values()
+    assert documented() == {str(field.alias): spelled(field.default) for field in fields}
+
+
+def test_a_wrong_value_names_its_variable_and_never_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROUTINES_WORKER_SLOTS", "very-secret")
+    with pytest.raises(ConfigurationError, match="ROUTINES_WORKER_SLOTS") as raised:
+        load_settings()
+    assert "very-secret" not in str(raised.value)
