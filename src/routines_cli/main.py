@@ -1,6 +1,5 @@
 """The command line: one command for each program, and what an operator needs beside them."""
 
-import asyncio
 import sys
 from collections.abc import Callable, Coroutine
 from functools import wraps
@@ -8,6 +7,7 @@ from shlex import quote
 from typing import Any, ParamSpec
 
 import click
+import uvloop
 
 from routines_core.errors import ConfigurationError, RoutinesError
 from routines_core.settings import Settings, load_settings
@@ -21,7 +21,7 @@ def _async_command(function: Callable[Parameters, Coroutine[Any, Any, None]]) ->
     @wraps(function)
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
         try:
-            asyncio.run(function(*args, **kwargs))
+            uvloop.run(function(*args, **kwargs))
         except RoutinesError as error:
             print(f"routines: {error}", file=sys.stderr)
             sys.exit(1)
