@@ -30,10 +30,12 @@ def _connection_arguments(program: str, settings: dict[str, str]) -> dict[str, A
         "client_encoding": "UTF8",  # whatever the server's or PGCLIENTENCODING say: text is str, never bytes
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
         "options": " ".join(f"-c {name}={value}" for name, value in session.items()),
-        # A peer that vanished without a word is noticed after 5 s + three probes of 2 s.
+        # A peer that vanished without a word is noticed after 5 s + three probes of 2 s where the connection is silent,
+        # and after 11,000 ms where a statement is on its way: the system would send it again for a quarter of an hour.
         "keepalives_idle": 5,
         "keepalives_interval": 2,
         "keepalives_count": 3,
+        "tcp_user_timeout": 11_000,
         # After a failover the old primary may come back read-only: it is refused, and the next host is tried.
         "target_session_attrs": "read-write",
     }
