@@ -31,6 +31,7 @@ def ordinary_user() -> Sequence[str]:
         f"--regid={NOBODY}",
         "--clear-groups",
         "--no-new-privs",
+        "--securebits=+no_setuid_fixup",  # access(2) heeds the right as well
         "--bounding-set=-all,+dac_read_search",
         "--inh-caps=-all,+dac_read_search",
         "--ambient-caps=-all,+dac_read_search",

@@ -10,6 +10,7 @@ import pytest
 from account import NOBODY, default_container, only_root, ordinary_user
 from routines_core.embedded import running_url
 from routines_core.embedded.account import ACCOUNTS
+from routines_core.embedded.binaries import find_binaries
 from service import Service, wait_until
 
 pytestmark = [pytest.mark.slow, only_root]
@@ -60,6 +61,19 @@ def test_root_in_a_default_container_hands_the_cluster_to_an_account_and_serves(
     service.process.wait()
     wait_until(lambda: running_url(service.data_dir) is None)
     service.start()
+    service.stop()
+
+
+def test_binaries_below_a_directory_of_roots_alone_work_in_a_default_container(tmp_path: Path) -> None:
+    # A checkout in /root has them there; pytest's directories are closed to others in the same way.
+    package = find_binaries().parents[1]
+    for directory in package.parent.glob(f"{package.name}*"):  # its libraries stand beside it
+        shutil.copytree(directory, tmp_path / directory.name, symlinks=True)
+    tmp_path.chmod(0o700)
+    binaries = tmp_path / find_binaries().relative_to(package.parent)
+    service = Service(tmp_path, prefix=default_container(), ROUTINES_POSTGRES_BIN=str(binaries))
+    service.start()
+    assert uid_of_server(service) == account()
     service.stop()
 
 

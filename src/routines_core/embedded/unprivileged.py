@@ -18,7 +18,8 @@ import sys
 from pathlib import Path
 
 _CLONE_NEWUSER = 0x10000000  # linux/sched.h
-_PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 1, 8, 47, 2  # linux/prctl.h
+_PR_SET_PDEATHSIG, _PR_SET_SECUREBITS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 1, 28, 47, 2  # linux/prctl.h
+_SECBIT_NO_SETUID_FIXUP = 4  # linux/securebits.h
 _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2  # linux/capability.h
 _CAPABILITY_VERSION_3 = 0x20080522  # the same: 64 capabilities, as two words of 32
 _NOBODY = 65534
@@ -39,7 +40,8 @@ def _enter_namespace() -> None:
 
 def _become(uid: int, gid: int) -> None:
     if sys.platform == "linux":
-        _libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
+        # Else the rights end with uid 0, and access(2), by which Postgres looks at its binaries, would not heed them.
+        _libc.prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
     os.setgroups([])
     os.setgid(gid)
     os.setuid(uid)
