@@ -59,7 +59,7 @@ def test_the_walk_works_as_printed(service: Service) -> None:
     printed = ""
     for language, text in walk():
         printed += run(service, language, text)
-    assert "/errors/" not in printed, "a request was refused"
+    assert "urn:routines:problem:" not in printed, "a request was refused"
     assert '"name":"morning"' in printed
     assert '"status":"completed"' in printed
     assert "Good morning, team!" in printed
