@@ -43,7 +43,8 @@ def clean_environment() -> dict[str, str]:
 
 def process_table() -> dict[int, tuple[int, str]]:
     """Parent and command line of every process that is not a zombie."""
-    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,stat=,command="], capture_output=True, text=True, check=True)
+    ps = ["ps", "-A", "-w", "-w", "-o", "pid=,ppid=,stat=,command="]  # -w -w: no line is cut
+    listed = subprocess.run(ps, capture_output=True, text=True, check=True)
     rows = (line.split(maxsplit=3) for line in listed.stdout.splitlines())
     return {int(row[0]): (int(row[1]), row[3]) for row in rows if len(row) > 3 and row[2][0] not in "ZX"}
 
