@@ -13,6 +13,7 @@ import httpx
 import psycopg
 
 from routines_core.embedded import running_url
+from routines_core.embedded.binaries import BINARIES_VARIABLE
 
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout."""
@@ -38,7 +39,9 @@ def free_port() -> int:
 def clean_environment() -> dict[str, str]:
     """This process's environment without what would lead a program of Routines elsewhere."""
     ours = ("ROUTINES_", "DATABASE_URL", "ENABLE_ROUTINES", "PG")
-    return {name: text for name, text in os.environ.items() if not name.startswith(ours)}
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(ours)}
+    # Which Postgres the tests run on is the caller's choice.
+    return kept | {name: os.environ[name] for name in (BINARIES_VARIABLE,) if name in os.environ}
 
 
 def process_table() -> dict[int, tuple[int, str]]:
