@@ -122,8 +122,11 @@ def _bearer(request: ApiRequest) -> str:
 
 
 def _refuse_foreign(request: ApiRequest, auth: AuthContext) -> None:
-    if request.path_params.get("collection", auth.collection_name) != auth.collection_name:
+    names = request.path_params
+    if names.get("collection", auth.collection_name) != auth.collection_name:
         raise NotFoundError
+    if any("\0" in str(name) for name in names.values()):
+        raise NotFoundError  # no name holds it, and Postgres takes no text that does
 
 
 async def _read_body(request: ApiRequest, settings: Settings) -> bytes | InvalidError:
