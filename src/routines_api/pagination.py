@@ -31,7 +31,10 @@ def decode_cursor(cursor: str | None, kind: type[Key]) -> Key | None:
     if cursor is None:
         return None
     try:
-        return msgspec.json.decode(base64.b64decode(cursor, altchars=b"-_", validate=True), type=kind)
+        text = base64.b64decode(cursor, altchars=b"-_", validate=True)
+        if b"\\u0000" in text:  # valid JSON, and no text that Postgres takes
+            raise ValueError
+        return msgspec.json.decode(text, type=kind)
     except (binascii.Error, ValueError, msgspec.MsgspecError):
         raise InvalidError(
             "cursor: must be taken from the Link header of the page before, unchanged.", "cursor"
