@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from litestar import Request
 from litestar.datastructures import State
+from litestar.exceptions import InternalServerException
 
 from routines_api import json_body, requests
 from routines_api.errors import (
@@ -138,6 +139,8 @@ async def _read_body(request: ApiRequest, settings: Settings) -> bytes | Invalid
     try:
         async with asyncio.timeout(settings.body_timeout_seconds):
             return await _stream(request, limit)
+    except InternalServerException:  # so Litestar says that the stream broke
+        return MalformedBodyError("The body broke off, or its chunks are malformed.")
     except TimeoutError:
         return SlowBodyError(f"The body did not come within {settings.body_timeout_seconds:g} s.")
 
