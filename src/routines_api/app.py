@@ -7,7 +7,7 @@ from importlib import resources
 from typing import Any
 
 import msgspec
-from litestar import Litestar, Router, get
+from litestar import Controller, Litestar, Router, get
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
@@ -69,6 +69,10 @@ def _description(app: Litestar) -> bytes:
     return msgspec.json.encode(describe(app))
 
 
+class _NoPages(Controller):
+    """In the place of Litestar's own pages of the description, which load scripts from elsewhere."""
+
+
 class Api(Litestar):
     """The application behind its gate: what no handler shall see is answered before routing."""
 
@@ -117,5 +121,5 @@ def create_app(settings: Settings, database_url: str) -> Api:
         lifespan=[pool],
         state=State({"services": services}),
         request_max_body_size=None,  # bounded where the body is read
-        openapi_config=OpenAPIConfig(title="Routines", version="1", path="/openapi", render_plugins=[]),
+        openapi_config=OpenAPIConfig(title="Routines", version="1", openapi_controller=_NoPages),
     )
