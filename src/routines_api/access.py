@@ -1,6 +1,7 @@
 """Who may see, and what came with it: the bearer key, its rate, the collection, and only then what is valid."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -74,11 +75,7 @@ class Caller:
             MalformedBodyError: It is no JSON, or none that can be stored.
             FaultsError: It breaks rules of the model.
         """
-        media_type = self.request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-        if media_type != "application/json" and not media_type.endswith("+json"):
-            raise UnsupportedMediaTypeError(
-                f"The body is {media_type or 'of no type'}; send JSON with the header Content-Type: application/json."
-            )
+        _refuse_other_types(self.request)
         if not self.raw_body:
             raise MalformedBodyError("The body is empty; send a JSON object.")
         return requests.validate(model, json_body.decode(self.raw_body, self.services.json_limits))
@@ -128,6 +125,23 @@ def _refuse_foreign(request: ApiRequest, auth: AuthContext) -> None:
         raise NotFoundError
     if any("\0" in str(name) for name in names.values()):
         raise NotFoundError  # no name holds it, and Postgres takes no text that does
+
+
+def _refuse_other_types(request: ApiRequest) -> None:
+    media_type, _, parameters = request.headers.get("content-type", "application/json").lower().partition(";")
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    media_type = media_type.strip()
+    if media_type != "application/json" and not media_type.endswith("+json"):
+        raise UnsupportedMediaTypeError(
+            f"The body is {media_type or 'of no type'}; send JSON with the header Content-Type: application/json."
+        )
+    if (charset := _CHARSET.search(parameters)) and charset[1] not in {"utf-8", "utf8", "us-ascii"}:
+        raise UnsupportedMediaTypeError(f"The body is in the charset {charset[1]!a}; JSON is sent in UTF-8.")
+    if encoding != "identity":
+        raise UnsupportedMediaTypeError(f"The body has the Content-Encoding {encoding!a}; send it as it is.")
+
+
+_CHARSET = re.compile(r"""charset\s*=\s*["']?([^"';\s]*)""")
 
 
 async def _read_body(request: ApiRequest, settings: Settings) -> bytes | InvalidError:
