@@ -31,14 +31,18 @@ def decode_cursor(cursor: str | None, kind: type[Key]) -> Key | None:
     if cursor is None:
         return None
     try:
-        text = base64.b64decode(cursor, altchars=b"-_", validate=True)
-        if b"\\u0000" in text:  # valid JSON, and no text that Postgres takes
-            raise ValueError
-        return msgspec.json.decode(text, type=kind)
+        return msgspec.json.decode(_json_of(cursor), type=kind)
     except (binascii.Error, ValueError, msgspec.MsgspecError):
         raise InvalidError(
             "cursor: must be taken from the Link header of the page before, unchanged.", "cursor"
         ) from None
+
+
+def _json_of(cursor: str) -> bytes:
+    text = base64.b64decode(cursor, altchars=b"-_", validate=True)
+    if b"\\u0000" in text:
+        raise ValueError("valid JSON, and no text that Postgres takes")
+    return text
 
 
 def page(
