@@ -1,0 +1,8 @@
+"""All hostile requests."""
+
+from api.hostile.bodies import bodies
+from api.hostile.framing import framing
+from api.hostile.headers import headers
+from api.hostile.targets import targets
+
+CORPUS = [*bodies(), *targets(), *headers(), *framing()]

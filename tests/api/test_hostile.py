@@ -1,0 +1,92 @@
+"""A corpus of hostile requests, sent to the real server: each is refused, changes nothing and hurts nobody."""
+
+import json
+from collections.abc import Generator
+
+import pytest
+
+from api.hostile.corpus import CORPUS
+from api.hostile.message import KEPT, KEY, ROUTINES, TASKS, Hostile, request
+from serving import TASK, Answer, ApiProcess, api_process, contents, copy_of, new_key, send
+from support import Database
+
+PROBLEM = "application/problem+json"
+
+
+@pytest.fixture(scope="module")
+def shared(server_url: str, template: str) -> Generator[Database]:
+    with copy_of(server_url, template) as database:
+        yield database
+
+
+@pytest.fixture(scope="module")
+def key(shared: Database) -> str:
+    return new_key(shared, "my-org")
+
+
+@pytest.fixture(scope="module")
+def api(shared: Database, key: str) -> Generator[ApiProcess]:
+    """A process, with a routine that nobody may touch."""
+    with api_process(shared.url) as process:
+        with process.client(key) as client:
+            assert client.post(TASKS, json={"name": "echo", "workflow": TASK}).status_code == 201
+            kept = {"name": "kept", "cadence": {"type": "manual"}}
+            assert client.post(ROUTINES, json=kept).status_code == 201
+        yield process
+
+
+def answer_of(api: ApiProcess, key: str, hostile: Hostile) -> Answer:
+    return send(api, hostile.message.replace(KEY, key.encode()))
+
+
+def test_the_corpus_has_at_least_200_requests_each_of_its_own_name() -> None:
+    assert len(CORPUS) >= 200
+    assert len({hostile.name for hostile in CORPUS}) == len(CORPUS)
+
+
+@pytest.mark.parametrize("hostile", CORPUS, ids=lambda hostile: hostile.name)
+def test_a_hostile_request_is_refused_and_changes_nothing(
+    api: ApiProcess, key: str, shared: Database, hostile: Hostile
+) -> None:
+    before = contents(shared)
+    answer = answer_of(api, key, hostile)
+    if answer.headers.get("content-type") == PROBLEM or not hostile.may_be_cut:
+        assert answer.status in hostile.statuses or (not hostile.statuses and 400 <= answer.status < 500)
+        assert answer.headers["content-type"] == PROBLEM
+        if not hostile.message.startswith(b"HEAD "):
+            problem = json.loads(answer.content)
+            assert problem["status"] == answer.status
+            assert problem["detail"]
+    else:  # the web server's own refusal
+        assert answer.status == 0 or 400 <= answer.status < 500
+    assert contents(shared) == before
+    assert api.is_healthy()
+
+
+WEBSOCKET = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Key": "YQ==",
+    "Sec-WebSocket-Version": "13",
+}
+HTTP2 = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABk"}
+HARMLESS = {
+    "HTTP/1.0": request("GET", KEPT, version="1.0"),
+    "a body on GET": request("GET", KEPT, body=b'{"name": "stolen"}'),
+    "an absolute target": request("GET", f"http://localhost{KEPT}"),
+    "Expect": request("GET", KEPT, headers={"Expect": "100-continue"}),
+    "an upgrade to WebSocket": request("GET", KEPT, headers={**WEBSOCKET}),
+    "an upgrade to HTTP/2": request("GET", KEPT, headers={**HTTP2}),
+    "forwarded headers": request("GET", KEPT, headers={"X-Forwarded-For": "127.0.0.1", "X-Original-URL": "/admin"}),
+    "a wildcard Accept": request("GET", KEPT, headers={"Accept": "text/html;q=x, */*"}),
+}
+
+
+@pytest.mark.parametrize("message", HARMLESS.values(), ids=HARMLESS)
+def test_an_odd_request_that_is_in_order_is_answered_as_any_other(
+    api: ApiProcess, key: str, shared: Database, message: bytes
+) -> None:
+    before = contents(shared)
+    answer = send(api, message.replace(KEY, key.encode()))
+    assert (answer.status, json.loads(answer.content)["name"]) == (200, "kept")
+    assert contents(shared) == before
