@@ -47,7 +47,7 @@ def wait_until(condition: Callable[[], object], seconds: float = START_SECONDS) 
 class ApiProcess:
     """One `routines api`; it ends with the test process, since that holds its lifeline."""
 
-    def __init__(self, database_url: str, **settings: object) -> None:
+    def __init__(self, database_url: str, *, enable_routines: bool = True, **settings: object) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         lifeline, self._held = os.pipe()
@@ -58,7 +58,7 @@ class ApiProcess:
             [sys.executable, "-m", "routines_cli.main", "api"],
             env={
                 **plain,
-                "ENABLE_ROUTINES": "true",
+                "ENABLE_ROUTINES": str(enable_routines),
                 "DATABASE_URL": database_url,
                 LIFELINE_VARIABLE: str(lifeline),
                 **given,
@@ -96,7 +96,7 @@ class ApiProcess:
 
 
 @contextmanager
-def api_process(database_url: str, **settings: object) -> Generator[ApiProcess]:
+def api_process(database_url: str, **settings: Any) -> Generator[ApiProcess]:
     """A process that answers, stopped at the end of the block."""
     api = ApiProcess(database_url, **settings)
     try:

@@ -1,0 +1,297 @@
+"""What another collection holds, and what a key that no longer counts may do: for each route that the application has.
+
+Also what the feature flag hides. The routes come from the application itself, so that a new one without a row fails.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from typing import Any, NamedTuple
+
+import httpx
+import psycopg
+import pytest
+from litestar.routes import HTTPRoute
+from litestar.testing import AsyncTestClient
+
+from routines_api.app import METHODS, Api, create_app
+from routines_core.db import Connection
+from routines_core.db.keys import create_key, revoke_key
+from routines_core.db.statements import Statement
+from serving import TASK, ApiProcess, api_process, contents, copy_of, new_key
+from support import Database, api_settings
+
+Client = AsyncTestClient[Api]
+ROUTINE = {"name": "new", "cadence": {"type": "manual"}}
+OWN = {"collection": "mine", "task": "echo", "name": "kept", "trajectory_id": "1"}
+
+
+class Row(NamedTuple):
+    """How to call a route so that it does its work."""
+
+    method: str
+    path: str
+    body: dict[str, Any] | None = None
+
+
+ROWS = [
+    Row("GET", "/api/v1/collections"),
+    Row("GET", "/api/v1/collections/{collection}"),
+    Row("POST", "/api/v1/tasks/{collection}", {"name": "new", "workflow": TASK}),
+    Row("GET", "/api/v1/tasks/{collection}"),
+    Row("GET", "/api/v1/tasks/{collection}/{task}"),
+    Row("PUT", "/api/v1/tasks/{collection}/{task}", {"description": "changed"}),
+    Row("DELETE", "/api/v1/tasks/{collection}/{task}"),
+    Row("GET", "/api/v1/tasks/{collection}/{task}/init-params-schema"),
+    Row("GET", "/api/v1/db/trajectories/{collection}/{task}"),
+    Row("GET", "/api/v1/db/trajectory/{collection}/{task}/{trajectory_id}"),
+    Row("GET", "/api/v1/routines/{collection}"),
+    Row("POST", "/api/v1/routines/{collection}/{task}", ROUTINE),
+    Row("GET", "/api/v1/routines/{collection}/{task}"),
+    Row("GET", "/api/v1/routines/{collection}/{task}/{name}"),
+    Row("PATCH", "/api/v1/routines/{collection}/{task}/{name}", {"paused": True}),
+    Row("DELETE", "/api/v1/routines/{collection}/{task}/{name}"),
+    Row("POST", "/api/v1/routines/{collection}/{task}/{name}/pause"),
+    Row("POST", "/api/v1/routines/{collection}/{task}/{name}/resume"),
+    Row("POST", "/api/v1/routines/{collection}/{task}/{name}/run-now"),
+    Row("GET", "/api/v1/routines/{collection}/{task}/{name}/runs"),
+]
+OPEN = {("GET", path) for path in ("/api/v1/health", "/openapi.json", "/docs")}
+"""Answered without a key."""
+ROW_IDS = [f"{row.method} {row.path}" for row in ROWS]
+HIDDEN = [row for row in ROWS if row.path.startswith("/api/v1/routines") or row.path.endswith("init-params-schema")]
+
+
+def routes_of(app: Api) -> set[tuple[str, str]]:
+    """(method, path) of all that the application routes; what OPTIONS would answer stands behind the gate."""
+    return {
+        (method, route.path_format)
+        for route in app.routes
+        if isinstance(route, HTTPRoute)
+        for method in route.methods
+        if method != "OPTIONS"
+    }
+
+
+def test_each_route_of_the_application_has_a_row() -> None:
+    routes = routes_of(create_app(api_settings(), ""))
+    assert routes == {(row.method, row.path) for row in ROWS} | OPEN
+
+
+# --- foreign and absent -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def client(connection: Connection, database: Database) -> AsyncGenerator[Client]:
+    """A key of the collection mine; beside it the collection theirs with the same names."""
+    async with AsyncTestClient(create_app(api_settings(), database.url)) as opened:
+        for collection in ("theirs", "mine"):
+            opened.headers["Authorization"] = f"Bearer {await create_key(connection, collection)}"
+            await fill(opened, collection)
+        yield opened
+
+
+async def fill(client: Client, collection: str) -> None:
+    """Two tasks: echo with the routine kept and its run, and gone, which is deleted with what it had."""
+    for task in ("echo", "gone"):
+        made = await client.post(f"/api/v1/tasks/{collection}", json={"name": task, "workflow": TASK})
+        assert made.status_code == 201
+        for name in ("kept", "gone"):
+            routines = f"/api/v1/routines/{collection}/{task}"
+            assert (await client.post(routines, json={**ROUTINE, "name": name})).status_code == 201
+        assert (await client.delete(f"/api/v1/routines/{collection}/{task}/gone")).status_code == 204
+    assert (await client.post(f"/api/v1/routines/{collection}/echo/kept/run-now")).status_code == 200
+    assert (await client.delete(f"/api/v1/routines/{collection}/gone/kept")).status_code == 204
+    assert (await client.delete(f"/api/v1/tasks/{collection}/gone")).status_code == 200
+
+
+async def run_of(client: Client, collection: str, connection: Connection) -> str:
+    cursor = await connection.execute(
+        "SELECT trajectory_id::text FROM routines.trajectory_details WHERE name = %s", [f"{collection}/echo"]
+    )
+    row = await cursor.fetchone()
+    assert row
+    return row[0]
+
+
+class Counted(NamedTuple):
+    """An answer, whole but for its Date, and the statements that it took."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    content: bytes
+    statements: list[str]
+
+
+@pytest.fixture
+def executed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of statements, as they are executed."""
+    names: list[str] = []
+    execute: Callable[..., Coroutine[Any, Any, None]] = Statement._execute
+
+    async def noted(statement: Statement[Any], *arguments: Any) -> None:
+        names.append(statement.name)
+        await execute(statement, *arguments)
+
+    monkeypatch.setattr(Statement, "_execute", noted)
+    return names
+
+
+async def ask(client: Client, row: Row, names: dict[str, str], executed: list[str]) -> Counted:
+    executed.clear()
+    answer = await client.request(row.method, row.path.format(**names), json=row.body)
+    headers = [(name, text) for name, text in answer.headers.items() if name != "date"]
+    return Counted(answer.status_code, headers, answer.content, list(executed))
+
+
+async def test_what_is_foreign_is_answered_as_what_is_nowhere(
+    client: Client, connection: Connection, executed: list[str]
+) -> None:
+    """Byte for byte, after the same statements, by every route."""
+    run = await run_of(client, "theirs", connection)
+    nowhere = {"collection": "nowhere", "task": "none", "name": "none", "trajectory_id": "987654321"}
+    theirs = {"collection": "theirs", "task": "echo", "name": "kept", "trajectory_id": run}
+    deleted = {"collection": "theirs", "task": "gone", "name": "gone", "trajectory_id": run}
+    for row in [row for row in ROWS if "{" in row.path]:
+        random = await ask(client, row, nowhere, executed)
+        assert random.status == 404
+        assert (row, await ask(client, row, theirs, executed)) == (row, random)
+        assert (row, await ask(client, row, deleted, executed)) == (row, random)
+
+
+@pytest.mark.parametrize("segment", ["task", "name", "trajectory_id"])
+async def test_inside_the_own_collection_foreign_deleted_and_random_names_are_one(
+    client: Client, connection: Connection, executed: list[str], segment: str
+) -> None:
+    own = OWN | {"trajectory_id": await run_of(client, "mine", connection)}
+    theirs = await run_of(client, "theirs", connection)
+    for row in [row for row in ROWS if f"{{{segment}}}" in row.path]:
+        random = await ask(client, row, {**own, segment: "987654321"}, executed)
+        assert random.status == 404
+        for name in ("gone", theirs):
+            assert (row, await ask(client, row, {**own, segment: name}, executed)) == (row, random)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=ROW_IDS)
+async def test_what_is_the_own_is_served(client: Client, connection: Connection, executed: list[str], row: Row) -> None:
+    """So that the 404s above are due to whose it is, and to nothing else; 409: a task that has routines."""
+    run = await run_of(client, "mine", connection)
+    own = OWN | {"trajectory_id": run}
+    answer = await ask(client, row, own, executed)
+    assert answer.status in ({409} if row.method == "DELETE" and "/tasks/" in row.path else {200, 201, 204})
+
+
+async def test_a_foreign_request_is_404_before_its_body_and_its_query_are_looked_at(client: Client) -> None:
+    foreign = await client.post(
+        "/api/v1/routines/theirs/echo?x=1", content=b"{", headers={"Content-Type": "text/plain"}
+    )
+    assert foreign.status_code == 404
+
+
+# --- keys that no longer count ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def served(server_url: str, template: str) -> Generator[tuple[Database, list[ApiProcess]]]:
+    """Two processes on one database."""
+    with copy_of(server_url, template) as shared, api_process(shared.url) as one, api_process(shared.url) as two:
+        with one.client(new_key(shared, "mine")) as client:
+            assert client.post("/api/v1/tasks/mine", json={"name": "echo", "workflow": TASK}).status_code == 201
+            assert client.post("/api/v1/routines/mine/echo", json={**ROUTINE, "name": "kept"}).status_code == 201
+            assert client.post("/api/v1/routines/mine/echo/kept/run-now").status_code == 200
+        yield shared, [one, two]
+
+
+def ends_by_revocation(database: Database, key: str) -> None:
+    asyncio.run(_revoke(database, int(key.split("_")[1])))
+
+
+async def _revoke(database: Database, key_id: int) -> None:
+    async with await psycopg.AsyncConnection.connect(database.url, autocommit=True) as connection:
+        await revoke_key(connection, key_id)
+
+
+def ends_by_expiry(database: Database, key: str) -> None:
+    with psycopg.connect(database.url) as connection:
+        connection.execute("UPDATE routines.api_keys SET expires_at = now() WHERE id = %s", [int(key.split("_")[1])])
+
+
+@pytest.mark.parametrize("end", [ends_by_revocation, ends_by_expiry])
+def test_a_key_that_both_processes_know_is_refused_at_once_by_every_route(
+    served: tuple[Database, list[ApiProcess]], end: Callable[[Database, str], None]
+) -> None:
+    database, processes = served
+    key = new_key(database, "mine")
+    clients = [process.client(key) for process in processes]
+    for client in clients:
+        assert client.get("/api/v1/routines/mine/echo/kept").status_code == 200
+    end(database, key)
+    before = contents(database)
+    for client in clients:
+        for row in ROWS:
+            answer = client.request(row.method, row.path.format(**OWN), json=row.body)
+            assert (row, answer.status_code) == (row, 401)
+            assert answer.headers["www-authenticate"] == "Bearer"
+        # Neither are an absent path, a foreign one and a broken body told apart.
+        assert client.get("/api/v1/routines/mine/echo/none").status_code == 401
+        assert client.get("/api/v1/routines/theirs/echo").status_code == 401
+        assert client.post("/api/v1/routines/mine/echo", content=b"{").status_code == 401
+        client.close()
+    assert contents(database) == before
+
+
+def test_each_key_that_does_not_count_is_refused_with_the_same_bytes(served: tuple[Database, list[ApiProcess]]) -> None:
+    database, [process, _] = served
+    expired = new_key(database, "mine", expires_in_seconds=0)
+    tokens = [expired, expired[:-1] + "A", "rtn_999_" + "a" * 43, "nonsense", ""]
+    answers = [answer_without_date(process.client(token).get("/api/v1/routines/mine")) for token in tokens]
+    assert answers[0][0] == 401
+    assert all(answer == answers[0] for answer in answers)
+
+
+# --- the feature flag -------------------------------------------------------------------------------------------------
+
+
+def answer_without_date(answer: httpx.Response) -> tuple[int, list[tuple[str, str]], bytes]:
+    return (
+        answer.status_code,
+        sorted((name, text) for name, text in answer.headers.items() if name != "date"),
+        answer.content,
+    )
+
+
+@pytest.fixture(scope="module")
+def without(served: tuple[Database, list[ApiProcess]]) -> Generator[tuple[ApiProcess, str]]:
+    """A process whose flag is off, and a key."""
+    database, _ = served
+    key = new_key(database, "mine")
+    with api_process(database.url, enable_routines=False) as process:
+        yield process, key
+
+
+@pytest.mark.parametrize("keyed", [True, False], ids=["with a key", "without"])
+def test_with_the_flag_off_every_method_of_every_routine_route_is_an_unknown_path(
+    without: tuple[ApiProcess, str], served: tuple[Database, list[ApiProcess]], *, keyed: bool
+) -> None:
+    process, key = without
+    before = contents(served[0])
+    with process.client(key if keyed else "") as client:
+        for method in [*sorted(METHODS), "HEAD", "OPTIONS", "TRACE", "PROPFIND"]:
+            unknown = answer_without_date(client.request(method, "/api/v1/nothing/at/all"))
+            assert unknown[0] == 404
+            for row in HIDDEN:
+                body = None if method in {"HEAD", "TRACE"} else row.body
+                hidden = client.request(method, row.path.format(**OWN), json=body)
+                assert (row, method, answer_without_date(hidden)) == (row, method, unknown)
+    assert contents(served[0]) == before
+
+
+def test_with_the_flag_off_the_description_knows_nothing_of_routines(without: tuple[ApiProcess, str]) -> None:
+    process, _ = without
+    with process.client() as client:
+        described = client.get("/openapi.json").json()
+    paths = {row.path for row in HIDDEN}
+    assert not paths & set(described["paths"])
+    assert set(described["paths"]) == {row.path for row in ROWS} - paths | {"/api/v1/health"}
+    assert not [name for name in described["components"]["schemas"] if "Routine" in name]
+    assert "/routines" not in json.dumps(described)
