@@ -3,137 +3,186 @@
 -- name: seconds_until_due
 -- How long to sleep: until the earliest slot, at most until the next whole second, on the database's clock; 0 when
 -- something is due. Slots are whole minutes, so a routine made a moment ago is never slept over.
-SELECT greatest(0, extract(epoch FROM
-           least((SELECT min(next_run_at) FROM routines.routines WHERE next_run_at IS NOT NULL),
-                 date_trunc('second', clock_timestamp()) + interval '1 second')
-           - clock_timestamp()))::float8 AS seconds;
+-- `set_aside`: routines that this ticker leaves alone for a while, since their strike could not be recorded.
+WITH earliest AS (
+    SELECT min(next_run_at) AS slot FROM routines.routines
+    WHERE next_run_at IS NOT NULL AND (%(set_aside)s::bigint[] IS NULL OR id <> ALL (%(set_aside)s::bigint[]))
+),
+clock AS (SELECT clock_timestamp() AS now)
+SELECT greatest(0, extract(epoch FROM least(slot, date_trunc('second', now) + interval '1 second') - now))::float8 AS seconds,
+       coalesce(slot <= date_trunc('second', now) + interval '1 second', false) AS ends_at_slot
+FROM earliest, clock;
 
 -- name: tick
 -- One batch: claim, skip, fire and advance, all or nothing. It is one statement, so that no state can come between
 -- its parts and a ticker that freezes holds no transaction open. `now` moves the clock in tests; null is now().
--- `only_id` narrows the batch to one routine: how a routine that makes the statement fail is told from the others.
+-- `only_ids` and `only_slots` narrow the batch to routines that still wait for the slot they were seen with; `fault` says
+-- that the fire of these is known to raise, and why: it is not tried, and counts as a strike.
 WITH
 -- FOR UPDATE, since PATCH, pause, DELETE and run-now of a routine must wait for its tick or go before it. SKIP LOCKED,
 -- since another ticker's rows are its own business. MATERIALIZED, since a LIMIT that ran twice would lock twice.
 claimed AS MATERIALIZED (
     SELECT id, collection_id, task_id, cadence_type, hour_utc, minute_utc, day_of_week, init_params_overrides,
-           secret_refs, webhook_url, webhook_secret_id, next_run_at AS first_slot,
+           secret_refs, webhook_url, webhook_secret_id, catchup_window_seconds, settled_until,
+           -- What was settled before is not settled again, wherever somebody set next_run_at to.
+           CASE WHEN next_run_at <= settled_until
+                THEN routines.next_fire(cadence_type, hour_utc, minute_utc, day_of_week, settled_until)
+                ELSE next_run_at END AS first_slot,
            -- The newest slot; next_run_at itself where somebody set it to a time between two slots.
            greatest(next_run_at, routines.latest_slot(cadence_type, hour_utc, minute_utc, day_of_week,
                                                       coalesce(%(now)s::timestamptz, now()))) AS slot,
            coalesce(%(now)s::timestamptz, now()) AS now
     FROM routines.routines
     WHERE next_run_at <= coalesce(%(now)s::timestamptz, now())
-      AND (%(only_id)s::bigint IS NULL OR id = %(only_id)s::bigint)
+      AND (%(only_ids)s::bigint[] IS NULL
+           OR id = ANY (%(only_ids)s::bigint[]) AND next_run_at = ANY (%(only_slots)s::timestamptz[]))
+      AND (%(set_aside)s::bigint[] IS NULL OR id <> ALL (%(set_aside)s::bigint[]))
     ORDER BY next_run_at
     LIMIT %(batch_size)s::integer
     FOR UPDATE SKIP LOCKED
 ),
--- Called with the locks held, and with a snapshot of its own: a run-now run that was committed while this statement
--- began is seen, and the next one waits for this statement's end (trigger hold_routine).
-run_nows AS MATERIALIZED (
-    SELECT routine_id, trajectory_id FROM routines.active_run_nows((SELECT array_agg(id) FROM claimed))
+-- Called with the locks held, and with a snapshot of its own: a run that was committed while this statement began is
+-- seen, and the next run-now run waits for this statement's end (trigger hold_routine). A read, which waits for nobody:
+-- were the active-run check left to the INSERT, it would wait for whoever is about to end the blocking run.
+active AS MATERIALIZED (
+    SELECT routine_id, trajectory_id FROM routines.active_runs((SELECT array_agg(id) FROM claimed))
 ),
 considered AS MATERIALIZED (
-    SELECT claimed.*, run_nows.trajectory_id AS run_now_id,
-           claimed.now - slot <= make_interval(secs => CASE cadence_type
-               WHEN 'hourly' THEN %(hourly_catchup_seconds)s::float8
-               ELSE %(catchup_seconds)s::float8 END) AS in_time
-    FROM claimed LEFT JOIN run_nows ON run_nows.routine_id = claimed.id
+    SELECT claimed.*, active.trajectory_id AS blocked_by, task_versions.version,
+           task_versions.init_params || claimed.init_params_overrides AS init_params,
+           -- A slot younger than on_time_seconds is no catch-up: it fires whatever the window is.
+           claimed.now - slot <= make_interval(secs => greatest(%(on_time_seconds)s::float8, coalesce(
+               catchup_window_seconds, CASE cadence_type WHEN 'hourly' THEN %(hourly_catchup_seconds)s::float8
+                                                         ELSE %(catchup_seconds)s::float8 END))) AS in_time
+    FROM claimed
+    LEFT JOIN active ON active.routine_id = claimed.id
+    LEFT JOIN routines.tasks ON tasks.id = claimed.task_id
+    LEFT JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
 ),
--- The active-run check for scheduled runs is the insert itself: trajectories_active_schedule_key refuses the second,
--- and trajectories_slot_key refuses a slot that was fired before.
+-- What becomes of the newest slot: the first of these that holds.
+decided AS MATERIALIZED (
+    SELECT *, CASE WHEN slot <= settled_until THEN 'settled'
+                   WHEN NOT in_time THEN 'missed'
+                   WHEN blocked_by IS NOT NULL THEN 'overlap'
+                   WHEN fault IS NOT NULL THEN 'failed_to_start'
+                   ELSE 'fire' END AS verdict
+    FROM (SELECT *, coalesce(%(fault)s::text, CASE
+              WHEN version IS NULL THEN 'the task or its current version is gone'
+              WHEN pg_column_size(init_params) > %(max_init_params_bytes)s::integer THEN
+                  'init_params take ' || pg_column_size(init_params) || ' bytes, the most is ' || %(max_init_params_bytes)s::integer
+              END) AS fault
+          FROM considered) AS examined
+),
+-- The second guard: trajectories_slot_key refuses a slot that was fired before, trajectories_active_schedule_key a second
+-- active scheduled run.
 fired AS (
     INSERT INTO routines.trajectories (
         collection_id, task_id, task_version, triggered_by_routine_id, scheduled_for, trigger,
         init_params, secret_refs, webhook_url, webhook_secret_id, created_at, updated_at)
-    SELECT considered.collection_id, considered.task_id, task_versions.version, considered.id, considered.slot, 'schedule',
-           task_versions.init_params || considered.init_params_overrides,
-           considered.secret_refs, considered.webhook_url, considered.webhook_secret_id, considered.now, considered.now
-    FROM considered
-    JOIN routines.tasks ON tasks.id = considered.task_id
-    JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
-    WHERE considered.in_time AND considered.run_now_id IS NULL
+    SELECT collection_id, task_id, version, id, slot, 'schedule', init_params, secret_refs, webhook_url,
+           webhook_secret_id, now, now
+    FROM decided WHERE verdict = 'fire'
     ON CONFLICT DO NOTHING
     RETURNING triggered_by_routine_id AS routine_id, created_at - scheduled_for AS delay
 ),
-held_back AS MATERIALIZED (
-    SELECT considered.*,
-           -- A scalar subquery on purpose: it runs for these few rows alone and cannot become a join over all runs.
-           coalesce(run_now_id, (SELECT id FROM routines.trajectories
-                                 WHERE triggered_by_routine_id = considered.id
-                                   AND trigger = 'schedule' AND ended_at IS NULL)) AS blocked_by
-    FROM considered LEFT JOIN fired ON fired.routine_id = considered.id
-    WHERE in_time AND fired.routine_id IS NULL
-),
-overlapped AS (
-    INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, reason,
-                                blocking_trajectory_id, recorded_at)
-    SELECT collection_id, id, slot, slot, 'overlap', blocked_by, now FROM held_back
-    WHERE blocked_by IS NOT NULL  -- null: this slot was fired before, so it has its outcome
-    ON CONFLICT ON CONSTRAINT skips_slot_key DO NOTHING
-    RETURNING 1
+-- A run that somebody typed in meanwhile stopped the INSERT. Null: the slot was fired before, so it has its outcome.
+refused AS MATERIALIZED (
+    SELECT decided.id, (SELECT trajectory_id FROM routines.active_runs(ARRAY[decided.id])) AS blocked_by
+    FROM decided LEFT JOIN fired ON fired.routine_id = decided.id
+    WHERE verdict = 'fire' AND fired.routine_id IS NULL
 ),
 -- What fell while no ticker ran: all slots but the newest, and the newest too where it is too old to catch up.
-missed AS (
-    INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, slot_count, reason, recorded_at)
-    SELECT collection_id, id, first_slot, last_missed,
-           greatest(1, routines.count_slots(cadence_type, first_slot, last_missed)), 'missed', now
-    FROM (SELECT *, CASE WHEN in_time
-                    THEN greatest(first_slot, routines.latest_slot(
-                             cadence_type, hour_utc, minute_utc, day_of_week, slot - interval '1 microsecond'))
-                    ELSE slot END AS last_missed
-          FROM considered WHERE NOT in_time OR first_slot < slot) AS late
-    ON CONFLICT ON CONSTRAINT skips_slot_key DO NOTHING
-    RETURNING slot_count
+late AS MATERIALIZED (
+    SELECT *, CASE WHEN verdict = 'missed' THEN slot
+                   ELSE greatest(first_slot, routines.latest_slot(cadence_type, hour_utc, minute_utc, day_of_week,
+                                                                  slot - interval '1 microsecond')) END AS last_missed
+    FROM decided WHERE verdict = 'missed' OR first_slot < slot AND verdict <> 'settled'
 ),
+skipped AS (
+    INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, slot_count, cadence_type,
+                                reason, blocking_trajectory_id, detail, recorded_at)
+    SELECT collection_id, id, slot, slot, 1, NULL, verdict, CASE verdict WHEN 'overlap' THEN blocked_by END,
+           CASE verdict WHEN 'failed_to_start' THEN fault END, now
+    FROM decided WHERE verdict IN ('overlap', 'failed_to_start')
+    UNION ALL
+    SELECT collection_id, id, slot, slot, 1, NULL, 'overlap', refused.blocked_by, NULL, now
+    FROM refused JOIN decided USING (id) WHERE refused.blocked_by IS NOT NULL
+    UNION ALL
+    -- Counted on the grid, since the first may be a time between two slots that somebody set.
+    SELECT collection_id, id, first_slot, last_missed, routines.count_slots(
+               cadence_type,
+               routines.latest_slot(cadence_type, hour_utc, minute_utc, day_of_week, first_slot),
+               routines.latest_slot(cadence_type, hour_utc, minute_utc, day_of_week, last_missed)),
+           CASE WHEN first_slot < last_missed THEN cadence_type END, 'missed', NULL, NULL, now
+    FROM late
+    ON CONFLICT ON CONSTRAINT skips_slot_key DO NOTHING
+    RETURNING reason, slot_count
+),
+-- From now on and not from the slot, since what lies between has its outcome; on the cadence's grid, so nothing drifts.
 advanced AS (
     UPDATE routines.routines
-    SET next_run_at = routines.next_fire(considered.cadence_type, considered.hour_utc, considered.minute_utc,
-                                         considered.day_of_week, considered.now),
-        last_run_at = CASE WHEN fired.routine_id IS NULL THEN routines.last_run_at ELSE considered.now END,
-        strikes = 0
-    FROM considered LEFT JOIN fired ON fired.routine_id = considered.id
-    WHERE routines.id = considered.id
+    SET next_run_at = routines.next_fire(decided.cadence_type, decided.hour_utc, decided.minute_utc,
+                                         decided.day_of_week, decided.now),
+        settled_until = greatest(decided.settled_until, decided.slot),
+        last_run_at = CASE WHEN fired.routine_id IS NULL THEN routines.last_run_at ELSE decided.now END,
+        strikes = CASE WHEN fired.routine_id IS NULL THEN routines.strikes ELSE 0 END
+    FROM decided LEFT JOIN fired ON fired.routine_id = decided.id
+    WHERE routines.id = decided.id AND verdict <> 'failed_to_start'
     RETURNING 1
+),
+-- Apart from `advanced`, since writing to `paused` calls the triggers that keep next_run_at, for every row.
+struck AS (
+    UPDATE routines.routines
+    SET next_run_at = routines.next_fire(decided.cadence_type, decided.hour_utc, decided.minute_utc,
+                                         decided.day_of_week, decided.now),
+        settled_until = greatest(decided.settled_until, decided.slot),
+        strikes = routines.strikes + 1,
+        paused = routines.strikes + 1 >= %(max_strikes)s::integer,
+        paused_at = CASE WHEN routines.strikes + 1 >= %(max_strikes)s::integer THEN decided.now END,
+        paused_reason = CASE WHEN routines.strikes + 1 >= %(max_strikes)s::integer THEN
+            'paused after ' || (routines.strikes + 1) || ' fires in a row that failed to start; the last: ' || fault END
+    FROM decided
+    WHERE routines.id = decided.id AND verdict = 'failed_to_start'
+    RETURNING routines.id, routines.paused
 )
 SELECT (SELECT count(*) FROM claimed)::integer AS claimed,
        (SELECT count(*) FROM fired)::integer AS fired,
-       (SELECT count(*) FROM overlapped)::integer AS overlapped,
-       (SELECT coalesce(sum(slot_count), 0) FROM missed)::bigint AS missed,
-       (SELECT count(*) FROM advanced)::integer AS advanced,
+       (SELECT count(*) FROM skipped WHERE reason = 'overlap')::integer AS overlapped,
+       (SELECT coalesce(sum(slot_count), 0) FROM skipped WHERE reason = 'missed')::bigint AS missed,
+       (SELECT count(*) FROM advanced)::integer + (SELECT count(*) FROM struck)::integer AS advanced,
+       (SELECT coalesce(array_agg(id), '{}') FROM struck) AS struck_ids,
+       (SELECT coalesce(array_agg(id), '{}') FROM struck WHERE paused) AS paused_ids,
        (SELECT coalesce(extract(epoch FROM max(delay)), 0) FROM fired)::float8 AS max_delay_seconds;
 
--- name: due_ids
--- The batch that a tick would claim, without claiming it: what to go through one by one after a batch has failed.
-SELECT id FROM routines.routines
+-- name: due
+-- The batch that a tick would claim, without claiming it: what is gone through in halves after a batch has failed.
+SELECT id, next_run_at AS slot FROM routines.routines
 WHERE next_run_at <= coalesce(%(now)s::timestamptz, now())
+  AND (%(set_aside)s::bigint[] IS NULL OR id <> ALL (%(set_aside)s::bigint[]))
 ORDER BY next_run_at
 LIMIT %(batch_size)s::integer;
 
--- name: record_strike
--- A fire that raised: its slots get their outcome, the schedule goes on, and the third strike in a row pauses it.
-WITH struck AS MATERIALIZED (
-    SELECT *, greatest(next_run_at, routines.latest_slot(cadence_type, hour_utc, minute_utc, day_of_week,
-                                                         coalesce(%(now)s::timestamptz, now()))) AS slot
+-- name: due_in_turns
+-- The same, the collections in turns: the oldest of each, then the second oldest of each. So that none waits for the end of
+-- another's backlog. It reads all that is due, so it is for now and then, while a backlog lasts.
+SELECT id, slot FROM (
+    SELECT id, next_run_at AS slot, row_number() OVER (PARTITION BY collection_id ORDER BY next_run_at) AS turn
     FROM routines.routines
-    WHERE id = %(id)s::bigint AND next_run_at <= coalesce(%(now)s::timestamptz, now())
-    FOR UPDATE SKIP LOCKED
-),
-recorded AS (
-    INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, slot_count, reason, detail)
-    SELECT collection_id, id, next_run_at, slot, greatest(1, routines.count_slots(cadence_type, next_run_at, slot)),
-           'failed_to_start', %(cause)s::text
-    FROM struck
-    ON CONFLICT ON CONSTRAINT skips_slot_key DO NOTHING
-)
-UPDATE routines.routines
-SET strikes = routines.strikes + 1,
-    next_run_at = routines.next_fire(struck.cadence_type, struck.hour_utc, struck.minute_utc, struck.day_of_week,
-                                     coalesce(%(now)s::timestamptz, now())),
-    paused = routines.strikes + 1 >= %(max_strikes)s::integer,
-    paused_reason = CASE WHEN routines.strikes + 1 >= %(max_strikes)s::integer
-                    THEN 'paused after ' || (routines.strikes + 1) || ' fires in a row that failed to start; the last: ' || %(cause)s::text END
-FROM struck
-WHERE routines.id = struck.id
-RETURNING routines.id, routines.strikes::integer AS strikes, routines.paused;
+    WHERE next_run_at <= coalesce(%(now)s::timestamptz, now())
+      AND (%(set_aside)s::bigint[] IS NULL OR id <> ALL (%(set_aside)s::bigint[]))
+) AS waiting
+ORDER BY turn, slot
+LIMIT %(batch_size)s::integer;
+
+-- name: oldest_snapshot
+-- Who holds the oldest snapshot of this database, other than vacuum. While it is open no dead row version can go, and
+-- claims wade through them. Shows what the role may see: another role's sessions only to pg_read_all_stats.
+SELECT coalesce(extract(epoch FROM clock_timestamp() - started_at), 0)::float8 AS age_seconds, holder
+FROM (SELECT xact_start AS started_at, 'pid ' || pid || ', ' || coalesce(nullif(application_name, ''), backend_type) AS holder
+      FROM pg_stat_activity
+      WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type <> 'autovacuum worker'
+        AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL) AND xact_start IS NOT NULL
+      UNION ALL
+      SELECT prepared, 'prepared transaction ' || gid FROM pg_prepared_xacts WHERE database = current_database()) AS open
+ORDER BY started_at
+LIMIT 1;

@@ -53,6 +53,8 @@ class Settings(BaseSettings):
     """How old the newest slot of an hourly routine may be to still fire after an outage."""
     catchup_seconds: float = Field(default=12 * 3600, ge=0, alias="ROUTINES_CATCHUP_SECONDS")
     """The same for daily, weekdays and weekly."""
+    max_init_params_bytes: int = Field(default=256 * 1024, ge=1024, alias="ROUTINES_MAX_INIT_PARAMS_BYTES")
+    """The most bytes, as jsonb, that a run's merged init_params may take; more, and its fire fails to start."""
 
     worker_slots: int = Field(default=50, ge=1, le=1000, alias="ROUTINES_WORKER_SLOTS")
     """The most runs that one worker has in hand at once."""

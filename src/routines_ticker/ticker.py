@@ -1,105 +1,101 @@
 """The loop around the tick: sleep to the next slot, claim until nothing is due, and never die of one routine."""
 
 import asyncio
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
 import structlog
 
 from routines_core.db import Connection, connect
 from routines_core.db import tick as db
-from routines_core.db.pool import AWAY
-from routines_core.db.tick import Tick
 from routines_core.errors import DatabaseError
 from routines_core.lifecycle import sleep_or_stop, stop_event
 from routines_core.settings import Settings
+from routines_ticker.batches import Batches
+from routines_ticker.snapshots import SnapshotWatch
 
-STATEMENT_TIMEOUT = "30s"
+STATEMENT_TIMEOUT = "10s"
 """No tick takes this long; one that does is cut and its routines are free again."""
-BUSY_SECONDS = 0.02
-"""How long to leave what is due to the tickers that hold it."""
+LOCK_TIMEOUT = "1s"
+"""How long a tick waits for a lock that is not a routine's: those it passes over."""
+BUSY_SECONDS = (0.02, 1.0)
+"""The first and the longest wait for tickers and people that hold what is due; each doubles the last."""
 RECONNECT_SECONDS = (0.1, 5.0)
 """The first and the longest wait before the database is tried again; each doubles the last."""
+TURN_SECONDS = 0.5
+"""How often, while a backlog lasts, a batch goes to the collections in turns."""
+TURN_COST_FACTOR = 10
+"""A batch in turns reads all that is due; it comes no sooner than after this many times what the last one cost."""
 
 log = structlog.get_logger("ticker")
 
 
-@dataclass(frozen=True)
+@dataclass
+class Turns:
+    """When the collections are next served in turns: a backlog has to last for a while before they are."""
+
+    due_at: float = field(default_factory=lambda: time.monotonic() + TURN_SECONDS)
+
+    def are_due(self) -> bool:
+        return time.monotonic() >= self.due_at
+
+    def done(self, began_at: float) -> None:
+        ended_at = time.monotonic()
+        self.due_at = ended_at + max(TURN_SECONDS, TURN_COST_FACTOR * (ended_at - began_at))
+
+
+@dataclass
 class Ticker:
     """One ticker: any number of them may run against one database.
 
     Attributes:
-        settings: Batch size and catch-up windows.
+        settings: Batch size, catch-up windows and the limit of a run's parameters.
         stop: Set from outside: the batch in hand is finished, and no other is begun.
     """
 
     settings: Settings
     stop: asyncio.Event
+    snapshots: SnapshotWatch = field(default_factory=SnapshotWatch)
 
     async def run(self, connection: Connection) -> None:
         """Tick until `stop` is set.
 
         Raises:
-            psycopg.Error: The connection is lost: nothing is half done, come back with a new one.
+            psycopg.Error: The connection is lost or the database is unfit: nothing is half done, come back later.
         """
+        batches = Batches(self.settings, connection)
+        busy_seconds, longest = BUSY_SECONDS
         while not self.stop.is_set():
-            seconds = await db.seconds_until_due(connection)
-            if seconds > 0:
-                await sleep_or_stop(self.stop, seconds)
+            sleep = await db.seconds_until_due(connection, set_aside=batches.set_aside())
+            if sleep.seconds > 0:
+                await self._idle(connection, sleep.seconds)
+                if not sleep.ends_at_slot:
+                    continue
+            if await self.drain(batches) or sleep.seconds > 0:
+                busy_seconds = BUSY_SECONDS[0]
             else:
-                await self.drain(connection)
+                await sleep_or_stop(self.stop, busy_seconds)
+                busy_seconds = min(2 * busy_seconds, longest)
 
-    async def drain(self, connection: Connection) -> None:
-        """Tick batch after batch until what is due is done or in other tickers' hands."""
-        claimed = self.settings.tick_batch_size
-        while claimed == self.settings.tick_batch_size and not self.stop.is_set():
-            claimed = await self._batch(connection)
-        if claimed == 0:
-            await sleep_or_stop(self.stop, BUSY_SECONDS)
+    async def _idle(self, connection: Connection, seconds: float) -> None:
+        wakes_at = time.monotonic() + seconds
+        if seconds > self.snapshots.takes_seconds:
+            await self.snapshots.look(connection)
+        await sleep_or_stop(self.stop, wakes_at - time.monotonic())
 
-    async def _batch(self, connection: Connection) -> int:
-        try:
-            done = await self._tick(connection)
-        except AWAY:
-            raise
-        except db.STATEMENT_FAILED as error:
-            log.warning("batch failed, going through it one by one", error=type(error).__name__)
-            return await self._one_by_one(connection)
-        if done.claimed:
-            log.info("ticked", fired=done.fired, overlapped=done.overlapped, missed=done.missed,
-                     max_delay_seconds=round(done.max_delay_seconds, 4))  # fmt: skip
-        return done.claimed
-
-    async def _one_by_one(self, connection: Connection) -> int:
-        """After a batch has failed: each routine in a statement of its own, so that the bad one is alone in failing."""
-        ids = await db.due_ids(connection, batch_size=self.settings.tick_batch_size)
-        for routine_id in ids:
-            try:
-                await self._tick(connection, only_id=routine_id)
-            except AWAY:
-                raise
-            except db.STATEMENT_FAILED as error:
-                await self._strike(connection, routine_id, db.cause_of(error))
-        return len(ids)
-
-    async def _tick(self, connection: Connection, only_id: int | None = None) -> Tick:
-        return await db.tick(
-            connection,
-            batch_size=self.settings.tick_batch_size,
-            hourly_catchup_seconds=self.settings.hourly_catchup_seconds,
-            catchup_seconds=self.settings.catchup_seconds,
-            only_id=only_id,
-        )
-
-    async def _strike(self, connection: Connection, routine_id: int, cause: str) -> None:
-        strike = await db.record_strike(connection, routine_id=routine_id, cause=cause)
-        if strike:
-            log.error(
-                "fire failed",
-                routine_id=routine_id,
-                strikes=strike.strikes,
-                paused=strike.paused,
-                cause=cause,
-            )
+    async def drain(self, batches: Batches) -> int:
+        """Tick until what is due is done or in other tickers' hands: how many routines were claimed."""
+        claimed, turns = 0, Turns()
+        while not self.stop.is_set():
+            last = await batches.tick()
+            claimed += last
+            if last < self.settings.tick_batch_size:
+                break
+            if turns.are_due():
+                began_at = time.monotonic()
+                claimed += await batches.tick_in_turns()
+                turns.done(began_at)
+        return claimed
 
 
 async def run_ticker(settings: Settings, database_url: str) -> None:
@@ -108,19 +104,25 @@ async def run_ticker(settings: Settings, database_url: str) -> None:
     first_wait, longest_wait = RECONNECT_SECONDS
     wait = first_wait
     while not ticker.stop.is_set():
+        began_at = time.monotonic()
         try:
-            # Always planned for the batch at hand: a generic plan takes LIMIT for a tenth of the table.
-            async with connect(
-                database_url,
-                "routines-ticker",
-                statement_timeout=STATEMENT_TIMEOUT,
-                plan_cache_mode="force_custom_plan",
-            ) as connection:
-                log.info("ticking")
-                wait = first_wait
-                await ticker.run(connection)
-        except (*AWAY, DatabaseError) as error:
-            log.warning("database away, trying again", seconds=wait, error=type(error).__name__)
+            await _tick_until_lost(ticker, database_url)
+        except (*db.LOST, DatabaseError) as error:
+            # A connection that lasted begins anew; one that fails at once is tried less and less often.
+            wait = first_wait if time.monotonic() - began_at > longest_wait else min(2 * wait, longest_wait)
+            log.warning("database away or unfit, trying again", seconds=wait, error=type(error).__name__)
             await sleep_or_stop(ticker.stop, wait)
-            wait = min(2 * wait, longest_wait)
     log.info("stopped")
+
+
+async def _tick_until_lost(ticker: Ticker, database_url: str) -> None:
+    # Always planned for the batch at hand: a generic plan takes LIMIT for a tenth of the table.
+    async with connect(
+        database_url,
+        "routines-ticker",
+        statement_timeout=STATEMENT_TIMEOUT,
+        lock_timeout=LOCK_TIMEOUT,
+        plan_cache_mode="force_custom_plan",
+    ) as connection:
+        log.info("ticking")
+        await ticker.run(connection)

@@ -1,10 +1,9 @@
 """The tick: what becomes of each due slot."""
 
 import asyncio
-from datetime import timedelta
 
 from routines_core.db import Connection, connect
-from routines_core.db.tick import record_strike, tick
+from routines_core.db.tick import tick
 from routines_core.settings import Settings
 from routines_ticker.ticker import Ticker
 from support import CATCHUP, Database, at, ledger, make_routine, make_task, value
@@ -95,9 +94,12 @@ async def test_a_slot_that_was_fired_before_is_not_fired_again(connection: Conne
     routine = await make_routine(connection, await make_task(connection), at("2026-05-04 09:00"))
     await tick(connection, batch_size=10, now=at("2026-05-04 09:00"), **CATCHUP)
     await connection.execute("UPDATE routines.trajectories SET status = 'completed', ended_at = now()")
-    await connection.execute("UPDATE routines.routines SET next_run_at = '2026-05-04 09:00Z'")
-    result = await tick(connection, batch_size=10, now=at("2026-05-04 09:01"), **CATCHUP)
-    assert (result.claimed, result.fired) == (1, 0)
+    for settled in ("settled_until", "NULL"):  # the ledger's own guard, then that of trajectories_slot_key alone
+        await connection.execute(
+            f"UPDATE routines.routines SET next_run_at = '2026-05-04 09:00Z', settled_until = {settled}"
+        )
+        result = await tick(connection, batch_size=10, now=at("2026-05-04 09:01"), **CATCHUP)
+        assert (result.claimed, result.fired) == (1, 0)
     assert len(await ledger(connection, routine)) == 1
 
 
@@ -136,37 +138,3 @@ async def test_four_tickers_fire_five_hundred_due_routines_once_each(
         stop.set()
     assert await value(connection, "SELECT count(*) FROM routines.trajectories") == 500
     assert await value(connection, "SELECT count(DISTINCT triggered_by_routine_id) FROM routines.trajectories") == 500
-
-
-async def test_a_routine_whose_fire_raises_costs_the_others_nothing_and_gets_a_strike(connection: Connection) -> None:
-    task = await make_task(connection)
-    due = at("2026-05-04 09:00")
-    bad = await make_routine(connection, task, due, name="bad")
-    good = await make_routine(connection, task, due, name="good")
-    await connection.execute(
-        f"""CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS
-            'BEGIN IF NEW.triggered_by_routine_id = {bad} THEN RAISE EXCEPTION ''poison''; END IF; RETURN NEW; END'"""
-    )
-    await connection.execute(
-        "CREATE TRIGGER poison BEFORE INSERT ON routines.trajectories FOR EACH ROW EXECUTE FUNCTION poison()"
-    )
-    ticker = Ticker(Settings(catchup_seconds=10 * 365 * 86400), asyncio.Event())
-    await ticker._batch(connection)
-    outcome = (await ledger(connection, good))[-1][2]
-    assert outcome == "started"
-    assert (await ledger(connection, bad))[-1][3] == "failed_to_start"
-    assert await value(connection, "SELECT strikes FROM routines.routines WHERE id = %s", bad) == 1
-
-
-async def test_the_third_strike_pauses_the_routine_with_its_reason(connection: Connection) -> None:
-    routine = await make_routine(connection, await make_task(connection), at("2026-05-04 09:00"))
-    strikes = [
-        await record_strike(
-            connection, routine_id=routine, cause="poison", now=at("2026-05-04 09:00") + timedelta(days=day)
-        )
-        for day in range(3)
-    ]
-    assert [strike.paused for strike in strikes if strike] == [False, False, True]
-    reason = await value(connection, "SELECT paused_reason FROM routines.routines")
-    assert reason == "paused after 3 fires in a row that failed to start; the last: poison"
-    assert await value(connection, "SELECT next_run_at FROM routines.routines") is None
