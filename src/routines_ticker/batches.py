@@ -43,9 +43,7 @@ class Batches:
         except db.STATEMENT_FAILED as error:
             self._raise_unless_of_a_routine(error)
         return await self._isolate(
-            await db.due(
-                self.connection, batch_size=self.settings.tick_batch_size, set_aside=self.set_aside()
-            )
+            await db.due(self.connection, batch_size=self.settings.tick_batch_size, set_aside=self.set_aside())
         )
 
     async def tick_in_turns(self) -> int:

@@ -37,9 +37,11 @@ class Turns:
     due_at: float = field(default_factory=lambda: time.monotonic() + TURN_SECONDS)
 
     def are_due(self) -> bool:
+        """Whether it is time."""
         return time.monotonic() >= self.due_at
 
     def done(self, began_at: float) -> None:
+        """Put the next ones off by what these cost."""
         ended_at = time.monotonic()
         self.due_at = ended_at + max(TURN_SECONDS, TURN_COST_FACTOR * (ended_at - began_at))
 

@@ -161,7 +161,8 @@ async def test_oversized_parameters_fail_to_start_and_leave_the_others_be(connec
     big = await make_routine(connection, task, DUE, name="big")
     small = await make_routine(connection, task, DUE, name="small")
     await connection.execute(
-        "UPDATE routines.routines SET init_params_overrides = jsonb_build_object('text', repeat('x', 3000)) WHERE id = %s",
+        """UPDATE routines.routines SET init_params_overrides = jsonb_build_object('text', repeat('x', 3000))
+           WHERE id = %s""",
         [big],
     )
     await connection.execute("UPDATE routines.routines SET next_run_at = %s", [DUE])
@@ -222,6 +223,8 @@ async def test_four_tickers_that_meet_the_same_bad_routine_strike_it_once_for_th
             await Batches(EVER, own).tick()
 
     await asyncio.gather(*(one_ticker() for _ in range(4)))
-    assert await value(connection, "SELECT array_agg(strikes ORDER BY id) FROM routines.routines WHERE id IN (7, 23)") == [1, 1]
+    assert await value(
+        connection, "SELECT array_agg(strikes ORDER BY id) FROM routines.routines WHERE id IN (7, 23)"
+    ) == [1, 1]
     assert await value(connection, "SELECT count(*) FROM routines.skips") == 2
     assert await value(connection, "SELECT count(*) FROM routines.trajectories") == 38

@@ -1,0 +1,218 @@
+"""The ledger, read: sql/queries/ledger.sql called from Python."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from routines_core.db.pool import Connection
+from routines_core.db.routines import Cadence
+from routines_core.db.statements import Statement
+
+Outcome = Literal["started", "skipped", "overlap", "missed", "paused", "failed_to_start"]
+"""What to list: a reason, or `skipped` for any of them."""
+Kind = Literal[
+    "started", "overlap", "missed", "paused", "failed_to_start",
+    "pending", "future", "paused_in_future", "not_a_slot", "before_creation", "deleted",
+]  # fmt: skip
+"""What a time is to a routine."""
+
+MAX_SLOTS = 100
+"""The most coming slots that are computed at once."""
+
+
+class Occurrence(msgspec.Struct, frozen=True):
+    """A slot, or a span of slots, and its outcome.
+
+    Attributes:
+        scheduled_for: The slot; of a span, its first.
+        last_scheduled_for: The same slot; of a span, its last.
+        slot_count: How many slots the row accounts for.
+        outcome: started or skipped.
+        reason: Why it was skipped; None: it was not.
+        delay_seconds: From the last slot to the decision.
+    """
+
+    scheduled_for: datetime
+    last_scheduled_for: datetime
+    slot_count: int
+    outcome: str
+    reason: str | None
+    trajectory_id: int | None
+    blocking_trajectory_id: int | None
+    detail: str | None
+    recorded_at: datetime
+    delay_seconds: float
+
+
+class Why(msgspec.Struct, frozen=True):
+    """The facts about a time of a routine; what does not apply to its kind is None.
+
+    Attributes:
+        kind: What the time is: an outcome of the ledger; `pending`: due, and no ticker has come yet; `paused` also for
+            the present pause; `before_creation`, `deleted`: no routine was there, and the ledger
+            knows no such slot.
+        scheduled_for: The first slot of the ledger's row, with `last_scheduled_for` and `slot_count` where it is a span.
+        recorded_at: When the outcome was decided.
+        blocking_started_at: When the run began that blocked this slot; `blocking_ended_at` None: it has not ended.
+        paused_at: Since when the routine is paused now; None: it is not.
+        is_slot_of_cadence: Whether the cadence of today has a slot at that time.
+        next_slot: The first slot after that time; None: paused, manual or gone.
+    """
+
+    kind: Kind
+    at: datetime
+    now: datetime
+    scheduled_for: datetime | None
+    last_scheduled_for: datetime | None
+    slot_count: int | None
+    recorded_at: datetime | None
+    trajectory_id: int | None
+    trajectory_status: str | None
+    blocking_trajectory_id: int | None
+    blocking_started_at: datetime | None
+    blocking_ended_at: datetime | None
+    detail: str | None
+    routine_created_at: datetime | None
+    paused_at: datetime | None
+    paused_reason: str | None
+    cadence_type: str | None
+    is_slot_of_cadence: bool
+    next_slot: datetime | None
+
+
+class _Slot(msgspec.Struct):
+    slot: datetime
+
+
+_LIST = Statement("ledger.list_occurrences", Occurrence)
+_WHY = Statement("ledger.why", Why)
+_NEXT_SLOTS = Statement("ledger.next_slots", _Slot)
+_PREVIEW = Statement("ledger.preview", _Slot)
+
+
+async def list_occurrences(
+    connection: Connection,
+    *,
+    collection_id: int,
+    routine_id: int,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    outcome: Outcome | None = None,
+    limit: int = 20,
+    cursor: datetime | None = None,
+) -> list[Occurrence]:
+    """What became of the slots of a routine, newest first; also of one that is gone.
+
+    Args:
+        connection: Any.
+        collection_id: The tenant.
+        routine_id: The routine.
+        since: Only rows whose last slot is at this time or later.
+        until: Only rows whose first slot is before this time.
+        outcome: Only these.
+        limit: The most rows.
+        cursor: The `scheduled_for` of the last row of the page before: a slot has one outcome, so it tells them apart.
+    """
+    return await _LIST.all(
+        connection,
+        collection_id=collection_id,
+        routine_id=routine_id,
+        since=since,
+        until=until,
+        outcome=outcome,
+        before=cursor,
+        page_size=limit,
+    )
+
+
+async def why(
+    connection: Connection, *, collection_id: int, routine_id: int, at: datetime, now: datetime | None = None
+) -> Why:
+    """What this time is to this routine; `now` moves the clock in tests."""
+    return await _WHY.one(connection, collection_id=collection_id, routine_id=routine_id, at=at, now=now)
+
+
+async def next_slots(
+    connection: Connection, *, collection_id: int, routine_id: int, after: datetime | None = None, count: int = 10
+) -> list[datetime]:
+    """The first slots, at most `MAX_SLOTS`, of a saved routine later than `after` (None: now); none while paused."""
+    rows = await _NEXT_SLOTS.all(
+        connection,
+        collection_id=collection_id,
+        routine_id=routine_id,
+        after=after,
+        slot_limit=min(count, MAX_SLOTS),
+    )
+    return [row.slot for row in rows]
+
+
+async def preview(
+    connection: Connection, cadence: Cadence, *, after: datetime | None = None, count: int = 10
+) -> list[datetime]:
+    """The first slots of a cadence that is not saved, later than `after` (None: now). At most `MAX_SLOTS`."""
+    rows = await _PREVIEW.all(
+        connection,
+        cadence_type=cadence.type,
+        hour_utc=cadence.hour_utc,
+        minute_utc=cadence.minute_utc,
+        day_of_week=cadence.day_of_week,
+        after=after,
+        slot_limit=min(count, MAX_SLOTS),
+    )
+    return [row.slot for row in rows]
+
+
+def sentence(facts: Why) -> str:
+    """What the facts come to, in one sentence for a person."""
+    return _SENTENCES[facts.kind](facts)
+
+
+def _utc(time: datetime | None) -> str:
+    return time.isoformat().replace("+00:00", "Z") if time else "an unknown time"
+
+
+def _started(facts: Why) -> str:
+    return f"Started: run {facts.trajectory_id} at {_utc(facts.recorded_at)}, by now {facts.trajectory_status}."
+
+
+def _overlap(facts: Why) -> str:
+    since = f", started {_utc(facts.blocking_started_at)}" if facts.blocking_started_at else ""
+    return f"Skipped: run {facts.blocking_trajectory_id} was still running{since}."
+
+
+def _missed(facts: Why) -> str:
+    cause = facts.detail or "no ticker came in time"
+    span = (
+        f", as were all {facts.slot_count} slots from {_utc(facts.scheduled_for)} to {_utc(facts.last_scheduled_for)}"
+    )
+    return f"Missed: {cause}{span if facts.slot_count != 1 else ''}; recorded {_utc(facts.recorded_at)}."
+
+
+def _pause(facts: Why) -> str:
+    return f"{facts.paused_reason or 'paused by hand'}, since {_utc(facts.paused_at)}"
+
+
+def _no_slot(facts: Why) -> str:
+    if facts.cadence_type == "manual":
+        return "No slot: the routine is manual and has none."
+    if facts.is_slot_of_cadence:
+        return "No slot: the cadence was another one then."
+    coming = f"the next is {_utc(facts.next_slot)}" if facts.next_slot else f"none is to come: {_pause(facts)}"
+    return f"No slot: {coming}."
+
+
+_SENTENCES: dict[Kind, Callable[[Why], str]] = {
+    "started": _started,
+    "overlap": _overlap,
+    "missed": _missed,
+    "paused": lambda facts: f"Skipped: {facts.detail or _pause(facts)}.",
+    "failed_to_start": lambda facts: f"Skipped: the run failed to start: {facts.detail}.",
+    "pending": lambda facts: f"Due since {_utc(facts.at)}: no ticker has come to it yet.",
+    "future": lambda facts: f"To come: the slot is due at {_utc(facts.at)}.",
+    "paused_in_future": lambda facts: f"It will be skipped unless the routine is resumed: {_pause(facts)}.",
+    "not_a_slot": _no_slot,
+    "before_creation": lambda facts: f"No slot: the routine was made later, at {_utc(facts.routine_created_at)}.",
+    "deleted": lambda _: "No record: the routine is gone, and the ledger knows no such slot.",
+}  # fmt: skip

@@ -1,0 +1,252 @@
+"""The ledger, read: what became of each slot, why, and what is to come."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from routines_core.db import Connection, ledger
+from routines_core.db.ledger import Why, sentence
+from routines_core.db.routines import Cadence
+from routines_core.db.statements import Statement
+from routines_core.db.tick import tick
+from support import CATCHUP, at, make_routine, make_task
+
+MONDAY = at("2026-05-04 09:00")
+DAY = timedelta(days=1)
+
+
+async def run_tick(connection: Connection, now: datetime, **arguments: Any) -> None:
+    await tick(connection, batch_size=10, now=now, **CATCHUP, **arguments)
+
+
+async def daily(connection: Connection, next_run_at: datetime = MONDAY) -> tuple[int, int]:
+    """(collection_id, routine_id) of a daily routine at 09:00, made a day before its first slot."""
+    routine = await make_routine(connection, await make_task(connection), next_run_at)
+    await connection.execute("UPDATE routines.routines SET created_at = %s", [next_run_at - DAY])
+    return 1, routine
+
+
+async def finish_runs(connection: Connection) -> None:
+    await connection.execute(
+        "UPDATE routines.trajectories SET status = 'completed', ended_at = now() WHERE ended_at IS NULL"
+    )
+
+
+async def asked(connection: Connection, ids: tuple[int, int], time: datetime, now: datetime) -> Why:
+    return await ledger.why(connection, collection_id=ids[0], routine_id=ids[1], at=time, now=now)
+
+
+async def slots_with(connection: Connection, ids: tuple[int, int], **filters: Any) -> list[datetime]:
+    rows = await ledger.list_occurrences(connection, collection_id=ids[0], routine_id=ids[1], **filters)
+    return [row.scheduled_for for row in rows]
+
+
+async def a_week_of_outcomes(connection: Connection) -> tuple[int, int]:
+    """Monday started, Tuesday overlap, Wednesday failed, Thursday and Friday missed, Saturday started."""
+    ids = await daily(connection)
+    await run_tick(connection, MONDAY)
+    await run_tick(connection, MONDAY + DAY)
+    await finish_runs(connection)
+    await run_tick(connection, MONDAY + 2 * DAY, fault="poison")
+    await run_tick(connection, MONDAY + 5 * DAY)
+    return ids
+
+
+async def test_occurrences_come_newest_first_page_by_page(connection: Connection) -> None:
+    ids = await a_week_of_outcomes(connection)
+    first = await slots_with(connection, ids, limit=2)
+    second = await slots_with(connection, ids, limit=2, cursor=first[-1])
+    third = await slots_with(connection, ids, limit=2, cursor=second[-1])
+    assert first + second + third == [MONDAY + days * DAY for days in (5, 3, 2, 1, 0)]
+    assert await slots_with(connection, ids, limit=2, cursor=third[-1]) == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "days"),
+    [("started", [5, 0]), ("skipped", [3, 2, 1]), ("overlap", [1]), ("missed", [3]), ("failed_to_start", [2])],
+)
+async def test_occurrences_can_be_had_by_outcome(connection: Connection, outcome: str, days: list[int]) -> None:
+    ids = await a_week_of_outcomes(connection)
+    assert await slots_with(connection, ids, outcome=outcome) == [MONDAY + day * DAY for day in days]
+
+
+async def test_a_span_is_listed_where_it_touches_the_time_asked_for(connection: Connection) -> None:
+    ids = await a_week_of_outcomes(connection)
+    friday = MONDAY + 4 * DAY
+    assert await slots_with(connection, ids, since=friday, until=friday + DAY) == [MONDAY + 3 * DAY]
+    assert await slots_with(connection, ids, since=friday + timedelta(hours=1), until=friday + DAY) == []
+
+
+async def test_another_collection_sees_nothing(connection: Connection) -> None:
+    _, routine = await a_week_of_outcomes(connection)
+    assert await slots_with(connection, (99, routine)) == []
+    facts = await asked(connection, (99, routine), MONDAY, MONDAY + 9 * DAY)
+    assert (facts.kind, facts.trajectory_id, facts.next_slot) == ("deleted", None, None)
+
+
+async def test_the_newest_page_of_a_long_history_reads_no_more_than_it_shows(connection: Connection) -> None:
+    ids = await daily(connection)
+    await connection.execute(
+        """INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id,
+                                              scheduled_for, trigger, init_params, status, ended_at)
+           SELECT 1, 1, 1, 1, '2000-01-01'::timestamptz + n * interval '1 hour', 'schedule', '{}', 'completed', now()
+           FROM generate_series(1, 20000) n"""
+    )
+    await connection.execute("VACUUM ANALYZE routines.trajectories")
+    cursor = await connection.execute(
+        (
+            "EXPLAIN (ANALYZE, FORMAT TEXT, COSTS off, TIMING off, SUMMARY off) "
+            + Statement.declared["ledger.list_occurrences"].text
+        ).encode(),
+        {
+            "collection_id": 1,
+            "routine_id": ids[1],
+            "since": None,
+            "until": None,
+            "outcome": None,
+            "before": None,
+            "page_size": 5,
+        },
+    )
+    plan = "\n".join([row[0] for row in await cursor.fetchall()])
+    assert "Index Scan Backward using trajectories_slot_key on trajectories (actual rows=5" in plan, plan
+    assert "Seq Scan" not in plan, plan
+
+
+async def test_why_a_slot_started(connection: Connection) -> None:
+    ids = await a_week_of_outcomes(connection)
+    facts = await asked(connection, ids, MONDAY, MONDAY + 9 * DAY)
+    assert (facts.kind, facts.trajectory_id, facts.trajectory_status) == ("started", 1, "completed")
+    assert sentence(facts) == "Started: run 1 at 2026-05-04T09:00:00Z, by now completed."
+
+
+async def test_why_a_slot_was_skipped_for_an_overlap_names_the_run_and_its_start(connection: Connection) -> None:
+    ids = await a_week_of_outcomes(connection)
+    await connection.execute("UPDATE routines.trajectories SET started_at = '2026-05-04 09:00:01Z' WHERE id = 1")
+    facts = await asked(connection, ids, MONDAY + DAY, MONDAY + 9 * DAY)
+    assert (facts.kind, facts.blocking_trajectory_id) == ("overlap", 1)
+    assert sentence(facts) == "Skipped: run 1 was still running, started 2026-05-04T09:00:01Z."
+
+
+async def test_why_a_fire_failed_to_start(connection: Connection) -> None:
+    ids = await a_week_of_outcomes(connection)
+    facts = await asked(connection, ids, MONDAY + 2 * DAY, MONDAY + 9 * DAY)
+    assert (facts.kind, sentence(facts)) == ("failed_to_start", "Skipped: the run failed to start: poison.")
+
+
+async def test_why_a_slot_inside_a_missed_span(connection: Connection) -> None:
+    ids = await daily(connection)
+    await run_tick(connection, MONDAY + 30 * DAY)
+    facts = await asked(connection, ids, MONDAY + 7 * DAY, MONDAY + 31 * DAY)
+    assert (facts.kind, facts.slot_count) == ("missed", 30)
+    assert sentence(facts) == (
+        "Missed: no ticker came in time, as were all 30 slots from 2026-05-04T09:00:00Z to 2026-06-02T09:00:00Z; "
+        "recorded 2026-06-03T09:00:00Z."
+    )
+
+
+async def test_a_time_between_the_slots_of_a_missed_span_is_no_slot(connection: Connection) -> None:
+    ids = await daily(connection)
+    await run_tick(connection, MONDAY + 30 * DAY)
+    facts = await asked(connection, ids, MONDAY + 7 * DAY + timedelta(hours=1), MONDAY + 31 * DAY)
+    assert (facts.kind, facts.slot_count) == ("not_a_slot", None)
+    assert sentence(facts) == "No slot: the next is 2026-05-12T09:00:00Z."
+
+
+async def test_a_missed_span_keeps_its_slots_when_the_cadence_changes(connection: Connection) -> None:
+    ids = await daily(connection)
+    now = MONDAY + 31 * DAY
+    await run_tick(connection, MONDAY + 30 * DAY)
+    await connection.execute("UPDATE routines.routines SET cadence_type = 'weekdays', hour_utc = 17")
+    assert (await asked(connection, ids, MONDAY + 7 * DAY, now)).kind == "missed"
+    facts = await asked(connection, ids, MONDAY + 7 * DAY + timedelta(hours=8), now)
+    assert sentence(facts) == "No slot: the cadence was another one then."
+
+
+async def test_why_a_coming_slot_and_a_coming_time_that_is_none(connection: Connection) -> None:
+    ids = await daily(connection)
+    coming = await asked(connection, ids, MONDAY + DAY, MONDAY - timedelta(minutes=1))
+    assert (coming.kind, sentence(coming)) == ("future", "To come: the slot is due at 2026-05-05T09:00:00Z.")
+    between = await asked(connection, ids, MONDAY + timedelta(hours=3), MONDAY - timedelta(minutes=1))
+    assert sentence(between) == "No slot: the next is 2026-05-05T09:00:00Z."
+
+
+async def test_why_a_slot_that_is_due_and_not_ticked_yet(connection: Connection) -> None:
+    ids = await daily(connection)
+    for slot in (MONDAY, MONDAY + DAY):
+        facts = await asked(connection, ids, slot, MONDAY + DAY)
+        assert facts.kind == "pending"
+    assert sentence(facts) == "Due since 2026-05-05T09:00:00Z: no ticker has come to it yet."
+
+
+async def test_why_a_time_before_the_routine_was_made(connection: Connection) -> None:
+    ids = await daily(connection)
+    facts = await asked(connection, ids, MONDAY - 2 * DAY, MONDAY)
+    assert sentence(facts) == "No slot: the routine was made later, at 2026-05-03T09:00:00Z."
+
+
+async def test_why_slots_in_a_pause_past_and_to_come(connection: Connection) -> None:
+    ids = await daily(connection)
+    await connection.execute("UPDATE routines.routines SET next_run_at = now() + interval '1 hour'")
+    await connection.execute("UPDATE routines.routines SET paused = true, paused_at = '2026-05-04 10:00Z'")
+    past = await asked(connection, ids, MONDAY + DAY, MONDAY + 2 * DAY)
+    assert (past.kind, sentence(past)) == ("paused", "Skipped: paused by hand, since 2026-05-04T10:00:00Z.")
+    coming = await asked(connection, ids, MONDAY + 3 * DAY, MONDAY + 2 * DAY)
+    assert (coming.kind, sentence(coming)) == (
+        "paused_in_future",
+        "It will be skipped unless the routine is resumed: paused by hand, since 2026-05-04T10:00:00Z.",
+    )
+    between = await asked(connection, ids, MONDAY + timedelta(hours=5), MONDAY + 2 * DAY)
+    assert sentence(between) == "No slot: none is to come: paused by hand, since 2026-05-04T10:00:00Z."
+
+
+async def test_why_a_slot_after_the_third_strike_gives_the_reason_of_the_pause(connection: Connection) -> None:
+    ids = await daily(connection)
+    for day in range(3):
+        await run_tick(connection, MONDAY + day * DAY, fault="poison")
+    facts = await asked(connection, ids, MONDAY + 4 * DAY, MONDAY + 5 * DAY)
+    assert sentence(facts) == (
+        "Skipped: paused after 3 fires in a row that failed to start; the last: poison, since 2026-05-06T09:00:00Z."
+    )
+
+
+async def test_why_of_a_manual_routine(connection: Connection) -> None:
+    ids = await daily(connection, datetime.now(at("2026-01-01 00:00").tzinfo) + DAY)
+    await connection.execute("UPDATE routines.routines SET cadence_type = 'manual', hour_utc = NULL")
+    facts = await asked(connection, ids, MONDAY + 900 * DAY, MONDAY)
+    assert facts.kind in {"not_a_slot", "before_creation"}
+    facts = await asked(connection, ids, facts.routine_created_at or MONDAY, MONDAY)
+    assert sentence(facts) == "No slot: the routine is manual and has none."
+
+
+async def test_the_ledger_of_a_deleted_routine_answers_still(connection: Connection) -> None:
+    ids = await a_week_of_outcomes(connection)
+    await connection.execute("UPDATE routines.routines SET next_run_at = now() + interval '1 hour'")
+    await connection.execute("DELETE FROM routines.routines")
+    assert len(await slots_with(connection, ids)) == 5
+    assert (await asked(connection, ids, MONDAY, MONDAY + 9 * DAY)).kind == "started"
+    assert (await asked(connection, ids, MONDAY + 4 * DAY, MONDAY + 9 * DAY)).kind == "missed"
+    facts = await asked(connection, ids, MONDAY + 20 * DAY, MONDAY + 9 * DAY)
+    assert sentence(facts) == "No record: the routine is gone, and the ledger knows no such slot."
+
+
+async def test_coming_slots_of_a_routine_begin_with_its_next_run_at(connection: Connection) -> None:
+    collection, routine = await daily(connection)
+    slots = await ledger.next_slots(
+        connection, collection_id=collection, routine_id=routine, after=MONDAY - timedelta(hours=1), count=3
+    )
+    assert slots == [MONDAY, MONDAY + DAY, MONDAY + 2 * DAY]
+    later = await ledger.next_slots(connection, collection_id=collection, routine_id=routine, after=MONDAY, count=2)
+    assert later == [MONDAY + DAY, MONDAY + 2 * DAY]
+    await connection.execute("UPDATE routines.routines SET paused = true")
+    assert await ledger.next_slots(connection, collection_id=collection, routine_id=routine) == []
+
+
+async def test_a_cadence_that_is_not_saved_is_previewed_by_the_same_function(connection: Connection) -> None:
+    friday = at("2026-05-08 09:00")
+    weekdays = Cadence("weekdays", hour_utc=9)
+    assert await ledger.preview(connection, weekdays, after=friday, count=2) == [friday + 3 * DAY, friday + 4 * DAY]
+    assert await ledger.preview(connection, Cadence("manual")) == []
+    assert len(await ledger.preview(connection, Cadence("hourly"), count=10_000)) == 100
+    assert await ledger.preview(connection, Cadence("hourly"), count=0) == []

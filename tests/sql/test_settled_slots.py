@@ -1,0 +1,174 @@
+"""Every slot has exactly one outcome, whatever a person does to the routine between the ticks."""
+
+import random
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from routines_core.db import Connection
+from routines_core.db.tick import tick
+from support import CATCHUP, at, ledger, make_routine, make_task, value
+
+DUE = at("2026-05-04 09:00")
+
+
+async def hourly_since(connection: Connection, hours: int) -> int:
+    """The id of an hourly routine whose next slot was this many hours before the current hour."""
+    routine = await make_routine(connection, await make_task(connection), DUE, hourly=True)
+    await connection.execute(
+        "UPDATE routines.routines SET next_run_at = date_trunc('hour', now()) - %s * interval '1 hour'", [hours]
+    )
+    return routine
+
+
+async def reasons(connection: Connection, routine: int) -> list[tuple[object, ...]]:
+    return [(count, reason) for _, count, _, reason in await ledger(connection, routine)]
+
+
+async def test_slots_that_were_due_when_somebody_paused_are_in_the_ledger(connection: Connection) -> None:
+    routine = await hourly_since(connection, 2)
+    await connection.execute("UPDATE routines.routines SET paused = true")
+    assert await reasons(connection, routine) == [(3, "paused")]
+    assert await value(connection, "SELECT detail FROM routines.skips") == "paused by hand before a ticker came"
+
+
+async def test_slots_that_fell_in_a_pause_become_one_span_when_it_ends(connection: Connection) -> None:
+    routine = await hourly_since(connection, 0)
+    await tick(connection, batch_size=10, **CATCHUP)
+    await connection.execute(
+        """UPDATE routines.routines SET paused = true, paused_at = settled_until - interval '3 hours 30 minutes',
+                                        settled_until = settled_until - interval '4 hours'"""
+    )
+    assert await reasons(connection, routine) == [(1, None)]
+    await connection.execute("UPDATE routines.routines SET paused = false")
+    assert await reasons(connection, routine) == [(4, "paused"), (1, None)]
+    detail = await value(connection, "SELECT detail FROM routines.skips")
+    assert str(detail).startswith("paused by hand, since 20")
+
+
+async def test_slots_after_the_third_strike_become_a_span_with_the_reason_when_it_is_resumed(
+    connection: Connection,
+) -> None:
+    routine = await make_routine(connection, await make_task(connection), DUE)
+    for day in range(3):
+        await tick(connection, batch_size=10, now=DUE + timedelta(days=day), fault="poison", **CATCHUP)
+    await connection.execute("UPDATE routines.routines SET paused = false")
+    assert (await ledger(connection, routine))[3][0] == DUE + timedelta(days=3)
+    assert (await ledger(connection, routine))[3][3] == "paused"
+    detail = await value(connection, "SELECT detail FROM routines.skips WHERE reason = 'paused'")
+    assert detail == "paused after 3 fires in a row that failed to start; the last: poison, since 2026-05-06T09:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("change", "detail"),
+    [
+        ("UPDATE routines.routines SET minute_utc = 30", "the cadence was changed before a ticker came"),
+        ("DELETE FROM routines.routines", "the routine was deleted before a ticker came"),
+    ],
+)
+async def test_slots_that_were_due_when_the_cadence_changed_or_the_routine_went_are_missed(
+    connection: Connection, change: str, detail: str
+) -> None:
+    routine = await hourly_since(connection, 2)
+    await connection.execute(change.encode())
+    assert await reasons(connection, routine) == [(3, "missed")]
+    assert await value(connection, "SELECT detail FROM routines.skips") == detail
+
+
+async def test_a_change_that_leaves_cadence_and_pause_alone_settles_nothing(connection: Connection) -> None:
+    routine = await hourly_since(connection, 2)
+    await connection.execute("UPDATE routines.routines SET paused = false, init_params_overrides = '{\"size\": 2}'")
+    assert await ledger(connection, routine) == []
+    assert await value(connection, "SELECT next_run_at <= now() FROM routines.routines") is True
+
+
+async def test_after_the_clock_was_set_back_a_resumed_routine_waits_for_a_slot_without_outcome(
+    connection: Connection,
+) -> None:
+    """The clock is back by two days where the newest settled slot lies two days ahead of it."""
+    await hourly_since(connection, 0)
+    await connection.execute(
+        "UPDATE routines.routines SET settled_until = date_trunc('hour', now()) + interval '2 days'"
+    )
+    await connection.execute("UPDATE routines.routines SET minute_utc = 0, paused = true")
+    await connection.execute("UPDATE routines.routines SET paused = false")
+    ahead = await value(connection, "SELECT next_run_at - settled_until FROM routines.routines")
+    assert ahead == timedelta(hours=1)
+
+
+@pytest.mark.parametrize("time", ["infinity", "-infinity"])
+async def test_a_next_run_at_without_end_is_refused(connection: Connection, time: str) -> None:
+    await hourly_since(connection, 0)
+    with pytest.raises(psycopg.errors.CheckViolation):
+        await connection.execute("UPDATE routines.routines SET next_run_at = %s", [time])
+
+
+async def test_next_run_at_set_back_over_settled_slots_gives_none_of_them_a_second_outcome(
+    connection: Connection,
+) -> None:
+    routine = await make_routine(connection, await make_task(connection), DUE)
+    await tick(connection, batch_size=10, now=DUE + timedelta(days=3), **CATCHUP)
+    before = await ledger(connection, routine)
+    await connection.execute("UPDATE routines.routines SET next_run_at = %s", [DUE + timedelta(days=1)])
+    await tick(connection, batch_size=10, now=DUE + timedelta(days=3, hours=1), **CATCHUP)
+    assert await ledger(connection, routine) == before
+    await connection.execute("UPDATE routines.routines SET next_run_at = %s", [DUE])
+    await tick(connection, batch_size=10, now=DUE + timedelta(days=5), **CATCHUP)
+    assert (await ledger(connection, routine))[2:] == [
+        (DUE + timedelta(days=4), 1, "skipped", "missed"),
+        (DUE + timedelta(days=5), 1, "skipped", "overlap"),
+    ]
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_every_slot_is_in_exactly_one_row_however_ticks_faults_ends_and_changes_follow_one_another(
+    connection: Connection, seed: int
+) -> None:
+    """An oracle that knows the cadence alone walks the slots; the rows must cover each once, and nothing else."""
+    chance = random.Random(seed)
+    kind, step = chance.choice([("hourly", timedelta(hours=1)), ("daily", timedelta(days=1))])
+    start = at("2026-05-04 09:00")
+    routine = await make_routine(connection, await make_task(connection), start, hourly=kind == "hourly")
+    await connection.execute(
+        "UPDATE routines.routines SET catchup_window_seconds = %s", [chance.choice([None, 0, 7200])]
+    )
+    now = start - timedelta(minutes=1)
+    for _ in range(40):
+        now += step * chance.choice([0, 0.3, 1, 1, 1, 2.5, 9])
+        if chance.random() < 0.4:
+            await connection.execute(
+                "UPDATE routines.trajectories SET status = 'completed', ended_at = now() WHERE ended_at IS NULL"
+            )
+        if chance.random() < 0.2:
+            back = start + step * chance.randrange(30)
+            await connection.execute(
+                "UPDATE routines.routines SET next_run_at = %s WHERE settled_until >= %s", [back, back]
+            )
+        await tick(connection, batch_size=1, now=now, fault="poison" if chance.random() < 0.1 else None, **CATCHUP)
+    cursor = await connection.execute(
+        "SELECT scheduled_for, last_scheduled_for, slot_count FROM routines.occurrences WHERE routine_id = %s",
+        [routine],
+    )
+    covered = [
+        first + step * n
+        for first, last, count in await cursor.fetchall()
+        for n in range(round((last - first) / step) + 1)
+        if (count == round((last - first) / step) + 1) or pytest.fail("the count is not that of the span")
+    ]
+    settled = await value(connection, "SELECT settled_until FROM routines.routines")
+    expected = [start + step * n for n in range(round((settled - start) / step) + 1)]  # type: ignore[operator]
+    assert sorted(covered) == expected
+    assert len(expected) > 20
+
+
+async def test_after_a_million_advances_a_slot_is_still_on_its_grid(connection: Connection) -> None:
+    """A century of hours: every advance is computed from a time somewhere within the hour before."""
+    drifted = await value(
+        connection,
+        """SELECT count(*) FROM generate_series(1, 1000000) n, LATERAL (
+               SELECT '2026-01-01 00:17Z'::timestamptz + n * interval '1 hour' AS slot) AS grid
+           WHERE routines.next_fire('hourly', NULL, 17, NULL, slot - (mod(n::bigint * 7919, 3600) + 1) * interval '0.999 second')
+                 <> slot""",
+    )
+    assert drifted == 0

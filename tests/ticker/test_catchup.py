@@ -1,0 +1,120 @@
+"""Catch-up: after an outage at most one fire each, the rest in spans, and no collection waits for another's backlog."""
+
+import time
+from datetime import datetime, timedelta
+
+import pytest
+
+from routines_core.db import Connection
+from routines_core.db import tick as db
+from routines_core.db.tick import Tick, tick
+from routines_core.settings import Settings
+from routines_ticker.batches import Batches
+from support import CATCHUP, at, ledger, make_routine, make_task, value
+
+DUE = at("2026-05-04 09:00")
+
+
+async def window(connection: Connection, seconds: int | None) -> int:
+    routine = await make_routine(connection, await make_task(connection), DUE)
+    await connection.execute("UPDATE routines.routines SET catchup_window_seconds = %s", [seconds])
+    return routine
+
+
+async def tick_at(connection: Connection, now: datetime) -> Tick:
+    return await tick(connection, batch_size=10, now=now, **CATCHUP)
+
+
+async def test_a_routines_own_window_goes_over_the_default_of_its_cadence(connection: Connection) -> None:
+    routine = await window(connection, 600)
+    assert (await tick_at(connection, DUE + timedelta(seconds=600))).fired == 1
+    late = await tick_at(connection, DUE + timedelta(days=1, seconds=601))
+    assert (late.fired, late.missed) == (0, 1)
+    assert (await ledger(connection, routine))[-1][3] == "missed"
+
+
+async def test_a_window_wider_than_the_default_catches_up_later(connection: Connection) -> None:
+    await window(connection, 20 * 3600)
+    assert (await tick_at(connection, DUE + timedelta(hours=19))).fired == 1
+
+
+async def test_a_window_of_zero_never_catches_up_but_fires_what_is_on_time(connection: Connection) -> None:
+    routine = await window(connection, 0)
+    assert (await tick_at(connection, DUE + timedelta(seconds=5))).fired == 1
+    await connection.execute("UPDATE routines.trajectories SET status = 'completed', ended_at = now()")
+    assert (await tick_at(connection, DUE + timedelta(days=3, seconds=61))).fired == 0
+    assert await ledger(connection, routine) == [
+        (DUE, 1, "started", None),
+        (DUE + timedelta(days=1), 3, "skipped", "missed"),
+    ]
+
+
+async def test_a_negative_window_is_refused(connection: Connection) -> None:
+    with pytest.raises(Exception, match="routines_catchup_window_seconds_is_not_negative"):
+        await window(connection, -1)
+
+
+async def test_ten_thousand_routines_with_thirty_days_of_missed_slots_drain_within_a_minute(
+    connection: Connection,
+) -> None:
+    """At most one catch-up fire each and one span each; in truth it takes a second or two."""
+    task = await make_task(connection)
+    await connection.execute(
+        """INSERT INTO routines.routines (collection_id, task_id, name, cadence_type, minute_utc)
+           SELECT collection_id, id, 'r' || n, 'hourly', n %% 60 FROM routines.tasks, generate_series(1, 10000) n
+           WHERE id = %s""",
+        [task],
+    )
+    await connection.execute(
+        """UPDATE routines.routines
+           SET next_run_at = routines.next_fire('hourly', NULL, minute_utc, NULL, now() - interval '30 days')"""
+    )
+    began = time.monotonic()
+    batches = Batches(Settings(), connection)
+    while await batches.tick():
+        pass
+    assert time.monotonic() - began < 60
+    assert await value(connection, "SELECT count(*) FROM routines.trajectories") == 10_000
+    spans = "SELECT count(*) FROM routines.skips WHERE reason = 'missed'"
+    assert await value(connection, spans) == 10_000
+    assert await value(connection, "SELECT sum(slot_count) FROM routines.skips") == 10_000 * (30 * 24 - 1)
+
+
+async def backlog(connection: Connection, count: int) -> int:
+    """A crowd of one collection with the older slots, and one routine of another: that one's id."""
+    task = await make_task(connection)
+    await connection.execute(
+        """INSERT INTO routines.routines (collection_id, task_id, name, cadence_type)
+           SELECT collection_id, id, 'r' || n, 'hourly' FROM routines.tasks, generate_series(1, %s) n WHERE id = %s""",
+        [count, task],
+    )
+    await connection.execute("UPDATE routines.routines SET next_run_at = '2026-05-04 08:00Z'")
+    await connection.execute("INSERT INTO routines.collections (name) VALUES ('other')")
+    await connection.execute(
+        "INSERT INTO routines.tasks (collection_id, name) SELECT id, 'echo' FROM routines.collections WHERE name = 'other'"
+    )
+    await connection.execute(
+        "INSERT INTO routines.task_versions (task_id, version, workflow) SELECT max(id), 1, '{}' FROM routines.tasks"
+    )
+    other = await value(connection, "SELECT max(id) FROM routines.tasks")
+    assert isinstance(other, int)
+    return await make_routine(connection, other, DUE)
+
+
+async def test_in_turns_a_collections_first_due_routine_comes_before_anothers_second(connection: Connection) -> None:
+    alone = await backlog(connection, 50)
+    oldest_first = await db.due(connection, batch_size=10, now=DUE)
+    in_turns = await db.due_in_turns(connection, batch_size=10, now=DUE)
+    assert alone not in {routine.id for routine in oldest_first}
+    assert in_turns[1].id == alone
+    assert len(in_turns) == 10
+
+
+async def test_a_batch_in_turns_fires_another_collections_routine_out_of_an_older_backlog(
+    connection: Connection,
+) -> None:
+    alone = await backlog(connection, 50)
+    ever = 10 * 365 * 86400
+    batches = Batches(Settings(tick_batch_size=10, catchup_seconds=ever, hourly_catchup_seconds=ever), connection)
+    assert await batches.tick_in_turns() == 10
+    assert (await ledger(connection, alone))[-1][2] == "started"

@@ -1,0 +1,96 @@
+"""The loop around the tick: when it wakes, what it warns of, and how it serves collections in turns."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from structlog.testing import capture_logs
+
+import routines_ticker.ticker as module
+from routines_core.db import Connection, connect
+from routines_core.db.tick import seconds_until_due
+from routines_core.settings import Settings
+from routines_ticker.batches import Batches
+from routines_ticker.snapshots import SnapshotWatch
+from routines_ticker.ticker import Ticker
+from support import Database, at, make_routine, make_task, value
+
+
+async def test_a_ticker_sleeps_until_the_slot_and_no_longer(connection: Connection) -> None:
+    await make_routine(connection, await make_task(connection), at("2026-05-04 09:00"))
+    await connection.execute("UPDATE routines.routines SET next_run_at = date_trunc('second', now()) + interval '1 s'")
+    sleep = await seconds_until_due(connection)
+    assert sleep.ends_at_slot is (sleep.seconds <= 1)
+    await connection.execute("UPDATE routines.routines SET next_run_at = now() + interval '1 hour'")
+    sleep = await seconds_until_due(connection)
+    assert (sleep.ends_at_slot, 0 < sleep.seconds <= 1) == (False, True)
+    await connection.execute("UPDATE routines.routines SET next_run_at = now() - interval '1 hour'")
+    assert (await seconds_until_due(connection)).seconds == 0
+
+
+async def test_a_slot_that_comes_while_the_ticker_sleeps_fires_after_its_time_and_not_before(
+    connection: Connection, database: Database
+) -> None:
+    await make_routine(connection, await make_task(connection), at("2026-05-04 09:00"))
+    await connection.execute("UPDATE routines.routines SET next_run_at = now() + interval '1500 ms'")
+    stop = asyncio.Event()
+
+    async def one_ticker() -> None:
+        async with connect(database.url, "ticker") as own:
+            await Ticker(Settings(), stop).run(own)
+
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        group.create_task(one_ticker())
+        while not await value(connection, "SELECT count(*) FROM routines.trajectories"):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # until the ticker, under the timeout above, is done
+        stop.set()
+    assert await value(connection, "SELECT created_at >= scheduled_for FROM routines.trajectories") is True
+
+
+@pytest.fixture
+def turns_at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(module, "TURN_SECONDS", 0.0)
+    monkeypatch.setattr(module, "TURN_COST_FACTOR", 0)
+    yield
+
+
+async def test_while_a_backlog_lasts_the_collections_are_served_in_turns(
+    connection: Connection, turns_at_once: None
+) -> None:
+    class Watched(Batches):
+        in_turns = 0
+
+        async def tick_in_turns(self) -> int:
+            self.in_turns += 1
+            return await super().tick_in_turns()
+
+    task = await make_task(connection)
+    for n in range(6):
+        await make_routine(connection, task, at("2026-05-04 09:00"), name=f"r{n}")
+    settings = Settings(tick_batch_size=2, catchup_seconds=0)
+    batches = Watched(settings, connection)
+    assert await Ticker(settings, asyncio.Event()).drain(batches) == 6
+    assert batches.in_turns > 0
+
+
+async def test_an_old_snapshot_is_warned_of_with_its_holder_and_at_most_once_a_minute(
+    connection: Connection, database: Database
+) -> None:
+    watch = SnapshotWatch(old_seconds=0)
+    async with connect(database.url, "somebody", idle_in_transaction_session_timeout="0") as other:
+        async with other.transaction():
+            await other.execute("SELECT pg_current_xact_id()")
+            with capture_logs() as logs:
+                await watch.look(connection)
+                await watch.look(connection)
+    [warning] = logs
+    assert warning["log_level"] == "warning"
+    assert "somebody" in warning["holder"]
+
+
+async def test_a_young_snapshot_is_not_warned_of(connection: Connection, database: Database) -> None:
+    async with connect(database.url, "somebody") as other, other.transaction():
+        await other.execute("SELECT pg_current_xact_id()")
+        with capture_logs() as logs:
+            await SnapshotWatch().look(connection)
+    assert logs == []
