@@ -91,7 +91,8 @@ async def backlog(connection: Connection, count: int) -> int:
     await connection.execute("UPDATE routines.routines SET next_run_at = '2026-05-04 08:00Z'")
     await connection.execute("INSERT INTO routines.collections (name) VALUES ('other')")
     await connection.execute(
-        "INSERT INTO routines.tasks (collection_id, name) SELECT id, 'echo' FROM routines.collections WHERE name = 'other'"
+        """INSERT INTO routines.tasks (collection_id, name)
+           SELECT id, 'echo' FROM routines.collections WHERE name = 'other'"""
     )
     await connection.execute(
         "INSERT INTO routines.task_versions (task_id, version, workflow) SELECT max(id), 1, '{}' FROM routines.tasks"

@@ -1,7 +1,6 @@
 """The loop around the tick: when it wakes, what it warns of, and how it serves collections in turns."""
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 from structlog.testing import capture_logs
@@ -48,10 +47,9 @@ async def test_a_slot_that_comes_while_the_ticker_sleeps_fires_after_its_time_an
 
 
 @pytest.fixture
-def turns_at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def turns_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TURN_SECONDS", 0.0)
     monkeypatch.setattr(module, "TURN_COST_FACTOR", 0)
-    yield
 
 
 async def test_while_a_backlog_lasts_the_collections_are_served_in_turns(
@@ -77,12 +75,11 @@ async def test_an_old_snapshot_is_warned_of_with_its_holder_and_at_most_once_a_m
     connection: Connection, database: Database
 ) -> None:
     watch = SnapshotWatch(old_seconds=0)
-    async with connect(database.url, "somebody", idle_in_transaction_session_timeout="0") as other:
-        async with other.transaction():
-            await other.execute("SELECT pg_current_xact_id()")
-            with capture_logs() as logs:
-                await watch.look(connection)
-                await watch.look(connection)
+    async with connect(database.url, "somebody") as other, other.transaction():
+        await other.execute("SELECT pg_current_xact_id()")
+        with capture_logs() as logs:
+            await watch.look(connection)
+            await watch.look(connection)
     [warning] = logs
     assert warning["log_level"] == "warning"
     assert "somebody" in warning["holder"]

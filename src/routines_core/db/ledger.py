@@ -51,9 +51,8 @@ class Why(msgspec.Struct, frozen=True):
 
     Attributes:
         kind: What the time is: an outcome of the ledger; `pending`: due, and no ticker has come yet; `paused` also for
-            the present pause; `before_creation`, `deleted`: no routine was there, and the ledger
-            knows no such slot.
-        scheduled_for: The first slot of the ledger's row, with `last_scheduled_for` and `slot_count` where it is a span.
+            the present pause; `before_creation`, `deleted`: no routine was there, and the ledger knows no such slot.
+        scheduled_for: The first slot of the ledger's row; `last_scheduled_for` and `slot_count` tell the span.
         recorded_at: When the outcome was decided.
         blocking_started_at: When the run began that blocked this slot; `blocking_ended_at` None: it has not ended.
         paused_at: Since when the routine is paused now; None: it is not.

@@ -1,0 +1,302 @@
+"""Two sessions, stepped through chosen interleavings of the tick with whatever else may touch a routine."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, closing
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from routines_core.db import Connection, connect
+from routines_core.db.statements import Statement
+from stepping import (
+    PATIENCE_SECONDS,
+    TICK,
+    Gate,
+    closed_gate,
+    running,
+    session,
+    stop_inserts_at_gate,
+    tick_at,
+    tick_that_stops_before_its_locks,
+    until,
+    until_blocked,
+)
+from support import Database, at, ledger, make_routine, make_task, value
+
+SLOT = at("2026-05-04 09:00")
+LATER = SLOT + timedelta(days=400)
+STARTED = [(SLOT, 1, "started", None)]
+
+PAUSE = "UPDATE routines.routines SET paused = true"
+PATCH = "UPDATE routines.routines SET hour_utc = 17"
+DELETE = "DELETE FROM routines.routines"
+CHANGES = pytest.mark.parametrize("change", [PAUSE, PATCH, DELETE], ids=["pause", "patch", "delete"])
+
+RUN_NOW = """INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id,
+                                                trigger, init_params)
+             SELECT collection_id, task_id, 1, id, 'run-now', '{}' FROM routines.routines"""
+SCHEDULED_BY_HAND = """INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id,
+                                                          trigger, init_params, scheduled_for)
+                       SELECT collection_id, task_id, 1, id, 'schedule', '{}', '2026-01-01Z' FROM routines.routines"""
+FINISH = "UPDATE routines.trajectories SET status = 'completed', ended_at = now() WHERE ended_at IS NULL"
+
+
+@pytest.fixture
+async def routine(connection: Connection) -> int:
+    """A daily routine whose slot is due."""
+    return await make_routine(connection, await make_task(connection), SLOT)
+
+
+@pytest.fixture
+async def ticker(database: Database) -> AsyncGenerator[Connection]:
+    async with session(database, "ticker") as opened:
+        yield opened
+
+
+@pytest.fixture
+async def other(database: Database) -> AsyncGenerator[Connection]:
+    async with session(database, "other") as opened:
+        yield opened
+
+
+@pytest.fixture
+async def gate(database: Database) -> AsyncGenerator[Gate]:
+    async with closed_gate(database) as closed:
+        yield closed
+
+
+async def nothing_fires(connection: Connection) -> bool:
+    """Not now, and not when the clock is far ahead."""
+    before = await value(connection, "SELECT count(*) FROM routines.trajectories")
+    await connection.execute(FINISH)
+    await tick_at(connection, SLOT)
+    await tick_at(connection, LATER)
+    return await value(connection, "SELECT count(*) FROM routines.trajectories") == before
+
+
+async def test_a_ticker_passes_over_what_another_holds_and_takes_the_rest(
+    connection: Connection, routine: int, ticker: Connection, other: Connection, gate: Gate
+) -> None:
+    await stop_inserts_at_gate(connection)
+    async with running(lambda: tick_at(ticker, SLOT)) as first:
+        await until_blocked(connection, ticker)
+        task = await value(connection, "SELECT id FROM routines.tasks")
+        assert isinstance(task, int)
+        rest = await make_routine(connection, task, SLOT, name="rest")
+        assert (await tick_at(other, SLOT)).fired == 1
+        await gate.open()
+        assert (await first).fired == 1
+    assert await ledger(connection, routine) == STARTED
+    assert await ledger(connection, rest) == STARTED
+
+
+async def test_of_two_tickers_that_saw_the_same_due_routine_one_fires_it(
+    connection: Connection, routine: int, ticker: Connection, other: Connection, gate: Gate
+) -> None:
+    async with running(lambda: tick_that_stops_before_its_locks(ticker, SLOT)) as late:
+        await until_blocked(connection, ticker)
+        assert (await tick_at(other, SLOT)).fired == 1
+        await gate.open()
+        assert (await late).claimed == 0
+    assert await ledger(connection, routine) == STARTED
+
+
+@CHANGES
+async def test_a_change_waits_for_the_tick_that_holds_the_routine_and_nothing_of_the_old_spec_fires_after_it(
+    connection: Connection, routine: int, ticker: Connection, other: Connection, gate: Gate, change: str
+) -> None:
+    await stop_inserts_at_gate(connection)
+    async with running(lambda: tick_at(ticker, SLOT)) as ticking:
+        await until_blocked(connection, ticker)
+        async with running(lambda: other.execute(change.encode())) as changing:
+            await until_blocked(connection, other)
+            await gate.open()
+            assert (await ticking).fired == 1
+            await changing
+    assert (await ledger(connection, routine))[:1] == STARTED
+    if change == PATCH:
+        assert await value(connection, "SELECT extract(hour FROM next_run_at) FROM routines.routines") == 17
+    else:
+        assert await nothing_fires(connection)
+
+
+@CHANGES
+async def test_after_an_acknowledged_change_a_tick_that_saw_the_routine_due_before_fires_nothing(
+    connection: Connection, routine: int, ticker: Connection, other: Connection, gate: Gate, change: str
+) -> None:
+    """The change commits after the tick took its snapshot and before it locks."""
+    async with running(lambda: tick_that_stops_before_its_locks(ticker, SLOT)) as ticking:
+        await until_blocked(connection, ticker)
+        await other.execute(change.encode())
+        await gate.open()
+        assert (await ticking).claimed == 0
+    assert await value(connection, "SELECT count(*) FROM routines.trajectories") == 0
+    [(first_slot, _, outcome, _)] = await ledger(connection, routine)
+    assert (first_slot, outcome) == (SLOT, "skipped")
+
+
+@CHANGES
+async def test_a_tick_passes_over_a_routine_that_is_being_changed(
+    connection: Connection, routine: int, ticker: Connection, other: Connection, change: str
+) -> None:
+    async with other.transaction():
+        await other.execute(change.encode())
+        assert (await tick_at(ticker, SLOT)).claimed == 0
+    assert (await tick_at(ticker, SLOT)).claimed == 0
+    assert await value(connection, "SELECT count(*) FROM routines.trajectories") == 0
+
+
+async def test_a_change_that_is_rolled_back_leaves_the_slot_to_the_next_tick(
+    connection: Connection, routine: int, ticker: Connection, other: Connection
+) -> None:
+    async with other.transaction(force_rollback=True):
+        await other.execute(PAUSE)
+        assert (await tick_at(ticker, SLOT)).claimed == 0
+    assert (await tick_at(ticker, SLOT)).fired == 1
+    assert await ledger(connection, routine) == STARTED
+
+
+async def test_a_run_now_run_that_comes_during_a_tick_starts_after_it_and_beside_it(
+    connection: Connection, routine: int, ticker: Connection, other: Connection, gate: Gate
+) -> None:
+    await stop_inserts_at_gate(connection)
+    async with running(lambda: tick_at(ticker, SLOT)) as ticking:
+        await until_blocked(connection, ticker)
+        async with running(lambda: other.execute(RUN_NOW)) as starting:
+            await until_blocked(connection, other)
+            await gate.open()
+            assert (await ticking).fired == 1
+            await starting
+    triggers = await value(connection, "SELECT array_agg(trigger ORDER BY id) FROM routines.trajectories")
+    assert sorted(triggers) == ["run-now", "schedule"]  # type: ignore[type-var]
+
+
+async def test_a_tick_passes_over_a_routine_that_a_run_now_run_is_being_made_of(
+    connection: Connection, routine: int, ticker: Connection, other: Connection
+) -> None:
+    async with other.transaction():
+        await other.execute(RUN_NOW)
+        assert (await tick_at(ticker, SLOT)).claimed == 0
+    assert (await tick_at(ticker, SLOT)).overlapped == 1
+    assert await ledger(connection, routine) == [(SLOT, 1, "skipped", "overlap")]
+
+
+async def test_a_tick_sees_a_run_now_run_that_was_committed_after_it_took_its_snapshot(
+    connection: Connection, routine: int, ticker: Connection, other: Connection, gate: Gate
+) -> None:
+    async with running(lambda: tick_that_stops_before_its_locks(ticker, SLOT)) as ticking:
+        await until_blocked(connection, ticker)
+        await other.execute(RUN_NOW)
+        await gate.open()
+        assert (await ticking).overlapped == 1
+    assert await ledger(connection, routine) == [(SLOT, 1, "skipped", "overlap")]
+
+
+async def test_a_tick_waits_for_nobody_who_is_about_to_end_the_blocking_run(
+    connection: Connection, routine: int, ticker: Connection, other: Connection
+) -> None:
+    await tick_at(ticker, SLOT)
+    tomorrow = SLOT + timedelta(days=1)
+    async with other.transaction():
+        await other.execute(FINISH)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert (await tick_at(ticker, tomorrow)).overlapped == 1
+    assert (await ledger(connection, routine))[1] == (tomorrow, 1, "skipped", "overlap")
+
+
+async def test_a_tick_fires_when_the_blocking_run_ended_after_it_took_its_snapshot(
+    connection: Connection, routine: int, ticker: Connection, other: Connection, gate: Gate
+) -> None:
+    await tick_at(other, SLOT)
+    tomorrow = SLOT + timedelta(days=1)
+    async with running(lambda: tick_that_stops_before_its_locks(ticker, tomorrow)) as ticking:
+        await until_blocked(connection, ticker)
+        await other.execute(FINISH)
+        await gate.open()
+        assert (await ticking).fired == 1
+    assert (await ledger(connection, routine))[1] == (tomorrow, 1, "started", None)
+
+
+@pytest.mark.parametrize(("rolled_back", "outcome"), [(False, ("skipped", "overlap")), (True, ("started", None))])
+async def test_a_scheduled_run_typed_meanwhile_blocks_the_fire_once_it_is_committed(
+    connection: Connection,
+    routine: int,
+    ticker: Connection,
+    other: Connection,
+    rolled_back: bool,  # noqa: FBT001
+    outcome: tuple[str, str | None],
+) -> None:
+    async with AsyncExitStack() as stack:
+        async with other.transaction(force_rollback=rolled_back):
+            await other.execute(SCHEDULED_BY_HAND)
+            ticking = await stack.enter_async_context(running(lambda: tick_at(ticker, SLOT)))
+            await until_blocked(connection, ticker)
+        await ticking
+    assert (await ledger(connection, routine))[-1] == (SLOT, 1, *outcome)
+
+
+async def test_a_backend_that_is_killed_in_the_middle_of_a_batch_leaves_nothing_half_done(
+    connection: Connection, routine: int, ticker: Connection, other: Connection, gate: Gate
+) -> None:
+    await stop_inserts_at_gate(connection)
+    async with running(lambda: tick_at(ticker, SLOT)) as killed:
+        await until_blocked(connection, ticker)
+        await connection.execute("SELECT pg_terminate_backend(%s, 10000)", [ticker.info.backend_pid])
+        with pytest.raises(psycopg.OperationalError):
+            await killed
+    assert await ledger(connection, routine) == []
+    assert (await tick_at(other, SLOT)).fired == 1
+    assert await ledger(connection, routine) == STARTED
+
+
+async def test_a_tick_whose_client_is_frozen_commits_without_it(
+    connection: Connection, database: Database, routine: int, gate: Gate
+) -> None:
+    """The client has sent the statement and never reads the answer, as after SIGSTOP."""
+    await stop_inserts_at_gate(connection)
+    with closing(psycopg.connect(database.url, autocommit=True, application_name="ticker")) as frozen:
+        pid = frozen.info.backend_pid
+        text = psycopg.ClientCursor(frozen).mogrify(
+            Statement.declared["tick.tick"].text.encode(), {**TICK, "now": SLOT}
+        )
+        frozen.pgconn.send_query(text.encode())
+        frozen.pgconn.flush()
+        await until_blocked(connection, pid)
+        await gate.open()
+        await until(connection, "SELECT state = 'idle' FROM pg_stat_activity WHERE pid = %s", pid)
+        assert await ledger(connection, routine) == STARTED
+        await connection.execute("SELECT FROM routines.routines FOR UPDATE NOWAIT")
+        assert (await tick_at(connection, SLOT)).claimed == 0
+
+
+async def test_what_a_frozen_session_holds_in_a_transaction_is_free_after_the_session_timeout(
+    connection: Connection, database: Database, routine: int
+) -> None:
+    with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout):
+        await _hold_until_cut_off(connection, database)
+    assert (await tick_at(connection, SLOT)).fired == 1
+    assert await ledger(connection, routine) == STARTED
+
+
+async def _hold_until_cut_off(connection: Connection, database: Database) -> None:
+    async with connect(database.url, "frozen") as frozen:
+        await frozen.execute("BEGIN")
+        await frozen.execute("SELECT FROM routines.routines FOR UPDATE")
+        assert (await tick_at(connection, SLOT)).claimed == 0
+        gone = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = %s)"
+        await until(connection, gone, frozen.info.backend_pid)
+
+
+async def test_a_scheduled_run_beside_an_active_run_of_any_trigger_is_refused_by_the_database(
+    connection: Connection, routine: int
+) -> None:
+    await connection.execute(RUN_NOW)
+    with pytest.raises(psycopg.errors.CheckViolation, match="a scheduled run waits for its next slot"):
+        await connection.execute(SCHEDULED_BY_HAND)
+    await connection.execute(FINISH)
+    await connection.execute(SCHEDULED_BY_HAND)
+    with pytest.raises(psycopg.errors.UniqueViolation, match="trajectories_active_schedule_key"):
+        await connection.execute(SCHEDULED_BY_HAND.replace("2026-01-01Z", "2026-01-02Z"))
+    await connection.execute(RUN_NOW)  # which may be beside any
