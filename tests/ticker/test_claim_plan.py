@@ -1,0 +1,85 @@
+"""The plan of the tick: what it reads depends on what is due, and not on how many routines there are."""
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from routines_core.db import Connection
+from routines_core.db.statements import Statement
+from stepping import TICK
+from support import make_task
+
+BATCH = 1000
+Plan = dict[str, Any]
+
+
+async def fill(connection: Connection, first: int, last: int) -> None:
+    """Hourly routines with ids from first to last, the newest `2 * BATCH` of them due, without triggers and keys."""
+    await connection.execute("ALTER TABLE routines.routines DISABLE TRIGGER USER")
+    await connection.execute("ALTER TABLE routines.routines DROP CONSTRAINT IF EXISTS routines_task_fkey")
+    await connection.execute("UPDATE routines.routines SET next_run_at = now() + interval '10 minutes'")
+    await connection.execute(
+        """INSERT INTO routines.routines (collection_id, task_id, name, cadence_type, minute_utc, next_run_at)
+           SELECT 1, 1, 'r' || n, 'hourly', mod(n, 60),
+                  CASE WHEN n > %(last)s - 2 * %(batch)s THEN date_trunc('minute', now())
+                       ELSE now() + mod(n, 3600) * interval '1 second' + interval '1 minute' END
+           FROM generate_series(%(first)s, %(last)s::int) n""",
+        {"first": first, "last": last, "batch": BATCH},
+    )
+    await connection.execute("ALTER TABLE routines.routines ENABLE TRIGGER USER")
+    await connection.execute("VACUUM (ANALYZE) routines.routines")
+
+
+async def explained(connection: Connection, statement: str, **parameters: Any) -> Plan:
+    cursor = await connection.execute(
+        f"EXPLAIN (ANALYZE, BUFFERS, TIMING off, FORMAT JSON) {Statement.declared[statement].text}".encode(), parameters
+    )
+    row = await cursor.fetchone()
+    assert row
+    return row[0][0]["Plan"]
+
+
+def nodes(plan: Plan) -> Generator[Plan]:
+    yield plan
+    for child in plan.get("Plans", []):
+        yield from nodes(child)
+
+
+def buffers(plan: Plan) -> int:
+    return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+
+
+def assert_the_claim_reads_the_head_of_its_index(tick: Plan) -> None:
+    [claimed] = [node for node in nodes(tick) if node.get("Subplan Name") == "CTE claimed"]
+    assert [node["Node Type"] for node in nodes(claimed)] == ["Limit", "LockRows", "Index Scan"]
+    [scan] = [node for node in nodes(claimed) if node["Node Type"] == "Index Scan"]
+    assert scan["Index Name"] == "routines_next_run_at_idx"
+    assert scan["Actual Rows"] == BATCH
+    assert "Filter" not in scan
+
+
+def assert_no_table_that_grows_is_read_whole(plan: Plan) -> None:
+    read_whole = {node["Relation Name"] for node in nodes(plan) if node["Node Type"] == "Seq Scan"}
+    assert not read_whole & {"routines", "trajectories", "skips"}
+
+
+@pytest.mark.slow
+async def test_at_a_million_routines_a_tick_and_an_idle_probe_read_what_they_read_at_ten_thousand(
+    connection: Connection,
+) -> None:
+    await make_task(connection)
+    read: dict[int, tuple[int, int]] = {}
+    done = 0
+    for count in (10_000, 1_000_000):
+        await fill(connection, done + 1, count)
+        done = count
+        tick = await explained(connection, "tick.tick", **{**TICK, "batch_size": BATCH, "now": None})
+        assert_the_claim_reads_the_head_of_its_index(tick)
+        probe = await explained(connection, "tick.seconds_until_due", set_aside=None)
+        read[count] = buffers(tick), buffers(probe)
+        await connection.execute("TRUNCATE routines.trajectories, routines.steps, routines.webhook_deliveries")
+    assert_no_table_that_grows_is_read_whole(tick)
+    assert_no_table_that_grows_is_read_whole(probe)
+    assert read[1_000_000][0] < 1.5 * read[10_000][0]
+    assert read[1_000_000][1] < read[10_000][1] + 20
