@@ -1,116 +1,95 @@
 """Fires per second of the real ticker program, against the bare statement from a bare connection in the same run.
 
-python bench/fire_rate.py [--routines 100000] [--due 20000] [--tickers 1 2]
+python bench/fire_rate.py [--routines 10000 100000 1000000] [--due 10000] [--tickers 1 2 4] [--rounds 5]
+
+All routines come due at one whole second, for which all tickers are waiting; the clock stops at the last commit, which
+the server itself notes (track_commit_timestamp). Each figure is the median of the rounds.
 """
 
 import argparse
 import asyncio
-import os
-import subprocess
-import sys
-import tempfile
 import time
-from pathlib import Path
 
 from routines_core.db import Connection, connect
-from routines_core.db.migrations import migrate
 from routines_core.db.tick import tick
-from routines_core.embedded import EmbeddedServer
+from support import (
+    BATCH,
+    clear,
+    filled,
+    machine,
+    make_due,
+    median,
+    one,
+    programs,
+    server,
+    table,
+    until_nothing_waits,
+)
 
-BATCH = 1000
-LIMIT_SECONDS = 120.0
-
-
-async def fill(connection: Connection, routines: int) -> None:
-    """One task and `routines` hourly routines."""
-    await connection.execute("INSERT INTO routines.collections (name) VALUES ('bench')")
-    await connection.execute("INSERT INTO routines.tasks (collection_id, name) VALUES (1, 'echo')")
-    await connection.execute(
-        """INSERT INTO routines.task_versions (task_id, version, workflow)
-           VALUES (1, 1, '{"init_params": {"text": "x"}}')"""
-    )
-    await connection.execute(
-        """INSERT INTO routines.routines (collection_id, task_id, name, cadence_type, minute_utc)
-           SELECT 1, 1, 'r' || n, 'hourly', n %% 60 FROM generate_series(1, %s) n""",
-        [routines],
-    )
-    await connection.execute("VACUUM (ANALYZE) routines.routines")
+LAST_COMMIT = """SELECT extract(epoch FROM max(pg_xact_commit_timestamp(xmin)) - %s)
+                 FROM (SELECT DISTINCT xmin FROM routines.trajectories) AS batches"""
 
 
-async def make_due(connection: Connection, due: int) -> None:
-    """No run is left, and `due` routines have a slot a moment ago that was never fired."""
-    await connection.execute(
-        "TRUNCATE routines.trajectories, routines.steps, routines.webhook_deliveries, routines.skips"
-    )
-    await connection.execute(
-        "UPDATE routines.routines SET next_run_at = date_trunc('minute', now()) WHERE id <= %s", [due]
-    )
-    await connection.execute("VACUUM (ANALYZE) routines.routines")
-    await connection.execute("CHECKPOINT")
-
-
-async def fired(connection: Connection) -> int:
-    row = await (await connection.execute("SELECT count(*) FROM routines.trajectories")).fetchone()
-    return row[0] if row else 0
-
-
-async def control(url: str) -> float:
-    """Seconds that the bare statement takes to drain what is due."""
-    async with connect(url, "bench", plan_cache_mode="force_custom_plan") as connection:
-        begun = time.perf_counter()
-        while (await tick(connection, batch_size=BATCH, hourly_catchup_seconds=3600, catchup_seconds=3600)).claimed:
-            pass
-        return time.perf_counter() - begun
+async def control(connection: Connection, url: str, due: int) -> float:
+    """Fires per second of the bare statement, batch after batch, from a connection that did it before."""
+    async with connect(url, "control", plan_cache_mode="force_custom_plan") as bare:
+        await clear(connection)
+        first = await make_due(connection, range(1, due + 1), every_seconds=0, each=due)
+        await asyncio.sleep(float(await one(connection, "SELECT extract(epoch FROM %s - clock_timestamp())", first)))
+        begun, fired = time.perf_counter(), 0
+        while fired < due:
+            fired += (await tick(bare, batch_size=BATCH, hourly_catchup_seconds=3600, catchup_seconds=3600)).fired
+        return due / (time.perf_counter() - begun)
 
 
 async def program(connection: Connection, url: str, tickers: int, due: int) -> float:
-    """Fires per second of `tickers` processes, from the start of the first batch to that of the last.
+    """Fires per second of `tickers` processes, from the slot to the last commit."""
+    await clear(connection)
+    async with programs(connection, url, "ticker", tickers):
+        first = await make_due(connection, range(1, due + 1), every_seconds=0, each=due)
+        await until_nothing_waits(connection, first, first)
+    if (fired := await one(connection, "SELECT count(*) FROM routines.trajectories")) != due:
+        raise RuntimeError(f"{fired} of {due} slots fired")
+    return due / float(await one(connection, LAST_COMMIT, first))
 
-    Start-up does not count, and neither do the fires of each ticker's last batch, whose end the rows do not tell.
-    """
-    command = [sys.executable, "-m", "routines_cli.main", "ticker"]
-    environment = {**os.environ, "DATABASE_URL": url, "ROUTINES_TICK_BATCH_SIZE": str(BATCH)}
-    processes = [subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) for _ in range(tickers)]
-    try:
-        async with asyncio.timeout(LIMIT_SECONDS):
-            while await fired(connection) < due:
-                await asyncio.sleep(0.05)
-    finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.wait()
-    row = await (
-        await connection.execute(
-            "SELECT extract(epoch FROM max(created_at) - min(created_at)) FROM routines.trajectories"
+
+async def rates(routines: int, due: int, tickers: list[int], rounds: int) -> list[tuple[object, ...]]:
+    """One row per number of tickers, the control first."""
+    with server() as url:
+        async with filled(url, routines) as connection:
+            measured: dict[int, list[float]] = {0: [], **{count: [] for count in tickers}}
+            for _ in range(rounds):  # in turns, so that a busy moment of the machine spoils none of them alone
+                measured[0].append(await control(connection, url, due))
+                for count in tickers:
+                    measured[count].append(await program(connection, url, count, due))
+    bare = median(measured[0])
+    return [
+        (
+            f"{routines:,}",
+            f"{due:,}",
+            f"{count} ticker(s)" if count else "control",
+            f"{median(values):,.0f}",
+            f"{min(values):,.0f}-{max(values):,.0f}",
+            f"{median(values) / bare:.2f}",
         )
-    ).fetchone()
-    return (due - tickers * BATCH) / float(row[0]) if row else 0.0
+        for count, values in measured.items()
+    ]
 
 
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--routines", type=int, default=100_000)
-    parser.add_argument("--due", type=int, default=20_000)
-    parser.add_argument("--tickers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--routines", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--due", type=int, default=10_000)
+    parser.add_argument("--tickers", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        server = EmbeddedServer(Path(directory))
-        server.start()
-        try:
-            async with connect(server.url(), "bench") as connection:
-                await migrate(connection)
-                await fill(connection, options.routines)
-                await make_due(connection, options.due)
-                bare = options.due / await control(server.url())
-                print(f"{options.due} due of {options.routines}, batches of {BATCH}; fires per second")
-                print(f"control, bare statement   {bare:10.0f}")
-                for tickers in options.tickers:
-                    await make_due(connection, options.due)
-                    rate = await program(connection, server.url(), tickers, options.due)
-                    print(f"{tickers} ticker process(es)     {rate:10.0f}   {rate / bare:.2f} of the control")
-        finally:
-            server.stop()
+    print(f"Fires per second, batches of {BATCH}; {machine()}\n")
+    rows = [
+        row
+        for routines in options.routines
+        for row in await rates(routines, min(options.due, routines), options.tickers, options.rounds)
+    ]
+    table(["routines", "due", "", "fires/s, median", "range", "of the control"], rows)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,11 @@ class Batches:
         self._aside_until = {routine: until for routine, until in self._aside_until.items() if until > now}
         return list(self._aside_until)
 
+    async def warm_up(self) -> None:
+        """Have the server parse and prepare the tick now, so that the first slot need not wait for it."""
+        self.connection.prepare_threshold = 0
+        await self._tick(only=[])
+
     async def tick(self) -> int:
         """One batch, the oldest slots first: how many routines it claimed."""
         try:

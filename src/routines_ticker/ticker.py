@@ -22,6 +22,8 @@ BUSY_SECONDS = (0.02, 1.0)
 """The first and the longest wait for tickers and people that hold what is due; each doubles the last."""
 RECONNECT_SECONDS = (0.1, 5.0)
 """The first and the longest wait before the database is tried again; each doubles the last."""
+TIMER_SECONDS = 0.002
+"""How coarse the event loop's timer is, rounded up: the last of the way to a slot is gone without it."""
 TURN_SECONDS = 0.5
 """How often, while a backlog lasts, a batch goes to the collections in turns."""
 TURN_COST_FACTOR = 10
@@ -66,11 +68,15 @@ class Ticker:
             psycopg.Error: The connection is lost or the database is unfit: nothing is half done, come back later.
         """
         batches = Batches(self.settings, connection)
+        await batches.warm_up()
         busy_seconds, longest = BUSY_SECONDS
         while not self.stop.is_set():
+            asked_at = time.monotonic()
             sleep = await db.seconds_until_due(connection, set_aside=batches.set_aside())
             if sleep.seconds > 0:
-                await self._idle(connection, sleep.seconds)
+                # The database read its clock somewhere between the question and the answer.
+                wakes_at = (asked_at + time.monotonic()) / 2 + sleep.seconds
+                await self._idle(connection, wakes_at, precisely=sleep.ends_at_slot)
                 if not sleep.ends_at_slot:
                     continue
             if await self.drain(batches) or sleep.seconds > 0:
@@ -79,11 +85,13 @@ class Ticker:
                 await sleep_or_stop(self.stop, busy_seconds)
                 busy_seconds = min(2 * busy_seconds, longest)
 
-    async def _idle(self, connection: Connection, seconds: float) -> None:
-        wakes_at = time.monotonic() + seconds
-        if seconds > self.snapshots.takes_seconds:
+    async def _idle(self, connection: Connection, wakes_at: float, *, precisely: bool) -> None:
+        if wakes_at - time.monotonic() > self.snapshots.takes_seconds:
             await self.snapshots.look(connection)
-        await sleep_or_stop(self.stop, wakes_at - time.monotonic())
+        early = TIMER_SECONDS if precisely else 0.0
+        await sleep_or_stop(self.stop, wakes_at - early - time.monotonic())
+        while precisely and time.monotonic() < wakes_at and not self.stop.is_set():
+            await asyncio.sleep(0)
 
     async def drain(self, batches: Batches) -> int:
         """Tick until what is due is done or in other tickers' hands: how many routines were claimed."""

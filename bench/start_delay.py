@@ -1,0 +1,94 @@
+"""From the slot to the committed trajectory, and from the slot to the first step started, with the real programs.
+
+python bench/start_delay.py [--due 1 100 10000 100000] [--tickers 1 3] [--samples 30] [--worker-due 1 100 1000]
+
+`--due` routines share a second; small ones are repeated, one second after the other, until there are `--samples` seconds
+of them. Commits are timed by the server itself (track_commit_timestamp); the start of a step is its row's created_at.
+"""
+
+import argparse
+import asyncio
+from datetime import timedelta
+
+from routines_core.db import Connection
+from support import (
+    clear,
+    column,
+    filled,
+    machine,
+    make_due,
+    percentile,
+    programs,
+    server,
+    table,
+    until,
+    until_nothing_waits,
+)
+
+COMMITTED = """SELECT 1000 * extract(epoch FROM pg_xact_commit_timestamp(xmin) - scheduled_for)
+               FROM routines.trajectories WHERE scheduled_for IS NOT NULL"""
+DECIDED = "SELECT 1000 * extract(epoch FROM created_at - scheduled_for) FROM routines.trajectories"
+FIRST_STEP = """SELECT 1000 * extract(epoch FROM min(steps.created_at) - scheduled_for)
+                FROM routines.trajectories JOIN routines.steps ON trajectory_id = trajectories.id
+                GROUP BY trajectories.id, scheduled_for"""
+NO_RUN_WAITS = """SELECT NOT EXISTS (SELECT FROM routines.trajectories
+                                     WHERE ended_at IS NULL AND NOT EXISTS (
+                                         SELECT FROM routines.steps WHERE trajectory_id = trajectories.id))"""
+
+
+def seconds_of(due: int, samples: int) -> int:
+    """How many seconds in a row have `due` routines: few suffice where each brings many samples."""
+    return {True: samples, False: 3 if due <= 10_000 else 1}[due <= 100]
+
+
+async def fire(connection: Connection, due: int, seconds: int) -> None:
+    """Let it come due and wait until every slot has its outcome."""
+    first = await make_due(connection, range(1, due * seconds + 1), every_seconds=1 if due <= 100 else 4, each=due)
+    await until_nothing_waits(connection, first, first + timedelta(seconds=(seconds - 1) * (1 if due <= 100 else 4)))
+
+
+def row(what: str, tickers: int, due: int, delays: list[float]) -> tuple[object, ...]:
+    """A line of the table; `delays` in milliseconds."""
+    shares = [f"{percentile(delays, share):,.1f}" for share in (0.5, 0.95, 0.99)]
+    return (what, tickers, f"{due:,}", f"{len(delays):,}", f"{min(delays):,.1f}", *shares, f"{max(delays):,.1f}")
+
+
+async def committed(connection: Connection, url: str, tickers: int, due: int, samples: int) -> tuple[object, ...]:
+    """Slot to committed trajectory, with no worker."""
+    await clear(connection)
+    async with programs(connection, url, "ticker", tickers):
+        await fire(connection, due, seconds_of(due, samples))
+    if min(await column(connection, DECIDED)) < 0:
+        raise RuntimeError("A fire was early.")
+    return row("committed", tickers, due, await column(connection, COMMITTED))
+
+
+async def first_step(connection: Connection, url: str, tickers: int, due: int, samples: int) -> tuple[object, ...]:
+    """Slot to the first step started, with one worker."""
+    await clear(connection)
+    async with programs(connection, url, "worker", 1), programs(connection, url, "ticker", tickers):
+        await fire(connection, due, seconds_of(due, samples))
+        await until(connection, NO_RUN_WAITS)
+    return row("first step", tickers, due, await column(connection, FIRST_STEP))
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--due", type=int, nargs="*", default=[1, 100, 10_000, 100_000])
+    parser.add_argument("--worker-due", type=int, nargs="*", default=[1, 100, 1000])
+    parser.add_argument("--tickers", type=int, nargs="+", default=[1, 3])
+    parser.add_argument("--samples", type=int, default=30)
+    options = parser.parse_args()
+    most = max(due * seconds_of(due, options.samples) for due in (*options.due, *options.worker_due))
+    print(f"Delay from the slot in ms, {most:,} routines; {machine()}\n")
+    rows: list[tuple[object, ...]] = []
+    with server() as url:
+        async with filled(url, most) as connection:
+            for tickers in options.tickers:
+                rows += [await committed(connection, url, tickers, due, options.samples) for due in options.due]
+                rows += [await first_step(connection, url, tickers, due, options.samples) for due in options.worker_due]
+    table(["to", "tickers", "due at once", "samples", "min", "p50", "p95", "p99", "max"], rows)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

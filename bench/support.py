@@ -1,0 +1,194 @@
+"""What the benchmarks share: a server of their own, routines that come due at one moment, and the real programs."""
+
+import asyncio
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from routines_core.db import Connection, connect
+from routines_core.db.migrations import migrate
+from routines_core.embedded import EmbeddedServer
+
+BATCH = 1000
+LIMIT_SECONDS = 180.0
+"""After this a benchmark fails instead of waiting on."""
+SETTLE_SECONDS = 2.0
+"""How long everything is quiet before the slot comes."""
+
+
+@contextmanager
+def server(**settings: str) -> Generator[str]:
+    """The URL of an embedded server with its default settings, gone at the end.
+
+    It notes when each transaction was committed: the one addition, so that commits are timed without a word to them.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        embedded = EmbeddedServer(Path(directory), settings={"track_commit_timestamp": "on", **settings})
+        embedded.start()
+        try:
+            yield embedded.url()
+        finally:
+            embedded.stop()
+
+
+@asynccontextmanager
+async def filled(url: str, routines: int) -> AsyncGenerator[Connection]:
+    """A connection to the migrated database with one task and `routines` daily routines, due in half a day."""
+    async with connect(url, "bench", statement_timeout="300s") as connection:
+        await migrate(connection)
+        await connection.execute("INSERT INTO routines.collections (name) VALUES ('bench')")
+        await connection.execute("INSERT INTO routines.tasks (collection_id, name) VALUES (1, 'echo')")
+        await connection.execute(
+            """INSERT INTO routines.task_versions (task_id, version, workflow) VALUES (1, 1,
+                   '{"init_params": {"text": "x"}, "steps": ["say"],
+                     "step_configs": {"say": {"activity": "text_echo", "text_path": "init_params.text"}}}')"""
+        )
+        await add_routines(connection, 1, routines)
+        yield connection
+
+
+async def add_routines(connection: Connection, first: int, last: int) -> None:
+    """More routines, without the triggers that would compute the slot of each."""
+    await connection.execute("ALTER TABLE routines.routines DISABLE TRIGGER USER")
+    await connection.execute(
+        """INSERT INTO routines.routines (collection_id, task_id, name, cadence_type, hour_utc, minute_utc, next_run_at)
+           SELECT 1, 1, 'r' || n, 'daily', extract(hour FROM half_a_day_on), mod(n, 60), half_a_day_on
+           FROM (SELECT now() AT TIME ZONE 'UTC' + interval '12 hours' AS half_a_day_on) AS clock,
+                generate_series(%s, %s::integer) n""",
+        [first, last],
+    )
+    await connection.execute("ALTER TABLE routines.routines ENABLE TRIGGER USER")
+    await connection.execute("VACUUM (ANALYZE) routines.routines")
+
+
+async def clear(connection: Connection) -> None:
+    """No run is left, and nothing was ever settled."""
+    await connection.execute(
+        "TRUNCATE routines.trajectories, routines.steps, routines.webhook_deliveries, routines.skips"
+    )
+
+
+async def make_due(connection: Connection, ids: Iterable[int], *, every_seconds: int, each: int) -> datetime:
+    """Slots for these routines, `each` of them at once, from a whole second soon on: the first slot.
+
+    The second is far enough that the table is vacuumed and the disk is quiet when it comes.
+    """
+    listed = list(ids)
+    begun = time.monotonic()
+    await _set_slots(connection, listed, None, every_seconds, each)
+    await connection.execute("VACUUM (ANALYZE) routines.routines")
+    await connection.execute("CHECKPOINT")
+    took = time.monotonic() - begun
+    first = await one(
+        connection,
+        "SELECT date_trunc('second', clock_timestamp()) + make_interval(secs => ceil(%s::float8))",
+        2 * took + SETTLE_SECONDS,
+    )
+    await _set_slots(connection, listed, first, every_seconds, each)
+    await connection.execute("VACUUM (ANALYZE) routines.routines")
+    await connection.execute("CHECKPOINT")
+    if not await one(connection, "SELECT clock_timestamp() < %s", first):
+        raise RuntimeError("The machine is too slow or too busy: the slot came before everything was ready.")
+    return first
+
+
+async def _set_slots(
+    connection: Connection, ids: Sequence[int], first: datetime | None, every_seconds: int, each: int
+) -> None:
+    await connection.execute(
+        """UPDATE routines.routines SET settled_until = NULL,
+                  next_run_at = coalesce(%(first)s::timestamptz, now() + interval '6 hours')
+                                + ((position - 1) / %(each)s) * %(every)s * interval '1 second'
+           FROM unnest(%(ids)s::bigint[]) WITH ORDINALITY AS given (id, position) WHERE routines.id = given.id""",
+        {"ids": list(ids), "first": first, "each": each, "every": every_seconds},
+    )
+
+
+@asynccontextmanager
+async def programs(
+    connection: Connection, url: str, name: str, count: int
+) -> AsyncGenerator[list[subprocess.Popen[bytes]]]:
+    """`count` processes of `routines NAME`, all of them connected and idle; stopped at the end."""
+    command = [sys.executable, "-m", "routines_cli.main", name]
+    environment = {**os.environ, "DATABASE_URL": url, "ROUTINES_TICK_BATCH_SIZE": str(BATCH)}
+    processes = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(count)
+    ]
+    try:
+        await until(
+            connection,
+            "SELECT count(*) >= %s FROM pg_stat_activity WHERE application_name = %s AND state = 'idle' AND query <> ''",
+            count,
+            f"routines-{name}",
+        )
+        yield processes
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait()
+
+
+async def one(connection: Connection, query: str, *parameters: object) -> Any:
+    """The first column of the first row."""
+    row = await (await connection.execute(query.encode(), parameters)).fetchone()
+    return row[0] if row else None
+
+
+async def column(connection: Connection, query: str, *parameters: object) -> list[float]:
+    """The first column of every row."""
+    return [float(row[0]) for row in await (await connection.execute(query.encode(), parameters)).fetchall()]
+
+
+async def until(connection: Connection, query: str, *parameters: object, poll_seconds: float = 0.1) -> None:
+    """Return once the query's one value is true.
+
+    Raises:
+        TimeoutError: It was not within `LIMIT_SECONDS`.
+    """
+    async with asyncio.timeout(LIMIT_SECONDS):
+        while not await one(connection, query, *parameters):
+            await asyncio.sleep(poll_seconds)
+
+
+async def until_nothing_waits(connection: Connection, first: datetime, last: datetime) -> None:
+    """Return once every slot up to `last` has its outcome; silent until that time, so that nothing is disturbed."""
+    ahead = await one(connection, "SELECT extract(epoch FROM %s - clock_timestamp())", last)
+    await asyncio.sleep(max(0.0, float(ahead)))
+    waits = "SELECT NOT EXISTS (SELECT FROM routines.routines WHERE next_run_at BETWEEN %s AND %s)"
+    await until(connection, waits, first, last)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least this share of them does not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, -(-len(ordered) * round(share * 1000) // 1000) - 1)]
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle of them."""
+    return statistics.median(values)
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table in Markdown, fit for docs/performance.md."""
+    print("| " + " | ".join(headings) + " |")
+    print("|" + "---|" * len(headings))
+    for row in rows:
+        print("| " + " | ".join(str(cell) for cell in row) + " |", flush=True)
+
+
+def machine() -> str:
+    """The machine in one line, for the head of a table."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown CPU")
+    return f"{os.cpu_count()} CPUs ({model}), Python {sys.version.split()[0]}, {sys.platform}"
