@@ -12,7 +12,7 @@ from support import filled, machine, one, programs, server, table
 
 CALLS = """SELECT coalesce(sum(calls), 0) FROM pg_stat_statements
            WHERE userid = (SELECT usesysid FROM pg_user WHERE usename = current_user)
-             AND query NOT LIKE '%pg_stat_%'"""
+             AND position('pg_stat_statements' IN query) = 0"""
 
 
 def cpu_seconds(pid: int) -> float:
