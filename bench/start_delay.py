@@ -2,8 +2,9 @@
 
 python bench/start_delay.py [--due 1 100 10000 100000] [--tickers 1 3] [--samples 30] [--worker-due 1 100 1000]
 
-`--due` routines share a second; small ones are repeated, one second after the other, until there are `--samples` seconds
-of them. Commits are timed by the server itself (track_commit_timestamp); the start of a step is its row's created_at.
+`--due` routines share a second; small ones are repeated, one second after the other, until there are `--samples`
+seconds of them. Commits are timed by the server itself (track_commit_timestamp); the start of a step is
+its row's created_at.
 """
 
 import argparse

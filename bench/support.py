@@ -126,7 +126,8 @@ async def programs(
     try:
         await until(
             connection,
-            "SELECT count(*) >= %s FROM pg_stat_activity WHERE application_name = %s AND state = 'idle' AND query <> ''",
+            """SELECT count(*) >= %s FROM pg_stat_activity
+               WHERE application_name = %s AND state = 'idle' AND query <> ''""",
             count,
             f"routines-{name}",
         )

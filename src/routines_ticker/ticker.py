@@ -90,7 +90,7 @@ class Ticker:
             await self.snapshots.look(connection)
         early = TIMER_SECONDS if precisely else 0.0
         await sleep_or_stop(self.stop, wakes_at - early - time.monotonic())
-        while precisely and time.monotonic() < wakes_at and not self.stop.is_set():
+        while precisely and time.monotonic() < wakes_at and not self.stop.is_set():  # noqa: ASYNC110 - see TIMER_SECONDS
             await asyncio.sleep(0)
 
     async def drain(self, batches: Batches) -> int:
