@@ -1,6 +1,6 @@
 """next_fire, latest_slot and count_slots agree with an oracle that walks the calendar minute by rule, not by grid."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
@@ -8,12 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from routines_core.db import Connection
+from oracle import DAYS, Cadence, latest_slot, next_slot
 from support import at, with_database
 
-DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 BATCH = 40
-
-Cadence = tuple[str, int | None, int, str | None]
 
 cadences = st.one_of(
     st.tuples(st.just("manual"), st.none(), st.just(0), st.none()),
@@ -34,31 +32,6 @@ times = st.one_of(
 )
 
 
-def is_slot(cadence: Cadence, minute: datetime) -> bool:
-    """The rule of API.md, said of one whole minute."""
-    kind, hour, minute_utc, day = cadence
-    if kind == "manual" or minute.minute != minute_utc:
-        return False
-    if kind == "hourly":
-        return True
-    if minute.hour != hour:
-        return False
-    weekday = DAYS[minute.weekday()]
-    return kind == "daily" or (kind == "weekdays" and weekday not in {"sat", "sun"}) or weekday == day
-
-
-def walk(cadence: Cadence, start: datetime, direction: int) -> datetime | None:
-    """The first slot met when walking from `start`, inclusive, by hours on the cadence's minute."""
-    if cadence[0] == "manual":
-        return None
-    candidate = start.replace(minute=cadence[2], second=0, microsecond=0)
-    while (candidate - start) * direction < timedelta(0):
-        candidate += timedelta(hours=direction)
-    while not is_slot(cadence, candidate):
-        candidate += timedelta(hours=direction)
-    return candidate
-
-
 @settings(max_examples=12_000 // BATCH, deadline=None)
 @given(st.lists(st.tuples(cadences, times), min_size=BATCH, max_size=BATCH))
 def test_next_fire_and_latest_slot_agree_with_the_calendar(
@@ -75,8 +48,8 @@ def test_next_fire_and_latest_slot_agree_with_the_calendar(
             ],
         ).fetchall()
     for (cadence, time), (next_fire, latest) in zip(cases, rows, strict=True):
-        assert next_fire == walk(cadence, time + timedelta(microseconds=1), +1), (cadence, time)
-        assert latest == walk(cadence, time, -1), (cadence, time)
+        assert next_fire == next_slot(cadence, time), (cadence, time)
+        assert latest == latest_slot(cadence, time), (cadence, time)
 
 
 @pytest.mark.parametrize(("kind", "day"), [("hourly", None), ("daily", None), ("weekdays", None), ("weekly", "wed")])

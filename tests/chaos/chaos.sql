@@ -1,0 +1,81 @@
+-- What the chaos tests add to a migrated database, in a schema of their own: what was ordered, and a journal of every
+-- write, kept by triggers. The product's own tables and statements stay as they are.
+
+CREATE SCHEMA chaos;
+
+-- What the driver ordered. Each row is written in the transaction of the change itself, under the routine's row lock,
+-- so that the order and the change are there together or not at all, whatever was killed in between.
+CREATE TABLE chaos.orders (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    routine_id  bigint NOT NULL,
+    kind        text NOT NULL,
+    at          timestamptz NOT NULL DEFAULT now(),
+    cadence_type text, hour_utc integer, minute_utc integer, day_of_week text,
+    paused      boolean NOT NULL,
+    was         timestamptz,  -- next_run_at before the change: the first slot that had no outcome yet
+    first       timestamptz,  -- the slot that the driver set next_run_at to; null: the product computed it
+    became      timestamptz   -- next_run_at after the change
+);
+
+CREATE TABLE chaos.run_journal (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    trajectory_id bigint NOT NULL,
+    routine_id bigint,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),  -- within the transaction: before its commit
+    transaction_at timestamptz NOT NULL DEFAULT now(),
+    writer text NOT NULL DEFAULT session_user,          -- each process connects as a role of its own
+    old_status text, status text NOT NULL,
+    old_attempt integer, attempt integer NOT NULL,
+    old_crashes integer, crashes integer NOT NULL,
+    old_lease timestamptz, lease timestamptz,
+    deadline timestamptz
+);
+
+CREATE FUNCTION chaos.journal_run() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        INSERT INTO chaos.run_journal (trajectory_id, routine_id, status, attempt, crashes, lease)
+        VALUES (NEW.id, NEW.triggered_by_routine_id, NEW.status, NEW.attempt, NEW.crashes, NEW.lease_expires_at);
+    ELSE
+        INSERT INTO chaos.run_journal (trajectory_id, routine_id, old_status, status, old_attempt, attempt,
+                                       old_crashes, crashes, old_lease, lease, deadline)
+        VALUES (NEW.id, NEW.triggered_by_routine_id, OLD.status, NEW.status, OLD.attempt, NEW.attempt,
+                OLD.crashes, NEW.crashes, OLD.lease_expires_at, NEW.lease_expires_at, OLD.deadline_at);
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER chaos_journal AFTER INSERT OR UPDATE ON routines.trajectories
+    FOR EACH ROW EXECUTE FUNCTION chaos.journal_run();
+
+CREATE TABLE chaos.step_journal (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    trajectory_id bigint NOT NULL,
+    step text NOT NULL,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    old_status text, status text NOT NULL,
+    attempt integer NOT NULL,
+    current_attempt integer NOT NULL
+);
+
+CREATE FUNCTION chaos.journal_step() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO chaos.step_journal (trajectory_id, step, old_status, status, attempt, current_attempt)
+    SELECT NEW.trajectory_id, NEW.name, CASE TG_OP WHEN 'UPDATE' THEN OLD.status END, NEW.status, NEW.attempt,
+           trajectories.attempt
+    FROM routines.trajectories WHERE id = NEW.trajectory_id;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER chaos_journal AFTER INSERT OR UPDATE ON routines.steps
+    FOR EACH ROW EXECUTE FUNCTION chaos.journal_step();
+
+-- A stall in the middle of a batch, between its locks and its writes: the races stand open longer than a fast
+-- disk would leave them. A setting of the database says how often and for how long.
+CREATE FUNCTION chaos.stall() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF random() < coalesce(current_setting('chaos.stall_share', true), '0')::float8 THEN
+        PERFORM pg_sleep(current_setting('chaos.stall_seconds', true)::float8);
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER chaos_stall BEFORE INSERT ON routines.trajectories
+    FOR EACH ROW WHEN (NEW.trigger = 'schedule') EXECUTE FUNCTION chaos.stall();

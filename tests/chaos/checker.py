@@ -1,0 +1,347 @@
+"""The checker: from the orders and the database alone, what must be true of every slot, run and step.
+
+Each rule is one generator of violations over a `History`; none looks at how the product works inside.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from chaos.history import History
+from oracle import Cadence, is_slot, latest_slot, next_slot, slots
+
+CATCHUP = {"hourly": timedelta(hours=1)}
+LONG_CATCHUP = timedelta(hours=12)
+"""The windows within which the newest missed slot still fires: the product's defaults."""
+COMMIT_SECONDS = timedelta(seconds=6)
+"""The journal's time lies before the commit, by as much as a backend may be frozen or stalled."""
+STEPS = {"one", "two", "three"}
+MAX_CRASHES = 3
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A broken invariant: its name, a sentence, and the rows that show it."""
+
+    invariant: str
+    sentence: str
+    rows: tuple[Any, ...] = ()
+
+    def __str__(self) -> str:
+        return "\n    ".join([f"{self.invariant}: {self.sentence}", *map(str, self.rows)])
+
+
+Found = Generator[Violation]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """From one order of a routine to the next: its cadence, and which slots must have an outcome by then."""
+
+    cadence: Cadence
+    first: datetime
+    end: datetime
+
+    def owns(self, slot: datetime) -> bool:
+        """Whether this slot fell due under this segment."""
+        return self.first <= slot < self.end and is_slot(self.cadence, slot)
+
+
+Segments = dict[int, list[Segment]]
+
+
+def check(history: History, *, lease_seconds: float, settled: bool) -> list[Violation]:
+    """Every violation; `settled` also asks for what must come about in the end."""
+    ends = _next_run_ats(history)
+    segments, violations = _segments(history, ends)
+    rules: list[Callable[[], Iterable[Violation]]] = [
+        lambda: one_outcome(history, segments),
+        lambda: never_early(history),
+        lambda: newest_slot_fires(history, segments),
+        lambda: skips_are_true(history, segments),
+        lambda: no_overlap(history),
+        lambda: only_the_holder_writes(history, lease_seconds),
+        lambda: steps_are_fenced(history),
+        lambda: finished_steps_are_not_repeated(history),
+        lambda: last_run_at_is_true(history),
+        lambda: nothing_pauses_by_itself(history),
+        *([lambda: all_is_settled(history)] if settled else []),
+    ]
+    return [*violations, *(violation for rule in rules for violation in rule())]
+
+
+def _next_run_ats(history: History) -> dict[int, datetime | None]:
+    return {routine.id: routine.next_run_at for routine in history.routines}
+
+
+def _cadence(row: Any) -> Cadence:
+    return (row.cadence_type, row.hour_utc, row.minute_utc, row.day_of_week)
+
+
+def _segments(history: History, next_run_ats: dict[int, datetime | None]) -> tuple[Segments, list[Violation]]:
+    """What each order asked for, cut off where the next one took over: next_run_at says how far the ledger had come."""
+    by_routine: dict[int, list[Any]] = defaultdict(list)
+    for order in history.orders:
+        by_routine[order.routine_id].append(order)
+    segments: Segments = defaultdict(list)
+    violations: list[Violation] = []
+    for routine, orders in by_routine.items():
+        ends = [order.was for order in orders[1:]] + [next_run_ats.get(routine)]
+        for before, order, end in zip([None, *orders], orders, ends, strict=False):
+            segment = _segment(before, order, end, violations)
+            if segment:
+                segments[routine].append(segment)
+    return segments, violations
+
+
+def _first_slot(before: Any, order: Any) -> datetime | None:
+    """The slot that comes first after this order: it was set, or goes on as before, or is computed anew."""
+    if order.first:
+        return order.first
+    if before and (*_cadence(before), before.paused) == (*_cadence(order), order.paused):
+        return order.was
+    return None if order.paused else next_slot(_cadence(order), order.at)
+
+
+def _segment(before: Any, order: Any, end: datetime | None, violations: list[Violation]) -> Segment | None:
+    if order.kind == "delete":
+        return None
+    cadence, first = _cadence(order), _first_slot(before, order)
+    if order.became != first:
+        violations.append(
+            Violation("next_run_at", f"after {order.kind!r} the next slot is {first}, not {order.became}", (order,))
+        )
+    if first is None and end is None:
+        return None
+    if first is None or end is None or end < first or not is_slot(cadence, end):
+        violations.append(
+            Violation("next_run_at", f"it went from {first} to {end}, which does not follow from {cadence}", (order,))
+        )
+        return None
+    return Segment(cadence, first, end)
+
+
+def one_outcome(history: History, segments: Segments) -> Found:
+    """Every slot that was ordered has one outcome, and no other slot has any."""
+    outcomes: Counter[tuple[int, datetime]] = Counter()
+    evidence: dict[tuple[int, datetime], list[Any]] = defaultdict(list)
+    for run in history.runs:
+        if run.scheduled_for:
+            outcomes[run.routine_id, run.scheduled_for] += 1
+            evidence[run.routine_id, run.scheduled_for].append(run)
+    for skip in history.skips:
+        for slot in _slots_of(skip, segments):
+            outcomes[skip.routine_id, slot] += 1
+            evidence[skip.routine_id, slot].append(skip)
+    ordered = {
+        (routine, slot)
+        for routine, own in segments.items()
+        for segment in own
+        for slot in slots(segment.cadence, segment.first, segment.end)
+    }
+    for routine, slot in sorted(ordered - outcomes.keys()):
+        rows = [order for order in history.orders if order.routine_id == routine]
+        yield Violation("lost", f"slot {slot} of routine {routine} has no outcome", tuple(rows[-3:]))
+    for (routine, slot), count in sorted(outcomes.items()):
+        rows = tuple(evidence[routine, slot])
+        if count > 1:
+            yield Violation("double", f"slot {slot} of routine {routine} has {count} outcomes", rows)
+        if (routine, slot) not in ordered:
+            yield Violation("unordered", f"{slot} of routine {routine} has an outcome and was no slot by then", rows)
+
+
+def _slots_of(skip: Any, segments: Segments) -> list[datetime]:
+    """The slots that one skip accounts for: as many as it says, from its first to its last."""
+    for segment in segments.get(skip.routine_id, []):
+        if segment.owns(skip.scheduled_for):
+            found = slots(segment.cadence, skip.scheduled_for, skip.last_scheduled_for + timedelta(microseconds=1))
+            if len(found) == skip.slot_count and found[-1] == skip.last_scheduled_for:
+                return found
+    return [skip.scheduled_for]
+
+
+def never_early(history: History) -> Found:
+    """No run is made before its slot, by the clock of the database as the journal saw it."""
+    made = _made_at(history)
+    for run in history.runs:
+        if run.scheduled_for and min(made[run.id], run.created_at) < run.scheduled_for:
+            yield Violation("early", f"run {run.id} was made at {made[run.id]}, before its slot", (run,))
+
+
+def _made_at(history: History) -> dict[int, datetime]:
+    return {row.trajectory_id: row.at for row in history.run_journal if row.old_status is None}
+
+
+def _window(cadence: Cadence) -> timedelta:
+    return CATCHUP.get(cadence[0], LONG_CATCHUP)
+
+
+def newest_slot_fires(history: History, segments: Segments) -> Found:
+    """After an absence the newest slot alone may fire, and only within its window."""
+    for run in history.runs:
+        for segment in segments.get(run.routine_id, []) if run.scheduled_for else []:
+            if not segment.owns(run.scheduled_for):
+                continue
+            newest = latest_slot(segment.cadence, run.created_at)
+            if newest and newest > run.scheduled_for:
+                yield Violation("catch-up", f"run {run.id} is for a slot before the newest, {newest}", (run,))
+            if run.created_at - run.scheduled_for > _window(segment.cadence):
+                yield Violation("catch-up", f"run {run.id} came after its catch-up window", (run,))
+
+
+def skips_are_true(history: History, segments: Segments) -> Found:
+    """A slot is skipped for overlap where a run was active, and for missed where it was late or not the newest."""
+    runs = {run.id: run for run in history.runs}
+    made = _made_at(history)
+    for skip in history.skips:
+        if skip.reason == "overlap":
+            run = runs.get(skip.blocking_trajectory_id)
+            if (
+                run is None
+                or run.routine_id != skip.routine_id
+                or made[run.id] > skip.recorded_at + COMMIT_SECONDS
+                or (run.ended_at and run.ended_at < skip.recorded_at - COMMIT_SECONDS)
+            ):
+                yield Violation("skip", f"skip {skip.id} names a run that did not block it", (skip, run))
+        elif skip.reason == "missed":
+            yield from _missed_is_true(skip, segments)
+        else:
+            yield Violation("skip", f"skip {skip.id} is {skip.reason!r}, and no order gave cause for that", (skip,))
+
+
+def _missed_is_true(skip: Any, segments: Segments) -> Found:
+    for segment in segments.get(skip.routine_id, []):
+        if segment.owns(skip.scheduled_for):
+            newest = latest_slot(segment.cadence, skip.recorded_at)
+            in_time = skip.recorded_at - skip.last_scheduled_for <= _window(segment.cadence)
+            if newest and skip.last_scheduled_for >= newest and in_time:
+                yield Violation("skip", f"skip {skip.id} is for a slot that could still fire", (skip,))
+
+
+def no_overlap(history: History) -> Found:
+    """No scheduled run is made while another run of its routine is active.
+
+    By the journal's times: a run that blocks is seen to end before its end is committed, and a run is seen to be made
+    after every check that let it in. So two runs that only touch are never taken for an overlap.
+    """
+    made = _made_at(history)
+    ended = {row.trajectory_id: row.at for row in history.run_journal if row.status not in {"pending", "running"}}
+    by_routine: dict[int, list[Any]] = defaultdict(list)
+    for run in history.runs:
+        by_routine[run.routine_id].append(run)
+    for runs in by_routine.values():
+        runs.sort(key=lambda run: made[run.id])
+        active: list[Any] = []
+        for run in runs:
+            active = [other for other in active if other.id not in ended or ended[other.id] > made[run.id]]
+            if run.trigger == "schedule" and active:
+                yield Violation("overlap", f"run {run.id} was made while run {active[0].id} was active", (active[0], run))
+            active.append(run)
+
+
+def only_the_holder_writes(history: History, lease_seconds: float) -> Found:
+    """Whoever takes a run raises the fence; without raising it only the one who claimed writes; the end is the end."""
+    holder: dict[int, str] = {}
+    for row in history.run_journal:
+        change = (row.old_status, row.status)
+        raised = row.attempt - (row.old_attempt or 0)
+        if row.old_status is None:
+            continue
+        if row.old_status not in {"pending", "running"}:
+            yield Violation("final", f"run {row.trajectory_id} was {row.old_status} and then {row.status}", (row,))
+        elif change == ("pending", "running"):
+            if raised != 1:
+                yield Violation("fence", f"run {row.trajectory_id} was claimed and the fence not raised by 1", (row,))
+            holder[row.trajectory_id] = row.writer
+        elif row.status == "pending" or raised:
+            yield from _taken_away(row, raised, holder)
+        elif change[0] == "running" and row.writer != holder.get(row.trajectory_id):
+            yield Violation(
+                "fence", f"run {row.trajectory_id} was written by {row.writer}, who does not hold it", (row,)
+            )
+        if row.status == "running" and row.lease - row.transaction_at != timedelta(seconds=lease_seconds):
+            yield Violation("lease", f"the lease of run {row.trajectory_id} is not by the database's clock", (row,))
+
+
+def _taken_away(row: Any, raised: int, holder: dict[int, str]) -> Found:
+    """A run that goes back to the queue or fails without its holder: given back, lost, or past its deadline."""
+    lost = row.crashes - row.old_crashes
+    late = row.deadline is not None and row.deadline <= row.transaction_at
+    if raised != 1:
+        yield Violation("fence", f"run {row.trajectory_id} was taken away and the fence not raised by 1", (row,))
+    if lost == 0 and not late and row.writer != holder.get(row.trajectory_id):
+        yield Violation("crashes", f"run {row.trajectory_id} was taken from its worker, uncounted", (row,))
+    if lost and (row.old_lease is None or row.old_lease > row.transaction_at):
+        yield Violation("lease", f"run {row.trajectory_id} was taken away before its lease was over", (row,))
+    if lost not in {0, 1} or (lost and (row.status == "failed") != (row.crashes >= MAX_CRASHES) and not late):
+        yield Violation("crashes", f"run {row.trajectory_id} is {row.status} after {row.crashes} crashes", (row,))
+
+
+def steps_are_fenced(history: History) -> Found:
+    """A step is written by the attempt that holds the run, and never again once it is completed."""
+    for row in history.step_journal:
+        if row.attempt != row.current_attempt:
+            yield Violation("fence", f"step {row.step} of run {row.trajectory_id} was written too late", (row,))
+        if row.old_status == "completed":
+            yield Violation("repeated", f"step {row.step} of run {row.trajectory_id} was finished before", (row,))
+    completed: dict[int, set[str]] = defaultdict(set)
+    for row in history.step_journal:
+        if row.status == "completed":
+            completed[row.trajectory_id].add(row.step)
+    for run in history.runs:
+        if run.status == "completed" and completed[run.id] != STEPS:
+            yield Violation("final", f"run {run.id} is completed without {STEPS - completed[run.id]}", (run,))
+
+
+def finished_steps_are_not_repeated(history: History) -> Found:
+    """No attempt executes what it or an attempt before it finished; one that lost its run begins one step at most."""
+    finished = {(row.trajectory_id, row.step): row for row in history.step_journal if row.status == "completed"}
+    taken_at = {
+        (row.trajectory_id, row.old_attempt): row.at
+        for row in history.run_journal
+        if row.old_status == "running" and row.attempt != row.old_attempt
+    }
+    late: Counter[tuple[int, int]] = Counter()
+    for execution in history.executions:
+        row = finished.get((execution.trajectory_id, execution.step))
+        if row and execution.at > row.at and execution.attempt >= row.attempt:
+            yield Violation(
+                "repeated", f"step {execution.step} of run {execution.trajectory_id} was finished before", (row, execution)
+            )
+        own = execution.trajectory_id, execution.attempt
+        if own in taken_at and execution.at > taken_at[own] + COMMIT_SECONDS:
+            late[own] += 1
+    for (run, attempt), count in late.items():
+        if count > 1:
+            yield Violation("fence", f"attempt {attempt} of run {run} began {count} steps after it had lost the run")
+
+
+def last_run_at_is_true(history: History) -> Found:
+    """last_run_at is when the routine's newest run was made."""
+    newest: dict[int, Any] = {}
+    runs = {run.id: run for run in history.runs}
+    for row in history.run_journal:
+        if row.old_status is None and row.trajectory_id in runs:
+            newest[row.routine_id] = runs[row.trajectory_id]
+    for routine in history.routines:
+        run = newest.get(routine.id)
+        if routine.last_run_at != (run.created_at if run else None):
+            yield Violation("last_run_at", f"routine {routine.id} last ran at another time", (routine, run))
+
+
+def nothing_pauses_by_itself(history: History) -> Found:
+    """No order makes a fire raise, so that no strike may be counted and no routine paused for it."""
+    ordered = {order.routine_id: order for order in history.orders}
+    for routine in history.routines:
+        order = ordered.get(routine.id)
+        if routine.strikes or routine.paused_reason or (order and order.paused != routine.paused):
+            yield Violation("paused", f"routine {routine.id} was struck or paused by nobody's order", (routine, order))
+
+
+def all_is_settled(history: History) -> Found:
+    """In the end every run is final."""
+    for run in history.runs:
+        if run.ended_at is None:
+            yield Violation("unsettled", f"run {run.id} is still {run.status}", (run,))

@@ -1,0 +1,280 @@
+"""One chaos run: real processes and a real Postgres under faults and traffic, then time to settle, then the checker.
+
+    PYTHONPATH=tests .venv/bin/python -m chaos.driver --minutes 60 --seed 7
+
+A seed fixes what is drawn; the machine's timing stays its own, so that a seed repeats a run in kind and not to the
+microsecond. A run that fails leaves its directory: logs, trace, the rows that offend and the whole ledger.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import random
+import secrets
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection
+
+from chaos.checker import Violation, check
+from chaos.cluster import Cluster
+from chaos.faults import USUAL, Faults
+from chaos.fleet import Fleet
+from chaos.history import History, read_history
+from chaos.proxy import FaultProxy
+from chaos.traffic import Traffic
+from routines_core.db import connect
+
+SCHEMA = Path(__file__).with_name("chaos.sql")
+ROLES = """DO $$ BEGIN FOR n IN 0..2999 LOOP EXECUTE format('CREATE ROLE chaos_%s LOGIN SUPERUSER', n); END LOOP; END $$"""
+SETTLE_SECONDS = 90.0
+"""How long the system may take, once left in peace, to handle what is due and to end every run."""
+UNSETTLED = """SELECT (SELECT count(*) FROM routines.routines WHERE next_run_at <= now()) AS due,
+                      (SELECT count(*) FROM routines.trajectories WHERE ended_at IS NULL) AS active"""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one run does, and for how long.
+
+    Attributes:
+        seed: Decides orders and faults.
+        seconds: How long orders and faults come.
+        source: A source tree instead of the installed one: a mutant's.
+        faults: How often each fault comes; empty: none.
+        traffic: How often each order comes, where not as usual.
+        stall: Share of fires that stall in the middle of their batch, and for how many seconds.
+        stop_at_first: Look every second, and end the run at the first violation.
+    """
+
+    seed: int
+    seconds: float
+    source: Path | None = None
+    tickers: int = 2
+    workers: int = 2
+    routines: int = 60
+    orders_per_second: float = 12
+    faults_per_second: float = 0.7
+    faults: dict[str, int] = field(default_factory=lambda: dict(USUAL))
+    traffic: dict[str, float] = field(default_factory=dict[str, float])
+    stall: tuple[float, float] = (0.05, 0.05)
+    stop_at_first: bool = False
+    lease_seconds: float = 3
+    settings: dict[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The product's settings."""
+        return {
+            "ROUTINES_LEASE_SECONDS": str(self.lease_seconds),
+            "ROUTINES_WORKER_SLOTS": "20",
+            "ROUTINES_TICK_BATCH_SIZE": "20",
+            "ROUTINES_RUN_DEADLINE_SECONDS": "60",
+            **self.settings,
+        }
+
+
+@dataclass
+class Report:
+    """What was done and what was found."""
+
+    plan: Plan
+    faults: Counter[str] = field(default_factory=Counter[str])
+    orders: Counter[str] = field(default_factory=Counter[str])
+    slots: Counter[str] = field(default_factory=Counter[str])
+    runs: Counter[str] = field(default_factory=Counter[str])
+    claims: int = 0
+    executions: int = 0
+    lost: int = 0
+    violations: list[Violation] = field(default_factory=list[Violation])
+    directory: Path | None = None
+
+    def __str__(self) -> str:
+        lines = [
+            f"seed {self.plan.seed}, {self.plan.seconds:.0f} s",
+            f"faults: {_counts(self.faults)}",
+            f"orders: {_counts(self.orders)}",
+            f"slots checked: {_counts(self.slots)}",
+            f"runs: {_counts(self.runs)}; claims {self.claims}, steps begun {self.executions}, worker lost {self.lost}",
+            f"violations: {len(self.violations)}",
+            *(str(violation) for violation in self.violations[:10]),
+        ]
+        return "\n".join(lines)
+
+    def count(self, history: History) -> None:
+        """Slots by outcome and runs by their end."""
+        for run in history.runs:
+            self.slots["started"] += run.scheduled_for is not None
+            self.runs[run.status] += 1
+            self.lost += bool(run.error and run.error.startswith("worker lost"))
+        for skip in history.skips:
+            self.slots[skip.reason] += skip.slot_count
+        self.executions = len(history.executions)
+        self.claims = sum(row.old_status == "pending" and row.status == "running" for row in history.run_journal)
+
+
+def _counts(counts: Counter[str]) -> str:
+    return f"{sum(counts.values())} ({', '.join(f'{name} {number}' for name, number in sorted(counts.items()))})"
+
+
+@contextlib.asynccontextmanager
+async def fresh_database(cluster: Cluster, plan: Plan) -> AsyncGenerator[AsyncConnection[Any]]:
+    """A new database on this cluster, migrated by the source under test, with the journals in it."""
+    async with await AsyncConnection.connect(cluster.admin_url, autocommit=True) as admin:
+        await admin.execute("DROP DATABASE IF EXISTS routines WITH (FORCE)")
+        await admin.execute("CREATE DATABASE routines")
+        exists = await (await admin.execute("SELECT 1 FROM pg_roles WHERE rolname = 'chaos_0'")).fetchone()
+        if not exists:
+            await admin.execute(ROLES)
+    path = {"PYTHONPATH": str(plan.source / "src")} if plan.source else {}
+    subprocess.run(  # noqa: ASYNC221 - nothing else runs yet
+        [sys.executable, "-m", "routines_cli.main", "migrate"],
+        env={**os.environ, "DATABASE_URL": cluster.url, **path},
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    async with connect(cluster.url, "chaos-setup") as connection:
+        await connection.execute(SCHEMA.read_bytes())
+        share, seconds = plan.stall
+        await connection.execute(f"ALTER DATABASE routines SET chaos.stall_share = '{share}'")
+        await connection.execute(f"ALTER DATABASE routines SET chaos.stall_seconds = '{seconds}'")
+        yield connection
+
+
+async def run(plan: Plan, cluster: Cluster, directory: Path) -> Report:
+    """The whole run; the cluster runs before and after."""
+    report = Report(plan, directory=directory)
+    traffic = Traffic(cluster.url, random.Random(f"traffic {plan.seed}"), plan.orders_per_second, plan.traffic)
+    async with fresh_database(cluster, plan) as connection:
+        await traffic.populate(connection, plan.routines)
+    proxy = FaultProxy(cluster.socket)
+    await proxy.start()
+    fleet = Fleet(directory, lambda role: f"postgresql://{role}@127.0.0.1:{proxy.port}/routines", plan.environment, plan.source)
+    fleet.start(tickers=plan.tickers, workers=plan.workers)
+    faults = Faults(cluster, proxy, fleet, random.Random(f"faults {plan.seed}"), plan.faults_per_second, plan.faults)
+    keeper = asyncio.create_task(fleet.keep())
+    try:
+        report.violations = await _trouble(plan, traffic, faults, fleet)
+        if not report.violations:
+            cluster.start()  # where a restart was under way
+            report.violations = await _settle(cluster, fleet, keeper)
+            history = await _history(cluster, fleet)
+            report.violations += _durable(history, traffic)
+            report.violations += check(history, lease_seconds=plan.lease_seconds, settled=True)
+            report.count(history)
+    finally:
+        keeper.cancel()
+        fleet.kill()
+        proxy.stop()
+    report.faults, report.orders = faults.done, traffic.done
+    if report.violations:
+        await _keep_evidence(report, cluster)
+    return report
+
+
+async def _trouble(plan: Plan, traffic: Traffic, faults: Faults, fleet: Fleet) -> list[Violation]:
+    """Orders and faults until the time is over; then everything that was broken for a while is mended."""
+    tasks = [asyncio.create_task(traffic.run()), asyncio.create_task(faults.run())]
+    deadline = time.monotonic() + plan.seconds
+    found: list[Violation] = []
+    while time.monotonic() < deadline and not found:
+        await asyncio.sleep(min(1, max(0, deadline - time.monotonic())))
+        for task in tasks:
+            if task.done():
+                task.result()  # the driver itself broke: say so
+        if plan.stop_at_first:
+            with contextlib.suppress(psycopg.Error):
+                history = await _history(faults.cluster, fleet)
+                found = check(history, lease_seconds=plan.lease_seconds, settled=False)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await faults.mend()
+    return found
+
+
+async def _settle(cluster: Cluster, fleet: Fleet, keeper: "asyncio.Task[None]") -> list[Violation]:
+    """Wait until nothing is due; then let the tickers go, wait until no run is active, and let the workers go."""
+    violations = await _wait_for_none(cluster, "due")
+    violations += await fleet.stop_kind("ticker")
+    violations += await _wait_for_none(cluster, "active")
+    keeper.cancel()
+    return violations + await fleet.stop_kind("worker")
+
+
+async def _wait_for_none(cluster: Cluster, what: str) -> list[Violation]:
+    deadline = time.monotonic() + SETTLE_SECONDS
+    count: int | None = None
+    while time.monotonic() < deadline:
+        with contextlib.suppress(psycopg.Error):
+            async with await AsyncConnection.connect(cluster.url, autocommit=True) as connection:
+                row = await (await connection.execute(UNSETTLED)).fetchone()
+                assert row
+                count = row[0 if what == "due" else 1]
+                if not count:
+                    return []
+        await asyncio.sleep(0.2)
+    return [Violation("unsettled", f"after {SETTLE_SECONDS:.0f} s in peace {count} are still {what}")]
+
+
+async def _history(cluster: Cluster, fleet: Fleet) -> History:
+    async with connect(cluster.url, "chaos-checker") as connection:
+        return await read_history(connection, fleet.trace)
+
+
+def _durable(history: History, traffic: Traffic) -> list[Violation]:
+    """What was acknowledged is there."""
+    last = history.orders[-1].id
+    if last >= traffic.last_acknowledged:
+        return []
+    return [Violation("durable", f"order {traffic.last_acknowledged} was acknowledged, and the last one kept is {last}")]
+
+
+async def _keep_evidence(report: Report, cluster: Cluster) -> None:
+    """The violations and the rows that offend, the ledger, the orders and the journals, as text in the run's directory."""
+    assert report.directory
+    (report.directory / "violations.txt").write_text("\n".join(map(str, report.violations)), "utf-8")
+    tables = ["routines.occurrences", "routines.routines", "chaos.orders", "chaos.run_journal", "chaos.step_journal"]
+    async with connect(cluster.url, "chaos-evidence") as connection:
+        for table in tables:
+            async with connection.cursor() as cursor:
+                with (report.directory / f"{table}.csv").open("wb") as file:
+                    async with cursor.copy(f"COPY (SELECT * FROM {table}) TO STDOUT (FORMAT csv, HEADER)".encode()) as rows:
+                        async for row in rows:
+                            file.write(row)
+
+
+def main() -> None:
+    """The command line of `make chaos`."""
+    parser = argparse.ArgumentParser(description="Break everything for a while, then check that nothing was lost.")
+    parser.add_argument("--minutes", type=float, default=3)
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(2**32))
+    parser.add_argument("--tickers", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=3)
+    given = parser.parse_args()
+    plan = Plan(given.seed, given.minutes * 60, tickers=given.tickers, workers=given.workers)
+    print(f"chaos: seed {plan.seed}, {given.minutes:g} minutes", flush=True)
+    directory = Path(mkdtemp(prefix="routines-chaos-"))
+    cluster = Cluster(directory)
+    cluster.start()
+    try:
+        report = asyncio.run(run(plan, cluster, directory))
+    finally:
+        cluster.stop()
+    print(report)
+    if report.violations:
+        print(f"evidence: {directory}")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""What the checker knows: the orders, the ledger, the journals and the trace of executions, read in one snapshot."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from psycopg import AsyncConnection, IsolationLevel
+from psycopg.rows import namedtuple_row
+
+QUERIES = {
+    "orders": "SELECT * FROM chaos.orders ORDER BY id",
+    "routines": """SELECT id, cadence_type, hour_utc::integer, minute_utc::integer, day_of_week, paused, paused_reason,
+                          strikes, next_run_at, last_run_at FROM routines.routines ORDER BY id""",
+    "runs": """SELECT id, triggered_by_routine_id AS routine_id, trigger, scheduled_for, created_at, ended_at, status,
+                      crashes, error FROM routines.trajectories ORDER BY id""",
+    "skips": "SELECT * FROM routines.skips ORDER BY id",
+    "run_journal": "SELECT * FROM chaos.run_journal ORDER BY id",
+    "step_journal": "SELECT * FROM chaos.step_journal ORDER BY id",
+}
+
+
+@dataclass(frozen=True)
+class Execution:
+    """One execution of a step, as the step itself wrote it down when it began."""
+
+    trajectory_id: int
+    step: str
+    attempt: int
+    at: datetime
+
+
+@dataclass(frozen=True)
+class History:
+    """Rows as named tuples, in order of their ids."""
+
+    now: datetime
+    orders: list[Any]
+    routines: list[Any]
+    runs: list[Any]
+    skips: list[Any]
+    run_journal: list[Any]
+    step_journal: list[Any]
+    executions: list[Execution]
+
+
+async def read_history(connection: AsyncConnection[Any], trace: Path | None) -> History:
+    """Everything, as of one moment."""
+    # Executions first: what they tell of was committed before they began.
+    executions = _executions(trace) if trace and trace.exists() else []
+    rows: dict[str, list[Any]] = {}
+    await connection.set_isolation_level(IsolationLevel.REPEATABLE_READ)
+    async with connection.transaction(), connection.cursor(row_factory=namedtuple_row) as cursor:
+        for name, query in QUERIES.items():
+            await cursor.execute(query.encode())
+            rows[name] = await cursor.fetchall()
+        await cursor.execute("SELECT clock_timestamp() AS now")
+        row = await cursor.fetchone()
+        assert row
+    return History(now=row.now, executions=executions, **rows)
+
+
+def _executions(trace: Path) -> list[Execution]:
+    lines = trace.read_text("utf-8").splitlines()
+    return [Execution(**{**row, "at": datetime.fromtimestamp(row["at"], UTC)}) for row in map(json.loads, lines)]

@@ -1,0 +1,221 @@
+"""Copies of the product with one thing broken in each, and the run that must catch it.
+
+An edit whose text is not found fails loudly, so that no mutant rots into the product itself.
+"""
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from routines_core.db.files import sql_dir
+
+ROOT = sql_dir().parent
+TICK, RUNS, RUN_TABLES = "sql/queries/tick.sql", "sql/queries/runs.sql", "sql/migrations/0006_runs.sql"
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Replace `old` by `new`, once; `statement` looks no further than this named statement."""
+
+    file: str
+    old: str
+    new: str
+    statement: str = ""
+
+    def apply(self, source: Path) -> None:
+        """Edit this source tree.
+
+        Raises:
+            LookupError: The text is not there.
+        """
+        path = source / self.file
+        before, mark, rest = "", "", path.read_text("utf-8")
+        end, after = "", ""
+        if self.statement:
+            before, mark, rest = rest.partition(f"-- name: {self.statement}\n")
+            rest, end, after = rest.partition("\n-- name: ")
+        if self.old not in rest:
+            raise LookupError(f"{self.file} {self.statement} no longer holds: {self.old!r}")
+        path.write_text("".join([before, mark, rest.replace(self.old, self.new, 1), end, after]), "utf-8")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One broken product.
+
+    Attributes:
+        name: What is broken.
+        edits: How.
+        caught_by: The invariants of which one must be found broken.
+        faults: The faults of its run; empty: traffic alone. None: not a chaos run but late_writer.py, step by step.
+        traffic: What its run does more often.
+        in_ci: One of the few that every test run tries.
+    """
+
+    name: str
+    edits: tuple[Edit, ...]
+    caught_by: set[str]
+    faults: dict[str, int] | None = field(default_factory=dict[str, int])
+    traffic: dict[str, float] = field(default_factory=dict[str, float])
+    in_ci: bool = False
+
+    def source(self, directory: Path) -> Path:
+        """A copy of the product with the edits made."""
+        for part in ("src", "sql"):
+            shutil.copytree(ROOT / part, directory / part, ignore=shutil.ignore_patterns("__pycache__"))
+        for edit in self.edits:
+            edit.apply(directory)
+        return directory
+
+
+ADVANCE_FIRST = """
+    cursor = await connection.execute(
+        '''WITH due AS (SELECT id, next_run_at FROM routines.routines WHERE next_run_at <= now()
+                        ORDER BY next_run_at LIMIT %s FOR UPDATE SKIP LOCKED)
+           UPDATE routines.routines AS r
+           SET next_run_at = routines.next_fire(cadence_type, hour_utc, minute_utc, day_of_week, now())
+           FROM due WHERE r.id = due.id RETURNING r.id, due.next_run_at''', [batch_size])
+    advanced = await cursor.fetchall()
+    for routine_id, was in advanced:
+        async with connection.transaction():
+            await connection.execute("UPDATE routines.routines SET next_run_at = %s WHERE id = %s", [was, routine_id])
+            done = await _TICK.one(connection, batch_size=1, hourly_catchup_seconds=hourly_catchup_seconds,
+                                   catchup_seconds=catchup_seconds, now=now, only_id=routine_id)
+    return done if advanced else await _TICK.one("""
+
+MUTANTS = [
+    Mutant(
+        "the tick locks nothing",
+        (Edit(TICK, "FOR UPDATE SKIP LOCKED", "", "tick"),),
+        {"lost", "double", "unordered", "next_run_at", "paused", "overlap"},
+        traffic={"burst": 40, "aim": 60, "pause": 30, "resume": 40},
+        in_ci=True,
+    ),
+    Mutant(
+        "the schedule is advanced in a transaction before the fire's",
+        (Edit("src/routines_core/db/tick.py", "\n    return await _TICK.one(", ADVANCE_FIRST),),
+        {"lost", "next_run_at"},
+        faults={"terminate_backend": 3, "kill_ticker": 1},
+        traffic={"burst": 40, "aim": 0, "pause": 0, "resume": 0, "delete": 0},
+    ),
+    Mutant(
+        "no unique key on the slot",
+        (Edit(RUN_TABLES, "CREATE UNIQUE INDEX trajectories_slot_key", "CREATE INDEX trajectories_slot_key"),),
+        {"double"},
+        traffic={"again": 100},
+        in_ci=True,
+    ),
+    Mutant(
+        "no unique key on active scheduled runs",
+        (
+            Edit(
+                RUN_TABLES,
+                "CREATE UNIQUE INDEX trajectories_active_schedule_key",
+                "CREATE INDEX trajectories_active_schedule_key",
+            ),
+        ),
+        {"overlap"},
+    ),
+    Mutant(
+        "run-now runs do not hold back the schedule",
+        (Edit(TICK, "AND considered.run_now_id IS NULL", "", "tick"),),
+        {"overlap"},
+        traffic={"run_now": 80},
+    ),
+    Mutant(
+        "an overlap is skipped and not recorded",
+        (Edit(TICK, "WHERE blocked_by IS NOT NULL", "WHERE false", "tick"),),
+        {"lost"},
+    ),
+    Mutant(
+        "missed slots are not recorded",
+        (Edit(TICK, "WHERE NOT in_time OR first_slot < slot", "WHERE NOT in_time", "tick"),),
+        {"lost"},
+    ),
+    Mutant(
+        "catch-up fires every missed slot",
+        (
+            Edit(TICK, "greatest(next_run_at, ", "least(next_run_at, ", "tick"),
+            Edit(TICK, "claimed.now - slot <=", "claimed.now - claimed.now <=", "tick"),
+            Edit(TICK, "considered.day_of_week, considered.now)", "considered.day_of_week, considered.slot)", "tick"),
+        ),
+        {"catch-up"},
+        in_ci=True,
+    ),
+    Mutant(
+        "the next slot drifts by a second",
+        (
+            Edit(
+                TICK,
+                "considered.day_of_week, considered.now)",
+                "considered.day_of_week, considered.now) + interval '1 second'",
+                "tick",
+            ),
+        ),
+        {"next_run_at"},
+    ),
+    Mutant(
+        "the ticker's host decides what is due, and is 90 s ahead",
+        (
+            Edit(
+                "src/routines_ticker/ticker.py",
+                "            only_id=only_id,\n        )",
+                "            only_id=only_id,\n            now=__import__('datetime').datetime.fromtimestamp("
+                "__import__('time').time() + 90, __import__('datetime').UTC),\n        )",
+            ),
+        ),
+        {"early"},
+        traffic={"aim": 60},
+        in_ci=True,
+    ),
+    Mutant(
+        "finished steps are forgotten",
+        (Edit(RUNS, "AND status = 'completed') AS finished_steps", "AND false) AS finished_steps", "claim"),),
+        {"repeated"},
+        faults={"stop_worker": 2, "kill_worker": 1},
+    ),
+    Mutant(
+        "no fence at the checkpoint",
+        (Edit(RUNS, "AND attempt = %(attempt)s::integer", "", "checkpoint"),),
+        {"fence"},
+        faults={"freeze_worker": 1},
+        in_ci=True,
+    ),
+    Mutant(
+        "no fence at the end of a run",
+        (Edit(RUNS, "AND attempt = %(attempt)s::integer", "", "finish"),),
+        {"fence"},
+        faults=None,
+    ),
+    Mutant(
+        "no fence at the renewal",
+        (Edit(RUNS, "AND trajectories.attempt = held.attempt", "", "renew"),),
+        {"fence"},
+        faults=None,
+    ),
+    Mutant(
+        "the reaper does not raise the fence",
+        (Edit(RUNS, "SET attempt = attempt + 1", "SET attempt = attempt + 0", "reap"),),
+        {"fence"},
+        faults=None,
+        in_ci=True,
+    ),
+    Mutant(
+        "the reaper counts no crash",
+        (Edit(RUNS, "crashes = crashes + CASE WHEN is_late THEN 0 ELSE 1 END", "crashes = crashes + 0", "reap"),),
+        {"crashes"},
+        faults=None,
+    ),
+    Mutant(
+        "a lease by a host's clock that is 40 s ahead",
+        (Edit(RUNS, "lease_expires_at = now() +", "lease_expires_at = now() + interval '40 seconds' +", "claim"),),
+        {"lease"},
+        faults=None,
+    ),
+    Mutant(
+        "a run is taken from a worker whose lease goes on",
+        (Edit(RUNS, "lease_expires_at <= now()", "lease_expires_at <= now() + interval '1 hour'", "reap"),),
+        {"lease"},
+        faults=None,
+    ),
+]

@@ -1,0 +1,97 @@
+"""The checker is proven: each broken product is caught, and by the invariant that it breaks."""
+
+import asyncio
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from chaos.checker import Violation, check
+from chaos.cluster import Cluster
+from chaos.driver import Plan, fresh_database, run
+from chaos.history import read_history
+from chaos.mutants import MUTANTS, Edit, Mutant
+from chaos.traffic import Traffic
+from routines_core.db import connect
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+EVERY = os.environ.get("ROUTINES_CHAOS_MUTANTS") == "all"
+CHOSEN = [mutant for mutant in MUTANTS if EVERY or mutant.in_ci]
+SECONDS = 20
+LEASE_SECONDS = 1.0
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cluster]:
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
+    cluster.start()
+    yield cluster
+    cluster.stop()
+
+
+def plan_of(mutant: Mutant, source: Path) -> Plan:
+    return Plan(
+        secrets.randbelow(2**32),
+        SECONDS,
+        source=source,
+        routines=24,
+        orders_per_second=25,
+        faults_per_second=1.5,
+        faults=mutant.faults or {},
+        traffic=mutant.traffic,
+        stall=(0.5, 0.03),
+        stop_at_first=True,
+        lease_seconds=LEASE_SECONDS,
+    )
+
+
+async def step_by_step(plan: Plan, cluster: Cluster) -> list[Violation]:
+    """late_writer.py against one pending run."""
+    async with fresh_database(cluster, plan) as connection:
+        traffic = Traffic(cluster.url, Random(0), 1)
+        await traffic.populate(connection, 1)
+        await connection.execute(
+            """INSERT INTO routines.trajectories (collection_id, task_id, task_version, trigger, init_params)
+               VALUES (%s, %s, 1, 'api', '{}')""",
+            [traffic.collection_id, traffic.task_id],
+        )
+    urls = [cluster.url.replace("routines@", f"chaos_{number}@", 1) for number in range(2)]
+    environment = {**os.environ, **({"PYTHONPATH": str(plan.source / "src")} if plan.source else {})}
+    script = [sys.executable, str(Path(__file__).with_name("late_writer.py")), *urls, str(LEASE_SECONDS)]
+    subprocess.run(script, env=environment, check=True, timeout=30)  # noqa: ASYNC221
+    async with connect(cluster.url, "chaos-checker") as connection:
+        return check(await read_history(connection, None), lease_seconds=LEASE_SECONDS, settled=False)
+
+
+@pytest.mark.parametrize("mutant", CHOSEN, ids=lambda mutant: mutant.name)
+def test_a_broken_product_is_caught(mutant: Mutant, cluster: Cluster, tmp_path: Path) -> None:
+    plan = plan_of(mutant, mutant.source(tmp_path / "source"))
+    if mutant.faults is None:
+        violations = asyncio.run(step_by_step(plan, cluster))
+    else:
+        report = asyncio.run(run(plan, cluster, tmp_path))
+        violations = report.violations
+        print(report)
+    caught = {violation.invariant for violation in violations}
+    assert caught & mutant.caught_by, f"seed {plan.seed}: {mutant.name} broke {caught or 'nothing that was seen'}"
+
+
+def test_the_step_by_step_run_finds_nothing_in_the_product_itself(cluster: Cluster) -> None:
+    plan = Plan(0, 0, stall=(0, 0), lease_seconds=LEASE_SECONDS)
+    assert asyncio.run(step_by_step(plan, cluster)) == []
+
+
+def test_every_mutant_still_finds_the_text_that_it_breaks(tmp_path: Path) -> None:
+    for number, mutant in enumerate(MUTANTS):
+        mutant.source(tmp_path / str(number))
+
+
+def test_an_edit_whose_text_is_gone_fails_loudly(tmp_path: Path) -> None:
+    mutant = Mutant("rotten", (Edit("sql/queries/tick.sql", "no such text", "", "tick"),), {"lost"})
+    with pytest.raises(LookupError, match="no longer holds"):
+        mutant.source(tmp_path / "source")

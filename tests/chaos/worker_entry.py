@@ -1,0 +1,67 @@
+"""`routines worker` with one more activity, for tests: a step that takes its time and leaves a trace of each execution.
+
+The product is unchanged. Worker._execute is wrapped only to tell the step which run and attempt it works for.
+"""
+
+import asyncio
+import contextvars
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import msgspec
+
+from routines_core.db.runs import Claim
+from routines_core.logging import configure_logging
+from routines_core.settings import load_settings
+from routines_engine.activities import activity
+from routines_engine.worker import Worker, run_worker
+
+TRACE = os.open(Path(os.environ["CHAOS_TRACE"]), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+CLAIM: contextvars.ContextVar[Claim] = contextvars.ContextVar("claim")
+
+
+class Work(msgspec.Struct, forbid_unknown_fields=True):
+    """How long the step works, whether it raises, and whether it takes its worker down with it."""
+
+    step: str
+    seconds: float = 0
+    fails: bool = False
+    kills: bool = False
+
+
+@activity("Works for a while, and leaves a trace.", Work)
+async def chaos_work(given: Work) -> Work:
+    """Its own parameters.
+
+    Raises:
+        ValueError: It was told to fail.
+    """
+    claim = CLAIM.get()
+    trace = {"trajectory_id": claim.id, "step": given.step, "attempt": claim.attempt, "at": time.time()}
+    os.write(TRACE, json.dumps(trace).encode() + b"\n")  # one write, whole or not at all
+    if given.kills:
+        os.kill(os.getpid(), signal.SIGKILL)
+    await asyncio.sleep(given.seconds)
+    if given.fails:
+        raise ValueError("told to fail")
+    return given
+
+
+execute = Worker._execute
+
+
+async def _execute(worker: Worker, run: Claim) -> None:
+    CLAIM.set(run)
+    await execute(worker, run)
+
+
+Worker._execute = _execute
+
+if __name__ == "__main__":
+    settings = load_settings()
+    configure_logging(settings.log_format)
+    assert settings.database_url
+    asyncio.run(run_worker(settings, settings.database_url))

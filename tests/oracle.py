@@ -1,0 +1,54 @@
+"""When slots fall, said a second time: by the rule of the contract, minute by minute, and not by arithmetic on a grid."""
+
+from datetime import datetime, timedelta
+
+Cadence = tuple[str, int | None, int, str | None]
+"""(type, hour_utc, minute_utc, day_of_week)."""
+
+DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+MOMENT = timedelta(microseconds=1)
+
+
+def is_slot(cadence: Cadence, time: datetime) -> bool:
+    """Whether this whole minute is a slot."""
+    kind, hour, minute_utc, day = cadence
+    if kind == "manual" or time.minute != minute_utc or time.second or time.microsecond:
+        return False
+    if kind == "hourly":
+        return True
+    if time.hour != hour:
+        return False
+    weekday = DAYS[time.weekday()]
+    return kind == "daily" or (kind == "weekdays" and weekday not in {"sat", "sun"}) or weekday == day
+
+
+def walk(cadence: Cadence, start: datetime, direction: int) -> datetime | None:
+    """The first slot met when walking from `start`, inclusive, by hours on the cadence's minute."""
+    if cadence[0] == "manual":
+        return None
+    candidate = start.replace(minute=cadence[2], second=0, microsecond=0)
+    while (candidate - start) * direction < timedelta(0):
+        candidate += timedelta(hours=direction)
+    while not is_slot(cadence, candidate):
+        candidate += timedelta(hours=direction)
+    return candidate
+
+
+def next_slot(cadence: Cadence, after: datetime) -> datetime | None:
+    """The first slot strictly later than `after`; None for manual."""
+    return walk(cadence, after + MOMENT, +1)
+
+
+def latest_slot(cadence: Cadence, until: datetime) -> datetime | None:
+    """The last slot at or before `until`; None for manual."""
+    return walk(cadence, until, -1)
+
+
+def slots(cadence: Cadence, first: datetime, end: datetime) -> list[datetime]:
+    """The slots from `first`, inclusive, to `end`, exclusive."""
+    found: list[datetime] = []
+    slot = walk(cadence, first, +1)
+    while slot is not None and slot < end:
+        found.append(slot)
+        slot = next_slot(cadence, slot)
+    return found
