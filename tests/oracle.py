@@ -1,4 +1,4 @@
-"""When slots fall, said a second time: by the rule of the contract, minute by minute, and not by arithmetic on a grid."""
+"""When slots fall, said a second time: by the rule of the contract, minute by minute, not by arithmetic on a grid."""
 
 from datetime import datetime, timedelta
 

@@ -237,7 +237,9 @@ def no_overlap(history: History) -> Found:
         for run in runs:
             active = [other for other in active if other.id not in ended or ended[other.id] > made[run.id]]
             if run.trigger == "schedule" and active:
-                yield Violation("overlap", f"run {run.id} was made while run {active[0].id} was active", (active[0], run))
+                yield Violation(
+                    "overlap", f"run {run.id} was made while run {active[0].id} was active", (active[0], run)
+                )
             active.append(run)
 
 
@@ -308,7 +310,9 @@ def finished_steps_are_not_repeated(history: History) -> Found:
         row = finished.get((execution.trajectory_id, execution.step))
         if row and execution.at > row.at and execution.attempt >= row.attempt:
             yield Violation(
-                "repeated", f"step {execution.step} of run {execution.trajectory_id} was finished before", (row, execution)
+                "repeated",
+                f"step {execution.step} of run {execution.trajectory_id} was finished before",
+                (row, execution),
             )
         own = execution.trajectory_id, execution.attempt
         if own in taken_at and execution.at > taken_at[own] + COMMIT_SECONDS:

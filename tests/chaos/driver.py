@@ -35,7 +35,9 @@ from chaos.traffic import Traffic
 from routines_core.db import connect
 
 SCHEMA = Path(__file__).with_name("chaos.sql")
-ROLES = """DO $$ BEGIN FOR n IN 0..2999 LOOP EXECUTE format('CREATE ROLE chaos_%s LOGIN SUPERUSER', n); END LOOP; END $$"""
+ROLES = (
+    """DO $$ BEGIN FOR n IN 0..2999 LOOP EXECUTE format('CREATE ROLE chaos_%s LOGIN SUPERUSER', n); END LOOP; END $$"""
+)
 SETTLE_SECONDS = 90.0
 """How long the system may take, once left in peace, to handle what is due and to end every run."""
 UNSETTLED = """SELECT (SELECT count(*) FROM routines.routines WHERE next_run_at <= now()) AS due,
@@ -136,7 +138,7 @@ async def fresh_database(cluster: Cluster, plan: Plan) -> AsyncGenerator[AsyncCo
         if not exists:
             await admin.execute(ROLES)
     path = {"PYTHONPATH": str(plan.source / "src")} if plan.source else {}
-    subprocess.run(  # noqa: ASYNC221 - nothing else runs yet
+    subprocess.run(
         [sys.executable, "-m", "routines_cli.main", "migrate"],
         env={**os.environ, "DATABASE_URL": cluster.url, **path},
         stdout=subprocess.DEVNULL,
@@ -158,7 +160,9 @@ async def run(plan: Plan, cluster: Cluster, directory: Path) -> Report:
         await traffic.populate(connection, plan.routines)
     proxy = FaultProxy(cluster.socket)
     await proxy.start()
-    fleet = Fleet(directory, lambda role: f"postgresql://{role}@127.0.0.1:{proxy.port}/routines", plan.environment, plan.source)
+    fleet = Fleet(
+        directory, lambda role: f"postgresql://{role}@127.0.0.1:{proxy.port}/routines", plan.environment, plan.source
+    )
     fleet.start(tickers=plan.tickers, workers=plan.workers)
     faults = Faults(cluster, proxy, fleet, random.Random(f"faults {plan.seed}"), plan.faults_per_second, plan.faults)
     keeper = asyncio.create_task(fleet.keep())
@@ -166,9 +170,9 @@ async def run(plan: Plan, cluster: Cluster, directory: Path) -> Report:
         report.violations = await _trouble(plan, traffic, faults, fleet)
         if not report.violations:
             cluster.start()  # where a restart was under way
-            report.violations = await _settle(cluster, fleet, keeper)
-            history = await _history(cluster, fleet)
-            report.violations += _durable(history, traffic)
+            report.violations = await settle(cluster.url, fleet, keeper)
+            history = await history_of(cluster.url, fleet)
+            report.violations += durable(history, traffic)
             report.violations += check(history, lease_seconds=plan.lease_seconds, settled=True)
             report.count(history)
     finally:
@@ -193,7 +197,7 @@ async def _trouble(plan: Plan, traffic: Traffic, faults: Faults, fleet: Fleet) -
                 task.result()  # the driver itself broke: say so
         if plan.stop_at_first:
             with contextlib.suppress(psycopg.Error):
-                history = await _history(faults.cluster, fleet)
+                history = await history_of(faults.cluster.url, fleet)
                 found = check(history, lease_seconds=plan.lease_seconds, settled=False)
     for task in tasks:
         task.cancel()
@@ -202,21 +206,21 @@ async def _trouble(plan: Plan, traffic: Traffic, faults: Faults, fleet: Fleet) -
     return found
 
 
-async def _settle(cluster: Cluster, fleet: Fleet, keeper: "asyncio.Task[None]") -> list[Violation]:
+async def settle(url: str, fleet: Fleet, keeper: "asyncio.Task[None]") -> list[Violation]:
     """Wait until nothing is due; then let the tickers go, wait until no run is active, and let the workers go."""
-    violations = await _wait_for_none(cluster, "due")
+    violations = await _wait_for_none(url, "due")
     violations += await fleet.stop_kind("ticker")
-    violations += await _wait_for_none(cluster, "active")
+    violations += await _wait_for_none(url, "active")
     keeper.cancel()
     return violations + await fleet.stop_kind("worker")
 
 
-async def _wait_for_none(cluster: Cluster, what: str) -> list[Violation]:
+async def _wait_for_none(url: str, what: str) -> list[Violation]:
     deadline = time.monotonic() + SETTLE_SECONDS
     count: int | None = None
     while time.monotonic() < deadline:
         with contextlib.suppress(psycopg.Error):
-            async with await AsyncConnection.connect(cluster.url, autocommit=True) as connection:
+            async with await AsyncConnection.connect(url, autocommit=True) as connection:
                 row = await (await connection.execute(UNSETTLED)).fetchone()
                 assert row
                 count = row[0 if what == "due" else 1]
@@ -226,21 +230,23 @@ async def _wait_for_none(cluster: Cluster, what: str) -> list[Violation]:
     return [Violation("unsettled", f"after {SETTLE_SECONDS:.0f} s in peace {count} are still {what}")]
 
 
-async def _history(cluster: Cluster, fleet: Fleet) -> History:
-    async with connect(cluster.url, "chaos-checker") as connection:
+async def history_of(url: str, fleet: Fleet) -> History:
+    async with connect(url, "chaos-checker") as connection:
         return await read_history(connection, fleet.trace)
 
 
-def _durable(history: History, traffic: Traffic) -> list[Violation]:
+def durable(history: History, traffic: Traffic) -> list[Violation]:
     """What was acknowledged is there."""
     last = history.orders[-1].id
     if last >= traffic.last_acknowledged:
         return []
-    return [Violation("durable", f"order {traffic.last_acknowledged} was acknowledged, and the last one kept is {last}")]
+    return [
+        Violation("durable", f"order {traffic.last_acknowledged} was acknowledged, and the last one kept is {last}")
+    ]
 
 
 async def _keep_evidence(report: Report, cluster: Cluster) -> None:
-    """The violations and the rows that offend, the ledger, the orders and the journals, as text in the run's directory."""
+    """The violations with the rows that offend, the ledger, the orders and the journals, as files."""
     assert report.directory
     (report.directory / "violations.txt").write_text("\n".join(map(str, report.violations)), "utf-8")
     tables = ["routines.occurrences", "routines.routines", "chaos.orders", "chaos.run_journal", "chaos.step_journal"]
@@ -248,7 +254,9 @@ async def _keep_evidence(report: Report, cluster: Cluster) -> None:
         for table in tables:
             async with connection.cursor() as cursor:
                 with (report.directory / f"{table}.csv").open("wb") as file:
-                    async with cursor.copy(f"COPY (SELECT * FROM {table}) TO STDOUT (FORMAT csv, HEADER)".encode()) as rows:
+                    async with cursor.copy(
+                        f"COPY (SELECT * FROM {table}) TO STDOUT (FORMAT csv, HEADER)".encode()
+                    ) as rows:
                         async for row in rows:
                             file.write(row)
 

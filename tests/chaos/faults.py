@@ -1,4 +1,4 @@
-"""What breaks: processes, connections, backends, the server. Each fault is one method; a seed decides which and when."""
+"""What breaks: processes, connections, backends, the server. Each fault is one method; a seed says which and when."""
 
 import asyncio
 import contextlib

@@ -56,16 +56,22 @@ class Fleet:
     parts: list[Part] = field(default_factory=list[Part])
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
+    def __post_init__(self) -> None:
+        self._read_end, self._write_end = os.pipe()  # the lifeline that ends them when this process ends
+
     @property
     def trace(self) -> Path:
         """Where workers write each execution of a step."""
         return self.directory / "executions.jsonl"
 
     def start(self, *, tickers: int, workers: int) -> None:
-        """Start so many of each; the lifeline ends them when this process ends."""
-        self._read_end, self._write_end = os.pipe()
-        kinds = ["ticker"] * tickers + ["worker"] * workers
-        self.parts = [Part(kind, self._spawn(kind)) for kind in kinds]
+        """Start so many of each."""
+        for kind in ["ticker"] * tickers + ["worker"] * workers:
+            self.add(kind)
+
+    def add(self, kind: str) -> None:
+        """Start one more."""
+        self.parts.append(Part(kind, self._spawn(kind)))
 
     def of(self, kind: str) -> list[Part]:
         """Those of one kind that run and are not frozen."""
@@ -93,7 +99,8 @@ class Fleet:
         for part in stuck:
             part.process.kill()
         return [
-            Violation("unsettled", f"a {part.kind} did not stop within {STOP_SECONDS:.0f} s of SIGTERM") for part in stuck
+            Violation("unsettled", f"a {part.kind} did not stop within {STOP_SECONDS:.0f} s of SIGTERM")
+            for part in stuck
         ]
 
     def kill(self) -> None:

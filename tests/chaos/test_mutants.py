@@ -22,7 +22,9 @@ from routines_core.db import connect
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 EVERY = os.environ.get("ROUTINES_CHAOS_MUTANTS") == "all"
 CHOSEN = [mutant for mutant in MUTANTS if EVERY or mutant.in_ci]
+CONTROLS = [mutant for mutant in MUTANTS if mutant.faults is not None][: None if EVERY else 1]
 SECONDS = 20
+CONTROL_SECONDS = 8
 LEASE_SECONDS = 1.0
 
 
@@ -34,10 +36,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Generator[Cluster]:
     cluster.stop()
 
 
-def plan_of(mutant: Mutant, source: Path) -> Plan:
+def plan_of(mutant: Mutant, source: Path | None, seconds: float = SECONDS) -> Plan:
     return Plan(
         secrets.randbelow(2**32),
-        SECONDS,
+        seconds,
         source=source,
         routines=24,
         orders_per_second=25,
@@ -63,7 +65,7 @@ async def step_by_step(plan: Plan, cluster: Cluster) -> list[Violation]:
     urls = [cluster.url.replace("routines@", f"chaos_{number}@", 1) for number in range(2)]
     environment = {**os.environ, **({"PYTHONPATH": str(plan.source / "src")} if plan.source else {})}
     script = [sys.executable, str(Path(__file__).with_name("late_writer.py")), *urls, str(LEASE_SECONDS)]
-    subprocess.run(script, env=environment, check=True, timeout=30)  # noqa: ASYNC221
+    subprocess.run(script, env=environment, check=True, timeout=30)
     async with connect(cluster.url, "chaos-checker") as connection:
         return check(await read_history(connection, None), lease_seconds=LEASE_SECONDS, settled=False)
 
@@ -79,6 +81,13 @@ def test_a_broken_product_is_caught(mutant: Mutant, cluster: Cluster, tmp_path: 
         print(report)
     caught = {violation.invariant for violation in violations}
     assert caught & mutant.caught_by, f"seed {plan.seed}: {mutant.name} broke {caught or 'nothing that was seen'}"
+
+
+@pytest.mark.parametrize("mutant", CONTROLS, ids=lambda mutant: mutant.name)
+def test_the_same_run_finds_nothing_in_the_product_itself(mutant: Mutant, cluster: Cluster, tmp_path: Path) -> None:
+    plan = plan_of(mutant, None, CONTROL_SECONDS)
+    report = asyncio.run(run(plan, cluster, tmp_path))
+    assert report.violations == [], f"seed {plan.seed}; evidence in {tmp_path}:\n{report}"
 
 
 def test_the_step_by_step_run_finds_nothing_in_the_product_itself(cluster: Cluster) -> None:

@@ -38,6 +38,7 @@ OVERRIDES = {
     "fails": '{"fails": true}',
     "poison": '{"kills": true}',
 }
+Act = Callable[[AsyncConnection[Any]], Awaitable[None]]
 USUAL: dict[str, float] = {
     "due": 60,
     "burst": 4,
@@ -54,7 +55,8 @@ STATE = """SELECT now() AS now, next_run_at, paused, cadence_type, hour_utc::int
            FROM routines.routines WHERE id = %s FOR UPDATE"""
 RECORD = """INSERT INTO chaos.orders (routine_id, kind, cadence_type, hour_utc, minute_utc, day_of_week, paused, was,
                                       first, became)
-            SELECT id, %(kind)s, cadence_type, hour_utc, minute_utc, day_of_week, paused, %(was)s, %(first)s, next_run_at
+            SELECT id, %(kind)s, cadence_type, hour_utc, minute_utc, day_of_week, paused, %(was)s, %(first)s,
+                   next_run_at
             FROM routines.routines WHERE id = %(id)s RETURNING id"""
 SET_CADENCE = """UPDATE routines.routines SET cadence_type = %s, hour_utc = %s, minute_utc = %s, day_of_week = %s
                  WHERE id = %s"""
@@ -134,7 +136,7 @@ class Traffic:
             await self._delete(connection)
         weights = {**USUAL, **self.weights}
         [kind] = self.rng.choices(list(weights), list(weights.values()))
-        acts: dict[str, Callable[[AsyncConnection[Any]], Awaitable[None]]] = {
+        acts: dict[str, Act] = {
             "due": self._due,
             "burst": self._burst,
             "aim": self._aim,
@@ -226,7 +228,9 @@ class Traffic:
         assert first
         return cadence, first
 
-    async def _change(self, connection: AsyncConnection[Any], kind: str, routine: Known, sql: str, *values: Any) -> None:
+    async def _change(
+        self, connection: AsyncConnection[Any], kind: str, routine: Known, sql: str, *values: Any
+    ) -> None:
         """A change that any client may make at any time: it races with the tick."""
         async with connection.transaction():
             state = await self._state(connection, routine)
@@ -289,7 +293,8 @@ class Traffic:
             now, next_run_at, _, *cadence = await self._state(connection, routine)
             slot = latest_slot(tuple(cadence), now)
             cursor = await connection.execute(
-                """SELECT coalesce(bool_or(scheduled_for = %(slot)s), false) AND coalesce(bool_and(ended_at IS NOT NULL), true)
+                """SELECT coalesce(bool_or(scheduled_for = %(slot)s), false)
+                          AND coalesce(bool_and(ended_at IS NOT NULL), true)
                    FROM routines.trajectories WHERE triggered_by_routine_id = %(id)s""",
                 {"slot": slot, "id": routine.id},
             )
@@ -299,4 +304,3 @@ class Traffic:
             await connection.execute("UPDATE routines.routines SET next_run_at = %s WHERE id = %s", [slot, routine.id])
             acknowledged = await self._record(connection, routine.id, "again", next_run_at, slot)
         self._done("again", acknowledged)
-

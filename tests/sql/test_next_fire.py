@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routines_core.db import Connection
 from oracle import DAYS, Cadence, latest_slot, next_slot
+from routines_core.db import Connection
 from support import at, with_database
 
 BATCH = 40

@@ -1,0 +1,38 @@
+"""Minutes of faults, and then: lost 0, double 0, early 0, overlap at most 1, every claimed run final."""
+
+import asyncio
+import os
+import secrets
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from chaos.cluster import Cluster
+from chaos.driver import Plan, run
+
+pytestmark = pytest.mark.slow
+SECONDS = float(os.environ.get("ROUTINES_CHAOS_SECONDS", "150"))
+SEED = int(os.environ.get("ROUTINES_CHAOS_SEED") or secrets.randbelow(2**32))
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Generator[Cluster]:
+    cluster = Cluster(tmp_path / "cluster")
+    cluster.start()
+    yield cluster
+    cluster.stop()
+
+
+@pytest.mark.timeout(SECONDS + 300)
+def test_every_slot_has_one_outcome_whatever_dies(
+    cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with capsys.disabled():
+        print(f"\nchaos: ROUTINES_CHAOS_SEED={SEED}, {SECONDS:.0f} s")
+    report = asyncio.run(run(Plan(SEED, SECONDS), cluster, tmp_path))
+    with capsys.disabled():
+        print(report)
+    assert report.violations == [], f"seed {SEED}; evidence in {tmp_path}:\n{report}"
+    assert report.slots["started"] > SECONDS, "the run was too quiet to prove anything"
+    assert sum(report.faults.values()) > SECONDS / 10
