@@ -1,0 +1,75 @@
+"""A statement that is held up between its snapshot and its locks acts on rows as they are, not as they were.
+
+A backend may get no processor at any moment. Here one is stopped by a row-security policy that waits on an advisory
+lock: it is looked at when the scan meets a row, after the snapshot was taken and before the row is locked.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit, urlunsplit
+
+from routines_core.db import Connection, connect
+from routines_core.db import tick as db
+from support import CATCHUP, Database, at, ledger, make_routine, make_task, value
+
+GATE = 4712
+HOLD_UP = """
+    CREATE FUNCTION public.pass_gate() RETURNS boolean LANGUAGE plpgsql AS $$
+    BEGIN PERFORM pg_advisory_xact_lock_shared({gate}); RETURN true; END $$;
+    ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
+    CREATE POLICY pass_gate ON {table} USING (public.pass_gate()) WITH CHECK (true);
+    CREATE ROLE {role} LOGIN;
+    GRANT USAGE ON SCHEMA routines TO {role};
+    GRANT ALL ON ALL TABLES IN SCHEMA routines TO {role};
+"""
+WAITING = """SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+
+
+@asynccontextmanager
+async def held_up_at(table: str, connection: Connection, database: Database) -> AsyncGenerator[Connection]:
+    """A connection whose statements wait at each row of this table while the test holds the gate."""
+    role = f"held_up_{uuid.uuid4().hex[:8]}"
+    await connection.execute(HOLD_UP.format(gate=GATE, table=table, role=role).encode())
+    parts = urlsplit(database.url)
+    url = urlunsplit(parts._replace(netloc=f"{role}@{parts.netloc.rpartition('@')[2]}"))
+    try:
+        async with connect(url, "held-up") as held_up:
+            yield held_up
+    finally:
+        await connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
+
+
+async def while_held_up(
+    connection: Connection, statement: Awaitable[object], meanwhile: Callable[[], Awaitable[None]]
+) -> object:
+    """What the statement returns, when something else happened after its snapshot and before its locks."""
+    await connection.execute("SELECT pg_advisory_lock(%s)", [GATE])
+    task = asyncio.ensure_future(statement)
+    async with asyncio.timeout(20):
+        while not await value(connection, WAITING):
+            await asyncio.sleep(0.01)
+        await meanwhile()
+        await connection.execute("SELECT pg_advisory_unlock(%s)", [GATE])
+        return await task
+
+
+async def test_a_slot_that_meets_a_run_newer_than_the_ticks_snapshot_is_recorded_as_an_overlap(
+    connection: Connection, database: Database
+) -> None:
+    """One ticker catches up on 09:00 across 10:00; another one's tick of 10:00 has begun already."""
+    routine = await make_routine(connection, await make_task(connection), at("2026-05-04 09:00"), hourly=True)
+
+    async def fire_the_first_slot() -> None:
+        done = await db.tick(connection, batch_size=10, now=at("2026-05-04 09:59:59"), **CATCHUP)
+        assert done.fired == 1
+
+    async with held_up_at("routines.routines", connection, database) as held_up:
+        second = db.tick(held_up, batch_size=10, now=at("2026-05-04 10:00:01"), **CATCHUP)
+        await while_held_up(connection, second, fire_the_first_slot)
+    assert await ledger(connection, routine) == [
+        (at("2026-05-04 09:00"), 1, "started", None),
+        (at("2026-05-04 10:00"), 1, "skipped", "overlap"),
+    ]
