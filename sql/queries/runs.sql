@@ -22,8 +22,7 @@ claimed AS (
 )
 SELECT claimed.id, claimed.attempt, claimed.init_params, task_versions.workflow,
        extract(epoch FROM claimed.deadline_at - now())::float8 AS seconds_left,
-       (SELECT coalesce(jsonb_object_agg(name, jsonb_build_object('inputs', inputs, 'outputs', outputs)), '{}')
-        FROM routines.steps WHERE trajectory_id = claimed.id AND status = 'completed') AS finished_steps
+       routines.finished_steps(claimed.id) AS finished_steps
 FROM claimed JOIN routines.task_versions
      ON task_versions.task_id = claimed.task_id AND task_versions.version = claimed.task_version
 ORDER BY claimed.id;

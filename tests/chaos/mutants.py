@@ -170,7 +170,7 @@ MUTANTS = [
     ),
     Mutant(
         "finished steps are forgotten",
-        (Edit(RUNS, "AND status = 'completed') AS finished_steps", "AND false) AS finished_steps", "claim"),),
+        (Edit(RUNS, "routines.finished_steps(claimed.id)", "'{}'::jsonb", "claim"),),
         {"repeated"},
         faults={"stop_worker": 2, "kill_worker": 1},
     ),

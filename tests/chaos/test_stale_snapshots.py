@@ -10,8 +10,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit, urlunsplit
 
-from routines_core.db import Connection, connect
+from routines_core.db import Connection, connect, runs
 from routines_core.db import tick as db
+from routines_core.db.runs import StepRecord
 from support import CATCHUP, Database, at, ledger, make_routine, make_task, value
 
 GATE = 4712
@@ -73,3 +74,27 @@ async def test_a_slot_that_meets_a_run_newer_than_the_ticks_snapshot_is_recorded
         (at("2026-05-04 09:00"), 1, "started", None),
         (at("2026-05-04 10:00"), 1, "skipped", "overlap"),
     ]
+
+
+async def test_a_claim_brings_steps_that_were_finished_after_its_snapshot(
+    connection: Connection, database: Database
+) -> None:
+    """Another worker claims the run, finishes a step and gives the run back while this claim is held up."""
+    task = await make_task(connection)
+    await connection.execute(
+        """INSERT INTO routines.trajectories (collection_id, task_id, task_version, trigger, init_params)
+           SELECT collection_id, id, 1, 'api', '{}' FROM routines.tasks WHERE id = %s""",
+        [task],
+    )
+
+    async def finish_a_step() -> None:
+        [run] = await runs.claim(connection, slots=1, worker="other", lease_seconds=60, deadline_seconds=600)
+        step = StepRecord("one", 0, "completed", "text_echo", {}, {"text": "hi"})
+        assert await runs.checkpoint(connection, run, step, lease_seconds=60)
+        assert await runs.release(connection, [(run.id, run.attempt)]) == 1
+
+    async with held_up_at("routines.trajectories", connection, database) as held_up:
+        claim = runs.claim(held_up, slots=1, worker="held-up", lease_seconds=60, deadline_seconds=600)
+        claimed = await while_held_up(connection, claim, finish_a_step)
+    assert isinstance(claimed, list)
+    assert [list(run.finished_steps) for run in claimed] == [["one"]]
