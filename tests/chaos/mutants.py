@@ -218,4 +218,31 @@ MUTANTS = [
         {"lease"},
         faults=None,
     ),
+    Mutant(
+        "an overlap names a run that did not block it",
+        (Edit(TICK, "'overlap', blocked_by,", "'overlap', blocked_by - 1,", "tick"),),
+        {"skip"},
+    ),
+    Mutant(
+        "last_run_at stays as it was",
+        (Edit(TICK, "CASE WHEN fired.routine_id IS NULL", "CASE WHEN true", "tick"),),
+        {"last_run_at"},
+    ),
+    Mutant(
+        "resuming makes up for the pause",
+        (
+            Edit(
+                "sql/migrations/0005_routines.sql",
+                "NEW.minute_utc, NEW.day_of_week, now());",
+                "NEW.minute_utc, NEW.day_of_week, now() - interval '3 hours');",
+            ),
+        ),
+        {"next_run_at", "unordered"},
+        traffic={"pause": 20, "resume": 30},
+    ),
+    Mutant(
+        "a run completes without its last step",
+        (Edit("src/routines_engine/flow.py", "enumerate(workflow.steps)", "enumerate(workflow.steps[:-1])"),),
+        {"final"},
+    ),
 ]
