@@ -51,7 +51,7 @@ def iso(moment: datetime) -> str:
 
 @contextmanager
 def ticker(database: Database) -> Generator[subprocess.Popen[bytes]]:
-    """A `routines ticker` of its own, with batches small enough that all tickers come to work."""
+    """A `routines ticker` of its own, with batches small enough that it needs many."""
     environment = {**clean_environment(), "DATABASE_URL": database.url, "ROUTINES_TICK_BATCH_SIZE": "5"}
     with subprocess.Popen([*ROUTINES, "ticker"], env=environment, stderr=subprocess.PIPE) as process:
         try:
@@ -70,14 +70,25 @@ async def test_four_tickers_fire_five_hundred_due_routines_each_slot_once(
             wait_until(
                 lambda: count(observer, "pg_stat_activity WHERE application_name = 'routines-ticker'") == TICKERS
             )
-            observer.execute("UPDATE routines.routines SET next_run_at = date_trunc('minute', now())")
+            with psycopg.connect(database.url) as gate:
+                # No run can be inserted until every ticker stands before the gate with a batch of its own in hand.
+                gate.execute("LOCK TABLE routines.trajectories IN SHARE MODE")
+                observer.execute("UPDATE routines.routines SET next_run_at = date_trunc('minute', now())")
+                wait_until(
+                    lambda: (
+                        count(
+                            observer, "pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+                        )
+                        == TICKERS
+                    )
+                )
             wait_until(lambda: count(observer, "routines.trajectories") == DUE)
         for process in tickers:
             process.send_signal(signal.SIGTERM)
         logs = [process.communicate(timeout=10)[1] for process in tickers]
     assert [process.returncode for process in tickers] == [0] * TICKERS
-    # No ticker did it alone, and after all of them have ended there is still one run for each slot.
-    assert sum(b"fired=" in log for log in logs) > 1
+    # All of them fired, and after they have ended there is still one run for each slot.
+    assert all(b"fired=" in log for log in logs)
     cursor = await connection.execute(
         "SELECT count(*), count(DISTINCT triggered_by_routine_id), count(DISTINCT scheduled_for) "
         "FROM routines.trajectories"
