@@ -1,9 +1,11 @@
 """Who may see, and what came with it: the bearer key, its rate, the collection, and only then what is valid."""
 
 import asyncio
+import inspect
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 from litestar import Request
@@ -75,10 +77,19 @@ class Caller:
             MalformedBodyError: It is no JSON, or none that can be stored.
             FaultsError: It breaks rules of the model.
         """
+        return requests.validate(model, self.json())
+
+    def json(self) -> Any:
+        """The body as a JSON value.
+
+        Raises:
+            UnsupportedMediaTypeError: It says that it is something else than JSON.
+            MalformedBodyError: It is no JSON, or none that can be stored.
+        """
         _refuse_other_types(self.request)
         if not self.raw_body:
             raise MalformedBodyError("The body is empty; send a JSON object.")
-        return requests.validate(model, json_body.decode(self.raw_body, self.services.json_limits))
+        return json_body.decode(self.raw_body, self.services.json_limits)
 
 
 async def provide_caller(request: ApiRequest, state: State) -> AsyncGenerator[Caller]:
@@ -183,6 +194,7 @@ def _refuse_unknown_parameters(request: ApiRequest) -> None:
         raise FaultsError([Fault(name[:100], f"unknown query parameter (known: {allowed})") for name in unknown])
 
 
+@cache
 def query_parameters(handler: Callable[..., Awaitable[Any]]) -> set[str]:
     """The query parameters that a handler takes: its keyword-only arguments."""
-    return set(handler.__kwdefaults__ or {})
+    return set(inspect.getfullargspec(handler).kwonlyargs)

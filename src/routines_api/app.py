@@ -18,6 +18,7 @@ from routines_api import tasks
 from routines_api.access import ApiRequest, Services, provide_caller
 from routines_api.errors import HeadersTooLargeError
 from routines_api.keys import KnownKeys
+from routines_api.ledger import LedgerController, preview
 from routines_api.limiter import RateLimiter
 from routines_api.openapi import describe, operation
 from routines_api.problems import HANDLERS, send_answer
@@ -66,7 +67,8 @@ _PAGE_HEADERS = {
 
 @cache
 def _description(app: Litestar) -> bytes:
-    return msgspec.json.encode(describe(app))
+    services: Services = app.state.services
+    return msgspec.json.encode(describe(app, [preview] if services.settings.enable_routines else []))
 
 
 class _NoPages(Controller):
@@ -113,7 +115,7 @@ def create_app(settings: Settings, database_url: str) -> Api:
         keys=KnownKeys(),
         limiter=RateLimiter(settings.rate_per_second, settings.rate_burst),
     )
-    routines = [RoutinesController, get_init_params_schema] if settings.enable_routines else []
+    routines = [RoutinesController, LedgerController, get_init_params_schema] if settings.enable_routines else []
     return Api(
         [Router("/api/v1", route_handlers=[health, *tasks.HANDLERS, *routines]), openapi_json, docs],
         dependencies={"caller": Provide(provide_caller)},

@@ -61,12 +61,50 @@ _TRAJECTORY = {
     "webhook_url": None,
 }
 
+_OCCURRENCE = {
+    "scheduled_for": "2026-05-04T09:00:00Z",
+    "last_scheduled_for": "2026-05-04T09:00:00Z",
+    "slot_count": 1,
+    "outcome": "skipped",
+    "reason": "overlap",
+    "trajectory_id": None,
+    "blocking_trajectory_id": 9876,
+    "detail": None,
+    "recorded_at": "2026-05-04T09:00:00.004Z",
+    "delay_seconds": 0.004,
+}
+_WHY = {
+    "kind": "overlap",
+    "at": "2026-05-04T09:00:00Z",
+    "now": "2026-05-04T12:00:00Z",
+    "scheduled_for": "2026-05-04T09:00:00Z",
+    "last_scheduled_for": "2026-05-04T09:00:00Z",
+    "slot_count": 1,
+    "recorded_at": "2026-05-04T09:00:00.004Z",
+    "trajectory_id": None,
+    "trajectory_status": None,
+    "blocking_trajectory_id": 9876,
+    "blocking_started_at": "2026-05-04T08:00:01Z",
+    "blocking_ended_at": "2026-05-04T10:00:00Z",
+    "detail": None,
+    "routine_created_at": "2026-05-01T08:00:00Z",
+    "paused_at": None,
+    "paused_reason": None,
+    "cadence_type": "hourly",
+    "is_slot_of_cadence": True,
+    "next_slot": "2026-05-04T10:00:00Z",
+}
+
 EXAMPLES: dict[str, Any] = {
     "Cadence": _CADENCE,
     "Collection": {"name": "my-org", "description": "", "created_at": "2026-05-01T08:00:00Z"},
     "Health": {"status": "ok"},
     "InitParam": {"name": "model", "default": "gpt-4o", "type_hint": "string"},
     "InitParamsSchema": {"keys": [{"name": "model", "default": "gpt-4o", "type_hint": "string"}]},
+    "Occurrence": _OCCURRENCE,
+    "Slots": {"slots": ["2026-05-04T09:00:00Z", "2026-05-05T09:00:00Z"]},
+    "Why": _WHY,
+    "WhyRead": {"sentence": "Skipped: run 9876 was still running, started 2026-05-04T08:00:01Z.", "facts": _WHY},
     "Message": {"message": "Task greet was deleted."},
     "Problem": {
         "type": "urn:routines:problem:invalid-request",

@@ -70,6 +70,17 @@ def _misfits(cadence: CadenceConfig) -> list[str]:
     return [message for broken, message in rules if broken]
 
 
+class CadencePreview(RequestBody):
+    """A cadence to look at before it is saved."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"cadence": {"type": "weekdays", "hour_utc": 9}, "count": 3}]}
+    )
+
+    cadence: CadenceConfig
+    count: int = Field(default=10, ge=1, le=100, description="How many slots.")
+
+
 class _RoutineFields(RequestBody):
     """The rules of fields that create and PATCH share."""
 

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from routines_api.requests import MASK
+from routines_core.db.ledger import Why
 from routines_core.db.routines import Cadence, Routine
 from routines_core.db.tasks import Task
 from routines_core.db.trajectories import Trajectory
@@ -83,6 +84,19 @@ class TrajectoryPage(msgspec.Struct):
     page: Annotated[int, Meta(description="This page, from 1.", examples=[1])]
     limit: Annotated[int, Meta(description="Runs on a page.", examples=[10])]
     has_more: Annotated[bool, Meta(description="Whether there is a next page.")]
+
+
+class Slots(msgspec.Struct):
+    """Coming slots, the next one first."""
+
+    slots: Annotated[list[datetime], Meta(description="Times in UTC.", examples=[["2026-05-04T09:00:00Z"]])]
+
+
+class WhyRead(msgspec.Struct):
+    """What a time is to a routine."""
+
+    sentence: Annotated[str, Meta(description="For people.", examples=["No slot: the next is 2026-05-05T09:00:00Z."])]
+    facts: Annotated[Why, Meta(description="For programs; what does not apply is null.")]
 
 
 class Message(msgspec.Struct):

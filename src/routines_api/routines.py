@@ -10,6 +10,7 @@ from litestar.params import Parameter
 from routines_api import requests
 from routines_api.access import Caller
 from routines_api.idempotency import once
+from routines_api.ledger import PREVIEW, preview
 from routines_api.openapi import operation
 from routines_api.pagination import Cursor, decode_cursor, page
 from routines_api.responses import (
@@ -44,6 +45,8 @@ class RoutinesController(Controller):
 
         Saves a recurring invocation of this task and computes its next slot. `name` is unique in the task.
         """
+        if task == PREVIEW and "name" not in caller.json():
+            return await _preview(caller)
         spec = create_spec(caller, caller.body(requests.RoutineCreate))
 
         async def create() -> RoutineRead:
@@ -155,6 +158,11 @@ async def get_init_params_schema(task: str, caller: Caller) -> InitParamsSchema:
     In the order of the task's workflow.
     """
     return init_params_schema(await find_task(caller.connection, key_id=caller.key_id, name=task))
+
+
+async def _preview(caller: Caller) -> Any:
+    """The other operation of this route; it is described apart (openapi.describe)."""
+    return Response(await preview.fn(caller), status_code=200)
 
 
 async def _find(caller: Caller, task: str, name: str) -> db.Routine:

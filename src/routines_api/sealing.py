@@ -15,7 +15,7 @@ def create_spec(caller: Caller, body: RoutineCreate) -> RoutineSpec:
     """The routine to save, its secrets sealed for the caller's collection."""
     return RoutineSpec(
         name=body.name,
-        cadence=_cadence(body.cadence),
+        cadence=cadence_of(body.cadence),
         init_params_overrides=body.init_params_overrides,
         secret_params={name: _seal(caller, text, "secret_param") for name, text in body.secret_params.items()},
         webhook_url=body.webhook_url,
@@ -32,7 +32,7 @@ def patch_spec(caller: Caller, body: PatchBody) -> RoutinePatch:
         keeps_webhook_secret=body.webhook_secret == MASK,
     )
     if "cadence" in sent:
-        change = msgspec.structs.replace(change, cadence=_cadence(body.cadence))
+        change = msgspec.structs.replace(change, cadence=cadence_of(body.cadence))
     if "secret_params" in sent:
         change = msgspec.structs.replace(change, secret_params=_seal_new(caller, body.secret_params))
     if "webhook_secret" in sent and body.webhook_secret != MASK:
@@ -41,7 +41,8 @@ def patch_spec(caller: Caller, body: PatchBody) -> RoutinePatch:
     return change
 
 
-def _cadence(config: CadenceConfig) -> Cadence:
+def cadence_of(config: CadenceConfig) -> Cadence:
+    """The cadence in the database's terms: a minute that is null is the default."""
     return Cadence(config.type, config.hour_utc, config.minute_utc or 0, config.day_of_week)
 
 

@@ -11,6 +11,8 @@ from routines_api.app import create_app
 from routines_core.lifecycle import stop_event
 from routines_core.settings import Settings
 
+STOP_SECONDS = 5.0
+"""How long requests in hand may take to end when the server stops."""
 BACKLOG = 1024
 """Connections that wait to be accepted."""
 
@@ -39,5 +41,6 @@ async def run_api(settings: Settings, database_url: str) -> None:
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
     server.stop()
-    await serving
+    # A client that stalls in the middle of a request must not keep the server.
+    await asyncio.wait({serving}, timeout=STOP_SECONDS)
     log.info("stopped")

@@ -1,0 +1,131 @@
+"""The endpoints of the ledger: what became of each slot, why, and what is to come."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from litestar import Controller, Response, get, post
+from litestar.params import Parameter
+
+from routines_api import requests
+from routines_api.access import Caller
+from routines_api.openapi import operation
+from routines_api.pagination import Cursor, decode_cursor, page
+from routines_api.responses import Slots, WhyRead
+from routines_api.sealing import cadence_of
+from routines_core.db import ledger as db
+from routines_core.db.collections import find_collection
+from routines_core.db.ledger import Occurrence, Outcome
+from routines_core.db.routines import Routine, find_routine
+from routines_core.errors import InvalidError
+
+PREVIEW = "preview"
+"""`POST /routines/{collection}/preview` looks at a cadence. A task may have this name all the same, so it is no route
+of its own: whoever creates a routine of that task sends the routine's name, which no preview has."""
+YEARS = range(1970, 2200)
+"""The years that a time may lie in."""
+
+Time = Annotated[datetime, Parameter(description="ISO 8601 with a time zone, as in 2026-05-04T09:00:00Z.")]
+Since = Annotated[datetime | None, Parameter(description="Only slots at this time or later.")]
+Until = Annotated[datetime | None, Parameter(description="Only slots before this time.")]
+OutcomeFilter = Annotated[
+    Outcome | None, Parameter(description="started, a reason, or skipped for whatever did not start.")
+]
+OccurrenceLimit = Annotated[int, Parameter(ge=1, le=1000, description="The most rows of a page.")]
+Count = Annotated[int, Parameter(ge=1, le=db.MAX_SLOTS, description="How many slots.")]
+
+
+class LedgerController(Controller):
+    """What a routine's ledger answers."""
+
+    path = "/routines/{collection:str}/{task:str}/{name:str}"
+
+    @get("/occurrences", **operation("listOccurrences"))
+    async def occurrences(
+        self,
+        task: str,
+        name: str,
+        caller: Caller,
+        *,
+        since: Since = None,
+        until: Until = None,
+        outcome: OutcomeFilter = None,
+        limit: OccurrenceLimit = 100,
+        cursor: Cursor = None,
+    ) -> Response[list[Occurrence]]:
+        """List what became of each slot.
+
+        Newest first: a run was started, or the slot was skipped with its reason. A row may account for a span of slots
+        that were missed or paused together.
+        """
+        before = decode_cursor(cursor, datetime)
+        routine = await _find(caller, task, name)
+        found = await db.list_occurrences(
+            caller.connection,
+            collection_id=caller.auth.collection_id,
+            routine_id=routine.id,
+            since=_checked("since", since),
+            until=_checked("until", until),
+            outcome=outcome,
+            limit=limit + 1,
+            cursor=_checked("cursor", before),
+        )
+        return page(caller.request, found, limit, key=lambda row: row.scheduled_for, show=lambda row: row)
+
+    @get("/why", **operation("explainTime"))
+    async def why(self, task: str, name: str, caller: Caller, *, at: Time) -> WhyRead:
+        """Explain a time.
+
+        Whether it is a slot of this routine, and what became of it: in one sentence, with the facts behind it.
+        """
+        routine = await _find(caller, task, name)
+        facts = await db.why(
+            caller.connection,
+            collection_id=caller.auth.collection_id,
+            routine_id=routine.id,
+            at=_with_zone("at", at),
+        )
+        return WhyRead(db.sentence(facts), facts)
+
+    @get("/next", **operation("listNextSlots"))
+    async def next_slots(self, task: str, name: str, caller: Caller, *, count: Count = 10) -> Slots:
+        """List the coming slots of a routine.
+
+        None while it is paused, and none of a manual one.
+        """
+        routine = await _find(caller, task, name)
+        slots = await db.next_slots(
+            caller.connection, collection_id=caller.auth.collection_id, routine_id=routine.id, count=count
+        )
+        return Slots(slots)
+
+
+@post(
+    "/api/v1/routines/{collection:str}/preview",
+    status_code=200,
+    **operation("previewCadence", body=requests.CadencePreview),
+)
+async def preview(caller: Caller) -> Slots:
+    """List the coming slots of a cadence.
+
+    Nothing is saved.
+    """
+    body = caller.body(requests.CadencePreview)
+    await find_collection(caller.connection, caller.key_id)
+    slots = await db.preview(caller.connection, cadence_of(body.cadence), count=body.count)
+    return Slots(slots)
+
+
+async def _find(caller: Caller, task: str, name: str) -> Routine:
+    return await find_routine(caller.connection, key_id=caller.key_id, task=task, name=name)
+
+
+def _checked(field: str, time: datetime | None) -> datetime | None:
+    return None if time is None else _with_zone(field, time)
+
+
+def _with_zone(field: str, time: datetime) -> datetime:
+    if time.tzinfo is None:
+        raise InvalidError(f"{field}: must have a time zone: end it with Z.", field)
+    if time.year not in YEARS:
+        raise InvalidError(f"{field}: must lie in the years {YEARS.start} to {YEARS.stop - 1}.", field)
+    return time.astimezone(UTC)

@@ -1,0 +1,123 @@
+"""The ledger by HTTP: what became of each slot, why, and what is to come."""
+
+from typing import Any
+
+import pytest
+from litestar.testing import AsyncTestClient
+
+from routines_core.db import Connection
+from routines_core.db.tick import tick
+from support import CATCHUP, at, value
+
+Client = AsyncTestClient[Any]
+BASE = "/api/v1/routines/my-org/echo"
+HISTORY = [("2026-05-01 09:00", "2026-05-04 09:00:01"), ("2026-05-05 09:00", "2026-05-05 09:00:02")]
+
+
+@pytest.fixture
+async def routine(client: Client, connection: Connection) -> str:
+    """A daily routine: three slots missed and one started on 4 May, and on 5 May one that found that run active."""
+    await client.post(BASE, json={"name": "r", "cadence": {"type": "daily", "hour_utc": 9}})
+    await connection.execute("UPDATE routines.routines SET created_at = '2026-05-01Z'")
+    for due, now in HISTORY:
+        await connection.execute("UPDATE routines.routines SET next_run_at = %s", [at(due)])
+        await tick(connection, batch_size=1, now=at(now), **CATCHUP)
+    return f"{BASE}/r"
+
+
+async def test_occurrences_are_the_outcome_of_each_slot_newest_first(client: Client, routine: str) -> None:
+    found = (await client.get(f"{routine}/occurrences")).json()
+    assert [(row["scheduled_for"], row["slot_count"], row["outcome"], row["reason"]) for row in found] == [
+        ("2026-05-05T09:00:00Z", 1, "skipped", "overlap"),
+        ("2026-05-04T09:00:00Z", 1, "started", None),
+        ("2026-05-01T09:00:00Z", 3, "skipped", "missed"),
+    ]
+    assert found[0]["blocking_trajectory_id"] == found[1]["trajectory_id"]
+    assert found[1]["delay_seconds"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("query", "reasons"),
+    [
+        ("outcome=started", [None]),
+        ("outcome=skipped", ["overlap", "missed"]),
+        ("outcome=missed", ["missed"]),
+        ("since=2026-05-05T00:00:00Z", ["overlap"]),
+        ("until=2026-05-04T00:00:00Z", ["missed"]),
+        ("since=2026-05-04T02:00:00%2B02:00&until=2026-05-05T00:00:00Z", [None]),
+    ],
+)
+async def test_occurrences_are_filtered_by_time_and_outcome(
+    client: Client, routine: str, query: str, reasons: list[str | None]
+) -> None:
+    found = (await client.get(f"{routine}/occurrences?{query}")).json()
+    assert [row["reason"] for row in found] == reasons
+
+
+async def test_occurrences_go_on_at_their_link(client: Client, routine: str) -> None:
+    first = await client.get(f"{routine}/occurrences?limit=2")
+    rest = await client.get(first.headers["link"].split(">")[0][1:])
+    assert (len(first.json()), len(rest.json()), "link" in rest.headers) == (2, 1, False)
+
+
+@pytest.mark.parametrize(
+    ("time", "kind", "sentence"),
+    [
+        ("2026-05-02T09:00:00Z", "missed", "Missed: no ticker came in time, as were all 3 slots"),
+        ("2026-05-04T09:00:00Z", "started", "Started: run "),
+        ("2026-05-05T09:00:00Z", "overlap", "Skipped: run "),
+        ("2026-05-05T10:00:00Z", "not_a_slot", "No slot: the next is 2026-05-06T09:00:00Z."),
+        ("2199-01-01T09:00:00Z", "future", "To come: "),
+    ],
+)
+async def test_why_explains_a_time_in_a_sentence_with_the_facts_behind_it(
+    client: Client, routine: str, time: str, kind: str, sentence: str
+) -> None:
+    answer = (await client.get(f"{routine}/why?at={time}")).json()
+    assert answer["facts"]["kind"] == kind
+    assert answer["sentence"].startswith(sentence)
+
+
+async def test_why_explains_a_pause(client: Client, routine: str, connection: Connection) -> None:
+    await client.post(f"{routine}/pause")
+    answer = (await client.get(f"{routine}/why?at=2199-01-01T09:00:00Z")).json()
+    paused_at = await value(connection, "SELECT to_char(paused_at, 'YYYY-MM-DD') FROM routines.routines")
+    assert answer["facts"]["kind"] == "paused_in_future"
+    assert str(paused_at) in answer["sentence"]
+
+
+@pytest.mark.parametrize(
+    "time", ["", "yesterday", "2026-05-04T09:00:00", "2026-05-04T09:00:00 02:00", "9999-12-31T00:00:00Z"]
+)
+async def test_why_refuses_what_is_no_time_with_a_zone(client: Client, routine: str, time: str) -> None:
+    answer = await client.get(f"{routine}/why", params={"at": time})
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "at")
+
+
+async def test_next_lists_the_coming_slots_and_none_in_a_pause(client: Client, routine: str) -> None:
+    await client.patch(routine, json={"cadence": {"type": "hourly", "minute_utc": 7}})
+    slots = (await client.get(f"{routine}/next?count=3")).json()["slots"]
+    assert [slot[14:] for slot in slots] == ["07:00Z"] * 3
+    assert slots[0] == (await client.get(routine)).json()["next_run_at"]
+    await client.post(f"{routine}/pause")
+    assert (await client.get(f"{routine}/next")).json() == {"slots": []}
+
+
+async def test_preview_lists_the_coming_slots_of_a_cadence_and_saves_nothing(
+    client: Client, connection: Connection
+) -> None:
+    body = {"cadence": {"type": "weekly", "hour_utc": 9, "day_of_week": "mon"}, "count": 2}
+    answer = await client.post("/api/v1/routines/my-org/preview", json=body)
+    assert (answer.status_code, len(answer.json()["slots"])) == (200, 2)
+    assert await value(connection, "SELECT count(*) FROM routines.routines") == 0
+    bad = await client.post("/api/v1/routines/my-org/preview", json={"cadence": {"type": "weekly"}, "count": 101})
+    fields = [error["field"] for error in bad.json()["errors"]]
+    assert (bad.status_code, fields) == (400, ["cadence.hour_utc", "cadence.day_of_week", "count"])
+
+
+async def test_a_task_named_preview_can_have_routines(client: Client) -> None:
+    await client.post("/api/v1/tasks/my-org", json={"name": "preview", "workflow": {}})
+    made = await client.post("/api/v1/routines/my-org/preview", json={"name": "r", "cadence": {"type": "manual"}})
+    assert (made.status_code, made.json()["task_name"]) == (201, "preview")
+    assert len((await client.get("/api/v1/routines/my-org/preview")).json()) == 1
+    assert (await client.get("/api/v1/routines/my-org/preview/r")).status_code == 200
