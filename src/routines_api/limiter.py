@@ -45,7 +45,9 @@ class RateLimiter:
         """
         handful = self._handfuls.setdefault(key_id, _Handful())
         now = time.monotonic()
-        if handful.tokens == 0 or now > handful.kept_until:
+        if now > handful.kept_until:
+            handful.tokens = 0
+        if handful.tokens == 0:
             await self._take(connection, key_id, handful, now)
         handful.tokens -= 1
 
@@ -57,4 +59,5 @@ class RateLimiter:
         if not await take_tokens(connection, key_id, wanted=wanted, rate=self.rate, burst=self.burst):
             handful.empty_until = now + wait
             raise RateLimitedError(wait)
-        handful.tokens, handful.kept_until = wanted, now + KEPT_SECONDS
+        handful.tokens += wanted  # another request may have taken some meanwhile
+        handful.kept_until = now + KEPT_SECONDS
