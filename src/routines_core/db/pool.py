@@ -74,7 +74,8 @@ async def open_pool(url: str, program: str, *, size: int, **settings: str) -> As
 
 async def _refuse_closed(connection: Connection) -> None:
     """Refuse a connection that the server has closed: its socket says so, without a round trip."""
-    connection.pgconn.consume_input()
+    connection.pgconn.consume_input()  # what it said before it closed
+    connection.pgconn.consume_input()  # the end
     if connection.closed:
         raise psycopg.OperationalError("the server has closed the connection")
 
