@@ -1,0 +1,209 @@
+"""Each limit one below, at and one above it, and the rate over several processes."""
+
+import asyncio
+import json
+import time
+from collections.abc import Generator
+from contextlib import AsyncExitStack, ExitStack
+from typing import Any
+
+import httpx
+import pytest
+
+from api.hostile.message import KEPT, KEY, ROUTINES, TASKS, request
+from serving import TASK, Answer, ApiProcess, api_process, copy_of, new_key, send
+from support import Database
+
+BODY, HEADERS, DEPTH, STRING, ITEMS = 8192, 4096, 5, 3000, 100
+OK, CREATED, INVALID, TOO_LARGE, HEADERS_TOO_LARGE = 200, 201, 400, 413, 431
+
+
+@pytest.fixture(scope="module")
+def shared(server_url: str, template: str) -> Generator[Database]:
+    with copy_of(server_url, template) as database:
+        yield database
+
+
+@pytest.fixture(scope="module")
+def key(shared: Database) -> str:
+    return new_key(shared, "my-org")
+
+
+@pytest.fixture(scope="module")
+def api(shared: Database, key: str) -> Generator[ApiProcess]:
+    """A process whose limits are small, with the routine kept."""
+    limits: dict[str, Any] = {
+        "max_body_bytes": BODY,
+        "max_header_bytes": HEADERS,
+        "max_json_depth": DEPTH,
+        "max_string_length": STRING,
+        "max_items": ITEMS,
+    }
+    with api_process(shared.url, **limits) as process:
+        with process.client(key) as client:
+            assert client.post(TASKS, json={"name": "echo", "workflow": TASK}).status_code == CREATED
+            kept = {"name": "kept", "cadence": {"type": "manual"}}
+            assert client.post(ROUTINES, json=kept).status_code == CREATED
+        yield process
+
+
+def patch(api: ApiProcess, key: str, body: Any) -> Answer:
+    encoded = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return send(api, request("PATCH", KEPT, body=encoded).replace(KEY, key.encode()))
+
+
+def refused(answer: Answer, limit: int) -> bool:
+    """Whether it says what the limit is."""
+    return str(limit) in json.loads(answer.content)["detail"]
+
+
+@pytest.mark.parametrize(("size", "status"), [(BODY - 1, OK), (BODY, OK), (BODY + 1, TOO_LARGE)])
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+def test_bytes_of_a_body(api: ApiProcess, key: str, size: int, status: int, framing: str) -> None:
+    body = b'{"paused": false}'.ljust(size)
+    if framing == "chunks":
+        head = request("PATCH", KEPT, headers={"Transfer-Encoding": "chunked", "Content-Type": "application/json"})
+        answer = send(api, head.replace(KEY, key.encode()) + b"%x\r\n%s\r\n0\r\n\r\n" % (size, body))
+    else:
+        answer = patch(api, key, body)
+    assert answer.status == status
+    assert status == OK or refused(answer, BODY)
+
+
+@pytest.mark.parametrize(("size", "status"), [(HEADERS - 1, OK), (HEADERS, OK), (HEADERS + 1, HEADERS_TOO_LARGE)])
+def test_bytes_of_all_names_and_values_of_the_headers(api: ApiProcess, key: str, size: int, status: int) -> None:
+    others = "HostlocalhostConnectioncloseAuthorizationBearer X-Pad" + key
+    message = request("GET", KEPT, headers={"X-Pad": "a" * (size - len(others))})
+    answer = send(api, message.replace(KEY, key.encode()))
+    assert answer.status == status
+    assert status == OK or refused(answer, HEADERS)
+
+
+@pytest.mark.parametrize(("depth", "status"), [(DEPTH - 1, OK), (DEPTH, OK), (DEPTH + 1, INVALID)])
+def test_levels_of_json(api: ApiProcess, key: str, depth: int, status: int) -> None:
+    value: list[Any] = []
+    for _ in range(depth - 3):  # the body and the overrides are two, the innermost array is one
+        value = [value]
+    answer = patch(api, key, {"init_params_overrides": {"text": value}})
+    assert answer.status == status
+    assert status == OK or refused(answer, DEPTH)
+
+
+@pytest.mark.parametrize(("length", "status"), [(STRING - 1, OK), (STRING, OK), (STRING + 1, INVALID)])
+@pytest.mark.parametrize("character", ["a", "\u00e9", "\U0001f4a9"])
+def test_characters_of_a_string(api: ApiProcess, key: str, length: int, status: int, character: str) -> None:
+    body = json.dumps({"init_params_overrides": {"text": character * length}}, ensure_ascii=False).encode()
+    if len(body) > BODY:
+        body = json.dumps(
+            {"init_params_overrides": {"text": "a" * (length - 1) + character}}, ensure_ascii=False
+        ).encode()
+    answer = patch(api, key, body)
+    assert answer.status == status
+    assert status == OK or refused(answer, STRING)
+
+
+@pytest.mark.parametrize(("length", "status"), [(STRING - 1, OK), (STRING, OK), (STRING + 1, INVALID)])
+def test_characters_of_a_key(api: ApiProcess, key: str, length: int, status: int) -> None:
+    assert patch(api, key, {"init_params_overrides": {"text": {"a" * length: 1}}}).status == status
+
+
+@pytest.mark.parametrize(("items", "status"), [(ITEMS - 1, OK), (ITEMS, OK), (ITEMS + 1, INVALID)])
+def test_items_of_an_array_and_of_an_object(api: ApiProcess, key: str, items: int, status: int) -> None:
+    for value in ([0] * items, {f"k{n}": n for n in range(items)}):
+        answer = patch(api, key, {"init_params_overrides": {"text": value}})
+        assert answer.status == status
+        assert status == OK or refused(answer, ITEMS)
+
+
+LISTS = [(ROUTINES, 1000), ("/api/v1/routines/my-org", 1000), (TASKS, 1000), (f"{KEPT}/runs", 100)]
+LISTS += [("/api/v1/db/trajectories/my-org/echo", 100)]
+
+
+@pytest.mark.parametrize(("path", "most"), LISTS)
+def test_limit_of_a_list(api: ApiProcess, key: str, path: str, most: int) -> None:
+    with api.client(key) as client:
+        found = {
+            limit: client.get(path, params={"limit": limit}).status_code for limit in (0, 1, most - 1, most, most + 1)
+        }
+    assert found == {0: INVALID, 1: OK, most - 1: OK, most: OK, most + 1: INVALID}
+
+
+def test_page_of_a_list(api: ApiProcess, key: str) -> None:
+    with api.client(key) as client:
+        pages = (0, 1, 999_999, 1_000_000, 1_000_001)
+        found = [client.get("/api/v1/db/trajectories/my-org/echo", params={"page": page}).status_code for page in pages]
+    assert found == [INVALID, OK, OK, OK, INVALID]
+
+
+@pytest.mark.parametrize(
+    ("length", "status"), [(0, INVALID), (1, CREATED), (99, CREATED), (100, CREATED), (101, INVALID)]
+)
+def test_characters_of_a_slug(api: ApiProcess, key: str, length: int, status: int) -> None:
+    with api.client(key) as client:
+        name = "a" * length
+        assert client.post(ROUTINES, json={"name": name, "cadence": {"type": "manual"}}).status_code == status
+        assert client.post(TASKS, json={"name": name, "workflow": TASK}).status_code == status
+
+
+@pytest.mark.parametrize(("length", "status"), [(2047, OK), (2048, OK), (2049, INVALID)])
+def test_characters_of_a_webhook_url(api: ApiProcess, key: str, length: int, status: int) -> None:
+    assert patch(api, key, {"webhook_url": "https://example.com/".ljust(length, "a")}).status == status
+
+
+@pytest.mark.parametrize(("length", "status"), [(0, INVALID), (1, OK), (99, OK), (100, OK), (101, INVALID)])
+def test_characters_of_a_secrets_name(api: ApiProcess, key: str, length: int, status: int) -> None:
+    assert patch(api, key, {"secret_params": {"A" * length: "s"}}).status == status
+
+
+@pytest.mark.parametrize(("length", "status"), [(0, INVALID), (1, OK), (254, OK), (255, OK), (256, INVALID)])
+def test_characters_of_an_idempotency_key(api: ApiProcess, key: str, length: int, status: int) -> None:
+    with api.client(key) as client:
+        assert client.post(f"{KEPT}/run-now", headers={"Idempotency-Key": "k" * length}).status_code == status
+
+
+# --- the rate ---------------------------------------------------------------------------------------------------------
+
+RATE, BURST, SECONDS = 200, 100, 5.0
+
+
+async def ask_until(client: httpx.AsyncClient, deadline: float, statuses: list[int]) -> None:
+    while time.monotonic() < deadline:
+        statuses.append((await client.get(KEPT)).status_code)
+
+
+async def ask_all(processes: list[ApiProcess], key: str) -> tuple[list[int], float]:
+    """The statuses that a key got of all processes, asked as fast as they answer, and the seconds that it took."""
+    statuses: list[int] = []
+    headers = {"Authorization": f"Bearer {key}"}
+    async with AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(httpx.AsyncClient(base_url=process.url, headers=headers, timeout=30))
+            for process in processes
+            for _ in range(4)
+        ]
+        begun = time.monotonic()
+        await asyncio.gather(*(ask_until(client, begun + SECONDS, statuses) for client in clients))
+        return statuses, time.monotonic() - begun
+
+
+def test_the_rate_of_a_key_holds_over_three_processes_and_spares_the_other_keys(
+    shared: Database, api: ApiProcess
+) -> None:
+    """`burst` at first and `rate` a second from then on, within 5 %."""
+    greedy, modest = new_key(shared, "my-org"), new_key(shared, "my-org")
+    with ExitStack() as stack:
+        limits = {"rate_per_second": RATE, "rate_burst": BURST}
+        processes = [stack.enter_context(api_process(shared.url, **limits)) for _ in range(3)]
+        statuses, seconds = asyncio.run(ask_all(processes, greedy))
+        refusal = refusal_of(processes[0], greedy)
+        assert processes[0].client(modest).get(KEPT).status_code == OK
+    assert set(statuses) == {OK, 429}
+    assert statuses.count(OK) == pytest.approx(BURST + RATE * seconds, rel=0.05)
+    assert refusal.headers["content-type"] == "application/problem+json"
+    assert int(refusal.headers["retry-after"]) >= 1
+    assert "Retry-After" in refusal.json()["detail"]
+
+
+def refusal_of(process: ApiProcess, key: str) -> httpx.Response:
+    with process.client(key) as client:
+        return next(answer for _ in range(100_000) if (answer := client.get(KEPT)).status_code == 429)

@@ -1,0 +1,104 @@
+"""The database away, back, restarted and rid of its connections, under one process of the API."""
+
+import asyncio
+import time
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+
+from routines_api.app import CONNECTIONS
+from routines_core.db import connect
+from routines_core.db.migrations import migrate
+from routines_core.db.pool import POOL_TIMEOUT_SECONDS
+from routines_core.embedded import EmbeddedServer
+from serving import TASK, ApiProcess, api_process, new_key
+from support import Database
+
+MARGIN_SECONDS = 10.0
+"""For a busy machine."""
+PATH = "/api/v1/tasks/my-org"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Generator[EmbeddedServer]:
+    """A server of the test's own, with a schema."""
+    server = EmbeddedServer(tmp_path, settings={"fsync": "off"})
+    server.start()
+    asyncio.run(_migrate(server.url()))
+    yield server
+    server.stop()
+
+
+async def _migrate(url: str) -> None:
+    async with connect(url, "tests") as connection:
+        await migrate(connection)
+
+
+@pytest.fixture
+def key(server: EmbeddedServer) -> str:
+    return new_key(Database(server.url()), "my-org")
+
+
+@pytest.fixture
+def api(server: EmbeddedServer) -> Generator[ApiProcess]:
+    with api_process(server.url()) as process:
+        yield process
+
+
+@pytest.fixture
+def client(api: ApiProcess, key: str) -> Generator[httpx.Client]:
+    with api.client(key) as client:
+        assert client.post(PATH, json={"name": "echo", "workflow": TASK}).status_code == 201
+        yield client
+
+
+def seconds_of(client: httpx.Client) -> tuple[float, httpx.Response]:
+    begun = time.monotonic()
+    answer = client.get(PATH)
+    return time.monotonic() - begun, answer
+
+
+def all_at_once(client: httpx.Client) -> list[int]:
+    """The statuses of as many requests as the pool has connections."""
+    with ThreadPoolExecutor(CONNECTIONS) as threads:
+        return list(threads.map(lambda _: client.get(PATH).status_code, range(CONNECTIONS)))
+
+
+def test_while_the_database_is_away_the_answer_is_503_in_time_and_once_it_is_back_200(
+    server: EmbeddedServer, api: ApiProcess, client: httpx.Client
+) -> None:
+    server.stop()
+    for _ in range(2):
+        seconds, answer = seconds_of(client)
+        assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+        assert int(answer.headers["retry-after"]) >= 1
+        assert answer.json()["detail"]
+        assert seconds < POOL_TIMEOUT_SECONDS + MARGIN_SECONDS
+        assert api.is_healthy()
+    server.start()
+    assert [client.get(PATH).status_code for _ in range(20)] == [200] * 20
+
+
+def test_a_restart_between_two_requests_is_not_noticed(server: EmbeddedServer, client: httpx.Client) -> None:
+    assert all_at_once(client) == [200] * CONNECTIONS  # the pool is full
+    server.stop()
+    server.start()
+    assert all_at_once(client) == [200] * CONNECTIONS
+
+
+def test_the_end_of_all_connections_between_two_requests_is_not_noticed(
+    server: EmbeddedServer, client: httpx.Client
+) -> None:
+    assert all_at_once(client) == [200] * CONNECTIONS
+    with psycopg.connect(server.url(), autocommit=True) as admin:
+        ended = admin.execute(
+            "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid, 5000)) FROM pg_stat_activity "
+            "WHERE application_name = 'routines-api'"
+        ).fetchone()
+    assert ended
+    assert ended[0] >= 2
+    assert all_at_once(client) == [200] * CONNECTIONS
