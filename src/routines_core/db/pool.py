@@ -63,6 +63,8 @@ async def open_pool(url: str, program: str, *, size: int, **settings: str) -> As
         min_size=min(2, size),
         max_size=size,
         timeout=POOL_TIMEOUT_SECONDS,
+        # Attempts to reconnect grow rare; once they are given up, the next caller begins anew, at once.
+        reconnect_timeout=POOL_TIMEOUT_SECONDS,
         kwargs=_connection_arguments(program, settings),
         configure=_set_up,
         check=_refuse_closed,
