@@ -162,7 +162,8 @@ def _takes_key(handler: HTTPRouteHandler) -> bool:
 
 def _answer_type(handler: HTTPRouteHandler) -> Any:
     annotation = handler.parsed_fn_signature.return_type.annotation
-    return get_args(annotation)[0] if get_origin(annotation) is Response else annotation
+    answered = get_args(annotation)[0] if get_origin(annotation) is Response else annotation
+    return None if answered is type(None) else answered
 
 
 def _schema_of(answered: Any) -> dict[str, Any]:
