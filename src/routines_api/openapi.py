@@ -180,6 +180,10 @@ def _schemas(handlers: list[HTTPRouteHandler]) -> dict[str, Any]:
         ref_template=REFERENCE + "{model}",
     )
     schemas: dict[str, Any] = {**sent_out, **taken_in.get("$defs", {})}
+    for body in bodies:
+        if not schemas[body.__name__].get("required"):  # a change: what is left out keeps its value, and has no default
+            for field in schemas[body.__name__]["properties"].values():
+                field.pop("default", None)
     for name, schema in schemas.items():
         schema["description"] = schema.get("description", name).partition("\n\nAttributes:")[0]
         if name in EXAMPLES:
