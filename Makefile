@@ -15,7 +15,7 @@ ifneq ($(shell [ "$$(cat $(MADE) 2>/dev/null)" = "$(CURDIR)" ] && $(BIN)/python 
 .PHONY: $(MADE)
 endif
 
-.PHONY: help up test lint bench chaos clean
+.PHONY: help up test lint bench nightly chaos clean
 .DEFAULT_GOAL := help
 
 help:  ## This list
@@ -37,6 +37,10 @@ bench: $(DEV)  ## Each benchmark prints its figure and the control measured in t
 	$(BIN)/python bench/fire_rate.py
 	$(BIN)/python bench/start_delay.py
 	$(BIN)/python bench/idle.py
+	$(BIN)/python bench/api.py
+
+nightly: $(DEV)  ## Ten times as many requests by schemathesis as `make test` makes
+	ROUTINES_TEST_CASES=20000 $(BIN)/pytest tests/api/test_schemathesis.py
 
 chaos: $(DEV)  ## Faults for MINUTES (3), then every mutant of the product must be caught
 	PYTHONPATH=tests $(BIN)/python -m chaos.driver --minutes $(or $(MINUTES),3)

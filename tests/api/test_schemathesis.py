@@ -1,0 +1,144 @@
+"""The description of the API: whole, valid, usable, and kept by the running service, as schemathesis finds.
+
+`make nightly` asks ten times as much, ROUTINES_TEST_CASES=20000.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from litestar.routes import HTTPRoute
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from routines_api.app import create_app
+from routines_api.openapi import REFERENCE, describe
+from serving import TASK, api_process, new_key
+from support import Database, api_settings
+
+CASES = int(os.environ.get("ROUTINES_TEST_CASES", "2000"))
+"""The least that are asked of the service."""
+CASES_PER_EXAMPLE = 22
+"""What each of schemathesis' max-examples comes to, over all operations and phases; measured, a little low."""
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def described() -> dict[str, Any]:
+    return json.loads(json.dumps(describe(create_app(api_settings(), ""))))
+
+
+def operations(described: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, item in described["paths"].items():
+        for method, operation in item.items():
+            yield path, method, operation
+
+
+def test_the_description_is_valid_openapi_3_1(described: dict[str, Any]) -> None:
+    assert described["openapi"].startswith("3.1")
+    assert list(OpenAPIV31SpecValidator(described).iter_errors()) == []
+
+
+def test_the_routes_described_are_the_routes_served(described: dict[str, Any]) -> None:
+    served = {
+        (route.path_format, method.lower())
+        for route in create_app(api_settings(), "").routes
+        if isinstance(route, HTTPRoute)
+        for method in route.methods
+        if method != "OPTIONS"
+    }
+    assert {(path, method) for path, method, _ in operations(described)} == served - {
+        ("/openapi.json", "get"),
+        ("/docs", "get"),
+    }
+
+
+def test_each_operation_has_an_id_of_its_own_a_summary_and_a_description(described: dict[str, Any]) -> None:
+    found = [operation for _, _, operation in operations(described)]
+    assert len({operation["operationId"] for operation in found}) == len(found)
+    assert all(operation["summary"] and operation["description"] for operation in found)
+
+
+def test_each_operation_describes_all_its_errors_as_problem_documents(described: dict[str, Any]) -> None:
+    for path, method, operation in operations(described):
+        wanted = {"431"}
+        if operation["security"]:
+            wanted |= {"400", "401", "404", "429", "503"}
+        if "requestBody" in operation:
+            wanted |= {"408", "409", "413", "415"}
+        errors = {code: answer for code, answer in operation["responses"].items() if code >= "400"}
+        assert (path, method, wanted - set(errors)) == (path, method, set())
+        for answer in errors.values():
+            assert answer["content"]["application/problem+json"]["schema"] == {"$ref": REFERENCE + "Problem"}
+
+
+def test_only_health_needs_no_key(described: dict[str, Any]) -> None:
+    keyless = [operation["operationId"] for _, _, operation in operations(described) if not operation["security"]]
+    assert keyless == ["getHealth"]
+
+
+def test_each_parameter_has_a_description(described: dict[str, Any]) -> None:
+    for _, _, operation in operations(described):
+        assert all(parameter["description"] for parameter in operation["parameters"])
+
+
+def test_each_schema_has_a_description_and_an_example_that_is_valid_against_it(described: dict[str, Any]) -> None:
+    schemas = described["components"]["schemas"]
+    for name, schema in schemas.items():
+        assert (name, bool(schema.get("description")), bool(schema.get("examples"))) == (name, True, True)
+        whole = {"$ref": REFERENCE + name, "components": {"schemas": schemas}}
+        validator = Draft202012Validator(whole, format_checker=Draft202012Validator.FORMAT_CHECKER)
+        for example in schema["examples"]:
+            assert (name, [error.message for error in validator.iter_errors(example)]) == (name, [])
+
+
+def test_a_field_of_a_change_has_no_default(described: dict[str, Any]) -> None:
+    for name in ("RoutinePatch", "TaskUpdate"):
+        fields = described["components"]["schemas"][name]["properties"]
+        assert [field for field, rules in fields.items() if "default" in rules] == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60 * 60)
+def test_the_running_service_answers_as_it_is_described(database: Database, tmp_path: Path) -> None:
+    """All checks but what schemathesis.toml explains, at least CASES times: no 5xx, no answer off its schema."""
+    key = new_key(database, "my-org")
+    with api_process(database.url) as process:
+        with process.client(key) as client:
+            assert client.post("/api/v1/tasks/my-org", json={"name": "echo", "workflow": TASK}).status_code == 201
+            kept = {"name": "kept", "cadence": {"type": "manual"}}
+            assert client.post("/api/v1/routines/my-org/echo", json=kept).status_code == 201
+        command = [
+            str(Path(sys.executable).with_name("schemathesis")),
+            "--config-file",
+            str(HERE / "schemathesis.toml"),
+        ]
+        options = [
+            "--max-examples",
+            str(CASES // CASES_PER_EXAMPLE),
+            "--workers",
+            "2",
+            "--no-color",
+            "--warnings",
+            "off",
+        ]
+        variables = {"URL": process.url, "KEY": key, "HOOKS": str(HERE / "schemathesis_hooks.py")}
+        ran = subprocess.run(
+            [*command, "run", f"{process.url}/openapi.json", *options],
+            cwd=tmp_path,
+            env={**os.environ, **{f"ROUTINES_TEST_{name}": text for name, text in variables.items()}},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert process.is_healthy()
+    assert ran.returncode == 0, ran.stdout[-20_000:] + ran.stderr
+    generated = re.search(r"(\d+) generated", ran.stdout)
+    assert generated, ran.stdout[-5000:]
+    assert int(generated[1]) >= CASES
