@@ -100,7 +100,7 @@ def report(load: Load, aim: float, real: list[Measured], bare: list[Measured]) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=2)
+    parser.add_argument("--seconds", type=int, default=2)
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--only", help="part of a name: GET, list, create, PATCH")
     options = parser.parse_args()

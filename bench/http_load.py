@@ -41,12 +41,12 @@ def require_wrk() -> None:
         sys.exit("bench/api.py needs the load generator wrk, which is not installed (apt-get install wrk): skipped.")
 
 
-def measure(load: Load, url: str, key: str, *, run: int, seconds: float, connections: int) -> Measured:
+def measure(load: Load, url: str, key: str, *, run: int, seconds: int, connections: int) -> Measured:
     """One round of wrk; leaves where a request was not answered 2xx."""
     variables = {"BENCH_METHOD": load.method, "BENCH_PATH": load.path, "BENCH_KEY": key, "BENCH_RUN": f"{run}-"}
     if load.body:
         variables["BENCH_BODY"] = load.body
-    command = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds:g}s"]
+    command = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s"]
     ran = subprocess.run(
         [*command, "--script", str(SCRIPT), url],
         env={**os.environ, **variables},
