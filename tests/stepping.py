@@ -17,14 +17,15 @@ from support import CATCHUP, Database, value
 
 GATE = 4711
 """The advisory lock at which statements are stopped."""
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 10.0
 """After this a test fails instead of waiting for a lock state that never comes."""
 
 
 @asynccontextmanager
 async def session(database: Database, name: str) -> AsyncGenerator[Connection]:
     """A session that may hold a transaction open for as long as the test likes."""
-    async with connect(database.url, name, idle_in_transaction_session_timeout="0") as opened:
+    settings = {"idle_in_transaction_session_timeout": "0", "lock_timeout": f"{PATIENCE_SECONDS:.0f}s"}
+    async with connect(database.url, name, **settings) as opened:
         yield opened
 
 
