@@ -14,10 +14,11 @@ WITH task AS (
 made AS (
     INSERT INTO routines.routines (
         collection_id, task_id, name, cadence_type, hour_utc, minute_utc, day_of_week, init_params_overrides,
-        secret_refs, webhook_url, webhook_secret_id, paused)
+        secret_refs, webhook_url, webhook_secret_id, paused, catchup_window_seconds)
     SELECT collection_id, id, %(name)s::text, %(cadence_type)s::text, %(hour_utc)s::smallint,
            %(minute_utc)s::smallint, %(day_of_week)s::text, %(init_params_overrides)s::jsonb, %(secret_refs)s::jsonb,
-           %(webhook_url)s::text, %(webhook_secret_id)s::uuid, %(paused)s::boolean
+           %(webhook_url)s::text, %(webhook_secret_id)s::uuid, %(paused)s::boolean,
+           %(catchup_window_seconds)s::integer
     FROM task
     RETURNING id, collection_id
 ),
@@ -47,7 +48,9 @@ WITH patched AS (
         webhook_url = CASE WHEN %(sets_webhook_url)s::boolean THEN %(webhook_url)s::text ELSE webhook_url END,
         webhook_secret_id = CASE WHEN %(sets_webhook_secret)s::boolean THEN %(webhook_secret_id)s::uuid
                             ELSE webhook_secret_id END,
-        paused = coalesce(%(paused)s::boolean, paused)
+        paused = coalesce(%(paused)s::boolean, paused),
+        catchup_window_seconds = CASE WHEN %(sets_catchup_window)s::boolean THEN %(catchup_window_seconds)s::integer
+                                 ELSE catchup_window_seconds END
     FROM routines.tasks
     JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
     WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND tasks.name = %(task)s::text
@@ -69,7 +72,8 @@ SELECT id FROM patched;
 
 -- name: find_routine
 SELECT id, name, task_name, collection_name, cadence_type, hour_utc, minute_utc, day_of_week, init_params_overrides,
-       secret_names, webhook_url, has_webhook_secret, paused, last_run_at, next_run_at, overlap_policy, undeclared_keys
+       secret_names, webhook_url, has_webhook_secret, paused, last_run_at, next_run_at, overlap_policy, undeclared_keys,
+       catchup_window_seconds
 FROM routines.routine_details
 WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint))
   AND task_name = %(task)s::text AND name = %(name)s::text;
@@ -88,7 +92,7 @@ FROM (
 CROSS JOIN LATERAL (
     SELECT id, name, task_name, collection_name, cadence_type, hour_utc, minute_utc, day_of_week,
            init_params_overrides, secret_names, webhook_url, has_webhook_secret, paused, last_run_at, next_run_at,
-           overlap_policy, undeclared_keys
+           overlap_policy, undeclared_keys, catchup_window_seconds
     FROM routines.routine_details
     WHERE task_id = task.id
       AND (%(after_task)s::text IS NULL OR task.name > %(after_task)s::text OR name > %(after_name)s::text)

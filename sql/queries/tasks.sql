@@ -47,3 +47,27 @@ LIMIT %(limit)s::integer;
 DELETE FROM routines.tasks
 WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint))
   AND name = %(name)s::text;
+
+-- name: apply_task
+-- The task as a file says: made where it is new, with its collection; a new version where the workflow is another one.
+WITH collection AS (
+    INSERT INTO routines.collections (name) VALUES (%(collection)s::text)
+    ON CONFLICT ON CONSTRAINT collections_name_key DO UPDATE SET name = excluded.name
+    RETURNING id
+),
+task AS (
+    INSERT INTO routines.tasks AS task (collection_id, name, description)
+    SELECT id, %(name)s::text, %(description)s::text FROM collection
+    ON CONFLICT ON CONSTRAINT tasks_name_key DO UPDATE
+    SET description = excluded.description, updated_at = now(),
+        version = task.version + CASE WHEN (
+            SELECT workflow::text FROM routines.task_versions
+            WHERE task_id = task.id AND task_versions.version = task.version) = %(workflow)s::text THEN 0 ELSE 1 END
+    RETURNING id, version
+),
+saved AS (
+    INSERT INTO routines.task_versions (task_id, version, workflow)
+    SELECT id, version, %(workflow)s::json FROM task
+    ON CONFLICT ON CONSTRAINT task_versions_pkey DO NOTHING
+)
+SELECT version FROM task;

@@ -23,6 +23,16 @@ WebhookUrl = Annotated[
     str, Field(max_length=2048, description="Told when a run has ended.", examples=["https://example.com/hook"])
 ]
 
+CatchupWindow = Annotated[
+    int | None,
+    Field(
+        ge=0,
+        le=366 * 86400,
+        description="How many seconds old a slot may be to still fire after an outage; 0: never; "
+        "null: an hour for hourly, 12 hours for the others, unless the service is set up otherwise.",
+    ),
+]
+
 
 class RequestBody(BaseModel):
     """A body: unknown fields are refused, and nothing is converted to what it is not."""
@@ -116,6 +126,7 @@ class RoutineCreate(_RoutineFields):
     webhook_url: WebhookUrl | None = None
     webhook_secret: str | None = Field(default=None, min_length=1, description="Signs the webhook; reads as ********.")
     paused: bool = Field(default=False, description="A paused routine has no next slot.")
+    catchup_window_seconds: CatchupWindow = None
 
     @field_validator("secret_params", "webhook_secret")
     @classmethod
@@ -147,6 +158,7 @@ class RoutinePatch(_RoutineFields):
         default=None, min_length=1, description="null clears it; ******** keeps the stored value."
     )
     paused: bool = Field(default=False, description="true pauses, false resumes from now.")
+    catchup_window_seconds: CatchupWindow = None
     id: Any = _IGNORED
     task_name: Any = _IGNORED
     collection_name: Any = _IGNORED

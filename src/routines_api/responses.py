@@ -32,6 +32,10 @@ class RoutineRead(msgspec.Struct):
     last_run_at: Annotated[datetime | None, Meta(description="When it last started a run; null: never.")]
     next_run_at: Annotated[datetime | None, Meta(description="Its next slot; null: paused or manual.")]
     overlap_policy: Annotated[str, Meta(description="skip: no slot starts while a run is active.", examples=["skip"])]
+    catchup_window_seconds: Annotated[
+        int | msgspec.UnsetType,
+        Meta(description="How old a slot may be to still fire after an outage; absent: the default of its cadence."),
+    ] = msgspec.UNSET
 
 
 class RoutineDetail(RoutineRead):
@@ -157,6 +161,7 @@ def _fields(routine: Routine) -> Sequence[Any]:
         routine.last_run_at,
         routine.next_run_at,
         routine.overlap_policy,
+        msgspec.UNSET if routine.catchup_window_seconds is None else routine.catchup_window_seconds,
     )
 
 

@@ -10,6 +10,9 @@ from routines_api.requests import RoutinePatch as PatchBody
 from routines_core.db.routines import Cadence, RoutinePatch, RoutineSpec
 from routines_core.db.secrets import SealedSecret, SecretKind, seal
 
+_UNCHANGED = {"name", "init_params_overrides", "webhook_url", "paused", "catchup_window_seconds"}
+"""The fields of a PATCH that are stored as they are sent."""
+
 
 def create_spec(caller: Caller, body: RoutineCreate) -> RoutineSpec:
     """The routine to save, its secrets sealed for the caller's collection."""
@@ -21,6 +24,7 @@ def create_spec(caller: Caller, body: RoutineCreate) -> RoutineSpec:
         webhook_url=body.webhook_url,
         webhook_secret=_seal(caller, body.webhook_secret, "webhook_secret") if body.webhook_secret else None,
         paused=body.paused,
+        catchup_window_seconds=body.catchup_window_seconds,
     )
 
 
@@ -28,7 +32,7 @@ def patch_spec(caller: Caller, body: PatchBody) -> RoutinePatch:
     """The change to make: fields that were not sent stay UNSET, and so does a webhook_secret that is the mask."""
     sent = body.model_fields_set
     change = RoutinePatch(
-        **{field: getattr(body, field) for field in sent & {"name", "init_params_overrides", "webhook_url", "paused"}},
+        **{field: getattr(body, field) for field in sent & _UNCHANGED},
         keeps_webhook_secret=body.webhook_secret == MASK,
     )
     if "cadence" in sent:

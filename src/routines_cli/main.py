@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from functools import wraps
 from shlex import quote
-from typing import Any, ParamSpec
+from typing import Any, BinaryIO, ParamSpec
 
 import click
 import uvloop
@@ -123,6 +123,27 @@ async def revoke(key_id: int) -> None:
 
     async with connect(_database_url(load_settings()), "routines-keys") as connection:
         await revoke_key(connection, key_id)
+
+
+@main.group()
+def tasks() -> None:
+    """Keep tasks in files."""
+
+
+@tasks.command("apply")
+@click.argument("file", type=click.File("rb"))
+@click.option("--collection", required=True, help="Where the task lives; made where it is new.")
+@_async_command
+async def apply_file(file: BinaryIO, collection: str) -> None:
+    """Save the task of a JSON file, {name, description, workflow}; - reads stdin. May be repeated."""
+    from routines_cli.task_files import read_task
+    from routines_core.db import connect
+    from routines_core.db.tasks import apply_task
+
+    task = read_task(file.read())
+    async with connect(_database_url(load_settings()), "routines-tasks") as connection:
+        version = await apply_task(connection, collection=collection, **task.model_dump())
+    print(f"{collection}/{task.name} is at version {version}")
 
 
 @main.command()

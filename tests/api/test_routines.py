@@ -244,6 +244,15 @@ async def test_patch_refuses_unknown_fields_by_name(client: Client) -> None:
     assert (answer.status_code, answer.json()["detail"]) == (400, "cadance: unknown field.")
 
 
+async def test_the_catch_up_window_is_the_default_unless_it_is_set_and_null_goes_back_to_it(client: Client) -> None:
+    assert "catchup_window_seconds" not in await made(client)
+    assert (await made(client, name="s", catchup_window_seconds=0))["catchup_window_seconds"] == 0
+    assert (await patched(client, catchup_window_seconds=60))["catchup_window_seconds"] == 60
+    assert (await patched(client, paused=True))["catchup_window_seconds"] == 60
+    assert "catchup_window_seconds" not in await patched(client, catchup_window_seconds=None)
+    assert (await client.patch(f"{BASE}/r", json={"catchup_window_seconds": -1})).status_code == 400
+
+
 async def test_patch_renames_and_answers_409_where_the_name_is_taken(client: Client) -> None:
     await made(client)
     await made(client, name="other")

@@ -29,6 +29,7 @@ class Routine(msgspec.Struct, frozen=True):
 
     Attributes:
         undeclared_keys: Override keys that the task's current version does not declare.
+        catchup_window_seconds: How old a slot may be to still fire after an outage; None: the default of its cadence.
     """
 
     id: int
@@ -48,6 +49,7 @@ class Routine(msgspec.Struct, frozen=True):
     next_run_at: datetime | None
     overlap_policy: str
     undeclared_keys: list[str]
+    catchup_window_seconds: int | None
 
 
 class RoutineSpec(msgspec.Struct, frozen=True):
@@ -60,6 +62,7 @@ class RoutineSpec(msgspec.Struct, frozen=True):
     webhook_url: str | None = None
     webhook_secret: SealedSecret | None = None
     paused: bool = False
+    catchup_window_seconds: int | None = None
 
 
 class RoutinePatch(msgspec.Struct, frozen=True):
@@ -68,6 +71,7 @@ class RoutinePatch(msgspec.Struct, frozen=True):
     Attributes:
         secret_params: Replaces them all; None in the place of a secret keeps the stored one of that name.
         webhook_secret: None clears it.
+        catchup_window_seconds: None goes back to the default of the cadence.
         keeps_webhook_secret: There must be one, and it stays.
     """
 
@@ -79,6 +83,7 @@ class RoutinePatch(msgspec.Struct, frozen=True):
     webhook_secret: SealedSecret | msgspec.UnsetType | None = msgspec.UNSET
     keeps_webhook_secret: bool = False
     paused: bool | msgspec.UnsetType = msgspec.UNSET
+    catchup_window_seconds: int | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class _Id(msgspec.Struct):
@@ -117,6 +122,7 @@ async def create_routine(connection: Connection, spec: RoutineSpec, *, key_id: i
             webhook_url=spec.webhook_url,
             webhook_secret_id=spec.webhook_secret.id if spec.webhook_secret else None,
             paused=spec.paused,
+            catchup_window_seconds=spec.catchup_window_seconds,
             **as_parameters(sealed),
         )
     return made is not None
@@ -222,6 +228,8 @@ def _patch_parameters(patch: RoutinePatch) -> dict[str, Any]:
         "webhook_secret_id": webhook_secret.id if webhook_secret else None,
         "keeps_webhook_secret": patch.keeps_webhook_secret,
         "paused": _or_none(patch.paused),
+        "sets_catchup_window": patch.catchup_window_seconds is not msgspec.UNSET,
+        "catchup_window_seconds": _or_none(patch.catchup_window_seconds),
         **as_parameters([*new_params.values(), *([webhook_secret] if webhook_secret else [])]),
     }
 

@@ -32,11 +32,16 @@ class _Id(msgspec.Struct):
     id: int
 
 
+class _Version(msgspec.Struct):
+    version: int
+
+
 _INSERT = Statement("tasks.insert_task", Nothing)
 _UPDATE = Statement("tasks.update_task", _Id)
 _FIND = Statement("tasks.find_task", Task)
 _LIST = Statement("tasks.list_tasks", Task)
 _DELETE = Statement("tasks.delete_task", Nothing)
+_APPLY = Statement("tasks.apply_task", _Version)
 
 
 async def create_task(
@@ -109,3 +114,19 @@ async def delete_task(connection: Connection, *, key_id: int, name: str) -> None
         deleted = await _DELETE.run(connection, key_id=key_id, name=name)
     if not deleted:
         raise NotFoundError
+
+
+async def apply_task(
+    connection: Connection, *, collection: str, name: str, description: str, workflow: dict[str, Any]
+) -> int:
+    """Make the task what is given, with its collection where that is new; returns its version.
+
+    For operators: no key is asked. The same workflow again makes no new version.
+
+    Raises:
+        InvalidError: The collection's name is no slug.
+    """
+    text = msgspec.json.encode(workflow).decode()
+    with domain_errors():
+        row = await _APPLY.one(connection, collection=collection, name=name, description=description, workflow=text)
+    return row.version
