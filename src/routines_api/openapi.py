@@ -186,6 +186,9 @@ def _schemas(handlers: list[HTTPRouteHandler]) -> dict[str, Any]:
                 field.pop("default", None)
     for name, schema in schemas.items():
         schema["description"] = schema.get("description", name).partition("\n\nAttributes:")[0]
+        for field in schema.get("properties", {}).values():
+            if field.get("type") == "array":
+                field.setdefault("items", {})  # code generators ask what it holds, be it anything
         if name in EXAMPLES:
             schema["examples"] = [EXAMPLES[name]]
     return dict(sorted(schemas.items()))
