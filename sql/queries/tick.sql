@@ -85,9 +85,10 @@ fired AS (
     ON CONFLICT DO NOTHING
     RETURNING triggered_by_routine_id AS routine_id, created_at - scheduled_for AS delay
 ),
--- A run that somebody typed in meanwhile stopped the INSERT. Null: the slot was fired before, so it has its outcome.
+-- A run that somebody typed in meanwhile stopped the INSERT. It may have ended by now, and the slot is an overlap all the
+-- same. Null: the slot was fired before, so it has its outcome.
 refused AS MATERIALIZED (
-    SELECT decided.id, (SELECT trajectory_id FROM routines.active_runs(ARRAY[decided.id])) AS blocked_by
+    SELECT decided.id, routines.blocking_run(decided.id, decided.slot) AS blocked_by
     FROM decided LEFT JOIN fired ON fired.routine_id = decided.id
     WHERE verdict = 'fire' AND fired.routine_id IS NULL
 ),
