@@ -60,7 +60,7 @@ SELECT CASE WHEN run.id IS NOT NULL THEN 'started'
             WHEN at < routine.created_at AND at < coalesce(next_run_at, routine.created_at) THEN 'before_creation'
             WHEN NOT is_slot THEN 'not_a_slot'
             WHEN paused AND at > now THEN 'paused_in_future'
-            WHEN paused AND at > paused_at THEN 'paused'
+            WHEN paused AND at > greatest(paused_at, settled_until) THEN 'paused'
             WHEN next_run_at <= at THEN CASE WHEN at > now THEN 'future' ELSE 'pending' END
             ELSE 'not_a_slot' END AS kind,
        at, now,

@@ -47,6 +47,18 @@ async def test_slots_that_fell_in_a_pause_become_one_span_when_it_ends(connectio
     assert str(detail).startswith("paused by hand, since 20")
 
 
+async def test_a_cadence_that_changes_in_a_pause_makes_no_slots_of_the_time_before(connection: Connection) -> None:
+    routine = await hourly_since(connection, 0)
+    await connection.execute("UPDATE routines.routines SET paused = true")
+    await connection.execute("UPDATE routines.routines SET paused_at = now() - interval '10 hours', settled_until = NULL")
+    await connection.execute(
+        "UPDATE routines.routines SET minute_utc = extract(minute FROM now() - interval '30 minutes')"
+    )
+    before = await ledger(connection, routine)
+    await connection.execute("UPDATE routines.routines SET paused = false")
+    assert await ledger(connection, routine) == before
+
+
 async def test_slots_after_the_third_strike_become_a_span_with_the_reason_when_it_is_resumed(
     connection: Connection,
 ) -> None:
