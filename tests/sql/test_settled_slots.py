@@ -50,7 +50,9 @@ async def test_slots_that_fell_in_a_pause_become_one_span_when_it_ends(connectio
 async def test_a_cadence_that_changes_in_a_pause_makes_no_slots_of_the_time_before(connection: Connection) -> None:
     routine = await hourly_since(connection, 0)
     await connection.execute("UPDATE routines.routines SET paused = true")
-    await connection.execute("UPDATE routines.routines SET paused_at = now() - interval '10 hours', settled_until = NULL")
+    await connection.execute(
+        "UPDATE routines.routines SET paused_at = now() - interval '10 hours', settled_until = NULL"
+    )
     await connection.execute(
         "UPDATE routines.routines SET minute_utc = extract(minute FROM now() - interval '30 minutes')"
     )

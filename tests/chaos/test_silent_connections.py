@@ -1,0 +1,127 @@
+"""A worker whose connections all fall silent stops its steps before its leases are over; the runs end elsewhere."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from chaos.cluster import Cluster
+from chaos.driver import Plan, fresh_database
+from chaos.proxy import FaultProxy
+from routines_core.db import Connection, open_pool
+from routines_core.settings import Settings
+from routines_engine.activities import ACTIVITIES, activity
+from routines_engine.worker import Worker
+from support import make_task, value
+
+pytestmark = pytest.mark.slow
+LEASE_SECONDS = 6.0
+WORKFLOW = '{"steps": ["linger"], "step_configs": {"linger": {"activity": "test_linger"}}}'
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Generator[Cluster]:
+    cluster = Cluster(tmp_path / "cluster")
+    cluster.start()
+    yield cluster
+    cluster.stop()
+
+
+class Linger(msgspec.Struct):
+    """A step without parameters."""
+
+
+@pytest.fixture
+def executions() -> Generator[list[tuple[str, datetime]]]:
+    """What became of each execution of a step that lingers the first time, until it is cancelled."""
+    seen: list[tuple[str, datetime]] = []
+
+    @activity("Lingers.", Linger)
+    async def test_linger(_: Linger) -> Linger:
+        """Linger.
+
+        Raises:
+            CancelledError: It was cancelled.
+        """
+        seen.append(("begun", datetime.now(UTC)))
+        try:
+            await asyncio.sleep(3600 if len(seen) == 1 else 0)
+        except asyncio.CancelledError:
+            seen.append(("cancelled", datetime.now(UTC)))
+            raise
+        seen.append(("done", datetime.now(UTC)))
+        return Linger()
+
+    yield seen
+    del ACTIVITIES["test_linger"]
+
+
+async def until(condition: Callable[[], Awaitable[object]]) -> None:
+    async with asyncio.timeout(60):
+        while not await condition():
+            await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def working(url: str, name: str) -> AsyncGenerator[None]:
+    """A worker on this URL, ended at once, as a process would be, at the end of the block."""
+    settings = Settings(lease_seconds=LEASE_SECONDS)  # type: ignore[call-arg]
+    async with open_pool(url, "routines-worker", size=2) as pool:
+        task = asyncio.create_task(Worker(settings, pool, asyncio.Event(), name).run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+
+
+async def make_run(connection: Connection) -> None:
+    await connection.execute(
+        """INSERT INTO routines.trajectories (collection_id, task_id, task_version, trigger, init_params)
+           SELECT collection_id, id, 1, 'api', '{}' FROM routines.tasks WHERE id = %s""",
+        [await make_task(connection, WORKFLOW)],
+    )
+
+
+def silence(proxy: FaultProxy) -> None:
+    """Nothing arrives any more in either direction, and no new connection comes up."""
+    proxy.accepting.clear()
+    for link in proxy.links:
+        link.flowing.clear()
+
+
+async def test_a_worker_in_silence_stops_its_steps_before_its_lease_is_over_and_the_run_ends_elsewhere(
+    cluster: Cluster, executions: list[tuple[str, datetime]]
+) -> None:
+    proxy = FaultProxy(cluster.socket)
+    await proxy.start()
+
+    async def begun() -> bool:
+        return bool(executions)
+
+    async def cancelled() -> bool:
+        return len(executions) > 1
+
+    async with fresh_database(cluster, Plan(0, 0)) as connection:
+        await make_run(connection)
+
+        async def ended() -> object:
+            return await value(connection, "SELECT ended_at FROM routines.trajectories")
+
+        async with working(f"postgresql://chaos_0@127.0.0.1:{proxy.port}/routines", "silenced"):
+            await until(begun)
+            silence(proxy)
+            await until(cancelled)
+            lease_expires_at = await value(connection, "SELECT lease_expires_at FROM routines.trajectories")
+            async with working(cluster.url, "other"):
+                await until(ended)
+            proxy.stop()
+        assert [what for what, _ in executions] == ["begun", "cancelled", "begun", "done"]
+        assert isinstance(lease_expires_at, datetime)
+        assert executions[1][1] < lease_expires_at < executions[2][1]
+        outcome = "SELECT status || ' by ' || worker || ', crashes ' || crashes FROM routines.trajectories"
+        assert await value(connection, outcome) == "completed by other, crashes 1"
