@@ -156,7 +156,7 @@ class Worker:
         held.renewed_at = max(held.renewed_at, sent_at)
 
     async def _renew(self) -> bool:
-        """Renew every lease, or give up when the next renewal is due: another connection may live where one is silent."""
+        """Renew every lease, or give up when the next renewal is due: another connection may be alive."""
         if not self._held:
             return False
         renewal = asyncio.create_task(self._send_renewal(list(self._held.values())))

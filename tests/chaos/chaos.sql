@@ -13,6 +13,8 @@ CREATE TABLE chaos.orders (
     cadence_type text, hour_utc integer, minute_utc integer, day_of_week text,
     paused      boolean NOT NULL,
     was         timestamptz,  -- next_run_at before the change: the first slot that had no outcome yet
+    was_paused_at timestamptz,  -- paused_at before the change; null: it was not paused
+    heavy       boolean NOT NULL,  -- its fires fail to start: the parameters are too large
     first       timestamptz,  -- the slot that the driver set next_run_at to; null: the product computed it
     became      timestamptz   -- next_run_at after the change
 );

@@ -5,12 +5,13 @@ Each rule is one generator of violations over a `History`; none looks at how the
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from chaos.history import History
-from oracle import Cadence, is_slot, latest_slot, next_slot, slots
+from chaos.stretches import Stretches, Violation, stretches_of
+from chaos.strikes import strikes_pause
+from oracle import MOMENT, Cadence, latest_slot, slots
 
 CATCHUP = {"hourly": timedelta(hours=1)}
 LONG_CATCHUP = timedelta(hours=12)
@@ -21,109 +22,29 @@ STEPS = {"one", "two", "three"}
 MAX_CRASHES = 3
 
 
-@dataclass(frozen=True)
-class Violation:
-    """A broken invariant: its name, a sentence, and the rows that show it."""
-
-    invariant: str
-    sentence: str
-    rows: tuple[Any, ...] = ()
-
-    def __str__(self) -> str:
-        return "\n    ".join([f"{self.invariant}: {self.sentence}", *map(str, self.rows)])
-
-
 Found = Generator[Violation]
-
-
-@dataclass(frozen=True)
-class Segment:
-    """From one order of a routine to the next: its cadence, and which slots must have an outcome by then."""
-
-    cadence: Cadence
-    first: datetime
-    end: datetime
-
-    def owns(self, slot: datetime) -> bool:
-        """Whether this slot fell due under this segment."""
-        return self.first <= slot < self.end and is_slot(self.cadence, slot)
-
-
-Segments = dict[int, list[Segment]]
 
 
 def check(history: History, *, lease_seconds: float, settled: bool) -> list[Violation]:
     """Every violation; `settled` also asks for what must come about in the end."""
-    ends = _next_run_ats(history)
-    segments, violations = _segments(history, ends)
+    stretches, violations = stretches_of(history)
     rules: list[Callable[[], Iterable[Violation]]] = [
-        lambda: one_outcome(history, segments),
+        lambda: one_outcome(history, stretches),
         lambda: never_early(history),
-        lambda: newest_slot_fires(history, segments),
-        lambda: skips_are_true(history, segments),
+        lambda: newest_slot_fires(history, stretches),
+        lambda: skips_are_true(history, stretches),
         lambda: no_overlap(history),
         lambda: only_the_holder_writes(history, lease_seconds),
         lambda: steps_are_fenced(history),
         lambda: finished_steps_are_not_repeated(history),
         lambda: last_run_at_is_true(history),
-        lambda: nothing_pauses_by_itself(history),
+        lambda: strikes_pause(history),
         *([lambda: all_is_settled(history)] if settled else []),
     ]
     return [*violations, *(violation for rule in rules for violation in rule())]
 
 
-def _next_run_ats(history: History) -> dict[int, datetime | None]:
-    return {routine.id: routine.next_run_at for routine in history.routines}
-
-
-def _cadence(row: Any) -> Cadence:
-    return (row.cadence_type, row.hour_utc, row.minute_utc, row.day_of_week)
-
-
-def _segments(history: History, next_run_ats: dict[int, datetime | None]) -> tuple[Segments, list[Violation]]:
-    """What each order asked for, cut off where the next one took over: next_run_at says how far the ledger had come."""
-    by_routine: dict[int, list[Any]] = defaultdict(list)
-    for order in history.orders:
-        by_routine[order.routine_id].append(order)
-    segments: Segments = defaultdict(list)
-    violations: list[Violation] = []
-    for routine, orders in by_routine.items():
-        ends = [order.was for order in orders[1:]] + [next_run_ats.get(routine)]
-        for before, order, end in zip([None, *orders], orders, ends, strict=False):
-            segment = _segment(before, order, end, violations)
-            if segment:
-                segments[routine].append(segment)
-    return segments, violations
-
-
-def _first_slot(before: Any, order: Any) -> datetime | None:
-    """The slot that comes first after this order: it was set, or goes on as before, or is computed anew."""
-    if order.first:
-        return order.first
-    if before and (*_cadence(before), before.paused) == (*_cadence(order), order.paused):
-        return order.was
-    return None if order.paused else next_slot(_cadence(order), order.at)
-
-
-def _segment(before: Any, order: Any, end: datetime | None, violations: list[Violation]) -> Segment | None:
-    if order.kind == "delete":
-        return None
-    cadence, first = _cadence(order), _first_slot(before, order)
-    if order.became != first:
-        violations.append(
-            Violation("next_run_at", f"after {order.kind!r} the next slot is {first}, not {order.became}", (order,))
-        )
-    if first is None and end is None:
-        return None
-    if first is None or end is None or end < first or not is_slot(cadence, end):
-        violations.append(
-            Violation("next_run_at", f"it went from {first} to {end}, which does not follow from {cadence}", (order,))
-        )
-        return None
-    return Segment(cadence, first, end)
-
-
-def one_outcome(history: History, segments: Segments) -> Found:
+def one_outcome(history: History, stretches: Stretches) -> Found:
     """Every slot that was ordered has one outcome, and no other slot has any."""
     outcomes: Counter[tuple[int, datetime]] = Counter()
     evidence: dict[tuple[int, datetime], list[Any]] = defaultdict(list)
@@ -132,15 +53,10 @@ def one_outcome(history: History, segments: Segments) -> Found:
             outcomes[run.routine_id, run.scheduled_for] += 1
             evidence[run.routine_id, run.scheduled_for].append(run)
     for skip in history.skips:
-        for slot in _slots_of(skip, segments):
+        for slot in _slots_of(skip, stretches):
             outcomes[skip.routine_id, slot] += 1
             evidence[skip.routine_id, slot].append(skip)
-    ordered = {
-        (routine, slot)
-        for routine, own in segments.items()
-        for segment in own
-        for slot in slots(segment.cadence, segment.first, segment.end)
-    }
+    ordered = {(routine, slot) for routine, own in stretches.items() for stretch in own for slot in stretch.slots()}
     for routine, slot in sorted(ordered - outcomes.keys()):
         rows = [order for order in history.orders if order.routine_id == routine]
         yield Violation("lost", f"slot {slot} of routine {routine} has no outcome", tuple(rows[-3:]))
@@ -152,11 +68,11 @@ def one_outcome(history: History, segments: Segments) -> Found:
             yield Violation("unordered", f"{slot} of routine {routine} has an outcome and was no slot by then", rows)
 
 
-def _slots_of(skip: Any, segments: Segments) -> list[datetime]:
+def _slots_of(skip: Any, stretches: Stretches) -> list[datetime]:
     """The slots that one skip accounts for: as many as it says, from its first to its last."""
-    for segment in segments.get(skip.routine_id, []):
-        if segment.owns(skip.scheduled_for):
-            found = slots(segment.cadence, skip.scheduled_for, skip.last_scheduled_for + timedelta(microseconds=1))
+    for stretch in stretches.get(skip.routine_id, []):
+        if stretch.owns(skip.scheduled_for):
+            found = slots(stretch.cadence, skip.scheduled_for, skip.last_scheduled_for + MOMENT)
             if len(found) == skip.slot_count and found[-1] == skip.last_scheduled_for:
                 return found
     return [skip.scheduled_for]
@@ -178,25 +94,30 @@ def _window(cadence: Cadence) -> timedelta:
     return CATCHUP.get(cadence[0], LONG_CATCHUP)
 
 
-def newest_slot_fires(history: History, segments: Segments) -> Found:
+def newest_slot_fires(history: History, stretches: Stretches) -> Found:
     """After an absence the newest slot alone may fire, and only within its window."""
     for run in history.runs:
-        for segment in segments.get(run.routine_id, []) if run.scheduled_for else []:
-            if not segment.owns(run.scheduled_for):
+        for stretch in stretches.get(run.routine_id, []) if run.scheduled_for else []:
+            if not stretch.owns(run.scheduled_for):
                 continue
-            newest = latest_slot(segment.cadence, run.created_at)
+            newest = latest_slot(stretch.cadence, run.created_at)
             if newest and newest > run.scheduled_for:
                 yield Violation("catch-up", f"run {run.id} is for a slot before the newest, {newest}", (run,))
-            if run.created_at - run.scheduled_for > _window(segment.cadence):
+            if run.created_at - run.scheduled_for > _window(stretch.cadence):
                 yield Violation("catch-up", f"run {run.id} came after its catch-up window", (run,))
 
 
-def skips_are_true(history: History, segments: Segments) -> Found:
-    """A slot is skipped for overlap where a run was active, and for missed where it was late or not the newest."""
+def skips_are_true(history: History, stretches: Stretches) -> Found:
+    """Each skip has its cause: an active run, a slot too late, a fire that cannot start, an order that settled it."""
     runs = {run.id: run for run in history.runs}
     made = _made_at(history)
+    heavy = {order.routine_id for order in history.orders if order.heavy}
+    orders = {(order.routine_id, order.at): order for order in history.orders}
     for skip in history.skips:
-        if skip.reason == "overlap":
+        order = orders.get((skip.routine_id, skip.recorded_at))
+        if order:
+            yield from _settled_by_order(skip, order, stretches)
+        elif skip.reason == "overlap":
             run = runs.get(skip.blocking_trajectory_id)
             if (
                 run is None
@@ -205,17 +126,27 @@ def skips_are_true(history: History, segments: Segments) -> Found:
                 or (run.ended_at and run.ended_at < skip.recorded_at - COMMIT_SECONDS)
             ):
                 yield Violation("skip", f"skip {skip.id} names a run that did not block it", (skip, run))
-        elif skip.reason == "missed":
-            yield from _missed_is_true(skip, segments)
-        else:
+        elif skip.reason == "missed" and skip.detail is None:
+            yield from _missed_is_true(skip, stretches)
+        elif skip.reason != "failed_to_start" or skip.routine_id not in heavy or not skip.detail:
             yield Violation("skip", f"skip {skip.id} is {skip.reason!r}, and no order gave cause for that", (skip,))
 
 
-def _missed_is_true(skip: Any, segments: Segments) -> Found:
-    for segment in segments.get(skip.routine_id, []):
-        if segment.owns(skip.scheduled_for):
-            newest = latest_slot(segment.cadence, skip.recorded_at)
-            in_time = skip.recorded_at - skip.last_scheduled_for <= _window(segment.cadence)
+def _settled_by_order(skip: Any, order: Any, stretches: Stretches) -> Found:
+    """What was due when somebody paused or changed the routine, or fell in a pause, is told apart and says why."""
+    is_paused = order.was_paused_at is not None or (order.kind != "delete" and order.paused)
+    own = [stretch for stretch in stretches.get(skip.routine_id, []) if stretch.order is order]
+    if skip.reason != ("paused" if is_paused else "missed") or not skip.detail:
+        yield Violation("skip", f"skip {skip.id} is {skip.reason!r} by {order.kind!r}: {skip.detail}", (skip, order))
+    if not any(stretch.owns(skip.scheduled_for) and stretch.owns(skip.last_scheduled_for) for stretch in own):
+        yield Violation("skip", f"skip {skip.id} is by {order.kind!r}, which settled no such slots", (skip, order))
+
+
+def _missed_is_true(skip: Any, stretches: Stretches) -> Found:
+    for stretch in stretches.get(skip.routine_id, []):
+        if stretch.owns(skip.scheduled_for):
+            newest = latest_slot(stretch.cadence, skip.recorded_at)
+            in_time = skip.recorded_at - skip.last_scheduled_for <= _window(stretch.cadence)
             if newest and skip.last_scheduled_for >= newest and in_time:
                 yield Violation("skip", f"skip {skip.id} is for a slot that could still fire", (skip,))
 
@@ -333,15 +264,6 @@ def last_run_at_is_true(history: History) -> Found:
         run = newest.get(routine.id)
         if routine.last_run_at != (run.created_at if run else None):
             yield Violation("last_run_at", f"routine {routine.id} last ran at another time", (routine, run))
-
-
-def nothing_pauses_by_itself(history: History) -> Found:
-    """No order makes a fire raise, so that no strike may be counted and no routine paused for it."""
-    ordered = {order.routine_id: order for order in history.orders}
-    for routine in history.routines:
-        order = ordered.get(routine.id)
-        if routine.strikes or routine.paused_reason or (order and order.paused != routine.paused):
-            yield Violation("paused", f"routine {routine.id} was struck or paused by nobody's order", (routine, order))
 
 
 def all_is_settled(history: History) -> Found:

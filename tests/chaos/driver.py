@@ -25,13 +25,14 @@ from typing import Any
 import psycopg
 from psycopg import AsyncConnection
 
-from chaos.checker import Violation, check
+from chaos.checker import check
 from chaos.cluster import Cluster
 from chaos.faults import USUAL, Faults
 from chaos.fleet import Fleet
 from chaos.history import History, read_history
 from chaos.proxy import FaultProxy
-from chaos.traffic import Traffic
+from chaos.stretches import Violation
+from chaos.traffic import MOST_BYTES, Traffic
 from routines_core.db import connect
 
 SCHEMA = Path(__file__).with_name("chaos.sql")
@@ -81,6 +82,7 @@ class Plan:
             "ROUTINES_WORKER_SLOTS": "20",
             "ROUTINES_TICK_BATCH_SIZE": "20",
             "ROUTINES_RUN_DEADLINE_SECONDS": "60",
+            "ROUTINES_MAX_INIT_PARAMS_BYTES": str(MOST_BYTES),
             **self.settings,
         }
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from chaos.checker import Violation
+from chaos.stretches import Violation
 from routines_core.lifecycle import LIFELINE_VARIABLE
 
 WORKER_ENTRY = Path(__file__).with_name("worker_entry.py")

@@ -11,6 +11,8 @@ from routines_core.db.files import sql_dir
 
 ROOT = sql_dir().parent
 TICK, RUNS, RUN_TABLES = "sql/queries/tick.sql", "sql/queries/runs.sql", "sql/migrations/0006_runs.sql"
+OVERLAP, SETTLED = "sql/migrations/0012_overlap.sql", "sql/migrations/0016_changes_in_a_pause.sql"
+STALE = "chaos/test_stale_snapshots.py::"
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Mutant:
         faults: The faults of its run; empty: traffic alone. None: not a chaos run but late_writer.py, step by step.
         traffic: What its run does more often.
         in_ci: One of the few that every test run tries.
+        test: Not a chaos run but this test, below tests/, which must fail.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Mutant:
     faults: dict[str, int] | None = field(default_factory=dict[str, int])
     traffic: dict[str, float] = field(default_factory=dict[str, float])
     in_ci: bool = False
+    test: str = ""
 
     def source(self, directory: Path) -> Path:
         """A copy of the product with the edits made."""
@@ -69,19 +73,22 @@ class Mutant:
 
 
 ADVANCE_FIRST = """
-    cursor = await connection.execute(
-        '''WITH due AS (SELECT id, next_run_at FROM routines.routines WHERE next_run_at <= now()
-                        ORDER BY next_run_at LIMIT %s FOR UPDATE SKIP LOCKED)
-           UPDATE routines.routines AS r
-           SET next_run_at = routines.next_fire(cadence_type, hour_utc, minute_utc, day_of_week, now())
-           FROM due WHERE r.id = due.id RETURNING r.id, due.next_run_at''', [batch_size])
-    advanced = await cursor.fetchall()
-    for routine_id, was in advanced:
-        async with connection.transaction():
-            await connection.execute("UPDATE routines.routines SET next_run_at = %s WHERE id = %s", [was, routine_id])
-            done = await _TICK.one(connection, batch_size=1, hourly_catchup_seconds=hourly_catchup_seconds,
-                                   catchup_seconds=catchup_seconds, now=now, only_id=routine_id)
-    return done if advanced else await _TICK.one("""
+    if only is None and now is None:
+        cursor = await connection.execute(
+            '''WITH due AS (SELECT id, next_run_at FROM routines.routines WHERE next_run_at <= now()
+                            ORDER BY next_run_at LIMIT %s FOR UPDATE SKIP LOCKED)
+               UPDATE routines.routines AS r
+               SET next_run_at = routines.next_fire(cadence_type, hour_utc, minute_utc, day_of_week, now())
+               FROM due WHERE r.id = due.id RETURNING r.id, due.next_run_at''', [batch_size])
+        for routine_id, was in await cursor.fetchall():
+            async with connection.transaction():
+                await connection.execute(
+                    "UPDATE routines.routines SET next_run_at = %s WHERE id = %s", [was, routine_id])
+                await tick(connection, batch_size=1, hourly_catchup_seconds=hourly_catchup_seconds,
+                           catchup_seconds=catchup_seconds, max_init_params_bytes=max_init_params_bytes,
+                           only=[Due(routine_id, was)])
+    some = None if only is None else list(only)
+"""
 
 MUTANTS = [
     Mutant(
@@ -93,7 +100,7 @@ MUTANTS = [
     ),
     Mutant(
         "the schedule is advanced in a transaction before the fire's",
-        (Edit("src/routines_core/db/tick.py", "\n    return await _TICK.one(", ADVANCE_FIRST),),
+        (Edit("src/routines_core/db/tick.py", "\n    some = None if only is None else list(only)\n", ADVANCE_FIRST),),
         {"lost", "next_run_at"},
         faults={"terminate_backend": 3, "kill_ticker": 1},
         traffic={"burst": 40, "aim": 0, "pause": 0, "resume": 0, "delete": 0},
@@ -102,42 +109,124 @@ MUTANTS = [
         "no unique key on the slot",
         (Edit(RUN_TABLES, "CREATE UNIQUE INDEX trajectories_slot_key", "CREATE INDEX trajectories_slot_key"),),
         {"double"},
-        traffic={"again": 100},
+        traffic={"rewind": 100},
         in_ci=True,
     ),
     Mutant(
-        "no unique key on active scheduled runs",
+        "scheduled runs do not hold back the schedule",
         (
             Edit(
                 RUN_TABLES,
                 "CREATE UNIQUE INDEX trajectories_active_schedule_key",
                 "CREATE INDEX trajectories_active_schedule_key",
             ),
+            Edit(OVERLAP, "WHERE trigger = 'schedule' AND", "WHERE false AND"),
         ),
         {"overlap"},
     ),
     Mutant(
         "run-now runs do not hold back the schedule",
-        (Edit(TICK, "AND considered.run_now_id IS NULL", "", "tick"),),
+        (
+            Edit(OVERLAP, "WHERE trigger = 'run-now' AND", "WHERE false AND"),
+            Edit(OVERLAP, "    IF FOUND THEN", "    IF false THEN"),
+        ),
         {"overlap"},
+        traffic={"run_now": 80},
+        in_ci=True,
+    ),
+    Mutant(
+        "the tick overlooks run-now runs, and the database refuses the fire",
+        (Edit(OVERLAP, "WHERE trigger = 'run-now' AND", "WHERE false AND"),),
+        {"skip", "paused"},
         traffic={"run_now": 80},
     ),
     Mutant(
+        "active runs are read by the tick's own snapshot",
+        (Edit(OVERLAP, "LANGUAGE sql VOLATILE", "LANGUAGE sql STABLE"),),
+        {"failed"},
+        test="concurrency/test_tick_interleavings.py"
+        "::test_a_tick_sees_a_run_now_run_that_was_committed_after_it_took_its_snapshot",
+    ),
+    Mutant(
+        "a run that stopped a fire and ended is not named",
+        (
+            Edit(
+                "sql/migrations/0015_blocking_run.sql",
+                "ORDER BY ended_at IS NULL DESC",
+                "AND ended_at IS NULL ORDER BY true",
+            ),
+        ),
+        {"failed"},
+        test=STALE + "test_a_run_that_ends_while_the_tick_looks_is_still_the_one_that_blocked",
+    ),
+    Mutant(
+        "finished steps are read by the claim's own snapshot",
+        (Edit("sql/migrations/0014_finished_steps.sql", "LANGUAGE sql VOLATILE", "LANGUAGE sql STABLE"),),
+        {"failed"},
+        test=STALE + "test_a_claim_brings_steps_that_were_finished_after_its_snapshot",
+    ),
+    Mutant(
+        "a worker that cannot renew goes on",
+        (Edit("src/routines_engine/worker.py", "TRUST_SHARE = 0.8", "TRUST_SHARE = 1.5"),),
+        {"failed"},
+        test="chaos/test_silent_connections.py",
+    ),
+    Mutant(
         "an overlap is skipped and not recorded",
-        (Edit(TICK, "WHERE blocked_by IS NOT NULL", "WHERE false", "tick"),),
+        (Edit(TICK, "WHERE verdict IN ('overlap', 'failed_to_start')", "WHERE verdict = 'failed_to_start'", "tick"),),
         {"lost"},
     ),
     Mutant(
-        "missed slots are not recorded",
-        (Edit(TICK, "WHERE NOT in_time OR first_slot < slot", "WHERE NOT in_time", "tick"),),
+        "a fire that failed to start is not recorded",
+        (Edit(TICK, "WHERE verdict IN ('overlap', 'failed_to_start')", "WHERE verdict = 'overlap'", "tick"),),
         {"lost"},
+    ),
+    Mutant(
+        "three strikes pause nothing",
+        (Edit("src/routines_core/db/tick.py", "MAX_STRIKES = 3", "MAX_STRIKES = 1000"),),
+        {"paused"},
+        traffic={"due": 300, "aim": 0, "pause": 0, "resume": 0, "delete": 0},
+    ),
+    Mutant(
+        "missed slots are not recorded",
+        (Edit(TICK, "OR first_slot < slot AND verdict <> 'settled'", "", "tick"),),
+        {"lost"},
+    ),
+    Mutant(
+        "what was due when somebody paused, changed or deleted the routine has no outcome",
+        (Edit(SETTLED, "IF first_slot <= now() THEN", "IF false THEN"),),
+        {"lost"},
+        traffic={"burst": 20, "pause": 40, "resume": 40},
+        in_ci=True,
+    ),
+    Mutant(
+        "what was due when somebody deleted the routine has no outcome",
+        (Edit(SETTLED, "IF first_slot <= now() THEN", "IF first_slot <= now() AND TG_OP = 'UPDATE' THEN"),),
+        {"lost"},
+        traffic={"burst": 20, "delete": 60},
+    ),
+    Mutant(
+        "what was due when somebody paused counts as missed",
+        (Edit(SETTLED, "CASE WHEN is_paused THEN 'paused' ELSE 'missed' END", "'missed'"),),
+        {"skip"},
+        traffic={"burst": 20, "pause": 40, "resume": 40},
+    ),
+    Mutant(
+        "the tick does not know what is settled",
+        (
+            Edit(TICK, "CASE WHEN next_run_at <= settled_until", "CASE WHEN false", "tick"),
+            Edit(TICK, "CASE WHEN slot <= settled_until THEN", "CASE WHEN false THEN", "tick"),
+        ),
+        {"double"},
+        traffic={"again": 100},
+        in_ci=True,
     ),
     Mutant(
         "catch-up fires every missed slot",
         (
             Edit(TICK, "greatest(next_run_at, ", "least(next_run_at, ", "tick"),
             Edit(TICK, "claimed.now - slot <=", "claimed.now - claimed.now <=", "tick"),
-            Edit(TICK, "considered.day_of_week, considered.now)", "considered.day_of_week, considered.slot)", "tick"),
+            Edit(TICK, "decided.day_of_week, decided.now)", "decided.day_of_week, decided.slot)", "tick"),
         ),
         {"catch-up"},
         in_ci=True,
@@ -147,8 +236,8 @@ MUTANTS = [
         (
             Edit(
                 TICK,
-                "considered.day_of_week, considered.now)",
-                "considered.day_of_week, considered.now) + interval '1 second'",
+                "decided.day_of_week, decided.now)",
+                "decided.day_of_week, decided.now) + interval '1 second'",
                 "tick",
             ),
         ),
@@ -158,9 +247,9 @@ MUTANTS = [
         "the ticker's host decides what is due, and is 90 s ahead",
         (
             Edit(
-                "src/routines_ticker/ticker.py",
-                "            only_id=only_id,\n        )",
-                "            only_id=only_id,\n            now=__import__('datetime').datetime.fromtimestamp("
+                "src/routines_ticker/batches.py",
+                "            fault=fault,\n        )",
+                "            fault=fault,\n            now=__import__('datetime').datetime.fromtimestamp("
                 "__import__('time').time() + 90, __import__('datetime').UTC),\n        )",
             ),
         ),
@@ -220,12 +309,12 @@ MUTANTS = [
     ),
     Mutant(
         "an overlap names a run that did not block it",
-        (Edit(TICK, "'overlap', blocked_by,", "'overlap', blocked_by - 1,", "tick"),),
+        (Edit(TICK, "WHEN 'overlap' THEN blocked_by END", "WHEN 'overlap' THEN blocked_by - 1 END", "tick"),),
         {"skip"},
     ),
     Mutant(
         "last_run_at stays as it was",
-        (Edit(TICK, "CASE WHEN fired.routine_id IS NULL", "CASE WHEN true", "tick"),),
+        (Edit(TICK, "last_run_at = CASE WHEN fired.routine_id IS NULL", "last_run_at = CASE WHEN true", "tick"),),
         {"last_run_at"},
     ),
     Mutant(

@@ -12,10 +12,11 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
-from chaos.checker import Violation, check
+from chaos.checker import check
 from chaos.cluster import SETTINGS, Cluster
 from chaos.driver import Plan, durable, fresh_database, history_of, settle
 from chaos.fleet import Fleet
+from chaos.stretches import Violation
 from chaos.traffic import Traffic
 from routines_core.embedded.binaries import find_binaries
 from routines_core.embedded.server import _environment, _unprivileged

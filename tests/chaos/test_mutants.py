@@ -11,18 +11,19 @@ from random import Random
 
 import pytest
 
-from chaos.checker import Violation, check
+from chaos.checker import check
 from chaos.cluster import Cluster
 from chaos.driver import Plan, fresh_database, run
 from chaos.history import read_history
-from chaos.mutants import MUTANTS, Edit, Mutant
+from chaos.mutants import MUTANTS, ROOT, Edit, Mutant
+from chaos.stretches import Violation
 from chaos.traffic import Traffic
 from routines_core.db import connect
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 EVERY = os.environ.get("ROUTINES_CHAOS_MUTANTS") == "all"
 CHOSEN = [mutant for mutant in MUTANTS if EVERY or mutant.in_ci]
-CONTROLS = [mutant for mutant in MUTANTS if mutant.faults is not None][: None if EVERY else 1]
+CONTROLS = [mutant for mutant in MUTANTS if mutant.faults is not None and not mutant.test][: None if EVERY else 1]
 SECONDS = 30  # at most: a run ends at the first violation
 CONTROL_SECONDS = 8
 LEASE_SECONDS = 1.0
@@ -70,9 +71,20 @@ async def step_by_step(plan: Plan, cluster: Cluster) -> list[Violation]:
         return check(await read_history(connection, None), lease_seconds=LEASE_SECONDS, settled=False)
 
 
+def fails(test: str, source: Path | None) -> bool:
+    """Whether this test, which holds for the product, was run and failed."""
+    environment = {**os.environ, "PYTHONPATH": f"{source}/src"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/{test}"]
+    told = subprocess.run(command, check=False, env=environment, cwd=ROOT, capture_output=True, timeout=100)
+    return b"1 failed in" in told.stdout
+
+
 @pytest.mark.parametrize("mutant", CHOSEN, ids=lambda mutant: mutant.name)
 def test_a_broken_product_is_caught(mutant: Mutant, cluster: Cluster, tmp_path: Path) -> None:
     plan = plan_of(mutant, mutant.source(tmp_path / "source"))
+    if mutant.test:
+        assert fails(mutant.test, plan.source), f"{mutant.name} broke nothing that {mutant.test} sees"
+        return
     if mutant.faults is None:
         violations = asyncio.run(step_by_step(plan, cluster))
     else:

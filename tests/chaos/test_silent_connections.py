@@ -20,7 +20,7 @@ from support import make_task, value
 
 pytestmark = pytest.mark.slow
 LEASE_SECONDS = 6.0
-WORKFLOW = '{"steps": ["linger"], "step_configs": {"linger": {"activity": "test_linger"}}}'
+WORKFLOW = '{"steps": ["linger"], "step_configs": {"linger": {"activity": "linger"}}}'
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def executions() -> Generator[list[tuple[str, datetime]]]:
     seen: list[tuple[str, datetime]] = []
 
     @activity("Lingers.", Linger)
-    async def test_linger(_: Linger) -> Linger:
+    async def linger(given: Linger) -> Linger:
         """Linger.
 
         Raises:
@@ -54,10 +54,10 @@ def executions() -> Generator[list[tuple[str, datetime]]]:
             seen.append(("cancelled", datetime.now(UTC)))
             raise
         seen.append(("done", datetime.now(UTC)))
-        return Linger()
+        return given
 
     yield seen
-    del ACTIVITIES["test_linger"]
+    del ACTIVITIES["linger"]
 
 
 async def until(condition: Callable[[], Awaitable[object]]) -> None:

@@ -18,25 +18,30 @@ from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.rows import namedtuple_row
 
+from chaos.stretches import cadence_of
 from oracle import DAYS, MOMENT, Cadence, latest_slot
-from routines_core.db import connect, routines
+from routines_core.db import connect, keys, routines
 from routines_core.errors import DatabaseError, NotFoundError
 
 WORKFLOW = """{
-  "init_params": {"first": 0.01, "second": 0.05, "third": 0.01, "fails": false, "kills": false},
+  "init_params": {"first": 0.01, "second": 0.05, "third": 0.01, "fails": false, "kills": false, "ballast": ""},
   "steps": ["one", "two", "three"],
   "step_configs": {
     "one":   {"activity": "chaos_work", "step": "one", "seconds_path": "init_params.first"},
     "two":   {"activity": "chaos_work", "step": "two", "seconds_path": "init_params.second",
               "fails_path": "init_params.fails", "kills_path": "init_params.kills"},
     "three": {"activity": "chaos_work", "step": "three", "seconds_path": "init_params.third"}}}"""
+MOST_BYTES = 1024
+"""What a run's parameters may take, by the setting of the tickers; more, and the fire fails to start."""
 OVERRIDES = {
     "quick": "{}",
     "slow": '{"second": 1.2}',
     "long": '{"first": 0.3, "second": 4, "third": 0.3}',
     "fails": '{"fails": true}',
     "poison": '{"kills": true}',
+    "heavy": '{"ballast": "' + 2 * MOST_BYTES * "x" + '"}',
 }
 Act = Callable[[AsyncConnection[Any]], Awaitable[None]]
 USUAL: dict[str, float] = {
@@ -47,23 +52,26 @@ USUAL: dict[str, float] = {
     "resume": 8,
     "run_now": 10,
     "delete": 2,
-    "again": 6,
+    "again": 4,
+    "rewind": 4,
     "poison": 0.2,
 }
 """How often each kind of order comes."""
-STATE = """SELECT now() AS now, next_run_at, paused, cadence_type, hour_utc::integer, minute_utc::integer, day_of_week
+STATE = """SELECT now() AS now, id, name, next_run_at, settled_until, paused, paused_at, strikes,
+                  cadence_type, hour_utc::integer, minute_utc::integer, day_of_week
            FROM routines.routines WHERE id = %s FOR UPDATE"""
 RECORD = """INSERT INTO chaos.orders (routine_id, kind, cadence_type, hour_utc, minute_utc, day_of_week, paused, was,
-                                      first, became)
-            SELECT id, %(kind)s, cadence_type, hour_utc, minute_utc, day_of_week, paused, %(was)s, %(first)s,
-                   next_run_at
+                                      was_paused_at, heavy, first, became)
+            SELECT id, %(kind)s, cadence_type, hour_utc, minute_utc, day_of_week, paused, %(was)s, %(was_paused_at)s,
+                   length(init_params_overrides::text) > %(most_bytes)s, %(first)s, next_run_at
             FROM routines.routines WHERE id = %(id)s RETURNING id"""
 SET_CADENCE = """UPDATE routines.routines SET cadence_type = %s, hour_utc = %s, minute_utc = %s, day_of_week = %s
                  WHERE id = %s"""
 NO_TICK_UNDERWAY = "SET LOCAL lock_timeout = '20s'; LOCK TABLE routines.routines IN SHARE MODE"
 """Setting next_run_at back is the driver's own act, made while no tick is underway: a tick that began before the slot
 was set back could never have met it in nature, where a slot comes due by the clock alone."""
-
+SET_BACK = """UPDATE routines.routines SET next_run_at = %s, settled_until = %s, strikes = %s WHERE id = %s"""
+"""As if the cadence had been this one all along: what lies before is settled, and strikes were not forgiven."""
 
 MOST_MINUTES = 45
 """Minutes of the hour that one routine is given before another takes its place."""
@@ -116,7 +124,9 @@ class Traffic:
         ).fetchone()
         assert row
         self.task_id, self.collection_id = row
-        self.poison = await self._insert(connection, "poison", "manual", 0)
+        token = await keys.create_key(connection, "chaos")
+        self.key_id = (await keys.authenticate(connection, token)).key_id
+        await self._insert(connection, "poison", "manual", 0)  # the first: its name is poison-1
         for number in range(count):
             await self._create(connection, calm=number % 6 == 0)
 
@@ -145,6 +155,7 @@ class Traffic:
             "run_now": self._run_now,
             "delete": self._delete,
             "again": self._again,
+            "rewind": self._rewind,
             "poison": self._poison,
         }
         await acts[kind](connection)
@@ -153,7 +164,8 @@ class Traffic:
         return self.rng.choice([routine for routine in self.known if calm or not routine.calm])
 
     async def _create(self, connection: AsyncConnection[Any], *, calm: bool = False) -> None:
-        [kind] = self.rng.choices(["quick", "slow", "long", "fails"], [1, 0, 0, 0] if calm else [60, 22, 10, 6])
+        kinds = {"quick": 56, "slow": 22, "long": 10, "fails": 6, "heavy": 6}
+        [kind] = ["quick"] if calm else self.rng.choices(list(kinds), list(kinds.values()))
         minute = self.rng.randrange(60)
         self.known.append(Known(await self._insert(connection, kind, "hourly", minute), calm, {minute}))
 
@@ -174,10 +186,11 @@ class Traffic:
         return row[0]
 
     async def _record(
-        self, connection: AsyncConnection[Any], routine: int, kind: str, was: datetime | None, first: Any = None
+        self, connection: AsyncConnection[Any], routine: int, kind: str, before: Any, first: Any = None
     ) -> int:
-        cursor = await connection.execute(RECORD, {"id": routine, "kind": kind, "was": was, "first": first})
-        row = await cursor.fetchone()
+        was, was_paused_at = (before.next_run_at, before.paused_at) if before else (None, None)
+        values = {"id": routine, "kind": kind, "was": was, "was_paused_at": was_paused_at, "first": first}
+        row = await (await connection.execute(RECORD, {**values, "most_bytes": MOST_BYTES})).fetchone()
         return row[0] if row else 0
 
     def _done(self, kind: str, acknowledged: int = 0) -> None:
@@ -185,7 +198,8 @@ class Traffic:
         self.last_acknowledged = max(self.last_acknowledged, acknowledged)
 
     async def _state(self, connection: AsyncConnection[Any], routine: Known) -> Any:
-        return await (await connection.execute(STATE, [routine.id])).fetchone()
+        async with connection.cursor(row_factory=namedtuple_row) as cursor:
+            return await (await cursor.execute(STATE, [routine.id])).fetchone()
 
     async def _due(self, connection: AsyncConnection[Any], count: int = 1) -> None:
         """Slots that have just passed, some with slots before them that were missed too."""
@@ -202,16 +216,16 @@ class Traffic:
         await self._due(connection, count=15)
 
     async def _set_back(self, connection: AsyncConnection[Any], routine: Known) -> int:
-        now, next_run_at, paused, *_ = await self._state(connection, routine)
-        if paused or next_run_at is None or next_run_at <= now:
+        state = await self._state(connection, routine)
+        if state.paused or state.next_run_at is None or state.next_run_at <= state.now:
             return 0
-        cadence, first = self._passed(now, calm=routine.calm)
+        cadence, first = self._passed(state.now, calm=routine.calm)
         if cadence[2] in routine.minutes:
             return 0
         routine.minutes.add(cadence[2])
         await connection.execute(SET_CADENCE, [*cadence, routine.id])
-        await connection.execute("UPDATE routines.routines SET next_run_at = %s WHERE id = %s", [first, routine.id])
-        return await self._record(connection, routine.id, "due", next_run_at, first)
+        await connection.execute(SET_BACK, [first, first - MOMENT, state.strikes, routine.id])
+        return await self._record(connection, routine.id, "due", state, first)
 
     def _passed(self, now: datetime, *, calm: bool) -> tuple[Cadence, datetime]:
         """A cadence and the first of its slots that shall count as not handled yet."""
@@ -237,7 +251,7 @@ class Traffic:
             if state is None:
                 return
             await connection.execute(sql.encode(), [*values, routine.id])
-            acknowledged = await self._record(connection, routine.id, kind, state[1])
+            acknowledged = await self._record(connection, routine.id, kind, state)
         self._done(kind, acknowledged)
 
     async def _aim(self, connection: AsyncConnection[Any]) -> None:
@@ -263,12 +277,12 @@ class Traffic:
         )
 
     async def _delete(self, connection: AsyncConnection[Any]) -> None:
-        """The routine that was ordered most goes, and a new one comes."""
-        routine = max(self.known, key=lambda each: len(each.minutes))
+        """A routine that was ordered much goes, or any one, and a new one comes."""
+        routine = next((each for each in self.known if each.worn), None) or self._pick()
         async with connection.transaction():
             state = await self._state(connection, routine)
             if state is not None:  # else an earlier delete went through unheard
-                acknowledged = await self._record(connection, routine.id, "delete", state[1])
+                acknowledged = await self._record(connection, routine.id, "delete", state)
                 await connection.execute("DELETE FROM routines.routines WHERE id = %s", [routine.id])
                 self.last_acknowledged = max(self.last_acknowledged, acknowledged)
         self.known.remove(routine)
@@ -276,22 +290,41 @@ class Traffic:
         await self._create(connection, calm=routine.calm)
 
     async def _run_now(self, connection: AsyncConnection[Any]) -> None:
-        with contextlib.suppress(NotFoundError):
-            await routines.run_now(connection, collection_id=self.collection_id, routine_id=self._pick().id)
+        state = await self._state(connection, self._pick())
+        with contextlib.suppress(NotFoundError, AttributeError):  # it may have been deleted unheard
+            await routines.run_now(connection, key_id=self.key_id, task="work", name=state.name)
             self._done("run_now")
 
     async def _poison(self, connection: AsyncConnection[Any]) -> None:
         """A run that takes its worker down each time, and fails at the third."""
-        await routines.run_now(connection, collection_id=self.collection_id, routine_id=self.poison)
+        await routines.run_now(connection, key_id=self.key_id, task="work", name="poison-1")
         self._done("poison")
 
     async def _again(self, connection: AsyncConnection[Any]) -> None:
-        """A calm routine's clock is set back to a slot that was fired before: it must not fire twice."""
+        """next_run_at is set back by hand to a slot that has its outcome: it must not get another."""
+        routine = self._pick(calm=True)
+        async with connection.transaction():
+            state = await self._state(connection, routine)
+            slot = latest_slot(cadence_of(state), state.now) if state and not state.paused else None
+            cursor = await connection.execute(
+                """SELECT EXISTS (SELECT FROM routines.occurrences
+                                  WHERE routine_id = %(id)s AND %(slot)s IN (scheduled_for, last_scheduled_for))""",
+                {"slot": slot, "id": routine.id},
+            )
+            row = await cursor.fetchone()
+            if not (row and row[0]):
+                return
+            await connection.execute("UPDATE routines.routines SET next_run_at = %s WHERE id = %s", [slot, routine.id])
+            acknowledged = await self._record(connection, routine.id, "again", state, slot)
+        self._done("again", acknowledged)
+
+    async def _rewind(self, connection: AsyncConnection[Any]) -> None:
+        """A calm routine's whole state is set back to before a slot that was fired: the key on slots is left alone."""
         routine = self.rng.choice([each for each in self.known if each.calm])
         async with connection.transaction():
             await connection.execute(NO_TICK_UNDERWAY)
-            now, next_run_at, _, *cadence = await self._state(connection, routine)
-            slot = latest_slot(tuple(cadence), now)
+            state = await self._state(connection, routine)
+            slot = latest_slot(cadence_of(state), state.now)
             cursor = await connection.execute(
                 """SELECT coalesce(bool_or(scheduled_for = %(slot)s), false)
                           AND coalesce(bool_and(ended_at IS NOT NULL), true)
@@ -299,8 +332,9 @@ class Traffic:
                 {"slot": slot, "id": routine.id},
             )
             row = await cursor.fetchone()
-            if next_run_at is None or next_run_at <= now or not (row and row[0]):
+            if state.next_run_at is None or state.next_run_at <= state.now or not (row and row[0]):
                 return
-            await connection.execute("UPDATE routines.routines SET next_run_at = %s WHERE id = %s", [slot, routine.id])
-            acknowledged = await self._record(connection, routine.id, "again", next_run_at, slot)
-        self._done("again", acknowledged)
+            assert slot
+            await connection.execute(SET_BACK, [slot, slot - MOMENT, state.strikes, routine.id])
+            acknowledged = await self._record(connection, routine.id, "rewind", state, slot)
+        self._done("rewind", acknowledged)

@@ -1,0 +1,116 @@
+"""What the orders asked for: stretches of each routine's time, and who owes the slots in them their outcome."""
+
+from collections import defaultdict
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from chaos.history import History
+from oracle import MOMENT, Cadence, is_slot, next_slot, slots
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A broken invariant: its name, a sentence, and the rows that show it."""
+
+    invariant: str
+    sentence: str
+    rows: tuple[Any, ...] = ()
+
+    def __str__(self) -> str:
+        return "\n    ".join([f"{self.invariant}: {self.sentence}", *map(str, self.rows)])
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A time in which a routine had one cadence, from `first` on and before `end`.
+
+    Attributes:
+        order: The order in whose transaction its slots were settled; None: the tickers did it one by one.
+    """
+
+    cadence: Cadence
+    first: datetime
+    end: datetime
+    order: Any = None
+
+    def owns(self, slot: datetime) -> bool:
+        """Whether this is one of its slots."""
+        return self.first <= slot < self.end and is_slot(self.cadence, slot)
+
+    def slots(self) -> list[datetime]:
+        """All its slots: each must have one outcome."""
+        return slots(self.cadence, self.first, self.end)
+
+
+Stretches = dict[int, list[Stretch]]
+Found = Generator[Stretch | Violation]
+
+
+def stretches_of(history: History) -> tuple[Stretches, list[Violation]]:
+    """The stretches of every routine, also of those that are gone, and the orders that next_run_at does not follow."""
+    by_routine: dict[int, list[Any]] = defaultdict(list)
+    for order in history.orders:
+        by_routine[order.routine_id].append(order)
+    present = {routine.id: routine for routine in history.routines}
+    stretches: Stretches = defaultdict(list)
+    violations: list[Violation] = []
+    for routine, orders in by_routine.items():
+        for found in _walk(orders, present.get(routine)):
+            if isinstance(found, Violation):
+                violations.append(found)
+            else:
+                stretches[routine].append(found)
+    return stretches, violations
+
+
+def cadence_of(row: Any) -> Cadence:
+    """The cadence of an order or a routine."""
+    return (row.cadence_type, row.hour_utc, row.minute_utc, row.day_of_week)
+
+
+def _walk(orders: list[Any], present: Any) -> Found:
+    since, *later = orders
+    yield from _follows(since, next_slot(cadence_of(since), since.at))
+    for order in later:
+        settles = (
+            order.kind == "delete"
+            or cadence_of(order) != cadence_of(since)
+            or order.paused != (order.was_paused_at is not None)
+        )
+        if order.kind != "delete":
+            computed = None if order.paused else next_slot(cadence_of(order), order.at)
+            yield from _follows(order, order.first or (computed if settles else order.was))
+        if settles or order.first:
+            yield from _until(since, order.was, order.was_paused_at, order if settles else None)
+            since = order
+    if since.kind != "delete" and present:
+        yield from _until(since, present.next_run_at, present.paused_at, None)
+
+
+def _follows(order: Any, expected: datetime | None) -> Iterator[Violation]:
+    if order.became != expected:
+        sentence = f"after {order.kind!r} the next slot is {expected}, not {order.became}"
+        yield Violation("next_run_at", sentence, (order,))
+
+
+def _until(since: Any, was: datetime | None, paused_at: datetime | None, order: Any) -> Found:
+    """From one order to the next: next_run_at, or the time of a pause, says how far the tickers had come by then."""
+    cadence = cadence_of(since)
+    if cadence[0] == "manual":
+        return
+    if since.paused:
+        handled = since.at + MOMENT
+    elif since.became is None or (was is None) == (paused_at is None):
+        yield Violation("next_run_at", f"it is {was} after {since.kind!r}, and paused_at {paused_at}", (since, order))
+        return
+    else:
+        handled = was or (paused_at or since.at) + MOMENT
+        if handled < since.became or (was and not is_slot(cadence, was)):
+            sentence = f"it went from {since.became} to {was}, which does not follow from {cadence}"
+            yield Violation("next_run_at", sentence, (since, order))
+            return
+        yield Stretch(cadence, since.became, handled)
+    if order and handled <= order.at:
+        yield Stretch(cadence, handled, order.at + MOMENT, order)
