@@ -11,7 +11,7 @@ from routines_core.db.files import sql_dir
 
 ROOT = sql_dir().parent
 TICK, RUNS, RUN_TABLES = "sql/queries/tick.sql", "sql/queries/runs.sql", "sql/migrations/0006_runs.sql"
-OVERLAP, SETTLED = "sql/migrations/0012_overlap.sql", "sql/migrations/0016_changes_in_a_pause.sql"
+OVERLAP, SETTLED = "sql/migrations/0011_overlap.sql", "sql/migrations/0010_settled_slots.sql"
 STALE = "chaos/test_stale_snapshots.py::"
 
 
@@ -151,7 +151,7 @@ MUTANTS = [
         "a run that stopped a fire and ended is not named",
         (
             Edit(
-                "sql/migrations/0015_blocking_run.sql",
+                OVERLAP,
                 "ORDER BY ended_at IS NULL DESC",
                 "AND ended_at IS NULL ORDER BY true",
             ),
@@ -161,7 +161,7 @@ MUTANTS = [
     ),
     Mutant(
         "finished steps are read by the claim's own snapshot",
-        (Edit("sql/migrations/0014_finished_steps.sql", "LANGUAGE sql VOLATILE", "LANGUAGE sql STABLE"),),
+        (Edit("sql/migrations/0013_finished_steps.sql", "LANGUAGE sql VOLATILE", "LANGUAGE sql STABLE"),),
         {"failed"},
         test=STALE + "test_a_claim_brings_steps_that_were_finished_after_its_snapshot",
     ),

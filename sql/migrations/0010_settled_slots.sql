@@ -80,6 +80,10 @@ BEGIN
     IF TG_OP = 'DELETE' THEN
         RETURN OLD;
     END IF;
+    -- In a pause nothing is due: what was no slot until now never becomes one by a change of cadence.
+    IF OLD.paused THEN
+        settled_until := greatest(settled_until, now());
+    END IF;
     NEW.settled_until := settled_until;
     -- Only where the database's clock was set back: what has its outcome does not come again.
     IF NEW.next_run_at <= settled_until THEN

@@ -6,7 +6,8 @@ CREATE VIEW routines.routine_details WITH (security_invoker = true) AS
            init_params_overrides, ARRAY(SELECT jsonb_object_keys(secret_refs) ORDER BY 1) AS secret_names, webhook_url,
            webhook_secret_id IS NOT NULL AS has_webhook_secret, paused, paused_reason, last_run_at, next_run_at, overlap_policy,
            ARRAY(SELECT key FROM jsonb_object_keys(init_params_overrides) AS key
-                 WHERE NOT task_versions.init_params ? key ORDER BY key) AS undeclared_keys
+                 WHERE NOT task_versions.init_params ? key ORDER BY key) AS undeclared_keys,
+           catchup_window_seconds
     FROM routines.routines
     JOIN routines.tasks ON tasks.id = routines.task_id
     JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
@@ -33,6 +34,8 @@ COMMENT ON COLUMN routines.routine_details.last_run_at IS 'When it last started 
 COMMENT ON COLUMN routines.routine_details.next_run_at IS 'The next slot; null: paused or manual.';
 COMMENT ON COLUMN routines.routine_details.overlap_policy IS 'skip.';
 COMMENT ON COLUMN routines.routine_details.undeclared_keys IS 'Override keys that the task''s current version does not declare.';
+COMMENT ON COLUMN routines.routine_details.catchup_window_seconds IS
+    'How old a slot may be to still fire after an outage; 0: never catch up; null: the default of its cadence.';
 
 CREATE VIEW routines.trajectory_details WITH (security_invoker = true) AS
     SELECT trajectories.id AS trajectory_id, trajectories.collection_id, trajectories.task_id, tasks.name AS task_name,
