@@ -33,7 +33,7 @@ WITH used AS (
 INSERT INTO routines.rate_buckets AS bucket (key_id, tokens, filled_at)
 VALUES (%(key_id)s::bigint, %(burst)s::float8 - %(wanted)s::float8, clock_timestamp())
 ON CONFLICT ON CONSTRAINT rate_buckets_pkey DO UPDATE
-SET filled_at = excluded.filled_at,
+SET filled_at = greatest(bucket.filled_at, excluded.filled_at),  -- another's is later where this one waited for the row
     tokens = least(excluded.tokens, bucket.tokens - %(wanted)s::float8
                    + %(rate)s::float8 * greatest(0, extract(epoch FROM excluded.filled_at - bucket.filled_at)::float8))
 WHERE bucket.tokens - %(wanted)s::float8
