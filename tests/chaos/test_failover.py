@@ -18,8 +18,9 @@ from chaos.driver import Plan, durable, fresh_database, history_of, settle
 from chaos.fleet import Fleet
 from chaos.stretches import Violation
 from chaos.traffic import Traffic
+from routines_core.embedded.account import run_as_owner, settle_owner
 from routines_core.embedded.binaries import find_binaries
-from routines_core.embedded.server import _environment, _unprivileged
+from routines_core.embedded.server import _environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 SECONDS = 8.0
@@ -38,11 +39,16 @@ class Standby:
         copy = [binaries / "pg_basebackup", "-D", self.cluster, "-h", primary.socket.parent, "-U", "routines"]
         subprocess.run([*copy, "--write-recovery-conf", "--checkpoint=fast", "--no-sync"], check=True, timeout=60)
         (self.cluster / ".s.PGSQL.5432.lock").unlink()  # the primary's, whose socket stands in its data directory
+        settle_owner(self.cluster)
         settings = {**SETTINGS, "listen_addresses": "", "unix_socket_directories": self.cluster, "timezone": "UTC"}
         program = [str(binaries / "postgres"), "-D", str(self.cluster)]
         with (directory / "standby.log").open("wb") as log:
             self._process = subprocess.Popen(
-                [*_unprivileged(os.getpid()), *program, *(f"--{name}={text}" for name, text in settings.items())],
+                [
+                    *run_as_owner(self.cluster, os.getpid()),
+                    *program,
+                    *(f"--{name}={text}" for name, text in settings.items()),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
