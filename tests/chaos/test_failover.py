@@ -38,17 +38,14 @@ class Standby:
             pytest.skip(f"{binaries} has no pg_basebackup")
         copy = [binaries / "pg_basebackup", "-D", self.cluster, "-h", primary.socket.parent, "-U", "routines"]
         subprocess.run([*copy, "--write-recovery-conf", "--checkpoint=fast", "--no-sync"], check=True, timeout=60)
-        (self.cluster / ".s.PGSQL.5432.lock").unlink()  # the primary's, whose socket stands in its data directory
+        # The primary's, where its socket stands in its data directory.
+        (self.cluster / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
         settle_owner(self.cluster)
         settings = {**SETTINGS, "listen_addresses": "", "unix_socket_directories": self.cluster, "timezone": "UTC"}
-        program = [str(binaries / "postgres"), "-D", str(self.cluster)]
+        program = [*run_as_owner(self.cluster, os.getpid()), str(binaries / "postgres"), "-D", str(self.cluster)]
         with (directory / "standby.log").open("wb") as log:
             self._process = subprocess.Popen(
-                [
-                    *run_as_owner(self.cluster, os.getpid()),
-                    *program,
-                    *(f"--{name}={text}" for name, text in settings.items()),
-                ],
+                [*program, *(f"--{name}={text}" for name, text in settings.items())],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
