@@ -169,7 +169,7 @@ MUTANTS = [
         "a worker that cannot renew goes on",
         (Edit("src/routines_engine/worker.py", "TRUST_SHARE = 0.8", "TRUST_SHARE = 1.5"),),
         {"failed"},
-        test="chaos/test_silent_connections.py",
+        test="chaos/test_silent_connections.py::test_a_worker_in_silence_stops_its_steps_before_its_lease_is_over_and_the_run_ends_elsewhere",
     ),
     Mutant(
         "an overlap is skipped and not recorded",

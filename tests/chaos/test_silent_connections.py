@@ -1,4 +1,4 @@
-"""A worker whose connections all fall silent stops its steps before its leases are over; the runs end elsewhere."""
+"""A worker whose connections fall silent: it tries another, and stops its steps before its leases are over."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
@@ -12,10 +12,10 @@ import pytest
 from chaos.cluster import Cluster
 from chaos.driver import Plan, fresh_database
 from chaos.proxy import FaultProxy
-from routines_core.db import Connection, open_pool
+from routines_core.db import Connection, open_pool, runs
 from routines_core.settings import Settings
 from routines_engine.activities import ACTIVITIES, activity
-from routines_engine.worker import Worker
+from routines_engine.worker import Held, Worker
 from support import make_task, value
 
 pytestmark = pytest.mark.slow
@@ -125,3 +125,29 @@ async def test_a_worker_in_silence_stops_its_steps_before_its_lease_is_over_and_
         assert executions[1][1] < lease_expires_at < executions[2][1]
         outcome = "SELECT status || ' by ' || worker || ', crashes ' || crashes FROM routines.trajectories"
         assert await value(connection, outcome) == "completed by other, crashes 1"
+
+
+async def test_a_renewal_on_a_silent_connection_is_given_up_and_the_next_one_goes_through_another(
+    cluster: Cluster,
+) -> None:
+    proxy = FaultProxy(cluster.socket)
+    await proxy.start()
+    url = f"postgresql://chaos_0@127.0.0.1:{proxy.port}/routines"
+    async with fresh_database(cluster, Plan(0, 0)) as connection, open_pool(url, "routines-worker", size=1) as pool:
+        await make_run(connection)
+        [run] = await runs.claim(connection, slots=1, worker="w", lease_seconds=60, deadline_seconds=600)
+        lease = "SELECT lease_expires_at FROM routines.trajectories"
+        before = await value(connection, lease)
+        worker = Worker(Settings(lease_seconds=LEASE_SECONDS), pool, asyncio.Event())  # type: ignore[call-arg]
+        working = asyncio.create_task(asyncio.sleep(3600))
+        worker._held[run.id] = Held(run, 0.0, working)
+        await pool.wait()
+        for link in proxy.links:
+            link.flowing.clear()
+        async with asyncio.timeout(30):  # it would wait for ever
+            assert await worker._renew()
+            assert not await worker._renew()
+        assert await value(connection, lease) != before
+        assert worker._held[run.id].renewed_at > 0
+        assert working.cancel(), "it was cancelled before"
+        proxy.stop()
