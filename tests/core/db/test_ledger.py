@@ -201,6 +201,15 @@ async def test_why_slots_in_a_pause_past_and_to_come(connection: Connection) -> 
     assert sentence(between) == "No slot: none is to come: paused by hand, since 2026-05-04T10:00:00Z."
 
 
+async def test_why_a_time_in_a_pause_that_a_later_cadence_would_have_had(connection: Connection) -> None:
+    ids = await daily(connection)
+    await connection.execute("UPDATE routines.routines SET next_run_at = now() + interval '1 hour'")
+    await connection.execute("UPDATE routines.routines SET paused = true, paused_at = '2026-05-04 10:00Z'")
+    await connection.execute("UPDATE routines.routines SET hour_utc = 15")
+    assert (await asked(connection, ids, MONDAY + DAY, MONDAY + 2 * DAY)).kind == "paused"
+    assert (await asked(connection, ids, MONDAY + DAY + timedelta(hours=6), MONDAY + 2 * DAY)).kind == "not_a_slot"
+
+
 async def test_why_a_slot_after_the_third_strike_gives_the_reason_of_the_pause(connection: Connection) -> None:
     ids = await daily(connection)
     for day in range(3):
