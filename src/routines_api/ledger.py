@@ -1,7 +1,8 @@
 """The endpoints of the ledger: what became of each slot, why, and what is to come."""
 
+import re
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from litestar import Controller, Response, get, post
 from litestar.params import Parameter
@@ -21,12 +22,15 @@ from routines_core.errors import InvalidError
 PREVIEW = "preview"
 """`POST /routines/{collection}/preview` looks at a cadence. A task may have this name all the same, so it is no route
 of its own: whoever creates a routine of that task sends the routine's name, which no preview has."""
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 YEARS = range(1970, 2200)
 """The years that a time may lie in."""
 
-Time = Annotated[datetime, Parameter(description="ISO 8601 with a time zone, as in 2026-05-04T09:00:00Z.")]
-Since = Annotated[datetime | None, Parameter(description="Only slots at this time or later.")]
-Until = Annotated[datetime | None, Parameter(description="Only slots before this time.")]
+# Texts, since Litestar would also take a number for a time.
+_TIME: Any = {"schema_extra": {"format": "date-time"}}
+Time = Annotated[str, Parameter(description="RFC 3339, as in 2026-05-04T09:00:00Z.", **_TIME)]
+Since = Annotated[str | None, Parameter(description="Only slots at this time or later; RFC 3339.", **_TIME)]
+Until = Annotated[str | None, Parameter(description="Only slots before this time; RFC 3339.", **_TIME)]
 OutcomeFilter = Annotated[
     Outcome | None, Parameter(description="started, a reason, or skipped for whatever did not start.")
 ]
@@ -63,11 +67,11 @@ class LedgerController(Controller):
             caller.connection,
             collection_id=caller.auth.collection_id,
             routine_id=routine.id,
-            since=_checked("since", since),
-            until=_checked("until", until),
+            since=_time("since", since) if since is not None else None,
+            until=_time("until", until) if until is not None else None,
             outcome=outcome,
             limit=limit + 1,
-            cursor=_checked("cursor", before),
+            cursor=before,
         )
         return page(caller.request, found, limit, key=lambda row: row.scheduled_for, show=lambda row: row)
 
@@ -77,12 +81,13 @@ class LedgerController(Controller):
 
         Whether it is a slot of this routine, and what became of it: in one sentence, with the facts behind it.
         """
+        moment = _time("at", at)
         routine = await _find(caller, task, name)
         facts = await db.why(
             caller.connection,
             collection_id=caller.auth.collection_id,
             routine_id=routine.id,
-            at=_with_zone("at", at),
+            at=moment,
         )
         return WhyRead(db.sentence(facts), facts)
 
@@ -119,13 +124,15 @@ async def _find(caller: Caller, task: str, name: str) -> Routine:
     return await find_routine(caller.connection, key_id=caller.key_id, task=task, name=name)
 
 
-def _checked(field: str, time: datetime | None) -> datetime | None:
-    return None if time is None else _with_zone(field, time)
-
-
-def _with_zone(field: str, time: datetime) -> datetime:
-    if time.tzinfo is None:
-        raise InvalidError(f"{field}: must have a time zone: end it with Z.", field)
+def _time(field: str, text: str) -> datetime:
+    """The time that a query parameter spells."""
+    wrong = InvalidError(f"{field}: must be a time with its zone, as in 2026-05-04T09:00:00Z.", field)
+    if not _RFC_3339.fullmatch(text):
+        raise wrong
+    try:
+        time = datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise wrong from None
     if time.year not in YEARS:
         raise InvalidError(f"{field}: must lie in the years {YEARS.start} to {YEARS.stop - 1}.", field)
-    return time.astimezone(UTC)
+    return time

@@ -87,7 +87,7 @@ async def test_why_explains_a_pause(client: Client, routine: str, connection: Co
 
 
 @pytest.mark.parametrize(
-    "time", ["", "yesterday", "2026-05-04T09:00:00", "2026-05-04T09:00:00 02:00", "9999-12-31T00:00:00Z"]
+    "time", ["", "yesterday", "2026-05-04T09:00:00", "2026-05-04T09:00:00 02:00", "0.5", "9999-12-31T00:00:00Z"]
 )
 async def test_why_refuses_what_is_no_time_with_a_zone(client: Client, routine: str, time: str) -> None:
     answer = await client.get(f"{routine}/why", params={"at": time})

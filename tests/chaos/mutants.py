@@ -217,7 +217,7 @@ MUTANTS = [
             Edit(TICK, "CASE WHEN next_run_at <= settled_until", "CASE WHEN false", "tick"),
             Edit(TICK, "CASE WHEN slot <= settled_until THEN", "CASE WHEN false THEN", "tick"),
         ),
-        {"double"},
+        {"double", "paused"},
         traffic={"again": 100},
         in_ci=True,
     ),

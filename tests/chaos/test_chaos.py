@@ -12,7 +12,7 @@ from chaos.cluster import Cluster
 from chaos.driver import Plan, run
 
 pytestmark = pytest.mark.slow
-SECONDS = float(os.environ.get("ROUTINES_CHAOS_SECONDS", "120"))
+SECONDS = float(os.environ.get("ROUTINES_CHAOS_SECONDS", "180"))
 SEED = int(os.environ.get("ROUTINES_CHAOS_SEED") or secrets.randbelow(2**32))
 
 
