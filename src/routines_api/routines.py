@@ -45,7 +45,7 @@ class RoutinesController(Controller):
 
         Saves a recurring invocation of this task and computes its next slot. `name` is unique in the task.
         """
-        if task == PREVIEW and "name" not in caller.json():
+        if task == PREVIEW and not _names_routine(caller.json()):
             return await _preview(caller)
         spec = create_spec(caller, caller.body(requests.RoutineCreate))
 
@@ -158,6 +158,10 @@ async def get_init_params_schema(task: str, caller: Caller) -> InitParamsSchema:
     In the order of the task's workflow.
     """
     return init_params_schema(await find_task(caller.connection, key_id=caller.key_id, name=task))
+
+
+def _names_routine(body: object) -> bool:
+    return isinstance(body, dict) and "name" in body
 
 
 async def _preview(caller: Caller) -> Any:

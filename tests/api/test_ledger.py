@@ -115,6 +115,12 @@ async def test_preview_lists_the_coming_slots_of_a_cadence_and_saves_nothing(
     assert (bad.status_code, fields) == (400, ["cadence.hour_utc", "cadence.day_of_week", "count"])
 
 
+@pytest.mark.parametrize("body", ["null", "1", '"name"', '["name"]', "{}"])
+async def test_a_preview_of_what_is_no_cadence_answers_400(client: Client, body: str) -> None:
+    headers = {"Content-Type": "application/json"}
+    assert (await client.post("/api/v1/routines/my-org/preview", content=body, headers=headers)).status_code == 400
+
+
 async def test_a_task_named_preview_can_have_routines(client: Client) -> None:
     await client.post("/api/v1/tasks/my-org", json={"name": "preview", "workflow": {}})
     made = await client.post("/api/v1/routines/my-org/preview", json={"name": "r", "cadence": {"type": "manual"}})
