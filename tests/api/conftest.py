@@ -1,6 +1,6 @@
 """A client of the API with a key of the collection `my-org`, in which there is a task `echo`."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 from typing import Any
 
 import pytest
@@ -9,6 +9,7 @@ from litestar.testing import AsyncTestClient
 from routines_api.app import create_app
 from routines_core.db import Connection
 from routines_core.db.keys import create_key
+from serving import copy_of, new_key
 from support import Database, api_settings
 
 Client = AsyncTestClient[Any]
@@ -23,3 +24,16 @@ async def client(connection: Connection, database: Database) -> AsyncGenerator[C
         created = await opened.post("/api/v1/tasks/my-org/", json={"name": "echo", "workflow": WORKFLOW})
         assert created.status_code == 201
         yield opened
+
+
+@pytest.fixture(scope="module")
+def shared(server_url: str, template: str) -> Generator[Database]:
+    """A database for all tests of a module that serve it by real processes."""
+    with copy_of(server_url, template) as database:
+        yield database
+
+
+@pytest.fixture(scope="module")
+def key(shared: Database) -> str:
+    """A key of the collection `my-org` in it."""
+    return new_key(shared, "my-org")

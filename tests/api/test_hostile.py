@@ -7,21 +7,10 @@ import pytest
 
 from api.hostile.corpus import CORPUS
 from api.hostile.message import KEPT, KEY, ROUTINES, TASKS, Hostile, request
-from serving import TASK, Answer, ApiProcess, api_process, contents, copy_of, new_key, send
+from serving import TASK, Answer, ApiProcess, api_process, contents, send
 from support import Database
 
 PROBLEM = "application/problem+json"
-
-
-@pytest.fixture(scope="module")
-def shared(server_url: str, template: str) -> Generator[Database]:
-    with copy_of(server_url, template) as database:
-        yield database
-
-
-@pytest.fixture(scope="module")
-def key(shared: Database) -> str:
-    return new_key(shared, "my-org")
 
 
 @pytest.fixture(scope="module")

@@ -11,22 +11,11 @@ import httpx
 import pytest
 
 from api.hostile.message import KEPT, KEY, ROUTINES, TASKS, request
-from serving import TASK, Answer, ApiProcess, api_process, copy_of, new_key, send
+from serving import TASK, Answer, ApiProcess, api_process, new_key, send
 from support import Database
 
 BODY, HEADERS, DEPTH, STRING, ITEMS = 8192, 4096, 5, 3000, 100
 OK, CREATED, INVALID, TOO_LARGE, HEADERS_TOO_LARGE = 200, 201, 400, 413, 431
-
-
-@pytest.fixture(scope="module")
-def shared(server_url: str, template: str) -> Generator[Database]:
-    with copy_of(server_url, template) as database:
-        yield database
-
-
-@pytest.fixture(scope="module")
-def key(shared: Database) -> str:
-    return new_key(shared, "my-org")
 
 
 @pytest.fixture(scope="module")

@@ -13,22 +13,11 @@ import pytest
 
 from api.hostile.message import KEPT, KEY, ROUTINES, TASKS, request
 from routines_api.app import CONNECTIONS
-from serving import TASK, ApiProcess, api_process, copy_of, new_key, wait_until
+from serving import TASK, ApiProcess, api_process, wait_until
 from support import Database
 
 LONGEST = 20.0
 """What a cut may take on a busy machine, where 1 s is configured."""
-
-
-@pytest.fixture(scope="module")
-def shared(server_url: str, template: str) -> Generator[Database]:
-    with copy_of(server_url, template) as database:
-        yield database
-
-
-@pytest.fixture(scope="module")
-def key(shared: Database) -> str:
-    return new_key(shared, "my-org")
 
 
 @pytest.fixture(scope="module")
