@@ -48,7 +48,7 @@ class Mutant:
     Attributes:
         name: What is broken.
         edits: How.
-        caught_by: The invariants of which one must be found broken.
+        caught_by: The invariants that it is made to break; which one is seen first is chance.
         faults: The faults of its run; empty: traffic alone. None: not a chaos run but late_writer.py, step by step.
         traffic: What its run does more often.
         in_ci: One of the few that every test run tries.
