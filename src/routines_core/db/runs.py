@@ -12,13 +12,6 @@ MAX_CRASHES = 3
 """Workers that a run may lose before it fails."""
 
 
-class FinishedStep(msgspec.Struct, frozen=True):
-    """A step that completed in this or an earlier attempt."""
-
-    inputs: dict[str, Any]
-    outputs: Any
-
-
 class Claim(msgspec.Struct, frozen=True):
     """A run in a worker's hands.
 
