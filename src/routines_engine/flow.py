@@ -10,8 +10,9 @@ import msgspec
 
 from routines_core.db.runs import StepRecord
 from routines_core.errors import InvalidError, RoutinesError
-from routines_engine.activities import ACTIVITIES
-from routines_engine.references import parse_reference
+from routines_workflow.activities import ACTIVITIES
+from routines_workflow.activity import Services, StepContext
+from routines_workflow.references import parse_reference
 
 Checkpoint = Callable[[StepRecord], Awaitable[None]]
 REFERENCE_SUFFIX = "_path"
@@ -42,6 +43,8 @@ class FlowWorkflow:
         init_params: The parameters of this run.
         finished_steps: `{inputs, outputs}` by name of what earlier attempts completed: not done again.
         checkpoint: Told of each step as it starts and as it ends; what it raises ends the run.
+        workflow_id: The run, as steps and clients name it.
+        services: What the steps may ask of the engine.
     """
 
     def __init__(
@@ -50,11 +53,16 @@ class FlowWorkflow:
         init_params: dict[str, Any],
         finished_steps: Mapping[str, Any],
         checkpoint: Checkpoint,
+        *,
+        workflow_id: str,
+        services: Services,
     ) -> None:
         self._workflow = workflow
         self._values: dict[str, Any] = {**finished_steps, "init_params": init_params}
         self._finished = set(finished_steps)
         self._checkpoint = checkpoint
+        self._workflow_id = workflow_id
+        self._services = services
 
     async def run(self) -> None:
         """Do the steps in order.
@@ -80,7 +88,8 @@ class FlowWorkflow:
             raise await self._failed(started, str(error)) from None
         await self._checkpoint(started)
         try:
-            outputs = await ACTIVITIES[activity_name].call(started.inputs)
+            context = StepContext(self._workflow_id, name, try_number=1, services=self._services)
+            outputs = await ACTIVITIES[activity_name].call(started.inputs, context)
             _refuse_nul(outputs)
         except Exception as error:  # noqa: BLE001 - an activity may raise whatever it likes: its step fails
             raise await self._failed(started, _cause(error)) from None

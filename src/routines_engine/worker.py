@@ -16,6 +16,7 @@ from routines_core.errors import RoutinesError
 from routines_core.lifecycle import sleep_or_stop, stop_event
 from routines_core.settings import Settings
 from routines_engine.flow import FlowWorkflow
+from routines_engine.services import RunServices
 
 POLL_SECONDS = 0.1
 """How long an idle worker waits before it looks for pending runs again."""
@@ -133,7 +134,14 @@ class Worker:
 
     async def _execute(self, run: Claim) -> None:
         """Run one flow to its end, within its deadline."""
-        flow = FlowWorkflow(run.workflow, run.init_params, run.finished_steps, lambda step: self._checkpoint(run, step))
+        flow = FlowWorkflow(
+            run.workflow,
+            run.init_params,
+            run.finished_steps,
+            lambda step: self._checkpoint(run, step),
+            workflow_id=str(run.id),
+            services=RunServices(),
+        )
         error: str | None = None
         try:
             async with asyncio.timeout(run.seconds_left):

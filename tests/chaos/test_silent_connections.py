@@ -14,8 +14,8 @@ from chaos.driver import Plan, fresh_database
 from chaos.proxy import FaultProxy
 from routines_core.db import Connection, open_pool, runs
 from routines_core.settings import Settings
-from routines_engine.activities import ACTIVITIES, activity
 from routines_engine.worker import Held, Worker
+from routines_workflow.activity import ACTIVITIES, StepContext, activity
 from support import make_task, value
 
 pytestmark = pytest.mark.slow
@@ -41,7 +41,7 @@ def executions() -> Generator[list[tuple[str, datetime]]]:
     seen: list[tuple[str, datetime]] = []
 
     @activity("Lingers.", Linger)
-    async def linger(given: Linger) -> Linger:
+    async def linger(given: Linger, _: StepContext) -> Linger:
         """Linger.
 
         Raises:

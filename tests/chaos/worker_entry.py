@@ -16,8 +16,8 @@ import msgspec
 from routines_core.db.runs import Claim
 from routines_core.logging import configure_logging
 from routines_core.settings import load_settings
-from routines_engine.activities import activity
 from routines_engine.worker import Worker, run_worker
+from routines_workflow.activity import StepContext, activity
 
 TRACE = os.open(Path(os.environ["CHAOS_TRACE"]), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 CLAIM: contextvars.ContextVar[Claim] = contextvars.ContextVar("claim")
@@ -33,7 +33,7 @@ class Work(msgspec.Struct, forbid_unknown_fields=True):
 
 
 @activity("Works for a while, and leaves a trace.", Work)
-async def chaos_work(given: Work) -> Work:
+async def chaos_work(given: Work, _: StepContext) -> Work:
     """Its own parameters.
 
     Raises:

@@ -6,6 +6,7 @@ import pytest
 
 from routines_core.db.runs import StepRecord
 from routines_engine.flow import FlowWorkflow, StepFailedError
+from routines_engine.services import RunServices
 
 WORKFLOW: dict[str, Any] = {
     "init_params": {"name": "world"},
@@ -20,6 +21,12 @@ WORKFLOW: dict[str, Any] = {
     },
     "steps": ["greet", "split", "join"],
 }
+
+
+def flow_of(
+    workflow: dict[str, Any], init_params: dict[str, Any], finished: dict[str, Any], write: Any
+) -> FlowWorkflow:
+    return FlowWorkflow(workflow, init_params, finished, write, workflow_id="flow-c-t--1", services=RunServices())
 
 
 class Journal:
@@ -37,7 +44,7 @@ class Journal:
 
 async def test_steps_run_in_order_and_hand_on_their_outputs() -> None:
     journal = Journal()
-    await FlowWorkflow(WORKFLOW, {"name": "world"}, {}, journal.write).run()
+    await flow_of(WORKFLOW, {"name": "world"}, {}, journal.write).run()
     assert journal.ends() == [
         ("greet", "completed", {"text": "hello world"}),
         ("split", "completed", {"parts": ["hello", "world"], "count": 2}),
@@ -48,7 +55,7 @@ async def test_steps_run_in_order_and_hand_on_their_outputs() -> None:
 async def test_a_resumed_run_does_not_repeat_finished_steps() -> None:
     journal = Journal()
     finished = {"greet": {"inputs": {}, "outputs": {"text": "good day"}}}
-    await FlowWorkflow(WORKFLOW, {"name": "world"}, finished, journal.write).run()
+    await flow_of(WORKFLOW, {"name": "world"}, finished, journal.write).run()
     assert [name for name, _, _ in journal.ends()] == ["split", "join"]
     assert journal.ends()[-1][2] == {"text": "day, good"}
 
@@ -70,7 +77,7 @@ async def test_a_step_that_cannot_be_done_fails_with_its_name_and_the_cause(conf
     journal = Journal()
     workflow = {"steps": ["only"], "step_configs": {"only": config} if config else {}}
     with pytest.raises(StepFailedError) as caught:
-        await FlowWorkflow(workflow, {}, {}, journal.write).run()
+        await flow_of(workflow, {}, {}, journal.write).run()
     assert "step 'only' failed: " in str(caught.value)
     assert cause in str(caught.value)
     assert journal.records[-1].status == "failed"

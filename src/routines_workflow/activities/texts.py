@@ -1,48 +1,11 @@
-"""Activities: what a step of a workflow can do. Each says in a struct what it takes and what it gives."""
+"""Activities on texts."""
 
 import re
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import msgspec
 
-Parameters = TypeVar("Parameters", bound=msgspec.Struct)
-Function = Callable[[Parameters], Awaitable[msgspec.Struct]]
-
-
-@dataclass(frozen=True)
-class Activity(Generic[Parameters]):
-    """An activity by name, with the struct of its parameters and the function that does it."""
-
-    name: str
-    description: str
-    parameters: type[Parameters]
-    function: Function[Parameters]
-
-    async def call(self, inputs: dict[str, Any]) -> Any:
-        """The outputs as JSON values.
-
-        Raises:
-            msgspec.ValidationError: The inputs are not what the activity takes; the message names the field.
-        """
-        outputs = await self.function(msgspec.convert(inputs, self.parameters))
-        return msgspec.to_builtins(outputs)
-
-
-ACTIVITIES: dict[str, Activity[Any]] = {}
-"""Every activity that a workflow can name."""
-
-
-def activity(description: str, parameters: type[Parameters]) -> Callable[[Function[Parameters]], Function[Parameters]]:
-    """Register the decorated function as an activity under its own name."""
-
-    def register(function: Function[Parameters]) -> Function[Parameters]:
-        name = function.__name__
-        ACTIVITIES[name] = Activity(name, description, parameters, function)
-        return function
-
-    return register
+from routines_workflow.activity import StepContext, activity
 
 
 class Text(msgspec.Struct, forbid_unknown_fields=True):
@@ -83,13 +46,13 @@ _PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z0-9_-]+)\s*\}\}")
 
 
 @activity("Returns its text unchanged.", Text)
-async def text_echo(given: Text) -> Text:
+async def text_echo(given: Text, _: StepContext) -> Text:
     """The text itself."""
     return given
 
 
 @activity("Fills the placeholders {{ name }} of a template.", Template)
-async def text_template(given: Template) -> Text:
+async def text_template(given: Template, _: StepContext) -> Text:
     """The template with each placeholder replaced.
 
     Raises:
@@ -107,13 +70,13 @@ async def text_template(given: Template) -> Text:
 
 
 @activity("Joins texts, with a separator between them.", Texts)
-async def text_concatenate(given: Texts) -> Text:
+async def text_concatenate(given: Texts, _: StepContext) -> Text:
     """The texts in one."""
     return Text(given.separator.join(given.texts))
 
 
 @activity("Splits a text at a separator.", TextToSplit)
-async def text_split(given: TextToSplit) -> Parts:
+async def text_split(given: TextToSplit, _: StepContext) -> Parts:
     """The parts, in order.
 
     Raises:

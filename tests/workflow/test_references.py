@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routines_engine.references import MissingReferenceError, ReferenceSyntaxError, parse_reference
+from routines_workflow.references import MissingReferenceError, ReferenceSyntaxError, parse_reference
 
 VALUES: dict[str, Any] = {
     "init_params": {"prompt": "a cat"},
