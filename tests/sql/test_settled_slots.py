@@ -223,7 +223,7 @@ async def test_the_upgrade_takes_next_run_at_for_how_far_a_routine_had_come(conn
 
 
 @pytest.mark.parametrize("seed", range(12))
-async def test_every_slot_is_in_exactly_one_row_however_ticks_faults_ends_and_changes_of_next_run_at_follow_one_another(
+async def test_every_slot_is_in_exactly_one_row_however_ticks_faults_ends_and_changes_follow_one_another(
     connection: Connection, seed: int
 ) -> None:
     """An oracle that knows the cadence alone walks the slots; the rows must cover each once, and nothing else."""
