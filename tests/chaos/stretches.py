@@ -117,8 +117,9 @@ def _until(since: Any, was: datetime | None, paused_at: datetime | None, order: 
             sentence = f"it went from {since.became} to {was}, which does not follow from {cadence}"
             yield Violation("next_run_at", sentence, (since, order))
             return
-        # What next_run_at was set past waits for the tick that fires the slot it was set to.
-        is_passed_over = order is not None and since.kind == "past" and handled == since.became
-        yield Stretch(cadence, since.first or since.became, handled, order if is_passed_over else None)
+        # What next_run_at was set past waits for the tick of the slot it was set to, or for an order that settles.
+        waits = since.kind == "past" and handled == since.became
+        if order or not waits:
+            yield Stretch(cadence, since.first or since.became, handled, order if waits else None)
     if order and handled <= order.at:
         yield Stretch(cadence, handled, order.at + MOMENT, order)
