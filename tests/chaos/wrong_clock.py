@@ -1,11 +1,12 @@
 """Processes whose host's clock is wrong, for real: wrong_clock.c, compiled and preloaded."""
 
+import atexit
 import shutil
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
-from tempfile import gettempdir, mkdtemp
+from tempfile import mkdtemp
 
 SECONDS_VARIABLE = "WRONG_CLOCK_SECONDS"
 SOURCE = Path(__file__).with_name("wrong_clock.c")
@@ -17,7 +18,9 @@ def _library() -> Path | None:
     compiler = shutil.which("cc")
     if compiler is None or sys.platform != "linux":
         return None
-    library = Path(mkdtemp(prefix="wrong-clock-", dir=gettempdir())) / "wrong_clock.so"
+    directory = mkdtemp(prefix="wrong-clock-")
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    library = Path(directory) / "wrong_clock.so"
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, SOURCE, "-ldl"], check=True)
     return library
 
