@@ -76,7 +76,7 @@ async def clear(connection: Connection) -> None:
     )
 
 
-async def make_due(connection: Connection, ids: Iterable[int], *, every_seconds: int, each: int) -> datetime:
+async def make_due(connection: Connection, ids: Iterable[int], *, every_seconds: float, each: int) -> datetime:
     """Slots for these routines, `each` of them at once, from a whole second soon on: the first slot.
 
     The second is far enough that the table is vacuumed and the disk is quiet when it comes.
@@ -101,12 +101,12 @@ async def make_due(connection: Connection, ids: Iterable[int], *, every_seconds:
 
 
 async def _set_slots(
-    connection: Connection, ids: Sequence[int], first: datetime | None, every_seconds: int, each: int
+    connection: Connection, ids: Sequence[int], first: datetime | None, every_seconds: float, each: int
 ) -> None:
     await connection.execute(
         """UPDATE routines.routines SET settled_until = NULL,
                   next_run_at = coalesce(%(first)s::timestamptz, now() + interval '6 hours')
-                                + ((position - 1) / %(each)s) * %(every)s * interval '1 second'
+                                + ((position - 1) / %(each)s) * %(every)s::float8 * interval '1 second'
            FROM unnest(%(ids)s::bigint[]) WITH ORDINALITY AS given (id, position) WHERE routines.id = given.id""",
         {"ids": list(ids), "first": first, "each": each, "every": every_seconds},
     )
