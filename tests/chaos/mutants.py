@@ -11,7 +11,7 @@ from routines_core.db.files import sql_dir
 
 ROOT = sql_dir().parent
 TICK, RUNS, RUN_TABLES = "sql/queries/tick.sql", "sql/queries/runs.sql", "sql/migrations/0006_runs.sql"
-OVERLAP, SETTLED = "sql/migrations/0011_overlap.sql", "sql/migrations/0021_passed_over.sql"
+OVERLAP, SETTLED = "sql/migrations/0011_overlap.sql", "sql/migrations/0020_passed_over.sql"
 STALE = "chaos/test_stale_snapshots.py::"
 
 

@@ -213,7 +213,7 @@ async def test_a_new_cadence_passes_over_nothing_of_the_time_before_it(connectio
 
 async def test_the_upgrade_takes_next_run_at_for_how_far_a_routine_had_come(connection: Connection) -> None:
     """Cadences were changed before without a trace in settled_until: those slots are not passed over."""
-    upgrade = (sql_dir() / "migrations" / "0021_passed_over.sql").read_text("utf-8")
+    upgrade = (sql_dir() / "migrations" / "0020_passed_over.sql").read_text("utf-8")
     [statement] = [part for part in upgrade.split(";\n") if "UPDATE routines.routines" in part]
     routine = await make_routine(connection, await make_task(connection), DUE, hourly=True)
     await connection.execute("UPDATE routines.routines SET settled_until = %s", [DUE - timedelta(hours=5)])
