@@ -13,6 +13,7 @@ from pathlib import Path
 
 from chaos.stretches import Violation
 from routines_core.lifecycle import LIFELINE_VARIABLE
+from support import ENCRYPTION_KEYS
 
 WORKER_ENTRY = Path(__file__).with_name("worker_entry.py")
 STOP_SECONDS = 20.0
@@ -120,6 +121,7 @@ class Fleet:
             "DATABASE_URL": self.url_of(f"chaos_{number}"),
             "CHAOS_TRACE": str(self.trace),
             "ROUTINES_LOG_FORMAT": "json",
+            "ROUTINES_ENCRYPTION_KEYS": ENCRYPTION_KEYS,
             LIFELINE_VARIABLE: str(self._read_end),
         }
         if self.source:

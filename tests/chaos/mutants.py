@@ -264,21 +264,22 @@ MUTANTS = [
         faults={"stop_worker": 2, "kill_worker": 1},
     ),
     Mutant(
-        "no fence at the checkpoint",
-        (Edit(RUNS, "AND attempt = %(attempt)s::integer", "", "checkpoint"),),
+        "no fence at the checkpoint and at the end of a run",
+        (Edit(RUNS, "AND trajectories.attempt = given.attempt", "", "checkpoint"),),
         {"fence"},
         faults=None,
         in_ci=True,
     ),
     Mutant(
-        "no fence at the end of a run",
-        (Edit(RUNS, "AND attempt = %(attempt)s::integer", "", "finish"),),
-        {"fence"},
-        faults=None,
-    ),
-    Mutant(
         "no fence at the renewal",
-        (Edit(RUNS, "AND trajectories.attempt = held.attempt", "", "renew"),),
+        (
+            Edit(
+                RUNS,
+                "AND trajectories.attempt = held.attempt\n    WHERE status = 'running'\n    FOR NO KEY UPDATE",
+                "WHERE status = 'running'\n    FOR NO KEY UPDATE",
+                "renew",
+            ),
+        ),
         {"fence"},
         faults=None,
     ),

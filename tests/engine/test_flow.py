@@ -6,8 +6,8 @@ import pytest
 
 from routines_core.db.runs import StepRecord
 from routines_engine.flow import FlowWorkflow, StepFailedError
-from routines_engine.services import RunServices
 
+NO_SERVICES: Any = None
 WORKFLOW: dict[str, Any] = {
     "init_params": {"name": "world"},
     "step_configs": {
@@ -26,7 +26,7 @@ WORKFLOW: dict[str, Any] = {
 def flow_of(
     workflow: dict[str, Any], init_params: dict[str, Any], finished: dict[str, Any], write: Any
 ) -> FlowWorkflow:
-    return FlowWorkflow(workflow, init_params, finished, write, workflow_id="flow-c-t--1", services=RunServices())
+    return FlowWorkflow(workflow, init_params, finished, write, workflow_id="flow-c-t--1", services=NO_SERVICES)
 
 
 class Journal:

@@ -57,7 +57,7 @@ async def test_late_writes_of_a_worker_that_lost_its_run_change_nothing(connecti
     assert (reaped.status, reaped.crashes) == ("pending", 1)
     assert not await runs.checkpoint(connection, lost, STEP, lease_seconds=60)
     assert not await runs.finish(connection, lost, error=None)
-    assert await runs.renew(connection, [(lost.id, lost.attempt)], lease_seconds=60) == set()
+    assert await runs.renew(connection, [(lost.id, lost.attempt)], lease_seconds=60) == {}
     assert await value(connection, "SELECT count(*) FROM routines.steps") == 0
     assert await value(connection, "SELECT status FROM routines.trajectories") == "pending"
 
