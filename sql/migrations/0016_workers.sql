@@ -58,15 +58,17 @@ COMMENT ON FUNCTION routines.room_of_task IS
     'How many more runs of a task may be claimed; null: no limit. Locks a limited one until the transaction ends, and counts like room_of_collection.';
 
 -- Each lookup below is a step in trajectories_active_idx that passes over what is running, and over nothing that waits.
+-- Compared and ordered by whole rows, since other indexes would serve a condition on a single column: with all that ended.
 CREATE FUNCTION routines.collection_with_pending(after bigint) RETURNS bigint LANGUAGE sql STABLE
 RETURN (SELECT collection_id FROM routines.trajectories
-        WHERE ended_at IS NULL AND status = 'pending' AND collection_id > after ORDER BY collection_id LIMIT 1);
+        WHERE ended_at IS NULL AND status = 'pending' AND collection_id > after
+        ORDER BY collection_id, task_id LIMIT 1);
 COMMENT ON FUNCTION routines.collection_with_pending IS 'The next collection after this one that has a pending run; null: none.';
 
 CREATE FUNCTION routines.task_with_pending(of_collection bigint, after bigint) RETURNS bigint LANGUAGE sql STABLE
-RETURN (SELECT task_id FROM routines.trajectories
-        WHERE ended_at IS NULL AND status = 'pending' AND collection_id = of_collection AND task_id > after
-        ORDER BY task_id LIMIT 1);
+RETURN (SELECT CASE WHEN collection_id = of_collection THEN task_id END FROM routines.trajectories
+        WHERE ended_at IS NULL AND status = 'pending' AND (collection_id, task_id) > (of_collection, after)
+        ORDER BY collection_id, task_id LIMIT 1);
 COMMENT ON FUNCTION routines.task_with_pending IS 'The next task of a collection after this one that has a pending run; null: none.';
 
 CREATE FUNCTION routines.turns(slots integer, after bigint, last_tasks jsonb)

@@ -10,8 +10,11 @@ WITH pending AS MATERIALIZED (
     CROSS JOIN LATERAL (
         SELECT id FROM routines.trajectories
         WHERE ended_at IS NULL AND status = 'pending'
-          AND trajectories.collection_id = turns.collection_id AND trajectories.task_id = turns.task_id
-        ORDER BY id
+          -- Whole rows, like the ORDER BY: the head of trajectories_active_idx alone serves that, and a plan by another
+          -- index would read the backlog.
+          AND (trajectories.collection_id, trajectories.task_id) >= (turns.collection_id, turns.task_id)
+          AND (trajectories.collection_id, trajectories.task_id) <= (turns.collection_id, turns.task_id)
+        ORDER BY trajectories.collection_id, trajectories.task_id, id
         LIMIT turns.share
         FOR UPDATE SKIP LOCKED
     ) AS oldest
@@ -26,22 +29,22 @@ claimed AS (
             (SELECT name FROM routines.collections WHERE collections.id = trajectories.collection_id),
             coalesce((SELECT name::text FROM routines.tasks WHERE tasks.id = trajectories.task_id), task_id::text),
             trajectories.id))
-    FROM pending WHERE trajectories.id = pending.id
-    RETURNING trajectories.id, attempt, collection_id, task_id, task_version, init_params, deadline_at, first_workflow_id,
-              turn, is_limited
+    -- An array, and no join: how many a LIMIT leaves is guessed as a share of the table, and a join would read it whole.
+    WHERE id = ANY (ARRAY(SELECT id FROM pending))
+    RETURNING id, attempt, collection_id, task_id, task_version, init_params, deadline_at, first_workflow_id
 ),
 limited AS (
     INSERT INTO routines.limited_runs (trajectory_id, collection_id, task_id)
-    SELECT id, collection_id, task_id FROM claimed WHERE is_limited
+    SELECT id, collection_id, task_id FROM claimed JOIN pending USING (id) WHERE is_limited
     ON CONFLICT DO NOTHING
 )
 SELECT claimed.id, claimed.attempt, claimed.collection_id, claimed.task_id, claimed.first_workflow_id AS workflow_id,
        claimed.init_params, task_versions.workflow,
        extract(epoch FROM claimed.deadline_at - now())::float8 AS seconds_left,
        routines.finished_steps(claimed.id) AS finished_steps
-FROM claimed JOIN routines.task_versions
-     ON task_versions.task_id = claimed.task_id AND task_versions.version = claimed.task_version
-ORDER BY claimed.turn, claimed.id;
+FROM claimed JOIN pending USING (id)
+JOIN routines.task_versions ON task_versions.task_id = claimed.task_id AND task_versions.version = claimed.task_version
+ORDER BY pending.turn, claimed.id;
 
 -- name: hang_bell
 -- Says that this worker is idle: whoever inserts runs next takes the bell and notifies. See routines.ring.

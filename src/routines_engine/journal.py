@@ -21,8 +21,8 @@ BATCH = 200
 """The most runs that one statement writes."""
 RETRY_SECONDS = 0.2
 """The wait before a batch is sent again once the database was away."""
-LOCKED_SECONDS = 0.02
-"""The wait before a run is tried again that another session had locked."""
+LOCKED_SECONDS = 0.01
+"""The wait before a run is tried again that another session had locked, such as a claim that looked at it."""
 
 log = structlog.get_logger("journal")
 
