@@ -22,7 +22,9 @@ claimed AS (
 )
 SELECT claimed.id, claimed.attempt, claimed.init_params, task_versions.workflow,
        extract(epoch FROM claimed.deadline_at - now())::float8 AS seconds_left,
-       routines.finished_steps(claimed.id) AS finished_steps
+       routines.finished_steps(claimed.id) AS finished_steps,
+       coalesce((SELECT jsonb_object_agg(name, try_number) FROM routines.steps
+                 WHERE trajectory_id = claimed.id AND status <> 'completed'), '{}') AS tries
 FROM claimed JOIN routines.task_versions
      ON task_versions.task_id = claimed.task_id AND task_versions.version = claimed.task_version
 ORDER BY claimed.id;
@@ -43,13 +45,18 @@ WITH held AS (
     WHERE id = %(id)s::bigint AND attempt = %(attempt)s::integer AND status = 'running'
     RETURNING id
 )
-INSERT INTO routines.steps (trajectory_id, name, position, attempt, status, activity, inputs, outputs, error, ended_at)
+INSERT INTO routines.steps (trajectory_id, name, position, attempt, status, activity, inputs, outputs, error, try_number,
+                            ended_at, earlier_errors)
 SELECT id, %(name)s::text, %(position)s::integer, %(attempt)s::integer, %(status)s::text, %(activity)s::text,
-       %(inputs)s::jsonb, %(outputs)s::jsonb, %(error)s::text, CASE WHEN %(status)s::text <> 'running' THEN now() END
+       %(inputs)s::jsonb, %(outputs)s::jsonb, %(error)s::text, %(try_number)s::integer,
+       CASE WHEN %(status)s::text <> 'running' THEN now() END,
+       CASE WHEN %(failed_try)s::text IS NULL THEN '[]'
+            ELSE jsonb_build_array(jsonb_build_object('at', now(), 'error', %(failed_try)s::text)) END
 FROM held
 ON CONFLICT ON CONSTRAINT steps_pkey DO UPDATE
 SET attempt = excluded.attempt, status = excluded.status, activity = excluded.activity, inputs = excluded.inputs,
     outputs = excluded.outputs, error = excluded.error, ended_at = excluded.ended_at,
+    try_number = excluded.try_number, earlier_errors = steps.earlier_errors || excluded.earlier_errors,
     created_at = CASE WHEN excluded.status = 'running' THEN now() ELSE steps.created_at END;
 
 -- name: finish

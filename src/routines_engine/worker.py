@@ -141,6 +141,8 @@ class Worker:
             lambda step: self._checkpoint(run, step),
             workflow_id=str(run.id),
             services=RunServices(),
+            tries=run.tries,
+            allow_private=self.settings.webhook_allow_private,
         )
         error: str | None = None
         try:

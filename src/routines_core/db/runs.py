@@ -22,6 +22,7 @@ class Claim(msgspec.Struct, frozen=True):
         workflow: The version of the workflow that the run was made with.
         seconds_left: Seconds until the run's deadline.
         finished_steps: What earlier attempts completed, by the step's name.
+        tries: Which try earlier attempts were at, by the name of a step that they did not complete.
     """
 
     id: int
@@ -30,6 +31,7 @@ class Claim(msgspec.Struct, frozen=True):
     workflow: dict[str, Any]
     seconds_left: float
     finished_steps: dict[str, Any]
+    tries: dict[str, int]
 
 
 class Reaped(msgspec.Struct, frozen=True):
@@ -48,6 +50,8 @@ class StepRecord(msgspec.Struct, frozen=True):
         status: running, completed or failed.
         outputs: What the activity returned; None: nothing yet.
         error: Why it failed; None: it did not.
+        try_number: Which try of the step this is, from 1.
+        failed_try: Why the try before this one failed, kept beside the errors of those before it; None: nothing to add.
     """
 
     name: str
@@ -57,6 +61,8 @@ class StepRecord(msgspec.Struct, frozen=True):
     inputs: dict[str, Any]
     outputs: Any = None
     error: str | None = None
+    try_number: int = 1
+    failed_try: str | None = None
 
 
 class _Id(msgspec.Struct):
@@ -100,6 +106,8 @@ async def checkpoint(connection: Connection, run: Claim, step: StepRecord, *, le
         inputs=Jsonb(step.inputs),
         outputs=None if step.outputs is None else Jsonb(step.outputs),
         error=step.error,
+        try_number=step.try_number,
+        failed_try=step.failed_try,
         lease_seconds=lease_seconds,
     )
     return written == 1
