@@ -76,12 +76,13 @@ async def list_emit_await(given: Emission, context: StepContext) -> Emitted:
     places = asyncio.Semaphore(given.max_concurrency)
 
     async def run(index: int, item: Any) -> ChildResult:
-        async with places:
-            child = Child(given.task, {**given.init_params, given.item_param: item}, index)
-            result = await context.services.run_child(child)
-            if result.status != "completed" and not given.continue_on_error:
-                raise ChildFailedError(f"the run {result.trajectory_id} of item {index}: {_error_of(result)}")
-            return result
+        await places.acquire()
+        child = Child(given.task, {**given.init_params, given.item_param: item}, index)
+        result = await context.services.run_child(child)
+        if result.status != "completed" and not given.continue_on_error:
+            raise ChildFailedError(f"the run {result.trajectory_id} of item {index}: {_error_of(result)}")
+        places.release()  # not where it failed: no other run may start in its place
+        return result
 
     try:
         async with asyncio.TaskGroup() as group:

@@ -86,9 +86,9 @@ async def http_request(given: Request, context: StepContext) -> Answer:
     if given.json is not None and given.body is not None:
         raise InvalidError("json and body: give one of them")
     content = given.body if given.json is None else msgspec.json.encode(given.json).decode()
-    headers = httpx.Headers(given.headers)
-    if given.json is not None:
-        headers.setdefault("Content-Type", "application/json")
+    headers = given.headers
+    if given.json is not None and "content-type" not in map(str.lower, headers):
+        headers = {**headers, "Content-Type": "application/json"}
     seconds = context.timeout_seconds or DEFAULT_SECONDS
     async with guarded_client(
         allow_private=context.allow_private, timeout_seconds=seconds, max_answer_bytes=MAX_ANSWER_BYTES
@@ -119,17 +119,19 @@ async def webhook_notify(given: Notification, context: StepContext) -> Notified:
     request = Request(given.url, method="POST")
     seconds = context.timeout_seconds or DEFAULT_SECONDS
     async with guarded_client(allow_private=context.allow_private, timeout_seconds=seconds) as client:
-        answer = await _sent(client, request, httpx.Headers({**headers, "Idempotency-Key": key}), body.decode())
+        answer = await _sent(client, request, {**headers, "Idempotency-Key": key}, body.decode())
     _expect(answer.status_code, None)
     return Notified(answer.status_code, key)
 
 
 async def _sent(
-    client: httpx.AsyncClient, given: Request, headers: httpx.Headers, content: str | None
+    client: httpx.AsyncClient, given: Request, headers: dict[str, str], content: str | None
 ) -> httpx.Response:
     """The answer, after redirects where they are to be followed."""
     try:
         url = httpx.URL(given.url)
+        if url.scheme not in {"http", "https"} or not url.host:
+            raise InvalidError("url: must be an http or https URL")
         request = client.build_request(
             given.method, url.copy_merge_params(given.params) if given.params else url, headers=headers, content=content
         )
@@ -147,11 +149,11 @@ async def _sent(
     return answer
 
 
-def _redirected(answer: httpx.Response, following: httpx.Request, given: httpx.Headers) -> httpx.Request:
+def _redirected(answer: httpx.Response, following: httpx.Request, given: dict[str, str]) -> httpx.Request:
     """The next request; another origin does not get the headers that the step gave: they may hold a key."""
     if _origin(following.url) != _origin(answer.url):
         for name in given:
-            if name not in {"content-type", "accept"} and name in following.headers:
+            if name.lower() not in {"content-type", "accept"} and name in following.headers:
                 del following.headers[name]
     return following
 
