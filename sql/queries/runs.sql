@@ -41,7 +41,9 @@ limited AS (
 SELECT claimed.id, claimed.attempt, claimed.collection_id, claimed.task_id, claimed.first_workflow_id AS workflow_id,
        claimed.init_params, task_versions.workflow,
        extract(epoch FROM claimed.deadline_at - now())::float8 AS seconds_left,
-       routines.finished_steps(claimed.id) AS finished_steps
+       routines.finished_steps(claimed.id) AS finished_steps,
+       coalesce((SELECT jsonb_object_agg(name, try_number) FROM routines.steps
+                 WHERE trajectory_id = claimed.id AND status <> 'completed'), '{}') AS tries
 FROM claimed JOIN pending USING (id)
 JOIN routines.task_versions ON task_versions.task_id = claimed.task_id AND task_versions.version = claimed.task_version
 ORDER BY pending.turn, claimed.id;
@@ -83,9 +85,9 @@ WHERE status = 'running';
 
 -- name: checkpoint
 -- Of many runs at once: steps that started or ended, the end of the run where it has one, and the renewal of its lease;
--- for each run all of it or nothing. `runs` is an array of {id, attempt, status, error, steps}; the status is null while the run
--- goes on. SKIP LOCKED: a run that somebody else has locked does not hold up the others; it is tried again. At its end
--- its secrets go and its webhook is due in the same transaction: trigger settle_end_of_run.
+-- for each run all of it or nothing. `runs` is an array of {id, attempt, status, error, steps}; the status is null while
+-- the run goes on. SKIP LOCKED: a run that somebody else has locked does not hold up the others; it is tried again. At
+-- its end its secrets go and its webhook is due in the same transaction: trigger settle_end_of_run.
 WITH given AS MATERIALIZED (
     SELECT id, attempt, status, error, steps
     FROM json_to_recordset(%(runs)s::json) AS given (id bigint, attempt integer, status text, error text, steps json)
@@ -100,14 +102,19 @@ written AS (
     INSERT INTO routines.steps (trajectory_id, name, position, attempt, status, activity, inputs, outputs, error,
                                 try_number, earlier_errors, ended_at)
     SELECT held.id, step.name, step.position, held.attempt, step.status, step.activity, step.inputs, step.outputs,
-           step.error, step.try_number, step.earlier_errors, CASE WHEN step.status <> 'running' THEN now() END
+           step.error, step.try_number, CASE WHEN step.failed_try IS NULL THEN '[]'
+               ELSE jsonb_build_array(jsonb_build_object('at', now(), 'error', step.failed_try)) END,
+           CASE WHEN step.status <> 'running' THEN now() END
     FROM held CROSS JOIN LATERAL json_to_recordset(held.steps) AS step (
         name text, position integer, status text, activity text, inputs jsonb, outputs jsonb, error text,
-        try_number integer, earlier_errors jsonb)
+        try_number integer, failed_try text)
     ON CONFLICT ON CONSTRAINT steps_pkey DO UPDATE
     SET attempt = excluded.attempt, status = excluded.status, activity = excluded.activity, inputs = excluded.inputs,
         outputs = excluded.outputs, error = excluded.error, ended_at = excluded.ended_at,
-        try_number = excluded.try_number, earlier_errors = excluded.earlier_errors,
+        try_number = excluded.try_number,
+        -- Once for each try, also where the worker did not hear that it was written, and writes it again.
+        earlier_errors = CASE WHEN excluded.try_number > steps.try_number
+                              THEN steps.earlier_errors || excluded.earlier_errors ELSE steps.earlier_errors END,
         created_at = CASE WHEN excluded.status = 'running' THEN now() ELSE steps.created_at END
     RETURNING 1
 )

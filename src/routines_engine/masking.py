@@ -1,73 +1,87 @@
-"""Secret values that a step has read do not come back in what is stored of its run."""
+"""Secrets in what a run leaves behind: each is replaced by a mask, in every form in which it is likely to stand there.
+
+Pure code. What is masked: the value itself, JSON-escaped, URL-quoted, in base64 and in hex, also inside a larger text
+and in the keys of objects. A value shorter than MIN_LENGTH is not looked for: it would be found everywhere.
+"""
 
 import base64
+import json
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import quote, quote_plus
 
-import msgspec
-
 MASK = "********"
-SHORTEST = 4
-"""A shorter value is masked only where it is a whole text: as a part of others it would hit what is no secret."""
+"""What stands in the place of a secret."""
+MIN_LENGTH = 4
+"""Characters from which on a secret is looked for in texts."""
 
 
-@dataclass
-class Masking:
-    """The secret values of one run, in the spellings that are looked for."""
+class Masker:
+    """Knows the secrets of one run and replaces them."""
 
-    _parts: list[str] = field(default_factory=list[str])
-    _wholes: set[str] = field(default_factory=set[str])
+    def __init__(self) -> None:
+        self._forms: set[str] = set()
+        self._pattern: re.Pattern[str] | None = None
 
     def add(self, secret: str) -> None:
-        """From now on this value is masked: as it is, in base64, in hex, percent-encoded and as in JSON."""
-        if not secret or secret in self._wholes:
+        """Mask this value from now on."""
+        # One of nothing but the mask's own character hides nothing, and would be found in every mask.
+        if len(secret) < MIN_LENGTH or not secret.strip(MASK[0]):
             return
-        self._wholes.add(secret)
-        if len(secret) >= SHORTEST:
-            # The longest first, so that no part of a spelling is left over.
-            self._parts = sorted({*self._parts, *_spellings(secret)}, key=len, reverse=True)
+        forms = self._forms | forms_of(secret)
+        if forms != self._forms:
+            self._forms = forms
+            # The longest first: one secret may be part of another.
+            longest_first = sorted(forms, key=lambda form: (-len(form), form))
+            self._pattern = re.compile("|".join(map(re.escape, longest_first)))
 
     def mask(self, value: Any) -> Any:
-        """A JSON value with every secret in its texts and keys replaced; the value itself where no secret was read."""
-        if not self._wholes:
+        """The JSON value without any of the secrets; numbers that are one are masked too."""
+        if self._pattern is None:
             return value
+        return self._masked(value, self._pattern)
+
+    def _masked(self, value: Any, pattern: re.Pattern[str]) -> Any:
         if isinstance(value, str):
-            return self.mask_text(value)
+            return _masked_text(value, pattern)
         if isinstance(value, list):
-            return [self.mask(item) for item in cast("list[Any]", value)]
+            return [self._masked(item, pattern) for item in cast("list[Any]", value)]
         if isinstance(value, dict):
-            return {self.mask(key): self.mask(item) for key, item in cast("dict[Any, Any]", value).items()}
-        return MASK if str(value) in self._wholes else value
-
-    def mask_text(self, text: str) -> str:
-        """The text with every secret replaced."""
-        if text in self._wholes:
+            items = cast("dict[str, Any]", value).items()
+            return {_masked_text(key, pattern): self._masked(item, pattern) for key, item in items}
+        if isinstance(value, int | float) and not isinstance(value, bool) and pattern.fullmatch(json.dumps(value)):
             return MASK
-        for part in self._parts:
-            text = text.replace(part, MASK)
-        return text
+        return value
 
 
-def _spellings(secret: str) -> Iterator[str]:
-    yield secret
-    yield quote(secret, safe="")
-    yield quote(secret)
-    yield quote_plus(secret)
-    yield msgspec.json.encode(secret).decode()[1:-1]
-    data = secret.encode("utf-8", "surrogatepass")
-    yield data.hex()
-    yield data.hex().upper()
-    for encode in (base64.b64encode, base64.urlsafe_b64encode):
-        yield from _base64_spellings(data, encode)
+def _masked_text(text: str, pattern: re.Pattern[str]) -> str:
+    """Masked until nothing is found: a mask and what stands beside it may spell a secret again.
+
+    It ends, since each round takes at least one character that is none of the mask's.
+    """
+    while True:
+        masked = pattern.sub(MASK, text)
+        if masked == text:
+            return text
+        text = masked
 
 
-def _base64_spellings(data: bytes, encode: Any) -> Iterator[str]:
-    """What is the same in the base64 of any text that holds it, at each of the three places where it may begin."""
+def forms_of(secret: str) -> set[str]:
+    """The ways in which a secret is likely to be written."""
+    raw = secret.encode("utf-8", "surrogatepass")
+    forms = {secret, raw.hex(), raw.hex().upper()}
+    forms |= {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+    forms |= {quote(raw, safe=""), quote(raw), quote_plus(raw)}
+    # With and without padding: what is left of it beside the mask says nothing.
+    forms |= {encode(raw).decode().rstrip("=") for encode in (base64.b64encode, base64.urlsafe_b64encode)}
+    forms |= {form for form in _base64_within(raw) if len(form) >= MIN_LENGTH}
+    return {form for form in forms if form.strip(MASK[0])}
+
+
+def _base64_within(raw: bytes) -> Iterator[str]:
+    """What is the same in the base64 of every text that holds it (`user:secret`), wherever in a group it begins."""
     for before in range(3):
-        text = encode(b"\0" * before + data).decode().rstrip("=")
-        first = -(-before * 8 // 6)  # characters that other bytes have a part in
-        last = (before + len(data)) * 8 // 6
-        if last - first >= SHORTEST:
-            yield text[first:last]
+        first = -(-before * 8 // 6)  # the characters before it hold bits of other bytes
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            yield encode(bytes(before) + raw).decode()[first : (before + len(raw)) * 8 // 6]

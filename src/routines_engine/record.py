@@ -2,19 +2,14 @@
 
 from dataclasses import dataclass, field
 
-import msgspec
-
 from routines_core.db.runs import Checkpoint, StepRecord
 from routines_engine.journal import Journal
 from routines_engine.services import RunServices
 
-NUL = "\0"
-"""What Postgres cannot store in a text."""
-
 
 @dataclass
 class Record:
-    """Keeps the journal of one run, with its secrets masked.
+    """Keeps the journal of one run.
 
     The end of a step is written together with the start of the next one, or with the end of the run: one statement for
     both, and nothing is awaited between them. The start of a step is written before its activity is called.
@@ -32,7 +27,7 @@ class Record:
             InvalidError: It holds what cannot be stored.
         """
         self.services.step = step.name
-        self._finished[step.name] = self._masked(step)
+        self._finished[step.name] = step
         if step.status != "completed":
             await self._write(None, None)
 
@@ -48,18 +43,5 @@ class Record:
     async def _write(self, status: str | None, error: str | None) -> None:
         run, steps = self.services.held.run, list(self._finished.values())
         self._finished.clear()
-        checkpoint = Checkpoint(run.id, run.attempt, steps, status, self._masked_text(error))
+        checkpoint = Checkpoint(run.id, run.attempt, steps, status, error)
         self.services.held.renewed(await self.journal.write(checkpoint))
-
-    def _masked(self, step: StepRecord) -> StepRecord:
-        mask = self.services.masking.mask
-        return msgspec.structs.replace(
-            step,
-            inputs=mask(step.inputs),
-            outputs=mask(step.outputs),
-            error=self._masked_text(step.error),
-            earlier_errors=mask(step.earlier_errors),
-        )
-
-    def _masked_text(self, text: str | None) -> str | None:
-        return None if text is None else self.services.masking.mask_text(text).replace(NUL, "\N{REPLACEMENT CHARACTER}")

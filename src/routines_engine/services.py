@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 import msgspec
@@ -15,7 +15,6 @@ from routines_core.errors import InvalidError, SecretError
 from routines_core.file_store import FileStore
 from routines_core.keyring import Keyring, SecretPlace
 from routines_engine.holding import Held, LostRunError
-from routines_engine.masking import Masking
 from routines_engine.waits import Waits
 from routines_workflow.activity import Child, ChildResult, Found
 
@@ -63,13 +62,11 @@ class RunServices:
     """The services of one run.
 
     Attributes:
-        masking: Every secret that was opened for the run.
         step: The step in hand: its children are known by it.
     """
 
     engine: Engine
     held: Held
-    masking: Masking = field(default_factory=Masking)
     step: str = ""
 
     @property
@@ -90,9 +87,7 @@ class RunServices:
         if self.engine.keyring is None:
             raise SecretError("This worker has no ROUTINES_ENCRYPTION_KEYS.")
         place = SecretPlace(sealed.collection_id, sealed.kind, sealed.id)
-        secret = self.engine.keyring.open(sealed.ciphertext, place)
-        self.masking.add(secret)
-        return secret
+        return self.engine.keyring.open(sealed.ciphertext, place)
 
     async def run_child(self, child: Child) -> ChildResult:
         """Start a run of another task, or find the one that this step started before, and wait until it has ended.

@@ -205,6 +205,8 @@ class Worker:
             record.checkpoint,
             workflow_id=run.workflow_id,
             services=services,
+            tries=run.tries,
+            allow_private=self.settings.webhook_allow_private,
         )
         error = await self._error_of(flow, run.seconds_left)
         try:

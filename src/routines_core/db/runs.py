@@ -26,6 +26,7 @@ class Claim(msgspec.Struct, frozen=True):
         workflow: The version of the workflow that the run was made with.
         seconds_left: Seconds until the run's deadline.
         finished_steps: What earlier attempts completed, by the step's name.
+        tries: Which try earlier attempts were at, by the name of a step that they did not complete.
     """
 
     id: int
@@ -37,6 +38,7 @@ class Claim(msgspec.Struct, frozen=True):
     workflow: dict[str, Any]
     seconds_left: float
     finished_steps: dict[str, Any]
+    tries: dict[str, int]
 
 
 class Reaped(msgspec.Struct, frozen=True):
@@ -56,7 +58,7 @@ class StepRecord(msgspec.Struct, frozen=True):
         outputs: What the activity returned; None: nothing yet.
         error: Why it failed; None: it did not.
         try_number: Which try of the step this is, from 1.
-        earlier_errors: Why the tries before it failed: {at, error} each.
+        failed_try: Why the try before this one failed, kept beside the errors of those before it; None: nothing to add.
     """
 
     name: str
@@ -67,7 +69,7 @@ class StepRecord(msgspec.Struct, frozen=True):
     outputs: Any = None
     error: str | None = None
     try_number: int = 1
-    earlier_errors: list[dict[str, Any]] = []
+    failed_try: str | None = None
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
