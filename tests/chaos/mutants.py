@@ -11,6 +11,7 @@ from routines_core.db.files import sql_dir
 
 ROOT = sql_dir().parent
 TICK, RUNS, RUN_TABLES = "sql/queries/tick.sql", "sql/queries/runs.sql", "sql/migrations/0006_runs.sql"
+WORKERS = "sql/migrations/0016_workers.sql"
 OVERLAP, SETTLED = "sql/migrations/0011_overlap.sql", "sql/migrations/0010_settled_slots.sql"
 STALE = "chaos/test_stale_snapshots.py::"
 
@@ -170,6 +171,29 @@ MUTANTS = [
         (Edit("src/routines_engine/worker.py", "TRUST_SHARE = 0.8", "TRUST_SHARE = 1.5"),),
         {"failed"},
         test="chaos/test_silent_connections.py::test_a_worker_in_silence_stops_its_steps_before_its_lease_is_over_and_the_run_ends_elsewhere",
+    ),
+    Mutant(
+        "claims do not go on where the last one ended",
+        (Edit(RUNS, "%(after)s::bigint", "0::bigint", "claim"),),
+        {"failed"},
+        test="engine/test_claim.py::test_a_worker_with_one_free_slot_serves_the_collections_in_turns",
+        in_ci=True,
+    ),
+    Mutant(
+        "two claims may count what a limit leaves room for at once",
+        (
+            Edit(WORKERS, "WHERE id = of_id FOR NO KEY UPDATE SKIP LOCKED", "WHERE id = of_id"),
+            Edit(WORKERS, "WHERE id = of_id FOR NO KEY UPDATE SKIP LOCKED", "WHERE id = of_id"),
+        ),
+        {"failed"},
+        test="engine/test_claim.py::test_workers_that_claim_at_once_do_not_exceed_a_limit_together",
+    ),
+    Mutant(
+        "a run that ends leaves its children running",
+        (Edit(WORKERS, "WHERE parent_id = NEW.id AND ended_at IS NULL", "WHERE false"),),
+        {"failed"},
+        test="engine/test_services.py::"
+        "test_with_a_run_that_is_taken_away_its_children_and_theirs_end_and_no_step_is_left_running[failed]",
     ),
     Mutant(
         "an overlap is skipped and not recorded",
