@@ -116,6 +116,8 @@ written AS (
         earlier_errors = CASE WHEN excluded.try_number > steps.try_number
                               THEN steps.earlier_errors || excluded.earlier_errors ELSE steps.earlier_errors END,
         created_at = CASE WHEN excluded.status = 'running' THEN now() ELSE steps.created_at END
+    -- What is finished stays as it is: it comes again where the worker did not hear that it was written.
+    WHERE steps.status <> 'completed'
     RETURNING 1
 )
 UPDATE routines.trajectories

@@ -8,6 +8,7 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
+import msgspec
 import structlog
 
 from routines_core.db import Pool, runs
@@ -19,6 +20,8 @@ from routines_engine.holding import LostRunError
 
 BATCH = 200
 """The most runs that one statement writes."""
+BATCH_BYTES = 4 * 1024 * 1024
+"""The most that it holds as JSON, beyond its first run."""
 RETRY_SECONDS = 0.2
 """The wait before a batch is sent again once the database was away."""
 LOCKED_SECONDS = 0.01
@@ -33,10 +36,13 @@ class Entry:
 
     Attributes:
         written: Its result is when the statement that wrote it was sent, by the monotonic clock.
+        size: Bytes as JSON.
+        is_settled: Whether its outcome is known.
     """
 
     checkpoint: Checkpoint
-    written: "asyncio.Future[float]"
+    written: asyncio.Future[float]
+    size: int
     is_settled: bool = False
 
     def settle(self, outcome: float | Exception) -> None:
@@ -74,7 +80,8 @@ class Journal:
             LostRunError: The run is no longer this worker's, and nothing was written.
             InvalidError: It holds what cannot be stored, and nothing was written.
         """
-        entry = Entry(checkpoint, asyncio.get_running_loop().create_future())
+        size = len(msgspec.json.encode(checkpoint))
+        entry = Entry(checkpoint, asyncio.get_running_loop().create_future(), size)
         self._waiting.append(entry)
         self._wanted.set()
         return await entry.written
@@ -105,9 +112,12 @@ class Journal:
         self._idle.clear()
         batch: dict[int, Entry] = {}
         rest: list[Entry] = []
+        size = 0
         for entry in self._waiting:
-            if len(batch) < BATCH and entry.checkpoint.id not in batch:
+            fits = not batch or (len(batch) < BATCH and size + entry.size <= BATCH_BYTES)
+            if fits and not rest and entry.checkpoint.id not in batch:
                 batch[entry.checkpoint.id] = entry
+                size += entry.size
             else:
                 rest.append(entry)
         self._waiting = rest

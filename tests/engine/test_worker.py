@@ -20,6 +20,7 @@ from working import run_of, task_of, until, until_ended, workflow_of, working
 
 WORKFLOW = """{"init_params": {"text": "hi"}, "steps": ["say"],
                "step_configs": {"say": {"activity": "text_echo", "text_path": "init_params.text"}}}"""
+STEP_BEGUN = StepRecord("say", 0, "running", "text_echo", {})
 STEP = StepRecord("say", 0, "completed", "text_echo", {}, {"text": "hi"})
 
 
@@ -247,3 +248,18 @@ async def test_a_database_that_is_away_for_a_moment_costs_a_run_neither_its_work
         gate.set()
         assert await until_ended(connection, run) == ("completed", None)
     assert await value(connection, "SELECT attempt || ' ' || crashes FROM routines.trajectories") == "1 0"
+
+
+async def test_a_checkpoint_that_is_sent_again_changes_nothing_and_counts_a_try_once(connection: Connection) -> None:
+    """As by a worker that did not hear that it was written."""
+    await pending_run(connection)
+    run = await claim_one(connection)
+    again = StepRecord("say", 0, "running", "text_echo", {}, try_number=2, failed_try="no luck")
+    rows = "SELECT jsonb_agg(to_jsonb(steps) - 'created_at') FROM routines.steps"
+    await runs.checkpoint(connection, run, STEP_BEGUN, lease_seconds=60)
+    for record in (again, STEP):
+        assert await runs.checkpoint(connection, run, record, lease_seconds=60)
+        before = await value(connection, rows)
+        assert await runs.checkpoint(connection, run, record, lease_seconds=60)
+        assert await value(connection, rows) == before
+    assert await value(connection, "SELECT jsonb_array_length(earlier_errors) FROM routines.steps") == 1
