@@ -16,6 +16,7 @@ from typing import Any
 from routines_core.db import Connection, connect
 from routines_core.db.migrations import migrate
 from routines_core.embedded import EmbeddedServer
+from routines_core.keyring import generate_key
 
 BATCH = 1000
 LIMIT_SECONDS = 180.0
@@ -118,7 +119,12 @@ async def programs(
 ) -> AsyncGenerator[list[subprocess.Popen[bytes]]]:
     """`count` processes of `routines NAME`, all of them connected and idle; stopped at the end."""
     command = [sys.executable, "-m", "routines_cli.main", name]
-    environment = {**os.environ, "DATABASE_URL": url, "ROUTINES_TICK_BATCH_SIZE": str(BATCH)}
+    environment = {
+        **os.environ,
+        "DATABASE_URL": url,
+        "ROUTINES_TICK_BATCH_SIZE": str(BATCH),
+        "ROUTINES_ENCRYPTION_KEYS": generate_key(),
+    }
     processes = [
         subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for _ in range(count)

@@ -5,8 +5,10 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from routines_core.errors import Fault, FaultsError
+from routines_workflow.checks import check_workflow
 
 SLUG = r"^[a-z0-9]([a-z0-9_-]{0,98}[a-z0-9])?$"
 """The same rule as the domain routines.slug."""
@@ -180,13 +182,9 @@ class _TaskFields(RequestBody):
 
     @field_validator("workflow", check_fields=False)
     @classmethod
-    def _declares_an_object(cls, workflow: dict[str, Any]) -> dict[str, Any]:
-        if not isinstance(workflow.get("init_params", {}), dict):
-            raise ValueError("init_params must be an object")  # noqa: TRY004 - pydantic collects ValueError
-        if not isinstance(workflow.get("steps", []), list):
-            raise ValueError("steps must be an array")  # noqa: TRY004 - the same
-        if not isinstance(workflow.get("step_configs", {}), dict):
-            raise ValueError("step_configs must be an object")  # noqa: TRY004 - the same
+    def _can_be_run(cls, workflow: dict[str, Any]) -> dict[str, Any]:
+        if faults := check_workflow(workflow):
+            raise PydanticCustomError("workflow", "is not valid", {"faults": faults})
         return workflow
 
 
@@ -233,6 +231,8 @@ def _faults(detail: dict[str, Any]) -> list[Fault]:
     """The faults that one error of pydantic stands for."""
     location: tuple[int | str, ...] = tuple(part for part in detail["loc"] if part != "[key]")
     field = ".".join(map(str, location))
+    if detail["type"] == "workflow":
+        return detail["ctx"]["faults"]
     if detail["type"] == "value_error" and field == "cadence":
         # One fault for each parameter, with the parameter's own path.
         messages = str(detail["ctx"]["error"]).split("; ")

@@ -3,11 +3,13 @@
     RoutinesError
     ├── InvalidError             what was sent breaks a rule          -> 400
     │   ├── FaultsError          it breaks several
+    │   ├── ForbiddenAddressError  a URL leads to an address that is not public
     │   └── UnknownKeysError     override keys the task does not declare
     ├── UnauthorizedError        no key, or none that counts          -> 401
     ├── NotFoundError            absent, or not the caller's to see   -> 404
     ├── ConflictError            taken, or still in use               -> 409
     ├── DatabaseError            the database is away or unfit        -> 503
+    │   ├── SilenceError         it does not answer in time
     │   └── MigrationError       the schema's history does not match the files
     ├── ConfigurationError       a setting is missing or wrong        -> exit code 1
     ├── EmbeddedServerError      the embedded Postgres cannot do it   -> exit code 1
@@ -64,6 +66,14 @@ class FaultsError(InvalidError):
         self.faults = tuple(faults)
 
 
+class ForbiddenAddressError(InvalidError):
+    """A URL leads to an address that is not public; the message says which setting allows one's own network."""
+
+    def __init__(self, cause: str, field: str = "") -> None:
+        prefix = f"{field}: " if field else ""
+        super().__init__(f"{prefix}{cause}; for your own network set ROUTINES_WEBHOOK_ALLOW_PRIVATE=true.", field)
+
+
 class UnknownKeysError(InvalidError):
     """Override keys that the task's `workflow.init_params` does not declare.
 
@@ -105,6 +115,10 @@ class ConflictError(RoutinesError):
 
 class DatabaseError(RoutinesError):
     """The database cannot be reached, or it is too old."""
+
+
+class SilenceError(DatabaseError):
+    """The database did not answer within the time that the caller gave it."""
 
 
 class MigrationError(DatabaseError):

@@ -62,6 +62,8 @@ class Settings(BaseSettings):
     """How long a run stays with a worker that gives no sign of life; renewed every third of it."""
     run_deadline_seconds: float = Field(default=3600, gt=0, alias="ROUTINES_RUN_DEADLINE_SECONDS")
     """How long a run may take from its first claim."""
+    webhook_allow_private: bool = Field(default=False, alias="ROUTINES_WEBHOOK_ALLOW_PRIVATE")
+    """Whether webhooks and HTTP steps may go to loopback and private addresses."""
 
 
 def load_settings() -> Settings:

@@ -14,6 +14,7 @@ from pathlib import Path
 from chaos.stretches import Violation
 from chaos.wrong_clock import wrong_clock
 from routines_core.lifecycle import LIFELINE_VARIABLE
+from support import ENCRYPTION_KEYS
 
 WORKER_ENTRY = Path(__file__).with_name("worker_entry.py")
 CLOCKS_SECONDS = (0, 3600, -3600)
@@ -124,6 +125,7 @@ class Fleet:
             "DATABASE_URL": self.url_of(f"chaos_{number}"),
             "CHAOS_TRACE": str(self.trace),
             "ROUTINES_LOG_FORMAT": "json",
+            "ROUTINES_ENCRYPTION_KEYS": ENCRYPTION_KEYS,
             LIFELINE_VARIABLE: str(self._read_end),
         }
         if self.source:

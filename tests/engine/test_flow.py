@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
-from routines_core.db.runs import StepRecord
-from routines_engine.flow import FlowWorkflow, StepFailedError
-from routines_engine.services import RunServices
+from flows import FakeServices, Journal, flow_of, run_step
+from routines_core.errors import InvalidError
+from routines_engine.flow import StepFailedError
+from routines_engine.storable import MAX_BYTES
+from routines_workflow.activity import ACTIVITIES, StepContext, activity
 
 WORKFLOW: dict[str, Any] = {
     "init_params": {"name": "world"},
@@ -23,28 +26,23 @@ WORKFLOW: dict[str, Any] = {
 }
 
 
-def flow_of(
-    workflow: dict[str, Any], init_params: dict[str, Any], finished: dict[str, Any], write: Any
-) -> FlowWorkflow:
-    return FlowWorkflow(workflow, init_params, finished, write, workflow_id="flow-c-t--1", services=RunServices())
+class Anything(msgspec.Struct):
+    """Whatever a test needs."""
+
+    value: Any = None
 
 
-class Journal:
-    """Keeps every checkpoint."""
-
-    def __init__(self) -> None:
-        self.records: list[StepRecord] = []
-
-    async def write(self, record: StepRecord) -> None:
-        self.records.append(record)
-
-    def ends(self) -> list[tuple[str, str, Any]]:
-        return [(step.name, step.status, step.outputs) for step in self.records if step.status != "running"]
+@pytest.fixture
+def leaves_no_activity() -> Any:
+    before = dict(ACTIVITIES)
+    yield
+    ACTIVITIES.clear()
+    ACTIVITIES.update(before)
 
 
 async def test_steps_run_in_order_and_hand_on_their_outputs() -> None:
     journal = Journal()
-    await flow_of(WORKFLOW, {"name": "world"}, {}, journal.write).run()
+    await flow_of(WORKFLOW, journal).run()
     assert journal.ends() == [
         ("greet", "completed", {"text": "hello world"}),
         ("split", "completed", {"parts": ["hello", "world"], "count": 2}),
@@ -55,9 +53,67 @@ async def test_steps_run_in_order_and_hand_on_their_outputs() -> None:
 async def test_a_resumed_run_does_not_repeat_finished_steps() -> None:
     journal = Journal()
     finished = {"greet": {"inputs": {}, "outputs": {"text": "good day"}}}
-    await flow_of(WORKFLOW, {"name": "world"}, finished, journal.write).run()
+    await flow_of(WORKFLOW, journal, finished=finished).run()
     assert [name for name, _, _ in journal.ends()] == ["split", "join"]
     assert journal.ends()[-1][2] == {"text": "day, good"}
+
+
+async def test_later_steps_may_refer_to_what_a_step_was_given() -> None:
+    journal = Journal()
+    configs = {
+        "a": {"activity": "text_echo", "text": "x"},
+        "b": {"activity": "text_echo", "text_path": "a.inputs.text"},
+    }
+    await flow_of({"steps": ["a", "b"], "step_configs": configs}, journal).run()
+    assert journal.ends()[-1] == ("b", "completed", {"text": "x"})
+
+
+async def test_templates_are_filled_in_static_parameters() -> None:
+    config = {
+        "activity": "conditional_branch",
+        "value": 1,
+        "if_true": {"n": "{{ init_params.n }}", "t": "n={{ init_params.n }}"},
+    }
+    outputs = await run_step(config, init_params={"n": 3})
+    assert outputs == {"result": True, "value": {"n": 3, "t": "n=3"}}
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ({"template": "{{ a }} {{ b.c }} {{ d[0] }}", "variables": {"a": 1, "b": {"c": "Ann"}, "d": ["x"]}}, "1 Ann x"),
+        ({"template": "{{ init_params.n }}{{ a }}", "variables": {"a": "{{ init_params.n }}"}}, "33"),
+        ({"template": "{{ init_params.n }}"}, "3"),
+        ({"template": "{{ init_params }}", "variables": {"init_params": "mine"}}, "mine"),
+        ({"template": '{{ "{{" }} n }}'}, "{{ n }}"),
+        # What a value holds is never looked at again, and a template that came as a value sees its variables alone.
+        ({"template": "{{ init_params.braces }}"}, "{{ init_params.n }}"),
+        ({"template_path": "init_params.own", "variables": {"a": "x"}}, "x"),
+    ],
+)  # fmt: skip
+async def test_a_text_template_takes_variables_first_and_then_values_of_the_run(
+    config: dict[str, Any], text: str
+) -> None:
+    params = {"n": 3, "braces": "{{ init_params.n }}", "own": "{{ a }}"}
+    assert await run_step({"activity": "text_template", **config}, init_params=params) == {"text": text}
+
+
+async def test_a_template_that_came_as_a_value_cannot_read_secrets() -> None:
+    services = FakeServices(secrets={"KEY": "hidden-value"})
+    with pytest.raises(StepFailedError, match=r"no variable for the placeholder 'secret_params\.KEY'"):
+        await run_step(
+            {"activity": "text_template", "template_path": "init_params.own"},
+            init_params={"own": "{{ secret_params.KEY }}"},
+            services=services,
+        )
+    assert services.asked_secrets == []
+
+
+def nested(levels: int) -> Any:
+    value: Any = "x"
+    for _ in range(levels):
+        value = [value]
+    return value
 
 
 @pytest.mark.parametrize(
@@ -66,18 +122,107 @@ async def test_a_resumed_run_does_not_repeat_finished_steps() -> None:
         (None, "step 'only' failed: 'only' has no entry in step_configs"),
         ({"activity": "text_shout"}, "step 'only' failed: unknown activity 'text_shout'"),
         ({"activity": "text_echo", "text_path": "later.outputs.text"}, "reference later.outputs.text is missing"),
-        ({"activity": "text_echo", "text_path": "a..b"}, "not valid at character 2"),
+        ({"activity": "text_echo", "text_path": "a..b"}, "not valid at character 3"),
+        ({"activity": "text_echo", "text": "{{ a"}, "not valid at character 5"),
+        ({"activity": "text_echo", "text": "{{ secret_params }}"}, "name one secret, as secret_params.NAME"),
+        ({"activity": "text_echo", "text": "{{ secret_params.GONE }}"}, "secret_params.GONE is missing"),
         ({"activity": "text_echo", "txt": "x"}, "`txt`"),
-        ({"activity": "text_split", "text": "x", "separator": ""}, "separator: must not be empty"),
+        ({"activity": "text_echo", "text": "x", "retry": {"max_attempts": 0}}, "retry.max_attempts: must be int >= 1"),
+        ({"activity": "text_split", "text": "x", "separator": ""}, "separator"),
         ({"activity": "text_template", "template": "{{ who }}"}, "no variable for the placeholder 'who'"),
-        ({"activity": "text_echo", "text": "\0"}, "NUL character"),
+        ({"activity": "text_echo", "text": "\0"}, "its inputs hold a NUL character"),
+        ({"activity": "text_echo", "text": "\ud800"}, "its inputs hold half of a surrogate pair"),
+        ({"activity": "text_echo", "text": "x" * (MAX_BYTES + 1)}, "its inputs are larger than 1048576 bytes"),
+        ({"activity": "conditional_branch", "value": nested(200)}, "its config is nested more than 100 levels deep"),
     ],
-)
+)  # fmt: skip
 async def test_a_step_that_cannot_be_done_fails_with_its_name_and_the_cause(config: Any, cause: str) -> None:
     journal = Journal()
     workflow = {"steps": ["only"], "step_configs": {"only": config} if config else {}}
     with pytest.raises(StepFailedError) as caught:
-        await flow_of(workflow, {}, {}, journal.write).run()
+        await flow_of(workflow, journal).run()
     assert "step 'only' failed: " in str(caught.value)
     assert cause in str(caught.value)
     assert journal.records[-1].status == "failed"
+
+
+async def test_a_workflow_that_is_none_is_refused() -> None:
+    with pytest.raises(InvalidError, match="workflow is not valid"):
+        await flow_of({"steps": "x"}, Journal(), init_params={}).run()
+
+
+@pytest.mark.parametrize(
+    ("value", "cause"),
+    [
+        ("\0", "its outputs hold a NUL character"),
+        ({"\0": 1}, "its outputs hold a NUL character"),
+        ("\ud800", "its outputs hold half of a surrogate pair"),
+        (["x" * 1000] * 1100, "its outputs are larger than 1048576 bytes as JSON"),
+        (["é" * 300_000] * 2, "its outputs are larger than 1048576 bytes as JSON"),
+        (nested(200), "its outputs are nested more than 100 levels deep"),
+        (object(), "object"),
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("leaves_no_activity")
+async def test_outputs_that_cannot_be_kept_fail_the_step(value: Any, cause: str) -> None:
+    @activity("Gives what the test wants.", Anything)
+    async def give(_given: Anything, _: StepContext) -> Anything:
+        return Anything(value)
+
+    with pytest.raises(StepFailedError) as caught:
+        await run_step({"activity": "give"})
+    assert cause in str(caught.value)
+
+
+@pytest.mark.usefixtures("leaves_no_activity")
+async def test_outputs_are_what_the_database_gives_back() -> None:
+    @activity("Gives what JSON has no word for.", Anything)
+    async def give(_given: Anything, _: StepContext) -> Anything:
+        return Anything([float("nan"), float("inf"), "\\u0000", (1, 2)])
+
+    assert await run_step({"activity": "give"}) == {"value": [None, None, "\\u0000", [1, 2]]}
+
+
+@pytest.mark.usefixtures("leaves_no_activity")
+async def test_an_activity_cannot_change_what_later_steps_see() -> None:
+    @activity("Changes what it was given.", Anything)
+    async def change(given: Anything, _: StepContext) -> Anything:
+        given.value["list"].append(2)
+        return given
+
+    configs = {
+        "first": {"activity": "change", "value_path": "init_params"},
+        "second": {"activity": "conditional_branch", "value_path": "init_params.list", "operator": "eq", "other": [1]},
+    }
+    journal = Journal()
+    await flow_of({"steps": list(configs), "step_configs": configs, "init_params": {"list": [1]}}, journal).run()
+    assert journal.records[1].inputs == {"value": {"list": [1]}}
+    assert journal.records[-1].outputs["result"] is True
+
+
+@pytest.mark.parametrize("ending", [SystemExit(3), "cancel", MemoryError("too much"), StopIteration()])
+@pytest.mark.usefixtures("leaves_no_activity")
+async def test_whatever_an_activity_raises_ends_its_step_alone(ending: Any) -> None:
+    import asyncio
+
+    @activity("Ends as the test wants.", Anything)
+    async def end(_given: Anything, _: StepContext) -> Anything:
+        raise asyncio.CancelledError if ending == "cancel" else ending
+
+    with pytest.raises(StepFailedError, match="step 'only' failed: "):
+        await run_step({"activity": "end"})
+
+
+@pytest.mark.usefixtures("leaves_no_activity")
+async def test_an_error_is_kept_without_what_cannot_be_stored_and_within_bounds() -> None:
+    @activity("Fails at length.", Anything)
+    async def fail(_given: Anything, _: StepContext) -> Anything:
+        raise ValueError("\0\ud800" + "x" * 20_000)
+
+    journal = Journal()
+    with pytest.raises(StepFailedError):
+        await flow_of({"steps": ["a"], "step_configs": {"a": {"activity": "fail"}}}, journal).run()
+    error = journal.records[-1].error
+    assert error
+    assert (error[:3], len(error), error[-1]) == ("\N{REPLACEMENT CHARACTER}?x", 10_001, "…")

@@ -1,0 +1,87 @@
+"""Secrets in what a run leaves behind: each is replaced by a mask, in every form in which it is likely to stand there.
+
+Pure code. What is masked: the value itself, JSON-escaped, URL-quoted, in base64 and in hex, also inside a larger text
+and in the keys of objects. A value shorter than MIN_LENGTH is not looked for: it would be found everywhere.
+"""
+
+import base64
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, cast
+from urllib.parse import quote, quote_plus
+
+MASK = "********"
+"""What stands in the place of a secret."""
+MIN_LENGTH = 4
+"""Characters from which on a secret is looked for in texts."""
+
+
+class Masker:
+    """Knows the secrets of one run and replaces them."""
+
+    def __init__(self) -> None:
+        self._forms: set[str] = set()
+        self._pattern: re.Pattern[str] | None = None
+
+    def add(self, secret: str) -> None:
+        """Mask this value from now on."""
+        # One of nothing but the mask's own character hides nothing, and would be found in every mask.
+        if len(secret) < MIN_LENGTH or not secret.strip(MASK[0]):
+            return
+        forms = self._forms | forms_of(secret)
+        if forms != self._forms:
+            self._forms = forms
+            # The longest first: one secret may be part of another.
+            longest_first = sorted(forms, key=lambda form: (-len(form), form))
+            self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+
+    def mask(self, value: Any) -> Any:
+        """The JSON value without any of the secrets; numbers that are one are masked too."""
+        if self._pattern is None:
+            return value
+        return self._masked(value, self._pattern)
+
+    def _masked(self, value: Any, pattern: re.Pattern[str]) -> Any:
+        if isinstance(value, str):
+            return _masked_text(value, pattern)
+        if isinstance(value, list):
+            return [self._masked(item, pattern) for item in cast("list[Any]", value)]
+        if isinstance(value, dict):
+            items = cast("dict[str, Any]", value).items()
+            return {_masked_text(key, pattern): self._masked(item, pattern) for key, item in items}
+        if isinstance(value, int | float) and not isinstance(value, bool) and pattern.fullmatch(json.dumps(value)):
+            return MASK
+        return value
+
+
+def _masked_text(text: str, pattern: re.Pattern[str]) -> str:
+    """Masked until nothing is found: a mask and what stands beside it may spell a secret again.
+
+    It ends, since each round takes at least one character that is none of the mask's.
+    """
+    while True:
+        masked = pattern.sub(MASK, text)
+        if masked == text:
+            return text
+        text = masked
+
+
+def forms_of(secret: str) -> set[str]:
+    """The ways in which a secret is likely to be written."""
+    raw = secret.encode("utf-8", "surrogatepass")
+    forms = {secret, raw.hex(), raw.hex().upper()}
+    forms |= {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+    forms |= {quote(raw, safe=""), quote(raw), quote_plus(raw)}
+    # With and without padding: what is left of it beside the mask says nothing.
+    forms |= {encode(raw).decode().rstrip("=") for encode in (base64.b64encode, base64.urlsafe_b64encode)}
+    forms |= {form for form in _base64_within(raw) if len(form) >= MIN_LENGTH}
+    return {form for form in forms if form.strip(MASK[0])}
+
+
+def _base64_within(raw: bytes) -> Iterator[str]:
+    """What is the same in the base64 of every text that holds it (`user:secret`), wherever in a group it begins."""
+    for before in range(3):
+        first = -(-before * 8 // 6)  # the characters before it hold bits of other bytes
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            yield encode(bytes(before) + raw).decode()[first : (before + len(raw)) * 8 // 6]

@@ -1,0 +1,179 @@
+"""Activities that send requests. Each goes through the guarded client, so that none reaches a private address."""
+
+import time
+from typing import Annotated, Any, Literal
+
+import httpx
+import msgspec
+from msgspec import Meta
+
+from routines_core import signatures
+from routines_core.errors import InvalidError, RoutinesError
+from routines_core.guarded_http import guarded_client
+from routines_workflow.activity import StepContext, activity
+
+DEFAULT_SECONDS = 30.0
+"""How long a request may take where the step's config sets no timeout."""
+MAX_ANSWER_BYTES = 400 * 1024
+"""How much of an answer is taken: as text and as JSON it must fit into the outputs of a step."""
+MAX_REDIRECTS = 5
+_WORTH_ANOTHER_TRY = frozenset({408, 409, 425, 429})
+"""Refusals that may pass; every other 4xx says that the request itself is wrong."""
+
+Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+StatusCode = Annotated[int, Meta(ge=100, le=599)]
+
+
+class UnexpectedStatusError(RoutinesError):
+    """The answer's status is none of those that were expected."""
+
+
+class RequestFailedError(RoutinesError):
+    """No answer came, or none that can be taken."""
+
+
+class Request(msgspec.Struct, forbid_unknown_fields=True):
+    """A request and which answers are fine."""
+
+    url: Annotated[str, Meta(description="Where to, http or https.", min_length=1)]
+    method: Annotated[Method, Meta(description="The method.")] = "GET"
+    headers: Annotated[dict[str, str], Meta(description="Headers by name.")] = {}
+    params: Annotated[dict[str, Any], Meta(description="Added to the URL's query; of an array each item.")] = {}
+    json: Annotated[Any, Meta(description="A body as JSON; null: none.")] = None
+    body: Annotated[str | None, Meta(description="A body as text; not beside json.")] = None
+    expected_status: Annotated[
+        list[StatusCode] | None, Meta(description="Statuses that count as success; null: 200 to 299.")
+    ] = None
+    follow_redirects: Annotated[bool, Meta(description=f"Follow redirects, at most {MAX_REDIRECTS}.")] = False
+
+
+class Answer(msgspec.Struct):
+    """What came back."""
+
+    status: Annotated[int, Meta(description="The status.")]
+    headers: Annotated[dict[str, str], Meta(description="Headers by name, in lower case.")]
+    text: Annotated[str, Meta(description="The body as text.")]
+    json: Annotated[Any, Meta(description="The body as JSON; null where it is none.")]
+    url: Annotated[str, Meta(description="Where it came from, after redirects.")]
+
+
+class Notification(msgspec.Struct, forbid_unknown_fields=True):
+    """A JSON body and who is told."""
+
+    url: Annotated[str, Meta(description="Where to, http or https.", min_length=1)]
+    payload: Annotated[Any, Meta(description="The body, sent as JSON.")]
+    secret: Annotated[
+        str | None, Meta(description="Signs the body (X-Mise-Signature, webhook-signature); null: unsigned.")
+    ] = None
+
+
+class Notified(msgspec.Struct):
+    """The receiver's answer."""
+
+    status: Annotated[int, Meta(description="The status of the answer.")]
+    idempotency_key: Annotated[str, Meta(description="What the receiver can know repetitions by.")]
+
+
+@activity("Sends an HTTP request and gives the answer.", Request, category="http")
+async def http_request(given: Request, context: StepContext) -> Answer:
+    """The answer.
+
+    Raises:
+        InvalidError: The request cannot be made, leads to a private address, or was answered with a final 4xx.
+        UnexpectedStatusError: Another status was expected.
+        RequestFailedError: No answer came, or a larger one than is taken.
+    """
+    if given.json is not None and given.body is not None:
+        raise InvalidError("json and body: give one of them")
+    content = given.body if given.json is None else msgspec.json.encode(given.json).decode()
+    headers = given.headers
+    if given.json is not None and "content-type" not in map(str.lower, headers):
+        headers = {**headers, "Content-Type": "application/json"}
+    seconds = context.timeout_seconds or DEFAULT_SECONDS
+    async with guarded_client(
+        allow_private=context.allow_private, timeout_seconds=seconds, max_answer_bytes=MAX_ANSWER_BYTES
+    ) as client:
+        answer = await _sent(client, given, headers, content)
+    _expect(answer.status_code, given.expected_status)
+    return Answer(answer.status_code, dict(answer.headers), answer.text, _json(answer), str(answer.url))
+
+
+@activity("Posts JSON to a URL, signed where there is a secret.", Notification, category="http")
+async def webhook_notify(given: Notification, context: StepContext) -> Notified:
+    """Whether it was taken: the receiver answered 200 to 299.
+
+    Raises:
+        InvalidError: The URL is none, leads to a private address, or the receiver answered with a final 4xx.
+        UnexpectedStatusError: The receiver answered otherwise.
+        RequestFailedError: No answer came.
+    """
+    key = context.idempotency_key
+    body = msgspec.json.encode(given.payload)
+    headers = signatures.headers(
+        event_id=key,
+        trajectory_id=int(context.workflow_id.rpartition("--")[2]),
+        timestamp=int(time.time()),
+        body=body,
+        secret=given.secret,
+    )
+    request = Request(given.url, method="POST")
+    seconds = context.timeout_seconds or DEFAULT_SECONDS
+    async with guarded_client(allow_private=context.allow_private, timeout_seconds=seconds) as client:
+        answer = await _sent(client, request, {**headers, "Idempotency-Key": key}, body.decode())
+    _expect(answer.status_code, None)
+    return Notified(answer.status_code, key)
+
+
+async def _sent(
+    client: httpx.AsyncClient, given: Request, headers: dict[str, str], content: str | None
+) -> httpx.Response:
+    """The answer, after redirects where they are to be followed."""
+    try:
+        url = httpx.URL(given.url)
+        if url.scheme not in {"http", "https"} or not url.host:
+            raise InvalidError("url: must be an http or https URL")
+        request = client.build_request(
+            given.method, url.copy_merge_params(given.params) if given.params else url, headers=headers, content=content
+        )
+        answer = await client.send(request)
+        for _ in range(MAX_REDIRECTS if given.follow_redirects else 0):
+            if answer.next_request is None:
+                break
+            answer = await client.send(_redirected(answer, answer.next_request, headers))
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError, UnicodeEncodeError) as error:
+        raise InvalidError(f"the request cannot be made: {error}") from None
+    except httpx.HTTPError as error:
+        raise RequestFailedError(f"no answer: {error or type(error).__name__}") from None
+    if answer.extensions.get("truncated"):
+        raise RequestFailedError("the answer is larger than is taken")
+    return answer
+
+
+def _redirected(answer: httpx.Response, following: httpx.Request, given: dict[str, str]) -> httpx.Request:
+    """The next request; another origin does not get the headers that the step gave: they may hold a key."""
+    if _origin(following.url) != _origin(answer.url):
+        for name in given:
+            if name.lower() not in {"content-type", "accept"} and name in following.headers:
+                del following.headers[name]
+    return following
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
+
+
+def _expect(status: int, expected: list[int] | None) -> None:
+    if status in expected if expected is not None else 200 <= status < 300:  # noqa: PLR2004 - HTTP statuses
+        return
+    wanted = " or ".join(map(str, expected)) if expected else "200 to 299"
+    sentence = f"the answer has the status {status}, not {wanted}"
+    if 400 <= status < 500 and status not in _WORTH_ANOTHER_TRY:  # noqa: PLR2004 - HTTP statuses
+        raise InvalidError(sentence)
+    raise UnexpectedStatusError(sentence)
+
+
+def _json(answer: httpx.Response) -> Any:
+    try:
+        return msgspec.json.decode(answer.content)
+    except (msgspec.DecodeError, RecursionError):
+        return None

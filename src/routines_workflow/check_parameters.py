@@ -1,0 +1,107 @@
+"""Whether a step's config gives its activity what it takes."""
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import msgspec
+
+from routines_core.errors import Fault, InvalidError
+from routines_workflow.activity import Activity
+from routines_workflow.bindings import Binding, bindings_of
+from routines_workflow.catalogue import fields_of
+from routines_workflow.check_references import Surroundings
+from routines_workflow.references import Reference
+from routines_workflow.templates import templates_in
+
+Config = dict[str, Any]
+
+
+def check_parameters(
+    place: str, config: Config, activity: Activity[Any], surroundings: Surroundings
+) -> Iterator[Fault]:
+    """Every fault of the parameters that a step is given; `place` is the path of its config."""
+    bindings = bindings_of(config, activity.raw)
+    yield from _missing(place, bindings, activity)
+    for binding in bindings:
+        yield from (Fault(f"{place}.{binding.key}", message) for message in _faults(binding, activity))
+        wrong = (
+            _raw_wrong(binding, bindings, activity, surroundings) if binding.is_raw else _wrong(binding, surroundings)
+        )
+        yield from (Fault(f"{place}.{binding.key}", message) for message in wrong)
+
+
+def _missing(place: str, bindings: list[Binding], activity: Activity[Any]) -> Iterator[Fault]:
+    given = [binding.parameter for binding in bindings]
+    for field in fields_of(activity.parameters):
+        if field.required and field.encode_name not in given:
+            yield Fault(f"{place}.{field.encode_name}", f"is required by {activity.name}")
+        if given.count(field.encode_name) > 1:
+            yield Fault(f"{place}.{field.encode_name}", "is given twice, as a value and as a reference")
+
+
+def _faults(binding: Binding, activity: Activity[Any]) -> Iterator[str]:
+    """What is wrong with the binding by itself."""
+    names = [field.encode_name for field in fields_of(activity.parameters)]
+    if binding.parameter not in names:
+        yield f"{activity.name} has no parameter {binding.parameter!r}: it has {', '.join(names) or 'none'}"
+    else:
+        try:
+            binding.references()
+        except InvalidError as error:
+            yield str(error)
+        else:
+            yield from _mistyped(binding, activity)
+
+
+def _mistyped(binding: Binding, activity: Activity[Any]) -> Iterator[str]:
+    """A static value that the parameter does not take; one with a placeholder is known only when the step runs."""
+    if binding.is_reference or _is_open(binding):
+        return
+    hints = msgspec.structs.fields(activity.parameters)
+    kind = next(field.type for field in hints if field.encode_name == binding.parameter)
+    try:
+        msgspec.convert(binding.value, kind)
+    except msgspec.ValidationError as error:
+        yield str(error).replace("`", "").replace("Expected", "must be").replace(" - at $", ", at $")
+
+
+def _is_open(binding: Binding) -> bool:
+    """Whether what the parameter will hold is known only when the step runs."""
+    return not binding.is_raw and any(template.references for template in templates_in(binding.value))
+
+
+def _wrong(binding: Binding, surroundings: Surroundings) -> Iterator[str]:
+    """The references that the step may not make."""
+    yield from filter(None, map(surroundings.fault_of, _references(binding)))
+
+
+def _raw_wrong(
+    binding: Binding, bindings: list[Binding], activity: Activity[Any], surroundings: Surroundings
+) -> Iterator[str]:
+    """The placeholders that are neither variables nor references that the step may make."""
+    variables = _variables(activity.raw[binding.parameter], bindings)
+    if variables is None:
+        return  # any placeholder may be one of them
+    for reference in _references(binding):
+        if reference.root in variables or str(reference) in variables:
+            continue
+        if not surroundings.knows(reference.root):
+            yield f"no variable for the placeholder {str(reference)!r}"
+        elif fault := surroundings.fault_of(reference):
+            yield fault
+
+
+def _references(binding: Binding) -> list[Reference]:
+    try:
+        return binding.references()
+    except InvalidError:
+        return []  # said already
+
+
+def _variables(parameter: str, bindings: list[Binding]) -> Config | None:
+    """The static variables of a template; None: they are known only when the step runs."""
+    given = [binding for binding in bindings if binding.parameter == parameter]
+    if not given:
+        return {}
+    is_known = isinstance(given[0].value, dict) and not given[0].is_reference
+    return cast("Config", given[0].value) if is_known else None

@@ -1,0 +1,102 @@
+"""Which references a step may make: to what the workflow declares, and to what comes before it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from routines_workflow.activity import Activity
+from routines_workflow.bindings import RESERVED_ROOTS, SECRET_ROOTS, bindings_of, fault_of_secret
+from routines_workflow.catalogue import UnknownActivityError, fields_of, find_activity
+from routines_workflow.references import Reference
+
+ADDED_PARAMS = ("file_paths",)
+"""Init params that the endpoints for runs add by themselves: they need not be declared."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """A step and what stands around it.
+
+    Attributes:
+        step: The step whose references are looked at.
+        positions: The workflow's steps by name: each with its place, from 0.
+        configs: Its step_configs.
+        init_params: The declared parameters with their defaults.
+    """
+
+    step: str
+    positions: dict[str, int]
+    configs: dict[str, dict[str, Any]]
+    init_params: dict[str, Any]
+
+    def knows(self, root: str) -> bool:
+        """Whether references can begin with this name at all."""
+        return root in RESERVED_ROOTS or root in self.positions
+
+    def fault_of(self, reference: Reference) -> str | None:
+        """Why the step may not make this reference; None: it may."""
+        if reference.root == "init_params":
+            return self._fault_of_param(reference)
+        if reference.root in SECRET_ROOTS:
+            return fault_of_secret(reference)
+        return self._fault_of_order(reference) or self._fault_of_part(reference)
+
+    def _fault_of_param(self, reference: Reference) -> str | None:
+        if not reference.members:
+            return None
+        name = reference.members[0]
+        if not isinstance(name, str):
+            return f"reference {reference}: init_params is an object: name one of its keys"
+        if name not in self.init_params and name not in ADDED_PARAMS:
+            return f"reference {reference}: init_params declares no {name!r}"
+        return None
+
+    def _fault_of_order(self, reference: Reference) -> str | None:
+        root = reference.root
+        if root == self.step:
+            return f"reference {reference}: a step cannot refer to itself"
+        if root not in self.positions:
+            return f"reference {reference}: there is no step {root!r}"
+        if self.positions[root] > self.positions[self.step]:
+            return f"reference {reference}: the step {root!r} comes later"
+        return None
+
+    def _fault_of_part(self, reference: Reference) -> str | None:
+        """What is asked of an earlier step must be something that it has."""
+        if not reference.members:
+            return None
+        part, *rest = reference.members
+        if part not in {"inputs", "outputs"}:
+            return f"reference {reference}: a step has inputs and outputs"
+        if not rest:
+            return None
+        config = self.configs.get(reference.root, {})
+        names = _outputs(config) if part == "outputs" else _inputs(config)
+        if names is None or rest[0] in names:
+            return None
+        return f"reference {reference}: the {part} of {reference.root!r} are {', '.join(names) or 'none'}"
+
+
+def _activity(config: dict[str, Any]) -> Activity[Any] | None:
+    try:
+        return find_activity(config.get("activity"))
+    except UnknownActivityError:
+        return None
+
+
+def _outputs(config: dict[str, Any]) -> list[str] | None:
+    """The outputs of a step by name; None: nobody knows."""
+    activity = _activity(config)
+    if activity is None or activity.outputs is None:
+        return None
+    return [field.encode_name for field in fields_of(activity.outputs)]
+
+
+def _inputs(config: dict[str, Any]) -> list[str] | None:
+    """The inputs of a step by name: the parameters that its config gives; None: nobody knows."""
+    activity = _activity(config)
+    if activity is None:
+        return None
+    bindings = bindings_of(config, activity.raw)
+    return [binding.parameter for binding in bindings] + [
+        activity.raw[each.parameter] for each in bindings if each.is_raw
+    ]

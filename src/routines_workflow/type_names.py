@@ -1,0 +1,39 @@
+"""The type of a parameter or output in the words of JSON, for people."""
+
+from msgspec import inspect
+from msgspec.inspect import Type
+
+_WORDS: dict[type[Type], str] = {
+    inspect.StrType: "string",
+    inspect.IntType: "integer",
+    inspect.FloatType: "number",
+    inspect.BoolType: "boolean",
+    inspect.NoneType: "null",
+    inspect.StructType: "object",
+    inspect.TypedDictType: "object",
+    inspect.DataclassType: "object",
+    inspect.DateTimeType: "string",
+    inspect.UUIDType: "string",
+}
+
+
+def type_name(kind: Type) -> str:
+    """`string`, `array of integer`, `object of string`, `"a" or "b"`, `string or null`; `any` for whatever JSON has."""
+    match kind:
+        case inspect.Metadata():
+            return type_name(kind.type)
+        case inspect.UnionType():
+            return " or ".join(map(type_name, kind.types))
+        case inspect.LiteralType():
+            return " or ".join(f'"{value}"' if isinstance(value, str) else str(value) for value in kind.values)
+        case inspect.CollectionType():
+            return _holding("array", kind.item_type)
+        case inspect.DictType():
+            return _holding("object", kind.value_type)
+        case _:
+            return _WORDS.get(type(kind), "any")
+
+
+def _holding(word: str, item: Type) -> str:
+    name = type_name(item)
+    return word if name == "any" else f"{word} of {name}"

@@ -1,0 +1,179 @@
+"""Secrets in a run: read only by the step that names them, and never left behind."""
+
+import base64
+from typing import Any
+
+import msgspec
+import pytest
+
+from flows import FakeServices, Journal, flow_of
+from routines_core.errors import SecretError
+from routines_engine.flow import StepFailedError
+from routines_workflow.activity import ACTIVITIES, StepContext, activity
+
+KEY = "s3cret-key/with+signs"
+
+
+class Anything(msgspec.Struct):
+    value: Any = None
+
+
+@pytest.fixture(autouse=True)
+def activities() -> Any:
+    """Activities that show what they got, and leave again."""
+    before = dict(ACTIVITIES)
+
+    @activity("Gives what it was given, in other forms too.", Anything)
+    async def show(given: Anything, _: StepContext) -> Anything:
+        text = str(given.value)
+        return Anything({text: [text, base64.b64encode(text.encode()).decode(), f"<{text}>"], "length": len(text)})
+
+    @activity("Fails, and says with what.", Anything)
+    async def tell(given: Anything, _: StepContext) -> Anything:
+        raise ValueError(f"bad key {given.value}")
+
+    @activity("Reads a secret by itself.", Anything)
+    async def look_up(given: Anything, context: StepContext) -> Anything:
+        return Anything(await context.services.secret(str(given.value)))
+
+    yield
+    ACTIVITIES.clear()
+    ACTIVITIES.update(before)
+
+
+def left_behind(journal: Journal) -> str:
+    return msgspec.json.encode([msgspec.structs.asdict(record) for record in journal.records]).decode()
+
+
+def flow(journal: Journal, *configs: dict[str, Any], **options: Any) -> Any:
+    step_configs = {f"s{index}": config for index, config in enumerate(configs)}
+    return flow_of({"steps": list(step_configs), "step_configs": step_configs}, journal, **options)
+
+
+async def test_a_step_gets_the_secret_and_the_run_keeps_the_mask() -> None:
+    journal = Journal()
+    services = FakeServices(secrets={"KEY": KEY, "PIN": "123"})
+    await flow(
+        journal,
+        {"activity": "show", "value_path": "secret_params.KEY"},
+        {"activity": "show", "value": "Bearer {{ environment.KEY }}"},
+        {"activity": "text_concatenate", "texts_path": ["secret_params.PIN", "environment.KEY"]},
+        {
+            "activity": "text_template",
+            "template": "{{ secret_params.PIN }}-{{ k }}",
+            "variables": {"k": "{{ environment.KEY }}"},
+        },
+        services=services,
+    ).run()
+    first, second, third, fourth = [record for record in journal.records if record.status == "completed"]
+    assert first.inputs == {"value": "********"}
+    assert first.outputs == {"value": {"********": ["********", "********", "<********>"], "length": len(KEY)}}
+    assert second.inputs == {"value": "Bearer ********"}
+    assert second.outputs["value"]["length"] == len(f"Bearer {KEY}")
+    # Too short to be looked for in outputs, but not shown where it is named.
+    assert third.inputs == {"texts": ["********", "********"]}
+    assert fourth.inputs["variables"] == {"k": "********", "secret_params.PIN": "********"}
+    assert fourth.outputs == {"text": "123-********"}
+    assert KEY not in left_behind(journal)
+
+
+async def test_only_the_step_that_names_a_secret_has_it_looked_up() -> None:
+    services = FakeServices(secrets={"A": "aaaa-1", "B": "bbbb-2"})
+    journal = Journal()
+    with pytest.raises(StepFailedError):
+        await flow(
+            journal,
+            {"activity": "show", "value_path": "secret_params.A"},
+            {"activity": "text_echo", "text_path": "init_params.gone"},
+            {"activity": "show", "value_path": "secret_params.B"},
+            services=services,
+        ).run()
+    assert services.asked_secrets == ["A"]
+
+
+async def test_later_steps_see_what_was_kept() -> None:
+    journal = Journal()
+    await flow(
+        journal,
+        {"activity": "show", "value_path": "secret_params.KEY"},
+        {"activity": "text_echo", "text_path": "s0.inputs.value"},
+        {"activity": "text_template", "template": "{{ v }}", "variables_path": "init_params"},
+        services=FakeServices(secrets={"KEY": KEY}),
+        init_params={"v": f"it was {KEY}"},
+    ).run()
+    assert journal.ends()[1:] == [
+        ("s1", "completed", {"text": "********"}),
+        ("s2", "completed", {"text": "it was ********"}),
+    ]
+    assert KEY not in left_behind(journal)
+
+
+async def test_a_resumed_run_masks_what_an_uninterrupted_one_masks() -> None:
+    configs = [
+        {"activity": "show", "value_path": "secret_params.KEY"},
+        {"activity": "text_echo", "text_path": "init_params.v"},
+    ]
+    options: dict[str, Any] = {"init_params": {"v": f"it was {KEY}"}}
+    whole, resumed = Journal(), Journal()
+    await flow(whole, *configs, services=FakeServices(secrets={"KEY": KEY}), **options).run()
+    finished = {"s0": whole.finished()["s0"]}
+    await flow(resumed, *configs, services=FakeServices(secrets={"KEY": KEY}), finished=finished, **options).run()
+    assert resumed.ends() == whole.ends()[1:]
+
+
+async def test_what_an_activity_looks_up_by_itself_is_masked_too() -> None:
+    journal = Journal()
+    await flow(journal, {"activity": "look_up", "value": "KEY"}, services=FakeServices(secrets={"KEY": KEY})).run()
+    assert journal.ends() == [("s0", "completed", {"value": "********"})]
+
+
+async def test_errors_are_masked_in_the_journal_and_in_what_is_raised() -> None:
+    journal = Journal()
+    retry = {"max_attempts": 2, "backoff": 0}
+    with pytest.raises(StepFailedError) as caught:
+        await flow(
+            journal,
+            {"activity": "tell", "value_path": "secret_params.KEY", "retry": retry},
+            services=FakeServices(secrets={"KEY": KEY}),
+        ).run()
+    assert str(caught.value) == "step 's0' failed: bad key ********"
+    assert [record.failed_try for record in journal.records] == [None, "bad key ********", None]
+    assert KEY not in left_behind(journal)
+
+
+async def test_a_secret_is_not_handed_on_to_another_run() -> None:
+    services = FakeServices(secrets={"KEY": KEY})
+    with pytest.raises(StepFailedError, match="a secret cannot be handed on in init_params"):
+        await flow(
+            Journal(),
+            {"activity": "list_emit_await", "task": "t", "items": ["{{ secret_params.KEY }}"]},
+            services=services,
+        ).run()
+    assert services.children == []
+
+
+class Broken(FakeServices):
+    """An engine whose secrets do not open, or that is away."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    async def secret(self, name: str) -> str | None:  # noqa: ARG002 - none is there
+        raise self.error
+
+
+async def test_a_secret_that_does_not_open_fails_the_step() -> None:
+    config = {"activity": "show", "value_path": "secret_params.KEY"}
+    with pytest.raises(StepFailedError, match="does not open"):
+        await flow(Journal(), config, services=Broken(SecretError("it does not open"))).run()
+
+
+@pytest.mark.parametrize(
+    "config", [{"activity": "show", "value_path": "secret_params.KEY"}, {"activity": "look_up", "value": "KEY"}]
+)
+async def test_an_engine_that_is_away_leaves_the_run_and_fails_no_step(config: dict[str, Any]) -> None:
+    journal = Journal()
+    with pytest.raises(ConnectionResetError):
+        await flow(journal, config, services=Broken(ConnectionResetError())).run()
+    assert journal.ends() == []

@@ -1,0 +1,156 @@
+"""http_request and webhook_notify against a real server on loopback."""
+
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from endpoint import Asked, Endpoint, Said, serving
+from flows import WORKFLOW_ID, FakeServices, run_step
+from routines_engine.flow import StepFailedError
+from routines_workflow.activities.web import MAX_ANSWER_BYTES
+
+
+@pytest.fixture
+def endpoint() -> Generator[Endpoint]:
+    with serving() as served:
+        yield served
+
+
+async def ask(url: str, **config: Any) -> Any:
+    return await run_step({"activity": "http_request", "url": url, **config}, allow_private=True)
+
+
+async def refusal(url: str, **config: Any) -> str:
+    with pytest.raises(StepFailedError) as caught:
+        await ask(url, **config)
+    return str(caught.value)
+
+
+async def test_a_request_is_sent_as_it_was_given_and_the_answer_taken_apart(endpoint: Endpoint) -> None:
+    endpoint.answer = lambda _: Said(201, b'{"id": 5}', {"X-Mark": "m"})
+    outputs = await ask(
+        endpoint.url + "/a?x=1",
+        method="PUT",
+        headers={"X-Own": "o"},
+        params={"q": ["a b", 2], "t": True},
+        json={"k": [None]},
+    )
+    [asked] = endpoint.asked
+    assert (asked.method, asked.path, asked.body) == ("PUT", "/a?x=1&q=a+b&q=2&t=true", b'{"k":[null]}')
+    assert (asked.headers["x-own"], asked.headers["content-type"]) == ("o", "application/json")
+    assert (outputs["status"], outputs["text"], outputs["json"]) == (201, '{"id": 5}', {"id": 5})
+    assert outputs["headers"]["x-mark"] == "m"
+    assert outputs["url"] == endpoint.url + "/a?x=1&q=a+b&q=2&t=true"
+
+
+async def test_a_text_body_goes_as_it_is_and_an_answer_that_is_no_json_is_text(endpoint: Endpoint) -> None:
+    endpoint.answer = lambda _: Said(200, "grün".encode(), {"Content-Type": "text/plain; charset=utf-8"})
+    outputs = await ask(endpoint.url, method="POST", body="plain")
+    assert (endpoint.asked[0].body, outputs["text"], outputs["json"]) == (b"plain", "grün", None)
+
+
+@pytest.mark.parametrize(("status", "tries"), [(404, 1), (400, 1), (429, 2), (500, 2), (302, 2)])
+async def test_another_status_than_expected_fails_the_step_and_a_final_refusal_is_not_tried_again(
+    endpoint: Endpoint, status: int, tries: int
+) -> None:
+    endpoint.answer = lambda _: Said(status)
+    retry = {"max_attempts": 2, "backoff": 0}
+    assert f"the answer has the status {status}, not 200 to 299" in await refusal(endpoint.url, retry=retry)
+    assert len(endpoint.asked) == tries
+
+
+async def test_any_status_may_be_the_expected_one(endpoint: Endpoint) -> None:
+    endpoint.answer = lambda _: Said(404)
+    assert (await ask(endpoint.url, expected_status=[200, 404]))["status"] == 404
+    assert "the answer has the status 404, not 200 or 201" in await refusal(endpoint.url, expected_status=[200, 201])
+
+
+async def test_redirects_are_followed_only_where_that_is_asked_for_and_five_times_at_most(endpoint: Endpoint) -> None:
+    def count_down(asked: Asked) -> Said:
+        left = int(asked.path.strip("/"))
+        return Said(302, b"", {"Location": f"/{left - 1}"}) if left else Said(200, b"there")
+
+    endpoint.answer = count_down
+    assert "status 302" in await refusal(endpoint.url + "/1")
+    outputs = await ask(endpoint.url + "/5", follow_redirects=True, headers={"X-Key": "k"})
+    assert (outputs["text"], outputs["url"]) == ("there", endpoint.url + "/0")
+    assert endpoint.asked[-1].headers["x-key"] == "k"
+    assert "status 302" in await refusal(endpoint.url + "/6", follow_redirects=True)
+
+
+async def test_another_origin_does_not_get_the_headers_of_the_step(endpoint: Endpoint) -> None:
+    with serving() as other:
+        endpoint.answer = lambda _: Said(307, b"", {"Location": other.url + "/there"})
+        headers = {"X-Key": "k", "Authorization": "Bearer k", "Accept": "text/plain"}
+        await ask(endpoint.url, method="POST", body="x", headers=headers, follow_redirects=True)
+        [asked] = other.asked
+    assert (asked.method, asked.body, asked.headers["accept"]) == ("POST", b"x", "text/plain")
+    assert not {"x-key", "authorization"} & asked.headers.keys()
+
+
+async def test_a_large_answer_is_refused(endpoint: Endpoint) -> None:
+    endpoint.answer = lambda asked: Said(200, b"x" * (MAX_ANSWER_BYTES + (asked.path == "/more")))
+    assert len((await ask(endpoint.url))["text"]) == MAX_ANSWER_BYTES
+    assert "the answer is larger than is taken" in await refusal(endpoint.url + "/more")
+
+
+async def test_an_answer_that_nests_without_end_is_text(endpoint: Endpoint) -> None:
+    endpoint.answer = lambda _: Said(200, b"[" * 100_000)
+    assert (await ask(endpoint.url))["json"] is None
+
+
+@pytest.mark.parametrize(
+    ("config", "cause"),
+    [
+        ({"url": "ftp://127.0.0.1/"}, "url: must be an http or https URL"),
+        ({"url": "nowhere"}, "url: must be an http or https URL"),
+        ({"url": "http://[::1"}, "the request cannot be made"),
+        ({"headers": {"a": "b\r\nc: d"}}, "the request cannot be made"),
+        ({"url": "http://127.0.0.1:1/", "headers": {"a": "grün\u20ac"}}, "the request cannot be made"),
+        ({"url": "http://127.0.0.1:1/"}, "no answer"),
+        ({"url": "http://127.0.0.1/", "json": 1, "body": "x"}, "json and body: give one of them"),
+    ],
+)
+async def test_what_cannot_be_sent_is_a_clear_failure(endpoint: Endpoint, config: dict[str, Any], cause: str) -> None:
+    assert cause in await refusal(**{"url": endpoint.url, **config})
+    assert endpoint.asked == []
+
+
+@pytest.mark.parametrize("activity", ["http_request", "webhook_notify"])
+async def test_private_addresses_are_refused_unless_they_are_allowed(endpoint: Endpoint, activity: str) -> None:
+    config = {"activity": activity, "url": endpoint.url} | ({"payload": 1} if activity == "webhook_notify" else {})
+    with pytest.raises(StepFailedError, match="not a public address"):
+        await run_step(config)
+    assert endpoint.asked == []
+
+
+async def test_a_notification_is_signed_in_both_ways_over_what_is_sent(endpoint: Endpoint) -> None:
+    config = {"activity": "webhook_notify", "url": endpoint.url, "payload": {"a": "ü"}}
+    services = FakeServices(secrets={"HOOK": "hook-secret"})
+    outputs = await run_step(config | {"secret_path": "secret_params.HOOK"}, allow_private=True, services=services)
+    [asked] = endpoint.asked
+    key = f"{WORKFLOW_ID}/only"
+    assert outputs == {"status": 200, "idempotency_key": key}
+    assert (asked.method, json.loads(asked.body)) == ("POST", {"a": "ü"})
+    assert asked.headers["idempotency-key"] == asked.headers["webhook-id"] == key
+    assert asked.headers["x-mise-trajectory-id"] == "1"
+    timestamp = asked.headers["x-mise-timestamp"]
+    assert asked.headers["webhook-timestamp"] == timestamp
+    ours = hmac.new(b"hook-secret", f"{timestamp}.".encode() + asked.body, hashlib.sha256).hexdigest()
+    standard = hmac.new(b"hook-secret", f"{key}.{timestamp}.".encode() + asked.body, hashlib.sha256).digest()
+    assert asked.headers["x-mise-signature"] == ours
+    assert asked.headers["webhook-signature"] == "v1," + base64.b64encode(standard).decode()
+
+
+async def test_a_notification_without_a_secret_is_unsigned_and_each_try_has_the_same_key(endpoint: Endpoint) -> None:
+    endpoint.answer = lambda _: Said(500 if len(endpoint.asked) == 1 else 204)
+    config = {"activity": "webhook_notify", "url": endpoint.url, "payload": None}
+    await run_step(config | {"retry": {"max_attempts": 2, "backoff": 0}}, allow_private=True)
+    assert len({asked.headers["idempotency-key"] for asked in endpoint.asked}) == 1
+    assert len(endpoint.asked) == 2
+    assert "x-mise-signature" not in endpoint.asked[0].headers
