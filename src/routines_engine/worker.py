@@ -29,7 +29,7 @@ from routines_engine.record import Record
 from routines_engine.services import Engine, RunServices
 from routines_engine.waits import Waits
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 1.0
 """How long an idle worker waits for its bell before it looks for pending runs by itself."""
 HELD_SECONDS = 0.4
 """How often a worker asks whether its runs are still its own: so soon does a cancel reach a step."""
@@ -125,6 +125,7 @@ class Worker:
     async def _wake_at_stop(self) -> None:
         await self.stop.wait()
         self.wake.set()
+        self._waits.wanted.set()
 
     async def _ask(self, question: Callable[[Connection], Awaitable[Answer]], seconds: float | None = None) -> Answer:
         """The database's answer, on a connection that is given up once it is silent for too long."""
@@ -136,17 +137,23 @@ class Worker:
         return await within(seconds or self._patience_seconds, put())
 
     async def _claim_or_wait(self) -> bool:
-        """Claim; where nothing is pending, hang the bell, look once more, and wait until it is rung."""
+        """Claim; where nothing is pending, hang the bell, and look now and then until it is rung."""
         self.wake.clear()
         if await self._claim():
             return True
         if self._free_slots() > 0:
             await self._ask(lambda connection: runs.hang_bell(connection, worker=self.name))
-            if await self._claim():
-                return True
-        with contextlib.suppress(TimeoutError):
+        while not await self._claim() and not await self._is_woken():
+            pass
+        return True
+
+    async def _is_woken(self) -> bool:
+        """Wait until something may be pending, for a while: whether it was so."""
+        try:
             async with asyncio.timeout(POLL_SECONDS):
                 await self.wake.wait()
+        except TimeoutError:
+            return False
         return True
 
     def _free_slots(self) -> int:
