@@ -18,7 +18,7 @@ _WORDS: dict[type[Type], str] = {
 
 
 def type_name(kind: Type) -> str:
-    """`string`, `array of integer`, `object of string`, `"a" or "b"`, `array of (string or null)`; `any` for whatever JSON has."""
+    """`string`, `array of integer`, `array of (string or null)`, `"a" or "b"`; `any` for whatever JSON has."""
     match kind:
         case inspect.Metadata():
             return type_name(kind.type)
