@@ -17,6 +17,7 @@ from routines_core.lifecycle import sleep_or_stop, stop_event
 from routines_core.settings import Settings
 from routines_engine.flow import FlowWorkflow
 from routines_engine.services import RunServices
+from routines_workflow.catalogue import load_entry_points
 
 POLL_SECONDS = 0.1
 """How long an idle worker waits before it looks for pending runs again."""
@@ -226,6 +227,7 @@ class Worker:
 async def run_worker(settings: Settings, database_url: str) -> None:
     """Work until SIGTERM or SIGINT, over every loss of the database."""
     stop = stop_event()
+    load_entry_points()  # now: an import takes its time, and leases would not be renewed meanwhile
     async with open_pool(database_url, "routines-worker", size=CONNECTIONS, statement_timeout="30s") as pool:
         log.info("working", slots=settings.worker_slots)
         await Worker(settings, pool, stop).run()

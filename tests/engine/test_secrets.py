@@ -177,3 +177,20 @@ async def test_an_engine_that_is_away_leaves_the_run_and_fails_no_step(config: d
     with pytest.raises(ConnectionResetError):
         await flow(journal, config, services=Broken(ConnectionResetError())).run()
     assert journal.ends() == []
+
+
+async def test_an_engine_that_was_away_for_one_try_is_not_blamed_for_the_next_step() -> None:
+    @activity("Goes on without the engine.", Anything)
+    async def shrug(given: Anything, context: StepContext) -> Anything:
+        try:
+            await context.services.read_file("any")
+        except OSError:
+            return given
+        return given
+
+    class Away(FakeServices):
+        async def read_file(self, path: str) -> bytes:
+            raise ConnectionResetError(path)
+
+    with pytest.raises(StepFailedError, match="step 's1' failed: bad key k"):
+        await flow(Journal(), {"activity": "shrug"}, {"activity": "tell", "value": "k"}, services=Away()).run()

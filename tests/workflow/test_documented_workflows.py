@@ -6,6 +6,7 @@ import re
 import pytest
 
 from flows import FakeServices, Journal, flow_of
+from routines_api.requests import TaskCreate
 from routines_workflow.checks import check_workflow
 from service import ROOT
 
@@ -24,3 +25,9 @@ async def test_a_documented_workflow_gives_what_the_page_says(workflow: str, ste
     journal = Journal()
     await flow_of(json.loads(workflow), journal, services=FakeServices(secrets={"TOKEN": "very-secret"})).run()
     assert journal.finished()[step]["outputs"] == json.loads(outputs)
+
+
+def test_the_demo_and_the_example_of_the_api_can_be_saved() -> None:
+    demo = json.loads((ROOT / "src" / "routines_cli" / "demo.json").read_text())
+    for workflow in (demo, TaskCreate.model_config["json_schema_extra"]["examples"][0]["workflow"]):
+        assert check_workflow(workflow) == []
