@@ -6,6 +6,7 @@ and in the keys of objects. A value shorter than MIN_LENGTH is not looked for: i
 
 import base64
 import json
+from collections.abc import Iterator
 from typing import Any, cast
 from urllib.parse import quote, quote_plus
 
@@ -65,4 +66,13 @@ def forms_of(secret: str) -> set[str]:
     forms |= {quote(raw, safe=""), quote(raw), quote_plus(raw)}
     # With and without padding: what is left of it beside the mask says nothing.
     forms |= {encode(raw).decode().rstrip("=") for encode in (base64.b64encode, base64.urlsafe_b64encode)}
+    forms |= {form for form in _base64_within(raw) if len(form) >= MIN_LENGTH}
     return {form for form in forms if form.strip(MASK[0])}
+
+
+def _base64_within(raw: bytes) -> Iterator[str]:
+    """What is the same in the base64 of every text that holds it (`user:secret`), wherever in a group it begins."""
+    for before in range(3):
+        first = -(-before * 8 // 6)  # the characters before it hold bits of other bytes
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            yield encode(bytes(before) + raw).decode()[first : (before + len(raw)) * 8 // 6]
