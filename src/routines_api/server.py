@@ -10,6 +10,7 @@ from granian.server.embed import Server
 from routines_api.app import create_app
 from routines_core.lifecycle import stop_event
 from routines_core.settings import Settings
+from routines_workflow.catalogue import load_entry_points
 
 STOP_SECONDS = 5.0
 """How long requests in hand may take to end when the server stops."""
@@ -26,6 +27,7 @@ async def run_api(settings: Settings, database_url: str) -> None:
         ConfigurationError: ROUTINES_ENCRYPTION_KEYS is missing or malformed.
     """
     stop = stop_event()
+    load_entry_points()  # now, not in the first request that checks a workflow
     server = Server(
         create_app(settings, database_url),
         settings.host,

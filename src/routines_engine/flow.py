@@ -188,6 +188,7 @@ class FlowWorkflow:
 
     async def _try(self, step: Step, record: StepRecord) -> Any:
         """The outputs of one try, as they may be kept and as later steps see them: without secrets."""
+        self._services.fault = None
         seconds = step.patience.timeout_seconds
         context = StepContext(
             self._workflow_id,

@@ -6,7 +6,6 @@ and in the keys of objects. A value shorter than MIN_LENGTH is not looked for: i
 
 import base64
 import json
-import re
 from collections.abc import Iterator
 from typing import Any, cast
 from urllib.parse import quote, quote_plus
@@ -21,50 +20,42 @@ class Masker:
     """Knows the secrets of one run and replaces them."""
 
     def __init__(self) -> None:
-        self._forms: set[str] = set()
-        self._pattern: re.Pattern[str] | None = None
+        self._forms: list[str] = []
 
     def add(self, secret: str) -> None:
         """Mask this value from now on."""
         # One of nothing but the mask's own character hides nothing, and would be found in every mask.
-        if len(secret) < MIN_LENGTH or not secret.strip(MASK[0]):
-            return
-        forms = self._forms | forms_of(secret)
-        if forms != self._forms:
-            self._forms = forms
+        if len(secret) >= MIN_LENGTH and secret.strip(MASK[0]):
             # The longest first: one secret may be part of another.
-            longest_first = sorted(forms, key=lambda form: (-len(form), form))
-            self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+            self._forms = sorted({*self._forms, *forms_of(secret)}, key=lambda form: (-len(form), form))
 
     def mask(self, value: Any) -> Any:
         """The JSON value without any of the secrets; numbers that are one are masked too."""
-        if self._pattern is None:
+        if not self._forms:
             return value
-        return self._masked(value, self._pattern)
-
-    def _masked(self, value: Any, pattern: re.Pattern[str]) -> Any:
         if isinstance(value, str):
-            return _masked_text(value, pattern)
+            return self._masked_text(value)
         if isinstance(value, list):
-            return [self._masked(item, pattern) for item in cast("list[Any]", value)]
+            return [self.mask(item) for item in cast("list[Any]", value)]
         if isinstance(value, dict):
             items = cast("dict[str, Any]", value).items()
-            return {_masked_text(key, pattern): self._masked(item, pattern) for key, item in items}
-        if isinstance(value, int | float) and not isinstance(value, bool) and pattern.fullmatch(json.dumps(value)):
+            return {self._masked_text(key): self.mask(item) for key, item in items}
+        if isinstance(value, int | float) and not isinstance(value, bool) and json.dumps(value) in self._forms:
             return MASK
         return value
 
+    def _masked_text(self, text: str) -> str:
+        """Masked until nothing is found: a mask and what stands beside it may spell a secret again.
 
-def _masked_text(text: str, pattern: re.Pattern[str]) -> str:
-    """Masked until nothing is found: a mask and what stands beside it may spell a secret again.
-
-    It ends, since each round takes at least one character that is none of the mask's.
-    """
-    while True:
-        masked = pattern.sub(MASK, text)
-        if masked == text:
-            return text
-        text = masked
+        It ends, since each round takes at least one character that is none of the mask's.
+        """
+        before = None
+        while text != before:
+            before = text
+            # Not one expression of them all: this is several times as fast in a large text.
+            for form in self._forms:
+                text = text.replace(form, MASK)
+        return text
 
 
 def forms_of(secret: str) -> set[str]:

@@ -58,7 +58,7 @@ class WatchedServices:
     async def _asked(self, answer: Awaitable[Result]) -> Result:
         try:
             return await answer
-        except RoutinesError:
+        except (RoutinesError, OSError):  # an answer to the step; a file that cannot be read may be read next time
             raise
         except Exception as error:
             self.fault = error

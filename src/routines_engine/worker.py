@@ -28,6 +28,7 @@ from routines_engine.journal import Journal
 from routines_engine.record import Record
 from routines_engine.services import Engine, RunServices
 from routines_engine.waits import Waits
+from routines_workflow.catalogue import load_entry_points
 
 POLL_SECONDS = 1.0
 """How long an idle worker waits for its bell before it looks for pending runs by itself."""
@@ -318,6 +319,7 @@ async def run_worker(settings: Settings, database_url: str) -> None:
         ConfigurationError: ROUTINES_ENCRYPTION_KEYS is missing or malformed.
     """
     keyring, stop = Keyring.parse(settings.encryption_keys), stop_event()
+    load_entry_points()  # now: an import takes its time, and leases would not be renewed meanwhile
     async with open_pool(database_url, "routines-worker", size=CONNECTIONS, statement_timeout="30s") as pool:
         log.info("working", slots=settings.worker_slots)
         worker = Worker(settings, pool, stop, keyring=keyring)

@@ -100,6 +100,7 @@ def step_template(activity: Activity[Any]) -> StepTemplate:
     )
 
 
+@cache
 def fields_of(struct: type[msgspec.Struct]) -> tuple[Field, ...]:
     """The fields of a struct, in order."""
     found = type_info(struct)

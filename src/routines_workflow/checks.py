@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any, cast
 
 from routines_core.errors import Fault, InvalidError
@@ -12,6 +13,8 @@ from routines_workflow.check_parameters import check_parameters
 from routines_workflow.check_references import Surroundings
 from routines_workflow.retry import patience_of
 
+MOST_FINDINGS = 100
+"""More do not help a person, and a workflow of many thousand faults must not hold up the API."""
 KEYS = ("init_params", "step_configs", "steps")
 """The parts of a workflow."""
 RESERVED_NAMES = RESERVED_ROOTS
@@ -21,8 +24,8 @@ Config = dict[str, Any]
 
 
 def check_workflow(workflow: Config) -> list[Fault]:
-    """Every rule that the workflow breaks, each with its path; none: it can be saved."""
-    return list(_malformed(workflow)) or list(_faults(workflow))
+    """The rules that the workflow breaks, each with its path, at most MOST_FINDINGS; none: it can be saved."""
+    return list(islice(_malformed(workflow), MOST_FINDINGS)) or list(islice(_faults(workflow), MOST_FINDINGS))
 
 
 def _malformed(workflow: Config) -> Iterator[Fault]:

@@ -18,7 +18,7 @@ _WORDS: dict[type[Type], str] = {
 
 
 def type_name(kind: Type) -> str:
-    """`string`, `array of integer`, `object of string`, `"a" or "b"`, `string or null`; `any` for whatever JSON has."""
+    """`string`, `array of integer`, `array of (string or null)`, `"a" or "b"`; `any` for whatever JSON has."""
     match kind:
         case inspect.Metadata():
             return type_name(kind.type)
@@ -36,4 +36,6 @@ def type_name(kind: Type) -> str:
 
 def _holding(word: str, item: Type) -> str:
     name = type_name(item)
-    return word if name == "any" else f"{word} of {name}"
+    if name == "any":
+        return word
+    return f"{word} of ({name})" if " or " in name else f"{word} of {name}"

@@ -114,3 +114,30 @@ async def test_a_trajectory_of_another_task_or_of_no_possible_id_answers_404(cli
     await client.post("/api/v1/tasks/my-org", json={"name": "alpha", "workflow": {}})
     for path in (f"alpha/{run}", "echo/0", "echo/x", "echo/-1", f"echo/{2**63}", "echo/" + "9" * 5000, "echo/\u0661"):
         assert (await client.get(f"/api/v1/db/trajectory/my-org/{path}")).status_code == 404, path
+
+
+BROKEN = {
+    "steps": ["a", "b"],
+    "step_configs": {"a": {"activity": "text_ecko"}, "b": {"activity": "text_echo", "text_path": "init_params..x"}},
+}
+
+
+async def test_a_workflow_that_cannot_be_run_is_refused_with_all_its_faults(client: Client) -> None:
+    for answer in (
+        await client.post("/api/v1/tasks/my-org", json={"name": "broken", "workflow": BROKEN}),
+        await client.put(TASK, json={"workflow": BROKEN}),
+    ):
+        assert answer.status_code == 400
+        first, second = answer.json()["errors"]
+        assert first == {
+            "field": "workflow.step_configs.a.activity",
+            "message": "unknown activity 'text_ecko': did you mean 'text_echo'?",
+        }
+        assert second["field"] == "workflow.step_configs.b.text_path"
+        assert second["message"].startswith("not valid at character 13: expected a name")
+        assert second["message"].endswith("\n    init_params..x\n                ^")
+
+
+async def test_a_workflow_of_the_wrong_kind_of_json_is_refused_with_its_paths(client: Client) -> None:
+    answer = await client.post("/api/v1/tasks/my-org", json={"name": "x", "workflow": {"steps": {}, "init_params": []}})
+    assert [error["field"] for error in answer.json()["errors"]] == ["workflow.init_params", "workflow.steps"]

@@ -44,7 +44,12 @@ async def test_only_another_workflow_is_a_new_version(database: Database, connec
 
 @pytest.mark.parametrize(
     ("task", "sentence"),
-    [("{", "not valid JSON"), ({"name": "greet"}, "workflow: is required"), ({**TASK, "x": 1}, "x: unknown field")],
+    [
+        ("{", "not valid JSON"),
+        ({"name": "greet"}, "workflow: is required"),
+        ({**TASK, "x": 1}, "x: unknown field"),
+        ({**TASK, "workflow": {"steps": ["a"]}}, "workflow.steps.0: the step 'a' has no entry in step_configs"),
+    ],
 )
 def test_a_file_that_breaks_a_rule_is_one_clear_line(database: Database, task: Any, sentence: str) -> None:
     done = apply(database, task)

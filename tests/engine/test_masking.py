@@ -89,3 +89,19 @@ def test_a_number_that_is_a_secret_is_masked(value: Any, expected: Any) -> None:
 def test_a_mask_beside_a_text_cannot_spell_the_secret_again() -> None:
     assert "ab**" not in masker("ab**").mask("abab**")
     assert masker("*" * 9).mask("*" * 9) == "*" * 9
+
+
+@given(
+    st.text(max_size=6),
+    secrets.filter(lambda text: len(text.encode("utf-8", "surrogatepass")) > 6),
+    st.text(max_size=6),
+)
+def test_the_base64_of_a_longer_text_does_not_give_the_secret_away(before: str, secret: str, after: str) -> None:
+    whole = base64.b64encode((before + secret + after).encode("utf-8", "surrogatepass")).decode()
+    masked = masker(secret).mask(f"Basic {whole}")
+    assert MASK in masked
+    # What is left of the secret are the bits that share a character with its neighbours.
+    around = len(f"Basic {MASK}") + sum(
+        len(base64.b64encode(text.encode("utf-8", "surrogatepass"))) for text in (before, after)
+    )
+    assert len(masked) <= around + 4

@@ -152,6 +152,10 @@ async def test_a_secret_is_not_handed_on_to_another_run() -> None:
     assert services.children == []
 
 
+class EngineError(Exception):
+    """The engine itself cannot go on."""
+
+
 class Broken(FakeServices):
     """An engine whose secrets do not open, or that is away."""
 
@@ -174,6 +178,35 @@ async def test_a_secret_that_does_not_open_fails_the_step() -> None:
 )
 async def test_an_engine_that_is_away_leaves_the_run_and_fails_no_step(config: dict[str, Any]) -> None:
     journal = Journal()
-    with pytest.raises(ConnectionResetError):
-        await flow(journal, config, services=Broken(ConnectionResetError())).run()
+    with pytest.raises(EngineError):
+        await flow(journal, config, services=Broken(EngineError())).run()
     assert journal.ends() == []
+
+
+async def test_an_engine_that_was_away_for_one_try_is_not_blamed_for_the_next_step() -> None:
+    @activity("Goes on without the engine.", Anything)
+    async def shrug(given: Anything, context: StepContext) -> Anything:
+        try:
+            await context.services.read_file("any")
+        except EngineError:
+            return given
+        return given
+
+    class Away(FakeServices):
+        async def read_file(self, path: str) -> bytes:
+            raise EngineError(path)
+
+    with pytest.raises(StepFailedError, match="step 's1' failed: bad key k"):
+        await flow(Journal(), {"activity": "shrug"}, {"activity": "tell", "value": "k"}, services=Away()).run()
+
+
+async def test_a_file_that_cannot_be_read_for_now_fails_the_try_and_not_the_run() -> None:
+    class Full(FakeServices):
+        async def save_file(self, name: str, content: bytes) -> str:
+            raise OSError(28, f"no space for {name} of {len(content)} bytes")
+
+    config = {"activity": "save_text_file", "name": "a", "text": "x", "retry": {"max_attempts": 2, "backoff": 0}}
+    journal = Journal()
+    with pytest.raises(StepFailedError, match="no space for a"):
+        await flow(journal, config, services=Full()).run()
+    assert journal.records[-1].try_number == 2

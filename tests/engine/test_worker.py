@@ -76,6 +76,26 @@ async def test_a_pending_run_is_run_and_its_steps_are_recorded(connection: Conne
     assert await value(connection, "SELECT outputs FROM routines.steps") == {"text": "hi"}
 
 
+RETRIED = """{"steps": ["call"], "step_configs": {"call": {"activity": "http_request", "url": "http://127.0.0.1:1/",
+               "retry": {"max_attempts": 3, "backoff": 0}}}}"""
+
+
+async def test_the_worker_keeps_each_try_of_a_step(connection: Connection, database: Database) -> None:
+    await pending_run(connection, RETRIED)
+    stop, settings = asyncio.Event(), Settings(webhook_allow_private=True)
+    async with asyncio.timeout(20), open_pool(database.url, "worker", size=2) as pool, asyncio.TaskGroup() as group:
+        group.create_task(Worker(settings, pool, stop).run())
+        while await value(connection, "SELECT ended_at FROM routines.trajectories") is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # until the worker, under the timeout above, is done
+        stop.set()
+    assert await value(connection, "SELECT status FROM routines.trajectories") == "failed"
+    assert await value(connection, "SELECT try_number FROM routines.steps") == 3
+    assert await value(connection, "SELECT jsonb_array_length(earlier_errors) FROM routines.steps") == 2
+    assert str(await value(connection, "SELECT earlier_errors -> 0 ->> 'error' FROM routines.steps")).startswith(
+        "no answer"
+    )
+
+
 async def test_a_claimed_run_is_not_claimed_again(connection: Connection) -> None:
     await pending_run(connection)
     await claim_one(connection)

@@ -5,6 +5,7 @@ import os
 import re
 from typing import Annotated, Any
 
+import httpx
 import msgspec
 from msgspec import Meta
 
@@ -213,13 +214,17 @@ def _endpoint(litellm: Any, given: Model) -> tuple[str, str, str]:
     return model, base or OPENAI_BASE, provider
 
 
-def _openai_client(key: str, base: str, http_client: Any) -> Any:
+def _openai_client(key: str, base: str, http_client: httpx.AsyncClient) -> Any:
     from openai import AsyncOpenAI
 
-    client: Any = AsyncOpenAI(api_key=key, base_url=base, http_client=http_client, max_retries=0)
-    # Not from this process's environment, which is no tenant's.
-    client.organization = client.project = None
-    return client
+    http_client.event_hooks = {"request": [_forget_the_machine]}
+    return AsyncOpenAI(api_key=key, base_url=base, http_client=http_client, max_retries=0)
+
+
+async def _forget_the_machine(request: httpx.Request) -> None:
+    """Drop what the packages add from this process's environment, which is no tenant's."""
+    for name in ("OpenAI-Organization", "OpenAI-Project"):
+        request.headers.pop(name, None)
 
 
 def _told(error: Exception) -> RoutinesError:
