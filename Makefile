@@ -36,7 +36,9 @@ lint: $(DEV)  ## Format, rules, types and layers
 bench: $(DEV)  ## Each benchmark prints its figure and the control measured in the same run
 	$(BIN)/python bench/fire_rate.py
 	$(BIN)/python bench/start_delay.py
+	$(BIN)/python bench/fairness.py
 	$(BIN)/python bench/idle.py
+	$(BIN)/python bench/runs.py
 	$(BIN)/python bench/api.py
 
 nightly: $(DEV)  ## Ten times as many requests by schemathesis as `make test` makes

@@ -1,4 +1,4 @@
-"""What an idle ticker costs: statements and CPU seconds per minute, with nothing due for half a day.
+"""What an idle ticker and an idle worker cost: statements and CPU seconds per minute, with nothing due for half a day.
 
 python bench/idle.py [--routines 10000 1000000] [--seconds 60]
 """
@@ -8,7 +8,7 @@ import asyncio
 import os
 from pathlib import Path
 
-from support import filled, machine, one, programs, server, table
+from support import column, filled, machine, one, programs, server, table
 
 CALLS = """SELECT coalesce(sum(calls), 0) FROM pg_stat_statements
            WHERE userid = (SELECT usesysid FROM pg_user WHERE usename = current_user)
@@ -21,22 +21,27 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-async def idle(routines: int, seconds: int) -> tuple[object, ...]:
+async def idle(program: str, routines: int, seconds: int) -> tuple[object, ...]:
     """One line of the table."""
     with server(shared_preload_libraries="pg_stat_statements") as url:
         async with filled(url, routines) as connection:
             await connection.execute("CREATE EXTENSION pg_stat_statements")
-            async with programs(connection, url, "ticker", 1) as [ticker]:
-                backend = await one(
-                    connection, "SELECT pid FROM pg_stat_activity WHERE application_name = 'routines-ticker'"
+            async with programs(connection, url, program, 1) as [process]:
+                await asyncio.sleep(2)  # it has just started
+                backends = await column(
+                    connection,
+                    "SELECT pid FROM pg_stat_activity WHERE starts_with(application_name, %s)",
+                    f"routines-{program}",
                 )
-                calls, pids = await one(connection, CALLS), (ticker.pid, backend)
+                calls, pids = await one(connection, CALLS), (process.pid, *map(int, backends))
                 before = [cpu_seconds(pid) for pid in pids]
                 await asyncio.sleep(seconds)
-                used = [cpu_seconds(pid) - cpu for pid, cpu in zip(pids, before, strict=True)]
+                each = [cpu_seconds(pid) - cpu for pid, cpu in zip(pids, before, strict=True)]
+                used = each[0], sum(each[1:])
                 calls = await one(connection, CALLS) - calls
     per_minute = 60 / seconds
     return (
+        program,
         f"{routines:,}",
         f"{float(calls) * per_minute:.0f}",
         *(f"{value * per_minute:.2f}" for value in used),
@@ -49,9 +54,10 @@ async def main() -> None:
     parser.add_argument("--routines", type=int, nargs="+", default=[10_000, 1_000_000])
     parser.add_argument("--seconds", type=int, default=60)
     options = parser.parse_args()
-    print(f"An idle ticker, per minute, over {options.seconds} s; {machine()}\n")
-    rows = [await idle(routines, options.seconds) for routines in options.routines]
-    table(["routines", "statements", "CPU s, ticker", "CPU s, its backend", "of a core"], rows)
+    print(f"Idle programs, per minute, over {options.seconds} s; {machine()}\n")
+    rows = [await idle("ticker", routines, options.seconds) for routines in options.routines]
+    rows.append(await idle("worker", options.routines[0], options.seconds))
+    table(["", "routines", "statements", "CPU s, program", "CPU s, its backends", "of a core"], rows)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,16 @@
 """From the slot to the committed trajectory, and from the slot to the first step started, with the real programs.
 
-python bench/start_delay.py [--due 1 100 10000 100000] [--tickers 1 3] [--samples 30] [--worker-due 1 100 1000]
+python bench/start_delay.py [--due 1 100 10000 100000] [--tickers 1 3] [--samples 300] [--worker-due 1 100 1000]
 
-`--due` routines share a second; small ones are repeated, one second after the other, until there are `--samples`
-seconds of them. Commits are timed by the server itself (track_commit_timestamp); the start of a step is
-its row's created_at.
+`--due` routines share a moment. A single one is repeated `--samples` times, a hundred are 30 times, so that p99 has
+something to rest on; more of them bring their own samples. Commits are timed by the server itself
+(track_commit_timestamp); the start of a step is its row's created_at.
 """
 
 import argparse
 import asyncio
 from datetime import timedelta
+from typing import NamedTuple
 
 from routines_core.db import Connection
 from support import (
@@ -37,15 +38,28 @@ NO_RUN_WAITS = """SELECT NOT EXISTS (SELECT FROM routines.trajectories
                                          SELECT FROM routines.steps WHERE trajectory_id = trajectories.id))"""
 
 
-def seconds_of(due: int, samples: int) -> int:
-    """How many seconds in a row have `due` routines: few suffice where each brings many samples."""
-    return {True: samples, False: 3 if due <= 10_000 else 1}[due <= 100]
+class Moments(NamedTuple):
+    """So many moments at which routines are due, and how far they are apart."""
+
+    many: int
+    every_seconds: float
 
 
-async def fire(connection: Connection, due: int, seconds: int) -> None:
+def moments_of(due: int, samples: int) -> Moments:
+    """Few moments suffice where each brings many samples."""
+    if due == 1:
+        # Out of step with the worker, which looks every 100 ms: each sample finds it at another point of its wait.
+        return Moments(samples, 0.23)
+    if due <= 100:
+        return Moments(30, 1)
+    return Moments(3 if due <= 10_000 else 1, 4)
+
+
+async def fire(connection: Connection, due: int, moments: Moments) -> None:
     """Let it come due and wait until every slot has its outcome."""
-    first = await make_due(connection, range(1, due * seconds + 1), every_seconds=1 if due <= 100 else 4, each=due)
-    await until_nothing_waits(connection, first, first + timedelta(seconds=(seconds - 1) * (1 if due <= 100 else 4)))
+    count, every_seconds = moments
+    first = await make_due(connection, range(1, due * count + 1), every_seconds=every_seconds, each=due)
+    await until_nothing_waits(connection, first, first + timedelta(seconds=(count - 1) * every_seconds))
 
 
 def row(what: str, tickers: int, due: int, delays: list[float]) -> tuple[object, ...]:
@@ -58,7 +72,7 @@ async def committed(connection: Connection, url: str, tickers: int, due: int, sa
     """Slot to committed trajectory, with no worker."""
     await clear(connection)
     async with programs(connection, url, "ticker", tickers):
-        await fire(connection, due, seconds_of(due, samples))
+        await fire(connection, due, moments_of(due, samples))
     if min(await column(connection, DECIDED)) < 0:
         raise RuntimeError("A fire was early.")
     return row("committed", tickers, due, await column(connection, COMMITTED))
@@ -68,7 +82,7 @@ async def first_step(connection: Connection, url: str, tickers: int, due: int, s
     """Slot to the first step started, with one worker."""
     await clear(connection)
     async with programs(connection, url, "worker", 1), programs(connection, url, "ticker", tickers):
-        await fire(connection, due, seconds_of(due, samples))
+        await fire(connection, due, moments_of(due, samples))
         await until(connection, NO_RUN_WAITS)
     return row("first step", tickers, due, await column(connection, FIRST_STEP))
 
@@ -78,9 +92,9 @@ async def main() -> None:
     parser.add_argument("--due", type=int, nargs="*", default=[1, 100, 10_000, 100_000])
     parser.add_argument("--worker-due", type=int, nargs="*", default=[1, 100, 1000])
     parser.add_argument("--tickers", type=int, nargs="+", default=[1, 3])
-    parser.add_argument("--samples", type=int, default=30)
+    parser.add_argument("--samples", type=int, default=300)
     options = parser.parse_args()
-    most = max(due * seconds_of(due, options.samples) for due in (*options.due, *options.worker_due))
+    most = max(due * moments_of(due, options.samples).many for due in (*options.due, *options.worker_due))
     print(f"Delay from the slot in ms, {most:,} routines; {machine()}\n")
     rows: list[tuple[object, ...]] = []
     with server() as url:

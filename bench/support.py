@@ -16,6 +16,7 @@ from typing import Any
 from routines_core.db import Connection, connect
 from routines_core.db.migrations import migrate
 from routines_core.embedded import EmbeddedServer
+from routines_core.keyring import generate_key
 
 BATCH = 1000
 LIMIT_SECONDS = 180.0
@@ -76,7 +77,7 @@ async def clear(connection: Connection) -> None:
     )
 
 
-async def make_due(connection: Connection, ids: Iterable[int], *, every_seconds: int, each: int) -> datetime:
+async def make_due(connection: Connection, ids: Iterable[int], *, every_seconds: float, each: int) -> datetime:
     """Slots for these routines, `each` of them at once, from a whole second soon on: the first slot.
 
     The second is far enough that the table is vacuumed and the disk is quiet when it comes.
@@ -101,12 +102,12 @@ async def make_due(connection: Connection, ids: Iterable[int], *, every_seconds:
 
 
 async def _set_slots(
-    connection: Connection, ids: Sequence[int], first: datetime | None, every_seconds: int, each: int
+    connection: Connection, ids: Sequence[int], first: datetime | None, every_seconds: float, each: int
 ) -> None:
     await connection.execute(
         """UPDATE routines.routines SET settled_until = NULL,
                   next_run_at = coalesce(%(first)s::timestamptz, now() + interval '6 hours')
-                                + ((position - 1) / %(each)s) * %(every)s * interval '1 second'
+                                + ((position - 1) / %(each)s) * %(every)s::float8 * interval '1 second'
            FROM unnest(%(ids)s::bigint[]) WITH ORDINALITY AS given (id, position) WHERE routines.id = given.id""",
         {"ids": list(ids), "first": first, "each": each, "every": every_seconds},
     )
@@ -118,7 +119,12 @@ async def programs(
 ) -> AsyncGenerator[list[subprocess.Popen[bytes]]]:
     """`count` processes of `routines NAME`, all of them connected and idle; stopped at the end."""
     command = [sys.executable, "-m", "routines_cli.main", name]
-    environment = {**os.environ, "DATABASE_URL": url, "ROUTINES_TICK_BATCH_SIZE": str(BATCH)}
+    environment = {
+        **os.environ,
+        "DATABASE_URL": url,
+        "ROUTINES_TICK_BATCH_SIZE": str(BATCH),
+        "ROUTINES_ENCRYPTION_KEYS": generate_key(),
+    }
     processes = [
         subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for _ in range(count)

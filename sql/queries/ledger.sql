@@ -28,8 +28,8 @@ LIMIT %(page_size)s::integer;
 
 -- name: why
 -- One row of facts about a time, also where the routine is gone; `now` moves the clock in tests. Every slot from the
--- routine's making on is in the ledger, waits for the tick, falls in the present pause or is to come: what is none of these
--- was no slot. Rows of skips are disjoint, so the one that began last is the only one that can hold the time.
+-- routine's making on is in the ledger, waits for the tick, falls in the present pause, is to come, or is one that somebody
+-- set next_run_at past: what is none of these was no slot. Rows of skips are disjoint, so the one that began last is the only one that can hold the time.
 WITH asked AS MATERIALIZED (SELECT %(at)s::timestamptz AS at, coalesce(%(now)s::timestamptz, now()) AS now),
 run AS (
     SELECT trajectories.* FROM asked JOIN routines.trajectories ON scheduled_for = at
@@ -48,6 +48,7 @@ routine AS (
     SELECT routines.*,
            coalesce(next_run_at = at OR at = routines.latest_slot(cadence_type, hour_utc, minute_utc, day_of_week, at), false)
                AS is_slot,
+           at > coalesce(settled_until, created_at) AND at < next_run_at AS is_passed_over,
            CASE WHEN paused THEN NULL
                 WHEN at >= now AND at < next_run_at THEN next_run_at
                 ELSE routines.next_fire(cadence_type, hour_utc, minute_utc, day_of_week, at) END AS next_slot
@@ -62,6 +63,7 @@ SELECT CASE WHEN run.id IS NOT NULL THEN 'started'
             WHEN paused AND at > now THEN 'paused_in_future'
             WHEN paused AND at > greatest(paused_at, settled_until) THEN 'paused'
             WHEN next_run_at <= at THEN CASE WHEN at > now THEN 'future' ELSE 'pending' END
+            WHEN is_passed_over THEN 'passed_over'
             ELSE 'not_a_slot' END AS kind,
        at, now,
        coalesce(run.scheduled_for, skip.scheduled_for) AS scheduled_for,
@@ -71,7 +73,7 @@ SELECT CASE WHEN run.id IS NOT NULL THEN 'started'
        run.id AS trajectory_id, run.status AS trajectory_status,
        skip.blocking_trajectory_id,
        coalesce(blocking.started_at, blocking.created_at) AS blocking_started_at, blocking.ended_at AS blocking_ended_at,
-       skip.detail,
+       coalesce(skip.detail, CASE WHEN is_passed_over THEN routines.passed_over_detail(next_run_at) END) AS detail,
        routine.created_at AS routine_created_at, routine.paused_at, routine.paused_reason, routine.cadence_type,
        coalesce(is_slot, false) AS is_slot_of_cadence, next_slot
 FROM asked

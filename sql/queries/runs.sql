@@ -3,67 +3,132 @@
 -- clock counts.
 
 -- name: claim
--- SKIP LOCKED: what another worker is claiming is its own. The scan is by id among what has not ended, oldest first.
+-- The oldest runs of each task, by the shares of routines.turns. SKIP LOCKED: what another worker is claiming is its own.
 WITH pending AS MATERIALIZED (
-    SELECT id FROM routines.trajectories
-    WHERE ended_at IS NULL AND status = 'pending'
-    ORDER BY id
-    LIMIT %(slots)s::integer
-    FOR UPDATE SKIP LOCKED
+    SELECT turns.turn, turns.is_limited, oldest.id
+    FROM routines.turns(%(slots)s::integer, %(after)s::bigint, %(last_tasks)s::jsonb) AS turns
+    CROSS JOIN LATERAL (
+        SELECT id FROM routines.trajectories
+        WHERE ended_at IS NULL AND status = 'pending'
+          -- Whole rows, like the ORDER BY: the head of trajectories_active_idx alone serves that, and a plan by another
+          -- index would read the backlog.
+          AND (trajectories.collection_id, trajectories.task_id) >= (turns.collection_id, turns.task_id)
+          AND (trajectories.collection_id, trajectories.task_id) <= (turns.collection_id, turns.task_id)
+        ORDER BY trajectories.collection_id, trajectories.task_id, id
+        LIMIT turns.share
+        FOR UPDATE SKIP LOCKED
+    ) AS oldest
 ),
 claimed AS (
     UPDATE routines.trajectories
     SET status = 'running', attempt = attempt + 1, worker = %(worker)s::text,
         lease_expires_at = now() + make_interval(secs => %(lease_seconds)s::float8),
         started_at = coalesce(started_at, now()), updated_at = now(),
-        deadline_at = coalesce(deadline_at, now() + make_interval(secs => %(deadline_seconds)s::float8))
-    FROM pending WHERE trajectories.id = pending.id
-    RETURNING trajectories.id, attempt, task_id, task_version, init_params, collection_id, secret_refs, deadline_at
+        deadline_at = coalesce(deadline_at, now() + make_interval(secs => %(deadline_seconds)s::float8)),
+        first_workflow_id = coalesce(first_workflow_id, routines.workflow_id(
+            (SELECT name FROM routines.collections WHERE collections.id = trajectories.collection_id),
+            coalesce((SELECT name::text FROM routines.tasks WHERE tasks.id = trajectories.task_id), task_id::text),
+            trajectories.id))
+    -- An array, and no join: how many a LIMIT leaves is guessed as a share of the table, and a join would read it whole.
+    WHERE id = ANY (ARRAY(SELECT id FROM pending))
+    RETURNING id, attempt, collection_id, task_id, task_version, init_params, deadline_at, first_workflow_id
+),
+limited AS (
+    INSERT INTO routines.limited_runs (trajectory_id, collection_id, task_id)
+    SELECT id, collection_id, task_id FROM claimed JOIN pending USING (id) WHERE is_limited
+    ON CONFLICT DO NOTHING
 )
-SELECT claimed.id, claimed.attempt, claimed.init_params, task_versions.workflow,
+SELECT claimed.id, claimed.attempt, claimed.collection_id, claimed.task_id, claimed.first_workflow_id AS workflow_id,
+       claimed.init_params, task_versions.workflow,
        extract(epoch FROM claimed.deadline_at - now())::float8 AS seconds_left,
        routines.finished_steps(claimed.id) AS finished_steps,
        coalesce((SELECT jsonb_object_agg(name, try_number) FROM routines.steps
                  WHERE trajectory_id = claimed.id AND status <> 'completed'), '{}') AS tries
-FROM claimed JOIN routines.task_versions
-     ON task_versions.task_id = claimed.task_id AND task_versions.version = claimed.task_version
-ORDER BY claimed.id;
+FROM claimed JOIN pending USING (id)
+JOIN routines.task_versions ON task_versions.task_id = claimed.task_id AND task_versions.version = claimed.task_version
+ORDER BY pending.turn, claimed.id;
+
+-- name: hang_bell
+-- Says that this worker is idle: whoever inserts runs next takes the bell and notifies. See routines.ring.
+INSERT INTO routines.bells (worker) VALUES (%(worker)s::text) ON CONFLICT DO NOTHING;
 
 -- name: renew
--- The heartbeat of all runs that a worker has in hand, in one statement. What does not come back is lost to it.
-UPDATE routines.trajectories
-SET lease_expires_at = now() + make_interval(secs => %(lease_seconds)s::float8)
+-- The heartbeat of all runs that a worker has in hand. What does not come back is lost to it. What another session has
+-- locked at this moment comes back as it is: the heartbeat of the others waits for nobody.
+WITH held AS MATERIALIZED (
+    SELECT trajectories.id
+    FROM unnest(%(ids)s::bigint[], %(attempts)s::integer[]) AS held (id, attempt)
+    JOIN routines.trajectories ON trajectories.id = held.id AND trajectories.attempt = held.attempt
+    WHERE status = 'running'
+),
+free AS MATERIALIZED (
+    SELECT trajectories.id
+    FROM unnest(%(ids)s::bigint[], %(attempts)s::integer[]) AS held (id, attempt)
+    JOIN routines.trajectories ON trajectories.id = held.id AND trajectories.attempt = held.attempt
+    WHERE status = 'running'
+    FOR NO KEY UPDATE OF trajectories SKIP LOCKED
+),
+renewed AS (
+    UPDATE routines.trajectories
+    SET lease_expires_at = now() + make_interval(secs => %(lease_seconds)s::float8)
+    FROM free WHERE trajectories.id = free.id
+    RETURNING trajectories.id
+)
+SELECT held.id, renewed.id IS NOT NULL AS renewed FROM held LEFT JOIN renewed USING (id);
+
+-- name: held
+-- Which of these runs are still the worker's: a read, by which it hears of a cancel before its next renewal.
+SELECT trajectories.id
 FROM unnest(%(ids)s::bigint[], %(attempts)s::integer[]) AS held (id, attempt)
-WHERE trajectories.id = held.id AND trajectories.attempt = held.attempt AND status = 'running'
-RETURNING trajectories.id;
+JOIN routines.trajectories ON trajectories.id = held.id AND trajectories.attempt = held.attempt
+WHERE status = 'running';
 
 -- name: checkpoint
--- A step that started or ended, and the renewal of the lease, or neither of them.
-WITH held AS (
-    UPDATE routines.trajectories
-    SET lease_expires_at = now() + make_interval(secs => %(lease_seconds)s::float8), updated_at = now()
-    WHERE id = %(id)s::bigint AND attempt = %(attempt)s::integer AND status = 'running'
-    RETURNING id
+-- Of many runs at once: steps that started or ended, the end of the run where it has one, and the renewal of its lease;
+-- for each run all of it or nothing. `runs` is an array of {id, attempt, status, error, steps}; the status is null while
+-- the run goes on. SKIP LOCKED: a run that somebody else has locked does not hold up the others; it is tried again. At
+-- its end its secrets go and its webhook is due in the same transaction: trigger settle_end_of_run.
+WITH given AS MATERIALIZED (
+    SELECT id, attempt, status, error, steps
+    FROM json_to_recordset(%(runs)s::json) AS given (id bigint, attempt integer, status text, error text, steps json)
+),
+held AS MATERIALIZED (
+    SELECT trajectories.id, given.attempt, given.status, given.error, given.steps
+    FROM given JOIN routines.trajectories
+         ON trajectories.id = given.id AND trajectories.attempt = given.attempt AND trajectories.status = 'running'
+    FOR NO KEY UPDATE OF trajectories SKIP LOCKED
+),
+written AS (
+    INSERT INTO routines.steps (trajectory_id, name, position, attempt, status, activity, inputs, outputs, error,
+                                try_number, earlier_errors, ended_at)
+    SELECT held.id, step.name, step.position, held.attempt, step.status, step.activity, step.inputs, step.outputs,
+           step.error, step.try_number, CASE WHEN step.failed_try IS NULL THEN '[]'
+               ELSE jsonb_build_array(jsonb_build_object('at', now(), 'error', step.failed_try)) END,
+           CASE WHEN step.status <> 'running' THEN now() END
+    FROM held CROSS JOIN LATERAL json_to_recordset(held.steps) AS step (
+        name text, position integer, status text, activity text, inputs jsonb, outputs jsonb, error text,
+        try_number integer, failed_try text)
+    ON CONFLICT ON CONSTRAINT steps_pkey DO UPDATE
+    SET attempt = excluded.attempt, status = excluded.status, activity = excluded.activity, inputs = excluded.inputs,
+        outputs = excluded.outputs, error = excluded.error, ended_at = excluded.ended_at,
+        try_number = excluded.try_number,
+        -- Once for each try, also where the worker did not hear that it was written, and writes it again.
+        earlier_errors = CASE WHEN excluded.try_number > steps.try_number
+                              THEN steps.earlier_errors || excluded.earlier_errors ELSE steps.earlier_errors END,
+        created_at = CASE WHEN excluded.status = 'running' THEN now() ELSE steps.created_at END
+    -- What is finished stays as it is: it comes again where the worker did not hear that it was written.
+    WHERE steps.status <> 'completed'
+    RETURNING 1
 )
-INSERT INTO routines.steps (trajectory_id, name, position, attempt, status, activity, inputs, outputs, error, try_number,
-                            ended_at, earlier_errors)
-SELECT id, %(name)s::text, %(position)s::integer, %(attempt)s::integer, %(status)s::text, %(activity)s::text,
-       %(inputs)s::jsonb, %(outputs)s::jsonb, %(error)s::text, %(try_number)s::integer,
-       CASE WHEN %(status)s::text <> 'running' THEN now() END,
-       CASE WHEN %(failed_try)s::text IS NULL THEN '[]'
-            ELSE jsonb_build_array(jsonb_build_object('at', now(), 'error', %(failed_try)s::text)) END
-FROM held
-ON CONFLICT ON CONSTRAINT steps_pkey DO UPDATE
-SET attempt = excluded.attempt, status = excluded.status, activity = excluded.activity, inputs = excluded.inputs,
-    outputs = excluded.outputs, error = excluded.error, ended_at = excluded.ended_at,
-    try_number = excluded.try_number, earlier_errors = steps.earlier_errors || excluded.earlier_errors,
-    created_at = CASE WHEN excluded.status = 'running' THEN now() ELSE steps.created_at END;
-
--- name: finish
--- The end of a run. Its secrets go and its webhook is due in the same transaction: trigger settle_end_of_run.
 UPDATE routines.trajectories
-SET status = %(status)s::text, error = %(error)s::text, ended_at = now(), updated_at = now(), lease_expires_at = NULL
-WHERE id = %(id)s::bigint AND attempt = %(attempt)s::integer AND status = 'running';
+SET status = coalesce(held.status, 'running'), error = held.error, updated_at = now(),
+    ended_at = CASE WHEN held.status IS NOT NULL THEN now() END,
+    lease_expires_at = CASE WHEN held.status IS NULL THEN now() + make_interval(secs => %(lease_seconds)s::float8) END
+FROM held
+WHERE trajectories.id = held.id
+  -- The steps first, since the trigger close_steps closes what is still running at the end.
+  AND (SELECT count(*) FROM written) >= 0
+RETURNING trajectories.id;
 
 -- name: release
 -- A worker that stops gives its runs back: pending again, fenced off from itself, and no crash is counted.
@@ -91,3 +156,25 @@ SET attempt = attempt + 1,
     lease_expires_at = NULL, updated_at = now()
 FROM overdue WHERE trajectories.id = overdue.id
 RETURNING trajectories.id, trajectories.status, trajectories.crashes::integer AS crashes;
+
+-- name: sealed_secret
+-- The secret of this name that a run may read: its own secret param, else that of the run that started it, else the
+-- collection's environment variable. Null id: it is referred to and gone. Only the worker that holds the run gets it.
+WITH RECURSIVE line AS (
+    SELECT parent_id, collection_id, secret_refs, 0 AS distance FROM routines.trajectories
+    WHERE id = %(id)s::bigint AND attempt = %(attempt)s::integer AND status = 'running'
+    UNION ALL
+    SELECT parent.parent_id, parent.collection_id, parent.secret_refs, distance + 1
+    FROM line JOIN routines.trajectories AS parent ON parent.id = line.parent_id
+),
+referred AS (
+    SELECT (secret_refs ->> %(name)s::text)::uuid AS id, distance FROM line WHERE secret_refs ? %(name)s::text
+    UNION ALL
+    SELECT (environment_refs ->> %(name)s::text)::uuid, NULL
+    FROM line JOIN routines.collections ON collections.id = line.collection_id
+    WHERE distance = 0 AND environment_refs ? %(name)s::text
+)
+SELECT secrets.id, secrets.collection_id, secrets.kind, secrets.ciphertext
+FROM referred LEFT JOIN routines.secrets USING (id)
+ORDER BY referred.distance NULLS LAST
+LIMIT 1;

@@ -28,6 +28,8 @@ claimed AS MATERIALIZED (
            CASE WHEN next_run_at <= settled_until
                 THEN routines.next_fire(cadence_type, hour_utc, minute_utc, day_of_week, settled_until)
                 ELSE next_run_at END AS first_slot,
+           -- Earlier than that only where somebody set next_run_at past slots without outcome.
+           routines.next_fire(cadence_type, hour_utc, minute_utc, day_of_week, coalesce(settled_until, created_at)) AS first_passed,
            -- The newest slot; next_run_at itself where somebody set it to a time between two slots.
            greatest(next_run_at, routines.latest_slot(cadence_type, hour_utc, minute_utc, day_of_week,
                                                       coalesce(%(now)s::timestamptz, now()))) AS slot,
@@ -47,7 +49,8 @@ claimed AS MATERIALIZED (
 active AS MATERIALIZED (
     SELECT routine_id, trajectory_id FROM routines.active_runs((SELECT array_agg(id) FROM claimed))
 ),
-considered AS MATERIALIZED (
+-- Not kept, since only `decided` reads it. OFFSET 0 has each row computed once.
+considered AS NOT MATERIALIZED (
     SELECT claimed.*, active.trajectory_id AS blocked_by, task_versions.version,
            task_versions.init_params || claimed.init_params_overrides AS init_params,
            -- A slot younger than on_time_seconds is no catch-up: it fires whatever the window is.
@@ -58,6 +61,7 @@ considered AS MATERIALIZED (
     LEFT JOIN active ON active.routine_id = claimed.id
     LEFT JOIN routines.tasks ON tasks.id = claimed.task_id
     LEFT JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
+    OFFSET 0
 ),
 -- What becomes of the newest slot: the first of these that holds.
 decided AS MATERIALIZED (
@@ -92,12 +96,14 @@ refused AS MATERIALIZED (
     FROM decided LEFT JOIN fired ON fired.routine_id = decided.id
     WHERE verdict = 'fire' AND fired.routine_id IS NULL
 ),
--- What fell while no ticker ran: all slots but the newest, and the newest too where it is too old to catch up.
+-- What fell while no ticker ran: all slots but the newest, and the newest too where it is too old to catch up. And what
+-- somebody set next_run_at past.
 late AS MATERIALIZED (
     SELECT *, CASE WHEN verdict = 'missed' THEN slot
                    ELSE greatest(first_slot, routines.latest_slot(cadence_type, hour_utc, minute_utc, day_of_week,
-                                                                  slot - interval '1 microsecond')) END AS last_missed
-    FROM decided WHERE verdict = 'missed' OR first_slot < slot AND verdict <> 'settled'
+                                                                  slot - interval '1 microsecond')) END AS last_missed,
+           routines.latest_slot(cadence_type, hour_utc, minute_utc, day_of_week, first_slot - interval '1 microsecond') AS last_passed
+    FROM decided WHERE verdict = 'missed' OR first_slot < slot AND verdict <> 'settled' OR first_passed < first_slot
 ),
 skipped AS (
     INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, slot_count, cadence_type,
@@ -109,13 +115,16 @@ skipped AS (
     SELECT collection_id, id, slot, slot, 1, NULL, 'overlap', refused.blocked_by, NULL, now
     FROM refused JOIN decided USING (id) WHERE refused.blocked_by IS NOT NULL
     UNION ALL
-    -- Counted on the grid, since the first may be a time between two slots that somebody set.
-    SELECT collection_id, id, first_slot, last_missed, routines.count_slots(
-               cadence_type,
-               routines.latest_slot(cadence_type, hour_utc, minute_utc, day_of_week, first_slot),
-               routines.latest_slot(cadence_type, hour_utc, minute_utc, day_of_week, last_missed)),
+    SELECT collection_id, id, first_slot, last_missed,
+           routines.slots_in_span(cadence_type, hour_utc, minute_utc, day_of_week, first_slot, last_missed),
            CASE WHEN first_slot < last_missed THEN cadence_type END, 'missed', NULL, NULL, now
-    FROM late
+    FROM late WHERE verdict = 'missed' OR first_slot < slot
+    UNION ALL
+    SELECT collection_id, id, first_passed, last_passed,
+           routines.slots_in_span(cadence_type, hour_utc, minute_utc, day_of_week, first_passed, last_passed),
+           CASE WHEN first_passed < last_passed THEN cadence_type END, 'missed', NULL,
+           routines.passed_over_detail(first_slot), now
+    FROM late WHERE first_passed < first_slot
     ON CONFLICT ON CONSTRAINT skips_slot_key DO NOTHING
     RETURNING reason, slot_count
 ),

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, ParamSpec
 import click
 import uvloop
 
-from routines_core.errors import ConfigurationError, RoutinesError
+from routines_core.errors import ConfigurationError, InvalidError, RoutinesError
 from routines_core.settings import Settings, load_settings
 
 Parameters = ParamSpec("Parameters")
@@ -123,6 +123,44 @@ async def revoke(key_id: int) -> None:
 
     async with connect(_database_url(load_settings()), "routines-keys") as connection:
         await revoke_key(connection, key_id)
+
+
+@main.group(invoke_without_command=True)
+@click.pass_context
+@_async_command
+async def limits(context: click.Context) -> None:
+    """List the limits of concurrent runs, with how many count towards each now."""
+    from routines_core.db import connect
+    from routines_core.db.limits import list_limits
+
+    if context.invoked_subcommand:
+        return
+    async with connect(_database_url(load_settings()), "routines-limits") as connection:
+        for limit in await list_limits(connection):
+            name = f"{limit.collection}/{limit.task}" if limit.task else limit.collection
+            print(f"{name}\tat most {limit.max_concurrent_runs}\tin hand {limit.in_hand}")
+
+
+@limits.command("set")
+@click.option("--collection", required=True, help="Whose runs are limited.")
+@click.option("--task", help="Limit this task of it alone.")
+@click.argument("most")
+@_async_command
+async def set_limit(collection: str, task: str | None, most: str) -> None:
+    """Let workers have at most MOST runs in hand at once; `none` takes the limit away."""
+    from routines_core.db import connect
+    from routines_core.db import limits as db
+
+    async with connect(_database_url(load_settings()), "routines-limits") as connection:
+        await db.set_limit(connection, collection=collection, task=task, most=_parse_limit(most))
+
+
+def _parse_limit(text: str) -> int | None:
+    if text == "none":
+        return None
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:10]) < 2**31):
+        raise InvalidError(f"{text!r} is no limit: give a number from 1 on, or none.")
+    return int(text)
 
 
 @main.group()

@@ -9,6 +9,7 @@
     ├── NotFoundError            absent, or not the caller's to see   -> 404
     ├── ConflictError            taken, or still in use               -> 409
     ├── DatabaseError            the database is away or unfit        -> 503
+    │   ├── SilenceError         it does not answer in time
     │   └── MigrationError       the schema's history does not match the files
     ├── ConfigurationError       a setting is missing or wrong        -> exit code 1
     ├── EmbeddedServerError      the embedded Postgres cannot do it   -> exit code 1
@@ -114,6 +115,10 @@ class ConflictError(RoutinesError):
 
 class DatabaseError(RoutinesError):
     """The database cannot be reached, or it is too old."""
+
+
+class SilenceError(DatabaseError):
+    """The database did not answer within the time that the caller gave it."""
 
 
 class MigrationError(DatabaseError):

@@ -1,31 +1,152 @@
-"""What the engine does for the steps of one run."""
+"""What the engine does for the steps of one run; everything stays within its collection."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
-from routines_core.errors import InvalidError
+import msgspec
+
+from routines_core.db import Connection, Pool, children, runs
+from routines_core.db.patience import within
+from routines_core.db.pool import AWAY
+from routines_core.db.runs import Claim
+from routines_core.errors import InvalidError, SecretError
+from routines_core.file_store import FileStore
+from routines_core.keyring import Keyring, SecretPlace
+from routines_engine.holding import Held, LostRunError
+from routines_engine.waits import Waits
 from routines_workflow.activity import Child, ChildResult, Found
+
+Answer = TypeVar("Answer")
+RETRY_SECONDS = 0.2
+"""The wait before the database is asked again once it was away."""
 
 
 @dataclass(frozen=True)
+class Engine:
+    """What all runs of a worker share.
+
+    Attributes:
+        pool: Connections to the database.
+        keyring: Opens secrets; None: this worker opens none.
+        files: Where files are.
+        waits: Who waits for children.
+        slot_is_free: Called when a run that was in hand takes no slot any more.
+        patience_seconds: How long an answer of the database is waited for before another connection is asked.
+    """
+
+    pool: Pool
+    keyring: Keyring | None
+    files: FileStore
+    waits: Waits
+    slot_is_free: Callable[[], None]
+    patience_seconds: float
+
+    async def ask(self, question: Callable[[Connection], Awaitable[Answer]]) -> Answer:
+        """The database's answer, however long it is away: no step fails of that. It may be asked again."""
+
+        async def put() -> Answer:
+            async with self.pool.connection() as connection:
+                return await question(connection)
+
+        while True:
+            try:
+                return await within(self.patience_seconds, put())
+            except AWAY:
+                await asyncio.sleep(RETRY_SECONDS)
+
+
+@dataclass
 class RunServices:
-    """The services of one run; everything stays within its collection."""
+    """The services of one run.
+
+    Attributes:
+        step: The step in hand: its children are known by it.
+    """
+
+    engine: Engine
+    held: Held
+    step: str = ""
+
+    @property
+    def _run(self) -> Claim:
+        return self.held.run
 
     async def secret(self, name: str) -> str | None:
-        """The secret param of this name, else the collection's environment variable; None: neither is there."""
-        raise InvalidError(f"the secret {name!r} cannot be read")
+        """The secret param of this name, else the collection's environment variable; None: neither is there.
+
+        Raises:
+            SecretError: It is stored and does not open.
+        """
+        sealed = await self.engine.ask(lambda connection: runs.sealed_secret(connection, self._run, name))
+        if sealed is None:
+            return None
+        if sealed.id is None or sealed.collection_id is None or sealed.kind is None or sealed.ciphertext is None:
+            raise SecretError(f"The secret {name!r} is gone: set it again.")
+        if self.engine.keyring is None:
+            raise SecretError("This worker has no ROUTINES_ENCRYPTION_KEYS.")
+        place = SecretPlace(sealed.collection_id, sealed.kind, sealed.id)
+        return self.engine.keyring.open(sealed.ciphertext, place)
 
     async def run_child(self, child: Child) -> ChildResult:
-        """Start a run of another task and wait until it has ended."""
-        raise InvalidError(f"no run of {child.task!r} can be started from a step")
+        """Start a run of another task, or find the one that this step started before, and wait until it has ended.
+
+        The run takes no slot meanwhile and counts towards no limit.
+
+        Raises:
+            InvalidError: There is no such task, it declares not all keys, or runs start runs too deep.
+            LostRunError: The run is no longer this worker's.
+        """
+        child_id = await self._start(child)
+        self.held.waits += 1
+        self.engine.slot_is_free()
+        try:
+            ended = await self.engine.waits.end_of(child_id)
+        finally:
+            self.held.waits -= 1
+        if not self.held.waits:
+            await self.engine.ask(lambda connection: children.count_again(connection, self._run))
+        return msgspec.convert(ended, ChildResult, from_attributes=True)
+
+    async def _start(self, child: Child) -> int:
+        started = await self.engine.ask(
+            lambda connection: children.start_child(
+                connection,
+                self._run,
+                step=self.step,
+                task=child.task,
+                init_params=child.init_params,
+                index=child.index,
+            )
+        )
+        if not started.is_ours:
+            raise LostRunError(self._run.id)
+        if not started.has_task:
+            raise InvalidError(f"the collection has no task {child.task!r}")
+        if started.unknown_keys:
+            raise InvalidError(f"the task {child.task!r} does not declare {', '.join(started.unknown_keys)}")
+        if started.id is None:
+            raise InvalidError(f"runs start runs more than {children.MAX_DEPTH} deep")
+        return started.id
 
     async def find_trajectories(self, *, task: str, status: str | None, limit: int) -> list[Found]:
-        """Ended runs of a task, newest first."""
-        raise InvalidError(f"runs of {task!r} cannot be read ({status}, {limit})")
+        """Ended runs of a task, newest first; None for status means any final one."""
+        found = await self.engine.ask(
+            lambda connection: children.find_ended(
+                connection, collection_id=self._run.collection_id, task=task, status=status, limit=limit
+            )
+        )
+        return [msgspec.convert(run, Found, from_attributes=True) for run in found]
 
     async def read_file(self, path: str) -> bytes:
-        """A file of the collection."""
-        raise InvalidError(f"the file {path!r} cannot be read")
+        """A file of the collection.
+
+        Raises:
+            InvalidError: There is none of this path.
+        """
+        return await self.engine.files.read(self._run.collection_id, path)
 
     async def save_file(self, name: str, content: bytes) -> str:
-        """Keep a file for the collection."""
-        raise InvalidError(f"the file {name!r} of {len(content)} bytes cannot be kept")
+        """Keep a file for the collection: the path that reads it again."""
+        return await self.engine.files.save(self._run.collection_id, name, content)

@@ -1,61 +1,61 @@
 """The worker: claims pending runs, runs FlowWorkflow for each, and keeps or gives back what it holds."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import structlog
 
-from routines_core.db import Pool, open_pool, runs
-from routines_core.db.pool import AWAY
-from routines_core.db.runs import Claim, StepRecord
-from routines_core.errors import RoutinesError
+from routines_core.db import Connection, Pool, connect, open_pool, runs
+from routines_core.db.bell import rings
+from routines_core.db.patience import within
+from routines_core.db.pool import LOST
+from routines_core.db.runs import Claim
+from routines_core.errors import DatabaseError, InvalidError, RoutinesError
+from routines_core.file_store import open_file_store
+from routines_core.keyring import Keyring
 from routines_core.lifecycle import sleep_or_stop, stop_event
 from routines_core.settings import Settings
 from routines_engine.flow import FlowWorkflow
-from routines_engine.services import RunServices
+from routines_engine.holding import Held, LostRunError
+from routines_engine.journal import Journal
+from routines_engine.record import Record
+from routines_engine.services import Engine, RunServices
+from routines_engine.waits import Waits
 from routines_workflow.catalogue import load_entry_points
 
-POLL_SECONDS = 0.1
-"""How long an idle worker waits before it looks for pending runs again."""
+POLL_SECONDS = 0.5
+"""How long an idle worker waits for its bell before it looks for pending runs by itself."""
+HELD_SECONDS = 0.4
+"""How often a worker asks whether its runs are still its own: so soon does a cancel reach a step."""
+CHILDREN_SECONDS = 0.05
+"""How often it is asked whether children have ended, while runs wait for any."""
 REAP_SECONDS = 1.0
 """How often lost and late runs are looked for."""
+REAP_COST_FACTOR = 20
+"""Looking reads all that is active; it comes no sooner than after this many times what the last look cost."""
 RECONNECT_SECONDS = 1.0
 """The wait before the database is tried again once it was away."""
 TRUST_SHARE = 0.8
 """How much of a lease a worker relies on; the rest covers a busy event loop and clocks that run at different speeds."""
-HANG_UP_SECONDS = 0.1
-"""How long a renewal that was given up may take to end in order."""
+DRAIN_SECONDS = 0.8
+"""How long a worker that stops takes for what is still to be written, and then to give its runs back."""
+REMEMBERED_COLLECTIONS = 100
+"""Of how many collections a worker remembers whose turn was last."""
 CONNECTIONS = 4
-"""A worker's connections: no run holds one while its step works."""
+"""A worker's connections, beside the one that it listens on: no run holds one while its step works."""
 
 Job = Callable[[], Awaitable[bool]]
 """Something that a worker does again and again; True: there is more to do at once."""
+Answer = TypeVar("Answer")
 
 log = structlog.get_logger("worker")
-
-
-class LostRunError(Exception):
-    """The run is no longer this worker's: stop, and write nothing. No RoutinesError, so that no step can fail of it."""
-
-
-@dataclass(eq=False)
-class Held:
-    """A run in hand.
-
-    Attributes:
-        run: The claim.
-        renewed_at: When the last renewal that went through was sent, by this process's monotonic clock. The lease
-            began when the database got it, so it cannot end earlier than one counted from here.
-        task: What runs it.
-    """
-
-    run: Claim
-    renewed_at: float
-    task: "asyncio.Task[None]"
 
 
 @dataclass
@@ -66,62 +66,123 @@ class Worker:
         settings: Slots, lease and deadline.
         pool: Connections to the database.
         stop: Set from outside: nothing more is claimed, and what is in hand goes back to the queue.
+        name: What its runs bear.
+        keyring: Opens the secrets of its runs; None: it opens none.
+        wake: Set when there may be something to claim.
     """
 
     settings: Settings
     pool: Pool
     stop: asyncio.Event
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
+    keyring: Keyring | None = None
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
     _held: dict[int, Held] = field(default_factory=dict[int, Held])
+    _last_tasks: dict[int, int] = field(default_factory=dict[int, int])
+
+    def __post_init__(self) -> None:
+        self._journal = Journal(self.pool, self.settings.lease_seconds)
+        self._waits = Waits(self.pool, self._patience_seconds)
+        files = open_file_store(self.settings)
+        self._engine = Engine(self.pool, self.keyring, files, self._waits, self.wake.set, self._patience_seconds)
 
     @property
     def _trusted_seconds(self) -> float:
         """How long after a renewal was sent the run is surely still ours."""
         return TRUST_SHARE * self.settings.lease_seconds
 
+    @property
+    def _patience_seconds(self) -> float:
+        """How long an answer is waited for: then another connection may be alive, and the lease is not yet over."""
+        return self.settings.lease_seconds / 3
+
     async def run(self) -> None:
         """Claim, renew and reap until `stop` is set; then give back what is in hand."""
-        async with asyncio.TaskGroup() as loops:
-            loops.create_task(self._repeat(self._claim, POLL_SECONDS))
-            loops.create_task(self._repeat(self._renew, self.settings.lease_seconds / 3))
-            loops.create_task(self._repeat(self._let_go, self.settings.lease_seconds / 20))
-            loops.create_task(self._repeat(self._reap, REAP_SECONDS))
-        await self._give_back()
+        journal = asyncio.create_task(self._journal.run())
+        try:
+            async with asyncio.TaskGroup() as loops:
+                loops.create_task(self._repeat(self._claim_or_wait, 0))
+                loops.create_task(self._repeat(self._renew, self.settings.lease_seconds / 3))
+                loops.create_task(self._repeat(self._drop_lost, HELD_SECONDS))
+                loops.create_task(self._repeat(self._let_go, self.settings.lease_seconds / 20))
+                loops.create_task(self._repeat(self._waits.look, CHILDREN_SECONDS))
+                loops.create_task(self._repeat(self._reap, REAP_SECONDS))
+                loops.create_task(self._wake_at_stop())
+            await self._give_back()
+        finally:
+            journal.cancel()
 
     async def _repeat(self, job: Job, seconds: float) -> None:
         """Do a job again and again; while the database is away, wait for it."""
         while not self.stop.is_set():
             try:
                 again_at_once = await job()
-            except AWAY as error:
+            except LOST as error:
                 log.warning("database away, trying again", error=type(error).__name__)
                 await sleep_or_stop(self.stop, RECONNECT_SECONDS)
             else:
                 await sleep_or_stop(self.stop, 0 if again_at_once else seconds)
 
+    async def _wake_at_stop(self) -> None:
+        await self.stop.wait()
+        self.wake.set()
+
+    async def _ask(self, question: Callable[[Connection], Awaitable[Answer]], seconds: float | None = None) -> Answer:
+        """The database's answer, on a connection that is given up once it is silent for too long."""
+
+        async def put() -> Answer:
+            async with self.pool.connection() as connection:
+                return await question(connection)
+
+        return await within(seconds or self._patience_seconds, put())
+
+    async def _claim_or_wait(self) -> bool:
+        """Claim; where nothing is pending, hang the bell, look once more, and wait until it is rung."""
+        self.wake.clear()
+        if await self._claim():
+            return True
+        if self._free_slots() > 0:
+            await self._ask(lambda connection: runs.hang_bell(connection, worker=self.name))
+            if await self._claim():
+                return True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(POLL_SECONDS):
+                await self.wake.wait()
+        return True
+
+    def _free_slots(self) -> int:
+        return self.settings.worker_slots - sum(not held.waits for held in self._held.values())
+
     async def _claim(self) -> bool:
-        """Claim as many runs as there are free slots; True: there may be more at once."""
-        free = self.settings.worker_slots - len(self._held)
+        """Claim runs for the free slots; True: some were claimed, and there may be more."""
+        free = self._free_slots()
         if free <= 0:
             return False
-        async with self.pool.connection() as connection:
-            sent_at = time.monotonic()
-            claimed = await runs.claim(
-                connection,
-                slots=free,
-                worker=self.name,
-                lease_seconds=self.settings.lease_seconds,
-                deadline_seconds=self.settings.run_deadline_seconds,
-            )
+        sent_at = time.monotonic()
+        claimed = await self._ask(lambda connection: self._claim_on(connection, free))
         if time.monotonic() - sent_at > self._trusted_seconds:
             # Nothing of them has begun: their leases run out.
             log.warning("claimed too late", count=len(claimed))
             return False
         for run in claimed:
             self._begin(run, sent_at)
-        return len(claimed) == free
+        return bool(claimed)
+
+    async def _claim_on(self, connection: Connection, slots: int) -> list[Claim]:
+        return await runs.claim(
+            connection,
+            slots=slots,
+            worker=self.name,
+            lease_seconds=self.settings.lease_seconds,
+            deadline_seconds=self.settings.run_deadline_seconds,
+            last_tasks=self._last_tasks,
+        )
 
     def _begin(self, run: Claim, sent_at: float) -> None:
+        self._last_tasks.pop(run.collection_id, None)
+        self._last_tasks[run.collection_id] = run.task_id
+        if len(self._last_tasks) > REMEMBERED_COLLECTIONS:
+            del self._last_tasks[next(iter(self._last_tasks))]
         task = asyncio.create_task(self._execute(run))
         held = self._held[run.id] = Held(run, sent_at, task)
         task.add_done_callback(lambda _: self._ended(held))
@@ -129,70 +190,82 @@ class Worker:
     def _ended(self, held: Held) -> None:
         if self._held.get(held.run.id) is held:
             del self._held[held.run.id]
+        self.wake.set()
         if not held.task.cancelled() and (error := held.task.exception()):
             # Its lease runs out, and the reaper gives it to a worker that can write.
             log.warning("run left", trajectory_id=held.run.id, error=type(error).__name__)
 
     async def _execute(self, run: Claim) -> None:
         """Run one flow to its end, within its deadline."""
+        services = RunServices(self._engine, self._held[run.id])
+        record = Record(self._journal, services)
         flow = FlowWorkflow(
             run.workflow,
             run.init_params,
             run.finished_steps,
-            lambda step: self._checkpoint(run, step),
-            workflow_id=str(run.id),
-            services=RunServices(),
+            record.checkpoint,
+            workflow_id=run.workflow_id,
+            services=services,
             tries=run.tries,
             allow_private=self.settings.webhook_allow_private,
         )
-        error: str | None = None
+        error = await self._error_of(flow, run.seconds_left)
         try:
-            async with asyncio.timeout(run.seconds_left):
-                await flow.run()
-        except TimeoutError:
-            error = "deadline exceeded: the run took longer than it may"
-        except RoutinesError as cause:
+            await record.end(error)
+        except InvalidError as cause:  # what the last step gave
             error = str(cause)
-        async with self.pool.connection() as connection:
-            ours = await runs.finish(connection, run, error=error)
-        log.info("run ended", trajectory_id=run.id, failed=error is not None, ours=ours)
+            await record.end(error)
+        log.info("run ended", trajectory_id=run.id, failed=error is not None)
 
-    async def _checkpoint(self, run: Claim, step: StepRecord) -> None:
-        async with self.pool.connection() as connection:
-            sent_at = time.monotonic()
-            ours = await runs.checkpoint(connection, run, step, lease_seconds=self.settings.lease_seconds)
-        if not ours:
-            raise LostRunError(run.id)
-        held = self._held[run.id]
-        held.renewed_at = max(held.renewed_at, sent_at)
+    async def _error_of(self, flow: FlowWorkflow, seconds: float) -> str | None:
+        """Run the flow: why it failed, None where it did not."""
+        try:
+            async with asyncio.timeout(seconds):
+                await flow.run()
+        except LostRunError:
+            raise
+        except TimeoutError:
+            return "deadline exceeded: the run took longer than it may"
+        except RoutinesError as error:
+            return str(error)
+        except Exception as error:  # noqa: BLE001 - a run must end, whatever is wrong with it
+            log.error("flow broke", error=type(error).__name__)  # noqa: TRY400 - a traceback may show what steps hold
+            return f"internal error: {type(error).__name__}"
+        return None
 
     async def _renew(self) -> bool:
         """Renew every lease, or give up when the next renewal is due: another connection may be alive."""
         if not self._held:
             return False
-        renewal = asyncio.create_task(self._send_renewal(list(self._held.values())))
-        await asyncio.wait({renewal}, timeout=self.settings.lease_seconds / 3)
-        if renewal.done():
-            renewal.result()
-            return False
-        log.warning("leases not renewed in time")
-        while not renewal.done():  # cancelled once, psycopg still waits for the server's word; twice, it hangs up
-            renewal.cancel()
-            await asyncio.wait({renewal}, timeout=HANG_UP_SECONDS)
-        return True
+        try:
+            await self._send_renewal(list(self._held.values()))
+        except DatabaseError:
+            log.warning("leases not renewed in time")
+            return True
+        return False
 
     async def _send_renewal(self, held: list[Held]) -> None:
         """What does not come back is no longer ours: it is cancelled and writes nothing more."""
-        async with self.pool.connection() as connection:
-            sent_at = time.monotonic()
-            pairs = [(each.run.id, each.run.attempt) for each in held]
-            ours = await runs.renew(connection, pairs, lease_seconds=self.settings.lease_seconds)
+        sent_at = time.monotonic()
+        pairs, lease_seconds = [each.pair for each in held], self.settings.lease_seconds
+        ours = await self._ask(lambda connection: runs.renew(connection, pairs, lease_seconds=lease_seconds))
         for each in held:
-            if each.run.id in ours:
-                each.renewed_at = max(each.renewed_at, sent_at)
-            elif not each.task.done():
+            if ours.get(each.run.id):
+                each.renewed(sent_at)
+        self._drop_all_but(set(ours), held)
+
+    async def _drop_lost(self) -> bool:
+        """Cancel what was taken away: by a cancel, by the reaper, by another run that it was a child of."""
+        held = list(self._held.values())
+        if held:
+            pairs = [each.pair for each in held]
+            self._drop_all_but(await self._ask(lambda connection: runs.held(connection, pairs)), held)
+        return False
+
+    def _drop_all_but(self, ours: set[int], asked: list[Held]) -> None:
+        for each in asked:
+            if each.run.id not in ours and each.drop():
                 log.warning("run lost", trajectory_id=each.run.id)
-                each.task.cancel()
 
     async def _let_go(self) -> bool:
         """Cancel what could not be renewed, before its lease can have expired in the database.
@@ -200,16 +273,18 @@ class Worker:
         It asks nobody: it must work while every connection is silent.
         """
         for held in list(self._held.values()):
-            is_late = time.monotonic() - held.renewed_at > self._trusted_seconds
-            if is_late and not held.task.cancelling():
+            if held.is_late(self._trusted_seconds) and held.let_go():
                 log.warning("run let go: its lease could not be renewed", trajectory_id=held.run.id)
-                held.task.cancel()
         return False
 
     async def _reap(self) -> bool:
-        async with self.pool.connection() as connection:
-            for reaped in await runs.reap(connection):
-                log.warning("run reaped", trajectory_id=reaped.id, status=reaped.status, crashes=reaped.crashes)
+        began_at = time.monotonic()
+        reaped = await self._ask(runs.reap)
+        for run in reaped:
+            log.warning("run reaped", trajectory_id=run.id, status=run.status, crashes=run.crashes)
+        if reaped:
+            self.wake.set()
+        await sleep_or_stop(self.stop, REAP_COST_FACTOR * (time.monotonic() - began_at) - REAP_SECONDS)
         return False
 
     async def _give_back(self) -> None:
@@ -218,17 +293,49 @@ class Worker:
         for each in held:
             each.task.cancel()
         await asyncio.gather(*(each.task for each in held), return_exceptions=True)
-        if held:
-            async with self.pool.connection() as connection:
-                given_back = await runs.release(connection, [(each.run.id, each.run.attempt) for each in held])
+        if not held:
+            return
+        try:
+            await within(DRAIN_SECONDS, self._journal.settled())
+            pairs = [each.pair for each in held]
+            given_back = await self._ask(lambda connection: runs.release(connection, pairs), DRAIN_SECONDS)
+        except LOST as error:
+            log.warning("runs not given back: their leases run out", error=type(error).__name__)
+        else:
             log.info("runs given back", count=given_back)
 
 
 async def run_worker(settings: Settings, database_url: str) -> None:
-    """Work until SIGTERM or SIGINT, over every loss of the database."""
-    stop = stop_event()
+    """Work until SIGTERM or SIGINT, over every loss of the database.
+
+    Raises:
+        ConfigurationError: ROUTINES_ENCRYPTION_KEYS is missing or malformed.
+    """
+    keyring, stop = Keyring.parse(settings.encryption_keys), stop_event()
     load_entry_points()  # now: an import takes its time, and leases would not be renewed meanwhile
     async with open_pool(database_url, "routines-worker", size=CONNECTIONS, statement_timeout="30s") as pool:
         log.info("working", slots=settings.worker_slots)
-        await Worker(settings, pool, stop).run()
+        worker = Worker(settings, pool, stop, keyring=keyring)
+        async with _woken(worker.wake, database_url):
+            await worker.run()
     log.info("stopped")
+
+
+@asynccontextmanager
+async def _woken(wake: asyncio.Event, database_url: str) -> AsyncGenerator[None]:
+    """Within the block `wake` is set whenever the bell is rung, over every loss of the database."""
+    listening = asyncio.create_task(_listen(wake, database_url))
+    try:
+        yield
+    finally:
+        listening.cancel()
+        await asyncio.wait({listening})
+
+
+async def _listen(wake: asyncio.Event, database_url: str) -> None:
+    while True:
+        with contextlib.suppress(*LOST, DatabaseError):
+            async with connect(database_url, "routines-worker-bell") as connection:
+                async for _ in rings(connection):
+                    wake.set()
+        await asyncio.sleep(RECONNECT_SECONDS)

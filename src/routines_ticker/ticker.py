@@ -8,6 +8,7 @@ import structlog
 
 from routines_core.db import Connection, connect
 from routines_core.db import tick as db
+from routines_core.db.pool import LOST
 from routines_core.errors import DatabaseError
 from routines_core.lifecycle import sleep_or_stop, stop_event
 from routines_core.settings import Settings
@@ -117,7 +118,7 @@ async def run_ticker(settings: Settings, database_url: str) -> None:
         began_at = time.monotonic()
         try:
             await _tick_until_lost(ticker, database_url)
-        except (*db.LOST, DatabaseError) as error:
+        except (*LOST, DatabaseError) as error:
             # A connection that lasted begins anew; one that fails at once is tried less and less often.
             wait = first_wait if time.monotonic() - began_at > longest_wait else min(2 * wait, longest_wait)
             log.warning("database away or unfit, trying again", seconds=wait, error=type(error).__name__)

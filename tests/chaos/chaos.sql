@@ -15,7 +15,7 @@ CREATE TABLE chaos.orders (
     was         timestamptz,  -- next_run_at before the change: the first slot that had no outcome yet
     was_paused_at timestamptz,  -- paused_at before the change; null: it was not paused
     heavy       boolean NOT NULL,  -- its fires fail to start: the parameters are too large
-    first       timestamptz,  -- the slot that the driver set next_run_at to; null: the product computed it
+    first       timestamptz,  -- the first slot that the driver left without outcome; null: the product computed next_run_at
     became      timestamptz   -- next_run_at after the change
 );
 

@@ -113,6 +113,10 @@ def skips_are_true(history: History, stretches: Stretches) -> Found:
     made = _made_at(history)
     heavy = {order.routine_id for order in history.orders if order.heavy}
     orders = {(order.routine_id, order.at): order for order in history.orders}
+    past: dict[int, list[Any]] = defaultdict(list)
+    for order in history.orders:
+        if order.kind == "past":
+            past[order.routine_id].append(order)
     for skip in history.skips:
         order = orders.get((skip.routine_id, skip.recorded_at))
         if order:
@@ -128,18 +132,29 @@ def skips_are_true(history: History, stretches: Stretches) -> Found:
                 yield Violation("skip", f"skip {skip.id} names a run that did not block it", (skip, run))
         elif skip.reason == "missed" and skip.detail is None:
             yield from _missed_is_true(skip, stretches)
+        elif skip.reason == "missed" and _was_passed_over(skip, past[skip.routine_id]):
+            continue
         elif skip.reason != "failed_to_start" or skip.routine_id not in heavy or not skip.detail:
             yield Violation("skip", f"skip {skip.id} is {skip.reason!r}, and no order gave cause for that", (skip,))
 
 
 def _settled_by_order(skip: Any, order: Any, stretches: Stretches) -> Found:
-    """What was due when somebody paused or changed the routine, or fell in a pause, is told apart and says why."""
-    is_paused = order.was_paused_at is not None or (order.kind != "delete" and order.paused)
+    """What was due when somebody paused or changed the routine, or fell in a pause, is told apart and says why.
+
+    What next_run_at had been set past by then is missed, whatever the order is.
+    """
+    is_due = order.was is None or skip.scheduled_for >= order.was
+    is_paused = is_due and (order.was_paused_at is not None or (order.kind != "delete" and order.paused))
     own = [stretch for stretch in stretches.get(skip.routine_id, []) if stretch.order is order]
     if skip.reason != ("paused" if is_paused else "missed") or not skip.detail:
         yield Violation("skip", f"skip {skip.id} is {skip.reason!r} by {order.kind!r}: {skip.detail}", (skip, order))
     if not any(stretch.owns(skip.scheduled_for) and stretch.owns(skip.last_scheduled_for) for stretch in own):
         yield Violation("skip", f"skip {skip.id} is by {order.kind!r}, which settled no such slots", (skip, order))
+
+
+def _was_passed_over(skip: Any, past: list[Any]) -> bool:
+    """Whether one of these orders set next_run_at past all of its slots."""
+    return any(order.first <= skip.scheduled_for and skip.last_scheduled_for < order.became for order in past)
 
 
 def _missed_is_true(skip: Any, stretches: Stretches) -> Found:

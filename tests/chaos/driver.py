@@ -33,6 +33,7 @@ from chaos.history import History, read_history
 from chaos.proxy import FaultProxy
 from chaos.stretches import Violation
 from chaos.traffic import MOST_BYTES, Traffic
+from chaos.wrong_clock import wrong_clock
 from routines_core.db import connect
 
 SCHEMA = Path(__file__).with_name("chaos.sql")
@@ -57,6 +58,7 @@ class Plan:
         traffic: How often each order comes, where not as usual.
         stall: Share of fires that stall in the middle of their batch, and for how many seconds.
         stop_at_first: Look every second, and end the run at the first violation.
+        says_each_seconds: How often the counts so far are printed.
     """
 
     seed: int
@@ -71,6 +73,7 @@ class Plan:
     traffic: dict[str, float] = field(default_factory=dict[str, float])
     stall: tuple[float, float] = (0.05, 0.05)
     stop_at_first: bool = False
+    says_each_seconds: float = float("inf")
     lease_seconds: float = 3
     settings: dict[str, str] = field(default_factory=dict[str, str])
 
@@ -105,6 +108,7 @@ class Report:
     def __str__(self) -> str:
         lines = [
             f"seed {self.plan.seed}, {self.plan.seconds:.0f} s",
+            f"{self.plan.tickers} tickers, {self.plan.workers} workers; their clocks: {_clocks()}",
             f"faults: {_counts(self.faults)}",
             f"orders: {_counts(self.orders)}",
             f"slots checked: {_counts(self.slots)}",
@@ -124,6 +128,10 @@ class Report:
             self.slots[skip.reason] += skip.slot_count
         self.executions = len(history.executions)
         self.claims = sum(row.old_status == "pending" and row.status == "running" for row in history.run_journal)
+
+
+def _clocks() -> str:
+    return "right, an hour ahead, an hour behind" if wrong_clock(1) else "right"
 
 
 def _counts(counts: Counter[str]) -> str:
@@ -192,8 +200,13 @@ async def _trouble(plan: Plan, traffic: Traffic, faults: Faults, fleet: Fleet) -
     tasks = [asyncio.create_task(traffic.run()), asyncio.create_task(faults.run())]
     deadline = time.monotonic() + plan.seconds
     found: list[Violation] = []
+    says_at = time.monotonic() + plan.says_each_seconds
     while time.monotonic() < deadline and not found:
         await asyncio.sleep(min(1, max(0, deadline - time.monotonic())))
+        if time.monotonic() >= says_at:
+            says_at += plan.says_each_seconds
+            left = round(deadline - time.monotonic())
+            print(f"{left} s left; {faults.done.total()} faults, {traffic.done.total()} orders", flush=True)
         for task in tasks:
             if task.done():
                 task.result()  # the driver itself broke: say so
@@ -271,7 +284,7 @@ def main() -> None:
     parser.add_argument("--tickers", type=int, default=3)
     parser.add_argument("--workers", type=int, default=3)
     given = parser.parse_args()
-    plan = Plan(given.seed, given.minutes * 60, tickers=given.tickers, workers=given.workers)
+    plan = Plan(given.seed, given.minutes * 60, tickers=given.tickers, workers=given.workers, says_each_seconds=60)
     print(f"chaos: seed {plan.seed}, {given.minutes:g} minutes", flush=True)
     directory = Path(mkdtemp(prefix="routines-chaos-"))
     cluster = Cluster(directory)

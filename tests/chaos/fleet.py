@@ -12,9 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chaos.stretches import Violation
+from chaos.wrong_clock import wrong_clock
 from routines_core.lifecycle import LIFELINE_VARIABLE
+from support import ENCRYPTION_KEYS
 
 WORKER_ENTRY = Path(__file__).with_name("worker_entry.py")
+CLOCKS_SECONDS = (0, 3600, -3600)
+"""By how much the clocks of the processes are off, in turns: the first one's is right."""
 STOP_SECONDS = 20.0
 """How long a process may take to finish what it has in hand."""
 
@@ -117,9 +121,11 @@ class Fleet:
         environment = {
             **plain,
             **self.environment,
+            **wrong_clock(CLOCKS_SECONDS[number % len(CLOCKS_SECONDS)]),
             "DATABASE_URL": self.url_of(f"chaos_{number}"),
             "CHAOS_TRACE": str(self.trace),
             "ROUTINES_LOG_FORMAT": "json",
+            "ROUTINES_ENCRYPTION_KEYS": ENCRYPTION_KEYS,
             LIFELINE_VARIABLE: str(self._read_end),
         }
         if self.source:

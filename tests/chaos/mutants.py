@@ -11,7 +11,8 @@ from routines_core.db.files import sql_dir
 
 ROOT = sql_dir().parent
 TICK, RUNS, RUN_TABLES = "sql/queries/tick.sql", "sql/queries/runs.sql", "sql/migrations/0006_runs.sql"
-OVERLAP, SETTLED = "sql/migrations/0011_overlap.sql", "sql/migrations/0010_settled_slots.sql"
+WORKERS = "sql/migrations/0016_workers.sql"
+OVERLAP, SETTLED = "sql/migrations/0011_overlap.sql", "sql/migrations/0020_passed_over.sql"
 STALE = "chaos/test_stale_snapshots.py::"
 
 
@@ -172,6 +173,29 @@ MUTANTS = [
         test="chaos/test_silent_connections.py::test_a_worker_in_silence_stops_its_steps_before_its_lease_is_over_and_the_run_ends_elsewhere",
     ),
     Mutant(
+        "claims do not go on where the last one ended",
+        (Edit(RUNS, "%(after)s::bigint", "0::bigint", "claim"),),
+        {"failed"},
+        test="engine/test_claim.py::test_a_worker_with_one_free_slot_serves_the_collections_in_turns",
+        in_ci=True,
+    ),
+    Mutant(
+        "two claims may count what a limit leaves room for at once",
+        (
+            Edit(WORKERS, "WHERE id = of_id FOR NO KEY UPDATE SKIP LOCKED", "WHERE id = of_id"),
+            Edit(WORKERS, "WHERE id = of_id FOR NO KEY UPDATE SKIP LOCKED", "WHERE id = of_id"),
+        ),
+        {"failed"},
+        test="engine/test_claim.py::test_workers_that_claim_at_once_do_not_exceed_a_limit_together",
+    ),
+    Mutant(
+        "a run that ends leaves its children running",
+        (Edit(WORKERS, "WHERE parent_id = NEW.id AND ended_at IS NULL", "WHERE false"),),
+        {"failed"},
+        test="engine/test_services.py::"
+        "test_with_a_run_that_is_taken_away_its_children_and_theirs_end_and_no_step_is_left_running[failed]",
+    ),
+    Mutant(
         "an overlap is skipped and not recorded",
         (Edit(TICK, "WHERE verdict IN ('overlap', 'failed_to_start')", "WHERE verdict = 'failed_to_start'", "tick"),),
         {"lost"},
@@ -222,6 +246,12 @@ MUTANTS = [
         in_ci=True,
     ),
     Mutant(
+        "slots that somebody set next_run_at past have no outcome",
+        (Edit(TICK, "FROM late WHERE first_passed < first_slot", "FROM late WHERE false", "tick"),),
+        {"lost"},
+        traffic={"due": 300, "aim": 0, "pause": 0, "resume": 0, "delete": 0},
+    ),
+    Mutant(
         "catch-up fires every missed slot",
         (
             Edit(TICK, "greatest(next_run_at, ", "least(next_run_at, ", "tick"),
@@ -244,13 +274,13 @@ MUTANTS = [
         {"next_run_at"},
     ),
     Mutant(
-        "the ticker's host decides what is due, and is 90 s ahead",
+        "the ticker's host decides what is due",
         (
             Edit(
                 "src/routines_ticker/batches.py",
                 "            fault=fault,\n        )",
-                "            fault=fault,\n            now=__import__('datetime').datetime.fromtimestamp("
-                "__import__('time').time() + 90, __import__('datetime').UTC),\n        )",
+                "            fault=fault,\n            now=__import__('datetime').datetime.now("
+                "__import__('datetime').UTC),\n        )",
             ),
         ),
         {"early"},
@@ -264,21 +294,22 @@ MUTANTS = [
         faults={"stop_worker": 2, "kill_worker": 1},
     ),
     Mutant(
-        "no fence at the checkpoint",
-        (Edit(RUNS, "AND attempt = %(attempt)s::integer", "", "checkpoint"),),
+        "no fence at the checkpoint and at the end of a run",
+        (Edit(RUNS, "AND trajectories.attempt = given.attempt", "", "checkpoint"),),
         {"fence"},
         faults=None,
         in_ci=True,
     ),
     Mutant(
-        "no fence at the end of a run",
-        (Edit(RUNS, "AND attempt = %(attempt)s::integer", "", "finish"),),
-        {"fence"},
-        faults=None,
-    ),
-    Mutant(
         "no fence at the renewal",
-        (Edit(RUNS, "AND trajectories.attempt = held.attempt", "", "renew"),),
+        (
+            Edit(
+                RUNS,
+                "AND trajectories.attempt = held.attempt\n    WHERE status = 'running'\n    FOR NO KEY UPDATE",
+                "WHERE status = 'running'\n    FOR NO KEY UPDATE",
+                "renew",
+            ),
+        ),
         {"fence"},
         faults=None,
     ),

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from chaos.history import History
-from oracle import MOMENT, Cadence, is_slot, next_slot, slots
+from oracle import MOMENT, Cadence, is_slot, latest_slot, next_slot, slots
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,11 @@ def cadence_of(row: Any) -> Cadence:
     return (row.cadence_type, row.hour_utc, row.minute_utc, row.day_of_week)
 
 
+def newest_slot(order: Any) -> datetime | None:
+    """The newest slot of its cadence when the order was made."""
+    return latest_slot(cadence_of(order), order.at)
+
+
 def _walk(orders: list[Any], present: Any) -> Found:
     since, *later = orders
     yield from _follows(since, next_slot(cadence_of(since), since.at))
@@ -81,7 +86,8 @@ def _walk(orders: list[Any], present: Any) -> Found:
         )
         if order.kind != "delete":
             computed = None if order.paused else next_slot(cadence_of(order), order.at)
-            yield from _follows(order, order.first or (computed if settles else order.was))
+            first = newest_slot(order) if order.kind == "past" else order.first
+            yield from _follows(order, first or (computed if settles else order.was))
         if settles or order.first:
             yield from _until(since, order.was, order.was_paused_at, order if settles else None)
             since = order
@@ -111,6 +117,9 @@ def _until(since: Any, was: datetime | None, paused_at: datetime | None, order: 
             sentence = f"it went from {since.became} to {was}, which does not follow from {cadence}"
             yield Violation("next_run_at", sentence, (since, order))
             return
-        yield Stretch(cadence, since.became, handled)
+        # What next_run_at was set past waits for the tick of the slot it was set to, or for an order that settles.
+        waits = since.kind == "past" and handled == since.became
+        if order or not waits:
+            yield Stretch(cadence, since.first or since.became, handled, order if waits else None)
     if order and handled <= order.at:
         yield Stretch(cadence, handled, order.at + MOMENT, order)

@@ -56,10 +56,10 @@ def _pauses_by_the_product(history: History) -> dict[int, set[datetime]]:
 def _three_strikes_pause(
     history: History, failed: dict[int, list[datetime]], paused_at: dict[int, set[datetime]]
 ) -> Found:
-    """A change of the cadence or a resumption counts anew; `due` keeps the count."""
+    """A change of the cadence or a resumption counts anew; `due` and its kin keep the count."""
     anew: dict[int, list[datetime]] = defaultdict(list)
     for order in history.orders:
-        if order.kind not in {"due", "again", "rewind"}:
+        if order.kind not in {"due", "past", "again", "rewind"}:
             anew[order.routine_id].append(order.at)
     for routine_id, times in failed.items():
         for first, third in zip(times, times[MAX_STRIKES - 1 :], strict=False):

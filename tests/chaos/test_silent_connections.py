@@ -13,6 +13,8 @@ from chaos.cluster import Cluster
 from chaos.driver import Plan, fresh_database
 from chaos.proxy import FaultProxy
 from routines_core.db import Connection, open_pool, runs
+from routines_core.db.runs import Checkpoint
+from routines_core.errors import SilenceError
 from routines_core.settings import Settings
 from routines_engine.worker import Held, Worker
 from routines_workflow.activity import ACTIVITIES, StepContext, activity
@@ -150,4 +152,34 @@ async def test_a_renewal_on_a_silent_connection_is_given_up_and_the_next_one_goe
         assert await value(connection, lease) != before
         assert worker._held[run.id].renewed_at > 0
         assert working.cancel(), "it was cancelled before"
+        proxy.stop()
+
+
+async def test_no_statement_of_a_worker_waits_for_ever_on_a_silent_connection_and_the_next_one_has_another(
+    cluster: Cluster,
+) -> None:
+    proxy = FaultProxy(cluster.socket)
+    await proxy.start()
+    url = f"postgresql://chaos_0@127.0.0.1:{proxy.port}/routines"
+    settings = Settings(lease_seconds=1.5)  # type: ignore[call-arg]
+    async with fresh_database(cluster, Plan(0, 0)) as connection, open_pool(url, "routines-worker", size=1) as pool:
+        await make_run(connection)
+        worker = Worker(settings, pool, asyncio.Event())
+        [run] = await runs.claim(connection, slots=1, worker="w", lease_seconds=60, deadline_seconds=600)
+        worker._held[run.id] = Held(run, 0.0, asyncio.create_task(asyncio.sleep(3600)))
+        for statement in (worker._claim, worker._reap, worker._drop_lost):
+            await pool.wait()
+            for link in proxy.links:
+                link.flowing.clear()
+            async with asyncio.timeout(20):
+                with pytest.raises(SilenceError):
+                    await statement()
+                await statement()
+        for link in proxy.links:
+            link.flowing.clear()
+        writer = asyncio.create_task(worker._journal.run())
+        async with asyncio.timeout(20):
+            await worker._journal.write(Checkpoint(run.id, run.attempt, status="completed"))
+        writer.cancel()
+        assert await value(connection, "SELECT status FROM routines.trajectories") == "completed"
         proxy.stop()

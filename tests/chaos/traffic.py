@@ -73,6 +73,8 @@ was set back could never have met it in nature, where a slot comes due by the cl
 SET_BACK = """UPDATE routines.routines SET next_run_at = %s, settled_until = %s, strikes = %s WHERE id = %s"""
 """As if the cadence had been this one all along: what lies before is settled, and strikes were not forgiven."""
 
+PAST_SHARE = 0.3
+"""Of the slots that are made due, how many come with a next_run_at that was set past the slots before them."""
 MOST_MINUTES = 45
 """Minutes of the hour that one routine is given before another takes its place."""
 
@@ -227,9 +229,12 @@ class Traffic:
         if cadence[2] in routine.minutes:
             return 0
         routine.minutes.add(cadence[2])
+        # Some are set past slots that wait for their outcome, as a person may: to the newest that is due.
+        is_past = not routine.calm and self.rng.random() < PAST_SHARE
+        due = latest_slot(cadence, state.now) if is_past else first
         await connection.execute(SET_CADENCE, [*cadence, routine.id])
-        await connection.execute(SET_BACK, [first, first - MOMENT, state.strikes, routine.id])
-        return await self._record(connection, routine.id, "due", state, first)
+        await connection.execute(SET_BACK, [due, first - MOMENT, state.strikes, routine.id])
+        return await self._record(connection, routine.id, "past" if is_past else "due", state, first)
 
     def _passed(self, now: datetime, *, calm: bool) -> tuple[Cadence, datetime]:
         """A cadence and the first of its slots that shall count as not handled yet."""

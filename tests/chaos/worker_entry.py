@@ -19,6 +19,8 @@ from routines_core.settings import load_settings
 from routines_engine.worker import Worker, run_worker
 from routines_workflow.activity import StepContext, activity
 
+OFF_BY_SECONDS = float(os.environ.get("WRONG_CLOCK_SECONDS", "0"))
+"""The traces tell the time as it is, also where this process is told a wrong one."""
 TRACE = os.open(Path(os.environ["CHAOS_TRACE"]), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 CLAIM: contextvars.ContextVar[Claim] = contextvars.ContextVar("claim")
 
@@ -40,7 +42,12 @@ async def chaos_work(given: Work, _: StepContext) -> Work:
         ValueError: It was told to fail.
     """
     claim = CLAIM.get()
-    trace = {"trajectory_id": claim.id, "step": given.step, "attempt": claim.attempt, "at": time.time()}
+    trace = {
+        "trajectory_id": claim.id,
+        "step": given.step,
+        "attempt": claim.attempt,
+        "at": time.time() - OFF_BY_SECONDS,
+    }
     os.write(TRACE, json.dumps(trace).encode() + b"\n")  # one write, whole or not at all
     if given.kills:
         os.kill(os.getpid(), signal.SIGKILL)

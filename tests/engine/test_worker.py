@@ -1,16 +1,49 @@
 """The worker: claims, fences, gives back and reaps."""
 
 import asyncio
+import time
+from collections.abc import Generator
 
-from routines_core.db import Connection, open_pool, runs
-from routines_core.db.runs import Claim, StepRecord
+import msgspec
+import pytest
+
+from routines_core.db import Connection, connect, open_pool, runs
+from routines_core.db.runs import Checkpoint, Claim, StepRecord
+from routines_core.errors import InvalidError
 from routines_core.settings import Settings
+from routines_engine.journal import Journal
 from routines_engine.worker import Worker
+from routines_workflow.activity import ACTIVITIES, StepContext, activity
+from stepping import session
 from support import Database, make_task, value
+from working import run_of, task_of, until, until_ended, workflow_of, working
 
 WORKFLOW = """{"init_params": {"text": "hi"}, "steps": ["say"],
                "step_configs": {"say": {"activity": "text_echo", "text_path": "init_params.text"}}}"""
+STEP_BEGUN = StepRecord("say", 0, "running", "text_echo", {})
 STEP = StepRecord("say", 0, "completed", "text_echo", {}, {"text": "hi"})
+
+
+ECHO = {"activity": "text_echo", "text": "hi"}
+PASS_GATE = {"activity": "pass_gate"}
+
+
+class Nothing(msgspec.Struct):
+    """No parameter."""
+
+
+@pytest.fixture
+def gate() -> Generator[asyncio.Event]:
+    """Closed: a step `pass_gate` waits until the test opens it."""
+    opened = asyncio.Event()
+
+    @activity("Waits for the test.", Nothing)
+    async def pass_gate(given: Nothing, _: StepContext) -> Nothing:
+        await opened.wait()
+        return given
+
+    yield opened
+    del ACTIVITIES["pass_gate"]
 
 
 async def pending_run(connection: Connection, workflow: str = WORKFLOW) -> None:
@@ -77,7 +110,7 @@ async def test_late_writes_of_a_worker_that_lost_its_run_change_nothing(connecti
     assert (reaped.status, reaped.crashes) == ("pending", 1)
     assert not await runs.checkpoint(connection, lost, STEP, lease_seconds=60)
     assert not await runs.finish(connection, lost, error=None)
-    assert await runs.renew(connection, [(lost.id, lost.attempt)], lease_seconds=60) == set()
+    assert await runs.renew(connection, [(lost.id, lost.attempt)], lease_seconds=60) == {}
     assert await value(connection, "SELECT count(*) FROM routines.steps") == 0
     assert await value(connection, "SELECT status FROM routines.trajectories") == "pending"
 
@@ -119,3 +152,134 @@ async def test_a_final_status_is_final(connection: Connection) -> None:
     assert not await runs.finish(connection, run, error="late")
     assert await runs.reap(connection) == []
     assert await value(connection, "SELECT status FROM routines.trajectories") == "completed"
+
+
+async def test_a_run_that_was_given_back_fails_at_its_deadline_though_no_worker_runs_it(connection: Connection) -> None:
+    await pending_run(connection)
+    run = await claim_one(connection)
+    await runs.release(connection, [(run.id, run.attempt)])
+    await connection.execute("UPDATE routines.trajectories SET deadline_at = now()")
+    [reaped] = await runs.reap(connection)
+    assert (reaped.status, reaped.crashes) == ("failed", 0)
+    assert await value(connection, "SELECT error FROM routines.trajectories") == (
+        "deadline exceeded: the run took longer than it may"
+    )
+
+
+async def test_a_run_that_somebody_has_locked_holds_up_no_other_run_of_the_worker(
+    connection: Connection, database: Database, gate: asyncio.Event
+) -> None:
+    locked = await run_of(connection, await task_of(connection, "gated", workflow_of(("one", PASS_GATE))))
+    free = await task_of(connection, "free", workflow_of(("one", ECHO), ("two", ECHO)))
+    async with session(database, "locker") as locker, working(database.url, lease_seconds=3) as worker:
+        await until(connection, "SELECT count(*) = 1 FROM routines.steps")
+        async with locker.transaction():
+            await locker.execute("SELECT FROM routines.trajectories WHERE id = %s FOR UPDATE", [locked])
+            gate.set()
+            others = [await run_of(connection, free) for _ in range(3)]
+            for other in others:
+                assert await until_ended(connection, other) == ("completed", None)
+            assert locked in worker._held
+        assert await until_ended(connection, locked) == ("completed", None)
+    assert await value(connection, "SELECT max(attempt) FROM routines.trajectories") == 1
+
+
+async def test_outputs_that_cannot_be_stored_fail_their_run_alone(connection: Connection, database: Database) -> None:
+    """Written at the same moment: the batch is refused, and each is tried alone."""
+    task = await make_task(connection, WORKFLOW)
+    for _ in range(2):
+        await run_of(connection, task)
+    bad, good = await runs.claim(connection, slots=5, worker="w", lease_seconds=60, deadline_seconds=600)
+    async with open_pool(database.url, "worker", size=1) as pool:
+        journal = Journal(pool, 60)
+        writer = asyncio.create_task(journal.run())
+        torn = StepRecord("say", 0, "completed", "text_echo", {}, {"text": "\0"})
+        outcomes = await asyncio.gather(
+            journal.write(Checkpoint(bad.id, bad.attempt, [torn])),
+            journal.write(Checkpoint(good.id, good.attempt, [STEP], "completed")),
+            return_exceptions=True,
+        )
+        writer.cancel()
+    assert isinstance(outcomes[0], InvalidError)
+    assert isinstance(outcomes[1], float)
+    assert await value(connection, "SELECT array_agg(status ORDER BY id) FROM routines.trajectories") == [
+        "running",
+        "completed",
+    ]
+
+
+async def test_many_checkpoints_go_in_few_statements(connection: Connection, database: Database) -> None:
+    task = await make_task(connection, WORKFLOW)
+    for _ in range(30):
+        await run_of(connection, task)
+    claimed = await runs.claim(connection, slots=30, worker="w", lease_seconds=60, deadline_seconds=600)
+    async with open_pool(database.url, "worker", size=1) as pool:
+        journal = Journal(pool, 60)
+        writer = asyncio.create_task(journal.run())
+        await asyncio.gather(*(journal.write(Checkpoint(run.id, run.attempt, [STEP])) for run in claimed))
+        writer.cancel()
+    transactions = await value(connection, "SELECT count(DISTINCT xmin::text) FROM routines.steps")
+    assert await value(connection, "SELECT count(*) FROM routines.steps") == 30
+    assert transactions == 1
+
+
+async def test_an_idle_worker_is_notified_of_the_first_run_and_a_busy_one_of_none(
+    connection: Connection, database: Database
+) -> None:
+    task = await make_task(connection, WORKFLOW)
+    async with connect(database.url, "listener") as listener:
+        await listener.execute("LISTEN routines_pending")
+        await run_of(connection, task)
+        await runs.hang_bell(connection, worker="w")
+        await runs.hang_bell(connection, worker="w")
+        await run_of(connection, task)
+        await run_of(connection, task)
+        told = [notify.channel async for notify in listener.notifies(timeout=0.3)]
+    assert told == ["routines_pending"]
+    assert await value(connection, "SELECT count(*) FROM routines.bells") == 0
+
+
+async def test_while_a_step_blocks_its_thread_the_lease_goes_on(connection: Connection, database: Database) -> None:
+    @activity("Blocks.", Nothing)
+    def block(given: Nothing, _: StepContext) -> Nothing:
+        time.sleep(1.6)  # longer than the lease
+        return given
+
+    try:
+        run = await run_of(connection, await task_of(connection, "t", workflow_of(("block", {"activity": "block"}))))
+        async with working(database.url, lease_seconds=1):
+            assert await until_ended(connection, run) == ("completed", None)
+    finally:
+        del ACTIVITIES["block"]
+    assert await value(connection, "SELECT attempt FROM routines.trajectories") == 1
+
+
+async def test_a_database_that_is_away_for_a_moment_costs_a_run_neither_its_worker_nor_a_step(
+    connection: Connection, database: Database, gate: asyncio.Event
+) -> None:
+    """Every connection of the worker is cut while a step works."""
+    steps = workflow_of(("one", PASS_GATE), ("two", ECHO))
+    run = await run_of(connection, await task_of(connection, "t", steps))
+    async with working(database.url):
+        await until(connection, "SELECT count(*) = 1 FROM routines.steps")
+        cut = """SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                 WHERE application_name = 'routines-worker' AND datname = current_database()"""
+        assert await value(connection, cut)
+        gate.set()
+        assert await until_ended(connection, run) == ("completed", None)
+    assert await value(connection, "SELECT attempt || ' ' || crashes FROM routines.trajectories") == "1 0"
+
+
+async def test_a_checkpoint_that_is_sent_again_changes_nothing_and_counts_a_try_once(connection: Connection) -> None:
+    """As by a worker that did not hear that it was written."""
+    await pending_run(connection)
+    run = await claim_one(connection)
+    again = StepRecord("say", 0, "running", "text_echo", {}, try_number=2, failed_try="no luck")
+    rows = "SELECT jsonb_agg(to_jsonb(steps) - 'created_at') FROM routines.steps"
+    await runs.checkpoint(connection, run, STEP_BEGUN, lease_seconds=60)
+    for record in (again, STEP):
+        assert await runs.checkpoint(connection, run, record, lease_seconds=60)
+        before = await value(connection, rows)
+        assert await runs.checkpoint(connection, run, record, lease_seconds=60)
+        assert await value(connection, rows) == before
+    assert await value(connection, "SELECT jsonb_array_length(earlier_errors) FROM routines.steps") == 1

@@ -1,12 +1,13 @@
 """Every slot has exactly one outcome, whatever a person does to the routine between the ticks."""
 
 import random
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import psycopg
 import pytest
 
 from routines_core.db import Connection
+from routines_core.db.files import sql_dir
 from routines_core.db.tick import tick
 from support import CATCHUP, at, ledger, make_routine, make_task, value
 
@@ -20,6 +21,12 @@ async def hourly_since(connection: Connection, hours: int) -> int:
         "UPDATE routines.routines SET next_run_at = date_trunc('hour', now()) - %s * interval '1 hour'", [hours]
     )
     return routine
+
+
+async def finish_runs(connection: Connection) -> None:
+    await connection.execute(
+        "UPDATE routines.trajectories SET status = 'completed', ended_at = now() WHERE ended_at IS NULL"
+    )
 
 
 async def reasons(connection: Connection, routine: int) -> list[tuple[object, ...]]:
@@ -135,6 +142,86 @@ async def test_next_run_at_set_back_over_settled_slots_gives_none_of_them_a_seco
     ]
 
 
+async def test_slots_that_somebody_set_next_run_at_past_are_missed_and_say_so(connection: Connection) -> None:
+    routine = await make_routine(connection, await make_task(connection), DUE)
+    await tick(connection, batch_size=10, now=DUE, **CATCHUP)
+    await finish_runs(connection)
+    await connection.execute("UPDATE routines.routines SET next_run_at = %s", [DUE + timedelta(days=4)])
+    assert (await tick(connection, batch_size=10, now=DUE + timedelta(days=3, hours=23), **CATCHUP)).claimed == 0
+    assert (await tick(connection, batch_size=10, now=DUE + timedelta(days=6), **CATCHUP)).fired == 1
+    assert await ledger(connection, routine) == [
+        (DUE, 1, "started", None),
+        (DUE + timedelta(days=1), 3, "skipped", "missed"),
+        (DUE + timedelta(days=4), 2, "skipped", "missed"),
+        (DUE + timedelta(days=6), 1, "started", None),
+    ]
+    cursor = await connection.execute("SELECT detail FROM routines.skips ORDER BY scheduled_for")
+    assert await cursor.fetchall() == [("next_run_at was set past it by hand, to 2026-05-08T09:00:00Z",), (None,)]
+
+
+async def test_next_run_at_set_forward_and_back_again_passes_nothing_over(connection: Connection) -> None:
+    routine = await make_routine(connection, await make_task(connection), DUE)
+    await tick(connection, batch_size=10, now=DUE, **CATCHUP)
+    await finish_runs(connection)
+    for days in (4, 1):
+        await connection.execute("UPDATE routines.routines SET next_run_at = %s", [DUE + timedelta(days=days)])
+    await tick(connection, batch_size=10, now=DUE + timedelta(days=1), **CATCHUP)
+    assert await reasons(connection, routine) == [(1, None), (1, None)]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("UPDATE routines.routines SET paused = true", "paused"),
+        ("UPDATE routines.routines SET minute_utc = 30", "missed"),
+        ("DELETE FROM routines.routines", "missed"),
+    ],
+)
+async def test_a_change_records_what_was_passed_over_by_then_apart_from_what_was_due(
+    connection: Connection, change: str, reason: str
+) -> None:
+    routine = await hourly_since(connection, 1)
+    await connection.execute("UPDATE routines.routines SET settled_until = next_run_at - interval '4 hours'")
+    await connection.execute(change.encode())
+    assert await reasons(connection, routine) == [(3, "missed"), (2, reason)]
+    detail = await value(connection, "SELECT detail FROM routines.skips ORDER BY scheduled_for LIMIT 1")
+    assert str(detail).startswith("next_run_at was set past it by hand")
+
+
+async def test_a_change_records_only_what_was_passed_over_until_now(connection: Connection) -> None:
+    routine = await hourly_since(connection, -5)
+    await connection.execute("UPDATE routines.routines SET settled_until = next_run_at - interval '7 hours'")
+    await connection.execute("UPDATE routines.routines SET paused = true")
+    assert await reasons(connection, routine) == [(2, "missed")]
+
+
+async def test_a_new_cadence_passes_over_nothing_of_the_time_before_it(connection: Connection) -> None:
+    routine = await hourly_since(connection, 0)
+    await tick(connection, batch_size=10, **CATCHUP)
+    await finish_runs(connection)
+    await connection.execute(
+        """UPDATE routines.routines SET settled_until = settled_until - interval '2 hours',
+                                        next_run_at = next_run_at - interval '2 hours'"""
+    )
+    await connection.execute("UPDATE routines.routines SET minute_utc = 1 + extract(minute FROM now())::int % 59")
+    before = await ledger(connection, routine)
+    coming = await value(connection, "SELECT next_run_at FROM routines.routines")
+    assert isinstance(coming, datetime)
+    await tick(connection, batch_size=10, now=coming, **CATCHUP)
+    assert await ledger(connection, routine) == [*before, (coming, 1, "started", None)]
+
+
+async def test_the_upgrade_takes_next_run_at_for_how_far_a_routine_had_come(connection: Connection) -> None:
+    """Cadences were changed before without a trace in settled_until: those slots are not passed over."""
+    upgrade = (sql_dir() / "migrations" / "0020_passed_over.sql").read_text("utf-8")
+    [statement] = [part for part in upgrade.split(";\n") if "UPDATE routines.routines" in part]
+    routine = await make_routine(connection, await make_task(connection), DUE, hourly=True)
+    await connection.execute("UPDATE routines.routines SET settled_until = %s", [DUE - timedelta(hours=5)])
+    await connection.execute(statement.encode())
+    await tick(connection, batch_size=10, now=DUE, **CATCHUP)
+    assert await ledger(connection, routine) == [(DUE, 1, "started", None)]
+
+
 @pytest.mark.parametrize("seed", range(12))
 async def test_every_slot_is_in_exactly_one_row_however_ticks_faults_ends_and_changes_follow_one_another(
     connection: Connection, seed: int
@@ -144,20 +231,24 @@ async def test_every_slot_is_in_exactly_one_row_however_ticks_faults_ends_and_ch
     kind, step = chance.choice([("hourly", timedelta(hours=1)), ("daily", timedelta(days=1))])
     start = at("2026-05-04 09:00")
     routine = await make_routine(connection, await make_task(connection), start, hourly=kind == "hourly")
-    await connection.execute(
-        "UPDATE routines.routines SET catchup_window_seconds = %s", [chance.choice([None, 0, 7200])]
-    )
     now = start - timedelta(minutes=1)
+    await connection.execute(
+        "UPDATE routines.routines SET created_at = %s, catchup_window_seconds = %s",
+        [now, chance.choice([None, 0, 7200])],
+    )
     for _ in range(40):
         now += step * chance.choice([0, 0.3, 1, 1, 1, 2.5, 9])
         if chance.random() < 0.4:
-            await connection.execute(
-                "UPDATE routines.trajectories SET status = 'completed', ended_at = now() WHERE ended_at IS NULL"
-            )
+            await finish_runs(connection)
         if chance.random() < 0.2:
             back = start + step * chance.randrange(30)
             await connection.execute(
                 "UPDATE routines.routines SET next_run_at = %s WHERE settled_until >= %s", [back, back]
+            )
+        if chance.random() < 0.2:
+            forward = start + step * ((now - start) // step + chance.randrange(12))
+            await connection.execute(
+                "UPDATE routines.routines SET next_run_at = %s WHERE next_run_at < %s", [forward, forward]
             )
         await tick(connection, batch_size=1, now=now, fault="poison" if chance.random() < 0.1 else None, **CATCHUP)
     cursor = await connection.execute(

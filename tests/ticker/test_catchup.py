@@ -1,15 +1,18 @@
 """Catch-up: after an outage at most one fire each, the rest in spans, and no collection waits for another's backlog."""
 
+import asyncio
 import time
 from datetime import datetime, timedelta
 
 import pytest
 
+import routines_ticker.ticker as module
 from routines_core.db import Connection
 from routines_core.db import tick as db
 from routines_core.db.tick import Tick, tick
 from routines_core.settings import Settings
 from routines_ticker.batches import Batches
+from routines_ticker.ticker import Ticker
 from support import CATCHUP, at, ledger, make_routine, make_task, value
 
 DUE = at("2026-05-04 09:00")
@@ -119,3 +122,20 @@ async def test_a_batch_in_turns_fires_another_collections_routine_out_of_an_olde
     batches = Batches(Settings(tick_batch_size=10, catchup_seconds=ever, hourly_catchup_seconds=ever), connection)
     assert await batches.tick_in_turns() == 10
     assert (await ledger(connection, alone))[-1][2] == "started"
+
+
+async def test_while_a_backlog_drains_another_collections_routine_waits_for_few_batches_of_it(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted in fires and not in seconds, with a turn as often as may be; bench/fairness.py takes the time."""
+    monkeypatch.setattr(module, "TURN_SECONDS", 0.0)
+    monkeypatch.setattr(module, "TURN_COST_FACTOR", 0)
+    alone = await backlog(connection, 1000)
+    ever = 10 * 365 * 86400
+    settings = Settings(tick_batch_size=50, catchup_seconds=ever, hourly_catchup_seconds=ever)
+    assert await Ticker(settings, asyncio.Event()).drain(Batches(settings, connection)) == 1001
+    before = """SELECT count(*) FROM routines.trajectories
+                WHERE id < (SELECT id FROM routines.trajectories WHERE triggered_by_routine_id = %s)"""
+    fired_before = await value(connection, before, alone)
+    assert isinstance(fired_before, int)
+    assert fired_before < 2 * settings.tick_batch_size

@@ -7,6 +7,7 @@ import pytest
 
 from routines_core.db import Connection, connect
 from routines_core.db import tick as db
+from routines_core.db.pool import LOST
 from routines_core.db.tick import Tick, tick
 from routines_core.settings import Settings
 from routines_ticker.batches import Batches
@@ -132,7 +133,7 @@ async def test_a_routine_whose_strike_cannot_be_recorded_is_left_alone_and_stays
 async def test_a_statement_at_odds_with_the_schema_is_no_routines_fault(connection: Connection) -> None:
     routine = await make_routine(connection, await make_task(connection), DUE)
     await connection.execute("ALTER TABLE routines.trajectories RENAME COLUMN webhook_url TO webhook")
-    with pytest.raises(db.LOST):
+    with pytest.raises(LOST):
         await Batches(EVER, connection).tick()
     assert (await strikes(connection, routine), await ledger(connection, routine)) == (0, [])
 
@@ -140,7 +141,7 @@ async def test_a_statement_at_odds_with_the_schema_is_no_routines_fault(connecti
 async def test_a_database_that_became_read_only_is_no_routines_fault(connection: Connection) -> None:
     routine = await make_routine(connection, await make_task(connection), DUE)
     await connection.execute("SET default_transaction_read_only = on")
-    with pytest.raises(db.LOST):
+    with pytest.raises(LOST):
         await Batches(EVER, connection).tick()
     await connection.execute("SET default_transaction_read_only = off")
     assert (await strikes(connection, routine), await ledger(connection, routine)) == (0, [])

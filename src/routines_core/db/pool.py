@@ -10,7 +10,7 @@ from psycopg import AsyncConnection
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from routines_core.errors import DatabaseError
+from routines_core.errors import DatabaseError, SilenceError
 
 Connection: TypeAlias = AsyncConnection[Any]
 Pool: TypeAlias = AsyncConnectionPool[Connection]
@@ -103,5 +103,15 @@ def _unreachable(error: psycopg.Error) -> str:
     return f"The database cannot be reached: {cause}. Check DATABASE_URL and that the server runs."
 
 
-AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
-"""What psycopg raises when the database is away: wait and try again."""
+AWAY = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+    psycopg.errors.ReadOnlySqlTransaction,
+    PoolTimeout,
+    SilenceError,
+)
+"""What is raised when the database is away, or is one that cannot be written to: wait and try again."""
+
+LOST = (psycopg.Error, PoolTimeout, SilenceError)
+"""What a program's loop may meet: whatever it is, the loop goes on with a new connection."""

@@ -1,12 +1,15 @@
 """Runs as a worker sees them: sql/queries/runs.sql called from Python."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 import msgspec
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Json, Jsonb
 
 from routines_core.db.pool import Connection
 from routines_core.db.statements import Nothing, Statement
+from routines_core.db.violations import domain_errors
 
 MAX_CRASHES = 3
 """Workers that a run may lose before it fails."""
@@ -18,6 +21,7 @@ class Claim(msgspec.Struct, frozen=True):
     Attributes:
         id: The trajectory.
         attempt: The fence: named by every later write.
+        workflow_id: As it was at the first claim; the idempotency keys of its steps begin with it.
         init_params: The run's parameters.
         workflow: The version of the workflow that the run was made with.
         seconds_left: Seconds until the run's deadline.
@@ -27,6 +31,9 @@ class Claim(msgspec.Struct, frozen=True):
 
     id: int
     attempt: int
+    collection_id: int
+    task_id: int
+    workflow_id: str
     init_params: dict[str, Any]
     workflow: dict[str, Any]
     seconds_left: float
@@ -65,65 +72,148 @@ class StepRecord(msgspec.Struct, frozen=True):
     failed_try: str | None = None
 
 
+class Checkpoint(msgspec.Struct, frozen=True):
+    """What is written of one run at once.
+
+    Attributes:
+        id: The trajectory.
+        attempt: The fence.
+        steps: Where they stand; no step twice.
+        status: completed or failed; None: the run goes on.
+        error: Why it failed; None: it did not.
+    """
+
+    id: int
+    attempt: int
+    steps: list[StepRecord] = []
+    status: str | None = None
+    error: str | None = None
+
+
+class SealedSecret(msgspec.Struct, frozen=True):
+    """A ciphertext that a run may have opened; without id: it is referred to and gone."""
+
+    id: UUID | None
+    collection_id: int | None
+    kind: str | None
+    ciphertext: bytes | None
+
+
 class _Id(msgspec.Struct):
     id: int
 
 
+class _Renewed(msgspec.Struct):
+    id: int
+    renewed: bool
+
+
 _CLAIM = Statement("runs.claim", Claim)
-_RENEW = Statement("runs.renew", _Id)
-_CHECKPOINT = Statement("runs.checkpoint", Nothing)
-_FINISH = Statement("runs.finish", Nothing)
+_HANG_BELL = Statement("runs.hang_bell", Nothing)
+_RENEW = Statement("runs.renew", _Renewed)
+_HELD = Statement("runs.held", _Id)
+_CHECKPOINT = Statement("runs.checkpoint", _Id)
 _RELEASE = Statement("runs.release", Nothing)
 _REAP = Statement("runs.reap", Reaped)
+_SEALED_SECRET = Statement("runs.sealed_secret", SealedSecret)
+
+Pairs = Sequence[tuple[int, int]]
+"""Runs by id and attempt."""
 
 
 async def claim(
-    connection: Connection, *, slots: int, worker: str, lease_seconds: float, deadline_seconds: float
+    connection: Connection,
+    *,
+    slots: int,
+    worker: str,
+    lease_seconds: float,
+    deadline_seconds: float,
+    last_tasks: Mapping[int, int] | None = None,
 ) -> list[Claim]:
-    """Take up to `slots` pending runs, oldest first; each is ours for `lease_seconds` unless renewed."""
+    """Take up to `slots` pending runs; each is ours for `lease_seconds` unless renewed.
+
+    The collections have equal shares, and in each its tasks; of a task the oldest come first.
+
+    Args:
+        connection: In autocommit mode, so that the statement is the transaction.
+        slots: The most to take; there may be more although fewer were taken.
+        worker: The name that the runs will bear.
+        lease_seconds: By the database's clock.
+        deadline_seconds: From a run's first claim.
+        last_tasks: By collection, the task that was served last: the ones after it are next. Its last entry is the
+            collection that was served last.
+    """
+    served = last_tasks or {}
     return await _CLAIM.all(
-        connection, slots=slots, worker=worker, lease_seconds=lease_seconds, deadline_seconds=deadline_seconds
+        connection,
+        slots=slots,
+        worker=worker,
+        lease_seconds=lease_seconds,
+        deadline_seconds=deadline_seconds,
+        after=next(reversed(served), 0),
+        last_tasks=Jsonb(served),
     )
 
 
-async def renew(connection: Connection, held: list[tuple[int, int]], *, lease_seconds: float) -> set[int]:
-    """Renew the leases of (id, attempt) pairs; returns the ids that are still ours."""
-    ids, attempts = [run for run, _ in held], [attempt for _, attempt in held]
-    rows = await _RENEW.all(connection, ids=ids, attempts=attempts, lease_seconds=lease_seconds)
+async def hang_bell(connection: Connection, *, worker: str) -> None:
+    """Say that this worker is idle: it is notified of the next run that is inserted."""
+    await _HANG_BELL.run(connection, worker=worker)
+
+
+async def renew(connection: Connection, pairs: Pairs, *, lease_seconds: float) -> dict[int, bool]:
+    """Renew the leases: the ids that are still ours, and of each whether its lease was renewed.
+
+    It was not where another session has the run locked at this moment.
+    """
+    rows = await _RENEW.all(connection, **_arrays(pairs), lease_seconds=lease_seconds)
+    return {row.id: row.renewed for row in rows}
+
+
+async def held(connection: Connection, pairs: Pairs) -> set[int]:
+    """The ids that are still ours."""
+    return {row.id for row in await _HELD.all(connection, **_arrays(pairs))}
+
+
+async def write(connection: Connection, checkpoints: Sequence[Checkpoint], *, lease_seconds: float) -> set[int]:
+    """Record steps and ends of runs, and renew the leases of those that go on; one for each run.
+
+    Returns the ids that were written. The others are no longer ours, or locked by another session at this moment:
+    `held` tells them apart.
+
+    Raises:
+        InvalidError: One of them holds what cannot be stored; nothing of any was written.
+    """
+    with domain_errors():
+        rows = await _CHECKPOINT.all(connection, runs=Json(checkpoints), lease_seconds=lease_seconds)
     return {row.id for row in rows}
 
 
 async def checkpoint(connection: Connection, run: Claim, step: StepRecord, *, lease_seconds: float) -> bool:
-    """Record a step and renew the lease; False: the run is no longer ours and nothing was written."""
-    written = await _CHECKPOINT.run(
-        connection,
-        id=run.id,
-        attempt=run.attempt,
-        name=step.name,
-        position=step.position,
-        status=step.status,
-        activity=step.activity,
-        inputs=Jsonb(step.inputs),
-        outputs=None if step.outputs is None else Jsonb(step.outputs),
-        error=step.error,
-        try_number=step.try_number,
-        failed_try=step.failed_try,
-        lease_seconds=lease_seconds,
-    )
-    return written == 1
+    """Record one step; False: nothing was written."""
+    one = Checkpoint(run.id, run.attempt, [step])
+    return bool(await write(connection, [one], lease_seconds=lease_seconds))
 
 
 async def finish(connection: Connection, run: Claim, *, error: str | None) -> bool:
-    """End a run: completed, or failed where there is an error; False: it was no longer ours."""
-    status = "completed" if error is None else "failed"
-    return await _FINISH.run(connection, id=run.id, attempt=run.attempt, status=status, error=error) == 1
+    """End a run: completed, or failed where there is an error; False: nothing was written."""
+    end = Checkpoint(run.id, run.attempt, status="completed" if error is None else "failed", error=error)
+    return bool(await write(connection, [end], lease_seconds=0))
 
 
-async def release(connection: Connection, held: list[tuple[int, int]]) -> int:
-    """Give (id, attempt) pairs back to the queue without counting a crash: how many were still ours."""
-    return await _RELEASE.run(connection, ids=[run for run, _ in held], attempts=[attempt for _, attempt in held])
+async def release(connection: Connection, pairs: Pairs) -> int:
+    """Give runs back to the queue without counting a crash: how many were still ours."""
+    return await _RELEASE.run(connection, **_arrays(pairs))
 
 
 async def reap(connection: Connection) -> list[Reaped]:
     """Take runs from lost workers, fail what was lost too often or is past its deadline."""
     return await _REAP.all(connection, max_crashes=MAX_CRASHES)
+
+
+async def sealed_secret(connection: Connection, run: Claim, name: str) -> SealedSecret | None:
+    """The secret of this name that the run may have opened; None: there is none."""
+    return await _SEALED_SECRET.first(connection, id=run.id, attempt=run.attempt, name=name)
+
+
+def _arrays(pairs: Pairs) -> dict[str, list[int]]:
+    return {"ids": [run for run, _ in pairs], "attempts": [attempt for _, attempt in pairs]}

@@ -146,9 +146,6 @@ async def oldest_snapshot(connection: Connection) -> Snapshot | None:
 STATEMENT_FAILED = psycopg.DatabaseError
 """What a tick raises when the statement itself fails: a row that breaks a rule, a value that does not fit."""
 
-LOST = (psycopg.Error,)
-"""What a ticker's connection raises in the end: whatever it is, the ticker comes back with a new one."""
-
 # Classes of SQLSTATE that speak of the server or the connection, and never of one routine.
 _SERVER_CLASSES = frozenset({"08", "25", "53", "57", "58"})
 # Classes that speak of the moment: a deadlock, a lock that somebody else holds.

@@ -33,6 +33,14 @@ async def finish_runs(connection: Connection) -> None:
     )
 
 
+async def pause(connection: Connection) -> None:
+    """As if somebody had paused it on that Monday, an hour after the first slot was settled."""
+    await connection.execute(
+        """UPDATE routines.routines
+           SET paused = true, paused_at = '2026-05-04 10:00Z', settled_until = '2026-05-04 10:00Z'"""
+    )
+
+
 async def asked(connection: Connection, ids: tuple[int, int], time: datetime, now: datetime) -> Why:
     return await ledger.why(connection, collection_id=ids[0], routine_id=ids[1], at=time, now=now)
 
@@ -180,6 +188,28 @@ async def test_why_a_slot_that_is_due_and_not_ticked_yet(connection: Connection)
     assert sentence(facts) == "Due since 2026-05-05T09:00:00Z: no ticker has come to it yet."
 
 
+async def test_why_slots_that_somebody_set_next_run_at_past_before_and_after_the_tick(connection: Connection) -> None:
+    ids = await daily(connection)
+    await run_tick(connection, MONDAY)
+    await connection.execute("UPDATE routines.routines SET next_run_at = %s", [MONDAY + 4 * DAY])
+    for now in (MONDAY + DAY / 2, MONDAY + 3 * DAY):
+        facts = await asked(connection, ids, MONDAY + 2 * DAY, now)
+        assert (facts.kind, sentence(facts)) == (
+            "passed_over",
+            "It will be missed: next_run_at was set past it by hand, to 2026-05-08T09:00:00Z.",
+        )
+    between = await asked(connection, ids, MONDAY + 2 * DAY + timedelta(hours=1), MONDAY + 3 * DAY)
+    assert between.kind == "not_a_slot"
+    await run_tick(connection, MONDAY + 4 * DAY)
+    facts = await asked(connection, ids, MONDAY + 2 * DAY, MONDAY + 5 * DAY)
+    assert facts.kind == "missed"
+    assert sentence(facts) == (
+        "Missed: next_run_at was set past it by hand, to 2026-05-08T09:00:00Z, as were all 3 slots from "
+        "2026-05-05T09:00:00Z to 2026-05-07T09:00:00Z; recorded 2026-05-08T09:00:00Z."
+    )
+    assert (await asked(connection, ids, MONDAY + 4 * DAY, MONDAY + 5 * DAY)).kind == "overlap"
+
+
 async def test_why_a_time_before_the_routine_was_made(connection: Connection) -> None:
     ids = await daily(connection)
     facts = await asked(connection, ids, MONDAY - 2 * DAY, MONDAY)
@@ -188,8 +218,7 @@ async def test_why_a_time_before_the_routine_was_made(connection: Connection) ->
 
 async def test_why_slots_in_a_pause_past_and_to_come(connection: Connection) -> None:
     ids = await daily(connection)
-    await connection.execute("UPDATE routines.routines SET next_run_at = now() + interval '1 hour'")
-    await connection.execute("UPDATE routines.routines SET paused = true, paused_at = '2026-05-04 10:00Z'")
+    await pause(connection)
     past = await asked(connection, ids, MONDAY + DAY, MONDAY + 2 * DAY)
     assert (past.kind, sentence(past)) == ("paused", "Skipped: paused by hand, since 2026-05-04T10:00:00Z.")
     coming = await asked(connection, ids, MONDAY + 3 * DAY, MONDAY + 2 * DAY)
@@ -203,8 +232,7 @@ async def test_why_slots_in_a_pause_past_and_to_come(connection: Connection) -> 
 
 async def test_why_a_time_in_a_pause_that_a_later_cadence_would_have_had(connection: Connection) -> None:
     ids = await daily(connection)
-    await connection.execute("UPDATE routines.routines SET next_run_at = now() + interval '1 hour'")
-    await connection.execute("UPDATE routines.routines SET paused = true, paused_at = '2026-05-04 10:00Z'")
+    await pause(connection)
     await connection.execute("UPDATE routines.routines SET hour_utc = 15")
     assert (await asked(connection, ids, MONDAY + DAY, MONDAY + 2 * DAY)).kind == "paused"
     assert (await asked(connection, ids, MONDAY + DAY + timedelta(hours=6), MONDAY + 2 * DAY)).kind == "not_a_slot"
@@ -231,7 +259,9 @@ async def test_why_of_a_manual_routine(connection: Connection) -> None:
 
 async def test_the_ledger_of_a_deleted_routine_answers_still(connection: Connection) -> None:
     ids = await a_week_of_outcomes(connection)
-    await connection.execute("UPDATE routines.routines SET next_run_at = now() + interval '1 hour'")
+    await connection.execute(
+        "UPDATE routines.routines SET settled_until = now(), next_run_at = now() + interval '1 hour'"
+    )
     await connection.execute("DELETE FROM routines.routines")
     assert len(await slots_with(connection, ids)) == 5
     assert (await asked(connection, ids, MONDAY, MONDAY + 9 * DAY)).kind == "started"

@@ -1,0 +1,125 @@
+"""Runs per second of three-step flows, and the delay from commit to first step while idle, with the real worker.
+
+python bench/runs.py [--runs 5000] [--workers 1 2] [--rounds 3] [--samples 200]
+
+The control is the same SQL without Python between: the statements of claim and checkpoint as one worker sends them,
+with as many runs at once, from one bare connection that has every step's record ready.
+"""
+
+import argparse
+import asyncio
+import time
+
+from routines_core.db import Connection, connect, runs
+from routines_core.db.runs import Checkpoint, Claim, StepRecord
+from routines_core.settings import Settings
+from support import clear, column, filled, machine, median, one, percentile, programs, server, table, until
+
+STEPS = ("one", "two", "three")
+WORKFLOW = """{"init_params": {"text": "x"}, "steps": ["one", "two", "three"], "step_configs": {
+    "one": {"activity": "text_echo", "text_path": "init_params.text"},
+    "two": {"activity": "text_echo", "text_path": "one.outputs.text"},
+    "three": {"activity": "text_echo", "text_path": "two.outputs.text"}}}"""
+INSERT = """INSERT INTO routines.trajectories (collection_id, task_id, task_version, trigger, init_params)
+            SELECT 1, 1, 2, 'api', '{"text": "x"}' FROM generate_series(1, %s::integer)"""
+COMPLETED = "SELECT count(*) FILTER (WHERE status = 'completed') FROM routines.trajectories"
+NO_RUN_IS_ACTIVE = "SELECT NOT EXISTS (SELECT FROM routines.trajectories WHERE ended_at IS NULL)"
+TOOK = "SELECT extract(epoch FROM max(ended_at) - min(started_at)) FROM routines.trajectories"
+FIRST_STEP = """SELECT 1000 * extract(epoch FROM steps.created_at - trajectories.created_at)
+                FROM routines.trajectories JOIN routines.steps ON trajectory_id = trajectories.id WHERE name = 'one'"""
+SLOTS = Settings.model_fields["worker_slots"].default
+LEASE_SECONDS = 15.0
+
+
+def record(position: int, status: str) -> StepRecord:
+    """A step's record, as the flow makes it."""
+    text = {"text": "x"}
+    return StepRecord(STEPS[position], position, status, "text_echo", text, text if status == "completed" else None)
+
+
+ROUNDS = [
+    lambda run: Checkpoint(run.id, run.attempt, [record(0, "running")]),
+    lambda run: Checkpoint(run.id, run.attempt, [record(0, "completed"), record(1, "running")]),
+    lambda run: Checkpoint(run.id, run.attempt, [record(1, "completed"), record(2, "running")]),
+    lambda run: Checkpoint(run.id, run.attempt, [record(2, "completed")], "completed"),
+]
+"""What a worker writes of a run, one after the other."""
+
+
+async def control(connection: Connection, url: str, count: int) -> float:
+    """Runs per second of the bare statements."""
+    await clear(connection)
+    await connection.execute(INSERT, [count])
+    async with connect(url, "control") as bare:
+        begun, done = time.perf_counter(), 0
+        while done < count:
+            claimed: list[Claim] = await runs.claim(
+                bare, slots=SLOTS, worker="control", lease_seconds=LEASE_SECONDS, deadline_seconds=3600
+            )
+            for checkpoint in ROUNDS:
+                await runs.write(bare, [checkpoint(run) for run in claimed], lease_seconds=LEASE_SECONDS)
+            done += len(claimed)
+        return count / (time.perf_counter() - begun)
+
+
+async def program(connection: Connection, url: str, workers: int, count: int) -> float:
+    """Runs per second of `workers` processes, from the first claim to the last end."""
+    await clear(connection)
+    async with programs(connection, url, "worker", workers):
+        await connection.execute(INSERT, [count])
+        await until(connection, NO_RUN_IS_ACTIVE)
+    if (completed := await one(connection, COMPLETED)) != count:
+        raise RuntimeError(f"{completed} of {count} runs completed")
+    return count / float(await one(connection, TOOK))
+
+
+async def delays(connection: Connection, url: str, samples: int) -> list[float]:
+    """Milliseconds from the insert of a run into an idle system to its first step, one run after the other."""
+    await clear(connection)
+    async with programs(connection, url, "worker", 1):
+        for sample in range(samples):
+            await asyncio.sleep(0.05 + 0.5 * (sample * 0.618 % 1))  # at no fixed time after the worker's own look
+            await connection.execute(INSERT, [1])
+            await until(connection, NO_RUN_IS_ACTIVE, poll_seconds=0.02)
+    return await column(connection, FIRST_STEP)
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--runs", type=int, default=5000)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--samples", type=int, default=200)
+    options = parser.parse_args()
+    print(f"Three-step flows, {options.runs:,} pending at once; {machine()}\n")
+    measured: dict[int, list[float]] = {0: [], **{count: [] for count in options.workers}}
+    with server() as url:
+        async with filled(url, 1) as connection:
+            await connection.execute(
+                "INSERT INTO routines.task_versions (task_id, version, workflow) VALUES (1, 2, %s::json)", [WORKFLOW]
+            )
+            for _ in range(options.rounds):  # in turns, so that a busy moment of the machine spoils none of them alone
+                measured[0].append(await control(connection, url, options.runs))
+                for count in options.workers:
+                    measured[count].append(await program(connection, url, count, options.runs))
+            idle = await delays(connection, url, options.samples)
+    bare = median(measured[0])
+    rows = [
+        (
+            f"{count} worker(s)" if count else "control",
+            f"{median(values):,.0f}",
+            f"{min(values):,.0f}-{max(values):,.0f}",
+            f"{median(values) / bare:.2f}",
+        )
+        for count, values in measured.items()
+    ]
+    table(["", "runs/s, median", "range", "of the control"], rows)
+    print("\nFrom commit to first step on an idle system, ms\n")
+    shares = [f"{percentile(idle, share):.1f}" for share in (0.5, 0.95, 0.99)]
+    table(
+        ["samples", "min", "p50", "p95", "p99", "max"], [(len(idle), f"{min(idle):.1f}", *shares, f"{max(idle):.1f}")]
+    )
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

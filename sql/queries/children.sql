@@ -1,0 +1,74 @@
+-- Runs that a step starts and waits for, and what it may read of ended ones.
+
+-- name: start_child
+-- The child of this step and index: started now, or by an earlier attempt of the step. The parent is locked, so that it
+-- does not end before its child is there to be cancelled with it. While it waits it counts towards no limit.
+WITH RECURSIVE parent AS (
+    SELECT id, collection_id, parent_id FROM routines.trajectories
+    WHERE id = %(parent_id)s::bigint AND attempt = %(attempt)s::integer AND status = 'running'
+    FOR NO KEY UPDATE
+),
+line AS (
+    SELECT parent_id, 1 AS depth FROM parent
+    UNION ALL
+    SELECT above.parent_id, depth + 1 FROM line JOIN routines.trajectories AS above ON above.id = line.parent_id
+),
+task AS (
+    SELECT tasks.id, tasks.version, tasks.collection_id, task_versions.init_params,
+           ARRAY(SELECT key FROM jsonb_object_keys(%(init_params)s::jsonb) AS key
+                 WHERE NOT task_versions.init_params ? key ORDER BY key) AS unknown_keys
+    FROM parent
+    JOIN routines.tasks ON tasks.collection_id = parent.collection_id AND tasks.name = %(task)s::text
+    JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
+),
+started AS (
+    INSERT INTO routines.trajectories (collection_id, task_id, task_version, trigger, init_params,
+                                       parent_id, parent_step, child_index)
+    SELECT collection_id, id, version, 'api', init_params || %(init_params)s::jsonb,
+           %(parent_id)s::bigint, %(step)s::text, %(child_index)s::integer
+    FROM task
+    WHERE unknown_keys = '{}' AND (SELECT max(depth) FROM line) < %(max_depth)s::integer
+    ON CONFLICT (parent_id, parent_step, child_index) WHERE parent_id IS NOT NULL DO NOTHING
+    RETURNING id
+),
+freed AS (
+    DELETE FROM routines.limited_runs USING parent WHERE trajectory_id = parent.id
+)
+SELECT coalesce((SELECT id FROM started),
+                (SELECT id FROM routines.trajectories
+                 WHERE parent_id = %(parent_id)s::bigint AND parent_step = %(step)s::text
+                   AND child_index = %(child_index)s::integer)) AS id,
+       EXISTS (SELECT FROM parent) AS is_ours,
+       EXISTS (SELECT FROM task) AS has_task,
+       coalesce((SELECT unknown_keys FROM task), '{}') AS unknown_keys;
+
+-- name: ended
+-- Those of these runs that have ended, with the outputs of their completed steps.
+SELECT id AS trajectory_id, status, error,
+       (SELECT coalesce(jsonb_object_agg(name, outputs), '{}') FROM routines.steps
+        WHERE steps.trajectory_id = trajectories.id AND steps.status = 'completed') AS outputs
+FROM routines.trajectories
+WHERE id = ANY (%(ids)s::bigint[]) AND ended_at IS NOT NULL;
+
+-- name: count_again
+-- A run whose wait is over counts towards its limits again, even where that goes beyond one: it never waits for a place.
+INSERT INTO routines.limited_runs (trajectory_id, collection_id, task_id)
+SELECT trajectories.id, trajectories.collection_id, trajectories.task_id
+FROM routines.trajectories
+JOIN routines.collections ON collections.id = trajectories.collection_id
+LEFT JOIN routines.tasks ON tasks.id = trajectories.task_id
+WHERE trajectories.id = %(id)s::bigint AND attempt = %(attempt)s::integer AND status = 'running'
+  AND (collections.max_concurrent_runs IS NOT NULL OR tasks.max_concurrent_runs IS NOT NULL)
+FOR NO KEY UPDATE OF trajectories
+ON CONFLICT DO NOTHING;
+
+-- name: find_ended
+-- Ended runs of a task of the collection, newest first; null for status means any.
+SELECT trajectories.id AS trajectory_id, trajectories.status, trajectories.init_params,
+       (SELECT coalesce(jsonb_object_agg(name, outputs), '{}') FROM routines.steps
+        WHERE steps.trajectory_id = trajectories.id AND steps.status = 'completed') AS outputs
+FROM routines.tasks JOIN routines.trajectories ON trajectories.task_id = tasks.id
+WHERE tasks.collection_id = %(collection_id)s::bigint AND tasks.name = %(task)s::text
+  AND trajectories.ended_at IS NOT NULL AND (%(status)s::text IS NULL OR trajectories.status = %(status)s::text)
+ORDER BY trajectories.id DESC
+LIMIT %(limit)s::integer;

@@ -1,0 +1,86 @@
+"""Runs that a step starts, and earlier runs that it reads: sql/queries/children.sql called from Python."""
+
+from typing import Any
+
+import msgspec
+from psycopg.types.json import Jsonb
+
+from routines_core.db.pool import Connection
+from routines_core.db.runs import Claim
+from routines_core.db.statements import Nothing, Statement
+
+MAX_DEPTH = 10
+"""How deep runs may start runs: the one that nobody started is at 1."""
+
+
+class Started(msgspec.Struct, frozen=True):
+    """What became of a step's wish for a child.
+
+    Attributes:
+        id: The child, started now or before; None: there is none.
+        is_ours: Whether the parent was still the caller's.
+        has_task: Whether the collection has such a task.
+        unknown_keys: Parameters that the task does not declare.
+    """
+
+    id: int | None
+    is_ours: bool
+    has_task: bool
+    unknown_keys: list[str]
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """A run that has ended, with the outputs of its completed steps by name."""
+
+    trajectory_id: int
+    status: str
+    error: str | None
+    outputs: dict[str, Any]
+
+
+class EndedRun(msgspec.Struct, frozen=True):
+    """An earlier run, as a step may read it."""
+
+    trajectory_id: int
+    status: str
+    init_params: dict[str, Any]
+    outputs: dict[str, Any]
+
+
+_START = Statement("children.start_child", Started)
+_ENDED = Statement("children.ended", Ended)
+_COUNT_AGAIN = Statement("children.count_again", Nothing)
+_FIND_ENDED = Statement("children.find_ended", EndedRun)
+
+
+async def start_child(
+    connection: Connection, parent: Claim, *, step: str, task: str, init_params: dict[str, Any], index: int
+) -> Started:
+    """Start the child of this step and index, or find it; locks the parent's row meanwhile."""
+    return await _START.one(
+        connection,
+        parent_id=parent.id,
+        attempt=parent.attempt,
+        step=step,
+        task=task,
+        init_params=Jsonb(init_params),
+        child_index=index,
+        max_depth=MAX_DEPTH,
+    )
+
+
+async def ended(connection: Connection, ids: list[int]) -> list[Ended]:
+    """Those of these runs that have ended."""
+    return await _ENDED.all(connection, ids=ids)
+
+
+async def count_again(connection: Connection, run: Claim) -> None:
+    """Let a run whose wait is over count towards its limits again."""
+    await _COUNT_AGAIN.run(connection, id=run.id, attempt=run.attempt)
+
+
+async def find_ended(
+    connection: Connection, *, collection_id: int, task: str, status: str | None, limit: int
+) -> list[EndedRun]:
+    """Ended runs of a task, newest first; None for status means any."""
+    return await _FIND_ENDED.all(connection, collection_id=collection_id, task=task, status=status, limit=limit)

@@ -1,0 +1,48 @@
+"""Limits of concurrent runs: sql/queries/limits.sql called from Python."""
+
+import msgspec
+
+from routines_core.db.pool import Connection
+from routines_core.db.statements import Nothing, Statement
+from routines_core.errors import NotFoundError
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """A limit that is set.
+
+    Attributes:
+        collection: Its name.
+        task: The task's name; None: the limit is the collection's own.
+        in_hand: Runs that count towards it now.
+    """
+
+    collection: str
+    task: str | None
+    max_concurrent_runs: int
+    in_hand: int
+
+
+_LIST = Statement("limits.list_limits", Limit)
+_LIMIT_COLLECTION = Statement("limits.limit_collection", Nothing)
+_LIMIT_TASK = Statement("limits.limit_task", Nothing)
+
+
+async def list_limits(connection: Connection) -> list[Limit]:
+    """Every limit, by collection and task."""
+    return await _LIST.all(connection)
+
+
+async def set_limit(connection: Connection, *, collection: str, task: str | None, most: int | None) -> None:
+    """Let workers have at most so many runs of a collection, or of a task, in hand at once; None: no limit.
+
+    Raises:
+        NotFoundError: There is no such collection or task.
+    """
+    if task is None:
+        changed = await _LIMIT_COLLECTION.run(connection, collection=collection, most=most)
+    else:
+        changed = await _LIMIT_TASK.run(connection, collection=collection, task=task, most=most)
+    if not changed:
+        raise NotFoundError(
+            f"There is no {'collection ' + collection if task is None else f'task {collection}/{task}'}."
+        )

@@ -1,0 +1,248 @@
+"""Real workers that are killed, frozen, stopped and told to cancel, with steps under way."""
+
+import asyncio
+import json
+import signal
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chaos.fleet import Fleet, Part
+from routines_core.db import Connection, children, connect, runs
+from routines_core.db.runs import Checkpoint, Claim, StepRecord
+from support import Database, value
+from working import run_of, task_of, until, until_ended, workflow_of
+
+pytestmark = pytest.mark.slow
+LEASE_SECONDS = 2.0
+SLACK_SECONDS = 4.0
+"""For a machine that is busy with something else."""
+TRIALS = 1000
+DIGEST = """SELECT md5(string_agg(t::text || s::text, ',' ORDER BY t.id, s.name))
+            FROM routines.trajectories AS t JOIN routines.steps AS s ON s.trajectory_id = t.id WHERE t.id <= %s"""
+
+
+@asynccontextmanager
+async def fleet_of(database: Database, directory: Path, **environment: str) -> AsyncGenerator[Fleet]:
+    """Workers, started by the test; ended at the end of the block."""
+    settings = {"ROUTINES_LEASE_SECONDS": str(LEASE_SECONDS), **environment}
+    fleet = Fleet(directory, lambda _: database.url, settings)
+    try:
+        yield fleet
+    finally:
+        fleet.kill()
+
+
+def work(**seconds: float) -> dict[str, Any]:
+    """A workflow whose steps work for so long each."""
+    return workflow_of(
+        *((name, {"activity": "chaos_work", "step": name, "seconds": took}) for name, took in seconds.items())
+    )
+
+
+async def started(connection: Connection, fleet: Fleet) -> Part:
+    """One more worker, once it has a connection."""
+    before = await value(connection, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'routines-worker'")
+    fleet.add("worker")
+    await until(
+        connection,
+        "SELECT count(*) > %s FROM pg_stat_activity WHERE application_name = 'routines-worker'",
+        before,
+    )
+    return fleet.parts[-1]
+
+
+def executions(fleet: Fleet) -> dict[str, list[int]]:
+    """Attempts by step, as the steps themselves wrote them down."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for line in fleet.trace.read_text("utf-8").splitlines():
+        told = json.loads(line)
+        found[told["step"]].append(told["attempt"])
+    return dict(found)
+
+
+async def seconds_since(connection: Connection, begun: object, query: str, *parameters: object) -> float:
+    """From a time of the database's clock to one that it noted."""
+    seconds = await value(
+        connection, f"SELECT extract(epoch FROM ({query}) - %s::timestamptz)::float8", *parameters, begun
+    )
+    assert isinstance(seconds, float)
+    return seconds
+
+
+async def now(connection: Connection) -> object:
+    return await value(connection, "SELECT clock_timestamp()")
+
+
+RUNNING = "SELECT count(*) = %s FROM routines.steps WHERE status = 'running' AND name = %s"
+
+
+async def test_what_a_killed_worker_had_in_hand_another_finishes_soon_after_the_lease_and_repeats_no_finished_step(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    async with fleet_of(database, tmp_path) as fleet:
+        killed = await started(connection, fleet)
+        run = await run_of(connection, await task_of(connection, "t", work(one=0, two=0.5, three=0)))
+        await until(connection, RUNNING, 1, "two")
+        killed.send(signal.SIGKILL)
+        killed_at = await now(connection)
+        fleet.add("worker")
+        assert await until_ended(connection, run) == ("completed", None)
+        assert executions(fleet) == {"one": [1], "two": [1, 3], "three": [3]}
+        again = "SELECT created_at FROM routines.steps WHERE name = 'two'"
+        assert 0 < await seconds_since(connection, killed_at, again) < LEASE_SECONDS + 2 + SLACK_SECONDS
+    assert await value(connection, "SELECT crashes FROM routines.trajectories") == 1
+
+
+async def test_what_workers_write_that_were_frozen_past_their_lease_changes_nothing(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """Forty runs in real workers, whose steps are over as soon as they thaw."""
+    count = 40
+    async with fleet_of(database, tmp_path) as fleet:
+        frozen = await started(connection, fleet)
+        task = await task_of(connection, "t", work(one=0, two=0.3, three=0))
+        last = [await run_of(connection, task) for _ in range(count)][-1]
+        await until(connection, RUNNING, count, "two")
+        frozen.send(signal.SIGSTOP)
+        other = await started(connection, fleet)
+        await until(connection, "SELECT bool_and(status = 'completed') FROM routines.trajectories")
+        assert (
+            await value(connection, "SELECT count(*) FROM routines.trajectories WHERE crashes = 1 AND attempt = 3")
+            == count
+        )
+        before = await value(connection, DIGEST, last)
+        other.send(signal.SIGTERM)
+        frozen.send(signal.SIGCONT)
+        later = await run_of(connection, task)  # it has come back to work
+        assert await until_ended(connection, later) == ("completed", None)
+        frozen.send(signal.SIGTERM)
+        assert await asyncio.to_thread(frozen.process.wait, 20) == 0
+        assert await value(connection, DIGEST, last) == before
+
+
+STEP = StepRecord("two", 1, "completed", "chaos_work", {}, {})
+Write = Callable[[Connection, Claim], Any]
+LATE_WRITES: list[Write] = [
+    lambda late, run: runs.checkpoint(late, run, STEP, lease_seconds=60),
+    lambda late, run: runs.finish(late, run, error=None),
+    lambda late, run: runs.finish(late, run, error="late"),
+    lambda late, run: runs.write(late, [Checkpoint(run.id, run.attempt, [STEP], "completed")], lease_seconds=60),
+    lambda late, run: runs.renew(late, [(run.id, run.attempt)], lease_seconds=60),
+    lambda late, run: runs.release(late, [(run.id, run.attempt)]),
+    lambda late, run: runs.held(late, [(run.id, run.attempt)]),
+    lambda late, run: runs.sealed_secret(late, run, "TOKEN"),
+]
+
+
+async def test_of_a_thousand_late_writes_none_is_accepted(connection: Connection, database: Database) -> None:
+    """Real connections, stale fences: each run was reaped, then claimed again, given back, ended or cancelled."""
+    task = await task_of(connection, "t", work(one=0, two=0))
+    await connection.execute(
+        """INSERT INTO routines.trajectories (collection_id, task_id, task_version, trigger, init_params, secret_refs)
+           SELECT collection_id, id, 1, 'api', '{}', jsonb_build_object('TOKEN', gen_random_uuid())
+           FROM routines.tasks, generate_series(1, %s) WHERE id = %s""",
+        [TRIALS, task],
+    )
+    claim = {"slots": TRIALS, "lease_seconds": 60, "deadline_seconds": 600}
+    one = StepRecord("one", 0, "completed", "chaos_work", {}, {})
+    async with connect(database.url, "late") as late:
+        lost = await runs.claim(late, worker="first", **claim)
+        assert len(lost) == TRIALS
+        await runs.write(late, [Checkpoint(run.id, run.attempt, [one]) for run in lost], lease_seconds=60)
+        await connection.execute("UPDATE routines.trajectories SET lease_expires_at = now()")
+        assert len(await runs.reap(connection)) == TRIALS
+        taken = await runs.claim(connection, worker="second", **claim)
+        await runs.release(connection, [(run.id, run.attempt) for run in taken if run.id % 4 == 1])
+        ends = [Checkpoint(run.id, run.attempt, status="completed") for run in taken if run.id % 4 == 2]
+        assert len(await runs.write(connection, ends, lease_seconds=60)) == len(ends)
+        await connection.execute(
+            """UPDATE routines.trajectories SET status = 'cancelled', attempt = attempt + 1, ended_at = now()
+               WHERE mod(id, 4) = 3"""
+        )
+        before = await value(connection, DIGEST, TRIALS)
+        accepted = [
+            run.id for number, run in enumerate(lost) if await LATE_WRITES[number % len(LATE_WRITES)](late, run)
+        ]
+        refused = [
+            await children.start_child(late, run, step="s", task="t", init_params={}, index=0) for run in lost[:50]
+        ]
+        at_once = [Checkpoint(run.id, run.attempt, [STEP], "failed", "late") for run in lost]
+        assert await runs.write(late, at_once, lease_seconds=60) == set()
+    assert accepted == []
+    assert not any(child.is_ours or child.id for child in refused)
+    assert await value(connection, DIGEST, TRIALS) == before
+    assert await value(connection, "SELECT count(*) FROM routines.trajectories") == TRIALS
+
+
+async def test_a_cancel_reaches_a_running_step_within_a_second(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """By the database's record: the worker has one slot, and claims the next run once the step has let it go."""
+    async with fleet_of(database, tmp_path, ROUTINES_WORKER_SLOTS="1", ROUTINES_LEASE_SECONDS="15") as fleet:
+        task = await task_of(connection, "t", work(one=600))
+        queue = [await run_of(connection, task) for _ in range(6)]
+        await started(connection, fleet)
+        took: list[float] = []
+        for run, following in pairwise(queue):
+            await until(
+                connection,
+                "SELECT count(*) = 1 FROM routines.steps WHERE status = 'running' AND trajectory_id = %s",
+                run,
+            )
+            await connection.execute(
+                """UPDATE routines.trajectories SET status = 'cancelled', attempt = attempt + 1, ended_at = now()
+                   WHERE id = %s""",
+                [run],
+            )
+            ended_at = await value(connection, "SELECT ended_at FROM routines.trajectories WHERE id = %s", run)
+            started_at = "SELECT started_at FROM routines.trajectories WHERE id = %s"
+            await until(connection, f"SELECT ({started_at}) IS NOT NULL", following)
+            took.append(await seconds_since(connection, ended_at, started_at, following))
+        assert sorted(took)[len(took) // 2] < 1, took
+        assert max(took) < 1 + SLACK_SECONDS
+    statuses = "SELECT count(*) FROM routines.steps WHERE status = 'cancelled' AND ended_at IS NOT NULL"
+    assert await value(connection, statuses) == len(took)
+
+
+async def test_a_worker_that_is_told_to_stop_gives_its_runs_back_within_two_seconds_and_counts_no_crash(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    async with fleet_of(database, tmp_path) as fleet:
+        worker = await started(connection, fleet)
+        task = await task_of(connection, "t", work(one=0, two=600))
+        for _ in range(10):
+            await run_of(connection, task)
+        await until(connection, RUNNING, 10, "two")
+        told_at = await now(connection)
+        worker.send(signal.SIGTERM)
+        await until(connection, "SELECT bool_and(status = 'pending') FROM routines.trajectories")
+        took = await seconds_since(connection, told_at, "SELECT max(updated_at) FROM routines.trajectories")
+        assert took < 2 + SLACK_SECONDS / 2
+        assert await asyncio.to_thread(worker.process.wait, 20) == 0
+    assert await value(connection, "SELECT array_agg(DISTINCT crashes::integer) FROM routines.trajectories") == [0]
+    completed = "SELECT count(*) FROM routines.steps WHERE name = 'one' AND status = 'completed'"
+    assert await value(connection, completed) == 10
+
+
+async def test_a_run_that_takes_its_workers_down_fails_at_the_third_and_the_run_beside_it_completes(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    async with fleet_of(database, tmp_path, ROUTINES_LEASE_SECONDS="1") as fleet:
+        poison = workflow_of(("boom", {"activity": "chaos_work", "step": "boom", "kills": True}))
+        run = await run_of(connection, await task_of(connection, "poison", poison))
+        fleet.start(tickers=0, workers=1)
+        keeper = asyncio.create_task(fleet.keep())
+        assert await until_ended(connection, run) == ("failed", "worker lost: 3 workers were lost while they ran it")
+        beside = await run_of(connection, await task_of(connection, "sound", work(one=0)))
+        assert await until_ended(connection, beside) == ("completed", None)
+        keeper.cancel()
+    assert executions(fleet)["boom"] == [1, 3, 5]
+    assert await value(connection, "SELECT status || ', ' || error FROM routines.steps WHERE name = 'boom'") == (
+        "failed, worker lost: 3 workers were lost while they ran it"
+    )

@@ -1,0 +1,37 @@
+/* A host whose clock is wrong: preloaded into a process (LD_PRELOAD), it moves what the process is told of the time of
+   day by WRONG_CLOCK_SECONDS. Monotonic clocks, by which it sleeps and waits, go on as they are. */
+
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <sys/time.h>
+#include <time.h>
+
+static long off_by(void) {
+    const char *seconds = getenv("WRONG_CLOCK_SECONDS");
+    return seconds ? atol(seconds) : 0;
+}
+
+int clock_gettime(clockid_t clock, struct timespec *told) {
+    static int (*right)(clockid_t, struct timespec *);
+    if (!right) right = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+    int failed = right(clock, told);
+    if (!failed && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) told->tv_sec += off_by();
+    return failed;
+}
+
+int gettimeofday(struct timeval *restrict told, void *restrict zone) {
+    struct timespec now;
+    (void)zone;
+    if (clock_gettime(CLOCK_REALTIME, &now)) return -1;
+    told->tv_sec = now.tv_sec;
+    told->tv_usec = now.tv_nsec / 1000;
+    return 0;
+}
+
+time_t time(time_t *told) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (told) *told = now.tv_sec;
+    return now.tv_sec;
+}

@@ -1,0 +1,223 @@
+"""The claim: shared between collections and tasks, within limits, at a cost that does not depend on the backlog."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from routines_core.db import Connection, connect, runs
+from routines_core.db.limits import list_limits, set_limit
+from routines_core.db.runs import Claim
+from routines_core.db.statements import Statement
+from routines_core.errors import NotFoundError
+from support import Database, value
+
+CLAIM = {"worker": "w", "lease_seconds": 60.0, "deadline_seconds": 600.0}
+MADE = """WITH collection AS (INSERT INTO routines.collections (name) VALUES (%(collection)s)
+                              ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id),
+               task AS (INSERT INTO routines.tasks (collection_id, name) SELECT id, %(task)s FROM collection
+                        RETURNING id)
+          INSERT INTO routines.task_versions (task_id, version, workflow)
+          SELECT id, 1, '{}' FROM task RETURNING task_id"""
+PENDING = """INSERT INTO routines.trajectories (collection_id, task_id, task_version, trigger, init_params)
+             SELECT collection_id, id, 1, 'api', '{}' FROM routines.tasks, generate_series(1, %s) WHERE id = %s"""
+
+
+async def task_with(connection: Connection, collection: str, task: str, count: int) -> int:
+    """The id of a new task with so many pending runs."""
+    cursor = await connection.execute(MADE.encode(), {"collection": collection, "task": task})
+    row = await cursor.fetchone()
+    assert row
+    await connection.execute(PENDING, [count, row[0]])
+    return row[0]
+
+
+class Claimer:
+    """Claims as a worker does: it remembers whose turn was last."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.last_tasks: dict[int, int] = {}
+
+    async def claim(self, slots: int) -> list[Claim]:
+        claimed = await runs.claim(self._connection, slots=slots, last_tasks=self.last_tasks, **CLAIM)
+        for run in claimed:
+            self.last_tasks.pop(run.collection_id, None)
+            self.last_tasks[run.collection_id] = run.task_id
+        return claimed
+
+    async def order(self, claims: int, slots: int) -> list[int]:
+        """The tasks of the runs that so many claims bring, one after the other."""
+        return [run.task_id for _ in range(claims) for run in await self.claim(slots)]
+
+
+async def finish(connection: Connection, claimed: list[Claim]) -> None:
+    """End them; one that another claim has locked for a moment, to see whether it is pending, is tried again."""
+    for run in claimed:
+        while not await runs.finish(connection, run, error=None):
+            assert await runs.held(connection, [(run.id, run.attempt)])
+
+
+async def test_a_backlog_of_fifty_thousand_delays_another_collections_runs_by_no_more_than_its_share(
+    connection: Connection,
+) -> None:
+    big = await task_with(connection, "big", "flood", 50_000)
+    small = await task_with(connection, "small", "drop", 3)
+    order = await Claimer(connection).order(claims=3, slots=2)
+    assert Counter(order) == {big: 3, small: 3}
+
+
+async def test_a_worker_with_one_free_slot_serves_the_collections_in_turns(connection: Connection) -> None:
+    big = await task_with(connection, "big", "flood", 100)
+    small = await task_with(connection, "small", "drop", 3)
+    third = await task_with(connection, "third", "drop", 1)
+    order = await Claimer(connection).order(claims=7, slots=1)
+    assert order == [big, small, third, big, small, big, small]
+
+
+async def test_the_tasks_of_a_collection_take_turns_and_of_each_the_oldest_run_comes_first(
+    connection: Connection,
+) -> None:
+    one = await task_with(connection, "big", "one", 4)
+    two = await task_with(connection, "big", "two", 2)
+    claimer = Claimer(connection)
+    claimed = [run for _ in range(6) for run in await claimer.claim(1)]
+    assert [run.task_id for run in claimed] == [one, two, one, two, one, one]
+    ids = [run.id for run in claimed if run.task_id == one]
+    assert ids == sorted(ids)
+
+
+async def test_with_more_collections_than_slots_each_claim_goes_on_where_the_last_one_ended(
+    connection: Connection,
+) -> None:
+    tasks = [await task_with(connection, f"c{number}", "t", 2) for number in range(5)]
+    order = await Claimer(connection).order(claims=5, slots=2)
+    assert order == [*tasks, *tasks]
+
+
+async def test_a_collection_has_no_more_runs_in_hand_than_its_limit(connection: Connection) -> None:
+    limited = await task_with(connection, "limited", "t", 10)
+    free = await task_with(connection, "free", "t", 10)
+    await set_limit(connection, collection="limited", task=None, most=3)
+    claimer = Claimer(connection)
+    first = [run for _ in range(4) for run in await claimer.claim(10)]
+    assert Counter(run.task_id for run in first) == {limited: 3, free: 10}
+    await finish(connection, [run for run in first if run.task_id == limited][:2])
+    assert len(await claimer.claim(10)) == 2
+
+
+async def test_a_limited_task_holds_up_no_other_task_of_its_collection(connection: Connection) -> None:
+    limited = await task_with(connection, "c", "limited", 1000)
+    free = await task_with(connection, "c", "free", 2)
+    await set_limit(connection, collection="c", task="limited", most=1)
+    claimer = Claimer(connection)
+    order = await claimer.order(claims=4, slots=4)
+    assert Counter(order) == {limited: 1, free: 2}
+    [limit] = await list_limits(connection)
+    assert (limit.collection, limit.task, limit.max_concurrent_runs, limit.in_hand) == ("c", "limited", 1, 1)
+
+
+async def test_whatever_takes_a_run_away_frees_its_place(connection: Connection) -> None:
+    await task_with(connection, "c", "t", 20)
+    await set_limit(connection, collection="c", task=None, most=1)
+
+    async def place() -> Claim:
+        [run] = await runs.claim(connection, slots=5, **CLAIM)
+        assert await runs.claim(connection, slots=5, **CLAIM) == []
+        return run
+
+    run = await place()
+    await runs.release(connection, [(run.id, run.attempt)])
+    run = await place()
+    await connection.execute(
+        "UPDATE routines.trajectories SET status = 'cancelled', ended_at = now() WHERE id = %s", [run.id]
+    )
+    run = await place()
+    await connection.execute("UPDATE routines.trajectories SET lease_expires_at = now() WHERE id = %s", [run.id])
+    await runs.reap(connection)
+    run = await place()
+    await connection.execute("DELETE FROM routines.trajectories WHERE id = %s", [run.id])
+    await finish(connection, [await place()])
+    assert await value(connection, "SELECT count(*) FROM routines.limited_runs") == 0
+
+
+async def test_a_limit_that_is_set_counts_what_is_in_hand_already(connection: Connection) -> None:
+    await task_with(connection, "c", "t", 5)
+    assert len(await runs.claim(connection, slots=2, **CLAIM)) == 2
+    await set_limit(connection, collection="c", task="t", most=3)
+    assert len(await runs.claim(connection, slots=5, **CLAIM)) == 1
+    await set_limit(connection, collection="c", task="t", most=None)
+    assert len(await runs.claim(connection, slots=5, **CLAIM)) == 2
+    with pytest.raises(NotFoundError):
+        await set_limit(connection, collection="c", task="absent", most=3)
+
+
+async def test_workers_that_claim_at_once_do_not_exceed_a_limit_together(
+    connection: Connection, database: Database
+) -> None:
+    await task_with(connection, "c", "t", 200)
+    await task_with(connection, "d", "u", 200)
+    await set_limit(connection, collection="c", task=None, most=3)
+    await set_limit(connection, collection="d", task="u", most=2)
+    in_hand = """SELECT count(*) FILTER (WHERE collection_id = 1) <= 3
+                        AND count(*) FILTER (WHERE collection_id <> 1) <= 2
+                 FROM routines.trajectories WHERE status = 'running'"""
+    done: Counter[int] = Counter()
+
+    async def work(number: int) -> None:
+        async with connect(database.url, f"worker-{number}") as own:
+            claimer = Claimer(own)
+            for _ in range(40):
+                claimed = await claimer.claim(4)
+                assert await value(own, in_hand)
+                done.update(run.collection_id for run in claimed)
+                await finish(own, claimed)
+
+    await asyncio.gather(*(work(number) for number in range(4)))
+    assert all(done[collection] > 20 for collection in (1, 2)), done
+
+
+async def explained(connection: Connection) -> dict[str, Any]:
+    """The plan of a claim and what it read, its functions included."""
+    parameters = {**CLAIM, "slots": 10, "after": 0, "last_tasks": "{}"}
+    cursor = await connection.execute(
+        f"EXPLAIN (ANALYZE, BUFFERS, TIMING off, FORMAT JSON) {Statement.declared['runs.claim'].text}".encode(),
+        parameters,
+    )
+    row = await cursor.fetchone()
+    assert row
+    return row[0][0]["Plan"]
+
+
+@pytest.mark.slow
+async def test_a_claim_reads_no_more_of_a_backlog_of_two_hundred_thousand_than_of_one_of_two_thousand(
+    connection: Connection,
+) -> None:
+    first = await task_with(connection, "a", "t", 1000)
+    full = await task_with(connection, "a", "full", 1000)
+    await set_limit(connection, collection="a", task="full", most=1)
+    read: list[int] = []
+    for more in (0, 99_000):
+        for task in (first, full) if more else ():
+            await connection.execute(PENDING, [more, task])
+        await connection.execute("VACUUM (ANALYZE) routines.trajectories")
+        await runs.claim(connection, slots=10, **CLAIM)  # the functions' plans
+        plan = await explained(connection)
+        read.append(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+    assert read[1] < 1.5 * read[0] + 50, read
+
+
+async def test_what_is_claimed_and_renewed_stays_hot(connection: Connection) -> None:
+    """A heap-only update touches no index: no column of one changes while a run is active."""
+    await task_with(connection, "c", "t", 200)
+    claimed = await runs.claim(connection, slots=50, **CLAIM)
+    await runs.renew(connection, [(run.id, run.attempt) for run in claimed], lease_seconds=60)
+    await connection.execute("SELECT pg_stat_force_next_flush()")
+    cursor = await connection.execute(
+        "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relid = 'routines.trajectories'::regclass"
+    )
+    row = await cursor.fetchone()
+    assert row
+    assert row[0] == 100
+    assert row[1] >= 90
