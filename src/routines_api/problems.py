@@ -26,6 +26,7 @@ from routines_core.errors import (
     Fault,
     FaultsError,
     InvalidError,
+    MistypedKeyError,
     NotFoundError,
     RoutinesError,
     UnauthorizedError,
@@ -59,6 +60,9 @@ PROBLEM_TYPES: dict[type[Exception], ProblemType] = {
     UnsupportedMediaTypeError: ProblemType(415, "unsupported-media-type", "Unsupported media type"),
     HeadersTooLargeError: ProblemType(431, "headers-too-large", "Headers too large"),
     InvalidError: ProblemType(400, "invalid-request", "Invalid request"),
+    MistypedKeyError: ProblemType(
+        401, "unauthorized", "Unauthorized", "The key is mistyped or cut: its last six characters do not fit the rest."
+    ),
     UnauthorizedError: ProblemType(
         401, "unauthorized", "Unauthorized", "Send a valid key: Authorization: Bearer rtn_<id>_<secret>."
     ),

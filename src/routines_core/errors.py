@@ -5,6 +5,7 @@
     │   ├── FaultsError          it breaks several
     │   └── UnknownKeysError     override keys the task does not declare
     ├── UnauthorizedError        no key, or none that counts          -> 401
+    │   └── MistypedKeyError     its own checksum does not fit
     ├── NotFoundError            absent, or not the caller's to see   -> 404
     ├── ConflictError            taken, or still in use               -> 409
     ├── DatabaseError            the database is away or unfit        -> 503
@@ -85,6 +86,10 @@ class UnknownKeysError(InvalidError):
 
 class UnauthorizedError(RoutinesError):
     """The bearer token is missing, malformed, unknown, revoked or expired: never says which."""
+
+
+class MistypedKeyError(UnauthorizedError):
+    """The bearer token was mistyped or cut: its checksum tells anybody, so that saying it gives nothing away."""
 
 
 class NotFoundError(RoutinesError):
