@@ -10,6 +10,7 @@ import click
 import uvloop
 
 from routines_core.errors import ConfigurationError, RoutinesError
+from routines_core.logging import reduce_tracebacks
 from routines_core.settings import Settings, load_settings
 
 Parameters = ParamSpec("Parameters")
@@ -46,6 +47,7 @@ def _database_url(settings: Settings) -> str:
 @click.version_option(package_name="routines")
 def main() -> None:
     """A scheduler on Postgres that accounts for every slot of every routine."""
+    reduce_tracebacks()
 
 
 @main.command()

@@ -13,7 +13,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(extra="ignore", populate_by_name=True)
 
-    database_url: str | None = Field(default=None, alias="DATABASE_URL")
+    database_url: str | None = Field(default=None, alias="DATABASE_URL", repr=False)
     """Where the state is; None: the embedded server of the data directory."""
     enable_routines: bool = Field(default=False, alias="ENABLE_ROUTINES")
     """Off, every endpoint of routines answers 404."""
