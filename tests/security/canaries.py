@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -9,15 +10,21 @@ from urllib.parse import quote
 
 
 def new_value() -> str:
-    """A value that each encoding spells in its own way: quotes, a slash, a plus, a space, a letter beyond ASCII."""
-    return f'c4"ü/+ {secrets.token_hex(12)}'
+    """A value that each encoding spells in its own way: quotes, a slash, a plus, a space, a letter beyond ASCII.
+
+    Short, so that it is found whole where an error shows the first characters of what was sent.
+    """
+    return f'c"ü/+ {secrets.token_hex(6)}'
 
 
 def spellings(text: str) -> dict[str, set[bytes]]:
-    """The value raw, in base64 at each of the three places where it may begin, hex, URL-quoted and JSON-escaped."""
+    """The value raw, in base64 at each of the three places where it may begin, hex, URL-quoted and JSON-escaped.
+
+    Raw is also its longest word alone, which escapes and quotes leave as it is, however often they are applied.
+    """
     raw = text.encode()
     return {
-        "raw": {raw},
+        "raw": {max(re.findall(rb"[A-Za-z0-9_-]+", raw), key=len)},
         "base64": {spelled for alphabet in (b"+/", b"-_") for spelled in _in_base64(raw, alphabet)},
         "hex": {raw.hex().encode(), raw.hex().upper().encode()},
         "url": {quote(text).encode(), quote(text, safe="").encode()},
