@@ -1,7 +1,7 @@
 """Asks whether a version in constraints.txt has a known vulnerability.
 
-Exit code 0: the service knows of none, or it could not be asked, which is said in capitals; 1: there is one; 2: it could
-not be asked, and AUDIT_REQUIRED is set: set it wherever the service can be reached.
+Exit code 0: the service knows of none, or it could not be asked, which is said in capitals; 1: there is one;
+2: it could not be asked, and AUDIT_REQUIRED is set: set it wherever the service can be reached.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Thirty secret values go in wherever one is taken; none comes out.
 
-Real processes under load, with runs that succeed, fail, crash and are cancelled. A new endpoint that takes a secret
-gets a line in `plant`; that something is seen at all is shown by a control value for each place, which is no secret.
+Real processes under load, with runs that succeed, fail, crash and are cancelled. A new endpoint that takes a
+secret gets a line in `plant`. That something is seen at all is shown by a control value for each place.
 """
 
 import os
