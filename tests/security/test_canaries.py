@@ -72,6 +72,7 @@ def service(tmp_path: Path) -> Generator[Service]:
 def test_no_secret_comes_out_anywhere(service: Service) -> None:
     canaries, witness = Canaries(), Witness(service)
     key = api_key(service, canaries)
+    canaries.plant("encryption key", (service.data_dir / "encryption.key").read_text().strip().partition(":")[2])
     with receiver(witness) as hook, witness.client(key) as client, witness.sampling(), load(witness, key):
         for name, workflow in WORKFLOWS.items():
             assert client.post("/tasks/demo", json={"name": name, "workflow": workflow}).status_code == 201
