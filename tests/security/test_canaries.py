@@ -87,6 +87,7 @@ def test_no_secret_comes_out_anywhere(service: Service) -> None:
     assert {place for place in witness.seen if CONTROL.encode() not in witness.seen[place]} <= {"cmdline", "logs"}
     assert b"routines_cli.main worker" in witness.seen["cmdline"].replace(b"\0", b" ")
     assert b"run ended" in witness.seen["logs"]
+    assert b'"error": "UndefinedColumn"' in witness.seen["logs"]
     assert witness.samples > 20
     leaks = [hit for place, found in witness.seen.items() for hit in canaries.hits(place, bytes(found))]
     assert leaks == []
@@ -159,6 +160,10 @@ def plant_what_is_refused(client: httpx.Client, canaries: Canaries, service: Ser
     broken = f'{{"name": "x", "webhook_secret": "{new()}'.encode()
     assert client.post(path, content=broken, headers={"Content-Type": "application/json"}).status_code == 400
     assert client.post(path, content=broken, headers={"Content-Type": "text/plain"}).status_code == 415
+    service.execute("ALTER TABLE routines.secrets RENAME COLUMN ciphertext TO away")  # a fault of the service itself
+    body = {"name": "x", "cadence": {"type": "manual"}, "secret_params": {"A": new()}, "webhook_secret": new()}
+    assert client.post(path, json=body).status_code == 500
+    service.execute("ALTER TABLE routines.secrets RENAME COLUMN away TO ciphertext")
     for token in (f"rtn_1_{secrets.token_urlsafe(32)}", f"rtn_99_{secrets.token_urlsafe(32)}", secrets.token_hex(20)):
         canaries.plant("a key that opens nothing", token)
         assert client.get("/collections", headers={"Authorization": f"Bearer {token}"}).status_code == 401

@@ -11,10 +11,12 @@ import psycopg
 import pytest
 import yaml
 
+from command import routines
 from routines_core.db.files import sql_dir
 from routines_core.embedded import EmbeddedServer
 from routines_core.embedded.server import DEFAULT_SETTINGS
 from routines_core.logging import configure_logging, describe
+from support import Database
 
 CANARY = "canary-4711"
 RAISES = f"""
@@ -155,3 +157,11 @@ def test_the_server_of_compose_logs_as_little_as_the_embedded_one() -> None:
     compose = yaml.safe_load((sql_dir().parent / "compose.yaml").read_text("utf-8"))
     given = {setting for setting in compose["services"]["postgres"]["command"] if "=" in setting}
     assert given == {f"{name}={text}" for name, text in DEFAULT_SETTINGS.items() if name.startswith("log_")}
+
+
+def test_a_url_of_the_database_that_is_malformed_is_not_repeated() -> None:
+    for url in (f"postgres//routines:{CANARY}@host", f"postgresql://routines:{CANARY}%zz@host/x"):
+        done = routines(Database(url), "doctor")
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+        assert "DATABASE_URL is no connection string" in done.stderr
+        assert CANARY not in done.stderr + done.stdout
