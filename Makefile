@@ -15,7 +15,7 @@ ifneq ($(shell [ "$$(cat $(MADE) 2>/dev/null)" = "$(CURDIR)" ] && $(BIN)/python 
 .PHONY: $(MADE)
 endif
 
-.PHONY: help up test lint bench nightly chaos clean
+.PHONY: help up test lint audit bench nightly chaos clean
 .DEFAULT_GOAL := help
 
 help:  ## This list
@@ -27,11 +27,16 @@ up: $(RUN)  ## API, ticker and worker on an embedded Postgres; Ctrl-C stops them
 test: $(DEV)  ## All tests, against a real Postgres
 	$(BIN)/pytest
 
-lint: $(DEV)  ## Format, rules, types and layers
+lint: $(DEV)  ## Format, rules, types, layers and what bandit finds
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml src
+
+audit: $(DEV)  ## Known vulnerabilities of what is pinned; says so where the service cannot be asked
+	$(PIP) --editable '.[audit]'
+	$(BIN)/python .ci/audit.py
 
 bench: $(DEV)  ## Each benchmark prints its figure and the control measured in the same run
 	$(BIN)/python bench/fire_rate.py

@@ -6,22 +6,33 @@ WITH collection AS (
     ON CONFLICT ON CONSTRAINT collections_name_key DO UPDATE SET name = excluded.name
     RETURNING id
 )
-INSERT INTO routines.api_keys (collection_id, secret_hash, expires_at)
-SELECT id, %(secret_hash)s::bytea, now() + make_interval(secs => %(expires_in_seconds)s::float8) FROM collection
+INSERT INTO routines.api_keys (collection_id, secret_hash, pepper_id, expires_at)
+SELECT id, %(secret_hash)s::bytea, %(pepper_id)s::uuid, now() + make_interval(secs => %(expires_in_seconds)s::float8) FROM collection
 RETURNING id;
 
 -- name: find_key
-SELECT api_keys.secret_hash, collections.id AS collection_id, collections.name AS collection_name
+SELECT api_keys.secret_hash, pepper_id, collections.id AS collection_id, collections.name AS collection_name
 FROM routines.api_keys JOIN routines.collections ON collections.id = api_keys.collection_id
 WHERE api_keys.id = %(id)s::bigint AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
 
 -- name: list_keys
-SELECT api_keys.id, collections.name AS collection_name, api_keys.created_at, expires_at, revoked_at, last_used_at
+SELECT api_keys.id, collections.name AS collection_name, api_keys.created_at, expires_at, revoked_at, last_used_at,
+       CASE WHEN revoked_at IS NOT NULL THEN 'revoked' WHEN expires_at <= now() THEN 'expired' ELSE 'active' END AS state,
+       pepper_id IS NOT NULL AS has_pepper
 FROM routines.api_keys JOIN routines.collections ON collections.id = api_keys.collection_id
 ORDER BY api_keys.id;
 
 -- name: revoke_key
 UPDATE routines.api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE id = %(id)s::bigint;
+
+-- name: succeed_key
+-- The old key of two that overlap: it opens until the grace is over, or until it would have expired anyway.
+UPDATE routines.api_keys
+SET expires_at = least(expires_at, now() + make_interval(secs => %(grace_seconds)s::float8))
+FROM routines.collections
+WHERE api_keys.id = %(id)s::bigint AND collections.id = collection_id
+  AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+RETURNING collections.name AS collection_name;
 
 -- name: take_tokens
 -- `wanted` tokens out of the key's bucket, which holds `burst` at most and gains `rate` a second. No row: it does not

@@ -1,8 +1,12 @@
 -- Routines as the API sees them. A path names a routine by task and name; the key says in which collection. That it
 -- still opens one is checked in the statement itself: collection_of_key raises for a key that is revoked or expired.
 
+-- name: draw_routine_id
+SELECT nextval(pg_get_serial_sequence('routines.routines', 'id')) AS id
+WHERE routines.collection_of_key(%(key_id)s::bigint) IS NOT NULL;
+
 -- name: create_routine
--- The routine and its secrets, or nothing. No row: there is no such task, or it does not declare an override's key.
+-- The routine and its secrets, or nothing. Secrets are bound to its id, which is then drawn before. No row: there is no such task, or it does not declare an override's key.
 WITH task AS (
     SELECT tasks.id, tasks.collection_id
     FROM routines.tasks
@@ -13,9 +17,11 @@ WITH task AS (
 ),
 made AS (
     INSERT INTO routines.routines (
-        collection_id, task_id, name, cadence_type, hour_utc, minute_utc, day_of_week, init_params_overrides,
+        id, collection_id, task_id, name, cadence_type, hour_utc, minute_utc, day_of_week, init_params_overrides,
         secret_refs, webhook_url, webhook_secret_id, paused, catchup_window_seconds)
-    SELECT collection_id, id, %(name)s::text, %(cadence_type)s::text, %(hour_utc)s::smallint,
+    OVERRIDING SYSTEM VALUE
+    SELECT coalesce(%(id)s::bigint, nextval(pg_get_serial_sequence('routines.routines', 'id'))),
+           collection_id, id, %(name)s::text, %(cadence_type)s::text, %(hour_utc)s::smallint,
            %(minute_utc)s::smallint, %(day_of_week)s::text, %(init_params_overrides)s::jsonb, %(secret_refs)s::jsonb,
            %(webhook_url)s::text, %(webhook_secret_id)s::uuid, %(paused)s::boolean,
            %(catchup_window_seconds)s::integer
@@ -23,17 +29,19 @@ made AS (
     RETURNING id, collection_id
 ),
 sealed AS (
-    INSERT INTO routines.secrets (id, collection_id, kind, key_id, ciphertext)
-    SELECT secret.id, collection_id, kind, key_id, ciphertext
-    FROM made, unnest(%(secret_ids)s::uuid[], %(secret_kinds)s::text[], %(secret_key_ids)s::text[],
-                      %(ciphertexts)s::bytea[]) AS secret (id, kind, key_id, ciphertext)
+    INSERT INTO routines.secrets (id, collection_id, kind, field, owner, key_id, ciphertext)
+    SELECT secret.id, collection_id, kind, field, owner, key_id, ciphertext
+    FROM made, unnest(%(secret_ids)s::uuid[], %(secret_kinds)s::text[], %(secret_fields)s::text[],
+                      %(secret_owners)s::text[], %(secret_key_ids)s::text[], %(ciphertexts)s::bytea[])
+               AS secret (id, kind, field, owner, key_id, ciphertext)
 )
 SELECT id FROM made;
 
 -- name: patch_routine
 -- What is null stays as it is; what may be set to null has a flag. An override that the task no longer declares may
--- stay, but none may be added or changed. A secret that is kept, since its mask was sent back, must be there. No
--- row: one of these does not hold, or there is no such routine.
+-- stay, but none may be added or changed. A secret that is kept, since its mask was sent back, must be there; new ones
+-- are bound to the routine's id, which must still be the one of this name. No row: one of these does not hold, or there
+-- is no such routine.
 WITH patched AS (
     UPDATE routines.routines AS routine
     SET name = coalesce(%(name)s::text, routine.name),
@@ -55,6 +63,7 @@ WITH patched AS (
     JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
     WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND tasks.name = %(task)s::text
       AND routine.task_id = tasks.id AND routine.name = %(current_name)s::text
+      AND (%(id)s::bigint IS NULL OR routine.id = %(id)s::bigint)
       AND NOT EXISTS (SELECT FROM jsonb_each(%(init_params_overrides)s::jsonb) AS override
                       WHERE NOT task_versions.init_params ? override.key
                         AND override.value IS DISTINCT FROM routine.init_params_overrides -> override.key)
@@ -63,10 +72,11 @@ WITH patched AS (
     RETURNING routine.id, routine.collection_id
 ),
 sealed AS (
-    INSERT INTO routines.secrets (id, collection_id, kind, key_id, ciphertext)
-    SELECT secret.id, collection_id, kind, key_id, ciphertext
-    FROM patched, unnest(%(secret_ids)s::uuid[], %(secret_kinds)s::text[], %(secret_key_ids)s::text[],
-                         %(ciphertexts)s::bytea[]) AS secret (id, kind, key_id, ciphertext)
+    INSERT INTO routines.secrets (id, collection_id, kind, field, owner, key_id, ciphertext)
+    SELECT secret.id, collection_id, kind, field, owner, key_id, ciphertext
+    FROM patched, unnest(%(secret_ids)s::uuid[], %(secret_kinds)s::text[], %(secret_fields)s::text[],
+                         %(secret_owners)s::text[], %(secret_key_ids)s::text[], %(ciphertexts)s::bytea[])
+                  AS secret (id, kind, field, owner, key_id, ciphertext)
 )
 SELECT id FROM patched;
 

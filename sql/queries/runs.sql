@@ -159,22 +159,24 @@ RETURNING trajectories.id, trajectories.status, trajectories.crashes::integer AS
 
 -- name: sealed_secret
 -- The secret of this name that a run may read: its own secret param, else that of the run that started it, else the
--- collection's environment variable. Null id: it is referred to and gone. Only the worker that holds the run gets it.
+-- collection's environment variable. With it whose it is, as what refers to it says and not as its own row does: null
+-- run_id, the collection's. Null secret_id: it is referred to and gone. Only the worker that holds the run gets it.
 WITH RECURSIVE line AS (
-    SELECT parent_id, collection_id, secret_refs, 0 AS distance FROM routines.trajectories
+    SELECT id, triggered_by_routine_id, parent_id, collection_id, secret_refs, 0 AS distance FROM routines.trajectories
     WHERE id = %(id)s::bigint AND attempt = %(attempt)s::integer AND status = 'running'
     UNION ALL
-    SELECT parent.parent_id, parent.collection_id, parent.secret_refs, distance + 1
+    SELECT parent.id, parent.triggered_by_routine_id, parent.parent_id, parent.collection_id, parent.secret_refs, distance + 1
     FROM line JOIN routines.trajectories AS parent ON parent.id = line.parent_id
 ),
 referred AS (
-    SELECT (secret_refs ->> %(name)s::text)::uuid AS id, distance FROM line WHERE secret_refs ? %(name)s::text
+    SELECT (secret_refs ->> %(name)s::text)::uuid AS secret_id, line.id AS run_id, triggered_by_routine_id AS routine_id, distance
+    FROM line WHERE secret_refs ? %(name)s::text
     UNION ALL
-    SELECT (environment_refs ->> %(name)s::text)::uuid, NULL
+    SELECT (environment_refs ->> %(name)s::text)::uuid, NULL, NULL, NULL
     FROM line JOIN routines.collections ON collections.id = line.collection_id
     WHERE distance = 0 AND environment_refs ? %(name)s::text
 )
-SELECT secrets.id, secrets.collection_id, secrets.kind, secrets.ciphertext
-FROM referred LEFT JOIN routines.secrets USING (id)
+SELECT secrets.id AS secret_id, secrets.ciphertext, referred.run_id, referred.routine_id
+FROM referred LEFT JOIN routines.secrets ON secrets.id = referred.secret_id
 ORDER BY referred.distance NULLS LAST
 LIMIT 1;

@@ -23,7 +23,7 @@ from routines_api.keys import KnownKeys
 from routines_api.limiter import RateLimiter
 from routines_api.requests import RequestBody
 from routines_core.db import Connection, Pool
-from routines_core.db.keys import AuthContext, authenticate
+from routines_core.db.keys import AuthContext
 from routines_core.errors import Fault, FaultsError, InvalidError, NotFoundError, RoutinesError, UnauthorizedError
 from routines_core.keyring import Keyring
 from routines_core.settings import Settings
@@ -119,7 +119,7 @@ async def provide_caller(request: ApiRequest, state: State) -> AsyncGenerator[Ca
             _refuse_unknown_parameters(request)
             yield Caller(request, services, connection, auth, body)
         except RoutinesError:
-            await authenticate(connection, token)
+            await services.keys.confirm(connection, token)
             raise
 
 

@@ -25,8 +25,9 @@ from routines_api.problems import HANDLERS, send_answer
 from routines_api.responses import Health
 from routines_api.routines import RoutinesController, get_init_params_schema
 from routines_core.db import open_pool
+from routines_core.db.peppers import Peppers
 from routines_core.errors import NotFoundError, RoutinesError
-from routines_core.keyring import Keyring
+from routines_core.keyring import load_keyring
 from routines_core.settings import Settings
 
 CONNECTIONS = 10
@@ -109,10 +110,11 @@ def create_app(settings: Settings, database_url: str) -> Api:
             app.state.pool = opened
             yield
 
+    keyring = load_keyring(settings)
     services = Services(
         settings,
-        keyring=Keyring.parse(settings.encryption_keys),
-        keys=KnownKeys(),
+        keyring=keyring,
+        keys=KnownKeys(Peppers(keyring)),
         limiter=RateLimiter(settings.rate_per_second, settings.rate_burst),
     )
     routines = [RoutinesController, LedgerController, get_init_params_schema] if settings.enable_routines else []

@@ -12,7 +12,7 @@ _ROUTINE = {
     "init_params_overrides": {"sample_size": 50},
     "secret_params": {},
     "webhook_url": None,
-    "webhook_secret": None,
+    "webhook_secret": None,  # nosec B105 - there is none
     "paused": False,
     "last_run_at": None,
     "next_run_at": "2026-05-04T09:00:00Z",

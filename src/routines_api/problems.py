@@ -1,8 +1,6 @@
 """Errors as RFC 9457 problem documents: one table from error to status and type. docs/errors.md explains each type."""
 
 import math
-import traceback
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -26,11 +24,14 @@ from routines_core.errors import (
     Fault,
     FaultsError,
     InvalidError,
+    MistypedKeyError,
     NotFoundError,
     RoutinesError,
+    SecretError,
     UnauthorizedError,
     UnknownKeysError,
 )
+from routines_core.logging import describe
 
 RETRY_SECONDS = 5
 """What Retry-After says when the database is away."""
@@ -59,6 +60,9 @@ PROBLEM_TYPES: dict[type[Exception], ProblemType] = {
     UnsupportedMediaTypeError: ProblemType(415, "unsupported-media-type", "Unsupported media type"),
     HeadersTooLargeError: ProblemType(431, "headers-too-large", "Headers too large"),
     InvalidError: ProblemType(400, "invalid-request", "Invalid request"),
+    MistypedKeyError: ProblemType(
+        401, "unauthorized", "Unauthorized", "The key is mistyped or cut: its last six characters do not fit the rest."
+    ),
     UnauthorizedError: ProblemType(
         401, "unauthorized", "Unauthorized", "Send a valid key: Authorization: Bearer rtn_<id>_<secret>."
     ),
@@ -133,7 +137,9 @@ def _faults(error: InvalidError | ConflictError) -> list[Fault]:
     return [Fault(error.field, sentence.removeprefix(f"{error.field}: "))]
 
 
-def _on_error(_request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+def _on_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    if isinstance(error, SecretError):
+        return _on_unexpected(request, error)
     return answer(error)
 
 
@@ -157,15 +163,7 @@ def _rule(message: str) -> str:
 
 
 def _on_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    # The kind and place alone: an error's text may hold what was sent.
-    place = traceback.extract_tb(error.__traceback__)[-1:]
-    log.error(
-        "request failed",
-        method=request.method,
-        route=str(request.scope["path_template"]),
-        error=type(error).__name__,
-        at=f"{Path(place[0].filename).name}:{place[0].lineno}" if place else "",
-    )
+    log.error("request failed", method=request.method, route=str(request.scope["path_template"]), **describe(error))
     return answer(Exception())
 
 

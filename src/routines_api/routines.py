@@ -47,7 +47,7 @@ class RoutinesController(Controller):
         """
         if task == PREVIEW and not _names_routine(caller.json()):
             return await _preview(caller)
-        spec = create_spec(caller, caller.body(requests.RoutineCreate))
+        spec = await create_spec(caller, caller.body(requests.RoutineCreate))
 
         async def create() -> RoutineRead:
             if not await db.create_routine(caller.connection, spec, key_id=caller.key_id, task=task):
@@ -91,7 +91,7 @@ class RoutinesController(Controller):
 
         A field that is left out keeps its value. A run in progress is not touched; the next fire follows the new spec.
         """
-        change = patch_spec(caller, caller.body(requests.RoutinePatch))
+        change = await patch_spec(caller, caller.body(requests.RoutinePatch), task=task, name=name)
         if not await db.patch_routine(caller.connection, change, key_id=caller.key_id, task=task, name=name):
             await _explain(caller, task, name, change)
         return routine_read(await _find(caller, task, name if change.name is msgspec.UNSET else change.name))

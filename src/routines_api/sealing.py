@@ -1,35 +1,45 @@
 """From what people send to what is stored: secrets sealed on the way in, masks understood."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import msgspec
 
 from routines_api.access import Caller
 from routines_api.requests import MASK, CadenceConfig, RoutineCreate
 from routines_api.requests import RoutinePatch as PatchBody
-from routines_core.db.routines import Cadence, RoutinePatch, RoutineSpec
+from routines_core.db.routines import Cadence, RoutinePatch, RoutineSpec, draw_routine_id, find_routine
 from routines_core.db.secrets import SealedSecret, SecretKind, seal
+from routines_core.keyring import owner_of_routine
 
 _UNCHANGED = {"name", "init_params_overrides", "webhook_url", "paused", "catchup_window_seconds"}
 """The fields of a PATCH that are stored as they are sent."""
 
 
-def create_spec(caller: Caller, body: RoutineCreate) -> RoutineSpec:
-    """The routine to save, its secrets sealed for the caller's collection."""
+async def create_spec(caller: Caller, body: RoutineCreate) -> RoutineSpec:
+    """The routine to save, its secrets sealed for the caller's collection and for the id that it will have."""
+    has_secrets = body.secret_params or body.webhook_secret
+    new_id = await draw_routine_id(caller.connection, key_id=caller.key_id) if has_secrets else None
+    sealer = Sealer(caller, owner_of_routine(new_id or 0))
     return RoutineSpec(
+        id=new_id,
         name=body.name,
         cadence=cadence_of(body.cadence),
         init_params_overrides=body.init_params_overrides,
-        secret_params={name: _seal(caller, text, "secret_param") for name, text in body.secret_params.items()},
+        secret_params=sealer.params(body.secret_params),
         webhook_url=body.webhook_url,
-        webhook_secret=_seal(caller, body.webhook_secret, "webhook_secret") if body.webhook_secret else None,
+        webhook_secret=sealer.webhook_secret(body.webhook_secret),
         paused=body.paused,
         catchup_window_seconds=body.catchup_window_seconds,
     )
 
 
-def patch_spec(caller: Caller, body: PatchBody) -> RoutinePatch:
-    """The change to make: fields that were not sent stay UNSET, and so does a webhook_secret that is the mask."""
+async def patch_spec(caller: Caller, body: PatchBody, *, task: str, name: str) -> RoutinePatch:
+    """The change to make: fields that were not sent stay UNSET, and so does a webhook_secret that is the mask.
+
+    Raises:
+        NotFoundError: Secrets were sent for a routine that is not there.
+    """
     sent = body.model_fields_set
     change = RoutinePatch(
         **{field: getattr(body, field) for field in sent & _UNCHANGED},
@@ -37,11 +47,21 @@ def patch_spec(caller: Caller, body: PatchBody) -> RoutinePatch:
     )
     if "cadence" in sent:
         change = msgspec.structs.replace(change, cadence=cadence_of(body.cadence))
+    if {"secret_params", "webhook_secret"} & sent:
+        found = await find_routine(caller.connection, key_id=caller.key_id, task=task, name=name)
+        return _with_secrets(Sealer(caller, owner_of_routine(found.id)), body, change, found.id)
+    return change
+
+
+def _with_secrets(sealer: "Sealer", body: PatchBody, change: RoutinePatch, routine_id: int) -> RoutinePatch:
+    sent = body.model_fields_set
+    change = msgspec.structs.replace(change, id=routine_id)
     if "secret_params" in sent:
-        change = msgspec.structs.replace(change, secret_params=_seal_new(caller, body.secret_params))
+        params = {name: text for name, text in body.secret_params.items() if text != MASK}
+        kept = dict.fromkeys(body.secret_params)
+        change = msgspec.structs.replace(change, secret_params={**kept, **sealer.params(params)})
     if "webhook_secret" in sent and body.webhook_secret != MASK:
-        sealed = _seal(caller, body.webhook_secret, "webhook_secret") if body.webhook_secret else None
-        change = msgspec.structs.replace(change, webhook_secret=sealed)
+        change = msgspec.structs.replace(change, webhook_secret=sealer.webhook_secret(body.webhook_secret))
     return change
 
 
@@ -50,10 +70,32 @@ def cadence_of(config: CadenceConfig) -> Cadence:
     return Cadence(config.type, config.hour_utc, config.minute_utc or 0, config.day_of_week)
 
 
-def _seal(caller: Caller, plaintext: str, kind: SecretKind) -> SealedSecret:
-    return seal(caller.services.keyring, plaintext, collection_id=caller.auth.collection_id, kind=kind)
+@dataclass(frozen=True)
+class Sealer:
+    """Seals secrets for the caller's collection.
 
+    Attributes:
+        owner: Of what they are: `owner_of_routine`, `owner_of_run`, or empty for the collection.
+    """
 
-def _seal_new(caller: Caller, secrets: Mapping[str, str]) -> dict[str, SealedSecret | None]:
-    """Each sealed; None in the place of a mask."""
-    return {name: None if secret == MASK else _seal(caller, secret, "secret_param") for name, secret in secrets.items()}
+    caller: Caller
+    owner: str
+
+    def params(self, secrets: Mapping[str, str], kind: SecretKind = "secret_param") -> dict[str, SealedSecret]:
+        """Each sealed under its name."""
+        return {name: self._seal(text, kind, name) for name, text in secrets.items()}
+
+    def webhook_secret(self, plaintext: str | None) -> SealedSecret | None:
+        """It sealed; None where there is none."""
+        return self._seal(plaintext, "webhook_secret", "") if plaintext else None
+
+    def _seal(self, plaintext: str, kind: SecretKind, field: str) -> SealedSecret:
+        collection_id = self.caller.auth.collection_id
+        return seal(
+            self.caller.services.keyring,
+            plaintext,
+            collection_id=collection_id,
+            kind=kind,
+            field=field,
+            owner=self.owner,
+        )

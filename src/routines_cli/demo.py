@@ -5,21 +5,23 @@ from pathlib import Path
 import msgspec
 
 from routines_core.db import Connection
-from routines_core.db.keys import authenticate, create_key
+from routines_core.db.keys import create_key, parse_token
+from routines_core.db.peppers import Peppers
 from routines_core.db.routines import Cadence, RoutineSpec, create_routine
 from routines_core.db.tasks import create_task
+from routines_core.keyring import Keyring
 
 COLLECTION, TASK, ROUTINE = "demo", "hello", "every-hour"
 
 
-async def make_demo(connection: Connection, data_dir: Path) -> None:
+async def make_demo(connection: Connection, data_dir: Path, keyring: Keyring) -> None:
     """Make the demo, unless this data directory has its key already."""
     key_file = data_dir / f"{COLLECTION}.key"
     if key_file.exists():
         return
     async with connection.transaction():
-        key = await create_key(connection, COLLECTION)
-        await _make_routine(connection, (await authenticate(connection, key)).key_id)
+        key = await create_key(connection, COLLECTION, Peppers(keyring))
+        await _make_routine(connection, parse_token(key).key_id)
         key_file.touch(mode=0o600)
         key_file.write_text(key + "\n", "ascii")
 

@@ -10,6 +10,7 @@ import click
 import uvloop
 
 from routines_core.errors import ConfigurationError, InvalidError, RoutinesError
+from routines_core.logging import reduce_tracebacks
 from routines_core.settings import Settings, load_settings
 
 Parameters = ParamSpec("Parameters")
@@ -46,6 +47,7 @@ def _database_url(settings: Settings) -> str:
 @click.version_option(package_name="routines")
 def main() -> None:
     """A scheduler on Postgres that accounts for every slot of every routine."""
+    reduce_tracebacks()
 
 
 @main.command()
@@ -85,32 +87,66 @@ async def api() -> None:
 
 @main.group()
 def keys() -> None:
-    """Make, list and revoke API keys."""
+    """Make, list, rotate and revoke API keys."""
+
+
+DAY_SECONDS = 86_400
 
 
 @keys.command()
 @click.option("--collection", required=True, help="The collection that the key opens; made where it is new.")
+@click.option("--expires-in", type=click.FloatRange(min=0, min_open=True), metavar="DAYS", help="Default: never.")
 @_async_command
-async def create(collection: str) -> None:
+async def create(collection: str, expires_in: float | None) -> None:
     """Print a new key, alone, once: only its hash is kept."""
     from routines_core.db import connect
     from routines_core.db.keys import create_key
+    from routines_core.db.peppers import Peppers
+    from routines_core.keyring import load_keyring
 
-    async with connect(_database_url(load_settings()), "routines-keys") as connection:
-        print(await create_key(connection, collection))
+    settings = load_settings()
+    peppers = Peppers(load_keyring(settings))
+    async with connect(_database_url(settings), "routines-keys") as connection:
+        print(await create_key(connection, collection, peppers, expires_in_seconds=_seconds(expires_in)))
+
+
+@keys.command()
+@click.argument("key_id", type=int)
+@click.option("--grace", type=click.FloatRange(min=0), default=7, show_default=True, metavar="DAYS",
+              help="How long the old key still opens; revoke it earlier when nobody uses it any more.")  # fmt: skip
+@click.option("--expires-in", type=click.FloatRange(min=0, min_open=True), metavar="DAYS", help="Default: never.")
+@_async_command
+async def rotate(key_id: int, grace: float, expires_in: float | None) -> None:
+    """Print a new key for the collection of an old one, which still opens for a while."""
+    from routines_core.db import connect
+    from routines_core.db.keys import rotate_key
+    from routines_core.db.peppers import Peppers
+    from routines_core.keyring import load_keyring
+
+    settings = load_settings()
+    peppers = Peppers(load_keyring(settings))
+    async with connect(_database_url(settings), "routines-keys") as connection:
+        print(await rotate_key(connection, key_id, peppers, grace_seconds=grace * DAY_SECONDS,
+                               expires_in_seconds=_seconds(expires_in)))  # fmt: skip
+
+
+def _seconds(days: float | None) -> float | None:
+    return None if days is None else days * DAY_SECONDS
 
 
 @keys.command("list")
 @_async_command
 async def list_() -> None:
-    """List all keys, without their secrets."""
+    """List all keys, without their secrets: id, collection, made, expires, last used, state."""
     from routines_core.db import connect
     from routines_core.db.keys import list_keys
 
     async with connect(_database_url(load_settings()), "routines-keys") as connection:
         for key in await list_keys(connection):
-            state = f"revoked {key.revoked_at:%Y-%m-%d}" if key.revoked_at else "active"
-            print(f"{key.id}\t{key.collection_name}\tmade {key.created_at:%Y-%m-%d}\t{state}")
+            expires = f"expires {key.expires_at:%Y-%m-%d %H:%M}" if key.expires_at else "never expires"
+            used = f"used {key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never used"
+            state = key.state if key.has_pepper else f"{key.state}, hashed without pepper: rotate it"
+            print(f"{key.id}\t{key.collection_name}\tmade {key.created_at:%Y-%m-%d}\t{expires}\t{used}\t{state}")
 
 
 @keys.command()
@@ -164,6 +200,21 @@ def _parse_limit(text: str) -> int | None:
 
 
 @main.group()
+def secrets() -> None:
+    """Keep the stored secrets under the right encryption key."""
+
+
+@secrets.command("rotate")
+@_async_command
+async def rotate_secrets() -> None:
+    """Encrypt every stored secret under the first key, while everything runs; may be stopped and repeated."""
+    from routines_cli.secrets import rotate as run
+
+    settings = load_settings()
+    await run(settings, _database_url(settings))
+
+
+@main.group()
 def tasks() -> None:
     """Keep tasks in files."""
 
@@ -210,17 +261,20 @@ async def worker() -> None:
 
 @main.command()
 @click.option("--url", "url_alone", is_flag=True, help="Print the database's URL alone, with its password, for psql.")
+@click.option("--quick", is_flag=True, help="Open no stored secret: for health checks.")
 @_async_command
-async def doctor(*, url_alone: bool) -> None:
-    """Print where the database is, whether it is fit, and how to open psql on it."""
-    url = _database_url(load_settings())
+async def doctor(*, url_alone: bool, quick: bool) -> None:
+    """Print where the database is, whether it is fit, whether all secrets open, and how to open psql on it."""
+    settings = load_settings()
+    url = _database_url(settings)
     if url_alone:
         print(url)
         return
-    await _examine(url)
+    await _examine(settings, url, quick=quick)
 
 
-async def _examine(url: str) -> None:
+async def _examine(settings: Settings, url: str, *, quick: bool) -> None:
+    from routines_cli.secrets import examine
     from routines_core.db import connect
     from routines_core.db.migrations import check_server_version, pending_migrations
     from routines_core.embedded import find_psql
@@ -228,13 +282,17 @@ async def _examine(url: str) -> None:
     async with connect(url, "routines-doctor") as connection:
         version = await check_server_version(connection)
         pending = await pending_migrations(connection)
+        secrets_line, all_open = "not examined", True
+        if not pending and not quick:
+            secrets_line, all_open = await examine(settings, connection)
     psql = find_psql()
     open_psql = f"{quote(psql)} {quote(_without_password(url))}" if psql else "not found: install it"
     print(f"database  {_without_password(url)}")
     print(f"postgres  {version}")
     print(f"schema    {f'{len(pending)} migrations to apply: run `routines migrate`' if pending else 'up to date'}")
+    print(f"secrets   {secrets_line}")
     print(f"psql      {open_psql}")
-    if pending:
+    if pending or not all_open:
         sys.exit(1)
 
 

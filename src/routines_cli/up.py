@@ -13,7 +13,7 @@ from routines_core.db import connect
 from routines_core.db.migrations import migrate
 from routines_core.embedded import EmbeddedServer
 from routines_core.errors import ConfigurationError
-from routines_core.keyring import generate_key
+from routines_core.keyring import KEPT_KEY_FILE, generate_key, load_keyring
 from routines_core.lifecycle import sleep_or_stop, stop_event
 from routines_core.logging import configure_logging
 from routines_core.settings import Settings
@@ -34,9 +34,10 @@ async def up(settings: Settings) -> None:
     stop = stop_event()
     _refuse_taken_port(settings)
     with _data_dir(settings.data_dir), _database(settings) as url:
+        settings = _with_encryption_key(settings)
         async with connect(url, "routines-up") as connection:
             await migrate(connection)
-            await make_demo(connection, settings.data_dir)
+            await make_demo(connection, settings.data_dir, load_keyring(settings))
         supervisor = Supervisor(_environment(settings, url), stop)
         async with asyncio.TaskGroup() as parts:
             for part in PARTS:
@@ -70,17 +71,25 @@ def _refuse_taken_port(settings: Settings) -> None:
 
 
 def _environment(settings: Settings, url: str) -> dict[str, str]:
-    keys = settings.encryption_keys or _kept_encryption_key(settings.data_dir)
-    return {"DATABASE_URL": url, "ROUTINES_ENCRYPTION_KEYS": keys, "ENABLE_ROUTINES": "true"}
+    """What the parts get to see: of keys that are in a file its path alone."""
+    shown = {"DATABASE_URL": url, "ENABLE_ROUTINES": "true"}
+    if settings.encryption_keys_file:
+        shown["ROUTINES_ENCRYPTION_KEYS_FILE"] = str(settings.encryption_keys_file)
+    return shown
 
 
-def _kept_encryption_key(data_dir: Path) -> str:
-    """The key of this data directory, made at its first start: without it no stored secret opens again."""
-    path = data_dir / "encryption.key"
+def _with_encryption_key(settings: Settings) -> Settings:
+    """The settings with the data directory's key, made at the first start, where no other is given.
+
+    Without it no stored secret opens again.
+    """
+    if settings.encryption_keys or settings.encryption_keys_file:
+        return settings
+    path = settings.data_dir / KEPT_KEY_FILE
     if not path.exists():
         path.touch(mode=0o600)
         path.write_text(generate_key(), "ascii")
-    return path.read_text("ascii").strip()
+    return settings.model_copy(update={"encryption_keys_file": path.absolute()})
 
 
 @contextmanager

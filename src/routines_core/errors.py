@@ -6,6 +6,7 @@
     │   ├── ForbiddenAddressError  a URL leads to an address that is not public
     │   └── UnknownKeysError     override keys the task does not declare
     ├── UnauthorizedError        no key, or none that counts          -> 401
+    │   └── MistypedKeyError     its own checksum does not fit
     ├── NotFoundError            absent, or not the caller's to see   -> 404
     ├── ConflictError            taken, or still in use               -> 409
     ├── DatabaseError            the database is away or unfit        -> 503
@@ -95,6 +96,10 @@ class UnknownKeysError(InvalidError):
 
 class UnauthorizedError(RoutinesError):
     """The bearer token is missing, malformed, unknown, revoked or expired: never says which."""
+
+
+class MistypedKeyError(UnauthorizedError):
+    """The bearer token was mistyped or cut: its checksum tells anybody, so that saying it gives nothing away."""
 
 
 class NotFoundError(RoutinesError):

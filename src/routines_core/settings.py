@@ -13,7 +13,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(extra="ignore", populate_by_name=True)
 
-    database_url: str | None = Field(default=None, alias="DATABASE_URL")
+    database_url: str | None = Field(default=None, alias="DATABASE_URL", repr=False)
     """Where the state is; None: the embedded server of the data directory."""
     enable_routines: bool = Field(default=False, alias="ENABLE_ROUTINES")
     """Off, every endpoint of routines answers 404."""
@@ -23,8 +23,10 @@ class Settings(BaseSettings):
     """The port that the API listens on."""
     data_dir: Path = Field(default=Path(".routines"), alias="ROUTINES_DATA_DIR")
     """Where `routines up` keeps its database, encryption key and the demo's API key."""
-    encryption_keys: str | None = Field(default=None, alias="ROUTINES_ENCRYPTION_KEYS")
+    encryption_keys: str | None = Field(default=None, alias="ROUTINES_ENCRYPTION_KEYS", repr=False)
     """`id:base64 of 32 bytes`, several with commas between; the first encrypts."""
+    encryption_keys_file: Path | None = Field(default=None, alias="ROUTINES_ENCRYPTION_KEYS_FILE")
+    """A file that holds them, where they are not given themselves."""
     log_format: str = Field(default="console", pattern="^(console|json)$", alias="ROUTINES_LOG_FORMAT")
     """`console` for people, `json` for machines."""
 

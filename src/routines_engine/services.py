@@ -13,7 +13,7 @@ from routines_core.db.pool import AWAY
 from routines_core.db.runs import Claim
 from routines_core.errors import InvalidError, SecretError
 from routines_core.file_store import FileStore
-from routines_core.keyring import Keyring, SecretPlace
+from routines_core.keyring import Keyring, SecretPlace, owner_of_run
 from routines_engine.holding import Held, LostRunError
 from routines_engine.waits import Waits
 from routines_workflow.activity import Child, ChildResult, Found
@@ -82,11 +82,13 @@ class RunServices:
         sealed = await self.engine.ask(lambda connection: runs.sealed_secret(connection, self._run, name))
         if sealed is None:
             return None
-        if sealed.id is None or sealed.collection_id is None or sealed.kind is None or sealed.ciphertext is None:
+        if sealed.secret_id is None or sealed.ciphertext is None:
             raise SecretError(f"The secret {name!r} is gone: set it again.")
         if self.engine.keyring is None:
             raise SecretError("This worker has no ROUTINES_ENCRYPTION_KEYS.")
-        place = SecretPlace(sealed.collection_id, sealed.kind, sealed.id)
+        kind = "environment" if sealed.run_id is None else "secret_param"
+        owner = "" if sealed.run_id is None else owner_of_run(sealed.run_id, sealed.routine_id)
+        place = SecretPlace(self._run.collection_id, kind, name, owner, sealed.secret_id)
         return self.engine.keyring.open(sealed.ciphertext, place)
 
     async def run_child(self, child: Child) -> ChildResult:

@@ -19,7 +19,7 @@ from routines_core.db.pool import LOST
 from routines_core.db.runs import Claim
 from routines_core.errors import DatabaseError, InvalidError, RoutinesError
 from routines_core.file_store import open_file_store
-from routines_core.keyring import Keyring
+from routines_core.keyring import Keyring, load_keyring
 from routines_core.lifecycle import sleep_or_stop, stop_event
 from routines_core.settings import Settings
 from routines_engine.flow import FlowWorkflow
@@ -316,9 +316,9 @@ async def run_worker(settings: Settings, database_url: str) -> None:
     """Work until SIGTERM or SIGINT, over every loss of the database.
 
     Raises:
-        ConfigurationError: ROUTINES_ENCRYPTION_KEYS is missing or malformed.
+        ConfigurationError: The encryption keys are missing or malformed.
     """
-    keyring, stop = Keyring.parse(settings.encryption_keys), stop_event()
+    keyring, stop = load_keyring(settings), stop_event()
     load_entry_points()  # now: an import takes its time, and leases would not be renewed meanwhile
     async with open_pool(database_url, "routines-worker", size=CONNECTIONS, statement_timeout="30s") as pool:
         log.info("working", slots=settings.worker_slots)

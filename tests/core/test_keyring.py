@@ -1,16 +1,40 @@
 """The keyring: what is sealed opens in its own place and nowhere else."""
 
+import itertools
+import os
 import uuid
+from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
 from routines_core.errors import ConfigurationError, SecretError
-from routines_core.keyring import Keyring, SecretPlace, generate_key
+from routines_core.keyring import (
+    Keyring,
+    LocalKeys,
+    SecretPlace,
+    generate_key,
+    key_id_of,
+    load_keyring,
+    owner_of_routine,
+    owner_of_run,
+)
+from routines_core.settings import Settings
 
 RING = Keyring.parse(f"{generate_key('new')},{generate_key('old')}")
-PLACE = SecretPlace(1, "secret_param", uuid.UUID(int=7))
+PLACE = SecretPlace(1, "secret_param", "TOKEN", "routine:42", uuid.UUID(int=7))
+PLACES = [
+    SecretPlace(*parts, uuid.UUID(int=number))
+    for parts in itertools.product(
+        (1, 2, 12),
+        ("secret_param", "webhook_secret", "environment"),
+        ("", "TOKEN", "TOKE", 'N", "'),
+        ("", "routine:4", "routine:42", "run:42"),
+    )
+    for number in (7, 8)
+]
 
 
 @given(st.text())
@@ -18,28 +42,106 @@ def test_what_is_sealed_opens_in_its_place(plaintext: str) -> None:
     assert RING.open(RING.seal(plaintext, PLACE), PLACE) == plaintext
 
 
+def test_a_ciphertext_that_was_moved_does_not_open() -> None:
+    """To another row, field, owner, kind or tenant, one of these or several at once."""
+    for place in PLACES:
+        sealed = RING.seal("s3cret", place)
+        for elsewhere in PLACES:
+            if elsewhere != place:
+                with pytest.raises(SecretError):
+                    RING.open(sealed, elsewhere)
+
+
+def test_a_ciphertext_with_any_bit_flipped_does_not_open() -> None:
+    sealed = RING.seal("s3cret", PLACE)
+    for position, bit in itertools.product(range(len(sealed)), range(8)):
+        damaged = bytearray(sealed)
+        damaged[position] ^= 1 << bit
+        with pytest.raises(SecretError):
+            RING.open(bytes(damaged), PLACE)
+
+
+def test_a_ciphertext_that_was_cut_or_grew_does_not_open() -> None:
+    sealed = RING.seal("s3cret", PLACE)
+    for length in range(len(sealed)):
+        for part in (sealed[:length], sealed[len(sealed) - length :]):
+            with pytest.raises(SecretError):
+                RING.open(part, PLACE)
+    with pytest.raises(SecretError):
+        RING.open(sealed + b"\0", PLACE)
+
+
+@given(st.binary(max_size=200))
+def test_what_was_never_sealed_does_not_open(garbage: bytes) -> None:
+    with pytest.raises(SecretError):
+        RING.open(garbage, PLACE)
+    assert isinstance(key_id_of(garbage), str)
+
+
+def test_a_key_id_that_was_exchanged_for_another_of_the_same_key_does_not_open() -> None:
+    key = {"aaa": bytes(32), "bbb": bytes(32)}
+    sealed = Keyring(key).seal("s3cret", PLACE)
+    assert Keyring(key).open(sealed, PLACE) == "s3cret"
+    with pytest.raises(SecretError):
+        Keyring(key).open(sealed.replace(b"aaa", b"bbb", 1), PLACE)
+
+
+def test_a_ciphertext_of_version_1_still_opens_and_only_in_its_row() -> None:
+    key, nonce = os.urandom(32), os.urandom(12)
+    bound_to = f"routines:1:1:secret_param:{PLACE.secret_id}".encode()
+    sealed = bytes([1, 2]) + b"k1" + nonce + AESGCM(key).encrypt(nonce, b"s3cret", bound_to)
+    ring = Keyring({"k1": key})
+    assert ring.open(sealed, PLACE) == "s3cret"
+    with pytest.raises(SecretError):
+        ring.open(sealed, SecretPlace(2, "secret_param", "TOKEN", "routine:42", PLACE.secret_id))
+    with pytest.raises(SecretError):
+        ring.open(b"\2" + sealed[1:], PLACE)
+
+
+def test_a_key_that_is_not_there_is_named_and_nothing_else() -> None:
+    with pytest.raises(SecretError, match="needs encryption key 'new'") as caught:
+        Keyring.parse(generate_key("other")).open(RING.seal("s3cret", PLACE), PLACE)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_run_uses_the_secrets_of_the_routine_that_caused_it_and_else_its_own() -> None:
+    assert owner_of_run(9, 42) == owner_of_routine(42) == "routine:42"
+    assert owner_of_run(9, None) == "run:9"
+
+
 @pytest.mark.parametrize(
-    "elsewhere",
-    [
-        SecretPlace(2, "secret_param", uuid.UUID(int=7)),
-        SecretPlace(1, "webhook_secret", uuid.UUID(int=7)),
-        SecretPlace(1, "secret_param", uuid.UUID(int=8)),
-    ],
+    "text", ["", " ", "k1", "k1:", "k1:c2hvcnQ=", ":AAAA", "k1:not base64", f"{generate_key()},{generate_key()}"]
 )
-def test_a_ciphertext_that_was_moved_does_not_open(elsewhere: SecretPlace) -> None:
-    with pytest.raises(SecretError):
-        RING.open(RING.seal("s3cret", PLACE), elsewhere)
-
-
-@given(st.integers(0, 10**6))
-def test_a_damaged_ciphertext_does_not_open(position: int) -> None:
-    sealed = bytearray(RING.seal("s3cret", PLACE))
-    sealed[position % len(sealed)] ^= 1
-    with pytest.raises(SecretError):
-        RING.open(bytes(sealed), PLACE)
-
-
-@pytest.mark.parametrize("text", [None, "", "k1", "k1:c2hvcnQ=", ":AAAA", "k1:not base64"])
-def test_a_missing_or_short_key_is_an_error(text: str | None) -> None:
+def test_a_missing_short_or_repeated_key_is_an_error(text: str) -> None:
     with pytest.raises(ConfigurationError, match="ROUTINES_ENCRYPTION_KEYS"):
         Keyring.parse(text)
+
+
+def test_an_error_of_the_keys_shows_none_of_them() -> None:
+    bare = generate_key().partition(":")[2]
+    for text in (bare, f"k1:{bare}x", f"k1:{bare[:-8]}"):
+        with pytest.raises(ConfigurationError) as caught:
+            LocalKeys(text).keys()
+        assert bare[:-8] not in str(caught.value)
+
+
+def test_keys_come_from_the_setting_a_file_or_what_up_kept(tmp_path: Path) -> None:
+    given, filed, kept = generate_key("given"), generate_key("filed"), generate_key("kept")
+    file = tmp_path / "keys"
+    file.write_text(f"{filed}\n{kept}\n", "ascii")
+    (tmp_path / "encryption.key").write_text(kept, "ascii")
+    assert load_keyring(Settings(data_dir=tmp_path, encryption_keys=given)).key_ids == ["given"]
+    assert load_keyring(Settings(data_dir=tmp_path, encryption_keys_file=file)).key_ids == ["filed", "kept"]
+    assert load_keyring(Settings(data_dir=tmp_path)).key_ids == ["kept"]
+
+
+def test_no_keys_two_sources_or_a_file_that_cannot_be_read_are_an_error(tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+    for changed in ({}, {"encryption_keys_file": absent}, {"encryption_keys": "x", "encryption_keys_file": absent}):
+        with pytest.raises(ConfigurationError):
+            load_keyring(Settings.model_validate({"data_dir": tmp_path, **changed}))
+
+
+def test_the_settings_do_not_print_the_keys() -> None:
+    key = generate_key()
+    assert key not in repr(Settings(encryption_keys=key))

@@ -12,7 +12,7 @@ import pytest
 
 from routines_core.db import Connection
 from routines_core.db.secrets import seal
-from routines_core.keyring import Keyring
+from routines_core.keyring import Keyring, owner_of_run
 from routines_workflow.activity import ACTIVITIES, Child, StepContext, activity
 from support import ENCRYPTION_KEYS, Database, value
 from working import run_of, task_of, until, until_ended, workflow_of, working
@@ -81,14 +81,23 @@ def activities() -> Generator[None]:
         del ACTIVITIES[name]
 
 
-async def store(connection: Connection, secret: str, kind: Any = "secret_param") -> UUID:
-    """A sealed secret of collection 1."""
-    sealed = seal(Keyring.parse(ENCRYPTION_KEYS), secret, collection_id=1, kind=kind)
+async def store(connection: Connection, secret: str, name: str, run: int | None) -> UUID:
+    """A sealed secret of collection 1: a run's secret param, or an environment variable."""
+    kind, owner = ("environment", "") if run is None else ("secret_param", owner_of_run(run, None))
+    sealed = seal(Keyring.parse(ENCRYPTION_KEYS), secret, collection_id=1, kind=kind, field=name, owner=owner)
     await connection.execute(
-        "INSERT INTO routines.secrets (id, collection_id, kind, key_id, ciphertext) VALUES (%s, 1, %s, %s, %s)",
-        [sealed.id, kind, sealed.key_id, sealed.ciphertext],
+        """INSERT INTO routines.secrets (id, collection_id, kind, field, owner, key_id, ciphertext)
+           VALUES (%s, 1, %s, %s, %s, %s, %s)""",
+        [sealed.id, kind, name, owner, sealed.key_id, sealed.ciphertext],
     )
     return sealed.id
+
+
+async def give(connection: Connection, run: int, name: str, secret: str) -> UUID:
+    """The id of a new secret param of the run."""
+    secret_id = await store(connection, secret, name, run)
+    await refer(connection, run, name, secret_id)
+    return secret_id
 
 
 async def refer(connection: Connection, run: int, name: str, secret_id: UUID) -> None:
@@ -108,7 +117,7 @@ async def test_a_secret_that_a_step_gives_away_is_masked_in_all_that_is_stored(
         ("blurt", {"activity": "blurt", "name": "TOKEN"}),
     ]
     run = await run_of(connection, await task_of(connection, "t", workflow_of(*steps)))
-    await refer(connection, run, "TOKEN", await store(connection, SECRET))
+    await give(connection, run, "TOKEN", SECRET)
     async with working(database.url):
         status, error = await until_ended(connection, run)
     assert (status, error) == ("failed", "step 'blurt' failed: refused: ********")
@@ -129,8 +138,11 @@ async def test_a_secret_param_goes_before_the_environment_and_what_is_not_there_
 ) -> None:
     steps = [(name, {"activity": "blab", "name": name}) for name in ("OWN", "SHARED", "ABSENT")]
     run = await run_of(connection, await task_of(connection, "t", workflow_of(*steps)))
-    await refer(connection, run, "OWN", await store(connection, "own-value"))
-    environment = [await store(connection, secret, "environment") for secret in ("not-this", "shared-value")]
+    await give(connection, run, "OWN", "own-value")
+    environment = [
+        await store(connection, secret, name, None)
+        for name, secret in (("OWN", "not-this"), ("SHARED", "shared-value"))
+    ]
     await connection.execute(
         "UPDATE routines.collections SET environment_refs = jsonb_build_object('OWN', %s::text, 'SHARED', %s::text)",
         environment,
@@ -146,7 +158,10 @@ async def test_a_secret_param_goes_before_the_environment_and_what_is_not_there_
     [
         ("ciphertext = set_byte(ciphertext, 30, get_byte(ciphertext, 30) # 1)", "is damaged or was moved"),
         ("ciphertext = set_byte(ciphertext, 3, 57)", "needs encryption key 'k9'"),
-        ("kind = 'environment'", "is damaged or was moved"),
+        (
+            "ciphertext = (SELECT ciphertext FROM routines.secrets AS other WHERE other.id <> secrets.id)",
+            "is damaged or was moved",
+        ),
         ("id = gen_random_uuid()", "The secret 'TOKEN' is gone"),
     ],
 )
@@ -155,9 +170,8 @@ async def test_a_secret_that_does_not_open_fails_its_run_alone(
 ) -> None:
     task = await task_of(connection, "t", workflow_of(("blab", {"activity": "blab", "name": "TOKEN"})))
     broken, sound = await run_of(connection, task), await run_of(connection, task)
-    secret_id = await store(connection, SECRET)
-    await refer(connection, broken, "TOKEN", secret_id)
-    await refer(connection, sound, "TOKEN", await store(connection, SECRET))
+    secret_id = await give(connection, broken, "TOKEN", SECRET)
+    await give(connection, sound, "TOKEN", SECRET)
     await connection.execute(f"UPDATE routines.secrets SET {damage} WHERE id = %s".encode(), [secret_id])
     async with working(database.url):
         status, error = await until_ended(connection, broken)
@@ -270,7 +284,7 @@ async def test_a_childs_secrets_are_those_of_the_run_that_started_it_and_stay_wh
     await task_of(connection, "c", workflow_of(("blab", {"activity": "blab", "name": "TOKEN"}), text="x"))
     steps = [("beget", {"activity": "beget", "name": "c"}), ("after", {"activity": "blab", "name": "TOKEN"})]
     parent = await run_of(connection, await task_of(connection, "p", workflow_of(*steps)))
-    await refer(connection, parent, "TOKEN", await store(connection, SECRET))
+    await give(connection, parent, "TOKEN", SECRET)
     async with working(database.url):
         assert await until_ended(connection, parent) == ("completed", None)
     plain = "SELECT array_agg(outputs #>> '{value,plain}') FROM routines.steps WHERE name IN ('blab', 'after')"

@@ -1,21 +1,37 @@
-"""Bearer keys: made, listed, revoked, the collection that one opens, and how fast it may ask."""
+"""Bearer keys: made, listed, replaced, revoked, the collection that one opens, and how fast it may ask."""
 
 import hashlib
 import hmac
 import re
 import secrets
+import zlib
 from datetime import datetime
+from uuid import UUID
 
 import msgspec
 
+from routines_core.db.peppers import Peppers
 from routines_core.db.pool import Connection
 from routines_core.db.statements import Nothing, Statement
 from routines_core.db.violations import domain_errors
-from routines_core.errors import NotFoundError, UnauthorizedError
+from routines_core.errors import MistypedKeyError, NotFoundError, UnauthorizedError
 
-_TOKEN = re.compile(r"rtn_([1-9][0-9]{0,17})_([A-Za-z0-9_-]{43})", re.ASCII)
+_TOKEN = re.compile(r"rtn_([1-9][0-9]{0,17})_([A-Za-z0-9_-]{43})([0-9A-Za-z]{6})?", re.ASCII)
 _SECRET_BYTES = 32
+_CHECKSUM_LENGTH = 6
+_BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _NO_HASH = bytes(32)
+
+
+class ParsedToken(msgspec.Struct, frozen=True):
+    """What a bearer token of the right form says; never printed whole."""
+
+    key_id: int
+    secret: str
+
+    def __repr__(self) -> str:
+        """Without the secret."""
+        return f"ParsedToken(key_id={self.key_id})"
 
 
 class AuthContext(msgspec.Struct, frozen=True):
@@ -27,7 +43,13 @@ class AuthContext(msgspec.Struct, frozen=True):
 
 
 class ListedKey(msgspec.Struct, frozen=True):
-    """A key without its secret."""
+    """A key without its secret.
+
+    Attributes:
+        last_used_at: To the minute; None: never.
+        state: active, expired or revoked.
+        has_pepper: False: it is from before there were peppers.
+    """
 
     id: int
     collection_name: str
@@ -35,16 +57,23 @@ class ListedKey(msgspec.Struct, frozen=True):
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
+    state: str
+    has_pepper: bool
 
 
 class _FoundKey(msgspec.Struct):
     secret_hash: bytes
+    pepper_id: UUID | None
     collection_id: int
     collection_name: str
 
 
 class _Id(msgspec.Struct):
     id: int
+
+
+class _Collection(msgspec.Struct):
+    collection_name: str
 
 
 class _Tokens(msgspec.Struct):
@@ -55,39 +84,98 @@ _CREATE = Statement("keys.create_key", _Id)
 _FIND = Statement("keys.find_key", _FoundKey)
 _LIST = Statement("keys.list_keys", ListedKey)
 _REVOKE = Statement("keys.revoke_key", Nothing)
+_SUCCEED = Statement("keys.succeed_key", _Collection)
 _TAKE = Statement("keys.take_tokens", _Tokens)
 
 
-async def create_key(connection: Connection, collection: str, *, expires_in_seconds: float | None = None) -> str:
+async def create_key(
+    connection: Connection, collection: str, peppers: Peppers | None = None, *, expires_in_seconds: float | None = None
+) -> str:
     """A new key of this collection, which is made where it is new; only the key's hash is kept.
+
+    Args:
+        connection: Any connection.
+        collection: Its name.
+        peppers: What the hash is keyed with; None: with nothing, as keys were once made.
+        expires_in_seconds: None: never.
 
     Raises:
         InvalidError: The collection's name is no slug.
+        SecretError: The pepper does not open.
     """
     secret = secrets.token_urlsafe(_SECRET_BYTES)
+    pepper_id, pepper = await peppers.newest(connection) if peppers else (None, None)
     with domain_errors():
         row = await _CREATE.one(
-            connection, collection=collection, secret_hash=hash_of(secret), expires_in_seconds=expires_in_seconds
+            connection,
+            collection=collection,
+            secret_hash=_stored_hash(secret, pepper),
+            pepper_id=pepper_id,
+            expires_in_seconds=expires_in_seconds,
         )
-    return f"rtn_{row.id}_{secret}"
+    unchecked = f"rtn_{row.id}_{secret}"
+    return unchecked + checksum(unchecked)
 
 
-async def authenticate(connection: Connection, token: str) -> AuthContext:
-    """Whom this bearer token speaks for.
+async def rotate_key(
+    connection: Connection, key_id: int, peppers: Peppers, *, grace_seconds: float, expires_in_seconds: float | None
+) -> str:
+    """A new key beside an old one, which expires after the grace at the latest; all or nothing.
 
     Raises:
-        UnauthorizedError: It is malformed, unknown, revoked or expired; the error does not say which.
+        NotFoundError: There is no such key, or it opens nothing any more.
+    """
+    async with connection.transaction():
+        old = await _SUCCEED.first(connection, id=key_id, grace_seconds=grace_seconds)
+        if old is None:
+            raise NotFoundError(f"There is no active key {key_id}.")
+        return await create_key(connection, old.collection_name, peppers, expires_in_seconds=expires_in_seconds)
+
+
+def parse_token(token: str) -> ParsedToken:
+    """What a token says, without a look at the database. Keys that were made before there were checksums have none.
+
+    Raises:
+        MistypedKeyError: Its checksum does not fit: it was mistyped or cut.
+        UnauthorizedError: It has not the form of a key.
     """
     parsed = _TOKEN.fullmatch(token)
     if parsed is None:
         raise UnauthorizedError
-    key_id = int(parsed[1])
-    found = await _FIND.first(connection, id=key_id)
+    if parsed[3] is not None and checksum(token[:-_CHECKSUM_LENGTH]) != parsed[3]:
+        raise MistypedKeyError
+    return ParsedToken(int(parsed[1]), parsed[2])
+
+
+def checksum(unchecked: str) -> str:
+    """CRC32 of `rtn_<id>_<secret>` in base 62, six characters: what a key ends in. It is no secret."""
+    rest, digits = zlib.crc32(unchecked.encode()), ""
+    for _ in range(_CHECKSUM_LENGTH):
+        rest, digit = divmod(rest, len(_BASE62))
+        digits = _BASE62[digit] + digits
+    return digits
+
+
+async def authenticate(connection: Connection, token: str, peppers: Peppers | None = None) -> AuthContext:
+    """Whom this bearer token speaks for.
+
+    Raises:
+        UnauthorizedError: It is malformed, unknown, revoked or expired; the error does not say which, save for a
+            mistyped one, of which its own checksum tells.
+        SecretError: The pepper that its hash is keyed with does not open.
+    """
+    parsed = parse_token(token)
+    found = await _FIND.first(connection, id=parsed.key_id)
+    pepper = await peppers.find(connection, found.pepper_id) if peppers and found and found.pepper_id else None
     # Compared in constant time, and compared where there is nothing to compare with too.
-    same = hmac.compare_digest(hash_of(parsed[2]), found.secret_hash if found else _NO_HASH)
+    same = hmac.compare_digest(_stored_hash(parsed.secret, pepper), found.secret_hash if found else _NO_HASH)
     if not found or not same:
         raise UnauthorizedError
-    return AuthContext(key_id, found.collection_id, found.collection_name)
+    return AuthContext(parsed.key_id, found.collection_id, found.collection_name)
+
+
+def _stored_hash(secret: str, pepper: bytes | None) -> bytes:
+    return hash_of(secret) if pepper is None else hmac.digest(pepper, secret.encode(), hashlib.sha256)
 
 
 async def list_keys(connection: Connection) -> list[ListedKey]:
@@ -119,5 +207,5 @@ async def take_tokens(connection: Connection, key_id: int, *, wanted: int, rate:
 
 
 def hash_of(secret: str) -> bytes:
-    """SHA-256 of a secret: what is stored, and looked up, in its place."""
+    """SHA-256 of a secret: what a process looks it up by."""
     return hashlib.sha256(secret.encode()).digest()

@@ -7,10 +7,11 @@ from typing import Any, TypeAlias
 import msgspec
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from routines_core.errors import DatabaseError, SilenceError
+from routines_core.errors import ConfigurationError, DatabaseError, SilenceError
 
 Connection: TypeAlias = AsyncConnection[Any]
 Pool: TypeAlias = AsyncConnectionPool[Connection]
@@ -56,7 +57,11 @@ async def open_pool(url: str, program: str, *, size: int, **settings: str) -> As
         program: Its name in pg_stat_activity.
         size: The most connections that it opens; two stay open when idle.
         settings: Session settings of Postgres (`statement_timeout="30s"`).
+
+    Raises:
+        ConfigurationError: The URL is malformed.
     """
+    _refuse_malformed(url)
     pool: Pool = AsyncConnectionPool(
         url,
         connection_class=AsyncConnection[Any],
@@ -87,8 +92,10 @@ async def connect(url: str, program: str, **settings: str) -> AsyncGenerator[Con
     """One connection of its own, closed at the end of the block.
 
     Raises:
+        ConfigurationError: The URL is malformed.
         DatabaseError: It cannot be reached; the message names neither user nor password.
     """
+    _refuse_malformed(url)
     try:
         connection = await AsyncConnection.connect(url, **_connection_arguments(program, settings))
     except psycopg.OperationalError as error:
@@ -96,6 +103,13 @@ async def connect(url: str, program: str, **settings: str) -> AsyncGenerator[Con
     async with connection:
         await _set_up(connection)
         yield connection
+
+
+def _refuse_malformed(url: str) -> None:
+    try:
+        conninfo_to_dict(url)
+    except psycopg.ProgrammingError:  # its text repeats the URL, with the password
+        raise ConfigurationError("DATABASE_URL is no connection string: write postgresql://USER@HOST/NAME.") from None
 
 
 def _unreachable(error: psycopg.Error) -> str:

@@ -53,7 +53,11 @@ class Routine(msgspec.Struct, frozen=True):
 
 
 class RoutineSpec(msgspec.Struct, frozen=True):
-    """A routine to save."""
+    """A routine to save.
+
+    Attributes:
+        id: Drawn before by `draw_routine_id`, where secrets are bound to it; None: the database gives one.
+    """
 
     name: str
     cadence: Cadence
@@ -63,6 +67,7 @@ class RoutineSpec(msgspec.Struct, frozen=True):
     webhook_secret: SealedSecret | None = None
     paused: bool = False
     catchup_window_seconds: int | None = None
+    id: int | None = None
 
 
 class RoutinePatch(msgspec.Struct, frozen=True):
@@ -73,6 +78,7 @@ class RoutinePatch(msgspec.Struct, frozen=True):
         webhook_secret: None clears it.
         catchup_window_seconds: None goes back to the default of the cadence.
         keeps_webhook_secret: There must be one, and it stays.
+        id: What new secrets are bound to: only this very routine is changed; None: whichever has the name.
     """
 
     name: str | msgspec.UnsetType = msgspec.UNSET
@@ -84,12 +90,14 @@ class RoutinePatch(msgspec.Struct, frozen=True):
     keeps_webhook_secret: bool = False
     paused: bool | msgspec.UnsetType = msgspec.UNSET
     catchup_window_seconds: int | msgspec.UnsetType | None = msgspec.UNSET
+    id: int | None = None
 
 
 class _Id(msgspec.Struct):
     id: int
 
 
+_DRAW_ID = Statement("routines.draw_routine_id", _Id)
 _CREATE = Statement("routines.create_routine", _Id)
 _PATCH = Statement("routines.patch_routine", _Id)
 _FIND = Statement("routines.find_routine", Routine)
@@ -97,6 +105,11 @@ _LIST = Statement("routines.list_routines", Routine)
 _SET_PAUSED = Statement("routines.set_paused", Nothing)
 _DELETE = Statement("routines.delete_routine", Nothing)
 _RUN_NOW = Statement("routines.run_now", _Id)
+
+
+async def draw_routine_id(connection: Connection, *, key_id: int) -> int:
+    """An id that no routine has or will be given: for one to be saved, since its secrets are bound to it."""
+    return (await _DRAW_ID.one(connection, key_id=key_id)).id
 
 
 async def create_routine(connection: Connection, spec: RoutineSpec, *, key_id: int, task: str) -> bool:
@@ -115,6 +128,7 @@ async def create_routine(connection: Connection, spec: RoutineSpec, *, key_id: i
             connection,
             key_id=key_id,
             task=task,
+            id=spec.id,
             name=spec.name,
             **_cadence(spec.cadence),
             init_params_overrides=Jsonb(spec.init_params_overrides),
@@ -217,6 +231,7 @@ def _patch_parameters(patch: RoutinePatch) -> dict[str, Any]:
     new_params = {name: secret for name, secret in (secret_params or {}).items() if secret}
     webhook_secret = _or_none(patch.webhook_secret)
     return {
+        "id": patch.id,
         "name": _or_none(patch.name),
         **_cadence(_or_none(patch.cadence)),
         "init_params_overrides": None if overrides is None else Jsonb(overrides),

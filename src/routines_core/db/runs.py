@@ -91,12 +91,18 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
 
 class SealedSecret(msgspec.Struct, frozen=True):
-    """A ciphertext that a run may have opened; without id: it is referred to and gone."""
+    """A ciphertext that a run may have opened, and whose it is by what refers to it.
 
-    id: UUID | None
-    collection_id: int | None
-    kind: str | None
+    Attributes:
+        secret_id: None: it is referred to and gone.
+        run_id: Whose secret param it is; None: it is the collection's environment variable.
+        routine_id: What caused that run; None: the API.
+    """
+
+    secret_id: UUID | None
     ciphertext: bytes | None
+    run_id: int | None
+    routine_id: int | None
 
 
 class _Id(msgspec.Struct):

@@ -12,19 +12,24 @@ SecretKind = Literal["secret_param", "webhook_secret", "environment"]
 
 
 class SealedSecret(msgspec.Struct, frozen=True):
-    """A ciphertext and what it is bound to."""
+    """A ciphertext and what it is bound to, beside its collection."""
 
     id: UUID
     kind: SecretKind
+    field: str
+    owner: str
     key_id: str
     ciphertext: bytes
 
 
-def seal(keyring: Keyring, plaintext: str, *, collection_id: int, kind: SecretKind) -> SealedSecret:
-    """A new secret under the keyring's first key, bound to its collection, kind and new id."""
-    secret_id = uuid4()
-    ciphertext = keyring.seal(plaintext, SecretPlace(collection_id, kind, secret_id))
-    return SealedSecret(secret_id, kind, keyring.first_key_id, ciphertext)
+def seal(
+    keyring: Keyring, plaintext: str, *, collection_id: int, kind: SecretKind, field: str = "", owner: str
+) -> SealedSecret:
+    """A new secret under the keyring's first key, bound to its place: see `SecretPlace` for what that is."""
+    place = SecretPlace(collection_id, kind, field, owner, uuid4())
+    return SealedSecret(
+        place.secret_id, kind, field, owner, keyring.first_key_id, ciphertext=keyring.seal(plaintext, place)
+    )
 
 
 def as_parameters(sealed: Sequence[SealedSecret]) -> dict[str, list[Any]]:
@@ -32,6 +37,8 @@ def as_parameters(sealed: Sequence[SealedSecret]) -> dict[str, list[Any]]:
     return {
         "secret_ids": [secret.id for secret in sealed],
         "secret_kinds": [secret.kind for secret in sealed],
+        "secret_fields": [secret.field for secret in sealed],
+        "secret_owners": [secret.owner for secret in sealed],
         "secret_key_ids": [secret.key_id for secret in sealed],
         "ciphertexts": [secret.ciphertext for secret in sealed],
     }

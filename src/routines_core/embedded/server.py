@@ -41,6 +41,7 @@ DEFAULT_SETTINGS: Mapping[str, str] = {
     "log_parameter_max_length": "0",
     "log_parameter_max_length_on_error": "0",
     "log_error_verbosity": "terse",
+    "log_min_error_statement": "panic",  # a statement that somebody typed holds its values
 }
 
 

@@ -1,0 +1,60 @@
+"""What an operator does with the stored secrets: never shown, only counted."""
+
+from collections import Counter
+
+from routines_core.db import Connection, connect
+from routines_core.db.rotation import Rotated, examine_secrets, rotate_secrets
+from routines_core.errors import ConfigurationError, SecretError
+from routines_core.keyring import load_keyring
+from routines_core.settings import Settings
+
+SHOWN_IDS = 5
+"""Ids of secrets that do not open, of which the rest is counted."""
+
+
+async def rotate(settings: Settings, url: str) -> None:
+    """Encrypt every stored secret under the first key, and say which keys may go.
+
+    Raises:
+        SecretError: Some do not open; they were left as they are.
+    """
+    keyring = load_keyring(settings)
+    async with connect(url, "routines-secrets") as connection:
+        rotated = await rotate_secrets(connection, keyring, tell=_tell)
+        examined = await examine_secrets(connection, keyring)
+    print(f"{rotated.replaced} secrets are now under {keyring.first_key_id!r}")
+    print(_needed(keyring.key_ids, examined.by_key_id))
+    if examined.unopened:
+        listed = ", ".join(map(str, examined.unopened[:SHOWN_IDS]))
+        raise SecretError(f"{len(examined.unopened)} secrets do not open and were left as they are: {listed}.")
+
+
+async def examine(settings: Settings, connection: Connection) -> tuple[str, bool]:
+    """One line on the stored secrets, and whether all of them open."""
+    try:
+        keyring = load_keyring(settings)
+    except ConfigurationError as error:
+        return f"not examined: {error}", False
+    examined = await examine_secrets(connection, keyring)
+    total, closed = examined.by_key_id.total(), len(examined.unopened)
+    keys = ", ".join(f"{count} under {key_id!a}" for key_id, count in sorted(examined.by_key_id.items()))
+    opened = f"{total - closed} of {total} open" if closed else f"all {total} open"
+    return f"{opened}{f' ({keys})' if keys else ''}", not closed
+
+
+def _tell(rotated: Rotated) -> None:
+    print(f"{rotated.replaced} rotated, {len(rotated.unopened)} do not open", flush=True)
+
+
+def _needed(key_ids: list[str], by_key_id: Counter[str]) -> str:
+    """Which of the configured keys no stored secret needs any more."""
+    first, *older = key_ids
+    needed = [key_id for key_id in older if by_key_id[key_id]]
+    if needed:
+        return f"still needed: {', '.join(map(repr, needed))}. Run this again once every program has {first!r} first."
+    if older:
+        return (
+            f"no stored secret needs {', '.join(map(repr, older))}: take it out of the keys once every `routines api` "
+            f"runs with {first!r} first and this has been run once more, and keep it as long as your backups"
+        )
+    return f"all of them need {first!r}"

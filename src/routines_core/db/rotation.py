@@ -1,0 +1,161 @@
+"""All stored secrets, one by one: whether each opens, and their encryption under a new key while everything runs."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import msgspec
+
+from routines_core.db.peppers import list_peppers, pepper_place, replace_pepper
+from routines_core.db.pool import Connection
+from routines_core.db.statements import Nothing, Statement
+from routines_core.errors import SecretError
+from routines_core.keyring import VERSION, Keyring, SecretPlace, key_id_of
+
+BATCH = 500
+"""Secrets that are read and written at once."""
+WAIT_SECONDS = 0.1
+"""How long a secret that another session holds is left alone."""
+
+
+class StoredSecret(msgspec.Struct, frozen=True):
+    """A row of routines.secrets."""
+
+    id: UUID
+    collection_id: int
+    kind: str
+    field: str
+    owner: str
+    ciphertext: bytes
+
+    @property
+    def place(self) -> SecretPlace:
+        """Where it says that it belongs."""
+        return SecretPlace(self.collection_id, self.kind, self.field, self.owner, self.id)
+
+
+@dataclass
+class Examined:
+    """What was found of all stored secrets.
+
+    Attributes:
+        by_key_id: How many need each key.
+        unopened: Which do not open.
+    """
+
+    by_key_id: Counter[str] = field(default_factory=Counter[str])
+    unopened: list[UUID] = field(default_factory=list[UUID])
+
+
+@dataclass
+class Rotated:
+    """How far a rotation has come.
+
+    Attributes:
+        replaced: Secrets that are now under the first key.
+        unopened: Secrets that do not open, and were left as they are.
+    """
+
+    replaced: int = 0
+    unopened: set[UUID] = field(default_factory=set[UUID])
+
+
+_LIST = Statement("secrets.list_secrets", StoredSecret)
+_LIST_STALE = Statement("secrets.list_stale_secrets", StoredSecret)
+_REPLACE = Statement("secrets.replace_ciphertexts", Nothing)
+
+
+async def examine_secrets(connection: Connection, keyring: Keyring) -> Examined:
+    """Open every stored secret, peppers included, and forget it."""
+    examined = Examined()
+    everything = [(pepper.ciphertext, pepper_place(pepper.id)) for pepper in await list_peppers(connection)]
+    _examine(everything, keyring, examined)
+    after: UUID | None = None
+    while batch := await _LIST.all(connection, after=after, limit=BATCH):
+        after = batch[-1].id
+        _examine([(secret.ciphertext, secret.place) for secret in batch], keyring, examined)
+    return examined
+
+
+def _examine(secrets: list[tuple[bytes, SecretPlace]], keyring: Keyring, examined: Examined) -> None:
+    for ciphertext, place in secrets:
+        examined.by_key_id[key_id_of(ciphertext)] += 1
+        if _opened(ciphertext, place, keyring) is None:
+            examined.unopened.append(place.secret_id)
+
+
+async def rotate_secrets(
+    connection: Connection, keyring: Keyring, *, tell: Callable[[Rotated], None] = lambda _: None
+) -> Rotated:
+    """Encrypt under the first key whatever is not, batch by batch, each of them a transaction of its own.
+
+    May be stopped and begun again at any moment, and run several times at once. Of what is changed or deleted
+    meanwhile, that stands. It goes over the table until a round finds nothing more to do.
+
+    Args:
+        connection: In autocommit mode.
+        keyring: Its first key encrypts.
+        tell: Called after each batch.
+    """
+    rotated = Rotated()
+    await _rotate_peppers(connection, keyring, rotated)
+    while await _rotate_once(connection, keyring, rotated, tell):  # noqa: ASYNC110 - the state is the database's
+        await asyncio.sleep(WAIT_SECONDS)
+    return rotated
+
+
+async def _rotate_once(
+    connection: Connection, keyring: Keyring, rotated: Rotated, tell: Callable[[Rotated], None]
+) -> bool:
+    """One round over the table; whether it met what may be met again: one that another held at that moment."""
+    is_left = False
+    async for batch in _stale(connection, keyring):
+        fresh = {secret.id: _reseal(secret.ciphertext, secret.place, keyring) for secret in batch}
+        rotated.unopened |= {secret_id for secret_id, ciphertext in fresh.items() if ciphertext is None}
+        opened = [secret for secret in batch if fresh[secret.id]]
+        replaced = await _REPLACE.run(
+            connection,
+            ids=[secret.id for secret in opened],
+            old=[secret.ciphertext for secret in opened],
+            new=[fresh[secret.id] for secret in opened],
+            key_id=keyring.first_key_id,
+        )
+        rotated.replaced += replaced
+        is_left |= replaced < len(opened)
+        tell(rotated)
+    return is_left
+
+
+async def _stale(connection: Connection, keyring: Keyring) -> AsyncGenerator[list[StoredSecret]]:
+    after: UUID | None = None
+    while batch := await _LIST_STALE.all(
+        connection, after=after, limit=BATCH, key_id=keyring.first_key_id, version=VERSION
+    ):
+        after = batch[-1].id
+        yield batch
+
+
+async def _rotate_peppers(connection: Connection, keyring: Keyring, rotated: Rotated) -> None:
+    for pepper in await list_peppers(connection):
+        if key_id_of(pepper.ciphertext) == keyring.first_key_id:
+            continue
+        fresh = _reseal(pepper.ciphertext, pepper_place(pepper.id), keyring)
+        if fresh is None:
+            rotated.unopened.add(pepper.id)
+        else:
+            rotated.replaced += await replace_pepper(connection, keyring, pepper, fresh)
+
+
+def _reseal(ciphertext: bytes, place: SecretPlace, keyring: Keyring) -> bytes | None:
+    """The same under the first key; None: it does not open."""
+    plaintext = _opened(ciphertext, place, keyring)
+    return None if plaintext is None else keyring.seal(plaintext, place)
+
+
+def _opened(ciphertext: bytes, place: SecretPlace, keyring: Keyring) -> str | None:
+    try:
+        return keyring.open(ciphertext, place)
+    except SecretError:
+        return None

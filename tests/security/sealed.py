@@ -1,0 +1,63 @@
+"""Stored secrets as a program that opens them sees them: from what refers to them, never from their own rows."""
+
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from routines_core.db import Connection
+from routines_core.errors import SecretError
+from routines_core.keyring import Keyring, SecretPlace, owner_of_routine, owner_of_run
+
+REFERENCES = """
+    SELECT collection_id, id, NULL::bigint, key, value::uuid, 'secret_param'
+    FROM routines.routines, jsonb_each_text(secret_refs)
+    UNION ALL
+    SELECT collection_id, id, NULL, '', webhook_secret_id, 'webhook_secret'
+    FROM routines.routines WHERE webhook_secret_id IS NOT NULL
+    UNION ALL
+    SELECT collection_id, triggered_by_routine_id, id, key, value::uuid, 'secret_param'
+    FROM routines.trajectories, jsonb_each_text(secret_refs)
+    UNION ALL
+    SELECT collection_id, triggered_by_routine_id, id, '', webhook_secret_id, 'webhook_secret'
+    FROM routines.trajectories WHERE webhook_secret_id IS NOT NULL AND ended_at IS NULL
+    UNION ALL
+    SELECT id, NULL, NULL, key, value::uuid, 'environment'
+    FROM routines.collections, jsonb_each_text(environment_refs)
+"""
+
+
+class Reference(NamedTuple):
+    """Who refers to a secret, and as what."""
+
+    collection_id: int
+    routine_id: int | None
+    run_id: int | None
+    field: str
+    secret_id: UUID
+    kind: str
+
+    @property
+    def place(self) -> SecretPlace:
+        if self.run_id is not None:
+            owner = owner_of_run(self.run_id, self.routine_id)
+        else:
+            owner = "" if self.routine_id is None else owner_of_routine(self.routine_id)
+        return SecretPlace(self.collection_id, self.kind, self.field, owner, self.secret_id)
+
+
+async def references(connection: Connection) -> list[Reference]:
+    """Every reference of a routine, a run or an environment to a secret."""
+    return [Reference(*row) for row in await (await connection.execute(REFERENCES.encode())).fetchall()]
+
+
+async def open_all(connection: Connection, keyring: Keyring) -> dict[Reference, str | None]:
+    """What each reference opens; None: it is refused."""
+    rows: list[Any] = await (await connection.execute("SELECT id, ciphertext FROM routines.secrets")).fetchall()
+    stored: dict[UUID, bytes] = dict(rows)
+    return {found: _open(keyring, stored[found.secret_id], found.place) for found in await references(connection)}
+
+
+def _open(keyring: Keyring, ciphertext: bytes, place: SecretPlace) -> str | None:
+    try:
+        return keyring.open(ciphertext, place)
+    except SecretError:
+        return None

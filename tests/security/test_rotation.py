@@ -1,0 +1,223 @@
+"""`routines secrets rotate`: under load, interrupted, and several at once; and what the doctor says of secrets."""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from uuid import uuid4
+
+import httpx
+import psycopg
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from command import routines
+from routines_core.db import Connection, connect
+from routines_core.db.keys import authenticate, create_key
+from routines_core.db.peppers import Peppers
+from routines_core.db.rotation import Rotated, rotate_secrets
+from routines_core.errors import SecretError
+from routines_core.keyring import Keyring, LocalKeys, SecretPlace, generate_key
+from security.sealed import open_all
+from serving import TASK, ApiProcess, api_process
+from support import Database
+
+OLD, NEW = generate_key("old"), generate_key("new")
+BEFORE, BOTH, AFTER = Keyring.parse(OLD), Keyring.parse(f"{NEW},{OLD}"), Keyring.parse(NEW)
+SECRETS = 10_000
+
+
+async def store(connection: Connection, count: int) -> list[SecretPlace]:
+    """This many environment values of the collection `my-org`, under the old key."""
+    key = await create_key(connection, "my-org")
+    collection_id = (await authenticate(connection, key)).collection_id
+    places = [SecretPlace(collection_id, "environment", f"NAME_{n}", "", uuid4()) for n in range(count)]
+    async with (
+        connection.cursor() as cursor,
+        cursor.copy("COPY routines.secrets (id, collection_id, kind, field, key_id, ciphertext) FROM STDIN") as copy,
+    ):
+        for place in places:
+            sealed = BEFORE.seal(f"value of {place.field}", place)
+            await copy.write_row((place.secret_id, collection_id, "environment", place.field, "old", sealed))
+    return places
+
+
+@asynccontextmanager
+async def readers(database: Database, places: list[SecretPlace]) -> AsyncGenerator[list[int]]:
+    """Sessions that open secrets all the while: [reads, failed reads]."""
+    counts, stop = [0, 0], asyncio.Event()
+
+    async def read() -> None:
+        async with connect(database.url, "reader") as connection:
+            while not stop.is_set():
+                place = random.choice(places)
+                cursor = await connection.execute(
+                    "SELECT ciphertext FROM routines.secrets WHERE id = %s", [place.secret_id]
+                )
+                row = await cursor.fetchone()
+                counts[0] += 1
+                counts[1] += not row or BOTH.open(row[0], place) != f"value of {place.field}"
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(2):
+            group.create_task(read())
+        yield counts
+        stop.set()
+
+
+@asynccontextmanager
+async def writers(api: ApiProcess, key: str) -> AsyncGenerator[list[int]]:
+    """A client of the API that changes and deletes secrets all the while: the statuses."""
+    statuses: list[int] = []
+    stop = asyncio.Event()
+
+    async def write() -> None:
+        headers = {"Authorization": f"Bearer {key}"}
+        async with httpx.AsyncClient(base_url=f"{api.url}/api/v1", headers=headers, timeout=30) as client:
+            await client.post("/tasks/my-org", json={"name": "echo", "workflow": TASK})
+            number = 0
+            while not stop.is_set():
+                number += 1
+                body = {"name": "r", "cadence": {"type": "manual"}, "secret_params": {"A": "1", "B": "2"}}
+                statuses.append((await client.post("/routines/my-org/echo", json=body)).status_code)
+                change = {"secret_params": {"A": "********", "B": "3"}}
+                statuses.append((await client.patch("/routines/my-org/echo/r", json=change)).status_code)
+                if not stop.is_set():
+                    statuses.append((await client.delete("/routines/my-org/echo/r")).status_code)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(write())
+        yield statuses
+        stop.set()
+
+
+async def test_ten_thousand_secrets_are_rotated_under_load_without_a_failed_read(
+    connection: Connection, database: Database
+) -> None:
+    places = await store(connection, SECRETS)
+    key = await create_key(connection, "my-org", Peppers(BEFORE))
+    with api_process(database.url, encryption_keys=f"{NEW},{OLD}") as api:
+        async with readers(database, places) as counts, writers(api, key) as statuses:
+            await interrupted(database)
+            done = await asyncio.gather(
+                *(asyncio.to_thread(routines, database, "secrets", "rotate", keys=f"{NEW},{OLD}") for _ in range(2))
+            )
+            [(left,)] = await (
+                await connection.execute("SELECT count(*) FROM routines.secrets WHERE key_id <> 'new'")
+            ).fetchall()
+    assert [each.returncode for each in done] == [0, 0], [each.stderr for each in done]
+    assert left == 0
+    assert counts[0] > 100
+    assert counts[1] == 0
+    assert set(statuses) == {200, 201, 204}
+    assert all("no stored secret needs 'old'" in each.stdout for each in done)
+    assert await still_open(connection, places) == SECRETS
+    assert None not in (await open_all(connection, AFTER)).values()
+    await authenticate(connection, key, Peppers(AFTER))
+
+
+async def interrupted(database: Database) -> None:
+    """A rotation that ends after its second batch."""
+
+    class StopNowError(Exception):
+        pass
+
+    def stop(rotated: Rotated) -> None:
+        if rotated.replaced >= 1000:
+            raise StopNowError
+
+    async with connect(database.url, "first") as connection:
+        with pytest.raises(StopNowError):
+            await rotate_secrets(connection, BOTH, tell=stop)
+
+
+async def still_open(connection: Connection, places: list[SecretPlace]) -> int:
+    """How many of these open with the new key alone."""
+    rows = await (await connection.execute("SELECT id, ciphertext FROM routines.secrets")).fetchall()
+    stored = dict(rows)
+    return sum(AFTER.open(stored[place.secret_id], place) == f"value of {place.field}" for place in places)
+
+
+async def test_a_secret_that_is_deleted_or_replaced_meanwhile_stays_so(
+    connection: Connection, database: Database
+) -> None:
+    """The rotation has read the batch when another session changes it and commits."""
+    first, second, third = await store(connection, 3)
+    fresh = BOTH.seal("changed meanwhile", second)
+
+    class Meddling(Keyring):
+        def open(self, ciphertext: bytes, place: SecretPlace) -> str:
+            if place == third:
+                with psycopg.connect(database.url, autocommit=True) as other:
+                    other.execute("DELETE FROM routines.secrets WHERE id = %s", [first.secret_id])
+                    other.execute(
+                        "UPDATE routines.secrets SET ciphertext = %s, key_id = 'new' WHERE id = %s",
+                        [fresh, second.secret_id],
+                    )
+            return super().open(ciphertext, place)
+
+    await rotate_secrets(connection, Meddling(LocalKeys(f"{NEW},{OLD}").keys()))
+    rows = await (await connection.execute("SELECT id, ciphertext FROM routines.secrets")).fetchall()
+    stored = dict(rows)
+    assert set(stored) == {second.secret_id, third.secret_id}
+    assert stored[second.secret_id] == fresh
+    assert AFTER.open(stored[third.secret_id], third) == "value of NAME_2"
+
+
+async def test_rotation_waits_for_no_row_and_comes_back_for_it(connection: Connection, database: Database) -> None:
+    first, *_ = await store(connection, 3)
+    async with connect(database.url, "holder") as holder:
+        told: list[int] = []
+
+        await holder.execute("BEGIN")
+        await holder.execute("SELECT FROM routines.secrets WHERE id = %s FOR UPDATE", [first.secret_id])
+        rotation = asyncio.create_task(
+            rotate_secrets(connection, BOTH, tell=lambda rotated: told.append(rotated.replaced))
+        )
+        async with asyncio.timeout(30):
+            while not told:  # noqa: ASYNC110 - until the first batch was told
+                await asyncio.sleep(0.01)
+            assert told[0] == 2
+            await holder.execute("COMMIT")
+            assert (await rotation).replaced == 3
+
+
+async def test_what_does_not_open_is_left_counted_and_named(connection: Connection, database: Database) -> None:
+    first, *_ = await store(connection, 3)
+    await connection.execute(
+        "UPDATE routines.secrets SET ciphertext = set_byte(ciphertext, 30, get_byte(ciphertext, 30) # 1) WHERE id = %s",
+        [first.secret_id],
+    )
+    done = routines(database, "secrets", "rotate", keys=f"{NEW},{OLD}")
+    assert done.returncode == 1
+    assert f"1 secrets do not open and were left as they are: {first.secret_id}." in done.stderr
+    assert "2 secrets are now under 'new'" in done.stdout
+    assert "still needed: 'old'" in done.stdout
+    examined = routines(database, "doctor", keys=f"{NEW},{OLD}")
+    assert (examined.returncode, "secrets   2 of 3 open (2 under 'new', 1 under 'old')" in examined.stdout) == (1, True)
+    assert routines(database, "doctor", "--quick", keys=f"{NEW},{OLD}").returncode == 0
+
+
+async def test_the_doctor_says_which_keys_the_secrets_need(connection: Connection, database: Database) -> None:
+    await store(connection, 3)
+    done = routines(database, "doctor", keys=OLD)
+    assert (done.returncode, "secrets   all 3 open (3 under 'old')" in done.stdout) == (0, True)
+    done = routines(database, "doctor", keys=NEW)
+    assert (done.returncode, "secrets   0 of 3 open (3 under 'old')" in done.stdout) == (1, True)
+    done = routines(database, "doctor", keys="")
+    assert (done.returncode, "secrets   not examined: ROUTINES_ENCRYPTION_KEYS is not set" in done.stdout) == (1, True)
+
+
+async def test_a_secret_of_version_1_is_bound_to_its_whole_place_by_rotation(connection: Connection) -> None:
+    [place] = await store(connection, 1)
+    bound_to = f"routines:1:{place.collection_id}:{place.kind}:{place.secret_id}".encode()
+    key = LocalKeys(OLD).keys()["old"]
+    sealed = b"\1\3old" + bytes(12) + AESGCM(key).encrypt(bytes(12), b"s3cret", bound_to)
+    await connection.execute("UPDATE routines.secrets SET ciphertext = %s", [sealed])
+    assert (await rotate_secrets(connection, BEFORE)).replaced == 1
+    row = await (await connection.execute("SELECT ciphertext FROM routines.secrets")).fetchone()
+    assert row
+    assert BEFORE.open(row[0], place) == "s3cret"
+    with pytest.raises(SecretError):
+        BEFORE.open(row[0], replace(place, field="another"))

@@ -1,0 +1,97 @@
+"""Sees what a running service shows: answers, processes, sessions, logs, a dump, and what it sends to a webhook."""
+
+import subprocess
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import psycopg
+
+from routines_core.embedded.binaries import find_binaries
+from service import Service, descendants
+
+
+class Witness:
+    """Everything that was seen, by where it was seen."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.seen: dict[str, bytearray] = {}
+        self.samples = 0
+
+    def note(self, place: str, found: bytes) -> None:
+        self.seen.setdefault(place, bytearray()).extend(found + b"\n")
+
+    def client(self, key: str) -> httpx.Client:
+        """A client of the API with this key, whose every answer is noted whole."""
+        headers = {"Authorization": f"Bearer {key}"}
+        hooks = {"response": [self._note_answer]}
+        return httpx.Client(base_url=f"{self.service.url}/api/v1", headers=headers, event_hooks=hooks, timeout=30)
+
+    def _note_answer(self, answer: httpx.Response) -> None:
+        head = "\n".join(f"{name}: {text}" for name, text in answer.headers.multi_items())
+        self.note("answers", f"{answer.status_code}\n{head}\n".encode() + answer.read())
+
+    @contextmanager
+    def sampling(self) -> Generator[None]:
+        """Look at sessions and processes again and again until the end of the block."""
+        stop = threading.Event()
+        thread = threading.Thread(target=self._sample, args=[stop])
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    def _sample(self, stop: threading.Event) -> None:
+        with psycopg.connect(self.service.database_url(), autocommit=True) as connection:
+            while not stop.wait(0.02):
+                rows = connection.execute("SELECT a::text FROM pg_stat_activity AS a").fetchall()
+                self.note("sessions", "\n".join(row for (row,) in rows).encode())
+                if self.samples % 10 == 0:
+                    self._look_at_processes()
+                self.samples += 1
+
+    def _look_at_processes(self) -> None:
+        for pid in descendants(self.service.process.pid):
+            for part in ("cmdline", "environ"):
+                try:
+                    self.note(part, Path(f"/proc/{pid}/{part}").read_bytes())
+                except OSError:  # it has ended, or runs as another user
+                    continue
+
+    def look_at_what_is_kept(self) -> None:
+        """The logs of all processes, the server's log, and the whole database as pg_dump shows it."""
+        self.note("logs", (self.service.directory / "up.log").read_bytes())
+        self.note("server's log", (self.service.data_dir / "postgres.log").read_bytes())
+        dump = [str(find_binaries() / "pg_dump"), self.service.database_url()]
+        self.note("dump", subprocess.run(dump, capture_output=True, check=True).stdout)
+
+
+@contextmanager
+def receiver(witness: Witness) -> Generator[str]:
+    """The URL of a receiver of webhooks that notes what it gets."""
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length", "0")))
+            witness.note("webhooks", str(self.headers).encode() + body)
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/hook"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
