@@ -9,6 +9,7 @@ from routines_api.requests import MASK, CadenceConfig, RoutineCreate
 from routines_api.requests import RoutinePatch as PatchBody
 from routines_core.db.routines import Cadence, RoutinePatch, RoutineSpec
 from routines_core.db.secrets import SealedSecret, SecretKind, seal
+from routines_core.guarded_http import refuse_forbidden_url
 
 _UNCHANGED = {"name", "init_params_overrides", "webhook_url", "paused", "catchup_window_seconds"}
 """The fields of a PATCH that are stored as they are sent."""
@@ -16,6 +17,7 @@ _UNCHANGED = {"name", "init_params_overrides", "webhook_url", "paused", "catchup
 
 def create_spec(caller: Caller, body: RoutineCreate) -> RoutineSpec:
     """The routine to save, its secrets sealed for the caller's collection."""
+    refuse_forbidden_webhook(caller, body.webhook_url)
     return RoutineSpec(
         name=body.name,
         cadence=cadence_of(body.cadence),
@@ -31,6 +33,7 @@ def create_spec(caller: Caller, body: RoutineCreate) -> RoutineSpec:
 def patch_spec(caller: Caller, body: PatchBody) -> RoutinePatch:
     """The change to make: fields that were not sent stay UNSET, and so does a webhook_secret that is the mask."""
     sent = body.model_fields_set
+    refuse_forbidden_webhook(caller, body.webhook_url)
     change = RoutinePatch(
         **{field: getattr(body, field) for field in sent & _UNCHANGED},
         keeps_webhook_secret=body.webhook_secret == MASK,
@@ -43,6 +46,17 @@ def patch_spec(caller: Caller, body: PatchBody) -> RoutinePatch:
         sealed = _seal(caller, body.webhook_secret, "webhook_secret") if body.webhook_secret else None
         change = msgspec.structs.replace(change, webhook_secret=sealed)
     return change
+
+
+def refuse_forbidden_webhook(caller: Caller, url: str | None) -> None:
+    """Refuse a webhook_url that could never be called; what its name leads to is asked when it is called.
+
+    Raises:
+        InvalidError: It is no URL, or its host is spelled as an address that is not public.
+    """
+    if url is not None:
+        allow_private = caller.services.settings.webhook_allow_private
+        refuse_forbidden_url(url, allow_private=allow_private, field="webhook_url")
 
 
 def cadence_of(config: CadenceConfig) -> Cadence:

@@ -3,6 +3,7 @@
     RoutinesError
     ├── InvalidError             what was sent breaks a rule          -> 400
     │   ├── FaultsError          it breaks several
+    │   ├── ForbiddenAddressError  a URL leads to an address that is not public
     │   └── UnknownKeysError     override keys the task does not declare
     ├── UnauthorizedError        no key, or none that counts          -> 401
     ├── NotFoundError            absent, or not the caller's to see   -> 404
@@ -62,6 +63,14 @@ class FaultsError(InvalidError):
     def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__("; ".join(map(str, faults)) + ".", faults[0].field if len(faults) == 1 else "")
         self.faults = tuple(faults)
+
+
+class ForbiddenAddressError(InvalidError):
+    """A URL leads to an address that is not public; the message says which setting allows one's own network."""
+
+    def __init__(self, cause: str, field: str = "") -> None:
+        prefix = f"{field}: " if field else ""
+        super().__init__(f"{prefix}{cause}; for your own network set ROUTINES_WEBHOOK_ALLOW_PRIVATE=true.", field)
 
 
 class UnknownKeysError(InvalidError):
