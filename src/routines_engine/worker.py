@@ -15,7 +15,9 @@ from routines_core.db.runs import Claim, StepRecord
 from routines_core.errors import RoutinesError
 from routines_core.lifecycle import sleep_or_stop, stop_event
 from routines_core.settings import Settings
+from routines_engine.deliveries import run_deliveries
 from routines_engine.flow import FlowWorkflow
+from routines_engine.retention import run_retention
 from routines_engine.services import RunServices
 
 POLL_SECONDS = 0.1
@@ -226,5 +228,8 @@ async def run_worker(settings: Settings, database_url: str) -> None:
     stop = stop_event()
     async with open_pool(database_url, "routines-worker", size=CONNECTIONS, statement_timeout="30s") as pool:
         log.info("working", slots=settings.worker_slots)
-        await Worker(settings, pool, stop).run()
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(Worker(settings, pool, stop).run())
+            loops.create_task(run_deliveries(settings, database_url, stop))
+            loops.create_task(run_retention(settings, database_url, stop))
     log.info("stopped")
