@@ -15,7 +15,7 @@ in_hand AS MATERIALIZED (
 lanes AS (
     (SELECT collection_id, host FROM routines.webhook_deliveries
      WHERE next_attempt_at IS NOT NULL
-       AND EXISTS (SELECT FROM routines.webhook_deliveries WHERE next_attempt_at <= (SELECT now FROM moment))
+       AND (SELECT min(next_attempt_at) FROM routines.webhook_deliveries) <= (SELECT now FROM moment)
      ORDER BY collection_id, host LIMIT 1)
     UNION ALL
     SELECT following.collection_id, following.host
