@@ -25,6 +25,8 @@ MAX_ANSWER_BYTES = 64 * 1024
 MAX_ADDRESSES = 3
 """How many addresses of a host are tried, one after the other, until one can be connected to."""
 
+PORTS = range(1, 65536)
+
 
 def guarded_client(
     *, allow_private: bool, timeout_seconds: float, max_answer_bytes: int = MAX_ANSWER_BYTES
@@ -59,14 +61,22 @@ def refuse_forbidden_url(url: str, *, allow_private: bool, field: str) -> None:
     """
     try:
         host = _host(httpx.URL(url))
-    except httpx.InvalidURL:
+    except (httpx.InvalidURL, UnicodeError):
         raise InvalidError(f"{field}: is no URL that can be called.", field) from None
     if not is_allowed_host(host, allow_private=allow_private):
         raise ForbiddenAddressError(f"{host} is not a public address", field)
 
 
 def _host(url: httpx.URL) -> str:
-    """In ASCII, as it goes into DNS."""
+    """In ASCII, as it goes into DNS.
+
+    Raises:
+        httpx.InvalidURL: There is no such port.
+        UnicodeError: It is no name in any script.
+    """
+    if url.port is not None and url.port not in PORTS:
+        raise httpx.InvalidURL("no such port")
+    _ = url.host  # decodes what IDNA encoded
     return url.raw_host.decode("ascii")
 
 

@@ -200,10 +200,10 @@ async def send(client: httpx.AsyncClient, url: str, body: bytes, signed: dict[st
         answer = await client.post(url, content=body, headers=signed)
     except ForbiddenAddressError as error:
         return Outcome(None, str(error))
-    except httpx.InvalidURL:
-        return Outcome(None, "the URL cannot be called", is_final=True)
     except httpx.HTTPError as error:
         return Outcome(None, _cause(error))
+    except Exception as error:  # noqa: BLE001 - a URL that a library cannot bear fails like any other
+        return Outcome(None, f"the URL cannot be called ({type(error).__name__})")
     if answer.is_success:
         return Outcome(answer.status_code, None)
     is_gone = answer.status_code == GONE
@@ -229,9 +229,10 @@ def _delay_seconds(delivery: ClaimedDelivery) -> float | None:
     return delay_seconds(delivery.failures + 1, jitter=random.random())  # noqa: S311 - spreads load, hides nothing
 
 
-async def run_deliveries(settings: Settings, database_url: str, stop: asyncio.Event) -> None:
-    """Deliver webhooks until `stop` is set."""
-    keyring = Keyring.parse(settings.encryption_keys) if settings.encryption_keys else None
+async def run_deliveries(
+    settings: Settings, database_url: str, stop: asyncio.Event, *, keyring: Keyring | None
+) -> None:
+    """Deliver webhooks until `stop` is set; without a keyring those that are signed fail, and say why."""
     client = guarded_client(allow_private=settings.webhook_allow_private, timeout_seconds=TIMEOUT_SECONDS)
     pool = open_pool(database_url, "routines-webhooks", size=CONNECTIONS, statement_timeout="30s")
     async with client, pool as opened:

@@ -13,6 +13,7 @@ from routines_core.db import Pool, open_pool, runs
 from routines_core.db.pool import AWAY
 from routines_core.db.runs import Claim, StepRecord
 from routines_core.errors import RoutinesError
+from routines_core.keyring import Keyring
 from routines_core.lifecycle import sleep_or_stop, stop_event
 from routines_core.settings import Settings
 from routines_engine.deliveries import run_deliveries
@@ -224,12 +225,17 @@ class Worker:
 
 
 async def run_worker(settings: Settings, database_url: str) -> None:
-    """Work until SIGTERM or SIGINT, over every loss of the database."""
+    """Work until SIGTERM or SIGINT, over every loss of the database: do runs, deliver webhooks, let go of what is old.
+
+    Raises:
+        ConfigurationError: ROUTINES_ENCRYPTION_KEYS is malformed.
+    """
+    keyring = Keyring.parse(settings.encryption_keys) if settings.encryption_keys else None
     stop = stop_event()
     async with open_pool(database_url, "routines-worker", size=CONNECTIONS, statement_timeout="30s") as pool:
         log.info("working", slots=settings.worker_slots)
         async with asyncio.TaskGroup() as loops:
             loops.create_task(Worker(settings, pool, stop).run())
-            loops.create_task(run_deliveries(settings, database_url, stop))
+            loops.create_task(run_deliveries(settings, database_url, stop, keyring=keyring))
             loops.create_task(run_retention(settings, database_url, stop))
     log.info("stopped")

@@ -113,6 +113,12 @@ def test_what_is_spelled_as_an_address_inside_is_refused_when_it_is_saved() -> N
     assert not saved
 
 
+@pytest.mark.parametrize("url", ["http://a:0/", "http://a:65536/", "http://a:-1/", "http://a:x/", "http://xn--a/"])
+def test_what_no_client_can_call_is_refused_when_it_is_saved(url: str) -> None:
+    with pytest.raises(InvalidError, match="webhook_url: is no URL that can be called"):
+        refuse_forbidden_url(url, allow_private=True, field="webhook_url")
+
+
 def resolving(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> list[str]:
     """Let names resolve to these answers, one after the other and over again: the names that were asked for."""
     asked: list[str] = []

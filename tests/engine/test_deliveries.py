@@ -295,6 +295,16 @@ async def test_a_url_inside_is_refused_and_the_record_says_which_setting_allows_
     assert inside.connections == 0
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:99999/", "http://xn--a/", "http://[v1.a]/", "http://a..b/"])
+async def test_a_url_that_cannot_be_called_fails_like_any_other(
+    connection: Connection, database: Database, url: str
+) -> None:
+    async with delivering(database):
+        await ended_runs(connection, await routine_with_webhook(connection, url))
+        await until(connection, ATTEMPTED)
+    assert await value(connection, "SELECT failures = 1 FROM routines.webhook_deliveries")
+
+
 async def test_an_event_whose_task_is_gone_is_given_up(connection: Connection, database: Database) -> None:
     async with receiver(answers(200)) as hook:
         await ended_runs(connection, await routine_with_webhook(connection, hook.url))
