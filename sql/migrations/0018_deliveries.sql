@@ -4,7 +4,7 @@ ALTER TABLE routines.webhook_deliveries
     ADD COLUMN event_id        uuid NOT NULL DEFAULT gen_random_uuid(),
     ADD COLUMN event_status    text NOT NULL DEFAULT 'completed',
     ADD COLUMN routine_id      bigint,
-    ADD COLUMN host            text GENERATED ALWAYS AS (lower(substring(url FROM '^https?://([^/?#]*)'))) STORED,
+    ADD COLUMN host            text NOT NULL GENERATED ALWAYS AS (coalesce(lower(substring(url FROM '^https?://([^/?#]*)')), '')) STORED,
     ADD COLUMN body            bytea,
     ADD COLUMN attempt         integer NOT NULL DEFAULT 0,
     ADD COLUMN claimed_at      timestamptz,
@@ -81,7 +81,7 @@ CREATE TABLE routines.webhook_endpoints (
     id             bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT webhook_endpoints_pkey PRIMARY KEY,
     collection_id  bigint NOT NULL,
     url            text NOT NULL,
-    host           text GENERATED ALWAYS AS (lower(substring(url FROM '^https?://([^/?#]*)'))) STORED,
+    host           text NOT NULL GENERATED ALWAYS AS (coalesce(lower(substring(url FROM '^https?://([^/?#]*)')), '')) STORED,
     failing_since  timestamptz NOT NULL,
     stopped_at     timestamptz,
     stopped_reason text,
@@ -90,7 +90,7 @@ CREATE TABLE routines.webhook_endpoints (
 -- On a digest: a URL may be longer than an index takes.
 CREATE UNIQUE INDEX webhook_endpoints_url_key ON routines.webhook_endpoints (collection_id, md5(url));
 COMMENT ON TABLE  routines.webhook_endpoints IS
-    'Webhook URLs that fail, or were stopped since they did; one that works has no row. DELETE a row in psql to start it again.';
+    'Webhook URLs that fail, or were stopped since they did; one that works has no row. DELETE a row in psql to start it again; after 90 days it goes by itself.';
 COMMENT ON COLUMN routines.webhook_endpoints.id IS 'Database id.';
 COMMENT ON COLUMN routines.webhook_endpoints.collection_id IS 'The tenant: another''s failures stop nothing here.';
 COMMENT ON COLUMN routines.webhook_endpoints.url IS 'The whole URL.';
@@ -105,9 +105,10 @@ BEGIN
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION routines.start_endpoint_again IS 'Whoever names a URL anew wants it tried.';
-CREATE TRIGGER start_endpoint_of_created AFTER INSERT ON routines.routines
+-- Named so that they come before forget_replaced_secrets: the end of a delivery too locks the endpoint before the secret.
+CREATE TRIGGER follow_created_webhook_url AFTER INSERT ON routines.routines
     FOR EACH ROW WHEN (NEW.webhook_url IS NOT NULL) EXECUTE FUNCTION routines.start_endpoint_again();
-CREATE TRIGGER start_endpoint_of_changed AFTER UPDATE OF webhook_url ON routines.routines
+CREATE TRIGGER follow_changed_webhook_url AFTER UPDATE OF webhook_url ON routines.routines
     FOR EACH ROW WHEN (NEW.webhook_url IS DISTINCT FROM OLD.webhook_url AND NEW.webhook_url IS NOT NULL)
     EXECUTE FUNCTION routines.start_endpoint_again();
 

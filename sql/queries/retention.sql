@@ -111,6 +111,18 @@ WITH gone AS (
 )
 SELECT count(*)::integer AS deleted, NULL::bigint AS last_id, count(*) < %(page_size)s::integer AS is_last FROM gone;
 
+-- name: delete_endpoints
+-- Those that nothing was sent to for months: a URL of one run alone would stay for ever. One that is still gone is stopped
+-- again at its next failure.
+WITH gone AS (
+    DELETE FROM routines.webhook_endpoints
+    WHERE id IN (SELECT id FROM routines.webhook_endpoints
+                 WHERE coalesce(stopped_at, failing_since) < coalesce(%(now)s::timestamptz, now()) - interval '90 days'
+                 LIMIT %(page_size)s::integer FOR UPDATE SKIP LOCKED)
+    RETURNING id
+)
+SELECT count(*)::integer AS deleted, NULL::bigint AS last_id, count(*) < %(page_size)s::integer AS is_last FROM gone;
+
 -- name: delete_answers
 -- Answers that are kept for an Idempotency-Key of a client that asks no more; others go as new ones come.
 WITH gone AS (

@@ -29,8 +29,8 @@ def ages_in_seconds(settings: Settings) -> dict[What, float]:
         "skips": settings.keep_skips_days,
     }
     kept: dict[What, float] = {what: age * DAY_SECONDS for what, age in days.items() if age > 0}
-    # Behind the trajectories, whose versions nobody needs then. These two know their ages themselves.
-    return {**kept, "versions": 0, "answers": 0}
+    # Behind the trajectories, whose versions nobody needs then. These know their ages themselves.
+    return {**kept, "versions": 0, "endpoints": 0, "answers": 0}
 
 
 async def delete_old(

@@ -192,6 +192,15 @@ async def test_answers_to_idempotency_keys_of_yesterday_go(connection: Connectio
     assert await delete(connection) == {"answers": 1}
 
 
+async def test_a_stopped_endpoint_gets_another_chance_after_ninety_days(connection: Connection, routine: int) -> None:
+    await connection.execute(
+        """INSERT INTO routines.webhook_endpoints (collection_id, url, failing_since, stopped_at, stopped_reason)
+           VALUES (1, 'http://a.test/', now(), NULL, NULL), (1, 'http://b.test/', now(), now(), 'gone')"""
+    )
+    assert await delete(connection, now=datetime.now(UTC) + timedelta(days=89)) == {}
+    assert await delete(connection) == {"endpoints": 2}
+
+
 async def test_why_says_of_a_slot_whose_run_went_that_it_is_no_longer_kept(
     connection: Connection, routine: int
 ) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from routines_core.db.pool import Connection
 from routines_core.db.statements import Nothing, Statement
 
-What = Literal["trajectories", "skips", "deliveries", "versions", "answers"]
+What = Literal["trajectories", "skips", "deliveries", "versions", "endpoints", "answers"]
 """What a pass deletes."""
 PAGE_SIZE = 500
 """Rows that one statement looks at: it holds its locks for milliseconds."""
@@ -41,6 +41,7 @@ _DELETE: dict[What, Statement[Page]] = {
     "skips": Statement("retention.delete_skips", Page),
     "deliveries": Statement("retention.delete_deliveries", Page),
     "versions": Statement("retention.delete_versions", Page),
+    "endpoints": Statement("retention.delete_endpoints", Page),
     "answers": Statement("retention.delete_answers", Page),
 }
 
@@ -70,10 +71,12 @@ async def delete_page(
     Args:
         connection: In autocommit mode, so that each page is a transaction.
         what: Which table.
-        keep_seconds: The age from which rows go; versions and answers have ages of their own.
+        keep_seconds: The age from which rows go; the last three have ages of their own.
         after: The `last_id` of the page before.
         page_size: Rows to look at.
         now: Moves the clock in tests; None is the database's now().
     """
-    aged: dict[str, Any] = {} if what in {"versions", "answers"} else {"after": after, "keep_seconds": keep_seconds}
+    aged: dict[str, Any] = (
+        {} if what in {"versions", "endpoints", "answers"} else {"after": after, "keep_seconds": keep_seconds}
+    )
     return await _DELETE[what].one(connection, page_size=page_size, now=now, **aged)
