@@ -105,7 +105,7 @@ async def test_webhooks_that_have_ended_go_and_those_that_are_due_stay(connectio
     one, two, three = await claim(connection)
     await settle(connection, one, Outcome(200, None))
     await settle(connection, two, Outcome(500, "it answered 500"), delay_seconds=None)
-    assert await delete(connection, keep_deliveries_days=30) == {"deliveries": 2}
+    assert (await delete(connection, keep_deliveries_days=30))["deliveries"] == 2
     assert await ids(connection, "webhook_deliveries") == [three.id]
 
 
