@@ -61,10 +61,11 @@ claimed AS (
         attempts = CASE WHEN claimed_at IS NULL THEN attempts ELSE routines.noted_attempt(
             attempts, claimed_at, NULL, 'the worker was lost: whether it arrived is not known', NULL) END
     FROM locked WHERE webhook_deliveries.id = locked.id
-    RETURNING webhook_deliveries.id, attempt, collection_id, trajectory_id, url, event_id, event_status, body, failures, secret_id
+    RETURNING webhook_deliveries.id, attempt, collection_id, routine_id, trajectory_id, url, event_id, event_status, body,
+              failures, secret_id
 )
-SELECT claimed.id, attempt, claimed.collection_id, trajectory_id, url, event_id::text, event_status, body, failures, secret_id,
-       ciphertext, extract(epoch FROM (SELECT now FROM moment))::bigint AS timestamp
+SELECT claimed.id, attempt, claimed.collection_id, routine_id, trajectory_id, url, event_id::text, event_status, body, failures,
+       secret_id, ciphertext, extract(epoch FROM (SELECT now FROM moment))::bigint AS timestamp
 FROM claimed LEFT JOIN routines.secrets ON secrets.id = secret_id
 ORDER BY claimed.id;
 

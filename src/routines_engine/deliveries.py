@@ -133,7 +133,15 @@ class Deliverer:
                 delay_seconds=None if outcome.is_final else _delay_seconds(delivery),
                 stop_after_seconds=STOP_AFTER_SECONDS,
             )
-        log.info("delivery attempted", delivery_id=delivery.id, status=outcome.status, error=outcome.error, ours=ours)
+        log.info(
+            "delivery attempted",
+            delivery_id=delivery.id,
+            trajectory_id=delivery.trajectory_id,
+            routine_id=delivery.routine_id,
+            status=outcome.status,
+            error=outcome.error,
+            ours=ours,
+        )
         if stopped_reason:
             log.warning("endpoint stopped", delivery_id=delivery.id, reason=stopped_reason)
 

@@ -20,6 +20,7 @@ class ClaimedDelivery(msgspec.Struct, frozen=True):
 
     Attributes:
         attempt: The fence: named by every later write.
+        routine_id: The routine that caused the run; None: the API started it.
         event_id: The webhook-id, the same at every attempt.
         event_status: The final status that it tells of.
         body: What is sent; None: it is not made yet.
@@ -32,6 +33,7 @@ class ClaimedDelivery(msgspec.Struct, frozen=True):
     id: int
     attempt: int
     collection_id: int
+    routine_id: int | None
     trajectory_id: int
     url: str
     event_id: str
