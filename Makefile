@@ -45,6 +45,7 @@ bench: $(DEV)  ## Each benchmark prints its figure and the control measured in t
 	$(BIN)/python bench/idle.py
 	$(BIN)/python bench/runs.py
 	$(BIN)/python bench/api.py
+	$(BIN)/python bench/webhooks.py
 
 nightly: $(DEV)  ## Ten times as many requests by schemathesis as `make test` makes
 	ROUTINES_TEST_CASES=20000 $(BIN)/pytest tests/api/test_schemathesis.py

@@ -29,7 +29,8 @@ LIMIT %(page_size)s::integer;
 -- name: why
 -- One row of facts about a time, also where the routine is gone; `now` moves the clock in tests. Every slot from the
 -- routine's making on is in the ledger, waits for the tick, falls in the present pause, is to come, or is one that somebody
--- set next_run_at past: what is none of these was no slot. Rows of skips are disjoint, so the one that began last is the only one that can hold the time.
+-- set next_run_at past: what is none of these was no slot, unless it is older than what is kept. Rows of skips are disjoint,
+-- so the one that began last is the only one that can hold the time.
 WITH asked AS MATERIALIZED (SELECT %(at)s::timestamptz AS at, coalesce(%(now)s::timestamptz, now()) AS now),
 run AS (
     SELECT trajectories.* FROM asked JOIN routines.trajectories ON scheduled_for = at
@@ -59,6 +60,7 @@ SELECT CASE WHEN run.id IS NOT NULL THEN 'started'
             WHEN skip.id IS NOT NULL THEN skip.reason
             WHEN routine.id IS NULL THEN 'deleted'
             WHEN at < routine.created_at AND at < coalesce(next_run_at, routine.created_at) THEN 'before_creation'
+            WHEN at <= settled_until AND at <= (SELECT max(deleted_until) FROM routines.retention) THEN 'forgotten'
             WHEN NOT is_slot THEN 'not_a_slot'
             WHEN paused AND at > now THEN 'paused_in_future'
             WHEN paused AND at > greatest(paused_at, settled_until) THEN 'paused'

@@ -16,6 +16,7 @@ from litestar.types import HTTPScope
 
 from routines_api import tasks
 from routines_api.access import ApiRequest, Services, provide_caller
+from routines_api.deliveries import DeliveriesController
 from routines_api.errors import HeadersTooLargeError
 from routines_api.keys import KnownKeys
 from routines_api.ledger import LedgerController, preview
@@ -117,7 +118,11 @@ def create_app(settings: Settings, database_url: str) -> Api:
         keys=KnownKeys(Peppers(keyring)),
         limiter=RateLimiter(settings.rate_per_second, settings.rate_burst),
     )
-    routines = [RoutinesController, LedgerController, get_init_params_schema] if settings.enable_routines else []
+    routines = (
+        [RoutinesController, LedgerController, DeliveriesController, get_init_params_schema]
+        if settings.enable_routines
+        else []
+    )
     return Api(
         [Router("/api/v1", route_handlers=[health, *tasks.HANDLERS, *routines]), openapi_json, docs],
         dependencies={"caller": Provide(provide_caller)},

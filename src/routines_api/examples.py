@@ -98,6 +98,23 @@ _WHY = {
 EXAMPLES: dict[str, Any] = {
     "Cadence": _CADENCE,
     "Collection": {"name": "my-org", "description": "", "created_at": "2026-05-01T08:00:00Z"},
+    "Delivery": {
+        "id": 7,
+        "webhook_id": "0f8fad5b-d9cb-469f-a165-70867728950e",
+        "trajectory_id": 9876,
+        "url": "https://example.com/hook",
+        "status": "completed",
+        "state": "pending",
+        "attempts": [
+            {"at": "2026-05-04T09:00:02.010Z", "status": 500, "error": "it answered 500", "duration_seconds": 0.2}
+        ],
+        "next_attempt_at": "2026-05-04T09:00:07Z",
+        "delivered_at": None,
+        "give_up_reason": None,
+        "created_at": "2026-05-04T09:00:02Z",
+        "endpoint_stopped_at": None,
+        "endpoint_stopped_reason": None,
+    },
     "Health": {"status": "ok"},
     "InitParam": {"name": "model", "default": "gpt-4o", "type_hint": "string"},
     "InitParamsSchema": {"keys": [{"name": "model", "default": "gpt-4o", "type_hint": "string"}]},

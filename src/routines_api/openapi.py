@@ -102,6 +102,7 @@ _PATH_PARAMETERS = {
     "task": ("A task of the collection.", "greet"),
     "name": ("A routine of the task.", "morning-regression"),
     "trajectory_id": ("A run of the task.", "9876"),
+    "delivery_id": ("A webhook of the routine.", "7"),
 }
 
 

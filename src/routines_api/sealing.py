@@ -10,6 +10,7 @@ from routines_api.requests import MASK, CadenceConfig, RoutineCreate
 from routines_api.requests import RoutinePatch as PatchBody
 from routines_core.db.routines import Cadence, RoutinePatch, RoutineSpec, draw_routine_id, find_routine
 from routines_core.db.secrets import SealedSecret, SecretKind, seal
+from routines_core.guarded_http import refuse_forbidden_url
 from routines_core.keyring import owner_of_routine
 
 _UNCHANGED = {"name", "init_params_overrides", "webhook_url", "paused", "catchup_window_seconds"}
@@ -18,6 +19,7 @@ _UNCHANGED = {"name", "init_params_overrides", "webhook_url", "paused", "catchup
 
 async def create_spec(caller: Caller, body: RoutineCreate) -> RoutineSpec:
     """The routine to save, its secrets sealed for the caller's collection and for the id that it will have."""
+    refuse_forbidden_webhook(caller, body.webhook_url)
     has_secrets = body.secret_params or body.webhook_secret
     new_id = await draw_routine_id(caller.connection, key_id=caller.key_id) if has_secrets else None
     sealer = Sealer(caller, owner_of_routine(new_id or 0))
@@ -41,6 +43,7 @@ async def patch_spec(caller: Caller, body: PatchBody, *, task: str, name: str) -
         NotFoundError: Secrets were sent for a routine that is not there.
     """
     sent = body.model_fields_set
+    refuse_forbidden_webhook(caller, body.webhook_url)
     change = RoutinePatch(
         **{field: getattr(body, field) for field in sent & _UNCHANGED},
         keeps_webhook_secret=body.webhook_secret == MASK,
@@ -63,6 +66,17 @@ def _with_secrets(sealer: "Sealer", body: PatchBody, change: RoutinePatch, routi
     if "webhook_secret" in sent and body.webhook_secret != MASK:
         change = msgspec.structs.replace(change, webhook_secret=sealer.webhook_secret(body.webhook_secret))
     return change
+
+
+def refuse_forbidden_webhook(caller: Caller, url: str | None) -> None:
+    """Refuse a webhook_url that could never be called; what its name leads to is asked when it is called.
+
+    Raises:
+        InvalidError: It is no URL, or its host is spelled as an address that is not public.
+    """
+    if url is not None:
+        allow_private = caller.services.settings.webhook_allow_private
+        refuse_forbidden_url(url, allow_private=allow_private, field="webhook_url")
 
 
 def cadence_of(config: CadenceConfig) -> Cadence:

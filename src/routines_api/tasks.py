@@ -133,14 +133,13 @@ async def get_trajectory(task: str, trajectory_id: str, caller: Caller) -> Traje
 
     With its steps.
     """
-    # An id that no bigint can be is as absent as one that is not there.
-    is_id = trajectory_id.isascii() and trajectory_id.isdigit() and int(trajectory_id[:20]) <= LARGEST_ID
-    return await find_trajectory(
-        caller.connection,
-        key_id=caller.key_id,
-        task=task,
-        trajectory_id=int(trajectory_id[:20]) if is_id else 0,
-    )
+    return await find_trajectory(caller.connection, key_id=caller.key_id, task=task, trajectory_id=id_of(trajectory_id))
+
+
+def id_of(text: str) -> int:
+    """The id that a path spells; 0, which no row has, for what no bigint can be."""
+    is_id = text.isascii() and text.isdigit() and int(text[:20]) <= LARGEST_ID
+    return int(text[:20]) if is_id else 0
 
 
 HANDLERS = [

@@ -67,6 +67,13 @@ class Settings(BaseSettings):
     webhook_allow_private: bool = Field(default=False, alias="ROUTINES_WEBHOOK_ALLOW_PRIVATE")
     """Whether webhooks and HTTP steps may go to loopback and private addresses."""
 
+    keep_trajectories_days: float = Field(default=90, ge=0, le=36500, alias="ROUTINES_KEEP_TRAJECTORIES_DAYS")
+    """How long an ended run is kept, with its steps; 0: for ever."""
+    keep_deliveries_days: float = Field(default=30, ge=0, le=36500, alias="ROUTINES_KEEP_DELIVERIES_DAYS")
+    """How long a webhook that was delivered or given up is kept; 0: for ever."""
+    keep_skips_days: float = Field(default=0, ge=0, le=36500, alias="ROUTINES_KEEP_SKIPS_DAYS")
+    """How long a skipped slot is kept; 0: for ever."""
+
 
 def load_settings() -> Settings:
     """The settings of this process's environment.

@@ -22,10 +22,12 @@ from routines_core.file_store import open_file_store
 from routines_core.keyring import Keyring, load_keyring
 from routines_core.lifecycle import sleep_or_stop, stop_event
 from routines_core.settings import Settings
+from routines_engine.deliveries import run_deliveries
 from routines_engine.flow import FlowWorkflow
 from routines_engine.holding import Held, LostRunError
 from routines_engine.journal import Journal
 from routines_engine.record import Record
+from routines_engine.retention import run_retention
 from routines_engine.services import Engine, RunServices
 from routines_engine.waits import Waits
 from routines_workflow.catalogue import load_entry_points
@@ -313,7 +315,7 @@ class Worker:
 
 
 async def run_worker(settings: Settings, database_url: str) -> None:
-    """Work until SIGTERM or SIGINT, over every loss of the database.
+    """Work until SIGTERM or SIGINT, over every loss of the database: do runs, deliver webhooks, let go of what is old.
 
     Raises:
         ConfigurationError: The encryption keys are missing or malformed.
@@ -323,8 +325,10 @@ async def run_worker(settings: Settings, database_url: str) -> None:
     async with open_pool(database_url, "routines-worker", size=CONNECTIONS, statement_timeout="30s") as pool:
         log.info("working", slots=settings.worker_slots)
         worker = Worker(settings, pool, stop, keyring=keyring)
-        async with _woken(worker.wake, database_url):
-            await worker.run()
+        async with _woken(worker.wake, database_url), asyncio.TaskGroup() as loops:
+            loops.create_task(worker.run())
+            loops.create_task(run_deliveries(settings, database_url, stop, keyring=keyring))
+            loops.create_task(run_retention(settings, database_url, stop))
     log.info("stopped")
 
 

@@ -23,7 +23,7 @@ from support import Database, api_settings
 
 Client = AsyncTestClient[Api]
 ROUTINE = {"name": "new", "cadence": {"type": "manual"}}
-OWN = {"collection": "mine", "task": "echo", "name": "kept", "trajectory_id": "1"}
+OWN = {"collection": "mine", "task": "echo", "name": "kept", "trajectory_id": "1", "delivery_id": "1"}
 
 
 class Row(NamedTuple):
@@ -58,6 +58,8 @@ ROWS = [
     Row("GET", "/api/v1/routines/{collection}/{task}/{name}/occurrences"),
     Row("GET", "/api/v1/routines/{collection}/{task}/{name}/why?at=2026-05-04T09:00:00Z"),
     Row("GET", "/api/v1/routines/{collection}/{task}/{name}/next"),
+    Row("GET", "/api/v1/routines/{collection}/{task}/{name}/deliveries"),
+    Row("POST", "/api/v1/routines/{collection}/{task}/{name}/deliveries/{delivery_id}/redeliver"),
 ]
 OPEN = {("GET", path) for path in ("/api/v1/health", "/openapi.json", "/docs")}
 """Answered without a key."""
@@ -117,6 +119,20 @@ async def run_of(client: Client, collection: str, connection: Connection) -> str
     return row[0]
 
 
+async def webhook_of(run: str, connection: Connection) -> str:
+    """The id of the webhook of this run, which was given up."""
+    cursor = await connection.execute(
+        """INSERT INTO routines.webhook_deliveries (collection_id, trajectory_id, routine_id, event_status, url,
+                                                    next_attempt_at, give_up_reason)
+           SELECT collection_id, id, triggered_by_routine_id, 'completed', 'https://example.com', NULL, 'it failed'
+           FROM routines.trajectories WHERE id = %s::bigint RETURNING id::text""",
+        [run],
+    )
+    row = await cursor.fetchone()
+    assert row
+    return row[0]
+
+
 class Counted(NamedTuple):
     """An answer, whole but for its Date, and the statements that it took."""
 
@@ -152,9 +168,10 @@ async def test_what_is_foreign_is_answered_as_what_is_nowhere(
 ) -> None:
     """Byte for byte, after the same statements, by every route."""
     run = await run_of(client, "theirs", connection)
-    nowhere = {"collection": "nowhere", "task": "none", "name": "none", "trajectory_id": "987654321"}
-    theirs = {"collection": "theirs", "task": "echo", "name": "kept", "trajectory_id": run}
-    deleted = {"collection": "theirs", "task": "gone", "name": "gone", "trajectory_id": run}
+    ids = {"trajectory_id": run, "delivery_id": await webhook_of(run, connection)}
+    nowhere = {"collection": "nowhere", "task": "none", "name": "none", **dict.fromkeys(ids, "987654321")}
+    theirs = {"collection": "theirs", "task": "echo", "name": "kept", **ids}
+    deleted = {"collection": "theirs", "task": "gone", "name": "gone", **ids}
     for row in [row for row in ROWS if "{" in row.path]:
         random = await ask(client, row, nowhere, executed)
         assert random.status == 404
@@ -162,12 +179,13 @@ async def test_what_is_foreign_is_answered_as_what_is_nowhere(
         assert (row, await ask(client, row, deleted, executed)) == (row, random)
 
 
-@pytest.mark.parametrize("segment", ["task", "name", "trajectory_id"])
+@pytest.mark.parametrize("segment", ["task", "name", "trajectory_id", "delivery_id"])
 async def test_inside_the_own_collection_foreign_deleted_and_random_names_are_one(
     client: Client, connection: Connection, executed: list[str], segment: str
 ) -> None:
-    own = OWN | {"trajectory_id": await run_of(client, "mine", connection)}
-    theirs = await run_of(client, "theirs", connection)
+    run, their_run = await run_of(client, "mine", connection), await run_of(client, "theirs", connection)
+    own = OWN | {"trajectory_id": run, "delivery_id": await webhook_of(run, connection)}
+    theirs = await webhook_of(their_run, connection) if segment == "delivery_id" else their_run
     for row in [row for row in ROWS if f"{{{segment}}}" in row.path]:
         random = await ask(client, row, {**own, segment: "987654321"}, executed)
         assert random.status == 404
@@ -179,7 +197,7 @@ async def test_inside_the_own_collection_foreign_deleted_and_random_names_are_on
 async def test_what_is_the_own_is_served(client: Client, connection: Connection, executed: list[str], row: Row) -> None:
     """So that the 404s above are due to whose it is, and to nothing else; 409: a task that has routines."""
     run = await run_of(client, "mine", connection)
-    own = OWN | {"trajectory_id": run}
+    own = OWN | {"trajectory_id": run, "delivery_id": await webhook_of(run, connection)}
     answer = await ask(client, row, own, executed)
     assert answer.status in ({409} if row.method == "DELETE" and "/tasks/" in row.path else {200, 201, 204})
 

@@ -14,7 +14,7 @@ Outcome = Literal["started", "skipped", "overlap", "missed", "paused", "failed_t
 """What to list: a reason, or `skipped` for any of them."""
 Kind = Literal[
     "started", "overlap", "missed", "paused", "failed_to_start",
-    "pending", "future", "passed_over", "paused_in_future", "not_a_slot", "before_creation", "deleted",
+    "pending", "future", "passed_over", "paused_in_future", "not_a_slot", "before_creation", "deleted", "forgotten",
 ]  # fmt: skip
 """What a time is to a routine."""
 
@@ -52,7 +52,8 @@ class Why(msgspec.Struct, frozen=True):
     Attributes:
         kind: What the time is: an outcome of the ledger; `pending`: due, and no ticker has come yet; `paused` also for
             the present pause; `passed_over`: next_run_at was set past it by hand, and it is missed once that time
-            comes; `before_creation`, `deleted`: no routine was there, and the ledger knows no such slot.
+            comes; `forgotten`: older than what is kept; `before_creation`, `deleted`: no routine was there, and the
+            ledger knows no such slot.
         scheduled_for: The first slot of the ledger's row; `last_scheduled_for` and `slot_count` tell the span.
         recorded_at: When the outcome was decided.
         blocking_started_at: When the run began that blocked this slot; `blocking_ended_at` None: it has not ended.
@@ -215,5 +216,6 @@ _SENTENCES: dict[Kind, Callable[[Why], str]] = {
     "paused_in_future": lambda facts: f"It will be skipped unless the routine is resumed: {_pause(facts)}.",
     "not_a_slot": _no_slot,
     "before_creation": lambda facts: f"No slot: the routine was made later, at {_utc(facts.routine_created_at)}.",
+    "forgotten": lambda _: "No record: it is older than what is kept of this ledger.",
     "deleted": lambda _: "No record: the routine is gone, and the ledger knows no such slot.",
 }  # fmt: skip

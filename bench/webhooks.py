@@ -1,0 +1,165 @@
+"""Webhooks per second, what a claim costs in a backlog, and how fast old runs go.
+
+python bench/webhooks.py [--webhooks 5000] [--backlog 200000] [--lanes 1000] [--runs 1000000]
+
+The control of the delivery is the same client that posts as many bodies to the same receivers, as many at once, without
+a database.
+"""
+
+import argparse
+import asyncio
+import logging
+import time
+
+import structlog
+
+from routines_core.db import Connection, deliveries, open_pool
+from routines_core.db.retention import delete_page
+from routines_core.guarded_http import guarded_client
+from routines_engine.deliveries import LEASE_SECONDS, Deliverer, send
+from support import filled, machine, median, one, percentile, server, table, until
+
+RECEIVERS = 8
+AT_ONCE = 64
+BODY = b'{"status": "completed"}' * 40
+
+
+async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Takes everything at once."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    await reader.readexactly(length)
+    writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+    writer.close()
+
+
+async def receivers() -> list[str]:
+    """URLs of receivers on loopback, each a lane of its own."""
+    servers = [await asyncio.start_server(receive, "127.0.0.1", 0) for _ in range(RECEIVERS)]
+    return [f"http://127.0.0.1:{each.sockets[0].getsockname()[1]}/hook" for each in servers]
+
+
+async def control(urls: list[str], webhooks: int) -> float:
+    """Requests per second without a database."""
+    numbers = iter(range(webhooks))
+
+    async def post_some() -> None:
+        for number in numbers:
+            assert (await send(client, urls[number % RECEIVERS], BODY, {})).error is None
+
+    async with guarded_client(allow_private=True, timeout_seconds=15) as client:
+        started_at = time.perf_counter()
+        await asyncio.gather(*(post_some() for _ in range(AT_ONCE)))
+        return webhooks / (time.perf_counter() - started_at)
+
+
+async def fill(connection: Connection, runs: int, *, days: int) -> None:
+    """Ended runs, spread over the last `days`."""
+    await connection.execute(
+        """INSERT INTO routines.trajectories (collection_id, task_id, task_version, trigger, init_params, status,
+                                              created_at, ended_at)
+           SELECT 1, 1, 1, 'api', '{"text": "x"}', 'completed', at, at
+           FROM generate_series(1, %(runs)s) AS n,
+                LATERAL (SELECT now() - %(days)s * interval '1 day' * (1 - n / %(runs)s::float8) AS at) AS moment""",
+        {"runs": runs, "days": days},
+    )
+
+
+async def delivered(connection: Connection, url: str, urls: list[str], webhooks: int) -> float:
+    """Webhooks per second by one worker, from the first claim to the last record."""
+    await fill(connection, webhooks, days=1)
+    await connection.execute(
+        """INSERT INTO routines.webhook_deliveries (collection_id, trajectory_id, event_status, url)
+           SELECT 1, id, 'completed', (%s::text[])[1 + id %% %s] FROM routines.trajectories""",
+        [urls, RECEIVERS],
+    )
+    stop = asyncio.Event()
+    async with (
+        open_pool(url, "bench-webhooks", size=3) as pool,
+        guarded_client(allow_private=True, timeout_seconds=15) as client,
+        asyncio.TaskGroup() as group,
+    ):
+        started_at = time.perf_counter()
+        group.create_task(Deliverer(pool, stop, client, None, slots=AT_ONCE, per_collection=AT_ONCE).run())
+        await until(connection, "SELECT bool_and(delivered_at IS NOT NULL) FROM routines.webhook_deliveries")
+        seconds = time.perf_counter() - started_at
+        stop.set()
+    await connection.execute("TRUNCATE routines.trajectories CASCADE")
+    return webhooks / seconds
+
+
+async def claims(connection: Connection, backlog: int, lanes: int) -> tuple[list[float], list[float]]:
+    """Milliseconds of claims in a backlog, and of claims where nothing is due."""
+    await fill(connection, 1, days=1)
+    await connection.execute(
+        """INSERT INTO routines.webhook_deliveries (collection_id, trajectory_id, event_status, url)
+           SELECT 1 + n %% 20, max, 'completed', 'https://receiver-' || n %% %s || '.example/'
+           FROM generate_series(1, %s) AS n, (SELECT max(id) FROM routines.trajectories) AS run""",
+        [lanes, backlog],
+    )
+    await connection.execute("VACUUM ANALYZE routines.webhook_deliveries")
+    busy = [await claim(connection) for _ in range(10)]
+    await connection.execute("UPDATE routines.webhook_deliveries SET next_attempt_at = 'tomorrow', claimed_at = NULL")
+    await connection.execute("VACUUM ANALYZE routines.webhook_deliveries")
+    idle = [await claim(connection) for _ in range(10)]
+    await connection.execute("TRUNCATE routines.trajectories CASCADE")
+    return busy, idle
+
+
+async def claim(connection: Connection) -> float:
+    started_at = time.perf_counter()
+    limits = {"slots": AT_ONCE, "per_host": 8, "per_collection": 32}
+    await deliveries.claim(connection, **limits, lease_seconds=LEASE_SECONDS)
+    return 1000 * (time.perf_counter() - started_at)
+
+
+async def retention(connection: Connection, runs: int) -> tuple[int, float, list[float]]:
+    """Runs that went, how many each second, and the milliseconds of each page."""
+    await fill(connection, runs, days=100)
+    await connection.execute("VACUUM ANALYZE routines.trajectories")
+    pages: list[float] = []
+    deleted, after = 0, 0
+    while True:
+        started_at = time.perf_counter()
+        page = await delete_page(connection, "trajectories", keep_seconds=90 * 86400.0, after=after)
+        pages.append(1000 * (time.perf_counter() - started_at))
+        deleted, after = deleted + page.deleted, page.last_id or 0
+        if page.is_last:
+            return deleted, 1000 * deleted / sum(pages), pages
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--webhooks", type=int, default=5000)
+    parser.add_argument("--backlog", type=int, default=200_000)
+    parser.add_argument("--lanes", type=int, default=1000)
+    parser.add_argument("--runs", type=int, default=1_000_000)
+    options = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    with server() as url:
+        async with filled(url, 1) as connection:
+            urls = await receivers()
+            bare, ours = await control(urls, options.webhooks), await delivered(connection, url, urls, options.webhooks)
+            busy, idle = await claims(connection, options.backlog, options.lanes)
+            gone, rate, pages = await retention(connection, options.runs)
+            left = await one(connection, "SELECT count(*) FROM routines.trajectories")
+    print(f"Webhooks and retention; {machine()}\n")
+    table(
+        ["webhooks", "control", "1 worker"],
+        [(f"{options.webhooks:,}", f"{bare:,.0f}/s", f"{ours:,.0f}/s ({ours / bare:.2f})")],
+    )
+    print()
+    shares = [
+        (what, f"{median(times):.1f} ms", f"{max(times):.1f} ms")
+        for what, times in [("all due", busy), ("none due", idle)]
+    ]
+    table([f"claim, {options.backlog:,} in {options.lanes:,} lanes", "median", "max"], shares)
+    print()
+    longest = [f"{percentile(pages, share):.1f} ms" for share in (0.5, 0.99, 1)]
+    table(
+        ["old runs", "kept", "runs/s", "page p50", "p99", "max"], [(f"{gone:,}", f"{left:,}", f"{rate:,.0f}", *longest)]
+    )
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

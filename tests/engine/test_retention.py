@@ -1,0 +1,240 @@
+"""What is older than its age goes, and nothing else."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from outbox import claim, ended_runs, routine_with_webhook, settle
+from routines_core.db import Connection, connect, ledger, retention
+from routines_core.db.deliveries import Outcome
+from routines_core.settings import Settings
+from routines_engine.retention import delete_old
+from support import Database, make_routine, make_task, value
+
+LATER = datetime.now(UTC) + timedelta(days=1000)
+"""A time at which everything that is made here is old."""
+KEEP_ALL = {"keep_trajectories_days": 0, "keep_deliveries_days": 0, "keep_skips_days": 0}
+
+
+async def delete(connection: Connection, *, now: datetime | None = LATER, **settings: float) -> dict[str, int]:
+    """A pass with these settings, everything else kept for ever: what went."""
+    given = Settings(**{**KEEP_ALL, **settings})
+    deleted = await delete_old(connection, given, asyncio.Event(), now=now)
+    return {what: count for what, count in deleted.items() if count}
+
+
+async def ids(connection: Connection, table: str = "trajectories") -> list[int]:
+    cursor = await connection.execute(f"SELECT id FROM routines.{table} ORDER BY id".encode())
+    return [row[0] for row in await cursor.fetchall()]
+
+
+async def scheduled(connection: Connection, routine: int, days: list[int]) -> None:
+    """Ended scheduled runs of these days of May 2026, in this order."""
+    for day in days:
+        await connection.execute(
+            """INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id,
+                                                  trigger, scheduled_for, init_params, status, created_at, ended_at)
+               SELECT collection_id, task_id, 1, id, 'schedule', %(at)s, '{}', 'completed', %(at)s, %(at)s
+               FROM routines.routines WHERE id = %(id)s""",
+            {"at": datetime(2026, 5, day, 9, tzinfo=UTC), "id": routine},
+        )
+
+
+@pytest.fixture
+async def routine(connection: Connection) -> int:
+    return await make_routine(connection, await make_task(connection), datetime(2030, 1, 1, 9, tzinfo=UTC))
+
+
+async def test_old_runs_go_with_their_steps_and_the_newest_of_a_routine_stays(
+    connection: Connection, routine: int
+) -> None:
+    await ended_runs(connection, routine, 5)
+    newest = (await ids(connection))[-1]
+    assert await delete(connection, keep_trajectories_days=90) == {"trajectories": 4}
+    assert await ids(connection) == [newest]
+    assert await value(connection, "SELECT array_agg(trajectory_id) FROM routines.steps") == [newest]
+
+
+async def test_what_is_younger_than_its_age_stays(connection: Connection, routine: int) -> None:
+    await ended_runs(connection, routine, 5)
+    young = datetime.now(UTC) + timedelta(days=89)
+    assert await delete(connection, now=young, keep_trajectories_days=90) == {}
+    assert await delete(connection, now=None, keep_trajectories_days=90) == {}
+
+
+async def test_an_age_of_zero_keeps_for_ever(connection: Connection) -> None:
+    await ended_runs(connection, await routine_with_webhook(connection, "http://receiver.test/"), 3)
+    assert await delete(connection) == {}
+
+
+async def test_what_is_active_stays_however_old_and_so_does_the_child_of_an_active_run(
+    connection: Connection, routine: int
+) -> None:
+    await ended_runs(connection, routine, 4)
+    old, parent, child, _ = await ids(connection)
+    await connection.execute("ALTER TABLE routines.trajectories DISABLE TRIGGER refuse_second_end")
+    await connection.execute(
+        "UPDATE routines.trajectories SET status = 'pending', ended_at = NULL WHERE id = %s", [parent]
+    )
+    await connection.execute(
+        "UPDATE routines.trajectories SET parent_id = %s, parent_step = 's', child_index = 0 WHERE id = %s",
+        [parent, child],
+    )
+    assert await delete(connection, keep_trajectories_days=1) == {"trajectories": 1}
+    assert old not in await ids(connection)
+    assert {parent, child} <= set(await ids(connection))
+
+
+async def test_all_runs_of_a_routine_that_is_gone_go(connection: Connection, routine: int) -> None:
+    await ended_runs(connection, routine, 3)
+    await connection.execute("DELETE FROM routines.routines")
+    assert (await delete(connection, keep_trajectories_days=1))["trajectories"] == 3
+
+
+async def test_a_webhook_that_is_due_keeps_its_run(connection: Connection) -> None:
+    routine = await routine_with_webhook(connection, "http://receiver.test/")
+    await ended_runs(connection, routine, 3)
+    one, *_ = await claim(connection)
+    await settle(connection, one, Outcome(200, None))
+    assert await delete(connection, keep_trajectories_days=1) == {"trajectories": 1}
+
+
+async def test_webhooks_that_have_ended_go_and_those_that_are_due_stay(connection: Connection) -> None:
+    await ended_runs(connection, await routine_with_webhook(connection, "http://receiver.test/"), 3)
+    one, two, three = await claim(connection)
+    await settle(connection, one, Outcome(200, None))
+    await settle(connection, two, Outcome(500, "it answered 500"), delay_seconds=None)
+    assert (await delete(connection, keep_deliveries_days=30))["deliveries"] == 2
+    assert await ids(connection, "webhook_deliveries") == [three.id]
+
+
+async def test_old_skips_go_where_an_age_is_set(connection: Connection, routine: int) -> None:
+    await connection.execute(
+        """INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, reason)
+           SELECT 1, %s, at, at, 'missed' FROM generate_series('2026-05-01Z', '2026-05-10Z', interval '1 day') AS at""",
+        [routine],
+    )
+    assert await delete(connection, keep_skips_days=1) == {"skips": 10}
+
+
+async def test_a_pass_goes_from_page_to_page_past_what_stays(
+    connection: Connection, routine: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("routines_engine.retention.PAUSE_SECONDS", 0)
+    await ended_runs(connection, routine, 30)
+    await connection.execute("DELETE FROM routines.routines")
+    kept = (await ids(connection))[:7]
+    await connection.execute("UPDATE routines.trajectories SET ended_at = %s WHERE id = ANY (%s)", [LATER, kept])
+    after, deleted, pages = 0, 0, 0
+    while True:
+        page = await retention.delete_page(
+            connection, "trajectories", keep_seconds=60, after=after, page_size=5, now=LATER
+        )
+        after, deleted, pages = page.last_id or 0, deleted + page.deleted, pages + 1
+        if page.is_last:
+            break
+    assert (deleted, pages, await ids(connection)) == (23, 7, kept)
+
+
+async def test_what_somebody_holds_is_passed_over(connection: Connection, routine: int, database: Database) -> None:
+    await ended_runs(connection, routine, 3)
+    held = (await ids(connection))[0]
+    async with connect(database.url, "other") as other, other.transaction():
+        await other.execute("SELECT FROM routines.trajectories WHERE id = %s FOR UPDATE", [held])
+        assert await delete(connection, keep_trajectories_days=1) == {"trajectories": 1}
+    assert await delete(connection, keep_trajectories_days=1) == {"trajectories": 1}
+
+
+async def test_one_pass_is_made_at_a_time(connection: Connection, routine: int, database: Database) -> None:
+    await ended_runs(connection, routine, 3)
+    async with connect(database.url, "other") as other:
+        async with retention.one_pass(other) as is_ours:
+            assert is_ours
+            assert await delete(connection, keep_trajectories_days=1) == {}
+        assert await delete(connection, keep_trajectories_days=1) == {"trajectories": 2}
+
+
+async def test_a_pass_ends_when_the_worker_shall_stop(connection: Connection, routine: int) -> None:
+    await ended_runs(connection, routine, 3)
+    stop = asyncio.Event()
+    stop.set()
+    deleted = await delete_old(connection, Settings(keep_trajectories_days=1), stop, now=LATER)
+    assert not any(deleted.values())
+
+
+async def test_versions_that_neither_the_task_nor_a_run_needs_go(connection: Connection, routine: int) -> None:
+    await ended_runs(connection, routine, 1)
+    await connection.execute("UPDATE routines.trajectories SET task_version = 2")
+    for version in (2, 3, 4):
+        await connection.execute(
+            "INSERT INTO routines.task_versions (task_id, version, workflow) SELECT id, %s, '{}' FROM routines.tasks",
+            [version],
+        )
+    await connection.execute("UPDATE routines.tasks SET version = 4")
+    assert await delete(connection, now=None) == {}
+    assert await delete(connection) == {"versions": 1}
+    await connection.execute("DELETE FROM routines.routines")
+    assert await delete(connection, keep_trajectories_days=1) == {"trajectories": 1, "versions": 2}
+    await connection.execute("DELETE FROM routines.tasks")
+    assert await delete(connection) == {"versions": 1}
+
+
+async def test_answers_to_idempotency_keys_of_yesterday_go(connection: Connection, routine: int) -> None:
+    await connection.execute(
+        "INSERT INTO routines.api_keys (collection_id, secret_hash) SELECT id, sha256('') FROM routines.collections"
+    )
+    await connection.execute(
+        """INSERT INTO routines.idempotency_keys (key_id, idempotency_key, request_hash)
+           SELECT id, 'k', sha256('') FROM routines.api_keys"""
+    )
+    assert await delete(connection, now=None) == {}
+    assert await delete(connection) == {"answers": 1}
+
+
+async def test_a_stopped_endpoint_gets_another_chance_after_ninety_days(connection: Connection, routine: int) -> None:
+    await connection.execute(
+        """INSERT INTO routines.webhook_endpoints (collection_id, url, failing_since, stopped_at, stopped_reason)
+           VALUES (1, 'http://a.test/', now(), NULL, NULL), (1, 'http://b.test/', now(), now(), 'gone')"""
+    )
+    assert await delete(connection, now=datetime.now(UTC) + timedelta(days=89)) == {}
+    assert await delete(connection) == {"endpoints": 2}
+
+
+async def test_why_says_of_a_slot_whose_run_went_that_it_is_no_longer_kept(
+    connection: Connection, routine: int
+) -> None:
+    await connection.execute(
+        "UPDATE routines.routines SET created_at = '2026-04-01Z', settled_until = '2026-05-03 09:00Z'"
+    )
+    await scheduled(connection, routine, [1, 2, 3])
+    await delete(connection, keep_trajectories_days=90)
+
+    async def kind(day: int, hour: int = 9) -> str:
+        at = datetime(2026, 5, day, hour, tzinfo=UTC)
+        return (await ledger.why(connection, collection_id=1, routine_id=routine, at=at)).kind
+
+    assert [await kind(1), await kind(2), await kind(3), await kind(4, 8)] == [
+        "forgotten",
+        "forgotten",
+        "started",
+        "not_a_slot",
+    ]
+
+
+async def test_a_page_reads_by_the_primary_key_however_many_runs_there_are(
+    connection: Connection, routine: int
+) -> None:
+    await ended_runs(connection, routine, 3000)
+    await connection.execute("DELETE FROM routines.webhook_deliveries")
+    await connection.execute("VACUUM ANALYZE routines.trajectories")
+    young = datetime.now(UTC)
+    query = retention._DELETE["trajectories"].text
+    cursor = await connection.execute(
+        b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + query.encode(),
+        {"after": 0, "page_size": 100, "keep_seconds": 86400.0, "now": young},
+    )
+    row = await cursor.fetchone()
+    assert row
+    plan = row[0][0]["Plan"]
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 500
