@@ -65,19 +65,19 @@ class FaultsError(InvalidError):
 
 
 class UnknownKeysError(InvalidError):
-    """Override keys that the task's `workflow.init_params` does not declare.
+    """Keys of a routine's overrides or a run's parameters that the task's `workflow.init_params` does not declare.
 
     Attributes:
         unknown_keys: The offending keys, sorted.
         declared_keys: The keys that may be overridden, in the order of the workflow.
     """
 
-    def __init__(self, unknown_keys: list[str], declared_keys: list[str]) -> None:
+    def __init__(self, unknown_keys: list[str], declared_keys: list[str], field: str = "init_params_overrides") -> None:
         allowed = ", ".join(declared_keys) or "none"
         super().__init__(
-            f"init_params_overrides: {', '.join(unknown_keys)} not declared in the task's "
+            f"{field}: {', '.join(unknown_keys)} not declared in the task's "
             f"workflow.init_params (declared: {allowed}).",
-            field="init_params_overrides",
+            field=field,
         )
         self.unknown_keys = unknown_keys
         self.declared_keys = declared_keys
