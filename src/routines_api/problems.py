@@ -24,10 +24,12 @@ from routines_core.db.pool import AWAY
 from routines_core.errors import (
     ConflictError,
     Fault,
+    FaultsConflictError,
     FaultsError,
     InvalidError,
     NotFoundError,
     RoutinesError,
+    StorageError,
     UnauthorizedError,
     UnknownKeysError,
 )
@@ -68,6 +70,9 @@ PROBLEM_TYPES: dict[type[Exception], ProblemType] = {
     RateLimitedError: ProblemType(429, "rate-limited", "Too many requests"),
     **dict.fromkeys(
         AWAY, ProblemType(503, "database-away", "Database away", "The database is away; try again after Retry-After.")
+    ),
+    StorageError: ProblemType(
+        503, "files-away", "File store away", "Files cannot be kept at the moment; try again after Retry-After."
     ),
     Exception: ProblemType(500, "internal", "Internal error", "The service failed; its log has the cause."),
 }
@@ -112,7 +117,7 @@ def answer(error: Exception) -> Response[bytes]:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, RateLimitedError):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
-    if isinstance(error, AWAY):
+    if isinstance(error, (*AWAY, StorageError)):
         headers["Retry-After"] = str(RETRY_SECONDS)
     content = msgspec.json.encode(problem)
     return Response(content, status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
@@ -127,7 +132,7 @@ async def send_answer(error: RoutinesError, send: Send) -> None:
 
 
 def _faults(error: InvalidError | ConflictError) -> list[Fault]:
-    if isinstance(error, FaultsError):
+    if isinstance(error, FaultsError | FaultsConflictError):
         return list(error.faults)
     sentence = str(error)
     return [Fault(error.field, sentence.removeprefix(f"{error.field}: "))]

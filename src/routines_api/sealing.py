@@ -5,10 +5,11 @@ from collections.abc import Mapping
 import msgspec
 
 from routines_api.access import Caller
-from routines_api.requests import MASK, CadenceConfig, RoutineCreate
+from routines_api.requests import MASK, CadenceConfig, RoutineCreate, RunCreate
 from routines_api.requests import RoutinePatch as PatchBody
 from routines_core.db.routines import Cadence, RoutinePatch, RoutineSpec
 from routines_core.db.secrets import SealedSecret, SecretKind, seal
+from routines_core.db.trajectories import RunSpec
 
 _UNCHANGED = {"name", "init_params_overrides", "webhook_url", "paused", "catchup_window_seconds"}
 """The fields of a PATCH that are stored as they are sent."""
@@ -25,6 +26,29 @@ def create_spec(caller: Caller, body: RoutineCreate) -> RoutineSpec:
         webhook_secret=_seal(caller, body.webhook_secret, "webhook_secret") if body.webhook_secret else None,
         paused=body.paused,
         catchup_window_seconds=body.catchup_window_seconds,
+    )
+
+
+def run_spec(caller: Caller, body: RunCreate, file_paths: list[str] | None) -> RunSpec:
+    """The run to start, its secrets sealed for the caller's collection."""
+    return RunSpec(
+        init_params=body.init_params,
+        secret_params={name: _seal(caller, text, "secret_param") for name, text in body.secret_params.items()},
+        webhook_url=body.webhook_url,
+        webhook_secret=_seal(caller, body.webhook_secret, "webhook_secret") if body.webhook_secret else None,
+        file_paths=file_paths,
+    )
+
+
+def environment_change(
+    caller: Caller, variables: Mapping[str, str | None]
+) -> tuple[dict[str, SealedSecret], list[str], list[str]]:
+    """What a change of the environment sets, sealed; the names that it removes; and those that a mask keeps."""
+    new = {name: text for name, text in variables.items() if text is not None and text != MASK}
+    return (
+        {name: _seal(caller, text, "environment") for name, text in new.items()},
+        [name for name, text in variables.items() if text is None],
+        [name for name, text in variables.items() if text == MASK],
     )
 
 

@@ -4,9 +4,10 @@ import re
 from collections.abc import AsyncIterable, AsyncIterator
 
 import obstore
+from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from routines_core.errors import ConfigurationError, InvalidError
+from routines_core.errors import ConfigurationError, InvalidError, StorageError
 from routines_core.file_store import StoredFile, check_path, gathered, new_path, no_file, one_piece
 
 PARTS_AT_ONCE = 2
@@ -35,7 +36,12 @@ class BucketStore:
         """See FileStore."""
         path = new_path(name)
         place = _place(collection_id, path)
-        await obstore.put_async(self._store, place, gathered(chunks), max_concurrency=PARTS_AT_ONCE)
+        raised: list[Exception] = []
+        try:
+            await obstore.put_async(self._store, place, _noted(chunks, raised), max_concurrency=PARTS_AT_ONCE)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told as what it was
+            # Of what the pieces raise obstore makes an error of its own.
+            raise (raised[0] if raised else _away(error)) from None
         return path
 
     async def read(self, collection_id: int, path: str) -> bytes:
@@ -45,6 +51,8 @@ class BucketStore:
             return bytes(await found.bytes_async())
         except FileNotFoundError:
             raise no_file(path) from None
+        except BaseError as error:
+            raise _away(error) from None
 
     async def delete(self, collection_id: int, path: str) -> None:
         """See FileStore."""
@@ -52,6 +60,8 @@ class BucketStore:
             await obstore.delete_async(self._store, _place(collection_id, check_path(path)))
         except (FileNotFoundError, InvalidError):
             return
+        except BaseError as error:
+            raise _away(error) from None
 
     async def stored(self) -> AsyncIterator[StoredFile]:
         """See FileStore."""
@@ -64,3 +74,17 @@ class BucketStore:
 
 def _place(collection_id: int, path: str) -> str:
     return f"{int(collection_id)}/{path}"
+
+
+async def _noted(chunks: AsyncIterable[bytes], raised: list[Exception]) -> AsyncIterator[bytes]:
+    """The pieces; what they raise is noted too."""
+    try:
+        async for piece in gathered(chunks):
+            yield piece
+    except Exception as error:
+        raised.append(error)
+        raise
+
+
+def _away(error: Exception) -> StorageError:
+    return StorageError(f"The bucket cannot be used: {type(error).__name__}.")

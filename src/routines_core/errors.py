@@ -7,8 +7,10 @@
     ├── UnauthorizedError        no key, or none that counts          -> 401
     ├── NotFoundError            absent, or not the caller's to see   -> 404
     ├── ConflictError            taken, or still in use               -> 409
+    │   └── FaultsConflictError  several things are in the way
     ├── DatabaseError            the database is away or unfit        -> 503
     │   └── MigrationError       the schema's history does not match the files
+    ├── StorageError             the file store is away or full       -> 503
     ├── ConfigurationError       a setting is missing or wrong        -> exit code 1
     ├── EmbeddedServerError      the embedded Postgres cannot do it   -> exit code 1
     └── SecretError              a ciphertext does not open
@@ -103,12 +105,28 @@ class ConflictError(RoutinesError):
         self.field = field
 
 
+class FaultsConflictError(ConflictError):
+    """Several things are in the way, all of them named.
+
+    Attributes:
+        faults: Each of them.
+    """
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("; ".join(map(str, faults)) + ".", faults[0].field if len(faults) == 1 else "")
+        self.faults = tuple(faults)
+
+
 class DatabaseError(RoutinesError):
     """The database cannot be reached, or it is too old."""
 
 
 class MigrationError(DatabaseError):
     """The schema's recorded history does not match the migration files."""
+
+
+class StorageError(RoutinesError):
+    """The file store cannot be reached, or it is full."""
 
 
 class ConfigurationError(RoutinesError):

@@ -8,15 +8,17 @@ import asyncio
 import os
 import re
 import secrets
-from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
-from routines_core.errors import ConfigurationError, InvalidError
+from routines_core.errors import ConfigurationError, InvalidError, StorageError
 from routines_core.settings import Settings
+
+Result = TypeVar("Result")
 
 _PATH = re.compile(r"[0-9a-f]{32}-[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", re.ASCII)
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+", re.ASCII)
@@ -39,7 +41,7 @@ class StoredFile:
 
 
 class FileStore(Protocol):
-    """The files of all collections, each apart from the others."""
+    """The files of all collections, each apart from the others; raises StorageError where it is away or full."""
 
     async def save(self, collection_id: int, name: str, content: bytes) -> str:
         """Keep a file: the path that reads it again. It is on disk once this returns."""
@@ -140,11 +142,11 @@ class DirectoryStore:
         path = new_path(name)
         place = self._folder(collection_id) / path
         begun = place.with_name(f".{path}")  # no path of a file begins with a dot
-        descriptor = await asyncio.to_thread(_create, begun)
+        descriptor = await _on_disk(_create, begun)
         try:
             async for piece in gathered(chunks):
-                await asyncio.to_thread(_write_all, descriptor, piece)
-            await asyncio.to_thread(_finish, descriptor, begun, place)
+                await _on_disk(_write_all, descriptor, piece)
+            await _on_disk(_finish, descriptor, begun, place)
         except BaseException:
             begun.unlink(missing_ok=True)
             raise
@@ -179,6 +181,18 @@ class DirectoryStore:
 
     def _folder(self, collection_id: int) -> Path:
         return self._root / str(int(collection_id))
+
+
+async def _on_disk(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Call it in a thread.
+
+    Raises:
+        StorageError: The disk is full, or not to be written to.
+    """
+    try:
+        return await asyncio.to_thread(function, *arguments)
+    except OSError as error:
+        raise StorageError(f"A file cannot be kept: {error.strerror}.") from None
 
 
 def _create(place: Path) -> int:

@@ -9,7 +9,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from routines_core.errors import ConfigurationError, InvalidError
+from routines_core.errors import ConfigurationError, InvalidError, StorageError
 from routines_core.file_store import FileStore, open_file_store
 from routines_core.settings import Settings
 
@@ -100,7 +100,7 @@ async def test_a_large_file_comes_in_pieces(store: FileStore) -> None:
 
 async def test_a_file_that_breaks_off_leaves_nothing(store: FileStore) -> None:
     for count in (1, LARGE // 65536):
-        with pytest.raises(Exception, match="the client went away"):
+        with pytest.raises(ConnectionError, match="the client went away"):
             await store.write(1, "broken", pieces(count, breaks=True))
     assert await all_of(store) == []
 
@@ -131,3 +131,11 @@ async def test_many_files_at_once_have_paths_of_their_own(store: FileStore) -> N
 def test_an_address_that_is_none_is_refused_in_one_sentence(where: str) -> None:
     with pytest.raises(ConfigurationError, match="ROUTINES_FILES"):
         open_file_store(Settings(files=where))
+
+
+async def test_a_store_that_cannot_be_used_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "taken").write_text("no directory")
+    for name, text in {"ENDPOINT_URL": "http://127.0.0.1:1", "ALLOW_HTTP": "true", "SKIP_SIGNATURE": "true"}.items():
+        monkeypatch.setenv(f"AWS_{name}", text)
+    with pytest.raises(StorageError):
+        await open_file_store(Settings(files=str(tmp_path / "taken"))).save(1, "a", b"x")
