@@ -144,8 +144,8 @@ async def get_log(
 ) -> Response[WorkflowLog]:
     """List what happened to a run.
 
-    Oldest first: its making, its first claim, each step and its tries, its end, and what became of its webhook. The run is
-    the one whose id follows the last --.
+    Oldest first: its making, its first claim, each step and its tries, its end, and what became of its webhook.
+    The run is the one whose id follows the last --.
     """
     after = decode_cursor(cursor, tuple[datetime, int, int, int])
     parsed = _WORKFLOW_ID.fullmatch(workflow_id)
