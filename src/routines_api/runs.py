@@ -102,9 +102,8 @@ def _value(caller: Caller) -> Any:
 async def _start_once(caller: Caller, task: str, value: Any, upload: Upload) -> Any:
     body = requests.validate(requests.RunCreate, value)
     if upload.paths and FILE_PATHS in body.init_params:
-        raise InvalidError(
-            f"init_params.{FILE_PATHS}: are the paths of the files that are sent: leave it out", FILE_PATHS
-        )
+        field = f"init_params.{FILE_PATHS}"
+        raise InvalidError(f"{field}: are the paths of the files that are sent: leave it out.", field)
 
     async def start() -> WorkflowResponse:
         spec = run_spec(caller, body, upload.paths or None)

@@ -149,7 +149,11 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "files in JSON": ({"json": {"files": ["a"]}}, 400, "files"),
     "files in a form": ({"data": {"files": "a"}}, 400, "files"),
     "files that are a text": ({"files": [("files", (None, b"a"))]}, 400, "files"),
-    "paths beside files": ({"files": FILES, "data": {"init_params": '{"file_paths": []}'}}, 400, "file_paths"),
+    "paths beside files": (
+        {"files": FILES, "data": {"init_params": '{"file_paths": []}'}},
+        400,
+        "init_params.file_paths",
+    ),
     "an undeclared key with files": ({"files": FILES, "data": {"init_params": '{"no": 1}'}}, 400, "init_params"),
     "no JSON after files": ({"files": [*FILES, ("init_params", (None, b"{"))]}, 400, "init_params"),
     "three files": ({"files": [*FILES, ("files", ("c", b""))]}, 413, ""),
