@@ -15,7 +15,8 @@ RUN /opt/routines/bin/python -m pip install --no-cache-dir --disable-pip-version
 
 FROM ${PYTHON_IMAGE}
 RUN groupadd --system --gid 10001 routines \
- && useradd --system --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent routines
+ && useradd --system --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent routines \
+ && install --directory --owner routines --group routines --mode 0700 /files
 COPY --from=build /opt/routines /opt/routines
 ENV PATH=/opt/routines/bin:$PATH \
     PYTHONUNBUFFERED=1 \

@@ -29,6 +29,7 @@ LOADS = [
     (0.8, Load("list 50", "GET", f"{ROUTINES}/read?limit=50")),
     (0.7, Load("create", "POST", f"{ROUTINES}/write", f'{{"name": "r{{n}}", "cadence": {CADENCE}}}')),
     (0.7, Load("PATCH", "PATCH", f"{ROUTINES}/read/r{{i}}", '{"init_params_overrides": {"text": "{n}"}}')),
+    (0.7, Load("run", "POST", "/api/v1/run/bench/write", '{"init_params": {"text": "{n}"}}')),
 ]
 """Each with the ratio that is aimed at."""
 SETTINGS = {
@@ -102,7 +103,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=int, default=2)
     parser.add_argument("--connections", type=int, default=16)
-    parser.add_argument("--only", help="part of a name: GET, list, create, PATCH")
+    parser.add_argument("--only", help="part of a name: GET, list, create, PATCH, run")
     options = parser.parse_args()
     require_wrk()
     with tempfile.TemporaryDirectory() as directory:

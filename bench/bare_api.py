@@ -15,10 +15,17 @@ from granian.server.embed import Server
 from litestar import Litestar, Request, get, patch, post
 
 from routines_api.app import CONNECTIONS
-from routines_api.responses import RoutineDetail, RoutineRead, routine_detail, routine_read
+from routines_api.responses import (
+    RoutineDetail,
+    RoutineRead,
+    WorkflowResponse,
+    routine_detail,
+    routine_read,
+    workflow_response,
+)
 from routines_api.server import BACKLOG
 from routines_cli.main import _async_command
-from routines_core.db import open_pool
+from routines_core.db import open_pool, trajectories
 from routines_core.db import routines as db
 
 TASK = "/api/v1/routines/bench/{task:str}"
@@ -54,6 +61,15 @@ async def update_routine(request: Request[Any, Any, Any], task: str, name: str) 
         return routine_read(await db.find_routine(connection, key_id=KEY_ID, task=task, name=name))
 
 
+@post("/api/v1/run/bench/{task:str}", status_code=200)
+async def run(request: Request[Any, Any, Any], task: str) -> WorkflowResponse:
+    spec = msgspec.json.decode(await request.body(), type=trajectories.RunSpec)
+    async with request.app.state.pool.connection() as connection:
+        started = await trajectories.start_run(connection, spec, key_id=KEY_ID, task=task)
+        found = await trajectories.find_trajectory(connection, key_id=KEY_ID, task=task, trajectory_id=started or 0)
+        return workflow_response(found, f"Task {task} was started.")
+
+
 def bare_app(database_url: str) -> Litestar:
     @asynccontextmanager
     async def pool(app: Litestar) -> AsyncGenerator[None]:
@@ -61,7 +77,7 @@ def bare_app(database_url: str) -> Litestar:
             app.state.pool = opened
             yield
 
-    handlers = [get_routine, list_routines, create_routine, update_routine]
+    handlers = [get_routine, list_routines, create_routine, update_routine, run]
     return Litestar(handlers, lifespan=[pool], openapi_config=None)
 
 

@@ -2,3 +2,26 @@
 
 -- name: find_collection
 SELECT name, description, created_at FROM routines.collections WHERE id = (SELECT routines.collection_of_key(%(key_id)s::bigint));
+
+-- name: environment
+SELECT ARRAY(SELECT jsonb_object_keys(environment_refs) ORDER BY 1) AS names
+FROM routines.collections WHERE id = (SELECT routines.collection_of_key(%(key_id)s::bigint));
+
+-- name: patch_environment
+-- Sets and removes variables, the others stay; replaced ciphertexts go by the trigger forget_replaced_environment. Of two changes at
+-- once the second waits for the row and then starts from what the first left. No row: a variable shall be kept, since its mask was sent
+-- back, that is not there.
+WITH patched AS (
+    UPDATE routines.collections
+    SET environment_refs = (environment_refs - %(removed)s::text[]) || %(refs)s::jsonb
+    WHERE id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND environment_refs ?& %(kept)s::text[]
+    RETURNING id
+),
+sealed AS (
+    INSERT INTO routines.secrets (id, collection_id, kind, field, owner, key_id, ciphertext)
+    SELECT secret.id, patched.id, kind, field, owner, key_id, ciphertext
+    FROM patched, unnest(%(secret_ids)s::uuid[], %(secret_kinds)s::text[], %(secret_fields)s::text[],
+                         %(secret_owners)s::text[], %(secret_key_ids)s::text[], %(ciphertexts)s::bytea[])
+                  AS secret (id, kind, field, owner, key_id, ciphertext)
+)
+SELECT id FROM patched;

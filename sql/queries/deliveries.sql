@@ -70,7 +70,7 @@ FROM claimed LEFT JOIN routines.secrets ON secrets.id = secret_id
 ORDER BY claimed.id;
 
 -- name: find_event
--- The run that a delivery tells of. No row: its task is gone.
+-- The run that a delivery tells of, as the API shows it. No row: it went, and the delivery with it.
 SELECT trajectory_id, workflow_id, run_id, name, status, created, updated, created_at, started_at, ended_at,
        init_params, step_configs, steps, total_steps, completed_steps, labels, error, triggered_by_routine_id,
        scheduled_for, trigger, webhook_url

@@ -9,22 +9,196 @@ WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint))
   AND task_name = %(task)s::text AND trajectory_id = %(id)s::bigint;
 
 -- name: list_trajectories
--- A task's runs, newest first; null for status or routine means any.
+-- A task's runs, newest first; null for status or routine means any. Each branch is closed by conditions on the parameters
+-- alone, so that one plan serves every filter by its own index, and reads no more than the pages up to this one. Slots only grow, so
+-- that a routine's newest scheduled runs are the last of their index.
+WITH task AS MATERIALIZED (
+    SELECT id FROM routines.tasks
+    WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND id = %(task_id)s::bigint
+),
+page AS (
+    SELECT id FROM (
+        (SELECT id FROM routines.trajectories
+         WHERE %(status)s::text IS NULL AND %(routine_id)s::bigint IS NULL AND task_id = (SELECT id FROM task)
+         ORDER BY id DESC LIMIT %(limit)s::bigint + %(offset)s::bigint)
+        UNION ALL
+        (SELECT id FROM routines.trajectories
+         WHERE %(status)s::text IN ('completed', 'failed', 'cancelled', 'archived') AND %(routine_id)s::bigint IS NULL
+           AND ended_at IS NOT NULL AND task_id = (SELECT id FROM task) AND status = %(status)s::text
+         ORDER BY id DESC LIMIT %(limit)s::bigint + %(offset)s::bigint)
+        UNION ALL
+        (SELECT id FROM routines.trajectories
+         WHERE %(status)s::text IN ('pending', 'running') AND %(routine_id)s::bigint IS NULL
+           AND ended_at IS NULL AND task_id = (SELECT id FROM task) AND status = %(status)s::text
+         ORDER BY id DESC LIMIT %(limit)s::bigint + %(offset)s::bigint)
+        UNION ALL
+        (SELECT id FROM routines.trajectories
+         WHERE triggered_by_routine_id = %(routine_id)s::bigint AND scheduled_for IS NOT NULL
+           AND task_id = (SELECT id FROM task) AND (%(status)s::text IS NULL OR status = %(status)s::text)
+         ORDER BY scheduled_for DESC LIMIT %(limit)s::bigint + %(offset)s::bigint)
+        UNION ALL
+        (SELECT id FROM routines.trajectories
+         WHERE triggered_by_routine_id = %(routine_id)s::bigint AND trigger = 'run-now'
+           AND task_id = (SELECT id FROM task) AND (%(status)s::text IS NULL OR status = %(status)s::text)
+         ORDER BY id DESC LIMIT %(limit)s::bigint + %(offset)s::bigint)
+    ) AS runs
+    ORDER BY id DESC LIMIT %(limit)s::bigint OFFSET %(offset)s::bigint
+)
 SELECT trajectory_id, workflow_id, run_id, name, status, created, updated, created_at, started_at, ended_at,
        init_params, step_configs, steps, total_steps, completed_steps, labels, error, triggered_by_routine_id,
        scheduled_for, trigger, webhook_url
-FROM routines.trajectory_details
-WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND task_id = %(task_id)s::bigint
-  AND (%(status)s::text IS NULL OR status = %(status)s::text)
-  AND (%(routine_id)s::bigint IS NULL OR triggered_by_routine_id = %(routine_id)s::bigint)
-ORDER BY trajectory_id DESC
-LIMIT %(limit)s::integer OFFSET %(offset)s::bigint;
+FROM page JOIN routines.trajectory_details ON trajectory_id = page.id
+ORDER BY trajectory_id DESC;
 
 -- name: count_trajectories
-SELECT count(*) AS total FROM routines.trajectories
-WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND task_id = %(task_id)s::bigint
-  AND (%(status)s::text IS NULL OR status = %(status)s::text)
-  AND (%(routine_id)s::bigint IS NULL OR triggered_by_routine_id = %(routine_id)s::bigint);
+-- How many that would list in all, counted up to a bound.
+WITH task AS MATERIALIZED (
+    SELECT id FROM routines.tasks
+    WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND id = %(task_id)s::bigint
+)
+SELECT least(count(*), %(most)s::bigint) AS total FROM (
+    (SELECT id FROM routines.trajectories
+     WHERE %(status)s::text IS NULL AND %(routine_id)s::bigint IS NULL AND task_id = (SELECT id FROM task)
+     LIMIT %(most)s::bigint)
+    UNION ALL
+    (SELECT id FROM routines.trajectories
+     WHERE %(status)s::text IN ('completed', 'failed', 'cancelled', 'archived') AND %(routine_id)s::bigint IS NULL
+       AND ended_at IS NOT NULL AND task_id = (SELECT id FROM task) AND status = %(status)s::text
+     LIMIT %(most)s::bigint)
+    UNION ALL
+    (SELECT id FROM routines.trajectories
+     WHERE %(status)s::text IN ('pending', 'running') AND %(routine_id)s::bigint IS NULL
+       AND ended_at IS NULL AND task_id = (SELECT id FROM task) AND status = %(status)s::text
+     LIMIT %(most)s::bigint)
+    UNION ALL
+    (SELECT id FROM routines.trajectories
+     WHERE triggered_by_routine_id = %(routine_id)s::bigint AND scheduled_for IS NOT NULL
+       AND task_id = (SELECT id FROM task) AND (%(status)s::text IS NULL OR status = %(status)s::text)
+     LIMIT %(most)s::bigint)
+    UNION ALL
+    (SELECT id FROM routines.trajectories
+     WHERE triggered_by_routine_id = %(routine_id)s::bigint AND trigger = 'run-now'
+       AND task_id = (SELECT id FROM task) AND (%(status)s::text IS NULL OR status = %(status)s::text)
+     LIMIT %(most)s::bigint)
+) AS runs;
+
+-- name: stats
+-- Counts of all runs, from the index; durations of the newest that have ended. Ordered by task_id too, which makes the plan
+-- keep to the task's own index.
+WITH task AS MATERIALIZED (
+    SELECT id FROM routines.tasks
+    WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND name = %(task)s::text
+),
+counted AS (
+    SELECT status, count(*) AS runs FROM routines.trajectories
+    WHERE ended_at IS NOT NULL AND task_id = (SELECT id FROM task) GROUP BY status
+    UNION ALL
+    SELECT status, count(*) FROM routines.trajectories
+    WHERE ended_at IS NULL AND task_id = (SELECT id FROM task) GROUP BY status
+),
+recent AS (
+    SELECT extract(epoch FROM ended_at - started_at)::float8 AS seconds FROM routines.trajectories
+    WHERE task_id = (SELECT id FROM task) AND ended_at IS NOT NULL AND started_at IS NOT NULL
+    ORDER BY task_id DESC, id DESC LIMIT %(most)s::bigint
+)
+SELECT (SELECT coalesce(jsonb_object_agg(status, runs), '{}') FROM counted) AS counts,
+       count(seconds) AS measured, avg(seconds) AS avg_seconds, min(seconds) AS min_seconds, max(seconds) AS max_seconds,
+       percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) AS p50_seconds,
+       percentile_cont(0.95) WITHIN GROUP (ORDER BY seconds) AS p95_seconds
+FROM task LEFT JOIN recent ON true
+GROUP BY task.id;
+
+-- name: draw_trajectory_id
+SELECT nextval(pg_get_serial_sequence('routines.trajectories', 'id')) AS id
+WHERE routines.collection_of_key(%(key_id)s::bigint) IS NOT NULL;
+
+-- name: start_run
+-- A run of a task, with its secrets, or nothing. Secrets are bound to its id, which is then drawn before. file_paths may stand beside what the task declares. No row: there is no such task,
+-- or it does not declare a key.
+WITH task AS (
+    SELECT tasks.id, tasks.collection_id, tasks.version, task_versions.init_params AS declared
+    FROM routines.tasks
+    JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
+    WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND tasks.name = %(task)s::text
+      AND NOT EXISTS (SELECT FROM jsonb_object_keys(%(init_params)s::jsonb) AS key
+                      WHERE NOT task_versions.init_params ? key)
+),
+sealed AS (
+    INSERT INTO routines.secrets (id, collection_id, kind, field, owner, key_id, ciphertext)
+    SELECT secret.id, collection_id, kind, field, owner, key_id, ciphertext
+    FROM task, unnest(%(secret_ids)s::uuid[], %(secret_kinds)s::text[], %(secret_fields)s::text[],
+                      %(secret_owners)s::text[], %(secret_key_ids)s::text[], %(ciphertexts)s::bytea[])
+               AS secret (id, kind, field, owner, key_id, ciphertext)
+)
+INSERT INTO routines.trajectories (id, collection_id, task_id, task_version, trigger, init_params, secret_refs, webhook_url,
+                                   webhook_secret_id)
+OVERRIDING SYSTEM VALUE
+SELECT coalesce(%(id)s::bigint, nextval(pg_get_serial_sequence('routines.trajectories', 'id'))),
+       collection_id, id, version, 'api', declared || %(init_params)s::jsonb || %(file_params)s::jsonb, %(secret_refs)s::jsonb,
+       %(webhook_url)s::text, %(webhook_secret_id)s::uuid
+FROM task
+RETURNING id;
+
+-- name: ended_runs
+-- Asked for every request that waits, with no key: it tells of each run whether it has ended, and the answer is then asked for
+-- with the key of its request.
+SELECT id FROM routines.ended_runs(%(ids)s::bigint[]) AS id;
+
+-- name: set_statuses
+-- Cancels active runs and archives ended ones: all that are asked for or none. FOR UPDATE, in the order of the ids: a run that a
+-- worker or another request is ending has ended by the time it is looked at, and two such requests never wait for each other.
+-- The fence is raised, so that late writes of a worker change nothing.
+WITH task AS (
+    SELECT id FROM routines.tasks
+    WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND name = %(task)s::text
+),
+asked AS MATERIALIZED (
+    SELECT trajectories.id, trajectories.status, wanted.status AS wanted,
+           CASE wanted.status WHEN 'cancelled' THEN trajectories.status IN ('pending', 'running', 'cancelled')
+                              WHEN 'archived' THEN trajectories.status NOT IN ('pending', 'running') END AS is_allowed
+    FROM unnest(%(ids)s::bigint[], %(statuses)s::text[]) AS wanted (id, status)
+    JOIN routines.trajectories ON trajectories.id = wanted.id AND trajectories.task_id = (SELECT id FROM task)
+    ORDER BY trajectories.id
+    FOR UPDATE OF trajectories
+),
+changed AS (
+    UPDATE routines.trajectories
+    SET status = wanted, attempt = attempt + 1, ended_at = coalesce(ended_at, now()), lease_expires_at = NULL, updated_at = now()
+    FROM asked
+    WHERE trajectories.id = asked.id AND asked.status <> wanted
+      AND (SELECT bool_and(is_allowed) AND count(*) = cardinality(%(ids)s::bigint[]) FROM asked)
+)
+SELECT id, status, wanted, is_allowed FROM asked;
+
+-- name: label
+-- In the place of the label of this key and author, or beside the others as long as there are fewer than %(most)s. No row: there is no
+-- such run, or no room.
+UPDATE routines.trajectories
+SET labels = (SELECT coalesce(jsonb_agg(label ORDER BY position), '[]')
+              FROM jsonb_array_elements(labels) WITH ORDINALITY AS kept (label, position)
+              WHERE (label ->> 'key', label ->> 'author') <> (%(key)s::text, %(author)s::text))
+             || jsonb_build_object('key', %(key)s::text, 'value', %(value)s::jsonb, 'author', %(author)s::text)
+WHERE id = %(id)s::bigint
+  AND task_id = (SELECT tasks.id FROM routines.tasks
+                 WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND tasks.name = %(task)s::text)
+  AND (jsonb_array_length(labels) < %(most)s::integer
+       OR labels @> jsonb_build_array(jsonb_build_object('key', %(key)s::text, 'author', %(author)s::text)))
+RETURNING id;
+
+-- name: find_run_of_key
+-- Any run of the collection.
+SELECT trajectory_id, workflow_id, status FROM routines.trajectory_details
+WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND trajectory_id = %(id)s::bigint;
+
+-- name: list_events
+-- Oldest first, after the event that the cursor names.
+SELECT at, rank, position, try_number, event, step, attempt, detail FROM routines.run_events
+WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND trajectory_id = %(id)s::bigint
+  AND (%(after_at)s::timestamptz IS NULL
+       OR (at, rank, position, try_number) > (%(after_at)s::timestamptz, %(after_rank)s::integer,
+                                              %(after_position)s::bigint, %(after_try)s::integer))
+ORDER BY at, rank, position, try_number
+LIMIT %(limit)s::integer;
 
 -- name: list_runs
 -- A routine's runs, newest first, older than the cursor. Slots only grow, so that the newest scheduled ones are the

@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
@@ -11,8 +12,10 @@ from typing import Any, TypeVar
 from litestar import Request
 from litestar.datastructures import State
 from litestar.exceptions import InternalServerException
+from pydantic import BaseModel
 
 from routines_api import json_body, requests
+from routines_api.ends import Ends
 from routines_api.errors import (
     BodyTooLargeError,
     MalformedBodyError,
@@ -21,15 +24,15 @@ from routines_api.errors import (
 )
 from routines_api.keys import KnownKeys
 from routines_api.limiter import RateLimiter
-from routines_api.requests import RequestBody
 from routines_core.db import Connection, Pool
 from routines_core.db.keys import AuthContext
 from routines_core.errors import Fault, FaultsError, InvalidError, NotFoundError, RoutinesError, UnauthorizedError
+from routines_core.file_store import FileStore
 from routines_core.keyring import Keyring
 from routines_core.settings import Settings
 
 ApiRequest = Request[Any, Any, State]
-Body = TypeVar("Body", bound=RequestBody)
+Body = TypeVar("Body", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Services:
     keyring: Keyring
     keys: KnownKeys
     limiter: RateLimiter
+    files: FileStore
+    ends: Ends
 
     @property
     def json_limits(self) -> json_body.JsonLimits:
@@ -86,41 +91,71 @@ class Caller:
             UnsupportedMediaTypeError: It says that it is something else than JSON.
             MalformedBodyError: It is no JSON, or none that can be stored.
         """
-        _refuse_other_types(self.request)
+        refuse_other_types(self.request)
         if not self.raw_body:
             raise MalformedBodyError("The body is empty; send a JSON object.")
         return json_body.decode(self.raw_body, self.services.json_limits)
 
 
-async def provide_caller(request: ApiRequest, state: State) -> AsyncGenerator[Caller]:
-    """The caller, once it is clear that the path lies in the key's collection.
+@dataclass(frozen=True)
+class Door:
+    """The way in of one request, for a handler that waits for something: it holds no connection meanwhile.
 
-    The body is read first, since a client that sends it slowly must not hold a connection of the database; what is
-    wrong with it is said last. A request that ends in an error may have reached no statement, and so no check that
-    its key still counts: that check is made before the error is told.
-
-    Raises:
-        UnauthorizedError: No key, or none that counts.
-        RateLimitedError: The key asks faster than it may.
-        NotFoundError: The path names another collection, existing or not: nothing tells the two apart.
-        InvalidError: The body is too large or came too slowly, or a query parameter is unknown.
+    Attributes:
+        pool: Where the connections come from.
     """
-    services: Services = state.services
-    pool: Pool = state.pool
-    body = b"" if request.method == "GET" else await _read_body(request, services.settings)
-    token = _bearer(request)
-    async with pool.connection() as connection:
-        auth = await services.keys.recognise(connection, token)
-        await services.limiter.spend(connection, auth.key_id)
-        try:
-            _refuse_foreign(request, auth)
-            if isinstance(body, InvalidError):
-                raise body
-            _refuse_unknown_parameters(request)
-            yield Caller(request, services, connection, auth, body)
-        except RoutinesError:
-            await services.keys.confirm(connection, token)
-            raise
+
+    request: ApiRequest
+    services: Services
+    pool: Pool
+
+    @asynccontextmanager
+    async def open(self, body: bytes | InvalidError = b"", *, again: bool = False) -> AsyncGenerator[Caller]:
+        """The caller, once it is clear that the path lies in the key's collection.
+
+        A request that ends in an error may have reached no statement, and so no check that its key still counts: that
+        check is made before the error is told.
+
+        Args:
+            body: What came, or what is wrong with it: that is said last.
+            again: The request has been let in before, and is not counted once more.
+
+        Raises:
+            UnauthorizedError: No key, or none that counts.
+            RateLimitedError: The key asks faster than it may.
+            NotFoundError: The path names another collection, existing or not: nothing tells the two apart.
+            InvalidError: The body is too large or came too slowly, or a query parameter is unknown.
+        """
+        token = _bearer(self.request)
+        async with self.pool.connection() as connection:
+            auth = await self.services.keys.recognise(connection, token)
+            if not again:
+                await self.services.limiter.spend(connection, auth.key_id)
+            try:
+                _refuse_foreign(self.request, auth)
+                if isinstance(body, InvalidError):
+                    raise body
+                _refuse_unknown_parameters(self.request)
+                yield Caller(self.request, self.services, connection, auth, body)
+            except RoutinesError:
+                await self.services.keys.confirm(connection, token)
+                raise
+
+
+def provide_door(request: ApiRequest, state: State) -> Door:
+    """The request's way in."""
+    return Door(request, state.services, state.pool)
+
+
+async def provide_caller(request: ApiRequest, state: State) -> AsyncGenerator[Caller]:
+    """The caller: see Door.open.
+
+    The body is read first, since a client that sends it slowly must not hold a connection of the database.
+    """
+    door = provide_door(request, state)
+    body = b"" if request.method == "GET" else await read_body(request, door.services.settings)
+    async with door.open(body) as caller:
+        yield caller
 
 
 def _bearer(request: ApiRequest) -> str:
@@ -138,13 +173,24 @@ def _refuse_foreign(request: ApiRequest, auth: AuthContext) -> None:
         raise NotFoundError  # no name holds it, and Postgres takes no text that does
 
 
-def _refuse_other_types(request: ApiRequest) -> None:
-    media_type, _, parameters = request.headers.get("content-type", "application/json").lower().partition(";")
+def media_type_of(request: ApiRequest) -> str:
+    """What the body says that it is, in lower case and without parameters; JSON where it says nothing."""
+    return request.headers.get("content-type", "application/json").lower().partition(";")[0].strip()
+
+
+def refuse_other_types(request: ApiRequest, allowed: tuple[str, ...] = ()) -> None:
+    """Refuse a body that is neither JSON nor of a type that is allowed beside it, or not in UTF-8, or encoded.
+
+    Raises:
+        UnsupportedMediaTypeError: The message says what to send.
+    """
+    media_type, parameters = media_type_of(request), request.headers.get("content-type", "").lower().partition(";")[2]
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    media_type = media_type.strip()
-    if media_type != "application/json" and not media_type.endswith("+json"):
+    if media_type not in {"application/json", *allowed} and not media_type.endswith("+json"):
         raise UnsupportedMediaTypeError(
-            f"The body is {media_type or 'of no type'}; send JSON with the header Content-Type: application/json."
+            f"The body is {media_type or 'of no type'}; send JSON with the header Content-Type: application/json"
+            + "".join(f", or {each}" for each in allowed)
+            + "."
         )
     if (charset := _CHARSET.search(parameters)) and charset[1] not in {"utf-8", "utf8", "us-ascii"}:
         raise UnsupportedMediaTypeError(f"The body is in the charset {charset[1]!a}; JSON is sent in UTF-8.")
@@ -155,8 +201,8 @@ def _refuse_other_types(request: ApiRequest) -> None:
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([^"';\s]*)""")
 
 
-async def _read_body(request: ApiRequest, settings: Settings) -> bytes | InvalidError:
-    """The body, or what is wrong with it: to be raised when it is this error's turn."""
+async def read_body(request: ApiRequest, settings: Settings) -> bytes | InvalidError:
+    """The body within its limits, or what is wrong with it: to be raised when it is this error's turn."""
     limit = settings.max_body_bytes
     length = request.headers.get("content-length", "0")
     if length.isdigit() and int(length) > limit:

@@ -14,9 +14,10 @@ from litestar.openapi import OpenAPIConfig
 from litestar.response import Response
 from litestar.types import HTTPScope
 
-from routines_api import tasks
-from routines_api.access import ApiRequest, Services, provide_caller
+from routines_api import environment, runs, step_templates, tasks, trajectories
+from routines_api.access import ApiRequest, Services, provide_caller, provide_door
 from routines_api.deliveries import DeliveriesController
+from routines_api.ends import Ends
 from routines_api.errors import HeadersTooLargeError
 from routines_api.keys import KnownKeys
 from routines_api.ledger import LedgerController, preview
@@ -28,11 +29,20 @@ from routines_api.routines import RoutinesController, get_init_params_schema
 from routines_core.db import open_pool
 from routines_core.db.peppers import Peppers
 from routines_core.errors import NotFoundError, RoutinesError
+from routines_core.file_store import open_file_store
 from routines_core.keyring import load_keyring
 from routines_core.settings import Settings
 
 CONNECTIONS = 10
 """The API's connections to the database."""
+_HANDLERS = [
+    *tasks.HANDLERS,
+    *environment.HANDLERS,
+    *runs.HANDLERS,
+    *trajectories.HANDLERS,
+    *step_templates.HANDLERS,
+]
+"""What is served whether ENABLE_ROUTINES is set or not."""
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 """What is served at all; Litestar would answer OPTIONS by itself, and so tell which paths there are."""
 
@@ -88,6 +98,11 @@ class Api(Litestar):
         else:
             await send_answer(refused, send)
 
+    def let_go(self) -> None:
+        """Answer the requests that wait for the end of a run: the process is about to stop."""
+        services: Services = self.state.services
+        services.ends.close()
+
     def _refused(self, scope: HTTPScope) -> RoutinesError | None:
         if scope["method"] not in METHODS or b"%2f" in scope["raw_path"].lower():
             return NotFoundError()  # an encoded slash is in no name, and means one path to a proxy and another here
@@ -102,7 +117,7 @@ def create_app(settings: Settings, database_url: str) -> Api:
     """The application; its pool opens and closes with it.
 
     Raises:
-        ConfigurationError: ROUTINES_ENCRYPTION_KEYS is missing or malformed.
+        ConfigurationError: ROUTINES_ENCRYPTION_KEYS is missing or malformed, or ROUTINES_FILES cannot be used.
     """
 
     @asynccontextmanager
@@ -110,6 +125,7 @@ def create_app(settings: Settings, database_url: str) -> Api:
         async with open_pool(database_url, "routines-api", size=CONNECTIONS, statement_timeout="10s") as opened:
             app.state.pool = opened
             yield
+            services.ends.close()
 
     keyring = load_keyring(settings)
     services = Services(
@@ -117,6 +133,8 @@ def create_app(settings: Settings, database_url: str) -> Api:
         keyring=keyring,
         keys=KnownKeys(Peppers(keyring)),
         limiter=RateLimiter(settings.rate_per_second, settings.rate_burst),
+        files=open_file_store(settings),
+        ends=Ends(settings.run_sync_waiters),
     )
     routines = (
         [RoutinesController, LedgerController, DeliveriesController, get_init_params_schema]
@@ -124,8 +142,8 @@ def create_app(settings: Settings, database_url: str) -> Api:
         else []
     )
     return Api(
-        [Router("/api/v1", route_handlers=[health, *tasks.HANDLERS, *routines]), openapi_json, docs],
-        dependencies={"caller": Provide(provide_caller)},
+        [Router("/api/v1", route_handlers=[health, *_HANDLERS, *routines]), openapi_json, docs],
+        dependencies={"caller": Provide(provide_caller), "door": Provide(provide_door, sync_to_thread=False)},
         exception_handlers=HANDLERS,
         lifespan=[pool],
         state=State({"services": services}),

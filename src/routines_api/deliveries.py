@@ -8,7 +8,7 @@ from litestar.params import Parameter
 from routines_api.access import Caller
 from routines_api.openapi import operation
 from routines_api.pagination import Cursor, decode_cursor, page
-from routines_api.tasks import id_of
+from routines_api.paths import id_of
 from routines_core.db import deliveries as db
 from routines_core.db.deliveries import Delivery
 from routines_core.db.routines import find_routine

@@ -95,6 +95,33 @@ _WHY = {
     "next_slot": "2026-05-04T10:00:00Z",
 }
 
+_TEMPLATE: dict[str, Any] = {
+    "activity_name": "text_echo",
+    "description": "Returns its text unchanged.",
+    "category": "text",
+    "parameters": [
+        {"name": "text", "type": "string", "required": True, "default": None, "description": "What is returned."}
+    ],
+    "outputs": [{"name": "text", "type": "string", "description": "The same text."}],
+    "example_config": {"activity": "text_echo", "text_path": "init_params.text"},
+}
+_DURATIONS = {
+    "count": 12,
+    "avg_seconds": 2.5,
+    "min_seconds": 1.9,
+    "p50_seconds": 2.4,
+    "p95_seconds": 3.1,
+    "max_seconds": 3.2,
+}
+_EVENT = {
+    "at": "2026-05-04T09:00:00.2Z",
+    "event": "step_completed",
+    "step": "greet",
+    "attempt": 1,
+    "try_number": 1,
+    "detail": None,
+}
+
 EXAMPLES: dict[str, Any] = {
     "Cadence": _CADENCE,
     "Collection": {"name": "my-org", "description": "", "created_at": "2026-05-01T08:00:00Z"},
@@ -115,7 +142,26 @@ EXAMPLES: dict[str, Any] = {
         "endpoint_stopped_at": None,
         "endpoint_stopped_reason": None,
     },
+    "Durations": _DURATIONS,
+    "Environment": {"environment_variables": {"API_URL": "********"}},
+    "Event": _EVENT,
     "Health": {"status": "ok"},
+    "OutputTemplate": _TEMPLATE["outputs"][0],
+    "ParameterTemplate": _TEMPLATE["parameters"][0],
+    "StatsRead": {
+        "total": 12,
+        "counts": {"pending": 0, "running": 0, "completed": 11, "failed": 1, "cancelled": 0, "archived": 0},
+        "success_rate": 0.9167,
+        "durations": _DURATIONS,
+    },
+    "StepTemplate": _TEMPLATE,
+    "StepTemplates": {"templates": [_TEMPLATE], "categories": ["text"], "total_count": 1},
+    "WorkflowLog": {
+        "workflow_id": "flow-my-org-greet--9876",
+        "trajectory_id": 9876,
+        "status": "completed",
+        "events": [_EVENT],
+    },
     "InitParam": {"name": "model", "default": "gpt-4o", "type_hint": "string"},
     "InitParamsSchema": {"keys": [{"name": "model", "default": "gpt-4o", "type_hint": "string"}]},
     "Occurrence": _OCCURRENCE,

@@ -47,8 +47,17 @@ def decode(body: bytes, limits: JsonLimits) -> Any:
         ) from None
     except RecursionError:
         raise MalformedBodyError(_too_deep(limits)) from None
-    _check(value, limits, limits.depth)
+    check(value, limits)
     return value
+
+
+def check(value: Any, limits: JsonLimits) -> None:
+    """See that a value that came in another way than as JSON can be stored.
+
+    Raises:
+        MalformedBodyError: It cannot, or is over a limit; the message says which.
+    """
+    _check(value, limits, limits.depth)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

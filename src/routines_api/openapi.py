@@ -22,7 +22,13 @@ to another collection answer the same 404. Errors are problem documents (RFC 945
 
 
 def operation(
-    operation_id: str, *, body: type[BaseModel] | None = None, conflict: bool = False, idempotent: bool = False
+    operation_id: str,
+    *,
+    body: type[BaseModel] | None = None,
+    conflict: bool = False,
+    idempotent: bool = False,
+    form: bool = False,
+    may_wait: bool = False,
 ) -> dict[str, Any]:
     """What a handler's decorator takes, so that it can be described.
 
@@ -31,8 +37,11 @@ def operation(
         body: The model of its request body.
         conflict: Whether it may answer 409.
         idempotent: Whether it takes an Idempotency-Key; then it may answer 409 too.
+        form: Whether it takes its body as a form too, with files.
+        may_wait: Whether it may answer 202.
     """
-    opt = {"body": body, "conflict": conflict or idempotent, "idempotent": idempotent}
+    opt = {"body": body, "conflict": conflict or idempotent, "idempotent": idempotent, "form": form}
+    opt["may_wait"] = may_wait
     return {"operation_id": operation_id, "opt": opt}
 
 
@@ -76,8 +85,24 @@ def _operation(path: str, handler: HTTPRouteHandler, parameters: list[dict[str, 
     }
     if body := handler.opt.get("body"):
         content = {"application/json": {"schema": {"$ref": REFERENCE + body.__name__}}}
-        described["requestBody"] = {"required": True, "content": content}
+        content |= _FORMS if handler.opt.get("form") else {}
+        described["requestBody"] = {"required": not handler.opt.get("form"), "content": content}
     return described
+
+
+_JSON_TEXT = {"type": "string", "contentMediaType": "application/json", "description": "An object as JSON."}
+_FORM_FIELDS = {
+    "init_params": _JSON_TEXT,
+    "secret_params": _JSON_TEXT,
+    "webhook_url": {"type": "string", "description": "Told when the run has ended."},
+    "webhook_secret": {"type": "string", "description": "Signs the webhook."},
+}
+_FILE_FIELD = {"type": "array", "items": {"type": "string", "format": "binary"}, "description": "Its files."}
+_FORM = {"type": "object", "additionalProperties": False, "properties": _FORM_FIELDS}
+_FORMS = {
+    "application/x-www-form-urlencoded": {"schema": _FORM},
+    "multipart/form-data": {"schema": {**_FORM, "properties": {**_FORM_FIELDS, "files": _FILE_FIELD}}},
+}
 
 
 def _parameters(path: str, handler: HTTPRouteHandler, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -103,6 +128,8 @@ _PATH_PARAMETERS = {
     "name": ("A routine of the task.", "morning-regression"),
     "trajectory_id": ("A run of the task.", "9876"),
     "delivery_id": ("A webhook of the routine.", "7"),
+    "workflow_id": ("A run of the collection.", "flow-my-org-greet--9876"),
+    "activity_name": ("An activity.", "text_echo"),
 }
 
 
@@ -128,7 +155,12 @@ def _responses(handler: HTTPRouteHandler) -> dict[str, Any]:
     if "cursor" in (handler.fn.__kwdefaults__ or {}):
         link = {"description": "The next page, rel=next, where there is one.", "schema": {"type": "string"}}
         success["headers"] = {"Link": link}
-    return {status: success, **{str(code): _problem_response(code) for code in sorted(_error_codes(handler))}}
+    waiting = {"202": {**success, "description": "It has started, and goes on."}} if handler.opt.get("may_wait") else {}
+    return {
+        status: success,
+        **waiting,
+        **{str(code): _problem_response(code) for code in sorted(_error_codes(handler))},
+    }
 
 
 def _error_codes(handler: HTTPRouteHandler) -> set[int]:
@@ -158,7 +190,7 @@ def _example(kind: ProblemType) -> dict[str, Any]:
 
 
 def _takes_key(handler: HTTPRouteHandler) -> bool:
-    return "caller" in handler.fn.__annotations__
+    return not {"caller", "door"}.isdisjoint(handler.fn.__annotations__)
 
 
 def _answer_type(handler: HTTPRouteHandler) -> Any:
@@ -183,7 +215,7 @@ def _schemas(handlers: list[HTTPRouteHandler]) -> dict[str, Any]:
     schemas: dict[str, Any] = {**sent_out, **taken_in.get("$defs", {})}
     for body in bodies:
         if not schemas[body.__name__].get("required"):  # a change: what is left out keeps its value, and has no default
-            for field in schemas[body.__name__]["properties"].values():
+            for field in schemas[body.__name__].get("properties", {}).values():
                 field.pop("default", None)
     for name, schema in schemas.items():
         schema["description"] = schema.get("description", name).partition("\n\nAttributes:")[0]

@@ -50,11 +50,12 @@ def page(
 ) -> Response[list[Any]]:
     """At most `limit` items, with a Link to what follows; `found` has one more than `limit` where there is more."""
     items = found[:limit]
-    headers = {"Link": _next_link(request, limit, key(items[-1]))} if len(found) > limit else {}
+    headers = {"Link": next_link(request, limit, key(items[-1]))} if len(found) > limit else {}
     return Response([show(item) for item in items], headers=headers)
 
 
-def _next_link(request: ApiRequest, limit: int, last: Any) -> str:
+def next_link(request: ApiRequest, limit: int, last: Any) -> str:
+    """The Link header of a page whose last item has this key."""
     # Relative to the request, so that it is right behind any proxy.
     cursor = base64.urlsafe_b64encode(msgspec.json.encode(last)).decode()
     return f'<{request.scope["path"]}?{urlencode({"limit": limit, "cursor": cursor})}>; rel="next"'

@@ -22,12 +22,14 @@ from routines_core.db.pool import AWAY
 from routines_core.errors import (
     ConflictError,
     Fault,
+    FaultsConflictError,
     FaultsError,
     InvalidError,
     MistypedKeyError,
     NotFoundError,
     RoutinesError,
     SecretError,
+    StorageError,
     UnauthorizedError,
     UnknownKeysError,
 )
@@ -73,6 +75,9 @@ PROBLEM_TYPES: dict[type[Exception], ProblemType] = {
     **dict.fromkeys(
         AWAY, ProblemType(503, "database-away", "Database away", "The database is away; try again after Retry-After.")
     ),
+    StorageError: ProblemType(
+        503, "files-away", "File store away", "Files cannot be kept at the moment; try again after Retry-After."
+    ),
     Exception: ProblemType(500, "internal", "Internal error", "The service failed; its log has the cause."),
 }
 
@@ -116,7 +121,7 @@ def answer(error: Exception) -> Response[bytes]:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, RateLimitedError):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
-    if isinstance(error, AWAY):
+    if isinstance(error, (*AWAY, StorageError)):
         headers["Retry-After"] = str(RETRY_SECONDS)
     content = msgspec.json.encode(problem)
     return Response(content, status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
@@ -131,7 +136,7 @@ async def send_answer(error: RoutinesError, send: Send) -> None:
 
 
 def _faults(error: InvalidError | ConflictError) -> list[Fault]:
-    if isinstance(error, FaultsError):
+    if isinstance(error, FaultsError | FaultsConflictError):
         return list(error.faults)
     sentence = str(error)
     return [Fault(error.field, sentence.removeprefix(f"{error.field}: "))]

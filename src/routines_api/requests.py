@@ -4,7 +4,16 @@ import re
 from typing import Annotated, Any, Literal, TypeVar, cast
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    RootModel,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from routines_core.errors import Fault, FaultsError
@@ -34,6 +43,15 @@ CatchupWindow = Annotated[
         "null: an hour for hourly, 12 hours for the others, unless the service is set up otherwise.",
     ),
 ]
+
+
+RUN_ID = r"^[1-9][0-9]{0,17}$"
+ENVIRONMENT_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,99}$"
+_PATTERN_RULES = {
+    SLUG: SLUG_RULE,
+    RUN_ID: "must be the id of a run",
+    ENVIRONMENT_NAME: "must be a name of 1 to 100 letters, digits and _, not beginning with a digit",
+}
 
 
 class RequestBody(BaseModel):
@@ -133,9 +151,70 @@ class RoutineCreate(_RoutineFields):
     @field_validator("secret_params", "webhook_secret")
     @classmethod
     def _no_mask(cls, value: Any) -> Any:
-        if value == MASK or (isinstance(value, dict) and MASK in cast("dict[str, str]", value).values()):
-            raise ValueError(f"{MASK} stands for a stored value, and there is none yet: send the secret itself")
-        return cast("Any", value)
+        return _refuse_mask(value)
+
+
+class RunCreate(_RoutineFields):
+    """A run to start. In a form `init_params` and `secret_params` are JSON texts, and `files` are its files."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"init_params": {"name": "team"}}]})
+
+    init_params: dict[str, Any] = Field(
+        default={}, description="Merged over the task's init_params; each key must be declared there."
+    )
+    secret_params: dict[SecretName, str] = Field(
+        default={}, description="Stored encrypted until the run has ended; in no answer."
+    )
+    webhook_url: WebhookUrl | None = None
+    webhook_secret: str | None = Field(default=None, min_length=1, description="Signs the webhook; in no answer.")
+    files: list[Any] = Field(
+        default=[], max_length=0, description="In a multipart form: files; their paths become init_params.file_paths."
+    )
+
+    @field_validator("secret_params", "webhook_secret")
+    @classmethod
+    def _no_mask(cls, value: Any) -> Any:
+        return _refuse_mask(value)
+
+
+def _refuse_mask(value: Any) -> Any:
+    if value == MASK or (isinstance(value, dict) and MASK in cast("dict[str, str]", value).values()):
+        raise ValueError(f"{MASK} stands for a stored value, and there is none yet: send the secret itself")
+    return cast("Any", value)
+
+
+class StatusChanges(RootModel[dict[Annotated[str, Field(pattern=RUN_ID)], Literal["cancelled", "archived"]]]):
+    """The status that each of these runs shall have, by its id; all of them or none."""
+
+    model_config = ConfigDict(strict=True, json_schema_extra={"examples": [{"9876": "cancelled"}]})
+
+    root: dict[Annotated[str, Field(pattern=RUN_ID)], Literal["cancelled", "archived"]] = Field(
+        min_length=1, max_length=100
+    )
+
+
+class LabelCreate(RequestBody):
+    """A label to put on a run, in the place of the one of this key and author."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"key": "rating", "value": 5, "author": "ada"}]})
+
+    key: str = Field(min_length=1, max_length=100, description="What it says something about.")
+    value: Annotated[str, StringConstraints(max_length=1000)] | int | float | bool = Field(
+        description="A text of at most 1000 characters, a number or a truth value."
+    )
+    author: str = Field(default="", max_length=100, description="Who says so.")
+
+
+class EnvironmentPatch(RequestBody):
+    """Environment variables to set or to remove; the others stay."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"environment_variables": {"API_URL": "https://example.com"}}]}
+    )
+
+    environment_variables: dict[Annotated[str, Field(pattern=ENVIRONMENT_NAME)], str | None] = Field(
+        max_length=100, description="By name: null removes, ******** keeps the stored value."
+    )
 
 
 _IGNORED: Any = Field(default=None, description="Kept by the server: accepted and ignored.")
@@ -210,8 +289,8 @@ class TaskUpdate(_TaskFields):
     )
 
 
-Body = TypeVar("Body", bound=RequestBody)
-_SECRET_FIELDS = {"secret_params", "webhook_secret"}
+Body = TypeVar("Body", bound=BaseModel)
+_SECRET_FIELDS = {"secret_params", "webhook_secret", "environment_variables"}
 _SHOWN_CHARACTERS = 40
 
 
@@ -247,7 +326,7 @@ def _rule(detail: dict[str, Any]) -> str:
         case "missing":
             return "is required"
         case "string_pattern_mismatch":
-            return SLUG_RULE
+            return _PATTERN_RULES[detail["ctx"]["pattern"]]
         case "model_type" | "model_attributes_type" | "dict_type":
             return "must be an object"
         case _:

@@ -11,8 +11,10 @@ from routines_api.requests import MASK
 from routines_core.db.ledger import Why
 from routines_core.db.routines import Cadence, Routine
 from routines_core.db.tasks import Task
-from routines_core.db.trajectories import Trajectory
+from routines_core.db.trajectories import RunEvent, RunOfKey, Stats, Trajectory
+from routines_workflow.catalogue import StepTemplate
 
+STATUSES = ("pending", "running", "completed", "failed", "cancelled", "archived")
 Time = Annotated[datetime, Meta(description="ISO 8601 in UTC.", examples=["2026-05-04T09:00:00Z"])]
 
 
@@ -75,7 +77,10 @@ class WorkflowResponse(msgspec.Struct):
     trajectory_id: Annotated[int, Meta(description="The run.", examples=[9876])]
     run_id: Annotated[str, Meta(description="The run, as a UUID.")]
     message: Annotated[str, Meta(description="A sentence for people.")]
-    result: Annotated[dict[str, Any], Meta(description="Empty: the run has only been started.")]
+    result: Annotated[
+        dict[str, Any],
+        Meta(description="Once the run has ended: the outputs of each completed step by its name; before that, empty."),
+    ]
     trajectory: Annotated[Trajectory, Meta(description="The run, whole.")]
     metadata: Annotated[str, Meta(description="Empty.")] = ""
 
@@ -84,10 +89,69 @@ class TrajectoryPage(msgspec.Struct):
     """A page of a task's runs, newest first."""
 
     trajectories: Annotated[list[Trajectory], Meta(description="The runs of this page.")]
-    total: Annotated[int, Meta(description="Runs on all pages.", examples=[1])]
+    total: Annotated[int, Meta(description="Runs on all pages, counted up to 100,000.", examples=[1])]
     page: Annotated[int, Meta(description="This page, from 1.", examples=[1])]
     limit: Annotated[int, Meta(description="Runs on a page.", examples=[10])]
     has_more: Annotated[bool, Meta(description="Whether there is a next page.")]
+
+
+class Durations(msgspec.Struct):
+    """Seconds from the first claim of a run to its end."""
+
+    count: Annotated[int, Meta(description="Of how many runs: the newest that have ended, at most 10,000.")]
+    avg_seconds: Annotated[float | None, Meta(description="Their mean; null: none has ended.")]
+    min_seconds: Annotated[float | None, Meta(description="The shortest.")]
+    p50_seconds: Annotated[float | None, Meta(description="Their median.")]
+    p95_seconds: Annotated[float | None, Meta(description="95 of 100 took no longer.")]
+    max_seconds: Annotated[float | None, Meta(description="The longest.")]
+
+
+class StatsRead(msgspec.Struct):
+    """How the runs of a task went."""
+
+    total: Annotated[int, Meta(description="All its runs.", examples=[12])]
+    counts: Annotated[dict[str, int], Meta(description="Runs by status; all six are there.")]
+    success_rate: Annotated[
+        float | None,
+        Meta(description="Completed runs among the completed and failed ones, 0 to 1; null: there are none of them."),
+    ]
+    durations: Annotated[Durations, Meta(description="How long runs took.")]
+
+
+class Event(msgspec.Struct):
+    """Something that happened to a run."""
+
+    at: Annotated[Time, Meta(description="When.")]
+    event: Annotated[str, Meta(description="What, as in step_completed.", examples=["step_completed"])]
+    step: Annotated[str | None, Meta(description="The step; null: it happened to the run.")]
+    attempt: Annotated[int | None, Meta(description="The worker's attempt at the run, as far as it is known.")]
+    try_number: Annotated[int | None, Meta(description="Which try of the step or of the webhook; null: of neither.")]
+    detail: Annotated[
+        str | None, Meta(description="The trigger, the activity, the error, or what the webhook's receiver answered.")
+    ]
+
+
+class WorkflowLog(msgspec.Struct):
+    """What happened to a run."""
+
+    workflow_id: Annotated[str, Meta(description="The run.", examples=["flow-my-org-greet--9876"])]
+    trajectory_id: Annotated[int, Meta(description="The run.", examples=[9876])]
+    status: Annotated[str, Meta(description="Where it stands.", examples=["completed"])]
+    events: Annotated[list[Event], Meta(description="Oldest first.")]
+
+
+class Environment(msgspec.Struct):
+    """The environment variables of a collection."""
+
+    environment_variables: Annotated[dict[str, str], Meta(description="By name; each reads as ********.")]
+
+
+class StepTemplates(msgspec.Struct):
+    """What steps can be made of."""
+
+    templates: Annotated[list[StepTemplate], Meta(description="One for each activity.")]
+    categories: Annotated[list[str], Meta(description="Their categories, sorted.", examples=[["text"]])]
+    total_count: Annotated[int, Meta(description="How many activities there are.", examples=[4])]
 
 
 class Slots(msgspec.Struct):
@@ -140,9 +204,32 @@ def init_params_schema(task: Task) -> InitParamsSchema:
 
 def workflow_response(trajectory: Trajectory, message: str) -> WorkflowResponse:
     """The answer to whoever started this run."""
+    result = {} if trajectory.ended_at is None else _outputs(trajectory)
     return WorkflowResponse(
-        trajectory.workflow_id, trajectory.trajectory_id, trajectory.run_id, message, {}, trajectory
+        trajectory.workflow_id, trajectory.trajectory_id, trajectory.run_id, message, result, trajectory
     )
+
+
+def _outputs(trajectory: Trajectory) -> dict[str, Any]:
+    return {name: step["outputs"] for name, step in trajectory.steps.items() if step["status"] == "completed"}
+
+
+def stats_read(stats: Stats) -> StatsRead:
+    """How a task's runs went, with what follows from the counts."""
+    counts = {status: stats.counts.get(status, 0) for status in STATUSES}
+    tried = counts["completed"] + counts["failed"]
+    durations = Durations(
+        stats.measured, stats.avg_seconds, stats.min_seconds, stats.p50_seconds, stats.p95_seconds, stats.max_seconds
+    )
+    return StatsRead(sum(counts.values()), counts, counts["completed"] / tried if tried else None, durations)
+
+
+def workflow_log(run: RunOfKey, events: Sequence[RunEvent]) -> WorkflowLog:
+    """The events of a run."""
+    shown = [
+        Event(each.at, each.event, each.step, each.attempt, each.try_number or None, each.detail) for each in events
+    ]
+    return WorkflowLog(run.workflow_id, run.trajectory_id, run.status, shown)
 
 
 def _fields(routine: Routine) -> Sequence[Any]:

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import msgspec
 
 from routines_api.access import Caller
-from routines_api.requests import MASK, CadenceConfig, RoutineCreate
+from routines_api.requests import MASK, CadenceConfig, RoutineCreate, RunCreate
 from routines_api.requests import RoutinePatch as PatchBody
 from routines_core.db.routines import Cadence, RoutinePatch, RoutineSpec, draw_routine_id, find_routine
 from routines_core.db.secrets import SealedSecret, SecretKind, seal
+from routines_core.db.trajectories import RunSpec, draw_trajectory_id
 from routines_core.guarded_http import refuse_forbidden_url
-from routines_core.keyring import owner_of_routine
+from routines_core.keyring import owner_of_routine, owner_of_run
 
 _UNCHANGED = {"name", "init_params_overrides", "webhook_url", "paused", "catchup_window_seconds"}
 """The fields of a PATCH that are stored as they are sent."""
@@ -33,6 +34,34 @@ async def create_spec(caller: Caller, body: RoutineCreate) -> RoutineSpec:
         webhook_secret=sealer.webhook_secret(body.webhook_secret),
         paused=body.paused,
         catchup_window_seconds=body.catchup_window_seconds,
+    )
+
+
+async def run_spec(caller: Caller, body: RunCreate, file_paths: list[str] | None) -> RunSpec:
+    """The run to start, its secrets sealed for the caller's collection and for the id that it will have."""
+    refuse_forbidden_webhook(caller, body.webhook_url)
+    has_secrets = body.secret_params or body.webhook_secret
+    new_id = await draw_trajectory_id(caller.connection, key_id=caller.key_id) if has_secrets else None
+    sealer = Sealer(caller, owner_of_run(new_id or 0, None))
+    return RunSpec(
+        id=new_id,
+        init_params=body.init_params,
+        secret_params=sealer.params(body.secret_params),
+        webhook_url=body.webhook_url,
+        webhook_secret=sealer.webhook_secret(body.webhook_secret),
+        file_paths=file_paths,
+    )
+
+
+def environment_change(
+    caller: Caller, variables: Mapping[str, str | None]
+) -> tuple[dict[str, SealedSecret], list[str], list[str]]:
+    """What a change of the environment sets, sealed; the names that it removes; and those that a mask keeps."""
+    new = {name: text for name, text in variables.items() if text is not None and text != MASK}
+    return (
+        Sealer(caller, "").params(new, "environment"),
+        [name for name, text in variables.items() if text is None],
+        [name for name, text in variables.items() if text == MASK],
     )
 
 

@@ -28,8 +28,9 @@ async def run_api(settings: Settings, database_url: str) -> None:
     """
     stop = stop_event()
     load_entry_points()  # now, not in the first request that checks a workflow
+    app = create_app(settings, database_url)
     server = Server(
-        create_app(settings, database_url),
+        app,
         settings.host,
         settings.port,
         interface=Interfaces.ASGI,
@@ -42,6 +43,7 @@ async def run_api(settings: Settings, database_url: str) -> None:
     serving = asyncio.create_task(server.serve())
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    app.let_go()
     server.stop()
     # A client that stalls in the middle of a request must not keep the server.
     await asyncio.wait({serving}, timeout=STOP_SECONDS)

@@ -1,6 +1,6 @@
-"""The endpoints of collections, tasks and their trajectories."""
+"""The endpoints of collections and tasks."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from litestar import Response, delete, get, post, put
 from litestar.params import Parameter
@@ -9,22 +9,11 @@ from routines_api import requests
 from routines_api.access import Caller
 from routines_api.openapi import operation
 from routines_api.pagination import Cursor, decode_cursor, page
-from routines_api.responses import Message, TaskRead, TrajectoryPage, task_read
+from routines_api.responses import Message, TaskRead, task_read
 from routines_core.db import tasks as db
 from routines_core.db.collections import Collection, find_collection
-from routines_core.db.trajectories import Trajectory, find_trajectory, list_trajectories
-
-Status = Literal["pending", "running", "completed", "failed", "cancelled", "archived"]
-LARGEST_ID = 2**63 - 1
-"""The largest bigint."""
 
 TaskLimit = Annotated[int, Parameter(ge=1, le=1000, description="The most tasks of a page.")]
-TrajectoryLimit = Annotated[int, Parameter(ge=1, le=100, description="The most runs of a page.")]
-PageNumber = Annotated[int, Parameter(ge=1, le=1_000_000, description="Which page, from 1.")]
-StatusFilter = Annotated[Status | None, Parameter(description="Only runs of this status.")]
-RoutineFilter = Annotated[
-    int | None, Parameter(ge=1, le=LARGEST_ID, description="Only runs that the routine of this id caused.")
-]
 
 
 @get("/collections", tags=["Collections"], **operation("listCollections"))
@@ -89,57 +78,10 @@ async def update_task(task: str, caller: Caller) -> TaskRead:
 async def delete_task(task: str, caller: Caller) -> Message:
     """Delete a task.
 
-    Refused while routines hang on it.
+    Refused while routines hang on it. Its runs stay, active ones go on, and all are shown under its last name.
     """
     await db.delete_task(caller.connection, key_id=caller.key_id, name=task)
     return Message(f"Task {task} was deleted.")
-
-
-@get("/db/trajectories/{collection:str}/{task:str}", tags=["Trajectories"], **operation("listTrajectories"))
-async def get_trajectories(
-    task: str,
-    caller: Caller,
-    *,
-    limit: TrajectoryLimit = 10,
-    page: PageNumber = 1,
-    status: StatusFilter = None,
-    triggered_by_routine_id: RoutineFilter = None,
-) -> TrajectoryPage:
-    """List the runs of a task.
-
-    Newest first.
-    """
-    found = await db.find_task(caller.connection, key_id=caller.key_id, name=task)
-    skipped = (page - 1) * limit
-    trajectories, total = await list_trajectories(
-        caller.connection,
-        key_id=caller.key_id,
-        task_id=found.id,
-        status=status,
-        routine_id=triggered_by_routine_id,
-        limit=limit,
-        offset=skipped,
-    )
-    return TrajectoryPage(trajectories, total, page, limit, has_more=skipped + len(trajectories) < total)
-
-
-@get(
-    "/db/trajectory/{collection:str}/{task:str}/{trajectory_id:str}",
-    tags=["Trajectories"],
-    **operation("getTrajectory"),
-)
-async def get_trajectory(task: str, trajectory_id: str, caller: Caller) -> Trajectory:
-    """Get a run.
-
-    With its steps.
-    """
-    return await find_trajectory(caller.connection, key_id=caller.key_id, task=task, trajectory_id=id_of(trajectory_id))
-
-
-def id_of(text: str) -> int:
-    """The id that a path spells; 0, which no row has, for what no bigint can be."""
-    is_id = text.isascii() and text.isdigit() and int(text[:20]) <= LARGEST_ID
-    return int(text[:20]) if is_id else 0
 
 
 HANDLERS = [
@@ -150,6 +92,4 @@ HANDLERS = [
     get_task,
     update_task,
     delete_task,
-    get_trajectories,
-    get_trajectory,
 ]

@@ -9,9 +9,11 @@
     │   └── MistypedKeyError     its own checksum does not fit
     ├── NotFoundError            absent, or not the caller's to see   -> 404
     ├── ConflictError            taken, or still in use               -> 409
+    │   └── FaultsConflictError  several things are in the way
     ├── DatabaseError            the database is away or unfit        -> 503
     │   ├── SilenceError         it does not answer in time
     │   └── MigrationError       the schema's history does not match the files
+    ├── StorageError             the file store is away or full       -> 503
     ├── ConfigurationError       a setting is missing or wrong        -> exit code 1
     ├── EmbeddedServerError      the embedded Postgres cannot do it   -> exit code 1
     └── SecretError              a ciphertext does not open
@@ -76,19 +78,19 @@ class ForbiddenAddressError(InvalidError):
 
 
 class UnknownKeysError(InvalidError):
-    """Override keys that the task's `workflow.init_params` does not declare.
+    """Keys of a routine's overrides or a run's parameters that the task's `workflow.init_params` does not declare.
 
     Attributes:
         unknown_keys: The offending keys, sorted.
         declared_keys: The keys that may be overridden, in the order of the workflow.
     """
 
-    def __init__(self, unknown_keys: list[str], declared_keys: list[str]) -> None:
+    def __init__(self, unknown_keys: list[str], declared_keys: list[str], field: str = "init_params_overrides") -> None:
         allowed = ", ".join(declared_keys) or "none"
         super().__init__(
-            f"init_params_overrides: {', '.join(unknown_keys)} not declared in the task's "
+            f"{field}: {', '.join(unknown_keys)} not declared in the task's "
             f"workflow.init_params (declared: {allowed}).",
-            field="init_params_overrides",
+            field=field,
         )
         self.unknown_keys = unknown_keys
         self.declared_keys = declared_keys
@@ -118,6 +120,18 @@ class ConflictError(RoutinesError):
         self.field = field
 
 
+class FaultsConflictError(ConflictError):
+    """Several things are in the way, all of them named.
+
+    Attributes:
+        faults: Each of them.
+    """
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("; ".join(map(str, faults)) + ".", faults[0].field if len(faults) == 1 else "")
+        self.faults = tuple(faults)
+
+
 class DatabaseError(RoutinesError):
     """The database cannot be reached, or it is too old."""
 
@@ -128,6 +142,10 @@ class SilenceError(DatabaseError):
 
 class MigrationError(DatabaseError):
     """The schema's recorded history does not match the migration files."""
+
+
+class StorageError(RoutinesError):
+    """The file store cannot be reached, or it is full."""
 
 
 class ConfigurationError(RoutinesError):

@@ -49,6 +49,21 @@ class Settings(BaseSettings):
     body_timeout_seconds: float = Field(default=10, gt=0, alias="ROUTINES_BODY_TIMEOUT_SECONDS")
     """How long a client may take to send the body of a request."""
 
+    files: str | None = Field(default=None, alias="ROUTINES_FILES")
+    """Where files are kept: a directory, or `s3://bucket/prefix`; None: `files` in the data directory."""
+    max_files: int = Field(default=20, ge=0, le=1000, alias="ROUTINES_MAX_FILES")
+    """The most files of one request."""
+    max_file_bytes: int = Field(default=32 * 1024 * 1024, ge=0, alias="ROUTINES_MAX_FILE_BYTES")
+    """The largest file, in bytes."""
+    max_upload_bytes: int = Field(default=128 * 1024 * 1024, ge=1024, alias="ROUTINES_MAX_UPLOAD_BYTES")
+    """The largest body of a request with files, in bytes."""
+    upload_timeout_seconds: float = Field(default=300, gt=0, alias="ROUTINES_UPLOAD_TIMEOUT_SECONDS")
+    """How long a client may take to send a body with files."""
+    run_sync_seconds: float = Field(default=300, ge=0, alias="ROUTINES_RUN_SYNC_SECONDS")
+    """How long run-sync waits for the end of its run before it answers 202."""
+    run_sync_waiters: int = Field(default=200, ge=0, alias="ROUTINES_RUN_SYNC_WAITERS")
+    """The most requests of run-sync that wait in one process; the next are answered 202 at once."""
+
     tick_batch_size: int = Field(default=1000, ge=1, le=10_000, alias="ROUTINES_TICK_BATCH_SIZE")
     """The most routines that one statement claims."""
     hourly_catchup_seconds: float = Field(default=3600, ge=0, alias="ROUTINES_HOURLY_CATCHUP_SECONDS")

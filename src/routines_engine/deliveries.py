@@ -152,9 +152,8 @@ class Deliverer:
             body = delivery.body or await self._make_body(delivery)
         except SecretError as error:
             return Outcome(None, f"it cannot be signed: {error}", is_endpoints_fault=False)
-        except NotFoundError:
-            cause = "its task was deleted, so that the run cannot be told of"
-            return Outcome(None, cause, is_endpoints_fault=False, is_final=True)
+        except NotFoundError:  # the run went meanwhile, and the delivery with it
+            return None
         if body is None or time.monotonic() - claimed_at > START_SECONDS:
             return None
         signed = headers(

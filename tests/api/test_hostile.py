@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
@@ -14,9 +15,15 @@ PROBLEM = "application/problem+json"
 
 
 @pytest.fixture(scope="module")
-def api(shared: Database, key: str) -> Generator[ApiProcess]:
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the process keeps files."""
+    return tmp_path_factory.mktemp("files")
+
+
+@pytest.fixture(scope="module")
+def api(shared: Database, key: str, files: Path) -> Generator[ApiProcess]:
     """A process, with a routine that nobody may touch."""
-    with api_process(shared.url) as process:
+    with api_process(shared.url, files=files) as process:
         with process.client(key) as client:
             assert client.post(TASKS, json={"name": "echo", "workflow": TASK}).status_code == 201
             kept = {"name": "kept", "cadence": {"type": "manual"}}
@@ -35,7 +42,7 @@ def test_the_corpus_has_at_least_200_requests_each_of_its_own_name() -> None:
 
 @pytest.mark.parametrize("hostile", CORPUS, ids=lambda hostile: hostile.name)
 def test_a_hostile_request_is_refused_and_changes_nothing(
-    api: ApiProcess, key: str, shared: Database, hostile: Hostile
+    api: ApiProcess, key: str, shared: Database, files: Path, hostile: Hostile
 ) -> None:
     before = contents(shared)
     answer = answer_of(api, key, hostile)
@@ -49,6 +56,7 @@ def test_a_hostile_request_is_refused_and_changes_nothing(
     else:  # the web server's own refusal
         assert answer.status == 0 or 400 <= answer.status < 500
     assert contents(shared) == before
+    assert [path for path in files.rglob("*") if path.is_file()] == []
     assert api.is_healthy()
 
 

@@ -102,7 +102,9 @@ def test_each_schema_has_a_description_and_an_example_that_is_valid_against_it(d
 def test_each_array_says_what_it_holds(described: dict[str, Any]) -> None:
     """Code generators drop a schema that does not."""
     fields = [
-        field for schema in described["components"]["schemas"].values() for field in schema["properties"].values()
+        field
+        for schema in described["components"]["schemas"].values()
+        for field in schema.get("properties", {}).values()
     ]
     arrays = [field for field in fields if field.get("type") == "array"]
     assert arrays
@@ -116,14 +118,15 @@ def test_a_field_of_a_change_has_no_default(described: dict[str, Any]) -> None:
 
 
 @pytest.fixture
-def environment(database: Database) -> Generator[dict[str, str]]:
+def environment(database: Database, tmp_path: Path) -> Generator[dict[str, str]]:
     """What schemathesis.toml and its hooks read: a service with a task and a routine, and how to reach it."""
     key = new_key(database, "my-org")
-    with api_process(database.url) as process:
+    with api_process(database.url, data_dir=tmp_path, run_sync_seconds=0) as process:
         with process.client(key) as client:
             assert client.post("/api/v1/tasks/my-org", json={"name": "echo", "workflow": TASK}).status_code == 201
             kept = {"name": "kept", "cadence": {"type": "manual"}}
             assert client.post("/api/v1/routines/my-org/echo", json=kept).status_code == 201
+            assert client.post("/api/v1/run/my-org/echo").json()["trajectory_id"] == 1
         variables = {"URL": process.url, "KEY": key, "HOOKS": str(HERE / "schemathesis_hooks.py")}
         yield {**os.environ, **{f"ROUTINES_TEST_{name}": text for name, text in variables.items()}}
         assert process.is_healthy()

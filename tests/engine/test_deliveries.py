@@ -304,15 +304,16 @@ async def test_a_url_that_cannot_be_called_fails_like_any_other(
     assert await value(connection, "SELECT failures = 1 FROM routines.webhook_deliveries")
 
 
-async def test_an_event_whose_task_is_gone_is_given_up(connection: Connection, database: Database) -> None:
+async def test_an_event_whose_task_is_gone_is_delivered_under_its_last_name(
+    connection: Connection, database: Database
+) -> None:
     async with receiver(answers(200)) as hook:
         await ended_runs(connection, await routine_with_webhook(connection, hook.url))
         await connection.execute("DELETE FROM routines.routines")
         await connection.execute("DELETE FROM routines.tasks")
         async with delivering(database):
-            await until(connection, NONE_DUE)
-    reason = await value(connection, "SELECT give_up_reason FROM routines.webhook_deliveries")
-    assert reason == "its task was deleted, so that the run cannot be told of"
+            await until(connection, ALL_DELIVERED)
+    assert msgspec.json.decode(hook.received[0].body)["name"] == "my-org/echo"
 
 
 async def test_a_secret_that_only_its_webhook_needs_goes_with_it(connection: Connection) -> None:

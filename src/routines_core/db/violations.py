@@ -17,6 +17,9 @@ _ERRORS: dict[str, Callable[[], RoutinesError]] = {
     "routines_webhook_url_is_http": lambda: InvalidError(
         "webhook_url: must be an http or https URL without user or password, at most 2048 characters.", "webhook_url"
     ),
+    "collections_environment_refs_is_bounded": lambda: InvalidError(
+        "environment_variables: there may be 100 in a collection.", "environment_variables"
+    ),
 }
 
 

@@ -1,0 +1,10 @@
+"""Ids in paths."""
+
+LARGEST_ID = 2**63 - 1
+"""The largest bigint."""
+
+
+def id_of(text: str) -> int:
+    """The id that a path spells; 0, which no row has, for what no bigint can be."""
+    is_id = text.isascii() and text.isdigit() and int(text[:20]) <= LARGEST_ID
+    return int(text[:20]) if is_id else 0

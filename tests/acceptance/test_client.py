@@ -1,0 +1,83 @@
+"""A client of the platform, unchanged: it runs, polls and reads by HTTP alone, against the whole service."""
+
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from service import Service, wait_until
+
+pytestmark = pytest.mark.slow
+WORKFLOW = {
+    "init_params": {"names": ["ada", "bob"]},
+    "step_configs": {
+        "join": {"activity": "text_concatenate", "texts_path": "init_params.names", "separator": " and "},
+        "greet": {"activity": "text_echo", "text_path": "join.outputs.text"},
+    },
+    "steps": ["join", "greet"],
+}
+
+
+def poll(client: httpx.Client, workflow_id: str) -> dict[str, Any]:
+    """The trajectory once it has ended, found by what follows the last --."""
+    path = f"/db/trajectory/demo/greet/{workflow_id.rpartition('--')[2]}"
+    wait_until(lambda: client.get(path).json()["status"] in {"completed", "failed", "cancelled"})
+    return client.get(path).json()
+
+
+def test_a_client_runs_polls_reads_waits_cancels_and_labels(service: Service) -> None:
+    with service.client() as client:
+        assert client.post("/tasks/demo/", json={"name": "greet", "workflow": WORKFLOW}).status_code == 201
+
+        # A form with files, as requests.post(url, data=…, files=…) sends it.
+        files = [("files", ("cv.txt", b"curriculum")), ("files", ("photo.png", b"\x89PNG"))]
+        started = client.post("/run/demo/greet", data={"init_params": '{"names": ["eve"]}'}, files=files).json()
+        trajectory = poll(client, started["workflow_id"])
+        assert (trajectory["status"], trajectory["name"]) == ("completed", "demo/greet")
+        assert trajectory["steps"]["greet"]["outputs"] == {"text": "eve"}
+        assert (trajectory["completed_steps"], trajectory["total_steps"]) == (2, 2)
+        assert len(trajectory["init_params"]["file_paths"]) == 2
+        stored = [path.name for path in (service.data_dir / "files").rglob("*") if path.is_file()]
+        assert sorted(stored) == sorted(trajectory["init_params"]["file_paths"])
+
+        # The end and the result in one answer.
+        answer = client.post("/run-sync/demo/greet", data={"init_params": "{}"})
+        assert answer.status_code == 200
+        assert answer.json()["result"] == {"join": {"text": "ada and bob"}, "greet": {"text": "ada and bob"}}
+
+        log = client.get(f"/workflows-logs/{answer.json()['workflow_id']}").json()
+        assert [event["event"] for event in log["events"]][:3] == ["run_created", "run_started", "step_started"]
+        assert log["events"][-1]["event"] == "run_completed"
+
+        page = client.get("/db/trajectories/demo/greet?limit=10&page=1").json()
+        assert [run["status"] for run in page["trajectories"]] == ["completed", "completed"]
+        assert client.get("/db/stats/demo/greet").json()["success_rate"] == 1
+
+        run = trajectory["trajectory_id"]
+        labelled = client.post(
+            f"/trajectory/demo/greet/{run}/labels", json={"key": "rating", "value": "good", "author": "eve"}
+        )
+        assert labelled.json()["labels"] == [{"key": "rating", "value": "good", "author": "eve"}]
+        assert client.post("/trajectory/demo/greet/statuses", json={str(run): "archived"}).status_code == 200
+        assert client.get(f"/db/trajectory/demo/greet/{run}").json()["status"] == "archived"
+
+
+def test_a_run_that_is_cancelled_before_a_worker_takes_it_is_never_run(service: Service) -> None:
+    with service.client() as client:
+        client.post("/tasks/demo/", json={"name": "greet", "workflow": WORKFLOW})
+        run = client.post("/run/demo/greet", json={}).json()["trajectory_id"]
+        cancelled = client.post("/trajectory/demo/greet/statuses", json={str(run): "cancelled"})
+        # The worker may have been quicker: then it says so.
+        found = poll(client, f"flow-demo-greet--{run}")
+        assert (cancelled.status_code, found["status"]) in {(200, "cancelled"), (409, "completed")}
+
+
+def test_who_is_refused_hears_why_although_the_files_are_large(service: Service) -> None:
+    files = {"files": ("large.bin", bytes(8 * 1024 * 1024))}
+    with service.client() as client:
+        for path in ("/run/other/hello", "/run/demo/none"):
+            begun = time.monotonic()
+            assert client.post(path, files=files).status_code == 404
+            assert time.monotonic() - begun < 30
+        assert client.post("/run/demo/hello", files=files, headers={"Authorization": "Bearer x"}).status_code == 401

@@ -1,0 +1,88 @@
+"""A collection's environment: encrypted, masked, changed name by name."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from litestar.testing import AsyncTestClient
+
+from routines_core.db import Connection, connect
+from routines_core.db.collections import patch_environment
+from routines_core.db.secrets import seal
+from routines_core.keyring import Keyring, SecretPlace
+from support import ENCRYPTION_KEYS, Database, value
+
+Client = AsyncTestClient[Any]
+PATH = "/api/v1/collections/my-org/environment"
+MASK = "********"
+
+
+async def change(client: Client, **variables: str | None) -> Any:
+    return await client.patch(PATH, json={"environment_variables": variables})
+
+
+async def test_values_read_as_the_mask_and_are_stored_encrypted(client: Client, connection: Connection) -> None:
+    answer = await change(client, TOKEN="s3cret", OTHER="")
+    assert (answer.status_code, answer.json()) == (200, {"environment_variables": {"OTHER": MASK, "TOKEN": MASK}})
+    assert (await client.get(PATH)).json() == answer.json()
+    cursor = await connection.execute(
+        "SELECT id, ciphertext FROM routines.secrets WHERE id = (SELECT (environment_refs ->> 'TOKEN')::uuid "
+        "FROM routines.collections)"
+    )
+    row = await cursor.fetchone()
+    assert row
+    assert b"s3cret" not in row[1]
+    assert Keyring.parse(ENCRYPTION_KEYS).open(row[1], SecretPlace(1, "environment", row[0])) == "s3cret"
+
+
+async def test_a_change_leaves_the_other_names_null_removes_and_the_mask_keeps(
+    client: Client, connection: Connection
+) -> None:
+    await change(client, A="1", B="2", C="3")
+    kept = await value(connection, "SELECT environment_refs ->> 'B' FROM routines.collections")
+    answer = await change(client, A=None, B=MASK, D="4", ABSENT=None)
+    assert list(answer.json()["environment_variables"]) == ["B", "C", "D"]
+    assert await value(connection, "SELECT environment_refs ->> 'B' FROM routines.collections") == kept
+    await change(client, C="5")
+    assert await value(connection, "SELECT count(*) FROM routines.secrets") == 3
+
+
+async def test_the_mask_of_a_name_that_is_not_there_is_refused(client: Client, connection: Connection) -> None:
+    answer = await change(client, NEW="x", ABSENT=MASK)
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "environment_variables.ABSENT")
+    assert await value(connection, "SELECT count(*) FROM routines.secrets") == 0
+
+
+@pytest.mark.parametrize("name", ["", "1A", "A-B", "A B", "\u00c4", "A" * 101, "A\n"])
+async def test_a_name_that_is_none_of_an_environment_variable_is_refused(client: Client, name: str) -> None:
+    answer = await client.patch(PATH, json={"environment_variables": {name: "s3cret"}})
+    assert answer.status_code == 400
+    assert "s3cret" not in answer.text
+
+
+@pytest.mark.parametrize("body", [{}, {"environment_variables": None}, {"environment_variables": {"A": 1}}, {"A": "x"}])
+async def test_a_change_that_is_none_is_refused(client: Client, body: Any) -> None:
+    assert (await client.patch(PATH, json=body)).status_code == 400
+
+
+async def test_there_may_be_a_hundred(client: Client) -> None:
+    assert (await change(client, **{f"A{n}": "x" for n in range(100)})).status_code == 200
+    assert (await change(client, ONE_MORE="x")).status_code == 400
+    assert (await change(client, A1="y")).status_code == 200
+
+
+async def test_changes_at_once_lose_nothing_and_leave_no_ciphertext_behind(
+    client: Client, connection: Connection, database: Database
+) -> None:
+    keyring = Keyring.parse(ENCRYPTION_KEYS)
+
+    async def one(number: int) -> None:
+        async with connect(database.url, "tests") as own:
+            for name in (f"OWN_{number}", "SHARED"):
+                sealed = {name: seal(keyring, str(number), collection_id=1, kind="environment")}
+                assert await patch_environment(own, key_id=1, sealed=sealed, removed=[], kept=[])
+
+    await asyncio.gather(*(one(number) for number in range(10)))
+    names = (await client.get(PATH)).json()["environment_variables"]
+    assert len(names) == 11
+    assert await value(connection, "SELECT count(*) FROM routines.secrets") == 11
