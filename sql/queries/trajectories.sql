@@ -24,7 +24,7 @@ page AS (
         UNION ALL
         (SELECT id FROM routines.trajectories
          WHERE %(status)s::text IN ('completed', 'failed', 'cancelled', 'archived') AND %(routine_id)s::bigint IS NULL
-           AND ended_at IS NOT NULL AND task_id = (SELECT id FROM task) AND status = %(status)s::text
+           AND task_id = (SELECT id FROM task) AND final_status = %(status)s::text
          ORDER BY id DESC LIMIT %(limit)s::bigint + %(offset)s::bigint)
         UNION ALL
         (SELECT id FROM routines.trajectories
@@ -63,7 +63,7 @@ SELECT least(count(*), %(most)s::bigint) AS total FROM (
     UNION ALL
     (SELECT id FROM routines.trajectories
      WHERE %(status)s::text IN ('completed', 'failed', 'cancelled', 'archived') AND %(routine_id)s::bigint IS NULL
-       AND ended_at IS NOT NULL AND task_id = (SELECT id FROM task) AND status = %(status)s::text
+       AND task_id = (SELECT id FROM task) AND final_status = %(status)s::text
      LIMIT %(most)s::bigint)
     UNION ALL
     (SELECT id FROM routines.trajectories
@@ -90,15 +90,15 @@ WITH task AS MATERIALIZED (
     WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND name = %(task)s::text
 ),
 counted AS (
-    SELECT status, count(*) AS runs FROM routines.trajectories
-    WHERE ended_at IS NOT NULL AND task_id = (SELECT id FROM task) GROUP BY status
+    SELECT final_status AS status, count(*) AS runs FROM routines.trajectories
+    WHERE final_status IS NOT NULL AND task_id = (SELECT id FROM task) GROUP BY final_status
     UNION ALL
     SELECT status, count(*) FROM routines.trajectories
     WHERE ended_at IS NULL AND task_id = (SELECT id FROM task) GROUP BY status
 ),
 recent AS (
     SELECT extract(epoch FROM ended_at - started_at)::float8 AS seconds FROM routines.trajectories
-    WHERE task_id = (SELECT id FROM task) AND ended_at IS NOT NULL AND started_at IS NOT NULL
+    WHERE task_id = (SELECT id FROM task) AND final_status IS NOT NULL AND started_at IS NOT NULL
     ORDER BY task_id DESC, id DESC LIMIT %(most)s::bigint
 )
 SELECT (SELECT coalesce(jsonb_object_agg(status, runs), '{}') FROM counted) AS counts,

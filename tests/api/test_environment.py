@@ -32,7 +32,7 @@ async def test_values_read_as_the_mask_and_are_stored_encrypted(client: Client, 
     row = await cursor.fetchone()
     assert row
     assert b"s3cret" not in row[1]
-    assert Keyring.parse(ENCRYPTION_KEYS).open(row[1], SecretPlace(1, "environment", row[0])) == "s3cret"
+    assert Keyring.parse(ENCRYPTION_KEYS).open(row[1], SecretPlace(1, "environment", "TOKEN", "", row[0])) == "s3cret"
 
 
 async def test_a_change_leaves_the_other_names_null_removes_and_the_mask_keeps(
@@ -79,7 +79,7 @@ async def test_changes_at_once_lose_nothing_and_leave_no_ciphertext_behind(
     async def one(number: int) -> None:
         async with connect(database.url, "tests") as own:
             for name in (f"OWN_{number}", "SHARED"):
-                sealed = {name: seal(keyring, str(number), collection_id=1, kind="environment")}
+                sealed = {name: seal(keyring, str(number), collection_id=1, kind="environment", field=name, owner="")}
                 assert await patch_environment(own, key_id=1, sealed=sealed, removed=[], kept=[])
 
     await asyncio.gather(*(one(number) for number in range(10)))

@@ -17,7 +17,11 @@ from routines_core.file_store import FileStore, open_file_store
 from support import Database, api_settings, value
 
 RUN, SYNC = "/api/v1/run/my-org/echo", "/api/v1/run-sync/my-org/echo"
-WORKFLOW = {"init_params": {"zeta": "z", "a": 1}, "steps": ["one"], "step_configs": {}}
+WORKFLOW = {
+    "init_params": {"zeta": "z", "a": 1},
+    "steps": ["one"],
+    "step_configs": {"one": {"activity": "text_echo", "text": "x"}},
+}
 FILES = [("files", ("a.txt", b"first")), ("files", ("../../b.txt", b"second"))]
 COUNT = "SELECT count(*) FROM routines.trajectories"
 LIMITS = {"max_files": 2, "max_file_bytes": 1000, "max_upload_bytes": 4000, "max_body_bytes": 1024}
