@@ -5,7 +5,7 @@ SELECT trajectory_id, workflow_id, run_id, name, status, created, updated, creat
        init_params, step_configs, steps, total_steps, completed_steps, labels, error, triggered_by_routine_id,
        scheduled_for, trigger, webhook_url
 FROM routines.trajectory_details
-WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint))
+WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
   AND task_name = %(task)s::text AND trajectory_id = %(id)s::bigint;
 
 -- name: list_trajectories
@@ -14,7 +14,7 @@ SELECT trajectory_id, workflow_id, run_id, name, status, created, updated, creat
        init_params, step_configs, steps, total_steps, completed_steps, labels, error, triggered_by_routine_id,
        scheduled_for, trigger, webhook_url
 FROM routines.trajectory_details
-WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND task_id = %(task_id)s::bigint
+WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND task_id = %(task_id)s::bigint
   AND (%(status)s::text IS NULL OR status = %(status)s::text)
   AND (%(routine_id)s::bigint IS NULL OR triggered_by_routine_id = %(routine_id)s::bigint)
 ORDER BY trajectory_id DESC
@@ -22,7 +22,7 @@ LIMIT %(limit)s::integer OFFSET %(offset)s::bigint;
 
 -- name: count_trajectories
 SELECT count(*) AS total FROM routines.trajectories
-WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND task_id = %(task_id)s::bigint
+WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND task_id = %(task_id)s::bigint
   AND (%(status)s::text IS NULL OR status = %(status)s::text)
   AND (%(routine_id)s::bigint IS NULL OR triggered_by_routine_id = %(routine_id)s::bigint);
 
@@ -45,7 +45,7 @@ CROSS JOIN LATERAL (
        AND (%(before)s::bigint IS NULL OR id < %(before)s::bigint)
      ORDER BY id DESC LIMIT %(limit)s::integer)
 ) AS runs
-WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND tasks.name = %(task)s::text
+WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND tasks.name = %(task)s::text
   AND routines.name = %(name)s::text
 ORDER BY runs.id DESC
 LIMIT %(limit)s::integer;

@@ -224,7 +224,9 @@ class Worker:
 async def run_worker(settings: Settings, database_url: str) -> None:
     """Work until SIGTERM or SIGINT, over every loss of the database."""
     stop = stop_event()
-    async with open_pool(database_url, "routines-worker", size=CONNECTIONS, statement_timeout="30s") as pool:
+    async with open_pool(
+        database_url, "routines-worker", size=CONNECTIONS, role="routines_worker", statement_timeout="30s"
+    ) as pool:
         log.info("working", slots=settings.worker_slots)
         await Worker(settings, pool, stop).run()
     log.info("stopped")
