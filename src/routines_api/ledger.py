@@ -98,9 +98,7 @@ class LedgerController(Controller):
         None while it is paused, and none of a manual one.
         """
         routine = await _find(caller, task, name)
-        slots = await db.next_slots(
-            caller.connection, key_id=caller.key_id, routine_id=routine.id, count=count
-        )
+        slots = await db.next_slots(caller.connection, key_id=caller.key_id, routine_id=routine.id, count=count)
         return Slots(slots)
 
 

@@ -183,20 +183,24 @@ async def doctor(*, url_alone: bool) -> None:
 
 
 async def _examine(url: str) -> None:
-    from routines_core.db import connect
+    from routines_cli.standing import describe
+    from routines_core.db import connect, roles
     from routines_core.db.migrations import check_server_version, pending_migrations
     from routines_core.embedded import find_psql
 
     async with connect(url, "routines-doctor") as connection:
         version = await check_server_version(connection)
         pending = await pending_migrations(connection)
+        standing = None if pending else await roles.standing(connection)
     psql = find_psql()
     open_psql = f"{quote(psql)} {quote(_without_password(url))}" if psql else "not found: install it"
     print(f"database  {_without_password(url)}")
     print(f"postgres  {version}")
     print(f"schema    {f'{len(pending)} migrations to apply: run `routines migrate`' if pending else 'up to date'}")
+    for line in describe(standing) if standing else []:
+        print(line)
     print(f"psql      {open_psql}")
-    if pending:
+    if pending or (standing and standing.open_tables):
         sys.exit(1)
 
 
