@@ -92,7 +92,7 @@ SELECT routines.protect('routines.webhook_deliveries');
 SELECT routines.protect('routines.api_keys', 'id = (SELECT routines.current_key())');
 SELECT routines.protect('routines.idempotency_keys', 'key_id = (SELECT routines.current_key())');
 SELECT routines.protect('routines.rate_buckets', 'key_id = (SELECT routines.current_key())');
--- The doors below look for a key whichever collection is named.
+-- Keys are looked up whichever collection is named: open_collection names another.
 ALTER POLICY owner ON routines.api_keys USING ((SELECT routines.is_owner()));
 
 -- A view shows what its reader may see, and not what its owner may.
@@ -102,21 +102,28 @@ ALTER VIEW routines.occurrences SET (security_invoker = true);
 -- a role needs no right to what follows from its changes.
 CREATE FUNCTION routines.key_to_check(of_key bigint)
 RETURNS TABLE (secret_hash bytea, collection_id bigint, collection_name text)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET routines.collection_id = '' ROWS 1 AS $$
-    SELECT api_keys.secret_hash, collections.id, collections.name
-    FROM routines.api_keys JOIN routines.collections ON collections.id = api_keys.collection_id
-    WHERE api_keys.id = of_key AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
-$$;
-COMMENT ON FUNCTION routines.key_to_check IS 'What a bearer token is compared with: the hash of one key that counts, and what it opens.';
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp ROWS 1 AS $$
+BEGIN
+    PERFORM set_config('routines.collection_id', '', true);  -- whose token is still to be checked has named nothing
+    RETURN QUERY SELECT api_keys.secret_hash, collections.id, collections.name::text
+        FROM routines.api_keys JOIN routines.collections ON collections.id = api_keys.collection_id
+        WHERE api_keys.id = of_key AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
+END $$;
+COMMENT ON FUNCTION routines.key_to_check IS
+    'What a bearer token is compared with: the hash of one key that counts, and what it opens. No collection is named afterwards.';
 
 CREATE FUNCTION routines.forget_old_answers() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET routines.collection_id = '' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    named text := current_setting('routines.collection_id', true);
 BEGIN
+    PERFORM set_config('routines.collection_id', '', true);  -- of any key
     DELETE FROM routines.idempotency_keys
     WHERE (key_id, idempotency_key) IN (
         SELECT key_id, idempotency_key FROM routines.idempotency_keys
         WHERE created_at < now() - interval '1 day'
         ORDER BY created_at LIMIT 10 FOR UPDATE SKIP LOCKED);
+    PERFORM set_config('routines.collection_id', named, true);
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION routines.forget_old_answers IS 'With each new mark, marks of any key that are a day old go, a few at a time.';
@@ -210,7 +217,8 @@ BEGIN
         -- For whoever logs in as this role; a program sets its own on top of them.
         EXECUTE format('ALTER ROLE %I SET statement_timeout = %L', made,
                        CASE made WHEN 'routines_reader' THEN '60s' WHEN 'routines_worker' THEN '30s' ELSE '10s' END);
-        EXECUTE format('ALTER ROLE %I SET lock_timeout = %L', made, CASE made WHEN 'routines_ticker' THEN '1s' ELSE '5s' END);
+        EXECUTE format('ALTER ROLE %I SET lock_timeout = %L', made,
+                       CASE made WHEN 'routines_ticker' THEN '1s' WHEN 'routines_worker' THEN '30s' ELSE '5s' END);
         EXECUTE format('ALTER ROLE %I SET idle_in_transaction_session_timeout = %L', made,
                        CASE made WHEN 'routines_reader' THEN '60s' ELSE '2s' END);
     END IF;
