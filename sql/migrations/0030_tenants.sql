@@ -40,8 +40,11 @@ COMMENT ON FUNCTION routines.collection_of_key IS
 
 -- Whoever owns the tables migrates, makes keys and looks after all collections, but not once one is named: an API that has
 -- to run as the owner is held to its caller's collection too. A superuser is held to nothing.
-CREATE FUNCTION routines.is_owner() RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE
-RETURN pg_has_role(current_user, (SELECT relowner FROM pg_class WHERE oid = 'routines.collections'::regclass), 'USAGE');
+-- In plpgsql, so that it is no part of a plan: it is called for a row that no other policy shows, once, and else never.
+CREATE FUNCTION routines.is_owner() RETURNS boolean LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+BEGIN
+    RETURN pg_has_role(current_user, (SELECT relowner FROM pg_class WHERE oid = 'routines.collections'::regclass), 'USAGE');
+END $$;
 COMMENT ON FUNCTION routines.is_owner IS 'Whether the current role owns the tables of Routines.';
 
 -- Each table of tenants: row-level security also for its owner; one policy for whoever has named a collection, one for the
