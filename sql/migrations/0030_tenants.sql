@@ -32,9 +32,10 @@ CREATE DOMAIN routines.caller AS bigint CONSTRAINT caller_opens_a_collection CHE
 COMMENT ON DOMAIN routines.caller IS
     'The id of an API key, as a parameter: to read it names the collection that it opens. Every statement of the API takes one.';
 
+-- Asks its argument, so that it is read: a program of the version before sends a bigint, which becomes a caller only here.
 DROP FUNCTION routines.collection_of_key(bigint);
 CREATE FUNCTION routines.collection_of_key(key_id routines.caller) RETURNS bigint LANGUAGE sql STABLE
-RETURN routines.current_collection();
+RETURN CASE WHEN key_id IS NOT NULL THEN routines.current_collection() END;
 COMMENT ON FUNCTION routines.collection_of_key IS
     'The collection that a key opens; a key that is unknown, revoked or expired has raised RT401 when it was read. Every statement of the API asks it, so that a revoked key neither sees nor changes anything from that moment on.';
 

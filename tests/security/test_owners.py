@@ -1,8 +1,11 @@
 """Owners as a managed Postgres has them: no superuser, with the right to create roles or without it."""
 
+import asyncio
 import re
+import subprocess
 from collections.abc import AsyncGenerator, Generator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -15,6 +18,7 @@ from routines_core.db.roles import standing
 from routines_core.db.tasks import create_task, list_tasks
 from routines_core.db.tick import tick
 from routines_core.embedded import EmbeddedServer
+from routines_core.embedded.binaries import find_binaries
 from service import ROOT, wait_until
 from support import CATCHUP, at, make_routine, value, with_database, with_login
 
@@ -137,6 +141,31 @@ async def test_roles_that_an_administrator_makes_by_the_manual_serve_once_they_a
     async with connect(with_login(url, "routines_ticker", "ticker"), "t", role="routines_ticker") as ticker:
         assert (await tick(ticker, batch_size=10, **CATCHUP)).claimed == 0
         assert await value(ticker, "SELECT current_setting('lock_timeout')") == "1s"
+
+
+async def test_a_dump_by_the_owner_holds_every_collection_and_is_restored_by_it(
+    admin: Connection, cluster: str, tmp_path: Path
+) -> None:
+    url = await owned(admin, cluster, rights="CREATEROLE")
+    async with connect(url, "owner") as owner:
+        await migrate(owner)
+        mine, _ = await fill(owner)
+    await admin.execute(b"CREATE DATABASE two OWNER owner")
+    restored, dump, tools = (
+        with_login(with_database(cluster, "two"), "owner", "owner"),
+        tmp_path / "dump",
+        find_binaries(),
+    )
+    for command in (
+        [tools / "pg_dump", "--enable-row-security", "--format=custom", f"--file={dump}", url],
+        [tools / "pg_restore", "--exit-on-error", "--no-owner", f"--dbname={restored}", dump],
+    ):
+        await asyncio.to_thread(subprocess.run, command, check=True)
+    async with connect(restored, "owner") as owner:
+        assert await value(owner, "SELECT count(*) FROM routines.tasks") == 2
+    async with connect(restored, "api", role="routines_api") as api:
+        assert len(await list_tasks(api, key_id=mine, limit=9)) == 1
+        assert await value(api, "SELECT count(*) FROM routines.tasks") == 0
 
 
 def test_databases_that_are_migrated_at_once_make_the_roles_together(cluster: str) -> None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 from litestar.testing import AsyncTestClient
+from psycopg import DatabaseError
 
 from api.test_tenants import OWN, ROWS, Client, fill, run_of
 from routines_api.app import create_app
@@ -110,6 +111,16 @@ async def test_a_connection_that_is_used_again_knows_nothing_of_who_used_it_befo
             with pytest.raises(UnauthorizedError):
                 await list_tasks(api, key_id=999, limit=9)
             assert await count_tasks(api) == 0
+
+
+async def test_a_program_of_the_version_before_goes_on_until_it_is_replaced(connection: Connection) -> None:
+    mine, _ = await two_tenants(connection)
+    before = (
+        "SELECT name::text FROM routines.tasks WHERE collection_id = (SELECT routines.collection_of_key(%s::bigint))"
+    )
+    assert await value(connection, before, mine) == "mine"
+    with pytest.raises(DatabaseError, match="revoked or expired"):
+        await connection.execute(before.encode(), [999])
 
 
 async def test_a_row_of_another_collection_cannot_be_written(connection: Connection, logins: dict[str, str]) -> None:
