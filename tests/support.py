@@ -38,6 +38,12 @@ def with_database(url: str, name: str) -> str:
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 
+def with_login(url: str, login: str, password: str) -> str:
+    """The same database's URL for another login."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{login}:{password}@{parts.netloc.rpartition('@')[2]}"))
+
+
 def at(text: str) -> datetime:
     """A UTC time from `2026-05-04 09:00`."""
     return datetime.fromisoformat(text).replace(tzinfo=UTC)

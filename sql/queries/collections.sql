@@ -1,11 +1,11 @@
 -- Collections as the API sees them: a key knows its own.
 
 -- name: find_collection
-SELECT name, description, created_at FROM routines.collections WHERE id = (SELECT routines.collection_of_key(%(key_id)s::bigint));
+SELECT name, description, created_at FROM routines.collections WHERE id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller));
 
 -- name: environment
 SELECT ARRAY(SELECT jsonb_object_keys(environment_refs) ORDER BY 1) AS names
-FROM routines.collections WHERE id = (SELECT routines.collection_of_key(%(key_id)s::bigint));
+FROM routines.collections WHERE id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller));
 
 -- name: patch_environment
 -- Sets and removes variables, the others stay; replaced ciphertexts go by the trigger forget_replaced_environment. Of two changes at
@@ -14,7 +14,7 @@ FROM routines.collections WHERE id = (SELECT routines.collection_of_key(%(key_id
 WITH patched AS (
     UPDATE routines.collections
     SET environment_refs = (environment_refs - %(removed)s::text[]) || %(refs)s::jsonb
-    WHERE id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND environment_refs ?& %(kept)s::text[]
+    WHERE id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND environment_refs ?& %(kept)s::text[]
     RETURNING id
 ),
 sealed AS (

@@ -153,7 +153,7 @@ JOIN routines.routines ON routines.id = webhook_deliveries.routine_id
 JOIN routines.tasks ON tasks.id = routines.task_id
 LEFT JOIN routines.webhook_endpoints ON webhook_endpoints.collection_id = webhook_deliveries.collection_id
       AND md5(webhook_endpoints.url) = md5(webhook_deliveries.url)
-WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND tasks.name = %(task)s::text
+WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND tasks.name = %(task)s::text
   AND routines.name = %(name)s::text
   AND (%(id)s::bigint IS NULL OR webhook_deliveries.id = %(id)s::bigint)
   AND (%(before)s::bigint IS NULL OR webhook_deliveries.id < %(before)s::bigint)
@@ -168,7 +168,7 @@ UPDATE routines.webhook_deliveries
 SET next_attempt_at = now(), failures = 0, give_up_reason = NULL, is_redelivery = true,
     secret_id = CASE WHEN routine.webhook_url = url THEN routine.webhook_secret_id ELSE secret_id END
 FROM routines.routines AS routine JOIN routines.tasks ON tasks.id = routine.task_id
-WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND tasks.name = %(task)s::text
+WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND tasks.name = %(task)s::text
   AND routine.name = %(name)s::text AND webhook_deliveries.routine_id = routine.id
   AND webhook_deliveries.id = %(id)s::bigint AND claimed_at IS NULL
   AND (routine.webhook_url = url OR secret_id IS NULL OR EXISTS (SELECT FROM routines.secrets WHERE secrets.id = secret_id));

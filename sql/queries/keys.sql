@@ -11,9 +11,8 @@ SELECT id, %(secret_hash)s::bytea, %(pepper_id)s::uuid, now() + make_interval(se
 RETURNING id;
 
 -- name: find_key
-SELECT api_keys.secret_hash, pepper_id, collections.id AS collection_id, collections.name AS collection_name
-FROM routines.api_keys JOIN routines.collections ON collections.id = api_keys.collection_id
-WHERE api_keys.id = %(id)s::bigint AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
+-- By a door of its own: before the token is checked no collection may be named.
+SELECT secret_hash, pepper_id, collection_id, collection_name FROM routines.key_to_check(%(id)s::bigint);
 
 -- name: list_keys
 SELECT api_keys.id, collections.name AS collection_name, api_keys.created_at, expires_at, revoked_at, last_used_at,
@@ -39,10 +38,10 @@ RETURNING collections.name AS collection_name;
 -- hold so many. That the key is in use is noted on the way, once a minute.
 WITH used AS (
     UPDATE routines.api_keys SET last_used_at = date_trunc('minute', now())
-    WHERE id = %(key_id)s::bigint AND (last_used_at IS NULL OR last_used_at < date_trunc('minute', now()))
+    WHERE id = %(key_id)s::routines.caller AND (last_used_at IS NULL OR last_used_at < date_trunc('minute', now()))
 )
 INSERT INTO routines.rate_buckets AS bucket (key_id, tokens, filled_at)
-VALUES (%(key_id)s::bigint, %(burst)s::float8 - %(wanted)s::float8, clock_timestamp())
+VALUES (%(key_id)s::routines.caller, %(burst)s::float8 - %(wanted)s::float8, clock_timestamp())
 ON CONFLICT ON CONSTRAINT rate_buckets_pkey DO UPDATE
 SET filled_at = greatest(bucket.filled_at, excluded.filled_at),  -- another's is later where this one waited for the row
     tokens = least(excluded.tokens, bucket.tokens - %(wanted)s::float8

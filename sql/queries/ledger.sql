@@ -8,8 +8,8 @@
         id AS trajectory_id, NULL::bigint AS blocking_trajectory_id, NULL AS detail, created_at AS recorded_at,
         extract(epoch FROM created_at - scheduled_for)::float8 AS delay_seconds
  FROM routines.trajectories
- WHERE collection_id = %(collection_id)s::bigint AND triggered_by_routine_id = %(routine_id)s::bigint
-   AND scheduled_for IS NOT NULL
+ WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
+   AND triggered_by_routine_id = %(routine_id)s::bigint AND scheduled_for IS NOT NULL
    AND coalesce(%(outcome)s::text, 'started') = 'started'
    AND scheduled_for >= coalesce(%(since)s::timestamptz, '-infinity')
    AND scheduled_for < least(%(until)s::timestamptz, %(before)s::timestamptz, 'infinity')
@@ -18,7 +18,7 @@ UNION ALL
 (SELECT scheduled_for, last_scheduled_for, slot_count, 'skipped', reason, NULL, blocking_trajectory_id, detail, recorded_at,
         extract(epoch FROM recorded_at - last_scheduled_for)::float8
  FROM routines.skips
- WHERE collection_id = %(collection_id)s::bigint AND routine_id = %(routine_id)s::bigint
+ WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND routine_id = %(routine_id)s::bigint
    AND coalesce(%(outcome)s::text, 'skipped') IN ('skipped', reason)
    AND last_scheduled_for >= coalesce(%(since)s::timestamptz, '-infinity')
    AND scheduled_for < least(%(until)s::timestamptz, %(before)s::timestamptz, 'infinity')
@@ -34,13 +34,14 @@ LIMIT %(page_size)s::integer;
 WITH asked AS MATERIALIZED (SELECT %(at)s::timestamptz AS at, coalesce(%(now)s::timestamptz, now()) AS now),
 run AS (
     SELECT trajectories.* FROM asked JOIN routines.trajectories ON scheduled_for = at
-    WHERE collection_id = %(collection_id)s::bigint AND triggered_by_routine_id = %(routine_id)s::bigint
+    WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
+      AND triggered_by_routine_id = %(routine_id)s::bigint
 ),
 skip AS (
     SELECT latest.*
     FROM asked, LATERAL (SELECT * FROM routines.skips
-                         WHERE collection_id = %(collection_id)s::bigint AND routine_id = %(routine_id)s::bigint
-                           AND scheduled_for <= at
+                         WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
+                           AND routine_id = %(routine_id)s::bigint AND scheduled_for <= at
                          ORDER BY scheduled_for DESC LIMIT 1) AS latest
     WHERE last_scheduled_for >= at
       AND coalesce(routines.is_slot_of_span(latest.cadence_type, scheduled_for, last_scheduled_for, at), false)
@@ -54,7 +55,7 @@ routine AS (
                 WHEN at >= now AND at < next_run_at THEN next_run_at
                 ELSE routines.next_fire(cadence_type, hour_utc, minute_utc, day_of_week, at) END AS next_slot
     FROM asked, routines.routines
-    WHERE collection_id = %(collection_id)s::bigint AND id = %(routine_id)s::bigint
+    WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND id = %(routine_id)s::bigint
 )
 SELECT CASE WHEN run.id IS NOT NULL THEN 'started'
             WHEN skip.id IS NOT NULL THEN skip.reason
@@ -92,7 +93,8 @@ FROM routines.routines, LATERAL (
     UNION
     SELECT routines.next_slots(cadence_type, hour_utc, minute_utc, day_of_week, greatest(next_run_at, coalesce(%(after)s::timestamptz, now())),
                                %(slot_limit)s::integer)) AS coming
-WHERE collection_id = %(collection_id)s::bigint AND id = %(routine_id)s::bigint AND next_run_at IS NOT NULL
+WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
+  AND id = %(routine_id)s::bigint AND next_run_at IS NOT NULL
 ORDER BY slot
 LIMIT %(slot_limit)s::integer;
 

@@ -3,7 +3,7 @@
 
 -- name: draw_routine_id
 SELECT nextval(pg_get_serial_sequence('routines.routines', 'id')) AS id
-WHERE routines.collection_of_key(%(key_id)s::bigint) IS NOT NULL;
+WHERE routines.collection_of_key(%(key_id)s::routines.caller) IS NOT NULL;
 
 -- name: create_routine
 -- The routine and its secrets, or nothing. Secrets are bound to its id, which is then drawn before. No row: there is no such task, or it does not declare an override's key.
@@ -11,7 +11,7 @@ WITH task AS (
     SELECT tasks.id, tasks.collection_id
     FROM routines.tasks
     JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
-    WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND tasks.name = %(task)s::text
+    WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND tasks.name = %(task)s::text
       AND NOT EXISTS (SELECT FROM jsonb_object_keys(%(init_params_overrides)s::jsonb) AS key
                       WHERE NOT task_versions.init_params ? key)
 ),
@@ -61,7 +61,7 @@ WITH patched AS (
                                  ELSE catchup_window_seconds END
     FROM routines.tasks
     JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
-    WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND tasks.name = %(task)s::text
+    WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND tasks.name = %(task)s::text
       AND routine.task_id = tasks.id AND routine.name = %(current_name)s::text
       AND (%(id)s::bigint IS NULL OR routine.id = %(id)s::bigint)
       AND NOT EXISTS (SELECT FROM jsonb_each(%(init_params_overrides)s::jsonb) AS override
@@ -85,7 +85,7 @@ SELECT id, name, task_name, collection_name, cadence_type, hour_utc, minute_utc,
        secret_names, webhook_url, has_webhook_secret, paused, last_run_at, next_run_at, overlap_policy, undeclared_keys,
        catchup_window_seconds
 FROM routines.routine_details
-WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint))
+WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
   AND task_name = %(task)s::text AND name = %(name)s::text;
 
 -- name: list_routines
@@ -94,7 +94,7 @@ WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint))
 SELECT page.*
 FROM (
     SELECT tasks.id, tasks.name FROM routines.tasks
-    WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint))
+    WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
       AND (%(task)s::text IS NULL OR tasks.name = %(task)s::text)
       AND (%(after_task)s::text IS NULL OR tasks.name >= %(after_task)s::text)
     ORDER BY tasks.name
@@ -116,12 +116,12 @@ LIMIT %(limit)s::integer;
 -- Waits for a tick that holds the routine: once this is acknowledged, nothing fires.
 UPDATE routines.routines AS routine SET paused = %(paused)s::boolean
 FROM routines.tasks
-WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND tasks.name = %(task)s::text
+WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND tasks.name = %(task)s::text
   AND routine.task_id = tasks.id AND routine.name = %(name)s::text;
 
 -- name: delete_routine
 DELETE FROM routines.routines AS routine USING routines.tasks
-WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND tasks.name = %(task)s::text
+WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND tasks.name = %(task)s::text
   AND routine.task_id = tasks.id AND routine.name = %(name)s::text;
 
 -- name: run_now
@@ -131,7 +131,7 @@ WITH held AS MATERIALIZED (
     FROM routines.routines
     JOIN routines.tasks ON tasks.id = routines.task_id
     JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
-    WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND tasks.name = %(task)s::text
+    WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND tasks.name = %(task)s::text
       AND routines.name = %(name)s::text
     FOR UPDATE OF routines
 ),

@@ -3,11 +3,11 @@
 -- name: insert_task
 WITH task AS (
     INSERT INTO routines.tasks (collection_id, name, description)
-    VALUES ((SELECT routines.collection_of_key(%(key_id)s::bigint)), %(name)s::text, %(description)s::text)
-    RETURNING id
+    VALUES ((SELECT routines.collection_of_key(%(key_id)s::routines.caller)), %(name)s::text, %(description)s::text)
+    RETURNING id, collection_id
 )
-INSERT INTO routines.task_versions (task_id, version, workflow)
-SELECT id, 1, %(workflow)s::json FROM task;
+INSERT INTO routines.task_versions (task_id, version, workflow, collection_id)
+SELECT id, 1, %(workflow)s::json, collection_id FROM task;
 
 -- name: update_task
 -- What is null stays as it is. A workflow becomes a new version; runs that exist keep the one they started with.
@@ -15,12 +15,12 @@ WITH task AS (
     UPDATE routines.tasks
     SET name = coalesce(%(new_name)s::text, name), description = coalesce(%(description)s::text, description),
         version = version + CASE WHEN %(workflow)s::json IS NULL THEN 0 ELSE 1 END, updated_at = now()
-    WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND name = %(name)s::text
-    RETURNING id, version
+    WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND name = %(name)s::text
+    RETURNING id, version, collection_id
 ),
 saved AS (
-    INSERT INTO routines.task_versions (task_id, version, workflow)
-    SELECT id, version, %(workflow)s::json FROM task WHERE %(workflow)s::json IS NOT NULL
+    INSERT INTO routines.task_versions (task_id, version, workflow, collection_id)
+    SELECT id, version, %(workflow)s::json, collection_id FROM task WHERE %(workflow)s::json IS NOT NULL
 )
 SELECT id FROM task;
 
@@ -29,7 +29,7 @@ SELECT tasks.id, tasks.name, tasks.description, tasks.version, task_versions.wor
        tasks.created_at, tasks.updated_at
 FROM routines.tasks
 JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
-WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND tasks.name = %(name)s::text;
+WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND tasks.name = %(name)s::text;
 
 -- name: list_tasks
 -- By name, after the task that the cursor names.
@@ -37,7 +37,7 @@ SELECT tasks.id, tasks.name, tasks.description, tasks.version, task_versions.wor
        tasks.created_at, tasks.updated_at
 FROM routines.tasks
 JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
-WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint))
+WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
   AND (%(after)s::text IS NULL OR tasks.name > %(after)s::text)
 ORDER BY tasks.name
 LIMIT %(limit)s::integer;
@@ -45,7 +45,7 @@ LIMIT %(limit)s::integer;
 -- name: delete_task
 -- Refused by routines_task_fkey while routines hang on it; its versions and its runs stay.
 DELETE FROM routines.tasks
-WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint))
+WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
   AND name = %(name)s::text;
 
 -- name: apply_task
@@ -63,11 +63,11 @@ task AS (
         version = task.version + CASE WHEN (
             SELECT workflow::text FROM routines.task_versions
             WHERE task_id = task.id AND task_versions.version = task.version) = %(workflow)s::text THEN 0 ELSE 1 END
-    RETURNING id, version
+    RETURNING id, version, collection_id
 ),
 saved AS (
-    INSERT INTO routines.task_versions (task_id, version, workflow)
-    SELECT id, version, %(workflow)s::json FROM task
+    INSERT INTO routines.task_versions (task_id, version, workflow, collection_id)
+    SELECT id, version, %(workflow)s::json, collection_id FROM task
     ON CONFLICT ON CONSTRAINT task_versions_pkey DO NOTHING
 )
 SELECT version FROM task;

@@ -5,7 +5,7 @@ SELECT trajectory_id, workflow_id, run_id, name, status, created, updated, creat
        init_params, step_configs, steps, total_steps, completed_steps, labels, error, triggered_by_routine_id,
        scheduled_for, trigger, webhook_url
 FROM routines.trajectory_details
-WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint))
+WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
   AND task_name = %(task)s::text AND trajectory_id = %(id)s::bigint;
 
 -- name: list_trajectories
@@ -14,7 +14,7 @@ WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint))
 -- that a routine's newest scheduled runs are the last of their index.
 WITH task AS MATERIALIZED (
     SELECT id FROM routines.tasks
-    WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND id = %(task_id)s::bigint
+    WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND id = %(task_id)s::bigint
 ),
 page AS (
     SELECT id FROM (
@@ -54,7 +54,7 @@ ORDER BY trajectory_id DESC;
 -- How many that would list in all, counted up to a bound.
 WITH task AS MATERIALIZED (
     SELECT id FROM routines.tasks
-    WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND id = %(task_id)s::bigint
+    WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND id = %(task_id)s::bigint
 )
 SELECT least(count(*), %(most)s::bigint) AS total FROM (
     (SELECT id FROM routines.trajectories
@@ -87,7 +87,7 @@ SELECT least(count(*), %(most)s::bigint) AS total FROM (
 -- keep to the task's own index.
 WITH task AS MATERIALIZED (
     SELECT id FROM routines.tasks
-    WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND name = %(task)s::text
+    WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND name = %(task)s::text
 ),
 counted AS (
     SELECT final_status AS status, count(*) AS runs FROM routines.trajectories
@@ -110,7 +110,7 @@ GROUP BY task.id;
 
 -- name: draw_trajectory_id
 SELECT nextval(pg_get_serial_sequence('routines.trajectories', 'id')) AS id
-WHERE routines.collection_of_key(%(key_id)s::bigint) IS NOT NULL;
+WHERE routines.collection_of_key(%(key_id)s::routines.caller) IS NOT NULL;
 
 -- name: start_run
 -- A run of a task, with its secrets, or nothing. Secrets are bound to its id, which is then drawn before. file_paths may stand beside what the task declares. No row: there is no such task,
@@ -119,7 +119,7 @@ WITH task AS (
     SELECT tasks.id, tasks.collection_id, tasks.version, task_versions.init_params AS declared
     FROM routines.tasks
     JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
-    WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND tasks.name = %(task)s::text
+    WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND tasks.name = %(task)s::text
       AND NOT EXISTS (SELECT FROM jsonb_object_keys(%(init_params)s::jsonb) AS key
                       WHERE NOT task_versions.init_params ? key)
 ),
@@ -150,7 +150,7 @@ SELECT id FROM routines.ended_runs(%(ids)s::bigint[]) AS id;
 -- The fence is raised, so that late writes of a worker change nothing.
 WITH task AS (
     SELECT id FROM routines.tasks
-    WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND name = %(task)s::text
+    WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND name = %(task)s::text
 ),
 asked AS MATERIALIZED (
     SELECT trajectories.id, trajectories.status, wanted.status AS wanted,
@@ -180,7 +180,7 @@ SET labels = (SELECT coalesce(jsonb_agg(label ORDER BY position), '[]')
              || jsonb_build_object('key', %(key)s::text, 'value', %(value)s::jsonb, 'author', %(author)s::text)
 WHERE id = %(id)s::bigint
   AND task_id = (SELECT tasks.id FROM routines.tasks
-                 WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND tasks.name = %(task)s::text)
+                 WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND tasks.name = %(task)s::text)
   AND (jsonb_array_length(labels) < %(most)s::integer
        OR labels @> jsonb_build_array(jsonb_build_object('key', %(key)s::text, 'author', %(author)s::text)))
 RETURNING id;
@@ -188,12 +188,12 @@ RETURNING id;
 -- name: find_run_of_key
 -- Any run of the collection.
 SELECT trajectory_id, workflow_id, status FROM routines.trajectory_details
-WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND trajectory_id = %(id)s::bigint;
+WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND trajectory_id = %(id)s::bigint;
 
 -- name: list_events
 -- Oldest first, after the event that the cursor names.
 SELECT at, rank, position, try_number, event, step, attempt, detail FROM routines.run_events
-WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND trajectory_id = %(id)s::bigint
+WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND trajectory_id = %(id)s::bigint
   AND (%(after_at)s::timestamptz IS NULL
        OR (at, rank, position, try_number) > (%(after_at)s::timestamptz, %(after_rank)s::integer,
                                               %(after_position)s::bigint, %(after_try)s::integer))
@@ -219,7 +219,7 @@ CROSS JOIN LATERAL (
        AND (%(before)s::bigint IS NULL OR id < %(before)s::bigint)
      ORDER BY id DESC LIMIT %(limit)s::integer)
 ) AS runs
-WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::bigint)) AND tasks.name = %(task)s::text
+WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND tasks.name = %(task)s::text
   AND routines.name = %(name)s::text
 ORDER BY runs.id DESC
 LIMIT %(limit)s::integer;

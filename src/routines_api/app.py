@@ -122,7 +122,14 @@ def create_app(settings: Settings, database_url: str) -> Api:
 
     @asynccontextmanager
     async def pool(app: Litestar) -> AsyncGenerator[None]:
-        async with open_pool(database_url, "routines-api", size=CONNECTIONS, statement_timeout="10s") as opened:
+        async with open_pool(
+            database_url,
+            "routines-api",
+            size=CONNECTIONS,
+            role="routines_api",
+            statement_timeout="10s",
+            lock_timeout="5s",
+        ) as opened:
             app.state.pool = opened
             yield
             services.ends.close()

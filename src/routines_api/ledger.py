@@ -65,7 +65,7 @@ class LedgerController(Controller):
         routine = await _find(caller, task, name)
         found = await db.list_occurrences(
             caller.connection,
-            collection_id=caller.auth.collection_id,
+            key_id=caller.key_id,
             routine_id=routine.id,
             since=_time("since", since) if since is not None else None,
             until=_time("until", until) if until is not None else None,
@@ -85,7 +85,7 @@ class LedgerController(Controller):
         routine = await _find(caller, task, name)
         facts = await db.why(
             caller.connection,
-            collection_id=caller.auth.collection_id,
+            key_id=caller.key_id,
             routine_id=routine.id,
             at=moment,
         )
@@ -98,9 +98,7 @@ class LedgerController(Controller):
         None while it is paused, and none of a manual one.
         """
         routine = await _find(caller, task, name)
-        slots = await db.next_slots(
-            caller.connection, collection_id=caller.auth.collection_id, routine_id=routine.id, count=count
-        )
+        slots = await db.next_slots(caller.connection, key_id=caller.key_id, routine_id=routine.id, count=count)
         return Slots(slots)
 
 

@@ -275,7 +275,8 @@ async def doctor(*, url_alone: bool, quick: bool) -> None:
 
 async def _examine(settings: Settings, url: str, *, quick: bool) -> None:
     from routines_cli.secrets import examine
-    from routines_core.db import connect
+    from routines_cli.standing import describe
+    from routines_core.db import connect, roles
     from routines_core.db.migrations import check_server_version, pending_migrations
     from routines_core.embedded import find_psql
 
@@ -285,14 +286,17 @@ async def _examine(settings: Settings, url: str, *, quick: bool) -> None:
         secrets_line, all_open = "not examined", True
         if not pending and not quick:
             secrets_line, all_open = await examine(settings, connection)
+        standing = None if pending else await roles.standing(connection)
     psql = find_psql()
     open_psql = f"{quote(psql)} {quote(_without_password(url))}" if psql else "not found: install it"
     print(f"database  {_without_password(url)}")
     print(f"postgres  {version}")
     print(f"schema    {f'{len(pending)} migrations to apply: run `routines migrate`' if pending else 'up to date'}")
     print(f"secrets   {secrets_line}")
+    for line in describe(standing) if standing else []:
+        print(line)
     print(f"psql      {open_psql}")
-    if pending or not all_open:
+    if pending or not all_open or (standing and standing.open_tables):
         sys.exit(1)
 
 

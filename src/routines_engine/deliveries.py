@@ -241,6 +241,8 @@ async def run_deliveries(
 ) -> None:
     """Deliver webhooks until `stop` is set; without a keyring those that are signed fail, and say why."""
     client = guarded_client(allow_private=settings.webhook_allow_private, timeout_seconds=TIMEOUT_SECONDS)
-    pool = open_pool(database_url, "routines-webhooks", size=CONNECTIONS, statement_timeout="30s")
+    pool = open_pool(
+        database_url, "routines-webhooks", size=CONNECTIONS, role="routines_worker", statement_timeout="30s"
+    )
     async with client, pool as opened:
         await Deliverer(opened, stop, client, keyring).run()

@@ -62,7 +62,9 @@ async def run_retention(settings: Settings, database_url: str, stop: asyncio.Eve
     """Make a pass every hour until `stop` is set, with a connection for each."""
     while not stop.is_set():
         try:
-            async with connect(database_url, "routines-retention", statement_timeout="30s") as connection:
+            async with connect(
+                database_url, "routines-retention", role="routines_worker", statement_timeout="30s"
+            ) as connection:
                 deleted = await delete_old(connection, settings, stop)
         except (*AWAY, DatabaseError) as error:
             log.warning("database away, trying again later", error=type(error).__name__)

@@ -322,7 +322,9 @@ async def run_worker(settings: Settings, database_url: str) -> None:
     """
     keyring, stop = load_keyring(settings), stop_event()
     load_entry_points()  # now: an import takes its time, and leases would not be renewed meanwhile
-    async with open_pool(database_url, "routines-worker", size=CONNECTIONS, statement_timeout="30s") as pool:
+    async with open_pool(
+        database_url, "routines-worker", size=CONNECTIONS, role="routines_worker", statement_timeout="30s"
+    ) as pool:
         log.info("working", slots=settings.worker_slots)
         worker = Worker(settings, pool, stop, keyring=keyring)
         async with _woken(worker.wake, database_url), asyncio.TaskGroup() as loops:
@@ -346,7 +348,7 @@ async def _woken(wake: asyncio.Event, database_url: str) -> AsyncGenerator[None]
 async def _listen(wake: asyncio.Event, database_url: str) -> None:
     while True:
         with contextlib.suppress(*LOST, DatabaseError):
-            async with connect(database_url, "routines-worker-bell") as connection:
+            async with connect(database_url, "routines-worker-bell", role="routines_worker") as connection:
                 async for _ in rings(connection):
                     wake.set()
         await asyncio.sleep(RECONNECT_SECONDS)

@@ -131,6 +131,7 @@ async def _tick_until_lost(ticker: Ticker, database_url: str) -> None:
     async with connect(
         database_url,
         "routines-ticker",
+        role="routines_ticker",
         statement_timeout=STATEMENT_TIMEOUT,
         lock_timeout=LOCK_TIMEOUT,
         plan_cache_mode="force_custom_plan",

@@ -33,7 +33,8 @@ CREATE TABLE chaos.run_journal (
     deadline timestamptz
 );
 
-CREATE FUNCTION chaos.journal_run() RETURNS trigger LANGUAGE plpgsql AS $$
+-- SECURITY DEFINER: the programs write as their roles, which have no rights here.
+CREATE FUNCTION chaos.journal_run() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     IF TG_OP = 'INSERT' THEN
         INSERT INTO chaos.run_journal (trajectory_id, routine_id, status, attempt, crashes, lease)
@@ -59,7 +60,7 @@ CREATE TABLE chaos.step_journal (
     current_attempt integer NOT NULL
 );
 
-CREATE FUNCTION chaos.journal_step() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION chaos.journal_step() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     INSERT INTO chaos.step_journal (trajectory_id, step, old_status, status, attempt, current_attempt)
     SELECT NEW.trajectory_id, NEW.name, CASE TG_OP WHEN 'UPDATE' THEN OLD.status END, NEW.status, NEW.attempt,

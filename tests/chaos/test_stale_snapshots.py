@@ -20,8 +20,8 @@ HOLD_UP = """
     CREATE FUNCTION public.pass_gate() RETURNS boolean LANGUAGE plpgsql AS $$
     BEGIN PERFORM pg_advisory_xact_lock_shared({gate}); RETURN true; END $$;
     ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;
-    CREATE POLICY pass_gate ON {table} USING (public.pass_gate()) WITH CHECK (true);
-    CREATE ROLE {role} LOGIN;
+    CREATE POLICY pass_gate ON {table} AS RESTRICTIVE USING (public.pass_gate()) WITH CHECK (true);
+    CREATE ROLE {role} LOGIN IN ROLE routines_ticker, routines_worker;
     GRANT USAGE ON SCHEMA routines TO {role};
     GRANT ALL ON ALL TABLES IN SCHEMA routines TO {role};
 """

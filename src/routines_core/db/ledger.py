@@ -96,7 +96,7 @@ _PREVIEW = Statement("ledger.preview", _Slot)
 async def list_occurrences(
     connection: Connection,
     *,
-    collection_id: int,
+    key_id: int,
     routine_id: int,
     since: datetime | None = None,
     until: datetime | None = None,
@@ -108,7 +108,7 @@ async def list_occurrences(
 
     Args:
         connection: Any.
-        collection_id: The tenant.
+        key_id: The API key, whose collection is looked into.
         routine_id: The routine.
         since: Only rows whose last slot is at this time or later.
         until: Only rows whose first slot is before this time.
@@ -118,7 +118,7 @@ async def list_occurrences(
     """
     return await _LIST.all(
         connection,
-        collection_id=collection_id,
+        key_id=key_id,
         routine_id=routine_id,
         since=since,
         until=until,
@@ -129,19 +129,19 @@ async def list_occurrences(
 
 
 async def why(
-    connection: Connection, *, collection_id: int, routine_id: int, at: datetime, now: datetime | None = None
+    connection: Connection, *, key_id: int, routine_id: int, at: datetime, now: datetime | None = None
 ) -> Why:
     """What this time is to this routine; `now` moves the clock in tests."""
-    return await _WHY.one(connection, collection_id=collection_id, routine_id=routine_id, at=at, now=now)
+    return await _WHY.one(connection, key_id=key_id, routine_id=routine_id, at=at, now=now)
 
 
 async def next_slots(
-    connection: Connection, *, collection_id: int, routine_id: int, after: datetime | None = None, count: int = 10
+    connection: Connection, *, key_id: int, routine_id: int, after: datetime | None = None, count: int = 10
 ) -> list[datetime]:
     """The first slots, at most `MAX_SLOTS`, of a saved routine later than `after` (None: now); none while paused."""
     rows = await _NEXT_SLOTS.all(
         connection,
-        collection_id=collection_id,
+        key_id=key_id,
         routine_id=routine_id,
         after=after,
         slot_limit=min(count, MAX_SLOTS),

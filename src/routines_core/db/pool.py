@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeAlias
 
 import msgspec
@@ -11,6 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from routines_core.db.roles import take_role
 from routines_core.errors import ConfigurationError, DatabaseError, SilenceError
 
 Connection: TypeAlias = AsyncConnection[Any]
@@ -42,20 +44,25 @@ def _connection_arguments(program: str, settings: dict[str, str]) -> dict[str, A
     }
 
 
-async def _set_up(connection: Connection) -> None:
-    """JSON goes through msgspec."""
+async def _set_up(connection: Connection, role: str | None) -> None:
+    """JSON goes through msgspec, and the program does no more than its role, where its login may take it on."""
     set_json_loads(msgspec.json.decode, connection)
     set_json_dumps(msgspec.json.encode, connection)
+    if role:
+        await take_role(connection, role)
 
 
 @asynccontextmanager
-async def open_pool(url: str, program: str, *, size: int, **settings: str) -> AsyncGenerator[Pool]:
+async def open_pool(
+    url: str, program: str, *, size: int, role: str | None = None, **settings: str
+) -> AsyncGenerator[Pool]:
     """A pool of at most `size` connections that reconnects by itself; closed at the end of the block.
 
     Args:
         url: The `DATABASE_URL`; with several hosts, the one that takes writes is used.
         program: Its name in pg_stat_activity.
         size: The most connections that it opens; two stay open when idle.
+        role: The role of Postgres to take on, where there is one for this login; None: the login's own.
         settings: Session settings of Postgres (`statement_timeout="30s"`).
 
     Raises:
@@ -71,7 +78,7 @@ async def open_pool(url: str, program: str, *, size: int, **settings: str) -> As
         # Attempts to reconnect grow rare; once they are given up, the next caller begins anew, at once.
         reconnect_timeout=POOL_TIMEOUT_SECONDS,
         kwargs=_connection_arguments(program, settings),
-        configure=_set_up,
+        configure=partial(_set_up, role=role),
         check=_refuse_closed,
         open=False,
     )
@@ -88,8 +95,8 @@ async def _refuse_closed(connection: Connection) -> None:
 
 
 @asynccontextmanager
-async def connect(url: str, program: str, **settings: str) -> AsyncGenerator[Connection]:
-    """One connection of its own, closed at the end of the block.
+async def connect(url: str, program: str, *, role: str | None = None, **settings: str) -> AsyncGenerator[Connection]:
+    """One connection of its own, closed at the end of the block; `role` as in `open_pool`.
 
     Raises:
         ConfigurationError: The URL is malformed.
@@ -101,7 +108,7 @@ async def connect(url: str, program: str, **settings: str) -> AsyncGenerator[Con
     except psycopg.OperationalError as error:
         raise DatabaseError(_unreachable(error)) from None
     async with connection:
-        await _set_up(connection)
+        await _set_up(connection, role)
         yield connection
 
 

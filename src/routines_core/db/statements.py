@@ -85,6 +85,10 @@ class Statement(Generic[Row]):
             return cursor.rowcount
 
     async def _execute(self, cursor: AsyncCursor[Any], parameters: dict[str, Any]) -> None:
+        if "key_id" in parameters:
+            # As text without a type: Postgres reads it as what the statement casts it to, before it does anything else.
+            # To read a routines.caller names the collection that row-level security then shows.
+            parameters["key_id"] = str(parameters["key_id"])
         try:
             await cursor.execute(self._sql, parameters)
         except DatabaseError as error:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from routines_core.db import Connection, ledger
+from routines_core.db.keys import create_key
 from routines_core.db.ledger import Why, sentence
 from routines_core.db.routines import Cadence
 from routines_core.db.statements import Statement
@@ -21,10 +22,15 @@ async def run_tick(connection: Connection, now: datetime, **arguments: Any) -> N
 
 
 async def daily(connection: Connection, next_run_at: datetime = MONDAY) -> tuple[int, int]:
-    """(collection_id, routine_id) of a daily routine at 09:00, made a day before its first slot."""
+    """(key_id, routine_id) of a daily routine at 09:00, made a day before its first slot."""
     routine = await make_routine(connection, await make_task(connection), next_run_at)
     await connection.execute("UPDATE routines.routines SET created_at = %s", [next_run_at - DAY])
-    return 1, routine
+    return await key_of(connection, "my-org"), routine
+
+
+async def key_of(connection: Connection, collection: str) -> int:
+    """The id of a new key."""
+    return int((await create_key(connection, collection)).split("_")[1])
 
 
 async def finish_runs(connection: Connection) -> None:
@@ -42,11 +48,11 @@ async def pause(connection: Connection) -> None:
 
 
 async def asked(connection: Connection, ids: tuple[int, int], time: datetime, now: datetime) -> Why:
-    return await ledger.why(connection, collection_id=ids[0], routine_id=ids[1], at=time, now=now)
+    return await ledger.why(connection, key_id=ids[0], routine_id=ids[1], at=time, now=now)
 
 
 async def slots_with(connection: Connection, ids: tuple[int, int], **filters: Any) -> list[datetime]:
-    rows = await ledger.list_occurrences(connection, collection_id=ids[0], routine_id=ids[1], **filters)
+    rows = await ledger.list_occurrences(connection, key_id=ids[0], routine_id=ids[1], **filters)
     return [row.scheduled_for for row in rows]
 
 
@@ -88,8 +94,9 @@ async def test_a_span_is_listed_where_it_touches_the_time_asked_for(connection: 
 
 async def test_another_collection_sees_nothing(connection: Connection) -> None:
     _, routine = await a_week_of_outcomes(connection)
-    assert await slots_with(connection, (99, routine)) == []
-    facts = await asked(connection, (99, routine), MONDAY, MONDAY + 9 * DAY)
+    other = await key_of(connection, "other-org")
+    assert await slots_with(connection, (other, routine)) == []
+    facts = await asked(connection, (other, routine), MONDAY, MONDAY + 9 * DAY)
     assert (facts.kind, facts.trajectory_id, facts.next_slot) == ("deleted", None, None)
 
 
@@ -108,7 +115,7 @@ async def test_the_newest_page_of_a_long_history_reads_no_more_than_it_shows(con
             + Statement.declared["ledger.list_occurrences"].text
         ).encode(),
         {
-            "collection_id": 1,
+            "key_id": str(ids[0]),
             "routine_id": ids[1],
             "since": None,
             "until": None,
@@ -271,15 +278,15 @@ async def test_the_ledger_of_a_deleted_routine_answers_still(connection: Connect
 
 
 async def test_coming_slots_of_a_routine_begin_with_its_next_run_at(connection: Connection) -> None:
-    collection, routine = await daily(connection)
+    key_id, routine = await daily(connection)
     slots = await ledger.next_slots(
-        connection, collection_id=collection, routine_id=routine, after=MONDAY - timedelta(hours=1), count=3
+        connection, key_id=key_id, routine_id=routine, after=MONDAY - timedelta(hours=1), count=3
     )
     assert slots == [MONDAY, MONDAY + DAY, MONDAY + 2 * DAY]
-    later = await ledger.next_slots(connection, collection_id=collection, routine_id=routine, after=MONDAY, count=2)
+    later = await ledger.next_slots(connection, key_id=key_id, routine_id=routine, after=MONDAY, count=2)
     assert later == [MONDAY + DAY, MONDAY + 2 * DAY]
     await connection.execute("UPDATE routines.routines SET paused = true")
-    assert await ledger.next_slots(connection, collection_id=collection, routine_id=routine) == []
+    assert await ledger.next_slots(connection, key_id=key_id, routine_id=routine) == []
 
 
 async def test_a_cadence_that_is_not_saved_is_previewed_by_the_same_function(connection: Connection) -> None:

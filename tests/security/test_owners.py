@@ -1,0 +1,194 @@
+"""Owners as a managed Postgres has them: no superuser, with the right to create roles or without it."""
+
+import asyncio
+import re
+import subprocess
+from collections.abc import AsyncGenerator, Generator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from routines_cli.standing import describe
+from routines_core.db import Connection, connect
+from routines_core.db.keys import create_key
+from routines_core.db.migrations import migrate
+from routines_core.db.roles import standing
+from routines_core.db.tasks import create_task, list_tasks
+from routines_core.db.tick import tick
+from routines_core.embedded import EmbeddedServer
+from routines_core.embedded.binaries import find_binaries
+from service import ROOT, wait_until
+from support import CATCHUP, at, make_routine, value, with_database, with_login
+
+ALL = ["routines_api", "routines_reader", "routines_ticker", "routines_worker"]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    """The administrator's URL of a cluster of its own: roles are the cluster's."""
+    server = EmbeddedServer(tmp_path_factory.mktemp("owners"), settings={"fsync": "off"})
+    server.start()
+    try:
+        yield server.url("postgres")
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+async def admin(cluster: str) -> AsyncGenerator[Connection]:
+    """An administrator of a cluster without roles of Routines, and without databases that have any."""
+    async with connect(cluster, "admin") as opened:
+        yield opened
+        for name in ("one", "two"):
+            await opened.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
+        await opened.execute(b"GRANT CREATE ON SCHEMA public TO PUBLIC")
+        for role in (*ALL, "owner", "second"):
+            await opened.execute(f"DROP ROLE IF EXISTS {role}".encode())
+
+
+async def owned(admin: Connection, cluster: str, owner: str = "owner", name: str = "one", rights: str = "") -> str:
+    """The URL by which `owner`, who has no rights but these, reaches a database of its own."""
+    await admin.execute(f"CREATE ROLE {owner} LOGIN PASSWORD 'owner' {rights}".encode())
+    await admin.execute(f"CREATE DATABASE {name} OWNER {owner}".encode())
+    return with_login(with_database(cluster, name), owner, "owner")
+
+
+async def fill(connection: Connection) -> tuple[int, int]:
+    """As the owner, with its commands: the keys of two collections with a task each."""
+    mine, theirs = [int((await create_key(connection, name)).split("_")[1]) for name in ("mine", "theirs")]
+    for key_id in (mine, theirs):
+        await create_task(connection, key_id=key_id, name="echo", description="", workflow={"init_params": {}})
+    return mine, theirs
+
+
+async def test_an_owner_who_may_create_roles_makes_them_and_its_programs_take_them_on(
+    admin: Connection, cluster: str
+) -> None:
+    url = await owned(admin, cluster, rights="CREATEROLE")
+    async with connect(url, "owner") as owner:
+        await migrate(owner)
+        mine, _ = await fill(owner)
+        assert await value(owner, "SELECT count(*) FROM routines.tasks") == 2
+        assert (await standing(owner)).can_take_roles == ALL
+    async with connect(url, "api", role="routines_api") as api:
+        assert await value(api, "SELECT current_user::text") == "routines_api"
+        assert len(await list_tasks(api, key_id=mine, limit=9)) == 1
+        assert await value(api, "SELECT count(*) FROM routines.tasks") == 0
+
+
+async def test_a_second_database_of_the_cluster_finds_the_roles_and_does_without_membership(
+    admin: Connection, cluster: str
+) -> None:
+    async with connect(await owned(admin, cluster, rights="CREATEROLE"), "owner") as owner:
+        await migrate(owner)
+    async with connect(await owned(admin, cluster, "second", "two"), "owner") as second:
+        await migrate(second)
+        found = await standing(second)
+        assert (found.missing_roles, found.can_take_roles) == ([], [])
+    await admin.execute(b"GRANT routines_ticker TO second")
+    async with connect(with_login(with_database(cluster, "two"), "second", "owner"), "t", role="routines_ticker") as it:
+        assert (await tick(it, batch_size=10, **CATCHUP)).claimed == 0
+        assert await value(it, "SELECT current_user::text") == "routines_ticker"
+
+
+async def test_an_owner_who_may_not_create_roles_migrates_and_keeps_tenants_apart_all_the_same(
+    admin: Connection, cluster: str
+) -> None:
+    url = await owned(admin, cluster)
+    async with connect(url, "owner") as owner:
+        await migrate(owner)
+        mine, theirs = await fill(owner)
+        assert (await standing(owner)).missing_roles == ALL
+        assert any("missing: routines_api" in line for line in describe(await standing(owner)))
+    async with connect(url, "api", role="routines_api") as api:
+        assert await value(api, "SELECT current_user::text") == "owner"
+        async with api.transaction():
+            # Once it has named a collection, not even the owner sees another one.
+            assert len(await list_tasks(api, key_id=mine, limit=9)) == 1
+            assert await value(api, "SELECT count(*) FROM routines.tasks") == 1
+            assert len(await list_tasks(api, key_id=theirs, limit=9)) == 1
+    async with connect(url, "ticker", role="routines_ticker") as ticker:
+        task = await value(ticker, "SELECT min(id) FROM routines.tasks")
+        assert isinstance(task, int)
+        await make_routine(ticker, task, at("2026-05-04 09:00"))
+        assert (await tick(ticker, batch_size=10, now=at("2026-05-04 09:00"), **CATCHUP)).fired == 1
+
+
+def statements_of_the_manual() -> str:
+    """The statements that docs/operations.md gives an administrator to make the roles with."""
+    text = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    found = re.search(r"```pgsql\n(-- As an administrator.*?)```", text, re.DOTALL)
+    assert found
+    return found[1]
+
+
+async def test_roles_that_an_administrator_makes_by_the_manual_serve_once_they_are_set_up(
+    admin: Connection, cluster: str
+) -> None:
+    url = await owned(admin, cluster)
+    async with connect(url, "owner") as owner:
+        await migrate(owner)
+        mine, _ = await fill(owner)
+        await admin.execute(statements_of_the_manual().replace("OWNER", "owner").encode())
+        await owner.execute(b"SELECT routines.set_up_roles()")
+        assert (await standing(owner)).missing_roles == []
+    async with connect(url, "api", role="routines_api") as api:
+        assert await value(api, "SELECT current_user::text") == "routines_api"
+        assert len(await list_tasks(api, key_id=mine, limit=9)) == 1
+    await admin.execute(b"ALTER ROLE routines_ticker LOGIN PASSWORD 'ticker'")
+    async with connect(with_login(url, "routines_ticker", "ticker"), "t", role="routines_ticker") as ticker:
+        assert (await tick(ticker, batch_size=10, **CATCHUP)).claimed == 0
+        assert await value(ticker, "SELECT current_setting('lock_timeout')") == "1s"
+
+
+async def test_a_dump_by_the_owner_holds_every_collection_and_is_restored_by_it(
+    admin: Connection, cluster: str, tmp_path: Path
+) -> None:
+    url = await owned(admin, cluster, rights="CREATEROLE")
+    async with connect(url, "owner") as owner:
+        await migrate(owner)
+        mine, _ = await fill(owner)
+    await admin.execute(b"CREATE DATABASE two OWNER owner")
+    restored, dump, tools = (
+        with_login(with_database(cluster, "two"), "owner", "owner"),
+        tmp_path / "dump",
+        find_binaries(),
+    )
+    for command in (
+        [tools / "pg_dump", "--enable-row-security", "--format=custom", f"--file={dump}", url],
+        [tools / "pg_restore", "--exit-on-error", "--no-owner", f"--dbname={restored}", dump],
+    ):
+        await asyncio.to_thread(subprocess.run, command, check=True)
+    async with connect(restored, "owner") as owner:
+        assert await value(owner, "SELECT count(*) FROM routines.tasks") == 2
+    async with connect(restored, "api", role="routines_api") as api:
+        assert len(await list_tasks(api, key_id=mine, limit=9)) == 1
+        assert await value(api, "SELECT count(*) FROM routines.tasks") == 0
+
+
+def test_databases_that_are_migrated_at_once_make_the_roles_together(cluster: str) -> None:
+    """Two sessions in two databases: the second waits for the first and goes on with the role that it made."""
+    text = (ROOT / "sql" / "migrations" / "0021_tenants.sql").read_text("utf-8")
+    function = re.search(r"CREATE FUNCTION routines.make_role.*?END \$\$;", text, re.DOTALL)
+    assert function
+    make, blocked = b"SELECT routines.make_role('routines_race')", b"SELECT cardinality(pg_blocking_pids(%s)) > 0"
+    with (
+        psycopg.connect(cluster, autocommit=True) as one,
+        psycopg.connect(cluster, autocommit=True) as two,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        one.execute(b"CREATE DATABASE two")
+        with psycopg.connect(with_database(cluster, "two"), autocommit=True) as other:
+            for each in (one, other):
+                each.execute(b"CREATE SCHEMA routines")
+                each.execute(function[0].encode())
+            with one.transaction():
+                one.execute(make)
+                second = thread.submit(other.execute, make)
+                wait_until(lambda: two.execute(blocked, [other.info.backend_pid]).fetchone() == (True,))
+            second.result(timeout=30)
+        one.execute(b"DROP DATABASE two WITH (FORCE)")
+        one.execute(b"DROP SCHEMA routines CASCADE")
+        one.execute(b"DROP ROLE routines_race")

@@ -1,0 +1,219 @@
+"""Tenants kept apart by the database itself, also where a statement forgets whose rows it may touch."""
+
+import re
+from collections.abc import AsyncGenerator, Generator
+from contextlib import contextmanager
+
+import pytest
+from litestar.testing import AsyncTestClient
+from psycopg import DatabaseError
+
+from api.test_tenants import OWN, ROWS, Client, fill, run_of
+from routines_api.app import create_app
+from routines_core.db import Connection, connect, open_pool
+from routines_core.db.keys import create_key
+from routines_core.db.statements import Statement
+from routines_core.db.tasks import create_task, list_tasks
+from routines_core.errors import UnauthorizedError
+from support import Database, api_settings, value
+
+NOT_OF_TENANTS = {"schema_migrations", "role_grants", "bells", "peppers", "retention"}
+"""Tables that hold nothing of anybody's: whatever else there is has row-level security."""
+_CONDITION = re.compile(r"[\w.]+\s*=\s*\(SELECT routines\.collection_of_key\(%\(key_id\)s::routines\.caller\)\)")
+FORGOTTEN = "(SELECT routines.collection_of_key(%(key_id)s::routines.caller)) IS NOT NULL"
+"""What stands in the place of each such condition in a statement that has forgotten whose rows it may touch."""
+
+
+# --- the catalogue ----------------------------------------------------------------------------------------------------
+
+
+async def test_each_table_of_tenants_forces_row_level_security(connection: Connection) -> None:
+    cursor = await connection.execute(
+        """SELECT relname, relrowsecurity AND relforcerowsecurity,
+                  ARRAY(SELECT polname::text FROM pg_policy WHERE polrelid = pg_class.oid ORDER BY 1)
+           FROM pg_class WHERE relnamespace = 'routines'::regnamespace AND relkind IN ('r', 'p')"""
+    )
+    for table, is_forced, policies in await cursor.fetchall():
+        if table not in NOT_OF_TENANTS:
+            assert is_forced, f"{table} has no row-level security: call routines.protect('routines.{table}')"
+            assert {"owner", "tenant"} <= set(policies), f"{table} lacks a policy: call routines.protect"
+            assert {*policies} - {"owner", "tenant"} <= {"routines_ticker", "routines_worker", "routines_reader"}
+
+
+async def test_no_view_shows_what_its_reader_may_not_see(connection: Connection) -> None:
+    cursor = await connection.execute(
+        """SELECT relname FROM pg_class WHERE relnamespace = 'routines'::regnamespace AND relkind = 'v'
+           AND NOT coalesce('security_invoker=true' = ANY (reloptions), false)"""
+    )
+    assert await cursor.fetchall() == [], "these views lack WITH (security_invoker = true)"
+
+
+async def test_each_door_has_a_fixed_search_path(connection: Connection) -> None:
+    cursor = await connection.execute(
+        """SELECT proname FROM pg_proc WHERE pronamespace = 'routines'::regnamespace AND prosecdef
+           AND NOT EXISTS (SELECT FROM unnest(proconfig) AS setting WHERE setting LIKE 'search_path=pg_catalog%')"""
+    )
+    assert await cursor.fetchall() == []
+
+
+def test_each_statement_reads_its_key_as_a_caller() -> None:
+    """Read as anything else, it would name no collection, or too late."""
+    for name, statement in Statement.declared.items():
+        for cast in re.findall(r"%\(key_id\)s(\S*)", statement.text):
+            assert cast.startswith(("::routines.caller", "::text")), f"{name}: %(key_id)s{cast}"
+
+
+# --- naming a collection ----------------------------------------------------------------------------------------------
+
+
+async def two_tenants(connection: Connection) -> list[int]:
+    """The ids of the keys of two collections, mine and theirs, each with a task of its name."""
+    keys = [int((await create_key(connection, name)).split("_")[1]) for name in ("mine", "theirs")]
+    for key_id, name in zip(keys, ("mine", "theirs"), strict=True):
+        await create_task(connection, key_id=key_id, name=name, description="", workflow={"init_params": {}})
+    return keys
+
+
+async def count_tasks(connection: Connection) -> object:
+    return await value(connection, "SELECT count(*) FROM routines.tasks")
+
+
+async def test_without_a_name_nothing_is_seen_and_nothing_written(
+    connection: Connection, logins: dict[str, str]
+) -> None:
+    await two_tenants(connection)
+    cursor = await connection.execute(
+        "SELECT on_object FROM routines.role_grants WHERE role = 'routines_api' AND on_object LIKE 'routines.%'"
+    )
+    tables = {table for (table,) in await cursor.fetchall()} - {f"routines.{name}" for name in NOT_OF_TENANTS}
+    async with connect(logins["routines_api"], "api") as api:
+        for named in (None, ""):
+            await api.execute("SELECT set_config('routines.collection_id', %s, false)", [named])
+            for table in tables:
+                assert await value(api, f"SELECT count(*) FROM {table}") == 0
+        assert (await api.execute("DELETE FROM routines.tasks")).rowcount == 0
+
+
+async def test_a_connection_that_is_used_again_knows_nothing_of_who_used_it_before(
+    connection: Connection, logins: dict[str, str]
+) -> None:
+    mine, theirs = await two_tenants(connection)
+    async with open_pool(logins["routines_api"], "api", size=1) as pool:
+        for key_id, name in ((mine, "mine"), (theirs, "theirs")) * 8:  # from the fifth on the statement is prepared
+            async with pool.connection() as api:
+                assert [task.name for task in await list_tasks(api, key_id=key_id, limit=9)] == [name]
+                assert await count_tasks(api) == 0
+        async with pool.connection() as api:
+            async with api.transaction():
+                await list_tasks(api, key_id=mine, limit=9)
+                assert await count_tasks(api) == 1
+            assert await count_tasks(api) == 0
+            with pytest.raises(UnauthorizedError):
+                await list_tasks(api, key_id=999, limit=9)
+            assert await count_tasks(api) == 0
+
+
+async def test_a_program_of_the_version_before_goes_on_until_it_is_replaced(connection: Connection) -> None:
+    mine, _ = await two_tenants(connection)
+    before = (
+        "SELECT name::text FROM routines.tasks WHERE collection_id = (SELECT routines.collection_of_key(%s::bigint))"
+    )
+    assert await value(connection, before, mine) == "mine"
+    with pytest.raises(DatabaseError, match="revoked or expired"):
+        await connection.execute(before.encode(), [999])
+
+
+async def test_a_row_of_another_collection_cannot_be_written(connection: Connection, logins: dict[str, str]) -> None:
+    mine, _ = await two_tenants(connection)
+    other = await value(connection, "SELECT id FROM routines.collections WHERE name = 'theirs'")
+    async with connect(logins["routines_api"], "api") as api, api.transaction(force_rollback=True):
+        await list_tasks(api, key_id=mine, limit=9)
+        with pytest.raises(Exception, match="new row violates row-level security policy"):
+            await api.execute("INSERT INTO routines.tasks (collection_id, name) VALUES (%s, 'x')", [other])
+
+
+# --- statements that have forgotten whose rows they may touch ---------------------------------------------------------
+
+
+@contextmanager
+def forgetful() -> Generator[list[str]]:
+    """Every condition on the collection is gone from the statements: the names of those that had one."""
+    changed: dict[Statement[object], bytes] = {}
+    for statement in Statement.declared.values():
+        text, count = _CONDITION.subn(FORGOTTEN, statement.text)
+        if count:
+            changed[statement] = statement._sql
+            statement._sql = text.encode()
+    try:
+        yield [statement.name for statement in changed]
+    finally:
+        for statement, original in changed.items():
+            statement._sql = original
+
+
+@pytest.fixture
+async def client(connection: Connection, database: Database, logins: dict[str, str]) -> AsyncGenerator[Client]:
+    """The API as the login of its role, with a key of mine, beside theirs with the same names."""
+    async with AsyncTestClient(create_app(api_settings(), logins["routines_api"])) as opened:
+        for collection in ("theirs", "mine"):
+            opened.headers["Authorization"] = f"Bearer {await create_key(connection, collection)}"
+            await fill(opened, collection)
+        # What shows whose a row is, wherever it turns up.
+        await connection.execute("UPDATE routines.tasks SET description = 'CANARY' WHERE collection_id = 1")
+        await connection.execute(
+            """UPDATE routines.trajectories SET labels = '[{"key": "CANARY"}]' WHERE collection_id = 1"""
+        )
+        await connection.execute("UPDATE routines.routines SET webhook_url = 'https://CANARY' WHERE collection_id = 1")
+        yield opened
+
+
+async def theirs(connection: Connection) -> list[object]:
+    """Everything that the other collection has, as texts."""
+    tables = ("collections", "tasks", "task_versions", "routines", "trajectories", "skips", "secrets")
+    return [
+        await value(
+            connection,
+            f"""SELECT array_agg(t::text ORDER BY t::text) FROM routines.{table} AS t
+                WHERE {"id" if table == "collections" else "collection_id"} = 1""",
+        )
+        for table in tables
+    ]
+
+
+async def leaks(client: Client, connection: Connection) -> tuple[set[str], set[str]]:
+    """The routes whose answer shows something of theirs, and those that have changed it."""
+    shown, changed = set[str](), set[str]()
+    foreign, before = await run_of(client, "theirs", connection), await theirs(connection)
+    for row in sorted(ROWS, key=lambda row: row.method == "DELETE"):
+        for run in {foreign, await run_of(client, "mine", connection)}:
+            answer = await client.request(
+                row.method, row.path.format(**{**OWN, "trajectory_id": run}), json=row.body, timeout=20
+            )
+            if "CANARY" in answer.text or f'"trajectory_id":{foreign},' in answer.text:
+                shown.add(f"{row.method} {row.path}")
+            if (now := await theirs(connection)) != before:
+                changed.add(f"{row.method} {row.path}")
+                before = now
+    return shown, changed
+
+
+async def test_with_every_condition_on_the_collection_removed_nothing_of_theirs_is_shown_or_changed(
+    client: Client, connection: Connection
+) -> None:
+    with forgetful() as names:
+        assert {"tasks.find_task", "routines.patch_routine", "trajectories.find_trajectory"} <= set(names)
+        assert await leaks(client, connection) == (set(), set())
+
+
+async def test_without_row_level_security_the_same_statements_would_show_and_change_it(
+    client: Client, connection: Connection
+) -> None:
+    """The control: what the test above would see if nothing stood behind the conditions."""
+    cursor = await connection.execute("SELECT DISTINCT tablename FROM pg_policies WHERE schemaname = 'routines'")
+    for (table,) in await cursor.fetchall():
+        await connection.execute(f"ALTER TABLE routines.{table} DISABLE ROW LEVEL SECURITY".encode())
+    with forgetful():
+        shown, changed = await leaks(client, connection)
+    assert {"GET /api/v1/tasks/{collection}", "GET /api/v1/routines/{collection}"} <= shown
+    assert any(route.startswith("PATCH") for route in changed)
+    assert any(route.startswith("DELETE") for route in changed)
