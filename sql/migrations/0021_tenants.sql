@@ -180,7 +180,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_api', 'routines.api_keys', 'SELECT (id, collection_id, expires_at, revoked_at, last_used_at), UPDATE (last_used_at)'),
     ('routines_api', 'routines.rate_buckets', 'SELECT, INSERT, UPDATE'),
     ('routines_api', 'routines.idempotency_keys', 'SELECT, INSERT, UPDATE'),
-    ('routines_api', 'routines.tasks', 'SELECT, INSERT, UPDATE, DELETE'),
+    ('routines_api', 'routines.tasks', 'SELECT, INSERT, DELETE, UPDATE (name, description, version, updated_at)'),
     ('routines_api', 'routines.task_versions', 'SELECT, INSERT'),
     ('routines_api', 'routines.routines', 'SELECT, INSERT, DELETE, UPDATE (name, cadence_type, hour_utc, minute_utc, day_of_week, '
         'init_params_overrides, secret_refs, webhook_url, webhook_secret_id, paused, catchup_window_seconds, last_run_at)'),
@@ -229,6 +229,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_worker', 'routines.idempotency_keys', 'SELECT (key_id, idempotency_key, created_at), UPDATE (created_at), DELETE'),
     ('routines_worker', 'routines.retention', 'SELECT, INSERT, UPDATE'),
     ('routines_worker', 'routines.deleted_tasks', 'SELECT, DELETE'),
+    ('routines_worker', 'routines.trajectory_details', 'SELECT'),
     -- A person at psql sees what there is, save ciphertexts, hashes of keys and kept answers.
     ('routines_reader', 'routines.schema_migrations', 'SELECT'),
     ('routines_reader', 'routines.role_grants', 'SELECT'),

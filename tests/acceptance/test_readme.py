@@ -88,7 +88,7 @@ def test_the_questions_of_the_operations_page_can_be_asked(service: Service) -> 
 
 def test_a_backup_can_be_taken_and_restored_as_the_operations_page_says(service: Service) -> None:
     (service.directory / ".venv").symlink_to(sys.prefix)
-    [backup] = operations("sh")
+    [backup] = [text for text in operations("sh") if "pg_dump" in text]
     service.execute("CREATE DATABASE restored")
     restored = with_database(service.database_url(), "restored")
     tools = f'PATH={find_binaries()}:$PATH; DATABASE_URL="{restored}"; routines() {{ .venv/bin/routines "$@"; }}'

@@ -212,7 +212,7 @@ async def test_why_says_of_a_slot_whose_run_went_that_it_is_no_longer_kept(
 
     async def kind(day: int, hour: int = 9) -> str:
         at = datetime(2026, 5, day, hour, tzinfo=UTC)
-        return (await ledger.why(connection, collection_id=1, routine_id=routine, at=at)).kind
+        return (await ledger.why(connection, key_id=key, routine_id=routine, at=at)).kind
 
     assert [await kind(1), await kind(2), await kind(3), await kind(4, 8)] == [
         "forgotten",
