@@ -84,6 +84,15 @@ class Caller:
         """
         return requests.validate(model, self.json())
 
+    def refuse_fields(self) -> None:
+        """See that nothing was sent to an operation that takes nothing; an empty object passes.
+
+        Raises:
+            InvalidError: Something was sent, which would be ignored.
+        """
+        if self.raw_body:
+            self.body(requests.Nothing)
+
     def json(self) -> Any:
         """The body as a JSON value.
 
