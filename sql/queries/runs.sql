@@ -52,6 +52,9 @@ ORDER BY pending.turn, claimed.id;
 -- Says that this worker is idle: whoever inserts runs next takes the bell and notifies. See routines.ring.
 INSERT INTO routines.bells (worker) VALUES (%(worker)s::text) ON CONFLICT DO NOTHING;
 
+-- name: listen
+LISTEN routines_pending;
+
 -- name: renew
 -- The heartbeat of all runs that a worker has in hand. What does not come back is lost to it. What another session has
 -- locked at this moment comes back as it is: the heartbeat of the others waits for nobody.

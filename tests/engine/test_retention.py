@@ -8,6 +8,7 @@ import pytest
 from outbox import claim, ended_runs, routine_with_webhook, settle
 from routines_core.db import Connection, connect, ledger, retention
 from routines_core.db.deliveries import Outcome
+from routines_core.db.keys import create_key
 from routines_core.settings import Settings
 from routines_engine.retention import delete_old
 from support import Database, make_routine, make_task, value
@@ -209,6 +210,8 @@ async def test_why_says_of_a_slot_whose_run_went_that_it_is_no_longer_kept(
     )
     await scheduled(connection, routine, [1, 2, 3])
     await delete(connection, keep_trajectories_days=90)
+
+    key = int((await create_key(connection, "my-org")).split("_")[1])
 
     async def kind(day: int, hour: int = 9) -> str:
         at = datetime(2026, 5, day, hour, tzinfo=UTC)

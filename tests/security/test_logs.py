@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ from command import routines
 from routines_core.db.files import sql_dir
 from routines_core.embedded import EmbeddedServer
 from routines_core.embedded.server import DEFAULT_SETTINGS
-from routines_core.logging import configure_logging, describe
+from routines_core.logging import describe
 from support import Database
 
 CANARY = "canary-4711"
@@ -70,17 +69,14 @@ def test_an_error_that_nobody_caught_ends_without_its_text(server_url: str, code
         assert "23514" in said
 
 
-def test_a_library_says_what_stands_in_its_code_and_no_value(capsys: pytest.CaptureFixture[str]) -> None:
-    root = logging.getLogger()
-    before = root.handlers[:]
-    try:
-        configure_logging("json")
-        logging.getLogger("psycopg.pool").warning("error connecting in %r: %s", CANARY, ValueError(CANARY))
-        logging.getLogger("asyncio").error("Task exception was never retrieved\nfuture: canary-4711")
-        logging.getLogger("x").error({"a": CANARY})
-    finally:
-        root.handlers[:] = before
-    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+def test_a_library_says_what_stands_in_its_code_and_no_value(server_url: str) -> None:
+    code = f"""
+import logging
+logging.getLogger("psycopg.pool").warning("error connecting in %r: %s", "{CANARY}", ValueError("{CANARY}"))
+logging.getLogger("asyncio").error("Task exception was never retrieved\\nfuture: {CANARY}")
+logging.getLogger("x").error({{"a": "{CANARY}"}})
+"""
+    lines = [json.loads(line) for line in stderr_of(code, server_url).splitlines()]
     assert [line["event"] for line in lines] == [
         "error connecting in %r: %s",
         "Task exception was never retrieved",

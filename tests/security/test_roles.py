@@ -268,7 +268,7 @@ async def test_the_worker_does_its_work(connection: Connection, logins: dict[str
         assert await value(worker, "SELECT count(*) FROM routines.secrets WHERE ciphertext = '\\x01'") == 2
         step = StepRecord("say", 0, "completed", "text_echo", {}, {"text": "hi"})
         assert await runs.checkpoint(worker, first, step, lease_seconds=60)
-        assert await runs.renew(worker, [(first.id, first.attempt)], lease_seconds=60) == {first.id}
+        assert await runs.renew(worker, [(first.id, first.attempt)], lease_seconds=60) == {first.id: True}
         assert await runs.finish(worker, first, error=None)
         assert await runs.release(worker, [(second.id, second.attempt)]) == 1
         await connection.execute("UPDATE routines.trajectories SET deadline_at = now() WHERE id = %s", [second.id])

@@ -3,11 +3,14 @@
 from collections.abc import AsyncGenerator
 
 from routines_core.db.pool import Connection
+from routines_core.db.statements import Nothing, Statement
+
+_LISTEN = Statement("runs.listen", Nothing)
 
 
 async def rings(connection: Connection) -> AsyncGenerator[None]:
     """One item as soon as it listens, since it may have missed one before, and one for each notification."""
-    await connection.execute("LISTEN routines_pending")
+    await _LISTEN.run(connection)
     yield
     async for _ in connection.notifies():
         yield
