@@ -15,7 +15,7 @@ from routines_core.db.pool import AWAY
 from routines_core.errors import ForbiddenAddressError, NotFoundError, SecretError
 from routines_core.guarded_http import guarded_client
 from routines_core.keyring import Keyring, SecretPlace, owner_of_run
-from routines_core.lifecycle import sleep_or_stop
+from routines_core.lifecycle import sleep_or_stop, wait_or_stop
 from routines_core.settings import Settings
 from routines_core.signatures import headers
 from routines_engine.retry_schedule import delay_seconds
@@ -112,9 +112,7 @@ class Deliverer:
         if not self._held:
             await sleep_or_stop(self.stop, POLL_SECONDS)
             return
-        stopped = asyncio.create_task(self.stop.wait())
-        await asyncio.wait({stopped, *self._held}, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
+        await wait_or_stop(self.stop, self._held, POLL_SECONDS)
         await sleep_or_stop(self.stop, BREATH_SECONDS)
 
     async def _deliver(self, delivery: ClaimedDelivery, claimed_at: float) -> None:
