@@ -35,6 +35,7 @@ from routines_core.errors import (
     UnknownKeysError,
 )
 from routines_core.logging import describe
+from routines_workflow.type_names import rule_of
 
 RETRY_SECONDS = 5
 """What Retry-After says when the database is away."""
@@ -172,7 +173,7 @@ _MISSING = re.compile(r"Missing required \w+ parameter '(\w+)'")
 def _parameter_fault(request: Request[Any, Any, Any], name: str, message: str) -> Fault:
     if (choices := _choices(request, name)) and "enum" in message:
         return Fault(name, f"must be {', '.join(choices[:-1])} or {choices[-1]}")
-    return Fault(name, message.replace("Expected", "must be").replace("`", "") or "is not valid")
+    return Fault(name, rule_of(message) or "is not valid")
 
 
 def _choices(request: Request[Any, Any, Any], name: str) -> list[str]:

@@ -331,3 +331,11 @@ async def test_of_one_moment_the_log_tells_the_end_of_a_step_before_the_start_of
         told += [(event["event"], event["step"]) for event in answer.json()["events"]]
         path = answer.headers.get("link", "").partition(">")[0][1:] or None
     assert told[1:] == [(event, f"step-{n}") for n in range(3) for event in ("step_started", "step_completed")]
+
+
+async def test_a_parameter_of_the_wrong_type_is_named_in_the_words_of_json(client: Client) -> None:
+    answer = (await client.get(f"{LIST}?triggered_by_routine_id=x&page=0")).json()
+    assert {error["field"]: error["message"] for error in answer["errors"]} == {
+        "triggered_by_routine_id": "must be an integer or null, got a string",
+        "page": "must be an integer >= 1",
+    }
