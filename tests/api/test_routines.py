@@ -377,4 +377,7 @@ async def test_what_an_operation_without_fields_is_sent_is_refused_and_not_ignor
     answer = await client.post(f"{BASE}/r/{action}", json={"init_params_overrides": {"a": 1}})
     assert (answer.status_code, answer.json()["detail"]) == (400, "init_params_overrides: unknown field.")
     assert (await client.get(f"{BASE}/r/runs")).json() == []
-    assert (await client.post(f"{BASE}/r/{action}", json={})).status_code == 200
+    assert (await client.post(f"{BASE}/r/{action}", data={"a": "1"})).status_code == 400
+    for nothing in ("", "{}", "\n"):  # `curl -d` says that it is a form
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        assert (await client.post(f"{BASE}/r/{action}", content=nothing, headers=headers)).status_code == 200
