@@ -177,7 +177,7 @@ class FlowWorkflow:
                     raise self._services.fault from None
                 if isinstance(error, NOT_RETRIED) or record.try_number >= step.patience.retry.max_attempts:
                     raise await self._failed(record, error) from None
-                failed_try = _cause(error)
+                failed_try = self._told(error)
             else:
                 await self._write(msgspec.structs.replace(record, status="completed", outputs=outputs, failed_try=None))
                 return outputs
@@ -211,9 +211,13 @@ class FlowWorkflow:
 
     async def _failed(self, record: StepRecord, error: Exception) -> StepFailedError:
         """The error of a step that failed, once its checkpoint is written."""
-        cause = self._masker.mask(_cause(error))
+        cause = self._told(error)
         await self._write(msgspec.structs.replace(record, status="failed", error=cause, failed_try=None))
         return StepFailedError(record.name, cause)
+
+    def _told(self, error: Exception) -> str:
+        """The error's text as it may be kept: masked before it is cut, for half a secret would not be found."""
+        return storable_error(self._masker.mask(_cause(error)))
 
     async def _write(self, record: StepRecord) -> None:
         masked = self._masker.mask({"inputs": record.inputs, "failed_try": record.failed_try})
@@ -222,5 +226,5 @@ class FlowWorkflow:
 
 def _cause(error: Exception) -> str:
     if isinstance(error, KeyError):
-        return storable_error(f"missing {error}")
-    return storable_error(str(error) or type(error).__name__)
+        return f"missing {error}"
+    return str(error) or type(error).__name__

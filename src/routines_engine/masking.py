@@ -1,7 +1,8 @@
 """Secrets in what a run leaves behind: each is replaced by a mask, in every form in which it is likely to stand there.
 
-Pure code. What is masked: the value itself, JSON-escaped, URL-quoted, in base64 and in hex, also inside a larger text
-and in the keys of objects. A value shorter than MIN_LENGTH is not looked for: it would be found everywhere.
+Pure code. What is masked: the value itself, JSON-escaped, URL-quoted, in base64, in hex and as Python shows it in
+errors, also inside a larger text and in the keys of objects. A value shorter than MIN_LENGTH is not looked for: it
+would be found everywhere.
 """
 
 import base64
@@ -67,6 +68,7 @@ def forms_of(secret: str) -> set[str]:
     # With and without padding: what is left of it beside the mask says nothing.
     forms |= {encode(raw).decode().rstrip("=") for encode in (base64.b64encode, base64.urlsafe_b64encode)}
     forms |= {form for form in _base64_within(raw) if len(form) >= MIN_LENGTH}
+    forms |= _shown_by_python(secret, raw)
     return {form for form in forms if form.strip(MASK[0])}
 
 
@@ -76,3 +78,10 @@ def _base64_within(raw: bytes) -> Iterator[str]:
         first = -(-before * 8 // 6)  # the characters before it hold bits of other bytes
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
             yield encode(bytes(before) + raw).decode()[first : (before + len(raw)) * 8 // 6]
+
+
+def _shown_by_python(secret: str, raw: bytes) -> set[str]:
+    """As repr shows the text or its bytes: errors do (`invalid literal for int(): 'abc'`)."""
+    both = "'\""  # where a text has both quotes, the single ones are escaped
+    escaped = {repr(both + secret)[4:-1], ascii(both + secret)[4:-1], repr(both.encode() + raw)[5:-1]}
+    return escaped | {form.replace("\\'", "'") for form in escaped}

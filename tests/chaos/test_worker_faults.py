@@ -66,6 +66,13 @@ def executions(fleet: Fleet) -> dict[str, list[int]]:
     return dict(found)
 
 
+async def executing(fleet: Fleet, step: str) -> None:
+    """Return once the step itself has begun: its record comes a moment before."""
+    async with asyncio.timeout(30):
+        while step not in executions(fleet):
+            await asyncio.sleep(0.01)
+
+
 async def seconds_since(connection: Connection, begun: object, query: str, *parameters: object) -> float:
     """From a time of the database's clock to one that it noted."""
     seconds = await value(
@@ -88,7 +95,7 @@ async def test_what_a_killed_worker_had_in_hand_another_finishes_soon_after_the_
     async with fleet_of(database, tmp_path) as fleet:
         killed = await started(connection, fleet)
         run = await run_of(connection, await task_of(connection, "t", work(one=0, two=0.5, three=0)))
-        await until(connection, RUNNING, 1, "two")
+        await executing(fleet, "two")
         killed.send(signal.SIGKILL)
         killed_at = await now(connection)
         fleet.add("worker")

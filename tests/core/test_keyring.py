@@ -110,7 +110,9 @@ def test_a_run_uses_the_secrets_of_the_routine_that_caused_it_and_else_its_own()
 
 
 @pytest.mark.parametrize(
-    "text", ["", " ", "k1", "k1:", "k1:c2hvcnQ=", ":AAAA", "k1:not base64", f"{generate_key()},{generate_key()}"]
+    "text",
+    ["", " ", "k1", "k1:", "k1:c2hvcnQ=", ":AAAA", "k1:not base64", ",".join([generate_key("k1")] * 2)],
+    ids=["none", "blank", "id", "id:", "short", "no id", "no base64", "twice"],
 )
 def test_a_missing_short_or_repeated_key_is_an_error(text: str) -> None:
     with pytest.raises(ConfigurationError, match="ROUTINES_ENCRYPTION_KEYS"):

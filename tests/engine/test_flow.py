@@ -163,7 +163,7 @@ async def test_a_workflow_that_is_none_is_refused() -> None:
         (nested(200), "its outputs are nested more than 100 levels deep"),
         (object(), "object"),
     ],
-    ids=str,
+    ids=["NUL", "NUL in a key", "surrogate", "long list", "long texts", "deep", "no JSON"],
 )
 @pytest.mark.usefixtures("leaves_no_activity")
 async def test_outputs_that_cannot_be_kept_fail_the_step(value: Any, cause: str) -> None:

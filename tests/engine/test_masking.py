@@ -24,6 +24,10 @@ WRITERS = [
     lambda text: base64.urlsafe_b64encode(text.encode("utf-8", "surrogatepass")).decode(),
     lambda text: text.encode("utf-8", "surrogatepass").hex(),
     lambda text: text.encode("utf-8", "surrogatepass").hex().upper(),
+    repr,
+    ascii,
+    lambda text: repr(text.encode("utf-8", "surrogatepass")),
+    lambda text: repr(f"'{text}\""),
 ]
 
 

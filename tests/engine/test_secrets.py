@@ -9,6 +9,7 @@ import pytest
 from flows import FakeServices, Journal, flow_of
 from routines_core.errors import SecretError
 from routines_engine.flow import StepFailedError
+from routines_engine.storable import MAX_ERROR_CHARACTERS
 from routines_workflow.activity import ACTIVITIES, StepContext, activity
 
 KEY = "s3cret-key/with+signs"
@@ -139,6 +140,29 @@ async def test_errors_are_masked_in_the_journal_and_in_what_is_raised() -> None:
     assert str(caught.value) == "step 's0' failed: bad key ********"
     assert [record.failed_try for record in journal.records] == [None, "bad key ********", None]
     assert KEY not in left_behind(journal)
+
+
+async def test_where_a_long_error_is_cut_no_half_of_a_secret_is_left() -> None:
+    journal = Journal()
+    retry = {"max_attempts": 2, "backoff": 0}
+    # "bad key " and the filling end a few characters before the cut, in the middle of the secret.
+    filling = "x" * (MAX_ERROR_CHARACTERS - len("bad key ") - len(KEY) // 2)
+    value = f"{filling}{{{{ secret_params.KEY }}}}"
+    config = {"activity": "tell", "value": value, "retry": retry}
+    with pytest.raises(StepFailedError):
+        await flow(journal, config, services=FakeServices(secrets={"KEY": KEY})).run()
+    assert str(journal.records[1].failed_try).endswith("x********")
+    assert KEY[:4] not in left_behind(journal)
+
+
+async def test_a_secret_template_that_is_malformed_is_not_shown_in_part() -> None:
+    journal = Journal()
+    config = {"activity": "text_template", "template_path": "environment.PROMPT"}
+    prompt = f"{'secret words ' * 5}{{{{ {'and more ' * 5}"
+    with pytest.raises(StepFailedError, match=r"template: not valid at character 73: expected '.'"):
+        await flow(journal, config, services=FakeServices(secrets={"PROMPT": prompt})).run()
+    assert "words" not in left_behind(journal)
+    assert "more" not in left_behind(journal)
 
 
 async def test_a_secret_is_not_handed_on_to_another_run() -> None:

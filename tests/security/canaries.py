@@ -4,27 +4,35 @@ import base64
 import json
 import re
 import secrets
+import string
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from urllib.parse import quote
+
+LEAST_WORD = 9
+"""Characters from which on a word is found nowhere by accident."""
 
 
 def new_value() -> str:
     """A value that each encoding spells in its own way: quotes, a slash, a plus, a space, a letter beyond ASCII.
 
-    Short, so that it is found whole where an error shows the first characters of what was sent.
+    Between two words, so that it is found too where only its beginning or its end is shown.
     """
-    return f'c"ü/+ {secrets.token_hex(6)}'
+    return f'{_word()}"ü/+ {_word()}'
+
+
+def _word() -> str:
+    return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(LEAST_WORD))
 
 
 def spellings(text: str) -> dict[str, set[bytes]]:
     """The value raw, in base64 at each of the three places where it may begin, hex, URL-quoted and JSON-escaped.
 
-    Raw is also its longest word alone, which escapes and quotes leave as it is, however often they are applied.
+    Raw is each of its long words alone, which escapes and quotes leave as they are, however often they are applied.
     """
     raw = text.encode()
     return {
-        "raw": {max(re.findall(rb"[A-Za-z0-9_-]+", raw), key=len)},
+        "raw": {word for word in re.findall(rb"[A-Za-z0-9_-]+", raw) if len(word) >= LEAST_WORD},
         "base64": {spelled for alphabet in (b"+/", b"-_") for spelled in _in_base64(raw, alphabet)},
         "hex": {raw.hex().encode(), raw.hex().upper().encode()},
         "url": {quote(text).encode(), quote(text, safe="").encode()},

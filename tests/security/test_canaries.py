@@ -1,42 +1,40 @@
-"""Thirty secret values go in wherever one is taken; none comes out.
+"""Eighty secret values and more go in wherever one is taken; none comes out.
 
-Real processes under load, with runs that succeed, fail, crash and are cancelled. A new endpoint that takes a
-secret gets a line in `plant`. That something is seen at all is shown by a control value for each place.
+Real processes under load, with runs that succeed, fail in several ways, crash and are cancelled, whose steps are given
+secrets and show, raise and log them. That something is seen at all is shown by a control value for each place.
 """
 
+import base64
 import os
-import secrets
 import signal
-import subprocess
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-from routines_core.db.keys import parse_token
 from security.canaries import Canaries, new_value, spellings
+from security.planting import (
+    CONTROL,
+    api_key,
+    install_leaky_activities,
+    plant_environment,
+    plant_routine,
+    plant_what_is_refused,
+    secrets_of_a_run,
+    start_runs,
+    workflows,
+)
 from security.witness import Witness, receiver
-from service import ROUTINES, Service, wait_until
+from service import Service, wait_until
 
 pytestmark = pytest.mark.slow
 
-PLANTED = 30
-ROUTINES_PATH = "/routines/demo/{task}"
-CONTROL = f"control{secrets.token_hex(8)}"
-"""No secret: found wherever the test must be able to see."""
-STEPS = [f"s{number}" for number in range(150)]
-WORKFLOWS: dict[str, dict[str, Any]] = {
-    "succeeds": {"steps": ["s0"], "step_configs": {"s0": {"activity": "text_echo", "text": CONTROL}}},
-    "fails": {"steps": ["s0"], "step_configs": {"s0": {"activity": "text_echo", "text_path": "init_params.none"}}},
-    "lasts": {
-        "steps": STEPS,
-        "step_configs": {step: {"activity": "text_echo", "text": "x"} for step in STEPS},
-    },
-}
+PLANTED = 80
+UNTOUCHED = {"cmdline", "commands", "logs"}
+"""Where the control value never is: that something is seen there is shown otherwise."""
 
 
 @pytest.mark.parametrize("encoding", ["raw", "base64", "hex", "url", "json"])
@@ -50,8 +48,6 @@ def test_a_planted_leak_is_found_in_each_encoding(encoding: str) -> None:
 
 
 def test_a_leak_in_base64_is_found_wherever_it_begins() -> None:
-    import base64
-
     canaries = Canaries()
     value = canaries.new("here").encode()
     for lead in range(5):
@@ -62,7 +58,14 @@ def test_a_leak_in_base64_is_found_wherever_it_begins() -> None:
 
 @pytest.fixture
 def service(tmp_path: Path) -> Generator[Service]:
-    service = Service(tmp_path, ROUTINES_LEASE_SECONDS="1", ROUTINES_LOG_FORMAT="json", SEEN_BY_TEST=CONTROL)
+    service = Service(
+        tmp_path,
+        ROUTINES_LEASE_SECONDS="3",
+        ROUTINES_LOG_FORMAT="json",
+        ROUTINES_WEBHOOK_ALLOW_PRIVATE="true",
+        SEEN_BY_TEST=CONTROL,
+        **install_leaky_activities(tmp_path / "packages"),
+    )
     service.start()
     yield service
     if service.process.poll() is None:
@@ -73,100 +76,51 @@ def test_no_secret_comes_out_anywhere(service: Service) -> None:
     canaries, witness = Canaries(), Witness(service)
     key = api_key(service, canaries)
     canaries.plant("encryption key", (service.data_dir / "encryption.key").read_text().strip().partition(":")[2])
-    with receiver(witness) as hook, witness.client(key) as client, witness.sampling(), load(witness, key):
-        for name, workflow in WORKFLOWS.items():
-            assert client.post("/tasks/demo", json={"name": name, "workflow": workflow}).status_code == 201
-        plant(client, canaries, hook)
+    service.execute("ALTER SYSTEM SET log_min_duration_statement = 0")  # each statement is in the server's log
+    service.execute("SELECT pg_reload_conf()")
+    with receiver(witness) as url, witness.client(key) as client, witness.sampling(), load(witness, key):
+        gate = service.directory / "gate"
+        tasks = workflows(gate, f"{url}/echo")
+        for name, workflow in tasks.items():
+            made = client.post("/tasks/demo", json={"name": name, "workflow": workflow})
+            assert made.status_code == 201, made.text
+        plant_environment(client, canaries)
+        for name in ("succeeds", "lasts"):
+            plant_routine(client, canaries, f"{url}/hook", name)
         plant_what_is_refused(client, canaries, service)
-        for _ in range(4):
+        for _ in range(3):
             api_key(service, canaries)
-        run_everything(service, client)
+        api_key(service, canaries, "rotate", key.split("_")[1])
+        run_and_fail(service, client, canaries, f"{url}/hook", list(tasks))
+        crash_and_cancel(service, client, canaries, f"{url}/hook", gate)
+        read_everything(client, list(tasks))
         show_controls(service)
+        witness.run("doctor")
+        witness.run("keys", "list")
     witness.look_at_what_is_kept()
     assert len(canaries.planted) >= PLANTED
-    assert {place for place in witness.seen if CONTROL.encode() not in witness.seen[place]} <= {"cmdline", "logs"}
+    assert {place for place in witness.seen if CONTROL.encode() not in witness.seen[place]} <= UNTOUCHED
+    assert not [hit for place, found in witness.seen.items() for hit in canaries.hits(place, bytes(found))]
+    show_that_all_was_seen(witness)
+
+
+def show_that_all_was_seen(witness: Witness) -> None:
+    """Each place holds what it must, and the mask stands where a secret would."""
     assert b"routines_cli.main worker" in witness.seen["cmdline"].replace(b"\0", b" ")
-    assert b"run ended" in witness.seen["logs"]
-    assert b'"error": "UndefinedColumn"' in witness.seen["logs"]
+    for said in (
+        b"run ended",
+        b"delivery attempted",
+        b'"error": "UndefinedColumn"',
+        b"it went wrong",
+        b"never retrieved",
+    ):
+        assert said in witness.seen["logs"], said
+    assert b"routines.secrets" in witness.seen["server's log"]
+    assert b"X-Mise-Signature" in witness.seen["webhooks"]
+    for place in ("answers", "webhooks", "dump"):
+        assert b"Bearer ********" in witness.seen[place]
+        assert b"no such key: ********" in witness.seen[place]
     assert witness.samples > 20
-    leaks = [hit for place, found in witness.seen.items() for hit in canaries.hits(place, bytes(found))]
-    assert leaks == []
-
-
-def api_key(service: Service, canaries: Canaries) -> str:
-    """A new key of the collection demo, its secret part planted."""
-    made = subprocess.run(
-        [*ROUTINES, "keys", "create", "--collection", "demo"],
-        cwd=service.directory,
-        env=service.environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    canaries.plant("API key", parse_token(made.stdout.strip()).secret)
-    return made.stdout.strip()
-
-
-def plant(client: httpx.Client, canaries: Canaries, hook: str) -> None:
-    """Secrets in every place that takes one."""
-    for task in WORKFLOWS:
-        path = ROUTINES_PATH.format(task=task)
-        body = {
-            "name": "r",
-            "cadence": {"type": "manual"},
-            "secret_params": {"A": canaries.new("secret_params"), "B": canaries.new("secret_params, replaced")},
-            "webhook_url": hook,
-            "webhook_secret": canaries.new("webhook_secret, replaced"),
-        }
-        for _ in range(2):  # the second is the answer that was kept
-            made = client.post(path, json=body, headers={"Idempotency-Key": f"make-{task}"})
-            assert made.status_code == 201
-        change = {
-            "secret_params": {"A": "********", "B": canaries.new("secret_params of PATCH")},
-            "webhook_secret": canaries.new("webhook_secret of PATCH"),
-        }
-        assert client.patch(f"{path}/r", json=change).status_code == 200
-    described = client.get(client.base_url.copy_with(path="/openapi.json")).json()["paths"]
-    if "/api/v1/collections/{collection}/environment" in described:
-        variables = {f"V{number}": canaries.new("environment") for number in range(3)}
-        answer = client.patch("/collections/demo/environment", json={"environment_variables": variables})
-        assert answer.status_code == 200
-    if "/api/v1/run/{collection}/{task}" in described:
-        for task in WORKFLOWS:
-            body = {
-                "secret_params": {"A": canaries.new("secret_params of a run")},
-                "webhook_url": hook,
-                "webhook_secret": canaries.new("webhook_secret of a run"),
-            }
-            assert client.post(f"/run/demo/{task}", json=body).status_code == 200
-
-
-def plant_what_is_refused(client: httpx.Client, canaries: Canaries, service: Service) -> None:
-    """Secrets in requests that break a rule, and in keys that open nothing."""
-    path = ROUTINES_PATH.format(task="succeeds")
-    new = lambda: canaries.new("refused")  # noqa: E731 - short, for the table below
-    refused: list[Any] = [
-        {"name": "x", "cadence": {"type": "daily"}, "secret_params": {"A": new()}},
-        {"name": "r", "cadence": {"type": "manual"}, "webhook_secret": new()},  # taken
-        {"name": "x", "cadence": {"type": "manual"}, "secret_params": {"A": {"deep": new()}}},
-        {"name": "x", "cadence": {"type": "manual"}, "webhook_secret": [new()]},
-        {"name": "x", "cadence": {"type": "manual"}, "secret_params": [new()]},
-        {"name": "x", "cadence": {"type": "manual"}, "secret_params": {"A": new() + "\0"}},
-        {"name": "x", "cadence": {"type": "manual"}, "webhook_secret": new(), "init_params_overrides": {"no": 1}},
-        {"name": "x", "cadence": {"type": "manual"}, "secret_params": {"A": new() * 5000}},
-    ]
-    for body in refused:
-        assert client.post(path, json=body).status_code in {400, 409, 413}, body
-    broken = f'{{"name": "x", "webhook_secret": "{new()}'.encode()
-    assert client.post(path, content=broken, headers={"Content-Type": "application/json"}).status_code == 400
-    assert client.post(path, content=broken, headers={"Content-Type": "text/plain"}).status_code == 415
-    service.execute("ALTER TABLE routines.secrets RENAME COLUMN ciphertext TO away")  # a fault of the service itself
-    body = {"name": "x", "cadence": {"type": "manual"}, "secret_params": {"A": new()}, "webhook_secret": new()}
-    assert client.post(path, json=body).status_code == 500
-    service.execute("ALTER TABLE routines.secrets RENAME COLUMN away TO ciphertext")
-    for token in (f"rtn_1_{secrets.token_urlsafe(32)}", f"rtn_99_{secrets.token_urlsafe(32)}", secrets.token_hex(20)):
-        canaries.plant("a key that opens nothing", token)
-        assert client.get("/collections", headers={"Authorization": f"Bearer {token}"}).status_code == 401
 
 
 @contextmanager
@@ -176,9 +130,9 @@ def load(witness: Witness, key: str) -> Generator[None]:
 
     def ask() -> None:
         with witness.client(key) as client:
-            while not stop.wait(0.01):
+            while not stop.wait(0.02):
                 client.get("/routines/demo")
-                client.get("/db/trajectories/demo/succeeds")
+                client.get("/db/trajectories/demo/succeeds?limit=3")
                 client.patch("/routines/demo/hello/every-hour", json={"secret_params": {"LOAD": "short-lived"}})
 
     thread = threading.Thread(target=ask)
@@ -190,22 +144,45 @@ def load(witness: Witness, key: str) -> Generator[None]:
         thread.join()
 
 
-def run_everything(service: Service, client: httpx.Client) -> None:
-    """A run of each kind: one that succeeds, one that fails, one whose worker is killed, one that is cancelled."""
-    run = {task: client.post(f"{ROUTINES_PATH.format(task=task)}/r/run-now").json() for task in ("succeeds", "fails")}
-    crashed = client.post(f"{ROUTINES_PATH.format(task='lasts')}/r/run-now").json()["trajectory_id"]
-    wait_until(lambda: status(service, crashed) == "running")
-    os.kill(service.part("worker"), signal.SIGKILL)
-    cancelled = client.post(f"{ROUTINES_PATH.format(task='lasts')}/r/run-now").json()["trajectory_id"]
-    service.execute(f"UPDATE routines.trajectories SET status = 'cancelled', ended_at = now() WHERE id = {cancelled:d}")
+def run_and_fail(service: Service, client: httpx.Client, canaries: Canaries, hook: str, tasks: list[str]) -> None:
+    """Runs that succeed, started in each way, and one of each kind that fails; all their webhooks are delivered."""
+    runs = start_runs(client, canaries, hook, "succeeds")
+    runs.append(client.post("/routines/demo/succeeds/r/run-now").json()["trajectory_id"])
+    failing = [task for task in tasks if task not in {"succeeds", "lasts"}]
+    for task in failing:
+        answer = client.post(f"/run-sync/demo/{task}", json=secrets_of_a_run(canaries, hook, task)).json()
+        assert answer["trajectory"]["status"] == "failed", answer
     wait_until(lambda: not service.execute("SELECT 1 FROM routines.trajectories WHERE ended_at IS NULL"), seconds=60)
-    ended = {task: status(service, answer["trajectory_id"]) for task, answer in run.items()}
-    assert ended == {"succeeds": "completed", "fails": "failed"}
+    assert {status(service, run) for run in runs} == {"completed"}
+    wait_for_webhooks(service, len(runs) + len(failing))
+
+
+def crash_and_cancel(service: Service, client: httpx.Client, canaries: Canaries, hook: str, gate: Path) -> None:
+    """A run that is cancelled with a secret in hand, and one whose worker is killed with one and that another ends."""
+    before = len(service.execute("SELECT 1 FROM routines.webhook_deliveries"))
+    body = secrets_of_a_run(canaries, hook, "a run that is cancelled")
+    cancelled = client.post("/run/demo/lasts", json=body).json()["trajectory_id"]
+    crashed = client.post("/routines/demo/lasts/r/run-now").json()["trajectory_id"]
+    in_hand = "SELECT 1 FROM routines.steps WHERE activity = 'leaky_wait' AND status = 'running'"
+    wait_until(lambda: len(service.execute(in_hand)) == 2)
+    answer = client.post("/trajectory/demo/lasts/statuses", json={str(cancelled): "cancelled"})
+    assert answer.status_code == 200
+    wait_for_webhooks(service, before + 1)  # what the worker was sending would wait for its lease
+    os.kill(service.part("worker"), signal.SIGKILL)
+    gate.touch()
+    wait_until(lambda: status(service, crashed) == "completed", seconds=60)
     assert status(service, cancelled) == "cancelled"
-    assert service.execute(f"SELECT crashes FROM routines.trajectories WHERE id = {crashed:d}") == [(1,)]
-    for task in WORKFLOWS:
-        for found in client.get(f"/db/trajectories/demo/{task}").json()["trajectories"]:
-            client.get(f"/db/trajectory/demo/{task}/{found['trajectory_id']}")
+    assert service.execute(f"SELECT crashes > 0 FROM routines.trajectories WHERE id = {crashed:d}") == [(True,)]
+    wait_for_webhooks(service, before + 2)
+    [delivery] = client.get("/routines/demo/lasts/r/deliveries").json()
+    assert client.post(f"/routines/demo/lasts/r/deliveries/{delivery['id']}/redeliver").status_code == 200
+    wait_for_webhooks(service, before + 2)
+
+
+def wait_for_webhooks(service: Service, count: int) -> None:
+    """Until so many webhooks are delivered, and none is due."""
+    states = "SELECT delivered_at IS NOT NULL AND next_attempt_at IS NULL FROM routines.webhook_deliveries"
+    wait_until(lambda: service.execute(states) == [(True,)] * count, seconds=60)
 
 
 def status(service: Service, run: int) -> str:
@@ -213,7 +190,23 @@ def status(service: Service, run: int) -> str:
     return str(found)
 
 
+def read_everything(client: httpx.Client, tasks: list[str]) -> None:
+    """All that can be read of the collection, and of each run."""
+    kept = ["/collections", "/collections/demo", "/collections/demo/environment", "/tasks/demo", "/step-templates"]
+    for routine in ("/routines/demo/succeeds/r", "/routines/demo/lasts/r"):
+        parts = ("", "/runs", "/deliveries", "/occurrences", "/next", "/why?at=2026-05-04T09:00:00Z")
+        kept += [f"{routine}{part}" for part in parts]
+    for task in tasks:
+        kept += [f"/{what}/demo/{task}" for what in ("tasks", "routines", "db/stats", "db/trajectories")]
+        kept.append(f"/tasks/demo/{task}/init-params-schema")
+        for found in client.get(f"/db/trajectories/demo/{task}?limit=100").json()["trajectories"]:
+            run, label = found["trajectory_id"], {"key": "seen", "value": CONTROL, "author": "test"}
+            assert client.post(f"/trajectory/demo/{task}/{run}/labels", json=label).status_code == 200
+            kept += [f"/db/trajectory/demo/{task}/{run}", f"/workflows-logs/{found['workflow_id']}"]
+    assert {path: client.get(path).status_code for path in kept} == dict.fromkeys(kept, 200)
+
+
 def show_controls(service: Service) -> None:
     """The control value where only somebody at psql would put it: in a session, and in the server's log."""
-    service.execute(f"SELECT pg_sleep(0.3), '{CONTROL}'")
+    service.execute(f"SELECT pg_sleep(0.5), '{CONTROL}'")
     service.execute(f"DO $$ BEGIN RAISE LOG '{CONTROL}'; END $$")

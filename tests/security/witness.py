@@ -11,7 +11,7 @@ import httpx
 import psycopg
 
 from routines_core.embedded.binaries import find_binaries
-from service import Service, descendants
+from service import ROUTINES, Service, descendants
 
 
 class Witness:
@@ -21,6 +21,18 @@ class Witness:
         self.service = service
         self.seen: dict[str, bytearray] = {}
         self.samples = 0
+        self.sessions: set[str] = set()
+
+    def run(self, *command: str) -> None:
+        """Run this command of Routines and note what it says."""
+        done = subprocess.run(
+            [*ROUTINES, *command],
+            cwd=self.service.directory,
+            env=self.service.environment,
+            capture_output=True,
+            check=True,
+        )
+        self.note("commands", done.stdout + done.stderr)
 
     def note(self, place: str, found: bytes) -> None:
         self.seen.setdefault(place, bytearray()).extend(found + b"\n")
@@ -49,9 +61,10 @@ class Witness:
 
     def _sample(self, stop: threading.Event) -> None:
         with psycopg.connect(self.service.database_url(), autocommit=True) as connection:
-            while not stop.wait(0.02):
-                rows = connection.execute("SELECT a::text FROM pg_stat_activity AS a").fetchall()
-                self.note("sessions", "\n".join(row for (row,) in rows).encode())
+            while not stop.wait(0.05):
+                # Without its times, so that what was seen before is told and not kept again.
+                rows = connection.execute("SELECT application_name, query FROM pg_stat_activity").fetchall()
+                self.sessions.update(f"{name} {query}" for name, query in rows)
                 if self.samples % 10 == 0:
                     self._look_at_processes()
                 self.samples += 1
@@ -60,12 +73,15 @@ class Witness:
         for pid in descendants(self.service.process.pid):
             for part in ("cmdline", "environ"):
                 try:
-                    self.note(part, Path(f"/proc/{pid}/{part}").read_bytes())
+                    found = Path(f"/proc/{pid}/{part}").read_bytes()
                 except OSError:  # it has ended, or runs as another user
                     continue
+                if found not in self.seen.get(part, b""):
+                    self.note(part, found)
 
     def look_at_what_is_kept(self) -> None:
-        """The logs of all processes, the server's log, and the whole database as pg_dump shows it."""
+        """What sessions did, the logs of all processes, the server's, and the database as pg_dump shows it."""
+        self.note("sessions", "\n".join(self.sessions).encode())
         self.note("logs", (self.service.directory / "up.log").read_bytes())
         self.note("server's log", (self.service.data_dir / "postgres.log").read_bytes())
         dump = [str(find_binaries() / "pg_dump"), self.service.database_url()]
@@ -74,14 +90,20 @@ class Witness:
 
 @contextmanager
 def receiver(witness: Witness) -> Generator[str]:
-    """The URL of a receiver of webhooks that notes what it gets."""
+    """The URL of a receiver: what comes to /hook it notes, what comes to /echo it sends back."""
 
     class Receiver(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", "0")))
-            witness.note("webhooks", str(self.headers).encode() + body)
-            self.send_response(204)
+            is_echo = self.path.startswith("/echo")
+            if not is_echo:
+                witness.note("webhooks", str(self.headers).encode() + body)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body) if is_echo else 0))
+            self.send_header("Content-Type", "application/json")
+            self.send_header("X-Path", self.path)
             self.end_headers()
+            self.wfile.write(body if is_echo else b"")
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it
             pass
@@ -90,7 +112,7 @@ def receiver(witness: Witness) -> Generator[str]:
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/hook"
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         thread.join()

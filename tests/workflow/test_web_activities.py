@@ -121,6 +121,28 @@ async def test_what_cannot_be_sent_is_a_clear_failure(endpoint: Endpoint, config
     assert endpoint.asked == []
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"url": "http://user:{{ secret_params.KEY }}@127.0.0.1/"},
+        {"url": "http://{{ secret_params.KEY }}/"},
+        {"headers": {"Authorization": "{{ secret_params.KEY }}"}},
+    ],
+)
+async def test_what_cannot_be_sent_is_told_without_a_part_of_a_secret(
+    endpoint: Endpoint, config: dict[str, Any]
+) -> None:
+    services = FakeServices(secrets={"KEY": "first-part/second-pärt"})
+    with pytest.raises(StepFailedError) as caught:
+        await run_step(
+            {"activity": "http_request", "url": endpoint.url, **config}, allow_private=True, services=services
+        )
+    said = str(caught.value)
+    assert said.startswith("step 'only' failed: ")
+    for part in ("first", "second", "xe4", "ä"):
+        assert part not in said
+
+
 @pytest.mark.parametrize("activity", ["http_request", "webhook_notify"])
 async def test_private_addresses_are_refused_unless_they_are_allowed(endpoint: Endpoint, activity: str) -> None:
     config = {"activity": activity, "url": endpoint.url} | ({"payload": 1} if activity == "webhook_notify" else {})

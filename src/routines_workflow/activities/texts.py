@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from routines_core.errors import InvalidError
 from routines_workflow.activity import FILLS_FROM, StepContext, activity
-from routines_workflow.references import Reference
+from routines_workflow.references import GrammarError, Reference
 from routines_workflow.templates import parse_template, splice
 
 
@@ -65,7 +65,13 @@ async def text_template(given: Template, _: StepContext) -> Text:
     Raises:
         InvalidError: A placeholder has no variable, or the template does not follow the grammar.
     """
-    parts = parse_template(given.template).parts
+    try:
+        parts = parse_template(given.template).parts
+    except GrammarError as error:
+        # Without the text around it: a template that comes by reference may be a secret, of which no mask finds a part.
+        raise InvalidError(
+            f"template: not valid at character {error.position + 1}: expected {error.expected}"
+        ) from None
     return Text(splice(part if isinstance(part, str) else _variable(part, given.variables) for part in parts))
 
 

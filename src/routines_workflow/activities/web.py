@@ -23,6 +23,14 @@ _WORTH_ANOTHER_TRY = frozenset({408, 409, 425, 429})
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 StatusCode = Annotated[int, Meta(ge=100, le=599)]
 
+_NOT_MADE: dict[type[Exception], str] = {
+    httpx.InvalidURL: "the URL is not valid: look at its host, its port and its characters",
+    httpx.UnsupportedProtocol: "the URL is neither http nor https",
+    httpx.LocalProtocolError: "a header's name or value is not valid",
+    UnicodeEncodeError: "a header holds a letter beyond ASCII",
+}
+"""In words of our own: what a library says may show a part of a secret, which no mask finds."""
+
 
 class UnexpectedStatusError(RoutinesError):
     """The answer's status is none of those that were expected."""
@@ -140,8 +148,9 @@ async def _sent(
             if answer.next_request is None:
                 break
             answer = await client.send(_redirected(answer, answer.next_request, headers))
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError, UnicodeEncodeError) as error:
-        raise InvalidError(f"the request cannot be made: {error}") from None
+    except tuple(_NOT_MADE) as error:
+        reason = next(reason for kind, reason in _NOT_MADE.items() if isinstance(error, kind))
+        raise InvalidError(f"the request cannot be made: {reason}") from None
     except httpx.HTTPError as error:
         raise RequestFailedError(f"no answer: {error or type(error).__name__}") from None
     if answer.extensions.get("truncated"):

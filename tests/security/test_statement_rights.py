@@ -1,0 +1,119 @@
+"""Each program may do each statement that it sends: asked of the planner, so that no grant is missed for want of a run.
+
+EXPLAIN asks for the rights of tables, columns and functions as the statement itself does. What triggers do on its
+behalf it does not see; `test_roles.py` has the programs do their work.
+"""
+
+import importlib
+import pkgutil
+
+import pytest
+from psycopg._queries import PostgresQuery
+from psycopg.adapt import Transformer
+from psycopg.errors import InsufficientPrivilege
+
+import routines_core.db
+from routines_core.db import Connection
+from routines_core.db.statements import Statement
+
+for module in pkgutil.iter_modules(routines_core.db.__path__):
+    importlib.import_module(f"routines_core.db.{module.name}")
+
+API, TICKER, WORKER, READER = "routines_api", "routines_ticker", "routines_worker", "routines_reader"
+GENERIC_PLANS = 160000
+"""The version from which on EXPLAIN (GENERIC_PLAN) is there, which needs no values."""
+OF_PROGRAMS = {
+    API: (
+        "collections. idempotency. keys.find_key keys.take_tokens ledger. routines. secrets.find_pepper "
+        "tasks.insert_task tasks.update_task tasks.find_task tasks.list_tasks tasks.delete_task trajectories. "
+        "deliveries.list_deliveries deliveries.redeliver"
+    ),
+    TICKER: "tick.",
+    WORKER: (
+        "children. retention. runs. deliveries.claim deliveries.find_event deliveries.keep_body deliveries.settle "
+        "deliveries.release deliveries.give_up_stopped"
+    ),
+}
+"""What each program sends: a statement, or with a dot at its end all of an aggregate."""
+OF_THE_COMMAND_LINE = (
+    "keys.create_key keys.list_keys keys.revoke_key keys.succeed_key limits. migrations. roles. secrets.list_peppers "
+    "secrets.create_pepper secrets.replace_pepper secrets.list_secrets secrets.list_stale_secrets "
+    "secrets.replace_ciphertexts tasks.apply_task"
+)
+"""What people send who own the tables."""
+WITHOUT_A_PLAN = {"runs.listen"}
+"""LISTEN needs no right, and EXPLAIN does not know it."""
+REFUSED = {
+    API: "runs.claim runs.sealed_secret tick.tick deliveries.claim retention.delete_skips limits.limit_task "
+    "secrets.create_pepper secrets.list_secrets secrets.replace_ciphertexts keys.create_key keys.revoke_key",
+    TICKER: "secrets. runs.claim runs.sealed_secret runs.reap deliveries. retention.delete_trajectories keys. "
+    "routines.create_routine routines.delete_routine collections.environment idempotency.",
+    WORKER: "secrets.find_pepper secrets.create_pepper secrets.replace_ciphertexts keys. tick.tick "
+    "routines.create_routine tasks.insert_task idempotency. limits.limit_collection",
+    READER: "secrets. tick.tick runs.claim runs.sealed_secret routines.create_routine trajectories.label "
+    "deliveries.redeliver retention.delete_skips keys.create_key keys.find_key idempotency.",
+}
+"""What each may not, in the same spelling."""
+
+
+def named(patterns: str) -> list[str]:
+    """The declared statements that these name, each of which names one at least."""
+    found = [
+        [name for name in Statement.declared if name == pattern or (pattern[-1] == "." and name.startswith(pattern))]
+        for pattern in patterns.split()
+    ]
+    assert all(found), patterns
+    return sorted(name for names in found for name in names)
+
+
+async def is_allowed(connection: Connection, name: str) -> bool:
+    """Whether the session's role has every right that the statement needs."""
+    text = Statement.declared[name].text
+    parameters = {part.split(")s")[0] for part in text.split("%(")[1:]}
+    query = PostgresQuery(Transformer(connection))
+    query.convert(text, dict.fromkeys(parameters) if parameters else None)
+    try:
+        await connection.execute(b"EXPLAIN (GENERIC_PLAN) " + query.query)
+    except InsufficientPrivilege:
+        return False
+    return True
+
+
+@pytest.fixture
+async def explaining(connection: Connection) -> Connection:
+    """A connection to a server that plans without values."""
+    if connection.info.server_version < GENERIC_PLANS:
+        pytest.skip("EXPLAIN (GENERIC_PLAN) came with Postgres 16")
+    return connection
+
+
+def test_it_is_known_who_sends_each_statement() -> None:
+    assert sorted(name for patterns in (*OF_PROGRAMS.values(), OF_THE_COMMAND_LINE) for name in named(patterns)) == (
+        sorted(Statement.declared)
+    )
+
+
+@pytest.mark.parametrize("role", OF_PROGRAMS)
+async def test_a_program_has_every_right_that_its_statements_need(explaining: Connection, role: str) -> None:
+    await explaining.execute(f"SET ROLE {role}".encode())
+    planned = set(named(OF_PROGRAMS[role])) - WITHOUT_A_PLAN
+    assert [name for name in sorted(planned) if not await is_allowed(explaining, name)] == []
+
+
+@pytest.mark.parametrize("role", REFUSED)
+async def test_a_role_is_refused_the_statements_of_others(explaining: Connection, role: str) -> None:
+    await explaining.execute(f"SET ROLE {role}".encode())
+    assert [name for name in named(REFUSED[role]) if await is_allowed(explaining, name)] == []
+
+
+async def test_a_grant_that_is_missing_is_found(explaining: Connection) -> None:
+    missing = {
+        "keys.find_key": "EXECUTE ON FUNCTION routines.key_to_check(bigint)",
+        "trajectories.label": "UPDATE (labels) ON routines.trajectories",
+        "trajectories.find_trajectory": "SELECT ON routines.steps",
+    }
+    for name, right in missing.items():
+        await explaining.execute(f"REVOKE {right} FROM {API}".encode())
+        await explaining.execute(f"SET ROLE {API}".encode())
+        assert not await is_allowed(explaining, name), name
+        await explaining.execute("RESET ROLE")
