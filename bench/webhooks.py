@@ -8,6 +8,7 @@ a database.
 
 import argparse
 import asyncio
+import base64
 import logging
 import time
 
@@ -16,6 +17,7 @@ import structlog
 from routines_core.db import Connection, deliveries, open_pool
 from routines_core.db.retention import delete_page
 from routines_core.guarded_http import guarded_client
+from routines_core.keyring import Keyring
 from routines_engine.deliveries import LEASE_SECONDS, Deliverer, send
 from support import filled, machine, median, one, percentile, server, table, until
 
@@ -73,14 +75,14 @@ async def delivered(connection: Connection, url: str, urls: list[str], webhooks:
            SELECT 1, id, 'completed', (%s::text[])[1 + id %% %s] FROM routines.trajectories""",
         [urls, RECEIVERS],
     )
-    stop = asyncio.Event()
+    stop, keyring = asyncio.Event(), Keyring.parse("k1:" + base64.b64encode(bytes(32)).decode())
     async with (
         open_pool(url, "bench-webhooks", size=3) as pool,
         guarded_client(allow_private=True, timeout_seconds=15) as client,
         asyncio.TaskGroup() as group,
     ):
         started_at = time.perf_counter()
-        group.create_task(Deliverer(pool, stop, client, None, slots=AT_ONCE, per_collection=AT_ONCE).run())
+        group.create_task(Deliverer(pool, stop, client, keyring, slots=AT_ONCE, per_collection=AT_ONCE).run())
         await until(connection, "SELECT bool_and(delivered_at IS NOT NULL) FROM routines.webhook_deliveries")
         seconds = time.perf_counter() - started_at
         stop.set()

@@ -14,11 +14,10 @@ from routines_core.db import Connection, deliveries, open_pool
 from routines_core.db.deliveries import ClaimedDelivery, Outcome
 from routines_core.db.secrets import seal
 from routines_core.guarded_http import guarded_client
-from routines_core.keyring import Keyring, owner_of_routine
+from routines_core.keyring import owner_of_routine
 from routines_engine.deliveries import STOP_AFTER_SECONDS, Deliverer
-from support import ENCRYPTION_KEYS, Database, make_routine, make_task
+from support import KEYRING, Database, make_routine, make_task
 
-KEYRING = Keyring.parse(ENCRYPTION_KEYS)
 WORKFLOW = '{"init_params": {"text": "hello"}, "steps": ["say"], "step_configs": {"say": {"activity": "text_echo"}}}'
 
 

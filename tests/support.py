@@ -7,12 +7,14 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from routines_core.db import Connection
+from routines_core.keyring import Keyring
 from routines_core.settings import Settings
 
 CATCHUP = {"hourly_catchup_seconds": 3600.0, "catchup_seconds": 12 * 3600.0}
 
 
 ENCRYPTION_KEYS = "k1:" + base64.b64encode(bytes(range(32))).decode()
+KEYRING = Keyring.parse(ENCRYPTION_KEYS)
 
 
 def api_settings(**changed: Any) -> Settings:

@@ -8,10 +8,9 @@ from typing import Any
 import msgspec
 
 from routines_core.db import Connection, open_pool
-from routines_core.keyring import Keyring
 from routines_core.settings import Settings
 from routines_engine.worker import Worker
-from support import ENCRYPTION_KEYS, value
+from support import KEYRING, value
 
 PATIENCE_SECONDS = 30
 TASK = """WITH collection AS (INSERT INTO routines.collections (name) VALUES ('my-org')
@@ -50,7 +49,7 @@ async def working(url: str, **settings: Any) -> AsyncGenerator[Worker]:
     """A worker, stopped in order at the end of the block."""
     stop = asyncio.Event()
     async with open_pool(url, "routines-worker", size=4) as pool:
-        worker = Worker(Settings(**settings), pool, stop, keyring=Keyring.parse(ENCRYPTION_KEYS))
+        worker = Worker(Settings(**settings), pool, stop, KEYRING)
         task = asyncio.create_task(worker.run())
         try:
             yield worker

@@ -84,6 +84,15 @@ class Caller:
         """
         return requests.validate(model, self.json())
 
+    def refuse_fields(self) -> None:
+        """See that nothing was sent to an operation that takes nothing; an empty object passes, whatever its type.
+
+        Raises:
+            InvalidError: Something was sent, which would be ignored.
+        """
+        if self.raw_body.strip():
+            requests.validate(requests.Nothing, json_body.decode(self.raw_body, self.services.json_limits))
+
     def json(self) -> Any:
         """The body as a JSON value.
 

@@ -66,7 +66,7 @@ async def openapi_json(request: ApiRequest) -> Response[bytes]:
 async def docs() -> Response[bytes]:
     """The same for people: one page without anything from elsewhere; no key needed."""
     page = resources.files("routines_api").joinpath("docs.html").read_bytes()
-    return Response(page, media_type="text/html; charset=utf-8", headers=_PAGE_HEADERS)
+    return Response(page, media_type="text/html", headers=_PAGE_HEADERS)
 
 
 _PAGE_HEADERS = {

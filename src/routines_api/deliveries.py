@@ -45,6 +45,7 @@ class DeliveriesController(Controller):
         At once and with the same webhook-id, also where the endpoint is stopped; where it is taken, the endpoint is
         started again. Signed as the routine says now, if it still names this URL.
         """
+        caller.refuse_fields()
         return await db.redeliver(
             caller.connection, key_id=caller.key_id, task=task, name=name, delivery_id=id_of(delivery_id)
         )

@@ -9,6 +9,7 @@ from routines_api.responses import Environment
 from routines_api.sealing import environment_change
 from routines_core.db import collections as db
 from routines_core.errors import ConflictError, Fault, FaultsError
+from routines_core.mask import MASK
 
 
 @get("/collections/{collection:str}/environment", tags=["Collections"], **operation("getEnvironment"))
@@ -41,13 +42,13 @@ async def update_environment(caller: Caller) -> Environment:
 
 async def _environment(caller: Caller) -> Environment:
     names = await db.environment_names(caller.connection, caller.key_id)
-    return Environment(dict.fromkeys(names, requests.MASK))
+    return Environment(dict.fromkeys(names, MASK))
 
 
 async def _explain(caller: Caller, kept: list[str]) -> None:
     """Raise the reason why nothing was changed."""
     there = await db.environment_names(caller.connection, caller.key_id)
-    rule = f"{requests.MASK} keeps a stored value, and there is none: send the value itself"
+    rule = f"{MASK} keeps a stored value, and there is none: send the value itself"
     faults = [Fault(f"environment_variables.{name}", rule) for name in kept if name not in there]
     if faults:
         raise FaultsError(faults)

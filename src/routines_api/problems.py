@@ -1,7 +1,8 @@
 """Errors as RFC 9457 problem documents: one table from error to status and type. docs/errors.md explains each type."""
 
 import math
-from typing import Any, NamedTuple
+import re
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 import msgspec
 import structlog
@@ -34,6 +35,7 @@ from routines_core.errors import (
     UnknownKeysError,
 )
 from routines_core.logging import describe
+from routines_workflow.type_names import rule_of
 
 RETRY_SECONDS = 5
 """What Retry-After says when the database is away."""
@@ -153,18 +155,31 @@ def _on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Res
     if error.status_code in {404, 405}:
         return answer(NotFoundError())
     if isinstance(error, ValidationException):
-        return answer(FaultsError(_parameter_faults(error)))
+        return answer(FaultsError(_parameter_faults(request, error)))
     return _on_unexpected(request, error)
 
 
-def _parameter_faults(error: ValidationException) -> list[Fault]:
+def _parameter_faults(request: Request[Any, Any, Any], error: ValidationException) -> list[Fault]:
     details: Any = error.extra if isinstance(error.extra, list) else []
-    faults = [Fault(str(detail.get("key", "")), _rule(str(detail.get("message", "")))) for detail in details]
+    if missing := _MISSING.match(error.detail):
+        return [Fault(missing[1], "is required")]
+    faults = [_parameter_fault(request, str(each.get("key", "")), str(each.get("message", ""))) for each in details]
     return faults or [Fault("", "a parameter is not valid")]
 
 
-def _rule(message: str) -> str:
-    return message.replace("Expected", "must be").replace("`", "") or "is not valid"
+_MISSING = re.compile(r"Missing required \w+ parameter '(\w+)'")
+
+
+def _parameter_fault(request: Request[Any, Any, Any], name: str, message: str) -> Fault:
+    if (choices := _choices(request, name)) and "enum" in message:
+        return Fault(name, f"must be {', '.join(choices[:-1])} or {choices[-1]}")
+    return Fault(name, rule_of(message) or "is not valid")
+
+
+def _choices(request: Request[Any, Any, Any], name: str) -> list[str]:
+    """What a parameter may be, where its values are counted up."""
+    hint = get_type_hints(request.route_handler.fn).get(name)
+    return [str(choice) for part in (hint, *get_args(hint)) for choice in get_args(part) if isinstance(choice, str)]
 
 
 def _on_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

@@ -17,13 +17,12 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from routines_core.errors import Fault, FaultsError
+from routines_core.mask import MASK
 from routines_workflow.checks import check_workflow
 
 SLUG = r"^[a-z0-9]([a-z0-9_-]{0,98}[a-z0-9])?$"
 """The same rule as the domain routines.slug."""
 SLUG_RULE = "must be 1 to 100 lower-case letters, digits, - or _, starting and ending with a letter or digit"
-MASK = "********"
-"""What a secret reads as; sent back, it keeps the stored value."""
 
 _WEBHOOK_URL = re.compile(r"https?://[^\s/?#@]+([/?#]\S*)?", re.ASCII)
 """The same rule as the constraint routines_webhook_url_is_http."""
@@ -58,6 +57,10 @@ class RequestBody(BaseModel):
     """A body: unknown fields are refused, and nothing is converted to what it is not."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Nothing(RequestBody):
+    """What an operation without fields takes: an empty object, if anything."""
 
 
 class CadenceConfig(RequestBody):
@@ -278,7 +281,10 @@ class TaskCreate(_TaskFields):
 
 
 class TaskUpdate(_TaskFields):
-    """What shall change of a task; a field that is left out keeps its value."""
+    """What shall change of a task; a field that is left out keeps its value.
+
+    The times that the server keeps are accepted and ignored, so that what GET returned can be sent back whole.
+    """
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"description": "Says hello."}]})
 
@@ -287,11 +293,15 @@ class TaskUpdate(_TaskFields):
     workflow: dict[str, Any] = Field(
         default={}, description="Becomes a new version; runs keep the one they started with."
     )
+    created_at: Any = _IGNORED
+    updated_at: Any = _IGNORED
 
 
 Body = TypeVar("Body", bound=BaseModel)
 _SECRET_FIELDS = {"secret_params", "webhook_secret", "environment_variables"}
 _SHOWN_CHARACTERS = 40
+_SAY_ENOUGH = {"missing", "extra_forbidden", "value_error", "too_short", "too_long"}
+"""Faults that are clear without what was given."""
 
 
 def validate(model: type[Body], value: Any) -> Body:
@@ -327,6 +337,8 @@ def _rule(detail: dict[str, Any]) -> str:
             return "is required"
         case "string_pattern_mismatch":
             return _PATTERN_RULES[detail["ctx"]["pattern"]]
+        case "too_short" | "too_long":
+            return "must " + detail["msg"].partition(" should ")[2].partition(" after ")[0]
         case "model_type" | "model_attributes_type" | "dict_type":
             return "must be an object"
         case _:
@@ -336,7 +348,7 @@ def _rule(detail: dict[str, Any]) -> str:
 
 def _given(detail: dict[str, Any], location: tuple[int | str, ...]) -> str:
     """`, not 24`; nothing where nothing was given, or where it may be a secret."""
-    if detail["type"] in {"missing", "extra_forbidden", "value_error"} or (location and location[0] in _SECRET_FIELDS):
+    if detail["type"] in _SAY_ENOUGH or (location and location[0] in _SECRET_FIELDS):
         return ""
     text = msgspec.json.encode(detail["input"]).decode()
     return f", not {text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + '…'}"

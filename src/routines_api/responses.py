@@ -7,11 +7,11 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from routines_api.requests import MASK
 from routines_core.db.ledger import Why
 from routines_core.db.routines import Cadence, Routine
 from routines_core.db.tasks import Task
 from routines_core.db.trajectories import RunEvent, RunOfKey, Stats, Trajectory
+from routines_core.mask import MASK
 from routines_workflow.catalogue import StepTemplate
 
 STATUSES = ("pending", "running", "completed", "failed", "cancelled", "archived")

@@ -29,6 +29,7 @@ from routines_core.db.routines import RoutinePatch
 from routines_core.db.tasks import find_task
 from routines_core.db.trajectories import Run, find_trajectory, list_runs
 from routines_core.errors import ConflictError, InvalidError, UnknownKeysError
+from routines_core.mask import MASK
 
 RoutineLimit = Annotated[int, Parameter(ge=1, le=1000, description="The most routines of a page.")]
 RunLimit = Annotated[int, Parameter(ge=1, le=100, description="The most runs of a page.")]
@@ -126,6 +127,7 @@ class RoutinesController(Controller):
 
         Whatever its cadence, paused or not, and beside a run in progress; its next slot stays as it was.
         """
+        caller.refuse_fields()
 
         async def start() -> WorkflowResponse:
             run = await db.run_now(caller.connection, key_id=caller.key_id, task=task, name=name)
@@ -182,6 +184,7 @@ async def _list(caller: Caller, task: str | None, limit: int, cursor: str | None
 
 
 async def _set_paused(caller: Caller, task: str, name: str, *, paused: bool) -> RoutineRead:
+    caller.refuse_fields()
     await db.set_paused(caller.connection, key_id=caller.key_id, task=task, name=name, paused=paused)
     return routine_read(await _find(caller, task, name))
 
@@ -212,6 +215,4 @@ async def _explain(caller: Caller, task: str, name: str, change: RoutinePatch) -
 
 
 def _refuse_mask(field: str) -> None:
-    raise InvalidError(
-        f"{field}: {requests.MASK} keeps a stored value, and there is none: send the secret itself.", field
-    )
+    raise InvalidError(f"{field}: {MASK} keeps a stored value, and there is none: send the secret itself.", field)

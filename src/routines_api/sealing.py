@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import msgspec
 
 from routines_api.access import Caller
-from routines_api.requests import MASK, CadenceConfig, RoutineCreate, RunCreate
+from routines_api.requests import CadenceConfig, RoutineCreate, RunCreate
 from routines_api.requests import RoutinePatch as PatchBody
 from routines_core.db.routines import Cadence, RoutinePatch, RoutineSpec, draw_routine_id, find_routine
 from routines_core.db.secrets import SealedSecret, SecretKind, seal
 from routines_core.db.trajectories import RunSpec, draw_trajectory_id
 from routines_core.guarded_http import refuse_forbidden_url
 from routines_core.keyring import owner_of_routine, owner_of_run
+from routines_core.mask import MASK
 
 _UNCHANGED = {"name", "init_params_overrides", "webhook_url", "paused", "catchup_window_seconds"}
 """The fields of a PATCH that are stored as they are sent."""

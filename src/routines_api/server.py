@@ -8,7 +8,7 @@ from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
 from routines_api.app import create_app
-from routines_core.lifecycle import stop_event
+from routines_core.lifecycle import stop_event, wait_or_stop
 from routines_core.settings import Settings
 from routines_workflow.catalogue import load_entry_points
 
@@ -41,8 +41,7 @@ async def run_api(settings: Settings, database_url: str) -> None:
         log_enabled=False,
     )
     serving = asyncio.create_task(server.serve())
-    stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    await wait_or_stop(stop, [serving])
     app.let_go()
     server.stop()
     # A client that stalls in the middle of a request must not keep the server.

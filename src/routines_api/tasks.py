@@ -67,7 +67,7 @@ async def update_task(task: str, caller: Caller) -> TaskRead:
     A field that is left out keeps its value. A workflow becomes a new version; runs keep the one they started with.
     """
     body = caller.body(requests.TaskUpdate)
-    fields: dict[str, Any] = body.model_dump(include=body.model_fields_set)
+    fields: dict[str, Any] = body.model_dump(include=body.model_fields_set - {"created_at", "updated_at"})
     if "name" in fields:
         fields["new_name"] = fields.pop("name")
     updated = await db.update_task(caller.connection, key_id=caller.key_id, name=task, **fields)

@@ -91,11 +91,15 @@ def keys() -> None:
 
 
 DAY_SECONDS = 86_400
+MOST_DAYS = 36_500
+"""A hundred years, far within what Postgres takes for a time."""
+DAYS = click.FloatRange(min=0, min_open=True, max=MOST_DAYS)
+KEY_ID = click.IntRange(1, 2**63 - 1)
 
 
 @keys.command()
 @click.option("--collection", required=True, help="The collection that the key opens; made where it is new.")
-@click.option("--expires-in", type=click.FloatRange(min=0, min_open=True), metavar="DAYS", help="Default: never.")
+@click.option("--expires-in", type=DAYS, metavar="DAYS", help="Default: never.")
 @_async_command
 async def create(collection: str, expires_in: float | None) -> None:
     """Print a new key, alone, once: only its hash is kept."""
@@ -111,10 +115,10 @@ async def create(collection: str, expires_in: float | None) -> None:
 
 
 @keys.command()
-@click.argument("key_id", type=int)
-@click.option("--grace", type=click.FloatRange(min=0), default=7, show_default=True, metavar="DAYS",
+@click.argument("key_id", type=KEY_ID)
+@click.option("--grace", type=click.FloatRange(min=0, max=MOST_DAYS), default=7, show_default=True, metavar="DAYS",
               help="How long the old key still opens; revoke it earlier when nobody uses it any more.")  # fmt: skip
-@click.option("--expires-in", type=click.FloatRange(min=0, min_open=True), metavar="DAYS", help="Default: never.")
+@click.option("--expires-in", type=DAYS, metavar="DAYS", help="Default: never.")
 @_async_command
 async def rotate(key_id: int, grace: float, expires_in: float | None) -> None:
     """Print a new key for the collection of an old one, which still opens for a while."""
@@ -150,7 +154,7 @@ async def list_() -> None:
 
 
 @keys.command()
-@click.argument("key_id", type=int)
+@click.argument("key_id", type=KEY_ID)
 @_async_command
 async def revoke(key_id: int) -> None:
     """Close a key at once, on every process."""

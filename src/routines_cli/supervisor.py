@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from routines_core.lifecycle import LIFELINE_VARIABLE, sleep_or_stop
+from routines_core.lifecycle import LIFELINE_VARIABLE, sleep_or_stop, wait_or_stop
 
 FIRST_BACKOFF_SECONDS = 0.5
 """The wait before a part that died is started again; each death in a row doubles it."""
@@ -68,9 +68,7 @@ class Supervisor:
 
     async def _wait(self, process: asyncio.subprocess.Process) -> int:
         ended = asyncio.ensure_future(process.wait())
-        stopped = asyncio.ensure_future(self.stop.wait())
-        await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
+        await wait_or_stop(self.stop, [ended])
         if not ended.done():
             process.send_signal(signal.SIGTERM)
             await asyncio.wait({ended}, timeout=STOP_SECONDS)

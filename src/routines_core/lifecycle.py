@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+from collections.abc import Iterable
+from typing import Any
 
 LIFELINE_VARIABLE = "ROUTINES_LIFELINE_FD"
 """Names the read end of a pipe whose write end the supervisor alone holds: its end of file is the supervisor's."""
@@ -28,3 +30,10 @@ async def sleep_or_stop(stop: asyncio.Event, seconds: float) -> None:
             await stop.wait()
     except TimeoutError:
         return
+
+
+async def wait_or_stop(stop: asyncio.Event, tasks: Iterable[asyncio.Future[Any]], seconds: float | None = None) -> None:
+    """Wait until one of the tasks has ended or the stop event is set; None: for however long. The tasks go on."""
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({stopped, *tasks}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()

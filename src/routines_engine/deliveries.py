@@ -15,7 +15,7 @@ from routines_core.db.pool import AWAY
 from routines_core.errors import ForbiddenAddressError, NotFoundError, SecretError
 from routines_core.guarded_http import guarded_client
 from routines_core.keyring import Keyring, SecretPlace, owner_of_run
-from routines_core.lifecycle import sleep_or_stop
+from routines_core.lifecycle import sleep_or_stop, wait_or_stop
 from routines_core.settings import Settings
 from routines_core.signatures import headers
 from routines_engine.retry_schedule import delay_seconds
@@ -54,7 +54,7 @@ class Deliverer:
         pool: Connections to the database.
         stop: Set from outside: nothing more is claimed, and what is in hand goes back.
         client: Sends; it guards the addresses and bounds time and answer.
-        keyring: Opens the secrets; None: no key is configured, and what is signed fails.
+        keyring: Opens the secrets.
         slots: The most requests at once.
         per_host: The most at once to one host of one collection, over all workers.
         per_collection: The most at once for one collection, over all workers.
@@ -63,7 +63,7 @@ class Deliverer:
     pool: Pool
     stop: asyncio.Event
     client: httpx.AsyncClient
-    keyring: Keyring | None
+    keyring: Keyring
     slots: int = 64
     per_host: int = 8
     per_collection: int = 32
@@ -112,9 +112,7 @@ class Deliverer:
         if not self._held:
             await sleep_or_stop(self.stop, POLL_SECONDS)
             return
-        stopped = asyncio.create_task(self.stop.wait())
-        await asyncio.wait({stopped, *self._held}, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
+        await wait_or_stop(self.stop, self._held, POLL_SECONDS)
         await sleep_or_stop(self.stop, BREATH_SECONDS)
 
     async def _deliver(self, delivery: ClaimedDelivery, claimed_at: float) -> None:
@@ -175,8 +173,6 @@ class Deliverer:
             return None
         if delivery.ciphertext is None:
             raise SecretError(f"Secret {delivery.secret_id} is gone.")
-        if self.keyring is None:
-            raise SecretError("ROUTINES_ENCRYPTION_KEYS is not set for this worker.")
         owner = owner_of_run(delivery.trajectory_id, delivery.routine_id)
         place = SecretPlace(delivery.collection_id, SECRET_KIND, "", owner, delivery.secret_id)
         return self.keyring.open(delivery.ciphertext, place)
@@ -236,10 +232,8 @@ def _delay_seconds(delivery: ClaimedDelivery) -> float | None:
     return delay_seconds(delivery.failures + 1, jitter=random.random())  # noqa: S311 # nosec B311 - spreads load
 
 
-async def run_deliveries(
-    settings: Settings, database_url: str, stop: asyncio.Event, *, keyring: Keyring | None
-) -> None:
-    """Deliver webhooks until `stop` is set; without a keyring those that are signed fail, and say why."""
+async def run_deliveries(settings: Settings, database_url: str, stop: asyncio.Event, *, keyring: Keyring) -> None:
+    """Deliver webhooks until `stop` is set."""
     client = guarded_client(allow_private=settings.webhook_allow_private, timeout_seconds=TIMEOUT_SECONDS)
     pool = open_pool(
         database_url, "routines-webhooks", size=CONNECTIONS, role="routines_worker", statement_timeout="30s"

@@ -13,7 +13,8 @@ import msgspec
 
 from routines_core.db.runs import StepRecord
 from routines_core.errors import InvalidError, RoutinesError
-from routines_engine.masking import MASK, Masker
+from routines_core.mask import MASK
+from routines_engine.masking import Masker
 from routines_engine.storable import storable, storable_error
 from routines_engine.watched import WatchedServices
 from routines_workflow.activity import Activity, Services, StepContext

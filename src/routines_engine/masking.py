@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import Any, cast
 from urllib.parse import quote, quote_plus
 
-MASK = "********"
-"""What stands in the place of a secret."""
+from routines_core.mask import MASK
+
 MIN_LENGTH = 4
 """Characters from which on a secret is looked for in texts."""
 

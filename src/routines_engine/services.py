@@ -29,7 +29,7 @@ class Engine:
 
     Attributes:
         pool: Connections to the database.
-        keyring: Opens secrets; None: this worker opens none.
+        keyring: Opens secrets.
         files: Where files are.
         waits: Who waits for children.
         slot_is_free: Called when a run that was in hand takes no slot any more.
@@ -37,7 +37,7 @@ class Engine:
     """
 
     pool: Pool
-    keyring: Keyring | None
+    keyring: Keyring
     files: FileStore
     waits: Waits
     slot_is_free: Callable[[], None]
@@ -84,8 +84,6 @@ class RunServices:
             return None
         if sealed.secret_id is None or sealed.ciphertext is None:
             raise SecretError(f"The secret {name!r} is gone: set it again.")
-        if self.engine.keyring is None:
-            raise SecretError("This worker has no ROUTINES_ENCRYPTION_KEYS.")
         kind = "environment" if sealed.run_id is None else "secret_param"
         owner = "" if sealed.run_id is None else owner_of_run(sealed.run_id, sealed.routine_id)
         place = SecretPlace(self._run.collection_id, kind, name, owner, sealed.secret_id)

@@ -68,16 +68,16 @@ class Worker:
         settings: Slots, lease and deadline.
         pool: Connections to the database.
         stop: Set from outside: nothing more is claimed, and what is in hand goes back to the queue.
+        keyring: Opens the secrets of its runs.
         name: What its runs bear.
-        keyring: Opens the secrets of its runs; None: it opens none.
         wake: Set when there may be something to claim.
     """
 
     settings: Settings
     pool: Pool
     stop: asyncio.Event
+    keyring: Keyring
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
-    keyring: Keyring | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     _held: dict[int, Held] = field(default_factory=dict[int, Held])
     _last_tasks: dict[int, int] = field(default_factory=dict[int, int])
@@ -326,7 +326,7 @@ async def run_worker(settings: Settings, database_url: str) -> None:
         database_url, "routines-worker", size=CONNECTIONS, role="routines_worker", statement_timeout="30s"
     ) as pool:
         log.info("working", slots=settings.worker_slots)
-        worker = Worker(settings, pool, stop, keyring=keyring)
+        worker = Worker(settings, pool, stop, keyring)
         async with _woken(worker.wake, database_url), asyncio.TaskGroup() as loops:
             loops.create_task(worker.run())
             loops.create_task(run_deliveries(settings, database_url, stop, keyring=keyring))

@@ -14,6 +14,7 @@ import structlog
 from routines_core.errors import InvalidError
 from routines_workflow.bindings import REFERENCE_SUFFIX, RESERVED_KEYS
 from routines_workflow.blocking import THREADS_OF_ACTIVITIES
+from routines_workflow.type_names import rule_of
 
 Parameters = TypeVar("Parameters", bound=msgspec.Struct)
 FILLS_FROM = "fills_from"
@@ -161,7 +162,7 @@ class Activity(Generic[Parameters]):
         try:
             given = msgspec.convert(inputs, self.parameters)
         except msgspec.ValidationError as error:
-            raise InvalidError(str(error)) from None
+            raise InvalidError(rule_of(str(error))) from None
         return msgspec.to_builtins(await self._outputs(given, context))
 
     async def _outputs(self, given: Parameters, context: StepContext) -> msgspec.Struct:

@@ -12,6 +12,7 @@ from routines_workflow.catalogue import fields_of
 from routines_workflow.check_references import Surroundings
 from routines_workflow.references import Reference
 from routines_workflow.templates import templates_in
+from routines_workflow.type_names import rule_of
 
 Config = dict[str, Any]
 
@@ -62,7 +63,7 @@ def _mistyped(binding: Binding, activity: Activity[Any]) -> Iterator[str]:
     try:
         msgspec.convert(binding.value, kind)
     except msgspec.ValidationError as error:
-        yield str(error).replace("`", "").replace("Expected", "must be").replace(" - at $", ", at $")
+        yield rule_of(str(error))
 
 
 def _is_open(binding: Binding) -> bool:

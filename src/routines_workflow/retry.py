@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from routines_core.errors import InvalidError
+from routines_workflow.type_names import rule_of
 
 LONGEST_SECONDS = 86400.0
 """A day: runs have a deadline anyway."""
@@ -61,4 +62,4 @@ def patience_of(config: dict[str, Any]) -> Patience:
     except msgspec.ValidationError as error:
         rule, _, path = str(error).partition(" - at `$.")
         field = path.removesuffix("`")
-        raise InvalidError(f"{field}: {rule.replace('`', '').replace('Expected', 'must be')}", field) from None
+        raise InvalidError(f"{field}: {rule_of(rule)}", field) from None

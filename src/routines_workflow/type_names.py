@@ -1,4 +1,6 @@
-"""The type of a parameter or output in the words of JSON, for people."""
+"""Types, and what is wrong with a value, in the words of JSON, for people."""
+
+import re
 
 from msgspec import inspect
 from msgspec.inspect import Type
@@ -15,6 +17,24 @@ _WORDS: dict[type[Type], str] = {
     inspect.DateTimeType: "string",
     inspect.UUIDType: "string",
 }
+
+_NOUNS = {
+    "str": "a string",
+    "int": "an integer",
+    "float": "a number",
+    "bool": "a boolean",
+    "array": "an array",
+    "object": "an object",
+}
+
+
+def rule_of(message: str) -> str:
+    """What msgspec says of a value, as a rule: `must be a string, got an integer`."""
+    return re.sub("`([^`]*)`", _in_words, message).replace("Expected", "must be").replace(" - at $", ", at $")
+
+
+def _in_words(quoted: re.Match[str]) -> str:
+    return " or ".join(_NOUNS.get(word, word) for word in quoted[1].split(" | "))
 
 
 def type_name(kind: Type) -> str:

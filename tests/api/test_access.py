@@ -104,3 +104,7 @@ async def test_the_last_use_of_a_key_is_noted_to_the_minute(client: Client, conn
 async def test_health_docs_and_openapi_answer_without_a_key(client: Client) -> None:
     for path in ("/api/v1/health", "/docs", "/openapi.json"):
         assert (await client.get(path, headers={"Authorization": ""})).status_code == 200
+
+
+async def test_the_page_of_the_api_names_its_charset_once(client: Client) -> None:
+    assert (await client.get("/docs")).headers["content-type"] == "text/html; charset=utf-8"

@@ -9,8 +9,8 @@ from litestar.testing import AsyncTestClient
 from routines_core.db import Connection, connect
 from routines_core.db.collections import patch_environment
 from routines_core.db.secrets import seal
-from routines_core.keyring import Keyring, SecretPlace
-from support import ENCRYPTION_KEYS, Database, value
+from routines_core.keyring import SecretPlace
+from support import KEYRING, Database, value
 
 Client = AsyncTestClient[Any]
 PATH = "/api/v1/collections/my-org/environment"
@@ -32,7 +32,7 @@ async def test_values_read_as_the_mask_and_are_stored_encrypted(client: Client, 
     row = await cursor.fetchone()
     assert row
     assert b"s3cret" not in row[1]
-    assert Keyring.parse(ENCRYPTION_KEYS).open(row[1], SecretPlace(1, "environment", "TOKEN", "", row[0])) == "s3cret"
+    assert KEYRING.open(row[1], SecretPlace(1, "environment", "TOKEN", "", row[0])) == "s3cret"
 
 
 async def test_a_change_leaves_the_other_names_null_removes_and_the_mask_keeps(
@@ -74,12 +74,11 @@ async def test_there_may_be_a_hundred(client: Client) -> None:
 async def test_changes_at_once_lose_nothing_and_leave_no_ciphertext_behind(
     client: Client, connection: Connection, database: Database
 ) -> None:
-    keyring = Keyring.parse(ENCRYPTION_KEYS)
 
     async def one(number: int) -> None:
         async with connect(database.url, "tests") as own:
             for name in (f"OWN_{number}", "SHARED"):
-                sealed = {name: seal(keyring, str(number), collection_id=1, kind="environment", field=name, owner="")}
+                sealed = {name: seal(KEYRING, str(number), collection_id=1, kind="environment", field=name, owner="")}
                 assert await patch_environment(own, key_id=1, sealed=sealed, removed=[], kept=[])
 
     await asyncio.gather(*(one(number) for number in range(10)))

@@ -127,3 +127,8 @@ async def test_a_task_named_preview_can_have_routines(client: Client) -> None:
     assert (made.status_code, made.json()["task_name"]) == (201, "preview")
     assert len((await client.get("/api/v1/routines/my-org/preview")).json()) == 1
     assert (await client.get("/api/v1/routines/my-org/preview/r")).status_code == 200
+
+
+async def test_why_without_a_time_says_what_is_missing(client: Client, routine: str) -> None:
+    answer = await client.get(f"{routine}/why")
+    assert (answer.status_code, answer.json()["detail"]) == (400, "at: is required.")

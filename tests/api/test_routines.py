@@ -369,3 +369,15 @@ async def test_the_type_hint_is_the_json_type_of_the_default(client: Client, def
     await client.put("/api/v1/tasks/my-org/echo", json={"workflow": {"init_params": {"p": default}}})
     [key] = (await client.get("/api/v1/tasks/my-org/echo/init-params-schema")).json()["keys"]
     assert key == {"name": "p", "default": default, "type_hint": hint}
+
+
+@pytest.mark.parametrize("action", ["run-now", "pause", "resume"])
+async def test_what_an_operation_without_fields_is_sent_is_refused_and_not_ignored(client: Client, action: str) -> None:
+    await client.post(BASE, json=DAILY)
+    answer = await client.post(f"{BASE}/r/{action}", json={"init_params_overrides": {"a": 1}})
+    assert (answer.status_code, answer.json()["detail"]) == (400, "init_params_overrides: unknown field.")
+    assert (await client.get(f"{BASE}/r/runs")).json() == []
+    assert (await client.post(f"{BASE}/r/{action}", data={"a": "1"})).status_code == 400
+    for nothing in ("", "{}", "\n"):  # `curl -d` says that it is a form
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        assert (await client.post(f"{BASE}/r/{action}", content=nothing, headers=headers)).status_code == 200

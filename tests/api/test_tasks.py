@@ -141,3 +141,10 @@ async def test_a_workflow_that_cannot_be_run_is_refused_with_all_its_faults(clie
 async def test_a_workflow_of_the_wrong_kind_of_json_is_refused_with_its_paths(client: Client) -> None:
     answer = await client.post("/api/v1/tasks/my-org", json={"name": "x", "workflow": {"steps": {}, "init_params": []}})
     assert [error["field"] for error in answer.json()["errors"]] == ["workflow.init_params", "workflow.steps"]
+
+
+async def test_what_get_of_a_task_returned_can_be_sent_back_whole(client: Client) -> None:
+    before = (await client.get(TASK)).json()
+    answer = await client.put(TASK, json=before)
+    assert (answer.status_code, answer.json()) == (200, {**before, "updated_at": answer.json()["updated_at"]})
+    assert (await client.put(TASK, json={"version": 2})).json()["detail"] == "version: unknown field."

@@ -301,3 +301,41 @@ async def test_step_templates_are_the_activities_that_there_are(client: Client) 
     assert found["total_count"] == len(names)
     assert (await client.get("/api/v1/step-templates/text_echo")).json() in found["templates"]
     assert (await client.get("/api/v1/step-templates/none")).status_code == 404
+
+
+async def test_a_status_that_there_is_not_is_answered_with_those_that_there_are(client: Client) -> None:
+    answer = (await client.get(f"{LIST}?status=done")).json()
+    assert answer["detail"] == "status: must be pending, running, completed, failed, cancelled or archived."
+
+
+async def test_no_statuses_at_all_are_refused_in_plain_words(client: Client) -> None:
+    assert (await client.post(STATUSES, json={})).json()["detail"] == "must have at least 1 item."
+
+
+async def test_of_one_moment_the_log_tells_the_end_of_a_step_before_the_start_of_the_next(
+    client: Client, connection: Connection
+) -> None:
+    started = (await client.post(RUN)).json()
+    await connection.execute(
+        """INSERT INTO routines.steps
+                  (trajectory_id, name, position, attempt, status, activity, inputs, created_at, ended_at)
+           SELECT %s, format('step-%%s', n), n, 1, 'completed', 'text_echo', '{}',
+                  timestamptz '2199-01-01Z' + n * interval '1 s', timestamptz '2199-01-01Z' + (n + 1) * interval '1 s'
+           FROM generate_series(0, 2) AS n""",
+        [started["trajectory_id"]],
+    )
+    path: str | None = f"/api/v1/workflows-logs/{started['workflow_id']}?limit=2"
+    told: list[tuple[str, str]] = []
+    while path:
+        answer = await client.get(path)
+        told += [(event["event"], event["step"]) for event in answer.json()["events"]]
+        path = answer.headers.get("link", "").partition(">")[0][1:] or None
+    assert told[1:] == [(event, f"step-{n}") for n in range(3) for event in ("step_started", "step_completed")]
+
+
+async def test_a_parameter_of_the_wrong_type_is_named_in_the_words_of_json(client: Client) -> None:
+    answer = (await client.get(f"{LIST}?triggered_by_routine_id=x&page=0")).json()
+    assert {error["field"]: error["message"] for error in answer["errors"]} == {
+        "triggered_by_routine_id": "must be an integer or null, got a string",
+        "page": "must be an integer >= 1",
+    }

@@ -18,7 +18,7 @@ from routines_core.errors import SilenceError
 from routines_core.settings import Settings
 from routines_engine.worker import Held, Worker
 from routines_workflow.activity import ACTIVITIES, StepContext, activity
-from support import make_task, value
+from support import KEYRING, make_task, value
 
 pytestmark = pytest.mark.slow
 LEASE_SECONDS = 6.0
@@ -73,7 +73,7 @@ async def working(url: str, name: str) -> AsyncGenerator[None]:
     """A worker on this URL, ended at once, as a process would be, at the end of the block."""
     settings = Settings(lease_seconds=LEASE_SECONDS)  # type: ignore[call-arg]
     async with open_pool(url, "routines-worker", size=2) as pool:
-        task = asyncio.create_task(Worker(settings, pool, asyncio.Event(), name).run())
+        task = asyncio.create_task(Worker(settings, pool, asyncio.Event(), KEYRING, name).run())
         try:
             yield
         finally:
@@ -140,7 +140,7 @@ async def test_a_renewal_on_a_silent_connection_is_given_up_and_the_next_one_goe
         [run] = await runs.claim(connection, slots=1, worker="w", lease_seconds=60, deadline_seconds=600)
         lease = "SELECT lease_expires_at FROM routines.trajectories"
         before = await value(connection, lease)
-        worker = Worker(Settings(lease_seconds=LEASE_SECONDS), pool, asyncio.Event())  # type: ignore[call-arg]
+        worker = Worker(Settings(lease_seconds=LEASE_SECONDS), pool, asyncio.Event(), KEYRING)  # type: ignore[call-arg]
         working = asyncio.create_task(asyncio.sleep(3600))
         worker._held[run.id] = Held(run, 0.0, working)
         await pool.wait()
@@ -164,7 +164,7 @@ async def test_no_statement_of_a_worker_waits_for_ever_on_a_silent_connection_an
     settings = Settings(lease_seconds=1.5)  # type: ignore[call-arg]
     async with fresh_database(cluster, Plan(0, 0)) as connection, open_pool(url, "routines-worker", size=1) as pool:
         await make_run(connection)
-        worker = Worker(settings, pool, asyncio.Event())
+        worker = Worker(settings, pool, asyncio.Event(), KEYRING)
         [run] = await runs.claim(connection, slots=1, worker="w", lease_seconds=60, deadline_seconds=600)
         worker._held[run.id] = Held(run, 0.0, asyncio.create_task(asyncio.sleep(3600)))
         for statement in (worker._claim, worker._reap, worker._drop_lost):

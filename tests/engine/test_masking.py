@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routines_engine.masking import MASK, MIN_LENGTH, Masker
+from routines_core.mask import MASK
+from routines_engine.masking import MIN_LENGTH, Masker
 
 secrets = st.text(min_size=MIN_LENGTH, max_size=40).filter(lambda text: text.strip("*"))
 pieces = st.text(max_size=12)

@@ -12,9 +12,9 @@ import pytest
 
 from routines_core.db import Connection
 from routines_core.db.secrets import seal
-from routines_core.keyring import Keyring, owner_of_run
+from routines_core.keyring import owner_of_run
 from routines_workflow.activity import ACTIVITIES, Child, StepContext, activity
-from support import ENCRYPTION_KEYS, Database, value
+from support import KEYRING, Database, value
 from working import run_of, task_of, until, until_ended, workflow_of, working
 
 SECRET = 's3cr3t/väl"ue+'
@@ -84,7 +84,7 @@ def activities() -> Generator[None]:
 async def store(connection: Connection, secret: str, name: str, run: int | None) -> UUID:
     """A sealed secret of collection 1: a run's secret param, or an environment variable."""
     kind, owner = ("environment", "") if run is None else ("secret_param", owner_of_run(run, None))
-    sealed = seal(Keyring.parse(ENCRYPTION_KEYS), secret, collection_id=1, kind=kind, field=name, owner=owner)
+    sealed = seal(KEYRING, secret, collection_id=1, kind=kind, field=name, owner=owner)
     await connection.execute(
         """INSERT INTO routines.secrets (id, collection_id, kind, field, owner, key_id, ciphertext)
            VALUES (%s, 1, %s, %s, %s, %s, %s)""",

@@ -15,7 +15,7 @@ from routines_engine.journal import Journal
 from routines_engine.worker import Worker
 from routines_workflow.activity import ACTIVITIES, StepContext, activity
 from stepping import session
-from support import Database, make_task, value
+from support import KEYRING, Database, make_task, value
 from working import run_of, task_of, until, until_ended, workflow_of, working
 
 WORKFLOW = """{"init_params": {"text": "hi"}, "steps": ["say"],
@@ -68,7 +68,7 @@ async def test_a_pending_run_is_run_and_its_steps_are_recorded(connection: Conne
     await pending_run(connection)
     stop = asyncio.Event()
     async with asyncio.timeout(20), open_pool(database.url, "worker", size=2) as pool, asyncio.TaskGroup() as group:
-        group.create_task(Worker(Settings(), pool, stop).run())
+        group.create_task(Worker(Settings(), pool, stop, KEYRING).run())
         while await value(connection, "SELECT ended_at FROM routines.trajectories") is None:  # noqa: ASYNC110
             await asyncio.sleep(0.01)  # until the worker, under the timeout above, is done
         stop.set()
@@ -84,7 +84,7 @@ async def test_the_worker_keeps_each_try_of_a_step(connection: Connection, datab
     await pending_run(connection, RETRIED)
     stop, settings = asyncio.Event(), Settings(webhook_allow_private=True)
     async with asyncio.timeout(20), open_pool(database.url, "worker", size=2) as pool, asyncio.TaskGroup() as group:
-        group.create_task(Worker(settings, pool, stop).run())
+        group.create_task(Worker(settings, pool, stop, KEYRING).run())
         while await value(connection, "SELECT ended_at FROM routines.trajectories") is None:  # noqa: ASYNC110
             await asyncio.sleep(0.01)  # until the worker, under the timeout above, is done
         stop.set()
