@@ -6,7 +6,8 @@ SELECT nextval(pg_get_serial_sequence('routines.routines', 'id')) AS id
 WHERE routines.collection_of_key(%(key_id)s::routines.caller) IS NOT NULL;
 
 -- name: create_routine
--- The routine and its secrets, or nothing. Secrets are bound to its id, which is then drawn before. No row: there is no such task, or it does not declare an override's key.
+-- The routine and its secrets, or nothing. Secrets are bound to its id, which is then drawn before. No row: there is no such
+-- task, or it does not declare an override's key.
 WITH task AS (
     SELECT tasks.id, tasks.collection_id
     FROM routines.tasks

@@ -113,8 +113,8 @@ SELECT nextval(pg_get_serial_sequence('routines.trajectories', 'id')) AS id
 WHERE routines.collection_of_key(%(key_id)s::routines.caller) IS NOT NULL;
 
 -- name: start_run
--- A run of a task, with its secrets, or nothing. Secrets are bound to its id, which is then drawn before. file_paths may stand beside what the task declares. No row: there is no such task,
--- or it does not declare a key.
+-- A run of a task, with its secrets, or nothing. Secrets are bound to its id, which is then drawn before. file_paths may stand
+-- beside what the task declares. No row: there is no such task, or it does not declare a key.
 WITH task AS (
     SELECT tasks.id, tasks.collection_id, tasks.version, task_versions.init_params AS declared
     FROM routines.tasks
