@@ -15,9 +15,8 @@ Plan = dict[str, Any]
 
 
 async def fill(connection: Connection, first: int, last: int) -> None:
-    """Hourly routines with ids from first to last, the newest `2 * BATCH` of them due, without triggers and keys."""
+    """Hourly routines with ids from first to last, the newest `2 * BATCH` of them due, without triggers."""
     await connection.execute("ALTER TABLE routines.routines DISABLE TRIGGER USER")
-    await connection.execute("ALTER TABLE routines.routines DROP CONSTRAINT IF EXISTS routines_task_fkey")
     await connection.execute("UPDATE routines.routines SET next_run_at = now() + interval '10 minutes'")
     await connection.execute(
         """INSERT INTO routines.routines (collection_id, task_id, name, cadence_type, minute_utc, next_run_at)
