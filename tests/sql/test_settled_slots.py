@@ -118,11 +118,14 @@ async def test_after_the_clock_was_set_back_a_resumed_routine_waits_for_a_slot_w
     assert ahead == timedelta(hours=1)
 
 
-@pytest.mark.parametrize("time", ["infinity", "-infinity"])
-async def test_a_next_run_at_without_end_is_refused(connection: Connection, time: str) -> None:
+@pytest.mark.parametrize("time", ["infinity", "-infinity", "1969-12-31 23:59Z", "4714-11-24Z BC", "2200-01-01Z"])
+@pytest.mark.parametrize("column", ["next_run_at", "settled_until", "created_at"])
+async def test_a_time_that_no_program_can_reckon_with_is_refused(
+    connection: Connection, column: str, time: str
+) -> None:
     await hourly_since(connection, 0)
-    with pytest.raises(psycopg.errors.CheckViolation):
-        await connection.execute("UPDATE routines.routines SET next_run_at = %s", [time])
+    with pytest.raises(psycopg.errors.CheckViolation, match=f"routines_{column}_in_range"):
+        await connection.execute(f"UPDATE routines.routines SET {column} = %s::timestamptz", [time])
 
 
 async def test_next_run_at_set_back_over_settled_slots_gives_none_of_them_a_second_outcome(
