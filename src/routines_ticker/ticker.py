@@ -103,6 +103,8 @@ class Ticker:
             if last < self.settings.tick_batch_size:
                 break
             if turns.are_due():
+                # Here too, since a ticker that an old snapshot keeps busy is never idle.
+                await self.snapshots.look(batches.connection)
                 began_at = time.monotonic()
                 claimed += await batches.tick_in_turns()
                 turns.done(began_at)

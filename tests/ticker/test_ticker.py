@@ -85,6 +85,21 @@ async def test_an_old_snapshot_is_warned_of_with_its_holder_and_at_most_once_a_m
     assert "somebody" in warning["holder"]
 
 
+async def test_while_a_backlog_lasts_an_old_snapshot_is_warned_of_too(
+    connection: Connection, database: Database, turns_at_once: None
+) -> None:
+    task = await make_task(connection)
+    for n in range(4):
+        await make_routine(connection, task, at("2026-05-04 09:00"), name=f"r{n}")
+    settings = Settings(tick_batch_size=2, catchup_seconds=0)
+    ticker = Ticker(settings, asyncio.Event(), SnapshotWatch(old_seconds=0))
+    async with connect(database.url, "somebody") as other, other.transaction():
+        await other.execute("SELECT pg_current_xact_id()")
+        with capture_logs() as logs:
+            assert await ticker.drain(Batches(settings, connection)) == 4
+    assert [log["holder"].partition(", ")[2] for log in logs if log["log_level"] == "warning"] == ["somebody"]
+
+
 async def test_a_young_snapshot_is_not_warned_of(connection: Connection, database: Database) -> None:
     async with connect(database.url, "somebody") as other, other.transaction():
         await other.execute("SELECT pg_current_xact_id()")
