@@ -1,4 +1,4 @@
-"""docs/guarantees.md promises nothing without a test that is there, and names nothing that the product no longer has."""
+"""docs/guarantees.md promises nothing without a test, and names nothing that the product no longer has."""
 
 import re
 from collections.abc import Generator
@@ -24,7 +24,9 @@ class Promise(NamedTuple):
 
 def promises() -> list[Promise]:
     table = (ROOT / "docs" / "guarantees.md").read_text("utf-8").partition("## The promises")[2].partition("\n## ")[0]
-    return [Promise(*(cell.strip() for cell in line.strip("|").split("|"))) for line in table.splitlines() if "**" in line]
+    return [
+        Promise(*(cell.strip() for cell in line.strip("|").split("|"))) for line in table.splitlines() if "**" in line
+    ]
 
 
 def named_tests(rows: list[Promise]) -> Generator[tuple[str, str]]:

@@ -91,8 +91,8 @@ def test_a_broken_product_is_caught(mutant: Mutant, cluster: Cluster, tmp_path: 
         report = asyncio.run(run(plan, cluster, tmp_path))
         violations = report.violations
         print(report)
-    # Of the invariants that a mutant breaks, chance decides which is seen first, and there the run ends. Another one would
-    # say no more than that the product does not work at all.
+    # Of the invariants that a mutant breaks, chance decides which is seen first, and there the run ends. Another one
+    # would say no more than that the product does not work at all.
     seen = {violation.invariant for violation in violations}
     assert seen & mutant.caught_by, f"seed {plan.seed}: {mutant.name} aims at {mutant.caught_by}, and {seen} was seen"
 

@@ -46,6 +46,32 @@ async def test_a_slot_that_comes_while_the_ticker_sleeps_fires_after_its_time_an
     assert await value(connection, "SELECT created_at >= scheduled_for FROM routines.trajectories") is True
 
 
+async def test_a_slot_fires_on_time_while_somebody_holds_another_routine_that_is_due(
+    connection: Connection, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BUSY_SECONDS", (20.0, 20.0))
+    task = await make_task(connection)
+    held = await make_routine(connection, task, at("2026-05-04 09:00"), name="held")
+    free = await make_routine(connection, task, at("2026-05-04 09:00"), name="free")
+    await connection.execute(
+        "UPDATE routines.routines SET next_run_at = now() + interval '1500 ms' WHERE id = %s", [free]
+    )
+    stop = asyncio.Event()
+
+    async def one_ticker() -> None:
+        async with connect(database.url, "ticker") as own:
+            await Ticker(Settings(), stop).run(own)
+
+    async with connect(database.url, "psql", idle_in_transaction_session_timeout="0") as psql, psql.transaction():
+        await psql.execute("SELECT FROM routines.routines WHERE id = %s FOR UPDATE", [held])
+        async with asyncio.timeout(15), asyncio.TaskGroup() as group:
+            group.create_task(one_ticker())
+            while not await value(connection, "SELECT count(*) FROM routines.trajectories"):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)  # until the ticker, under the timeout above, is done
+            stop.set()
+    assert await value(connection, "SELECT triggered_by_routine_id FROM routines.trajectories") == free
+
+
 @pytest.fixture
 def turns_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TURN_SECONDS", 0.0)
