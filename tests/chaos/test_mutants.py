@@ -114,6 +114,11 @@ def test_every_mutant_still_finds_the_text_that_it_breaks(tmp_path: Path) -> Non
         mutant.source(tmp_path / str(number))
 
 
+def test_the_report_says_how_many_mutants_there_are() -> None:
+    counts = f"{len(MUTANTS)} mutants: {sum(mutant.in_ci for mutant in MUTANTS)}\nrun with every `make test`"
+    assert counts in (ROOT / "docs" / "chaos-report.md").read_text("utf-8")
+
+
 def test_an_edit_whose_text_is_gone_fails_loudly(tmp_path: Path) -> None:
     mutant = Mutant("rotten", (Edit("sql/queries/tick.sql", "no such text", "", "tick"),), {"lost"})
     with pytest.raises(LookupError, match="no longer holds"):
