@@ -37,24 +37,40 @@ run AS (
     WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
       AND triggered_by_routine_id = %(routine_id)s::bigint
 ),
+begun AS (
+    SELECT skips.*
+    FROM asked JOIN routines.skips ON scheduled_for <= at
+    WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND routine_id = %(routine_id)s::bigint
+    ORDER BY scheduled_for DESC LIMIT 1
+),
 skip AS (
-    SELECT latest.*
-    FROM asked, LATERAL (SELECT * FROM routines.skips
-                         WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
-                           AND routine_id = %(routine_id)s::bigint AND scheduled_for <= at
-                         ORDER BY scheduled_for DESC LIMIT 1) AS latest
-    WHERE last_scheduled_for >= at
-      AND coalesce(routines.is_slot_of_span(latest.cadence_type, scheduled_for, last_scheduled_for, at), false)
+    SELECT begun.* FROM asked, begun
+    WHERE last_scheduled_for >= at AND coalesce(routines.is_slot_of_span(cadence_type, scheduled_for, last_scheduled_for, at), false)
+),
+-- The first slot after the time that has its outcome: it may be of another cadence than today's.
+settled AS (
+    SELECT min(slot) AS slot
+    FROM asked, LATERAL (
+        SELECT routines.next_slot_of_span(cadence_type, scheduled_for, last_scheduled_for, at) AS slot FROM begun
+        UNION ALL
+        SELECT min(scheduled_for) FROM routines.skips
+        WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
+          AND routine_id = %(routine_id)s::bigint AND scheduled_for > at
+        UNION ALL
+        SELECT min(scheduled_for) FROM routines.trajectories
+        WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
+          AND triggered_by_routine_id = %(routine_id)s::bigint AND scheduled_for > at) AS later
 ),
 routine AS (
     SELECT routines.*,
            coalesce(next_run_at = at OR at = routines.latest_slot(cadence_type, hour_utc, minute_utc, day_of_week, at), false)
                AS is_slot,
            at > coalesce(settled_until, created_at) AND at < next_run_at AS is_passed_over,
-           CASE WHEN paused THEN NULL
+           CASE WHEN paused AND unsettled > now THEN NULL
                 WHEN at >= now AND at < next_run_at THEN next_run_at
-                ELSE routines.next_fire(cadence_type, hour_utc, minute_utc, day_of_week, at) END AS next_slot
-    FROM asked, routines.routines
+                ELSE unsettled END AS next_slot
+    FROM asked, routines.routines, LATERAL (SELECT routines.next_fire(
+        cadence_type, hour_utc, minute_utc, day_of_week, greatest(at, created_at, settled_until)) AS unsettled) AS next_fire
     WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND id = %(routine_id)s::bigint
 )
 SELECT CASE WHEN run.id IS NOT NULL THEN 'started'
@@ -78,8 +94,8 @@ SELECT CASE WHEN run.id IS NOT NULL THEN 'started'
        coalesce(blocking.started_at, blocking.created_at) AS blocking_started_at, blocking.ended_at AS blocking_ended_at,
        coalesce(skip.detail, CASE WHEN is_passed_over THEN routines.passed_over_detail(next_run_at) END) AS detail,
        routine.created_at AS routine_created_at, routine.paused_at, routine.paused_reason, routine.cadence_type,
-       coalesce(is_slot, false) AS is_slot_of_cadence, next_slot
-FROM asked
+       coalesce(is_slot, false) AS is_slot_of_cadence, coalesce(settled.slot, next_slot) AS next_slot
+FROM asked CROSS JOIN settled
 LEFT JOIN run ON true
 LEFT JOIN skip ON true
 LEFT JOIN routine ON true

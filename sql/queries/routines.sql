@@ -88,7 +88,7 @@ SELECT id FROM patched;
 -- name: find_routine
 SELECT id, name, task_name, collection_name, cadence_type, hour_utc, minute_utc, day_of_week, init_params_overrides,
        secret_names, webhook_url, has_webhook_secret, paused, last_run_at, next_run_at, overlap_policy, undeclared_keys,
-       catchup_window_seconds
+       catchup_window_seconds, paused_reason
 FROM routines.routine_details
 WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
   AND task_name = %(task)s::text AND name = %(name)s::text;
@@ -107,7 +107,7 @@ FROM (
 CROSS JOIN LATERAL (
     SELECT id, name, task_name, collection_name, cadence_type, hour_utc, minute_utc, day_of_week,
            init_params_overrides, secret_names, webhook_url, has_webhook_secret, paused, last_run_at, next_run_at,
-           overlap_policy, undeclared_keys, catchup_window_seconds
+           overlap_policy, undeclared_keys, catchup_window_seconds, paused_reason
     FROM routines.routine_details
     WHERE task_id = task.id
       AND (%(after_task)s::text IS NULL OR task.name > %(after_task)s::text OR name > %(after_name)s::text)

@@ -59,7 +59,7 @@ class Why(msgspec.Struct, frozen=True):
         blocking_started_at: When the run began that blocked this slot; `blocking_ended_at` None: it has not ended.
         paused_at: Since when the routine is paused now; None: it is not.
         is_slot_of_cadence: Whether the cadence of today has a slot at that time.
-        next_slot: The first slot after that time; None: paused, manual or gone.
+        next_slot: The first slot after that time, by the cadence of then; None: none is to come.
     """
 
     kind: Kind

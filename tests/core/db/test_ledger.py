@@ -11,7 +11,7 @@ from routines_core.db.ledger import Why, sentence
 from routines_core.db.routines import Cadence
 from routines_core.db.statements import Statement
 from routines_core.db.tick import tick
-from support import CATCHUP, at, make_routine, make_task
+from support import CATCHUP, at, make_routine, make_task, value
 
 MONDAY = at("2026-05-04 09:00")
 DAY = timedelta(days=1)
@@ -179,6 +179,33 @@ async def test_a_missed_span_keeps_its_slots_when_the_cadence_changes(connection
     assert sentence(facts) == "No slot: the cadence was another one then."
 
 
+@pytest.mark.parametrize(
+    ("asked_at", "next_slot"),
+    [
+        (MONDAY - 9 * DAY, MONDAY),  # before the routine was made
+        (MONDAY + timedelta(hours=8, minutes=5), MONDAY + DAY),  # on in the span
+        (MONDAY + 4 * DAY + timedelta(minutes=5), MONDAY + 5 * DAY),  # after the span, the run
+    ],
+)
+async def test_the_next_slot_after_a_time_in_the_past_is_one_of_the_cadence_of_then(
+    connection: Connection, asked_at: datetime, next_slot: datetime
+) -> None:
+    ids = await daily(connection)
+    await run_tick(connection, MONDAY + 5 * DAY)
+    await connection.execute("UPDATE routines.routines SET cadence_type = 'hourly', hour_utc = NULL, minute_utc = 30")
+    facts = await asked(connection, ids, asked_at, MONDAY + 6 * DAY)
+    assert (facts.kind in {"before_creation", "not_a_slot"}, facts.next_slot) == (True, next_slot)
+
+
+async def test_after_the_last_outcome_the_next_slot_is_one_of_the_cadence_of_today(connection: Connection) -> None:
+    ids = await daily(connection)
+    await connection.execute("UPDATE routines.routines SET cadence_type = 'hourly', hour_utc = NULL, minute_utc = 30")
+    last = await value(connection, "SELECT last_scheduled_for FROM routines.skips")
+    assert isinstance(last, datetime)
+    facts = await asked(connection, ids, last + timedelta(minutes=1), last + DAY)
+    assert facts.next_slot == await value(connection, "SELECT next_run_at FROM routines.routines")
+
+
 async def test_why_a_coming_slot_and_a_coming_time_that_is_none(connection: Connection) -> None:
     ids = await daily(connection)
     coming = await asked(connection, ids, MONDAY + DAY, MONDAY - timedelta(minutes=1))
@@ -234,6 +261,8 @@ async def test_why_slots_in_a_pause_past_and_to_come(connection: Connection) -> 
         "It will be skipped unless the routine is resumed: paused by hand, since 2026-05-04T10:00:00Z.",
     )
     between = await asked(connection, ids, MONDAY + timedelta(hours=5), MONDAY + 2 * DAY)
+    assert sentence(between) == "No slot: the next is 2026-05-05T09:00:00Z."
+    between = await asked(connection, ids, MONDAY + 3 * DAY + timedelta(hours=5), MONDAY + 2 * DAY)
     assert sentence(between) == "No slot: none is to come: paused by hand, since 2026-05-04T10:00:00Z."
 
 
