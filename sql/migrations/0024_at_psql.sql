@@ -38,7 +38,8 @@ CREATE FUNCTION routines.explain_time(
     ),
     skip AS (
         SELECT begun.* FROM asked, begun
-        WHERE last_scheduled_for >= at AND coalesce(routines.is_slot_of_span(cadence_type, scheduled_for, last_scheduled_for, at), false)
+        WHERE last_scheduled_for >= at
+          AND coalesce(routines.is_slot_of_span(cadence_type, scheduled_for, last_scheduled_for, at), false)
     ),
     -- The first slot after the time that has its outcome: it may be of another cadence than today's.
     settled AS (
@@ -86,7 +87,7 @@ CREATE FUNCTION routines.explain_time(
                run.id AS trajectory_id, run.status AS trajectory_status,
                skip.blocking_trajectory_id,
                coalesce(blocking.started_at, blocking.created_at) AS blocking_started_at, blocking.ended_at AS blocking_ended_at,
-               coalesce(skip.detail, CASE WHEN is_passed_over THEN routines.passed_over_detail(next_run_at) END) AS detail,
+               coalesce(skip.detail, CASE WHEN is_slot AND is_passed_over THEN routines.passed_over_detail(next_run_at) END) AS detail,
                routine.created_at AS routine_created_at, routine.paused_at, routine.paused_reason, routine.cadence_type,
                coalesce(is_slot, false) AS is_slot_of_cadence, coalesce(settled.slot, next_slot) AS next_slot
         FROM asked CROSS JOIN settled

@@ -214,6 +214,12 @@ async def test_why_a_coming_slot_and_a_coming_time_that_is_none(connection: Conn
     assert between.sentence == "No slot: the next is 2026-05-05T09:00:00Z."
 
 
+async def test_why_a_time_before_the_first_slot_is_not_told_as_passed_over(connection: Connection) -> None:
+    ids = await daily(connection)
+    before = await asked(connection, ids, MONDAY - timedelta(hours=3), MONDAY - timedelta(hours=3))
+    assert (before.sentence, before.detail) == ("No slot: the next is 2026-05-04T09:00:00Z.", None)
+
+
 async def test_why_a_slot_that_is_due_and_not_ticked_yet(connection: Connection) -> None:
     ids = await daily(connection)
     for slot in (MONDAY, MONDAY + DAY):
