@@ -160,6 +160,12 @@ SET attempt = attempt + 1,
 FROM overdue WHERE trajectories.id = overdue.id
 RETURNING trajectories.id, trajectories.status, trajectories.crashes::integer AS crashes;
 
+-- name: use_file
+-- A file that a step has saved belongs to its run from now on, whatever becomes of the step. No row: the run is no longer the worker's.
+SELECT routines.use_files(id, collection_id, ARRAY[%(path)s::text]) AS is_noted FROM routines.trajectories
+WHERE id = %(id)s::bigint AND attempt = %(attempt)s::integer AND status = 'running'
+FOR NO KEY UPDATE;
+
 -- name: sealed_secret
 -- The secret of this name that a run may read: its own secret param, else that of the run that started it, else the
 -- collection's environment variable. With it whose it is, as what refers to it says and not as its own row does: null

@@ -148,5 +148,12 @@ class RunServices:
         return await self.engine.files.read(self._run.collection_id, path)
 
     async def save_file(self, name: str, content: bytes) -> str:
-        """Keep a file for the collection: the path that reads it again."""
-        return await self.engine.files.save(self._run.collection_id, name, content)
+        """Keep a file for the collection, as long as the run is kept: the path that reads it again.
+
+        Raises:
+            LostRunError: The run is no longer this worker's; the file goes again.
+        """
+        path = await self.engine.files.save(self._run.collection_id, name, content)
+        if not await self.engine.ask(lambda connection: runs.use_file(connection, self._run, path)):
+            raise LostRunError(self._run.id)
+        return path

@@ -330,7 +330,7 @@ async def run_worker(settings: Settings, database_url: str) -> None:
         async with _woken(worker.wake, database_url), asyncio.TaskGroup() as loops:
             loops.create_task(worker.run())
             loops.create_task(run_deliveries(settings, database_url, stop, keyring=keyring))
-            loops.create_task(run_retention(settings, database_url, stop))
+            loops.create_task(run_retention(settings, database_url, stop, open_file_store(settings)))
     log.info("stopped")
 
 

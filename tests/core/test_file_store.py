@@ -115,6 +115,12 @@ async def test_a_deleted_file_is_gone_and_may_be_deleted_again(store: FileStore)
     assert await all_of(store) == [(2, other)]
 
 
+async def test_a_store_belongs_to_the_database_that_came_first(store: FileStore) -> None:
+    assert [await store.belongs_to(name) for name in ("7/1", "8/1", "7/1", "7/12")] == [True, False, True, False]
+    path = await store.save(1, "a", b"x")
+    assert await all_of(store) == [(1, path)]
+
+
 async def test_files_of_a_directory_are_for_this_account_alone(tmp_path: Path) -> None:
     path = await open_file_store(Settings(data_dir=tmp_path)).save(1, "a", b"x")
     file = tmp_path / "files" / "1" / path

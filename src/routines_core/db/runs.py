@@ -114,6 +114,10 @@ class _Renewed(msgspec.Struct):
     renewed: bool
 
 
+class _Noted(msgspec.Struct):
+    is_noted: bool
+
+
 _CLAIM = Statement("runs.claim", Claim)
 _HANG_BELL = Statement("runs.hang_bell", Nothing)
 _RENEW = Statement("runs.renew", _Renewed)
@@ -121,6 +125,7 @@ _HELD = Statement("runs.held", _Id)
 _CHECKPOINT = Statement("runs.checkpoint", _Id)
 _RELEASE = Statement("runs.release", Nothing)
 _REAP = Statement("runs.reap", Reaped)
+_USE_FILE = Statement("runs.use_file", _Noted)
 _SEALED_SECRET = Statement("runs.sealed_secret", SealedSecret)
 
 Pairs = Sequence[tuple[int, int]]
@@ -214,6 +219,11 @@ async def release(connection: Connection, pairs: Pairs) -> int:
 async def reap(connection: Connection) -> list[Reaped]:
     """Take runs from lost workers, fail what was lost too often or is past its deadline."""
     return await _REAP.all(connection, max_crashes=MAX_CRASHES)
+
+
+async def use_file(connection: Connection, run: Claim, path: str) -> bool:
+    """Note a file that a step of the run has saved; False: the run is no longer ours."""
+    return await _USE_FILE.first(connection, id=run.id, attempt=run.attempt, path=path) is not None
 
 
 async def sealed_secret(connection: Connection, run: Claim, name: str) -> SealedSecret | None:

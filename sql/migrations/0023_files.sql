@@ -1,0 +1,127 @@
+-- Which runs use which file, so that a file goes with the last run that does: what the parameters, inputs and outputs of a run
+-- name, and what its steps saved. Found by the form of a path, in the transaction that writes it, whoever writes it.
+
+CREATE FUNCTION routines.file_paths(text) RETURNS SETOF text LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 1 AS $$
+    SELECT DISTINCT found[1] FROM regexp_matches($1, '([0-9a-f]{32}-[A-Za-z0-9_-][A-Za-z0-9._-]{0,99})', 'g') AS found;
+$$;
+COMMENT ON FUNCTION routines.file_paths IS
+    'What has the form of a file''s path in a text. In running text it may take in a letter too many at its end: compare by file_id.';
+CREATE FUNCTION routines.file_id(path text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN substring(path FROM '[0-9a-f]{32}');
+COMMENT ON FUNCTION routines.file_id IS 'The 128 random bits that a file''s path begins with: no two files have the same.';
+
+CREATE TABLE routines.file_uses (
+    trajectory_id bigint NOT NULL CONSTRAINT file_uses_trajectory_id_fkey REFERENCES routines.trajectories (id) ON DELETE CASCADE,
+    path          text NOT NULL,
+    collection_id bigint NOT NULL,
+    CONSTRAINT file_uses_pkey PRIMARY KEY (trajectory_id, path)
+);
+CREATE INDEX file_uses_file_idx ON routines.file_uses (collection_id, routines.file_id(path));
+COMMENT ON TABLE  routines.file_uses IS 'Files that a run came with, saved, or names in its parameters, inputs or outputs. They stay as long as one such run does.';
+COMMENT ON COLUMN routines.file_uses.trajectory_id IS 'The run.';
+COMMENT ON COLUMN routines.file_uses.path IS 'The file''s path within the collection; there may be no such file.';
+COMMENT ON COLUMN routines.file_uses.collection_id IS 'The tenant.';
+
+CREATE TABLE routines.unused_files (
+    id            bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT unused_files_pkey PRIMARY KEY,
+    collection_id bigint NOT NULL,
+    path          text NOT NULL,
+    noted_at      timestamptz NOT NULL DEFAULT now(),
+    condemned_at  timestamptz
+);
+CREATE UNIQUE INDEX unused_files_file_key ON routines.unused_files (collection_id, routines.file_id(path));
+COMMENT ON TABLE  routines.unused_files IS 'Files to delete: no run uses them any more, or none ever did. A row goes once its file is gone.';
+COMMENT ON COLUMN routines.unused_files.id IS 'Database id.';
+COMMENT ON COLUMN routines.unused_files.collection_id IS 'The tenant.';
+COMMENT ON COLUMN routines.unused_files.path IS 'The file''s path within the collection; with a dot before it, of what was begun and never finished.';
+COMMENT ON COLUMN routines.unused_files.noted_at IS 'When it was found to be unused. It is looked at again minutes later, once every transaction of that moment has ended.';
+COMMENT ON COLUMN routines.unused_files.condemned_at IS 'When its deletion was decided: no use saves it any more; null: it is not.';
+
+-- A use saves what is noted, unless its deletion was decided before: both sides lock the row.
+CREATE FUNCTION routines.use_files(of_run bigint, of_collection bigint, paths text[]) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    named text := current_setting('routines.collection_id', true);
+BEGIN
+    PERFORM set_config('routines.collection_id', '', true);  -- of the run's, whichever that is
+    INSERT INTO routines.file_uses (trajectory_id, path, collection_id)
+    SELECT DISTINCT of_run, path, of_collection FROM unnest(paths) AS path
+    ON CONFLICT DO NOTHING;
+    DELETE FROM routines.unused_files
+    WHERE collection_id = of_collection AND condemned_at IS NULL
+      AND routines.file_id(path) = ANY (ARRAY(SELECT routines.file_id(used) FROM unnest(paths) AS used));
+    PERFORM set_config('routines.collection_id', named, true);
+    RETURN true;
+END $$;
+COMMENT ON FUNCTION routines.use_files IS 'Notes that a run uses these files.';
+REVOKE EXECUTE ON FUNCTION routines.use_files FROM PUBLIC;
+
+-- What a run was given is noted once it leaves the queue, whether a worker claims it or it is cancelled there: the tick has
+-- nothing to do with files, and who deletes files looks at what is active itself.
+CREATE FUNCTION routines.note_files_of_run() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM routines.use_files(NEW.id, NEW.collection_id, ARRAY(SELECT routines.file_paths(NEW.init_params::text)));
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.note_files_of_run IS 'Notes the files that a run''s parameters name.';
+CREATE TRIGGER note_files AFTER UPDATE OF status ON routines.trajectories
+    FOR EACH ROW WHEN (OLD.status = 'pending' AND OLD.attempt = 0 AND NEW.status <> 'pending'
+                       AND NEW.init_params::text ~ '[0-9a-f]{32}-')
+    EXECUTE FUNCTION routines.note_files_of_run();
+
+CREATE FUNCTION routines.note_files_of_step() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    named text := current_setting('routines.collection_id', true);
+    of_collection bigint;
+BEGIN
+    PERFORM set_config('routines.collection_id', '', true);
+    SELECT collection_id INTO of_collection FROM routines.trajectories WHERE id = NEW.trajectory_id;
+    PERFORM routines.use_files(NEW.trajectory_id, of_collection,
+                               ARRAY(SELECT routines.file_paths(concat_ws(' ', NEW.inputs, NEW.outputs))));
+    PERFORM set_config('routines.collection_id', named, true);
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.note_files_of_step IS 'Notes the files that a step''s inputs and outputs name.';
+-- To look costs a few microseconds a step: once for each text.
+CREATE TRIGGER note_files AFTER INSERT ON routines.steps
+    FOR EACH ROW WHEN (NEW.inputs::text ~ '[0-9a-f]{32}-' OR NEW.outputs::text ~ '[0-9a-f]{32}-')
+    EXECUTE FUNCTION routines.note_files_of_step();
+CREATE TRIGGER note_changed_files AFTER UPDATE OF inputs, outputs ON routines.steps
+    FOR EACH ROW WHEN (OLD.outputs IS DISTINCT FROM NEW.outputs AND NEW.outputs::text ~ '[0-9a-f]{32}-'
+                       OR OLD.inputs IS DISTINCT FROM NEW.inputs AND NEW.inputs::text ~ '[0-9a-f]{32}-')
+    EXECUTE FUNCTION routines.note_files_of_step();
+
+CREATE FUNCTION routines.note_unused_file() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO routines.unused_files (collection_id, path)
+    SELECT OLD.collection_id, OLD.path
+    WHERE NOT EXISTS (SELECT FROM routines.file_uses
+                      WHERE collection_id = OLD.collection_id AND routines.file_id(path) = routines.file_id(OLD.path))
+    ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.note_unused_file IS 'With the last run that used a file, the file is to go.';
+CREATE TRIGGER note_unused_file AFTER DELETE ON routines.file_uses
+    FOR EACH ROW EXECUTE FUNCTION routines.note_unused_file();
+
+-- What there is already.
+INSERT INTO routines.file_uses (trajectory_id, path, collection_id)
+SELECT id, path, collection_id FROM routines.trajectories CROSS JOIN LATERAL routines.file_paths(init_params::text) AS path
+WHERE init_params::text ~ '[0-9a-f]{32}-'
+UNION
+SELECT trajectories.id, path, collection_id FROM routines.steps JOIN routines.trajectories ON trajectories.id = trajectory_id
+CROSS JOIN LATERAL routines.file_paths(concat_ws(' ', steps.inputs, steps.outputs)) AS path
+WHERE concat_ws(' ', steps.inputs, steps.outputs) ~ '[0-9a-f]{32}-';
+
+SELECT routines.protect('routines.file_uses');
+SELECT routines.protect('routines.unused_files');
+INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
+    ('routines_worker', 'routines.file_uses', 'SELECT'),
+    ('routines_worker', 'FUNCTION routines.use_files(bigint, bigint, text[])', 'EXECUTE'),
+    ('routines_worker', 'routines.unused_files', 'SELECT, INSERT, UPDATE (condemned_at), DELETE'),
+    ('routines_reader', 'routines.file_uses', 'SELECT'),
+    ('routines_reader', 'routines.unused_files', 'SELECT');
+SELECT routines.set_up_roles();
