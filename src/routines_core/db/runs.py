@@ -14,6 +14,9 @@ from routines_core.db.violations import domain_errors
 MAX_CRASHES = 3
 """Workers that a run may lose before it fails."""
 
+MOST_REAPED = 1000
+"""Runs that are taken from lost workers at once."""
+
 
 class Claim(msgspec.Struct, frozen=True):
     """A run in a worker's hands.
@@ -217,8 +220,8 @@ async def release(connection: Connection, pairs: Pairs) -> int:
 
 
 async def reap(connection: Connection) -> list[Reaped]:
-    """Take runs from lost workers, fail what was lost too often or is past its deadline."""
-    return await _REAP.all(connection, max_crashes=MAX_CRASHES)
+    """Take runs from lost workers, fail what was lost too often or is past its deadline; MOST_REAPED at most."""
+    return await _REAP.all(connection, max_crashes=MAX_CRASHES, most=MOST_REAPED)
 
 
 async def use_file(connection: Connection, run: Claim, path: str) -> bool:

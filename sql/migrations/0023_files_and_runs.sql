@@ -1,3 +1,5 @@
+-- What workers and the API need of runs beyond the queue: which files each uses, and which were begun.
+
 -- Which runs use which file, so that a file goes with the last run that does: what the parameters, inputs and outputs of a run
 -- name, and what its steps saved. Found by the form of a path, in the transaction that writes it, whoever writes it.
 
@@ -116,12 +118,61 @@ SELECT trajectories.id, path, collection_id FROM routines.steps JOIN routines.tr
 CROSS JOIN LATERAL routines.file_paths(concat_ws(' ', steps.inputs, steps.outputs)) AS path
 WHERE concat_ws(' ', steps.inputs, steps.outputs) ~ '[0-9a-f]{32}-';
 
+-- Runs that were begun and have not ended, apart from the backlog: what is looked for among them (leases that are over, deadlines,
+-- what a task has running) must not read what only waits. An index on the status would cost every claim its HOT update; a row here
+-- is written at a run's first claim and goes at its end.
+CREATE TABLE routines.begun_runs (
+    task_id       bigint NOT NULL,
+    trajectory_id bigint NOT NULL,
+    collection_id bigint NOT NULL,
+    CONSTRAINT begun_runs_pkey PRIMARY KEY (task_id, trajectory_id)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+COMMENT ON TABLE  routines.begun_runs IS 'Runs that a worker has claimed once and that have not ended: running, or pending again. Kept by triggers.';
+COMMENT ON COLUMN routines.begun_runs.task_id IS 'The task.';
+COMMENT ON COLUMN routines.begun_runs.trajectory_id IS 'The run.';
+COMMENT ON COLUMN routines.begun_runs.collection_id IS 'The tenant.';
+
+-- By triggers, so that no way to begin or end a run misses it: not a program of the version before, not a person at psql.
+CREATE FUNCTION routines.note_begun_run() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO routines.begun_runs (task_id, trajectory_id, collection_id) VALUES (NEW.task_id, NEW.id, NEW.collection_id)
+    ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.note_begun_run IS 'Notes a run that is running.';
+CREATE TRIGGER note_begun_run AFTER UPDATE OF status ON routines.trajectories
+    FOR EACH ROW WHEN (OLD.status <> 'running' AND NEW.status = 'running') EXECUTE FUNCTION routines.note_begun_run();
+CREATE TRIGGER note_inserted_begun_run AFTER INSERT ON routines.trajectories
+    FOR EACH ROW WHEN (NEW.status = 'running') EXECUTE FUNCTION routines.note_begun_run();
+
+CREATE FUNCTION routines.forget_begun_run() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM routines.begun_runs WHERE task_id = OLD.task_id AND trajectory_id = OLD.id;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.forget_begun_run IS 'A run that has ended, or is gone, is no begun one.';
+CREATE TRIGGER forget_begun_run AFTER UPDATE OF status ON routines.trajectories
+    FOR EACH ROW WHEN (OLD.ended_at IS NULL AND NEW.ended_at IS NOT NULL AND OLD.started_at IS NOT NULL)
+    EXECUTE FUNCTION routines.forget_begun_run();
+CREATE TRIGGER forget_deleted_begun_run AFTER DELETE ON routines.trajectories
+    FOR EACH ROW WHEN (OLD.ended_at IS NULL) EXECUTE FUNCTION routines.forget_begun_run();
+
+INSERT INTO routines.begun_runs (task_id, trajectory_id, collection_id)
+SELECT task_id, id, collection_id FROM routines.trajectories
+WHERE ended_at IS NULL AND (status = 'running' OR deadline_at IS NOT NULL);
+
 SELECT routines.protect('routines.file_uses');
 SELECT routines.protect('routines.unused_files');
+SELECT routines.protect('routines.begun_runs');
 INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_worker', 'routines.file_uses', 'SELECT'),
     ('routines_worker', 'FUNCTION routines.use_files(bigint, bigint, text[])', 'EXECUTE'),
     ('routines_worker', 'routines.unused_files', 'SELECT, INSERT, UPDATE (condemned_at), DELETE'),
     ('routines_reader', 'routines.file_uses', 'SELECT'),
-    ('routines_reader', 'routines.unused_files', 'SELECT');
+    ('routines_reader', 'routines.unused_files', 'SELECT'),
+    ('routines_api', 'routines.begun_runs', 'SELECT'),
+    ('routines_worker', 'routines.begun_runs', 'SELECT'),
+    ('routines_reader', 'routines.begun_runs', 'SELECT');
 SELECT routines.set_up_roles();
