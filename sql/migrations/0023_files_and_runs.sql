@@ -1,4 +1,5 @@
--- What workers and the API need of runs beyond the queue: which files each uses, and which were begun.
+-- What workers and the API need of runs beyond the queue: which files each uses, which were begun, when each was
+-- taken up again, and which children a retry has replaced.
 
 -- Which runs use which file, so that a file goes with the last run that does: what the parameters, inputs and outputs of a run
 -- name, and what its steps saved. Found by the form of a path, in the transaction that writes it, whoever writes it.
@@ -162,6 +163,62 @@ CREATE TRIGGER forget_deleted_begun_run AFTER DELETE ON routines.trajectories
 INSERT INTO routines.begun_runs (task_id, trajectory_id, collection_id)
 SELECT task_id, id, collection_id FROM routines.trajectories
 WHERE ended_at IS NULL AND (status = 'running' OR deadline_at IS NOT NULL);
+
+-- Claims after the first. Null as long as there is none, so that most runs carry nothing of it; in no index.
+ALTER TABLE routines.trajectories
+    ADD COLUMN later_claims jsonb CONSTRAINT trajectories_later_claims_is_array CHECK (jsonb_typeof(later_claims) = 'array');
+COMMENT ON COLUMN routines.trajectories.later_claims IS
+    'When workers took it up again after the first claim, the newest 50: array of {at, attempt, crashes}; null: none did.';
+COMMENT ON COLUMN routines.trajectories.started_at IS 'When a worker first claimed it; null: none yet. Later claims are in later_claims.';
+
+CREATE OR REPLACE VIEW routines.run_events WITH (security_invoker = true) AS
+    SELECT id AS trajectory_id, collection_id, created_at AS at, -2 AS rank, 0::bigint AS position, 0 AS try_number,
+           'run_created' AS event, NULL::text AS step, NULL::integer AS attempt, trigger AS detail
+    FROM routines.trajectories
+    UNION ALL
+    SELECT id, collection_id, started_at, -1, 0, 0, 'run_started', NULL, NULL, NULL
+    FROM routines.trajectories WHERE started_at IS NOT NULL
+    UNION ALL
+    SELECT id, collection_id, (claimed.value ->> 'at')::timestamptz, -1, 0, 0, 'run_resumed', NULL,
+           (claimed.value ->> 'attempt')::integer, 'workers lost so far: ' || (claimed.value ->> 'crashes')
+    FROM routines.trajectories CROSS JOIN LATERAL jsonb_array_elements(later_claims) AS claimed
+    UNION ALL
+    SELECT trajectories.id, collection_id, (tried.value ->> 'at')::timestamptz, 3 * steps.position, steps.position,
+           tried.number::integer, 'step_try_failed', name, NULL, tried.value ->> 'error'
+    FROM routines.trajectories JOIN routines.steps ON trajectory_id = trajectories.id
+    CROSS JOIN LATERAL jsonb_array_elements(earlier_errors) WITH ORDINALITY AS tried (value, number)
+    UNION ALL
+    SELECT trajectories.id, collection_id, steps.created_at, 3 * steps.position + 1, steps.position, steps.try_number,
+           'step_started', name, steps.attempt, activity
+    FROM routines.trajectories JOIN routines.steps ON trajectory_id = trajectories.id
+    UNION ALL
+    SELECT trajectories.id, collection_id, steps.ended_at, 3 * steps.position + 2, steps.position, steps.try_number,
+           'step_' || steps.status, name, steps.attempt, steps.error
+    FROM routines.trajectories JOIN routines.steps ON trajectory_id = trajectories.id WHERE steps.ended_at IS NOT NULL
+    UNION ALL
+    SELECT id, collection_id, ended_at, 2000000000, 0, 0,
+           'run_' || CASE status WHEN 'archived' THEN 'ended' ELSE status END, NULL, attempt, error
+    FROM routines.trajectories WHERE ended_at IS NOT NULL
+    UNION ALL
+    SELECT id, collection_id, updated_at, 2000000001, 0, 0, 'run_archived', NULL, NULL, NULL
+    FROM routines.trajectories WHERE status = 'archived'
+    UNION ALL
+    SELECT trajectory_id, collection_id, (tried.value ->> 'at')::timestamptz, 2000000002, id, tried.number::integer,
+           'webhook_attempted', NULL, NULL, concat_ws(': ', tried.value ->> 'status', tried.value ->> 'error')
+    FROM routines.webhook_deliveries
+    CROSS JOIN LATERAL jsonb_array_elements(attempts) WITH ORDINALITY AS tried (value, number);
+COMMENT ON COLUMN routines.run_events.event IS
+    'run_created, run_started (its first claim), run_resumed (a later one: its worker was lost, or gave it back), step_started, step_try_failed, step_completed, step_failed, step_cancelled, run_completed, run_failed, run_cancelled, run_ended (archived since), run_archived, webhook_attempted.';
+
+-- A step that is tried again starts a new child in the place of one that did not complete; that one gives its place up.
+ALTER TABLE routines.trajectories
+    ADD COLUMN parent_try integer,
+    DROP CONSTRAINT trajectories_parent_is_whole,
+    ADD CONSTRAINT trajectories_parent_is_whole
+        CHECK ((parent_id IS NULL) = (parent_step IS NULL) AND (parent_id IS NOT NULL OR child_index IS NULL AND parent_try IS NULL));
+COMMENT ON COLUMN routines.trajectories.parent_try IS 'The try of that step that started it; null: the first, or none.';
+COMMENT ON COLUMN routines.trajectories.child_index IS
+    'Its place among the children of that step, from 0; null with a parent: it did not complete, and a later try started another one in its place.';
 
 SELECT routines.protect('routines.file_uses');
 SELECT routines.protect('routines.unused_files');

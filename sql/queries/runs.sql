@@ -24,6 +24,9 @@ claimed AS (
     SET status = 'running', attempt = attempt + 1, worker = %(worker)s::text,
         lease_expires_at = now() + make_interval(secs => %(lease_seconds)s::float8),
         started_at = coalesce(started_at, now()), updated_at = now(),
+        later_claims = CASE WHEN started_at IS NULL THEN later_claims
+            ELSE CASE WHEN jsonb_array_length(later_claims) >= 50 THEN later_claims - 0 ELSE coalesce(later_claims, '[]') END
+                 || jsonb_build_object('at', now(), 'attempt', attempt + 1, 'crashes', crashes) END,
         deadline_at = coalesce(deadline_at, now() + make_interval(secs => %(deadline_seconds)s::float8)),
         first_workflow_id = coalesce(first_workflow_id, routines.workflow_id(
             (SELECT name FROM routines.collections WHERE collections.id = trajectories.collection_id),

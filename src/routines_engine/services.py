@@ -63,11 +63,13 @@ class RunServices:
 
     Attributes:
         step: The step in hand: its children are known by it.
+        try_number: Which try of it this is.
     """
 
     engine: Engine
     held: Held
     step: str = ""
+    try_number: int = 1
 
     @property
     def _run(self) -> Claim:
@@ -92,7 +94,8 @@ class RunServices:
     async def run_child(self, child: Child) -> ChildResult:
         """Start a run of another task, or find the one that this step started before, and wait until it has ended.
 
-        The run takes no slot meanwhile and counts towards no limit.
+        One that an earlier try of the step started, and that did not complete, is started anew. The run takes no slot
+        meanwhile and counts towards no limit.
 
         Raises:
             InvalidError: There is no such task, it declares not all keys, or runs start runs too deep.
@@ -118,6 +121,7 @@ class RunServices:
                 task=child.task,
                 init_params=child.init_params,
                 index=child.index,
+                try_number=self.try_number,
             )
         )
         if not started.is_ours:
