@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from buckets import name_server, s3_server
 from routines_core.db import Connection, connect
 from routines_core.db.retention import forget_files, judge_files, note_orphans
 from routines_core.errors import StorageError
-from routines_core.file_store import MARK, DirectoryStore, StoredFile, new_path
+from routines_core.file_store import MARK, DirectoryStore, StoredFile, new_path, open_file_store
 from routines_core.settings import Settings
 from routines_engine.file_retention import delete_unused_files
 from routines_engine.retention import delete_old
@@ -329,3 +330,17 @@ async def test_many_files_go_page_by_page(connection: Connection, store: Directo
     assert await sweep(connection, listed) == 1200
     assert await note_orphans(connection, []) == 0
     assert os.listdir(store._root) == [MARK]  # noqa: PTH208 - the names
+
+
+async def test_files_of_a_bucket_go_too(connection: Connection, task: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with s3_server() as url:
+        name_server(monkeypatch, url)
+        bucket = open_file_store(Settings(files="s3://files/prefix"))
+        kept, going, orphan = [await bucket.save(1, name, b"x") for name in ("kept", "going", "orphan")]
+        run = await ended(connection, task, file_paths=[going])
+        await ended(connection, task, file_paths=[kept])
+        await retire(connection, run)
+        assert await sweep(connection, bucket) == 1
+        assert {file.path async for file in bucket.stored()} == {kept, orphan}
+        assert [await sweep(connection, bucket, timedelta(hours=26)) for _ in range(2)] == [1, 0]
+        assert {file.path async for file in bucket.stored()} == {kept}
