@@ -9,6 +9,7 @@ from granian.server.embed import Server
 
 from routines_api.app import create_app
 from routines_core.lifecycle import stop_event, wait_or_stop
+from routines_core.listening import refuse_unfit_address
 from routines_core.settings import Settings
 from routines_workflow.catalogue import load_entry_points
 
@@ -24,9 +25,10 @@ async def run_api(settings: Settings, database_url: str) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Raises:
-        ConfigurationError: ROUTINES_ENCRYPTION_KEYS is missing or malformed.
+        ConfigurationError: ROUTINES_ENCRYPTION_KEYS is missing or malformed, or the address cannot be listened on.
     """
     stop = stop_event()
+    refuse_unfit_address(settings)
     load_entry_points()  # now, not in the first request that checks a workflow
     app = create_app(settings, database_url)
     server = Server(

@@ -2,7 +2,6 @@
 
 import asyncio
 import fcntl
-import socket
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from routines_core.embedded import EmbeddedServer
 from routines_core.errors import ConfigurationError
 from routines_core.keyring import KEPT_KEY_FILE, generate_key, load_keyring
 from routines_core.lifecycle import sleep_or_stop, stop_event
+from routines_core.listening import refuse_unfit_address
 from routines_core.logging import configure_logging
 from routines_core.settings import Settings
 
@@ -26,13 +26,13 @@ async def up(settings: Settings) -> None:
     """Migrate, start every part, keep them running, and stop them all at SIGTERM or SIGINT.
 
     Raises:
-        ConfigurationError: The data directory cannot be used, or another `routines up` uses it.
+        ConfigurationError: The address or the data directory cannot be used, or another `routines up` uses it.
         EmbeddedServerError: The embedded Postgres does not start.
         DatabaseError: The database cannot be reached or is too old.
     """
     configure_logging(settings.log_format)
     stop = stop_event()
-    _refuse_taken_port(settings)
+    refuse_unfit_address(settings)
     with _data_dir(settings.data_dir), _database(settings) as url:
         settings = _with_encryption_key(settings)
         async with connect(url, "routines-up") as connection:
@@ -56,18 +56,6 @@ async def _announce(settings: Settings, stop: asyncio.Event) -> None:
             writer.close()
             print(f"ready http://{settings.host}:{settings.port}", flush=True)
             return
-
-
-def _refuse_taken_port(settings: Settings) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, settings.port))
-        except OSError as error:
-            raise ConfigurationError(
-                f"{settings.host}:{settings.port} cannot be listened on ({error.strerror}): "
-                "set ROUTINES_PORT to a free port."
-            ) from None
 
 
 def _environment(settings: Settings, url: str) -> dict[str, str]:

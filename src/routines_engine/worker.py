@@ -41,7 +41,7 @@ CHILDREN_SECONDS = 0.05
 REAP_SECONDS = 1.0
 """How often lost and late runs are looked for."""
 REAP_COST_FACTOR = 20
-"""Looking reads all that is active; it comes no sooner than after this many times what the last look cost."""
+"""Looking reads all that was begun; it comes no sooner than after this many times what the last look cost."""
 RECONNECT_SECONDS = 1.0
 """The wait before the database is tried again once it was away."""
 TRUST_SHARE = 0.8
@@ -294,7 +294,7 @@ class Worker:
         if reaped:
             self.wake.set()
         await sleep_or_stop(self.stop, REAP_COST_FACTOR * (time.monotonic() - began_at) - REAP_SECONDS)
-        return False
+        return len(reaped) == runs.MOST_REAPED
 
     async def _give_back(self) -> None:
         """Stop what is in hand and put it back into the queue, without counting a crash."""
@@ -330,7 +330,7 @@ async def run_worker(settings: Settings, database_url: str) -> None:
         async with _woken(worker.wake, database_url), asyncio.TaskGroup() as loops:
             loops.create_task(worker.run())
             loops.create_task(run_deliveries(settings, database_url, stop, keyring=keyring))
-            loops.create_task(run_retention(settings, database_url, stop))
+            loops.create_task(run_retention(settings, database_url, stop, open_file_store(settings)))
     log.info("stopped")
 
 

@@ -4,16 +4,18 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeAlias
+from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from routines_core.db.roles import take_role
 from routines_core.errors import ConfigurationError, DatabaseError, SilenceError
+from routines_core.mask import MASK
 
 Connection: TypeAlias = AsyncConnection[Any]
 Pool: TypeAlias = AsyncConnectionPool[Connection]
@@ -68,7 +70,7 @@ async def open_pool(
     Raises:
         ConfigurationError: The URL is malformed.
     """
-    _refuse_malformed(url)
+    refuse_malformed(url)
     pool: Pool = AsyncConnectionPool(
         url,
         connection_class=AsyncConnection[Any],
@@ -102,7 +104,7 @@ async def connect(url: str, program: str, *, role: str | None = None, **settings
         ConfigurationError: The URL is malformed.
         DatabaseError: It cannot be reached; the message names neither user nor password.
     """
-    _refuse_malformed(url)
+    refuse_malformed(url)
     try:
         connection = await AsyncConnection.connect(url, **_connection_arguments(program, settings))
     except psycopg.OperationalError as error:
@@ -112,16 +114,41 @@ async def connect(url: str, program: str, *, role: str | None = None, **settings
         yield connection
 
 
-def _refuse_malformed(url: str) -> None:
+def refuse_malformed(url: str) -> dict[str, Any]:
+    """The parts of a connection string.
+
+    Raises:
+        ConfigurationError: It is none; the message does not repeat it.
+    """
     try:
-        conninfo_to_dict(url)
+        return conninfo_to_dict(url)
     except psycopg.ProgrammingError:  # its text repeats the URL, with the password
         raise ConfigurationError("DATABASE_URL is no connection string: write postgresql://USER@HOST/NAME.") from None
 
 
+def without_password(url: str) -> str:
+    """A connection string as it may be shown, however it spells its password.
+
+    Raises:
+        ConfigurationError: It is malformed.
+    """
+    parts = refuse_malformed(url)
+    given = urlsplit(url)
+    if parts.get("password") is None:
+        return url
+    if given.password is not None:
+        return urlunsplit(given._replace(netloc=given.netloc.replace(f":{given.password}@", f":{MASK}@")))
+    return make_conninfo(**{**parts, "password": MASK})
+
+
 def _unreachable(error: psycopg.Error) -> str:
     cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return f"The database cannot be reached: {cause}. Check DATABASE_URL and that the server runs."
+    advice = (
+        "It is a standby, or set to be read-only: name the primary in DATABASE_URL, or every host"
+        if "read-only" in cause
+        else "Check DATABASE_URL and that the server runs"
+    )
+    return f"The database cannot be reached: {cause}. {advice}."
 
 
 AWAY = (
