@@ -11,8 +11,10 @@ from routines_core.db import tick as db
 from routines_core.db.pool import LOST
 from routines_core.errors import DatabaseError
 from routines_core.lifecycle import sleep_or_stop, stop_event
+from routines_core.metrics.listener import listening
 from routines_core.settings import Settings
 from routines_ticker.batches import Batches
+from routines_ticker.metrics import TickerMetrics
 from routines_ticker.snapshots import SnapshotWatch
 
 STATEMENT_TIMEOUT = "10s"
@@ -61,6 +63,7 @@ class Ticker:
     settings: Settings
     stop: asyncio.Event
     snapshots: SnapshotWatch = field(default_factory=SnapshotWatch)
+    metrics: TickerMetrics = field(default_factory=TickerMetrics)
 
     async def run(self, connection: Connection) -> None:
         """Tick until `stop` is set.
@@ -68,12 +71,14 @@ class Ticker:
         Raises:
             psycopg.Error: The connection is lost or the database is unfit: nothing is half done, come back later.
         """
-        batches = Batches(self.settings, connection)
+        batches = Batches(self.settings, connection, self.metrics)
         await batches.warm_up()
         busy_seconds, longest = BUSY_SECONDS
         while not self.stop.is_set():
             asked_at = time.monotonic()
             sleep = await db.seconds_until_due(connection, set_aside=batches.set_aside())
+            if sleep.seconds > 0:  # else the tick that follows says whether it is well
+                self.metrics.succeeded()
             if sleep.seconds > 0:
                 # The database read its clock somewhere between the question and the answer.
                 wakes_at = (asked_at + time.monotonic()) / 2 + sleep.seconds
@@ -89,6 +94,7 @@ class Ticker:
     async def _idle(self, connection: Connection, wakes_at: float, *, precisely: bool) -> None:
         if wakes_at - time.monotonic() > self.snapshots.takes_seconds:
             await self.snapshots.look(connection)
+            self.metrics.oldest_snapshot.set(self.snapshots.age_seconds)
         early = TIMER_SECONDS if precisely else 0.0
         await sleep_or_stop(self.stop, wakes_at - early - time.monotonic())
         while precisely and time.monotonic() < wakes_at and not self.stop.is_set():  # noqa: ASYNC110 - see TIMER_SECONDS
@@ -112,6 +118,12 @@ class Ticker:
 async def run_ticker(settings: Settings, database_url: str) -> None:
     """Tick until SIGTERM or SIGINT, over every loss of the database."""
     ticker = Ticker(settings, stop_event())
+    async with listening(settings, ticker.metrics, ticker.metrics.health):
+        await _tick_on(ticker, database_url)
+    log.info("stopped")
+
+
+async def _tick_on(ticker: Ticker, database_url: str) -> None:
     first_wait, longest_wait = RECONNECT_SECONDS
     wait = first_wait
     while not ticker.stop.is_set():
@@ -119,11 +131,11 @@ async def run_ticker(settings: Settings, database_url: str) -> None:
         try:
             await _tick_until_lost(ticker, database_url)
         except (*LOST, DatabaseError) as error:
+            ticker.metrics.database_failures.inc()
             # A connection that lasted begins anew; one that fails at once is tried less and less often.
             wait = first_wait if time.monotonic() - began_at > longest_wait else min(2 * wait, longest_wait)
             log.warning("database away or unfit, trying again", seconds=wait, error=type(error).__name__)
             await sleep_or_stop(ticker.stop, wait)
-    log.info("stopped")
 
 
 async def _tick_until_lost(ticker: Ticker, database_url: str) -> None:
@@ -137,4 +149,5 @@ async def _tick_until_lost(ticker: Ticker, database_url: str) -> None:
         plan_cache_mode="force_custom_plan",
     ) as connection:
         log.info("ticking")
-        await ticker.run(connection)
+        with ticker.metrics.connected():
+            await ticker.run(connection)
