@@ -26,7 +26,7 @@ OF_PROGRAMS = {
     API: (
         "collections. idempotency. keys.find_key keys.take_tokens ledger. routines. secrets.find_pepper "
         "tasks.insert_task tasks.update_task tasks.find_task tasks.list_tasks tasks.delete_task trajectories. "
-        "deliveries.list_deliveries deliveries.redeliver"
+        "deliveries.list_deliveries deliveries.redeliver figures."
     ),
     TICKER: "tick.",
     WORKER: (

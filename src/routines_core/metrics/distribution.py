@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from prometheus_client.metrics_core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
-from prometheus_client.utils import floatToGoString
 
 DELAY_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 900, 1800, 3600)
 """Seconds, from a millisecond to an hour: for what may be late."""
@@ -63,7 +62,7 @@ class Distribution(Collector):
     def collect(self) -> Iterable[Metric]:
         """Its samples."""
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
-        names = [*map(floatToGoString, self._bounds), "+Inf"]
+        names = [*(repr(float(bound)) for bound in self._bounds), "+Inf"]
         for labels, series in list(self._series.items()):
             seen, buckets = 0, list[tuple[str, float]]()
             for name, count in zip(names, series.counts, strict=True):

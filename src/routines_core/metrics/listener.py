@@ -1,7 +1,7 @@
 """The management listener of a program: `/metrics` and `/health`, and nothing else.
 
-A few lines of HTTP of our own, since a ticker has no web server: GET alone, one answer for each connection, and a limit to
-all that a client may send, take and keep open.
+A few lines of HTTP of our own, since a ticker has no web server: GET alone, one answer for each connection, and a limit
+to all that a client may send, take and keep open.
 """
 
 import asyncio
@@ -65,7 +65,7 @@ AskHealth = Callable[[], Awaitable[Health]]
 class _Answer:
     status: HTTPStatus
     content: bytes = b""
-    media_type: str = "text/plain; charset=utf-8"
+    media_type: str = "text/plain"
 
 
 @dataclass
@@ -133,7 +133,7 @@ def _header(lines: list[str], name: str) -> str:
 def _encoded(answer: _Answer) -> bytes:
     lines = [
         f"HTTP/1.1 {answer.status.value} {answer.status.phrase}",
-        f"Content-Type: {answer.media_type}",
+        f"Content-Type: {answer.media_type}; charset=utf-8",
         f"Content-Length: {len(answer.content)}",
         "Connection: close",
         *(["WWW-Authenticate: Bearer"] if answer.status == HTTPStatus.UNAUTHORIZED else []),

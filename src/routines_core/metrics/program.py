@@ -1,14 +1,16 @@
 """The metrics of one process: a registry of its own, and the page that shows it."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from copy import copy
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, disable_created_metrics, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-"""The text format that every Prometheus reads."""
+MEDIA_TYPE = "text/plain; version=0.0.4"
+"""The text format that every Prometheus reads, in UTF-8."""
 
 Refresh = Callable[[], Awaitable[None]]
 """What is done before a page is shown; it raises nothing, and takes a bounded time."""
@@ -16,7 +18,7 @@ Refresh = Callable[[], Awaitable[None]]
 disable_created_metrics()  # a second series for each counter, which nobody asks for
 
 
-class ProgramMetrics:
+class ProgramMetrics(Collector):
     """What one process shows; each program adds its own to the registry.
 
     Args:
@@ -39,9 +41,18 @@ class ProgramMetrics:
 
     async def page(self) -> bytes:
         """Every metric in the text format of Prometheus."""
-        for refresh in self.refreshes:
-            await refresh()
-        return generate_latest(self.registry)
+        await asyncio.gather(*(refresh() for refresh in self.refreshes))
+        return generate_latest(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """Every metric once, with the samples of all collectors that have it."""
+        families: dict[str, Metric] = {}
+        for family in self.registry.collect():
+            if family.name not in families:
+                families[family.name] = copy(family)
+            else:
+                families[family.name].samples = [*families[family.name].samples, *family.samples]
+        return families.values()
 
 
 class _ProcessFigures(Collector):
