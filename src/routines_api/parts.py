@@ -14,7 +14,7 @@ TIMEOUT_SECONDS = 2.0
 """How long a part may take to show its page."""
 
 _NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-"""Every page is asked for without TLS: to read the system's certificates each time would cost more than all the rest."""
+"""Every page is asked for without TLS: to read the system's certificates each time would cost more than the rest."""
 
 log = structlog.get_logger("metrics")
 
