@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from routines_core.errors import ConfigurationError
@@ -99,6 +99,12 @@ class Settings(BaseSettings):
         default=None, pattern=r"^\w+=http://[^,\s]+(,\w+=http://[^,\s]+)*$", alias="ROUTINES_METRICS_PARTS"
     )
     """`name=URL` of /metrics of other programs, several with commas between, that the API shows with its own."""
+
+    @field_validator("metrics_token", "metrics_port", mode="before")
+    @classmethod
+    def _empty_is_not_set(cls, given: object) -> object:
+        """As an environment file has it that leaves the value out."""
+        return None if given == "" else given
 
 
 def load_settings() -> Settings:
