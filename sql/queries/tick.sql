@@ -156,9 +156,9 @@ struck AS (
     RETURNING routines.id, routines.paused
 ),
 -- A batch has few delays that differ, since its slots are whole minutes and all of it is fired at one time.
-delays AS MATERIALIZED (SELECT extract(epoch FROM delay)::float8 AS seconds, count(*) AS fires FROM fired GROUP BY delay)
+delays AS (SELECT extract(epoch FROM delay)::float8 AS seconds, count(*) AS fires FROM fired GROUP BY delay)
 SELECT (SELECT count(*) FROM claimed)::integer AS claimed,
-       (SELECT count(*) FROM fired)::integer AS fired,
+       (SELECT coalesce(sum(fires), 0) FROM delays)::integer AS fired,
        (SELECT count(*) FROM skipped WHERE reason = 'overlap')::integer AS overlapped,
        (SELECT coalesce(sum(slot_count), 0) FROM skipped WHERE reason = 'missed')::bigint AS missed,
        (SELECT count(*) FROM advanced)::integer + (SELECT count(*) FROM struck)::integer AS advanced,
