@@ -19,6 +19,19 @@ $$;
 COMMENT ON FUNCTION routines.figures_of_routines IS
     'Of all collections: routines that are due and those that were paused by strikes, counted up to `most`, and for how long the oldest slot has been due (0: none is).';
 
+CREATE FUNCTION routines.figures_of_skips(most integer)
+RETURNS TABLE (overlap bigint, missed bigint, paused bigint, failed_to_start bigint)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp ROWS 1 AS $$
+    SELECT coalesce(sum(slot_count) FILTER (WHERE reason = 'overlap'), 0)::bigint,
+           coalesce(sum(slot_count) FILTER (WHERE reason = 'missed'), 0)::bigint,
+           coalesce(sum(slot_count) FILTER (WHERE reason = 'paused'), 0)::bigint,
+           coalesce(sum(slot_count) FILTER (WHERE reason = 'failed_to_start'), 0)::bigint
+    FROM (SELECT reason, slot_count, recorded_at FROM routines.skips ORDER BY id DESC LIMIT most) AS newest
+    WHERE recorded_at > now() - interval '1 hour';
+$$;
+COMMENT ON FUNCTION routines.figures_of_skips IS
+    'Of all collections: slots that were recorded as skipped in the last hour, by reason; the newest `most` rows are looked at.';
+
 CREATE FUNCTION routines.figures_of_runs(most integer, most_lanes integer)
 RETURNS TABLE (pending integer, running integer, oldest_pending_seconds float8)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp ROWS 1 AS $$
@@ -74,10 +87,11 @@ END $$;
 COMMENT ON FUNCTION routines.figures_of_snapshots IS
     'The age of the oldest open snapshot of this database in seconds (0: none is open); an error where the owner lacks pg_read_all_stats.';
 
-REVOKE EXECUTE ON FUNCTION routines.figures_of_routines, routines.figures_of_runs, routines.figures_of_deliveries,
-    routines.figures_of_snapshots FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION routines.figures_of_routines, routines.figures_of_skips, routines.figures_of_runs,
+    routines.figures_of_deliveries, routines.figures_of_snapshots FROM PUBLIC;
 INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_api', 'FUNCTION routines.figures_of_routines(integer)', 'EXECUTE'),
+    ('routines_api', 'FUNCTION routines.figures_of_skips(integer)', 'EXECUTE'),
     ('routines_api', 'FUNCTION routines.figures_of_runs(integer, integer)', 'EXECUTE'),
     ('routines_api', 'FUNCTION routines.figures_of_deliveries(integer)', 'EXECUTE'),
     ('routines_api', 'FUNCTION routines.figures_of_snapshots()', 'EXECUTE');

@@ -4,6 +4,9 @@
 -- name: routines
 SELECT due, oldest_due_seconds, paused_by_strikes FROM routines.figures_of_routines(%(most)s::integer);
 
+-- name: skips
+SELECT overlap, missed, paused, failed_to_start FROM routines.figures_of_skips(%(most)s::integer);
+
 -- name: runs
 SELECT pending, running, oldest_pending_seconds FROM routines.figures_of_runs(%(most)s::integer, %(most_lanes)s::integer);
 

@@ -34,12 +34,17 @@ class Shown(NamedTuple):
     labels: dict[str, str] = {}  # noqa: RUF012 - never changed
 
 
+_SKIPPED = "Slots that were recorded as skipped in the last hour; the newest 10,000 skips are looked at."
 _ACTIVE = "Runs that have not ended; the first 10,000 are looked at."
 SHOWN: dict[str, tuple[Shown, ...]] = {
     "routines": (
         Shown("routines_due", "due", "Routines that are due now, counted up to 10,000."),
         Shown("routines_oldest_due_seconds", "oldest_due_seconds", "For how long the oldest slot has been due."),
         Shown("routines_paused_by_strikes", "paused_by_strikes", "Routines that the scheduler itself has paused."),
+    ),
+    "skips": tuple(
+        Shown("routines_skipped_slots_last_hour", reason, _SKIPPED, {"reason": reason})
+        for reason in ("overlap", "missed", "paused", "failed_to_start")
     ),
     "runs": (
         Shown("routines_active_runs", "pending", _ACTIVE, {"status": "pending"}),

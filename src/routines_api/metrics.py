@@ -80,7 +80,11 @@ class ApiMetrics(ProgramMetrics):
             "From the headers of a request to the end of its answer.",
             labels=["route", "method"],
         )
-        self._in_flight = Gauge("routines_api_requests_in_flight", "Requests in hand.", registry=registry)
+        self._answered: dict[tuple[str, str, str], Counter] = {}
+        self._in_hand = 0
+        Gauge("routines_api_requests_in_flight", "Requests in hand.", registry=registry).set_function(
+            lambda: self._in_hand
+        )
         self._rate_limited = Counter(
             "routines_api_rate_limited_total", "Requests that were answered 429.", registry=registry
         )
@@ -103,16 +107,19 @@ class ApiMetrics(ProgramMetrics):
 
     def begin(self) -> Watched:
         """Follow a request from now on."""
-        self._in_flight.inc()
+        self._in_hand += 1
         return Watched(time.monotonic())
 
     def end(self, watched: Watched, scope: HTTPScope) -> None:
         """Count it."""
-        self._in_flight.dec()
+        self._in_hand -= 1
         route = cast("dict[str, Any]", scope).get("path_template") or NONE
         method = scope["method"] if scope["method"] in METHODS else NONE
         status = NONE if watched.status is None else str(int(watched.status))
-        self._requests.labels(route, method, status).inc()
+        labels = (route, method, status)
+        if (answered := self._answered.get(labels)) is None:
+            answered = self._answered[labels] = self._requests.labels(*labels)
+        answered.inc()
         self._durations.observe(time.monotonic() - watched.began_at, route, method)
         if watched.status == HTTPStatus.TOO_MANY_REQUESTS:
             self._rate_limited.inc()

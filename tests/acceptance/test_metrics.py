@@ -107,6 +107,8 @@ def test_one_scrape_tells_of_all_parts_what_the_ledger_holds_and_nothing_of_any_
     page = awaited(url, lambda page: page.total("routines_worker_deliveries_total", outcome="failed") == 2, wait_until)
     page = awaited(url, lambda page: page.total("routines_paused_by_strikes") == 1, wait_until)
     assert page.total("routines_active_runs", status="running") == 1
+    for reason in ("overlap", "missed", "failed_to_start"):
+        assert page.total("routines_skipped_slots_last_hour", reason=reason) == expected[reason]
     assert page.total("routines_api_requests_total", status="201") == 5
     for word in (CANARY, "demo", "hello", "every-hour", (service.data_dir / "demo.key").read_text().strip()):
         assert word not in page.text

@@ -22,6 +22,7 @@ from support import api_settings
 PAGE = (ROOT / "docs" / "metrics.md").read_text("utf-8")
 RULES = ROOT / "docs" / "prometheus" / "routines.rules.yml"
 CONFIG = ROOT / "docs" / "prometheus" / "prometheus.yml"
+FIRED = ROOT / "tests" / "docs" / "routines.rules.test.yml"
 OF_PROMETHEUS = {"up"}
 """What Prometheus itself knows of each target."""
 
@@ -39,6 +40,7 @@ def documented() -> dict[str, Row]:
 
 FOUND = {
     "routines": figures.RoutineFigures(1, 2, 3),
+    "skips": figures.SkipFigures(1, 2, 3, 4),
     "runs": figures.RunFigures(1, 2, 3),
     "deliveries": figures.DeliveryFigures(1, 2),
     "programs": figures.ProgramFigures(1, 2),
@@ -129,13 +131,11 @@ def test_the_example_of_a_configuration_scrapes_every_program_and_reads_the_rule
     assert config["rule_files"] == [RULES.name]
 
 
-def test_prometheus_itself_takes_the_rules() -> None:
+def test_prometheus_itself_takes_the_rules_and_fires_them_when_it_shall() -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is not installed")
-    for what, path in (("rules", RULES), ("config", CONFIG)):
-        arguments = ["--syntax-only"] if what == "config" else []
-        done = subprocess.run(
-            [promtool, "check", what, *arguments, str(path)], capture_output=True, text=True, check=False
-        )
+    checks = (["check", "rules", RULES], ["check", "config", "--syntax-only", CONFIG], ["test", "rules", FIRED])
+    for arguments in checks:
+        done = subprocess.run([promtool, *arguments], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr

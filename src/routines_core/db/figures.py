@@ -28,6 +28,15 @@ class RoutineFigures(msgspec.Struct, frozen=True):
     paused_by_strikes: int
 
 
+class SkipFigures(msgspec.Struct, frozen=True):
+    """Slots that were recorded as skipped in the last hour, by reason; the newest `MOST` skips are looked at."""
+
+    overlap: int
+    missed: int
+    paused: int
+    failed_to_start: int
+
+
 class RunFigures(msgspec.Struct, frozen=True):
     """Runs that have not ended.
 
@@ -74,6 +83,7 @@ class SchemaFigures(msgspec.Struct, frozen=True):
 
 
 _ROUTINES = Statement("figures.routines", RoutineFigures)
+_SKIPS = Statement("figures.skips", SkipFigures)
 _RUNS = Statement("figures.runs", RunFigures)
 _DELIVERIES = Statement("figures.deliveries", DeliveryFigures)
 _PROGRAMS = Statement("figures.programs", ProgramFigures)
@@ -81,13 +91,18 @@ _SNAPSHOTS = Statement("figures.snapshots", SnapshotFigures)
 _SCHEMA = Statement("figures.schema", SchemaFigures)
 
 Figures: TypeAlias = (
-    RoutineFigures | RunFigures | DeliveryFigures | ProgramFigures | SnapshotFigures | SchemaFigures
+    RoutineFigures | SkipFigures | RunFigures | DeliveryFigures | ProgramFigures | SnapshotFigures | SchemaFigures
 )  # fmt: skip
 
 
 async def of_routines(connection: Connection) -> RoutineFigures:
     """What is due, and what the scheduler paused."""
     return await _ROUTINES.one(connection, most=MOST)
+
+
+async def of_skips(connection: Connection) -> SkipFigures:
+    """What was skipped lately."""
+    return await _SKIPS.one(connection, most=MOST)
 
 
 async def of_runs(connection: Connection) -> RunFigures:
@@ -121,6 +136,7 @@ async def of_schema(connection: Connection) -> SchemaFigures:
 
 KINDS: Mapping[str, Callable[[Connection], Awaitable[Figures]]] = {
     "routines": of_routines,
+    "skips": of_skips,
     "runs": of_runs,
     "deliveries": of_deliveries,
     "programs": of_programs,

@@ -30,6 +30,7 @@ async def in_hours(connection: Connection, hours: float, name: str) -> int:
 
 async def test_where_nothing_is_every_figure_is_nothing(connection: Connection) -> None:
     assert await figures.of_routines(connection) == figures.RoutineFigures(0, 0, 0)
+    assert await figures.of_skips(connection) == figures.SkipFigures(0, 0, 0, 0)
     assert await figures.of_runs(connection) == figures.RunFigures(0, 0, 0)
     assert await figures.of_deliveries(connection) == figures.DeliveryFigures(0, 0)
 
@@ -46,6 +47,18 @@ async def test_it_is_said_how_many_routines_are_due_and_since_when(connection: C
     found = await figures.of_routines(connection)
     assert (found.due, found.paused_by_strikes) == (2, 1)
     assert 7200 <= found.oldest_due_seconds < 7260
+
+
+async def test_slots_that_were_skipped_in_the_last_hour_are_counted_by_reason(connection: Connection) -> None:
+    await connection.execute(
+        """INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, slot_count, reason,
+                                       cadence_type, recorded_at)
+           SELECT 1, n, now(), now() + (slots - 1) * interval '1 hour', slots, reason,
+                  CASE WHEN slots > 1 THEN 'hourly' END, now() - age * interval '1 minute'
+           FROM (VALUES (1, 'missed', 5, 70), (2, 'missed', 3, 10), (3, 'overlap', 1, 59), (4, 'missed', 1, 1),
+                        (5, 'failed_to_start', 1, 0)) AS given (n, reason, slots, age)"""
+    )
+    assert await figures.of_skips(connection) == figures.SkipFigures(1, 4, 0, 1)
 
 
 async def make_run(connection: Connection, age_seconds: float, status: str, task: int) -> None:
@@ -110,7 +123,7 @@ async def test_the_schema_is_as_new_as_its_last_migration(connection: Connection
 @asynccontextmanager
 async def owned_by_nobody_special(connection: Connection) -> AsyncGenerator[str]:
     """The figures are told by an owner as a managed Postgres has it: no superuser, held by row-level security."""
-    names = ("routines", "runs", "deliveries", "snapshots")
+    names = ("routines", "skips", "runs", "deliveries", "snapshots")
     owner, login = f"figures_{uuid.uuid4().hex[:8]}", await value(connection, "SELECT quote_ident(current_user)")
     await connection.execute(f"CREATE ROLE {owner}; GRANT {login} TO {owner}".encode())
     for name in names:
@@ -148,6 +161,7 @@ async def test_at_a_million_routines_the_figures_read_no_more_than_their_bound(c
     await make_task(connection)
     calls = {
         "routines": f"routines.figures_of_routines({figures.MOST})",
+        "skips": f"routines.figures_of_skips({figures.MOST})",
         "runs": f"routines.figures_of_runs({figures.MOST}, {figures.MOST_LANES})",
         "deliveries": f"routines.figures_of_deliveries({figures.MOST})",
     }
@@ -167,8 +181,15 @@ async def test_at_a_million_routines_the_figures_read_no_more_than_their_bound(c
            SELECT 1, 1, 'https://example.com', 'completed', CASE WHEN n > 100000 THEN now() END, now()
            FROM generate_series(1, 120000) n"""
     )
+    await connection.execute(
+        """INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, reason)
+           SELECT 1, n, now(), now(), 'missed' FROM generate_series(1, 100000) n"""
+    )
     await connection.execute("UPDATE routines.routines SET next_run_at = now() WHERE id > 980000")
-    await connection.execute("VACUUM (ANALYZE) routines.routines, routines.trajectories, routines.webhook_deliveries")
+    await connection.execute(
+        "VACUUM (ANALYZE) routines.routines, routines.skips, routines.trajectories, routines.webhook_deliveries"
+    )
+    assert (await figures.of_skips(connection)).missed == figures.MOST
     assert (await figures.of_routines(connection)).due == figures.MOST
     assert (await figures.of_runs(connection)).pending == figures.MOST
     assert (await figures.of_deliveries(connection)).due == figures.MOST
@@ -212,6 +233,6 @@ async def test_the_api_is_told_the_figures_of_all_collections_and_sees_no_row_of
 @pytest.mark.parametrize("role", ["routines_ticker", "routines_worker", "routines_reader"])
 async def test_nobody_else_is_told(connection: Connection, database: Database, role: str) -> None:
     async with connect(database.url, "other", role=role) as other:
-        for name in ("routines", "runs", "deliveries", "snapshots"):
+        for name in ("routines", "skips", "runs", "deliveries", "snapshots"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 await figures.KINDS[name](other)
