@@ -1,5 +1,5 @@
 -- What an operator is alerted by. Each is a statement of its own, so that one that cannot be answered takes no other along.
--- They are asked by the API's role, which sees the rows of no collection here: migrations/0024_figures.sql.
+-- They are asked by the API's role, which sees the rows of no collection here: migrations/0025_figures.sql.
 
 -- name: routines
 SELECT due, oldest_due_seconds, paused_by_strikes FROM routines.figures_of_routines(%(most)s::integer);
