@@ -2,8 +2,9 @@
 
 import asyncio
 import fcntl
+import socket
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from routines_cli.demo import make_demo
@@ -38,7 +39,7 @@ async def up(settings: Settings) -> None:
         async with connect(url, "routines-up") as connection:
             await migrate(connection)
             await make_demo(connection, settings.data_dir, load_keyring(settings))
-        supervisor = Supervisor(_environment(settings, url), stop)
+        supervisor = Supervisor(_environment(settings, url), stop, _watched_parts())
         async with asyncio.TaskGroup() as parts:
             for part in PARTS:
                 parts.create_task(supervisor.keep(part))
@@ -64,6 +65,23 @@ def _environment(settings: Settings, url: str) -> dict[str, str]:
     if settings.encryption_keys_file:
         shown["ROUTINES_ENCRYPTION_KEYS_FILE"] = str(settings.encryption_keys_file)
     return shown
+
+
+def _watched_parts() -> dict[str, dict[str, str]]:
+    """Ports of loopback for the metrics of all parts but the API, which is told of them and shows all of it at once.
+
+    A port that another program takes before the part does is not lost for ever: the part tries it again and again.
+    """
+    with ExitStack() as chosen:  # all held until the last is chosen, so that no two are the same
+        probes = {part: chosen.enter_context(socket.socket()) for part in PARTS if part != "api"}
+        for probe in probes.values():
+            probe.bind(("127.0.0.1", 0))
+        ports = {part: int(probe.getsockname()[1]) for part, probe in probes.items()}
+    pages = ",".join(f"{part}=http://127.0.0.1:{port}/metrics" for part, port in ports.items())
+    own = {
+        part: {"ROUTINES_METRICS_HOST": "127.0.0.1", "ROUTINES_METRICS_PORT": str(port)} for part, port in ports.items()
+    }
+    return {**own, "api": {"ROUTINES_METRICS_PARTS": pages}}
 
 
 def _with_encryption_key(settings: Settings) -> Settings:

@@ -45,3 +45,5 @@ class Record:
         self._finished.clear()
         checkpoint = Checkpoint(run.id, run.attempt, steps, status, error)
         self.services.held.renewed(await self.journal.write(checkpoint))
+        for step in steps:
+            self.journal.metrics.stepped(step)

@@ -72,7 +72,7 @@ ROWS = [
     Row("GET", "/api/v1/routines/{collection}/{task}/{name}/deliveries"),
     Row("POST", "/api/v1/routines/{collection}/{task}/{name}/deliveries/{delivery_id}/redeliver"),
 ]
-OPEN = {("GET", path) for path in ("/api/v1/health", "/openapi.json", "/docs")}
+OPEN = {("GET", path) for path in ("/api/v1/health", "/openapi.json", "/docs", "/metrics")}
 """Answered without a key."""
 ROW_IDS = [f"{row.method} {row.path}" for row in ROWS]
 HIDDEN = [row for row in ROWS if row.path.startswith("/api/v1/routines") or row.path.endswith("init-params-schema")]

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
@@ -86,6 +86,26 @@ async def open_pool(
     )
     async with pool:
         yield pool
+
+
+class PoolState(NamedTuple):
+    """What a pool has.
+
+    Attributes:
+        connections: Open ones.
+        idle: Those of them that nobody uses.
+        waiting: Who waits for one.
+    """
+
+    connections: int
+    idle: int
+    waiting: int
+
+
+def state_of(pool: Pool) -> PoolState:
+    """What the pool has at this moment."""
+    stats = pool.get_stats()
+    return PoolState(stats.get("pool_size", 0), stats.get("pool_available", 0), stats.get("requests_waiting", 0))
 
 
 async def _refuse_closed(connection: Connection) -> None:
