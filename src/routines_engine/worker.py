@@ -23,12 +23,12 @@ from routines_core.keyring import Keyring, load_keyring
 from routines_core.lifecycle import sleep_or_stop, stop_event
 from routines_core.settings import Settings
 from routines_engine.deliveries import run_deliveries
-from routines_engine.flow import FlowWorkflow
 from routines_engine.holding import Held, LostRunError
 from routines_engine.journal import Journal
 from routines_engine.record import Record
 from routines_engine.retention import run_retention
 from routines_engine.services import Engine, RunServices
+from routines_engine.stepper import Stepper
 from routines_engine.waits import Waits
 from routines_workflow.catalogue import load_entry_points
 
@@ -208,7 +208,7 @@ class Worker:
         """Run one flow to its end, within its deadline."""
         services = RunServices(self._engine, self._held[run.id])
         record = Record(self._journal, services)
-        flow = FlowWorkflow(
+        flow = Stepper(
             run.workflow,
             run.init_params,
             run.finished_steps,
@@ -226,7 +226,7 @@ class Worker:
             await record.end(error)
         log.info("run ended", trajectory_id=run.id, failed=error is not None)
 
-    async def _error_of(self, flow: FlowWorkflow, seconds: float) -> str | None:
+    async def _error_of(self, flow: Stepper, seconds: float) -> str | None:
         """Run the flow: why it failed, None where it did not."""
         try:
             async with asyncio.timeout(seconds):
