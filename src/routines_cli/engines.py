@@ -1,0 +1,56 @@
+"""Which engine `routines worker` is, and what is said of it: Temporal's SDK is imported where it was chosen alone."""
+
+from importlib.util import find_spec
+
+from routines_core.errors import ConfigurationError, RoutinesError
+from routines_core.settings import Settings
+
+
+async def run_engine(settings: Settings, database_url: str) -> None:
+    """Run the worker of the chosen engine until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigurationError: A setting is wrong, or the engine is not installed.
+    """
+    if settings.engine == "temporal":
+        _require_sdk()
+        from routines_engine.temporal.program import run_temporal_worker
+
+        await run_temporal_worker(settings, database_url)
+        return
+    from routines_engine.worker import run_worker
+
+    await run_worker(settings, database_url)
+
+
+async def require_engine(settings: Settings) -> None:
+    """Refuse to go on where the chosen engine cannot be reached.
+
+    Raises:
+        ConfigurationError: Temporal's SDK is not installed.
+        RoutinesError: Temporal is away or unfit; the message names the setting.
+    """
+    if settings.engine == "temporal":
+        _require_sdk()
+        from routines_engine.temporal.connection import connect
+
+        await connect(settings)
+
+
+async def examine_engine(settings: Settings) -> tuple[str, bool]:
+    """A line on the chosen engine for `routines doctor`, and whether it can work."""
+    if settings.engine == "postgres":
+        return "postgres", True
+    place = f"temporal at {settings.temporal_address}, namespace {settings.temporal_namespace}"
+    try:
+        await require_engine(settings)
+    except RoutinesError as error:
+        return f"{place}: {error}", False
+    return f"{place}: reachable", True
+
+
+def _require_sdk() -> None:
+    if find_spec("temporalio") is None:
+        raise ConfigurationError(
+            "ROUTINES_ENGINE=temporal needs Temporal's Python SDK: pip install 'routines[temporal]'."
+        )
