@@ -59,13 +59,13 @@ class Workers:
     async def until(self, key: str, times: int = 1) -> None:
         """Return once a step has begun so often."""
         async with asyncio.timeout(40):
-            while self.executions()[key] < times:
+            while self.executions()[key] < times:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
     async def until_said(self, words: str) -> None:
         """Return once a worker has said so in its log."""
         async with asyncio.timeout(40):
-            while words not in self.log.read_text("utf-8"):
+            while words not in self.log.read_text("utf-8"):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
     def kill(self) -> None:

@@ -2,6 +2,7 @@
 
 from importlib.util import find_spec
 
+from routines_core.db import Connection, dispatches
 from routines_core.errors import ConfigurationError, RoutinesError
 from routines_core.settings import Settings
 
@@ -37,16 +38,27 @@ async def require_engine(settings: Settings) -> None:
         await connect(settings)
 
 
-async def examine_engine(settings: Settings) -> tuple[str, bool]:
-    """A line on the chosen engine for `routines doctor`, and whether it can work."""
+async def examine_engine(settings: Settings, connection: Connection | None, *, quick: bool) -> tuple[str, bool]:
+    """A line on the chosen engine for `routines doctor`, and whether it can work.
+
+    Args:
+        settings: Which it is, and where.
+        connection: To the database, which knows what Temporal has in hand; None: its schema is not up to date.
+        quick: Do not ask Temporal: it being away makes nothing else unhealthy.
+    """
+    in_hand = await dispatches.in_hand(connection) if connection else None
+    held = f"{in_hand.runs} runs in Temporal's hands, {in_hand.unsubmitted} not known to be there" if in_hand else ""
     if settings.engine == "postgres":
-        return "postgres", True
+        # What is left of the other engine needs a worker of that one.
+        return (f"postgres; {held}" if in_hand and in_hand.runs else "postgres"), True
     place = f"temporal at {settings.temporal_address}, namespace {settings.temporal_namespace}"
+    if quick:
+        return f"{place}: not asked", True
     try:
         await require_engine(settings)
     except RoutinesError as error:
-        return f"{place}: {error}", False
-    return f"{place}: reachable", True
+        return f"{place}; {held}. {error}", False
+    return f"{place}: reachable; {held}", True
 
 
 def _require_sdk() -> None:

@@ -278,6 +278,7 @@ async def doctor(*, url_alone: bool, quick: bool) -> None:
 
 
 async def _examine(settings: Settings, url: str, *, quick: bool) -> None:
+    from routines_cli.engines import examine_engine
     from routines_cli.secrets import examine
     from routines_cli.standing import describe
     from routines_core.db import connect, roles
@@ -291,16 +292,18 @@ async def _examine(settings: Settings, url: str, *, quick: bool) -> None:
         if not pending and not quick:
             secrets_line, all_open = await examine(settings, connection)
         standing = None if pending else await roles.standing(connection)
+        engine_line, is_fit = await examine_engine(settings, None if pending else connection, quick=quick)
     psql = find_psql()
     open_psql = f"{quote(psql)} {quote(_without_password(url))}" if psql else "not found: install it"
     print(f"database  {_without_password(url)}")
     print(f"postgres  {version}")
     print(f"schema    {f'{len(pending)} migrations to apply: run `routines migrate`' if pending else 'up to date'}")
     print(f"secrets   {secrets_line}")
+    print(f"engine    {engine_line}")
     for line in describe(standing) if standing else []:
         print(line)
     print(f"psql      {open_psql}")
-    if pending or not all_open or (standing and standing.open_tables):
+    if pending or not all_open or not is_fit or (standing and standing.open_tables):
         sys.exit(1)
 
 

@@ -1,10 +1,9 @@
 """FlowWorkflow: the interpreter of a task's workflow, which both engines drive.
 
-Pure and deterministic: it knows which step comes next, how often one is tried and what ends the run, and nothing of what
-steps are given and give. Whatever takes time or may turn out differently the next time is asked of its `Hands`.
+Pure and deterministic: it knows which step comes next, how often one is tried and what ends the run, and nothing of
+what steps are given and give. Whatever takes time or may turn out differently the next time is asked of its `Hands`.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -72,7 +71,7 @@ class FlowWorkflow:
     def __init__(self, outline: Outline, hands: Hands) -> None:
         self._steps = outline.steps
         self._finished = frozenset(outline.finished)
-        self._tries: Mapping[str, int] = outline.tries
+        self._tries = outline.tries
         self._hands = hands
 
     async def run(self) -> None:

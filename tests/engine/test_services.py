@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from routines_core.db import Connection
-from run_secrets import give, refer, store
 from routines_workflow.activity import ACTIVITIES, Child, StepContext, activity
-from support import KEYRING, Database, value
+from run_secrets import give, store
+from support import Database, value
 from working import run_of, task_of, until, until_ended, workflow_of, working
 
 SECRET = 's3cr3t/väl"ue+'

@@ -1,6 +1,6 @@
 """Temporal for tests: a server for all of them, and a namespace for each test."""
 
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import Generator
 
 import pytest
 from temporalio.client import Client
@@ -19,6 +19,6 @@ def temporal_server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Tempo
 
 
 @pytest.fixture
-async def temporal(temporal_server: TemporalServer) -> AsyncGenerator[Client]:
+async def temporal(temporal_server: TemporalServer) -> Client:
     """The test's own namespace."""
-    yield await Client.connect(temporal_server.address, namespace=temporal_server.namespaces.pop())
+    return await Client.connect(temporal_server.address, namespace=temporal_server.namespaces.pop())

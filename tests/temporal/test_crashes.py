@@ -36,8 +36,8 @@ async def workers(
 async def executions_in(temporal: Client) -> list[str]:
     """The workflow_ids of all executions of the namespace, whatever has become of them."""
     async with asyncio.timeout(30):
-        while not (found := [execution.id async for execution in temporal.list_workflows("")]):
-            await asyncio.sleep(0.1)  # noqa: ASYNC110 - Temporal's list follows its histories after a moment
+        while not (found := [execution.id async for execution in temporal.list_workflows("")]):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)  # its list follows its histories after a moment
     return found
 
 
@@ -48,7 +48,8 @@ async def test_a_run_whose_dispatcher_was_killed_before_or_after_temporal_had_it
     run = await run_of(connection, await task_of(connection, "t", work(one={}, two={})))
     killed = workers.start(CRASH_AT=moment)
     assert await asyncio.to_thread(killed.wait, 40) == -signal.SIGKILL
-    state = """SELECT status || ' ' || engine || ' ' || (submitted_at IS NULL) || ' ' || (SELECT count(*) FROM routines.steps)
+    state = """SELECT status || ' ' || engine || ' ' || (submitted_at IS NULL) || ' ' ||
+                      (SELECT count(*) FROM routines.steps)
                FROM routines.trajectories, routines.dispatches"""
     assert await value(connection, state) == "running temporal true 0"
     workers.start()
@@ -85,7 +86,7 @@ async def test_a_run_that_kills_three_workers_fails(connection: Connection, temp
     assert workers.executions() == {f"flow-my-org-t--{run}/boom": 3}
     await until(connection, "SELECT count(*) = 0 FROM routines.dispatches")
     async with asyncio.timeout(30):
-        while (await temporal.get_workflow_handle(f"flow-my-org-t--{run}").describe()).status != (
+        while (await temporal.get_workflow_handle(f"flow-my-org-t--{run}").describe()).status != (  # noqa: ASYNC110
             WorkflowExecutionStatus.CANCELED
         ):
             await asyncio.sleep(0.1)

@@ -1,6 +1,6 @@
 """`routines worker` with an activity that leaves a trace, and with a death at a chosen moment, for tests.
 
-The product is unchanged, but for the moment: CRASH_AT names what kills the process by SIGKILL when it is about to be done.
+The product is unchanged, but for that: CRASH_AT names what kills the process by SIGKILL when it is about to be done.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ def traces() -> list[dict[str, Any]]:
 @activity("Works for a while, and leaves a trace.", Work)
 async def traced_work(given: Work, context: StepContext) -> Work:
     line = {"step": context.step, "key": context.idempotency_key, "try": context.try_number}
-    with TRACE.open("a", encoding="utf-8") as file:
+    with TRACE.open("a", encoding="utf-8") as file:  # noqa: ASYNC230
         file.write(json.dumps(line) + "\n")
     if sum(trace["key"] == context.idempotency_key for trace in traces()) <= given.kills:
         os.kill(os.getpid(), signal.SIGKILL)

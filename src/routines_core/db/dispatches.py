@@ -106,11 +106,11 @@ async def submitted(connection: Connection, accepted: Sequence[tuple[int, int]])
 async def take(
     connection: Connection,
     *,
-    id: int,
+    trajectory_id: int,
     number: int,
     turn: int,
     try_number: int,
-    worker: str,  # noqa: A002 - the column's name
+    worker: str,
 ) -> Claim | None:
     """The run, with a fence of its own for this attempt of this activity; None: it is not to be had.
 
@@ -118,14 +118,20 @@ async def take(
 
     Args:
         connection: In autocommit mode, so that the statement is the transaction.
-        id: The trajectory.
+        trajectory_id: The run.
         number: Which dispatch of it.
         turn: Which activity of the workflow, counted from 1.
         try_number: Which attempt of the activity, as Temporal counts.
         worker: The name that the run will bear.
     """
     return await _TAKE.first(
-        connection, id=id, number=number, turn=turn, try_number=try_number, worker=worker, max_crashes=MAX_CRASHES
+        connection,
+        id=trajectory_id,
+        number=number,
+        turn=turn,
+        try_number=try_number,
+        worker=worker,
+        max_crashes=MAX_CRASHES,
     )
 
 
@@ -159,7 +165,7 @@ async def forget(connection: Connection, dispatched: Dispatched) -> None:
 async def unsettled(
     connection: Connection, *, unsubmitted_seconds: float, submitted_seconds: float, limit: int
 ) -> list[Unsettled]:
-    """Dispatches that Temporal has not been asked about for so long, the longest first; no other program gets them meanwhile."""
+    """Dispatches that Temporal has not been asked about for so long, the longest first; nobody else gets them then."""
     return await _UNSETTLED.all(
         connection, unsubmitted_seconds=unsubmitted_seconds, submitted_seconds=submitted_seconds, limit=limit
     )

@@ -1,6 +1,7 @@
 """The activities of FlowWorkflow on Temporal: each takes the run with a fence of its own, and does one thing with it.
 
-What a step is given and gives, its errors and its secrets are read from Postgres and written there: Temporal hears verdicts.
+What a step is given and gives, its errors and its secrets are read from Postgres and written there: Temporal hears
+verdicts.
 """
 
 import asyncio
@@ -8,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import cast
 
 import structlog
 from temporalio import activity
@@ -111,7 +113,7 @@ class Activities:
             return await self._watched(run, work) if run else LOST
         except ApplicationError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, Temporal tries again
             # Its text may hold anything, and would go to Temporal.
             log.error("activity broke", trajectory_id=call.trajectory_id, error=type(error).__name__)  # noqa: TRY400
             raise ApplicationError("internal error", type=type(error).__name__) from None
@@ -123,7 +125,7 @@ class Activities:
         return await self.engine.ask(
             lambda connection: dispatches.take(
                 connection,
-                id=call.trajectory_id,
+                trajectory_id=call.trajectory_id,
                 number=call.number,
                 turn=call.turn,
                 try_number=info.attempt,
@@ -160,8 +162,7 @@ class Activities:
             log.warning("run left without a word", trajectory_id=run.id, error=type(error).__name__)
 
     async def _work(self, run: Claim, work: Work) -> str | StepVerdict:
-        task = asyncio.current_task()
-        assert task  # noqa: S101 - it runs in one
+        task = cast("asyncio.Task[None]", asyncio.current_task())  # it runs in one
         held = Held(run, time.monotonic(), task)
         self.held.add(held)
         try:

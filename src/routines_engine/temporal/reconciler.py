@@ -1,7 +1,7 @@
 """The reconciler: settles what was lost between Temporal and the database.
 
-Runs that were taken away (cancelled by the API, late, deleted) are cancelled in Temporal. Runs of which nothing was heard
-for a while are asked for: whether Temporal has them, whether they go on, and how they ended there. Any number of
+Runs that were taken away (cancelled by the API, late, deleted) are cancelled in Temporal. Runs of which nothing was
+heard for a while are asked for: whether Temporal has them, whether they go on, and how they ended there. Any number of
 reconcilers may run; each run is one's at a time.
 """
 
