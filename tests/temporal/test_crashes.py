@@ -10,11 +10,12 @@ import pytest
 from temporalio.client import Client, WorkflowExecutionStatus
 
 from chaos.cluster import Cluster
+from receivers import answers, receiver
 from routines_core.db import Connection, connect
 from routines_core.db.migrations import migrate
 from routines_core.db.tick import tick
 from support import CATCHUP, Database, at, make_routine, value
-from temporal_processes import Workers, workers_of
+from temporal_processes import LEASE_SECONDS, Workers, workers_of
 from temporal_server import BINARY, MISSING, TemporalServer
 from working import run_of, task_of, until, until_ended, workflow_of
 
@@ -90,6 +91,64 @@ async def test_a_run_that_kills_three_workers_fails(connection: Connection, temp
             WorkflowExecutionStatus.CANCELED
         ):
             await asyncio.sleep(0.1)
+
+
+async def test_what_a_frozen_worker_writes_once_its_step_is_another_ones_changes_nothing(
+    connection: Connection, workers: Workers
+) -> None:
+    run = await run_of(connection, await task_of(connection, "t", work(one={"seconds": 1}, two={"seconds": 3})))
+    key = f"flow-my-org-t--{run}"
+    frozen = workers.start()
+    await workers.until(f"{key}/one")
+    frozen.send_signal(signal.SIGSTOP)
+    workers.start()
+    await workers.until(f"{key}/two")
+    by_the_other = "SELECT attempt FROM routines.steps WHERE name = 'one' AND status = 'completed'"
+    attempt = await value(connection, by_the_other)
+    frozen.send_signal(signal.SIGCONT)  # its step is over at once
+    assert await until_ended(connection, run) == ("completed", None)
+    assert await value(connection, by_the_other) == attempt
+    assert workers.executions() == {f"{key}/one": 2, f"{key}/two": 1}
+    assert await value(connection, "SELECT crashes FROM routines.trajectories") == 1
+
+
+async def test_a_temporal_that_is_restarted_in_the_middle_of_a_step_loses_no_run(
+    connection: Connection, database: Database, tmp_path: Path
+) -> None:
+    """The step itself goes on meanwhile. Away for longer than a lease, Temporal gives the step to a worker again."""
+    if BINARY is None:
+        pytest.skip(MISSING)
+    server = TemporalServer(tmp_path, ["own"])
+    server.start()
+    try:
+        async with workers_of(tmp_path, database.url, server.address, "own") as workers:
+            workers.start()
+            run = await run_of(connection, await task_of(connection, "t", work(one={}, two={"seconds": 1}, three={})))
+            key = f"flow-my-org-t--{run}"
+            await workers.until(f"{key}/two")
+            server.stop()
+            await until(
+                connection, "SELECT count(*) = 1 FROM routines.steps WHERE name = 'two' AND status = 'completed'"
+            )
+            await asyncio.sleep(LEASE_SECONDS)
+            server.start()
+            assert await until_ended(connection, run) == ("completed", None)
+            # The record of its end was written before Temporal heard of it: it is not done again, and no crash.
+            assert workers.executions() == {f"{key}/one": 1, f"{key}/two": 1, f"{key}/three": 1}
+            assert await value(connection, "SELECT crashes FROM routines.trajectories") == 0
+    finally:
+        server.stop()
+
+
+async def test_webhooks_are_delivered_by_a_worker_of_temporal(connection: Connection, workers: Workers) -> None:
+    run = await run_of(connection, await task_of(connection, "t", work(one={})))
+    async with receiver(answers(200)) as hook:
+        await connection.execute("UPDATE routines.trajectories SET webhook_url = %s", [hook.url])
+        workers.start(ROUTINES_WEBHOOK_ALLOW_PRIVATE="true")
+        assert await until_ended(connection, run) == ("completed", None)
+        await until(connection, "SELECT delivered_at IS NOT NULL FROM routines.webhook_deliveries")
+    [told] = hook.received
+    assert f"flow-my-org-t--{run}".encode() in told.body
 
 
 async def test_a_worker_that_is_stopped_leaves_its_step_to_another_at_once_and_no_crash_is_counted(

@@ -122,6 +122,24 @@ async def test_temporal_shows_a_completed_and_a_failed_run_as_that(
             await temporal.get_workflow_handle(f"flow-my-org-bad--{bad}").result()
 
 
+async def test_a_run_goes_on_in_a_new_history_where_its_own_has_grown_long(
+    connection: Connection, database: Database, temporal: Client
+) -> None:
+    steps = [(f"s{number}", {"activity": "stumble", "name": "it"}) for number in range(24)]
+    run = await run_of(connection, await task_of(connection, "long", workflow_of(*steps)))
+    async with temporal_working(database.url, temporal):
+        assert await until_ended(connection, run) == ("completed", None)
+        handle = temporal.get_workflow_handle(f"flow-my-org-long--{run}")
+        assert await handle.result() == "completed"
+        history = await handle.fetch_history()
+    begun = history.events[0].workflow_execution_started_event_attributes
+    assert begun.continued_execution_run_id
+    assert len(history.events) < 6 * len(steps)
+    # The reconciler still knows it by its memo, and each step was begun once.
+    assert (await (await handle.describe()).memo())["number"] == 1
+    assert await value(connection, "SELECT count(DISTINCT attempt) FROM routines.steps") == len(steps)
+
+
 async def until_lingering(calls: dict[str, int], name: str) -> None:
     async with asyncio.timeout(30):
         while name not in calls:  # noqa: ASYNC110 - the step runs in a worker
