@@ -1,4 +1,4 @@
--- Runs in the hands of Temporal: the second engine. Why so: docs/decisions/0013.
+-- Runs in the hands of Temporal: the second engine. Why so: docs/decisions/0014.
 
 -- A constant default: no row is rewritten. No index has it, so that to dispatch a run stays HOT.
 ALTER TABLE routines.trajectories ADD COLUMN engine text NOT NULL DEFAULT 'postgres'
