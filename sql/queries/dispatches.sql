@@ -72,7 +72,9 @@ WHERE taken.status = 'running';
 
 -- name: leave
 -- A worker that stops in the middle of a step says so: the next attempt is no crash.
-UPDATE routines.dispatches SET is_left = true WHERE trajectory_id = %(id)s::bigint AND attempt = %(attempt)s::integer;
+UPDATE routines.dispatches SET is_left = true
+WHERE trajectory_id = %(id)s::bigint AND number = %(number)s::integer AND turn = %(turn)s::integer
+  AND try_number = %(try_number)s::integer;
 
 -- name: step_error
 -- Why a step failed, as it was written.

@@ -135,9 +135,9 @@ async def take(
     )
 
 
-async def leave(connection: Connection, run: Claim) -> None:
-    """Say that the run is left in order, in the middle of a step."""
-    await _LEAVE.run(connection, id=run.id, attempt=run.attempt)
+async def leave(connection: Connection, *, trajectory_id: int, number: int, turn: int, try_number: int) -> None:
+    """Say that an attempt has left the run in order, in the middle of its step; arguments as for `take`."""
+    await _LEAVE.run(connection, id=trajectory_id, number=number, turn=turn, try_number=try_number)
 
 
 async def step_error(connection: Connection, run: Claim, name: str) -> str | None:

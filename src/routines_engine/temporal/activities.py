@@ -111,7 +111,10 @@ class Activities:
         try:
             run = await self._take(call)
             return await self._watched(run, work) if run else LOST
-        except ApplicationError:
+        except asyncio.CancelledError:
+            await self._leave(call)
+            if activity.is_worker_shutdown():
+                raise _stops() from None
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, Temporal tries again
             # Its text may hold anything, and would go to Temporal.
@@ -121,14 +124,14 @@ class Activities:
             beating.cancel()
 
     async def _take(self, call: StepCall | EndCall) -> Claim | None:
-        info = activity.info()
+        try_number = activity.info().attempt
         return await self.engine.ask(
             lambda connection: dispatches.take(
                 connection,
                 trajectory_id=call.trajectory_id,
                 number=call.number,
                 turn=call.turn,
-                try_number=info.attempt,
+                try_number=try_number,
                 worker=self.worker,
             )
         )
@@ -142,24 +145,26 @@ class Activities:
             return LOST
         except asyncio.CancelledError:
             current = asyncio.current_task()
-            if current is None or not current.cancelling():
-                return LOST
-            await self._leave(run)
-            if activity.is_worker_shutdown():
-                raise ApplicationError(
-                    "the worker stops",
-                    type="WorkerStops",
-                    category=ApplicationErrorCategory.BENIGN,
-                    next_retry_delay=timedelta(seconds=0.1),
-                ) from None
-            raise
+            if current and current.cancelling():
+                raise
+            return LOST
 
-    async def _leave(self, run: Claim) -> None:
+    async def _leave(self, call: StepCall | EndCall) -> None:
         """Say that the next attempt is no crash; where that cannot be said, it counts as one."""
+        try_number = activity.info().attempt
+        leaving = self.engine.ask(
+            lambda connection: dispatches.leave(
+                connection,
+                trajectory_id=call.trajectory_id,
+                number=call.number,
+                turn=call.turn,
+                try_number=try_number,
+            )
+        )
         try:
-            await within(LEAVE_SECONDS, self.engine.ask(lambda connection: dispatches.leave(connection, run)))
+            await within(LEAVE_SECONDS, leaving)
         except DATABASE_LOST as error:
-            log.warning("run left without a word", trajectory_id=run.id, error=type(error).__name__)
+            log.warning("run left without a word", trajectory_id=call.trajectory_id, error=type(error).__name__)
 
     async def _work(self, run: Claim, work: Work) -> str | StepVerdict:
         task = cast("asyncio.Task[None]", asyncio.current_task())  # it runs in one
@@ -214,6 +219,16 @@ class Activities:
         """The error of a run whose step failed: the same as it is without Temporal."""
         cause = await self.engine.ask(lambda connection: dispatches.step_error(connection, run, step))
         return str(StepFailedError(step, cause or ""))
+
+
+def _stops() -> ApplicationError:
+    """Of an activity whose worker stops: another one goes on at once."""
+    return ApplicationError(
+        "the worker stops",
+        type="WorkerStops",
+        category=ApplicationErrorCategory.BENIGN,
+        next_retry_delay=timedelta(seconds=0.1),
+    )
 
 
 async def _beat() -> None:

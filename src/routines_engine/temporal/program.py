@@ -10,7 +10,6 @@ from datetime import timedelta
 import structlog
 from temporalio.client import Client
 from temporalio.worker import Worker
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from routines_core.db import Pool, open_pool, runs
 from routines_core.db.patience import within
@@ -140,9 +139,6 @@ class TemporalWorker:
             task_queue=self.settings.temporal_task_queue,
             workflows=[TemporalFlow],
             activities=[self._activities.step, self._activities.end],
-            workflow_runner=SandboxedWorkflowRunner(
-                restrictions=SandboxRestrictions.default.with_passthrough_modules("routines_engine", "routines_core")
-            ),
             tuner=tuner_of(self.settings.worker_slots, self._activities.waiting),
             identity=self.name,
             max_heartbeat_throttle_interval=timedelta(seconds=min(5.0, self.settings.lease_seconds / 4)),
