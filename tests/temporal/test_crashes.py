@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,17 @@ async def workers(
 ) -> AsyncGenerator[Workers]:
     async with workers_of(tmp_path, database.url, temporal_server.address, temporal.namespace) as made:
         yield made
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Generator[TemporalServer]:
+    """A server of the test's own, which it may stop and start."""
+    if BINARY is None:
+        pytest.skip(MISSING)
+    server = TemporalServer(tmp_path, ["own"])
+    server.start()
+    yield server
+    server.stop()
 
 
 async def executions_in(temporal: Client) -> list[str]:
@@ -113,31 +124,22 @@ async def test_what_a_frozen_worker_writes_once_its_step_is_another_ones_changes
 
 
 async def test_a_temporal_that_is_restarted_in_the_middle_of_a_step_loses_no_run(
-    connection: Connection, database: Database, tmp_path: Path
+    connection: Connection, database: Database, own_server: TemporalServer, tmp_path: Path
 ) -> None:
     """The step itself goes on meanwhile. Away for longer than a lease, Temporal gives the step to a worker again."""
-    if BINARY is None:
-        pytest.skip(MISSING)
-    server = TemporalServer(tmp_path, ["own"])
-    server.start()
-    try:
-        async with workers_of(tmp_path, database.url, server.address, "own") as workers:
-            workers.start()
-            run = await run_of(connection, await task_of(connection, "t", work(one={}, two={"seconds": 1}, three={})))
-            key = f"flow-my-org-t--{run}"
-            await workers.until(f"{key}/two")
-            server.stop()
-            await until(
-                connection, "SELECT count(*) = 1 FROM routines.steps WHERE name = 'two' AND status = 'completed'"
-            )
-            await asyncio.sleep(LEASE_SECONDS)
-            server.start()
-            assert await until_ended(connection, run) == ("completed", None)
-            # The record of its end was written before Temporal heard of it: it is not done again, and no crash.
-            assert workers.executions() == {f"{key}/one": 1, f"{key}/two": 1, f"{key}/three": 1}
-            assert await value(connection, "SELECT crashes FROM routines.trajectories") == 0
-    finally:
-        server.stop()
+    async with workers_of(tmp_path, database.url, own_server.address, "own") as workers:
+        workers.start()
+        run = await run_of(connection, await task_of(connection, "t", work(one={}, two={"seconds": 1}, three={})))
+        key = f"flow-my-org-t--{run}"
+        await workers.until(f"{key}/two")
+        own_server.stop()
+        await until(connection, "SELECT count(*) = 1 FROM routines.steps WHERE name = 'two' AND status = 'completed'")
+        await asyncio.sleep(LEASE_SECONDS)
+        own_server.start()
+        assert await until_ended(connection, run) == ("completed", None)
+        # The record of its end was written before Temporal heard of it: it is not done again, and no crash.
+        assert workers.executions() == {f"{key}/one": 1, f"{key}/two": 1, f"{key}/three": 1}
+        assert await value(connection, "SELECT crashes FROM routines.trajectories") == 0
 
 
 async def test_webhooks_are_delivered_by_a_worker_of_temporal(connection: Connection, workers: Workers) -> None:
@@ -166,34 +168,27 @@ async def test_a_worker_that_is_stopped_leaves_its_step_to_another_at_once_and_n
 
 
 async def test_what_fires_while_temporal_is_down_stays_pending_and_is_done_once_it_is_back(
-    connection: Connection, database: Database, tmp_path: Path
+    connection: Connection, database: Database, own_server: TemporalServer, tmp_path: Path
 ) -> None:
-    if BINARY is None:
-        pytest.skip(MISSING)
-    server = TemporalServer(tmp_path, ["own"])
-    server.start()
-    try:
-        async with workers_of(tmp_path, database.url, server.address, "own") as workers:
-            workers.start()
-            task = await task_of(connection, "t", work(one={}))
-            before = await run_of(connection, task)
-            assert await until_ended(connection, before) == ("completed", None)
-            server.stop()
-            await workers.until_said("Temporal away, runs stay pending")
-            workers.start()  # one that has never seen it
-            for number in range(3):
-                await make_routine(connection, task, at("2026-05-04 09:00"), name=f"r{number}")
-            await tick(connection, batch_size=10, now=at("2026-05-04 09:00"), **CATCHUP)
-            fired = "SELECT count(*) FROM routines.trajectories WHERE trigger = 'schedule' AND status = %s"
-            assert await value(connection, fired, "pending") == 3
-            await asyncio.sleep(2.5)  # several polls of both workers
-            assert await value(connection, fired, "pending") == 3
-            server.start()
-            await until(connection, "SELECT count(*) = 4 FROM routines.trajectories WHERE status = 'completed'")
-            assert set(workers.executions().values()) == {1}
-            assert "cannot be reached" in workers.log.read_text("utf-8")
-    finally:
-        server.stop()
+    async with workers_of(tmp_path, database.url, own_server.address, "own") as workers:
+        workers.start()
+        task = await task_of(connection, "t", work(one={}))
+        before = await run_of(connection, task)
+        assert await until_ended(connection, before) == ("completed", None)
+        own_server.stop()
+        await workers.until_said("Temporal away, runs stay pending")
+        workers.start()  # one that has never seen it
+        for number in range(3):
+            await make_routine(connection, task, at("2026-05-04 09:00"), name=f"r{number}")
+        await tick(connection, batch_size=10, now=at("2026-05-04 09:00"), **CATCHUP)
+        fired = "SELECT count(*) FROM routines.trajectories WHERE trigger = 'schedule' AND status = %s"
+        assert await value(connection, fired, "pending") == 3
+        await asyncio.sleep(2.5)  # several polls of both workers
+        assert await value(connection, fired, "pending") == 3
+        own_server.start()
+        await until(connection, "SELECT count(*) = 4 FROM routines.trajectories WHERE status = 'completed'")
+        assert set(workers.executions().values()) == {1}
+        assert "cannot be reached" in workers.log.read_text("utf-8")
 
 
 async def test_a_postgres_that_crashes_in_the_middle_of_a_step_fails_and_repeats_nothing(
