@@ -6,7 +6,7 @@ from typing import Any
 
 from routines_core.db.runs import StepRecord
 from routines_core.errors import InvalidError
-from routines_engine.flow import FlowWorkflow
+from routines_engine.stepper import Stepper
 from routines_workflow.activity import Child, ChildResult, Found
 
 WORKFLOW_ID = "flow-c-t--1"
@@ -69,12 +69,12 @@ class Journal:
         return {step.name: {"inputs": step.inputs, "outputs": step.outputs} for step in ended}
 
 
-def flow_of(workflow: dict[str, Any], journal: Journal, **options: Any) -> FlowWorkflow:
+def flow_of(workflow: dict[str, Any], journal: Journal, **options: Any) -> Stepper:
     """A run of the workflow; init_params are the declared ones unless given."""
     init_params = options.pop("init_params", workflow.get("init_params", {}))
     finished = options.pop("finished", {})
     services = options.pop("services", FakeServices())
-    return FlowWorkflow(
+    return Stepper(
         workflow, init_params, finished, journal.write, workflow_id=WORKFLOW_ID, services=services, **options
     )
 

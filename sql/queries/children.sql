@@ -45,6 +45,9 @@ started AS (
 ),
 freed AS (
     DELETE FROM routines.limited_runs USING parent WHERE trajectory_id = parent.id
+),
+waiting AS (
+    UPDATE routines.dispatches SET waits = true FROM parent WHERE trajectory_id = parent.id AND NOT waits
 )
 SELECT coalesce((SELECT id FROM started),
                 (SELECT id FROM routines.trajectories
@@ -65,6 +68,10 @@ WHERE id = ANY (%(ids)s::bigint[]) AND ended_at IS NOT NULL;
 
 -- name: count_again
 -- A run whose wait is over counts towards its limits again, even where that goes beyond one: it never waits for a place.
+WITH working AS (
+    UPDATE routines.dispatches SET waits = false
+    WHERE trajectory_id = %(id)s::bigint AND attempt = %(attempt)s::integer AND waits
+)
 INSERT INTO routines.limited_runs (trajectory_id, collection_id, task_id)
 SELECT trajectories.id, trajectories.collection_id, trajectories.task_id
 FROM routines.trajectories

@@ -129,7 +129,8 @@ written AS (
 UPDATE routines.trajectories
 SET status = coalesce(held.status, 'running'), error = held.error, updated_at = now(),
     ended_at = CASE WHEN held.status IS NOT NULL THEN now() END,
-    lease_expires_at = CASE WHEN held.status IS NULL THEN now() + make_interval(secs => %(lease_seconds)s::float8) END
+    lease_expires_at = CASE WHEN held.status IS NULL THEN
+        CASE engine WHEN 'temporal' THEN 'infinity' ELSE now() + make_interval(secs => %(lease_seconds)s::float8) END END
 FROM held
 WHERE trajectories.id = held.id
   -- The steps first, since the trigger close_steps closes what is still running at the end.

@@ -3,6 +3,7 @@
 from shlex import quote
 
 from routines_cli import secrets
+from routines_cli.engines import examine_engine
 from routines_cli.standing import describe
 from routines_core.db import Connection, connect, roles
 from routines_core.db.migrations import check_server_version, pending_migrations
@@ -41,10 +42,12 @@ async def _examine_database(settings: Settings, connection: Connection, *, quick
         return False
     secrets_line, all_open = ("not examined", True) if quick else await _secrets(settings, connection)
     print(f"secrets   {secrets_line}")
+    engine_line, engine_is_fit = await _engine(settings, connection, quick=quick)
+    print(f"engine    {engine_line}")
     lines, are_apart = await _standing(connection)
     for line in lines:
         print(line)
-    return all_open and are_apart
+    return all_open and engine_is_fit and are_apart
 
 
 async def _schema(connection: Connection) -> tuple[str, bool]:
@@ -66,6 +69,14 @@ async def _secrets(settings: Settings, connection: Connection) -> tuple[str, boo
         return await secrets.examine(settings, connection)
     except InsufficientPrivilege as error:
         return f"not examined: this login may not read them ({lacking(error)}): {_OWNER}, or --quick", False
+
+
+async def _engine(settings: Settings, connection: Connection, *, quick: bool) -> tuple[str, bool]:
+    """Whether the chosen engine can work."""
+    try:
+        return await examine_engine(settings, connection, quick=quick)
+    except InsufficientPrivilege as error:
+        return f"not examined: this login may not look at what it has in hand ({lacking(error)}): {_OWNER}", True
 
 
 async def _standing(connection: Connection) -> tuple[list[str], bool]:

@@ -268,12 +268,12 @@ async def ticker() -> None:
 @_async_command
 async def worker() -> None:
     """Claim pending runs and run their workflows; run as many as you like."""
+    from routines_cli.engines import run_engine
     from routines_core.logging import configure_logging
-    from routines_engine.worker import run_worker
 
     settings = load_settings()
     configure_logging(settings.log_format)
-    await run_worker(settings, _database_url(settings))
+    await run_engine(settings, _database_url(settings))
 
 
 @main.command()

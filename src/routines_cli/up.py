@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from routines_cli.demo import make_demo
+from routines_cli.engines import require_engine
 from routines_cli.supervisor import Supervisor
 from routines_core.db import connect
 from routines_core.db.migrations import migrate
@@ -30,10 +31,12 @@ async def up(settings: Settings) -> None:
         ConfigurationError: The address or the data directory cannot be used, or another `routines up` uses it.
         EmbeddedServerError: The embedded Postgres does not start.
         DatabaseError: The database cannot be reached or is too old.
+        RoutinesError: ROUTINES_ENGINE=temporal, and no fit server of Temporal answers.
     """
     configure_logging(settings.log_format)
     stop = stop_event()
     refuse_unfit_address(settings)
+    await require_engine(settings)
     with _data_dir(settings.data_dir), _database(settings) as url:
         settings = _with_encryption_key(settings)
         async with connect(url, "routines-up") as connection:

@@ -1,6 +1,7 @@
 """Every setting, read from the environment once, when a program starts, and passed on from there."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -79,6 +80,28 @@ class Settings(BaseSettings):
     """How long a run stays with a worker that gives no sign of life; renewed every third of it."""
     run_deadline_seconds: float = Field(default=3600, gt=0, alias="ROUTINES_RUN_DEADLINE_SECONDS")
     """How long a run may take from its first claim."""
+    engine: Literal["postgres", "temporal"] = Field(default="postgres", alias="ROUTINES_ENGINE")
+    """Who runs the workflows that `routines worker` claims: itself, or a Temporal server."""
+    temporal_address: str = Field(default="127.0.0.1:7233", alias="ROUTINES_TEMPORAL_ADDRESS")
+    """Host and port of Temporal's frontend."""
+    temporal_namespace: str = Field(default="default", alias="ROUTINES_TEMPORAL_NAMESPACE")
+    """The namespace there, of this database's runs alone."""
+    temporal_task_queue: str = Field(default="routines", alias="ROUTINES_TEMPORAL_TASK_QUEUE")
+    """The task queue that the workers of Temporal ask."""
+    temporal_tls: bool = Field(default=False, alias="ROUTINES_TEMPORAL_TLS")
+    """Whether Temporal is asked by TLS; a certificate or an API key says so too."""
+    temporal_ca_file: Path | None = Field(default=None, alias="ROUTINES_TEMPORAL_CA_FILE")
+    """PEM of the authority that signed the server's certificate; None: those of the system."""
+    temporal_cert_file: Path | None = Field(default=None, alias="ROUTINES_TEMPORAL_CERT_FILE")
+    """PEM of the client's certificate, for mutual TLS."""
+    temporal_key_file: Path | None = Field(default=None, alias="ROUTINES_TEMPORAL_KEY_FILE")
+    """PEM of that certificate's key."""
+    temporal_api_key: str | None = Field(default=None, alias="ROUTINES_TEMPORAL_API_KEY", repr=False)
+    """The API key that Temporal asks for."""
+    temporal_open_runs: int = Field(default=1000, ge=0, le=100_000, alias="ROUTINES_TEMPORAL_OPEN_RUNS")
+    """The most runs that Temporal has in hand at once, on all workers together; 0: it gets no new ones."""
+    temporal_check_seconds: float = Field(default=30, ge=0.5, le=3600, alias="ROUTINES_TEMPORAL_CHECK_SECONDS")
+    """How often Temporal is asked what became of a run of which nothing was heard."""
     webhook_allow_private: bool = Field(default=False, alias="ROUTINES_WEBHOOK_ALLOW_PRIVATE")
     """Whether webhooks and HTTP steps may go to loopback and private addresses."""
 

@@ -1,30 +1,17 @@
-"""FlowWorkflow: the interpreter of a task's workflow, `{init_params, step_configs, steps}`.
+"""FlowWorkflow: the interpreter of a task's workflow, which both engines drive.
 
-It knows no database: what it does is told to a `checkpoint`, and what an earlier attempt finished is given to it.
+Pure and deterministic: it knows which step comes next, how often one is tried and what ends the run, and nothing of
+what steps are given and give. Whatever takes time or may turn out differently the next time is asked of its `Hands`.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Protocol
 
-import msgspec
+from routines_core.errors import RoutinesError
 
-from routines_core.db.runs import StepRecord
-from routines_core.errors import InvalidError, RoutinesError
-from routines_core.mask import MASK
-from routines_engine.masking import Masker
-from routines_engine.storable import storable, storable_error
-from routines_engine.watched import WatchedServices
-from routines_workflow.activity import Activity, Services, StepContext
-from routines_workflow.bindings import MAX_DEPTH, SECRET_ROOTS, bindings_of, depth_of, inputs_of, secrets_in
-from routines_workflow.catalogue import find_activity
-from routines_workflow.retry import Patience, patience_of
-
-Checkpoint = Callable[[StepRecord], Awaitable[None]]
-NOT_RETRIED = (InvalidError, msgspec.ValidationError)
-"""What the step was given is wrong: it would be as wrong the next time."""
+COMPLETED = "completed"
+FAILED = "failed"
+AGAIN = "again"
 
 
 class StepFailedError(RoutinesError):
@@ -36,195 +23,71 @@ class StepFailedError(RoutinesError):
         self.cause = cause
 
 
-class StepTimeoutError(RoutinesError):
-    """A try of a step took longer than its config allows."""
+@dataclass(frozen=True)
+class Verdict:
+    """What came of one try of a step.
 
-    def __init__(self, seconds: float) -> None:
-        super().__init__(f"it took longer than its timeout of {seconds:g} s")
+    Attributes:
+        status: COMPLETED; FAILED, and no other try would mend it; AGAIN, after the wait.
+        wait_seconds: How long to wait before the next try.
+        cause: Why it failed, without secrets; empty: it did not, or its text stays where it was written.
+    """
 
-
-class Workflow(msgspec.Struct, frozen=True):
-    """A workflow as it is stored; parts that are left out are empty."""
-
-    steps: list[str] = []
-    step_configs: dict[str, dict[str, Any]] = {}
+    status: str
+    wait_seconds: float = 0.0
+    cause: str = ""
 
 
 @dataclass(frozen=True)
-class Step:
-    """A step that is ready to be done.
+class Outline:
+    """What of a run its interpreter needs to know.
 
     Attributes:
-        inputs: What the activity is given.
-        shown: The same as it may be kept: without secrets.
-        patience: How often and how long it is tried.
+        steps: Their names, in order.
+        finished: Those that earlier attempts completed: not done again.
+        tries: Which try an earlier attempt was at, by the name of a step that it did not finish.
     """
 
-    activity: Activity[Any]
-    inputs: dict[str, Any]
-    shown: dict[str, Any]
-    patience: Patience
+    steps: list[str]
+    finished: list[str] = field(default_factory=list[str])
+    tries: dict[str, int] = field(default_factory=dict[str, int])
+
+
+class Hands(Protocol):
+    """Does what FlowWorkflow decides: in this process, or as activities of Temporal."""
+
+    async def attempt(self, position: int, name: str, try_number: int) -> Verdict:
+        """Try a step once; on return its record is stored."""
+        ...
+
+    async def wait(self, seconds: float) -> None:
+        """Wait before a step is tried again."""
+        ...
 
 
 class FlowWorkflow:
-    """One run of a workflow.
+    """One run of a workflow."""
 
-    Args:
-        workflow: The stored workflow.
-        init_params: The parameters of this run.
-        finished_steps: `{inputs, outputs}` by name of what earlier attempts completed: not done again.
-        checkpoint: Told of each try of a step as it starts, and of the step's end; what it raises ends the run.
-        workflow_id: The run, as steps and clients name it.
-        services: What the steps may ask of the engine.
-        tries: Which try an earlier attempt was at, by the name of a step that it did not finish.
-        allow_private: Whether steps may send requests to loopback and private addresses.
-    """
-
-    def __init__(
-        self,
-        workflow: dict[str, Any],
-        init_params: dict[str, Any],
-        finished_steps: Mapping[str, Any],
-        checkpoint: Checkpoint,
-        *,
-        workflow_id: str,
-        services: Services,
-        tries: Mapping[str, int] | None = None,
-        allow_private: bool = False,
-    ) -> None:
-        self._workflow = workflow
-        self._values: dict[str, Any] = {**finished_steps, "init_params": init_params}
-        self._finished = set(finished_steps)
-        self._checkpoint = checkpoint
-        self._workflow_id = workflow_id
-        self._masker = Masker()
-        self._services = WatchedServices(services, self._masker)
-        self._tries = tries or {}
-        self._allow_private = allow_private
+    def __init__(self, outline: Outline, hands: Hands) -> None:
+        self._steps = outline.steps
+        self._finished = frozenset(outline.finished)
+        self._tries = outline.tries
+        self._hands = hands
 
     async def run(self) -> None:
         """Do the steps in order.
 
         Raises:
             StepFailedError: One cannot be done; the ones after it were not begun.
-            InvalidError: The workflow itself is malformed.
         """
-        try:
-            workflow = msgspec.convert(self._workflow, Workflow)
-        except msgspec.ValidationError as error:
-            raise InvalidError(f"workflow is not valid: {error}") from None
-        await self._recall_secrets(workflow)
-        for position, name in enumerate(workflow.steps):
+        for position, name in enumerate(self._steps):
             if name not in self._finished:
-                await self._step(position, name, workflow.step_configs.get(name))
+                await self._step(position, name)
 
-    async def _recall_secrets(self, workflow: Workflow) -> None:
-        """Mask what an uninterrupted run would mask by now: the secrets that the finished steps named."""
-        for name in self._finished & workflow.step_configs.keys():
-            with suppress(RoutinesError):
-                config = workflow.step_configs[name]
-                for secret in secrets_in(bindings_of(config, find_activity(config.get("activity")).raw)):
-                    await self._services.secret(secret)
-
-    async def _step(self, position: int, name: str, config: dict[str, Any] | None) -> None:
-        record = StepRecord(
-            name, position, "running", str((config or {}).get("activity", "")), {}, try_number=self._tries.get(name, 1)
-        )
-        try:
-            step = await self._prepare(name, config)
-        except RoutinesError as error:
-            raise await self._failed(record, error) from None
-        outputs = await self._tried(step, msgspec.structs.replace(record, inputs=step.shown))
-        self._values[name] = {"inputs": step.shown, "outputs": outputs}
-
-    async def _prepare(self, name: str, config: dict[str, Any] | None) -> Step:
-        """The step with its references and templates resolved.
-
-        Raises:
-            RoutinesError: Its config is wrong, or names what the run does not have.
-        """
-        if config is None:
-            raise InvalidError(f"{name!r} has no entry in step_configs")
-        if depth_of(config) > MAX_DEPTH:
-            raise InvalidError(f"its config is nested more than {MAX_DEPTH} levels deep")
-        activity = find_activity(config.get("activity"))
-        bindings = bindings_of(config, activity.raw)
-        secrets = await self._secrets(secrets_in(bindings))
-        inputs = inputs_of(bindings, activity.raw, self._values | dict.fromkeys(SECRET_ROOTS, secrets))
-        masks = dict.fromkeys(SECRET_ROOTS, dict.fromkeys(secrets, MASK))
-        shown = inputs_of(bindings, activity.raw, self._values | masks) if secrets else inputs
-        # Copies: an activity may change what it was given, and later steps must not see that.
-        shown = storable(self._masker.mask(shown), "its inputs")
-        return Step(activity, storable(inputs, "its inputs"), shown, patience_of(config))
-
-    async def _secrets(self, names: set[str]) -> dict[str, str]:
-        """The values of those that there are."""
-        found = {name: await self._services.secret(name) for name in sorted(names)}
-        return {name: value for name, value in found.items() if value is not None}
-
-    async def _tried(self, step: Step, record: StepRecord) -> Any:
-        """The outputs of the step as they were kept, once a try has succeeded.
-
-        Raises:
-            StepFailedError: The last try failed, or one in a way that no other would mend.
-        """
-        await self._write(record)
-        while True:
-            try:
-                outputs = await self._try(step, record)
-            except Exception as error:  # noqa: BLE001 - an activity may raise whatever it likes: its step fails
-                if self._services.fault is not None:
-                    raise self._services.fault from None
-                if isinstance(error, NOT_RETRIED) or record.try_number >= step.patience.retry.max_attempts:
-                    raise await self._failed(record, error) from None
-                failed_try = self._told(error)
-            else:
-                await self._write(msgspec.structs.replace(record, status="completed", outputs=outputs, failed_try=None))
-                return outputs
-            wait_seconds = step.patience.retry.wait_seconds(record.try_number)
-            record = msgspec.structs.replace(record, try_number=record.try_number + 1, failed_try=failed_try)
-            # Before the wait: a worker that is lost meanwhile must not forget the try.
-            await self._write(record)
-            await asyncio.sleep(wait_seconds)
-
-    async def _try(self, step: Step, record: StepRecord) -> Any:
-        """The outputs of one try, as they may be kept and as later steps see them: without secrets."""
-        self._services.fault = None
-        seconds = step.patience.timeout_seconds
-        context = StepContext(
-            self._workflow_id,
-            record.name,
-            record.try_number,
-            self._services,
-            timeout_seconds=seconds,
-            allow_private=self._allow_private,
-        )
-        limit = asyncio.timeout(seconds)
-        try:
-            async with limit:
-                outputs = await step.activity.call(step.inputs, context)
-        except TimeoutError:
-            if limit.expired() and seconds is not None:
-                raise StepTimeoutError(seconds) from None
-            raise
-        return self._masker.mask(storable(outputs, "its outputs"))
-
-    async def _failed(self, record: StepRecord, error: Exception) -> StepFailedError:
-        """The error of a step that failed, once its checkpoint is written."""
-        cause = self._told(error)
-        await self._write(msgspec.structs.replace(record, status="failed", error=cause, failed_try=None))
-        return StepFailedError(record.name, cause)
-
-    def _told(self, error: Exception) -> str:
-        """The error's text as it may be kept: masked before it is cut, for half a secret would not be found."""
-        return storable_error(self._masker.mask(_cause(error)))
-
-    async def _write(self, record: StepRecord) -> None:
-        masked = self._masker.mask({"inputs": record.inputs, "failed_try": record.failed_try})
-        await self._checkpoint(msgspec.structs.replace(record, **masked))
-
-
-def _cause(error: Exception) -> str:
-    if isinstance(error, KeyError):
-        return f"missing {error}"
-    return str(error) or type(error).__name__
+    async def _step(self, position: int, name: str) -> None:
+        try_number = self._tries.get(name, 1)
+        while (verdict := await self._hands.attempt(position, name, try_number)).status != COMPLETED:
+            if verdict.status == FAILED:
+                raise StepFailedError(name, verdict.cause)
+            await self._hands.wait(verdict.wait_seconds)
+            try_number += 1

@@ -31,14 +31,24 @@ class Record:
         if step.status != "completed":
             await self._write(None, None)
 
-    async def end(self, error: str | None) -> None:
-        """Store the end of the run: completed, or failed where there is an error.
+    async def flush(self) -> None:
+        """Store what is noted, without waiting for what comes after it.
+
+        Raises:
+            LostRunError: The run is no longer this worker's.
+            InvalidError: It holds what cannot be stored.
+        """
+        if self._finished:
+            await self._write(None, None)
+
+    async def end(self, error: str | None, status: str | None = None) -> None:
+        """Store the end of the run: where no status is given, completed, or failed where there is an error.
 
         Raises:
             LostRunError: The run is no longer this worker's.
         """
         self.services.held.ends = True
-        await self._write("completed" if error is None else "failed", error)
+        await self._write(status or ("completed" if error is None else "failed"), error)
 
     async def _write(self, status: str | None, error: str | None) -> None:
         run, steps = self.services.held.run, list(self._finished.values())

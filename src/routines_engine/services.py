@@ -45,16 +45,20 @@ class Engine:
 
     async def ask(self, question: Callable[[Connection], Awaitable[Answer]]) -> Answer:
         """The database's answer, however long it is away: no step fails of that. It may be asked again."""
+        while True:
+            try:
+                return await self.ask_once(question)
+            except AWAY:
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def ask_once(self, question: Callable[[Connection], Awaitable[Answer]]) -> Answer:
+        """The database's answer, on a connection that is given up once it is silent for too long."""
 
         async def put() -> Answer:
             async with self.pool.connection() as connection:
                 return await question(connection)
 
-        while True:
-            try:
-                return await within(self.patience_seconds, put())
-            except AWAY:
-                await asyncio.sleep(RETRY_SECONDS)
+        return await within(self.patience_seconds, put())
 
 
 @dataclass

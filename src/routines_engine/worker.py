@@ -1,19 +1,16 @@
 """The worker: claims pending runs, runs FlowWorkflow for each, and keeps or gives back what it holds."""
 
 import asyncio
-import contextlib
 import os
 import socket
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import structlog
 
-from routines_core.db import Connection, Pool, connect, open_pool, runs
-from routines_core.db.bell import rings
+from routines_core.db import Connection, Pool, open_pool, runs
 from routines_core.db.patience import within
 from routines_core.db.pool import LOST
 from routines_core.db.runs import Claim
@@ -24,13 +21,15 @@ from routines_core.lifecycle import sleep_or_stop, stop_event
 from routines_core.metrics.listener import listening
 from routines_core.settings import Settings
 from routines_engine.deliveries import run_deliveries
-from routines_engine.flow import FlowWorkflow
 from routines_engine.holding import Held, LostRunError
 from routines_engine.journal import Journal
+from routines_engine.loops import repeat, woken
 from routines_engine.metrics import Hands, WorkerMetrics
 from routines_engine.record import Record
 from routines_engine.retention import run_retention
 from routines_engine.services import Engine, RunServices
+from routines_engine.stepper import Stepper
+from routines_engine.turns import Turns
 from routines_engine.waits import Waits
 from routines_workflow.catalogue import load_entry_points
 
@@ -44,19 +43,13 @@ REAP_SECONDS = 1.0
 """How often lost and late runs are looked for."""
 REAP_COST_FACTOR = 20
 """Looking reads all that was begun; it comes no sooner than after this many times what the last look cost."""
-RECONNECT_SECONDS = 1.0
-"""The wait before the database is tried again once it was away."""
 TRUST_SHARE = 0.8
 """How much of a lease a worker relies on; the rest covers a busy event loop and clocks that run at different speeds."""
 DRAIN_SECONDS = 0.8
 """How long a worker that stops takes for what is still to be written, and then to give its runs back."""
-REMEMBERED_COLLECTIONS = 100
-"""Of how many collections a worker remembers whose turn was last."""
 CONNECTIONS = 4
 """A worker's connections, beside the one that it listens on: no run holds one while its step works."""
 
-Job = Callable[[], Awaitable[bool]]
-"""Something that a worker does again and again; True: there is more to do at once."""
 Answer = TypeVar("Answer")
 
 log = structlog.get_logger("worker")
@@ -84,7 +77,7 @@ class Worker:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
     _held: dict[int, Held] = field(default_factory=dict[int, Held])
-    _last_tasks: dict[int, int] = field(default_factory=dict[int, int])
+    _turns: Turns = field(default_factory=Turns)
 
     def __post_init__(self) -> None:
         self._journal = Journal(self.pool, self.settings.lease_seconds, self.metrics)
@@ -108,28 +101,16 @@ class Worker:
         journal = asyncio.create_task(self._journal.run())
         try:
             async with asyncio.TaskGroup() as loops:
-                loops.create_task(self._repeat(self._claim_or_wait, 0))
-                loops.create_task(self._repeat(self._renew, self.settings.lease_seconds / 3))
-                loops.create_task(self._repeat(self._drop_lost, HELD_SECONDS))
-                loops.create_task(self._repeat(self._let_go, self.settings.lease_seconds / 20))
-                loops.create_task(self._repeat(self._waits.look, CHILDREN_SECONDS))
-                loops.create_task(self._repeat(self._reap, REAP_SECONDS))
+                loops.create_task(repeat(self.stop, self._claim_or_wait, 0, self.metrics))
+                loops.create_task(repeat(self.stop, self._renew, self.settings.lease_seconds / 3, self.metrics))
+                loops.create_task(repeat(self.stop, self._drop_lost, HELD_SECONDS, self.metrics))
+                loops.create_task(repeat(self.stop, self._let_go, self.settings.lease_seconds / 20, self.metrics))
+                loops.create_task(repeat(self.stop, self._waits.look, CHILDREN_SECONDS, self.metrics))
+                loops.create_task(repeat(self.stop, self._reap, REAP_SECONDS, self.metrics))
                 loops.create_task(self._wake_at_stop())
             await self._give_back()
         finally:
             journal.cancel()
-
-    async def _repeat(self, job: Job, seconds: float) -> None:
-        """Do a job again and again; while the database is away, wait for it."""
-        while not self.stop.is_set():
-            try:
-                again_at_once = await job()
-            except LOST as error:
-                self.metrics.database_failures.inc()
-                log.warning("database away, trying again", error=type(error).__name__)
-                await sleep_or_stop(self.stop, RECONNECT_SECONDS)
-            else:
-                await sleep_or_stop(self.stop, 0 if again_at_once else seconds)
 
     async def _wake_at_stop(self) -> None:
         await self.stop.wait()
@@ -200,14 +181,11 @@ class Worker:
             worker=self.name,
             lease_seconds=self.settings.lease_seconds,
             deadline_seconds=self.settings.run_deadline_seconds,
-            last_tasks=self._last_tasks,
+            last_tasks=self._turns.last_tasks,
         )
 
     def _begin(self, run: Claim, sent_at: float) -> None:
-        self._last_tasks.pop(run.collection_id, None)
-        self._last_tasks[run.collection_id] = run.task_id
-        if len(self._last_tasks) > REMEMBERED_COLLECTIONS:
-            del self._last_tasks[next(iter(self._last_tasks))]
+        self._turns.note(run)
         task = asyncio.create_task(self._execute(run))
         held = self._held[run.id] = Held(run, sent_at, task)
         task.add_done_callback(lambda _: self._ended(held))
@@ -224,7 +202,7 @@ class Worker:
         """Run one flow to its end, within its deadline."""
         services = RunServices(self._engine, self._held[run.id])
         record = Record(self._journal, services)
-        flow = FlowWorkflow(
+        flow = Stepper(
             run.workflow,
             run.init_params,
             run.finished_steps,
@@ -244,7 +222,7 @@ class Worker:
         self.metrics.run_ended("completed" if error is None else "failed", time.monotonic() - began_at)
         log.info("run ended", trajectory_id=run.id, failed=error is not None)
 
-    async def _error_of(self, flow: FlowWorkflow, seconds: float) -> str | None:
+    async def _error_of(self, flow: Stepper, seconds: float) -> str | None:
         """Run the flow: why it failed, None where it did not."""
         try:
             async with asyncio.timeout(seconds):
@@ -353,30 +331,10 @@ async def run_worker(settings: Settings, database_url: str) -> None:
         metrics = worker.metrics
         async with (
             listening(settings, metrics, metrics.health),
-            _woken(worker.wake, database_url),
+            woken(worker.wake, database_url),
             asyncio.TaskGroup() as loops,
         ):
             loops.create_task(worker.run())
             loops.create_task(run_deliveries(settings, database_url, stop, keyring=keyring, metrics=metrics))
             loops.create_task(run_retention(settings, database_url, stop, open_file_store(settings)))
     log.info("stopped")
-
-
-@asynccontextmanager
-async def _woken(wake: asyncio.Event, database_url: str) -> AsyncGenerator[None]:
-    """Within the block `wake` is set whenever the bell is rung, over every loss of the database."""
-    listening = asyncio.create_task(_listen(wake, database_url))
-    try:
-        yield
-    finally:
-        listening.cancel()
-        await asyncio.wait({listening})
-
-
-async def _listen(wake: asyncio.Event, database_url: str) -> None:
-    while True:
-        with contextlib.suppress(*LOST, DatabaseError):
-            async with connect(database_url, "routines-worker-bell", role="routines_worker") as connection:
-                async for _ in rings(connection):
-                    wake.set()
-        await asyncio.sleep(RECONNECT_SECONDS)

@@ -355,7 +355,7 @@ MUTANTS = [
     ),
     Mutant(
         "a run completes without its last step",
-        (Edit("src/routines_engine/flow.py", "enumerate(workflow.steps)", "enumerate(workflow.steps[:-1])"),),
+        (Edit("src/routines_engine/flow.py", "enumerate(self._steps)", "enumerate(self._steps[:-1])"),),
         {"final"},
     ),
 ]

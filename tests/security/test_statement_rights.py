@@ -30,8 +30,8 @@ OF_PROGRAMS = {
     ),
     TICKER: "tick.",
     WORKER: (
-        "children. retention. runs. deliveries.claim deliveries.find_event deliveries.keep_body deliveries.settle "
-        "deliveries.release deliveries.give_up_stopped"
+        "children. dispatches. retention. runs. deliveries.claim deliveries.find_event deliveries.keep_body "
+        "deliveries.settle deliveries.release deliveries.give_up_stopped"
     ),
 }
 """What each program sends: a statement, or with a dot at its end all of an aggregate."""
@@ -44,11 +44,12 @@ OF_THE_COMMAND_LINE = (
 WITHOUT_A_PLAN = {"runs.listen"}
 """LISTEN needs no right, and EXPLAIN does not know it."""
 REFUSED = {
-    API: "runs.claim runs.sealed_secret tick.tick deliveries.claim retention.delete_skips limits.limit_task "
-    "secrets.create_pepper secrets.list_secrets secrets.replace_ciphertexts keys.create_key keys.revoke_key",
-    TICKER: "secrets. runs.claim runs.sealed_secret runs.reap deliveries. retention.delete_trajectories keys. "
-    "routines.create_routine routines.delete_routine collections.environment idempotency. "
-    "figures.routines figures.runs",
+    API: "dispatches.dispatch dispatches.take dispatches.give_back runs.claim runs.sealed_secret tick.tick "
+    "deliveries.claim retention.delete_skips limits.limit_task secrets.create_pepper secrets.list_secrets "
+    "secrets.replace_ciphertexts keys.create_key keys.revoke_key",
+    TICKER: "secrets. dispatches.dispatch dispatches.take runs.claim runs.sealed_secret runs.reap deliveries. "
+    "retention.delete_trajectories keys. routines.create_routine routines.delete_routine collections.environment "
+    "idempotency. figures.routines figures.runs",
     WORKER: "secrets.find_pepper secrets.create_pepper secrets.replace_ciphertexts keys. tick.tick "
     "routines.create_routine tasks.insert_task idempotency. limits.limit_collection "
     "figures.routines figures.deliveries",

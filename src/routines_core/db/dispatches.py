@@ -1,0 +1,183 @@
+"""Runs in the hands of Temporal: sql/queries/dispatches.sql called from Python."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from routines_core.db.pool import Connection
+from routines_core.db.runs import MAX_CRASHES, Claim
+from routines_core.db.statements import Nothing, Statement
+
+
+class Dispatched(msgspec.Struct, frozen=True):
+    """A run that Temporal has to be told something about.
+
+    Attributes:
+        id: The trajectory.
+        number: Which dispatch of it this is: see routines.dispatches.
+    """
+
+    id: int
+    number: int
+    workflow_id: str
+
+
+class Unsettled(msgspec.Struct, frozen=True):
+    """A run of which Temporal has to be asked.
+
+    Attributes:
+        id: The trajectory.
+        attempt: The fence.
+        number: Which dispatch of it this is.
+        is_submitted: Whether Temporal is known to have accepted it.
+        seconds_left: Seconds until the run's deadline.
+        finished: The steps that are completed.
+        tries: Which try each other step that was begun was at.
+    """
+
+    id: int
+    attempt: int
+    number: int
+    workflow_id: str
+    is_submitted: bool
+    workflow: dict[str, Any]
+    seconds_left: float
+    finished: list[str]
+    tries: dict[str, int]
+
+
+class GivenBack(msgspec.Struct, frozen=True):
+    """A run that Temporal no longer knew: pending again, or failed."""
+
+    id: int
+    status: str
+
+
+class InHand(msgspec.Struct, frozen=True):
+    """How many runs Temporal has, and how many of those it is not known to have accepted."""
+
+    runs: int
+    unsubmitted: int
+
+
+class _Room(msgspec.Struct):
+    room: int
+
+
+class _StepError(msgspec.Struct):
+    error: str | None
+
+
+class _Status(msgspec.Struct):
+    status: str
+
+
+_ROOM = Statement("dispatches.room", _Room)
+_DISPATCH = Statement("dispatches.dispatch", Nothing)
+_SUBMITTED = Statement("dispatches.submitted", Nothing)
+_TAKE = Statement("dispatches.take", Claim)
+_LEAVE = Statement("dispatches.leave", Nothing)
+_STEP_ERROR = Statement("dispatches.step_error", _StepError)
+_STATUS = Statement("dispatches.status", _Status)
+_TAKEN_AWAY = Statement("dispatches.taken_away", Dispatched)
+_FORGET = Statement("dispatches.forget", Nothing)
+_UNSETTLED = Statement("dispatches.unsettled", Unsettled)
+_GIVE_BACK = Statement("dispatches.give_back", GivenBack)
+_IN_HAND = Statement("dispatches.in_hand", InHand)
+
+
+async def room(connection: Connection, *, most: int) -> int:
+    """How many more runs may be dispatched, where at most so many are to be in Temporal's hands."""
+    return (await _ROOM.one(connection, most=most)).room
+
+
+async def dispatch(connection: Connection, claims: Sequence[Claim]) -> None:
+    """Note that these runs are Temporal's. To be called in the transaction that claimed them."""
+    ids, attempts = [run.id for run in claims], [run.attempt for run in claims]
+    await _DISPATCH.run(connection, ids=ids, attempts=attempts)
+
+
+async def submitted(connection: Connection, accepted: Sequence[tuple[int, int]]) -> None:
+    """Note that Temporal has these runs, by id and number."""
+    await _SUBMITTED.run(connection, ids=[run for run, _ in accepted], numbers=[number for _, number in accepted])
+
+
+async def take(
+    connection: Connection,
+    *,
+    trajectory_id: int,
+    number: int,
+    turn: int,
+    try_number: int,
+    worker: str,
+) -> Claim | None:
+    """The run, with a fence of its own for this attempt of this activity; None: it is not to be had.
+
+    Locks the run's row and its dispatch until the statement ends.
+
+    Args:
+        connection: In autocommit mode, so that the statement is the transaction.
+        trajectory_id: The run.
+        number: Which dispatch of it.
+        turn: Which activity of the workflow, counted from 1.
+        try_number: Which attempt of the activity, as Temporal counts.
+        worker: The name that the run will bear.
+    """
+    return await _TAKE.first(
+        connection,
+        id=trajectory_id,
+        number=number,
+        turn=turn,
+        try_number=try_number,
+        worker=worker,
+        max_crashes=MAX_CRASHES,
+    )
+
+
+async def leave(connection: Connection, *, trajectory_id: int, number: int, turn: int, try_number: int) -> None:
+    """Say that an attempt has left the run in order, in the middle of its step; arguments as for `take`."""
+    await _LEAVE.run(connection, id=trajectory_id, number=number, turn=turn, try_number=try_number)
+
+
+async def step_error(connection: Connection, run: Claim, name: str) -> str | None:
+    """Why a step failed, as it was written; None: it did not."""
+    found = await _STEP_ERROR.first(connection, id=run.id, name=name)
+    return found and found.error
+
+
+async def status(connection: Connection, trajectory_id: int) -> str | None:
+    """The status of a run; None: it is gone."""
+    found = await _STATUS.first(connection, id=trajectory_id)
+    return found and found.status
+
+
+async def taken_away(connection: Connection, *, again_seconds: float, limit: int) -> list[Dispatched]:
+    """Dispatches whose run was taken from Temporal; the same again only after a while."""
+    return await _TAKEN_AWAY.all(connection, again_seconds=again_seconds, limit=limit)
+
+
+async def forget(connection: Connection, dispatched: Dispatched) -> None:
+    """Temporal knows: nothing is left to be settled."""
+    await _FORGET.run(connection, id=dispatched.id, number=dispatched.number)
+
+
+async def unsettled(
+    connection: Connection, *, unsubmitted_seconds: float, submitted_seconds: float, limit: int
+) -> list[Unsettled]:
+    """Dispatches that Temporal has not been asked about for so long, the longest first; nobody else gets them then."""
+    return await _UNSETTLED.all(
+        connection, unsubmitted_seconds=unsubmitted_seconds, submitted_seconds=submitted_seconds, limit=limit
+    )
+
+
+async def give_back(connection: Connection, run: Unsettled) -> GivenBack | None:
+    """Take a run from Temporal, which no longer knows it, as from a lost worker; None: it was taken already."""
+    return await _GIVE_BACK.first(
+        connection, id=run.id, number=run.number, attempt=run.attempt, max_crashes=MAX_CRASHES
+    )
+
+
+async def in_hand(connection: Connection) -> InHand:
+    """How many runs Temporal has."""
+    return await _IN_HAND.one(connection)

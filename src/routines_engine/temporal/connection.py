@@ -1,0 +1,108 @@
+"""The connection to Temporal: how it is made, and what is said of a server that is away or unfit."""
+
+import logging
+from datetime import timedelta
+from pathlib import Path
+
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+from temporalio.client import Client, TLSConfig
+from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
+from temporalio.service import RPCError, RPCStatusCode
+
+from routines_core.errors import ConfigurationError, RoutinesError
+from routines_core.settings import Settings
+
+RPC_TIMEOUT = timedelta(seconds=5)
+"""How long an answer of Temporal is waited for."""
+
+RUNTIME = Runtime(
+    telemetry=TelemetryConfig(
+        # Where the logs of all libraries go, without values; the SDK would print on stdout.
+        logging=LoggingConfig(
+            filter=TelemetryFilter(core_level="ERROR", other_level="ERROR"),
+            forwarding=LogForwardingConfig(logger=logging.getLogger("temporalio.core")),
+        ),
+        metrics=None,
+    )
+)
+"""What all connections of this process share: threads of the SDK."""
+
+
+class TemporalError(RoutinesError):
+    """Temporal is away, or is not fit to be used."""
+
+
+async def connect(settings: Settings) -> Client:
+    """A client of the namespace, which is there.
+
+    Raises:
+        ConfigurationError: A file of the TLS settings cannot be read.
+        TemporalError: The server cannot be reached, or refuses, or has no such namespace.
+    """
+    tls = _tls(settings)
+    try:
+        client = await Client.connect(
+            settings.temporal_address,
+            namespace=settings.temporal_namespace,
+            api_key=settings.temporal_api_key,
+            tls=tls,
+            runtime=RUNTIME,
+        )
+    except (RuntimeError, ValueError):  # its text may hold anything that the server said
+        raise TemporalError(_unreachable(settings)) from None
+    try:
+        await probe(client)
+    except RPCError as error:
+        raise TemporalError(describe(settings, error)) from None
+    return client
+
+
+async def probe(client: Client) -> None:
+    """Ask for the namespace.
+
+    Raises:
+        RPCError: It is not to be had.
+    """
+    request = DescribeNamespaceRequest(namespace=client.namespace)
+    await client.workflow_service.describe_namespace(request, timeout=RPC_TIMEOUT)
+
+
+def describe(settings: Settings, error: RPCError) -> str:
+    """What is wrong, as a sentence that names the setting; nothing of what the server said."""
+    if error.status == RPCStatusCode.NOT_FOUND:
+        return (
+            f"Temporal at {settings.temporal_address} has no namespace {settings.temporal_namespace!r}: "
+            "make it, or set ROUTINES_TEMPORAL_NAMESPACE."
+        )
+    if error.status in {RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED}:
+        return (
+            f"Temporal at {settings.temporal_address} refuses: check ROUTINES_TEMPORAL_API_KEY, "
+            "or ROUTINES_TEMPORAL_CERT_FILE and ROUTINES_TEMPORAL_KEY_FILE."
+        )
+    return _unreachable(settings)
+
+
+def _unreachable(settings: Settings) -> str:
+    return (
+        f"Temporal cannot be reached at {settings.temporal_address}: "
+        "start a server there, or set ROUTINES_TEMPORAL_ADDRESS."
+    )
+
+
+def _tls(settings: Settings) -> TLSConfig | bool:
+    files = settings.temporal_ca_file, settings.temporal_cert_file, settings.temporal_key_file
+    if (files[1] is None) != (files[2] is None):
+        raise ConfigurationError(
+            "ROUTINES_TEMPORAL_CERT_FILE and ROUTINES_TEMPORAL_KEY_FILE belong together: set both or none."
+        )
+    if any(files):
+        ca, cert, key = map(_read, files)
+        return TLSConfig(server_root_ca_cert=ca, client_cert=cert, client_private_key=key)
+    return settings.temporal_tls or settings.temporal_api_key is not None
+
+
+def _read(path: Path | None) -> bytes | None:
+    try:
+        return path and path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"The file {path} for TLS with Temporal cannot be read ({error.strerror}).") from None

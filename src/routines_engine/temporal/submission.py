@@ -1,0 +1,65 @@
+"""Runs handed to Temporal: by their workflow_id, which it accepts once."""
+
+from datetime import timedelta
+
+import structlog
+from temporalio.client import Client
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError
+
+from routines_core.settings import Settings
+from routines_engine.temporal.calls import Job
+from routines_engine.temporal.connection import RPC_TIMEOUT
+from routines_engine.temporal.workflow import NAME
+
+GRACE_SECONDS = 60.0
+"""How much longer than the run Temporal keeps it open: its deadline is held by the reaper, in the database."""
+NUMBER = "number"
+"""The memo that tells one dispatch of a run from another."""
+
+log = structlog.get_logger("temporal")
+
+
+def job_of(
+    settings: Settings,
+    *,
+    trajectory_id: int,
+    number: int,
+    steps: list[str],
+    finished: list[str],
+    tries: dict[str, int],
+    seconds_left: float,
+) -> Job:
+    """The run as Temporal gets it."""
+    return Job(
+        trajectory_id=trajectory_id,
+        number=number,
+        steps=steps,
+        finished=finished,
+        tries=tries,
+        seconds=max(seconds_left, 0.0) + GRACE_SECONDS,
+        lease_seconds=settings.lease_seconds,
+    )
+
+
+async def submit(client: Client, settings: Settings, workflow_id: str, job: Job) -> bool:
+    """Hand a run to Temporal: whether it has it now, from this call or an earlier one. False: nobody knows."""
+    try:
+        await client.start_workflow(
+            NAME,
+            job,
+            id=workflow_id,
+            task_queue=settings.temporal_task_queue,
+            execution_timeout=timedelta(seconds=job.seconds + GRACE_SECONDS),
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+            memo={NUMBER: job.number},
+            rpc_timeout=RPC_TIMEOUT,
+        )
+    except WorkflowAlreadyStartedError:
+        return True
+    except RPCError as error:
+        log.warning("run not submitted, trying again", trajectory_id=job.trajectory_id, status=error.status.name)
+        return False
+    return True

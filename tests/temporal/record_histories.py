@@ -1,0 +1,92 @@
+"""Record histories of runs, as `test_replay.py` replays them: `python tests/temporal/record_histories.py`.
+
+It starts servers of its own and writes only what is not there: a history that a release has made is never made again.
+"""
+
+import asyncio
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import msgspec
+from temporalio.client import Client
+
+from routines_core.db import Connection, connect
+from routines_core.db.migrations import migrate
+from routines_core.embedded import EmbeddedServer
+from routines_workflow.activity import StepContext, activity
+from temporal_server import TemporalServer
+from temporal_working import temporal_working
+from working import run_of, task_of, until, until_ended, workflow_of
+
+DIRECTORY = Path(__file__).with_name("histories")
+WORKER = re.compile(r'"temporal:[^"]*"|(?<="identity": )"[^"]*"')
+RETRY = {"max_attempts": 3, "backoff": 0.01}
+
+
+class Named(msgspec.Struct):
+    """How often it fails, and how long it takes then."""
+
+    times: int = 0
+    seconds: float = 0
+
+
+@activity("Fails at first.", Named)
+async def stumble(given: Named, context: StepContext) -> Named:
+    if context.try_number <= given.times:
+        raise ValueError("no luck")
+    await asyncio.sleep(given.seconds)
+    return given
+
+
+def step(**config: Any) -> dict[str, Any]:
+    return {"activity": "stumble", **config}
+
+
+WORKFLOWS = {
+    "retried": workflow_of(("one", step()), ("two", step(times=2, retry=RETRY)), ("three", step())),
+    "failed": workflow_of(("one", step()), ("two", step(times=9, retry=RETRY)), ("three", step())),
+    "cancelled": workflow_of(("one", step()), ("two", step(seconds=600))),
+    "continued": workflow_of(*((f"s{number}", step()) for number in range(14))),
+}
+
+
+async def record(connection: Connection, client: Client, name: str) -> None:
+    run = await run_of(connection, await task_of(connection, name, WORKFLOWS[name]))
+    if name == "cancelled":
+        await until(
+            connection, "SELECT count(*) = 1 FROM routines.steps WHERE name = 'two' AND trajectory_id = %s", run
+        )
+        await client.get_workflow_handle(f"flow-my-org-{name}--{run}").cancel()
+    await until_ended(connection, run)
+    handle = client.get_workflow_handle(f"flow-my-org-{name}--{run}")
+    await asyncio.gather(handle.result(), return_exceptions=True)
+    text = WORKER.sub('"worker"', (await handle.fetch_history()).to_json())
+    (DIRECTORY / f"{name}.json").write_text(text + "\n", "utf-8")
+
+
+async def main(database_url: str, address: str) -> None:
+    client = await Client.connect(address)
+    async with connect(database_url, "tests") as connection:
+        await migrate(connection)
+        async with temporal_working(database_url, client):
+            for name in WORKFLOWS:
+                if not (DIRECTORY / f"{name}.json").exists():
+                    await record(connection, client, name)
+
+
+if __name__ == "__main__":
+    DIRECTORY.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as made:
+        postgres, temporal = EmbeddedServer(Path(made) / "postgres"), TemporalServer(Path(made))
+        postgres.start()
+        temporal.start()
+        try:
+            asyncio.run(main(postgres.url(), temporal.address))
+        finally:
+            temporal.stop()
+            postgres.stop()

@@ -1,0 +1,215 @@
+"""What is killed between the database and Temporal: each run is executed once, and no finished step again."""
+
+import asyncio
+import signal
+from collections.abc import AsyncGenerator, Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.client import Client, WorkflowExecutionStatus
+
+from chaos.cluster import Cluster
+from receivers import answers, receiver
+from routines_core.db import Connection, connect
+from routines_core.db.migrations import migrate
+from routines_core.db.tick import tick
+from support import CATCHUP, Database, at, make_routine, value
+from temporal_processes import LEASE_SECONDS, Workers, workers_of
+from temporal_server import BINARY, MISSING, TemporalServer
+from working import run_of, task_of, until, until_ended, workflow_of
+
+pytestmark = pytest.mark.slow
+
+
+def work(**configs: dict[str, Any]) -> dict[str, Any]:
+    return workflow_of(*((name, {"activity": "traced_work", **config}) for name, config in configs.items()))
+
+
+@pytest.fixture
+async def workers(
+    tmp_path: Path, database: Database, temporal: Client, temporal_server: TemporalServer
+) -> AsyncGenerator[Workers]:
+    async with workers_of(tmp_path, database.url, temporal_server.address, temporal.namespace) as made:
+        yield made
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Generator[TemporalServer]:
+    """A server of the test's own, which it may stop and start."""
+    if BINARY is None:
+        pytest.skip(MISSING)
+    server = TemporalServer(tmp_path, ["own"])
+    server.start()
+    yield server
+    server.stop()
+
+
+async def executions_in(temporal: Client) -> list[str]:
+    """The workflow_ids of all executions of the namespace, whatever has become of them."""
+    async with asyncio.timeout(30):
+        while not (found := [execution.id async for execution in temporal.list_workflows("")]):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)  # its list follows its histories after a moment
+    return found
+
+
+@pytest.mark.parametrize("moment", ["submit", "record"])
+async def test_a_run_whose_dispatcher_was_killed_before_or_after_temporal_had_it_is_executed_once(
+    connection: Connection, temporal: Client, workers: Workers, moment: str
+) -> None:
+    run = await run_of(connection, await task_of(connection, "t", work(one={}, two={})))
+    killed = workers.start(CRASH_AT=moment)
+    assert await asyncio.to_thread(killed.wait, 40) == -signal.SIGKILL
+    state = """SELECT status || ' ' || engine || ' ' || (submitted_at IS NULL) || ' ' ||
+                      (SELECT count(*) FROM routines.steps)
+               FROM routines.trajectories, routines.dispatches"""
+    assert await value(connection, state) == "running temporal true 0"
+    workers.start()
+    assert await until_ended(connection, run) == ("completed", None)
+    workflow_id = f"flow-my-org-t--{run}"
+    assert await temporal.get_workflow_handle(workflow_id).result() == "completed"
+    assert workers.executions() == {f"{workflow_id}/one": 1, f"{workflow_id}/two": 1}
+    assert await executions_in(temporal) == [workflow_id]
+    assert await value(connection, "SELECT count(*) FROM routines.dispatches") == 0
+
+
+async def test_a_worker_killed_in_a_step_repeats_that_step_and_no_finished_one(
+    connection: Connection, temporal: Client, workers: Workers
+) -> None:
+    run = await run_of(connection, await task_of(connection, "t", work(one={}, two={"kills": 1}, three={})))
+    killed = workers.start()
+    assert await asyncio.to_thread(killed.wait, 40) == -signal.SIGKILL
+    workers.start()
+    assert await until_ended(connection, run) == ("completed", None)
+    key = f"flow-my-org-t--{run}"
+    assert workers.executions() == {f"{key}/one": 1, f"{key}/two": 2, f"{key}/three": 1}
+    assert await value(connection, "SELECT crashes FROM routines.trajectories") == 1
+    assert await executions_in(temporal) == [key]
+
+
+async def test_a_run_that_kills_three_workers_fails(connection: Connection, temporal: Client, workers: Workers) -> None:
+    run = await run_of(connection, await task_of(connection, "t", work(boom={"kills": 99})))
+    for _ in range(3):
+        killed = workers.start()
+        assert await asyncio.to_thread(killed.wait, 60) == -signal.SIGKILL
+    workers.start()
+    end = ("failed", "worker lost: 3 workers were lost while they ran it")
+    assert await until_ended(connection, run) == end
+    assert workers.executions() == {f"flow-my-org-t--{run}/boom": 3}
+    await until(connection, "SELECT count(*) = 0 FROM routines.dispatches")
+    async with asyncio.timeout(30):
+        while (await temporal.get_workflow_handle(f"flow-my-org-t--{run}").describe()).status != (  # noqa: ASYNC110
+            WorkflowExecutionStatus.CANCELED
+        ):
+            await asyncio.sleep(0.1)
+
+
+async def test_what_a_frozen_worker_writes_once_its_step_is_another_ones_changes_nothing(
+    connection: Connection, workers: Workers
+) -> None:
+    run = await run_of(connection, await task_of(connection, "t", work(one={"seconds": 1}, two={"seconds": 3})))
+    key = f"flow-my-org-t--{run}"
+    frozen = workers.start()
+    await workers.until(f"{key}/one")
+    frozen.send_signal(signal.SIGSTOP)
+    workers.start()
+    await workers.until(f"{key}/two")
+    by_the_other = "SELECT attempt FROM routines.steps WHERE name = 'one' AND status = 'completed'"
+    attempt = await value(connection, by_the_other)
+    frozen.send_signal(signal.SIGCONT)  # its step is over at once
+    assert await until_ended(connection, run) == ("completed", None)
+    assert await value(connection, by_the_other) == attempt
+    assert workers.executions() == {f"{key}/one": 2, f"{key}/two": 1}
+    assert await value(connection, "SELECT crashes FROM routines.trajectories") == 1
+
+
+async def test_a_temporal_that_is_restarted_in_the_middle_of_a_step_loses_no_run(
+    connection: Connection, database: Database, own_server: TemporalServer, tmp_path: Path
+) -> None:
+    """The step itself goes on meanwhile. Away for longer than a lease, Temporal gives the step to a worker again."""
+    async with workers_of(tmp_path, database.url, own_server.address, "own") as workers:
+        workers.start()
+        run = await run_of(connection, await task_of(connection, "t", work(one={}, two={"seconds": 1}, three={})))
+        key = f"flow-my-org-t--{run}"
+        await workers.until(f"{key}/two")
+        own_server.stop()
+        await until(connection, "SELECT count(*) = 1 FROM routines.steps WHERE name = 'two' AND status = 'completed'")
+        await asyncio.sleep(LEASE_SECONDS)
+        own_server.start()
+        assert await until_ended(connection, run) == ("completed", None)
+        # The record of its end was written before Temporal heard of it: it is not done again, and no crash.
+        assert workers.executions() == {f"{key}/one": 1, f"{key}/two": 1, f"{key}/three": 1}
+        assert await value(connection, "SELECT crashes FROM routines.trajectories") == 0
+
+
+async def test_webhooks_are_delivered_by_a_worker_of_temporal(connection: Connection, workers: Workers) -> None:
+    run = await run_of(connection, await task_of(connection, "t", work(one={})))
+    async with receiver(answers(200)) as hook:
+        await connection.execute("UPDATE routines.trajectories SET webhook_url = %s", [hook.url])
+        workers.start(ROUTINES_WEBHOOK_ALLOW_PRIVATE="true")
+        assert await until_ended(connection, run) == ("completed", None)
+        await until(connection, "SELECT delivered_at IS NOT NULL FROM routines.webhook_deliveries")
+    [told] = hook.received
+    assert f"flow-my-org-t--{run}".encode() in told.body
+
+
+async def test_a_worker_that_is_stopped_leaves_its_step_to_another_at_once_and_no_crash_is_counted(
+    connection: Connection, workers: Workers
+) -> None:
+    run = await run_of(connection, await task_of(connection, "t", work(one={}, two={"seconds": 4})))
+    stopped = workers.start(ROUTINES_LEASE_SECONDS="60")
+    await workers.until(f"flow-my-org-t--{run}/two")
+    stopped.terminate()
+    assert await asyncio.to_thread(stopped.wait, 20) == 0
+    workers.start()
+    assert await until_ended(connection, run) == ("completed", None)
+    assert workers.executions() == {f"flow-my-org-t--{run}/one": 1, f"flow-my-org-t--{run}/two": 2}
+    assert await value(connection, "SELECT crashes FROM routines.trajectories") == 0
+
+
+async def test_what_fires_while_temporal_is_down_stays_pending_and_is_done_once_it_is_back(
+    connection: Connection, database: Database, own_server: TemporalServer, tmp_path: Path
+) -> None:
+    async with workers_of(tmp_path, database.url, own_server.address, "own") as workers:
+        workers.start()
+        task = await task_of(connection, "t", work(one={}))
+        before = await run_of(connection, task)
+        assert await until_ended(connection, before) == ("completed", None)
+        own_server.stop()
+        await workers.until_said("Temporal away, runs stay pending")
+        workers.start()  # one that has never seen it
+        for number in range(3):
+            await make_routine(connection, task, at("2026-05-04 09:00"), name=f"r{number}")
+        await tick(connection, batch_size=10, now=at("2026-05-04 09:00"), **CATCHUP)
+        fired = "SELECT count(*) FROM routines.trajectories WHERE trigger = 'schedule' AND status = %s"
+        assert await value(connection, fired, "pending") == 3
+        await asyncio.sleep(2.5)  # several polls of both workers
+        assert await value(connection, fired, "pending") == 3
+        own_server.start()
+        await until(connection, "SELECT count(*) = 4 FROM routines.trajectories WHERE status = 'completed'")
+        assert set(workers.executions().values()) == {1}
+        assert "cannot be reached" in workers.log.read_text("utf-8")
+
+
+async def test_a_postgres_that_crashes_in_the_middle_of_a_step_fails_and_repeats_nothing(
+    temporal: Client, temporal_server: TemporalServer, tmp_path: Path
+) -> None:
+    cluster = Cluster(tmp_path / "postgres")
+    cluster.start()
+    try:
+        async with connect(cluster.url, "tests") as connection:
+            await migrate(connection)
+            run = await run_of(connection, await task_of(connection, "t", work(one={}, two={"seconds": 4}, three={})))
+        key = f"flow-my-org-t--{run}"
+        async with workers_of(tmp_path, cluster.url, temporal_server.address, temporal.namespace) as workers:
+            workers.start()
+            await workers.until(f"{key}/two")
+            cluster.crash()
+            await asyncio.sleep(1)  # it is away for a while
+            cluster.start()
+            async with connect(cluster.url, "tests") as connection:
+                assert await until_ended(connection, run) == ("completed", None)
+                assert await value(connection, "SELECT crashes FROM routines.trajectories") == 0
+            assert workers.executions() == {f"{key}/one": 1, f"{key}/two": 1, f"{key}/three": 1}
+    finally:
+        cluster.stop()

@@ -1,0 +1,250 @@
+"""What was lost between Temporal and the database is settled: the one says running, and the other does not."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pytest
+from temporalio import workflow
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.exceptions import ApplicationError
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+from routines_core.db import Connection, dispatches, open_pool, runs
+from routines_core.db.runs import Claim
+from routines_engine.temporal.calls import Job
+from routines_engine.temporal.connection import TemporalError
+from routines_engine.temporal.connection import connect as connect_to_temporal
+from routines_engine.temporal.program import TemporalWorker
+from routines_engine.temporal.submission import NUMBER, job_of, submit
+from support import KEYRING, Database, value
+from temporal_working import settings_of
+from working import run_of, task_of, until, workflow_of
+
+ECHO = {"activity": "text_echo", "text": "hi"}
+STATE = "SELECT status || ': ' || coalesce(error, '') FROM routines.trajectories"
+
+
+@workflow.defn(name="FlowWorkflow")
+class Stub:
+    """Ends as its first step's name says, and writes nothing."""
+
+    @workflow.run
+    async def run(self, job: Job) -> str:
+        if job.steps[0] == "fails":
+            raise ApplicationError("no", non_retryable=True)
+        if job.steps[0] == "waits":
+            await workflow.sleep(3600)
+        return job.steps[0]
+
+
+@dataclass
+class Rig:
+    """A reconciler, and one run that is dispatched and that nobody has submitted."""
+
+    worker: TemporalWorker
+    client: Client
+    connection: Connection
+    run: Claim
+
+    async def submit(self, step: str, *, number: int | None = None, seconds: float = 600) -> None:
+        """Hand the run over, to a stub that ends as `step` says."""
+        job = job_of(
+            self.worker.settings, trajectory_id=self.run.id, number=self.run.attempt if number is None else number,
+            steps=[step], finished=[], tries={}, seconds_left=seconds,
+        )  # fmt: skip
+        await self.client.start_workflow(
+            "FlowWorkflow", job, id=self.run.workflow_id, task_queue="stubs", memo={NUMBER: job.number},
+            execution_timeout=timedelta(seconds=seconds),
+        )  # fmt: skip
+        await dispatches.submitted(self.connection, [(self.run.id, self.run.attempt)])
+
+    async def closed(self) -> None:
+        handle = self.client.get_workflow_handle(self.run.workflow_id)
+        async with asyncio.timeout(30):
+            while (await handle.describe()).status == WorkflowExecutionStatus.RUNNING:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+    async def settle(self) -> None:
+        """One round of the reconciler, as if nothing had been heard for long."""
+        await self.connection.execute("UPDATE routines.dispatches SET checked_at = now() - interval '1 hour'")
+        await self.worker._reconciler.settle()
+
+
+@asynccontextmanager
+async def stubs(client: Client) -> AsyncGenerator[None]:
+    async with Worker(client, task_queue="stubs", workflows=[Stub], workflow_runner=UnsandboxedWorkflowRunner()):
+        yield
+
+
+@pytest.fixture
+async def rig(connection: Connection, database: Database, temporal: Client) -> AsyncGenerator[Rig]:
+    await run_of(connection, await task_of(connection, "t", workflow_of(("one", ECHO))))
+    async with open_pool(database.url, "routines-worker", size=2) as pool:
+        settings = settings_of(temporal, temporal_task_queue="nobody")
+        worker = TemporalWorker(settings, pool, asyncio.Event(), KEYRING)
+        worker._client = temporal
+        [claimed] = await worker._engine.ask_once(worker._dispatcher._claim)
+        yield Rig(worker, temporal, connection, claimed)
+
+
+async def completes(rig: Rig) -> None:
+    async with stubs(rig.client):
+        await rig.submit("completed")
+        await rig.closed()
+
+
+async def completes_with_all_recorded(rig: Rig) -> None:
+    step = runs.StepRecord("one", 0, "completed", "text_echo", {}, {"text": "hi"})
+    assert await runs.checkpoint(rig.connection, rig.run, step, lease_seconds=60)
+    await completes(rig)
+
+
+async def fails(rig: Rig) -> None:
+    async with stubs(rig.client):
+        await rig.submit("fails")
+        await rig.closed()
+
+
+async def is_cancelled(rig: Rig) -> None:
+    async with stubs(rig.client):
+        await rig.submit("waits")
+        await rig.client.get_workflow_handle(rig.run.workflow_id).cancel()
+        await rig.closed()
+
+
+async def is_terminated(rig: Rig) -> None:
+    await rig.submit("waits")
+    await rig.client.get_workflow_handle(rig.run.workflow_id).terminate("by a test")
+
+
+async def times_out(rig: Rig) -> None:
+    await rig.submit("waits", seconds=1)
+    await rig.closed()
+
+
+async def was_another_databases(rig: Rig) -> None:
+    async with stubs(rig.client):
+        await rig.submit("completed", number=99)
+        await rig.closed()
+
+
+@pytest.mark.parametrize(
+    ("happens", "end"),
+    [
+        (completes, "failed: lost: it has completed in Temporal, and not all of its steps are recorded"),
+        (completes_with_all_recorded, "completed: "),
+        (fails, "failed: failed in Temporal"),
+        (is_cancelled, "cancelled: cancelled in Temporal"),
+        (is_terminated, "failed: terminated in Temporal"),
+        (times_out, "failed: deadline exceeded: the run took longer than it may"),
+        (
+            was_another_databases,
+            "failed: Temporal had a run of this workflow_id before: give it a namespace for this database alone",
+        ),
+    ],
+    ids=lambda given: getattr(given, "__name__", ""),
+)
+async def test_a_run_that_has_ended_in_temporal_alone_ends_in_the_database(
+    connection: Connection, rig: Rig, happens: Callable[[Rig], Awaitable[None]], end: str
+) -> None:
+    await happens(rig)
+    assert await value(connection, STATE) == "running: "
+    await rig.settle()
+    assert await value(connection, STATE) == end
+    assert await value(connection, "SELECT count(*) FROM routines.dispatches") == 0
+    await rig.settle()
+    assert await value(connection, STATE) == end
+
+
+async def test_a_run_that_temporal_still_has_goes_on(connection: Connection, rig: Rig) -> None:
+    await rig.submit("waits")
+    before = await value(connection, "SELECT attempt FROM routines.trajectories")
+    await rig.settle()
+    assert await value(connection, STATE) == "running: "
+    assert await value(connection, "SELECT attempt FROM routines.trajectories") == before
+
+
+async def test_a_run_that_temporal_had_and_knows_no_longer_is_a_crash_and_goes_back_to_the_queue(
+    connection: Connection, rig: Rig
+) -> None:
+    for crashes in (1, 2):
+        await dispatches.submitted(connection, [(rig.run.id, rig.run.attempt)])  # it was, and all of Temporal is gone
+        await rig.settle()
+        back = "SELECT status || ' ' || engine || ' ' || crashes FROM routines.trajectories"
+        assert await value(connection, back) == f"pending postgres {crashes}"
+        assert await value(connection, "SELECT count(*) FROM routines.dispatches") == 0
+        [rig.run] = await rig.worker._engine.ask_once(rig.worker._dispatcher._claim)
+    await dispatches.submitted(connection, [(rig.run.id, rig.run.attempt)])
+    await rig.settle()
+    assert await value(connection, STATE) == "failed: worker lost: Temporal no longer knows the run"
+
+
+async def test_a_run_that_was_never_submitted_is_submitted(connection: Connection, rig: Rig) -> None:
+    await rig.settle()
+    assert await value(connection, "SELECT submitted_at IS NOT NULL FROM routines.dispatches")
+    found = await rig.client.get_workflow_handle(rig.run.workflow_id).describe()
+    assert found.status == WorkflowExecutionStatus.RUNNING
+
+
+async def test_temporal_accepts_a_run_once(rig: Rig) -> None:
+    """Also one that has ended: whoever comes later is told that Temporal has it."""
+    job = job_of(rig.worker.settings, trajectory_id=rig.run.id, number=rig.run.attempt, steps=["completed"],
+                 finished=[], tries={}, seconds_left=60)  # fmt: skip
+    accepted = [await submit(rig.client, rig.worker.settings, rig.run.workflow_id, job) for _ in range(2)]
+    handle = rig.client.get_workflow_handle(rig.run.workflow_id)
+    first = (await handle.describe()).run_id
+    await handle.terminate()
+    accepted.append(await submit(rig.client, rig.worker.settings, rig.run.workflow_id, job))
+    assert accepted == [True, True, True]
+    assert (await handle.describe()).run_id == first
+
+
+async def test_a_run_that_was_taken_away_before_it_was_submitted_is_forgotten(connection: Connection, rig: Rig) -> None:
+    await connection.execute(
+        "UPDATE routines.trajectories SET status = 'cancelled', attempt = attempt + 1, ended_at = now()"
+    )
+    await rig.worker._reconciler.cancel_taken()
+    assert await value(connection, "SELECT count(*) FROM routines.dispatches") == 0
+
+
+async def test_an_activity_that_comes_too_late_does_not_get_the_run(connection: Connection, rig: Rig) -> None:
+    """Of an earlier dispatch, of an earlier activity, or an earlier attempt of the same one."""
+
+    async def take(number: int, turn: int, try_number: int) -> int | None:
+        found = await dispatches.take(
+            connection, trajectory_id=rig.run.id, number=number, turn=turn, try_number=try_number, worker="w"
+        )
+        return found and found.attempt
+
+    number = rig.run.attempt
+    assert await take(number, 1, 1) == number + 1
+    assert await take(number, 1, 2) == number + 2
+    late = [(number, 1, 1), (number - 1, 2, 1), (number + 1, 2, 1)]
+    assert [await take(*each) for each in late] == [None, None, None]
+    assert not await runs.finish(connection, rig.run, error=None)  # the fence of the dispatch itself
+    assert await take(number, 2, 1) == number + 3
+    assert await value(connection, "SELECT crashes FROM routines.trajectories") == 1
+
+
+async def test_a_server_that_is_not_there_and_a_namespace_that_is_not_are_named(temporal: Client) -> None:
+    with pytest.raises(
+        TemporalError, match=r"Temporal cannot be reached at 127\.0\.0\.1:1: .*ROUTINES_TEMPORAL_ADDRESS"
+    ):
+        await connect_to_temporal(settings_of(temporal, temporal_address="127.0.0.1:1"))
+    with pytest.raises(TemporalError, match="has no namespace 'absent': make it, or set ROUTINES_TEMPORAL_NAMESPACE"):
+        await connect_to_temporal(settings_of(temporal, temporal_namespace="absent"))
+
+
+async def test_the_end_of_a_run_has_its_webhook_and_its_secrets_wiped_in_one_transaction(
+    connection: Connection, rig: Rig
+) -> None:
+    await connection.execute(
+        """UPDATE routines.trajectories SET webhook_url = 'https://example.com/', secret_refs = '{"A": null}'"""
+    )
+    await is_terminated(rig)
+    await rig.settle()
+    await until(connection, "SELECT count(*) = 1 FROM routines.webhook_deliveries")
+    assert await value(connection, "SELECT secret_refs FROM routines.trajectories") == {}

@@ -1,0 +1,275 @@
+"""Runs on Temporal are what they are without it: results, records, limits, children, ends."""
+
+import asyncio
+from collections.abc import Generator
+from typing import Any
+
+import msgspec
+import pytest
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError
+
+from routines_core.db import Connection, runs
+from routines_workflow.activity import ACTIVITIES, StepContext, activity
+from support import Database, value
+from temporal_working import temporal_working
+from working import run_of, task_of, until, until_ended, workflow_of, working
+
+ECHO = {"activity": "text_echo", "text": "hi"}
+RECORDS = """SELECT coalesce(jsonb_agg(jsonb_build_object(
+                 'name', name, 'position', position, 'status', status, 'activity', activity, 'inputs', inputs,
+                 'outputs', outputs, 'error', error, 'try', try_number,
+                 'earlier', jsonb_path_query_array(earlier_errors, '$[*].error')) ORDER BY position), '[]')
+             FROM routines.steps WHERE trajectory_id = %s"""
+
+
+class Named(msgspec.Struct):
+    """A name, and how often."""
+
+    name: str = ""
+    times: int = 0
+
+
+class Value(msgspec.Struct):
+    """Any value."""
+
+    value: Any
+
+
+@pytest.fixture(autouse=True)
+def activities() -> Generator[dict[str, int]]:
+    """Activities of these tests, and how often each was called."""
+    known, calls = set(ACTIVITIES), dict[str, int]()
+
+    @activity("Fails at first.", Named)
+    async def stumble(given: Named, context: StepContext) -> Value:
+        if context.try_number <= given.times:
+            raise ValueError(f"no luck with {given.name}, try {context.try_number}")
+        return Value(context.idempotency_key)
+
+    @activity("Waits until it is cancelled.", Named)
+    async def linger(given: Named, _: StepContext) -> Value:
+        calls[given.name] = calls.get(given.name, 0) + 1
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            calls[f"{given.name} was stopped"] = 1
+        return Value(None)
+
+    @activity("A plain function.", Named)
+    def block(given: Named, _: StepContext) -> Value:
+        return Value(given.name)
+
+    yield calls
+    for name in set(ACTIVITIES) - known:
+        del ACTIVITIES[name]
+
+
+RETRY = {"max_attempts": 3, "backoff": 0}
+SCENARIOS: dict[str, dict[str, Any]] = {
+    "references": workflow_of(
+        ("one", ECHO), ("two", {"activity": "text_split", "text": "{{ one.outputs.text }} there", "separator": " "}),
+        ("three", {"activity": "text_echo", "text_path": "two.outputs.parts[1]"}),
+    ),
+    "nothing": workflow_of(),
+    "plain": workflow_of(("block", {"activity": "block", "name": "x"})),
+    "retried": workflow_of(("try", {"activity": "stumble", "name": "it", "times": 2, "retry": RETRY}), ("then", ECHO)),
+    "in_vain": workflow_of(("try", {"activity": "stumble", "name": "it", "times": 9, "retry": RETRY}), ("then", ECHO)),
+    "slow": workflow_of(("wait", {"activity": "linger", "name": "slow", "timeout_seconds": 0.05})),
+    "unknown": workflow_of(("one", ECHO), ("shout", {"activity": "text_shout"})),
+    "missing": workflow_of(("one", {"activity": "text_echo", "text_path": "later.outputs.text"})),
+    "unconfigured": {"steps": ["one"], "step_configs": {}},
+    "malformed": {"steps": [{"a": 1}], "step_configs": {}},
+}  # fmt: skip
+
+
+async def ends(connection: Connection, tasks: dict[str, int]) -> dict[str, Any]:
+    """How a new run of each task ended, with its records; workflow_ids told apart by no number."""
+    made = {name: await run_of(connection, task) for name, task in tasks.items()}
+    found: dict[str, Any] = {}
+    for name, run in made.items():
+        end = await until_ended(connection, run)
+        records = msgspec.json.encode(await value(connection, RECORDS, run)).decode()
+        found[name] = end, records.replace(f"--{run}/", "--N/")
+    return found
+
+
+async def test_every_kind_of_run_ends_with_the_same_status_error_and_records_on_both_engines(
+    connection: Connection, database: Database, temporal: Client
+) -> None:
+    tasks = {name: await task_of(connection, name, workflow) for name, workflow in SCENARIOS.items()}
+    async with working(database.url):
+        without = await ends(connection, tasks)
+    async with temporal_working(database.url, temporal):
+        with_it = await ends(connection, tasks)
+    assert with_it == without
+    assert without["retried"][0] == ("completed", None)
+    assert without["in_vain"][0] == ("failed", "step 'try' failed: no luck with it, try 3")
+    engines = "SELECT array_agg(DISTINCT engine ORDER BY engine) FROM routines.trajectories"
+    assert await value(connection, engines) == ["postgres", "temporal"]
+    assert await value(connection, "SELECT count(*) FROM routines.dispatches") == 0
+
+
+async def test_temporal_shows_a_completed_and_a_failed_run_as_that(
+    connection: Connection, database: Database, temporal: Client
+) -> None:
+    good = await run_of(connection, await task_of(connection, "good", workflow_of(("one", ECHO))))
+    bad = await run_of(connection, await task_of(connection, "bad", workflow_of(("one", {"activity": "no"}))))
+    async with temporal_working(database.url, temporal):
+        assert await until_ended(connection, good) == ("completed", None)
+        assert await until_ended(connection, bad) == ("failed", "step 'one' failed: unknown activity 'no'")
+        assert await temporal.get_workflow_handle(f"flow-my-org-good--{good}").result() == "completed"
+        with pytest.raises(WorkflowFailureError):
+            await temporal.get_workflow_handle(f"flow-my-org-bad--{bad}").result()
+
+
+async def test_a_run_goes_on_in_a_new_history_where_its_own_has_grown_long(
+    connection: Connection, database: Database, temporal: Client
+) -> None:
+    steps = [(f"s{number}", {"activity": "stumble", "name": "it"}) for number in range(24)]
+    run = await run_of(connection, await task_of(connection, "long", workflow_of(*steps)))
+    async with temporal_working(database.url, temporal):
+        assert await until_ended(connection, run) == ("completed", None)
+        handle = temporal.get_workflow_handle(f"flow-my-org-long--{run}")
+        assert await handle.result() == "completed"
+        history = await handle.fetch_history()
+    begun = history.events[0].workflow_execution_started_event_attributes
+    assert begun.continued_execution_run_id
+    assert len(history.events) < 6 * len(steps)
+    # The reconciler still knows it by its memo, and each step was begun once.
+    assert (await (await handle.describe()).memo())["number"] == 1
+    assert await value(connection, "SELECT count(DISTINCT attempt) FROM routines.steps") == len(steps)
+
+
+async def until_lingering(calls: dict[str, int], name: str) -> None:
+    async with asyncio.timeout(30):
+        while name not in calls:  # noqa: ASYNC110 - the step runs in a worker
+            await asyncio.sleep(0.01)
+
+
+async def lingering(connection: Connection, name: str = "wait") -> tuple[int, str]:
+    """A new run that waits, and its workflow_id."""
+    task = await task_of(connection, name, workflow_of(("wait", {"activity": "linger", "name": name}), ("then", ECHO)))
+    run = await run_of(connection, task)
+    return run, f"flow-my-org-{name}--{run}"
+
+
+async def until_closed(temporal: Client, workflow_id: str) -> WorkflowExecutionStatus | None:
+    """How the workflow has ended in Temporal, once it has."""
+    async with asyncio.timeout(30):
+        while True:
+            status = (await temporal.get_workflow_handle(workflow_id).describe()).status
+            if status != WorkflowExecutionStatus.RUNNING:
+                return status
+            await asyncio.sleep(0.05)
+
+
+CANCEL = """UPDATE routines.trajectories SET status = 'cancelled', attempt = attempt + 1, ended_at = now(),
+            lease_expires_at = NULL WHERE id = %s"""
+
+
+async def test_a_cancel_by_the_api_stops_the_step_and_the_workflow(
+    connection: Connection, database: Database, temporal: Client, activities: dict[str, int]
+) -> None:
+    run, workflow_id = await lingering(connection)
+    async with temporal_working(database.url, temporal):
+        await until_lingering(activities, "wait")
+        await connection.execute(CANCEL, [run])
+        assert await until_closed(temporal, workflow_id) == WorkflowExecutionStatus.CANCELED
+        await until_lingering(activities, "wait was stopped")
+        await until(connection, "SELECT count(*) = 0 FROM routines.dispatches")
+    assert await value(connection, "SELECT array_agg(name || ' ' || status) FROM routines.steps") == ["wait cancelled"]
+
+
+async def test_a_cancel_in_temporal_comes_back_as_cancelled(
+    connection: Connection, database: Database, temporal: Client, activities: dict[str, int]
+) -> None:
+    run, workflow_id = await lingering(connection)
+    async with temporal_working(database.url, temporal):
+        await until_lingering(activities, "wait")
+        await temporal.get_workflow_handle(workflow_id).cancel()
+        assert await until_ended(connection, run) == ("cancelled", "cancelled in Temporal")
+        assert await until_closed(temporal, workflow_id) == WorkflowExecutionStatus.CANCELED
+        await until_lingering(activities, "wait was stopped")
+    assert await value(connection, "SELECT array_agg(name || ' ' || status) FROM routines.steps") == ["wait cancelled"]
+
+
+async def test_a_run_past_its_deadline_fails_and_is_stopped_in_temporal(
+    connection: Connection, database: Database, temporal: Client, activities: dict[str, int]
+) -> None:
+    run, workflow_id = await lingering(connection)
+    async with temporal_working(database.url, temporal, run_deadline_seconds=1):
+        end = ("failed", "deadline exceeded: the run took longer than it may")
+        assert await until_ended(connection, run) == end
+        assert await until_closed(temporal, workflow_id) == WorkflowExecutionStatus.CANCELED
+        await until_lingering(activities, "wait was stopped")
+
+
+async def test_a_run_starts_children_and_waits_for_them_with_a_single_slot_and_a_limit_of_one(
+    connection: Connection, database: Database, temporal: Client
+) -> None:
+    """Neither the slot of its step nor its place among the open runs keeps the children from being run."""
+    echo = workflow_of(("say", {"activity": "text_echo", "text_path": "init_params.item"}), item="x")
+    await task_of(connection, "echo", echo)
+    emit = {"activity": "list_emit_await", "items": ["a", "b", "c"], "task": "echo"}
+    parent = await run_of(connection, await task_of(connection, "p", workflow_of(("emit", emit))))
+    await connection.execute("UPDATE routines.collections SET max_concurrent_runs = 1")
+    async with temporal_working(database.url, temporal, worker_slots=1, temporal_open_runs=1):
+        assert await until_ended(connection, parent) == ("completed", None)
+    results = await value(connection, "SELECT outputs -> 'results' FROM routines.steps WHERE name = 'emit'")
+    assert results == [{"say": {"text": text}} for text in ("a", "b", "c")]
+    assert await value(connection, "SELECT array_agg(DISTINCT engine) FROM routines.trajectories") == ["temporal"]
+
+
+async def test_no_more_runs_are_dispatched_than_a_limit_allows(
+    connection: Connection, database: Database, temporal: Client, activities: dict[str, int]
+) -> None:
+    first, _ = await lingering(connection)
+    task = await value(connection, "SELECT task_id FROM routines.trajectories")
+    second = await run_of(connection, int(str(task)))
+    await connection.execute("UPDATE routines.tasks SET max_concurrent_runs = 1")
+    other = await run_of(connection, await task_of(connection, "other", workflow_of(("one", ECHO))))
+    async with temporal_working(database.url, temporal):
+        await until_lingering(activities, "wait")
+        assert await until_ended(connection, other) == ("completed", None)
+        status = "SELECT status FROM routines.trajectories WHERE id = %s"
+        assert await value(connection, status, second) == "pending"
+        await connection.execute(CANCEL, [first])
+        await until(connection, "SELECT status = 'running' FROM routines.trajectories WHERE id = %s", second)
+
+
+async def test_workers_of_both_engines_leave_each_other_their_runs(
+    connection: Connection, database: Database, temporal: Client, activities: dict[str, int]
+) -> None:
+    """A worker of the one finds nothing to claim, nothing lost and nothing to renew in what the other has."""
+    run, _ = await lingering(connection)
+    async with temporal_working(database.url, temporal):
+        await until_lingering(activities, "wait")
+        assert await runs.claim(connection, slots=9, worker="w", lease_seconds=9, deadline_seconds=9) == []
+        assert await runs.reap(connection) == []
+        assert await value(connection, "SELECT lease_expires_at = 'infinity' FROM routines.trajectories")
+        mine = await run_of(connection, await task_of(connection, "mine", workflow_of(("one", ECHO))))
+        async with working(database.url):
+            assert await until_ended(connection, mine) == ("completed", None)
+        await connection.execute(CANCEL, [run])
+    by_postgres = await run_of(connection, await task_of(connection, "by_postgres", workflow_of(("one", ECHO))))
+    [claimed] = await runs.claim(connection, slots=9, worker="w", lease_seconds=60, deadline_seconds=600)
+    async with temporal_working(database.url, temporal):
+        other = await run_of(connection, await task_of(connection, "theirs", workflow_of(("one", ECHO))))
+        assert await until_ended(connection, other) == ("completed", None)
+    state = "SELECT engine || ' ' || status || ' ' || attempt FROM routines.trajectories WHERE id = %s"
+    assert await value(connection, state, by_postgres) == f"postgres running {claimed.attempt}"
+
+
+async def test_a_worker_that_is_to_take_no_new_runs_takes_none_and_finishes_what_it_has(
+    connection: Connection, database: Database, temporal: Client
+) -> None:
+    """So the engine is changed back: see docs/temporal.md."""
+    slow = {"activity": "stumble", "name": "it", "times": 1, "retry": {"max_attempts": 2, "backoff": 1}}
+    first = await run_of(connection, await task_of(connection, "first", workflow_of(("one", slow))))
+    async with temporal_working(database.url, temporal):
+        await until(connection, "SELECT count(*) = 1 FROM routines.steps WHERE try_number = 2")
+    second = await run_of(connection, await task_of(connection, "second", workflow_of(("one", ECHO))))
+    async with temporal_working(database.url, temporal, temporal_open_runs=0):
+        assert await until_ended(connection, first) == ("completed", None)
+    assert await value(connection, "SELECT status FROM routines.trajectories WHERE id = %s", second) == "pending"
+    assert await value(connection, "SELECT crashes FROM routines.trajectories WHERE id = %s", first) == 0

@@ -1,0 +1,79 @@
+"""Nothing of what a run is given or gives enters Temporal: neither its history nor its files."""
+
+import asyncio
+from collections.abc import Generator
+from typing import Any
+
+import msgspec
+import pytest
+from temporalio.client import Client
+
+from routines_core.db import Connection
+from routines_workflow.activity import ACTIVITIES, StepContext, activity
+from run_secrets import give
+from support import Database, value
+from temporal_server import TemporalServer
+from temporal_working import temporal_working
+from working import run_of, task_of, until_ended, workflow_of
+
+SECRET = "canary-of-the-secret"
+PARAM = "canary-of-the-init-param"
+STATIC = "canary-of-the-static-value"
+STEP = "a-step-that-is-seen"
+
+
+class Anything(msgspec.Struct):
+    """Whatever a test needs."""
+
+    value: Any = None
+
+
+@pytest.fixture(autouse=True)
+def activities() -> Generator[None]:
+    @activity("Fails with what it was given in its error.", Anything)
+    async def blurt(given: Anything, context: StepContext) -> Anything:
+        raise ValueError(f"refused: {given.value}, {await context.services.secret('TOKEN')}")
+
+    @activity("Breaks in a way that is no answer to its step.", Anything)
+    async def break_off(given: Anything, context: StepContext) -> Anything:
+        raise SystemExit(f"{given.value}")
+
+    yield
+    del ACTIVITIES["blurt"], ACTIVITIES["break_off"]
+
+
+async def test_no_value_of_a_run_is_in_temporals_history_nor_in_its_files(
+    connection: Connection, database: Database, temporal: Client, temporal_server: TemporalServer
+) -> None:
+    retried = {"retry": {"max_attempts": 2, "backoff": 0}}
+    steps = {
+        STEP: {"activity": "text_echo", "text": f"{STATIC} {{{{ init_params.p }}}} {{{{ secret_params.TOKEN }}}}"},
+        "exit": {"activity": "break_off", "value_path": "secret_params.TOKEN", **retried},
+        "blurt": {"activity": "blurt", "value_path": f"{STEP}.outputs.text", **retried},
+    }
+    made: dict[str, int] = {}
+    for last in ("exit", "blurt"):
+        task = await task_of(connection, last, workflow_of((STEP, steps[STEP]), (last, steps[last]), p=PARAM))
+        made[last] = await run_of(connection, task, p=PARAM)
+        await give(connection, made[last], "TOKEN", SECRET)
+    dumps: list[bytes] = []
+    async with temporal_working(database.url, temporal):
+        for last, run in made.items():
+            status, error = await until_ended(connection, run)
+            assert status == "failed"
+            assert error
+            assert SECRET not in error
+            handle = temporal.get_workflow_handle(f"flow-my-org-{last}--{run}")
+            async with asyncio.timeout(20):
+                await asyncio.gather(handle.result(), return_exceptions=True)
+            history = await handle.fetch_history()
+            dumps.append(b"".join(event.SerializeToString() for event in history.events))
+    errors = "SELECT array_agg(error ORDER BY trajectory_id) FROM routines.steps WHERE error IS NOT NULL"
+    assert await value(connection, errors) == [
+        "it left with the exit code ********",
+        f"refused: {STATIC} {PARAM} ********, ********",
+    ]
+    dumps.append(temporal_server.stored())
+    for dump in dumps:
+        assert STEP.encode() in dump  # it sees what is there
+        assert [canary for canary in (SECRET, PARAM, STATIC, "********") if canary.encode() in dump] == []
