@@ -20,7 +20,7 @@ from routines_api.deliveries import DeliveriesController
 from routines_api.ends import Ends
 from routines_api.errors import HeadersTooLargeError
 from routines_api.keys import KnownKeys
-from routines_api.ledger import LedgerController, preview
+from routines_api.ledger import LedgerController, get_latest_outcomes, preview
 from routines_api.limiter import RateLimiter
 from routines_api.openapi import describe, operation
 from routines_api.problems import HANDLERS, send_answer
@@ -144,7 +144,7 @@ def create_app(settings: Settings, database_url: str) -> Api:
         ends=Ends(settings.run_sync_waiters),
     )
     routines = (
-        [RoutinesController, LedgerController, DeliveriesController, get_init_params_schema]
+        [RoutinesController, LedgerController, DeliveriesController, get_init_params_schema, get_latest_outcomes]
         if settings.enable_routines
         else []
     )
