@@ -6,7 +6,7 @@
 -- The same as the view occurrences, a page from either table by its index: over the view all slots would be sorted.
 (SELECT scheduled_for, scheduled_for AS last_scheduled_for, 1::bigint AS slot_count, 'started' AS outcome, NULL AS reason,
         id AS trajectory_id, NULL::bigint AS blocking_trajectory_id, NULL AS detail, created_at AS recorded_at,
-        extract(epoch FROM created_at - scheduled_for)::float8 AS delay_seconds
+        extract(epoch FROM created_at - scheduled_for)::float8 AS delay_seconds, status, error
  FROM routines.trajectories
  WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
    AND triggered_by_routine_id = %(routine_id)s::bigint AND scheduled_for IS NOT NULL
@@ -16,7 +16,7 @@
  ORDER BY scheduled_for DESC LIMIT %(page_size)s::integer)
 UNION ALL
 (SELECT scheduled_for, last_scheduled_for, slot_count, 'skipped', reason, NULL, blocking_trajectory_id, detail, recorded_at,
-        extract(epoch FROM recorded_at - last_scheduled_for)::float8
+        extract(epoch FROM recorded_at - last_scheduled_for)::float8, NULL, NULL
  FROM routines.skips
  WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND routine_id = %(routine_id)s::bigint
    AND coalesce(%(outcome)s::text, 'skipped') IN ('skipped', reason)

@@ -26,6 +26,7 @@ from routines_api.openapi import describe, operation
 from routines_api.problems import HANDLERS, send_answer
 from routines_api.responses import Health
 from routines_api.routines import RoutinesController, get_init_params_schema
+from routines_console.site import Console
 from routines_core.db import open_pool
 from routines_core.db.peppers import Peppers
 from routines_core.errors import NotFoundError, RoutinesError
@@ -92,6 +93,10 @@ class Api(Litestar):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer the request, or refuse it by its method or the size of its headers."""
+        console: Console | None = self.state.console
+        if console and scope["type"] == "http" and console.serves(scope["method"], scope["path"]):
+            await console(scope, receive, send)
+            return
         refused = self._refused(scope) if scope["type"] == "http" else None
         if refused is None:
             await super().__call__(scope, receive, send)
@@ -153,7 +158,7 @@ def create_app(settings: Settings, database_url: str) -> Api:
         dependencies={"caller": Provide(provide_caller), "door": Provide(provide_door, sync_to_thread=False)},
         exception_handlers=HANDLERS,
         lifespan=[pool],
-        state=State({"services": services}),
+        state=State({"services": services, "console": Console() if settings.console else None}),
         request_max_body_size=None,  # bounded where the body is read
         openapi_config=OpenAPIConfig(title="Routines", version="1", openapi_controller=_NoPages),  # pyright: ignore[reportArgumentType] - any controller does
     )

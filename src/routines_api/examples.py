@@ -72,6 +72,8 @@ _OCCURRENCE = {
     "detail": None,
     "recorded_at": "2026-05-04T09:00:00.004Z",
     "delay_seconds": 0.004,
+    "status": None,
+    "error": None,
 }
 _WHY = {
     "kind": "overlap",

@@ -37,8 +37,9 @@ OutcomeFilter = Annotated[
 ]
 MOST_IDS = 500
 """Routines whose latest outcomes one request may ask for."""
+_IDS: Any = {"schema_extra": {"pattern": r"^[1-9][0-9]{0,17}(,[1-9][0-9]{0,17})*$"}}
 RoutineIds = Annotated[
-    str, Parameter(max_length=MOST_IDS * 20, description="Ids of routines, at most 500, with commas between.")
+    str, Parameter(max_length=8000, description="Ids of routines, at most 500, with commas between.", **_IDS)
 ]
 SlotCount = Annotated[int, Parameter(ge=1, le=50, description="How many rows of each ledger.")]
 OccurrenceLimit = Annotated[int, Parameter(ge=1, le=1000, description="The most rows of a page.")]

@@ -32,6 +32,8 @@ class Occurrence(msgspec.Struct, frozen=True):
         outcome: started or skipped.
         reason: Why it was skipped; None: it was not.
         delay_seconds: From the last slot to the decision.
+        status: Of the run by now; None: none was started.
+        error: Why the run failed; None: it did not.
     """
 
     scheduled_for: datetime
@@ -44,6 +46,8 @@ class Occurrence(msgspec.Struct, frozen=True):
     detail: str | None
     recorded_at: datetime
     delay_seconds: float
+    status: str | None
+    error: str | None
 
 
 class LatestOutcome(msgspec.Struct, frozen=True):

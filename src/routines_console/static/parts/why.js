@@ -1,0 +1,47 @@
+/**
+ * Why did it run, or not, at that time: asked of the ledger, answered in a sentence.
+ */
+
+import { fill, h, link } from "../dom.js";
+import { complaint } from "./failure.js";
+
+const PREFIXES = { started: "completed", future: "pending", pending: "pending" };
+
+/**
+ * @param {import("../main.js").Context} context
+ * @param {string[]} path The routine's.
+ * @param {string} task
+ * @param {string | undefined} next Its next slot.
+ */
+export function why({ session: { api }, signal }, path, task, next) {
+  const value = (next ?? new Date().toISOString()).slice(0, 16);
+  const input = h("input", { id: "why-at", type: "datetime-local", required: true, value, "aria-describedby": "why-hint" });
+  const answer = h("div", { class: "answer", "aria-live": "polite", id: "why-answer" });
+
+  async function onsubmit(event) {
+    event.preventDefault();
+    if (!input.value) return fill(answer, h("p", { class: "field-error" }, "Give a day and a time."));
+    try {
+      const { sentence, facts } = await api.get([...path, "why"], { at: time(input.value) }, signal);
+      fill(answer, h("p", { class: `sentence ${PREFIXES[facts.kind] ?? facts.kind}` }, sentence), runs(facts, task));
+    } catch (error) {
+      if (!signal.aborted) fill(answer, complaint(error));
+    }
+  }
+
+  return h("form", { onsubmit, novalidate: true },
+    h("label", { for: "why-at" }, "Time, in UTC"),
+    h("div", { class: "with-button" }, input, h("button", { class: "primary", id: "ask-why" }, "Ask")),
+    h("p", { class: "hint", id: "why-hint" }, "Any time: past, missed or to come."),
+    answer);
+}
+
+/** `2026-05-04T09:00`, with seconds where the browser gives some, in UTC. @param {string} local */
+function time(local) {
+  return `${local.length === 16 ? `${local}:00` : local.slice(0, 19)}Z`;
+}
+
+function runs(facts, task) {
+  const ids = [facts.trajectory_id, facts.blocking_trajectory_id].filter(Boolean);
+  return ids.length > 0 && h("p", {}, ids.map((id) => link(["runs", task, id], {}, `Open run ${id}`)));
+}

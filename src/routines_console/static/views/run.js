@@ -1,0 +1,133 @@
+/**
+ * One run: its steps, its log, what it was given, and what may be done with it. It follows the run until its end.
+ */
+
+import { pause } from "../api.js";
+import { button, facts, fill, h, link, section, title } from "../dom.js";
+import { deliveries } from "../parts/deliveries.js";
+import { complaint } from "../parts/failure.js";
+import { json } from "../parts/json.js";
+import { labels } from "../parts/labels.js";
+import { log } from "../parts/log.js";
+import { badge } from "../parts/strip.js";
+import { timeline } from "../parts/timeline.js";
+import { at, duration, secondsBetween, utc, when } from "../time.js";
+
+const FIRST_POLL_MILLISECONDS = 1000;
+const LONGEST_POLL_MILLISECONDS = 5000;
+const TRIGGERS = { schedule: "on schedule", "run-now": "by hand, of its routine", api: "by the API" };
+
+/** @param {import("../main.js").Context} context */
+export async function run(context) {
+  const { session: { api, collection }, params: { task, id }, signal } = context;
+  const path = ["db", "trajectory", collection, task, id];
+  const found = await api.get(path, {}, signal);
+  const events = await api.get(["workflows-logs", found.workflow_id], {}, signal);
+  const routine = found.triggered_by_routine_id ? await routineOf(context, found.triggered_by_routine_id) : null;
+  const page = body(context, found, events, routine);
+  follow(context, path, found, page).catch((error) => {
+    if (!signal.aborted) context.say(`Not followed any more: ${error.message}`);
+  });
+  return { name: `Run ${found.trajectory_id}`, body: page.element };
+}
+
+/** The name of the routine with this id; null: it is gone. The contract has no way from the id to the name. */
+async function routineOf({ session: { api, collection }, params: { task }, signal }, id) {
+  let cursor = null;
+  do {
+    const page = await api.page(["routines", collection, task], { limit: 1000, cursor }, signal).catch(() => ({ items: [], cursor: null }));
+    const found = page.items.find((each) => each.id === id);
+    if (found) return found.name;
+    cursor = page.cursor;
+  } while (cursor);
+  return null;
+}
+
+/** Ask again while the run is active and somebody looks. */
+async function follow({ session: { api }, signal }, path, first, page) {
+  let shown = first;
+  let wait = FIRST_POLL_MILLISECONDS;
+  while (!shown.ended_at) {
+    await pause(wait, signal);
+    if (document.visibilityState !== "visible") continue;
+    const fresh = await api.get(path, {}, signal);
+    const hasChanged = fresh.updated !== shown.updated || fresh.status !== shown.status;
+    wait = hasChanged ? FIRST_POLL_MILLISECONDS : Math.min(wait * 1.5, LONGEST_POLL_MILLISECONDS);
+    shown = fresh;
+    const events = hasChanged ? await api.get(["workflows-logs", fresh.workflow_id], {}, signal) : null;
+    page.draw(fresh, events);
+  }
+}
+
+function body(context, found, events, routine) {
+  const { task } = context.params;
+  const head = h("div", {});
+  const steps = h("div", {});
+  const happened = h("div", {});
+  const about = h("div", {});
+  /** @type {Set<string>} */
+  const open = new Set();
+  const webhooks = h("div", {});
+
+  function draw(run, log_) {
+    fill(head, header(context, run, draw));
+    fill(steps, timeline(run, open));
+    if (log_) fill(happened, log(log_.events));
+    fill(about, details(context, run, routine));
+    if (run.ended_at && run.webhook_url && routine && !webhooks.children.length) {
+      fill(webhooks, section("Webhooks", {}, deliveries(context, ["routines", context.session.collection, task, routine], run.trajectory_id)));
+    }
+  }
+
+  draw(found, events);
+  const element = h("div", { class: "run" },
+    h("p", { class: "crumbs" }, link(["tasks", task], {}, task),
+      routine && [" / ", link(["routines", task, routine], {}, routine)], " / run"),
+    head,
+    h("div", { class: "columns" },
+      h("div", {}, section("Steps", {}, steps), webhooks, section("Log", {}, happened)),
+      h("aside", {},
+        section("Details", { class: "card" }, about),
+        section("Parameters", { class: "card" }, Object.keys(found.init_params).length ? json(found.init_params) : h("p", { class: "quiet" }, "none")),
+        section("Labels", { class: "card" }, labels(context, found)))));
+  return { element, draw };
+}
+
+function header(context, run, draw) {
+  const trouble = h("div", {});
+  const took = run.started_at && duration(secondsBetween(run.started_at, run.ended_at));
+  return [
+    h("div", { class: "headline" }, title(`Run ${run.trajectory_id}`),
+      !run.ended_at && h("div", { class: "actions" }, button("Cancel run", (event) => cancel(context, run, draw, trouble, event), { class: "danger", id: "cancel" }))),
+    h("p", { class: "lede", role: "status" }, badge(run.status),
+      took ? ` ${run.ended_at ? "after" : "for"} ${took}, ${run.completed_steps} of ${run.total_steps} steps done` : " and has not begun"),
+    run.scheduled_for && h("p", { class: "quiet" }, "For the slot ", at(run.scheduled_for), " UTC"),
+    trouble,
+    run.error && h("p", { class: "notice bad" }, run.error),
+  ];
+}
+
+async function cancel({ session: { api, collection }, params: { task }, say, reload }, run, draw, trouble, event) {
+  event.currentTarget.disabled = true;
+  try {
+    await api.send("POST", ["trajectory", collection, task, "statuses"], { [run.trajectory_id]: "cancelled" });
+    say(`Run ${run.trajectory_id} is cancelled.`);
+    await reload();
+  } catch (error) {
+    fill(trouble, complaint(error));
+  }
+}
+
+function details({ params: { task } }, run, routine) {
+  const byRoutine = run.triggered_by_routine_id;
+  return facts([
+    ["Started", TRIGGERS[run.trigger] ?? run.trigger],
+    byRoutine ? ["Routine", routine ? link(["routines", task, routine], {}, routine) : `${byRoutine}, which is gone`] : null,
+    run.scheduled_for ? ["Slot", h("span", {}, utc(run.scheduled_for), " UTC")] : null,
+    ["Made", when(run.created_at)],
+    ["Begun", when(run.started_at, "not yet")],
+    ["Ended", when(run.ended_at, "not yet")],
+    ["Webhook", run.webhook_url ? h("code", { class: "wrap" }, run.webhook_url) : "none"],
+    ["Workflow id", h("code", { class: "wrap" }, run.workflow_id)],
+  ].filter(Boolean));
+}
