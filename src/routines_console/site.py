@@ -68,7 +68,9 @@ class Console:
 
     def __init__(self) -> None:
         files = dict(sorted(_read(resources.files("routines_console").joinpath("static"))))
-        build = hashlib.sha256(b"\0".join(name.encode() + b"\0" + text for name, text in files.items())).hexdigest()[:16]
+        build = hashlib.sha256(b"\0".join(name.encode() + b"\0" + text for name, text in files.items())).hexdigest()[
+            :16
+        ]
         page = _page(files.pop(INDEX).decode(), build, files)
         self._pages = {f"{MOUNT}/": Page(page, MEDIA_TYPES[".html"], _ASK_AGAIN)}
         for name, content in files.items():

@@ -11,7 +11,7 @@
  */
 
 import { now, utc } from "./time.js";
-import { KINDS, kindOf, skipSentence } from "./words.js";
+import { capital, KINDS, kindOf, skipSentence } from "./words.js";
 
 /** How late a slot may be before somebody should look, in milliseconds. */
 const LATE = 60_000;
@@ -28,7 +28,7 @@ export function standing(routine, recent) {
   const cause = outcome ? causeOf(outcome) : null;
   if (recent?.paused_reason) {
     return { group: "attention", rank: 0, kind: "failed_to_start", words: "Paused by the scheduler",
-             cause: `${recent.paused_reason}${cause ? `. ${cause}` : ""}`, outcome };
+             cause: `${capital(recent.paused_reason)}${cause ? `. ${cause}` : ""}`, outcome };
   }
   if (routine.next_run_at && Date.parse(routine.next_run_at) < now() - LATE) {
     return { group: "attention", rank: 1, kind: "missed", words: "Overdue", outcome,

@@ -96,6 +96,15 @@ export function at(iso, absent = "never") {
 }
 
 /**
+ * The time of day alone, to the millisecond; the day is in its hint.
+ *
+ * @param {string} iso
+ */
+export function clock(iso) {
+  return h("time", { datetime: iso, title: hint(iso) }, new Date(iso).toISOString().slice(11, 23));
+}
+
+/**
  * How long ago or how far ahead a time is; kept true while it is shown.
  *
  * @param {string | null} iso

@@ -60,8 +60,8 @@ export function skipSentence(row) {
   }
 }
 
-/** @param {string | null} text */
-function capital(text) {
+/** With a capital at its beginning. @param {string | null} text */
+export function capital(text) {
   return text ? text[0].toUpperCase() + text.slice(1) : null;
 }
 

@@ -29,7 +29,7 @@ export function frame({ signOut }) {
     /** A page was asked for. @param {string} first The first part of its path. */
     opening(first) {
       progress.hidden = false;
-      const current = first === "tasks" || first === "runs" ? 1 : 0;
+      const current = first === "tasks" ? 1 : 0;
       pages.forEach((page, index) => page.toggleAttribute("data-current", index === current));
       pages.forEach((page, index) => index === current ? page.setAttribute("aria-current", "page") : page.removeAttribute("aria-current"));
     },

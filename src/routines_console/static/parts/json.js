@@ -48,6 +48,7 @@ function members(entries, isArray, depth) {
 }
 
 function scalar(value) {
+  if (typeof value === "string" && !value.trim()) return h("code", { class: "json text" }, JSON.stringify(value));
   if (typeof value !== "string") return h("code", { class: `json ${value === null ? "null" : typeof value}` }, String(value));
   if (value.length <= LONG_TEXT) return h("code", { class: "json text" }, value);
   const shown = h("code", { class: "json text" }, `${value.slice(0, LONG_TEXT)}…`);

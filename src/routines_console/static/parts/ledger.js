@@ -47,7 +47,7 @@ export function ledger({ session: { api, collection }, signal }, routine) {
   const element = h("div", {},
     h("div", { class: "filters small" },
       h("label", { class: "unseen", for: "outcome" }, "Outcome"), outcome,
-      h("label", { for: "until" }, "up to"), day),
+      h("span", { class: "pair" }, h("label", { for: "until" }, "up to"), day)),
     rows, foot);
   return { element, load };
 }

@@ -3,9 +3,10 @@
  */
 
 import { fill, h, link } from "../dom.js";
+import { at } from "../time.js";
 import { complaint } from "./failure.js";
 
-const PREFIXES = { started: "completed", future: "pending", pending: "pending" };
+const TIME = /(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)/;
 
 /**
  * @param {import("../main.js").Context} context
@@ -23,7 +24,7 @@ export function why({ session: { api }, signal }, path, task, next) {
     if (!input.value) return fill(answer, h("p", { class: "field-error" }, "Give a day and a time."));
     try {
       const { sentence, facts } = await api.get([...path, "why"], { at: time(input.value) }, signal);
-      fill(answer, h("p", { class: `sentence ${PREFIXES[facts.kind] ?? facts.kind}` }, sentence), runs(facts, task));
+      fill(answer, h("p", { class: "sentence" }, readable(sentence)), runs(facts, task));
     } catch (error) {
       if (!signal.aborted) fill(answer, complaint(error));
     }
@@ -39,6 +40,11 @@ export function why({ session: { api }, signal }, path, task, next) {
 /** `2026-05-04T09:00`, with seconds where the browser gives some, in UTC. @param {string} local */
 function time(local) {
   return `${local.length === 16 ? `${local}:00` : local.slice(0, 19)}Z`;
+}
+
+/** The service's sentence, with its times as people read them. @param {string} sentence */
+function readable(sentence) {
+  return sentence.split(TIME).map((part) => TIME.test(part) ? h("span", {}, at(part), " UTC") : part);
 }
 
 function runs(facts, task) {

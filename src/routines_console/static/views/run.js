@@ -44,7 +44,7 @@ async function routineOf({ session: { api, collection }, params: { task }, signa
 }
 
 /** Ask again while the run is active and somebody looks. */
-async function follow({ session: { api }, signal }, path, first, page) {
+async function follow({ session: { api }, signal, say }, path, first, page) {
   let shown = first;
   let wait = FIRST_POLL_MILLISECONDS;
   while (!shown.ended_at) {
@@ -56,6 +56,7 @@ async function follow({ session: { api }, signal }, path, first, page) {
     shown = fresh;
     const events = hasChanged ? await api.get(["workflows-logs", fresh.workflow_id], {}, signal) : null;
     page.draw(fresh, events);
+    if (fresh.ended_at) say(`Run ${fresh.trajectory_id} is ${fresh.status}.`);
   }
 }
 
@@ -99,7 +100,7 @@ function header(context, run, draw) {
   return [
     h("div", { class: "headline" }, title(`Run ${run.trajectory_id}`),
       !run.ended_at && h("div", { class: "actions" }, button("Cancel run", (event) => cancel(context, run, draw, trouble, event), { class: "danger", id: "cancel" }))),
-    h("p", { class: "lede", role: "status" }, badge(run.status),
+    h("p", { class: "lede" }, badge(run.status),
       took ? ` ${run.ended_at ? "after" : "for"} ${took}, ${run.completed_steps} of ${run.total_steps} steps done` : " and has not begun"),
     run.scheduled_for && h("p", { class: "quiet" }, "For the slot ", at(run.scheduled_for), " UTC"),
     trouble,
