@@ -85,7 +85,9 @@ def seed(service: Service) -> None:
                 AS skip (slot, slots, reason, detail, blocking)
             WHERE name = 'morning'"""
     )
-    service.execute("UPDATE routines.routines SET created_at = '2026-05-01Z' WHERE name = 'morning'")
+    service.execute(
+        "UPDATE routines.routines SET created_at = '2026-05-01Z', settled_until = now() WHERE name = 'morning'"
+    )
 
 
 def filled(service: Service, page: str) -> str:
