@@ -42,6 +42,8 @@ export class Api {
   /** @param {string} key */
   constructor(key) {
     this.#key = key;
+    /** Called where the key does not open any more. */
+    this.onRefused = () => {};
   }
 
   /**
@@ -92,6 +94,7 @@ export class Api {
   async #patiently(method, url, options) {
     for (let attempt = 1; ; attempt += 1) {
       const answer = await this.#once(method, url, options);
+      if (answer.status === 401) this.onRefused();
       if (answer.status !== 429 || attempt === TRIES) return read(answer);
       const seconds = Number(answer.headers.get("retry-after")) || attempt;
       await pause(Math.min(seconds, LONGEST_WAIT_SECONDS) * 1000, options.signal);
@@ -130,8 +133,28 @@ export class Api {
   }
 }
 
-/** A new key under which a request is done once, however often it is sent. */
-export function newIdempotencyKey() {
+/**
+ * Keys under which a request is done once: the same body gets the same key until the service has answered, so that what
+ * is sent again after a broken connection does nothing more.
+ */
+export class Once {
+  #body = "";
+  #key = "";
+
+  /** @param {any} body */
+  key(body) {
+    const text = JSON.stringify(body ?? null);
+    if (text !== this.#body) [this.#body, this.#key] = [text, newIdempotencyKey()];
+    return this.#key;
+  }
+
+  /** An answer came: the next request is another one. @param {any} error */
+  answered(error) {
+    if (error instanceof Problem && error.status > 0) this.#body = "";
+  }
+}
+
+function newIdempotencyKey() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return `console-${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
 }

@@ -104,7 +104,7 @@ export function button(text, onclick, attributes = {}) {
  * @param {...(Child | Child[])} children
  */
 export function title(...children) {
-  return h("h1", { tabindex: "-1" }, ...children);
+  return h("h1", { tabindex: "-1", id: "title" }, ...children);
 }
 
 /**

@@ -32,6 +32,7 @@ export class Fleet {
     const recents = await latest(this.session, items.map((routine) => routine.id), 1, this.signal);
     for (const routine of items) {
       const recent = recents.get(routine.id) ?? null;
+      this.session.routines.set(routine.id, routine.name);
       this.entries.push({ routine, recent, standing: standing(routine, recent) });
     }
     this.cursor = cursor;
@@ -49,7 +50,7 @@ export class Fleet {
 
   /** How many there are of each group. */
   tally() {
-    const counts = { attention: 0, running: 0, paused: 0, well: 0, silent: 0 };
+    const counts = { attention: 0, running: 0, other: 0, well: 0, silent: 0, paused: 0 };
     for (const entry of this.entries) counts[entry.standing.group] += 1;
     return counts;
   }

@@ -65,7 +65,6 @@ async function show(focus) {
 
 /** @param {any} error */
 function complain(error) {
-  if (error instanceof Problem && error.status === 401) return leave("The key no longer opens anything: it was revoked or has expired.");
   shell.opened({ name: "It did not work", body: failure(error, { again: () => show() }) });
 }
 
@@ -80,17 +79,19 @@ function leave(reason) {
 /** @param {string} reason */
 function askForKey(reason) {
   const page = signInPage(reason, (opened) => {
-    session = opened;
-    enter();
+    enter(opened);
   });
   fill(document.body, page);
   document.title = "Sign in · Routines";
   /** @type {HTMLElement} */ (page.querySelector("input")).focus();
 }
 
-function enter() {
+/** @param {import("./session.js").Session} opened */
+function enter(opened) {
+  session = opened;
+  session.api.onRefused = () => leave("The key no longer opens anything: it was revoked or has expired.");
   fill(document.body, shell.element);
-  shell.collection(session?.collection ?? "");
+  shell.collection(session.collection);
   show();
 }
 
@@ -98,19 +99,19 @@ async function begin() {
   addEventListener("unhandledrejection", (event) => {
     if (event.reason instanceof Problem) {
       event.preventDefault();
-      if (event.reason.status === 401) complain(event.reason);
-      else shell.say(event.reason.message);
+      shell.say(event.reason.message);
     } else if (event.reason?.name === "AbortError") event.preventDefault();
   });
+  let resumed = null;
   try {
-    session = await resume();
+    resumed = await resume();
   } catch (error) {
     if (!(error instanceof Problem && error.status === 401)) {
       return fill(document.body, h("main", { class: "alone" }, failure(error, { again: () => location.reload() })));
     }
     forget();
   }
-  if (session) enter();
+  if (resumed) enter(resumed);
   else askForKey("");
 }
 

@@ -10,6 +10,7 @@ const STORED = "routines.key";
  * @typedef {object} Session
  * @property {Api} api
  * @property {string} collection
+ * @property {Map<number, string>} routines The names of routines that were seen, by id: runs name the id alone.
  */
 
 /**
@@ -38,5 +39,5 @@ export function forget() {
 async function open(key) {
   const api = new Api(key);
   const [collection] = await api.get(["collections", ""]);
-  return { api, collection: collection.name };
+  return { api, collection: collection.name, routines: new Map() };
 }

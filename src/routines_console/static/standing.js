@@ -2,7 +2,7 @@
  * Where a routine stands: whether somebody should look at it, and why.
  *
  * @typedef {object} Standing
- * @property {"attention" | "running" | "paused" | "well" | "silent"} group
+ * @property {"attention" | "running" | "other" | "well" | "silent" | "paused"} group `other`: skipped or cancelled.
  * @property {number} rank What needs a look most comes first.
  * @property {string} kind The outcome that decides.
  * @property {string} words
@@ -15,6 +15,13 @@ import { capital, KINDS, kindOf, skipSentence } from "./words.js";
 
 /** How late a slot may be before somebody should look, in milliseconds. */
 const LATE = 60_000;
+/** @type {Record<string, {group: Standing["group"], rank: number}>} */
+const GROUPS = {
+  running: { group: "running", rank: 5 }, pending: { group: "running", rank: 5 },
+  completed: { group: "well", rank: 7 }, archived: { group: "well", rank: 7 },
+};
+/** @type {{group: Standing["group"], rank: number}} */
+const OTHER = { group: "other", rank: 6 };
 const TROUBLES = ["failed_to_start", "failed", "missed"];
 
 /**
@@ -34,13 +41,12 @@ export function standing(routine, recent) {
     return { group: "attention", rank: 1, kind: "missed", words: "Overdue", outcome,
              cause: `Due since ${utc(routine.next_run_at)} UTC, and no ticker has come: does one run?` };
   }
-  if (routine.paused) return { group: "paused", rank: 8, kind: "paused", words: "Paused", cause: null, outcome };
+  if (routine.paused) return { group: "paused", rank: 9, kind: "paused", words: "Paused", cause: null, outcome };
   if (TROUBLES.includes(kind)) {
     return { group: "attention", rank: 2 + TROUBLES.indexOf(kind), kind, words: KINDS[kind], cause, outcome };
   }
-  if (!outcome) return { group: "silent", rank: 7, kind: "", words: "Has not run yet", cause: null, outcome };
-  const isActive = kind === "running" || kind === "pending";
-  return { group: isActive ? "running" : "well", rank: isActive ? 5 : 6, kind, words: KINDS[kind] ?? kind, cause, outcome };
+  if (!outcome) return { group: "silent", rank: 8, kind: "", words: "Has not run yet", cause: null, outcome };
+  return { ...GROUPS[kind] ?? OTHER, kind, words: KINDS[kind] ?? kind, cause, outcome };
 }
 
 /** Why an outcome is not as it should be; null: it is. @param {any} outcome */

@@ -6,6 +6,7 @@ import { h } from "./dom.js";
 
 const DAYS = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+/** @type {[string, number][]} */
 const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
 const TICK_MILLISECONDS = 15000;
 const LOCAL = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
@@ -50,7 +51,7 @@ export function utc(iso) {
 export function relative(iso) {
   const seconds = (Date.parse(iso) - now()) / 1000;
   const [unit, size] = UNITS.find(([, least]) => Math.abs(seconds) >= least * 0.95) ?? ["s", 1];
-  const count = Math.round(Math.abs(seconds) / Number(size));
+  const count = Math.round(Math.abs(seconds) / size);
   if (count === 0 || (unit === "s" && count < 3)) return "now";
   return seconds < 0 ? `${count} ${unit} ago` : `in ${count} ${unit}`;
 }

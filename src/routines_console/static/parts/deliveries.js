@@ -2,7 +2,6 @@
  * Webhooks on their way: of a routine, or of one of its runs; each may be sent again.
  */
 
-import { newIdempotencyKey } from "../api.js";
 import { button, empty, fill, h, link } from "../dom.js";
 import { at, duration, when } from "../time.js";
 import { count } from "../words.js";
@@ -22,6 +21,7 @@ export function deliveries(context, path, run) {
   const list = h("ol", { class: "deliveries" });
   const foot = h("div", {});
 
+  /** @param {string | null} [cursor] */
   async function load(cursor = null) {
     try {
       const page = await api.page([...path, "deliveries"], { limit: run ? 100 : PAGE, cursor }, signal);
@@ -38,7 +38,7 @@ export function deliveries(context, path, run) {
   async function again(delivery, event) {
     event.currentTarget.disabled = true;
     try {
-      await api.send("POST", [...path, "deliveries", delivery.id, "redeliver"], undefined, newIdempotencyKey());
+      await api.send("POST", [...path, "deliveries", delivery.id, "redeliver"]);
       context.say("It is sent again.");
     } catch (error) {
       context.say(error.message);

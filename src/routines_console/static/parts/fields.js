@@ -41,7 +41,7 @@ export function showErrors(form, error) {
   clearErrors(form);
   if (!(error instanceof Problem) || !error.errors.length) return false;
   const placed = error.errors.map(({ field: name, message }) => showError(form, name, message));
-  form.querySelector("[aria-invalid]")?.focus();
+  /** @type {HTMLElement | null} */ (form.querySelector("[aria-invalid]"))?.focus();
   return placed.every(Boolean);
 }
 
@@ -51,7 +51,8 @@ export function showErrors(form, error) {
  * @param {string} message
  */
 export function showError(form, name, message) {
-  const fields = [...form.querySelectorAll("[data-field]")].filter((each) => covers(each.dataset.field, name));
+  /** @type {any[]} */
+  const fields = [...form.querySelectorAll("[data-field]")].filter((each) => covers(each.getAttribute("data-field"), name));
   const best = fields.sort((one, other) => other.dataset.field.length - one.dataset.field.length)[0];
   const place = best?.querySelector(":scope > .field-error") ?? best?.querySelector(".field-error");
   if (!place) return false;

@@ -25,6 +25,7 @@ export function ledger({ session: { api, collection }, signal }, routine) {
   const rows = h("ol", { class: "ledger" });
   const foot = h("div", {});
 
+  /** @param {string | null} [cursor] */
   async function load(cursor = null) {
     const until = day.value ? `${day.value}T23:59:59.999999Z` : null;
     try {

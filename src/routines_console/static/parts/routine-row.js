@@ -24,11 +24,12 @@ export function row({ routine, standing }, recent) {
     h("div", { class: "last" },
       run ? link(["runs", routine.task_name, run], { class: "to-run" }, last) : last,
       outcome && h("span", { class: "quiet" }, ago(outcome.ended_at ?? outcome.recorded_at))),
-    h("div", { class: "next" }, h("span", { class: "label" }, "Next "), next(routine)),
+    h("div", { class: "next" }, next(routine)),
     standing.group === "attention" && standing.cause && h("p", { class: "cause", title: standing.cause }, standing.cause));
 }
 
 function next(routine) {
   if (routine.paused) return h("span", { class: "quiet" }, "paused");
-  return ago(routine.next_run_at, "by hand");
+  if (!routine.next_run_at) return h("span", { class: "quiet" }, "by hand");
+  return [h("span", { class: "label" }, "Next "), ago(routine.next_run_at)];
 }

@@ -50,6 +50,7 @@ function page(context, fleet) {
   /** Those that are to be asked for again. */
   let stale = new Set();
   const head = h("div", { class: "summary" });
+  const asOf = h("span", {});
   const list = h("ul", { class: "rows", "aria-label": "Routines" });
   const foot = h("div", { class: "foot" });
   const controls = filters(filter, (changed) => {
@@ -60,8 +61,9 @@ function page(context, fleet) {
   });
 
   function draw() {
-    fill(head, summary(current), h("p", { class: "as-of quiet" }, `As of ${utc(new Date(now()).toISOString())} UTC `,
+    fill(head, summary(current), h("p", { class: "as-of quiet" }, asOf,
       button("Refresh", refresh, { class: "plain", id: "refresh" })));
+    dated();
     controls.offer(current.tasks(), current.tally());
     const found = current.find(filter);
     const rows = found.slice(0, shown);
@@ -82,6 +84,10 @@ function page(context, fleet) {
     }
   }
 
+  function dated() {
+    fill(asOf, `As of ${utc(new Date(now()).toISOString())} UTC `);
+  }
+
   function below(found, rows) {
     return [
       h("p", { class: "quiet" }, rows.length < found.length ? `${count(rows.length, "routine")} of ${found.length.toLocaleString("en")}` : count(found.length, "routine"),
@@ -97,9 +103,11 @@ function page(context, fleet) {
   async function refresh() {
     const fresh = await firstPage(context);
     while (!fresh.isWhole) await fresh.more();
-    current = fresh;
     stale = new Set(strips.keys());
-    draw();
+    const isSame = JSON.stringify(fresh.entries) === JSON.stringify(current.entries);
+    current = fresh;
+    if (isSame) dated();
+    else draw();
   }
 
   async function follow() {
@@ -109,13 +117,16 @@ function page(context, fleet) {
     }
     for (;;) {
       await pause(REFRESH_MILLISECONDS, context.signal);
-      if (document.visibilityState === "visible" && current.entries.length <= REFRESHED) await refresh();
+      if (document.visibilityState !== "visible" || current.entries.length > REFRESHED) continue;
+      await refresh().catch((error) => {
+        if (!context.signal.aborted) context.say(`Not refreshed: ${error.message}`);
+      });
     }
   }
 
   draw();
   follow().catch((error) => {
-    if (!context.signal.aborted) context.say(`Not refreshed: ${error.message}`);
+    if (!context.signal.aborted) context.say(`Not all routines were read: ${error.message}`);
   });
   return h("div", { class: "overview" }, head, fleet.entries.length ? controls.element : null, list, foot);
 }
@@ -127,6 +138,7 @@ function summary(fleet) {
     tally.well && `${tally.well.toLocaleString("en")} went well`,
     tally.attention && `${tally.attention.toLocaleString("en")} ${tally.attention === 1 ? "needs" : "need"} a look`,
     tally.running && `${tally.running.toLocaleString("en")} running`,
+    tally.other && `${tally.other.toLocaleString("en")} skipped or cancelled`,
     tally.paused && `${tally.paused.toLocaleString("en")} paused`,
     tally.silent && `${tally.silent.toLocaleString("en")} not run yet`,
   ].filter(Boolean);
@@ -142,8 +154,10 @@ function summary(fleet) {
 function headline(tally, total) {
   if (!total) return "Nothing is scheduled yet.";
   if (tally.attention) return tally.attention === 1 ? "One routine needs a look." : `${tally.attention.toLocaleString("en")} routines need a look.`;
+  if (tally.other) return "Nothing failed.";
   if (tally.well) return "Everything ran.";
-  return tally.running ? "All is under way." : "Nothing has run yet.";
+  if (tally.running) return "All is under way.";
+  return tally.silent ? "Nothing has run yet." : "Everything is paused.";
 }
 
 function nothing(fleet, filter) {

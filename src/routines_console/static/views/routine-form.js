@@ -2,7 +2,7 @@
  * Make a routine, or change one. What the service refuses is shown at the field that it names.
  */
 
-import { newIdempotencyKey } from "../api.js";
+import { Once } from "../api.js";
 import { address, empty, fill, h, link, title } from "../dom.js";
 import { cadenceFields } from "../parts/cadence.js";
 import { complaint } from "../parts/failure.js";
@@ -27,7 +27,7 @@ export async function newRoutine(context) {
   const choice = h("select", { id: "task", onchange: () => go(address(["new"], { task: choice.value })) },
     tasks.map(({ name }) => h("option", { value: name, selected: name === chosen }, name)));
   const form = await routineForm(context, chosen, BLANK, async (body) => {
-    const made = await api.send("POST", ["routines", collection, chosen], body, form.idempotencyKey());
+    const made = await api.send("POST", ["routines", collection, chosen], body, form.once.key(body));
     context.say(`${made.name} is saved.`);
     go(address(["routines", chosen, made.name]));
   });
@@ -69,7 +69,7 @@ async function routineForm(context, task, given, save) {
   const paused = h("input", { id: "paused", type: "checkbox", checked: given.paused });
   const window_ = h("input", { id: "catchup", type: "number", min: 0, value: given.catchup_window_seconds ?? null, placeholder: "default" });
   const trouble = h("div", {});
-  let key = newIdempotencyKey();
+  const once = new Once();
 
   const read = () => ({
     name: name.value.trim(), cadence: cadence.read(), init_params_overrides: params.read(), secret_params: hidden.read(),
@@ -79,6 +79,7 @@ async function routineForm(context, task, given, save) {
 
   async function onsubmit(event) {
     event.preventDefault();
+    if (element.hasAttribute("aria-busy")) return;
     clearErrors(element);
     fill(trouble);
     const body = read();
@@ -88,7 +89,7 @@ async function routineForm(context, task, given, save) {
       await save(body);
     } catch (error) {
       fill(trouble, showErrors(element, error) ? null : complaint(error));
-      key = newIdempotencyKey();
+      once.answered(error);
     } finally {
       element.removeAttribute("aria-busy");
     }
@@ -111,7 +112,7 @@ async function routineForm(context, task, given, save) {
     field("catchup_window_seconds", "Catch-up window, in seconds", window_, "How old a slot may be to still run after an outage. Empty: an hour for hourly, 12 hours for the rest."),
     h("div", { class: "field", "data-field": "paused" }, h("label", { class: "toggle" }, paused, "Paused: no slot starts a run"), h("p", { class: "field-error" })),
     trouble);
-  return { element, preview: cadence.preview, idempotencyKey: () => key };
+  return { element, preview: cadence.preview, once };
 }
 
 /** The fields that are not as they were: the others keep their value, whoever changes them meanwhile. */

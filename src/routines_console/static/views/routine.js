@@ -2,7 +2,7 @@
  * One routine: how it stands, what became of its slots, what comes, and why.
  */
 
-import { newIdempotencyKey } from "../api.js";
+import { Once } from "../api.js";
 import { address, button, facts, fill, h, link, section, title } from "../dom.js";
 import { confirmByName } from "../parts/confirm.js";
 import { deliveries } from "../parts/deliveries.js";
@@ -28,6 +28,7 @@ export async function routine(context) {
   const [recents, coming] = await Promise.all([
     latest(context.session, [found.id], SLOTS, signal), api.get([...path, "next"], { count: COMING }, signal)]);
   const recent = recents.get(found.id);
+  context.session.routines.set(found.id, found.name);
   const parts = { ledger: ledger(context, found), runs: runs(context, path, task), why: why(context, path, task, coming.slots[0]) };
   await Promise.all([parts.ledger.load(), parts.runs.load()]);
   return { name, body: page(context, found, recent, coming.slots, parts, path) };
@@ -67,7 +68,7 @@ function notices(found, recent) {
 
 function actions(context, found, path, trouble) {
   const { api } = context.session;
-  const key = newIdempotencyKey();
+  const once = new Once();
 
   /** Do it once, whatever is clicked meanwhile; say what went wrong beside the buttons. */
   const doing = (work) => async (event) => {
@@ -77,6 +78,7 @@ function actions(context, found, path, trouble) {
     try {
       await work();
     } catch (error) {
+      once.answered(error);
       fill(trouble, complaint(error));
     } finally {
       pressed.disabled = false;
@@ -84,7 +86,7 @@ function actions(context, found, path, trouble) {
     }
   };
   const runNow = doing(async () => {
-    const started = await api.send("POST", [...path, "run-now"], undefined, key);
+    const started = await api.send("POST", [...path, "run-now"], undefined, once.key(null));
     context.say(started.message);
     go(address(["runs", found.task_name, started.trajectory_id]));
   });
@@ -116,7 +118,7 @@ function next(found, slots) {
 function details(found) {
   const secrets = Object.keys(found.secret_params);
   return facts([
-    ["Last scheduled run", when(found.last_run_at)],
+    ["Last run started", when(found.last_run_at)],
     ["While a run is active", found.overlap_policy === "skip" ? "the next slot is skipped" : found.overlap_policy],
     ["Catch-up window", found.catchup_window_seconds === undefined ? "default" : count(found.catchup_window_seconds, "second")],
     ["Overrides", Object.keys(found.init_params_overrides).length ? json(found.init_params_overrides) : "none"],

@@ -23,20 +23,27 @@ export async function run(context) {
   const path = ["db", "trajectory", collection, task, id];
   const found = await api.get(path, {}, signal);
   const events = await api.get(["workflows-logs", found.workflow_id], {}, signal);
-  const routine = found.triggered_by_routine_id ? await routineOf(context, found.triggered_by_routine_id) : null;
-  const page = body(context, found, events, routine);
+  const page = body(context, found, events);
+  if (found.triggered_by_routine_id) routineOf(context, found.triggered_by_routine_id).then(page.belongsTo);
   follow(context, path, found, page).catch((error) => {
     if (!signal.aborted) context.say(`Not followed any more: ${error.message}`);
   });
   return { name: `Run ${found.trajectory_id}`, body: page.element };
 }
 
-/** The name of the routine with this id; null: it is gone. The contract has no way from the id to the name. */
-async function routineOf({ session: { api, collection }, params: { task }, signal }, id) {
+/**
+ * The name of the routine with this id; null: it is gone. The contract has no way from the id to the name.
+ *
+ * @param {import("../main.js").Context} context
+ * @param {number} id
+ */
+async function routineOf({ session: { api, collection, routines }, params: { task }, signal }, id) {
+  if (routines.has(id)) return routines.get(id);
   let cursor = null;
   do {
     const page = await api.page(["routines", collection, task], { limit: 1000, cursor }, signal).catch(() => ({ items: [], cursor: null }));
     const found = page.items.find((each) => each.id === id);
+    for (const each of page.items) routines.set(each.id, each.name);
     if (found) return found.name;
     cursor = page.cursor;
   } while (cursor);
@@ -60,8 +67,12 @@ async function follow({ session: { api }, signal, say }, path, first, page) {
   }
 }
 
-function body(context, found, events, routine) {
+function body(context, found, events) {
   const { task } = context.params;
+  let shown = found;
+  /** @type {string | null | undefined} undefined: it is being looked for. */
+  let routine;
+  const crumbs = h("p", { class: "crumbs" });
   const head = h("div", {});
   const steps = h("div", {});
   const happened = h("div", {});
@@ -71,7 +82,9 @@ function body(context, found, events, routine) {
   const webhooks = h("div", {});
 
   function draw(run, log_) {
-    fill(head, header(context, run, draw));
+    shown = run;
+    fill(crumbs, link(["tasks", task], {}, task), routine && [" / ", link(["routines", task, routine], {}, routine)], " / run");
+    fill(head, header(context, run));
     fill(steps, timeline(run, open));
     if (log_) fill(happened, log(log_.events));
     fill(about, details(context, run, routine));
@@ -82,24 +95,30 @@ function body(context, found, events, routine) {
 
   draw(found, events);
   const element = h("div", { class: "run" },
-    h("p", { class: "crumbs" }, link(["tasks", task], {}, task),
-      routine && [" / ", link(["routines", task, routine], {}, routine)], " / run"),
-    head,
+    crumbs, head,
     h("div", { class: "columns" },
       h("div", {}, section("Steps", {}, steps), webhooks, section("Log", {}, happened)),
       h("aside", {},
         section("Details", { class: "card" }, about),
         section("Parameters", { class: "card" }, Object.keys(found.init_params).length ? json(found.init_params) : h("p", { class: "quiet" }, "none")),
         section("Labels", { class: "card" }, labels(context, found)))));
-  return { element, draw };
+  return {
+    element,
+    draw,
+    /** @param {string | null} name */
+    belongsTo(name) {
+      routine = name;
+      draw(shown, null);
+    },
+  };
 }
 
-function header(context, run, draw) {
+function header(context, run) {
   const trouble = h("div", {});
   const took = run.started_at && duration(secondsBetween(run.started_at, run.ended_at));
   return [
     h("div", { class: "headline" }, title(`Run ${run.trajectory_id}`),
-      !run.ended_at && h("div", { class: "actions" }, button("Cancel run", (event) => cancel(context, run, draw, trouble, event), { class: "danger", id: "cancel" }))),
+      !run.ended_at && h("div", { class: "actions" }, button("Cancel run", (event) => cancel(context, run, trouble, event), { class: "danger", id: "cancel" }))),
     h("p", { class: "lede" }, badge(run.status),
       took ? ` ${run.ended_at ? "after" : "for"} ${took}, ${run.completed_steps} of ${run.total_steps} steps done` : " and has not begun"),
     run.scheduled_for && h("p", { class: "quiet" }, "For the slot ", at(run.scheduled_for), " UTC"),
@@ -108,7 +127,7 @@ function header(context, run, draw) {
   ];
 }
 
-async function cancel({ session: { api, collection }, params: { task }, say, reload }, run, draw, trouble, event) {
+async function cancel({ session: { api, collection }, params: { task }, say, reload }, run, trouble, event) {
   event.currentTarget.disabled = true;
   try {
     await api.send("POST", ["trajectory", collection, task, "statuses"], { [run.trajectory_id]: "cancelled" });
@@ -121,14 +140,16 @@ async function cancel({ session: { api, collection }, params: { task }, say, rel
 
 function details({ params: { task } }, run, routine) {
   const byRoutine = run.triggered_by_routine_id;
-  return facts([
+  /** @type {any[]} */
+  const rows = [
     ["Started", TRIGGERS[run.trigger] ?? run.trigger],
-    byRoutine ? ["Routine", routine ? link(["routines", task, routine], {}, routine) : `${byRoutine}, which is gone`] : null,
+    byRoutine ? ["Routine", routine ? link(["routines", task, routine], {}, routine) : routine === null ? `${byRoutine}, which is gone` : byRoutine] : null,
     run.scheduled_for ? ["Slot", h("span", {}, utc(run.scheduled_for), " UTC")] : null,
     ["Made", when(run.created_at)],
     ["Begun", when(run.started_at, "not yet")],
     ["Ended", when(run.ended_at, "not yet")],
     ["Webhook", run.webhook_url ? h("code", { class: "wrap" }, run.webhook_url) : "none"],
     ["Workflow id", h("code", { class: "wrap" }, run.workflow_id)],
-  ].filter(Boolean));
+  ];
+  return facts(rows.filter(Boolean));
 }

@@ -2,15 +2,15 @@
  * One task: its steps, how its runs went, its routines, and a form to run it.
  */
 
-import { newIdempotencyKey } from "../api.js";
-import { address, button, empty, facts, fill, h, link, section, title } from "../dom.js";
+import { Once } from "../api.js";
+import { address, empty, facts, fill, h, link, section, title } from "../dom.js";
 import { complaint, isSwitchedOff } from "../parts/failure.js";
 import { showErrors } from "../parts/fields.js";
 import { overrides } from "../parts/overrides.js";
 import { runsOfTask } from "../parts/runs.js";
 import { steps } from "../parts/steps.js";
 import { go } from "../router.js";
-import { ago, duration } from "../time.js";
+import { duration } from "../time.js";
 import { cadenceWords, count } from "../words.js";
 
 const ROUTINES = 20;
@@ -78,19 +78,19 @@ function runForm(context, found) {
   const fields = overrides(keys, {}, "init_params");
   const trouble = h("div", {});
   const submit = h("button", { class: "primary" }, "Run task");
-  let key = newIdempotencyKey();
+  const once = new Once();
 
   async function onsubmit(event) {
     event.preventDefault();
     const read = fields.read();
-    if (!read) return;
+    if (!read || submit.disabled) return;
     submit.disabled = true;
     try {
-      const started = await api.send("POST", ["run", collection, found.name], { init_params: read }, key);
+      const started = await api.send("POST", ["run", collection, found.name], { init_params: read }, once.key(read));
       go(address(["runs", found.name, started.trajectory_id]));
     } catch (error) {
       fill(trouble, showErrors(form, error) ? null : complaint(error));
-      key = newIdempotencyKey();
+      once.answered(error);
     } finally {
       submit.disabled = false;
     }
