@@ -39,9 +39,9 @@ async def add_collection(connection: Connection, backlog: int) -> None:
         """INSERT INTO routines.task_versions (task_id, version, workflow)
            SELECT 2, 1, workflow FROM routines.task_versions"""
     )
-    await connection.execute("ALTER TABLE routines.routines DISABLE TRIGGER USER")
+    await connection.execute("ALTER TABLE routines.routines DISABLE TRIGGER keep_next_run_at")
     await connection.execute("UPDATE routines.routines SET collection_id = 2, task_id = 2 WHERE id > %s", [backlog])
-    await connection.execute("ALTER TABLE routines.routines ENABLE TRIGGER USER")
+    await connection.execute("ALTER TABLE routines.routines ENABLE TRIGGER keep_next_run_at")
 
 
 async def delays(connection: Connection, url: str, tickers: int, first: int, last: int) -> tuple[list[float], float]:

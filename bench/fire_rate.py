@@ -2,8 +2,10 @@
 
 python bench/fire_rate.py [--routines 10000 100000 1000000] [--due 10000] [--tickers 1 2 4] [--rounds 5]
 
-All routines come due at one whole second, for which all tickers are waiting; the clock stops at the last commit, which
-the server itself notes (track_commit_timestamp). Each figure is the median of the rounds.
+The routines come due at one whole second, for which all tickers are waiting; the clock stops at the last commit, which
+the server itself notes (track_commit_timestamp). A checkpoint has just been made. They were made one after the other
+("together"), or are every n-th of all ("spread"), so that hardly two of them share a page. Each figure is the median of
+the rounds.
 """
 
 import argparse
@@ -30,49 +32,52 @@ LAST_COMMIT = """SELECT extract(epoch FROM max(pg_xact_commit_timestamp(xmin)) -
                  FROM (SELECT DISTINCT xmin FROM routines.trajectories) AS batches"""
 
 
-async def control(connection: Connection, url: str, due: int) -> float:
+async def control(connection: Connection, url: str, due: range) -> float:
     """Fires per second of the bare statement, batch after batch, from a connection that did it before."""
     async with connect(url, "control", plan_cache_mode="force_custom_plan") as bare:
         await clear(connection)
-        first = await make_due(connection, range(1, due + 1), every_seconds=0, each=due)
+        first = await make_due(connection, due, every_seconds=0, each=len(due))
         await asyncio.sleep(float(await one(connection, "SELECT extract(epoch FROM %s - clock_timestamp())", first)))
         begun, fired = time.perf_counter(), 0
-        while fired < due:
+        while fired < len(due):
             fired += (await tick(bare, batch_size=BATCH, hourly_catchup_seconds=3600, catchup_seconds=3600)).fired
-        return due / (time.perf_counter() - begun)
+        return len(due) / (time.perf_counter() - begun)
 
 
-async def program(connection: Connection, url: str, tickers: int, due: int) -> float:
+async def program(connection: Connection, url: str, tickers: int, due: range) -> float:
     """Fires per second of `tickers` processes, from the slot to the last commit."""
     await clear(connection)
     async with programs(connection, url, "ticker", tickers):
-        first = await make_due(connection, range(1, due + 1), every_seconds=0, each=due)
+        first = await make_due(connection, due, every_seconds=0, each=len(due))
         await until_nothing_waits(connection, first, first)
-    if (fired := await one(connection, "SELECT count(*) FROM routines.trajectories")) != due:
-        raise RuntimeError(f"{fired} of {due} slots fired")
-    return due / float(await one(connection, LAST_COMMIT, first))
+    if (fired := await one(connection, "SELECT count(*) FROM routines.trajectories")) != len(due):
+        raise RuntimeError(f"{fired} of {len(due)} slots fired")
+    return len(due) / float(await one(connection, LAST_COMMIT, first))
 
 
 async def rates(routines: int, due: int, tickers: list[int], rounds: int) -> list[tuple[object, ...]]:
-    """One row per number of tickers, the control first."""
+    """One row per number of tickers, the control first; twice where there are more routines than are due."""
+    chosen = {"together": range(1, due + 1), "spread": range(1, routines + 1, routines // due)[:due]}
+    if routines == due:
+        del chosen["spread"]
+    measured: dict[tuple[str, int], list[float]] = {(how, count): [] for how in chosen for count in (0, *tickers)}
     with server() as url:
         async with filled(url, routines) as connection:
-            measured: dict[int, list[float]] = {0: [], **{count: [] for count in tickers}}
             for _ in range(rounds):  # in turns, so that a busy moment of the machine spoils none of them alone
-                measured[0].append(await control(connection, url, due))
-                for count in tickers:
-                    measured[count].append(await program(connection, url, count, due))
-    bare = median(measured[0])
+                for how, ids in chosen.items():
+                    measured[how, 0].append(await control(connection, url, ids))
+                    for count in tickers:
+                        measured[how, count].append(await program(connection, url, count, ids))
     return [
         (
             f"{routines:,}",
-            f"{due:,}",
+            f"{due:,} {how}",
             f"{count} ticker(s)" if count else "control",
             f"{median(values):,.0f}",
             f"{min(values):,.0f}-{max(values):,.0f}",
-            f"{median(values) / bare:.2f}",
+            f"{median(values) / median(measured[how, 0]):.2f}",
         )
-        for count, values in measured.items()
+        for (how, count), values in measured.items()
     ]
 
 

@@ -57,8 +57,8 @@ async def filled(url: str, routines: int) -> AsyncGenerator[Connection]:
 
 
 async def add_routines(connection: Connection, first: int, last: int) -> None:
-    """More routines, without the triggers that would compute the slot of each."""
-    await connection.execute("ALTER TABLE routines.routines DISABLE TRIGGER USER")
+    """More routines, without the trigger that would compute the slot of each."""
+    await connection.execute("ALTER TABLE routines.routines DISABLE TRIGGER keep_next_run_at")
     await connection.execute(
         """INSERT INTO routines.routines (collection_id, task_id, name, cadence_type, hour_utc, minute_utc, next_run_at)
            SELECT 1, 1, 'r' || n, 'daily', extract(hour FROM half_a_day_on), mod(n, 60), half_a_day_on
@@ -66,8 +66,8 @@ async def add_routines(connection: Connection, first: int, last: int) -> None:
                 generate_series(%s, %s::integer) n""",
         [first, last],
     )
-    await connection.execute("ALTER TABLE routines.routines ENABLE TRIGGER USER")
-    await connection.execute("VACUUM (ANALYZE) routines.routines")
+    await connection.execute("ALTER TABLE routines.routines ENABLE TRIGGER keep_next_run_at")
+    await connection.execute("VACUUM (ANALYZE) routines.routines, routines.routine_names")
 
 
 async def clear(connection: Connection) -> None:

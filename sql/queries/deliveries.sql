@@ -148,13 +148,13 @@ SELECT webhook_deliveries.id, event_id::text AS webhook_id, trajectory_id, webho
             ELSE 'given_up' END AS state,
        attempts, next_attempt_at, delivered_at, give_up_reason, webhook_deliveries.created_at, stopped_at AS endpoint_stopped_at,
        stopped_reason AS endpoint_stopped_reason
-FROM routines.webhook_deliveries
-JOIN routines.routines ON routines.id = webhook_deliveries.routine_id
-JOIN routines.tasks ON tasks.id = routines.task_id
+FROM routines.tasks
+JOIN routines.routine_names ON routine_names.task_id = tasks.id
+JOIN routines.webhook_deliveries ON webhook_deliveries.routine_id = routine_names.routine_id
 LEFT JOIN routines.webhook_endpoints ON webhook_endpoints.collection_id = webhook_deliveries.collection_id
       AND md5(webhook_endpoints.url) = md5(webhook_deliveries.url)
 WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND tasks.name = %(task)s::text
-  AND routines.name = %(name)s::text
+  AND routine_names.name = %(name)s::text
   AND (%(id)s::bigint IS NULL OR webhook_deliveries.id = %(id)s::bigint)
   AND (%(before)s::bigint IS NULL OR webhook_deliveries.id < %(before)s::bigint)
 ORDER BY webhook_deliveries.id DESC
@@ -167,8 +167,10 @@ LIMIT %(limit)s::integer;
 UPDATE routines.webhook_deliveries
 SET next_attempt_at = now(), failures = 0, give_up_reason = NULL, is_redelivery = true,
     secret_id = CASE WHEN routine.webhook_url = url THEN routine.webhook_secret_id ELSE secret_id END
-FROM routines.routines AS routine JOIN routines.tasks ON tasks.id = routine.task_id
+FROM routines.tasks
+JOIN routines.routine_names ON routine_names.task_id = tasks.id
+JOIN routines.routines AS routine ON routine.id = routine_names.routine_id
 WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND tasks.name = %(task)s::text
-  AND routine.name = %(name)s::text AND webhook_deliveries.routine_id = routine.id
+  AND routine_names.name = %(name)s::text AND webhook_deliveries.routine_id = routine.id
   AND webhook_deliveries.id = %(id)s::bigint AND claimed_at IS NULL
   AND (routine.webhook_url = url OR secret_id IS NULL OR EXISTS (SELECT FROM routines.secrets WHERE secrets.id = secret_id));

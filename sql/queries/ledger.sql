@@ -59,63 +59,12 @@ WHERE routine.collection_id = (SELECT routines.collection_of_key(%(key_id)s::rou
 ORDER BY routine.id, coalesce(latest.scheduled_for, latest.recorded_at) DESC;
 
 -- name: why
--- One row of facts about a time, also where the routine is gone; `now` moves the clock in tests. Every slot from the
--- routine's making on is in the ledger, waits for the tick, falls in the present pause, is to come, or is one that somebody
--- set next_run_at past: what is none of these was no slot, unless it is older than what is kept. Rows of skips are disjoint,
--- so the one that began last is the only one that can hold the time.
-WITH asked AS MATERIALIZED (SELECT %(at)s::timestamptz AS at, coalesce(%(now)s::timestamptz, now()) AS now),
-run AS (
-    SELECT trajectories.* FROM asked JOIN routines.trajectories ON scheduled_for = at
-    WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
-      AND triggered_by_routine_id = %(routine_id)s::bigint
-),
-skip AS (
-    SELECT latest.*
-    FROM asked, LATERAL (SELECT * FROM routines.skips
-                         WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
-                           AND routine_id = %(routine_id)s::bigint AND scheduled_for <= at
-                         ORDER BY scheduled_for DESC LIMIT 1) AS latest
-    WHERE last_scheduled_for >= at
-      AND coalesce(routines.is_slot_of_span(latest.cadence_type, scheduled_for, last_scheduled_for, at), false)
-),
-routine AS (
-    SELECT routines.*,
-           coalesce(next_run_at = at OR at = routines.latest_slot(cadence_type, hour_utc, minute_utc, day_of_week, at), false)
-               AS is_slot,
-           at > coalesce(settled_until, created_at) AND at < next_run_at AS is_passed_over,
-           CASE WHEN paused THEN NULL
-                WHEN at >= now AND at < next_run_at THEN next_run_at
-                ELSE routines.next_fire(cadence_type, hour_utc, minute_utc, day_of_week, at) END AS next_slot
-    FROM asked, routines.routines
-    WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND id = %(routine_id)s::bigint
-)
-SELECT CASE WHEN run.id IS NOT NULL THEN 'started'
-            WHEN skip.id IS NOT NULL THEN skip.reason
-            WHEN routine.id IS NULL THEN 'deleted'
-            WHEN at < routine.created_at AND at < coalesce(next_run_at, routine.created_at) THEN 'before_creation'
-            WHEN at <= settled_until AND at <= (SELECT max(deleted_until) FROM routines.retention) THEN 'forgotten'
-            WHEN NOT is_slot THEN 'not_a_slot'
-            WHEN paused AND at > now THEN 'paused_in_future'
-            WHEN paused AND at > greatest(paused_at, settled_until) THEN 'paused'
-            WHEN next_run_at <= at THEN CASE WHEN at > now THEN 'future' ELSE 'pending' END
-            WHEN is_passed_over THEN 'passed_over'
-            ELSE 'not_a_slot' END AS kind,
-       at, now,
-       coalesce(run.scheduled_for, skip.scheduled_for) AS scheduled_for,
-       coalesce(run.scheduled_for, skip.last_scheduled_for) AS last_scheduled_for,
-       coalesce(skip.slot_count, CASE WHEN run.id IS NOT NULL THEN 1 END) AS slot_count,
-       coalesce(run.created_at, skip.recorded_at) AS recorded_at,
-       run.id AS trajectory_id, run.status AS trajectory_status,
-       skip.blocking_trajectory_id,
-       coalesce(blocking.started_at, blocking.created_at) AS blocking_started_at, blocking.ended_at AS blocking_ended_at,
-       coalesce(skip.detail, CASE WHEN is_passed_over THEN routines.passed_over_detail(next_run_at) END) AS detail,
-       routine.created_at AS routine_created_at, routine.paused_at, routine.paused_reason, routine.cadence_type,
-       coalesce(is_slot, false) AS is_slot_of_cadence, next_slot
-FROM asked
-LEFT JOIN run ON true
-LEFT JOIN skip ON true
-LEFT JOIN routine ON true
-LEFT JOIN routines.trajectories AS blocking ON blocking.id = skip.blocking_trajectory_id;
+-- What a time is to a routine, also where that is gone; `now` moves the clock in tests.
+SELECT sentence, kind, at, now, scheduled_for, last_scheduled_for, slot_count, recorded_at, trajectory_id,
+       trajectory_status, blocking_trajectory_id, blocking_started_at, blocking_ended_at, detail, routine_created_at,
+       paused_at, paused_reason, cadence_type, is_slot_of_cadence, next_slot
+FROM routines.explain_time(%(routine_id)s::bigint, %(at)s::timestamptz, coalesce(%(now)s::timestamptz, now()),
+                           (SELECT routines.collection_of_key(%(key_id)s::routines.caller)));
 
 -- name: next_slots
 -- Coming slots of a saved routine; none while it is paused. next_run_at itself is the first of them.

@@ -1,5 +1,7 @@
 -- Routines as the API sees them. A path names a routine by task and name; the key says in which collection. That it
 -- still opens one is checked in the statement itself: collection_of_key raises for a key that is revoked or expired.
+-- Names are found in routine_names; whoever writes asks the routine itself for its name once more, since it may have got
+-- another one while the statement waited for its lock.
 
 -- name: draw_routine_id
 SELECT nextval(pg_get_serial_sequence('routines.routines', 'id')) AS id
@@ -62,8 +64,10 @@ WITH patched AS (
                                  ELSE catchup_window_seconds END
     FROM routines.tasks
     JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
+    JOIN routines.routine_names ON routine_names.task_id = tasks.id
     WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND tasks.name = %(task)s::text
-      AND routine.task_id = tasks.id AND routine.name = %(current_name)s::text
+      AND routine_names.name = %(current_name)s::text AND routine.id = routine_names.routine_id
+      AND routine.name = routine_names.name
       AND (%(id)s::bigint IS NULL OR routine.id = %(id)s::bigint)
       AND NOT EXISTS (SELECT FROM jsonb_each(%(init_params_overrides)s::jsonb) AS override
                       WHERE NOT task_versions.init_params ? override.key
@@ -84,7 +88,7 @@ SELECT id FROM patched;
 -- name: find_routine
 SELECT id, name, task_name, collection_name, cadence_type, hour_utc, minute_utc, day_of_week, init_params_overrides,
        secret_names, webhook_url, has_webhook_secret, paused, last_run_at, next_run_at, overlap_policy, undeclared_keys,
-       catchup_window_seconds
+       catchup_window_seconds, paused_reason
 FROM routines.routine_details
 WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
   AND task_name = %(task)s::text AND name = %(name)s::text;
@@ -103,7 +107,7 @@ FROM (
 CROSS JOIN LATERAL (
     SELECT id, name, task_name, collection_name, cadence_type, hour_utc, minute_utc, day_of_week,
            init_params_overrides, secret_names, webhook_url, has_webhook_secret, paused, last_run_at, next_run_at,
-           overlap_policy, undeclared_keys, catchup_window_seconds
+           overlap_policy, undeclared_keys, catchup_window_seconds, paused_reason
     FROM routines.routine_details
     WHERE task_id = task.id
       AND (%(after_task)s::text IS NULL OR task.name > %(after_task)s::text OR name > %(after_name)s::text)
@@ -116,24 +120,26 @@ LIMIT %(limit)s::integer;
 -- name: set_paused
 -- Waits for a tick that holds the routine: once this is acknowledged, nothing fires.
 UPDATE routines.routines AS routine SET paused = %(paused)s::boolean
-FROM routines.tasks
+FROM routines.tasks JOIN routines.routine_names ON routine_names.task_id = tasks.id
 WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND tasks.name = %(task)s::text
-  AND routine.task_id = tasks.id AND routine.name = %(name)s::text;
+  AND routine_names.name = %(name)s::text AND routine.id = routine_names.routine_id AND routine.name = routine_names.name;
 
 -- name: delete_routine
-DELETE FROM routines.routines AS routine USING routines.tasks
+DELETE FROM routines.routines AS routine
+USING routines.tasks JOIN routines.routine_names ON routine_names.task_id = tasks.id
 WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND tasks.name = %(task)s::text
-  AND routine.task_id = tasks.id AND routine.name = %(name)s::text;
+  AND routine_names.name = %(name)s::text AND routine.id = routine_names.routine_id AND routine.name = routine_names.name;
 
 -- name: run_now
 -- The routine is held FOR UPDATE before its run is made: a tick of it goes before or after, never beside.
 WITH held AS MATERIALIZED (
     SELECT routines.*, task_versions.version, task_versions.init_params AS declared
-    FROM routines.routines
-    JOIN routines.tasks ON tasks.id = routines.task_id
+    FROM routines.tasks
     JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
+    JOIN routines.routine_names ON routine_names.task_id = tasks.id
+    JOIN routines.routines ON routines.id = routine_names.routine_id AND routines.name = routine_names.name
     WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND tasks.name = %(task)s::text
-      AND routines.name = %(name)s::text
+      AND routine_names.name = %(name)s::text
     FOR UPDATE OF routines
 ),
 started AS (

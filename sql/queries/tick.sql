@@ -3,12 +3,14 @@
 -- name: seconds_until_due
 -- How long to sleep: until the earliest slot, at most until the next whole second, on the database's clock; 0 when
 -- something is due. Slots are whole minutes, so a routine made a moment ago is never slept over.
--- `set_aside`: routines that this ticker leaves alone for a while, since their strike could not be recorded.
-WITH earliest AS (
+-- `set_aside`: routines that this ticker leaves alone for a while, since their strike could not be recorded. `beyond_due`
+-- looks past what is due, where others hold that.
+WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
+earliest AS (
     SELECT min(next_run_at) AS slot FROM routines.routines
-    WHERE next_run_at IS NOT NULL AND (%(set_aside)s::bigint[] IS NULL OR id <> ALL (%(set_aside)s::bigint[]))
-),
-clock AS (SELECT clock_timestamp() AS now)
+    WHERE next_run_at > CASE WHEN %(beyond_due)s::boolean THEN (SELECT now FROM clock) ELSE '-infinity' END
+      AND (%(set_aside)s::bigint[] IS NULL OR id <> ALL (%(set_aside)s::bigint[]))
+)
 SELECT greatest(0, extract(epoch FROM least(slot, date_trunc('second', now) + interval '1 second') - now))::float8 AS seconds,
        coalesce(slot <= date_trunc('second', now) + interval '1 second', false) AS ends_at_slot
 FROM earliest, clock;

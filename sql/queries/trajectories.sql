@@ -207,19 +207,19 @@ SELECT runs.id AS trajectory_id, routines.workflow_id(collections.name, tasks.na
        runs.created_at, runs.scheduled_for, runs.trigger, runs.started_at, runs.ended_at, runs.error
 FROM routines.tasks
 JOIN routines.collections ON collections.id = tasks.collection_id
-JOIN routines.routines ON routines.task_id = tasks.id
+JOIN routines.routine_names ON routine_names.task_id = tasks.id
 CROSS JOIN LATERAL (
     (SELECT id, status, created_at, scheduled_for, trigger, started_at, ended_at, error FROM routines.trajectories
-     WHERE triggered_by_routine_id = routines.id AND scheduled_for IS NOT NULL
+     WHERE triggered_by_routine_id = routine_names.routine_id AND scheduled_for IS NOT NULL
        AND (%(before)s::bigint IS NULL OR id < %(before)s::bigint)
      ORDER BY scheduled_for DESC LIMIT %(limit)s::integer)
     UNION ALL
     (SELECT id, status, created_at, scheduled_for, trigger, started_at, ended_at, error FROM routines.trajectories
-     WHERE triggered_by_routine_id = routines.id AND trigger = 'run-now'
+     WHERE triggered_by_routine_id = routine_names.routine_id AND trigger = 'run-now'
        AND (%(before)s::bigint IS NULL OR id < %(before)s::bigint)
      ORDER BY id DESC LIMIT %(limit)s::integer)
 ) AS runs
 WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND tasks.name = %(task)s::text
-  AND routines.name = %(name)s::text
+  AND routine_names.name = %(name)s::text
 ORDER BY runs.id DESC
 LIMIT %(limit)s::integer;

@@ -4,6 +4,7 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
+import msgspec
 from litestar import Controller, Response, get, post
 from litestar.params import Parameter
 
@@ -16,7 +17,7 @@ from routines_api.responses import Slots, WhyRead
 from routines_api.sealing import cadence_of
 from routines_core.db import ledger as db
 from routines_core.db.collections import find_collection
-from routines_core.db.ledger import Occurrence, Outcome, RecentOutcomes
+from routines_core.db.ledger import Occurrence, Outcome, RecentOutcomes, Why
 from routines_core.db.routines import Routine, find_routine
 from routines_core.errors import InvalidError
 
@@ -91,13 +92,13 @@ class LedgerController(Controller):
         """
         moment = _time("at", at)
         routine = await _find(caller, task, name)
-        facts = await db.why(
+        explained = await db.why(
             caller.connection,
             key_id=caller.key_id,
             routine_id=routine.id,
             at=moment,
         )
-        return WhyRead(db.sentence(facts), facts)
+        return WhyRead(explained.sentence, msgspec.convert(explained, Why, from_attributes=True))
 
     @get("/next", **operation("listNextSlots"))
     async def next_slots(self, task: str, name: str, caller: Caller, *, count: Count = 10) -> Slots:

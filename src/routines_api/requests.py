@@ -249,6 +249,7 @@ class RoutinePatch(_RoutineFields):
     last_run_at: Any = _IGNORED
     next_run_at: Any = _IGNORED
     overlap_policy: Any = _IGNORED
+    paused_reason: Any = _IGNORED
     warnings: Any = _IGNORED
 
 

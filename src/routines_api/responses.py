@@ -38,6 +38,10 @@ class RoutineRead(msgspec.Struct):
         int | msgspec.UnsetType,
         Meta(description="How old a slot may be to still fire after an outage; absent: the default of its cadence."),
     ] = msgspec.UNSET
+    paused_reason: Annotated[
+        str | msgspec.UnsetType,
+        Meta(description="Why the scheduler paused it, after three fires that failed to start; absent: it did not."),
+    ] = msgspec.UNSET
 
 
 class RoutineDetail(RoutineRead):
@@ -249,6 +253,7 @@ def _fields(routine: Routine) -> Sequence[Any]:
         routine.next_run_at,
         routine.overlap_policy,
         msgspec.UNSET if routine.catchup_window_seconds is None else routine.catchup_window_seconds,
+        routine.paused_reason or msgspec.UNSET,
     )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from dataclasses import dataclass, field
+from math import inf
 
 import structlog
 
@@ -72,21 +73,29 @@ class Ticker:
         await batches.warm_up()
         busy_seconds, longest = BUSY_SECONDS
         while not self.stop.is_set():
-            asked_at = time.monotonic()
-            sleep = await db.seconds_until_due(connection, set_aside=batches.set_aside())
-            if sleep.seconds > 0:
-                # The database read its clock somewhere between the question and the answer.
-                wakes_at = (asked_at + time.monotonic()) / 2 + sleep.seconds
-                await self._idle(connection, wakes_at, precisely=sleep.ends_at_slot)
-                if not sleep.ends_at_slot:
-                    continue
-            if await self.drain(batches) or sleep.seconds > 0:
+            if await self._idle(batches) or await self.drain(batches):
                 busy_seconds = BUSY_SECONDS[0]
-            else:
-                await sleep_or_stop(self.stop, busy_seconds)
+            else:  # others hold what is due
+                await self._idle(batches, beyond_due=True, at_most=busy_seconds)
                 busy_seconds = min(2 * busy_seconds, longest)
 
-    async def _idle(self, connection: Connection, wakes_at: float, *, precisely: bool) -> None:
+    async def _idle(self, batches: Batches, *, beyond_due: bool = False, at_most: float = inf) -> bool:
+        """Sleep until something comes due, and tick then: whether there was time to sleep.
+
+        `beyond_due`: until something else does than what is due by now, and `at_most` so many seconds.
+        """
+        asked_at = time.monotonic()
+        sleep = await db.seconds_until_due(batches.connection, set_aside=batches.set_aside(), beyond_due=beyond_due)
+        # The database read its clock somewhere between the question and the answer.
+        wakes_at = (asked_at + time.monotonic()) / 2 + min(sleep.seconds, at_most)
+        ends_at_slot = sleep.ends_at_slot and sleep.seconds <= at_most
+        if sleep.seconds > 0:
+            await self._sleep(batches.connection, wakes_at, precisely=ends_at_slot)
+            if ends_at_slot:
+                await self.drain(batches)
+        return sleep.seconds > 0
+
+    async def _sleep(self, connection: Connection, wakes_at: float, *, precisely: bool) -> None:
         if wakes_at - time.monotonic() > self.snapshots.takes_seconds:
             await self.snapshots.look(connection)
         early = TIMER_SECONDS if precisely else 0.0
@@ -103,6 +112,8 @@ class Ticker:
             if last < self.settings.tick_batch_size:
                 break
             if turns.are_due():
+                # Here too, since a ticker that an old snapshot keeps busy is never idle.
+                await self.snapshots.look(batches.connection)
                 began_at = time.monotonic()
                 claimed += await batches.tick_in_turns()
                 turns.done(began_at)

@@ -253,6 +253,23 @@ async def test_the_catch_up_window_is_the_default_unless_it_is_set_and_null_goes
     assert (await client.patch(f"{BASE}/r", json={"catchup_window_seconds": -1})).status_code == 400
 
 
+async def test_a_routine_that_the_scheduler_paused_says_why_until_it_is_resumed(
+    client: Client, connection: Connection
+) -> None:
+    assert "paused_reason" not in await made(client)
+    await connection.execute("UPDATE routines.routines SET next_run_at = '2026-05-04 09:00Z'")
+    for day in ("04", "05", "06"):
+        await tick(connection, batch_size=1, now=at(f"2026-05-{day} 09:00"), fault="poison", **CATCHUP)
+    reason = "paused after 3 fires in a row that failed to start; the last: poison"
+    read = (await client.get(f"{BASE}/r")).json()
+    assert (read["paused"], read["paused_reason"]) == (True, reason)
+    assert (await client.get(BASE)).json()[0]["paused_reason"] == reason
+    assert await value(connection, "SELECT paused_reason FROM routines.routine_details") == reason
+    assert reason in (await client.get(f"{BASE}/r/why?at=2199-05-04T09:00:00Z")).json()["sentence"]
+    assert (await patched(client, **read))["paused_reason"] == reason
+    assert "paused_reason" not in (await client.post(f"{BASE}/r/resume")).json()
+
+
 async def test_patch_renames_and_answers_409_where_the_name_is_taken(client: Client) -> None:
     await made(client)
     await made(client, name="other")

@@ -1,14 +1,17 @@
 """Two sessions, stepped through chosen interleavings of the tick with whatever else may touch a routine."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, closing
 from datetime import timedelta
+from typing import Any
 
 import psycopg
 import pytest
 
-from routines_core.db import Connection, connect
+from routines_core.db import Connection, connect, routines
+from routines_core.db.keys import create_key
+from routines_core.db.routines import Cadence, RoutinePatch
 from routines_core.db.statements import Statement
 from stepping import (
     PATIENCE_SECONDS,
@@ -29,12 +32,33 @@ SLOT = at("2026-05-04 09:00")
 LATER = SLOT + timedelta(days=400)
 STARTED = [(SLOT, 1, "started", None)]
 
-PAUSE = "UPDATE routines.routines SET paused = true"
-PATCH = "UPDATE routines.routines SET hour_utc = 17"
-DELETE = "DELETE FROM routines.routines"
-CHANGES = pytest.mark.parametrize("change", [PAUSE, PATCH, DELETE], ids=["pause", "patch", "delete"])
+Path = dict[str, Any]
+Change = Callable[[Connection, Path], Awaitable[object]]
 
-RUN_NOW = """INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id,
+
+async def pause(connection: Connection, path: Path) -> None:
+    await routines.set_paused(connection, **path, paused=True)
+
+
+async def patch(connection: Connection, path: Path) -> None:
+    assert await routines.patch_routine(connection, RoutinePatch(cadence=Cadence("daily", 17)), **path)
+
+
+async def delete(connection: Connection, path: Path) -> None:
+    await routines.delete_routine(connection, **path)
+
+
+async def pause_in_psql(connection: Connection, path: Path) -> None:
+    await connection.execute("UPDATE routines.routines SET paused = true WHERE name = %s", [path["name"]])
+
+
+async def delete_in_psql(connection: Connection, path: Path) -> None:
+    await connection.execute("DELETE FROM routines.routines WHERE name = %s", [path["name"]])
+
+
+CHANGES = pytest.mark.parametrize("change", [pause, patch, delete, pause_in_psql, delete_in_psql])
+
+RUN_NOW_IN_PSQL = """INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id,
                                                 trigger, init_params)
              SELECT collection_id, task_id, 1, id, 'run-now', '{}' FROM routines.routines"""
 SCHEDULED_BY_HAND = """INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id,
@@ -47,6 +71,13 @@ FINISH = "UPDATE routines.trajectories SET status = 'completed', ended_at = now(
 async def routine(connection: Connection) -> int:
     """A daily routine whose slot is due."""
     return await make_routine(connection, await make_task(connection), SLOT)
+
+
+@pytest.fixture
+async def path(connection: Connection, routine: int) -> Path:
+    """How the API names it."""
+    token = await create_key(connection, "my-org")
+    return {"key_id": int(token.split("_")[1]), "task": "echo", "name": "morning"}
 
 
 @pytest.fixture
@@ -105,18 +136,18 @@ async def test_of_two_tickers_that_saw_the_same_due_routine_one_fires_it(
 
 @CHANGES
 async def test_a_change_waits_for_the_tick_that_holds_the_routine_and_nothing_of_the_old_spec_fires_after_it(
-    connection: Connection, routine: int, ticker: Connection, other: Connection, gate: Gate, change: str
+    connection: Connection, routine: int, ticker: Connection, other: Connection, gate: Gate, path: Path, change: Change
 ) -> None:
     await stop_inserts_at_gate(connection)
     async with running(lambda: tick_at(ticker, SLOT)) as ticking:
         await until_blocked(connection, ticker)
-        async with running(lambda: other.execute(change.encode())) as changing:
+        async with running(lambda: change(other, path)) as changing:
             await until_blocked(connection, other)
             await gate.open()
             assert (await ticking).fired == 1
             await changing
     assert (await ledger(connection, routine))[:1] == STARTED
-    if change == PATCH:
+    if change is patch:
         assert await value(connection, "SELECT extract(hour FROM next_run_at) FROM routines.routines") == 17
     else:
         assert await nothing_fires(connection)
@@ -124,12 +155,12 @@ async def test_a_change_waits_for_the_tick_that_holds_the_routine_and_nothing_of
 
 @CHANGES
 async def test_after_an_acknowledged_change_a_tick_that_saw_the_routine_due_before_fires_nothing(
-    connection: Connection, routine: int, ticker: Connection, other: Connection, gate: Gate, change: str
+    connection: Connection, routine: int, ticker: Connection, other: Connection, gate: Gate, path: Path, change: Change
 ) -> None:
     """The change commits after the tick took its snapshot and before it locks."""
     async with running(lambda: tick_that_stops_before_its_locks(ticker, SLOT)) as ticking:
         await until_blocked(connection, ticker)
-        await other.execute(change.encode())
+        await change(other, path)
         await gate.open()
         assert (await ticking).claimed == 0
     assert await value(connection, "SELECT count(*) FROM routines.trajectories") == 0
@@ -139,32 +170,32 @@ async def test_after_an_acknowledged_change_a_tick_that_saw_the_routine_due_befo
 
 @CHANGES
 async def test_a_tick_passes_over_a_routine_that_is_being_changed(
-    connection: Connection, routine: int, ticker: Connection, other: Connection, change: str
+    connection: Connection, routine: int, ticker: Connection, other: Connection, path: Path, change: Change
 ) -> None:
     async with other.transaction():
-        await other.execute(change.encode())
+        await change(other, path)
         assert (await tick_at(ticker, SLOT)).claimed == 0
     assert (await tick_at(ticker, SLOT)).claimed == 0
     assert await value(connection, "SELECT count(*) FROM routines.trajectories") == 0
 
 
 async def test_a_change_that_is_rolled_back_leaves_the_slot_to_the_next_tick(
-    connection: Connection, routine: int, ticker: Connection, other: Connection
+    connection: Connection, routine: int, ticker: Connection, other: Connection, path: Path
 ) -> None:
     async with other.transaction(force_rollback=True):
-        await other.execute(PAUSE)
+        await pause(other, path)
         assert (await tick_at(ticker, SLOT)).claimed == 0
     assert (await tick_at(ticker, SLOT)).fired == 1
     assert await ledger(connection, routine) == STARTED
 
 
 async def test_a_run_now_run_that_comes_during_a_tick_starts_after_it_and_beside_it(
-    connection: Connection, routine: int, ticker: Connection, other: Connection, gate: Gate
+    connection: Connection, routine: int, ticker: Connection, other: Connection, gate: Gate, path: Path
 ) -> None:
     await stop_inserts_at_gate(connection)
     async with running(lambda: tick_at(ticker, SLOT)) as ticking:
         await until_blocked(connection, ticker)
-        async with running(lambda: other.execute(RUN_NOW)) as starting:
+        async with running(lambda: routines.run_now(other, **path)) as starting:
             await until_blocked(connection, other)
             await gate.open()
             assert (await ticking).fired == 1
@@ -174,21 +205,21 @@ async def test_a_run_now_run_that_comes_during_a_tick_starts_after_it_and_beside
 
 
 async def test_a_tick_passes_over_a_routine_that_a_run_now_run_is_being_made_of(
-    connection: Connection, routine: int, ticker: Connection, other: Connection
+    connection: Connection, routine: int, ticker: Connection, other: Connection, path: Path
 ) -> None:
     async with other.transaction():
-        await other.execute(RUN_NOW)
+        await routines.run_now(other, **path)
         assert (await tick_at(ticker, SLOT)).claimed == 0
     assert (await tick_at(ticker, SLOT)).overlapped == 1
     assert await ledger(connection, routine) == [(SLOT, 1, "skipped", "overlap")]
 
 
 async def test_a_tick_sees_a_run_now_run_that_was_committed_after_it_took_its_snapshot(
-    connection: Connection, routine: int, ticker: Connection, other: Connection, gate: Gate
+    connection: Connection, routine: int, ticker: Connection, other: Connection, gate: Gate, path: Path
 ) -> None:
     async with running(lambda: tick_that_stops_before_its_locks(ticker, SLOT)) as ticking:
         await until_blocked(connection, ticker)
-        await other.execute(RUN_NOW)
+        await routines.run_now(other, **path)
         await gate.open()
         assert (await ticking).overlapped == 1
     assert await ledger(connection, routine) == [(SLOT, 1, "skipped", "overlap")]
@@ -292,11 +323,11 @@ async def _hold_until_cut_off(connection: Connection, database: Database) -> Non
 async def test_a_scheduled_run_beside_an_active_run_of_any_trigger_is_refused_by_the_database(
     connection: Connection, routine: int
 ) -> None:
-    await connection.execute(RUN_NOW)
+    await connection.execute(RUN_NOW_IN_PSQL)
     with pytest.raises(psycopg.errors.CheckViolation, match="a scheduled run waits for its next slot"):
         await connection.execute(SCHEDULED_BY_HAND)
     await connection.execute(FINISH)
     await connection.execute(SCHEDULED_BY_HAND)
     with pytest.raises(psycopg.errors.UniqueViolation, match="trajectories_active_schedule_key"):
         await connection.execute(SCHEDULED_BY_HAND.replace("2026-01-01Z", "2026-01-02Z"))
-    await connection.execute(RUN_NOW)  # which may be beside any
+    await connection.execute(RUN_NOW_IN_PSQL)  # which may be beside any

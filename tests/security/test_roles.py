@@ -171,7 +171,7 @@ async def test_a_stolen_ticker_finds_no_secret_and_no_key_in_all_that_it_may_rea
             for table, columns in await cursor.fetchall()
         ]
     digest = await value(connection, "SELECT encode(secret_hash, 'hex') FROM routines.api_keys")
-    for hidden in (key.split("_")[2], str(digest), "c0ffee", r"\xc0\xff\xee"):
+    for hidden in (key.split("_", 2)[2], str(digest), "c0ffee", r"\xc0\xff\xee"):
         assert not any(hidden in row for row in found)
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from routines_core.db import Connection
 from routines_core.db.files import sql_dir
+from routines_core.db.keys import create_key
+from routines_core.db.ledger import why
 from routines_core.db.tick import tick
 from support import CATCHUP, at, ledger, make_routine, make_task, value
 
@@ -118,11 +120,14 @@ async def test_after_the_clock_was_set_back_a_resumed_routine_waits_for_a_slot_w
     assert ahead == timedelta(hours=1)
 
 
-@pytest.mark.parametrize("time", ["infinity", "-infinity"])
-async def test_a_next_run_at_without_end_is_refused(connection: Connection, time: str) -> None:
+@pytest.mark.parametrize("time", ["infinity", "-infinity", "1969-12-31 23:59Z", "4714-11-24Z BC", "2200-01-01Z"])
+@pytest.mark.parametrize("column", ["next_run_at", "settled_until", "created_at"])
+async def test_a_time_that_no_program_can_reckon_with_is_refused(
+    connection: Connection, column: str, time: str
+) -> None:
     await hourly_since(connection, 0)
-    with pytest.raises(psycopg.errors.CheckViolation):
-        await connection.execute("UPDATE routines.routines SET next_run_at = %s", [time])
+    with pytest.raises(psycopg.errors.CheckViolation, match=f"routines_{column}_in_range"):
+        await connection.execute(f"UPDATE routines.routines SET {column} = %s::timestamptz", [time])
 
 
 async def test_next_run_at_set_back_over_settled_slots_gives_none_of_them_a_second_outcome(
@@ -226,7 +231,10 @@ async def test_the_upgrade_takes_next_run_at_for_how_far_a_routine_had_come(conn
 async def test_every_slot_is_in_exactly_one_row_however_ticks_faults_ends_and_changes_follow_one_another(
     connection: Connection, seed: int
 ) -> None:
-    """An oracle that knows the cadence alone walks the slots; the rows must cover each once, and nothing else."""
+    """An oracle that knows the cadence alone walks the slots; the rows must cover each once, and nothing else.
+
+    And `why` must know each slot from the times between, and which one is next.
+    """
     chance = random.Random(seed)
     kind, step = chance.choice([("hourly", timedelta(hours=1)), ("daily", timedelta(days=1))])
     start = at("2026-05-04 09:00")
@@ -265,6 +273,11 @@ async def test_every_slot_is_in_exactly_one_row_however_ticks_faults_ends_and_ch
     expected = [start + step * n for n in range(round((settled - start) / step) + 1)]  # type: ignore[operator]
     assert sorted(covered) == expected
     assert len(expected) > 20
+    key_id = int((await create_key(connection, "my-org")).split("_")[1])
+    for slot in chance.sample(expected[:-1], 10):
+        for asked_at, is_slot in ((slot, True), (slot + step * chance.uniform(0.01, 0.99), False)):
+            facts = await why(connection, key_id=key_id, routine_id=routine, at=asked_at, now=now)
+            assert (facts.slot_count is not None, facts.next_slot) == (is_slot, slot + step)
 
 
 async def test_after_a_million_advances_a_slot_is_still_on_its_grid(connection: Connection) -> None:

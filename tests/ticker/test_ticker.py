@@ -46,6 +46,32 @@ async def test_a_slot_that_comes_while_the_ticker_sleeps_fires_after_its_time_an
     assert await value(connection, "SELECT created_at >= scheduled_for FROM routines.trajectories") is True
 
 
+async def test_a_slot_fires_on_time_while_somebody_holds_another_routine_that_is_due(
+    connection: Connection, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BUSY_SECONDS", (20.0, 20.0))
+    task = await make_task(connection)
+    held = await make_routine(connection, task, at("2026-05-04 09:00"), name="held")
+    free = await make_routine(connection, task, at("2026-05-04 09:00"), name="free")
+    await connection.execute(
+        "UPDATE routines.routines SET next_run_at = now() + interval '1500 ms' WHERE id = %s", [free]
+    )
+    stop = asyncio.Event()
+
+    async def one_ticker() -> None:
+        async with connect(database.url, "ticker") as own:
+            await Ticker(Settings(), stop).run(own)
+
+    async with connect(database.url, "psql", idle_in_transaction_session_timeout="0") as psql, psql.transaction():
+        await psql.execute("SELECT FROM routines.routines WHERE id = %s FOR UPDATE", [held])
+        async with asyncio.timeout(15), asyncio.TaskGroup() as group:
+            group.create_task(one_ticker())
+            while not await value(connection, "SELECT count(*) FROM routines.trajectories"):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)  # until the ticker, under the timeout above, is done
+            stop.set()
+    assert await value(connection, "SELECT triggered_by_routine_id FROM routines.trajectories") == free
+
+
 @pytest.fixture
 def turns_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TURN_SECONDS", 0.0)
@@ -83,6 +109,21 @@ async def test_an_old_snapshot_is_warned_of_with_its_holder_and_at_most_once_a_m
     [warning] = logs
     assert warning["log_level"] == "warning"
     assert "somebody" in warning["holder"]
+
+
+async def test_while_a_backlog_lasts_an_old_snapshot_is_warned_of_too(
+    connection: Connection, database: Database, turns_at_once: None
+) -> None:
+    task = await make_task(connection)
+    for n in range(4):
+        await make_routine(connection, task, at("2026-05-04 09:00"), name=f"r{n}")
+    settings = Settings(tick_batch_size=2, catchup_seconds=0)
+    ticker = Ticker(settings, asyncio.Event(), SnapshotWatch(old_seconds=0))
+    async with connect(database.url, "somebody") as other, other.transaction():
+        await other.execute("SELECT pg_current_xact_id()")
+        with capture_logs() as logs:
+            assert await ticker.drain(Batches(settings, connection)) == 4
+    assert [log["holder"].partition(", ")[2] for log in logs if log["log_level"] == "warning"] == ["somebody"]
 
 
 async def test_a_young_snapshot_is_not_warned_of(connection: Connection, database: Database) -> None:

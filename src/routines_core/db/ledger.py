@@ -1,6 +1,6 @@
 """The ledger, read: sql/queries/ledger.sql called from Python."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -108,7 +108,7 @@ class Why(msgspec.Struct, frozen=True):
         blocking_started_at: When the run began that blocked this slot; `blocking_ended_at` None: it has not ended.
         paused_at: Since when the routine is paused now; None: it is not.
         is_slot_of_cadence: Whether the cadence of today has a slot at that time.
-        next_slot: The first slot after that time; None: paused, manual or gone.
+        next_slot: The first slot after that time, by the cadence of then; None: none is to come.
     """
 
     kind: Kind
@@ -130,6 +130,12 @@ class Why(msgspec.Struct, frozen=True):
     cadence_type: str | None
     is_slot_of_cadence: bool
     next_slot: datetime | None
+
+
+class Explanation(Why, frozen=True):
+    """The facts, and what they come to in one sentence for a person."""
+
+    sentence: str
 
 
 class _Slot(msgspec.Struct):
@@ -159,7 +165,7 @@ class _LatestRow(msgspec.Struct):
 
 _LIST = Statement("ledger.list_occurrences", Occurrence)
 _LATEST = Statement("ledger.latest_outcomes", _LatestRow)
-_WHY = Statement("ledger.why", Why)
+_WHY = Statement("ledger.why", Explanation)
 _NEXT_SLOTS = Statement("ledger.next_slots", _Slot)
 _PREVIEW = Statement("ledger.preview", _Slot)
 
@@ -218,7 +224,7 @@ async def latest_outcomes(
 
 async def why(
     connection: Connection, *, key_id: int, routine_id: int, at: datetime, now: datetime | None = None
-) -> Why:
+) -> Explanation:
     """What this time is to this routine; `now` moves the clock in tests."""
     return await _WHY.one(connection, key_id=key_id, routine_id=routine_id, at=at, now=now)
 
@@ -251,59 +257,3 @@ async def preview(
         slot_limit=min(count, MAX_SLOTS),
     )
     return [row.slot for row in rows]
-
-
-def sentence(facts: Why) -> str:
-    """What the facts come to, in one sentence for a person."""
-    return _SENTENCES[facts.kind](facts)
-
-
-def _utc(time: datetime | None) -> str:
-    return time.isoformat().replace("+00:00", "Z") if time else "an unknown time"
-
-
-def _started(facts: Why) -> str:
-    return f"Started: run {facts.trajectory_id} at {_utc(facts.recorded_at)}, by now {facts.trajectory_status}."
-
-
-def _overlap(facts: Why) -> str:
-    since = f", started {_utc(facts.blocking_started_at)}" if facts.blocking_started_at else ""
-    return f"Skipped: run {facts.blocking_trajectory_id} was still running{since}."
-
-
-def _missed(facts: Why) -> str:
-    cause = facts.detail or "no ticker came in time"
-    span = (
-        f", as were all {facts.slot_count} slots from {_utc(facts.scheduled_for)} to {_utc(facts.last_scheduled_for)}"
-    )
-    return f"Missed: {cause}{span if facts.slot_count != 1 else ''}; recorded {_utc(facts.recorded_at)}."
-
-
-def _pause(facts: Why) -> str:
-    return f"{facts.paused_reason or 'paused by hand'}, since {_utc(facts.paused_at)}"
-
-
-def _no_slot(facts: Why) -> str:
-    if facts.cadence_type == "manual":
-        return "No slot: the routine is manual and has none."
-    if facts.is_slot_of_cadence:
-        return "No slot: the cadence was another one then."
-    coming = f"the next is {_utc(facts.next_slot)}" if facts.next_slot else f"none is to come: {_pause(facts)}"
-    return f"No slot: {coming}."
-
-
-_SENTENCES: dict[Kind, Callable[[Why], str]] = {
-    "started": _started,
-    "overlap": _overlap,
-    "missed": _missed,
-    "paused": lambda facts: f"Skipped: {facts.detail or _pause(facts)}.",
-    "failed_to_start": lambda facts: f"Skipped: the run failed to start: {facts.detail}.",
-    "pending": lambda facts: f"Due since {_utc(facts.at)}: no ticker has come to it yet.",
-    "future": lambda facts: f"To come: the slot is due at {_utc(facts.at)}.",
-    "passed_over": lambda facts: f"It will be missed: {facts.detail}.",
-    "paused_in_future": lambda facts: f"It will be skipped unless the routine is resumed: {_pause(facts)}.",
-    "not_a_slot": _no_slot,
-    "before_creation": lambda facts: f"No slot: the routine was made later, at {_utc(facts.routine_created_at)}.",
-    "forgotten": lambda _: "No record: it is older than what is kept of this ledger.",
-    "deleted": lambda _: "No record: the routine is gone, and the ledger knows no such slot.",
-}  # fmt: skip

@@ -30,6 +30,7 @@ class Routine(msgspec.Struct, frozen=True):
     Attributes:
         undeclared_keys: Override keys that the task's current version does not declare.
         catchup_window_seconds: How old a slot may be to still fire after an outage; None: the default of its cadence.
+        paused_reason: Why the scheduler paused it; None: it did not.
     """
 
     id: int
@@ -50,6 +51,7 @@ class Routine(msgspec.Struct, frozen=True):
     overlap_policy: str
     undeclared_keys: list[str]
     catchup_window_seconds: int | None
+    paused_reason: str | None
 
 
 class RoutineSpec(msgspec.Struct, frozen=True):

@@ -75,9 +75,14 @@ ON_TIME_SECONDS = 60.0
 """A slot younger than this is on time: it is no catch-up, and fires even where the catch-up window is 0."""
 
 
-async def seconds_until_due(connection: Connection, *, set_aside: Iterable[int] = ()) -> Sleep:
-    """How long nothing is due by the database's clock, but for the routines that are set aside."""
-    return await _SECONDS_UNTIL_DUE.one(connection, set_aside=list(set_aside) or None)
+async def seconds_until_due(
+    connection: Connection, *, set_aside: Iterable[int] = (), beyond_due: bool = False
+) -> Sleep:
+    """How long nothing is due by the database's clock, but for the routines that are set aside.
+
+    `beyond_due`: nor for what is due by now.
+    """
+    return await _SECONDS_UNTIL_DUE.one(connection, set_aside=list(set_aside) or None, beyond_due=beyond_due)
 
 
 async def tick(

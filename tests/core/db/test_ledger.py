@@ -7,11 +7,11 @@ import pytest
 
 from routines_core.db import Connection, ledger
 from routines_core.db.keys import create_key
-from routines_core.db.ledger import Why, sentence
+from routines_core.db.ledger import Explanation
 from routines_core.db.routines import Cadence
 from routines_core.db.statements import Statement
 from routines_core.db.tick import tick
-from support import CATCHUP, at, make_routine, make_task
+from support import CATCHUP, at, make_routine, make_task, value
 
 MONDAY = at("2026-05-04 09:00")
 DAY = timedelta(days=1)
@@ -47,7 +47,7 @@ async def pause(connection: Connection) -> None:
     )
 
 
-async def asked(connection: Connection, ids: tuple[int, int], time: datetime, now: datetime) -> Why:
+async def asked(connection: Connection, ids: tuple[int, int], time: datetime, now: datetime) -> Explanation:
     return await ledger.why(connection, key_id=ids[0], routine_id=ids[1], at=time, now=now)
 
 
@@ -133,7 +133,7 @@ async def test_why_a_slot_started(connection: Connection) -> None:
     ids = await a_week_of_outcomes(connection)
     facts = await asked(connection, ids, MONDAY, MONDAY + 9 * DAY)
     assert (facts.kind, facts.trajectory_id, facts.trajectory_status) == ("started", 1, "completed")
-    assert sentence(facts) == "Started: run 1 at 2026-05-04T09:00:00Z, by now completed."
+    assert facts.sentence == "Started: run 1 at 2026-05-04T09:00:00Z, by now completed."
 
 
 async def test_why_a_slot_was_skipped_for_an_overlap_names_the_run_and_its_start(connection: Connection) -> None:
@@ -141,13 +141,13 @@ async def test_why_a_slot_was_skipped_for_an_overlap_names_the_run_and_its_start
     await connection.execute("UPDATE routines.trajectories SET started_at = '2026-05-04 09:00:01Z' WHERE id = 1")
     facts = await asked(connection, ids, MONDAY + DAY, MONDAY + 9 * DAY)
     assert (facts.kind, facts.blocking_trajectory_id) == ("overlap", 1)
-    assert sentence(facts) == "Skipped: run 1 was still running, started 2026-05-04T09:00:01Z."
+    assert facts.sentence == "Skipped: run 1 was still running, started 2026-05-04T09:00:01Z."
 
 
 async def test_why_a_fire_failed_to_start(connection: Connection) -> None:
     ids = await a_week_of_outcomes(connection)
     facts = await asked(connection, ids, MONDAY + 2 * DAY, MONDAY + 9 * DAY)
-    assert (facts.kind, sentence(facts)) == ("failed_to_start", "Skipped: the run failed to start: poison.")
+    assert (facts.kind, facts.sentence) == ("failed_to_start", "Skipped: the run failed to start: poison.")
 
 
 async def test_why_a_slot_inside_a_missed_span(connection: Connection) -> None:
@@ -155,7 +155,7 @@ async def test_why_a_slot_inside_a_missed_span(connection: Connection) -> None:
     await run_tick(connection, MONDAY + 30 * DAY)
     facts = await asked(connection, ids, MONDAY + 7 * DAY, MONDAY + 31 * DAY)
     assert (facts.kind, facts.slot_count) == ("missed", 30)
-    assert sentence(facts) == (
+    assert facts.sentence == (
         "Missed: no ticker came in time, as were all 30 slots from 2026-05-04T09:00:00Z to 2026-06-02T09:00:00Z; "
         "recorded 2026-06-03T09:00:00Z."
     )
@@ -166,7 +166,7 @@ async def test_a_time_between_the_slots_of_a_missed_span_is_no_slot(connection: 
     await run_tick(connection, MONDAY + 30 * DAY)
     facts = await asked(connection, ids, MONDAY + 7 * DAY + timedelta(hours=1), MONDAY + 31 * DAY)
     assert (facts.kind, facts.slot_count) == ("not_a_slot", None)
-    assert sentence(facts) == "No slot: the next is 2026-05-12T09:00:00Z."
+    assert facts.sentence == "No slot: the next is 2026-05-12T09:00:00Z."
 
 
 async def test_a_missed_span_keeps_its_slots_when_the_cadence_changes(connection: Connection) -> None:
@@ -176,15 +176,48 @@ async def test_a_missed_span_keeps_its_slots_when_the_cadence_changes(connection
     await connection.execute("UPDATE routines.routines SET cadence_type = 'weekdays', hour_utc = 17")
     assert (await asked(connection, ids, MONDAY + 7 * DAY, now)).kind == "missed"
     facts = await asked(connection, ids, MONDAY + 7 * DAY + timedelta(hours=8), now)
-    assert sentence(facts) == "No slot: the cadence was another one then."
+    assert facts.sentence == "No slot: the cadence was another one then."
+
+
+@pytest.mark.parametrize(
+    ("asked_at", "next_slot"),
+    [
+        (MONDAY - 9 * DAY, MONDAY),  # before the routine was made
+        (MONDAY + timedelta(hours=8, minutes=5), MONDAY + DAY),  # on in the span
+        (MONDAY + 4 * DAY + timedelta(minutes=5), MONDAY + 5 * DAY),  # after the span, the run
+    ],
+)
+async def test_the_next_slot_after_a_time_in_the_past_is_one_of_the_cadence_of_then(
+    connection: Connection, asked_at: datetime, next_slot: datetime
+) -> None:
+    ids = await daily(connection)
+    await run_tick(connection, MONDAY + 5 * DAY)
+    await connection.execute("UPDATE routines.routines SET cadence_type = 'hourly', hour_utc = NULL, minute_utc = 30")
+    facts = await asked(connection, ids, asked_at, MONDAY + 6 * DAY)
+    assert (facts.kind in {"before_creation", "not_a_slot"}, facts.next_slot) == (True, next_slot)
+
+
+async def test_after_the_last_outcome_the_next_slot_is_one_of_the_cadence_of_today(connection: Connection) -> None:
+    ids = await daily(connection)
+    await connection.execute("UPDATE routines.routines SET cadence_type = 'hourly', hour_utc = NULL, minute_utc = 30")
+    last = await value(connection, "SELECT last_scheduled_for FROM routines.skips")
+    assert isinstance(last, datetime)
+    facts = await asked(connection, ids, last + timedelta(minutes=1), last + DAY)
+    assert facts.next_slot == await value(connection, "SELECT next_run_at FROM routines.routines")
 
 
 async def test_why_a_coming_slot_and_a_coming_time_that_is_none(connection: Connection) -> None:
     ids = await daily(connection)
     coming = await asked(connection, ids, MONDAY + DAY, MONDAY - timedelta(minutes=1))
-    assert (coming.kind, sentence(coming)) == ("future", "To come: the slot is due at 2026-05-05T09:00:00Z.")
+    assert (coming.kind, coming.sentence) == ("future", "To come: the slot is due at 2026-05-05T09:00:00Z.")
     between = await asked(connection, ids, MONDAY + timedelta(hours=3), MONDAY - timedelta(minutes=1))
-    assert sentence(between) == "No slot: the next is 2026-05-05T09:00:00Z."
+    assert between.sentence == "No slot: the next is 2026-05-05T09:00:00Z."
+
+
+async def test_why_a_time_before_the_first_slot_is_not_told_as_passed_over(connection: Connection) -> None:
+    ids = await daily(connection)
+    before = await asked(connection, ids, MONDAY - timedelta(hours=3), MONDAY - timedelta(hours=3))
+    assert (before.sentence, before.detail) == ("No slot: the next is 2026-05-04T09:00:00Z.", None)
 
 
 async def test_why_a_slot_that_is_due_and_not_ticked_yet(connection: Connection) -> None:
@@ -192,7 +225,7 @@ async def test_why_a_slot_that_is_due_and_not_ticked_yet(connection: Connection)
     for slot in (MONDAY, MONDAY + DAY):
         facts = await asked(connection, ids, slot, MONDAY + DAY)
         assert facts.kind == "pending"
-    assert sentence(facts) == "Due since 2026-05-05T09:00:00Z: no ticker has come to it yet."
+    assert facts.sentence == "Due since 2026-05-05T09:00:00Z: no ticker has come to it yet."
 
 
 async def test_why_slots_that_somebody_set_next_run_at_past_before_and_after_the_tick(connection: Connection) -> None:
@@ -201,7 +234,7 @@ async def test_why_slots_that_somebody_set_next_run_at_past_before_and_after_the
     await connection.execute("UPDATE routines.routines SET next_run_at = %s", [MONDAY + 4 * DAY])
     for now in (MONDAY + DAY / 2, MONDAY + 3 * DAY):
         facts = await asked(connection, ids, MONDAY + 2 * DAY, now)
-        assert (facts.kind, sentence(facts)) == (
+        assert (facts.kind, facts.sentence) == (
             "passed_over",
             "It will be missed: next_run_at was set past it by hand, to 2026-05-08T09:00:00Z.",
         )
@@ -210,7 +243,7 @@ async def test_why_slots_that_somebody_set_next_run_at_past_before_and_after_the
     await run_tick(connection, MONDAY + 4 * DAY)
     facts = await asked(connection, ids, MONDAY + 2 * DAY, MONDAY + 5 * DAY)
     assert facts.kind == "missed"
-    assert sentence(facts) == (
+    assert facts.sentence == (
         "Missed: next_run_at was set past it by hand, to 2026-05-08T09:00:00Z, as were all 3 slots from "
         "2026-05-05T09:00:00Z to 2026-05-07T09:00:00Z; recorded 2026-05-08T09:00:00Z."
     )
@@ -220,21 +253,23 @@ async def test_why_slots_that_somebody_set_next_run_at_past_before_and_after_the
 async def test_why_a_time_before_the_routine_was_made(connection: Connection) -> None:
     ids = await daily(connection)
     facts = await asked(connection, ids, MONDAY - 2 * DAY, MONDAY)
-    assert sentence(facts) == "No slot: the routine was made later, at 2026-05-03T09:00:00Z."
+    assert facts.sentence == "No slot: the routine was made later, at 2026-05-03T09:00:00Z."
 
 
 async def test_why_slots_in_a_pause_past_and_to_come(connection: Connection) -> None:
     ids = await daily(connection)
     await pause(connection)
     past = await asked(connection, ids, MONDAY + DAY, MONDAY + 2 * DAY)
-    assert (past.kind, sentence(past)) == ("paused", "Skipped: paused by hand, since 2026-05-04T10:00:00Z.")
+    assert (past.kind, past.sentence) == ("paused", "Skipped: paused by hand, since 2026-05-04T10:00:00Z.")
     coming = await asked(connection, ids, MONDAY + 3 * DAY, MONDAY + 2 * DAY)
-    assert (coming.kind, sentence(coming)) == (
+    assert (coming.kind, coming.sentence) == (
         "paused_in_future",
         "It will be skipped unless the routine is resumed: paused by hand, since 2026-05-04T10:00:00Z.",
     )
     between = await asked(connection, ids, MONDAY + timedelta(hours=5), MONDAY + 2 * DAY)
-    assert sentence(between) == "No slot: none is to come: paused by hand, since 2026-05-04T10:00:00Z."
+    assert between.sentence == "No slot: the next is 2026-05-05T09:00:00Z."
+    between = await asked(connection, ids, MONDAY + 3 * DAY + timedelta(hours=5), MONDAY + 2 * DAY)
+    assert between.sentence == "No slot: none is to come: paused by hand, since 2026-05-04T10:00:00Z."
 
 
 async def test_why_a_time_in_a_pause_that_a_later_cadence_would_have_had(connection: Connection) -> None:
@@ -250,7 +285,7 @@ async def test_why_a_slot_after_the_third_strike_gives_the_reason_of_the_pause(c
     for day in range(3):
         await run_tick(connection, MONDAY + day * DAY, fault="poison")
     facts = await asked(connection, ids, MONDAY + 4 * DAY, MONDAY + 5 * DAY)
-    assert sentence(facts) == (
+    assert facts.sentence == (
         "Skipped: paused after 3 fires in a row that failed to start; the last: poison, since 2026-05-06T09:00:00Z."
     )
 
@@ -261,7 +296,7 @@ async def test_why_of_a_manual_routine(connection: Connection) -> None:
     facts = await asked(connection, ids, MONDAY + 900 * DAY, MONDAY)
     assert facts.kind in {"not_a_slot", "before_creation"}
     facts = await asked(connection, ids, facts.routine_created_at or MONDAY, MONDAY)
-    assert sentence(facts) == "No slot: the routine is manual and has none."
+    assert facts.sentence == "No slot: the routine is manual and has none."
 
 
 async def test_the_ledger_of_a_deleted_routine_answers_still(connection: Connection) -> None:
@@ -274,7 +309,7 @@ async def test_the_ledger_of_a_deleted_routine_answers_still(connection: Connect
     assert (await asked(connection, ids, MONDAY, MONDAY + 9 * DAY)).kind == "started"
     assert (await asked(connection, ids, MONDAY + 4 * DAY, MONDAY + 9 * DAY)).kind == "missed"
     facts = await asked(connection, ids, MONDAY + 20 * DAY, MONDAY + 9 * DAY)
-    assert sentence(facts) == "No record: the routine is gone, and the ledger knows no such slot."
+    assert facts.sentence == "No record: the routine is gone, and the ledger knows no such slot."
 
 
 async def test_coming_slots_of_a_routine_begin_with_its_next_run_at(connection: Connection) -> None:

@@ -1,0 +1,136 @@
+"""What a person asks at psql: the statements of docs/psql.md as they are printed, and what they answer."""
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from routines_core.db import Connection
+from routines_core.db.tick import tick
+from support import CATCHUP, at, make_routine, make_task, value
+
+PAGE = (Path(__file__).parents[2] / "docs" / "psql.md").read_text()
+STATEMENTS = [
+    statement.strip()
+    for block in re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
+    for statement in re.split(r";|\\gx", re.sub(r"--.*|^\\d.*", "", block, flags=re.MULTILINE))
+    if statement.strip()
+]
+MONDAY = at("2026-05-04 09:00")
+ROUTINE = "my-org/echo/morning"
+FINISH = "UPDATE routines.trajectories SET status = 'failed', ended_at = now(), error = 'no such table'"
+
+
+async def ticked(connection: Connection, **arguments: Any) -> None:
+    await tick(connection, batch_size=10, now=MONDAY, **CATCHUP, **arguments)
+
+
+async def status(connection: Connection) -> tuple[Any, ...]:
+    """State, newest slot, outcome and detail of the one routine."""
+    cursor = await connection.execute("SELECT state, last_slot, last_outcome, detail FROM routines.routine_status")
+    [row] = await cursor.fetchall()
+    return row
+
+
+@pytest.mark.parametrize("number", range(len(STATEMENTS)))
+async def test_every_statement_of_the_page_works_as_it_is_printed(connection: Connection, number: int) -> None:
+    await connection.execute(
+        """WITH collection AS (INSERT INTO routines.collections (name) VALUES ('demo') RETURNING id)
+           INSERT INTO routines.tasks (collection_id, name) SELECT id, 'hello' FROM collection"""
+    )
+    await connection.execute("INSERT INTO routines.task_versions (task_id, version, workflow) VALUES (1, 1, '{}')")
+    await connection.execute(
+        """INSERT INTO routines.routines (collection_id, task_id, name, cadence_type)
+           VALUES (1, 1, 'every-hour', 'hourly')"""
+    )
+    await connection.execute(STATEMENTS[number].encode())
+
+
+def test_the_page_prints_statements() -> None:
+    assert len(STATEMENTS) > 10
+
+
+async def test_help_tells_of_each_thing_that_it_names(connection: Connection) -> None:
+    cursor = await connection.execute("SELECT ask, what_it_is FROM routines.help")
+    rows = await cursor.fetchall()
+    assert len(rows) > 10
+    assert [row for row in rows if not row[1]] == []
+
+
+async def test_status_tells_the_outcome_of_the_newest_slot(connection: Connection) -> None:
+    routine = await make_routine(connection, await make_task(connection), MONDAY)
+    assert await status(connection) == ("due", None, None, None)
+    await ticked(connection)
+    assert (await status(connection))[1:] == (MONDAY, "pending", None)
+    await connection.execute(FINISH.encode())
+    assert (await status(connection))[1:] == (MONDAY, "failed", "no such table")
+    await connection.execute(
+        """INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, reason,
+                                       blocking_trajectory_id)
+           VALUES (1, %s, '2026-05-05 09:00Z', '2026-05-05 09:00Z', 'overlap', 7)""",
+        [routine],
+    )
+    assert (await status(connection))[1:] == (MONDAY + timedelta(days=1), "overlap", "run 7 was active")
+    await connection.execute("UPDATE routines.routines SET paused = true")
+    assert (await status(connection))[0] == "paused"
+
+
+async def test_status_tells_why_the_scheduler_paused_a_routine(connection: Connection) -> None:
+    await make_routine(connection, await make_task(connection), MONDAY)
+    for day in range(3):
+        await tick(connection, batch_size=10, now=MONDAY + timedelta(days=day), fault="poison", **CATCHUP)
+    state, slot, outcome, detail = await status(connection)
+    assert (state, slot, outcome) == ("paused by the scheduler", MONDAY + timedelta(days=2), "failed_to_start")
+    assert detail == "paused after 3 fires in a row that failed to start; the last: poison"
+
+
+async def test_why_explains_the_newest_slot_or_any_time(connection: Connection) -> None:
+    await make_routine(connection, await make_task(connection), MONDAY)
+    await ticked(connection)
+    told = await value(connection, "SELECT routines.why(%s, %s)", ROUTINE, MONDAY)
+    assert told == "Started: run 1 at 2026-05-04T09:00:00Z, by now pending."
+    newest = await value(connection, "SELECT routines.latest_slot('daily', 9, 0, NULL, now())")
+    assert await value(connection, "SELECT routines.why(%s)", ROUTINE) == await value(
+        connection, "SELECT sentence FROM routines.explain_time(1, %s)", newest
+    )
+
+
+async def test_next_tells_what_the_routine_will_do(connection: Connection) -> None:
+    await make_routine(connection, await make_task(connection), MONDAY)
+    await connection.execute("UPDATE routines.routines SET next_run_at = now() + interval '1 year'")
+    first = await value(connection, "SELECT routines.next(%s, 1)", ROUTINE)
+    later = await value(
+        connection,
+        "SELECT %s::timestamptz BETWEEN next_run_at AND next_run_at + interval '1 day' FROM routines.routines",
+        first,
+    )
+    assert later is True
+    await connection.execute("UPDATE routines.routines SET paused = true")
+    assert await value(connection, "SELECT count(*) FROM routines.next(%s)", ROUTINE) == 0
+
+
+@pytest.mark.parametrize("routine", ["my-org/echo/evening", "my-org/echo", "morning", "my-org/echo/morning/x", ""])
+async def test_a_routine_that_is_not_there_is_said_so_with_what_to_do(connection: Connection, routine: str) -> None:
+    await make_routine(connection, await make_task(connection), MONDAY)
+    with pytest.raises(psycopg.errors.NoDataFound) as refused:
+        await connection.execute("SELECT routines.why(%s)", [routine])
+    assert refused.value.diag.message_primary == f"there is no routine {routine}"
+    assert "routines.routine_status" in (refused.value.diag.message_hint or "")
+
+
+@pytest.mark.parametrize(
+    ("cadence", "words"),
+    [
+        (("manual", None, 0, None), "manual"),
+        (("hourly", None, 5, None), "hourly at minute 5"),
+        (("daily", 7, 30, None), "daily at 07:30"),
+        (("weekdays", 9, 0, None), "weekdays at 09:00"),
+        (("weekly", 23, 59, "mon"), "weekly on mon at 23:59"),
+    ],
+    ids=["manual", "hourly", "daily", "weekdays", "weekly"],
+)
+async def test_a_cadence_in_words(connection: Connection, cadence: tuple[Any, ...], words: str) -> None:
+    assert await value(connection, "SELECT routines.cadence_in_words(%s, %s::int, %s, %s)", *cadence) == words
