@@ -118,16 +118,19 @@ class Console:
         self.origin = origin
         self.key = key
 
-    def arrive(self, path: str = "") -> "Console":
+    def arrive(self, *, signed_in: bool = False) -> "Console":
         """Open the console in a clean tab; what earlier tests left is gone."""
         self.driver.switch_to.window(self.driver.window_handles[0])
         self.screen(1280, 900)
-        self.driver.get(f"{self.origin}/console/{path}")
+        self.driver.get(f"{self.origin}/console/")
         self.driver.execute_script("sessionStorage.clear()")
+        if signed_in:
+            self.driver.execute_script("sessionStorage.setItem('routines.key', arguments[0])", self.key)
         self.driver.get("about:blank")
         self.requests()
         self.messages()
-        self.driver.get(f"{self.origin}/console/{path}")
+        self.driver.get(f"{self.origin}/console/")
+        self.find("main h1")
         return self
 
     def screen(self, width: int, height: int, *, dark: bool = False) -> None:

@@ -6,7 +6,6 @@ Where there is no Chromium these tests are skipped and say so; with ROUTINES_TES
 import os
 import shutil
 from collections.abc import Generator
-from pathlib import Path
 
 import pytest
 from selenium.webdriver import Chrome
@@ -58,11 +57,14 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Generator[Chrome]:
 @pytest.fixture
 def door(browser: Chrome, service: Service) -> Console:
     """The console before anybody has signed in, on a screen of 1280 pixels, in light."""
-    return Console(browser, service.url, Path(service.data_dir / "demo.key").read_text().strip()).arrive()
+    return _console(browser, service).arrive()
 
 
 @pytest.fixture
-def console(door: Console) -> Console:
-    """The same, signed in."""
-    door.sign_in()
-    return door
+def console(browser: Chrome, service: Service) -> Console:
+    """The same for somebody who signed in before."""
+    return _console(browser, service).arrive(signed_in=True)
+
+
+def _console(browser: Chrome, service: Service) -> Console:
+    return Console(browser, service.url, (service.data_dir / "demo.key").read_text().strip())

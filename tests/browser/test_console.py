@@ -1,5 +1,9 @@
 """What people do in the console, against the whole service."""
 
+import os
+import re
+import signal
+
 import pytest
 from selenium.webdriver.common.keys import Keys
 
@@ -258,9 +262,6 @@ def test_a_run_that_waits_can_be_cancelled(console: Console, service: Service) -
         nested = {"task": "greet", "items": list(range(40)), "item_param": "name", "activity": "list_emit_await"}
         workflow = {"init_params": {}, "step_configs": {"many": nested}, "steps": ["many"]}
         assert client.post("/tasks/demo", json={"name": "many", "workflow": workflow}).status_code == 201
-        import os
-        import signal
-
         os.kill(worker, signal.SIGSTOP)  # so that the run is still waiting when somebody cancels it
         try:
             run = client.post("/run/demo/many", json={}).json()["trajectory_id"]
@@ -270,6 +271,23 @@ def test_a_run_that_waits_can_be_cancelled(console: Console, service: Service) -
             console.sees("Cancelled", ".lede")
         finally:
             os.kill(worker, signal.SIGCONT)
+
+
+def test_relative_times_go_by_the_services_clock(console: Console, service: Service) -> None:
+    """This machine's clock is three hours ahead, and the newest run still ended moments ago, not hours."""
+    [(run,)] = service.execute(
+        "SELECT max(id) FROM routines.trajectories WHERE task_id = (SELECT id FROM routines.tasks WHERE name = 'greet')"
+    )
+    source = {"source": "const real = Date.now; Date.now = () => real() + 3 * 3600e3"}
+    added = console.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", source)
+    try:
+        console.open(f"#/runs/greet/{run}")
+        ahead = console.driver.execute_script("return Date.now() - new Date()")
+        assert ahead > 3 * 3600e3 - 1000
+        shown = console.find("aside time[data-relative]").text
+        assert re.fullmatch(r"now|\d+ (s|min) ago", shown), shown
+    finally:
+        console.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
 
 
 def test_what_is_not_there_says_what_to_do(console: Console) -> None:
