@@ -28,10 +28,13 @@ def make_routines(api: ApiProcess, database: Database, number: int) -> None:
         assert client.post("/api/v1/tasks/my-org", json={"name": "echo", "workflow": TASK}).status_code == 201
         body = {"name": "the-first", "cadence": {"type": "daily", "hour_utc": 9}}
         assert client.post("/api/v1/routines/my-org/echo", json=body).status_code == 201
-        cadence = {"type": "hourly"}
-        for index in range(number - 1):
-            made = client.post("/api/v1/routines/my-org/echo", json={"name": f"r-{index:05d}", "cadence": cadence})
-            assert made.status_code == 201
+    with psycopg.connect(database.url) as connection:
+        connection.execute(
+            """INSERT INTO routines.routines (collection_id, task_id, name, cadence_type)
+               SELECT collection_id, id, 'r-' || lpad(number::text, 5, '0'), 'hourly'
+               FROM routines.tasks, generate_series(1, %s) AS number""",
+            [number - 1],
+        )
 
 
 def test_without_routines_it_says_how_to_switch_them_on(

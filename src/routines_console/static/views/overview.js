@@ -144,16 +144,17 @@ function summary(fleet) {
   ].filter(Boolean);
   const next = fleet.next();
   return [
-    h("div", { class: "headline" }, title(headline(tally, total)),
+    h("div", { class: "headline" }, title(headline(tally, total, fleet.isWhole)),
       link(["new"], { class: "button primary" }, "New routine")),
     total > 0 && h("p", { class: "lede" }, `${count(total, "routine")}${fleet.isWhole ? "" : " so far"}, by the last outcome of each: ${listed(parts)}.`,
       next && [" Next is ", link(["routines", next.routine.task_name, next.routine.name], {}, next.routine.name), " ", ago(next.routine.next_run_at), "."]),
   ];
 }
 
-function headline(tally, total) {
+function headline(tally, total, isWhole) {
   if (!total) return "Nothing is scheduled yet.";
   if (tally.attention) return tally.attention === 1 ? "One routine needs a look." : `${tally.attention.toLocaleString("en")} routines need a look.`;
+  if (!isWhole) return "Nothing needs a look so far.";
   if (tally.other) return "Nothing failed.";
   if (tally.well) return "Everything ran.";
   if (tally.running) return "All is under way.";
@@ -165,6 +166,7 @@ function nothing(fleet, filter) {
     return empty("No routine yet", "A routine runs a task again and again: every hour, every weekday at nine. ",
       link(["new"], {}, "Make the first one"), ", or look at the ", link(["tasks"], {}, "tasks"), " there are.");
   }
+  if (!fleet.isWhole) return empty("None so far", "More routines are being read.");
   if (filter.state === "attention" && !filter.q && !filter.task) {
     return empty("Nothing needs a look", "No routine’s last outcome is a failure or a slot that was missed.");
   }
