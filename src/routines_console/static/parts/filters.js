@@ -24,7 +24,7 @@ export function filters(given, changed) {
   let offered = "";
 
   function tell() {
-    const state = element.querySelector("input[name=state]:checked").value;
+    const state = element.querySelector("input[name=state]:checked")?.value ?? "";
     changed({ q: search.value, state, task: task.value });
   }
 

@@ -61,8 +61,8 @@ async function follow({ session: { api }, signal, say }, path, first, page) {
     const hasChanged = fresh.updated !== shown.updated || fresh.status !== shown.status;
     wait = hasChanged ? FIRST_POLL_MILLISECONDS : Math.min(wait * 1.5, LONGEST_POLL_MILLISECONDS);
     shown = fresh;
-    const events = hasChanged ? await api.get(["workflows-logs", fresh.workflow_id], {}, signal) : null;
-    page.draw(fresh, events);
+    if (hasChanged) page.draw(fresh, await api.get(["workflows-logs", fresh.workflow_id], {}, signal));
+    else page.tick(fresh);
     if (fresh.ended_at) say(`Run ${fresh.trajectory_id} is ${fresh.status}.`);
   }
 }
@@ -74,6 +74,7 @@ function body(context, found, events) {
   let routine;
   const crumbs = h("p", { class: "crumbs" });
   const head = h("div", {});
+  const lede = h("p", { class: "lede" });
   const steps = h("div", {});
   const happened = h("div", {});
   const about = h("div", {});
@@ -84,7 +85,8 @@ function body(context, found, events) {
   function draw(run, log_) {
     shown = run;
     fill(crumbs, link(["tasks", task], {}, task), routine && [" / ", link(["routines", task, routine], {}, routine)], " / run");
-    fill(head, header(context, run));
+    fill(lede, progress(run));
+    fill(head, header(context, run, lede));
     fill(steps, timeline(run, open));
     if (log_) fill(happened, log(log_.events));
     fill(about, details(context, run, routine));
@@ -105,6 +107,8 @@ function body(context, found, events) {
   return {
     element,
     draw,
+    /** Nothing but time went by: what somebody reads or has unfolded stays as it is. @param {any} run */
+    tick: (run) => fill(lede, progress(run)),
     /** @param {string | null} name */
     belongsTo(name) {
       routine = name;
@@ -113,14 +117,19 @@ function body(context, found, events) {
   };
 }
 
-function header(context, run) {
-  const trouble = h("div", {});
+/** Where the run stands, and for how long. */
+function progress(run) {
   const took = run.started_at && duration(secondsBetween(run.started_at, run.ended_at));
+  return [badge(run.status),
+    took ? ` ${run.ended_at ? "after" : "for"} ${took}, ${run.completed_steps} of ${run.total_steps} steps done` : " and has not begun"];
+}
+
+function header(context, run, lede) {
+  const trouble = h("div", {});
   return [
     h("div", { class: "headline" }, title(`Run ${run.trajectory_id}`),
       !run.ended_at && h("div", { class: "actions" }, button("Cancel run", (event) => cancel(context, run, trouble, event), { class: "danger", id: "cancel" }))),
-    h("p", { class: "lede" }, badge(run.status),
-      took ? ` ${run.ended_at ? "after" : "for"} ${took}, ${run.completed_steps} of ${run.total_steps} steps done` : " and has not begun"),
+    lede,
     run.scheduled_for && h("p", { class: "quiet" }, "For the slot ", at(run.scheduled_for), " UTC"),
     trouble,
     run.error && h("p", { class: "notice bad" }, run.error),
