@@ -6,6 +6,7 @@ embedded server.
 
 import asyncio
 import os
+import secrets
 import uuid
 from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
@@ -18,6 +19,23 @@ from routines_core.db import Connection, connect
 from routines_core.db.migrations import migrate
 from routines_core.embedded import EmbeddedServer
 from support import Database, with_database
+
+CHAOS_SEED = os.environ.get("ROUTINES_CHAOS_SEED") or str(secrets.randbelow(2**32))
+# The processes that xdist starts inherit it, and their own output is not shown.
+os.environ["ROUTINES_CHAOS_SEED"] = CHAOS_SEED
+
+
+def pytest_report_header() -> str:
+    return f"chaos: ROUTINES_CHAOS_SEED={CHAOS_SEED}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the chaos run did: its counts of faults and slots."""
+    for report in [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]:
+        for name, text in report.user_properties:
+            if name == "chaos":
+                terminalreporter.write_sep("=", "chaos")
+                terminalreporter.write_line(str(text))
 
 
 def _docker_answers() -> bool:

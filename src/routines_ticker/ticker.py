@@ -25,7 +25,8 @@ BUSY_SECONDS = (0.02, 1.0)
 RECONNECT_SECONDS = (0.1, 5.0)
 """The first and the longest wait before the database is tried again; each doubles the last."""
 TIMER_SECONDS = 0.002
-"""How coarse the event loop's timer is, rounded up: the last of the way to a slot is gone without it."""
+"""How coarse the event loop's timer is, rounded up: the last of the way to a slot is gone without it. Where no slot is
+known to come, it wakes by as much too late: too early it would ask twice."""
 TURN_SECONDS = 0.5
 """How often, while a backlog lasts, a batch goes to the collections in turns."""
 TURN_COST_FACTOR = 10
@@ -98,7 +99,7 @@ class Ticker:
     async def _sleep(self, connection: Connection, wakes_at: float, *, precisely: bool) -> None:
         if wakes_at - time.monotonic() > self.snapshots.takes_seconds:
             await self.snapshots.look(connection)
-        early = TIMER_SECONDS if precisely else 0.0
+        early = TIMER_SECONDS if precisely else -TIMER_SECONDS
         await sleep_or_stop(self.stop, wakes_at - early - time.monotonic())
         while precisely and time.monotonic() < wakes_at and not self.stop.is_set():  # noqa: ASYNC110 - see TIMER_SECONDS
             await asyncio.sleep(0)

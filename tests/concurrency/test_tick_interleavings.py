@@ -168,6 +168,17 @@ async def test_after_an_acknowledged_change_a_tick_that_saw_the_routine_due_befo
     assert (first_slot, outcome) == (SLOT, "skipped")
 
 
+async def test_a_tick_that_saw_the_routine_before_its_parameters_were_changed_fires_with_the_new_ones(
+    connection: Connection, routine: int, ticker: Connection, other: Connection, gate: Gate, path: Path
+) -> None:
+    async with running(lambda: tick_that_stops_before_its_locks(ticker, SLOT)) as ticking:
+        await until_blocked(connection, ticker)
+        assert await routines.patch_routine(other, RoutinePatch(init_params_overrides={"size": 2}), **path)
+        await gate.open()
+        assert (await ticking).fired == 1
+    assert await value(connection, "SELECT init_params -> 'size' FROM routines.trajectories") == 2
+
+
 @CHANGES
 async def test_a_tick_passes_over_a_routine_that_is_being_changed(
     connection: Connection, routine: int, ticker: Connection, other: Connection, path: Path, change: Change
