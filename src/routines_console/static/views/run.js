@@ -84,11 +84,16 @@ function body(context, found, events) {
 
   function draw(run, log_) {
     shown = run;
-    fill(crumbs, link(["tasks", task], {}, task), routine && [" / ", link(["routines", task, routine], {}, routine)], " / run");
     fill(lede, progress(run));
     fill(head, header(context, run, lede));
     fill(steps, timeline(run, open));
     if (log_) fill(happened, log(log_.events));
+    around(run);
+  }
+
+  /** What names the routine: it may be known later than the run. */
+  function around(run) {
+    fill(crumbs, link(["tasks", task], {}, task), routine && [" / ", link(["routines", task, routine], {}, routine)], " / run");
     fill(about, details(context, run, routine));
     if (run.ended_at && run.webhook_url && routine && !webhooks.children.length) {
       fill(webhooks, section("Webhooks", {}, deliveries(context, ["routines", context.session.collection, task, routine], run.trajectory_id)));
@@ -112,7 +117,7 @@ function body(context, found, events) {
     /** @param {string | null} name */
     belongsTo(name) {
       routine = name;
-      draw(shown, null);
+      around(shown);
     },
   };
 }
