@@ -1,8 +1,10 @@
 -- Runs that a step starts and waits for, and what it may read of ended ones.
 
 -- name: start_child
--- The child of this step and index: started now, or by an earlier attempt of the step. The parent is locked, so that it
--- does not end before its child is there to be cancelled with it. While it waits it counts towards no limit.
+-- The child of this step and index: started now, or before by this step. One that an earlier try of the step started and that
+-- did not complete gives its place up to a new one; one of this very try is found again, however it ended, so that a worker that
+-- takes the try up does not start it twice. The parent is locked, so that it does not end before its child is there to be
+-- cancelled with it. While it waits it counts towards no limit.
 WITH RECURSIVE parent AS (
     SELECT id, collection_id, parent_id FROM routines.trajectories
     WHERE id = %(parent_id)s::bigint AND attempt = %(attempt)s::integer AND status = 'running'
@@ -21,13 +23,23 @@ task AS (
     JOIN routines.tasks ON tasks.collection_id = parent.collection_id AND tasks.name = %(task)s::text
     JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
 ),
+replaced AS (
+    UPDATE routines.trajectories SET child_index = NULL
+    FROM task
+    WHERE unknown_keys = '{}' AND trajectories.parent_id = %(parent_id)s::bigint
+      AND trajectories.parent_step = %(step)s::text AND trajectories.child_index = %(child_index)s::integer
+      AND ended_at IS NOT NULL AND status <> 'completed' AND coalesce(parent_try, 1) < %(try_number)s::integer
+    RETURNING trajectories.id
+),
 started AS (
     INSERT INTO routines.trajectories (collection_id, task_id, task_version, trigger, init_params,
-                                       parent_id, parent_step, child_index)
+                                       parent_id, parent_step, child_index, parent_try)
     SELECT collection_id, id, version, 'api', init_params || %(init_params)s::jsonb,
-           %(parent_id)s::bigint, %(step)s::text, %(child_index)s::integer
+           %(parent_id)s::bigint, %(step)s::text, %(child_index)s::integer, %(try_number)s::integer
     FROM task
     WHERE unknown_keys = '{}' AND (SELECT max(depth) FROM line) < %(max_depth)s::integer
+      -- Once the place is free.
+      AND (SELECT count(*) FROM replaced) >= 0
     ON CONFLICT (parent_id, parent_step, child_index) WHERE parent_id IS NOT NULL DO NOTHING
     RETURNING id
 ),
@@ -37,7 +49,8 @@ freed AS (
 SELECT coalesce((SELECT id FROM started),
                 (SELECT id FROM routines.trajectories
                  WHERE parent_id = %(parent_id)s::bigint AND parent_step = %(step)s::text
-                   AND child_index = %(child_index)s::integer)) AS id,
+                   AND child_index = %(child_index)s::integer
+                   AND id NOT IN (SELECT id FROM replaced))) AS id,
        EXISTS (SELECT FROM parent) AS is_ours,
        EXISTS (SELECT FROM task) AS has_task,
        coalesce((SELECT unknown_keys FROM task), '{}') AS unknown_keys;

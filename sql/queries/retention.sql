@@ -134,3 +134,65 @@ WITH gone AS (
     RETURNING key_id
 )
 SELECT count(*)::integer AS deleted, NULL::bigint AS last_id, count(*) < %(page_size)s::integer AS is_last FROM gone;
+
+-- name: identity
+-- Which database this is: a copy that was restored elsewhere is another one.
+SELECT (SELECT system_identifier FROM pg_control_system()) || '/' || oid AS id FROM pg_database WHERE datname = current_database();
+
+-- name: note_orphans
+-- Of these files, which have been there for long, those that no run uses.
+INSERT INTO routines.unused_files (collection_id, path)
+SELECT collection_id, path FROM unnest(%(collection_ids)s::bigint[], %(paths)s::text[]) AS stored (collection_id, path)
+WHERE NOT EXISTS (SELECT FROM routines.file_uses
+                  WHERE file_uses.collection_id = stored.collection_id
+                    AND routines.file_id(file_uses.path) = routines.file_id(stored.path))
+ON CONFLICT DO NOTHING;
+
+-- name: judge_files
+-- The next files that were noted as unused, and which of them are to be deleted now. Spared is what a run has come to use, and what
+-- is named by a run that is active, a routine or a workflow: that stays noted. What was noted within ten minutes is left alone,
+-- since a transaction of that time may use it. Once condemned a file goes, whatever comes: who would use it locks its row too.
+WITH page AS MATERIALIZED (
+    SELECT id, collection_id, path FROM routines.unused_files
+    WHERE id > %(after)s::bigint AND noted_at < coalesce(%(now)s::timestamptz, now()) - interval '10 minutes'
+    ORDER BY id LIMIT %(page_size)s::integer
+),
+named AS MATERIALIZED (
+    SELECT DISTINCT texts.collection_id, routines.file_id(path) AS file
+    FROM (
+        SELECT collection_id, init_params::text AS text FROM routines.trajectories
+        WHERE ended_at IS NULL AND collection_id IN (SELECT collection_id FROM page)
+        UNION ALL
+        SELECT collection_id, init_params_overrides::text FROM routines.routines
+        WHERE collection_id IN (SELECT collection_id FROM page)
+        UNION ALL
+        SELECT collection_id, workflow::text FROM routines.task_versions
+        WHERE collection_id IN (SELECT collection_id FROM page)
+    ) AS texts CROSS JOIN LATERAL routines.file_paths(text) AS path
+    WHERE text ~ '[0-9a-f]{32}-'
+),
+used AS MATERIALIZED (
+    SELECT id FROM page
+    WHERE EXISTS (SELECT FROM routines.file_uses
+                  WHERE file_uses.collection_id = page.collection_id
+                    AND routines.file_id(file_uses.path) = routines.file_id(page.path))
+),
+saved AS (
+    DELETE FROM routines.unused_files USING used WHERE unused_files.id = used.id AND condemned_at IS NULL
+),
+condemned AS (
+    UPDATE routines.unused_files SET condemned_at = coalesce(condemned_at, now())
+    FROM page
+    WHERE unused_files.id = page.id
+      AND (condemned_at IS NOT NULL
+           OR page.id NOT IN (SELECT id FROM used)
+              AND NOT EXISTS (SELECT FROM named WHERE named.collection_id = page.collection_id
+                                                  AND named.file = routines.file_id(page.path)))
+    RETURNING unused_files.id
+)
+SELECT page.id, collection_id, path, condemned.id IS NOT NULL AS is_condemned
+FROM page LEFT JOIN condemned USING (id) ORDER BY page.id;
+
+-- name: forget_files
+-- Once they are gone.
+DELETE FROM routines.unused_files WHERE id = ANY (%(ids)s::bigint[]) AND condemned_at IS NOT NULL;

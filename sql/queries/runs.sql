@@ -24,6 +24,9 @@ claimed AS (
     SET status = 'running', attempt = attempt + 1, worker = %(worker)s::text,
         lease_expires_at = now() + make_interval(secs => %(lease_seconds)s::float8),
         started_at = coalesce(started_at, now()), updated_at = now(),
+        later_claims = CASE WHEN started_at IS NULL THEN later_claims
+            ELSE CASE WHEN jsonb_array_length(later_claims) >= 50 THEN later_claims - 0 ELSE coalesce(later_claims, '[]') END
+                 || jsonb_build_object('at', now(), 'attempt', attempt + 1, 'crashes', crashes) END,
         deadline_at = coalesce(deadline_at, now() + make_interval(secs => %(deadline_seconds)s::float8)),
         first_workflow_id = coalesce(first_workflow_id, routines.workflow_id(
             (SELECT name FROM routines.collections WHERE collections.id = trajectories.collection_id),
@@ -142,12 +145,19 @@ WHERE trajectories.id = held.id AND trajectories.attempt = held.attempt AND stat
 
 -- name: reap
 -- Runs whose worker was lost go back to the queue, at the third loss they fail; runs past their deadline fail. Any
--- worker may do it for all. SKIP LOCKED: a run that is being written to at this moment is alive.
+-- worker may do it for all. SKIP LOCKED: a run that is being written to at this moment is alive. It looks at what was begun, one
+-- by one and by its key, and never at what only waits; so many at most, that the plan stays so however many there are.
 WITH overdue AS MATERIALIZED (
-    SELECT id, deadline_at <= now() AS is_late, crashes + 1 >= %(max_crashes)s::integer AS is_poison
-    FROM routines.trajectories
-    WHERE ended_at IS NULL AND (deadline_at <= now() OR status = 'running' AND lease_expires_at <= now())
-    FOR UPDATE SKIP LOCKED
+    SELECT found.id, found.is_late, found.is_poison
+    FROM routines.begun_runs CROSS JOIN LATERAL (
+        SELECT id, deadline_at <= now() AS is_late, crashes + 1 >= %(max_crashes)s::integer AS is_poison
+        FROM routines.trajectories
+        WHERE trajectories.id = begun_runs.trajectory_id
+          AND ended_at IS NULL AND (deadline_at <= now() OR status = 'running' AND lease_expires_at <= now())
+        LIMIT 1
+        FOR UPDATE SKIP LOCKED
+    ) AS found
+    LIMIT %(most)s::integer
 )
 UPDATE routines.trajectories
 SET attempt = attempt + 1,
@@ -157,8 +167,16 @@ SET attempt = attempt + 1,
                  WHEN is_poison THEN 'worker lost: ' || crashes + 1 || ' workers were lost while they ran it' END,
     ended_at = CASE WHEN is_late OR is_poison THEN now() END,
     lease_expires_at = NULL, updated_at = now()
-FROM overdue WHERE trajectories.id = overdue.id
+FROM overdue
+-- By an array too, since a join alone may read the table whole: how many a LIMIT leaves is a guess.
+WHERE trajectories.id = overdue.id AND trajectories.id = ANY (ARRAY(SELECT id FROM overdue))
 RETURNING trajectories.id, trajectories.status, trajectories.crashes::integer AS crashes;
+
+-- name: use_file
+-- A file that a step has saved belongs to its run from now on, whatever becomes of the step. No row: the run is no longer the worker's.
+SELECT routines.use_files(id, collection_id, ARRAY[%(path)s::text]) AS is_noted FROM routines.trajectories
+WHERE id = %(id)s::bigint AND attempt = %(attempt)s::integer AND status = 'running'
+FOR NO KEY UPDATE;
 
 -- name: sealed_secret
 -- The secret of this name that a run may read: its own secret param, else that of the run that started it, else the

@@ -156,15 +156,18 @@ struck AS (
     FROM decided
     WHERE routines.id = decided.id AND verdict = 'failed_to_start'
     RETURNING routines.id, routines.paused
-)
+),
+-- A batch has few delays that differ, since its slots are whole minutes and all of it is fired at one time.
+delays AS (SELECT extract(epoch FROM delay)::float8 AS seconds, count(*) AS fires FROM fired GROUP BY delay)
 SELECT (SELECT count(*) FROM claimed)::integer AS claimed,
-       (SELECT count(*) FROM fired)::integer AS fired,
+       (SELECT coalesce(sum(fires), 0) FROM delays)::integer AS fired,
        (SELECT count(*) FROM skipped WHERE reason = 'overlap')::integer AS overlapped,
        (SELECT coalesce(sum(slot_count), 0) FROM skipped WHERE reason = 'missed')::bigint AS missed,
        (SELECT count(*) FROM advanced)::integer + (SELECT count(*) FROM struck)::integer AS advanced,
        (SELECT coalesce(array_agg(id), '{}') FROM struck) AS struck_ids,
        (SELECT coalesce(array_agg(id), '{}') FROM struck WHERE paused) AS paused_ids,
-       (SELECT coalesce(extract(epoch FROM max(delay)), 0) FROM fired)::float8 AS max_delay_seconds;
+       (SELECT coalesce(array_agg(seconds ORDER BY seconds), '{}') FROM delays) AS delay_seconds,
+       (SELECT coalesce(array_agg(fires ORDER BY seconds), '{}') FROM delays) AS fires_by_delay;
 
 -- name: due
 -- The batch that a tick would claim, without claiming it: what is gone through in halves after a batch has failed.

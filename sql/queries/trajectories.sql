@@ -13,7 +13,7 @@ WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.ca
 -- alone, so that one plan serves every filter by its own index, and reads no more than the pages up to this one. Slots only grow, so
 -- that a routine's newest scheduled runs are the last of their index.
 WITH task AS MATERIALIZED (
-    SELECT id FROM routines.tasks
+    SELECT id, collection_id FROM routines.tasks
     WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND id = %(task_id)s::bigint
 ),
 page AS (
@@ -27,10 +27,18 @@ page AS (
            AND task_id = (SELECT id FROM task) AND final_status = %(status)s::text
          ORDER BY id DESC LIMIT %(limit)s::bigint + %(offset)s::bigint)
         UNION ALL
+        -- Whole rows, like the ORDER BY: the end of trajectories_active_idx alone serves that, however long the backlog is.
         (SELECT id FROM routines.trajectories
-         WHERE %(status)s::text IN ('pending', 'running') AND %(routine_id)s::bigint IS NULL
-           AND ended_at IS NULL AND task_id = (SELECT id FROM task) AND status = %(status)s::text
-         ORDER BY id DESC LIMIT %(limit)s::bigint + %(offset)s::bigint)
+         WHERE %(status)s::text = 'pending' AND %(routine_id)s::bigint IS NULL AND ended_at IS NULL AND status = 'pending'
+           AND (collection_id, task_id) >= ((SELECT collection_id FROM task), (SELECT id FROM task))
+           AND (collection_id, task_id) <= ((SELECT collection_id FROM task), (SELECT id FROM task))
+         ORDER BY collection_id DESC, task_id DESC, id DESC LIMIT %(limit)s::bigint + %(offset)s::bigint)
+        UNION ALL
+        (SELECT running.id FROM routines.begun_runs CROSS JOIN LATERAL (
+             SELECT id FROM routines.trajectories
+             WHERE trajectories.id = begun_runs.trajectory_id AND status = 'running' LIMIT 1) AS running
+         WHERE %(status)s::text = 'running' AND %(routine_id)s::bigint IS NULL AND begun_runs.task_id = (SELECT id FROM task)
+         ORDER BY begun_runs.trajectory_id DESC LIMIT %(limit)s::bigint + %(offset)s::bigint)
         UNION ALL
         (SELECT id FROM routines.trajectories
          WHERE triggered_by_routine_id = %(routine_id)s::bigint AND scheduled_for IS NOT NULL
@@ -53,8 +61,15 @@ ORDER BY trajectory_id DESC;
 -- name: count_trajectories
 -- How many that would list in all, counted up to a bound.
 WITH task AS MATERIALIZED (
-    SELECT id FROM routines.tasks
+    SELECT id, collection_id FROM routines.tasks
     WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND id = %(task_id)s::bigint
+),
+running AS MATERIALIZED (
+    SELECT found.id FROM routines.begun_runs CROSS JOIN LATERAL (
+        SELECT id FROM routines.trajectories
+        WHERE trajectories.id = begun_runs.trajectory_id AND status = 'running' LIMIT 1) AS found
+    WHERE %(status)s::text IN ('pending', 'running') AND %(routine_id)s::bigint IS NULL
+      AND begun_runs.task_id = (SELECT id FROM task)
 )
 SELECT least(count(*), %(most)s::bigint) AS total FROM (
     (SELECT id FROM routines.trajectories
@@ -66,10 +81,14 @@ SELECT least(count(*), %(most)s::bigint) AS total FROM (
        AND task_id = (SELECT id FROM task) AND final_status = %(status)s::text
      LIMIT %(most)s::bigint)
     UNION ALL
+    -- What is active and not running is pending, so that the index alone is read.
     (SELECT id FROM routines.trajectories
-     WHERE %(status)s::text IN ('pending', 'running') AND %(routine_id)s::bigint IS NULL
-       AND ended_at IS NULL AND task_id = (SELECT id FROM task) AND status = %(status)s::text
-     LIMIT %(most)s::bigint)
+     WHERE %(status)s::text = 'pending' AND %(routine_id)s::bigint IS NULL AND ended_at IS NULL
+       AND (collection_id, task_id) >= ((SELECT collection_id FROM task), (SELECT id FROM task))
+       AND (collection_id, task_id) <= ((SELECT collection_id FROM task), (SELECT id FROM task))
+     ORDER BY collection_id, task_id, id OFFSET (SELECT count(*) FROM running) LIMIT %(most)s::bigint)
+    UNION ALL
+    (SELECT id FROM running WHERE %(status)s::text = 'running' AND %(routine_id)s::bigint IS NULL LIMIT %(most)s::bigint)
     UNION ALL
     (SELECT id FROM routines.trajectories
      WHERE triggered_by_routine_id = %(routine_id)s::bigint AND scheduled_for IS NOT NULL
@@ -86,15 +105,25 @@ SELECT least(count(*), %(most)s::bigint) AS total FROM (
 -- Counts of all runs, from the index; durations of the newest that have ended. Ordered by task_id too, which makes the plan
 -- keep to the task's own index.
 WITH task AS MATERIALIZED (
-    SELECT id FROM routines.tasks
+    SELECT id, collection_id FROM routines.tasks
     WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND name = %(task)s::text
+),
+running AS MATERIALIZED (
+    SELECT count(*) AS runs FROM routines.begun_runs CROSS JOIN LATERAL (
+        SELECT id FROM routines.trajectories
+        WHERE trajectories.id = begun_runs.trajectory_id AND status = 'running' LIMIT 1) AS found
+    WHERE begun_runs.task_id = (SELECT id FROM task)
 ),
 counted AS (
     SELECT final_status AS status, count(*) AS runs FROM routines.trajectories
     WHERE final_status IS NOT NULL AND task_id = (SELECT id FROM task) GROUP BY final_status
     UNION ALL
-    SELECT status, count(*) FROM routines.trajectories
-    WHERE ended_at IS NULL AND task_id = (SELECT id FROM task) GROUP BY status
+    SELECT 'running', runs FROM running WHERE runs > 0
+    UNION ALL
+    SELECT 'pending', count(*) - (SELECT runs FROM running) FROM routines.trajectories
+    WHERE ended_at IS NULL AND (collection_id, task_id) >= ((SELECT collection_id FROM task), (SELECT id FROM task))
+      AND (collection_id, task_id) <= ((SELECT collection_id FROM task), (SELECT id FROM task))
+    HAVING count(*) > (SELECT runs FROM running)
 ),
 recent AS (
     SELECT extract(epoch FROM ended_at - started_at)::float8 AS seconds FROM routines.trajectories

@@ -24,6 +24,7 @@ from routines_api.errors import (
 )
 from routines_api.keys import KnownKeys
 from routines_api.limiter import RateLimiter
+from routines_api.metrics import ApiMetrics
 from routines_core.db import Connection, Pool
 from routines_core.db.keys import AuthContext
 from routines_core.errors import Fault, FaultsError, InvalidError, NotFoundError, RoutinesError, UnauthorizedError
@@ -45,6 +46,7 @@ class Services:
     limiter: RateLimiter
     files: FileStore
     ends: Ends
+    metrics: ApiMetrics
 
     @property
     def json_limits(self) -> json_body.JsonLimits:

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from typing import Any
 
@@ -22,13 +22,16 @@ from routines_api.errors import HeadersTooLargeError
 from routines_api.keys import KnownKeys
 from routines_api.ledger import LedgerController, get_latest_outcomes, preview
 from routines_api.limiter import RateLimiter
+from routines_api.metrics import METHODS, ApiMetrics
 from routines_api.openapi import describe, operation
 from routines_api.problems import HANDLERS, send_answer
 from routines_api.responses import Health
 from routines_api.routines import RoutinesController, get_init_params_schema
-from routines_console.site import Console
+from routines_api.scraping import metrics
+from routines_console.site import MOUNT, Console
 from routines_core.db import open_pool
 from routines_core.db.peppers import Peppers
+from routines_core.db.pool import state_of
 from routines_core.errors import NotFoundError, RoutinesError
 from routines_core.file_store import open_file_store
 from routines_core.keyring import load_keyring
@@ -44,8 +47,6 @@ _HANDLERS = [
     *step_templates.HANDLERS,
 ]
 """What is served whether ENABLE_ROUTINES is set or not."""
-METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
-"""What is served at all; Litestar would answer OPTIONS by itself, and so tell which paths there are."""
 
 
 @get("/health", tags=["Service"], **operation("getHealth"))
@@ -93,15 +94,32 @@ class Api(Litestar):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer the request, or refuse it by its method or the size of its headers."""
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        watched = self.metrics.begin()
+        try:
+            await self._answer(scope, receive, watched.sending(send))
+        finally:
+            self.metrics.end(watched, scope)
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         console: Console | None = self.state.console
-        if console and scope["type"] == "http" and console.serves(scope["method"], scope["path"]):
+        if console and console.serves(scope["method"], scope["path"]):
+            scope["path_template"] = MOUNT  # what its requests are counted by
             await console(scope, receive, send)
             return
-        refused = self._refused(scope) if scope["type"] == "http" else None
+        refused = self._refused(scope)
         if refused is None:
             await super().__call__(scope, receive, send)
         else:
             await send_answer(refused, send)
+
+    @property
+    def metrics(self) -> ApiMetrics:
+        """What this process shows of itself."""
+        services: Services = self.state.services
+        return services.metrics
 
     def let_go(self) -> None:
         """Answer the requests that wait for the end of a run: the process is about to stop."""
@@ -109,6 +127,7 @@ class Api(Litestar):
         services.ends.close()
 
     def _refused(self, scope: HTTPScope) -> RoutinesError | None:
+        # Litestar would answer OPTIONS by itself, and so tell which paths there are.
         if scope["method"] not in METHODS or b"%2f" in scope["raw_path"].lower():
             return NotFoundError()  # an encoded slash is in no name, and means one path to a proxy and another here
         services: Services = self.state.services
@@ -136,6 +155,7 @@ def create_app(settings: Settings, database_url: str) -> Api:
             lock_timeout="5s",
         ) as opened:
             app.state.pool = opened
+            services.metrics.follow(partial(state_of, opened))
             yield
             services.ends.close()
 
@@ -147,6 +167,7 @@ def create_app(settings: Settings, database_url: str) -> Api:
         limiter=RateLimiter(settings.rate_per_second, settings.rate_burst),
         files=open_file_store(settings),
         ends=Ends(settings.run_sync_waiters),
+        metrics=ApiMetrics(settings, database_url),
     )
     routines = (
         [RoutinesController, LedgerController, DeliveriesController, get_init_params_schema, get_latest_outcomes]
@@ -154,10 +175,11 @@ def create_app(settings: Settings, database_url: str) -> Api:
         else []
     )
     return Api(
-        [Router("/api/v1", route_handlers=[health, *_HANDLERS, *routines]), openapi_json, docs],
+        [Router("/api/v1", route_handlers=[health, *_HANDLERS, *routines]), openapi_json, docs, metrics],
         dependencies={"caller": Provide(provide_caller), "door": Provide(provide_door, sync_to_thread=False)},
         exception_handlers=HANDLERS,
         lifespan=[pool],
+        logging_config=None,  # Litestar's own would have every library speak, past configure_logging
         state=State({"services": services, "console": Console() if settings.console else None}),
         request_max_body_size=None,  # bounded where the body is read
         openapi_config=OpenAPIConfig(title="Routines", version="1", openapi_controller=_NoPages),  # pyright: ignore[reportArgumentType] - any controller does

@@ -9,6 +9,8 @@ from granian.server.embed import Server
 
 from routines_api.app import create_app
 from routines_core.lifecycle import stop_event, wait_or_stop
+from routines_core.listening import refuse_unfit_address
+from routines_core.metrics.listener import listening
 from routines_core.settings import Settings
 from routines_workflow.catalogue import load_entry_points
 
@@ -24,9 +26,10 @@ async def run_api(settings: Settings, database_url: str) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Raises:
-        ConfigurationError: ROUTINES_ENCRYPTION_KEYS is missing or malformed.
+        ConfigurationError: ROUTINES_ENCRYPTION_KEYS is missing or malformed, or the address cannot be listened on.
     """
     stop = stop_event()
+    refuse_unfit_address(settings)
     load_entry_points()  # now, not in the first request that checks a workflow
     app = create_app(settings, database_url)
     server = Server(
@@ -41,7 +44,8 @@ async def run_api(settings: Settings, database_url: str) -> None:
         log_enabled=False,
     )
     serving = asyncio.create_task(server.serve())
-    await wait_or_stop(stop, [serving])
+    async with listening(settings, app.metrics, app.metrics.health):
+        await wait_or_stop(stop, [serving])
     app.let_go()
     server.stop()
     # A client that stalls in the middle of a request must not keep the server.

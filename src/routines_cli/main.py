@@ -3,8 +3,7 @@
 import sys
 from collections.abc import Callable, Coroutine
 from functools import wraps
-from shlex import quote
-from typing import Any, BinaryIO, ParamSpec
+from typing import Any, BinaryIO, ParamSpec, cast
 
 import click
 import uvloop
@@ -17,21 +16,34 @@ Parameters = ParamSpec("Parameters")
 
 
 def _async_command(function: Callable[Parameters, Coroutine[Any, Any, None]]) -> Callable[Parameters, None]:
-    """Run the command's coroutine; whatever Routines raises on purpose is one line on stderr and exit code 1."""
+    """Run the command's coroutine; what a person can mend is one line on stderr and exit code 1."""
 
     @wraps(function)
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
         try:
             uvloop.run(function(*args, **kwargs))
-        except RoutinesError as error:
-            print(f"routines: {error}", file=sys.stderr)
+        except Exception as error:
+            told = _told(error)
+            if told is None:
+                raise
+            print(f"routines: {told}", file=sys.stderr)
             sys.exit(1)
 
     return run
 
 
+def _told(error: Exception) -> RoutinesError | None:
+    """What Routines raised on purpose, or what an error of the database means; None: a defect."""
+    from routines_core.db.refusals import refusal
+
+    if isinstance(error, ExceptionGroup):
+        return _told(cast("ExceptionGroup[Exception]", error).exceptions[0])
+    return error if isinstance(error, RoutinesError) else refusal(error)
+
+
 def _database_url(settings: Settings) -> str:
     """`DATABASE_URL`, or the server that `routines up` runs in the data directory."""
+    from routines_core.db.pool import refuse_malformed
     from routines_core.embedded import running_url
 
     url = settings.database_url or running_url(settings.data_dir)
@@ -40,6 +52,7 @@ def _database_url(settings: Settings) -> str:
             f"No database: DATABASE_URL is not set and no server runs in {settings.data_dir}. "
             "Start one with `routines up`, or set DATABASE_URL."
         )
+    refuse_malformed(url)
     return url
 
 
@@ -274,43 +287,10 @@ async def doctor(*, url_alone: bool, quick: bool) -> None:
     if url_alone:
         print(url)
         return
-    await _examine(settings, url, quick=quick)
+    from routines_cli.doctor import examine
 
-
-async def _examine(settings: Settings, url: str, *, quick: bool) -> None:
-    from routines_cli.secrets import examine
-    from routines_cli.standing import describe
-    from routines_core.db import connect, roles
-    from routines_core.db.migrations import check_server_version, pending_migrations
-    from routines_core.embedded import find_psql
-
-    async with connect(url, "routines-doctor") as connection:
-        version = await check_server_version(connection)
-        pending = await pending_migrations(connection)
-        secrets_line, all_open = "not examined", True
-        if not pending and not quick:
-            secrets_line, all_open = await examine(settings, connection)
-        standing = None if pending else await roles.standing(connection)
-    psql = find_psql()
-    open_psql = f"{quote(psql)} {quote(_without_password(url))}" if psql else "not found: install it"
-    print(f"database  {_without_password(url)}")
-    print(f"postgres  {version}")
-    print(f"schema    {f'{len(pending)} migrations to apply: run `routines migrate`' if pending else 'up to date'}")
-    print(f"secrets   {secrets_line}")
-    for line in describe(standing) if standing else []:
-        print(line)
-    print(f"psql      {open_psql}")
-    if pending or not all_open or (standing and standing.open_tables):
+    if not await examine(settings, url, quick=quick):
         sys.exit(1)
-
-
-def _without_password(url: str) -> str:
-    from urllib.parse import urlsplit, urlunsplit
-
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":********@")))
 
 
 if __name__ == "__main__":

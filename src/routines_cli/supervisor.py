@@ -4,7 +4,8 @@ import asyncio
 import os
 import signal
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -27,11 +28,13 @@ class Supervisor:
 
     Attributes:
         environment: What the parts get to see, over this process's own environment.
+        own: What one of them alone gets to see, over that.
         stop: Once set, every part is asked to stop, and `keep` returns when it has.
     """
 
     environment: dict[str, str]
     stop: asyncio.Event
+    own: Mapping[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
 
     async def keep(self, part: str) -> None:
         """Run `routines <part>` until `stop` is set, starting it again with backoff whenever it dies."""
@@ -57,7 +60,7 @@ class Supervisor:
                 "routines_cli.main",
                 part,
                 stdin=asyncio.subprocess.DEVNULL,
-                env={**os.environ, **self.environment, LIFELINE_VARIABLE: str(read_end)},
+                env={**os.environ, **self.environment, **self.own.get(part, {}), LIFELINE_VARIABLE: str(read_end)},
                 pass_fds=[read_end],
                 start_new_session=True,  # Ctrl-C reaches us alone: we stop the parts, in order
             )

@@ -4,7 +4,7 @@ import asyncio
 import fcntl
 import socket
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import structlog
@@ -17,6 +17,7 @@ from routines_core.embedded import EmbeddedServer
 from routines_core.errors import ConfigurationError
 from routines_core.keyring import KEPT_KEY_FILE, generate_key, load_keyring
 from routines_core.lifecycle import sleep_or_stop, stop_event
+from routines_core.listening import refuse_unfit_address
 from routines_core.logging import configure_logging
 from routines_core.settings import Settings
 
@@ -30,19 +31,19 @@ async def up(settings: Settings) -> None:
     """Migrate, start every part, keep them running, and stop them all at SIGTERM or SIGINT.
 
     Raises:
-        ConfigurationError: The data directory cannot be used, or another `routines up` uses it.
+        ConfigurationError: The address or the data directory cannot be used, or another `routines up` uses it.
         EmbeddedServerError: The embedded Postgres does not start.
         DatabaseError: The database cannot be reached or is too old.
     """
     configure_logging(settings.log_format)
     stop = stop_event()
-    _refuse_taken_port(settings)
+    refuse_unfit_address(settings)
     with _data_dir(settings.data_dir), _database(settings) as url:
         settings = _with_encryption_key(settings)
         async with connect(url, "routines-up") as connection:
             await migrate(connection)
             await make_demo(connection, settings.data_dir, load_keyring(settings))
-        supervisor = Supervisor(_environment(settings, url), stop)
+        supervisor = Supervisor(_environment(settings, url), stop, _watched_parts())
         async with asyncio.TaskGroup() as parts:
             for part in PARTS:
                 parts.create_task(supervisor.keep(part))
@@ -64,24 +65,29 @@ async def _announce(settings: Settings, stop: asyncio.Event) -> None:
             return
 
 
-def _refuse_taken_port(settings: Settings) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, settings.port))
-        except OSError as error:
-            raise ConfigurationError(
-                f"{settings.host}:{settings.port} cannot be listened on ({error.strerror}): "
-                "set ROUTINES_PORT to a free port."
-            ) from None
-
-
 def _environment(settings: Settings, url: str) -> dict[str, str]:
     """What the parts get to see: of keys that are in a file its path alone."""
     shown = {"DATABASE_URL": url, "ENABLE_ROUTINES": "true"}
     if settings.encryption_keys_file:
         shown["ROUTINES_ENCRYPTION_KEYS_FILE"] = str(settings.encryption_keys_file)
     return shown
+
+
+def _watched_parts() -> dict[str, dict[str, str]]:
+    """Ports of loopback for the metrics of all parts but the API, which is told of them and shows all of it at once.
+
+    A port that another program takes before the part does is not lost for ever: the part tries it again and again.
+    """
+    with ExitStack() as chosen:  # all held until the last is chosen, so that no two are the same
+        probes = {part: chosen.enter_context(socket.socket()) for part in PARTS if part != "api"}
+        for probe in probes.values():
+            probe.bind(("127.0.0.1", 0))
+        ports = {part: int(probe.getsockname()[1]) for part, probe in probes.items()}
+    pages = ",".join(f"{part}=http://127.0.0.1:{port}/metrics" for part, port in ports.items())
+    own = {
+        part: {"ROUTINES_METRICS_HOST": "127.0.0.1", "ROUTINES_METRICS_PORT": str(port)} for part, port in ports.items()
+    }
+    return {**own, "api": {"ROUTINES_METRICS_PARTS": pages}}
 
 
 def _with_encryption_key(settings: Settings) -> Settings:

@@ -8,7 +8,7 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from routines_core.errors import ConfigurationError, InvalidError, StorageError
-from routines_core.file_store import StoredFile, check_path, gathered, new_path, no_file, one_piece
+from routines_core.file_store import MARK, StoredFile, check_path, gathered, new_path, no_file, one_piece
 
 PARTS_AT_ONCE = 2
 """Parts of a large file on their way at once: together with the part that is gathered they bound what is in memory."""
@@ -65,11 +65,26 @@ class BucketStore:
 
     async def stored(self) -> AsyncIterator[StoredFile]:
         """See FileStore."""
-        async for batch in obstore.list(self._store):  # pyright: ignore[reportUnknownMemberType] - another overload is
-            for found in batch:
-                folder, _, path = found["path"].rpartition("/")
-                if folder.isdigit():
-                    yield StoredFile(int(folder), path, found["last_modified"])
+        try:
+            async for batch in obstore.list(self._store):  # pyright: ignore[reportUnknownMemberType] - another overload is
+                for found in batch:
+                    folder, _, path = found["path"].rpartition("/")
+                    if folder.isdigit():
+                        yield StoredFile(int(folder), path, found["last_modified"])
+        except BaseError as error:
+            raise _away(error) from None
+
+    async def belongs_to(self, database: str) -> bool:
+        """See FileStore."""
+        try:
+            try:
+                found = await obstore.get_async(self._store, MARK)
+            except FileNotFoundError:
+                await obstore.put_async(self._store, MARK, database.encode())
+                found = await obstore.get_async(self._store, MARK)
+            return bytes(await found.bytes_async()) == database.encode()
+        except BaseError as error:
+            raise _away(error) from None
 
 
 def _place(collection_id: int, path: str) -> str:

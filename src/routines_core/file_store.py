@@ -12,6 +12,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -23,6 +25,10 @@ Result = TypeVar("Result")
 _PATH = re.compile(r"[0-9a-f]{32}-[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", re.ASCII)
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+", re.ASCII)
 _LONGEST_NAME = 100
+MARK = "database"
+"""The name of the mark in a store, which says whose it is; no collection is called so."""
+_FOUND_AT_ONCE = 1000
+"""Files of a directory that are looked at in one go."""
 _BUFFER_BYTES = 1024 * 1024
 """How much of a file that comes in pieces is in memory at once."""
 
@@ -65,6 +71,13 @@ class FileStore(Protocol):
 
     def stored(self) -> AsyncIterator[StoredFile]:
         """Every file, in no order: for whoever removes old ones."""
+        ...
+
+    async def belongs_to(self, database: str) -> bool:
+        """Whether the files are those of this database, by the mark in the store; one without a mark gets it now.
+
+        Who deletes what a database does not know must not do so in the store of another one.
+        """
         ...
 
 
@@ -165,12 +178,29 @@ class DirectoryStore:
         """See FileStore."""
         with suppress(InvalidError):
             check_path(path.removeprefix("."))  # what was begun and never finished
-            await asyncio.to_thread((self._folder(collection_id) / path).unlink, missing_ok=True)
+            await _on_disk(partial((self._folder(collection_id) / path).unlink, missing_ok=True))
 
     async def stored(self) -> AsyncIterator[StoredFile]:
         """See FileStore; what was begun and never finished is among them."""
-        for found in await asyncio.to_thread(lambda: list(self._found())):
-            yield found
+        found = self._found()
+        while some := await _on_disk(lambda: list(islice(found, _FOUND_AT_ONCE))):
+            for file in some:
+                yield file
+
+    async def belongs_to(self, database: str) -> bool:
+        """See FileStore."""
+        return await _on_disk(self._mark, database) == database
+
+    def _mark(self, database: str) -> str:
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            begun = self._root / f".{MARK}-{secrets.token_hex(8)}"
+            begun.write_text(database, "utf-8")
+            try:
+                os.link(begun, self._root / MARK)  # whole or not at all, and only where there is none
+            finally:
+                begun.unlink()
+        return (self._root / MARK).read_text("utf-8", "replace")
 
     def _found(self) -> Iterator[StoredFile]:
         for folder in self._root.glob("[0-9]*") if self._root.is_dir() else ():

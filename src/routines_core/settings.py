@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from routines_core.errors import ConfigurationError
@@ -90,6 +90,23 @@ class Settings(BaseSettings):
     """How long a webhook that was delivered or given up is kept; 0: for ever."""
     keep_skips_days: float = Field(default=0, ge=0, le=36500, alias="ROUTINES_KEEP_SKIPS_DAYS")
     """How long a skipped slot is kept; 0: for ever."""
+
+    metrics_port: int | None = Field(default=None, ge=1, le=65535, alias="ROUTINES_METRICS_PORT")
+    """The port of this program's management listener, which serves /metrics and /health; None: there is none."""
+    metrics_host: str = Field(default="127.0.0.1", alias="ROUTINES_METRICS_HOST")
+    """The address that it listens on."""
+    metrics_token: str | None = Field(default=None, min_length=16, alias="ROUTINES_METRICS_TOKEN", repr=False)
+    """What a scrape of /metrics has to bring as its bearer token; None: nothing, on loopback."""
+    metrics_parts: str | None = Field(
+        default=None, pattern=r"^\w+=http://[^,\s]+(,\w+=http://[^,\s]+)*$", alias="ROUTINES_METRICS_PARTS"
+    )
+    """`name=URL` of /metrics of other programs, several with commas between, that the API shows with its own."""
+
+    @field_validator("metrics_token", "metrics_port", mode="before")
+    @classmethod
+    def _empty_is_not_set(cls, given: object) -> object:
+        """As an environment file has it that leaves the value out."""
+        return None if given == "" else given
 
 
 def load_settings() -> Settings:

@@ -18,6 +18,7 @@ from routines_core.keyring import Keyring, SecretPlace, owner_of_run
 from routines_core.lifecycle import sleep_or_stop, wait_or_stop
 from routines_core.settings import Settings
 from routines_core.signatures import headers
+from routines_engine.metrics import DELIVERED, FAILED, GIVEN_UP, LOST, WorkerMetrics
 from routines_engine.retry_schedule import delay_seconds
 
 TIMEOUT_SECONDS = 15.0
@@ -58,6 +59,7 @@ class Deliverer:
         slots: The most requests at once.
         per_host: The most at once to one host of one collection, over all workers.
         per_collection: The most at once for one collection, over all workers.
+        metrics: Told of each attempt.
     """
 
     pool: Pool
@@ -67,6 +69,7 @@ class Deliverer:
     slots: int = 64
     per_host: int = 8
     per_collection: int = 32
+    metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
     _held: dict[asyncio.Task[None], ClaimedDelivery] = field(default_factory=dict[asyncio.Task[None], ClaimedDelivery])
 
     async def run(self) -> None:
@@ -75,6 +78,7 @@ class Deliverer:
             try:
                 await self._begin()
             except AWAY as error:
+                self.metrics.database_failures.inc()
                 log.warning("database away, trying again", error=type(error).__name__)
                 await sleep_or_stop(self.stop, RECONNECT_SECONDS)
             else:
@@ -120,17 +124,20 @@ class Deliverer:
         started_at = time.monotonic()
         outcome = await self._attempt(delivery, claimed_at)
         if outcome is None:
+            self.metrics.attempted(LOST, None)
             log.warning("delivery lost", delivery_id=delivery.id)
             return
         outcome = msgspec.structs.replace(outcome, duration_seconds=round(time.monotonic() - started_at, 3))
+        delay = None if outcome.is_final else _delay_seconds(delivery)
         async with self.pool.connection() as connection:
             ours, stopped_reason = await deliveries.settle(
                 connection,
                 delivery,
                 outcome,
-                delay_seconds=None if outcome.is_final else _delay_seconds(delivery),
+                delay_seconds=delay,
                 stop_after_seconds=STOP_AFTER_SECONDS,
             )
+        self.metrics.attempted(_end_of(outcome, delay) if ours else LOST, outcome.duration_seconds)
         log.info(
             "delivery attempted",
             delivery_id=delivery.id,
@@ -228,15 +235,23 @@ def _cause(error: httpx.HTTPError) -> str:
     return next((cause for kind, cause in _CAUSES.items() if isinstance(error, kind)), type(error).__name__)
 
 
+def _end_of(outcome: Outcome, delay: float | None) -> str:
+    if outcome.error is None:
+        return DELIVERED
+    return GIVEN_UP if delay is None else FAILED
+
+
 def _delay_seconds(delivery: ClaimedDelivery) -> float | None:
     return delay_seconds(delivery.failures + 1, jitter=random.random())  # noqa: S311 # nosec B311 - spreads load
 
 
-async def run_deliveries(settings: Settings, database_url: str, stop: asyncio.Event, *, keyring: Keyring) -> None:
+async def run_deliveries(
+    settings: Settings, database_url: str, stop: asyncio.Event, *, keyring: Keyring, metrics: WorkerMetrics
+) -> None:
     """Deliver webhooks until `stop` is set."""
     client = guarded_client(allow_private=settings.webhook_allow_private, timeout_seconds=TIMEOUT_SECONDS)
     pool = open_pool(
         database_url, "routines-webhooks", size=CONNECTIONS, role="routines_worker", statement_timeout="30s"
     )
     async with client, pool as opened:
-        await Deliverer(opened, stop, client, keyring).run()
+        await Deliverer(opened, stop, client, keyring, metrics=metrics).run()

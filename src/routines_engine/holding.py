@@ -39,9 +39,13 @@ class Held:
         """A renewal that was sent at this time went through."""
         self.renewed_at = max(self.renewed_at, sent_at)
 
+    def since_renewal_seconds(self) -> float:
+        """Since the last renewal that went through was sent."""
+        return time.monotonic() - self.renewed_at
+
     def is_late(self, seconds: float) -> bool:
         """Whether no renewal went through for so long."""
-        return time.monotonic() - self.renewed_at > seconds
+        return self.since_renewal_seconds() > seconds
 
     def drop(self) -> bool:
         """Stop it, unless it ends by itself already: whether it was stopped now."""

@@ -17,6 +17,7 @@ from routines_core.db.pool import LOST
 from routines_core.db.runs import Checkpoint
 from routines_core.errors import InvalidError
 from routines_engine.holding import LostRunError
+from routines_engine.metrics import WorkerMetrics
 
 BATCH = 200
 """The most runs that one statement writes."""
@@ -63,10 +64,12 @@ class Journal:
     Attributes:
         pool: Connections; one at a time is used.
         lease_seconds: For how long a checkpoint renews a lease; after a third of it a silent connection is given up.
+        metrics: Told of writes that were refused.
     """
 
     pool: Pool
     lease_seconds: float
+    metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
     _waiting: list[Entry] = field(default_factory=list[Entry])
     _wanted: asyncio.Event = field(default_factory=asyncio.Event)
     _idle: asyncio.Event = field(default_factory=lambda: _is_set(asyncio.Event()))
@@ -94,6 +97,7 @@ class Journal:
             try:
                 await self._send(batch)
             except LOST as error:
+                self.metrics.database_failures.inc()
                 log.warning("database away, trying again", error=type(error).__name__)
                 self._again([entry for entry in batch if not entry.is_settled])
                 await asyncio.sleep(RETRY_SECONDS)
@@ -164,6 +168,7 @@ class Journal:
         ours = await within(self.lease_seconds / 3, ask())
         for entry in refused:
             if entry.checkpoint.id not in ours:
+                self.metrics.fenced_writes.inc()
                 entry.settle(LostRunError(entry.checkpoint.id))
         locked = [entry for entry in refused if entry.checkpoint.id in ours]
         if locked:

@@ -26,7 +26,7 @@ class Record:
             LostRunError: The run is no longer this worker's.
             InvalidError: It holds what cannot be stored.
         """
-        self.services.step = step.name
+        self.services.step, self.services.try_number = step.name, step.try_number
         self._finished[step.name] = step
         if step.status != "completed":
             await self._write(None, None)
@@ -45,3 +45,5 @@ class Record:
         self._finished.clear()
         checkpoint = Checkpoint(run.id, run.attempt, steps, status, error)
         self.services.held.renewed(await self.journal.write(checkpoint))
+        for step in steps:
+            self.journal.metrics.stepped(step)

@@ -6,11 +6,13 @@ from datetime import datetime
 import structlog
 
 from routines_core.db import Connection, connect
-from routines_core.db.pool import AWAY
+from routines_core.db.pool import LOST
 from routines_core.db.retention import What, delete_page, one_pass
-from routines_core.errors import DatabaseError
+from routines_core.errors import DatabaseError, StorageError
+from routines_core.file_store import FileStore
 from routines_core.lifecycle import sleep_or_stop
 from routines_core.settings import Settings
+from routines_engine.file_retention import delete_unused_files
 
 PASS_SECONDS = 3600.0
 """How often a pass begins."""
@@ -58,16 +60,19 @@ async def _delete(
     return deleted
 
 
-async def run_retention(settings: Settings, database_url: str, stop: asyncio.Event) -> None:
+async def run_retention(settings: Settings, database_url: str, stop: asyncio.Event, files: FileStore) -> None:
     """Make a pass every hour until `stop` is set, with a connection for each."""
     while not stop.is_set():
         try:
             async with connect(
                 database_url, "routines-retention", role="routines_worker", statement_timeout="30s"
             ) as connection:
-                deleted = await delete_old(connection, settings, stop)
-        except (*AWAY, DatabaseError) as error:
+                deleted: dict[str, int] = {**await delete_old(connection, settings, stop)}
+                deleted["files"] = await delete_unused_files(connection, settings, files, stop)
+        except (*LOST, DatabaseError) as error:
             log.warning("database away, trying again later", error=type(error).__name__)
+        except StorageError as error:
+            log.warning("file store away, trying again later", error=type(error).__name__)
         else:
             if any(deleted.values()):
                 log.info("deleted what was old", **deleted)

@@ -63,11 +63,13 @@ class RunServices:
 
     Attributes:
         step: The step in hand: its children are known by it.
+        try_number: Which try of it this is.
     """
 
     engine: Engine
     held: Held
     step: str = ""
+    try_number: int = 1
 
     @property
     def _run(self) -> Claim:
@@ -92,7 +94,8 @@ class RunServices:
     async def run_child(self, child: Child) -> ChildResult:
         """Start a run of another task, or find the one that this step started before, and wait until it has ended.
 
-        The run takes no slot meanwhile and counts towards no limit.
+        One that an earlier try of the step started, and that did not complete, is started anew. The run takes no slot
+        meanwhile and counts towards no limit.
 
         Raises:
             InvalidError: There is no such task, it declares not all keys, or runs start runs too deep.
@@ -118,6 +121,7 @@ class RunServices:
                 task=child.task,
                 init_params=child.init_params,
                 index=child.index,
+                try_number=self.try_number,
             )
         )
         if not started.is_ours:
@@ -148,5 +152,12 @@ class RunServices:
         return await self.engine.files.read(self._run.collection_id, path)
 
     async def save_file(self, name: str, content: bytes) -> str:
-        """Keep a file for the collection: the path that reads it again."""
-        return await self.engine.files.save(self._run.collection_id, name, content)
+        """Keep a file for the collection, as long as the run is kept: the path that reads it again.
+
+        Raises:
+            LostRunError: The run is no longer this worker's; the file goes again.
+        """
+        path = await self.engine.files.save(self._run.collection_id, name, content)
+        if not await self.engine.ask(lambda connection: runs.use_file(connection, self._run, path)):
+            raise LostRunError(self._run.id)
+        return path

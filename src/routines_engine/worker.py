@@ -21,11 +21,13 @@ from routines_core.errors import DatabaseError, InvalidError, RoutinesError
 from routines_core.file_store import open_file_store
 from routines_core.keyring import Keyring, load_keyring
 from routines_core.lifecycle import sleep_or_stop, stop_event
+from routines_core.metrics.listener import listening
 from routines_core.settings import Settings
 from routines_engine.deliveries import run_deliveries
 from routines_engine.flow import FlowWorkflow
 from routines_engine.holding import Held, LostRunError
 from routines_engine.journal import Journal
+from routines_engine.metrics import Hands, WorkerMetrics
 from routines_engine.record import Record
 from routines_engine.retention import run_retention
 from routines_engine.services import Engine, RunServices
@@ -41,7 +43,7 @@ CHILDREN_SECONDS = 0.05
 REAP_SECONDS = 1.0
 """How often lost and late runs are looked for."""
 REAP_COST_FACTOR = 20
-"""Looking reads all that is active; it comes no sooner than after this many times what the last look cost."""
+"""Looking reads all that was begun; it comes no sooner than after this many times what the last look cost."""
 RECONNECT_SECONDS = 1.0
 """The wait before the database is tried again once it was away."""
 TRUST_SHARE = 0.8
@@ -71,6 +73,7 @@ class Worker:
         keyring: Opens the secrets of its runs.
         name: What its runs bear.
         wake: Set when there may be something to claim.
+        metrics: Told of what it does.
     """
 
     settings: Settings
@@ -79,14 +82,16 @@ class Worker:
     keyring: Keyring
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
     _held: dict[int, Held] = field(default_factory=dict[int, Held])
     _last_tasks: dict[int, int] = field(default_factory=dict[int, int])
 
     def __post_init__(self) -> None:
-        self._journal = Journal(self.pool, self.settings.lease_seconds)
+        self._journal = Journal(self.pool, self.settings.lease_seconds, self.metrics)
         self._waits = Waits(self.pool, self._patience_seconds)
         files = open_file_store(self.settings)
         self._engine = Engine(self.pool, self.keyring, files, self._waits, self.wake.set, self._patience_seconds)
+        self.metrics.follow(Hands(self.settings.worker_slots, self._slots_in_use, self._since_renewal_seconds))
 
     @property
     def _trusted_seconds(self) -> float:
@@ -120,6 +125,7 @@ class Worker:
             try:
                 again_at_once = await job()
             except LOST as error:
+                self.metrics.database_failures.inc()
                 log.warning("database away, trying again", error=type(error).__name__)
                 await sleep_or_stop(self.stop, RECONNECT_SECONDS)
             else:
@@ -137,7 +143,9 @@ class Worker:
             async with self.pool.connection() as connection:
                 return await question(connection)
 
-        return await within(seconds or self._patience_seconds, put())
+        answer = await within(seconds or self._patience_seconds, put())
+        self.metrics.answered()
+        return answer
 
     async def _claim_or_wait(self) -> bool:
         """Claim; where nothing is pending, hang the bell, and look now and then until it is rung."""
@@ -160,7 +168,14 @@ class Worker:
         return True
 
     def _free_slots(self) -> int:
-        return self.settings.worker_slots - sum(not held.waits for held in self._held.values())
+        return self.settings.worker_slots - self._slots_in_use()
+
+    def _slots_in_use(self) -> int:
+        return sum(not held.waits for held in self._held.values())
+
+    def _since_renewal_seconds(self) -> float:
+        """Since the lease that is oldest was renewed; 0: nothing is in hand."""
+        return max((held.since_renewal_seconds() for held in self._held.values()), default=0.0)
 
     async def _claim(self) -> bool:
         """Claim runs for the free slots; True: some were claimed, and there may be more."""
@@ -173,6 +188,7 @@ class Worker:
             # Nothing of them has begun: their leases run out.
             log.warning("claimed too late", count=len(claimed))
             return False
+        self.metrics.claimed(len(claimed))
         for run in claimed:
             self._begin(run, sent_at)
         return bool(claimed)
@@ -218,12 +234,14 @@ class Worker:
             tries=run.tries,
             allow_private=self.settings.webhook_allow_private,
         )
+        began_at = time.monotonic()
         error = await self._error_of(flow, run.seconds_left)
         try:
             await record.end(error)
         except InvalidError as cause:  # what the last step gave
             error = str(cause)
             await record.end(error)
+        self.metrics.run_ended("completed" if error is None else "failed", time.monotonic() - began_at)
         log.info("run ended", trajectory_id=run.id, failed=error is not None)
 
     async def _error_of(self, flow: FlowWorkflow, seconds: float) -> str | None:
@@ -249,6 +267,7 @@ class Worker:
         try:
             await self._send_renewal(list(self._held.values()))
         except DatabaseError:
+            self.metrics.database_failures.inc()
             log.warning("leases not renewed in time")
             return True
         return False
@@ -258,6 +277,7 @@ class Worker:
         sent_at = time.monotonic()
         pairs, lease_seconds = [each.pair for each in held], self.settings.lease_seconds
         ours = await self._ask(lambda connection: runs.renew(connection, pairs, lease_seconds=lease_seconds))
+        self.metrics.heartbeat_lateness.observe(max(0.0, self._since_renewal_seconds() - lease_seconds / 3))
         for each in held:
             if ours.get(each.run.id):
                 each.renewed(sent_at)
@@ -274,6 +294,7 @@ class Worker:
     def _drop_all_but(self, ours: set[int], asked: list[Held]) -> None:
         for each in asked:
             if each.run.id not in ours and each.drop():
+                self.metrics.lost_runs.labels("taken").inc()
                 log.warning("run lost", trajectory_id=each.run.id)
 
     async def _let_go(self) -> bool:
@@ -283,6 +304,7 @@ class Worker:
         """
         for held in list(self._held.values()):
             if held.is_late(self._trusted_seconds) and held.let_go():
+                self.metrics.lost_runs.labels("lease").inc()
                 log.warning("run let go: its lease could not be renewed", trajectory_id=held.run.id)
         return False
 
@@ -290,11 +312,12 @@ class Worker:
         began_at = time.monotonic()
         reaped = await self._ask(runs.reap)
         for run in reaped:
+            self.metrics.reaped.labels(run.status).inc()
             log.warning("run reaped", trajectory_id=run.id, status=run.status, crashes=run.crashes)
         if reaped:
             self.wake.set()
         await sleep_or_stop(self.stop, REAP_COST_FACTOR * (time.monotonic() - began_at) - REAP_SECONDS)
-        return False
+        return len(reaped) == runs.MOST_REAPED
 
     async def _give_back(self) -> None:
         """Stop what is in hand and put it back into the queue, without counting a crash."""
@@ -327,10 +350,15 @@ async def run_worker(settings: Settings, database_url: str) -> None:
     ) as pool:
         log.info("working", slots=settings.worker_slots)
         worker = Worker(settings, pool, stop, keyring)
-        async with _woken(worker.wake, database_url), asyncio.TaskGroup() as loops:
+        metrics = worker.metrics
+        async with (
+            listening(settings, metrics, metrics.health),
+            _woken(worker.wake, database_url),
+            asyncio.TaskGroup() as loops,
+        ):
             loops.create_task(worker.run())
-            loops.create_task(run_deliveries(settings, database_url, stop, keyring=keyring))
-            loops.create_task(run_retention(settings, database_url, stop))
+            loops.create_task(run_deliveries(settings, database_url, stop, keyring=keyring, metrics=metrics))
+            loops.create_task(run_retention(settings, database_url, stop, open_file_store(settings)))
     log.info("stopped")
 
 

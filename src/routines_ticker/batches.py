@@ -10,6 +10,7 @@ from routines_core.db import Connection
 from routines_core.db import tick as db
 from routines_core.db.tick import Due, Tick
 from routines_core.settings import Settings
+from routines_ticker.metrics import TickerMetrics
 
 SET_ASIDE_SECONDS = {"moment": 1.0, "routine": 60.0}
 """How long a routine is left alone whose fire met a lock, or whose strike could not even be recorded."""
@@ -24,10 +25,12 @@ class Batches:
     Attributes:
         settings: Batch size, catch-up windows and the limit of a run's parameters.
         connection: In autocommit mode.
+        metrics: Told of each batch.
     """
 
     settings: Settings
     connection: Connection
+    metrics: TickerMetrics = field(default_factory=TickerMetrics)
     _aside_until: dict[int, float] = field(default_factory=dict[int, float])
 
     def set_aside(self) -> list[int]:
@@ -94,6 +97,7 @@ class Batches:
     def _set_aside(self, routine: Due, blamed: str, cause: str) -> None:
         seconds = SET_ASIDE_SECONDS[blamed]
         self._aside_until[routine.id] = time.monotonic() + seconds
+        self.metrics.set_aside.labels(blamed).inc()
         log.error("routine set aside", routine_id=routine.id, seconds=seconds, cause=cause)
 
     @staticmethod
@@ -102,6 +106,7 @@ class Batches:
             raise error
 
     async def _tick(self, only: Iterable[Due] | None = None, fault: str | None = None) -> Tick:
+        began_at = time.monotonic()
         done = await db.tick(
             self.connection,
             batch_size=self.settings.tick_batch_size,
@@ -112,6 +117,7 @@ class Batches:
             set_aside=self.set_aside(),
             fault=fault,
         )
+        self.metrics.ticked(done, time.monotonic() - began_at)
         if done.claimed:
             log.info("ticked", fired=done.fired, overlapped=done.overlapped, missed=done.missed,
                      max_delay_seconds=round(done.max_delay_seconds, 4))  # fmt: skip

@@ -12,8 +12,10 @@ from routines_core.db import tick as db
 from routines_core.db.pool import LOST
 from routines_core.errors import DatabaseError
 from routines_core.lifecycle import sleep_or_stop, stop_event
+from routines_core.metrics.listener import listening
 from routines_core.settings import Settings
 from routines_ticker.batches import Batches
+from routines_ticker.metrics import TickerMetrics
 from routines_ticker.snapshots import SnapshotWatch
 
 STATEMENT_TIMEOUT = "10s"
@@ -63,6 +65,10 @@ class Ticker:
     settings: Settings
     stop: asyncio.Event
     snapshots: SnapshotWatch = field(default_factory=SnapshotWatch)
+    metrics: TickerMetrics = field(default_factory=TickerMetrics)
+
+    def __post_init__(self) -> None:
+        self.metrics.oldest_snapshot.set_function(lambda: self.snapshots.age_seconds)
 
     async def run(self, connection: Connection) -> None:
         """Tick until `stop` is set.
@@ -70,7 +76,7 @@ class Ticker:
         Raises:
             psycopg.Error: The connection is lost or the database is unfit: nothing is half done, come back later.
         """
-        batches = Batches(self.settings, connection)
+        batches = Batches(self.settings, connection, self.metrics)
         await batches.warm_up()
         busy_seconds, longest = BUSY_SECONDS
         while not self.stop.is_set():
@@ -91,6 +97,7 @@ class Ticker:
         wakes_at = (asked_at + time.monotonic()) / 2 + min(sleep.seconds, at_most)
         ends_at_slot = sleep.ends_at_slot and sleep.seconds <= at_most
         if sleep.seconds > 0:
+            self.metrics.succeeded()
             await self._sleep(batches.connection, wakes_at, precisely=ends_at_slot)
             if ends_at_slot:
                 await self.drain(batches)
@@ -124,6 +131,12 @@ class Ticker:
 async def run_ticker(settings: Settings, database_url: str) -> None:
     """Tick until SIGTERM or SIGINT, over every loss of the database."""
     ticker = Ticker(settings, stop_event())
+    async with listening(settings, ticker.metrics, ticker.metrics.health):
+        await _tick_on(ticker, database_url)
+    log.info("stopped")
+
+
+async def _tick_on(ticker: Ticker, database_url: str) -> None:
     first_wait, longest_wait = RECONNECT_SECONDS
     wait = first_wait
     while not ticker.stop.is_set():
@@ -131,11 +144,11 @@ async def run_ticker(settings: Settings, database_url: str) -> None:
         try:
             await _tick_until_lost(ticker, database_url)
         except (*LOST, DatabaseError) as error:
+            ticker.metrics.database_failures.inc()
             # A connection that lasted begins anew; one that fails at once is tried less and less often.
             wait = first_wait if time.monotonic() - began_at > longest_wait else min(2 * wait, longest_wait)
             log.warning("database away or unfit, trying again", seconds=wait, error=type(error).__name__)
             await sleep_or_stop(ticker.stop, wait)
-    log.info("stopped")
 
 
 async def _tick_until_lost(ticker: Ticker, database_url: str) -> None:
@@ -149,4 +162,5 @@ async def _tick_until_lost(ticker: Ticker, database_url: str) -> None:
         plan_cache_mode="force_custom_plan",
     ) as connection:
         log.info("ticking")
-        await ticker.run(connection)
+        with ticker.metrics.connected():
+            await ticker.run(connection)

@@ -75,6 +75,8 @@ class Services(Protocol):
     async def run_child(self, child: Child) -> ChildResult:
         """Start a run of another task, or find the one that this step started before, and wait until it has ended.
 
+        A retry of the step starts anew what did not complete, and finds the rest.
+
         Raises:
             InvalidError: There is no such task, or it declares not all keys.
         """

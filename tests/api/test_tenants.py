@@ -73,7 +73,7 @@ ROWS = [
     Row("GET", "/api/v1/routines/{collection}/{task}/{name}/deliveries"),
     Row("POST", "/api/v1/routines/{collection}/{task}/{name}/deliveries/{delivery_id}/redeliver"),
 ]
-OPEN = {("GET", path) for path in ("/api/v1/health", "/openapi.json", "/docs")}
+OPEN = {("GET", path) for path in ("/api/v1/health", "/openapi.json", "/docs", "/metrics")}
 """Answered without a key."""
 ROW_IDS = [f"{row.method} {row.path}" for row in ROWS]
 _OF_ROUTINES = ("/api/v1/routines", "/api/v1/db/outcomes")

@@ -20,7 +20,7 @@ from chaos.stretches import Violation
 from chaos.traffic import Traffic
 from routines_core.db import connect
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 EVERY = os.environ.get("ROUTINES_CHAOS_MUTANTS") == "all"
 CHOSEN = [mutant for mutant in MUTANTS if EVERY or mutant.in_ci]
 CONTROLS = [mutant for mutant in MUTANTS if mutant.faults is not None and not mutant.test][: None if EVERY else 1]
@@ -75,7 +75,7 @@ def fails(test: str, source: Path | None) -> bool:
     """Whether this test, which holds for the product, was run and failed."""
     environment = {**os.environ, "PYTHONPATH": f"{source}/src"}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/{test}"]
-    told = subprocess.run(command, check=False, env=environment, cwd=ROOT, capture_output=True, timeout=100)
+    told = subprocess.run(command, check=False, env=environment, cwd=ROOT, capture_output=True, timeout=200)
     return b"1 failed in" in told.stdout
 
 

@@ -5,10 +5,9 @@ import re
 from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
+from buckets import name_server, s3_server
 from routines_core.errors import ConfigurationError, InvalidError, StorageError
 from routines_core.file_store import FileStore, open_file_store
 from routines_core.settings import Settings
@@ -20,24 +19,15 @@ LARGE = 12 * 1024 * 1024
 @pytest.fixture(scope="module")
 def s3() -> Generator[str]:
     """The address of an S3 server on loopback that has the bucket `files`."""
-    server = ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b", "region_name": "us-east-1"}
-    boto3.client("s3", endpoint_url=url, **keys).create_bucket(Bucket="files")
-    yield url
-    server.stop()
+    with s3_server() as url:
+        yield url
 
 
 @pytest.fixture(params=["directory", "bucket"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FileStore:
     if request.param == "directory":
         return open_file_store(Settings(data_dir=tmp_path))
-    variables = {"ENDPOINT_URL": request.getfixturevalue("s3"), "ALLOW_HTTP": "true", "REGION": "us-east-1"}
-    variables |= {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}
-    for name, text in variables.items():
-        monkeypatch.setenv(f"AWS_{name}", text)
+    name_server(monkeypatch, request.getfixturevalue("s3"))
     return open_file_store(Settings(files=f"s3://files/{tmp_path.name}"))
 
 
@@ -113,6 +103,12 @@ async def test_a_deleted_file_is_gone_and_may_be_deleted_again(store: FileStore)
     for _ in range(2):
         await store.delete(1, path)
     assert await all_of(store) == [(2, other)]
+
+
+async def test_a_store_belongs_to_the_database_that_came_first(store: FileStore) -> None:
+    assert [await store.belongs_to(name) for name in ("7/1", "8/1", "7/1", "7/12")] == [True, False, True, False]
+    path = await store.save(1, "a", b"x")
+    assert await all_of(store) == [(1, path)]
 
 
 async def test_files_of_a_directory_are_for_this_account_alone(tmp_path: Path) -> None:

@@ -193,6 +193,7 @@ def status(service: Service, run: int) -> str:
 def read_everything(client: httpx.Client, tasks: list[str]) -> None:
     """All that can be read of the collection, and of each run."""
     kept = ["/collections", "/collections/demo", "/collections/demo/environment", "/tasks/demo", "/step-templates"]
+    kept.append(str(client.base_url.copy_with(path="/metrics")))
     for routine in ("/routines/demo/succeeds/r", "/routines/demo/lasts/r"):
         parts = ("", "/runs", "/deliveries", "/occurrences", "/next", "/why?at=2026-05-04T09:00:00Z")
         kept += [f"{routine}{part}" for part in parts]

@@ -54,9 +54,19 @@ _FIND_ENDED = Statement("children.find_ended", EndedRun)
 
 
 async def start_child(
-    connection: Connection, parent: Claim, *, step: str, task: str, init_params: dict[str, Any], index: int
+    connection: Connection,
+    parent: Claim,
+    *,
+    step: str,
+    task: str,
+    init_params: dict[str, Any],
+    index: int,
+    try_number: int = 1,
 ) -> Started:
-    """Start the child of this step and index, or find it; locks the parent's row meanwhile."""
+    """Start the child of this step and index, or find it; locks the parent's row meanwhile.
+
+    One that did not complete, and that a try of the step before `try_number` started, is replaced by a new one.
+    """
     return await _START.one(
         connection,
         parent_id=parent.id,
@@ -65,6 +75,7 @@ async def start_child(
         task=task,
         init_params=Jsonb(init_params),
         child_index=index,
+        try_number=try_number,
         max_depth=MAX_DEPTH,
     )
 

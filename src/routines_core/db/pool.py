@@ -3,17 +3,19 @@
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
+from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from routines_core.db.roles import take_role
 from routines_core.errors import ConfigurationError, DatabaseError, SilenceError
+from routines_core.mask import MASK
 
 Connection: TypeAlias = AsyncConnection[Any]
 Pool: TypeAlias = AsyncConnectionPool[Connection]
@@ -68,7 +70,7 @@ async def open_pool(
     Raises:
         ConfigurationError: The URL is malformed.
     """
-    _refuse_malformed(url)
+    refuse_malformed(url)
     pool: Pool = AsyncConnectionPool(
         url,
         connection_class=AsyncConnection[Any],
@@ -84,6 +86,26 @@ async def open_pool(
     )
     async with pool:
         yield pool
+
+
+class PoolState(NamedTuple):
+    """What a pool has.
+
+    Attributes:
+        connections: Open ones.
+        idle: Those of them that nobody uses.
+        waiting: Who waits for one.
+    """
+
+    connections: int
+    idle: int
+    waiting: int
+
+
+def state_of(pool: Pool) -> PoolState:
+    """What the pool has at this moment."""
+    stats = pool.get_stats()
+    return PoolState(stats.get("pool_size", 0), stats.get("pool_available", 0), stats.get("requests_waiting", 0))
 
 
 async def _refuse_closed(connection: Connection) -> None:
@@ -102,7 +124,7 @@ async def connect(url: str, program: str, *, role: str | None = None, **settings
         ConfigurationError: The URL is malformed.
         DatabaseError: It cannot be reached; the message names neither user nor password.
     """
-    _refuse_malformed(url)
+    refuse_malformed(url)
     try:
         connection = await AsyncConnection.connect(url, **_connection_arguments(program, settings))
     except psycopg.OperationalError as error:
@@ -112,16 +134,41 @@ async def connect(url: str, program: str, *, role: str | None = None, **settings
         yield connection
 
 
-def _refuse_malformed(url: str) -> None:
+def refuse_malformed(url: str) -> dict[str, Any]:
+    """The parts of a connection string.
+
+    Raises:
+        ConfigurationError: It is none; the message does not repeat it.
+    """
     try:
-        conninfo_to_dict(url)
+        return conninfo_to_dict(url)
     except psycopg.ProgrammingError:  # its text repeats the URL, with the password
         raise ConfigurationError("DATABASE_URL is no connection string: write postgresql://USER@HOST/NAME.") from None
 
 
+def without_password(url: str) -> str:
+    """A connection string as it may be shown, however it spells its password.
+
+    Raises:
+        ConfigurationError: It is malformed.
+    """
+    parts = refuse_malformed(url)
+    given = urlsplit(url)
+    if parts.get("password") is None:
+        return url
+    if given.password is not None:
+        return urlunsplit(given._replace(netloc=given.netloc.replace(f":{given.password}@", f":{MASK}@")))
+    return make_conninfo(**{**parts, "password": MASK})
+
+
 def _unreachable(error: psycopg.Error) -> str:
     cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return f"The database cannot be reached: {cause}. Check DATABASE_URL and that the server runs."
+    advice = (
+        "It is a standby, or set to be read-only: name the primary in DATABASE_URL, or every host"
+        if "read-only" in cause
+        else "Check DATABASE_URL and that the server runs"
+    )
+    return f"The database cannot be reached: {cause}. {advice}."
 
 
 AWAY = (

@@ -1,6 +1,6 @@
 """What is older than its age goes: sql/queries/retention.sql called from Python."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Literal
@@ -30,12 +30,33 @@ class Page(msgspec.Struct, frozen=True):
     is_last: bool
 
 
+class UnusedFile(msgspec.Struct, frozen=True):
+    """A file that was noted as unused.
+
+    Attributes:
+        is_condemned: Whether it is to be deleted; once it is, it always is.
+    """
+
+    id: int
+    collection_id: int
+    path: str
+    is_condemned: bool
+
+
+class _Identity(msgspec.Struct):
+    id: str
+
+
 class _Begun(msgspec.Struct):
     is_ours: bool
 
 
 _BEGIN = Statement("retention.begin_pass", _Begun)
 _END = Statement("retention.end_pass", Nothing)
+_IDENTITY = Statement("retention.identity", _Identity)
+_NOTE_ORPHANS = Statement("retention.note_orphans", Nothing)
+_JUDGE_FILES = Statement("retention.judge_files", UnusedFile)
+_FORGET_FILES = Statement("retention.forget_files", Nothing)
 _DELETE: dict[What, Statement[Page]] = {
     "trajectories": Statement("retention.delete_trajectories", Page),
     "skips": Statement("retention.delete_skips", Page),
@@ -80,3 +101,27 @@ async def delete_page(
         {} if what in {"versions", "endpoints", "answers"} else {"after": after, "keep_seconds": keep_seconds}
     )
     return await _DELETE[what].one(connection, page_size=page_size, now=now, **aged)
+
+
+async def identity(connection: Connection) -> str:
+    """What tells this database from every other one, a restored copy of it included."""
+    return (await _IDENTITY.one(connection)).id
+
+
+async def note_orphans(connection: Connection, files: Sequence[tuple[int, str]]) -> int:
+    """Note those of these files, by collection and path, that no run uses: how many there were."""
+    return await _NOTE_ORPHANS.run(
+        connection, collection_ids=[collection for collection, _ in files], paths=[path for _, path in files]
+    )
+
+
+async def judge_files(
+    connection: Connection, *, after: int, page_size: int = PAGE_SIZE, now: datetime | None = None
+) -> list[UnusedFile]:
+    """The next files that were noted as unused, with what is to become of them; `after` is the last id before."""
+    return await _JUDGE_FILES.all(connection, after=after, page_size=page_size, now=now)
+
+
+async def forget_files(connection: Connection, ids: list[int]) -> None:
+    """Forget condemned files that are gone."""
+    await _FORGET_FILES.run(connection, ids=ids)

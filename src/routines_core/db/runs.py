@@ -14,6 +14,9 @@ from routines_core.db.violations import domain_errors
 MAX_CRASHES = 3
 """Workers that a run may lose before it fails."""
 
+MOST_REAPED = 1000
+"""Runs that are taken from lost workers at once."""
+
 
 class Claim(msgspec.Struct, frozen=True):
     """A run in a worker's hands.
@@ -114,6 +117,10 @@ class _Renewed(msgspec.Struct):
     renewed: bool
 
 
+class _Noted(msgspec.Struct):
+    is_noted: bool
+
+
 _CLAIM = Statement("runs.claim", Claim)
 _HANG_BELL = Statement("runs.hang_bell", Nothing)
 _RENEW = Statement("runs.renew", _Renewed)
@@ -121,6 +128,7 @@ _HELD = Statement("runs.held", _Id)
 _CHECKPOINT = Statement("runs.checkpoint", _Id)
 _RELEASE = Statement("runs.release", Nothing)
 _REAP = Statement("runs.reap", Reaped)
+_USE_FILE = Statement("runs.use_file", _Noted)
 _SEALED_SECRET = Statement("runs.sealed_secret", SealedSecret)
 
 Pairs = Sequence[tuple[int, int]]
@@ -212,8 +220,13 @@ async def release(connection: Connection, pairs: Pairs) -> int:
 
 
 async def reap(connection: Connection) -> list[Reaped]:
-    """Take runs from lost workers, fail what was lost too often or is past its deadline."""
-    return await _REAP.all(connection, max_crashes=MAX_CRASHES)
+    """Take runs from lost workers, fail what was lost too often or is past its deadline; MOST_REAPED at most."""
+    return await _REAP.all(connection, max_crashes=MAX_CRASHES, most=MOST_REAPED)
+
+
+async def use_file(connection: Connection, run: Claim, path: str) -> bool:
+    """Note a file that a step of the run has saved; False: the run is no longer ours."""
+    return await _USE_FILE.first(connection, id=run.id, attempt=run.attempt, path=path) is not None
 
 
 async def sealed_secret(connection: Connection, run: Claim, name: str) -> SealedSecret | None:

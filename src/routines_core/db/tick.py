@@ -22,7 +22,8 @@ class Tick(msgspec.Struct, frozen=True):
         advanced: Routines whose next_run_at was advanced; equals `claimed`.
         struck_ids: Routines whose fire failed to start.
         paused_ids: Those of them for which it was the last strike.
-        max_delay_seconds: The longest time from a slot to its fire in this batch; 0 where nothing fired.
+        delay_seconds: The times from a slot to its fire in this batch, each once, ascending.
+        fires_by_delay: How many fires had each of them.
     """
 
     claimed: int
@@ -32,7 +33,13 @@ class Tick(msgspec.Struct, frozen=True):
     advanced: int
     struck_ids: list[int]
     paused_ids: list[int]
-    max_delay_seconds: float
+    delay_seconds: list[float]
+    fires_by_delay: list[int]
+
+    @property
+    def max_delay_seconds(self) -> float:
+        """The longest of them; 0 where nothing fired."""
+        return self.delay_seconds[-1] if self.delay_seconds else 0.0
 
 
 class Due(msgspec.Struct, frozen=True):

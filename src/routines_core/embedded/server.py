@@ -230,7 +230,7 @@ def _url(socket_dir: Path, database: str) -> str:
 
 def _pid_file_lines(cluster: Path) -> list[str]:
     try:
-        return (cluster / "postmaster.pid").read_text("utf-8").splitlines()
+        return (cluster / "postmaster.pid").read_text("utf-8", "replace").splitlines()
     except OSError:
         return []
 

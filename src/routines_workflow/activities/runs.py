@@ -69,6 +69,8 @@ class Extracted(msgspec.Struct):
 async def list_emit_await(given: Emission, context: StepContext) -> Emitted:
     """What came of the runs. Done again, it finds the runs that it started before.
 
+    A retry of the step starts anew those that did not complete.
+
     Raises:
         ChildFailedError: A run did not complete, and continue_on_error is off.
         InvalidError: There is no such task, or it declares not all keys.

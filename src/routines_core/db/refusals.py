@@ -1,0 +1,56 @@
+"""What Postgres refuses, as a sentence for the person at the command line: what is wrong, and what to do."""
+
+import psycopg
+from psycopg.errors import InsufficientPrivilege
+
+from routines_core.errors import DatabaseError
+
+__all__ = ["InsufficientPrivilege", "lacking", "refusal"]
+
+_ROLES = 'see "Roles" in docs/operations.md'
+_SCHEMA = (
+    "The database has not the schema of this version of Routines: `routines migrate` brings an older one up to date, "
+    "`routines doctor` says which of the two is newer."
+)
+_STANDBY = "The database takes no writes: it is a standby, or set to be read-only. Name the primary in DATABASE_URL."
+_BUSY = "The database did not finish in time: other sessions hold what is asked for, or it is overloaded. Try again."
+_GONE = "The connection to the database was lost: what was not confirmed may not have happened. Try again."
+_FULL = "The database has no room left, on its disk, in its memory or for another connection. Make room and try again."
+
+_SENTENCES = {
+    "3F000": _SCHEMA,  # no such schema
+    "42P01": _SCHEMA,  # table
+    "42703": _SCHEMA,  # column
+    "42704": _SCHEMA,  # type
+    "42883": _SCHEMA,  # function
+    "25006": _STANDBY,
+    "25P03": _BUSY,  # idle in a transaction for too long
+    "55P03": _BUSY,  # a lock that is not free
+    "57014": _BUSY,  # statement_timeout
+    "40P01": _BUSY,  # a deadlock
+    "53100": _FULL,
+    "53200": _FULL,
+    "53300": _FULL,
+}
+"""By SQLSTATE."""
+
+
+def refusal(error: BaseException) -> DatabaseError | None:
+    """What an error of the driver means to whoever gave the command; None: nothing that a person could mend.
+
+    It shows no value: of Postgres's own words those alone that name the object of a missing right.
+    """
+    if isinstance(error, InsufficientPrivilege):
+        return DatabaseError(
+            f"The login may not do this ({lacking(error)}). Use the login that ran `routines migrate`, or {_ROLES}."
+        )
+    if isinstance(error, psycopg.Error) and error.sqlstate in _SENTENCES:
+        return DatabaseError(_SENTENCES[error.sqlstate])
+    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        return DatabaseError(_GONE)
+    return None
+
+
+def lacking(error: InsufficientPrivilege) -> str:
+    """The right that is missing, in Postgres's words, which name the object and show no value."""
+    return error.diag.message_primary or "permission denied"

@@ -1,0 +1,112 @@
+"""What a ticker shows of itself. It is told of whole batches, so that a fire costs nothing more."""
+
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from prometheus_client import Counter, Gauge
+
+from routines_core.db.tick import Tick
+from routines_core.metrics.distribution import DELAY_BUCKETS, Distribution
+from routines_core.metrics.listener import Health
+from routines_core.metrics.program import ProgramMetrics
+
+REASONS = ("overlap", "missed", "failed_to_start")
+"""Why a slot did not start a run, as the ledger spells it."""
+
+
+class TickerMetrics(ProgramMetrics):
+    """The metrics of one ticker; docs/metrics.md says what each means."""
+
+    def __init__(self) -> None:
+        super().__init__("ticker")
+        self._began_at = time.monotonic()
+        self._succeeded_at: float | None = None
+        self._count_batches()
+        self._gauge_state()
+
+    def _count_batches(self) -> None:
+        registry = self.registry
+        self._batches = Counter("routines_ticker_batches_total", "Ticks that went through.", registry=registry)
+        self._claimed = Counter("routines_ticker_claimed_total", "Routines that were claimed.", registry=registry)
+        self._fires = Counter("routines_ticker_fires_total", "Runs that were started.", registry=registry)
+        self._skipped = Counter(
+            "routines_ticker_skipped_slots_total",
+            "Slots that did not start a run, by the reason in the ledger.",
+            ["reason"],
+            registry=registry,
+        )
+        for reason in REASONS:
+            self._skipped.labels(reason)
+        self._paused = Counter(
+            "routines_ticker_paused_total", "Routines that were paused after three strikes.", registry=registry
+        )
+        self.set_aside = Counter(
+            "routines_ticker_set_aside_total",
+            "Times that a routine was left alone for a while, by what its tick failed of.",
+            ["cause"],
+            registry=registry,
+        )
+        for cause in ("moment", "routine"):
+            self.set_aside.labels(cause)
+        self._duration = Distribution(registry, "routines_ticker_batch_duration_seconds", "How long a tick took.")
+        self._delay = Distribution(
+            registry, "routines_ticker_start_delay_seconds", "From a slot to the start of its run.", DELAY_BUCKETS
+        )
+
+    def _gauge_state(self) -> None:
+        registry = self.registry
+        self.database_failures = Counter(
+            "routines_ticker_database_failures_total",
+            "Times that the database was lost or could not be reached.",
+            registry=registry,
+        )
+        self._is_connected = Gauge(
+            "routines_ticker_database_connected", "1 while it is connected to the database.", registry=registry
+        )
+        self.oldest_snapshot = Gauge(
+            "routines_ticker_oldest_snapshot_seconds",
+            "Age of the oldest open snapshot of the database, as it was at the last look.",
+            registry=registry,
+        )
+        Gauge(
+            "routines_ticker_since_success_seconds",
+            "Since it last ticked, or heard from the database that nothing is due; since its start before that.",
+            registry=registry,
+        ).set_function(lambda: self.since_success() or time.monotonic() - self._began_at)
+
+    def ticked(self, done: Tick, seconds: float) -> None:
+        """Count a batch that went through."""
+        self.succeeded()
+        self._batches.inc()
+        self._duration.observe(seconds)
+        if not done.claimed:
+            return
+        self._claimed.inc(done.claimed)
+        self._fires.inc(done.fired)
+        for reason, count in zip(REASONS, (done.overlapped, done.missed, len(done.struck_ids)), strict=True):
+            self._skipped.labels(reason).inc(count)
+        self._paused.inc(len(done.paused_ids))
+        for delay, fires in zip(done.delay_seconds, done.fires_by_delay, strict=True):
+            self._delay.observe(delay, times=fires)
+
+    def succeeded(self) -> None:
+        """Note that the ticker did what it is there for, at this moment."""
+        self._succeeded_at = time.monotonic()
+
+    def since_success(self) -> float | None:
+        """Seconds since then; None: never yet."""
+        return None if self._succeeded_at is None else time.monotonic() - self._succeeded_at
+
+    @contextmanager
+    def connected(self) -> Generator[None]:
+        """Within the block the ticker has a connection."""
+        self._is_connected.set(1)
+        try:
+            yield
+        finally:
+            self._is_connected.set(0)
+
+    async def health(self) -> Health:
+        """How the ticker is."""
+        return Health(self.registry.get_sample_value("routines_ticker_database_connected") == 1, self.since_success())

@@ -1,0 +1,198 @@
+"""What goes wrong in an operator's hands is a clear line that says what to do, never a traceback."""
+
+import socket
+import uuid
+from collections.abc import Generator
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import psycopg
+import pytest
+
+from command import routines
+from routines_core.db import Connection
+from support import ENCRYPTION_KEYS, Database, with_database, with_login
+
+TASK = '{"name": "greet", "workflow": {}}'
+COMMANDS = {
+    "doctor": ("doctor",),
+    "doctor --quick": ("doctor", "--quick"),
+    "migrate": ("migrate",),
+    "keys create": ("keys", "create", "--collection", "my-org"),
+    "keys list": ("keys", "list"),
+    "keys revoke": ("keys", "revoke", "1"),
+    "keys rotate": ("keys", "rotate", "1"),
+    "limits": ("limits",),
+    "limits set": ("limits", "set", "--collection", "my-org", "3"),
+    "secrets rotate": ("secrets", "rotate"),
+    "tasks apply": ("tasks", "apply", "-", "--collection", "my-org"),
+}
+"""Every command that asks the database and ends."""
+WITH_A_KEY_FIRST = {"keys create", "keys rotate", "secrets rotate"}
+
+
+def said(database: Database, command: str) -> CompletedProcess[str]:
+    """What a command that cannot be done says: it exits with 1, without a traceback."""
+    done = routines(database, *COMMANDS[command], stdin=TASK if command == "tasks apply" else "")
+    assert done.returncode == 1, (command, done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr, (command, done.stderr)
+    assert len(done.stderr.splitlines()) <= 1, (command, done.stderr)
+    return done
+
+
+@pytest.fixture
+def empty(server_url: str) -> Generator[Database]:
+    """A database that was never migrated."""
+    name = f"routines_empty_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(server_url, autocommit=True) as admin:
+        admin.execute(f'CREATE DATABASE "{name}"')
+        yield Database(with_database(server_url, name))
+        admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def nobody(database: Database) -> Generator[Database]:
+    """The database for a login that has no right in it."""
+    login = f"nobody_{uuid.uuid4().hex[:8]}"
+    with psycopg.connect(database.url, autocommit=True) as admin:
+        admin.execute(f"CREATE ROLE {login} LOGIN PASSWORD 'x'")
+        yield Database(with_login(database.url, login, "x"))
+        admin.execute(f"DROP ROLE {login}")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_without_rights_it_says_which_is_missing_and_whose_login_has_it(nobody: Database, command: str) -> None:
+    done = said(nobody, command)
+    assert "permission denied" in done.stdout + done.stderr
+    assert "the login that ran `routines migrate`" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "migrate"])
+def test_in_a_database_without_a_schema_it_says_to_migrate(empty: Database, command: str) -> None:
+    done = said(empty, command)
+    assert "`routines migrate`" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_on_a_standby_it_says_to_name_the_primary(database: Database, command: str) -> None:
+    with psycopg.connect(database.url, autocommit=True) as admin:
+        name = admin.info.dbname
+        admin.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    done = said(database, command)
+    assert "read-only: name the primary in DATABASE_URL" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["doctor", "keys create"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://nobody:hush@127.0.0.1:1/routines",
+        "postgresql://nobody:hush@no-such-host.invalid/routines",
+        "host=127.0.0.1 port=1 user=nobody password=hush",
+        "postgresql://nobody:hush@127.0.0.1:many/routines",
+        "postgresql://nobody:hush@127.0.0.1/routines?sslmode=bogus",
+        "https://nobody:hush@127.0.0.1/routines",
+        "/some/path hush",
+    ],
+)
+def test_a_database_url_that_leads_nowhere_is_named_and_not_repeated(url: str, command: str) -> None:
+    done = said(Database(url), command)
+    assert "DATABASE_URL" in done.stderr
+    assert "hush" not in done.stdout + done.stderr
+
+
+def test_a_login_or_a_database_that_is_not_there_is_named(database: Database) -> None:
+    assert (
+        'role "no_such_login" does not exist'
+        in said(Database(with_login(database.url, "no_such_login", "x")), "doctor").stderr
+    )
+    assert (
+        'database "no_such_database" does not exist'
+        in said(Database(with_database(database.url, "no_such_database")), "keys list").stderr
+    )
+
+
+async def test_a_schema_that_is_newer_says_that_the_program_is_the_older_one(
+    database: Database, connection: Connection
+) -> None:
+    await connection.execute("INSERT INTO routines.schema_migrations VALUES (9000, '9000_later', 'x')")
+    for command in ("doctor", "doctor --quick", "migrate"):
+        done = said(database, command)
+        assert "this Routines is older than the database. Install the newer version again" in done.stdout + done.stderr
+    await connection.execute("ALTER TABLE routines.api_keys RENAME COLUMN last_used_at TO last_seen_at")
+    assert "`routines doctor` says which of the two is newer" in said(database, "keys list").stderr
+
+
+async def test_the_doctor_goes_on_to_what_the_login_may_see(database: Database, connection: Connection) -> None:
+    for role in ("routines_api", "routines_ticker", "routines_worker", "routines_reader"):
+        login = f"{role}_{uuid.uuid4().hex[:8]}"
+        await connection.execute(f"CREATE ROLE {login} LOGIN PASSWORD 'x' IN ROLE {role}".encode())
+        own = Database(with_login(database.url, login, "x"))
+        done = said(own, "doctor")
+        assert "secrets   not examined: this login may not read them (permission denied" in done.stdout
+        assert f"login     {login}, takes on {role}" in done.stdout
+        assert routines(own, "doctor", "--quick").returncode == 0
+        await connection.execute(f"DROP ROLE {login}".encode())
+
+
+def test_a_lock_that_is_held_for_too_long_is_told(database: Database) -> None:
+    with psycopg.connect(database.url) as holder:
+        holder.execute(f"ALTER DATABASE \"{holder.info.dbname}\" SET lock_timeout = '50ms'".encode())
+        holder.commit()
+        holder.execute("LOCK TABLE routines.api_keys")
+        assert "did not finish in time" in said(database, "keys list").stderr
+
+
+@pytest.mark.parametrize("given", ["", "no json", "[]", "\x00", '{"name": "a"'])
+def test_a_file_that_is_no_task_is_told(database: Database, given: str) -> None:
+    done = routines(database, "tasks", "apply", "-", "--collection", "my-org", stdin=given)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+
+
+def test_a_file_that_cannot_be_read_is_told(database: Database, tmp_path: Path) -> None:
+    for place in (tmp_path, tmp_path / "none.json"):
+        done = routines(database, "tasks", "apply", str(place), "--collection", "my-org")
+        assert (done.returncode, "Traceback" in done.stderr, str(place) in done.stderr) == (2, False, True)
+
+
+def test_keys_that_cannot_be_read_are_told(database: Database) -> None:
+    for keys in ("", "k1:short", "no key"):
+        for command in sorted(WITH_A_KEY_FIRST):
+            done = routines(database, *COMMANDS[command], keys=keys)
+            assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+            assert "ROUTINES_ENCRYPTION_KEYS" in done.stderr
+    assert routines(database, "keys", "list", keys=ENCRYPTION_KEYS).returncode == 0
+
+
+@pytest.mark.parametrize("program", ["api", "ticker", "worker", "up"])
+def test_a_program_that_cannot_start_says_why(program: str, tmp_path: Path) -> None:
+    done = routines(Database("https://hush@127.0.0.1"), program, ROUTINES_DATA_DIR=str(tmp_path))
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        1,
+        "routines: DATABASE_URL is no connection string: write postgresql://USER@HOST/NAME.",
+    )
+
+
+@pytest.mark.parametrize("program", ["api", "up"])
+def test_an_address_that_cannot_be_listened_on_is_named(program: str, tmp_path: Path) -> None:
+    nowhere = Database("postgresql://127.0.0.1:1/routines")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = routines(nowhere, program, ROUTINES_PORT=port, ROUTINES_DATA_DIR=str(tmp_path))
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+    assert f"127.0.0.1:{port} cannot be listened on (Address already in use)" in done.stderr
+    for host in ("localhost", "no-such-host.invalid"):
+        done = routines(nowhere, program, ROUTINES_HOST=host, ROUTINES_DATA_DIR=str(tmp_path))
+        assert (done.returncode, "is no IP address: write 127.0.0.1" in done.stderr) == (1, True), done.stderr
+    done = routines(nowhere, program, ROUTINES_HOST="203.0.113.9", ROUTINES_DATA_DIR=str(tmp_path))
+    assert (done.returncode, "an address of this machine" in done.stderr) == (1, True), done.stderr
+
+
+def test_a_damaged_data_directory_is_told(tmp_path: Path) -> None:
+    (tmp_path / "postgres").mkdir()
+    (tmp_path / "postgres" / "postmaster.pid").write_bytes(bytes([255, 254, 0]))
+    done = routines(Database(""), "doctor", ROUTINES_DATA_DIR=str(tmp_path))
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+    assert "no server runs in" in done.stderr

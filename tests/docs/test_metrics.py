@@ -1,0 +1,141 @@
+"""docs/metrics.md lists the metrics that there are, and the alerts ask for no others."""
+
+import re
+import shutil
+import subprocess
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+from prometheus_client.metrics_core import Metric
+
+from routines_api.database_figures import SHOWN, DatabaseFigures
+from routines_api.metrics import ApiMetrics
+from routines_core.db import figures
+from routines_core.db.runs import StepRecord
+from routines_core.metrics.program import ProgramMetrics
+from routines_engine.metrics import WorkerMetrics
+from routines_ticker.metrics import TickerMetrics
+from service import ROOT
+from support import api_settings
+
+PAGE = (ROOT / "docs" / "metrics.md").read_text("utf-8")
+RULES = ROOT / "docs" / "prometheus" / "routines.rules.yml"
+CONFIG = ROOT / "docs" / "prometheus" / "prometheus.yml"
+FIRED = ROOT / "tests" / "docs" / "routines.rules.test.yml"
+OF_PROMETHEUS = {"up"}
+"""What Prometheus itself knows of each target."""
+
+
+class Row(NamedTuple):
+    kind: str
+    labels: frozenset[str]
+
+
+def documented() -> dict[str, Row]:
+    """Type and labels of each metric, as the tables say."""
+    rows = re.findall(r"^\| `(routines_\w+)` \| (\w+) \| ([^|]*)\| [^|]+ \| [^|]+ \|$", PAGE, flags=re.MULTILINE)
+    return {name: Row(kind, frozenset(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+
+
+FOUND = {
+    "routines": figures.RoutineFigures(1, 2, 3),
+    "skips": figures.SkipFigures(1, 2, 3, 4),
+    "runs": figures.RunFigures(1, 2, 3),
+    "deliveries": figures.DeliveryFigures(1, 2),
+    "programs": figures.ProgramFigures(1, 2),
+    "snapshots": figures.SnapshotFigures(1),
+    "schema": figures.SchemaFigures(1),
+}
+
+
+def programs() -> list[ProgramMetrics]:
+    """Each program's metrics, once it has done everything that it counts."""
+    api, ticker, worker = (
+        ApiMetrics(api_settings(metrics_parts="ticker=http://x"), ""),
+        TickerMetrics(),
+        WorkerMetrics(),
+    )
+    scope: Any = {"method": "GET", "path_template": "/health"}
+    api.end(api.begin(), scope)
+    figures_of_api: DatabaseFigures = api.figures
+    figures_of_api._found = FOUND
+    worker.run_ended("completed", 1.0)
+    worker.stepped(StepRecord("one", 0, "completed", "text_echo", {}))
+    return [api, ticker, worker]
+
+
+def families() -> dict[str, Metric]:
+    return {family.name: family for program in programs() for family in program.collect()}
+
+
+def shown() -> dict[str, Row]:
+    """The same as the code has them."""
+    rows: dict[str, Row] = {}
+    for family in families().values():
+        name = family.name + ("_total" if family.type == "counter" else "")
+        labels = frozenset(label for sample in family.samples for label in sample.labels) - {"le"}
+        rows[name] = Row(family.type, labels)
+    return rows
+
+
+def test_the_page_lists_every_metric_with_its_type_and_labels() -> None:
+    assert documented() == shown()
+
+
+def test_every_figure_of_the_database_has_its_statement_and_is_shown() -> None:
+    assert set(SHOWN) == set(figures.KINDS) == set(FOUND)
+
+
+def test_names_have_their_prefix_and_units_that_prometheus_calls_base() -> None:
+    for name in shown():
+        assert re.fullmatch(r"routines_[a-z_]+", name)
+        assert not re.search(r"_(ms|milliseconds|minutes|hours|kb|mb|percent)(_|$)", name)
+
+
+def rules() -> list[dict[str, Any]]:
+    return [rule for group in yaml.safe_load(RULES.read_text("utf-8"))["groups"] for rule in group["rules"]]
+
+
+def test_alerts_ask_for_metrics_that_there_are_by_labels_that_they_have() -> None:
+    known = {**shown()}
+    for name, row in shown().items():
+        if row.kind == "histogram":
+            known |= {f"{name}_{part}": Row(part, row.labels | {"le"}) for part in ("bucket", "sum", "count")}
+    for rule in rules():
+        asked = re.findall(r"\b(routines_\w+|up)\b(?:\{([^}]*)\})?", rule["expr"])
+        assert asked, rule
+        for name, matchers in asked:
+            assert name in {*known, *OF_PROMETHEUS}, rule["alert"]
+            if name in known:
+                assert set(re.findall(r"(\w+)(?:=|!)~?", matchers)) <= known[name].labels, rule["alert"]
+
+
+def test_each_alert_has_a_name_of_its_own_a_severity_and_a_summary() -> None:
+    found = rules()
+    assert len({rule["alert"] for rule in found}) == len(found)
+    for rule in found:
+        assert rule["alert"].startswith("Routines")
+        assert rule["labels"]["severity"] in {"page", "ticket"}
+        assert rule["annotations"]["summary"]
+
+
+def test_the_alerts_that_the_page_tells_of_are_those_that_wake_somebody() -> None:
+    told = set(re.findall(r"`(Routines\w+)`", PAGE.partition("## What to be woken by")[2].partition("\n## ")[0]))
+    assert told == {rule["alert"] for rule in rules() if rule["labels"]["severity"] == "page"}
+
+
+def test_the_example_of_a_configuration_scrapes_every_program_and_reads_the_rules() -> None:
+    config = yaml.safe_load(CONFIG.read_text("utf-8"))
+    assert {job["job_name"] for job in config["scrape_configs"]} == {f"routines-{p.program}" for p in programs()}
+    assert config["rule_files"] == [RULES.name]
+
+
+def test_prometheus_itself_takes_the_rules_and_fires_them_when_it_shall() -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed")
+    checks = (["check", "rules", RULES], ["check", "config", "--syntax-only", CONFIG], ["test", "rules", FIRED])
+    for arguments in checks:
+        done = subprocess.run([promtool, *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
