@@ -31,9 +31,11 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Generator[Service]:
     """A service with routines that went well, failed, were skipped and missed."""
     service = Service(tmp_path_factory.mktemp("console"))
     service.start()
-    seed(service)
-    yield service
-    service.stop()
+    try:
+        seed(service)
+        yield service
+    finally:
+        service.stop()
 
 
 @pytest.fixture(scope="session")
