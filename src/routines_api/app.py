@@ -20,7 +20,7 @@ from routines_api.deliveries import DeliveriesController
 from routines_api.ends import Ends
 from routines_api.errors import HeadersTooLargeError
 from routines_api.keys import KnownKeys
-from routines_api.ledger import LedgerController, preview
+from routines_api.ledger import LedgerController, get_latest_outcomes, preview
 from routines_api.limiter import RateLimiter
 from routines_api.metrics import METHODS, ApiMetrics
 from routines_api.openapi import describe, operation
@@ -28,6 +28,7 @@ from routines_api.problems import HANDLERS, send_answer
 from routines_api.responses import Health
 from routines_api.routines import RoutinesController, get_init_params_schema
 from routines_api.scraping import metrics
+from routines_console.site import MOUNT, Console
 from routines_core.db import open_pool
 from routines_core.db.peppers import Peppers
 from routines_core.db.pool import state_of
@@ -103,6 +104,11 @@ class Api(Litestar):
             self.metrics.end(watched, scope)
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        console: Console | None = self.state.console
+        if console and console.serves(scope["method"], scope["path"]):
+            scope["path_template"] = MOUNT  # what its requests are counted by
+            await console(scope, receive, send)
+            return
         refused = self._refused(scope)
         if refused is None:
             await super().__call__(scope, receive, send)
@@ -164,7 +170,7 @@ def create_app(settings: Settings, database_url: str) -> Api:
         metrics=ApiMetrics(settings, database_url),
     )
     routines = (
-        [RoutinesController, LedgerController, DeliveriesController, get_init_params_schema]
+        [RoutinesController, LedgerController, DeliveriesController, get_init_params_schema, get_latest_outcomes]
         if settings.enable_routines
         else []
     )
@@ -174,7 +180,7 @@ def create_app(settings: Settings, database_url: str) -> Api:
         exception_handlers=HANDLERS,
         lifespan=[pool],
         logging_config=None,  # Litestar's own would have every library speak, past configure_logging
-        state=State({"services": services}),
+        state=State({"services": services, "console": Console() if settings.console else None}),
         request_max_body_size=None,  # bounded where the body is read
         openapi_config=OpenAPIConfig(title="Routines", version="1", openapi_controller=_NoPages),  # pyright: ignore[reportArgumentType] - any controller does
     )

@@ -72,6 +72,8 @@ _OCCURRENCE = {
     "detail": None,
     "recorded_at": "2026-05-04T09:00:00.004Z",
     "delay_seconds": 0.004,
+    "status": None,
+    "error": None,
 }
 _WHY = {
     "kind": "overlap",
@@ -122,6 +124,22 @@ _EVENT = {
     "detail": None,
 }
 
+_LATEST_OUTCOME = {
+    "scheduled_for": "2026-05-04T09:00:00Z",
+    "last_scheduled_for": "2026-05-04T09:00:00Z",
+    "slot_count": 1,
+    "outcome": "started",
+    "reason": None,
+    "trajectory_id": 9876,
+    "trigger": "schedule",
+    "status": "completed",
+    "error": None,
+    "blocking_trajectory_id": None,
+    "detail": None,
+    "recorded_at": "2026-05-04T09:00:00.004Z",
+    "ended_at": "2026-05-04T09:00:02Z",
+}
+
 EXAMPLES: dict[str, Any] = {
     "Cadence": _CADENCE,
     "Collection": {"name": "my-org", "description": "", "created_at": "2026-05-01T08:00:00Z"},
@@ -165,6 +183,8 @@ EXAMPLES: dict[str, Any] = {
     "InitParam": {"name": "model", "default": "gpt-4o", "type_hint": "string"},
     "InitParamsSchema": {"keys": [{"name": "model", "default": "gpt-4o", "type_hint": "string"}]},
     "Occurrence": _OCCURRENCE,
+    "LatestOutcome": _LATEST_OUTCOME,
+    "RecentOutcomes": {"routine_id": 42, "paused_at": None, "paused_reason": None, "outcomes": [_LATEST_OUTCOME]},
     "Slots": {"slots": ["2026-05-04T09:00:00Z", "2026-05-05T09:00:00Z"]},
     "Why": _WHY,
     "WhyRead": {"sentence": "Skipped: run 9876 was still running, started 2026-05-04T08:00:01Z.", "facts": _WHY},

@@ -12,11 +12,12 @@ from routines_api import requests
 from routines_api.access import Caller
 from routines_api.openapi import operation
 from routines_api.pagination import Cursor, decode_cursor, page
+from routines_api.paths import id_of
 from routines_api.responses import Slots, WhyRead
 from routines_api.sealing import cadence_of
 from routines_core.db import ledger as db
 from routines_core.db.collections import find_collection
-from routines_core.db.ledger import Occurrence, Outcome, Why
+from routines_core.db.ledger import Occurrence, Outcome, RecentOutcomes, Why
 from routines_core.db.routines import Routine, find_routine
 from routines_core.errors import InvalidError
 
@@ -35,6 +36,13 @@ Until = Annotated[str | None, Parameter(description="Only slots before this time
 OutcomeFilter = Annotated[
     Outcome | None, Parameter(description="started, a reason, or skipped for whatever did not start.")
 ]
+MOST_IDS = 500
+"""Routines whose latest outcomes one request may ask for."""
+_IDS: Any = {"schema_extra": {"pattern": r"^[1-9][0-9]{0,17}(,[1-9][0-9]{0,17})*$"}}
+RoutineIds = Annotated[
+    str, Parameter(max_length=8000, description="Ids of routines, at most 500, with commas between.", **_IDS)
+]
+SlotCount = Annotated[int, Parameter(ge=1, le=50, description="How many rows of each ledger.")]
 OccurrenceLimit = Annotated[int, Parameter(ge=1, le=1000, description="The most rows of a page.")]
 Count = Annotated[int, Parameter(ge=1, le=db.MAX_SLOTS, description="How many slots.")]
 
@@ -103,6 +111,18 @@ class LedgerController(Controller):
         return Slots(slots)
 
 
+@get("/db/outcomes/{collection:str}", tags=["Routines"], **operation("listLatestOutcomes"))
+async def get_latest_outcomes(caller: Caller, *, ids: RoutineIds, slots: SlotCount = 1) -> list[RecentOutcomes]:
+    """List how routines went lately.
+
+    Of each the newest rows of its ledger with where the run stands, and its newest run-now; newest first. For an
+    overview of many routines in one request. Ids that the collection does not have are left out.
+    """
+    found = _ids(ids)
+    await find_collection(caller.connection, caller.key_id)
+    return await db.latest_outcomes(caller.connection, key_id=caller.key_id, routine_ids=found, slots=slots)
+
+
 @post(
     "/api/v1/routines/{collection:str}/preview",
     status_code=200,
@@ -117,6 +137,15 @@ async def preview(caller: Caller) -> Slots:
     await find_collection(caller.connection, caller.key_id)
     slots = await db.preview(caller.connection, cadence_of(body.cadence), count=body.count)
     return Slots(slots)
+
+
+def _ids(text: str) -> list[int]:
+    """The ids that a query parameter lists."""
+    parts = text.split(",")
+    found = [id_of(part) for part in parts]
+    if len(parts) > MOST_IDS or not all(found):
+        raise InvalidError(f"ids: must be 1 to {MOST_IDS} ids of routines with commas between.", "ids")
+    return found
 
 
 async def _find(caller: Caller, task: str, name: str) -> Routine:

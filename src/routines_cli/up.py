@@ -7,6 +7,8 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import structlog
+
 from routines_cli.demo import make_demo
 from routines_cli.engines import require_engine
 from routines_cli.supervisor import Supervisor
@@ -19,6 +21,8 @@ from routines_core.lifecycle import sleep_or_stop, stop_event
 from routines_core.listening import refuse_unfit_address
 from routines_core.logging import configure_logging
 from routines_core.settings import Settings
+
+log = structlog.get_logger("up")
 
 PARTS = ("api", "ticker", "worker")
 """What runs beside the database: names of `routines` commands."""
@@ -59,6 +63,8 @@ async def _announce(settings: Settings, stop: asyncio.Event) -> None:
         else:
             writer.close()
             print(f"ready http://{settings.host}:{settings.port}", flush=True)
+            if settings.console:  # on stderr: stdout has the one line that scripts wait for
+                log.info("the console", url=f"http://{settings.host}:{settings.port}/console")
             return
 
 

@@ -22,6 +22,8 @@ class Settings(BaseSettings):
     """The address that the API listens on."""
     port: int = Field(default=8080, ge=1, le=65535, alias="ROUTINES_PORT")
     """The port that the API listens on."""
+    console: bool = Field(default=True, alias="ROUTINES_CONSOLE")
+    """Whether the API serves the web console at /console."""
     data_dir: Path = Field(default=Path(".routines"), alias="ROUTINES_DATA_DIR")
     """Where `routines up` keeps its database, encryption key and the demo's API key."""
     encryption_keys: str | None = Field(default=None, alias="ROUTINES_ENCRYPTION_KEYS", repr=False)

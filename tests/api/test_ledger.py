@@ -132,3 +132,39 @@ async def test_a_task_named_preview_can_have_routines(client: Client) -> None:
 async def test_why_without_a_time_says_what_is_missing(client: Client, routine: str) -> None:
     answer = await client.get(f"{routine}/why")
     assert (answer.status_code, answer.json()["detail"]) == (400, "at: is required.")
+
+
+async def test_the_latest_outcomes_of_many_routines_come_in_one_answer(client: Client, routine: str) -> None:
+    other = await client.post(BASE, json={"name": "other", "cadence": {"type": "manual"}})
+    run = (await client.post(f"{BASE}/other/run-now")).json()["trajectory_id"]
+    silent = await client.post(BASE, json={"name": "silent", "cadence": {"type": "manual"}})
+    ids = [(await client.get(routine)).json()["id"], other.json()["id"], silent.json()["id"]]
+    asked = ",".join(map(str, [*ids, 987654321]))
+    found = (await client.get(f"/api/v1/db/outcomes/my-org?ids={asked}&slots=2")).json()
+    assert [each["routine_id"] for each in found] == ids
+    shown = [
+        [(row["scheduled_for"], row["reason"], row["status"], row["trigger"]) for row in each["outcomes"]]
+        for each in found
+    ]
+    assert shown == [
+        [("2026-05-05T09:00:00Z", "overlap", None, None), ("2026-05-04T09:00:00Z", None, "pending", "schedule")],
+        [(None, None, "pending", "run-now")],
+        [],
+    ]
+    assert found[1]["outcomes"][0]["trajectory_id"] == run
+
+
+async def test_the_latest_outcomes_say_why_the_scheduler_paused_a_routine(
+    client: Client, routine: str, connection: Connection
+) -> None:
+    await connection.execute("UPDATE routines.routines SET paused = true")
+    await connection.execute("UPDATE routines.routines SET paused_reason = 'three strikes'")
+    asked = (await client.get(routine)).json()["id"]
+    [found] = (await client.get(f"/api/v1/db/outcomes/my-org?ids={asked}")).json()
+    assert (found["paused_reason"], found["paused_at"] is None, len(found["outcomes"])) == ("three strikes", False, 1)
+
+
+@pytest.mark.parametrize("ids", ["", "x", "1,", "0", "-1", "1,,2", ",".join(["1"] * 501)])
+async def test_latest_outcomes_take_ids_alone(client: Client, ids: str) -> None:
+    answer = await client.get("/api/v1/db/outcomes/my-org", params={"ids": ids})
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "ids")

@@ -1,5 +1,6 @@
 """The ledger, read: sql/queries/ledger.sql called from Python."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -31,6 +32,8 @@ class Occurrence(msgspec.Struct, frozen=True):
         outcome: started or skipped.
         reason: Why it was skipped; None: it was not.
         delay_seconds: From the last slot to the decision.
+        status: Of the run by now; None: none was started.
+        error: Why the run failed; None: it did not.
     """
 
     scheduled_for: datetime
@@ -43,6 +46,53 @@ class Occurrence(msgspec.Struct, frozen=True):
     detail: str | None
     recorded_at: datetime
     delay_seconds: float
+    status: str | None
+    error: str | None
+
+
+class LatestOutcome(msgspec.Struct, frozen=True):
+    """What became of a slot, or of the newest run-now, with where the run stands.
+
+    Attributes:
+        scheduled_for: The slot, or the first of a span; None: somebody ran the routine.
+        last_scheduled_for: The last slot of a span.
+        slot_count: How many slots it accounts for; 0: somebody ran the routine.
+        outcome: started or skipped.
+        reason: Why it was skipped; None: it was not.
+        trigger: schedule or run-now; None: no run was started.
+        status: Of the run by now; None: no run was started.
+        error: Why the run failed.
+        detail: The cause of a skip, where it has one.
+    """
+
+    scheduled_for: datetime | None
+    last_scheduled_for: datetime | None
+    slot_count: int
+    outcome: str
+    reason: str | None
+    trajectory_id: int | None
+    trigger: str | None
+    status: str | None
+    error: str | None
+    blocking_trajectory_id: int | None
+    detail: str | None
+    recorded_at: datetime
+    ended_at: datetime | None
+
+
+class RecentOutcomes(msgspec.Struct, frozen=True):
+    """How a routine went lately.
+
+    Attributes:
+        paused_at: Since when it is paused; None: it is not.
+        paused_reason: Why, where the scheduler itself paused it.
+        outcomes: Newest first.
+    """
+
+    routine_id: int
+    paused_at: datetime | None
+    paused_reason: str | None
+    outcomes: list[LatestOutcome]
 
 
 class Why(msgspec.Struct, frozen=True):
@@ -92,7 +142,29 @@ class _Slot(msgspec.Struct):
     slot: datetime
 
 
+class _LatestRow(msgspec.Struct):
+    """A routine with one of its outcomes; all of that is None where it has none."""
+
+    routine_id: int
+    paused_at: datetime | None
+    paused_reason: str | None
+    scheduled_for: datetime | None
+    last_scheduled_for: datetime | None
+    slot_count: int | None
+    outcome: str | None
+    reason: str | None
+    trajectory_id: int | None
+    trigger: str | None
+    status: str | None
+    error: str | None
+    blocking_trajectory_id: int | None
+    detail: str | None
+    recorded_at: datetime | None
+    ended_at: datetime | None
+
+
 _LIST = Statement("ledger.list_occurrences", Occurrence)
+_LATEST = Statement("ledger.latest_outcomes", _LatestRow)
 _WHY = Statement("ledger.why", Explanation)
 _NEXT_SLOTS = Statement("ledger.next_slots", _Slot)
 _PREVIEW = Statement("ledger.preview", _Slot)
@@ -131,6 +203,23 @@ async def list_occurrences(
         before=cursor,
         page_size=limit,
     )
+
+
+async def latest_outcomes(
+    connection: Connection, *, key_id: int, routine_ids: Sequence[int], slots: int
+) -> list[RecentOutcomes]:
+    """How these routines went lately, by id: the newest `slots` of each, and its newest run-now.
+
+    Ids that are not of the key's collection are left out.
+    """
+    rows = await _LATEST.all(connection, key_id=key_id, ids=list(set(routine_ids)), slots=slots)
+    found: dict[int, RecentOutcomes] = {}
+    for row in rows:
+        recent = RecentOutcomes(row.routine_id, row.paused_at, row.paused_reason, [])
+        recent = found.setdefault(row.routine_id, recent)
+        if row.outcome is not None:
+            recent.outcomes.append(msgspec.convert(row, LatestOutcome, from_attributes=True))
+    return list(found.values())
 
 
 async def why(

@@ -1,0 +1,86 @@
+/**
+ * All routines of the collection with their latest outcomes: read page by page, so that the first is shown at once.
+ *
+ * @typedef {{routine: any, recent: any, standing: import("./standing.js").Standing}} Entry
+ */
+
+import { standing } from "./standing.js";
+
+const PAGE = 1000;
+const BATCH = 500;
+
+export class Fleet {
+  /**
+   * @param {import("./session.js").Session} session
+   * @param {AbortSignal} signal
+   */
+  constructor(session, signal) {
+    this.session = session;
+    this.signal = signal;
+    /** @type {Entry[]} */
+    this.entries = [];
+    this.isWhole = false;
+    /** @type {string | null} */
+    this.cursor = null;
+  }
+
+  /** Read one page more. */
+  async more() {
+    const { api, collection } = this.session;
+    const query = { limit: PAGE, cursor: this.cursor };
+    const { items, cursor } = await api.page(["routines", collection], query, this.signal);
+    const recents = await latest(this.session, items.map((routine) => routine.id), 1, this.signal);
+    for (const routine of items) {
+      const recent = recents.get(routine.id) ?? null;
+      this.session.routines.set(routine.id, routine.name);
+      this.entries.push({ routine, recent, standing: standing(routine, recent) });
+    }
+    this.cursor = cursor;
+    this.isWhole = cursor === null;
+  }
+
+  /** Those that fit, what needs attention first. @param {{q?: string, state?: string, task?: string}} filter */
+  find({ q = "", state = "", task = "" }) {
+    const words = q.toLowerCase().split(/\s+/).filter(Boolean);
+    const fits = ({ routine, standing: { group } }) =>
+      (!task || routine.task_name === task) && (!state || group === state)
+      && words.every((word) => routine.name.includes(word) || routine.task_name.includes(word));
+    return this.entries.filter(fits).sort((one, other) => one.standing.rank - other.standing.rank);
+  }
+
+  /** How many there are of each group. */
+  tally() {
+    const counts = { attention: 0, running: 0, other: 0, well: 0, silent: 0, paused: 0 };
+    for (const entry of this.entries) counts[entry.standing.group] += 1;
+    return counts;
+  }
+
+  /** Names of all tasks that have routines. */
+  tasks() {
+    return [...new Set(this.entries.map(({ routine }) => routine.task_name))];
+  }
+
+  /** The one that is due next. */
+  next() {
+    const coming = this.entries.filter(({ routine }) => routine.next_run_at);
+    return coming.reduce((first, entry) =>
+      !first || entry.routine.next_run_at < first.routine.next_run_at ? entry : first, /** @type {Entry | null} */ (null));
+  }
+}
+
+/**
+ * The latest outcomes of these routines, by id.
+ *
+ * @param {import("./session.js").Session} session
+ * @param {number[]} ids
+ * @param {number} slots
+ * @param {AbortSignal} signal
+ * @returns {Promise<Map<number, any>>}
+ */
+export async function latest(session, ids, slots, signal) {
+  const batches = [];
+  for (let first = 0; first < ids.length; first += BATCH) batches.push(ids.slice(first, first + BATCH));
+  const answers = await Promise.all(batches.map((batch) =>
+    session.api.get(["db", "outcomes", session.collection], { ids: batch.join(","), slots }, signal)));
+  return new Map(answers.flat().map((recent) => [recent.routine_id, recent]));
+}

@@ -1,0 +1,118 @@
+/**
+ * The frame around the pages: who is signed in, which page is open, what went wrong.
+ *
+ * @typedef {object} Context What a page gets.
+ * @property {import("./session.js").Session} session
+ * @property {Record<string, string>} params
+ * @property {Record<string, string>} query
+ * @property {AbortSignal} signal Aborted when the page is left.
+ * @property {(text: string) => void} say Tells people what was done.
+ * @property {(focus?: string) => Promise<void>} reload Shows the page anew; the focus goes to the element of this id.
+ *
+ * @typedef {{name: string, body: Node}} View What a page gives: its name and its content.
+ */
+
+import { Problem } from "./api.js";
+import { fill, h } from "./dom.js";
+import { failure } from "./parts/failure.js";
+import { frame } from "./parts/frame.js";
+import { match, place } from "./router.js";
+import { forget, resume } from "./session.js";
+import { overview } from "./views/overview.js";
+import { editRoutine, newRoutine } from "./views/routine-form.js";
+import { routine } from "./views/routine.js";
+import { run } from "./views/run.js";
+import { signInPage } from "./views/sign-in.js";
+import { task } from "./views/task.js";
+import { tasks } from "./views/tasks.js";
+
+/** @type {[string, (context: Context) => Promise<View>][]} */
+const ROUTES = [
+  ["/", overview],
+  ["/new", newRoutine],
+  ["/routines/:task/:name", routine],
+  ["/routines/:task/:name/edit", editRoutine],
+  ["/tasks", tasks],
+  ["/tasks/:task", task],
+  ["/runs/:task/:id", run],
+];
+
+/** @type {import("./session.js").Session | null} */
+let session = null;
+let leaving = new AbortController();
+const shell = frame({ signOut: () => leave("You are signed out, and the key is forgotten.") });
+
+addEventListener("hashchange", () => show());
+
+/** @param {string} [focus] */
+async function show(focus) {
+  leaving.abort();
+  leaving = new AbortController();
+  const { signal } = leaving;
+  if (!session) return askForKey("");
+  const { path, query } = place();
+  const found = match(ROUTES, path);
+  shell.opening(path[0] ?? "");
+  try {
+    const view = found
+      ? await found.view({ session, params: found.params, query, signal, say: shell.say, reload: show })
+      : { name: "No such page", body: failure(new Problem(404, { detail: "This address is no page of the console." })) };
+    if (!signal.aborted) shell.opened(view, focus);
+  } catch (error) {
+    if (!signal.aborted) complain(error);
+  }
+}
+
+/** @param {any} error */
+function complain(error) {
+  shell.opened({ name: "It did not work", body: failure(error, { again: () => show() }) });
+}
+
+/** @param {string} reason */
+function leave(reason) {
+  leaving.abort();
+  session = null;
+  forget();
+  askForKey(reason);
+}
+
+/** @param {string} reason */
+function askForKey(reason) {
+  const page = signInPage(reason, (opened) => {
+    enter(opened);
+  });
+  fill(document.body, page);
+  document.title = "Sign in · Routines";
+  /** @type {HTMLElement} */ (page.querySelector("input")).focus();
+}
+
+/** @param {import("./session.js").Session} opened */
+function enter(opened) {
+  session = opened;
+  session.api.onRefused = () => leave("The key no longer opens anything: it was revoked or has expired.");
+  fill(document.body, shell.element);
+  shell.collection(session.collection);
+  show();
+}
+
+async function begin() {
+  addEventListener("unhandledrejection", (event) => {
+    if (event.reason instanceof Problem) {
+      event.preventDefault();
+      shell.say(event.reason.message);
+    } else if (event.reason?.name === "AbortError") event.preventDefault();
+  });
+  let resumed = null;
+  try {
+    resumed = await resume();
+  } catch (error) {
+    if (!(error instanceof Problem && error.status === 401)) {
+      return fill(document.body, h("main", { class: "alone" }, failure(error, { again: () => location.reload() })));
+    }
+    forget();
+  }
+  if (resumed) enter(resumed);
+  else askForKey("");
+}
+
+begin();

@@ -1,0 +1,53 @@
+/**
+ * Why did it run, or not, at that time: asked of the ledger, answered in a sentence.
+ */
+
+import { fill, h, link } from "../dom.js";
+import { at } from "../time.js";
+import { complaint } from "./failure.js";
+
+const TIME = /(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)/;
+
+/**
+ * @param {import("../main.js").Context} context
+ * @param {string[]} path The routine's.
+ * @param {string} task
+ * @param {string | undefined} next Its next slot.
+ */
+export function why({ session: { api }, signal }, path, task, next) {
+  const value = (next ?? new Date().toISOString()).slice(0, 16);
+  const input = h("input", { id: "why-at", type: "datetime-local", required: true, value, "aria-describedby": "why-hint" });
+  const answer = h("div", { class: "answer", "aria-live": "polite", id: "why-answer" });
+
+  async function onsubmit(event) {
+    event.preventDefault();
+    if (!input.value) return fill(answer, h("p", { class: "field-error" }, "Give a day and a time."));
+    try {
+      const { sentence, facts } = await api.get([...path, "why"], { at: time(input.value) }, signal);
+      fill(answer, h("p", { class: "sentence" }, readable(sentence)), runs(facts, task));
+    } catch (error) {
+      if (!signal.aborted) fill(answer, complaint(error));
+    }
+  }
+
+  return h("form", { onsubmit, novalidate: true },
+    h("label", { for: "why-at" }, "Time, in UTC"),
+    h("div", { class: "with-button" }, input, h("button", { class: "primary", id: "ask-why" }, "Ask")),
+    h("p", { class: "hint", id: "why-hint" }, "Any time: past, missed or to come."),
+    answer);
+}
+
+/** `2026-05-04T09:00`, with seconds where the browser gives some, in UTC. @param {string} local */
+function time(local) {
+  return `${local.length === 16 ? `${local}:00` : local.slice(0, 19)}Z`;
+}
+
+/** The service's sentence, with its times as people read them. @param {string} sentence */
+function readable(sentence) {
+  return sentence.split(TIME).map((part) => TIME.test(part) ? h("span", {}, at(part), " UTC") : part);
+}
+
+function runs(facts, task) {
+  const ids = [facts.trajectory_id, facts.blocking_trajectory_id].filter(Boolean);
+  return ids.length > 0 && h("p", {}, ids.map((id) => link(["runs", task, id], {}, `Open run ${id}`)));
+}

@@ -1,0 +1,129 @@
+/**
+ * One routine: how it stands, what became of its slots, what comes, and why.
+ */
+
+import { Once } from "../api.js";
+import { address, button, facts, fill, h, link, section, title } from "../dom.js";
+import { confirmByName } from "../parts/confirm.js";
+import { deliveries } from "../parts/deliveries.js";
+import { complaint } from "../parts/failure.js";
+import { json } from "../parts/json.js";
+import { ledger } from "../parts/ledger.js";
+import { runs } from "../parts/runs.js";
+import { badge, SLOTS, strip } from "../parts/strip.js";
+import { why } from "../parts/why.js";
+import { latest } from "../fleet.js";
+import { go } from "../router.js";
+import { standing } from "../standing.js";
+import { when } from "../time.js";
+import { cadenceWords, count } from "../words.js";
+
+const COMING = 5;
+
+/** @param {import("../main.js").Context} context */
+export async function routine(context) {
+  const { session: { api, collection }, params: { task, name }, signal } = context;
+  const path = ["routines", collection, task, name];
+  const found = await api.get(path, {}, signal);
+  const [recents, coming] = await Promise.all([
+    latest(context.session, [found.id], SLOTS, signal), api.get([...path, "next"], { count: COMING }, signal)]);
+  const recent = recents.get(found.id);
+  context.session.routines.set(found.id, found.name);
+  const parts = { ledger: ledger(context, found), runs: runs(context, path, task), why: why(context, path, task, coming.slots[0]) };
+  await Promise.all([parts.ledger.load(), parts.runs.load()]);
+  return { name, body: page(context, found, recent, coming.slots, parts, path) };
+}
+
+function page(context, found, recent, slots, parts, path) {
+  const trouble = h("div", {});
+  return h("div", { class: "routine" },
+    h("p", { class: "crumbs" }, link(["tasks", found.task_name], {}, found.task_name), " / routine"),
+    h("div", { class: "headline" }, title(found.name), actions(context, found, path, trouble)),
+    h("p", { class: "lede" }, cadenceWords(found.cadence), state(found, recent)),
+    trouble,
+    notices(found, recent),
+    h("div", { class: "columns" },
+      h("div", {},
+        section("Ledger", {}, h("p", { class: "hint" }, "Every slot has one outcome: a run, or the reason why there is none."), parts.ledger.element),
+        section("Runs", {}, parts.runs.element),
+        found.webhook_url && section("Webhooks", {}, deliveries(context, path, null))),
+      h("aside", {},
+        section("Why?", { class: "card" }, parts.why),
+        section("Next slots", { class: "card" }, next(found, slots)),
+        section("Details", { class: "card" }, details(found)))));
+}
+
+function state(found, recent) {
+  const { kind, words } = standing(found, recent);
+  return h("span", { class: "state" }, kind ? badge(kind, words) : h("span", { class: "quiet" }, words), strip(recent?.outcomes ?? []));
+}
+
+function notices(found, recent) {
+  const { group, cause } = standing(found, recent);
+  return [
+    group === "attention" && cause && h("p", { class: "notice bad" }, cause),
+    (found.warnings ?? []).map((warning) => h("p", { class: "notice" }, warning)),
+  ].flat().filter(Boolean).reduce((list, notice) => (list.append(notice), list), h("div", { class: "notices" }));
+}
+
+function actions(context, found, path, trouble) {
+  const { api } = context.session;
+  const once = new Once();
+
+  /** Do it once, whatever is clicked meanwhile; say what went wrong beside the buttons. */
+  const doing = (work) => async (event) => {
+    event.currentTarget.disabled = true;
+    const pressed = event.currentTarget;
+    fill(trouble);
+    try {
+      await work();
+    } catch (error) {
+      once.answered(error);
+      fill(trouble, complaint(error));
+    } finally {
+      pressed.disabled = false;
+      if (!document.querySelector("main")?.contains(document.activeElement)) pressed.focus();
+    }
+  };
+  const runNow = doing(async () => {
+    const started = await api.send("POST", [...path, "run-now"], undefined, once.key(null));
+    context.say(started.message);
+    go(address(["runs", found.task_name, started.trajectory_id]));
+  });
+  const toggle = doing(async () => {
+    await api.send("POST", [...path, found.paused ? "resume" : "pause"]);
+    context.say(found.paused ? `${found.name} goes on with its next slot.` : `${found.name} is paused.`);
+    await context.reload("toggle");
+  });
+  const remove = doing(async () => {
+    const sure = await confirmByName("Delete this routine?", found.name,
+      "Its schedule and its secrets go; its runs stay. This cannot be taken back.", "Delete routine");
+    if (!sure) return;
+    await api.send("DELETE", path);
+    context.say(`${found.name} was deleted.`);
+    go(address([]));
+  });
+  return h("div", { class: "actions" },
+    button("Run now", runNow, { class: "primary", id: "run-now" }),
+    button(found.paused ? "Resume" : "Pause", toggle, { id: "toggle" }),
+    link(["routines", found.task_name, found.name, "edit"], { class: "button" }, "Edit"),
+    button("Delete", remove, { class: "danger", id: "delete" }));
+}
+
+function next(found, slots) {
+  if (slots.length) return h("ol", { class: "times" }, slots.map((slot) => h("li", {}, when(slot))));
+  return h("p", { class: "quiet" }, found.paused ? "None while it is paused." : "None: it runs by hand only.");
+}
+
+function details(found) {
+  const secrets = Object.keys(found.secret_params);
+  return facts([
+    ["Last run started", when(found.last_run_at)],
+    ["While a run is active", found.overlap_policy === "skip" ? "the next slot is skipped" : found.overlap_policy],
+    ["Catch-up window", found.catchup_window_seconds === undefined ? "default" : count(found.catchup_window_seconds, "second")],
+    ["Overrides", Object.keys(found.init_params_overrides).length ? json(found.init_params_overrides) : "none"],
+    ["Secrets", secrets.length ? h("ul", { class: "plain-list" }, secrets.map((name) => h("li", {}, h("code", {}, name)))) : "none"],
+    ["Webhook", found.webhook_url ? [h("code", { class: "wrap" }, found.webhook_url), found.webhook_secret ? " signed" : " not signed"] : "none"],
+    ["Id", found.id],
+  ]);
+}

@@ -1,0 +1,169 @@
+/**
+ * One run: its steps, its log, what it was given, and what may be done with it. It follows the run until its end.
+ */
+
+import { pause } from "../api.js";
+import { button, facts, fill, h, link, section, title } from "../dom.js";
+import { deliveries } from "../parts/deliveries.js";
+import { complaint } from "../parts/failure.js";
+import { json } from "../parts/json.js";
+import { labels } from "../parts/labels.js";
+import { log } from "../parts/log.js";
+import { badge } from "../parts/strip.js";
+import { timeline } from "../parts/timeline.js";
+import { at, duration, secondsBetween, utc, when } from "../time.js";
+
+const FIRST_POLL_MILLISECONDS = 1000;
+const LONGEST_POLL_MILLISECONDS = 5000;
+const TRIGGERS = { schedule: "on schedule", "run-now": "by hand, of its routine", api: "by the API" };
+
+/** @param {import("../main.js").Context} context */
+export async function run(context) {
+  const { session: { api, collection }, params: { task, id }, signal } = context;
+  const path = ["db", "trajectory", collection, task, id];
+  const found = await api.get(path, {}, signal);
+  const events = await api.get(["workflows-logs", found.workflow_id], {}, signal);
+  const page = body(context, found, events);
+  if (found.triggered_by_routine_id) routineOf(context, found.triggered_by_routine_id).then(page.belongsTo);
+  follow(context, path, found, page).catch((error) => {
+    if (!signal.aborted) context.say(`Not followed any more: ${error.message}`);
+  });
+  return { name: `Run ${found.trajectory_id}`, body: page.element };
+}
+
+/**
+ * The name of the routine with this id; null: it is gone. The contract has no way from the id to the name.
+ *
+ * @param {import("../main.js").Context} context
+ * @param {number} id
+ */
+async function routineOf({ session: { api, collection, routines }, params: { task }, signal }, id) {
+  if (routines.has(id)) return routines.get(id);
+  let cursor = null;
+  do {
+    const page = await api.page(["routines", collection, task], { limit: 1000, cursor }, signal).catch(() => ({ items: [], cursor: null }));
+    const found = page.items.find((each) => each.id === id);
+    for (const each of page.items) routines.set(each.id, each.name);
+    if (found) return found.name;
+    cursor = page.cursor;
+  } while (cursor);
+  return null;
+}
+
+/** Ask again while the run is active and somebody looks. */
+async function follow({ session: { api }, signal, say }, path, first, page) {
+  let shown = first;
+  let wait = FIRST_POLL_MILLISECONDS;
+  while (!shown.ended_at) {
+    await pause(wait, signal);
+    if (document.visibilityState !== "visible") continue;
+    const fresh = await api.get(path, {}, signal);
+    const hasChanged = fresh.updated !== shown.updated || fresh.status !== shown.status;
+    wait = hasChanged ? FIRST_POLL_MILLISECONDS : Math.min(wait * 1.5, LONGEST_POLL_MILLISECONDS);
+    shown = fresh;
+    if (hasChanged) page.draw(fresh, await api.get(["workflows-logs", fresh.workflow_id], {}, signal));
+    else page.tick(fresh);
+    if (fresh.ended_at) say(`Run ${fresh.trajectory_id} is ${fresh.status}.`);
+  }
+}
+
+function body(context, found, events) {
+  const { task } = context.params;
+  let shown = found;
+  /** @type {string | null | undefined} undefined: it is being looked for. */
+  let routine;
+  const crumbs = h("p", { class: "crumbs" });
+  const head = h("div", {});
+  const lede = h("p", { class: "lede" });
+  const steps = h("div", {});
+  const happened = h("div", {});
+  const about = h("div", {});
+  /** @type {Set<string>} */
+  const open = new Set();
+  const webhooks = h("div", {});
+
+  function draw(run, log_) {
+    shown = run;
+    fill(lede, progress(run));
+    fill(head, header(context, run, lede));
+    fill(steps, timeline(run, open));
+    if (log_) fill(happened, log(log_.events));
+    around(run);
+  }
+
+  /** What names the routine: it may be known later than the run. */
+  function around(run) {
+    fill(crumbs, link(["tasks", task], {}, task), routine && [" / ", link(["routines", task, routine], {}, routine)], " / run");
+    fill(about, details(context, run, routine));
+    if (run.ended_at && run.webhook_url && routine && !webhooks.children.length) {
+      fill(webhooks, section("Webhooks", {}, deliveries(context, ["routines", context.session.collection, task, routine], run.trajectory_id)));
+    }
+  }
+
+  draw(found, events);
+  const element = h("div", { class: "run" },
+    crumbs, head,
+    h("div", { class: "columns" },
+      h("div", {}, section("Steps", {}, steps), webhooks, section("Log", {}, happened)),
+      h("aside", {},
+        section("Details", { class: "card" }, about),
+        section("Parameters", { class: "card" }, Object.keys(found.init_params).length ? json(found.init_params) : h("p", { class: "quiet" }, "none")),
+        section("Labels", { class: "card" }, labels(context, found)))));
+  return {
+    element,
+    draw,
+    /** Nothing but time went by: what somebody reads or has unfolded stays as it is. @param {any} run */
+    tick: (run) => fill(lede, progress(run)),
+    /** @param {string | null} name */
+    belongsTo(name) {
+      routine = name;
+      around(shown);
+    },
+  };
+}
+
+/** Where the run stands, and for how long. */
+function progress(run) {
+  const took = run.started_at && duration(secondsBetween(run.started_at, run.ended_at));
+  return [badge(run.status),
+    took ? ` ${run.ended_at ? "after" : "for"} ${took}, ${run.completed_steps} of ${run.total_steps} steps done` : " and has not begun"];
+}
+
+function header(context, run, lede) {
+  const trouble = h("div", {});
+  return [
+    h("div", { class: "headline" }, title(`Run ${run.trajectory_id}`),
+      !run.ended_at && h("div", { class: "actions" }, button("Cancel run", (event) => cancel(context, run, trouble, event), { class: "danger", id: "cancel" }))),
+    lede,
+    run.scheduled_for && h("p", { class: "quiet" }, "For the slot ", at(run.scheduled_for), " UTC"),
+    trouble,
+    run.error && h("p", { class: "notice bad" }, run.error),
+  ];
+}
+
+async function cancel({ session: { api, collection }, params: { task }, say, reload }, run, trouble, event) {
+  event.currentTarget.disabled = true;
+  try {
+    await api.send("POST", ["trajectory", collection, task, "statuses"], { [run.trajectory_id]: "cancelled" });
+    say(`Run ${run.trajectory_id} is cancelled.`);
+    await reload();
+  } catch (error) {
+    fill(trouble, complaint(error));
+  }
+}
+
+function details({ params: { task } }, run, routine) {
+  const byRoutine = run.triggered_by_routine_id;
+  /** @type {any[]} */
+  const rows = [
+    ["Started", TRIGGERS[run.trigger] ?? run.trigger],
+    byRoutine ? ["Routine", routine ? link(["routines", task, routine], {}, routine) : routine === null ? `${byRoutine}, which is gone` : byRoutine] : null,
+    run.scheduled_for ? ["Slot", h("span", {}, utc(run.scheduled_for), " UTC")] : null,
+    ["Made", when(run.created_at)],
+    ["Begun", when(run.started_at, "not yet")],
+    ["Ended", when(run.ended_at, "not yet")],
+    ["Webhook", run.webhook_url ? h("code", { class: "wrap" }, run.webhook_url) : "none"],
+    ["Workflow id", h("code", { class: "wrap" }, run.workflow_id)],
+  ];
+  return facts(rows.filter(Boolean));
+}

@@ -1,0 +1,65 @@
+/**
+ * The door: an API key, checked by the service before it is kept.
+ */
+
+import { Problem } from "../api.js";
+import { fill, h } from "../dom.js";
+import { signIn } from "../session.js";
+
+const PRINTABLE = /^[\x21-\x7e]+$/;
+
+/**
+ * @param {string} reason Why it is shown; empty: it is the beginning.
+ * @param {(session: import("../session.js").Session) => void} done
+ */
+export function signInPage(reason, done) {
+  const input = h("input", {
+    id: "key", name: "key", type: "password", autocomplete: "off", spellcheck: "false", required: true,
+    autocapitalize: "off", placeholder: "rtn_…", "aria-describedby": "key-hint key-error",
+  });
+  const error = h("p", { id: "key-error", class: "field-error", role: "alert" });
+  const submit = h("button", { class: "primary" }, "Sign in");
+
+  async function onsubmit(event) {
+    event.preventDefault();
+    submit.disabled = true;
+    fill(error);
+    input.removeAttribute("aria-invalid");
+    try {
+      done(await checked(input.value.trim()));
+    } catch (problem) {
+      fill(error, advice(problem));
+      input.setAttribute("aria-invalid", "true");
+      input.select();
+    } finally {
+      submit.disabled = false;
+    }
+  }
+
+  return h("main", { class: "alone door" },
+    h("div", { class: "mark big", "aria-hidden": "true" }, h("i"), h("i"), h("i"), h("i")),
+    h("h1", {}, "Routines"),
+    h("p", { class: "lede" }, "Did everything run? If not, why?"),
+    reason && h("p", { class: "notice", role: "status" }, reason),
+    h("form", { onsubmit, novalidate: true },
+      h("label", { for: "key" }, "API key"), input, error,
+      h("p", { id: "key-hint", class: "hint" },
+        "It stays in this tab and is forgotten when you sign out or close it. ",
+        h("code", {}, "routines keys create --collection NAME"), " makes one; ", h("code", {}, "routines up"),
+        " keeps the demo’s in ", h("code", {}, ".routines/demo.key"), "."),
+      submit));
+}
+
+async function checked(key) {
+  if (!PRINTABLE.test(key)) throw new Problem(401, { detail: "Type or paste the whole key: it begins with rtn_." });
+  return signIn(key);
+}
+
+/** @param {any} problem */
+function advice(problem) {
+  if (!(problem instanceof Problem)) return String(problem);
+  if (problem.status !== 401) return problem.message;
+  return /mistyped|whole key/.test(problem.message)
+    ? problem.message
+    : "This key opens nothing: it is unknown, was revoked or has expired. Check it, or make a new one.";
+}

@@ -1,0 +1,175 @@
+"""The console as the API serves it: its headers, its caching, and that nothing but its own files is there."""
+
+import re
+from collections.abc import Generator
+from html.parser import HTMLParser
+
+import httpx
+import pytest
+
+from routines_console.site import MOUNT, Console
+from serving import ApiProcess, api_process, send
+from support import Database
+
+POLICY = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "connect-src": "'self'",
+    "img-src": "'self' data:",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+    "frame-ancestors": "'none'",
+    "require-trusted-types-for": "'script'",
+    "trusted-types": "'none'",
+}
+FOREIGN = re.compile(r"https?://(?!www\.w3\.org/2000/svg)\w", re.ASCII)
+
+
+@pytest.fixture(scope="module")
+def api(shared: Database) -> Generator[ApiProcess]:
+    with api_process(shared.url) as process:
+        yield process
+
+
+@pytest.fixture
+def client(api: ApiProcess) -> Generator[httpx.Client]:
+    with api.client() as opened:
+        yield opened
+
+
+class Loaded(HTMLParser):
+    """What a page loads, and whether anything in it is inline."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.inline: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.links += [text for name in ("src", "href") if (text := given.get(name))]
+        self.inline += [name for name, _ in attrs if name.startswith("on") or name == "style"]
+        if tag == "style" or (tag == "script" and "src" not in given):
+            self.inline.append(tag)
+
+
+def loaded(page: str) -> Loaded:
+    parser = Loaded()
+    parser.feed(page)
+    return parser
+
+
+@pytest.mark.parametrize("path", [MOUNT, f"{MOUNT}/", f"{MOUNT}/nothing", "page"])
+def test_every_answer_carries_the_policy_and_its_guards(client: httpx.Client, path: str) -> None:
+    answer = client.get(Console().paths[-1] if path == "page" else path)
+    given = answer.headers["content-security-policy"].split("; ")
+    assert {name: rest for name, _, rest in (each.partition(" ") for each in given)} == POLICY
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+
+
+def test_the_mount_leads_to_the_page_whatever_stands_before_it(client: httpx.Client) -> None:
+    answer = client.get(MOUNT)
+    assert (answer.status_code, answer.headers["location"]) == (308, "console/")
+
+
+def test_the_page_loads_what_is_there_by_relative_paths_and_has_nothing_inline(client: httpx.Client) -> None:
+    page = loaded(client.get(f"{MOUNT}/").text)
+    assert not page.inline
+    assert len(page.links) > 20
+    for link in page.links:
+        assert not link.startswith(("/", "http"))
+        assert client.get(f"{MOUNT}/{link}").status_code == 200
+
+
+def test_the_page_names_every_module_and_all_files_are_kept_for_ever_but_the_page(client: httpx.Client) -> None:
+    page, *files = Console().paths
+    answer = client.get(page)
+    assert answer.headers["cache-control"] == "no-cache"
+    for path in files:
+        assert client.get(path).headers["cache-control"] == "public, max-age=31536000, immutable"
+        if path.endswith(".js"):
+            assert f'href="{path.removeprefix(f"{MOUNT}/")}"' in answer.text
+
+
+def test_what_did_not_change_is_not_sent_again(client: httpx.Client) -> None:
+    for path in Console().paths:
+        etag = client.get(path).headers["etag"]
+        again = client.get(path, headers={"If-None-Match": etag})
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
+        assert client.get(path, headers={"If-None-Match": '"another"'}).status_code == 200
+
+
+def test_files_say_what_they_are(client: httpx.Client) -> None:
+    types = {path.rpartition(".")[2]: client.get(path).headers["content-type"] for path in Console().paths[1:]}
+    assert types == {
+        "css": "text/css; charset=utf-8",
+        "js": "text/javascript; charset=utf-8",
+        "svg": "image/svg+xml",
+    }
+
+
+def test_head_answers_as_get_does_without_the_content(client: httpx.Client) -> None:
+    for path in (f"{MOUNT}/", Console().paths[-1], f"{MOUNT}/nothing"):
+        got, head = client.get(path), client.head(path)
+        assert (head.status_code, head.content) == (got.status_code, b"")
+        assert head.headers["content-length"] == str(len(got.content))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "nothing",
+        "index.html",
+        "main.js",
+        "0000000000000000/main.js",
+        "../api/v1/health",
+        "..",
+        "../../pyproject.toml",
+        "%2e%2e/site.py",
+        "..%2fsite.py",
+        "..%5csite.py",
+        "%00",
+        "{build}/../../site.py",
+        "{build}/",
+        "{build}",
+        "{build}/index.html",
+        "{build}//main.js",
+        "{build}/main.js/",
+        "{build}/main.js%00.css",
+    ],
+)
+def test_what_is_no_file_of_the_console_is_not_there(api: ApiProcess, path: str) -> None:
+    build = Console().paths[1].split("/")[2]
+    target = f"{MOUNT}/{path.format(build=build)}"
+    answer = send(api, f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+    assert answer.status in {400, 404}
+    assert b"import " not in answer.content
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
+def test_other_methods_find_nothing(client: httpx.Client, method: str) -> None:
+    assert client.request(method, f"{MOUNT}/").status_code == 404
+
+
+def test_it_can_be_switched_off(shared: Database) -> None:
+    with api_process(shared.url, console=False) as process, process.client() as client:
+        answer = client.get(f"{MOUNT}/")
+        assert (answer.status_code, answer.json()["title"]) == (404, "Not found")
+
+
+def test_no_file_names_another_origin_or_makes_markup_of_text(client: httpx.Client) -> None:
+    for path in Console().paths:
+        text = client.get(path).text
+        assert not FOREIGN.search(text), path
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", text), (
+            path
+        )
+        assert not re.search(r"localStorage|document\.cookie|indexedDB", text), path
+
+
+def test_modules_are_short_enough_to_be_read(client: httpx.Client) -> None:
+    for path in Console().paths:
+        if path.endswith(".js"):
+            assert client.get(path).text.count("\n") < 250, path

@@ -1,0 +1,72 @@
+"""A real browser before a real service: `routines up` with API, ticker and worker, and headless Chromium.
+
+Where there is no Chromium these tests are skipped and say so; with ROUTINES_TEST_BROWSER=required they fail instead.
+"""
+
+import os
+import shutil
+from collections.abc import Generator
+
+import pytest
+from selenium.webdriver import Chrome
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service as Driver
+
+from browsing import Console, seed
+from service import Service
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
+DRIVER = shutil.which("chromedriver")
+REASON = "no Chromium with its chromedriver here (Debian: apt-get install chromium chromium-driver)"
+QUIET = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --disable-dev-shm-usage --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync --disable-default-apps "
+    "--disable-extensions --hide-scrollbars --lang=en-GB"
+)
+"""Nothing but what the page asks for; no sandbox, since tests also run as root."""
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Generator[Service]:
+    """A service with routines that went well, failed, were skipped and missed."""
+    service = Service(tmp_path_factory.mktemp("console"))
+    service.start()
+    try:
+        seed(service)
+        yield service
+    finally:
+        service.stop()
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Generator[Chrome]:
+    """One browser for all tests of a process."""
+    if not (BROWSER and DRIVER):
+        if os.environ.get("ROUTINES_TEST_BROWSER") == "required":
+            pytest.fail(REASON)
+        pytest.skip(REASON)
+    options = Options()
+    options.binary_location = BROWSER
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    for argument in [*QUIET.split(), f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"]:
+        options.add_argument(argument)
+    driver = Chrome(options=options, service=Driver(DRIVER, log_output=os.devnull))
+    driver.set_page_load_timeout(30)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def door(browser: Chrome, service: Service) -> Console:
+    """The console before anybody has signed in, on a screen of 1280 pixels, in light."""
+    return _console(browser, service).arrive()
+
+
+@pytest.fixture
+def console(browser: Chrome, service: Service) -> Console:
+    """The same for somebody who signed in before."""
+    return _console(browser, service).arrive(signed_in=True)
+
+
+def _console(browser: Chrome, service: Service) -> Console:
+    return Console(browser, service.url, (service.data_dir / "demo.key").read_text().strip())

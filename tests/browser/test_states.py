@@ -1,0 +1,131 @@
+"""The console before a service that is switched off, slow to let a key in, away, or full."""
+
+import os
+import signal
+from collections.abc import Callable
+
+import psycopg
+import pytest
+from selenium.webdriver import Chrome
+
+from browsing import Console
+from serving import TASK, ApiProcess, api_process, new_key
+from support import Database
+
+pytestmark = pytest.mark.slow
+MANY = 1100
+"""More routines than one page of the list holds."""
+
+
+@pytest.fixture
+def open_console(browser: Chrome, database: Database) -> Callable[[ApiProcess], Console]:
+    """Opens the console of a process, with a key of the collection my-org."""
+    return lambda api: Console(browser, api.url, new_key(database, "my-org")).arrive()
+
+
+def make_routines(api: ApiProcess, database: Database, number: int) -> None:
+    with api.client(new_key(database, "my-org")) as client:
+        assert client.post("/api/v1/tasks/my-org", json={"name": "echo", "workflow": TASK}).status_code == 201
+        body = {"name": "the-first", "cadence": {"type": "daily", "hour_utc": 9}}
+        assert client.post("/api/v1/routines/my-org/echo", json=body).status_code == 201
+    with psycopg.connect(database.url) as connection:
+        connection.execute(
+            """INSERT INTO routines.routines (collection_id, task_id, name, cadence_type)
+               SELECT collection_id, id, 'r-' || lpad(number::text, 5, '0'), 'hourly'
+               FROM routines.tasks, generate_series(1, %s) AS number""",
+            [number - 1],
+        )
+
+
+def test_without_routines_it_says_how_to_switch_them_on(
+    database: Database, open_console: Callable[[ApiProcess], Console]
+) -> None:
+    with api_process(database.url, enable_routines=False) as api:
+        console = open_console(api)
+        console.sign_in()
+        console.sees("ENABLE_ROUTINES=true", "main")
+        console.press("Tasks and their runs")
+        console.sees("No task yet")
+
+
+def test_an_empty_collection_says_where_to_begin(
+    database: Database, open_console: Callable[[ApiProcess], Console]
+) -> None:
+    with api_process(database.url) as api:
+        console = open_console(api)
+        console.sign_in()
+        console.sees("Nothing is scheduled yet.")
+        console.press("Make the first one")
+        console.sees("There is no task yet")
+
+
+def test_a_key_that_asks_too_much_waits_as_long_as_it_is_told(
+    database: Database, open_console: Callable[[ApiProcess], Console]
+) -> None:
+    with api_process(database.url) as plenty:
+        make_routines(plenty, database, 3)
+    with api_process(database.url, rate_per_second=2, rate_burst=1) as api:
+        console = open_console(api)
+        console.sign_in()
+        console.sees("3 routines", "main")
+        console.sees("r-00001", ".rows")
+        assert any("429" in each for each in console.messages())
+
+
+def test_a_service_that_is_away_is_told_and_asked_again_on_demand(
+    database: Database, open_console: Callable[[ApiProcess], Console]
+) -> None:
+    with api_process(database.url) as api:
+        console = open_console(api)
+        console.sign_in()
+        console.sees("Nothing is scheduled yet.")
+        # Its data lies elsewhere for a while, as in a failover: the API answers 503.
+        with psycopg.connect(database.url, autocommit=True) as admin:
+            name = admin.info.dbname
+        with psycopg.connect(database.url.replace(name, "postgres"), autocommit=True) as admin:
+            admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false'.encode())
+            admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+            console.press("Tasks")
+            console.sees("Try again", "main")
+            admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'.encode())
+
+        def is_back() -> bool:
+            for again in console.all(".failure button"):
+                again.click()
+            return "No task yet" in console.title()
+
+        console.until(is_back)
+
+
+def test_a_collection_of_many_pages_is_read_whole_and_shown_a_screen_at_a_time(
+    database: Database, open_console: Callable[[ApiProcess], Console]
+) -> None:
+    with api_process(database.url) as api:
+        make_routines(api, database, MANY)
+        console = open_console(api)
+        console.sign_in()
+        console.sees("1,100 routines, by", "main")
+        assert len(console.all(".row")) == 50
+        console.press("Show 50 more")
+        console.until(lambda: len(console.all(".row")) == 100)
+        console.type("#search", "the-first")
+        console.until(lambda: len(console.all(".row")) == 1)
+        asked = [each["url"] for each in console.requests() if "/api/" in each["url"]]
+        assert len(asked) < 20, asked
+
+
+def test_a_server_that_is_frozen_leaves_the_page_as_it_was(
+    database: Database, open_console: Callable[[ApiProcess], Console]
+) -> None:
+    with api_process(database.url) as api:
+        console = open_console(api)
+        console.sign_in()
+        console.sees("Nothing is scheduled yet.")
+        os.kill(api.process.pid, signal.SIGSTOP)
+        try:
+            console.press("Tasks")
+            console.until(lambda: console.find(".progress").is_displayed())
+            assert console.title() == "Nothing is scheduled yet."
+        finally:
+            os.kill(api.process.pid, signal.SIGCONT)
+        console.sees("No task yet")
