@@ -55,6 +55,7 @@ CREATE TABLE chaos.step_journal (
     trajectory_id bigint NOT NULL,
     step text NOT NULL,
     at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    transaction_at timestamptz NOT NULL DEFAULT now(),
     old_status text, status text NOT NULL,
     attempt integer NOT NULL,
     current_attempt integer NOT NULL

@@ -228,9 +228,15 @@ def _taken_away(row: Any, raised: int, holder: dict[int, str]) -> Found:
 
 
 def steps_are_fenced(history: History) -> Found:
-    """A step is written by the attempt that holds the run, and never again once it is completed."""
+    """A step is written by the attempt that holds the run, and never again once it is completed.
+
+    The end of a run closes the step that an attempt before had begun, where those that came after did not get so far.
+    """
+    ends = {(row.trajectory_id, row.transaction_at): row.status for row in history.run_journal}
     for row in history.step_journal:
-        if row.attempt != row.current_attempt:
+        closed_as = ends.get((row.trajectory_id, row.transaction_at))
+        is_closed = row.old_status == "running" and row.status == closed_as in {"failed", "cancelled"}
+        if row.attempt != row.current_attempt and not is_closed:
             yield Violation("fence", f"step {row.step} of run {row.trajectory_id} was written too late", (row,))
         if row.old_status == "completed":
             yield Violation("repeated", f"step {row.step} of run {row.trajectory_id} was finished before", (row,))
