@@ -25,6 +25,11 @@ CHAOS_SEED = os.environ.get("ROUTINES_CHAOS_SEED") or str(secrets.randbelow(2**3
 os.environ["ROUTINES_CHAOS_SEED"] = CHAOS_SEED
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than processors: tests wait for half of their time."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_report_header() -> str:
     return f"chaos: ROUTINES_CHAOS_SEED={CHAOS_SEED}"
 

@@ -57,6 +57,7 @@ def test_the_routes_described_are_the_routes_served(described: dict[str, Any]) -
     assert {(path, method) for path, method, _ in operations(described)} == served - {
         ("/openapi.json", "get"),
         ("/docs", "get"),
+        ("/metrics", "get"),
     }
 
 
