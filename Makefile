@@ -24,10 +24,10 @@ help:  ## This list
 up: $(RUN)  ## API, ticker and worker on an embedded Postgres; Ctrl-C stops them
 	@exec $(BIN)/routines up
 
-# File by file over a process more than there are processors (tests/conftest.py), each with a Postgres of its own; in the
-# order of names, so that the chaos begins early.
+# File by file over two processes more than there are processors, each with a Postgres of its own; in the order that
+# tests/conftest.py says, so that what waits for long begins early.
 test: $(DEV)  ## All tests, against a real Postgres
-	$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses=auto --maxprocesses=6 --dist=loadfile --no-loadscope-reorder
 
 lint: $(DEV)  ## Format, rules, types, layers and what bandit finds
 	$(BIN)/ruff format --check .

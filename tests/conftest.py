@@ -20,14 +20,20 @@ from routines_core.db.migrations import migrate
 from routines_core.embedded import EmbeddedServer
 from support import Database, with_database
 
+LONG_WAITS = ("tests/chaos/test_chaos.py", "tests/temporal/test_crashes.py")
 CHAOS_SEED = os.environ.get("ROUTINES_CHAOS_SEED") or str(secrets.randbelow(2**32))
 # The processes that xdist starts inherit it, and their own output is not shown.
 os.environ["ROUTINES_CHAOS_SEED"] = CHAOS_SEED
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One process more than processors: tests wait for half of their time."""
-    return (os.cpu_count() or 1) + 1
+    """Two processes more than processors: tests wait for half of their time."""
+    return (os.cpu_count() or 1) + 2
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that wait for minutes come first, so that others have the processors meanwhile."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG_WAITS))
 
 
 def pytest_report_header() -> str:
