@@ -1,10 +1,9 @@
-# The browser of tests/browser: installed where this machine may (Debian, as root). Where there is one, however it came,
-# its tests must run; where there is none they are skipped, and say so.
+# The browser of tests/browser: installed where this machine may (Debian, as root), within two and a half minutes. Where
+# there is one, however it came, its tests must run; where there is none they are skipped, and say so.
 if ! command -v chromedriver >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-  install=(apt-get install --yes --no-install-recommends --quiet=2 chromium chromium-driver)
-  export DEBIAN_FRONTEND=noninteractive
-  timeout 240 "${install[@]}" </dev/null >/dev/null 2>&1 \
-    || { timeout 60 apt-get update --quiet=2 </dev/null >/dev/null 2>&1 && timeout 240 "${install[@]}" </dev/null >/dev/null 2>&1; } \
+  DEBIAN_FRONTEND=noninteractive timeout 150 bash -c '
+    install() { apt-get install --yes --no-install-recommends --quiet=2 chromium chromium-driver; }
+    install || { apt-get update --quiet=2 && install; }' </dev/null >/dev/null 2>&1 \
     || echo "BROWSER TESTS SKIPPED: chromium and chromium-driver could not be installed." >&2
 fi
 if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then
