@@ -1,13 +1,10 @@
 """What is looked for among runs in hand, and the lists of active runs, cost the same however many runs wait."""
 
-from collections.abc import Generator
-from typing import Any
-
 import pytest
 
+from plans import buffers, explained, nodes
 from routines_core.db import Connection, connect, runs
 from routines_core.db.keys import create_key, parse_token
-from routines_core.db.statements import Statement
 from routines_core.db.trajectories import list_trajectories, stats_of_task
 from support import Database, value
 from working import task_of, workflow_of
@@ -15,26 +12,6 @@ from working import task_of, workflow_of
 PENDING = """INSERT INTO routines.trajectories (collection_id, task_id, task_version, trigger, init_params)
              SELECT collection_id, id, 1, 'api', '{}' FROM routines.tasks, generate_series(1, %s) WHERE id = %s"""
 CLAIM = {"worker": "w", "lease_seconds": 60.0, "deadline_seconds": 600.0}
-Plan = dict[str, Any]
-
-
-async def explained(connection: Connection, statement: str, **parameters: Any) -> Plan:
-    cursor = await connection.execute(
-        f"EXPLAIN (ANALYZE, BUFFERS, TIMING off, FORMAT JSON) {Statement.declared[statement].text}".encode(), parameters
-    )
-    row = await cursor.fetchone()
-    assert row
-    return row[0][0]["Plan"]
-
-
-def nodes(plan: Plan) -> Generator[Plan]:
-    yield plan
-    for child in plan.get("Plans", []):
-        yield from nodes(child)
-
-
-def buffers(plan: Plan) -> int:
-    return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
 
 
 async def read_by_each(connection: Connection, key_id: int, task: int) -> dict[str, int]:

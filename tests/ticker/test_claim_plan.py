@@ -1,17 +1,13 @@
 """The plan of the tick: what it reads depends on what is due, and not on how many routines there are."""
 
-from collections.abc import Generator
-from typing import Any
-
 import pytest
 
+from plans import Plan, buffers, explained, nodes
 from routines_core.db import Connection
-from routines_core.db.statements import Statement
 from stepping import TICK
 from support import make_task
 
 BATCH = 1000
-Plan = dict[str, Any]
 
 
 async def fill(connection: Connection, first: int, last: int) -> None:
@@ -28,25 +24,6 @@ async def fill(connection: Connection, first: int, last: int) -> None:
     )
     await connection.execute("ALTER TABLE routines.routines ENABLE TRIGGER USER")
     await connection.execute("VACUUM (ANALYZE) routines.routines")
-
-
-async def explained(connection: Connection, statement: str, **parameters: Any) -> Plan:
-    cursor = await connection.execute(
-        f"EXPLAIN (ANALYZE, BUFFERS, TIMING off, FORMAT JSON) {Statement.declared[statement].text}".encode(), parameters
-    )
-    row = await cursor.fetchone()
-    assert row
-    return row[0][0]["Plan"]
-
-
-def nodes(plan: Plan) -> Generator[Plan]:
-    yield plan
-    for child in plan.get("Plans", []):
-        yield from nodes(child)
-
-
-def buffers(plan: Plan) -> int:
-    return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
 
 
 def assert_the_claim_reads_the_head_of_its_index(tick: Plan) -> None:
