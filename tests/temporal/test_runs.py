@@ -122,6 +122,29 @@ async def test_temporal_shows_a_completed_and_a_failed_run_as_that(
             await temporal.get_workflow_handle(f"flow-my-org-bad--{bad}").result()
 
 
+async def test_a_worker_counts_its_runs_and_steps_as_it_does_without_temporal(
+    connection: Connection, database: Database, temporal: Client
+) -> None:
+    tasks = [await task_of(connection, name, SCENARIOS[name]) for name in ("references", "retried", "unknown")]
+    names = ["claimed_total", "run_duration_seconds_count", "steps_total"]
+    counted: list[dict[Any, float]] = []
+    for program in (working(database.url), temporal_working(database.url, temporal)):
+        async with program as worker:
+            for task in tasks:
+                await until_ended(connection, await run_of(connection, task))
+            health = await worker.metrics.health()
+        assert health.is_good
+        samples = (sample for family in worker.metrics.registry.collect() for sample in family.samples)
+        counted.append({
+            (sample.name, *sorted(sample.labels.items())): sample.value
+            for sample in samples
+            if sample.name.removeprefix("routines_worker_") in names
+        })  # fmt: skip
+    without, with_it = counted
+    assert with_it == without
+    assert without["routines_worker_claimed_total",] == 3
+
+
 async def test_a_run_goes_on_in_a_new_history_where_its_own_has_grown_long(
     connection: Connection, database: Database, temporal: Client
 ) -> None:
