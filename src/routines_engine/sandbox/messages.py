@@ -1,0 +1,206 @@
+"""The frames that a worker and its step processes exchange."""
+
+import asyncio
+import struct
+from typing import Any
+
+import msgspec
+
+MAX_FRAME_BYTES = 64 * 1024 * 1024
+"""The largest frame: a file that a step reads or saves, with room to spare."""
+_LENGTH = struct.Struct(">I")
+NIL = msgspec.Raw(b"\xc0")
+"""None as msgpack."""
+
+
+class Arguments(msgspec.Struct, frozen=True):
+    """The command line of a step process, as one JSON argument.
+
+    Attributes:
+        file_descriptor: Its end of the socket to the worker.
+        memory_bytes: What it may allocate beyond what it has when it starts.
+        modules: Imported at the start, beside the installed entry points: where more activities are.
+    """
+
+    file_descriptor: int
+    worker_pid: int
+    memory_bytes: int
+    log_format: str
+    modules: list[str] = []
+
+
+class Death(msgspec.Struct, frozen=True):
+    """Says which attempt of which step ended an earlier step process, and why."""
+
+    step: str
+    attempt: int
+    cause: str
+
+
+class Payload(msgspec.Struct, frozen=True):
+    """What a step process needs of a run; the worker passes it on without reading it.
+
+    Attributes:
+        workflow: The stored workflow as JSON.
+        init_params: The run's parameters as JSON.
+        finished_steps: `{inputs, outputs}` by name of the steps that completed before, as JSON.
+        attempts: The attempt that each unfinished step had reached, by name.
+    """
+
+    workflow: bytes
+    init_params: bytes
+    finished_steps: bytes
+    attempts: dict[str, int]
+    workflow_id: str
+    allow_private: bool
+
+
+class ChildEnded(msgspec.Struct, frozen=True):
+    """How a run that a step started has ended.
+
+    Attributes:
+        outputs: The outputs of its completed steps by name, as JSON.
+    """
+
+    trajectory_id: int
+    status: str
+    outputs: bytes
+    error: str | None
+
+
+class FoundRun(msgspec.Struct, frozen=True):
+    """An earlier run that a step reads.
+
+    Attributes:
+        init_params: JSON.
+        outputs: The outputs of its completed steps by name, as JSON.
+    """
+
+    trajectory_id: int
+    status: str
+    init_params: bytes
+    outputs: bytes
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One attempt of one step, where the worker decides what comes next."""
+
+    position: int
+    step: str
+    number: int
+
+
+class Start(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Worker to process: run this workflow, or one attempt of one of its steps.
+
+    Attributes:
+        run: Names the run on this connection.
+        attempt: The attempt to make; None for the whole workflow.
+        death: Set when an attempt of this run ended its process before.
+    """
+
+    run: int
+    payload: Payload
+    attempt: Attempt | None = None
+    death: Death | None = None
+
+
+class Cancel(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Worker to process: stop this run; nothing more is wanted of it."""
+
+    run: int
+
+
+class Answer(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Worker to process: the answer to a call.
+
+    Attributes:
+        value: The result as msgpack.
+        error: The message of the error that the call raised instead, with its class's name.
+    """
+
+    call: int
+    value: msgspec.Raw = NIL
+    error: tuple[str, str] | None = None
+
+
+class Ping(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Worker to process: answer at once, to show that the event loop turns."""
+
+    number: int
+
+
+class Pong(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Process to worker: the answer to a ping."""
+
+    number: int
+
+
+class Began(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Process to worker: an attempt of a step begins. Sent before anything of the step is read."""
+
+    run: int
+    position: int
+    step: str
+    attempt: int
+
+
+class Call(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Process to worker: call a service of the run, or write a checkpoint.
+
+    Attributes:
+        arguments: Keyword arguments as msgpack.
+    """
+
+    run: int
+    call: int
+    method: str
+    arguments: msgspec.Raw
+
+
+class Ended(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Process to worker: what was asked for has ended.
+
+    Attributes:
+        error: Why the run failed, masked; None if it completed, or goes on after an attempt.
+        verdict: What came of the attempt that was asked for, as (status, wait_seconds).
+        is_internal: The process met an error that is not the workflow's fault.
+    """
+
+    run: int
+    error: str | None
+    verdict: tuple[str, float] | None = None
+    is_internal: bool = False
+
+
+FromWorker = Start | Cancel | Answer | Ping
+FromProcess = Pong | Began | Call | Ended
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode(message: Any) -> bytes:
+    """Return a message as a frame.
+
+    Raises:
+        ValueError: The message is larger than MAX_FRAME_BYTES.
+    """
+    body = _encoder.encode(message)
+    if len(body) > MAX_FRAME_BYTES:
+        raise ValueError(f"a frame of {len(body)} bytes is larger than the limit of {MAX_FRAME_BYTES}")
+    return _LENGTH.pack(len(body)) + body
+
+
+async def read_frame(reader: asyncio.StreamReader) -> bytes | None:
+    """Return the body of the next frame, or None at the end of the stream.
+
+    Raises:
+        ValueError: The frame is larger than MAX_FRAME_BYTES.
+    """
+    try:
+        (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+        if length > MAX_FRAME_BYTES:
+            raise ValueError(f"a frame of {length} bytes is larger than the limit of {MAX_FRAME_BYTES}")
+        return await reader.readexactly(length)
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return None

@@ -1,0 +1,274 @@
+"""The worker's side of one step process: its connection, its watchdog and its end."""
+
+import asyncio
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+
+from routines_core.errors import RoutinesError
+from routines_engine.sandbox.child import ANSWERS, MEMORY_EXIT_CODE
+from routines_engine.sandbox.messages import (
+    Answer,
+    Arguments,
+    Began,
+    Call,
+    Cancel,
+    Ended,
+    FromProcess,
+    Payload,
+    Ping,
+    Pong,
+    Start,
+    encode,
+    read_frame,
+)
+
+PING_SECONDS = 0.5
+"""How often a process that has runs is asked whether its event loop turns."""
+PRIVATE_VARIABLES = ("ROUTINES_", "DATABASE_URL", "PG", "AWS_", "TEMPORAL_")
+"""Beginnings of environment variables that a step process does not get."""
+
+log = structlog.get_logger("worker")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one step process may use.
+
+    Attributes:
+        memory_bytes: Private memory beyond what the process has when it starts.
+        stall_seconds: How long its event loop may stand still.
+    """
+
+    memory_bytes: int = 256 * 1024 * 1024
+    stall_seconds: float = 5.0
+
+    @property
+    def memory_cause(self) -> str:
+        """Why a process ended that ran out of memory."""
+        return f"it used more than {self.memory_bytes // (1024 * 1024)} MiB of memory"
+
+    @property
+    def stall_cause(self) -> str:
+        """Why a process ended that stood still."""
+        return f"it kept its process busy for more than {self.stall_seconds:g} s without a pause"
+
+
+class ProcessGoneError(Exception):
+    """The process ended before the run did.
+
+    Attributes:
+        cause: Why, as the rest of a sentence about the step.
+        was_alone: Whether the run was the only one of its process.
+        step: The attempt that was in progress; None if none had begun.
+    """
+
+    def __init__(self, cause: str, *, was_alone: bool, step: Began | None) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.was_alone = was_alone
+        self.step = step
+
+
+class RunHandler(Protocol):
+    """What a process may ask for one run; each method returns what msgpack can encode."""
+
+    async def handle(self, method: str, arguments: msgspec.Raw) -> Any:
+        """Return the answer to a call.
+
+        Raises:
+            RoutinesError: It is refused; the step hears why.
+            Exception: It cannot be answered; the run is left as it is.
+        """
+        ...
+
+    async def reload(self) -> Payload:
+        """Return the run as it stands after its last checkpoint."""
+        ...
+
+
+@dataclass(eq=False)
+class RunInProcess:
+    """A run that this process has.
+
+    Attributes:
+        ended: Its result is the last message about the run.
+        step: The attempt that began last.
+    """
+
+    handler: RunHandler
+    ended: "asyncio.Future[Ended]"
+    step: Began | None = None
+    calls: "set[asyncio.Task[None]]" = field(default_factory=set["asyncio.Task[None]"])
+
+
+class StepProcessHandle:
+    """A step process as its worker sees it.
+
+    Attributes:
+        collection_id: The collection whose runs it has; None while it has none.
+        is_exclusive: Whether it takes no second run.
+        runs: By their number on this connection.
+        on_gone: Called once the process has ended.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, limits: Limits) -> None:
+        self._process = process
+        self._limits = limits
+        self._writer: asyncio.StreamWriter | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._last_run = 0
+        self._last_ping = 0
+        self._ponged_at = time.monotonic()
+        self._cause = "its process was lost"
+        self.is_gone = False
+        self.is_exclusive = False
+        self.collection_id: int | None = None
+        self.runs: dict[int, RunInProcess] = {}
+        self.on_gone: Callable[[], None] = lambda: None
+
+    @classmethod
+    async def start(cls, limits: Limits, log_format: str, modules: list[str]) -> "StepProcessHandle":
+        """Start a process; it is ready once it answers, and frames that are sent earlier wait."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            arguments = Arguments(theirs.fileno(), os.getpid(), limits.memory_bytes, log_format, modules)
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "routines_engine.sandbox.child",
+                msgspec.json.encode(arguments).decode(),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=_environment(),
+                start_new_session=True,
+            )
+        handle = cls(process, limits)
+        reader, handle._writer = await asyncio.open_connection(sock=ours)
+        handle._tasks = [asyncio.create_task(handle._read(reader)), asyncio.create_task(handle._watch())]
+        return handle
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    async def run(self, handler: RunHandler, start: Callable[[int], Start]) -> Ended:
+        """Do what is asked and return how it ended; cancelling stops it.
+
+        Raises:
+            ProcessGoneError: The process ended first.
+        """
+        self._last_run += 1
+        number = self._last_run
+        entry = self.runs[number] = RunInProcess(handler, asyncio.get_running_loop().create_future())
+        if len(self.runs) == 1:
+            self._ponged_at = time.monotonic()
+        try:
+            self._send(start(number))
+            return await entry.ended
+        finally:
+            self.runs.pop(number, None)
+            for call in entry.calls:
+                call.cancel()
+            if not self.is_gone:
+                self._send(Cancel(number))  # a run that has ended ignores it
+
+    def kill(self, cause: str) -> None:
+        """End the process at once; its runs hear the cause."""
+        if not self.is_gone:
+            self._cause = cause
+            with suppress(ProcessLookupError):
+                self._process.kill()
+
+    async def close(self) -> None:
+        """Kill the process and wait until it is gone."""
+        self.kill("its worker stopped")
+        await self._process.wait()
+        await asyncio.wait(self._tasks)
+
+    def _send(self, message: Any) -> None:
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(encode(message))
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        decoder = msgspec.msgpack.Decoder(FromProcess)
+        try:
+            while (body := await read_frame(reader)) is not None:
+                self._received(decoder.decode(body))
+        except (ValueError, msgspec.DecodeError) as error:
+            log.error("a step process broke the protocol", pid=self.pid, error=type(error).__name__)  # noqa: TRY400 - the text may show what a step holds
+            self.kill(self._limits.memory_cause)
+        await self._gone()
+
+    def _received(self, message: FromProcess) -> None:
+        self._ponged_at = time.monotonic()
+        match message:
+            case Pong():
+                return
+            case Began(run):
+                if run in self.runs:
+                    self.runs[run].step = message
+            case Call(run):
+                if run in self.runs:
+                    entry = self.runs[run]
+                    task = asyncio.create_task(self._answer(entry, message))
+                    entry.calls.add(task)
+                    task.add_done_callback(entry.calls.discard)
+            case Ended(run):
+                if message.is_internal:
+                    log.error("a run broke its stepper", error=message.error)
+                if run in self.runs and not self.runs[run].ended.done():
+                    self.runs[run].ended.set_result(message)
+
+    async def _answer(self, entry: RunInProcess, call: Call) -> None:
+        try:
+            value = await entry.handler.handle(call.method, call.arguments)
+            self._send(Answer(call.call, msgspec.Raw(msgspec.msgpack.encode(value))))
+        except (RoutinesError, OSError) as error:
+            name = next((each.__name__ for each in type(error).__mro__ if each.__name__ in ANSWERS), "StorageError")
+            self._send(Answer(call.call, error=(name, str(error))))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run hears of it
+            if not entry.ended.done():
+                entry.ended.set_exception(error)
+
+    async def _watch(self) -> None:
+        """Kill a process whose event loop stands still, or that uses more memory than it may."""
+        while not self.is_gone:
+            await asyncio.sleep(PING_SECONDS)
+            if not self.runs:
+                self._ponged_at = time.monotonic()
+                continue
+            self._last_ping += 1
+            self._send(Ping(self._last_ping))
+            if time.monotonic() - self._ponged_at > self._limits.stall_seconds:
+                self.kill(self._limits.stall_cause)
+
+    async def _gone(self) -> None:
+        code = await self._process.wait()
+        self.is_gone = True
+        if code == MEMORY_EXIT_CODE:
+            self._cause = self._limits.memory_cause
+        if self._writer is not None:
+            self._writer.close()
+        was_alone = len(self.runs) == 1
+        for entry in list(self.runs.values()):
+            if not entry.ended.done():
+                entry.ended.set_exception(ProcessGoneError(self._cause, was_alone=was_alone, step=entry.step))
+        if self.runs:
+            log.warning("step process ended", pid=self.pid, runs=len(self.runs), cause=self._cause)
+        self.on_gone()
+
+
+def _environment() -> dict[str, str]:
+    """The environment of a step process: the worker's without its credentials."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(PRIVATE_VARIABLES)}
+    return kept | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "MALLOC_ARENA_MAX": "2"}
