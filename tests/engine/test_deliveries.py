@@ -112,14 +112,14 @@ async def test_every_final_status_is_told(connection: Connection, status: str) -
         (answers(500, b"a secret of the receiver"), 500, "it answered 500"),
         (answers(302, Location="http://127.0.0.1/"), 302, "it answered 302"),
         (answers(404), 404, "it answered 404"),
-        (hangs, None, "no whole answer within 15 s"),
-        (endless(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n", 0.05), None, "no whole answer within 15 s"),
+        (hangs, None, "no complete answer within 15 s"),
+        (endless(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n", 0.05), None, "no complete answer within 15 s"),
         (
             endless(b"HTTP/1.1 200 OK\r\n", b"X: " + b"y" * 1000 + b"\r\n"),
             None,
-            "the answer is no HTTP, has too many headers, or broke off",
+            "the answer is not valid HTTP, has too many headers, or was cut off",
         ),
-        (closes_early, None, "the answer is no HTTP, has too many headers, or broke off"),
+        (closes_early, None, "the answer is not valid HTTP, has too many headers, or was cut off"),
     ],
     ids=["500", "302", "404", "hangs", "drips", "endless headers", "closes early"],
 )

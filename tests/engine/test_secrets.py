@@ -167,7 +167,7 @@ async def test_a_secret_template_that_is_malformed_is_not_shown_in_part() -> Non
 
 async def test_a_secret_is_not_handed_on_to_another_run() -> None:
     services = FakeServices(secrets={"KEY": KEY})
-    with pytest.raises(StepFailedError, match="a secret cannot be handed on in init_params"):
+    with pytest.raises(StepFailedError, match="a secret cannot be passed on in init_params"):
         await flow(
             Journal(),
             {"activity": "list_emit_await", "task": "t", "items": ["{{ secret_params.KEY }}"]},
