@@ -133,7 +133,7 @@ async def test_a_secret_param_goes_before_the_environment_and_what_is_not_there_
             "ciphertext = (SELECT ciphertext FROM routines.secrets AS other WHERE other.id <> secrets.id)",
             "is damaged or was moved",
         ),
-        ("id = gen_random_uuid()", "The secret 'TOKEN' is gone"),
+        ("id = gen_random_uuid()", "The secret 'TOKEN' was deleted"),
     ],
 )
 async def test_a_secret_that_does_not_open_fails_its_run_alone(
@@ -202,7 +202,7 @@ async def test_a_step_that_is_done_again_finds_the_children_that_it_started_befo
     [
         ("absent", "the collection has no task 'absent'"),
         ("other", "the task 'other' does not declare text"),
-        ("p", "runs start runs more than 10 deep"),
+        ("p", "runs cannot start runs more than 10 levels deep"),
     ],
 )
 async def test_a_child_that_cannot_be_started_fails_the_step_with_the_reason(
@@ -245,7 +245,7 @@ async def test_with_a_run_that_is_taken_away_its_children_and_theirs_end_and_no_
         expected = {"cancelled": 7} if status == "cancelled" else {"failed": 1, "cancelled": 6}
         assert await value(connection, left) == expected
         async with asyncio.timeout(10):
-            while worker._held:  # noqa: ASYNC110 - what it holds is the worker's own
+            while worker._claimed:  # noqa: ASYNC110 - what it holds is the worker's own
                 await asyncio.sleep(0.01)
 
 

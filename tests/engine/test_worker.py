@@ -179,7 +179,7 @@ async def test_a_run_that_somebody_has_locked_holds_up_no_other_run_of_the_worke
             others = [await run_of(connection, free) for _ in range(3)]
             for other in others:
                 assert await until_ended(connection, other) == ("completed", None)
-            assert locked in worker._held
+            assert locked in worker._claimed
         assert await until_ended(connection, locked) == ("completed", None)
     assert await value(connection, "SELECT max(attempt) FROM routines.trajectories") == 1
 

@@ -86,7 +86,7 @@ async def rig(connection: Connection, database: Database, temporal: Client) -> A
         settings = settings_of(temporal, temporal_task_queue="nobody")
         worker = TemporalWorker(settings, pool, asyncio.Event(), KEYRING)
         worker._client = temporal
-        [claimed] = await worker._engine.ask_once(worker._dispatcher._claim)
+        [claimed] = await worker._resources.ask_once(worker._dispatcher._claim)
         yield Rig(worker, temporal, connection, claimed)
 
 
@@ -134,7 +134,7 @@ async def was_another_databases(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("happens", "end"),
     [
-        (completes, "failed: lost: it has completed in Temporal, and not all of its steps are recorded"),
+        (completes, "failed: lost: it completed in Temporal, but not all of its steps are recorded"),
         (completes_with_all_recorded, "completed: "),
         (fails, "failed: failed in Temporal"),
         (is_cancelled, "cancelled: cancelled in Temporal"),
@@ -142,7 +142,7 @@ async def was_another_databases(rig: Rig) -> None:
         (times_out, "failed: deadline exceeded: the run took longer than it may"),
         (
             was_another_databases,
-            "failed: Temporal had a run of this workflow_id before: give it a namespace for this database alone",
+            "failed: Temporal already had a run with this workflow_id: use a namespace for this database alone",
         ),
     ],
     ids=lambda given: getattr(given, "__name__", ""),
@@ -176,7 +176,7 @@ async def test_a_run_that_temporal_had_and_knows_no_longer_is_a_crash_and_goes_b
         back = "SELECT status || ' ' || engine || ' ' || crashes FROM routines.trajectories"
         assert await value(connection, back) == f"pending postgres {crashes}"
         assert await value(connection, "SELECT count(*) FROM routines.dispatches") == 0
-        [rig.run] = await rig.worker._engine.ask_once(rig.worker._dispatcher._claim)
+        [rig.run] = await rig.worker._resources.ask_once(rig.worker._dispatcher._claim)
     await dispatches.submitted(connection, [(rig.run.id, rig.run.fence)])
     await rig.settle()
     assert await value(connection, STATE) == "failed: worker lost: Temporal no longer knows the run"
@@ -234,7 +234,7 @@ async def test_a_server_that_is_not_there_and_a_namespace_that_is_not_are_named(
         TemporalError, match=r"Temporal cannot be reached at 127\.0\.0\.1:1: .*ROUTINES_TEMPORAL_ADDRESS"
     ):
         await connect_to_temporal(settings_of(temporal, temporal_address="127.0.0.1:1"))
-    with pytest.raises(TemporalError, match="has no namespace 'absent': make it, or set ROUTINES_TEMPORAL_NAMESPACE"):
+    with pytest.raises(TemporalError, match="has no namespace 'absent': create it, or set ROUTINES_TEMPORAL_NAMESPACE"):
         await connect_to_temporal(settings_of(temporal, temporal_namespace="absent"))
 
 
