@@ -20,7 +20,7 @@ def told(metrics: WorkerMetrics, name: str, **labels: str) -> Any:
 SAY = ("say", {"activity": "text_echo", "text": "hello"})
 
 
-async def test_runs_and_steps_are_those_that_were_recorded(connection: Connection, database: Database) -> None:
+async def test_recorded_runs_and_steps_are_counted(connection: Connection, database: Database) -> None:
     good = await task_of(connection, "good", workflow_of(SAY, ("again", SAY[1])))
     bad = await task_of(
         connection, "bad", workflow_of(SAY, ("break", {"activity": "text_echo", "text_path": "no.such"}))
@@ -79,9 +79,7 @@ async def until_true(condition: Callable[[], bool], seconds: float = 30) -> None
             await asyncio.sleep(0.01)
 
 
-async def test_runs_of_lost_workers_and_late_ones_are_counted_by_what_became_of_them(
-    connection: Connection, database: Database
-) -> None:
+async def test_reaped_runs_are_counted_by_resulting_status(connection: Connection, database: Database) -> None:
     task = await task_of(connection, "good", workflow_of(SAY))
     run, late = await run_of(connection, task), await run_of(connection, task)
     await connection.execute(
@@ -97,7 +95,7 @@ async def test_runs_of_lost_workers_and_late_ones_are_counted_by_what_became_of_
         assert told(worker.metrics, "reaped_total", status="pending") == 1
 
 
-async def test_webhooks_are_counted_by_how_their_attempts_ended(connection: Connection, database: Database) -> None:
+async def test_delivery_attempts_are_counted_by_outcome(connection: Connection, database: Database) -> None:
     statuses = iter([200, 500, 410])
     with serving() as endpoint:
         endpoint.answer = lambda _: Said(next(statuses))

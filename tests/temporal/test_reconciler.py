@@ -147,7 +147,7 @@ async def was_another_databases(rig: Rig) -> None:
     ],
     ids=lambda given: getattr(given, "__name__", ""),
 )
-async def test_a_run_that_has_ended_in_temporal_alone_ends_in_the_database(
+async def test_a_run_that_has_ended_only_in_temporal_ends_in_the_database(
     connection: Connection, rig: Rig, happens: Callable[[Rig], Awaitable[None]], end: str
 ) -> None:
     await happens(rig)
@@ -159,7 +159,7 @@ async def test_a_run_that_has_ended_in_temporal_alone_ends_in_the_database(
     assert await value(connection, STATE) == end
 
 
-async def test_a_run_that_temporal_still_has_goes_on(connection: Connection, rig: Rig) -> None:
+async def test_a_run_that_temporal_still_has_continues(connection: Connection, rig: Rig) -> None:
     await rig.submit("waits")
     before = await value(connection, "SELECT attempt FROM routines.trajectories")
     await rig.settle()
@@ -167,9 +167,7 @@ async def test_a_run_that_temporal_still_has_goes_on(connection: Connection, rig
     assert await value(connection, "SELECT attempt FROM routines.trajectories") == before
 
 
-async def test_a_run_that_temporal_had_and_knows_no_longer_is_a_crash_and_goes_back_to_the_queue(
-    connection: Connection, rig: Rig
-) -> None:
+async def test_a_run_that_temporal_has_lost_counts_a_crash_and_is_requeued(connection: Connection, rig: Rig) -> None:
     for crashes in (1, 2):
         await dispatches.submitted(connection, [(rig.run.id, rig.run.fence)])  # it was, and all of Temporal is gone
         await rig.settle()
@@ -202,7 +200,7 @@ async def test_temporal_accepts_a_run_once(rig: Rig) -> None:
     assert (await handle.describe()).run_id == first
 
 
-async def test_a_run_that_was_taken_away_before_it_was_submitted_is_forgotten(connection: Connection, rig: Rig) -> None:
+async def test_a_run_taken_away_before_its_submission_is_forgotten(connection: Connection, rig: Rig) -> None:
     await connection.execute(
         "UPDATE routines.trajectories SET status = 'cancelled', attempt = attempt + 1, ended_at = now()"
     )
@@ -210,7 +208,7 @@ async def test_a_run_that_was_taken_away_before_it_was_submitted_is_forgotten(co
     assert await value(connection, "SELECT count(*) FROM routines.dispatches") == 0
 
 
-async def test_an_activity_that_comes_too_late_does_not_get_the_run(connection: Connection, rig: Rig) -> None:
+async def test_a_late_activity_cannot_claim_the_run(connection: Connection, rig: Rig) -> None:
     """Of an earlier dispatch, of an earlier activity, or an earlier attempt of the same one."""
 
     async def take(generation: int, sequence: int, attempt: int) -> int | None:
@@ -229,7 +227,7 @@ async def test_an_activity_that_comes_too_late_does_not_get_the_run(connection: 
     assert await value(connection, "SELECT crashes FROM routines.trajectories") == 1
 
 
-async def test_a_server_that_is_not_there_and_a_namespace_that_is_not_are_named(temporal: Client) -> None:
+async def test_a_missing_server_or_namespace_is_named(temporal: Client) -> None:
     with pytest.raises(
         TemporalError, match=r"Temporal cannot be reached at 127\.0\.0\.1:1: .*ROUTINES_TEMPORAL_ADDRESS"
     ):
@@ -238,7 +236,7 @@ async def test_a_server_that_is_not_there_and_a_namespace_that_is_not_are_named(
         await connect_to_temporal(settings_of(temporal, temporal_namespace="absent"))
 
 
-async def test_the_end_of_a_run_has_its_webhook_and_its_secrets_wiped_in_one_transaction(
+async def test_a_runs_end_its_webhook_and_the_wiping_of_its_secrets_are_one_transaction(
     connection: Connection, rig: Rig
 ) -> None:
     await connection.execute(
