@@ -36,7 +36,7 @@ async def read_by_each(connection: Connection, key_id: int, task: int) -> dict[s
 
 
 @pytest.mark.slow
-async def test_with_a_backlog_a_hundred_times_as_long_they_read_what_they_read_before(
+async def test_a_backlog_a_hundred_times_as_long_costs_no_more_reads(
     connection: Connection, database: Database
 ) -> None:
     task = await task_of(connection, "echo", workflow_of())
@@ -79,7 +79,7 @@ async def test_the_lists_and_counts_of_active_runs_are_right(connection: Connect
     assert counts == {"running": 2, "pending": 7, "completed": 1}
 
 
-async def test_what_was_begun_is_noted_until_it_ends_however_it_begins_and_ends(connection: Connection) -> None:
+async def test_a_begun_run_stays_listed_until_it_ends_in_any_way(connection: Connection) -> None:
     task = await task_of(connection, "echo", workflow_of())
     await connection.execute(PENDING, [6, task])
     begun = """SELECT ARRAY(SELECT trajectory_id FROM routines.begun_runs ORDER BY 1)

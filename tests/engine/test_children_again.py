@@ -67,7 +67,7 @@ async def test_a_retry_starts_the_failed_child_anew_and_finds_the_completed_one(
     assert await value(connection, outputs) == await value(connection, current)
 
 
-async def test_a_child_that_fails_in_every_try_is_asked_once_in_each(
+async def test_a_child_that_fails_in_every_attempt_is_started_once_in_each(
     connection: Connection, database: Database, seen: list[str]
 ) -> None:
     parent = await parent_of(connection, ["bad"])
@@ -77,7 +77,7 @@ async def test_a_child_that_fails_in_every_try_is_asked_once_in_each(
     assert "not today" in str(error)
 
 
-async def test_without_a_retry_and_where_it_goes_on_after_errors_nothing_is_started_twice(
+async def test_without_a_retry_nothing_is_started_twice(
     connection: Connection, database: Database, seen: list[str]
 ) -> None:
     parent = await parent_of(connection, ["bad", "fine"], continue_on_error=True)
@@ -93,7 +93,7 @@ async def start(connection: Connection, parent: Claim, attempt: int) -> int | No
     return started.id
 
 
-async def test_a_worker_that_takes_a_try_up_finds_its_child_however_it_ended(connection: Connection) -> None:
+async def test_a_worker_that_resumes_an_attempt_finds_its_child_however_it_ended(connection: Connection) -> None:
     await task_of(connection, "child", workflow_of())
     await run_of(connection, await task_of(connection, "parent", workflow_of()))
     [parent] = await runs.claim(connection, capacity=1, **CLAIM)
@@ -120,7 +120,7 @@ async def test_a_worker_that_takes_a_try_up_finds_its_child_however_it_ended(con
     assert await value(connection, "SELECT count(*) FROM routines.trajectories") == 4
 
 
-async def test_a_retry_for_a_task_that_is_gone_leaves_the_child_in_its_place(connection: Connection) -> None:
+async def test_a_retry_for_a_deleted_task_keeps_the_earlier_child(connection: Connection) -> None:
     task = await task_of(connection, "child", workflow_of())
     await run_of(connection, await task_of(connection, "parent", workflow_of()))
     [parent] = await runs.claim(connection, capacity=1, **CLAIM)
@@ -155,7 +155,7 @@ async def test_claims_after_the_first_are_events_of_the_run(connection: Connecti
     ]
 
 
-async def test_of_a_run_that_is_taken_up_again_and_again_the_newest_fifty_claims_are_kept(
+async def test_only_the_newest_fifty_claims_of_a_run_are_kept(
     connection: Connection,
 ) -> None:
     await run_of(connection, await task_of(connection, "t", workflow_of()))

@@ -48,7 +48,7 @@ def hangs_at_first() -> Behaviour:
     return behave
 
 
-async def test_what_a_killed_worker_was_sending_is_sent_again_with_the_same_id(
+async def test_a_webhook_that_a_killed_worker_was_sending_is_sent_again_with_the_same_id(
     connection: Connection, database: Database
 ) -> None:
     async with receiver(hangs_at_first()) as hook:

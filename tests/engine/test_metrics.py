@@ -20,7 +20,7 @@ def told(metrics: WorkerMetrics, name: str, **labels: str) -> Any:
 SAY = ("say", {"activity": "text_echo", "text": "hello"})
 
 
-async def test_runs_and_steps_are_those_that_were_recorded(connection: Connection, database: Database) -> None:
+async def test_recorded_runs_and_steps_are_counted(connection: Connection, database: Database) -> None:
     good = await task_of(connection, "good", workflow_of(SAY, ("again", SAY[1])))
     bad = await task_of(
         connection, "bad", workflow_of(SAY, ("break", {"activity": "text_echo", "text_path": "no.such"}))
@@ -32,7 +32,7 @@ async def test_runs_and_steps_are_those_that_were_recorded(connection: Connectio
         for task in (good, good, bad, odd, tried):
             await until_ended(connection, await run_of(connection, task))
         metrics = worker.metrics
-        assert told(metrics, "slots") == 50
+        assert told(metrics, "concurrency") == 50
         assert told(metrics, "since_answer_seconds") < 30
         assert (await metrics.health()).is_good
     assert told(metrics, "claimed_total") == 5
@@ -46,7 +46,9 @@ async def test_runs_and_steps_are_those_that_were_recorded(connection: Connectio
     assert b"made_up_by_a_tenant" not in await metrics.page()
 
 
-async def test_slots_in_use_and_a_run_that_was_taken_away_are_seen(connection: Connection, database: Database) -> None:
+async def test_capacity_in_use_and_a_run_that_was_taken_away_are_counted(
+    connection: Connection, database: Database
+) -> None:
     with serving() as endpoint:
         let_go = threading.Event()
         endpoint.answer = lambda _: (let_go.wait(30), Said(200, b"{}"))[1]
@@ -56,8 +58,8 @@ async def test_slots_in_use_and_a_run_that_was_taken_away_are_seen(connection: C
             run = await run_of(connection, task)
             await until(connection, "SELECT status = 'running' FROM routines.trajectories WHERE id = %s", run)
             metrics = worker.metrics
-            await until_true(lambda: told(metrics, "slots_in_use") == 1)
-            assert told(metrics, "since_claim_seconds") < 5  # nothing is asked for while every slot is taken
+            await until_true(lambda: told(metrics, "concurrency_in_use") == 1)
+            assert told(metrics, "since_claim_seconds") < 5  # nothing is asked for at full capacity
             await until_true(lambda: told(metrics, "heartbeat_lateness_seconds_count") >= 1)
             assert 0 <= told(metrics, "since_renewal_seconds") < 30
             await connection.execute(
@@ -77,9 +79,7 @@ async def until_true(condition: Callable[[], bool], seconds: float = 30) -> None
             await asyncio.sleep(0.01)
 
 
-async def test_runs_of_lost_workers_and_late_ones_are_counted_by_what_became_of_them(
-    connection: Connection, database: Database
-) -> None:
+async def test_reaped_runs_are_counted_by_resulting_status(connection: Connection, database: Database) -> None:
     task = await task_of(connection, "good", workflow_of(SAY))
     run, late = await run_of(connection, task), await run_of(connection, task)
     await connection.execute(
@@ -95,7 +95,7 @@ async def test_runs_of_lost_workers_and_late_ones_are_counted_by_what_became_of_
         assert told(worker.metrics, "reaped_total", status="pending") == 1
 
 
-async def test_webhooks_are_counted_by_how_their_attempts_ended(connection: Connection, database: Database) -> None:
+async def test_delivery_attempts_are_counted_by_outcome(connection: Connection, database: Database) -> None:
     statuses = iter([200, 500, 410])
     with serving() as endpoint:
         endpoint.answer = lambda _: Said(next(statuses))

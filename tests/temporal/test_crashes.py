@@ -73,7 +73,7 @@ async def test_a_run_whose_dispatcher_was_killed_before_or_after_temporal_had_it
     assert await value(connection, "SELECT count(*) FROM routines.dispatches") == 0
 
 
-async def test_a_worker_killed_in_a_step_repeats_that_step_and_no_finished_one(
+async def test_after_a_worker_is_killed_only_its_current_step_is_repeated(
     connection: Connection, temporal: Client, workers: Workers
 ) -> None:
     run = await run_of(connection, await task_of(connection, "t", work(one={}, two={"kills": 1}, three={})))
@@ -104,7 +104,7 @@ async def test_a_run_that_kills_three_workers_fails(connection: Connection, temp
             await asyncio.sleep(0.1)
 
 
-async def test_what_a_frozen_worker_writes_once_its_step_is_another_ones_changes_nothing(
+async def test_late_writes_of_a_frozen_worker_that_lost_its_step_change_nothing(
     connection: Connection, workers: Workers
 ) -> None:
     run = await run_of(connection, await task_of(connection, "t", work(one={"seconds": 1}, two={"seconds": 3})))
@@ -123,7 +123,7 @@ async def test_what_a_frozen_worker_writes_once_its_step_is_another_ones_changes
     assert await value(connection, "SELECT crashes FROM routines.trajectories") == 1
 
 
-async def test_a_temporal_that_is_restarted_in_the_middle_of_a_step_loses_no_run(
+async def test_restarting_temporal_in_the_middle_of_a_step_loses_no_run(
     connection: Connection, database: Database, own_server: TemporalServer, tmp_path: Path
 ) -> None:
     """The step itself goes on meanwhile. Away for longer than a lease, Temporal gives the step to a worker again."""
@@ -142,7 +142,7 @@ async def test_a_temporal_that_is_restarted_in_the_middle_of_a_step_loses_no_run
         assert await value(connection, "SELECT crashes FROM routines.trajectories") == 0
 
 
-async def test_webhooks_are_delivered_by_a_worker_of_temporal(connection: Connection, workers: Workers) -> None:
+async def test_a_temporal_worker_delivers_webhooks(connection: Connection, workers: Workers) -> None:
     run = await run_of(connection, await task_of(connection, "t", work(one={})))
     async with receiver(answers(200)) as hook:
         await connection.execute("UPDATE routines.trajectories SET webhook_url = %s", [hook.url])
@@ -153,7 +153,7 @@ async def test_webhooks_are_delivered_by_a_worker_of_temporal(connection: Connec
     assert f"flow-my-org-t--{run}".encode() in told.body
 
 
-async def test_a_worker_that_is_stopped_leaves_its_step_to_another_at_once_and_no_crash_is_counted(
+async def test_a_stopped_worker_leaves_its_step_to_another_at_once_without_a_crash(
     connection: Connection, workers: Workers
 ) -> None:
     run = await run_of(connection, await task_of(connection, "t", work(one={}, two={"seconds": 4})))
@@ -167,7 +167,7 @@ async def test_a_worker_that_is_stopped_leaves_its_step_to_another_at_once_and_n
     assert await value(connection, "SELECT crashes FROM routines.trajectories") == 0
 
 
-async def test_what_fires_while_temporal_is_down_stays_pending_and_is_done_once_it_is_back(
+async def test_runs_stay_pending_while_temporal_is_down_and_are_executed_once_it_is_back(
     connection: Connection, database: Database, own_server: TemporalServer, tmp_path: Path
 ) -> None:
     async with workers_of(tmp_path, database.url, own_server.address, "own") as workers:
@@ -191,7 +191,7 @@ async def test_what_fires_while_temporal_is_down_stays_pending_and_is_done_once_
         assert "cannot be reached" in workers.log.read_text("utf-8")
 
 
-async def test_a_postgres_that_crashes_in_the_middle_of_a_step_fails_and_repeats_nothing(
+async def test_a_postgres_crash_in_the_middle_of_a_step_fails_and_repeats_nothing(
     temporal: Client, temporal_server: TemporalServer, tmp_path: Path
 ) -> None:
     cluster = Cluster(tmp_path / "postgres")

@@ -16,7 +16,7 @@ from routines_engine.temporal.workflow import TemporalFlow
 HISTORIES = sorted(Path(__file__).with_name("histories").glob("*.json"))
 
 
-def test_there_are_histories() -> None:
+def test_all_histories_are_found() -> None:
     assert [path.stem for path in HISTORIES] == ["cancelled", "continued", "failed", "retried"]
 
 
@@ -30,10 +30,10 @@ async def test_a_history_of_the_first_version_is_replayed(path: Path) -> None:
     await replay(path)
 
 
-async def test_a_program_that_decides_otherwise_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_program_that_decides_differently_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     async def backwards(self: FlowWorkflow) -> None:
         for position, name in reversed(list(enumerate(self._steps))):
-            verdict: Verdict = await self._hands.try_step(position, name, 1)
+            verdict: Verdict = await self._runner.try_step(position, name, 1)
             if verdict.status == "failed":
                 raise StepFailedError(name, "")
 

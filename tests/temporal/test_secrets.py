@@ -42,7 +42,7 @@ def activities() -> Generator[None]:
     del ACTIVITIES["blurt"], ACTIVITIES["break_off"]
 
 
-async def test_no_value_of_a_run_is_in_temporals_history_nor_in_its_files(
+async def test_no_value_of_a_run_enters_temporals_history_or_files(
     connection: Connection, database: Database, temporal: Client, temporal_server: TemporalServer
 ) -> None:
     retried = {"retry": {"max_attempts": 2, "backoff": 0}}

@@ -73,7 +73,7 @@ async def tls_before(address: str, context: ssl.SSLContext) -> AsyncGenerator[st
         server.close()
 
 
-async def test_a_server_is_asked_by_tls_with_the_clients_certificate(
+async def test_a_tls_server_is_asked_with_the_clients_certificate(
     temporal: Client, temporal_server: TemporalServer, tmp_path: Path
 ) -> None:
     authority, cert, key = certificates(tmp_path)
@@ -95,8 +95,8 @@ async def test_a_server_is_asked_by_tls_with_the_clients_certificate(
                 await connect(settings_of(temporal, temporal_address=address, **wrong))
 
 
-async def test_files_for_tls_that_are_missing_or_alone_are_named(temporal: Client, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"The file .*/none\.pem for TLS with Temporal cannot be read"):
+async def test_missing_or_incomplete_tls_files_are_named(temporal: Client, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"The TLS file .*/none\.pem for Temporal cannot be read"):
         await connect(settings_of(temporal, temporal_ca_file=tmp_path / "none.pem"))
     with pytest.raises(ConfigurationError, match="ROUTINES_TEMPORAL_KEY_FILE belong together"):
         await connect(settings_of(temporal, temporal_cert_file=tmp_path / "none.pem"))
