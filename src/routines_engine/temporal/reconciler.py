@@ -126,7 +126,7 @@ class Reconciler:
             generation=run.generation,
             steps=parse_workflow(run.workflow).steps,
             finished=run.finished,
-            tries=run.tries,
+            attempts=run.tries,
             seconds_left=run.seconds_left,
         )
         if await submit(client, self.settings, run.workflow_id, job):
