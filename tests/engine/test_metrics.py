@@ -1,4 +1,4 @@
-"""A worker counts its runs, their steps, its leases and the webhooks that it delivers."""
+"""A worker counts its runs, their steps, its leases and the webhooks it delivers."""
 
 import asyncio
 import threading
@@ -59,7 +59,7 @@ async def test_capacity_in_use_and_a_run_that_was_taken_away_are_counted(
             await until(connection, "SELECT status = 'running' FROM routines.trajectories WHERE id = %s", run)
             metrics = worker.metrics
             await until_true(lambda: told(metrics, "concurrency_in_use") == 1)
-            assert told(metrics, "since_claim_seconds") < 5  # nothing is asked for at full capacity
+            assert told(metrics, "since_claim_seconds") < 5  # at full capacity it need not ask for runs
             await until_true(lambda: told(metrics, "heartbeat_lateness_seconds_count") >= 1)
             assert 0 <= told(metrics, "since_renewal_seconds") < 30
             await connection.execute(
@@ -73,7 +73,7 @@ async def test_capacity_in_use_and_a_run_that_was_taken_away_are_counted(
 
 
 async def until_true(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Return once it is so."""
+    """Return once the condition is true."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - the state is another task's
             await asyncio.sleep(0.01)
