@@ -121,7 +121,7 @@ async def test_a_file_is_kept_as_long_as_any_run_names_it(
 
 
 NAMED = {
-    "a run that waits": (
+    "a pending run": (
         """INSERT INTO routines.trajectories (collection_id, task_id, task_version, trigger, init_params)
            SELECT collection_id, id, 1, 'api', jsonb_build_object('text', %(path)s::text) FROM routines.tasks""",
         "DELETE FROM routines.trajectories",

@@ -232,8 +232,8 @@ async def test_only_an_idle_worker_is_notified_of_a_new_run(connection: Connecti
         await runs.request_wakeup(connection, worker="w")
         await run_of(connection, task)
         await run_of(connection, task)
-        told = [notify.channel async for notify in listener.notifies(timeout=0.3)]
-    assert told == ["routines_pending"]
+        channels = [notify.channel async for notify in listener.notifies(timeout=0.3)]
+    assert channels == ["routines_pending"]
     assert await value(connection, "SELECT count(*) FROM routines.bells") == 0
 
 

@@ -149,8 +149,8 @@ async def test_a_temporal_worker_delivers_webhooks(connection: Connection, worke
         workers.start(ROUTINES_WEBHOOK_ALLOW_PRIVATE="true")
         assert await until_ended(connection, run) == ("completed", None)
         await until(connection, "SELECT delivered_at IS NOT NULL FROM routines.webhook_deliveries")
-    [told] = hook.received
-    assert f"flow-my-org-t--{run}".encode() in told.body
+    [request] = hook.received
+    assert f"flow-my-org-t--{run}".encode() in request.body
 
 
 async def test_a_stopped_worker_leaves_its_step_to_another_at_once_without_a_crash(
