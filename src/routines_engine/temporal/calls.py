@@ -1,4 +1,4 @@
-"""What Temporal is told and what it tells: ids, step names and numbers. Inputs and outputs stay in Postgres.
+"""The messages to and from Temporal: ids, step names and numbers. Inputs and outputs stay in Postgres.
 
 Temporal keeps all of this in its history, where everyone with access to Temporal can read it, and replays it for
 workflows that are still open when a newer version of this program takes over. Give each new field a default, and never

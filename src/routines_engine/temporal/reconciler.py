@@ -143,7 +143,7 @@ class Reconciler:
     async def _end_of(
         self, client: Client, found: WorkflowExecutionDescription, run: Unsettled
     ) -> tuple[str, str | None]:
-        """Return the status and error in which a run that has ended in Temporal has to end."""
+        """Return the status and error with which to end a run that has ended in Temporal."""
         if not await _is_of(found, run):
             return "failed", OF_ANOTHER
         if found.status is not None and found.status in ENDS:

@@ -1,6 +1,6 @@
 """FlowWorkflow as a Temporal workflow: the same interpreter, with its steps run as activities.
 
-It runs in Temporal's sandbox and is replayed from its history, so it decides by its job and by verdicts alone.
+It runs in Temporal's sandbox and is replayed from its history, so its decisions depend only on its job and on verdicts.
 """
 
 import asyncio
