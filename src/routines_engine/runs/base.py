@@ -145,7 +145,7 @@ class WorkerBase(ABC):
         return answer
 
     async def _drop_lost(self) -> bool:
-        """Cancel runs that were taken away, for example by a cancel, by the reaper or together with their parent run."""
+        """Cancel runs that were taken away, for example by a cancel, by the reaper or with their parent run."""
         claimed = self._claimed_runs()
         if claimed:
             pairs = [each.pair for each in claimed]
