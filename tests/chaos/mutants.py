@@ -165,7 +165,7 @@ MUTANTS = [
     ),
     Mutant(
         "a worker that cannot renew goes on",
-        (Edit("src/routines_engine/worker.py", "TRUST_SHARE = 0.8", "TRUST_SHARE = 1.5"),),
+        (Edit("src/routines_engine/runs/worker.py", "TRUST_SHARE = 0.8", "TRUST_SHARE = 1.5"),),
         test="chaos/test_silent_connections.py::test_a_worker_in_silence_stops_its_steps_before_its_lease_is_over_and_the_run_ends_elsewhere",
     ),
     Mutant(
@@ -355,7 +355,7 @@ MUTANTS = [
     ),
     Mutant(
         "a run completes without its last step",
-        (Edit("src/routines_engine/flow.py", "enumerate(self._steps)", "enumerate(self._steps[:-1])"),),
+        (Edit("src/routines_engine/steps/flow.py", "enumerate(self._steps)", "enumerate(self._steps[:-1])"),),
         {"final"},
     ),
 ]

@@ -1,4 +1,4 @@
-"""A step that is tried again starts anew the children that did not complete, and finds the others."""
+"""A retried step starts new children for those that did not complete, and finds the others again."""
 
 from collections.abc import Generator
 from typing import Any
@@ -19,14 +19,14 @@ RETRY = {"max_attempts": 3, "backoff": 0.05}
 
 
 class Item(msgspec.Struct):
-    """What the child was given."""
+    """The child's input."""
 
     item: str
 
 
 @pytest.fixture(autouse=True)
 def seen() -> Generator[list[str]]:
-    """What the children were asked, in order; `flaky` fails the first time, `bad` always."""
+    """The inputs of the children, in order; `flaky` fails the first time, `bad` always."""
     known, asked = set(ACTIVITIES), list[str]()
 
     @activity("Fails for some items.", Item)
@@ -42,7 +42,7 @@ def seen() -> Generator[list[str]]:
 
 
 async def parent_of(connection: Connection, items: list[str], **config: Any) -> int:
-    """A run that runs `moody` for each of these items, one after the other."""
+    """Create a run that starts a `moody` child for each of these items, one after the other."""
     child = workflow_of(("ask", {"activity": "moody", "item_path": "init_params.item"}), item="")
     await task_of(connection, "child", child)
     emit = {"activity": "list_emit_await", "task": "child", "items": items, "max_concurrency": 1, "retry": RETRY}
@@ -98,7 +98,7 @@ async def test_a_worker_that_resumes_an_attempt_finds_its_child_however_it_ended
     await run_of(connection, await task_of(connection, "parent", workflow_of()))
     [parent] = await runs.claim(connection, capacity=1, **CLAIM)
     first = await start(connection, parent, 1)
-    assert await start(connection, parent, 2) == first  # it is still under way
+    assert await start(connection, parent, 2) == first  # still running
     await connection.execute(
         "UPDATE routines.trajectories SET status = 'failed', ended_at = now() WHERE id = %s", [first]
     )
@@ -116,7 +116,7 @@ async def test_a_worker_that_resumes_an_attempt_finds_its_child_however_it_ended
     )
     assert await start(connection, parent, 9) == third
     await runs.finish(connection, parent, error=None)
-    assert await start(connection, parent, 9) == third  # it is told that the run is no longer its own
+    assert await start(connection, parent, 9) == third  # the parent has ended, and the caller is told so
     assert await value(connection, "SELECT count(*) FROM routines.trajectories") == 4
 
 

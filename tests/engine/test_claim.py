@@ -1,4 +1,4 @@
-"""The claim: shared between collections and tasks, within limits, at a cost that does not depend on the backlog."""
+"""The claim is fair to collections and tasks, keeps limits, and costs the same however long the backlog is."""
 
 import asyncio
 from collections import Counter
@@ -25,7 +25,7 @@ PENDING = """INSERT INTO routines.trajectories (collection_id, task_id, task_ver
 
 
 async def task_with(connection: Connection, collection: str, task: str, count: int) -> int:
-    """The id of a new task with so many pending runs."""
+    """Create a task with this many pending runs. Returns its id."""
     cursor = await connection.execute(MADE.encode(), {"collection": collection, "task": task})
     row = await cursor.fetchone()
     assert row
@@ -34,7 +34,7 @@ async def task_with(connection: Connection, collection: str, task: str, count: i
 
 
 class Claimer:
-    """Claims as a worker does: it remembers whose turn was last."""
+    """Claims as a worker does, remembering which task of each collection it served last."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -48,12 +48,12 @@ class Claimer:
         return claimed
 
     async def order(self, claims: int, capacity: int) -> list[int]:
-        """The tasks of the runs that so many claims bring, one after the other."""
+        """Claim this many times. Returns the tasks of the claimed runs, in order."""
         return [run.task_id for _ in range(claims) for run in await self.claim(capacity)]
 
 
 async def finish(connection: Connection, claimed: list[Claim]) -> None:
-    """End them; one that another claim has locked for a moment, to see whether it is pending, is tried again."""
+    """End these runs, retrying those that another claim has locked while it checks whether they are pending."""
     for run in claimed:
         while not await runs.finish(connection, run, error=None):
             assert await runs.held(connection, [(run.id, run.fence)])
@@ -179,7 +179,7 @@ async def test_workers_that_claim_at_once_do_not_exceed_a_limit_together(
 
 
 async def explained(connection: Connection) -> dict[str, Any]:
-    """The plan of a claim and what it read, its functions included."""
+    """Return the plan of a claim and what it read, its functions included."""
     parameters = {**CLAIM, "capacity": 10, "after": 0, "last_tasks": "{}"}
     cursor = await connection.execute(
         f"EXPLAIN (ANALYZE, BUFFERS, TIMING off, FORMAT JSON) {Statement.declared['runs.claim'].text}".encode(),
@@ -202,14 +202,14 @@ async def test_a_claim_reads_no_more_of_a_backlog_of_two_hundred_thousand_than_o
         for task in (first, full) if more else ():
             await connection.execute(PENDING, [more, task])
         await connection.execute("VACUUM (ANALYZE) routines.trajectories")
-        await runs.claim(connection, capacity=10, **CLAIM)  # the functions' plans
+        await runs.claim(connection, capacity=10, **CLAIM)  # caches the functions' plans
         plan = await explained(connection)
         read.append(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
     assert read[1] < 1.5 * read[0] + 50, read
 
 
 async def test_claims_and_renewals_are_heap_only_updates(connection: Connection) -> None:
-    """A heap-only update touches no index: no column of one changes while a run is active."""
+    """A heap-only update touches no index: no indexed column changes while a run is active."""
     await task_with(connection, "c", "t", 200)
     claimed = await runs.claim(connection, capacity=50, **CLAIM)
     await runs.renew(connection, [(run.id, run.fence) for run in claimed], lease_seconds=60)

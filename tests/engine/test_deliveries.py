@@ -1,4 +1,4 @@
-"""Webhooks: each event arrives, signed, under every fault, and nobody waits for another's receiver."""
+"""Each webhook arrives, signed, under every fault, and no receiver delays the webhooks of another."""
 
 import asyncio
 import hashlib
@@ -38,12 +38,12 @@ ATTEMPTED = "SELECT count(*) > 0 AND bool_and(attempts <> '[]') FROM routines.we
 
 @pytest.fixture
 def start() -> datetime:
-    """The time at which the test began; what it makes is due a moment later."""
+    """Return the time at which the test began, a moment before its webhooks are due."""
     return datetime.now(UTC)
 
 
 def x_mise(secret: str, timestamp: str, body: bytes) -> str:
-    """The scheme by its definition (RFC 2104), without the hmac module: the oracle of the signatures."""
+    """Compute HMAC by its definition (RFC 2104), without the hmac module: the oracle of the signatures."""
     key = secret.encode().ljust(64, b"\0")
     inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in key) + f"{timestamp}.".encode() + body).digest()
     return hashlib.sha256(bytes(byte ^ 0x5C for byte in key) + inner).hexdigest()
@@ -132,7 +132,7 @@ async def test_a_failure_is_recorded_without_the_response_and_retried_with_the_s
         await ended_runs(connection, await routine_with_webhook(connection, hook.url, SECRET))
         await until(connection, ATTEMPTED)
         await connection.execute("UPDATE routines.webhook_deliveries SET next_attempt_at = now()")
-        # What changes of a run after its end changes nothing of what is told.
+        # Changes to the run after its end do not change the webhook.
         await connection.execute('UPDATE routines.trajectories SET labels = \'[{"key": "late"}]\'')
         await until(connection, "SELECT failures = 2 FROM routines.webhook_deliveries")
     made = await attempts(connection)
@@ -154,7 +154,7 @@ async def test_a_decompression_bomb_counts_as_success_and_is_not_unpacked(
 
 
 async def test_a_receiver_down_for_a_day_gets_its_event_once(connection: Connection, start: datetime) -> None:
-    """The clock is moved: every claim and record is made at the time that the schedule names."""
+    """Moves the clock: each attempt is claimed and recorded at the time that the schedule names."""
     await ended_runs(connection, await routine_with_webhook(connection, "http://receiver.test/"))
     received, now = [], start
     while next_at := await value(connection, "SELECT next_attempt_at FROM routines.webhook_deliveries"):

@@ -1,4 +1,4 @@
-"""Files go with the last run that uses them, what no run used after a day; a death in between is harmless."""
+"""Files are deleted with the last run that uses them, or unused after a day; a crash in between is harmless."""
 
 import asyncio
 import os
@@ -26,10 +26,10 @@ from support.rows import Database, make_routine, value
 from support.working import run_of, task_of, until, until_ended, workflow_of, working
 
 LATER = datetime.now(UTC) + timedelta(days=1000)
-"""A time at which every run that is made here is old, and every note of a file too."""
+"""A time at which every run made here is old, and so is every note of an unused file."""
 KEEP_A_DAY = Settings(keep_trajectories_days=1)
 SOON = timedelta(minutes=11)
-"""After this a file that was noted is looked at."""
+"""After this long a file that was noted as unused is judged."""
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ async def task(connection: Connection) -> int:
 
 
 async def ended(connection: Connection, task: int, *, outputs: dict[str, Any] | None = None, **params: Any) -> int:
-    """A run that a worker has had in hand and that has ended."""
+    """Create a run that was claimed and has ended. Returns its id."""
     run = await run_of(connection, task, **params)
     await connection.execute(
         """UPDATE routines.trajectories
@@ -68,7 +68,7 @@ async def ended(connection: Connection, task: int, *, outputs: dict[str, Any] | 
 
 
 async def retire(connection: Connection, run: int | None = None) -> None:
-    """What retention does with old runs, to one of them or to all."""
+    """Delete an old run as retention does, or all of them."""
     if run is None:
         await delete_old(connection, KEEP_A_DAY, asyncio.Event(), now=LATER)
     else:
@@ -121,7 +121,7 @@ async def test_a_file_is_kept_as_long_as_any_run_names_it(
 
 
 NAMED = {
-    "a run that waits": (
+    "a pending run": (
         """INSERT INTO routines.trajectories (collection_id, task_id, task_version, trigger, init_params)
            SELECT collection_id, id, 1, 'api', jsonb_build_object('text', %(path)s::text) FROM routines.tasks""",
         "DELETE FROM routines.trajectories",
@@ -136,7 +136,7 @@ NAMED = {
         "DELETE FROM routines.task_versions WHERE version = 2",
     ),
 }
-"""What names a file that no run uses, and how it is forgotten."""
+"""Each way in which a file without a run may still be used, and how that use ends."""
 
 
 @pytest.mark.parametrize(("name", "forget"), NAMED.values(), ids=NAMED)
@@ -164,13 +164,13 @@ async def test_a_file_that_no_run_used_is_deleted_after_a_day_and_not_before(
     for _ in range(2):
         assert await sweep(connection, store, timedelta(hours=23)) == 0
     assert {orphan, begun.name} <= await stored(store)
-    for _ in range(2):  # found at the first pass, deleted at the next
+    for _ in range(2):  # the first pass finds it, the next deletes it
         await sweep(connection, store, timedelta(hours=26))
     assert await stored(store) == {"notes.txt", waits}
 
 
 class Failing(DirectoryStore):
-    """A store in which some files cannot be deleted for a while."""
+    """A store that refuses to delete some files for a while."""
 
     refused: set[str]
 
@@ -186,7 +186,7 @@ async def test_a_failed_deletion_is_retried(connection: Connection, root: Path, 
     await ended(connection, task, file_paths=paths)
     await retire(connection)
     await connection.execute("UPDATE routines.unused_files SET id = DEFAULT WHERE path <> %s", [paths[1]])
-    store.refused = {paths[1]}  # the first of them: it holds up no other
+    store.refused = {paths[1]}  # the first one, which must not stop the others
     assert (await sweep(connection, store), await stored(store)) == (2, {paths[1]})
     with pytest.raises(StorageError):
         await sweep(connection, store)
@@ -311,7 +311,7 @@ async def test_a_file_that_a_step_saved_belongs_to_its_run_even_if_the_step_fail
     store = DirectoryStore(tmp_path / "files")
     [path] = await stored(store)
     assert await value(connection, "SELECT bool_or(path = %s) FROM routines.file_uses", path)
-    # Noted when it was saved, and not by what the step gave back.
+    # Recorded when the step saved it, whatever the step returned.
     await connection.execute("DELETE FROM routines.steps")
     await sweep(connection, store, timedelta(days=10))
     assert await stored(store) == {path}

@@ -1,4 +1,4 @@
-"""FlowWorkflow: what it does with steps, references and failures."""
+"""FlowWorkflow runs steps, resolves references and handles failures."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ WORKFLOW: dict[str, Any] = {
 
 
 class Anything(msgspec.Struct):
-    """Whatever a test needs."""
+    """Any value."""
 
     value: Any = None
 
@@ -86,7 +86,7 @@ async def test_templates_are_filled_in_static_parameters() -> None:
         ({"template": "{{ init_params.n }}"}, "3"),
         ({"template": "{{ init_params }}", "variables": {"init_params": "mine"}}, "mine"),
         ({"template": '{{ "{{" }} n }}'}, "{{ n }}"),
-        # What a value holds is never looked at again, and a template that came as a value sees its variables alone.
+        # A value is never filled in again, and a template that came as a value only sees its variables.
         ({"template": "{{ init_params.braces }}"}, "{{ init_params.n }}"),
         ({"template_path": "init_params.own", "variables": {"a": "x"}}, "x"),
     ],
@@ -161,11 +161,11 @@ async def test_a_malformed_workflow_is_refused() -> None:
         (nested(200), "its outputs are nested more than 100 levels deep"),
         (object(), "object"),
     ],
-    ids=["NUL", "NUL in a key", "surrogate", "long list", "long texts", "deep", "no JSON"],
+    ids=["NUL", "NUL in a key", "surrogate", "long list", "long texts", "deep", "not JSON"],
 )
 @pytest.mark.usefixtures("leaves_no_activity")
 async def test_outputs_that_cannot_be_stored_fail_the_step(value: Any, cause: str) -> None:
-    @activity("Gives what the test wants.", Anything)
+    @activity("Returns what the test wants.", Anything)
     async def give(_given: Anything, _: StepContext) -> Anything:
         return Anything(value)
 
@@ -176,7 +176,7 @@ async def test_outputs_that_cannot_be_stored_fail_the_step(value: Any, cause: st
 
 @pytest.mark.usefixtures("leaves_no_activity")
 async def test_outputs_are_what_the_database_gives_back() -> None:
-    @activity("Gives what JSON has no word for.", Anything)
+    @activity("Returns values that JSON cannot express.", Anything)
     async def give(_given: Anything, _: StepContext) -> Anything:
         return Anything([float("nan"), float("inf"), "\\u0000", (1, 2)])
 
@@ -185,7 +185,7 @@ async def test_outputs_are_what_the_database_gives_back() -> None:
 
 @pytest.mark.usefixtures("leaves_no_activity")
 async def test_an_activity_cannot_change_what_later_steps_see() -> None:
-    @activity("Changes what it was given.", Anything)
+    @activity("Changes its inputs.", Anything)
     async def change(given: Anything, _: StepContext) -> Anything:
         given.value["list"].append(2)
         return given

@@ -1,4 +1,4 @@
-"""Masking: no secret is left in any of the forms in which it is likely to stand."""
+"""Masking leaves no secret in any of its likely spellings."""
 
 import base64
 import json
@@ -105,7 +105,7 @@ def test_the_base64_of_a_longer_text_does_not_reveal_the_secret(before: str, sec
     whole = base64.b64encode((before + secret + after).encode("utf-8", "surrogatepass")).decode()
     masked = masker(secret).mask(f"Basic {whole}")
     assert MASK in masked
-    # What is left of the secret are the bits that share a character with its neighbours.
+    # Only the bits that share a character with the neighbouring text are left of the secret.
     around = len(f"Basic {MASK}") + sum(
         len(base64.b64encode(text.encode("utf-8", "surrogatepass"))) for text in (before, after)
     )

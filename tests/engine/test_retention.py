@@ -1,4 +1,4 @@
-"""What is older than its age goes, and nothing else."""
+"""Retention deletes what has passed its maximum age, and nothing else."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -14,12 +14,12 @@ from support.outbox import claim, ended_runs, routine_with_webhook, settle
 from support.rows import Database, make_routine, make_task, value
 
 LATER = datetime.now(UTC) + timedelta(days=1000)
-"""A time at which everything that is made here is old."""
+"""A time at which everything made here is old."""
 KEEP_ALL = {"keep_trajectories_days": 0, "keep_deliveries_days": 0, "keep_skips_days": 0}
 
 
 async def delete(connection: Connection, *, now: datetime | None = LATER, **settings: float) -> dict[str, int]:
-    """A pass with these settings, everything else kept for ever: what went."""
+    """Make a pass with these settings, keeping everything else forever. Returns what was deleted."""
     given = Settings(**{**KEEP_ALL, **settings})
     deleted = await delete_old(connection, given, asyncio.Event(), now=now)
     return {what: count for what, count in deleted.items() if count}
@@ -31,7 +31,7 @@ async def ids(connection: Connection, table: str = "trajectories") -> list[int]:
 
 
 async def scheduled(connection: Connection, routine: int, days: list[int]) -> None:
-    """Ended scheduled runs of these days of May 2026, in this order."""
+    """Create ended scheduled runs of these days of May 2026, in this order. Returns their ids."""
     for day in days:
         await connection.execute(
             """INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id,
@@ -138,9 +138,9 @@ async def test_a_pass_continues_past_pages_of_rows_that_are_kept(
 
 async def test_locked_rows_are_skipped(connection: Connection, routine: int, database: Database) -> None:
     await ended_runs(connection, routine, 3)
-    held = (await ids(connection))[0]
+    locked = (await ids(connection))[0]
     async with connect(database.url, "other") as other, other.transaction():
-        await other.execute("SELECT FROM routines.trajectories WHERE id = %s FOR UPDATE", [held])
+        await other.execute("SELECT FROM routines.trajectories WHERE id = %s FOR UPDATE", [locked])
         assert await delete(connection, keep_trajectories_days=1) == {"trajectories": 1}
     assert await delete(connection, keep_trajectories_days=1) == {"trajectories": 1}
 

@@ -1,4 +1,4 @@
-"""Retries and time: how often a step is tried, how long it may take, and what a blocking one holds up."""
+"""Retries, timeouts and blocking steps."""
 
 import asyncio
 import threading
@@ -23,27 +23,27 @@ class Nothing(msgspec.Struct):
     pass
 
 
-class Tried(msgspec.Struct):
-    tries: list[int]
+class Attempted(msgspec.Struct):
+    attempts: list[int]
 
 
 @pytest.fixture
 def does() -> Any:
-    """Makes an activity `attempt` of what it is to do on each try; gives the tries that were made."""
+    """Register an activity `attempt` that behaves as scripted on each attempt, and return the attempts made."""
     before = dict(ACTIVITIES)
 
     def make(*acts: Callable[[], Any]) -> list[int]:
-        tries: list[int] = []
+        attempts: list[int] = []
 
         @activity("Does what the test wants.", Nothing)
-        async def attempt(_: Nothing, context: StepContext) -> Tried:
-            tries.append(context.attempt)
-            done = acts[len(tries) - 1]()
+        async def attempt(_: Nothing, context: StepContext) -> Attempted:
+            attempts.append(context.attempt)
+            done = acts[len(attempts) - 1]()
             if asyncio.iscoroutine(done):
                 await done
-            return Tried(tries)
+            return Attempted(attempts)
 
-        return tries
+        return attempts
 
     yield make
     ACTIVITIES.clear()
@@ -58,7 +58,7 @@ def fails(error: Exception | None = None) -> Callable[[], Any]:
 
 
 def works() -> None:
-    """Nothing to do."""
+    """No parameters."""
 
 
 async def attempted(journal: Journal, config: dict[str, Any], **options: Any) -> None:
@@ -66,48 +66,48 @@ async def attempted(journal: Journal, config: dict[str, Any], **options: Any) ->
 
 
 async def test_a_failed_step_is_retried_and_each_attempt_recorded(does: Any) -> None:
-    tries, journal = does(fails(), fails(ValueError("nor now")), works), Journal()
+    attempts, journal = does(fails(), fails(ValueError("nor now")), works), Journal()
     await attempted(journal, {"retry": {"max_attempts": 3, "backoff": 0}})
-    assert tries == [1, 2, 3]
+    assert attempts == [1, 2, 3]
     assert [(each.status, each.attempt, each.failed_try) for each in journal.records] == [
         ("running", 1, None), ("running", 2, "not yet"), ("running", 3, "nor now"), ("completed", 3, None),
     ]  # fmt: skip
 
 
 async def test_after_its_last_attempt_a_step_fails_with_the_last_error(does: Any) -> None:
-    tries, journal = does(fails(), fails(ValueError("nor now"))), Journal()
+    attempts, journal = does(fails(), fails(ValueError("nor now"))), Journal()
     with pytest.raises(StepFailedError, match="nor now"):
         await attempted(journal, {"retry": {"max_attempts": 2, "backoff": 0}})
-    assert tries == [1, 2]
+    assert attempts == [1, 2]
     assert (journal.records[-1].status, journal.records[-1].attempt) == ("failed", 2)
 
 
 async def test_without_retry_a_step_is_attempted_once(does: Any) -> None:
-    tries = does(fails())
+    attempts = does(fails())
     with pytest.raises(StepFailedError):
         await attempted(Journal(), {})
-    assert tries == [1]
+    assert attempts == [1]
 
 
 @pytest.mark.parametrize("error", [InvalidError("bad input"), msgspec.ValidationError("bad input")])
 async def test_errors_that_would_recur_are_not_retried(does: Any, error: Exception) -> None:
-    tries = does(fails(error))
+    attempts = does(fails(error))
     with pytest.raises(StepFailedError, match="bad input"):
         await attempted(Journal(), {"retry": {"max_attempts": 5, "backoff": 0}})
-    assert tries == [1]
+    assert attempts == [1]
 
 
 async def test_a_resumed_run_continues_counting_attempts(does: Any) -> None:
-    tries = does(fails(), fails())
+    attempts = does(fails(), fails())
     with pytest.raises(StepFailedError):
-        await attempted(Journal(), {"retry": {"max_attempts": 4, "backoff": 0}}, tries={"a": 3})
-    assert tries == [3, 4]
+        await attempted(Journal(), {"retry": {"max_attempts": 4, "backoff": 0}}, attempts={"a": 3})
+    assert attempts == [3, 4]
 
 
 async def test_an_attempt_that_takes_too_long_is_cancelled_and_retried(does: Any) -> None:
-    tries, journal = does(lambda: asyncio.sleep(60), works), Journal()
+    attempts, journal = does(lambda: asyncio.sleep(60), works), Journal()
     await attempted(journal, {"timeout_seconds": 0.02, "retry": {"max_attempts": 2, "backoff": 0}})
-    assert tries == [1, 2]
+    assert attempts == [1, 2]
     assert journal.records[1].failed_try == "it took longer than its timeout of 0.02 s"
 
 
@@ -150,11 +150,11 @@ def test_backoff_grows_up_to_its_maximum(retry: Retry, waits: list[float]) -> No
 async def test_a_plain_function_runs_in_a_thread_and_does_not_block_the_loop() -> None:
     entered, release = threading.Event(), threading.Event()
 
-    @activity("Blocks until it is let go.", Nothing)
-    def block(_: Nothing, __: StepContext) -> Tried:
+    @activity("Blocks until it is released.", Nothing)
+    def block(_: Nothing, __: StepContext) -> Attempted:
         entered.set()
         assert release.wait(30)
-        return Tried([threading.get_ident()])
+        return Attempted([threading.get_ident()])
 
     journal = Journal()
     run = asyncio.create_task(flow_of({"steps": ["a"], "step_configs": {"a": {"activity": "block"}}}, journal).run())
@@ -164,7 +164,7 @@ async def test_a_plain_function_runs_in_a_thread_and_does_not_block_the_loop() -
         release.set()
         await run
     del ACTIVITIES["block"]
-    assert journal.records[-1].outputs["tries"] != [threading.get_ident()]
+    assert journal.records[-1].outputs["attempts"] != [threading.get_ident()]
 
 
 async def test_blocking_calls_share_a_bounded_number_of_threads() -> None:
@@ -186,7 +186,7 @@ async def test_a_blocking_call_that_was_cancelled_in_the_queue_is_not_begun() ->
     await asyncio.wait([second])
     release.set()
     await first
-    await threads.run(works)  # the thread has passed the second call by
+    await threads.run(works)  # the thread is past the second call
     assert begun == []
 
 

@@ -1,4 +1,4 @@
-"""Secrets in a run: read only by the step that names them, and never left behind."""
+"""Secrets of a run are read only for the step that names them, and are never stored."""
 
 import base64
 from typing import Any
@@ -21,19 +21,19 @@ class Anything(msgspec.Struct):
 
 @pytest.fixture(autouse=True)
 def activities() -> Any:
-    """Activities that show what they got, and leave again."""
+    """Activities that show their inputs; removed at the end of the test."""
     before = dict(ACTIVITIES)
 
-    @activity("Gives what it was given, in other forms too.", Anything)
+    @activity("Returns its inputs, in other spellings too.", Anything)
     async def show(given: Anything, _: StepContext) -> Anything:
         text = str(given.value)
         return Anything({text: [text, base64.b64encode(text.encode()).decode(), f"<{text}>"], "length": len(text)})
 
-    @activity("Fails, and says with what.", Anything)
+    @activity("Fails, and shows its inputs in the error.", Anything)
     async def tell(given: Anything, _: StepContext) -> Anything:
         raise ValueError(f"bad key {given.value}")
 
-    @activity("Reads a secret by itself.", Anything)
+    @activity("Looks up a secret itself.", Anything)
     async def look_up(given: Anything, context: StepContext) -> Anything:
         return Anything(await context.services.secret(str(given.value)))
 
@@ -71,7 +71,7 @@ async def test_a_step_gets_the_secret_and_the_run_stores_the_mask() -> None:
     assert first.outputs == {"value": {"********": ["********", "********", "<********>"], "length": len(KEY)}}
     assert second.inputs == {"value": "Bearer ********"}
     assert second.outputs["value"]["length"] == len(f"Bearer {KEY}")
-    # Too short to be looked for in outputs, but not shown where it is named.
+    # Too short to be masked in outputs, but not shown where it is named.
     assert third.inputs == {"texts": ["********", "********"]}
     assert fourth.inputs["variables"] == {"k": "********", "secret_params.PIN": "********"}
     assert fourth.outputs == {"text": "123-********"}
@@ -145,7 +145,7 @@ async def test_errors_are_masked_in_the_journal_and_when_raised() -> None:
 async def test_cutting_a_long_error_leaves_no_half_of_a_secret() -> None:
     journal = Journal()
     retry = {"max_attempts": 2, "backoff": 0}
-    # "bad key " and the filling end a few characters before the cut, in the middle of the secret.
+    # The text before the secret ends a few characters before the cut, which falls in the middle of the secret.
     filling = "x" * (MAX_ERROR_CHARACTERS - len("bad key ") - len(KEY) // 2)
     value = f"{filling}{{{{ secret_params.KEY }}}}"
     config = {"activity": "tell", "value": value, "retry": retry}
@@ -177,17 +177,17 @@ async def test_a_secret_is_not_passed_on_to_another_run() -> None:
 
 
 class EngineError(Exception):
-    """The engine itself cannot go on."""
+    """The engine itself has failed."""
 
 
 class Broken(FakeServices):
-    """An engine whose secrets do not open, or that is away."""
+    """An engine whose secrets cannot be decrypted, or that has failed."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
         self.error = error
 
-    async def secret(self, name: str) -> str | None:  # noqa: ARG002 - none is there
+    async def secret(self, name: str) -> str | None:  # noqa: ARG002 - it has no secrets
         raise self.error
 
 
@@ -208,7 +208,7 @@ async def test_an_engine_fault_leaves_the_run_and_fails_no_step(config: dict[str
 
 
 async def test_an_engine_fault_in_one_attempt_is_not_blamed_for_the_next_step() -> None:
-    @activity("Goes on without the engine.", Anything)
+    @activity("Continues without the engine.", Anything)
     async def shrug(given: Anything, context: StepContext) -> Anything:
         try:
             await context.services.read_file("any")

@@ -1,4 +1,4 @@
-"""What a worker does for steps: secrets opened and masked, runs started and awaited, files kept."""
+"""The services for steps: secrets are decrypted and masked, child runs started and awaited, files saved."""
 
 import asyncio
 import base64
@@ -34,10 +34,10 @@ class Value(msgspec.Struct):
 
 @pytest.fixture(autouse=True)
 def activities() -> Generator[None]:
-    """Activities that use what the engine offers."""
+    """Activities that use the engine's services."""
     known = set(ACTIVITIES)
 
-    @activity("Reads a secret and gives it away.", Named)
+    @activity("Looks up a secret and returns it.", Named)
     async def blab(given: Named, context: StepContext) -> Value:
         secret = await context.services.secret(given.name)
         if secret is None:
@@ -60,11 +60,11 @@ def activities() -> Generator[None]:
         await asyncio.sleep(3600)
         return Value(None)
 
-    @activity("Says under which key it works.", Named)
+    @activity("Returns its idempotency key.", Named)
     async def keyed(_: Named, context: StepContext) -> Value:
         return Value(context.idempotency_key)
 
-    @activity("Keeps a file and reads it again.", Named)
+    @activity("Saves a file and reads it again.", Named)
     async def keep(given: Named, context: StepContext) -> Value:
         path = await context.services.save_file(given.name, b"content")
         return Value((await context.services.read_file(path)).decode())
@@ -243,7 +243,7 @@ async def test_taking_a_run_away_ends_its_children_and_theirs_and_leaves_no_step
         expected = {"cancelled": 7} if status == "cancelled" else {"failed": 1, "cancelled": 6}
         assert await value(connection, left) == expected
         async with asyncio.timeout(10):
-            while worker._claimed:  # noqa: ASYNC110 - what it holds is the worker's own
+            while worker._claimed:  # noqa: ASYNC110 - the state is the worker's own
                 await asyncio.sleep(0.01)
 
 

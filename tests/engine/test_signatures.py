@@ -41,7 +41,7 @@ def test_without_a_secret_only_the_signatures_are_missing() -> None:
 
 
 def test_the_signatures_match_a_known_answer() -> None:
-    """Computed with openssl: `printf '1700000000.{}' | openssl dgst -sha256 -hmac secret`; the other alike."""
+    """Computed with `printf '1700000000.{}' | openssl dgst -sha256 -hmac secret`; the other one likewise."""
     sent = headers(event_id="e", trajectory_id=7, timestamp=1_700_000_000, body=b"{}", secret="secret")
     assert sent["X-Mise-Signature"] == "b8569b78799ff9e3cbff0fc2d63a33a2b57f3282abd07c37ae5e8e7d79a5f163"
     assert sent["webhook-signature"] == "v1,XhvcYiWkOkrEek4Qf7L4HUO1q4LeilJ7/QRrzV910JI="

@@ -1,4 +1,4 @@
-"""The worker: claims, fences, gives back and reaps."""
+"""The worker claims, fences, gives back and reaps runs."""
 
 import asyncio
 import time
@@ -29,12 +29,12 @@ PASS_GATE = {"activity": "pass_gate"}
 
 
 class Nothing(msgspec.Struct):
-    """No parameter."""
+    """No parameters."""
 
 
 @pytest.fixture
 def gate() -> Generator[asyncio.Event]:
-    """Closed: a step `pass_gate` waits until the test opens it."""
+    """A closed gate: a step `pass_gate` waits until the test opens it."""
     opened = asyncio.Event()
 
     @activity("Waits for the test.", Nothing)
@@ -70,7 +70,7 @@ async def test_a_pending_run_is_executed_and_its_steps_are_recorded(connection: 
     async with asyncio.timeout(20), open_pool(database.url, "worker", size=2) as pool, asyncio.TaskGroup() as group:
         group.create_task(Worker(Settings(), pool, stop, KEYRING).run())
         while await value(connection, "SELECT ended_at FROM routines.trajectories") is None:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)  # until the worker, under the timeout above, is done
+            await asyncio.sleep(0.01)  # until the worker is done, within the timeout above
         stop.set()
     assert await value(connection, "SELECT status FROM routines.trajectories") == "completed"
     assert await value(connection, "SELECT outputs FROM routines.steps") == {"text": "hi"}
@@ -86,7 +86,7 @@ async def test_the_worker_records_each_attempt_of_a_step(connection: Connection,
     async with asyncio.timeout(20), open_pool(database.url, "worker", size=2) as pool, asyncio.TaskGroup() as group:
         group.create_task(Worker(settings, pool, stop, KEYRING).run())
         while await value(connection, "SELECT ended_at FROM routines.trajectories") is None:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)  # until the worker, under the timeout above, is done
+            await asyncio.sleep(0.01)  # until the worker is done, within the timeout above
         stop.set()
     assert await value(connection, "SELECT status FROM routines.trajectories") == "failed"
     assert await value(connection, "SELECT attempt FROM routines.steps") == 3
@@ -185,7 +185,7 @@ async def test_a_locked_run_delays_no_other_run_of_the_worker(
 
 
 async def test_outputs_that_cannot_be_stored_fail_only_their_run(connection: Connection, database: Database) -> None:
-    """Written at the same moment: the batch is refused, and each is tried alone."""
+    """They are written in one batch, which is refused, and then one by one."""
     task = await make_task(connection, WORKFLOW)
     for _ in range(2):
         await run_of(connection, task)
@@ -232,8 +232,8 @@ async def test_only_an_idle_worker_is_notified_of_a_new_run(connection: Connecti
         await runs.request_wakeup(connection, worker="w")
         await run_of(connection, task)
         await run_of(connection, task)
-        told = [notify.channel async for notify in listener.notifies(timeout=0.3)]
-    assert told == ["routines_pending"]
+        channels = [notify.channel async for notify in listener.notifies(timeout=0.3)]
+    assert channels == ["routines_pending"]
     assert await value(connection, "SELECT count(*) FROM routines.bells") == 0
 
 
@@ -255,7 +255,7 @@ async def test_the_lease_is_renewed_while_a_step_blocks_its_thread(connection: C
 async def test_a_short_database_outage_costs_a_run_neither_its_worker_nor_a_step(
     connection: Connection, database: Database, gate: asyncio.Event
 ) -> None:
-    """Every connection of the worker is cut while a step works."""
+    """Every connection of the worker is cut while a step is running."""
     steps = workflow_of(("one", PASS_GATE), ("two", ECHO))
     run = await run_of(connection, await task_of(connection, "t", steps))
     async with working(database.url):
@@ -269,7 +269,7 @@ async def test_a_short_database_outage_costs_a_run_neither_its_worker_nor_a_step
 
 
 async def test_a_checkpoint_that_is_sent_twice_counts_an_attempt_once(connection: Connection) -> None:
-    """As by a worker that did not hear that it was written."""
+    """A worker sends it again if it did not hear that it was written."""
     await pending_run(connection)
     run = await claim_one(connection)
     again = StepRecord("say", 0, "running", "text_echo", {}, attempt=2, failed_try="no luck")

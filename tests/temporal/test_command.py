@@ -1,4 +1,4 @@
-"""The command line with ROUTINES_ENGINE=temporal: what it needs, and how it says so."""
+"""The command line with ROUTINES_ENGINE=temporal: what it needs and reports."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ def command(database: Database, *arguments: str, **environment: str) -> subproce
 
 
 def doctor(database: Database, **environment: str) -> tuple[int, str]:
-    """Its exit code, and its line on the engine."""
+    """Run `routines doctor`. Returns its exit code and its line on the engine."""
     done = command(database, "-m", "routines_cli.main", "doctor", **environment)
     [line] = [line for line in done.stdout.splitlines() if line.startswith("engine")]
     return done.returncode, line

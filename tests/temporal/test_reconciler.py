@@ -1,4 +1,4 @@
-"""What was lost between Temporal and the database is settled: the one says running, and the other does not."""
+"""The reconciler settles runs that Temporal and the database disagree about."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -29,7 +29,7 @@ STATE = "SELECT status || ': ' || coalesce(error, '') FROM routines.trajectories
 
 @workflow.defn(name="FlowWorkflow")
 class Stub:
-    """Ends as its first step's name says, and writes nothing."""
+    """A stub workflow: ends as its first step's name says, and writes nothing."""
 
     @workflow.run
     async def run(self, job: Job) -> str:
@@ -42,7 +42,7 @@ class Stub:
 
 @dataclass
 class Rig:
-    """A reconciler, and one run that is dispatched and that nobody has submitted."""
+    """A reconciler, and one run that is dispatched but not submitted."""
 
     worker: TemporalWorker
     client: Client
@@ -50,10 +50,11 @@ class Rig:
     run: Claim
 
     async def submit(self, step: str, *, generation: int | None = None, seconds: float = 600) -> None:
-        """Hand the run over, to a stub that ends as `step` says."""
+        """Submit the run, to a stub that ends as `step` says."""
         job = job_of(
-            self.worker.settings, trajectory_id=self.run.id, generation=self.run.fence if generation is None else generation,
-            steps=[step], finished=[], tries={}, seconds_left=seconds,
+            self.worker.settings, trajectory_id=self.run.id,
+            generation=self.run.fence if generation is None else generation,
+            steps=[step], finished=[], attempts={}, seconds_left=seconds,
         )  # fmt: skip
         await self.client.start_workflow(
             "FlowWorkflow", job, id=self.run.workflow_id, task_queue="stubs", memo={GENERATION: job.generation},
@@ -68,7 +69,7 @@ class Rig:
                 await asyncio.sleep(0.05)
 
     async def settle(self) -> None:
-        """One round of the reconciler, as if nothing had been heard for long."""
+        """Run the reconciler once, as if the run had long been silent."""
         await self.connection.execute("UPDATE routines.dispatches SET checked_at = now() - interval '1 hour'")
         await self.worker._reconciler.settle()
 
@@ -169,7 +170,9 @@ async def test_a_run_that_temporal_still_has_continues(connection: Connection, r
 
 async def test_a_run_that_temporal_has_lost_counts_a_crash_and_is_requeued(connection: Connection, rig: Rig) -> None:
     for crashes in (1, 2):
-        await dispatches.submitted(connection, [(rig.run.id, rig.run.fence)])  # it was, and all of Temporal is gone
+        await dispatches.submitted(
+            connection, [(rig.run.id, rig.run.fence)]
+        )  # it was submitted, and then Temporal lost its data
         await rig.settle()
         back = "SELECT status || ' ' || engine || ' ' || crashes FROM routines.trajectories"
         assert await value(connection, back) == f"pending postgres {crashes}"
@@ -188,9 +191,9 @@ async def test_a_run_that_was_never_submitted_is_submitted(connection: Connectio
 
 
 async def test_temporal_accepts_a_run_once(rig: Rig) -> None:
-    """Also one that has ended: whoever comes later is told that Temporal has it."""
+    """This holds for an ended run too: a later submission is told that Temporal has it."""
     job = job_of(rig.worker.settings, trajectory_id=rig.run.id, generation=rig.run.fence, steps=["completed"],
-                 finished=[], tries={}, seconds_left=60)  # fmt: skip
+                 finished=[], attempts={}, seconds_left=60)  # fmt: skip
     accepted = [await submit(rig.client, rig.worker.settings, rig.run.workflow_id, job) for _ in range(2)]
     handle = rig.client.get_workflow_handle(rig.run.workflow_id)
     first = (await handle.describe()).run_id
@@ -209,7 +212,7 @@ async def test_a_run_taken_away_before_its_submission_is_forgotten(connection: C
 
 
 async def test_a_late_activity_cannot_claim_the_run(connection: Connection, rig: Rig) -> None:
-    """Of an earlier dispatch, of an earlier activity, or an earlier attempt of the same one."""
+    """It is late if it belongs to an earlier dispatch, an earlier activity, or an earlier attempt of the same one."""
 
     async def take(generation: int, sequence: int, attempt: int) -> int | None:
         found = await dispatches.take(
@@ -222,7 +225,7 @@ async def test_a_late_activity_cannot_claim_the_run(connection: Connection, rig:
     assert await take(generation, 1, 2) == generation + 2
     late = [(generation, 1, 1), (generation - 1, 2, 1), (generation + 1, 2, 1)]
     assert [await take(*each) for each in late] == [None, None, None]
-    assert not await runs.finish(connection, rig.run, error=None)  # the fence of the dispatch itself
+    assert not await runs.finish(connection, rig.run, error=None)  # with the fence of the dispatch
     assert await take(generation, 2, 1) == generation + 3
     assert await value(connection, "SELECT crashes FROM routines.trajectories") == 1
 

@@ -1,7 +1,7 @@
-"""Runs that are open in Temporal go on with a newer program: it replays their histories and decides as the older did.
+"""A newer program continues the runs that are open in Temporal: it replays their histories and decides as before.
 
-Where this fails after a change of FlowWorkflow, that change has to be marked by `workflow.patched`; the histories stay.
-They were made by `python tests/temporal/record_histories.py`, for cases that are new.
+If this fails after a change to FlowWorkflow, guard that change with `workflow.patched` and keep the histories. Add a
+history for a new case with `python tests/temporal/record_histories.py`.
 """
 
 from pathlib import Path

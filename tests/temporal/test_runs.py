@@ -1,4 +1,4 @@
-"""Runs on Temporal are what they are without it: results, records, limits, children, ends."""
+"""Runs on Temporal behave as on the Postgres engine: results, records, limits, children and ends."""
 
 import asyncio
 from collections.abc import Generator
@@ -23,7 +23,7 @@ RECORDS = """SELECT coalesce(jsonb_agg(jsonb_build_object(
 
 
 class Named(msgspec.Struct):
-    """A name, and how often."""
+    """A name, and a number of times."""
 
     name: str = ""
     times: int = 0
@@ -37,7 +37,7 @@ class Value(msgspec.Struct):
 
 @pytest.fixture(autouse=True)
 def activities() -> Generator[dict[str, int]]:
-    """Activities of these tests, and how often each was called."""
+    """The activities of these tests, and how often each was called."""
     known, calls = set(ACTIVITIES), dict[str, int]()
 
     @activity("Fails at first.", Named)
@@ -83,7 +83,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
 
 
 async def ends(connection: Connection, tasks: dict[str, int]) -> dict[str, Any]:
-    """How a new run of each task ended, with its records; workflow_ids told apart by no number."""
+    """Run each task once. Returns how the runs ended and their records, with the numbers in workflow_ids removed."""
     made = {name: await run_of(connection, task) for name, task in tasks.items()}
     found: dict[str, Any] = {}
     for name, run in made.items():
@@ -158,7 +158,7 @@ async def test_a_run_continues_in_a_new_history_once_its_own_has_grown_long(
     begun = history.events[0].workflow_execution_started_event_attributes
     assert begun.continued_execution_run_id
     assert len(history.events) < 6 * len(steps)
-    # The reconciler still knows it by its memo, and each step was begun once.
+    # The reconciler still recognizes it by its memo, and each step was begun once.
     assert (await (await handle.describe()).memo())["generation"] == 1
     assert await value(connection, "SELECT count(DISTINCT attempt) FROM routines.steps") == len(steps)
 
@@ -170,14 +170,14 @@ async def until_lingering(calls: dict[str, int], name: str) -> None:
 
 
 async def lingering(connection: Connection, name: str = "wait") -> tuple[int, str]:
-    """A new run that waits, and its workflow_id."""
+    """Create a run that waits. Returns its id and workflow_id."""
     task = await task_of(connection, name, workflow_of(("wait", {"activity": "linger", "name": name}), ("then", ECHO)))
     run = await run_of(connection, task)
     return run, f"flow-my-org-{name}--{run}"
 
 
 async def until_closed(temporal: Client, workflow_id: str) -> WorkflowExecutionStatus | None:
-    """How the workflow has ended in Temporal, once it has."""
+    """Wait for the workflow to end in Temporal. Returns its status there."""
     async with asyncio.timeout(30):
         while True:
             status = (await temporal.get_workflow_handle(workflow_id).describe()).status
@@ -230,7 +230,7 @@ async def test_a_run_past_its_deadline_fails_and_is_cancelled_in_temporal(
 async def test_a_run_waits_for_its_children_with_capacity_for_one_run_and_a_limit_of_one(
     connection: Connection, database: Database, temporal: Client
 ) -> None:
-    """Neither the slot of its step nor its place among the open runs keeps the children from being run."""
+    """Neither the capacity its step would take nor the limit of open runs keeps its children from running."""
     echo = workflow_of(("say", {"activity": "text_echo", "text_path": "init_params.item"}), item="x")
     await task_of(connection, "echo", echo)
     emit = {"activity": "list_emit_await", "items": ["a", "b", "c"], "task": "echo"}
@@ -263,7 +263,7 @@ async def test_no_more_runs_are_dispatched_than_a_limit_allows(
 async def test_workers_of_one_engine_leave_the_runs_of_the_other_alone(
     connection: Connection, database: Database, temporal: Client, activities: dict[str, int]
 ) -> None:
-    """A worker of the one finds nothing to claim, nothing lost and nothing to renew in what the other has."""
+    """A worker of one engine finds nothing to claim, reap or renew among the runs of the other."""
     run, _ = await lingering(connection)
     async with temporal_working(database.url, temporal):
         await until_lingering(activities, "wait")
@@ -286,7 +286,7 @@ async def test_workers_of_one_engine_leave_the_runs_of_the_other_alone(
 async def test_a_worker_with_a_limit_of_zero_open_runs_finishes_those_it_has_and_claims_none(
     connection: Connection, database: Database, temporal: Client
 ) -> None:
-    """So the engine is changed back: see docs/temporal.md."""
+    """This is how to switch back to the other engine: see docs/temporal.md."""
     slow = {"activity": "stumble", "name": "it", "times": 1, "retry": {"max_attempts": 2, "backoff": 1}}
     first = await run_of(connection, await task_of(connection, "first", workflow_of(("one", slow))))
     async with temporal_working(database.url, temporal):

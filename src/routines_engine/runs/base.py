@@ -107,7 +107,7 @@ class WorkerBase(ABC):
 
     @abstractmethod
     def _capacity_freed(self) -> None:
-        """Hear that a claimed run takes no capacity any more."""
+        """Act on the capacity that a claimed run has freed by waiting for a child."""
 
     @abstractmethod
     async def _give_up_runs(self) -> None:
@@ -145,7 +145,7 @@ class WorkerBase(ABC):
         return answer
 
     async def _drop_lost(self) -> bool:
-        """Cancel runs that were taken away, such as by a cancel, by the reaper or together with their parent run."""
+        """Cancel runs that were taken away, for example by a cancel, by the reaper or with their parent run."""
         claimed = self._claimed_runs()
         if claimed:
             pairs = [each.pair for each in claimed]

@@ -113,8 +113,8 @@ class RunServices:
     async def run_child(self, child: Child) -> ChildResult:
         """Start a run of another task, or find the one this step started before, and wait until it ends.
 
-        A child that an earlier attempt of the step started and that did not complete is started anew. While it waits,
-        the run takes no capacity and counts towards no limit.
+        A child of an earlier attempt of the step is replaced by a new one if it did not complete. While the run waits,
+        it takes no capacity and counts towards no limit.
 
         Raises:
             InvalidError: The task does not exist or does not declare all the keys, or runs are nested too deeply.

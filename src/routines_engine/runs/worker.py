@@ -125,7 +125,7 @@ class Worker(WorkerBase):
             record.checkpoint,
             workflow_id=run.workflow_id,
             services=services,
-            tries=run.tries,
+            attempts=run.tries,
             allow_private=self.settings.webhook_allow_private,
         )
         began_at = time.monotonic()

@@ -45,12 +45,12 @@ class Outline:
     Attributes:
         steps: The names of its steps, in order.
         finished: Steps that were completed before, and are not repeated.
-        tries: The attempt that each unfinished step had reached, by name.
+        attempts: The attempt that each unfinished step had reached, by name.
     """
 
     steps: list[str]
     finished: list[str] = field(default_factory=list[str])
-    tries: dict[str, int] = field(default_factory=dict[str, int])
+    attempts: dict[str, int] = field(default_factory=dict[str, int])
 
 
 class StepRunner(Protocol):
@@ -71,7 +71,7 @@ class FlowWorkflow:
     def __init__(self, outline: Outline, runner: StepRunner) -> None:
         self._steps = outline.steps
         self._finished = frozenset(outline.finished)
-        self._tries = outline.tries
+        self._attempts = outline.attempts
         self._runner = runner
 
     async def run(self) -> None:
@@ -85,7 +85,7 @@ class FlowWorkflow:
                 await self._step(position, name)
 
     async def _step(self, position: int, name: str) -> None:
-        attempt = self._tries.get(name, 1)
+        attempt = self._attempts.get(name, 1)
         while (verdict := await self._runner.try_step(position, name, attempt)).status != COMPLETED:
             if verdict.status == FAILED:
                 raise StepFailedError(name, verdict.cause)

@@ -80,7 +80,7 @@ class Stepper:
         checkpoint: Called as each attempt of a step begins, and at the step's end. If it raises, the run ends.
         workflow_id: The id by which steps and clients know the run.
         services: What steps may ask of the engine.
-        tries: The attempt that each unfinished step had reached, by name.
+        attempts: The attempt that each unfinished step had reached, by name.
         allow_private: Whether steps may send requests to loopback and private addresses.
     """
 
@@ -93,7 +93,7 @@ class Stepper:
         *,
         workflow_id: str,
         services: StepServices,
-        tries: Mapping[str, int] | None = None,
+        attempts: Mapping[str, int] | None = None,
         allow_private: bool = False,
     ) -> None:
         self._stored = workflow
@@ -104,7 +104,7 @@ class Stepper:
         self._workflow_id = workflow_id
         self._masker = Masker()
         self._services = MaskingServices(services, self._masker)
-        self._tries = dict(tries or {})
+        self._attempts = dict(attempts or {})
         self._allow_private = allow_private
         # Kept from one attempt of a step to the next.
         self._prepared_step: tuple[str, Step] | None = None
@@ -118,7 +118,7 @@ class Stepper:
             InvalidError: The workflow itself is malformed.
         """
         await self.begin()
-        await FlowWorkflow(Outline(self._workflow.steps, sorted(self._finished), self._tries), self).run()
+        await FlowWorkflow(Outline(self._workflow.steps, sorted(self._finished), self._attempts), self).run()
 
     async def begin(self) -> None:
         """Parse the workflow, and mask the secrets that the finished steps have read.

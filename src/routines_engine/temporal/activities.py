@@ -176,15 +176,7 @@ class Activities:
         if run.tries.get(call.name, 1) > call.attempt:  # this attempt failed, and Temporal has not heard of it
             return StepVerdict(AGAIN)
         record = Record(self.journal, services)
-        stepper = Stepper(
-            run.workflow,
-            run.init_params,
-            run.finished_steps,
-            record.checkpoint,
-            workflow_id=run.workflow_id,
-            services=services,
-            allow_private=self.allow_private,
-        )
+        stepper = self._stepper(run, record)
         try:
             await stepper.begin()
             verdict = await stepper.try_step(call.position, call.name, call.attempt)
@@ -200,6 +192,17 @@ class Activities:
         else:
             return StepVerdict(verdict.status, verdict.wait_seconds)
         return StepVerdict(OVER)
+
+    def _stepper(self, run: Claim, record: Record) -> Stepper:
+        return Stepper(
+            run.workflow,
+            run.init_params,
+            run.finished_steps,
+            record.checkpoint,
+            workflow_id=run.workflow_id,
+            services=record.services,
+            allow_private=self.allow_private,
+        )
 
     async def _fail(self, record: Record, run: Claim, error: str) -> None:
         await record.end(error)

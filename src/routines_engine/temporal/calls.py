@@ -1,4 +1,4 @@
-"""What Temporal is told and what it tells: ids, step names and numbers. Inputs and outputs stay in Postgres.
+"""The messages to and from Temporal: ids, step names and numbers. Inputs and outputs stay in Postgres.
 
 Temporal keeps all of this in its history, where everyone with access to Temporal can read it, and replays it for
 workflows that are still open when a newer version of this program takes over. Give each new field a default, and never
@@ -21,7 +21,7 @@ class Job:
         generation: Which dispatch of the run this is: see routines.dispatches.
         steps: The names of all its steps, in order.
         finished: The steps that are completed.
-        tries: The attempt that each other step had reached, by name.
+        attempts: The attempt that each other step had reached, by name.
         seconds: How long one activity may take: until the run's deadline.
         lease_seconds: How long without a heartbeat until a worker counts as lost.
         sequence: Activities it has had so far; above 0 if it continues with a new history.
@@ -31,7 +31,7 @@ class Job:
     generation: int
     steps: list[str]
     finished: list[str]
-    tries: dict[str, int]
+    attempts: dict[str, int]
     seconds: float
     lease_seconds: float
     sequence: int = 0

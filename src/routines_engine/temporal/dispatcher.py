@@ -127,7 +127,7 @@ class Dispatcher:
             generation=run.fence,
             steps=steps,
             finished=sorted(run.finished_steps),
-            tries=run.tries,
+            attempts=run.tries,
             seconds_left=run.seconds_left,
         )
         return await submit(client, self.settings, run.workflow_id, job)

@@ -1,6 +1,6 @@
 """The reconciler: settles what was lost between Temporal and the database.
 
-It cancels runs in Temporal that were taken from it: cancelled by the API, past their deadline or deleted. It asks
+Runs that were cancelled by the API, deleted or past their deadline are cancelled in Temporal too. It also asks
 Temporal about runs that have been silent for a while: whether Temporal has them, whether they are open and how they
 ended. Any number of reconcilers may run; each run is handled by one at a time.
 """
@@ -37,7 +37,7 @@ ENDS = {
 }
 """Status and error of a run that ended this way in Temporal while the database has it as running."""
 UNRECORDED = "lost: it completed in Temporal, but not all of its steps are recorded"
-"""The database may have lost its last transactions in a failover."""
+"""The error of such a run: the database may have lost its last transactions in a failover."""
 OF_ANOTHER = "Temporal already had a run with this workflow_id: use a namespace for this database alone"
 
 log = structlog.get_logger("temporal")
@@ -57,7 +57,7 @@ class Reconciler:
     client: Callable[[], Client | None]
 
     async def cancel_taken(self) -> bool:
-        """Cancel runs in Temporal that were taken from it. Returns True if there may be more."""
+        """Cancel in Temporal the runs that were taken away from it. Returns True if there may be more."""
         client = self.client()
         if client is None:
             return False
@@ -126,7 +126,7 @@ class Reconciler:
             generation=run.generation,
             steps=parse_workflow(run.workflow).steps,
             finished=run.finished,
-            tries=run.tries,
+            attempts=run.tries,
             seconds_left=run.seconds_left,
         )
         if await submit(client, self.settings, run.workflow_id, job):
@@ -143,7 +143,7 @@ class Reconciler:
     async def _end_of(
         self, client: Client, found: WorkflowExecutionDescription, run: Unsettled
     ) -> tuple[str, str | None]:
-        """Return the status and error in which a run that has ended in Temporal has to end."""
+        """Return the status and error with which to end a run that has ended in Temporal."""
         if not await _is_of(found, run):
             return "failed", OF_ANOTHER
         if found.status is not None and found.status in ENDS:

@@ -28,7 +28,7 @@ def job_of(
     generation: int,
     steps: list[str],
     finished: list[str],
-    tries: dict[str, int],
+    attempts: dict[str, int],
     seconds_left: float,
 ) -> Job:
     """Return the run as Temporal is given it."""
@@ -37,7 +37,7 @@ def job_of(
         generation=generation,
         steps=steps,
         finished=finished,
-        tries=tries,
+        attempts=attempts,
         seconds=max(seconds_left, 0.0) + GRACE_SECONDS,
         lease_seconds=settings.lease_seconds,
     )

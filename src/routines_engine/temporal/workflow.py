@@ -1,6 +1,6 @@
 """FlowWorkflow as a Temporal workflow: the same interpreter, with its steps run as activities.
 
-It runs in Temporal's sandbox and is replayed from its history, so it decides by its job and by verdicts alone.
+It runs in Temporal's sandbox and is replayed from its history, so its decisions depend only on its job and on verdicts.
 """
 
 import asyncio
@@ -91,8 +91,8 @@ class ActivityStepRunner:
     def _continue_with_new_history_if_long(self, name: str, attempt: int) -> None:
         """Begin a new history if this one has grown long. The job is all it needs: the rest is in Postgres."""
         if workflow.info().is_continue_as_new_suggested():
-            tries = self._job.tries | {name: attempt}
-            job = dataclasses.replace(self._job, finished=self._finished, tries=tries, sequence=self._sequence)
+            attempts = self._job.attempts | {name: attempt}
+            job = dataclasses.replace(self._job, finished=self._finished, attempts=attempts, sequence=self._sequence)
             workflow.continue_as_new(job)
 
 
@@ -109,7 +109,7 @@ class TemporalFlow:
         """
         runner = ActivityStepRunner(job)
         try:
-            await FlowWorkflow(Outline(job.steps, job.finished, job.tries), runner).run()
+            await FlowWorkflow(Outline(job.steps, job.finished, job.attempts), runner).run()
             status = await runner.end("completed")
         except StepFailedError as error:
             status = await runner.end("failed", error.step)

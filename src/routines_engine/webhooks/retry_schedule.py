@@ -7,7 +7,7 @@ JITTER = 0.1
 
 
 def delay_seconds(failures: int, *, jitter: float) -> float | None:
-    """Return the delay after so many failures, from the schedule's to 10 % longer; None to give up.
+    """Return the delay after this many failures: the scheduled one or up to 10 % longer. None means give up.
 
     Args:
         failures: How many attempts have failed, at least 1.
