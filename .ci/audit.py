@@ -1,7 +1,7 @@
-"""Asks whether a version in constraints.txt has a known vulnerability.
+"""Check the versions in constraints.txt for known vulnerabilities.
 
-Exit code 0: the service knows of none, or it could not be asked, which is said in capitals; 1: there is one;
-2: it could not be asked, and AUDIT_REQUIRED is set: set it wherever the service can be reached.
+Exit code 0: none is known, or no service could be reached (reported in capitals). 1: a vulnerability is known. 2: no
+service could be reached and AUDIT_REQUIRED is set. Set AUDIT_REQUIRED wherever the services are reachable.
 """
 
 import json
@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 IGNORED: dict[str, str] = {}
-"""Id of a vulnerability that does not concern us: why."""
+"""Ids of vulnerabilities that do not affect us, each with the reason."""
 SERVICES = ("pypi", "osv")
 PINS = Path(__file__).parent.parent / "constraints.txt"
 
 
 def ask(service: str) -> list[dict[str, Any]]:
-    """What the service says of each package; nothing where it cannot be reached."""
+    """Return the service's report on each package, or an empty list if it cannot be reached."""
     command = [sys.executable, "-m", "pip_audit", "--vulnerability-service", service, "--format", "json"]
     options = ["--requirement", str(PINS), "--no-deps", "--disable-pip", "--progress-spinner", "off"]
     ignored = [part for vulnerability in IGNORED for part in ("--ignore-vuln", vulnerability)]
@@ -30,13 +30,13 @@ def ask(service: str) -> list[dict[str, Any]]:
 
 
 def best_answer() -> list[dict[str, Any]]:
-    """The answer of the service that knows most packages."""
+    """Return the report of the service that knows the most packages."""
     answers = [ask(service) for service in SERVICES]
     return max(answers, key=lambda answer: sum("skip_reason" not in package for package in answer))
 
 
 def main() -> int:
-    """Ask, and say what was found."""
+    """Query the services, print the findings and return the exit code."""
     pinned = {line.partition("==")[0] for line in PINS.read_text("ascii").splitlines() if "==" in line}
     answer = best_answer()
     asked = [package for package in answer if "skip_reason" not in package]
@@ -46,7 +46,7 @@ def main() -> int:
     if found:
         return 1
     if len(asked) < len(pinned):
-        print(f"AUDIT SKIPPED for {len(pinned) - len(asked)} of {len(pinned)} packages: no service answered for them.")
+        print(f"AUDIT SKIPPED for {len(pinned) - len(asked)} of {len(pinned)} packages: no service reported on them.")
         return 2 if os.environ.get("AUDIT_REQUIRED") else 0
     print(f"No known vulnerability in {len(asked)} packages; {len(IGNORED)} ignored.")
     return 0
