@@ -30,7 +30,7 @@ def promises() -> list[Promise]:
 
 
 def named_tests(rows: list[Promise]) -> Generator[tuple[str, str]]:
-    """Yield (file, beginning of the test's name) for each test in the table; an empty beginning means the whole file."""
+    """Yield (file, beginning of the test's name) for each test in the table; an empty beginning stands for the file."""
     file = ""
     for row in rows:
         for entry in row.tests.split("; "):
