@@ -144,8 +144,7 @@ MUTANTS = [
     Mutant(
         "active runs are read by the tick's own snapshot",
         (Edit(OVERLAP, "LANGUAGE sql VOLATILE", "LANGUAGE sql STABLE"),),
-        test="concurrency/test_tick_interleavings.py"
-        "::test_a_tick_sees_a_run_now_run_that_was_committed_after_it_took_its_snapshot",
+        test="concurrency/test_tick_interleavings.py::test_a_tick_sees_a_run_now_run_committed_after_its_snapshot",
     ),
     Mutant(
         "a run that stopped a fire and ended is not named",
