@@ -1,4 +1,4 @@
-"""A worker whose connections fall silent: it tries another, and stops its steps before its leases are over."""
+"""Silence a worker's connections: it tries another one, and stops its steps before its leases expire."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
@@ -39,15 +39,15 @@ class Linger(msgspec.Struct):
 
 @pytest.fixture
 def executions() -> Generator[list[tuple[str, datetime]]]:
-    """What became of each execution of a step that lingers the first time, until it is cancelled."""
+    """Yield what happened to each execution of a step that lingers the first time, until it is cancelled."""
     seen: list[tuple[str, datetime]] = []
 
     @activity("Lingers.", Linger)
     async def linger(given: Linger, _: StepContext) -> Linger:
-        """Linger.
+        """Linger, the first time for longer than the test.
 
         Raises:
-            CancelledError: It was cancelled.
+            CancelledError: The step was cancelled.
         """
         seen.append(("begun", datetime.now(UTC)))
         try:
@@ -70,7 +70,7 @@ async def until(condition: Callable[[], Awaitable[object]]) -> None:
 
 @asynccontextmanager
 async def working(url: str, name: str) -> AsyncGenerator[None]:
-    """A worker on this URL, ended at once, as a process would be, at the end of the block."""
+    """Run a worker on this URL; at the end of the block it ends at once, as a killed process would."""
     settings = Settings(lease_seconds=LEASE_SECONDS)  # type: ignore[call-arg]
     async with open_pool(url, "routines-worker", size=2) as pool:
         task = asyncio.create_task(Worker(settings, pool, asyncio.Event(), KEYRING, name).run())
@@ -90,13 +90,13 @@ async def make_run(connection: Connection) -> None:
 
 
 def silence(proxy: FaultProxy) -> None:
-    """Nothing arrives any more in either direction, and no new connection comes up."""
+    """Silence both directions of every connection, and accept no new one."""
     proxy.accepting.clear()
     for link in proxy.links:
         link.flowing.clear()
 
 
-async def test_a_worker_in_silence_stops_its_steps_before_its_lease_is_over_and_the_run_ends_elsewhere(
+async def test_a_silenced_worker_stops_its_steps_before_its_lease_expires_and_the_run_ends_elsewhere(
     cluster: Cluster, executions: list[tuple[str, datetime]]
 ) -> None:
     proxy = FaultProxy(cluster.socket)
@@ -129,7 +129,7 @@ async def test_a_worker_in_silence_stops_its_steps_before_its_lease_is_over_and_
         assert await value(connection, outcome) == "completed by other, crashes 1"
 
 
-async def test_a_renewal_on_a_silent_connection_is_given_up_and_the_next_one_goes_through_another(
+async def test_a_renewal_on_a_silent_connection_times_out_and_the_next_one_uses_another_connection(
     cluster: Cluster,
 ) -> None:
     proxy = FaultProxy(cluster.socket)
@@ -146,7 +146,7 @@ async def test_a_renewal_on_a_silent_connection_is_given_up_and_the_next_one_goe
         await pool.wait()
         for link in proxy.links:
             link.flowing.clear()
-        async with asyncio.timeout(30):  # it would wait for ever
+        async with asyncio.timeout(30):  # without a time limit it would wait for ever
             assert await worker._renew()
             assert not await worker._renew()
         assert await value(connection, lease) != before
@@ -155,7 +155,7 @@ async def test_a_renewal_on_a_silent_connection_is_given_up_and_the_next_one_goe
         proxy.stop()
 
 
-async def test_no_statement_of_a_worker_waits_for_ever_on_a_silent_connection_and_the_next_one_has_another(
+async def test_every_statement_of_a_worker_times_out_on_a_silent_connection_and_the_next_one_uses_another(
     cluster: Cluster,
 ) -> None:
     proxy = FaultProxy(cluster.socket)

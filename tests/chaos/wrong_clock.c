@@ -1,5 +1,5 @@
-/* A host whose clock is wrong: preloaded into a process (LD_PRELOAD), it moves what the process is told of the time of
-   day by WRONG_CLOCK_SECONDS. Monotonic clocks, by which it sleeps and waits, go on as they are. */
+/* Imitates a host whose clock is wrong. Preloaded into a process (LD_PRELOAD), it shifts the time of day that the
+   process sees by WRONG_CLOCK_SECONDS. Monotonic clocks, which it sleeps and waits by, are left alone. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
