@@ -99,7 +99,7 @@ def measure(client: http.client.HTTPConnection, pair: Pair, count: int) -> tuple
             answers[which] = seconds_of(client, pair[1 + which])
         if answers[0][1:] != answers[1][1:] or answers[0][1] not in {401, 404}:
             sys.exit(f"{pair.name}: the answers differ: {answers}")
-        if number >= 100:  # the first ones warm up
+        if number >= 100:  # the first 100 are the warm-up
             for which in (0, 1):
                 times[which].append(answers[which][0] * 1e6)
     return times

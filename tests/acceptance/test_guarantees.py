@@ -1,4 +1,4 @@
-"""docs/guarantees.md promises nothing without a test, and names nothing that the product no longer has."""
+"""Check that docs/guarantees.md promises nothing without a test, and names nothing that the product lacks."""
 
 import re
 from collections.abc import Generator
@@ -53,7 +53,7 @@ def test_every_test_that_a_promise_names_exists() -> None:
         path = ROOT / "tests" / file
         assert path.exists(), file
         tests = TEST.findall(path.read_text("utf-8"))
-        assert any(test.startswith(begins) for test in tests), f"{file} has no {begins}"
+        assert any(test.startswith(begins) for test in tests), f"{file} has no test whose name begins with {begins}"
 
 
 @pytest.fixture(scope="module")
@@ -65,4 +65,4 @@ def product() -> str:
 def test_every_mechanism_that_a_promise_names_exists(product: str) -> None:
     for row in promises():
         for name in NAME.findall(row.held_by):
-            assert re.search(rf"\b{name}\b", product), f"{name}: {row.promise}"
+            assert re.search(rf"\b{name}\b", product), f"the product has no {name}: {row.promise}"

@@ -40,7 +40,7 @@ def make_due(service: Service, generation: int) -> None:
 
 
 def everything_ended(service: Service, generation: int) -> bool:
-    """Return whether nothing of this generation is due and no run is active."""
+    """Return whether nothing of this generation is due any more and no run is active."""
     [(due, active)] = service.execute(
         f"""SELECT (SELECT count(*) FROM routines.routines
                     WHERE name LIKE 'g{generation}-%' AND next_run_at <= now()),
@@ -68,7 +68,7 @@ def test_a_killed_program_is_restarted_and_nothing_is_lost_or_done_twice(
     for generation in range(ROUNDS):
         victim = service.program_pid(program)
         make_due(service, generation)
-        time.sleep(moments.uniform(0, LONGEST_WAIT_SECONDS))  # any moment, not a synchronisation
+        time.sleep(moments.uniform(0, LONGEST_WAIT_SECONDS))  # a random moment; nothing relies on it
         os.kill(victim, signal.SIGKILL)
         assert_each_fires_once(service, generation)
 
@@ -78,7 +78,7 @@ def test_after_the_whole_service_is_killed_the_next_start_fires_each_due_slot_on
 ) -> None:
     for generation in range(ROUNDS):
         make_due(service, generation)
-        time.sleep(moments.uniform(0, LONGEST_WAIT_SECONDS))  # any moment, not a synchronisation
+        time.sleep(moments.uniform(0, LONGEST_WAIT_SECONDS))  # a random moment; nothing relies on it
         service.process.kill()
         service.process.wait()
         wait_until(lambda: running_url(service.data_dir) is None)

@@ -15,7 +15,7 @@ from support.service import ROOT, Service
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not (shutil.which("curl") and shutil.which("bash")), reason="the walk calls curl from a shell"),
+    pytest.mark.skipif(not (shutil.which("curl") and shutil.which("bash")), reason="the walk needs curl and bash"),
 ]
 WALK = "## Five minutes with curl and psql"
 

@@ -35,7 +35,7 @@ class Standby:
         self.cluster = directory / "standby"
         binaries = find_binaries()
         if not (binaries / "pg_basebackup").exists():
-            pytest.skip(f"{binaries} has no pg_basebackup")
+            pytest.skip(f"pg_basebackup is missing in {binaries}")
         copy = [binaries / "pg_basebackup", "-D", self.cluster, "-h", primary.socket.parent, "-U", "routines"]
         subprocess.run([*copy, "--write-recovery-conf", "--checkpoint=fast", "--no-sync"], check=True, timeout=60)
         # Copied from the primary if its socket is in its data directory.

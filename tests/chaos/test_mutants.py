@@ -75,15 +75,15 @@ def fails(test: str, source: Path | None) -> bool:
     """Return whether this test, which passes for the product, ran and failed."""
     environment = {**os.environ, "PYTHONPATH": f"{source}/src"}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/{test}"]
-    told = subprocess.run(command, check=False, env=environment, cwd=ROOT, capture_output=True, timeout=200)
-    return b"1 failed in" in told.stdout
+    result = subprocess.run(command, check=False, env=environment, cwd=ROOT, capture_output=True, timeout=200)
+    return b"1 failed in" in result.stdout
 
 
 @pytest.mark.parametrize("mutant", CHOSEN, ids=lambda mutant: mutant.name)
 def test_a_broken_product_is_caught(mutant: Mutant, cluster: Cluster, tmp_path: Path) -> None:
     plan = plan_of(mutant, mutant.source(tmp_path / "source"))
     if mutant.test:
-        assert fails(mutant.test, plan.source), f"{mutant.name} broke nothing that {mutant.test} sees"
+        assert fails(mutant.test, plan.source), f"{mutant.test} did not fail with the mutant: {mutant.name}"
         return
     if mutant.faults is None:
         violations = asyncio.run(step_by_step(plan, cluster))
@@ -94,7 +94,7 @@ def test_a_broken_product_is_caught(mutant: Mutant, cluster: Cluster, tmp_path: 
     # A mutant breaks several invariants. Chance decides which one is seen first, and the run ends there. An invariant
     # not in the set would only mean that the product does not work at all.
     seen = {violation.invariant for violation in violations}
-    assert seen & mutant.caught_by, f"seed {plan.seed}: {mutant.name} aims at {mutant.caught_by}, and {seen} was seen"
+    assert seen & mutant.caught_by, f"seed {plan.seed}: {mutant.name}: expected {mutant.caught_by}, saw {seen}"
 
 
 @pytest.mark.parametrize("mutant", CONTROLS, ids=lambda mutant: mutant.name)

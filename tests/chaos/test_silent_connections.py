@@ -69,7 +69,7 @@ async def until(condition: Callable[[], Awaitable[object]]) -> None:
 
 
 @asynccontextmanager
-async def working(url: str, name: str) -> AsyncGenerator[None]:
+async def running_worker(url: str, name: str) -> AsyncGenerator[None]:
     """Run a worker on this URL; at the end of the block it ends at once, as a killed process would."""
     settings = Settings(lease_seconds=LEASE_SECONDS)  # type: ignore[call-arg]
     async with open_pool(url, "routines-worker", size=2) as pool:
@@ -114,12 +114,12 @@ async def test_a_silenced_worker_stops_its_steps_before_its_lease_expires_and_th
         async def ended() -> object:
             return await value(connection, "SELECT ended_at FROM routines.trajectories")
 
-        async with working(f"postgresql://chaos_0@127.0.0.1:{proxy.port}/routines", "silenced"):
+        async with running_worker(f"postgresql://chaos_0@127.0.0.1:{proxy.port}/routines", "silenced"):
             await until(begun)
             silence(proxy)
             await until(cancelled)
             lease_expires_at = await value(connection, "SELECT lease_expires_at FROM routines.trajectories")
-            async with working(cluster.url, "other"):
+            async with running_worker(cluster.url, "other"):
                 await until(ended)
             proxy.stop()
         assert [what for what, _ in executions] == ["begun", "cancelled", "begun", "done"]
@@ -141,8 +141,8 @@ async def test_a_renewal_on_a_silent_connection_times_out_and_the_next_one_uses_
         lease = "SELECT lease_expires_at FROM routines.trajectories"
         before = await value(connection, lease)
         worker = Worker(Settings(lease_seconds=LEASE_SECONDS), pool, asyncio.Event(), KEYRING)  # type: ignore[call-arg]
-        working = asyncio.create_task(asyncio.sleep(3600))
-        worker._held[run.id] = ClaimedRun(run, 0.0, working)
+        running_step = asyncio.create_task(asyncio.sleep(3600))
+        worker._held[run.id] = ClaimedRun(run, 0.0, running_step)
         await pool.wait()
         for link in proxy.links:
             link.flowing.clear()
@@ -151,7 +151,7 @@ async def test_a_renewal_on_a_silent_connection_times_out_and_the_next_one_uses_
             assert not await worker._renew()
         assert await value(connection, lease) != before
         assert worker._held[run.id].renewed_at > 0
-        assert working.cancel(), "it was cancelled before"
+        assert running_step.cancel(), "the step had already been cancelled"
         proxy.stop()
 
 

@@ -42,10 +42,10 @@ def fleet(database: Database, directory: Path) -> Fleet:
 @pytest.mark.parametrize("seconds", [HOUR, -HOUR])
 def test_a_process_sees_the_wrong_time(seconds: int) -> None:
     command = [sys.executable, "-c", "import time, datetime; print(time.time(), datetime.datetime.now().timestamp())"]
-    told = subprocess.run(
+    shown = subprocess.run(
         command, env={**os.environ, **wrong_clock(seconds)}, check=True, capture_output=True, text=True
     )
-    for time in map(float, told.stdout.split()):
+    for time in map(float, shown.stdout.split()):
         assert abs(time - datetime.now(UTC).timestamp() - seconds) < HOUR / 2
 
 

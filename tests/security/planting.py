@@ -67,11 +67,15 @@ def workflows(gate: Path, echo: str) -> dict[str, dict[str, Any]]:
             "retry": {"max_attempts": 2, "backoff": 0},
         },
         "raises-a-variable": {"activity": "leaky_raise", "value": f"{VARIABLE} {SECRET}"},
-        "is-refused": {"activity": "http_request", "url": f"http://127.0.0.1:1/{SECRET}", "params": {"q": VARIABLE}},
-        "calls-nobody": {"activity": "http_request", "url": f"http://127.0.0.1:{SECRET}/"},
-        "sends-no-header": {"activity": "http_request", "url": echo, "headers": {"Authorization": f"Bearer {SECRET}"}},
-        "is-no-method": {"activity": "http_request", "url": echo, "method": SECRET},
-        "hands-it-on": {"activity": "list_emit_await", "task": "succeeds", "items": [SECRET]},
+        "refused-address": {
+            "activity": "http_request",
+            "url": f"http://127.0.0.1:1/{SECRET}",
+            "params": {"q": VARIABLE},
+        },
+        "invalid-url": {"activity": "http_request", "url": f"http://127.0.0.1:{SECRET}/"},
+        "invalid-header": {"activity": "http_request", "url": echo, "headers": {"Authorization": f"Bearer {SECRET}"}},
+        "invalid-method": {"activity": "http_request", "url": echo, "method": SECRET},
+        "passes-it-on": {"activity": "list_emit_await", "task": "succeeds", "items": [SECRET]},
     }
     steps |= {name: [{"activity": "text_echo", "text": VARIABLE}, step] for name, step in failures.items()}
     return {name: _workflow(listed) for name, listed in steps.items()}

@@ -19,7 +19,7 @@ from support.serving import TASK
 API, TICKER, WORKER, READER = "routines_api", "routines_ticker", "routines_worker", "routines_reader"
 ALL = (API, TICKER, WORKER, READER)
 
-NOBODY = (
+FORBIDDEN = (
     # The schema.
     "CREATE TABLE routines.own (id bigint)",
     "CREATE TABLE public.own (id bigint)",
@@ -63,7 +63,7 @@ NOBODY = (
 )
 """What no role may do."""
 
-BEYOND = {
+ALSO_FORBIDDEN = {
     API: (
         "SELECT ciphertext FROM routines.secrets",
         "SELECT * FROM routines.secrets",
@@ -137,8 +137,8 @@ async def test_a_role_is_refused_everything_outside_its_work(
     await make_routine(connection, await make_task(connection), datetime(2026, 5, 4, 9, tzinfo=UTC))
     others = tuple(f"SET ROLE {other}" for other in ALL if other != role)
     async with connect(logins[role], "stolen") as stolen:
-        for statement in (*NOBODY, *BEYOND[role], *others):
-            assert await is_refused(stolen, statement), f"{role} may: {statement}"
+        for statement in (*FORBIDDEN, *ALSO_FORBIDDEN[role], *others):
+            assert await is_refused(stolen, statement), f"{role} may run: {statement}"
 
 
 async def test_turning_row_security_off_raises_an_error_instead_of_showing_rows(

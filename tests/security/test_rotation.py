@@ -166,17 +166,17 @@ async def test_rotation_preserves_concurrent_deletes_and_updates(connection: Con
 async def test_rotation_skips_locked_rows_and_returns_to_them(connection: Connection, database: Database) -> None:
     first, *_ = await store(connection, 3)
     async with connect(database.url, "holder") as holder:
-        told: list[int] = []
+        reported: list[int] = []
 
         await holder.execute("BEGIN")
         await holder.execute("SELECT FROM routines.secrets WHERE id = %s FOR UPDATE", [first.secret_id])
         rotation = asyncio.create_task(
-            rotate_secrets(connection, BOTH, tell=lambda rotated: told.append(rotated.replaced))
+            rotate_secrets(connection, BOTH, tell=lambda rotated: reported.append(rotated.replaced))
         )
         async with asyncio.timeout(30):
-            while not told:  # noqa: ASYNC110 - wait for the report of the first batch
+            while not reported:  # noqa: ASYNC110 - wait for the report of the first batch
                 await asyncio.sleep(0.01)
-            assert told[0] == 2
+            assert reported[0] == 2
             await holder.execute("COMMIT")
             assert (await rotation).replaced == 3
 
