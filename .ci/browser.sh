@@ -1,5 +1,5 @@
-# Installs the browser that tests/browser needs, if this is Debian and we are root; gives up after two and a half minutes.
-# If a browser is present, however it got there, its tests must run. Without one they are skipped, and the report says so.
+# Installs the browser for tests/browser if this is Debian and we are root, in at most two and a half minutes. If a
+# browser is available, installed here or before, its tests must run; otherwise they are skipped with a message.
 if ! command -v chromedriver >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
   DEBIAN_FRONTEND=noninteractive timeout 150 bash -c '
     install() { apt-get install --yes --no-install-recommends --quiet=2 chromium chromium-driver; }
