@@ -24,8 +24,8 @@ help:  ## Show this list
 up: $(RUN)  ## Run API, ticker and worker on an embedded Postgres; Ctrl-C stops them
 	@exec $(BIN)/routines up
 
-# One process per processor, at most six, each with its own Postgres. A process takes whole files, in the order set by
-# tests/conftest.py: the slow ones start first.
+# Two processes more than processors, at most six, each with its own Postgres. A process takes whole files, in the order
+# set by tests/conftest.py, which starts the slow ones first.
 test: $(DEV)  ## Run all tests against a real Postgres
 	$(BIN)/pytest --numprocesses=auto --maxprocesses=6 --dist=loadfile --no-loadscope-reorder
 

@@ -182,10 +182,10 @@ def test_an_address_that_cannot_be_listened_on_is_named(program: str, tmp_path: 
         port = str(taken.getsockname()[1])
         done = routines(nowhere, program, ROUTINES_PORT=port, ROUTINES_DATA_DIR=str(tmp_path))
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
-    assert f"127.0.0.1:{port} cannot be listened on (Address already in use)" in done.stderr
+    assert f"Cannot listen on 127.0.0.1:{port} (Address already in use)" in done.stderr
     for host in ("localhost", "no-such-host.invalid"):
         done = routines(nowhere, program, ROUTINES_HOST=host, ROUTINES_DATA_DIR=str(tmp_path))
-        assert (done.returncode, "is no IP address: write 127.0.0.1" in done.stderr) == (1, True), done.stderr
+        assert (done.returncode, "is not an IP address: use 127.0.0.1" in done.stderr) == (1, True), done.stderr
     done = routines(nowhere, program, ROUTINES_HOST="203.0.113.9", ROUTINES_DATA_DIR=str(tmp_path))
     assert (done.returncode, "an address of this machine" in done.stderr) == (1, True), done.stderr
 
