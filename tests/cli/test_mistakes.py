@@ -130,7 +130,7 @@ async def test_the_doctor_goes_on_to_what_the_login_may_see(database: Database, 
         own = Database(with_login(database.url, login, "x"))
         done = said(own, "doctor")
         assert "secrets   not examined: this login may not read them (permission denied" in done.stdout
-        assert f"login     {login}, takes on {role}" in done.stdout
+        assert f"login     {login}, can take on {role}" in done.stdout
         assert routines(own, "doctor", "--quick").returncode == 0
         await connection.execute(f"DROP ROLE {login}".encode())
 
@@ -195,4 +195,4 @@ def test_a_damaged_data_directory_is_told(tmp_path: Path) -> None:
     (tmp_path / "postgres" / "postmaster.pid").write_bytes(bytes([255, 254, 0]))
     done = routines(Database(""), "doctor", ROUTINES_DATA_DIR=str(tmp_path))
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
-    assert "no server runs in" in done.stderr
+    assert "no server is running in" in done.stderr

@@ -191,22 +191,22 @@ async def test_what_does_not_open_is_left_counted_and_named(connection: Connecti
     )
     done = routines(database, "secrets", "rotate", keys=f"{NEW},{OLD}")
     assert done.returncode == 1
-    assert f"1 secrets do not open and were left as they are: {first.secret_id}." in done.stderr
+    assert f"1 secrets cannot be decrypted and were left unchanged: {first.secret_id}." in done.stderr
     assert "2 secrets are now under 'new'" in done.stdout
     assert "still needed: 'old'" in done.stdout
     examined = routines(database, "doctor", keys=f"{NEW},{OLD}")
-    assert (examined.returncode, "secrets   2 of 3 open (2 under 'new', 1 under 'old')" in examined.stdout) == (1, True)
+    assert (examined.returncode, "secrets   2 of 3 can be decrypted (2 under 'new', 1 under 'old')" in examined.stdout) == (1, True)
     assert routines(database, "doctor", "--quick", keys=f"{NEW},{OLD}").returncode == 0
 
 
 async def test_the_doctor_says_which_keys_the_secrets_need(connection: Connection, database: Database) -> None:
     await store(connection, 3)
     done = routines(database, "doctor", keys=OLD)
-    assert (done.returncode, "secrets   all 3 open (3 under 'old')" in done.stdout) == (0, True)
+    assert (done.returncode, "secrets   all 3 can be decrypted (3 under 'old')" in done.stdout) == (0, True)
     done = routines(database, "doctor", keys=NEW)
-    assert (done.returncode, "secrets   0 of 3 open (3 under 'old')" in done.stdout) == (1, True)
+    assert (done.returncode, "secrets   0 of 3 can be decrypted (3 under 'old')" in done.stdout) == (1, True)
     done = routines(database, "doctor", keys="")
-    assert (done.returncode, "secrets   not examined: ROUTINES_ENCRYPTION_KEYS is not set" in done.stdout) == (1, True)
+    assert (done.returncode, "secrets   not examined: Neither ROUTINES_ENCRYPTION_KEYS" in done.stdout) == (1, True)
 
 
 async def test_a_secret_of_version_1_is_bound_to_its_whole_place_by_rotation(connection: Connection) -> None:
