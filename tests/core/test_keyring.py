@@ -84,7 +84,6 @@ def test_a_key_id_that_was_exchanged_for_another_of_the_same_key_does_not_open()
         Keyring(key).open(sealed.replace(b"aaa", b"bbb", 1), CONTEXT)
 
 
-
 def test_a_key_that_is_not_there_is_named_and_nothing_else() -> None:
     with pytest.raises(SecretError, match="needs encryption key 'new'") as caught:
         Keyring.parse(generate_key("other")).open(RING.seal("s3cret", CONTEXT), CONTEXT)

@@ -69,7 +69,7 @@ class EmbeddedServer:
             Whether this call started the server or attached to a running one.
 
         Raises:
-            EmbeddedServerError: The server cannot be created or started; the message ends with the last lines of its log.
+            EmbeddedServerError: The server cannot be created or started; the message ends with its log's last lines.
         """
         with self._lock():
             if _ready_pid(self._cluster):
