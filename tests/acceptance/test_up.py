@@ -64,7 +64,7 @@ def test_a_port_in_use_is_reported_in_one_line(service: Service, tmp_path: Path)
 
 
 def test_a_second_up_in_the_same_data_directory_is_reported_in_one_line(service: Service, tmp_path: Path) -> None:
-    assert "Another `routines up` runs in" in Service(tmp_path).refusal()
+    assert "Another `routines up` is running in" in Service(tmp_path).refusal()
 
 
 def test_an_unreachable_database_is_reported_in_one_line(tmp_path: Path) -> None:
@@ -112,13 +112,13 @@ def test_an_unwritable_data_directory_is_reported_in_one_line(tmp_path: Path) ->
         line = Service(tmp_path, prefix=ordinary_user() if os.geteuid() == 0 else ()).refusal()
     finally:
         tmp_path.chmod(0o700)
-    assert "cannot be written" in line
+    assert "Cannot write to the data directory" in line
     assert "set ROUTINES_DATA_DIR" in line
 
 
 def test_an_unwritable_file_in_the_data_directory_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / ".routines" / "up.lock").mkdir(parents=True)
-    assert "cannot be written" in Service(tmp_path).refusal()
+    assert "Cannot write to the data directory" in Service(tmp_path).refusal()
 
 
 def test_an_invalid_setting_is_reported_in_one_line(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from routines_engine.steps.storable import storable, storable_error
 from routines_workflow.activity import Activity, StepContext, StepServices
 from routines_workflow.bindings import MAX_DEPTH, SECRET_ROOTS, bindings_of, depth_of, inputs_of, secrets_in
 from routines_workflow.catalogue import find_activity
-from routines_workflow.retry import Patience, patience_of
+from routines_workflow.step_limits import StepLimits, step_limits
 
 Checkpoint = Callable[[StepRecord], Awaitable[None]]
 NOT_RETRIED = (InvalidError, msgspec.ValidationError)
@@ -61,13 +61,13 @@ class Step:
     Attributes:
         inputs: What the activity is given.
         shown: The same as it may be kept: without secrets.
-        patience: How often and how long it is tried.
+        limits: The retries and the timeout of the step.
     """
 
     activity: Activity[Any]
     inputs: dict[str, Any]
     shown: dict[str, Any]
-    patience: Patience
+    limits: StepLimits
 
 
 class Stepper:
@@ -180,7 +180,7 @@ class Stepper:
         shown = inputs_of(bindings, activity.raw, self._values | masks) if secrets else inputs
         # Copies: an activity may change what it was given, and later steps must not see that.
         shown = storable(self._masker.mask(shown), "its inputs")
-        return Step(activity, storable(inputs, "its inputs"), shown, patience_of(config))
+        return Step(activity, storable(inputs, "its inputs"), shown, step_limits(config))
 
     async def _secrets(self, names: set[str]) -> dict[str, str]:
         """The values of those that there are."""
@@ -190,7 +190,7 @@ class Stepper:
     async def _try(self, step: Step, record: StepRecord) -> Any:
         """The outputs of one try, as they may be kept and as later steps see them: without secrets."""
         self._services.fault = None
-        seconds = step.patience.timeout_seconds
+        seconds = step.limits.timeout_seconds
         context = StepContext(
             self._workflow_id,
             record.name,
@@ -217,13 +217,13 @@ class Stepper:
         """
         if self._services.fault is not None:
             raise self._services.fault from None
-        if isinstance(error, NOT_RETRIED) or record.attempt >= step.patience.retry.max_attempts:
+        if isinstance(error, NOT_RETRIED) or record.attempt >= step.limits.retry.max_attempts:
             return await self._failed(record, error)
         following = msgspec.structs.replace(record, attempt=record.attempt + 1, failed_try=self._told(error))
         # Before the wait: a worker that is lost meanwhile must not forget the try.
         await self._write(following)
         self._told_of = following.name, following.attempt
-        return Verdict(AGAIN, step.patience.retry.wait_seconds(record.attempt))
+        return Verdict(AGAIN, step.limits.retry.wait_seconds(record.attempt))
 
     async def _failed(self, record: StepRecord, error: Exception) -> Verdict:
         """The verdict on a step that failed, once its checkpoint is written."""
