@@ -37,8 +37,8 @@ async def test_limits_are_set_listed_and_taken_away(run: CliRunner, connection: 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("set", "--collection", "my-org", "0"), "'0' is no limit"),
-        (("set", "--collection", "my-org", "many"), "'many' is no limit"),
+        (("set", "--collection", "my-org", "0"), "'0' is not a limit"),
+        (("set", "--collection", "my-org", "many"), "'many' is not a limit"),
         (("set", "--collection", "absent", "3"), "There is no collection absent"),
         (("set", "--collection", "absent", "--task", "t", "3"), "There is no task absent/t"),
     ],

@@ -130,7 +130,7 @@ async def test_the_doctor_goes_on_to_what_the_login_may_see(database: Database, 
         own = Database(with_login(database.url, login, "x"))
         done = said(own, "doctor")
         assert "secrets   not examined: this login may not read them (permission denied" in done.stdout
-        assert f"login     {login}, takes on {role}" in done.stdout
+        assert f"login     {login}, can take on {role}" in done.stdout
         assert routines(own, "doctor", "--quick").returncode == 0
         await connection.execute(f"DROP ROLE {login}".encode())
 
@@ -182,10 +182,10 @@ def test_an_address_that_cannot_be_listened_on_is_named(program: str, tmp_path: 
         port = str(taken.getsockname()[1])
         done = routines(nowhere, program, ROUTINES_PORT=port, ROUTINES_DATA_DIR=str(tmp_path))
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
-    assert f"127.0.0.1:{port} cannot be listened on (Address already in use)" in done.stderr
+    assert f"Cannot listen on 127.0.0.1:{port} (Address already in use)" in done.stderr
     for host in ("localhost", "no-such-host.invalid"):
         done = routines(nowhere, program, ROUTINES_HOST=host, ROUTINES_DATA_DIR=str(tmp_path))
-        assert (done.returncode, "is no IP address: write 127.0.0.1" in done.stderr) == (1, True), done.stderr
+        assert (done.returncode, "is not an IP address: use 127.0.0.1" in done.stderr) == (1, True), done.stderr
     done = routines(nowhere, program, ROUTINES_HOST="203.0.113.9", ROUTINES_DATA_DIR=str(tmp_path))
     assert (done.returncode, "an address of this machine" in done.stderr) == (1, True), done.stderr
 
@@ -195,4 +195,4 @@ def test_a_damaged_data_directory_is_told(tmp_path: Path) -> None:
     (tmp_path / "postgres" / "postmaster.pid").write_bytes(bytes([255, 254, 0]))
     done = routines(Database(""), "doctor", ROUTINES_DATA_DIR=str(tmp_path))
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
-    assert "no server runs in" in done.stderr
+    assert "no server is running in" in done.stderr

@@ -115,7 +115,7 @@ def test_what_is_spelled_as_an_address_inside_is_refused_when_it_is_saved() -> N
 
 @pytest.mark.parametrize("url", ["http://a:0/", "http://a:65536/", "http://a:-1/", "http://a:x/", "http://xn--a/"])
 def test_what_no_client_can_call_is_refused_when_it_is_saved(url: str) -> None:
-    with pytest.raises(InvalidError, match="webhook_url: is no URL that can be called"):
+    with pytest.raises(InvalidError, match="webhook_url: is not a valid URL"):
         refuse_forbidden_url(url, allow_private=True, field="webhook_url")
 
 

@@ -58,9 +58,9 @@ async def test_a_branch_compares(value: Any, operator: str, other: Any, *, resul
 @pytest.mark.parametrize(
     ("config", "cause"),
     [
-        (BRANCH | {"value": 1, "operator": "lt", "other": "a"}, "a number and a text have no order"),
-        (BRANCH | {"value": True, "operator": "lt", "other": 1}, "a boolean and a number have no order"),
-        (BRANCH | {"value": 1, "operator": "in", "other": "a1"}, "a text cannot hold a number"),
+        (BRANCH | {"value": 1, "operator": "lt", "other": "a"}, "a number and a text cannot be ordered"),
+        (BRANCH | {"value": True, "operator": "lt", "other": 1}, "a boolean and a number cannot be ordered"),
+        (BRANCH | {"value": 1, "operator": "in", "other": "a1"}, "a text cannot contain a number"),
         (BRANCH | {"operator": "like"}, "operator"),
         ({"activity": "loop_counter", "step": 0}, "step: must not be 0"),
         ({"activity": "number_sequence_generator", "count": 10**6}, "count"),

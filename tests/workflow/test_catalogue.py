@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,6 @@ import pytest
 
 from routines_workflow.activity import ACTIVITIES, Activity, StepContext, activity, register
 from routines_workflow.catalogue import UnknownActivityError, find_activity, step_template, step_templates
-from routines_workflow.page import MARK, list_of_activities
 from support.service import ROOT
 
 BUILT_IN = {
@@ -21,7 +21,8 @@ BUILT_IN = {
     "loop_counter", "list_emit_await", "extract_from_trajectories", "http_request", "webhook_notify", "read_text_file",
     "save_text_file", "litellm_chat", "simple_judge",
 }  # fmt: skip
-PAGE = (ROOT / "docs" / "activities.md").read_text()
+GENERATOR = runpy.run_path(str(ROOT / "docs" / "generators" / "activities.py"))
+PAGE = GENERATOR["find_page"]().read_text()
 
 
 class Nothing(msgspec.Struct):
@@ -53,12 +54,12 @@ def test_a_template_is_read_from_the_structs() -> None:
             {"name": "text", "type": "string", "required": True, "default": None, "description": "The text to split."},
             {
                 "name": "separator", "type": "string", "required": False, "default": "\n",
-                "description": "What stands between two parts.",
+                "description": "Text that separates the parts.",
             },
         ],
         "outputs": [
             {"name": "parts", "type": "array of string", "description": "The parts in order."},
-            {"name": "count", "type": "integer", "description": "How many they are."},
+            {"name": "count", "type": "integer", "description": "How many parts there are."},
         ],
         "example_config": {"activity": "text_split", "text_path": "init_params.text", "separator": "\n"},
     }  # fmt: skip
@@ -75,7 +76,7 @@ def test_types_are_said_in_the_words_of_json() -> None:
 
 
 def test_the_page_lists_what_the_code_has() -> None:
-    assert PAGE.split(MARK + "\n\n")[1] == list_of_activities(), "run: python -m routines_workflow.page"
+    assert PAGE.split(GENERATOR["MARK"] + "\n\n")[1] == GENERATOR["list_of_activities"](), "run: make docs"
 
 
 def test_an_unknown_activity_is_named() -> None:

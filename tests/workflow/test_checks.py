@@ -48,7 +48,7 @@ def test_a_workflow_without_faults_has_no_findings() -> None:
         ({"steps": [""]}, "steps.0", "must be the name of a step"),
         ({"steps": ["a"], "step_configs": {"a": 1}}, "step_configs.a", "must be an object"),
         ({"steps": ["a"]}, "steps.0", "the step 'a' has no entry in step_configs"),
-        ({"steps": ["a", "a"], "step_configs": {"a": ECHO}}, "steps.1", "the step 'a' is there already"),
+        ({"steps": ["a", "a"], "step_configs": {"a": ECHO}}, "steps.1", "the step 'a' is listed already"),
         ({"step_configs": {"a": ECHO}}, "step_configs.a", "is not in steps"),
         (
             {"steps": ["init_params"], "step_configs": {"init_params": ECHO}},
@@ -92,7 +92,7 @@ def test_what_is_wrong_with_the_workflow_as_a_whole(workflow: Any, field: str, m
         (
             {"activity": "text_echo", "text_path": "secret_params"},
             "text_path",
-            "reference secret_params: name one secret, as secret_params.NAME",
+            "reference secret_params: name one secret, for example secret_params.NAME",
         ),
         (
             {"activity": "text_template", "template": "{{ who }}"},

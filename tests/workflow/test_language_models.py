@@ -100,7 +100,7 @@ async def test_a_whole_conversation_may_be_given_in_the_place_of_a_prompt(endpoi
     ]
     await chat(endpoint, prompt=None, messages=messages)
     assert json.loads(endpoint.asked[0].body)["messages"] == messages
-    assert "prompt and messages: give one of them" in await refusal(endpoint, messages=messages)
+    assert "prompt and messages: give exactly one of them" in await refusal(endpoint, messages=messages)
 
 
 @pytest.mark.parametrize("model", ["openai/tiny", "org/tiny", "groq/tiny", "claude-3-opus"])
@@ -113,8 +113,8 @@ async def test_where_a_base_is_given_any_model_is_asked_for_by_its_name(endpoint
 @pytest.mark.parametrize(
     ("model", "cause"),
     [
-        ("anthropic/claude-3-opus", "anthropic does not speak OpenAI's protocol"),
-        ("unheard-of", "'unheard-of' is of no known provider: give api_base"),
+        ("anthropic/claude-3-opus", "anthropic has no OpenAI-compatible API"),
+        ("unheard-of", "the provider of 'unheard-of' is not known: give api_base"),
         ("groq/llama-3.3-70b-versatile", "there is no secret GROQ_API_KEY"),
     ],
 )

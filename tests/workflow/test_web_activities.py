@@ -60,14 +60,14 @@ async def test_another_status_than_expected_fails_the_step_and_a_final_refusal_i
 ) -> None:
     endpoint.answer = lambda _: Said(status)
     retry = {"max_attempts": 2, "backoff": 0}
-    assert f"the answer has the status {status}, not 200 to 299" in await refusal(endpoint.url, retry=retry)
+    assert f"the response has the status {status}, not 200 to 299" in await refusal(endpoint.url, retry=retry)
     assert len(endpoint.asked) == tries
 
 
 async def test_any_status_may_be_the_expected_one(endpoint: Endpoint) -> None:
     endpoint.answer = lambda _: Said(404)
     assert (await ask(endpoint.url, expected_status=[200, 404]))["status"] == 404
-    assert "the answer has the status 404, not 200 or 201" in await refusal(endpoint.url, expected_status=[200, 201])
+    assert "the response has the status 404, not 200 or 201" in await refusal(endpoint.url, expected_status=[200, 201])
 
 
 async def test_redirects_are_followed_only_where_that_is_asked_for_and_five_times_at_most(endpoint: Endpoint) -> None:
@@ -96,7 +96,7 @@ async def test_another_origin_does_not_get_the_headers_of_the_step(endpoint: End
 async def test_a_large_answer_is_refused(endpoint: Endpoint) -> None:
     endpoint.answer = lambda asked: Said(200, b"x" * (MAX_ANSWER_BYTES + (asked.path == "/more")))
     assert len((await ask(endpoint.url))["text"]) == MAX_ANSWER_BYTES
-    assert "the answer is larger than is taken" in await refusal(endpoint.url + "/more")
+    assert "the response is too large" in await refusal(endpoint.url + "/more")
 
 
 async def test_an_answer_that_nests_without_end_is_text(endpoint: Endpoint) -> None:
@@ -112,8 +112,8 @@ async def test_an_answer_that_nests_without_end_is_text(endpoint: Endpoint) -> N
         ({"url": "http://[::1"}, "the request cannot be made"),
         ({"headers": {"a": "b\r\nc: d"}}, "the request cannot be made"),
         ({"url": "http://127.0.0.1:1/", "headers": {"a": "grün\u20ac"}}, "the request cannot be made"),
-        ({"url": "http://127.0.0.1:1/"}, "no answer"),
-        ({"url": "http://127.0.0.1/", "json": 1, "body": "x"}, "json and body: give one of them"),
+        ({"url": "http://127.0.0.1:1/"}, "no response"),
+        ({"url": "http://127.0.0.1/", "json": 1, "body": "x"}, "json and body: give only one of them"),
     ],
 )
 async def test_what_cannot_be_sent_is_a_clear_failure(endpoint: Endpoint, config: dict[str, Any], cause: str) -> None:
