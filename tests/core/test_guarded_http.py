@@ -69,7 +69,7 @@ def listening() -> Generator[socket.socket]:
 
 
 def connections(opened: socket.socket) -> int:
-    """How many were made to it since it was asked last."""
+    """Return how many connections were made since the last call."""
     made = 0
     with contextlib.suppress(BlockingIOError):
         while True:

@@ -87,7 +87,7 @@ async def test_ten_thousand_routines_with_thirty_days_of_missed_slots_drain_with
     assert await value(connection, "SELECT count(*) FROM routines.trajectories") == 10_000
     spans = "SELECT count(*) FROM routines.skips WHERE reason = 'missed'"
     assert await value(connection, spans) == 10_000
-    # Without a gap, wherever the minute ended meanwhile: the slot that then came is an outcome more.
+    # No gaps. If a minute ended in the meantime, its slot is one more outcome.
     settled = await rows(
         connection,
         """SELECT routine_id, min(scheduled_for), max(scheduled_for + (slot_count - 1) * interval '1 hour'),
@@ -102,7 +102,7 @@ async def test_ten_thousand_routines_with_thirty_days_of_missed_slots_drain_with
 
 
 async def backlog(connection: Connection, count: int) -> int:
-    """Make many routines of one collection with older slots and one routine of another. Returns the id of the latter."""
+    """Make many older slots in one collection and one routine in another. Returns the id of that routine."""
     task = await make_task(connection)
     await connection.execute(
         """INSERT INTO routines.routines (collection_id, task_id, name, cadence_type)
