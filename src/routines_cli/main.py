@@ -285,7 +285,7 @@ async def worker() -> None:
 @click.option("--quick", is_flag=True, help="Skip the stored secrets and Temporal: for health checks.")
 @_async_command
 async def doctor(*, url_only: bool, quick: bool) -> None:
-    """Check the installation. Covers the database, its schema, stored secrets, engine and roles; shows how to run psql."""
+    """Check the installation. Covers database, schema, stored secrets, engine and roles; shows how to run psql."""
     settings = load_settings()
     url = _database_url(settings)
     if url_only:
