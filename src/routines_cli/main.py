@@ -70,7 +70,7 @@ def main() -> None:
 @main.command()
 @_async_command
 async def up() -> None:
-    """Run API, ticker and worker, with an embedded Postgres if DATABASE_URL is not set."""
+    """Run API, ticker and worker together. Starts an embedded Postgres if DATABASE_URL is not set."""
     from routines_cli.up import up as run
 
     await run(load_settings())
@@ -138,7 +138,7 @@ async def create(collection: str, expires_in: float | None) -> None:
 @click.option("--expires-in", type=DAYS, metavar="DAYS", help="Days until the new key expires. Default: never.")
 @_async_command
 async def rotate(key_id: int, grace: float, expires_in: float | None) -> None:
-    """Replace a key: print a new one for the same collection and let the old one expire."""
+    """Replace an API key. Prints a new key for the same collection; the old one expires after the grace period."""
     from routines_core.db import connect
     from routines_core.db.keys import rotate_key
     from routines_core.db.peppers import Peppers
@@ -158,7 +158,7 @@ def _seconds(days: float | None) -> float | None:
 @keys.command("list")
 @_async_command
 async def list_() -> None:
-    """List all keys without their secrets: id, collection, creation date, expiry, last use, state."""
+    """List all API keys. Shows id, collection, creation date, expiry, last use and state, but never the secret."""
     from routines_core.db import connect
     from routines_core.db.keys import list_keys
 
@@ -174,7 +174,7 @@ async def list_() -> None:
 @click.argument("key_id", type=KEY_ID)
 @_async_command
 async def revoke(key_id: int) -> None:
-    """Revoke a key; every process refuses it at once."""
+    """Revoke an API key. Every process refuses it at once."""
     from routines_core.db import connect
     from routines_core.db.keys import revoke_key
 
@@ -186,7 +186,7 @@ async def revoke(key_id: int) -> None:
 @click.pass_context
 @_async_command
 async def limits(context: click.Context) -> None:
-    """List the limits on concurrent runs, with the number of claimed runs."""
+    """List the limits on concurrent runs. Also shows how many runs are claimed now."""
     from routines_core.db import connect
     from routines_core.db.limits import list_limits
 
@@ -204,7 +204,7 @@ async def limits(context: click.Context) -> None:
 @click.argument("most")
 @_async_command
 async def set_limit(collection: str, task: str | None, most: str) -> None:
-    """Limit how many runs all workers together may have claimed at once to MOST; `none` removes the limit."""
+    """Set a limit. All workers together may have claimed at most MOST runs at once; `none` removes the limit."""
     from routines_core.db import connect
     from routines_core.db import limits as db
 
@@ -245,7 +245,7 @@ def tasks() -> None:
 @click.option("--collection", required=True, help="Collection of the task; created if it is new.")
 @_async_command
 async def apply_file(file: BinaryIO, collection: str) -> None:
-    """Create or update the task in a JSON file, {name, description, workflow}; - reads stdin. Safe to repeat."""
+    """Save a task from a JSON file. The file contains {name, description, workflow}; - reads stdin. Safe to repeat."""
     from routines_cli.task_files import read_task
     from routines_core.db import connect
     from routines_core.db.tasks import apply_task
@@ -259,7 +259,7 @@ async def apply_file(file: BinaryIO, collection: str) -> None:
 @main.command()
 @_async_command
 async def ticker() -> None:
-    """Start runs for routines that are due. Any number of tickers may run."""
+    """Start runs of due routines. Any number of tickers may run."""
     from routines_core.logging import configure_logging
     from routines_ticker.ticker import run_ticker
 
@@ -271,7 +271,7 @@ async def ticker() -> None:
 @main.command()
 @_async_command
 async def worker() -> None:
-    """Run the workflows of pending runs. Any number of workers may run."""
+    """Execute pending runs. Any number of workers may run."""
     from routines_cli.engines import run_engine
     from routines_core.logging import configure_logging
 
@@ -285,7 +285,7 @@ async def worker() -> None:
 @click.option("--quick", is_flag=True, help="Skip the stored secrets and Temporal: for health checks.")
 @_async_command
 async def doctor(*, url_only: bool, quick: bool) -> None:
-    """Check the database, its schema, the stored secrets, the engine and the roles, and show how to open psql."""
+    """Check the installation. Covers database, schema, stored secrets, engine and roles; shows how to run psql."""
     settings = load_settings()
     url = _database_url(settings)
     if url_only:

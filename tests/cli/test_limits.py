@@ -1,4 +1,4 @@
-"""`routines limits`: set, list and take away."""
+"""`routines limits` sets, lists and removes limits."""
 
 import asyncio
 
@@ -25,7 +25,7 @@ async def in_thread(runner: CliRunner, *arguments: str) -> tuple[int, str]:
     return await asyncio.to_thread(routines, runner, *arguments)
 
 
-async def test_limits_are_set_listed_and_taken_away(run: CliRunner, connection: Connection) -> None:
+async def test_limits_are_set_listed_and_removed(run: CliRunner, connection: Connection) -> None:
     await make_task(connection)
     assert await in_thread(run, "set", "--collection", "my-org", "7") == (0, "")
     assert await in_thread(run, "set", "--collection", "my-org", "--task", "echo", "2") == (0, "")
@@ -43,7 +43,7 @@ async def test_limits_are_set_listed_and_taken_away(run: CliRunner, connection: 
         (("set", "--collection", "absent", "--task", "t", "3"), "There is no task absent/t"),
     ],
 )
-async def test_what_is_no_limit_or_no_collection_is_refused_in_one_line(
+async def test_an_invalid_limit_or_collection_is_reported_in_one_line(
     run: CliRunner, arguments: tuple[str, ...], said: str
 ) -> None:
     code, output = await in_thread(run, *arguments)

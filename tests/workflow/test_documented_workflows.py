@@ -20,7 +20,7 @@ def test_every_block_of_the_page_is_run() -> None:
 
 
 @pytest.mark.parametrize(("workflow", "step", "outputs"), EXAMPLES)
-async def test_a_documented_workflow_gives_what_the_page_says(workflow: str, step: str, outputs: str) -> None:
+async def test_a_documented_workflow_produces_the_documented_outputs(workflow: str, step: str, outputs: str) -> None:
     assert check_workflow(json.loads(workflow)) == []
     journal = Journal()
     await flow_of(json.loads(workflow), journal, services=FakeServices(secrets={"TOKEN": "very-secret"})).run()
