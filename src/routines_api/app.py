@@ -167,7 +167,7 @@ def create_app(settings: Settings, database_url: str) -> Api:
         limiter=RateLimiter(settings.rate_per_second, settings.rate_burst),
         files=open_file_store(settings),
         run_waiter=RunWaiter(settings.run_sync_waiters),
-        metrics=ApiMetrics(settings, database_url),
+        metrics=ApiMetrics(database_url),
     )
     routines = (
         [RoutinesController, LedgerController, DeliveriesController, get_init_params_schema, get_latest_outcomes]

@@ -9,10 +9,10 @@ import pytest
 from litestar.testing import AsyncTestClient
 
 from routines_api.app import Api, create_app
-from routines_api.metrics import database
+from routines_api.metrics import database as database_metrics
 from routines_core.db import Connection
 from routines_core.db.keys import create_key
-from support.endpoint import Asked, Said, serving
+from support.endpoint import serving
 from support.rows import Database, api_settings, at, make_routine, make_task
 from support.scraping import Page
 from support.serving import free_port
@@ -108,14 +108,14 @@ async def test_requests_that_come_too_fast_are_counted(database: Database, conne
         assert (await page(client)).total("routines_api_rate_limited_total") == statuses.count(429) == 3
 
 
-# --- the database's figures -------------------------------------------------------------------------------------------
+# --- the database's metrics -------------------------------------------------------------------------------------------
 
 
 async def test_while_the_database_is_away_the_rest_is_shown() -> None:
     async with client_of(f"postgresql://nobody@127.0.0.1:{free_port()}/none") as client:
         found = await page(client)
     assert found.total("routines_database_up") == 0
-    assert found.total("routines_database_figure_error") == len(database.SHOWN)
+    assert found.total("routines_database_metrics_error") == len(database_metrics.SHOWN)
     assert found.total("routines_api_requests_in_flight") == 1
     assert not found.has("routines_oldest_due_seconds")
 
@@ -125,8 +125,8 @@ async def test_a_figure_that_may_not_be_read_takes_no_other_along(database: Data
     async with client_of(database.url) as client:
         found = await page(client)
     assert found.total("routines_database_up") == 1
-    assert found.total("routines_database_figure_error", figure="runs") == 1
-    assert found.total("routines_database_figure_error") == 1
+    assert found.total("routines_database_metrics_error", group="runs") == 1
+    assert found.total("routines_database_metrics_error") == 1
     assert not found.has("routines_active_runs")
     assert found.total("routines_due") == 0
     assert found.total("routines_schema_version") >= 24
@@ -144,8 +144,8 @@ async def test_a_figure_that_takes_too_long_is_cut_and_the_page_comes_in_time(
         began_at = time.monotonic()
         found = await page(client)
         assert time.monotonic() - began_at < 9
-    assert found.total("routines_database_figure_error", figure="deliveries") == 1
-    assert found.total("routines_database_figure_error") == 1
+    assert found.total("routines_database_metrics_error", group="deliveries") == 1
+    assert found.total("routines_database_metrics_error") == 1
     assert found.has("routines_workers_connected")
 
 
@@ -166,41 +166,7 @@ async def test_the_database_is_asked_once_in_a_while_however_often_somebody_look
         assert (await page(client)).total("routines_due") == 0
         await make_routine(connection, await make_task(connection), at("2026-05-04 09:00"))
         assert (await page(client)).total("routines_due") == 0
-        monkeypatch.setattr(database, "KEPT_SECONDS", 0.0)
+        monkeypatch.setattr(database_metrics, "KEPT_SECONDS", 0.0)
         found = await page(client)
         assert found.total("routines_due") == 1
         assert found.total("routines_oldest_due_seconds") > 3600
-
-
-# --- parts of `routines up` -------------------------------------------------------------------------------------------
-
-
-async def test_pages_of_other_programs_are_shown_with_its_own_and_one_that_is_away_is_said_to_be(
-    database: Database,
-) -> None:
-    answers = {
-        "/ticker": b'# TYPE routines_build_info gauge\nroutines_build_info{program="ticker",version="1"} 1\n'
-        b"# TYPE routines_ticker_fires_total counter\nroutines_ticker_fires_total 7\n",
-        "/garbage": b'<html lang="en">{"',
-    }
-
-    def answer(asked: Asked) -> Said:
-        assert asked.headers["authorization"] == f"Bearer {TOKEN}"
-        return Said(200, answers[asked.path])
-
-    with serving() as other:
-        other.answer = answer
-        parts = f"ticker={other.url}/ticker,odd={other.url}/garbage,away=http://127.0.0.1:{free_port()}/metrics"
-        async with client_of(database.url, metrics_parts=parts, metrics_token=TOKEN) as client:
-            client.headers.update(BEARER)
-            found = await page(client)
-            again = await page(client)
-    assert {part: found.total("routines_part_up", part=part) for part in ("ticker", "odd", "away")} == {
-        "ticker": 1,
-        "odd": 0,
-        "away": 0,
-    }
-    for each in (found, again):
-        assert each.total("routines_ticker_fires_total") == 7
-        assert each.total("routines_build_info") == 2
-    assert found.text.count("# TYPE routines_build_info ") == 1

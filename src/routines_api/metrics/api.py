@@ -1,4 +1,4 @@
-"""What an API process shows: its requests, its connections, the database's figures, and pages of other programs."""
+"""The metrics of an API process: its requests, its connections and the database's metrics."""
 
 import time
 from collections.abc import Callable
@@ -9,13 +9,11 @@ from typing import Any, cast
 from litestar.types import HTTPScope, Message, Send
 from prometheus_client import Counter, Gauge
 
-from routines_api.metrics.database import DatabaseFigures
-from routines_api.metrics.parts import Parts
+from routines_api.metrics.database import DatabaseMetrics
 from routines_core.db.pool import PoolState
 from routines_core.metrics.distribution import Distribution
 from routines_core.metrics.listener import ProgramHealth
 from routines_core.metrics.program import ProgramMetrics
-from routines_core.settings import Settings
 
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 """What is served at all."""
@@ -46,25 +44,20 @@ class Watched:
 
 
 class ApiMetrics(ProgramMetrics):
-    """The metrics of one API process; docs/metrics.md says what each means.
+    """The metrics of one API process; docs/metrics.md explains each.
 
     Attributes:
-        figures: Of the database.
-        parts: Pages of other programs.
+        database: The metrics that the database is queried for.
     """
 
-    def __init__(self, settings: Settings, database_url: str) -> None:
+    def __init__(self, database_url: str) -> None:
         super().__init__("api")
         self._count_requests()
         self._pool: Callable[[], PoolState] = lambda: PoolState(0, 0, 0)
         self._gauge_pool()
-        self.figures = DatabaseFigures(database_url)
-        self.registry.register(self.figures)
-        self.refreshes.append(self.figures.refresh)
-        self.parts = Parts(settings.metrics_parts, settings.metrics_token)
-        if self.parts.names:
-            self.registry.register(self.parts)
-            self.refreshes.append(self.parts.refresh)
+        self.database = DatabaseMetrics(database_url)
+        self.registry.register(self.database)
+        self.refreshes.append(self.database.refresh)
 
     def _count_requests(self) -> None:
         registry = self.registry
@@ -126,5 +119,5 @@ class ApiMetrics(ProgramMetrics):
 
     async def health(self) -> ProgramHealth:
         """How the process is: it is well where the database answers."""
-        await self.figures.refresh()
-        return ProgramHealth(self.figures.is_up, 0.0)
+        await self.database.refresh()
+        return ProgramHealth(self.database.is_up, 0.0)
