@@ -14,9 +14,9 @@ from litestar.openapi import OpenAPIConfig
 from litestar.response import Response
 from litestar.types import HTTPScope
 
-from routines_api.endpoints import environment, runs, step_templates, tasks, trajectories
+from routines_api.endpoints import cadences, environment, runs, step_templates, tasks, trajectories
 from routines_api.endpoints.deliveries import DeliveriesController
-from routines_api.endpoints.ledger import LedgerController, get_latest_outcomes, preview
+from routines_api.endpoints.ledger import LedgerController, get_latest_outcomes
 from routines_api.endpoints.routines import RoutinesController, get_init_params_schema
 from routines_api.http.access import ApiRequest, ApiServices, provide_caller, provide_door
 from routines_api.http.errors import HeadersTooLargeError
@@ -46,7 +46,16 @@ _HANDLERS = [
     *trajectories.HANDLERS,
     *step_templates.HANDLERS,
 ]
-"""What is served whether ENABLE_ROUTINES is set or not."""
+"""Served whether or not ENABLE_ROUTINES is set."""
+_ROUTINES_HANDLERS = [
+    RoutinesController,
+    LedgerController,
+    DeliveriesController,
+    get_init_params_schema,
+    get_latest_outcomes,
+    *cadences.HANDLERS,
+]
+"""Served only with ENABLE_ROUTINES."""
 
 
 @get("/health", tags=["Service"], **operation("getHealth"))
@@ -81,8 +90,7 @@ _PAGE_HEADERS = {
 
 @cache
 def _description(app: Litestar) -> bytes:
-    services: ApiServices = app.state.services
-    return msgspec.json.encode(describe(app, [preview] if services.settings.enable_routines else []))
+    return msgspec.json.encode(describe(app))
 
 
 class _NoPages(Controller):
@@ -169,11 +177,7 @@ def create_app(settings: Settings, database_url: str) -> Api:
         run_waiter=RunWaiter(settings.run_sync_waiters),
         metrics=ApiMetrics(database_url),
     )
-    routines = (
-        [RoutinesController, LedgerController, DeliveriesController, get_init_params_schema, get_latest_outcomes]
-        if settings.enable_routines
-        else []
-    )
+    routines = _ROUTINES_HANDLERS if settings.enable_routines else []
     return Api(
         [Router("/api/v1", route_handlers=[health, *_HANDLERS, *routines]), openapi_json, docs, metrics],
         dependencies={"caller": Provide(provide_caller), "door": Provide(provide_door, sync_to_thread=False)},

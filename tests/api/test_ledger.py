@@ -103,32 +103,6 @@ async def test_next_lists_the_coming_slots_and_none_in_a_pause(client: Client, r
     assert (await client.get(f"{routine}/next")).json() == {"slots": []}
 
 
-async def test_preview_lists_the_coming_slots_of_a_cadence_and_saves_nothing(
-    client: Client, connection: Connection
-) -> None:
-    body = {"cadence": {"type": "weekly", "hour_utc": 9, "day_of_week": "mon"}, "count": 2}
-    answer = await client.post("/api/v1/routines/my-org/preview", json=body)
-    assert (answer.status_code, len(answer.json()["slots"])) == (200, 2)
-    assert await value(connection, "SELECT count(*) FROM routines.routines") == 0
-    bad = await client.post("/api/v1/routines/my-org/preview", json={"cadence": {"type": "weekly"}, "count": 101})
-    fields = [error["field"] for error in bad.json()["errors"]]
-    assert (bad.status_code, fields) == (400, ["cadence.hour_utc", "cadence.day_of_week", "count"])
-
-
-@pytest.mark.parametrize("body", ["null", "1", '"name"', '["name"]', "{}"])
-async def test_a_preview_of_what_is_no_cadence_answers_400(client: Client, body: str) -> None:
-    headers = {"Content-Type": "application/json"}
-    assert (await client.post("/api/v1/routines/my-org/preview", content=body, headers=headers)).status_code == 400
-
-
-async def test_a_task_named_preview_can_have_routines(client: Client) -> None:
-    await client.post("/api/v1/tasks/my-org", json={"name": "preview", "workflow": {}})
-    made = await client.post("/api/v1/routines/my-org/preview", json={"name": "r", "cadence": {"type": "manual"}})
-    assert (made.status_code, made.json()["task_name"]) == (201, "preview")
-    assert len((await client.get("/api/v1/routines/my-org/preview")).json()) == 1
-    assert (await client.get("/api/v1/routines/my-org/preview/r")).status_code == 200
-
-
 async def test_why_without_a_time_says_what_is_missing(client: Client, routine: str) -> None:
     answer = await client.get(f"{routine}/why")
     assert (answer.status_code, answer.json()["detail"]) == (400, "at: is required.")

@@ -5,15 +5,13 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Controller, Response, get, post
+from litestar import Controller, Response, get
 from litestar.params import Parameter
 
 from routines_api.http.access import Caller
 from routines_api.http.pagination import Cursor, decode_cursor, page
 from routines_api.http.paths import id_of
-from routines_api.http.sealing import cadence_of
 from routines_api.openapi.description import operation
-from routines_api.schemas import requests
 from routines_api.schemas.responses import Slots, WhyRead
 from routines_core.db import ledger as db
 from routines_core.db.collections import find_collection
@@ -21,9 +19,6 @@ from routines_core.db.ledger import Occurrence, Outcome, RecentOutcomes, Why
 from routines_core.db.routines import Routine, find_routine
 from routines_core.errors import InvalidError
 
-PREVIEW = "preview"
-"""`POST /routines/{collection}/preview` looks at a cadence. A task may have this name all the same, so it is no route
-of its own: whoever creates a routine of that task sends the routine's name, which no preview has."""
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 YEARS = range(1970, 2200)
 """The years that a time may lie in."""
@@ -121,22 +116,6 @@ async def get_latest_outcomes(caller: Caller, *, ids: RoutineIds, slots: SlotCou
     found = _ids(ids)
     await find_collection(caller.connection, caller.key_id)
     return await db.latest_outcomes(caller.connection, key_id=caller.key_id, routine_ids=found, slots=slots)
-
-
-@post(
-    "/api/v1/routines/{collection:str}/preview",
-    status_code=200,
-    **operation("previewCadence", body=requests.CadencePreview),
-)
-async def preview(caller: Caller) -> Slots:
-    """List the coming slots of a cadence.
-
-    Nothing is saved.
-    """
-    body = caller.body(requests.CadencePreview)
-    await find_collection(caller.connection, caller.key_id)
-    slots = await db.preview(caller.connection, cadence_of(body.cadence), count=body.count)
-    return Slots(slots)
 
 
 def _ids(text: str) -> list[int]:

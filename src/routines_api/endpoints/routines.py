@@ -7,7 +7,6 @@ import msgspec
 from litestar import Controller, Response, delete, get, patch, post
 from litestar.params import Parameter
 
-from routines_api.endpoints.ledger import PREVIEW, preview
 from routines_api.http.access import Caller
 from routines_api.http.idempotency import once
 from routines_api.http.pagination import Cursor, decode_cursor, page
@@ -46,8 +45,6 @@ class RoutinesController(Controller):
 
         Saves a recurring invocation of this task and computes its next slot. `name` is unique in the task.
         """
-        if task == PREVIEW and not _names_routine(caller.json()):
-            return await _preview(caller)
         spec = await create_spec(caller, caller.body(requests.RoutineCreate))
 
         async def create() -> RoutineRead:
@@ -160,15 +157,6 @@ async def get_init_params_schema(task: str, caller: Caller) -> InitParamsSchema:
     In the order of the task's workflow.
     """
     return init_params_schema(await find_task(caller.connection, key_id=caller.key_id, name=task))
-
-
-def _names_routine(body: object) -> bool:
-    return isinstance(body, dict) and "name" in body
-
-
-async def _preview(caller: Caller) -> Any:
-    """The other operation of this route; it is described apart (openapi.describe)."""
-    return Response(await preview.fn(caller), status_code=200)
 
 
 async def _find(caller: Caller, task: str, name: str) -> db.Routine:

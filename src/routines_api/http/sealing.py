@@ -110,8 +110,8 @@ def refuse_forbidden_webhook(caller: Caller, url: str | None) -> None:
 
 
 def cadence_of(config: CadenceConfig) -> Cadence:
-    """The cadence in the database's terms: a minute that is null is the default."""
-    return Cadence(config.type, config.hour_utc, config.minute_utc or 0, config.day_of_week)
+    """Convert a cadence from a request to the database's struct, whose defaults stand in for nulls."""
+    return Cadence(**config.given())
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The description of the API: OpenAPI 3.1, made from the handlers, the request models and the response structs."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, get_args, get_origin
 
 import msgspec
@@ -45,20 +45,17 @@ def operation(
     return {"operation_id": operation_id, "opt": opt}
 
 
-def describe(app: Litestar, beside: Sequence[HTTPRouteHandler] = ()) -> dict[str, Any]:
-    """The OpenAPI document of what this application serves, and of POSTs `beside` that share a route with another."""
+def describe(app: Litestar) -> dict[str, Any]:
+    """Return the OpenAPI document of the operations that this application serves."""
     handlers = {str(handler.operation_id): handler for handler in _handlers(app)}
     described = app.openapi_schema.to_schema()
     for path, item in described["paths"].items():
         for method, found in item.items():
             handler = handlers[found["operationId"]]
             item[method] = _operation(path, handler, found.get("parameters", []))
-    for handler in beside:
-        path = next(iter(handler.paths)).replace(":str", "")
-        described["paths"][path] = {"post": _operation(path, handler, [])}
     described["info"] = {"title": "Routines", "version": "1", "description": DESCRIPTION, "license": {"name": "MIT"}}
     described["components"] = {
-        "schemas": _schemas([*handlers.values(), *beside]),
+        "schemas": _schemas([*handlers.values()]),
         "securitySchemes": {
             "key": {"type": "http", "scheme": "bearer", "description": "A key of `routines keys create`."}
         },

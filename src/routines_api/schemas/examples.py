@@ -140,8 +140,21 @@ _LATEST_OUTCOME = {
     "ended_at": "2026-05-04T09:00:02Z",
 }
 
+_MINUTE = {"required": False, "default": 0, "minimum": 0, "maximum": 59}
+_WEEKLY = {
+    "hour_utc": {"required": True, "default": None, "minimum": 0, "maximum": 23},
+    "minute_utc": _MINUTE,
+    "day_of_week": {
+        "required": True,
+        "default": None,
+        "choices": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"],
+    },
+}
+
 EXAMPLES: dict[str, Any] = {
     "Cadence": _CADENCE,
+    "CadenceFieldRead": _MINUTE,
+    "CadenceTypeRead": {"type": "weekly", "description": "Once a week.", "fields": _WEEKLY},
     "Collection": {"name": "my-org", "description": "", "created_at": "2026-05-01T08:00:00Z"},
     "Delivery": {
         "id": 7,

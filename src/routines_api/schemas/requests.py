@@ -11,11 +11,14 @@ from pydantic import (
     RootModel,
     StringConstraints,
     ValidationError,
+    create_model,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from routines_core import cadence
+from routines_core.cadence import CadenceField
 from routines_core.errors import Fault, FaultsError
 from routines_core.mask import MASK
 from routines_workflow.checks import check_workflow
@@ -63,44 +66,38 @@ class EmptyBody(RequestBody):
     """What an operation without fields takes: an empty object, if anything."""
 
 
-class CadenceConfig(RequestBody):
-    """When the slots fall, in UTC. A parameter that is null, or its default, counts as not given."""
+def _field(field: CadenceField) -> tuple[Any, Any]:
+    """The type and the rules of a cadence's field, as pydantic's `create_model` takes them."""
+    kind: Any = Literal[field.choices] if field.choices else int
+    rules = Field(default=field.default, ge=field.minimum, le=field.maximum, description=cadence.usage(field))
+    return kind | None, rules
+
+
+# Generated, so that routines_core.cadence is the only place that lists types and fields.
+_TYPE: Any = Literal[cadence.NAMES]
+_CADENCE_FIELDS: dict[str, Any] = {
+    "type": (_TYPE, Field(description="How often; weekdays means Monday to Friday.", examples=["weekdays"])),
+    **{field.name: _field(field) for field in cadence.FIELDS},
+}
+_CadenceFields: type[RequestBody] = create_model("_CadenceFields", __base__=RequestBody, **_CADENCE_FIELDS)
+
+
+class CadenceConfig(_CadenceFields):
+    """When the slots fall, in UTC. Sending null, or a field's default, is the same as leaving the field out."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"type": "weekdays", "hour_utc": 9, "minute_utc": 0}]})
 
-    type: Literal["manual", "hourly", "daily", "weekdays", "weekly"] = Field(
-        description="How often; weekdays means Monday to Friday.", examples=["weekdays"]
-    )
-    hour_utc: int | None = Field(
-        default=None, ge=0, le=23, description="Required by daily, weekdays and weekly; refused on the others."
-    )
-    minute_utc: int | None = Field(
-        default=0, ge=0, le=59, description="The minute of the hour; refused on manual.", examples=[0]
-    )
-    day_of_week: Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"] | None = Field(
-        default=None, description="Required by weekly; refused on the others."
-    )
+    def given(self) -> dict[str, Any]:
+        """Return the fields that are not null, `type` among them."""
+        return self.model_dump(exclude_none=True)
 
     @model_validator(mode="after")
     def _fits_its_type(self) -> "CadenceConfig":
-        faults = list(_misfits(self))
-        if faults:
-            raise ValueError("; ".join(faults))
+        given = self.given()
+        if broken := cadence.broken_rules(given["type"], given):
+            faults = [Fault(name, rule) for name, rule in broken]
+            raise PydanticCustomError("cadence", "is not valid", {"faults": faults})
         return self
-
-
-def _misfits(cadence: CadenceConfig) -> list[str]:
-    """Each parameter that the cadence's type lacks, or has and must not have."""
-    kind = cadence.type
-    wants_hour, wants_day = kind in {"daily", "weekdays", "weekly"}, kind == "weekly"
-    rules = [
-        (wants_hour and cadence.hour_utc is None, f"hour_utc is required by {kind}"),
-        (not wants_hour and cadence.hour_utc is not None, f"hour_utc does not go with {kind}: leave it out"),
-        (kind == "manual" and bool(cadence.minute_utc), "minute_utc does not go with manual: leave it out"),
-        (wants_day and cadence.day_of_week is None, "day_of_week is required by weekly"),
-        (not wants_day and cadence.day_of_week is not None, f"day_of_week does not go with {kind}: leave it out"),
-    ]
-    return [message for broken, message in rules if broken]
 
 
 class CadencePreview(RequestBody):
@@ -323,10 +320,8 @@ def _faults(detail: dict[str, Any]) -> list[Fault]:
     field = ".".join(map(str, location))
     if detail["type"] == "workflow":
         return detail["ctx"]["faults"]
-    if detail["type"] == "value_error" and field == "cadence":
-        # One fault for each parameter, with the parameter's own path.
-        messages = str(detail["ctx"]["error"]).split("; ")
-        return [Fault(f"cadence.{message.split()[0]}", message.partition(" ")[2]) for message in messages]
+    if detail["type"] == "cadence":
+        return [Fault(".".join(filter(None, [field, fault.field])), fault.message) for fault in detail["ctx"]["faults"]]
     return [Fault(field, _rule(detail) + _given(detail, location))]
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from routines_core.cadence import CADENCES, CadenceField, CadenceType
 from routines_core.db.ledger import Why
 from routines_core.db.routines import Cadence, Routine
 from routines_core.db.tasks import Task
@@ -164,6 +165,26 @@ class Slots(msgspec.Struct):
     slots: Annotated[list[datetime], Meta(description="Times in UTC.", examples=[["2026-05-04T09:00:00Z"]])]
 
 
+class CadenceFieldRead(msgspec.Struct):
+    """How a type of cadence uses a field: its range if it is a number, its choices if it is a word."""
+
+    required: Annotated[bool, Meta(description="Whether it must be given; otherwise it may be left out.")]
+    default: Annotated[int | str | None, Meta(description="What leaving it out stands for.", examples=[0])]
+    minimum: Annotated[int | msgspec.UnsetType, Meta(description="The smallest number allowed.")] = msgspec.UNSET
+    maximum: Annotated[int | msgspec.UnsetType, Meta(description="The largest number allowed.")] = msgspec.UNSET
+    choices: Annotated[list[str] | msgspec.UnsetType, Meta(description="The words allowed, in display order.")] = (
+        msgspec.UNSET
+    )
+
+
+class CadenceTypeRead(msgspec.Struct):
+    """A type of cadence. It refuses fields that are not listed here."""
+
+    type: Annotated[str, Meta(description="Its name.", examples=["weekly"])]
+    description: Annotated[str, Meta(description="A sentence for people.", examples=["Once a week."])]
+    fields: Annotated[dict[str, CadenceFieldRead], Meta(description="The fields that it takes, in display order.")]
+
+
 class WhyRead(msgspec.Struct):
     """What a time is to a routine."""
 
@@ -216,6 +237,24 @@ def workflow_response(trajectory: Trajectory, message: str) -> WorkflowResponse:
 
 def _outputs(trajectory: Trajectory) -> dict[str, Any]:
     return {name: step["outputs"] for name, step in trajectory.steps.items() if step["status"] == "completed"}
+
+
+def cadence_types() -> list[CadenceTypeRead]:
+    """Return the types of cadence that routines may have, in display order."""
+    return [
+        CadenceTypeRead(each.name, each.description, {field.name: _field_read(each, field) for field in each.fields})
+        for each in CADENCES
+    ]
+
+
+def _field_read(cadence: CadenceType, field: CadenceField) -> CadenceFieldRead:
+    return CadenceFieldRead(
+        required=field in cadence.required,
+        default=field.default,
+        minimum=msgspec.UNSET if field.minimum is None else field.minimum,
+        maximum=msgspec.UNSET if field.maximum is None else field.maximum,
+        choices=list(field.choices) or msgspec.UNSET,
+    )
 
 
 def stats_read(stats: Stats) -> StatsRead:
