@@ -311,6 +311,6 @@ async def test_a_stored_file_is_no_file_of_another_collection(client: Client, st
 async def test_a_process_that_stops_answers_202_to_those_who_wait(patient: Client, connection: Connection) -> None:
     asked = asyncio.create_task(patient.post(SYNC, json={}))
     await started(connection)
-    patient.app.let_go()
+    patient.app.release_waiters()
     async with asyncio.timeout(10):
         assert (await asked).status_code == 202

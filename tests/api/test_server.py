@@ -78,7 +78,7 @@ def test_a_client_that_stalls_in_the_body_is_answered_408_while_health_answers(i
         head, _, body = bare.recv(65536).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 408 ")
         body = body or bare.recv(65536)
-        assert "did not come within 1 s" in json.loads(body)["detail"]
+        assert "did not arrive within 1 s" in json.loads(body)["detail"]
         assert impatient.is_healthy()
 
 

@@ -15,7 +15,7 @@ from routines_core.db.ledger import preview
 async def list_cadence_types(caller: Caller) -> list[CadenceTypeRead]:
     """List the types of cadence.
 
-    Each comes with the fields that it takes, in display order. The list is the same for every collection.
+    With the fields that each type takes, in display order. The list is the same for every collection.
     """
     await find_collection(caller.connection, caller.key_id)
     return cadence_types()

@@ -1,4 +1,4 @@
-"""The description of the API: OpenAPI 3.1, made from the handlers, the request models and the response structs."""
+"""The OpenAPI 3.1 description of the API, built from the handlers, the request models and the response structs."""
 
 import re
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ from routines_api.http.problems import PROBLEM_TYPES, TYPE_PREFIX, Problem, Prob
 from routines_api.schemas.examples import EXAMPLES
 
 REFERENCE = "#/components/schemas/"
-DESCRIPTION = """Saved, recurring invocations of tasks, in UTC, and the runs that they caused.
+DESCRIPTION = """Routines are saved, recurring invocations of tasks, scheduled in UTC. Each run leaves a trajectory.
 
-Send a key as `Authorization: Bearer rtn_<id>_<secret>`; it opens one collection. What does not exist and what belongs
-to another collection answer the same 404. Errors are problem documents (RFC 9457)."""
+Send a key as `Authorization: Bearer rtn_<id>_<secret>`; it opens one collection. Names that do not exist and names in
+other collections are answered with the same 404. Errors are problem documents (RFC 9457)."""
 
 
 def operation(
@@ -30,14 +30,14 @@ def operation(
     form: bool = False,
     may_wait: bool = False,
 ) -> dict[str, Any]:
-    """What a handler's decorator takes, so that it can be described.
+    """Return arguments for a handler's decorator that carry what its description needs.
 
     Args:
-        operation_id: Names the function in generated clients.
-        body: The model of its request body.
-        conflict: Whether it may answer 409.
+        operation_id: The name of the function in generated clients.
+        body: The model of the request body.
+        conflict: Whether the operation may answer 409.
         idempotent: Whether it takes an Idempotency-Key; then it may answer 409 too.
-        form: Whether it takes its body as a form too, with files.
+        form: Whether the body may also be a form, with files.
         may_wait: Whether it may answer 202.
     """
     opt = {"body": body, "conflict": conflict or idempotent, "idempotent": idempotent, "form": form}
@@ -91,10 +91,10 @@ _JSON_TEXT = {"type": "string", "contentMediaType": "application/json", "descrip
 _FORM_FIELDS = {
     "init_params": _JSON_TEXT,
     "secret_params": _JSON_TEXT,
-    "webhook_url": {"type": "string", "description": "Told when the run has ended."},
+    "webhook_url": {"type": "string", "description": "Called when the run has ended."},
     "webhook_secret": {"type": "string", "description": "Signs the webhook."},
 }
-_FILE_FIELD = {"type": "array", "items": {"type": "string", "format": "binary"}, "description": "Its files."}
+_FILE_FIELD = {"type": "array", "items": {"type": "string", "format": "binary"}, "description": "The files."}
 _FORM = {"type": "object", "additionalProperties": False, "properties": _FORM_FIELDS}
 _FORMS = {
     "application/x-www-form-urlencoded": {"schema": _FORM},
@@ -116,7 +116,7 @@ _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "The same key and request, sent again within a day, are done once and answered as the first time.",
+    "description": "Within a day, a repeated request with the same key has no effect and is answered as the first was.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
 }
 _PATH_PARAMETERS = {
@@ -150,9 +150,13 @@ def _responses(handler: HTTPRouteHandler) -> dict[str, Any]:
     if answered is not None:
         success["content"] = {"application/json": {"schema": _schema_of(answered)}}
     if "cursor" in (handler.fn.__kwdefaults__ or {}):
-        link = {"description": "The next page, rel=next, where there is one.", "schema": {"type": "string"}}
+        link = {"description": "The next page (rel=next), if there is one.", "schema": {"type": "string"}}
         success["headers"] = {"Link": link}
-    waiting = {"202": {**success, "description": "It has started, and goes on."}} if handler.opt.get("may_wait") else {}
+    waiting = (
+        {"202": {**success, "description": "The run has started, but not ended."}}
+        if handler.opt.get("may_wait")
+        else {}
+    )
     return {
         status: success,
         **waiting,
@@ -182,7 +186,7 @@ def _problem_response(code: int) -> dict[str, Any]:
 
 
 def _example(kind: ProblemType) -> dict[str, Any]:
-    sentence = kind.detail or f"{kind.title}: the field, the rule and what was given."
+    sentence = kind.detail or f"{kind.title}: the field, the rule and the value given."
     return {"value": {"type": TYPE_PREFIX + kind.slug, "title": kind.title, "status": kind.status, "detail": sentence}}
 
 
@@ -211,14 +215,15 @@ def _schemas(handlers: list[HTTPRouteHandler]) -> dict[str, Any]:
     )
     schemas: dict[str, Any] = {**sent_out, **taken_in.get("$defs", {})}
     for body in bodies:
-        if not schemas[body.__name__].get("required"):  # a change: what is left out keeps its value, and has no default
+        # In an update, fields left out keep their value, so a default would mislead.
+        if not schemas[body.__name__].get("required"):
             for field in schemas[body.__name__].get("properties", {}).values():
                 field.pop("default", None)
     for name, schema in schemas.items():
         schema["description"] = schema.get("description", name).partition("\n\nAttributes:")[0]
         for field in schema.get("properties", {}).values():
             if field.get("type") == "array":
-                field.setdefault("items", {})  # code generators ask what it holds, be it anything
+                field.setdefault("items", {})  # code generators expect `items`, even for arrays of anything
         if name in EXAMPLES:
             schema["examples"] = [EXAMPLES[name]]
     return dict(sorted(schemas.items()))

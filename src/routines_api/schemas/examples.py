@@ -1,4 +1,4 @@
-"""An example of each answer, for the description of the API; a test holds each against its schema."""
+"""An example of each response, for the OpenAPI description. A test validates each against its schema."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ _ROUTINE = {
     "init_params_overrides": {"sample_size": 50},
     "secret_params": {},
     "webhook_url": None,
-    "webhook_secret": None,  # nosec B105 - there is none
+    "webhook_secret": None,  # nosec B105 - not a secret
     "paused": False,
     "last_run_at": None,
     "next_run_at": "2026-05-04T09:00:00Z",
