@@ -25,12 +25,12 @@ values = st.recursive(
 
 
 @given(values)
-def test_what_can_be_stored_is_decoded_as_it_is(value: object) -> None:
+def test_storable_values_are_decoded_unchanged(value: object) -> None:
     assert decode(json.dumps(value).encode(), WIDE) == value
 
 
 @given(st.binary())
-def test_any_bytes_are_decoded_or_refused_by_the_one_error(body: bytes) -> None:
+def test_any_bytes_are_decoded_or_refused_with_the_same_error_class(body: bytes) -> None:
     with suppress(MalformedBodyError):
         decode(body, LIMITS)
 
@@ -56,7 +56,7 @@ def test_any_bytes_are_decoded_or_refused_by_the_one_error(body: bytes) -> None:
         (b"", "not valid JSON"),
     ],
 )
-def test_what_is_refused_is_named(body: bytes, sentence: str) -> None:
+def test_each_refusal_names_its_reason(body: bytes, sentence: str) -> None:
     with pytest.raises(MalformedBodyError, match=sentence):
         decode(body, LIMITS)
 

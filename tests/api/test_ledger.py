@@ -54,7 +54,7 @@ async def test_occurrences_are_filtered_by_time_and_outcome(
     assert [row["reason"] for row in found] == reasons
 
 
-async def test_occurrences_go_on_at_their_link(client: Client, routine: str) -> None:
+async def test_the_link_header_leads_to_the_next_page_of_occurrences(client: Client, routine: str) -> None:
     first = await client.get(f"{routine}/occurrences?limit=2")
     rest = await client.get(first.headers["link"].split(">")[0][1:])
     assert (len(first.json()), len(rest.json()), "link" in rest.headers) == (2, 1, False)
@@ -89,12 +89,12 @@ async def test_why_explains_a_pause(client: Client, routine: str, connection: Co
 @pytest.mark.parametrize(
     "time", ["", "yesterday", "2026-05-04T09:00:00", "2026-05-04T09:00:00 02:00", "0.5", "9999-12-31T00:00:00Z"]
 )
-async def test_why_refuses_what_is_no_time_with_a_zone(client: Client, routine: str, time: str) -> None:
+async def test_why_refuses_anything_but_a_time_with_a_zone(client: Client, routine: str, time: str) -> None:
     answer = await client.get(f"{routine}/why", params={"at": time})
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "at")
 
 
-async def test_next_lists_the_coming_slots_and_none_in_a_pause(client: Client, routine: str) -> None:
+async def test_next_lists_the_coming_slots_and_is_empty_during_a_pause(client: Client, routine: str) -> None:
     await client.patch(routine, json={"cadence": {"type": "hourly", "minute_utc": 7}})
     slots = (await client.get(f"{routine}/next?count=3")).json()["slots"]
     assert [slot[14:] for slot in slots] == ["07:00Z"] * 3
@@ -103,12 +103,12 @@ async def test_next_lists_the_coming_slots_and_none_in_a_pause(client: Client, r
     assert (await client.get(f"{routine}/next")).json() == {"slots": []}
 
 
-async def test_why_without_a_time_says_what_is_missing(client: Client, routine: str) -> None:
+async def test_why_without_a_time_names_the_missing_parameter(client: Client, routine: str) -> None:
     answer = await client.get(f"{routine}/why")
     assert (answer.status_code, answer.json()["detail"]) == (400, "at: is required.")
 
 
-async def test_the_latest_outcomes_of_many_routines_come_in_one_answer(client: Client, routine: str) -> None:
+async def test_the_latest_outcomes_of_several_routines_come_in_one_answer(client: Client, routine: str) -> None:
     other = await client.post(BASE, json={"name": "other", "cadence": {"type": "manual"}})
     run = (await client.post(f"{BASE}/other/run-now")).json()["trajectory_id"]
     silent = await client.post(BASE, json={"name": "silent", "cadence": {"type": "manual"}})
@@ -139,6 +139,6 @@ async def test_the_latest_outcomes_say_why_the_scheduler_paused_a_routine(
 
 
 @pytest.mark.parametrize("ids", ["", "x", "1,", "0", "-1", "1,,2", ",".join(["1"] * 501)])
-async def test_latest_outcomes_take_ids_alone(client: Client, ids: str) -> None:
+async def test_latest_outcomes_refuse_anything_but_ids(client: Client, ids: str) -> None:
     answer = await client.get("/api/v1/db/outcomes/my-org", params={"ids": ids})
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "ids")

@@ -49,7 +49,7 @@ def refused(answer: Answer, limit: int) -> bool:
 
 @pytest.mark.parametrize(("size", "status"), [(BODY - 1, OK), (BODY, OK), (BODY + 1, TOO_LARGE)])
 @pytest.mark.parametrize("framing", ["length", "chunks"])
-def test_bytes_of_a_body(api: ApiProcess, key: str, size: int, status: int, framing: str) -> None:
+def test_the_limit_of_bytes_in_a_body(api: ApiProcess, key: str, size: int, status: int, framing: str) -> None:
     body = b'{"paused": false}'.ljust(size)
     if framing == "chunks":
         head = request("PATCH", KEPT, headers={"Transfer-Encoding": "chunked", "Content-Type": "application/json"})
@@ -61,7 +61,7 @@ def test_bytes_of_a_body(api: ApiProcess, key: str, size: int, status: int, fram
 
 
 @pytest.mark.parametrize(("size", "status"), [(HEADERS - 1, OK), (HEADERS, OK), (HEADERS + 1, HEADERS_TOO_LARGE)])
-def test_bytes_of_all_names_and_values_of_the_headers(api: ApiProcess, key: str, size: int, status: int) -> None:
+def test_the_limit_of_bytes_in_all_header_names_and_values(api: ApiProcess, key: str, size: int, status: int) -> None:
     others = "HostlocalhostConnectioncloseAuthorizationBearer X-Pad" + key
     message = request("GET", KEPT, headers={"X-Pad": "a" * (size - len(others))})
     answer = send(api, message.replace(KEY, key.encode()))
@@ -70,7 +70,7 @@ def test_bytes_of_all_names_and_values_of_the_headers(api: ApiProcess, key: str,
 
 
 @pytest.mark.parametrize(("depth", "status"), [(DEPTH - 1, OK), (DEPTH, OK), (DEPTH + 1, INVALID)])
-def test_levels_of_json(api: ApiProcess, key: str, depth: int, status: int) -> None:
+def test_the_limit_of_levels_in_json(api: ApiProcess, key: str, depth: int, status: int) -> None:
     value: list[Any] = []
     for _ in range(depth - 3):  # the body and the overrides are two, the innermost array is one
         value = [value]
@@ -81,7 +81,9 @@ def test_levels_of_json(api: ApiProcess, key: str, depth: int, status: int) -> N
 
 @pytest.mark.parametrize(("length", "status"), [(STRING - 1, OK), (STRING, OK), (STRING + 1, INVALID)])
 @pytest.mark.parametrize("character", ["a", "\u00e9", "\U0001f4a9"])
-def test_characters_of_a_string(api: ApiProcess, key: str, length: int, status: int, character: str) -> None:
+def test_the_limit_of_characters_in_a_string(
+    api: ApiProcess, key: str, length: int, status: int, character: str
+) -> None:
     body = json.dumps({"init_params_overrides": {"text": character * length}}, ensure_ascii=False).encode()
     if len(body) > BODY:
         body = json.dumps(
@@ -93,12 +95,12 @@ def test_characters_of_a_string(api: ApiProcess, key: str, length: int, status: 
 
 
 @pytest.mark.parametrize(("length", "status"), [(STRING - 1, OK), (STRING, OK), (STRING + 1, INVALID)])
-def test_characters_of_a_key(api: ApiProcess, key: str, length: int, status: int) -> None:
+def test_the_limit_of_characters_in_an_object_key(api: ApiProcess, key: str, length: int, status: int) -> None:
     assert patch(api, key, {"init_params_overrides": {"text": {"a" * length: 1}}}).status == status
 
 
 @pytest.mark.parametrize(("items", "status"), [(ITEMS - 1, OK), (ITEMS, OK), (ITEMS + 1, INVALID)])
-def test_items_of_an_array_and_of_an_object(api: ApiProcess, key: str, items: int, status: int) -> None:
+def test_the_limit_of_items_in_an_array_or_object(api: ApiProcess, key: str, items: int, status: int) -> None:
     for value in ([0] * items, {f"k{n}": n for n in range(items)}):
         answer = patch(api, key, {"init_params_overrides": {"text": value}})
         assert answer.status == status
@@ -110,7 +112,7 @@ LISTS += [("/api/v1/db/trajectories/my-org/echo", 100)]
 
 
 @pytest.mark.parametrize(("path", "most"), LISTS)
-def test_limit_of_a_list(api: ApiProcess, key: str, path: str, most: int) -> None:
+def test_the_bounds_of_limit_in_lists(api: ApiProcess, key: str, path: str, most: int) -> None:
     with api.client(key) as client:
         found = {
             limit: client.get(path, params={"limit": limit}).status_code for limit in (0, 1, most - 1, most, most + 1)
@@ -118,7 +120,7 @@ def test_limit_of_a_list(api: ApiProcess, key: str, path: str, most: int) -> Non
     assert found == {0: INVALID, 1: OK, most - 1: OK, most: OK, most + 1: INVALID}
 
 
-def test_page_of_a_list(api: ApiProcess, key: str) -> None:
+def test_the_bounds_of_page_in_lists(api: ApiProcess, key: str) -> None:
     with api.client(key) as client:
         pages = (0, 1, 999_999, 1_000_000, 1_000_001)
         found = [client.get("/api/v1/db/trajectories/my-org/echo", params={"page": page}).status_code for page in pages]
@@ -128,7 +130,7 @@ def test_page_of_a_list(api: ApiProcess, key: str) -> None:
 @pytest.mark.parametrize(
     ("length", "status"), [(0, INVALID), (1, CREATED), (99, CREATED), (100, CREATED), (101, INVALID)]
 )
-def test_characters_of_a_slug(api: ApiProcess, key: str, length: int, status: int) -> None:
+def test_the_limit_of_characters_in_a_slug(api: ApiProcess, key: str, length: int, status: int) -> None:
     with api.client(key) as client:
         name = "a" * length
         assert client.post(ROUTINES, json={"name": name, "cadence": {"type": "manual"}}).status_code == status
@@ -136,17 +138,17 @@ def test_characters_of_a_slug(api: ApiProcess, key: str, length: int, status: in
 
 
 @pytest.mark.parametrize(("length", "status"), [(2047, OK), (2048, OK), (2049, INVALID)])
-def test_characters_of_a_webhook_url(api: ApiProcess, key: str, length: int, status: int) -> None:
+def test_the_limit_of_characters_in_a_webhook_url(api: ApiProcess, key: str, length: int, status: int) -> None:
     assert patch(api, key, {"webhook_url": "https://example.com/".ljust(length, "a")}).status == status
 
 
 @pytest.mark.parametrize(("length", "status"), [(0, INVALID), (1, OK), (99, OK), (100, OK), (101, INVALID)])
-def test_characters_of_a_secrets_name(api: ApiProcess, key: str, length: int, status: int) -> None:
+def test_the_limit_of_characters_in_the_name_of_a_secret(api: ApiProcess, key: str, length: int, status: int) -> None:
     assert patch(api, key, {"secret_params": {"A" * length: "s"}}).status == status
 
 
 @pytest.mark.parametrize(("length", "status"), [(0, INVALID), (1, OK), (254, OK), (255, OK), (256, INVALID)])
-def test_characters_of_an_idempotency_key(api: ApiProcess, key: str, length: int, status: int) -> None:
+def test_the_limit_of_characters_in_an_idempotency_key(api: ApiProcess, key: str, length: int, status: int) -> None:
     with api.client(key) as client:
         assert client.post(f"{KEPT}/run-now", headers={"Idempotency-Key": "k" * length}).status_code == status
 
@@ -187,7 +189,7 @@ async def ask_all(processes: list[ApiProcess], key: str) -> list[Asked]:
         return asked
 
 
-def test_the_rate_of_a_key_holds_over_three_processes_and_spares_the_other_keys(
+def test_the_rate_of_a_key_holds_across_three_processes_and_does_not_affect_other_keys(
     shared: Database, api: ApiProcess
 ) -> None:
     """`burst` at first and `rate` a second from then on, neither more nor less, however slow the machine is.

@@ -39,13 +39,13 @@ async def page(client: Client) -> Page:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
-async def test_on_a_loopback_address_it_is_open(database: Database, host: str) -> None:
+async def test_on_a_loopback_address_metrics_are_open(database: Database, host: str) -> None:
     async with client_of(database.url, host=host) as client:
         assert (await client.get("/metrics")).status_code == 200
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "metrics.example.com"])
-async def test_elsewhere_it_is_not_there_until_a_token_is_set(database: Database, host: str) -> None:
+async def test_on_other_addresses_metrics_answer_404_until_a_token_is_set(database: Database, host: str) -> None:
     async with client_of(database.url, host=host) as client:
         hidden, absent = await client.get("/metrics", headers=BEARER), await client.get("/nothing", headers=BEARER)
         assert (hidden.status_code, hidden.content) == (404, absent.content)
@@ -57,14 +57,14 @@ async def test_elsewhere_it_is_not_there_until_a_token_is_set(database: Database
 @pytest.mark.parametrize(
     "sent", ["", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", "Bearer ", f"Basic {TOKEN}", TOKEN, "Bearer tökén"]
 )
-async def test_where_a_token_is_set_nothing_else_opens(database: Database, host: str, sent: str) -> None:
+async def test_once_a_token_is_set_nothing_else_opens_metrics(database: Database, host: str, sent: str) -> None:
     async with client_of(database.url, host=host, metrics_token=TOKEN) as client:
         answer = await client.get("/metrics", headers={"Authorization": sent.encode()} if sent else {})
         assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
         assert "ROUTINES_METRICS_TOKEN" in answer.json()["detail"]
 
 
-async def test_a_key_of_a_collection_opens_no_metrics(database: Database, connection: Connection) -> None:
+async def test_the_key_of_a_collection_does_not_open_metrics(database: Database, connection: Connection) -> None:
     key = await create_key(connection, "my-org")
     async with client_of(database.url, host="0.0.0.0", metrics_token=TOKEN) as client:
         assert (await client.get("/metrics", headers={"Authorization": f"Bearer {key}"})).status_code == 401
@@ -100,7 +100,7 @@ async def test_requests_are_counted_by_route_method_and_status(database: Databas
     assert "no-such-task" not in found.text
 
 
-async def test_requests_that_come_too_fast_are_counted(database: Database, connection: Connection) -> None:
+async def test_rate_limited_requests_are_counted(database: Database, connection: Connection) -> None:
     key = await create_key(connection, "my-org")
     async with client_of(database.url, rate_per_second=0.001, rate_burst=2) as client:
         client.headers["Authorization"] = f"Bearer {key}"
@@ -111,7 +111,7 @@ async def test_requests_that_come_too_fast_are_counted(database: Database, conne
 # --- the database's metrics -------------------------------------------------------------------------------------------
 
 
-async def test_while_the_database_is_away_the_rest_is_shown() -> None:
+async def test_the_other_metrics_are_shown_while_the_database_is_unavailable() -> None:
     async with client_of(f"postgresql://nobody@127.0.0.1:{free_port()}/none") as client:
         found = await page(client)
     assert found.total("routines_database_up") == 0
@@ -120,7 +120,9 @@ async def test_while_the_database_is_away_the_rest_is_shown() -> None:
     assert not found.has("routines_oldest_due_seconds")
 
 
-async def test_a_figure_that_may_not_be_read_takes_no_other_along(database: Database, connection: Connection) -> None:
+async def test_a_group_that_cannot_be_read_does_not_affect_the_others(
+    database: Database, connection: Connection
+) -> None:
     await connection.execute("REVOKE EXECUTE ON FUNCTION routines.figures_of_runs FROM routines_api")
     async with client_of(database.url) as client:
         found = await page(client)
@@ -132,7 +134,7 @@ async def test_a_figure_that_may_not_be_read_takes_no_other_along(database: Data
     assert found.total("routines_schema_version") >= 24
 
 
-async def test_a_figure_that_takes_too_long_is_cut_and_the_page_comes_in_time(
+async def test_a_group_that_takes_too_long_is_cancelled_and_the_page_arrives_in_time(
     database: Database, connection: Connection
 ) -> None:
     await connection.execute(
@@ -149,7 +151,7 @@ async def test_a_figure_that_takes_too_long_is_cut_and_the_page_comes_in_time(
     assert found.has("routines_workers_connected")
 
 
-async def test_a_database_that_says_nothing_at_all_holds_a_scrape_up_for_a_few_seconds_alone() -> None:
+async def test_a_database_that_never_answers_delays_a_scrape_by_a_few_seconds_only() -> None:
     with serving() as silent:  # it speaks another protocol, and waits for the rest of a request
         port = silent.url.rpartition(":")[2]
         async with client_of(f"postgresql://nobody@127.0.0.1:{port}/none") as client:
@@ -159,7 +161,7 @@ async def test_a_database_that_says_nothing_at_all_holds_a_scrape_up_for_a_few_s
     assert found.total("routines_database_up") == 0
 
 
-async def test_the_database_is_asked_once_in_a_while_however_often_somebody_looks(
+async def test_frequent_scrapes_query_the_database_once_per_interval(
     database: Database, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with client_of(database.url) as client:

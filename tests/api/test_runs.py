@@ -101,7 +101,7 @@ async def end(connection: Connection, status: str = "completed") -> None:
     ],
     ids=["JSON", "urlencoded", "multipart", "multipart of a browser"],
 )
-async def test_run_answers_at_once_with_the_run_that_it_started(client: Client, sent: dict[str, Any]) -> None:
+async def test_run_answers_at_once_with_the_started_run(client: Client, sent: dict[str, Any]) -> None:
     answer = await client.post(RUN, **sent)
     body = answer.json()
     assert (answer.status_code, body["result"], body["trajectory"]["status"]) == (200, {}, "pending")
@@ -111,12 +111,12 @@ async def test_run_answers_at_once_with_the_run_that_it_started(client: Client, 
 
 
 @pytest.mark.parametrize("sent", [{}, {"json": {}}, {"data": {}}])
-async def test_without_fields_a_run_has_what_the_task_declares(client: Client, sent: dict[str, Any]) -> None:
+async def test_a_run_without_fields_uses_the_defaults_of_the_task(client: Client, sent: dict[str, Any]) -> None:
     body = (await client.post(RUN, **sent)).json()
     assert body["trajectory"]["init_params"] == {"zeta": "z", "a": 1}
 
 
-async def test_files_are_stored_and_their_paths_handed_to_the_run(client: Client, store: FileStore) -> None:
+async def test_files_are_stored_and_the_run_gets_their_paths(client: Client, store: FileStore) -> None:
     answer = await client.post(RUN, files=FILES, data={"init_params": '{"a": 5}'})
     assert answer.status_code == 200, answer.text
     params = answer.json()["trajectory"]["init_params"]
@@ -125,7 +125,7 @@ async def test_files_are_stored_and_their_paths_handed_to_the_run(client: Client
     assert [await store.read(1, path) for path in params["file_paths"]] == [b"first", b"second"]
 
 
-async def test_secrets_are_sealed_shown_nowhere_and_gone_when_the_run_has_ended(
+async def test_secrets_are_encrypted_never_shown_and_deleted_when_the_run_has_ended(
     client: Client, connection: Connection
 ) -> None:
     secrets = {"secret_params": {"TOKEN": "s3cret"}, "webhook_url": "https://x.org/", "webhook_secret": "w3bhook"}
@@ -170,7 +170,7 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-async def test_what_is_refused_starts_nothing_and_leaves_no_file(
+async def test_a_refused_request_starts_nothing_and_leaves_no_file(
     client: Client, connection: Connection, store: FileStore, case: str
 ) -> None:
     sent, status, field = REFUSED[case]
@@ -184,18 +184,18 @@ async def test_what_is_refused_starts_nothing_and_leaves_no_file(
     assert await stored(store) == []
 
 
-async def test_a_limit_itself_is_no_excess(client: Client) -> None:
+async def test_a_form_exactly_at_the_limits_is_accepted(client: Client) -> None:
     at_limit = [("files", ("a", b"x" * 1000)), ("files", ("b", b"x" * 1000)), ("webhook_secret", (None, b"x" * 1024))]
     assert (await client.post(RUN, files=at_limit)).status_code == 200
 
 
-async def test_an_undeclared_key_is_named_with_those_that_are_declared(client: Client) -> None:
+async def test_an_undeclared_key_is_named_together_with_the_declared_ones(client: Client) -> None:
     problem = (await client.post(RUN, json={"init_params": {"nope": 1, "a": 1, "file_paths": []}})).json()
     assert problem["unknown_keys"] == ["file_paths", "nope"]
     assert "declared: zeta, a" in problem["detail"]
 
 
-async def test_who_may_run_is_asked_before_a_file_is_read(client: Client, store: FileStore) -> None:
+async def test_access_is_checked_before_a_file_is_read(client: Client, store: FileStore) -> None:
     broken = {"content": b"no form", "headers": {"Content-Type": "multipart/form-data; boundary=x"}}
     unknown = {**broken, "headers": {**broken["headers"], "Authorization": "Bearer x"}}
     assert (await client.post(RUN, **unknown)).status_code == 401
@@ -249,7 +249,7 @@ async def test_run_sync_answers_when_the_run_has_ended_with_the_outputs_of_its_s
     assert body["result"] == {"one": {"text": "done"}}
 
 
-async def test_run_sync_gives_up_with_202_and_the_run_goes_on(client: Client, connection: Connection) -> None:
+async def test_run_sync_answers_202_after_a_while_and_the_run_continues(client: Client, connection: Connection) -> None:
     answer = await client.post(SYNC, data={"init_params": '{"a": 3}'})
     assert (answer.status_code, answer.json()["result"]) == (202, {})
     assert await value(connection, "SELECT status FROM routines.trajectories") == "pending"
@@ -267,13 +267,13 @@ async def test_run_sync_sent_again_with_its_idempotency_key_waits_for_the_same_r
     assert await value(connection, COUNT) == 1
 
 
-async def test_where_all_seats_are_taken_run_sync_answers_202_at_once(client: Client) -> None:
+async def test_run_sync_answers_202_at_once_if_all_seats_are_taken(client: Client) -> None:
     client.app.state.services.run_waiter.seats = 0
     async with asyncio.timeout(5):
         assert (await client.post(SYNC, json={})).status_code == 202
 
 
-async def test_requests_that_wait_hold_no_connection(patient: Client, connection: Connection) -> None:
+async def test_waiting_requests_hold_no_connection(patient: Client, connection: Connection) -> None:
     waiting = 40  # four times as many as the pool has connections
     asked = [asyncio.create_task(patient.post(SYNC, json={})) for _ in range(waiting)]
     await started(connection, waiting)
@@ -284,7 +284,7 @@ async def test_requests_that_wait_hold_no_connection(patient: Client, connection
     assert len({answer.json()["trajectory_id"] for answer in answers}) == waiting
 
 
-async def test_who_hangs_up_does_not_cancel_the_run(patient: Client, connection: Connection) -> None:
+async def test_a_client_that_disconnects_does_not_cancel_its_run(patient: Client, connection: Connection) -> None:
     asked = asyncio.create_task(patient.post(SYNC, json={}))
     await started(connection)
     asked.cancel()
@@ -292,9 +292,7 @@ async def test_who_hangs_up_does_not_cancel_the_run(patient: Client, connection:
     assert await value(connection, "SELECT status FROM routines.trajectories") == "pending"
 
 
-async def test_a_key_that_is_revoked_while_it_waits_is_not_told_the_result(
-    patient: Client, connection: Connection
-) -> None:
+async def test_a_key_revoked_while_waiting_does_not_get_the_result(patient: Client, connection: Connection) -> None:
     asked = asyncio.create_task(patient.post(SYNC, json={}))
     await started(connection)
     await revoke_key(connection, 1)
@@ -302,13 +300,13 @@ async def test_a_key_that_is_revoked_while_it_waits_is_not_told_the_result(
     assert (await asked).status_code == 401
 
 
-async def test_a_stored_file_is_no_file_of_another_collection(client: Client, store: FileStore) -> None:
+async def test_a_stored_file_cannot_be_read_by_another_collection(client: Client, store: FileStore) -> None:
     body = (await client.post(RUN, files=FILES)).json()
     with pytest.raises(InvalidError):
         await store.read(2, body["trajectory"]["init_params"]["file_paths"][0])
 
 
-async def test_a_process_that_stops_answers_202_to_those_who_wait(patient: Client, connection: Connection) -> None:
+async def test_a_stopping_process_answers_waiting_requests_with_202(patient: Client, connection: Connection) -> None:
     asked = asyncio.create_task(patient.post(SYNC, json={}))
     await started(connection)
     patient.app.release_waiters()

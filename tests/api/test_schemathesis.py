@@ -61,7 +61,7 @@ def test_the_routes_described_are_the_routes_served(described: dict[str, Any]) -
     }
 
 
-def test_each_operation_has_an_id_of_its_own_a_summary_and_a_description(described: dict[str, Any]) -> None:
+def test_each_operation_has_a_unique_id_a_summary_and_a_description(described: dict[str, Any]) -> None:
     found = [operation for _, _, operation in operations(described)]
     assert len({operation["operationId"] for operation in found}) == len(found)
     assert all(operation["summary"] and operation["description"] for operation in found)
@@ -90,7 +90,7 @@ def test_each_parameter_has_a_description(described: dict[str, Any]) -> None:
         assert all(parameter["description"] for parameter in operation["parameters"])
 
 
-def test_each_schema_has_a_description_and_an_example_that_is_valid_against_it(described: dict[str, Any]) -> None:
+def test_each_schema_has_a_description_and_a_valid_example(described: dict[str, Any]) -> None:
     schemas = described["components"]["schemas"]
     for name, schema in schemas.items():
         assert (name, bool(schema.get("description")), bool(schema.get("examples"))) == (name, True, True)
@@ -100,7 +100,7 @@ def test_each_schema_has_a_description_and_an_example_that_is_valid_against_it(d
             assert (name, [error.message for error in validator.iter_errors(example)]) == (name, [])
 
 
-def test_each_array_says_what_it_holds(described: dict[str, Any]) -> None:
+def test_each_array_declares_its_items(described: dict[str, Any]) -> None:
     """Code generators drop a schema that does not."""
     fields = [
         field
@@ -112,7 +112,7 @@ def test_each_array_says_what_it_holds(described: dict[str, Any]) -> None:
     assert all("items" in field for field in arrays)
 
 
-def test_a_field_of_a_change_has_no_default(described: dict[str, Any]) -> None:
+def test_fields_of_updates_have_no_defaults(described: dict[str, Any]) -> None:
     for name in ("RoutinePatch", "TaskUpdate"):
         fields = described["components"]["schemas"][name]["properties"]
         assert [field for field, rules in fields.items() if "default" in rules] == []
@@ -135,7 +135,7 @@ def environment(database: Database, tmp_path: Path) -> Generator[dict[str, str]]
 
 @pytest.mark.slow
 @pytest.mark.timeout(60 * 60)
-def test_the_running_service_answers_as_it_is_described(environment: dict[str, str], tmp_path: Path) -> None:
+def test_the_running_service_answers_as_described(environment: dict[str, str], tmp_path: Path) -> None:
     """All checks but what schemathesis.toml explains: no 5xx, no answer off its schema."""
     asked = 0
     while asked < CASES:

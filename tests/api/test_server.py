@@ -56,7 +56,9 @@ def drip(bare: socket.socket, text: bytes, seconds: float) -> bytes:
 @pytest.mark.parametrize(
     "sent", [b"GET /api/v1/health HTTP/1.1\r\nHost: loc", b"G", b""], ids=["host", "method", "nothing"]
 )
-def test_a_client_that_stalls_in_the_headers_is_cut_while_health_answers(impatient: ApiProcess, sent: bytes) -> None:
+def test_a_client_that_stalls_in_the_headers_is_disconnected_while_health_answers(
+    impatient: ApiProcess, sent: bytes
+) -> None:
     with impatient.socket() as bare:
         bare.sendall(sent)
         assert impatient.is_healthy()
@@ -65,7 +67,7 @@ def test_a_client_that_stalls_in_the_headers_is_cut_while_health_answers(impatie
         assert impatient.is_healthy()
 
 
-def test_a_client_that_drips_its_headers_is_cut(impatient: ApiProcess) -> None:
+def test_a_client_that_drips_its_headers_is_disconnected(impatient: ApiProcess) -> None:
     with impatient.socket() as bare:
         bare.sendall(b"GET /api/v1/health HTTP/1.1\r\nX-Drip: ")
         assert drip(bare, b"a", LONGEST)[:13] in {b"", b"HTTP/1.1 408 "}
@@ -87,7 +89,7 @@ def test_a_client_that_drips_its_body_is_answered_408(impatient: ApiProcess, key
         assert drip(bare, b" ", LONGEST).startswith(b"HTTP/1.1 408 ")
 
 
-def test_slow_bodies_hold_no_connection_of_the_database(shared: Database, key: str, impatient: ApiProcess) -> None:
+def test_slow_bodies_hold_no_database_connection(shared: Database, key: str, impatient: ApiProcess) -> None:
     """Three times as many as the pool has, all unfinished: what comes meanwhile is served."""
     with api_process(shared.url, body_timeout_seconds=120) as patient, ExitStack() as stack:
         for _ in range(3 * CONNECTIONS):
@@ -108,9 +110,7 @@ def test_a_storm_of_connections_does_not_stop_health(impatient: ApiProcess, shar
         assert patient.is_healthy()
 
 
-def test_sigterm_finishes_the_requests_in_flight_and_ends_with_0(
-    shared: Database, key: str, impatient: ApiProcess
-) -> None:
+def test_sigterm_finishes_open_requests_and_exits_with_0(shared: Database, key: str, impatient: ApiProcess) -> None:
     statuses: list[int] = []
     with api_process(shared.url) as stopping, psycopg.connect(shared.url) as holder:
         holder.execute("SELECT FROM routines.routines WHERE name = 'kept' FOR UPDATE")

@@ -180,7 +180,7 @@ async def ask(client: Client, row: Row, names: dict[str, str], executed: list[st
     return Counted(answer.status_code, headers, answer.content, list(executed))
 
 
-async def test_what_is_foreign_is_answered_as_what_is_nowhere(
+async def test_names_in_another_collection_answer_like_names_that_do_not_exist(
     client: Client, connection: Connection, executed: list[str]
 ) -> None:
     """Byte for byte, after the same statements, by every route."""
@@ -197,7 +197,7 @@ async def test_what_is_foreign_is_answered_as_what_is_nowhere(
 
 
 @pytest.mark.parametrize("segment", ["task", "name", "trajectory_id", "delivery_id"])
-async def test_inside_the_own_collection_foreign_deleted_and_random_names_are_one(
+async def test_in_the_own_collection_foreign_deleted_and_random_names_answer_alike(
     client: Client, connection: Connection, executed: list[str], segment: str
 ) -> None:
     run, their_run = await run_of(client, "mine", connection), await run_of(client, "theirs", connection)
@@ -211,7 +211,9 @@ async def test_inside_the_own_collection_foreign_deleted_and_random_names_are_on
 
 
 @pytest.mark.parametrize("row", ROWS, ids=ROW_IDS)
-async def test_what_is_the_own_is_served(client: Client, connection: Connection, executed: list[str], row: Row) -> None:
+async def test_every_route_serves_the_own_collection(
+    client: Client, connection: Connection, executed: list[str], row: Row
+) -> None:
     """So that the 404s above are due to whose it is, and to nothing else; 409: a task that has routines."""
     run = await run_of(client, "mine", connection)
     own = OWN | {"trajectory_id": run, "delivery_id": await webhook_of(run, connection)}
@@ -219,7 +221,9 @@ async def test_what_is_the_own_is_served(client: Client, connection: Connection,
     assert answer.status in ({409} if row.method == "DELETE" and "/tasks/" in row.path else {200, 201, 202, 204})
 
 
-async def test_a_foreign_request_is_404_before_its_body_and_its_query_are_looked_at(client: Client) -> None:
+async def test_a_request_to_another_collection_answers_404_before_its_body_and_query_are_checked(
+    client: Client,
+) -> None:
     foreign = await client.post(
         "/api/v1/routines/theirs/echo?x=1", content=b"{", headers={"Content-Type": "text/plain"}
     )
@@ -255,7 +259,7 @@ def ends_by_expiry(database: Database, key: str) -> None:
 
 
 @pytest.mark.parametrize("end", [ends_by_revocation, ends_by_expiry])
-def test_a_key_that_both_processes_know_is_refused_at_once_by_every_route(
+def test_an_ended_key_known_to_both_processes_is_refused_at_once_by_every_route(
     served: tuple[Database, list[ApiProcess]], end: Callable[[Database, str], None]
 ) -> None:
     database, processes = served
@@ -278,7 +282,7 @@ def test_a_key_that_both_processes_know_is_refused_at_once_by_every_route(
     assert contents(database) == before
 
 
-def test_each_key_that_does_not_count_is_refused_with_the_same_bytes(served: tuple[Database, list[ApiProcess]]) -> None:
+def test_all_invalid_keys_are_refused_with_the_same_bytes(served: tuple[Database, list[ApiProcess]]) -> None:
     database, [process, _] = served
     expired = new_key(database, "mine", expires_in_seconds=0)
     wrong = expired[:-7] + ("A" if expired[-7] != "A" else "B")  # its checksum, which tells of a typo, fits again
@@ -310,7 +314,7 @@ def without(served: tuple[Database, list[ApiProcess]]) -> Generator[tuple[ApiPro
 
 
 @pytest.mark.parametrize("keyed", [True, False], ids=["with a key", "without"])
-def test_with_the_flag_off_every_method_of_every_routine_route_is_an_unknown_path(
+def test_with_the_flag_off_every_method_of_every_routine_route_answers_like_an_unknown_path(
     without: tuple[ApiProcess, str], served: tuple[Database, list[ApiProcess]], *, keyed: bool
 ) -> None:
     process, key = without
@@ -326,7 +330,7 @@ def test_with_the_flag_off_every_method_of_every_routine_route_is_an_unknown_pat
     assert contents(served[0]) == before
 
 
-def test_with_the_flag_off_the_description_knows_nothing_of_routines(without: tuple[ApiProcess, str]) -> None:
+def test_with_the_flag_off_the_description_does_not_mention_routines(without: tuple[ApiProcess, str]) -> None:
     process, _ = without
     with process.client() as client:
         described = client.get("/openapi.json").json()
