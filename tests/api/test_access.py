@@ -1,4 +1,4 @@
-"""Who may see, and in which order that is asked: one test a sentence."""
+"""Access to the API, and the order of its checks: one test for each sentence of the contract."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The webhooks of a routine by HTTP, and which URLs may be saved."""
+"""The webhook deliveries of a routine by HTTP, and the URLs that may be saved."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ URL = "https://receiver.test/hook"
 
 
 async def given_up(connection: Connection, secret: str | None = None) -> int:
-    """The id of a webhook that was given up, since its endpoint answered 410."""
+    """The id of a delivery that was given up because its endpoint answered 410."""
     await ended_runs(connection, await routine_with_webhook(connection, URL, secret))
     [delivery] = await claim(connection)
     await settle(connection, delivery, Outcome(410, "it answered 410", 0.1, is_gone=True), delay_seconds=None)

@@ -1,4 +1,4 @@
-"""A collection's environment: encrypted, masked, changed name by name."""
+"""The environment of a collection is encrypted, masked, and changed name by name."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""Strict JSON: what is refused, and that nothing else is."""
+"""Strict JSON parsing refuses the listed inputs and nothing else."""
 
 import json
 from contextlib import suppress

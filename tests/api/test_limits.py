@@ -1,4 +1,4 @@
-"""Each limit one below, at and one above it, and the rate over several processes."""
+"""Each limit, tried one below, at and one above it, and the rate across several processes."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ OK, CREATED, INVALID, TOO_LARGE, HEADERS_TOO_LARGE = 200, 201, 400, 413, 431
 
 @pytest.fixture(scope="module")
 def api(shared: Database, key: str) -> Generator[ApiProcess]:
-    """A process whose limits are small, with the routine kept."""
+    """A process with small limits, and the routine `kept`."""
     limits: dict[str, Any] = {
         "max_body_bytes": BODY,
         "max_header_bytes": HEADERS,
@@ -43,7 +43,7 @@ def patch(api: ApiProcess, key: str, body: Any) -> Answer:
 
 
 def refused(answer: Answer, limit: int) -> bool:
-    """Whether it says what the limit is."""
+    """Tell whether the answer names the limit."""
     return str(limit) in json.loads(answer.content)["detail"]
 
 
@@ -72,7 +72,7 @@ def test_the_limit_of_bytes_in_all_header_names_and_values(api: ApiProcess, key:
 @pytest.mark.parametrize(("depth", "status"), [(DEPTH - 1, OK), (DEPTH, OK), (DEPTH + 1, INVALID)])
 def test_the_limit_of_levels_in_json(api: ApiProcess, key: str, depth: int, status: int) -> None:
     value: list[Any] = []
-    for _ in range(depth - 3):  # the body and the overrides are two, the innermost array is one
+    for _ in range(depth - 3):  # two levels for the body and the overrides, one for the innermost array
         value = [value]
     answer = patch(api, key, {"init_params_overrides": {"text": value}})
     assert answer.status == status
@@ -157,11 +157,11 @@ def test_the_limit_of_characters_in_an_idempotency_key(api: ApiProcess, key: str
 
 RATE, BURST, SECONDS, PROCESSES = 50, 100, 5.0, 3
 HANDFUL = int(BURST * HANDFUL_SHARE)
-"""What a process takes at once."""
+"""The tokens that a process takes at once."""
 
 
 class Asked(NamedTuple):
-    """One request and its times, by the monotonic clock."""
+    """A request with its times by the monotonic clock and its status."""
 
     sent: float
     answered: float
@@ -175,7 +175,7 @@ async def ask_until(client: httpx.AsyncClient, deadline: float, asked: list[Aske
 
 
 async def ask_all(processes: list[ApiProcess], key: str) -> list[Asked]:
-    """What a key got of all processes, asked as fast as they answer."""
+    """Send requests with one key to all processes as fast as they answer."""
     asked: list[Asked] = []
     headers = {"Authorization": f"Bearer {key}"}
     async with AsyncExitStack() as stack:
@@ -192,10 +192,10 @@ async def ask_all(processes: list[ApiProcess], key: str) -> list[Asked]:
 def test_the_rate_of_a_key_holds_across_three_processes_and_does_not_affect_other_keys(
     shared: Database, api: ApiProcess
 ) -> None:
-    """`burst` at first and `rate` a second from then on, neither more nor less, however slow the machine is.
+    """A key gets `burst` requests at first and `rate` per second afterwards, however slow the machine is.
 
-    Never more than the bucket can have held from the first question to the last answer. And where one was refused, the
-    bucket was empty, but for what each process had taken and not used: so much had been granted by then.
+    Upper bound: the tokens that the bucket can have held between the first request and the last answer. Lower bound: at
+    a refusal the bucket was empty, except for tokens that processes had taken and not used, so the rest was granted.
     """
     greedy, modest = new_key(shared, "my-org"), new_key(shared, "my-org")
     with ExitStack() as stack:
@@ -210,7 +210,7 @@ def test_the_rate_of_a_key_holds_across_three_processes_and_does_not_affect_othe
     assert len(granted) <= BURST + 1.01 * RATE * longest
     last_refusal = max(each.sent for each in asked if each.status == 429)
     shortest = last_refusal - HANDFUL / RATE - min(each.answered for each in granted)
-    assert shortest > SECONDS / 2, "it was not asked fast enough to tell"
+    assert shortest > SECONDS / 2, "the requests were too slow to test the rate"
     assert len(granted) >= BURST + 0.99 * RATE * shortest - HANDFUL * (PROCESSES + 1)
     assert refusal.headers["content-type"] == "application/problem+json"
     assert int(refusal.headers["retry-after"]) >= 1

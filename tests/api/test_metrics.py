@@ -1,4 +1,4 @@
-"""`/metrics` of the API: to whom it is shown, what it counts, and what it says while the database cannot answer."""
+"""`/metrics` of the API: who may read it, what it counts, and what it shows while the database cannot answer."""
 
 import time
 from collections.abc import AsyncGenerator
@@ -35,7 +35,7 @@ async def page(client: Client) -> Page:
     return Page(answer.text)
 
 
-# --- who may look -----------------------------------------------------------------------------------------------------
+# --- access -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
@@ -152,7 +152,7 @@ async def test_a_group_that_takes_too_long_is_cancelled_and_the_page_arrives_in_
 
 
 async def test_a_database_that_never_answers_delays_a_scrape_by_a_few_seconds_only() -> None:
-    with serving() as silent:  # it speaks another protocol, and waits for the rest of a request
+    with serving() as silent:  # speaks HTTP, so it waits for the rest of a request
         port = silent.url.rpartition(":")[2]
         async with client_of(f"postgresql://nobody@127.0.0.1:{port}/none") as client:
             began_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""The database away, back, restarted and rid of its connections, under one process of the API."""
+"""An API process while its database is stopped, restarted, or closes all connections."""
 
 import asyncio
 import time
@@ -19,13 +19,13 @@ from support.rows import Database
 from support.serving import TASK, ApiProcess, api_process, new_key
 
 MARGIN_SECONDS = 10.0
-"""For a busy machine."""
+"""Allowance for a busy machine."""
 PATH = "/api/v1/tasks/my-org"
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Generator[EmbeddedServer]:
-    """A server of the test's own, with a schema."""
+    """A Postgres server with the schema, for this test alone."""
     server = EmbeddedServer(tmp_path, settings={"fsync": "off"})
     server.start()
     asyncio.run(_migrate(server.url()))
@@ -63,7 +63,7 @@ def seconds_of(client: httpx.Client) -> tuple[float, httpx.Response]:
 
 
 def all_at_once(client: httpx.Client) -> list[int]:
-    """The statuses of as many requests as the pool has connections."""
+    """Send as many requests at once as the pool has connections, and return their statuses."""
     with ThreadPoolExecutor(CONNECTIONS) as threads:
         return list(threads.map(lambda _: client.get(PATH).status_code, range(CONNECTIONS)))
 

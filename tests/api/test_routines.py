@@ -1,4 +1,4 @@
-"""Part 1 of the HTTP contract: routines, one test a sentence."""
+"""Part 1 of the HTTP contract, routines: one test for each sentence."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ MASK = "********"
 
 
 async def made(client: Client, **fields: Any) -> dict[str, Any]:
-    """A routine, daily at 09:00 unless the fields say otherwise."""
+    """Create a routine, daily at 09:00 unless the fields say otherwise."""
     answer = await client.post(BASE, json={**DAILY, **fields})
     assert answer.status_code == 201, answer.text
     return answer.json()
@@ -395,6 +395,6 @@ async def test_fields_sent_to_an_operation_without_fields_are_refused(client: Cl
     assert (answer.status_code, answer.json()["detail"]) == (400, "init_params_overrides: unknown field.")
     assert (await client.get(f"{BASE}/r/runs")).json() == []
     assert (await client.post(f"{BASE}/r/{action}", data={"a": "1"})).status_code == 400
-    for nothing in ("", "{}", "\n"):  # `curl -d` says that it is a form
+    for nothing in ("", "{}", "\n"):  # `curl -d` sends the media type of a form
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         assert (await client.post(f"{BASE}/r/{action}", content=nothing, headers=headers)).status_code == 200

@@ -1,4 +1,4 @@
-"""run and run-sync: JSON, forms and files; what is refused leaves nothing behind."""
+"""run and run-sync with JSON, forms and files; refused requests leave nothing behind."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -34,7 +34,7 @@ def store(tmp_path: Path) -> FileStore:
 
 
 class Client(httpx.AsyncClient):
-    """A client in the loop of the test, so that requests wait beside one another: Litestar's own would block it."""
+    """A client in the event loop of the test, so that requests can wait concurrently. Litestar's own would block."""
 
     def __init__(self, app: Api, key: str) -> None:
         headers = {"Authorization": f"Bearer {key}"}
@@ -62,15 +62,15 @@ async def client(connection: Connection, database: Database, tmp_path: Path) -> 
 
 @pytest.fixture
 async def patient(connection: Connection, database: Database, tmp_path: Path) -> AsyncGenerator[Client]:
-    """Of a service that waits for long."""
+    """A client of a service whose run-sync waits for a long time."""
     async with serving(connection, database, data_dir=tmp_path, run_sync_seconds=60) as opened:
         yield opened
 
 
 async def started(connection: Connection, runs: int = 1) -> None:
-    """Return once so many runs are there."""
+    """Wait until there are this many runs."""
     async with asyncio.timeout(20):
-        while await value(connection, COUNT) != runs:  # noqa: ASYNC110 - what is waited for is in the database
+        while await value(connection, COUNT) != runs:  # noqa: ASYNC110 - the event happens in the database
             await asyncio.sleep(0.01)
 
 
@@ -79,7 +79,7 @@ async def stored(store: FileStore) -> list[str]:
 
 
 async def end(connection: Connection, status: str = "completed") -> None:
-    """End every run as a worker would, with the outputs of a step."""
+    """End every run as a worker would, with the outputs of one step."""
     await connection.execute(
         """INSERT INTO routines.steps
                (trajectory_id, name, position, attempt, status, activity, inputs, outputs, ended_at)
@@ -143,9 +143,9 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "an unknown field": ({"json": {"init_parms": {}}}, 400, "init_parms"),
     "an unknown field of a form": ({"data": {"init_parms": "{}"}}, 400, "init_parms"),
     "an unknown field of multipart": ({"files": [("file", ("a", b"x"))]}, 400, "file"),
-    "no JSON in a form": ({"data": {"init_params": "{"}}, 400, "init_params"),
+    "invalid JSON in a form": ({"data": {"init_params": "{"}}, 400, "init_params"),
     "an array in a form": ({"data": {"init_params": "[]"}}, 400, "init_params"),
-    "a field that came twice": ({"content": b"webhook_secret=a&webhook_secret=b"}, 400, "webhook_secret"),
+    "a field sent twice": ({"content": b"webhook_secret=a&webhook_secret=b"}, 400, "webhook_secret"),
     "a webhook of another scheme": ({"data": {"webhook_url": "ftp://x.org/"}}, 400, "webhook_url"),
     "a NUL in a form": ({"content": b"webhook_url=https://x.org/%00"}, 400, "webhook_url"),
     "invalid UTF-8 in a form": ({"content": b"webhook_secret=%ff"}, 400, ""),
@@ -154,13 +154,13 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "files in JSON": ({"json": {"files": ["a"]}}, 400, "files"),
     "files in a form": ({"data": {"files": "a"}}, 400, "files"),
     "files that are a text": ({"files": [("files", (None, b"a"))]}, 400, "files"),
-    "paths beside files": (
+    "paths together with files": (
         {"files": FILES, "data": {"init_params": '{"file_paths": []}'}},
         400,
         "init_params.file_paths",
     ),
     "an undeclared key with files": ({"files": FILES, "data": {"init_params": '{"no": 1}'}}, 400, "init_params"),
-    "no JSON after files": ({"files": [*FILES, ("init_params", (None, b"{"))]}, 400, "init_params"),
+    "invalid JSON after files": ({"files": [*FILES, ("init_params", (None, b"{"))]}, 400, "init_params"),
     "three files": ({"files": [*FILES, ("files", ("c", b""))]}, 413, ""),
     "a file too large": ({"files": [FILES[0], ("files", ("c", b"x" * 1001))]}, 413, ""),
     "a form too large": ({"files": [*FILES, ("webhook_url", (None, b"x" * 1025))]}, 413, ""),
@@ -232,7 +232,7 @@ async def test_the_same_idempotency_key_and_form_start_one_run_and_keep_one_set_
 
 
 async def ends_while(client: Client, connection: Connection, status: str = "completed", **sent: Any) -> Any:
-    """What run-sync answers when its run ends while it waits."""
+    """Call run-sync, end its run while it waits, and return its answer."""
     asked = asyncio.create_task(client.post(SYNC, **sent))
     await started(connection)
     await end(connection, status)
@@ -274,7 +274,7 @@ async def test_run_sync_answers_202_at_once_if_all_seats_are_taken(client: Clien
 
 
 async def test_waiting_requests_hold_no_connection(patient: Client, connection: Connection) -> None:
-    waiting = 40  # four times as many as the pool has connections
+    waiting = 40  # four times the size of the pool
     asked = [asyncio.create_task(patient.post(SYNC, json={})) for _ in range(waiting)]
     await started(connection, waiting)
     assert (await patient.get("/api/v1/tasks/my-org/echo")).status_code == 200

@@ -1,4 +1,4 @@
-"""The real server under clients that are slow, many, or in the middle of something when it stops."""
+"""The real server with slow clients, many clients, and open requests when it stops."""
 
 import json
 import signal
@@ -17,12 +17,12 @@ from support.rows import Database
 from support.serving import TASK, ApiProcess, api_process, wait_until
 
 LONGEST = 20.0
-"""What a cut may take on a busy machine, where 1 s is configured."""
+"""How long a disconnect may take on a busy machine, with 1 s configured."""
 
 
 @pytest.fixture(scope="module")
 def impatient(shared: Database, key: str) -> Generator[ApiProcess]:
-    """A process that waits a second for headers and for a body, and the routine kept."""
+    """A process that waits one second for headers and for a body, and the routine `kept`."""
     with api_process(shared.url, header_timeout_seconds=1, body_timeout_seconds=1) as process:
         with process.client(key) as client:
             assert client.post(TASKS, json={"name": "echo", "workflow": TASK}).status_code == 201
@@ -31,7 +31,7 @@ def impatient(shared: Database, key: str) -> Generator[ApiProcess]:
 
 
 def begun(api: ApiProcess, key: str) -> socket.socket:
-    """A connection whose request lacks the most of its body."""
+    """Open a connection and send a request without most of its body."""
     bare = api.socket()
     head = request("PATCH", KEPT, headers={"Content-Type": "application/json", "Content-Length": "1000"})
     bare.sendall(head.replace(KEY, key.encode()) + b'{"paused"')
@@ -39,7 +39,7 @@ def begun(api: ApiProcess, key: str) -> socket.socket:
 
 
 def drip(bare: socket.socket, text: bytes, seconds: float) -> bytes:
-    """What comes back while a byte goes out now and then."""
+    """Send a few bytes now and then, and return the answer."""
     bare.settimeout(0.2)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -50,7 +50,7 @@ def drip(bare: socket.socket, text: bytes, seconds: float) -> bytes:
             continue
         except (BrokenPipeError, ConnectionResetError):
             return b""
-    pytest.fail("the connection was not cut")
+    pytest.fail("the connection was not closed")
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_client_that_drips_its_body_is_answered_408(impatient: ApiProcess, key
 
 
 def test_slow_bodies_hold_no_database_connection(shared: Database, key: str, impatient: ApiProcess) -> None:
-    """Three times as many as the pool has, all unfinished: what comes meanwhile is served."""
+    """With three times as many unfinished bodies as the pool has connections, other requests are served."""
     with api_process(shared.url, body_timeout_seconds=120) as patient, ExitStack() as stack:
         for _ in range(3 * CONNECTIONS):
             stack.enter_context(begun(patient, key))

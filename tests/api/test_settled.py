@@ -1,4 +1,4 @@
-"""Part 3 of the HTTP contract, what the first two parts leave open: one test a sentence."""
+"""Part 3 of the HTTP contract, which settles open questions: one test for each sentence."""
 
 import asyncio
 import re
@@ -19,7 +19,7 @@ COUNT = "SELECT count(*) FROM routines.routines"
 
 
 async def every_page(client: Client, path: str) -> list[list[dict[str, Any]]]:
-    """The pages that the Link headers lead to."""
+    """Fetch all pages by following Link headers."""
     pages: list[list[dict[str, Any]]] = []
     following: str | None = path
     while following:

@@ -1,4 +1,4 @@
-"""Collections, tasks and trajectories, as far as they are served: one test a sentence of the contract."""
+"""Collections, tasks and trajectories: one test for each sentence of the contract."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ TRAJECTORIES = "/api/v1/db/trajectories/my-org/echo"
 
 
 async def started(client: Client, times: int = 1) -> list[int]:
-    """The trajectories of as many run-nows of a new manual routine."""
+    """Run a new manual routine this many times and return the trajectories."""
     await client.post("/api/v1/routines/my-org/echo", json={"name": "m", "cadence": {"type": "manual"}})
     path = "/api/v1/routines/my-org/echo/m/run-now"
     return [(await client.post(path)).json()["trajectory_id"] for _ in range(times)]

@@ -1,4 +1,4 @@
-"""Trajectories by HTTP: lists, stats, statuses, labels, events, and what remains of a deleted task's runs."""
+"""Trajectories by HTTP: lists, stats, statuses, labels, events, and the runs of deleted tasks."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ async def end(connection: Connection, run: int, status: str, seconds: float = 1)
 
 
 async def claim(connection: Connection, run: int) -> None:
-    """As a worker does, with a first step in hand."""
+    """Claim the run as a worker does, with a first step running."""
     await connection.execute(
         "UPDATE routines.trajectories SET status = 'running', attempt = attempt + 1, started_at = now(), "
         "lease_expires_at = now() + interval '1 minute' WHERE id = %s",
@@ -105,7 +105,7 @@ async def test_stats_of_a_task_without_runs_are_zero(client: Client) -> None:
 
 
 async def test_lists_and_stats_of_a_large_task_use_indexes(client: Client, connection: Connection) -> None:
-    """Whatever plan is kept: no sequential scan, and of a page no more than it holds."""
+    """With generic and custom plans: no sequential scan, and no more rows read than a page holds."""
     from routines_core.db.statements import Statement
 
     await connection.execute(
@@ -138,7 +138,7 @@ async def test_a_cancelled_run_and_its_running_step_are_fenced_off(client: Clien
     pending, running = await runs_of(client, 2)
     await claim(connection, running)
     wanted = {str(pending): "cancelled", str(running): "cancelled"}
-    for _ in range(2):  # to ask again changes nothing
+    for _ in range(2):  # a repeated request changes nothing
         answer = await client.post(STATUSES, json=wanted)
         assert (answer.status_code, answer.json()) == (200, wanted)
     rows = await (
@@ -258,7 +258,7 @@ async def test_the_log_lists_events_in_order_page_by_page(client: Client, connec
         events += answer.json()["events"]
         path = answer.headers.get("link", "").partition(">")[0][1:] or None
     assert [event["event"] for event in events] == [
-        "step_try_failed",  # its time is of the test's making
+        "step_try_failed",  # its time was set by the test
         "run_created",
         "run_started",
         "step_started",
