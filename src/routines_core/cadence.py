@@ -1,8 +1,8 @@
 """The rules of cadences: which types exist, and which fields each type requires, allows or refuses.
 
 The request models, the OpenAPI description, `GET /cadence-types` and the tests all read this table. To add a type, add
-its row to `CADENCES` (and a new field to the struct `routines_core.db.routines.Cadence`); the SQL has its own copy of
-the rules, as constraints, and tests/api/test_cadence_rules.py compares the two.
+a row to `CADENCES`; if it has a new field, also add that to `FIELDS` and to the struct `Cadence` in
+`routines_core.db.routines`. The database repeats the rules as constraints, and tests/api/test_cadence_rules.py compares the two.
 """
 
 from collections.abc import Mapping

@@ -16,7 +16,7 @@ HISTORY = [("2026-05-01 09:00", "2026-05-04 09:00:01"), ("2026-05-05 09:00", "20
 
 @pytest.fixture
 async def routine(client: Client, connection: Connection) -> str:
-    """A daily routine: three slots missed, one started on 4 May, and one skipped on 5 May because that run was active."""
+    """A daily routine: three slots missed, one started on 4 May, one skipped on 5 May because that run was active."""
     await client.post(BASE, json={"name": "r", "cadence": {"type": "daily", "hour_utc": 9}})
     await connection.execute("UPDATE routines.routines SET created_at = '2026-05-01Z'")
     for due, now in HISTORY:
