@@ -2,7 +2,8 @@
 
 The request models, the OpenAPI description, `GET /cadence-types` and the tests all read this table. To add a type, add
 a row to `CADENCES`; if it has a new field, also add that to `FIELDS` and to the struct `Cadence` in
-`routines_core.db.routines`. The database repeats the rules as constraints, and tests/api/test_cadence_rules.py compares the two.
+`routines_core.db.routines`. The database repeats the rules as constraints, and tests/api/test_cadence_rules.py compares
+the two.
 """
 
 from collections.abc import Mapping
