@@ -103,6 +103,16 @@ def test_each_schema_has_a_description_and_a_valid_example(described: dict[str, 
             assert (name, [error.message for error in validator.iter_errors(example)]) == (name, [])
 
 
+def test_descriptions_of_fields_come_from_docstrings_in_terms_of_json(described: dict[str, Any]) -> None:
+    schemas = described["components"]["schemas"]
+    assert not [name for name, schema in schemas.items() if "Attributes:" in schema["description"]]
+    fields = [field for schema in schemas.values() for field in schema.get("properties", {}).values()]
+    texts = [each.get("description", "") for each in [*schemas.values(), *fields]]
+    assert not [text for text in texts if "None" in text]
+    assert schemas["Why"]["properties"]["kind"]["description"]
+    assert schemas["RoutineCreate"]["properties"]["webhook_url"]["description"]
+
+
 def test_each_array_declares_its_items(described: dict[str, Any]) -> None:
     """Code generators drop a schema that does not."""
     fields = [

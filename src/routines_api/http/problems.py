@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem documents, by one table from error class to status and type. See docs/errors.md."""
+"""Errors as RFC 9457 problem documents, by one table from error class to status and type. See docs/use/errors.md."""
 
 import math
 import re
@@ -97,7 +97,7 @@ class Problem(msgspec.Struct, omit_defaults=True):
     """A problem document (RFC 9457).
 
     Attributes:
-        type: The type of problem, one of those in docs/errors.md.
+        type: The type of problem, one of those in docs/use/errors.md.
         title: The type in words.
         status: The HTTP status.
         detail: A sentence that names the field, the rule and the value given.

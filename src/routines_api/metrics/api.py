@@ -45,7 +45,7 @@ class Watched:
 
 
 class ApiMetrics(ProgramMetrics):
-    """The metrics of one API process; docs/metrics.md explains each.
+    """The metrics of one API process; docs/run/metrics.md explains each.
 
     Attributes:
         database: The metrics that the database is queried for.

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from inspect import cleandoc
 from typing import Any, get_args, get_origin
 
 import msgspec
@@ -220,10 +221,26 @@ def _schemas(handlers: list[HTTPRouteHandler]) -> dict[str, Any]:
             for field in schemas[body.__name__].get("properties", {}).values():
                 field.pop("default", None)
     for name, schema in schemas.items():
-        schema["description"] = schema.get("description", name).partition("\n\nAttributes:")[0]
+        _describe(schema, schema.get("description", name))
         for field in schema.get("properties", {}).values():
             if field.get("type") == "array":
                 field.setdefault("items", {})  # code generators expect `items`, even for arrays of anything
         if name in EXAMPLES:
             schema["examples"] = [EXAMPLES[name]]
     return dict(sorted(schemas.items()))
+
+
+def _describe(schema: dict[str, Any], docstring: str) -> None:
+    """Describe a schema and its fields from a docstring, in which the section Attributes describes the fields."""
+    text = re.sub(r"\bNone\b", "null", cleandoc(docstring))
+    schema["description"], _, attributes = text.partition("\n\nAttributes:\n")
+    described = dict(_ATTRIBUTE.findall(attributes))
+    for name, field in schema.get("properties", {}).items():
+        options = [option["description"] for option in field.get("anyOf", ()) if "description" in option]
+        if name in described:
+            field.setdefault("description", " ".join(described[name].split()))
+        elif options:
+            field.setdefault("description", options[0])  # pydantic describes the type, not the field
+
+
+_ATTRIBUTE = re.compile(r"^    (\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)
