@@ -165,13 +165,13 @@ MUTANTS = [
     ),
     Mutant(
         "a worker that cannot renew goes on",
-        (Edit("src/routines_engine/worker.py", "TRUST_SHARE = 0.8", "TRUST_SHARE = 1.5"),),
+        (Edit("src/routines_engine/runs/worker.py", "TRUST_SHARE = 0.8", "TRUST_SHARE = 1.5"),),
         test="chaos/test_silent_connections.py::test_a_worker_in_silence_stops_its_steps_before_its_lease_is_over_and_the_run_ends_elsewhere",
     ),
     Mutant(
         "claims do not go on where the last one ended",
         (Edit(RUNS, "%(after)s::bigint", "0::bigint", "claim"),),
-        test="engine/test_claim.py::test_a_worker_with_one_free_slot_serves_the_collections_in_turns",
+        test="engine/test_claim.py::test_a_worker_with_capacity_for_one_run_serves_the_collections_in_turn",
         in_ci=True,
     ),
     Mutant(
@@ -186,7 +186,7 @@ MUTANTS = [
         "a run that ends leaves its children running",
         (Edit(WORKERS, "WHERE parent_id = NEW.id AND ended_at IS NULL", "WHERE false"),),
         test="engine/test_services.py::"
-        "test_with_a_run_that_is_taken_away_its_children_and_theirs_end_and_no_step_is_left_running[failed]",
+        "test_taking_a_run_away_ends_its_children_and_theirs_and_leaves_no_step_running[failed]",
     ),
     Mutant(
         "an overlap is skipped and not recorded",
@@ -355,7 +355,7 @@ MUTANTS = [
     ),
     Mutant(
         "a run completes without its last step",
-        (Edit("src/routines_engine/flow.py", "enumerate(self._steps)", "enumerate(self._steps[:-1])"),),
+        (Edit("src/routines_engine/steps/flow.py", "enumerate(self._steps)", "enumerate(self._steps[:-1])"),),
         {"final"},
     ),
 ]

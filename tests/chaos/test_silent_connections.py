@@ -16,7 +16,8 @@ from routines_core.db import Connection, open_pool, runs
 from routines_core.db.runs import Checkpoint
 from routines_core.errors import SilenceError
 from routines_core.settings import Settings
-from routines_engine.runs.worker import ClaimedRun, Worker
+from routines_engine.runs.claimed_run import ClaimedRun
+from routines_engine.runs.worker import Worker
 from routines_workflow.activity import ACTIVITIES, StepContext, activity
 from support.rows import KEYRING, make_task, value
 
@@ -142,7 +143,7 @@ async def test_a_renewal_on_a_silent_connection_is_given_up_and_the_next_one_goe
         before = await value(connection, lease)
         worker = Worker(Settings(lease_seconds=LEASE_SECONDS), pool, asyncio.Event(), KEYRING)  # type: ignore[call-arg]
         working = asyncio.create_task(asyncio.sleep(3600))
-        worker._held[run.id] = ClaimedRun(run, 0.0, working)
+        worker._claimed[run.id] = ClaimedRun(run, 0.0, working)
         await pool.wait()
         for link in proxy.links:
             link.flowing.clear()
@@ -150,7 +151,7 @@ async def test_a_renewal_on_a_silent_connection_is_given_up_and_the_next_one_goe
             assert await worker._renew()
             assert not await worker._renew()
         assert await value(connection, lease) != before
-        assert worker._held[run.id].renewed_at > 0
+        assert worker._claimed[run.id].renewed_at > 0
         assert working.cancel(), "it was cancelled before"
         proxy.stop()
 
@@ -166,7 +167,7 @@ async def test_no_statement_of_a_worker_waits_for_ever_on_a_silent_connection_an
         await make_run(connection)
         worker = Worker(settings, pool, asyncio.Event(), KEYRING)
         [run] = await runs.claim(connection, capacity=1, worker="w", lease_seconds=60, deadline_seconds=600)
-        worker._held[run.id] = ClaimedRun(run, 0.0, asyncio.create_task(asyncio.sleep(3600)))
+        worker._claimed[run.id] = ClaimedRun(run, 0.0, asyncio.create_task(asyncio.sleep(3600)))
         for statement in (worker._claim, worker._reap, worker._drop_lost):
             await pool.wait()
             for link in proxy.links:
