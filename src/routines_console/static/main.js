@@ -14,8 +14,8 @@
 
 import { Problem } from "./api.js";
 import { fill, h } from "./dom.js";
-import { failure } from "./parts/failure.js";
-import { frame } from "./parts/frame.js";
+import { failure } from "./components/failure.js";
+import { frame } from "./components/frame.js";
 import { match, place } from "./router.js";
 import { forget, resume } from "./session.js";
 import { overview } from "./views/overview.js";

@@ -5,10 +5,10 @@
 import { pause } from "../api.js";
 import { address, button, empty, fill, h, link, title } from "../dom.js";
 import { Fleet, latest } from "../fleet.js";
-import { isSwitchedOff } from "../parts/failure.js";
-import { filters } from "../parts/filters.js";
-import { row } from "../parts/routine-row.js";
-import { legend, SLOTS, strip } from "../parts/strip.js";
+import { isSwitchedOff } from "../components/failure.js";
+import { filters } from "../components/filters.js";
+import { row } from "../components/routine-row.js";
+import { legend, SLOTS, strip } from "../components/strip.js";
 import { note } from "../router.js";
 import { ago, now, utc } from "../time.js";
 import { count, listed } from "../words.js";

@@ -4,11 +4,11 @@
 
 import { Once } from "../api.js";
 import { address, empty, fill, h, link, title } from "../dom.js";
-import { cadenceFields } from "../parts/cadence.js";
-import { complaint } from "../parts/failure.js";
-import { clearErrors, field, showErrors } from "../parts/fields.js";
-import { overrides } from "../parts/overrides.js";
-import { secrets, webhookSecret } from "../parts/secrets.js";
+import { cadenceFields } from "../components/cadence.js";
+import { complaint } from "../components/failure.js";
+import { clearErrors, field, showErrors } from "../components/fields.js";
+import { overrides } from "../components/overrides.js";
+import { secrets, webhookSecret } from "../components/secrets.js";
 import { go } from "../router.js";
 
 const BLANK = {

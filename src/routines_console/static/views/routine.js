@@ -4,14 +4,14 @@
 
 import { Once } from "../api.js";
 import { address, button, facts, fill, h, link, section, title } from "../dom.js";
-import { confirmByName } from "../parts/confirm.js";
-import { deliveries } from "../parts/deliveries.js";
-import { complaint } from "../parts/failure.js";
-import { json } from "../parts/json.js";
-import { ledger } from "../parts/ledger.js";
-import { runs } from "../parts/runs.js";
-import { badge, SLOTS, strip } from "../parts/strip.js";
-import { why } from "../parts/why.js";
+import { confirmByName } from "../components/confirm.js";
+import { deliveries } from "../components/deliveries.js";
+import { complaint } from "../components/failure.js";
+import { json } from "../components/json.js";
+import { ledger } from "../components/ledger.js";
+import { runs } from "../components/runs.js";
+import { badge, SLOTS, strip } from "../components/strip.js";
+import { why } from "../components/why.js";
 import { latest } from "../fleet.js";
 import { go } from "../router.js";
 import { standing } from "../standing.js";

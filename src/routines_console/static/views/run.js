@@ -4,13 +4,13 @@
 
 import { pause } from "../api.js";
 import { button, facts, fill, h, link, section, title } from "../dom.js";
-import { deliveries } from "../parts/deliveries.js";
-import { complaint } from "../parts/failure.js";
-import { json } from "../parts/json.js";
-import { labels } from "../parts/labels.js";
-import { log } from "../parts/log.js";
-import { badge } from "../parts/strip.js";
-import { timeline } from "../parts/timeline.js";
+import { deliveries } from "../components/deliveries.js";
+import { complaint } from "../components/failure.js";
+import { json } from "../components/json.js";
+import { labels } from "../components/labels.js";
+import { log } from "../components/log.js";
+import { badge } from "../components/strip.js";
+import { timeline } from "../components/timeline.js";
 import { at, duration, secondsBetween, utc, when } from "../time.js";
 
 const FIRST_POLL_MILLISECONDS = 1000;

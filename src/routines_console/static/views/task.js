@@ -4,11 +4,11 @@
 
 import { Once } from "../api.js";
 import { address, empty, facts, fill, h, link, section, title } from "../dom.js";
-import { complaint, isSwitchedOff } from "../parts/failure.js";
-import { showErrors } from "../parts/fields.js";
-import { overrides } from "../parts/overrides.js";
-import { runsOfTask } from "../parts/runs.js";
-import { steps } from "../parts/steps.js";
+import { complaint, isSwitchedOff } from "../components/failure.js";
+import { showErrors } from "../components/fields.js";
+import { overrides } from "../components/overrides.js";
+import { runsOfTask } from "../components/runs.js";
+import { steps } from "../components/steps.js";
 import { go } from "../router.js";
 import { duration } from "../time.js";
 import { cadenceWords, count } from "../words.js";
