@@ -1,20 +1,20 @@
 /**
- * What went wrong, and what to do about it.
+ * Show what went wrong, and what to do about it.
  */
 
 import { Problem } from "../api.js";
 import { button, h, link } from "../dom.js";
 
 const ADVICE = {
-  0: "Is the API running, and is this machine online? Nothing was lost: the schedule goes on without the console.",
-  404: "It was deleted or renamed, or this key may not see it.",
-  429: "This key asks more than it may. Wait a moment.",
-  500: "The service failed. Its log has the cause.",
-  503: "The database or the file store is away. The service tries again by itself.",
+  0: "Is the API running, and is this machine online? Nothing is lost: routines run without the console.",
+  404: "It was deleted or renamed, or this key has no access to it.",
+  429: "This key has sent too many requests. Wait a moment.",
+  500: "The service failed. See its log for the cause.",
+  503: "The database or the file store is unavailable. The service reconnects by itself.",
 };
 
 /**
- * A page in the place of one that cannot be shown.
+ * Build the page that is shown in place of one that failed.
  *
  * @param {any} error
  * @param {{again?: () => void}} [options]
@@ -25,14 +25,14 @@ export function failure(error, { again } = {}) {
   return h("div", { class: "failure", role: "alert" },
     h("h1", { tabindex: "-1" }, known ? error.title : "The console failed"),
     h("p", {}, known ? error.message : String(error?.message ?? error)),
-    h("p", { class: "quiet" }, known ? ADVICE[error.status] ?? "" : "Load the page again; if it happens again, report it."),
+    h("p", { class: "quiet" }, known ? error.advice ?? ADVICE[error.status] ?? "" : "Reload the page. If it happens again, please report it."),
     h("p", { class: "actions" },
       again && button("Try again", again, { class: "primary" }),
-      link([], { class: "button" }, "To the overview")));
+      link([], { class: "button" }, "Go to the overview")));
 }
 
 /**
- * The same in one line, beside what failed.
+ * Build a one-line message to show next to what failed.
  *
  * @param {any} error
  */
@@ -40,7 +40,7 @@ export function complaint(error) {
   return h("p", { class: "notice bad", role: "alert" }, error instanceof Problem ? error.message : String(error));
 }
 
-/** Whether routines are switched off in the service, which then has no such path. @param {any} error */
-export function isSwitchedOff(error) {
+/** Return whether an error means that routines are disabled: the service then answers 404. @param {any} error */
+export function isDisabled(error) {
   return error instanceof Problem && error.status === 404;
 }
