@@ -1,8 +1,8 @@
 """Serves the console's static files as an ASGI application; the files are read once, at startup.
 
-Every file except the page itself has a URL that contains a digest of all files, so browsers may cache it forever. The page
-names the current digest and is revalidated on each load. Paths in the page are relative, so the console also works behind
-a proxy that adds a prefix.
+Every file except the page itself has a URL that contains a digest of all files, so browsers may cache it forever. The
+page names the current digest and is revalidated on each load. Paths in the page are relative, so the console also works
+behind a proxy that adds a prefix.
 """
 
 import hashlib
