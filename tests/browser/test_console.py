@@ -1,8 +1,10 @@
 """Tests what people do in the console, against a complete service."""
 
+import json
 import os
 import re
 import signal
+from typing import Any
 
 import pytest
 from selenium.webdriver.common.keys import Keys
@@ -11,6 +13,40 @@ from support.browsing import LONG, Console, plain
 from support.service import Service
 
 pytestmark = pytest.mark.slow
+ADDS_MONTHLY = """
+    const real = fetch;
+    window.fetch = async (url, options) => {
+      const answer = await real(url, options);
+      if (!String(url).includes("/cadence-types/")) return answer;
+      const types = await answer.json();
+      const { hour_utc, minute_utc } = types.find(({ type }) => type === "daily").fields;
+      const day_of_month = { required: true, minimum: 1, maximum: 31, default: null };
+      return Response.json([...types, { type: "monthly", fields: { hour_utc, minute_utc, day_of_month } }]);
+    };
+"""
+"""Makes the service offer a cadence type that it does not have."""
+MORNING_IS_MONTHLY = """
+    const real = fetch;
+    window.fetch = async (url, options) => {
+      const answer = await real(url, options);
+      if (!String(url).includes("/routines/demo?")) return answer;
+      const cadence = { type: "monthly", hour_utc: 9, minute_utc: 0, day_of_week: null, day_of_month: 15 };
+      const routines = await answer.json();
+      return Response.json(routines.map((each) => each.name === "morning" ? { ...each, cadence } : each));
+    };
+"""
+CADENCES_FAIL_ONCE = """
+    const real = fetch;
+    let failures = 1;
+    window.fetch = async (url, options) => String(url).includes("/cadence-types/") && failures-- > 0
+      ? Response.json({ title: "Internal error", status: 500, detail: "It failed." }, { status: 500 })
+      : real(url, options);
+"""
+
+
+def cadence_in(request: dict[str, Any]) -> Any:
+    """Return the cadence that a request carries, or None."""
+    return json.loads(request.get("postData", "{}")).get("cadence")
 
 
 # --- signing in -------------------------------------------------------------------------------------------------------
@@ -202,7 +238,7 @@ def test_the_form_shows_only_the_fields_that_the_cadence_takes(console: Console)
     shown = {}
     for kind in [plain(each) for each in console.all(".cadence-fields legend ~ label")]:
         console.press(kind)
-        shown[kind] = [plain(each) for each in console.all(".cadence-fields .side-by-side label")]
+        shown[kind] = console.labels()
     assert shown == {
         "Manual": [],
         "Hourly": ["Minute"],
@@ -210,6 +246,38 @@ def test_the_form_shows_only_the_fields_that_the_cadence_takes(console: Console)
         "Weekdays": ["Hour (UTC)", "Minute"],
         "Weekly": ["Day", "Hour (UTC)", "Minute"],
     }
+
+
+def test_a_cadence_type_that_the_service_adds_appears_in_the_form(console: Console) -> None:
+    with console.script(ADDS_MONTHLY):
+        console.open("#/new?task=greet")
+        console.press("Monthly")
+        assert console.labels() == ["Day of month", "Hour (UTC)", "Minute"]
+        day = console.find("#cadence-day_of_month")
+        assert [day.get_attribute(name) for name in ("min", "max", "value")] == ["1", "31", "1"]
+        # The service does not know the type, and its answer to the preview says so.
+        console.sees("Not valid yet. Type:", "#preview")
+        console.type("#cadence-day_of_month", "15")
+        expected = {"type": "monthly", "day_of_month": 15, "hour_utc": 9, "minute_utc": 0}
+        console.until(lambda: expected in [cadence_in(each) for each in console.requests()])
+
+
+def test_a_cadence_of_an_unknown_type_is_described_by_its_fields(console: Console) -> None:
+    with console.script(MORNING_IS_MONTHLY):
+        console.open("#/")
+        console.sees("Monthly, day of month 15, at 09:00 UTC", ".rows")
+
+
+def test_cadences_are_loaded_once_per_session_and_a_failure_can_be_retried(console: Console) -> None:
+    with console.script(CADENCES_FAIL_ONCE):
+        console.open("#/new?task=greet")
+        console.sees("Could not load the cadences", "main")
+        console.press("Try again")
+        console.find("#cadence-hour_utc")
+    console.driver.execute_script("location.hash = '#/routines/greet/morning/edit'")
+    console.until(lambda: console.title() == "Edit morning")
+    asked = [each for each in console.requests() if "/cadence-types/" in each["url"]]
+    assert len(asked) == 1  # the failure never left the browser
 
 
 def test_errors_are_shown_next_to_the_field_that_the_service_names(console: Console) -> None:
@@ -278,16 +346,12 @@ def test_relative_times_follow_the_clock_of_the_service(console: Console, servic
     [(run,)] = service.execute(
         "SELECT max(id) FROM routines.trajectories WHERE task_id = (SELECT id FROM routines.tasks WHERE name = 'greet')"
     )
-    source = {"source": "const real = Date.now; Date.now = () => real() + 3 * 3600e3"}
-    added = console.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", source)
-    try:
+    with console.script("const real = Date.now; Date.now = () => real() + 3 * 3600e3"):
         console.open(f"#/runs/greet/{run}")
         ahead = console.driver.execute_script("return Date.now() - new Date()")
         assert ahead > 3 * 3600e3 - 1000
         shown = console.find("aside time[data-relative]").text
         assert re.fullmatch(r"now|\d+ (s|min) ago", shown), shown
-    finally:
-        console.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
 
 
 def test_a_missing_page_says_what_may_have_happened(console: Console) -> None:

@@ -1,7 +1,8 @@
 """Drives the console as a user would: read the screen, press buttons, and inspect the requests that were sent."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import pytest
@@ -196,6 +197,19 @@ class Console:
         field = self.find(selector)
         field.clear()
         field.send_keys(text)
+
+    def labels(self) -> list[str]:
+        """Return the labels of the cadence fields that the form shows."""
+        return [plain(each) for each in self.all(".cadence-fields .side-by-side label")]
+
+    @contextmanager
+    def script(self, source: str) -> Generator[None]:
+        """Run a script in every page that is opened inside the block, before the page's own scripts."""
+        added = self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": source})
+        try:
+            yield
+        finally:
+            self.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
 
     def title(self) -> str:
         """Return the heading of the page."""
