@@ -67,7 +67,7 @@ function row(run, task) {
   return h("li", {},
     h("div", {}, link(["runs", task, run.trajectory_id], { class: "name" }, `Run ${run.trajectory_id}`)),
     h("div", {}, badge(run.status)),
-    h("div", { class: "story" }, when(run.created_at), " ", h("span", { class: "quiet" }, TRIGGERS[run.trigger] ?? run.trigger),
+    h("div", { class: "story" }, when(run.created_at), h("span", { class: "quiet" }, `, ${TRIGGERS[run.trigger] ?? run.trigger}`),
       run.error && h("span", { class: "cause" }, run.error)),
     h("div", { class: "quiet number" }, run.started_at && run.ended_at ? duration(secondsBetween(run.started_at, run.ended_at)) : ago(run.started_at, "not started")));
 }

@@ -135,12 +135,12 @@ function summary(fleet) {
   const tally = fleet.tally();
   const total = fleet.entries.length;
   const counts = [
-    tally.well && `${tally.well.toLocaleString("en")} went well`,
-    tally.attention && `${tally.attention.toLocaleString("en")} ${tally.attention === 1 ? "needs" : "need"} attention`,
-    tally.running && `${tally.running.toLocaleString("en")} running`,
-    tally.other && `${tally.other.toLocaleString("en")} skipped or cancelled`,
-    tally.paused && `${tally.paused.toLocaleString("en")} paused`,
-    tally.silent && `${tally.silent.toLocaleString("en")} not run yet`,
+    tally.well && count(tally.well, "went well", "went well"),
+    tally.attention && count(tally.attention, "needs attention", "need attention"),
+    tally.running && count(tally.running, "is running", "are running"),
+    tally.other && count(tally.other, "was skipped or cancelled", "were skipped or cancelled"),
+    tally.paused && count(tally.paused, "is paused", "are paused"),
+    tally.silent && count(tally.silent, "has not run yet", "have not run yet"),
   ].filter(Boolean);
   const next = fleet.next();
   return [

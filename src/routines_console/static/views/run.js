@@ -16,7 +16,7 @@ import { at, duration, secondsBetween, utc, when } from "../time.js";
 const FIRST_POLL_MILLISECONDS = 1000;
 const LONGEST_POLL_MILLISECONDS = 5000;
 const ENDINGS = { completed: "has completed", failed: "has failed", cancelled: "was cancelled", archived: "was archived" };
-const TRIGGERS = { schedule: "on schedule", "run-now": "with “Run now”", api: "through the API" };
+const TRIGGERS = { schedule: "Schedule", "run-now": "Run now", api: "API" };
 
 /** Build the page. @param {import("../main.js").Context} context */
 export async function run(context) {
@@ -157,7 +157,7 @@ function details({ params: { task } }, run, routine) {
   const byRoutine = run.triggered_by_routine_id;
   /** @type {any[]} */
   const rows = [
-    ["Triggered", TRIGGERS[run.trigger] ?? run.trigger],
+    ["Trigger", TRIGGERS[run.trigger] ?? run.trigger],
     byRoutine ? ["Routine", routine ? link(["routines", task, routine], {}, routine) : routine === null ? `${byRoutine} (deleted)` : byRoutine] : null,
     run.scheduled_for ? ["Slot", h("span", {}, utc(run.scheduled_for), " UTC")] : null,
     ["Created", when(run.created_at)],
