@@ -1,5 +1,5 @@
 /**
- * The steps of a run along its time: when each began, how long it took, what went in and came out.
+ * Show the steps of a run on a time axis: when each started, how long it took, its inputs and outputs.
  */
 
 import { empty, h } from "../dom.js";
@@ -8,12 +8,14 @@ import { json } from "./json.js";
 import { badge } from "./strip.js";
 
 /**
+ * Build the timeline.
+ *
  * @param {any} run
- * @param {Set<string>} open Names of the steps that somebody has unfolded: kept from one drawing to the next.
+ * @param {Set<string>} open Names of the steps that the user has expanded; kept when the run is drawn again.
  */
 export function timeline(run, open) {
   const names = [...new Set([...Object.keys(run.steps), ...(run.ended_at ? [] : Object.keys(run.step_configs ?? {}))])];
-  if (!names.length) return empty("No step", run.started_at ? "The workflow has none, or none has begun." : "A worker has not begun with this run yet.");
+  if (!names.length) return empty("No steps", run.started_at ? "The workflow has no steps, or none has started." : "No worker has started this run yet.");
   const begin = run.started_at ? Date.parse(run.started_at) : now();
   const ends = names.map((name) => run.steps[name]?.ended).concat(run.ended_at).filter(Boolean).map(Date.parse);
   const end = Math.max(run.ended_at ? begin + 1 : now(), ...ends);
@@ -21,7 +23,7 @@ export function timeline(run, open) {
 }
 
 function step(name, found, span, open) {
-  if (!found) return h("li", {}, h("div", { class: "step-line" }, h("strong", {}, name), h("span", { class: "quiet" }, "not begun")));
+  if (!found) return h("li", {}, h("div", { class: "step-line" }, h("strong", {}, name), h("span", { class: "quiet" }, "not started")));
   const seconds = found.duration_seconds ?? (found.created ? secondsBetween(found.created, found.ended) : null);
   const details = h("details", { open: open.has(name), ontoggle: () => open[details.open ? "add" : "delete"](name) },
     h("summary", { id: `step-${name}` },

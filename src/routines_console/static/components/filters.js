@@ -1,14 +1,16 @@
 /**
- * What to show of a list of routines.
+ * Build the filters of the list of routines.
  */
 
 import { fill, h } from "../dom.js";
 
-const STATES = [["", "All"], ["attention", "Need a look"], ["running", "Running"], ["paused", "Paused"]];
+const STATES = [["", "All"], ["attention", "Needs attention"], ["running", "Running"], ["paused", "Paused"]];
 
 /**
- * @param {{q?: string, state?: string, task?: string}} given
- * @param {(filter: Record<string, string>) => void} changed
+ * Build the form.
+ *
+ * @param {{q?: string, state?: string, task?: string}} given The filter to begin with.
+ * @param {(filter: Record<string, string>) => void} changed Called with each new filter.
  */
 export function filters(given, changed) {
   const search = h("input", { id: "search", type: "search", value: given.q ?? "", placeholder: "Name or task", autocomplete: "off" });
@@ -30,7 +32,12 @@ export function filters(given, changed) {
 
   return {
     element,
-    /** @param {string[]} tasks @param {Record<string, number>} tally */
+    /**
+     * Offer these tasks, and show how many routines are in each state.
+     *
+     * @param {string[]} tasks
+     * @param {Record<string, number>} tally
+     */
     offer(tasks, tally) {
       const total = Object.values(tally).reduce((sum, number) => sum + number, 0);
       for (const [state, place] of counts) fill(place, (state ? tally[state] : total).toLocaleString("en"));

@@ -1,5 +1,5 @@
 /**
- * Runs, newest first, page by page: of a routine by its cursor, of a task by its page numbers.
+ * List runs, newest first, page by page: those of a routine by cursor, those of a task by page number.
  */
 
 import { button, empty, fill, h, link } from "../dom.js";
@@ -8,11 +8,13 @@ import { complaint } from "./failure.js";
 import { badge } from "./strip.js";
 
 const PAGE = 10;
-const TRIGGERS = { schedule: "on schedule", "run-now": "by hand", api: "by the API" };
+const TRIGGERS = { schedule: "on schedule", "run-now": "run now", api: "through the API" };
 
 /**
+ * Build the list of the runs of a routine; call `load` to fill it.
+ *
  * @param {import("../main.js").Context} context
- * @param {string[]} path The routine's.
+ * @param {string[]} path The routine's path in the API.
  * @param {string} task
  */
 export function runs({ session: { api }, signal }, path, task) {
@@ -23,6 +25,8 @@ export function runs({ session: { api }, signal }, path, task) {
 }
 
 /**
+ * Build the list of the runs of a task; call `load` to fill it.
+ *
  * @param {import("../main.js").Context} context
  * @param {string} task
  */
@@ -49,7 +53,7 @@ function pages(task, signal, read) {
       const shown = items.map((each) => row(each, task));
       if (from) rows.append(...shown);
       else fill(rows, shown);
-      fill(foot, rows.children.length === 0 && empty("No run", "Runs are here as soon as there are any."),
+      fill(foot, rows.children.length === 0 && empty("No runs", "Runs appear here as soon as there are any."),
         next && button("Older runs", () => load(next)));
     } catch (error) {
       if (!signal.aborted) fill(foot, complaint(error));
@@ -63,7 +67,7 @@ function row(run, task) {
   return h("li", {},
     h("div", {}, link(["runs", task, run.trajectory_id], { class: "name" }, `Run ${run.trajectory_id}`)),
     h("div", {}, badge(run.status)),
-    h("div", { class: "story" }, when(run.created_at), " ", h("span", { class: "quiet" }, TRIGGERS[run.trigger] ?? run.trigger),
+    h("div", { class: "story" }, when(run.created_at), h("span", { class: "quiet" }, `, ${TRIGGERS[run.trigger] ?? run.trigger}`),
       run.error && h("span", { class: "cause" }, run.error)),
-    h("div", { class: "quiet number" }, run.started_at && run.ended_at ? duration(secondsBetween(run.started_at, run.ended_at)) : ago(run.started_at, "not begun")));
+    h("div", { class: "quiet number" }, run.started_at && run.ended_at ? duration(secondsBetween(run.started_at, run.ended_at)) : ago(run.started_at, "not started")));
 }

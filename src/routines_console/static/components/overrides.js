@@ -1,5 +1,5 @@
 /**
- * The parameters of a task, each with an input that fits its type; those that are left alone keep their default.
+ * Build inputs for the parameters of a task, each of the parameter's type; those left unticked keep their default.
  */
 
 import { fill, h } from "../dom.js";
@@ -8,9 +8,11 @@ import { showError } from "./fields.js";
 let made = 0;
 
 /**
- * @param {{name: string, default: any, type_hint: string}[]} keys What the task declares.
- * @param {Record<string, any>} given What is overridden now.
- * @param {string} path The field's name in the request.
+ * Build the inputs.
+ *
+ * @param {{name: string, default: any, type_hint: string}[]} keys The parameters that the task declares.
+ * @param {Record<string, any>} given The current overrides.
+ * @param {string} path The name of the field in the request.
  */
 export function overrides(keys, given, path) {
   const undeclared = Object.keys(given).filter((name) => !keys.some((key) => key.name === name));
@@ -21,7 +23,7 @@ export function overrides(keys, given, path) {
   const element = h("div", { class: "overrides", "data-field": path }, rows.map(({ element: each }) => each), h("p", { class: "field-error" }));
   return {
     element,
-    /** What is overridden; null: an input holds what is no value of its type, and says so. */
+    /** Return the overrides, or null if an input is not valid, with a message next to it. */
     read() {
       const values = {};
       let isWhole = true;

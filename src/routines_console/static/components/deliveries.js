@@ -1,5 +1,5 @@
 /**
- * Webhooks on their way: of a routine, or of one of its runs; each may be sent again.
+ * Show the webhook deliveries of a routine, or of one of its runs, each with a button to send it again.
  */
 
 import { button, empty, fill, h, link } from "../dom.js";
@@ -8,13 +8,15 @@ import { count } from "../words.js";
 import { complaint } from "./failure.js";
 import { badge } from "./strip.js";
 
-const STATES = { pending: ["pending", "On its way"], delivered: ["completed", "Delivered"], given_up: ["failed", "Given up"] };
+const STATES = { pending: ["pending", "Pending"], delivered: ["completed", "Delivered"], given_up: ["failed", "Given up"] };
 const PAGE = 20;
 
 /**
+ * Build the list; it loads itself.
+ *
  * @param {import("../main.js").Context} context
- * @param {string[]} path The routine's.
- * @param {number | null} run Only this run's; null: all.
+ * @param {string[]} path The routine's path in the API.
+ * @param {number | null} run Show only the deliveries of this run; null shows all.
  */
 export function deliveries(context, path, run) {
   const { session: { api }, signal } = context;
@@ -28,7 +30,7 @@ export function deliveries(context, path, run) {
       const found = page.items.filter((each) => run === null || each.trajectory_id === run);
       if (cursor) list.append(...found.map(row));
       else fill(list, found.map(row));
-      fill(foot, !list.children.length && !page.cursor && empty("No webhook yet", "One is sent at the end of each run."),
+      fill(foot, !list.children.length && !page.cursor && empty("No webhooks yet", "One is sent when a run ends."),
         page.cursor && button("Older webhooks", () => load(page.cursor)));
     } catch (error) {
       if (!signal.aborted) fill(foot, complaint(error));
@@ -39,7 +41,7 @@ export function deliveries(context, path, run) {
     event.currentTarget.disabled = true;
     try {
       await api.send("POST", [...path, "deliveries", delivery.id, "redeliver"]);
-      context.say("It is sent again.");
+      context.say("The webhook will be sent again.");
     } catch (error) {
       context.say(error.message);
     }
@@ -55,7 +57,7 @@ export function deliveries(context, path, run) {
           delivery.status, ", ", when(delivery.created_at)),
         delivery.give_up_reason && h("span", { class: "cause" }, delivery.give_up_reason),
         delivery.next_attempt_at && h("span", { class: "quiet" }, "Next attempt ", when(delivery.next_attempt_at)),
-        delivery.endpoint_stopped_at && h("span", { class: "cause" }, "Nothing is sent to this URL since ", at(delivery.endpoint_stopped_at), `: ${delivery.endpoint_stopped_reason}`),
+        delivery.endpoint_stopped_at && h("span", { class: "cause" }, "Sending to this URL stopped on ", at(delivery.endpoint_stopped_at), `: ${delivery.endpoint_stopped_reason}`),
         attempts(delivery.attempts)),
       h("div", {}, button("Send again", (event) => again(delivery, event), { "aria-label": `Send the webhook of run ${delivery.trajectory_id} again` })));
   }

@@ -1,12 +1,12 @@
 /**
- * The head of every page, the place for its content, and the line that says what was done.
+ * Build the frame of every page: the header, the content, and the line for short messages.
  */
 
 import { button, fill, h, link } from "../dom.js";
 
 const SAID_MILLISECONDS = 6000;
 
-/** @param {{signOut: () => void}} actions */
+/** Build the frame. @param {{signOut: () => void}} actions */
 export function frame({ signOut }) {
   const collection = h("span", { class: "collection" });
   const pages = [["", "Overview"], ["tasks", "Tasks"]].map(([path, text]) => link(path ? [path] : [], {}, text));
@@ -14,7 +14,7 @@ export function frame({ signOut }) {
   const main = h("main", { id: "main" });
   const said = h("div", { class: "said", role: "status", "aria-live": "polite" });
   const element = h("div", { class: "frame" },
-    h("a", { class: "skip-link", href: "#main", onclick: (event) => skip(event, main) }, "Skip to the content"),
+    h("a", { class: "skip-link", href: "#main", onclick: (event) => skip(event, main) }, "Skip to content"),
     h("header", {},
       h("div", { class: "head" },
         link([], { class: "brand", "aria-label": "Routines, overview" }, mark(), "Routines"), collection,
@@ -24,9 +24,9 @@ export function frame({ signOut }) {
 
   return {
     element,
-    /** @param {string} name */
+    /** Show the name of the collection. @param {string} name */
     collection: (name) => fill(collection, name),
-    /** A page was asked for. @param {string} first The first part of its path. */
+    /** Show that a page is loading. @param {string} first The first segment of its path. */
     opening(first) {
       progress.hidden = false;
       const current = first === "tasks" ? 1 : 0;
@@ -34,10 +34,10 @@ export function frame({ signOut }) {
       pages.forEach((page, index) => index === current ? page.setAttribute("aria-current", "page") : page.removeAttribute("aria-current"));
     },
     /**
-     * It is there.
+     * Show a page that has loaded.
      *
      * @param {import("../main.js").View} view
-     * @param {string} [focus] The id of what gets the focus; else the page begins at its top.
+     * @param {string} [focus] The id of the element to focus; without it the page starts at the top.
      */
     opened(view, focus) {
       progress.hidden = true;
@@ -47,7 +47,7 @@ export function frame({ signOut }) {
       const target = (focus && document.getElementById(focus)) || main.querySelector("h1");
       target?.focus({ preventScroll: true });
     },
-    /** @param {string} text */
+    /** Show a message for a few seconds. @param {string} text */
     say(text) {
       clearTimeout(timer);
       fill(said, h("p", {}, text));
@@ -56,12 +56,12 @@ export function frame({ signOut }) {
   };
 }
 
-/** The sign of the console: four slots, one of them to come. */
+/** Draw the logo: four slots, the last of which is still to come. */
 function mark() {
   return h("span", { class: "mark", "aria-hidden": "true" }, h("i"), h("i"), h("i"), h("i"));
 }
 
-/** The address after # is the page's, so the jump is made by hand. */
+/** Move the focus by script, because the address after # names the page. */
 function skip(event, main) {
   event.preventDefault();
   main.querySelector("h1")?.focus();

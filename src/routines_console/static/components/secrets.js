@@ -1,5 +1,5 @@
 /**
- * Secrets are written and never read: a stored one is kept, replaced or removed.
+ * Build inputs for secrets. They are never shown: a stored secret can be kept, replaced or removed.
  */
 
 import { button, h } from "../dom.js";
@@ -7,7 +7,7 @@ import { field } from "./fields.js";
 
 export const MASK = "********";
 
-/** @param {Record<string, string>} stored Their names, each with the mask. */
+/** Build the inputs of named secrets. @param {Record<string, string>} stored The mask of each stored secret, by name. */
 export function secrets(stored) {
   const rows = h("div", {});
   const element = h("div", { class: "secrets field", "data-field": "secret_params" }, rows, h("p", { class: "field-error" }),
@@ -19,7 +19,7 @@ export function secrets(stored) {
   for (const name of Object.keys(stored)) rows.append(kept(name));
   return {
     element,
-    /** By name; a stored one that is kept has the mask. */
+    /** Return the values by name; a secret to keep has the mask as its value. */
     read() {
       return Object.fromEntries([...rows.children].map((row) => row.pair()).filter(([name]) => name));
     },
@@ -28,7 +28,7 @@ export function secrets(stored) {
 
 function kept(name) {
   const row = h("div", { class: "secret", "data-field": `secret_params.${name}` },
-    h("code", { class: "wrap" }, name), h("span", { class: "quiet" }, "stored, kept as it is"),
+    h("code", { class: "wrap" }, name), h("span", { class: "quiet" }, "stored, will be kept"),
     h("span", { class: "actions" },
       button("Replace", () => row.replaceWith(fresh(name)), { class: "plain", "aria-label": `Replace ${name}` }),
       button("Remove", () => row.remove(), { class: "plain", "aria-label": `Remove ${name}` })));
@@ -42,7 +42,7 @@ function fresh(given = "") {
   const row = h("div", { class: "secret" }, h("label", {}, "Name", name), h("label", {}, "Value", value),
     button("Remove", () => row.remove(), { class: "plain" }), h("p", { class: "field-error" }));
 
-  /** Problems name a secret by what it is called. */
+  /** Follow the name, because error messages refer to the secret by it. */
   function named() {
     row.dataset.field = `secret_params.${name.value.trim()}`;
   }
@@ -52,15 +52,15 @@ function fresh(given = "") {
 }
 
 /**
- * The secret that signs a webhook.
+ * Build the input of the secret that signs a webhook.
  *
  * @param {boolean} isStored
  */
 export function webhookSecret(isStored) {
   const choice = h("select", { id: "webhook-secret-choice", onchange: () => { input.hidden = choice.value !== "new"; } },
-    isStored && h("option", { value: "keep" }, "Keep the stored one"),
+    isStored && h("option", { value: "keep" }, "Keep the stored secret"),
     h("option", { value: "none" }, "None: webhooks are not signed"),
-    h("option", { value: "new" }, isStored ? "Replace it" : "Give one"));
+    h("option", { value: "new" }, isStored ? "Replace it" : "Set a secret"));
   const input = h("input", { type: "password", autocomplete: "new-password", hidden: true, "aria-label": "New webhook secret", id: "webhook-secret" });
   const element = field("webhook_secret", "Webhook secret", choice);
   choice.after(input);

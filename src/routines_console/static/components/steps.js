@@ -1,14 +1,14 @@
 /**
- * A workflow as people read it: its parameters, its steps in their order, and what each takes from where.
+ * Show a workflow: its steps in order, and where each takes its inputs from.
  */
 
 import { empty, h } from "../dom.js";
 import { json } from "./json.js";
 
-/** @param {any} workflow */
+/** Build the list of steps. @param {any} workflow */
 export function steps(workflow) {
   const names = workflow.steps ?? [];
-  if (!names.length) return empty("No step", "A run of this task ends at once.");
+  if (!names.length) return empty("No steps", "A run of this task completes at once.");
   return h("ol", { class: "workflow" }, names.map((name) => step(name, workflow.step_configs?.[name] ?? {})));
 }
 

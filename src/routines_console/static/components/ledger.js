@@ -1,5 +1,5 @@
 /**
- * What became of each slot of a routine, page by page, each skip with its reason and the run that blocked it.
+ * Show the outcome of each slot of a routine, page by page; a skipped slot with its reason and the run that blocked it.
  */
 
 import { button, empty, fill, h, link } from "../dom.js";
@@ -10,11 +10,13 @@ import { badge } from "./strip.js";
 
 const PAGE = 25;
 const OUTCOMES = [
-  ["", "All outcomes"], ["started", "Started"], ["skipped", "Skipped, for any reason"], ["overlap", "Skipped: still running"],
+  ["", "All outcomes"], ["started", "Started"], ["skipped", "Skipped for any reason"], ["overlap", "Skipped: still running"],
   ["missed", "Missed"], ["paused", "Paused"], ["failed_to_start", "Failed to start"],
 ];
 
 /**
+ * Build the list; call `load` to fill it.
+ *
  * @param {import("../main.js").Context} context
  * @param {any} routine
  */
@@ -41,8 +43,8 @@ export function ledger({ session: { api, collection }, signal }, routine) {
 
   function nothing() {
     return outcome.value || day.value
-      ? empty("No such slot", "Choose other outcomes, or a later day.")
-      : empty("No slot has come yet", "Each will be here, whether it starts a run or not.");
+      ? empty("No slots match", "Choose another outcome or a later day.")
+      : empty("No slots yet", "Every slot is listed here once it is due, whether it starts a run or not.");
   }
 
   const element = h("div", {},
@@ -63,7 +65,7 @@ function row(slot, task) {
 
 function story(slot, task) {
   if (slot.outcome === "started") {
-    return [run(task, slot.trajectory_id), ` started ${duration(slot.delay_seconds)} after its slot.`,
+    return [run(task, slot.trajectory_id), ` started ${duration(slot.delay_seconds)} after the slot.`,
       slot.error && h("span", { class: "cause" }, slot.error)];
   }
   const blocking = slot.blocking_trajectory_id;

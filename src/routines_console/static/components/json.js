@@ -1,5 +1,5 @@
 /**
- * A JSON value that can be unfolded. Long texts are cut until somebody asks for the rest; nothing of it is markup.
+ * Show a JSON value that can be expanded. Long texts are cut until the user asks for the rest; nothing becomes markup.
  */
 
 import { button, fill, h } from "../dom.js";
@@ -10,6 +10,8 @@ const MANY = 100;
 const OPEN_DEPTH = 1;
 
 /**
+ * Build the value.
+ *
  * @param {any} value
  * @param {number} [depth]
  * @returns {HTMLElement}
@@ -25,7 +27,7 @@ export function json(value, depth = 0) {
   const details = h("details", { open: depth <= OPEN_DEPTH, ontoggle: unfold },
     h("summary", {}, h("span", { class: "quiet" }, isArray ? `[ ${summary} ]` : `{ ${summary} }`)), body);
 
-  /** What is folded is not built until it is asked for. */
+  /** Build the members when the value is first expanded. */
   function unfold() {
     if (details.open && !body.children.length) fill(body, members(entries, isArray, depth));
   }

@@ -1,14 +1,16 @@
 /**
- * A question before something that cannot be taken back: answered by typing the name of what goes.
+ * Ask for confirmation before something that cannot be undone: the user types the name of what is to be deleted.
  */
 
 import { button, h } from "../dom.js";
 
 /**
+ * Open the dialog and return whether the user confirmed.
+ *
  * @param {string} heading
- * @param {string} name What must be typed.
- * @param {string} consequence
- * @param {string} verb
+ * @param {string} name What the user must type.
+ * @param {string} consequence What will be lost, in a sentence or two.
+ * @param {string} verb The text of the button.
  * @returns {Promise<boolean>}
  */
 export function confirmByName(heading, name, consequence, verb) {

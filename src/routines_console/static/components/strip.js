@@ -1,6 +1,6 @@
 /**
- * The last slots of a routine as a row of bars, oldest first. Height and outline tell the outcomes apart as well as
- * colour does: what went well is quiet, what did not stands out.
+ * Show the last slots of a routine as a row of bars, oldest first. Height and outline distinguish the outcomes as well as
+ * colour does: success is quiet, failure stands out.
  */
 
 import { h } from "../dom.js";
@@ -10,7 +10,9 @@ import { count, KINDS, kindOf, listed } from "../words.js";
 export const SLOTS = 14;
 
 /**
- * @param {any[]} outcomes Newest first, as the service gives them.
+ * Build the strip.
+ *
+ * @param {any[]} outcomes Newest first, as the service returns them.
  */
 export function strip(outcomes) {
   const slots = outcomes.filter((outcome) => outcome.scheduled_for).slice(0, SLOTS).reverse();
@@ -18,7 +20,7 @@ export function strip(outcomes) {
   return h("span", { class: "strip", role: "img", "aria-label": summary(slots) }, blanks, slots.map(bar));
 }
 
-/** A strip that is not known yet: it takes the same room. */
+/** Build a strip of the same size for outcomes that are not loaded yet. */
 export function unknownStrip() {
   return h("span", { class: "strip", "aria-hidden": "true" }, Array.from({ length: SLOTS }, () => h("i", { class: "bar none" })));
 }
@@ -30,15 +32,15 @@ function bar(outcome) {
 }
 
 function summary(slots) {
-  if (!slots.length) return "No slot has come yet";
+  if (!slots.length) return "No slots yet";
   const tally = new Map();
   for (const slot of slots) tally.set(kindOf(slot), (tally.get(kindOf(slot)) ?? 0) + 1);
-  const parts = [...tally].map(([kind, number]) => `${number} ${(KINDS[kind] ?? kind).toLowerCase()}`);
-  return `Last ${count(slots.length, "outcome")}: ${listed(parts)}`;
+  const counts = [...tally].map(([kind, number]) => `${number} ${(KINDS[kind] ?? kind).toLowerCase()}`);
+  return `Last ${count(slots.length, "outcome")}: ${listed(counts)}`;
 }
 
 /**
- * A kind of outcome as a word with its sign.
+ * Show a kind of outcome as a word with its sign.
  *
  * @param {string} kind
  * @param {string} [text]
@@ -47,7 +49,7 @@ export function badge(kind, text = KINDS[kind] ?? kind) {
   return h("span", { class: `badge ${kind}` }, h("i", { "aria-hidden": "true" }), text);
 }
 
-/** What the bars mean. */
+/** Explain the bars. */
 export function legend() {
   const kinds = ["completed", "running", "failed", "failed_to_start", "missed", "overlap", "paused"];
   return h("ul", { class: "legend", "aria-label": "What the bars mean" },

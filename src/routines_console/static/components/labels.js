@@ -1,5 +1,5 @@
 /**
- * The labels of a run, and a form for one more.
+ * Show the labels of a run, and a form to add one.
  */
 
 import { fill, h } from "../dom.js";
@@ -7,6 +7,8 @@ import { complaint } from "./failure.js";
 import { showErrors } from "./fields.js";
 
 /**
+ * Build the list and the form.
+ *
  * @param {import("../main.js").Context} context
  * @param {any} run
  */

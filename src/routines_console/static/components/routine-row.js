@@ -1,5 +1,5 @@
 /**
- * One routine in a list: who, when, how it went lately, what is next.
+ * Show a routine in a list: its name, cadence, last outcomes and next slot.
  */
 
 import { h, link } from "../dom.js";
@@ -8,14 +8,16 @@ import { cadenceWords } from "../words.js";
 import { badge, strip, unknownStrip } from "./strip.js";
 
 /**
+ * Build the row.
+ *
  * @param {import("../fleet.js").Entry} entry
- * @param {any} [recent] Its latest outcomes, where they are known.
+ * @param {any} [recent] Its latest outcomes, if they are known.
  */
-export function row({ routine, standing }, recent) {
-  const { outcome } = standing;
+export function row({ routine, health }, recent) {
+  const { outcome } = health;
   const run = outcome && (outcome.trajectory_id ?? outcome.blocking_trajectory_id);
-  const last = standing.kind ? badge(standing.kind, standing.words) : h("span", { class: "quiet" }, standing.words);
-  return h("li", { class: `row ${standing.group}` },
+  const last = health.kind ? badge(health.kind, health.words) : h("span", { class: "quiet" }, health.words);
+  return h("li", { class: `row ${health.group}` },
     h("div", { class: "who" },
       link(["routines", routine.task_name, routine.name], { id: `routine-${routine.id}`, class: "name" }, routine.name),
       h("span", { class: "quiet" }, routine.task_name)),
@@ -25,11 +27,11 @@ export function row({ routine, standing }, recent) {
       run ? link(["runs", routine.task_name, run], { class: "to-run" }, last) : last,
       outcome && h("span", { class: "quiet" }, ago(outcome.ended_at ?? outcome.recorded_at))),
     h("div", { class: "next" }, next(routine)),
-    standing.group === "attention" && standing.cause && h("p", { class: "cause", title: standing.cause }, standing.cause));
+    health.group === "attention" && health.cause && h("p", { class: "cause", title: health.cause }, health.cause));
 }
 
 function next(routine) {
   if (routine.paused) return h("span", { class: "quiet" }, "paused");
-  if (!routine.next_run_at) return h("span", { class: "quiet" }, "by hand");
+  if (!routine.next_run_at) return h("span", { class: "quiet" }, routine.cadence.type === "manual" ? "manual" : "none");
   return [h("span", { class: "label" }, "Next "), ago(routine.next_run_at)];
 }

@@ -1,15 +1,18 @@
 /**
- * Form fields: a label, a control, a hint, and the place where the service's objection is shown.
+ * Build form fields: a label, a control, a hint, and room for the service's error message.
  */
 
 import { Problem } from "../api.js";
 import { fill, h } from "../dom.js";
+import { capital } from "../words.js";
 
 let made = 0;
 
 /**
- * @param {string} path The field's name in the request, as in `cadence.hour_utc`: what problem documents name.
- * @param {string} text
+ * Build a field around a control.
+ *
+ * @param {string} path The field's name in the request, such as `cadence.hour_utc`; problem documents use the same names.
+ * @param {string} text The label.
  * @param {any} control
  * @param {any} [hint]
  */
@@ -24,18 +27,18 @@ export function field(path, text, control, hint) {
     hint && h("p", { class: "hint", id: `${id}-hint` }, hint));
 }
 
-/** Take every objection back. @param {HTMLElement} form */
+/** Remove all error messages from a form. @param {HTMLElement} form */
 export function clearErrors(form) {
   for (const place of form.querySelectorAll(".field-error")) fill(place);
   for (const control of form.querySelectorAll("[aria-invalid]")) control.removeAttribute("aria-invalid");
 }
 
 /**
- * Show what the service says beside the fields that it names, and put the focus on the first of them.
+ * Show each error next to the field that it names, and focus the first of these fields.
  *
  * @param {HTMLElement} form
  * @param {any} error
- * @returns {boolean} Whether each objection found its field.
+ * @returns {boolean} Whether every error could be shown next to a field.
  */
 export function showErrors(form, error) {
   clearErrors(form);
@@ -46,9 +49,12 @@ export function showErrors(form, error) {
 }
 
 /**
+ * Show an error next to the field that it names, or next to the field that contains that one.
+ *
  * @param {HTMLElement} form
  * @param {string} name
  * @param {string} message
+ * @returns {boolean} False if the form has no such field.
  */
 export function showError(form, name, message) {
   /** @type {any[]} */
@@ -62,11 +68,7 @@ export function showError(form, name, message) {
   return true;
 }
 
-/** Whether a field is the one that a problem names, or holds it. */
+/** Return whether a field is the one that an error names, or contains it. */
 function covers(path, name) {
   return name === path || name.startsWith(`${path}.`);
-}
-
-function capital(text) {
-  return text ? text[0].toUpperCase() + text.slice(1) : text;
 }

@@ -1,5 +1,5 @@
 /**
- * Why did it run, or not, at that time: asked of the ledger, answered in a sentence.
+ * Ask why a routine ran, or did not run, at a given time; the ledger answers in a sentence.
  */
 
 import { fill, h, link } from "../dom.js";
@@ -9,10 +9,12 @@ import { complaint } from "./failure.js";
 const TIME = /(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)/;
 
 /**
+ * Build the form.
+ *
  * @param {import("../main.js").Context} context
- * @param {string[]} path The routine's.
+ * @param {string[]} path The routine's path in the API.
  * @param {string} task
- * @param {string | undefined} next Its next slot.
+ * @param {string | undefined} next The routine's next slot, suggested as the time to ask about.
  */
 export function why({ session: { api }, signal }, path, task, next) {
   const value = (next ?? new Date().toISOString()).slice(0, 16);
@@ -21,7 +23,7 @@ export function why({ session: { api }, signal }, path, task, next) {
 
   async function onsubmit(event) {
     event.preventDefault();
-    if (!input.value) return fill(answer, h("p", { class: "field-error" }, "Give a day and a time."));
+    if (!input.value) return fill(answer, h("p", { class: "field-error" }, "Enter a date and a time."));
     try {
       const { sentence, facts } = await api.get([...path, "why"], { at: time(input.value) }, signal);
       fill(answer, h("p", { class: "sentence" }, readable(sentence)), runs(facts, task));
@@ -31,20 +33,20 @@ export function why({ session: { api }, signal }, path, task, next) {
   }
 
   return h("form", { onsubmit, novalidate: true },
-    h("label", { for: "why-at" }, "Time, in UTC"),
+    h("label", { for: "why-at" }, "Time (UTC)"),
     h("div", { class: "with-button" }, input, h("button", { class: "primary", id: "ask-why" }, "Ask")),
-    h("p", { class: "hint", id: "why-hint" }, "Any time: past, missed or to come."),
+    h("p", { class: "hint", id: "why-hint" }, "Any time, past or future."),
     answer);
 }
 
-/** `2026-05-04T09:00`, with seconds where the browser gives some, in UTC. @param {string} local */
+/** Turn the value of the input into a time in UTC; some browsers leave out the seconds. @param {string} local */
 function time(local) {
   return `${local.length === 16 ? `${local}:00` : local.slice(0, 19)}Z`;
 }
 
-/** The service's sentence, with its times as people read them. @param {string} sentence */
+/** Format the times in the service's sentence. @param {string} sentence */
 function readable(sentence) {
-  return sentence.split(TIME).map((part) => TIME.test(part) ? h("span", {}, at(part), " UTC") : part);
+  return sentence.split(TIME).map((piece) => TIME.test(piece) ? h("span", {}, at(piece), " UTC") : piece);
 }
 
 function runs(facts, task) {
