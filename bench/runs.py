@@ -10,10 +10,10 @@ import argparse
 import asyncio
 import time
 
+from harness import clear, column, filled, machine, median, one, percentile, programs, server, table, until
 from routines_core.db import Connection, connect, runs
 from routines_core.db.runs import Checkpoint, Claim, StepRecord
 from routines_core.settings import Settings
-from support import clear, column, filled, machine, median, one, percentile, programs, server, table, until
 
 STEPS = ("one", "two", "three")
 WORKFLOW = """{"init_params": {"text": "x"}, "steps": ["one", "two", "three"], "step_configs": {

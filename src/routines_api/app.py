@@ -14,26 +14,26 @@ from litestar.openapi import OpenAPIConfig
 from litestar.response import Response
 from litestar.types import HTTPScope
 
-from routines_api import environment, runs, step_templates, tasks, trajectories
-from routines_api.access import ApiRequest, Services, provide_caller, provide_door
-from routines_api.deliveries import DeliveriesController
-from routines_api.ends import Ends
-from routines_api.errors import HeadersTooLargeError
-from routines_api.keys import KnownKeys
-from routines_api.ledger import LedgerController, get_latest_outcomes, preview
-from routines_api.limiter import RateLimiter
-from routines_api.metrics import METHODS, ApiMetrics
-from routines_api.openapi import describe, operation
-from routines_api.problems import HANDLERS, send_answer
-from routines_api.responses import Health
-from routines_api.routines import RoutinesController, get_init_params_schema
-from routines_api.scraping import metrics
+from routines_api.endpoints import environment, runs, step_templates, tasks, trajectories
+from routines_api.endpoints.deliveries import DeliveriesController
+from routines_api.endpoints.ledger import LedgerController, get_latest_outcomes, preview
+from routines_api.endpoints.routines import RoutinesController, get_init_params_schema
+from routines_api.http.access import ApiRequest, Services, provide_caller, provide_door
+from routines_api.http.errors import HeadersTooLargeError
+from routines_api.http.known_keys import KnownKeys
+from routines_api.http.problems import HANDLERS, send_answer
+from routines_api.http.rate_limiter import RateLimiter
+from routines_api.http.run_waiter import Ends
+from routines_api.metrics.api import METHODS, ApiMetrics
+from routines_api.metrics.endpoint import metrics
+from routines_api.openapi.description import describe, operation
+from routines_api.schemas.responses import Health
 from routines_console.site import MOUNT, Console
 from routines_core.db import open_pool
 from routines_core.db.peppers import Peppers
 from routines_core.db.pool import state_of
 from routines_core.errors import NotFoundError, RoutinesError
-from routines_core.file_store import open_file_store
+from routines_core.files.opening import open_file_store
 from routines_core.keyring import load_keyring
 from routines_core.settings import Settings
 
@@ -67,7 +67,7 @@ async def openapi_json(request: ApiRequest) -> Response[bytes]:
 @get("/docs", include_in_schema=False)
 async def docs() -> Response[bytes]:
     """The same for people: one page without anything from elsewhere; no key needed."""
-    page = resources.files("routines_api").joinpath("docs.html").read_bytes()
+    page = resources.files("routines_api.openapi").joinpath("docs.html").read_bytes()
     return Response(page, media_type="text/html", headers=_PAGE_HEADERS)
 
 

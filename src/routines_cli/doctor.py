@@ -4,11 +4,11 @@ from shlex import quote
 
 from routines_cli import secrets
 from routines_cli.engines import examine_engine
-from routines_cli.standing import describe
+from routines_cli.role_report import describe
 from routines_core.db import Connection, connect, roles
 from routines_core.db.migrations import check_server_version, pending_migrations
+from routines_core.db.operator_messages import InsufficientPrivilege, lacking
 from routines_core.db.pool import without_password
-from routines_core.db.refusals import InsufficientPrivilege, lacking
 from routines_core.embedded import find_psql
 from routines_core.errors import DatabaseError, MigrationError
 from routines_core.settings import Settings

@@ -10,7 +10,7 @@ from routines_core.db import Connection, connect
 from routines_core.db.collections import patch_environment
 from routines_core.db.secrets import seal
 from routines_core.keyring import SecretPlace
-from support import KEYRING, Database, value
+from support.rows import KEYRING, Database, value
 
 Client = AsyncTestClient[Any]
 PATH = "/api/v1/collections/my-org/environment"

@@ -13,8 +13,9 @@ from routines_api.app import CONNECTIONS, Api, create_app
 from routines_core.db import Connection, open_pool
 from routines_core.db.keys import create_key, revoke_key
 from routines_core.errors import InvalidError
-from routines_core.file_store import FileStore, open_file_store
-from support import Database, api_settings, value
+from routines_core.files.opening import open_file_store
+from routines_core.files.store import FileStore
+from support.rows import Database, api_settings, value
 
 RUN, SYNC = "/api/v1/run/my-org/echo", "/api/v1/run-sync/my-org/echo"
 WORKFLOW = {

@@ -16,9 +16,9 @@ from routines_core.db import Connection, open_pool, runs
 from routines_core.db.runs import Checkpoint
 from routines_core.errors import SilenceError
 from routines_core.settings import Settings
-from routines_engine.worker import Held, Worker
+from routines_engine.runs.worker import Held, Worker
 from routines_workflow.activity import ACTIVITIES, StepContext, activity
-from support import KEYRING, make_task, value
+from support.rows import KEYRING, make_task, value
 
 pytestmark = pytest.mark.slow
 LEASE_SECONDS = 6.0

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 from routines_core.db import Connection, connect, runs
 from routines_core.db import tick as db
 from routines_core.db.runs import StepRecord
-from support import CATCHUP, Database, at, ledger, make_routine, make_task, value
+from support.rows import CATCHUP, Database, at, ledger, make_routine, make_task, value
 
 GATE = 4712
 HOLD_UP = """

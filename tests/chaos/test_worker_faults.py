@@ -15,8 +15,8 @@ import pytest
 from chaos.fleet import Fleet, Part
 from routines_core.db import Connection, children, connect, runs
 from routines_core.db.runs import Checkpoint, Claim, StepRecord
-from support import Database, value
-from working import run_of, task_of, until, until_ended, workflow_of
+from support.rows import Database, value
+from support.working import run_of, task_of, until, until_ended, workflow_of
 
 pytestmark = pytest.mark.slow
 LEASE_SECONDS = 2.0

@@ -16,7 +16,7 @@ import msgspec
 from routines_core.db.runs import Claim
 from routines_core.logging import configure_logging
 from routines_core.settings import load_settings
-from routines_engine.worker import Worker, run_worker
+from routines_engine.runs.worker import Worker, run_worker
 from routines_workflow.activity import StepContext, activity
 
 OFF_BY_SECONDS = float(os.environ.get("WRONG_CLOCK_SECONDS", "0"))

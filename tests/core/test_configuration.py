@@ -6,7 +6,7 @@ import pytest
 
 from routines_core.errors import ConfigurationError
 from routines_core.settings import Settings, load_settings
-from service import ROOT
+from support.service import ROOT
 
 
 def documented() -> dict[str, str]:

@@ -2,12 +2,12 @@
 
 import pytest
 
-from plans import buffers, explained, nodes
 from routines_core.db import Connection, connect, runs
 from routines_core.db.keys import create_key, parse_token
 from routines_core.db.trajectories import list_trajectories, stats_of_task
-from support import Database, value
-from working import task_of, workflow_of
+from support.plans import buffers, explained, nodes
+from support.rows import Database, value
+from support.working import task_of, workflow_of
 
 PENDING = """INSERT INTO routines.trajectories (collection_id, task_id, task_version, trigger, init_params)
              SELECT collection_id, id, 1, 'api', '{}' FROM routines.tasks, generate_series(1, %s) WHERE id = %s"""

@@ -9,8 +9,8 @@ import pytest
 from routines_core.db import Connection, children, runs
 from routines_core.db.runs import Claim
 from routines_workflow.activity import ACTIVITIES, StepContext, activity
-from support import Database, value
-from working import run_of, task_of, until_ended, workflow_of, working
+from support.rows import Database, value
+from support.working import run_of, task_of, until_ended, workflow_of, working
 
 CLAIM = {"worker": "w", "lease_seconds": 60.0, "deadline_seconds": 600.0}
 CHILDREN = """SELECT jsonb_agg(jsonb_build_array(init_params ->> 'item', status, child_index, parent_try) ORDER BY id)

@@ -11,7 +11,7 @@ from routines_core.db.limits import list_limits, set_limit
 from routines_core.db.runs import Claim
 from routines_core.db.statements import Statement
 from routines_core.errors import NotFoundError
-from support import Database, value
+from support.rows import Database, value
 
 CLAIM = {"worker": "w", "lease_seconds": 60.0, "deadline_seconds": 600.0}
 MADE = """WITH collection AS (INSERT INTO routines.collections (name) VALUES (%(collection)s)

@@ -11,7 +11,12 @@ import pytest
 from litestar.testing import AsyncTestClient
 from standardwebhooks import Webhook
 
-from outbox import (
+from routines_api.app import create_app
+from routines_core.db import Connection, connect, deliveries
+from routines_core.db.deliveries import Outcome
+from routines_core.db.keys import create_key
+from routines_engine.webhooks.retry_schedule import DELAYS_SECONDS, delay_seconds
+from support.outbox import (
     attempts,
     claim,
     decoded,
@@ -21,13 +26,8 @@ from outbox import (
     settle,
     until,
 )
-from receivers import answers, closes_early, endless, hangs, receiver
-from routines_api.app import create_app
-from routines_core.db import Connection, connect, deliveries
-from routines_core.db.deliveries import Outcome
-from routines_core.db.keys import create_key
-from routines_engine.retry_schedule import DELAYS_SECONDS, delay_seconds
-from support import Database, api_settings, value
+from support.receivers import answers, closes_early, endless, hangs, receiver
+from support.rows import Database, api_settings, value
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 FAILED = Outcome(500, "it answered 500")

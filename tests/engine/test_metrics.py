@@ -5,12 +5,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from endpoint import Said, serving
-from outbox import delivering, ended_runs, routine_with_webhook
 from routines_core.db import Connection
 from routines_engine.metrics import WorkerMetrics
-from support import Database
-from working import run_of, task_of, until, until_ended, workflow_of, working
+from support.endpoint import Said, serving
+from support.outbox import delivering, ended_runs, routine_with_webhook
+from support.rows import Database
+from support.working import run_of, task_of, until, until_ended, workflow_of, working
 
 
 def told(metrics: WorkerMetrics, name: str, **labels: str) -> Any:

@@ -8,15 +8,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from flows import Journal, flow_of
 from routines_core.db import Connection, runs
 from routines_core.db.runs import StepRecord
 from routines_core.errors import InvalidError
-from routines_engine.flow import StepFailedError
+from routines_engine.steps.flow import StepFailedError
 from routines_workflow.activity import ACTIVITIES, StepContext, activity
 from routines_workflow.blocking import DaemonThreads
 from routines_workflow.retry import Backoff, Retry
-from support import make_task, value
+from support.flows import Journal, flow_of
+from support.rows import make_task, value
 
 
 class Nothing(msgspec.Struct):

@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from flows import FakeServices, Journal, flow_of
 from routines_core.errors import SecretError
-from routines_engine.flow import StepFailedError
-from routines_engine.storable import MAX_ERROR_CHARACTERS
+from routines_engine.steps.flow import StepFailedError
+from routines_engine.steps.storable import MAX_ERROR_CHARACTERS
 from routines_workflow.activity import ACTIVITIES, StepContext, activity
+from support.flows import FakeServices, Journal, flow_of
 
 KEY = "s3cret-key/with+signs"
 

@@ -11,9 +11,9 @@ import pytest
 
 from routines_core.db import Connection
 from routines_workflow.activity import ACTIVITIES, Child, StepContext, activity
-from run_secrets import give, store
-from support import Database, value
-from working import run_of, task_of, until, until_ended, workflow_of, working
+from support.rows import Database, value
+from support.run_secrets import give, store
+from support.working import run_of, task_of, until, until_ended, workflow_of, working
 
 SECRET = 's3cr3t/väl"ue+'
 STEPS = "SELECT jsonb_agg(jsonb_build_array(inputs, outputs, error) ORDER BY position)::text FROM routines.steps"

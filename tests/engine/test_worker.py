@@ -11,12 +11,12 @@ from routines_core.db import Connection, connect, open_pool, runs
 from routines_core.db.runs import Checkpoint, Claim, StepRecord
 from routines_core.errors import InvalidError
 from routines_core.settings import Settings
-from routines_engine.journal import Journal
-from routines_engine.worker import Worker
+from routines_engine.runs.journal import Journal
+from routines_engine.runs.worker import Worker
 from routines_workflow.activity import ACTIVITIES, StepContext, activity
-from stepping import session
-from support import KEYRING, Database, make_task, value
-from working import run_of, task_of, until, until_ended, workflow_of, working
+from support.rows import KEYRING, Database, make_task, value
+from support.stepping import session
+from support.working import run_of, task_of, until, until_ended, workflow_of, working
 
 WORKFLOW = """{"init_params": {"text": "hi"}, "steps": ["say"],
                "step_configs": {"say": {"activity": "text_echo", "text_path": "init_params.text"}}}"""

@@ -28,7 +28,7 @@ from security.planting import (
     workflows,
 )
 from security.witness import Witness, receiver
-from service import Service, wait_until
+from support.service import Service, wait_until
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from routines_cli.standing import describe
+from routines_cli.role_report import describe
 from routines_core.db import Connection, connect
 from routines_core.db.keys import create_key
 from routines_core.db.migrations import migrate
@@ -19,8 +19,8 @@ from routines_core.db.tasks import create_task, list_tasks
 from routines_core.db.tick import tick
 from routines_core.embedded import EmbeddedServer
 from routines_core.embedded.binaries import find_binaries
-from service import ROOT, wait_until
-from support import CATCHUP, at, make_routine, value, with_database, with_login
+from support.rows import CATCHUP, at, make_routine, value, with_database, with_login
+from support.service import ROOT, wait_until
 
 ALL = ["routines_api", "routines_reader", "routines_ticker", "routines_worker"]
 

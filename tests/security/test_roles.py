@@ -13,8 +13,8 @@ from routines_core.db.roles import standing
 from routines_core.db.runs import StepRecord
 from routines_core.db.statements import Statement
 from routines_core.db.tick import oldest_snapshot, seconds_until_due, tick
-from serving import TASK
-from support import CATCHUP, Database, api_settings, make_routine, make_task, value
+from support.rows import CATCHUP, Database, api_settings, make_routine, make_task, value
+from support.serving import TASK
 
 API, TICKER, WORKER, READER = "routines_api", "routines_ticker", "routines_worker", "routines_reader"
 ALL = (API, TICKER, WORKER, READER)

@@ -12,7 +12,6 @@ import psycopg
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from command import routines
 from routines_core.db import Connection, connect
 from routines_core.db.keys import authenticate, create_key
 from routines_core.db.peppers import Peppers
@@ -20,8 +19,9 @@ from routines_core.db.rotation import Rotated, rotate_secrets
 from routines_core.errors import SecretError
 from routines_core.keyring import Keyring, LocalKeys, SecretPlace, generate_key
 from security.sealed import open_all
-from serving import TASK, ApiProcess, api_process
-from support import Database
+from support.command import routines
+from support.rows import Database
+from support.serving import TASK, ApiProcess, api_process
 
 OLD, NEW = generate_key("old"), generate_key("new")
 BEFORE, BOTH, AFTER = Keyring.parse(OLD), Keyring.parse(f"{NEW},{OLD}"), Keyring.parse(NEW)

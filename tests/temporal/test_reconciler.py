@@ -19,9 +19,9 @@ from routines_engine.temporal.connection import TemporalError
 from routines_engine.temporal.connection import connect as connect_to_temporal
 from routines_engine.temporal.program import TemporalWorker
 from routines_engine.temporal.submission import NUMBER, job_of, submit
-from support import KEYRING, Database, value
-from temporal_working import settings_of
-from working import run_of, task_of, until, workflow_of
+from support.rows import KEYRING, Database, value
+from support.temporal_working import settings_of
+from support.working import run_of, task_of, until, workflow_of
 
 ECHO = {"activity": "text_echo", "text": "hi"}
 STATE = "SELECT status || ': ' || coalesce(error, '') FROM routines.trajectories"

@@ -10,7 +10,7 @@ import pytest
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
-from routines_engine.flow import FlowWorkflow, StepFailedError, Verdict
+from routines_engine.steps.flow import FlowWorkflow, StepFailedError, Verdict
 from routines_engine.temporal.workflow import TemporalFlow
 
 HISTORIES = sorted(Path(__file__).with_name("histories").glob("*.json"))

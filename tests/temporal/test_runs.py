@@ -10,9 +10,9 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureEr
 
 from routines_core.db import Connection, runs
 from routines_workflow.activity import ACTIVITIES, StepContext, activity
-from support import Database, value
-from temporal_working import temporal_working
-from working import run_of, task_of, until, until_ended, workflow_of, working
+from support.rows import Database, value
+from support.temporal_working import temporal_working
+from support.working import run_of, task_of, until, until_ended, workflow_of, working
 
 ECHO = {"activity": "text_echo", "text": "hi"}
 RECORDS = """SELECT coalesce(jsonb_agg(jsonb_build_object(

@@ -10,10 +10,10 @@ from uuid import UUID
 
 import msgspec
 
+from routines_core.db.constraint_errors import domain_errors
 from routines_core.db.peppers import Peppers
 from routines_core.db.pool import Connection
 from routines_core.db.statements import Nothing, Statement
-from routines_core.db.violations import domain_errors
 from routines_core.errors import MistypedKeyError, NotFoundError, UnauthorizedError
 
 _TOKEN = re.compile(r"rtn_([1-9][0-9]{0,17})_([A-Za-z0-9_-]{43})([0-9A-Za-z]{6})?", re.ASCII)

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from routines_core.db.files import sql_dir
 from routines_core.db.pool import Connection
-from routines_core.db.statements import Nothing, Statement
+from routines_core.db.statements import Nothing, Statement, sql_dir
 from routines_core.errors import DatabaseError, MigrationError
 
 OLDEST_SERVER_VERSION = 150000

@@ -7,9 +7,9 @@ from uuid import UUID
 import msgspec
 from psycopg.types.json import Json, Jsonb
 
+from routines_core.db.constraint_errors import domain_errors
 from routines_core.db.pool import Connection
 from routines_core.db.statements import Nothing, Statement
-from routines_core.db.violations import domain_errors
 
 MAX_CRASHES = 3
 """Workers that a run may lose before it fails."""

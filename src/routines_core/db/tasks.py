@@ -5,9 +5,9 @@ from typing import Any
 
 import msgspec
 
+from routines_core.db.constraint_errors import domain_errors
 from routines_core.db.pool import Connection
 from routines_core.db.statements import Nothing, Statement
-from routines_core.db.violations import domain_errors
 from routines_core.errors import NotFoundError
 
 

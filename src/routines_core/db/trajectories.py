@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 from psycopg.types.json import Jsonb
 
+from routines_core.db.constraint_errors import domain_errors
 from routines_core.db.pool import Connection
 from routines_core.db.secrets import SealedSecret, as_parameters
 from routines_core.db.statements import Statement
-from routines_core.db.violations import domain_errors
 from routines_core.errors import NotFoundError
 
 MOST_COUNTED = 100_000

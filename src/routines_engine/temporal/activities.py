@@ -16,16 +16,16 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from routines_core.db import dispatches, runs
-from routines_core.db.patience import within
 from routines_core.db.pool import LOST as DATABASE_LOST
 from routines_core.db.runs import Claim
+from routines_core.db.timeouts import within
 from routines_core.errors import RoutinesError
-from routines_engine.flow import AGAIN, COMPLETED, StepFailedError
-from routines_engine.holding import Held, LostRunError
-from routines_engine.journal import Journal
-from routines_engine.record import Record
-from routines_engine.services import Engine, RunServices
-from routines_engine.stepper import Stepper
+from routines_engine.runs.claimed_run import Held, LostRunError
+from routines_engine.runs.journal import Journal
+from routines_engine.runs.record import Record
+from routines_engine.runs.services import Engine, RunServices
+from routines_engine.steps.flow import AGAIN, COMPLETED, StepFailedError
+from routines_engine.steps.stepper import Stepper
 from routines_engine.temporal.calls import LOST, OVER, EndCall, StepCall, StepVerdict
 from routines_engine.temporal.workflow import END, STEP
 

@@ -16,11 +16,11 @@ from routines_core.db.runs import Claim
 from routines_core.errors import InvalidError
 from routines_core.settings import Settings
 from routines_engine.metrics import WorkerMetrics
-from routines_engine.services import Engine
-from routines_engine.stepper import parse_workflow
+from routines_engine.runs.fair_share import Turns
+from routines_engine.runs.services import Engine
+from routines_engine.steps.stepper import parse_workflow
 from routines_engine.temporal.connection import describe, probe
 from routines_engine.temporal.submission import job_of, submit
-from routines_engine.turns import Turns
 
 BATCH = 100
 """The most runs that are claimed and handed over at once."""

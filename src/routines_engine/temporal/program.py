@@ -12,27 +12,20 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from routines_core.db import Pool, open_pool, runs
-from routines_core.db.patience import within
 from routines_core.db.pool import LOST
-from routines_core.file_store import open_file_store
+from routines_core.db.timeouts import within
+from routines_core.files.opening import open_file_store
 from routines_core.keyring import Keyring, load_keyring
 from routines_core.lifecycle import sleep_or_stop, stop_event, wait_or_stop
 from routines_core.metrics.listener import listening
 from routines_core.settings import Settings
-from routines_engine.deliveries import run_deliveries
-from routines_engine.journal import Journal
 from routines_engine.loops import repeat, woken
 from routines_engine.metrics import Hands, WorkerMetrics
-from routines_engine.retention import run_retention
-from routines_engine.services import Engine
-from routines_engine.temporal.activities import Activities
-from routines_engine.temporal.connection import TemporalError, connect
-from routines_engine.temporal.dispatcher import Dispatcher
-from routines_engine.temporal.reconciler import Reconciler
-from routines_engine.temporal.slots import tuner_of
-from routines_engine.temporal.workflow import TemporalFlow
-from routines_engine.waits import Waits
-from routines_engine.worker import (
+from routines_engine.retention.history import run_retention
+from routines_engine.runs.child_waiter import Waits
+from routines_engine.runs.journal import Journal
+from routines_engine.runs.services import Engine
+from routines_engine.runs.worker import (
     CHILDREN_SECONDS,
     CONNECTIONS,
     DRAIN_SECONDS,
@@ -40,6 +33,13 @@ from routines_engine.worker import (
     REAP_COST_FACTOR,
     REAP_SECONDS,
 )
+from routines_engine.temporal.activities import Activities
+from routines_engine.temporal.capacity import tuner_of
+from routines_engine.temporal.connection import TemporalError, connect
+from routines_engine.temporal.dispatcher import Dispatcher
+from routines_engine.temporal.reconciler import Reconciler
+from routines_engine.temporal.workflow import TemporalFlow
+from routines_engine.webhooks.deliveries import run_deliveries
 from routines_workflow.catalogue import load_entry_points
 
 RECONNECT_SECONDS = 1.0

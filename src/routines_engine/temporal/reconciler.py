@@ -16,8 +16,8 @@ from routines_core.db import dispatches, runs
 from routines_core.db.dispatches import Dispatched, Unsettled
 from routines_core.db.runs import Checkpoint
 from routines_core.settings import Settings
-from routines_engine.services import Engine
-from routines_engine.stepper import parse_workflow
+from routines_engine.runs.services import Engine
+from routines_engine.steps.stepper import parse_workflow
 from routines_engine.temporal.activities import CANCELLED
 from routines_engine.temporal.connection import RPC_TIMEOUT
 from routines_engine.temporal.submission import NUMBER, job_of, submit

@@ -12,7 +12,7 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from routines_engine.flow import COMPLETED, FlowWorkflow, Outline, StepFailedError, Verdict
+    from routines_engine.steps.flow import COMPLETED, FlowWorkflow, Outline, StepFailedError, Verdict
     from routines_engine.temporal.calls import LOST, OVER, EndCall, Job, StepCall, StepVerdict
 
 NAME = "FlowWorkflow"

@@ -10,9 +10,8 @@ from psycopg._queries import PostgresQuery
 from psycopg.adapt import Transformer
 
 import routines_core.db
-from routines_core.db.files import sql_dir
-from routines_core.db.statements import Nothing, Statement, texts
-from support import Database
+from routines_core.db.statements import Nothing, Statement, sql_dir, texts
+from support.rows import Database
 
 for module in pkgutil.iter_modules(routines_core.db.__path__):
     importlib.import_module(f"routines_core.db.{module.name}")

@@ -11,7 +11,7 @@ import routines_core.metrics.listener as module
 from routines_core.metrics.listener import Health, listening
 from routines_core.metrics.program import ProgramMetrics
 from routines_core.settings import Settings
-from serving import free_port
+from support.serving import free_port
 
 GOOD = Health(is_connected=True, since_success_seconds=0.1)
 TOKEN = "a token of more than 16"
