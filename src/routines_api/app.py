@@ -18,12 +18,12 @@ from routines_api.endpoints import environment, runs, step_templates, tasks, tra
 from routines_api.endpoints.deliveries import DeliveriesController
 from routines_api.endpoints.ledger import LedgerController, get_latest_outcomes, preview
 from routines_api.endpoints.routines import RoutinesController, get_init_params_schema
-from routines_api.http.access import ApiRequest, Services, provide_caller, provide_door
+from routines_api.http.access import ApiRequest, ApiServices, provide_caller, provide_door
 from routines_api.http.errors import HeadersTooLargeError
 from routines_api.http.known_keys import KnownKeys
 from routines_api.http.problems import HANDLERS, send_answer
 from routines_api.http.rate_limiter import RateLimiter
-from routines_api.http.run_waiter import Ends
+from routines_api.http.run_waiter import RunWaiter
 from routines_api.metrics.api import METHODS, ApiMetrics
 from routines_api.metrics.endpoint import metrics
 from routines_api.openapi.description import describe, operation
@@ -81,7 +81,7 @@ _PAGE_HEADERS = {
 
 @cache
 def _description(app: Litestar) -> bytes:
-    services: Services = app.state.services
+    services: ApiServices = app.state.services
     return msgspec.json.encode(describe(app, [preview] if services.settings.enable_routines else []))
 
 
@@ -118,19 +118,19 @@ class Api(Litestar):
     @property
     def metrics(self) -> ApiMetrics:
         """What this process shows of itself."""
-        services: Services = self.state.services
+        services: ApiServices = self.state.services
         return services.metrics
 
     def let_go(self) -> None:
         """Answer the requests that wait for the end of a run: the process is about to stop."""
-        services: Services = self.state.services
-        services.ends.close()
+        services: ApiServices = self.state.services
+        services.run_waiter.close()
 
     def _refused(self, scope: HTTPScope) -> RoutinesError | None:
         # Litestar would answer OPTIONS by itself, and so tell which paths there are.
         if scope["method"] not in METHODS or b"%2f" in scope["raw_path"].lower():
             return NotFoundError()  # an encoded slash is in no name, and means one path to a proxy and another here
-        services: Services = self.state.services
+        services: ApiServices = self.state.services
         limit = services.settings.max_header_bytes
         if sum(len(name) + len(value) for name, value in scope["headers"]) > limit:
             return HeadersTooLargeError(f"The headers have more than {limit} bytes.")
@@ -157,16 +157,16 @@ def create_app(settings: Settings, database_url: str) -> Api:
             app.state.pool = opened
             services.metrics.follow(partial(state_of, opened))
             yield
-            services.ends.close()
+            services.run_waiter.close()
 
     keyring = load_keyring(settings)
-    services = Services(
+    services = ApiServices(
         settings,
         keyring=keyring,
         keys=KnownKeys(Peppers(keyring)),
         limiter=RateLimiter(settings.rate_per_second, settings.rate_burst),
         files=open_file_store(settings),
-        ends=Ends(settings.run_sync_waiters),
+        run_waiter=RunWaiter(settings.run_sync_waiters),
         metrics=ApiMetrics(settings, database_url),
     )
     routines = (

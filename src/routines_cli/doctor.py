@@ -82,7 +82,7 @@ async def _engine(settings: Settings, connection: Connection, *, quick: bool) ->
 async def _standing(connection: Connection) -> tuple[list[str], bool]:
     """Lines on the login, and whether tenants are kept apart."""
     try:
-        standing = await roles.standing(connection)
+        report = await roles.role_report(connection)
     except InsufficientPrivilege as error:
         return [f"login     may not look at the roles ({lacking(error)}): {_OWNER}, or a role of Routines"], False
-    return describe(standing), not standing.open_tables
+    return describe(report), not report.open_tables

@@ -201,7 +201,7 @@ from pathlib import Path
 from routines_core.db import connect, retention
 from routines_core.files.directory import DirectoryStore
 from routines_core.settings import Settings
-from routines_engine import file_retention
+from routines_engine.retention import files
 from routines_engine.retention.history import delete_old
 
 url, root, where, count = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])

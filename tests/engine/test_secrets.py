@@ -233,4 +233,4 @@ async def test_a_file_that_cannot_be_read_for_now_fails_the_try_and_not_the_run(
     journal = Journal()
     with pytest.raises(StepFailedError, match="no space for a"):
         await flow(journal, config, services=Full()).run()
-    assert journal.records[-1].try_number == 2
+    assert journal.records[-1].attempt == 2

@@ -165,7 +165,7 @@ async def test_a_run_starts_children_and_waits_for_them_with_a_single_slot_and_a
     )
     await connection.execute("UPDATE routines.collections SET max_concurrent_runs = 1")
     parent = await run_of(connection, parent_task)
-    async with working(database.url, worker_slots=1):
+    async with working(database.url, worker_concurrency=1):
         assert await until_ended(connection, parent) == ("completed", None)
     outputs = await value(connection, "SELECT outputs -> 'value' FROM routines.steps WHERE name = 'beget'")
     assert isinstance(outputs, list)

@@ -71,7 +71,7 @@ async def ended_runs(connection: Connection, routine: int, count: int = 1, *, pa
 
 async def claim(connection: Connection, *, now: datetime | None = None, **limits: int) -> list[ClaimedDelivery]:
     """What a worker claims."""
-    given = {"slots": 50, "per_host": 50, "per_collection": 50, **limits}
+    given = {"capacity": 50, "per_host": 50, "per_collection": 50, **limits}
     return await deliveries.claim(connection, **given, lease_seconds=60, now=now)
 
 

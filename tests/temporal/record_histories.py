@@ -37,7 +37,7 @@ class Named(msgspec.Struct):
 
 @activity("Fails at first.", Named)
 async def stumble(given: Named, context: StepContext) -> Named:
-    if context.try_number <= given.times:
+    if context.attempt <= given.times:
         raise ValueError("no luck")
     await asyncio.sleep(given.seconds)
     return given

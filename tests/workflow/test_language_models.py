@@ -178,7 +178,7 @@ async def test_a_judge_that_gives_no_verdict_fails_the_step(endpoint: Endpoint, 
 
 def test_without_the_extra_the_step_says_what_to_install() -> None:
     program = (
-        "import sys, asyncio; sys.modules['litellm'] = None; from flows import run_step\n"
+        "import sys, asyncio; sys.modules['litellm'] = None; from support.flows import run_step\n"
         "asyncio.run(run_step({'activity': 'litellm_chat', 'model': 'm', 'prompt': 'p'}))"
     )
     path = os.pathsep.join(filter(None, sys.path))

@@ -52,7 +52,7 @@ async def run_sync(task: str, door: Door) -> Response[WorkflowResponse]:
     """
     run = _id_of(await _start(task, door))
     services = door.services
-    await services.ends.wait(door.pool, run, services.settings.run_sync_seconds)
+    await services.run_waiter.wait(door.pool, run, services.settings.run_sync_seconds)
     async with door.open(again=True) as caller:
         found = await db.find_trajectory(caller.connection, key_id=caller.key_id, task=task, trajectory_id=run)
     has_ended = found.ended_at is not None

@@ -23,7 +23,7 @@ from routines_api.http.errors import (
 )
 from routines_api.http.known_keys import KnownKeys
 from routines_api.http.rate_limiter import RateLimiter
-from routines_api.http.run_waiter import Ends
+from routines_api.http.run_waiter import RunWaiter
 from routines_api.metrics.api import ApiMetrics
 from routines_api.schemas import requests
 from routines_core.db import Connection, Pool
@@ -38,7 +38,7 @@ Body = TypeVar("Body", bound=BaseModel)
 
 
 @dataclass(frozen=True)
-class Services:
+class ApiServices:
     """What all requests of a process share."""
 
     settings: Settings
@@ -46,7 +46,7 @@ class Services:
     keys: KnownKeys
     limiter: RateLimiter
     files: FileStore
-    ends: Ends
+    run_waiter: RunWaiter
     metrics: ApiMetrics
 
     @property
@@ -67,7 +67,7 @@ class Caller:
     """
 
     request: ApiRequest
-    services: Services
+    services: ApiServices
     connection: Connection
     auth: AuthContext
     raw_body: bytes
@@ -94,7 +94,7 @@ class Caller:
             InvalidError: Something was sent, which would be ignored.
         """
         if self.raw_body.strip():
-            requests.validate(requests.Nothing, json_body.decode(self.raw_body, self.services.json_limits))
+            requests.validate(requests.EmptyBody, json_body.decode(self.raw_body, self.services.json_limits))
 
     def json(self) -> Any:
         """The body as a JSON value.
@@ -118,7 +118,7 @@ class Door:
     """
 
     request: ApiRequest
-    services: Services
+    services: ApiServices
     pool: Pool
 
     @asynccontextmanager

@@ -22,7 +22,7 @@ from multipart import (  # pyright: ignore[reportMissingTypeStubs] - it has none
 )
 
 from routines_api.http import json_body
-from routines_api.http.access import ApiRequest, Services
+from routines_api.http.access import ApiRequest, ApiServices
 from routines_api.http.errors import BodyTooLargeError, MalformedBodyError, SlowBodyError
 from routines_core.errors import Fault, FaultsError
 
@@ -67,7 +67,7 @@ class Upload:
 
 
 @asynccontextmanager
-async def received(request: ApiRequest, services: Services, collection_id: int) -> AsyncGenerator[Upload]:
+async def received(request: ApiRequest, services: ApiServices, collection_id: int) -> AsyncGenerator[Upload]:
     """A multipart body, its files stored; unless a run came to use them they go at the end of the block.
 
     Raises:
@@ -93,7 +93,7 @@ async def received(request: ApiRequest, services: Services, collection_id: int) 
 
 @dataclass
 class _Receiver:
-    services: Services
+    services: ApiServices
     collection_id: int
     upload: Upload
     _text_bytes: int = 0
@@ -164,7 +164,7 @@ async def _pieces(event: Event, events: AsyncGenerator[Event]) -> AsyncIterator[
         event = await anext(events)
 
 
-async def _events(request: ApiRequest, services: Services) -> AsyncGenerator[Event]:
+async def _events(request: ApiRequest, services: ApiServices) -> AsyncGenerator[Event]:
     limit = services.settings.max_upload_bytes
     too_large = BodyTooLargeError(f"The body is larger than {limit} bytes.")
     length = request.headers.get("content-length", "0")

@@ -18,7 +18,7 @@ log = structlog.get_logger("api")
 
 
 @dataclass
-class Ends:
+class RunWaiter:
     """The runs whose end requests of one process wait for.
 
     Attributes:

@@ -13,7 +13,7 @@ from routines_api.metrics.database import DatabaseFigures
 from routines_api.metrics.parts import Parts
 from routines_core.db.pool import PoolState
 from routines_core.metrics.distribution import Distribution
-from routines_core.metrics.listener import Health
+from routines_core.metrics.listener import ProgramHealth
 from routines_core.metrics.program import ProgramMetrics
 from routines_core.settings import Settings
 
@@ -124,7 +124,7 @@ class ApiMetrics(ProgramMetrics):
         if watched.status == HTTPStatus.TOO_MANY_REQUESTS:
             self._rate_limited.inc()
 
-    async def health(self) -> Health:
+    async def health(self) -> ProgramHealth:
         """How the process is: it is well where the database answers."""
         await self.figures.refresh()
-        return Health(self.figures.is_up, 0.0)
+        return ProgramHealth(self.figures.is_up, 0.0)

@@ -7,7 +7,7 @@ from litestar import get
 from litestar.datastructures import State
 from litestar.response import Response
 
-from routines_api.http.access import ApiRequest, Services
+from routines_api.http.access import ApiRequest, ApiServices
 from routines_api.http.problems import MEDIA_TYPE as PROBLEM_MEDIA_TYPE
 from routines_api.http.problems import TYPE_PREFIX, Problem
 from routines_core.errors import NotFoundError
@@ -25,7 +25,7 @@ _UNAUTHORIZED = Problem(
 @get("/metrics", include_in_schema=False)
 async def metrics(request: ApiRequest, state: State) -> Response[bytes]:
     """Every metric of this process, of the database, and of the parts of `routines up`."""
-    services: Services = state.services
+    services: ApiServices = state.services
     token = services.settings.metrics_token
     if token is None and not is_loopback(services.settings.host):
         raise NotFoundError

@@ -59,7 +59,7 @@ class RequestBody(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Nothing(RequestBody):
+class EmptyBody(RequestBody):
     """What an operation without fields takes: an empty object, if anything."""
 
 

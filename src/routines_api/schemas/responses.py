@@ -230,9 +230,7 @@ def stats_read(stats: Stats) -> StatsRead:
 
 def workflow_log(run: RunOfKey, events: Sequence[RunEvent]) -> WorkflowLog:
     """The events of a run."""
-    shown = [
-        Event(each.at, each.event, each.step, each.attempt, each.try_number or None, each.detail) for each in events
-    ]
+    shown = [Event(each.at, each.event, each.step, each.fence, each.attempt or None, each.detail) for each in events]
     return WorkflowLog(run.workflow_id, run.trajectory_id, run.status, shown)
 
 

@@ -105,5 +105,5 @@ class Statement(Generic[Row]):
             raise
 
 
-class Nothing(msgspec.Struct):
+class NoRow(msgspec.Struct):
     """The record of a statement that is executed for its effect."""

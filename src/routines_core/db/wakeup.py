@@ -3,9 +3,9 @@
 from collections.abc import AsyncGenerator
 
 from routines_core.db.pool import Connection
-from routines_core.db.statements import Nothing, Statement
+from routines_core.db.statements import NoRow, Statement
 
-_LISTEN = Statement("runs.listen", Nothing)
+_LISTEN = Statement("runs.listen", NoRow)
 
 
 async def rings(connection: Connection) -> AsyncGenerator[None]:

@@ -9,7 +9,7 @@ from routines_core.db.timeouts import within
 
 
 @dataclass
-class Waits:
+class ChildWaiter:
     """Who waits for which child.
 
     Attributes:

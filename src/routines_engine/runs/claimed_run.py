@@ -12,7 +12,7 @@ class LostRunError(Exception):
 
 
 @dataclass(eq=False)
-class Held:
+class ClaimedRun:
     """A run in hand.
 
     Attributes:
@@ -33,7 +33,7 @@ class Held:
     @property
     def pair(self) -> tuple[int, int]:
         """Its id and fence."""
-        return self.run.id, self.run.attempt
+        return self.run.id, self.run.fence
 
     def renewed(self, sent_at: float) -> None:
         """A renewal that was sent at this time went through."""

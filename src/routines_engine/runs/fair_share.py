@@ -6,7 +6,7 @@ REMEMBERED_COLLECTIONS = 100
 """Of how many collections it is remembered whose turn was last."""
 
 
-class Turns:
+class FairShare:
     """The turns of one worker.
 
     Attributes:

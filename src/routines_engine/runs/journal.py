@@ -162,7 +162,7 @@ class Journal:
 
         async def ask() -> set[int]:
             async with self.pool.connection() as connection:
-                pairs = [(entry.checkpoint.id, entry.checkpoint.attempt) for entry in refused]
+                pairs = [(entry.checkpoint.id, entry.checkpoint.fence) for entry in refused]
                 return await runs.held(connection, pairs)
 
         ours = await within(self.lease_seconds / 3, ask())

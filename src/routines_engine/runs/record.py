@@ -26,7 +26,7 @@ class Record:
             LostRunError: The run is no longer this worker's.
             InvalidError: It holds what cannot be stored.
         """
-        self.services.step, self.services.try_number = step.name, step.try_number
+        self.services.step, self.services.attempt = step.name, step.attempt
         self._finished[step.name] = step
         if step.status != "completed":
             await self._write(None, None)
@@ -53,7 +53,7 @@ class Record:
     async def _write(self, status: str | None, error: str | None) -> None:
         run, steps = self.services.held.run, list(self._finished.values())
         self._finished.clear()
-        checkpoint = Checkpoint(run.id, run.attempt, steps, status, error)
+        checkpoint = Checkpoint(run.id, run.fence, steps, status, error)
         self.services.held.renewed(await self.journal.write(checkpoint))
         for step in steps:
             self.journal.metrics.stepped(step)

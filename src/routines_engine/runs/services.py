@@ -13,9 +13,9 @@ from routines_core.db.runs import Claim
 from routines_core.db.timeouts import within
 from routines_core.errors import InvalidError, SecretError
 from routines_core.files.store import FileStore
-from routines_core.keyring import Keyring, SecretPlace, owner_of_run
-from routines_engine.runs.child_waiter import Waits
-from routines_engine.runs.claimed_run import Held, LostRunError
+from routines_core.keyring import Keyring, SecretContext, owner_of_run
+from routines_engine.runs.child_waiter import ChildWaiter
+from routines_engine.runs.claimed_run import ClaimedRun, LostRunError
 from routines_workflow.activity import Child, ChildResult, Found
 
 Answer = TypeVar("Answer")
@@ -24,7 +24,7 @@ RETRY_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
-class Engine:
+class WorkerResources:
     """What all runs of a worker share.
 
     Attributes:
@@ -32,15 +32,15 @@ class Engine:
         keyring: Opens secrets.
         files: Where files are.
         waits: Who waits for children.
-        slot_is_free: Called when a run that was in hand takes no slot any more.
+        capacity_freed: Called when a run that was in hand takes no slot any more.
         patience_seconds: How long an answer of the database is waited for before another connection is asked.
     """
 
     pool: Pool
     keyring: Keyring
     files: FileStore
-    waits: Waits
-    slot_is_free: Callable[[], None]
+    waits: ChildWaiter
+    capacity_freed: Callable[[], None]
     patience_seconds: float
 
     async def ask(self, question: Callable[[Connection], Awaitable[Answer]]) -> Answer:
@@ -67,13 +67,13 @@ class RunServices:
 
     Attributes:
         step: The step in hand: its children are known by it.
-        try_number: Which try of it this is.
+        attempt: Which try of it this is.
     """
 
-    engine: Engine
-    held: Held
+    engine: WorkerResources
+    held: ClaimedRun
     step: str = ""
-    try_number: int = 1
+    attempt: int = 1
 
     @property
     def _run(self) -> Claim:
@@ -92,8 +92,8 @@ class RunServices:
             raise SecretError(f"The secret {name!r} is gone: set it again.")
         kind = "environment" if sealed.run_id is None else "secret_param"
         owner = "" if sealed.run_id is None else owner_of_run(sealed.run_id, sealed.routine_id)
-        place = SecretPlace(self._run.collection_id, kind, name, owner, sealed.secret_id)
-        return self.engine.keyring.open(sealed.ciphertext, place)
+        context = SecretContext(self._run.collection_id, kind, name, owner, sealed.secret_id)
+        return self.engine.keyring.open(sealed.ciphertext, context)
 
     async def run_child(self, child: Child) -> ChildResult:
         """Start a run of another task, or find the one that this step started before, and wait until it has ended.
@@ -107,7 +107,7 @@ class RunServices:
         """
         child_id = await self._start(child)
         self.held.waits += 1
-        self.engine.slot_is_free()
+        self.engine.capacity_freed()
         try:
             ended = await self.engine.waits.end_of(child_id)
         finally:
@@ -125,7 +125,7 @@ class RunServices:
                 task=child.task,
                 init_params=child.init_params,
                 index=child.index,
-                try_number=self.try_number,
+                attempt=self.attempt,
             )
         )
         if not started.is_ours:

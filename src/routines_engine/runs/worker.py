@@ -21,14 +21,14 @@ from routines_core.lifecycle import sleep_or_stop, stop_event
 from routines_core.metrics.listener import listening
 from routines_core.settings import Settings
 from routines_engine.loops import repeat, woken
-from routines_engine.metrics import Hands, WorkerMetrics
+from routines_engine.metrics import WorkerLoad, WorkerMetrics
 from routines_engine.retention.history import run_retention
-from routines_engine.runs.child_waiter import Waits
-from routines_engine.runs.claimed_run import Held, LostRunError
-from routines_engine.runs.fair_share import Turns
+from routines_engine.runs.child_waiter import ChildWaiter
+from routines_engine.runs.claimed_run import ClaimedRun, LostRunError
+from routines_engine.runs.fair_share import FairShare
 from routines_engine.runs.journal import Journal
 from routines_engine.runs.record import Record
-from routines_engine.runs.services import Engine, RunServices
+from routines_engine.runs.services import RunServices, WorkerResources
 from routines_engine.steps.stepper import Stepper
 from routines_engine.webhooks.deliveries import run_deliveries
 from routines_workflow.catalogue import load_entry_points
@@ -76,15 +76,19 @@ class Worker:
     name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
-    _held: dict[int, Held] = field(default_factory=dict[int, Held])
-    _turns: Turns = field(default_factory=Turns)
+    _held: dict[int, ClaimedRun] = field(default_factory=dict[int, ClaimedRun])
+    _fair_share: FairShare = field(default_factory=FairShare)
 
     def __post_init__(self) -> None:
         self._journal = Journal(self.pool, self.settings.lease_seconds, self.metrics)
-        self._waits = Waits(self.pool, self._patience_seconds)
+        self._child_waiter = ChildWaiter(self.pool, self._patience_seconds)
         files = open_file_store(self.settings)
-        self._engine = Engine(self.pool, self.keyring, files, self._waits, self.wake.set, self._patience_seconds)
-        self.metrics.follow(Hands(self.settings.worker_slots, self._slots_in_use, self._since_renewal_seconds))
+        self._engine = WorkerResources(
+            self.pool, self.keyring, files, self._child_waiter, self.wake.set, self._patience_seconds
+        )
+        self.metrics.follow(
+            WorkerLoad(self.settings.worker_concurrency, self._capacity_in_use, self._since_renewal_seconds)
+        )
 
     @property
     def _trusted_seconds(self) -> float:
@@ -105,7 +109,7 @@ class Worker:
                 loops.create_task(repeat(self.stop, self._renew, self.settings.lease_seconds / 3, self.metrics))
                 loops.create_task(repeat(self.stop, self._drop_lost, HELD_SECONDS, self.metrics))
                 loops.create_task(repeat(self.stop, self._let_go, self.settings.lease_seconds / 20, self.metrics))
-                loops.create_task(repeat(self.stop, self._waits.look, CHILDREN_SECONDS, self.metrics))
+                loops.create_task(repeat(self.stop, self._child_waiter.look, CHILDREN_SECONDS, self.metrics))
                 loops.create_task(repeat(self.stop, self._reap, REAP_SECONDS, self.metrics))
                 loops.create_task(self._wake_at_stop())
             await self._give_back()
@@ -115,7 +119,7 @@ class Worker:
     async def _wake_at_stop(self) -> None:
         await self.stop.wait()
         self.wake.set()
-        self._waits.wanted.set()
+        self._child_waiter.wanted.set()
 
     async def _ask(self, question: Callable[[Connection], Awaitable[Answer]], seconds: float | None = None) -> Answer:
         """The database's answer, on a connection that is given up once it is silent for too long."""
@@ -133,8 +137,8 @@ class Worker:
         self.wake.clear()
         if await self._claim():
             return True
-        if self._free_slots() > 0:
-            await self._ask(lambda connection: runs.hang_bell(connection, worker=self.name))
+        if self._free_capacity() > 0:
+            await self._ask(lambda connection: runs.request_wakeup(connection, worker=self.name))
         while not await self._claim() and not await self._is_woken():
             pass
         return True
@@ -148,10 +152,10 @@ class Worker:
             return False
         return True
 
-    def _free_slots(self) -> int:
-        return self.settings.worker_slots - self._slots_in_use()
+    def _free_capacity(self) -> int:
+        return self.settings.worker_concurrency - self._capacity_in_use()
 
-    def _slots_in_use(self) -> int:
+    def _capacity_in_use(self) -> int:
         return sum(not held.waits for held in self._held.values())
 
     def _since_renewal_seconds(self) -> float:
@@ -159,8 +163,8 @@ class Worker:
         return max((held.since_renewal_seconds() for held in self._held.values()), default=0.0)
 
     async def _claim(self) -> bool:
-        """Claim runs for the free slots; True: some were claimed, and there may be more."""
-        free = self._free_slots()
+        """Claim runs for the free capacity; True: some were claimed, and there may be more."""
+        free = self._free_capacity()
         if free <= 0:
             return False
         sent_at = time.monotonic()
@@ -174,23 +178,23 @@ class Worker:
             self._begin(run, sent_at)
         return bool(claimed)
 
-    async def _claim_on(self, connection: Connection, slots: int) -> list[Claim]:
+    async def _claim_on(self, connection: Connection, capacity: int) -> list[Claim]:
         return await runs.claim(
             connection,
-            slots=slots,
+            capacity=capacity,
             worker=self.name,
             lease_seconds=self.settings.lease_seconds,
             deadline_seconds=self.settings.run_deadline_seconds,
-            last_tasks=self._turns.last_tasks,
+            last_tasks=self._fair_share.last_tasks,
         )
 
     def _begin(self, run: Claim, sent_at: float) -> None:
-        self._turns.note(run)
+        self._fair_share.note(run)
         task = asyncio.create_task(self._execute(run))
-        held = self._held[run.id] = Held(run, sent_at, task)
+        held = self._held[run.id] = ClaimedRun(run, sent_at, task)
         task.add_done_callback(lambda _: self._ended(held))
 
-    def _ended(self, held: Held) -> None:
+    def _ended(self, held: ClaimedRun) -> None:
         if self._held.get(held.run.id) is held:
             del self._held[held.run.id]
         self.wake.set()
@@ -250,7 +254,7 @@ class Worker:
             return True
         return False
 
-    async def _send_renewal(self, held: list[Held]) -> None:
+    async def _send_renewal(self, held: list[ClaimedRun]) -> None:
         """What does not come back is no longer ours: it is cancelled and writes nothing more."""
         sent_at = time.monotonic()
         pairs, lease_seconds = [each.pair for each in held], self.settings.lease_seconds
@@ -269,7 +273,7 @@ class Worker:
             self._drop_all_but(await self._ask(lambda connection: runs.held(connection, pairs)), held)
         return False
 
-    def _drop_all_but(self, ours: set[int], asked: list[Held]) -> None:
+    def _drop_all_but(self, ours: set[int], asked: list[ClaimedRun]) -> None:
         for each in asked:
             if each.run.id not in ours and each.drop():
                 self.metrics.lost_runs.labels("taken").inc()
@@ -326,7 +330,7 @@ async def run_worker(settings: Settings, database_url: str) -> None:
     async with open_pool(
         database_url, "routines-worker", size=CONNECTIONS, role="routines_worker", statement_timeout="30s"
     ) as pool:
-        log.info("working", slots=settings.worker_slots)
+        log.info("working", concurrency=settings.worker_concurrency)
         worker = Worker(settings, pool, stop, keyring)
         metrics = worker.metrics
         async with (

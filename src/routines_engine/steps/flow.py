@@ -1,7 +1,7 @@
 """FlowWorkflow: the interpreter of a task's workflow, which both engines drive.
 
 Pure and deterministic: it knows which step comes next, how often one is tried and what ends the run, and nothing of
-what steps are given and give. Whatever takes time or may turn out differently the next time is asked of its `Hands`.
+what steps are given and give. Whatever takes time or may turn out differently the next time is asked of its `StepRunner`.
 """
 
 from dataclasses import dataclass, field
@@ -53,10 +53,10 @@ class Outline:
     tries: dict[str, int] = field(default_factory=dict[str, int])
 
 
-class Hands(Protocol):
+class StepRunner(Protocol):
     """Does what FlowWorkflow decides: in this process, or as activities of Temporal."""
 
-    async def attempt(self, position: int, name: str, try_number: int) -> Verdict:
+    async def try_step(self, position: int, name: str, attempt: int) -> Verdict:
         """Try a step once; on return its record is stored."""
         ...
 
@@ -68,7 +68,7 @@ class Hands(Protocol):
 class FlowWorkflow:
     """One run of a workflow."""
 
-    def __init__(self, outline: Outline, hands: Hands) -> None:
+    def __init__(self, outline: Outline, hands: StepRunner) -> None:
         self._steps = outline.steps
         self._finished = frozenset(outline.finished)
         self._tries = outline.tries
@@ -85,9 +85,9 @@ class FlowWorkflow:
                 await self._step(position, name)
 
     async def _step(self, position: int, name: str) -> None:
-        try_number = self._tries.get(name, 1)
-        while (verdict := await self._hands.attempt(position, name, try_number)).status != COMPLETED:
+        attempt = self._tries.get(name, 1)
+        while (verdict := await self._hands.try_step(position, name, attempt)).status != COMPLETED:
             if verdict.status == FAILED:
                 raise StepFailedError(name, verdict.cause)
             await self._hands.wait(verdict.wait_seconds)
-            try_number += 1
+            attempt += 1

@@ -5,12 +5,12 @@ from typing import TypeVar
 
 from routines_core.errors import InvalidError, RoutinesError
 from routines_engine.steps.masking import Masker
-from routines_workflow.activity import Child, ChildResult, Found, Services
+from routines_workflow.activity import Child, ChildResult, Found, StepServices
 
 Result = TypeVar("Result")
 
 
-class WatchedServices:
+class MaskingServices:
     """Passes everything on to the engine's services.
 
     Attributes:
@@ -18,7 +18,7 @@ class WatchedServices:
             be left, for the step did not fail.
     """
 
-    def __init__(self, services: Services, masker: Masker) -> None:
+    def __init__(self, services: StepServices, masker: Masker) -> None:
         self._services = services
         self._masker = masker
         self.fault: Exception | None = None

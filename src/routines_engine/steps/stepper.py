@@ -16,9 +16,9 @@ from routines_core.errors import InvalidError, RoutinesError
 from routines_core.mask import MASK
 from routines_engine.steps.flow import AGAIN, COMPLETED, FAILED, FlowWorkflow, Outline, Verdict
 from routines_engine.steps.masking import Masker
-from routines_engine.steps.masking_services import WatchedServices
+from routines_engine.steps.masking_services import MaskingServices
 from routines_engine.steps.storable import storable, storable_error
-from routines_workflow.activity import Activity, Services, StepContext
+from routines_workflow.activity import Activity, StepContext, StepServices
 from routines_workflow.bindings import MAX_DEPTH, SECRET_ROOTS, bindings_of, depth_of, inputs_of, secrets_in
 from routines_workflow.catalogue import find_activity
 from routines_workflow.retry import Patience, patience_of
@@ -92,7 +92,7 @@ class Stepper:
         checkpoint: Checkpoint,
         *,
         workflow_id: str,
-        services: Services,
+        services: StepServices,
         tries: Mapping[str, int] | None = None,
         allow_private: bool = False,
     ) -> None:
@@ -103,7 +103,7 @@ class Stepper:
         self._checkpoint = checkpoint
         self._workflow_id = workflow_id
         self._masker = Masker()
-        self._services = WatchedServices(services, self._masker)
+        self._services = MaskingServices(services, self._masker)
         self._tries = dict(tries or {})
         self._allow_private = allow_private
         # What goes from one try of a step to the next.
@@ -137,17 +137,17 @@ class Stepper:
         """Wait before a step is tried again."""
         await asyncio.sleep(seconds)
 
-    async def attempt(self, position: int, name: str, try_number: int) -> Verdict:
+    async def try_step(self, position: int, name: str, attempt: int) -> Verdict:
         """Try a step once; on return its record is stored."""
         config = self._workflow.step_configs.get(name)
         activity = str((config or {}).get("activity", ""))
-        record = StepRecord(name, position, "running", activity, {}, try_number=try_number)
+        record = StepRecord(name, position, "running", activity, {}, attempt=attempt)
         try:
             step = await self._prepared(name, config)
         except RoutinesError as error:
             return await self._failed(record, error)
         record = msgspec.structs.replace(record, inputs=step.shown)
-        if self._told_of != (name, try_number):
+        if self._told_of != (name, attempt):
             await self._write(record)
         try:
             outputs = await self._try(step, record)
@@ -194,7 +194,7 @@ class Stepper:
         context = StepContext(
             self._workflow_id,
             record.name,
-            record.try_number,
+            record.attempt,
             self._services,
             timeout_seconds=seconds,
             allow_private=self._allow_private,
@@ -217,13 +217,13 @@ class Stepper:
         """
         if self._services.fault is not None:
             raise self._services.fault from None
-        if isinstance(error, NOT_RETRIED) or record.try_number >= step.patience.retry.max_attempts:
+        if isinstance(error, NOT_RETRIED) or record.attempt >= step.patience.retry.max_attempts:
             return await self._failed(record, error)
-        following = msgspec.structs.replace(record, try_number=record.try_number + 1, failed_try=self._told(error))
+        following = msgspec.structs.replace(record, attempt=record.attempt + 1, failed_try=self._told(error))
         # Before the wait: a worker that is lost meanwhile must not forget the try.
         await self._write(following)
-        self._told_of = following.name, following.try_number
-        return Verdict(AGAIN, step.patience.retry.wait_seconds(record.try_number))
+        self._told_of = following.name, following.attempt
+        return Verdict(AGAIN, step.patience.retry.wait_seconds(record.attempt))
 
     async def _failed(self, record: StepRecord, error: Exception) -> Verdict:
         """The verdict on a step that failed, once its checkpoint is written."""

@@ -20,7 +20,7 @@ WORKFLOW_SLOTS = 100
 """Workflows that one worker decides on at once: each takes it some milliseconds."""
 
 
-class StepSlots(CustomSlotSupplier):
+class StepCapacity(CustomSlotSupplier):
     """At most so many steps at once, those that wait not counted. Called from the threads of the SDK too."""
 
     def __init__(self, most: int, waiting: Callable[[], int]) -> None:
@@ -56,7 +56,7 @@ def tuner_of(most: int, waiting: Callable[[], int]) -> WorkerTuner:
     """The slots of a worker: `most` steps at once, beside those that wait."""
     return WorkerTuner.create_composite(
         workflow_supplier=FixedSizeSlotSupplier(WORKFLOW_SLOTS),
-        activity_supplier=StepSlots(most, waiting),
+        activity_supplier=StepCapacity(most, waiting),
         local_activity_supplier=FixedSizeSlotSupplier(1),
         nexus_supplier=FixedSizeSlotSupplier(1),
     )

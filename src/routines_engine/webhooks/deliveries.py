@@ -14,7 +14,7 @@ from routines_core.db.deliveries import SECRET_KIND, ClaimedDelivery, Outcome
 from routines_core.db.pool import AWAY
 from routines_core.errors import ForbiddenAddressError, NotFoundError, SecretError
 from routines_core.guarded_http import guarded_client
-from routines_core.keyring import Keyring, SecretPlace, owner_of_run
+from routines_core.keyring import Keyring, SecretContext, owner_of_run
 from routines_core.lifecycle import sleep_or_stop, wait_or_stop
 from routines_core.settings import Settings
 from routines_core.signatures import headers
@@ -56,7 +56,7 @@ class Deliverer:
         stop: Set from outside: nothing more is claimed, and what is in hand goes back.
         client: Sends; it guards the addresses and bounds time and answer.
         keyring: Opens the secrets.
-        slots: The most requests at once.
+        capacity: The most requests at once.
         per_host: The most at once to one host of one collection, over all workers.
         per_collection: The most at once for one collection, over all workers.
         metrics: Told of each attempt.
@@ -66,7 +66,7 @@ class Deliverer:
     stop: asyncio.Event
     client: httpx.AsyncClient
     keyring: Keyring
-    slots: int = 64
+    capacity: int = 64
     per_host: int = 8
     per_collection: int = 32
     metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
@@ -86,8 +86,8 @@ class Deliverer:
         await self._drain()
 
     async def _begin(self) -> None:
-        """Claim what is due, as far as there are free slots, and begin to send it."""
-        free = self.slots - len(self._held)
+        """Claim what is due, as far as capacity is free, and begin to send it."""
+        free = self.capacity - len(self._held)
         if not free:
             return
         async with self.pool.connection() as connection:
@@ -95,7 +95,7 @@ class Deliverer:
             sent_at = time.monotonic()
             claimed = await deliveries.claim(
                 connection,
-                slots=free,
+                capacity=free,
                 per_host=self.per_host,
                 per_collection=self.per_collection,
                 lease_seconds=LEASE_SECONDS,
@@ -181,8 +181,8 @@ class Deliverer:
         if delivery.ciphertext is None:
             raise SecretError(f"Secret {delivery.secret_id} is gone.")
         owner = owner_of_run(delivery.trajectory_id, delivery.routine_id)
-        place = SecretPlace(delivery.collection_id, SECRET_KIND, "", owner, delivery.secret_id)
-        return self.keyring.open(delivery.ciphertext, place)
+        context = SecretContext(delivery.collection_id, SECRET_KIND, "", owner, delivery.secret_id)
+        return self.keyring.open(delivery.ciphertext, context)
 
     async def _make_body(self, delivery: ClaimedDelivery) -> bytes | None:
         """The run as the API shows it, kept for every later attempt; None: the delivery is no longer ours."""
