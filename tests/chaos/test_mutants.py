@@ -116,7 +116,7 @@ def test_every_mutant_still_finds_the_text_that_it_breaks(tmp_path: Path) -> Non
 
 def test_the_report_says_how_many_mutants_there_are() -> None:
     counts = f"{len(MUTANTS)} mutants: {sum(mutant.in_ci for mutant in MUTANTS)}\nrun with every `make test`"
-    assert counts in (ROOT / "docs" / "chaos-report.md").read_text("utf-8")
+    assert counts in (ROOT / "docs" / "trust" / "chaos.md").read_text("utf-8")
 
 
 def test_an_edit_whose_text_is_gone_fails_loudly(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""docs/metrics.md lists the metrics that there are, and the alerts ask for no others."""
+"""docs/run/metrics.md lists the metrics that there are, and the alerts ask for no others."""
 
 import re
 import shutil
@@ -19,9 +19,9 @@ from routines_ticker.metrics import TickerMetrics
 from support.rows import api_settings
 from support.service import ROOT
 
-PAGE = (ROOT / "docs" / "metrics.md").read_text("utf-8")
-RULES = ROOT / "docs" / "prometheus" / "routines.rules.yml"
-CONFIG = ROOT / "docs" / "prometheus" / "prometheus.yml"
+PAGE = (ROOT / "docs" / "run" / "metrics.md").read_text("utf-8")
+RULES = ROOT / "docs" / "run" / "prometheus" / "routines.rules.yml"
+CONFIG = ROOT / "docs" / "run" / "prometheus" / "prometheus.yml"
 FIRED = ROOT / "tests" / "docs" / "routines.rules.test.yml"
 OF_PROMETHEUS = {"up"}
 """What Prometheus itself knows of each target."""

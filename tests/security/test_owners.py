@@ -117,8 +117,8 @@ async def test_an_owner_who_may_not_create_roles_migrates_and_keeps_tenants_apar
 
 
 def statements_of_the_manual() -> str:
-    """The statements that docs/operations.md gives an administrator to make the roles with."""
-    text = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    """The statements that docs/run/roles.md gives an administrator to make the roles with."""
+    text = (ROOT / "docs" / "run" / "roles.md").read_text("utf-8")
     found = re.search(r"```pgsql\n(-- As an administrator.*?)```", text, re.DOTALL)
     assert found
     return found[1]

@@ -286,7 +286,7 @@ async def test_workers_of_both_engines_leave_each_other_their_runs(
 async def test_a_worker_that_is_to_take_no_new_runs_takes_none_and_finishes_what_it_has(
     connection: Connection, database: Database, temporal: Client
 ) -> None:
-    """So the engine is changed back: see docs/temporal.md."""
+    """So the engine is changed back: see docs/run/temporal.md."""
     slow = {"activity": "stumble", "name": "it", "times": 1, "retry": {"max_attempts": 2, "backoff": 1}}
     first = await run_of(connection, await task_of(connection, "first", workflow_of(("one", slow))))
     async with temporal_working(database.url, temporal):

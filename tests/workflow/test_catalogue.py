@@ -21,7 +21,7 @@ BUILT_IN = {
     "loop_counter", "list_emit_await", "extract_from_trajectories", "http_request", "webhook_notify", "read_text_file",
     "save_text_file", "litellm_chat", "simple_judge",
 }  # fmt: skip
-PAGE = (ROOT / "docs" / "activities.md").read_text()
+PAGE = (ROOT / "docs" / "use" / "activities.md").read_text()
 
 
 class Nothing(msgspec.Struct):
@@ -117,7 +117,7 @@ def package(directory: Path, files: dict[str, str]) -> None:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the package of docs/activities.md, one that breaks and one that takes a name."""
+    """A directory with the package of docs/use/activities.md, one that breaks and one that takes a name."""
     directory = tmp_path_factory.mktemp("packages") / "installed"
     blocks = dict(re.findall(r"```\w+\n# ([\w.]+)\n(.*?)```", PAGE, re.DOTALL))
     code = [line for line in blocks["acme_activities.py"].splitlines() if line]
