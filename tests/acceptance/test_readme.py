@@ -60,9 +60,7 @@ def run(service: Service, *commands: str) -> str:
 
 
 def test_the_walk_of_the_readme_works_as_printed(service: Service) -> None:
-    printed = "".join(
-        run(service, command(service, language, text)) for language, text in blocks(README, heading=WALK)
-    )
+    printed = "".join(run(service, command(service, language, text)) for language, text in blocks(README, heading=WALK))
     assert "urn:routines:problem:" not in printed, "a request was refused"
     assert '"name":"morning"' in printed
     assert '"status":"completed"' in printed
