@@ -15,7 +15,7 @@ from granian.server.embed import Server
 from litestar import Litestar, Request, get, patch, post
 
 from routines_api.app import CONNECTIONS
-from routines_api.responses import (
+from routines_api.schemas.responses import (
     RoutineDetail,
     RoutineRead,
     WorkflowResponse,

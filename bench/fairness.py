@@ -9,8 +9,7 @@ The control is the same without the backlog. Commits are timed by the server its
 import argparse
 import asyncio
 
-from routines_core.db import Connection
-from support import (
+from harness import (
     clear,
     column,
     filled,
@@ -23,6 +22,7 @@ from support import (
     table,
     until_nothing_waits,
 )
+from routines_core.db import Connection
 
 MOST_SECONDS = 2.0
 """What the other collection's fires may be late at most."""

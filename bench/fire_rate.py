@@ -12,9 +12,7 @@ import argparse
 import asyncio
 import time
 
-from routines_core.db import Connection, connect
-from routines_core.db.tick import tick
-from support import (
+from harness import (
     BATCH,
     clear,
     filled,
@@ -27,6 +25,8 @@ from support import (
     table,
     until_nothing_waits,
 )
+from routines_core.db import Connection, connect
+from routines_core.db.tick import tick
 
 LAST_COMMIT = """SELECT extract(epoch FROM max(pg_xact_commit_timestamp(xmin)) - %s)
                  FROM (SELECT DISTINCT xmin FROM routines.trajectories) AS batches"""

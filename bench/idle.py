@@ -8,7 +8,7 @@ import asyncio
 import os
 from pathlib import Path
 
-from support import column, filled, machine, one, programs, server, table
+from harness import column, filled, machine, one, programs, server, table
 
 CALLS = "SELECT coalesce(sum(calls), 0) FROM pg_stat_statements WHERE userid = %s::regrole"
 

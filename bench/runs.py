@@ -10,10 +10,10 @@ import argparse
 import asyncio
 import time
 
+from harness import clear, column, filled, machine, median, one, percentile, programs, server, table, until
 from routines_core.db import Connection, connect, runs
 from routines_core.db.runs import Checkpoint, Claim, StepRecord
 from routines_core.settings import Settings
-from support import clear, column, filled, machine, median, one, percentile, programs, server, table, until
 
 STEPS = ("one", "two", "three")
 WORKFLOW = """{"init_params": {"text": "x"}, "steps": ["one", "two", "three"], "step_configs": {
@@ -27,7 +27,7 @@ NO_RUN_IS_ACTIVE = "SELECT NOT EXISTS (SELECT FROM routines.trajectories WHERE e
 TOOK = "SELECT extract(epoch FROM max(ended_at) - min(started_at)) FROM routines.trajectories"
 FIRST_STEP = """SELECT 1000 * extract(epoch FROM steps.created_at - trajectories.created_at)
                 FROM routines.trajectories JOIN routines.steps ON trajectory_id = trajectories.id WHERE name = 'one'"""
-SLOTS = Settings.model_fields["worker_slots"].default
+SLOTS = Settings.model_fields["worker_concurrency"].default
 LEASE_SECONDS = 15.0
 
 
@@ -38,10 +38,10 @@ def record(position: int, status: str) -> StepRecord:
 
 
 ROUNDS = [
-    lambda run: Checkpoint(run.id, run.attempt, [record(0, "running")]),
-    lambda run: Checkpoint(run.id, run.attempt, [record(0, "completed"), record(1, "running")]),
-    lambda run: Checkpoint(run.id, run.attempt, [record(1, "completed"), record(2, "running")]),
-    lambda run: Checkpoint(run.id, run.attempt, [record(2, "completed")], "completed"),
+    lambda run: Checkpoint(run.id, run.fence, [record(0, "running")]),
+    lambda run: Checkpoint(run.id, run.fence, [record(0, "completed"), record(1, "running")]),
+    lambda run: Checkpoint(run.id, run.fence, [record(1, "completed"), record(2, "running")]),
+    lambda run: Checkpoint(run.id, run.fence, [record(2, "completed")], "completed"),
 ]
 """What a worker writes of a run, one after the other."""
 

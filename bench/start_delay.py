@@ -12,8 +12,7 @@ import asyncio
 from datetime import timedelta
 from typing import NamedTuple
 
-from routines_core.db import Connection
-from support import (
+from harness import (
     clear,
     column,
     filled,
@@ -26,6 +25,7 @@ from support import (
     until,
     until_nothing_waits,
 )
+from routines_core.db import Connection
 
 COMMITTED = """SELECT 1000 * extract(epoch FROM pg_xact_commit_timestamp(xmin) - scheduled_for)
                FROM routines.trajectories WHERE scheduled_for IS NOT NULL"""

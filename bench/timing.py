@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from harness import machine, table
 from http_load import free_port, server
 from routines_core.db import connect
 from routines_core.db.keys import checksum, create_key
@@ -24,7 +25,6 @@ from routines_core.db.migrations import migrate
 from routines_core.db.peppers import Peppers
 from routines_core.embedded import EmbeddedServer
 from routines_core.keyring import Keyring, generate_key
-from support import machine, table
 
 FOREIGN, ABSENT = "theirs", "absent"
 

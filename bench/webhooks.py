@@ -14,12 +14,12 @@ import time
 
 import structlog
 
+from harness import filled, machine, median, one, percentile, server, table, until
 from routines_core.db import Connection, deliveries, open_pool
 from routines_core.db.retention import delete_page
 from routines_core.guarded_http import guarded_client
 from routines_core.keyring import Keyring
-from routines_engine.deliveries import LEASE_SECONDS, Deliverer, send
-from support import filled, machine, median, one, percentile, server, table, until
+from routines_engine.webhooks.deliveries import LEASE_SECONDS, Deliverer, send
 
 RECEIVERS = 8
 AT_ONCE = 64

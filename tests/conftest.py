@@ -18,7 +18,7 @@ import pytest
 from routines_core.db import Connection, connect
 from routines_core.db.migrations import migrate
 from routines_core.embedded import EmbeddedServer
-from support import Database, with_database
+from support.rows import Database, with_database
 
 LONG_WAITS = ("tests/chaos/test_chaos.py", "tests/temporal/test_crashes.py")
 CHAOS_SEED = os.environ.get("ROUTINES_CHAOS_SEED") or str(secrets.randbelow(2**32))

@@ -7,7 +7,7 @@
 -- cancelled with it. While it waits it counts towards no limit.
 WITH RECURSIVE parent AS (
     SELECT id, collection_id, parent_id FROM routines.trajectories
-    WHERE id = %(parent_id)s::bigint AND attempt = %(attempt)s::integer AND status = 'running'
+    WHERE id = %(parent_id)s::bigint AND attempt = %(fence)s::integer AND status = 'running'
     FOR NO KEY UPDATE
 ),
 line AS (
@@ -28,14 +28,14 @@ replaced AS (
     FROM task
     WHERE unknown_keys = '{}' AND trajectories.parent_id = %(parent_id)s::bigint
       AND trajectories.parent_step = %(step)s::text AND trajectories.child_index = %(child_index)s::integer
-      AND ended_at IS NOT NULL AND status <> 'completed' AND coalesce(parent_try, 1) < %(try_number)s::integer
+      AND ended_at IS NOT NULL AND status <> 'completed' AND coalesce(parent_try, 1) < %(attempt)s::integer
     RETURNING trajectories.id
 ),
 started AS (
     INSERT INTO routines.trajectories (collection_id, task_id, task_version, trigger, init_params,
                                        parent_id, parent_step, child_index, parent_try)
     SELECT collection_id, id, version, 'api', init_params || %(init_params)s::jsonb,
-           %(parent_id)s::bigint, %(step)s::text, %(child_index)s::integer, %(try_number)s::integer
+           %(parent_id)s::bigint, %(step)s::text, %(child_index)s::integer, %(attempt)s::integer
     FROM task
     WHERE unknown_keys = '{}' AND (SELECT max(depth) FROM line) < %(max_depth)s::integer
       -- Once the place is free.
@@ -70,14 +70,14 @@ WHERE id = ANY (%(ids)s::bigint[]) AND ended_at IS NOT NULL;
 -- A run whose wait is over counts towards its limits again, even where that goes beyond one: it never waits for a place.
 WITH working AS (
     UPDATE routines.dispatches SET waits = false
-    WHERE trajectory_id = %(id)s::bigint AND attempt = %(attempt)s::integer AND waits
+    WHERE trajectory_id = %(id)s::bigint AND attempt = %(fence)s::integer AND waits
 )
 INSERT INTO routines.limited_runs (trajectory_id, collection_id, task_id)
 SELECT trajectories.id, trajectories.collection_id, trajectories.task_id
 FROM routines.trajectories
 JOIN routines.collections ON collections.id = trajectories.collection_id
 LEFT JOIN routines.tasks ON tasks.id = trajectories.task_id
-WHERE trajectories.id = %(id)s::bigint AND attempt = %(attempt)s::integer AND status = 'running'
+WHERE trajectories.id = %(id)s::bigint AND attempt = %(fence)s::integer AND status = 'running'
   AND (collections.max_concurrent_runs IS NOT NULL OR tasks.max_concurrent_runs IS NOT NULL)
 FOR NO KEY UPDATE OF trajectories
 ON CONFLICT DO NOTHING;

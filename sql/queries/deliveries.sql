@@ -47,7 +47,7 @@ chosen AS MATERIALIZED (
     WHERE turn <= %(per_collection)s::integer
                   - coalesce((SELECT sum(number) FROM in_hand WHERE in_hand.collection_id = due.collection_id), 0)
     ORDER BY turn, next_attempt_at
-    LIMIT %(slots)s::integer
+    LIMIT %(capacity)s::integer
 ),
 locked AS MATERIALIZED (
     SELECT webhook_deliveries.id FROM routines.webhook_deliveries JOIN chosen ON chosen.id = webhook_deliveries.id
@@ -64,7 +64,7 @@ claimed AS (
     RETURNING webhook_deliveries.id, attempt, collection_id, routine_id, trajectory_id, url, event_id, event_status, body,
               failures, secret_id
 )
-SELECT claimed.id, attempt, claimed.collection_id, routine_id, trajectory_id, url, event_id::text, event_status, body, failures,
+SELECT claimed.id, attempt AS fence, claimed.collection_id, routine_id, trajectory_id, url, event_id::text, event_status, body, failures,
        secret_id, ciphertext, extract(epoch FROM (SELECT now FROM moment))::bigint AS timestamp
 FROM claimed LEFT JOIN routines.secrets ON secrets.id = secret_id
 ORDER BY claimed.id;
@@ -78,7 +78,7 @@ FROM routines.trajectory_details WHERE trajectory_id = %(trajectory_id)s::bigint
 
 -- name: keep_body
 UPDATE routines.webhook_deliveries SET body = %(body)s::bytea
-WHERE id = %(id)s::bigint AND attempt = %(attempt)s::integer AND claimed_at IS NOT NULL;
+WHERE id = %(id)s::bigint AND attempt = %(fence)s::integer AND claimed_at IS NOT NULL;
 
 -- name: settle
 -- The outcome of an attempt; no error: it was delivered. A failure is tried again after `delay_seconds`; null: it is given
@@ -94,7 +94,7 @@ settled AS (
         give_up_reason = CASE WHEN %(error)s::text IS NOT NULL AND %(delay_seconds)s::float8 IS NULL THEN %(error)s::text END,
         claimed_at = NULL, is_redelivery = false
     FROM moment
-    WHERE id = %(id)s::bigint AND attempt = %(attempt)s::integer AND claimed_at IS NOT NULL
+    WHERE id = %(id)s::bigint AND attempt = %(fence)s::integer AND claimed_at IS NOT NULL
     RETURNING collection_id, url, now
 ),
 works AS (
@@ -122,7 +122,7 @@ SELECT (SELECT count(*) FROM settled)::integer AS settled, (SELECT stopped_reaso
 UPDATE routines.webhook_deliveries
 SET attempt = webhook_deliveries.attempt + 1, next_attempt_at = now(), claimed_at = NULL,
     attempts = routines.noted_attempt(attempts, claimed_at, NULL, 'the worker was stopped meanwhile', NULL)
-FROM unnest(%(ids)s::bigint[], %(attempts)s::integer[]) AS held (id, attempt)
+FROM unnest(%(ids)s::bigint[], %(fences)s::integer[]) AS held (id, attempt)
 WHERE webhook_deliveries.id = held.id AND webhook_deliveries.attempt = held.attempt AND claimed_at IS NOT NULL;
 
 -- name: give_up_stopped

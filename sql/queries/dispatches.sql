@@ -10,7 +10,7 @@ SELECT greatest(0, %(most)s::bigint - count(*)) AS room FROM routines.dispatches
 -- In the transaction of the claim: what was claimed belongs to Temporal from its commit on, before Temporal has heard of it.
 WITH claimed AS (
     UPDATE routines.trajectories SET engine = 'temporal', lease_expires_at = 'infinity'
-    FROM unnest(%(ids)s::bigint[], %(attempts)s::integer[]) AS held (id, attempt)
+    FROM unnest(%(ids)s::bigint[], %(fences)s::integer[]) AS held (id, attempt)
     WHERE trajectories.id = held.id AND trajectories.attempt = held.attempt AND status = 'running'
     RETURNING trajectories.id, trajectories.collection_id, trajectories.first_workflow_id, trajectories.attempt
 )
@@ -23,7 +23,7 @@ SET number = excluded.number, attempt = excluded.attempt, workflow_id = excluded
 
 -- name: submitted
 UPDATE routines.dispatches SET submitted_at = now(), checked_at = now()
-FROM unnest(%(ids)s::bigint[], %(numbers)s::integer[]) AS accepted (id, number)
+FROM unnest(%(ids)s::bigint[], %(generations)s::integer[]) AS accepted (id, number)
 WHERE trajectory_id = accepted.id AND dispatches.number = accepted.number;
 
 -- name: take
@@ -32,14 +32,14 @@ WHERE trajectory_id = accepted.id AND dispatches.number = accepted.number;
 -- brought its step to an end is a crash; at the third the run fails.
 WITH held AS MATERIALIZED (
     SELECT trajectories.id,
-           (dispatches.turn = %(turn)s::integer AND dispatches.try_number < %(try_number)s::integer
+           (dispatches.turn = %(sequence)s::integer AND dispatches.try_number < %(attempt)s::integer
             AND NOT dispatches.is_left
             AND NOT EXISTS (SELECT FROM routines.steps WHERE steps.trajectory_id = trajectories.id
                             AND steps.attempt = dispatches.attempt AND steps.status <> 'running'))::integer AS crash
     FROM routines.dispatches JOIN routines.trajectories ON trajectories.id = dispatches.trajectory_id
-    WHERE dispatches.trajectory_id = %(id)s::bigint AND dispatches.number = %(number)s::integer
+    WHERE dispatches.trajectory_id = %(id)s::bigint AND dispatches.number = %(generation)s::integer
       AND trajectories.attempt = dispatches.attempt AND trajectories.status = 'running'
-      AND (dispatches.turn, dispatches.try_number) <= (%(turn)s::integer, %(try_number)s::integer)
+      AND (dispatches.turn, dispatches.try_number) <= (%(sequence)s::integer, %(attempt)s::integer)
     FOR NO KEY UPDATE OF trajectories, dispatches
 ),
 taken AS (
@@ -56,11 +56,11 @@ taken AS (
 ),
 noted AS (
     UPDATE routines.dispatches
-    SET attempt = taken.attempt, turn = %(turn)s::integer, try_number = %(try_number)s::integer, is_left = false,
+    SET attempt = taken.attempt, turn = %(sequence)s::integer, try_number = %(attempt)s::integer, is_left = false,
         waits = false, submitted_at = coalesce(submitted_at, now())
     FROM taken WHERE trajectory_id = taken.id AND taken.status = 'running'
 )
-SELECT taken.id, taken.attempt, taken.collection_id, taken.task_id, taken.first_workflow_id AS workflow_id,
+SELECT taken.id, taken.attempt AS fence, taken.collection_id, taken.task_id, taken.first_workflow_id AS workflow_id,
        taken.init_params, task_versions.workflow,
        extract(epoch FROM taken.deadline_at - now())::float8 AS seconds_left,
        routines.finished_steps(taken.id) AS finished_steps,
@@ -73,8 +73,8 @@ WHERE taken.status = 'running';
 -- name: leave
 -- A worker that stops in the middle of a step says so: the next attempt is no crash.
 UPDATE routines.dispatches SET is_left = true
-WHERE trajectory_id = %(id)s::bigint AND number = %(number)s::integer AND turn = %(turn)s::integer
-  AND try_number = %(try_number)s::integer;
+WHERE trajectory_id = %(id)s::bigint AND number = %(generation)s::integer AND turn = %(sequence)s::integer
+  AND try_number = %(attempt)s::integer;
 
 -- name: step_error
 -- Why a step failed, as it was written.
@@ -98,11 +98,11 @@ WITH over AS MATERIALIZED (
 )
 UPDATE routines.dispatches SET told_at = now()
 FROM over WHERE dispatches.trajectory_id = over.trajectory_id
-RETURNING dispatches.trajectory_id AS id, number, workflow_id;
+RETURNING dispatches.trajectory_id AS id, number AS generation, workflow_id;
 
 -- name: forget
 -- Temporal knows that the run was taken from it. A later dispatch of the same run is another one.
-DELETE FROM routines.dispatches WHERE trajectory_id = %(id)s::bigint AND number = %(number)s::integer;
+DELETE FROM routines.dispatches WHERE trajectory_id = %(id)s::bigint AND number = %(generation)s::integer;
 
 -- name: unsettled
 -- Dispatches that Temporal has not been asked about for a while: whether it has them, and whether they go on there.
@@ -121,7 +121,7 @@ checked AS (
     UPDATE routines.dispatches SET checked_at = now() FROM due WHERE dispatches.trajectory_id = due.trajectory_id
     RETURNING dispatches.trajectory_id, number, attempt, workflow_id, submitted_at IS NOT NULL AS is_submitted
 )
-SELECT checked.trajectory_id AS id, checked.attempt, number, checked.workflow_id, is_submitted, task_versions.workflow,
+SELECT checked.trajectory_id AS id, checked.attempt AS fence, number AS generation, checked.workflow_id, is_submitted, task_versions.workflow,
        greatest(0, extract(epoch FROM deadline_at - now()))::float8 AS seconds_left,
        ARRAY(SELECT name FROM routines.steps WHERE steps.trajectory_id = trajectories.id AND steps.status = 'completed'
              ORDER BY position) AS finished,
@@ -137,8 +137,8 @@ JOIN routines.task_versions ON task_versions.task_id = trajectories.task_id
 WITH held AS MATERIALIZED (
     SELECT trajectories.id, crashes + 1 >= %(max_crashes)s::integer AS is_poison
     FROM routines.dispatches JOIN routines.trajectories ON trajectories.id = dispatches.trajectory_id
-    WHERE dispatches.trajectory_id = %(id)s::bigint AND dispatches.number = %(number)s::integer
-      AND dispatches.attempt = %(attempt)s::integer
+    WHERE dispatches.trajectory_id = %(id)s::bigint AND dispatches.number = %(generation)s::integer
+      AND dispatches.attempt = %(fence)s::integer
       AND trajectories.attempt = dispatches.attempt AND trajectories.status = 'running'
     FOR NO KEY UPDATE OF trajectories, dispatches
 ),

@@ -7,7 +7,7 @@ SELECT set_config('role', rolname, false) AS role FROM pg_roles
 WHERE rolname = %(role)s::text
   AND pg_has_role(session_user, oid, CASE WHEN current_setting('server_version_num')::integer < 160000 THEN 'MEMBER' ELSE 'SET' END);
 
--- name: standing
+-- name: role_report
 -- Who this connection is, and what row-level security means to it.
 SELECT current_user::text AS login, rolsuper OR rolbypassrls AS bypasses_row_security, routines.is_owner() AS is_owner,
        ARRAY(SELECT DISTINCT role FROM routines.role_grants WHERE to_regrole(role) IS NULL ORDER BY 1) AS missing_roles,

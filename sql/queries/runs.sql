@@ -6,7 +6,7 @@
 -- The oldest runs of each task, by the shares of routines.turns. SKIP LOCKED: what another worker is claiming is its own.
 WITH pending AS MATERIALIZED (
     SELECT turns.turn, turns.is_limited, oldest.id
-    FROM routines.turns(%(slots)s::integer, %(after)s::bigint, %(last_tasks)s::jsonb) AS turns
+    FROM routines.turns(%(capacity)s::integer, %(after)s::bigint, %(last_tasks)s::jsonb) AS turns
     CROSS JOIN LATERAL (
         SELECT id FROM routines.trajectories
         WHERE ended_at IS NULL AND status = 'pending'
@@ -41,7 +41,7 @@ limited AS (
     SELECT id, collection_id, task_id FROM claimed JOIN pending USING (id) WHERE is_limited
     ON CONFLICT DO NOTHING
 )
-SELECT claimed.id, claimed.attempt, claimed.collection_id, claimed.task_id, claimed.first_workflow_id AS workflow_id,
+SELECT claimed.id, claimed.attempt AS fence, claimed.collection_id, claimed.task_id, claimed.first_workflow_id AS workflow_id,
        claimed.init_params, task_versions.workflow,
        extract(epoch FROM claimed.deadline_at - now())::float8 AS seconds_left,
        routines.finished_steps(claimed.id) AS finished_steps,
@@ -51,7 +51,7 @@ FROM claimed JOIN pending USING (id)
 JOIN routines.task_versions ON task_versions.task_id = claimed.task_id AND task_versions.version = claimed.task_version
 ORDER BY pending.turn, claimed.id;
 
--- name: hang_bell
+-- name: request_wakeup
 -- Says that this worker is idle: whoever inserts runs next takes the bell and notifies. See routines.ring.
 INSERT INTO routines.bells (worker) VALUES (%(worker)s::text) ON CONFLICT DO NOTHING;
 
@@ -63,13 +63,13 @@ LISTEN routines_pending;
 -- locked at this moment comes back as it is: the heartbeat of the others waits for nobody.
 WITH held AS MATERIALIZED (
     SELECT trajectories.id
-    FROM unnest(%(ids)s::bigint[], %(attempts)s::integer[]) AS held (id, attempt)
+    FROM unnest(%(ids)s::bigint[], %(fences)s::integer[]) AS held (id, attempt)
     JOIN routines.trajectories ON trajectories.id = held.id AND trajectories.attempt = held.attempt
     WHERE status = 'running'
 ),
 free AS MATERIALIZED (
     SELECT trajectories.id
-    FROM unnest(%(ids)s::bigint[], %(attempts)s::integer[]) AS held (id, attempt)
+    FROM unnest(%(ids)s::bigint[], %(fences)s::integer[]) AS held (id, attempt)
     JOIN routines.trajectories ON trajectories.id = held.id AND trajectories.attempt = held.attempt
     WHERE status = 'running'
     FOR NO KEY UPDATE OF trajectories SKIP LOCKED
@@ -85,7 +85,7 @@ SELECT held.id, renewed.id IS NOT NULL AS renewed FROM held LEFT JOIN renewed US
 -- name: held
 -- Which of these runs are still the worker's: a read, by which it hears of a cancel before its next renewal.
 SELECT trajectories.id
-FROM unnest(%(ids)s::bigint[], %(attempts)s::integer[]) AS held (id, attempt)
+FROM unnest(%(ids)s::bigint[], %(fences)s::integer[]) AS held (id, attempt)
 JOIN routines.trajectories ON trajectories.id = held.id AND trajectories.attempt = held.attempt
 WHERE status = 'running';
 
@@ -95,8 +95,8 @@ WHERE status = 'running';
 -- the run goes on. SKIP LOCKED: a run that somebody else has locked does not hold up the others; it is tried again. At
 -- its end its secrets go and its webhook is due in the same transaction: trigger settle_end_of_run.
 WITH given AS MATERIALIZED (
-    SELECT id, attempt, status, error, steps
-    FROM json_to_recordset(%(runs)s::json) AS given (id bigint, attempt integer, status text, error text, steps json)
+    SELECT id, fence AS attempt, status, error, steps
+    FROM json_to_recordset(%(runs)s::json) AS given (id bigint, fence integer, status text, error text, steps json)
 ),
 held AS MATERIALIZED (
     SELECT trajectories.id, given.attempt, given.status, given.error, given.steps
@@ -108,12 +108,12 @@ written AS (
     INSERT INTO routines.steps (trajectory_id, name, position, attempt, status, activity, inputs, outputs, error,
                                 try_number, earlier_errors, ended_at)
     SELECT held.id, step.name, step.position, held.attempt, step.status, step.activity, step.inputs, step.outputs,
-           step.error, step.try_number, CASE WHEN step.failed_try IS NULL THEN '[]'
+           step.error, step.attempt, CASE WHEN step.failed_try IS NULL THEN '[]'
                ELSE jsonb_build_array(jsonb_build_object('at', now(), 'error', step.failed_try)) END,
            CASE WHEN step.status <> 'running' THEN now() END
     FROM held CROSS JOIN LATERAL json_to_recordset(held.steps) AS step (
         name text, position integer, status text, activity text, inputs jsonb, outputs jsonb, error text,
-        try_number integer, failed_try text)
+        attempt integer, failed_try text)
     ON CONFLICT ON CONSTRAINT steps_pkey DO UPDATE
     SET attempt = excluded.attempt, status = excluded.status, activity = excluded.activity, inputs = excluded.inputs,
         outputs = excluded.outputs, error = excluded.error, ended_at = excluded.ended_at,
@@ -141,7 +141,7 @@ RETURNING trajectories.id;
 -- A worker that stops gives its runs back: pending again, fenced off from itself, and no crash is counted.
 UPDATE routines.trajectories
 SET status = 'pending', attempt = trajectories.attempt + 1, lease_expires_at = NULL, updated_at = now()
-FROM unnest(%(ids)s::bigint[], %(attempts)s::integer[]) AS held (id, attempt)
+FROM unnest(%(ids)s::bigint[], %(fences)s::integer[]) AS held (id, attempt)
 WHERE trajectories.id = held.id AND trajectories.attempt = held.attempt AND status = 'running';
 
 -- name: reap
@@ -176,7 +176,7 @@ RETURNING trajectories.id, trajectories.status, trajectories.crashes::integer AS
 -- name: use_file
 -- A file that a step has saved belongs to its run from now on, whatever becomes of the step. No row: the run is no longer the worker's.
 SELECT routines.use_files(id, collection_id, ARRAY[%(path)s::text]) AS is_noted FROM routines.trajectories
-WHERE id = %(id)s::bigint AND attempt = %(attempt)s::integer AND status = 'running'
+WHERE id = %(id)s::bigint AND attempt = %(fence)s::integer AND status = 'running'
 FOR NO KEY UPDATE;
 
 -- name: sealed_secret
@@ -185,7 +185,7 @@ FOR NO KEY UPDATE;
 -- run_id, the collection's. Null secret_id: it is referred to and gone. Only the worker that holds the run gets it.
 WITH RECURSIVE line AS (
     SELECT id, triggered_by_routine_id, parent_id, collection_id, secret_refs, 0 AS distance FROM routines.trajectories
-    WHERE id = %(id)s::bigint AND attempt = %(attempt)s::integer AND status = 'running'
+    WHERE id = %(id)s::bigint AND attempt = %(fence)s::integer AND status = 'running'
     UNION ALL
     SELECT parent.id, parent.triggered_by_routine_id, parent.parent_id, parent.collection_id, parent.secret_refs, distance + 1
     FROM line JOIN routines.trajectories AS parent ON parent.id = line.parent_id

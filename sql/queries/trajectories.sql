@@ -221,11 +221,11 @@ WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.ca
 
 -- name: list_events
 -- Oldest first, after the event that the cursor names.
-SELECT at, rank, position, try_number, event, step, attempt, detail FROM routines.run_events
+SELECT at, rank, position, try_number AS attempt, event, step, attempt AS fence, detail FROM routines.run_events
 WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND trajectory_id = %(id)s::bigint
   AND (%(after_at)s::timestamptz IS NULL
        OR (at, rank, position, try_number) > (%(after_at)s::timestamptz, %(after_rank)s::integer,
-                                              %(after_position)s::bigint, %(after_try)s::integer))
+                                              %(after_position)s::bigint, %(after_attempt)s::integer))
 ORDER BY at, rank, position, try_number
 LIMIT %(limit)s::integer;
 

@@ -14,26 +14,26 @@ from litestar.openapi import OpenAPIConfig
 from litestar.response import Response
 from litestar.types import HTTPScope
 
-from routines_api import environment, runs, step_templates, tasks, trajectories
-from routines_api.access import ApiRequest, Services, provide_caller, provide_door
-from routines_api.deliveries import DeliveriesController
-from routines_api.ends import Ends
-from routines_api.errors import HeadersTooLargeError
-from routines_api.keys import KnownKeys
-from routines_api.ledger import LedgerController, get_latest_outcomes, preview
-from routines_api.limiter import RateLimiter
-from routines_api.metrics import METHODS, ApiMetrics
-from routines_api.openapi import describe, operation
-from routines_api.problems import HANDLERS, send_answer
-from routines_api.responses import Health
-from routines_api.routines import RoutinesController, get_init_params_schema
-from routines_api.scraping import metrics
+from routines_api.endpoints import environment, runs, step_templates, tasks, trajectories
+from routines_api.endpoints.deliveries import DeliveriesController
+from routines_api.endpoints.ledger import LedgerController, get_latest_outcomes, preview
+from routines_api.endpoints.routines import RoutinesController, get_init_params_schema
+from routines_api.http.access import ApiRequest, ApiServices, provide_caller, provide_door
+from routines_api.http.errors import HeadersTooLargeError
+from routines_api.http.known_keys import KnownKeys
+from routines_api.http.problems import HANDLERS, send_answer
+from routines_api.http.rate_limiter import RateLimiter
+from routines_api.http.run_waiter import RunWaiter
+from routines_api.metrics.api import METHODS, ApiMetrics
+from routines_api.metrics.endpoint import metrics
+from routines_api.openapi.description import describe, operation
+from routines_api.schemas.responses import Health
 from routines_console.site import MOUNT, Console
 from routines_core.db import open_pool
 from routines_core.db.peppers import Peppers
 from routines_core.db.pool import state_of
 from routines_core.errors import NotFoundError, RoutinesError
-from routines_core.file_store import open_file_store
+from routines_core.files.opening import open_file_store
 from routines_core.keyring import load_keyring
 from routines_core.settings import Settings
 
@@ -67,7 +67,7 @@ async def openapi_json(request: ApiRequest) -> Response[bytes]:
 @get("/docs", include_in_schema=False)
 async def docs() -> Response[bytes]:
     """The same for people: one page without anything from elsewhere; no key needed."""
-    page = resources.files("routines_api").joinpath("docs.html").read_bytes()
+    page = resources.files("routines_api.openapi").joinpath("docs.html").read_bytes()
     return Response(page, media_type="text/html", headers=_PAGE_HEADERS)
 
 
@@ -81,7 +81,7 @@ _PAGE_HEADERS = {
 
 @cache
 def _description(app: Litestar) -> bytes:
-    services: Services = app.state.services
+    services: ApiServices = app.state.services
     return msgspec.json.encode(describe(app, [preview] if services.settings.enable_routines else []))
 
 
@@ -118,19 +118,19 @@ class Api(Litestar):
     @property
     def metrics(self) -> ApiMetrics:
         """What this process shows of itself."""
-        services: Services = self.state.services
+        services: ApiServices = self.state.services
         return services.metrics
 
     def let_go(self) -> None:
         """Answer the requests that wait for the end of a run: the process is about to stop."""
-        services: Services = self.state.services
-        services.ends.close()
+        services: ApiServices = self.state.services
+        services.run_waiter.close()
 
     def _refused(self, scope: HTTPScope) -> RoutinesError | None:
         # Litestar would answer OPTIONS by itself, and so tell which paths there are.
         if scope["method"] not in METHODS or b"%2f" in scope["raw_path"].lower():
             return NotFoundError()  # an encoded slash is in no name, and means one path to a proxy and another here
-        services: Services = self.state.services
+        services: ApiServices = self.state.services
         limit = services.settings.max_header_bytes
         if sum(len(name) + len(value) for name, value in scope["headers"]) > limit:
             return HeadersTooLargeError(f"The headers have more than {limit} bytes.")
@@ -157,16 +157,16 @@ def create_app(settings: Settings, database_url: str) -> Api:
             app.state.pool = opened
             services.metrics.follow(partial(state_of, opened))
             yield
-            services.ends.close()
+            services.run_waiter.close()
 
     keyring = load_keyring(settings)
-    services = Services(
+    services = ApiServices(
         settings,
         keyring=keyring,
         keys=KnownKeys(Peppers(keyring)),
         limiter=RateLimiter(settings.rate_per_second, settings.rate_burst),
         files=open_file_store(settings),
-        ends=Ends(settings.run_sync_waiters),
+        run_waiter=RunWaiter(settings.run_sync_waiters),
         metrics=ApiMetrics(settings, database_url),
     )
     routines = (

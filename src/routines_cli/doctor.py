@@ -4,11 +4,11 @@ from shlex import quote
 
 from routines_cli import secrets
 from routines_cli.engines import examine_engine
-from routines_cli.standing import describe
+from routines_cli.role_report import describe
 from routines_core.db import Connection, connect, roles
 from routines_core.db.migrations import check_server_version, pending_migrations
+from routines_core.db.operator_messages import InsufficientPrivilege, lacking
 from routines_core.db.pool import without_password
-from routines_core.db.refusals import InsufficientPrivilege, lacking
 from routines_core.embedded import find_psql
 from routines_core.errors import DatabaseError, MigrationError
 from routines_core.settings import Settings
@@ -82,7 +82,7 @@ async def _engine(settings: Settings, connection: Connection, *, quick: bool) ->
 async def _standing(connection: Connection) -> tuple[list[str], bool]:
     """Lines on the login, and whether tenants are kept apart."""
     try:
-        standing = await roles.standing(connection)
+        report = await roles.role_report(connection)
     except InsufficientPrivilege as error:
         return [f"login     may not look at the roles ({lacking(error)}): {_OWNER}, or a role of Routines"], False
-    return describe(standing), not standing.open_tables
+    return describe(report), not report.open_tables

@@ -19,7 +19,7 @@ async def run_engine(settings: Settings, database_url: str) -> None:
 
         await run_temporal_worker(settings, database_url)
         return
-    from routines_engine.worker import run_worker
+    from routines_engine.runs.worker import run_worker
 
     await run_worker(settings, database_url)
 

@@ -34,7 +34,7 @@ def _async_command(function: Callable[Parameters, Coroutine[Any, Any, None]]) ->
 
 def _told(error: Exception) -> RoutinesError | None:
     """What Routines raised on purpose, or what an error of the database means; None: a defect."""
-    from routines_core.db.refusals import refusal
+    from routines_core.db.operator_messages import refusal
 
     if isinstance(error, ExceptionGroup):
         return _told(cast("ExceptionGroup[Exception]", error).exceptions[0])

@@ -1,6 +1,6 @@
 """AES-256-GCM with versioned keys.
 
-A ciphertext opens only where it was sealed: its place is associated data.
+A ciphertext opens only where it was sealed: its context is associated data.
 Layout: version byte, length of the key id, key id, 12-byte nonce, ciphertext with its tag.
 """
 
@@ -32,10 +32,10 @@ _LONGEST_KEY_ID = 64
 
 
 @dataclass(frozen=True)
-class SecretPlace:
+class SecretContext:
     """Where a secret belongs: what is authenticated beside it.
 
-    Whoever opens one builds its place from what refers to it, never from the secret's own row: so a reference that
+    Whoever opens one builds its context from what refers to it, never from the secret's own row: so a reference that
     was bent to another's secret opens nothing.
 
     Attributes:
@@ -56,8 +56,8 @@ class SecretPlace:
         """The bytes that a ciphertext with this header is bound to."""
         if header[0] == _VERSION_1:
             return f"routines:1:{self.collection_id}:{self.kind}:{self.secret_id}".encode()
-        place = [self.collection_id, self.kind, self.field, self.owner, str(self.secret_id)]
-        return header + json.dumps(place).encode()
+        context = [self.collection_id, self.kind, self.field, self.owner, str(self.secret_id)]
+        return header + json.dumps(context).encode()
 
 
 def owner_of_routine(routine_id: int) -> str:
@@ -145,16 +145,16 @@ class Keyring:
         """The ids of all keys, the first first."""
         return list(self._ciphers)
 
-    def seal(self, plaintext: str, place: SecretPlace) -> bytes:
-        """The ciphertext of `plaintext`, under the first key, bound to its place."""
+    def seal(self, plaintext: str, context: SecretContext) -> bytes:
+        """The ciphertext of `plaintext`, under the first key, bound to its context."""
         key_id = self.first_key_id.encode()
         header = bytes([VERSION, len(key_id)]) + key_id
         nonce = os.urandom(_NONCE_BYTES)
-        sealed = self._ciphers[self.first_key_id].encrypt(nonce, plaintext.encode(), place.associated_data(header))
+        sealed = self._ciphers[self.first_key_id].encrypt(nonce, plaintext.encode(), context.associated_data(header))
         return header + nonce + sealed
 
-    def open(self, ciphertext: bytes, place: SecretPlace) -> str:
-        """The plaintext of what `seal` made for this very place.
+    def open(self, ciphertext: bytes, context: SecretContext) -> str:
+        """The plaintext of what `seal` made for this very context.
 
         Raises:
             SecretError: Its key is not in the keyring, it is damaged, or it belongs somewhere else.
@@ -163,11 +163,11 @@ class Keyring:
         key_id = header[2:].decode("ascii", "replace")
         cipher = self._ciphers.get(key_id)
         if cipher is None:
-            raise SecretError(f"Secret {place.secret_id} needs encryption key {key_id!a}, which is not configured.")
+            raise SecretError(f"Secret {context.secret_id} needs encryption key {key_id!a}, which is not configured.")
         try:
-            return cipher.decrypt(nonce, sealed, place.associated_data(header)).decode()
+            return cipher.decrypt(nonce, sealed, context.associated_data(header)).decode()
         except InvalidTag:
-            raise SecretError(f"Secret {place.secret_id} is damaged or was moved from where it belongs.") from None
+            raise SecretError(f"Secret {context.secret_id} is damaged or was moved from where it belongs.") from None
 
 
 def load_keyring(settings: Settings) -> Keyring:

@@ -76,7 +76,7 @@ class Settings(BaseSettings):
     max_init_params_bytes: int = Field(default=256 * 1024, ge=1024, alias="ROUTINES_MAX_INIT_PARAMS_BYTES")
     """The most bytes, as jsonb, that a run's merged init_params may take; more, and its fire fails to start."""
 
-    worker_slots: int = Field(default=50, ge=1, le=1000, alias="ROUTINES_WORKER_SLOTS")
+    worker_concurrency: int = Field(default=50, ge=1, le=1000, alias="ROUTINES_WORKER_CONCURRENCY")
     """The most runs that one worker has in hand at once."""
     lease_seconds: float = Field(default=15, ge=0.5, alias="ROUTINES_LEASE_SECONDS")
     """How long a run stays with a worker that gives no sign of life; renewed every third of it."""

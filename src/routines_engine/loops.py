@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 import structlog
 
 from routines_core.db import connect
-from routines_core.db.bell import rings
 from routines_core.db.pool import LOST
+from routines_core.db.wakeup import rings
 from routines_core.errors import DatabaseError
 from routines_core.lifecycle import sleep_or_stop
 from routines_engine.metrics import WorkerMetrics

@@ -8,7 +8,7 @@ from prometheus_client import Counter, Gauge
 
 from routines_core.db.runs import StepRecord
 from routines_core.metrics.distribution import DELAY_BUCKETS, DURATION_BUCKETS, Distribution
-from routines_core.metrics.listener import Health
+from routines_core.metrics.listener import ProgramHealth
 from routines_core.metrics.program import ProgramMetrics
 from routines_workflow.activity import ACTIVITIES
 
@@ -23,7 +23,7 @@ ANSWER_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class Hands:
+class WorkerLoad:
     """What a worker has in hand, asked for each page.
 
     Attributes:
@@ -45,7 +45,7 @@ class WorkerMetrics(ProgramMetrics):
         self._began_at = time.monotonic()
         self._claimed_at: float | None = None
         self._answered_at: float | None = None
-        self._hands = Hands(0, lambda: 0, lambda: 0.0)
+        self._load = WorkerLoad(0, lambda: 0, lambda: 0.0)
         self._count_runs()
         self._count_leases()
         self._count_deliveries()
@@ -136,18 +136,18 @@ class WorkerMetrics(ProgramMetrics):
             self.registry, "routines_worker_delivery_duration_seconds", "How long attempts at webhooks took."
         )
 
-    def follow(self, hands: Hands) -> None:
+    def follow(self, hands: WorkerLoad) -> None:
         """Show what this worker has in hand."""
-        self._hands = hands
+        self._load = hands
 
     def _slots(self) -> float:
-        return self._hands.slots
+        return self._load.slots
 
     def _slots_in_use(self) -> float:
-        return self._hands.slots_in_use()
+        return self._load.slots_in_use()
 
     def _since_renewal(self) -> float:
-        return self._hands.since_renewal_seconds()
+        return self._load.since_renewal_seconds()
 
     def claimed(self, count: int) -> None:
         """Count a claim that went through, and the runs that it gave."""
@@ -176,14 +176,14 @@ class WorkerMetrics(ProgramMetrics):
 
     def _asked_at(self) -> float | None:
         """When it last asked for runs, or had no slot for any."""
-        is_full = self._hands.slots_in_use() >= self._hands.slots > 0
+        is_full = self._load.slots_in_use() >= self._load.slots > 0
         return time.monotonic() if is_full else self._claimed_at
 
     def _since(self, moment: float | None) -> float:
         return time.monotonic() - (self._began_at if moment is None else moment)
 
-    async def health(self) -> Health:
+    async def health(self) -> ProgramHealth:
         """How the worker is."""
         asked_at = self._asked_at()
         is_heard = self._answered_at is not None and self._since(self._answered_at) < ANSWER_SECONDS
-        return Health(is_heard, None if asked_at is None else self._since(asked_at))
+        return ProgramHealth(is_heard, None if asked_at is None else self._since(asked_at))

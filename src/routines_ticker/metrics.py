@@ -8,7 +8,7 @@ from prometheus_client import Counter, Gauge
 
 from routines_core.db.tick import Tick
 from routines_core.metrics.distribution import DELAY_BUCKETS, Distribution
-from routines_core.metrics.listener import Health
+from routines_core.metrics.listener import ProgramHealth
 from routines_core.metrics.program import ProgramMetrics
 
 REASONS = ("overlap", "missed", "failed_to_start")
@@ -107,6 +107,8 @@ class TickerMetrics(ProgramMetrics):
         finally:
             self._is_connected.set(0)
 
-    async def health(self) -> Health:
+    async def health(self) -> ProgramHealth:
         """How the ticker is."""
-        return Health(self.registry.get_sample_value("routines_ticker_database_connected") == 1, self.since_success())
+        return ProgramHealth(
+            self.registry.get_sample_value("routines_ticker_database_connected") == 1, self.since_success()
+        )

@@ -38,7 +38,7 @@ log = structlog.get_logger("ticker")
 
 
 @dataclass
-class Turns:
+class TurnSchedule:
     """When the collections are next served in turns: a backlog has to last for a while before they are."""
 
     due_at: float = field(default_factory=lambda: time.monotonic() + TURN_SECONDS)
@@ -113,7 +113,7 @@ class Ticker:
 
     async def drain(self, batches: Batches) -> int:
         """Tick until what is due is done or in other tickers' hands: how many routines were claimed."""
-        claimed, turns = 0, Turns()
+        claimed, turns = 0, TurnSchedule()
         while not self.stop.is_set():
             last = await batches.tick()
             claimed += last

@@ -61,7 +61,7 @@ class Found(msgspec.Struct, frozen=True):
     outputs: dict[str, Any]
 
 
-class Services(Protocol):
+class StepServices(Protocol):
     """What the engine does for a step. Everything stays within the run's own collection."""
 
     async def secret(self, name: str) -> str | None:
@@ -106,7 +106,7 @@ class StepContext:
     Attributes:
         workflow_id: The run.
         step: The step's name.
-        try_number: Which try of the step this is, from 1.
+        attempt: Which try of the step this is, from 1.
         services: What the engine does for it.
         timeout_seconds: When the try is given up, counted from its start; None: the step's config sets no limit.
         allow_private: Whether requests may go to loopback and private addresses.
@@ -114,8 +114,8 @@ class StepContext:
 
     workflow_id: str
     step: str
-    try_number: int
-    services: Services
+    attempt: int
+    services: StepServices
     timeout_seconds: float | None = None
     allow_private: bool = False
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service import Service
+from support.service import Service
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from account import NOBODY, default_container, only_root, ordinary_user
 from routines_core.embedded import running_url
 from routines_core.embedded.account import ACCOUNTS
 from routines_core.embedded.binaries import find_binaries
-from service import Service, wait_until
+from support.account import NOBODY, default_container, only_root, ordinary_user
+from support.service import Service, wait_until
 
 pytestmark = [pytest.mark.slow, only_root]
 

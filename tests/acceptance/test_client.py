@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service import Service, wait_until
+from support.service import Service, wait_until
 
 pytestmark = pytest.mark.slow
 WORKFLOW = {

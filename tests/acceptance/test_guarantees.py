@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from routines_core.db.files import sql_dir
+from routines_core.db.statements import sql_dir
 
 ROOT = sql_dir().parent
 TEST = re.compile(r"^ *(?:async )?def (test_\w+)", re.MULTILINE)

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from routines_core.embedded import running_url
-from service import Service, wait_until
+from support.service import Service, wait_until
 
 pytestmark = pytest.mark.slow
 ROUNDS = 4

@@ -15,9 +15,9 @@ import psycopg
 import pytest
 
 from routines_core.lifecycle import LIFELINE_VARIABLE
-from scraping import Page, awaited, scrape
-from service import ROUTINES, Service, clean_environment, free_port, wait_until
-from support import ENCRYPTION_KEYS, Database, with_database
+from support.rows import ENCRYPTION_KEYS, Database, with_database
+from support.scraping import Page, awaited, scrape
+from support.service import ROUTINES, Service, clean_environment, free_port, wait_until
 
 pytestmark = pytest.mark.slow
 

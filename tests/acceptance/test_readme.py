@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from routines_core.embedded.binaries import find_binaries
-from service import ROOT, Service
-from support import with_database
+from support.rows import with_database
+from support.service import ROOT, Service
 
 pytestmark = [
     pytest.mark.slow,

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 
 from routines_core.db import Connection
-from service import ROUTINES, Service, clean_environment, wait_until
-from support import Database, make_task
+from support.rows import Database, make_task
+from support.service import ROUTINES, Service, clean_environment, wait_until
 
 pytestmark = pytest.mark.slow
 TICKERS = 4

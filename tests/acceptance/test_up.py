@@ -8,10 +8,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from account import ordinary_user
 from routines_core.embedded import running_url
-from service import Service, descendants, free_port, process_table, wait_until
-from support import Database, with_database
+from support.account import ordinary_user
+from support.rows import Database, with_database
+from support.service import Service, descendants, free_port, process_table, wait_until
 
 pytestmark = pytest.mark.slow
 

@@ -9,8 +9,8 @@ from litestar.testing import AsyncTestClient
 from routines_api.app import create_app
 from routines_core.db import Connection
 from routines_core.db.keys import create_key
-from serving import copy_of, new_key
-from support import Database, api_settings
+from support.rows import Database, api_settings
+from support.serving import copy_of, new_key
 
 Client = AsyncTestClient[Any]
 WORKFLOW = {"init_params": {"zeta": "z", "a": 1, "none": None, "list": []}, "steps": [], "step_configs": {}}

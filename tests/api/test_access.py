@@ -8,7 +8,7 @@ from litestar.testing import AsyncTestClient
 from routines_api.app import create_app
 from routines_core.db import Connection
 from routines_core.db.keys import create_key, revoke_key
-from support import Database, api_settings, value
+from support.rows import Database, api_settings, value
 
 Client = AsyncTestClient[Any]
 BASE = "/api/v1/routines/my-org/echo"

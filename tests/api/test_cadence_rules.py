@@ -5,9 +5,9 @@ import itertools
 import psycopg
 import pytest
 
-from routines_api.requests import CadenceConfig, validate
+from routines_api.schemas.requests import CadenceConfig, validate
 from routines_core.errors import FaultsError
-from support import Database
+from support.rows import Database
 
 TYPES = ["manual", "hourly", "daily", "weekdays", "weekly", "yearly"]
 HOURS = [None, -1, 0, 9, 23, 24]
@@ -61,7 +61,7 @@ def test_python_and_sql_accept_the_same_cadences(kind: str, database: Database) 
     ],
 )
 def test_python_and_sql_accept_the_same_webhook_urls(url: str, database: Database) -> None:
-    from routines_api.requests import RoutinePatch
+    from routines_api.schemas.requests import RoutinePatch
 
     try:
         validate(RoutinePatch, {"webhook_url": url})

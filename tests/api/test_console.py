@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from routines_console.site import MOUNT, Console
-from serving import ApiProcess, api_process, send
-from support import Database
+from support.rows import Database
+from support.serving import ApiProcess, api_process, send
 
 POLICY = {
     "default-src": "'none'",

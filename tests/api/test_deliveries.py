@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 from litestar.testing import AsyncTestClient
 
-from outbox import claim, delivering, ended_runs, routine_with_webhook, settle, until
-from receivers import answers, receiver
 from routines_api.app import create_app
 from routines_core.db import Connection
 from routines_core.db.deliveries import Outcome
 from routines_core.db.keys import create_key
-from support import Database, api_settings, value
+from support.outbox import claim, delivering, ended_runs, routine_with_webhook, settle, until
+from support.receivers import answers, receiver
+from support.rows import Database, api_settings, value
 
 Client = AsyncTestClient[Any]
 BASE = "/api/v1/routines/my-org/echo"

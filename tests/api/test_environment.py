@@ -9,8 +9,8 @@ from litestar.testing import AsyncTestClient
 from routines_core.db import Connection, connect
 from routines_core.db.collections import patch_environment
 from routines_core.db.secrets import seal
-from routines_core.keyring import SecretPlace
-from support import KEYRING, Database, value
+from routines_core.keyring import SecretContext
+from support.rows import KEYRING, Database, value
 
 Client = AsyncTestClient[Any]
 PATH = "/api/v1/collections/my-org/environment"
@@ -32,7 +32,7 @@ async def test_values_read_as_the_mask_and_are_stored_encrypted(client: Client, 
     row = await cursor.fetchone()
     assert row
     assert b"s3cret" not in row[1]
-    assert KEYRING.open(row[1], SecretPlace(1, "environment", "TOKEN", "", row[0])) == "s3cret"
+    assert KEYRING.open(row[1], SecretContext(1, "environment", "TOKEN", "", row[0])) == "s3cret"
 
 
 async def test_a_change_leaves_the_other_names_null_removes_and_the_mask_keeps(

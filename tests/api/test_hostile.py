@@ -8,8 +8,8 @@ import pytest
 
 from api.hostile.corpus import CORPUS
 from api.hostile.message import KEPT, KEY, ROUTINES, TASKS, Hostile, request
-from serving import TASK, Answer, ApiProcess, api_process, contents, send
-from support import Database
+from support.rows import Database
+from support.serving import TASK, Answer, ApiProcess, api_process, contents, send
 
 PROBLEM = "application/problem+json"
 

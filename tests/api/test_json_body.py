@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routines_api.errors import MalformedBodyError
-from routines_api.json_body import JsonLimits, decode
+from routines_api.http.errors import MalformedBodyError
+from routines_api.http.json_body import JsonLimits, decode
 
 LIMITS = JsonLimits(depth=4, string_length=10, items=5)
 WIDE = JsonLimits(depth=500, string_length=10**6, items=10**6)

@@ -7,7 +7,7 @@ from litestar.testing import AsyncTestClient
 
 from routines_core.db import Connection
 from routines_core.db.tick import tick
-from support import CATCHUP, at, value
+from support.rows import CATCHUP, at, value
 
 Client = AsyncTestClient[Any]
 BASE = "/api/v1/routines/my-org/echo"

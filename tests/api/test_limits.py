@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from api.hostile.message import KEPT, KEY, ROUTINES, TASKS, request
-from routines_api.limiter import HANDFUL_SHARE
-from serving import TASK, Answer, ApiProcess, api_process, new_key, send
-from support import Database
+from routines_api.http.rate_limiter import HANDFUL_SHARE
+from support.rows import Database
+from support.serving import TASK, Answer, ApiProcess, api_process, new_key, send
 
 BODY, HEADERS, DEPTH, STRING, ITEMS = 8192, 4096, 5, 3000, 100
 OK, CREATED, INVALID, TOO_LARGE, HEADERS_TOO_LARGE = 200, 201, 400, 413, 431

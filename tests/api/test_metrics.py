@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from litestar.testing import AsyncTestClient
 
-from endpoint import Asked, Said, serving
-from routines_api import database_figures
 from routines_api.app import Api, create_app
+from routines_api.metrics import database
 from routines_core.db import Connection
 from routines_core.db.keys import create_key
-from scraping import Page
-from serving import free_port
-from support import Database, api_settings, at, make_routine, make_task
+from support.endpoint import Asked, Said, serving
+from support.rows import Database, api_settings, at, make_routine, make_task
+from support.scraping import Page
+from support.serving import free_port
 
 TOKEN = "a token of more than 16"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -115,7 +115,7 @@ async def test_while_the_database_is_away_the_rest_is_shown() -> None:
     async with client_of(f"postgresql://nobody@127.0.0.1:{free_port()}/none") as client:
         found = await page(client)
     assert found.total("routines_database_up") == 0
-    assert found.total("routines_database_figure_error") == len(database_figures.SHOWN)
+    assert found.total("routines_database_figure_error") == len(database.SHOWN)
     assert found.total("routines_api_requests_in_flight") == 1
     assert not found.has("routines_oldest_due_seconds")
 
@@ -166,7 +166,7 @@ async def test_the_database_is_asked_once_in_a_while_however_often_somebody_look
         assert (await page(client)).total("routines_due") == 0
         await make_routine(connection, await make_task(connection), at("2026-05-04 09:00"))
         assert (await page(client)).total("routines_due") == 0
-        monkeypatch.setattr(database_figures, "KEPT_SECONDS", 0.0)
+        monkeypatch.setattr(database, "KEPT_SECONDS", 0.0)
         found = await page(client)
         assert found.total("routines_due") == 1
         assert found.total("routines_oldest_due_seconds") > 3600

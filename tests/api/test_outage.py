@@ -15,8 +15,8 @@ from routines_core.db import connect
 from routines_core.db.migrations import migrate
 from routines_core.db.pool import POOL_TIMEOUT_SECONDS
 from routines_core.embedded import EmbeddedServer
-from serving import TASK, ApiProcess, api_process, new_key
-from support import Database
+from support.rows import Database
+from support.serving import TASK, ApiProcess, api_process, new_key
 
 MARGIN_SECONDS = 10.0
 """For a busy machine."""

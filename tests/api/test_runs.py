@@ -13,8 +13,9 @@ from routines_api.app import CONNECTIONS, Api, create_app
 from routines_core.db import Connection, open_pool
 from routines_core.db.keys import create_key, revoke_key
 from routines_core.errors import InvalidError
-from routines_core.file_store import FileStore, open_file_store
-from support import Database, api_settings, value
+from routines_core.files.opening import open_file_store
+from routines_core.files.store import FileStore
+from support.rows import Database, api_settings, value
 
 RUN, SYNC = "/api/v1/run/my-org/echo", "/api/v1/run-sync/my-org/echo"
 WORKFLOW = {
@@ -267,7 +268,7 @@ async def test_run_sync_sent_again_with_its_idempotency_key_waits_for_the_same_r
 
 
 async def test_where_all_seats_are_taken_run_sync_answers_202_at_once(client: Client) -> None:
-    client.app.state.services.ends.seats = 0
+    client.app.state.services.run_waiter.seats = 0
     async with asyncio.timeout(5):
         assert (await client.post(SYNC, json={})).status_code == 202
 

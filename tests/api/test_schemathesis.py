@@ -19,9 +19,9 @@ from litestar.routes import HTTPRoute
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from routines_api.app import create_app
-from routines_api.openapi import REFERENCE, describe
-from serving import TASK, api_process, new_key
-from support import Database, api_settings
+from routines_api.openapi.description import REFERENCE, describe
+from support.rows import Database, api_settings
+from support.serving import TASK, api_process, new_key
 
 CASES = int(os.environ.get("ROUTINES_TEST_CASES", "2000"))
 """The least that are asked of the service, in as many runs of schemathesis as that takes."""

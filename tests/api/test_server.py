@@ -13,8 +13,8 @@ import pytest
 
 from api.hostile.message import KEPT, KEY, ROUTINES, TASKS, request
 from routines_api.app import CONNECTIONS
-from serving import TASK, ApiProcess, api_process, wait_until
-from support import Database
+from support.rows import Database
+from support.serving import TASK, ApiProcess, api_process, wait_until
 
 LONGEST = 20.0
 """What a cut may take on a busy machine, where 1 s is configured."""

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from litestar.testing import AsyncTestClient
 
-from routines_api.problems import PROBLEM_TYPES, TYPE_PREFIX
+from routines_api.http.problems import PROBLEM_TYPES, TYPE_PREFIX
 from routines_core.db import Connection
-from routines_core.db.files import sql_dir
-from support import value
+from routines_core.db.statements import sql_dir
+from support.rows import value
 
 Client = AsyncTestClient[Any]
 BASE = "/api/v1/routines/my-org/echo"

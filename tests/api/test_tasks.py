@@ -5,7 +5,7 @@ from typing import Any
 from litestar.testing import AsyncTestClient
 
 from routines_core.db import Connection
-from support import value
+from support.rows import value
 
 Client = AsyncTestClient[Any]
 TASK = "/api/v1/tasks/my-org/echo"

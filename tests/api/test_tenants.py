@@ -18,8 +18,8 @@ from routines_api.app import METHODS, Api, create_app
 from routines_core.db import Connection
 from routines_core.db.keys import checksum, create_key, revoke_key
 from routines_core.db.statements import Statement
-from serving import TASK, ApiProcess, api_process, contents, copy_of, new_key
-from support import Database, api_settings
+from support.rows import Database, api_settings
+from support.serving import TASK, ApiProcess, api_process, contents, copy_of, new_key
 
 Client = AsyncTestClient[Api]
 ROUTINE = {"name": "new", "cadence": {"type": "manual"}}

@@ -7,7 +7,7 @@ from litestar.testing import AsyncTestClient
 
 from routines_core.db import Connection
 from routines_core.db.keys import create_key
-from support import value
+from support.rows import value
 
 Client = AsyncTestClient[Any]
 RUN = "/api/v1/run/my-org/echo"

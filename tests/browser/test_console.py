@@ -7,8 +7,8 @@ import signal
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from browsing import LONG, Console
-from service import Service
+from support.browsing import LONG, Console
+from support.service import Service
 
 pytestmark = pytest.mark.slow
 

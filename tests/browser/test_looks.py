@@ -7,8 +7,8 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
-from browsing import PAGES, Console, filled
-from service import Service
+from support.browsing import PAGES, Console, filled
+from support.service import Service
 
 pytestmark = pytest.mark.slow
 CHECKS = Path(__file__).with_name("checks.js").read_text("utf-8")

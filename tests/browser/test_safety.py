@@ -6,8 +6,8 @@ import pytest
 from selenium.common.exceptions import JavascriptException
 from selenium.webdriver.common.by import By
 
-from browsing import HOSTILE, PAGES, Console, filled
-from service import Service
+from support.browsing import HOSTILE, PAGES, Console, filled
+from support.service import Service
 
 pytestmark = pytest.mark.slow
 NOT_OUR_FAULT = ("404 (Not Found)", "401 (Unauthorized)", "400 (Bad Request)", "409 (Conflict)")

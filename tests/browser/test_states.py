@@ -8,9 +8,9 @@ import psycopg
 import pytest
 from selenium.webdriver import Chrome
 
-from browsing import Console
-from serving import TASK, ApiProcess, api_process, new_key
-from support import Database
+from support.browsing import Console
+from support.rows import Database
+from support.serving import TASK, ApiProcess, api_process, new_key
 
 pytestmark = pytest.mark.slow
 MANY = 1100

@@ -11,7 +11,7 @@ from typing import Any
 from chaos.history import History
 from chaos.stretches import Stretches, Violation, stretches_of
 from chaos.strikes import strikes_pause
-from oracle import MOMENT, Cadence, latest_slot, slots
+from support.oracle import MOMENT, Cadence, latest_slot, slots
 
 CATCHUP = {"hourly": timedelta(hours=1)}
 LONG_CATCHUP = timedelta(hours=12)

@@ -82,7 +82,7 @@ class Plan:
         """The product's settings."""
         return {
             "ROUTINES_LEASE_SECONDS": str(self.lease_seconds),
-            "ROUTINES_WORKER_SLOTS": "20",
+            "ROUTINES_WORKER_CONCURRENCY": "20",
             "ROUTINES_TICK_BATCH_SIZE": "20",
             "ROUTINES_RUN_DEADLINE_SECONDS": "60",
             "ROUTINES_MAX_INIT_PARAMS_BYTES": str(MOST_BYTES),

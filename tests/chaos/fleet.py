@@ -14,7 +14,7 @@ from pathlib import Path
 from chaos.stretches import Violation
 from chaos.wrong_clock import wrong_clock
 from routines_core.lifecycle import LIFELINE_VARIABLE
-from support import ENCRYPTION_KEYS
+from support.rows import ENCRYPTION_KEYS
 
 WORKER_ENTRY = Path(__file__).with_name("worker_entry.py")
 CLOCKS_SECONDS = (0, 3600, -3600)

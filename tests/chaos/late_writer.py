@@ -25,14 +25,14 @@ async def main(first_url: str, second_url: str, lease_seconds: float) -> None:
     """Claim, lose, claim again, write late."""
     lease = {"lease_seconds": lease_seconds}
     async with connect(first_url, "first") as first, connect(second_url, "second") as second:
-        [lost] = await runs.claim(first, slots=1, worker="first", deadline_seconds=600, **lease)
+        [lost] = await runs.claim(first, capacity=1, worker="first", deadline_seconds=600, **lease)
         await runs.checkpoint(first, lost, STEPS[0], **lease)
         await runs.reap(second)  # while the lease goes on: nothing may happen
         await _until(second, "SELECT coalesce(min(lease_expires_at), now()) <= now() FROM routines.trajectories")
         await runs.reap(second)
-        await runs.claim(second, slots=1, worker="second", deadline_seconds=600, **lease)
+        await runs.claim(second, capacity=1, worker="second", deadline_seconds=600, **lease)
         await runs.checkpoint(first, lost, STEPS[1], **lease)
-        await runs.renew(first, [(lost.id, lost.attempt)], **lease)
+        await runs.renew(first, [(lost.id, lost.fence)], **lease)
         await runs.finish(first, lost, error="late")
 
 

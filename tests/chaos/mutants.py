@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from routines_core.db.files import sql_dir
+from routines_core.db.statements import sql_dir
 
 ROOT = sql_dir().parent
 TICK, RUNS, RUN_TABLES = "sql/queries/tick.sql", "sql/queries/runs.sql", "sql/migrations/0006_runs.sql"

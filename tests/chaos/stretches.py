@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from chaos.history import History
-from oracle import MOMENT, Cadence, is_slot, latest_slot, next_slot, slots
+from support.oracle import MOMENT, Cadence, is_slot, latest_slot, next_slot, slots
 
 
 @dataclass(frozen=True)

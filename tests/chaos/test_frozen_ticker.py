@@ -9,7 +9,7 @@ import pytest
 
 from chaos.fleet import Fleet
 from routines_core.db import Connection
-from support import Database, at, make_routine, make_task, value
+from support.rows import Database, at, make_routine, make_task, value
 
 pytestmark = pytest.mark.slow
 GATE = 4711

@@ -16,9 +16,9 @@ from routines_core.db import Connection, open_pool, runs
 from routines_core.db.runs import Checkpoint
 from routines_core.errors import SilenceError
 from routines_core.settings import Settings
-from routines_engine.worker import Held, Worker
+from routines_engine.runs.worker import ClaimedRun, Worker
 from routines_workflow.activity import ACTIVITIES, StepContext, activity
-from support import KEYRING, make_task, value
+from support.rows import KEYRING, make_task, value
 
 pytestmark = pytest.mark.slow
 LEASE_SECONDS = 6.0
@@ -137,12 +137,12 @@ async def test_a_renewal_on_a_silent_connection_is_given_up_and_the_next_one_goe
     url = f"postgresql://chaos_0@127.0.0.1:{proxy.port}/routines"
     async with fresh_database(cluster, Plan(0, 0)) as connection, open_pool(url, "routines-worker", size=1) as pool:
         await make_run(connection)
-        [run] = await runs.claim(connection, slots=1, worker="w", lease_seconds=60, deadline_seconds=600)
+        [run] = await runs.claim(connection, capacity=1, worker="w", lease_seconds=60, deadline_seconds=600)
         lease = "SELECT lease_expires_at FROM routines.trajectories"
         before = await value(connection, lease)
         worker = Worker(Settings(lease_seconds=LEASE_SECONDS), pool, asyncio.Event(), KEYRING)  # type: ignore[call-arg]
         working = asyncio.create_task(asyncio.sleep(3600))
-        worker._held[run.id] = Held(run, 0.0, working)
+        worker._held[run.id] = ClaimedRun(run, 0.0, working)
         await pool.wait()
         for link in proxy.links:
             link.flowing.clear()
@@ -165,8 +165,8 @@ async def test_no_statement_of_a_worker_waits_for_ever_on_a_silent_connection_an
     async with fresh_database(cluster, Plan(0, 0)) as connection, open_pool(url, "routines-worker", size=1) as pool:
         await make_run(connection)
         worker = Worker(settings, pool, asyncio.Event(), KEYRING)
-        [run] = await runs.claim(connection, slots=1, worker="w", lease_seconds=60, deadline_seconds=600)
-        worker._held[run.id] = Held(run, 0.0, asyncio.create_task(asyncio.sleep(3600)))
+        [run] = await runs.claim(connection, capacity=1, worker="w", lease_seconds=60, deadline_seconds=600)
+        worker._held[run.id] = ClaimedRun(run, 0.0, asyncio.create_task(asyncio.sleep(3600)))
         for statement in (worker._claim, worker._reap, worker._drop_lost):
             await pool.wait()
             for link in proxy.links:
@@ -179,7 +179,7 @@ async def test_no_statement_of_a_worker_waits_for_ever_on_a_silent_connection_an
             link.flowing.clear()
         writer = asyncio.create_task(worker._journal.run())
         async with asyncio.timeout(20):
-            await worker._journal.write(Checkpoint(run.id, run.attempt, status="completed"))
+            await worker._journal.write(Checkpoint(run.id, run.fence, status="completed"))
         writer.cancel()
         assert await value(connection, "SELECT status FROM routines.trajectories") == "completed"
         proxy.stop()

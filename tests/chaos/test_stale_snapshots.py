@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 from routines_core.db import Connection, connect, runs
 from routines_core.db import tick as db
 from routines_core.db.runs import StepRecord
-from support import CATCHUP, Database, at, ledger, make_routine, make_task, value
+from support.rows import CATCHUP, Database, at, ledger, make_routine, make_task, value
 
 GATE = 4712
 HOLD_UP = """
@@ -105,13 +105,13 @@ async def test_a_claim_brings_steps_that_were_finished_after_its_snapshot(
     )
 
     async def finish_a_step() -> None:
-        [run] = await runs.claim(connection, slots=1, worker="other", lease_seconds=60, deadline_seconds=600)
+        [run] = await runs.claim(connection, capacity=1, worker="other", lease_seconds=60, deadline_seconds=600)
         step = StepRecord("one", 0, "completed", "text_echo", {}, {"text": "hi"})
         assert await runs.checkpoint(connection, run, step, lease_seconds=60)
-        assert await runs.release(connection, [(run.id, run.attempt)]) == 1
+        assert await runs.release(connection, [(run.id, run.fence)]) == 1
 
     async with held_up_at("routines.trajectories", connection, database) as held_up:
-        claim = runs.claim(held_up, slots=1, worker="held-up", lease_seconds=60, deadline_seconds=600)
+        claim = runs.claim(held_up, capacity=1, worker="held-up", lease_seconds=60, deadline_seconds=600)
         claimed = await while_held_up(connection, claim, finish_a_step)
     assert isinstance(claimed, list)
     assert [list(run.finished_steps) for run in claimed] == [["one"]]

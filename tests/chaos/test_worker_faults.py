@@ -15,8 +15,8 @@ import pytest
 from chaos.fleet import Fleet, Part
 from routines_core.db import Connection, children, connect, runs
 from routines_core.db.runs import Checkpoint, Claim, StepRecord
-from support import Database, value
-from working import run_of, task_of, until, until_ended, workflow_of
+from support.rows import Database, value
+from support.working import run_of, task_of, until, until_ended, workflow_of
 
 pytestmark = pytest.mark.slow
 LEASE_SECONDS = 2.0
@@ -139,10 +139,10 @@ LATE_WRITES: list[Write] = [
     lambda late, run: runs.checkpoint(late, run, STEP, lease_seconds=60),
     lambda late, run: runs.finish(late, run, error=None),
     lambda late, run: runs.finish(late, run, error="late"),
-    lambda late, run: runs.write(late, [Checkpoint(run.id, run.attempt, [STEP], "completed")], lease_seconds=60),
-    lambda late, run: runs.renew(late, [(run.id, run.attempt)], lease_seconds=60),
-    lambda late, run: runs.release(late, [(run.id, run.attempt)]),
-    lambda late, run: runs.held(late, [(run.id, run.attempt)]),
+    lambda late, run: runs.write(late, [Checkpoint(run.id, run.fence, [STEP], "completed")], lease_seconds=60),
+    lambda late, run: runs.renew(late, [(run.id, run.fence)], lease_seconds=60),
+    lambda late, run: runs.release(late, [(run.id, run.fence)]),
+    lambda late, run: runs.held(late, [(run.id, run.fence)]),
     lambda late, run: runs.sealed_secret(late, run, "TOKEN"),
 ]
 
@@ -161,12 +161,12 @@ async def test_of_a_thousand_late_writes_none_is_accepted(connection: Connection
     async with connect(database.url, "late") as late:
         lost = await runs.claim(late, worker="first", **claim)
         assert len(lost) == TRIALS
-        await runs.write(late, [Checkpoint(run.id, run.attempt, [one]) for run in lost], lease_seconds=60)
+        await runs.write(late, [Checkpoint(run.id, run.fence, [one]) for run in lost], lease_seconds=60)
         await connection.execute("UPDATE routines.trajectories SET lease_expires_at = now()")
         assert len(await runs.reap(connection)) == TRIALS
         taken = await runs.claim(connection, worker="second", **claim)
-        await runs.release(connection, [(run.id, run.attempt) for run in taken if run.id % 4 == 1])
-        ends = [Checkpoint(run.id, run.attempt, status="completed") for run in taken if run.id % 4 == 2]
+        await runs.release(connection, [(run.id, run.fence) for run in taken if run.id % 4 == 1])
+        ends = [Checkpoint(run.id, run.fence, status="completed") for run in taken if run.id % 4 == 2]
         assert len(await runs.write(connection, ends, lease_seconds=60)) == len(ends)
         await connection.execute(
             """UPDATE routines.trajectories SET status = 'cancelled', attempt = attempt + 1, ended_at = now()
@@ -179,7 +179,7 @@ async def test_of_a_thousand_late_writes_none_is_accepted(connection: Connection
         refused = [
             await children.start_child(late, run, step="s", task="t", init_params={}, index=0) for run in lost[:50]
         ]
-        at_once = [Checkpoint(run.id, run.attempt, [STEP], "failed", "late") for run in lost]
+        at_once = [Checkpoint(run.id, run.fence, [STEP], "failed", "late") for run in lost]
         assert await runs.write(late, at_once, lease_seconds=60) == set()
     assert accepted == []
     assert not any(child.is_ours or child.id for child in refused)
@@ -191,7 +191,7 @@ async def test_a_cancel_reaches_a_running_step_within_a_second(
     connection: Connection, database: Database, tmp_path: Path
 ) -> None:
     """By the database's record: the worker has one slot, and claims the next run once the step has let it go."""
-    async with fleet_of(database, tmp_path, ROUTINES_WORKER_SLOTS="1", ROUTINES_LEASE_SECONDS="15") as fleet:
+    async with fleet_of(database, tmp_path, ROUTINES_WORKER_CONCURRENCY="1", ROUTINES_LEASE_SECONDS="15") as fleet:
         task = await task_of(connection, "t", work(one=600))
         queue = [await run_of(connection, task) for _ in range(6)]
         await started(connection, fleet)

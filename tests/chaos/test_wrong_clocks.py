@@ -13,7 +13,7 @@ from chaos import fleet as module
 from chaos.fleet import Fleet
 from chaos.wrong_clock import wrong_clock
 from routines_core.db import Connection
-from support import Database, at, make_routine, make_task, value
+from support.rows import Database, at, make_routine, make_task, value
 
 pytestmark = [
     pytest.mark.slow,

@@ -21,9 +21,9 @@ from psycopg import AsyncConnection
 from psycopg.rows import namedtuple_row
 
 from chaos.stretches import cadence_of
-from oracle import DAYS, MOMENT, Cadence, latest_slot
 from routines_core.db import connect, keys, routines
 from routines_core.errors import DatabaseError, NotFoundError
+from support.oracle import DAYS, MOMENT, Cadence, latest_slot
 
 WORKFLOW = """{
   "init_params": {"first": 0.01, "second": 0.05, "third": 0.01, "fails": false, "kills": false, "ballast": ""},

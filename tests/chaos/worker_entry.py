@@ -16,7 +16,7 @@ import msgspec
 from routines_core.db.runs import Claim
 from routines_core.logging import configure_logging
 from routines_core.settings import load_settings
-from routines_engine.worker import Worker, run_worker
+from routines_engine.runs.worker import Worker, run_worker
 from routines_workflow.activity import StepContext, activity
 
 OFF_BY_SECONDS = float(os.environ.get("WRONG_CLOCK_SECONDS", "0"))
@@ -45,7 +45,7 @@ async def chaos_work(given: Work, _: StepContext) -> Work:
     trace = {
         "trajectory_id": claim.id,
         "step": given.step,
-        "attempt": claim.attempt,
+        "attempt": claim.fence,
         "at": time.time() - OFF_BY_SECONDS,
     }
     os.write(TRACE, json.dumps(trace).encode() + b"\n")  # one write, whole or not at all

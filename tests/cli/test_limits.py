@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from routines_cli.main import main
 from routines_core.db import Connection
-from support import Database, make_task
+from support.rows import Database, make_task
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from subprocess import CompletedProcess
 import psycopg
 import pytest
 
-from command import routines
 from routines_core.db import Connection
-from support import ENCRYPTION_KEYS, Database, with_database, with_login
+from support.command import routines
+from support.rows import ENCRYPTION_KEYS, Database, with_database, with_login
 
 TASK = '{"name": "greet", "workflow": {}}'
 COMMANDS = {

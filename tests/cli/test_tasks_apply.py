@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from routines_core.db import Connection
-from support import Database, value
+from support.rows import Database, value
 
 TASK = {"name": "greet", "description": "Says hello.", "workflow": {"init_params": {"b": 1, "a": 2}, "steps": []}}
 

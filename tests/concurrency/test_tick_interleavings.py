@@ -13,7 +13,8 @@ from routines_core.db import Connection, connect, routines
 from routines_core.db.keys import create_key
 from routines_core.db.routines import Cadence, RoutinePatch
 from routines_core.db.statements import Statement
-from stepping import (
+from support.rows import Database, at, ledger, make_routine, make_task, value
+from support.stepping import (
     PATIENCE_SECONDS,
     TICK,
     Gate,
@@ -26,7 +27,6 @@ from stepping import (
     until,
     until_blocked,
 )
-from support import Database, at, ledger, make_routine, make_task, value
 
 SLOT = at("2026-05-04 09:00")
 LATER = SLOT + timedelta(days=400)

@@ -6,7 +6,7 @@ import pytest
 
 from routines_core.errors import ConfigurationError
 from routines_core.settings import Settings, load_settings
-from service import ROOT
+from support.service import ROOT
 
 
 def documented() -> dict[str, str]:
@@ -44,7 +44,7 @@ def test_a_short_token_is_refused_without_being_told(monkeypatch: pytest.MonkeyP
 
 
 def test_a_wrong_value_names_its_variable_and_never_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ROUTINES_WORKER_SLOTS", "very-secret")
-    with pytest.raises(ConfigurationError, match="ROUTINES_WORKER_SLOTS") as raised:
+    monkeypatch.setenv("ROUTINES_WORKER_CONCURRENCY", "very-secret")
+    with pytest.raises(ConfigurationError, match="ROUTINES_WORKER_CONCURRENCY") as raised:
         load_settings()
     assert "very-secret" not in str(raised.value)

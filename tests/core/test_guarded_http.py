@@ -14,12 +14,12 @@ from typing import Any
 import httpx
 import pytest
 
-from receivers import Behaviour, answers, breaks_off, closes_early, endless, hangs, receiver
 from routines_core import guarded_http
 from routines_core.addresses import Address
 from routines_core.errors import ForbiddenAddressError, InvalidError
 from routines_core.guarded_http import MAX_ANSWER_BYTES, guarded_client, refuse_forbidden_url
-from tls import certificate
+from support.receivers import Behaviour, answers, breaks_off, closes_early, endless, hangs, receiver
+from support.tls import certificate
 
 HOSTS_OF_LOOPBACK = [
     "127.0.0.1", "127.0.0.1.", "127.1", "127.0.1", "127.1.", "127.255.255.254", "127.000.000.001", "0177.0.0.1",

@@ -1,4 +1,4 @@
-"""The keyring: what is sealed opens in its own place and nowhere else."""
+"""The keyring: what is sealed opens in its own context and nowhere else."""
 
 import itertools
 import os
@@ -14,7 +14,7 @@ from routines_core.errors import ConfigurationError, SecretError
 from routines_core.keyring import (
     Keyring,
     LocalKeys,
-    SecretPlace,
+    SecretContext,
     generate_key,
     key_id_of,
     load_keyring,
@@ -24,9 +24,9 @@ from routines_core.keyring import (
 from routines_core.settings import Settings
 
 RING = Keyring.parse(f"{generate_key('new')},{generate_key('old')}")
-PLACE = SecretPlace(1, "secret_param", "TOKEN", "routine:42", uuid.UUID(int=7))
-PLACES = [
-    SecretPlace(*parts, uuid.UUID(int=number))
+CONTEXT = SecretContext(1, "secret_param", "TOKEN", "routine:42", uuid.UUID(int=7))
+CONTEXTS = [
+    SecretContext(*parts, uuid.UUID(int=number))
     for parts in itertools.product(
         (1, 2, 12),
         ("secret_param", "webhook_secret", "environment"),
@@ -39,68 +39,68 @@ PLACES = [
 
 @given(st.text())
 def test_what_is_sealed_opens_in_its_place(plaintext: str) -> None:
-    assert RING.open(RING.seal(plaintext, PLACE), PLACE) == plaintext
+    assert RING.open(RING.seal(plaintext, CONTEXT), CONTEXT) == plaintext
 
 
 def test_a_ciphertext_that_was_moved_does_not_open() -> None:
     """To another row, field, owner, kind or tenant, one of these or several at once."""
-    for place in PLACES:
-        sealed = RING.seal("s3cret", place)
-        for elsewhere in PLACES:
-            if elsewhere != place:
+    for context in CONTEXTS:
+        sealed = RING.seal("s3cret", context)
+        for elsewhere in CONTEXTS:
+            if elsewhere != context:
                 with pytest.raises(SecretError):
                     RING.open(sealed, elsewhere)
 
 
 def test_a_ciphertext_with_any_bit_flipped_does_not_open() -> None:
-    sealed = RING.seal("s3cret", PLACE)
+    sealed = RING.seal("s3cret", CONTEXT)
     for position, bit in itertools.product(range(len(sealed)), range(8)):
         damaged = bytearray(sealed)
         damaged[position] ^= 1 << bit
         with pytest.raises(SecretError):
-            RING.open(bytes(damaged), PLACE)
+            RING.open(bytes(damaged), CONTEXT)
 
 
 def test_a_ciphertext_that_was_cut_or_grew_does_not_open() -> None:
-    sealed = RING.seal("s3cret", PLACE)
+    sealed = RING.seal("s3cret", CONTEXT)
     for length in range(len(sealed)):
         for part in (sealed[:length], sealed[len(sealed) - length :]):
             with pytest.raises(SecretError):
-                RING.open(part, PLACE)
+                RING.open(part, CONTEXT)
     with pytest.raises(SecretError):
-        RING.open(sealed + b"\0", PLACE)
+        RING.open(sealed + b"\0", CONTEXT)
 
 
 @given(st.binary(max_size=200))
 def test_what_was_never_sealed_does_not_open(garbage: bytes) -> None:
     with pytest.raises(SecretError):
-        RING.open(garbage, PLACE)
+        RING.open(garbage, CONTEXT)
     assert isinstance(key_id_of(garbage), str)
 
 
 def test_a_key_id_that_was_exchanged_for_another_of_the_same_key_does_not_open() -> None:
     key = {"aaa": bytes(32), "bbb": bytes(32)}
-    sealed = Keyring(key).seal("s3cret", PLACE)
-    assert Keyring(key).open(sealed, PLACE) == "s3cret"
+    sealed = Keyring(key).seal("s3cret", CONTEXT)
+    assert Keyring(key).open(sealed, CONTEXT) == "s3cret"
     with pytest.raises(SecretError):
-        Keyring(key).open(sealed.replace(b"aaa", b"bbb", 1), PLACE)
+        Keyring(key).open(sealed.replace(b"aaa", b"bbb", 1), CONTEXT)
 
 
 def test_a_ciphertext_of_version_1_still_opens_and_only_in_its_row() -> None:
     key, nonce = os.urandom(32), os.urandom(12)
-    bound_to = f"routines:1:1:secret_param:{PLACE.secret_id}".encode()
+    bound_to = f"routines:1:1:secret_param:{CONTEXT.secret_id}".encode()
     sealed = bytes([1, 2]) + b"k1" + nonce + AESGCM(key).encrypt(nonce, b"s3cret", bound_to)
     ring = Keyring({"k1": key})
-    assert ring.open(sealed, PLACE) == "s3cret"
+    assert ring.open(sealed, CONTEXT) == "s3cret"
     with pytest.raises(SecretError):
-        ring.open(sealed, SecretPlace(2, "secret_param", "TOKEN", "routine:42", PLACE.secret_id))
+        ring.open(sealed, SecretContext(2, "secret_param", "TOKEN", "routine:42", CONTEXT.secret_id))
     with pytest.raises(SecretError):
-        ring.open(b"\2" + sealed[1:], PLACE)
+        ring.open(b"\2" + sealed[1:], CONTEXT)
 
 
 def test_a_key_that_is_not_there_is_named_and_nothing_else() -> None:
     with pytest.raises(SecretError, match="needs encryption key 'new'") as caught:
-        Keyring.parse(generate_key("other")).open(RING.seal("s3cret", PLACE), PLACE)
+        Keyring.parse(generate_key("other")).open(RING.seal("s3cret", CONTEXT), CONTEXT)
     assert "s3cret" not in str(caught.value)
 
 

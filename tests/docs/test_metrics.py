@@ -9,15 +9,15 @@ import pytest
 import yaml
 from prometheus_client.metrics_core import Metric
 
-from routines_api.database_figures import SHOWN, DatabaseFigures
-from routines_api.metrics import ApiMetrics
-from routines_core.db import figures
+from routines_api.metrics.api import ApiMetrics
+from routines_api.metrics.database import SHOWN, DatabaseFigures
+from routines_core.db import metrics as db
 from routines_core.db.runs import StepRecord
 from routines_core.metrics.program import ProgramMetrics
 from routines_engine.metrics import WorkerMetrics
 from routines_ticker.metrics import TickerMetrics
-from service import ROOT
-from support import api_settings
+from support.rows import api_settings
+from support.service import ROOT
 
 PAGE = (ROOT / "docs" / "metrics.md").read_text("utf-8")
 RULES = ROOT / "docs" / "prometheus" / "routines.rules.yml"
@@ -39,13 +39,13 @@ def documented() -> dict[str, Row]:
 
 
 FOUND = {
-    "routines": figures.RoutineFigures(1, 2, 3),
-    "skips": figures.SkipFigures(1, 2, 3, 4),
-    "runs": figures.RunFigures(1, 2, 3),
-    "deliveries": figures.DeliveryFigures(1, 2),
-    "programs": figures.ProgramFigures(1, 2),
-    "snapshots": figures.SnapshotFigures(1),
-    "schema": figures.SchemaFigures(1),
+    "routines": db.RoutineFigures(1, 2, 3),
+    "skips": db.SkipFigures(1, 2, 3, 4),
+    "runs": db.RunFigures(1, 2, 3),
+    "deliveries": db.DeliveryFigures(1, 2),
+    "programs": db.ProgramFigures(1, 2),
+    "snapshots": db.SnapshotFigures(1),
+    "schema": db.SchemaFigures(1),
 }
 
 
@@ -84,7 +84,7 @@ def test_the_page_lists_every_metric_with_its_type_and_labels() -> None:
 
 
 def test_every_figure_of_the_database_has_its_statement_and_is_shown() -> None:
-    assert set(SHOWN) == set(figures.KINDS) == set(FOUND)
+    assert set(SHOWN) == set(db.KINDS) == set(FOUND)
 
 
 def test_names_have_their_prefix_and_units_that_prometheus_calls_base() -> None:

@@ -2,12 +2,12 @@
 
 import pytest
 
-from plans import buffers, explained, nodes
 from routines_core.db import Connection, connect, runs
 from routines_core.db.keys import create_key, parse_token
 from routines_core.db.trajectories import list_trajectories, stats_of_task
-from support import Database, value
-from working import task_of, workflow_of
+from support.plans import buffers, explained, nodes
+from support.rows import Database, value
+from support.working import task_of, workflow_of
 
 PENDING = """INSERT INTO routines.trajectories (collection_id, task_id, task_version, trigger, init_params)
              SELECT collection_id, id, 1, 'api', '{}' FROM routines.tasks, generate_series(1, %s) WHERE id = %s"""
@@ -47,7 +47,7 @@ async def test_with_a_backlog_a_hundred_times_as_long_they_read_what_they_read_b
         await connection.execute(PENDING, [count, task])
         await connection.execute("VACUUM (ANALYZE) routines.trajectories")
         if not read:
-            await runs.claim(connection, slots=50, **CLAIM)
+            await runs.claim(connection, capacity=50, **CLAIM)
         async with connect(database.url, "fresh") as fresh:
             read.append(await read_by_each(fresh, key_id, task))
     for name, pages in read[1].items():
@@ -60,10 +60,10 @@ async def test_the_lists_and_counts_of_active_runs_are_right(connection: Connect
     key_id = parse_token(await create_key(connection, "my-org")).key_id
     for each in (task, other):
         await connection.execute(PENDING, [10, each])
-    claimed = await runs.claim(connection, slots=8, **CLAIM)
+    claimed = await runs.claim(connection, capacity=8, **CLAIM)
     own = [run for run in claimed if run.task_id == task]
     assert len(own) == 4
-    await runs.release(connection, [(own[0].id, own[0].attempt)])
+    await runs.release(connection, [(own[0].id, own[0].fence)])
     await runs.finish(connection, own[1], error=None)
     ids = [row[0] for row in await (await connection.execute(
         "SELECT id FROM routines.trajectories WHERE task_id = %s ORDER BY id DESC", [task])).fetchall()]  # fmt: skip
@@ -85,10 +85,10 @@ async def test_what_was_begun_is_noted_until_it_ends_however_it_begins_and_ends(
     begun = """SELECT ARRAY(SELECT trajectory_id FROM routines.begun_runs ORDER BY 1)
                     = ARRAY(SELECT id FROM routines.trajectories WHERE started_at IS NOT NULL AND ended_at IS NULL
                             ORDER BY 1)"""
-    finished, given_back, reaped, late, deleted = await runs.claim(connection, slots=5, **CLAIM)
+    finished, given_back, reaped, late, deleted = await runs.claim(connection, capacity=5, **CLAIM)
     assert await value(connection, "SELECT count(*) FROM routines.begun_runs") == 5
     await runs.finish(connection, finished, error="x")
-    await runs.release(connection, [(given_back.id, given_back.attempt)])
+    await runs.release(connection, [(given_back.id, given_back.fence)])
     await connection.execute("UPDATE routines.trajectories SET lease_expires_at = now() WHERE id = %s", [reaped.id])
     await connection.execute("UPDATE routines.trajectories SET deadline_at = now() WHERE id = %s", [late.id])
     assert {run.id: run.status for run in await runs.reap(connection)} == {reaped.id: "pending", late.id: "failed"}

@@ -9,8 +9,8 @@ import pytest
 from routines_core.db import Connection, children, runs
 from routines_core.db.runs import Claim
 from routines_workflow.activity import ACTIVITIES, StepContext, activity
-from support import Database, value
-from working import run_of, task_of, until_ended, workflow_of, working
+from support.rows import Database, value
+from support.working import run_of, task_of, until_ended, workflow_of, working
 
 CLAIM = {"worker": "w", "lease_seconds": 60.0, "deadline_seconds": 600.0}
 CHILDREN = """SELECT jsonb_agg(jsonb_build_array(init_params ->> 'item', status, child_index, parent_try) ORDER BY id)
@@ -86,9 +86,9 @@ async def test_without_a_retry_and_where_it_goes_on_after_errors_nothing_is_star
     assert seen == ["bad", "fine"]
 
 
-async def start(connection: Connection, parent: Claim, try_number: int) -> int | None:
+async def start(connection: Connection, parent: Claim, attempt: int) -> int | None:
     started = await children.start_child(
-        connection, parent, step="s", task="child", init_params={}, index=0, try_number=try_number
+        connection, parent, step="s", task="child", init_params={}, index=0, attempt=attempt
     )
     return started.id
 
@@ -96,7 +96,7 @@ async def start(connection: Connection, parent: Claim, try_number: int) -> int |
 async def test_a_worker_that_takes_a_try_up_finds_its_child_however_it_ended(connection: Connection) -> None:
     await task_of(connection, "child", workflow_of())
     await run_of(connection, await task_of(connection, "parent", workflow_of()))
-    [parent] = await runs.claim(connection, slots=1, **CLAIM)
+    [parent] = await runs.claim(connection, capacity=1, **CLAIM)
     first = await start(connection, parent, 1)
     assert await start(connection, parent, 2) == first  # it is still under way
     await connection.execute(
@@ -123,7 +123,7 @@ async def test_a_worker_that_takes_a_try_up_finds_its_child_however_it_ended(con
 async def test_a_retry_for_a_task_that_is_gone_leaves_the_child_in_its_place(connection: Connection) -> None:
     task = await task_of(connection, "child", workflow_of())
     await run_of(connection, await task_of(connection, "parent", workflow_of()))
-    [parent] = await runs.claim(connection, slots=1, **CLAIM)
+    [parent] = await runs.claim(connection, capacity=1, **CLAIM)
     first = await start(connection, parent, 1)
     await connection.execute(
         "UPDATE routines.trajectories SET status = 'failed', ended_at = now() WHERE id = %s", [first]
@@ -135,15 +135,15 @@ async def test_a_retry_for_a_task_that_is_gone_leaves_the_child_in_its_place(con
 async def test_claims_after_the_first_are_events_of_the_run(connection: Connection) -> None:
     run = await run_of(connection, await task_of(connection, "t", workflow_of()))
     for crash in (False, True, False):
-        [claimed] = await runs.claim(connection, slots=1, **CLAIM)
+        [claimed] = await runs.claim(connection, capacity=1, **CLAIM)
         if crash:
             await connection.execute("UPDATE routines.trajectories SET lease_expires_at = now()")
             await runs.reap(connection)
         else:
-            await runs.release(connection, [(claimed.id, claimed.attempt)])
-    [claimed] = await runs.claim(connection, slots=1, **CLAIM)
+            await runs.release(connection, [(claimed.id, claimed.fence)])
+    [claimed] = await runs.claim(connection, capacity=1, **CLAIM)
     await runs.finish(connection, claimed, error=None)
-    events = """SELECT jsonb_agg(jsonb_build_array(event, attempt, detail) ORDER BY at, rank, position, try_number)
+    events = """SELECT jsonb_agg(jsonb_build_array(event, attempt, detail) ORDER BY at, rank, position, attempt)
                 FROM routines.run_events WHERE trajectory_id = %s"""
     assert await value(connection, events, run) == [
         ["run_created", None, "api"],
@@ -160,9 +160,9 @@ async def test_of_a_run_that_is_taken_up_again_and_again_the_newest_fifty_claims
 ) -> None:
     await run_of(connection, await task_of(connection, "t", workflow_of()))
     for _ in range(55):
-        [claimed] = await runs.claim(connection, slots=1, **CLAIM)
-        await runs.release(connection, [(claimed.id, claimed.attempt)])
+        [claimed] = await runs.claim(connection, capacity=1, **CLAIM)
+        await runs.release(connection, [(claimed.id, claimed.fence)])
     assert await value(connection, "SELECT jsonb_array_length(later_claims) FROM routines.trajectories") == 50
     assert await value(connection, "SELECT later_claims -> -1 ->> 'attempt' FROM routines.trajectories") == str(
-        claimed.attempt
+        claimed.fence
     )

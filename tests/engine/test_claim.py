@@ -11,7 +11,7 @@ from routines_core.db.limits import list_limits, set_limit
 from routines_core.db.runs import Claim
 from routines_core.db.statements import Statement
 from routines_core.errors import NotFoundError
-from support import Database, value
+from support.rows import Database, value
 
 CLAIM = {"worker": "w", "lease_seconds": 60.0, "deadline_seconds": 600.0}
 MADE = """WITH collection AS (INSERT INTO routines.collections (name) VALUES (%(collection)s)
@@ -40,23 +40,23 @@ class Claimer:
         self._connection = connection
         self.last_tasks: dict[int, int] = {}
 
-    async def claim(self, slots: int) -> list[Claim]:
-        claimed = await runs.claim(self._connection, slots=slots, last_tasks=self.last_tasks, **CLAIM)
+    async def claim(self, capacity: int) -> list[Claim]:
+        claimed = await runs.claim(self._connection, capacity=capacity, last_tasks=self.last_tasks, **CLAIM)
         for run in claimed:
             self.last_tasks.pop(run.collection_id, None)
             self.last_tasks[run.collection_id] = run.task_id
         return claimed
 
-    async def order(self, claims: int, slots: int) -> list[int]:
+    async def order(self, claims: int, capacity: int) -> list[int]:
         """The tasks of the runs that so many claims bring, one after the other."""
-        return [run.task_id for _ in range(claims) for run in await self.claim(slots)]
+        return [run.task_id for _ in range(claims) for run in await self.claim(capacity)]
 
 
 async def finish(connection: Connection, claimed: list[Claim]) -> None:
     """End them; one that another claim has locked for a moment, to see whether it is pending, is tried again."""
     for run in claimed:
         while not await runs.finish(connection, run, error=None):
-            assert await runs.held(connection, [(run.id, run.attempt)])
+            assert await runs.held(connection, [(run.id, run.fence)])
 
 
 async def test_a_backlog_of_fifty_thousand_delays_another_collections_runs_by_no_more_than_its_share(
@@ -64,7 +64,7 @@ async def test_a_backlog_of_fifty_thousand_delays_another_collections_runs_by_no
 ) -> None:
     big = await task_with(connection, "big", "flood", 50_000)
     small = await task_with(connection, "small", "drop", 3)
-    order = await Claimer(connection).order(claims=3, slots=2)
+    order = await Claimer(connection).order(claims=3, capacity=2)
     assert Counter(order) == {big: 3, small: 3}
 
 
@@ -72,7 +72,7 @@ async def test_a_worker_with_one_free_slot_serves_the_collections_in_turns(conne
     big = await task_with(connection, "big", "flood", 100)
     small = await task_with(connection, "small", "drop", 3)
     third = await task_with(connection, "third", "drop", 1)
-    order = await Claimer(connection).order(claims=7, slots=1)
+    order = await Claimer(connection).order(claims=7, capacity=1)
     assert order == [big, small, third, big, small, big, small]
 
 
@@ -92,7 +92,7 @@ async def test_with_more_collections_than_slots_each_claim_goes_on_where_the_las
     connection: Connection,
 ) -> None:
     tasks = [await task_with(connection, f"c{number}", "t", 2) for number in range(5)]
-    order = await Claimer(connection).order(claims=5, slots=2)
+    order = await Claimer(connection).order(claims=5, capacity=2)
     assert order == [*tasks, *tasks]
 
 
@@ -112,7 +112,7 @@ async def test_a_limited_task_holds_up_no_other_task_of_its_collection(connectio
     free = await task_with(connection, "c", "free", 2)
     await set_limit(connection, collection="c", task="limited", most=1)
     claimer = Claimer(connection)
-    order = await claimer.order(claims=4, slots=4)
+    order = await claimer.order(claims=4, capacity=4)
     assert Counter(order) == {limited: 1, free: 2}
     [limit] = await list_limits(connection)
     assert (limit.collection, limit.task, limit.max_concurrent_runs, limit.in_hand) == ("c", "limited", 1, 1)
@@ -123,12 +123,12 @@ async def test_whatever_takes_a_run_away_frees_its_place(connection: Connection)
     await set_limit(connection, collection="c", task=None, most=1)
 
     async def place() -> Claim:
-        [run] = await runs.claim(connection, slots=5, **CLAIM)
-        assert await runs.claim(connection, slots=5, **CLAIM) == []
+        [run] = await runs.claim(connection, capacity=5, **CLAIM)
+        assert await runs.claim(connection, capacity=5, **CLAIM) == []
         return run
 
     run = await place()
-    await runs.release(connection, [(run.id, run.attempt)])
+    await runs.release(connection, [(run.id, run.fence)])
     run = await place()
     await connection.execute(
         "UPDATE routines.trajectories SET status = 'cancelled', ended_at = now() WHERE id = %s", [run.id]
@@ -144,11 +144,11 @@ async def test_whatever_takes_a_run_away_frees_its_place(connection: Connection)
 
 async def test_a_limit_that_is_set_counts_what_is_in_hand_already(connection: Connection) -> None:
     await task_with(connection, "c", "t", 5)
-    assert len(await runs.claim(connection, slots=2, **CLAIM)) == 2
+    assert len(await runs.claim(connection, capacity=2, **CLAIM)) == 2
     await set_limit(connection, collection="c", task="t", most=3)
-    assert len(await runs.claim(connection, slots=5, **CLAIM)) == 1
+    assert len(await runs.claim(connection, capacity=5, **CLAIM)) == 1
     await set_limit(connection, collection="c", task="t", most=None)
-    assert len(await runs.claim(connection, slots=5, **CLAIM)) == 2
+    assert len(await runs.claim(connection, capacity=5, **CLAIM)) == 2
     with pytest.raises(NotFoundError):
         await set_limit(connection, collection="c", task="absent", most=3)
 
@@ -180,7 +180,7 @@ async def test_workers_that_claim_at_once_do_not_exceed_a_limit_together(
 
 async def explained(connection: Connection) -> dict[str, Any]:
     """The plan of a claim and what it read, its functions included."""
-    parameters = {**CLAIM, "slots": 10, "after": 0, "last_tasks": "{}"}
+    parameters = {**CLAIM, "capacity": 10, "after": 0, "last_tasks": "{}"}
     cursor = await connection.execute(
         f"EXPLAIN (ANALYZE, BUFFERS, TIMING off, FORMAT JSON) {Statement.declared['runs.claim'].text}".encode(),
         parameters,
@@ -202,7 +202,7 @@ async def test_a_claim_reads_no_more_of_a_backlog_of_two_hundred_thousand_than_o
         for task in (first, full) if more else ():
             await connection.execute(PENDING, [more, task])
         await connection.execute("VACUUM (ANALYZE) routines.trajectories")
-        await runs.claim(connection, slots=10, **CLAIM)  # the functions' plans
+        await runs.claim(connection, capacity=10, **CLAIM)  # the functions' plans
         plan = await explained(connection)
         read.append(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
     assert read[1] < 1.5 * read[0] + 50, read
@@ -211,8 +211,8 @@ async def test_a_claim_reads_no_more_of_a_backlog_of_two_hundred_thousand_than_o
 async def test_what_is_claimed_and_renewed_stays_hot(connection: Connection) -> None:
     """A heap-only update touches no index: no column of one changes while a run is active."""
     await task_with(connection, "c", "t", 200)
-    claimed = await runs.claim(connection, slots=50, **CLAIM)
-    await runs.renew(connection, [(run.id, run.attempt) for run in claimed], lease_seconds=60)
+    claimed = await runs.claim(connection, capacity=50, **CLAIM)
+    await runs.renew(connection, [(run.id, run.fence) for run in claimed], lease_seconds=60)
     await connection.execute("SELECT pg_stat_force_next_flush()")
     cursor = await connection.execute(
         "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relid = 'routines.trajectories'::regclass"

@@ -11,7 +11,12 @@ import pytest
 from litestar.testing import AsyncTestClient
 from standardwebhooks import Webhook
 
-from outbox import (
+from routines_api.app import create_app
+from routines_core.db import Connection, connect, deliveries
+from routines_core.db.deliveries import Outcome
+from routines_core.db.keys import create_key
+from routines_engine.webhooks.retry_schedule import DELAYS_SECONDS, delay_seconds
+from support.outbox import (
     attempts,
     claim,
     decoded,
@@ -21,13 +26,8 @@ from outbox import (
     settle,
     until,
 )
-from receivers import answers, closes_early, endless, hangs, receiver
-from routines_api.app import create_app
-from routines_core.db import Connection, connect, deliveries
-from routines_core.db.deliveries import Outcome
-from routines_core.db.keys import create_key
-from routines_engine.retry_schedule import DELAYS_SECONDS, delay_seconds
-from support import Database, api_settings, value
+from support.receivers import answers, closes_early, endless, hangs, receiver
+from support.rows import Database, api_settings, value
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 FAILED = Outcome(500, "it answered 500")
@@ -193,7 +193,7 @@ async def test_of_two_claims_at_once_each_delivery_is_in_one(connection: Connect
     await ended_runs(connection, await routine_with_webhook(connection, "http://receiver.test/"), 100)
     async with connect(database.url, "other") as other:
         claims = await asyncio.gather(
-            *(claim(each, slots=100, per_host=100, per_collection=100) for each in (connection, other))
+            *(claim(each, capacity=100, per_host=100, per_collection=100) for each in (connection, other))
         )
     ids = [each.id for some in claims for each in some]
     assert len(ids) == len(set(ids))
@@ -229,7 +229,7 @@ async def test_the_lanes_get_their_turns_and_no_more_than_their_share(connection
     for name, count in (("a", 30), ("b", 30), ("c", 1)):
         routine = await routine_with_webhook(connection, f"http://{name}.test/", name=name)
         await ended_runs(connection, routine, count)
-    first = await claim(connection, slots=7, per_host=3)
+    first = await claim(connection, capacity=7, per_host=3)
     assert Counter(each.url for each in first) == {"http://a.test/": 3, "http://b.test/": 3, "http://c.test/": 1}
     assert await claim(connection, per_host=3) == []
     assert len(await claim(connection, per_host=5, per_collection=9)) == 2
@@ -262,7 +262,7 @@ async def test_four_days_of_failure_stop_the_endpoint_and_a_success_between_coun
     ]:
         await ended_runs(connection, routine)
         now = start + timedelta(days=day, minutes=1)
-        [delivery] = await claim(connection, now=now, slots=1)
+        [delivery] = await claim(connection, now=now, capacity=1)
         await settle(connection, delivery, outcome, now=now, delay_seconds=None)
         assert (await value(connection, stopped_at) is not None) == (day == 8.1), day
     await ended_runs(connection, routine)

@@ -6,12 +6,12 @@ from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from outbox import ended_runs, routine_with_webhook, until
-from receivers import Behaviour, answers, hangs, receiver
 from routines_core.db import Connection
 from routines_core.lifecycle import LIFELINE_VARIABLE
-from service import ROUTINES, clean_environment
-from support import ENCRYPTION_KEYS, Database, value
+from support.outbox import ended_runs, routine_with_webhook, until
+from support.receivers import Behaviour, answers, hangs, receiver
+from support.rows import ENCRYPTION_KEYS, Database, value
+from support.service import ROUTINES, clean_environment
 
 
 @asynccontextmanager

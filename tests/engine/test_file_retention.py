@@ -12,16 +12,18 @@ from typing import Any
 
 import pytest
 
-from buckets import name_server, s3_server
 from routines_core.db import Connection, connect
 from routines_core.db.retention import forget_files, judge_files, note_orphans
 from routines_core.errors import StorageError
-from routines_core.file_store import MARK, DirectoryStore, StoredFile, new_path, open_file_store
+from routines_core.files.directory import DirectoryStore
+from routines_core.files.opening import open_file_store
+from routines_core.files.store import MARK, StoredFile, new_path
 from routines_core.settings import Settings
-from routines_engine.file_retention import delete_unused_files
-from routines_engine.retention import delete_old
-from support import Database, make_routine, value
-from working import run_of, task_of, until, until_ended, workflow_of, working
+from routines_engine.retention.files import delete_unused_files
+from routines_engine.retention.history import delete_old
+from support.buckets import name_server, s3_server
+from support.rows import Database, make_routine, value
+from support.working import run_of, task_of, until, until_ended, workflow_of, working
 
 LATER = datetime.now(UTC) + timedelta(days=1000)
 """A time at which every run that is made here is old, and every note of a file too."""
@@ -197,10 +199,10 @@ import asyncio, os, signal, sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from routines_core.db import connect, retention
-from routines_core.file_store import DirectoryStore
+from routines_core.files.directory import DirectoryStore
 from routines_core.settings import Settings
-from routines_engine import file_retention
-from routines_engine.retention import delete_old
+from routines_engine.retention import files
+from routines_engine.retention.history import delete_old
 
 url, root, where, count = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 
@@ -223,14 +225,14 @@ async def forgotten(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGKILL)
 
 if where == "once condemned":
-    file_retention.judge_files = judged
+    files.judge_files = judged
 if where == "once forgotten":
-    file_retention.forget_files = forgotten
+    files.forget_files = forgotten
 
 async def run():
     async with connect(url, "routines-retention", role="routines_worker") as connection:
         later = datetime.now(UTC) + timedelta(minutes=11)
-        await file_retention.delete_unused_files(connection, Settings(), Killed(root), asyncio.Event(), now=later)
+        await files.delete_unused_files(connection, Settings(), Killed(root), asyncio.Event(), now=later)
 
 asyncio.run(run())
 """

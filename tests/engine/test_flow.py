@@ -5,11 +5,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from flows import FakeServices, Journal, flow_of, run_step
 from routines_core.errors import InvalidError
-from routines_engine.flow import StepFailedError
-from routines_engine.storable import MAX_BYTES
+from routines_engine.steps.flow import StepFailedError
+from routines_engine.steps.storable import MAX_BYTES
 from routines_workflow.activity import ACTIVITIES, StepContext, activity
+from support.flows import FakeServices, Journal, flow_of, run_step
 
 WORKFLOW: dict[str, Any] = {
     "init_params": {"name": "world"},

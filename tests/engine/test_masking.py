@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routines_core.mask import MASK
-from routines_engine.masking import MIN_LENGTH, Masker
+from routines_engine.steps.masking import MIN_LENGTH, Masker
 
 secrets = st.text(min_size=MIN_LENGTH, max_size=40).filter(lambda text: text.strip("*"))
 pieces = st.text(max_size=12)

@@ -5,12 +5,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from endpoint import Said, serving
-from outbox import delivering, ended_runs, routine_with_webhook
 from routines_core.db import Connection
 from routines_engine.metrics import WorkerMetrics
-from support import Database
-from working import run_of, task_of, until, until_ended, workflow_of, working
+from support.endpoint import Said, serving
+from support.outbox import delivering, ended_runs, routine_with_webhook
+from support.rows import Database
+from support.working import run_of, task_of, until, until_ended, workflow_of, working
 
 
 def told(metrics: WorkerMetrics, name: str, **labels: str) -> Any:
@@ -52,7 +52,7 @@ async def test_slots_in_use_and_a_run_that_was_taken_away_are_seen(connection: C
         endpoint.answer = lambda _: (let_go.wait(30), Said(200, b"{}"))[1]
         hangs = workflow_of(("ask", {"activity": "http_request", "url": endpoint.url}))
         task = await task_of(connection, "hangs", hangs)
-        async with working(database.url, webhook_allow_private=True, worker_slots=1, lease_seconds=1.5) as worker:
+        async with working(database.url, webhook_allow_private=True, worker_concurrency=1, lease_seconds=1.5) as worker:
             run = await run_of(connection, task)
             await until(connection, "SELECT status = 'running' FROM routines.trajectories WHERE id = %s", run)
             metrics = worker.metrics

@@ -5,13 +5,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from outbox import claim, ended_runs, routine_with_webhook, settle
 from routines_core.db import Connection, connect, ledger, retention
 from routines_core.db.deliveries import Outcome
 from routines_core.db.keys import create_key
 from routines_core.settings import Settings
-from routines_engine.retention import delete_old
-from support import Database, make_routine, make_task, value
+from routines_engine.retention.history import delete_old
+from support.outbox import claim, ended_runs, routine_with_webhook, settle
+from support.rows import Database, make_routine, make_task, value
 
 LATER = datetime.now(UTC) + timedelta(days=1000)
 """A time at which everything that is made here is old."""
@@ -122,7 +122,7 @@ async def test_old_skips_go_where_an_age_is_set(connection: Connection, routine:
 async def test_a_pass_goes_from_page_to_page_past_what_stays(
     connection: Connection, routine: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("routines_engine.retention.PAUSE_SECONDS", 0)
+    monkeypatch.setattr("routines_engine.retention.history.PAUSE_SECONDS", 0)
     await ended_runs(connection, routine, 30)
     await connection.execute("DELETE FROM routines.routines")
     kept = (await ids(connection))[:7]

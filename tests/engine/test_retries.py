@@ -8,15 +8,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from flows import Journal, flow_of
 from routines_core.db import Connection, runs
 from routines_core.db.runs import StepRecord
 from routines_core.errors import InvalidError
-from routines_engine.flow import StepFailedError
+from routines_engine.steps.flow import StepFailedError
 from routines_workflow.activity import ACTIVITIES, StepContext, activity
 from routines_workflow.blocking import DaemonThreads
 from routines_workflow.retry import Backoff, Retry
-from support import make_task, value
+from support.flows import Journal, flow_of
+from support.rows import make_task, value
 
 
 class Nothing(msgspec.Struct):
@@ -37,7 +37,7 @@ def does() -> Any:
 
         @activity("Does what the test wants.", Nothing)
         async def attempt(_: Nothing, context: StepContext) -> Tried:
-            tries.append(context.try_number)
+            tries.append(context.attempt)
             done = acts[len(tries) - 1]()
             if asyncio.iscoroutine(done):
                 await done
@@ -69,7 +69,7 @@ async def test_a_step_that_fails_is_tried_again_and_each_try_is_recorded(does: A
     tries, journal = does(fails(), fails(ValueError("nor now")), works), Journal()
     await attempted(journal, {"retry": {"max_attempts": 3, "backoff": 0}})
     assert tries == [1, 2, 3]
-    assert [(each.status, each.try_number, each.failed_try) for each in journal.records] == [
+    assert [(each.status, each.attempt, each.failed_try) for each in journal.records] == [
         ("running", 1, None), ("running", 2, "not yet"), ("running", 3, "nor now"), ("completed", 3, None),
     ]  # fmt: skip
 
@@ -79,7 +79,7 @@ async def test_after_its_last_try_a_step_fails_with_the_last_error(does: Any) ->
     with pytest.raises(StepFailedError, match="nor now"):
         await attempted(journal, {"retry": {"max_attempts": 2, "backoff": 0}})
     assert tries == [1, 2]
-    assert (journal.records[-1].status, journal.records[-1].try_number) == ("failed", 2)
+    assert (journal.records[-1].status, journal.records[-1].attempt) == ("failed", 2)
 
 
 async def test_without_retry_a_step_is_tried_once(does: Any) -> None:
@@ -197,23 +197,23 @@ async def test_tries_and_their_errors_outlive_the_worker(connection: Connection)
            SELECT collection_id, id, 1, 'api', '{}' FROM routines.tasks WHERE id = %s""",
         [task],
     )
-    claim = {"slots": 1, "worker": "w", "lease_seconds": 60, "deadline_seconds": 600}
+    claim = {"capacity": 1, "worker": "w", "lease_seconds": 60, "deadline_seconds": 600}
     [first] = await runs.claim(connection, **claim)
     assert first.tries == {}
     await runs.checkpoint(connection, first, StepRecord("a", 0, "running", "text_echo", {}), lease_seconds=60)
-    second_try = StepRecord("a", 0, "running", "text_echo", {}, try_number=2, failed_try="not yet")
+    second_try = StepRecord("a", 0, "running", "text_echo", {}, attempt=2, failed_try="not yet")
     await runs.checkpoint(connection, first, second_try, lease_seconds=60)
-    await runs.release(connection, [(first.id, first.attempt)])
+    await runs.release(connection, [(first.id, first.fence)])
     [again] = await runs.claim(connection, **claim)
     assert (again.tries, again.finished_steps) == ({"a": 2}, {})
-    done = StepRecord("a", 0, "completed", "text_echo", {}, {"text": "x"}, try_number=2)
+    done = StepRecord("a", 0, "completed", "text_echo", {}, {"text": "x"}, attempt=2)
     await runs.checkpoint(connection, again, done, lease_seconds=60)
     errors = await value(connection, "SELECT earlier_errors FROM routines.steps")
     assert isinstance(errors, list)
     [error] = errors
     assert error["error"] == "not yet"
     assert error["at"] <= str(await value(connection, "SELECT to_jsonb(now())"))
-    assert await value(connection, "SELECT try_number FROM routines.steps") == 2
-    await runs.release(connection, [(again.id, again.attempt)])
+    assert await value(connection, "SELECT attempt FROM routines.steps") == 2
+    await runs.release(connection, [(again.id, again.fence)])
     [last] = await runs.claim(connection, **claim)
     assert (last.tries, list(last.finished_steps)) == ({}, ["a"])

@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from flows import FakeServices, Journal, flow_of
 from routines_core.errors import SecretError
-from routines_engine.flow import StepFailedError
-from routines_engine.storable import MAX_ERROR_CHARACTERS
+from routines_engine.steps.flow import StepFailedError
+from routines_engine.steps.storable import MAX_ERROR_CHARACTERS
 from routines_workflow.activity import ACTIVITIES, StepContext, activity
+from support.flows import FakeServices, Journal, flow_of
 
 KEY = "s3cret-key/with+signs"
 
@@ -233,4 +233,4 @@ async def test_a_file_that_cannot_be_read_for_now_fails_the_try_and_not_the_run(
     journal = Journal()
     with pytest.raises(StepFailedError, match="no space for a"):
         await flow(journal, config, services=Full()).run()
-    assert journal.records[-1].try_number == 2
+    assert journal.records[-1].attempt == 2

@@ -11,9 +11,9 @@ import pytest
 
 from routines_core.db import Connection
 from routines_workflow.activity import ACTIVITIES, Child, StepContext, activity
-from run_secrets import give, store
-from support import Database, value
-from working import run_of, task_of, until, until_ended, workflow_of, working
+from support.rows import Database, value
+from support.run_secrets import give, store
+from support.working import run_of, task_of, until, until_ended, workflow_of, working
 
 SECRET = 's3cr3t/väl"ue+'
 STEPS = "SELECT jsonb_agg(jsonb_build_array(inputs, outputs, error) ORDER BY position)::text FROM routines.steps"
@@ -165,7 +165,7 @@ async def test_a_run_starts_children_and_waits_for_them_with_a_single_slot_and_a
     )
     await connection.execute("UPDATE routines.collections SET max_concurrent_runs = 1")
     parent = await run_of(connection, parent_task)
-    async with working(database.url, worker_slots=1):
+    async with working(database.url, worker_concurrency=1):
         assert await until_ended(connection, parent) == ("completed", None)
     outputs = await value(connection, "SELECT outputs -> 'value' FROM routines.steps WHERE name = 'beget'")
     assert isinstance(outputs, list)

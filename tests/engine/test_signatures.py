@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routines_core.signatures import headers, signing_key
-from routines_engine.retry_schedule import DELAYS_SECONDS, delay_seconds
+from routines_engine.webhooks.retry_schedule import DELAYS_SECONDS, delay_seconds
 
 
 def test_the_schedule_is_the_one_that_is_promised() -> None:

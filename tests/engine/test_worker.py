@@ -11,12 +11,12 @@ from routines_core.db import Connection, connect, open_pool, runs
 from routines_core.db.runs import Checkpoint, Claim, StepRecord
 from routines_core.errors import InvalidError
 from routines_core.settings import Settings
-from routines_engine.journal import Journal
-from routines_engine.worker import Worker
+from routines_engine.runs.journal import Journal
+from routines_engine.runs.worker import Worker
 from routines_workflow.activity import ACTIVITIES, StepContext, activity
-from stepping import session
-from support import KEYRING, Database, make_task, value
-from working import run_of, task_of, until, until_ended, workflow_of, working
+from support.rows import KEYRING, Database, make_task, value
+from support.stepping import session
+from support.working import run_of, task_of, until, until_ended, workflow_of, working
 
 WORKFLOW = """{"init_params": {"text": "hi"}, "steps": ["say"],
                "step_configs": {"say": {"activity": "text_echo", "text_path": "init_params.text"}}}"""
@@ -56,7 +56,7 @@ async def pending_run(connection: Connection, workflow: str = WORKFLOW) -> None:
 
 
 async def claim_one(connection: Connection, lease_seconds: float = 60) -> Claim:
-    [run] = await runs.claim(connection, slots=5, worker="w", lease_seconds=lease_seconds, deadline_seconds=600)
+    [run] = await runs.claim(connection, capacity=5, worker="w", lease_seconds=lease_seconds, deadline_seconds=600)
     return run
 
 
@@ -89,7 +89,7 @@ async def test_the_worker_keeps_each_try_of_a_step(connection: Connection, datab
             await asyncio.sleep(0.01)  # until the worker, under the timeout above, is done
         stop.set()
     assert await value(connection, "SELECT status FROM routines.trajectories") == "failed"
-    assert await value(connection, "SELECT try_number FROM routines.steps") == 3
+    assert await value(connection, "SELECT attempt FROM routines.steps") == 3
     assert await value(connection, "SELECT jsonb_array_length(earlier_errors) FROM routines.steps") == 2
     assert str(await value(connection, "SELECT earlier_errors -> 0 ->> 'error' FROM routines.steps")).startswith(
         "no answer"
@@ -99,7 +99,7 @@ async def test_the_worker_keeps_each_try_of_a_step(connection: Connection, datab
 async def test_a_claimed_run_is_not_claimed_again(connection: Connection) -> None:
     await pending_run(connection)
     await claim_one(connection)
-    assert await runs.claim(connection, slots=5, worker="v", lease_seconds=60, deadline_seconds=600) == []
+    assert await runs.claim(connection, capacity=5, worker="v", lease_seconds=60, deadline_seconds=600) == []
 
 
 async def test_late_writes_of_a_worker_that_lost_its_run_change_nothing(connection: Connection) -> None:
@@ -110,7 +110,7 @@ async def test_late_writes_of_a_worker_that_lost_its_run_change_nothing(connecti
     assert (reaped.status, reaped.crashes) == ("pending", 1)
     assert not await runs.checkpoint(connection, lost, STEP, lease_seconds=60)
     assert not await runs.finish(connection, lost, error=None)
-    assert await runs.renew(connection, [(lost.id, lost.attempt)], lease_seconds=60) == {}
+    assert await runs.renew(connection, [(lost.id, lost.fence)], lease_seconds=60) == {}
     assert await value(connection, "SELECT count(*) FROM routines.steps") == 0
     assert await value(connection, "SELECT status FROM routines.trajectories") == "pending"
 
@@ -119,7 +119,7 @@ async def test_a_run_that_is_taken_up_again_brings_its_finished_steps(connection
     await pending_run(connection)
     first = await claim_one(connection)
     assert await runs.checkpoint(connection, first, STEP, lease_seconds=60)
-    assert await runs.release(connection, [(first.id, first.attempt)]) == 1
+    assert await runs.release(connection, [(first.id, first.fence)]) == 1
     second = await claim_one(connection)
     assert second.finished_steps == {"say": {"inputs": {}, "outputs": {"text": "hi"}}}
     assert await value(connection, "SELECT crashes FROM routines.trajectories") == 0
@@ -157,7 +157,7 @@ async def test_a_final_status_is_final(connection: Connection) -> None:
 async def test_a_run_that_was_given_back_fails_at_its_deadline_though_no_worker_runs_it(connection: Connection) -> None:
     await pending_run(connection)
     run = await claim_one(connection)
-    await runs.release(connection, [(run.id, run.attempt)])
+    await runs.release(connection, [(run.id, run.fence)])
     await connection.execute("UPDATE routines.trajectories SET deadline_at = now()")
     [reaped] = await runs.reap(connection)
     assert (reaped.status, reaped.crashes) == ("failed", 0)
@@ -189,14 +189,14 @@ async def test_outputs_that_cannot_be_stored_fail_their_run_alone(connection: Co
     task = await make_task(connection, WORKFLOW)
     for _ in range(2):
         await run_of(connection, task)
-    bad, good = await runs.claim(connection, slots=5, worker="w", lease_seconds=60, deadline_seconds=600)
+    bad, good = await runs.claim(connection, capacity=5, worker="w", lease_seconds=60, deadline_seconds=600)
     async with open_pool(database.url, "worker", size=1) as pool:
         journal = Journal(pool, 60)
         writer = asyncio.create_task(journal.run())
         torn = StepRecord("say", 0, "completed", "text_echo", {}, {"text": "\0"})
         outcomes = await asyncio.gather(
-            journal.write(Checkpoint(bad.id, bad.attempt, [torn])),
-            journal.write(Checkpoint(good.id, good.attempt, [STEP], "completed")),
+            journal.write(Checkpoint(bad.id, bad.fence, [torn])),
+            journal.write(Checkpoint(good.id, good.fence, [STEP], "completed")),
             return_exceptions=True,
         )
         writer.cancel()
@@ -212,11 +212,11 @@ async def test_many_checkpoints_go_in_few_statements(connection: Connection, dat
     task = await make_task(connection, WORKFLOW)
     for _ in range(30):
         await run_of(connection, task)
-    claimed = await runs.claim(connection, slots=30, worker="w", lease_seconds=60, deadline_seconds=600)
+    claimed = await runs.claim(connection, capacity=30, worker="w", lease_seconds=60, deadline_seconds=600)
     async with open_pool(database.url, "worker", size=1) as pool:
         journal = Journal(pool, 60)
         writer = asyncio.create_task(journal.run())
-        await asyncio.gather(*(journal.write(Checkpoint(run.id, run.attempt, [STEP])) for run in claimed))
+        await asyncio.gather(*(journal.write(Checkpoint(run.id, run.fence, [STEP])) for run in claimed))
         writer.cancel()
     transactions = await value(connection, "SELECT count(DISTINCT xmin::text) FROM routines.steps")
     assert await value(connection, "SELECT count(*) FROM routines.steps") == 30
@@ -230,8 +230,8 @@ async def test_an_idle_worker_is_notified_of_the_first_run_and_a_busy_one_of_non
     async with connect(database.url, "listener") as listener:
         await listener.execute("LISTEN routines_pending")
         await run_of(connection, task)
-        await runs.hang_bell(connection, worker="w")
-        await runs.hang_bell(connection, worker="w")
+        await runs.request_wakeup(connection, worker="w")
+        await runs.request_wakeup(connection, worker="w")
         await run_of(connection, task)
         await run_of(connection, task)
         told = [notify.channel async for notify in listener.notifies(timeout=0.3)]
@@ -274,7 +274,7 @@ async def test_a_checkpoint_that_is_sent_again_changes_nothing_and_counts_a_try_
     """As by a worker that did not hear that it was written."""
     await pending_run(connection)
     run = await claim_one(connection)
-    again = StepRecord("say", 0, "running", "text_echo", {}, try_number=2, failed_try="no luck")
+    again = StepRecord("say", 0, "running", "text_echo", {}, attempt=2, failed_try="no luck")
     rows = "SELECT jsonb_agg(to_jsonb(steps) - 'created_at') FROM routines.steps"
     await runs.checkpoint(connection, run, STEP_BEGUN, lease_seconds=60)
     for record in (again, STEP):

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import routines_core
-from routines_core.db.files import sql_dir
-from service import ROOT, Service, wait_until
+from routines_core.db.statements import sql_dir
+from support.service import ROOT, Service, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -52,9 +52,7 @@ def test_it_holds_every_package_and_every_file_of_sql(wheel: Path) -> None:
 
 
 def test_its_code_and_its_sql_are_the_installed_ones(installed: Path, tmp_path: Path) -> None:
-    program = (
-        "import routines_core; from routines_core.db.files import sql_dir; print(routines_core.__file__, sql_dir())"
-    )
+    program = "import routines_core; from routines_core.db.statements import sql_dir; print(routines_core.__file__, sql_dir())"
     done = subprocess.run(
         [installed / "python", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
     )

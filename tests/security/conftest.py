@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from support import Database, with_login
+from support.rows import Database, with_login
 
 ROLES = ("routines_api", "routines_ticker", "routines_worker", "routines_reader")
 

@@ -14,7 +14,7 @@ import httpx
 
 from routines_core.db.keys import parse_token
 from security.canaries import Canaries
-from service import ROUTINES, Service
+from support.service import ROUTINES, Service
 
 CONTROL = f"control{secrets.token_hex(8)}"
 """No secret: found wherever the test must be able to see."""

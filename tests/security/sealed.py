@@ -5,7 +5,7 @@ from uuid import UUID
 
 from routines_core.db import Connection
 from routines_core.errors import SecretError
-from routines_core.keyring import Keyring, SecretPlace, owner_of_routine, owner_of_run
+from routines_core.keyring import Keyring, SecretContext, owner_of_routine, owner_of_run
 
 REFERENCES = """
     SELECT collection_id, id, NULL::bigint, key, value::uuid, 'secret_param'
@@ -36,12 +36,12 @@ class Reference(NamedTuple):
     kind: str
 
     @property
-    def place(self) -> SecretPlace:
+    def context(self) -> SecretContext:
         if self.run_id is not None:
             owner = owner_of_run(self.run_id, self.routine_id)
         else:
             owner = "" if self.routine_id is None else owner_of_routine(self.routine_id)
-        return SecretPlace(self.collection_id, self.kind, self.field, owner, self.secret_id)
+        return SecretContext(self.collection_id, self.kind, self.field, owner, self.secret_id)
 
 
 async def references(connection: Connection) -> list[Reference]:
@@ -53,11 +53,11 @@ async def open_all(connection: Connection, keyring: Keyring) -> dict[Reference, 
     """What each reference opens; None: it is refused."""
     rows: list[Any] = await (await connection.execute("SELECT id, ciphertext FROM routines.secrets")).fetchall()
     stored: dict[UUID, bytes] = dict(rows)
-    return {found: _open(keyring, stored[found.secret_id], found.place) for found in await references(connection)}
+    return {found: _open(keyring, stored[found.secret_id], found.context) for found in await references(connection)}
 
 
-def _open(keyring: Keyring, ciphertext: bytes, place: SecretPlace) -> str | None:
+def _open(keyring: Keyring, ciphertext: bytes, context: SecretContext) -> str | None:
     try:
-        return keyring.open(ciphertext, place)
+        return keyring.open(ciphertext, context)
     except SecretError:
         return None

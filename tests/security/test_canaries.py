@@ -28,7 +28,7 @@ from security.planting import (
     workflows,
 )
 from security.witness import Witness, receiver
-from service import Service, wait_until
+from support.service import Service, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -158,7 +158,7 @@ def run_and_fail(service: Service, client: httpx.Client, canaries: Canaries, hoo
 
 
 def crash_and_cancel(service: Service, client: httpx.Client, canaries: Canaries, hook: str, gate: Path) -> None:
-    """A run that is cancelled with a secret in hand, and one whose worker is killed with one and that another ends."""
+    """A run that is cancelled with a secret in hand, and one whose worker is killed with one and that another run_waiter."""
     before = len(service.execute("SELECT 1 FROM routines.webhook_deliveries"))
     body = secrets_of_a_run(canaries, hook, "a run that is cancelled")
     cancelled = client.post("/run/demo/lasts", json=body).json()["trajectory_id"]

@@ -10,12 +10,12 @@ import psycopg
 import pytest
 import yaml
 
-from command import routines
-from routines_core.db.files import sql_dir
+from routines_core.db.statements import sql_dir
 from routines_core.embedded import EmbeddedServer
 from routines_core.embedded.server import DEFAULT_SETTINGS
 from routines_core.logging import describe
-from support import Database
+from support.command import routines
+from support.rows import Database
 
 CANARY = "canary-4711"
 RAISES = f"""

@@ -10,17 +10,17 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from routines_cli.standing import describe
+from routines_cli.role_report import describe
 from routines_core.db import Connection, connect
 from routines_core.db.keys import create_key
 from routines_core.db.migrations import migrate
-from routines_core.db.roles import standing
+from routines_core.db.roles import role_report
 from routines_core.db.tasks import create_task, list_tasks
 from routines_core.db.tick import tick
 from routines_core.embedded import EmbeddedServer
 from routines_core.embedded.binaries import find_binaries
-from service import ROOT, wait_until
-from support import CATCHUP, at, make_routine, value, with_database, with_login
+from support.rows import CATCHUP, at, make_routine, value, with_database, with_login
+from support.service import ROOT, wait_until
 
 ALL = ["routines_api", "routines_reader", "routines_ticker", "routines_worker"]
 
@@ -71,7 +71,7 @@ async def test_an_owner_who_may_create_roles_makes_them_and_its_programs_take_th
         await migrate(owner)
         mine, _ = await fill(owner)
         assert await value(owner, "SELECT count(*) FROM routines.tasks") == 2
-        assert (await standing(owner)).can_take_roles == ALL
+        assert (await role_report(owner)).can_take_roles == ALL
     async with connect(url, "api", role="routines_api") as api:
         assert await value(api, "SELECT current_user::text") == "routines_api"
         assert len(await list_tasks(api, key_id=mine, limit=9)) == 1
@@ -85,7 +85,7 @@ async def test_a_second_database_of_the_cluster_finds_the_roles_and_does_without
         await migrate(owner)
     async with connect(await owned(admin, cluster, "second", "two"), "owner") as second:
         await migrate(second)
-        found = await standing(second)
+        found = await role_report(second)
         assert (found.missing_roles, found.can_take_roles) == ([], [])
     await admin.execute(b"GRANT routines_ticker TO second")
     async with connect(with_login(with_database(cluster, "two"), "second", "owner"), "t", role="routines_ticker") as it:
@@ -100,8 +100,8 @@ async def test_an_owner_who_may_not_create_roles_migrates_and_keeps_tenants_apar
     async with connect(url, "owner") as owner:
         await migrate(owner)
         mine, theirs = await fill(owner)
-        assert (await standing(owner)).missing_roles == ALL
-        assert any("missing: routines_api" in line for line in describe(await standing(owner)))
+        assert (await role_report(owner)).missing_roles == ALL
+        assert any("missing: routines_api" in line for line in describe(await role_report(owner)))
     async with connect(url, "api", role="routines_api") as api:
         assert await value(api, "SELECT current_user::text") == "owner"
         async with api.transaction():
@@ -133,7 +133,7 @@ async def test_roles_that_an_administrator_makes_by_the_manual_serve_once_they_a
         mine, _ = await fill(owner)
         await admin.execute(statements_of_the_manual().replace("OWNER", "owner").encode())
         await owner.execute(b"SELECT routines.set_up_roles()")
-        assert (await standing(owner)).missing_roles == []
+        assert (await role_report(owner)).missing_roles == []
     async with connect(url, "api", role="routines_api") as api:
         assert await value(api, "SELECT current_user::text") == "routines_api"
         assert len(await list_tasks(api, key_id=mine, limit=9)) == 1

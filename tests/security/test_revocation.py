@@ -4,8 +4,8 @@ from routines_core.db import Connection
 from routines_core.db.keys import create_key, revoke_key
 from routines_core.db.peppers import Peppers
 from routines_core.keyring import Keyring
-from serving import api_process
-from support import ENCRYPTION_KEYS, Database
+from support.rows import ENCRYPTION_KEYS, Database
+from support.serving import api_process
 
 PATH = "/api/v1/collections"
 

@@ -9,12 +9,12 @@ from psycopg.errors import InsufficientPrivilege
 from routines_api.app import create_app
 from routines_core.db import Connection, connect, runs
 from routines_core.db.keys import create_key
-from routines_core.db.roles import standing
+from routines_core.db.roles import role_report
 from routines_core.db.runs import StepRecord
 from routines_core.db.statements import Statement
 from routines_core.db.tick import oldest_snapshot, seconds_until_due, tick
-from serving import TASK
-from support import CATCHUP, Database, api_settings, make_routine, make_task, value
+from support.rows import CATCHUP, Database, api_settings, make_routine, make_task, value
+from support.serving import TASK
 
 API, TICKER, WORKER, READER = "routines_api", "routines_ticker", "routines_worker", "routines_reader"
 ALL = (API, TICKER, WORKER, READER)
@@ -264,13 +264,13 @@ async def test_the_worker_does_its_work(connection: Connection, logins: dict[str
         [task, *ids],
     )
     async with connect(logins[WORKER], "worker") as worker:
-        first, second = await runs.claim(worker, slots=2, worker="w", lease_seconds=60, deadline_seconds=60)
+        first, second = await runs.claim(worker, capacity=2, worker="w", lease_seconds=60, deadline_seconds=60)
         assert await value(worker, "SELECT count(*) FROM routines.secrets WHERE ciphertext = '\\x01'") == 2
         step = StepRecord("say", 0, "completed", "text_echo", {}, {"text": "hi"})
         assert await runs.checkpoint(worker, first, step, lease_seconds=60)
-        assert await runs.renew(worker, [(first.id, first.attempt)], lease_seconds=60) == {first.id: True}
+        assert await runs.renew(worker, [(first.id, first.fence)], lease_seconds=60) == {first.id: True}
         assert await runs.finish(worker, first, error=None)
-        assert await runs.release(worker, [(second.id, second.attempt)]) == 1
+        assert await runs.release(worker, [(second.id, second.fence)]) == 1
         await connection.execute("UPDATE routines.trajectories SET deadline_at = now() WHERE id = %s", [second.id])
         assert [late.status for late in await runs.reap(worker)] == ["failed"]
     assert await value(connection, "SELECT count(*) FROM routines.webhook_deliveries") == 2
@@ -320,11 +320,11 @@ async def test_a_role_has_the_timeouts_that_its_program_needs(connection: Connec
 
 
 async def test_the_doctor_is_told_who_the_connection_is(connection: Connection, logins: dict[str, str]) -> None:
-    mighty = await standing(connection)
+    mighty = await role_report(connection)
     assert (mighty.bypasses_row_security, mighty.can_take_roles, mighty.missing_roles) == (True, sorted(ALL), [])
     async with connect(logins[TICKER], "doctor") as ticker:
-        narrow = await standing(ticker)
+        narrow = await role_report(ticker)
         assert (narrow.bypasses_row_security, narrow.is_owner) == (False, False)
         assert (narrow.can_take_roles, narrow.open_tables) == ([TICKER], [])
         await connection.execute("ALTER TABLE routines.tasks NO FORCE ROW LEVEL SECURITY")
-        assert (await standing(ticker)).open_tables == ["tasks"]
+        assert (await role_report(ticker)).open_tables == ["tasks"]

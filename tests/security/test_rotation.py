@@ -12,52 +12,52 @@ import psycopg
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from command import routines
 from routines_core.db import Connection, connect
 from routines_core.db.keys import authenticate, create_key
 from routines_core.db.peppers import Peppers
 from routines_core.db.rotation import Rotated, rotate_secrets
 from routines_core.errors import SecretError
-from routines_core.keyring import Keyring, LocalKeys, SecretPlace, generate_key
+from routines_core.keyring import Keyring, LocalKeys, SecretContext, generate_key
 from security.sealed import open_all
-from serving import TASK, ApiProcess, api_process
-from support import Database
+from support.command import routines
+from support.rows import Database
+from support.serving import TASK, ApiProcess, api_process
 
 OLD, NEW = generate_key("old"), generate_key("new")
 BEFORE, BOTH, AFTER = Keyring.parse(OLD), Keyring.parse(f"{NEW},{OLD}"), Keyring.parse(NEW)
 SECRETS = 10_000
 
 
-async def store(connection: Connection, count: int) -> list[SecretPlace]:
+async def store(connection: Connection, count: int) -> list[SecretContext]:
     """This many environment values of the collection `my-org`, under the old key."""
     key = await create_key(connection, "my-org")
     collection_id = (await authenticate(connection, key)).collection_id
-    places = [SecretPlace(collection_id, "environment", f"NAME_{n}", "", uuid4()) for n in range(count)]
+    contexts = [SecretContext(collection_id, "environment", f"NAME_{n}", "", uuid4()) for n in range(count)]
     async with (
         connection.cursor() as cursor,
         cursor.copy("COPY routines.secrets (id, collection_id, kind, field, key_id, ciphertext) FROM STDIN") as copy,
     ):
-        for place in places:
-            sealed = BEFORE.seal(f"value of {place.field}", place)
-            await copy.write_row((place.secret_id, collection_id, "environment", place.field, "old", sealed))
-    return places
+        for context in contexts:
+            sealed = BEFORE.seal(f"value of {context.field}", context)
+            await copy.write_row((context.secret_id, collection_id, "environment", context.field, "old", sealed))
+    return contexts
 
 
 @asynccontextmanager
-async def readers(database: Database, places: list[SecretPlace]) -> AsyncGenerator[list[int]]:
+async def readers(database: Database, contexts: list[SecretContext]) -> AsyncGenerator[list[int]]:
     """Sessions that open secrets all the while: [reads, failed reads]."""
     counts, stop = [0, 0], asyncio.Event()
 
     async def read() -> None:
         async with connect(database.url, "reader") as connection:
             while not stop.is_set():
-                place = random.choice(places)
+                context = random.choice(contexts)
                 cursor = await connection.execute(
-                    "SELECT ciphertext FROM routines.secrets WHERE id = %s", [place.secret_id]
+                    "SELECT ciphertext FROM routines.secrets WHERE id = %s", [context.secret_id]
                 )
                 row = await cursor.fetchone()
                 counts[0] += 1
-                counts[1] += not row or BOTH.open(row[0], place) != f"value of {place.field}"
+                counts[1] += not row or BOTH.open(row[0], context) != f"value of {context.field}"
 
     async with asyncio.TaskGroup() as group:
         for _ in range(2):
@@ -95,10 +95,10 @@ async def writers(api: ApiProcess, key: str) -> AsyncGenerator[list[int]]:
 async def test_ten_thousand_secrets_are_rotated_under_load_without_a_failed_read(
     connection: Connection, database: Database
 ) -> None:
-    places = await store(connection, SECRETS)
+    contexts = await store(connection, SECRETS)
     key = await create_key(connection, "my-org", Peppers(BEFORE))
     with api_process(database.url, encryption_keys=f"{NEW},{OLD}") as api:
-        async with readers(database, places) as counts, writers(api, key) as statuses:
+        async with readers(database, contexts) as counts, writers(api, key) as statuses:
             await interrupted(database)
             done = await asyncio.gather(
                 *(asyncio.to_thread(routines, database, "secrets", "rotate", keys=f"{NEW},{OLD}") for _ in range(2))
@@ -112,7 +112,7 @@ async def test_ten_thousand_secrets_are_rotated_under_load_without_a_failed_read
     assert counts[1] == 0
     assert set(statuses) == {200, 201, 204}
     assert all("no stored secret needs 'old'" in each.stdout for each in done)
-    assert await still_open(connection, places) == SECRETS
+    assert await still_open(connection, contexts) == SECRETS
     assert None not in (await open_all(connection, AFTER)).values()
     await authenticate(connection, key, Peppers(AFTER))
 
@@ -132,11 +132,11 @@ async def interrupted(database: Database) -> None:
             await rotate_secrets(connection, BOTH, tell=stop)
 
 
-async def still_open(connection: Connection, places: list[SecretPlace]) -> int:
+async def still_open(connection: Connection, contexts: list[SecretContext]) -> int:
     """How many of these open with the new key alone."""
     rows = await (await connection.execute("SELECT id, ciphertext FROM routines.secrets")).fetchall()
     stored = dict(rows)
-    return sum(AFTER.open(stored[place.secret_id], place) == f"value of {place.field}" for place in places)
+    return sum(AFTER.open(stored[context.secret_id], context) == f"value of {context.field}" for context in contexts)
 
 
 async def test_a_secret_that_is_deleted_or_replaced_meanwhile_stays_so(
@@ -147,15 +147,15 @@ async def test_a_secret_that_is_deleted_or_replaced_meanwhile_stays_so(
     fresh = BOTH.seal("changed meanwhile", second)
 
     class Meddling(Keyring):
-        def open(self, ciphertext: bytes, place: SecretPlace) -> str:
-            if place == third:
+        def open(self, ciphertext: bytes, context: SecretContext) -> str:
+            if context == third:
                 with psycopg.connect(database.url, autocommit=True) as other:
                     other.execute("DELETE FROM routines.secrets WHERE id = %s", [first.secret_id])
                     other.execute(
                         "UPDATE routines.secrets SET ciphertext = %s, key_id = 'new' WHERE id = %s",
                         [fresh, second.secret_id],
                     )
-            return super().open(ciphertext, place)
+            return super().open(ciphertext, context)
 
     await rotate_secrets(connection, Meddling(LocalKeys(f"{NEW},{OLD}").keys()))
     rows = await (await connection.execute("SELECT id, ciphertext FROM routines.secrets")).fetchall()
@@ -210,14 +210,14 @@ async def test_the_doctor_says_which_keys_the_secrets_need(connection: Connectio
 
 
 async def test_a_secret_of_version_1_is_bound_to_its_whole_place_by_rotation(connection: Connection) -> None:
-    [place] = await store(connection, 1)
-    bound_to = f"routines:1:{place.collection_id}:{place.kind}:{place.secret_id}".encode()
+    [context] = await store(connection, 1)
+    bound_to = f"routines:1:{context.collection_id}:{context.kind}:{context.secret_id}".encode()
     key = LocalKeys(OLD).keys()["old"]
     sealed = b"\1\3old" + bytes(12) + AESGCM(key).encrypt(bytes(12), b"s3cret", bound_to)
     await connection.execute("UPDATE routines.secrets SET ciphertext = %s", [sealed])
     assert (await rotate_secrets(connection, BEFORE)).replaced == 1
     row = await (await connection.execute("SELECT ciphertext FROM routines.secrets")).fetchone()
     assert row
-    assert BEFORE.open(row[0], place) == "s3cret"
+    assert BEFORE.open(row[0], context) == "s3cret"
     with pytest.raises(SecretError):
-        BEFORE.open(row[0], replace(place, field="another"))
+        BEFORE.open(row[0], replace(context, field="another"))

@@ -15,7 +15,7 @@ from routines_core.db.keys import create_key
 from routines_core.db.statements import Statement
 from routines_core.db.tasks import create_task, list_tasks
 from routines_core.errors import UnauthorizedError
-from support import Database, api_settings, value
+from support.rows import Database, api_settings, value
 
 NOT_OF_TENANTS = {"schema_migrations", "role_grants", "bells", "peppers", "retention"}
 """Tables that hold nothing of anybody's: whatever else there is has row-level security."""

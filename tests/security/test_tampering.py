@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 from litestar.testing import AsyncTestClient
 
-from command import routines
 from routines_api.app import create_app
 from routines_core.db import Connection
 from routines_core.db.keys import create_key
 from routines_core.keyring import Keyring
 from security.sealed import open_all
-from serving import TASK
-from support import ENCRYPTION_KEYS, Database, api_settings
+from support.command import routines
+from support.rows import ENCRYPTION_KEYS, Database, api_settings
+from support.serving import TASK
 
 RING = Keyring.parse(ENCRYPTION_KEYS)
 ROTATED = """

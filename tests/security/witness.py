@@ -11,7 +11,7 @@ import httpx
 import psycopg
 
 from routines_core.embedded.binaries import find_binaries
-from service import ROUTINES, Service, descendants
+from support.service import ROUTINES, Service, descendants
 
 
 class Witness:

@@ -10,7 +10,7 @@ import pytest
 
 from routines_core.db import Connection
 from routines_core.db.tick import tick
-from support import CATCHUP, at, make_routine, make_task, value
+from support.rows import CATCHUP, at, make_routine, make_task, value
 
 PAGE = (Path(__file__).parents[2] / "docs" / "psql.md").read_text()
 STATEMENTS = [

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oracle import DAYS, Cadence, latest_slot, next_slot
 from routines_core.db import Connection
-from support import at, with_database
+from support.oracle import DAYS, Cadence, latest_slot, next_slot
+from support.rows import at, with_database
 
 BATCH = 40
 

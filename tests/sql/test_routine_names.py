@@ -11,8 +11,8 @@ from routines_core.db import Connection
 from routines_core.db.keys import create_key
 from routines_core.db.routines import delete_routine, set_paused
 from routines_core.errors import NotFoundError
-from stepping import running, session, until_blocked
-from support import Database, at, make_routine, make_task, value
+from support.rows import Database, at, make_routine, make_task, value
+from support.stepping import running, session, until_blocked
 
 SLOT = at("2026-05-04 09:00")
 DIFFERENCES = """SELECT count(*)

@@ -9,9 +9,9 @@ import psycopg
 import pytest
 
 from routines_core.db import Connection, connect
-from routines_core.db.files import sql_dir
 from routines_core.db.migrations import migrate
-from support import with_database
+from routines_core.db.statements import sql_dir
+from support.rows import with_database
 
 PARAM, HOOK, VARIABLE, OF_RUN, HOOK_OF_RUN, OF_DELETED, OF_NOBODY = (uuid.UUID(int=number) for number in range(1, 8))
 BEFORE = f"""

@@ -7,11 +7,11 @@ import psycopg
 import pytest
 
 from routines_core.db import Connection
-from routines_core.db.files import sql_dir
 from routines_core.db.keys import create_key
 from routines_core.db.ledger import why
+from routines_core.db.statements import sql_dir
 from routines_core.db.tick import tick
-from support import CATCHUP, at, ledger, make_routine, make_task, value
+from support.rows import CATCHUP, at, ledger, make_routine, make_task, value
 
 DUE = at("2026-05-04 09:00")
 

@@ -5,7 +5,7 @@ from collections.abc import Generator
 import pytest
 from temporalio.client import Client
 
-from temporal_server import BINARY, MISSING, NAMESPACES, TemporalServer
+from support.temporal_server import BINARY, MISSING, NAMESPACES, TemporalServer
 
 
 @pytest.fixture(scope="session")

@@ -19,9 +19,9 @@ from routines_core.db import Connection, connect
 from routines_core.db.migrations import migrate
 from routines_core.embedded import EmbeddedServer
 from routines_workflow.activity import StepContext, activity
-from temporal_server import TemporalServer
-from temporal_working import temporal_working
-from working import run_of, task_of, until, until_ended, workflow_of
+from support.temporal_server import TemporalServer
+from support.temporal_working import temporal_working
+from support.working import run_of, task_of, until, until_ended, workflow_of
 
 DIRECTORY = Path(__file__).with_name("histories")
 WORKER = re.compile(r'"temporal:[^"]*"|(?<="identity": )"[^"]*"')
@@ -37,7 +37,7 @@ class Named(msgspec.Struct):
 
 @activity("Fails at first.", Named)
 async def stumble(given: Named, context: StepContext) -> Named:
-    if context.try_number <= given.times:
+    if context.attempt <= given.times:
         raise ValueError("no luck")
     await asyncio.sleep(given.seconds)
     return given

@@ -8,9 +8,9 @@ import pytest
 from temporalio.client import Client
 
 from routines_core.db import Connection
-from service import Service, clean_environment, free_port, wait_until
-from support import ENCRYPTION_KEYS, Database
-from temporal_server import TemporalServer
+from support.rows import ENCRYPTION_KEYS, Database
+from support.service import Service, clean_environment, free_port, wait_until
+from support.temporal_server import TemporalServer
 
 WITHOUT_SDK = "import sys; sys.modules['temporalio'] = None; from routines_cli.main import main; main()"
 
@@ -64,7 +64,7 @@ def test_without_the_sdk_it_says_what_to_install(database: Database) -> None:
 
 
 def test_the_other_engine_does_not_import_the_sdk() -> None:
-    script = "import sys, routines_cli.engines, routines_engine.worker; sys.exit('temporalio' in sys.modules)"
+    script = "import sys, routines_cli.engines, routines_engine.runs.worker; sys.exit('temporalio' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 

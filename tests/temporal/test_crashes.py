@@ -10,14 +10,14 @@ import pytest
 from temporalio.client import Client, WorkflowExecutionStatus
 
 from chaos.cluster import Cluster
-from receivers import answers, receiver
 from routines_core.db import Connection, connect
 from routines_core.db.migrations import migrate
 from routines_core.db.tick import tick
-from support import CATCHUP, Database, at, make_routine, value
-from temporal_processes import LEASE_SECONDS, Workers, workers_of
-from temporal_server import BINARY, MISSING, TemporalServer
-from working import run_of, task_of, until, until_ended, workflow_of
+from support.receivers import answers, receiver
+from support.rows import CATCHUP, Database, at, make_routine, value
+from support.temporal_processes import LEASE_SECONDS, Workers, workers_of
+from support.temporal_server import BINARY, MISSING, TemporalServer
+from support.working import run_of, task_of, until, until_ended, workflow_of
 
 pytestmark = pytest.mark.slow
 

@@ -18,10 +18,10 @@ from routines_engine.temporal.calls import Job
 from routines_engine.temporal.connection import TemporalError
 from routines_engine.temporal.connection import connect as connect_to_temporal
 from routines_engine.temporal.program import TemporalWorker
-from routines_engine.temporal.submission import NUMBER, job_of, submit
-from support import KEYRING, Database, value
-from temporal_working import settings_of
-from working import run_of, task_of, until, workflow_of
+from routines_engine.temporal.submission import GENERATION, job_of, submit
+from support.rows import KEYRING, Database, value
+from support.temporal_working import settings_of
+from support.working import run_of, task_of, until, workflow_of
 
 ECHO = {"activity": "text_echo", "text": "hi"}
 STATE = "SELECT status || ': ' || coalesce(error, '') FROM routines.trajectories"
@@ -49,17 +49,17 @@ class Rig:
     connection: Connection
     run: Claim
 
-    async def submit(self, step: str, *, number: int | None = None, seconds: float = 600) -> None:
+    async def submit(self, step: str, *, generation: int | None = None, seconds: float = 600) -> None:
         """Hand the run over, to a stub that ends as `step` says."""
         job = job_of(
-            self.worker.settings, trajectory_id=self.run.id, number=self.run.attempt if number is None else number,
+            self.worker.settings, trajectory_id=self.run.id, generation=self.run.fence if generation is None else generation,
             steps=[step], finished=[], tries={}, seconds_left=seconds,
         )  # fmt: skip
         await self.client.start_workflow(
-            "FlowWorkflow", job, id=self.run.workflow_id, task_queue="stubs", memo={NUMBER: job.number},
+            "FlowWorkflow", job, id=self.run.workflow_id, task_queue="stubs", memo={GENERATION: job.generation},
             execution_timeout=timedelta(seconds=seconds),
         )  # fmt: skip
-        await dispatches.submitted(self.connection, [(self.run.id, self.run.attempt)])
+        await dispatches.submitted(self.connection, [(self.run.id, self.run.fence)])
 
     async def closed(self) -> None:
         handle = self.client.get_workflow_handle(self.run.workflow_id)
@@ -127,7 +127,7 @@ async def times_out(rig: Rig) -> None:
 
 async def was_another_databases(rig: Rig) -> None:
     async with stubs(rig.client):
-        await rig.submit("completed", number=99)
+        await rig.submit("completed", generation=99)
         await rig.closed()
 
 
@@ -171,13 +171,13 @@ async def test_a_run_that_temporal_had_and_knows_no_longer_is_a_crash_and_goes_b
     connection: Connection, rig: Rig
 ) -> None:
     for crashes in (1, 2):
-        await dispatches.submitted(connection, [(rig.run.id, rig.run.attempt)])  # it was, and all of Temporal is gone
+        await dispatches.submitted(connection, [(rig.run.id, rig.run.fence)])  # it was, and all of Temporal is gone
         await rig.settle()
         back = "SELECT status || ' ' || engine || ' ' || crashes FROM routines.trajectories"
         assert await value(connection, back) == f"pending postgres {crashes}"
         assert await value(connection, "SELECT count(*) FROM routines.dispatches") == 0
         [rig.run] = await rig.worker._engine.ask_once(rig.worker._dispatcher._claim)
-    await dispatches.submitted(connection, [(rig.run.id, rig.run.attempt)])
+    await dispatches.submitted(connection, [(rig.run.id, rig.run.fence)])
     await rig.settle()
     assert await value(connection, STATE) == "failed: worker lost: Temporal no longer knows the run"
 
@@ -191,7 +191,7 @@ async def test_a_run_that_was_never_submitted_is_submitted(connection: Connectio
 
 async def test_temporal_accepts_a_run_once(rig: Rig) -> None:
     """Also one that has ended: whoever comes later is told that Temporal has it."""
-    job = job_of(rig.worker.settings, trajectory_id=rig.run.id, number=rig.run.attempt, steps=["completed"],
+    job = job_of(rig.worker.settings, trajectory_id=rig.run.id, generation=rig.run.fence, steps=["completed"],
                  finished=[], tries={}, seconds_left=60)  # fmt: skip
     accepted = [await submit(rig.client, rig.worker.settings, rig.run.workflow_id, job) for _ in range(2)]
     handle = rig.client.get_workflow_handle(rig.run.workflow_id)
@@ -213,19 +213,19 @@ async def test_a_run_that_was_taken_away_before_it_was_submitted_is_forgotten(co
 async def test_an_activity_that_comes_too_late_does_not_get_the_run(connection: Connection, rig: Rig) -> None:
     """Of an earlier dispatch, of an earlier activity, or an earlier attempt of the same one."""
 
-    async def take(number: int, turn: int, try_number: int) -> int | None:
+    async def take(generation: int, sequence: int, attempt: int) -> int | None:
         found = await dispatches.take(
-            connection, trajectory_id=rig.run.id, number=number, turn=turn, try_number=try_number, worker="w"
+            connection, trajectory_id=rig.run.id, generation=generation, sequence=sequence, attempt=attempt, worker="w"
         )
-        return found and found.attempt
+        return found and found.fence
 
-    number = rig.run.attempt
-    assert await take(number, 1, 1) == number + 1
-    assert await take(number, 1, 2) == number + 2
-    late = [(number, 1, 1), (number - 1, 2, 1), (number + 1, 2, 1)]
+    generation = rig.run.fence
+    assert await take(generation, 1, 1) == generation + 1
+    assert await take(generation, 1, 2) == generation + 2
+    late = [(generation, 1, 1), (generation - 1, 2, 1), (generation + 1, 2, 1)]
     assert [await take(*each) for each in late] == [None, None, None]
     assert not await runs.finish(connection, rig.run, error=None)  # the fence of the dispatch itself
-    assert await take(number, 2, 1) == number + 3
+    assert await take(generation, 2, 1) == generation + 3
     assert await value(connection, "SELECT crashes FROM routines.trajectories") == 1
 
 

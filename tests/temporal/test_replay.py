@@ -10,7 +10,7 @@ import pytest
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
-from routines_engine.flow import FlowWorkflow, StepFailedError, Verdict
+from routines_engine.steps.flow import FlowWorkflow, StepFailedError, Verdict
 from routines_engine.temporal.workflow import TemporalFlow
 
 HISTORIES = sorted(Path(__file__).with_name("histories").glob("*.json"))
@@ -33,7 +33,7 @@ async def test_a_history_of_the_first_version_is_replayed(path: Path) -> None:
 async def test_a_program_that_decides_otherwise_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     async def backwards(self: FlowWorkflow) -> None:
         for position, name in reversed(list(enumerate(self._steps))):
-            verdict: Verdict = await self._hands.attempt(position, name, 1)
+            verdict: Verdict = await self._hands.try_step(position, name, 1)
             if verdict.status == "failed":
                 raise StepFailedError(name, "")
 

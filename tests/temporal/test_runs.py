@@ -10,14 +10,14 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureEr
 
 from routines_core.db import Connection, runs
 from routines_workflow.activity import ACTIVITIES, StepContext, activity
-from support import Database, value
-from temporal_working import temporal_working
-from working import run_of, task_of, until, until_ended, workflow_of, working
+from support.rows import Database, value
+from support.temporal_working import temporal_working
+from support.working import run_of, task_of, until, until_ended, workflow_of, working
 
 ECHO = {"activity": "text_echo", "text": "hi"}
 RECORDS = """SELECT coalesce(jsonb_agg(jsonb_build_object(
                  'name', name, 'position', position, 'status', status, 'activity', activity, 'inputs', inputs,
-                 'outputs', outputs, 'error', error, 'try', try_number,
+                 'outputs', outputs, 'error', error, 'try', attempt,
                  'earlier', jsonb_path_query_array(earlier_errors, '$[*].error')) ORDER BY position), '[]')
              FROM routines.steps WHERE trajectory_id = %s"""
 
@@ -42,8 +42,8 @@ def activities() -> Generator[dict[str, int]]:
 
     @activity("Fails at first.", Named)
     async def stumble(given: Named, context: StepContext) -> Value:
-        if context.try_number <= given.times:
-            raise ValueError(f"no luck with {given.name}, try {context.try_number}")
+        if context.attempt <= given.times:
+            raise ValueError(f"no luck with {given.name}, try {context.attempt}")
         return Value(context.idempotency_key)
 
     @activity("Waits until it is cancelled.", Named)
@@ -159,7 +159,7 @@ async def test_a_run_goes_on_in_a_new_history_where_its_own_has_grown_long(
     assert begun.continued_execution_run_id
     assert len(history.events) < 6 * len(steps)
     # The reconciler still knows it by its memo, and each step was begun once.
-    assert (await (await handle.describe()).memo())["number"] == 1
+    assert (await (await handle.describe()).memo())["generation"] == 1
     assert await value(connection, "SELECT count(DISTINCT attempt) FROM routines.steps") == len(steps)
 
 
@@ -236,7 +236,7 @@ async def test_a_run_starts_children_and_waits_for_them_with_a_single_slot_and_a
     emit = {"activity": "list_emit_await", "items": ["a", "b", "c"], "task": "echo"}
     parent = await run_of(connection, await task_of(connection, "p", workflow_of(("emit", emit))))
     await connection.execute("UPDATE routines.collections SET max_concurrent_runs = 1")
-    async with temporal_working(database.url, temporal, worker_slots=1, temporal_open_runs=1):
+    async with temporal_working(database.url, temporal, worker_concurrency=1, temporal_open_runs=1):
         assert await until_ended(connection, parent) == ("completed", None)
     results = await value(connection, "SELECT outputs -> 'results' FROM routines.steps WHERE name = 'emit'")
     assert results == [{"say": {"text": text}} for text in ("a", "b", "c")]
@@ -267,7 +267,7 @@ async def test_workers_of_both_engines_leave_each_other_their_runs(
     run, _ = await lingering(connection)
     async with temporal_working(database.url, temporal):
         await until_lingering(activities, "wait")
-        assert await runs.claim(connection, slots=9, worker="w", lease_seconds=9, deadline_seconds=9) == []
+        assert await runs.claim(connection, capacity=9, worker="w", lease_seconds=9, deadline_seconds=9) == []
         assert await runs.reap(connection) == []
         assert await value(connection, "SELECT lease_expires_at = 'infinity' FROM routines.trajectories")
         mine = await run_of(connection, await task_of(connection, "mine", workflow_of(("one", ECHO))))
@@ -275,12 +275,12 @@ async def test_workers_of_both_engines_leave_each_other_their_runs(
             assert await until_ended(connection, mine) == ("completed", None)
         await connection.execute(CANCEL, [run])
     by_postgres = await run_of(connection, await task_of(connection, "by_postgres", workflow_of(("one", ECHO))))
-    [claimed] = await runs.claim(connection, slots=9, worker="w", lease_seconds=60, deadline_seconds=600)
+    [claimed] = await runs.claim(connection, capacity=9, worker="w", lease_seconds=60, deadline_seconds=600)
     async with temporal_working(database.url, temporal):
         other = await run_of(connection, await task_of(connection, "theirs", workflow_of(("one", ECHO))))
         assert await until_ended(connection, other) == ("completed", None)
     state = "SELECT engine || ' ' || status || ' ' || attempt FROM routines.trajectories WHERE id = %s"
-    assert await value(connection, state, by_postgres) == f"postgres running {claimed.attempt}"
+    assert await value(connection, state, by_postgres) == f"postgres running {claimed.fence}"
 
 
 async def test_a_worker_that_is_to_take_no_new_runs_takes_none_and_finishes_what_it_has(
@@ -290,7 +290,7 @@ async def test_a_worker_that_is_to_take_no_new_runs_takes_none_and_finishes_what
     slow = {"activity": "stumble", "name": "it", "times": 1, "retry": {"max_attempts": 2, "backoff": 1}}
     first = await run_of(connection, await task_of(connection, "first", workflow_of(("one", slow))))
     async with temporal_working(database.url, temporal):
-        await until(connection, "SELECT count(*) = 1 FROM routines.steps WHERE try_number = 2")
+        await until(connection, "SELECT count(*) = 1 FROM routines.steps WHERE attempt = 2")
     second = await run_of(connection, await task_of(connection, "second", workflow_of(("one", ECHO))))
     async with temporal_working(database.url, temporal, temporal_open_runs=0):
         assert await until_ended(connection, first) == ("completed", None)

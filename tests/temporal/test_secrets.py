@@ -10,11 +10,11 @@ from temporalio.client import Client
 
 from routines_core.db import Connection
 from routines_workflow.activity import ACTIVITIES, StepContext, activity
-from run_secrets import give
-from support import Database, value
-from temporal_server import TemporalServer
-from temporal_working import temporal_working
-from working import run_of, task_of, until_ended, workflow_of
+from support.rows import Database, value
+from support.run_secrets import give
+from support.temporal_server import TemporalServer
+from support.temporal_working import temporal_working
+from support.working import run_of, task_of, until_ended, workflow_of
 
 SECRET = "canary-of-the-secret"
 PARAM = "canary-of-the-init-param"

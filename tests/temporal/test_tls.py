@@ -16,8 +16,8 @@ from temporalio.client import Client
 
 from routines_core.errors import ConfigurationError
 from routines_engine.temporal.connection import TemporalError, connect, probe
-from temporal_server import TemporalServer
-from temporal_working import settings_of
+from support.temporal_server import TemporalServer
+from support.temporal_working import settings_of
 
 
 def signed(name: str, key: ec.EllipticCurvePrivateKey, by: str, signer: ec.EllipticCurvePrivateKey) -> bytes:

@@ -33,7 +33,7 @@ def traces() -> list[dict[str, Any]]:
 
 @activity("Works for a while, and leaves a trace.", Work)
 async def traced_work(given: Work, context: StepContext) -> Work:
-    line = {"step": context.step, "key": context.idempotency_key, "try": context.try_number}
+    line = {"step": context.step, "key": context.idempotency_key, "try": context.attempt}
     with TRACE.open("a", encoding="utf-8") as file:  # noqa: ASYNC230
         file.write(json.dumps(line) + "\n")
     if sum(trace["key"] == context.idempotency_key for trace in traces()) <= given.kills:

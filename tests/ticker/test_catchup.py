@@ -14,7 +14,7 @@ from routines_core.db.tick import Tick, tick
 from routines_core.settings import Settings
 from routines_ticker.batches import Batches
 from routines_ticker.ticker import Ticker
-from support import CATCHUP, at, ledger, make_routine, make_task, value
+from support.rows import CATCHUP, at, ledger, make_routine, make_task, value
 
 DUE = at("2026-05-04 09:00")
 

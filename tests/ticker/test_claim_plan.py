@@ -2,10 +2,10 @@
 
 import pytest
 
-from plans import Plan, buffers, explained, nodes
 from routines_core.db import Connection
-from stepping import TICK
-from support import make_task
+from support.plans import Plan, buffers, explained, nodes
+from support.rows import make_task
+from support.stepping import TICK
 
 BATCH = 1000
 

@@ -11,7 +11,7 @@ from routines_core.db.pool import LOST
 from routines_core.db.tick import Tick, tick
 from routines_core.settings import Settings
 from routines_ticker.batches import Batches
-from support import CATCHUP, Database, at, ledger, make_routine, make_task, value
+from support.rows import CATCHUP, Database, at, ledger, make_routine, make_task, value
 
 DUE = at("2026-05-04 09:00")
 EVER = Settings(catchup_seconds=10 * 365 * 86400, hourly_catchup_seconds=10 * 365 * 86400)

@@ -13,7 +13,7 @@ from routines_core.settings import Settings
 from routines_ticker.batches import Batches
 from routines_ticker.metrics import TickerMetrics
 from routines_ticker.ticker import Ticker
-from support import Database, at, make_routine, make_task, value
+from support.rows import Database, at, make_routine, make_task, value
 from ticker.test_isolation import poison
 
 

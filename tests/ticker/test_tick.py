@@ -6,7 +6,7 @@ from routines_core.db import Connection, connect
 from routines_core.db.tick import tick
 from routines_core.settings import Settings
 from routines_ticker.ticker import Ticker
-from support import CATCHUP, Database, at, ledger, make_routine, make_task, value
+from support.rows import CATCHUP, Database, at, ledger, make_routine, make_task, value
 
 
 async def test_a_due_routine_fires_once_and_advances_to_its_next_slot(connection: Connection) -> None:

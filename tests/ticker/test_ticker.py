@@ -12,7 +12,7 @@ from routines_core.settings import Settings
 from routines_ticker.batches import Batches
 from routines_ticker.snapshots import SnapshotWatch
 from routines_ticker.ticker import Ticker
-from support import Database, at, make_routine, make_task, value
+from support.rows import Database, at, make_routine, make_task, value
 
 
 async def test_a_ticker_sleeps_until_the_slot_and_no_longer(connection: Connection) -> None:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from flows import FakeServices, run_step
-from routines_engine.flow import StepFailedError
+from routines_engine.steps.flow import StepFailedError
 from routines_workflow.activity import Child, ChildResult, Found
+from support.flows import FakeServices, run_step
 
 BRANCH = {"activity": "conditional_branch"}
 

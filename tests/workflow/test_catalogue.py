@@ -14,7 +14,7 @@ import pytest
 from routines_workflow.activity import ACTIVITIES, Activity, StepContext, activity, register
 from routines_workflow.catalogue import UnknownActivityError, find_activity, step_template, step_templates
 from routines_workflow.page import MARK, list_of_activities
-from service import ROOT
+from support.service import ROOT
 
 BUILT_IN = {
     "text_echo", "text_template", "text_concatenate", "text_split", "number_sequence_generator", "conditional_branch",
@@ -140,7 +140,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_packages_add_activities_and_one_that_is_broken_is_named_and_stops_nothing(installed: Path) -> None:
     program = """
 import asyncio, json, sys
-from flows import run_step
+from support.flows import run_step
 from routines_workflow.catalogue import find_activity, step_templates, UnknownActivityError
 from routines_workflow.checks import check_workflow
 counted = asyncio.run(run_step({"activity": "word_count", "text": "three small words"}))

@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from flows import FakeServices, Journal, flow_of
-from routines_api.requests import TaskCreate
+from routines_api.schemas.requests import TaskCreate
 from routines_workflow.checks import check_workflow
-from service import ROOT
+from support.flows import FakeServices, Journal, flow_of
+from support.service import ROOT
 
 PAGE = (ROOT / "docs" / "workflows.md").read_text()
 BLOCK = r"```json\n(.*?)```\n"

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from endpoint import Endpoint, Said, serving
-from flows import FakeServices, Journal, flow_of, run_step
-from routines_engine.flow import StepFailedError
+from routines_engine.steps.flow import StepFailedError
+from support.endpoint import Endpoint, Said, serving
+from support.flows import FakeServices, Journal, flow_of, run_step
 
 KEY = "sk-the-key-of-the-test"
 RETRY = {"max_attempts": 2, "backoff": 0}
@@ -178,7 +178,7 @@ async def test_a_judge_that_gives_no_verdict_fails_the_step(endpoint: Endpoint, 
 
 def test_without_the_extra_the_step_says_what_to_install() -> None:
     program = (
-        "import sys, asyncio; sys.modules['litellm'] = None; from flows import run_step\n"
+        "import sys, asyncio; sys.modules['litellm'] = None; from support.flows import run_step\n"
         "asyncio.run(run_step({'activity': 'litellm_chat', 'model': 'm', 'prompt': 'p'}))"
     )
     path = os.pathsep.join(filter(None, sys.path))
@@ -194,7 +194,7 @@ def test_without_the_extra_the_step_says_what_to_install() -> None:
 
 def test_the_catalogue_and_the_api_do_not_import_the_package() -> None:
     program = (
-        "import sys, routines_api.app, routines_engine.worker; "
+        "import sys, routines_api.app, routines_engine.runs.worker; "
         "print([name for name in ('litellm', 'openai') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

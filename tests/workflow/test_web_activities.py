@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from endpoint import Asked, Endpoint, Said, serving
-from flows import WORKFLOW_ID, FakeServices, run_step
-from routines_engine.flow import StepFailedError
+from routines_engine.steps.flow import StepFailedError
 from routines_workflow.activities.web import MAX_ANSWER_BYTES
+from support.endpoint import Asked, Endpoint, Said, serving
+from support.flows import WORKFLOW_ID, FakeServices, run_step
 
 
 @pytest.fixture

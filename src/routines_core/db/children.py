@@ -7,7 +7,7 @@ from psycopg.types.json import Jsonb
 
 from routines_core.db.pool import Connection
 from routines_core.db.runs import Claim
-from routines_core.db.statements import Nothing, Statement
+from routines_core.db.statements import NoRow, Statement
 
 MAX_DEPTH = 10
 """How deep runs may start runs: the one that nobody started is at 1."""
@@ -49,7 +49,7 @@ class EndedRun(msgspec.Struct, frozen=True):
 
 _START = Statement("children.start_child", Started)
 _ENDED = Statement("children.ended", Ended)
-_COUNT_AGAIN = Statement("children.count_again", Nothing)
+_COUNT_AGAIN = Statement("children.count_again", NoRow)
 _FIND_ENDED = Statement("children.find_ended", EndedRun)
 
 
@@ -61,21 +61,21 @@ async def start_child(
     task: str,
     init_params: dict[str, Any],
     index: int,
-    try_number: int = 1,
+    attempt: int = 1,
 ) -> Started:
     """Start the child of this step and index, or find it; locks the parent's row meanwhile.
 
-    One that did not complete, and that a try of the step before `try_number` started, is replaced by a new one.
+    One that did not complete, and that a try of the step before `attempt` started, is replaced by a new one.
     """
     return await _START.one(
         connection,
         parent_id=parent.id,
-        attempt=parent.attempt,
+        fence=parent.fence,
         step=step,
         task=task,
         init_params=Jsonb(init_params),
         child_index=index,
-        try_number=try_number,
+        attempt=attempt,
         max_depth=MAX_DEPTH,
     )
 
@@ -87,7 +87,7 @@ async def ended(connection: Connection, ids: list[int]) -> list[Ended]:
 
 async def count_again(connection: Connection, run: Claim) -> None:
     """Let a run whose wait is over count towards its limits again."""
-    await _COUNT_AGAIN.run(connection, id=run.id, attempt=run.attempt)
+    await _COUNT_AGAIN.run(connection, id=run.id, fence=run.fence)
 
 
 async def find_ended(

@@ -6,10 +6,10 @@ from datetime import datetime
 import msgspec
 from psycopg.types.json import Jsonb
 
+from routines_core.db.constraint_errors import domain_errors
 from routines_core.db.pool import Connection
 from routines_core.db.secrets import SealedSecret, as_parameters
 from routines_core.db.statements import Statement
-from routines_core.db.violations import domain_errors
 
 
 class Collection(msgspec.Struct, frozen=True):

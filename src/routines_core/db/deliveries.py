@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 
 from routines_core.db.pool import Connection
-from routines_core.db.statements import Nothing, Statement
+from routines_core.db.statements import NoRow, Statement
 from routines_core.db.trajectories import Trajectory
 from routines_core.errors import ConflictError, NotFoundError
 
@@ -19,7 +19,7 @@ class ClaimedDelivery(msgspec.Struct, frozen=True):
     """A webhook in a worker's hands.
 
     Attributes:
-        attempt: The fence: named by every later write.
+        fence: The fence: named by every later write.
         routine_id: The routine that caused the run; None: the API started it.
         event_id: The webhook-id, the same at every attempt.
         event_status: The final status that it tells of.
@@ -31,7 +31,7 @@ class ClaimedDelivery(msgspec.Struct, frozen=True):
     """
 
     id: int
-    attempt: int
+    fence: int
     collection_id: int
     routine_id: int | None
     trajectory_id: int
@@ -102,28 +102,28 @@ class _Settled(msgspec.Struct):
 
 _CLAIM = Statement("deliveries.claim", ClaimedDelivery)
 _FIND_EVENT = Statement("deliveries.find_event", Trajectory)
-_KEEP_BODY = Statement("deliveries.keep_body", Nothing)
+_KEEP_BODY = Statement("deliveries.keep_body", NoRow)
 _SETTLE = Statement("deliveries.settle", _Settled)
-_RELEASE = Statement("deliveries.release", Nothing)
-_GIVE_UP_STOPPED = Statement("deliveries.give_up_stopped", Nothing)
+_RELEASE = Statement("deliveries.release", NoRow)
+_GIVE_UP_STOPPED = Statement("deliveries.give_up_stopped", NoRow)
 _LIST = Statement("deliveries.list_deliveries", Delivery)
-_REDELIVER = Statement("deliveries.redeliver", Nothing)
+_REDELIVER = Statement("deliveries.redeliver", NoRow)
 
 
 async def claim(
     connection: Connection,
     *,
-    slots: int,
+    capacity: int,
     per_host: int,
     per_collection: int,
     lease_seconds: float,
     now: datetime | None = None,
 ) -> list[ClaimedDelivery]:
-    """Take up to `slots` webhooks that are due; each is ours for `lease_seconds`.
+    """Take up to `capacity` webhooks that are due; each is ours for `lease_seconds`.
 
     Args:
         connection: In autocommit mode: no transaction may be open while a request runs.
-        slots: The most to take.
+        capacity: The most to take.
         per_host: The most that all workers together have in hand for one host of one collection.
         per_collection: The same for one collection.
         lease_seconds: After this time another worker may take them.
@@ -131,7 +131,7 @@ async def claim(
     """
     return await _CLAIM.all(
         connection,
-        slots=slots,
+        capacity=capacity,
         per_host=per_host,
         per_collection=per_collection,
         lease_seconds=lease_seconds,
@@ -151,7 +151,7 @@ async def find_event(connection: Connection, delivery: ClaimedDelivery) -> Traje
 
 async def keep_body(connection: Connection, delivery: ClaimedDelivery, body: bytes) -> bool:
     """Keep what is sent, for every attempt; False: the delivery is no longer ours."""
-    return await _KEEP_BODY.run(connection, id=delivery.id, attempt=delivery.attempt, body=body) == 1
+    return await _KEEP_BODY.run(connection, id=delivery.id, fence=delivery.fence, body=body) == 1
 
 
 async def settle(
@@ -176,7 +176,7 @@ async def settle(
     row = await _SETTLE.one(
         connection,
         id=delivery.id,
-        attempt=delivery.attempt,
+        fence=delivery.fence,
         status=outcome.status,
         error=outcome.error,
         duration_seconds=outcome.duration_seconds,
@@ -191,7 +191,7 @@ async def settle(
 
 async def release(connection: Connection, held: list[ClaimedDelivery]) -> int:
     """Give deliveries back, due at once: how many were still ours."""
-    return await _RELEASE.run(connection, ids=[each.id for each in held], attempts=[each.attempt for each in held])
+    return await _RELEASE.run(connection, ids=[each.id for each in held], fences=[each.fence for each in held])
 
 
 async def give_up_stopped(connection: Connection, *, batch_size: int, now: datetime | None = None) -> int:

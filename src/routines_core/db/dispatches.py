@@ -7,7 +7,7 @@ import msgspec
 
 from routines_core.db.pool import Connection
 from routines_core.db.runs import MAX_CRASHES, Claim
-from routines_core.db.statements import Nothing, Statement
+from routines_core.db.statements import NoRow, Statement
 
 
 class Dispatched(msgspec.Struct, frozen=True):
@@ -15,11 +15,11 @@ class Dispatched(msgspec.Struct, frozen=True):
 
     Attributes:
         id: The trajectory.
-        number: Which dispatch of it this is: see routines.dispatches.
+        generation: Which dispatch of it this is: see routines.dispatches.
     """
 
     id: int
-    number: int
+    generation: int
     workflow_id: str
 
 
@@ -28,8 +28,8 @@ class Unsettled(msgspec.Struct, frozen=True):
 
     Attributes:
         id: The trajectory.
-        attempt: The fence.
-        number: Which dispatch of it this is.
+        fence: The fence.
+        generation: Which dispatch of it this is.
         is_submitted: Whether Temporal is known to have accepted it.
         seconds_left: Seconds until the run's deadline.
         finished: The steps that are completed.
@@ -37,8 +37,8 @@ class Unsettled(msgspec.Struct, frozen=True):
     """
 
     id: int
-    attempt: int
-    number: int
+    fence: int
+    generation: int
     workflow_id: str
     is_submitted: bool
     workflow: dict[str, Any]
@@ -74,14 +74,14 @@ class _Status(msgspec.Struct):
 
 
 _ROOM = Statement("dispatches.room", _Room)
-_DISPATCH = Statement("dispatches.dispatch", Nothing)
-_SUBMITTED = Statement("dispatches.submitted", Nothing)
+_DISPATCH = Statement("dispatches.dispatch", NoRow)
+_SUBMITTED = Statement("dispatches.submitted", NoRow)
 _TAKE = Statement("dispatches.take", Claim)
-_LEAVE = Statement("dispatches.leave", Nothing)
+_LEAVE = Statement("dispatches.leave", NoRow)
 _STEP_ERROR = Statement("dispatches.step_error", _StepError)
 _STATUS = Statement("dispatches.status", _Status)
 _TAKEN_AWAY = Statement("dispatches.taken_away", Dispatched)
-_FORGET = Statement("dispatches.forget", Nothing)
+_FORGET = Statement("dispatches.forget", NoRow)
 _UNSETTLED = Statement("dispatches.unsettled", Unsettled)
 _GIVE_BACK = Statement("dispatches.give_back", GivenBack)
 _IN_HAND = Statement("dispatches.in_hand", InHand)
@@ -94,22 +94,24 @@ async def room(connection: Connection, *, most: int) -> int:
 
 async def dispatch(connection: Connection, claims: Sequence[Claim]) -> None:
     """Note that these runs are Temporal's. To be called in the transaction that claimed them."""
-    ids, attempts = [run.id for run in claims], [run.attempt for run in claims]
-    await _DISPATCH.run(connection, ids=ids, attempts=attempts)
+    ids, fences = [run.id for run in claims], [run.fence for run in claims]
+    await _DISPATCH.run(connection, ids=ids, fences=fences)
 
 
 async def submitted(connection: Connection, accepted: Sequence[tuple[int, int]]) -> None:
     """Note that Temporal has these runs, by id and number."""
-    await _SUBMITTED.run(connection, ids=[run for run, _ in accepted], numbers=[number for _, number in accepted])
+    await _SUBMITTED.run(
+        connection, ids=[run for run, _ in accepted], generations=[generation for _, generation in accepted]
+    )
 
 
 async def take(
     connection: Connection,
     *,
     trajectory_id: int,
-    number: int,
-    turn: int,
-    try_number: int,
+    generation: int,
+    sequence: int,
+    attempt: int,
     worker: str,
 ) -> Claim | None:
     """The run, with a fence of its own for this attempt of this activity; None: it is not to be had.
@@ -119,25 +121,25 @@ async def take(
     Args:
         connection: In autocommit mode, so that the statement is the transaction.
         trajectory_id: The run.
-        number: Which dispatch of it.
-        turn: Which activity of the workflow, counted from 1.
-        try_number: Which attempt of the activity, as Temporal counts.
+        generation: Which dispatch of it.
+        sequence: Which activity of the workflow, counted from 1.
+        attempt: Which attempt of the activity, as Temporal counts.
         worker: The name that the run will bear.
     """
     return await _TAKE.first(
         connection,
         id=trajectory_id,
-        number=number,
-        turn=turn,
-        try_number=try_number,
+        generation=generation,
+        sequence=sequence,
+        attempt=attempt,
         worker=worker,
         max_crashes=MAX_CRASHES,
     )
 
 
-async def leave(connection: Connection, *, trajectory_id: int, number: int, turn: int, try_number: int) -> None:
+async def leave(connection: Connection, *, trajectory_id: int, generation: int, sequence: int, attempt: int) -> None:
     """Say that an attempt has left the run in order, in the middle of its step; arguments as for `take`."""
-    await _LEAVE.run(connection, id=trajectory_id, number=number, turn=turn, try_number=try_number)
+    await _LEAVE.run(connection, id=trajectory_id, generation=generation, sequence=sequence, attempt=attempt)
 
 
 async def step_error(connection: Connection, run: Claim, name: str) -> str | None:
@@ -159,7 +161,7 @@ async def taken_away(connection: Connection, *, again_seconds: float, limit: int
 
 async def forget(connection: Connection, dispatched: Dispatched) -> None:
     """Temporal knows: nothing is left to be settled."""
-    await _FORGET.run(connection, id=dispatched.id, number=dispatched.number)
+    await _FORGET.run(connection, id=dispatched.id, generation=dispatched.generation)
 
 
 async def unsettled(
@@ -174,7 +176,7 @@ async def unsettled(
 async def give_back(connection: Connection, run: Unsettled) -> GivenBack | None:
     """Take a run from Temporal, which no longer knows it, as from a lost worker; None: it was taken already."""
     return await _GIVE_BACK.first(
-        connection, id=run.id, number=run.number, attempt=run.attempt, max_crashes=MAX_CRASHES
+        connection, id=run.id, generation=run.generation, fence=run.fence, max_crashes=MAX_CRASHES
     )
 
 

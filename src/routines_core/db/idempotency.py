@@ -3,7 +3,7 @@
 import msgspec
 
 from routines_core.db.pool import Connection
-from routines_core.db.statements import Nothing, Statement
+from routines_core.db.statements import NoRow, Statement
 
 
 class KeptAnswer(msgspec.Struct, frozen=True):
@@ -19,7 +19,7 @@ class _KeyId(msgspec.Struct):
 
 
 _CLAIM = Statement("idempotency.claim_answer", _KeyId)
-_KEEP = Statement("idempotency.keep_answer", Nothing)
+_KEEP = Statement("idempotency.keep_answer", NoRow)
 _KEPT = Statement("idempotency.kept_answer", KeptAnswer)
 
 

@@ -10,10 +10,10 @@ from uuid import UUID
 
 import msgspec
 
+from routines_core.db.constraint_errors import domain_errors
 from routines_core.db.peppers import Peppers
 from routines_core.db.pool import Connection
-from routines_core.db.statements import Nothing, Statement
-from routines_core.db.violations import domain_errors
+from routines_core.db.statements import NoRow, Statement
 from routines_core.errors import MistypedKeyError, NotFoundError, UnauthorizedError
 
 _TOKEN = re.compile(r"rtn_([1-9][0-9]{0,17})_([A-Za-z0-9_-]{43})([0-9A-Za-z]{6})?", re.ASCII)
@@ -83,7 +83,7 @@ class _Tokens(msgspec.Struct):
 _CREATE = Statement("keys.create_key", _Id)
 _FIND = Statement("keys.find_key", _FoundKey)
 _LIST = Statement("keys.list_keys", ListedKey)
-_REVOKE = Statement("keys.revoke_key", Nothing)
+_REVOKE = Statement("keys.revoke_key", NoRow)
 _SUCCEED = Statement("keys.succeed_key", _Collection)
 _TAKE = Statement("keys.take_tokens", _Tokens)
 

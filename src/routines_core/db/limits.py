@@ -3,7 +3,7 @@
 import msgspec
 
 from routines_core.db.pool import Connection
-from routines_core.db.statements import Nothing, Statement
+from routines_core.db.statements import NoRow, Statement
 from routines_core.errors import NotFoundError
 
 
@@ -23,8 +23,8 @@ class Limit(msgspec.Struct, frozen=True):
 
 
 _LIST = Statement("limits.list_limits", Limit)
-_LIMIT_COLLECTION = Statement("limits.limit_collection", Nothing)
-_LIMIT_TASK = Statement("limits.limit_task", Nothing)
+_LIMIT_COLLECTION = Statement("limits.limit_collection", NoRow)
+_LIMIT_TASK = Statement("limits.limit_task", NoRow)
 
 
 async def list_limits(connection: Connection) -> list[Limit]:

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from routines_core.db.files import sql_dir
 from routines_core.db.pool import Connection
-from routines_core.db.statements import Nothing, Statement
+from routines_core.db.statements import NoRow, Statement, sql_dir
 from routines_core.errors import DatabaseError, MigrationError
 
 OLDEST_SERVER_VERSION = 150000
@@ -31,11 +30,11 @@ class _ServerVersion(msgspec.Struct):
     encoding: str
 
 
-_LOCK = Statement("migrations.lock_migrations", Nothing)
-_CREATE_HISTORY = Statement("migrations.create_history", Nothing)
+_LOCK = Statement("migrations.lock_migrations", NoRow)
+_CREATE_HISTORY = Statement("migrations.create_history", NoRow)
 _HISTORY_EXISTS = Statement("migrations.history_exists", _Exists)
 _APPLIED = Statement("migrations.applied_migrations", _Applied)
-_RECORD = Statement("migrations.record_migration", Nothing)
+_RECORD = Statement("migrations.record_migration", NoRow)
 _SERVER_VERSION = Statement("migrations.server_version", _ServerVersion)
 
 

@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 import msgspec
 
 from routines_core.db.pool import Connection
-from routines_core.db.statements import Nothing, Statement
-from routines_core.keyring import Keyring, SecretPlace
+from routines_core.db.statements import NoRow, Statement
+from routines_core.keyring import Keyring, SecretContext
 
 _PEPPER_BYTES = 32
 
@@ -22,8 +22,8 @@ class StoredPepper(msgspec.Struct, frozen=True):
 
 _LIST = Statement("secrets.list_peppers", StoredPepper)
 _FIND = Statement("secrets.find_pepper", StoredPepper)
-_CREATE = Statement("secrets.create_pepper", Nothing)
-_REPLACE = Statement("secrets.replace_pepper", Nothing)
+_CREATE = Statement("secrets.create_pepper", NoRow)
+_REPLACE = Statement("secrets.replace_pepper", NoRow)
 
 
 @dataclass
@@ -57,17 +57,17 @@ class Peppers:
 
     async def _create(self, connection: Connection) -> StoredPepper:
         pepper_id = uuid4()
-        ciphertext = self.keyring.seal(secrets.token_urlsafe(_PEPPER_BYTES), pepper_place(pepper_id))
+        ciphertext = self.keyring.seal(secrets.token_urlsafe(_PEPPER_BYTES), pepper_context(pepper_id))
         await _CREATE.run(connection, id=pepper_id, key_id=self.keyring.first_key_id, ciphertext=ciphertext)
         return StoredPepper(pepper_id, ciphertext)
 
     def _open(self, stored: StoredPepper) -> None:
-        self._opened[stored.id] = self.keyring.open(stored.ciphertext, pepper_place(stored.id)).encode()
+        self._opened[stored.id] = self.keyring.open(stored.ciphertext, pepper_context(stored.id)).encode()
 
 
-def pepper_place(pepper_id: UUID) -> SecretPlace:
+def pepper_context(pepper_id: UUID) -> SecretContext:
     """What a pepper is bound to: itself, and no collection."""
-    return SecretPlace(0, "pepper", "", "", pepper_id)
+    return SecretContext(0, "pepper", "", "", pepper_id)
 
 
 async def list_peppers(connection: Connection) -> list[StoredPepper]:

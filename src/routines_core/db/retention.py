@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from routines_core.db.pool import Connection
-from routines_core.db.statements import Nothing, Statement
+from routines_core.db.statements import NoRow, Statement
 
 What = Literal["trajectories", "skips", "deliveries", "versions", "endpoints", "answers"]
 """What a pass deletes."""
@@ -52,11 +52,11 @@ class _Begun(msgspec.Struct):
 
 
 _BEGIN = Statement("retention.begin_pass", _Begun)
-_END = Statement("retention.end_pass", Nothing)
+_END = Statement("retention.end_pass", NoRow)
 _IDENTITY = Statement("retention.identity", _Identity)
-_NOTE_ORPHANS = Statement("retention.note_orphans", Nothing)
+_NOTE_ORPHANS = Statement("retention.note_orphans", NoRow)
 _JUDGE_FILES = Statement("retention.judge_files", UnusedFile)
-_FORGET_FILES = Statement("retention.forget_files", Nothing)
+_FORGET_FILES = Statement("retention.forget_files", NoRow)
 _DELETE: dict[What, Statement[Page]] = {
     "trajectories": Statement("retention.delete_trajectories", Page),
     "skips": Statement("retention.delete_skips", Page),

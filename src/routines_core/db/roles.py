@@ -8,7 +8,7 @@ from psycopg import AsyncConnection
 from routines_core.db.statements import Statement
 
 
-class Standing(msgspec.Struct, frozen=True):
+class RoleReport(msgspec.Struct, frozen=True):
     """Who a connection is, and what row-level security means to it.
 
     Attributes:
@@ -33,7 +33,7 @@ class _Role(msgspec.Struct):
 
 
 _TAKE = Statement("roles.take_role", _Role)
-_STANDING = Statement("roles.standing", Standing)
+_ROLE_REPORT = Statement("roles.role_report", RoleReport)
 
 
 async def take_role(connection: AsyncConnection[Any], role: str) -> bool:
@@ -44,6 +44,6 @@ async def take_role(connection: AsyncConnection[Any], role: str) -> bool:
     return await _TAKE.first(connection, role=role) is not None
 
 
-async def standing(connection: AsyncConnection[Any]) -> Standing:
+async def role_report(connection: AsyncConnection[Any]) -> RoleReport:
     """Who this connection is; needs an up-to-date schema."""
-    return await _STANDING.one(connection)
+    return await _ROLE_REPORT.one(connection)

@@ -8,11 +8,11 @@ from uuid import UUID
 
 import msgspec
 
-from routines_core.db.peppers import list_peppers, pepper_place, replace_pepper
+from routines_core.db.peppers import list_peppers, pepper_context, replace_pepper
 from routines_core.db.pool import Connection
-from routines_core.db.statements import Nothing, Statement
+from routines_core.db.statements import NoRow, Statement
 from routines_core.errors import SecretError
-from routines_core.keyring import VERSION, Keyring, SecretPlace, key_id_of
+from routines_core.keyring import VERSION, Keyring, SecretContext, key_id_of
 
 BATCH = 500
 """Secrets that are read and written at once."""
@@ -31,9 +31,9 @@ class StoredSecret(msgspec.Struct, frozen=True):
     ciphertext: bytes
 
     @property
-    def place(self) -> SecretPlace:
+    def context(self) -> SecretContext:
         """Where it says that it belongs."""
-        return SecretPlace(self.collection_id, self.kind, self.field, self.owner, self.id)
+        return SecretContext(self.collection_id, self.kind, self.field, self.owner, self.id)
 
 
 @dataclass
@@ -64,26 +64,26 @@ class Rotated:
 
 _LIST = Statement("secrets.list_secrets", StoredSecret)
 _LIST_STALE = Statement("secrets.list_stale_secrets", StoredSecret)
-_REPLACE = Statement("secrets.replace_ciphertexts", Nothing)
+_REPLACE = Statement("secrets.replace_ciphertexts", NoRow)
 
 
 async def examine_secrets(connection: Connection, keyring: Keyring) -> Examined:
     """Open every stored secret, peppers included, and forget it."""
     examined = Examined()
-    everything = [(pepper.ciphertext, pepper_place(pepper.id)) for pepper in await list_peppers(connection)]
+    everything = [(pepper.ciphertext, pepper_context(pepper.id)) for pepper in await list_peppers(connection)]
     _examine(everything, keyring, examined)
     after: UUID | None = None
     while batch := await _LIST.all(connection, after=after, limit=BATCH):
         after = batch[-1].id
-        _examine([(secret.ciphertext, secret.place) for secret in batch], keyring, examined)
+        _examine([(secret.ciphertext, secret.context) for secret in batch], keyring, examined)
     return examined
 
 
-def _examine(secrets: list[tuple[bytes, SecretPlace]], keyring: Keyring, examined: Examined) -> None:
-    for ciphertext, place in secrets:
+def _examine(secrets: list[tuple[bytes, SecretContext]], keyring: Keyring, examined: Examined) -> None:
+    for ciphertext, context in secrets:
         examined.by_key_id[key_id_of(ciphertext)] += 1
-        if _opened(ciphertext, place, keyring) is None:
-            examined.unopened.append(place.secret_id)
+        if _opened(ciphertext, context, keyring) is None:
+            examined.unopened.append(context.secret_id)
 
 
 async def rotate_secrets(
@@ -112,7 +112,7 @@ async def _rotate_once(
     """One round over the table; whether it met what may be met again: one that another held at that moment."""
     is_left = False
     async for batch in _stale(connection, keyring):
-        fresh = {secret.id: _reseal(secret.ciphertext, secret.place, keyring) for secret in batch}
+        fresh = {secret.id: _reseal(secret.ciphertext, secret.context, keyring) for secret in batch}
         rotated.unopened |= {secret_id for secret_id, ciphertext in fresh.items() if ciphertext is None}
         opened = [secret for secret in batch if fresh[secret.id]]
         replaced = await _REPLACE.run(
@@ -141,21 +141,21 @@ async def _rotate_peppers(connection: Connection, keyring: Keyring, rotated: Rot
     for pepper in await list_peppers(connection):
         if key_id_of(pepper.ciphertext) == keyring.first_key_id:
             continue
-        fresh = _reseal(pepper.ciphertext, pepper_place(pepper.id), keyring)
+        fresh = _reseal(pepper.ciphertext, pepper_context(pepper.id), keyring)
         if fresh is None:
             rotated.unopened.add(pepper.id)
         else:
             rotated.replaced += await replace_pepper(connection, keyring, pepper, fresh)
 
 
-def _reseal(ciphertext: bytes, place: SecretPlace, keyring: Keyring) -> bytes | None:
+def _reseal(ciphertext: bytes, context: SecretContext, keyring: Keyring) -> bytes | None:
     """The same under the first key; None: it does not open."""
-    plaintext = _opened(ciphertext, place, keyring)
-    return None if plaintext is None else keyring.seal(plaintext, place)
+    plaintext = _opened(ciphertext, context, keyring)
+    return None if plaintext is None else keyring.seal(plaintext, context)
 
 
-def _opened(ciphertext: bytes, place: SecretPlace, keyring: Keyring) -> str | None:
+def _opened(ciphertext: bytes, context: SecretContext, keyring: Keyring) -> str | None:
     try:
-        return keyring.open(ciphertext, place)
+        return keyring.open(ciphertext, context)
     except SecretError:
         return None

@@ -6,10 +6,10 @@ from typing import Any, TypeVar
 import msgspec
 from psycopg.types.json import Jsonb
 
+from routines_core.db.constraint_errors import domain_errors
 from routines_core.db.pool import Connection
 from routines_core.db.secrets import SealedSecret, as_parameters
-from routines_core.db.statements import Nothing, Statement
-from routines_core.db.violations import domain_errors
+from routines_core.db.statements import NoRow, Statement
 from routines_core.errors import NotFoundError
 
 Value = TypeVar("Value")
@@ -104,8 +104,8 @@ _CREATE = Statement("routines.create_routine", _Id)
 _PATCH = Statement("routines.patch_routine", _Id)
 _FIND = Statement("routines.find_routine", Routine)
 _LIST = Statement("routines.list_routines", Routine)
-_SET_PAUSED = Statement("routines.set_paused", Nothing)
-_DELETE = Statement("routines.delete_routine", Nothing)
+_SET_PAUSED = Statement("routines.set_paused", NoRow)
+_DELETE = Statement("routines.delete_routine", NoRow)
 _RUN_NOW = Statement("routines.run_now", _Id)
 
 

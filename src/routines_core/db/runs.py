@@ -7,9 +7,9 @@ from uuid import UUID
 import msgspec
 from psycopg.types.json import Json, Jsonb
 
+from routines_core.db.constraint_errors import domain_errors
 from routines_core.db.pool import Connection
-from routines_core.db.statements import Nothing, Statement
-from routines_core.db.violations import domain_errors
+from routines_core.db.statements import NoRow, Statement
 
 MAX_CRASHES = 3
 """Workers that a run may lose before it fails."""
@@ -23,7 +23,7 @@ class Claim(msgspec.Struct, frozen=True):
 
     Attributes:
         id: The trajectory.
-        attempt: The fence: named by every later write.
+        fence: The fence: named by every later write.
         workflow_id: As it was at the first claim; the idempotency keys of its steps begin with it.
         init_params: The run's parameters.
         workflow: The version of the workflow that the run was made with.
@@ -33,7 +33,7 @@ class Claim(msgspec.Struct, frozen=True):
     """
 
     id: int
-    attempt: int
+    fence: int
     collection_id: int
     task_id: int
     workflow_id: str
@@ -60,7 +60,7 @@ class StepRecord(msgspec.Struct, frozen=True):
         status: running, completed or failed.
         outputs: What the activity returned; None: nothing yet.
         error: Why it failed; None: it did not.
-        try_number: Which try of the step this is, from 1.
+        attempt: Which try of the step this is, from 1.
         failed_try: Why the try before this one failed, kept beside the errors of those before it; None: nothing to add.
     """
 
@@ -71,7 +71,7 @@ class StepRecord(msgspec.Struct, frozen=True):
     inputs: dict[str, Any]
     outputs: Any = None
     error: str | None = None
-    try_number: int = 1
+    attempt: int = 1
     failed_try: str | None = None
 
 
@@ -80,20 +80,20 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
     Attributes:
         id: The trajectory.
-        attempt: The fence.
+        fence: The fence.
         steps: Where they stand; no step twice.
         status: completed or failed; None: the run goes on.
         error: Why it failed; None: it did not.
     """
 
     id: int
-    attempt: int
+    fence: int
     steps: list[StepRecord] = []
     status: str | None = None
     error: str | None = None
 
 
-class SealedSecret(msgspec.Struct, frozen=True):
+class RunSecret(msgspec.Struct, frozen=True):
     """A ciphertext that a run may have opened, and whose it is by what refers to it.
 
     Attributes:
@@ -122,35 +122,35 @@ class _Noted(msgspec.Struct):
 
 
 _CLAIM = Statement("runs.claim", Claim)
-_HANG_BELL = Statement("runs.hang_bell", Nothing)
+_REQUEST_WAKEUP = Statement("runs.request_wakeup", NoRow)
 _RENEW = Statement("runs.renew", _Renewed)
 _HELD = Statement("runs.held", _Id)
 _CHECKPOINT = Statement("runs.checkpoint", _Id)
-_RELEASE = Statement("runs.release", Nothing)
+_RELEASE = Statement("runs.release", NoRow)
 _REAP = Statement("runs.reap", Reaped)
 _USE_FILE = Statement("runs.use_file", _Noted)
-_SEALED_SECRET = Statement("runs.sealed_secret", SealedSecret)
+_SEALED_SECRET = Statement("runs.sealed_secret", RunSecret)
 
 Pairs = Sequence[tuple[int, int]]
-"""Runs by id and attempt."""
+"""Runs by id and fence."""
 
 
 async def claim(
     connection: Connection,
     *,
-    slots: int,
+    capacity: int,
     worker: str,
     lease_seconds: float,
     deadline_seconds: float,
     last_tasks: Mapping[int, int] | None = None,
 ) -> list[Claim]:
-    """Take up to `slots` pending runs; each is ours for `lease_seconds` unless renewed.
+    """Take up to `capacity` pending runs; each is ours for `lease_seconds` unless renewed.
 
     The collections have equal shares, and in each its tasks; of a task the oldest come first.
 
     Args:
         connection: In autocommit mode, so that the statement is the transaction.
-        slots: The most to take; there may be more although fewer were taken.
+        capacity: The most to take; there may be more although fewer were taken.
         worker: The name that the runs will bear.
         lease_seconds: By the database's clock.
         deadline_seconds: From a run's first claim.
@@ -160,7 +160,7 @@ async def claim(
     served = last_tasks or {}
     return await _CLAIM.all(
         connection,
-        slots=slots,
+        capacity=capacity,
         worker=worker,
         lease_seconds=lease_seconds,
         deadline_seconds=deadline_seconds,
@@ -169,9 +169,9 @@ async def claim(
     )
 
 
-async def hang_bell(connection: Connection, *, worker: str) -> None:
+async def request_wakeup(connection: Connection, *, worker: str) -> None:
     """Say that this worker is idle: it is notified of the next run that is inserted."""
-    await _HANG_BELL.run(connection, worker=worker)
+    await _REQUEST_WAKEUP.run(connection, worker=worker)
 
 
 async def renew(connection: Connection, pairs: Pairs, *, lease_seconds: float) -> dict[int, bool]:
@@ -204,13 +204,13 @@ async def write(connection: Connection, checkpoints: Sequence[Checkpoint], *, le
 
 async def checkpoint(connection: Connection, run: Claim, step: StepRecord, *, lease_seconds: float) -> bool:
     """Record one step; False: nothing was written."""
-    one = Checkpoint(run.id, run.attempt, [step])
+    one = Checkpoint(run.id, run.fence, [step])
     return bool(await write(connection, [one], lease_seconds=lease_seconds))
 
 
 async def finish(connection: Connection, run: Claim, *, error: str | None) -> bool:
     """End a run: completed, or failed where there is an error; False: nothing was written."""
-    end = Checkpoint(run.id, run.attempt, status="completed" if error is None else "failed", error=error)
+    end = Checkpoint(run.id, run.fence, status="completed" if error is None else "failed", error=error)
     return bool(await write(connection, [end], lease_seconds=0))
 
 
@@ -226,13 +226,13 @@ async def reap(connection: Connection) -> list[Reaped]:
 
 async def use_file(connection: Connection, run: Claim, path: str) -> bool:
     """Note a file that a step of the run has saved; False: the run is no longer ours."""
-    return await _USE_FILE.first(connection, id=run.id, attempt=run.attempt, path=path) is not None
+    return await _USE_FILE.first(connection, id=run.id, fence=run.fence, path=path) is not None
 
 
-async def sealed_secret(connection: Connection, run: Claim, name: str) -> SealedSecret | None:
+async def sealed_secret(connection: Connection, run: Claim, name: str) -> RunSecret | None:
     """The secret of this name that the run may have opened; None: there is none."""
-    return await _SEALED_SECRET.first(connection, id=run.id, attempt=run.attempt, name=name)
+    return await _SEALED_SECRET.first(connection, id=run.id, fence=run.fence, name=name)
 
 
 def _arrays(pairs: Pairs) -> dict[str, list[int]]:
-    return {"ids": [run for run, _ in pairs], "attempts": [attempt for _, attempt in pairs]}
+    return {"ids": [run for run, _ in pairs], "fences": [fence for _, fence in pairs]}

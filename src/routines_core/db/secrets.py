@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from routines_core.keyring import Keyring, SecretPlace
+from routines_core.keyring import Keyring, SecretContext
 
 SecretKind = Literal["secret_param", "webhook_secret", "environment"]
 
@@ -25,10 +25,10 @@ class SealedSecret(msgspec.Struct, frozen=True):
 def seal(
     keyring: Keyring, plaintext: str, *, collection_id: int, kind: SecretKind, field: str = "", owner: str
 ) -> SealedSecret:
-    """A new secret under the keyring's first key, bound to its place: see `SecretPlace` for what that is."""
-    place = SecretPlace(collection_id, kind, field, owner, uuid4())
+    """A new secret under the keyring's first key, bound to its context: see `SecretContext` for what that is."""
+    context = SecretContext(collection_id, kind, field, owner, uuid4())
     return SealedSecret(
-        place.secret_id, kind, field, owner, keyring.first_key_id, ciphertext=keyring.seal(plaintext, place)
+        context.secret_id, kind, field, owner, keyring.first_key_id, ciphertext=keyring.seal(plaintext, context)
     )
 
 

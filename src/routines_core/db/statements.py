@@ -6,19 +6,27 @@ text, and the msgspec struct that its columns fill.
 
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
 from psycopg import AsyncConnection, AsyncCursor, DatabaseError
 from psycopg.rows import BaseRowFactory, kwargs_row
 
-from routines_core.db.files import sql_dir
 from routines_core.errors import NotFoundError, UnauthorizedError
 
 Row = TypeVar("Row")
+_PACKAGE = Path(__file__).resolve().parent.parent
 _NAME_LINE = "-- name:"
 KEY_OPENS_NOTHING = "RT401"
 """The SQLSTATE that routines.collection_of_key raises."""
+
+
+@cache
+def sql_dir() -> Path:
+    """Return the directory `sql/`: routines_core/sql in a wheel, the root of the checkout in an editable install."""
+    shipped = _PACKAGE / "sql"
+    return shipped if shipped.is_dir() else _PACKAGE.parent.parent / "sql"
 
 
 @cache
@@ -97,5 +105,5 @@ class Statement(Generic[Row]):
             raise
 
 
-class Nothing(msgspec.Struct):
+class NoRow(msgspec.Struct):
     """The record of a statement that is executed for its effect."""

@@ -5,9 +5,9 @@ from typing import Any
 
 import msgspec
 
+from routines_core.db.constraint_errors import domain_errors
 from routines_core.db.pool import Connection
-from routines_core.db.statements import Nothing, Statement
-from routines_core.db.violations import domain_errors
+from routines_core.db.statements import NoRow, Statement
 from routines_core.errors import NotFoundError
 
 
@@ -36,11 +36,11 @@ class _Version(msgspec.Struct):
     version: int
 
 
-_INSERT = Statement("tasks.insert_task", Nothing)
+_INSERT = Statement("tasks.insert_task", NoRow)
 _UPDATE = Statement("tasks.update_task", _Id)
 _FIND = Statement("tasks.find_task", Task)
 _LIST = Statement("tasks.list_tasks", Task)
-_DELETE = Statement("tasks.delete_task", Nothing)
+_DELETE = Statement("tasks.delete_task", NoRow)
 _APPLY = Statement("tasks.apply_task", _Version)
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 from psycopg.types.json import Jsonb
 
+from routines_core.db.constraint_errors import domain_errors
 from routines_core.db.pool import Connection
 from routines_core.db.secrets import SealedSecret, as_parameters
 from routines_core.db.statements import Statement
-from routines_core.db.violations import domain_errors
 from routines_core.errors import NotFoundError
 
 MOST_COUNTED = 100_000
@@ -124,16 +124,16 @@ class RunEvent(msgspec.Struct, frozen=True):
     at: datetime
     rank: int
     position: int
-    try_number: int
+    attempt: int
     event: str
     step: str | None
-    attempt: int | None
+    fence: int | None
     detail: str | None
 
     @property
     def key(self) -> tuple[datetime, int, int, int]:
         """Its place among the events of its run."""
-        return self.at, self.rank, self.position, self.try_number
+        return self.at, self.rank, self.position, self.attempt
 
 
 class _Total(msgspec.Struct):
@@ -284,7 +284,7 @@ async def list_events(
     after: tuple[datetime, int, int, int] | None = None,
 ) -> list[RunEvent]:
     """What happened to a run, oldest first, after the event of this key."""
-    at, rank, position, try_number = after or (None, None, None, None)
+    at, rank, position, attempt = after or (None, None, None, None)
     return await _LIST_EVENTS.all(
         connection,
         key_id=key_id,
@@ -292,6 +292,6 @@ async def list_events(
         after_at=at,
         after_rank=rank,
         after_position=position,
-        after_try=try_number,
+        after_attempt=attempt,
         limit=limit,
     )

@@ -33,7 +33,7 @@ HEALTHY_SECONDS = 30.0
 log = structlog.get_logger("metrics")
 
 
-class Health(msgspec.Struct, frozen=True):
+class ProgramHealth(msgspec.Struct, frozen=True):
     """How a program is.
 
     Attributes:
@@ -58,7 +58,7 @@ class _HealthAnswer(msgspec.Struct):
     since_success_seconds: float | None
 
 
-AskHealth = Callable[[], Awaitable[Health]]
+AskHealth = Callable[[], Awaitable[ProgramHealth]]
 
 
 @dataclass(frozen=True)

@@ -16,16 +16,16 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from routines_core.db import dispatches, runs
-from routines_core.db.patience import within
 from routines_core.db.pool import LOST as DATABASE_LOST
 from routines_core.db.runs import Claim
+from routines_core.db.timeouts import within
 from routines_core.errors import RoutinesError
-from routines_engine.flow import AGAIN, COMPLETED, StepFailedError
-from routines_engine.holding import Held, LostRunError
-from routines_engine.journal import Journal
-from routines_engine.record import Record
-from routines_engine.services import Engine, RunServices
-from routines_engine.stepper import Stepper
+from routines_engine.runs.claimed_run import ClaimedRun, LostRunError
+from routines_engine.runs.journal import Journal
+from routines_engine.runs.record import Record
+from routines_engine.runs.services import RunServices, WorkerResources
+from routines_engine.steps.flow import AGAIN, COMPLETED, StepFailedError
+from routines_engine.steps.stepper import Stepper
 from routines_engine.temporal.calls import LOST, OVER, EndCall, StepCall, StepVerdict
 from routines_engine.temporal.workflow import END, STEP
 
@@ -36,7 +36,7 @@ BEATS = 4
 CANCELLED = "cancelled in Temporal"
 """The error of a run that was cancelled there."""
 
-Work = Callable[[Held], Awaitable[str | StepVerdict]]
+Work = Callable[[ClaimedRun], Awaitable[str | StepVerdict]]
 
 log = structlog.get_logger("temporal")
 
@@ -54,12 +54,12 @@ class Activities:
         held: What it has in hand.
     """
 
-    engine: Engine
+    engine: WorkerResources
     journal: Journal
     worker: str
     deadline_seconds: float
     allow_private: bool = False
-    held: set[Held] = field(default_factory=set[Held])
+    held: set[ClaimedRun] = field(default_factory=set[ClaimedRun])
 
     def waiting(self) -> int:
         """How many steps wait for children."""
@@ -85,7 +85,7 @@ class Activities:
             ApplicationError: The worker stops; another one goes on.
         """
 
-        async def work(held: Held) -> StepVerdict:
+        async def work(held: ClaimedRun) -> StepVerdict:
             return await self._step(held, call)
 
         verdict = await self._in_hand(call, work)
@@ -99,7 +99,7 @@ class Activities:
             ApplicationError: The worker stops; another one goes on.
         """
 
-        async def work(held: Held) -> str:
+        async def work(held: ClaimedRun) -> str:
             return await self._end(held, call)
 
         status = str(await self._in_hand(call, work))
@@ -127,14 +127,14 @@ class Activities:
             beating.cancel()
 
     async def _take(self, call: StepCall | EndCall) -> Claim | None:
-        try_number = activity.info().attempt
+        attempt = activity.info().attempt
         return await self.engine.ask(
             lambda connection: dispatches.take(
                 connection,
                 trajectory_id=call.trajectory_id,
-                number=call.number,
-                turn=call.turn,
-                try_number=try_number,
+                generation=call.generation,
+                sequence=call.sequence,
+                attempt=attempt,
                 worker=self.worker,
             )
         )
@@ -154,14 +154,14 @@ class Activities:
 
     async def _leave(self, call: StepCall | EndCall) -> None:
         """Say that the next attempt is no crash; where that cannot be said, it counts as one."""
-        try_number = activity.info().attempt
+        attempt = activity.info().attempt
         leaving = self.engine.ask(
             lambda connection: dispatches.leave(
                 connection,
                 trajectory_id=call.trajectory_id,
-                number=call.number,
-                turn=call.turn,
-                try_number=try_number,
+                generation=call.generation,
+                sequence=call.sequence,
+                attempt=attempt,
             )
         )
         try:
@@ -171,19 +171,19 @@ class Activities:
 
     async def _work(self, run: Claim, work: Work) -> str | StepVerdict:
         task = cast("asyncio.Task[None]", asyncio.current_task())  # it runs in one
-        held = Held(run, time.monotonic(), task)
+        held = ClaimedRun(run, time.monotonic(), task)
         self.held.add(held)
         try:
             return await work(held)
         finally:
             self.held.discard(held)
 
-    async def _step(self, held: Held, call: StepCall) -> StepVerdict:
+    async def _step(self, held: ClaimedRun, call: StepCall) -> StepVerdict:
         """One try of a step. What is no verdict on the step ends the run, as it does without Temporal."""
         run, services = held.run, RunServices(self.engine, held, call.name)
         if call.name in run.finished_steps:
             return StepVerdict(COMPLETED)
-        if run.tries.get(call.name, 1) > call.try_number:  # it failed, and Temporal has not heard of it
+        if run.tries.get(call.name, 1) > call.attempt:  # it failed, and Temporal has not heard of it
             return StepVerdict(AGAIN)
         record = Record(self.journal, services)
         stepper = Stepper(
@@ -197,7 +197,7 @@ class Activities:
         )
         try:
             await stepper.begin()
-            verdict = await stepper.attempt(call.position, call.name, call.try_number)
+            verdict = await stepper.try_step(call.position, call.name, call.attempt)
             await record.flush()
         except LostRunError:
             raise
@@ -212,7 +212,7 @@ class Activities:
             return StepVerdict(verdict.status, verdict.wait_seconds)
         return StepVerdict(OVER)
 
-    async def _end(self, held: Held, call: EndCall) -> str:
+    async def _end(self, held: ClaimedRun, call: EndCall) -> str:
         error = CANCELLED if call.status == "cancelled" else None
         if call.failed_step is not None:
             error = await self._cause(held.run, call.failed_step)

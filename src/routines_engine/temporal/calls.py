@@ -17,23 +17,23 @@ class Job:
     """A run, as a workflow of Temporal is started with it.
 
     Attributes:
-        number: Which dispatch of the run this is: see routines.dispatches.
+        generation: Which dispatch of the run this is: see routines.dispatches.
         steps: All its steps, in order.
         finished: Those that are completed.
         tries: Which try each other step that was begun was at.
         seconds: How long one activity may take: until the run's deadline.
         lease_seconds: After how long without a heartbeat a worker counts as lost.
-        turn: How many activities it has had: above 0 where it goes on with a history of its own.
+        sequence: How many activities it has had: above 0 where it goes on with a history of its own.
     """
 
     trajectory_id: int
-    number: int
+    generation: int
     steps: list[str]
     finished: list[str]
     tries: dict[str, int]
     seconds: float
     lease_seconds: float
-    turn: int = 0
+    sequence: int = 0
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class StepCall:
     """One try of a step, as an activity of Temporal."""
 
     trajectory_id: int
-    number: int
-    turn: int
+    generation: int
+    sequence: int
     position: int
     name: str
-    try_number: int
+    attempt: int
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class EndCall:
     """
 
     trajectory_id: int
-    number: int
-    turn: int
+    generation: int
+    sequence: int
     status: str
     failed_step: str | None = None
 

@@ -16,11 +16,11 @@ from routines_core.db.runs import Claim
 from routines_core.errors import InvalidError
 from routines_core.settings import Settings
 from routines_engine.metrics import WorkerMetrics
-from routines_engine.services import Engine
-from routines_engine.stepper import parse_workflow
+from routines_engine.runs.fair_share import FairShare
+from routines_engine.runs.services import WorkerResources
+from routines_engine.steps.stepper import parse_workflow
 from routines_engine.temporal.connection import describe, probe
 from routines_engine.temporal.submission import job_of, submit
-from routines_engine.turns import Turns
 
 BATCH = 100
 """The most runs that are claimed and handed over at once."""
@@ -45,12 +45,12 @@ class Dispatcher:
     """
 
     settings: Settings
-    engine: Engine
+    engine: WorkerResources
     client: Callable[[], Client | None]
     worker: str
     wake: asyncio.Event
     metrics: WorkerMetrics
-    _turns: Turns = field(default_factory=Turns)
+    _fair_share: FairShare = field(default_factory=FairShare)
     _is_away: bool = False
 
     async def dispatch(self) -> bool:
@@ -68,7 +68,7 @@ class Dispatcher:
         if claimed:
             await self._hand_over(client, claimed)
             return True
-        await self.engine.ask_once(lambda connection: runs.hang_bell(connection, worker=self.worker))
+        await self.engine.ask_once(lambda connection: runs.request_wakeup(connection, worker=self.worker))
         await self._rest(POLL_SECONDS)
         return True
 
@@ -101,11 +101,11 @@ class Dispatcher:
                 return []
             claimed = await runs.claim(
                 connection,
-                slots=min(room, BATCH),
+                capacity=min(room, BATCH),
                 worker=self.worker,
                 lease_seconds=self.settings.lease_seconds,
                 deadline_seconds=self.settings.run_deadline_seconds,
-                last_tasks=self._turns.last_tasks,
+                last_tasks=self._fair_share.last_tasks,
             )
             if claimed:
                 await dispatches.dispatch(connection, claimed)
@@ -113,9 +113,9 @@ class Dispatcher:
 
     async def _hand_over(self, client: Client, claimed: list[Claim]) -> None:
         for run in claimed:
-            self._turns.note(run)
+            self._fair_share.note(run)
         accepted = await asyncio.gather(*(self._submit(client, run) for run in claimed))
-        known = [(run.id, run.attempt) for run, is_accepted in zip(claimed, accepted, strict=True) if is_accepted]
+        known = [(run.id, run.fence) for run, is_accepted in zip(claimed, accepted, strict=True) if is_accepted]
         if known:
             await self.engine.ask_once(lambda connection: dispatches.submitted(connection, known))
 
@@ -129,7 +129,7 @@ class Dispatcher:
         job = job_of(
             self.settings,
             trajectory_id=run.id,
-            number=run.attempt,
+            generation=run.fence,
             steps=steps,
             finished=sorted(run.finished_steps),
             tries=run.tries,

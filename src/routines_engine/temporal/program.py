@@ -12,27 +12,20 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from routines_core.db import Pool, open_pool, runs
-from routines_core.db.patience import within
 from routines_core.db.pool import LOST
-from routines_core.file_store import open_file_store
+from routines_core.db.timeouts import within
+from routines_core.files.opening import open_file_store
 from routines_core.keyring import Keyring, load_keyring
 from routines_core.lifecycle import sleep_or_stop, stop_event, wait_or_stop
 from routines_core.metrics.listener import listening
 from routines_core.settings import Settings
-from routines_engine.deliveries import run_deliveries
-from routines_engine.journal import Journal
 from routines_engine.loops import repeat, woken
-from routines_engine.metrics import Hands, WorkerMetrics
-from routines_engine.retention import run_retention
-from routines_engine.services import Engine
-from routines_engine.temporal.activities import Activities
-from routines_engine.temporal.connection import TemporalError, connect
-from routines_engine.temporal.dispatcher import Dispatcher
-from routines_engine.temporal.reconciler import Reconciler
-from routines_engine.temporal.slots import tuner_of
-from routines_engine.temporal.workflow import TemporalFlow
-from routines_engine.waits import Waits
-from routines_engine.worker import (
+from routines_engine.metrics import WorkerLoad, WorkerMetrics
+from routines_engine.retention.history import run_retention
+from routines_engine.runs.child_waiter import ChildWaiter
+from routines_engine.runs.journal import Journal
+from routines_engine.runs.services import WorkerResources
+from routines_engine.runs.worker import (
     CHILDREN_SECONDS,
     CONNECTIONS,
     DRAIN_SECONDS,
@@ -40,6 +33,13 @@ from routines_engine.worker import (
     REAP_COST_FACTOR,
     REAP_SECONDS,
 )
+from routines_engine.temporal.activities import Activities
+from routines_engine.temporal.capacity import tuner_of
+from routines_engine.temporal.connection import TemporalError, connect
+from routines_engine.temporal.dispatcher import Dispatcher
+from routines_engine.temporal.reconciler import Reconciler
+from routines_engine.temporal.workflow import TemporalFlow
+from routines_engine.webhooks.deliveries import run_deliveries
 from routines_workflow.catalogue import load_entry_points
 
 RECONNECT_SECONDS = 1.0
@@ -78,10 +78,12 @@ class TemporalWorker:
     def __post_init__(self) -> None:
         patience_seconds = self.settings.lease_seconds / 3
         self._journal = Journal(self.pool, self.settings.lease_seconds, self.metrics)
-        self._waits = Waits(self.pool, patience_seconds)
+        self._child_waiter = ChildWaiter(self.pool, patience_seconds)
         files = open_file_store(self.settings)
         # A step that waits frees its slot by itself: see slots.py.
-        self._engine = Engine(self.pool, self.keyring, files, self._waits, lambda: None, patience_seconds)
+        self._engine = WorkerResources(
+            self.pool, self.keyring, files, self._child_waiter, lambda: None, patience_seconds
+        )
         self._activities = Activities(
             self._engine,
             self._journal,
@@ -94,7 +96,9 @@ class TemporalWorker:
         )
         self._reconciler = Reconciler(self.settings, self._engine, lambda: self._client)
         # Temporal asks for the leases: none is renewed here.
-        self.metrics.follow(Hands(self.settings.worker_slots, lambda: len(self._activities.held), lambda: 0.0))
+        self.metrics.follow(
+            WorkerLoad(self.settings.worker_concurrency, lambda: len(self._activities.held), lambda: 0.0)
+        )
 
     async def run(self) -> None:
         """Dispatch, do steps, reconcile and reap until `stop` is set; then leave what is in hand."""
@@ -104,7 +108,7 @@ class TemporalWorker:
                 for job, seconds in (
                     (self._dispatcher.dispatch, 0),
                     (self._activities.drop_lost, HELD_SECONDS),
-                    (self._waits.look, CHILDREN_SECONDS),
+                    (self._child_waiter.look, CHILDREN_SECONDS),
                     (self._reconciler.cancel_taken, TELL_SECONDS),
                     (self._reconciler.settle, SETTLE_SECONDS),
                     (self._reap, REAP_SECONDS),
@@ -125,7 +129,7 @@ class TemporalWorker:
     async def _wake_at_stop(self) -> None:
         await self.stop.wait()
         self.wake.set()
-        self._waits.wanted.set()
+        self._child_waiter.wanted.set()
 
     async def _serve(self) -> None:
         """Work for Temporal, over every loss of it."""
@@ -151,7 +155,7 @@ class TemporalWorker:
             task_queue=self.settings.temporal_task_queue,
             workflows=[TemporalFlow],
             activities=[self._activities.step, self._activities.end],
-            tuner=tuner_of(self.settings.worker_slots, self._activities.waiting),
+            tuner=tuner_of(self.settings.worker_concurrency, self._activities.waiting),
             identity=self.name,
             max_heartbeat_throttle_interval=timedelta(seconds=min(5.0, self.settings.lease_seconds / 4)),
             graceful_shutdown_timeout=timedelta(0),

@@ -16,11 +16,11 @@ from routines_core.db import dispatches, runs
 from routines_core.db.dispatches import Dispatched, Unsettled
 from routines_core.db.runs import Checkpoint
 from routines_core.settings import Settings
-from routines_engine.services import Engine
-from routines_engine.stepper import parse_workflow
+from routines_engine.runs.services import WorkerResources
+from routines_engine.steps.stepper import parse_workflow
 from routines_engine.temporal.activities import CANCELLED
 from routines_engine.temporal.connection import RPC_TIMEOUT
-from routines_engine.temporal.submission import NUMBER, job_of, submit
+from routines_engine.temporal.submission import GENERATION, job_of, submit
 
 BATCH = 100
 """The most runs that are settled at once."""
@@ -52,7 +52,7 @@ class Reconciler:
     """
 
     settings: Settings
-    engine: Engine
+    engine: WorkerResources
     client: Callable[[], Client | None]
 
     async def cancel_taken(self) -> bool:
@@ -102,7 +102,9 @@ class Reconciler:
             await (self._give_back(run) if run.is_submitted else self._submit(client, run))
         elif found.status in {STATUS.RUNNING, STATUS.CONTINUED_AS_NEW, None}:
             if not run.is_submitted and await _is_of(found, run):
-                await self.engine.ask_once(lambda connection: dispatches.submitted(connection, [(run.id, run.number)]))
+                await self.engine.ask_once(
+                    lambda connection: dispatches.submitted(connection, [(run.id, run.generation)])
+                )
         else:
             status, error = await self._end_of(client, found, run)
             await self._end(run, status, error)
@@ -119,7 +121,7 @@ class Reconciler:
         job = job_of(
             self.settings,
             trajectory_id=run.id,
-            number=run.number,
+            generation=run.generation,
             steps=parse_workflow(run.workflow).steps,
             finished=run.finished,
             tries=run.tries,
@@ -127,7 +129,7 @@ class Reconciler:
         )
         if await submit(client, self.settings, run.workflow_id, job):
             log.info("run submitted again", trajectory_id=run.id)
-            await self.engine.ask_once(lambda connection: dispatches.submitted(connection, [(run.id, run.number)]))
+            await self.engine.ask_once(lambda connection: dispatches.submitted(connection, [(run.id, run.generation)]))
 
     async def _give_back(self, run: Unsettled) -> None:
         given = await self.engine.ask_once(lambda connection: dispatches.give_back(connection, run))
@@ -151,11 +153,11 @@ class Reconciler:
         return ("completed", None) if result == "completed" and is_recorded else ("failed", UNRECORDED)
 
     async def _end(self, run: Unsettled, status: str, error: str | None) -> None:
-        end = Checkpoint(run.id, run.attempt, status=status, error=error)
+        end = Checkpoint(run.id, run.fence, status=status, error=error)
         if await self.engine.ask_once(lambda connection: runs.write(connection, [end], lease_seconds=0)):
             log.warning("run settled as Temporal has it", trajectory_id=run.id, status=status)
 
 
 async def _is_of(found: WorkflowExecutionDescription, run: Unsettled) -> bool:
     """Whether it is this dispatch of the run that Temporal has."""
-    return (await found.memo()).get(NUMBER) == run.number
+    return (await found.memo()).get(GENERATION) == run.generation

@@ -15,7 +15,7 @@ from routines_engine.temporal.workflow import NAME
 
 GRACE_SECONDS = 60.0
 """How much longer than the run Temporal keeps it open: its deadline is held by the reaper, in the database."""
-NUMBER = "number"
+GENERATION = "generation"
 """The memo that tells one dispatch of a run from another."""
 
 log = structlog.get_logger("temporal")
@@ -25,7 +25,7 @@ def job_of(
     settings: Settings,
     *,
     trajectory_id: int,
-    number: int,
+    generation: int,
     steps: list[str],
     finished: list[str],
     tries: dict[str, int],
@@ -34,7 +34,7 @@ def job_of(
     """The run as Temporal gets it."""
     return Job(
         trajectory_id=trajectory_id,
-        number=number,
+        generation=generation,
         steps=steps,
         finished=finished,
         tries=tries,
@@ -54,7 +54,7 @@ async def submit(client: Client, settings: Settings, workflow_id: str, job: Job)
             execution_timeout=timedelta(seconds=job.seconds + GRACE_SECONDS),
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-            memo={NUMBER: job.number},
+            memo={GENERATION: job.generation},
             rpc_timeout=RPC_TIMEOUT,
         )
     except WorkflowAlreadyStartedError:

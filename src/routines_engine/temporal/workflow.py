@@ -12,7 +12,7 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from routines_engine.flow import COMPLETED, FlowWorkflow, Outline, StepFailedError, Verdict
+    from routines_engine.steps.flow import COMPLETED, FlowWorkflow, Outline, StepFailedError, Verdict
     from routines_engine.temporal.calls import LOST, OVER, EndCall, Job, StepCall, StepVerdict
 
 NAME = "FlowWorkflow"
@@ -36,29 +36,29 @@ class OverError(Exception):
     """The run has been ended by the engine."""
 
 
-class ActivityHands:
+class ActivityStepRunner:
     """Does what FlowWorkflow decides, as activities."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._turn = job.turn
+        self._sequence = job.sequence
         self._finished = list(job.finished)
 
-    async def attempt(self, position: int, name: str, try_number: int) -> Verdict:
+    async def try_step(self, position: int, name: str, attempt: int) -> Verdict:
         """Try a step once.
 
         Raises:
             LostError: The run is no longer Temporal's.
             OverError: The run has been ended.
         """
-        self._go_on_with_a_new_history(name, try_number)
-        self._turn += 1
-        call = StepCall(self._job.trajectory_id, self._job.number, self._turn, position, name, try_number)
+        self._go_on_with_a_new_history(name, attempt)
+        self._sequence += 1
+        call = StepCall(self._job.trajectory_id, self._job.generation, self._sequence, position, name, attempt)
         verdict = await workflow.execute_activity(
             STEP,
             call,
             result_type=StepVerdict,
-            activity_id=f"{name}/{try_number}",
+            activity_id=f"{name}/{attempt}",
             start_to_close_timeout=timedelta(seconds=self._job.seconds),
             heartbeat_timeout=timedelta(seconds=self._job.lease_seconds),
             retry_policy=AGAIN_AT_ONCE,
@@ -78,21 +78,21 @@ class ActivityHands:
 
     async def end(self, status: str, failed_step: str | None = None) -> str:
         """Have the end of the run written: how it has ended."""
-        self._turn += 1
+        self._sequence += 1
         return await workflow.execute_activity(
             END,
-            EndCall(self._job.trajectory_id, self._job.number, self._turn, status, failed_step),
+            EndCall(self._job.trajectory_id, self._job.generation, self._sequence, status, failed_step),
             result_type=str,
             start_to_close_timeout=timedelta(seconds=self._job.seconds),
             heartbeat_timeout=timedelta(seconds=self._job.lease_seconds),
             retry_policy=AGAIN_AT_ONCE,
         )
 
-    def _go_on_with_a_new_history(self, name: str, try_number: int) -> None:
+    def _go_on_with_a_new_history(self, name: str, attempt: int) -> None:
         """Where the history has grown long: everything else is in Postgres."""
         if workflow.info().is_continue_as_new_suggested():
-            tries = self._job.tries | {name: try_number}
-            job = dataclasses.replace(self._job, finished=self._finished, tries=tries, turn=self._turn)
+            tries = self._job.tries | {name: attempt}
+            job = dataclasses.replace(self._job, finished=self._finished, tries=tries, sequence=self._sequence)
             workflow.continue_as_new(job)
 
 
@@ -107,7 +107,7 @@ class TemporalFlow:
         Raises:
             ApplicationError: It failed. Why is in Postgres, and not in Temporal.
         """
-        hands = ActivityHands(job)
+        hands = ActivityStepRunner(job)
         try:
             await FlowWorkflow(Outline(job.steps, job.finished, job.tries), hands).run()
             status = await hands.end("completed")

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from command import routines
 from routines_core.db import Connection
 from routines_core.db.keys import (
     authenticate,
@@ -21,7 +20,8 @@ from routines_core.db.keys import (
 from routines_core.db.peppers import Peppers
 from routines_core.errors import MistypedKeyError, NotFoundError, SecretError, UnauthorizedError
 from routines_core.keyring import Keyring, generate_key
-from support import ENCRYPTION_KEYS, Database, value
+from support.command import routines
+from support.rows import ENCRYPTION_KEYS, Database, value
 
 RING = Keyring.parse(ENCRYPTION_KEYS)
 FORM = r"rtn_[1-9][0-9]*_[A-Za-z0-9_-]{43}[0-9A-Za-z]{6}"

@@ -11,7 +11,7 @@ from routines_core.db.ledger import Explanation
 from routines_core.db.routines import Cadence
 from routines_core.db.statements import Statement
 from routines_core.db.tick import tick
-from support import CATCHUP, at, make_routine, make_task, value
+from support.rows import CATCHUP, at, make_routine, make_task, value
 
 MONDAY = at("2026-05-04 09:00")
 DAY = timedelta(days=1)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from routines_core.db import Connection, connect
-from routines_core.db.files import sql_dir
 from routines_core.db.migrations import migrate, migration_files
+from routines_core.db.statements import sql_dir
 from routines_core.errors import DatabaseError, MigrationError
-from support import Database, value
+from support.rows import Database, value
 
 
 @pytest.fixture

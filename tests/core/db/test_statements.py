@@ -10,9 +10,8 @@ from psycopg._queries import PostgresQuery
 from psycopg.adapt import Transformer
 
 import routines_core.db
-from routines_core.db.files import sql_dir
-from routines_core.db.statements import Nothing, Statement, texts
-from support import Database
+from routines_core.db.statements import NoRow, Statement, sql_dir, texts
+from support.rows import Database
 
 for module in pkgutil.iter_modules(routines_core.db.__path__):
     importlib.import_module(f"routines_core.db.{module.name}")
@@ -30,7 +29,7 @@ def test_a_statements_columns_are_the_fields_of_its_record(name: str, database: 
         assert connection.pgconn.prepare(b"described", query.query).status == psycopg.pq.ExecStatus.COMMAND_OK, name
         described = connection.pgconn.describe_prepared(b"described")
         columns = [(described.fname(index) or b"").decode() for index in range(described.nfields)]
-    if statement.record is Nothing:
+    if statement.record is NoRow:
         assert len(columns) <= 1
     else:
         assert sorted(columns) == sorted(field.name for field in msgspec.structs.fields(statement.record))

@@ -8,18 +8,18 @@ from contextlib import asynccontextmanager
 import pytest
 
 import routines_core.metrics.listener as module
-from routines_core.metrics.listener import Health, listening
+from routines_core.metrics.listener import ProgramHealth, listening
 from routines_core.metrics.program import ProgramMetrics
 from routines_core.settings import Settings
-from serving import free_port
+from support.serving import free_port
 
-GOOD = Health(is_connected=True, since_success_seconds=0.1)
+GOOD = ProgramHealth(is_connected=True, since_success_seconds=0.1)
 TOKEN = "a token of more than 16"
 
 
 @asynccontextmanager
-async def listener(health: Health = GOOD, token: str | None = None) -> AsyncGenerator[int]:
-    async def ask() -> Health:
+async def listener(health: ProgramHealth = GOOD, token: str | None = None) -> AsyncGenerator[int]:
+    async def ask() -> ProgramHealth:
         return health
 
     settings = Settings(metrics_port=free_port(), metrics_token=token)
@@ -79,12 +79,12 @@ async def test_it_shows_the_metrics_and_the_health_of_its_program() -> None:
 @pytest.mark.parametrize(
     "health",
     [
-        Health(is_connected=False, since_success_seconds=0.1),
-        Health(is_connected=True, since_success_seconds=31),
-        Health(is_connected=True, since_success_seconds=None),
+        ProgramHealth(is_connected=False, since_success_seconds=0.1),
+        ProgramHealth(is_connected=True, since_success_seconds=31),
+        ProgramHealth(is_connected=True, since_success_seconds=None),
     ],
 )
-async def test_a_program_that_is_cut_off_or_does_nothing_is_not_healthy(health: Health) -> None:
+async def test_a_program_that_is_cut_off_or_does_nothing_is_not_healthy(health: ProgramHealth) -> None:
     async with listener(health) as port:
         status, _, body = await send(port, get("/health"))
         assert (status, json.loads(body)["status"]) == (503, "failing")
@@ -136,7 +136,7 @@ async def test_a_port_that_is_taken_keeps_nobody_from_work_and_is_tried_again(mo
     taken = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
     port = taken.sockets[0].getsockname()[1]
 
-    async def ask() -> Health:
+    async def ask() -> ProgramHealth:
         return GOOD
 
     async with listening(Settings(metrics_port=port), ProgramMetrics("ticker"), ask):
@@ -150,7 +150,7 @@ async def test_a_port_that_is_taken_keeps_nobody_from_work_and_is_tried_again(mo
 
 
 async def test_without_a_port_there_is_no_listener() -> None:
-    async def ask() -> Health:
+    async def ask() -> ProgramHealth:
         raise AssertionError
 
     tasks = len(asyncio.all_tasks())

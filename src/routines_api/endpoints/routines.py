@@ -1,0 +1,218 @@
+"""The endpoints of routines; they exist only where ENABLE_ROUTINES is set."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Controller, Response, delete, get, patch, post
+from litestar.params import Parameter
+
+from routines_api.endpoints.ledger import PREVIEW, preview
+from routines_api.http.access import Caller
+from routines_api.http.idempotency import once
+from routines_api.http.pagination import Cursor, decode_cursor, page
+from routines_api.http.sealing import create_spec, patch_spec
+from routines_api.openapi.description import operation
+from routines_api.schemas import requests
+from routines_api.schemas.responses import (
+    InitParamsSchema,
+    RoutineDetail,
+    RoutineRead,
+    WorkflowResponse,
+    init_params_schema,
+    routine_detail,
+    routine_read,
+    workflow_response,
+)
+from routines_core.db import routines as db
+from routines_core.db.routines import RoutinePatch
+from routines_core.db.tasks import find_task
+from routines_core.db.trajectories import Run, find_trajectory, list_runs
+from routines_core.errors import ConflictError, InvalidError, UnknownKeysError
+from routines_core.mask import MASK
+
+RoutineLimit = Annotated[int, Parameter(ge=1, le=1000, description="The most routines of a page.")]
+RunLimit = Annotated[int, Parameter(ge=1, le=100, description="The most runs of a page.")]
+
+
+class RoutinesController(Controller):
+    """`/routines/…`."""
+
+    path = "/routines/{collection:str}"
+
+    @post("/{task:str}", **operation("createRoutine", body=requests.RoutineCreate, conflict=True, idempotent=True))
+    async def create_routine(self, task: str, caller: Caller) -> RoutineRead:
+        """Create a routine.
+
+        Saves a recurring invocation of this task and computes its next slot. `name` is unique in the task.
+        """
+        if task == PREVIEW and not _names_routine(caller.json()):
+            return await _preview(caller)
+        spec = await create_spec(caller, caller.body(requests.RoutineCreate))
+
+        async def create() -> RoutineRead:
+            if not await db.create_routine(caller.connection, spec, key_id=caller.key_id, task=task):
+                found = await find_task(caller.connection, key_id=caller.key_id, name=task)
+                _refuse_unknown(spec.init_params_overrides, found.init_params, {})
+            return routine_read(await _find(caller, task, spec.name))
+
+        return await once(caller, create, status=201)
+
+    @get("/", **operation("listRoutines"))
+    async def list_collection(
+        self, caller: Caller, *, limit: RoutineLimit = 1000, cursor: Cursor = None
+    ) -> Response[list[RoutineRead]]:
+        """List the routines of a collection.
+
+        By task and name.
+        """
+        return await _list(caller, None, limit, cursor)
+
+    @get("/{task:str}", **operation("listTaskRoutines"))
+    async def list_task(
+        self, task: str, caller: Caller, *, limit: RoutineLimit = 1000, cursor: Cursor = None
+    ) -> Response[list[RoutineRead]]:
+        """List the routines of a task.
+
+        By name.
+        """
+        return await _list(caller, task, limit, cursor)
+
+    @get("/{task:str}/{name:str}", **operation("getRoutine"))
+    async def get_routine(self, task: str, name: str, caller: Caller) -> RoutineDetail:
+        """Get a routine.
+
+        With a warning for each override that the task no longer declares.
+        """
+        return routine_detail(await _find(caller, task, name))
+
+    @patch("/{task:str}/{name:str}", **operation("updateRoutine", body=requests.RoutinePatch, conflict=True))
+    async def update_routine(self, task: str, name: str, caller: Caller) -> RoutineRead:
+        """Update a routine.
+
+        A field that is left out keeps its value. A run in progress is not touched; the next fire follows the new spec.
+        """
+        change = await patch_spec(caller, caller.body(requests.RoutinePatch), task=task, name=name)
+        if not await db.patch_routine(caller.connection, change, key_id=caller.key_id, task=task, name=name):
+            await _explain(caller, task, name, change)
+        return routine_read(await _find(caller, task, name if change.name is msgspec.UNSET else change.name))
+
+    @delete("/{task:str}/{name:str}", **operation("deleteRoutine"))
+    async def delete_routine(self, task: str, name: str, caller: Caller) -> None:
+        """Delete a routine.
+
+        With its schedule; its trajectories stay.
+        """
+        await db.delete_routine(caller.connection, key_id=caller.key_id, task=task, name=name)
+
+    @post("/{task:str}/{name:str}/pause", status_code=200, **operation("pauseRoutine"))
+    async def pause(self, task: str, name: str, caller: Caller) -> RoutineRead:
+        """Pause a routine.
+
+        Stops the schedule; may be repeated. Once this has answered, no slot fires.
+        """
+        return await _set_paused(caller, task, name, paused=True)
+
+    @post("/{task:str}/{name:str}/resume", status_code=200, **operation("resumeRoutine"))
+    async def resume(self, task: str, name: str, caller: Caller) -> RoutineRead:
+        """Resume a routine.
+
+        Goes on with the next slot from now: nothing that fell in the pause is made up for. May be repeated.
+        """
+        return await _set_paused(caller, task, name, paused=False)
+
+    @post("/{task:str}/{name:str}/run-now", status_code=200, **operation("runRoutineNow", idempotent=True))
+    async def run_now(self, task: str, name: str, caller: Caller) -> WorkflowResponse:
+        """Run a routine now.
+
+        Whatever its cadence, paused or not, and beside a run in progress; its next slot stays as it was.
+        """
+        caller.refuse_fields()
+
+        async def start() -> WorkflowResponse:
+            run = await db.run_now(caller.connection, key_id=caller.key_id, task=task, name=name)
+            trajectory = await find_trajectory(caller.connection, key_id=caller.key_id, task=task, trajectory_id=run)
+            return workflow_response(trajectory, f"Routine {name} was started.")
+
+        return await once(caller, start, status=200)
+
+    @get("/{task:str}/{name:str}/runs", **operation("listRoutineRuns"))
+    async def runs(
+        self, task: str, name: str, caller: Caller, *, limit: RunLimit = 20, cursor: Cursor = None
+    ) -> Response[list[Run]]:
+        """List the runs of a routine.
+
+        Newest first.
+        """
+        before = decode_cursor(cursor, int)
+        found = await list_runs(
+            caller.connection, key_id=caller.key_id, task=task, name=name, limit=limit + 1, before=before
+        )
+        if not found:
+            await _find(caller, task, name)  # none, or no such routine
+        return page(caller.request, found, limit, key=lambda run: run.trajectory_id, show=lambda run: run)
+
+
+@get("/tasks/{collection:str}/{task:str}/init-params-schema", tags=["Routines"], **operation("getInitParamsSchema"))
+async def get_init_params_schema(task: str, caller: Caller) -> InitParamsSchema:
+    """List the keys that may be overridden.
+
+    In the order of the task's workflow.
+    """
+    return init_params_schema(await find_task(caller.connection, key_id=caller.key_id, name=task))
+
+
+def _names_routine(body: object) -> bool:
+    return isinstance(body, dict) and "name" in body
+
+
+async def _preview(caller: Caller) -> Any:
+    """The other operation of this route; it is described apart (openapi.describe)."""
+    return Response(await preview.fn(caller), status_code=200)
+
+
+async def _find(caller: Caller, task: str, name: str) -> db.Routine:
+    return await db.find_routine(caller.connection, key_id=caller.key_id, task=task, name=name)
+
+
+async def _list(caller: Caller, task: str | None, limit: int, cursor: str | None) -> Response[list[Any]]:
+    after = decode_cursor(cursor, tuple[str, str])
+    found = await db.list_routines(caller.connection, key_id=caller.key_id, limit=limit + 1, task=task, after=after)
+    if task and not found:
+        await find_task(caller.connection, key_id=caller.key_id, name=task)  # none, or no such task
+    return page(caller.request, found, limit, key=lambda last: (last.task_name, last.name), show=routine_read)
+
+
+async def _set_paused(caller: Caller, task: str, name: str, *, paused: bool) -> RoutineRead:
+    caller.refuse_fields()
+    await db.set_paused(caller.connection, key_id=caller.key_id, task=task, name=name, paused=paused)
+    return routine_read(await _find(caller, task, name))
+
+
+def _refuse_unknown(
+    overrides: dict[str, Any], declared: Sequence[str] | dict[str, Any], stored: dict[str, Any]
+) -> None:
+    """Refuse override keys that the task does not declare, save those that are stored with this very value."""
+    undeclared = set(overrides) - set(declared)
+    unknown = sorted(key for key in undeclared if key not in stored or stored[key] != overrides[key])
+    if unknown:
+        raise UnknownKeysError(unknown, list(declared))
+
+
+async def _explain(caller: Caller, task: str, name: str, change: RoutinePatch) -> None:
+    """Raise the reason why a PATCH changed nothing."""
+    routine = await _find(caller, task, name)
+    found = await find_task(caller.connection, key_id=caller.key_id, name=task)
+    if change.init_params_overrides is not msgspec.UNSET:
+        _refuse_unknown(change.init_params_overrides, found.init_params, routine.init_params_overrides)
+    secrets = {} if change.secret_params is msgspec.UNSET else change.secret_params
+    for key, secret in secrets.items():
+        if secret is None and key not in routine.secret_names:
+            _refuse_mask(f"secret_params.{key}")
+    if change.keeps_webhook_secret and not routine.has_webhook_secret:
+        _refuse_mask("webhook_secret")
+    raise ConflictError("The routine or its task changed at this very moment: send the request again.")
+
+
+def _refuse_mask(field: str) -> None:
+    raise InvalidError(f"{field}: {MASK} keeps a stored value, and there is none: send the secret itself.", field)

@@ -1,0 +1,130 @@
+"""The endpoints that start runs of tasks: at once, or answered when the run has ended."""
+
+from typing import Any
+
+import msgspec
+from litestar import Response, post
+
+from routines_api.http.access import Caller, Door, media_type_of, read_body, refuse_other_types
+from routines_api.http.idempotency import once
+from routines_api.http.multipart import MULTIPART, URLENCODED, Upload, received, urlencoded_texts, value_of
+from routines_api.http.sealing import run_spec
+from routines_api.openapi.description import operation
+from routines_api.schemas import requests
+from routines_api.schemas.responses import WorkflowResponse, workflow_response
+from routines_core.db import trajectories as db
+from routines_core.db.tasks import find_task
+from routines_core.errors import ConflictError, InvalidError, UnknownKeysError
+
+FILE_PATHS = "file_paths"
+"""The init_param in which a run finds its files; a task need not declare it."""
+
+
+class _Started(msgspec.Struct):
+    trajectory_id: int
+
+
+@post(
+    "/run/{collection:str}/{task:str}",
+    tags=["Runs"],
+    status_code=200,
+    **operation("runTask", body=requests.RunCreate, idempotent=True, form=True),
+)
+async def run(task: str, door: Door) -> WorkflowResponse:
+    """Run a task.
+
+    Answers at once; poll the trajectory by what follows the last -- of workflow_id. As a form, with files, or as JSON.
+    """
+    return await _start(task, door)
+
+
+@post(
+    "/run-sync/{collection:str}/{task:str}",
+    tags=["Runs"],
+    status_code=200,
+    **operation("runTaskSync", body=requests.RunCreate, idempotent=True, form=True, may_wait=True),
+)
+async def run_sync(task: str, door: Door) -> Response[WorkflowResponse]:
+    """Run a task and wait for its end.
+
+    The answer has the run's result, whatever its status. 202, without a result, where it takes longer than the service
+    waits: the run goes on. Whoever hangs up does not cancel it.
+    """
+    run = _id_of(await _start(task, door))
+    services = door.services
+    await services.run_waiter.wait(door.pool, run, services.settings.run_sync_seconds)
+    async with door.open(again=True) as caller:
+        found = await db.find_trajectory(caller.connection, key_id=caller.key_id, task=task, trajectory_id=run)
+    has_ended = found.ended_at is not None
+    message = f"Run {run} is {found.status}." if has_ended else f"Run {run} goes on: poll its trajectory."
+    return Response(workflow_response(found, message), status_code=200 if has_ended else 202)
+
+
+def _id_of(answer: Any) -> int:
+    """The run of an answer, whether it is new or was kept under an Idempotency-Key."""
+    if isinstance(answer, WorkflowResponse):
+        return answer.trajectory_id
+    return msgspec.json.decode(answer.content, type=_Started).trajectory_id
+
+
+async def _start(task: str, door: Door) -> Any:
+    """Start the run, once where an Idempotency-Key was sent."""
+    if media_type_of(door.request) == MULTIPART:
+        return await _start_with_files(task, door)
+    body = await read_body(door.request, door.services.settings)
+    async with door.open(body) as caller:
+        return await _start_once(caller, task, _value(caller), Upload())
+
+
+async def _start_with_files(task: str, door: Door) -> Any:
+    """The same; who asks, and for what, is asked before anything is stored."""
+    async with door.open() as caller:
+        await find_task(caller.connection, key_id=caller.key_id, name=task)
+        refuse_other_types(door.request, (MULTIPART,))
+        collection_id = caller.auth.collection_id
+    async with received(door.request, door.services, collection_id) as upload:
+        value = value_of(upload.texts, door.services.json_limits)
+        async with door.open(upload.content, again=True) as caller:
+            return await _start_once(caller, task, value, upload)
+
+
+def _value(caller: Caller) -> Any:
+    """What a body that is no multipart form holds; without a body, nothing."""
+    request = caller.request
+    refuse_other_types(request, (URLENCODED, MULTIPART))
+    if not caller.raw_body:
+        return {}
+    if media_type_of(request) == URLENCODED:
+        return value_of(urlencoded_texts(caller.raw_body), caller.services.json_limits)
+    return caller.json()
+
+
+async def _start_once(caller: Caller, task: str, value: Any, upload: Upload) -> Any:
+    body = requests.validate(requests.RunCreate, value)
+    if upload.paths and FILE_PATHS in body.init_params:
+        field = f"init_params.{FILE_PATHS}"
+        raise InvalidError(f"{field}: are the paths of the files that are sent: leave it out.", field)
+
+    async def start() -> WorkflowResponse:
+        spec = await run_spec(caller, body, upload.paths or None)
+        run = await db.start_run(caller.connection, spec, key_id=caller.key_id, task=task)
+        if run is None:
+            await _explain(caller, task, body)
+        else:
+            upload.is_used = True
+        found = await db.find_trajectory(caller.connection, key_id=caller.key_id, task=task, trajectory_id=run or 0)
+        return workflow_response(found, f"Task {task} was started.")
+
+    return await once(caller, start, status=200)
+
+
+async def _explain(caller: Caller, task: str, body: requests.RunCreate) -> None:
+    """Raise the reason why nothing was started."""
+    declared = (await find_task(caller.connection, key_id=caller.key_id, name=task)).init_params
+    unknown = sorted(set(body.init_params) - set(declared))
+    if unknown:
+        raise UnknownKeysError(unknown, list(declared), "init_params")
+    raise ConflictError("The task changed at this very moment: send the request again.")
+
+
+HANDLERS = [run, run_sync]

@@ -1,0 +1,161 @@
+"""The endpoints of trajectories: lists, one run whole, stats, statuses, labels and events."""
+
+import re
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from litestar import Response, get, post
+from litestar.params import Parameter
+
+from routines_api.http.access import Caller
+from routines_api.http.pagination import Cursor, decode_cursor, next_link
+from routines_api.http.paths import LARGEST_ID, id_of
+from routines_api.openapi.description import operation
+from routines_api.schemas import requests
+from routines_api.schemas.responses import StatsRead, TrajectoryPage, WorkflowLog, stats_read, workflow_log
+from routines_core.db import trajectories as db
+from routines_core.db.tasks import find_task
+from routines_core.db.trajectories import StatusChange, Trajectory, find_trajectory, list_trajectories
+from routines_core.errors import ConflictError, Fault, FaultsConflictError, FaultsError
+
+Status = Literal["pending", "running", "completed", "failed", "cancelled", "archived"]
+_WORKFLOW_ID = re.compile(r"flow-.+--([0-9]{1,20})", re.ASCII)
+
+TrajectoryLimit = Annotated[int, Parameter(ge=1, le=100, description="The most runs of a page.")]
+PageNumber = Annotated[int, Parameter(ge=1, le=1_000_000, description="Which page, from 1.")]
+StatusFilter = Annotated[Status | None, Parameter(description="Only runs of this status.")]
+RoutineFilter = Annotated[
+    int | None, Parameter(ge=1, le=LARGEST_ID, description="Only runs that the routine of this id caused.")
+]
+EventLimit = Annotated[int, Parameter(ge=1, le=1000, description="The most events of a page.")]
+
+
+@get("/db/trajectories/{collection:str}/{task:str}", tags=["Trajectories"], **operation("listTrajectories"))
+async def get_trajectories(
+    task: str,
+    caller: Caller,
+    *,
+    limit: TrajectoryLimit = 10,
+    page: PageNumber = 1,
+    status: StatusFilter = None,
+    triggered_by_routine_id: RoutineFilter = None,
+) -> TrajectoryPage:
+    """List the runs of a task.
+
+    Newest first.
+    """
+    found = await find_task(caller.connection, key_id=caller.key_id, name=task)
+    trajectories, total = await list_trajectories(
+        caller.connection,
+        key_id=caller.key_id,
+        task_id=found.id,
+        status=status,
+        routine_id=triggered_by_routine_id,
+        limit=limit,
+        offset=(page - 1) * limit,
+    )
+    return TrajectoryPage(trajectories[:limit], total, page, limit, has_more=len(trajectories) > limit)
+
+
+@get(
+    "/db/trajectory/{collection:str}/{task:str}/{trajectory_id:str}",
+    tags=["Trajectories"],
+    **operation("getTrajectory"),
+)
+async def get_trajectory(task: str, trajectory_id: str, caller: Caller) -> Trajectory:
+    """Get a run.
+
+    With its steps. Of a task that was deleted too, by its last name.
+    """
+    run = id_of(trajectory_id)
+    return await find_trajectory(caller.connection, key_id=caller.key_id, task=task, trajectory_id=run)
+
+
+@get("/db/stats/{collection:str}/{task:str}", tags=["Trajectories"], **operation("getStats"))
+async def get_stats(task: str, caller: Caller) -> StatsRead:
+    """Count the runs of a task.
+
+    By status, with the share that succeeded and how long the newest took.
+    """
+    return stats_read(await db.stats_of_task(caller.connection, key_id=caller.key_id, task=task))
+
+
+@post(
+    "/trajectory/{collection:str}/{task:str}/statuses",
+    tags=["Trajectories"],
+    status_code=200,
+    **operation("setStatuses", body=requests.StatusChanges, conflict=True),
+)
+async def set_statuses(task: str, caller: Caller) -> dict[str, str]:
+    """Cancel or archive runs.
+
+    All or none. Only an active run can be cancelled, only an ended one archived; to ask again changes nothing. Answers
+    the status of each, as it was asked for.
+    """
+    body = caller.body(requests.StatusChanges)
+    wanted = {int(run): status for run, status in sorted(body.root.items(), key=lambda item: int(item[0]))}
+    found = await db.set_statuses(caller.connection, wanted, key_id=caller.key_id, task=task)
+    if len(found) < len(wanted):
+        await find_task(caller.connection, key_id=caller.key_id, name=task)  # no such runs, or no such task
+    _refuse(found, wanted)
+    return {str(run): status for run, status in wanted.items()}
+
+
+def _refuse(found: list[StatusChange], wanted: dict[int, str]) -> None:
+    """Raise what keeps these changes from being made, all of it."""
+    absent = [
+        Fault(str(run), "the task has no such run") for run in sorted(set(wanted) - {change.id for change in found})
+    ]
+    not_allowed = [
+        Fault(str(change.id), f"is {change.status}, and cannot be {change.wanted}")
+        for change in found
+        if not change.is_allowed
+    ]
+    if absent:
+        raise FaultsError([*absent, *not_allowed])
+    if not_allowed:
+        raise FaultsConflictError(not_allowed)
+
+
+@post(
+    "/trajectory/{collection:str}/{task:str}/{trajectory_id:str}/labels",
+    tags=["Trajectories"],
+    status_code=200,
+    **operation("labelTrajectory", body=requests.LabelCreate, conflict=True),
+)
+async def add_label(task: str, trajectory_id: str, caller: Caller) -> Trajectory:
+    """Label a run.
+
+    In the place of the label of the same key and author. A run has at most 100. Answers the whole run.
+    """
+    body, run = caller.body(requests.LabelCreate), id_of(trajectory_id)
+    where: dict[str, Any] = {"key_id": caller.key_id, "task": task, "trajectory_id": run}
+    is_labelled = await db.label_run(caller.connection, **where, **body.model_dump())
+    found = await find_trajectory(caller.connection, **where)
+    if not is_labelled:
+        raise ConflictError(f"The run has {db.MOST_LABELS} labels, and there may be no more.")
+    return found
+
+
+@get("/workflows-logs/{workflow_id:str}", tags=["Trajectories"], **operation("getWorkflowLog"))
+async def get_log(
+    workflow_id: str, caller: Caller, *, limit: EventLimit = 1000, cursor: Cursor = None
+) -> Response[WorkflowLog]:
+    """List what happened to a run.
+
+    Oldest first: its making, its first claim, each step and its tries, its end, and what became of its webhook.
+    The run is the one whose id follows the last --.
+    """
+    after = decode_cursor(cursor, tuple[datetime, int, int, int])
+    parsed = _WORKFLOW_ID.fullmatch(workflow_id)
+    run = await db.find_run_of_key(
+        caller.connection, key_id=caller.key_id, trajectory_id=id_of(parsed[1]) if parsed else 0
+    )
+    events = await db.list_events(
+        caller.connection, key_id=caller.key_id, trajectory_id=run.trajectory_id, limit=limit + 1, after=after
+    )
+    link = {"Link": next_link(caller.request, limit, events[limit - 1].key)} if len(events) > limit else {}
+    return Response(workflow_log(run, events[:limit]), headers=link)
+
+
+HANDLERS = [get_trajectories, get_trajectory, get_stats, set_statuses, add_label, get_log]

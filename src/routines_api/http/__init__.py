@@ -1,0 +1,1 @@
+"""What every request passes through: access, bodies, limits, pages and problem documents."""

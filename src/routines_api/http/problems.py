@@ -1,0 +1,202 @@
+"""Errors as RFC 9457 problem documents: one table from error to status and type. docs/errors.md explains each type."""
+
+import math
+import re
+from typing import Any, NamedTuple, get_args, get_type_hints
+
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.types import Send
+
+from routines_api.http.errors import (
+    BodyTooLargeError,
+    HeadersTooLargeError,
+    IdempotencyKeyReusedError,
+    MalformedBodyError,
+    RateLimitedError,
+    SlowBodyError,
+    UnsupportedMediaTypeError,
+)
+from routines_core.db.pool import AWAY
+from routines_core.errors import (
+    ConflictError,
+    Fault,
+    FaultsConflictError,
+    FaultsError,
+    InvalidError,
+    MistypedKeyError,
+    NotFoundError,
+    RoutinesError,
+    SecretError,
+    StorageError,
+    UnauthorizedError,
+    UnknownKeysError,
+)
+from routines_core.logging import describe
+from routines_workflow.type_names import rule_of
+
+RETRY_SECONDS = 5
+"""What Retry-After says when the database is away."""
+MEDIA_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:routines:problem:"
+
+log = structlog.get_logger("api")
+
+
+class ProblemType(NamedTuple):
+    """A kind of problem: what `status`, `type` and `title` say."""
+
+    status: int
+    slug: str
+    title: str
+    detail: str | None = None
+    """Said in the place of the error's own sentence, which could tell what is there."""
+
+
+# The first that fits counts: a class stands before its base.
+PROBLEM_TYPES: dict[type[Exception], ProblemType] = {
+    UnknownKeysError: ProblemType(400, "unknown-override-keys", "Unknown override keys"),
+    MalformedBodyError: ProblemType(400, "malformed-body", "Malformed body"),
+    SlowBodyError: ProblemType(408, "slow-body", "The body came too slowly"),
+    BodyTooLargeError: ProblemType(413, "body-too-large", "Body too large"),
+    UnsupportedMediaTypeError: ProblemType(415, "unsupported-media-type", "Unsupported media type"),
+    HeadersTooLargeError: ProblemType(431, "headers-too-large", "Headers too large"),
+    InvalidError: ProblemType(400, "invalid-request", "Invalid request"),
+    MistypedKeyError: ProblemType(
+        401, "unauthorized", "Unauthorized", "The key is mistyped or cut: its last six characters do not fit the rest."
+    ),
+    UnauthorizedError: ProblemType(
+        401, "unauthorized", "Unauthorized", "Send a valid key: Authorization: Bearer rtn_<id>_<secret>."
+    ),
+    NotFoundError: ProblemType(404, "not-found", "Not found", "There is nothing here that this key may see."),
+    IdempotencyKeyReusedError: ProblemType(409, "idempotency-key-reused", "Idempotency-Key reused"),
+    ConflictError: ProblemType(409, "conflict", "Conflict"),
+    RateLimitedError: ProblemType(429, "rate-limited", "Too many requests"),
+    **dict.fromkeys(
+        AWAY, ProblemType(503, "database-away", "Database away", "The database is away; try again after Retry-After.")
+    ),
+    StorageError: ProblemType(
+        503, "files-away", "File store away", "Files cannot be kept at the moment; try again after Retry-After."
+    ),
+    Exception: ProblemType(500, "internal", "Internal error", "The service failed; its log has the cause."),
+}
+
+
+class Problem(msgspec.Struct, omit_defaults=True):
+    """A problem document (RFC 9457).
+
+    Attributes:
+        type: Which kind of problem, as docs/errors.md lists them.
+        title: The same in words.
+        status: The HTTP status.
+        detail: A sentence that names the field, the rule and what was given.
+        errors: Each broken rule by its field.
+        unknown_keys: Override keys that the task does not declare.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[dict[str, str]] | None = None
+    unknown_keys: list[str] | None = None
+
+
+def problem_of(error: Exception) -> Problem:
+    """What an error tells the client."""
+    kind = next(kind for error_type, kind in PROBLEM_TYPES.items() if isinstance(error, error_type))
+    problem = Problem(TYPE_PREFIX + kind.slug, kind.title, kind.status, kind.detail or str(error))
+    if isinstance(error, InvalidError | ConflictError):
+        problem.errors = [fault._asdict() for fault in _faults(error)]
+    if isinstance(error, UnknownKeysError):
+        problem.unknown_keys = error.unknown_keys
+    return problem
+
+
+def answer(error: Exception) -> Response[bytes]:
+    """The problem document of an error, with the headers that go with it."""
+    problem = problem_of(error)
+    headers: dict[str, str] = {}
+    if problem.status == 401:  # noqa: PLR2004 - an HTTP status
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, RateLimitedError):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
+    if isinstance(error, (*AWAY, StorageError)):
+        headers["Retry-After"] = str(RETRY_SECONDS)
+    content = msgspec.json.encode(problem)
+    return Response(content, status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+async def send_answer(error: RoutinesError, send: Send) -> None:
+    """Send the problem document of an error from outside the application's routes."""
+    response = answer(error)
+    headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(response.content)).encode())]
+    await send({"type": "http.response.start", "status": response.status_code or 0, "headers": headers})
+    await send({"type": "http.response.body", "body": response.content, "more_body": False})
+
+
+def _faults(error: InvalidError | ConflictError) -> list[Fault]:
+    if isinstance(error, FaultsError | FaultsConflictError):
+        return list(error.faults)
+    sentence = str(error)
+    return [Fault(error.field, sentence.removeprefix(f"{error.field}: "))]
+
+
+def _on_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    if isinstance(error, SecretError):
+        return _on_unexpected(request, error)
+    return answer(error)
+
+
+def _on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    """What Litestar raises: a method that is not served is as absent as a path that is not."""
+    if error.status_code in {404, 405}:
+        return answer(NotFoundError())
+    if isinstance(error, ValidationException):
+        return answer(FaultsError(_parameter_faults(request, error)))
+    return _on_unexpected(request, error)
+
+
+def _parameter_faults(request: Request[Any, Any, Any], error: ValidationException) -> list[Fault]:
+    details: Any = error.extra if isinstance(error.extra, list) else []
+    if missing := _MISSING.match(error.detail):
+        return [Fault(missing[1], "is required")]
+    faults = [_parameter_fault(request, str(each.get("key", "")), str(each.get("message", ""))) for each in details]
+    return faults or [Fault("", "a parameter is not valid")]
+
+
+_MISSING = re.compile(r"Missing required \w+ parameter '(\w+)'")
+
+
+def _parameter_fault(request: Request[Any, Any, Any], name: str, message: str) -> Fault:
+    if (choices := _choices(request, name)) and "enum" in message:
+        return Fault(name, f"must be {', '.join(choices[:-1])} or {choices[-1]}")
+    return Fault(name, rule_of(message) or "is not valid")
+
+
+def _choices(request: Request[Any, Any, Any], name: str) -> list[str]:
+    """What a parameter may be, where its values are counted up."""
+    hint = get_type_hints(request.route_handler.fn).get(name)
+    return [str(choice) for part in (hint, *get_args(hint)) for choice in get_args(part) if isinstance(choice, str)]
+
+
+def _on_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    log.error("request failed", method=request.method, route=str(request.scope["path_template"]), **describe(error))
+    return answer(Exception())
+
+
+def _on_group(request: Request[Any, Any, Any], group: ExceptionGroup[Exception]) -> Response[bytes]:
+    """What a dependency raised while it saw another error pass: Litestar wraps it, and it is the one that counts."""
+    error = group.exceptions[0]
+    return answer(error) if isinstance(error, (RoutinesError, *AWAY)) else _on_unexpected(request, error)
+
+
+HANDLERS: dict[Any, Any] = {
+    RoutinesError: _on_error,
+    ExceptionGroup: _on_group,
+    HTTPException: _on_http_error,
+    Exception: _on_unexpected,
+    **dict.fromkeys(AWAY, _on_error),
+}

@@ -1,0 +1,63 @@
+"""How fast a key may ask: tokens of its bucket in the database, taken a handful at a time.
+
+The bucket is one for all API processes, so that the rate holds however many there are; a handful is two hundredths of
+the bucket, so that few requests pay for a write and little is lost with what a process took and never used.
+"""
+
+import time
+from dataclasses import dataclass, field
+
+from routines_api.http.errors import RateLimitedError
+from routines_core.db import Connection
+from routines_core.db.keys import take_tokens
+
+HANDFUL_SHARE = 0.02
+"""What is taken at once, of the whole bucket."""
+KEPT_SECONDS = 10.0
+"""How long a process may use what it took."""
+
+
+@dataclass
+class _Handful:
+    tokens: int = 0
+    kept_until: float = 0.0
+    empty_until: float = 0.0
+
+
+@dataclass
+class RateLimiter:
+    """The limiter of one process.
+
+    Attributes:
+        rate: Requests per second that a key may make over time.
+        burst: Requests that it may make at once.
+    """
+
+    rate: float
+    burst: int
+    _handfuls: dict[int, _Handful] = field(default_factory=dict[int, _Handful])
+
+    async def spend(self, connection: Connection, key_id: int) -> None:
+        """Spend one token of the key.
+
+        Raises:
+            RateLimitedError: The bucket is empty.
+        """
+        handful = self._handfuls.setdefault(key_id, _Handful())
+        now = time.monotonic()
+        if now > handful.kept_until:
+            handful.tokens = 0
+        if handful.tokens == 0:
+            await self._take(connection, key_id, handful, now)
+        handful.tokens -= 1
+
+    async def _take(self, connection: Connection, key_id: int, handful: _Handful, now: float) -> None:
+        wanted = max(1, int(self.burst * HANDFUL_SHARE))
+        wait = wanted / self.rate
+        if now < handful.empty_until:
+            raise RateLimitedError(handful.empty_until - now)
+        if not await take_tokens(connection, key_id, wanted=wanted, rate=self.rate, burst=self.burst):
+            handful.empty_until = now + wait
+            raise RateLimitedError(wait)
+        handful.tokens += wanted  # another request may have taken some meanwhile
+        handful.kept_until = now + KEPT_SECONDS

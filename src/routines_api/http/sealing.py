@@ -1,0 +1,145 @@
+"""From what people send to what is stored: secrets sealed on the way in, masks understood."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from routines_api.http.access import Caller
+from routines_api.schemas.requests import CadenceConfig, RoutineCreate, RunCreate
+from routines_api.schemas.requests import RoutinePatch as PatchBody
+from routines_core.db.routines import Cadence, RoutinePatch, RoutineSpec, draw_routine_id, find_routine
+from routines_core.db.secrets import SealedSecret, SecretKind, seal
+from routines_core.db.trajectories import RunSpec, draw_trajectory_id
+from routines_core.guarded_http import refuse_forbidden_url
+from routines_core.keyring import owner_of_routine, owner_of_run
+from routines_core.mask import MASK
+
+_UNCHANGED = {"name", "init_params_overrides", "webhook_url", "paused", "catchup_window_seconds"}
+"""The fields of a PATCH that are stored as they are sent."""
+
+
+async def create_spec(caller: Caller, body: RoutineCreate) -> RoutineSpec:
+    """The routine to save, its secrets sealed for the caller's collection and for the id that it will have."""
+    refuse_forbidden_webhook(caller, body.webhook_url)
+    has_secrets = body.secret_params or body.webhook_secret
+    new_id = await draw_routine_id(caller.connection, key_id=caller.key_id) if has_secrets else None
+    sealer = Sealer(caller, owner_of_routine(new_id or 0))
+    return RoutineSpec(
+        id=new_id,
+        name=body.name,
+        cadence=cadence_of(body.cadence),
+        init_params_overrides=body.init_params_overrides,
+        secret_params=sealer.params(body.secret_params),
+        webhook_url=body.webhook_url,
+        webhook_secret=sealer.webhook_secret(body.webhook_secret),
+        paused=body.paused,
+        catchup_window_seconds=body.catchup_window_seconds,
+    )
+
+
+async def run_spec(caller: Caller, body: RunCreate, file_paths: list[str] | None) -> RunSpec:
+    """The run to start, its secrets sealed for the caller's collection and for the id that it will have."""
+    refuse_forbidden_webhook(caller, body.webhook_url)
+    has_secrets = body.secret_params or body.webhook_secret
+    new_id = await draw_trajectory_id(caller.connection, key_id=caller.key_id) if has_secrets else None
+    sealer = Sealer(caller, owner_of_run(new_id or 0, None))
+    return RunSpec(
+        id=new_id,
+        init_params=body.init_params,
+        secret_params=sealer.params(body.secret_params),
+        webhook_url=body.webhook_url,
+        webhook_secret=sealer.webhook_secret(body.webhook_secret),
+        file_paths=file_paths,
+    )
+
+
+def environment_change(
+    caller: Caller, variables: Mapping[str, str | None]
+) -> tuple[dict[str, SealedSecret], list[str], list[str]]:
+    """What a change of the environment sets, sealed; the names that it removes; and those that a mask keeps."""
+    new = {name: text for name, text in variables.items() if text is not None and text != MASK}
+    return (
+        Sealer(caller, "").params(new, "environment"),
+        [name for name, text in variables.items() if text is None],
+        [name for name, text in variables.items() if text == MASK],
+    )
+
+
+async def patch_spec(caller: Caller, body: PatchBody, *, task: str, name: str) -> RoutinePatch:
+    """The change to make: fields that were not sent stay UNSET, and so does a webhook_secret that is the mask.
+
+    Raises:
+        NotFoundError: Secrets were sent for a routine that is not there.
+    """
+    sent = body.model_fields_set
+    refuse_forbidden_webhook(caller, body.webhook_url)
+    change = RoutinePatch(
+        **{field: getattr(body, field) for field in sent & _UNCHANGED},
+        keeps_webhook_secret=body.webhook_secret == MASK,
+    )
+    if "cadence" in sent:
+        change = msgspec.structs.replace(change, cadence=cadence_of(body.cadence))
+    if {"secret_params", "webhook_secret"} & sent:
+        found = await find_routine(caller.connection, key_id=caller.key_id, task=task, name=name)
+        return _with_secrets(Sealer(caller, owner_of_routine(found.id)), body, change, found.id)
+    return change
+
+
+def _with_secrets(sealer: "Sealer", body: PatchBody, change: RoutinePatch, routine_id: int) -> RoutinePatch:
+    sent = body.model_fields_set
+    change = msgspec.structs.replace(change, id=routine_id)
+    if "secret_params" in sent:
+        params = {name: text for name, text in body.secret_params.items() if text != MASK}
+        kept = dict.fromkeys(body.secret_params)
+        change = msgspec.structs.replace(change, secret_params={**kept, **sealer.params(params)})
+    if "webhook_secret" in sent and body.webhook_secret != MASK:
+        change = msgspec.structs.replace(change, webhook_secret=sealer.webhook_secret(body.webhook_secret))
+    return change
+
+
+def refuse_forbidden_webhook(caller: Caller, url: str | None) -> None:
+    """Refuse a webhook_url that could never be called; what its name leads to is asked when it is called.
+
+    Raises:
+        InvalidError: It is no URL, or its host is spelled as an address that is not public.
+    """
+    if url is not None:
+        allow_private = caller.services.settings.webhook_allow_private
+        refuse_forbidden_url(url, allow_private=allow_private, field="webhook_url")
+
+
+def cadence_of(config: CadenceConfig) -> Cadence:
+    """The cadence in the database's terms: a minute that is null is the default."""
+    return Cadence(config.type, config.hour_utc, config.minute_utc or 0, config.day_of_week)
+
+
+@dataclass(frozen=True)
+class Sealer:
+    """Seals secrets for the caller's collection.
+
+    Attributes:
+        owner: Of what they are: `owner_of_routine`, `owner_of_run`, or empty for the collection.
+    """
+
+    caller: Caller
+    owner: str
+
+    def params(self, secrets: Mapping[str, str], kind: SecretKind = "secret_param") -> dict[str, SealedSecret]:
+        """Each sealed under its name."""
+        return {name: self._seal(text, kind, name) for name, text in secrets.items()}
+
+    def webhook_secret(self, plaintext: str | None) -> SealedSecret | None:
+        """It sealed; None where there is none."""
+        return self._seal(plaintext, "webhook_secret", "") if plaintext else None
+
+    def _seal(self, plaintext: str, kind: SecretKind, field: str) -> SealedSecret:
+        collection_id = self.caller.auth.collection_id
+        return seal(
+            self.caller.services.keyring,
+            plaintext,
+            collection_id=collection_id,
+            kind=kind,
+            field=field,
+            owner=self.owner,
+        )

@@ -1,0 +1,1 @@
+"""The metrics of an API process and of the database."""

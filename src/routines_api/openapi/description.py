@@ -1,0 +1,227 @@
+"""The description of the API: OpenAPI 3.1, made from the handlers, the request models and the response structs."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, get_args, get_origin
+
+import msgspec
+from litestar import Litestar, Response
+from litestar.handlers import HTTPRouteHandler
+from litestar.routes import HTTPRoute
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from routines_api.http.problems import PROBLEM_TYPES, TYPE_PREFIX, Problem, ProblemType
+from routines_api.schemas.examples import EXAMPLES
+
+REFERENCE = "#/components/schemas/"
+DESCRIPTION = """Saved, recurring invocations of tasks, in UTC, and the runs that they caused.
+
+Send a key as `Authorization: Bearer rtn_<id>_<secret>`; it opens one collection. What does not exist and what belongs
+to another collection answer the same 404. Errors are problem documents (RFC 9457)."""
+
+
+def operation(
+    operation_id: str,
+    *,
+    body: type[BaseModel] | None = None,
+    conflict: bool = False,
+    idempotent: bool = False,
+    form: bool = False,
+    may_wait: bool = False,
+) -> dict[str, Any]:
+    """What a handler's decorator takes, so that it can be described.
+
+    Args:
+        operation_id: Names the function in generated clients.
+        body: The model of its request body.
+        conflict: Whether it may answer 409.
+        idempotent: Whether it takes an Idempotency-Key; then it may answer 409 too.
+        form: Whether it takes its body as a form too, with files.
+        may_wait: Whether it may answer 202.
+    """
+    opt = {"body": body, "conflict": conflict or idempotent, "idempotent": idempotent, "form": form}
+    opt["may_wait"] = may_wait
+    return {"operation_id": operation_id, "opt": opt}
+
+
+def describe(app: Litestar, beside: Sequence[HTTPRouteHandler] = ()) -> dict[str, Any]:
+    """The OpenAPI document of what this application serves, and of POSTs `beside` that share a route with another."""
+    handlers = {str(handler.operation_id): handler for handler in _handlers(app)}
+    described = app.openapi_schema.to_schema()
+    for path, item in described["paths"].items():
+        for method, found in item.items():
+            handler = handlers[found["operationId"]]
+            item[method] = _operation(path, handler, found.get("parameters", []))
+    for handler in beside:
+        path = next(iter(handler.paths)).replace(":str", "")
+        described["paths"][path] = {"post": _operation(path, handler, [])}
+    described["info"] = {"title": "Routines", "version": "1", "description": DESCRIPTION, "license": {"name": "MIT"}}
+    described["components"] = {
+        "schemas": _schemas([*handlers.values(), *beside]),
+        "securitySchemes": {
+            "key": {"type": "http", "scheme": "bearer", "description": "A key of `routines keys create`."}
+        },
+    }
+    return described
+
+
+def _handlers(app: Litestar) -> Iterator[HTTPRouteHandler]:
+    for route in app.routes:
+        if isinstance(route, HTTPRoute):
+            yield from (handler for handler in route.route_handlers if handler.operation_id)
+
+
+def _operation(path: str, handler: HTTPRouteHandler, parameters: list[dict[str, Any]]) -> dict[str, Any]:
+    summary, _, description = (handler.fn.__doc__ or "").partition("\n")
+    described: dict[str, Any] = {
+        "operationId": handler.operation_id,
+        "tags": sorted(handler.tags or {"Routines"}),
+        "summary": summary.strip().rstrip("."),
+        "description": " ".join(description.split()) or summary.strip(),
+        "parameters": _parameters(path, handler, parameters),
+        "responses": _responses(handler),
+        "security": [{"key": []}] if _takes_key(handler) else [],
+    }
+    if body := handler.opt.get("body"):
+        content = {"application/json": {"schema": {"$ref": REFERENCE + body.__name__}}}
+        content |= _FORMS if handler.opt.get("form") else {}
+        described["requestBody"] = {"required": not handler.opt.get("form"), "content": content}
+    return described
+
+
+_JSON_TEXT = {"type": "string", "contentMediaType": "application/json", "description": "An object as JSON."}
+_FORM_FIELDS = {
+    "init_params": _JSON_TEXT,
+    "secret_params": _JSON_TEXT,
+    "webhook_url": {"type": "string", "description": "Told when the run has ended."},
+    "webhook_secret": {"type": "string", "description": "Signs the webhook."},
+}
+_FILE_FIELD = {"type": "array", "items": {"type": "string", "format": "binary"}, "description": "Its files."}
+_FORM = {"type": "object", "additionalProperties": False, "properties": _FORM_FIELDS}
+_FORMS = {
+    "application/x-www-form-urlencoded": {"schema": _FORM},
+    "multipart/form-data": {"schema": {**_FORM, "properties": {**_FORM_FIELDS, "files": _FILE_FIELD}}},
+}
+
+
+def _parameters(path: str, handler: HTTPRouteHandler, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    in_path = [_path_parameter(name) for name in re.findall(r"\{(\w+)\}", path)]
+    in_query = [
+        {key: each[key] for key in ("name", "in", "description", "required", "schema") if key in each}
+        for each in found
+        if each["in"] == "query"
+    ]
+    return [*in_path, *in_query, *([_IDEMPOTENCY_KEY] if handler.opt.get("idempotent") else [])]
+
+
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "The same key and request, sent again within a day, are done once and answered as the first time.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+}
+_PATH_PARAMETERS = {
+    "collection": ("The collection that the key opens.", "my-org"),
+    "task": ("A task of the collection.", "greet"),
+    "name": ("A routine of the task.", "morning-regression"),
+    "trajectory_id": ("A run of the task.", "9876"),
+    "delivery_id": ("A webhook of the routine.", "7"),
+    "workflow_id": ("A run of the collection.", "flow-my-org-greet--9876"),
+    "activity_name": ("An activity.", "text_echo"),
+}
+
+
+def _path_parameter(name: str) -> dict[str, Any]:
+    description, example = _PATH_PARAMETERS[name]
+    schema = {"type": "string", "minLength": 1}
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "description": description,
+        "schema": schema,
+        "example": example,
+    }
+
+
+def _responses(handler: HTTPRouteHandler) -> dict[str, Any]:
+    answered = _answer_type(handler)
+    status = str(handler.status_code)
+    success: dict[str, Any] = {"description": "Done."}
+    if answered is not None:
+        success["content"] = {"application/json": {"schema": _schema_of(answered)}}
+    if "cursor" in (handler.fn.__kwdefaults__ or {}):
+        link = {"description": "The next page, rel=next, where there is one.", "schema": {"type": "string"}}
+        success["headers"] = {"Link": link}
+    waiting = {"202": {**success, "description": "It has started, and goes on."}} if handler.opt.get("may_wait") else {}
+    return {
+        status: success,
+        **waiting,
+        **{str(code): _problem_response(code) for code in sorted(_error_codes(handler))},
+    }
+
+
+def _error_codes(handler: HTTPRouteHandler) -> set[int]:
+    if not _takes_key(handler):
+        return {431}
+    codes = {400, 401, 404, 429, 431, 503}
+    if handler.opt.get("conflict"):
+        codes |= {409}
+    return codes | ({408, 413, 415} if handler.opt.get("body") else set[int]())
+
+
+def _problem_response(code: int) -> dict[str, Any]:
+    kinds = list(dict.fromkeys(kind for kind in PROBLEM_TYPES.values() if kind.status == code))
+    content: dict[str, Any] = {
+        "schema": {"$ref": REFERENCE + "Problem"},
+        "examples": {k.slug: _example(k) for k in kinds},
+    }
+    return {
+        "description": " or ".join(kind.title for kind in kinds) + ".",
+        "content": {"application/problem+json": content},
+    }
+
+
+def _example(kind: ProblemType) -> dict[str, Any]:
+    sentence = kind.detail or f"{kind.title}: the field, the rule and what was given."
+    return {"value": {"type": TYPE_PREFIX + kind.slug, "title": kind.title, "status": kind.status, "detail": sentence}}
+
+
+def _takes_key(handler: HTTPRouteHandler) -> bool:
+    return not {"caller", "door"}.isdisjoint(handler.fn.__annotations__)
+
+
+def _answer_type(handler: HTTPRouteHandler) -> Any:
+    annotation = handler.parsed_fn_signature.return_type.annotation
+    answered = get_args(annotation)[0] if get_origin(annotation) is Response else annotation
+    return None if answered is type(None) else answered
+
+
+def _schema_of(answered: Any) -> dict[str, Any]:
+    [schema], _ = msgspec.json.schema_components([answered], ref_template=REFERENCE + "{name}")
+    return schema
+
+
+def _schemas(handlers: list[HTTPRouteHandler]) -> dict[str, Any]:
+    answered = [kind for handler in handlers if (kind := _answer_type(handler)) is not None]
+    _, sent_out = msgspec.json.schema_components([*answered, Problem], ref_template=REFERENCE + "{name}")
+    bodies = {handler.opt["body"] for handler in handlers if handler.opt.get("body")}
+    _, taken_in = models_json_schema(
+        [(body, "validation") for body in sorted(bodies, key=lambda body: body.__name__)],
+        ref_template=REFERENCE + "{model}",
+    )
+    schemas: dict[str, Any] = {**sent_out, **taken_in.get("$defs", {})}
+    for body in bodies:
+        if not schemas[body.__name__].get("required"):  # a change: what is left out keeps its value, and has no default
+            for field in schemas[body.__name__].get("properties", {}).values():
+                field.pop("default", None)
+    for name, schema in schemas.items():
+        schema["description"] = schema.get("description", name).partition("\n\nAttributes:")[0]
+        for field in schema.get("properties", {}).values():
+            if field.get("type") == "array":
+                field.setdefault("items", {})  # code generators ask what it holds, be it anything
+        if name in EXAMPLES:
+            schema["examples"] = [EXAMPLES[name]]
+    return dict(sorted(schemas.items()))

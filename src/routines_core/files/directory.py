@@ -1,0 +1,127 @@
+"""A file store in a local directory."""
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from routines_core.errors import InvalidError, StorageError
+from routines_core.files.store import MARK, StoredFile, check_path, gathered, new_path, no_file, one_piece
+
+Result = TypeVar("Result")
+
+_LISTED_AT_ONCE = 1000
+"""How many files of a directory are listed per thread call."""
+
+
+class DirectoryStore:
+    """Keeps files below a directory, one folder per collection, readable by this account alone."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    async def save(self, collection_id: int, name: str, content: bytes) -> str:
+        """See FileStore."""
+        return await self.write(collection_id, name, one_piece(content))
+
+    async def write(self, collection_id: int, name: str, chunks: AsyncIterable[bytes]) -> str:
+        """See FileStore."""
+        path = new_path(name)
+        place = self._folder(collection_id) / path
+        begun = place.with_name(f".{path}")  # finished files never begin with a dot
+        descriptor = await _on_disk(_create, begun)
+        try:
+            async for piece in gathered(chunks):
+                await _on_disk(_write_all, descriptor, piece)
+            await _on_disk(_finish, descriptor, begun, place)
+        except BaseException:
+            begun.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(descriptor)
+        return path
+
+    async def read(self, collection_id: int, path: str) -> bytes:
+        """See FileStore."""
+        try:
+            return await asyncio.to_thread((self._folder(collection_id) / check_path(path)).read_bytes)
+        except FileNotFoundError:
+            raise no_file(path) from None
+
+    async def delete(self, collection_id: int, path: str) -> None:
+        """See FileStore."""
+        with suppress(InvalidError):
+            check_path(path.removeprefix("."))  # an unfinished upload
+            await _on_disk(partial((self._folder(collection_id) / path).unlink, missing_ok=True))
+
+    async def stored(self) -> AsyncIterator[StoredFile]:
+        """See FileStore; also yields unfinished uploads."""
+        found = self._found()
+        while some := await _on_disk(lambda: list(islice(found, _LISTED_AT_ONCE))):
+            for file in some:
+                yield file
+
+    async def belongs_to(self, database: str) -> bool:
+        """See FileStore."""
+        return await _on_disk(self._mark, database) == database
+
+    def _mark(self, database: str) -> str:
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            begun = self._root / f".{MARK}-{secrets.token_hex(8)}"
+            begun.write_text(database, "utf-8")
+            try:
+                os.link(begun, self._root / MARK)  # atomic, and fails if a marker exists
+            finally:
+                begun.unlink()
+        return (self._root / MARK).read_text("utf-8", "replace")
+
+    def _found(self) -> Iterator[StoredFile]:
+        for folder in self._root.glob("[0-9]*") if self._root.is_dir() else ():
+            for file in folder.iterdir():
+                with suppress(FileNotFoundError):
+                    modified_at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+                    yield StoredFile(int(folder.name), file.name, modified_at)
+
+    def _folder(self, collection_id: int) -> Path:
+        return self._root / str(int(collection_id))
+
+
+async def _on_disk(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Call the function in a thread.
+
+    Raises:
+        StorageError: The disk is full or read-only.
+    """
+    try:
+        return await asyncio.to_thread(function, *arguments)
+    except OSError as error:
+        raise StorageError(f"The file could not be stored: {error.strerror}.") from None
+
+
+def _create(place: Path) -> int:
+    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+
+
+def _write_all(descriptor: int, piece: bytes) -> None:
+    left = memoryview(piece)
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+def _finish(descriptor: int, begun: Path, place: Path) -> None:
+    """Flush the content to disk, rename the file, then flush the directory."""
+    os.fsync(descriptor)
+    begun.rename(place)
+    folder = os.open(place.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,26 @@
+"""Opens the file store that the settings name."""
+
+from pathlib import Path
+
+from routines_core.errors import ConfigurationError
+from routines_core.files.directory import DirectoryStore
+from routines_core.files.store import FileStore
+from routines_core.settings import Settings
+
+
+def open_file_store(settings: Settings) -> FileStore:
+    """Open the store that ROUTINES_FILES names; by default a directory in the data directory.
+
+    Raises:
+        ConfigurationError: It names a bucket, but the `s3` extra is not installed or the address is malformed.
+    """
+    where = settings.files
+    if where is None or "://" not in where:
+        return DirectoryStore(Path(where) if where else settings.data_dir / "files")
+    if not where.startswith("s3://"):
+        raise ConfigurationError("ROUTINES_FILES: must be a directory or s3://bucket/prefix.")
+    try:
+        from routines_core.files.bucket import BucketStore
+    except ModuleNotFoundError:
+        raise ConfigurationError("ROUTINES_FILES: s3:// needs an extra package: pip install 'routines[s3]'.") from None
+    return BucketStore(where)

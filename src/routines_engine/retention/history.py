@@ -1,0 +1,79 @@
+"""What is older than its age goes, quietly: one worker at a time, a page at a time."""
+
+import asyncio
+from datetime import datetime
+
+import structlog
+
+from routines_core.db import Connection, connect
+from routines_core.db.pool import LOST
+from routines_core.db.retention import What, delete_page, one_pass
+from routines_core.errors import DatabaseError, StorageError
+from routines_core.files.store import FileStore
+from routines_core.lifecycle import sleep_or_stop
+from routines_core.settings import Settings
+from routines_engine.retention.files import delete_unused_files
+
+PASS_SECONDS = 3600.0
+"""How often a pass begins."""
+PAUSE_SECONDS = 0.05
+"""The pause after each page, so that a large pass leaves the database to the others."""
+DAY_SECONDS = 86400.0
+
+log = structlog.get_logger("retention")
+
+
+def ages_in_seconds(settings: Settings) -> dict[What, float]:
+    """What goes, in this order, and from which age on; what is kept for ever is not in it."""
+    days: dict[What, float] = {
+        "deliveries": settings.keep_deliveries_days,
+        "trajectories": settings.keep_trajectories_days,
+        "skips": settings.keep_skips_days,
+    }
+    kept: dict[What, float] = {what: age * DAY_SECONDS for what, age in days.items() if age > 0}
+    # Behind the trajectories, whose versions nobody needs then. These know their ages themselves.
+    return {**kept, "versions": 0, "endpoints": 0, "answers": 0}
+
+
+async def delete_old(
+    connection: Connection, settings: Settings, stop: asyncio.Event, *, now: datetime | None = None
+) -> dict[What, int]:
+    """One pass: how many rows went; nothing where another session makes one."""
+    deleted: dict[What, int] = {}
+    async with one_pass(connection) as is_ours:
+        if is_ours:
+            for what, keep_seconds in ages_in_seconds(settings).items():
+                deleted[what] = await _delete(connection, what, keep_seconds, stop, now)
+    return deleted
+
+
+async def _delete(
+    connection: Connection, what: What, keep_seconds: float, stop: asyncio.Event, now: datetime | None
+) -> int:
+    deleted, after = 0, 0
+    while not stop.is_set():
+        page = await delete_page(connection, what, keep_seconds=keep_seconds, after=after, now=now)
+        deleted, after = deleted + page.deleted, page.last_id or 0
+        if page.is_last:
+            break
+        await sleep_or_stop(stop, PAUSE_SECONDS)
+    return deleted
+
+
+async def run_retention(settings: Settings, database_url: str, stop: asyncio.Event, files: FileStore) -> None:
+    """Make a pass every hour until `stop` is set, with a connection for each."""
+    while not stop.is_set():
+        try:
+            async with connect(
+                database_url, "routines-retention", role="routines_worker", statement_timeout="30s"
+            ) as connection:
+                deleted: dict[str, int] = {**await delete_old(connection, settings, stop)}
+                deleted["files"] = await delete_unused_files(connection, settings, files, stop)
+        except (*LOST, DatabaseError) as error:
+            log.warning("database away, trying again later", error=type(error).__name__)
+        except StorageError as error:
+            log.warning("file store away, trying again later", error=type(error).__name__)
+        else:
+            if any(deleted.values()):
+                log.info("deleted what was old", **deleted)
+        await sleep_or_stop(stop, PASS_SECONDS)

@@ -1,0 +1,1 @@
+"""Claiming runs and carrying them to their end."""

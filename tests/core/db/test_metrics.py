@@ -1,0 +1,239 @@
+"""The figures that an operator is alerted by: what they say, what they cost, and to whom they are told."""
+
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+import pytest
+
+from routines_core.db import Connection, connect
+from routines_core.db import metrics as db
+from support.rows import Database, at, make_routine, make_task, value
+from ticker.test_claim_plan import fill
+
+MOST_BUFFERS = 3 * db.MOST
+"""A page of the index or the table for each row that is looked at, and a few more: far from a million."""
+
+
+async def in_hours(connection: Connection, hours: float, name: str) -> int:
+    """A routine whose next slot is so many hours from now."""
+    found = await value(connection, "SELECT id FROM routines.tasks")
+    routine = await make_routine(
+        connection, found if isinstance(found, int) else await make_task(connection), at("2026-05-04 09:00"), name=name
+    )
+    await connection.execute(
+        "UPDATE routines.routines SET next_run_at = now() + %s * interval '1 hour' WHERE id = %s", [hours, routine]
+    )
+    return routine
+
+
+async def test_where_nothing_is_every_figure_is_nothing(connection: Connection) -> None:
+    assert await db.of_routines(connection) == db.RoutineFigures(0, 0, 0)
+    assert await db.of_skips(connection) == db.SkipFigures(0, 0, 0, 0)
+    assert await db.of_runs(connection) == db.RunFigures(0, 0, 0)
+    assert await db.of_deliveries(connection) == db.DeliveryFigures(0, 0)
+
+
+async def test_it_is_said_how_many_routines_are_due_and_since_when(connection: Connection) -> None:
+    await in_hours(connection, 1, "later")
+    assert await db.of_routines(connection) == db.RoutineFigures(0, 0, 0)
+    await in_hours(connection, -1, "late")
+    await in_hours(connection, -2, "later-still")
+    struck = await in_hours(connection, -3, "struck")
+    await connection.execute(
+        "UPDATE routines.routines SET paused = true, paused_reason = 'struck' WHERE id = %s", [struck]
+    )
+    found = await db.of_routines(connection)
+    assert (found.due, found.paused_by_strikes) == (2, 1)
+    assert 7200 <= found.oldest_due_seconds < 7260
+
+
+async def test_slots_that_were_skipped_in_the_last_hour_are_counted_by_reason(connection: Connection) -> None:
+    await connection.execute(
+        """INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, slot_count, reason,
+                                       cadence_type, recorded_at)
+           SELECT 1, n, now(), now() + (slots - 1) * interval '1 hour', slots, reason,
+                  CASE WHEN slots > 1 THEN 'hourly' END, now() - age * interval '1 minute'
+           FROM (VALUES (1, 'missed', 5, 70), (2, 'missed', 3, 10), (3, 'overlap', 1, 59), (4, 'missed', 1, 1),
+                        (5, 'failed_to_start', 1, 0)) AS given (n, reason, slots, age)"""
+    )
+    assert await db.of_skips(connection) == db.SkipFigures(1, 4, 0, 1)
+
+
+async def make_run(connection: Connection, age_seconds: float, status: str, task: int) -> None:
+    await connection.execute(
+        """INSERT INTO routines.trajectories (collection_id, task_id, task_version, trigger, init_params, status,
+                                              created_at, lease_expires_at, ended_at)
+           VALUES (1, %(task)s, 1, 'api', '{}', %(status)s, now() - %(age)s * interval '1 second',
+                   CASE WHEN %(status)s = 'running' THEN now() END,
+                   CASE WHEN %(status)s = 'completed' THEN now() END)""",
+        {"age": age_seconds, "status": status, "task": task},
+    )
+
+
+async def test_runs_are_counted_by_state_and_the_oldest_that_waits_is_found_in_any_task(connection: Connection) -> None:
+    for age, status, task in (
+        (10, "pending", 1),
+        (5, "pending", 1),
+        (900, "pending", 7),
+        (5000, "running", 3),
+        (9000, "completed", 2),
+    ):
+        await make_run(connection, age, status, task)
+    found = await db.of_runs(connection)
+    assert (found.pending, found.running) == (3, 1)
+    assert 900 <= found.oldest_pending_seconds < 960
+
+
+async def test_webhooks_are_due_until_a_worker_has_them(connection: Connection) -> None:
+    await make_run(connection, 1, "completed", 1)
+    await connection.execute(
+        """INSERT INTO routines.webhook_deliveries (collection_id, trajectory_id, url, event_status, next_attempt_at)
+           SELECT 1, id, 'https://example.com', 'completed', now() - late * interval '1 second'
+           FROM routines.trajectories, unnest(ARRAY[400, 30, -60]) AS late"""
+    )
+    found = await db.of_deliveries(connection)
+    assert found.due == 2
+    assert 400 <= found.oldest_due_seconds < 460
+
+
+async def test_tickers_and_workers_that_are_connected_are_counted(connection: Connection, database: Database) -> None:
+    assert await db.of_programs(connection) == db.ProgramFigures(0, 0)
+    async with (
+        connect(database.url, "routines-ticker"),
+        connect(database.url, "routines-ticker"),
+        connect(database.url, "routines-worker-bell"),
+        connect(database.url, "routines-worker"),
+    ):
+        assert await db.of_programs(connection) == db.ProgramFigures(2, 1)
+
+
+async def test_the_oldest_snapshot_has_an_age(connection: Connection, database: Database) -> None:
+    async with connect(database.url, "somebody") as other, other.transaction():
+        await other.execute("SELECT pg_current_xact_id(), pg_sleep(0.1)")
+        assert (await db.of_snapshots(connection)).oldest_seconds >= 0.1
+
+
+async def test_the_schema_is_as_new_as_its_last_migration(connection: Connection) -> None:
+    newest = await value(connection, "SELECT max(version) FROM routines.schema_migrations")
+    assert (await db.of_schema(connection)).version == newest
+
+
+@asynccontextmanager
+async def owned_by_nobody_special(connection: Connection) -> AsyncGenerator[str]:
+    """The figures are told by an owner as a managed Postgres has it: no superuser, held by row-level security."""
+    names = ("routines", "skips", "runs", "deliveries", "snapshots")
+    owner, login = f"figures_{uuid.uuid4().hex[:8]}", await value(connection, "SELECT quote_ident(current_user)")
+    await connection.execute(f"CREATE ROLE {owner}; GRANT {login} TO {owner}".encode())
+    for name in names:
+        await connection.execute(f"ALTER FUNCTION routines.figures_of_{name} OWNER TO {owner}".encode())
+    try:
+        yield owner
+    finally:
+        for name in names:
+            await connection.execute(f"ALTER FUNCTION routines.figures_of_{name} OWNER TO {login}".encode())
+        await connection.execute(f"DROP ROLE {owner}".encode())
+
+
+async def buffers(connection: Connection, call: str) -> int:
+    """Pages that a call reads, with all that it does inside."""
+    cursor = await connection.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM {call}".encode())
+    row: Any = await cursor.fetchone()
+    return row[0][0]["Plan"]["Shared Hit Blocks"] + row[0][0]["Plan"]["Shared Read Blocks"]
+
+
+async def plans(connection: Connection, call: str) -> str:
+    """The plans of all statements inside a call."""
+    said: list[str] = []
+    connection.add_notice_handler(lambda notice: said.append(notice.message_primary or ""))
+    await connection.execute(
+        b"LOAD 'auto_explain'; SET auto_explain.log_min_duration = 0; SET auto_explain.log_nested_statements = on;"
+        b"SET client_min_messages = log"
+    )
+    await connection.execute(f"SELECT * FROM {call}".encode())
+    await connection.execute(b"SET client_min_messages = notice; SET auto_explain.log_min_duration = -1")
+    return "\n".join(said)
+
+
+@pytest.mark.slow
+async def test_at_a_million_routines_the_figures_read_no_more_than_their_bound(connection: Connection) -> None:
+    await make_task(connection)
+    calls = {
+        "routines": f"routines.figures_of_routines({db.MOST})",
+        "skips": f"routines.figures_of_skips({db.MOST})",
+        "runs": f"routines.figures_of_runs({db.MOST}, {db.MOST_LANES})",
+        "deliveries": f"routines.figures_of_deliveries({db.MOST})",
+    }
+    await fill(connection, 1, 1_000_000)
+    await connection.execute("ALTER TABLE routines.trajectories DISABLE TRIGGER USER")
+    # A history of runs and webhooks, and a backlog of both that is longer than what is counted.
+    await connection.execute(
+        """INSERT INTO routines.trajectories (collection_id, task_id, task_version, trigger, init_params, status,
+                                              ended_at)
+           SELECT mod(n, 7), mod(n, 1500), 1, 'api', '{}', CASE WHEN n > 250000 THEN 'pending' ELSE 'completed' END,
+                  CASE WHEN n <= 250000 THEN now() END
+           FROM generate_series(1, 270000) n"""
+    )
+    await connection.execute(
+        """INSERT INTO routines.webhook_deliveries (collection_id, trajectory_id, url, event_status, next_attempt_at,
+                                                    delivered_at)
+           SELECT 1, 1, 'https://example.com', 'completed', CASE WHEN n > 100000 THEN now() END, now()
+           FROM generate_series(1, 120000) n"""
+    )
+    await connection.execute(
+        """INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, reason)
+           SELECT 1, n, now(), now(), 'missed' FROM generate_series(1, 100000) n"""
+    )
+    await connection.execute("UPDATE routines.routines SET next_run_at = now() WHERE id > 980000")
+    await connection.execute(
+        "VACUUM (ANALYZE) routines.routines, routines.skips, routines.trajectories, routines.webhook_deliveries"
+    )
+    assert (await db.of_skips(connection)).missed == db.MOST
+    assert (await db.of_routines(connection)).due == db.MOST
+    assert (await db.of_runs(connection)).pending == db.MOST
+    assert (await db.of_deliveries(connection)).due == db.MOST
+    for call in calls.values():
+        assert await buffers(connection, call) < MOST_BUFFERS, call
+    async with owned_by_nobody_special(connection):
+        for call in calls.values():
+            assert await buffers(connection, call) < MOST_BUFFERS, call
+            assert "Seq Scan" not in await plans(connection, call)
+
+
+async def test_the_plans_of_the_figures_are_seen(connection: Connection) -> None:
+    """The control of the test above: without its index a figure reads the table whole, and that is found."""
+    await connection.execute("DROP INDEX routines.routines_next_run_at_idx")
+    assert "Seq Scan on routines" in await plans(connection, f"routines.figures_of_routines({db.MOST})")
+
+
+async def test_an_owner_that_is_held_by_row_level_security_counts_all_collections(connection: Connection) -> None:
+    await in_hours(connection, -1, "late")
+    await make_run(connection, 60, "pending", 1)
+    async with owned_by_nobody_special(connection) as owner:
+        assert (await db.of_routines(connection)).due == 1
+        assert (await db.of_runs(connection)).pending == 1
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):  # it sees no session of others: that is no figure
+            await db.of_snapshots(connection)
+        await connection.execute(f"GRANT pg_read_all_stats TO {owner}".encode())
+        assert (await db.of_snapshots(connection)).oldest_seconds >= 0
+
+
+async def test_the_api_is_told_the_figures_of_all_collections_and_sees_no_row_of_any(
+    connection: Connection, database: Database
+) -> None:
+    await in_hours(connection, -1, "late")
+    async with connect(database.url, "api", role="routines_api") as api:
+        assert (await db.of_routines(api)).due == 1
+        for kind in db.KINDS.values():
+            await kind(api)
+        assert await value(api, "SELECT count(*) FROM routines.routines") == 0
+
+
+@pytest.mark.parametrize("role", ["routines_ticker", "routines_worker", "routines_reader"])
+async def test_nobody_else_is_told(connection: Connection, database: Database, role: str) -> None:
+    async with connect(database.url, "other", role=role) as other:
+        for name in ("routines", "skips", "runs", "deliveries", "snapshots"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                await db.KINDS[name](other)

@@ -1,0 +1,215 @@
+"""The console as a person uses it: what is on the screen, what can be pressed, what went over the wire."""
+
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import pytest
+from selenium.common.exceptions import StaleElementReferenceException, TimeoutException, WebDriverException
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
+
+from support.service import Service, wait_until
+
+Found = TypeVar("Found")
+WAIT_SECONDS = 30
+HOSTILE = "<img src=x onerror=\"document.title='hacked'\"><script>document.title='hacked'</script>\"'{{7*7}}"
+LONG = "a-routine-with-a-name-that-is-as-long-as-a-name-may-be-and-has-no-room-on-a-phone-0123456789-0123456"
+WORKFLOW: dict[str, Any] = {
+    "init_params": {"name": "world", "size": 3, "strict": True, "tags": ["a"], "options": {"deep": {"er": 1}}},
+    "step_configs": {
+        "greet": {"activity": "text_template", "template": "Hello {{ name }}", "variables_path": "init_params"},
+        "words": {"activity": "text_split", "text_path": "greet.outputs.text", "separator": " "},
+    },
+    "steps": ["greet", "words"],
+}
+FAILING: dict[str, Any] = {
+    "init_params": {"text": HOSTILE},
+    "step_configs": {
+        "echo": {"activity": "text_echo", "text_path": "init_params.text"},
+        "read": {"activity": "read_text_file", "path_path": "echo.outputs.text"},
+    },
+    "steps": ["echo", "read"],
+}
+PAGES = {
+    "overview": "#/",
+    "routine": "#/routines/greet/morning",
+    "new": "#/new?task=greet",
+    "edit": "#/routines/greet/morning/edit",
+    "tasks": "#/tasks",
+    "task": "#/tasks/greet",
+    "failed run": "#/runs/hostile/{failed}",
+    "run": "#/runs/greet/{done}",
+    "long": f"#/routines/greet/{LONG}",
+    "nothing": "#/routines/greet/nothing",
+}
+"""Every kind of page, by the address after the page's own; `filled` puts the runs in."""
+
+
+def seed(service: Service) -> None:
+    """Two tasks; a routine with a ledger of all outcomes, one with hostile texts, one with a long name."""
+    with service.client() as client:
+
+        def make(path: str, body: dict[str, Any]) -> None:
+            answer = client.post(path, json=body)
+            assert answer.status_code == 201, answer.text
+
+        make("/tasks/demo", {"name": "greet", "description": "Says hello.", "workflow": WORKFLOW})
+        make("/tasks/demo", {"name": "hostile", "description": HOSTILE, "workflow": FAILING})
+        cadence = {"type": "daily", "hour_utc": 9}
+        make("/routines/demo/greet", {"name": "morning", "cadence": cadence, "secret_params": {"TOKEN": "x"}})
+        make("/routines/demo/greet", {"name": LONG, "cadence": cadence, "init_params_overrides": {"name": "x" * 300}})
+        make("/routines/demo/hostile", {"name": "bad", "cadence": {"type": "manual"}})
+        failed = client.post("/routines/demo/hostile/bad/run-now").json()["trajectory_id"]
+        done = client.post("/routines/demo/greet/morning/run-now").json()["trajectory_id"]
+        label = {"key": HOSTILE[:100], "value": HOSTILE, "author": HOSTILE[:100]}
+        assert client.post(f"/trajectory/demo/hostile/{failed}/labels", json=label).status_code == 200
+
+        def has_ended(task: str, run: int) -> bool:
+            return client.get(f"/db/trajectory/demo/{task}/{run}").json()["ended_at"] is not None
+
+        wait_until(lambda: has_ended("hostile", failed) and has_ended("greet", done))
+    service.execute(
+        f"""INSERT INTO routines.skips (collection_id, routine_id, cadence_type, scheduled_for, last_scheduled_for,
+                                        slot_count, reason, detail, blocking_trajectory_id)
+            SELECT collection_id, id, 'daily', slot, slot + (slots - 1) * interval '1 day', slots, reason, detail,
+                   blocking
+            FROM routines.routines, (VALUES
+                ('2026-05-04 09:00Z'::timestamptz, 1, 'overlap', NULL, {int(done)}),
+                ('2026-05-05 09:00Z', 3, 'missed', NULL, NULL),
+                ('2026-05-08 09:00Z', 1, 'paused', 'paused by hand, since 2026-05-08T08:00:00Z', NULL),
+                ('2026-05-09 09:00Z', 1, 'failed_to_start', 'its parameters are too large', NULL))
+                AS skip (slot, slots, reason, detail, blocking)
+            WHERE name = 'morning'"""
+    )
+    service.execute(
+        "UPDATE routines.routines SET created_at = '2026-05-01Z', settled_until = now() WHERE name = 'morning'"
+    )
+
+
+def filled(service: Service, page: str) -> str:
+    """The address of a page, with the runs that `seed` made."""
+    rows = service.execute(
+        "SELECT status, min(id) FROM routines.trajectories WHERE trigger = 'run-now' GROUP BY status"
+    )
+    ids = dict(rows)
+    return PAGES[page].format(failed=ids["failed"], done=ids["completed"])
+
+
+def plain(element: WebElement) -> str:
+    """The text of an element in one line."""
+    return " ".join(element.text.split())
+
+
+class Console:
+    """The console in a browser.
+
+    Args:
+        driver: The browser.
+        origin: Where the service is.
+        key: What opens its collection.
+    """
+
+    def __init__(self, driver: Chrome, origin: str, key: str) -> None:
+        self.driver = driver
+        self.origin = origin
+        self.key = key
+
+    def arrive(self, *, signed_in: bool = False) -> "Console":
+        """Open the console in a clean tab; what earlier tests left is gone."""
+        self.driver.switch_to.window(self.driver.window_handles[0])
+        self.screen(1280, 900)
+        self.driver.get(f"{self.origin}/console/")
+        self.driver.execute_script("sessionStorage.clear()")
+        if signed_in:
+            self.driver.execute_script("sessionStorage.setItem('routines.key', arguments[0])", self.key)
+        self.driver.get("about:blank")
+        self.requests()
+        self.messages()
+        self.driver.get(f"{self.origin}/console/")
+        self.find("main h1")
+        return self
+
+    def screen(self, width: int, height: int, *, dark: bool = False) -> None:
+        """Be a screen of this size and theme."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [theme]})
+
+    def sign_in(self, key: str | None = None) -> None:
+        """Type the key and press Enter."""
+        field = self.find("#key")
+        field.clear()
+        field.send_keys(self.key if key is None else key, Keys.ENTER)
+        if key is None:
+            self.find("header")
+
+    def open(self, page: str) -> None:
+        """Open a page by its address and wait until it is there."""
+        self.driver.get("about:blank")
+        self.driver.get(f"{self.origin}/console/{page}")
+        self.find("main h1")
+
+    def until(self, condition: Callable[[], Found]) -> Found:
+        """Look until it holds."""
+        waiting = WebDriverWait(self.driver, WAIT_SECONDS, 0.05, [StaleElementReferenceException, WebDriverException])
+        return waiting.until(lambda _: condition())
+
+    def find(self, selector: str) -> WebElement:
+        """The first element that fits and is shown, once there is one."""
+
+        def shown() -> WebElement | None:
+            found = self.driver.find_elements(By.CSS_SELECTOR, selector)
+            return next((element for element in found if element.is_displayed()), None)
+
+        return self.until(shown)  # pyright: ignore[reportReturnType] - never None
+
+    def all(self, selector: str) -> list[WebElement]:
+        """Everything that fits now."""
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def sees(self, text: str, selector: str = "body") -> None:
+        """Wait until this text is shown; where it does not come, fail with what is."""
+        try:
+            self.until(lambda: text in plain(self.driver.find_element(By.CSS_SELECTOR, selector)))
+        except TimeoutException:
+            pytest.fail(f"{text!r} is not in {[plain(each) for each in self.all(selector)]}")
+
+    def press(self, text: str) -> None:
+        """Press the button or link of this text."""
+
+        def fitting() -> WebElement | None:
+            found = self.all("button, a, summary, label")
+            return next((each for each in found if each.is_displayed() and plain(each) == text), None)
+
+        element = self.until(fitting)
+        assert element
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+        element.click()
+
+    def type(self, selector: str, text: str) -> None:
+        """Put this text in the place of what a field holds."""
+        field = self.find(selector)
+        field.clear()
+        field.send_keys(text)
+
+    def title(self) -> str:
+        """The page's name."""
+        return self.find("main h1").text
+
+    def focused(self) -> WebElement:
+        """What has the focus."""
+        return self.driver.switch_to.active_element
+
+    def requests(self) -> list[dict[str, Any]]:
+        """The requests since the last look: {url, method, headers}."""
+        entries = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+        return [each["params"]["request"] for each in entries if each["method"] == "Network.requestWillBeSent"]
+
+    def messages(self) -> list[str]:
+        """What the browser complained of since the last look."""
+        return [entry["message"] for entry in self.driver.get_log("browser")]  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]

@@ -1,0 +1,86 @@
+"""What tests of FlowWorkflow need: services that remember, and a journal of checkpoints."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from routines_core.db.runs import StepRecord
+from routines_core.errors import InvalidError
+from routines_engine.steps.stepper import Stepper
+from routines_workflow.activity import Child, ChildResult, Found
+
+WORKFLOW_ID = "flow-c-t--1"
+
+
+def completed(child: Child) -> ChildResult:
+    """A child that echoes its init_params."""
+    return ChildResult(100 + child.index, "completed", {"echo": child.init_params}, None)
+
+
+@dataclass
+class FakeServices:
+    """An engine without a database: secrets, files and runs stand in dictionaries."""
+
+    secrets: dict[str, str] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+    found: list[Found] = field(default_factory=list)
+    end_of: Callable[[Child], ChildResult] = completed
+    asked_secrets: list[str] = field(default_factory=list)
+    children: list[Child] = field(default_factory=list)
+    asked_runs: list[dict[str, Any]] = field(default_factory=list)
+
+    async def secret(self, name: str) -> str | None:
+        self.asked_secrets.append(name)
+        return self.secrets.get(name)
+
+    async def run_child(self, child: Child) -> ChildResult:
+        self.children.append(child)
+        return self.end_of(child)
+
+    async def find_trajectories(self, *, task: str, status: str | None, limit: int) -> list[Found]:
+        self.asked_runs.append({"task": task, "status": status, "limit": limit})
+        return self.found[:limit]
+
+    async def read_file(self, path: str) -> bytes:
+        if path not in self.files:
+            raise InvalidError(f"there is no file {path}")
+        return self.files[path]
+
+    async def save_file(self, name: str, content: bytes) -> str:
+        self.files[f"saved/{name}"] = content
+        return f"saved/{name}"
+
+
+class Journal:
+    """Keeps every checkpoint."""
+
+    def __init__(self) -> None:
+        self.records: list[StepRecord] = []
+
+    async def write(self, record: StepRecord) -> None:
+        self.records.append(record)
+
+    def ends(self) -> list[tuple[str, str, Any]]:
+        return [(step.name, step.status, step.outputs) for step in self.records if step.status != "running"]
+
+    def finished(self) -> dict[str, Any]:
+        """What a later attempt is given."""
+        ended = [step for step in self.records if step.status == "completed"]
+        return {step.name: {"inputs": step.inputs, "outputs": step.outputs} for step in ended}
+
+
+def flow_of(workflow: dict[str, Any], journal: Journal, **options: Any) -> Stepper:
+    """A run of the workflow; init_params are the declared ones unless given."""
+    init_params = options.pop("init_params", workflow.get("init_params", {}))
+    finished = options.pop("finished", {})
+    services = options.pop("services", FakeServices())
+    return Stepper(
+        workflow, init_params, finished, journal.write, workflow_id=WORKFLOW_ID, services=services, **options
+    )
+
+
+async def run_step(config: dict[str, Any], **options: Any) -> Any:
+    """The outputs of a workflow's only step."""
+    journal = Journal()
+    await flow_of({"steps": ["only"], "step_configs": {"only": config}}, journal, **options).run()
+    return journal.records[-1].outputs

@@ -1,0 +1,137 @@
+"""Runs that have ended with a webhook, for tests of its delivery."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from psycopg.types.json import Jsonb
+
+from routines_core.db import Connection, deliveries, open_pool
+from routines_core.db.deliveries import ClaimedDelivery, Outcome
+from routines_core.db.secrets import seal
+from routines_core.guarded_http import guarded_client
+from routines_core.keyring import owner_of_routine
+from routines_engine.webhooks.deliveries import STOP_AFTER_SECONDS, Deliverer
+from support.rows import KEYRING, Database, make_routine, make_task
+
+WORKFLOW = '{"init_params": {"text": "hello"}, "steps": ["say"], "step_configs": {"say": {"activity": "text_echo"}}}'
+
+
+async def routine_with_webhook(
+    connection: Connection, url: str, secret: str | None = None, *, name: str = "morning"
+) -> int:
+    """The id of a new routine of the collection `my-org` whose runs tell this URL."""
+    found = await (await connection.execute("SELECT id FROM routines.tasks")).fetchone()
+    task = found[0] if found else await make_task(connection, WORKFLOW)
+    routine = await make_routine(connection, task, datetime.fromisoformat("2030-01-01T09:00Z"), name=name)
+    await connection.execute(
+        "UPDATE routines.routines SET webhook_url = %s, webhook_secret_id = %s WHERE id = %s",
+        [url, await keep_secret(connection, secret, routine) if secret else None, routine],
+    )
+    return routine
+
+
+async def keep_secret(connection: Connection, secret: str, routine: int) -> UUID:
+    """The id of a new webhook secret of the routine."""
+    row = await (await connection.execute("SELECT id FROM routines.collections")).fetchone()
+    assert row
+    owner = owner_of_routine(routine)
+    sealed = seal(KEYRING, secret, collection_id=row[0], kind="webhook_secret", owner=owner)
+    await connection.execute(
+        """INSERT INTO routines.secrets (id, collection_id, kind, field, owner, key_id, ciphertext)
+           VALUES (%s, %s, %s, '', %s, %s, %s)""",
+        [sealed.id, row[0], sealed.kind, owner, sealed.key_id, sealed.ciphertext],
+    )
+    return sealed.id
+
+
+async def ended_runs(connection: Connection, routine: int, count: int = 1, *, params: Any = None) -> None:
+    """So many runs of the routine, each with a step, that are completed now: their webhooks are due."""
+    await connection.execute(
+        """WITH made AS (
+               INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id,
+                                                  trigger, init_params, webhook_url, webhook_secret_id)
+               SELECT collection_id, task_id, 1, id, 'run-now', %s || jsonb_build_object('n', n), webhook_url,
+                      webhook_secret_id
+               FROM routines.routines, generate_series(1, %s) AS n WHERE id = %s
+               RETURNING id)
+           INSERT INTO routines.steps (trajectory_id, name, position, attempt, status, activity, inputs, outputs,
+                                       ended_at)
+           SELECT id, 'say', 0, 1, 'completed', 'text_echo', '{}', '{"text": "hi"}', now() FROM made""",
+        [Jsonb(params or {}), count, routine],
+    )
+    await connection.execute(
+        "UPDATE routines.trajectories SET status = 'completed', ended_at = now() WHERE ended_at IS NULL"
+    )
+
+
+async def claim(connection: Connection, *, now: datetime | None = None, **limits: int) -> list[ClaimedDelivery]:
+    """What a worker claims."""
+    given = {"capacity": 50, "per_host": 50, "per_collection": 50, **limits}
+    return await deliveries.claim(connection, **given, lease_seconds=60, now=now)
+
+
+async def settle(
+    connection: Connection,
+    delivery: ClaimedDelivery,
+    outcome: Outcome,
+    *,
+    delay_seconds: float | None = 5,
+    now: datetime | None = None,
+) -> bool:
+    """Record an outcome: whether the delivery was still ours."""
+    ours, _ = await deliveries.settle(
+        connection,
+        delivery,
+        outcome,
+        delay_seconds=delay_seconds,
+        stop_after_seconds=STOP_AFTER_SECONDS,
+        now=now,
+    )
+    return ours
+
+
+@asynccontextmanager
+async def delivering(
+    database: Database, *, count: int = 1, allow_private: bool = True, timeout_seconds: float = 5, **limits: int
+) -> AsyncGenerator[list[Deliverer]]:
+    """Workers that deliver until the end of the block."""
+    stop = asyncio.Event()
+    async with (
+        open_pool(database.url, "webhooks", size=6) as pool,
+        guarded_client(allow_private=allow_private, timeout_seconds=timeout_seconds) as client,
+        asyncio.TaskGroup() as group,
+    ):
+        workers = [Deliverer(pool, stop, client, KEYRING, **limits) for _ in range(count)]
+        running = [group.create_task(worker.run()) for worker in workers]
+        try:
+            async with asyncio.timeout(60):
+                yield workers
+        finally:
+            stop.set()
+            await asyncio.wait(running)
+
+
+async def until(connection: Connection, query: str, *, seconds: float = 30) -> None:
+    """Return once the query's first column is true; fail where that does not come about."""
+    async with asyncio.timeout(seconds):
+        while True:
+            row = await (await connection.execute(query.encode())).fetchone()
+            if row and row[0]:
+                return
+            await asyncio.sleep(0.02)
+
+
+async def attempts(connection: Connection) -> list[dict[str, Any]]:
+    """Every attempt of every delivery, in order."""
+    cursor = await connection.execute("SELECT attempts FROM routines.webhook_deliveries ORDER BY id")
+    return [attempt for (each,) in await cursor.fetchall() for attempt in each]
+
+
+def decoded(body: bytes) -> Any:
+    """The JSON value that a receiver got."""
+    return msgspec.json.decode(body)

@@ -1,0 +1,39 @@
+"""Workers of Temporal inside a test."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from temporalio.client import Client
+
+from routines_core.db import open_pool
+from routines_core.settings import Settings
+from routines_engine.temporal.program import TemporalWorker
+from support.rows import KEYRING
+
+
+def settings_of(client: Client, **changed: Any) -> Settings:
+    """The settings of a worker that is quick to notice."""
+    defaults = {
+        "engine": "temporal",
+        "temporal_address": client.service_client.config.target_host,
+        "temporal_namespace": client.namespace,
+        "temporal_check_seconds": 1,
+        "lease_seconds": 3,
+    }
+    return Settings(**{**defaults, **changed})
+
+
+@asynccontextmanager
+async def temporal_working(url: str, client: Client, **settings: Any) -> AsyncGenerator[TemporalWorker]:
+    """A worker, stopped in order at the end of the block."""
+    stop = asyncio.Event()
+    async with open_pool(url, "routines-worker", size=4) as pool:
+        worker = TemporalWorker(settings_of(client, **settings), pool, stop, KEYRING)
+        task = asyncio.create_task(worker.run())
+        try:
+            yield worker
+        finally:
+            stop.set()
+            await task
