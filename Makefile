@@ -15,7 +15,7 @@ ifneq ($(shell [ "$$(cat $(MADE) 2>/dev/null)" = "$(CURDIR)" ] && $(BIN)/python 
 .PHONY: $(MADE)
 endif
 
-.PHONY: help up test lint audit bench nightly chaos clean
+.PHONY: help up test lint audit bench nightly chaos schema clean
 .DEFAULT_GOAL := help
 
 help:  ## This list
@@ -55,6 +55,11 @@ nightly: $(DEV)  ## Ten times as many requests by schemathesis as `make test` ma
 chaos: $(DEV)  ## Faults for MINUTES (3), then every mutant of the product must be caught
 	PYTHONPATH=tests $(BIN)/python -m chaos.driver --minutes $(or $(MINUTES),3)
 	ROUTINES_CHAOS_MUTANTS=all $(BIN)/pytest tests/chaos --deselect tests/chaos/test_chaos.py
+
+# Only while the first migration is the only one. After that a change edits its chapter and adds a migration of its own.
+schema:  ## Join sql/schema/*.sql into the first migration
+	@[ "$$(echo sql/migrations/*.sql)" = sql/migrations/20261129T090000_schema.sql ] || { echo "The schema has later migrations: add one more instead." >&2; exit 1; }
+	@awk 'FNR == 1 { printf "%s-- == %s\n\n", NR == 1 ? "" : "\n", FILENAME } { print }' sql/schema/*.sql > sql/migrations/20261129T090000_schema.sql
 
 clean:  ## Remove .venv; the data in .routines stays
 	rm -rf $(VENV)

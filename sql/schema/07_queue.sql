@@ -68,7 +68,7 @@ RETURN (SELECT CASE WHEN collection_id = of_collection THEN task_id END FROM rou
 COMMENT ON FUNCTION routines.task_with_pending IS 'The next task of a collection after this one that has a pending run; null if there is none.';
 
 CREATE FUNCTION routines.fair_shares(capacity integer, after bigint, last_tasks jsonb)
-RETURNS TABLE (position integer, collection_id bigint, task_id bigint, share integer, is_limited boolean)
+RETURNS TABLE (place integer, collection_id bigint, task_id bigint, share integer, is_limited boolean)
 LANGUAGE plpgsql VOLATILE ROWS 10 AS $$
 DECLARE
     collections      bigint[] := '{}';
@@ -118,7 +118,7 @@ BEGIN
             END IF;
         END LOOP;
         FOR j IN 1 .. cardinality(tasks) LOOP
-            position := i;
+            place := i;
             task_id := tasks[j];
             share := least(own_share / cardinality(tasks), tasks_free[j]);
             is_limited := collections_free[i] IS NOT NULL OR tasks_free[j] IS NOT NULL;
