@@ -20,11 +20,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from routines_core.errors import ConfigurationError, SecretError
 from routines_core.settings import Settings
 
-VERSION = 2
-"""What new ciphertexts begin with."""
+VERSION = 1
+"""The first byte of every ciphertext."""
 KEPT_KEY_FILE = "encryption.key"
 """Where `routines up` keeps the key that it made, in its data directory."""
-_VERSION_1 = 1  # binds collection, kind and id alone; sealed no more, opened until rotation has been over it
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
@@ -54,8 +53,6 @@ class SecretContext:
 
     def associated_data(self, header: bytes) -> bytes:
         """The bytes that a ciphertext with this header is bound to."""
-        if header[0] == _VERSION_1:
-            return f"routines:1:{self.collection_id}:{self.kind}:{self.secret_id}".encode()
         context = [self.collection_id, self.kind, self.field, self.owner, str(self.secret_id)]
         return header + json.dumps(context).encode()
 
@@ -218,7 +215,7 @@ def generate_key(key_id: str = "k1") -> str:
 def _split(ciphertext: bytes) -> tuple[bytes, bytes, bytes]:
     """Header, nonce, and what is encrypted with its tag."""
     header = 2 + (ciphertext[1] if len(ciphertext) > 1 else 0)
-    if len(ciphertext) < header + _NONCE_BYTES + _TAG_BYTES or ciphertext[0] not in {_VERSION_1, VERSION}:
+    if len(ciphertext) < header + _NONCE_BYTES + _TAG_BYTES or ciphertext[0] != VERSION:
         raise SecretError("A stored secret is damaged: it is too short or of an unknown version.")
     nonce_end = header + _NONCE_BYTES
     return ciphertext[:header], ciphertext[header:nonce_end], ciphertext[nonce_end:]

@@ -6,8 +6,7 @@ import pytest
 from litestar.testing import AsyncTestClient
 
 from routines_core.db import Connection
-from routines_core.db.keys import create_key
-from support.rows import value
+from support.rows import make_key, value
 
 Client = AsyncTestClient[Any]
 RUN = "/api/v1/run/my-org/echo"
@@ -180,7 +179,7 @@ async def test_of_several_changes_all_are_made_or_none_and_each_fault_is_named(
 async def test_a_run_of_another_collection_or_task_is_no_run_of_this_task(
     client: Client, connection: Connection
 ) -> None:
-    other = await create_key(connection, "other")
+    other = await make_key(connection, "other")
     headers = {"Authorization": f"Bearer {other}"}
     await client.post("/api/v1/tasks/other", json={"name": "echo", "workflow": {}}, headers=headers)
     theirs = (await client.post("/api/v1/run/other/echo", headers=headers)).json()["trajectory_id"]

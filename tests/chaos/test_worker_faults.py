@@ -142,7 +142,7 @@ LATE_WRITES: list[Write] = [
     lambda late, run: runs.write(late, [Checkpoint(run.id, run.fence, [STEP], "completed")], lease_seconds=60),
     lambda late, run: runs.renew(late, [(run.id, run.fence)], lease_seconds=60),
     lambda late, run: runs.release(late, [(run.id, run.fence)]),
-    lambda late, run: runs.held(late, [(run.id, run.fence)]),
+    lambda late, run: runs.still_claimed(late, [(run.id, run.fence)]),
     lambda late, run: runs.sealed_secret(late, run, "TOKEN"),
 ]
 

@@ -1,12 +1,10 @@
 """The keyring: what is sealed opens in its own context and nowhere else."""
 
 import itertools
-import os
 import uuid
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -84,18 +82,6 @@ def test_a_key_id_that_was_exchanged_for_another_of_the_same_key_does_not_open()
     assert Keyring(key).open(sealed, CONTEXT) == "s3cret"
     with pytest.raises(SecretError):
         Keyring(key).open(sealed.replace(b"aaa", b"bbb", 1), CONTEXT)
-
-
-def test_a_ciphertext_of_version_1_still_opens_and_only_in_its_row() -> None:
-    key, nonce = os.urandom(32), os.urandom(12)
-    bound_to = f"routines:1:1:secret_param:{CONTEXT.secret_id}".encode()
-    sealed = bytes([1, 2]) + b"k1" + nonce + AESGCM(key).encrypt(nonce, b"s3cret", bound_to)
-    ring = Keyring({"k1": key})
-    assert ring.open(sealed, CONTEXT) == "s3cret"
-    with pytest.raises(SecretError):
-        ring.open(sealed, SecretContext(2, "secret_param", "TOKEN", "routine:42", CONTEXT.secret_id))
-    with pytest.raises(SecretError):
-        ring.open(b"\2" + sealed[1:], CONTEXT)
 
 
 def test_a_key_that_is_not_there_is_named_and_nothing_else() -> None:

@@ -12,14 +12,13 @@ import pytest
 
 from routines_cli.role_report import describe
 from routines_core.db import Connection, connect
-from routines_core.db.keys import create_key
 from routines_core.db.migrations import migrate
 from routines_core.db.roles import role_report
 from routines_core.db.tasks import create_task, list_tasks
 from routines_core.db.tick import tick
 from routines_core.embedded import EmbeddedServer
 from routines_core.embedded.binaries import find_binaries
-from support.rows import CATCHUP, at, make_routine, value, with_database, with_login
+from support.rows import CATCHUP, at, make_key, make_routine, value, with_database, with_login
 from support.service import ROOT, wait_until
 
 ALL = ["routines_api", "routines_reader", "routines_ticker", "routines_worker"]
@@ -57,7 +56,7 @@ async def owned(admin: Connection, cluster: str, owner: str = "owner", name: str
 
 async def fill(connection: Connection) -> tuple[int, int]:
     """As the owner, with its commands: the keys of two collections with a task each."""
-    mine, theirs = [int((await create_key(connection, name)).split("_")[1]) for name in ("mine", "theirs")]
+    mine, theirs = [int((await make_key(connection, name)).split("_")[1]) for name in ("mine", "theirs")]
     for key_id in (mine, theirs):
         await create_task(connection, key_id=key_id, name="echo", description="", workflow={"init_params": {}})
     return mine, theirs

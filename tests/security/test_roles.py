@@ -8,12 +8,11 @@ from psycopg.errors import InsufficientPrivilege
 
 from routines_api.app import create_app
 from routines_core.db import Connection, connect, runs
-from routines_core.db.keys import create_key
 from routines_core.db.roles import role_report
 from routines_core.db.runs import StepRecord
 from routines_core.db.statements import Statement
 from routines_core.db.tick import oldest_snapshot, seconds_until_due, tick
-from support.rows import CATCHUP, Database, api_settings, make_routine, make_task, value
+from support.rows import CATCHUP, Database, api_settings, make_key, make_routine, make_task, value
 from support.serving import TASK
 
 API, TICKER, WORKER, READER = "routines_api", "routines_ticker", "routines_worker", "routines_reader"
@@ -154,7 +153,7 @@ async def test_row_security_that_is_turned_off_is_an_error_and_no_way_round(
 async def test_a_stolen_ticker_finds_no_secret_and_no_key_in_all_that_it_may_read(
     connection: Connection, logins: dict[str, str]
 ) -> None:
-    key = await create_key(connection, "my-org")
+    key = await make_key(connection, "my-org")
     await connection.execute(
         "INSERT INTO routines.secrets (id, collection_id, kind, key_id, ciphertext) "
         "VALUES (gen_random_uuid(), 1, 'environment', 'k1', '\\xc0ffee')"
@@ -179,7 +178,7 @@ async def test_a_stolen_ticker_finds_no_secret_and_no_key_in_all_that_it_may_rea
 
 
 async def test_the_api_does_its_work(connection: Connection, database: Database, logins: dict[str, str]) -> None:
-    key = await create_key(connection, "my-org")
+    key = await make_key(connection, "my-org")
     async with AsyncTestClient(create_app(api_settings(), logins[API])) as client:
         client.headers["Authorization"] = f"Bearer {key}"
         assert (await client.post("/api/v1/tasks/my-org", json={"name": "echo", "workflow": TASK})).status_code == 201
@@ -282,7 +281,7 @@ async def test_a_reader_sees_every_collection_save_what_is_secret(
     connection: Connection, logins: dict[str, str]
 ) -> None:
     await make_routine(connection, await make_task(connection), datetime(2026, 5, 4, 9, tzinfo=UTC))
-    await create_key(connection, "other")
+    await make_key(connection, "other")
     async with connect(logins[READER], "psql") as reader:
         assert await value(reader, "SELECT name::text FROM routines.routine_details") == "morning"
         assert await value(reader, "SELECT count(*) FROM routines.collections") == 2

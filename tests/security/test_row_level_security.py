@@ -11,11 +11,10 @@ from psycopg import DatabaseError
 from api.test_tenants import OWN, ROWS, Client, fill, run_of
 from routines_api.app import create_app
 from routines_core.db import Connection, connect, open_pool
-from routines_core.db.keys import create_key
 from routines_core.db.statements import Statement
 from routines_core.db.tasks import create_task, list_tasks
 from routines_core.errors import UnauthorizedError
-from support.rows import Database, api_settings, value
+from support.rows import Database, api_settings, make_key, value
 
 NOT_OF_TENANTS = {"schema_migrations", "role_grants", "bells", "peppers", "retention"}
 """Tables that hold nothing of anybody's: whatever else there is has row-level security."""
@@ -68,7 +67,7 @@ def test_each_statement_reads_its_key_as_a_caller() -> None:
 
 async def two_tenants(connection: Connection) -> list[int]:
     """The ids of the keys of two collections, mine and theirs, each with a task of its name."""
-    keys = [int((await create_key(connection, name)).split("_")[1]) for name in ("mine", "theirs")]
+    keys = [int((await make_key(connection, name)).split("_")[1]) for name in ("mine", "theirs")]
     for key_id, name in zip(keys, ("mine", "theirs"), strict=True):
         await create_task(connection, key_id=key_id, name=name, description="", workflow={"init_params": {}})
     return keys
@@ -157,7 +156,7 @@ async def client(connection: Connection, database: Database, logins: dict[str, s
     app = create_app(api_settings(run_sync_seconds=0), logins["routines_api"])
     async with AsyncTestClient(app, raise_server_exceptions=False) as opened:
         for collection in ("theirs", "mine"):
-            opened.headers["Authorization"] = f"Bearer {await create_key(connection, collection)}"
+            opened.headers["Authorization"] = f"Bearer {await make_key(connection, collection)}"
             await fill(opened, collection)
         # What shows whose a row is, wherever it turns up.
         await connection.execute("UPDATE routines.tasks SET description = 'CANARY' WHERE collection_id = 1")

@@ -7,11 +7,10 @@ import psycopg
 import pytest
 
 from routines_core.db import Connection
-from routines_core.db.keys import create_key
 from routines_core.db.ledger import why
 from routines_core.db.statements import sql_dir
 from routines_core.db.tick import tick
-from support.rows import CATCHUP, at, ledger, make_routine, make_task, value
+from support.rows import CATCHUP, at, ledger, make_key, make_routine, make_task, value
 
 DUE = at("2026-05-04 09:00")
 
@@ -273,7 +272,7 @@ async def test_every_slot_is_in_exactly_one_row_however_ticks_faults_ends_and_ch
     expected = [start + step * n for n in range(round((settled - start) / step) + 1)]  # type: ignore[operator]
     assert sorted(covered) == expected
     assert len(expected) > 20
-    key_id = int((await create_key(connection, "my-org")).split("_")[1])
+    key_id = int((await make_key(connection, "my-org")).split("_")[1])
     for slot in chance.sample(expected[:-1], 10):
         for asked_at, is_slot in ((slot, True), (slot + step * chance.uniform(0.01, 0.99), False)):
             facts = await why(connection, key_id=key_id, routine_id=routine, at=asked_at, now=now)

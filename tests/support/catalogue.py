@@ -62,7 +62,8 @@ _QUERIES = {
         WHERE relnamespace = 'routines'::regnamespace""",
     "grant on function": """
         SELECT pg_proc.oid::regprocedure::text, acl::text
-        FROM pg_proc, unnest(coalesce(proacl, acldefault('f', proowner))) AS acl WHERE pronamespace = 'routines'::regnamespace""",
+        FROM pg_proc, unnest(coalesce(proacl, acldefault('f', proowner))) AS acl
+        WHERE pronamespace = 'routines'::regnamespace""",
     "grant on type": """
         SELECT pg_type.oid::regtype::text, acl::text
         FROM pg_type, unnest(coalesce(typacl, acldefault('T', typowner))) AS acl

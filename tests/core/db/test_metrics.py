@@ -104,7 +104,7 @@ async def test_tickers_and_workers_that_are_connected_are_counted(connection: Co
     async with (
         connect(database.url, "routines-ticker"),
         connect(database.url, "routines-ticker"),
-        connect(database.url, "routines-worker-bell"),
+        connect(database.url, "routines-worker-wakeup"),
         connect(database.url, "routines-worker"),
     ):
         assert await db.of_programs(connection) == db.ProgramFigures(2, 1)
