@@ -120,7 +120,7 @@ async def test_while_the_database_is_away_the_rest_is_shown() -> None:
 
 
 async def test_a_figure_that_may_not_be_read_takes_no_other_along(database: Database, connection: Connection) -> None:
-    await connection.execute("REVOKE EXECUTE ON FUNCTION routines.figures_of_runs FROM routines_api")
+    await connection.execute("REVOKE EXECUTE ON FUNCTION routines.metrics_of_runs FROM routines_api")
     async with client_of(database.url) as client:
         found = await page(client)
     assert found.total("routines_database_up") == 1
@@ -135,7 +135,7 @@ async def test_a_figure_that_takes_too_long_is_cut_and_the_page_comes_in_time(
     database: Database, connection: Connection
 ) -> None:
     await connection.execute(
-        """CREATE OR REPLACE FUNCTION routines.figures_of_deliveries(most integer)
+        """CREATE OR REPLACE FUNCTION routines.metrics_of_deliveries(most integer)
            RETURNS TABLE (due integer, oldest_due_seconds float8) LANGUAGE sql SECURITY DEFINER
            SET search_path = pg_catalog AS 'SELECT 1, 1.0::float8 FROM pg_sleep(30)'"""
     )

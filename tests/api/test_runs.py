@@ -82,7 +82,7 @@ async def end(connection: Connection, status: str = "completed") -> None:
     """End every run as a worker would, with the outputs of a step."""
     await connection.execute(
         """INSERT INTO routines.steps
-               (trajectory_id, name, position, attempt, status, activity, inputs, outputs, ended_at)
+               (trajectory_id, name, position, fence, status, activity, inputs, outputs, ended_at)
            SELECT id, 'one', 0, 1, 'completed', 'text_echo', '{}', '{"text": "done"}', now()
            FROM routines.trajectories"""
     )

@@ -194,7 +194,7 @@ def only_the_holder_writes(history: History, lease_seconds: float) -> Found:
     holder: dict[int, str] = {}
     for row in history.run_journal:
         change = (row.old_status, row.status)
-        raised = row.attempt - (row.old_attempt or 0)
+        raised = row.fence - (row.old_fence or 0)
         if row.old_status is None:
             continue
         if row.old_status not in {"pending", "running"}:
@@ -236,7 +236,7 @@ def steps_are_fenced(history: History) -> Found:
     for row in history.step_journal:
         closed_as = ends.get((row.trajectory_id, row.transaction_at))
         is_closed = row.old_status == "running" and row.status == closed_as in {"failed", "cancelled"}
-        if row.attempt != row.current_attempt and not is_closed:
+        if row.fence != row.current_fence and not is_closed:
             yield Violation("fence", f"step {row.step} of run {row.trajectory_id} was written too late", (row,))
         if row.old_status == "completed":
             yield Violation("repeated", f"step {row.step} of run {row.trajectory_id} was finished before", (row,))
@@ -253,25 +253,27 @@ def finished_steps_are_not_repeated(history: History) -> Found:
     """No attempt executes what it or an attempt before it finished; one that lost its run begins one step at most."""
     finished = {(row.trajectory_id, row.step): row for row in history.step_journal if row.status == "completed"}
     taken_at = {
-        (row.trajectory_id, row.old_attempt): row.at
+        (row.trajectory_id, row.old_fence): row.at
         for row in history.run_journal
-        if row.old_status == "running" and row.attempt != row.old_attempt
+        if row.old_status == "running" and row.fence != row.old_fence
     }
     late: Counter[tuple[int, int]] = Counter()
     for execution in history.executions:
         row = finished.get((execution.trajectory_id, execution.step))
-        if row and execution.at > row.at and execution.attempt >= row.attempt:
+        if row and execution.at > row.at and execution.fence >= row.fence:
             yield Violation(
                 "repeated",
                 f"step {execution.step} of run {execution.trajectory_id} was finished before",
                 (row, execution),
             )
-        own = execution.trajectory_id, execution.attempt
+        own = execution.trajectory_id, execution.fence
         if own in taken_at and execution.at > taken_at[own] + COMMIT_SECONDS:
             late[own] += 1
-    for (run, attempt), count in late.items():
+    for (run, fence), count in late.items():
         if count > 1:
-            yield Violation("fence", f"attempt {attempt} of run {run} began {count} steps after it had lost the run")
+            yield Violation(
+                "fence", f"the holder with fence {fence} of run {run} began {count} steps after it had lost the run"
+            )
 
 
 def last_run_at_is_true(history: History) -> Found:

@@ -27,7 +27,7 @@ class Execution:
 
     trajectory_id: int
     step: str
-    attempt: int
+    fence: int
     at: datetime
 
 

@@ -45,7 +45,7 @@ async def chaos_work(given: Work, _: StepContext) -> Work:
     trace = {
         "trajectory_id": claim.id,
         "step": given.step,
-        "attempt": claim.fence,
+        "fence": claim.fence,
         "at": time.time() - OFF_BY_SECONDS,
     }
     os.write(TRACE, json.dumps(trace).encode() + b"\n")  # one write, whole or not at all

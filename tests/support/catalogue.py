@@ -6,7 +6,7 @@ from routines_core.db import Connection
 
 _QUERIES = {
     "schema": """
-        SELECT nspname, coalesce((SELECT string_agg(acl::text, ' ' ORDER BY acl::text) FROM unnest(nspacl) AS acl), 'default')
+        SELECT nspname, (SELECT string_agg(acl::text, ' ' ORDER BY acl::text) FROM unnest(nspacl) AS acl)
         FROM pg_namespace WHERE nspname = 'routines'""",
     "table": """
         SELECT relname, concat_ws(', ', relkind, relpersistence, array_to_string(reloptions, ' '),
@@ -21,16 +21,19 @@ _QUERIES = {
                    'storage ' || attstorage::text, array_to_string(attoptions, ' '))
         FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
         LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
-        WHERE relnamespace = 'routines'::regnamespace AND relkind IN ('r', 'v', 'c') AND attnum > 0 AND NOT attisdropped""",
+        WHERE relnamespace = 'routines'::regnamespace AND relkind IN ('r', 'v', 'c')
+          AND attnum > 0 AND NOT attisdropped""",
     "sequence": """
-        SELECT seqrelid::regclass::text, concat_ws(' ', seqtypid::regtype, seqstart, seqincrement, seqmin, seqmax, seqcache, seqcycle)
+        SELECT seqrelid::regclass::text, concat_ws(
+            ' ', seqtypid::regtype, seqstart, seqincrement, seqmin, seqmax, seqcache, seqcycle)
         FROM pg_sequence JOIN pg_class ON pg_class.oid = seqrelid WHERE relnamespace = 'routines'::regnamespace""",
     "constraint": """
-        SELECT coalesce(conrelid::regclass::text, contypid::regtype::text) || '.' || conname,
+        SELECT coalesce(nullif(conrelid, 0)::regclass::text, contypid::regtype::text) || '.' || conname,
                pg_get_constraintdef(oid) || CASE WHEN convalidated THEN '' ELSE ' (not validated)' END
         FROM pg_constraint WHERE connamespace = 'routines'::regnamespace""",
     "index": """
-        SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) || CASE WHEN indisvalid THEN '' ELSE ' (invalid)' END
+        SELECT indexrelid::regclass::text,
+               pg_get_indexdef(indexrelid) || CASE WHEN indisvalid THEN '' ELSE ' (invalid)' END
         FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid WHERE relnamespace = 'routines'::regnamespace""",
     "function": """
         SELECT oid::regprocedure::text, pg_get_functiondef(oid)
@@ -40,16 +43,18 @@ _QUERIES = {
         FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
         WHERE relnamespace = 'routines'::regnamespace AND NOT tgisinternal""",
     "view": """
-        SELECT relname, pg_get_viewdef(oid) FROM pg_class WHERE relnamespace = 'routines'::regnamespace AND relkind = 'v'""",
+        SELECT relname, pg_get_viewdef(oid)
+        FROM pg_class WHERE relnamespace = 'routines'::regnamespace AND relkind = 'v'""",
     "type": """
         SELECT oid::regtype::text, concat_ws(', ', typtype, nullif(typbasetype, 0)::regtype, typdefault,
                                              CASE WHEN typnotnull THEN 'not null' END)
         FROM pg_type WHERE typnamespace = 'routines'::regnamespace AND typtype IN ('c', 'd', 'e')""",
     "comment": """
         SELECT pg_describe_object(classoid, objoid, objsubid), description
-        FROM pg_description WHERE pg_describe_object(classoid, objoid, objsubid) ~ '(schema |[ (])routines\\M'""",
+        FROM pg_description WHERE pg_describe_object(classoid, objoid, objsubid) ~ '\\mroutines(\\.|$)'""",
     "policy": """
-        SELECT polrelid::regclass || '.' || polname, concat_ws(', ', polcmd, CASE WHEN polpermissive THEN 'permissive' END,
+        SELECT polrelid::regclass || '.' || polname, concat_ws(', ',
+                   polcmd, CASE WHEN polpermissive THEN 'permissive' END,
                    'to ' || ARRAY(SELECT CASE role WHEN 0 THEN 'public' ELSE role::regrole::text END
                                   FROM unnest(polroles) AS role ORDER BY 1)::text,
                    'using ' || pg_get_expr(polqual, polrelid), 'check ' || pg_get_expr(polwithcheck, polrelid))
@@ -75,11 +80,13 @@ _QUERIES = {
 async def catalogue(connection: Connection) -> list[str]:
     """Returns one line for each fact, sorted; a long definition takes several lines."""
     lines: list[str] = []
-    for kind, query in _QUERIES.items():
-        rows = await (await connection.execute(query.encode())).fetchall()
-        assert rows, f"there is no {kind} in the schema"
-        for name, definition in sorted((str(name), str(definition)) for name, definition in rows):
-            lines += [f"{kind} {name}: {line}" for line in definition.splitlines() or [""]]
+    async with connection.transaction():
+        await connection.execute("SET LOCAL search_path = pg_catalog")  # so that every name comes with its schema
+        for kind, query in _QUERIES.items():
+            rows = await (await connection.execute(query.encode())).fetchall()
+            assert rows, f"the schema has no {kind}"
+            for name, definition in sorted((str(name), str(definition)) for name, definition in rows):
+                lines += [f"{kind} {name}: {line}" for line in definition.splitlines() or [""]]
     return lines
 
 
