@@ -169,7 +169,7 @@ async def test_a_dump_by_the_owner_holds_every_collection_and_is_restored_by_it(
 
 def test_databases_that_are_migrated_at_once_make_the_roles_together(cluster: str) -> None:
     """Two sessions in two databases: the second waits for the first and goes on with the role that it made."""
-    text = (ROOT / "sql" / "migrations" / "0021_tenants.sql").read_text("utf-8")
+    text = (ROOT / "sql" / "migrations" / "20261129T090000_schema.sql").read_text("utf-8")
     function = re.search(r"CREATE FUNCTION routines.make_role.*?END \$\$;", text, re.DOTALL)
     assert function
     make, blocked = b"SELECT routines.make_role('routines_race')", b"SELECT cardinality(pg_blocking_pids(%s)) > 0"

@@ -97,8 +97,8 @@ BEYOND = {
     WORKER: (
         "SELECT id FROM routines.api_keys",
         "SELECT routines.key_to_check(1)",
-        """INSERT INTO routines.secrets (id, collection_id, kind, key_id, ciphertext)
-           VALUES (gen_random_uuid(), 1, 'environment', 'k', '')""",
+        """INSERT INTO routines.secrets (id, collection_id, kind, field, owner, key_id, ciphertext)
+           VALUES (gen_random_uuid(), 1, 'environment', '', '', 'k', '')""",
         "UPDATE routines.routines SET paused = true",
         "DELETE FROM routines.routines",
         "INSERT INTO routines.tasks (collection_id, name) VALUES (1, 'x')",
@@ -155,8 +155,8 @@ async def test_a_stolen_ticker_finds_no_secret_and_no_key_in_all_that_it_may_rea
 ) -> None:
     key = await make_key(connection, "my-org")
     await connection.execute(
-        "INSERT INTO routines.secrets (id, collection_id, kind, key_id, ciphertext) "
-        "VALUES (gen_random_uuid(), 1, 'environment', 'k1', '\\xc0ffee')"
+        "INSERT INTO routines.secrets (id, collection_id, kind, field, owner, key_id, ciphertext) "
+        "VALUES (gen_random_uuid(), 1, 'environment', '', '', 'k1', '\\xc0ffee')"
     )
     async with connect(logins[TICKER], "stolen") as stolen:
         cursor = await stolen.execute(
@@ -250,7 +250,8 @@ async def test_row_level_security_stands_in_no_plan_of_the_ticker(logins: dict[s
 async def test_the_worker_does_its_work(connection: Connection, logins: dict[str, str]) -> None:
     task = await make_task(connection)
     secret = (
-        "INSERT INTO routines.secrets (id, collection_id, kind, key_id, ciphertext) VALUES (%s, 1, %s, 'k', '\\x01')"
+        "INSERT INTO routines.secrets (id, collection_id, kind, field, owner, key_id, ciphertext) "
+        "VALUES (%s, 1, %s, '', '', 'k', '\\x01')"
     )
     ids = ["00000000-0000-4000-8000-00000000000" + digit for digit in "12"]
     for id_, kind in zip(ids, ("secret_param", "webhook_secret"), strict=True):

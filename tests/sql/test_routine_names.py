@@ -112,8 +112,8 @@ async def test_a_routine_refers_to_secrets_of_its_collection_alone(
     if collection == "other":
         await connection.execute("INSERT INTO routines.collections (name) VALUES ('other')")
         await connection.execute(
-            """INSERT INTO routines.secrets (id, collection_id, kind, key_id, ciphertext)
-               VALUES (%s, 2, 'webhook_secret', 'k1', '')""",
+            """INSERT INTO routines.secrets (id, collection_id, kind, field, owner, key_id, ciphertext)
+               VALUES (%s, 2, 'webhook_secret', '', '', 'k1', '')""",
             [secret],
         )
     new = f"'{secret}'" if column == "webhook_secret_id" else f"""'{{"KEY": "{secret}"}}'"""

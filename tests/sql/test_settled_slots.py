@@ -8,7 +8,6 @@ import pytest
 
 from routines_core.db import Connection
 from routines_core.db.ledger import why
-from routines_core.db.statements import sql_dir
 from routines_core.db.tick import tick
 from support.rows import CATCHUP, at, ledger, make_key, make_routine, make_task, value
 
@@ -213,17 +212,6 @@ async def test_a_new_cadence_passes_over_nothing_of_the_time_before_it(connectio
     assert isinstance(coming, datetime)
     await tick(connection, batch_size=10, now=coming, **CATCHUP)
     assert await ledger(connection, routine) == [*before, (coming, 1, "started", None)]
-
-
-async def test_the_upgrade_takes_next_run_at_for_how_far_a_routine_had_come(connection: Connection) -> None:
-    """Cadences were changed before without a trace in settled_until: those slots are not passed over."""
-    upgrade = (sql_dir() / "migrations" / "0020_passed_over.sql").read_text("utf-8")
-    [statement] = [part for part in upgrade.split(";\n") if "UPDATE routines.routines" in part]
-    routine = await make_routine(connection, await make_task(connection), DUE, hourly=True)
-    await connection.execute("UPDATE routines.routines SET settled_until = %s", [DUE - timedelta(hours=5)])
-    await connection.execute(statement.encode())
-    await tick(connection, batch_size=10, now=DUE, **CATCHUP)
-    assert await ledger(connection, routine) == [(DUE, 1, "started", None)]
 
 
 @pytest.mark.parametrize("seed", range(12))
