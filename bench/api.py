@@ -18,7 +18,6 @@ from pathlib import Path
 
 from http_load import Load, Measured, free_port, measure, require_wrk, server
 from routines_core.db import connect
-from routines_core.db.keys import create_key
 from routines_core.db.migrations import migrate
 from routines_core.embedded import EmbeddedServer
 
@@ -43,7 +42,7 @@ async def fill(url: str) -> str:
     """Create two tasks, `read` with 50 routines and `write` without any, and return an API key."""
     async with connect(url, "bench") as connection:
         await migrate(connection)
-        key = await create_key(connection, "bench")
+        key = await make_key(connection, "bench")
         await connection.execute("INSERT INTO routines.tasks (collection_id, name) VALUES (1, 'read'), (1, 'write')")
         await connection.execute(
             """INSERT INTO routines.task_versions (task_id, version, workflow)

@@ -46,11 +46,15 @@ async def examine_engine(settings: Settings, connection: Connection | None, *, q
         connection: To the database, which knows what Temporal has in hand; None: its schema is not up to date.
         quick: Do not ask Temporal: it being away makes nothing else unhealthy.
     """
-    in_hand = await dispatches.in_hand(connection) if connection else None
-    held = f"{in_hand.runs} runs in Temporal's hands, {in_hand.unsubmitted} not known to be there" if in_hand else ""
+    dispatched = await dispatches.open_dispatches(connection) if connection else None
+    held = (
+        f"{dispatched.runs} runs in Temporal's hands, {dispatched.unsubmitted} not known to be there"
+        if dispatched
+        else ""
+    )
     if settings.engine == "postgres":
         # What is left of the other engine needs a worker of that one.
-        return (f"postgres; {held}" if in_hand and in_hand.runs else "postgres"), True
+        return (f"postgres; {held}" if dispatched and dispatched.runs else "postgres"), True
     place = f"temporal at {settings.temporal_address}, namespace {settings.temporal_namespace}"
     if quick:
         return f"{place}: not asked", True

@@ -50,7 +50,7 @@ async def woken(wake: asyncio.Event, database_url: str) -> AsyncGenerator[None]:
 async def _listen(wake: asyncio.Event, database_url: str) -> None:
     while True:
         with contextlib.suppress(*LOST, DatabaseError):
-            async with connect(database_url, "routines-worker-bell", role="routines_worker") as connection:
+            async with connect(database_url, "routines-worker-wakeup", role="routines_worker") as connection:
                 async for _ in rings(connection):
                     wake.set()
         await asyncio.sleep(RECONNECT_SECONDS)

@@ -115,7 +115,7 @@ def test_a_login_or_a_database_that_is_not_there_is_named(database: Database) ->
 async def test_a_schema_that_is_newer_says_that_the_program_is_the_older_one(
     database: Database, connection: Connection
 ) -> None:
-    await connection.execute("INSERT INTO routines.schema_migrations VALUES (9000, '9000_later', 'x')")
+    await connection.execute("INSERT INTO routines.schema_migrations VALUES ('21000101T000000', '21000101T000000_later', 'x')")
     for command in ("doctor", "doctor --quick", "migrate"):
         done = said(database, command)
         assert "this Routines is older than the database. Install the newer version again" in done.stdout + done.stderr

@@ -7,11 +7,10 @@ import pytest
 
 from routines_core.db import Connection, connect, ledger, retention
 from routines_core.db.deliveries import Outcome
-from routines_core.db.keys import create_key
 from routines_core.settings import Settings
 from routines_engine.retention.history import delete_old
 from support.outbox import claim, ended_runs, routine_with_webhook, settle
-from support.rows import Database, make_routine, make_task, value
+from support.rows import Database, make_key, make_routine, make_task, value
 
 LATER = datetime.now(UTC) + timedelta(days=1000)
 """A time at which everything that is made here is old."""
@@ -211,7 +210,7 @@ async def test_why_says_of_a_slot_whose_run_went_that_it_is_no_longer_kept(
     await scheduled(connection, routine, [1, 2, 3])
     await delete(connection, keep_trajectories_days=90)
 
-    key = int((await create_key(connection, "my-org")).split("_")[1])
+    key = int((await make_key(connection, "my-org")).split("_")[1])
 
     async def kind(day: int, hour: int = 9) -> str:
         at = datetime(2026, 5, day, hour, tzinfo=UTC)

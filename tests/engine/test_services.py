@@ -232,12 +232,12 @@ async def test_with_a_run_that_is_taken_away_its_children_and_theirs_end_and_no_
     async with working(database.url) as worker:
         await until(connection, "SELECT count(*) = 7 FROM routines.steps WHERE status = 'running'")
         await connection.execute(
-            """UPDATE routines.trajectories SET status = %s, attempt = attempt + 1, ended_at = now(), error = 'why'
+            """UPDATE routines.trajectories SET status = %s, fence = fence + 1, ended_at = now(), error = 'why'
                WHERE id = %s""",
             [status, top],
         )
         ended = """SELECT count(*) FROM routines.trajectories
-                   WHERE status = 'cancelled' AND attempt = 2 AND parent_id IS NOT NULL"""
+                   WHERE status = 'cancelled' AND fence = 2 AND parent_id IS NOT NULL"""
         assert await value(connection, ended) == 6
         left = (
             "SELECT jsonb_object_agg(status, n) FROM (SELECT status, count(*) AS n FROM routines.steps GROUP BY 1) AS s"

@@ -236,7 +236,7 @@ async def test_an_idle_worker_is_notified_of_the_first_run_and_a_busy_one_of_non
         await run_of(connection, task)
         told = [notify.channel async for notify in listener.notifies(timeout=0.3)]
     assert told == ["routines_pending"]
-    assert await value(connection, "SELECT count(*) FROM routines.bells") == 0
+    assert await value(connection, "SELECT count(*) FROM routines.wakeups") == 0
 
 
 async def test_while_a_step_blocks_its_thread_the_lease_goes_on(connection: Connection, database: Database) -> None:
@@ -251,7 +251,7 @@ async def test_while_a_step_blocks_its_thread_the_lease_goes_on(connection: Conn
             assert await until_ended(connection, run) == ("completed", None)
     finally:
         del ACTIVITIES["block"]
-    assert await value(connection, "SELECT attempt FROM routines.trajectories") == 1
+    assert await value(connection, "SELECT fence FROM routines.trajectories") == 1
 
 
 async def test_a_database_that_is_away_for_a_moment_costs_a_run_neither_its_worker_nor_a_step(

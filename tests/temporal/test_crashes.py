@@ -114,7 +114,7 @@ async def test_what_a_frozen_worker_writes_once_its_step_is_another_ones_changes
     frozen.send_signal(signal.SIGSTOP)
     workers.start()
     await workers.until(f"{key}/two")
-    by_the_other = "SELECT attempt FROM routines.steps WHERE name = 'one' AND status = 'completed'"
+    by_the_other = "SELECT fence FROM routines.steps WHERE name = 'one' AND status = 'completed'"
     attempt = await value(connection, by_the_other)
     frozen.send_signal(signal.SIGCONT)  # its step is over at once
     assert await until_ended(connection, run) == ("completed", None)

@@ -54,15 +54,15 @@ class GivenBack(msgspec.Struct, frozen=True):
     status: str
 
 
-class InHand(msgspec.Struct, frozen=True):
-    """How many runs Temporal has, and how many of those it is not known to have accepted."""
+class OpenDispatches(msgspec.Struct, frozen=True):
+    """The number of runs dispatched to Temporal, and of those that it is not known to have accepted."""
 
     runs: int
     unsubmitted: int
 
 
-class _Room(msgspec.Struct):
-    room: int
+class _FreeCapacity(msgspec.Struct):
+    free_capacity: int
 
 
 class _StepError(msgspec.Struct):
@@ -73,7 +73,7 @@ class _Status(msgspec.Struct):
     status: str
 
 
-_ROOM = Statement("dispatches.room", _Room)
+_FREE_CAPACITY = Statement("dispatches.free_capacity", _FreeCapacity)
 _DISPATCH = Statement("dispatches.dispatch", NoRow)
 _SUBMITTED = Statement("dispatches.submitted", NoRow)
 _TAKE = Statement("dispatches.take", Claim)
@@ -84,12 +84,12 @@ _TAKEN_AWAY = Statement("dispatches.taken_away", Dispatched)
 _FORGET = Statement("dispatches.forget", NoRow)
 _UNSETTLED = Statement("dispatches.unsettled", Unsettled)
 _GIVE_BACK = Statement("dispatches.give_back", GivenBack)
-_IN_HAND = Statement("dispatches.in_hand", InHand)
+_OPEN_DISPATCHES = Statement("dispatches.open_dispatches", OpenDispatches)
 
 
-async def room(connection: Connection, *, most: int) -> int:
-    """How many more runs may be dispatched, where at most so many are to be in Temporal's hands."""
-    return (await _ROOM.one(connection, most=most)).room
+async def free_capacity(connection: Connection, *, most: int) -> int:
+    """Return how many more runs may be dispatched, if Temporal may have `most` at once."""
+    return (await _FREE_CAPACITY.one(connection, most=most)).free_capacity
 
 
 async def dispatch(connection: Connection, claims: Sequence[Claim]) -> None:
@@ -180,6 +180,6 @@ async def give_back(connection: Connection, run: Unsettled) -> GivenBack | None:
     )
 
 
-async def in_hand(connection: Connection) -> InHand:
-    """How many runs Temporal has."""
-    return await _IN_HAND.one(connection)
+async def open_dispatches(connection: Connection) -> OpenDispatches:
+    """Return how many runs are dispatched to Temporal."""
+    return await _OPEN_DISPATCHES.one(connection)

@@ -16,11 +16,12 @@ from routines_core.db.pool import Connection
 from routines_core.db.statements import NoRow, Statement
 from routines_core.errors import MistypedKeyError, NotFoundError, UnauthorizedError
 
-_TOKEN = re.compile(r"rtn_([1-9][0-9]{0,17})_([A-Za-z0-9_-]{43})([0-9A-Za-z]{6})?", re.ASCII)
+_TOKEN = re.compile(r"rtn_([1-9][0-9]{0,17})_([A-Za-z0-9_-]{43})([0-9A-Za-z]{6})", re.ASCII)
 _SECRET_BYTES = 32
 _CHECKSUM_LENGTH = 6
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _NO_HASH = bytes(32)
+_NO_PEPPER = bytes(32)
 
 
 class ParsedToken(msgspec.Struct, frozen=True):
@@ -48,7 +49,6 @@ class ListedKey(msgspec.Struct, frozen=True):
     Attributes:
         last_used_at: To the minute; None: never.
         state: active, expired or revoked.
-        has_pepper: False: it is from before there were peppers.
     """
 
     id: int
@@ -58,12 +58,11 @@ class ListedKey(msgspec.Struct, frozen=True):
     revoked_at: datetime | None
     last_used_at: datetime | None
     state: str
-    has_pepper: bool
 
 
 class _FoundKey(msgspec.Struct):
     secret_hash: bytes
-    pepper_id: UUID | None
+    pepper_id: UUID
     collection_id: int
     collection_name: str
 
@@ -89,22 +88,25 @@ _TAKE = Statement("keys.take_tokens", _Tokens)
 
 
 async def create_key(
-    connection: Connection, collection: str, peppers: Peppers | None = None, *, expires_in_seconds: float | None = None
+    connection: Connection, collection: str, peppers: Peppers, *, expires_in_seconds: float | None = None
 ) -> str:
-    """A new key of this collection, which is made where it is new; only the key's hash is kept.
+    """Create a key of a collection, and the collection if it is new. Only the key's hash is stored.
 
     Args:
         connection: Any connection.
-        collection: Its name.
-        peppers: What the hash is keyed with; None: with nothing, as keys were once made.
-        expires_in_seconds: None: never.
+        collection: The collection's name.
+        peppers: The newest one keys the hash.
+        expires_in_seconds: None for a key that never expires.
+
+    Returns:
+        The key, which is shown this once.
 
     Raises:
         InvalidError: The collection's name is no slug.
         SecretError: The pepper does not open.
     """
     secret = secrets.token_urlsafe(_SECRET_BYTES)
-    pepper_id, pepper = await peppers.newest(connection) if peppers else (None, None)
+    pepper_id, pepper = await peppers.newest(connection)
     with domain_errors():
         row = await _CREATE.one(
             connection,
@@ -133,16 +135,16 @@ async def rotate_key(
 
 
 def parse_token(token: str) -> ParsedToken:
-    """What a token says, without a look at the database. Keys that were made before there were checksums have none.
+    """Return the parts of a token, without querying the database.
 
     Raises:
-        MistypedKeyError: Its checksum does not fit: it was mistyped or cut.
-        UnauthorizedError: It has not the form of a key.
+        MistypedKeyError: The checksum is wrong, so the token was mistyped.
+        UnauthorizedError: It does not have the form of a key.
     """
     parsed = _TOKEN.fullmatch(token)
     if parsed is None:
         raise UnauthorizedError
-    if parsed[3] is not None and checksum(token[:-_CHECKSUM_LENGTH]) != parsed[3]:
+    if checksum(token[:-_CHECKSUM_LENGTH]) != parsed[3]:
         raise MistypedKeyError
     return ParsedToken(int(parsed[1]), parsed[2])
 
@@ -156,7 +158,7 @@ def checksum(unchecked: str) -> str:
     return digits
 
 
-async def authenticate(connection: Connection, token: str, peppers: Peppers | None = None) -> AuthContext:
+async def authenticate(connection: Connection, token: str, peppers: Peppers) -> AuthContext:
     """Whom this bearer token speaks for.
 
     Raises:
@@ -166,16 +168,16 @@ async def authenticate(connection: Connection, token: str, peppers: Peppers | No
     """
     parsed = parse_token(token)
     found = await _FIND.first(connection, id=parsed.key_id)
-    pepper = await peppers.find(connection, found.pepper_id) if peppers and found and found.pepper_id else None
-    # Compared in constant time, and compared where there is nothing to compare with too.
+    pepper = await peppers.find(connection, found.pepper_id) if found else _NO_PEPPER
+    # Compared in constant time, also if there is no such key.
     same = hmac.compare_digest(_stored_hash(parsed.secret, pepper), found.secret_hash if found else _NO_HASH)
     if not found or not same:
         raise UnauthorizedError
     return AuthContext(parsed.key_id, found.collection_id, found.collection_name)
 
 
-def _stored_hash(secret: str, pepper: bytes | None) -> bytes:
-    return hash_of(secret) if pepper is None else hmac.digest(pepper, secret.encode(), hashlib.sha256)
+def _stored_hash(secret: str, pepper: bytes) -> bytes:
+    return hmac.digest(pepper, secret.encode(), hashlib.sha256)
 
 
 async def list_keys(connection: Connection) -> list[ListedKey]:

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Literal
 
 import msgspec
+from psycopg.types.json import Json
 
 from routines_core.db.pool import Connection
 from routines_core.db.routines import Cadence
@@ -249,10 +250,7 @@ async def preview(
     """The first slots of a cadence that is not saved, later than `after` (None: now). At most `MAX_SLOTS`."""
     rows = await _PREVIEW.all(
         connection,
-        cadence_type=cadence.type,
-        hour_utc=cadence.hour_utc,
-        minute_utc=cadence.minute_utc,
-        day_of_week=cadence.day_of_week,
+        cadence=Json(cadence),
         after=after,
         slot_limit=min(count, MAX_SLOTS),
     )

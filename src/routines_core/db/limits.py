@@ -13,13 +13,13 @@ class Limit(msgspec.Struct, frozen=True):
     Attributes:
         collection: Its name.
         task: The task's name; None: the limit is the collection's own.
-        in_hand: Runs that count towards it now.
+        claimed: Runs that workers have claimed and that count towards it.
     """
 
     collection: str
     task: str | None
     max_concurrent_runs: int
-    in_hand: int
+    claimed: int
 
 
 _LIST = Statement("limits.list_limits", Limit)
@@ -33,7 +33,7 @@ async def list_limits(connection: Connection) -> list[Limit]:
 
 
 async def set_limit(connection: Connection, *, collection: str, task: str | None, most: int | None) -> None:
-    """Let workers have at most so many runs of a collection, or of a task, in hand at once; None: no limit.
+    """Limit the runs of a collection or task that workers may have claimed at once; None removes the limit.
 
     Raises:
         NotFoundError: There is no such collection or task.

@@ -1,4 +1,4 @@
-"""What an operator is alerted by, of all collections together: sql/queries/figures.sql called from Python."""
+"""What an operator is alerted by, of all collections together: sql/queries/metrics.sql called from Python."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
@@ -82,13 +82,13 @@ class SchemaFigures(msgspec.Struct, frozen=True):
     version: int
 
 
-_ROUTINES = Statement("figures.routines", RoutineFigures)
-_SKIPS = Statement("figures.skips", SkipFigures)
-_RUNS = Statement("figures.runs", RunFigures)
-_DELIVERIES = Statement("figures.deliveries", DeliveryFigures)
-_PROGRAMS = Statement("figures.programs", ProgramFigures)
-_SNAPSHOTS = Statement("figures.snapshots", SnapshotFigures)
-_SCHEMA = Statement("figures.schema", SchemaFigures)
+_ROUTINES = Statement("metrics.routines", RoutineFigures)
+_SKIPS = Statement("metrics.skips", SkipFigures)
+_RUNS = Statement("metrics.runs", RunFigures)
+_DELIVERIES = Statement("metrics.deliveries", DeliveryFigures)
+_PROGRAMS = Statement("metrics.programs", ProgramFigures)
+_SNAPSHOTS = Statement("metrics.snapshots", SnapshotFigures)
+_SCHEMA = Statement("metrics.schema", SchemaFigures)
 
 Figures: TypeAlias = (
     RoutineFigures | SkipFigures | RunFigures | DeliveryFigures | ProgramFigures | SnapshotFigures | SchemaFigures

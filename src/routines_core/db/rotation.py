@@ -12,7 +12,7 @@ from routines_core.db.peppers import list_peppers, pepper_context, replace_peppe
 from routines_core.db.pool import Connection
 from routines_core.db.statements import NoRow, Statement
 from routines_core.errors import SecretError
-from routines_core.keyring import VERSION, Keyring, SecretContext, key_id_of
+from routines_core.keyring import Keyring, SecretContext, key_id_of
 
 BATCH = 500
 """Secrets that are read and written at once."""
@@ -130,9 +130,7 @@ async def _rotate_once(
 
 async def _stale(connection: Connection, keyring: Keyring) -> AsyncGenerator[list[StoredSecret]]:
     after: UUID | None = None
-    while batch := await _LIST_STALE.all(
-        connection, after=after, limit=BATCH, key_id=keyring.first_key_id, version=VERSION
-    ):
+    while batch := await _LIST_STALE.all(connection, after=after, limit=BATCH, key_id=keyring.first_key_id):
         after = batch[-1].id
         yield batch
 

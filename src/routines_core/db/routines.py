@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Json, Jsonb
 
 from routines_core.db.constraint_errors import domain_errors
 from routines_core.db.pool import Connection
@@ -16,7 +16,14 @@ Value = TypeVar("Value")
 
 
 class Cadence(msgspec.Struct, frozen=True):
-    """When a routine's slots fall, in UTC."""
+    """When a routine is due, in UTC; the type routines.cadence of the database.
+
+    Attributes:
+        type: manual, hourly, daily, weekdays or weekly.
+        hour_utc: 0-23 for daily, weekdays and weekly; None otherwise.
+        minute_utc: 0-59, for hourly the minute of the hour; 0 for manual.
+        day_of_week: mon to sun for weekly; None otherwise.
+    """
 
     type: str
     hour_utc: int | None = None
@@ -37,10 +44,7 @@ class Routine(msgspec.Struct, frozen=True):
     name: str
     task_name: str
     collection_name: str
-    cadence_type: str
-    hour_utc: int | None
-    minute_utc: int
-    day_of_week: str | None
+    cadence: Cadence
     init_params_overrides: dict[str, Any]
     secret_names: list[str]
     webhook_url: str | None
@@ -132,7 +136,7 @@ async def create_routine(connection: Connection, spec: RoutineSpec, *, key_id: i
             task=task,
             id=spec.id,
             name=spec.name,
-            **_cadence(spec.cadence),
+            cadence=Json(spec.cadence),
             init_params_overrides=Jsonb(spec.init_params_overrides),
             secret_refs=Jsonb({name: str(secret.id) for name, secret in spec.secret_params.items()}),
             webhook_url=spec.webhook_url,
@@ -217,17 +221,8 @@ async def run_now(connection: Connection, *, key_id: int, task: str, name: str) 
     return (await _RUN_NOW.one(connection, key_id=key_id, task=task, name=name)).id
 
 
-def _cadence(cadence: Cadence | None) -> dict[str, Any]:
-    cadence_type, hour_utc, minute_utc, day_of_week = msgspec.structs.astuple(cadence) if cadence else (None,) * 4
-    return {
-        "cadence_type": cadence_type,
-        "hour_utc": hour_utc,
-        "minute_utc": minute_utc,
-        "day_of_week": day_of_week,
-    }
-
-
 def _patch_parameters(patch: RoutinePatch) -> dict[str, Any]:
+    cadence = _or_none(patch.cadence)
     overrides = _or_none(patch.init_params_overrides)
     secret_params = _or_none(patch.secret_params)
     new_params = {name: secret for name, secret in (secret_params or {}).items() if secret}
@@ -235,7 +230,7 @@ def _patch_parameters(patch: RoutinePatch) -> dict[str, Any]:
     return {
         "id": patch.id,
         "name": _or_none(patch.name),
-        **_cadence(_or_none(patch.cadence)),
+        "cadence": None if cadence is None else Json(cadence),
         "init_params_overrides": None if overrides is None else Jsonb(overrides),
         "secret_refs": None if secret_params is None else Jsonb({key: str(new.id) for key, new in new_params.items()}),
         "kept_secrets": [name for name in secret_params or {} if name not in new_params],

@@ -124,7 +124,7 @@ class _Noted(msgspec.Struct):
 _CLAIM = Statement("runs.claim", Claim)
 _REQUEST_WAKEUP = Statement("runs.request_wakeup", NoRow)
 _RENEW = Statement("runs.renew", _Renewed)
-_HELD = Statement("runs.held", _Id)
+_STILL_CLAIMED = Statement("runs.still_claimed", _Id)
 _CHECKPOINT = Statement("runs.checkpoint", _Id)
 _RELEASE = Statement("runs.release", NoRow)
 _REAP = Statement("runs.reap", Reaped)
@@ -183,16 +183,16 @@ async def renew(connection: Connection, pairs: Pairs, *, lease_seconds: float) -
     return {row.id: row.renewed for row in rows}
 
 
-async def held(connection: Connection, pairs: Pairs) -> set[int]:
-    """The ids that are still ours."""
-    return {row.id for row in await _HELD.all(connection, **_arrays(pairs))}
+async def still_claimed(connection: Connection, pairs: Pairs) -> set[int]:
+    """Return the ids of the runs that this worker still has claimed."""
+    return {row.id for row in await _STILL_CLAIMED.all(connection, **_arrays(pairs))}
 
 
 async def write(connection: Connection, checkpoints: Sequence[Checkpoint], *, lease_seconds: float) -> set[int]:
     """Record steps and ends of runs, and renew the leases of those that go on; one for each run.
 
     Returns the ids that were written. The others are no longer ours, or locked by another session at this moment:
-    `held` tells them apart.
+    `still_claimed` tells them apart.
 
     Raises:
         InvalidError: One of them holds what cannot be stored; nothing of any was written.

@@ -4,7 +4,7 @@ A declaration ties three things together that a test then holds together: the fi
 text, and the msgspec struct that its columns fill.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -56,7 +56,7 @@ class Statement(Generic[Row]):
         self.record = record
         self.text = texts(aggregate)[own_name]
         self._sql = self.text.encode()
-        self._row_factory: BaseRowFactory[Row] = kwargs_row(record)
+        self._row_factory: BaseRowFactory[Row] = kwargs_row(_maker(record))
         Statement.declared[name] = self
 
     async def all(self, connection: AsyncConnection[Any], **parameters: Any) -> list[Row]:
@@ -103,6 +103,25 @@ class Statement(Generic[Row]):
             if error.sqlstate == KEY_OPENS_NOTHING:
                 raise UnauthorizedError from None
             raise
+
+
+def _maker(record: type[Row]) -> Callable[..., Row]:
+    """Returns what makes a record of a row: the struct itself, or a function that first decodes its nested structs.
+
+    A nested struct comes as one jsonb column, for example a routine's cadence.
+    """
+    nested = {
+        field.name: field.type
+        for field in msgspec.structs.fields(record)
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct)
+    }
+    if not nested:
+        return record
+
+    def make(**columns: Any) -> Row:
+        return record(**columns | {name: msgspec.convert(columns[name], kind) for name, kind in nested.items()})
+
+    return make
 
 
 class NoRow(msgspec.Struct):

@@ -270,7 +270,7 @@ class Worker:
         held = list(self._held.values())
         if held:
             pairs = [each.pair for each in held]
-            self._drop_all_but(await self._ask(lambda connection: runs.held(connection, pairs)), held)
+            self._drop_all_but(await self._ask(lambda connection: runs.still_claimed(connection, pairs)), held)
         return False
 
     def _drop_all_but(self, ours: set[int], asked: list[ClaimedRun]) -> None:

@@ -70,7 +70,7 @@ class Activities:
         held = list(self.held)
         if held:
             pairs = [each.pair for each in held]
-            ours = await self.engine.ask_once(lambda connection: runs.held(connection, pairs))
+            ours = await self.engine.ask_once(lambda connection: runs.still_claimed(connection, pairs))
             for each in held:
                 if each.run.id not in ours and each.drop():
                     self.journal.metrics.lost_runs.labels("taken").inc()

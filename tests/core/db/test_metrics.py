@@ -104,7 +104,7 @@ async def test_tickers_and_workers_that_are_connected_are_counted(connection: Co
     async with (
         connect(database.url, "routines-ticker"),
         connect(database.url, "routines-ticker"),
-        connect(database.url, "routines-worker-bell"),
+        connect(database.url, "routines-worker-wakeup"),
         connect(database.url, "routines-worker"),
     ):
         assert await db.of_programs(connection) == db.ProgramFigures(2, 1)
@@ -117,7 +117,7 @@ async def test_the_oldest_snapshot_has_an_age(connection: Connection, database: 
 
 
 async def test_the_schema_is_as_new_as_its_last_migration(connection: Connection) -> None:
-    newest = await value(connection, "SELECT max(version) FROM routines.schema_migrations")
+    newest = await value(connection, "SELECT replace(max(version), 'T', '')::bigint FROM routines.schema_migrations")
     assert (await db.of_schema(connection)).version == newest
 
 
@@ -128,12 +128,12 @@ async def owned_by_nobody_special(connection: Connection) -> AsyncGenerator[str]
     owner, login = f"figures_{uuid.uuid4().hex[:8]}", await value(connection, "SELECT quote_ident(current_user)")
     await connection.execute(f"CREATE ROLE {owner}; GRANT {login} TO {owner}".encode())
     for name in names:
-        await connection.execute(f"ALTER FUNCTION routines.figures_of_{name} OWNER TO {owner}".encode())
+        await connection.execute(f"ALTER FUNCTION routines.metrics_of_{name} OWNER TO {owner}".encode())
     try:
         yield owner
     finally:
         for name in names:
-            await connection.execute(f"ALTER FUNCTION routines.figures_of_{name} OWNER TO {login}".encode())
+            await connection.execute(f"ALTER FUNCTION routines.metrics_of_{name} OWNER TO {login}".encode())
         await connection.execute(f"DROP ROLE {owner}".encode())
 
 
@@ -161,10 +161,10 @@ async def plans(connection: Connection, call: str) -> str:
 async def test_at_a_million_routines_the_figures_read_no_more_than_their_bound(connection: Connection) -> None:
     await make_task(connection)
     calls = {
-        "routines": f"routines.figures_of_routines({db.MOST})",
-        "skips": f"routines.figures_of_skips({db.MOST})",
-        "runs": f"routines.figures_of_runs({db.MOST}, {db.MOST_LANES})",
-        "deliveries": f"routines.figures_of_deliveries({db.MOST})",
+        "routines": f"routines.metrics_of_routines({db.MOST})",
+        "skips": f"routines.metrics_of_skips({db.MOST})",
+        "runs": f"routines.metrics_of_runs({db.MOST}, {db.MOST_LANES})",
+        "deliveries": f"routines.metrics_of_deliveries({db.MOST})",
     }
     await fill(connection, 1, 1_000_000)
     await connection.execute("ALTER TABLE routines.trajectories DISABLE TRIGGER USER")
@@ -205,7 +205,7 @@ async def test_at_a_million_routines_the_figures_read_no_more_than_their_bound(c
 async def test_the_plans_of_the_figures_are_seen(connection: Connection) -> None:
     """The control of the test above: without its index a figure reads the table whole, and that is found."""
     await connection.execute("DROP INDEX routines.routines_next_run_at_idx")
-    assert "Seq Scan on routines" in await plans(connection, f"routines.figures_of_routines({db.MOST})")
+    assert "Seq Scan on routines" in await plans(connection, f"routines.metrics_of_routines({db.MOST})")
 
 
 async def test_an_owner_that_is_held_by_row_level_security_counts_all_collections(connection: Connection) -> None:
@@ -220,7 +220,7 @@ async def test_an_owner_that_is_held_by_row_level_security_counts_all_collection
         assert (await db.of_snapshots(connection)).oldest_seconds >= 0
 
 
-async def test_the_api_is_told_the_figures_of_all_collections_and_sees_no_row_of_any(
+async def test_the_api_is_told_the_metrics_of_all_collections_and_sees_no_row_of_any(
     connection: Connection, database: Database
 ) -> None:
     await in_hours(connection, -1, "late")
