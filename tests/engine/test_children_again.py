@@ -163,6 +163,6 @@ async def test_of_a_run_that_is_taken_up_again_and_again_the_newest_fifty_claims
         [claimed] = await runs.claim(connection, capacity=1, **CLAIM)
         await runs.release(connection, [(claimed.id, claimed.fence)])
     assert await value(connection, "SELECT jsonb_array_length(later_claims) FROM routines.trajectories") == 50
-    assert await value(connection, "SELECT later_claims -> -1 ->> 'attempt' FROM routines.trajectories") == str(
+    assert await value(connection, "SELECT later_claims -> -1 ->> 'fence' FROM routines.trajectories") == str(
         claimed.fence
     )

@@ -209,7 +209,7 @@ async def test_late_writes_of_a_worker_that_lost_a_delivery_change_nothing(
     assert not await deliveries.keep_body(connection, lost, b"{}")
     assert await deliveries.release(connection, [lost]) == 0
     [attempt] = await attempts(connection)
-    assert attempt["error"] == "the worker was lost: whether it arrived is not known"
+    assert attempt["error"] == "the worker was lost: it is unknown whether it arrived"
     assert await settle(connection, ours, Outcome(200, None))
 
 

@@ -181,9 +181,7 @@ async def test_versions_that_neither_the_task_nor_a_run_needs_go(connection: Con
 
 
 async def test_answers_to_idempotency_keys_of_yesterday_go(connection: Connection, routine: int) -> None:
-    await connection.execute(
-        "INSERT INTO routines.api_keys (collection_id, secret_hash) SELECT id, sha256('') FROM routines.collections"
-    )
+    await make_key(connection, "my-org")
     await connection.execute(
         """INSERT INTO routines.idempotency_keys (key_id, idempotency_key, request_hash)
            SELECT id, 'k', sha256('') FROM routines.api_keys"""

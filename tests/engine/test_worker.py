@@ -181,7 +181,7 @@ async def test_a_run_that_somebody_has_locked_holds_up_no_other_run_of_the_worke
                 assert await until_ended(connection, other) == ("completed", None)
             assert locked in worker._held
         assert await until_ended(connection, locked) == ("completed", None)
-    assert await value(connection, "SELECT max(attempt) FROM routines.trajectories") == 1
+    assert await value(connection, "SELECT max(fence) FROM routines.trajectories") == 1
 
 
 async def test_outputs_that_cannot_be_stored_fail_their_run_alone(connection: Connection, database: Database) -> None:
@@ -267,7 +267,7 @@ async def test_a_database_that_is_away_for_a_moment_costs_a_run_neither_its_work
         assert await value(connection, cut)
         gate.set()
         assert await until_ended(connection, run) == ("completed", None)
-    assert await value(connection, "SELECT attempt || ' ' || crashes FROM routines.trajectories") == "1 0"
+    assert await value(connection, "SELECT fence || ' ' || crashes FROM routines.trajectories") == "1 0"
 
 
 async def test_a_checkpoint_that_is_sent_again_changes_nothing_and_counts_a_try_once(connection: Connection) -> None:

@@ -81,7 +81,7 @@ class DatabaseFigures(Collector):
 
     def __init__(self, database_url: str) -> None:
         self._database_url = database_url
-        self._found: dict[str, db.Figures] = {}
+        self._found: dict[str, db.Metrics] = {}
         self._failed: set[str] = set(SHOWN)
         self._asked_at: float | None = None
         self._took_seconds = 0.0
@@ -140,7 +140,7 @@ class DatabaseFigures(Collector):
             yield from _families(kind, found)
 
 
-def _families(kind: str, found: db.Figures) -> Iterable[Metric]:
+def _families(kind: str, found: db.Metrics) -> Iterable[Metric]:
     families: dict[str, GaugeMetricFamily] = {}
     for shown in SHOWN[kind]:
         family = families.setdefault(

@@ -1,4 +1,4 @@
-"""Bearer keys: made, listed, replaced, revoked, the collection that one opens, and how fast it may ask."""
+"""Bearer keys: creation, listing, rotation, revocation, authentication and rate limits."""
 
 import hashlib
 import hmac
@@ -25,18 +25,18 @@ _NO_PEPPER = bytes(32)
 
 
 class ParsedToken(msgspec.Struct, frozen=True):
-    """What a bearer token of the right form says; never printed whole."""
+    """The parts of a bearer token of the right form. Its repr hides the secret."""
 
     key_id: int
     secret: str
 
     def __repr__(self) -> str:
-        """Without the secret."""
+        """Return the key id without the secret."""
         return f"ParsedToken(key_id={self.key_id})"
 
 
 class AuthContext(msgspec.Struct, frozen=True):
-    """Whom a request speaks for: a key, and the one collection that it opens."""
+    """The key of a request, and the one collection that it opens."""
 
     key_id: int
     collection_id: int
@@ -47,7 +47,7 @@ class ListedKey(msgspec.Struct, frozen=True):
     """A key without its secret.
 
     Attributes:
-        last_used_at: To the minute; None: never.
+        last_used_at: To the minute; None if never used.
         state: active, expired or revoked.
     """
 
@@ -102,8 +102,8 @@ async def create_key(
         The key, which is shown this once.
 
     Raises:
-        InvalidError: The collection's name is no slug.
-        SecretError: The pepper does not open.
+        InvalidError: The collection's name is not a slug.
+        SecretError: The pepper cannot be decrypted.
     """
     secret = secrets.token_urlsafe(_SECRET_BYTES)
     pepper_id, pepper = await peppers.newest(connection)
@@ -122,10 +122,13 @@ async def create_key(
 async def rotate_key(
     connection: Connection, key_id: int, peppers: Peppers, *, grace_seconds: float, expires_in_seconds: float | None
 ) -> str:
-    """A new key beside an old one, which expires after the grace at the latest; all or nothing.
+    """Create a key beside an old one, which expires after the grace period at the latest. All or nothing.
+
+    Returns:
+        The new key, which is shown this once.
 
     Raises:
-        NotFoundError: There is no such key, or it opens nothing any more.
+        NotFoundError: The key does not exist or is no longer valid.
     """
     async with connection.transaction():
         old = await _SUCCEED.first(connection, id=key_id, grace_seconds=grace_seconds)
@@ -150,7 +153,7 @@ def parse_token(token: str) -> ParsedToken:
 
 
 def checksum(unchecked: str) -> str:
-    """CRC32 of `rtn_<id>_<secret>` in base 62, six characters: what a key ends in. It is no secret."""
+    """Return the CRC32 of `rtn_<id>_<secret>` in base 62: the last six characters of a key. It is not a secret."""
     rest, digits = zlib.crc32(unchecked.encode()), ""
     for _ in range(_CHECKSUM_LENGTH):
         rest, digit = divmod(rest, len(_BASE62))
@@ -159,12 +162,12 @@ def checksum(unchecked: str) -> str:
 
 
 async def authenticate(connection: Connection, token: str, peppers: Peppers) -> AuthContext:
-    """Whom this bearer token speaks for.
+    """Return the key and collection of a bearer token.
 
     Raises:
-        UnauthorizedError: It is malformed, unknown, revoked or expired; the error does not say which, save for a
-            mistyped one, of which its own checksum tells.
-        SecretError: The pepper that its hash is keyed with does not open.
+        MistypedKeyError: Its own checksum is wrong.
+        UnauthorizedError: It is malformed, unknown, revoked or expired. The error does not say which.
+        SecretError: The pepper of its hash cannot be decrypted.
     """
     parsed = parse_token(token)
     found = await _FIND.first(connection, id=parsed.key_id)
@@ -181,33 +184,33 @@ def _stored_hash(secret: str, pepper: bytes) -> bytes:
 
 
 async def list_keys(connection: Connection) -> list[ListedKey]:
-    """All keys, oldest first."""
+    """Return all keys, oldest first."""
     return await _LIST.all(connection)
 
 
 async def revoke_key(connection: Connection, key_id: int) -> None:
-    """Close a key at once; doing it again changes nothing.
+    """Revoke a key at once. Revoking it again changes nothing.
 
     Raises:
-        NotFoundError: There is no such key.
+        NotFoundError: The key does not exist.
     """
     if await _REVOKE.run(connection, id=key_id) == 0:
         raise NotFoundError(f"There is no key {key_id}.")
 
 
 async def take_tokens(connection: Connection, key_id: int, *, wanted: int, rate: float, burst: float) -> bool:
-    """Take `wanted` tokens out of the key's bucket, all or none; False: it does not hold so many by now.
+    """Take `wanted` tokens out of the key's bucket, all or none. Returns False if it holds too few.
 
     Args:
         connection: Any connection.
         key_id: The API key.
-        wanted: Requests to make.
-        rate: Tokens that the bucket gains a second.
-        burst: Tokens that the bucket holds at most.
+        wanted: The number of requests to make.
+        rate: Tokens that the bucket gains per second.
+        burst: The maximum number of tokens in the bucket.
     """
     return await _TAKE.first(connection, key_id=key_id, wanted=wanted, rate=rate, burst=burst) is not None
 
 
 def hash_of(secret: str) -> bytes:
-    """SHA-256 of a secret: what a process looks it up by."""
+    """Return the SHA-256 of a token, the key of a process's cache."""
     return hashlib.sha256(secret.encode()).digest()

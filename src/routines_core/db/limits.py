@@ -8,11 +8,11 @@ from routines_core.errors import NotFoundError
 
 
 class Limit(msgspec.Struct, frozen=True):
-    """A limit that is set.
+    """A limit.
 
     Attributes:
         collection: Its name.
-        task: The task's name; None: the limit is the collection's own.
+        task: The task's name; None for a limit of the collection.
         claimed: Runs that workers have claimed and that count towards it.
     """
 
@@ -28,7 +28,7 @@ _LIMIT_TASK = Statement("limits.limit_task", NoRow)
 
 
 async def list_limits(connection: Connection) -> list[Limit]:
-    """Every limit, by collection and task."""
+    """Return all limits, by collection and task."""
     return await _LIST.all(connection)
 
 
@@ -36,7 +36,7 @@ async def set_limit(connection: Connection, *, collection: str, task: str | None
     """Limit the runs of a collection or task that workers may have claimed at once; None removes the limit.
 
     Raises:
-        NotFoundError: There is no such collection or task.
+        NotFoundError: The collection or task does not exist.
     """
     if task is None:
         changed = await _LIMIT_COLLECTION.run(connection, collection=collection, most=most)

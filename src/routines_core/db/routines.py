@@ -32,12 +32,13 @@ class Cadence(msgspec.Struct, frozen=True):
 
 
 class Routine(msgspec.Struct, frozen=True):
-    """A routine as it is stored; it names its secrets and holds none.
+    """A stored routine, with the names of its secrets but not their values.
 
     Attributes:
         undeclared_keys: Override keys that the task's current version does not declare.
-        catchup_window_seconds: How old a slot may be to still fire after an outage; None: the default of its cadence.
-        paused_reason: Why the scheduler paused it; None: it did not.
+        catchup_window_seconds: The age up to which a missed slot still fires after an outage; None for the default of
+            its cadence.
+        paused_reason: Why the scheduler paused it; None if it did not.
     """
 
     id: int
@@ -62,7 +63,7 @@ class RoutineSpec(msgspec.Struct, frozen=True):
     """A routine to save.
 
     Attributes:
-        id: Drawn before by `draw_routine_id`, where secrets are bound to it; None: the database gives one.
+        id: Drawn by `draw_routine_id`, if secrets are bound to it; None to let the database assign one.
     """
 
     name: str
@@ -77,14 +78,14 @@ class RoutineSpec(msgspec.Struct, frozen=True):
 
 
 class RoutinePatch(msgspec.Struct, frozen=True):
-    """A change of a routine: what is UNSET keeps its value.
+    """Fields to update on a routine. UNSET fields keep their value.
 
     Attributes:
-        secret_params: Replaces them all; None in the place of a secret keeps the stored one of that name.
-        webhook_secret: None clears it.
-        catchup_window_seconds: None goes back to the default of the cadence.
-        keeps_webhook_secret: There must be one, and it stays.
-        id: What new secrets are bound to: only this very routine is changed; None: whichever has the name.
+        secret_params: Replaces them all. None instead of a secret keeps the stored one of that name.
+        webhook_secret: None removes it.
+        catchup_window_seconds: None restores the default of the cadence.
+        keeps_webhook_secret: True to keep the stored secret, which must exist.
+        id: The routine that new secrets are bound to, which must still have the name; None for any routine of the name.
     """
 
     name: str | msgspec.UnsetType = msgspec.UNSET
@@ -114,19 +115,20 @@ _RUN_NOW = Statement("routines.run_now", _Id)
 
 
 async def draw_routine_id(connection: Connection, *, key_id: int) -> int:
-    """An id that no routine has or will be given: for one to be saved, since its secrets are bound to it."""
+    """Reserve an id for a routine to be created, so that secrets can be bound to it."""
     return (await _DRAW_ID.one(connection, key_id=key_id)).id
 
 
 async def create_routine(connection: Connection, spec: RoutineSpec, *, key_id: int, task: str) -> bool:
-    """Save a routine and its secrets; the database computes its next slot.
+    """Create a routine and its secrets. The database computes its next slot.
 
-    Returns False, and saves nothing, where there is no such task or it does not declare a key of the overrides.
+    Returns:
+        False, without creating anything, if the task does not exist or does not declare a key of the overrides.
 
     Raises:
-        ConflictError: The name is taken for this task.
-        NotFoundError: The task went at this very moment.
-        InvalidError: It breaks a rule of the schema.
+        ConflictError: The task already has a routine of this name.
+        NotFoundError: The task was deleted at the same moment.
+        InvalidError: The routine breaks a rule of the schema.
     """
     sealed = [*spec.secret_params.values(), *([spec.webhook_secret] if spec.webhook_secret else [])]
     with domain_errors(missing="routines_task_fkey"):
@@ -149,14 +151,15 @@ async def create_routine(connection: Connection, spec: RoutineSpec, *, key_id: i
 
 
 async def patch_routine(connection: Connection, patch: RoutinePatch, *, key_id: int, task: str, name: str) -> bool:
-    """Change a routine; waits for a tick that holds it. Its next slot is computed anew where cadence or paused change.
+    """Change a routine. Waits for a tick that has locked it. Its next slot is recomputed if cadence or paused change.
 
-    Returns False, and changes nothing, where there is no such routine, where an override is added or changed that the
-    task does not declare, or where a secret is to be kept that is not there.
+    Returns:
+        False, without changing anything, if the routine does not exist, if an added or changed override is not declared
+        by the task, or if a secret to keep does not exist.
 
     Raises:
-        ConflictError: The new name is taken for this task.
-        InvalidError: It breaks a rule of the schema.
+        ConflictError: The task already has a routine of the new name.
+        InvalidError: The routine breaks a rule of the schema.
     """
     with domain_errors():
         patched = await _PATCH.first(
@@ -166,10 +169,10 @@ async def patch_routine(connection: Connection, patch: RoutinePatch, *, key_id: 
 
 
 async def find_routine(connection: Connection, *, key_id: int, task: str, name: str) -> Routine:
-    """The routine of this name.
+    """Return the routine of this name.
 
     Raises:
-        NotFoundError: There is none for this task of this collection.
+        NotFoundError: The task of this collection has no such routine.
     """
     routine = await _FIND.first(connection, key_id=key_id, task=task, name=name)
     if routine is None:
@@ -185,7 +188,7 @@ async def list_routines(
     task: str | None = None,
     after: tuple[str, str] | None = None,
 ) -> list[Routine]:
-    """The routines of a collection, or of one of its tasks, by task and name, after the (task, name) of `after`."""
+    """Return the routines of a collection, or of one of its tasks, by task and name, after the (task, name) `after`."""
     after_task, after_name = after or (None, None)
     return await _LIST.all(
         connection, key_id=key_id, task=task, after_task=after_task, after_name=after_name, limit=limit
@@ -193,30 +196,30 @@ async def list_routines(
 
 
 async def set_paused(connection: Connection, *, key_id: int, task: str, name: str, paused: bool) -> None:
-    """Pause or resume; waits for a tick that holds the routine. Resuming computes the next slot from now.
+    """Pause or resume a routine. Waits for a tick that has locked it. Resuming computes the next slot from now.
 
     Raises:
-        NotFoundError: There is no such routine.
+        NotFoundError: The routine does not exist.
     """
     if not await _SET_PAUSED.run(connection, key_id=key_id, task=task, name=name, paused=paused):
         raise NotFoundError
 
 
 async def delete_routine(connection: Connection, *, key_id: int, task: str, name: str) -> None:
-    """Remove a routine and its schedule; its trajectories stay. Waits for a tick that holds it.
+    """Delete a routine, which also removes its schedule. Its runs are kept. Waits for a tick that has locked it.
 
     Raises:
-        NotFoundError: There is no such routine.
+        NotFoundError: The routine does not exist.
     """
     if not await _DELETE.run(connection, key_id=key_id, task=task, name=name):
         raise NotFoundError
 
 
 async def run_now(connection: Connection, *, key_id: int, task: str, name: str) -> int:
-    """Start a run at once, whatever the cadence; returns its trajectory's id. Waits for a tick that holds the routine.
+    """Start a run at once, whatever the cadence. Waits for a tick that has locked the routine. Returns the run's id.
 
     Raises:
-        NotFoundError: There is no such routine.
+        NotFoundError: The routine does not exist.
     """
     return (await _RUN_NOW.one(connection, key_id=key_id, task=task, name=name)).id
 

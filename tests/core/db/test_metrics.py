@@ -30,15 +30,15 @@ async def in_hours(connection: Connection, hours: float, name: str) -> int:
 
 
 async def test_where_nothing_is_every_figure_is_nothing(connection: Connection) -> None:
-    assert await db.of_routines(connection) == db.RoutineFigures(0, 0, 0)
-    assert await db.of_skips(connection) == db.SkipFigures(0, 0, 0, 0)
-    assert await db.of_runs(connection) == db.RunFigures(0, 0, 0)
-    assert await db.of_deliveries(connection) == db.DeliveryFigures(0, 0)
+    assert await db.of_routines(connection) == db.RoutineMetrics(0, 0, 0)
+    assert await db.of_skips(connection) == db.SkipMetrics(0, 0, 0, 0)
+    assert await db.of_runs(connection) == db.RunMetrics(0, 0, 0)
+    assert await db.of_deliveries(connection) == db.DeliveryMetrics(0, 0)
 
 
 async def test_it_is_said_how_many_routines_are_due_and_since_when(connection: Connection) -> None:
     await in_hours(connection, 1, "later")
-    assert await db.of_routines(connection) == db.RoutineFigures(0, 0, 0)
+    assert await db.of_routines(connection) == db.RoutineMetrics(0, 0, 0)
     await in_hours(connection, -1, "late")
     await in_hours(connection, -2, "later-still")
     struck = await in_hours(connection, -3, "struck")
@@ -59,7 +59,7 @@ async def test_slots_that_were_skipped_in_the_last_hour_are_counted_by_reason(co
            FROM (VALUES (1, 'missed', 5, 70), (2, 'missed', 3, 10), (3, 'overlap', 1, 59), (4, 'missed', 1, 1),
                         (5, 'failed_to_start', 1, 0)) AS given (n, reason, slots, age)"""
     )
-    assert await db.of_skips(connection) == db.SkipFigures(1, 4, 0, 1)
+    assert await db.of_skips(connection) == db.SkipMetrics(1, 4, 0, 1)
 
 
 async def make_run(connection: Connection, age_seconds: float, status: str, task: int) -> None:
@@ -100,14 +100,14 @@ async def test_webhooks_are_due_until_a_worker_has_them(connection: Connection) 
 
 
 async def test_tickers_and_workers_that_are_connected_are_counted(connection: Connection, database: Database) -> None:
-    assert await db.of_programs(connection) == db.ProgramFigures(0, 0)
+    assert await db.of_programs(connection) == db.ProgramMetrics(0, 0)
     async with (
         connect(database.url, "routines-ticker"),
         connect(database.url, "routines-ticker"),
         connect(database.url, "routines-worker-wakeup"),
         connect(database.url, "routines-worker"),
     ):
-        assert await db.of_programs(connection) == db.ProgramFigures(2, 1)
+        assert await db.of_programs(connection) == db.ProgramMetrics(2, 1)
 
 
 async def test_the_oldest_snapshot_has_an_age(connection: Connection, database: Database) -> None:
