@@ -274,9 +274,7 @@ def finished_steps_are_not_repeated(history: History) -> Found:
             late[own] += 1
     for (run, fence), count in late.items():
         if count > 1:
-            yield Violation(
-                "fence", f"the claim of run {run} with fence {fence} began {count} steps after losing it"
-            )
+            yield Violation("fence", f"the claim of run {run} with fence {fence} began {count} steps after losing it")
 
 
 def last_run_at_is_true(history: History) -> Found:

@@ -148,8 +148,7 @@ MUTANTS = [
     Mutant(
         "the tick reads active runs with its own snapshot",
         (Edit(SCHEMA, "LANGUAGE sql VOLATILE", "LANGUAGE sql STABLE", "active_runs"),),
-        test="concurrency/test_tick_interleavings.py"
-        "::test_a_tick_sees_a_run_now_run_committed_after_its_snapshot",
+        test="concurrency/test_tick_interleavings.py::test_a_tick_sees_a_run_now_run_committed_after_its_snapshot",
     ),
     Mutant(
         "a run that blocked a fire and has ended is not named",
