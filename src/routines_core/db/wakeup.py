@@ -1,4 +1,4 @@
-"""The notification by which idle workers hear of new runs: routines.ring in SQL."""
+"""The notification that wakes idle workers when runs are inserted: routines.wake_workers in SQL."""
 
 from collections.abc import AsyncGenerator
 
@@ -9,7 +9,7 @@ _LISTEN = Statement("runs.listen", NoRow)
 
 
 async def rings(connection: Connection) -> AsyncGenerator[None]:
-    """One item as soon as it listens, since it may have missed one before, and one for each notification."""
+    """Yield once when it starts to listen, because an earlier notification may have been missed, and then per notification."""
     await _LISTEN.run(connection)
     yield
     async for _ in connection.notifies():
