@@ -9,7 +9,7 @@ import structlog
 
 from routines_core.db import connect
 from routines_core.db.pool import LOST
-from routines_core.db.wakeup import rings
+from routines_core.db.wakeup import wakeups
 from routines_core.errors import DatabaseError
 from routines_core.lifecycle import sleep_or_stop
 from routines_engine.metrics import WorkerMetrics
@@ -38,7 +38,7 @@ async def repeat(stop: asyncio.Event, job: Job, seconds: float, metrics: WorkerM
 
 @asynccontextmanager
 async def woken(wake: asyncio.Event, database_url: str) -> AsyncGenerator[None]:
-    """Within the block `wake` is set whenever the bell is rung, over every loss of the database."""
+    """Set `wake` at each notification within the block, across reconnections to the database."""
     listening = asyncio.create_task(_listen(wake, database_url))
     try:
         yield
@@ -51,6 +51,6 @@ async def _listen(wake: asyncio.Event, database_url: str) -> None:
     while True:
         with contextlib.suppress(*LOST, DatabaseError):
             async with connect(database_url, "routines-worker-wakeup", role="routines_worker") as connection:
-                async for _ in rings(connection):
+                async for _ in wakeups(connection):
                     wake.set()
         await asyncio.sleep(RECONNECT_SECONDS)

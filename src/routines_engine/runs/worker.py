@@ -34,7 +34,7 @@ from routines_engine.webhooks.deliveries import run_deliveries
 from routines_workflow.catalogue import load_entry_points
 
 POLL_SECONDS = 1.0
-"""How long an idle worker waits for its bell before it looks for pending runs by itself."""
+"""How often an idle worker polls for pending runs if no wakeup comes."""
 HELD_SECONDS = 0.4
 """How often a worker asks whether its runs are still its own: so soon does a cancel reach a step."""
 CHILDREN_SECONDS = 0.05
@@ -133,7 +133,7 @@ class Worker:
         return answer
 
     async def _claim_or_wait(self) -> bool:
-        """Claim; where nothing is pending, hang the bell, and look now and then until it is rung."""
+        """Claim runs. If none is pending, request a wakeup, and wait for it or poll."""
         self.wake.clear()
         if await self._claim():
             return True

@@ -25,7 +25,7 @@ from routines_engine.temporal.submission import job_of, submit
 BATCH = 100
 """The most runs that are claimed and handed over at once."""
 POLL_SECONDS = 1.0
-"""How long an idle dispatcher waits for its bell before it looks for pending runs by itself."""
+"""How often an idle dispatcher polls for pending runs if no wakeup comes."""
 AWAY_SECONDS = 1.0
 """The wait before Temporal is asked again once it was away."""
 
