@@ -850,7 +850,7 @@ CREATE TRIGGER keep_names_of_truncated AFTER TRUNCATE ON routines.routines
 --   BEFORE UPDATE of status       refuse_second_end  if the run has ended: raises, except for archiving
 --   BEFORE UPDATE of status       settle_end         if the run ends: closes its steps, clears lease and secret_refs, queues
 --                                                    the webhook
---   AFTER INSERT                  note_started_run   inserted as running (nobody but a person does that): adds to begun_runs
+--   AFTER INSERT                  note_started_run   inserted as running, as only a person at psql does: adds to begun_runs
 --   AFTER INSERT, per statement   refuse_overlap     raises for a scheduled run beside an active run-now run
 --   AFTER INSERT, per statement   wake_workers       notifies idle workers
 --   AFTER UPDATE of status        follow_end         if the run ends: cancels its children, deletes it from begun_runs and

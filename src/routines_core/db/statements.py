@@ -105,7 +105,7 @@ class Statement(Generic[Row]):
             raise
 
 
-def _maker(record: type[Row]) -> Callable[..., Row]:
+def _maker(record: type[Any]) -> Callable[..., Any]:
     """Returns what makes a record of a row: the struct itself, or a function that first decodes its nested structs.
 
     A nested struct comes as one jsonb column, for example a routine's cadence.
@@ -118,7 +118,7 @@ def _maker(record: type[Row]) -> Callable[..., Row]:
     if not nested:
         return record
 
-    def make(**columns: Any) -> Row:
+    def make(**columns: Any) -> Any:
         return record(**columns | {name: msgspec.convert(columns[name], kind) for name, kind in nested.items()})
 
     return make

@@ -8,7 +8,7 @@ from routines_core.db.statements import NoRow, Statement
 _LISTEN = Statement("runs.listen", NoRow)
 
 
-async def rings(connection: Connection) -> AsyncGenerator[None]:
+async def wakeups(connection: Connection) -> AsyncGenerator[None]:
     """Yield once when it starts to listen, because an earlier notification may have been missed, and then per notification."""
     await _LISTEN.run(connection)
     yield
