@@ -122,7 +122,7 @@ def nested(levels: int) -> Any:
         ({"activity": "text_echo", "text_path": "later.outputs.text"}, "reference later.outputs.text is missing"),
         ({"activity": "text_echo", "text_path": "a..b"}, "not valid at character 3"),
         ({"activity": "text_echo", "text": "{{ a"}, "not valid at character 5"),
-        ({"activity": "text_echo", "text": "{{ secret_params }}"}, "name one secret, as secret_params.NAME"),
+        ({"activity": "text_echo", "text": "{{ secret_params }}"}, "name one secret, for example secret_params.NAME"),
         ({"activity": "text_echo", "text": "{{ secret_params.GONE }}"}, "secret_params.GONE is missing"),
         ({"activity": "text_echo", "txt": "x"}, "unknown field txt"),
         ({"activity": "text_echo", "text": "x", "retry": {"max_attempts": 0}}, "max_attempts: must be an integer >= 1"),

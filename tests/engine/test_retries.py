@@ -14,7 +14,7 @@ from routines_core.errors import InvalidError
 from routines_engine.steps.flow import StepFailedError
 from routines_workflow.activity import ACTIVITIES, StepContext, activity
 from routines_workflow.blocking import DaemonThreads
-from routines_workflow.retry import Backoff, Retry
+from routines_workflow.step_limits import Backoff, Retry
 from support.flows import Journal, flow_of
 from support.rows import make_task, value
 

@@ -47,9 +47,9 @@ async def test_doctor_asks_temporal_and_counts_its_runs(
            SELECT 1, id, 'w', 1, 1 FROM made"""
     )
     code, line = doctor(database, **place)
-    assert (code, line.endswith("reachable; 1 runs in Temporal's hands, 1 not known to be there")) == (0, True)
+    assert (code, line.endswith("reachable; 1 runs handed to Temporal, 1 not confirmed")) == (0, True)
     code, line = doctor(database, ROUTINES_ENGINE="postgres")
-    assert (code, line) == (0, "engine    postgres; 1 runs in Temporal's hands, 1 not known to be there")
+    assert (code, line) == (0, "engine    postgres; 1 runs handed to Temporal, 1 not confirmed")
     code, line = doctor(database, ROUTINES_TEMPORAL_ADDRESS=f"127.0.0.1:{free_port()}")
     assert code == 1
     assert "cannot be reached" in line

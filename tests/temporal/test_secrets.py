@@ -70,7 +70,7 @@ async def test_no_value_of_a_run_enters_temporals_history_or_files(
             dumps.append(b"".join(event.SerializeToString() for event in history.events))
     errors = "SELECT array_agg(error ORDER BY trajectory_id) FROM routines.steps WHERE error IS NOT NULL"
     assert await value(connection, errors) == [
-        "it left with the exit code ********",
+        "it exited with code ********",
         f"refused: {STATIC} {PARAM} ********, ********",
     ]
     dumps.append(temporal_server.stored())

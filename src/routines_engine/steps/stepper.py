@@ -21,7 +21,7 @@ from routines_engine.steps.storable import storable, storable_error
 from routines_workflow.activity import Activity, StepContext, StepServices
 from routines_workflow.bindings import MAX_DEPTH, SECRET_ROOTS, bindings_of, depth_of, inputs_of, secrets_in
 from routines_workflow.catalogue import find_activity
-from routines_workflow.retry import Patience, patience_of
+from routines_workflow.step_limits import StepLimits, step_limits
 
 Checkpoint = Callable[[StepRecord], Awaitable[None]]
 NOT_RETRIED = (InvalidError, msgspec.ValidationError)
@@ -61,13 +61,13 @@ class Step:
     Attributes:
         inputs: The activity's inputs.
         masked_inputs: The inputs as they are stored, without secrets.
-        policy: How often it is tried, and how long one attempt may take.
+        limits: How often it is tried, and how long one attempt may take.
     """
 
     activity: Activity[Any]
     inputs: dict[str, Any]
     masked_inputs: dict[str, Any]
-    policy: Patience
+    limits: StepLimits
 
 
 class Stepper:
@@ -180,7 +180,7 @@ class Stepper:
         masked = inputs_of(bindings, activity.raw, self._values | masks) if secrets else inputs
         # Copies: an activity may modify its inputs, and later steps must not see that.
         masked = storable(self._masker.mask(masked), "its inputs")
-        return Step(activity, storable(inputs, "its inputs"), masked, patience_of(config))
+        return Step(activity, storable(inputs, "its inputs"), masked, step_limits(config))
 
     async def _secrets(self, names: set[str]) -> dict[str, str]:
         """Return the values of the secrets that exist, by name."""
@@ -190,7 +190,7 @@ class Stepper:
     async def _attempt(self, step: Step, record: StepRecord) -> Any:
         """Call the activity once. Returns its outputs without secrets, as they are stored and seen by later steps."""
         self._services.fault = None
-        seconds = step.policy.timeout_seconds
+        seconds = step.limits.timeout_seconds
         context = StepContext(
             self._workflow_id,
             record.name,
@@ -217,13 +217,13 @@ class Stepper:
         """
         if self._services.fault is not None:
             raise self._services.fault from None
-        if isinstance(error, NOT_RETRIED) or record.attempt >= step.policy.retry.max_attempts:
+        if isinstance(error, NOT_RETRIED) or record.attempt >= step.limits.retry.max_attempts:
             return await self._failed(record, error)
         next_attempt = msgspec.structs.replace(record, attempt=record.attempt + 1, failed_try=self._text_of(error))
         # Written before the wait: if the worker is lost meanwhile, the failed attempt must not be forgotten.
         await self._write(next_attempt)
         self._recorded_attempt = next_attempt.name, next_attempt.attempt
-        return Verdict(AGAIN, step.policy.retry.wait_seconds(record.attempt))
+        return Verdict(AGAIN, step.limits.retry.wait_seconds(record.attempt))
 
     async def _failed(self, record: StepRecord, error: Exception) -> Verdict:
         """Record that a step failed for good. Returns the verdict."""
