@@ -878,6 +878,7 @@ CREATE TABLE routines.trajectories (
     deadline_at             timestamptz,
     fence                   integer NOT NULL DEFAULT 0,
     crashes                 smallint NOT NULL DEFAULT 0,
+    step_bytes              bigint NOT NULL DEFAULT 0,
     trigger                 text NOT NULL CONSTRAINT trajectories_trigger_is_known
                             CHECK (trigger IN ('schedule', 'run-now', 'api')),
     status                  text NOT NULL DEFAULT 'pending' CONSTRAINT trajectories_status_is_known
@@ -957,11 +958,14 @@ COMMENT ON COLUMN routines.trajectories.deadline_at IS 'When it fails if it has 
 COMMENT ON COLUMN routines.trajectories.fence IS
     'Raised by each claim and by anything else that takes the run from its worker. Every write of a worker names it, so earlier holders are fenced off.';
 COMMENT ON COLUMN routines.trajectories.crashes IS 'How many times its worker was lost. At three the run fails.';
+COMMENT ON COLUMN routines.trajectories.step_bytes IS
+    'How many bytes its steps hold as JSON, inputs and outputs together; counted as they are written.';
 COMMENT ON COLUMN routines.trajectories.trigger IS 'schedule, run-now or api.';
 COMMENT ON COLUMN routines.trajectories.status IS 'pending, running, or one of the final completed, failed, cancelled, archived.';
 COMMENT ON COLUMN routines.trajectories.engine IS
     'The engine that runs it, or ran it at its end: postgres (a worker with a lease) or temporal, set at dispatch. Either may take a pending run.';
-COMMENT ON COLUMN routines.trajectories.worker IS 'The last worker that claimed it: host and process.';
+COMMENT ON COLUMN routines.trajectories.worker IS
+    'The last worker that claimed it: host and process; null while it waits for the next attempt of a step, until lease_expires_at.';
 COMMENT ON COLUMN routines.trajectories.later_claims IS
     'The newest 50 claims after the first, an array of {at, fence, crashes}; null if there were none.';
 COMMENT ON COLUMN routines.trajectories.first_workflow_id IS
@@ -1260,13 +1264,6 @@ CREATE TRIGGER note_changed_files AFTER UPDATE OF inputs, outputs ON routines.st
                        OR OLD.inputs IS DISTINCT FROM NEW.inputs AND NEW.inputs::text ~ '[0-9a-f]{32}-')
     EXECUTE FUNCTION routines.note_files_of_step();
 
-CREATE FUNCTION routines.finished_steps(run_id bigint) RETURNS jsonb LANGUAGE sql VOLATILE AS $$
-    SELECT coalesce(jsonb_object_agg(name, jsonb_build_object('inputs', inputs, 'outputs', outputs)), '{}')
-    FROM routines.steps WHERE trajectory_id = run_id AND status = 'completed';
-$$;
-COMMENT ON FUNCTION routines.finished_steps IS
-    'Inputs and outputs of a run''s completed steps by name. VOLATILE, so that it takes its own snapshot: after the claim''s snapshot another worker may have finished a step and released the run.';
-
 -- == sql/schema/06_ledger.sql
 
 -- The ledger: every slot has exactly one outcome, a trajectory or a skip.
@@ -1415,7 +1412,9 @@ RETURN (SELECT CASE WHEN collection_id = of_collection THEN task_id END FROM rou
         ORDER BY collection_id, task_id LIMIT 1);
 COMMENT ON FUNCTION routines.task_with_pending IS 'The next task of a collection after this one that has a pending run; null if there is none.';
 
-CREATE FUNCTION routines.fair_shares(capacity integer, after bigint, last_tasks jsonb)
+CREATE FUNCTION routines.fair_shares(
+    capacity integer, after bigint, last_tasks jsonb, but_collections bigint[] DEFAULT '{}', most_each integer DEFAULT NULL
+)
 RETURNS TABLE (place integer, collection_id bigint, task_id bigint, share integer, is_limited boolean)
 LANGUAGE plpgsql VOLATILE ROWS 10 AS $$
 DECLARE
@@ -1437,6 +1436,7 @@ BEGIN
             collection_id := routines.collection_with_pending(0);
         END IF;
         EXIT WHEN collection_id IS NULL OR lap = 1 AND collection_id > after;
+        CONTINUE WHEN collection_id = ANY (but_collections);
         free := routines.free_capacity_of_collection(collection_id);
         IF free IS NULL OR free > 0 THEN
             collections := collections || collection_id;
@@ -1445,7 +1445,7 @@ BEGIN
     END LOOP;
     FOR i IN 1 .. cardinality(collections) LOOP
         collection_id := collections[i];
-        own_share := least(capacity / cardinality(collections), collections_free[i]);
+        own_share := least(capacity / cardinality(collections), collections_free[i], most_each);
         tasks := '{}';
         tasks_free := '{}';
         -- The same for the tasks of the collection.
@@ -1475,7 +1475,7 @@ BEGIN
     END LOOP;
 END $$;
 COMMENT ON FUNCTION routines.fair_shares IS
-    'Divides the capacity of a claim equally between the collections with pending runs, starting after the collection `after`, and within each between its tasks, starting after its entry in last_tasks. Limits are respected. The cost does not depend on how many runs are pending.';
+    'Divides the capacity of a claim equally between the collections with pending runs, starting after the collection `after`, and within each between its tasks, starting after its entry in last_tasks. Collections in but_collections get nothing, and no collection gets more than most_each. Limits are respected. The cost does not depend on how many runs are pending.';
 
 -- No triggers. UNLOGGED: after a crash the table is empty, and workers poll anyway.
 CREATE UNLOGGED TABLE routines.wakeups (

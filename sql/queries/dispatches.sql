@@ -51,7 +51,7 @@ taken AS (
         ended_at = CASE WHEN crashes + crash >= %(max_crashes)s::integer THEN now() END,
         lease_expires_at = CASE WHEN crashes + crash < %(max_crashes)s::integer THEN lease_expires_at END
     FROM found WHERE trajectories.id = found.id
-    RETURNING trajectories.id, trajectories.fence, collection_id, task_id, task_version, init_params, deadline_at,
+    RETURNING trajectories.id, trajectories.fence, collection_id, task_id, task_version, deadline_at,
               first_workflow_id, status
 ),
 noted AS (
@@ -60,15 +60,9 @@ noted AS (
         waits = false, submitted_at = coalesce(submitted_at, now())
     FROM taken WHERE trajectory_id = taken.id AND taken.status = 'running'
 )
-SELECT taken.id, taken.fence, taken.collection_id, taken.task_id, taken.first_workflow_id AS workflow_id,
-       taken.init_params, task_versions.workflow,
-       extract(epoch FROM taken.deadline_at - now())::float8 AS seconds_left,
-       routines.finished_steps(taken.id) AS finished_steps,
-       coalesce((SELECT jsonb_object_agg(name, attempt) FROM routines.steps
-                 WHERE trajectory_id = taken.id AND status <> 'completed'), '{}') AS tries
-FROM taken
-JOIN routines.task_versions ON task_versions.task_id = taken.task_id AND task_versions.version = taken.task_version
-WHERE taken.status = 'running';
+SELECT id, fence, collection_id, task_id, task_version, first_workflow_id AS workflow_id,
+       extract(epoch FROM deadline_at - now())::float8 AS seconds_left, NULL::text AS init_params
+FROM taken WHERE status = 'running';
 
 -- name: leave
 -- Records that a worker stops in the middle of a step, so that the next attempt does not count as a crash.
@@ -121,12 +115,14 @@ checked AS (
     UPDATE routines.dispatches SET checked_at = now() FROM due WHERE dispatches.trajectory_id = due.trajectory_id
     RETURNING dispatches.trajectory_id, generation, fence, workflow_id, submitted_at IS NOT NULL AS is_submitted
 )
-SELECT checked.trajectory_id AS id, checked.fence, generation, checked.workflow_id, is_submitted, task_versions.workflow,
+SELECT checked.trajectory_id AS id, checked.fence, generation, checked.workflow_id, is_submitted,
+       ARRAY(SELECT json_array_elements_text(CASE json_typeof(task_versions.workflow -> 'steps') WHEN 'array'
+                                             THEN task_versions.workflow -> 'steps' ELSE '[]' END)) AS steps,
        greatest(0, extract(epoch FROM deadline_at - now()))::float8 AS seconds_left,
        ARRAY(SELECT name FROM routines.steps WHERE steps.trajectory_id = trajectories.id AND steps.status = 'completed'
              ORDER BY position) AS finished,
        coalesce((SELECT jsonb_object_agg(name, attempt) FROM routines.steps
-                 WHERE steps.trajectory_id = trajectories.id AND steps.status <> 'completed'), '{}') AS tries
+                 WHERE steps.trajectory_id = trajectories.id AND steps.status <> 'completed'), '{}') AS attempts
 FROM checked
 JOIN routines.trajectories ON trajectories.id = checked.trajectory_id
 JOIN routines.task_versions ON task_versions.task_id = trajectories.task_id

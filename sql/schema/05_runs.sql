@@ -34,6 +34,7 @@ CREATE TABLE routines.trajectories (
     deadline_at             timestamptz,
     fence                   integer NOT NULL DEFAULT 0,
     crashes                 smallint NOT NULL DEFAULT 0,
+    step_bytes              bigint NOT NULL DEFAULT 0,
     trigger                 text NOT NULL CONSTRAINT trajectories_trigger_is_known
                             CHECK (trigger IN ('schedule', 'run-now', 'api')),
     status                  text NOT NULL DEFAULT 'pending' CONSTRAINT trajectories_status_is_known
@@ -113,11 +114,14 @@ COMMENT ON COLUMN routines.trajectories.deadline_at IS 'When it fails if it has 
 COMMENT ON COLUMN routines.trajectories.fence IS
     'Raised by each claim and by anything else that takes the run from its worker. Every write of a worker names it, so earlier holders are fenced off.';
 COMMENT ON COLUMN routines.trajectories.crashes IS 'How many times its worker was lost. At three the run fails.';
+COMMENT ON COLUMN routines.trajectories.step_bytes IS
+    'How many bytes its steps hold as JSON, inputs and outputs together; counted as they are written.';
 COMMENT ON COLUMN routines.trajectories.trigger IS 'schedule, run-now or api.';
 COMMENT ON COLUMN routines.trajectories.status IS 'pending, running, or one of the final completed, failed, cancelled, archived.';
 COMMENT ON COLUMN routines.trajectories.engine IS
     'The engine that runs it, or ran it at its end: postgres (a worker with a lease) or temporal, set at dispatch. Either may take a pending run.';
-COMMENT ON COLUMN routines.trajectories.worker IS 'The last worker that claimed it: host and process.';
+COMMENT ON COLUMN routines.trajectories.worker IS
+    'The last worker that claimed it: host and process; null while it waits for the next attempt of a step, until lease_expires_at.';
 COMMENT ON COLUMN routines.trajectories.later_claims IS
     'The newest 50 claims after the first, an array of {at, fence, crashes}; null if there were none.';
 COMMENT ON COLUMN routines.trajectories.first_workflow_id IS
@@ -415,10 +419,3 @@ CREATE TRIGGER note_changed_files AFTER UPDATE OF inputs, outputs ON routines.st
     FOR EACH ROW WHEN (OLD.outputs IS DISTINCT FROM NEW.outputs AND NEW.outputs::text ~ '[0-9a-f]{32}-'
                        OR OLD.inputs IS DISTINCT FROM NEW.inputs AND NEW.inputs::text ~ '[0-9a-f]{32}-')
     EXECUTE FUNCTION routines.note_files_of_step();
-
-CREATE FUNCTION routines.finished_steps(run_id bigint) RETURNS jsonb LANGUAGE sql VOLATILE AS $$
-    SELECT coalesce(jsonb_object_agg(name, jsonb_build_object('inputs', inputs, 'outputs', outputs)), '{}')
-    FROM routines.steps WHERE trajectory_id = run_id AND status = 'completed';
-$$;
-COMMENT ON FUNCTION routines.finished_steps IS
-    'Inputs and outputs of a run''s completed steps by name. VOLATILE, so that it takes its own snapshot: after the claim''s snapshot another worker may have finished a step and released the run.';

@@ -78,6 +78,14 @@ class Settings(BaseSettings):
 
     worker_concurrency: int = Field(default=50, ge=1, le=1000, alias="ROUTINES_WORKER_CONCURRENCY")
     """Maximum number of runs that one worker has claimed at once."""
+    worker_processes: int = Field(default=32, ge=1, le=1000, alias="ROUTINES_WORKER_PROCESSES")
+    """Maximum number of step processes of a worker. Each runs one collection's workflows at a time."""
+    step_memory_mib: int = Field(default=512, ge=64, le=65_536, alias="ROUTINES_STEP_MEMORY_MIB")
+    """Memory in MiB that a step process may allocate beyond what it has when it starts."""
+    step_stall_seconds: float = Field(default=5, ge=0.5, le=600, alias="ROUTINES_STEP_STALL_SECONDS")
+    """How long a step may keep its process busy without a pause, in seconds."""
+    max_run_bytes: int = Field(default=16 * 1024 * 1024, ge=1024, alias="ROUTINES_MAX_RUN_BYTES")
+    """Maximum size of the inputs and outputs of all steps of a run, in bytes of JSON."""
     lease_seconds: float = Field(default=15, ge=0.5, alias="ROUTINES_LEASE_SECONDS")
     """How long a claimed run stays with a worker without a sign of life; workers renew after a third of it."""
     run_deadline_seconds: float = Field(default=3600, gt=0, alias="ROUTINES_RUN_DEADLINE_SECONDS")

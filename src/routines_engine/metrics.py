@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from prometheus_client import Counter, Gauge
 
-from routines_core.db.runs import StepRecord
 from routines_core.metrics.distribution import DELAY_BUCKETS, DURATION_BUCKETS, Distribution
 from routines_core.metrics.listener import ProgramHealth
 from routines_core.metrics.program import ProgramMetrics
+from routines_engine.sandbox.messages import RecordedStep
 from routines_workflow.activity import ACTIVITIES
 
 RUN_BUCKETS = (*DURATION_BUCKETS, 900, 3600)
@@ -165,9 +165,9 @@ class WorkerMetrics(ProgramMetrics):
         """Note that the database has just answered."""
         self._answered_at = time.monotonic()
 
-    def stepped(self, step: StepRecord) -> None:
+    def stepped(self, step: RecordedStep) -> None:
         """Count a recorded step if it ended or is to be retried; the start of a step is not counted."""
-        outcome = "retried" if step.status == "running" and step.failed_try is not None else step.status
+        outcome = "retried" if step.status == "running" and step.is_retry else step.status
         if outcome != "running":
             self._steps.labels(step.activity if step.activity in ACTIVITIES else UNKNOWN, outcome).inc()
 

@@ -1,7 +1,6 @@
 """Runs dispatched to Temporal: sql/queries/dispatches.sql called from Python."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
@@ -33,7 +32,7 @@ class Unsettled(msgspec.Struct, frozen=True):
         is_submitted: True if Temporal is known to have accepted it.
         seconds_left: Seconds until the run's deadline.
         finished: The completed steps.
-        tries: The attempt that each other started step had reached.
+        attempts: The attempt that each other started step had reached.
     """
 
     id: int
@@ -41,10 +40,10 @@ class Unsettled(msgspec.Struct, frozen=True):
     generation: int
     workflow_id: str
     is_submitted: bool
-    workflow: dict[str, Any]
+    steps: list[str]
     seconds_left: float
     finished: list[str]
-    tries: dict[str, int]
+    attempts: dict[str, int]
 
 
 class GivenBack(msgspec.Struct, frozen=True):

@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass, field
 
-from routines_core.db.runs import Checkpoint, StepRecord
+import msgspec
+
+from routines_core.db.runs import Checkpoint
+from routines_core.errors import InvalidError
 from routines_engine.runs.journal import Journal
 from routines_engine.runs.services import RunServices
+from routines_engine.sandbox.messages import RecordedStep
 
 
 @dataclass
@@ -13,20 +17,34 @@ class Record:
 
     The end of a step is written in one statement with the start of the next step, or with the end of the run; nothing
     is awaited between the two. The start of a step is written before its activity is called.
+
+    Attributes:
+        bytes: How many bytes the run's completed steps hold, as JSON.
+        most_bytes: How many they may hold.
     """
 
     journal: Journal
     services: RunServices
-    _unwritten: dict[str, StepRecord] = field(default_factory=dict[str, StepRecord])
+    most_bytes: int
+    bytes: int = 0
+    _unwritten: dict[str, RecordedStep] = field(default_factory=dict[str, RecordedStep])
 
-    async def checkpoint(self, step: StepRecord) -> None:
+    async def checkpoint(self, step: RecordedStep) -> None:
         """Record a step. Its start and its failure are stored on return; its completion is stored with what follows.
 
         Raises:
             LostRunError: The run no longer belongs to this worker.
-            InvalidError: The step holds something that cannot be stored.
+            InvalidError: The step holds something that cannot be stored, or the run's steps hold too much.
         """
         self.services.step, self.services.attempt = step.name, step.attempt
+        if step.status == "completed":
+            total = self.bytes + len(step.record)
+            if total > self.most_bytes:
+                raise InvalidError(
+                    f"the run's steps would hold {total} bytes, more than the limit of {self.most_bytes}: "
+                    "keep large outputs in files"
+                )
+            self.bytes = total
         self._unwritten[step.name] = step
         if step.status != "completed":
             await self._write(None, None)
@@ -54,7 +72,8 @@ class Record:
     async def _write(self, status: str | None, error: str | None) -> None:
         claimed, steps = self.services.claimed, list(self._unwritten.values())
         self._unwritten.clear()
-        checkpoint = Checkpoint(claimed.run.id, claimed.run.fence, steps, status, error)
+        records = [msgspec.Raw(step.record) for step in steps]
+        checkpoint = Checkpoint(claimed.run.id, claimed.run.fence, records, status, error, self.bytes)
         claimed.renewed(await self.journal.write(checkpoint))
         for step in steps:
             self.journal.metrics.stepped(step)

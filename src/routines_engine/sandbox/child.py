@@ -35,6 +35,7 @@ from routines_engine.sandbox.messages import (
     FromWorker,
     Ping,
     Pong,
+    RecordedStep,
     Start,
     encode,
     read_frame,
@@ -47,6 +48,8 @@ from routines_workflow.catalogue import load_entry_points
 MEMORY_EXIT_CODE = 77
 """The exit code of a process that ran out of its memory limit."""
 
+SHORT_WAIT_SECONDS = 1.0
+"""How long a run may wait for the next attempt of a step without giving up its place."""
 THREAD_STACK_BYTES = 512 * 1024
 """The stack of a thread of a blocking activity: 32 of them must fit the memory limit."""
 _PR_SET_PDEATHSIG = 1
@@ -58,6 +61,18 @@ Result = TypeVar("Result")
 
 class ProcessDiedError(RoutinesError):
     """An earlier process ended while it ran this attempt of the step."""
+
+
+class LongWait(Exception):  # noqa: N818 - no error
+    """The run waits for the next attempt of a step, for so long that it gives up its place.
+
+    Attributes:
+        seconds: How long it waits.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
 
 
 class CallAbandonedError(Exception):
@@ -152,6 +167,12 @@ class RemoteServices:
         return await self.connection.call(self.run, "save_file", str, name=name, content=content)
 
 
+def recorded(record: StepRecord) -> RecordedStep:
+    """Return a checkpoint as the worker passes it on."""
+    is_retry, content = record.failed_try is not None, msgspec.json.encode(record)
+    return RecordedStep(record.name, record.activity, record.status, record.attempt, is_retry, content)
+
+
 def _decoded(text: bytes) -> dict[str, Any]:
     return msgspec.json.decode(text, type=dict[str, Any])
 
@@ -169,7 +190,7 @@ class ProcessStepper(Stepper):
             self._write_checkpoint,
             workflow_id=start.payload.workflow_id,
             services=RemoteServices(connection, start.run),
-            tries=start.payload.attempts,
+            attempts=start.payload.attempts,
             allow_private=start.payload.allow_private,
         )
 
@@ -178,28 +199,25 @@ class ProcessStepper(Stepper):
         self._connection.send(Began(self._start.run, position, name, attempt))
         return await super().try_step(position, name, attempt)
 
-    async def _try(self, step: Step, record: StepRecord) -> Any:
+    async def _attempt(self, step: Step, record: StepRecord) -> Any:
         death = self._start.death
         if death is not None and (death.step, death.attempt) == (record.name, record.attempt):
             raise ProcessDiedError(death.cause)
-        return await super()._try(step, record)
+        return await super()._attempt(step, record)
 
-    async def _after(self, error: Exception, step: Step, record: StepRecord) -> Verdict:
+    async def _after_error(self, error: Exception, step: Step, record: StepRecord) -> Verdict:
         if isinstance(error, MemoryError):
             os._exit(MEMORY_EXIT_CODE)  # the process is unfit now; the worker decides what becomes of its runs
-        return await super()._after(error, step, record)
+        return await super()._after_error(error, step, record)
 
     async def _write_checkpoint(self, record: StepRecord) -> None:
-        await self._connection.call(
-            self._start.run,
-            "checkpoint",
-            type(None),
-            name=record.name,
-            activity=record.activity,
-            status=record.status,
-            attempt=record.attempt,
-            record=msgspec.json.encode(record),
-        )
+        await self._connection.call(self._start.run, "checkpoint", type(None), step=recorded(record))
+
+    async def wait(self, seconds: float) -> None:
+        """See Stepper; a long wait ends the run in this process, and a worker takes it up again."""
+        if seconds > SHORT_WAIT_SECONDS:
+            raise LongWait(seconds)
+        await super().wait(seconds)
 
 
 class StepProcess:
@@ -230,18 +248,19 @@ class StepProcess:
         task.add_done_callback(lambda _: self._runs.pop(start.run, None))
 
     async def _run(self, start: Start) -> None:
-        error, verdict, is_internal = None, None, False
         try:
-            verdict = await self._do(start)
+            ended = Ended(start.run, verdict=await self._do(start))
+        except LongWait as wait:
+            ended = Ended(start.run, wait_seconds=wait.seconds)
         except MemoryError:
             os._exit(MEMORY_EXIT_CODE)
         except RoutinesError as failed:
-            error = str(failed)
+            ended = Ended(start.run, str(failed))
         except CallAbandonedError:
             return
         except Exception as broken:  # noqa: BLE001 - a run must end whatever is wrong with it; the text may hold secrets
-            error, is_internal = f"internal error: {type(broken).__name__}", True
-        self._connection.send(Ended(start.run, error, verdict, is_internal))
+            ended = Ended(start.run, f"internal error: {type(broken).__name__}", is_internal=True)
+        self._connection.send(ended)
 
     async def _do(self, start: Start) -> tuple[str, float] | None:
         stepper = ProcessStepper(self._connection, start)

@@ -29,6 +29,23 @@ class Arguments(msgspec.Struct, frozen=True):
     modules: list[str] = []
 
 
+class RecordedStep(msgspec.Struct, frozen=True):
+    """A checkpoint of a step, as the worker passes it on to the journal.
+
+    Attributes:
+        status: running, completed or failed.
+        is_retry: Whether it records that the attempt before failed.
+        record: The StepRecord as JSON, masked.
+    """
+
+    name: str
+    activity: str
+    status: str
+    attempt: int
+    is_retry: bool
+    record: bytes
+
+
 class Death(msgspec.Struct, frozen=True):
     """Says which attempt of which step ended an earlier step process, and why."""
 
@@ -159,17 +176,19 @@ class Call(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 class Ended(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """Process to worker: what was asked for has ended.
+    """Process to worker: what was asked for has ended, or waits so long that it gives up its place.
 
     Attributes:
         error: Why the run failed, masked; None if it completed, or goes on after an attempt.
         verdict: What came of the attempt that was asked for, as (status, wait_seconds).
+        wait_seconds: How long the run waits for the next attempt of a step; None if it has ended.
         is_internal: The process met an error that is not the workflow's fault.
     """
 
     run: int
-    error: str | None
+    error: str | None = None
     verdict: tuple[str, float] | None = None
+    wait_seconds: float | None = None
     is_internal: bool = False
 
 

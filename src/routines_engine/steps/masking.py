@@ -90,7 +90,7 @@ class Masker:
 
 
 def _pieces(spelling: str) -> Iterator[str]:
-    """Split a long spelling: an automaton is slow to leave a long partial match. A text with all pieces loses them all."""
+    """Split a long spelling, since an automaton is slow to leave a long partial match. All pieces are masked."""
     for first in range(0, max(1, len(spelling) - MIN_LENGTH), PIECE_LENGTH):
         is_last = first + PIECE_LENGTH + MIN_LENGTH >= len(spelling)
         yield spelling[first:] if is_last else spelling[first : first + PIECE_LENGTH]

@@ -153,7 +153,10 @@ class Stepper:
             outputs = await self._attempt(step, record)
         except Exception as error:  # noqa: BLE001 - an activity may raise anything, which fails its step
             return await self._after_error(error, step, record)
-        await self._write(msgspec.structs.replace(record, status="completed", outputs=outputs))
+        try:
+            await self._write(msgspec.structs.replace(record, status="completed", outputs=outputs))
+        except InvalidError as error:  # the run holds too much
+            return await self._failed(record, error)
         self._values[name] = {"inputs": step.masked_inputs, "outputs": outputs}
         return Verdict(COMPLETED)
 

@@ -48,7 +48,9 @@ class TemporalWorker(WorkerBase):
             self._journal,
             self.name,
             deadline_seconds=self.settings.run_deadline_seconds,
-            allow_private=self.settings.webhook_allow_private,
+            payloads=self._payloads,
+            executor=self.executor,
+            most_bytes=self.settings.max_run_bytes,
         )
         self._dispatcher = Dispatcher(
             self.settings, self._resources, lambda: self._client, self.name, self.wake, self.metrics

@@ -17,7 +17,6 @@ from routines_core.db.dispatches import Dispatched, Unsettled
 from routines_core.db.runs import Checkpoint
 from routines_core.settings import Settings
 from routines_engine.runs.services import WorkerResources
-from routines_engine.steps.stepper import parse_workflow
 from routines_engine.temporal.activities import CANCELLED
 from routines_engine.temporal.connection import RPC_TIMEOUT
 from routines_engine.temporal.submission import GENERATION, job_of, submit
@@ -124,9 +123,9 @@ class Reconciler:
             self.settings,
             trajectory_id=run.id,
             generation=run.generation,
-            steps=parse_workflow(run.workflow).steps,
+            steps=run.steps,
             finished=run.finished,
-            attempts=run.tries,
+            attempts=run.attempts,
             seconds_left=run.seconds_left,
         )
         if await submit(client, self.settings, run.workflow_id, job):
@@ -148,7 +147,7 @@ class Reconciler:
             return "failed", OF_ANOTHER
         if found.status is not None and found.status in ENDS:
             return ENDS[found.status]
-        is_recorded = set(parse_workflow(run.workflow).steps) <= set(run.finished)
+        is_recorded = set(run.steps) <= set(run.finished)
         try:
             result = await client.get_workflow_handle(run.workflow_id).result(rpc_timeout=RPC_TIMEOUT)
         except WorkflowFailureError:
