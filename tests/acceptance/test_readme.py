@@ -1,4 +1,4 @@
-"""The README's walk, as printed: its own code blocks, run one after the other in one folder."""
+"""Run the README's walk as printed: its code blocks, one after the other, in one directory."""
 
 import os
 import re
@@ -15,13 +15,13 @@ from support.service import ROOT, Service
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not (shutil.which("curl") and shutil.which("bash")), reason="the walk calls curl from a shell"),
+    pytest.mark.skipif(not (shutil.which("curl") and shutil.which("bash")), reason="the walk needs curl and bash"),
 ]
 WALK = "## Five minutes with curl and psql"
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
-    """Language and text of each code block."""
+    """Return the language and the text of each code block."""
     return re.findall(r"^```(\w+)\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
 
 
@@ -35,10 +35,13 @@ def walk() -> list[tuple[str, str]]:
 
 
 def run(service: Service, language: str, text: str) -> str:
-    """Run a block as a reader would paste it; what it printed. A machine without psql uses the server's own."""
+    """Run a block as a reader would paste it and return its output.
+
+    On a machine without psql, the one that comes with the embedded server is used.
+    """
     if language == "sql":
         text = f'psql -v ON_ERROR_STOP=1 "$(.venv/bin/routines doctor --url)" <<"END"\n{text}\nEND\n'
-    # The one thing that is not as printed: another port, since 8080 may be somebody's.
+    # The one difference from the printed text is the port, because 8080 may be taken.
     text = text.replace("http://127.0.0.1:8080", service.url)
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", text],
@@ -64,29 +67,29 @@ def test_the_walk_works_as_printed(service: Service) -> None:
     assert '"status":"completed"' in printed
     assert "Good morning, team!" in printed
     assert "up to date" in printed
-    assert "next_run_at" in printed  # of \d+
+    assert "next_run_at" in printed  # printed by \d+
     assert "UPDATE 1" in printed
 
 
-def test_the_walk_shows_http_and_sql() -> None:
+def test_the_walk_uses_http_and_sql() -> None:
     assert {language for language, _ in walk()} == {"sh", "sql"}
 
 
-def test_the_readme_stays_a_readme() -> None:
+def test_the_readme_stays_short() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").splitlines()) < 200
 
 
-def test_the_questions_of_the_operations_page_can_be_asked(service: Service) -> None:
+def test_the_queries_of_the_operations_page_run(service: Service) -> None:
     (service.directory / ".venv").symlink_to(sys.prefix)
-    questions = [
+    queries = [
         text for language, text in blocks((ROOT / "docs" / "operations.md").read_text("utf-8")) if language == "sql"
     ]
-    assert questions
-    for text in questions:
+    assert queries
+    for text in queries:
         assert "row" in run(service, "sql", text)
 
 
-def test_a_backup_can_be_taken_and_restored_as_the_operations_page_says(service: Service) -> None:
+def test_a_backup_works_and_restores_as_the_operations_page_describes(service: Service) -> None:
     (service.directory / ".venv").symlink_to(sys.prefix)
     [backup] = [text for text in operations("sh") if "pg_dump" in text]
     service.execute("CREATE DATABASE restored")

@@ -1,4 +1,4 @@
-"""A client of the API with a key of the collection `my-org`, in which there is a task `echo`."""
+"""Fixtures: a client of the API with a key for the collection `my-org`, which has a task `echo`."""
 
 from collections.abc import AsyncGenerator, Generator
 from typing import Any
@@ -28,12 +28,12 @@ async def client(connection: Connection, database: Database) -> AsyncGenerator[C
 
 @pytest.fixture(scope="module")
 def shared(server_url: str, template: str) -> Generator[Database]:
-    """A database for all tests of a module that serve it by real processes."""
+    """A database shared by the tests of a module that start real API processes."""
     with copy_of(server_url, template) as database:
         yield database
 
 
 @pytest.fixture(scope="module")
 def key(shared: Database) -> str:
-    """A key of the collection `my-org` in it."""
+    """A key for the collection `my-org` in the shared database."""
     return new_key(shared, "my-org")

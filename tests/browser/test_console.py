@@ -257,7 +257,7 @@ def test_a_task_shows_its_steps_and_runs_with_parameters(console: Console) -> No
 
 
 def test_a_run_that_waits_can_be_cancelled(console: Console, service: Service) -> None:
-    worker = service.part("worker")
+    worker = service.program_pid("worker")
     with service.client() as client:
         nested = {"task": "greet", "items": list(range(40)), "item_param": "name", "activity": "list_emit_await"}
         workflow = {"init_params": {}, "step_configs": {"many": nested}, "steps": ["many"]}

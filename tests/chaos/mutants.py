@@ -1,6 +1,6 @@
-"""Copies of the product with one thing broken in each, and the run that must catch it.
+"""Define copies of the product with one thing broken in each, and the run that must catch each of them.
 
-An edit whose text is not found fails loudly, so that no mutant rots into the product itself.
+An edit fails if its text is not found, so no mutant can silently turn into the intact product.
 """
 
 import shutil
@@ -18,7 +18,7 @@ STALE = "chaos/test_stale_snapshots.py::"
 
 @dataclass(frozen=True)
 class Edit:
-    """Replace `old` by `new`, once; `statement` looks no further than this named statement."""
+    """Replaces `old` with `new`, once; `statement` limits the search to this named statement."""
 
     file: str
     old: str
@@ -29,7 +29,7 @@ class Edit:
         """Edit this source tree.
 
         Raises:
-            LookupError: The text is not there.
+            LookupError: The text was not found.
         """
         path = source / self.file
         before, mark, rest = "", "", path.read_text("utf-8")
@@ -44,16 +44,16 @@ class Edit:
 
 @dataclass(frozen=True)
 class Mutant:
-    """One broken product.
+    """A broken product.
 
     Attributes:
         name: What is broken.
-        edits: How.
-        caught_by: The invariants that it is made to break, of which one must be seen; which one is first is chance.
-        faults: The faults of its run; empty: traffic alone. None: not a chaos run but late_writer.py, step by step.
-        traffic: What its run does more often.
-        in_ci: One of the few that every test run tries.
-        test: Not a chaos run but this test, below tests/, which must fail.
+        edits: How it is broken.
+        caught_by: The invariants that it breaks. At least one must be seen; chance decides which comes first.
+        faults: The faults of its run; empty for traffic alone; None to run late_writer.py, step by step, instead.
+        traffic: The orders that its run sends more often.
+        in_ci: Whether it is one of the few that every test run tries.
+        test: A test below tests/ that must fail, instead of a chaos run.
     """
 
     name: str
@@ -65,9 +65,9 @@ class Mutant:
     test: str = ""
 
     def source(self, directory: Path) -> Path:
-        """A copy of the product with the edits made."""
-        for part in ("src", "sql"):
-            shutil.copytree(ROOT / part, directory / part, ignore=shutil.ignore_patterns("__pycache__"))
+        """Return a copy of the product with the edits made."""
+        for top in ("src", "sql"):
+            shutil.copytree(ROOT / top, directory / top, ignore=shutil.ignore_patterns("__pycache__"))
         for edit in self.edits:
             edit.apply(directory)
         return directory
@@ -142,13 +142,12 @@ MUTANTS = [
         traffic={"run_now": 80},
     ),
     Mutant(
-        "active runs are read by the tick's own snapshot",
+        "the tick reads active runs with its own snapshot",
         (Edit(OVERLAP, "LANGUAGE sql VOLATILE", "LANGUAGE sql STABLE"),),
-        test="concurrency/test_tick_interleavings.py"
-        "::test_a_tick_sees_a_run_now_run_that_was_committed_after_it_took_its_snapshot",
+        test="concurrency/test_tick_interleavings.py::test_a_tick_sees_a_run_now_run_committed_after_its_snapshot",
     ),
     Mutant(
-        "a run that stopped a fire and ended is not named",
+        "a run that blocked a fire and has ended is not named",
         (
             Edit(
                 OVERLAP,
@@ -156,26 +155,26 @@ MUTANTS = [
                 "AND ended_at IS NULL ORDER BY ended_at IS NULL DESC",
             ),
         ),
-        test=STALE + "test_a_run_that_ends_while_the_tick_looks_is_still_the_one_that_blocked",
+        test=STALE + "test_a_run_that_ends_during_the_tick_is_still_named_as_the_blocking_run",
     ),
     Mutant(
-        "finished steps are read by the claim's own snapshot",
+        "the claim reads finished steps with its own snapshot",
         (Edit("sql/migrations/0013_finished_steps.sql", "LANGUAGE sql VOLATILE", "LANGUAGE sql STABLE"),),
-        test=STALE + "test_a_claim_brings_steps_that_were_finished_after_its_snapshot",
+        test=STALE + "test_a_claim_returns_steps_that_were_finished_after_its_snapshot",
     ),
     Mutant(
-        "a worker that cannot renew goes on",
+        "a worker that cannot renew its lease continues",
         (Edit("src/routines_engine/runs/worker.py", "TRUST_SHARE = 0.8", "TRUST_SHARE = 1.5"),),
-        test="chaos/test_silent_connections.py::test_a_worker_in_silence_stops_its_steps_before_its_lease_is_over_and_the_run_ends_elsewhere",
+        test="chaos/test_silent_connections.py::test_a_silenced_worker_stops_its_steps_before_its_lease_expires_and_the_run_ends_elsewhere",
     ),
     Mutant(
-        "claims do not go on where the last one ended",
+        "claims do not continue where the last one ended",
         (Edit(RUNS, "%(after)s::bigint", "0::bigint", "claim"),),
         test="engine/test_claim.py::test_a_worker_with_capacity_for_one_run_serves_the_collections_in_turn",
         in_ci=True,
     ),
     Mutant(
-        "two claims may count what a limit leaves room for at once",
+        "two claims may count the runs against a limit at the same time",
         (
             Edit(WORKERS, "WHERE id = of_id FOR NO KEY UPDATE SKIP LOCKED", "WHERE id = of_id"),
             Edit(WORKERS, "WHERE id = of_id FOR NO KEY UPDATE SKIP LOCKED", "WHERE id = of_id"),
@@ -210,26 +209,26 @@ MUTANTS = [
         {"lost"},
     ),
     Mutant(
-        "what was due when somebody paused, changed or deleted the routine has no outcome",
+        "slots that were due when a person paused, changed or deleted the routine get no outcome",
         (Edit(SETTLED, "IF first_slot <= now() THEN", "IF false THEN"),),
         {"lost"},
         traffic={"burst": 20, "pause": 40, "resume": 40},
         in_ci=True,
     ),
     Mutant(
-        "what was due when somebody deleted the routine has no outcome",
+        "slots that were due when a person deleted the routine get no outcome",
         (Edit(SETTLED, "IF first_slot <= now() THEN", "IF first_slot <= now() AND TG_OP = 'UPDATE' THEN"),),
         {"lost"},
         traffic={"burst": 20, "delete": 60},
     ),
     Mutant(
-        "what was due when somebody paused counts as missed",
+        "slots that were due when a person paused the routine count as missed",
         (Edit(SETTLED, "CASE WHEN is_paused THEN 'paused' ELSE 'missed' END", "'missed'"),),
         {"skip"},
         traffic={"burst": 20, "pause": 40, "resume": 40},
     ),
     Mutant(
-        "the tick does not know what is settled",
+        "the tick ignores which slots are settled",
         (
             Edit(TICK, "CASE WHEN next_run_at <= settled_until", "CASE WHEN false", "tick"),
             Edit(TICK, "CASE WHEN slot <= settled_until THEN", "CASE WHEN false THEN", "tick"),
@@ -239,7 +238,7 @@ MUTANTS = [
         in_ci=True,
     ),
     Mutant(
-        "slots that somebody set next_run_at past have no outcome",
+        "slots that a person set next_run_at past get no outcome",
         (Edit(TICK, "FROM late WHERE first_passed < first_slot", "FROM late WHERE false", "tick"),),
         {"lost"},
         traffic={"due": 300, "aim": 0, "pause": 0, "resume": 0, "delete": 0},
@@ -267,7 +266,7 @@ MUTANTS = [
         {"next_run_at"},
     ),
     Mutant(
-        "the ticker's host decides what is due",
+        "the clock of the ticker's host decides what is due",
         (
             Edit(
                 "src/routines_ticker/batches.py",
@@ -287,14 +286,14 @@ MUTANTS = [
         faults={"stop_worker": 2, "kill_worker": 1},
     ),
     Mutant(
-        "no fence at the checkpoint and at the end of a run",
+        "checkpoints and the end of a run ignore the fence",
         (Edit(RUNS, "AND trajectories.attempt = given.attempt", "", "checkpoint"),),
         {"fence"},
         faults=None,
         in_ci=True,
     ),
     Mutant(
-        "no fence at the renewal",
+        "renewals ignore the fence",
         (
             Edit(
                 RUNS,
@@ -320,13 +319,13 @@ MUTANTS = [
         faults=None,
     ),
     Mutant(
-        "a lease by a host's clock that is 40 s ahead",
+        "leases follow a host's clock that is 40 s ahead",
         (Edit(RUNS, "lease_expires_at = now() +", "lease_expires_at = now() + interval '40 seconds' +", "claim"),),
         {"lease"},
         faults=None,
     ),
     Mutant(
-        "a run is taken from a worker whose lease goes on",
+        "a run is taken from a worker whose lease has not expired",
         (Edit(RUNS, "lease_expires_at <= now()", "lease_expires_at <= now() + interval '1 hour'", "reap"),),
         {"lease"},
         faults=None,
@@ -337,7 +336,7 @@ MUTANTS = [
         {"skip"},
     ),
     Mutant(
-        "last_run_at stays as it was",
+        "last_run_at is not updated",
         (Edit(TICK, "last_run_at = CASE WHEN fired.routine_id IS NULL", "last_run_at = CASE WHEN true", "tick"),),
         {"last_run_at"},
     ),

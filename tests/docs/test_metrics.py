@@ -10,13 +10,12 @@ import yaml
 from prometheus_client.metrics_core import Metric
 
 from routines_api.metrics.api import ApiMetrics
-from routines_api.metrics.database import SHOWN, DatabaseFigures
+from routines_api.metrics.database import SHOWN, DatabaseMetrics
 from routines_core.db import metrics as db
 from routines_core.db.runs import StepRecord
 from routines_core.metrics.program import ProgramMetrics
 from routines_engine.metrics import WorkerMetrics
 from routines_ticker.metrics import TickerMetrics
-from support.rows import api_settings
 from support.service import ROOT
 
 PAGE = (ROOT / "docs" / "metrics.md").read_text("utf-8")
@@ -52,14 +51,14 @@ FOUND = {
 def programs() -> list[ProgramMetrics]:
     """Each program's metrics, once it has done everything that it counts."""
     api, ticker, worker = (
-        ApiMetrics(api_settings(metrics_parts="ticker=http://x"), ""),
+        ApiMetrics(""),
         TickerMetrics(),
         WorkerMetrics(),
     )
     scope: Any = {"method": "GET", "path_template": "/health"}
     api.end(api.begin(), scope)
-    figures_of_api: DatabaseFigures = api.figures
-    figures_of_api._found = FOUND
+    database: DatabaseMetrics = api.database
+    database._found = FOUND
     worker.run_ended("completed", 1.0)
     worker.stepped(StepRecord("one", 0, "completed", "text_echo", {}))
     return [api, ticker, worker]

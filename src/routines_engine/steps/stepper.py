@@ -61,7 +61,7 @@ class Step:
     Attributes:
         inputs: The activity's inputs.
         masked_inputs: The inputs as they are stored, without secrets.
-        limits: The retries and the timeout of the step.
+        limits: How often it is tried, and how long one attempt may take.
     """
 
     activity: Activity[Any]
