@@ -185,7 +185,7 @@ def median(values: Sequence[float]) -> float:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a Markdown table, ready for docs/performance.md."""
+    """Print a Markdown table, ready for docs/trust/performance.md."""
     print("| " + " | ".join(headings) + " |")
     print("|" + "---|" * len(headings))
     for row in rows:

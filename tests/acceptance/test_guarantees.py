@@ -1,4 +1,4 @@
-"""Check that docs/guarantees.md promises nothing without a test, and names nothing that the product lacks."""
+"""docs/trust/guarantee-tests.md promises nothing without a test, and names nothing that the product no longer has."""
 
 import re
 from collections.abc import Generator
@@ -23,7 +23,8 @@ class Promise(NamedTuple):
 
 
 def promises() -> list[Promise]:
-    table = (ROOT / "docs" / "guarantees.md").read_text("utf-8").partition("## The promises")[2].partition("\n## ")[0]
+    page = (ROOT / "docs" / "trust" / "guarantee-tests.md").read_text("utf-8")
+    table = page.partition("## The guarantees")[2].partition("\n## ")[0]
     return [
         Promise(*(cell.strip() for cell in line.strip("|").split("|"))) for line in table.splitlines() if "**" in line
     ]

@@ -183,7 +183,7 @@ async def test_a_replaced_secret_is_kept_until_the_run_that_uses_it_ends(
 
 
 def test_every_problem_type_is_documented() -> None:
-    documented = (sql_dir().parent / "docs" / "errors.md").read_text("utf-8")
+    documented = (sql_dir().parent / "docs" / "use" / "errors.md").read_text("utf-8")
     for kind in PROBLEM_TYPES.values():
         assert f"`{TYPE_PREFIX}{kind.slug}`" in documented
         assert str(kind.status) in documented

@@ -123,7 +123,7 @@ def test_every_test_that_a_mutant_names_exists() -> None:
 
 def test_the_chaos_report_states_the_number_of_mutants() -> None:
     counts = f"{len(MUTANTS)} mutants: {sum(mutant.in_ci for mutant in MUTANTS)}\nrun with every `make test`"
-    assert counts in (ROOT / "docs" / "chaos-report.md").read_text("utf-8")
+    assert counts in (ROOT / "docs" / "trust" / "chaos.md").read_text("utf-8")
 
 
 def test_an_edit_fails_if_its_text_is_missing(tmp_path: Path) -> None:

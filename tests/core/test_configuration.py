@@ -1,4 +1,4 @@
-"""docs/configuration.md lists what the settings are, no more and no less."""
+"""docs/run/configuration.md lists what the settings are, no more and no less."""
 
 import re
 
@@ -11,7 +11,7 @@ from support.service import ROOT
 
 def documented() -> dict[str, str]:
     """Default by variable, as the first table of the page says."""
-    page = (ROOT / "docs" / "configuration.md").read_text("utf-8").partition("Read beside these")[0]
+    page = (ROOT / "docs" / "run" / "configuration.md").read_text("utf-8").partition("Read beside these")[0]
     rows = re.findall(r"^\| `([A-Z_]+)` \|[^|]*\| `?([^|`]*)`? \|", page, flags=re.MULTILINE)
     return {name: default.strip() for name, default in rows}
 

@@ -117,8 +117,8 @@ async def test_an_owner_without_createrole_can_migrate_and_still_keeps_tenants_a
 
 
 def statements_of_the_manual() -> str:
-    """Return the statements with which docs/operations.md tells an administrator to create the roles."""
-    text = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    """The statements that docs/run/roles.md gives an administrator to make the roles with."""
+    text = (ROOT / "docs" / "run" / "roles.md").read_text("utf-8")
     found = re.search(r"```pgsql\n(-- As an administrator.*?)```", text, re.DOTALL)
     assert found
     return found[1]

@@ -1,4 +1,4 @@
-"""What a person asks at psql: the statements of docs/psql.md as they are printed, and what they answer."""
+"""What a person asks at psql: the statements of docs/use/psql.md as they are printed, and what they answer."""
 
 import re
 from datetime import timedelta
@@ -12,7 +12,7 @@ from routines_core.db import Connection
 from routines_core.db.tick import tick
 from support.rows import CATCHUP, at, make_routine, make_task, value
 
-PAGE = (Path(__file__).parents[2] / "docs" / "psql.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "use" / "psql.md").read_text()
 STATEMENTS = [
     statement.strip()
     for block in re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)

@@ -286,7 +286,7 @@ async def test_workers_of_one_engine_leave_the_runs_of_the_other_alone(
 async def test_a_worker_with_a_limit_of_zero_open_runs_finishes_those_it_has_and_claims_none(
     connection: Connection, database: Database, temporal: Client
 ) -> None:
-    """This is how to switch back to the other engine: see docs/temporal.md."""
+    """This is how to switch back to the other engine: see docs/run/temporal.md."""
     slow = {"activity": "stumble", "name": "it", "times": 1, "retry": {"max_attempts": 2, "backoff": 1}}
     first = await run_of(connection, await task_of(connection, "first", workflow_of(("one", slow))))
     async with temporal_working(database.url, temporal):
