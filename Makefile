@@ -15,7 +15,7 @@ ifneq ($(shell [ "$$(cat $(MADE) 2>/dev/null)" = "$(CURDIR)" ] && $(BIN)/python 
 .PHONY: $(MADE)
 endif
 
-.PHONY: help up test lint audit bench docs nightly chaos clean
+.PHONY: help up test lint audit bench docs nightly chaos schema clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -58,6 +58,11 @@ nightly: $(DEV)  ## Ten times as many schemathesis requests as `make test`
 chaos: $(DEV)  ## Inject faults for MINUTES (3), then check that the tests catch every mutant
 	PYTHONPATH=tests $(BIN)/python -m chaos.driver --minutes $(or $(MINUTES),3)
 	ROUTINES_CHAOS_MUTANTS=all $(BIN)/pytest tests/chaos --deselect tests/chaos/test_chaos.py
+
+# Only while the first migration is the only one. After that a change edits its chapter and adds a migration of its own.
+schema:  ## Join sql/schema/*.sql into the first migration
+	@[ "$$(echo sql/migrations/*.sql)" = sql/migrations/20261129T090000_schema.sql ] || { echo "The schema has later migrations: add one more instead." >&2; exit 1; }
+	@awk 'FNR == 1 { printf "%s-- == %s\n\n", NR == 1 ? "" : "\n", FILENAME } { print }' sql/schema/*.sql > sql/migrations/20261129T090000_schema.sql
 
 clean:  ## Remove .venv; keeps the data in .routines
 	rm -rf $(VENV)

@@ -20,7 +20,9 @@ from http_load import Load, Measured, free_port, measure, require_wrk, server
 from routines_core.db import connect
 from routines_core.db.keys import create_key
 from routines_core.db.migrations import migrate
+from routines_core.db.peppers import Peppers
 from routines_core.embedded import EmbeddedServer
+from routines_core.keyring import Keyring
 
 ROUTINES = "/api/v1/routines/bench"
 CADENCE = '{"type": "weekdays", "hour_utc": 9}'
@@ -43,7 +45,7 @@ async def fill(url: str) -> str:
     """Create two tasks, `read` with 50 routines and `write` without any, and return an API key."""
     async with connect(url, "bench") as connection:
         await migrate(connection)
-        key = await create_key(connection, "bench")
+        key = await create_key(connection, "bench", Peppers(Keyring.parse(SETTINGS["ROUTINES_ENCRYPTION_KEYS"])))
         await connection.execute("INSERT INTO routines.tasks (collection_id, name) VALUES (1, 'read'), (1, 'write')")
         await connection.execute(
             """INSERT INTO routines.task_versions (task_id, version, workflow)

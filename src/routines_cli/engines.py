@@ -49,11 +49,11 @@ async def examine_engine(settings: Settings, connection: Connection | None, *, q
     Returns:
         A line on the engine, and whether it can work.
     """
-    in_hand = await dispatches.in_hand(connection) if connection else None
-    held = f"{in_hand.runs} runs handed to Temporal, {in_hand.unsubmitted} not confirmed" if in_hand else ""
+    dispatched = await dispatches.open_dispatches(connection) if connection else None
+    held = f"{dispatched.runs} runs handed to Temporal, {dispatched.unsubmitted} not confirmed" if dispatched else ""
     if settings.engine == "postgres":
         # Runs left over from Temporal need a worker with that engine.
-        return (f"postgres; {held}" if in_hand and in_hand.runs else "postgres"), True
+        return (f"postgres; {held}" if dispatched and dispatched.runs else "postgres"), True
     server = f"temporal at {settings.temporal_address}, namespace {settings.temporal_namespace}"
     if quick:
         return f"{server}: not asked", True

@@ -166,8 +166,7 @@ async def list_() -> None:
         for key in await list_keys(connection):
             expires = f"expires {key.expires_at:%Y-%m-%d %H:%M}" if key.expires_at else "never expires"
             used = f"used {key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never used"
-            state = key.state if key.has_pepper else f"{key.state}, hashed without pepper: rotate it"
-            print(f"{key.id}\t{key.collection_name}\tmade {key.created_at:%Y-%m-%d}\t{expires}\t{used}\t{state}")
+            print(f"{key.id}\t{key.collection_name}\tmade {key.created_at:%Y-%m-%d}\t{expires}\t{used}\t{key.state}")
 
 
 @keys.command()
@@ -195,7 +194,7 @@ async def limits(context: click.Context) -> None:
     async with connect(_database_url(load_settings()), "routines-limits") as connection:
         for limit in await list_limits(connection):
             name = f"{limit.collection}/{limit.task}" if limit.task else limit.collection
-            print(f"{name}\tat most {limit.max_concurrent_runs}\tin hand {limit.in_hand}")
+            print(f"{name}\tat most {limit.max_concurrent_runs}\tclaimed {limit.claimed}")
 
 
 @limits.command("set")

@@ -9,7 +9,7 @@ import structlog
 
 from routines_core.db import connect
 from routines_core.db.pool import LOST
-from routines_core.db.wakeup import rings
+from routines_core.db.wakeup import wakeups
 from routines_core.errors import DatabaseError
 from routines_core.lifecycle import sleep_or_stop
 from routines_engine.metrics import WorkerMetrics
@@ -51,7 +51,7 @@ async def _listen(wake: asyncio.Event, database_url: str) -> None:
     while True:
         with contextlib.suppress(*LOST, DatabaseError):
             async with connect(database_url, "routines-worker-wakeup", role="routines_worker") as connection:
-                async for _ in rings(connection):
+                async for _ in wakeups(connection):
                     wake.set()
         await asyncio.sleep(RECONNECT_SECONDS)
 

@@ -8,8 +8,7 @@ from litestar.testing import AsyncTestClient
 
 from routines_api.app import create_app
 from routines_core.db import Connection
-from routines_core.db.keys import create_key
-from support.rows import Database, api_settings
+from support.rows import Database, api_settings, make_key
 from support.serving import copy_of, new_key
 
 Client = AsyncTestClient[Any]
@@ -18,7 +17,7 @@ WORKFLOW = {"init_params": {"zeta": "z", "a": 1, "none": None, "list": []}, "ste
 
 @pytest.fixture
 async def client(connection: Connection, database: Database) -> AsyncGenerator[Client]:
-    key = await create_key(connection, "my-org")
+    key = await make_key(connection, "my-org")
     async with AsyncTestClient(create_app(api_settings(), database.url)) as opened:
         opened.headers["Authorization"] = f"Bearer {key}"
         created = await opened.post("/api/v1/tasks/my-org/", json={"name": "echo", "workflow": WORKFLOW})

@@ -7,15 +7,15 @@ from litestar.testing import AsyncTestClient
 
 from routines_api.app import create_app
 from routines_core.db import Connection
-from routines_core.db.keys import create_key, revoke_key
-from support.rows import Database, api_settings, value
+from routines_core.db.keys import revoke_key
+from support.rows import Database, api_settings, make_key, value
 
 Client = AsyncTestClient[Any]
 BASE = "/api/v1/routines/my-org/echo"
 
 
 async def test_another_collection_and_an_absent_one_answer_the_same_404(client: Client, connection: Connection) -> None:
-    await create_key(connection, "other")
+    await make_key(connection, "other")
     foreign = await client.get("/api/v1/routines/other/echo/r")
     absent = await client.get("/api/v1/routines/absent/echo/r")
     missing = await client.get(f"{BASE}/absent")
@@ -44,7 +44,7 @@ async def test_an_expired_key_answers_401_at_once(client: Client, connection: Co
 
 
 async def test_a_key_works_until_it_expires(client: Client, connection: Connection) -> None:
-    key = await create_key(connection, "my-org", expires_in_seconds=3600)
+    key = await make_key(connection, "my-org", expires_in_seconds=3600)
     assert (await client.get(BASE, headers={"Authorization": f"Bearer {key}"})).status_code == 200
 
 
@@ -61,7 +61,7 @@ async def test_access_is_checked_before_validity(client: Client) -> None:
 async def test_with_the_flag_off_every_routine_endpoint_answers_like_an_unknown_path(
     client: Client, connection: Connection, database: Database
 ) -> None:
-    key = await create_key(connection, "my-org")
+    key = await make_key(connection, "my-org")
     async with AsyncTestClient(create_app(api_settings(enable_routines=False), database.url)) as off:
         for headers in ({}, {"Authorization": f"Bearer {key}"}):
             unknown = await off.get("/api/v1/no-such-path", headers=headers)
@@ -83,8 +83,8 @@ async def test_an_unknown_method_answers_like_an_unknown_path(client: Client, me
 
 
 async def test_a_key_over_its_rate_answers_429_with_retry_after(connection: Connection, database: Database) -> None:
-    key = await create_key(connection, "my-org")
-    other = await create_key(connection, "my-org")
+    key = await make_key(connection, "my-org")
+    other = await make_key(connection, "my-org")
     async with AsyncTestClient(create_app(api_settings(rate_per_second=0.5, rate_burst=3), database.url)) as slow:
         path, headers = "/api/v1/collections", {"Authorization": f"Bearer {key}"}
         answers = [await slow.get(path, headers=headers) for _ in range(4)]

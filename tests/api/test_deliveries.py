@@ -8,10 +8,9 @@ from litestar.testing import AsyncTestClient
 from routines_api.app import create_app
 from routines_core.db import Connection
 from routines_core.db.deliveries import Outcome
-from routines_core.db.keys import create_key
 from support.outbox import claim, delivering, ended_runs, routine_with_webhook, settle, until
 from support.receivers import answers, receiver
-from support.rows import Database, api_settings, value
+from support.rows import Database, api_settings, make_key, value
 
 Client = AsyncTestClient[Any]
 BASE = "/api/v1/routines/my-org/echo"
@@ -139,7 +138,7 @@ async def test_a_url_with_a_private_address_is_not_saved(client: Client, url: st
 async def test_a_url_with_a_private_address_is_saved_if_the_setting_allows_it(
     connection: Connection, database: Database, client: Client
 ) -> None:
-    key = await create_key(connection, "my-org")
+    key = await make_key(connection, "my-org")
     async with AsyncTestClient(create_app(api_settings(webhook_allow_private=True), database.url)) as inside:
         inside.headers["Authorization"] = f"Bearer {key}"
         body = {"name": "r", "cadence": {"type": "manual"}, "webhook_url": "http://127.0.0.1:9/"}

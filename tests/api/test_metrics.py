@@ -11,9 +11,8 @@ from litestar.testing import AsyncTestClient
 from routines_api.app import Api, create_app
 from routines_api.metrics import database as database_metrics
 from routines_core.db import Connection
-from routines_core.db.keys import create_key
 from support.endpoint import serving
-from support.rows import Database, api_settings, at, make_routine, make_task
+from support.rows import Database, api_settings, at, make_key, make_routine, make_task
 from support.scraping import Page
 from support.serving import free_port
 
@@ -65,7 +64,7 @@ async def test_once_a_token_is_set_nothing_else_opens_metrics(database: Database
 
 
 async def test_the_key_of_a_collection_does_not_open_metrics(database: Database, connection: Connection) -> None:
-    key = await create_key(connection, "my-org")
+    key = await make_key(connection, "my-org")
     async with client_of(database.url, host="0.0.0.0", metrics_token=TOKEN) as client:
         assert (await client.get("/metrics", headers={"Authorization": f"Bearer {key}"})).status_code == 401
 
@@ -74,7 +73,7 @@ async def test_the_key_of_a_collection_does_not_open_metrics(database: Database,
 
 
 async def test_requests_are_counted_by_route_method_and_status(database: Database, connection: Connection) -> None:
-    key = await create_key(connection, "my-secret-org")
+    key = await make_key(connection, "my-secret-org")
     async with client_of(database.url) as client:
         client.headers["Authorization"] = f"Bearer {key}"
         for _ in range(3):
@@ -101,7 +100,7 @@ async def test_requests_are_counted_by_route_method_and_status(database: Databas
 
 
 async def test_rate_limited_requests_are_counted(database: Database, connection: Connection) -> None:
-    key = await create_key(connection, "my-org")
+    key = await make_key(connection, "my-org")
     async with client_of(database.url, rate_per_second=0.001, rate_burst=2) as client:
         client.headers["Authorization"] = f"Bearer {key}"
         statuses = [(await client.get("/api/v1/collections")).status_code for _ in range(5)]
@@ -123,7 +122,7 @@ async def test_the_other_metrics_are_shown_while_the_database_is_unavailable() -
 async def test_a_group_that_cannot_be_read_does_not_affect_the_others(
     database: Database, connection: Connection
 ) -> None:
-    await connection.execute("REVOKE EXECUTE ON FUNCTION routines.figures_of_runs FROM routines_api")
+    await connection.execute("REVOKE EXECUTE ON FUNCTION routines.metrics_of_runs FROM routines_api")
     async with client_of(database.url) as client:
         found = await page(client)
     assert found.total("routines_database_up") == 1
@@ -138,7 +137,7 @@ async def test_a_group_that_takes_too_long_is_cancelled_and_the_page_arrives_in_
     database: Database, connection: Connection
 ) -> None:
     await connection.execute(
-        """CREATE OR REPLACE FUNCTION routines.figures_of_deliveries(most integer)
+        """CREATE OR REPLACE FUNCTION routines.metrics_of_deliveries(most integer)
            RETURNS TABLE (due integer, oldest_due_seconds float8) LANGUAGE sql SECURITY DEFINER
            SET search_path = pg_catalog AS 'SELECT 1, 1.0::float8 FROM pg_sleep(30)'"""
     )

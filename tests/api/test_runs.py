@@ -11,11 +11,11 @@ import pytest
 
 from routines_api.app import CONNECTIONS, Api, create_app
 from routines_core.db import Connection, open_pool
-from routines_core.db.keys import create_key, revoke_key
+from routines_core.db.keys import revoke_key
 from routines_core.errors import InvalidError
 from routines_core.files.opening import open_file_store
 from routines_core.files.store import FileStore
-from support.rows import Database, api_settings, value
+from support.rows import Database, api_settings, make_key, value
 
 RUN, SYNC = "/api/v1/run/my-org/echo", "/api/v1/run-sync/my-org/echo"
 WORKFLOW = {
@@ -47,7 +47,7 @@ async def serving(connection: Connection, database: Database, **settings: Any) -
     app = create_app(api_settings(**settings), database.url)
     async with (
         open_pool(database.url, "routines-api", size=CONNECTIONS) as app.state.pool,
-        Client(app, await create_key(connection, "my-org")) as opened,
+        Client(app, await make_key(connection, "my-org")) as opened,
     ):
         made = await opened.post("/api/v1/tasks/my-org", json={"name": "echo", "workflow": WORKFLOW})
         assert made.status_code == 201
@@ -82,7 +82,7 @@ async def end(connection: Connection, status: str = "completed") -> None:
     """End every run as a worker would, with the outputs of one step."""
     await connection.execute(
         """INSERT INTO routines.steps
-               (trajectory_id, name, position, attempt, status, activity, inputs, outputs, ended_at)
+               (trajectory_id, name, position, fence, status, activity, inputs, outputs, ended_at)
            SELECT id, 'one', 0, 1, 'completed', 'text_echo', '{}', '{"text": "done"}', now()
            FROM routines.trajectories"""
     )

@@ -10,7 +10,7 @@ from litestar.testing import AsyncTestClient
 from routines_api.http.problems import PROBLEM_TYPES, TYPE_PREFIX
 from routines_core.db import Connection
 from routines_core.db.statements import sql_dir
-from support.rows import value
+from support.rows import make_key, value
 
 Client = AsyncTestClient[Any]
 BASE = "/api/v1/routines/my-org/echo"
@@ -123,9 +123,7 @@ async def test_a_malformed_idempotency_key_answers_400(client: Client, idempoten
 
 
 async def test_idempotency_keys_belong_to_one_api_key(client: Client, connection: Connection) -> None:
-    from routines_core.db.keys import create_key
-
-    other = await create_key(connection, "my-org")
+    other = await make_key(connection, "my-org")
     await client.post(BASE, json=DAILY)
     mine = await client.post(f"{BASE}/r/run-now", headers={"Idempotency-Key": "k"})
     theirs = await client.post(

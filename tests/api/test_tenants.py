@@ -16,9 +16,9 @@ from litestar.testing import AsyncTestClient
 
 from routines_api.app import METHODS, Api, create_app
 from routines_core.db import Connection
-from routines_core.db.keys import checksum, create_key, revoke_key
+from routines_core.db.keys import checksum, revoke_key
 from routines_core.db.statements import Statement
-from support.rows import Database, api_settings
+from support.rows import Database, api_settings, make_key
 from support.serving import TASK, ApiProcess, api_process, contents, copy_of, new_key
 
 Client = AsyncTestClient[Api]
@@ -106,7 +106,7 @@ async def client(connection: Connection, database: Database) -> AsyncGenerator[C
     """A client with a key for the collection `mine`; the collection `theirs` has the same names."""
     async with AsyncTestClient(create_app(api_settings(run_sync_seconds=0), database.url)) as opened:
         for collection in ("theirs", "mine"):
-            opened.headers["Authorization"] = f"Bearer {await create_key(connection, collection)}"
+            opened.headers["Authorization"] = f"Bearer {await make_key(connection, collection)}"
             await fill(opened, collection)
         yield opened
 

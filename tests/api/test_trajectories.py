@@ -6,8 +6,7 @@ import pytest
 from litestar.testing import AsyncTestClient
 
 from routines_core.db import Connection
-from routines_core.db.keys import create_key
-from support.rows import value
+from support.rows import make_key, value
 
 Client = AsyncTestClient[Any]
 RUN = "/api/v1/run/my-org/echo"
@@ -30,12 +29,12 @@ async def end(connection: Connection, run: int, status: str, seconds: float = 1)
 async def claim(connection: Connection, run: int) -> None:
     """Claim the run as a worker does, with a first step running."""
     await connection.execute(
-        "UPDATE routines.trajectories SET status = 'running', attempt = attempt + 1, started_at = now(), "
+        "UPDATE routines.trajectories SET status = 'running', fence = fence + 1, started_at = now(), "
         "lease_expires_at = now() + interval '1 minute' WHERE id = %s",
         [run],
     )
     await connection.execute(
-        """INSERT INTO routines.steps (trajectory_id, name, position, attempt, status, activity, inputs, earlier_errors)
+        """INSERT INTO routines.steps (trajectory_id, name, position, fence, status, activity, inputs, earlier_errors)
            VALUES (%s, 'one', 0, 1, 'running', 'text_echo', '{}',
                    '[{"at": "2026-05-04T09:00:00Z", "error": "no"}]')""",
         [run],
@@ -142,7 +141,7 @@ async def test_a_cancelled_run_and_its_running_step_are_fenced_off(client: Clien
         answer = await client.post(STATUSES, json=wanted)
         assert (answer.status_code, answer.json()) == (200, wanted)
     rows = await (
-        await connection.execute("SELECT status, attempt, lease_expires_at FROM routines.trajectories ORDER BY id")
+        await connection.execute("SELECT status, fence, lease_expires_at FROM routines.trajectories ORDER BY id")
     ).fetchall()
     assert rows == [("cancelled", 1, None), ("cancelled", 2, None)]
     assert await value(connection, "SELECT status FROM routines.steps") == "cancelled"
@@ -178,7 +177,7 @@ async def test_several_changes_are_all_made_or_none_and_each_fault_is_named(
 async def test_a_run_of_another_collection_or_task_is_not_found_in_this_task(
     client: Client, connection: Connection
 ) -> None:
-    other = await create_key(connection, "other")
+    other = await make_key(connection, "other")
     headers = {"Authorization": f"Bearer {other}"}
     await client.post("/api/v1/tasks/other", json={"name": "echo", "workflow": {}}, headers=headers)
     theirs = (await client.post("/api/v1/run/other/echo", headers=headers)).json()["trajectory_id"]
@@ -316,7 +315,7 @@ async def test_the_log_lists_the_end_of_a_step_before_a_start_at_the_same_moment
     started = (await client.post(RUN)).json()
     await connection.execute(
         """INSERT INTO routines.steps
-                  (trajectory_id, name, position, attempt, status, activity, inputs, created_at, ended_at)
+                  (trajectory_id, name, position, fence, status, activity, inputs, created_at, ended_at)
            SELECT %s, format('step-%%s', n), n, 1, 'completed', 'text_echo', '{}',
                   timestamptz '2199-01-01Z' + n * interval '1 s', timestamptz '2199-01-01Z' + (n + 1) * interval '1 s'
            FROM generate_series(0, 2) AS n""",

@@ -27,7 +27,7 @@ CREATE TABLE chaos.run_journal (
     transaction_at timestamptz NOT NULL DEFAULT now(),
     writer text NOT NULL DEFAULT session_user,          -- each process connects as its own role
     old_status text, status text NOT NULL,
-    old_attempt integer, attempt integer NOT NULL,
+    old_fence integer, fence integer NOT NULL,
     old_crashes integer, crashes integer NOT NULL,
     old_lease timestamptz, lease timestamptz,
     deadline timestamptz
@@ -37,12 +37,12 @@ CREATE TABLE chaos.run_journal (
 CREATE FUNCTION chaos.journal_run() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     IF TG_OP = 'INSERT' THEN
-        INSERT INTO chaos.run_journal (trajectory_id, routine_id, status, attempt, crashes, lease)
-        VALUES (NEW.id, NEW.triggered_by_routine_id, NEW.status, NEW.attempt, NEW.crashes, NEW.lease_expires_at);
+        INSERT INTO chaos.run_journal (trajectory_id, routine_id, status, fence, crashes, lease)
+        VALUES (NEW.id, NEW.triggered_by_routine_id, NEW.status, NEW.fence, NEW.crashes, NEW.lease_expires_at);
     ELSE
-        INSERT INTO chaos.run_journal (trajectory_id, routine_id, old_status, status, old_attempt, attempt,
+        INSERT INTO chaos.run_journal (trajectory_id, routine_id, old_status, status, old_fence, fence,
                                        old_crashes, crashes, old_lease, lease, deadline)
-        VALUES (NEW.id, NEW.triggered_by_routine_id, OLD.status, NEW.status, OLD.attempt, NEW.attempt,
+        VALUES (NEW.id, NEW.triggered_by_routine_id, OLD.status, NEW.status, OLD.fence, NEW.fence,
                 OLD.crashes, NEW.crashes, OLD.lease_expires_at, NEW.lease_expires_at, OLD.deadline_at);
     END IF;
     RETURN NULL;
@@ -57,15 +57,15 @@ CREATE TABLE chaos.step_journal (
     at timestamptz NOT NULL DEFAULT clock_timestamp(),
     transaction_at timestamptz NOT NULL DEFAULT now(),
     old_status text, status text NOT NULL,
-    attempt integer NOT NULL,
-    current_attempt integer NOT NULL
+    fence integer NOT NULL,
+    current_fence integer NOT NULL
 );
 
 CREATE FUNCTION chaos.journal_step() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
-    INSERT INTO chaos.step_journal (trajectory_id, step, old_status, status, attempt, current_attempt)
-    SELECT NEW.trajectory_id, NEW.name, CASE TG_OP WHEN 'UPDATE' THEN OLD.status END, NEW.status, NEW.attempt,
-           trajectories.attempt
+    INSERT INTO chaos.step_journal (trajectory_id, step, old_status, status, fence, current_fence)
+    SELECT NEW.trajectory_id, NEW.name, CASE TG_OP WHEN 'UPDATE' THEN OLD.status END, NEW.status, NEW.fence,
+           trajectories.fence
     FROM routines.trajectories WHERE id = NEW.trajectory_id;
     RETURN NULL;
 END $$;

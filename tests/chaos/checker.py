@@ -193,7 +193,7 @@ def only_the_holder_writes(history: History, lease_seconds: float) -> Found:
     holder: dict[int, str] = {}
     for row in history.run_journal:
         change = (row.old_status, row.status)
-        raised = row.attempt - (row.old_attempt or 0)
+        raised = row.fence - (row.old_fence or 0)
         if row.old_status is None:
             continue
         if row.old_status not in {"pending", "running"}:
@@ -239,7 +239,7 @@ def steps_are_fenced(history: History) -> Found:
     for row in history.step_journal:
         closed_as = ends.get((row.trajectory_id, row.transaction_at))
         is_closed = row.old_status == "running" and row.status == closed_as in {"failed", "cancelled"}
-        if row.attempt != row.current_attempt and not is_closed:
+        if row.fence != row.current_fence and not is_closed:
             yield Violation("fence", f"step {row.step} of run {row.trajectory_id} was written too late", (row,))
         if row.old_status == "completed":
             yield Violation("repeated", f"step {row.step} of run {row.trajectory_id} was already finished", (row,))
@@ -256,14 +256,14 @@ def finished_steps_are_not_repeated(history: History) -> Found:
     """Check that no claim executes a step that is finished, and that one that lost its run begins at most one more."""
     finished = {(row.trajectory_id, row.step): row for row in history.step_journal if row.status == "completed"}
     taken_at = {
-        (row.trajectory_id, row.old_attempt): row.at
+        (row.trajectory_id, row.old_fence): row.at
         for row in history.run_journal
-        if row.old_status == "running" and row.attempt != row.old_attempt
+        if row.old_status == "running" and row.fence != row.old_fence
     }
     late: Counter[tuple[int, int]] = Counter()
     for execution in history.executions:
         row = finished.get((execution.trajectory_id, execution.step))
-        if row and execution.at > row.at and execution.fence >= row.attempt:
+        if row and execution.at > row.at and execution.fence >= row.fence:
             yield Violation(
                 "repeated",
                 f"step {execution.step} of run {execution.trajectory_id} was already finished",

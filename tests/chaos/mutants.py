@@ -10,15 +10,14 @@ from pathlib import Path
 from routines_core.db.statements import sql_dir
 
 ROOT = sql_dir().parent
-TICK, RUNS, RUN_TABLES = "sql/queries/tick.sql", "sql/queries/runs.sql", "sql/migrations/0006_runs.sql"
-WORKERS = "sql/migrations/0016_workers.sql"
-OVERLAP, SETTLED = "sql/migrations/0011_overlap.sql", "sql/migrations/0020_passed_over.sql"
+TICK, RUNS, SCHEMA = "sql/queries/tick.sql", "sql/queries/runs.sql", "sql/migrations/20261129T090000_schema.sql"
+NEXT_SLOT = "routines.next_fire(routines.cadence_of(routines), coalesce(%(now)s::timestamptz, now())) AS next_slot"
 STALE = "chaos/test_stale_snapshots.py::"
 
 
 @dataclass(frozen=True)
 class Edit:
-    """Replaces `old` with `new`, once; `statement` limits the search to this named statement."""
+    """Replaces `old` with `new`, once; `statement` limits the search to this statement or function of the schema."""
 
     file: str
     old: str
@@ -35,8 +34,13 @@ class Edit:
         before, mark, rest = "", "", path.read_text("utf-8")
         end, after = "", ""
         if self.statement:
-            before, mark, rest = rest.partition(f"-- name: {self.statement}\n")
-            rest, end, after = rest.partition("\n-- name: ")
+            start, stop = (
+                (f"CREATE FUNCTION routines.{self.statement}(", "\nCOMMENT ON FUNCTION ")
+                if self.file == SCHEMA
+                else (f"-- name: {self.statement}\n", "\n-- name: ")
+            )
+            before, mark, rest = rest.partition(start)
+            rest, end, after = rest.partition(stop)
         if self.old not in rest:
             raise LookupError(f"{self.file} {self.statement} no longer holds: {self.old!r}")
         path.write_text("".join([before, mark, rest.replace(self.old, self.new, 1), end, after]), "utf-8")
@@ -79,7 +83,7 @@ ADVANCE_FIRST = """
             '''WITH due AS (SELECT id, next_run_at FROM routines.routines WHERE next_run_at <= now()
                             ORDER BY next_run_at LIMIT %s FOR UPDATE SKIP LOCKED)
                UPDATE routines.routines AS r
-               SET next_run_at = routines.next_fire(cadence_type, hour_utc, minute_utc, day_of_week, now())
+               SET next_run_at = routines.next_fire(routines.cadence_of(r), now())
                FROM due WHERE r.id = due.id RETURNING r.id, due.next_run_at''', [batch_size])
         for routine_id, was in await cursor.fetchall():
             async with connection.transaction():
@@ -108,7 +112,7 @@ MUTANTS = [
     ),
     Mutant(
         "no unique key on the slot",
-        (Edit(RUN_TABLES, "CREATE UNIQUE INDEX trajectories_slot_key", "CREATE INDEX trajectories_slot_key"),),
+        (Edit(SCHEMA, "CREATE UNIQUE INDEX trajectories_slot_key", "CREATE INDEX trajectories_slot_key"),),
         {"double"},
         traffic={"rewind": 100},
         in_ci=True,
@@ -117,19 +121,19 @@ MUTANTS = [
         "scheduled runs do not hold back the schedule",
         (
             Edit(
-                RUN_TABLES,
+                SCHEMA,
                 "CREATE UNIQUE INDEX trajectories_active_schedule_key",
                 "CREATE INDEX trajectories_active_schedule_key",
             ),
-            Edit(OVERLAP, "WHERE trigger = 'schedule' AND", "WHERE false AND"),
+            Edit(SCHEMA, "WHERE trigger = 'schedule' AND", "WHERE false AND", "active_runs"),
         ),
         {"overlap"},
     ),
     Mutant(
         "run-now runs do not hold back the schedule",
         (
-            Edit(OVERLAP, "WHERE trigger = 'run-now' AND", "WHERE false AND"),
-            Edit(OVERLAP, "    IF FOUND THEN", "    IF false THEN"),
+            Edit(SCHEMA, "WHERE trigger = 'run-now' AND", "WHERE false AND", "active_runs"),
+            Edit(SCHEMA, "    IF FOUND THEN", "    IF false THEN", "refuse_overlap"),
         ),
         {"overlap"},
         traffic={"run_now": 80},
@@ -137,29 +141,30 @@ MUTANTS = [
     ),
     Mutant(
         "the tick overlooks run-now runs, and the database refuses the fire",
-        (Edit(OVERLAP, "WHERE trigger = 'run-now' AND", "WHERE false AND"),),
+        (Edit(SCHEMA, "WHERE trigger = 'run-now' AND", "WHERE false AND", "active_runs"),),
         {"skip", "paused"},
         traffic={"run_now": 80},
     ),
     Mutant(
         "the tick reads active runs with its own snapshot",
-        (Edit(OVERLAP, "LANGUAGE sql VOLATILE", "LANGUAGE sql STABLE"),),
+        (Edit(SCHEMA, "LANGUAGE sql VOLATILE", "LANGUAGE sql STABLE", "active_runs"),),
         test="concurrency/test_tick_interleavings.py::test_a_tick_sees_a_run_now_run_committed_after_its_snapshot",
     ),
     Mutant(
         "a run that blocked a fire and has ended is not named",
         (
             Edit(
-                OVERLAP,
+                SCHEMA,
                 "ORDER BY ended_at IS NULL DESC",
                 "AND ended_at IS NULL ORDER BY ended_at IS NULL DESC",
+                "blocking_run",
             ),
         ),
         test=STALE + "test_a_run_that_ends_during_the_tick_is_still_named_as_the_blocking_run",
     ),
     Mutant(
         "the claim reads finished steps with its own snapshot",
-        (Edit("sql/migrations/0013_finished_steps.sql", "LANGUAGE sql VOLATILE", "LANGUAGE sql STABLE"),),
+        (Edit(SCHEMA, "LANGUAGE sql VOLATILE", "LANGUAGE sql STABLE", "finished_steps"),),
         test=STALE + "test_a_claim_returns_steps_that_were_finished_after_its_snapshot",
     ),
     Mutant(
@@ -176,14 +181,19 @@ MUTANTS = [
     Mutant(
         "two claims may count the runs against a limit at the same time",
         (
-            Edit(WORKERS, "WHERE id = of_id FOR NO KEY UPDATE SKIP LOCKED", "WHERE id = of_id"),
-            Edit(WORKERS, "WHERE id = of_id FOR NO KEY UPDATE SKIP LOCKED", "WHERE id = of_id"),
+            Edit(
+                SCHEMA,
+                "WHERE id = of_id FOR NO KEY UPDATE SKIP LOCKED",
+                "WHERE id = of_id",
+                "free_capacity_of_collection",
+            ),
+            Edit(SCHEMA, "WHERE id = of_id FOR NO KEY UPDATE SKIP LOCKED", "WHERE id = of_id", "free_capacity_of_task"),
         ),
         test="engine/test_claim.py::test_workers_that_claim_at_once_do_not_exceed_a_limit_together",
     ),
     Mutant(
         "a run that ends leaves its children running",
-        (Edit(WORKERS, "WHERE parent_id = NEW.id AND ended_at IS NULL", "WHERE false"),),
+        (Edit(SCHEMA, "WHERE parent_id = NEW.id AND ended_at IS NULL", "WHERE false", "follow_end"),),
         test="engine/test_services.py::"
         "test_taking_a_run_away_ends_its_children_and_theirs_and_leaves_no_step_running[failed]",
     ),
@@ -210,20 +220,27 @@ MUTANTS = [
     ),
     Mutant(
         "slots that were due when a person paused, changed or deleted the routine get no outcome",
-        (Edit(SETTLED, "IF first_slot <= now() THEN", "IF false THEN"),),
+        (Edit(SCHEMA, "IF first_slot <= now() THEN", "IF false THEN", "settle_slots"),),
         {"lost"},
         traffic={"burst": 20, "pause": 40, "resume": 40},
         in_ci=True,
     ),
     Mutant(
         "slots that were due when a person deleted the routine get no outcome",
-        (Edit(SETTLED, "IF first_slot <= now() THEN", "IF first_slot <= now() AND TG_OP = 'UPDATE' THEN"),),
+        (
+            Edit(
+                SCHEMA,
+                "IF first_slot <= now() THEN",
+                "IF first_slot <= now() AND TG_OP = 'UPDATE' THEN",
+                "settle_slots",
+            ),
+        ),
         {"lost"},
         traffic={"burst": 20, "delete": 60},
     ),
     Mutant(
         "slots that were due when a person paused the routine count as missed",
-        (Edit(SETTLED, "CASE WHEN is_paused THEN 'paused' ELSE 'missed' END", "'missed'"),),
+        (Edit(SCHEMA, "CASE WHEN is_paused THEN 'paused' ELSE 'missed' END", "'missed'", "settle_slots"),),
         {"skip"},
         traffic={"burst": 20, "pause": 40, "resume": 40},
     ),
@@ -248,21 +265,16 @@ MUTANTS = [
         (
             Edit(TICK, "greatest(next_run_at, ", "least(next_run_at, ", "tick"),
             Edit(TICK, "claimed.now - slot <=", "claimed.now - claimed.now <=", "tick"),
-            Edit(TICK, "decided.day_of_week, decided.now)", "decided.day_of_week, decided.slot)", "tick"),
+            Edit(
+                TICK, NEXT_SLOT, "routines.next_fire(routines.cadence_of(routines), next_run_at) AS next_slot", "tick"
+            ),
         ),
         {"catch-up"},
         in_ci=True,
     ),
     Mutant(
         "the next slot drifts by a second",
-        (
-            Edit(
-                TICK,
-                "decided.day_of_week, decided.now)",
-                "decided.day_of_week, decided.now) + interval '1 second'",
-                "tick",
-            ),
-        ),
+        (Edit(TICK, NEXT_SLOT, NEXT_SLOT.replace(" AS next_slot", " + interval '1 second' AS next_slot"), "tick"),),
         {"next_run_at"},
     ),
     Mutant(
@@ -287,7 +299,7 @@ MUTANTS = [
     ),
     Mutant(
         "checkpoints and the end of a run ignore the fence",
-        (Edit(RUNS, "AND trajectories.attempt = given.attempt", "", "checkpoint"),),
+        (Edit(RUNS, "AND trajectories.fence = given.fence", "", "checkpoint"),),
         {"fence"},
         faults=None,
         in_ci=True,
@@ -297,7 +309,7 @@ MUTANTS = [
         (
             Edit(
                 RUNS,
-                "AND trajectories.attempt = held.attempt\n    WHERE status = 'running'\n    FOR NO KEY UPDATE",
+                "AND trajectories.fence = claimed.fence\n    WHERE status = 'running'\n    FOR NO KEY UPDATE",
                 "WHERE status = 'running'\n    FOR NO KEY UPDATE",
                 "renew",
             ),
@@ -307,7 +319,7 @@ MUTANTS = [
     ),
     Mutant(
         "the reaper does not raise the fence",
-        (Edit(RUNS, "SET attempt = attempt + 1", "SET attempt = attempt + 0", "reap"),),
+        (Edit(RUNS, "SET fence = fence + 1", "SET fence = fence + 0", "reap"),),
         {"fence"},
         faults=None,
         in_ci=True,
@@ -344,9 +356,10 @@ MUTANTS = [
         "resuming makes up for the pause",
         (
             Edit(
-                "sql/migrations/0005_routines.sql",
-                "NEW.minute_utc, NEW.day_of_week, now());",
-                "NEW.minute_utc, NEW.day_of_week, now() - interval '3 hours');",
+                SCHEMA,
+                "routines.next_fire(routines.cadence_of(NEW), now());",
+                "routines.next_fire(routines.cadence_of(NEW), now() - interval '3 hours');",
+                "keep_next_run_at",
             ),
         ),
         {"next_run_at", "unordered"},

@@ -120,7 +120,7 @@ async def test_late_writes_of_workers_frozen_past_their_lease_change_nothing(
         other = await started(connection, fleet)
         await until(connection, "SELECT bool_and(status = 'completed') FROM routines.trajectories")
         assert (
-            await value(connection, "SELECT count(*) FROM routines.trajectories WHERE crashes = 1 AND attempt = 3")
+            await value(connection, "SELECT count(*) FROM routines.trajectories WHERE crashes = 1 AND fence = 3")
             == count
         )
         before = await value(connection, DIGEST, last)
@@ -142,7 +142,7 @@ LATE_WRITES: list[Write] = [
     lambda late, run: runs.write(late, [Checkpoint(run.id, run.fence, [STEP], "completed")], lease_seconds=60),
     lambda late, run: runs.renew(late, [(run.id, run.fence)], lease_seconds=60),
     lambda late, run: runs.release(late, [(run.id, run.fence)]),
-    lambda late, run: runs.held(late, [(run.id, run.fence)]),
+    lambda late, run: runs.still_claimed(late, [(run.id, run.fence)]),
     lambda late, run: runs.sealed_secret(late, run, "TOKEN"),
 ]
 
@@ -169,7 +169,7 @@ async def test_none_of_a_thousand_late_writes_is_accepted(connection: Connection
         ends = [Checkpoint(run.id, run.fence, status="completed") for run in taken if run.id % 4 == 2]
         assert len(await runs.write(connection, ends, lease_seconds=60)) == len(ends)
         await connection.execute(
-            """UPDATE routines.trajectories SET status = 'cancelled', attempt = attempt + 1, ended_at = now()
+            """UPDATE routines.trajectories SET status = 'cancelled', fence = fence + 1, ended_at = now()
                WHERE mod(id, 4) = 3"""
         )
         before = await value(connection, DIGEST, TRIALS)
@@ -203,7 +203,7 @@ async def test_a_cancel_reaches_a_running_step_within_a_second(
                 run,
             )
             await connection.execute(
-                """UPDATE routines.trajectories SET status = 'cancelled', attempt = attempt + 1, ended_at = now()
+                """UPDATE routines.trajectories SET status = 'cancelled', fence = fence + 1, ended_at = now()
                    WHERE id = %s""",
                 [run],
             )

@@ -96,5 +96,5 @@ async def test_workers_whose_clocks_are_an_hour_off_keep_and_respect_leases(
         await until(connection, "SELECT bool_and(ended_at IS NOT NULL) FROM routines.trajectories")
     finally:
         workers.kill()
-    kept = "SELECT bool_and(status = 'completed' AND attempt = 1) FROM routines.trajectories"
+    kept = "SELECT bool_and(status = 'completed' AND fence = 1) FROM routines.trajectories"
     assert await value(connection, kept) is True

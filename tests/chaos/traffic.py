@@ -24,6 +24,7 @@ from chaos.stretches import cadence_of
 from routines_core.db import connect, keys, routines
 from routines_core.errors import DatabaseError, NotFoundError
 from support.oracle import DAYS, MOMENT, Cadence, latest_slot
+from support.rows import make_key
 
 WORKFLOW = """{
   "init_params": {"first": 0.01, "second": 0.05, "third": 0.01, "fails": false, "kills": false, "ballast": ""},
@@ -131,8 +132,7 @@ class Traffic:
         ).fetchone()
         assert row
         self.task_id, self.collection_id = row
-        token = await keys.create_key(connection, "chaos")
-        self.key_id = (await keys.authenticate(connection, token)).key_id
+        self.key_id = keys.parse_token(await make_key(connection, "chaos")).key_id
         await self._insert(connection, "poison", "manual", 0)  # the first, so its name is poison-1
         for number in range(count):
             await self._create(connection, calm=number % 6 == 0, kind="heavy" if number % 12 == 1 else None)

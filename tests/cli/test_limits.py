@@ -29,9 +29,9 @@ async def test_limits_are_set_listed_and_removed(run: CliRunner, connection: Con
     await make_task(connection)
     assert await in_thread(run, "set", "--collection", "my-org", "7") == (0, "")
     assert await in_thread(run, "set", "--collection", "my-org", "--task", "echo", "2") == (0, "")
-    assert await in_thread(run) == (0, "my-org\tat most 7\tin hand 0\nmy-org/echo\tat most 2\tin hand 0\n")
+    assert await in_thread(run) == (0, "my-org\tat most 7\tclaimed 0\nmy-org/echo\tat most 2\tclaimed 0\n")
     assert await in_thread(run, "set", "--collection", "my-org", "none") == (0, "")
-    assert await in_thread(run) == (0, "my-org/echo\tat most 2\tin hand 0\n")
+    assert await in_thread(run) == (0, "my-org/echo\tat most 2\tclaimed 0\n")
 
 
 @pytest.mark.parametrize(

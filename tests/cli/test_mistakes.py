@@ -113,7 +113,9 @@ def test_a_missing_login_or_database_is_named(database: Database) -> None:
 
 
 async def test_a_newer_schema_is_reported_as_an_outdated_program(database: Database, connection: Connection) -> None:
-    await connection.execute("INSERT INTO routines.schema_migrations VALUES (9000, '9000_later', 'x')")
+    await connection.execute(
+        "INSERT INTO routines.schema_migrations VALUES ('21000101T000000', '21000101T000000_later', 'x')"
+    )
     for command in ("doctor", "doctor --quick", "migrate"):
         done = said(database, command)
         assert "this Routines is older than the database. Install the newer version again" in done.stdout + done.stderr

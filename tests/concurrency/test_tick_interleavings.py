@@ -10,10 +10,9 @@ import psycopg
 import pytest
 
 from routines_core.db import Connection, connect, routines
-from routines_core.db.keys import create_key
 from routines_core.db.routines import Cadence, RoutinePatch
 from routines_core.db.statements import Statement
-from support.rows import Database, at, ledger, make_routine, make_task, value
+from support.rows import Database, at, ledger, make_key, make_routine, make_task, value
 from support.stepping import (
     TICK,
     TIMEOUT_SECONDS,
@@ -76,7 +75,7 @@ async def routine(connection: Connection) -> int:
 @pytest.fixture
 async def path(connection: Connection, routine: int) -> Path:
     """Return the arguments by which the API's statements find the routine."""
-    token = await create_key(connection, "my-org")
+    token = await make_key(connection, "my-org")
     return {"key_id": int(token.split("_")[1]), "task": "echo", "name": "morning"}
 
 

@@ -38,13 +38,13 @@ def documented() -> dict[str, Row]:
 
 
 FOUND = {
-    "routines": db.RoutineFigures(1, 2, 3),
-    "skips": db.SkipFigures(1, 2, 3, 4),
-    "runs": db.RunFigures(1, 2, 3),
-    "deliveries": db.DeliveryFigures(1, 2),
-    "programs": db.ProgramFigures(1, 2),
-    "snapshots": db.SnapshotFigures(1),
-    "schema": db.SchemaFigures(1),
+    "routines": db.RoutineMetrics(1, 2, 3),
+    "skips": db.SkipMetrics(1, 2, 3, 4),
+    "runs": db.RunMetrics(1, 2, 3),
+    "deliveries": db.DeliveryMetrics(1, 2),
+    "programs": db.ProgramMetrics(1, 2),
+    "snapshots": db.SnapshotMetrics(1),
+    "schema": db.SchemaMetrics(1),
 }
 
 

@@ -3,10 +3,10 @@
 import pytest
 
 from routines_core.db import Connection, connect, runs
-from routines_core.db.keys import create_key, parse_token
+from routines_core.db.keys import parse_token
 from routines_core.db.trajectories import list_trajectories, stats_of_task
 from support.plans import buffers, explained, nodes
-from support.rows import Database, value
+from support.rows import Database, make_key, value
 from support.working import task_of, workflow_of
 
 PENDING = """INSERT INTO routines.trajectories (collection_id, task_id, task_version, trigger, init_params)
@@ -41,7 +41,7 @@ async def test_a_backlog_a_hundred_times_as_long_costs_no_more_reads(
 ) -> None:
     task = await task_of(connection, "echo", workflow_of())
     await task_of(connection, "other", workflow_of())
-    key_id = parse_token(await create_key(connection, "my-org")).key_id
+    key_id = parse_token(await make_key(connection, "my-org")).key_id
     read: list[dict[str, int]] = []
     for count in (3_000, 300_000):
         await connection.execute(PENDING, [count, task])
@@ -57,7 +57,7 @@ async def test_a_backlog_a_hundred_times_as_long_costs_no_more_reads(
 async def test_the_lists_and_counts_of_active_runs_are_right(connection: Connection) -> None:
     task = await task_of(connection, "echo", workflow_of())
     other = await task_of(connection, "other", workflow_of())
-    key_id = parse_token(await create_key(connection, "my-org")).key_id
+    key_id = parse_token(await make_key(connection, "my-org")).key_id
     for each in (task, other):
         await connection.execute(PENDING, [10, each])
     claimed = await runs.claim(connection, capacity=8, **CLAIM)

@@ -13,7 +13,7 @@ from support.rows import Database, value
 from support.working import run_of, task_of, until_ended, workflow_of, working
 
 CLAIM = {"worker": "w", "lease_seconds": 60.0, "deadline_seconds": 600.0}
-CHILDREN = """SELECT jsonb_agg(jsonb_build_array(init_params ->> 'item', status, child_index, parent_try) ORDER BY id)
+CHILDREN = """SELECT jsonb_agg(jsonb_build_array(init_params ->> 'item', status, child_index, parent_attempt) ORDER BY id)
               FROM routines.trajectories WHERE parent_id IS NOT NULL"""
 RETRY = {"max_attempts": 3, "backoff": 0.05}
 
@@ -143,7 +143,7 @@ async def test_claims_after_the_first_are_events_of_the_run(connection: Connecti
             await runs.release(connection, [(claimed.id, claimed.fence)])
     [claimed] = await runs.claim(connection, capacity=1, **CLAIM)
     await runs.finish(connection, claimed, error=None)
-    events = """SELECT jsonb_agg(jsonb_build_array(event, attempt, detail) ORDER BY at, rank, position, attempt)
+    events = """SELECT jsonb_agg(jsonb_build_array(event, fence, detail) ORDER BY at, rank, position, attempt)
                 FROM routines.run_events WHERE trajectory_id = %s"""
     assert await value(connection, events, run) == [
         ["run_created", None, "api"],
@@ -163,6 +163,6 @@ async def test_only_the_newest_fifty_claims_of_a_run_are_kept(
         [claimed] = await runs.claim(connection, capacity=1, **CLAIM)
         await runs.release(connection, [(claimed.id, claimed.fence)])
     assert await value(connection, "SELECT jsonb_array_length(later_claims) FROM routines.trajectories") == 50
-    assert await value(connection, "SELECT later_claims -> -1 ->> 'attempt' FROM routines.trajectories") == str(
+    assert await value(connection, "SELECT later_claims -> -1 ->> 'fence' FROM routines.trajectories") == str(
         claimed.fence
     )

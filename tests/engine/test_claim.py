@@ -56,7 +56,7 @@ async def finish(connection: Connection, claimed: list[Claim]) -> None:
     """End these runs, retrying those that another claim has locked while it checks whether they are pending."""
     for run in claimed:
         while not await runs.finish(connection, run, error=None):
-            assert await runs.held(connection, [(run.id, run.fence)])
+            assert await runs.still_claimed(connection, [(run.id, run.fence)])
 
 
 async def test_a_backlog_of_fifty_thousand_delays_another_collections_runs_by_no_more_than_its_share(
@@ -115,7 +115,7 @@ async def test_a_limited_task_delays_no_other_task_of_its_collection(connection:
     order = await claimer.order(claims=4, capacity=4)
     assert Counter(order) == {limited: 1, free: 2}
     [limit] = await list_limits(connection)
-    assert (limit.collection, limit.task, limit.max_concurrent_runs, limit.in_hand) == ("c", "limited", 1, 1)
+    assert (limit.collection, limit.task, limit.max_concurrent_runs, limit.claimed) == ("c", "limited", 1, 1)
 
 
 async def test_whatever_takes_a_run_away_frees_its_share_of_the_limit(connection: Connection) -> None:

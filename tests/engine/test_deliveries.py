@@ -14,7 +14,6 @@ from standardwebhooks import Webhook
 from routines_api.app import create_app
 from routines_core.db import Connection, connect, deliveries
 from routines_core.db.deliveries import Outcome
-from routines_core.db.keys import create_key
 from routines_engine.webhooks.retry_schedule import DELAYS_SECONDS, delay_seconds
 from support.outbox import (
     attempts,
@@ -27,7 +26,7 @@ from support.outbox import (
     until,
 )
 from support.receivers import answers, closes_early, endless, hangs, receiver
-from support.rows import Database, api_settings, value
+from support.rows import Database, api_settings, make_key, value
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 FAILED = Outcome(500, "it answered 500")
@@ -72,7 +71,7 @@ async def test_the_body_is_the_trajectory_of_the_api_byte_for_byte(connection: C
         async with delivering(database):
             await until(connection, ALL_DELIVERED)
     [request] = hook.received
-    key = await create_key(connection, "my-org")
+    key = await make_key(connection, "my-org")
     async with AsyncTestClient(create_app(api_settings(), database.url)) as client:
         path = f"/api/v1/db/trajectory/my-org/echo/{request.headers['x-mise-trajectory-id']}"
         shown = await client.get(path, headers={"Authorization": f"Bearer {key}"})
@@ -214,7 +213,7 @@ async def test_late_writes_of_a_worker_that_lost_a_delivery_change_nothing(
     assert not await deliveries.keep_body(connection, lost, b"{}")
     assert await deliveries.release(connection, [lost]) == 0
     [attempt] = await attempts(connection)
-    assert attempt["error"] == "the worker was lost: whether it arrived is not known"
+    assert attempt["error"] == "the worker was lost: it is unknown whether it arrived"
     assert await settle(connection, ours, Outcome(200, None))
 
 

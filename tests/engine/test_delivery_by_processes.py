@@ -68,7 +68,7 @@ async def test_a_webhook_that_a_killed_worker_was_sending_is_sent_again_with_the
     one, two = hook.received
     assert one.headers["webhook-id"] == two.headers["webhook-id"]
     assert one.body == two.body
-    lost = "the worker was lost: whether it arrived is not known"
+    lost = "the worker was lost: it is unknown whether it arrived"
     assert await value(connection, "SELECT attempts -> 0 ->> 'error' FROM routines.webhook_deliveries") == lost
 
 

@@ -52,12 +52,12 @@ async def ended(connection: Connection, task: int, *, outputs: dict[str, Any] | 
     run = await run_of(connection, task, **params)
     await connection.execute(
         """UPDATE routines.trajectories
-           SET status = 'running', attempt = 1, started_at = now(), lease_expires_at = now() WHERE id = %s""",
+           SET status = 'running', fence = 1, started_at = now(), lease_expires_at = now() WHERE id = %s""",
         [run],
     )
     await connection.execute(
         """INSERT INTO routines.steps
-               (trajectory_id, name, position, attempt, status, activity, inputs, outputs, ended_at)
+               (trajectory_id, name, position, fence, status, activity, inputs, outputs, ended_at)
            VALUES (%s, 'say', 0, 1, 'completed', 'text_echo', '{}', %s::jsonb, now())""",
         [run, "{}" if outputs is None else str(outputs).replace("'", '"')],
     )
@@ -108,7 +108,7 @@ async def test_a_file_is_kept_as_long_as_any_run_names_it(
     showed = await ended(connection, task, outputs={"found": [{"at": path}]})
     never_claimed = await run_of(connection, task, file_paths=[path])
     await connection.execute(
-        "UPDATE routines.trajectories SET status = 'cancelled', attempt = 1, ended_at = now() WHERE id = %s",
+        "UPDATE routines.trajectories SET status = 'cancelled', fence = 1, ended_at = now() WHERE id = %s",
         [never_claimed],
     )
     for run in (came, given, showed):

@@ -63,7 +63,7 @@ async def test_capacity_in_use_and_a_run_that_was_taken_away_are_counted(
             await until_true(lambda: sample(metrics, "heartbeat_lateness_seconds_count") >= 1)
             assert 0 <= sample(metrics, "since_renewal_seconds") < 30
             await connection.execute(
-                """UPDATE routines.trajectories SET status = 'cancelled', attempt = attempt + 1, ended_at = now(),
+                """UPDATE routines.trajectories SET status = 'cancelled', fence = fence + 1, ended_at = now(),
                           lease_expires_at = NULL WHERE id = %s""",
                 [run],
             )
@@ -83,7 +83,7 @@ async def test_reaped_runs_are_counted_by_resulting_status(connection: Connectio
     task = await task_of(connection, "good", workflow_of(SAY))
     run, late = await run_of(connection, task), await run_of(connection, task)
     await connection.execute(
-        """UPDATE routines.trajectories SET status = 'running', attempt = 1, worker = 'lost', started_at = now(),
+        """UPDATE routines.trajectories SET status = 'running', fence = 1, worker = 'lost', started_at = now(),
                   lease_expires_at = now() - interval '1 second',
                   deadline_at = CASE WHEN id = %s THEN now() ELSE now() + interval '1 hour' END""",
         [late],

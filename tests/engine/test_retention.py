@@ -7,11 +7,10 @@ import pytest
 
 from routines_core.db import Connection, connect, ledger, retention
 from routines_core.db.deliveries import Outcome
-from routines_core.db.keys import create_key
 from routines_core.settings import Settings
 from routines_engine.retention.history import delete_old
 from support.outbox import claim, ended_runs, routine_with_webhook, settle
-from support.rows import Database, make_routine, make_task, value
+from support.rows import Database, make_key, make_routine, make_task, value
 
 LATER = datetime.now(UTC) + timedelta(days=1000)
 """A time at which everything made here is old."""
@@ -180,9 +179,7 @@ async def test_versions_that_neither_the_task_nor_a_run_needs_are_deleted(connec
 
 
 async def test_yesterdays_answers_to_idempotency_keys_are_deleted(connection: Connection, routine: int) -> None:
-    await connection.execute(
-        "INSERT INTO routines.api_keys (collection_id, secret_hash) SELECT id, sha256('') FROM routines.collections"
-    )
+    await make_key(connection, "my-org")
     await connection.execute(
         """INSERT INTO routines.idempotency_keys (key_id, idempotency_key, request_hash)
            SELECT id, 'k', sha256('') FROM routines.api_keys"""
@@ -207,7 +204,7 @@ async def test_why_says_that_the_run_of_a_slot_is_no_longer_kept(connection: Con
     await scheduled(connection, routine, [1, 2, 3])
     await delete(connection, keep_trajectories_days=90)
 
-    key = int((await create_key(connection, "my-org")).split("_")[1])
+    key = int((await make_key(connection, "my-org")).split("_")[1])
 
     async def kind(day: int, hour: int = 9) -> str:
         at = datetime(2026, 5, day, hour, tzinfo=UTC)

@@ -230,12 +230,12 @@ async def test_taking_a_run_away_ends_its_children_and_theirs_and_leaves_no_step
     async with working(database.url) as worker:
         await until(connection, "SELECT count(*) = 7 FROM routines.steps WHERE status = 'running'")
         await connection.execute(
-            """UPDATE routines.trajectories SET status = %s, attempt = attempt + 1, ended_at = now(), error = 'why'
+            """UPDATE routines.trajectories SET status = %s, fence = fence + 1, ended_at = now(), error = 'why'
                WHERE id = %s""",
             [status, top],
         )
         ended = """SELECT count(*) FROM routines.trajectories
-                   WHERE status = 'cancelled' AND attempt = 2 AND parent_id IS NOT NULL"""
+                   WHERE status = 'cancelled' AND fence = 2 AND parent_id IS NOT NULL"""
         assert await value(connection, ended) == 6
         left = (
             "SELECT jsonb_object_agg(status, n) FROM (SELECT status, count(*) AS n FROM routines.steps GROUP BY 1) AS s"

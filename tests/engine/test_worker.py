@@ -181,7 +181,7 @@ async def test_a_locked_run_delays_no_other_run_of_the_worker(
                 assert await until_ended(connection, other) == ("completed", None)
             assert locked in worker._claimed
         assert await until_ended(connection, locked) == ("completed", None)
-    assert await value(connection, "SELECT max(attempt) FROM routines.trajectories") == 1
+    assert await value(connection, "SELECT max(fence) FROM routines.trajectories") == 1
 
 
 async def test_outputs_that_cannot_be_stored_fail_only_their_run(connection: Connection, database: Database) -> None:
@@ -234,7 +234,7 @@ async def test_only_an_idle_worker_is_notified_of_a_new_run(connection: Connecti
         await run_of(connection, task)
         channels = [notify.channel async for notify in listener.notifies(timeout=0.3)]
     assert channels == ["routines_pending"]
-    assert await value(connection, "SELECT count(*) FROM routines.bells") == 0
+    assert await value(connection, "SELECT count(*) FROM routines.wakeups") == 0
 
 
 async def test_the_lease_is_renewed_while_a_step_blocks_its_thread(connection: Connection, database: Database) -> None:
@@ -249,7 +249,7 @@ async def test_the_lease_is_renewed_while_a_step_blocks_its_thread(connection: C
             assert await until_ended(connection, run) == ("completed", None)
     finally:
         del ACTIVITIES["block"]
-    assert await value(connection, "SELECT attempt FROM routines.trajectories") == 1
+    assert await value(connection, "SELECT fence FROM routines.trajectories") == 1
 
 
 async def test_a_short_database_outage_costs_a_run_neither_its_worker_nor_a_step(
@@ -265,7 +265,7 @@ async def test_a_short_database_outage_costs_a_run_neither_its_worker_nor_a_step
         assert await value(connection, cut)
         gate.set()
         assert await until_ended(connection, run) == ("completed", None)
-    assert await value(connection, "SELECT attempt || ' ' || crashes FROM routines.trajectories") == "1 0"
+    assert await value(connection, "SELECT fence || ' ' || crashes FROM routines.trajectories") == "1 0"
 
 
 async def test_a_checkpoint_that_is_sent_twice_counts_an_attempt_once(connection: Connection) -> None:

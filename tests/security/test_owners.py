@@ -12,14 +12,13 @@ import pytest
 
 from routines_cli.role_report import describe
 from routines_core.db import Connection, connect
-from routines_core.db.keys import create_key
 from routines_core.db.migrations import migrate
 from routines_core.db.roles import role_report
 from routines_core.db.tasks import create_task, list_tasks
 from routines_core.db.tick import tick
 from routines_core.embedded import EmbeddedServer
 from routines_core.embedded.binaries import find_binaries
-from support.rows import CATCHUP, at, make_routine, value, with_database, with_login
+from support.rows import CATCHUP, at, make_key, make_routine, value, with_database, with_login
 from support.service import ROOT, wait_until
 
 ALL = ["routines_api", "routines_reader", "routines_ticker", "routines_worker"]
@@ -57,7 +56,7 @@ async def owned(admin: Connection, cluster: str, owner: str = "owner", name: str
 
 async def fill(connection: Connection) -> tuple[int, int]:
     """Create two collections with a task each, as the owner; return the ids of their keys."""
-    mine, theirs = [int((await create_key(connection, name)).split("_")[1]) for name in ("mine", "theirs")]
+    mine, theirs = [int((await make_key(connection, name)).split("_")[1]) for name in ("mine", "theirs")]
     for key_id in (mine, theirs):
         await create_task(connection, key_id=key_id, name="echo", description="", workflow={"init_params": {}})
     return mine, theirs
@@ -168,7 +167,7 @@ async def test_the_owner_can_dump_and_restore_every_collection(admin: Connection
 
 def test_two_databases_migrated_at_once_create_the_roles_only_once(cluster: str) -> None:
     """The second session waits for the first one and continues with the role that it created."""
-    text = (ROOT / "sql" / "migrations" / "0021_tenants.sql").read_text("utf-8")
+    text = (ROOT / "sql" / "migrations" / "20261129T090000_schema.sql").read_text("utf-8")
     function = re.search(r"CREATE FUNCTION routines.make_role.*?END \$\$;", text, re.DOTALL)
     assert function
     make, blocked = b"SELECT routines.make_role('routines_race')", b"SELECT cardinality(pg_blocking_pids(%s)) > 0"

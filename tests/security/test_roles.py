@@ -8,12 +8,11 @@ from psycopg.errors import InsufficientPrivilege
 
 from routines_api.app import create_app
 from routines_core.db import Connection, connect, runs
-from routines_core.db.keys import create_key
 from routines_core.db.roles import role_report
 from routines_core.db.runs import StepRecord
 from routines_core.db.statements import Statement
 from routines_core.db.tick import oldest_snapshot, seconds_until_due, tick
-from support.rows import CATCHUP, Database, api_settings, make_routine, make_task, value
+from support.rows import CATCHUP, Database, api_settings, make_key, make_routine, make_task, value
 from support.serving import TASK
 
 API, TICKER, WORKER, READER = "routines_api", "routines_ticker", "routines_worker", "routines_reader"
@@ -98,8 +97,8 @@ ALSO_FORBIDDEN = {
     WORKER: (
         "SELECT id FROM routines.api_keys",
         "SELECT routines.key_to_check(1)",
-        """INSERT INTO routines.secrets (id, collection_id, kind, key_id, ciphertext)
-           VALUES (gen_random_uuid(), 1, 'environment', 'k', '')""",
+        """INSERT INTO routines.secrets (id, collection_id, kind, field, owner, key_id, ciphertext)
+           VALUES (gen_random_uuid(), 1, 'environment', '', '', 'k', '')""",
         "UPDATE routines.routines SET paused = true",
         "DELETE FROM routines.routines",
         "INSERT INTO routines.tasks (collection_id, name) VALUES (1, 'x')",
@@ -154,10 +153,10 @@ async def test_turning_row_security_off_raises_an_error_instead_of_showing_rows(
 async def test_a_stolen_ticker_login_can_read_no_secret_and_no_key(
     connection: Connection, logins: dict[str, str]
 ) -> None:
-    key = await create_key(connection, "my-org")
+    key = await make_key(connection, "my-org")
     await connection.execute(
-        "INSERT INTO routines.secrets (id, collection_id, kind, key_id, ciphertext) "
-        "VALUES (gen_random_uuid(), 1, 'environment', 'k1', '\\xc0ffee')"
+        "INSERT INTO routines.secrets (id, collection_id, kind, field, owner, key_id, ciphertext) "
+        "VALUES (gen_random_uuid(), 1, 'environment', '', '', 'k1', '\\xc0ffee')"
     )
     async with connect(logins[TICKER], "stolen") as stolen:
         cursor = await stolen.execute(
@@ -179,7 +178,7 @@ async def test_a_stolen_ticker_login_can_read_no_secret_and_no_key(
 
 
 async def test_the_api_does_its_work(connection: Connection, database: Database, logins: dict[str, str]) -> None:
-    key = await create_key(connection, "my-org")
+    key = await make_key(connection, "my-org")
     async with AsyncTestClient(create_app(api_settings(), logins[API])) as client:
         client.headers["Authorization"] = f"Bearer {key}"
         assert (await client.post("/api/v1/tasks/my-org", json={"name": "echo", "workflow": TASK})).status_code == 201
@@ -251,7 +250,8 @@ async def test_no_plan_of_the_ticker_contains_row_level_security_conditions(logi
 async def test_the_worker_does_its_work(connection: Connection, logins: dict[str, str]) -> None:
     task = await make_task(connection)
     secret = (
-        "INSERT INTO routines.secrets (id, collection_id, kind, key_id, ciphertext) VALUES (%s, 1, %s, 'k', '\\x01')"
+        "INSERT INTO routines.secrets (id, collection_id, kind, field, owner, key_id, ciphertext) "
+        "VALUES (%s, 1, %s, '', '', 'k', '\\x01')"
     )
     ids = ["00000000-0000-4000-8000-00000000000" + digit for digit in "12"]
     for id_, kind in zip(ids, ("secret_param", "webhook_secret"), strict=True):
@@ -282,7 +282,7 @@ async def test_a_reader_sees_every_collection_except_its_secrets(
     connection: Connection, logins: dict[str, str]
 ) -> None:
     await make_routine(connection, await make_task(connection), datetime(2026, 5, 4, 9, tzinfo=UTC))
-    await create_key(connection, "other")
+    await make_key(connection, "other")
     async with connect(logins[READER], "psql") as reader:
         assert await value(reader, "SELECT name::text FROM routines.routine_details") == "morning"
         assert await value(reader, "SELECT count(*) FROM routines.collections") == 2

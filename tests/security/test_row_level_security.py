@@ -11,13 +11,12 @@ from psycopg import DatabaseError
 from api.test_tenants import OWN, ROWS, Client, fill, run_of
 from routines_api.app import create_app
 from routines_core.db import Connection, connect, open_pool
-from routines_core.db.keys import create_key
 from routines_core.db.statements import Statement
 from routines_core.db.tasks import create_task, list_tasks
 from routines_core.errors import UnauthorizedError
-from support.rows import Database, api_settings, value
+from support.rows import Database, api_settings, make_key, value
 
-NOT_OF_TENANTS = {"schema_migrations", "role_grants", "bells", "peppers", "retention"}
+NOT_OF_TENANTS = {"schema_migrations", "role_grants", "wakeups", "peppers", "retention"}
 """Tables without tenants' data; every other table has row-level security."""
 _CONDITION = re.compile(r"[\w.]+\s*=\s*\(SELECT routines\.collection_of_key\(%\(key_id\)s::routines\.caller\)\)")
 FORGOTTEN = "(SELECT routines.collection_of_key(%(key_id)s::routines.caller)) IS NOT NULL"
@@ -68,7 +67,7 @@ def test_every_statement_casts_its_key_to_caller() -> None:
 
 async def two_tenants(connection: Connection) -> list[int]:
     """Create the collections `mine` and `theirs`, each with a task of the same name; return the ids of their keys."""
-    keys = [int((await create_key(connection, name)).split("_")[1]) for name in ("mine", "theirs")]
+    keys = [int((await make_key(connection, name)).split("_")[1]) for name in ("mine", "theirs")]
     for key_id, name in zip(keys, ("mine", "theirs"), strict=True):
         await create_task(connection, key_id=key_id, name=name, description="", workflow={"init_params": {}})
     return keys
@@ -157,7 +156,7 @@ async def client(connection: Connection, database: Database, logins: dict[str, s
     app = create_app(api_settings(run_sync_seconds=0), logins["routines_api"])
     async with AsyncTestClient(app, raise_server_exceptions=False) as opened:
         for collection in ("theirs", "mine"):
-            opened.headers["Authorization"] = f"Bearer {await create_key(connection, collection)}"
+            opened.headers["Authorization"] = f"Bearer {await make_key(connection, collection)}"
             await fill(opened, collection)
         # Marks the rows of `theirs`, wherever they turn up.
         await connection.execute("UPDATE routines.tasks SET description = 'CANARY' WHERE collection_id = 1")

@@ -26,7 +26,7 @@ OF_PROGRAMS = {
     API: (
         "collections. idempotency. keys.find_key keys.take_tokens ledger. routines. secrets.find_pepper "
         "tasks.insert_task tasks.update_task tasks.find_task tasks.list_tasks tasks.delete_task trajectories. "
-        "deliveries.list_deliveries deliveries.redeliver figures."
+        "deliveries.list_deliveries deliveries.redeliver metrics."
     ),
     TICKER: "tick.",
     WORKER: (
@@ -49,10 +49,10 @@ REFUSED = {
     "secrets.replace_ciphertexts keys.create_key keys.revoke_key",
     TICKER: "secrets. dispatches.dispatch dispatches.take runs.claim runs.sealed_secret runs.reap deliveries. "
     "retention.delete_trajectories keys. routines.create_routine routines.delete_routine collections.environment "
-    "idempotency. figures.routines figures.runs",
+    "idempotency. metrics.routines metrics.runs",
     WORKER: "secrets.find_pepper secrets.create_pepper secrets.replace_ciphertexts keys. tick.tick "
     "routines.create_routine tasks.insert_task idempotency. limits.limit_collection "
-    "figures.routines figures.deliveries",
+    "metrics.routines metrics.deliveries",
     READER: "secrets. tick.tick runs.claim runs.sealed_secret routines.create_routine trajectories.label "
     "deliveries.redeliver retention.delete_skips keys.create_key keys.find_key idempotency.",
 }

@@ -7,11 +7,10 @@ from litestar.testing import AsyncTestClient
 
 from routines_api.app import create_app
 from routines_core.db import Connection
-from routines_core.db.keys import create_key
 from routines_core.keyring import Keyring
 from security.sealed import open_all
 from support.command import routines
-from support.rows import ENCRYPTION_KEYS, Database, api_settings
+from support.rows import ENCRYPTION_KEYS, Database, api_settings, make_key
 from support.serving import TASK
 
 RING = Keyring.parse(ENCRYPTION_KEYS)
@@ -28,7 +27,7 @@ async def filled(connection: Connection, database: Database) -> int:
     """Create two collections of two routines, each with a run and equally named secrets; return how many references."""
     async with AsyncTestClient(create_app(api_settings(), database.url)) as client:
         for collection in ("mine", "theirs"):
-            client.headers["Authorization"] = f"Bearer {await create_key(connection, collection)}"
+            client.headers["Authorization"] = f"Bearer {await make_key(connection, collection)}"
             await client.post(f"/api/v1/tasks/{collection}", json={"name": "echo", "workflow": TASK})
             for name in ("one", "two"):
                 await fill(client, f"/api/v1/routines/{collection}/echo", name)

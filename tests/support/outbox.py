@@ -59,7 +59,7 @@ async def ended_runs(connection: Connection, routine: int, count: int = 1, *, pa
                       webhook_secret_id
                FROM routines.routines, generate_series(1, %s) AS n WHERE id = %s
                RETURNING id)
-           INSERT INTO routines.steps (trajectory_id, name, position, attempt, status, activity, inputs, outputs,
+           INSERT INTO routines.steps (trajectory_id, name, position, fence, status, activity, inputs, outputs,
                                        ended_at)
            SELECT id, 'say', 0, 1, 'completed', 'text_echo', '{}', '{"text": "hi"}', now() FROM made""",
         [Jsonb(params or {}), count, routine],

@@ -7,6 +7,8 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from routines_core.db import Connection
+from routines_core.db.keys import create_key
+from routines_core.db.peppers import Peppers
 from routines_core.keyring import Keyring
 from routines_core.settings import Settings
 
@@ -48,6 +50,11 @@ def with_login(url: str, login: str, password: str) -> str:
 def at(text: str) -> datetime:
     """Parse a UTC time such as `2026-05-04 09:00`."""
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+async def make_key(connection: Connection, collection: str, *, expires_in_seconds: float | None = None) -> str:
+    """Create an API key of this collection, which an API with `api_settings` accepts."""
+    return await create_key(connection, collection, Peppers(KEYRING), expires_in_seconds=expires_in_seconds)
 
 
 async def make_task(connection: Connection, workflow: str = '{"init_params": {"text": "hello", "size": 1}}') -> int:

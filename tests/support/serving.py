@@ -20,9 +20,8 @@ import httpx
 import psycopg
 
 from routines_core.db import connect
-from routines_core.db.keys import create_key
 from routines_core.lifecycle import LIFELINE_VARIABLE
-from support.rows import ENCRYPTION_KEYS, Database, with_database
+from support.rows import ENCRYPTION_KEYS, Database, make_key, with_database
 
 START_SECONDS = 60.0
 """How long a process may take to start on a busy machine."""
@@ -163,6 +162,6 @@ def new_key(database: Database, collection: str, expires_in_seconds: float | Non
 
     async def create() -> str:
         async with connect(database.url, "tests") as connection:
-            return await create_key(connection, collection, expires_in_seconds=expires_in_seconds)
+            return await make_key(connection, collection, expires_in_seconds=expires_in_seconds)
 
     return asyncio.run(create())

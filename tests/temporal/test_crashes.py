@@ -114,7 +114,7 @@ async def test_late_writes_of_a_frozen_worker_that_lost_its_step_change_nothing(
     frozen.send_signal(signal.SIGSTOP)
     workers.start()
     await workers.until(f"{key}/two")
-    by_the_other = "SELECT attempt FROM routines.steps WHERE name = 'one' AND status = 'completed'"
+    by_the_other = "SELECT fence FROM routines.steps WHERE name = 'one' AND status = 'completed'"
     attempt = await value(connection, by_the_other)
     frozen.send_signal(signal.SIGCONT)  # its step ends at once
     assert await until_ended(connection, run) == ("completed", None)

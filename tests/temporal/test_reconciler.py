@@ -162,10 +162,10 @@ async def test_a_run_that_has_ended_only_in_temporal_ends_in_the_database(
 
 async def test_a_run_that_temporal_still_has_continues(connection: Connection, rig: Rig) -> None:
     await rig.submit("waits")
-    before = await value(connection, "SELECT attempt FROM routines.trajectories")
+    before = await value(connection, "SELECT fence FROM routines.trajectories")
     await rig.settle()
     assert await value(connection, STATE) == "running: "
-    assert await value(connection, "SELECT attempt FROM routines.trajectories") == before
+    assert await value(connection, "SELECT fence FROM routines.trajectories") == before
 
 
 async def test_a_run_that_temporal_has_lost_counts_a_crash_and_is_requeued(connection: Connection, rig: Rig) -> None:
@@ -205,7 +205,7 @@ async def test_temporal_accepts_a_run_once(rig: Rig) -> None:
 
 async def test_a_run_taken_away_before_its_submission_is_forgotten(connection: Connection, rig: Rig) -> None:
     await connection.execute(
-        "UPDATE routines.trajectories SET status = 'cancelled', attempt = attempt + 1, ended_at = now()"
+        "UPDATE routines.trajectories SET status = 'cancelled', fence = fence + 1, ended_at = now()"
     )
     await rig.worker._reconciler.cancel_taken()
     assert await value(connection, "SELECT count(*) FROM routines.dispatches") == 0

@@ -186,7 +186,7 @@ async def until_closed(temporal: Client, workflow_id: str) -> WorkflowExecutionS
             await asyncio.sleep(0.05)
 
 
-CANCEL = """UPDATE routines.trajectories SET status = 'cancelled', attempt = attempt + 1, ended_at = now(),
+CANCEL = """UPDATE routines.trajectories SET status = 'cancelled', fence = fence + 1, ended_at = now(),
             lease_expires_at = NULL WHERE id = %s"""
 
 
@@ -279,7 +279,7 @@ async def test_workers_of_one_engine_leave_the_runs_of_the_other_alone(
     async with temporal_working(database.url, temporal):
         other = await run_of(connection, await task_of(connection, "theirs", workflow_of(("one", ECHO))))
         assert await until_ended(connection, other) == ("completed", None)
-    state = "SELECT engine || ' ' || status || ' ' || attempt FROM routines.trajectories WHERE id = %s"
+    state = "SELECT engine || ' ' || status || ' ' || fence FROM routines.trajectories WHERE id = %s"
     assert await value(connection, state, by_postgres) == f"postgres running {claimed.fence}"
 
 

@@ -75,7 +75,7 @@ async def test_ten_thousand_routines_with_thirty_days_of_missed_slots_drain_with
     )
     await connection.execute(
         """UPDATE routines.routines
-           SET next_run_at = routines.next_fire('hourly', NULL, minute_utc, NULL, now() - interval '30 days')"""
+           SET next_run_at = routines.next_fire(routines.cadence_of(routines), now() - interval '30 days')"""
     )
     first = dict(await rows(connection, "SELECT id, next_run_at FROM routines.routines"))
     [[before]] = await rows(connection, "SELECT now()")

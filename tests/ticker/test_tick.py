@@ -35,7 +35,8 @@ async def test_overrides_are_merged_over_the_tasks_current_init_params_at_fire_t
     )
     await connection.execute("UPDATE routines.routines SET next_run_at = '2026-05-04 09:00Z'")
     await connection.execute(
-        'INSERT INTO routines.task_versions VALUES (%s, 2, \'{"init_params": {"size": 1, "new": true}}\', \'{}\')',
+        """INSERT INTO routines.task_versions (task_id, version, workflow)
+           VALUES (%s, 2, '{"init_params": {"size": 1, "new": true}}')""",
         [task],
     )
     await connection.execute("UPDATE routines.tasks SET version = 2")

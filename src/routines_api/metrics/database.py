@@ -81,7 +81,7 @@ class DatabaseMetrics(Collector):
 
     def __init__(self, database_url: str) -> None:
         self._database_url = database_url
-        self._found: dict[str, db.Figures] = {}
+        self._found: dict[str, db.Metrics] = {}
         self._failed: set[str] = set(SHOWN)
         self._queried_at: float | None = None
         self._took_seconds = 0.0
@@ -142,7 +142,7 @@ class DatabaseMetrics(Collector):
             yield from _families(group, found)
 
 
-def _families(group: str, found: db.Figures) -> Iterable[Metric]:
+def _families(group: str, found: db.Metrics) -> Iterable[Metric]:
     families: dict[str, GaugeMetricFamily] = {}
     for shown in SHOWN[group]:
         family = families.setdefault(

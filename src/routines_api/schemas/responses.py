@@ -284,7 +284,7 @@ def _fields(routine: Routine) -> Sequence[Any]:
         routine.name,
         routine.task_name,
         routine.collection_name,
-        Cadence(routine.cadence_type, routine.hour_utc, routine.minute_utc, routine.day_of_week),
+        routine.cadence,
         routine.init_params_overrides,
         dict.fromkeys(routine.secret_names, MASK),
         routine.webhook_url,

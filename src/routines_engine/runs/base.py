@@ -149,7 +149,7 @@ class WorkerBase(ABC):
         claimed = self._claimed_runs()
         if claimed:
             pairs = [each.pair for each in claimed]
-            self._drop_all_but(await self._ask(lambda connection: runs.held(connection, pairs)), claimed)
+            self._drop_all_but(await self._ask(lambda connection: runs.still_claimed(connection, pairs)), claimed)
         return False
 
     def _drop_all_but(self, still_ours: set[int], claimed: list[ClaimedRun]) -> None:

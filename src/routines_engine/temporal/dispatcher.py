@@ -90,12 +90,12 @@ class Dispatcher:
     async def _claim(self, connection: Connection) -> list[Claim]:
         """Claim runs, and record in the same transaction that they are dispatched."""
         async with connection.transaction():
-            room = await dispatches.room(connection, most=self.settings.temporal_open_runs)
-            if not room:
+            free = await dispatches.free_capacity(connection, most=self.settings.temporal_open_runs)
+            if not free:
                 return []
             claims = await runs.claim(
                 connection,
-                capacity=min(room, BATCH),
+                capacity=min(free, BATCH),
                 worker=self.worker,
                 lease_seconds=self.settings.lease_seconds,
                 deadline_seconds=self.settings.run_deadline_seconds,

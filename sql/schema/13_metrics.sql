@@ -1,14 +1,12 @@
--- What an operator is alerted by: a few figures of all collections together, which say nothing of any of them. The API serves
--- them and sees one collection at a time, so each is a narrow door that runs as the owner. Every read is bounded, whatever the
--- number of rows: they are asked again and again, also while the database is in trouble. Why so: docs/decisions/0015.
+-- Metrics for operators: figures over all collections that reveal nothing about any single one. The API serves them but sees
+-- only one collection at a time, so each is a narrow function that runs as the owner. Every read is bounded whatever the
+-- number of rows, because metrics are scraped repeatedly, even while the database is in trouble. Why this design:
+-- docs/decisions/0015. Statements: queries/metrics.sql.
 
--- Nearly empty, so nearly free: a tick writes no row that belongs in it.
-CREATE INDEX routines_struck_idx ON routines.routines (id) WHERE paused_reason IS NOT NULL;
-
-CREATE FUNCTION routines.figures_of_routines(most integer)
+CREATE FUNCTION routines.metrics_of_routines(most integer)
 RETURNS TABLE (due integer, oldest_due_seconds float8, paused_by_strikes integer)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp ROWS 1 AS $$
-    -- In the order of routines_next_run_at_idx, whose head is what is due.
+    -- In the order of routines_next_run_at_idx: due routines are at its head.
     SELECT (SELECT count(*) FROM (SELECT FROM routines.routines WHERE next_run_at <= now()
                                   ORDER BY next_run_at LIMIT most) AS counted)::integer,
            coalesce(greatest(0, extract(epoch FROM now() - (
@@ -16,10 +14,10 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp ROWS 
            (SELECT count(*) FROM (SELECT FROM routines.routines WHERE paused_reason IS NOT NULL
                                   ORDER BY id LIMIT most) AS counted)::integer;
 $$;
-COMMENT ON FUNCTION routines.figures_of_routines IS
-    'Of all collections: routines that are due and those that were paused by strikes, counted up to `most`, and for how long the oldest slot has been due (0: none is).';
+COMMENT ON FUNCTION routines.metrics_of_routines IS
+    'Over all collections: the number of due routines and of routines paused by strikes, each counted up to `most`, and how long the oldest slot has been due (0 if none is).';
 
-CREATE FUNCTION routines.figures_of_skips(most integer)
+CREATE FUNCTION routines.metrics_of_skips(most integer)
 RETURNS TABLE (overlap bigint, missed bigint, paused bigint, failed_to_start bigint)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp ROWS 1 AS $$
     SELECT coalesce(sum(slot_count) FILTER (WHERE reason = 'overlap'), 0)::bigint,
@@ -29,13 +27,13 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp ROWS 
     FROM (SELECT reason, slot_count, recorded_at FROM routines.skips ORDER BY id DESC LIMIT most) AS newest
     WHERE recorded_at > now() - interval '1 hour';
 $$;
-COMMENT ON FUNCTION routines.figures_of_skips IS
-    'Of all collections: slots that were recorded as skipped in the last hour, by reason; the newest `most` rows are looked at.';
+COMMENT ON FUNCTION routines.metrics_of_skips IS
+    'Over all collections: slots recorded as skipped in the last hour, by reason, among the newest `most` rows.';
 
-CREATE FUNCTION routines.figures_of_runs(most integer, most_lanes integer)
+CREATE FUNCTION routines.metrics_of_runs(most integer, most_lanes integer)
 RETURNS TABLE (pending integer, running integer, oldest_pending_seconds float8)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp ROWS 1 AS $$
-    -- The oldest of each task, from one to the next through trajectories_active_idx, as a claim goes.
+    -- The oldest of each task, stepping through trajectories_active_idx as a claim does.
     WITH RECURSIVE lanes AS (
         (SELECT collection_id, task_id, created_at, 1 AS number FROM routines.trajectories
          WHERE ended_at IS NULL AND status = 'pending'
@@ -57,24 +55,24 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp ROWS 
            (SELECT count(*) FROM active WHERE status = 'running')::integer,
            coalesce(greatest(0, extract(epoch FROM now() - (SELECT min(created_at) FROM lanes))), 0)::float8;
 $$;
-COMMENT ON FUNCTION routines.figures_of_runs IS
-    'Of all collections: active runs, of which `most` are looked at, and for how long the oldest pending one has waited, by the oldest of each of `most_lanes` tasks (0: none is pending).';
+COMMENT ON FUNCTION routines.metrics_of_runs IS
+    'Over all collections: pending and running runs among up to `most` active ones, and how long the oldest pending run has waited, judging by the oldest of each of `most_lanes` tasks (0 if none is pending).';
 
-CREATE FUNCTION routines.figures_of_deliveries(most integer)
+CREATE FUNCTION routines.metrics_of_deliveries(most integer)
 RETURNS TABLE (due integer, oldest_due_seconds float8)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp ROWS 1 AS $$
     SELECT count(*)::integer, coalesce(greatest(0, extract(epoch FROM now() - min(next_attempt_at))), 0)::float8
     FROM (SELECT next_attempt_at FROM routines.webhook_deliveries WHERE next_attempt_at <= now()
           ORDER BY next_attempt_at LIMIT most) AS waiting;
 $$;
-COMMENT ON FUNCTION routines.figures_of_deliveries IS
-    'Of all collections: webhooks that are due and that no worker has in hand, counted up to `most`, and for how long the oldest has been (0: none is).';
+COMMENT ON FUNCTION routines.metrics_of_deliveries IS
+    'Over all collections: due webhooks that no worker has claimed, counted up to `most`, and how long the oldest has been due (0 if none is).';
 
-CREATE FUNCTION routines.figures_of_snapshots() RETURNS float8
+CREATE FUNCTION routines.metrics_of_snapshots() RETURNS float8
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF NOT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') THEN
-        RAISE insufficient_privilege USING MESSAGE = 'the owner of Routines does not see the sessions of others';
+        RAISE insufficient_privilege USING MESSAGE = 'the owner of Routines cannot see the sessions of other roles';
     END IF;
     RETURN (
         SELECT coalesce(greatest(0, extract(epoch FROM clock_timestamp() - min(started_at))), 0)
@@ -84,15 +82,8 @@ BEGIN
               UNION ALL
               SELECT prepared FROM pg_prepared_xacts WHERE database = current_database()) AS open);
 END $$;
-COMMENT ON FUNCTION routines.figures_of_snapshots IS
-    'The age of the oldest open snapshot of this database in seconds (0: none is open); an error where the owner lacks pg_read_all_stats.';
+COMMENT ON FUNCTION routines.metrics_of_snapshots IS
+    'The age of the oldest open snapshot of this database in seconds (0 if none is open). Raises an error if the owner lacks pg_read_all_stats.';
 
-REVOKE EXECUTE ON FUNCTION routines.figures_of_routines, routines.figures_of_skips, routines.figures_of_runs,
-    routines.figures_of_deliveries, routines.figures_of_snapshots FROM PUBLIC;
-INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
-    ('routines_api', 'FUNCTION routines.figures_of_routines(integer)', 'EXECUTE'),
-    ('routines_api', 'FUNCTION routines.figures_of_skips(integer)', 'EXECUTE'),
-    ('routines_api', 'FUNCTION routines.figures_of_runs(integer, integer)', 'EXECUTE'),
-    ('routines_api', 'FUNCTION routines.figures_of_deliveries(integer)', 'EXECUTE'),
-    ('routines_api', 'FUNCTION routines.figures_of_snapshots()', 'EXECUTE');
-SELECT routines.set_up_roles();
+REVOKE EXECUTE ON FUNCTION routines.metrics_of_routines, routines.metrics_of_skips, routines.metrics_of_runs,
+    routines.metrics_of_deliveries, routines.metrics_of_snapshots FROM PUBLIC;
