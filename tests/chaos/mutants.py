@@ -163,11 +163,6 @@ MUTANTS = [
         test=STALE + "test_a_run_that_ends_during_the_tick_is_still_named_as_the_blocking_run",
     ),
     Mutant(
-        "the claim reads finished steps with its own snapshot",
-        (Edit(SCHEMA, "LANGUAGE sql VOLATILE", "LANGUAGE sql STABLE", "finished_steps"),),
-        test=STALE + "test_a_claim_returns_steps_that_were_finished_after_its_snapshot",
-    ),
-    Mutant(
         "a worker that cannot renew its lease continues",
         (Edit("src/routines_engine/runs/worker.py", "TRUST_SHARE = 0.8", "TRUST_SHARE = 1.5"),),
         test="chaos/test_silent_connections.py::test_a_silenced_worker_stops_its_steps_before_its_lease_expires_and_the_run_ends_elsewhere",
@@ -293,7 +288,7 @@ MUTANTS = [
     ),
     Mutant(
         "finished steps are forgotten",
-        (Edit(RUNS, "routines.finished_steps(claimed.id)", "'{}'::jsonb", "claim"),),
+        (Edit(RUNS, "status = 'completed')::text AS finished_steps", "false)::text AS finished_steps", "load"),),
         {"repeated"},
         faults={"stop_worker": 2, "kill_worker": 1},
     ),

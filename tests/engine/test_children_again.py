@@ -89,7 +89,7 @@ async def test_without_a_retry_nothing_is_started_twice(
 
 async def start(connection: Connection, parent: Claim, attempt: int) -> int | None:
     started = await children.start_child(
-        connection, parent, step="s", task="child", init_params={}, index=0, attempt=attempt
+        connection, parent, step="s", task="child", init_params="{}", index=0, attempt=attempt
     )
     return started.id
 

@@ -224,10 +224,12 @@ class Worker(WorkerBase):
             log.info("runs given back", count=count)
 
 
-async def run_worker(settings: Settings, database_url: str) -> None:
+async def run_worker(settings: Settings, database_url: str, modules: Sequence[str] = ()) -> None:
     """Run a worker of the Postgres engine, with webhook deliveries and retention, until SIGTERM or SIGINT.
+
+    Step processes import `modules` too, where more activities are.
 
     Raises:
         ConfigurationError: The encryption keys are missing or malformed.
     """
-    await serve(settings, database_url, Worker)
+    await serve(settings, database_url, Worker, modules)

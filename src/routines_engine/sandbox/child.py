@@ -303,7 +303,9 @@ async def serve(file_descriptor: int) -> None:
     """Serve the worker at the other end of this socket."""
     asyncio.get_running_loop().set_exception_handler(_exit_without_memory)
     reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=file_descriptor))
-    await StepProcess(Connection(writer)).serve(reader)
+    connection = Connection(writer)
+    connection.send(Pong(0))  # ready
+    await StepProcess(connection).serve(reader)
 
 
 def _exit_without_memory(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -10,8 +10,10 @@ from typing import Any
 import structlog
 
 from routines_engine.sandbox.messages import Attempt, Began, Death, Ended, Payload, Start
-from routines_engine.sandbox.process import Limits, ProcessGoneError, RunHandler, StepProcessHandle
+from routines_engine.sandbox.process import Limits, ProcessGoneError, RunHandler, StepProcessError, StepProcessHandle
 
+RESTART_SECONDS = 1.0
+"""Delay before another process is started after one did not."""
 BUSY_RUNS = 8
 """How many runs of a collection share a process before it gets another one, as long as one is idle."""
 MOST_EXCLUSIVE = 2
@@ -159,6 +161,11 @@ class ProcessPool:
     async def _start(self) -> None:
         try:
             process = await StepProcessHandle.start(self.limits, self.log_format, self.modules)
+        except StepProcessError as error:
+            log.error("step process not started, trying again", cause=str(error))  # noqa: TRY400 - its text says it all
+            await asyncio.sleep(RESTART_SECONDS)
+            self._changed.set()
+            return
         finally:
             self._starting -= 1
         process.on_gone = lambda: self._forget(process)

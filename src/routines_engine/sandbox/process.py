@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
@@ -31,6 +32,11 @@ from routines_engine.sandbox.messages import (
     read_frame,
 )
 
+START_SECONDS = 60.0
+"""How long a process may take to start."""
+PATIENCE_FACTOR = 6
+"""A process that stands still without using the processor is killed after this many times the stall limit: it may only
+have had no turn on a busy machine."""
 PING_SECONDS = 0.5
 """How often a process that has runs is asked whether its event loop turns."""
 PRIVATE_VARIABLES = ("ROUTINES_", "DATABASE_URL", "PG", "AWS_", "TEMPORAL_")
@@ -60,6 +66,10 @@ class Limits:
     def stall_cause(self) -> str:
         """Why a process ended that stood still."""
         return f"it kept its process busy for more than {self.stall_seconds:g} s without a pause"
+
+
+class StepProcessError(Exception):
+    """A step process did not start."""
 
 
 class ProcessGoneError(Exception):
@@ -128,6 +138,7 @@ class StepProcessHandle:
         self._last_run = 0
         self._last_ping = 0
         self._ponged_at = time.monotonic()
+        self._ponged_cpu_seconds = 0.0
         self._cause = "its process was lost"
         self.is_gone = False
         self.is_exclusive = False
@@ -137,7 +148,11 @@ class StepProcessHandle:
 
     @classmethod
     async def start(cls, limits: Limits, log_format: str, modules: list[str]) -> "StepProcessHandle":
-        """Start a process; it is ready once it answers, and frames that are sent earlier wait."""
+        """Start a process and wait until it is ready.
+
+        Raises:
+            StepProcessError: It ended or was not ready within START_SECONDS.
+        """
         ours, theirs = socket.socketpair()
         with theirs:
             arguments = Arguments(theirs.fileno(), os.getpid(), limits.memory_bytes, log_format, modules)
@@ -153,6 +168,16 @@ class StepProcessHandle:
             )
         handle = cls(process, limits)
         reader, handle._writer = await asyncio.open_connection(sock=ours)
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                is_ready = await read_frame(reader) is not None
+        except TimeoutError:
+            is_ready = False
+        if not is_ready:
+            handle._writer.close()
+            with suppress(ProcessLookupError):
+                process.kill()
+            raise StepProcessError(f"a step process did not start: exit code {await process.wait()}")
         handle._tasks = [asyncio.create_task(handle._read(reader)), asyncio.create_task(handle._watch())]
         return handle
 
@@ -213,7 +238,7 @@ class StepProcessHandle:
         self._ponged_at = time.monotonic()
         match message:
             case Pong():
-                return
+                self._ponged_cpu_seconds = _cpu_seconds(self.pid) or 0.0
             case Began(run):
                 if run in self.runs:
                     self.runs[run].step = message
@@ -249,8 +274,16 @@ class StepProcessHandle:
                 continue
             self._last_ping += 1
             self._send(Ping(self._last_ping))
-            if time.monotonic() - self._ponged_at > self._limits.stall_seconds:
+            if self._is_stalled():
                 self.kill(self._limits.stall_cause)
+
+    def _is_stalled(self) -> bool:
+        still_seconds, limit = time.monotonic() - self._ponged_at, self._limits.stall_seconds
+        if still_seconds <= limit:
+            return False
+        used = _cpu_seconds(self.pid)
+        busy_seconds = still_seconds if used is None else used - self._ponged_cpu_seconds
+        return busy_seconds > limit / 2 or still_seconds > limit * PATIENCE_FACTOR
 
     async def _gone(self) -> None:
         code = await self._process.wait()
@@ -266,6 +299,15 @@ class StepProcessHandle:
         if self.runs:
             log.warning("step process ended", pid=self.pid, runs=len(self.runs), cause=self._cause)
         self.on_gone()
+
+
+def _cpu_seconds(pid: int) -> float | None:
+    """Return the processor time that a process has used, in seconds; None where the system does not tell."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _environment() -> dict[str, str]:

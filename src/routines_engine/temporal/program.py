@@ -1,7 +1,7 @@
 """The worker of the Temporal engine: dispatcher, Temporal worker and reconciler in one program."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -120,10 +120,12 @@ class TemporalWorker(WorkerBase):
             log.warning("Temporal worker ended, trying again", error=type(error).__name__)
 
 
-async def run_temporal_worker(settings: Settings, database_url: str) -> None:
+async def run_temporal_worker(settings: Settings, database_url: str, modules: Sequence[str] = ()) -> None:
     """Run a worker of the Temporal engine, with webhook deliveries and retention, until SIGTERM or SIGINT.
+
+    Step processes import `modules` too, where more activities are.
 
     Raises:
         ConfigurationError: The encryption keys are missing or malformed, or a TLS file cannot be read.
     """
-    await serve(settings, database_url, TemporalWorker)
+    await serve(settings, database_url, TemporalWorker, modules)

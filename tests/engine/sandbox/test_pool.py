@@ -50,7 +50,7 @@ class Handler:
         if method == "read_file":
             raise InvalidError("there is no file 'x' in this collection")
         assert method == "checkpoint"
-        self.records.append(msgspec.json.decode(given["record"]))
+        self.records.append(msgspec.json.decode(given["step"]["record"]))
         self.began.set()
         return None
 
