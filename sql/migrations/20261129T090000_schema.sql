@@ -877,8 +877,8 @@ CREATE TABLE routines.trajectories (
     lease_expires_at        timestamptz,
     deadline_at             timestamptz,
     fence                   integer NOT NULL DEFAULT 0,
+    step_bytes              integer NOT NULL DEFAULT 0,
     crashes                 smallint NOT NULL DEFAULT 0,
-    step_bytes              bigint NOT NULL DEFAULT 0,
     trigger                 text NOT NULL CONSTRAINT trajectories_trigger_is_known
                             CHECK (trigger IN ('schedule', 'run-now', 'api')),
     status                  text NOT NULL DEFAULT 'pending' CONSTRAINT trajectories_status_is_known

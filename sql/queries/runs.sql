@@ -126,7 +126,7 @@ WHERE status = 'running';
 -- trigger settle_end queues the webhook of an ended run in the same transaction.
 WITH given AS MATERIALIZED (
     SELECT id, fence, status, error, bytes, steps
-    FROM json_to_recordset(%(runs)s::json) AS given (id bigint, fence integer, status text, error text, bytes bigint, steps json)
+    FROM json_to_recordset(%(runs)s::json) AS given (id bigint, fence integer, status text, error text, bytes integer, steps json)
 ),
 mine AS MATERIALIZED (
     SELECT trajectories.id, given.fence, given.status, given.error, given.bytes, given.steps

@@ -84,7 +84,7 @@ class Settings(BaseSettings):
     """Memory in MiB that a step process may allocate beyond what it has when it starts."""
     step_stall_seconds: float = Field(default=5, ge=0.5, le=600, alias="ROUTINES_STEP_STALL_SECONDS")
     """How long a step may keep its process busy without a pause, in seconds."""
-    max_run_bytes: int = Field(default=16 * 1024 * 1024, ge=1024, alias="ROUTINES_MAX_RUN_BYTES")
+    max_run_bytes: int = Field(default=16 * 1024 * 1024, ge=1024, le=1024 * 1024 * 1024, alias="ROUTINES_MAX_RUN_BYTES")
     """Maximum size of the inputs and outputs of all steps of a run, in bytes of JSON."""
     lease_seconds: float = Field(default=15, ge=0.5, alias="ROUTINES_LEASE_SECONDS")
     """How long a claimed run stays with a worker without a sign of life; workers renew after a third of it."""
