@@ -54,10 +54,11 @@ ORDER BY pending.place, claimed.id;
 
 -- name: load
 -- What a step process needs of a run beside its workflow, as text that the worker passes on unread. No row if the run no
--- longer belongs to the worker. What its steps hold is bounded as they are written.
+-- longer belongs to the worker. Null finished_steps: they hold more than most_bytes.
 SELECT init_params::text AS init_params,
-       (SELECT coalesce(jsonb_object_agg(name, jsonb_build_object('inputs', inputs, 'outputs', outputs)), '{}')
-        FROM routines.steps WHERE trajectory_id = trajectories.id AND status = 'completed')::text AS finished_steps,
+       CASE WHEN step_bytes <= %(most_bytes)s::integer THEN (
+           SELECT coalesce(jsonb_object_agg(name, jsonb_build_object('inputs', inputs, 'outputs', outputs)), '{}')
+           FROM routines.steps WHERE trajectory_id = trajectories.id AND status = 'completed')::text END AS finished_steps,
        (SELECT coalesce(jsonb_object_agg(name, attempt), '{}') FROM routines.steps
         WHERE trajectory_id = trajectories.id AND status <> 'completed') AS attempts
 FROM routines.trajectories

@@ -116,4 +116,4 @@ async def test_a_claim_returns_steps_that_were_finished_after_its_snapshot(
         claimed = await while_held_up(connection, claim, finish_a_step)
     assert isinstance(claimed, list)
     loaded = [await runs.load(connection, run) for run in claimed]
-    assert [list(json.loads(run.finished_steps)) for run in loaded if run] == [["one"]]
+    assert [list(json.loads(run.finished_steps or "")) for run in loaded if run] == [["one"]]

@@ -224,4 +224,4 @@ async def loaded(connection: Connection, run: runs.Claim) -> tuple[dict[str, int
     """Return the attempts that unfinished steps have reached, and the names of the finished ones."""
     found = await runs.load(connection, run)
     assert found
-    return found.attempts, list(json.loads(found.finished_steps))
+    return found.attempts, list(json.loads(found.finished_steps or ""))

@@ -124,7 +124,7 @@ async def test_a_claim_returns_the_finished_steps_of_a_resumed_run(connection: C
     second = await claim_one(connection)
     loaded = await runs.load(connection, second)
     assert loaded
-    assert json.loads(loaded.finished_steps) == {"say": {"inputs": {}, "outputs": {"text": "hi"}}}
+    assert json.loads(loaded.finished_steps or "") == {"say": {"inputs": {}, "outputs": {"text": "hi"}}}
     assert await value(connection, "SELECT crashes FROM routines.trajectories") == 0
 
 

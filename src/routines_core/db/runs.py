@@ -51,12 +51,12 @@ class Loaded(msgspec.Struct, frozen=True):
 
     Attributes:
         init_params: The run's parameters as JSON.
-        finished_steps: Inputs and outputs of its completed steps by name, as JSON.
+        finished_steps: Inputs and outputs of its completed steps by name, as JSON; None if there is too much of them.
         attempts: The attempt that each other step has reached, by name.
     """
 
     init_params: str
-    finished_steps: str
+    finished_steps: str | None
     attempts: dict[str, int]
 
 
@@ -221,9 +221,9 @@ async def claim(
     )
 
 
-async def load(connection: Connection, run: Claim) -> Loaded | None:
+async def load(connection: Connection, run: Claim, *, most_bytes: int = 2**30) -> Loaded | None:
     """Return what the run's steps need; None if the run no longer belongs to this worker."""
-    return await _LOAD.first(connection, id=run.id, fence=run.fence)
+    return await _LOAD.first(connection, id=run.id, fence=run.fence, most_bytes=most_bytes)
 
 
 async def load_workflow(connection: Connection, *, task_id: int, version: int) -> str | None:

@@ -117,7 +117,7 @@ class WorkerBase(ABC):
             self._capacity_freed,
             timeout_seconds,
         )
-        self._payloads = Payloads(self._resources, self.settings.webhook_allow_private)
+        self._payloads = Payloads(self._resources, self.settings.webhook_allow_private, self.settings.max_run_bytes)
         self.metrics.follow(
             WorkerLoad(self.settings.worker_concurrency, self._capacity_in_use, self._since_renewal_seconds)
         )

@@ -22,10 +22,12 @@ class Payloads:
     Attributes:
         resources: What the worker's runs share.
         allow_private: Whether steps may send requests to loopback and private addresses.
+        most_bytes: How much the steps of a run may hold.
     """
 
     resources: WorkerResources
     allow_private: bool
+    most_bytes: int
     _workflows: "OrderedDict[tuple[int, int], asyncio.Task[bytes]]" = field(
         default_factory=OrderedDict[tuple[int, int], "asyncio.Task[bytes]"]
     )
@@ -35,7 +37,7 @@ class Payloads:
 
         Raises:
             LostRunError: The run no longer belongs to this worker.
-            InvalidError: Its version of the workflow was deleted.
+            InvalidError: Its version of the workflow was deleted, or its steps hold too much.
         """
         if run.init_params is None:
             return await self.reload(run)
@@ -44,9 +46,12 @@ class Payloads:
 
     async def reload(self, run: Claim) -> Payload:
         """Return the payload of a run as it stands after its last checkpoint; raises as `load` does."""
-        found = await self.resources.ask(lambda connection: runs.load(connection, run))
+        found = await self.resources.ask(lambda connection: runs.load(connection, run, most_bytes=2 * self.most_bytes))
         if found is None:
             raise LostRunError(run.id)
+        # Twice the limit: it may have been lower while the run began, and JSON from Postgres has more blanks.
+        if found.finished_steps is None or len(found.finished_steps) > 2 * self.most_bytes:
+            raise InvalidError(f"the run's steps hold more than the limit of {self.most_bytes} bytes")
         workflow = await self._workflow(run)
         return Payload(
             workflow,
