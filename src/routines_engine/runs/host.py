@@ -76,6 +76,10 @@ class RunHost:
         await self.record.flush()
         return self._counted(await self.payloads.reload(self.record.services.claimed.run))
 
+    def completed(self, step: RecordedStep) -> None:
+        """Record a completed step; it is stored with what follows."""
+        self.record.completed(step)
+
     def _counted(self, payload: Payload) -> Payload:
         self.record.bytes = max(self.record.bytes, len(payload.finished_steps))
         return payload

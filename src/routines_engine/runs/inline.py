@@ -7,6 +7,7 @@ import msgspec
 from routines_core.db.runs import StepRecord
 from routines_core.errors import InvalidError, RoutinesError
 from routines_engine.runs.host import RunHost
+from routines_engine.sandbox.budget import Budget
 from routines_engine.sandbox.child import recorded
 from routines_engine.sandbox.messages import Attempt, Ended, Payload
 from routines_engine.steps.stepper import Stepper
@@ -52,9 +53,15 @@ class InlineExecutor:
         """Run a workflow, or one attempt of a step, and return how it ended: see ProcessPool."""
         del collection_id
         run = handler.record.services.claimed.run.id
+        budget = Budget(payload.most_bytes, len(payload.finished_steps))
 
         async def checkpoint(record: StepRecord) -> None:
-            await handler.record.checkpoint(recorded(record))
+            step = recorded(record)
+            if step.status != "completed":
+                await handler.record.checkpoint(step)
+                return
+            budget.take(step)
+            handler.completed(step)
 
         stepper = Stepper(
             _decoded(payload.workflow),

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from routines_core.db import runs
-from routines_core.db.runs import Claim
+from routines_core.db.runs import Claim, Loaded
 from routines_core.errors import InvalidError
 from routines_engine.runs.claimed_run import LostRunError
 from routines_engine.runs.services import WorkerResources
@@ -41,8 +41,7 @@ class Payloads:
         """
         if run.init_params is None:
             return await self.reload(run)
-        workflow = await self._workflow(run)
-        return Payload(workflow, run.init_params.encode(), b"{}", {}, run.workflow_id, self.allow_private)
+        return self._payload(run, await self._workflow(run), Loaded(run.init_params, "{}", {}))
 
     async def reload(self, run: Claim) -> Payload:
         """Return the payload of a run as it stands after its last checkpoint; raises as `load` does."""
@@ -52,14 +51,17 @@ class Payloads:
         # Twice the limit: it may have been lower while the run began, and JSON from Postgres has more blanks.
         if found.finished_steps is None or len(found.finished_steps) > 2 * self.most_bytes:
             raise InvalidError(f"the run's steps hold more than the limit of {self.most_bytes} bytes")
-        workflow = await self._workflow(run)
+        return self._payload(run, await self._workflow(run), found)
+
+    def _payload(self, run: Claim, workflow: bytes, found: Loaded) -> Payload:
         return Payload(
             workflow,
             found.init_params.encode(),
-            found.finished_steps.encode(),
+            (found.finished_steps or "{}").encode(),
             found.attempts,
             run.workflow_id,
             self.allow_private,
+            self.most_bytes,
         )
 
     async def _workflow(self, run: Claim) -> bytes:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 import msgspec
 
 from routines_core.db.runs import Checkpoint
-from routines_core.errors import InvalidError
 from routines_engine.runs.journal import Journal
 from routines_engine.runs.services import RunServices
 from routines_engine.sandbox.messages import RecordedStep
@@ -20,34 +19,28 @@ class Record:
 
     Attributes:
         bytes: How many bytes the run's completed steps hold, as JSON.
-        most_bytes: How many they may hold.
     """
 
     journal: Journal
     services: RunServices
-    most_bytes: int
     bytes: int = 0
     _unwritten: dict[str, RecordedStep] = field(default_factory=dict[str, RecordedStep])
 
     async def checkpoint(self, step: RecordedStep) -> None:
-        """Record a step. Its start and its failure are stored on return; its completion is stored with what follows.
+        """Record the start of an attempt or a failure; it is stored on return.
 
         Raises:
             LostRunError: The run no longer belongs to this worker.
-            InvalidError: The step holds something that cannot be stored, or the run's steps hold too much.
+            InvalidError: The step holds something that cannot be stored.
         """
         self.services.step, self.services.attempt = step.name, step.attempt
-        if step.status == "completed":
-            total = self.bytes + len(step.record)
-            if total > self.most_bytes:
-                raise InvalidError(
-                    f"the run's steps would hold {total} bytes, more than the limit of {self.most_bytes}: "
-                    "keep large outputs in files"
-                )
-            self.bytes = total
         self._unwritten[step.name] = step
-        if step.status != "completed":
-            await self._write(None, None)
+        await self._write(None, None)
+
+    def completed(self, step: RecordedStep) -> None:
+        """Record a completed step; it is stored with what follows."""
+        self._unwritten[step.name] = step
+        self.bytes += len(step.record)
 
     async def flush(self) -> None:
         """Store what is recorded so far, without waiting for what follows.

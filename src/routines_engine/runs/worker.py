@@ -132,7 +132,7 @@ class Worker(WorkerBase):
     async def _execute(self, run: Claim) -> None:
         """Execute one run within its deadline, and write its end, or let it wait for the next attempt of a step."""
         services = RunServices(self._resources, self._claimed[run.id])
-        host = RunHost(Record(self._journal, services, self.settings.max_run_bytes), self._payloads)
+        host = RunHost(Record(self._journal, services), self._payloads)
         began_at = time.monotonic()
         ended = await self._outcome(host, run)
         if ended.wait_seconds is not None:

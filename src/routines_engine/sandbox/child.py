@@ -23,6 +23,8 @@ import uvloop
 from routines_core.db.runs import StepRecord
 from routines_core.errors import InvalidError, RoutinesError, SecretError, StorageError
 from routines_core.logging import configure_logging
+from routines_engine.sandbox.budget import Budget
+from routines_engine.sandbox.channel import LARGE_FRAME_BYTES, Channel
 from routines_engine.sandbox.messages import (
     Answer,
     Arguments,
@@ -30,6 +32,7 @@ from routines_engine.sandbox.messages import (
     Call,
     Cancel,
     ChildEnded,
+    Completed,
     Ended,
     FoundRun,
     FromWorker,
@@ -37,8 +40,6 @@ from routines_engine.sandbox.messages import (
     Pong,
     RecordedStep,
     Start,
-    encode,
-    read_frame,
 )
 from routines_engine.steps.flow import Verdict
 from routines_engine.steps.stepper import Step, Stepper
@@ -80,20 +81,16 @@ class CallAbandonedError(Exception):
 
 
 @dataclass
-class Connection:
-    """The connection to the worker.
+class Calls:
+    """The calls that wait for the worker's answer.
 
     Attributes:
-        writer: Where frames go.
+        channel: The connection to the worker.
     """
 
-    writer: asyncio.StreamWriter
-    _calls: "dict[int, asyncio.Future[msgspec.Raw]]" = field(default_factory=dict[int, "asyncio.Future[msgspec.Raw]"])
-    _last_call: int = 0
-
-    def send(self, message: Any) -> None:
-        """Queue a message; the transport writes it when it can."""
-        self.writer.write(encode(message))
+    channel: Channel[FromWorker]
+    _waiting: "dict[int, asyncio.Future[msgspec.Raw]]" = field(default_factory=dict[int, "asyncio.Future[msgspec.Raw]"])
+    _last: int = 0
 
     async def call(self, run: int, method: str, type_: type[Result], **arguments: Any) -> Result:
         """Ask the worker and return its answer.
@@ -102,19 +99,20 @@ class Connection:
             RoutinesError: The service refused.
             CallAbandonedError: The worker could not answer.
         """
-        self._last_call += 1
-        number = self._last_call
-        future = self._calls[number] = asyncio.get_running_loop().create_future()
+        self._last += 1
+        number = self._last
+        future = self._waiting[number] = asyncio.get_running_loop().create_future()
         try:
-            self.send(Call(run, number, method, msgspec.Raw(msgspec.msgpack.encode(arguments))))
-            await self.writer.drain()
+            size = self.channel.send(Call(run, number, method, msgspec.Raw(msgspec.msgpack.encode(arguments))))
+            if size > LARGE_FRAME_BYTES:
+                await self.channel.drain()
             return msgspec.msgpack.decode(await future, type=type_)
         finally:
-            self._calls.pop(number, None)
+            self._waiting.pop(number, None)
 
     def answered(self, answer: Answer) -> None:
         """Settle the call that this answers; a call that nobody waits for any more is dropped."""
-        future = self._calls.get(answer.call)
+        future = self._waiting.get(answer.call)
         if future is None or future.done():
             return
         if answer.error is None:
@@ -129,17 +127,17 @@ class Connection:
 class RemoteServices:
     """The services of a run, asked of the worker: see StepServices."""
 
-    connection: Connection
+    calls: Calls
     run: int
 
     async def secret(self, name: str) -> str | None:
         """See StepServices."""
-        found: list[str] = await self.connection.call(self.run, "secret", list[str], name=name)
+        found: list[str] = await self.calls.call(self.run, "secret", list[str], name=name)
         return found[0] if found else None
 
     async def run_child(self, child: Child) -> ChildResult:
         """See StepServices."""
-        ended = await self.connection.call(
+        ended = await self.calls.call(
             self.run,
             "run_child",
             ChildEnded,
@@ -151,7 +149,7 @@ class RemoteServices:
 
     async def find_trajectories(self, *, task: str, status: str | None, limit: int) -> list[Found]:
         """See StepServices."""
-        found = await self.connection.call(
+        found = await self.calls.call(
             self.run, "find_trajectories", list[FoundRun], task=task, status=status, limit=limit
         )
         return [
@@ -160,11 +158,11 @@ class RemoteServices:
 
     async def read_file(self, path: str) -> bytes:
         """See StepServices."""
-        return await self.connection.call(self.run, "read_file", bytes, path=path)
+        return await self.calls.call(self.run, "read_file", bytes, path=path)
 
     async def save_file(self, name: str, content: bytes) -> str:
         """See StepServices."""
-        return await self.connection.call(self.run, "save_file", str, name=name, content=content)
+        return await self.calls.call(self.run, "save_file", str, name=name, content=content)
 
 
 def recorded(record: StepRecord) -> RecordedStep:
@@ -180,23 +178,24 @@ def _decoded(text: bytes) -> dict[str, Any]:
 class ProcessStepper(Stepper):
     """A Stepper that tells the worker which attempt begins, and fails the one that ended an earlier process."""
 
-    def __init__(self, connection: Connection, start: Start) -> None:
-        self._connection = connection
+    def __init__(self, calls: Calls, start: Start) -> None:
+        self._calls = calls
         self._start = start
+        self._budget = Budget(start.payload.most_bytes, len(start.payload.finished_steps))
         super().__init__(
             _decoded(start.payload.workflow),
             _decoded(start.payload.init_params),
             _decoded(start.payload.finished_steps),
             self._write_checkpoint,
             workflow_id=start.payload.workflow_id,
-            services=RemoteServices(connection, start.run),
+            services=RemoteServices(calls, start.run),
             attempts=start.payload.attempts,
             allow_private=start.payload.allow_private,
         )
 
     async def try_step(self, position: int, name: str, attempt: int) -> Verdict:
         """See Stepper."""
-        self._connection.send(Began(self._start.run, position, name, attempt))
+        self._calls.channel.send(Began(self._start.run, position, name, attempt))
         return await super().try_step(position, name, attempt)
 
     async def _attempt(self, step: Step, record: StepRecord) -> Any:
@@ -211,7 +210,13 @@ class ProcessStepper(Stepper):
         return await super()._after_error(error, step, record)
 
     async def _write_checkpoint(self, record: StepRecord) -> None:
-        await self._connection.call(self._start.run, "checkpoint", type(None), step=recorded(record))
+        step = recorded(record)
+        if step.status != "completed":
+            await self._calls.call(self._start.run, "checkpoint", type(None), step=step)
+            return
+        self._budget.take(step)
+        if self._calls.channel.send(Completed(self._start.run, step)) > LARGE_FRAME_BYTES:
+            await self._calls.channel.drain()
 
     async def wait(self, seconds: float) -> None:
         """See Stepper; a long wait ends the run in this process, and a worker takes it up again."""
@@ -223,25 +228,32 @@ class ProcessStepper(Stepper):
 class StepProcess:
     """Everything that one step process does."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self) -> None:
+        self._channel = Channel[FromWorker](FromWorker, self._received, self._lost)
+        self._calls = Calls(self._channel)
         self._runs: dict[int, asyncio.Task[None]] = {}
+        self._ended = asyncio.Event()
 
-    async def serve(self, reader: asyncio.StreamReader) -> None:
+    async def serve(self, end: socket.socket) -> None:
         """Do what the worker asks until it closes the connection."""
-        decoder = msgspec.msgpack.Decoder(FromWorker)
-        while (body := await read_frame(reader)) is not None:
-            message: FromWorker = decoder.decode(body)
-            match message:
-                case Start() as start:
-                    self._begin(start)
-                case Cancel(run):
-                    if run in self._runs:
-                        self._runs[run].cancel()
-                case Answer() as answer:
-                    self._connection.answered(answer)
-                case Ping() as ping:
-                    self._connection.send(Pong(ping.number))
+        await self._channel.open(end)
+        self._channel.send(Pong(0))  # ready
+        await self._ended.wait()
+
+    def _lost(self, _: Exception | None) -> None:
+        self._ended.set()
+
+    def _received(self, message: FromWorker) -> None:
+        match message:
+            case Start() as start:
+                self._begin(start)
+            case Cancel(run):
+                if run in self._runs:
+                    self._runs[run].cancel()
+            case Answer() as answer:
+                self._calls.answered(answer)
+            case Ping(number):
+                self._channel.send(Pong(number))
 
     def _begin(self, start: Start) -> None:
         task = self._runs[start.run] = asyncio.create_task(self._run(start))
@@ -260,10 +272,10 @@ class StepProcess:
             return
         except Exception as broken:  # noqa: BLE001 - a run must end whatever is wrong with it; the text may hold secrets
             ended = Ended(start.run, f"internal error: {type(broken).__name__}", is_internal=True)
-        self._connection.send(ended)
+        self._channel.send(ended)
 
     async def _do(self, start: Start) -> tuple[str, float] | None:
-        stepper = ProcessStepper(self._connection, start)
+        stepper = ProcessStepper(self._calls, start)
         if start.attempt is None:
             await stepper.run()
             return None
@@ -302,10 +314,7 @@ def die_with(worker_pid: int) -> None:
 async def serve(file_descriptor: int) -> None:
     """Serve the worker at the other end of this socket."""
     asyncio.get_running_loop().set_exception_handler(_exit_without_memory)
-    reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=file_descriptor))
-    connection = Connection(writer)
-    connection.send(Pong(0))  # ready
-    await StepProcess(connection).serve(reader)
+    await StepProcess().serve(socket.socket(fileno=file_descriptor))
 
 
 def _exit_without_memory(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

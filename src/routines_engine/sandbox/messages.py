@@ -1,14 +1,7 @@
-"""The frames that a worker and its step processes exchange."""
-
-import asyncio
-import struct
-from typing import Any
+"""The messages that a worker and its step processes exchange."""
 
 import msgspec
 
-MAX_FRAME_BYTES = 64 * 1024 * 1024
-"""The largest frame: a file that a step reads or saves, with room to spare."""
-_LENGTH = struct.Struct(">I")
 NIL = msgspec.Raw(b"\xc0")
 """None as msgpack."""
 
@@ -62,6 +55,7 @@ class Payload(msgspec.Struct, frozen=True):
         init_params: The run's parameters as JSON.
         finished_steps: `{inputs, outputs}` by name of the steps that completed before, as JSON.
         attempts: The attempt that each unfinished step had reached, by name.
+        most_bytes: How much the steps of the run may hold, as JSON.
     """
 
     workflow: bytes
@@ -70,6 +64,7 @@ class Payload(msgspec.Struct, frozen=True):
     attempts: dict[str, int]
     workflow_id: str
     allow_private: bool
+    most_bytes: int
 
 
 class ChildEnded(msgspec.Struct, frozen=True):
@@ -162,6 +157,13 @@ class Began(msgspec.Struct, frozen=True, tag=True, array_like=True):
     attempt: int
 
 
+class Completed(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Process to worker: a step has completed. It is not answered: the worker stores it with what follows."""
+
+    run: int
+    step: RecordedStep
+
+
 class Call(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Process to worker: call a service of the run, or write a checkpoint.
 
@@ -193,33 +195,4 @@ class Ended(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 FromWorker = Start | Cancel | Answer | Ping
-FromProcess = Pong | Began | Call | Ended
-
-_encoder = msgspec.msgpack.Encoder()
-
-
-def encode(message: Any) -> bytes:
-    """Return a message as a frame.
-
-    Raises:
-        ValueError: The message is larger than MAX_FRAME_BYTES.
-    """
-    body = _encoder.encode(message)
-    if len(body) > MAX_FRAME_BYTES:
-        raise ValueError(f"a frame of {len(body)} bytes is larger than the limit of {MAX_FRAME_BYTES}")
-    return _LENGTH.pack(len(body)) + body
-
-
-async def read_frame(reader: asyncio.StreamReader) -> bytes | None:
-    """Return the body of the next frame, or None at the end of the stream.
-
-    Raises:
-        ValueError: The frame is larger than MAX_FRAME_BYTES.
-    """
-    try:
-        (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
-        if length > MAX_FRAME_BYTES:
-            raise ValueError(f"a frame of {length} bytes is larger than the limit of {MAX_FRAME_BYTES}")
-        return await reader.readexactly(length)
-    except (asyncio.IncompleteReadError, ConnectionError):
-        return None
+FromProcess = Pong | Began | Completed | Call | Ended

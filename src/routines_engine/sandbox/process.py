@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from routines_core.errors import RoutinesError
+from routines_engine.sandbox.channel import LARGE_FRAME_BYTES, Channel
 from routines_engine.sandbox.child import ANSWERS, MEMORY_EXIT_CODE
 from routines_engine.sandbox.messages import (
     Answer,
@@ -22,14 +23,14 @@ from routines_engine.sandbox.messages import (
     Began,
     Call,
     Cancel,
+    Completed,
     Ended,
     FromProcess,
     Payload,
     Ping,
     Pong,
+    RecordedStep,
     Start,
-    encode,
-    read_frame,
 )
 
 START_SECONDS = 60.0
@@ -100,6 +101,10 @@ class RunHandler(Protocol):
         """
         ...
 
+    def completed(self, step: RecordedStep) -> None:
+        """Record a completed step; it is stored with what follows."""
+        ...
+
     async def reload(self) -> Payload:
         """Return the run as it stands after its last checkpoint."""
         ...
@@ -133,13 +138,15 @@ class StepProcessHandle:
     def __init__(self, process: asyncio.subprocess.Process, limits: Limits) -> None:
         self._process = process
         self._limits = limits
-        self._writer: asyncio.StreamWriter | None = None
+        self._channel = Channel[FromProcess](FromProcess, self._received, self._lost)
+        self._ready = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._last_run = 0
         self._last_ping = 0
         self._ponged_at = time.monotonic()
         self._ponged_cpu_seconds = 0.0
         self._cause = "its process was lost"
+        self.is_lost = False
         self.is_gone = False
         self.is_exclusive = False
         self.collection_id: int | None = None
@@ -167,18 +174,15 @@ class StepProcessHandle:
                 start_new_session=True,
             )
         handle = cls(process, limits)
-        reader, handle._writer = await asyncio.open_connection(sock=ours)
+        await handle._channel.open(ours)
         try:
             async with asyncio.timeout(START_SECONDS):
-                is_ready = await read_frame(reader) is not None
+                await handle._ready.wait()
         except TimeoutError:
-            is_ready = False
-        if not is_ready:
-            handle._writer.close()
-            with suppress(ProcessLookupError):
-                process.kill()
+            handle.kill("it did not start")
+        if handle.is_lost:
             raise StepProcessError(f"a step process did not start: exit code {await process.wait()}")
-        handle._tasks = [asyncio.create_task(handle._read(reader)), asyncio.create_task(handle._watch())]
+        handle._tasks = [*handle._tasks, asyncio.create_task(handle._watch())]
         return handle
 
     @property
@@ -198,14 +202,14 @@ class StepProcessHandle:
         if len(self.runs) == 1:
             self._ponged_at = time.monotonic()
         try:
-            self._send(start(number))
+            self._channel.send(start(number))
             return await entry.ended
         finally:
             self.runs.pop(number, None)
             for call in entry.calls:
                 call.cancel()
             if not self.is_gone:
-                self._send(Cancel(number))  # a run that has ended ignores it
+                self._channel.send(Cancel(number))  # a run that has ended ignores it
 
     def kill(self, cause: str) -> None:
         """End the process at once; its runs hear the cause."""
@@ -218,49 +222,51 @@ class StepProcessHandle:
         """Kill the process and wait until it is gone."""
         self.kill("its worker stopped")
         await self._process.wait()
-        await asyncio.wait(self._tasks)
+        while pending := [task for task in self._tasks if not task.done() and task is not asyncio.current_task()]:
+            await asyncio.wait(pending)
 
-    def _send(self, message: Any) -> None:
-        if self._writer is not None and not self._writer.is_closing():
-            self._writer.write(encode(message))
-
-    async def _read(self, reader: asyncio.StreamReader) -> None:
-        decoder = msgspec.msgpack.Decoder(FromProcess)
-        try:
-            while (body := await read_frame(reader)) is not None:
-                self._received(decoder.decode(body))
-        except (ValueError, msgspec.DecodeError) as error:
-            log.error("a step process broke the protocol", pid=self.pid, error=type(error).__name__)  # noqa: TRY400 - the text may show what a step holds
+    def _lost(self, error: Exception | None) -> None:
+        """Hear that the connection has ended: the process is gone, or broke the protocol."""
+        self.is_lost = True
+        self._ready.set()
+        if error is not None:
+            log.error("a step process broke the protocol", pid=self.pid, error=type(error).__name__)
             self.kill(self._limits.memory_cause)
-        await self._gone()
+        self._tasks.append(asyncio.create_task(self._gone()))
 
     def _received(self, message: FromProcess) -> None:
         self._ponged_at = time.monotonic()
+        self._ready.set()
+        if isinstance(message, Pong):
+            self._ponged_cpu_seconds = _cpu_seconds(self.pid) or 0.0
+        elif message.run in self.runs:
+            self._received_of(self.runs[message.run], message)
+
+    def _received_of(self, entry: RunInProcess, message: Began | Completed | Call | Ended) -> None:
         match message:
-            case Pong():
-                self._ponged_cpu_seconds = _cpu_seconds(self.pid) or 0.0
-            case Began(run):
-                if run in self.runs:
-                    self.runs[run].step = message
-            case Call(run):
-                if run in self.runs:
-                    entry = self.runs[run]
-                    task = asyncio.create_task(self._answer(entry, message))
-                    entry.calls.add(task)
-                    task.add_done_callback(entry.calls.discard)
-            case Ended(run):
+            case Began():
+                entry.step = message
+            case Completed(_, step):
+                entry.handler.completed(step)
+            case Call():
+                task = asyncio.create_task(self._answer(entry, message))
+                entry.calls.add(task)
+                task.add_done_callback(entry.calls.discard)
+            case Ended():
                 if message.is_internal:
                     log.error("a run broke its stepper", error=message.error)
-                if run in self.runs and not self.runs[run].ended.done():
-                    self.runs[run].ended.set_result(message)
+                if not entry.ended.done():
+                    entry.ended.set_result(message)
 
     async def _answer(self, entry: RunInProcess, call: Call) -> None:
         try:
             value = await entry.handler.handle(call.method, call.arguments)
-            self._send(Answer(call.call, msgspec.Raw(msgspec.msgpack.encode(value))))
+            size = self._channel.send(Answer(call.call, msgspec.Raw(msgspec.msgpack.encode(value))))
+            if size > LARGE_FRAME_BYTES:
+                await self._channel.drain()
         except (RoutinesError, OSError) as error:
             name = next((each.__name__ for each in type(error).__mro__ if each.__name__ in ANSWERS), "StorageError")
-            self._send(Answer(call.call, error=(name, str(error))))
+            self._channel.send(Answer(call.call, error=(name, str(error))))
         except Exception as error:  # noqa: BLE001 - whatever it is, the run hears of it
             if not entry.ended.done():
                 entry.ended.set_exception(error)
@@ -273,7 +279,7 @@ class StepProcessHandle:
                 self._ponged_at = time.monotonic()
                 continue
             self._last_ping += 1
-            self._send(Ping(self._last_ping))
+            self._channel.send(Ping(self._last_ping))
             if self._is_stalled():
                 self.kill(self._limits.stall_cause)
 
@@ -290,8 +296,6 @@ class StepProcessHandle:
         self.is_gone = True
         if code == MEMORY_EXIT_CODE:
             self._cause = self._limits.memory_cause
-        if self._writer is not None:
-            self._writer.close()
         was_alone = len(self.runs) == 1
         for entry in list(self.runs.values()):
             if not entry.ended.done():

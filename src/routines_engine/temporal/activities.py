@@ -55,7 +55,6 @@ class Activities:
         deadline_seconds: How long a run may take from its claim to its end.
         payloads: Loads what steps need.
         executor: Where steps run.
-        most_bytes: How much the steps of a run may hold.
         claimed: The runs it is working on.
     """
 
@@ -65,7 +64,6 @@ class Activities:
     deadline_seconds: float
     payloads: Payloads
     executor: Executor
-    most_bytes: int
     claimed: set[ClaimedRun] = field(default_factory=set[ClaimedRun])
 
     def waiting(self) -> int:
@@ -209,7 +207,7 @@ class Activities:
 
     def _host(self, claimed: ClaimedRun, step: str = "") -> RunHost:
         services = RunServices(self.resources, claimed, step)
-        return RunHost(Record(self.journal, services, self.most_bytes), self.payloads)
+        return RunHost(Record(self.journal, services), self.payloads)
 
     async def _fail(self, record: Record, run: Claim, error: str) -> None:
         await record.end(error)

@@ -50,7 +50,6 @@ class TemporalWorker(WorkerBase):
             deadline_seconds=self.settings.run_deadline_seconds,
             payloads=self._payloads,
             executor=self.executor,
-            most_bytes=self.settings.max_run_bytes,
         )
         self._dispatcher = Dispatcher(
             self.settings, self._resources, lambda: self._client, self.name, self.wake, self.metrics

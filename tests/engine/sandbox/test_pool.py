@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from routines_core.errors import InvalidError
-from routines_engine.sandbox.messages import Attempt, Ended, Payload
+from routines_engine.sandbox.messages import Attempt, Ended, Payload, RecordedStep
 from routines_engine.sandbox.pool import ProcessPool, RunDiedError
 from routines_engine.sandbox.process import Limits
 
@@ -36,8 +36,11 @@ class Handler:
         attempts = {each["name"]: each["attempt"] for each in self.records if each["name"] not in done}
         encode = msgspec.json.encode
         return Payload(
-            encode(self.workflow), encode(self.init_params), encode(finished), attempts, "flow-a-b--1", False
+            encode(self.workflow), encode(self.init_params), encode(finished), attempts, "flow-a-b--1", False, 2**24
         )
+
+    def completed(self, step: RecordedStep) -> None:
+        self.records.append(msgspec.json.decode(step.record))
 
     async def reload(self) -> Payload:
         return self.payload()
