@@ -32,8 +32,10 @@ Part = str | Reference
 class TemplateTooLargeError(InvalidError):
     """An expanded template is longer than a step's inputs may be."""
 
-    def __init__(self) -> None:
-        super().__init__(f"the expanded template exceeds {MAX_TEXT} characters")
+    def __init__(self, size: int) -> None:
+        super().__init__(
+            f"the expanded template would take at least {size} bytes, more than the limit of 1 MiB ({MAX_TEXT} bytes)"
+        )
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def splice(pieces: Iterator[Any]) -> str:
         texts.append(piece if isinstance(piece, str) else msgspec.json.encode(piece).decode())
         size += len(texts[-1])
         if size > MAX_TEXT:
-            raise TemplateTooLargeError
+            raise TemplateTooLargeError(size)
     return "".join(texts)
 
 
