@@ -117,6 +117,14 @@ MIB = 1024 * 1024
             "init_params: for 10000 runs they would take at least 25",
         ),
         ({"activity": "read_text_file", "path": "large"}, "too large"),
+        (
+            {"activity": "text_concatenate", "texts": ["{{ init_params.a }} "] * 5000},
+            "the expanded template would take at least 1200006 bytes, more than the limit of 1 MiB",
+        ),
+        (
+            {"activity": "text_echo", **{f"k{n}": "{{ init_params.a }} " for n in range(5000)}},
+            "the expanded template would take at least 1200006 bytes, more than the limit of 1 MiB",
+        ),
     ],
     ids=lambda value: value["activity"] if isinstance(value, dict) else "",
 )
@@ -126,7 +134,7 @@ async def test_a_result_that_would_be_too_large_is_refused_before_it_is_made(
     services = FakeServices(files={"large": bytes(MIB + 1)})
     tracemalloc.start()
     with pytest.raises(StepFailedError) as caught:
-        await run_step(config, services=services)
+        await run_step(config, services=services, init_params={"a": "x" * 200_000})
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert cause in str(caught.value)
