@@ -17,7 +17,7 @@ import pytest
 from routines_core import guarded_http, resolver
 from routines_core.addresses import Address
 from routines_core.errors import ForbiddenAddressError, InvalidError
-from routines_core.guarded_http import MAX_ANSWER_BYTES, guarded_client, refuse_forbidden_url
+from routines_core.guarded_http import MAX_ANSWER_BYTES, OWNER, guarded_client, refuse_forbidden_url
 from routines_core.resolver import Resolver
 from support.receivers import Behaviour, answers, breaks_off, closes_early, endless, hangs, receiver
 from support.tls import certificate
@@ -131,6 +131,21 @@ def resolving(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> list[str]
 
     monkeypatch.setattr(Resolver, "resolve", resolve)
     return asked
+
+
+async def test_names_are_resolved_on_behalf_of_the_requests_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    owners: list[object] = []
+
+    async def resolve(_self: Resolver, _host: str, owner: object) -> list[Address]:
+        owners.append(owner)
+        return [ip_address("127.0.0.1")]
+
+    monkeypatch.setattr(Resolver, "resolve", resolve)
+    async with receiver(answers(200)) as inside, guarded_client(allow_private=True, timeout_seconds=5) as client:
+        url = inside.url.replace("127.0.0.1", "example.com")
+        await client.post(url, content=b"{}", extensions={OWNER: 7})
+        await client.post(url, content=b"{}")
+    assert owners == [7, None]
 
 
 @pytest.mark.parametrize(
