@@ -35,8 +35,10 @@ COMMENT ON FUNCTION routines.current_key IS
 
 -- The owner of the tables migrates, makes keys and serves all collections, but only while no collection is named: an API
 -- that has to run as the owner is limited to its caller's collection too. Superusers bypass row-level security.
--- plpgsql keeps the body out of query plans. It runs at most once per statement, for the policy `owner`.
-CREATE FUNCTION routines.is_owner() RETURNS boolean LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+-- plpgsql keeps the body out of query plans. It runs at most once per statement, for the policy `owner`. The search_path keeps
+-- it from reading a temporary table that somebody has named pg_class: unqualified names mean temporary tables first.
+CREATE FUNCTION routines.is_owner() RETURNS boolean
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN pg_has_role(current_user, (SELECT relowner FROM pg_class WHERE oid = 'routines.collections'::regclass), 'USAGE');
 END $$;
@@ -46,7 +48,7 @@ COMMENT ON FUNCTION routines.is_owner IS 'Returns true if the current role owns 
 -- statement, not once per row.
 CREATE FUNCTION routines.protect(
     of_table regclass, is_own text DEFAULT 'collection_id = (SELECT routines.current_collection())'
-) RETURNS void LANGUAGE plpgsql AS $$
+) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', of_table);
     EXECUTE format('CREATE POLICY tenant ON %s USING (%s)', of_table, is_own);
@@ -2368,7 +2370,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_reader', 'routines.routine_status', 'SELECT'),
     ('routines_reader', 'routines.help', 'SELECT');
 
-CREATE FUNCTION routines.make_role(made text) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION routines.make_role(made text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF to_regrole(made) IS NULL THEN
         EXECUTE format('CREATE ROLE %I NOLOGIN', made);
@@ -2388,7 +2390,8 @@ EXCEPTION
 END $$;
 COMMENT ON FUNCTION routines.make_role IS 'Creates a role of Routines with its timeouts, if it is missing and the current role may create it.';
 
-CREATE FUNCTION routines.let_step_down(granted text, to_role text) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION routines.let_step_down(granted text, to_role text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF current_setting('server_version_num')::integer < 160000 THEN
         IF NOT pg_has_role(to_role, granted, 'MEMBER') THEN
@@ -2403,11 +2406,23 @@ END $$;
 COMMENT ON FUNCTION routines.let_step_down IS
     'Lets a role switch to a role of Routines by SET ROLE, if the current role may grant that. Before Postgres 16 it inherits the privileges too.';
 
-CREATE FUNCTION routines.set_up_roles() RETURNS void LANGUAGE plpgsql AS $$
+-- A login that may create temporary tables can name one like a table that a statement or a function leaves unqualified. Only
+-- the database's owner may revoke that right; for others REVOKE would do nothing and warn.
+CREATE FUNCTION routines.refuse_temporary_tables() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF pg_has_role(current_user, (SELECT datdba FROM pg_database WHERE datname = current_database()), 'USAGE') THEN
+        EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
+    END IF;
+END $$;
+COMMENT ON FUNCTION routines.refuse_temporary_tables IS
+    'Lets only the owner of the database and superusers create temporary tables in it, if the current role may decide that.';
+
+CREATE FUNCTION routines.set_up_roles() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     known   text;
     granted record;
 BEGIN
+    PERFORM routines.refuse_temporary_tables();
     FOREACH known IN ARRAY ARRAY['routines_api', 'routines_ticker', 'routines_worker', 'routines_reader'] LOOP
         PERFORM routines.make_role(known);
         CONTINUE WHEN to_regrole(known) IS NULL;
@@ -2427,8 +2442,9 @@ BEGIN
     END LOOP;
 END $$;
 COMMENT ON FUNCTION routines.set_up_roles IS
-    'Creates missing roles of Routines if it may, and grants existing ones the privileges in role_grants. The owner calls it again after a role was created or role_grants has changed.';
-REVOKE EXECUTE ON FUNCTION routines.make_role, routines.let_step_down, routines.set_up_roles FROM PUBLIC;
+    'Creates missing roles of Routines if it may, grants existing ones the privileges in role_grants, and takes the right to create temporary tables from everybody. The owner calls it again after a role was created or role_grants has changed.';
+REVOKE EXECUTE ON FUNCTION routines.make_role, routines.let_step_down, routines.refuse_temporary_tables, routines.set_up_roles
+    FROM PUBLIC;
 
 SELECT routines.set_up_roles();
 -- Lets the ticker name the session that holds an old snapshot. Only a superuser may grant it; without it the ticker sees its own

@@ -117,7 +117,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_reader', 'routines.routine_status', 'SELECT'),
     ('routines_reader', 'routines.help', 'SELECT');
 
-CREATE FUNCTION routines.make_role(made text) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION routines.make_role(made text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF to_regrole(made) IS NULL THEN
         EXECUTE format('CREATE ROLE %I NOLOGIN', made);
@@ -137,7 +137,8 @@ EXCEPTION
 END $$;
 COMMENT ON FUNCTION routines.make_role IS 'Creates a role of Routines with its timeouts, if it is missing and the current role may create it.';
 
-CREATE FUNCTION routines.let_step_down(granted text, to_role text) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION routines.let_step_down(granted text, to_role text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF current_setting('server_version_num')::integer < 160000 THEN
         IF NOT pg_has_role(to_role, granted, 'MEMBER') THEN
@@ -152,11 +153,23 @@ END $$;
 COMMENT ON FUNCTION routines.let_step_down IS
     'Lets a role switch to a role of Routines by SET ROLE, if the current role may grant that. Before Postgres 16 it inherits the privileges too.';
 
-CREATE FUNCTION routines.set_up_roles() RETURNS void LANGUAGE plpgsql AS $$
+-- A login that may create temporary tables can name one like a table that a statement or a function leaves unqualified. Only
+-- the database's owner may revoke that right; for others REVOKE would do nothing and warn.
+CREATE FUNCTION routines.refuse_temporary_tables() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF pg_has_role(current_user, (SELECT datdba FROM pg_database WHERE datname = current_database()), 'USAGE') THEN
+        EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
+    END IF;
+END $$;
+COMMENT ON FUNCTION routines.refuse_temporary_tables IS
+    'Lets only the owner of the database and superusers create temporary tables in it, if the current role may decide that.';
+
+CREATE FUNCTION routines.set_up_roles() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     known   text;
     granted record;
 BEGIN
+    PERFORM routines.refuse_temporary_tables();
     FOREACH known IN ARRAY ARRAY['routines_api', 'routines_ticker', 'routines_worker', 'routines_reader'] LOOP
         PERFORM routines.make_role(known);
         CONTINUE WHEN to_regrole(known) IS NULL;
@@ -176,8 +189,9 @@ BEGIN
     END LOOP;
 END $$;
 COMMENT ON FUNCTION routines.set_up_roles IS
-    'Creates missing roles of Routines if it may, and grants existing ones the privileges in role_grants. The owner calls it again after a role was created or role_grants has changed.';
-REVOKE EXECUTE ON FUNCTION routines.make_role, routines.let_step_down, routines.set_up_roles FROM PUBLIC;
+    'Creates missing roles of Routines if it may, grants existing ones the privileges in role_grants, and takes the right to create temporary tables from everybody. The owner calls it again after a role was created or role_grants has changed.';
+REVOKE EXECUTE ON FUNCTION routines.make_role, routines.let_step_down, routines.refuse_temporary_tables, routines.set_up_roles
+    FROM PUBLIC;
 
 SELECT routines.set_up_roles();
 -- Lets the ticker name the session that holds an old snapshot. Only a superuser may grant it; without it the ticker sees its own

@@ -100,6 +100,8 @@ class Settings(BaseSettings):
     """Temporal task queue that the workers poll."""
     temporal_tls: bool = Field(default=False, alias="ROUTINES_TEMPORAL_TLS")
     """Whether to connect to Temporal with TLS; a certificate or an API key also turns it on."""
+    temporal_insecure: bool = Field(default=False, alias="ROUTINES_TEMPORAL_INSECURE")
+    """Whether to connect without TLS to a Temporal server that is not on loopback."""
     temporal_ca_file: Path | None = Field(default=None, alias="ROUTINES_TEMPORAL_CA_FILE")
     """PEM file of the CA that signed the server's certificate; None: the system's CAs."""
     temporal_cert_file: Path | None = Field(default=None, alias="ROUTINES_TEMPORAL_CERT_FILE")

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from routines_core.errors import InvalidError
 from routines_workflow.references import Reference, parse_reference
-from routines_workflow.templates import expand, templates_in
+from routines_workflow.templates import Budget, expand, templates_in
 
 REFERENCE_SUFFIX = "_path"
 """A key with this suffix contains a reference: `prompt_path` fills the parameter `prompt`."""
@@ -52,15 +52,19 @@ class Binding:
             return list(_references(self.value))
         return [reference for template in templates_in(self.value) for reference in template.references]
 
-    def resolve(self, values: dict[str, Any]) -> Any:
+    def resolve(self, values: dict[str, Any], budget: Budget) -> Any:
         """Return the value of the parameter.
 
+        Args:
+            values: What references may name.
+            budget: What the templates of the step may still make.
+
         Raises:
-            InvalidError: A reference is malformed or refers to a missing value.
+            InvalidError: A reference is malformed or refers to a missing value, or the budget is spent.
         """
         if self.is_raw:
             return self.value
-        return _resolve(self.value, values) if self.is_reference else expand(self.value, values)
+        return _resolve(self.value, values) if self.is_reference else expand(self.value, values, budget)
 
 
 def bindings_of(config: dict[str, Any], raw: dict[str, str]) -> list[Binding]:
@@ -85,9 +89,10 @@ def inputs_of(bindings: list[Binding], raw: dict[str, str], values: dict[str, An
         values: `init_params`, each step by name, and the secrets that the step names.
 
     Raises:
-        InvalidError: A reference is malformed or refers to a missing value.
+        InvalidError: A reference is malformed or refers to a missing value, or the expanded texts are too long.
     """
-    inputs = {binding.parameter: binding.resolve(values) for binding in bindings}
+    budget = Budget()
+    inputs = {binding.parameter: binding.resolve(values, budget) for binding in bindings}
     for binding in bindings:
         if binding.is_raw and isinstance(variables := inputs.get(raw[binding.parameter], {}), dict):
             known = cast("dict[str, Any]", variables)

@@ -32,8 +32,31 @@ Part = str | Reference
 class TemplateTooLargeError(InvalidError):
     """An expanded template is longer than a step's inputs may be."""
 
-    def __init__(self) -> None:
-        super().__init__(f"the expanded template exceeds {MAX_TEXT} characters")
+    def __init__(self, size: int) -> None:
+        super().__init__(
+            f"the expanded template would take at least {size} bytes, more than the limit of 1 MiB ({MAX_TEXT} bytes)"
+        )
+
+
+@dataclass
+class Budget:
+    """How many characters the templates of one step may still make together.
+
+    Each text has a limit of its own, but a config can hold thousands of templates that insert one large value.
+    """
+
+    left: int = MAX_TEXT
+
+    def spend(self, made: str) -> str:
+        """Count a text that a template made, and return it.
+
+        Raises:
+            TemplateTooLargeError: Nothing is left.
+        """
+        self.left -= len(made)
+        if self.left < 0:
+            raise TemplateTooLargeError(MAX_TEXT - self.left)
+        return made
 
 
 @dataclass(frozen=True)
@@ -80,7 +103,7 @@ def splice(pieces: Iterator[Any]) -> str:
         texts.append(piece if isinstance(piece, str) else msgspec.json.encode(piece).decode())
         size += len(texts[-1])
         if size > MAX_TEXT:
-            raise TemplateTooLargeError
+            raise TemplateTooLargeError(size)
     return "".join(texts)
 
 
@@ -100,18 +123,28 @@ def parse_template(text: str) -> Template:
     return Template(_merged([*parts, text[position:]]))
 
 
-def expand(value: Any, values: dict[str, Any]) -> Any:
+def expand(value: Any, values: dict[str, Any], budget: Budget | None = None) -> Any:
     """Expand every template in a JSON value; keys are not expanded.
 
+    Args:
+        value: The JSON value.
+        values: What references may name.
+        budget: What the templates may still make, shared with other values of the step; None: a budget of its own.
+
     Raises:
-        InvalidError: As `parse_template` and `Template.render` do.
+        InvalidError: As `parse_template` and `Template.render` do, or the budget is spent.
     """
+    budget = budget or Budget()
     if isinstance(value, str):
-        return parse_template(value).render(values) if "{{" in value else value
+        if "{{" not in value:
+            return value
+        template = parse_template(value)
+        made = template.render(values)
+        return made if template.is_one_reference else budget.spend(made)
     if isinstance(value, list):
-        return [expand(item, values) for item in cast("list[Any]", value)]
+        return [expand(item, values, budget) for item in cast("list[Any]", value)]
     if isinstance(value, dict):
-        return {key: expand(item, values) for key, item in cast("dict[str, Any]", value).items()}
+        return {key: expand(item, values, budget) for key, item in cast("dict[str, Any]", value).items()}
     return value
 
 

@@ -55,6 +55,16 @@ async def test_every_security_definer_function_has_a_fixed_search_path(connectio
     assert await cursor.fetchall() == []
 
 
+async def test_a_function_that_reads_the_catalogue_has_a_fixed_search_path(connection: Connection) -> None:
+    """Names in a body that is kept as text are looked up at each call, temporary tables first."""
+    cursor = await connection.execute(
+        """SELECT proname FROM pg_proc WHERE pronamespace = 'routines'::regnamespace AND prosqlbody IS NULL
+           AND prosrc ~* '\\m(from|join)\\s+(pg_|information_schema)'
+           AND NOT EXISTS (SELECT FROM unnest(proconfig) AS setting WHERE setting LIKE 'search_path=pg_catalog%')"""
+    )
+    assert await cursor.fetchall() == []
+
+
 def test_every_statement_casts_its_key_to_caller() -> None:
     """With any other cast the statement would name no collection, or name it too late."""
     for name, statement in Statement.declared.items():

@@ -180,13 +180,13 @@ class RunServices:
             )
         return found
 
-    async def read_file(self, path: str) -> bytes:
+    async def read_file(self, path: str, max_bytes: int | None = None) -> bytes:
         """Return the content of one of the collection's files.
 
         Raises:
-            InvalidError: The collection has no file with this path.
+            InvalidError: The collection has no file with this path, or it is larger than `max_bytes`.
         """
-        return await self.resources.files.read(self._run.collection_id, path)
+        return await self.resources.files.read(self._run.collection_id, path, max_bytes)
 
     async def save_file(self, name: str, content: bytes) -> str:
         """Save a file for the collection, for as long as the run is kept. Returns the path to read it by.

@@ -47,9 +47,9 @@ class MaskingServices:
         """Return a task's ended runs, newest first."""
         return await self._noting_faults(self._services.find_trajectories(task=task, status=status, limit=limit))
 
-    async def read_file(self, path: str) -> bytes:
+    async def read_file(self, path: str, max_bytes: int | None = None) -> bytes:
         """Return the content of one of the collection's files."""
-        return await self._noting_faults(self._services.read_file(path))
+        return await self._noting_faults(self._services.read_file(path, max_bytes))
 
     async def save_file(self, name: str, content: bytes) -> str:
         """Save a file for the collection. Returns the path to read it by."""

@@ -201,6 +201,7 @@ class Stepper:
             self._services,
             timeout_seconds=seconds,
             allow_private=self._allow_private,
+            mask=self._masker.mask,
         )
         limit = asyncio.timeout(seconds)
         try:
