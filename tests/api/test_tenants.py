@@ -47,6 +47,7 @@ ROWS = [
     Row("GET", "/api/v1/db/trajectories/{collection}/{task}"),
     Row("GET", "/api/v1/db/trajectory/{collection}/{task}/{trajectory_id}"),
     Row("GET", "/api/v1/collections/{collection}/environment"),
+    Row("GET", "/api/v1/collections/{collection}/limits"),
     Row("PATCH", "/api/v1/collections/{collection}/environment", {"environment_variables": {"A": "secret"}}),
     Row("POST", "/api/v1/run/{collection}/{task}", {"init_params": {}}),
     Row("POST", "/api/v1/run-sync/{collection}/{task}", {"secret_params": {"A": "secret"}}),
