@@ -165,7 +165,9 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     execute: Callable[..., Coroutine[Any, Any, None]] = Statement._execute
 
     async def noted(statement: Statement[Any], *arguments: Any) -> None:
-        names.append(statement.name)
+        # The process counts towards limits when its last count is old, whatever the request.
+        if statement.name not in {"limits.measure", "limits.take_runs"}:
+            names.append(statement.name)
         await execute(statement, *arguments)
 
     monkeypatch.setattr(Statement, "_execute", noted)
