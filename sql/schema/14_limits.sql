@@ -76,9 +76,15 @@ COMMENT ON FUNCTION routines.limit_of IS
 CREATE FUNCTION routines.run_limits(of_collection bigint)
 RETURNS TABLE (step_bytes bigint, steps bigint, children bigint, log_events bigint, secrets bigint)
 LANGUAGE sql STABLE ROWS 1 AS $$
-    SELECT routines.limit_of(of_collection, 'run_step_bytes'), routines.limit_of(of_collection, 'run_steps'),
-           routines.limit_of(of_collection, 'run_children'), routines.limit_of(of_collection, 'run_log_events'),
-           routines.limit_of(of_collection, 'run_secrets');
+    SELECT max(value) FILTER (WHERE name = 'run_step_bytes'), max(value) FILTER (WHERE name = 'run_steps'),
+           max(value) FILTER (WHERE name = 'run_children'), max(value) FILTER (WHERE name = 'run_log_events'),
+           max(value) FILTER (WHERE name = 'run_secrets')
+    FROM (SELECT DISTINCT ON (name) name, value
+          FROM (SELECT name, value, 3 AS rank FROM routines.built_in_limits
+                UNION ALL
+                SELECT name, value, CASE WHEN collection_id IS NULL THEN 2 ELSE 1 END FROM routines.collection_limits
+                WHERE collection_id IS NULL OR collection_id = of_collection) AS given
+          ORDER BY name, rank) AS applied;
 $$;
 COMMENT ON FUNCTION routines.run_limits IS 'The limits of each run of a collection, in one row; null for no limit.';
 
