@@ -368,7 +368,7 @@ def test_the_limits_are_shown_with_their_use_and_the_reached_one_stands_out(cons
         assert plain(console.find("main h1")) == "1 limit reached."
         rows = {plain(row.find_element(By.CSS_SELECTOR, ".name")): row for row in console.all(".row.limit")}
         tasks = service.execute("SELECT count(*) FROM routines.tasks")[0][0]
-        assert f"{tasks} tasks of 1 task" in plain(rows["Tasks"])
+        assert f"{tasks} of 1 task" in plain(rows["Tasks"])
         assert "default: 10,000 tasks" in plain(rows["Tasks"])
         assert rows["Tasks"].find_elements(By.CSS_SELECTOR, ".gauge.full")
         assert "0 bytes, no limit" in plain(rows["File bytes"])

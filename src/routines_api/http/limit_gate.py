@@ -28,7 +28,7 @@ FRESH_SECONDS = 1.0
 COUNTING_SHARE = 0.05
 """The most of the time that is spent on counting."""
 HANDFUL_SHARE = 0.02
-"""The share of the runs of a minute that a process reserves at once."""
+"""The share of the runs of a minute that a process reserves at once, at most: it begins with one and doubles."""
 UNBOUNDED_HANDFUL = 1000
 """The runs after which a process looks again whether there is a limit now."""
 _COUNTED_BY_RUNS = {"active_runs", "routines", "tasks"}
@@ -122,13 +122,14 @@ class LimitGate:
         minute = self._minutes.setdefault(auth.collection_id, _Minute())
         now = time.monotonic()
         if now >= minute.ends_at:
-            minute.reserved = 0
+            minute.reserved, minute.handful = 0, 1
         if minute.reserved == 0 and now >= minute.full_until:
             taken = await db.take_runs(connection, auth.key_id, wanted=minute.handful)
             now = time.monotonic()
             minute.reserved += taken.granted  # another request may have taken some meanwhile
             minute.ends_at = now + taken.seconds_left
-            minute.handful = UNBOUNDED_HANDFUL if taken.most is None else max(1, int(taken.most * HANDFUL_SHARE))
+            most = UNBOUNDED_HANDFUL if taken.most is None else max(1, int(taken.most * HANDFUL_SHARE))
+            minute.handful = min(2 * minute.handful, most)
             if not taken.granted:
                 minute.full_until = min(minute.ends_at, now + FRESH_SECONDS)
                 minute.refusal = (taken.most or 0, taken.begun or 0)

@@ -23,13 +23,13 @@ export async function limits({ session: { api, collection }, signal }) {
 
 function used(limit) {
   const { use, value, unit } = limit;
-  return row(limit.name, limit.description, gauge(share(limit)),
-    h("span", { class: "number" }, value === null ? `${quantity(use, unit)}, no limit` : `${quantity(use, unit)} of ${quantity(value, unit)}`), changed(limit));
+  return row(limit.name, limit.description, value === null ? null : gauge(share(limit)),
+    h("span", { class: "number" }, value === null ? `${quantity(use, unit)}, no limit` : part(use, value, unit)), changed(limit));
 }
 
 function ofTask({ task, max_concurrent_runs: value, use }) {
   return row(`${label("max_concurrent_runs")} of ${task}`, "Runs of this task that workers have claimed at once.", gauge(value ? use / value : 0),
-    h("span", { class: "number" }, `${quantity(use, "runs")} of ${quantity(value, "runs")}`));
+    h("span", { class: "number" }, part(use, value, "runs")));
 }
 
 function ofRun(limit) {
@@ -43,16 +43,21 @@ function row(name, description, ...columns) {
     h("div", { class: "amount" }, columns));
 }
 
+/** Put a use into words: "3 of 10 tasks", "1 KiB of 1 GiB". */
+function part(use, value, unit) {
+  return `${unit === "bytes" ? quantity(use, unit) : use.toLocaleString("en-GB")} of ${quantity(value, unit)}`;
+}
+
 /** Say that the operator has set another value than the default. */
 function changed({ value, default: usual, unit }) {
   if (value === usual) return null;
   return h("span", { class: "quiet" }, `default: ${usual === null ? "no limit" : quantity(usual, unit)}`);
 }
 
-/** Draw how much is used; the text beside it says the same. @param {number} part */
-function gauge(part) {
-  const state = part >= 1 ? "full" : part >= NEARLY ? "nearly" : "";
-  return h("span", { class: `gauge ${state}`, "aria-hidden": "true" }, h("i", { css: { "--part": Math.min(1, part) } }));
+/** Draw how much is used; the text beside it says the same. @param {number} filled */
+function gauge(filled) {
+  const state = filled >= 1 ? "full" : filled >= NEARLY ? "nearly" : "";
+  return h("span", { class: `gauge ${state}`, "aria-hidden": "true" }, h("i", { css: { "--part": Math.min(1, filled) } }));
 }
 
 /** Return the used part of a limit; 0 without a limit. */
