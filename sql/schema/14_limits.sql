@@ -37,7 +37,7 @@ CREATE TABLE routines.collection_limits (
     -- The largest integer that every JSON reader keeps exact.
     value         bigint CONSTRAINT collection_limits_value_in_range CHECK (value BETWEEN 0 AND 9007199254740991),
     set_at        timestamptz NOT NULL DEFAULT now(),
-    CONSTRAINT collection_limits_key UNIQUE NULLS NOT DISTINCT (collection_id, name),
+    CONSTRAINT collection_limits_key UNIQUE NULLS NOT DISTINCT (name, collection_id),
     -- Claims read it from collections and tasks.
     CONSTRAINT collection_limits_has_no_concurrency CHECK (name <> 'max_concurrent_runs')
 );
