@@ -284,6 +284,8 @@ CREATE TABLE routines.routine_names (
     CONSTRAINT routines_name_key PRIMARY KEY (task_id, name),
     CONSTRAINT routines_task_fkey FOREIGN KEY (task_id, collection_id) REFERENCES routines.tasks (id, collection_id)
 );
+-- Counts the routines of a collection, for its limit.
+CREATE INDEX routine_names_collection_id_idx ON routines.routine_names (collection_id);
 COMMENT ON TABLE  routines.routine_names IS 'Which routine has which name. Maintained by triggers on routines; do not write it directly.';
 COMMENT ON COLUMN routines.routine_names.task_id IS 'The routine''s task.';
 COMMENT ON COLUMN routines.routine_names.name IS 'Its name, unique in its task.';

@@ -2,6 +2,7 @@
 -- of routines.trajectories. The same table is the queue that workers claim from.
 
 -- Triggers, in the order in which they fire. Where two share an event, Postgres fires them by name.
+--   BEFORE INSERT                 find_root          children only: fills in root_id
 --   BEFORE INSERT                 hold_routine       run-now only: locks the routine, so its ticks come before or after
 --   BEFORE UPDATE of status       refuse_second_end  if the run has ended: raises, except for archiving
 --   BEFORE UPDATE of status       settle_end         if the run ends: closes its steps, clears lease and secret_refs, queues
@@ -48,6 +49,7 @@ CREATE TABLE routines.trajectories (
     parent_step             text,
     parent_attempt          integer,
     child_index             integer,
+    root_id                 bigint,
     init_params             routines.json_object NOT NULL,
     secret_refs             routines.json_object NOT NULL DEFAULT '{}',
     webhook_url             text,
@@ -93,6 +95,8 @@ CREATE INDEX trajectories_final_status_idx ON routines.trajectories (task_id, fi
 -- A step that is repeated finds the child that it started before.
 CREATE UNIQUE INDEX trajectories_child_key ON routines.trajectories (parent_id, parent_step, child_index)
     WHERE parent_id IS NOT NULL;
+-- The runs of a tree, for their limit. Only children are in it.
+CREATE INDEX trajectories_root_id_idx ON routines.trajectories (root_id) WHERE root_id IS NOT NULL;
 
 COMMENT ON TABLE  routines.trajectories IS
     'One run of a task: history and queue. Clients call it a trajectory, the programs call it a run.';
@@ -131,6 +135,8 @@ COMMENT ON COLUMN routines.trajectories.parent_step IS 'That step.';
 COMMENT ON COLUMN routines.trajectories.parent_attempt IS 'The attempt of that step; null for the first, and without a parent.';
 COMMENT ON COLUMN routines.trajectories.child_index IS
     'Its place among the children of that step, from 0. Null with a parent: it did not complete and a later attempt replaced it.';
+COMMENT ON COLUMN routines.trajectories.root_id IS
+    'The run at the root of its tree, which no other run started; null for that run itself. A trigger fills it in.';
 COMMENT ON COLUMN routines.trajectories.init_params IS 'The task''s init_params with the routine''s overrides merged over them.';
 COMMENT ON COLUMN routines.trajectories.secret_refs IS 'Secret params: their names, with ids in secrets. Emptied when the run ends.';
 COMMENT ON COLUMN routines.trajectories.webhook_url IS 'Receives a webhook when the run has ended; null for none.';
@@ -148,6 +154,15 @@ COMMENT ON FUNCTION routines.workflow_id IS 'The workflow_id that clients poll w
 CREATE FUNCTION routines.run_id(trajectory_id bigint) RETURNS uuid
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN md5('routines.run.' || trajectory_id)::uuid;
 COMMENT ON FUNCTION routines.run_id IS 'The run_id of the API, derived from the trajectory''s id.';
+
+CREATE FUNCTION routines.find_root() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.root_id := (SELECT coalesce(root_id, id) FROM routines.trajectories WHERE id = NEW.parent_id);
+    RETURN NEW;
+END $$;
+COMMENT ON FUNCTION routines.find_root IS 'Fills in the root of the tree of a run that another run started.';
+CREATE TRIGGER find_root BEFORE INSERT ON routines.trajectories
+    FOR EACH ROW WHEN (NEW.parent_id IS NOT NULL) EXECUTE FUNCTION routines.find_root();
 
 --------------------------------------------------------------------------------------------------- starting: overlaps
 -- A run-now run waits for a tick that has locked its routine, and holds off a later tick. So the tick's active-run check,

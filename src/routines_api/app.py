@@ -14,13 +14,14 @@ from litestar.openapi import OpenAPIConfig
 from litestar.response import Response
 from litestar.types import HTTPScope
 
-from routines_api.endpoints import cadences, environment, runs, step_templates, tasks, trajectories
+from routines_api.endpoints import cadences, environment, limits, runs, step_templates, tasks, trajectories
 from routines_api.endpoints.deliveries import DeliveriesController
 from routines_api.endpoints.ledger import LedgerController, get_latest_outcomes
 from routines_api.endpoints.routines import RoutinesController, get_init_params_schema
 from routines_api.http.access import ApiRequest, ApiServices, provide_caller, provide_door
 from routines_api.http.errors import HeadersTooLargeError
 from routines_api.http.known_keys import KnownKeys
+from routines_api.http.limit_gate import LimitGate
 from routines_api.http.problems import HANDLERS, send_answer
 from routines_api.http.rate_limiter import RateLimiter
 from routines_api.http.run_waiter import RunWaiter
@@ -42,6 +43,7 @@ CONNECTIONS = 10
 _HANDLERS = [
     *tasks.HANDLERS,
     *environment.HANDLERS,
+    *limits.HANDLERS,
     *runs.HANDLERS,
     *trajectories.HANDLERS,
     *step_templates.HANDLERS,
@@ -173,13 +175,15 @@ def create_app(settings: Settings, database_url: str) -> Api:
         keyring=keyring,
         keys=KnownKeys(Peppers(keyring)),
         limiter=RateLimiter(settings.rate_per_second, settings.rate_burst),
+        limits=LimitGate(),
         files=open_file_store(settings),
         run_waiter=RunWaiter(settings.run_sync_waiters),
         metrics=ApiMetrics(database_url),
     )
     routines = _ROUTINES_HANDLERS if settings.enable_routines else []
+    operators = limits.OPERATOR_HANDLERS if settings.operator_token else []
     return Api(
-        [Router("/api/v1", route_handlers=[health, *_HANDLERS, *routines]), openapi_json, docs, metrics],
+        [Router("/api/v1", route_handlers=[health, *_HANDLERS, *routines, *operators]), openapi_json, docs, metrics],
         dependencies={"caller": Provide(provide_caller), "door": Provide(provide_door, sync_to_thread=False)},
         exception_handlers=HANDLERS,
         lifespan=[pool],

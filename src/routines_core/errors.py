@@ -10,6 +10,7 @@
     ├── NotFoundError            missing, or the caller may not see it          -> 404
     ├── ConflictError            a name is taken, or an object is in use        -> 409
     │   └── FaultsConflictError  several conflicts
+    ├── LimitExceededError       the collection is at one of its limits         -> 429
     ├── DatabaseError            the database is unreachable or unsuitable      -> 503
     │   ├── SilenceError         the database does not answer in time
     │   └── MigrationError       the schema's history does not match the migration files
@@ -132,6 +133,28 @@ class FaultsConflictError(ConflictError):
     def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__("; ".join(map(str, faults)) + ".", faults[0].field if len(faults) == 1 else "")
         self.faults = tuple(faults)
+
+
+class LimitExceededError(RoutinesError):
+    """The collection is at one of its limits.
+
+    Attributes:
+        limit: The limit's name, as in routines_core.limits.
+        value: The limit.
+        use: The collection's use of it.
+        retry_after_seconds: When to try again; None if time alone does not help.
+    """
+
+    def __init__(self, limit: str, value: int, use: int, unit: str, retry_after_seconds: float | None = None) -> None:
+        advice = "Wait as long as Retry-After says" if retry_after_seconds is not None else "Make room first"
+        super().__init__(
+            f"The collection is at its limit {limit}: it has {use} of {value} {unit}. {advice}, or ask the operator to "
+            "raise the limit."
+        )
+        self.limit = limit
+        self.value = value
+        self.use = use
+        self.retry_after_seconds = retry_after_seconds
 
 
 class DatabaseError(RoutinesError):

@@ -124,6 +124,8 @@ class Settings(BaseSettings):
     keep_skips_days: float = Field(default=0, ge=0, le=36500, alias="ROUTINES_KEEP_SKIPS_DAYS")
     """How long a skipped slot is kept; 0: forever."""
 
+    operator_token: str | None = Field(default=None, min_length=32, alias="ROUTINES_OPERATOR_TOKEN", repr=False)
+    """Bearer token with which an operator sets limits by HTTP; None: the endpoints for it do not exist."""
     metrics_port: int | None = Field(default=None, ge=1, le=65535, alias="ROUTINES_METRICS_PORT")
     """Port of this program's management listener, which serves /metrics and /health; None: no listener."""
     metrics_host: str = Field(default="127.0.0.1", alias="ROUTINES_METRICS_HOST")
@@ -131,7 +133,7 @@ class Settings(BaseSettings):
     metrics_token: str | None = Field(default=None, min_length=16, alias="ROUTINES_METRICS_TOKEN", repr=False)
     """Bearer token required to read /metrics; None: no token required on loopback."""
 
-    @field_validator("metrics_token", "metrics_port", mode="before")
+    @field_validator("metrics_token", "metrics_port", "operator_token", mode="before")
     @classmethod
     def _empty_is_not_set(cls, given: object) -> object:
         """Treat an empty value, as in `NAME=` of an environment file, as not set."""

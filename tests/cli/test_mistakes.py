@@ -23,7 +23,10 @@ COMMANDS = {
     "keys revoke": ("keys", "revoke", "1"),
     "keys rotate": ("keys", "rotate", "1"),
     "limits": ("limits",),
-    "limits set": ("limits", "set", "--collection", "my-org", "3"),
+    "limits of": ("limits", "--collection", "my-org"),
+    "limits set": ("limits", "set", "tasks", "3", "--collection", "my-org"),
+    "limits set-default": ("limits", "set-default", "tasks", "3"),
+    "limits reset": ("limits", "reset", "tasks"),
     "secrets rotate": ("secrets", "rotate"),
     "tasks apply": ("tasks", "apply", "-", "--collection", "my-org"),
 }

@@ -16,7 +16,7 @@ from routines_core.db.tasks import create_task, list_tasks
 from routines_core.errors import UnauthorizedError
 from support.rows import Database, api_settings, make_key, value
 
-NOT_OF_TENANTS = {"schema_migrations", "role_grants", "wakeups", "peppers", "retention"}
+NOT_OF_TENANTS = {"schema_migrations", "role_grants", "wakeups", "peppers", "retention", "built_in_limits"}
 """Tables without tenants' data; every other table has row-level security."""
 _CONDITION = re.compile(r"[\w.]+\s*=\s*\(SELECT routines\.collection_of_key\(%\(key_id\)s::routines\.caller\)\)")
 FORGOTTEN = "(SELECT routines.collection_of_key(%(key_id)s::routines.caller)) IS NOT NULL"
@@ -36,7 +36,11 @@ async def test_every_table_with_tenants_data_forces_row_level_security(connectio
         if table not in NOT_OF_TENANTS:
             assert is_forced, f"{table} has no row-level security: call routines.protect('routines.{table}')"
             assert {"owner", "tenant"} <= set(policies), f"{table} lacks a policy: call routines.protect"
-            assert {*policies} - {"owner", "tenant"} <= {"routines_ticker", "routines_worker", "routines_reader"}
+            others = {"routines_ticker", "routines_worker", "routines_reader"}
+            # Rows without a collection are defaults, which every tenant may read.
+            assert {*policies} - {"owner", "tenant"} <= others | (
+                {"defaults"} if table == "collection_limits" else set()
+            )
 
 
 async def test_every_view_checks_the_rights_of_its_reader(connection: Connection) -> None:

@@ -9,6 +9,7 @@ from litestar.params import Parameter
 
 from routines_api.http.access import Caller
 from routines_api.http.idempotency import once
+from routines_api.http.limit_gate import ROUTINES
 from routines_api.http.pagination import Cursor, decode_cursor, page
 from routines_api.http.sealing import create_spec, patch_spec
 from routines_api.openapi.description import operation
@@ -46,8 +47,11 @@ class RoutinesController(Controller):
         Saves a recurring invocation of the task and computes its next slot. `name` must be unique in the task.
         """
         spec = await create_spec(caller, caller.body(requests.RoutineCreate))
+        refusal = await caller.services.limits.ask(caller.connection, caller.auth, ROUTINES)
 
         async def create() -> RoutineRead:
+            if refusal:
+                raise refusal
             if not await db.create_routine(caller.connection, spec, key_id=caller.key_id, task=task):
                 found = await find_task(caller.connection, key_id=caller.key_id, name=task)
                 _refuse_unknown(spec.init_params_overrides, found.init_params, {})
@@ -125,8 +129,11 @@ class RoutinesController(Controller):
         Works with any cadence, while the routine is paused, and while a run is active. Its next slot is unchanged.
         """
         caller.refuse_fields()
+        refusal = await caller.services.limits.ask_run(caller.connection, caller.auth, with_webhook=True)
 
         async def start() -> WorkflowResponse:
+            if refusal:
+                raise refusal
             run = await db.run_now(caller.connection, key_id=caller.key_id, task=task, name=name)
             trajectory = await find_trajectory(caller.connection, key_id=caller.key_id, task=task, trajectory_id=run)
             return workflow_response(trajectory, f"Routine {name} was started.")

@@ -7,12 +7,14 @@ from litestar import Response, post
 
 from routines_api.http.access import Caller, Door, media_type_of, read_body, refuse_other_types
 from routines_api.http.idempotency import once
+from routines_api.http.limit_gate import FILES
 from routines_api.http.multipart import MULTIPART, URLENCODED, Upload, received, urlencoded_texts, value_of
 from routines_api.http.sealing import run_spec
 from routines_api.openapi.description import operation
 from routines_api.schemas import requests
 from routines_api.schemas.responses import WorkflowResponse, workflow_response
 from routines_core.db import trajectories as db
+from routines_core.db.limits import note_own_files
 from routines_core.db.tasks import find_task
 from routines_core.errors import ConflictError, InvalidError, UnknownKeysError
 
@@ -82,6 +84,8 @@ async def _start_with_files(task: str, door: Door) -> Any:
     async with door.open() as caller:
         await find_task(caller.connection, key_id=caller.key_id, name=task)
         refuse_other_types(door.request, (MULTIPART,))
+        if refusal := await caller.services.limits.ask(caller.connection, caller.auth, FILES):
+            raise refusal
         collection_id = caller.auth.collection_id
     async with received(door.request, door.services, collection_id) as upload:
         value = value_of(upload.texts, door.services.json_limits)
@@ -106,13 +110,22 @@ async def _start_once(caller: Caller, task: str, value: Any, upload: Upload) -> 
         field = f"init_params.{FILE_PATHS}"
         raise InvalidError(f"{field}: is set to the paths of the files sent: leave it out.", field)
 
+    limits = caller.services.limits
+    refusal = await limits.ask_run(caller.connection, caller.auth, with_webhook=body.webhook_url is not None)
+
     async def start() -> WorkflowResponse:
+        if refusal:
+            raise refusal
         spec = await run_spec(caller, body, upload.paths or None)
         run = await db.start_run(caller.connection, spec, key_id=caller.key_id, task=task)
         if run is None:
             await _explain(caller, task, body)
         else:
             upload.is_used = True
+            if upload.paths:
+                await note_own_files(
+                    caller.connection, caller.key_id, files=len(upload.paths), size_bytes=upload.file_bytes
+                )
         found = await db.find_trajectory(caller.connection, key_id=caller.key_id, task=task, trajectory_id=run or 0)
         return workflow_response(found, f"Task {task} was started.")
 

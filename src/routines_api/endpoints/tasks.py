@@ -6,6 +6,7 @@ from litestar import Response, delete, get, post, put
 from litestar.params import Parameter
 
 from routines_api.http.access import Caller
+from routines_api.http.limit_gate import TASKS
 from routines_api.http.pagination import Cursor, decode_cursor, page
 from routines_api.openapi.description import operation
 from routines_api.schemas import requests
@@ -36,6 +37,8 @@ async def create_task(caller: Caller) -> TaskRead:
     """Create a task."""
     body = caller.body(requests.TaskCreate)
     fields = body.model_dump()
+    if refusal := await caller.services.limits.ask(caller.connection, caller.auth, TASKS):
+        raise refusal
     return task_read(await db.create_task(caller.connection, key_id=caller.key_id, **fields))
 
 

@@ -22,6 +22,7 @@ from routines_api.http.errors import (
     UnsupportedMediaTypeError,
 )
 from routines_api.http.known_keys import KnownKeys
+from routines_api.http.limit_gate import LimitGate
 from routines_api.http.rate_limiter import RateLimiter
 from routines_api.http.run_waiter import RunWaiter
 from routines_api.metrics.api import ApiMetrics
@@ -45,6 +46,7 @@ class ApiServices:
     keyring: Keyring
     keys: KnownKeys
     limiter: RateLimiter
+    limits: LimitGate
     files: FileStore
     run_waiter: RunWaiter
     metrics: ApiMetrics

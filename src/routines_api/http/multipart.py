@@ -52,12 +52,14 @@ class Upload:
         texts: The fields that are not files, in the order received.
         paths: The paths of the stored files, in the order received.
         digests: The name and SHA-256 of each file.
+        file_bytes: The size of all files, in bytes.
         is_used: Whether a run uses the files, so that they must be kept.
     """
 
     texts: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     paths: list[str] = field(default_factory=list[str])
     digests: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    file_bytes: int = 0
     is_used: bool = False
 
     @property
@@ -154,6 +156,7 @@ class _Receiver:
             if size > limit:
                 raise BodyTooLargeError(f"A file has more than {limit} bytes.")
             digest.update(piece)
+            self.upload.file_bytes += len(piece)
             yield piece
 
 

@@ -26,6 +26,7 @@ from routines_core.errors import (
     FaultsConflictError,
     FaultsError,
     InvalidError,
+    LimitExceededError,
     MistypedKeyError,
     NotFoundError,
     RoutinesError,
@@ -77,6 +78,7 @@ PROBLEM_TYPES: dict[type[Exception], ProblemType] = {
     IdempotencyKeyReusedError: ProblemType(409, "idempotency-key-reused", "Idempotency-Key reused"),
     ConflictError: ProblemType(409, "conflict", "Conflict"),
     RateLimitedError: ProblemType(429, "rate-limited", "Too many requests"),
+    LimitExceededError: ProblemType(429, "limit-exceeded", "Limit exceeded"),
     **dict.fromkeys(
         AWAY,
         ProblemType(
@@ -103,6 +105,9 @@ class Problem(msgspec.Struct, omit_defaults=True):
         detail: A sentence that names the field, the rule and the value given.
         errors: Every broken rule, each with its field.
         unknown_keys: Override keys that the task does not declare.
+        limit: The limit that the collection is at.
+        value: That limit, in its unit.
+        use: The collection's use of it.
     """
 
     type: str
@@ -111,6 +116,9 @@ class Problem(msgspec.Struct, omit_defaults=True):
     detail: str
     errors: list[dict[str, str]] | None = None
     unknown_keys: list[str] | None = None
+    limit: str | None = None
+    value: int | None = None
+    use: int | None = None
 
 
 def problem_of(error: Exception) -> Problem:
@@ -121,6 +129,8 @@ def problem_of(error: Exception) -> Problem:
         problem.errors = [fault._asdict() for fault in _faults(error)]
     if isinstance(error, UnknownKeysError):
         problem.unknown_keys = error.unknown_keys
+    if isinstance(error, LimitExceededError):
+        problem.limit, problem.value, problem.use = error.limit, error.value, error.use
     return problem
 
 
@@ -130,7 +140,7 @@ def answer(error: Exception) -> Response[bytes]:
     headers: dict[str, str] = {}
     if problem.status == 401:  # noqa: PLR2004 - an HTTP status
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, RateLimitedError):
+    if isinstance(error, RateLimitedError | LimitExceededError) and error.retry_after_seconds is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
     if isinstance(error, (*AWAY, StorageError)):
         headers["Retry-After"] = str(RETRY_SECONDS)

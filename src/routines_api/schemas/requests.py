@@ -295,6 +295,14 @@ class TaskUpdate(_TaskFields):
     updated_at: Any = _IGNORED
 
 
+class LimitsPut(RequestBody):
+    """The limits to set for a collection. Those left out return to their defaults."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"limits": {"tasks": 50, "stored_bytes": None}}]})
+
+    limits: dict[str, int | None] = Field(description="By name; null for no limit.")
+
+
 Body = TypeVar("Body", bound=BaseModel)
 _SECRET_FIELDS = {"secret_params", "webhook_secret", "environment_variables"}
 _SHOWN_CHARACTERS = 40

@@ -9,9 +9,11 @@ from msgspec import Meta
 
 from routines_core.cadence import CADENCES, CadenceField, CadenceType
 from routines_core.db.ledger import Why
+from routines_core.db.limits import LimitedTask, LimitInUse
 from routines_core.db.routines import Cadence, Routine
 from routines_core.db.tasks import Task
 from routines_core.db.trajectories import RunEvent, RunOfKey, Stats, Trajectory
+from routines_core.limits import LIMITS
 from routines_core.mask import MASK
 from routines_workflow.catalogue import StepTemplate
 
@@ -301,3 +303,33 @@ def _fields(routine: Routine) -> Sequence[Any]:
 def _type_hint(default: Any) -> str:
     names: dict[type, str] = {bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
     return names.get(type(default), "string")  # pyright: ignore[reportUnknownArgumentType] - any JSON value
+
+
+class CollectionLimit(msgspec.Struct):
+    """A limit of the collection or of each of its runs."""
+
+    name: Annotated[str, Meta(description="As problems of the type limit-exceeded name it.", examples=["tasks"])]
+    value: Annotated[int | None, Meta(description="The limit; null: no limit.")]
+    default: Annotated[int | None, Meta(description="Its value unless an operator sets another; null: no limit.")]
+    use: Annotated[int | None, Meta(description="How much is used; null for a limit of each run.")]
+    unit: Annotated[str, Meta(description="The unit of the three.", examples=["tasks"])]
+    description: Annotated[str, Meta(description="What it bounds, and what happens beyond it.")]
+
+
+class CollectionLimits(msgspec.Struct):
+    """The limits of a collection and of its runs."""
+
+    limits: Annotated[list[CollectionLimit], Meta(description="All of them.")]
+    tasks: Annotated[list[LimitedTask], Meta(description="Tasks with a limit of concurrent runs of their own.")]
+
+
+def collection_limits(limits: Sequence[LimitInUse], tasks: Sequence[LimitedTask]) -> CollectionLimits:
+    """Return the answer for these limits."""
+    known = [(limit, LIMITS[limit.name]) for limit in limits if limit.name in LIMITS]
+    return CollectionLimits(
+        [
+            CollectionLimit(limit.name, limit.value, limit.default_value, limit.use, rule.unit, rule.description)
+            for limit, rule in known
+        ],
+        list(tasks),
+    )

@@ -72,7 +72,7 @@ class BucketStore:
                 for found in batch:
                     folder, _, path = found["path"].rpartition("/")
                     if folder.isdigit():
-                        yield StoredFile(int(folder), path, found["last_modified"])
+                        yield StoredFile(int(folder), path, found["last_modified"], found["size"])
         except BaseError as error:
             raise _unusable(error) from None
 

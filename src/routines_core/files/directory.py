@@ -86,8 +86,9 @@ class DirectoryStore:
         for folder in self._root.glob("[0-9]*") if self._root.is_dir() else ():
             for file in folder.iterdir():
                 with suppress(FileNotFoundError):
-                    modified_at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
-                    yield StoredFile(int(folder.name), file.name, modified_at)
+                    stat = file.stat()
+                    modified_at = datetime.fromtimestamp(stat.st_mtime, UTC)
+                    yield StoredFile(int(folder.name), file.name, modified_at, stat.st_size)
 
     def _folder(self, collection_id: int) -> Path:
         return self._root / str(int(collection_id))

@@ -28,11 +28,13 @@ class StoredFile:
 
     Attributes:
         modified_at: When it was saved, by the clock of the disk or bucket.
+        size_bytes: Its size.
     """
 
     collection_id: int
     path: str
     modified_at: datetime
+    size_bytes: int = 0
 
 
 class FileStore(Protocol):

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from routines_core.db import Connection
+from routines_core.db.limits import note_listed_files
 from routines_core.db.retention import (
     PAGE_SIZE,
     UnusedFile,
@@ -58,11 +59,14 @@ async def delete_unused_files(
 
 
 async def _note_orphans(connection: Connection, files: FileStore, until: datetime, stop: asyncio.Event) -> None:
-    """Note files in the store that are older than `until` and that the database does not know."""
+    """Note files in the store that are older than `until` and unknown to the database. Also counts all files."""
     page: list[tuple[int, str]] = []
+    listed: dict[int, tuple[int, int]] = {}
     async for file in files.stored():
         if stop.is_set():
             return
+        count, size_bytes = listed.get(file.collection_id, (0, 0))
+        listed[file.collection_id] = (count + 1, size_bytes + file.size_bytes)
         if file.modified_at < until and _is_ours(file):
             page.append((file.collection_id, file.path))
         if len(page) == PAGE_SIZE:
@@ -70,6 +74,7 @@ async def _note_orphans(connection: Connection, files: FileStore, until: datetim
             page = []
             await sleep_or_stop(stop, PAUSE_SECONDS)
     await note_orphans(connection, page)
+    await note_listed_files(connection, listed)
 
 
 def _is_ours(file: StoredFile) -> bool:
