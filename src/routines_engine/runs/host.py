@@ -40,6 +40,7 @@ class Path(msgspec.Struct):
     """The arguments of `read_file`."""
 
     path: str
+    max_bytes: int | None = None
 
 
 class File(msgspec.Struct):
@@ -103,7 +104,8 @@ class RunHost:
             case "find_trajectories":
                 return await self._find(msgspec.msgpack.decode(arguments, type=Search))
             case "read_file":
-                return await services.read_file(msgspec.msgpack.decode(arguments, type=Path).path)
+                given = msgspec.msgpack.decode(arguments, type=Path)
+                return await services.read_file(given.path, given.max_bytes)
             case "save_file":
                 file = msgspec.msgpack.decode(arguments, type=File)
                 return await services.save_file(file.name, file.content)

@@ -156,9 +156,9 @@ class RemoteServices:
             Found(each.trajectory_id, each.status, _decoded(each.init_params), _decoded(each.outputs)) for each in found
         ]
 
-    async def read_file(self, path: str) -> bytes:
+    async def read_file(self, path: str, max_bytes: int | None = None) -> bytes:
         """See StepServices."""
-        return await self.calls.call(self.run, "read_file", bytes, path=path)
+        return await self.calls.call(self.run, "read_file", bytes, path=path, max_bytes=max_bytes)
 
     async def save_file(self, name: str, content: bytes) -> str:
         """See StepServices."""

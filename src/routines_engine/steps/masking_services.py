@@ -52,7 +52,13 @@ class MaskingServices:
         return await self._noting_faults(self._services.read_file(path, max_bytes))
 
     async def save_file(self, name: str, content: bytes) -> str:
-        """Save a file for the collection. Returns the path to read it by."""
+        """Save a file for the collection. Returns the path to read it by.
+
+        Raises:
+            InvalidError: Its name holds a secret: names are stored and shown.
+        """
+        if self._masker.mask(name) != name:
+            raise InvalidError("a file's name cannot hold a secret")
         return await self._noting_faults(self._services.save_file(name, content))
 
     async def _noting_faults(self, answer: Awaitable[Result]) -> Result:

@@ -181,9 +181,10 @@ class Stepper:
         inputs = inputs_of(bindings, activity.raw, self._values | dict.fromkeys(SECRET_ROOTS, secrets))
         masks = dict.fromkeys(SECRET_ROOTS, dict.fromkeys(secrets, MASK))
         masked = inputs_of(bindings, activity.raw, self._values | masks) if secrets else inputs
-        # Copies: an activity may modify its inputs, and later steps must not see that.
-        masked = storable(self._masker.mask(masked), "its inputs")
-        return Step(activity, storable(inputs, "its inputs"), masked, step_limits(config))
+        # Copies: an activity may modify its inputs, and later steps must not see that. Measured before they are masked.
+        stored = storable(inputs, "its inputs")
+        masked = self._masker.mask(storable(masked, "its inputs"))
+        return Step(activity, stored, masked, step_limits(config))
 
     async def _secrets(self, names: set[str]) -> dict[str, str]:
         """Return the values of the secrets that exist, by name."""
