@@ -30,7 +30,7 @@ OF_PROGRAMS = {
     ),
     TICKER: "tick.",
     WORKER: (
-        "children. dispatches. retention. runs. deliveries.claim deliveries.find_event deliveries.keep_body "
+        "children. dispatches. retention. runs. deliveries.claim deliveries.prepare "
         "deliveries.settle deliveries.release deliveries.give_up_stopped"
     ),
 }

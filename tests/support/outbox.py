@@ -11,11 +11,12 @@ import msgspec
 from psycopg.types.json import Jsonb
 
 from routines_core.db import Connection, deliveries, open_pool
-from routines_core.db.deliveries import ClaimedDelivery, Outcome
+from routines_core.db.deliveries import ClaimedDelivery, Outcome, Settlement
 from routines_core.db.secrets import seal
 from routines_core.guarded_http import guarded_client
 from routines_core.keyring import owner_of_routine
 from routines_engine.webhooks.deliveries import STOP_AFTER_SECONDS, Deliverer
+from routines_engine.webhooks.retry_schedule import MOST_ATTEMPTS
 from support.rows import KEYRING, Database, make_routine, make_task
 
 WORKFLOW = '{"init_params": {"text": "hello"}, "steps": ["say"], "step_configs": {"say": {"activity": "text_echo"}}}'
@@ -71,8 +72,16 @@ async def ended_runs(connection: Connection, routine: int, count: int = 1, *, pa
 
 async def claim(connection: Connection, *, now: datetime | None = None, **limits: int) -> list[ClaimedDelivery]:
     """Claim deliveries as a worker does."""
-    given = {"capacity": 50, "per_host": 50, "per_collection": 50, **limits}
-    return await deliveries.claim(connection, **given, lease_seconds=60, now=now)
+    given = {"capacity": 50, "reserve": 0, "per_host": 50, "per_collection": 50, **limits}
+    return await deliveries.claim(connection, **given, lease_seconds=60, most_attempts=MOST_ATTEMPTS, now=now)
+
+
+async def body_of(connection: Connection, delivery: ClaimedDelivery) -> bytes:
+    """Return the body of a claimed delivery."""
+    bodies = await deliveries.prepare(connection, [delivery], timeout_seconds=5, most_together=None)
+    body = bodies[delivery.id]
+    assert body is not None
+    return body
 
 
 async def settle(
@@ -84,15 +93,8 @@ async def settle(
     now: datetime | None = None,
 ) -> bool:
     """Record an outcome. Returns whether the delivery was still ours."""
-    ours, _ = await deliveries.settle(
-        connection,
-        delivery,
-        outcome,
-        delay_seconds=delay_seconds,
-        stop_after_seconds=STOP_AFTER_SECONDS,
-        now=now,
-    )
-    return ours
+    settlement = Settlement(delivery, outcome, delay_seconds)
+    return await deliveries.settle(connection, [settlement], stop_after_seconds=STOP_AFTER_SECONDS, now=now) != []
 
 
 @asynccontextmanager
