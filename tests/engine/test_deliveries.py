@@ -156,7 +156,8 @@ async def test_a_decompression_bomb_counts_as_success_and_is_not_unpacked(
 async def test_a_receiver_down_for_a_day_gets_its_event_once(connection: Connection, start: datetime) -> None:
     """Moves the clock: each attempt is claimed and recorded at the time that the schedule names."""
     await ended_runs(connection, await routine_with_webhook(connection, "http://receiver.test/"))
-    received, now = [], start
+    received: list[str] = []
+    now = start
     while next_at := await value(connection, "SELECT next_attempt_at FROM routines.webhook_deliveries"):
         assert isinstance(next_at, datetime)
         assert await claim(connection, now=next_at - timedelta(seconds=1)) == []

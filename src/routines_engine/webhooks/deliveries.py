@@ -88,12 +88,12 @@ class Deliverer:
     per_host: int = 8
     per_collection: int = 64
     metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
-    _claimed: dict[int, ClaimedDelivery] = field(default_factory=dict[int, ClaimedDelivery])
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set["asyncio.Task[None]"])
-    _ended: list[Settlement] = field(default_factory=list[Settlement])
-    _has_ended: asyncio.Event = field(default_factory=asyncio.Event)
-    _preparing: FairGate = field(default_factory=lambda: FairGate(PREPARING, reserve=1))
-    _swept_at: float = -POLL_SECONDS
+    _claimed: dict[int, ClaimedDelivery] = field(default_factory=dict[int, ClaimedDelivery], init=False)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set["asyncio.Task[None]"], init=False)
+    _ended: list[Settlement] = field(default_factory=list[Settlement], init=False)
+    _has_ended: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _preparing: FairGate = field(default_factory=lambda: FairGate(PREPARING, reserve=1), init=False)
+    _swept_at: float = field(default=-POLL_SECONDS, init=False)
 
     async def run(self) -> None:
         """Deliver until `stop` is set, across database outages, then give back the claimed deliveries."""
@@ -182,9 +182,7 @@ class Deliverer:
         if not self._begin_to_send(delivery, bodies, claimed_at):
             self._fail(delivery, "its run could not be loaded")
 
-    def _begin_to_send(
-        self, delivery: ClaimedDelivery, bodies: Mapping[int, bytes | None], claimed_at: float
-    ) -> bool:
+    def _begin_to_send(self, delivery: ClaimedDelivery, bodies: Mapping[int, bytes | None], claimed_at: float) -> bool:
         """Begin to send a delivery whose body is loaded. Returns False if it is not loaded yet."""
         if delivery.id not in bodies:
             self._lose(delivery)
@@ -335,7 +333,7 @@ def _by_collection(claimed: Iterable[ClaimedDelivery]) -> Iterable[list[ClaimedD
 
 
 _OUTAGES = ("08", "25", "57P", "53100", "53300")
-"""How the SQLSTATEs begin of errors that are no answer: no connection, read-only, shut down, full disk, too many clients."""
+"""SQLSTATEs of an outage begin with these: no connection, read-only, shut down, disk full, too many clients."""
 
 
 def _is_away(error: Exception) -> bool:
