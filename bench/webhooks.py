@@ -22,7 +22,7 @@ from routines_core.db import Connection, deliveries, open_pool
 from routines_core.db.retention import delete_page
 from routines_core.guarded_http import guarded_client
 from routines_core.keyring import Keyring
-from routines_engine.webhooks.deliveries import LEASE_SECONDS, Deliverer, send
+from routines_engine.webhooks.deliveries import CONNECTIONS, LEASE_SECONDS, Deliverer, send
 from routines_engine.webhooks.retry_schedule import MOST_ATTEMPTS
 
 RECEIVERS = 8
@@ -102,7 +102,7 @@ async def delivered(connection: Connection, url: str, urls: list[str], webhooks:
     )
     stop, keyring = asyncio.Event(), Keyring.parse("k1:" + base64.b64encode(bytes(32)).decode())
     async with (
-        open_pool(url, "bench-webhooks", size=3) as pool,
+        open_pool(url, "bench-webhooks", size=CONNECTIONS) as pool,
         guarded_client(allow_private=True, timeout_seconds=15) as client,
         asyncio.TaskGroup() as group,
     ):

@@ -192,15 +192,22 @@ FROM unnest(%(ids)s::bigint[], %(fences)s::integer[]) AS claimed (id, fence)
 WHERE webhook_deliveries.id = claimed.id AND webhook_deliveries.fence = claimed.fence AND claimed_at IS NOT NULL;
 
 -- name: give_up_stopped
--- Gives up due deliveries to a stopped endpoint, except those that a person requested again.
-WITH due AS MATERIALIZED (
-    SELECT webhook_deliveries.id, stopped_at, stopped_reason
-    FROM routines.webhook_endpoints JOIN routines.webhook_deliveries
-         ON webhook_deliveries.collection_id = webhook_endpoints.collection_id
-        AND webhook_deliveries.lane = webhook_endpoints.lane AND webhook_deliveries.url = webhook_endpoints.url
-    WHERE stopped_at IS NOT NULL AND NOT is_redelivery AND next_attempt_at <= coalesce(%(now)s::timestamptz, now())
+-- Gives up due deliveries to a stopped endpoint, except those that a person requested again. It goes from the endpoints, which
+-- are few, to their lanes, so that a backlog costs nothing.
+WITH stopped AS MATERIALIZED (
+    SELECT collection_id, lane, url, stopped_reason FROM routines.webhook_endpoints WHERE stopped_at IS NOT NULL
+),
+due AS MATERIALIZED (
+    SELECT of_endpoint.id, stopped_reason
+    FROM stopped CROSS JOIN LATERAL (
+        SELECT id FROM routines.webhook_deliveries
+        WHERE webhook_deliveries.collection_id = stopped.collection_id AND webhook_deliveries.lane = stopped.lane
+          AND webhook_deliveries.url = stopped.url AND NOT is_redelivery
+          AND next_attempt_at <= coalesce(%(now)s::timestamptz, now())
+        ORDER BY next_attempt_at
+        LIMIT %(batch_size)s::integer
+        FOR UPDATE SKIP LOCKED) AS of_endpoint
     LIMIT %(batch_size)s::integer
-    FOR UPDATE OF webhook_deliveries SKIP LOCKED
 )
 UPDATE routines.webhook_deliveries
 SET fence = fence + 1, next_attempt_at = NULL, claimed_at = NULL,
