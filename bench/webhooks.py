@@ -1,9 +1,10 @@
 """Measure webhooks per second, what a claim costs in a backlog, and how fast old runs are deleted.
 
-python bench/webhooks.py [--webhooks 5000] [--backlog 200000] [--lanes 1000] [--runs 1000000]
+python bench/webhooks.py [--webhooks 5000] [--rounds 5] [--backlog 200000] [--lanes 1000] [--runs 1000000]
 
 The control of the delivery is the same client: it posts as many bodies to the same receivers, with as many requests at
-once, but without a database.
+once, but without a database. The two alternate, so that other work on the machine slows both. The CPU times are those
+of this process, which runs the client and the receivers, and for a delivery also the worker.
 """
 
 import argparse
@@ -11,6 +12,8 @@ import asyncio
 import base64
 import logging
 import time
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import structlog
 
@@ -19,10 +22,12 @@ from routines_core.db import Connection, deliveries, open_pool
 from routines_core.db.retention import delete_page
 from routines_core.guarded_http import guarded_client
 from routines_core.keyring import Keyring
-from routines_engine.webhooks.deliveries import LEASE_SECONDS, Deliverer, send
+from routines_engine.webhooks.deliveries import CONNECTIONS, LEASE_SECONDS, Deliverer, send
+from routines_engine.webhooks.retry_schedule import MOST_ATTEMPTS
 
 RECEIVERS = 8
 CAPACITY = 64
+"""Requests at once: 8 to each receiver, and what a worker gives to one collection."""
 BODY = b'{"status": "completed"}' * 40
 
 
@@ -41,8 +46,28 @@ async def receivers() -> list[str]:
     return [f"http://127.0.0.1:{each.sockets[0].getsockname()[1]}/hook" for each in servers]
 
 
-async def control(urls: list[str], webhooks: int) -> float:
-    """Return the requests per second without a database."""
+class Rate(NamedTuple):
+    """How fast it went, and how much CPU time of this process one request took."""
+
+    per_second: float
+    cpu_ms: float
+
+
+@dataclass
+class Stopwatch:
+    """Measures from its creation on."""
+
+    started_at: float = field(default_factory=time.perf_counter)
+    cpu_at: float = field(default_factory=time.process_time)
+
+    def rate(self, requests: int) -> Rate:
+        """Return the rate of so many requests until now."""
+        cpu_ms = 1000 * (time.process_time() - self.cpu_at) / requests
+        return Rate(requests / (time.perf_counter() - self.started_at), cpu_ms)
+
+
+async def control(urls: list[str], webhooks: int) -> Rate:
+    """Return the rate of requests without a database."""
     numbers = iter(range(webhooks))
 
     async def post_some() -> None:
@@ -50,9 +75,9 @@ async def control(urls: list[str], webhooks: int) -> float:
             assert (await send(client, urls[number % RECEIVERS], BODY, {})).error is None
 
     async with guarded_client(allow_private=True, timeout_seconds=15) as client:
-        started_at = time.perf_counter()
+        watch = Stopwatch()
         await asyncio.gather(*(post_some() for _ in range(CAPACITY)))
-        return webhooks / (time.perf_counter() - started_at)
+        return watch.rate(webhooks)
 
 
 async def fill(connection: Connection, runs: int, *, days: int) -> None:
@@ -67,8 +92,8 @@ async def fill(connection: Connection, runs: int, *, days: int) -> None:
     )
 
 
-async def delivered(connection: Connection, url: str, urls: list[str], webhooks: int) -> float:
-    """Return the webhooks per second of one worker, from the first claim to the last record."""
+async def delivered(connection: Connection, url: str, urls: list[str], webhooks: int) -> Rate:
+    """Return the rate of one worker, from the first claim to the last record."""
     await fill(connection, webhooks, days=1)
     await connection.execute(
         """INSERT INTO routines.webhook_deliveries (collection_id, trajectory_id, event_status, url)
@@ -77,17 +102,25 @@ async def delivered(connection: Connection, url: str, urls: list[str], webhooks:
     )
     stop, keyring = asyncio.Event(), Keyring.parse("k1:" + base64.b64encode(bytes(32)).decode())
     async with (
-        open_pool(url, "bench-webhooks", size=3) as pool,
+        open_pool(url, "bench-webhooks", size=CONNECTIONS) as pool,
         guarded_client(allow_private=True, timeout_seconds=15) as client,
         asyncio.TaskGroup() as group,
     ):
-        started_at = time.perf_counter()
-        group.create_task(Deliverer(pool, stop, client, keyring, capacity=CAPACITY, per_collection=CAPACITY).run())
-        await until(connection, "SELECT bool_and(delivered_at IS NOT NULL) FROM routines.webhook_deliveries")
-        seconds = time.perf_counter() - started_at
+        watch = Stopwatch()
+        group.create_task(Deliverer(pool, stop, client, keyring).run())
+        await until(
+            connection, "SELECT NOT EXISTS (SELECT FROM routines.webhook_deliveries WHERE next_attempt_at IS NOT NULL)"
+        )
+        rate = watch.rate(webhooks)
         stop.set()
+    assert (
+        await one(
+            connection, "SELECT count(*) FILTER (WHERE delivered_at IS NOT NULL) FROM routines.webhook_deliveries"
+        )
+        == webhooks
+    )
     await connection.execute("TRUNCATE routines.trajectories CASCADE")
-    return webhooks / seconds
+    return rate
 
 
 async def claims(connection: Connection, backlog: int, lanes: int) -> tuple[list[float], list[float]]:
@@ -110,8 +143,15 @@ async def claims(connection: Connection, backlog: int, lanes: int) -> tuple[list
 
 async def claim(connection: Connection) -> float:
     started_at = time.perf_counter()
-    limits = {"capacity": CAPACITY, "per_host": 8, "per_collection": 32}
-    await deliveries.claim(connection, **limits, lease_seconds=LEASE_SECONDS)
+    await deliveries.claim(
+        connection,
+        capacity=96,
+        reserve=32,
+        per_host=8,
+        per_collection=64,
+        lease_seconds=LEASE_SECONDS,
+        most_attempts=MOST_ATTEMPTS,
+    )
     return 1000 * (time.perf_counter() - started_at)
 
 
@@ -133,6 +173,7 @@ async def retention(connection: Connection, runs: int) -> tuple[int, float, list
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--webhooks", type=int, default=5000)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--backlog", type=int, default=200_000)
     parser.add_argument("--lanes", type=int, default=1000)
     parser.add_argument("--runs", type=int, default=1_000_000)
@@ -141,14 +182,28 @@ async def main() -> None:
     with server() as url:
         async with filled(url, 1) as connection:
             urls = await receivers()
-            bare, ours = await control(urls, options.webhooks), await delivered(connection, url, urls, options.webhooks)
+            rounds = [
+                (await control(urls, options.webhooks), await delivered(connection, url, urls, options.webhooks))
+                for _ in range(options.rounds)
+            ]
             busy, idle = await claims(connection, options.backlog, options.lanes)
             removed, rate, pages = await retention(connection, options.runs)
             left = await one(connection, "SELECT count(*) FROM routines.trajectories")
     print(f"Webhooks and retention; {machine()}\n")
+    bare, ours = (median([pair[place].per_second for pair in rounds]) for place in (0, 1))
+    bare_cpu, our_cpu = (median([pair[place].cpu_ms for pair in rounds]) for place in (0, 1))
+    ratios = sorted(worker.per_second / client.per_second for client, worker in rounds)
     table(
-        ["webhooks", "control", "1 worker"],
-        [(f"{options.webhooks:,}", f"{bare:,.0f}/s", f"{ours:,.0f}/s ({ours / bare:.2f})")],
+        [f"{options.webhooks:,} webhooks, median of {options.rounds}", "control", "1 worker", "ratio of each pair"],
+        [
+            (
+                "per second",
+                f"{bare:,.0f}",
+                f"{ours:,.0f}",
+                f"{median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})",
+            ),
+            ("CPU of the process", f"{bare_cpu:.2f} ms", f"{our_cpu:.2f} ms", f"{bare_cpu / our_cpu:.2f}"),
+        ],
     )
     print()
     shares = [

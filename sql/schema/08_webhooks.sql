@@ -2,8 +2,8 @@
 -- queries/deliveries.sql.
 
 -- Triggers:
---   AFTER UPDATE of next_attempt_at  forget_secret_of_ended    delivered or given up: deletes its secret if nothing else needs it
---   AFTER DELETE                     forget_secret_of_deleted  the same for a delivery that was still due
+--   AFTER UPDATE, once a statement  forget_secrets_of_ended   delivered or given up: deletes secrets that nothing else needs
+--   AFTER DELETE                    forget_secret_of_deleted  the same for a delivery that was still due
 -- Rows are inserted by the trigger settle_end of trajectories.
 CREATE TABLE routines.webhook_deliveries (
     id              bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT webhook_deliveries_pkey PRIMARY KEY,
@@ -14,6 +14,8 @@ CREATE TABLE routines.webhook_deliveries (
     event_status    text NOT NULL,
     url             text NOT NULL,
     host            text NOT NULL GENERATED ALWAYS AS (coalesce(lower(substring(url FROM '^https?://([^/?#]*)')), '')) STORED,
+    lane            integer NOT NULL GENERATED ALWAYS AS (
+                    ('x' || left(md5(coalesce(lower(substring(url FROM '^https?://([^/?#]*)')), '')), 8))::bit(32)::integer) STORED,
     secret_id       uuid,
     body            bytea,
     fence           integer NOT NULL DEFAULT 0,
@@ -31,11 +33,12 @@ CREATE TABLE routines.webhook_deliveries (
 );
 -- All due deliveries, oldest first.
 CREATE INDEX webhook_deliveries_next_attempt_at_idx ON routines.webhook_deliveries (next_attempt_at) WHERE next_attempt_at IS NOT NULL;
--- The lanes of the queue: the deliveries to one receiver, the earliest due first.
-CREATE INDEX webhook_deliveries_lane_idx ON routines.webhook_deliveries (collection_id, host, next_attempt_at)
+-- The lanes of the queue: the deliveries to one receiver, the earliest due first. A lane is a hash, so a walk that begins at a
+-- random number begins at a random receiver.
+CREATE INDEX webhook_deliveries_lane_idx ON routines.webhook_deliveries (collection_id, lane, next_attempt_at)
     WHERE next_attempt_at IS NOT NULL;
 -- Claimed deliveries: few rows.
-CREATE INDEX webhook_deliveries_claimed_idx ON routines.webhook_deliveries (collection_id, host) WHERE claimed_at IS NOT NULL;
+CREATE INDEX webhook_deliveries_claimed_idx ON routines.webhook_deliveries (collection_id, lane) WHERE claimed_at IS NOT NULL;
 -- A routine's deliveries, newest first.
 CREATE INDEX webhook_deliveries_routine_id_idx ON routines.webhook_deliveries (routine_id, id);
 -- A run's deliveries.
@@ -52,8 +55,9 @@ COMMENT ON COLUMN routines.webhook_deliveries.event_id IS
     'The webhook-id of every attempt. Random, so that after a restore no other event gets the same id, which a receiver would take for a repetition.';
 COMMENT ON COLUMN routines.webhook_deliveries.event_status IS 'The final status that it reports. The run may have been archived since.';
 COMMENT ON COLUMN routines.webhook_deliveries.url IS 'The URL to send to, as it was when the run was created.';
-COMMENT ON COLUMN routines.webhook_deliveries.host IS
-    'Host and port of the URL. Deliveries to one receiver wait for each other, never for those to other receivers.';
+COMMENT ON COLUMN routines.webhook_deliveries.host IS 'Host and port of the URL: the receiver.';
+COMMENT ON COLUMN routines.webhook_deliveries.lane IS
+    'A hash of the host. Deliveries to one receiver wait for each other, never for those to other receivers.';
 COMMENT ON COLUMN routines.webhook_deliveries.secret_id IS 'The secret that signs it; null for unsigned.';
 COMMENT ON COLUMN routines.webhook_deliveries.body IS 'The body, the same bytes at every attempt; null before the first.';
 COMMENT ON COLUMN routines.webhook_deliveries.fence IS 'Raised by every claim. Every later write of the worker names it.';
@@ -79,28 +83,173 @@ CREATE FUNCTION routines.with_attempt(
         'duration_seconds', duration_seconds);
 COMMENT ON FUNCTION routines.with_attempt IS 'The attempts of a delivery with one more appended; the newest 50 are kept.';
 
-CREATE FUNCTION routines.forget_secret_of_delivery() RETURNS trigger
+CREATE FUNCTION routines.forget_secrets_of_ended() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    ended record;
+BEGIN
+    IF NOT EXISTS (SELECT FROM after WHERE secret_id IS NOT NULL AND next_attempt_at IS NULL) THEN
+        RETURN NULL;
+    END IF;
+    -- Of two deliveries that end at once, the second waits here and then sees that the first has ended. All secrets are locked
+    -- in one order, so that two workers that settle many deliveries do not wait for each other.
+    PERFORM FROM routines.secrets
+    WHERE id IN (SELECT before.secret_id FROM before JOIN after USING (id)
+                 WHERE before.next_attempt_at IS NOT NULL AND after.next_attempt_at IS NULL)
+    ORDER BY id FOR UPDATE;
+    FOR ended IN
+        SELECT before.routine_id, array_agg(DISTINCT before.secret_id) AS secret_ids FROM before JOIN after USING (id)
+        WHERE before.secret_id IS NOT NULL AND before.next_attempt_at IS NOT NULL AND after.next_attempt_at IS NULL
+        GROUP BY before.routine_id
+    LOOP
+        PERFORM routines.forget_secrets(ended.secret_ids, ended.routine_id, NULL);
+    END LOOP;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.forget_secrets_of_ended IS 'Deletes secrets after the last delivery that needed them has ended.';
+CREATE TRIGGER forget_secrets_of_ended AFTER UPDATE ON routines.webhook_deliveries
+    REFERENCING OLD TABLE AS before NEW TABLE AS after
+    FOR EACH STATEMENT EXECUTE FUNCTION routines.forget_secrets_of_ended();
+
+CREATE FUNCTION routines.forget_secret_of_deleted() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    -- Of two deliveries that end at once, the second waits here and then sees that the first has ended.
     PERFORM FROM routines.secrets WHERE id = OLD.secret_id FOR UPDATE;
     PERFORM routines.forget_secrets(ARRAY[OLD.secret_id], OLD.routine_id, NULL);
     RETURN NULL;
 END $$;
-COMMENT ON FUNCTION routines.forget_secret_of_delivery IS 'Deletes a secret after the last delivery that needed it has ended.';
-CREATE TRIGGER forget_secret_of_ended AFTER UPDATE OF next_attempt_at ON routines.webhook_deliveries
-    FOR EACH ROW WHEN (OLD.secret_id IS NOT NULL AND OLD.next_attempt_at IS NOT NULL AND NEW.next_attempt_at IS NULL)
-    EXECUTE FUNCTION routines.forget_secret_of_delivery();
+COMMENT ON FUNCTION routines.forget_secret_of_deleted IS 'Deletes a secret after the last delivery that needed it was deleted.';
 CREATE TRIGGER forget_secret_of_deleted AFTER DELETE ON routines.webhook_deliveries
     FOR EACH ROW WHEN (OLD.secret_id IS NOT NULL AND OLD.next_attempt_at IS NOT NULL)
-    EXECUTE FUNCTION routines.forget_secret_of_delivery();
+    EXECUTE FUNCTION routines.forget_secret_of_deleted();
+
+------------------------------------------------------------------------------------------------------------------ bodies
+CREATE FUNCTION routines.json_time(at timestamptz) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE RETURN
+    coalesce('"' || replace(to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'), '.000000', '') || 'Z"', 'null');
+COMMENT ON FUNCTION routines.json_time IS 'A time as JSON, as the API writes it; null for null.';
+
+CREATE FUNCTION routines.json_within(value jsonb, most_bytes integer) RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    shown text;
+BEGIN
+    IF pg_column_size(value) > most_bytes THEN  -- the size as stored: a large value is not even read
+        RETURN NULL;
+    END IF;
+    shown := coalesce(value::text, 'null');  -- may be longer: values are stored compressed, and 1e300 has 301 digits
+    RETURN CASE WHEN octet_length(shown) <= most_bytes THEN shown END;
+END $$;
+COMMENT ON FUNCTION routines.json_within IS 'A value as text; null if it takes more than most_bytes, whether stored or written.';
+
+CREATE FUNCTION routines.webhook_steps(
+    run_id bigint, most_value_bytes integer, most_bytes integer, OUT shown text, OUT is_cut boolean
+) LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    step record;
+    head text;
+    tail text;
+    outputs text;
+    inputs text;
+    most integer;
+    room integer := most_bytes;
+    wasted integer := 0;
+    steps text[] := '{}';
+BEGIN
+    is_cut := false;
+    -- From the last step back, since the results stand at the end.
+    FOR step IN SELECT * FROM routines.steps WHERE trajectory_id = run_id ORDER BY position DESC LOOP
+        head := format('%s:{"status":%s,"activity":%s', to_json(step.name), to_json(step.status), to_json(step.activity));
+        tail := format(
+            '"created":%s,"ended":%s,"duration_seconds":%s,"error":%s', routines.json_time(step.created_at),
+            routines.json_time(step.ended_at),
+            coalesce(extract(epoch FROM step.ended_at - step.created_at)::float8::text, 'null'),
+            coalesce(to_json(step.error)::text, 'null'));
+        room := room - octet_length(head) - octet_length(tail) - 60;  -- the rest of the step's punctuation
+        IF room < 0 THEN
+            is_cut := true;
+            EXIT;
+        END IF;
+        -- A value that proves too large only when it is written has cost time. After a few of them no more are read.
+        most := CASE WHEN wasted < 4 THEN least(most_value_bytes, room) ELSE 0 END;
+        outputs := routines.json_within(step.outputs, most);
+        wasted := wasted + (outputs IS NULL AND pg_column_size(step.outputs) <= most)::integer;
+        room := room - coalesce(octet_length(outputs), 0);
+        most := CASE WHEN wasted < 4 THEN least(most_value_bytes, room) ELSE 0 END;
+        inputs := routines.json_within(step.inputs, most);
+        wasted := wasted + (inputs IS NULL AND pg_column_size(step.inputs) <= most)::integer;
+        room := room - coalesce(octet_length(inputs), 0);
+        is_cut := is_cut OR inputs IS NULL OR outputs IS NULL;
+        steps := format('%s,"inputs":%s,"outputs":%s,%s%s}', head, coalesce(inputs, 'null'), coalesce(outputs, 'null'), tail,
+                        CASE WHEN inputs IS NULL OR outputs IS NULL THEN ',"truncated":true' ELSE '' END) || steps;
+    END LOOP;
+    shown := array_to_string(steps, ',');
+END $$;
+COMMENT ON FUNCTION routines.webhook_steps IS
+    'The steps of a run as members of a JSON object, in at most most_bytes, and whether anything was left out: values that take more than most_value_bytes or do not fit are null, and the first steps are left out if there are too many.';
+
+CREATE FUNCTION routines.webhook_body(
+    run_id bigint, event_status text, most_value_bytes integer, most_bytes integer
+) RETURNS text LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    run record;
+    listed record;
+    head text;
+    tail text;
+    params text;
+    configs text;
+    run_labels text;
+    room integer;
+BEGIN
+    SELECT trajectories.*, collections.name AS collection, coalesce(tasks.name, deleted_tasks.name, 'deleted') AS task,
+           coalesce(workflow -> 'step_configs', '{}') AS step_configs,
+           coalesce(json_array_length(workflow -> 'steps'), 0) AS total_steps
+    INTO run
+    FROM routines.trajectories
+    JOIN routines.task_versions ON task_versions.task_id = trajectories.task_id
+                                AND task_versions.version = trajectories.task_version
+    JOIN routines.collections ON collections.id = trajectories.collection_id
+    LEFT JOIN routines.tasks ON tasks.id = trajectories.task_id
+    LEFT JOIN routines.deleted_tasks ON deleted_tasks.id = trajectories.task_id
+    WHERE trajectories.id = run_id;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    head := format(
+        '"trajectory_id":%s,"workflow_id":%s,"run_id":%s,"name":%s,"status":%s,"created":%s,"updated":%s,"created_at":%s,'
+        '"started_at":%s,"ended_at":%s',
+        run_id, to_json(routines.workflow_id(run.collection, run.task, run_id)), to_json(routines.run_id(run_id)),
+        to_json(run.collection || '/' || run.task), to_json(event_status), routines.json_time(run.created_at),
+        routines.json_time(run.updated_at), routines.json_time(run.created_at), routines.json_time(run.started_at),
+        routines.json_time(run.ended_at));
+    tail := format(
+        '"total_steps":%s,"completed_steps":%s,"error":%s,"triggered_by_routine_id":%s,"scheduled_for":%s,"trigger":%s,'
+        '"webhook_url":%s',
+        run.total_steps, (SELECT count(*) FROM routines.steps WHERE trajectory_id = run_id AND steps.status = 'completed'),
+        coalesce(to_json(run.error)::text, 'null'), coalesce(run.triggered_by_routine_id::text, 'null'),
+        routines.json_time(run.scheduled_for), to_json(run.trigger), coalesce(to_json(run.webhook_url)::text, 'null'));
+    room := most_bytes - octet_length(head) - octet_length(tail) - 100;  -- the remaining names and punctuation
+    params := routines.json_within(run.init_params, least(most_value_bytes, room));
+    room := room - coalesce(octet_length(params), 0);
+    run_labels := routines.json_within(run.labels, least(most_value_bytes, room));
+    room := room - coalesce(octet_length(run_labels), 0);
+    SELECT * INTO listed FROM routines.webhook_steps(run_id, most_value_bytes, room);
+    room := room - octet_length(listed.shown);
+    configs := CASE WHEN octet_length(run.step_configs::text) <= least(most_value_bytes, room) THEN run.step_configs::text END;
+    RETURN format(
+        '{%s,"init_params":%s,"step_configs":%s,"steps":{%s},"labels":%s,%s%s}', head, coalesce(params, 'null'),
+        coalesce(configs, 'null'), listed.shown, coalesce(run_labels, 'null'), tail,
+        CASE WHEN listed.is_cut OR params IS NULL OR run_labels IS NULL OR configs IS NULL THEN ',"truncated":true'
+             ELSE '' END);
+END $$;
+COMMENT ON FUNCTION routines.webhook_body IS
+    'The run as the API shows it, with the status in which it ended, as JSON of at most most_bytes. Values that take more than most_value_bytes, or do not fit, are null, and their step and the whole then say truncated: true.';
 
 -- No triggers.
 CREATE TABLE routines.webhook_endpoints (
     id             bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT webhook_endpoints_pkey PRIMARY KEY,
     collection_id  bigint NOT NULL,
     url            text NOT NULL,
-    host           text NOT NULL GENERATED ALWAYS AS (coalesce(lower(substring(url FROM '^https?://([^/?#]*)')), '')) STORED,
+    lane           integer NOT NULL GENERATED ALWAYS AS (
+                   ('x' || left(md5(coalesce(lower(substring(url FROM '^https?://([^/?#]*)')), '')), 8))::bit(32)::integer) STORED,
     failing_since  timestamptz NOT NULL,
     stopped_at     timestamptz,
     stopped_reason text,
@@ -113,7 +262,7 @@ COMMENT ON TABLE  routines.webhook_endpoints IS
 COMMENT ON COLUMN routines.webhook_endpoints.id IS 'Database id.';
 COMMENT ON COLUMN routines.webhook_endpoints.collection_id IS 'The tenant. Failures in another collection stop nothing here.';
 COMMENT ON COLUMN routines.webhook_endpoints.url IS 'The whole URL.';
-COMMENT ON COLUMN routines.webhook_endpoints.host IS 'Same as in webhook_deliveries.';
+COMMENT ON COLUMN routines.webhook_endpoints.lane IS 'Same as in webhook_deliveries.';
 COMMENT ON COLUMN routines.webhook_endpoints.failing_since IS 'The first failure since it last worked.';
 COMMENT ON COLUMN routines.webhook_endpoints.stopped_at IS 'When sending to it was stopped; null while it is still tried.';
 COMMENT ON COLUMN routines.webhook_endpoints.stopped_reason IS 'Why it was stopped; null while it is still tried.';

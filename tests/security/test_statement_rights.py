@@ -32,9 +32,9 @@ OF_PROGRAMS = {
     ),
     TICKER: "tick.",
     WORKER: (
-        "children. dispatches. retention. runs. deliveries.claim deliveries.find_event deliveries.keep_body "
-        "deliveries.settle deliveries.release deliveries.give_up_stopped limits.measure_stored_bytes "
-        "limits.note_listed_files limits.note_saved_files limits.run_limits"
+        "children. dispatches. retention. runs. deliveries.claim deliveries.prepare "
+        "deliveries.settle deliveries.release deliveries.give_up_stopped "
+        "limits.measure_stored_bytes limits.note_listed_files limits.note_saved_files limits.run_limits"
     ),
 }
 """What each program sends: a statement's name, or a file's name and a dot for all statements in it."""

@@ -1,7 +1,7 @@
 """Ended runs with webhooks, for tests of their delivery."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -11,11 +11,12 @@ import msgspec
 from psycopg.types.json import Jsonb
 
 from routines_core.db import Connection, deliveries, open_pool
-from routines_core.db.deliveries import ClaimedDelivery, Outcome
+from routines_core.db.deliveries import ClaimedDelivery, Outcome, Settlement
 from routines_core.db.secrets import seal
 from routines_core.guarded_http import guarded_client
 from routines_core.keyring import owner_of_routine
 from routines_engine.webhooks.deliveries import STOP_AFTER_SECONDS, Deliverer
+from routines_engine.webhooks.retry_schedule import MOST_ATTEMPTS
 from support.rows import KEYRING, Database, make_routine, make_task
 
 WORKFLOW = '{"init_params": {"text": "hello"}, "steps": ["say"], "step_configs": {"say": {"activity": "text_echo"}}}'
@@ -69,10 +70,61 @@ async def ended_runs(connection: Connection, routine: int, count: int = 1, *, pa
     )
 
 
-async def claim(connection: Connection, *, now: datetime | None = None, **limits: int) -> list[ClaimedDelivery]:
+async def due_webhooks(connection: Connection, collection: str, urls: Sequence[str], count: int = 1) -> None:
+    """Create ended runs of this collection, with `count` webhooks that are due, to each of these URLs by turns."""
+    await connection.execute(
+        """WITH tenant AS (
+               INSERT INTO routines.collections (name) VALUES (%(collection)s)
+               ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id),
+           task AS (
+               INSERT INTO routines.tasks (collection_id, name) SELECT id, 'echo' FROM tenant
+               ON CONFLICT (collection_id, name) DO UPDATE SET name = excluded.name RETURNING id, collection_id)
+           INSERT INTO routines.task_versions (task_id, version, workflow) SELECT id, 1, %(workflow)s::json FROM task
+           ON CONFLICT DO NOTHING""",
+        {"collection": collection, "workflow": WORKFLOW},
+    )
+    await connection.execute(
+        """INSERT INTO routines.trajectories (collection_id, task_id, task_version, trigger, init_params, webhook_url)
+           SELECT tasks.collection_id, tasks.id, 1, 'api', '{}',
+                  (%(urls)s::text[])[1 + n %% cardinality(%(urls)s::text[])]
+           FROM routines.tasks JOIN routines.collections ON collections.id = collection_id
+                CROSS JOIN generate_series(1, %(count)s) AS n
+           WHERE collections.name = %(collection)s""",
+        {"collection": collection, "urls": list(urls), "count": count},
+    )
+    await connection.execute(
+        "UPDATE routines.trajectories SET status = 'completed', ended_at = now() WHERE ended_at IS NULL"
+    )
+
+
+async def claim(
+    connection: Connection,
+    *,
+    now: datetime | None = None,
+    capacity: int = 50,
+    reserve: int = 0,
+    per_host: int = 50,
+    per_collection: int = 50,
+) -> list[ClaimedDelivery]:
     """Claim deliveries as a worker does."""
-    given = {"capacity": 50, "per_host": 50, "per_collection": 50, **limits}
-    return await deliveries.claim(connection, **given, lease_seconds=60, now=now)
+    return await deliveries.claim(
+        connection,
+        capacity=capacity,
+        reserve=reserve,
+        per_host=per_host,
+        per_collection=per_collection,
+        lease_seconds=60,
+        most_attempts=MOST_ATTEMPTS,
+        now=now,
+    )
+
+
+async def body_of(connection: Connection, delivery: ClaimedDelivery) -> bytes:
+    """Return the body of a claimed delivery."""
+    bodies = await deliveries.prepare(connection, [delivery], timeout_seconds=5, most_together=None)
+    body = bodies[delivery.id]
+    assert body is not None
+    return body
 
 
 async def settle(
@@ -84,20 +136,13 @@ async def settle(
     now: datetime | None = None,
 ) -> bool:
     """Record an outcome. Returns whether the delivery was still ours."""
-    ours, _ = await deliveries.settle(
-        connection,
-        delivery,
-        outcome,
-        delay_seconds=delay_seconds,
-        stop_after_seconds=STOP_AFTER_SECONDS,
-        now=now,
-    )
-    return ours
+    settlement = Settlement(delivery, outcome, delay_seconds)
+    return await deliveries.settle(connection, [settlement], stop_after_seconds=STOP_AFTER_SECONDS, now=now) != []
 
 
 @asynccontextmanager
 async def delivering(
-    database: Database, *, count: int = 1, allow_private: bool = True, timeout_seconds: float = 5, **limits: int
+    database: Database, *, count: int = 1, allow_private: bool = True, timeout_seconds: float = 5, per_host: int = 8
 ) -> AsyncGenerator[list[Deliverer]]:
     """Run workers that deliver webhooks until the end of the block."""
     stop = asyncio.Event()
@@ -106,7 +151,7 @@ async def delivering(
         guarded_client(allow_private=allow_private, timeout_seconds=timeout_seconds) as client,
         asyncio.TaskGroup() as group,
     ):
-        workers = [Deliverer(pool, stop, client, KEYRING, **limits) for _ in range(count)]
+        workers = [Deliverer(pool, stop, client, KEYRING, per_host=per_host) for _ in range(count)]
         running = [group.create_task(worker.run()) for worker in workers]
         try:
             async with asyncio.timeout(60):

@@ -1,5 +1,6 @@
 """Webhook deliveries: sql/queries/deliveries.sql called from Python."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -8,11 +9,16 @@ import msgspec
 
 from routines_core.db.pool import Connection
 from routines_core.db.statements import NoRow, Statement
-from routines_core.db.trajectories import Trajectory
 from routines_core.errors import ConflictError, NotFoundError
 
 SECRET_KIND = "webhook_secret"  # noqa: S105 # nosec B105 - what such a secret is called
 """The kind of a webhook's secret, part of its secret context."""
+MAX_BODY_BYTES = 1024 * 1024
+"""The most that a webhook's body takes. What does not fit is left out, and the body says so."""
+MAX_VALUE_BYTES = 256 * 1024
+"""The most that one value in a body takes: the inputs or outputs of a step, init_params, step_configs or labels."""
+MOST_LANES = 128
+"""How many receivers of a collection one claim looks at. Which ones changes from claim to claim."""
 
 
 class ClaimedDelivery(msgspec.Struct, frozen=True):
@@ -22,8 +28,6 @@ class ClaimedDelivery(msgspec.Struct, frozen=True):
         fence: Named by every later write.
         routine_id: The routine that started the run; None if the API started it.
         event_id: The webhook-id, the same at every attempt.
-        event_status: The final status that it reports.
-        body: The body; None before the first attempt.
         failures: Attempts that failed before this one.
         secret_id: The secret that signs it; None if it is unsigned.
         ciphertext: The encrypted secret; None if it is unsigned or the secret was deleted.
@@ -37,8 +41,6 @@ class ClaimedDelivery(msgspec.Struct, frozen=True):
     trajectory_id: int
     url: str
     event_id: str
-    event_status: str
-    body: bytes | None
     failures: int
     secret_id: UUID | None
     ciphertext: bytes | None
@@ -95,15 +97,37 @@ class Delivery(msgspec.Struct, frozen=True):
     endpoint_stopped_reason: str | None
 
 
-class _Settled(msgspec.Struct):
-    settled: int
+class Settlement(msgspec.Struct, frozen=True):
+    """The outcome of an attempt, to be recorded.
+
+    Attributes:
+        delay_seconds: Delay before the next attempt after a failure; None to give up.
+    """
+
+    delivery: ClaimedDelivery
+    outcome: Outcome
+    delay_seconds: float | None
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """A delivery whose outcome was recorded.
+
+    Attributes:
+        stopped_reason: Why its endpoint was stopped by this outcome; None if it was not.
+    """
+
+    id: int
     stopped_reason: str | None
 
 
+class _Body(msgspec.Struct):
+    id: int
+    body: bytes | None
+
+
 _CLAIM = Statement("deliveries.claim", ClaimedDelivery)
-_FIND_EVENT = Statement("deliveries.find_event", Trajectory)
-_KEEP_BODY = Statement("deliveries.keep_body", NoRow)
-_SETTLE = Statement("deliveries.settle", _Settled)
+_PREPARE = Statement("deliveries.prepare", _Body)
+_SETTLE = Statement("deliveries.settle", Settled)
 _RELEASE = Statement("deliveries.release", NoRow)
 _GIVE_UP_STOPPED = Statement("deliveries.give_up_stopped", NoRow)
 _LIST = Statement("deliveries.list_deliveries", Delivery)
@@ -114,9 +138,11 @@ async def claim(
     connection: Connection,
     *,
     capacity: int,
+    reserve: int,
     per_host: int,
     per_collection: int,
     lease_seconds: float,
+    most_attempts: int,
     now: datetime | None = None,
 ) -> list[ClaimedDelivery]:
     """Claim up to `capacity` due webhooks, each for `lease_seconds`.
@@ -124,69 +150,84 @@ async def claim(
     Args:
         connection: In autocommit mode: no transaction may be open while a request runs.
         capacity: The maximum number to claim.
+        reserve: How much of the capacity must stay free for others after a collection's claim of more than `per_host`
+            webhooks, and proportionally less for fewer. The first of a collection may take the last place.
         per_host: The maximum that all workers together may have claimed for one host of one collection.
         per_collection: The same for one collection.
         lease_seconds: After this time another worker may take them.
+        most_attempts: After this many failures a webhook whose worker was lost is given up.
         now: Moves the clock in tests; None is the database's now().
     """
     return await _CLAIM.all(
         connection,
         capacity=capacity,
+        reserve=reserve,
         per_host=per_host,
         per_collection=per_collection,
         lease_seconds=lease_seconds,
+        most_lanes=MOST_LANES,
+        most_failures=most_attempts,
         now=now,
     )
 
 
-async def find_event(connection: Connection, delivery: ClaimedDelivery) -> Trajectory:
-    """Return the run that the delivery reports, with the status in which it ended.
+async def prepare(
+    connection: Connection, claimed: Sequence[ClaimedDelivery], *, timeout_seconds: float, most_together: int | None
+) -> dict[int, bytes | None]:
+    """Return the bodies of claimed webhooks by delivery id, building and storing those that have none yet.
 
-    Raises:
-        NotFoundError: The run was deleted.
+    Every attempt sends the body that the first one stored. It takes at most MAX_BODY_BYTES.
+
+    Args:
+        connection: In autocommit mode.
+        claimed: The claims. A delivery that no longer belongs to this worker is missing from the result.
+        timeout_seconds: Postgres cancels the statement after this time.
+        most_together: A body that takes more bytes than this, or whose run does, is None; None to build it regardless.
     """
-    found = await _FIND_EVENT.one(connection, trajectory_id=delivery.trajectory_id)
-    return msgspec.structs.replace(found, status=delivery.event_status)
-
-
-async def keep_body(connection: Connection, delivery: ClaimedDelivery, body: bytes) -> bool:
-    """Store the body for all attempts. Returns False if the delivery no longer belongs to this worker."""
-    return await _KEEP_BODY.run(connection, id=delivery.id, fence=delivery.fence, body=body) == 1
+    async with connection.transaction():
+        await connection.execute(
+            b"SELECT set_config('statement_timeout', %s, true)", [f"{round(timeout_seconds * 1000)}ms"]
+        )
+        rows = await _PREPARE.all(
+            connection,
+            ids=[each.id for each in claimed],
+            fences=[each.fence for each in claimed],
+            most_value_bytes=MAX_VALUE_BYTES,
+            most_bytes=MAX_BODY_BYTES,
+            most_together=most_together,
+        )
+    return {row.id: row.body for row in rows}
 
 
 async def settle(
     connection: Connection,
-    delivery: ClaimedDelivery,
-    outcome: Outcome,
+    settlements: Sequence[Settlement],
     *,
-    delay_seconds: float | None,
     stop_after_seconds: float,
     now: datetime | None = None,
-) -> tuple[bool, str | None]:
-    """Record the outcome of an attempt.
+) -> list[Settled]:
+    """Record the outcomes of attempts. Returns the deliveries that still belonged to this worker.
 
     Args:
         connection: In autocommit mode.
-        delivery: The claim.
-        outcome: The outcome.
-        delay_seconds: Delay before the next attempt after a failure; None to give up.
+        settlements: The outcomes.
         stop_after_seconds: An endpoint that has failed for this long is stopped.
         now: Moves the clock in tests; None is the database's now().
     """
-    row = await _SETTLE.one(
+    outcomes = [each.outcome for each in settlements]
+    return await _SETTLE.all(
         connection,
-        id=delivery.id,
-        fence=delivery.fence,
-        status=outcome.status,
-        error=outcome.error,
-        duration_seconds=outcome.duration_seconds,
-        is_gone=outcome.is_gone,
-        is_endpoints_fault=outcome.error is not None and outcome.is_endpoints_fault,
-        delay_seconds=delay_seconds,
+        ids=[each.delivery.id for each in settlements],
+        fences=[each.delivery.fence for each in settlements],
+        statuses=[each.status for each in outcomes],
+        errors=[each.error for each in outcomes],
+        durations=[each.duration_seconds for each in outcomes],
+        delays=[each.delay_seconds for each in settlements],
+        are_gone=[each.is_gone for each in outcomes],
+        are_endpoints_faults=[each.error is not None and each.is_endpoints_fault for each in outcomes],
         stop_after_seconds=stop_after_seconds,
         now=now,
     )
-    return row.settled == 1, row.stopped_reason
 
 
 async def release(connection: Connection, held: list[ClaimedDelivery]) -> int:

@@ -3,23 +3,28 @@
 import asyncio
 import random
 import time
+from collections import defaultdict
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
-import msgspec
 import structlog
+from msgspec.structs import replace
 
 from routines_core.db import Pool, deliveries, open_pool
-from routines_core.db.deliveries import SECRET_KIND, ClaimedDelivery, Outcome
+from routines_core.db.deliveries import SECRET_KIND, ClaimedDelivery, Outcome, Settled, Settlement
 from routines_core.db.pool import AWAY
-from routines_core.errors import ForbiddenAddressError, NotFoundError, SecretError
+from routines_core.db.pool import LOST as NO_ANSWER
+from routines_core.errors import ForbiddenAddressError, SecretError
+from routines_core.fair_gate import FairGate
 from routines_core.guarded_http import guarded_client
 from routines_core.keyring import Keyring, SecretContext, owner_of_run
-from routines_core.lifecycle import sleep_or_stop, wait_or_stop
+from routines_core.lifecycle import sleep_or_stop
 from routines_core.settings import Settings
 from routines_core.signatures import headers
 from routines_engine.metrics import DELIVERED, FAILED, GIVEN_UP, LOST, WorkerMetrics
-from routines_engine.webhooks.retry_schedule import delay_seconds
+from routines_engine.webhooks.retry_schedule import MOST_ATTEMPTS, delay_seconds
 
 TIMEOUT_SECONDS = 15.0
 """Time limit from the start of a request to the end of its response."""
@@ -27,20 +32,28 @@ LEASE_SECONDS = 60.0
 """How long until a delivery is taken from a worker that does not settle it."""
 START_SECONDS = 30.0
 """How long after its claim a request may still begin, so that it ends well within the lease."""
+PREPARE_SECONDS = 2.0
+"""How long the statement may take that loads the bodies of one collection's claimed webhooks."""
+PREPARE_ALONE_SECONDS = 5.0
+"""How long it may take for a single webhook."""
+MOST_TOGETHER = 64 * 1024
+"""A run or body that takes more bytes is loaded by a statement of its own."""
 GONE = 410
 """The HTTP status of a receiver that wants no more webhooks."""
 POLL_SECONDS = 0.5
-"""How often due deliveries are looked for."""
+"""How often due deliveries, and those to stopped endpoints, are looked for."""
 GATHER_SECONDS = 0.02
-"""How long a worker waits for more requests to end before it claims again."""
+"""How long a worker waits for more requests to end before it records them together and claims again."""
 RECONNECT_SECONDS = 1.0
 """Delay before trying the database again after losing it."""
 DRAIN_SECONDS = 1.5
 """At shutdown: time for running requests to end."""
 STOP_AFTER_SECONDS = 4 * 86400.0
 """An endpoint that has failed for this long is stopped."""
-CONNECTIONS = 3
-"""Pool size. No connection is held while a request runs."""
+PREPARING = 3
+"""How many collections' bodies are loaded at once; one of these places is kept for a collection that has none."""
+CONNECTIONS = PREPARING + 1
+"""Pool size: one connection claims and records. None is held while a request runs."""
 SWEEP = 1000
 """The most deliveries to stopped endpoints that one statement gives up."""
 
@@ -51,12 +64,16 @@ log = structlog.get_logger("webhooks")
 class Deliverer:
     """Delivers due webhooks; any number of deliverers may run against one database.
 
+    Claims and outcomes go to the database in batches. Bodies are loaded collection by collection, so that a run that is
+    expensive to load delays no other collection.
+
     Attributes:
         pool: Connections to the database.
         stop: Set from outside: it claims nothing more and gives back its deliveries.
         client: Sends requests; it checks addresses and limits time and response size.
         keyring: Decrypts the secrets.
         capacity: The most requests at once.
+        reserve: How much of the capacity is kept for collections that hold little of it.
         per_host: The most at once to one host of one collection, across all workers.
         per_collection: The most at once for one collection, across all workers.
         metrics: Counts the attempts.
@@ -66,20 +83,25 @@ class Deliverer:
     stop: asyncio.Event
     client: httpx.AsyncClient
     keyring: Keyring
-    capacity: int = 64
+    capacity: int = 96
+    reserve: int = 32
     per_host: int = 8
-    per_collection: int = 32
+    per_collection: int = 64
     metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
-    _claimed: dict[asyncio.Task[None], ClaimedDelivery] = field(
-        default_factory=dict[asyncio.Task[None], ClaimedDelivery]
-    )
+    _claimed: dict[int, ClaimedDelivery] = field(default_factory=dict[int, ClaimedDelivery], init=False)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set["asyncio.Task[None]"], init=False)
+    _ended: list[Settlement] = field(default_factory=list[Settlement], init=False)
+    _has_ended: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _preparing: FairGate = field(default_factory=lambda: FairGate(PREPARING, reserve=1), init=False)
+    _swept_at: float = field(default=-POLL_SECONDS, init=False)
 
     async def run(self) -> None:
         """Deliver until `stop` is set, across database outages, then give back the claimed deliveries."""
         while not self.stop.is_set():
             try:
+                await self._record()
                 await self._begin()
-            except AWAY as error:
+            except NO_ANSWER as error:
                 self.metrics.database_failures.inc()
                 log.warning("database away, trying again", error=type(error).__name__)
                 await sleep_or_stop(self.stop, RECONNECT_SECONDS)
@@ -88,85 +110,112 @@ class Deliverer:
         await self._drain()
 
     async def _begin(self) -> None:
-        """Claim due deliveries for the free capacity, and begin to send them."""
+        """Claim due deliveries for the free capacity, and begin to prepare them."""
         free = self.capacity - len(self._claimed)
         if not free:
             return
         async with self.pool.connection() as connection:
-            await deliveries.give_up_stopped(connection, batch_size=SWEEP)
-            sent_at = time.monotonic()
+            if time.monotonic() - self._swept_at >= POLL_SECONDS:
+                await deliveries.give_up_stopped(connection, batch_size=SWEEP)
+                self._swept_at = time.monotonic()
+            claimed_at = time.monotonic()
             claimed = await deliveries.claim(
                 connection,
                 capacity=free,
+                reserve=self.reserve,
                 per_host=self.per_host,
                 per_collection=self.per_collection,
                 lease_seconds=LEASE_SECONDS,
+                most_attempts=MOST_ATTEMPTS,
             )
-        for delivery in claimed:
-            task = asyncio.create_task(self._deliver(delivery, sent_at))
-            self._claimed[task] = delivery
-            task.add_done_callback(self._ended)
+        self._claimed.update((each.id, each) for each in claimed)
+        for some in _by_collection(claimed):
+            self._start(self._prepare(some, claimed_at))
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        delivery = self._claimed.pop(task)
-        if not task.cancelled() and (error := task.exception()):
-            # Its lease expires, and it is sent again.
-            log.warning("delivery left", delivery_id=delivery.id, error=type(error).__name__)
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _forget(self, some: Iterable[ClaimedDelivery]) -> None:
+        """Free the capacity of deliveries that no longer belong to this worker."""
+        for each in some:
+            self._claimed.pop(each.id, None)
 
     async def _wait(self) -> None:
         """Wait until a request ends, or until it is time to look for due deliveries."""
-        if not self._claimed:
-            await sleep_or_stop(self.stop, POLL_SECONDS)
-            return
-        await wait_or_stop(self.stop, self._claimed, POLL_SECONDS)
-        await sleep_or_stop(self.stop, GATHER_SECONDS)
+        if not self._has_ended.is_set():
+            stopped = asyncio.ensure_future(self.stop.wait())
+            ended = asyncio.ensure_future(self._has_ended.wait())
+            await asyncio.wait({stopped, ended}, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+            ended.cancel()
+        if self._has_ended.is_set():
+            await sleep_or_stop(self.stop, GATHER_SECONDS)
 
-    async def _deliver(self, delivery: ClaimedDelivery, claimed_at: float) -> None:
-        """Make one attempt and record its outcome, holding no connection while the request runs."""
+    async def _prepare(self, some: Sequence[ClaimedDelivery], claimed_at: float) -> None:
+        """Load the bodies of one collection's deliveries, and begin to send each."""
+        try:
+            bodies = await self._bodies(some, PREPARE_SECONDS, MOST_TOGETHER)
+        except Exception as error:  # noqa: BLE001 - whatever one of them does to the statement, the others get another chance
+            if _is_away(error):
+                self._leave(some, error)
+                return
+            bodies = dict[int, bytes | None].fromkeys(each.id for each in some)
+        large = [each for each in some if not self._begin_to_send(each, bodies, claimed_at)]
+        for each in large:
+            await self._prepare_alone(each, claimed_at)
+
+    async def _prepare_alone(self, delivery: ClaimedDelivery, claimed_at: float) -> None:
+        """Load the body of a delivery by itself, and begin to send it. If that fails, so has this attempt."""
+        if time.monotonic() - claimed_at > START_SECONDS:
+            self._fail(delivery, "it was not sent in time: other webhooks of the collection took too long to load")
+            return
+        try:
+            bodies = await self._bodies([delivery], PREPARE_ALONE_SECONDS, None)
+        except Exception as error:  # noqa: BLE001 - as above
+            if _is_away(error):
+                self._leave([delivery], error)
+            else:
+                self._fail(delivery, f"its run could not be loaded ({type(error).__name__})")
+            return
+        if not self._begin_to_send(delivery, bodies, claimed_at):
+            self._fail(delivery, "its run could not be loaded")
+
+    def _begin_to_send(self, delivery: ClaimedDelivery, bodies: Mapping[int, bytes | None], claimed_at: float) -> bool:
+        """Begin to send a delivery whose body is loaded. Returns False if it is not loaded yet."""
+        if delivery.id not in bodies:
+            self._lose(delivery)
+            return True
+        body = bodies[delivery.id]
+        if body is not None:
+            self._start(self._deliver(delivery, body, claimed_at))
+        return body is not None
+
+    async def _bodies(
+        self, some: Sequence[ClaimedDelivery], seconds: float, most_together: int | None
+    ) -> dict[int, bytes | None]:
+        async with self._preparing.place(some[0].collection_id), self.pool.connection() as connection:
+            return await deliveries.prepare(connection, some, timeout_seconds=seconds, most_together=most_together)
+
+    async def _deliver(self, delivery: ClaimedDelivery, body: bytes, claimed_at: float) -> None:
+        """Make one attempt, holding no connection, and leave its outcome to be recorded."""
         started_at = time.monotonic()
-        outcome = await self._attempt(delivery, claimed_at)
-        if outcome is None:
-            self.metrics.attempted(LOST, None)
-            log.warning("delivery lost", delivery_id=delivery.id)
+        if started_at - claimed_at > START_SECONDS:
+            self._fail(delivery, "it was not sent in time, since the worker was too busy")
             return
-        duration_seconds = round(time.monotonic() - started_at, 3)
-        await self._settle(delivery, msgspec.structs.replace(outcome, duration_seconds=duration_seconds))
+        try:
+            outcome = await self._attempt(delivery, body)
+        except Exception as error:  # noqa: BLE001 - an attempt that fails for a reason nobody thought of is a failed attempt
+            outcome = Outcome(None, f"it could not be sent ({type(error).__name__})", is_endpoints_fault=False)
+        self._end(delivery, replace(outcome, duration_seconds=round(time.monotonic() - started_at, 3)))
 
-    async def _settle(self, delivery: ClaimedDelivery, outcome: Outcome) -> None:
-        """Record the outcome of an attempt."""
-        delay = None if outcome.is_final else _delay_seconds(delivery)
-        async with self.pool.connection() as connection:
-            ours, stopped_reason = await deliveries.settle(
-                connection,
-                delivery,
-                outcome,
-                delay_seconds=delay,
-                stop_after_seconds=STOP_AFTER_SECONDS,
-            )
-        self.metrics.attempted(_metric_of(outcome, delay) if ours else LOST, outcome.duration_seconds)
-        log.info(
-            "delivery attempted",
-            delivery_id=delivery.id,
-            trajectory_id=delivery.trajectory_id,
-            routine_id=delivery.routine_id,
-            status=outcome.status,
-            error=outcome.error,
-            ours=ours,
-        )
-        if stopped_reason:
-            log.warning("endpoint stopped", delivery_id=delivery.id, reason=stopped_reason)
-
-    async def _attempt(self, delivery: ClaimedDelivery, claimed_at: float) -> Outcome | None:
-        """Send the webhook. Returns None if the delivery was lost and nothing was sent."""
+    async def _attempt(self, delivery: ClaimedDelivery, body: bytes) -> Outcome:
+        """Sign the webhook and send it."""
         try:
             secret = self._secret(delivery)
-            body = delivery.body or await self._make_body(delivery)
         except SecretError as error:
             return Outcome(None, f"it cannot be signed: {error}", is_endpoints_fault=False)
-        except NotFoundError:  # the run was deleted meanwhile, and the delivery with it
-            return None
-        if body is None or time.monotonic() - claimed_at > START_SECONDS:
-            return None
         signed = headers(
             event_id=delivery.event_id,
             trajectory_id=delivery.trajectory_id,
@@ -190,24 +239,107 @@ class Deliverer:
         context = SecretContext(delivery.collection_id, SECRET_KIND, "", owner, delivery.secret_id)
         return self.keyring.open(delivery.ciphertext, context)
 
-    async def _make_body(self, delivery: ClaimedDelivery) -> bytes | None:
-        """Make and store the body, the run as the API shows it, for every attempt. Returns None if it was lost."""
+    def _fail(self, delivery: ClaimedDelivery, reason: str) -> None:
+        """Let this attempt fail by our own fault."""
+        self._end(delivery, Outcome(None, reason, is_endpoints_fault=False))
+
+    def _end(self, delivery: ClaimedDelivery, outcome: Outcome) -> None:
+        """Leave the outcome of an attempt to be recorded. Until then it takes capacity."""
+        delay = None if outcome.is_final else _delay_seconds(delivery)
+        self._ended.append(Settlement(delivery, outcome, delay))
+        self._has_ended.set()
+
+    def _lose(self, delivery: ClaimedDelivery) -> None:
+        """Leave a delivery that belongs to another worker by now, or was deleted with its run."""
+        self.metrics.attempted(LOST, None)
+        log.warning("delivery lost", delivery_id=delivery.id)
+        self._forget([delivery])
+
+    def _leave(self, some: Sequence[ClaimedDelivery], error: Exception) -> None:
+        """Leave deliveries to their lease, since the database is away: then they are due again."""
+        log.warning("deliveries left", delivery_ids=[each.id for each in some], error=type(error).__name__)
+        self._forget(some)
+
+    async def _record(self) -> None:
+        """Record the outcomes of the attempts that have ended. They are kept while the database is away."""
+        some = self._ended.copy()
+        if not some:
+            return
+        try:
+            await self._settle(some)
+        except Exception as error:
+            if _is_away(error):
+                raise
+            for each in some:  # one of them cannot be recorded, or another worker was in the way
+                await self._record_alone(each)
+
+    async def _record_alone(self, settlement: Settlement) -> None:
+        try:
+            await self._settle([settlement])
+        except Exception as error:
+            if _is_away(error):
+                raise
+            del self._ended[0]
+            self._leave([settlement.delivery], error)
+
+    async def _settle(self, some: Sequence[Settlement]) -> None:
         async with self.pool.connection() as connection:
-            body = msgspec.json.encode(await deliveries.find_event(connection, delivery))
-            return body if await deliveries.keep_body(connection, delivery, body) else None
+            settled = await deliveries.settle(connection, some, stop_after_seconds=STOP_AFTER_SECONDS)
+        ours = {each.id: each for each in settled}
+        del self._ended[: len(some)]
+        if not self._ended:
+            self._has_ended.clear()
+        for each in some:
+            self._forget([each.delivery])
+            self._report(each, ours.get(each.delivery.id))
+
+    def _report(self, settlement: Settlement, settled: Settled | None) -> None:
+        """Count and log an attempt; `settled` is None if the delivery belonged to another worker by then."""
+        delivery, outcome = settlement.delivery, settlement.outcome
+        name = _metric_of(outcome, settlement.delay_seconds) if settled else LOST
+        self.metrics.attempted(name, outcome.duration_seconds)
+        log.info(
+            "delivery attempted",
+            delivery_id=delivery.id,
+            trajectory_id=delivery.trajectory_id,
+            routine_id=delivery.routine_id,
+            status=outcome.status,
+            error=outcome.error,
+            ours=settled is not None,
+        )
+        if settled and settled.stopped_reason:
+            log.warning("endpoint stopped", delivery_id=delivery.id, reason=settled.stopped_reason)
 
     async def _drain(self) -> None:
         """Wait a moment for requests to end, then give back the rest, which will be sent again with the same id."""
-        if self._claimed:
-            await asyncio.wait(self._claimed, timeout=DRAIN_SECONDS)
-        left = dict(self._claimed)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=DRAIN_SECONDS)
+        left = set(self._tasks)
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-        if left:
+        await self._record()
+        if self._claimed:
             async with self.pool.connection() as connection:
-                released = await deliveries.release(connection, list(left.values()))
+                released = await deliveries.release(connection, list(self._claimed.values()))
             log.info("deliveries given back", count=released)
+
+
+def _by_collection(claimed: Iterable[ClaimedDelivery]) -> Iterable[list[ClaimedDelivery]]:
+    found: defaultdict[int, list[ClaimedDelivery]] = defaultdict(list)
+    for each in claimed:
+        found[each.collection_id].append(each)
+    return found.values()
+
+
+_OUTAGES = ("08", "25", "57P", "53100", "53300")
+"""SQLSTATEs of an outage begin with these: no connection, read-only, shut down, disk full, too many clients."""
+
+
+def _is_away(error: Exception) -> bool:
+    """Return whether the database is away, rather than says that this statement failed or took too long."""
+    state = getattr(error, "sqlstate", None)
+    return isinstance(error, AWAY) and (state is None or state.startswith(_OUTAGES))
 
 
 async def send(client: httpx.AsyncClient, url: str, body: bytes, signed: dict[str, str]) -> Outcome:
