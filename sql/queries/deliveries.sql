@@ -73,7 +73,7 @@ ORDER BY claimed.id;
 -- The run that a delivery reports, as the API shows it. No row if it was deleted, together with the delivery.
 SELECT trajectory_id, workflow_id, run_id, name, status, created, updated, created_at, started_at, ended_at,
        init_params, step_configs, steps, total_steps, completed_steps, labels, error, triggered_by_routine_id,
-       scheduled_for, trigger, webhook_url
+       scheduled_for, trigger, webhook_url, false AS truncated
 FROM routines.trajectory_details WHERE trajectory_id = %(trajectory_id)s::bigint;
 
 -- name: keep_body

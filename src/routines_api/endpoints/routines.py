@@ -45,7 +45,7 @@ class RoutinesController(Controller):
 
         Saves a recurring invocation of the task and computes its next slot. `name` must be unique in the task.
         """
-        spec = await create_spec(caller, caller.body(requests.RoutineCreate))
+        spec = await create_spec(caller, await caller.body(requests.RoutineCreate))
 
         async def create() -> RoutineRead:
             if not await db.create_routine(caller.connection, spec, key_id=caller.key_id, task=task):
@@ -89,7 +89,7 @@ class RoutinesController(Controller):
 
         A field that is left out keeps its value. A run in progress is not touched; the next fire follows the new spec.
         """
-        change = await patch_spec(caller, caller.body(requests.RoutinePatch), task=task, name=name)
+        change = await patch_spec(caller, await caller.body(requests.RoutinePatch), task=task, name=name)
         if not await db.patch_routine(caller.connection, change, key_id=caller.key_id, task=task, name=name):
             await _explain(caller, task, name, change)
         return routine_read(await _find(caller, task, name if change.name is msgspec.UNSET else change.name))
@@ -124,7 +124,7 @@ class RoutinesController(Controller):
 
         Works with any cadence, while the routine is paused, and while a run is active. Its next slot is unchanged.
         """
-        caller.refuse_fields()
+        await caller.refuse_fields()
 
         async def start() -> WorkflowResponse:
             run = await db.run_now(caller.connection, key_id=caller.key_id, task=task, name=name)
@@ -172,7 +172,7 @@ async def _list(caller: Caller, task: str | None, limit: int, cursor: str | None
 
 
 async def _set_paused(caller: Caller, task: str, name: str, *, paused: bool) -> RoutineRead:
-    caller.refuse_fields()
+    await caller.refuse_fields()
     await db.set_paused(caller.connection, key_id=caller.key_id, task=task, name=name, paused=paused)
     return routine_read(await _find(caller, task, name))
 

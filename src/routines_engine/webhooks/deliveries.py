@@ -12,7 +12,7 @@ import structlog
 from routines_core.db import Pool, deliveries, open_pool
 from routines_core.db.deliveries import SECRET_KIND, ClaimedDelivery, Outcome
 from routines_core.db.pool import AWAY
-from routines_core.errors import ForbiddenAddressError, NotFoundError, SecretError
+from routines_core.errors import ForbiddenAddressError, NotFoundError, SecretError, StatementTimeoutError
 from routines_core.guarded_http import guarded_client
 from routines_core.keyring import Keyring, SecretContext, owner_of_run
 from routines_core.lifecycle import sleep_or_stop, wait_or_stop
@@ -79,7 +79,7 @@ class Deliverer:
         while not self.stop.is_set():
             try:
                 await self._begin()
-            except AWAY as error:
+            except (*AWAY, StatementTimeoutError) as error:
                 self.metrics.database_failures.inc()
                 log.warning("database away, trying again", error=type(error).__name__)
                 await sleep_or_stop(self.stop, RECONNECT_SECONDS)
