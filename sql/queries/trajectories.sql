@@ -262,7 +262,7 @@ LIMIT %(limit)s::integer;
 -- A routine's runs, newest first, older than the cursor. Slots only grow, so the newest scheduled runs are the last of their
 -- index. Each branch reads no more than it returns.
 SELECT runs.id AS trajectory_id, routines.workflow_id(collections.name, tasks.name, runs.id) AS workflow_id, runs.status,
-       runs.created_at, runs.scheduled_for, runs.trigger, runs.started_at, runs.ended_at, runs.error
+       runs.created_at, runs.scheduled_for, runs.trigger, runs.started_at, runs.ended_at, left(runs.error, %(detail_length)s::integer) AS error
 FROM routines.tasks
 JOIN routines.collections ON collections.id = tasks.collection_id
 JOIN routines.routine_names ON routine_names.task_id = tasks.id

@@ -37,7 +37,7 @@ LISTED_STEPS = 200
 LISTED_PAGE_BYTES = 4 * 1024 * 1024
 """Maximum size of the steps, parameters and labels on a page. Runs after that are listed without them."""
 DETAIL_LENGTH = 4096
-"""Maximum length of the detail of an event, in characters."""
+"""Maximum length of the detail of an event, and of an error in a list of runs, in characters."""
 
 
 class Trajectory(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -260,7 +260,9 @@ async def list_runs(
     connection: Connection, *, key_id: int, task: str, name: str, limit: int, before: int | None = None
 ) -> list[Run]:
     """Return a routine's runs older than `before`, newest first; an empty list if the routine does not exist."""
-    return await _LIST_RUNS.all(connection, key_id=key_id, task=task, name=name, limit=limit, before=before)
+    return await _LIST_RUNS.all(
+        connection, key_id=key_id, task=task, name=name, limit=limit, before=before, detail_length=DETAIL_LENGTH
+    )
 
 
 async def stats_of_task(connection: Connection, *, key_id: int, task: str) -> Stats:
