@@ -36,7 +36,7 @@ from routines_console.site import MOUNT, Console
 from routines_core.db import open_pool
 from routines_core.db.peppers import Peppers
 from routines_core.db.pool import state_of
-from routines_core.errors import InvalidError, NotFoundError, RoutinesError
+from routines_core.errors import NotFoundError, RoutinesError
 from routines_core.fair_gate import FairGate
 from routines_core.files.opening import open_file_store
 from routines_core.keyring import load_keyring
@@ -147,9 +147,6 @@ class Api(Litestar):
         limit = services.settings.max_header_bytes
         if sum(len(name) + len(value) for name, value in scope["headers"]) > limit:
             return HeadersTooLargeError(f"The headers have more than {limit} bytes.")
-        if {b"content-length", b"transfer-encoding"} <= {name for name, _ in scope["headers"]}:
-            # A proxy may read the one and this server the other, and so see different requests.
-            return InvalidError("The request has both Content-Length and Transfer-Encoding; send one.", "Content-Length")
         return None
 
 

@@ -129,12 +129,3 @@ async def test_bodies_of_one_collection_wait_for_room_while_those_of_others_are_
             each.pieces.put_nowait(None)
         assert await asyncio.gather(*tasks) == [400, 400]
         assert bodies.in_use == 0
-
-
-async def test_a_request_with_both_lengths_is_refused(connection: Connection, database: Database) -> None:
-    key = await make_key(connection, "my-org")
-    async with serving(database) as app:
-        both = {"content_length": "2", "transfer_encoding": "chunked"}
-        sent = Exchange(app, "POST", "/api/v1/tasks/my-org", key, **both)
-        assert await sent.run() == 400
-        assert not sent.asked.is_set()
