@@ -26,7 +26,8 @@ class StepScope:
         positions: The workflow's steps: name to position, from 0.
         configs: The workflow's step_configs.
         init_params: The declared parameters with their defaults.
-        parts: The names of the inputs and outputs of steps, as far as they were needed; all scopes of a workflow share it.
+        parts: The names of the inputs and outputs of steps, as far as they were needed. All scopes of a workflow share
+            it.
     """
 
     step: str

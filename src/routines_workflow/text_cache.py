@@ -9,7 +9,9 @@ from typing import TypeVar
 Parsed = TypeVar("Parsed")
 
 
-def cached_by_text(*, most_characters: int, longest: int) -> Callable[[Callable[[str], Parsed]], Callable[[str], Parsed]]:
+def cached_by_text(
+    *, most_characters: int, longest: int
+) -> Callable[[Callable[[str], Parsed]], Callable[[str], Parsed]]:
     """Cache a function of one text. The texts that were not used for the longest time are forgotten first.
 
     What a text parses to takes at most about a hundred times as many bytes as the text has characters.

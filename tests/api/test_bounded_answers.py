@@ -1,7 +1,7 @@
 """Answers are bounded: summaries in lists, large runs whole within a limit, and statements that cost too much."""
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from litestar.testing import AsyncTestClient
@@ -23,23 +23,24 @@ async def run_with(
 ) -> int:
     """Start a run, end it, and give it this many steps whose outputs are a text of so many characters."""
     run = (await client.post(RUN)).json()["trajectory_id"]
-    text = "repeat('x', %s)" if can_be_compressed else (
-        "left((SELECT string_agg(md5(random()::text || n || m), '') FROM generate_series(1, %s / 32 + 1) AS m), {n})"
-    ).replace("{n}", str(characters))
+    random = "(SELECT string_agg(md5(random()::text || n || m), '') FROM generate_series(1, %s / 32) AS m)"
+    text = "repeat('x', %s)" if can_be_compressed else random
     await connection.execute(
-        f"""INSERT INTO routines.steps (trajectory_id, name, position, fence, status, activity, inputs, outputs, ended_at)
+        f"""INSERT INTO routines.steps
+                   (trajectory_id, name, position, fence, status, activity, inputs, outputs, ended_at)
             SELECT %s, 's' || n, n, 1, 'completed', 'text_echo', '{{}}', jsonb_build_object('text', {text}), now()
             FROM generate_series(1, %s) AS n""".encode(),
         [run, characters, steps],
     )
     await connection.execute(
-        "UPDATE routines.trajectories SET status = 'completed', started_at = now(), ended_at = now() WHERE id = %s", [run]
+        "UPDATE routines.trajectories SET status = 'completed', started_at = now(), ended_at = now() WHERE id = %s",
+        [run],
     )
     return run
 
 
 async def test_a_run_of_normal_size_reads_as_before(client: Client, connection: Connection) -> None:
-    run = await run_with(client, connection, 3, 1000)
+    run = await run_with(client, connection, 3, 1024)
     [listed] = (await client.get(LIST)).json()["trajectories"]
     whole = (await client.get(f"{ONE}/{run}")).json()
     assert listed == whole
@@ -48,7 +49,7 @@ async def test_a_run_of_normal_size_reads_as_before(client: Client, connection: 
         "status", "activity", "inputs", "outputs", "created", "ended", "duration_seconds", "error",
     }  # fmt: skip
     assert list(whole["steps"]) == ["s1", "s2", "s3"]
-    assert len(whole["steps"]["s2"]["outputs"]["text"]) == 1000
+    assert len(whole["steps"]["s2"]["outputs"]["text"]) == 1024
 
 
 @pytest.mark.parametrize("can_be_compressed", [False, True])
@@ -68,7 +69,7 @@ async def test_a_list_reads_no_large_value(client: Client, connection: Connectio
     await connection.execute("SELECT pg_stat_force_next_flush()")
     toast = "SELECT (SELECT reltoastrelid::regclass::text FROM pg_class WHERE oid = 'routines.steps'::regclass)"
     name = await value(connection, toast)
-    blocks = "SELECT pg_statio_all_tables.heap_blks_read + heap_blks_hit FROM pg_statio_all_tables WHERE relid = %s::regclass"
+    blocks = "SELECT heap_blks_read + heap_blks_hit FROM pg_statio_all_tables WHERE relid = %s::regclass"
 
     async def read() -> int:
         await connection.execute("SELECT pg_stat_clear_snapshot()")
@@ -77,7 +78,7 @@ async def test_a_list_reads_no_large_value(client: Client, connection: Connectio
         return found
 
     before = await read()
-    parameters = {"status": None, "routine_id": None, "limit": 10, "offset": 0}
+    parameters: dict[str, Any] = {"status": None, "routine_id": None, "limit": 10, "offset": 0}
     found, _ = await db.list_trajectories(connection, key_id=1, task_id=1, **parameters)
     assert found[0].trajectory_id == run
     await connection.execute("SELECT pg_stat_force_next_flush()")
@@ -89,7 +90,7 @@ async def test_a_page_is_bounded_as_a_whole(
     client: Client, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(db, "LISTED_PAGE_BYTES", 10_000)
-    runs = [await run_with(client, connection, 3, 1000) for _ in range(4)]
+    runs = [await run_with(client, connection, 3, 1024) for _ in range(4)]
     answer = await client.get(LIST)
     listed = answer.json()["trajectories"]
     assert [each["trajectory_id"] for each in listed] == runs[::-1]
@@ -109,12 +110,12 @@ async def test_a_list_shows_at_most_so_many_steps_of_a_run(
 
 
 async def test_a_large_run_is_read_whole_up_to_the_limit(client: Client, connection: Connection) -> None:
-    run = await run_with(client, connection, 10, 900_000)
+    run = await run_with(client, connection, 10, 960_000)
     whole = await client.get(f"{ONE}/{run}")
     assert whole.headers["content-type"] == "application/json"
     body = whole.json()
     assert "truncated" not in body
-    assert {len(step["outputs"]["text"]) for step in body["steps"].values()} == {900_000}
+    assert {len(step["outputs"]["text"]) for step in body["steps"].values()} == {960_000}
 
 
 @pytest.mark.parametrize("can_be_compressed", [False, True])
@@ -123,17 +124,18 @@ async def test_beyond_the_limit_the_largest_steps_are_truncated(
 ) -> None:
     monkeypatch.setattr(db, "SMALL_BYTES", 10_000)
     monkeypatch.setattr(db.with_large_steps, "__kwdefaults__", {"most_bytes": 50_000})
-    run = await run_with(client, connection, 2, 20_000, can_be_compressed=can_be_compressed)
+    run = await run_with(client, connection, 2, 20_480, can_be_compressed=can_be_compressed)
     await connection.execute(
-        """INSERT INTO routines.steps (trajectory_id, name, position, fence, status, activity, inputs, outputs, ended_at)
-           VALUES (%s, 'largest', 0, 1, 'completed', 'text_echo', jsonb_build_object('text', repeat('y', 30000)), '{}', now())
-        """,
+        """INSERT INTO routines.steps
+                   (trajectory_id, name, position, fence, status, activity, inputs, outputs, ended_at)
+           VALUES (%s, 'largest', 0, 1, 'completed', 'text_echo', jsonb_build_object('text', repeat('y', 30000)), '{}',
+                   now())""",
         [run],
     )
     body = (await client.get(f"{ONE}/{run}")).json()
     assert [name for name, step in body["steps"].items() if step.get("truncated")] == ["largest"]
     assert (body["steps"]["largest"]["inputs"], body["truncated"]) == ({}, True)
-    assert len(body["steps"]["s2"]["outputs"]["text"]) == 20_000
+    assert len(body["steps"]["s2"]["outputs"]["text"]) == 20_480
 
 
 async def test_values_that_expand_enormously_are_not_read(client: Client, connection: Connection) -> None:
@@ -153,14 +155,16 @@ async def test_run_sync_shows_the_outputs_of_a_large_run_within_its_limit(
     monkeypatch.setattr(db, "SMALL_BYTES", 10_000)
     monkeypatch.setattr(run_endpoints, "SYNC_BYTES", 50_000)
     headers = {"Idempotency-Key": "k"}
-    waiter = client.app.state.services.run_waiter
-    waiter.seats.size = 0  # answers at once
+    app = cast("Any", client).app
+    app.state.services.run_waiter.seats.size = 0  # answers at once
     started = await client.post("/api/v1/run-sync/my-org/echo", headers=headers)
     run = started.json()["trajectory_id"]
     for name, size in (("small", 20_000), ("large", 40_000)):
         await connection.execute(
-            """INSERT INTO routines.steps (trajectory_id, name, position, fence, status, activity, inputs, outputs, ended_at)
-               VALUES (%s, %s, 0, 1, 'completed', 'text_echo', '{}', jsonb_build_object('text', repeat('y', %s)), now())""",
+            """INSERT INTO routines.steps
+                   (trajectory_id, name, position, fence, status, activity, inputs, outputs, ended_at)
+               VALUES (%s, %s, 0, 1, 'completed', 'text_echo', '{}', jsonb_build_object('text', repeat('y', %s)),
+                       now())""",
             [run, name, size],
         )
     await connection.execute("UPDATE routines.trajectories SET status = 'completed', ended_at = now()")
@@ -172,7 +176,7 @@ async def test_run_sync_shows_the_outputs_of_a_large_run_within_its_limit(
 
 
 async def test_a_label_on_a_large_run_answers_a_small_one(client: Client, connection: Connection) -> None:
-    run = await run_with(client, connection, 5, 900_000)
+    run = await run_with(client, connection, 5, 960_000)
     answer = await client.post(f"/api/v1/trajectory/my-org/echo/{run}/labels", json={"key": "a", "value": 1})
     assert answer.status_code == 200
     assert (answer.json()["truncated"], answer.json()["labels"][0]["key"]) == (True, "a")
@@ -194,7 +198,7 @@ async def test_a_list_of_large_tasks_or_routines_ends_early_with_a_link(
 ) -> None:
     monkeypatch.setattr(db_tasks, "LISTED_BYTES", 2500)
     monkeypatch.setattr(db_routines, "LISTED_BYTES", 2500)
-    large = {"init_params": {"text": "x" * 1000}, "steps": [], "step_configs": {}}
+    large: dict[str, Any] = {"init_params": {"text": "x" * 1000}, "steps": [], "step_configs": {}}
     for name in ("t1", "t2", "t3", "t4"):
         assert (await client.post("/api/v1/tasks/my-org", json={"name": name, "workflow": large})).status_code == 201
         made = {"name": name, "cadence": {"type": "manual"}, "init_params_overrides": {"text": "y" * 1000}}
@@ -222,8 +226,9 @@ async def test_a_statement_cancelled_for_its_time_is_an_answer_of_its_own(
     await connection.execute(
         "CREATE TRIGGER slow BEFORE INSERT ON routines.trajectories FOR EACH ROW EXECUTE FUNCTION public.slow()"
     )
+    app = cast("Any", client).app
     for _ in range(5):  # whichever connection serves the request
-        async with client.app.state.pool.connection() as one:
+        async with app.state.pool.connection() as one:
             await one.execute("SET statement_timeout = '200ms'")
     answer = await client.post(RUN)
     assert (answer.status_code, answer.json()["type"]) == (503, "urn:routines:problem:statement-timeout")

@@ -46,4 +46,5 @@ async def test_the_owner_that_holds_least_is_served_first_and_a_cancelled_wait_l
         await asyncio.gather(*waiting, return_exceptions=True)
     assert order == ["b", "a"]
     assert budget.in_use == 0
-    assert not budget._waiting
+    async with budget.hold("d", 100, 0.01):
+        pass

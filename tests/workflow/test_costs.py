@@ -21,7 +21,13 @@ def test_a_cache_forgets_by_characters_the_longest_unused_first() -> None:
         parsed.append(text)
         return text.upper()
 
-    assert [parse(text) for text in ("aaaa", "bbbb", "aaaa", "cccc", "aaaa")] == ["AAAA", "BBBB", "AAAA", "CCCC", "AAAA"]
+    assert [parse(text) for text in ("aaaa", "bbbb", "aaaa", "cccc", "aaaa")] == [
+        "AAAA",
+        "BBBB",
+        "AAAA",
+        "CCCC",
+        "AAAA",
+    ]
     assert parsed == ["aaaa", "bbbb", "cccc"]
     assert parse("bbbb") == "BBBB"
     assert parsed[-1] == "bbbb"

@@ -78,6 +78,10 @@ class Work:
         async with place(self._gate, owner):
             return await asyncio.get_running_loop().run_in_executor(self._threads, self._timed, action, balance)
 
+    def seconds_left(self, key_id: int) -> float:
+        """Return the processor seconds that this key may use now."""
+        return self._balance(key_id).seconds
+
     def close(self) -> None:
         """End the threads once they are idle; called when the process stops."""
         self._threads.shutdown(wait=False)

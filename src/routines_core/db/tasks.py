@@ -111,9 +111,7 @@ async def find_task(connection: Connection, *, key_id: int, name: str) -> Task:
     return task
 
 
-async def list_tasks(
-    connection: Connection, *, key_id: int, limit: int, after: str | None = None
-) -> list[ListedTask]:
+async def list_tasks(connection: Connection, *, key_id: int, limit: int, after: str | None = None) -> list[ListedTask]:
     """Return the collection's tasks by name, after the name `after`: at most `limit`, and about LISTED_BYTES."""
     return await _LIST.all(connection, key_id=key_id, limit=limit, after=after, page_bytes=LISTED_BYTES)
 
