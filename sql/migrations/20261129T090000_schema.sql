@@ -1804,7 +1804,7 @@ SELECT routines.protect('routines.dispatches');
 
 -- == sql/schema/12_views.sql
 
--- The views and functions for a person at psql. docs/psql.md shows how to use them. The API reads the detail views and gives
+-- The views and functions for a person at psql. docs/use/psql.md shows how to use them. The API reads the detail views and gives
 -- the same sentences, from here.
 
 ----------------------------------------------------------------------------------------------------- as the API shows it
@@ -2306,7 +2306,7 @@ REVOKE EXECUTE ON FUNCTION routines.metrics_of_routines, routines.metrics_of_ski
 
 -- Roles and grants. Roles belong to the cluster, not to the database: they may exist already, or an administrator may have to
 -- create them. So the grants are rows of a table, and set_up_roles() applies them to the roles that exist, as often as it is
--- called. How to set the roles up: docs/operations.md.
+-- called. How to set the roles up: docs/run/roles.md.
 
 -- No triggers.
 CREATE TABLE routines.role_grants (
@@ -2437,7 +2437,7 @@ BEGIN
     END IF;
 EXCEPTION
     WHEN insufficient_privilege THEN
-        RAISE NOTICE 'the role % is missing and % may not create it: see Roles in docs/operations.md', made, current_user;
+        RAISE NOTICE 'the role % is missing and % may not create it: see docs/run/roles.md', made, current_user;
     -- Another database of the cluster created it at the same moment.
     WHEN unique_violation OR duplicate_object THEN NULL;
 END $$;

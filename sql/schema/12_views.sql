@@ -1,4 +1,4 @@
--- The views and functions for a person at psql. docs/psql.md shows how to use them. The API reads the detail views and gives
+-- The views and functions for a person at psql. docs/use/psql.md shows how to use them. The API reads the detail views and gives
 -- the same sentences, from here.
 
 ----------------------------------------------------------------------------------------------------- as the API shows it

@@ -1,6 +1,6 @@
 -- Roles and grants. Roles belong to the cluster, not to the database: they may exist already, or an administrator may have to
 -- create them. So the grants are rows of a table, and set_up_roles() applies them to the roles that exist, as often as it is
--- called. How to set the roles up: docs/operations.md.
+-- called. How to set the roles up: docs/run/roles.md.
 
 -- No triggers.
 CREATE TABLE routines.role_grants (
@@ -131,7 +131,7 @@ BEGIN
     END IF;
 EXCEPTION
     WHEN insufficient_privilege THEN
-        RAISE NOTICE 'the role % is missing and % may not create it: see Roles in docs/operations.md', made, current_user;
+        RAISE NOTICE 'the role % is missing and % may not create it: see docs/run/roles.md', made, current_user;
     -- Another database of the cluster created it at the same moment.
     WHEN unique_violation OR duplicate_object THEN NULL;
 END $$;

@@ -166,7 +166,7 @@ async def list_() -> None:
         for key in await list_keys(connection):
             expires = f"expires {key.expires_at:%Y-%m-%d %H:%M}" if key.expires_at else "never expires"
             used = f"used {key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never used"
-            print(f"{key.id}\t{key.collection_name}\tmade {key.created_at:%Y-%m-%d}\t{expires}\t{used}\t{key.state}")
+            print(f"{key.id}\t{key.collection_name}\tcreated {key.created_at:%Y-%m-%d}\t{expires}\t{used}\t{key.state}")
 
 
 @keys.command()

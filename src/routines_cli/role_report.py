@@ -2,7 +2,7 @@
 
 from routines_core.db.roles import RoleReport
 
-_WHERE = 'see "Roles" in the docs on operations'
+_WHERE = "see docs/run/roles.md"
 
 
 def describe(report: RoleReport) -> list[str]:

@@ -24,7 +24,6 @@ VERSION = 1
 """The first byte of every ciphertext."""
 KEPT_KEY_FILE = "encryption.key"
 """File in the data directory in which `routines up` keeps the key that it generated."""
-
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
 _TAG_BYTES = 16

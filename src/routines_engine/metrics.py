@@ -38,7 +38,7 @@ class WorkerLoad:
 
 
 class WorkerMetrics(ProgramMetrics):
-    """The metrics of one worker; docs/metrics.md explains each."""
+    """The metrics of one worker; docs/run/metrics.md explains each."""
 
     def __init__(self) -> None:
         super().__init__("worker")

@@ -16,7 +16,7 @@ REASONS = ("overlap", "missed", "failed_to_start")
 
 
 class TickerMetrics(ProgramMetrics):
-    """The metrics of one ticker; the docs explain each of them."""
+    """The metrics of one ticker; docs/run/metrics.md explains each."""
 
     def __init__(self) -> None:
         super().__init__("ticker")

@@ -71,7 +71,9 @@ def test_the_log_messages_that_an_operator_is_told_of_are_logged(source: str) ->
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_file_of_the_code_that_a_page_names_exists(page: Path) -> None:
     for named in re.findall(r"`([\w./-]+/[\w./-]+\.(?:py|sql|js|json|md|ya?ml))`", page.read_text("utf-8")):
-        assert any((ROOT / folder / named).exists() for folder in ("", "src", "tests")), named
+        if "YYYY" in named:  # a pattern of names
+            continue
+        assert any((ROOT / folder / named).exists() for folder in ("", "src", "sql", "tests")), named
 
 
 def test_a_cadence_is_added_in_at_most_twelve_files() -> None:

@@ -13,7 +13,8 @@ from support.rows import Database, value
 from support.working import run_of, task_of, until_ended, workflow_of, working
 
 CLAIM = {"worker": "w", "lease_seconds": 60.0, "deadline_seconds": 600.0}
-CHILDREN = """SELECT jsonb_agg(jsonb_build_array(init_params ->> 'item', status, child_index, parent_attempt) ORDER BY id)
+CHILDREN = """SELECT jsonb_agg(jsonb_build_array(init_params ->> 'item', status, child_index, parent_attempt)
+              ORDER BY id)
               FROM routines.trajectories WHERE parent_id IS NOT NULL"""
 RETRY = {"max_attempts": 3, "backoff": 0.05}
 

@@ -43,7 +43,7 @@ async def test_doctor_asks_temporal_and_counts_its_runs(
     }
     await connection.execute(
         """WITH made AS (INSERT INTO routines.collections (name) VALUES ('c') RETURNING id)
-           INSERT INTO routines.dispatches (trajectory_id, collection_id, workflow_id, number, attempt)
+           INSERT INTO routines.dispatches (trajectory_id, collection_id, workflow_id, generation, fence)
            SELECT 1, id, 'w', 1, 1 FROM made"""
     )
     code, line = doctor(database, **place)

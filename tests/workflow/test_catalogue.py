@@ -118,7 +118,7 @@ def package(directory: Path, files: dict[str, str]) -> None:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the package of docs/use/activities.md, two broken ones and one whose activity's name is taken."""
+    """A directory with the package of the documentation, two broken ones and one whose activity's name is taken."""
     directory = tmp_path_factory.mktemp("packages") / "installed"
     blocks = dict(re.findall(r"```\w+\n# ([\w.]+)\n(.*?)```", PAGE, re.DOTALL))
     code = [line for line in blocks["acme_activities.py"].splitlines() if line]

@@ -7,7 +7,7 @@ from routines_core.errors import DatabaseError
 
 __all__ = ["InsufficientPrivilege", "lacking", "refusal"]
 
-_ROLES = 'see "Roles" in docs/operations.md'
+_ROLES = "see docs/run/roles.md"
 _SCHEMA = (
     "The database has not the schema of this version of Routines: `routines migrate` brings an older one up to date, "
     "`routines doctor` says which of the two is newer."

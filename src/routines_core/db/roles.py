@@ -1,4 +1,4 @@
-"""The roles of Routines in Postgres, from the point of view of a connection: sql/queries/roles.sql called from Python."""
+"""The roles of Routines in Postgres, as a connection sees them: sql/queries/roles.sql called from Python."""
 
 from typing import Any
 

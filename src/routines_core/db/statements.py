@@ -97,8 +97,8 @@ class Statement(Generic[Row]):
 
     async def _execute(self, cursor: AsyncCursor[Any], parameters: dict[str, Any]) -> None:
         if "key_id" in parameters:
-            # As untyped text, which Postgres reads as a routines.caller before it plans the statement. Reading it names the
-            # collection that row-level security then shows.
+            # As untyped text, which Postgres reads as a routines.caller before it plans the statement. Reading it names
+            # the collection that row-level security then shows.
             parameters["key_id"] = str(parameters["key_id"])
         try:
             await cursor.execute(self._sql, parameters)

@@ -1,4 +1,4 @@
-"""Runs as clients start, read and change them, under the name trajectory: sql/queries/trajectories.sql called from Python.
+"""Runs as clients see them, under the name trajectory: sql/queries/trajectories.sql called from Python.
 
 The worker's side of the same rows is in runs.py.
 """

@@ -9,7 +9,7 @@ _LISTEN = Statement("runs.listen", NoRow)
 
 
 async def wakeups(connection: Connection) -> AsyncGenerator[None]:
-    """Yield once when it starts to listen, because an earlier notification may have been missed, and then per notification."""
+    """Yield once at the start, because a notification may have been missed, and then once per notification."""
     await _LISTEN.run(connection)
     yield
     async for _ in connection.notifies():
