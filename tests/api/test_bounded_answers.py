@@ -1,5 +1,6 @@
 """Answers are bounded: summaries in lists, large runs whole within a limit, and statements that cost too much."""
 
+import asyncio
 import json
 from typing import Any, cast
 
@@ -7,6 +8,7 @@ import pytest
 from litestar.testing import AsyncTestClient
 
 from routines_api.endpoints import runs as run_endpoints
+from routines_api.http import large_answers
 from routines_core.db import Connection
 from routines_core.db import routines as db_routines
 from routines_core.db import tasks as db_tasks
@@ -244,3 +246,23 @@ async def test_the_detail_of_an_event_is_bounded(client: Client, connection: Con
     workflow_id = (await client.get(f"{ONE}/{run}")).json()["workflow_id"]
     events = (await client.get(f"/api/v1/workflows-logs/{workflow_id}")).json()["events"]
     assert max(len(json.dumps(each)) for each in events) < 5000
+
+
+async def test_a_client_that_stops_reading_a_large_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(large_answers, "PIECE_SECONDS", 0.05)
+
+    async def stalled(_: Any) -> None:
+        await asyncio.Event().wait()
+
+    send = large_answers.sending_in_time(stalled)
+    with pytest.raises(TimeoutError):
+        await send({"type": "http.response.body", "body": b"x", "more_body": True})
+
+
+async def test_a_large_answer_holds_its_place_until_it_is_sent(client: Client, connection: Connection) -> None:
+    """One collection gets four of the six places; the place is free again once the answer has arrived."""
+    run = await run_with(client, connection, 2, 960_000)
+    gate = cast("Any", client).app.state.services.large_answers
+    for _ in range(8):
+        assert (await client.get(f"{ONE}/{run}")).status_code == 200
+    assert gate.in_use == 0

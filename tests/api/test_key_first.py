@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from routines_api.app import Api, create_app
 from routines_api.http import access
 from routines_core.db import Connection, open_pool
-from support.rows import Database, api_settings, make_key
+from support.rows import Database, api_settings, make_key, make_task
 
 RUN = "/api/v1/run/my-org/echo"
 PATHS = [
@@ -129,3 +130,32 @@ async def test_bodies_of_one_collection_wait_for_room_while_those_of_others_are_
             each.pieces.put_nowait(None)
         assert await asyncio.gather(*tasks) == [400, 400]
         assert bodies.in_use == 0
+
+
+async def test_uploads_of_one_collection_leave_room_for_those_of_others(
+    connection: Connection, database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(access, "ROOM_SECONDS", 0.2)
+    await make_task(connection)
+    mine, theirs = await make_key(connection, "my-org"), await make_key(connection, "other")
+    await connection.execute(
+        "WITH made AS (INSERT INTO routines.tasks (collection_id, name) "
+        "SELECT id, 'echo' FROM routines.collections WHERE name = 'other' RETURNING id) "
+        "INSERT INTO routines.task_versions (task_id, version, workflow) SELECT id, 1, '{}' FROM made"
+    )
+    form = {"content_type": TYPES[1], "transfer_encoding": "chunked"}
+    async with serving(database, max_uploads=4, data_dir=tmp_path) as app:
+        slow = [Exchange(app, "POST", RUN, mine, **form) for _ in range(3)]
+        tasks = [asyncio.create_task(each.run()) for each in slow]
+        async with asyncio.timeout(20):
+            await asyncio.gather(*(each.asked.wait() for each in slow))
+        fourth = Exchange(app, "POST", RUN, mine, **form)
+        assert (await fourth.run(), fourth.asked.is_set()) == (429, False)
+        other = Exchange(app, "POST", "/api/v1/run/other/echo", theirs, **form)
+        tasks.append(asyncio.create_task(other.run()))
+        async with asyncio.timeout(20):
+            await other.asked.wait()
+        for each in (*slow, other):
+            each.pieces.put_nowait(None)
+        assert set(await asyncio.gather(*tasks)) == {400}
+        assert app.state.services.uploads.in_use == 0

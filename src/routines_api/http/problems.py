@@ -169,6 +169,8 @@ def _faults(error: InvalidError | ConflictError) -> list[Fault]:
 def _on_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     if isinstance(error, SecretError):
         return _on_unexpected(request, error)
+    if isinstance(error, StatementTimeoutError):
+        log.warning("statement cancelled for its time", statement=error.statement)
     if isinstance(error, _COUNTED):
         request.app.state.services.metrics.refused(problem_of(error).type.removeprefix(TYPE_PREFIX))
     return answer(error)
