@@ -31,7 +31,7 @@ class Exchange:
 
     def __init__(self, app: Api, method: str, path: str, key: str, **headers: str) -> None:
         self.app = app
-        given = {"authorization": f"Bearer {key}", "content-type": "application/json", **headers}
+        given = {"authorization": f"Bearer {key}", "content_type": "application/json", **headers}
         self.scope: dict[str, Any] = {
             "type": "http",
             "asgi": {"version": "3.0"},
