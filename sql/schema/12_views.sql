@@ -37,6 +37,61 @@ COMMENT ON COLUMN routines.routine_details.undeclared_keys IS 'Override keys tha
 COMMENT ON COLUMN routines.routine_details.catchup_window_seconds IS
     'The age up to which a missed slot still fires after an outage; 0 to never catch up; null for the default of its cadence.';
 
+-- What reading a stored value costs, in bytes, without reading it. A compressed value may become a hundred times as large; a
+-- step's inputs and outputs are at most 1 MiB each.
+CREATE FUNCTION routines.cost_of_reading(stored jsonb) RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE
+RETURN CASE WHEN pg_column_compression(stored) IS NULL THEN coalesce(pg_column_size(stored), 0)
+            ELSE least(100 * pg_column_size(stored), 1048576) END;
+COMMENT ON FUNCTION routines.cost_of_reading IS
+    'An upper estimate of the bytes that a stored value expands to. Reads no value that is stored out of line.';
+
+-- Bounded work whatever the run: values are left out by their stored size before they are read, and by their length as text
+-- before they are shown. The smallest steps are shown first.
+CREATE FUNCTION routines.steps_shown(
+    of_run bigint, value_bytes integer, total_bytes integer, work_bytes bigint, most_steps integer)
+RETURNS TABLE (steps json, is_truncated boolean) LANGUAGE sql STABLE ROWS 1 AS $$
+    SELECT coalesce(json_object_agg(name, CASE WHEN is_whole THEN json_build_object(
+                       'status', status, 'activity', activity, 'inputs', inputs::json, 'outputs', outputs::json,
+                       'created', created, 'ended', ended, 'duration_seconds', seconds, 'error', error)
+                   ELSE json_build_object(
+                       'status', status, 'activity', activity, 'inputs', coalesce(inputs, '{}')::json, 'outputs', outputs::json,
+                       'created', created, 'ended', ended, 'duration_seconds', seconds, 'error', error,
+                       'truncated', true) END ORDER BY position), '{}'),
+           coalesce(bool_or(NOT is_whole) OR max(known) > most_steps, false)
+    FROM (
+        SELECT name, position, status, activity, created, ended, seconds, error, known,
+               CASE WHEN fits AND octet_length(inputs) <= value_bytes THEN inputs END AS inputs,
+               CASE WHEN fits AND octet_length(outputs) <= value_bytes THEN outputs END AS outputs,
+               fits AND octet_length(inputs) <= value_bytes AND octet_length(coalesce(outputs, '')) <= value_bytes
+                   AND has_outputs = (outputs IS NOT NULL) AS is_whole
+        FROM (
+            SELECT *, coalesce(sum(octet_length(inputs) + octet_length(coalesce(outputs, '')))
+                                   OVER (ORDER BY octet_length(inputs) + octet_length(coalesce(outputs, '')), position)
+                               <= total_bytes, false) AS fits
+            FROM (
+                SELECT name, position, status, activity, left(error, value_bytes) AS error, known,
+                       outputs IS NOT NULL AS has_outputs,
+                       to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS created,
+                       to_char(ended_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS ended,
+                       extract(epoch FROM ended_at - created_at)::float8 AS seconds,
+                       CASE WHEN is_cheap AND pg_column_size(inputs) <= value_bytes THEN inputs::text END AS inputs,
+                       CASE WHEN is_cheap AND pg_column_size(outputs) <= value_bytes THEN outputs::text END AS outputs
+                FROM (
+                    SELECT *, sum(cost) OVER (ORDER BY cost, position) <= work_bytes AS is_cheap
+                    FROM (
+                        SELECT step.*, count(*) OVER () AS known,
+                               routines.cost_of_reading(inputs) + routines.cost_of_reading(outputs) AS cost
+                        FROM routines.steps AS step WHERE trajectory_id = of_run
+                        ORDER BY position LIMIT most_steps
+                    ) AS listed
+                ) AS weighed
+            ) AS read
+        ) AS measured
+    ) AS shown;
+$$;
+COMMENT ON FUNCTION routines.steps_shown IS
+    'The steps of a run as trajectory_details shows them, within bounds. A value of more than value_bytes, an error beyond as many characters, and values of the largest steps beyond total_bytes, are left out: inputs read {}, outputs null, and the step has "truncated": true. No more than work_bytes are read, and no more than most_steps steps are shown. is_truncated: something was left out.';
+
 CREATE VIEW routines.trajectory_details WITH (security_invoker = true) AS
     SELECT trajectories.id AS trajectory_id, trajectories.collection_id, trajectories.task_id,
            coalesce(tasks.name, deleted_tasks.name, 'deleted')::routines.slug AS task_name,

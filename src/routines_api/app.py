@@ -18,13 +18,17 @@ from routines_api.endpoints import cadences, environment, limits, runs, step_tem
 from routines_api.endpoints.deliveries import DeliveriesController
 from routines_api.endpoints.ledger import LedgerController, get_latest_outcomes
 from routines_api.endpoints.routines import RoutinesController, get_init_params_schema
-from routines_api.http.access import ApiRequest, ApiServices, provide_caller, provide_door
+from routines_api.http.access import CONNECTIONS, ApiRequest, ApiServices, provide_caller, provide_door
+from routines_api.http.byte_budget import ByteBudget
 from routines_api.http.errors import HeadersTooLargeError
+from routines_api.http.headers import guarded
 from routines_api.http.known_keys import KnownKeys
+from routines_api.http.large_answers import HELD, sending_in_time
 from routines_api.http.limit_gate import LimitGate
 from routines_api.http.problems import HANDLERS, send_answer
 from routines_api.http.rate_limiter import RateLimiter
 from routines_api.http.run_waiter import RunWaiter
+from routines_api.http.work import Work
 from routines_api.metrics.api import METHODS, ApiMetrics
 from routines_api.metrics.endpoint import metrics
 from routines_api.openapi.description import describe, operation
@@ -34,12 +38,11 @@ from routines_core.db import open_pool
 from routines_core.db.peppers import Peppers
 from routines_core.db.pool import state_of
 from routines_core.errors import NotFoundError, RoutinesError
+from routines_core.fair_gate import FairGate
 from routines_core.files.opening import open_file_store
 from routines_core.keyring import load_keyring
 from routines_core.settings import Settings
 
-CONNECTIONS = 10
-"""The size of the connection pool."""
 _HANDLERS = [
     *tasks.HANDLERS,
     *environment.HANDLERS,
@@ -109,8 +112,10 @@ class Api(Litestar):
             return
         watched = self.metrics.begin()
         try:
-            await self._answer(scope, receive, watched.sending(send))
+            await self._answer(scope, receive, sending_in_time(guarded(watched.sending(send))))
         finally:
+            if held := scope.get(HELD):
+                await held.aclose()
             self.metrics.end(watched, scope)
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
@@ -147,6 +152,15 @@ class Api(Litestar):
         return None
 
 
+def _shared(places: int) -> FairGate:
+    """Return a gate in which one collection alone gets three quarters of the places.
+
+    For places that are held for long. The last quarter goes to collections that hold few, so that one which arrives
+    while another holds all it may gets more than one.
+    """
+    return FairGate(places, reserve=places // 4, few=max(1, places // 20))
+
+
 def create_app(settings: Settings, database_url: str) -> Api:
     """Create the application. Its connection pool opens when it starts and closes when it stops.
 
@@ -168,6 +182,7 @@ def create_app(settings: Settings, database_url: str) -> Api:
             services.metrics.follow(partial(state_of, opened))
             yield
             services.run_waiter.close()
+            services.work.close()
 
     keyring = load_keyring(settings)
     services = ApiServices(
@@ -177,8 +192,11 @@ def create_app(settings: Settings, database_url: str) -> Api:
         limiter=RateLimiter(settings.rate_per_second, settings.rate_burst),
         limits=LimitGate(),
         files=open_file_store(settings),
-        run_waiter=RunWaiter(settings.run_sync_waiters),
+        run_waiter=RunWaiter(_shared(settings.run_sync_waiters)),
         metrics=ApiMetrics(database_url),
+        bodies=ByteBudget(settings.max_buffered_bytes, settings.max_buffered_bytes_per_collection),
+        uploads=_shared(settings.max_uploads),
+        work=Work(settings.work_seconds_per_minute),
     )
     routines = _ROUTINES_HANDLERS if settings.enable_routines else []
     operators = limits.OPERATOR_HANDLERS if settings.operator_token else []

@@ -14,6 +14,7 @@
     ├── DatabaseError            the database is unreachable or unsuitable      -> 503
     │   ├── SilenceError         the database does not answer in time
     │   └── MigrationError       the schema's history does not match the migration files
+    ├── StatementTimeoutError    a statement was cancelled for its time         -> 503
     ├── StorageError             the file store is unreachable or full          -> 503
     ├── ConfigurationError       a setting is missing or wrong                  -> exit code 1
     ├── EmbeddedServerError      the embedded Postgres cannot be run            -> exit code 1
@@ -167,6 +168,20 @@ class SilenceError(DatabaseError):
 
 class MigrationError(DatabaseError):
     """The schema's recorded history does not match the migration files."""
+
+
+class StatementTimeoutError(RoutinesError):
+    """Postgres cancelled a statement for its time. The database is there; what was asked was too expensive.
+
+    Not a DatabaseError, since it must not be retried as an outage is: it counts as a failure of what asked.
+
+    Attributes:
+        statement: The statement's name, `<aggregate>.<name>`.
+    """
+
+    def __init__(self, statement: str) -> None:
+        super().__init__(f"The statement {statement} took too long and was cancelled.")
+        self.statement = statement
 
 
 class StorageError(RoutinesError):

@@ -22,13 +22,15 @@ class FairGate:
 
     Attributes:
         size: How many places there are, the reserve included.
-        reserve: How many of them are kept for owners that hold none.
+        reserve: How many of them are kept for owners that hold fewer than `few`.
         most_waiting: How many of one owner may wait at once; one more is refused at once.
+        few: Up to how many places an owner may take of the reserve; 1 leaves it to those that hold none.
     """
 
     size: int
     reserve: int
     most_waiting: int = 1_000_000
+    few: int = 1
     _held: Counter[Hashable] = field(default_factory=Counter[Hashable])
     _waiting: "dict[Hashable, deque[asyncio.Future[None]]]" = field(
         default_factory=dict[Hashable, "deque[asyncio.Future[None]]"]
@@ -69,7 +71,7 @@ class FairGate:
 
     def _admits(self, owner: Hashable) -> bool:
         free = self.size - self._held.total()
-        return free > (self.reserve if self._held[owner] else 0)
+        return free > (self.reserve if self._held[owner] >= self.few else 0)
 
     async def _enter(self, owner: Hashable, seconds: float | None) -> None:
         if self.try_enter(owner):

@@ -52,6 +52,17 @@ class Settings(BaseSettings):
     body_timeout_seconds: float = Field(default=10, gt=0, alias="ROUTINES_BODY_TIMEOUT_SECONDS")
     """Time a client may take to send the body of a request."""
 
+    max_buffered_bytes: int = Field(default=64 * 1024 * 1024, ge=1024, alias="ROUTINES_MAX_BUFFERED_BYTES")
+    """Maximum total size of the bodies that one API process buffers at once, in bytes."""
+    max_buffered_bytes_per_collection: int = Field(
+        default=16 * 1024 * 1024, ge=1024, alias="ROUTINES_MAX_BUFFERED_BYTES_PER_COLLECTION"
+    )
+    """The same for the requests of one collection."""
+    max_connections: int = Field(default=2048, ge=16, le=1_000_000, alias="ROUTINES_MAX_CONNECTIONS")
+    """Maximum number of client connections that one API process has open; further ones wait to be accepted."""
+    work_seconds_per_minute: float = Field(default=20, gt=0, le=6000, alias="ROUTINES_WORK_SECONDS_PER_MINUTE")
+    """Processor seconds per minute that one key may use in one API process for parsing and checking bodies."""
+
     files: str | None = Field(default=None, alias="ROUTINES_FILES")
     """Where files are stored: a directory or `s3://bucket/prefix`; None: `files` in the data directory."""
     max_files: int = Field(default=20, ge=0, le=1000, alias="ROUTINES_MAX_FILES")
@@ -60,6 +71,8 @@ class Settings(BaseSettings):
     """Maximum size of a file, in bytes."""
     max_upload_bytes: int = Field(default=128 * 1024 * 1024, ge=1024, alias="ROUTINES_MAX_UPLOAD_BYTES")
     """Maximum size of a request body with files, in bytes."""
+    max_uploads: int = Field(default=32, ge=1, le=10_000, alias="ROUTINES_MAX_UPLOADS")
+    """Maximum number of uploads in progress in one API process; one collection may have three quarters of them."""
     upload_timeout_seconds: float = Field(default=300, gt=0, alias="ROUTINES_UPLOAD_TIMEOUT_SECONDS")
     """Time a client may take to send a body with files."""
     run_sync_seconds: float = Field(default=300, ge=0, alias="ROUTINES_RUN_SYNC_SECONDS")

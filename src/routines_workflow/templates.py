@@ -11,19 +11,30 @@ as they are and everything else as JSON. Inserted text is not expanded again. Pu
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from typing import Any, cast
 
 import msgspec
 
 from routines_core.errors import InvalidError
-from routines_workflow.references import GrammarError, Reference, scan_reference, scan_string, spell_string
+from routines_workflow.references import (
+    MAX_MEMBERS,
+    GrammarError,
+    Reference,
+    Room,
+    scan_reference,
+    scan_string,
+    spell_string,
+)
+from routines_workflow.text_cache import cached_by_text
 
 MAX_TEXT = 1024 * 1024
 """Maximum length of an expanded template, in characters. It equals the limit of a step's inputs and protects memory."""
 
 _BLANKS = re.compile(r"\s*")
 _BRACES = re.compile(r"\{\{|\{\Z")
+_SIMPLE = re.compile(r"\{\{\s*([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)\s*\}\}")
+"""A placeholder with a reference of names alone, as most are."""
 _SINGLE = 1
 
 Part = str | Reference
@@ -38,27 +49,6 @@ class TemplateTooLargeError(InvalidError):
         )
 
 
-@dataclass
-class Budget:
-    """How many characters the templates of one step may still make together.
-
-    Each text has a limit of its own, but a config can hold thousands of templates that insert one large value.
-    """
-
-    left: int = MAX_TEXT
-
-    def spend(self, made: str) -> str:
-        """Count a text that a template made, and return it.
-
-        Raises:
-            TemplateTooLargeError: Nothing is left.
-        """
-        self.left -= len(made)
-        if self.left < 0:
-            raise TemplateTooLargeError(MAX_TEXT - self.left)
-        return made
-
-
 @dataclass(frozen=True)
 class Template:
     """A parsed template without empty texts and without two texts in a row."""
@@ -69,26 +59,30 @@ class Template:
         """Return a spelling that parses to the same template."""
         return "".join(_spell(self.parts, index) for index in range(len(self.parts)))
 
-    @property
+    @cached_property
     def references(self) -> list[Reference]:
-        """Its references, in order."""
-        return [part for part in self.parts if isinstance(part, Reference)]
+        """Its references, each once, in order."""
+        return list(dict.fromkeys(part for part in self.parts if isinstance(part, Reference)))
 
     @property
     def is_one_reference(self) -> bool:
         """Whether it produces a value rather than a text."""
         return len(self.parts) == _SINGLE and isinstance(self.parts[0], Reference)
 
-    def render(self, values: dict[str, Any]) -> Any:
+    def render(self, values: dict[str, Any], room: Room | None = None) -> Any:
         """Expand the template.
 
         Raises:
             MissingReferenceError: A placeholder refers to a missing value.
             TemplateTooLargeError: The text is too long.
+            TooMuchError: `room` does not suffice.
         """
         if self.is_one_reference:
-            return self.references[0].resolve(values)
-        return splice(part if isinstance(part, str) else part.resolve(values) for part in self.parts)
+            return self.references[0].resolve(values, room)
+        text = splice(part if isinstance(part, str) else part.resolve(values, room) for part in self.parts)
+        if room is not None:
+            room.take(len(text))
+        return text
 
 
 def splice(pieces: Iterator[Any]) -> str:
@@ -107,7 +101,7 @@ def splice(pieces: Iterator[Any]) -> str:
     return "".join(texts)
 
 
-@lru_cache(maxsize=1024)
+@cached_by_text(most_characters=256 * 1024, longest=16 * 1024)
 def parse_template(text: str) -> Template:
     """Parse a template.
 
@@ -115,36 +109,42 @@ def parse_template(text: str) -> Template:
         GrammarError: A placeholder does not follow the grammar; the error points at the position.
     """
     parts: list[Part] = []
+    simple: dict[str, Reference] = {}  # each spelling once
     position = 0
     while (start := text.find("{{", position)) >= 0:
         parts.append(text[position:start])
-        part, position = _scan_placeholder(text, start + 2)
+        found = _SIMPLE.match(text, start)
+        if found and found[1].count(".") <= MAX_MEMBERS:
+            part, position = simple.get(found[1]) or _simple(found[1], simple), found.end()
+        else:
+            part, position = _scan_placeholder(text, start + 2)
         parts.append(part)
     return Template(_merged([*parts, text[position:]]))
 
 
-def expand(value: Any, values: dict[str, Any], budget: Budget | None = None) -> Any:
+def _simple(spelling: str, known: dict[str, Reference]) -> Reference:
+    root, *members = spelling.split(".")
+    reference = known[spelling] = Reference(root, tuple(members))
+    return reference
+
+
+def expand(value: Any, values: dict[str, Any], room: Room | None = None) -> Any:
     """Expand every template in a JSON value; keys are not expanded.
 
     Args:
         value: The JSON value.
         values: What references may name.
-        budget: What the templates may still make, shared with other values of the step; None: a budget of its own.
+        room: How much may still be made, shared with the other values of the step; None for no limit.
 
     Raises:
-        InvalidError: As `parse_template` and `Template.render` do, or the budget is spent.
+        InvalidError: As `parse_template` and `Template.render` do, or `room` does not suffice.
     """
-    budget = budget or Budget()
     if isinstance(value, str):
-        if "{{" not in value:
-            return value
-        template = parse_template(value)
-        made = template.render(values)
-        return made if template.is_one_reference else budget.spend(made)
+        return parse_template(value).render(values, room) if "{{" in value else value
     if isinstance(value, list):
-        return [expand(item, values, budget) for item in cast("list[Any]", value)]
+        return [expand(item, values, room) for item in cast("list[Any]", value)]
     if isinstance(value, dict):
-        return {key: expand(item, values, budget) for key, item in cast("dict[str, Any]", value).items()}
+        return {key: expand(item, values, room) for key, item in cast("dict[str, Any]", value).items()}
     return value
 
 

@@ -57,6 +57,7 @@ def programs() -> list[ProgramMetrics]:
     )
     scope: Any = {"method": "GET", "path_template": "/health"}
     api.end(api.begin(), scope)
+    api.refused("busy")
     database: DatabaseMetrics = api.database
     database._found = FOUND
     worker.run_ended("completed", 1.0)

@@ -45,7 +45,7 @@ class DeliveriesController(Controller):
         Sends it at once, with the same webhook-id, even if the endpoint is stopped; success starts the endpoint again.
         It is signed with the routine's present secret, provided that the routine still has this URL.
         """
-        caller.refuse_fields()
+        await caller.refuse_fields()
         return await db.redeliver(
             caller.connection, key_id=caller.key_id, task=task, name=name, delivery_id=id_of(delivery_id)
         )

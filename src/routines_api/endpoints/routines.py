@@ -46,7 +46,7 @@ class RoutinesController(Controller):
 
         Saves a recurring invocation of the task and computes its next slot. `name` must be unique in the task.
         """
-        spec = await create_spec(caller, caller.body(requests.RoutineCreate))
+        spec = await create_spec(caller, await caller.body(requests.RoutineCreate))
         refusal = await caller.services.limits.ask(caller.connection, caller.auth, ROUTINES)
 
         async def create() -> RoutineRead:
@@ -93,7 +93,7 @@ class RoutinesController(Controller):
 
         A field that is left out keeps its value. A run in progress is not touched; the next fire follows the new spec.
         """
-        change = await patch_spec(caller, caller.body(requests.RoutinePatch), task=task, name=name)
+        change = await patch_spec(caller, await caller.body(requests.RoutinePatch), task=task, name=name)
         if not await db.patch_routine(caller.connection, change, key_id=caller.key_id, task=task, name=name):
             await _explain(caller, task, name, change)
         return routine_read(await _find(caller, task, name if change.name is msgspec.UNSET else change.name))
@@ -128,7 +128,7 @@ class RoutinesController(Controller):
 
         Works with any cadence, while the routine is paused, and while a run is active. Its next slot is unchanged.
         """
-        caller.refuse_fields()
+        await caller.refuse_fields()
         refusal = await caller.services.limits.ask_run(caller.connection, caller.auth, with_webhook=True)
 
         async def start() -> WorkflowResponse:
@@ -179,7 +179,7 @@ async def _list(caller: Caller, task: str | None, limit: int, cursor: str | None
 
 
 async def _set_paused(caller: Caller, task: str, name: str, *, paused: bool) -> RoutineRead:
-    caller.refuse_fields()
+    await caller.refuse_fields()
     await db.set_paused(caller.connection, key_id=caller.key_id, task=task, name=name, paused=paused)
     return routine_read(await _find(caller, task, name))
 

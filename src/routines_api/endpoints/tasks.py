@@ -35,7 +35,7 @@ async def get_collection(caller: Caller) -> Collection:
 @post("/tasks/{collection:str}", tags=["Tasks"], **operation("createTask", body=requests.TaskCreate, conflict=True))
 async def create_task(caller: Caller) -> TaskRead:
     """Create a task."""
-    body = caller.body(requests.TaskCreate)
+    body = await caller.body(requests.TaskCreate)
     fields = body.model_dump()
     if refusal := await caller.services.limits.ask(caller.connection, caller.auth, TASKS):
         raise refusal
@@ -69,7 +69,7 @@ async def update_task(task: str, caller: Caller) -> TaskRead:
 
     A field that is left out keeps its value. A workflow becomes a new version; runs keep the version they started with.
     """
-    body = caller.body(requests.TaskUpdate)
+    body = await caller.body(requests.TaskUpdate)
     fields: dict[str, Any] = body.model_dump(include=body.model_fields_set - {"created_at", "updated_at"})
     if "name" in fields:
         fields["new_name"] = fields.pop("name")

@@ -24,6 +24,10 @@ class KnownKeys:
     peppers: Peppers
     _by_hash: dict[bytes, AuthContext] = field(default_factory=dict[bytes, AuthContext])
 
+    def find(self, token: str) -> AuthContext | None:
+        """Return what is cached of a token; None if this process has not seen it."""
+        return self._by_hash.get(hash_of(token))
+
     async def recognise(self, connection: Connection, token: str) -> AuthContext:
         """Look up a token. For a token seen before, only later statements check that it is still valid.
 

@@ -12,12 +12,15 @@ from litestar.types import Send
 
 from routines_api.http.errors import (
     BodyTooLargeError,
+    CollectionBusyError,
     HeadersTooLargeError,
     IdempotencyKeyReusedError,
     MalformedBodyError,
     RateLimitedError,
+    ServiceBusyError,
     SlowBodyError,
     UnsupportedMediaTypeError,
+    WorkBudgetError,
 )
 from routines_core.db.pool import AWAY
 from routines_core.errors import (
@@ -31,6 +34,7 @@ from routines_core.errors import (
     NotFoundError,
     RoutinesError,
     SecretError,
+    StatementTimeoutError,
     StorageError,
     UnauthorizedError,
     UnknownKeysError,
@@ -79,11 +83,20 @@ PROBLEM_TYPES: dict[type[Exception], ProblemType] = {
     ConflictError: ProblemType(409, "conflict", "Conflict"),
     RateLimitedError: ProblemType(429, "rate-limited", "Too many requests"),
     LimitExceededError: ProblemType(429, "limit-exceeded", "Limit exceeded"),
+    CollectionBusyError: ProblemType(429, "too-much-at-once", "Too much at once"),
+    WorkBudgetError: ProblemType(429, "too-much-work", "Too much work"),
+    ServiceBusyError: ProblemType(503, "busy", "Service busy"),
     **dict.fromkeys(
         AWAY,
         ProblemType(
             503, "database-away", "Database unavailable", "The database is unavailable; try again after Retry-After."
         ),
+    ),
+    StatementTimeoutError: ProblemType(
+        503,
+        "statement-timeout",
+        "Request too expensive",
+        "The request was too expensive: the database cancelled it for its time. Ask for less at once.",
     ),
     StorageError: ProblemType(
         503,
@@ -140,9 +153,14 @@ def answer(error: Exception) -> Response[bytes]:
     headers: dict[str, str] = {}
     if problem.status == 401:  # noqa: PLR2004 - an HTTP status
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, RateLimitedError | LimitExceededError) and error.retry_after_seconds is not None:
+    if (
+        isinstance(
+            error, RateLimitedError | LimitExceededError | CollectionBusyError | WorkBudgetError | ServiceBusyError
+        )
+        and error.retry_after_seconds is not None
+    ):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
-    if isinstance(error, (*AWAY, StorageError)):
+    if isinstance(error, (*AWAY, StatementTimeoutError, StorageError)):
         headers["Retry-After"] = str(RETRY_SECONDS)
     content = msgspec.json.encode(problem)
     return Response(content, status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
@@ -166,7 +184,15 @@ def _faults(error: InvalidError | ConflictError) -> list[Fault]:
 def _on_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     if isinstance(error, SecretError):
         return _on_unexpected(request, error)
+    if isinstance(error, StatementTimeoutError):
+        log.warning("statement cancelled for its time", statement=error.statement)
+    if isinstance(error, _COUNTED):
+        request.app.state.services.metrics.refused(problem_of(error).type.removeprefix(TYPE_PREFIX))
     return answer(error)
+
+
+_COUNTED = (RateLimitedError, CollectionBusyError, WorkBudgetError, ServiceBusyError, StatementTimeoutError)
+"""What the metric routines_api_refused_total counts, by type of problem."""
 
 
 def _on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
@@ -209,7 +235,7 @@ def _on_unexpected(request: Request[Any, Any, Any], error: Exception) -> Respons
 def _on_group(request: Request[Any, Any, Any], group: ExceptionGroup[Exception]) -> Response[bytes]:
     """Answer the error that a dependency raised while handling another one, which Litestar wraps in a group."""
     error = group.exceptions[0]
-    return answer(error) if isinstance(error, (RoutinesError, *AWAY)) else _on_unexpected(request, error)
+    return _on_error(request, error) if isinstance(error, (RoutinesError, *AWAY)) else _on_unexpected(request, error)
 
 
 HANDLERS: dict[Any, Any] = {

@@ -242,7 +242,17 @@ def workflow_response(trajectory: Trajectory, message: str) -> WorkflowResponse:
 
 
 def _outputs(trajectory: Trajectory) -> dict[str, Any]:
-    return {name: step["outputs"] for name, step in trajectory.steps.items() if step["status"] == "completed"}
+    """Return the outputs of completed steps by name; those of large steps as JSON that is not parsed."""
+    steps: Any = trajectory.steps
+    if not isinstance(steps, msgspec.Raw):
+        return {name: step["outputs"] for name, step in steps.items() if step["status"] == "completed"}
+    large = msgspec.json.decode(steps, type=dict[str, _LargeStep])
+    return {name: step.outputs for name, step in large.items() if step.status == "completed"}
+
+
+class _LargeStep(msgspec.Struct):
+    status: str
+    outputs: msgspec.Raw
 
 
 def cadence_types() -> list[CadenceTypeRead]:

@@ -14,7 +14,7 @@ from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from routines_core.db.roles import take_role
-from routines_core.errors import ConfigurationError, DatabaseError, SilenceError
+from routines_core.errors import ConfigurationError, DatabaseError, SilenceError, StatementTimeoutError
 from routines_core.mask import MASK
 
 Connection: TypeAlias = AsyncConnection[Any]
@@ -108,6 +108,12 @@ def state_of(pool: Pool) -> PoolState:
     return PoolState(stats.get("pool_size", 0), stats.get("pool_available", 0), stats.get("requests_waiting", 0))
 
 
+def refuse_if_away(pool: Pool) -> None:
+    """Raise the error of an unavailable database if the pool has no open connection."""
+    if not state_of(pool).connections:
+        raise PoolTimeout("the pool has no open connection")
+
+
 async def _refuse_closed(connection: Connection) -> None:
     """Raise if the server has closed the connection, which the socket shows without a round trip."""
     connection.pgconn.consume_input()  # data received before it closed
@@ -179,7 +185,10 @@ AWAY = (
     PoolTimeout,
     SilenceError,
 )
-"""Errors that mean that the database is unavailable or read-only: wait and try again."""
+"""Errors that mean that the database is unavailable or read-only: wait and try again.
 
-LOST = (psycopg.Error, PoolTimeout, SilenceError)
+StatementTimeoutError is not among them. The statement would take as long the next time.
+"""
+
+LOST = (psycopg.Error, PoolTimeout, SilenceError, StatementTimeoutError)
 """Errors after which a program's loop continues with a new connection."""

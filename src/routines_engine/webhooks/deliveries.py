@@ -16,7 +16,7 @@ from routines_core.db import Pool, deliveries, open_pool
 from routines_core.db.deliveries import SECRET_KIND, ClaimedDelivery, Outcome, Settled, Settlement
 from routines_core.db.pool import AWAY
 from routines_core.db.pool import LOST as NO_ANSWER
-from routines_core.errors import ForbiddenAddressError, SecretError
+from routines_core.errors import ForbiddenAddressError, SecretError, StatementTimeoutError
 from routines_core.fair_gate import FairGate
 from routines_core.guarded_http import guarded_client
 from routines_core.keyring import Keyring, SecretContext, owner_of_run
@@ -101,7 +101,7 @@ class Deliverer:
             try:
                 await self._record()
                 await self._begin()
-            except NO_ANSWER as error:
+            except (*NO_ANSWER, StatementTimeoutError) as error:
                 self.metrics.database_failures.inc()
                 log.warning("database away, trying again", error=type(error).__name__)
                 await sleep_or_stop(self.stop, RECONNECT_SECONDS)
