@@ -171,9 +171,7 @@ class Alpha:
         taken = False
         for start in range(0, len(names), size):
             part = {name: variables[name] for name in names[start : start + size]}
-            answer = self.send(
-                "PATCH", f"/collections/{self.collection}/environment", {"environment_variables": part}
-            )
+            answer = self.send("PATCH", f"/collections/{self.collection}/environment", {"environment_variables": part})
             taken |= answer is not None and answer.is_success
         if not taken:
             raise UselessAttackError(f"no environment variable was taken: {dict(self.answers)}")

@@ -6,7 +6,8 @@ What holds for every attack:
 - Nothing of beta's fails: no status but 200, no run that does not complete, no slot or webhook that does not come.
 - No event loop of API, ticker and worker stands still for longer than STALL_SECONDS.
 - No program uses more memory than MEMORY_BYTES says, and none ends.
-- RECOVERY_SECONDS after the attack beta is as well as before, and no run of alpha's that was cancelled is left active.
+- RECOVERY_SECONDS after the attack beta is as well as before, no run of alpha's that was cancelled is left active, and
+  the programs use hardly more of a core than before.
 """
 
 import json
@@ -35,6 +36,8 @@ STALL_SECONDS = 0.1
 RECOVERY_SECONDS = 10.0
 WINDOW_SECONDS = 1.5
 """How long beta must be well in one piece to count as recovered."""
+SPARE_CORES = 0.4
+"""How much more of a core all programs may use after an attack than while it was quiet: nothing goes on unseen."""
 MEMORY_BYTES = {"api": 400 * MIB, "ticker": 200 * MIB, "worker": 400 * MIB, STEP_PROCESSES: 704 * MIB}
 """The most resident memory; a step process has 512 MiB beyond the 100 or so that it starts with, and some room."""
 TIMELY_SECONDS = 20.0
@@ -82,7 +85,9 @@ class Verdict:
         p99 = ", ".join(f"{name} {seconds * 1000:.0f} ms" for name, seconds in self.p99.items())
         stalls = ", ".join(f"{name} {stall.seconds * 1000:.0f} ms" for name, stall in self.stalls.items())
         peaks = ", ".join(f"{name} {size // MIB} MiB" for name, size in self.peaks.items())
-        recovered = "not recovered" if self.recovered_seconds is None else f"recovered in {self.recovered_seconds:.1f} s"
+        recovered = (
+            "not recovered" if self.recovered_seconds is None else f"recovered in {self.recovered_seconds:.1f} s"
+        )
         told = f"p99 {p99}; stalls {stalls or 'none'}; peaks {peaks}; {recovered}; alpha was answered {self.answers}"
         return "\n".join([*(f"- {each}" for each in self.harm), told])
 
@@ -93,12 +98,14 @@ class Arena:
 
     Attributes:
         quiet: Beta's p99 of each probe while nobody attacks.
+        quiet_cores: How many cores all programs use then.
         is_spent: An attack left its marks: the next one must have another arena.
     """
 
     programs: Programs
     database: Database
     quiet: dict[str, float] = field(default_factory=dict[str, float])
+    quiet_cores: float = 0.0
     is_spent: bool = False
     _samples: "deque[Sample]" = field(default_factory=deque)
     _pending_since: float = 0.0
@@ -115,8 +122,9 @@ class Arena:
         )
         threading.Thread(target=self._read, daemon=True).start()
         wait_until(lambda: {each.probe for each in list(self._samples)} == set(PROBES), 20)
-        began = time.monotonic()
+        began, used = time.monotonic(), self.programs.cpu_seconds()
         time.sleep(QUIET_SECONDS)
+        self.quiet_cores = self._cores_since(began, used)
         self._wait_for_answers(time.monotonic())
         samples = self._between(began, began + QUIET_SECONDS)
         assert not [each for each in samples if each.fault], f"beta fails though nobody attacks: {samples}"
@@ -131,9 +139,7 @@ class Arena:
     def suffer(self, attack: Attack, *, seconds: float) -> Verdict:
         """Make an attack of so many seconds and return what it did to beta."""
         name = f"alpha-{next(self._numbers)}"
-        alpha = Alpha(
-            self.programs.api_url, new_key(self.database, name), name, self.database.url, seconds
-        )
+        alpha = Alpha(self.programs.api_url, new_key(self.database, name), name, self.database.url, seconds)
         self.programs.forget_peaks()
         stop = threading.Event()
         watching = threading.Thread(target=self._watch, args=(stop,), daemon=True)
@@ -200,7 +206,9 @@ class Arena:
             client = Alpha(alpha.api_url, alpha.key, alpha.collection, alpha.database_url, 0)
             while active := _active(connection, alpha.collection):
                 if time.monotonic() > until:
-                    return [f"{len(active)} runs of alpha are still active {RECOVERY_SECONDS:g} s after they were cancelled"]
+                    return [
+                        f"{len(active)} runs of alpha are still active {RECOVERY_SECONDS:g} s after they were cancelled"
+                    ]
                 if len(active) > MOST_CANCELLED:
                     _cancel_at_psql(connection, alpha.collection)
                 for task in {task for _, task in active}:
@@ -214,14 +222,24 @@ class Arena:
 
     def _recovered_seconds(self, ended: float) -> float | None:
         """Wait until beta has been well for a while without a break; how long after the attack that began."""
+        marks: deque[tuple[float, dict[int, float]]] = deque()
         while (now := time.monotonic()) < ended + RECOVERY_SECONDS + WINDOW_SECONDS:
-            begin = now - WINDOW_SECONDS
+            marks.append((now, self.programs.cpu_seconds()))
+            while len(marks) > 1 and marks[1][0] <= now - WINDOW_SECONDS:
+                marks.popleft()
+            begin, used = marks[0]
             window = self._between(begin, now)
             is_well = all(not each.fault and each.seconds <= self.bound(each.probe) for each in window)
-            if begin >= ended and is_well and {RUN_SYNC, GET} <= {each.probe for each in window}:
+            is_long = now - begin >= WINDOW_SECONDS
+            is_well &= self._cores_since(begin, used) <= self.quiet_cores + SPARE_CORES
+            if is_long and is_well and {RUN_SYNC, GET} <= {each.probe for each in window}:
                 return begin - ended
             time.sleep(0.1)
         return None
+
+    def _cores_since(self, begin: float, used: dict[int, float]) -> float:
+        now = self.programs.cpu_seconds()
+        return sum(seconds - used.get(pid, 0.0) for pid, seconds in now.items()) / (time.monotonic() - begin)
 
     def _wait_for_answers(self, until: float) -> None:
         """Wait until all that beta began before this time has ended."""

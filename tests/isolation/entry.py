@@ -5,7 +5,8 @@ every few milliseconds and records how late it is. Waiting for a core does not c
 thread was ready to run and did not, and a machine that other tests keep busy must not look like a busy loop. A second
 thread looks where the loop stands, so that a failure names the line.
 
-Each stall is one line of JSON in the file ISOLATION_STALLS: `{"at", "seconds", "where"}`.
+Each stall is a line of JSON in the file ISOLATION_STALLS, `{"at", "seconds", "where"}`; a long one is several lines
+with the same `at`.
 """
 
 import asyncio
@@ -25,6 +26,8 @@ TICK_SECONDS = 0.005
 """How often the meter is called while the loop is well."""
 NOTED_SECONDS = 0.04
 """Shorter stalls are not written down."""
+LONG_SECONDS = 0.5
+"""A stall of this length is written down before it ends, and again and again."""
 LOOK_SECONDS = 0.03
 """How often the second thread looks."""
 FRAMES = 6
@@ -49,14 +52,19 @@ class LoopMeter:
         asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
 
     def _tick(self) -> None:
-        now, delay = time.monotonic(), self._run_delay()
-        stood = now - self._last - TICK_SECONDS - (delay - self._delay)
-        if stood > NOTED_SECONDS:
-            line = {"at": self._last, "seconds": round(stood, 3), "where": self._where}
-            os.write(self._file, json.dumps(line).encode() + b"\n")
+        if self._stood() > NOTED_SECONDS:
+            self._note()
         self._where = ""
-        self._last, self._delay = now, delay
+        self._last, self._delay = time.monotonic(), self._run_delay()
         asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
+
+    def _stood(self) -> float:
+        """Return for how long the loop has stood still."""
+        return time.monotonic() - self._last - TICK_SECONDS - (self._run_delay() - self._delay)
+
+    def _note(self) -> None:
+        line = {"at": self._last, "seconds": round(self._stood(), 3), "where": self._where}
+        os.write(self._file, json.dumps(line).encode() + b"\n")
 
     def _run_delay(self) -> float:
         """Return how long this thread was ready to run and had to wait for a core, in seconds."""
@@ -65,8 +73,12 @@ class LoopMeter:
     def _look(self) -> None:
         while True:
             time.sleep(LOOK_SECONDS)
-            if time.monotonic() - self._last > NOTED_SECONDS and not self._where:
+            stood = self._stood()
+            if stood > NOTED_SECONDS and not self._where:
                 self._where = _shown(sys._current_frames().get(self._main))
+            if stood > LONG_SECONDS:  # it may never turn again
+                self._note()
+                time.sleep(LONG_SECONDS)
 
 
 def _shown(frame: FrameType | None) -> str:

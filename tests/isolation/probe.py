@@ -113,9 +113,7 @@ class Probe:
             raise FaultError(f"the run is {status}")
 
     async def _get(self) -> None:
-        _expect(
-            await self._client.get(f"/db/trajectory/{self.config.collection}/{self.config.task}/{self.config.run}")
-        )
+        _expect(await self._client.get(f"/db/trajectory/{self.config.collection}/{self.config.task}/{self.config.run}"))
 
     async def _fire(self) -> float:
         """Have a routine fire at the next whole second; returns the time from the slot to the end of its run."""
@@ -140,7 +138,8 @@ class Probe:
             if not self._fires:
                 continue
             cursor = await self._database.execute(
-                """SELECT triggered_by_routine_id, scheduled_for, status, extract(epoch FROM ended_at - scheduled_for)::float
+                """SELECT triggered_by_routine_id, scheduled_for, status,
+                          extract(epoch FROM ended_at - scheduled_for)::float
                    FROM routines.trajectories WHERE triggered_by_routine_id = ANY (%s) AND scheduled_for >= %s
                    AND ended_at IS NOT NULL""",
                 [self.config.routines, min(slot for _, slot in self._fires)],

@@ -116,6 +116,11 @@ class Programs:
         for pid in children_of(self.processes["worker"].pid):
             self._note(STEP_PROCESSES, pid)
 
+    def cpu_seconds(self) -> dict[int, float]:
+        """Return the processor time that the programs and the step processes have used, by process id."""
+        own = [process.pid for process in self.processes.values()]
+        return {pid: cpu_seconds(pid) for pid in [*own, *children_of(self.processes["worker"].pid)]}
+
     def _note(self, name: str, pid: int) -> None:
         self.peaks[name] = max(self.peaks.get(name, 0), peak_bytes(pid))
 
@@ -168,6 +173,14 @@ def peak_bytes(pid: int) -> int:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
     return 0
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return how much processor time this process has used; 0 if it has ended."""
+    with contextlib.suppress(OSError, IndexError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def children_of(pid: int) -> list[int]:

@@ -23,7 +23,7 @@ def _ask(alpha: Alpha, behaviour: Behaviour, count: int = 4, **options: object) 
 @attack(Containment.BOUNDED_ANSWERS, row=4, in_make_test=True)
 def an_answer_in_punycode(alpha: Alpha) -> None:
     """A receiver answers 400 KB with `charset=punycode`, which takes a minute to decode."""
-    _ask(alpha, answering(b"a" * (LARGEST - 10) + b"-9999", Content_Type="text/plain; charset=punycode"))
+    _ask(alpha, answering(b"a" * LARGEST, Content_Type="text/plain; charset=punycode"))
 
 
 @attack(Containment.BOUNDED_ANSWERS, row=4)
@@ -166,6 +166,4 @@ def webhooks_to_names_that_nobody_knows(alpha: Alpha) -> None:
     alpha.task({"echo": {"activity": "text_echo", "text": "done"}})
     numbers = itertools.count()
     alpha.goes_on()
-    alpha.at_once(
-        lambda _: alpha.run(webhook_url=f"http://w{next(numbers)}.invalid/"), range(200), threads=16
-    )
+    alpha.at_once(lambda _: alpha.run(webhook_url=f"http://w{next(numbers)}.invalid/"), range(200), threads=16)

@@ -16,7 +16,7 @@ BODY = 255 * 1024
 
 
 @attack(Containment.CHECKS_OFF_LOOP, row=8, in_make_test=True)
-def templates_of_twelve_thousand_placeholders(alpha: Alpha) -> None:
+def templates_of_eight_thousand_placeholders(alpha: Alpha) -> None:
     """Alpha saves templates of 60 KB that consist of placeholders of undeclared names, each time other ones."""
     numbers = itertools.count()
 
@@ -35,7 +35,9 @@ def references_of_many_members(alpha: Alpha) -> None:
 
     def save() -> None:
         reference = f"init_params.p{next(numbers)}" + ".a" * 90
-        steps = {"s": {"activity": "conditional_branch", "value_path": [f"{reference}{index}" for index in range(1000)]}}
+        steps = {
+            "s": {"activity": "conditional_branch", "value_path": [f"{reference}{index}" for index in range(1000)]}
+        }
         _save(alpha, steps, {"p": 1})
 
     alpha.repeat(save, threads=4)
@@ -252,7 +254,11 @@ def requests_at_the_highest_rate(alpha: Alpha) -> None:
     alpha.task({"echo": FLEETING})
     run = alpha.ended_run("attack")
     paths = itertools.cycle(
-        [f"/db/trajectory/{alpha.collection}/attack/{run}", f"/tasks/{alpha.collection}", f"/db/stats/{alpha.collection}/attack"]
+        [
+            f"/db/trajectory/{alpha.collection}/attack/{run}",
+            f"/tasks/{alpha.collection}",
+            f"/db/stats/{alpha.collection}/attack",
+        ]
     )
     alpha.begin()
     alpha.repeat(lambda: alpha.send("GET", next(paths)), threads=32)
@@ -416,9 +422,7 @@ def _routines(alpha: Alpha, count: int, overrides: dict[str, object] | None = No
     path = f"/routines/{alpha.collection}/attack"
 
     def make(number: int) -> None:
-        alpha.send(
-            "POST", path, {"name": f"r{number}", "cadence": cadence, "init_params_overrides": overrides or {}}
-        )
+        alpha.send("POST", path, {"name": f"r{number}", "cadence": cadence, "init_params_overrides": overrides or {}})
 
     alpha.at_once(make, range(count), threads=8)
     alpha.begin()

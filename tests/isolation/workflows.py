@@ -138,9 +138,7 @@ def a_log_of_thousands_of_events(alpha: Alpha) -> None:
     step = {key: refused[key] for key in ("activity", "url", "retry")}
     alpha.task({"fail": step})
     runs = alpha.runs(50)
-    alpha.repeat(
-        lambda: alpha.send("GET", f"/workflows-logs/flow-{alpha.collection}-attack--{runs[0]}"), threads=10
-    )
+    alpha.repeat(lambda: alpha.send("GET", f"/workflows-logs/flow-{alpha.collection}-attack--{runs[0]}"), threads=10)
 
 
 @attack(Containment.BOUNDED_READS, row=9)
@@ -404,7 +402,12 @@ def numbers_of_all_kinds(alpha: Alpha) -> None:
         "small": {**sequence, "start": 5e-324, "step": 5e-324},
         "whole": {**sequence, "start": 2**62, "step": 2**62},
         "count": {"activity": "loop_counter", "count": 2**63 - 1, "step": 2**63 - 1},
-        "order": {"activity": "conditional_branch", "operator": "lt", "value_path": "large.outputs.numbers[9]", "other": 1},
+        "order": {
+            "activity": "conditional_branch",
+            "operator": "lt",
+            "value_path": "large.outputs.numbers[9]",
+            "other": 1,
+        },
     }
     alpha.task(steps)
     alpha.runs(40)
@@ -456,9 +459,7 @@ def thirty_tasks_with_a_backlog(alpha: Alpha) -> None:
         for number in range(30):
             alpha.task({"wait": slow_step(url)}, name=f"t{number}")
         alpha.begin()
-        alpha.at_once(
-            lambda number: alpha.run(f"t{number % 30}") if alpha.goes_on() else None, range(1200), threads=16
-        )
+        alpha.at_once(lambda number: alpha.run(f"t{number % 30}") if alpha.goes_on() else None, range(1200), threads=16)
         alpha.hold()
 
 
