@@ -18,7 +18,9 @@ import httpx
 import psycopg
 
 ANSWER_SECONDS = 20.0
-"""How long alpha waits for an answer; what comes later is not needed."""
+"""How long alpha waits for an answer while it prepares."""
+PARTING_SECONDS = 1.0
+"""How long after the end of the attack it waits for the last answers; then it hangs up."""
 Step = dict[str, Any]
 
 
@@ -104,6 +106,9 @@ class Alpha:
             options.setdefault("headers", {"Content-Type": "application/json"})
         elif body is not None:
             options["json"] = body
+        if self.begun_at:
+            left = self.begun_at + self.seconds - time.monotonic()
+            options.setdefault("timeout", max(0.0, left) + PARTING_SECONDS)
         try:
             answer = self._client.request(method, path, **options)
         except httpx.HTTPError:

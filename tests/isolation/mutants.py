@@ -59,6 +59,16 @@ class Mutant:
 
 MUTANTS = [
     Mutant(
+        "bodies of any size are read and decoded",
+        Containment.REQUEST_LIMITS,
+        ("bodies-of-many-mebibytes",),
+        environment={
+            "ROUTINES_MAX_BODY_BYTES": str(10**9),
+            "ROUTINES_MAX_STRING_LENGTH": str(10**9),
+            "ROUTINES_MAX_ITEMS": str(10**9),
+        },
+    ),
+    Mutant(
         "step processes have no memory limit",
         Containment.MEMORY_LIMIT,
         ("a-separator-of-600-kilobytes", "references-that-multiply-a-list"),
@@ -119,9 +129,5 @@ AWAITED: dict[Containment, tuple[str, tuple[str, ...]]] = {
         ("templates-of-eight-thousand-placeholders",),
     ),
     Containment.KEY_FIRST: ("the body is read before the key", ("bodies-without-a-key",)),
-    Containment.REQUEST_LIMITS: (
-        "ROUTINES_MAX_BODY_BYTES, _JSON_DEPTH, _ITEMS and _STRING_LENGTH at their most; the attack is to be found",
-        ("json-nested-deeply",),
-    ),
 }
 """What is not built, or not fixed in its form: how to take it away, and which attacks must then hurt."""
