@@ -386,11 +386,19 @@ def one_idempotency_key_for_all(alpha: Alpha) -> None:
 
 
 @attack(Containment.COLLECTION_LIMITS)
-def a_large_environment(alpha: Alpha) -> None:
-    """Alpha sets 3,000 environment variables and reads them on four connections; 60 of them have 60 KB."""
-    alpha.environment({f"V{number}": f"value-{number}" for number in range(3000)})
-    alpha.environment({f"L{number}": PIECE for number in range(60)})
-    alpha.repeat(lambda: alpha.send("GET", f"/collections/{alpha.collection}/environment"), threads=4)
+def an_environment_that_changes_all_the_time(alpha: Alpha) -> None:
+    """Four connections of alpha set 100 environment variables, then four of 60 KB, and read them, again and again."""
+    small = {f"V{number}": f"value-{number}" for number in range(96)}
+    large = {f"L{number}": PIECE for number in range(4)}
+    alpha.environment(small)
+    path = f"/collections/{alpha.collection}/environment"
+    bodies = itertools.cycle([dumps({"environment_variables": each}) for each in (small, large)])
+
+    def change() -> None:
+        alpha.send("PATCH", path, next(bodies))
+        alpha.send("GET", path)
+
+    alpha.repeat(change, threads=4)
 
 
 @attack(Containment.COLLECTION_LIMITS)
