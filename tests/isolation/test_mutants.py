@@ -6,8 +6,8 @@ import pytest
 
 from isolation import receivers, requests, workflows  # noqa: F401 - they register their attacks
 from isolation.attacks import CORPUS, Containment
+from isolation.keeper import EVERY, SECONDS, Keeper
 from isolation.mutants import AWAITED, MUTANTS, Mutant
-from isolation.test_corpus import EVERY, SECONDS, Keeper
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 ATTACKS = {each.id: each for each in CORPUS}
