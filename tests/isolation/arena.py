@@ -107,6 +107,7 @@ class Arena:
     quiet: dict[str, float] = field(default_factory=dict[str, float])
     quiet_cores: float = 0.0
     is_spent: bool = False
+    _probe: "subprocess.Popen[str] | None" = None
     _samples: "deque[Sample]" = field(default_factory=deque)
     _pending_since: float = 0.0
     _numbers: "count[int]" = field(default_factory=count)
@@ -132,9 +133,9 @@ class Arena:
 
     def close(self) -> None:
         """Stop the probe."""
-        assert self._probe.stdin
-        self._probe.stdin.close()
-        self._probe.wait(timeout=10)
+        if self._probe and self._probe.stdin:
+            self._probe.stdin.close()
+            self._probe.wait(timeout=10)
 
     def suffer(self, attack: Attack, *, seconds: float) -> Verdict:
         """Make an attack of so many seconds and return what it did to beta."""
@@ -256,6 +257,7 @@ class Arena:
             self.programs.note_peaks()
 
     def _read(self) -> None:
+        assert self._probe
         assert self._probe.stdout
         for line in self._probe.stdout:
             told = json.loads(line)
