@@ -310,7 +310,7 @@ def hundreds_of_requests_in_one_connection(alpha: Alpha) -> None:
 
 @attack(Containment.COLLECTION_LIMITS)
 def uploads_that_break_off(alpha: Alpha) -> None:
-    """Twenty connections send 20 MiB of a file of 30 MiB and hang up, again and again."""
+    """Ten connections send 20 MiB of a file of 30 MiB, ten in a second, and hang up, again and again."""
     alpha.task({"echo": FLEETING})
     boundary = "line"
     begin = (
@@ -330,10 +330,11 @@ def uploads_that_break_off(alpha: Alpha) -> None:
         sent = alpha.push(connection, head + begin)
         for _ in range(20):
             sent = sent and alpha.goes_on() and alpha.push(connection, content)
+            time.sleep(0.1)
         if connection:
             connection.close()
 
-    alpha.repeat(upload, threads=20)
+    alpha.repeat(upload, threads=10)
 
 
 @attack(Containment.COLLECTION_LIMITS)
