@@ -4,7 +4,7 @@ ARG PYTHON_IMAGE=python:3.13-slim
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /build
 RUN python -m venv /opt/routines
-# The dependencies stand in a layer of their own, which a change of the source leaves alone.
+# Dependencies get their own layer, so a change to the source does not reinstall them.
 COPY constraints.txt pyproject.toml ./
 RUN /opt/routines/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' > dependencies.txt \
  && /opt/routines/bin/python -m pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt --requirement dependencies.txt
@@ -25,7 +25,7 @@ ENV PATH=/opt/routines/bin:$PATH \
 USER routines
 EXPOSE 8080
 STOPSIGNAL SIGTERM
-# Of the API, the default; compose.yaml says how the other programs are asked.
+# Checks the API, the default program; compose.yaml has checks for the others.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f\"http://127.0.0.1:{os.environ.get('ROUTINES_PORT', '8080')}/api/v1/health\", timeout=4)"]
 ENTRYPOINT ["routines"]

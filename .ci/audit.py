@@ -1,7 +1,9 @@
-"""Asks whether a version in constraints.txt has a known vulnerability.
+"""Check the versions in constraints.txt for known vulnerabilities.
 
-Exit code 0: the service knows of none, or it could not be asked, which is said in capitals; 1: there is one;
-2: it could not be asked, and AUDIT_REQUIRED is set: set it wherever the service can be reached.
+Exit codes:
+    0: none is known, or no service answered for all packages (printed in capitals).
+    1: at least one is known.
+    2: no service answered for all packages and AUDIT_REQUIRED is set; set it wherever a service can be reached.
 """
 
 import json
@@ -12,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 IGNORED: dict[str, str] = {}
-"""Id of a vulnerability that does not concern us: why."""
+"""Vulnerabilities that do not affect us: id to reason."""
 SERVICES = ("pypi", "osv")
 PINS = Path(__file__).parent.parent / "constraints.txt"
 
 
 def ask(service: str) -> list[dict[str, Any]]:
-    """What the service says of each package; nothing where it cannot be reached."""
+    """Return the service's answer per package; empty if the service cannot be reached."""
     command = [sys.executable, "-m", "pip_audit", "--vulnerability-service", service, "--format", "json"]
     options = ["--requirement", str(PINS), "--no-deps", "--disable-pip", "--progress-spinner", "off"]
     ignored = [part for vulnerability in IGNORED for part in ("--ignore-vuln", vulnerability)]
@@ -30,13 +32,13 @@ def ask(service: str) -> list[dict[str, Any]]:
 
 
 def best_answer() -> list[dict[str, Any]]:
-    """The answer of the service that knows most packages."""
+    """Return the answer of the service that covers the most packages."""
     answers = [ask(service) for service in SERVICES]
     return max(answers, key=lambda answer: sum("skip_reason" not in package for package in answer))
 
 
 def main() -> int:
-    """Ask, and say what was found."""
+    """Ask the services and print what they found."""
     pinned = {line.partition("==")[0] for line in PINS.read_text("ascii").splitlines() if "==" in line}
     answer = best_answer()
     asked = [package for package in answer if "skip_reason" not in package]

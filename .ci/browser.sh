@@ -1,5 +1,5 @@
-# The browser of tests/browser: installed where this machine may (Debian, as root), within two and a half minutes. Where
-# there is one, however it came, its tests must run; where there is none they are skipped, and say so.
+# Installs the browser for tests/browser if this is Debian and we are root, in at most two and a half minutes. If a
+# browser is available, installed here or before, its tests must run; otherwise they are skipped with a message.
 if ! command -v chromedriver >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
   DEBIAN_FRONTEND=noninteractive timeout 150 bash -c '
     install() { apt-get install --yes --no-install-recommends --quiet=2 chromium chromium-driver; }

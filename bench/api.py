@@ -1,9 +1,9 @@
-"""Requests per second of the real API, against bare handlers that run the same statements (bench/bare_api.py).
+"""Measure requests per second of the real API against bare handlers that run the same statements (bench/bare_api.py).
 
 python bench/api.py [--rounds 9] [--seconds 2] [--connections 16]
 
-Both servers run all the time; wrk asks one and then the other, round by round, so that what else the machine does
-falls on both. Printed are the medians of the rounds. The database is the embedded one, with fsync.
+Both servers run all the time, and wrk loads them alternately, round by round, so that other work on the machine affects
+both. The program prints the medians of the rounds. The database is the embedded one, with fsync on.
 """
 
 import argparse
@@ -20,7 +20,9 @@ from http_load import Load, Measured, free_port, measure, require_wrk, server
 from routines_core.db import connect
 from routines_core.db.keys import create_key
 from routines_core.db.migrations import migrate
+from routines_core.db.peppers import Peppers
 from routines_core.embedded import EmbeddedServer
+from routines_core.keyring import Keyring
 
 ROUTINES = "/api/v1/routines/bench"
 CADENCE = '{"type": "weekdays", "hour_utc": 9}'
@@ -31,19 +33,19 @@ LOADS = [
     (0.7, Load("PATCH", "PATCH", f"{ROUTINES}/read/r{{i}}", '{"init_params_overrides": {"text": "{n}"}}')),
     (0.7, Load("run", "POST", "/api/v1/run/bench/write", '{"init_params": {"text": "{n}"}}')),
 ]
-"""Each with the ratio that is aimed at."""
+"""Each load with its target ratio to the bare handlers."""
 SETTINGS = {
     "ENABLE_ROUTINES": "true",
     "ROUTINES_ENCRYPTION_KEYS": "k1:" + base64.b64encode(bytes(32)).decode(),
-    "ROUTINES_RATE_PER_SECOND": "1000000",  # the bucket is never empty; its handful is of the usual size
+    "ROUTINES_RATE_PER_SECOND": "1000000",  # never exhausted; the burst keeps its default
 }
 
 
 async def fill(url: str) -> str:
-    """A key, and two tasks: read with 50 routines, and write with none."""
+    """Create two tasks, `read` with 50 routines and `write` without any, and return an API key."""
     async with connect(url, "bench") as connection:
         await migrate(connection)
-        key = await create_key(connection, "bench")
+        key = await create_key(connection, "bench", Peppers(Keyring.parse(SETTINGS["ROUTINES_ENCRYPTION_KEYS"])))
         await connection.execute("INSERT INTO routines.tasks (collection_id, name) VALUES (1, 'read'), (1, 'write')")
         await connection.execute(
             """INSERT INTO routines.task_versions (task_id, version, workflow)
@@ -60,7 +62,7 @@ async def fill(url: str) -> str:
 
 @contextmanager
 def both_servers(url: str, key: str) -> Generator[tuple[str, str]]:
-    """The URLs of the real server and of the bare one."""
+    """Yield the URLs of the real server and of the bare one."""
     real, bare = free_port(), free_port()
     key_id = key.split("_")[1]
     environment = {**SETTINGS, "DATABASE_URL": url, "ROUTINES_PORT": str(real)}
@@ -73,7 +75,7 @@ def both_servers(url: str, key: str) -> Generator[tuple[str, str]]:
 
 
 def rounds_of(load: Load, urls: tuple[str, str], key: str, options: argparse.Namespace) -> list[list[Measured]]:
-    """The rounds of each server; who goes first changes from round to round."""
+    """Return the measured rounds of each server; the server that goes first alternates."""
     found: list[list[Measured]] = [[], []]
     for each in range(options.rounds):
         for which in (0, 1) if each % 2 else (1, 0):
@@ -88,12 +90,12 @@ def median(rounds: list[Measured]) -> Measured:
     return Measured(*map(statistics.median, zip(*rounds, strict=True)))
 
 
-def report(load: Load, aim: float, real: list[Measured], bare: list[Measured]) -> None:
+def report(load: Load, target: float, real: list[Measured], bare: list[Measured]) -> None:
     ratio = statistics.median(one.per_second / other.per_second for one, other in zip(real, bare, strict=True))
     ours, control = median(real), median(bare)
     print(
         f"{load.name:16}{ours.per_second:8.0f}{ours.p50_ms:8.1f}{ours.p99_ms:8.1f}"
-        f"{control.per_second:12.0f}{control.p50_ms:8.1f}{control.p99_ms:8.1f}{ratio:9.2f}{aim:6.1f}",
+        f"{control.per_second:12.0f}{control.p50_ms:8.1f}{control.p99_ms:8.1f}{ratio:9.2f}{target:6.1f}",
         flush=True,
     )
 
@@ -112,10 +114,10 @@ def main() -> None:
         try:
             key = asyncio.run(fill(postgres.url()))
             with both_servers(postgres.url(), key) as urls:
-                print(f"{'':16}     API  p50 ms  p99 ms        bare  p50 ms  p99 ms    ratio   aim   (requests/s)")
-                for aim, load in LOADS:
+                print(f"{'':16}     API  p50 ms  p99 ms        bare  p50 ms  p99 ms    ratio target  (requests/s)")
+                for target, load in LOADS:
                     if not options.only or options.only in load.name:
-                        report(load, aim, *rounds_of(load, urls, key, options))
+                        report(load, target, *rounds_of(load, urls, key, options))
         finally:
             postgres.stop()
 

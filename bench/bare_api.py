@@ -1,7 +1,7 @@
-"""The control of bench/api.py: bare Litestar handlers in a bare granian that run the statements of the real API.
+"""Run the control of bench/api.py: bare Litestar handlers on a bare granian, running the real API's statements.
 
-The same pool, the same statements, the same answers; no key, no rate, no validation, no problem documents.
-`python bench/bare_api.py PORT KEY_ID DATABASE_URL`
+It uses the same pool, the same statements and the same answers, but has no keys, rate limit, validation or problem
+documents. Usage: `python bench/bare_api.py PORT KEY_ID DATABASE_URL`
 """
 
 import sys
@@ -81,7 +81,7 @@ def bare_app(database_url: str) -> Litestar:
     return Litestar(handlers, lifespan=[pool], openapi_config=None)
 
 
-@_async_command  # on the event loop of the real program, whichever that is
+@_async_command  # on the same event loop as the real program
 async def main() -> None:
     server = Server(
         bare_app(sys.argv[3]),

@@ -1,11 +1,11 @@
-"""Fires per second of the real ticker program, against the bare statement from a bare connection in the same run.
+"""Measure fires per second of the real ticker against the bare statement on a bare connection, in the same run.
 
 python bench/fire_rate.py [--routines 10000 100000 1000000] [--due 10000] [--tickers 1 2 4] [--rounds 5]
 
-The routines come due at one whole second, for which all tickers are waiting; the clock stops at the last commit, which
-the server itself notes (track_commit_timestamp). A checkpoint has just been made. They were made one after the other
-("together"), or are every n-th of all ("spread"), so that hardly two of them share a page. Each figure is the median of
-the rounds.
+The routines come due at one whole second, which all tickers are waiting for. The clock stops at the last commit, which
+the server records (track_commit_timestamp). Each round starts just after a checkpoint. The due routines were either
+created one after the other ("together") or are every n-th of all ("spread"), so that hardly any two share a page. Each
+figure is the median of the rounds.
 """
 
 import argparse
@@ -33,7 +33,7 @@ LAST_COMMIT = """SELECT extract(epoch FROM max(pg_xact_commit_timestamp(xmin)) -
 
 
 async def control(connection: Connection, url: str, due: range) -> float:
-    """Fires per second of the bare statement, batch after batch, from a connection that did it before."""
+    """Return the fires per second of the bare statement, batch after batch, on a connection that has already run it."""
     async with connect(url, "control", plan_cache_mode="force_custom_plan") as bare:
         await clear(connection)
         first = await make_due(connection, due, every_seconds=0, each=len(due))
@@ -45,7 +45,7 @@ async def control(connection: Connection, url: str, due: range) -> float:
 
 
 async def program(connection: Connection, url: str, tickers: int, due: range) -> float:
-    """Fires per second of `tickers` processes, from the slot to the last commit."""
+    """Return the fires per second of `tickers` processes, from the slot to the last commit."""
     await clear(connection)
     async with programs(connection, url, "ticker", tickers):
         first = await make_due(connection, due, every_seconds=0, each=len(due))
@@ -56,14 +56,14 @@ async def program(connection: Connection, url: str, tickers: int, due: range) ->
 
 
 async def rates(routines: int, due: int, tickers: list[int], rounds: int) -> list[tuple[object, ...]]:
-    """One row per number of tickers, the control first; twice where there are more routines than are due."""
+    """Return a row for each number of tickers, the control first; also the spread rows if not all routines are due."""
     chosen = {"together": range(1, due + 1), "spread": range(1, routines + 1, routines // due)[:due]}
     if routines == due:
         del chosen["spread"]
     measured: dict[tuple[str, int], list[float]] = {(how, count): [] for how in chosen for count in (0, *tickers)}
     with server() as url:
         async with filled(url, routines) as connection:
-            for _ in range(rounds):  # in turns, so that a busy moment of the machine spoils none of them alone
+            for _ in range(rounds):  # alternate, so that a busy moment of the machine does not spoil just one of them
                 for how, ids in chosen.items():
                     measured[how, 0].append(await control(connection, url, ids))
                     for count in tickers:
@@ -94,7 +94,7 @@ async def main() -> None:
         for routines in options.routines
         for row in await rates(routines, min(options.due, routines), options.tickers, options.rounds)
     ]
-    table(["routines", "due", "", "fires/s, median", "range", "of the control"], rows)
+    table(["routines", "due", "", "fires/s, median", "range", "ratio to control"], rows)
 
 
 if __name__ == "__main__":

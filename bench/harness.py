@@ -1,4 +1,4 @@
-"""What the benchmarks share: a server of their own, routines that come due at one moment, and the real programs."""
+"""Give the benchmarks a server of their own, routines that come due at one moment, and the real programs."""
 
 import asyncio
 import os
@@ -20,16 +20,16 @@ from routines_core.keyring import generate_key
 
 BATCH = 1000
 LIMIT_SECONDS = 180.0
-"""After this a benchmark fails instead of waiting on."""
+"""How long a benchmark waits for a state of the database before it fails."""
 SETTLE_SECONDS = 2.0
-"""How long everything is quiet before the slot comes."""
+"""How long everything stays quiet before the slot."""
 
 
 @contextmanager
 def server(**settings: str) -> Generator[str]:
-    """The URL of an embedded server with its default settings, gone at the end.
+    """Yield the URL of an embedded server with its default settings, which is removed at the end of the block.
 
-    It notes when each transaction was committed: the one addition, so that commits are timed without a word to them.
+    The one addition is track_commit_timestamp: the server times the commits, so that the programs need not report them.
     """
     with tempfile.TemporaryDirectory() as directory:
         embedded = EmbeddedServer(Path(directory), settings={"track_commit_timestamp": "on", **settings})
@@ -42,7 +42,7 @@ def server(**settings: str) -> Generator[str]:
 
 @asynccontextmanager
 async def filled(url: str, routines: int) -> AsyncGenerator[Connection]:
-    """A connection to the migrated database with one task and `routines` daily routines, due in half a day."""
+    """Yield a connection to the migrated database with one task and `routines` daily routines, due in half a day."""
     async with connect(url, "bench", statement_timeout="300s") as connection:
         await migrate(connection)
         await connection.execute("INSERT INTO routines.collections (name) VALUES ('bench')")
@@ -57,7 +57,7 @@ async def filled(url: str, routines: int) -> AsyncGenerator[Connection]:
 
 
 async def add_routines(connection: Connection, first: int, last: int) -> None:
-    """More routines, without the trigger that would compute the slot of each."""
+    """Insert routines without the trigger that would compute the slot of each."""
     await connection.execute("ALTER TABLE routines.routines DISABLE TRIGGER keep_next_run_at")
     await connection.execute(
         """INSERT INTO routines.routines (collection_id, task_id, name, cadence_type, hour_utc, minute_utc, next_run_at)
@@ -71,14 +71,14 @@ async def add_routines(connection: Connection, first: int, last: int) -> None:
 
 
 async def clear(connection: Connection) -> None:
-    """No run is left, and nothing was ever settled."""
+    """Delete all runs and skips."""
     await connection.execute("TRUNCATE routines.trajectories, routines.begun_runs, routines.skips CASCADE")
 
 
 async def make_due(connection: Connection, ids: Iterable[int], *, every_seconds: float, each: int) -> datetime:
-    """Slots for these routines, `each` of them at once, from a whole second soon on: the first slot.
+    """Give these routines slots from a whole second in the near future on, `each` at once; return the first slot.
 
-    The second is far enough that the table is vacuumed and the disk is quiet when it comes.
+    That second is far enough ahead for the table to be vacuumed and the disk to be quiet when it comes.
     """
     listed = list(ids)
     begun = time.monotonic()
@@ -95,7 +95,7 @@ async def make_due(connection: Connection, ids: Iterable[int], *, every_seconds:
     await connection.execute("VACUUM (ANALYZE) routines.routines")
     await connection.execute("CHECKPOINT")
     if not await one(connection, "SELECT clock_timestamp() < %s", first):
-        raise RuntimeError("The machine is too slow or too busy: the slot came before everything was ready.")
+        raise RuntimeError("The slot came before everything was ready: the machine is too slow or too busy.")
     return first
 
 
@@ -115,7 +115,7 @@ async def _set_slots(
 async def programs(
     connection: Connection, url: str, name: str, count: int
 ) -> AsyncGenerator[list[subprocess.Popen[bytes]]]:
-    """`count` processes of `routines NAME`, all of them connected and idle; stopped at the end."""
+    """Yield `count` processes of `routines NAME`, all connected and idle; they are stopped at the end of the block."""
     command = [sys.executable, "-m", "routines_cli.main", name]
     environment = {
         **os.environ,
@@ -144,21 +144,21 @@ async def programs(
 
 
 async def one(connection: Connection, query: str, *parameters: object) -> Any:
-    """The first column of the first row."""
+    """Return the first column of the first row, or None if there is no row."""
     row = await (await connection.execute(query.encode(), parameters)).fetchone()
     return row[0] if row else None
 
 
 async def column(connection: Connection, query: str, *parameters: object) -> list[float]:
-    """The first column of every row."""
+    """Return the first column of every row."""
     return [float(row[0]) for row in await (await connection.execute(query.encode(), parameters)).fetchall()]
 
 
 async def until(connection: Connection, query: str, *parameters: object, poll_seconds: float = 0.1) -> None:
-    """Return once the query's one value is true.
+    """Wait until the query's single value is true.
 
     Raises:
-        TimeoutError: It was not within `LIMIT_SECONDS`.
+        TimeoutError: It was not true within `LIMIT_SECONDS`.
     """
     async with asyncio.timeout(LIMIT_SECONDS):
         while not await one(connection, query, *parameters):
@@ -166,7 +166,7 @@ async def until(connection: Connection, query: str, *parameters: object, poll_se
 
 
 async def until_nothing_waits(connection: Connection, first: datetime, last: datetime) -> None:
-    """Return once every slot up to `last` has its outcome; silent until that time, so that nothing is disturbed."""
+    """Wait until every slot up to `last` has its outcome; sends nothing until that time, to disturb nothing."""
     ahead = await one(connection, "SELECT extract(epoch FROM %s - clock_timestamp())", last)
     await asyncio.sleep(max(0.0, float(ahead)))
     waits = "SELECT NOT EXISTS (SELECT FROM routines.routines WHERE next_run_at BETWEEN %s AND %s)"
@@ -174,18 +174,18 @@ async def until_nothing_waits(connection: Connection, first: datetime, last: dat
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least this share of them does not exceed."""
+    """Return the smallest value that is at least as large as this share of the values."""
     ordered = sorted(values)
     return ordered[max(0, -(-len(ordered) * round(share * 1000) // 1000) - 1)]
 
 
 def median(values: Sequence[float]) -> float:
-    """The middle of them."""
+    """Return the median."""
     return statistics.median(values)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table in Markdown, fit for docs/performance.md."""
+    """Print a Markdown table, ready for docs/trust/performance.md."""
     print("| " + " | ".join(headings) + " |")
     print("|" + "---|" * len(headings))
     for row in rows:
@@ -193,7 +193,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 
 def machine() -> str:
-    """The machine in one line, for the head of a table."""
+    """Describe the machine in one line, for the head of a table."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown CPU")
     return f"{os.cpu_count()} CPUs ({model}), Python {sys.version.split()[0]}, {sys.platform}"

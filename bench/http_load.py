@@ -1,4 +1,4 @@
-"""Load by wrk, and servers to put it on."""
+"""Put load on HTTP servers with wrk, and start the servers."""
 
 import json
 import os
@@ -19,7 +19,7 @@ START_SECONDS = 60.0
 
 
 class Load(NamedTuple):
-    """What to send; request.lua says what {n} and {i} become."""
+    """What to send. request.lua explains what {n} and {i} become."""
 
     name: str
     method: str
@@ -28,7 +28,7 @@ class Load(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What one round came to."""
+    """The result of one round."""
 
     per_second: float
     p50_ms: float
@@ -36,13 +36,13 @@ class Measured(NamedTuple):
 
 
 def require_wrk() -> None:
-    """Leave with a sentence where wrk is not there."""
+    """Exit with a message if wrk is not installed."""
     if shutil.which("wrk") is None:
-        sys.exit("bench/api.py needs the load generator wrk, which is not installed (apt-get install wrk): skipped.")
+        sys.exit("Skipped: this benchmark needs the load generator wrk, which is not installed (apt-get install wrk).")
 
 
 def measure(load: Load, url: str, key: str, *, run: int, seconds: int, connections: int) -> Measured:
-    """One round of wrk; leaves where a request was not answered 2xx."""
+    """Run wrk for one round; exits if any request was not answered with 2xx."""
     variables = {"BENCH_METHOD": load.method, "BENCH_PATH": load.path, "BENCH_KEY": key, "BENCH_RUN": f"{run}-"}
     if load.body:
         variables["BENCH_BODY"] = load.body
@@ -68,7 +68,7 @@ def free_port() -> int:
 
 @contextmanager
 def server(command: Sequence[str], port: int, environment: Mapping[str, str]) -> Generator[str]:
-    """The URL of a server that this command starts, once it answers."""
+    """Start a server with this command and yield its URL once it answers."""
     url = f"http://127.0.0.1:{port}"
     process = subprocess.Popen(command, env={**os.environ, **environment}, stderr=subprocess.DEVNULL)
     try:

@@ -1,4 +1,4 @@
-"""What an idle ticker and an idle worker cost: statements and CPU seconds per minute, with nothing due for half a day.
+"""Measure what an idle ticker and an idle worker cost per minute: statements and CPU seconds, with nothing due.
 
 python bench/idle.py [--routines 10000 1000000] [--seconds 60]
 """
@@ -11,25 +11,23 @@ from pathlib import Path
 from harness import column, filled, machine, one, programs, server, table
 
 CALLS = "SELECT coalesce(sum(calls), 0) FROM pg_stat_statements WHERE userid = %s::regrole"
-
-
-MOST_STATEMENTS, MOST_PERCENT = 66, 0.2
-"""Of an idle ticker: a minute's statements (one a second, and a few for the clocks' sake), and its share of a core."""
+MAX_STATEMENTS, MAX_PERCENT = 66, 0.2
+"""Limits for an idle ticker: statements per minute (one a second, and a few for clock drift), and share of a core."""
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time that a process has used."""
+    """Return the user and system time that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def idle(program: str, routines: int, seconds: int) -> tuple[str, ...]:
-    """One line of the table."""
+    """Return a row of the table."""
     with server(shared_preload_libraries="pg_stat_statements") as url:
         async with filled(url, routines) as connection:
             await connection.execute("CREATE EXTENSION pg_stat_statements")
             async with programs(connection, url, program, 1) as [process]:
-                await asyncio.sleep(2)  # it has just started
+                await asyncio.sleep(2)  # let it finish starting
                 backends = await column(
                     connection,
                     "SELECT pid FROM pg_stat_activity WHERE starts_with(application_name, %s)",
@@ -43,7 +41,7 @@ async def idle(program: str, routines: int, seconds: int) -> tuple[str, ...]:
                 used = each[0], sum(each[1:])
                 calls = await one(connection, CALLS, role) - calls
     if not calls:
-        raise RuntimeError(f"No statement of {role} was counted.")
+        raise RuntimeError(f"pg_stat_statements counted no statement of {role}.")
     per_minute = 60 / seconds
     return (
         program,
@@ -62,10 +60,10 @@ async def main() -> None:
     print(f"Idle programs, per minute, over {options.seconds} s; {machine()}\n")
     rows = [await idle("ticker", routines, options.seconds) for routines in options.routines]
     rows.append(await idle("worker", options.routines[0], options.seconds))
-    table(["", "routines", "statements", "CPU s, program", "CPU s, its backends", "of a core"], rows)
+    table(["", "routines", "statements", "CPU s, program", "CPU s, its backends", "share of a core"], rows)
     for _, routines, statements, *_, share in rows[:-1]:
-        if int(statements) > MOST_STATEMENTS or float(share.rstrip(" %")) > MOST_PERCENT:
-            raise SystemExit(f"A ticker of {routines} routines that is idle does too much.")
+        if int(statements) > MAX_STATEMENTS or float(share.rstrip(" %")) > MAX_PERCENT:
+            raise SystemExit(f"An idle ticker with {routines} routines sends too many statements or uses too much CPU.")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
--- What wrk sends, and one line of JSON about what came back. {n} becomes a number that no other request has, {i} one
--- of 0 to 49.
+-- Builds the requests that wrk sends and prints the results as one line of JSON. {n} becomes a number unique to the
+-- request, {i} a number from 0 to 49.
 local n = 0
 local method, path, body = os.getenv("BENCH_METHOD"), os.getenv("BENCH_PATH"), os.getenv("BENCH_BODY")
 local run = os.getenv("BENCH_RUN")

@@ -1,10 +1,10 @@
-"""What row-level security costs: the real API on a database, and on a copy of it where it is switched off.
+"""Measure what row-level security costs: the real API on a database, and on a copy without row-level security.
 
 python bench/row_security.py [--rounds 9] [--seconds 2] [--connections 16]
 
-Both servers run all the time and are asked in turns, as in bench/api.py. Printed are the medians of the rounds, and the
-median of their ratios: of requests per second, and of the CPU time that the API and its server processes spend on each,
-which other work on the machine disturbs less. Linux.
+Both servers run all the time and are loaded alternately, as in bench/api.py. The program prints the medians of the
+rounds and the median of their ratios, both for requests per second and for the CPU time that the API and its server
+processes spend on a request, which other work on the machine disturbs less. Needs Linux.
 """
 
 import argparse
@@ -26,7 +26,7 @@ COPY = "without_row_security"
 
 
 async def copy_without(postgres: EmbeddedServer) -> str:
-    """The key of the filled database and of its copy."""
+    """Fill the database, copy it, disable row-level security in the copy, and return the API key that both share."""
     key = await fill(postgres.url())
     async with connect(postgres.url("postgres"), "bench") as admin:
         await admin.execute(f"CREATE DATABASE {COPY} TEMPLATE routines".encode())
@@ -39,7 +39,7 @@ async def copy_without(postgres: EmbeddedServer) -> str:
 
 @contextmanager
 def api_on(url: str) -> Generator[str]:
-    """The URL of a real API on this database."""
+    """Start a real API on this database and yield its URL."""
     port = free_port()
     environment = {**SETTINGS, "DATABASE_URL": url, "ROUTINES_PORT": str(port)}
     with server([sys.executable, "-m", "routines_cli.main", "api"], port, environment) as api:
@@ -47,17 +47,17 @@ def api_on(url: str) -> Generator[str]:
 
 
 class Spent(NamedTuple):
-    """What one round came to."""
+    """The result of one round."""
 
     per_second: float
     cpu_us: float
 
 
 def cpu_seconds(url: str, database: str) -> float:
-    """What the API on this database, and the server processes that serve it, have spent."""
+    """Return the CPU time used so far by the API on this database and by the server processes behind it."""
     spent = 0.0
     for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has ended meanwhile, or is another user's
+        with suppress(OSError):  # the process has ended, or belongs to another user
             command = (process / "cmdline").read_bytes().decode(errors="replace")
             serves = command.startswith("postgres:") and f" {database} " in command
             asks = "main\0api" in command and f"DATABASE_URL={url}\0".encode() in (process / "environ").read_bytes()
@@ -67,7 +67,7 @@ def cpu_seconds(url: str, database: str) -> float:
 
 
 def one_round(load: Load, api: tuple[str, str, str], key: str, run: int, options: argparse.Namespace) -> Spent:
-    """Ask one server for a while."""
+    """Load one server for a while."""
     address, url, database = api
     before = cpu_seconds(url, database)
     measured = measure(load, address, key, run=run, seconds=options.seconds, connections=options.connections)
@@ -76,7 +76,7 @@ def one_round(load: Load, api: tuple[str, str, str], key: str, run: int, options
 
 
 def compare(load: Load, apis: list[tuple[str, str, str]], key: str, options: argparse.Namespace) -> str:
-    """A line of the table; who goes first changes from round to round."""
+    """Return a row of the table; the server that goes first alternates."""
     rounds: list[list[Spent]] = [[], []]
     for each in range(options.rounds):
         for which in (0, 1) if each % 2 else (1, 0):

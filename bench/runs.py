@@ -1,9 +1,9 @@
-"""Runs per second of three-step flows, and the delay from commit to first step while idle, with the real worker.
+"""Measure runs per second of three-step flows, and the idle delay from commit to first step, with the real worker.
 
 python bench/runs.py [--runs 5000] [--workers 1 2] [--rounds 3] [--samples 200]
 
-The control is the same SQL without Python between: the statements of claim and checkpoint as one worker sends them,
-with as many runs at once, from one bare connection that has every step's record ready.
+The control is the same SQL without Python in between: the claim and checkpoint statements that one worker sends, with
+as many runs at once, from one bare connection that has the record of every step ready.
 """
 
 import argparse
@@ -27,12 +27,12 @@ NO_RUN_IS_ACTIVE = "SELECT NOT EXISTS (SELECT FROM routines.trajectories WHERE e
 TOOK = "SELECT extract(epoch FROM max(ended_at) - min(started_at)) FROM routines.trajectories"
 FIRST_STEP = """SELECT 1000 * extract(epoch FROM steps.created_at - trajectories.created_at)
                 FROM routines.trajectories JOIN routines.steps ON trajectory_id = trajectories.id WHERE name = 'one'"""
-SLOTS = Settings.model_fields["worker_concurrency"].default
+CAPACITY = Settings.model_fields["worker_concurrency"].default
 LEASE_SECONDS = 15.0
 
 
 def record(position: int, status: str) -> StepRecord:
-    """A step's record, as the flow makes it."""
+    """Return a step's record as the flow writes it."""
     text = {"text": "x"}
     return StepRecord(STEPS[position], position, status, "text_echo", text, text if status == "completed" else None)
 
@@ -43,18 +43,18 @@ ROUNDS = [
     lambda run: Checkpoint(run.id, run.fence, [record(1, "completed"), record(2, "running")]),
     lambda run: Checkpoint(run.id, run.fence, [record(2, "completed")], "completed"),
 ]
-"""What a worker writes of a run, one after the other."""
+"""The checkpoints that a worker writes for a run, in order."""
 
 
 async def control(connection: Connection, url: str, count: int) -> float:
-    """Runs per second of the bare statements."""
+    """Return the runs per second of the bare statements."""
     await clear(connection)
     await connection.execute(INSERT, [count])
     async with connect(url, "control") as bare:
         begun, done = time.perf_counter(), 0
         while done < count:
             claimed: list[Claim] = await runs.claim(
-                bare, slots=SLOTS, worker="control", lease_seconds=LEASE_SECONDS, deadline_seconds=3600
+                bare, capacity=CAPACITY, worker="control", lease_seconds=LEASE_SECONDS, deadline_seconds=3600
             )
             for checkpoint in ROUNDS:
                 await runs.write(bare, [checkpoint(run) for run in claimed], lease_seconds=LEASE_SECONDS)
@@ -63,7 +63,7 @@ async def control(connection: Connection, url: str, count: int) -> float:
 
 
 async def program(connection: Connection, url: str, workers: int, count: int) -> float:
-    """Runs per second of `workers` processes, from the first claim to the last end."""
+    """Return the runs per second of `workers` processes, from the first claim to the last end."""
     await clear(connection)
     async with programs(connection, url, "worker", workers):
         await connection.execute(INSERT, [count])
@@ -74,11 +74,11 @@ async def program(connection: Connection, url: str, workers: int, count: int) ->
 
 
 async def delays(connection: Connection, url: str, samples: int) -> list[float]:
-    """Milliseconds from the insert of a run into an idle system to its first step, one run after the other."""
+    """Insert runs into an idle system, one by one; return the milliseconds from each insert to the first step."""
     await clear(connection)
     async with programs(connection, url, "worker", 1):
         for sample in range(samples):
-            await asyncio.sleep(0.05 + 0.5 * (sample * 0.618 % 1))  # at no fixed time after the worker's own look
+            await asyncio.sleep(0.05 + 0.5 * (sample * 0.618 % 1))  # out of step with the worker's polling
             await connection.execute(INSERT, [1])
             await until(connection, NO_RUN_IS_ACTIVE, poll_seconds=0.02)
     return await column(connection, FIRST_STEP)
@@ -98,7 +98,9 @@ async def main() -> None:
             await connection.execute(
                 "INSERT INTO routines.task_versions (task_id, version, workflow) VALUES (1, 2, %s::json)", [WORKFLOW]
             )
-            for _ in range(options.rounds):  # in turns, so that a busy moment of the machine spoils none of them alone
+            for _ in range(
+                options.rounds
+            ):  # alternate, so that a busy moment of the machine does not spoil just one of them
                 measured[0].append(await control(connection, url, options.runs))
                 for count in options.workers:
                     measured[count].append(await program(connection, url, count, options.runs))
@@ -113,8 +115,8 @@ async def main() -> None:
         )
         for count, values in measured.items()
     ]
-    table(["", "runs/s, median", "range", "of the control"], rows)
-    print("\nFrom commit to first step on an idle system, ms\n")
+    table(["", "runs/s, median", "range", "ratio to control"], rows)
+    print("\nDelay from commit to first step on an idle system, ms\n")
     shares = [f"{percentile(idle, share):.1f}" for share in (0.5, 0.95, 0.99)]
     table(
         ["samples", "min", "p50", "p95", "p99", "max"], [(len(idle), f"{min(idle):.1f}", *shares, f"{max(idle):.1f}")]

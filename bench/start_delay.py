@@ -1,10 +1,10 @@
-"""From the slot to the committed trajectory, and from the slot to the first step started, with the real programs.
+"""Measure the delay from the slot to the committed trajectory and to the first started step, with the real programs.
 
 python bench/start_delay.py [--due 1 100 10000 100000] [--tickers 1 3] [--samples 300] [--worker-due 1 100 1000]
 
-`--due` routines share a moment. A single one is repeated `--samples` times, a hundred are 30 times, so that p99 has
-something to rest on; more of them bring their own samples. Commits are timed by the server itself
-(track_commit_timestamp); the start of a step is its row's created_at.
+`--due` routines share a moment. A single routine is repeated `--samples` times and a hundred are repeated 30 times, to
+give p99 enough samples; larger numbers bring enough of their own. The server times the commits
+(track_commit_timestamp); a step starts at its row's created_at.
 """
 
 import argparse
@@ -39,16 +39,16 @@ NO_RUN_WAITS = """SELECT NOT EXISTS (SELECT FROM routines.trajectories
 
 
 class Moments(NamedTuple):
-    """So many moments at which routines are due, and how far they are apart."""
+    """How many moments routines come due at, and how far apart they are."""
 
     many: int
     every_seconds: float
 
 
 def moments_of(due: int, samples: int) -> Moments:
-    """Few moments suffice where each brings many samples."""
+    """Choose the moments: few suffice if each brings many samples."""
     if due == 1:
-        # Out of step with the worker, which looks every 100 ms: each sample finds it at another point of its wait.
+        # Out of step with the worker, which polls every 100 ms: each sample meets it at a different point of its wait.
         return Moments(samples, 0.23)
     if due <= 100:
         return Moments(30, 1)
@@ -56,20 +56,20 @@ def moments_of(due: int, samples: int) -> Moments:
 
 
 async def fire(connection: Connection, due: int, moments: Moments) -> None:
-    """Let it come due and wait until every slot has its outcome."""
+    """Let the routines come due and wait until every slot has its outcome."""
     count, every_seconds = moments
     first = await make_due(connection, range(1, due * count + 1), every_seconds=every_seconds, each=due)
     await until_nothing_waits(connection, first, first + timedelta(seconds=(count - 1) * every_seconds))
 
 
 def row(what: str, tickers: int, due: int, delays: list[float]) -> tuple[object, ...]:
-    """A line of the table; `delays` in milliseconds."""
+    """Return a row of the table; `delays` in milliseconds."""
     shares = [f"{percentile(delays, share):,.1f}" for share in (0.5, 0.95, 0.99)]
     return (what, tickers, f"{due:,}", f"{len(delays):,}", f"{min(delays):,.1f}", *shares, f"{max(delays):,.1f}")
 
 
 async def committed(connection: Connection, url: str, tickers: int, due: int, samples: int) -> tuple[object, ...]:
-    """Slot to committed trajectory, with no worker."""
+    """Measure from the slot to the committed trajectory, without a worker."""
     await clear(connection)
     async with programs(connection, url, "ticker", tickers):
         await fire(connection, due, moments_of(due, samples))
@@ -79,7 +79,7 @@ async def committed(connection: Connection, url: str, tickers: int, due: int, sa
 
 
 async def first_step(connection: Connection, url: str, tickers: int, due: int, samples: int) -> tuple[object, ...]:
-    """Slot to the first step started, with one worker."""
+    """Measure from the slot to the first started step, with one worker."""
     await clear(connection)
     async with programs(connection, url, "worker", 1), programs(connection, url, "ticker", tickers):
         await fire(connection, due, moments_of(due, samples))

@@ -1,8 +1,9 @@
-"""Whether the time of an answer tells what is there: 401 and 404 paths in interleaved pairs, on the real API.
+"""Test whether response times reveal what exists: 401 and 404 paths in interleaved pairs, on the real API.
 
-For each pair the median difference with its 95 % interval (by order statistics, which supposes nothing of the
-distribution), and the chance that one of the first kind is slower than one of the second (0.5: no difference), with the
-p value of Mann-Whitney. A statistic, not a test: the first pair is a control of two equal requests.
+For each pair, print the median difference with its 95 % interval (by order statistics, which assume nothing about the
+distribution) and the probability that one of the first kind is slower than one of the second (0.5: no difference), with
+the p-value of the Mann-Whitney test. This prints statistics and does not fail; the first pair is a control of two
+identical requests.
 """
 
 import argparse
@@ -30,7 +31,7 @@ FOREIGN, ABSENT = "theirs", "absent"
 
 
 class Request(NamedTuple):
-    """What is asked, and with which key."""
+    """A path to request, and the key to use."""
 
     path: str
     key: str
@@ -45,7 +46,7 @@ class Pair(NamedTuple):
 
 
 async def fill(url: str, keyring: Keyring) -> str:
-    """The key of the collection `mine`; `theirs` has a task, a routine and a run of its own."""
+    """Create the collections `mine` and `theirs`, the latter with a task, a routine and a run; return `mine`'s key."""
     async with connect(url, "bench") as connection:
         await migrate(connection)
         key = await create_key(connection, "mine", Peppers(keyring))
@@ -64,24 +65,24 @@ async def fill(url: str, keyring: Keyring) -> str:
 
 
 def pairs(key: str) -> list[Pair]:
-    """What shall not be told apart."""
+    """Return the requests that must not be distinguishable."""
     wrong = key[:-7] + ("A" if key[-7] != "A" else "B")
     unknown = "rtn_999_" + key.split("_", 2)[2][:-6]
     own = "/api/v1/routines/mine"
     return [
-        Pair("control: the same", Request(f"{own}/none/x", key), Request(f"{own}/none/x", key)),
+        Pair("control: identical", Request(f"{own}/none/x", key), Request(f"{own}/none/x", key)),
         Pair("collection", Request(f"/api/v1/routines/{FOREIGN}/echo/kept", key),
              Request(f"/api/v1/routines/{ABSENT}/echo/kept", key)),
         Pair("task", Request(f"{own}/theirs/kept", key), Request(f"{own}/absent/kept", key)),
         Pair("trajectory", Request("/api/v1/db/trajectory/mine/echo/1", key),
              Request("/api/v1/db/trajectory/mine/echo/999", key)),
-        Pair("key: wrong, unknown", Request(f"{own}/echo/kept", wrong + checksum(wrong)),
+        Pair("key: wrong or unknown", Request(f"{own}/echo/kept", wrong + checksum(wrong)),
              Request(f"{own}/echo/kept", unknown + checksum(unknown))),
     ]  # fmt: skip
 
 
 def seconds_of(client: http.client.HTTPConnection, request: Request) -> tuple[float, int, bytes]:
-    """How long the answer took, and the answer."""
+    """Return how long the answer took, its status and its body."""
     begun = time.perf_counter()
     client.request("GET", request.path, headers={"Authorization": f"Bearer {request.key}"})
     answer = client.getresponse()
@@ -90,7 +91,7 @@ def seconds_of(client: http.client.HTTPConnection, request: Request) -> tuple[fl
 
 
 def measure(client: http.client.HTTPConnection, pair: Pair, count: int) -> tuple[list[float], list[float]]:
-    """Microseconds of each kind, in pairs whose order is random; leaves where the answers differ."""
+    """Measure the microseconds of each kind, in pairs in random order; exits if the answers of a pair differ."""
     times: tuple[list[float], list[float]] = ([], [])
     for number in range(count + 100):
         answers: dict[int, tuple[float, int, bytes]] = {}
@@ -98,21 +99,21 @@ def measure(client: http.client.HTTPConnection, pair: Pair, count: int) -> tuple
             answers[which] = seconds_of(client, pair[1 + which])
         if answers[0][1:] != answers[1][1:] or answers[0][1] not in {401, 404}:
             sys.exit(f"{pair.name}: the answers differ: {answers}")
-        if number >= 100:  # the first ones warm up
+        if number >= 100:  # the first 100 are the warm-up
             for which in (0, 1):
                 times[which].append(answers[which][0] * 1e6)
     return times
 
 
 def interval_of_median(values: list[float]) -> tuple[float, float, float]:
-    """The median and its 95 % interval."""
+    """Return the median and its 95 % interval."""
     ordered, half = sorted(values), 0.98 * math.sqrt(len(values))
     low, high = int(len(values) / 2 - half), min(len(values) - 1, int(len(values) / 2 + half) + 1)
     return statistics.median(ordered), ordered[max(0, low)], ordered[high]
 
 
 def mann_whitney(first: list[float], second: list[float]) -> tuple[float, float]:
-    """The chance that one of the first is larger than one of the second, and the two-sided p value."""
+    """Return the probability that one of the first is larger than one of the second, and the two-sided p-value."""
     ranked = sorted([(value, 0) for value in first] + [(value, 1) for value in second])
     ranks = sum(rank for rank, (_, which) in enumerate(ranked, 1) if which == 0)
     n, m = len(first), len(second)
@@ -147,7 +148,7 @@ def main() -> None:
                 client = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
                 print(f"{options.pairs:,} pairs each; {machine()}\n")
                 table(
-                    ["pair", "first, µs", "second, µs", "median difference, µs", "first is slower", "p"],
+                    ["pair", "first, µs", "second, µs", "median difference, µs", "P(first slower)", "p"],
                     (row_of(pair, measure(client, pair, options.pairs)) for pair in pairs(key)),
                 )
         finally:

@@ -1,9 +1,9 @@
-"""Webhooks per second, what a claim costs in a backlog, and how fast old runs go.
+"""Measure webhooks per second, what a claim costs in a backlog, and how fast old runs are deleted.
 
 python bench/webhooks.py [--webhooks 5000] [--backlog 200000] [--lanes 1000] [--runs 1000000]
 
-The control of the delivery is the same client that posts as many bodies to the same receivers, as many at once, without
-a database.
+The control of the delivery is the same client: it posts as many bodies to the same receivers, with as many requests at
+once, but without a database.
 """
 
 import argparse
@@ -22,12 +22,12 @@ from routines_core.keyring import Keyring
 from routines_engine.webhooks.deliveries import LEASE_SECONDS, Deliverer, send
 
 RECEIVERS = 8
-AT_ONCE = 64
+CAPACITY = 64
 BODY = b'{"status": "completed"}' * 40
 
 
 async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Takes everything at once."""
+    """Accept any request."""
     head = await reader.readuntil(b"\r\n\r\n")
     length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
     await reader.readexactly(length)
@@ -36,13 +36,13 @@ async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 async def receivers() -> list[str]:
-    """URLs of receivers on loopback, each a lane of its own."""
+    """Start receivers on loopback, each a lane of its own, and return their URLs."""
     servers = [await asyncio.start_server(receive, "127.0.0.1", 0) for _ in range(RECEIVERS)]
     return [f"http://127.0.0.1:{each.sockets[0].getsockname()[1]}/hook" for each in servers]
 
 
 async def control(urls: list[str], webhooks: int) -> float:
-    """Requests per second without a database."""
+    """Return the requests per second without a database."""
     numbers = iter(range(webhooks))
 
     async def post_some() -> None:
@@ -51,12 +51,12 @@ async def control(urls: list[str], webhooks: int) -> float:
 
     async with guarded_client(allow_private=True, timeout_seconds=15) as client:
         started_at = time.perf_counter()
-        await asyncio.gather(*(post_some() for _ in range(AT_ONCE)))
+        await asyncio.gather(*(post_some() for _ in range(CAPACITY)))
         return webhooks / (time.perf_counter() - started_at)
 
 
 async def fill(connection: Connection, runs: int, *, days: int) -> None:
-    """Ended runs, spread over the last `days`."""
+    """Insert ended runs, spread over the last `days`."""
     await connection.execute(
         """INSERT INTO routines.trajectories (collection_id, task_id, task_version, trigger, init_params, status,
                                               created_at, ended_at)
@@ -68,7 +68,7 @@ async def fill(connection: Connection, runs: int, *, days: int) -> None:
 
 
 async def delivered(connection: Connection, url: str, urls: list[str], webhooks: int) -> float:
-    """Webhooks per second by one worker, from the first claim to the last record."""
+    """Return the webhooks per second of one worker, from the first claim to the last record."""
     await fill(connection, webhooks, days=1)
     await connection.execute(
         """INSERT INTO routines.webhook_deliveries (collection_id, trajectory_id, event_status, url)
@@ -82,7 +82,7 @@ async def delivered(connection: Connection, url: str, urls: list[str], webhooks:
         asyncio.TaskGroup() as group,
     ):
         started_at = time.perf_counter()
-        group.create_task(Deliverer(pool, stop, client, keyring, slots=AT_ONCE, per_collection=AT_ONCE).run())
+        group.create_task(Deliverer(pool, stop, client, keyring, capacity=CAPACITY, per_collection=CAPACITY).run())
         await until(connection, "SELECT bool_and(delivered_at IS NOT NULL) FROM routines.webhook_deliveries")
         seconds = time.perf_counter() - started_at
         stop.set()
@@ -91,7 +91,7 @@ async def delivered(connection: Connection, url: str, urls: list[str], webhooks:
 
 
 async def claims(connection: Connection, backlog: int, lanes: int) -> tuple[list[float], list[float]]:
-    """Milliseconds of claims in a backlog, and of claims where nothing is due."""
+    """Return the milliseconds of claims from a backlog, and of claims when nothing is due."""
     await fill(connection, 1, days=1)
     await connection.execute(
         """INSERT INTO routines.webhook_deliveries (collection_id, trajectory_id, event_status, url)
@@ -110,13 +110,13 @@ async def claims(connection: Connection, backlog: int, lanes: int) -> tuple[list
 
 async def claim(connection: Connection) -> float:
     started_at = time.perf_counter()
-    limits = {"slots": AT_ONCE, "per_host": 8, "per_collection": 32}
+    limits = {"capacity": CAPACITY, "per_host": 8, "per_collection": 32}
     await deliveries.claim(connection, **limits, lease_seconds=LEASE_SECONDS)
     return 1000 * (time.perf_counter() - started_at)
 
 
 async def retention(connection: Connection, runs: int) -> tuple[int, float, list[float]]:
-    """Runs that went, how many each second, and the milliseconds of each page."""
+    """Delete old runs; return how many were deleted, how many per second, and the milliseconds of each page."""
     await fill(connection, runs, days=100)
     await connection.execute("VACUUM ANALYZE routines.trajectories")
     pages: list[float] = []
@@ -143,7 +143,7 @@ async def main() -> None:
             urls = await receivers()
             bare, ours = await control(urls, options.webhooks), await delivered(connection, url, urls, options.webhooks)
             busy, idle = await claims(connection, options.backlog, options.lanes)
-            gone, rate, pages = await retention(connection, options.runs)
+            removed, rate, pages = await retention(connection, options.runs)
             left = await one(connection, "SELECT count(*) FROM routines.trajectories")
     print(f"Webhooks and retention; {machine()}\n")
     table(
@@ -155,11 +155,12 @@ async def main() -> None:
         (what, f"{median(times):.1f} ms", f"{max(times):.1f} ms")
         for what, times in [("all due", busy), ("none due", idle)]
     ]
-    table([f"claim, {options.backlog:,} in {options.lanes:,} lanes", "median", "max"], shares)
+    table([f"claim from {options.backlog:,} in {options.lanes:,} lanes", "median", "max"], shares)
     print()
     longest = [f"{percentile(pages, share):.1f} ms" for share in (0.5, 0.99, 1)]
     table(
-        ["old runs", "kept", "runs/s", "page p50", "p99", "max"], [(f"{gone:,}", f"{left:,}", f"{rate:,.0f}", *longest)]
+        ["deleted runs", "kept", "runs/s", "page p50", "p99", "max"],
+        [(f"{removed:,}", f"{left:,}", f"{rate:,.0f}", *longest)],
     )
 
 

@@ -1,6 +1,6 @@
-"""The real Postgres that every test talks to, and a migrated database for each test that wants one.
+"""Provide the Postgres server that every test talks to, and a migrated database for each test that asks for one.
 
-Found in this order: ROUTINES_TEST_DATABASE_URL; a container by testcontainers where a Docker daemon answers; the
+The first available server wins: ROUTINES_TEST_DATABASE_URL; a testcontainers container if a Docker daemon answers; the
 embedded server.
 """
 
@@ -22,17 +22,17 @@ from support.rows import Database, with_database
 
 LONG_WAITS = ("tests/chaos/test_chaos.py", "tests/temporal/test_crashes.py")
 CHAOS_SEED = os.environ.get("ROUTINES_CHAOS_SEED") or str(secrets.randbelow(2**32))
-# The processes that xdist starts inherit it, and their own output is not shown.
+# xdist's worker processes inherit the seed; their own output, and so their report header, is not shown.
 os.environ["ROUTINES_CHAOS_SEED"] = CHAOS_SEED
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Two processes more than processors: tests wait for half of their time."""
+    """Return two more processes than processors: tests spend half of their time waiting."""
     return (os.cpu_count() or 1) + 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that wait for minutes come first, so that others have the processors meanwhile."""
+    """Put the files that wait for minutes first, so that other tests use the processors meanwhile."""
     items.sort(key=lambda item: not item.nodeid.startswith(LONG_WAITS))
 
 
@@ -41,7 +41,7 @@ def pytest_report_header() -> str:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What the chaos run did: its counts of faults and slots."""
+    """Print the counts of faults and slots that the chaos run reported."""
     for report in [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]:
         for name, text in report.user_properties:
             if name == "chaos":
@@ -54,7 +54,7 @@ def _docker_answers() -> bool:
         import docker
 
         docker.from_env().ping()
-    except Exception:  # noqa: BLE001 - whatever it is, there is no daemon to use
+    except Exception:  # noqa: BLE001 - whatever the error, there is no daemon to use
         return False
     return True
 
@@ -79,7 +79,7 @@ def _embedded(data_dir: Path) -> Generator[str]:
 
 @pytest.fixture(scope="session")
 def server_url(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
-    """The URL of a server on which databases may be made."""
+    """Yield the URL of a server on which tests may create databases."""
     given = os.environ.get("ROUTINES_TEST_DATABASE_URL")
     if given:
         yield given
@@ -90,7 +90,7 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
 
 @pytest.fixture(scope="session")
 def template(server_url: str) -> str:
-    """The name of a migrated database, to be copied."""
+    """Create a migrated database to copy for each test, and return its name."""
     name = f"routines_template_{uuid.uuid4().hex[:8]}"
     with psycopg.connect(server_url, autocommit=True) as admin:
         admin.execute(f'CREATE DATABASE "{name}"')
@@ -105,7 +105,7 @@ async def _migrate(url: str) -> None:
 
 @pytest.fixture
 def database(server_url: str, template: str) -> Generator[Database]:
-    """A migrated, empty database."""
+    """Yield an empty, migrated database."""
     name = f"routines_test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server_url, autocommit=True) as admin:
         admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
@@ -115,6 +115,6 @@ def database(server_url: str, template: str) -> Generator[Database]:
 
 @pytest.fixture
 async def connection(database: Database) -> AsyncGenerator[Connection]:
-    """A connection to the test's database."""
+    """Yield a connection to the test's database."""
     async with connect(database.url, "tests") as opened:
         yield opened

@@ -1,13 +1,13 @@
--- Runs that a step starts and waits for, and what it may read of ended ones.
+-- Child runs, which a step starts and waits for, and ended runs that a step may read.
 
 -- name: start_child
--- The child of this step and index: started now, or before by this step. One that an earlier try of the step started and that
--- did not complete gives its place up to a new one; one of this very try is found again, however it ended, so that a worker that
--- takes the try up does not start it twice. The parent is locked, so that it does not end before its child is there to be
--- cancelled with it. While it waits it counts towards no limit.
+-- Returns the child of this step and index, starting it if necessary. If an earlier attempt of the step started one that did
+-- not complete, a new one replaces it. A child of this same attempt is found again, however it ended, so that a worker that
+-- resumes the attempt does not start it twice. The parent is locked so that it cannot end before the child exists to be
+-- cancelled with it. While the parent waits it counts towards no limit.
 WITH RECURSIVE parent AS (
     SELECT id, collection_id, parent_id FROM routines.trajectories
-    WHERE id = %(parent_id)s::bigint AND attempt = %(fence)s::integer AND status = 'running'
+    WHERE id = %(parent_id)s::bigint AND fence = %(fence)s::integer AND status = 'running'
     FOR NO KEY UPDATE
 ),
 line AS (
@@ -28,17 +28,17 @@ replaced AS (
     FROM task
     WHERE unknown_keys = '{}' AND trajectories.parent_id = %(parent_id)s::bigint
       AND trajectories.parent_step = %(step)s::text AND trajectories.child_index = %(child_index)s::integer
-      AND ended_at IS NOT NULL AND status <> 'completed' AND coalesce(parent_try, 1) < %(attempt)s::integer
+      AND ended_at IS NOT NULL AND status <> 'completed' AND coalesce(parent_attempt, 1) < %(attempt)s::integer
     RETURNING trajectories.id
 ),
 started AS (
     INSERT INTO routines.trajectories (collection_id, task_id, task_version, trigger, init_params,
-                                       parent_id, parent_step, child_index, parent_try)
+                                       parent_id, parent_step, child_index, parent_attempt)
     SELECT collection_id, id, version, 'api', init_params || %(init_params)s::jsonb,
            %(parent_id)s::bigint, %(step)s::text, %(child_index)s::integer, %(attempt)s::integer
     FROM task
     WHERE unknown_keys = '{}' AND (SELECT max(depth) FROM line) < %(max_depth)s::integer
-      -- Once the place is free.
+      -- After the replaced child has given up its place.
       AND (SELECT count(*) FROM replaced) >= 0
     ON CONFLICT (parent_id, parent_step, child_index) WHERE parent_id IS NOT NULL DO NOTHING
     RETURNING id
@@ -67,23 +67,23 @@ FROM routines.trajectories
 WHERE id = ANY (%(ids)s::bigint[]) AND ended_at IS NOT NULL;
 
 -- name: count_again
--- A run whose wait is over counts towards its limits again, even where that goes beyond one: it never waits for a place.
+-- A run whose wait is over counts towards its limits again, even if that exceeds one: it does not wait for capacity.
 WITH working AS (
     UPDATE routines.dispatches SET waits = false
-    WHERE trajectory_id = %(id)s::bigint AND attempt = %(fence)s::integer AND waits
+    WHERE trajectory_id = %(id)s::bigint AND fence = %(fence)s::integer AND waits
 )
 INSERT INTO routines.limited_runs (trajectory_id, collection_id, task_id)
 SELECT trajectories.id, trajectories.collection_id, trajectories.task_id
 FROM routines.trajectories
 JOIN routines.collections ON collections.id = trajectories.collection_id
 LEFT JOIN routines.tasks ON tasks.id = trajectories.task_id
-WHERE trajectories.id = %(id)s::bigint AND attempt = %(fence)s::integer AND status = 'running'
+WHERE trajectories.id = %(id)s::bigint AND fence = %(fence)s::integer AND status = 'running'
   AND (collections.max_concurrent_runs IS NOT NULL OR tasks.max_concurrent_runs IS NOT NULL)
 FOR NO KEY UPDATE OF trajectories
 ON CONFLICT DO NOTHING;
 
 -- name: find_ended
--- Ended runs of a task of the collection, newest first; null for status means any.
+-- Ended runs of a task of the collection, newest first. A null status matches any.
 SELECT trajectories.id AS trajectory_id, trajectories.status, trajectories.init_params,
        (SELECT coalesce(jsonb_object_agg(name, outputs), '{}') FROM routines.steps
         WHERE steps.trajectory_id = trajectories.id AND steps.status = 'completed') AS outputs

@@ -1,4 +1,4 @@
--- Collections as the API sees them: a key knows its own.
+-- A key's own collection, for the API.
 
 -- name: find_collection
 SELECT name, description, created_at FROM routines.collections WHERE id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller));
@@ -8,9 +8,9 @@ SELECT ARRAY(SELECT jsonb_object_keys(environment_refs) ORDER BY 1) AS names
 FROM routines.collections WHERE id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller));
 
 -- name: patch_environment
--- Sets and removes variables, the others stay; replaced ciphertexts go by the trigger forget_replaced_environment. Of two changes at
--- once the second waits for the row and then starts from what the first left. No row: a variable shall be kept, since its mask was sent
--- back, that is not there.
+-- Sets and removes variables and keeps the others. The trigger forget_replaced_environment deletes replaced ciphertexts. Of two
+-- concurrent changes the second waits for the row and starts from the first one's result. No row if a variable to keep, whose
+-- mask was sent back, does not exist.
 WITH patched AS (
     UPDATE routines.collections
     SET environment_refs = (environment_refs - %(removed)s::text[]) || %(refs)s::jsonb

@@ -1,17 +1,17 @@
--- Webhooks: a queue with one lane for each receiver, so that one that hangs holds up nobody else. `now` moves the clock
--- in tests. After the claim every write names the attempt, the fence, as with runs.
+-- Webhooks: a queue with one lane per receiver, so that a hanging receiver delays no other. `now` moves the clock in tests.
+-- Every write after the claim names the fence, as with runs.
 
 -- name: claim
--- The lanes in turns, and in each the one that is due first; no lane and no collection gets more than its share, counted
--- over all workers. What is in hand has its lease in next_attempt_at: it comes up again by itself when its worker is
--- lost, and that is noted as an attempt whose end nobody knows. SKIP LOCKED: what another worker is claiming is its own.
+-- Alternates between the lanes, taking the earliest due delivery of each. No lane and no collection gets more than its share,
+-- counted over all workers. A claimed delivery has its lease in next_attempt_at: if its worker is lost it becomes due again,
+-- and an attempt with unknown outcome is recorded. SKIP LOCKED leaves rows alone that another worker is claiming.
 WITH RECURSIVE moment AS MATERIALIZED (SELECT coalesce(%(now)s::timestamptz, now()) AS now),
-in_hand AS MATERIALIZED (
+claimed_now AS MATERIALIZED (
     SELECT collection_id, host, count(*) AS number FROM routines.webhook_deliveries
     WHERE claimed_at IS NOT NULL AND next_attempt_at > (SELECT now FROM moment)
     GROUP BY collection_id, host
 ),
--- From lane to lane through the index, whatever the number of deliveries in each.
+-- Steps from lane to lane through the index, whatever the number of deliveries in each.
 lanes AS (
     (SELECT collection_id, host FROM routines.webhook_deliveries
      WHERE next_attempt_at IS NOT NULL
@@ -26,11 +26,11 @@ lanes AS (
 ),
 due AS MATERIALIZED (
     SELECT first.id, first.next_attempt_at, lanes.collection_id,
-           row_number() OVER (PARTITION BY lanes.collection_id ORDER BY first.turn, first.next_attempt_at) AS turn
+           row_number() OVER (PARTITION BY lanes.collection_id ORDER BY first.rank, first.next_attempt_at) AS rank
     FROM lanes
-    LEFT JOIN in_hand ON in_hand.collection_id = lanes.collection_id AND in_hand.host = lanes.host
+    LEFT JOIN claimed_now ON claimed_now.collection_id = lanes.collection_id AND claimed_now.host = lanes.host
     CROSS JOIN LATERAL (
-        SELECT head.*, row_number() OVER (ORDER BY head.next_attempt_at) AS turn
+        SELECT head.*, row_number() OVER (ORDER BY head.next_attempt_at) AS rank
         FROM (SELECT id, next_attempt_at FROM routines.webhook_deliveries AS waiting
               WHERE waiting.collection_id = lanes.collection_id AND waiting.host = lanes.host
                 AND next_attempt_at <= (SELECT now FROM moment)
@@ -39,38 +39,38 @@ due AS MATERIALIZED (
                     WHERE webhook_endpoints.collection_id = waiting.collection_id
                       AND md5(webhook_endpoints.url) = md5(waiting.url) AND stopped_at IS NOT NULL))
               ORDER BY next_attempt_at
-              LIMIT greatest(0, %(per_host)s::integer - coalesce(in_hand.number, 0))) AS head
+              LIMIT greatest(0, %(per_host)s::integer - coalesce(claimed_now.number, 0))) AS head
     ) AS first
 ),
 chosen AS MATERIALIZED (
     SELECT id FROM due
-    WHERE turn <= %(per_collection)s::integer
-                  - coalesce((SELECT sum(number) FROM in_hand WHERE in_hand.collection_id = due.collection_id), 0)
-    ORDER BY turn, next_attempt_at
+    WHERE rank <= %(per_collection)s::integer
+                  - coalesce((SELECT sum(number) FROM claimed_now WHERE claimed_now.collection_id = due.collection_id), 0)
+    ORDER BY rank, next_attempt_at
     LIMIT %(capacity)s::integer
 ),
 locked AS MATERIALIZED (
     SELECT webhook_deliveries.id FROM routines.webhook_deliveries JOIN chosen ON chosen.id = webhook_deliveries.id
-    WHERE next_attempt_at <= (SELECT now FROM moment)  -- asked again under the lock
+    WHERE next_attempt_at <= (SELECT now FROM moment)  -- checked again under the lock
     FOR UPDATE OF webhook_deliveries SKIP LOCKED
 ),
 claimed AS (
     UPDATE routines.webhook_deliveries
-    SET attempt = attempt + 1, claimed_at = (SELECT now FROM moment),
+    SET fence = fence + 1, claimed_at = (SELECT now FROM moment),
         next_attempt_at = (SELECT now FROM moment) + make_interval(secs => %(lease_seconds)s::float8),
-        attempts = CASE WHEN claimed_at IS NULL THEN attempts ELSE routines.noted_attempt(
-            attempts, claimed_at, NULL, 'the worker was lost: whether it arrived is not known', NULL) END
+        attempts = CASE WHEN claimed_at IS NULL THEN attempts ELSE routines.with_attempt(
+            attempts, claimed_at, NULL, 'the worker was lost: it is unknown whether it arrived', NULL) END
     FROM locked WHERE webhook_deliveries.id = locked.id
-    RETURNING webhook_deliveries.id, attempt, collection_id, routine_id, trajectory_id, url, event_id, event_status, body,
+    RETURNING webhook_deliveries.id, fence, collection_id, routine_id, trajectory_id, url, event_id, event_status, body,
               failures, secret_id
 )
-SELECT claimed.id, attempt AS fence, claimed.collection_id, routine_id, trajectory_id, url, event_id::text, event_status, body, failures,
+SELECT claimed.id, fence, claimed.collection_id, routine_id, trajectory_id, url, event_id::text, event_status, body, failures,
        secret_id, ciphertext, extract(epoch FROM (SELECT now FROM moment))::bigint AS timestamp
 FROM claimed LEFT JOIN routines.secrets ON secrets.id = secret_id
 ORDER BY claimed.id;
 
 -- name: find_event
--- The run that a delivery tells of, as the API shows it. No row: it went, and the delivery with it.
+-- The run that a delivery reports, as the API shows it. No row if it was deleted, together with the delivery.
 SELECT trajectory_id, workflow_id, run_id, name, status, created, updated, created_at, started_at, ended_at,
        init_params, step_configs, steps, total_steps, completed_steps, labels, error, triggered_by_routine_id,
        scheduled_for, trigger, webhook_url
@@ -78,15 +78,16 @@ FROM routines.trajectory_details WHERE trajectory_id = %(trajectory_id)s::bigint
 
 -- name: keep_body
 UPDATE routines.webhook_deliveries SET body = %(body)s::bytea
-WHERE id = %(id)s::bigint AND attempt = %(fence)s::integer AND claimed_at IS NOT NULL;
+WHERE id = %(id)s::bigint AND fence = %(fence)s::integer AND claimed_at IS NOT NULL;
 
 -- name: settle
--- The outcome of an attempt; no error: it was delivered. A failure is tried again after `delay_seconds`; null: it is given
--- up. An endpoint that fails is noted, stopped where it is gone or has failed for too long, and forgotten once it works.
+-- Records the outcome of an attempt: delivered if there is no error. A failure is tried again after `delay_seconds`, or given
+-- up if that is null. A failing endpoint is recorded, stopped if it is gone or has failed for too long, and forgotten once it
+-- works.
 WITH moment AS MATERIALIZED (SELECT coalesce(%(now)s::timestamptz, now()) AS now),
 settled AS (
     UPDATE routines.webhook_deliveries
-    SET attempts = routines.noted_attempt(attempts, claimed_at, %(status)s::integer, %(error)s::text, %(duration_seconds)s::float8),
+    SET attempts = routines.with_attempt(attempts, claimed_at, %(status)s::integer, %(error)s::text, %(duration_seconds)s::float8),
         delivered_at = CASE WHEN %(error)s::text IS NULL THEN now ELSE delivered_at END,
         failures = failures + CASE WHEN %(error)s::text IS NULL THEN 0 ELSE 1 END,
         next_attempt_at = CASE WHEN %(error)s::text IS NOT NULL
@@ -94,7 +95,7 @@ settled AS (
         give_up_reason = CASE WHEN %(error)s::text IS NOT NULL AND %(delay_seconds)s::float8 IS NULL THEN %(error)s::text END,
         claimed_at = NULL, is_redelivery = false
     FROM moment
-    WHERE id = %(id)s::bigint AND attempt = %(fence)s::integer AND claimed_at IS NOT NULL
+    WHERE id = %(id)s::bigint AND fence = %(fence)s::integer AND claimed_at IS NOT NULL
     RETURNING collection_id, url, now
 ),
 works AS (
@@ -118,15 +119,15 @@ fails AS (
 SELECT (SELECT count(*) FROM settled)::integer AS settled, (SELECT stopped_reason FROM fails) AS stopped_reason;
 
 -- name: release
--- A worker that stops gives back what it has in hand: due at once, fenced off from itself.
+-- A worker that stops releases its deliveries: due at once, and fenced off from this worker.
 UPDATE routines.webhook_deliveries
-SET attempt = webhook_deliveries.attempt + 1, next_attempt_at = now(), claimed_at = NULL,
-    attempts = routines.noted_attempt(attempts, claimed_at, NULL, 'the worker was stopped meanwhile', NULL)
-FROM unnest(%(ids)s::bigint[], %(fences)s::integer[]) AS held (id, attempt)
-WHERE webhook_deliveries.id = held.id AND webhook_deliveries.attempt = held.attempt AND claimed_at IS NOT NULL;
+SET fence = webhook_deliveries.fence + 1, next_attempt_at = now(), claimed_at = NULL,
+    attempts = routines.with_attempt(attempts, claimed_at, NULL, 'the worker was stopped meanwhile', NULL)
+FROM unnest(%(ids)s::bigint[], %(fences)s::integer[]) AS claimed (id, fence)
+WHERE webhook_deliveries.id = claimed.id AND webhook_deliveries.fence = claimed.fence AND claimed_at IS NOT NULL;
 
 -- name: give_up_stopped
--- What is due at an endpoint that was stopped; what a person asked for again is tried all the same.
+-- Gives up due deliveries to a stopped endpoint, except those that a person requested again.
 WITH due AS MATERIALIZED (
     SELECT webhook_deliveries.id, stopped_at, stopped_reason
     FROM routines.webhook_endpoints JOIN routines.webhook_deliveries
@@ -137,7 +138,7 @@ WITH due AS MATERIALIZED (
     FOR UPDATE OF webhook_deliveries SKIP LOCKED
 )
 UPDATE routines.webhook_deliveries
-SET attempt = attempt + 1, next_attempt_at = NULL, claimed_at = NULL,
+SET fence = fence + 1, next_attempt_at = NULL, claimed_at = NULL,
     give_up_reason = 'the endpoint is stopped: ' || stopped_reason
 FROM due WHERE webhook_deliveries.id = due.id;
 
@@ -161,9 +162,9 @@ ORDER BY webhook_deliveries.id DESC
 LIMIT %(limit)s::integer;
 
 -- name: redeliver
--- Due at once, from the start of the schedule. Where the routine still names this URL, it is signed as the routine says now;
--- otherwise as it was. What a worker has in hand at this moment stays as it is. No row: there is none, it is in hand, or
--- the secret that signed it is gone.
+-- Makes a delivery due at once, from the start of the retry schedule. It is signed with the routine's present secret if the
+-- routine still names this URL, otherwise as before. A claimed delivery is left alone. No row if it does not exist, is
+-- claimed, or its signing secret was deleted.
 UPDATE routines.webhook_deliveries
 SET next_attempt_at = now(), failures = 0, give_up_reason = NULL, is_redelivery = true,
     secret_id = CASE WHEN routine.webhook_url = url THEN routine.webhook_secret_id ELSE secret_id END

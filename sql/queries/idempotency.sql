@@ -1,9 +1,9 @@
--- Answers that are kept, so that a request sent twice is done once.
+-- Stored answers, so that a repeated request is executed once.
 
 -- name: claim_answer
--- The first request puts its mark here and does its work in the same transaction; one that comes meanwhile waits for
--- that transaction's end. A mark that is a day old is as good as gone, and trigger forget_old_answers clears such marks
--- away. No row: the mark was there already.
+-- The first request inserts its mark and does its work in the same transaction; a concurrent one waits for that transaction.
+-- A mark that is a day old does not count, and the trigger forget_old_answers deletes such marks. No row if there was a mark
+-- already.
 INSERT INTO routines.idempotency_keys AS mark (key_id, idempotency_key, request_hash)
 VALUES (%(key_id)s::routines.caller, %(idempotency_key)s::text, %(request_hash)s::bytea)
 ON CONFLICT ON CONSTRAINT idempotency_keys_pkey DO UPDATE

@@ -1,4 +1,4 @@
--- Bearer keys and how fast they may ask.
+-- Bearer keys and their request rates.
 
 -- name: create_key
 WITH collection AS (
@@ -11,13 +11,12 @@ SELECT id, %(secret_hash)s::bytea, %(pepper_id)s::uuid, now() + make_interval(se
 RETURNING id;
 
 -- name: find_key
--- By a door of its own: before the token is checked no collection may be named.
+-- Through a function of its own, because no collection may be named before the token is checked.
 SELECT secret_hash, pepper_id, collection_id, collection_name FROM routines.key_to_check(%(id)s::bigint);
 
 -- name: list_keys
 SELECT api_keys.id, collections.name AS collection_name, api_keys.created_at, expires_at, revoked_at, last_used_at,
-       CASE WHEN revoked_at IS NOT NULL THEN 'revoked' WHEN expires_at <= now() THEN 'expired' ELSE 'active' END AS state,
-       pepper_id IS NOT NULL AS has_pepper
+       CASE WHEN revoked_at IS NOT NULL THEN 'revoked' WHEN expires_at <= now() THEN 'expired' ELSE 'active' END AS state
 FROM routines.api_keys JOIN routines.collections ON collections.id = api_keys.collection_id
 ORDER BY api_keys.id;
 
@@ -25,7 +24,7 @@ ORDER BY api_keys.id;
 UPDATE routines.api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE id = %(id)s::bigint;
 
 -- name: succeed_key
--- The old key of two that overlap: it opens until the grace is over, or until it would have expired anyway.
+-- Ends the old key of two that overlap: it stays valid for the grace period, or until it would have expired anyway.
 UPDATE routines.api_keys
 SET expires_at = least(expires_at, now() + make_interval(secs => %(grace_seconds)s::float8))
 FROM routines.collections
@@ -34,8 +33,8 @@ WHERE api_keys.id = %(id)s::bigint AND collections.id = collection_id
 RETURNING collections.name AS collection_name;
 
 -- name: take_tokens
--- `wanted` tokens out of the key's bucket, which holds `burst` at most and gains `rate` a second. No row: it does not
--- hold so many. That the key is in use is noted on the way, once a minute.
+-- Takes `wanted` tokens out of the key's bucket, which holds at most `burst` and gains `rate` per second. No row if it holds
+-- too few. Also records that the key was used, once a minute.
 WITH used AS (
     UPDATE routines.api_keys SET last_used_at = date_trunc('minute', now())
     WHERE id = %(key_id)s::routines.caller AND (last_used_at IS NULL OR last_used_at < date_trunc('minute', now()))
@@ -43,7 +42,7 @@ WITH used AS (
 INSERT INTO routines.rate_buckets AS bucket (key_id, tokens, filled_at)
 VALUES (%(key_id)s::routines.caller, %(burst)s::float8 - %(wanted)s::float8, clock_timestamp())
 ON CONFLICT ON CONSTRAINT rate_buckets_pkey DO UPDATE
-SET filled_at = greatest(bucket.filled_at, excluded.filled_at),  -- another's is later where this one waited for the row
+SET filled_at = greatest(bucket.filled_at, excluded.filled_at),  -- later if this statement waited for the row
     tokens = least(excluded.tokens, bucket.tokens - %(wanted)s::float8
                    + %(rate)s::float8 * greatest(0, extract(epoch FROM excluded.filled_at - bucket.filled_at)::float8))
 WHERE bucket.tokens - %(wanted)s::float8

@@ -1,9 +1,9 @@
--- How many runs of a collection or a task workers may have in hand at once.
+-- How many runs of a collection or a task workers may have claimed at once.
 
 -- name: list_limits
--- Every limit, with how many runs count towards it now.
+-- Every limit, with the number of claimed runs that count towards it now.
 SELECT collections.name AS collection, NULL::text AS task, collections.max_concurrent_runs,
-       (SELECT count(*) FROM routines.limited_runs WHERE collection_id = collections.id) AS in_hand
+       (SELECT count(*) FROM routines.limited_runs WHERE collection_id = collections.id) AS claimed
 FROM routines.collections WHERE collections.max_concurrent_runs IS NOT NULL
 UNION ALL
 SELECT collections.name, tasks.name, tasks.max_concurrent_runs,

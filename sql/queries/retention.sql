@@ -1,17 +1,17 @@
--- What is older than its age goes, a page at a time: each statement is a transaction of its own, and walks on by id from
--- where the one before stopped. Rows are made in the order of their ids, near enough: the old ones are the first, no index
--- on a time is needed, and a pass ends at the first page that is too young. SKIP LOCKED: what somebody holds goes next time.
+-- Deletes rows older than their maximum age, a page at a time. Each statement is a transaction of its own and continues by id
+-- where the previous one stopped. Ids roughly follow creation time, so old rows come first, no index on a time is needed, and a
+-- pass ends at the first page that is too young. SKIP LOCKED leaves locked rows to the next pass.
 
 -- name: begin_pass
--- One pass at a time, whichever worker makes it. The lock is the session's: it ends with the connection at the latest.
+-- One pass at a time over all workers. The lock belongs to the session, so it ends with the connection at the latest.
 SELECT pg_try_advisory_lock(hashtext('routines.retention')) AS is_ours;
 
 -- name: end_pass
 SELECT pg_advisory_unlock(hashtext('routines.retention'));
 
 -- name: delete_trajectories
--- Stays: what is active, the newest run of a routine that still exists, what a webhook that is due tells of, and a child
--- whose parent is active. Steps and deliveries go with their run.
+-- Keeps active runs, the newest run of each existing routine, runs reported by a due webhook, and children of an active parent.
+-- Also deletes a run's steps and deliveries.
 WITH moment AS MATERIALIZED (
     SELECT coalesce(%(now)s::timestamptz, now()) - make_interval(secs => %(keep_seconds)s::float8) AS cutoff
 ),
@@ -70,7 +70,7 @@ SELECT (SELECT count(*) FROM gone)::integer AS deleted, max(id) AS last_id,
 FROM page;
 
 -- name: delete_deliveries
--- What is due stays, however old it is.
+-- Keeps due deliveries, however old they are.
 WITH moment AS MATERIALIZED (
     SELECT coalesce(%(now)s::timestamptz, now()) - make_interval(secs => %(keep_seconds)s::float8) AS cutoff
 ),
@@ -93,8 +93,8 @@ SELECT (SELECT count(*) FROM gone)::integer AS deleted, max(id) AS last_id,
 FROM page;
 
 -- name: delete_versions
--- Versions of a workflow that neither the task nor a run needs. Versions only grow, so the oldest run that is kept has the
--- oldest one that is needed. A task that was changed within a day is left alone: a run may be about to be committed.
+-- Deletes versions that neither the task nor a run needs. Versions only grow, so the oldest run has the oldest version that is
+-- needed. Skips tasks that were changed within a day, because a run of an older version may be about to commit.
 WITH gone AS (
     DELETE FROM routines.task_versions
     WHERE (task_id, version) IN (
@@ -112,8 +112,8 @@ WITH gone AS (
 SELECT count(*)::integer AS deleted, NULL::bigint AS last_id, count(*) < %(page_size)s::integer AS is_last FROM gone;
 
 -- name: delete_endpoints
--- Those that nothing was sent to for months: a URL of one run alone would stay for ever. One that is still gone is stopped
--- again at its next failure.
+-- Deletes endpoints that have been failing or stopped for months, otherwise the URL of a single run would stay for ever. An
+-- endpoint that is still gone is stopped again at its next failure.
 WITH gone AS (
     DELETE FROM routines.webhook_endpoints
     WHERE id IN (SELECT id FROM routines.webhook_endpoints
@@ -124,7 +124,7 @@ WITH gone AS (
 SELECT count(*)::integer AS deleted, NULL::bigint AS last_id, count(*) < %(page_size)s::integer AS is_last FROM gone;
 
 -- name: delete_answers
--- Answers that are kept for an Idempotency-Key of a client that asks no more; others go as new ones come.
+-- Deletes expired answers of clients that send no more requests. New answers delete other expired ones.
 WITH gone AS (
     DELETE FROM routines.idempotency_keys
     WHERE (key_id, idempotency_key) IN (
@@ -136,11 +136,11 @@ WITH gone AS (
 SELECT count(*)::integer AS deleted, NULL::bigint AS last_id, count(*) < %(page_size)s::integer AS is_last FROM gone;
 
 -- name: identity
--- Which database this is: a copy that was restored elsewhere is another one.
+-- Identifies this database. A copy restored elsewhere has another id.
 SELECT (SELECT system_identifier FROM pg_control_system()) || '/' || oid AS id FROM pg_database WHERE datname = current_database();
 
 -- name: note_orphans
--- Of these files, which have been there for long, those that no run uses.
+-- Records those of these old files that no run uses.
 INSERT INTO routines.unused_files (collection_id, path)
 SELECT collection_id, path FROM unnest(%(collection_ids)s::bigint[], %(paths)s::text[]) AS stored (collection_id, path)
 WHERE NOT EXISTS (SELECT FROM routines.file_uses
@@ -149,9 +149,10 @@ WHERE NOT EXISTS (SELECT FROM routines.file_uses
 ON CONFLICT DO NOTHING;
 
 -- name: judge_files
--- The next files that were noted as unused, and which of them are to be deleted now. Spared is what a run has come to use, and what
--- is named by a run that is active, a routine or a workflow: that stays noted. What was noted within ten minutes is left alone,
--- since a transaction of that time may use it. Once condemned a file goes, whatever comes: who would use it locks its row too.
+-- The next files that were recorded as unused, and which of them to delete now. A file that a run uses by now is forgotten. A file
+-- that an active run, a routine or a workflow names stays recorded. Files recorded within ten minutes are skipped, because a
+-- transaction of that time may use them. A condemned file is deleted whatever happens: a statement that uses it locks its row
+-- too.
 WITH page AS MATERIALIZED (
     SELECT id, collection_id, path FROM routines.unused_files
     WHERE id > %(after)s::bigint AND noted_at < coalesce(%(now)s::timestamptz, now()) - interval '10 minutes'
@@ -194,5 +195,5 @@ SELECT page.id, collection_id, path, condemned.id IS NOT NULL AS is_condemned
 FROM page LEFT JOIN condemned USING (id) ORDER BY page.id;
 
 -- name: forget_files
--- Once they are gone.
+-- Forgets files after their deletion.
 DELETE FROM routines.unused_files WHERE id = ANY (%(ids)s::bigint[]) AND condemned_at IS NOT NULL;

@@ -1,15 +1,15 @@
--- Routines as the API sees them. A path names a routine by task and name; the key says in which collection. That it
--- still opens one is checked in the statement itself: collection_of_key raises for a key that is revoked or expired.
--- Names are found in routine_names; whoever writes asks the routine itself for its name once more, since it may have got
--- another one while the statement waited for its lock.
+-- Routines as the API sees them. A path names a routine by task and name, and the key determines the collection. Each
+-- statement checks the key itself: collection_of_key raises for a revoked or expired one. Names are looked up in
+-- routine_names; statements that write also check the routine's own name, which may have changed while they waited for the
+-- lock.
 
 -- name: draw_routine_id
 SELECT nextval(pg_get_serial_sequence('routines.routines', 'id')) AS id
 WHERE routines.collection_of_key(%(key_id)s::routines.caller) IS NOT NULL;
 
 -- name: create_routine
--- The routine and its secrets, or nothing. Secrets are bound to its id, which is then drawn before. No row: there is no such
--- task, or it does not declare an override's key.
+-- Creates the routine and its secrets, or nothing. If there are secrets, its id was drawn before, because they are bound to
+-- it. No row if the task does not exist or does not declare the key of an override.
 WITH task AS (
     SELECT tasks.id, tasks.collection_id
     FROM routines.tasks
@@ -24,11 +24,11 @@ made AS (
         secret_refs, webhook_url, webhook_secret_id, paused, catchup_window_seconds)
     OVERRIDING SYSTEM VALUE
     SELECT coalesce(%(id)s::bigint, nextval(pg_get_serial_sequence('routines.routines', 'id'))),
-           collection_id, id, %(name)s::text, %(cadence_type)s::text, %(hour_utc)s::smallint,
-           %(minute_utc)s::smallint, %(day_of_week)s::text, %(init_params_overrides)s::jsonb, %(secret_refs)s::jsonb,
+           collection_id, task.id, %(name)s::text, cadence.type, cadence.hour_utc, cadence.minute_utc, cadence.day_of_week,
+           %(init_params_overrides)s::jsonb, %(secret_refs)s::jsonb,
            %(webhook_url)s::text, %(webhook_secret_id)s::uuid, %(paused)s::boolean,
            %(catchup_window_seconds)s::integer
-    FROM task
+    FROM task, routines.cadence_from_json(%(cadence)s::jsonb) AS cadence
     RETURNING id, collection_id
 ),
 sealed AS (
@@ -41,17 +41,15 @@ sealed AS (
 SELECT id FROM made;
 
 -- name: patch_routine
--- What is null stays as it is; what may be set to null has a flag. An override that the task no longer declares may
--- stay, but none may be added or changed. A secret that is kept, since its mask was sent back, must be there; new ones
--- are bound to the routine's id, which must still be the one of this name. No row: one of these does not hold, or there
--- is no such routine.
+-- A null parameter keeps the value; fields that may be set to null have a flag. Overrides that the task no longer declares may
+-- stay, but none may be added or changed. A secret to keep, whose mask was sent back, must exist. New secrets are bound to the
+-- routine's id, which must still belong to this name. No row if any of this fails or the routine does not exist.
 WITH patched AS (
     UPDATE routines.routines AS routine
     SET name = coalesce(%(name)s::text, routine.name),
-        cadence_type = coalesce(%(cadence_type)s::text, cadence_type),
-        hour_utc = CASE WHEN %(cadence_type)s::text IS NULL THEN hour_utc ELSE %(hour_utc)s::smallint END,
-        minute_utc = CASE WHEN %(cadence_type)s::text IS NULL THEN minute_utc ELSE %(minute_utc)s::smallint END,
-        day_of_week = CASE WHEN %(cadence_type)s::text IS NULL THEN day_of_week ELSE %(day_of_week)s::text END,
+        (cadence_type, hour_utc, minute_utc, day_of_week) = (
+            SELECT new.type, new.hour_utc, new.minute_utc, new.day_of_week
+            FROM routines.cadence_from_json(coalesce(%(cadence)s::jsonb, to_jsonb(routines.cadence_of(routine)))) AS new),
         init_params_overrides = coalesce(%(init_params_overrides)s::jsonb, init_params_overrides),
         secret_refs = CASE WHEN %(secret_refs)s::jsonb IS NULL THEN secret_refs
                       ELSE %(secret_refs)s::jsonb || (SELECT coalesce(jsonb_object_agg(kept, secret_refs -> kept), '{}')
@@ -86,7 +84,7 @@ sealed AS (
 SELECT id FROM patched;
 
 -- name: find_routine
-SELECT id, name, task_name, collection_name, cadence_type, hour_utc, minute_utc, day_of_week, init_params_overrides,
+SELECT id, name, task_name, collection_name, cadence, init_params_overrides,
        secret_names, webhook_url, has_webhook_secret, paused, last_run_at, next_run_at, overlap_policy, undeclared_keys,
        catchup_window_seconds, paused_reason
 FROM routines.routine_details
@@ -94,8 +92,8 @@ WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.ca
   AND task_name = %(task)s::text AND name = %(name)s::text;
 
 -- name: list_routines
--- By task and name, after the routine that the cursor names; null for task means any. Task by task through the index
--- routines_name_key, so that a page costs what it holds, however many routines there are.
+-- By task and name, after the routine in the cursor. A null task matches any. Goes task by task through the index
+-- routines_name_key, so the cost depends on the page size and not on the number of routines.
 SELECT page.*
 FROM (
     SELECT tasks.id, tasks.name FROM routines.tasks
@@ -105,8 +103,7 @@ FROM (
     ORDER BY tasks.name
 ) AS task
 CROSS JOIN LATERAL (
-    SELECT id, name, task_name, collection_name, cadence_type, hour_utc, minute_utc, day_of_week,
-           init_params_overrides, secret_names, webhook_url, has_webhook_secret, paused, last_run_at, next_run_at,
+    SELECT id, name, task_name, collection_name, cadence, init_params_overrides, secret_names, webhook_url, has_webhook_secret, paused, last_run_at, next_run_at,
            overlap_policy, undeclared_keys, catchup_window_seconds, paused_reason
     FROM routines.routine_details
     WHERE task_id = task.id
@@ -118,7 +115,7 @@ ORDER BY task.name, page.name
 LIMIT %(limit)s::integer;
 
 -- name: set_paused
--- Waits for a tick that holds the routine: once this is acknowledged, nothing fires.
+-- Waits for a tick that has locked the routine. Once a pause is acknowledged, nothing fires.
 UPDATE routines.routines AS routine SET paused = %(paused)s::boolean
 FROM routines.tasks JOIN routines.routine_names ON routine_names.task_id = tasks.id
 WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND tasks.name = %(task)s::text
@@ -131,8 +128,8 @@ WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routi
   AND routine_names.name = %(name)s::text AND routine.id = routine_names.routine_id AND routine.name = routine_names.name;
 
 -- name: run_now
--- The routine is held FOR UPDATE before its run is made: a tick of it goes before or after, never beside.
-WITH held AS MATERIALIZED (
+-- Locks the routine FOR UPDATE before it creates the run, so a tick of it comes before or after.
+WITH locked AS MATERIALIZED (
     SELECT routines.*, task_versions.version, task_versions.init_params AS declared
     FROM routines.tasks
     JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
@@ -147,7 +144,7 @@ started AS (
                                        init_params, secret_refs, webhook_url, webhook_secret_id)
     SELECT collection_id, task_id, version, id, 'run-now', declared || init_params_overrides, secret_refs,
            webhook_url, webhook_secret_id
-    FROM held
+    FROM locked
     RETURNING id, triggered_by_routine_id
 )
 UPDATE routines.routines SET last_run_at = now()

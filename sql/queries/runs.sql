@@ -1,76 +1,78 @@
--- What a worker does with runs. After the claim every write names the attempt, the fence: no row means that the run
--- is no longer this worker's. Whatever takes a run away raises the fence in the same statement. Only the database's
--- clock counts.
+-- Runs as workers see them (the API's statements for the same rows are in trajectories.sql). Every write after the claim names
+-- the fence: no row means that the run no longer belongs to this worker. A statement that takes a run away raises its fence.
+-- Only the database's clock counts.
 
 -- name: claim
--- The oldest runs of each task, by the shares of routines.turns. SKIP LOCKED: what another worker is claiming is its own.
+-- Claims the oldest runs of each task, as many as routines.fair_shares allots. SKIP LOCKED leaves rows alone that another
+-- worker is claiming.
 WITH pending AS MATERIALIZED (
-    SELECT turns.turn, turns.is_limited, oldest.id
-    FROM routines.turns(%(capacity)s::integer, %(after)s::bigint, %(last_tasks)s::jsonb) AS turns
+    SELECT shares.place, shares.is_limited, oldest.id
+    FROM routines.fair_shares(%(capacity)s::integer, %(after)s::bigint, %(last_tasks)s::jsonb) AS shares
     CROSS JOIN LATERAL (
         SELECT id FROM routines.trajectories
         WHERE ended_at IS NULL AND status = 'pending'
-          -- Whole rows, like the ORDER BY: the head of trajectories_active_idx alone serves that, and a plan by another
-          -- index would read the backlog.
-          AND (trajectories.collection_id, trajectories.task_id) >= (turns.collection_id, turns.task_id)
-          AND (trajectories.collection_id, trajectories.task_id) <= (turns.collection_id, turns.task_id)
+          -- Compares whole rows, as the ORDER BY does, so that only the head of trajectories_active_idx can serve it. A plan
+          -- with another index would read the backlog.
+          AND (trajectories.collection_id, trajectories.task_id) >= (shares.collection_id, shares.task_id)
+          AND (trajectories.collection_id, trajectories.task_id) <= (shares.collection_id, shares.task_id)
         ORDER BY trajectories.collection_id, trajectories.task_id, id
-        LIMIT turns.share
+        LIMIT shares.share
         FOR UPDATE SKIP LOCKED
     ) AS oldest
 ),
 claimed AS (
     UPDATE routines.trajectories
-    SET status = 'running', attempt = attempt + 1, worker = %(worker)s::text,
+    SET status = 'running', fence = fence + 1, worker = %(worker)s::text,
         lease_expires_at = now() + make_interval(secs => %(lease_seconds)s::float8),
         started_at = coalesce(started_at, now()), updated_at = now(),
         later_claims = CASE WHEN started_at IS NULL THEN later_claims
             ELSE CASE WHEN jsonb_array_length(later_claims) >= 50 THEN later_claims - 0 ELSE coalesce(later_claims, '[]') END
-                 || jsonb_build_object('at', now(), 'attempt', attempt + 1, 'crashes', crashes) END,
+                 || jsonb_build_object('at', now(), 'fence', fence + 1, 'crashes', crashes) END,
         deadline_at = coalesce(deadline_at, now() + make_interval(secs => %(deadline_seconds)s::float8)),
         first_workflow_id = coalesce(first_workflow_id, routines.workflow_id(
             (SELECT name FROM routines.collections WHERE collections.id = trajectories.collection_id),
             coalesce((SELECT name::text FROM routines.tasks WHERE tasks.id = trajectories.task_id), task_id::text),
             trajectories.id))
-    -- An array, and no join: how many a LIMIT leaves is guessed as a share of the table, and a join would read it whole.
+    -- An array instead of a join: the planner guesses the result of a LIMIT as a share of the table, and a join would read all
+    -- of it.
     WHERE id = ANY (ARRAY(SELECT id FROM pending))
-    RETURNING id, attempt, collection_id, task_id, task_version, init_params, deadline_at, first_workflow_id
+    RETURNING id, fence, collection_id, task_id, task_version, init_params, deadline_at, first_workflow_id
 ),
 limited AS (
     INSERT INTO routines.limited_runs (trajectory_id, collection_id, task_id)
     SELECT id, collection_id, task_id FROM claimed JOIN pending USING (id) WHERE is_limited
     ON CONFLICT DO NOTHING
 )
-SELECT claimed.id, claimed.attempt AS fence, claimed.collection_id, claimed.task_id, claimed.first_workflow_id AS workflow_id,
+SELECT claimed.id, claimed.fence, claimed.collection_id, claimed.task_id, claimed.first_workflow_id AS workflow_id,
        claimed.init_params, task_versions.workflow,
        extract(epoch FROM claimed.deadline_at - now())::float8 AS seconds_left,
        routines.finished_steps(claimed.id) AS finished_steps,
-       coalesce((SELECT jsonb_object_agg(name, try_number) FROM routines.steps
+       coalesce((SELECT jsonb_object_agg(name, attempt) FROM routines.steps
                  WHERE trajectory_id = claimed.id AND status <> 'completed'), '{}') AS tries
 FROM claimed JOIN pending USING (id)
 JOIN routines.task_versions ON task_versions.task_id = claimed.task_id AND task_versions.version = claimed.task_version
-ORDER BY pending.turn, claimed.id;
+ORDER BY pending.place, claimed.id;
 
 -- name: request_wakeup
--- Says that this worker is idle: whoever inserts runs next takes the bell and notifies. See routines.ring.
-INSERT INTO routines.bells (worker) VALUES (%(worker)s::text) ON CONFLICT DO NOTHING;
+-- Records that this worker is idle: the next statement that inserts runs notifies it. See routines.wake_workers.
+INSERT INTO routines.wakeups (worker) VALUES (%(worker)s::text) ON CONFLICT DO NOTHING;
 
 -- name: listen
 LISTEN routines_pending;
 
 -- name: renew
--- The heartbeat of all runs that a worker has in hand. What does not come back is lost to it. What another session has
--- locked at this moment comes back as it is: the heartbeat of the others waits for nobody.
-WITH held AS MATERIALIZED (
+-- The heartbeat of all runs that a worker has claimed. A run that is not returned is lost to it. A run that another session
+-- has locked is returned as not renewed, so that it does not delay the heartbeat of the others.
+WITH mine AS MATERIALIZED (
     SELECT trajectories.id
-    FROM unnest(%(ids)s::bigint[], %(fences)s::integer[]) AS held (id, attempt)
-    JOIN routines.trajectories ON trajectories.id = held.id AND trajectories.attempt = held.attempt
+    FROM unnest(%(ids)s::bigint[], %(fences)s::integer[]) AS claimed (id, fence)
+    JOIN routines.trajectories ON trajectories.id = claimed.id AND trajectories.fence = claimed.fence
     WHERE status = 'running'
 ),
 free AS MATERIALIZED (
     SELECT trajectories.id
-    FROM unnest(%(ids)s::bigint[], %(fences)s::integer[]) AS held (id, attempt)
-    JOIN routines.trajectories ON trajectories.id = held.id AND trajectories.attempt = held.attempt
+    FROM unnest(%(ids)s::bigint[], %(fences)s::integer[]) AS claimed (id, fence)
+    JOIN routines.trajectories ON trajectories.id = claimed.id AND trajectories.fence = claimed.fence
     WHERE status = 'running'
     FOR NO KEY UPDATE OF trajectories SKIP LOCKED
 ),
@@ -80,74 +82,73 @@ renewed AS (
     FROM free WHERE trajectories.id = free.id
     RETURNING trajectories.id
 )
-SELECT held.id, renewed.id IS NOT NULL AS renewed FROM held LEFT JOIN renewed USING (id);
+SELECT mine.id, renewed.id IS NOT NULL AS renewed FROM mine LEFT JOIN renewed USING (id);
 
--- name: held
--- Which of these runs are still the worker's: a read, by which it hears of a cancel before its next renewal.
+-- name: still_claimed
+-- Those of these runs that still belong to the worker. A read, which tells it of a cancel before its next renewal.
 SELECT trajectories.id
-FROM unnest(%(ids)s::bigint[], %(fences)s::integer[]) AS held (id, attempt)
-JOIN routines.trajectories ON trajectories.id = held.id AND trajectories.attempt = held.attempt
+FROM unnest(%(ids)s::bigint[], %(fences)s::integer[]) AS claimed (id, fence)
+JOIN routines.trajectories ON trajectories.id = claimed.id AND trajectories.fence = claimed.fence
 WHERE status = 'running';
 
 -- name: checkpoint
--- Of many runs at once: steps that started or ended, the end of the run where it has one, and the renewal of its lease;
--- for each run all of it or nothing. `runs` is an array of {id, attempt, status, error, steps}; the status is null while
--- the run goes on. SKIP LOCKED: a run that somebody else has locked does not hold up the others; it is tried again. At
--- its end its secrets go and its webhook is due in the same transaction: trigger settle_end_of_run.
+-- Writes for many runs at once the steps that started or ended, the end of the run if it has ended, and the renewal of its
+-- lease; for each run all of it or nothing. `runs` is an array of {id, fence, status, error, steps}, with a null status while
+-- the run goes on. SKIP LOCKED: a run that another session has locked does not delay the others, and is tried again. The
+-- trigger settle_end queues the webhook of an ended run in the same transaction.
 WITH given AS MATERIALIZED (
-    SELECT id, fence AS attempt, status, error, steps
+    SELECT id, fence, status, error, steps
     FROM json_to_recordset(%(runs)s::json) AS given (id bigint, fence integer, status text, error text, steps json)
 ),
-held AS MATERIALIZED (
-    SELECT trajectories.id, given.attempt, given.status, given.error, given.steps
+mine AS MATERIALIZED (
+    SELECT trajectories.id, given.fence, given.status, given.error, given.steps
     FROM given JOIN routines.trajectories
-         ON trajectories.id = given.id AND trajectories.attempt = given.attempt AND trajectories.status = 'running'
+         ON trajectories.id = given.id AND trajectories.fence = given.fence AND trajectories.status = 'running'
     FOR NO KEY UPDATE OF trajectories SKIP LOCKED
 ),
 written AS (
-    INSERT INTO routines.steps (trajectory_id, name, position, attempt, status, activity, inputs, outputs, error,
-                                try_number, earlier_errors, ended_at)
-    SELECT held.id, step.name, step.position, held.attempt, step.status, step.activity, step.inputs, step.outputs,
-           step.error, step.attempt, CASE WHEN step.failed_try IS NULL THEN '[]'
+    INSERT INTO routines.steps (trajectory_id, name, position, fence, attempt, status, activity, inputs, outputs, error,
+                                earlier_errors, ended_at)
+    SELECT mine.id, step.name, step.position, mine.fence, step.attempt, step.status, step.activity, step.inputs, step.outputs,
+           step.error, CASE WHEN step.failed_try IS NULL THEN '[]'
                ELSE jsonb_build_array(jsonb_build_object('at', now(), 'error', step.failed_try)) END,
            CASE WHEN step.status <> 'running' THEN now() END
-    FROM held CROSS JOIN LATERAL json_to_recordset(held.steps) AS step (
-        name text, position integer, status text, activity text, inputs jsonb, outputs jsonb, error text,
-        attempt integer, failed_try text)
+    FROM mine CROSS JOIN LATERAL json_to_recordset(mine.steps) AS step (
+        name text, position integer, attempt integer, status text, activity text, inputs jsonb, outputs jsonb, error text,
+        failed_try text)
     ON CONFLICT ON CONSTRAINT steps_pkey DO UPDATE
-    SET attempt = excluded.attempt, status = excluded.status, activity = excluded.activity, inputs = excluded.inputs,
-        outputs = excluded.outputs, error = excluded.error, ended_at = excluded.ended_at,
-        try_number = excluded.try_number,
-        -- Once for each try, also where the worker did not hear that it was written, and writes it again.
-        earlier_errors = CASE WHEN excluded.try_number > steps.try_number
+    SET fence = excluded.fence, attempt = excluded.attempt, status = excluded.status, activity = excluded.activity,
+        inputs = excluded.inputs, outputs = excluded.outputs, error = excluded.error, ended_at = excluded.ended_at,
+        -- Once per attempt, even if the worker missed the answer and writes it again.
+        earlier_errors = CASE WHEN excluded.attempt > steps.attempt
                               THEN steps.earlier_errors || excluded.earlier_errors ELSE steps.earlier_errors END,
         created_at = CASE WHEN excluded.status = 'running' THEN now() ELSE steps.created_at END
-    -- What is finished stays as it is: it comes again where the worker did not hear that it was written.
+    -- A completed step stays as it is. It is written again if the worker missed the answer.
     WHERE steps.status <> 'completed'
     RETURNING 1
 )
 UPDATE routines.trajectories
-SET status = coalesce(held.status, 'running'), error = held.error, updated_at = now(),
-    ended_at = CASE WHEN held.status IS NOT NULL THEN now() END,
-    lease_expires_at = CASE WHEN held.status IS NULL THEN
+SET status = coalesce(mine.status, 'running'), error = mine.error, updated_at = now(),
+    ended_at = CASE WHEN mine.status IS NOT NULL THEN now() END,
+    lease_expires_at = CASE WHEN mine.status IS NULL THEN
         CASE engine WHEN 'temporal' THEN 'infinity' ELSE now() + make_interval(secs => %(lease_seconds)s::float8) END END
-FROM held
-WHERE trajectories.id = held.id
-  -- The steps first, since the trigger close_steps closes what is still running at the end.
+FROM mine
+WHERE trajectories.id = mine.id
+  -- The steps first, because the trigger settle_end closes steps that are still running.
   AND (SELECT count(*) FROM written) >= 0
 RETURNING trajectories.id;
 
 -- name: release
--- A worker that stops gives its runs back: pending again, fenced off from itself, and no crash is counted.
+-- A worker that stops releases its runs: pending again, fenced off from this worker, and without counting a crash.
 UPDATE routines.trajectories
-SET status = 'pending', attempt = trajectories.attempt + 1, lease_expires_at = NULL, updated_at = now()
-FROM unnest(%(ids)s::bigint[], %(fences)s::integer[]) AS held (id, attempt)
-WHERE trajectories.id = held.id AND trajectories.attempt = held.attempt AND status = 'running';
+SET status = 'pending', fence = trajectories.fence + 1, lease_expires_at = NULL, updated_at = now()
+FROM unnest(%(ids)s::bigint[], %(fences)s::integer[]) AS claimed (id, fence)
+WHERE trajectories.id = claimed.id AND trajectories.fence = claimed.fence AND status = 'running';
 
 -- name: reap
--- Runs whose worker was lost go back to the queue, at the third loss they fail; runs past their deadline fail. Any
--- worker may do it for all. SKIP LOCKED: a run that is being written to at this moment is alive. It looks at what was begun, one
--- by one and by its key, and never at what only waits; so many at most, that the plan stays so however many there are.
+-- Returns runs whose worker was lost to the queue, and fails them at the third loss; fails runs past their deadline. Any
+-- worker may do this for all. SKIP LOCKED: a run that is being written is alive. Looks up begun runs one by one by key, never
+-- the backlog. The limit keeps this plan however many runs there are.
 WITH overdue AS MATERIALIZED (
     SELECT found.id, found.is_late, found.is_poison
     FROM routines.begun_runs CROSS JOIN LATERAL (
@@ -161,7 +162,7 @@ WITH overdue AS MATERIALIZED (
     LIMIT %(most)s::integer
 )
 UPDATE routines.trajectories
-SET attempt = attempt + 1,
+SET fence = fence + 1,
     crashes = crashes + CASE WHEN is_late THEN 0 ELSE 1 END,
     status = CASE WHEN is_late OR is_poison THEN 'failed' ELSE 'pending' END,
     error = CASE WHEN is_late THEN 'deadline exceeded: the run took longer than it may'
@@ -169,23 +170,24 @@ SET attempt = attempt + 1,
     ended_at = CASE WHEN is_late OR is_poison THEN now() END,
     lease_expires_at = NULL, updated_at = now()
 FROM overdue
--- By an array too, since a join alone may read the table whole: how many a LIMIT leaves is a guess.
+-- Also by an array, because a join alone may read the whole table: the planner can only guess the result of a LIMIT.
 WHERE trajectories.id = overdue.id AND trajectories.id = ANY (ARRAY(SELECT id FROM overdue))
 RETURNING trajectories.id, trajectories.status, trajectories.crashes::integer AS crashes;
 
 -- name: use_file
--- A file that a step has saved belongs to its run from now on, whatever becomes of the step. No row: the run is no longer the worker's.
+-- Records that a file which a step saved belongs to its run, whatever the outcome of the step. No row if the run no longer
+-- belongs to the worker.
 SELECT routines.use_files(id, collection_id, ARRAY[%(path)s::text]) AS is_noted FROM routines.trajectories
-WHERE id = %(id)s::bigint AND attempt = %(fence)s::integer AND status = 'running'
+WHERE id = %(id)s::bigint AND fence = %(fence)s::integer AND status = 'running'
 FOR NO KEY UPDATE;
 
 -- name: sealed_secret
--- The secret of this name that a run may read: its own secret param, else that of the run that started it, else the
--- collection's environment variable. With it whose it is, as what refers to it says and not as its own row does: null
--- run_id, the collection's. Null secret_id: it is referred to and gone. Only the worker that holds the run gets it.
+-- The secret of this name that a run may read: its own secret param, otherwise that of the run that started it, otherwise the
+-- collection's environment variable. Its owner is taken from the row that refers to it, not from its own row; a null run_id
+-- means the collection. A null secret_id means that it was deleted. Only the worker that has claimed the run gets it.
 WITH RECURSIVE line AS (
     SELECT id, triggered_by_routine_id, parent_id, collection_id, secret_refs, 0 AS distance FROM routines.trajectories
-    WHERE id = %(id)s::bigint AND attempt = %(fence)s::integer AND status = 'running'
+    WHERE id = %(id)s::bigint AND fence = %(fence)s::integer AND status = 'running'
     UNION ALL
     SELECT parent.id, parent.triggered_by_routine_id, parent.parent_id, parent.collection_id, parent.secret_refs, distance + 1
     FROM line JOIN routines.trajectories AS parent ON parent.id = line.parent_id

@@ -1,30 +1,30 @@
--- Ciphertexts as rotation and the doctor see them: row by row, whatever refers to them.
+-- Ciphertexts for rotation and the doctor: row by row, whatever refers to them.
 
 -- name: list_secrets
--- In the order of their ids, after the one given; null: from the first.
+-- By id, after the given one; from the first if that is null.
 SELECT id, collection_id, kind, field, owner, ciphertext FROM routines.secrets
 WHERE %(after)s::uuid IS NULL OR id > %(after)s::uuid
 ORDER BY id LIMIT %(limit)s::integer;
 
 -- name: list_stale_secrets
--- The same, of those alone that another key encrypts or that are of an older version than the first byte of a new one.
+-- The same, limited to secrets that another key encrypts.
 SELECT id, collection_id, kind, field, owner, ciphertext FROM routines.secrets
 WHERE (%(after)s::uuid IS NULL OR id > %(after)s::uuid)
-  AND (key_id <> %(key_id)s::text OR get_byte(ciphertext, 0) <> %(version)s::integer)
+  AND key_id <> %(key_id)s::text
 ORDER BY id LIMIT %(limit)s::integer;
 
 -- name: replace_ciphertexts
--- Only where the old one still stands. SKIP LOCKED: a row that is being deleted or rotated at this moment is another's,
--- and who waits for no row is in no deadlock with a PATCH that deletes several.
-WITH held AS MATERIALIZED (
+-- Only if the row still has the old ciphertext. SKIP LOCKED leaves rows alone that are being deleted or rotated, and avoids
+-- deadlocking with a concurrent PATCH that deletes several.
+WITH unchanged AS MATERIALIZED (
     SELECT secrets.id, fresh.ciphertext
     FROM routines.secrets
     JOIN unnest(%(ids)s::uuid[], %(old)s::bytea[], %(new)s::bytea[]) AS fresh (id, old, ciphertext)
         ON fresh.id = secrets.id AND fresh.old = secrets.ciphertext
     FOR NO KEY UPDATE OF secrets SKIP LOCKED
 )
-UPDATE routines.secrets SET ciphertext = held.ciphertext, key_id = %(key_id)s::text
-FROM held WHERE secrets.id = held.id;
+UPDATE routines.secrets SET ciphertext = unchanged.ciphertext, key_id = %(key_id)s::text
+FROM unchanged WHERE secrets.id = unchanged.id;
 
 -- name: list_peppers
 SELECT id, ciphertext FROM routines.peppers ORDER BY created_at DESC, id;

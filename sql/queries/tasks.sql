@@ -10,7 +10,7 @@ INSERT INTO routines.task_versions (task_id, version, workflow, collection_id)
 SELECT id, 1, %(workflow)s::json, collection_id FROM task;
 
 -- name: update_task
--- What is null stays as it is. A workflow becomes a new version; runs that exist keep the one they started with.
+-- A null parameter keeps the value. A workflow becomes a new version; existing runs keep the one they started with.
 WITH task AS (
     UPDATE routines.tasks
     SET name = coalesce(%(new_name)s::text, name), description = coalesce(%(description)s::text, description),
@@ -32,7 +32,7 @@ JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_version
 WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND tasks.name = %(name)s::text;
 
 -- name: list_tasks
--- By name, after the task that the cursor names.
+-- By name, after the task in the cursor.
 SELECT tasks.id, tasks.name, tasks.description, tasks.version, task_versions.workflow,
        tasks.created_at, tasks.updated_at
 FROM routines.tasks
@@ -43,13 +43,13 @@ ORDER BY tasks.name
 LIMIT %(limit)s::integer;
 
 -- name: delete_task
--- Refused by routines_task_fkey while routines hang on it; its versions and its runs stay.
+-- Rejected by routines_task_fkey while the task has routines. Its versions and runs are kept.
 DELETE FROM routines.tasks
 WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
   AND name = %(name)s::text;
 
 -- name: apply_task
--- The task as a file says: made where it is new, with its collection; a new version where the workflow is another one.
+-- Saves a task from a file. Creates the task and its collection if they are new, and a new version if the workflow differs.
 WITH collection AS (
     INSERT INTO routines.collections (name) VALUES (%(collection)s::text)
     ON CONFLICT ON CONSTRAINT collections_name_key DO UPDATE SET name = excluded.name

@@ -1,10 +1,10 @@
--- The scheduler's heart. Any number of tickers run these against the same rows; none of them leads.
+-- The scheduler's heart. Any number of tickers run these statements against the same rows, without a leader.
 
 -- name: seconds_until_due
--- How long to sleep: until the earliest slot, at most until the next whole second, on the database's clock; 0 when
--- something is due. Slots are whole minutes, so a routine made a moment ago is never slept over.
--- `set_aside`: routines that this ticker leaves alone for a while, since their strike could not be recorded. `beyond_due`
--- looks past what is due, where others hold that.
+-- How long to sleep: until the earliest slot, at most until the next whole second, by the database's clock; 0 if a routine is
+-- due. Slots are whole minutes, so the ticker cannot oversleep the slot of a new routine.
+-- `set_aside` lists routines that this ticker ignores for a while because their strike could not be recorded. `beyond_due`
+-- ignores due routines, for when other tickers hold them.
 WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
 earliest AS (
     SELECT min(next_run_at) AS slot FROM routines.routines
@@ -16,25 +16,28 @@ SELECT greatest(0, extract(epoch FROM least(slot, date_trunc('second', now) + in
 FROM earliest, clock;
 
 -- name: tick
--- One batch: claim, skip, fire and advance, all or nothing. It is one statement, so that no state can come between
--- its parts and a ticker that freezes holds no transaction open. `now` moves the clock in tests; null is now().
--- `only_ids` and `only_slots` narrow the batch to routines that still wait for the slot they were seen with; `fault` says
--- that the fire of these is known to raise, and why: it is not tried, and counts as a strike.
+-- One batch: claim, skip, fire and advance, all or nothing. It is one statement, so no state can come between its parts and a
+-- frozen ticker holds no transaction open. `now` moves the clock in tests; null means now().
+-- `only_ids` and `only_slots` restrict the batch to routines that still wait for the slot they were seen with. `fault` is the
+-- reason why the fire of these is known to fail: it is not tried, and counts as a strike.
 WITH
--- FOR UPDATE, since PATCH, pause, DELETE and run-now of a routine must wait for its tick or go before it. SKIP LOCKED,
--- since another ticker's rows are its own business. MATERIALIZED, since a LIMIT that ran twice would lock twice.
+-- FOR UPDATE, because PATCH, pause, DELETE and run-now of a routine must come before its tick or wait for it. SKIP LOCKED
+-- leaves rows to the ticker that has locked them. MATERIALIZED, because a LIMIT that ran twice would lock twice.
+-- From here on the cadence travels in flat columns, and slots are computed once: a composite value carried through a
+-- MATERIALIZED CTE doubled the cost of the tick.
 claimed AS MATERIALIZED (
     SELECT id, collection_id, task_id, cadence_type, hour_utc, minute_utc, day_of_week, init_params_overrides,
            secret_refs, webhook_url, webhook_secret_id, catchup_window_seconds, settled_until,
-           -- What was settled before is not settled again, wherever somebody set next_run_at to.
+           -- A settled slot is not settled again, whatever a person set next_run_at to.
            CASE WHEN next_run_at <= settled_until
-                THEN routines.next_fire(cadence_type, hour_utc, minute_utc, day_of_week, settled_until)
+                THEN routines.next_fire(routines.cadence_of(routines), settled_until)
                 ELSE next_run_at END AS first_slot,
-           -- Earlier than that only where somebody set next_run_at past slots without outcome.
-           routines.next_fire(cadence_type, hour_utc, minute_utc, day_of_week, coalesce(settled_until, created_at)) AS first_passed,
-           -- The newest slot; next_run_at itself where somebody set it to a time between two slots.
-           greatest(next_run_at, routines.latest_slot(cadence_type, hour_utc, minute_utc, day_of_week,
-                                                      coalesce(%(now)s::timestamptz, now()))) AS slot,
+           -- Earlier than that only if a person set next_run_at past slots without outcome.
+           routines.next_fire(routines.cadence_of(routines), coalesce(settled_until, created_at)) AS first_passed,
+           -- The newest slot; or next_run_at itself if a person set it to a time between two slots.
+           greatest(next_run_at, routines.latest_slot(routines.cadence_of(routines), coalesce(%(now)s::timestamptz, now()))) AS slot,
+           -- From now on and not from the slot, because the slots between have their outcome; on the cadence's grid, so no drift.
+           routines.next_fire(routines.cadence_of(routines), coalesce(%(now)s::timestamptz, now())) AS next_slot,
            coalesce(%(now)s::timestamptz, now()) AS now
     FROM routines.routines
     WHERE next_run_at <= coalesce(%(now)s::timestamptz, now())
@@ -45,17 +48,17 @@ claimed AS MATERIALIZED (
     LIMIT %(batch_size)s::integer
     FOR UPDATE SKIP LOCKED
 ),
--- Called with the locks held, and with a snapshot of its own: a run that was committed while this statement began is
--- seen, and the next run-now run waits for this statement's end (trigger hold_routine). A read, which waits for nobody:
--- were the active-run check left to the INSERT, it would wait for whoever is about to end the blocking run.
+-- Called with the locks held, and with a snapshot of its own: it sees a run that was committed while this statement began, and
+-- the next run-now run waits for the end of this statement (trigger hold_routine). It is a read, which waits for no lock. If the
+-- INSERT made the active-run check, it would wait for the session that is about to end the blocking run.
 active AS MATERIALIZED (
     SELECT routine_id, trajectory_id FROM routines.active_runs((SELECT array_agg(id) FROM claimed))
 ),
--- Not kept, since only `decided` reads it. OFFSET 0 has each row computed once.
+-- Not materialized: read once, by `decided`. OFFSET 0 makes Postgres compute each row once.
 considered AS NOT MATERIALIZED (
     SELECT claimed.*, active.trajectory_id AS blocked_by, task_versions.version,
            task_versions.init_params || claimed.init_params_overrides AS init_params,
-           -- A slot younger than on_time_seconds is no catch-up: it fires whatever the window is.
+           -- A slot younger than on_time_seconds is not a catch-up: it fires whatever the window is.
            claimed.now - slot <= make_interval(secs => greatest(%(on_time_seconds)s::float8, coalesce(
                catchup_window_seconds, CASE cadence_type WHEN 'hourly' THEN %(hourly_catchup_seconds)s::float8
                                                          ELSE %(catchup_seconds)s::float8 END))) AS in_time
@@ -65,7 +68,7 @@ considered AS NOT MATERIALIZED (
     LEFT JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
     OFFSET 0
 ),
--- What becomes of the newest slot: the first of these that holds.
+-- The outcome of the newest slot: the first of these that holds.
 decided AS MATERIALIZED (
     SELECT *, CASE WHEN slot <= settled_until THEN 'settled'
                    WHEN NOT in_time THEN 'missed'
@@ -79,8 +82,8 @@ decided AS MATERIALIZED (
               END) AS fault
           FROM considered) AS examined
 ),
--- The second guard: trajectories_slot_key refuses a slot that was fired before, trajectories_active_schedule_key a second
--- active scheduled run.
+-- The second guard: trajectories_slot_key rejects a slot that was fired before, trajectories_active_schedule_key a second active
+-- scheduled run.
 fired AS (
     INSERT INTO routines.trajectories (
         collection_id, task_id, task_version, triggered_by_routine_id, scheduled_for, trigger,
@@ -91,21 +94,21 @@ fired AS (
     ON CONFLICT DO NOTHING
     RETURNING triggered_by_routine_id AS routine_id, created_at - scheduled_for AS delay
 ),
--- A run that somebody typed in meanwhile stopped the INSERT. It may have ended by now, and the slot is an overlap all the
--- same. Null: the slot was fired before, so it has its outcome.
+-- A run that a person typed in meanwhile prevented the INSERT. Even if it has ended by now, the slot is an overlap. Null if the
+-- slot was fired before: then it has its outcome.
 refused AS MATERIALIZED (
     SELECT decided.id, routines.blocking_run(decided.id, decided.slot) AS blocked_by
     FROM decided LEFT JOIN fired ON fired.routine_id = decided.id
     WHERE verdict = 'fire' AND fired.routine_id IS NULL
 ),
--- What fell while no ticker ran: all slots but the newest, and the newest too where it is too old to catch up. And what
--- somebody set next_run_at past.
+-- Slots that fell while no ticker ran: all but the newest, and the newest too if it is too old to catch up. Also slots that a
+-- person set next_run_at past.
 late AS MATERIALIZED (
     SELECT *, CASE WHEN verdict = 'missed' THEN slot
-                   ELSE greatest(first_slot, routines.latest_slot(cadence_type, hour_utc, minute_utc, day_of_week,
-                                                                  slot - interval '1 microsecond')) END AS last_missed,
-           routines.latest_slot(cadence_type, hour_utc, minute_utc, day_of_week, first_slot - interval '1 microsecond') AS last_passed
-    FROM decided WHERE verdict = 'missed' OR first_slot < slot AND verdict <> 'settled' OR first_passed < first_slot
+                   ELSE greatest(first_slot, routines.latest_slot(cadence, slot - interval '1 microsecond')) END AS last_missed,
+           routines.latest_slot(cadence, first_slot - interval '1 microsecond') AS last_passed
+    FROM decided, LATERAL (SELECT ROW(cadence_type, hour_utc, minute_utc, day_of_week)::routines.cadence AS cadence) AS whole
+    WHERE verdict = 'missed' OR first_slot < slot AND verdict <> 'settled' OR first_passed < first_slot
 ),
 skipped AS (
     INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, slot_count, cadence_type,
@@ -118,23 +121,21 @@ skipped AS (
     FROM refused JOIN decided USING (id) WHERE refused.blocked_by IS NOT NULL
     UNION ALL
     SELECT collection_id, id, first_slot, last_missed,
-           routines.slots_in_span(cadence_type, hour_utc, minute_utc, day_of_week, first_slot, last_missed),
+           routines.slots_in_span(cadence, first_slot, last_missed),
            CASE WHEN first_slot < last_missed THEN cadence_type END, 'missed', NULL, NULL, now
     FROM late WHERE verdict = 'missed' OR first_slot < slot
     UNION ALL
     SELECT collection_id, id, first_passed, last_passed,
-           routines.slots_in_span(cadence_type, hour_utc, minute_utc, day_of_week, first_passed, last_passed),
+           routines.slots_in_span(cadence, first_passed, last_passed),
            CASE WHEN first_passed < last_passed THEN cadence_type END, 'missed', NULL,
            routines.passed_over_detail(first_slot), now
     FROM late WHERE first_passed < first_slot
     ON CONFLICT ON CONSTRAINT skips_slot_key DO NOTHING
     RETURNING reason, slot_count
 ),
--- From now on and not from the slot, since what lies between has its outcome; on the cadence's grid, so nothing drifts.
 advanced AS (
     UPDATE routines.routines
-    SET next_run_at = routines.next_fire(decided.cadence_type, decided.hour_utc, decided.minute_utc,
-                                         decided.day_of_week, decided.now),
+    SET next_run_at = decided.next_slot,
         settled_until = greatest(decided.settled_until, decided.slot),
         last_run_at = CASE WHEN fired.routine_id IS NULL THEN routines.last_run_at ELSE decided.now END,
         strikes = CASE WHEN fired.routine_id IS NULL THEN routines.strikes ELSE 0 END
@@ -142,11 +143,10 @@ advanced AS (
     WHERE routines.id = decided.id AND verdict <> 'failed_to_start'
     RETURNING 1
 ),
--- Apart from `advanced`, since writing to `paused` calls the triggers that keep next_run_at, for every row.
+-- Separate from `advanced`, because writing `paused` calls the triggers that maintain next_run_at, for every row.
 struck AS (
     UPDATE routines.routines
-    SET next_run_at = routines.next_fire(decided.cadence_type, decided.hour_utc, decided.minute_utc,
-                                         decided.day_of_week, decided.now),
+    SET next_run_at = decided.next_slot,
         settled_until = greatest(decided.settled_until, decided.slot),
         strikes = routines.strikes + 1,
         paused = routines.strikes + 1 >= %(max_strikes)s::integer,
@@ -157,7 +157,7 @@ struck AS (
     WHERE routines.id = decided.id AND verdict = 'failed_to_start'
     RETURNING routines.id, routines.paused
 ),
--- A batch has few delays that differ, since its slots are whole minutes and all of it is fired at one time.
+-- A batch has few different delays, because slots are whole minutes and the whole batch fires at the same time.
 delays AS (SELECT extract(epoch FROM delay)::float8 AS seconds, count(*) AS fires FROM fired GROUP BY delay)
 SELECT (SELECT count(*) FROM claimed)::integer AS claimed,
        (SELECT coalesce(sum(fires), 0) FROM delays)::integer AS fired,
@@ -170,7 +170,7 @@ SELECT (SELECT count(*) FROM claimed)::integer AS claimed,
        (SELECT coalesce(array_agg(fires ORDER BY seconds), '{}') FROM delays) AS fires_by_delay;
 
 -- name: due
--- The batch that a tick would claim, without claiming it: what is gone through in halves after a batch has failed.
+-- The batch that a tick would claim, without claiming it. After a batch has failed, it is retried in halves.
 SELECT id, next_run_at AS slot FROM routines.routines
 WHERE next_run_at <= coalesce(%(now)s::timestamptz, now())
   AND (%(set_aside)s::bigint[] IS NULL OR id <> ALL (%(set_aside)s::bigint[]))
@@ -178,8 +178,8 @@ ORDER BY next_run_at
 LIMIT %(batch_size)s::integer;
 
 -- name: due_in_turns
--- The same, the collections in turns: the oldest of each, then the second oldest of each. So that none waits for the end of
--- another's backlog. It reads all that is due, so it is for now and then, while a backlog lasts.
+-- The same, alternating between collections: the oldest of each, then the second oldest of each, so that no collection waits
+-- for the end of another's backlog. It reads all due routines, so it is only used now and then, while a backlog lasts.
 SELECT id, slot FROM (
     SELECT id, next_run_at AS slot, row_number() OVER (PARTITION BY collection_id ORDER BY next_run_at) AS turn
     FROM routines.routines
@@ -190,8 +190,8 @@ ORDER BY turn, slot
 LIMIT %(batch_size)s::integer;
 
 -- name: oldest_snapshot
--- Who holds the oldest snapshot of this database, other than vacuum. While it is open no dead row version can go, and
--- claims wade through them. Shows what the role may see: another role's sessions only to pg_read_all_stats.
+-- The session that holds the oldest snapshot of this database, other than vacuum. While it is open, vacuum cannot remove dead row
+-- versions, and claims have to read through them. Shows other roles' sessions only to members of pg_read_all_stats.
 SELECT coalesce(extract(epoch FROM clock_timestamp() - started_at), 0)::float8 AS age_seconds, holder
 FROM (SELECT xact_start AS started_at, 'pid ' || pid || ', ' || coalesce(nullif(application_name, ''), backend_type) AS holder
       FROM pg_stat_activity

@@ -1,4 +1,4 @@
--- Trajectories as the API reads them.
+-- Runs as the API sees them, where they are called trajectories. The worker's statements for the same rows are in runs.sql.
 
 -- name: find_trajectory
 SELECT trajectory_id, workflow_id, run_id, name, status, created, updated, created_at, started_at, ended_at,
@@ -9,9 +9,9 @@ WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.ca
   AND task_name = %(task)s::text AND trajectory_id = %(id)s::bigint;
 
 -- name: list_trajectories
--- A task's runs, newest first; null for status or routine means any. Each branch is closed by conditions on the parameters
--- alone, so that one plan serves every filter by its own index, and reads no more than the pages up to this one. Slots only grow, so
--- that a routine's newest scheduled runs are the last of their index.
+-- A task's runs, newest first. A null status or routine matches any. Conditions on the parameters alone switch each branch on
+-- or off, so that one plan serves every filter by its own index and reads no more than the pages up to this one. Slots only
+-- grow, so a routine's newest scheduled runs are the last of their index.
 WITH task AS MATERIALIZED (
     SELECT id, collection_id FROM routines.tasks
     WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND id = %(task_id)s::bigint
@@ -27,7 +27,7 @@ page AS (
            AND task_id = (SELECT id FROM task) AND final_status = %(status)s::text
          ORDER BY id DESC LIMIT %(limit)s::bigint + %(offset)s::bigint)
         UNION ALL
-        -- Whole rows, like the ORDER BY: the end of trajectories_active_idx alone serves that, however long the backlog is.
+        -- Compares whole rows, as the ORDER BY does, so that only the end of trajectories_active_idx serves it, whatever the backlog.
         (SELECT id FROM routines.trajectories
          WHERE %(status)s::text = 'pending' AND %(routine_id)s::bigint IS NULL AND ended_at IS NULL AND status = 'pending'
            AND (collection_id, task_id) >= ((SELECT collection_id FROM task), (SELECT id FROM task))
@@ -59,7 +59,7 @@ FROM page JOIN routines.trajectory_details ON trajectory_id = page.id
 ORDER BY trajectory_id DESC;
 
 -- name: count_trajectories
--- How many that would list in all, counted up to a bound.
+-- The number of runs that list_trajectories would list in all, counted up to a bound.
 WITH task AS MATERIALIZED (
     SELECT id, collection_id FROM routines.tasks
     WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND id = %(task_id)s::bigint
@@ -81,7 +81,7 @@ SELECT least(count(*), %(most)s::bigint) AS total FROM (
        AND task_id = (SELECT id FROM task) AND final_status = %(status)s::text
      LIMIT %(most)s::bigint)
     UNION ALL
-    -- What is active and not running is pending, so that the index alone is read.
+    -- Active runs that are not running are pending, so this reads the index only.
     (SELECT id FROM routines.trajectories
      WHERE %(status)s::text = 'pending' AND %(routine_id)s::bigint IS NULL AND ended_at IS NULL
        AND (collection_id, task_id) >= ((SELECT collection_id FROM task), (SELECT id FROM task))
@@ -102,8 +102,8 @@ SELECT least(count(*), %(most)s::bigint) AS total FROM (
 ) AS runs;
 
 -- name: stats
--- Counts of all runs, from the index; durations of the newest that have ended. Ordered by task_id too, which makes the plan
--- keep to the task's own index.
+-- Counts of all runs, from the index, and durations of the newest ended ones. Ordering by task_id too keeps the plan on the
+-- task's own index.
 WITH task AS MATERIALIZED (
     SELECT id, collection_id FROM routines.tasks
     WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND name = %(task)s::text
@@ -142,8 +142,9 @@ SELECT nextval(pg_get_serial_sequence('routines.trajectories', 'id')) AS id
 WHERE routines.collection_of_key(%(key_id)s::routines.caller) IS NOT NULL;
 
 -- name: start_run
--- A run of a task, with its secrets, or nothing. Secrets are bound to its id, which is then drawn before. file_paths may stand
--- beside what the task declares. No row: there is no such task, or it does not declare a key.
+-- Starts a run of a task and stores its secrets, or nothing. If there are secrets, its id was drawn before, because they are
+-- bound to it. file_paths is allowed in addition to the declared params. No row if the task does not exist or does not declare
+-- a key.
 WITH task AS (
     SELECT tasks.id, tasks.collection_id, tasks.version, task_versions.init_params AS declared
     FROM routines.tasks
@@ -169,14 +170,14 @@ FROM task
 RETURNING id;
 
 -- name: ended_runs
--- Asked for every request that waits, with no key: it tells of each run whether it has ended, and the answer is then asked for
--- with the key of its request.
+-- One query for all waiting requests, without a key: it only tells which runs have ended. Each answer is then read with the key
+-- of its request.
 SELECT id FROM routines.ended_runs(%(ids)s::bigint[]) AS id;
 
 -- name: set_statuses
--- Cancels active runs and archives ended ones: all that are asked for or none. FOR UPDATE, in the order of the ids: a run that a
--- worker or another request is ending has ended by the time it is looked at, and two such requests never wait for each other.
--- The fence is raised, so that late writes of a worker change nothing.
+-- Cancels active runs and archives ended ones, all or none. FOR UPDATE in the order of ids: a run that a worker or another
+-- request is ending has ended by the time this checks it, and two such requests cannot deadlock. The fence is raised, so late
+-- writes of a worker change nothing.
 WITH task AS (
     SELECT id FROM routines.tasks
     WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND name = %(task)s::text
@@ -192,7 +193,7 @@ asked AS MATERIALIZED (
 ),
 changed AS (
     UPDATE routines.trajectories
-    SET status = wanted, attempt = attempt + 1, ended_at = coalesce(ended_at, now()), lease_expires_at = NULL, updated_at = now()
+    SET status = wanted, fence = fence + 1, ended_at = coalesce(ended_at, now()), lease_expires_at = NULL, updated_at = now()
     FROM asked
     WHERE trajectories.id = asked.id AND asked.status <> wanted
       AND (SELECT bool_and(is_allowed) AND count(*) = cardinality(%(ids)s::bigint[]) FROM asked)
@@ -200,8 +201,8 @@ changed AS (
 SELECT id, status, wanted, is_allowed FROM asked;
 
 -- name: label
--- In the place of the label of this key and author, or beside the others as long as there are fewer than %(most)s. No row: there is no
--- such run, or no room.
+-- Replaces the label of this key and author, or adds one if there are fewer than `most`. No row if the run does not exist or has
+-- too many labels.
 UPDATE routines.trajectories
 SET labels = (SELECT coalesce(jsonb_agg(label ORDER BY position), '[]')
               FROM jsonb_array_elements(labels) WITH ORDINALITY AS kept (label, position)
@@ -220,18 +221,18 @@ SELECT trajectory_id, workflow_id, status FROM routines.trajectory_details
 WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND trajectory_id = %(id)s::bigint;
 
 -- name: list_events
--- Oldest first, after the event that the cursor names.
-SELECT at, rank, position, try_number AS attempt, event, step, attempt AS fence, detail FROM routines.run_events
+-- Oldest first, after the event in the cursor.
+SELECT at, rank, position, attempt, event, step, fence, detail FROM routines.run_events
 WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND trajectory_id = %(id)s::bigint
   AND (%(after_at)s::timestamptz IS NULL
-       OR (at, rank, position, try_number) > (%(after_at)s::timestamptz, %(after_rank)s::integer,
-                                              %(after_position)s::bigint, %(after_attempt)s::integer))
-ORDER BY at, rank, position, try_number
+       OR (at, rank, position, attempt) > (%(after_at)s::timestamptz, %(after_rank)s::integer,
+                                           %(after_position)s::bigint, %(after_attempt)s::integer))
+ORDER BY at, rank, position, attempt
 LIMIT %(limit)s::integer;
 
 -- name: list_runs
--- A routine's runs, newest first, older than the cursor. Slots only grow, so that the newest scheduled ones are the
--- last of their index; each branch reads no more than it gives.
+-- A routine's runs, newest first, older than the cursor. Slots only grow, so the newest scheduled runs are the last of their
+-- index. Each branch reads no more than it returns.
 SELECT runs.id AS trajectory_id, routines.workflow_id(collections.name, tasks.name, runs.id) AS workflow_id, runs.status,
        runs.created_at, runs.scheduled_for, runs.trigger, runs.started_at, runs.ended_at, runs.error
 FROM routines.tasks

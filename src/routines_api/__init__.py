@@ -1,1 +1,1 @@
-"""The HTTP contract, served by Litestar."""
+"""The HTTP API, served by Litestar."""

@@ -14,9 +14,9 @@ from litestar.openapi import OpenAPIConfig
 from litestar.response import Response
 from litestar.types import HTTPScope
 
-from routines_api.endpoints import environment, runs, step_templates, tasks, trajectories
+from routines_api.endpoints import cadences, environment, runs, step_templates, tasks, trajectories
 from routines_api.endpoints.deliveries import DeliveriesController
-from routines_api.endpoints.ledger import LedgerController, get_latest_outcomes, preview
+from routines_api.endpoints.ledger import LedgerController, get_latest_outcomes
 from routines_api.endpoints.routines import RoutinesController, get_init_params_schema
 from routines_api.http.access import ApiRequest, ApiServices, provide_caller, provide_door
 from routines_api.http.errors import HeadersTooLargeError
@@ -38,7 +38,7 @@ from routines_core.keyring import load_keyring
 from routines_core.settings import Settings
 
 CONNECTIONS = 10
-"""The API's connections to the database."""
+"""The size of the connection pool."""
 _HANDLERS = [
     *tasks.HANDLERS,
     *environment.HANDLERS,
@@ -46,27 +46,36 @@ _HANDLERS = [
     *trajectories.HANDLERS,
     *step_templates.HANDLERS,
 ]
-"""What is served whether ENABLE_ROUTINES is set or not."""
+"""Served whether or not ENABLE_ROUTINES is set."""
+_ROUTINES_HANDLERS = [
+    RoutinesController,
+    LedgerController,
+    DeliveriesController,
+    get_init_params_schema,
+    get_latest_outcomes,
+    *cadences.HANDLERS,
+]
+"""Served only with ENABLE_ROUTINES."""
 
 
 @get("/health", tags=["Service"], **operation("getHealth"))
 async def health() -> Health:
-    """Ask whether the service answers.
+    """Check that the service answers.
 
-    Without a key.
+    No key needed.
     """
     return Health()
 
 
 @get("/openapi.json", include_in_schema=False)
 async def openapi_json(request: ApiRequest) -> Response[bytes]:
-    """The description of the API; no key needed."""
+    """Return the OpenAPI description; no key needed."""
     return Response(_description(request.app), media_type="application/json")
 
 
 @get("/docs", include_in_schema=False)
 async def docs() -> Response[bytes]:
-    """The same for people: one page without anything from elsewhere; no key needed."""
+    """Return the description as a page for people, which loads nothing from other sites; no key needed."""
     page = resources.files("routines_api.openapi").joinpath("docs.html").read_bytes()
     return Response(page, media_type="text/html", headers=_PAGE_HEADERS)
 
@@ -81,19 +90,18 @@ _PAGE_HEADERS = {
 
 @cache
 def _description(app: Litestar) -> bytes:
-    services: ApiServices = app.state.services
-    return msgspec.json.encode(describe(app, [preview] if services.settings.enable_routines else []))
+    return msgspec.json.encode(describe(app))
 
 
 class _NoPages(Controller):
-    """In the place of Litestar's own pages of the description, which load scripts from elsewhere."""
+    """Replaces Litestar's own documentation pages, which load scripts from other sites."""
 
 
 class Api(Litestar):
-    """The application behind its gate: what no handler shall see is answered before routing."""
+    """The application; it answers console requests and refuses some others before routing."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer the request, or refuse it by its method or the size of its headers."""
+        """Answer one request and count it in the metrics."""
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
@@ -106,7 +114,7 @@ class Api(Litestar):
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         console: Console | None = self.state.console
         if console and console.serves(scope["method"], scope["path"]):
-            scope["path_template"] = MOUNT  # what its requests are counted by
+            scope["path_template"] = MOUNT  # the route label of the console's requests in the metrics
             await console(scope, receive, send)
             return
         refused = self._refused(scope)
@@ -117,19 +125,19 @@ class Api(Litestar):
 
     @property
     def metrics(self) -> ApiMetrics:
-        """What this process shows of itself."""
+        """The metrics of this process."""
         services: ApiServices = self.state.services
         return services.metrics
 
-    def let_go(self) -> None:
-        """Answer the requests that wait for the end of a run: the process is about to stop."""
+    def release_waiters(self) -> None:
+        """Answer the requests that wait for a run to end; called when the process is about to stop."""
         services: ApiServices = self.state.services
         services.run_waiter.close()
 
     def _refused(self, scope: HTTPScope) -> RoutinesError | None:
-        # Litestar would answer OPTIONS by itself, and so tell which paths there are.
+        # Litestar would answer OPTIONS itself, and so reveal which paths exist.
         if scope["method"] not in METHODS or b"%2f" in scope["raw_path"].lower():
-            return NotFoundError()  # an encoded slash is in no name, and means one path to a proxy and another here
+            return NotFoundError()  # no name contains a slash, and proxies may read an encoded one differently
         services: ApiServices = self.state.services
         limit = services.settings.max_header_bytes
         if sum(len(name) + len(value) for name, value in scope["headers"]) > limit:
@@ -138,7 +146,7 @@ class Api(Litestar):
 
 
 def create_app(settings: Settings, database_url: str) -> Api:
-    """The application; its pool opens and closes with it.
+    """Create the application. Its connection pool opens when it starts and closes when it stops.
 
     Raises:
         ConfigurationError: ROUTINES_ENCRYPTION_KEYS is missing or malformed, or ROUTINES_FILES cannot be used.
@@ -167,20 +175,16 @@ def create_app(settings: Settings, database_url: str) -> Api:
         limiter=RateLimiter(settings.rate_per_second, settings.rate_burst),
         files=open_file_store(settings),
         run_waiter=RunWaiter(settings.run_sync_waiters),
-        metrics=ApiMetrics(settings, database_url),
+        metrics=ApiMetrics(database_url),
     )
-    routines = (
-        [RoutinesController, LedgerController, DeliveriesController, get_init_params_schema, get_latest_outcomes]
-        if settings.enable_routines
-        else []
-    )
+    routines = _ROUTINES_HANDLERS if settings.enable_routines else []
     return Api(
         [Router("/api/v1", route_handlers=[health, *_HANDLERS, *routines]), openapi_json, docs, metrics],
         dependencies={"caller": Provide(provide_caller), "door": Provide(provide_door, sync_to_thread=False)},
         exception_handlers=HANDLERS,
         lifespan=[pool],
-        logging_config=None,  # Litestar's own would have every library speak, past configure_logging
+        logging_config=None,  # Litestar's own would bypass configure_logging and log for every library
         state=State({"services": services, "console": Console() if settings.console else None}),
-        request_max_body_size=None,  # bounded where the body is read
+        request_max_body_size=None,  # limited where the body is read
         openapi_config=OpenAPIConfig(title="Routines", version="1", openapi_controller=_NoPages),  # pyright: ignore[reportArgumentType] - any controller does
     )

@@ -15,9 +15,9 @@ from routines_core.settings import Settings
 from routines_workflow.catalogue import load_entry_points
 
 STOP_SECONDS = 5.0
-"""How long requests in hand may take to end when the server stops."""
+"""How long open requests may take to end once the server stops."""
 BACKLOG = 1024
-"""Connections that wait to be accepted."""
+"""How many connections may wait to be accepted."""
 
 log = structlog.get_logger("api")
 
@@ -26,11 +26,11 @@ async def run_api(settings: Settings, database_url: str) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Raises:
-        ConfigurationError: ROUTINES_ENCRYPTION_KEYS is missing or malformed, or the address cannot be listened on.
+        ConfigurationError: ROUTINES_ENCRYPTION_KEYS is missing or malformed, or the address cannot be used.
     """
     stop = stop_event()
     refuse_unfit_address(settings)
-    load_entry_points()  # now, not in the first request that checks a workflow
+    load_entry_points()  # here rather than in the first request that checks a workflow
     app = create_app(settings, database_url)
     server = Server(
         app,
@@ -46,8 +46,8 @@ async def run_api(settings: Settings, database_url: str) -> None:
     serving = asyncio.create_task(server.serve())
     async with listening(settings, app.metrics, app.metrics.health):
         await wait_or_stop(stop, [serving])
-    app.let_go()
+    app.release_waiters()
     server.stop()
-    # A client that stalls in the middle of a request must not keep the server.
+    # A client that stalls in the middle of a request must not keep the server from stopping.
     await asyncio.wait({serving}, timeout=STOP_SECONDS)
     log.info("stopped")

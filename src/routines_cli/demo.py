@@ -1,4 +1,4 @@
-"""What `routines up` makes on its first start: a collection with a key, a task and an hourly routine to look at."""
+"""The demo that `routines up` creates on its first start: a collection with a key, a task and an hourly routine."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ COLLECTION, TASK, ROUTINE = "demo", "hello", "every-hour"
 
 
 async def make_demo(connection: Connection, data_dir: Path, keyring: Keyring) -> None:
-    """Make the demo, unless this data directory has its key already."""
+    """Create the demo, unless this data directory already has its key."""
     key_file = data_dir / f"{COLLECTION}.key"
     if key_file.exists():
         return

@@ -1,4 +1,4 @@
-"""`routines doctor`: each thing that must be fit in a line of its own, with what to do where it is not."""
+"""`routines doctor`: prints one line per check, and says what to do if it fails."""
 
 from shlex import quote
 
@@ -17,24 +17,27 @@ _OWNER = "use the login that ran `routines migrate`"
 
 
 async def examine(settings: Settings, url: str, *, quick: bool) -> bool:
-    """Print what there is to say; False: something must be mended.
+    """Run the checks and print their results.
+
+    Returns:
+        False if at least one check failed.
 
     Raises:
         DatabaseError: The database cannot be reached.
     """
     print(f"database  {without_password(url)}")
     async with connect(url, "routines-doctor") as connection:
-        is_fit = await _examine_database(settings, connection, quick=quick)
+        passed = await _examine_database(settings, connection, quick=quick)
     psql = find_psql()
     print(f"psql      {f'{quote(psql)} {quote(without_password(url))}' if psql else 'not found: install it'}")
-    return is_fit
+    return passed
 
 
 async def _examine_database(settings: Settings, connection: Connection, *, quick: bool) -> bool:
     try:
         print(f"postgres  {await check_server_version(connection)}")
     except DatabaseError as error:
-        print(f"postgres  unfit: {error}")
+        print(f"postgres  not suitable: {error}")
         return False
     schema, is_current = await _schema(connection)
     print(f"schema    {schema}")
@@ -42,20 +45,20 @@ async def _examine_database(settings: Settings, connection: Connection, *, quick
         return False
     secrets_line, all_open = ("not examined", True) if quick else await _secrets(settings, connection)
     print(f"secrets   {secrets_line}")
-    engine_line, engine_is_fit = await _engine(settings, connection, quick=quick)
+    engine_line, engine_works = await _engine(settings, connection, quick=quick)
     print(f"engine    {engine_line}")
-    lines, are_apart = await _standing(connection)
+    lines, tenants_isolated = await _roles(connection)
     for line in lines:
         print(line)
-    return all_open and engine_is_fit and are_apart
+    return all_open and engine_works and tenants_isolated
 
 
 async def _schema(connection: Connection) -> tuple[str, bool]:
-    """Whether the schema is this version's."""
+    """Return a line on the schema, and whether it matches this version of Routines."""
     try:
         pending = await pending_migrations(connection)
     except MigrationError as error:
-        return f"does not fit: {error}", False
+        return f"does not match: {error}", False
     except InsufficientPrivilege as error:
         return f"not readable by this login ({lacking(error)}): {_OWNER}, or a role of Routines", False
     if pending:
@@ -64,25 +67,25 @@ async def _schema(connection: Connection) -> tuple[str, bool]:
 
 
 async def _secrets(settings: Settings, connection: Connection) -> tuple[str, bool]:
-    """Whether every stored secret opens."""
+    """Return a line on the stored secrets, and whether all of them can be decrypted."""
     try:
         return await secrets.examine(settings, connection)
     except InsufficientPrivilege as error:
-        return f"not examined: this login may not read them ({lacking(error)}): {_OWNER}, or --quick", False
+        return f"not examined: this login may not read them ({lacking(error)}): {_OWNER}, or add --quick", False
 
 
 async def _engine(settings: Settings, connection: Connection, *, quick: bool) -> tuple[str, bool]:
-    """Whether the chosen engine can work."""
+    """Return a line on the chosen engine, and whether it can work."""
     try:
         return await examine_engine(settings, connection, quick=quick)
     except InsufficientPrivilege as error:
-        return f"not examined: this login may not look at what it has in hand ({lacking(error)}): {_OWNER}", True
+        return f"not examined: this login may not read its open runs ({lacking(error)}): {_OWNER}", True
 
 
-async def _standing(connection: Connection) -> tuple[list[str], bool]:
-    """Lines on the login, and whether tenants are kept apart."""
+async def _roles(connection: Connection) -> tuple[list[str], bool]:
+    """Return lines on the login and the roles, and whether row-level security protects every table."""
     try:
         report = await roles.role_report(connection)
     except InsufficientPrivilege as error:
-        return [f"login     may not look at the roles ({lacking(error)}): {_OWNER}, or a role of Routines"], False
+        return [f"login     may not read the roles ({lacking(error)}): {_OWNER}, or a role of Routines"], False
     return describe(report), not report.open_tables

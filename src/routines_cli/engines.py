@@ -1,4 +1,4 @@
-"""Which engine `routines worker` is, and what is said of it: Temporal's SDK is imported where it was chosen alone."""
+"""Runs and checks the engine that ROUTINES_ENGINE names; imports Temporal's SDK only for that engine."""
 
 from importlib.util import find_spec
 
@@ -11,7 +11,7 @@ async def run_engine(settings: Settings, database_url: str) -> None:
     """Run the worker of the chosen engine until SIGTERM or SIGINT.
 
     Raises:
-        ConfigurationError: A setting is wrong, or the engine is not installed.
+        ConfigurationError: A setting is invalid, or the engine is not installed.
     """
     if settings.engine == "temporal":
         _require_sdk()
@@ -25,11 +25,11 @@ async def run_engine(settings: Settings, database_url: str) -> None:
 
 
 async def require_engine(settings: Settings) -> None:
-    """Refuse to go on where the chosen engine cannot be reached.
+    """Check that the chosen engine can be used.
 
     Raises:
         ConfigurationError: Temporal's SDK is not installed.
-        RoutinesError: Temporal is away or unfit; the message names the setting.
+        RoutinesError: Temporal cannot be reached or is not suitable; the message names the setting.
     """
     if settings.engine == "temporal":
         _require_sdk()
@@ -39,26 +39,29 @@ async def require_engine(settings: Settings) -> None:
 
 
 async def examine_engine(settings: Settings, connection: Connection | None, *, quick: bool) -> tuple[str, bool]:
-    """A line on the chosen engine for `routines doctor`, and whether it can work.
+    """Check the chosen engine for `routines doctor`.
 
     Args:
-        settings: Which it is, and where.
-        connection: To the database, which knows what Temporal has in hand; None: its schema is not up to date.
-        quick: Do not ask Temporal: it being away makes nothing else unhealthy.
+        settings: Name the engine and Temporal's address.
+        connection: For counting the runs that Temporal has; None if the schema is not up to date.
+        quick: Skip Temporal itself; the other programs are healthy without it.
+
+    Returns:
+        A line on the engine, and whether it can work.
     """
-    in_hand = await dispatches.in_hand(connection) if connection else None
-    held = f"{in_hand.runs} runs in Temporal's hands, {in_hand.unsubmitted} not known to be there" if in_hand else ""
+    dispatched = await dispatches.open_dispatches(connection) if connection else None
+    held = f"{dispatched.runs} runs handed to Temporal, {dispatched.unsubmitted} not confirmed" if dispatched else ""
     if settings.engine == "postgres":
-        # What is left of the other engine needs a worker of that one.
-        return (f"postgres; {held}" if in_hand and in_hand.runs else "postgres"), True
-    place = f"temporal at {settings.temporal_address}, namespace {settings.temporal_namespace}"
+        # Runs left over from Temporal need a worker with that engine.
+        return (f"postgres; {held}" if dispatched and dispatched.runs else "postgres"), True
+    server = f"temporal at {settings.temporal_address}, namespace {settings.temporal_namespace}"
     if quick:
-        return f"{place}: not asked", True
+        return f"{server}: not asked", True
     try:
         await require_engine(settings)
     except RoutinesError as error:
-        return f"{place}; {held}. {error}", False
-    return f"{place}: reachable; {held}", True
+        return f"{server}; {held}. {error}", False
+    return f"{server}: reachable; {held}", True
 
 
 def _require_sdk() -> None:

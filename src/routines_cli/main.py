@@ -1,4 +1,4 @@
-"""The command line: one command for each program, and what an operator needs beside them."""
+"""The command line: one command per program, and the operator's tools."""
 
 import sys
 from collections.abc import Callable, Coroutine
@@ -16,40 +16,44 @@ Parameters = ParamSpec("Parameters")
 
 
 def _async_command(function: Callable[Parameters, Coroutine[Any, Any, None]]) -> Callable[Parameters, None]:
-    """Run the command's coroutine; what a person can mend is one line on stderr and exit code 1."""
+    """Make a command of a coroutine function; expected errors become one line on stderr and exit code 1."""
 
     @wraps(function)
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
         try:
             uvloop.run(function(*args, **kwargs))
         except Exception as error:
-            told = _told(error)
-            if told is None:
+            expected = _expected(error)
+            if expected is None:
                 raise
-            print(f"routines: {told}", file=sys.stderr)
+            print(f"routines: {expected}", file=sys.stderr)
             sys.exit(1)
 
     return run
 
 
-def _told(error: Exception) -> RoutinesError | None:
-    """What Routines raised on purpose, or what an error of the database means; None: a defect."""
+def _expected(error: Exception) -> RoutinesError | None:
+    """Find the error to show to the operator.
+
+    Returns:
+        An error that Routines raised deliberately, or the translation of a database error; None if this is a bug.
+    """
     from routines_core.db.operator_messages import refusal
 
     if isinstance(error, ExceptionGroup):
-        return _told(cast("ExceptionGroup[Exception]", error).exceptions[0])
+        return _expected(cast("ExceptionGroup[Exception]", error).exceptions[0])
     return error if isinstance(error, RoutinesError) else refusal(error)
 
 
 def _database_url(settings: Settings) -> str:
-    """`DATABASE_URL`, or the server that `routines up` runs in the data directory."""
+    """Return DATABASE_URL, or the URL of the server that `routines up` runs in the data directory."""
     from routines_core.db.pool import refuse_malformed
     from routines_core.embedded import running_url
 
     url = settings.database_url or running_url(settings.data_dir)
     if url is None:
         raise ConfigurationError(
-            f"No database: DATABASE_URL is not set and no server runs in {settings.data_dir}. "
+            f"No database: DATABASE_URL is not set, and no server is running in {settings.data_dir}. "
             "Start one with `routines up`, or set DATABASE_URL."
         )
     refuse_malformed(url)
@@ -66,7 +70,7 @@ def main() -> None:
 @main.command()
 @_async_command
 async def up() -> None:
-    """Everything at once, on a Postgres of its own where no DATABASE_URL is set."""
+    """Run API, ticker and worker together. Starts an embedded Postgres if DATABASE_URL is not set."""
     from routines_cli.up import up as run
 
     await run(load_settings())
@@ -75,7 +79,7 @@ async def up() -> None:
 @main.command()
 @_async_command
 async def migrate() -> None:
-    """Bring the database's schema up to date."""
+    """Update the database schema to this version."""
     from routines_core.db import connect
     from routines_core.db.migrations import migrate as apply
 
@@ -100,22 +104,22 @@ async def api() -> None:
 
 @main.group()
 def keys() -> None:
-    """Make, list, rotate and revoke API keys."""
+    """Create, list, rotate and revoke API keys."""
 
 
 DAY_SECONDS = 86_400
 MOST_DAYS = 36_500
-"""A hundred years, far within what Postgres takes for a time."""
+"""A hundred years, well within the range of a Postgres timestamp."""
 DAYS = click.FloatRange(min=0, min_open=True, max=MOST_DAYS)
 KEY_ID = click.IntRange(1, 2**63 - 1)
 
 
 @keys.command()
-@click.option("--collection", required=True, help="The collection that the key opens; made where it is new.")
-@click.option("--expires-in", type=DAYS, metavar="DAYS", help="Default: never.")
+@click.option("--collection", required=True, help="Collection that the key gives access to; created if it is new.")
+@click.option("--expires-in", type=DAYS, metavar="DAYS", help="Days until the key expires. Default: never.")
 @_async_command
 async def create(collection: str, expires_in: float | None) -> None:
-    """Print a new key, alone, once: only its hash is kept."""
+    """Create an API key and print it. It is shown only once; only its hash is stored."""
     from routines_core.db import connect
     from routines_core.db.keys import create_key
     from routines_core.db.peppers import Peppers
@@ -130,11 +134,11 @@ async def create(collection: str, expires_in: float | None) -> None:
 @keys.command()
 @click.argument("key_id", type=KEY_ID)
 @click.option("--grace", type=click.FloatRange(min=0, max=MOST_DAYS), default=7, show_default=True, metavar="DAYS",
-              help="How long the old key still opens; revoke it earlier when nobody uses it any more.")  # fmt: skip
-@click.option("--expires-in", type=DAYS, metavar="DAYS", help="Default: never.")
+              help="How long the old key stays valid; revoke it earlier once nobody uses it.")  # fmt: skip
+@click.option("--expires-in", type=DAYS, metavar="DAYS", help="Days until the new key expires. Default: never.")
 @_async_command
 async def rotate(key_id: int, grace: float, expires_in: float | None) -> None:
-    """Print a new key for the collection of an old one, which still opens for a while."""
+    """Replace an API key. Prints a new key for the same collection; the old one expires after the grace period."""
     from routines_core.db import connect
     from routines_core.db.keys import rotate_key
     from routines_core.db.peppers import Peppers
@@ -154,7 +158,7 @@ def _seconds(days: float | None) -> float | None:
 @keys.command("list")
 @_async_command
 async def list_() -> None:
-    """List all keys, without their secrets: id, collection, made, expires, last used, state."""
+    """List all API keys. Shows id, collection, creation date, expiry, last use and state, but never the secret."""
     from routines_core.db import connect
     from routines_core.db.keys import list_keys
 
@@ -162,15 +166,14 @@ async def list_() -> None:
         for key in await list_keys(connection):
             expires = f"expires {key.expires_at:%Y-%m-%d %H:%M}" if key.expires_at else "never expires"
             used = f"used {key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never used"
-            state = key.state if key.has_pepper else f"{key.state}, hashed without pepper: rotate it"
-            print(f"{key.id}\t{key.collection_name}\tmade {key.created_at:%Y-%m-%d}\t{expires}\t{used}\t{state}")
+            print(f"{key.id}\t{key.collection_name}\tcreated {key.created_at:%Y-%m-%d}\t{expires}\t{used}\t{key.state}")
 
 
 @keys.command()
 @click.argument("key_id", type=KEY_ID)
 @_async_command
 async def revoke(key_id: int) -> None:
-    """Close a key at once, on every process."""
+    """Revoke an API key. Every process refuses it at once."""
     from routines_core.db import connect
     from routines_core.db.keys import revoke_key
 
@@ -182,7 +185,7 @@ async def revoke(key_id: int) -> None:
 @click.pass_context
 @_async_command
 async def limits(context: click.Context) -> None:
-    """List the limits of concurrent runs, with how many count towards each now."""
+    """List the limits on concurrent runs. Also shows how many runs are claimed now."""
     from routines_core.db import connect
     from routines_core.db.limits import list_limits
 
@@ -191,16 +194,16 @@ async def limits(context: click.Context) -> None:
     async with connect(_database_url(load_settings()), "routines-limits") as connection:
         for limit in await list_limits(connection):
             name = f"{limit.collection}/{limit.task}" if limit.task else limit.collection
-            print(f"{name}\tat most {limit.max_concurrent_runs}\tin hand {limit.in_hand}")
+            print(f"{name}\tat most {limit.max_concurrent_runs}\tclaimed {limit.claimed}")
 
 
 @limits.command("set")
-@click.option("--collection", required=True, help="Whose runs are limited.")
-@click.option("--task", help="Limit this task of it alone.")
+@click.option("--collection", required=True, help="Collection whose runs are limited.")
+@click.option("--task", help="Limit only this task of the collection.")
 @click.argument("most")
 @_async_command
 async def set_limit(collection: str, task: str | None, most: str) -> None:
-    """Let workers have at most MOST runs in hand at once; `none` takes the limit away."""
+    """Set a limit. All workers together may have claimed at most MOST runs at once; `none` removes the limit."""
     from routines_core.db import connect
     from routines_core.db import limits as db
 
@@ -212,19 +215,19 @@ def _parse_limit(text: str) -> int | None:
     if text == "none":
         return None
     if not (text.isascii() and text.isdigit() and 0 < int(text[:10]) < 2**31):
-        raise InvalidError(f"{text!r} is no limit: give a number from 1 on, or none.")
+        raise InvalidError(f"{text!r} is not a limit: give a number of at least 1, or none.")
     return int(text)
 
 
 @main.group()
 def secrets() -> None:
-    """Keep the stored secrets under the right encryption key."""
+    """Manage the encryption of the stored secrets."""
 
 
 @secrets.command("rotate")
 @_async_command
 async def rotate_secrets() -> None:
-    """Encrypt every stored secret under the first key, while everything runs; may be stopped and repeated."""
+    """Encrypt every stored secret under the first key. Safe while everything runs, and safe to interrupt and repeat."""
     from routines_cli.secrets import rotate as run
 
     settings = load_settings()
@@ -233,15 +236,15 @@ async def rotate_secrets() -> None:
 
 @main.group()
 def tasks() -> None:
-    """Keep tasks in files."""
+    """Manage tasks as files."""
 
 
 @tasks.command("apply")
 @click.argument("file", type=click.File("rb"))
-@click.option("--collection", required=True, help="Where the task lives; made where it is new.")
+@click.option("--collection", required=True, help="Collection of the task; created if it is new.")
 @_async_command
 async def apply_file(file: BinaryIO, collection: str) -> None:
-    """Save the task of a JSON file, {name, description, workflow}; - reads stdin. May be repeated."""
+    """Save a task from a JSON file. The file contains {name, description, workflow}; - reads stdin. Safe to repeat."""
     from routines_cli.task_files import read_task
     from routines_core.db import connect
     from routines_core.db.tasks import apply_task
@@ -255,7 +258,7 @@ async def apply_file(file: BinaryIO, collection: str) -> None:
 @main.command()
 @_async_command
 async def ticker() -> None:
-    """Claim due routines and fire them; run as many as you like."""
+    """Start runs of due routines. Any number of tickers may run."""
     from routines_core.logging import configure_logging
     from routines_ticker.ticker import run_ticker
 
@@ -267,7 +270,7 @@ async def ticker() -> None:
 @main.command()
 @_async_command
 async def worker() -> None:
-    """Claim pending runs and run their workflows; run as many as you like."""
+    """Execute pending runs. Any number of workers may run."""
     from routines_cli.engines import run_engine
     from routines_core.logging import configure_logging
 
@@ -277,14 +280,14 @@ async def worker() -> None:
 
 
 @main.command()
-@click.option("--url", "url_alone", is_flag=True, help="Print the database's URL alone, with its password, for psql.")
-@click.option("--quick", is_flag=True, help="Open no stored secret: for health checks.")
+@click.option("--url", "url_only", is_flag=True, help="Print only the database URL, with its password, for psql.")
+@click.option("--quick", is_flag=True, help="Skip the stored secrets and Temporal: for health checks.")
 @_async_command
-async def doctor(*, url_alone: bool, quick: bool) -> None:
-    """Print where the database is, whether it is fit, whether all secrets open, and how to open psql on it."""
+async def doctor(*, url_only: bool, quick: bool) -> None:
+    """Check the installation. Covers database, schema, stored secrets, engine and roles; shows how to run psql."""
     settings = load_settings()
     url = _database_url(settings)
-    if url_alone:
+    if url_only:
         print(url)
         return
     from routines_cli.doctor import examine

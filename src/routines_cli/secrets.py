@@ -1,4 +1,4 @@
-"""What an operator does with the stored secrets: never shown, only counted."""
+"""Commands on the stored secrets, which are counted and never shown."""
 
 from collections import Counter
 
@@ -9,14 +9,14 @@ from routines_core.keyring import load_keyring
 from routines_core.settings import Settings
 
 SHOWN_IDS = 5
-"""Ids of secrets that do not open, of which the rest is counted."""
+"""How many ids of secrets that cannot be decrypted are listed."""
 
 
 async def rotate(settings: Settings, url: str) -> None:
-    """Encrypt every stored secret under the first key, and say which keys may go.
+    """Encrypt every stored secret under the first key and print which keys are still needed.
 
     Raises:
-        SecretError: Some do not open; they were left as they are.
+        SecretError: Some secrets cannot be decrypted; they were left unchanged.
     """
     keyring = load_keyring(settings)
     async with connect(url, "routines-secrets") as connection:
@@ -26,11 +26,11 @@ async def rotate(settings: Settings, url: str) -> None:
     print(_needed(keyring.key_ids, examined.by_key_id))
     if examined.unopened:
         listed = ", ".join(map(str, examined.unopened[:SHOWN_IDS]))
-        raise SecretError(f"{len(examined.unopened)} secrets do not open and were left as they are: {listed}.")
+        raise SecretError(f"{len(examined.unopened)} secrets cannot be decrypted and were left unchanged: {listed}.")
 
 
 async def examine(settings: Settings, connection: Connection) -> tuple[str, bool]:
-    """One line on the stored secrets, and whether all of them open."""
+    """Return a line on the stored secrets, and whether all of them can be decrypted."""
     try:
         keyring = load_keyring(settings)
     except ConfigurationError as error:
@@ -38,23 +38,23 @@ async def examine(settings: Settings, connection: Connection) -> tuple[str, bool
     examined = await examine_secrets(connection, keyring)
     total, closed = examined.by_key_id.total(), len(examined.unopened)
     keys = ", ".join(f"{count} under {key_id!a}" for key_id, count in sorted(examined.by_key_id.items()))
-    opened = f"{total - closed} of {total} open" if closed else f"all {total} open"
+    opened = f"{total - closed} of {total} can be decrypted" if closed else f"all {total} can be decrypted"
     return f"{opened}{f' ({keys})' if keys else ''}", not closed
 
 
 def _tell(rotated: Rotated) -> None:
-    print(f"{rotated.replaced} rotated, {len(rotated.unopened)} do not open", flush=True)
+    print(f"{rotated.replaced} rotated, {len(rotated.unopened)} cannot be decrypted", flush=True)
 
 
 def _needed(key_ids: list[str], by_key_id: Counter[str]) -> str:
-    """Which of the configured keys no stored secret needs any more."""
+    """Say which of the configured keys are still needed and which may be removed."""
     first, *older = key_ids
     needed = [key_id for key_id in older if by_key_id[key_id]]
     if needed:
         return f"still needed: {', '.join(map(repr, needed))}. Run this again once every program has {first!r} first."
     if older:
         return (
-            f"no stored secret needs {', '.join(map(repr, older))}: take it out of the keys once every `routines api` "
-            f"runs with {first!r} first and this has been run once more, and keep it as long as your backups"
+            f"no stored secret needs {', '.join(map(repr, older))}: remove it from the keys once every `routines api` "
+            f"has {first!r} first and you have run this again; keep it as long as your backups"
         )
     return f"all of them need {first!r}"

@@ -1,4 +1,4 @@
-"""Keep the parts of `routines up` running: start them, restart what dies, stop them all."""
+"""Keeps the programs of `routines up` running: starts them, restarts those that die, and stops them all."""
 
 import asyncio
 import os
@@ -12,57 +12,57 @@ import structlog
 from routines_core.lifecycle import LIFELINE_VARIABLE, sleep_or_stop, wait_or_stop
 
 FIRST_BACKOFF_SECONDS = 0.5
-"""The wait before a part that died is started again; each death in a row doubles it."""
+"""Delay before a program that died is restarted; doubles with each death in a row."""
 LONGEST_BACKOFF_SECONDS = 10.0
 HEALTHY_SECONDS = 30.0
-"""A part that ran this long is taken for healthy: its next death counts as the first."""
+"""After running this long a program counts as healthy, and its next death as the first."""
 STOP_SECONDS = 6.0
-"""How long a part may take to finish what it has in hand before it is killed."""
+"""Time a program has to finish its current work before it is killed."""
 
 log = structlog.get_logger("up")
 
 
 @dataclass(frozen=True)
 class Supervisor:
-    """Runs parts as child processes of this one.
+    """Runs programs as child processes of this one.
 
     Attributes:
-        environment: What the parts get to see, over this process's own environment.
-        own: What one of them alone gets to see, over that.
-        stop: Once set, every part is asked to stop, and `keep` returns when it has.
+        environment: Environment variables for all programs, over those of this process.
+        stop: Once set, every program is asked to stop, and `keep` returns when it has.
+        own: Further environment variables by program.
     """
 
     environment: dict[str, str]
     stop: asyncio.Event
     own: Mapping[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
 
-    async def keep(self, part: str) -> None:
-        """Run `routines <part>` until `stop` is set, starting it again with backoff whenever it dies."""
+    async def keep(self, program: str) -> None:
+        """Run `routines <program>` until `stop` is set, restarting it with backoff whenever it dies."""
         backoff = FIRST_BACKOFF_SECONDS
         while not self.stop.is_set():
             started = asyncio.get_running_loop().time()
-            code = await self._run(part)
+            code = await self._run(program)
             if self.stop.is_set():
                 return
             if asyncio.get_running_loop().time() - started > HEALTHY_SECONDS:
                 backoff = FIRST_BACKOFF_SECONDS
-            log.error("part died, starting it again", part=part, exit_code=code, seconds=backoff)
+            log.error("program died, restarting it", program=program, exit_code=code, seconds=backoff)
             await sleep_or_stop(self.stop, backoff)
             backoff = min(2 * backoff, LONGEST_BACKOFF_SECONDS)
 
-    async def _run(self, part: str) -> int:
-        """One life of a part: its exit code."""
-        read_end, write_end = os.pipe()  # the kernel closes our write end whatever ends us: see lifecycle.py
+    async def _run(self, program: str) -> int:
+        """Run a program once and return its exit code."""
+        read_end, write_end = os.pipe()  # the kernel closes our write end however we end: see lifecycle.py
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 "routines_cli.main",
-                part,
+                program,
                 stdin=asyncio.subprocess.DEVNULL,
-                env={**os.environ, **self.environment, **self.own.get(part, {}), LIFELINE_VARIABLE: str(read_end)},
+                env={**os.environ, **self.environment, **self.own.get(program, {}), LIFELINE_VARIABLE: str(read_end)},
                 pass_fds=[read_end],
-                start_new_session=True,  # Ctrl-C reaches us alone: we stop the parts, in order
+                start_new_session=True,  # Ctrl-C must reach only us: we stop the programs in an orderly way
             )
             os.close(read_end)
             return await self._wait(process)

@@ -1,16 +1,16 @@
-"""Tasks in files, for `routines tasks apply`."""
+"""Reads task files for `routines tasks apply`."""
 
 from routines_api.http.json_body import JsonLimits, decode
 from routines_api.schemas.requests import TaskCreate, validate
 
 LIMITS = JsonLimits(depth=32, string_length=1_000_000, items=10_000)
-"""How much a file may hold: an operator's, so that its texts may be longer than those of a request."""
+"""Limits of a file; operators may use longer strings than API clients."""
 
 
 def read_task(text: bytes) -> TaskCreate:
-    """The task that the file describes, held to the rules of the API.
+    """Parse a task file and validate it by the rules of the API.
 
     Raises:
-        InvalidError: It is no JSON, or breaks a rule; the message names each field.
+        InvalidError: It is not JSON or breaks a rule; the message names each field.
     """
     return validate(TaskCreate, decode(text, LIMITS))

@@ -1,1 +1,1 @@
-"""The web console: static pages that are a client of the HTTP contract like any other."""
+"""The web console: static pages that use the HTTP API like any other client."""

@@ -1,8 +1,8 @@
-"""The pages of the console as an ASGI application: files that are read once, and nothing else.
+"""Serves the console's static files as an ASGI application; the files are read once, at startup.
 
-All files but the page itself are served below a name that is a digest of all of them, so that they never change and may
-be kept for ever; the page names that digest and is asked for again each time. Paths in the page are relative, so that
-it works behind a proxy that puts a prefix before it.
+Every file except the page itself has a URL that contains a digest of all files, so browsers may cache it forever. The
+page names the current digest and is revalidated on each load. Paths in the page are relative, so the console also works
+behind a proxy that adds a prefix.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 MOUNT = "/console"
-"""Where the console is; the contract is beside it, at `/api/v1`."""
+"""The console's path; the API is next to it, at `/api/v1`."""
 INDEX = "index.html"
 MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -23,13 +23,13 @@ MEDIA_TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-"""What is served at all, by the end of its name."""
+"""The media types of the files that are served, by suffix; other files are not served."""
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
     "trusted-types 'none'"
 )
-"""Nothing from elsewhere, nothing inline, in no frame, and no text ever becomes markup."""
+"""Allows the console's own files only: no other origins, no inline code, no frames, and no text turned into markup."""
 _GUARDS = (
     (b"content-security-policy", POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
@@ -37,9 +37,9 @@ _GUARDS = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
-_FOR_EVER = "public, max-age=31536000, immutable"
-_ASK_AGAIN = "no-cache"
-_NO_SUCH_PAGE = b"There is no such page of the console: it begins at /console/\n"
+_FOREVER = "public, max-age=31536000, immutable"
+_REVALIDATE = "no-cache"
+_NOT_FOUND = b"Page not found. The console starts at /console/\n"
 
 Headers = Iterable[tuple[bytes, bytes]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -47,10 +47,10 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Page:
-    """A file as it is sent.
+    """A file and how to send it.
 
     Attributes:
-        caching: What Cache-Control says.
+        caching: The value of the Cache-Control header.
     """
 
     content: bytes
@@ -59,12 +59,12 @@ class Page:
 
     @property
     def etag(self) -> str:
-        """Changes with the content."""
+        """Return a tag that changes with the content."""
         return f'"{hashlib.sha256(self.content).hexdigest()[:32]}"'
 
 
 class Console:
-    """The console of one process; its files are read when it is made."""
+    """The console of one process; creating it reads the files."""
 
     def __init__(self) -> None:
         files = dict(sorted(_read(resources.files("routines_console").joinpath("static"))))
@@ -72,23 +72,23 @@ class Console:
             :16
         ]
         page = _page(files.pop(INDEX).decode(), build, files)
-        self._pages = {f"{MOUNT}/": Page(page, MEDIA_TYPES[".html"], _ASK_AGAIN)}
+        self._pages = {f"{MOUNT}/": Page(page, MEDIA_TYPES[".html"], _REVALIDATE)}
         for name, content in files.items():
             media_type = MEDIA_TYPES[PurePosixPath(name).suffix]
-            self._pages[f"{MOUNT}/{build}/{name}"] = Page(content, media_type, _FOR_EVER)
+            self._pages[f"{MOUNT}/{build}/{name}"] = Page(content, media_type, _FOREVER)
 
     @staticmethod
     def serves(method: str, path: str) -> bool:
-        """Whether a request is the console's to answer."""
+        """Return whether the console answers this request."""
         return method in {"GET", "HEAD"} and (path == MOUNT or path.startswith(f"{MOUNT}/"))
 
     @property
     def paths(self) -> list[str]:
-        """All that is there, the page first."""
+        """Return the paths of all files, the page first."""
         return list(self._pages)
 
     async def __call__(self, scope: MutableMapping[str, Any], _receive: object, send: Send) -> None:
-        """Answer a request that it serves."""
+        """Answer a request for which `serves` returned True."""
         status, headers, content = self._answer(scope["path"], dict(scope["headers"]))
         await send({"type": "http.response.start", "status": status, "headers": [*_GUARDS, *headers]})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else content})
@@ -98,7 +98,7 @@ class Console:
             return 308, [(b"location", f"{MOUNT[1:]}/".encode()), (b"content-length", b"0")], b""
         page = self._pages.get(path)
         if page is None:
-            return 404, _headers("text/plain; charset=utf-8", "no-store", _NO_SUCH_PAGE), _NO_SUCH_PAGE
+            return 404, _headers("text/plain; charset=utf-8", "no-store", _NOT_FOUND), _NOT_FOUND
         etag = (b"etag", page.etag.encode())
         if page.etag in headers.get(b"if-none-match", b"").decode("latin-1"):
             return 304, [etag, (b"cache-control", page.caching.encode())], b""
@@ -114,7 +114,7 @@ def _headers(media_type: str, caching: str, content: bytes) -> Headers:
 
 
 def _read(directory: Traversable, prefix: str = "") -> Iterable[tuple[str, bytes]]:
-    """The files below a directory that are to be served, by their paths from there."""
+    """Yield the files to serve below a directory: relative path and content."""
     for entry in directory.iterdir():
         name = prefix + entry.name
         if entry.is_dir():
@@ -124,7 +124,7 @@ def _read(directory: Traversable, prefix: str = "") -> Iterable[tuple[str, bytes
 
 
 def _page(template: str, build: str, files: Iterable[str]) -> bytes:
-    """The page with the digest in its paths, and with all modules named, so that they are fetched side by side."""
+    """Return the page with the digest in its paths and with links that preload all modules in parallel."""
     modules = [f"{build}/{name}" for name in files if name.endswith(".js")]
     links = "\n".join(f'<link rel="modulepreload" href="{escape(module)}">' for module in modules)
     return template.replace("{{build}}", build).replace("<!-- modules -->", links).encode()

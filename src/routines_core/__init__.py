@@ -1,1 +1,1 @@
-"""What every program shares; it knows none of them."""
+"""Code shared by all programs; it imports none of them."""

@@ -1,7 +1,7 @@
-"""Which addresses a program may be sent to by what people type in: the public ones, and no way around them.
+"""Decides which addresses a URL from a user may lead to: public ones only, in any spelling or encoding.
 
-Source: the IANA registries of special-purpose IPv4 and IPv6 addresses. `ipaddress.is_global` is no help: it holds
-NAT64, 6to4, multicast and IPv4 in IPv6 for global.
+Source: the IANA registries of special-purpose IPv4 and IPv6 addresses. `ipaddress.is_global` is not enough: it treats
+NAT64, 6to4, multicast and IPv4 embedded in IPv6 as global.
 """
 
 import re
@@ -12,7 +12,7 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
-"""The only part of IPv6 that is given out for public use: unique local, link-local and multicast lie outside."""
+"""The only part of IPv6 assigned for public use; unique local, link-local and multicast addresses lie outside."""
 
 _NOT_PUBLIC: tuple[Network, ...] = (
     IPv4Network("0.0.0.0/8"),  # this network
@@ -37,11 +37,11 @@ _NOT_PUBLIC: tuple[Network, ...] = (
     IPv6Network("2001:db8::/32"),  # documentation
     IPv6Network("2002::/16"),  # 6to4
     IPv6Network("2620:4f:8000::/48"),  # AS112
-    IPv6Network("3ffe::/16"),  # the 6bone that was
+    IPv6Network("3ffe::/16"),  # 6bone, abandoned
     IPv6Network("3fff::/20"),  # documentation
 )
 _NEVER: tuple[Network, ...] = (
-    # The services that hand a cloud machine its credentials.
+    # Metadata services, which hand out a cloud machine's credentials.
     IPv4Network("100.100.100.200/32"),
     IPv4Network("168.63.129.16/32"),
     IPv4Network("192.0.0.192/32"),
@@ -54,13 +54,13 @@ _NEVER: tuple[Network, ...] = (
     IPv6Network("fe80::/10"),
     IPv6Network("fec0::/10"),
     IPv6Network("ff00::/8"),
-    # An IPv4 address in the clothes of IPv6: what is behind it may be any of the above.
+    # IPv4 embedded in IPv6: the embedded address may be any of the above.
     IPv6Network("64:ff9b::/96"),
     IPv6Network("64:ff9b:1::/48"),
     IPv6Network("2001::/32"),
     IPv6Network("2002::/16"),
 )
-"""Refused even in one's own network."""
+"""Refused even if private addresses are allowed."""
 _LOW_IPV6 = IPv6Network("::/8")
 """Unspecified, loopback, IPv4-mapped, IPv4-compatible, IPv4-translated."""
 
@@ -72,12 +72,12 @@ _LOCAL_HOST = re.compile(r"(.+\.)?(localhost|localdomain)|ip6-(localhost|loopbac
 
 
 def is_allowed(address: Address, *, allow_private: bool) -> bool:
-    """Whether a connection to this address may be made.
+    """Check whether a connection to this address is allowed.
 
     Args:
-        address: Where to; one with a zone never.
-        allow_private: Allows loopback, private, unique local and shared addresses too: never link-local, multicast,
-            metadata services, or IPv4 hidden in IPv6.
+        address: The destination; an address with a zone is always refused.
+        allow_private: Also allow loopback, private, unique local and shared addresses, but never link-local, multicast,
+            metadata services or IPv4 embedded in IPv6.
     """
     if isinstance(address, IPv6Address) and address.scope_id is not None:
         return False
@@ -91,11 +91,14 @@ def is_allowed(address: Address, *, allow_private: bool) -> bool:
 
 
 def is_allowed_host(host: str, *, allow_private: bool) -> bool:
-    """Whether this host of a URL may be connected to, as far as its spelling tells: names are not looked up.
+    """Check the host of a URL by its spelling; names are not resolved.
 
     Args:
-        host: In ASCII, as it goes into DNS; an IPv6 address with or without its brackets.
-        allow_private: Allows one's own network too.
+        host: In ASCII, as DNS expects it; an IPv6 address with or without brackets.
+        allow_private: Also allow loopback and private addresses.
+
+    Returns:
+        False if the host can be refused without resolving it.
     """
     name = host.lower().rstrip(".")
     if not name or _METADATA_HOST.fullmatch(name):
@@ -107,7 +110,11 @@ def is_allowed_host(host: str, *, allow_private: bool) -> bool:
 
 
 def literal(host: str) -> Address | None:
-    """The address that a host spells, IPv4 also as octal, hexadecimal, one number or short; None: it is a name."""
+    """Parse a host that is an address, including IPv4 in octal, hexadecimal, single-number or short form.
+
+    Returns:
+        The address, or None if the host is a name.
+    """
     try:
         return ip_address(host.removeprefix("[").removesuffix("]"))
     except ValueError:

@@ -1,22 +1,22 @@
-"""Every error that Routines raises on purpose, drawn as one tree.
+"""Every error that Routines raises deliberately, as one tree.
 
     RoutinesError
-    ├── InvalidError             what was sent breaks a rule          -> 400
-    │   ├── FaultsError          it breaks several
+    ├── InvalidError             the input breaks a rule                        -> 400
+    │   ├── FaultsError          the input breaks several rules
     │   ├── ForbiddenAddressError  a URL leads to an address that is not public
-    │   └── UnknownKeysError     override keys the task does not declare
-    ├── UnauthorizedError        no key, or none that counts          -> 401
-    │   └── MistypedKeyError     its own checksum does not fit
-    ├── NotFoundError            absent, or not the caller's to see   -> 404
-    ├── ConflictError            taken, or still in use               -> 409
-    │   └── FaultsConflictError  several things are in the way
-    ├── DatabaseError            the database is away or unfit        -> 503
-    │   ├── SilenceError         it does not answer in time
-    │   └── MigrationError       the schema's history does not match the files
-    ├── StorageError             the file store is away or full       -> 503
-    ├── ConfigurationError       a setting is missing or wrong        -> exit code 1
-    ├── EmbeddedServerError      the embedded Postgres cannot do it   -> exit code 1
-    └── SecretError              a ciphertext does not open
+    │   └── UnknownKeysError     override keys that the task does not declare
+    ├── UnauthorizedError        the API key is missing or not valid            -> 401
+    │   └── MistypedKeyError     the API key's checksum is wrong
+    ├── NotFoundError            missing, or the caller may not see it          -> 404
+    ├── ConflictError            a name is taken, or an object is in use        -> 409
+    │   └── FaultsConflictError  several conflicts
+    ├── DatabaseError            the database is unreachable or unsuitable      -> 503
+    │   ├── SilenceError         the database does not answer in time
+    │   └── MigrationError       the schema's history does not match the migration files
+    ├── StorageError             the file store is unreachable or full          -> 503
+    ├── ConfigurationError       a setting is missing or wrong                  -> exit code 1
+    ├── EmbeddedServerError      the embedded Postgres cannot be run            -> exit code 1
+    └── SecretError              a ciphertext cannot be decrypted
 
 Errors carry their values as attributes; `str(error)` is a sentence for a person.
 """
@@ -26,14 +26,14 @@ from typing import NamedTuple
 
 
 class RoutinesError(Exception):
-    """The root: catch this to catch whatever Routines raises on purpose."""
+    """Base class of every error that Routines raises deliberately."""
 
 
 class InvalidError(RoutinesError):
-    """What was sent breaks a rule.
+    """The input breaks a rule.
 
     Attributes:
-        field: The path of the offending field (`cadence.hour_utc`), empty for the whole body.
+        field: Path of the offending field (`cadence.hour_utc`), empty for the whole body.
     """
 
     def __init__(self, message: str, field: str = "") -> None:
@@ -45,23 +45,23 @@ class Fault(NamedTuple):
     """One broken rule.
 
     Attributes:
-        field: The path of the offending field, empty for the whole body.
-        message: The rule and what was given, as the rest of a sentence that begins with the field.
+        field: Path of the offending field, empty for the whole body.
+        message: The rule and the given value, worded to follow the field's name.
     """
 
     field: str
     message: str
 
     def __str__(self) -> str:
-        """`field: message`."""
+        """Return `field: message`."""
         return f"{self.field}: {self.message}" if self.field else self.message
 
 
 class FaultsError(InvalidError):
-    """What was sent breaks several rules, all of them named.
+    """The input breaks several rules; the message lists them all.
 
     Attributes:
-        faults: Each broken rule.
+        faults: The broken rules.
     """
 
     def __init__(self, faults: Sequence[Fault]) -> None:
@@ -70,15 +70,17 @@ class FaultsError(InvalidError):
 
 
 class ForbiddenAddressError(InvalidError):
-    """A URL leads to an address that is not public; the message says which setting allows one's own network."""
+    """A URL leads to an address that is not public; the message names the setting that allows private addresses."""
 
     def __init__(self, cause: str, field: str = "") -> None:
         prefix = f"{field}: " if field else ""
-        super().__init__(f"{prefix}{cause}; for your own network set ROUTINES_WEBHOOK_ALLOW_PRIVATE=true.", field)
+        super().__init__(
+            f"{prefix}{cause}; to allow private addresses, set ROUTINES_WEBHOOK_ALLOW_PRIVATE=true.", field
+        )
 
 
 class UnknownKeysError(InvalidError):
-    """Keys of a routine's overrides or a run's parameters that the task's `workflow.init_params` does not declare.
+    """A routine's overrides or a run's parameters have keys that the task's `workflow.init_params` does not declare.
 
     Attributes:
         unknown_keys: The offending keys, sorted.
@@ -97,22 +99,22 @@ class UnknownKeysError(InvalidError):
 
 
 class UnauthorizedError(RoutinesError):
-    """The bearer token is missing, malformed, unknown, revoked or expired: never says which."""
+    """The bearer token is missing, malformed, unknown, revoked or expired; the message never says which."""
 
 
 class MistypedKeyError(UnauthorizedError):
-    """The bearer token was mistyped or cut: its checksum tells anybody, so that saying it gives nothing away."""
+    """The bearer token was mistyped or truncated. Anyone can compute the checksum, so saying this reveals nothing."""
 
 
 class NotFoundError(RoutinesError):
-    """It does not exist, or it belongs to a collection that the key does not open: one error for both."""
+    """The object does not exist, or belongs to a collection that the key does not open; the error is the same."""
 
 
 class ConflictError(RoutinesError):
-    """The name is taken, or the thing is still in use.
+    """A name is taken, or an object is still in use.
 
     Attributes:
-        field: The field whose value is taken, empty where none is.
+        field: The field whose value is taken; empty if no field is to blame.
     """
 
     def __init__(self, message: str, field: str = "") -> None:
@@ -121,10 +123,10 @@ class ConflictError(RoutinesError):
 
 
 class FaultsConflictError(ConflictError):
-    """Several things are in the way, all of them named.
+    """Several conflicts; the message lists them all.
 
     Attributes:
-        faults: Each of them.
+        faults: The conflicts.
     """
 
     def __init__(self, faults: Sequence[Fault]) -> None:
@@ -133,11 +135,11 @@ class FaultsConflictError(ConflictError):
 
 
 class DatabaseError(RoutinesError):
-    """The database cannot be reached, or it is too old."""
+    """The database cannot be reached or is too old."""
 
 
 class SilenceError(DatabaseError):
-    """The database did not answer within the time that the caller gave it."""
+    """The database did not answer within the caller's timeout."""
 
 
 class MigrationError(DatabaseError):
@@ -145,11 +147,11 @@ class MigrationError(DatabaseError):
 
 
 class StorageError(RoutinesError):
-    """The file store cannot be reached, or it is full."""
+    """The file store cannot be reached or is full."""
 
 
 class ConfigurationError(RoutinesError):
-    """A setting is missing or wrong; the message says which and what to do."""
+    """A setting is missing or wrong; the message names it and says what to do."""
 
 
 class EmbeddedServerError(RoutinesError):
@@ -157,4 +159,4 @@ class EmbeddedServerError(RoutinesError):
 
 
 class SecretError(RoutinesError):
-    """A ciphertext does not open: unknown key id, damaged, or moved from where it belongs."""
+    """A ciphertext cannot be decrypted: its key is unknown, or it is damaged or was moved to another context."""

@@ -1,7 +1,7 @@
-"""The HTTP client for addresses that people typed in: it connects to public addresses alone, and holds little.
+"""The HTTP client for URLs from users: it connects only to public addresses, and bounds time and memory.
 
-The host is resolved here, once for each request; every address of the answer is checked, and the connection goes to an
-address that was checked: nothing resolves the name again. TLS still verifies the host's name, and sends it.
+The client resolves the host itself, once per request, checks every address it gets, and connects to one of those
+addresses, so the name is never resolved again. TLS still sends and verifies the host name.
 """
 
 import asyncio
@@ -21,9 +21,9 @@ from routines_core.addresses import Address, is_allowed, is_allowed_host
 from routines_core.errors import ForbiddenAddressError, InvalidError
 
 MAX_ANSWER_BYTES = 64 * 1024
-"""How much of an answer's body is read, as it comes over the wire: it is never decompressed."""
+"""How many bytes of a response body are read, as sent; the body is never decompressed."""
 MAX_ADDRESSES = 3
-"""How many addresses of a host are tried, one after the other, until one can be connected to."""
+"""How many addresses of a host are tried, in order, until a connection succeeds."""
 
 PORTS = range(1, 65536)
 
@@ -31,16 +31,16 @@ PORTS = range(1, 65536)
 def guarded_client(
     *, allow_private: bool, timeout_seconds: float, max_answer_bytes: int = MAX_ANSWER_BYTES
 ) -> httpx.AsyncClient:
-    """A client that may be given any URL.
+    """Create a client that is safe to use with any URL.
 
-    Follows no redirect unless asked to (and then checks each hop), takes no proxy from the environment, keeps neither
-    cookies nor connections. An answer is whole when it is returned; `extensions["truncated"]` says whether its body
-    went on. Requests raise ForbiddenAddressError or what httpx raises.
+    It follows redirects only on request (and checks each hop), ignores proxies from the environment, and keeps neither
+    cookies nor connections. Responses are returned fully read; `extensions["truncated"]` says whether the body was cut.
+    Requests raise ForbiddenAddressError or what httpx raises.
 
     Args:
-        allow_private: Allows loopback and private addresses too, for one's own network.
-        timeout_seconds: From the start of a request to the end of its answer, however slowly that drips.
-        max_answer_bytes: What of an answer's body is read; the rest is left.
+        allow_private: Also allow loopback and private addresses.
+        timeout_seconds: For the whole exchange, from the start of the request to the end of the response.
+        max_answer_bytes: How much of a response body is read; the rest is dropped.
     """
     return httpx.AsyncClient(
         transport=_GuardedTransport(allow_private, timeout_seconds, max_answer_bytes),
@@ -52,42 +52,42 @@ def guarded_client(
 
 
 def refuse_forbidden_url(url: str, *, allow_private: bool, field: str) -> None:
-    """Refuse a URL that can never be called, as far as its spelling tells: names are not looked up.
+    """Refuse a URL that the client would never call, judging by its spelling; names are not resolved.
 
     Raises:
-        InvalidError: It is no URL.
+        InvalidError: It is not a URL.
         ForbiddenAddressError: Its host is an address that is not public, or a name of this machine or of a metadata
             service.
     """
     try:
         host = _host(httpx.URL(url))
     except (httpx.InvalidURL, UnicodeError):
-        raise InvalidError(f"{field}: is no URL that can be called.", field) from None
+        raise InvalidError(f"{field}: is not a valid URL.", field) from None
     if not is_allowed_host(host, allow_private=allow_private):
         raise ForbiddenAddressError(f"{host} is not a public address", field)
 
 
 def _host(url: httpx.URL) -> str:
-    """In ASCII, as it goes into DNS.
+    """Return the host in ASCII, as DNS expects it.
 
     Raises:
-        httpx.InvalidURL: There is no such port.
-        UnicodeError: It is no name in any script.
+        httpx.InvalidURL: The port is out of range.
+        UnicodeError: The host is not a valid internationalized name.
     """
     if url.port is not None and url.port not in PORTS:
         raise httpx.InvalidURL("no such port")
-    _ = url.host  # decodes what IDNA encoded
+    _ = url.host  # raises if the IDNA encoding is invalid
     return url.raw_host.decode("ascii")
 
 
 class _GuardedTransport(httpx.AsyncBaseTransport):
-    """Resolves, checks, connects to what was checked, and reads a bounded answer in a bounded time."""
+    """Resolves and checks addresses, connects to a checked one, and reads a bounded response in bounded time."""
 
     def __init__(self, allow_private: bool, timeout_seconds: float, max_answer_bytes: int) -> None:  # noqa: FBT001 - called once, above
         self._allow_private = allow_private
         self._timeout_seconds = timeout_seconds
         self._max_answer_bytes = max_answer_bytes
-        # No connection is kept: one that is used again would not be checked again.
+        # Keep no connections: a reused connection would skip the address check.
         self._inner = httpx.AsyncHTTPTransport(
             verify=_tls(), trust_env=False, limits=httpx.Limits(max_connections=None, max_keepalive_connections=0)
         )
@@ -97,7 +97,7 @@ class _GuardedTransport(httpx.AsyncBaseTransport):
             async with asyncio.timeout(self._timeout_seconds):
                 return await self._answer(request)
         except TimeoutError:
-            raise httpx.ReadTimeout(f"no whole answer within {self._timeout_seconds:g} s", request=request) from None
+            raise httpx.ReadTimeout(f"no complete answer within {self._timeout_seconds:g} s", request=request) from None
 
     async def aclose(self) -> None:
         await self._inner.aclose()
@@ -106,7 +106,7 @@ class _GuardedTransport(httpx.AsyncBaseTransport):
         addresses = await self._addresses(request)
         request.headers["Accept-Encoding"] = "identity"
         request.extensions["sni_hostname"] = _host(request.url).rstrip(".")
-        named = request.url  # the header Host has the name already
+        named = request.url  # the Host header already contains the name
         try:
             return await self._bounded(await self._first_that_connects(request, addresses))
         finally:
@@ -123,14 +123,14 @@ class _GuardedTransport(httpx.AsyncBaseTransport):
             addresses = await resolve(host)
         except OSError:
             raise httpx.ConnectError("the host cannot be resolved", request=request) from None
-        # All of them: one that is private among public ones is no accident.
+        # Require all to be allowed: a private address among public ones is deliberate.
         if not addresses or not all(is_allowed(each, allow_private=self._allow_private) for each in addresses):
             raise refused
         return addresses[:MAX_ADDRESSES]
 
     async def _first_that_connects(self, request: httpx.Request, addresses: Sequence[Address]) -> httpx.Response:
         for address in addresses[:-1]:
-            with suppress(httpx.ConnectError, httpx.ConnectTimeout):  # nothing was sent yet
+            with suppress(httpx.ConnectError, httpx.ConnectTimeout):  # no part of the request was sent
                 return await self._send(request, address)
         return await self._send(request, addresses[-1])
 
@@ -139,7 +139,7 @@ class _GuardedTransport(httpx.AsyncBaseTransport):
         return await self._inner.handle_async_request(request)
 
     async def _bounded(self, answer: httpx.Response) -> httpx.Response:
-        """The same answer with what was read of its body, as it came."""
+        """Read the body up to the limit and return the response with it, without decoding."""
         body = bytearray()
         truncated = False
         try:
@@ -149,7 +149,7 @@ class _GuardedTransport(httpx.AsyncBaseTransport):
                     break
         finally:
             await answer.aclose()
-        # Without the header that would make httpx decompress it.
+        # Drop the headers that would make httpx decode the body.
         headers = [(name, text) for name, text in answer.headers.raw if name.lower() not in _OF_THE_WIRE]
         return httpx.Response(
             answer.status_code,
@@ -168,35 +168,35 @@ def _plain(extensions: Any) -> dict[str, Any]:
 
 @cache
 def _tls() -> ssl.SSLContext:
-    """Verifies with the CAs of certifi, or with those of SSL_CERT_FILE or SSL_CERT_DIR."""
+    """Create the TLS context once; trusts certifi's CAs, or those of SSL_CERT_FILE or SSL_CERT_DIR."""
     return httpx.create_ssl_context()
 
 
 async def resolve(host: str) -> list[Address]:
-    """The addresses of a host, in the system's order.
+    """Resolve a host to its addresses, in the system's order.
 
-    Each question has a thread of its own, which ends with the process: names whose servers do not answer must hold up
-    neither other names nor the end of the program.
+    Each lookup has its own daemon thread, so a name server that does not answer delays neither other lookups nor the
+    end of the program.
 
     Raises:
-        OSError: It has none, or is no host name.
+        OSError: The host has no address or is not a valid name.
     """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[list[Address]] = loop.create_future()
 
-    def settle(how: Callable[[Any], None], what: object) -> None:
+    def settle(set_outcome: Callable[[Any], None], outcome: object) -> None:
         if not answer.done():
-            how(what)
+            set_outcome(outcome)
 
     def ask() -> None:
         try:
             found = _ask(host)
         except OSError as error:
-            told, what = answer.set_exception, error
+            set_outcome, outcome = answer.set_exception, error
         else:
-            told, what = answer.set_result, found
-        with suppress(RuntimeError):  # the loop is closed by now
-            loop.call_soon_threadsafe(settle, told, what)
+            set_outcome, outcome = answer.set_result, found
+        with suppress(RuntimeError):  # the loop is already closed
+            loop.call_soon_threadsafe(settle, set_outcome, outcome)
 
     threading.Thread(target=ask, daemon=True, name="resolver").start()
     return await answer
@@ -205,6 +205,6 @@ async def resolve(host: str) -> list[Address]:
 def _ask(host: str) -> list[Address]:
     try:
         found = getaddrinfo(host.removeprefix("[").removesuffix("]"), None, type=SOCK_STREAM)
-    except UnicodeError:  # a label that is too long
+    except UnicodeError:  # a label is too long
         raise gaierror from None
     return list(dict.fromkeys(ip_address(str(each[4][0])) for each in found))

@@ -1,7 +1,7 @@
-"""Structured logs on stderr. They carry ids and counts: never bodies, secrets, tokens or bind values.
+"""Structured logs on stderr. They carry ids and counts, never bodies, secrets, tokens or bind values.
 
-What libraries log, and errors that nobody caught, come out here too, reduced to what is no secret: the text of an error
-may hold a row of the database or what somebody sent.
+Library logs and uncaught errors go through here too, without their values: the text of an error may contain a database
+row or something that a client sent.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ import structlog
 
 
 def configure_logging(log_format: str) -> None:
-    """Set up structlog for this process; `log_format` is `console` or `json`."""
+    """Configure structlog for this process; `log_format` is `console` or `json`."""
     renderer = (
         structlog.processors.JSONRenderer()
         if log_format == "json"
@@ -38,7 +38,7 @@ def configure_logging(log_format: str) -> None:
 
 
 def reduce_tracebacks() -> None:
-    """Have errors that nobody caught end a process or a thread without their texts."""
+    """Print uncaught errors of the process and its threads without their texts."""
     sys.excepthook = _print_reduced
     threading.excepthook = lambda arguments: _print_reduced(
         arguments.exc_type, arguments.exc_value, arguments.exc_traceback
@@ -46,32 +46,36 @@ def reduce_tracebacks() -> None:
 
 
 def describe(error: BaseException) -> dict[str, str]:
-    """What a log may say of an error: its kind, where it was raised and, of the database's, code and constraint."""
+    """Describe an error by facts that are safe to log.
+
+    Returns:
+        Its type, where it was raised and, for a database error, the SQLSTATE and the constraint.
+    """
     error = _first(error)
-    said = {"error": type(error).__name__}
-    if place := traceback.extract_tb(error.__traceback__)[-1:]:
-        said["at"] = f"{Path(place[0].filename).name}:{place[0].lineno}"
+    facts = {"error": type(error).__name__}
+    if frames := traceback.extract_tb(error.__traceback__)[-1:]:
+        facts["at"] = f"{Path(frames[0].filename).name}:{frames[0].lineno}"
     if sqlstate := getattr(error, "sqlstate", None):
-        said["sqlstate"] = str(sqlstate)
+        facts["sqlstate"] = str(sqlstate)
     if constraint := getattr(getattr(error, "diag", None), "constraint_name", None):
-        said["constraint"] = str(constraint)
-    return said
+        facts["constraint"] = str(constraint)
+    return facts
 
 
 def _first(error: BaseException) -> BaseException:
-    """The first error of a group; any other as it is."""
+    """Return the first error of a group, or the error itself if it is not a group."""
     if not isinstance(error, BaseExceptionGroup):
         return error
     return _first(cast("BaseExceptionGroup[BaseException]", error).exceptions[0])
 
 
 class _Reduced(logging.Handler):
-    """What libraries log: the words that stand in their code, and the kinds of the errors, without any value."""
+    """Logs the unformatted message of a library and the types of its errors, without any values."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Pass it on to structlog."""
-        said = str(record.msg).partition("\n")[0] if isinstance(record.msg, str) else type(record.msg).__name__
-        structlog.get_logger(record.name).log(record.levelno, said, library=record.name, **_error_of(record))
+        """Pass the record on to structlog."""
+        message = str(record.msg).partition("\n")[0] if isinstance(record.msg, str) else type(record.msg).__name__
+        structlog.get_logger(record.name).log(record.levelno, message, library=record.name, **_error_of(record))
 
 
 def _error_of(record: logging.LogRecord) -> dict[str, str]:
@@ -86,6 +90,6 @@ def _print_reduced(kind: type[BaseException], error: BaseException | None, trace
     if issubclass(kind, KeyboardInterrupt | asyncio.CancelledError) or error is None:
         sys.__excepthook__(kind, error or kind(), trace)
         return
-    lines = ["Traceback, without the error's text, which may hold what people sent:\n", *traceback.format_tb(trace)]
-    said = ", ".join(f"{name}: {text}" for name, text in describe(error).items())
-    sys.stderr.write("".join(lines) + said + "\n")
+    lines = ["Traceback, without the error's text, which may contain user data:\n", *traceback.format_tb(trace)]
+    facts = ", ".join(f"{name}: {text}" for name, text in describe(error).items())
+    sys.stderr.write("".join(lines) + facts + "\n")

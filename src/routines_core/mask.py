@@ -1,4 +1,4 @@
-"""The mask of secrets, one for all that is shown and kept."""
+"""The mask that replaces secrets wherever values are shown or stored."""
 
 MASK = "********"
-"""What stands in the place of a secret; sent back, it keeps the stored value."""
+"""Shown instead of a secret; a client that sends it back keeps the stored value."""

@@ -1,4 +1,4 @@
-"""The headers of a webhook: X-Mise and Standard Webhooks, over the same bytes. Pure."""
+"""The headers of a webhook, signed both ways: X-Mise and Standard Webhooks. Pure code."""
 
 import base64
 import binascii
@@ -9,14 +9,14 @@ _PREFIX = "whsec_"
 
 
 def headers(*, event_id: str, trajectory_id: int, timestamp: int, body: bytes, secret: str | None) -> dict[str, str]:
-    """What goes with this body.
+    """Build the headers for a webhook body.
 
     Args:
-        event_id: The same at every attempt.
+        event_id: Identifies the event; the same for every attempt.
         trajectory_id: The run.
-        timestamp: Unix seconds; part of what is signed.
-        body: The bytes that are sent.
-        secret: Signs both ways; None: neither signature is sent.
+        timestamp: Unix seconds; part of the signed content.
+        body: The exact bytes that are sent.
+        secret: Key of both signatures; None sends neither.
 
     Source: https://www.standardwebhooks.com for the headers in lower case.
     """
@@ -39,10 +39,10 @@ def headers(*, event_id: str, trajectory_id: int, timestamp: int, body: bytes, s
 
 
 def signing_key(secret: str) -> bytes:
-    """The key of webhook-signature: what `whsec_<base64>` encodes; of any other secret its own bytes.
+    """Return the key of webhook-signature: the decoded part of `whsec_<base64>`, or the bytes of any other secret.
 
-    X-Mise-Signature takes every secret as it is given, `whsec_` included. A receiver with a library of Standard
-    Webhooks and a plain secret gives that library the base64 of the secret.
+    X-Mise-Signature always uses the secret as given, including `whsec_`. A receiver that verifies a plain secret with a
+    Standard Webhooks library passes the base64 of the secret to that library.
     """
     if secret.startswith(_PREFIX):
         encoded = secret.removeprefix(_PREFIX)

@@ -1,1 +1,1 @@
-"""FlowWorkflow, its activities and the worker that runs them."""
+"""The worker of both engines: it executes runs with FlowWorkflow, delivers webhooks and applies retention."""

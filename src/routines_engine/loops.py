@@ -1,4 +1,4 @@
-"""The loops of a worker, whichever engine it serves: a job again and again, over every loss of the database."""
+"""Loops shared by the workers of both engines: repeat a job, and wake up on notifications, across database outages."""
 
 import asyncio
 import contextlib
@@ -9,22 +9,22 @@ import structlog
 
 from routines_core.db import connect
 from routines_core.db.pool import LOST
-from routines_core.db.wakeup import rings
+from routines_core.db.wakeup import wakeups
 from routines_core.errors import DatabaseError
 from routines_core.lifecycle import sleep_or_stop
 from routines_engine.metrics import WorkerMetrics
 
 RECONNECT_SECONDS = 1.0
-"""The wait before the database is tried again once it was away."""
+"""Delay before trying the database again after losing it."""
 
 Job = Callable[[], Awaitable[bool]]
-"""Something that a worker does again and again; True: there is more to do at once."""
+"""A job that a worker repeats. It returns True to be repeated at once."""
 
 log = structlog.get_logger("worker")
 
 
 async def repeat(stop: asyncio.Event, job: Job, seconds: float, metrics: WorkerMetrics) -> None:
-    """Do a job again and again until `stop` is set; while the database is away, wait for it and count that."""
+    """Repeat a job every `seconds` until `stop` is set. Database outages are counted and waited out."""
     while not stop.is_set():
         try:
             again_at_once = await job()
@@ -38,7 +38,7 @@ async def repeat(stop: asyncio.Event, job: Job, seconds: float, metrics: WorkerM
 
 @asynccontextmanager
 async def woken(wake: asyncio.Event, database_url: str) -> AsyncGenerator[None]:
-    """Within the block `wake` is set whenever the bell is rung, over every loss of the database."""
+    """Set `wake` on every wake-up notification within the block, reconnecting after each database outage."""
     listening = asyncio.create_task(_listen(wake, database_url))
     try:
         yield
@@ -50,7 +50,17 @@ async def woken(wake: asyncio.Event, database_url: str) -> AsyncGenerator[None]:
 async def _listen(wake: asyncio.Event, database_url: str) -> None:
     while True:
         with contextlib.suppress(*LOST, DatabaseError):
-            async with connect(database_url, "routines-worker-bell", role="routines_worker") as connection:
-                async for _ in rings(connection):
+            async with connect(database_url, "routines-worker-wakeup", role="routines_worker") as connection:
+                async for _ in wakeups(connection):
                     wake.set()
         await asyncio.sleep(RECONNECT_SECONDS)
+
+
+async def wait_for_wakeup(wake: asyncio.Event, seconds: float) -> bool:
+    """Wait up to `seconds` for `wake` to be set. Returns whether it was."""
+    try:
+        async with asyncio.timeout(seconds):
+            await wake.wait()
+    except TimeoutError:
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""What a worker shows of itself: its runs, their steps, its leases and the webhooks that it delivers."""
+"""The metrics of a worker: its runs, their steps, its leases and the webhooks it delivers."""
 
 import time
 from collections.abc import Callable
@@ -13,32 +13,32 @@ from routines_core.metrics.program import ProgramMetrics
 from routines_workflow.activity import ACTIVITIES
 
 RUN_BUCKETS = (*DURATION_BUCKETS, 900, 3600)
-"""Seconds: for runs, whose deadline is an hour where none is set."""
+"""Seconds. Runs have a deadline of one hour by default."""
 UNKNOWN = "unknown"
-"""What a step is counted under whose workflow names an activity that there is not."""
+"""The label of a step whose activity does not exist: a label must not hold what a tenant wrote."""
 DELIVERED, FAILED, GIVEN_UP, LOST = "delivered", "failed", "given_up", "lost"
-"""How an attempt at a webhook ends: taken, to be tried again, not to be tried again, no longer this worker's."""
+"""Outcomes of a delivery attempt: accepted, to be retried, not to be retried, no longer this worker's."""
 ANSWER_SECONDS = 10.0
-"""Without an answer of the database for so long a worker counts as cut off: an idle one asks every second."""
+"""Without an answer from the database for this long a worker counts as cut off; even an idle one asks every second."""
 
 
 @dataclass(frozen=True)
 class WorkerLoad:
-    """What a worker has in hand, asked for each page.
+    """How busy a worker is. The callables are called each time the metrics are read.
 
     Attributes:
-        slots: The most runs at once.
-        slots_in_use: Those that take a slot now.
-        since_renewal_seconds: Since the lease that is oldest was renewed; 0: there is none.
+        concurrency: The most runs at once.
+        in_use: How much of the concurrency is in use.
+        since_renewal_seconds: Seconds since the oldest lease was renewed; 0 if there is none.
     """
 
-    slots: int
-    slots_in_use: Callable[[], int]
+    concurrency: int
+    in_use: Callable[[], int]
     since_renewal_seconds: Callable[[], float]
 
 
 class WorkerMetrics(ProgramMetrics):
-    """The metrics of one worker; docs/metrics.md says what each means."""
+    """The metrics of one worker; docs/run/metrics.md explains each."""
 
     def __init__(self) -> None:
         super().__init__("worker")
@@ -46,120 +46,127 @@ class WorkerMetrics(ProgramMetrics):
         self._claimed_at: float | None = None
         self._answered_at: float | None = None
         self._load = WorkerLoad(0, lambda: 0, lambda: 0.0)
-        self._count_runs()
-        self._count_leases()
-        self._count_deliveries()
+        self._register_runs()
+        self._register_capacity()
+        self._register_losses()
+        self._register_leases()
+        self._register_database()
+        self._register_deliveries()
 
-    def _count_runs(self) -> None:
-        registry = self.registry
-        self._claimed = Counter("routines_worker_claimed_total", "Runs that it claimed.", registry=registry)
+    def _register_runs(self) -> None:
+        self._claimed = Counter("routines_worker_claimed_total", "Runs claimed.", registry=self.registry)
         self._steps = Counter(
             "routines_worker_steps_total",
-            "Steps that were recorded, by activity and how they went.",
+            "Steps recorded, by activity and outcome.",
             ["activity", "outcome"],
-            registry=registry,
+            registry=self.registry,
         )
         self._runs = Distribution(
-            registry,
+            self.registry,
             "routines_worker_run_duration_seconds",
-            "From the claim to the end of a run that it ended, by the final status.",
+            "Time from claim to end of the runs that this worker ended, by final status.",
             RUN_BUCKETS,
             ["status"],
         )
-        Gauge("routines_worker_slots", "The most runs that it has in hand at once.", registry=registry).set_function(
-            self._slots
-        )
-        Gauge("routines_worker_slots_in_use", "Runs in hand that take a slot.", registry=registry).set_function(
-            self._slots_in_use
-        )
+
+    def _register_capacity(self) -> None:
+        Gauge(
+            "routines_worker_concurrency", "The most runs that the worker executes at once.", registry=self.registry
+        ).set_function(self._concurrency)
+        Gauge(
+            "routines_worker_concurrency_in_use", "Claimed runs that take capacity.", registry=self.registry
+        ).set_function(self._in_use)
         Gauge(
             "routines_worker_since_claim_seconds",
-            "Since it last asked for runs with success; 0 while every slot is taken; since its start before that.",
-            registry=registry,
+            "Seconds since the worker last asked for runs, or since its start; 0 while it is at full capacity.",
+            registry=self.registry,
         ).set_function(lambda: self._since(self._asked_at()))
 
-    def _count_leases(self) -> None:
-        registry = self.registry
+    def _register_losses(self) -> None:
         self.lost_runs = Counter(
             "routines_worker_lost_runs_total",
-            "Runs that it had to stop, by why: taken (cancelled or taken away), lease (it could not be renewed).",
+            "Runs that the worker had to stop, by cause: taken (cancelled or taken away), lease (not renewed in time).",
             ["cause"],
-            registry=registry,
+            registry=self.registry,
         )
         for cause in ("taken", "lease"):
             self.lost_runs.labels(cause)
         self.fenced_writes = Counter(
             "routines_worker_fenced_writes_total",
-            "Writes that the database refused, since the run was no longer this worker's.",
-            registry=registry,
+            "Writes that the database refused because the run no longer belonged to this worker.",
+            registry=self.registry,
         )
         self.reaped = Counter(
             "routines_worker_reaped_total",
-            "Runs that it took from lost workers or past their deadline, by what became of them.",
+            "Runs taken from lost workers or past their deadline, by resulting status.",
             ["status"],
-            registry=registry,
+            registry=self.registry,
         )
         for status in ("pending", "failed"):
             self.reaped.labels(status)
+
+    def _register_leases(self) -> None:
         self.heartbeat_lateness = Distribution(
-            registry,
+            self.registry,
             "routines_worker_heartbeat_lateness_seconds",
-            "How much later than planned the leases were renewed.",
+            "How late the leases were renewed.",
             DELAY_BUCKETS,
         )
         Gauge(
             "routines_worker_since_renewal_seconds",
-            "Since the lease that is oldest was renewed; 0 where nothing is in hand.",
-            registry=registry,
+            "Seconds since the oldest lease was renewed; 0 if no run is claimed.",
+            registry=self.registry,
         ).set_function(self._since_renewal)
+
+    def _register_database(self) -> None:
         self.database_failures = Counter(
             "routines_worker_database_failures_total",
-            "Times that the database was lost, silent or could not be reached.",
-            registry=registry,
+            "Times that the database was lost, silent or unreachable.",
+            registry=self.registry,
         )
         Gauge(
             "routines_worker_since_answer_seconds",
-            "Since the database last answered it; since its start before that.",
-            registry=registry,
+            "Seconds since the database last answered the worker, or since its start.",
+            registry=self.registry,
         ).set_function(lambda: self._since(self._answered_at))
 
-    def _count_deliveries(self) -> None:
+    def _register_deliveries(self) -> None:
         self._deliveries = Counter(
             "routines_worker_deliveries_total",
-            "Attempts at webhooks, by how they ended.",
+            "Delivery attempts, by outcome.",
             ["outcome"],
             registry=self.registry,
         )
         for outcome in (DELIVERED, FAILED, GIVEN_UP, LOST):
             self._deliveries.labels(outcome)
         self._delivery_duration = Distribution(
-            self.registry, "routines_worker_delivery_duration_seconds", "How long attempts at webhooks took."
+            self.registry, "routines_worker_delivery_duration_seconds", "Duration of delivery attempts."
         )
 
-    def follow(self, hands: WorkerLoad) -> None:
-        """Show what this worker has in hand."""
-        self._load = hands
+    def follow(self, load: WorkerLoad) -> None:
+        """Report the load of this worker from now on."""
+        self._load = load
 
-    def _slots(self) -> float:
-        return self._load.slots
+    def _concurrency(self) -> float:
+        return self._load.concurrency
 
-    def _slots_in_use(self) -> float:
-        return self._load.slots_in_use()
+    def _in_use(self) -> float:
+        return self._load.in_use()
 
     def _since_renewal(self) -> float:
         return self._load.since_renewal_seconds()
 
     def claimed(self, count: int) -> None:
-        """Count a claim that went through, and the runs that it gave."""
+        """Count a successful claim and the runs it returned."""
         self._claimed_at = time.monotonic()
         self._claimed.inc(count)
 
     def answered(self) -> None:
-        """Note that the database answered, at this moment."""
+        """Note that the database has just answered."""
         self._answered_at = time.monotonic()
 
     def stepped(self, step: StepRecord) -> None:
-        """Count a step that was recorded: its end, or a try that is made again; its start counts nothing."""
+        """Count a recorded step if it ended or is to be retried; the start of a step is not counted."""
         outcome = "retried" if step.status == "running" and step.failed_try is not None else step.status
         if outcome != "running":
             self._steps.labels(step.activity if step.activity in ACTIVITIES else UNKNOWN, outcome).inc()
@@ -169,21 +176,21 @@ class WorkerMetrics(ProgramMetrics):
         self._runs.observe(seconds, status)
 
     def attempted(self, outcome: str, seconds: float | None) -> None:
-        """Count an attempt at a webhook; None: nothing was sent."""
+        """Count a delivery attempt; None for seconds means that nothing was sent."""
         self._deliveries.labels(outcome).inc()
         if seconds is not None:
             self._delivery_duration.observe(seconds)
 
     def _asked_at(self) -> float | None:
-        """When it last asked for runs, or had no slot for any."""
-        is_full = self._load.slots_in_use() >= self._load.slots > 0
+        """Return when the worker last asked for runs; at full capacity it need not ask, so that counts as now."""
+        is_full = self._load.in_use() >= self._load.concurrency > 0
         return time.monotonic() if is_full else self._claimed_at
 
     def _since(self, moment: float | None) -> float:
         return time.monotonic() - (self._began_at if moment is None else moment)
 
     async def health(self) -> ProgramHealth:
-        """How the worker is."""
+        """Return whether the database answers the worker, and how long ago the worker last asked for runs."""
         asked_at = self._asked_at()
-        is_heard = self._answered_at is not None and self._since(self._answered_at) < ANSWER_SECONDS
-        return ProgramHealth(is_heard, None if asked_at is None else self._since(asked_at))
+        is_connected = self._answered_at is not None and self._since(self._answered_at) < ANSWER_SECONDS
+        return ProgramHealth(is_connected, None if asked_at is None else self._since(asked_at))

@@ -1,1 +1,1 @@
-"""The tick and its loop."""
+"""The ticker: starts runs for routines that are due."""

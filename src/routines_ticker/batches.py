@@ -1,4 +1,4 @@
-"""Batches of one ticker: each is one statement, and one that raises is gone through in halves."""
+"""The batches of a ticker: each is one statement, and one that fails is split in halves to find the bad routine."""
 
 import time
 from collections.abc import Iterable
@@ -13,19 +13,19 @@ from routines_core.settings import Settings
 from routines_ticker.metrics import TickerMetrics
 
 SET_ASIDE_SECONDS = {"moment": 1.0, "routine": 60.0}
-"""How long a routine is left alone whose fire met a lock, or whose strike could not even be recorded."""
+"""How long to skip a routine whose fire met a lock (`moment`), or whose strike could not be recorded (`routine`)."""
 
 log = structlog.get_logger("ticker")
 
 
 @dataclass
 class Batches:
-    """Ticks over one connection, and the routines that these leave alone for a while.
+    """Runs ticks on one connection and remembers the routines that were set aside.
 
     Attributes:
-        settings: Batch size, catch-up windows and the limit of a run's parameters.
+        settings: Batch size, catch-up windows and the size limit of a run's parameters.
         connection: In autocommit mode.
-        metrics: Told of each batch.
+        metrics: Updated after each batch.
     """
 
     settings: Settings
@@ -34,18 +34,18 @@ class Batches:
     _aside_until: dict[int, float] = field(default_factory=dict[int, float])
 
     def set_aside(self) -> list[int]:
-        """The ids of the routines that are left alone now."""
+        """Return the ids of the routines that are set aside now."""
         now = time.monotonic()
         self._aside_until = {routine: until for routine, until in self._aside_until.items() if until > now}
         return list(self._aside_until)
 
     async def warm_up(self) -> None:
-        """Have the server parse and prepare the tick now, so that the first slot need not wait for it."""
+        """Prepare the tick statement on the server now, so the first slot does not wait for it."""
         self.connection.prepare_threshold = 0
         await self._tick(only=[])
 
     async def tick(self) -> int:
-        """One batch, the oldest slots first: how many routines it claimed."""
+        """Run one batch, oldest slots first. Returns the number of routines claimed."""
         try:
             return (await self._tick()).claimed
         except db.STATEMENT_FAILED as error:
@@ -55,7 +55,7 @@ class Batches:
         )
 
     async def tick_in_turns(self) -> int:
-        """One batch with the collections in turns: how many routines it claimed."""
+        """Run one batch that takes the collections in turns. Returns the number of routines claimed."""
         batch = await db.due_in_turns(
             self.connection, batch_size=self.settings.tick_batch_size, set_aside=self.set_aside()
         )
@@ -66,25 +66,25 @@ class Batches:
         return await self._isolate(batch)
 
     async def _isolate(self, batch: list[Due]) -> int:
-        """Tick a batch that raised in halves, so that 20 statements find one bad routine among a thousand."""
-        # Raises where the statement is at odds with the schema or its rights: then no routine is to blame.
+        """Tick a failed batch in halves; about 20 statements find one bad routine among a thousand."""
+        # If the empty tick fails too, the schema or the role's rights are wrong and no routine is to blame.
         await self._tick(only=[])
-        parts = [batch]
-        while parts:
-            part = parts.pop()
+        untried = [batch]
+        while untried:
+            routines = untried.pop()
             try:
-                await self._tick(only=part)
+                await self._tick(only=routines)
             except db.STATEMENT_FAILED as error:
                 self._raise_unless_of_a_routine(error)
-                if len(part) == 1:
-                    await self._strike(part[0], error)
+                if len(routines) == 1:
+                    await self._strike(routines[0], error)
                 else:
-                    middle = len(part) // 2
-                    parts += [part[middle:], part[:middle]]
+                    middle = len(routines) // 2
+                    untried += [routines[middle:], routines[:middle]]
         return len(batch)
 
     async def _strike(self, routine: Due, error: db.STATEMENT_FAILED) -> None:
-        """Record that this routine's fire raised; where that is not possible, leave it alone for a while."""
+        """Record a strike against this routine; if that fails or a lock was to blame, set the routine aside."""
         if db.blame(error) == "moment":
             self._set_aside(routine, "moment", db.cause_of(error))
             return

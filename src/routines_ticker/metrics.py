@@ -1,4 +1,4 @@
-"""What a ticker shows of itself. It is told of whole batches, so that a fire costs nothing more."""
+"""The metrics of a ticker. They are updated once per batch, so a fire costs nothing extra."""
 
 import time
 from collections.abc import Generator
@@ -12,11 +12,11 @@ from routines_core.metrics.listener import ProgramHealth
 from routines_core.metrics.program import ProgramMetrics
 
 REASONS = ("overlap", "missed", "failed_to_start")
-"""Why a slot did not start a run, as the ledger spells it."""
+"""Why a slot did not start a run, as spelled in the ledger."""
 
 
 class TickerMetrics(ProgramMetrics):
-    """The metrics of one ticker; docs/metrics.md says what each means."""
+    """The metrics of one ticker; docs/run/metrics.md explains each."""
 
     def __init__(self) -> None:
         super().__init__("ticker")
@@ -27,56 +27,56 @@ class TickerMetrics(ProgramMetrics):
 
     def _count_batches(self) -> None:
         registry = self.registry
-        self._batches = Counter("routines_ticker_batches_total", "Ticks that went through.", registry=registry)
-        self._claimed = Counter("routines_ticker_claimed_total", "Routines that were claimed.", registry=registry)
-        self._fires = Counter("routines_ticker_fires_total", "Runs that were started.", registry=registry)
+        self._batches = Counter("routines_ticker_batches_total", "Ticks that succeeded.", registry=registry)
+        self._claimed = Counter("routines_ticker_claimed_total", "Routines claimed.", registry=registry)
+        self._fires = Counter("routines_ticker_fires_total", "Runs started.", registry=registry)
         self._skipped = Counter(
             "routines_ticker_skipped_slots_total",
-            "Slots that did not start a run, by the reason in the ledger.",
+            "Slots that did not start a run, by the ledger's reason.",
             ["reason"],
             registry=registry,
         )
         for reason in REASONS:
             self._skipped.labels(reason)
         self._paused = Counter(
-            "routines_ticker_paused_total", "Routines that were paused after three strikes.", registry=registry
+            "routines_ticker_paused_total", "Routines paused after three strikes.", registry=registry
         )
         self.set_aside = Counter(
             "routines_ticker_set_aside_total",
-            "Times that a routine was left alone for a while, by what its tick failed of.",
+            "Times that a routine was set aside for a while, by the cause of its failed tick.",
             ["cause"],
             registry=registry,
         )
         for cause in ("moment", "routine"):
             self.set_aside.labels(cause)
-        self._duration = Distribution(registry, "routines_ticker_batch_duration_seconds", "How long a tick took.")
+        self._duration = Distribution(registry, "routines_ticker_batch_duration_seconds", "Duration of a tick.")
         self._delay = Distribution(
-            registry, "routines_ticker_start_delay_seconds", "From a slot to the start of its run.", DELAY_BUCKETS
+            registry, "routines_ticker_start_delay_seconds", "Delay from a slot to the start of its run.", DELAY_BUCKETS
         )
 
     def _gauge_state(self) -> None:
         registry = self.registry
         self.database_failures = Counter(
             "routines_ticker_database_failures_total",
-            "Times that the database was lost or could not be reached.",
+            "Times that the connection to the database was lost or could not be made.",
             registry=registry,
         )
         self._is_connected = Gauge(
-            "routines_ticker_database_connected", "1 while it is connected to the database.", registry=registry
+            "routines_ticker_database_connected", "1 while the ticker is connected to the database.", registry=registry
         )
         self.oldest_snapshot = Gauge(
             "routines_ticker_oldest_snapshot_seconds",
-            "Age of the oldest open snapshot of the database, as it was at the last look.",
+            "Age of the oldest open snapshot in the database, as of the last check.",
             registry=registry,
         )
         Gauge(
             "routines_ticker_since_success_seconds",
-            "Since it last ticked, or heard from the database that nothing is due; since its start before that.",
+            "Time since the last tick or the last answer that nothing is due; before the first, since the start.",
             registry=registry,
         ).set_function(lambda: self.since_success() or time.monotonic() - self._began_at)
 
     def ticked(self, done: Tick, seconds: float) -> None:
-        """Count a batch that went through."""
+        """Count a successful batch."""
         self.succeeded()
         self._batches.inc()
         self._duration.observe(seconds)
@@ -91,16 +91,16 @@ class TickerMetrics(ProgramMetrics):
             self._delay.observe(delay, times=fires)
 
     def succeeded(self) -> None:
-        """Note that the ticker did what it is there for, at this moment."""
+        """Record that the ticker did its work just now."""
         self._succeeded_at = time.monotonic()
 
     def since_success(self) -> float | None:
-        """Seconds since then; None: never yet."""
+        """Return the seconds since the last success, or None before the first."""
         return None if self._succeeded_at is None else time.monotonic() - self._succeeded_at
 
     @contextmanager
     def connected(self) -> Generator[None]:
-        """Within the block the ticker has a connection."""
+        """Report the ticker as connected within the block."""
         self._is_connected.set(1)
         try:
             yield
@@ -108,7 +108,7 @@ class TickerMetrics(ProgramMetrics):
             self._is_connected.set(0)
 
     async def health(self) -> ProgramHealth:
-        """How the ticker is."""
+        """Return the ticker's health."""
         return ProgramHealth(
             self.registry.get_sample_value("routines_ticker_database_connected") == 1, self.since_success()
         )

@@ -1,4 +1,4 @@
-"""The loop around the tick: sleep to the next slot, claim until nothing is due, and never die of one routine."""
+"""The ticker's loop: sleep until the next slot, then tick until nothing is due. One bad routine never stops it."""
 
 import asyncio
 import time
@@ -19,47 +19,47 @@ from routines_ticker.metrics import TickerMetrics
 from routines_ticker.snapshots import SnapshotWatch
 
 STATEMENT_TIMEOUT = "10s"
-"""No tick takes this long; one that does is cut and its routines are free again."""
+"""No healthy tick takes this long; a tick that does is cancelled, which frees its routines."""
 LOCK_TIMEOUT = "1s"
-"""How long a tick waits for a lock that is not a routine's: those it passes over."""
+"""How long a tick waits for locks other than those of routines, which it skips."""
 BUSY_SECONDS = (0.02, 1.0)
-"""The first and the longest wait for tickers and people that hold what is due; each doubles the last."""
+"""First and longest delay while other sessions hold the due routines; doubles each time."""
 RECONNECT_SECONDS = (0.1, 5.0)
-"""The first and the longest wait before the database is tried again; each doubles the last."""
+"""First and longest delay before reconnecting; doubles each time."""
 TIMER_SECONDS = 0.002
-"""How coarse the event loop's timer is, rounded up: the last of the way to a slot is gone without it. Where no slot is
-known to come, it wakes by as much too late: too early it would ask twice."""
+"""Resolution of the event loop's timer, rounded up. Before a slot, the ticker wakes this much early and spins for the
+rest. Otherwise it wakes this much late, since waking early would cost a second query."""
 TURN_SECONDS = 0.5
-"""How often, while a backlog lasts, a batch goes to the collections in turns."""
+"""Minimum interval, during a backlog, between batches that take the collections in turns."""
 TURN_COST_FACTOR = 10
-"""A batch in turns reads all that is due; it comes no sooner than after this many times what the last one cost."""
+"""A batch in turns reads everything that is due, so the next one waits this many times its duration."""
 
 log = structlog.get_logger("ticker")
 
 
 @dataclass
 class TurnSchedule:
-    """When the collections are next served in turns: a backlog has to last for a while before they are."""
+    """Decides when a batch takes the collections in turns; a backlog must last for a while first."""
 
     due_at: float = field(default_factory=lambda: time.monotonic() + TURN_SECONDS)
 
     def are_due(self) -> bool:
-        """Whether it is time."""
+        """Check whether the next batch in turns is due."""
         return time.monotonic() >= self.due_at
 
     def done(self, began_at: float) -> None:
-        """Put the next ones off by what these cost."""
+        """Schedule the next batch in turns, depending on the duration of this one."""
         ended_at = time.monotonic()
         self.due_at = ended_at + max(TURN_SECONDS, TURN_COST_FACTOR * (ended_at - began_at))
 
 
 @dataclass
 class Ticker:
-    """One ticker: any number of them may run against one database.
+    """One ticker; any number of them may run against one database.
 
     Attributes:
-        settings: Batch size, catch-up windows and the limit of a run's parameters.
-        stop: Set from outside: the batch in hand is finished, and no other is begun.
+        settings: Batch size, catch-up windows and the size limit of a run's parameters.
+        stop: Once set, the ticker finishes the current batch and starts no other.
     """
 
     settings: Settings
@@ -74,7 +74,7 @@ class Ticker:
         """Tick until `stop` is set.
 
         Raises:
-            psycopg.Error: The connection is lost or the database is unfit: nothing is half done, come back later.
+            psycopg.Error: The connection is lost or the database is unsuitable. No batch is half done; try again later.
         """
         batches = Batches(self.settings, connection, self.metrics)
         await batches.warm_up()
@@ -82,18 +82,24 @@ class Ticker:
         while not self.stop.is_set():
             if await self._idle(batches) or await self.drain(batches):
                 busy_seconds = BUSY_SECONDS[0]
-            else:  # others hold what is due
+            else:  # other sessions hold the due routines
                 await self._idle(batches, beyond_due=True, at_most=busy_seconds)
                 busy_seconds = min(2 * busy_seconds, longest)
 
     async def _idle(self, batches: Batches, *, beyond_due: bool = False, at_most: float = inf) -> bool:
-        """Sleep until something comes due, and tick then: whether there was time to sleep.
+        """Sleep until a routine comes due, then tick.
 
-        `beyond_due`: until something else does than what is due by now, and `at_most` so many seconds.
+        Args:
+            batches: The ticker's batches.
+            beyond_due: Ignore routines that are already due.
+            at_most: Maximum number of seconds to sleep.
+
+        Returns:
+            True if there was time to sleep.
         """
         asked_at = time.monotonic()
         sleep = await db.seconds_until_due(batches.connection, set_aside=batches.set_aside(), beyond_due=beyond_due)
-        # The database read its clock somewhere between the question and the answer.
+        # The database read its clock at some time between our request and its answer.
         wakes_at = (asked_at + time.monotonic()) / 2 + min(sleep.seconds, at_most)
         ends_at_slot = sleep.ends_at_slot and sleep.seconds <= at_most
         if sleep.seconds > 0:
@@ -112,7 +118,7 @@ class Ticker:
             await asyncio.sleep(0)
 
     async def drain(self, batches: Batches) -> int:
-        """Tick until what is due is done or in other tickers' hands: how many routines were claimed."""
+        """Tick until nothing is due or other tickers hold the rest. Returns the number of routines claimed."""
         claimed, turns = 0, TurnSchedule()
         while not self.stop.is_set():
             last = await batches.tick()
@@ -120,7 +126,7 @@ class Ticker:
             if last < self.settings.tick_batch_size:
                 break
             if turns.are_due():
-                # Here too, since a ticker that an old snapshot keeps busy is never idle.
+                # Check here too: a ticker that an old snapshot keeps busy is never idle.
                 await self.snapshots.look(batches.connection)
                 began_at = time.monotonic()
                 claimed += await batches.tick_in_turns()
@@ -129,7 +135,7 @@ class Ticker:
 
 
 async def run_ticker(settings: Settings, database_url: str) -> None:
-    """Tick until SIGTERM or SIGINT, over every loss of the database."""
+    """Tick until SIGTERM or SIGINT, reconnecting whenever the database is lost."""
     ticker = Ticker(settings, stop_event())
     async with listening(settings, ticker.metrics, ticker.metrics.health):
         await _tick_on(ticker, database_url)
@@ -145,14 +151,14 @@ async def _tick_on(ticker: Ticker, database_url: str) -> None:
             await _tick_until_lost(ticker, database_url)
         except (*LOST, DatabaseError) as error:
             ticker.metrics.database_failures.inc()
-            # A connection that lasted begins anew; one that fails at once is tried less and less often.
+            # Start over with short delays if the connection had lasted; otherwise back off.
             wait = first_wait if time.monotonic() - began_at > longest_wait else min(2 * wait, longest_wait)
-            log.warning("database away or unfit, trying again", seconds=wait, error=type(error).__name__)
+            log.warning("database away, trying again", seconds=wait, error=type(error).__name__)
             await sleep_or_stop(ticker.stop, wait)
 
 
 async def _tick_until_lost(ticker: Ticker, database_url: str) -> None:
-    # Always planned for the batch at hand: a generic plan takes LIMIT for a tenth of the table.
+    # Custom plans only: a generic plan assumes that LIMIT returns a tenth of the table.
     async with connect(
         database_url,
         "routines-ticker",
@@ -161,6 +167,6 @@ async def _tick_until_lost(ticker: Ticker, database_url: str) -> None:
         lock_timeout=LOCK_TIMEOUT,
         plan_cache_mode="force_custom_plan",
     ) as connection:
-        log.info("ticking")
+        log.info("connected")
         with ticker.metrics.connected():
             await ticker.run(connection)

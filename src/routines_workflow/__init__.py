@@ -1,4 +1,4 @@
-"""What a workflow is made of: references, activities, and the rules that hold them together.
+"""The parts of a workflow: references, templates, activities, and the checks on them.
 
-It stands beneath the API, which checks and describes workflows, and the engine, which runs them.
+The API uses it to check and describe workflows, the engine to run them.
 """

@@ -1,4 +1,4 @@
-"""An activity: what one step of a workflow can do. It says in structs what it takes and what it gives."""
+"""Activities: what a step of a workflow can do. Structs declare their parameters and outputs."""
 
 import asyncio
 import inspect
@@ -18,18 +18,18 @@ from routines_workflow.type_names import rule_of
 
 Parameters = TypeVar("Parameters", bound=msgspec.Struct)
 FILLS_FROM = "fills_from"
-"""In the `extra` of a text's Meta: the activity fills its placeholders, from the parameter that is named there."""
+"""Key in the `extra` of a text's Meta: names the parameter from which the activity fills the text's placeholders."""
 
 log = structlog.get_logger("activities")
 
 
 class Child(msgspec.Struct, frozen=True):
-    """A run to be started from within a step.
+    """A run to be started by a step.
 
     Attributes:
         task: A task of the same collection.
-        init_params: Merged over the task's own; each key must be declared there.
-        index: Its place among the step's children, from 0: a step that is done again finds the child that it started.
+        init_params: Merged over the task's own; every key must be declared there.
+        index: Position among the step's children, from 0; a repeated step finds its earlier child by it.
     """
 
     task: str
@@ -38,12 +38,12 @@ class Child(msgspec.Struct, frozen=True):
 
 
 class ChildResult(msgspec.Struct, frozen=True):
-    """How a child ended.
+    """The result of a child run.
 
     Attributes:
         status: completed, failed, cancelled or archived.
         outputs: Outputs of its steps by name.
-        error: Why it failed; None: it did not.
+        error: Why it failed; None if it did not.
     """
 
     trajectory_id: int
@@ -53,7 +53,7 @@ class ChildResult(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """An earlier run of the collection, as a step may read it."""
+    """An earlier run of the collection, as a step may see it."""
 
     trajectory_id: int
     status: str
@@ -62,53 +62,53 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class StepServices(Protocol):
-    """What the engine does for a step. Everything stays within the run's own collection."""
+    """What the engine offers to a step, limited to the run's own collection."""
 
     async def secret(self, name: str) -> str | None:
-        """The secret param of this name, else the collection's environment variable; None: neither is there.
+        """Return the secret param with this name, or else the collection's environment variable, or else None.
 
         Raises:
-            SecretError: It is stored and does not open.
+            SecretError: It is stored but cannot be decrypted.
         """
         ...
 
     async def run_child(self, child: Child) -> ChildResult:
-        """Start a run of another task, or find the one that this step started before, and wait until it has ended.
+        """Start a run of another task, or find the one that this step started before, and wait until it ends.
 
-        A retry of the step starts anew what did not complete, and finds the rest.
+        A retry of the step restarts children that did not complete and reuses the others.
 
         Raises:
-            InvalidError: There is no such task, or it declares not all keys.
+            InvalidError: The task does not exist or does not declare all keys.
         """
         ...
 
     async def find_trajectories(self, *, task: str, status: str | None, limit: int) -> list[Found]:
-        """Ended runs of a task, newest first; None for status means any final one."""
+        """Find ended runs of a task, newest first; a status of None matches every final status."""
         ...
 
     async def read_file(self, path: str) -> bytes:
-        """A file of the collection: one of init_params.file_paths, or one that a step saved.
+        """Read a file of the collection: one of init_params.file_paths, or one that a step saved.
 
         Raises:
-            InvalidError: There is none of this path.
+            InvalidError: There is no file at this path.
         """
         ...
 
     async def save_file(self, name: str, content: bytes) -> str:
-        """Keep a file for the collection: the path that reads it again."""
+        """Save a file in the collection and return the path to read it by."""
         ...
 
 
 @dataclass(frozen=True)
 class StepContext:
-    """What an activity may know of the step that it does, beside its parameters.
+    """What an activity knows about its step besides its parameters.
 
     Attributes:
         workflow_id: The run.
         step: The step's name.
-        attempt: Which try of the step this is, from 1.
-        services: What the engine does for it.
-        timeout_seconds: When the try is given up, counted from its start; None: the step's config sets no limit.
+        attempt: The number of this attempt, from 1.
+        services: What the engine offers to the step.
+        timeout_seconds: Timeout of the attempt; None if the step's config sets none.
         allow_private: Whether requests may go to loopback and private addresses.
     """
 
@@ -121,25 +121,25 @@ class StepContext:
 
     @property
     def idempotency_key(self) -> str:
-        """The same for every try and every worker: for receivers that do a thing once."""
+        """The same for every attempt and worker; lets receivers recognize repetitions."""
         return f"{self.workflow_id}/{self.step}"
 
 
 Function = Callable[[Parameters, StepContext], Awaitable[msgspec.Struct] | msgspec.Struct]
-"""A coroutine function, or a plain one, which is called in a thread."""
+"""A coroutine function, or a plain function, which is called in a thread."""
 
 
 class ActivityError(Exception):
-    """An activity ended in a way that would take more with it than its step."""
+    """An activity ended in a way that would otherwise end more than its step."""
 
 
 @dataclass(frozen=True)
 class Activity(Generic[Parameters]):
-    """An activity by name, with the struct of its parameters and the function that does it.
+    """An activity: its name, the struct of its parameters and its function.
 
     Attributes:
-        outputs: The struct that the function returns; None: its signature does not say.
-        category: What it belongs to, for people who look for one.
+        outputs: The struct that the function returns; None if its signature does not say.
+        category: Groups activities in listings.
     """
 
     name: str
@@ -151,15 +151,15 @@ class Activity(Generic[Parameters]):
 
     @cached_property
     def raw(self) -> dict[str, str]:
-        """Parameters whose placeholders the activity fills itself: each with the parameter that holds their values."""
+        """Parameters whose placeholders the activity fills itself, each with the parameter that contains the values."""
         return dict(_raw_parameters(self.parameters))
 
     async def call(self, inputs: dict[str, Any], context: StepContext) -> Any:
-        """The outputs as JSON values.
+        """Run the activity and return its outputs as JSON values.
 
         Raises:
-            InvalidError: The inputs are not what the activity takes; the message names the field.
-            ActivityError: It ended by SystemExit, or by a cancellation that nobody asked for.
+            InvalidError: The inputs do not match the parameters; the message names the field.
+            ActivityError: It raised SystemExit, or CancelledError without having been cancelled.
         """
         try:
             given = msgspec.convert(inputs, self.parameters)
@@ -174,7 +174,7 @@ class Activity(Generic[Parameters]):
             called = cast("Callable[[Parameters, StepContext], msgspec.Struct]", self.function)
             return await THREADS_OF_ACTIVITIES.run(lambda: called(given, context))
         except SystemExit as error:
-            raise ActivityError(f"it left with the exit code {error.code}") from None
+            raise ActivityError(f"it exited with code {error.code}") from None
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -183,15 +183,15 @@ class Activity(Generic[Parameters]):
 
 
 ACTIVITIES: dict[str, Activity[Any]] = {}
-"""Every activity that a workflow can name, as far as it was imported: see catalogue.py."""
+"""The activities that were imported so far, by name; see catalogue.py."""
 
 
 def activity(
     description: str, parameters: type[Parameters], *, category: str = "other"
 ) -> Callable[[Function[Parameters]], Function[Parameters]]:
-    """Register the decorated function as an activity under its own name; its outputs are what it returns.
+    """Register the decorated function as an activity under its own name; its return type declares the outputs.
 
-    A coroutine function runs on the event loop and must not block it; a plain one is called in a thread.
+    A coroutine function runs on the event loop and must not block it; a plain function is called in a thread.
     """
 
     def decorate(function: Function[Parameters]) -> Function[Parameters]:
@@ -201,26 +201,26 @@ def activity(
     return decorate
 
 
-def register(made: Activity[Any]) -> None:
-    """Add an activity to those that a workflow can name; one of a name that is taken is logged and left out.
+def register(new: Activity[Any]) -> None:
+    """Add an activity for workflows to use; if another module registered the name already, log it and do nothing.
 
     Raises:
-        ValueError: A parameter's name is one that a step's config needs for itself.
-        TypeError: The structs are none that msgspec can read from JSON.
+        ValueError: A parameter has a name that is reserved in a step's config.
+        TypeError: msgspec cannot read the structs from JSON.
     """
-    msgspec.inspect.multi_type_info([made.parameters, made.outputs or made.parameters])
-    for field in msgspec.structs.fields(made.parameters):
+    msgspec.inspect.multi_type_info([new.parameters, new.outputs or new.parameters])
+    for field in msgspec.structs.fields(new.parameters):
         if field.name in RESERVED_KEYS or field.name.endswith(REFERENCE_SUFFIX):
-            raise ValueError(f"activity {made.name!r}: no parameter may be named {field.name!r}")
-    there = ACTIVITIES.setdefault(made.name, made)
-    if there.function.__module__ != made.function.__module__:
-        log.warning("activity refused: its name is taken", activity=made.name, module=made.function.__module__)
+            raise ValueError(f"activity {new.name!r}: no parameter may be named {field.name!r}")
+    registered = ACTIVITIES.setdefault(new.name, new)
+    if registered.function.__module__ != new.function.__module__:
+        log.warning("activity refused: its name is taken", activity=new.name, module=new.function.__module__)
     else:
-        ACTIVITIES[made.name] = made
+        ACTIVITIES[new.name] = new
 
 
 def _returned(function: Callable[..., Any]) -> type[msgspec.Struct] | None:
-    """The struct that the signature returns; None: it names none, or one that only type checkers know."""
+    """Return the struct in the signature, or None if there is none or only type checkers can resolve it."""
     try:
         returned = typing.get_type_hints(function).get("return")
     except NameError:

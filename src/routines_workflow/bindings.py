@@ -1,7 +1,7 @@
-"""How the config of one step fills the parameters of its activity.
+"""Binds the keys of a step's config to the parameters of its activity.
 
-Beside `activity`, `retry` and `timeout_seconds` each key names a parameter: `text` gives it a static value, in which
-templates are filled; `text_path` a reference, or a list of references that gives a list.
+Every key other than `activity`, `retry` and `timeout_seconds` names a parameter: `text` gives a static value, in which
+templates are expanded; `text_path` gives a reference, or a list of references that produces a list.
 """
 
 from collections.abc import Iterator
@@ -13,15 +13,15 @@ from routines_workflow.references import Reference, parse_reference
 from routines_workflow.templates import expand, templates_in
 
 REFERENCE_SUFFIX = "_path"
-"""A key of this ending is a reference: `prompt_path` fills the parameter `prompt`."""
+"""A key with this suffix contains a reference: `prompt_path` fills the parameter `prompt`."""
 RESERVED_KEYS = ("activity", "retry", "timeout_seconds")
-"""Keys of a step's config that are no parameters."""
+"""Keys of a step's config that are not parameters."""
 SECRET_ROOTS = ("secret_params", "environment")
-"""Roots of references whose values are looked up, each in the step that names it, and never shown."""
+"""Roots of references to secrets, which are loaded only for the step that names them and never shown."""
 RESERVED_ROOTS = ("init_params", *SECRET_ROOTS)
-"""Roots of references that are no steps."""
+"""Roots of references that are not steps."""
 MAX_DEPTH = 100
-"""Levels of arrays and objects in a step's parameters, inputs and outputs."""
+"""Maximum nesting of arrays and objects in a step's parameters, inputs and outputs."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Binding:
     """One key of a step's config.
 
     Attributes:
-        key: As it is written.
-        parameter: What it fills.
+        key: The key as written.
+        parameter: The parameter that it fills.
         value: The static value or the reference.
-        is_reference: Whether it is a reference, or a list of them.
-        is_raw: Whether the activity itself fills the placeholders: the text is handed over as it is.
+        is_reference: Whether the value is a reference or a list of references.
+        is_raw: Whether the activity fills the placeholders itself, so the text is passed on unchanged.
     """
 
     key: str
@@ -43,20 +43,20 @@ class Binding:
     is_raw: bool = False
 
     def references(self) -> list[Reference]:
-        """Every reference in it.
+        """List the references in the value.
 
         Raises:
-            InvalidError: It is malformed.
+            InvalidError: A reference is malformed.
         """
         if self.is_reference:
             return list(_references(self.value))
         return [reference for template in templates_in(self.value) for reference in template.references]
 
     def resolve(self, values: dict[str, Any]) -> Any:
-        """The value of the parameter.
+        """Return the value of the parameter.
 
         Raises:
-            InvalidError: It is malformed, or names what is not there.
+            InvalidError: A reference is malformed or refers to a missing value.
         """
         if self.is_raw:
             return self.value
@@ -64,28 +64,28 @@ class Binding:
 
 
 def bindings_of(config: dict[str, Any], raw: dict[str, str]) -> list[Binding]:
-    """The keys of a step's config that fill parameters.
+    """Return a binding for each key of a step's config that fills a parameter.
 
     Args:
         config: An entry of step_configs.
-        raw: The parameters whose placeholders the activity fills, as `Activity.raw` has them.
+        raw: The activity's raw parameters, see `Activity.raw`.
     """
     return [_binding(key, value, raw) for key, value in config.items() if key not in RESERVED_KEYS]
 
 
 def inputs_of(bindings: list[Binding], raw: dict[str, str], values: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of a step by name.
+    """Resolve the parameters of a step by name.
 
-    A placeholder of a raw template is one of its variables, or else a reference to a value of the run, which then
-    stands among the variables under its own spelling. What is neither is left for the activity to complain of.
+    A placeholder of a raw template is a variable or a reference to a value of the run. Such a value is added to the
+    variables under the spelling of its reference. Anything else is left for the activity to report.
 
     Args:
         bindings: The keys of the step's config.
-        raw: As `Activity.raw` has them.
+        raw: The activity's raw parameters, see `Activity.raw`.
         values: `init_params`, each step by name, and the secrets that the step names.
 
     Raises:
-        InvalidError: A reference is malformed or names what is not there.
+        InvalidError: A reference is malformed or refers to a missing value.
     """
     inputs = {binding.parameter: binding.resolve(values) for binding in bindings}
     for binding in bindings:
@@ -99,31 +99,31 @@ def inputs_of(bindings: list[Binding], raw: dict[str, str], values: dict[str, An
 
 
 def secrets_in(bindings: list[Binding]) -> set[str]:
-    """The names of the secrets that a step's config refers to.
+    """Return the names of the secrets that a step's config refers to.
 
     Raises:
-        InvalidError: A reference is malformed, or does not name one secret.
+        InvalidError: A reference is malformed, or does not name exactly one secret.
     """
     names: set[str] = set()
     for binding in bindings:
         for reference in binding.references():
             if reference.root in SECRET_ROOTS:
                 fault = fault_of_secret(reference)
-                if fault and not binding.is_raw:  # in a raw template it may be a variable of that name
+                if fault and not binding.is_raw:  # in a raw template it may be a variable with that name
                     raise InvalidError(fault)
                 names |= {str(member) for member in reference.members[:1]}
     return names
 
 
 def fault_of_secret(reference: Reference) -> str | None:
-    """Why a reference to a secret is none; None: it is one."""
+    """Return why a reference does not name a secret, or None if it does."""
     if len(reference.members) == 1 and isinstance(reference.members[0], str):
         return None
-    return f"reference {reference}: name one secret, as {reference.root}.NAME"
+    return f"reference {reference}: name one secret, for example {reference.root}.NAME"
 
 
 def depth_of(value: Any) -> int:
-    """Levels of arrays and objects, counted no further than one beyond the limit."""
+    """Count the levels of arrays and objects, stopping one beyond the limit."""
     depth = 0
     level: list[Any] = [value]
     while level and depth <= MAX_DEPTH:
@@ -139,7 +139,7 @@ def _items(value: Any) -> list[Any]:
 
 
 def _is_of_the_run(reference: Reference, variables: dict[str, Any], values: dict[str, Any]) -> bool:
-    """Whether a placeholder of a raw template is a reference to a value of the run, not a variable."""
+    """Check whether a placeholder of a raw template refers to a value of the run rather than to a variable."""
     if reference.root not in values or reference.root in variables or str(reference) in variables:
         return False
     return reference.root not in SECRET_ROOTS or fault_of_secret(reference) is None

@@ -1,7 +1,7 @@
-"""Blocking calls off the event loop, so that heartbeats go on while one of them works.
+"""Runs blocking calls in threads, so heartbeats continue on the event loop.
 
-Not the loop's own executor: its threads are waited for when the program ends, and an activity that hangs would keep a
-worker from stopping. These threads end with the process.
+The loop's own executor would not do: a program waits for its threads when it ends, so an activity that hangs would keep
+a worker from stopping. These are daemon threads, which end with the process.
 """
 
 import asyncio
@@ -16,22 +16,22 @@ from typing import Any, TypeVar
 Result = TypeVar("Result")
 Outcome = tuple[Any, BaseException | None]
 THREADS = 32
-"""Blocking calls at once in one process; more wait, also behind one that was given up and still works."""
+"""Maximum number of concurrent blocking calls in a process; a call that was abandoned counts until it returns."""
 
 
 @dataclass(frozen=True)
 class _Call:
-    """A call that waits for a thread, and the future that waits for the call."""
+    """A queued call and the future for its outcome."""
 
     function: Callable[[], Any]
     outcome: "asyncio.Future[Outcome]"
     loop: asyncio.AbstractEventLoop
 
     def make(self) -> None:
-        """Make the call, unless nobody waits for it any more."""
+        """Make the call, unless its caller was cancelled."""
         if not self.outcome.cancelled():
             outcome = _outcome_of(self.function)
-            with suppress(RuntimeError):  # the loop is closed by now
+            with suppress(RuntimeError):  # the loop is already closed
                 self.loop.call_soon_threadsafe(self._settle, outcome)
 
     def _settle(self, outcome: Outcome) -> None:
@@ -41,7 +41,7 @@ class _Call:
 
 @dataclass
 class DaemonThreads:
-    """At most `size` threads, started as they are needed."""
+    """Up to `size` threads, started on demand."""
 
     size: int = THREADS
     _calls: "SimpleQueue[_Call]" = field(default_factory=SimpleQueue)
@@ -50,9 +50,10 @@ class DaemonThreads:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     async def run(self, function: Callable[[], Result]) -> Result:
-        """What the function returns or raises, called in a thread with the caller's context variables.
+        """Call the function in a thread, with the caller's context variables, and return or raise its outcome.
 
-        Cancelled while it waits, it is not called; cancelled later, the thread goes on and its result is dropped.
+        If cancelled while the call is queued, it is never made. If cancelled later, the thread continues and its result
+        is dropped.
         """
         loop = asyncio.get_running_loop()
         context = contextvars.copy_context()
@@ -75,7 +76,7 @@ class DaemonThreads:
         while True:
             call = self._calls.get()
             call.make()
-            del call  # an idle thread keeps nothing alive
+            del call  # do not keep it alive while idle
             with self._lock:
                 self._unfinished -= 1
 
@@ -83,9 +84,9 @@ class DaemonThreads:
 def _outcome_of(function: Callable[[], Any]) -> Outcome:
     try:
         return function(), None
-    except BaseException as error:  # noqa: BLE001 - whatever it is, it is the caller's
+    except BaseException as error:  # noqa: BLE001 - raised again in the caller
         return None, error
 
 
 THREADS_OF_ACTIVITIES = DaemonThreads()
-"""Where activities that are plain functions run."""
+"""The threads in which activities that are plain functions run."""

@@ -1,7 +1,7 @@
-"""Which activities there are, and what each takes and gives: read from its structs.
+"""The catalogue of activities, with parameters and outputs read from their structs.
 
-Beside those that come with Routines stand those of installed packages: entry points of the group `routines.activities`
-name a module that registers activities when it is imported, or an Activity.
+Installed packages can add activities with entry points of the group `routines.activities`, which name an Activity or a
+module that registers activities when imported.
 """
 
 from functools import cache
@@ -18,13 +18,13 @@ from routines_workflow.activity import Activity, register
 from routines_workflow.type_names import type_name
 
 GROUP = "routines.activities"
-"""The group of entry points by which packages add activities."""
+"""The group of entry points with which packages add activities."""
 
 log = structlog.get_logger("activities")
 
 
 class UnknownActivityError(InvalidError):
-    """No activity has this name; where packages could not be loaded, the message names them."""
+    """No activity has this name; the message also names packages that could not be loaded."""
 
     def __init__(self, name: Any, broken: list[str]) -> None:
         reason = f" (not loaded: {'; '.join(broken)})" if broken else ""
@@ -35,8 +35,8 @@ class ParameterTemplate(msgspec.Struct, frozen=True):
     """A parameter of an activity.
 
     Attributes:
-        type: Its JSON type in words, as `array of string`.
-        default: What it is where it is not given; null also where it is required.
+        type: Its JSON type in words, for example `array of string`.
+        default: The default; also null if the parameter is required.
     """
 
     name: str
@@ -55,7 +55,7 @@ class OutputTemplate(msgspec.Struct, frozen=True):
 
 
 class StepTemplate(msgspec.Struct, frozen=True):
-    """What a step of an activity may be.
+    """Describes how a step can use an activity.
 
     Attributes:
         example_config: An entry of step_configs: required parameters as references, the others with their defaults.
@@ -70,10 +70,10 @@ class StepTemplate(msgspec.Struct, frozen=True):
 
 
 def find_activity(name: Any) -> Activity[Any]:
-    """The activity of this name.
+    """Find an activity by name.
 
     Raises:
-        UnknownActivityError: There is none.
+        UnknownActivityError: No activity has this name.
     """
     broken = load_entry_points()
     found = ACTIVITIES.get(name) if isinstance(name, str) else None
@@ -83,13 +83,13 @@ def find_activity(name: Any) -> Activity[Any]:
 
 
 def step_templates() -> list[StepTemplate]:
-    """What there is to build steps of, by category and name."""
+    """List the templates of all activities, sorted by category and name."""
     load_entry_points()
     return sorted(map(step_template, ACTIVITIES.values()), key=lambda each: (each.category, each.activity_name))
 
 
 def step_template(activity: Activity[Any]) -> StepTemplate:
-    """What a step of this activity may be."""
+    """Build the template of an activity."""
     parameters = [_parameter(field) for field in fields_of(activity.parameters)]
     outputs = [
         OutputTemplate(field.name, type_name(field.type), _description(field.type))
@@ -102,25 +102,25 @@ def step_template(activity: Activity[Any]) -> StepTemplate:
 
 @cache
 def fields_of(struct: type[msgspec.Struct]) -> tuple[Field, ...]:
-    """The fields of a struct, in order."""
+    """Return the fields of a struct, in order."""
     found = type_info(struct)
     return found.fields if isinstance(found, StructType) else ()
 
 
 @cache
 def load_entry_points() -> tuple[str, ...]:
-    """Import every package's activities, once for each process: one sentence for each that cannot be."""
+    """Import the activities of all packages, once per process. Returns a message for each entry point that failed."""
     faults = [_load(each) for each in sorted(entry_points(group=GROUP), key=lambda each: each.name)]
     return tuple(fault for fault in faults if fault)
 
 
 def _load(entry_point: EntryPoint) -> str | None:
-    """Import one entry point: why it cannot be; None: it was."""
+    """Import one entry point. Returns why it failed, or None."""
     try:
         found: Any = entry_point.load()
         if isinstance(found, Activity):
             register(cast("Activity[Any]", found))
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a package may raise whatever it likes as it is imported
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - importing a package may raise anything
         package = entry_point.dist.name if entry_point.dist else "unknown"
         fault = f"entry point {entry_point.name!r} of {package}: {type(error).__name__}"
         log.warning("activities not loaded", fault=fault, error=str(error))
@@ -135,7 +135,7 @@ def _parameter(field: Field) -> ParameterTemplate:
 
 
 def default_of(field: Field) -> Any:
-    """A field's default as a JSON value; None where there is none."""
+    """Return a field's default as a JSON value, or None if it has no default."""
     if field.default is not msgspec.NODEFAULT:
         return msgspec.to_builtins(field.default)
     if field.default_factory is not msgspec.NODEFAULT:

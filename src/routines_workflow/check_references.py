@@ -1,4 +1,4 @@
-"""Which references a step may make: to what the workflow declares, and to what comes before it."""
+"""Checks a step's references: they may lead to values that the workflow declares and to earlier steps."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,17 +9,17 @@ from routines_workflow.catalogue import UnknownActivityError, fields_of, find_ac
 from routines_workflow.references import Reference
 
 ADDED_PARAMS = ("file_paths",)
-"""Init params that the endpoints for runs add by themselves: they need not be declared."""
+"""Init params that the endpoints for runs add themselves, so they need not be declared."""
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """A step and what stands around it.
+class StepScope:
+    """A step and the values that its references may use.
 
     Attributes:
-        step: The step whose references are looked at.
-        positions: The workflow's steps by name: each with its place, from 0.
-        configs: Its step_configs.
+        step: The step whose references are checked.
+        positions: The workflow's steps: name to position, from 0.
+        configs: The workflow's step_configs.
         init_params: The declared parameters with their defaults.
     """
 
@@ -29,11 +29,11 @@ class Surroundings:
     init_params: dict[str, Any]
 
     def knows(self, root: str) -> bool:
-        """Whether references can begin with this name at all."""
+        """Check whether a reference may begin with this name."""
         return root in RESERVED_ROOTS or root in self.positions
 
     def fault_of(self, reference: Reference) -> str | None:
-        """Why the step may not make this reference; None: it may."""
+        """Return why the step may not use this reference, or None if it may."""
         if reference.root == "init_params":
             return self._fault_of_param(reference)
         if reference.root in SECRET_ROOTS:
@@ -45,7 +45,7 @@ class Surroundings:
             return None
         name = reference.members[0]
         if not isinstance(name, str):
-            return f"reference {reference}: init_params is an object: name one of its keys"
+            return f"reference {reference}: init_params is an object, name one of its keys"
         if name not in self.init_params and name not in ADDED_PARAMS:
             return f"reference {reference}: init_params declares no {name!r}"
         return None
@@ -61,7 +61,7 @@ class Surroundings:
         return None
 
     def _fault_of_part(self, reference: Reference) -> str | None:
-        """What is asked of an earlier step must be something that it has."""
+        """Check that the earlier step has the input or output that is referred to."""
         if not reference.members:
             return None
         part, *rest = reference.members
@@ -84,7 +84,7 @@ def _activity(config: dict[str, Any]) -> Activity[Any] | None:
 
 
 def _outputs(config: dict[str, Any]) -> list[str] | None:
-    """The outputs of a step by name; None: nobody knows."""
+    """Return the names of a step's outputs, or None if they are not known."""
     activity = _activity(config)
     if activity is None or activity.outputs is None:
         return None
@@ -92,7 +92,7 @@ def _outputs(config: dict[str, Any]) -> list[str] | None:
 
 
 def _inputs(config: dict[str, Any]) -> list[str] | None:
-    """The inputs of a step by name: the parameters that its config gives; None: nobody knows."""
+    """Return the names of a step's inputs, which are the parameters in its config, or None if they are not known."""
     activity = _activity(config)
     if activity is None:
         return None

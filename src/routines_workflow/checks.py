@@ -1,4 +1,4 @@
-"""What can be known of a workflow before it runs: every rule that it breaks."""
+"""Checks a workflow before it runs and lists every rule that it breaks."""
 
 from collections.abc import Iterator
 from difflib import get_close_matches
@@ -10,26 +10,26 @@ from routines_workflow.activity import ACTIVITIES
 from routines_workflow.bindings import MAX_DEPTH, RESERVED_ROOTS, depth_of
 from routines_workflow.catalogue import find_activity
 from routines_workflow.check_parameters import check_parameters
-from routines_workflow.check_references import Surroundings
-from routines_workflow.retry import patience_of
+from routines_workflow.check_references import StepScope
+from routines_workflow.step_limits import step_limits
 
 MOST_FINDINGS = 100
-"""More do not help a person, and a workflow of many thousand faults must not hold up the API."""
+"""More would not help anyone, and a workflow with thousands of faults must not keep the API busy."""
 KEYS = ("init_params", "step_configs", "steps")
-"""The parts of a workflow."""
+"""The keys of a workflow."""
 RESERVED_NAMES = RESERVED_ROOTS
-"""Names that no step may have: references begin with them."""
+"""Names that no step may have, since references begin with them."""
 
 Config = dict[str, Any]
 
 
 def check_workflow(workflow: Config) -> list[Fault]:
-    """The rules that the workflow breaks, each with its path, at most MOST_FINDINGS; none: it can be saved."""
+    """List the rules that the workflow breaks, at most MOST_FINDINGS; an empty list means that it can be saved."""
     return list(islice(_malformed(workflow), MOST_FINDINGS)) or list(islice(_faults(workflow), MOST_FINDINGS))
 
 
 def _malformed(workflow: Config) -> Iterator[Fault]:
-    """What is not even the right kind of JSON: nothing else can be said then."""
+    """Yield values of the wrong JSON type; the other checks need the right types."""
     for key in workflow:
         if key not in KEYS:
             yield Fault(f"workflow.{key}", f"unknown field: a workflow has {', '.join(KEYS)}")
@@ -61,38 +61,38 @@ def _faults(workflow: Config) -> Iterator[Fault]:
         if name not in positions:
             yield Fault(f"workflow.step_configs.{name}", "is not in steps")
         else:
-            surroundings = Surroundings(name, positions, configs, workflow.get("init_params", {}))
-            yield from _step(f"workflow.step_configs.{name}", config, surroundings)
+            scope = StepScope(name, positions, configs, workflow.get("init_params", {}))
+            yield from _step(f"workflow.step_configs.{name}", config, scope)
 
 
 def _misnamed(steps: list[str], positions: dict[str, int], configs: dict[str, Config]) -> Iterator[Fault]:
     for index, name in enumerate(steps):
-        place = f"workflow.steps.{index}"
+        path = f"workflow.steps.{index}"
         if name in RESERVED_NAMES:
-            yield Fault(place, f"no step may be named {name}: references begin with it")
+            yield Fault(path, f"no step may be named {name}: references begin with it")
         if positions[name] < index:
-            yield Fault(place, f"the step {name!r} is there already")
+            yield Fault(path, f"the step {name!r} is listed already")
         elif name not in configs:
-            yield Fault(place, f"the step {name!r} has no entry in step_configs")
+            yield Fault(path, f"the step {name!r} has no entry in step_configs")
 
 
-def _step(place: str, config: Config, surroundings: Surroundings) -> Iterator[Fault]:
+def _step(path: str, config: Config, scope: StepScope) -> Iterator[Fault]:
     if depth_of(config) > MAX_DEPTH:
-        yield Fault(place, f"is nested more than {MAX_DEPTH} levels deep")
+        yield Fault(path, f"is nested more than {MAX_DEPTH} levels deep")
         return
     try:
-        patience_of(config)
+        step_limits(config)
     except InvalidError as error:
-        yield Fault(f"{place}.{error.field}", str(error).removeprefix(f"{error.field}: "))
+        yield Fault(f"{path}.{error.field}", str(error).removeprefix(f"{error.field}: "))
     if "activity" not in config:
-        yield Fault(f"{place}.activity", "is required")
+        yield Fault(f"{path}.activity", "is required")
         return
     try:
         activity = find_activity(config["activity"])
     except InvalidError as error:
-        yield Fault(f"{place}.activity", f"{error}{_near(config['activity'])}")
+        yield Fault(f"{path}.activity", f"{error}{_near(config['activity'])}")
         return
-    yield from check_parameters(place, config, activity, surroundings)
+    yield from check_parameters(path, config, activity, scope)
 
 
 def _near(name: Any) -> str:

@@ -1,12 +1,12 @@
-"""References: how a step's parameter names a value that the run has by then.
+"""References, with which a step's parameter names a value that the run already has.
 
     reference := name member*
     member    := "." name | "[" index "]" | "[*]" | "[" string "]"
     name      := letters, digits, "_" and "-"
-    string    := as in JSON: for a key that is no name
+    string    := as in JSON, for a key that is not a name
 
-`init_params.prompt`, `expand.outputs.text`, `generate.outputs.images[0].path`, `load.outputs.rows[*].id`,
-`call.outputs.json["a key"]`. Pure code: it knows neither workflows nor the database.
+Examples: `init_params.prompt`, `expand.outputs.text`, `generate.outputs.images[0].path`, `load.outputs.rows[*].id`,
+`call.outputs.json["a key"]`. Pure code, independent of workflows and the database.
 """
 
 import json
@@ -18,17 +18,17 @@ from typing import Any, cast
 from routines_core.errors import InvalidError
 
 MAX_MEMBERS = 100
-"""Members of one reference: more are a mistake, and resolving them takes as many calls within one another."""
+"""Maximum number of members of a reference; more are a mistake, and each takes a level of recursion."""
 
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 _SHOWN_CHARACTERS = 30
-"""How much of a text an error shows on either side of the fault."""
+"""How much text an error message shows on either side of the fault."""
 
 
 @dataclass(frozen=True)
 class Each:
-    """`[*]`: what follows applies to every item of the array."""
+    """`[*]`: the following members apply to every item of the array."""
 
 
 Member = str | int | Each
@@ -38,36 +38,36 @@ class GrammarError(InvalidError):
     """A reference or a template does not follow the grammar.
 
     Attributes:
-        position: Where, counted in characters from 0.
-        expected: What should stand there.
+        position: Position of the fault, in characters from 0.
+        expected: What the grammar expects there.
     """
 
     def __init__(self, text: str, position: int, expected: str) -> None:
-        super().__init__(f"not valid at character {position + 1}: expected {expected}\n{_pointed_at(text, position)}")
+        super().__init__(f"not valid at character {position + 1}: expected {expected}\n{_point_at(text, position)}")
         self.position = position
         self.expected = expected
 
 
 class MissingReferenceError(InvalidError):
-    """A reference names something that the run does not have."""
+    """A reference names a value that the run does not have."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A parsed reference; `str` of it parses to the same again."""
+    """A parsed reference; its `str` parses to the same reference."""
 
     root: str
     members: tuple[Member, ...] = ()
 
     def __str__(self) -> str:
-        """The reference as it is spelled in a workflow."""
+        """Return the reference as spelled in a workflow."""
         return self.root + "".join(map(_spell, self.members))
 
     def resolve(self, values: dict[str, Any]) -> Any:
-        """The value in `values`, which holds `init_params` and each step by name.
+        """Look the reference up in `values`, which contains `init_params` and each step by name.
 
         Raises:
-            MissingReferenceError: There is no such value; the message names the part that is missing.
+            MissingReferenceError: There is no such value; the message names the missing member.
         """
         return self._descend(values, (self.root, *self.members))
 
@@ -87,10 +87,10 @@ class Reference:
 
 @lru_cache(maxsize=1024)
 def parse_reference(text: str) -> Reference:
-    """The reference that `text` spells.
+    """Parse a reference.
 
     Raises:
-        GrammarError: It spells none; the error knows the position and points at it.
+        GrammarError: `text` is not a reference; the error points at the position.
     """
     reference, end = scan_reference(text, 0)
     if end < len(text):
@@ -99,10 +99,10 @@ def parse_reference(text: str) -> Reference:
 
 
 def scan_reference(text: str, start: int) -> tuple[Reference, int]:
-    """The reference that begins at `start`, and where it ends.
+    """Scan a reference that begins at `start`; returns it and its end.
 
     Raises:
-        GrammarError: None begins there.
+        GrammarError: No reference begins there.
     """
     root, end = _scan_name(text, start)
     members: list[Member] = []
@@ -115,10 +115,10 @@ def scan_reference(text: str, start: int) -> tuple[Reference, int]:
 
 
 def scan_string(text: str, start: int) -> tuple[str, int]:
-    """The JSON string whose opening quote stands at `start`, and where it ends.
+    """Scan a JSON string whose opening quote is at `start`; returns the string and its end.
 
     Raises:
-        GrammarError: It is not closed, or not as in JSON.
+        GrammarError: It is not closed or not valid JSON.
     """
     try:
         found, end = json.JSONDecoder().raw_decode(text, start)
@@ -128,7 +128,7 @@ def scan_string(text: str, start: int) -> tuple[str, int]:
 
 
 def spell_string(text: str) -> str:
-    """The string as in JSON, in ASCII alone."""
+    """Return the string as ASCII-only JSON."""
     return json.dumps(text)
 
 
@@ -140,7 +140,7 @@ def _scan_name(text: str, start: int) -> tuple[str, int]:
 
 
 def _scan_brackets(text: str, start: int) -> tuple[Member, int]:
-    """What stands between brackets, and where the closing one ends."""
+    """Scan the content of brackets; returns the member and the end of the closing bracket."""
     member: Member
     if text.startswith("*", start):
         member, end = Each(), start + 1
@@ -170,8 +170,8 @@ def _spell(member: Member) -> str:
     return f".{member}" if NAME.fullmatch(member) else f"[{spell_string(member)}]"
 
 
-def _pointed_at(text: str, position: int) -> str:
-    """The text around the position on one line, and below it a caret."""
+def _point_at(text: str, position: int) -> str:
+    """Show the text around the position on one line, with a caret below it."""
     start = max(0, position - _SHOWN_CHARACTERS)
     line = text[start : position + _SHOWN_CHARACTERS]
     shown = "".join(character if character.isprintable() else " " for character in line)

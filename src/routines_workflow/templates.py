@@ -1,11 +1,11 @@
-"""Templates: texts with values of the run in them, wherever a static parameter is or holds a text.
+"""Templates: texts with placeholders for values of the run, in any static parameter that is or contains a text.
 
     template    := (text | placeholder)*
-    placeholder := "{{" (reference | string) "}}"        blanks may stand inside the braces
-    string      := as in JSON: `{{ "{{" }}` writes two braces
+    placeholder := "{{" (reference | string) "}}"        spaces are allowed inside the braces
+    string      := as in JSON: `{{ "{{" }}` produces two braces
 
-A template that is one reference alone gives the value itself; otherwise values are spliced into the text, strings as
-they are and everything else as JSON. What was spliced in is never looked at again. Pure code.
+A template that is a single reference produces the value itself. Otherwise values are inserted into the text, strings
+as they are and everything else as JSON. Inserted text is not expanded again. Pure code.
 """
 
 import re
@@ -20,7 +20,7 @@ from routines_core.errors import InvalidError
 from routines_workflow.references import GrammarError, Reference, scan_reference, scan_string, spell_string
 
 MAX_TEXT = 1024 * 1024
-"""Characters that a template may give: as much as a step may be given, so that a few braces cannot fill the memory."""
+"""Maximum length of an expanded template, in characters. It equals the limit of a step's inputs and protects memory."""
 
 _BLANKS = re.compile(r"\s*")
 _BRACES = re.compile(r"\{\{|\{\Z")
@@ -30,20 +30,20 @@ Part = str | Reference
 
 
 class TemplateTooLargeError(InvalidError):
-    """A template gives more text than a step may be given."""
+    """An expanded template is longer than a step's inputs may be."""
 
     def __init__(self) -> None:
-        super().__init__(f"a template gives more than {MAX_TEXT} characters")
+        super().__init__(f"the expanded template exceeds {MAX_TEXT} characters")
 
 
 @dataclass(frozen=True)
 class Template:
-    """A parsed template: no part is an empty text, and no two texts stand side by side."""
+    """A parsed template without empty texts and without two texts in a row."""
 
     parts: tuple[Part, ...]
 
     def __str__(self) -> str:
-        """A template that parses to the same again."""
+        """Return a spelling that parses to the same template."""
         return "".join(_spell(self.parts, index) for index in range(len(self.parts)))
 
     @property
@@ -53,15 +53,15 @@ class Template:
 
     @property
     def is_one_reference(self) -> bool:
-        """Whether it stands for a value, not for a text."""
+        """Whether it produces a value rather than a text."""
         return len(self.parts) == _SINGLE and isinstance(self.parts[0], Reference)
 
     def render(self, values: dict[str, Any]) -> Any:
-        """What the template stands for.
+        """Expand the template.
 
         Raises:
-            MissingReferenceError: A placeholder names what is not there.
-            TemplateTooLargeError: The text is too large.
+            MissingReferenceError: A placeholder refers to a missing value.
+            TemplateTooLargeError: The text is too long.
         """
         if self.is_one_reference:
             return self.references[0].resolve(values)
@@ -69,10 +69,10 @@ class Template:
 
 
 def splice(pieces: Iterator[Any]) -> str:
-    """The pieces as one text: strings as they are, everything else as JSON.
+    """Join the pieces into one text: strings as they are, everything else as JSON.
 
     Raises:
-        TemplateTooLargeError: The text is too large.
+        TemplateTooLargeError: The text is too long.
     """
     texts: list[str] = []
     size = 0
@@ -86,10 +86,10 @@ def splice(pieces: Iterator[Any]) -> str:
 
 @lru_cache(maxsize=1024)
 def parse_template(text: str) -> Template:
-    """The template that `text` is.
+    """Parse a template.
 
     Raises:
-        GrammarError: Its braces hold no reference; the error knows the position and points at it.
+        GrammarError: A placeholder does not follow the grammar; the error points at the position.
     """
     parts: list[Part] = []
     position = 0
@@ -101,7 +101,7 @@ def parse_template(text: str) -> Template:
 
 
 def expand(value: Any, values: dict[str, Any]) -> Any:
-    """The JSON value with each template in it replaced by what it stands for; keys stay as they are.
+    """Expand every template in a JSON value; keys are not expanded.
 
     Raises:
         InvalidError: As `parse_template` and `Template.render` do.
@@ -116,7 +116,7 @@ def expand(value: Any, values: dict[str, Any]) -> Any:
 
 
 def templates_in(value: Any) -> Iterator[Template]:
-    """Each template in the JSON value that has a placeholder.
+    """Yield each template with placeholders in a JSON value.
 
     Raises:
         GrammarError: One does not follow the grammar.
@@ -131,7 +131,7 @@ def templates_in(value: Any) -> Iterator[Template]:
 
 
 def _scan_placeholder(text: str, start: int) -> tuple[Part, int]:
-    """What the braces that opened before `start` hold, and where the closing ones end."""
+    """Scan a placeholder whose opening braces end at `start`; returns its content and the end of its closing braces."""
     position = _after_blanks(text, start)
     part: Part
     if text.startswith('"', position):
@@ -152,7 +152,7 @@ def _after_blanks(text: str, start: int) -> int:
 
 
 def _merged(parts: list[Part]) -> tuple[Part, ...]:
-    """The parts without empty texts, and with neighbouring texts in one."""
+    """Drop empty texts and join adjacent ones."""
     merged: list[Part] = []
     for part in parts:
         if isinstance(part, str) and merged and isinstance(merged[-1], str):
@@ -166,5 +166,5 @@ def _spell(parts: tuple[Part, ...], index: int) -> str:
     part = parts[index]
     if isinstance(part, Reference):
         return f"{{{{ {part} }}}}"
-    # A brace at the end would run into those of the placeholder after it.
+    # Escape a brace at the end too: it would merge with the braces of the next placeholder.
     return _BRACES.sub(lambda braces: f"{{{{ {spell_string(braces.group())} }}}}", part)

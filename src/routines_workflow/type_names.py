@@ -1,4 +1,4 @@
-"""Types, and what is wrong with a value, in the words of JSON, for people."""
+"""Describes types and validation errors in JSON terms, for people."""
 
 import re
 
@@ -29,7 +29,7 @@ _NOUNS = {
 
 
 def rule_of(message: str) -> str:
-    """What msgspec says of a value, as a rule: `must be a string, got an integer`."""
+    """Rephrase a message of msgspec as a rule: `must be a string, got an integer`."""
     return re.sub("`([^`]*)`", _in_words, message).replace("Expected", "must be").replace(" - at $", ", at $")
 
 
@@ -38,7 +38,7 @@ def _in_words(quoted: re.Match[str]) -> str:
 
 
 def type_name(kind: Type) -> str:
-    """`string`, `array of integer`, `array of (string or null)`, `"a" or "b"`; `any` for whatever JSON has."""
+    """Name a type, for example `string`, `array of (string or null)` or `"a" or "b"`; `any` for any JSON value."""
     match kind:
         case inspect.Metadata():
             return type_name(kind.type)

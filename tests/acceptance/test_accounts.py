@@ -1,4 +1,4 @@
-"""Root and ordinary users, on a machine and in a container: who runs Postgres, and whose the files are."""
+"""Run as root and as an ordinary user, on a machine and in a container: who runs Postgres, and who owns the files."""
 
 import os
 import pwd
@@ -26,12 +26,12 @@ def uid_of_server(service: Service) -> int:
 
 
 def account() -> int:
-    """The first of the accounts that this machine has."""
+    """Return the id of the first of the candidate accounts that exists on this machine."""
     known = {entry.pw_name: entry.pw_uid for entry in pwd.getpwall()}
     return next(known[name] for name in ACCOUNTS if name in known)
 
 
-def test_an_ordinary_user_makes_starts_and_stops_it_all_and_owns_every_file(tmp_path: Path) -> None:
+def test_an_ordinary_user_can_create_start_and_stop_a_service_and_owns_every_file(tmp_path: Path) -> None:
     os.chown(tmp_path, NOBODY, NOBODY)
     service = Service(tmp_path, prefix=ordinary_user())
     service.start()
@@ -42,14 +42,14 @@ def test_an_ordinary_user_makes_starts_and_stops_it_all_and_owns_every_file(tmp_
     service.stop()
 
 
-def test_root_keeps_its_files_where_it_may_enter_a_user_namespace(tmp_path: Path) -> None:
+def test_root_keeps_its_files_if_it_may_enter_a_user_namespace(tmp_path: Path) -> None:
     service = Service(tmp_path)
     service.start()
     assert owners(service.data_dir) == {0}
     service.stop()
 
 
-def test_root_in_a_default_container_hands_the_cluster_to_an_account_and_serves(tmp_path: Path) -> None:
+def test_root_in_a_default_container_hands_the_cluster_to_an_ordinary_account(tmp_path: Path) -> None:
     service = Service(tmp_path, prefix=default_container())
     service.start()
     assert uid_of_server(service) == account()
@@ -64,10 +64,10 @@ def test_root_in_a_default_container_hands_the_cluster_to_an_account_and_serves(
     service.stop()
 
 
-def test_binaries_below_a_directory_of_roots_alone_work_in_a_default_container(tmp_path: Path) -> None:
-    # A checkout in /root has them there; pytest's directories are closed to others in the same way.
+def test_binaries_below_a_directory_that_only_root_may_enter_work_in_a_default_container(tmp_path: Path) -> None:
+    # As with a checkout in /root: pytest's directories are closed to other accounts too.
     package = find_binaries().parents[1]
-    for directory in package.parent.glob(f"{package.name}*"):  # its libraries stand beside it
+    for directory in package.parent.glob(f"{package.name}*"):  # its libraries are installed beside it
         shutil.copytree(directory, tmp_path / directory.name, symlinks=True)
     tmp_path.chmod(0o700)
     binaries = tmp_path / find_binaries().relative_to(package.parent)
@@ -77,7 +77,7 @@ def test_binaries_below_a_directory_of_roots_alone_work_in_a_default_container(t
     service.stop()
 
 
-def test_a_cluster_moves_between_a_machine_and_a_container(tmp_path: Path) -> None:
+def test_a_cluster_can_move_between_a_machine_and_a_container(tmp_path: Path) -> None:
     for prefix, owner in (((), 0), (default_container(), account()), ((), account())):
         service = Service(tmp_path, prefix=prefix)
         service.start()
@@ -96,7 +96,7 @@ def test_a_long_path_works_in_a_container_too(tmp_path: Path) -> None:
     shutil.rmtree(record)
 
 
-def test_root_that_may_neither_enter_a_namespace_nor_hand_over_is_told_what_to_do(tmp_path: Path) -> None:
+def test_root_is_told_what_to_do_if_it_can_neither_enter_a_namespace_nor_change_the_owner(tmp_path: Path) -> None:
     line = Service(tmp_path, prefix=default_container(without="chown")).refusal()
     assert "no user namespace (unshare: Operation not permitted)" in line
     assert "run routines as an ordinary user, or set DATABASE_URL" in line

@@ -1,4 +1,4 @@
-"""A client of the platform, unchanged: it runs, polls and reads by HTTP alone, against the whole service."""
+"""Run an unchanged client of the platform against the whole service: it runs, polls and reads by HTTP alone."""
 
 import time
 from typing import Any
@@ -20,17 +20,17 @@ WORKFLOW = {
 
 
 def poll(client: httpx.Client, workflow_id: str) -> dict[str, Any]:
-    """The trajectory once it has ended, found by what follows the last --."""
+    """Return the trajectory once it has ended, using the id after the last `--` of the workflow id."""
     path = f"/db/trajectory/demo/greet/{workflow_id.rpartition('--')[2]}"
     wait_until(lambda: client.get(path).json()["status"] in {"completed", "failed", "cancelled"})
     return client.get(path).json()
 
 
-def test_a_client_runs_polls_reads_waits_cancels_and_labels(service: Service) -> None:
+def test_a_client_can_run_poll_read_wait_and_label(service: Service) -> None:
     with service.client() as client:
         assert client.post("/tasks/demo/", json={"name": "greet", "workflow": WORKFLOW}).status_code == 201
 
-        # A form with files, as requests.post(url, data=…, files=…) sends it.
+        # A multipart form with files, as requests.post(url, data=…, files=…) sends it.
         files = [("files", ("cv.txt", b"curriculum")), ("files", ("photo.png", b"\x89PNG"))]
         started = client.post("/run/demo/greet", data={"init_params": '{"names": ["eve"]}'}, files=files).json()
         trajectory = poll(client, started["workflow_id"])
@@ -41,7 +41,7 @@ def test_a_client_runs_polls_reads_waits_cancels_and_labels(service: Service) ->
         stored = [path.name for path in (service.data_dir / "files").glob("*/*")]
         assert sorted(stored) == sorted(trajectory["init_params"]["file_paths"])
 
-        # The end and the result in one answer.
+        # run-sync returns the final status and the result in one response.
         answer = client.post("/run-sync/demo/greet", data={"init_params": "{}"})
         assert answer.status_code == 200
         assert answer.json()["result"] == {"join": {"text": "ada and bob"}, "greet": {"text": "ada and bob"}}
@@ -63,17 +63,17 @@ def test_a_client_runs_polls_reads_waits_cancels_and_labels(service: Service) ->
         assert client.get(f"/db/trajectory/demo/greet/{run}").json()["status"] == "archived"
 
 
-def test_a_run_that_is_cancelled_before_a_worker_takes_it_is_never_run(service: Service) -> None:
+def test_a_run_cancelled_before_a_worker_claims_it_never_runs(service: Service) -> None:
     with service.client() as client:
         client.post("/tasks/demo/", json={"name": "greet", "workflow": WORKFLOW})
         run = client.post("/run/demo/greet", json={}).json()["trajectory_id"]
         cancelled = client.post("/trajectory/demo/greet/statuses", json={str(run): "cancelled"})
-        # The worker may have been quicker: then it says so.
+        # If the worker was quicker, the answer says so.
         found = poll(client, f"flow-demo-greet--{run}")
         assert (cancelled.status_code, found["status"]) in {(200, "cancelled"), (409, "completed")}
 
 
-def test_who_is_refused_hears_why_although_the_files_are_large(service: Service) -> None:
+def test_a_refused_client_gets_the_reason_even_while_it_sends_large_files(service: Service) -> None:
     files = {"files": ("large.bin", bytes(8 * 1024 * 1024))}
     with service.client() as client:
         for path in ("/run/other/hello", "/run/demo/none"):

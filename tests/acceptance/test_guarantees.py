@@ -1,4 +1,4 @@
-"""docs/guarantees.md promises nothing without a test, and names nothing that the product no longer has."""
+"""docs/trust/guarantee-tests.md promises nothing without a test, and names nothing that the product no longer has."""
 
 import re
 from collections.abc import Generator
@@ -15,7 +15,7 @@ NAME = re.compile(r"`([a-z_]+)`")
 
 
 class Promise(NamedTuple):
-    """A line of the table."""
+    """A row of the table."""
 
     promise: str
     held_by: str
@@ -23,18 +23,19 @@ class Promise(NamedTuple):
 
 
 def promises() -> list[Promise]:
-    table = (ROOT / "docs" / "guarantees.md").read_text("utf-8").partition("## The promises")[2].partition("\n## ")[0]
+    page = (ROOT / "docs" / "trust" / "guarantee-tests.md").read_text("utf-8")
+    table = page.partition("## The guarantees")[2].partition("\n## ")[0]
     return [
         Promise(*(cell.strip() for cell in line.strip("|").split("|"))) for line in table.splitlines() if "**" in line
     ]
 
 
 def named_tests(rows: list[Promise]) -> Generator[tuple[str, str]]:
-    """(file, how a test's name begins) for each test of the table; an empty beginning: the whole file is meant."""
+    """Yield (file, beginning of the test's name) for each test in the table; an empty beginning stands for the file."""
     file = ""
     for row in rows:
-        for part in row.tests.split("; "):
-            found, _, names = part.partition(" :: ")
+        for entry in row.tests.split("; "):
+            found, _, names = entry.partition(" :: ")
             if match := FILE.search(found):
                 file = match[1] or file
                 for name in names.split(", "):
@@ -42,27 +43,27 @@ def named_tests(rows: list[Promise]) -> Generator[tuple[str, str]]:
                     yield file, "_".join(["test", *words]).lower() if words else ""
 
 
-def test_every_promise_names_a_file_of_tests_or_a_benchmark_that_fails() -> None:
+def test_every_promise_names_a_test_file() -> None:
     found = promises()
     assert len(found) > 40
     assert [row.promise for row in found if not FILE.search(row.tests)] == []
 
 
-def test_every_test_that_a_promise_names_is_there() -> None:
+def test_every_test_that_a_promise_names_exists() -> None:
     for file, begins in named_tests(promises()):
         path = ROOT / "tests" / file
         assert path.exists(), file
         tests = TEST.findall(path.read_text("utf-8"))
-        assert any(test.startswith(begins) for test in tests), f"{file} has no {begins}"
+        assert any(test.startswith(begins) for test in tests), f"{file} has no test whose name begins with {begins}"
 
 
 @pytest.fixture(scope="module")
 def product() -> str:
-    """All of its text."""
-    return "\n".join(path.read_text("utf-8") for part in ("src", "sql") for path in (ROOT / part).rglob("*.[ps][yq]*"))
+    """Return the text of all Python and SQL files of the product."""
+    return "\n".join(path.read_text("utf-8") for top in ("src", "sql") for path in (ROOT / top).rglob("*.[ps][yq]*"))
 
 
-def test_what_a_promise_is_held_by_is_there(product: str) -> None:
+def test_every_mechanism_that_a_promise_names_exists(product: str) -> None:
     for row in promises():
         for name in NAME.findall(row.held_by):
-            assert re.search(rf"\b{name}\b", product), f"{name}: {row.promise}"
+            assert re.search(rf"\b{name}\b", product), f"the product has no {name}: {row.promise}"

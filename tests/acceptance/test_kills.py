@@ -1,4 +1,4 @@
-"""`kill -9` at any moment: what was due is fired once, and every run that was claimed ends."""
+"""Send SIGKILL at random moments: every slot that was due fires once, and every claimed run ends."""
 
 import os
 import random
@@ -15,19 +15,19 @@ pytestmark = pytest.mark.slow
 ROUNDS = 4
 DUE = 150
 LONGEST_WAIT_SECONDS = 1.0
-"""By then a ticker and a worker that are left alone are done with what is due."""
+"""Left alone, a ticker and a worker have handled everything that is due by then."""
 
 
 @pytest.fixture
 def moments() -> random.Random:
-    """Random moments; the seed is printed when the test fails, and ROUTINES_TEST_SEED repeats it."""
+    """Return a source of random moments; its seed is printed if the test fails, and ROUTINES_TEST_SEED repeats it."""
     seed = os.environ.get("ROUTINES_TEST_SEED") or str(random.SystemRandom().randrange(10**9))
     sys.stdout.write(f"ROUTINES_TEST_SEED={seed}\n")
     return random.Random(seed)
 
 
 def make_due(service: Service, generation: int) -> None:
-    """New hourly routines, all due now, each with a workflow of several steps."""
+    """Create hourly routines, all due now, each with a workflow of several steps."""
     service.execute(
         f"""INSERT INTO routines.routines (collection_id, task_id, name, cadence_type)
             SELECT collection_id, id, 'g{generation}-' || number, 'hourly'
@@ -40,7 +40,7 @@ def make_due(service: Service, generation: int) -> None:
 
 
 def everything_ended(service: Service, generation: int) -> bool:
-    """Whether nothing of this generation is due any more and no run is under way."""
+    """Return whether nothing of this generation is due any more and no run is active."""
     [(due, active)] = service.execute(
         f"""SELECT (SELECT count(*) FROM routines.routines
                     WHERE name LIKE 'g{generation}-%' AND next_run_at <= now()),
@@ -50,7 +50,7 @@ def everything_ended(service: Service, generation: int) -> bool:
 
 
 def assert_each_fires_once(service: Service, generation: int) -> None:
-    """Wait for the end of everything, then count."""
+    """Wait until everything has ended, then count the outcomes."""
     wait_until(lambda: everything_ended(service, generation), seconds=40)
     outcomes = service.execute(
         f"""SELECT trajectories.status, count(*), count(DISTINCT routines.id)
@@ -61,24 +61,24 @@ def assert_each_fires_once(service: Service, generation: int) -> None:
     assert outcomes == [("completed", DUE, DUE)]
 
 
-@pytest.mark.parametrize("part", ["ticker", "worker"])
-def test_a_part_that_is_killed_comes_back_and_nothing_is_lost_or_done_twice(
-    service: Service, part: str, moments: random.Random
+@pytest.mark.parametrize("program", ["ticker", "worker"])
+def test_a_killed_program_is_restarted_and_nothing_is_lost_or_done_twice(
+    service: Service, program: str, moments: random.Random
 ) -> None:
     for generation in range(ROUNDS):
-        victim = service.part(part)
+        victim = service.program_pid(program)
         make_due(service, generation)
-        time.sleep(moments.uniform(0, LONGEST_WAIT_SECONDS))  # any moment, not a synchronisation
+        time.sleep(moments.uniform(0, LONGEST_WAIT_SECONDS))  # a random moment; nothing relies on it
         os.kill(victim, signal.SIGKILL)
         assert_each_fires_once(service, generation)
 
 
-def test_after_a_kill_of_the_whole_service_the_next_start_does_what_was_due_once(
+def test_after_the_whole_service_is_killed_the_next_start_fires_each_due_slot_once(
     service: Service, moments: random.Random
 ) -> None:
     for generation in range(ROUNDS):
         make_due(service, generation)
-        time.sleep(moments.uniform(0, LONGEST_WAIT_SECONDS))  # any moment, not a synchronisation
+        time.sleep(moments.uniform(0, LONGEST_WAIT_SECONDS))  # a random moment; nothing relies on it
         service.process.kill()
         service.process.wait()
         wait_until(lambda: running_url(service.data_dir) is None)
@@ -86,7 +86,7 @@ def test_after_a_kill_of_the_whole_service_the_next_start_does_what_was_due_once
         assert_each_fires_once(service, generation)
 
 
-def test_a_postmaster_that_is_killed_is_started_again_by_the_next_up(service: Service) -> None:
+def test_a_killed_postmaster_is_started_again_by_the_next_up(service: Service) -> None:
     make_due(service, 0)
     os.kill(int((service.data_dir / "postgres" / "postmaster.pid").read_text().splitlines()[0]), signal.SIGKILL)
     service.process.kill()

@@ -1,10 +1,11 @@
-"""The README's walk, as printed: its own code blocks, run one after the other in one folder."""
+"""What the README and the docs tell a reader to type works as printed, one block after another in one folder."""
 
 import os
 import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -15,83 +16,106 @@ from support.service import ROOT, Service
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not (shutil.which("curl") and shutil.which("bash")), reason="the walk calls curl from a shell"),
+    pytest.mark.skipif(not (shutil.which("curl") and shutil.which("bash")), reason="the walk needs curl and bash"),
 ]
+README = ROOT / "README.md"
+DOCS = ROOT / "docs"
 WALK = "## Five minutes with curl and psql"
 
 
-def blocks(page: str) -> list[tuple[str, str]]:
-    """Language and text of each code block."""
-    return re.findall(r"^```(\w+)\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+def blocks(page: Path, language: str | None = None, *, heading: str = "") -> list[tuple[str, str]]:
+    """Return language and text of each code block of a page, or of its section under a heading."""
+    text = page.read_text("utf-8")
+    if heading:
+        text = text.partition(heading)[2].partition("\n## ")[0]
+    found = re.findall(r"^```(\w+)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    return [block for block in found if language in {None, block[0]}]
 
 
-def operations(language: str) -> list[str]:
-    page = blocks((ROOT / "docs" / "operations.md").read_text("utf-8"))
-    return [text for its_language, text in page if its_language == language]
-
-
-def walk() -> list[tuple[str, str]]:
-    return blocks((ROOT / "README.md").read_text("utf-8").partition(WALK)[2].partition("\n## ")[0])
-
-
-def run(service: Service, language: str, text: str) -> str:
-    """Run a block as a reader would paste it; what it printed. A machine without psql uses the server's own."""
+def command(service: Service, language: str, text: str) -> str:
+    """Return what a shell runs for a block. Only the port differs from the page, since 8080 may be taken."""
     if language == "sql":
         text = f'psql -v ON_ERROR_STOP=1 "$(.venv/bin/routines doctor --url)" <<"END"\n{text}\nEND\n'
-    # The one thing that is not as printed: another port, since 8080 may be somebody's.
-    text = text.replace("http://127.0.0.1:8080", service.url)
+    return text.replace("http://127.0.0.1:8080", service.url)
+
+
+def run(service: Service, *commands: str) -> str:
+    """Run commands in one shell, as a reader would paste them, and return what they print.
+
+    A machine without psql uses the server's own.
+    """
+    (service.directory / ".venv").exists() or (service.directory / ".venv").symlink_to(sys.prefix)
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", text],
+        ["bash", "-euo", "pipefail", "-c", "\n".join(commands)],
         cwd=service.directory,
         env={**service.environment, "PATH": f"{os.environ['PATH']}:{find_binaries()}", "PAGER": ""},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def test_the_walk_works_as_printed(service: Service) -> None:
-    (service.directory / ".venv").symlink_to(sys.prefix)
-    printed = ""
-    for language, text in walk():
-        printed += run(service, language, text)
+def test_the_walk_of_the_readme_works_as_printed(service: Service) -> None:
+    printed = "".join(run(service, command(service, language, text)) for language, text in blocks(README, heading=WALK))
     assert "urn:routines:problem:" not in printed, "a request was refused"
     assert '"name":"morning"' in printed
     assert '"status":"completed"' in printed
     assert "Good morning, team!" in printed
     assert "up to date" in printed
-    assert "next_run_at" in printed  # of \d+
+    assert "next_run_at" in printed  # printed by \d+
     assert "UPDATE 1" in printed
 
 
 def test_the_walk_shows_http_and_sql() -> None:
-    assert {language for language, _ in walk()} == {"sh", "sql"}
+    assert {language for language, _ in blocks(README, heading=WALK)} == {"sh", "sql"}
 
 
 def test_the_readme_stays_a_readme() -> None:
-    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) < 200
+    assert len(README.read_text("utf-8").splitlines()) < 130
+
+
+def test_the_tutorial_works_as_printed(service: Service) -> None:
+    steps = [block for block in blocks(DOCS / "start" / "tutorial.md") if block[0] in {"sh", "sql"}]
+    printed = run(service, *(command(service, *step) for step in steps))  # one shell: later steps use its functions
+    assert "urn:routines:problem:" not in printed, "a request was refused"
+    assert "For blue: days [1,2,3]" in printed
+    assert "step 'days' failed: must be an integer, got a string, at $.count" in printed
+    assert "No slot: the routine was made later" in printed
+    assert '"status":"completed"' in printed
+
+
+def test_tasks_are_saved_changed_and_deleted_as_the_page_says(service: Service) -> None:
+    steps = [text for _, text in blocks(DOCS / "use" / "tasks.md", "sh")]
+    printed = run(service, *(command(service, "sh", text) for text in steps))
+    assert "urn:routines:problem:" not in printed, "a request was refused"
+    assert "Good morning, blue!" in printed
+    assert "Task greet was deleted." in printed
+
+
+def test_cadences_are_previewed_as_the_page_says(service: Service) -> None:
+    given = f"KEY=$(cat .routines/demo.key) API={service.url}/api/v1"
+    [(_, text)] = blocks(DOCS / "start" / "choosing-a-cadence.md", "sh")
+    printed = run(service, given, text)
+    assert '"slots":[' in printed
+    assert '"type":"weekdays"' in printed
 
 
 def test_the_questions_of_the_operations_page_can_be_asked(service: Service) -> None:
-    (service.directory / ".venv").symlink_to(sys.prefix)
-    questions = [
-        text for language, text in blocks((ROOT / "docs" / "operations.md").read_text("utf-8")) if language == "sql"
-    ]
+    questions = blocks(DOCS / "run" / "operations.md", "sql")
     assert questions
-    for text in questions:
-        assert "row" in run(service, "sql", text)
+    for question in questions:
+        assert "row" in run(service, command(service, *question))
 
 
-def test_a_backup_can_be_taken_and_restored_as_the_operations_page_says(service: Service) -> None:
-    (service.directory / ".venv").symlink_to(sys.prefix)
-    [backup] = [text for text in operations("sh") if "pg_dump" in text]
+def test_a_backup_can_be_taken_and_restored_as_the_page_says(service: Service) -> None:
+    [(_, backup)] = blocks(DOCS / "run" / "backup.md", "sh")
     service.execute("CREATE DATABASE restored")
     restored = with_database(service.database_url(), "restored")
     tools = f'PATH={find_binaries()}:$PATH; DATABASE_URL="{restored}"; routines() {{ .venv/bin/routines "$@"; }}'
-    run(service, "sh", f"{tools}\n{backup}")
+    run(service, tools, backup)
     with psycopg.connect(restored) as connection:
         assert connection.execute("SELECT name FROM routines.routines").fetchall() == [("every-hour",)]

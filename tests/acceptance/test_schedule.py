@@ -1,4 +1,4 @@
-"""What a schedule promises, in real time and with real tickers: each slot once, however many tickers there are."""
+"""Run schedules in real time with real tickers: each slot fires once, however many tickers run."""
 
 import signal
 import subprocess
@@ -20,8 +20,8 @@ DUE = 500
 
 
 @pytest.mark.timeout(240)
-def test_a_routine_made_by_http_fires_once_when_its_minute_comes(service: Service) -> None:
-    # At least 5 s away, so that it is made before its slot.
+def test_a_routine_created_by_http_fires_once_when_its_minute_comes(service: Service) -> None:
+    # At least 5 s ahead, so that the routine exists before its slot.
     slot = (datetime.now(UTC) + timedelta(seconds=65)).replace(second=0, microsecond=0)
     with service.client() as client:
         cadence = {"type": "hourly", "minute_utc": slot.minute}
@@ -29,7 +29,7 @@ def test_a_routine_made_by_http_fires_once_when_its_minute_comes(service: Servic
         assert made.status_code == 201
         assert made.json()["next_run_at"] == iso(slot)
         path = "/routines/demo/hello/next-minute"
-        # It waits until the clock says so: that the slot is real is the point.
+        # Wait for the real clock: a real slot is the point of this test.
         wait_until(lambda: [run["status"] for run in client.get(f"{path}/runs").json()] == ["completed"], seconds=100)
         [run] = client.get(f"{path}/runs").json()
         assert run["scheduled_for"] == iso(slot)
@@ -45,13 +45,13 @@ def test_a_routine_made_by_http_fires_once_when_its_minute_comes(service: Servic
 
 
 def iso(moment: datetime) -> str:
-    """As the API spells it."""
+    """Format a time as the API does."""
     return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 @contextmanager
 def ticker(database: Database) -> Generator[subprocess.Popen[bytes]]:
-    """A `routines ticker` of its own, with batches small enough that it needs many."""
+    """Yield a `routines ticker` process with small batches, so that it needs many of them."""
     environment = {**clean_environment(), "DATABASE_URL": database.url, "ROUTINES_TICK_BATCH_SIZE": "5"}
     with subprocess.Popen([*ROUTINES, "ticker"], env=environment, stderr=subprocess.PIPE) as process:
         try:
@@ -60,7 +60,7 @@ def ticker(database: Database) -> Generator[subprocess.Popen[bytes]]:
             process.kill()
 
 
-async def test_four_tickers_fire_five_hundred_due_routines_each_slot_once(
+async def test_four_tickers_fire_each_of_five_hundred_due_slots_once(
     database: Database, connection: Connection
 ) -> None:
     await make_due(connection, await make_task(connection))
@@ -71,7 +71,7 @@ async def test_four_tickers_fire_five_hundred_due_routines_each_slot_once(
                 lambda: count(observer, "pg_stat_activity WHERE application_name = 'routines-ticker'") == TICKERS
             )
             with psycopg.connect(database.url) as gate:
-                # No run can be inserted until every ticker stands before the gate with a batch of its own in hand.
+                # No run can be inserted until every ticker is waiting at the gate with a batch of its own.
                 gate.execute("LOCK TABLE routines.trajectories IN SHARE MODE")
                 observer.execute("UPDATE routines.routines SET next_run_at = date_trunc('minute', now())")
                 wait_until(
@@ -87,7 +87,7 @@ async def test_four_tickers_fire_five_hundred_due_routines_each_slot_once(
             process.send_signal(signal.SIGTERM)
         logs = [process.communicate(timeout=10)[1] for process in tickers]
     assert [process.returncode for process in tickers] == [0] * TICKERS
-    # All of them fired, and after they have ended there is still one run for each slot.
+    # Every ticker fired something, and after all have ended there is still one run for each slot.
     assert all(b"fired=" in log for log in logs)
     cursor = await connection.execute(
         "SELECT count(*), count(DISTINCT triggered_by_routine_id), count(DISTINCT scheduled_for) "
@@ -97,7 +97,7 @@ async def test_four_tickers_fire_five_hundred_due_routines_each_slot_once(
 
 
 async def make_due(connection: Connection, task_id: int) -> None:
-    """Hourly routines, none of them due yet."""
+    """Create hourly routines that are not due yet."""
     await connection.execute(
         """INSERT INTO routines.routines (collection_id, task_id, name, cadence_type)
            SELECT collection_id, id, 'due-' || number, 'hourly'
@@ -108,7 +108,7 @@ async def make_due(connection: Connection, task_id: int) -> None:
 
 
 def count(observer: psycopg.Connection[Any], rows: str) -> int:
-    """How many rows there are now."""
+    """Return the number of rows."""
     row = observer.execute(f"SELECT count(*) FROM {rows}".encode()).fetchone()
     assert row
     return row[0]

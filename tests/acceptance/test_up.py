@@ -1,4 +1,4 @@
-"""`routines up`: what it makes, how it refuses, how it stops."""
+"""Run `routines up`: what it creates, how it refuses to start, how it stops."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ def test_the_demo_routine_can_be_run_and_its_trajectory_read(service: Service) -
         assert client.get(path).json()["steps"]["greet"]["outputs"] == {"text": "Good morning, world!"}
 
 
-def test_what_it_made_is_still_there_after_a_restart(service: Service) -> None:
+def test_a_restart_keeps_the_demo_routine_and_its_key(service: Service) -> None:
     made = service.execute("SELECT id, name, created_at FROM routines.routines")
     key = (service.data_dir / "demo.key").read_text()
     service.stop()
@@ -50,39 +50,39 @@ def test_a_signal_stops_everything_within_ten_seconds_and_leaves_no_process(
     assert running_url(service.data_dir) is None
 
 
-def test_it_stops_in_time_while_parts_are_frozen(service: Service) -> None:
-    frozen = [service.part(name) for name in ("api", "ticker", "worker")]
+def test_it_stops_in_time_while_its_programs_are_frozen(service: Service) -> None:
+    frozen = [service.program_pid(name) for name in ("api", "ticker", "worker")]
     for pid in frozen:
         os.kill(pid, signal.SIGSTOP)
     service.stop()
     assert not frozen & process_table().keys()
 
 
-def test_a_taken_port_is_one_clear_line(service: Service, tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_in_one_line(service: Service, tmp_path: Path) -> None:
     other = Service(tmp_path, ROUTINES_PORT=service.url.rpartition(":")[2], ROUTINES_DATA_DIR=str(tmp_path / "other"))
     assert "set ROUTINES_PORT to a free port" in other.refusal()
 
 
-def test_a_second_up_in_the_same_data_directory_is_one_clear_line(service: Service, tmp_path: Path) -> None:
-    assert "Another `routines up` runs in" in Service(tmp_path).refusal()
+def test_a_second_up_in_the_same_data_directory_is_reported_in_one_line(service: Service, tmp_path: Path) -> None:
+    assert "Another `routines up` is running in" in Service(tmp_path).refusal()
 
 
-def test_an_unreachable_database_is_one_clear_line(tmp_path: Path) -> None:
+def test_an_unreachable_database_is_reported_in_one_line(tmp_path: Path) -> None:
     url = f"postgresql://routines:hidden-password@127.0.0.1:{free_port()}/routines"
     line = Service(tmp_path, DATABASE_URL=url).refusal()
     assert "The database cannot be reached" in line
     assert "hidden-password" not in line
 
 
-def test_a_database_that_does_not_exist_is_one_clear_line(tmp_path: Path, server_url: str) -> None:
+def test_a_missing_database_is_reported_in_one_line(tmp_path: Path, server_url: str) -> None:
     assert (
         "The database cannot be reached"
         in Service(tmp_path, DATABASE_URL=with_database(server_url, "no_such_database")).refusal()
     )
 
 
-def test_a_database_that_is_too_old_is_one_clear_line(tmp_path: Path, database: Database) -> None:
-    # No server that old is at hand: this one is made to answer like Postgres 14 when it is asked for its version.
+def test_a_server_that_is_too_old_is_reported_in_one_line(tmp_path: Path, database: Database) -> None:
+    # In place of a server that old, make this one report the version of Postgres 14.
     with psycopg.connect(database.url, autocommit=True) as connection:
         connection.execute("CREATE SCHEMA old")
         connection.execute(
@@ -95,7 +95,7 @@ def test_a_database_that_is_too_old_is_one_clear_line(tmp_path: Path, database: 
     assert "The database is Postgres 14.19; Routines needs 15 or newer." in line
 
 
-def test_a_database_of_another_encoding_is_one_clear_line(tmp_path: Path, server_url: str) -> None:
+def test_a_database_with_another_encoding_is_reported_in_one_line(tmp_path: Path, server_url: str) -> None:
     with psycopg.connect(server_url, autocommit=True) as admin:
         admin.execute("CREATE DATABASE in_ascii TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'")
         try:
@@ -105,21 +105,21 @@ def test_a_database_of_another_encoding_is_one_clear_line(tmp_path: Path, server
     assert "SQL_ASCII; Routines needs UTF8" in line
 
 
-def test_a_data_directory_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
+def test_an_unwritable_data_directory_is_reported_in_one_line(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     try:
-        # Nothing is read-only for root, so root's tests do this as an ordinary user.
+        # Nothing is read-only for root, so root runs this test as an ordinary user.
         line = Service(tmp_path, prefix=ordinary_user() if os.geteuid() == 0 else ()).refusal()
     finally:
         tmp_path.chmod(0o700)
-    assert "cannot be written" in line
+    assert "Cannot write to the data directory" in line
     assert "set ROUTINES_DATA_DIR" in line
 
 
-def test_a_file_in_the_data_directory_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
+def test_an_unwritable_file_in_the_data_directory_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / ".routines" / "up.lock").mkdir(parents=True)
-    assert "cannot be written" in Service(tmp_path).refusal()
+    assert "Cannot write to the data directory" in Service(tmp_path).refusal()
 
 
-def test_a_setting_that_is_not_valid_is_one_clear_line(tmp_path: Path) -> None:
+def test_an_invalid_setting_is_reported_in_one_line(tmp_path: Path) -> None:
     assert "ROUTINES_PORT" in Service(tmp_path, ROUTINES_PORT="http").refusal()

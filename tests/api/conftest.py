@@ -1,4 +1,4 @@
-"""A client of the API with a key of the collection `my-org`, in which there is a task `echo`."""
+"""Fixtures: a client of the API with a key for the collection `my-org`, which has a task `echo`."""
 
 from collections.abc import AsyncGenerator, Generator
 from typing import Any
@@ -8,8 +8,7 @@ from litestar.testing import AsyncTestClient
 
 from routines_api.app import create_app
 from routines_core.db import Connection
-from routines_core.db.keys import create_key
-from support.rows import Database, api_settings
+from support.rows import Database, api_settings, make_key
 from support.serving import copy_of, new_key
 
 Client = AsyncTestClient[Any]
@@ -18,7 +17,7 @@ WORKFLOW = {"init_params": {"zeta": "z", "a": 1, "none": None, "list": []}, "ste
 
 @pytest.fixture
 async def client(connection: Connection, database: Database) -> AsyncGenerator[Client]:
-    key = await create_key(connection, "my-org")
+    key = await make_key(connection, "my-org")
     async with AsyncTestClient(create_app(api_settings(), database.url)) as opened:
         opened.headers["Authorization"] = f"Bearer {key}"
         created = await opened.post("/api/v1/tasks/my-org/", json={"name": "echo", "workflow": WORKFLOW})
@@ -28,12 +27,12 @@ async def client(connection: Connection, database: Database) -> AsyncGenerator[C
 
 @pytest.fixture(scope="module")
 def shared(server_url: str, template: str) -> Generator[Database]:
-    """A database for all tests of a module that serve it by real processes."""
+    """A database shared by the tests of a module that start real API processes."""
     with copy_of(server_url, template) as database:
         yield database
 
 
 @pytest.fixture(scope="module")
 def key(shared: Database) -> str:
-    """A key of the collection `my-org` in it."""
+    """A key for the collection `my-org` in the shared database."""
     return new_key(shared, "my-org")

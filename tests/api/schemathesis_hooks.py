@@ -1,4 +1,4 @@
-"""Loaded by schemathesis: what a case changes or deletes is there again before the next."""
+"""Hooks loaded by schemathesis: before each call, recreate what an earlier case may have renamed or deleted."""
 
 import os
 from typing import Any
@@ -11,7 +11,7 @@ CLIENT = httpx.Client(base_url=URL, headers={"Authorization": f"Bearer {os.envir
 TASKS, ROUTINES = "/api/v1/tasks/my-org", "/api/v1/routines/my-org/echo"
 TASK = {"workflow": {"init_params": {"text": "hello"}}}
 ROUTINE = {"cadence": {"type": "manual"}}
-MADE_ANEW: dict[str, tuple[str, dict[str, Any]]] = {
+RECREATED: dict[str, tuple[str, dict[str, Any]]] = {
     "updateRoutine": (ROUTINES, {"name": "kept", **ROUTINE}),
     "deleteRoutine": (ROUTINES, {"name": "doomed", **ROUTINE}),
     "updateTask": (TASKS, {"name": "spare", **TASK}),
@@ -21,6 +21,6 @@ MADE_ANEW: dict[str, tuple[str, dict[str, Any]]] = {
 
 @schemathesis.hook
 def before_call(_context: Any, case: Any, _kwargs: dict[str, Any]) -> None:
-    made = MADE_ANEW.get(case.operation.definition.raw.get("operationId"))
+    made = RECREATED.get(case.operation.definition.raw.get("operationId"))
     if made:
         CLIENT.post(made[0], json=made[1])

@@ -1,4 +1,4 @@
-"""Who may see, and in which order that is asked: one test a sentence."""
+"""Access to the API, and the order of its checks: one test for each sentence of the contract."""
 
 from typing import Any
 
@@ -7,15 +7,15 @@ from litestar.testing import AsyncTestClient
 
 from routines_api.app import create_app
 from routines_core.db import Connection
-from routines_core.db.keys import create_key, revoke_key
-from support.rows import Database, api_settings, value
+from routines_core.db.keys import revoke_key
+from support.rows import Database, api_settings, make_key, value
 
 Client = AsyncTestClient[Any]
 BASE = "/api/v1/routines/my-org/echo"
 
 
 async def test_another_collection_and_an_absent_one_answer_the_same_404(client: Client, connection: Connection) -> None:
-    await create_key(connection, "other")
+    await make_key(connection, "other")
     foreign = await client.get("/api/v1/routines/other/echo/r")
     absent = await client.get("/api/v1/routines/absent/echo/r")
     missing = await client.get(f"{BASE}/absent")
@@ -25,7 +25,7 @@ async def test_another_collection_and_an_absent_one_answer_the_same_404(client: 
 
 
 @pytest.mark.parametrize("header", [None, "Basic x", "Bearer", "Bearer x", "Bearer rtn_1_" + "a" * 43])
-async def test_a_key_that_does_not_count_answers_401(client: Client, header: str | None) -> None:
+async def test_an_invalid_key_answers_401(client: Client, header: str | None) -> None:
     answer = await client.get(BASE, headers={"Authorization": header or ""})
     assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
 
@@ -43,12 +43,12 @@ async def test_an_expired_key_answers_401_at_once(client: Client, connection: Co
     assert (await client.post(BASE, json={})).status_code == 401
 
 
-async def test_a_key_with_an_expiry_opens_until_then(client: Client, connection: Connection) -> None:
-    key = await create_key(connection, "my-org", expires_in_seconds=3600)
+async def test_a_key_works_until_it_expires(client: Client, connection: Connection) -> None:
+    key = await make_key(connection, "my-org", expires_in_seconds=3600)
     assert (await client.get(BASE, headers={"Authorization": f"Bearer {key}"})).status_code == 200
 
 
-async def test_who_may_see_comes_before_what_is_valid(client: Client) -> None:
+async def test_access_is_checked_before_validity(client: Client) -> None:
     invalid = {"content": b"{", "headers": {"Authorization": "Bearer x"}}
     assert (await client.post("/api/v1/routines/other/echo", **invalid)).status_code == 401
     assert (await client.post("/api/v1/routines/other/echo", content=b"{")).status_code == 404
@@ -58,10 +58,10 @@ async def test_who_may_see_comes_before_what_is_valid(client: Client) -> None:
     assert (await client.get(f"{BASE}?limit=0")).status_code == 400
 
 
-async def test_with_the_flag_off_every_routine_endpoint_answers_as_an_unknown_path_does(
+async def test_with_the_flag_off_every_routine_endpoint_answers_like_an_unknown_path(
     client: Client, connection: Connection, database: Database
 ) -> None:
-    key = await create_key(connection, "my-org")
+    key = await make_key(connection, "my-org")
     async with AsyncTestClient(create_app(api_settings(enable_routines=False), database.url)) as off:
         for headers in ({}, {"Authorization": f"Bearer {key}"}):
             unknown = await off.get("/api/v1/no-such-path", headers=headers)
@@ -75,18 +75,16 @@ async def test_with_the_flag_off_every_routine_endpoint_answers_as_an_unknown_pa
 
 
 @pytest.mark.parametrize("method", ["OPTIONS", "HEAD", "TRACE", "PUT"])
-async def test_a_method_that_is_not_served_is_as_absent_as_a_path_that_is_not(client: Client, method: str) -> None:
+async def test_an_unknown_method_answers_like_an_unknown_path(client: Client, method: str) -> None:
     answer = await client.request(method, BASE)
     unknown = await client.request(method, "/api/v1/no-such-path")
     assert (answer.status_code, answer.headers, answer.content) == (404, unknown.headers, unknown.content)
     assert "allow" not in answer.headers
 
 
-async def test_a_key_that_asks_faster_than_it_may_answers_429_and_when_to_ask_again(
-    connection: Connection, database: Database
-) -> None:
-    key = await create_key(connection, "my-org")
-    other = await create_key(connection, "my-org")
+async def test_a_key_over_its_rate_answers_429_with_retry_after(connection: Connection, database: Database) -> None:
+    key = await make_key(connection, "my-org")
+    other = await make_key(connection, "my-org")
     async with AsyncTestClient(create_app(api_settings(rate_per_second=0.5, rate_burst=3), database.url)) as slow:
         path, headers = "/api/v1/collections", {"Authorization": f"Bearer {key}"}
         answers = [await slow.get(path, headers=headers) for _ in range(4)]
@@ -95,7 +93,7 @@ async def test_a_key_that_asks_faster_than_it_may_answers_429_and_when_to_ask_ag
         assert (await slow.get(path, headers={"Authorization": f"Bearer {other}"})).status_code == 200
 
 
-async def test_the_last_use_of_a_key_is_noted_to_the_minute(client: Client, connection: Connection) -> None:
+async def test_the_last_use_of_a_key_is_recorded_to_the_minute(client: Client, connection: Connection) -> None:
     await client.get(BASE)
     used = await value(connection, "SELECT last_used_at = date_trunc('minute', last_used_at) FROM routines.api_keys")
     assert used is True
@@ -106,5 +104,5 @@ async def test_health_docs_and_openapi_answer_without_a_key(client: Client) -> N
         assert (await client.get(path, headers={"Authorization": ""})).status_code == 200
 
 
-async def test_the_page_of_the_api_names_its_charset_once(client: Client) -> None:
+async def test_the_documentation_page_names_its_charset_once(client: Client) -> None:
     assert (await client.get("/docs")).headers["content-type"] == "text/html; charset=utf-8"

@@ -1,4 +1,4 @@
-"""The console as the API serves it: its headers, its caching, and that nothing but its own files is there."""
+"""Tests how the API serves the console: headers, caching, and that only the console's own files are served."""
 
 import re
 from collections.abc import Generator
@@ -38,8 +38,8 @@ def client(api: ApiProcess) -> Generator[httpx.Client]:
         yield opened
 
 
-class Loaded(HTMLParser):
-    """What a page loads, and whether anything in it is inline."""
+class PageParser(HTMLParser):
+    """Collects what a page loads, and any inline code or style in it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,14 +54,14 @@ class Loaded(HTMLParser):
             self.inline.append(tag)
 
 
-def loaded(page: str) -> Loaded:
-    parser = Loaded()
+def parse(page: str) -> PageParser:
+    parser = PageParser()
     parser.feed(page)
     return parser
 
 
 @pytest.mark.parametrize("path", [MOUNT, f"{MOUNT}/", f"{MOUNT}/nothing", "page"])
-def test_every_answer_carries_the_policy_and_its_guards(client: httpx.Client, path: str) -> None:
+def test_every_answer_carries_the_security_headers(client: httpx.Client, path: str) -> None:
     answer = client.get(Console().paths[-1] if path == "page" else path)
     given = answer.headers["content-security-policy"].split("; ")
     assert {name: rest for name, _, rest in (each.partition(" ") for each in given)} == POLICY
@@ -69,13 +69,13 @@ def test_every_answer_carries_the_policy_and_its_guards(client: httpx.Client, pa
     assert answer.headers["referrer-policy"] == "no-referrer"
 
 
-def test_the_mount_leads_to_the_page_whatever_stands_before_it(client: httpx.Client) -> None:
+def test_the_path_redirects_to_the_page_behind_any_proxy_prefix(client: httpx.Client) -> None:
     answer = client.get(MOUNT)
     assert (answer.status_code, answer.headers["location"]) == (308, "console/")
 
 
-def test_the_page_loads_what_is_there_by_relative_paths_and_has_nothing_inline(client: httpx.Client) -> None:
-    page = loaded(client.get(f"{MOUNT}/").text)
+def test_the_page_loads_existing_files_by_relative_paths_and_has_no_inline_code(client: httpx.Client) -> None:
+    page = parse(client.get(f"{MOUNT}/").text)
     assert not page.inline
     assert len(page.links) > 20
     for link in page.links:
@@ -83,7 +83,7 @@ def test_the_page_loads_what_is_there_by_relative_paths_and_has_nothing_inline(c
         assert client.get(f"{MOUNT}/{link}").status_code == 200
 
 
-def test_the_page_names_every_module_and_all_files_are_kept_for_ever_but_the_page(client: httpx.Client) -> None:
+def test_the_page_preloads_every_module_and_all_other_files_are_cached_forever(client: httpx.Client) -> None:
     page, *files = Console().paths
     answer = client.get(page)
     assert answer.headers["cache-control"] == "no-cache"
@@ -93,7 +93,7 @@ def test_the_page_names_every_module_and_all_files_are_kept_for_ever_but_the_pag
             assert f'href="{path.removeprefix(f"{MOUNT}/")}"' in answer.text
 
 
-def test_what_did_not_change_is_not_sent_again(client: httpx.Client) -> None:
+def test_an_unchanged_file_is_not_sent_again(client: httpx.Client) -> None:
     for path in Console().paths:
         etag = client.get(path).headers["etag"]
         again = client.get(path, headers={"If-None-Match": etag})
@@ -101,7 +101,7 @@ def test_what_did_not_change_is_not_sent_again(client: httpx.Client) -> None:
         assert client.get(path, headers={"If-None-Match": '"another"'}).status_code == 200
 
 
-def test_files_say_what_they_are(client: httpx.Client) -> None:
+def test_files_have_their_media_types(client: httpx.Client) -> None:
     types = {path.rpartition(".")[2]: client.get(path).headers["content-type"] for path in Console().paths[1:]}
     assert types == {
         "css": "text/css; charset=utf-8",
@@ -110,7 +110,7 @@ def test_files_say_what_they_are(client: httpx.Client) -> None:
     }
 
 
-def test_head_answers_as_get_does_without_the_content(client: httpx.Client) -> None:
+def test_head_answers_like_get_without_the_content(client: httpx.Client) -> None:
     for path in (f"{MOUNT}/", Console().paths[-1], f"{MOUNT}/nothing"):
         got, head = client.get(path), client.head(path)
         assert (head.status_code, head.content) == (got.status_code, b"")
@@ -140,7 +140,7 @@ def test_head_answers_as_get_does_without_the_content(client: httpx.Client) -> N
         "{build}/main.js%00.css",
     ],
 )
-def test_what_is_no_file_of_the_console_is_not_there(api: ApiProcess, path: str) -> None:
+def test_other_paths_are_not_served(api: ApiProcess, path: str) -> None:
     build = Console().paths[1].split("/")[2]
     target = f"{MOUNT}/{path.format(build=build)}"
     answer = send(api, f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
@@ -149,17 +149,17 @@ def test_what_is_no_file_of_the_console_is_not_there(api: ApiProcess, path: str)
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
-def test_other_methods_find_nothing(client: httpx.Client, method: str) -> None:
+def test_other_methods_get_404(client: httpx.Client, method: str) -> None:
     assert client.request(method, f"{MOUNT}/").status_code == 404
 
 
-def test_it_can_be_switched_off(shared: Database) -> None:
+def test_the_console_can_be_disabled(shared: Database) -> None:
     with api_process(shared.url, console=False) as process, process.client() as client:
         answer = client.get(f"{MOUNT}/")
         assert (answer.status_code, answer.json()["title"]) == (404, "Not found")
 
 
-def test_no_file_names_another_origin_or_makes_markup_of_text(client: httpx.Client) -> None:
+def test_no_file_names_another_origin_turns_text_into_markup_or_stores_data(client: httpx.Client) -> None:
     for path in Console().paths:
         text = client.get(path).text
         assert not FOREIGN.search(text), path
@@ -169,7 +169,7 @@ def test_no_file_names_another_origin_or_makes_markup_of_text(client: httpx.Clie
         assert not re.search(r"localStorage|document\.cookie|indexedDB", text), path
 
 
-def test_modules_are_short_enough_to_be_read(client: httpx.Client) -> None:
+def test_modules_have_fewer_than_250_lines(client: httpx.Client) -> None:
     for path in Console().paths:
         if path.endswith(".js"):
             assert client.get(path).text.count("\n") < 250, path

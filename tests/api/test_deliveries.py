@@ -1,4 +1,4 @@
-"""The webhooks of a routine by HTTP, and which URLs may be saved."""
+"""The webhook deliveries of a routine by HTTP, and the URLs that may be saved."""
 
 from typing import Any
 
@@ -8,10 +8,9 @@ from litestar.testing import AsyncTestClient
 from routines_api.app import create_app
 from routines_core.db import Connection
 from routines_core.db.deliveries import Outcome
-from routines_core.db.keys import create_key
 from support.outbox import claim, delivering, ended_runs, routine_with_webhook, settle, until
 from support.receivers import answers, receiver
-from support.rows import Database, api_settings, value
+from support.rows import Database, api_settings, make_key, value
 
 Client = AsyncTestClient[Any]
 BASE = "/api/v1/routines/my-org/echo"
@@ -20,7 +19,7 @@ URL = "https://receiver.test/hook"
 
 
 async def given_up(connection: Connection, secret: str | None = None) -> int:
-    """The id of a webhook that was given up, since its endpoint answered 410."""
+    """The id of a delivery that was given up because its endpoint answered 410."""
     await ended_runs(connection, await routine_with_webhook(connection, URL, secret))
     [delivery] = await claim(connection)
     await settle(connection, delivery, Outcome(410, "it answered 410", 0.1, is_gone=True), delay_seconds=None)
@@ -39,7 +38,7 @@ async def test_the_webhooks_of_a_routine_are_listed_newest_first_with_each_attem
     assert shown["endpoint_stopped_at"].endswith("Z")
 
 
-async def test_the_list_goes_on_at_its_link(client: Client, connection: Connection) -> None:
+async def test_the_link_header_leads_to_the_next_page(client: Client, connection: Connection) -> None:
     await ended_runs(connection, await routine_with_webhook(connection, URL), 3)
     first = await client.get(DELIVERIES, params={"limit": 2})
     rest = await client.get(first.headers["link"].split(">")[0][1:])
@@ -48,7 +47,7 @@ async def test_the_list_goes_on_at_its_link(client: Client, connection: Connecti
     assert (len(first.json()), len(rest.json()), "link" in rest.headers) == (2, 1, False)
 
 
-async def test_a_routine_without_webhooks_has_none_and_an_absent_one_is_404(
+async def test_a_routine_without_webhooks_has_an_empty_list_and_a_missing_routine_answers_404(
     client: Client, connection: Connection
 ) -> None:
     await routine_with_webhook(connection, URL)
@@ -72,7 +71,7 @@ async def test_a_redelivery_goes_to_a_stopped_endpoint_with_the_same_id_and_star
     assert (shown["state"], shown["endpoint_stopped_at"], len(shown["attempts"])) == ("delivered", None, 2)
 
 
-async def test_a_redelivery_that_fails_at_a_stopped_endpoint_is_not_tried_again(
+async def test_a_redelivery_that_fails_at_a_stopped_endpoint_is_not_retried(
     client: Client, connection: Connection, database: Database
 ) -> None:
     delivery = await given_up(connection)
@@ -85,7 +84,9 @@ async def test_a_redelivery_that_fails_at_a_stopped_endpoint_is_not_tried_again(
     assert shown["give_up_reason"] == "the endpoint is stopped: it answered 410: gone"
 
 
-async def test_a_redelivery_is_signed_as_the_routine_says_now(client: Client, connection: Connection) -> None:
+async def test_a_redelivery_is_signed_with_the_present_secret_of_the_routine(
+    client: Client, connection: Connection
+) -> None:
     delivery = await given_up(connection, "old")
     await client.patch(f"{BASE}/morning", json={"webhook_secret": "new"})
     assert (await client.post(f"{DELIVERIES}/{delivery}/redeliver")).status_code == 200
@@ -93,7 +94,7 @@ async def test_a_redelivery_is_signed_as_the_routine_says_now(client: Client, co
     assert again.secret_id == await value(connection, "SELECT webhook_secret_id FROM routines.routines")
 
 
-async def test_a_redelivery_whose_secret_is_gone_is_refused_with_the_reason(
+async def test_a_redelivery_without_its_secret_is_refused_with_the_reason(
     client: Client, connection: Connection
 ) -> None:
     delivery = await given_up(connection, "old")
@@ -104,7 +105,7 @@ async def test_a_redelivery_whose_secret_is_gone_is_refused_with_the_reason(
     assert await claim(connection) == []
 
 
-async def test_what_is_in_hand_is_left_to_the_worker_that_has_it(client: Client, connection: Connection) -> None:
+async def test_a_claimed_delivery_is_left_to_its_worker(client: Client, connection: Connection) -> None:
     await ended_runs(connection, await routine_with_webhook(connection, URL))
     [held] = await claim(connection)
     answer = await client.post(f"{DELIVERIES}/{held.id}/redeliver")
@@ -113,7 +114,7 @@ async def test_what_is_in_hand_is_left_to_the_worker_that_has_it(client: Client,
     assert await settle(connection, held, Outcome(200, None))
 
 
-async def test_no_secret_leaves_by_the_webhooks(client: Client, connection: Connection) -> None:
+async def test_the_list_of_webhooks_contains_no_secret(client: Client, connection: Connection) -> None:
     await given_up(connection, "very-secret-indeed")
     secret_id = await value(connection, "SELECT webhook_secret_id FROM routines.routines")
     shown = (await client.get(DELIVERIES)).text
@@ -126,7 +127,7 @@ REFUSED = ["http://127.1/", "http://localhost:8080/x", "https://[::ffff:7f00:1]/
 
 
 @pytest.mark.parametrize("url", REFUSED)
-async def test_a_url_that_is_spelled_as_an_address_inside_is_not_saved(client: Client, url: str) -> None:
+async def test_a_url_with_a_private_address_is_not_saved(client: Client, url: str) -> None:
     created = {"name": "r", "cadence": {"type": "manual"}}
     refused = await client.post(BASE, json={**created, "webhook_url": url})
     assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "webhook_url")
@@ -134,10 +135,10 @@ async def test_a_url_that_is_spelled_as_an_address_inside_is_not_saved(client: C
     assert (await client.patch(f"{BASE}/r", json={"webhook_url": url})).status_code == 400
 
 
-async def test_where_ones_own_network_is_allowed_such_a_url_is_saved(
+async def test_a_url_with_a_private_address_is_saved_if_the_setting_allows_it(
     connection: Connection, database: Database, client: Client
 ) -> None:
-    key = await create_key(connection, "my-org")
+    key = await make_key(connection, "my-org")
     async with AsyncTestClient(create_app(api_settings(webhook_allow_private=True), database.url)) as inside:
         inside.headers["Authorization"] = f"Bearer {key}"
         body = {"name": "r", "cadence": {"type": "manual"}, "webhook_url": "http://127.0.0.1:9/"}

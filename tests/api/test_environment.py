@@ -1,4 +1,4 @@
-"""A collection's environment: encrypted, masked, changed name by name."""
+"""The environment of a collection is encrypted, masked, and changed name by name."""
 
 import asyncio
 from typing import Any
@@ -35,7 +35,7 @@ async def test_values_read_as_the_mask_and_are_stored_encrypted(client: Client, 
     assert KEYRING.open(row[1], SecretContext(1, "environment", "TOKEN", "", row[0])) == "s3cret"
 
 
-async def test_a_change_leaves_the_other_names_null_removes_and_the_mask_keeps(
+async def test_a_change_keeps_other_names_null_removes_and_the_mask_keeps_a_value(
     client: Client, connection: Connection
 ) -> None:
     await change(client, A="1", B="2", C="3")
@@ -47,31 +47,31 @@ async def test_a_change_leaves_the_other_names_null_removes_and_the_mask_keeps(
     assert await value(connection, "SELECT count(*) FROM routines.secrets") == 3
 
 
-async def test_the_mask_of_a_name_that_is_not_there_is_refused(client: Client, connection: Connection) -> None:
+async def test_the_mask_is_refused_for_a_name_without_a_stored_value(client: Client, connection: Connection) -> None:
     answer = await change(client, NEW="x", ABSENT=MASK)
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "environment_variables.ABSENT")
     assert await value(connection, "SELECT count(*) FROM routines.secrets") == 0
 
 
 @pytest.mark.parametrize("name", ["", "1A", "A-B", "A B", "\u00c4", "A" * 101, "A\n"])
-async def test_a_name_that_is_none_of_an_environment_variable_is_refused(client: Client, name: str) -> None:
+async def test_an_invalid_name_is_refused(client: Client, name: str) -> None:
     answer = await client.patch(PATH, json={"environment_variables": {name: "s3cret"}})
     assert answer.status_code == 400
     assert "s3cret" not in answer.text
 
 
 @pytest.mark.parametrize("body", [{}, {"environment_variables": None}, {"environment_variables": {"A": 1}}, {"A": "x"}])
-async def test_a_change_that_is_none_is_refused(client: Client, body: Any) -> None:
+async def test_a_malformed_change_is_refused(client: Client, body: Any) -> None:
     assert (await client.patch(PATH, json=body)).status_code == 400
 
 
-async def test_there_may_be_a_hundred(client: Client) -> None:
+async def test_a_collection_may_have_a_hundred_variables(client: Client) -> None:
     assert (await change(client, **{f"A{n}": "x" for n in range(100)})).status_code == 200
     assert (await change(client, ONE_MORE="x")).status_code == 400
     assert (await change(client, A1="y")).status_code == 200
 
 
-async def test_changes_at_once_lose_nothing_and_leave_no_ciphertext_behind(
+async def test_concurrent_changes_lose_nothing_and_leave_no_ciphertext_behind(
     client: Client, connection: Connection, database: Database
 ) -> None:
 

@@ -1,4 +1,4 @@
-"""A corpus of hostile requests, sent to the real server: each is refused, changes nothing and hurts nobody."""
+"""A corpus of hostile requests to the real server. Each is refused, changes nothing and harms no other client."""
 
 import json
 from collections.abc import Generator
@@ -16,13 +16,13 @@ PROBLEM = "application/problem+json"
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the process keeps files."""
+    """The directory in which the process keeps files."""
     return tmp_path_factory.mktemp("files")
 
 
 @pytest.fixture(scope="module")
 def api(shared: Database, key: str, files: Path) -> Generator[ApiProcess]:
-    """A process, with a routine that nobody may touch."""
+    """A process, and a routine that must not change."""
     with api_process(shared.url, files=files) as process:
         with process.client(key) as client:
             assert client.post(TASKS, json={"name": "echo", "workflow": TASK}).status_code == 201
@@ -35,7 +35,7 @@ def answer_of(api: ApiProcess, key: str, hostile: Hostile) -> Answer:
     return send(api, hostile.message.replace(KEY, key.encode()))
 
 
-def test_the_corpus_has_at_least_200_requests_each_of_its_own_name() -> None:
+def test_the_corpus_has_at_least_200_requests_with_distinct_names() -> None:
     assert len(CORPUS) >= 200
     assert len({hostile.name for hostile in CORPUS}) == len(CORPUS)
 
@@ -53,7 +53,7 @@ def test_a_hostile_request_is_refused_and_changes_nothing(
             problem = json.loads(answer.content)
             assert problem["status"] == answer.status
             assert problem["detail"]
-    else:  # the web server's own refusal
+    else:  # refused by the web server itself
         assert answer.status == 0 or 400 <= answer.status < 500
     assert contents(shared) == before
     assert [path for path in files.rglob("*") if path.is_file()] == []
@@ -80,7 +80,7 @@ HARMLESS = {
 
 
 @pytest.mark.parametrize("message", HARMLESS.values(), ids=HARMLESS)
-def test_an_odd_request_that_is_in_order_is_answered_as_any_other(
+def test_an_odd_but_valid_request_is_answered_like_any_other(
     api: ApiProcess, key: str, shared: Database, message: bytes
 ) -> None:
     before = contents(shared)

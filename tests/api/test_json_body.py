@@ -1,4 +1,4 @@
-"""Strict JSON: what is refused, and that nothing else is."""
+"""Strict JSON parsing refuses the listed inputs and nothing else."""
 
 import json
 from contextlib import suppress
@@ -25,12 +25,12 @@ values = st.recursive(
 
 
 @given(values)
-def test_what_can_be_stored_is_decoded_as_it_is(value: object) -> None:
+def test_storable_values_are_decoded_unchanged(value: object) -> None:
     assert decode(json.dumps(value).encode(), WIDE) == value
 
 
 @given(st.binary())
-def test_any_bytes_are_decoded_or_refused_by_the_one_error(body: bytes) -> None:
+def test_any_bytes_are_decoded_or_refused_with_the_same_error_class(body: bytes) -> None:
     with suppress(MalformedBodyError):
         decode(body, LIMITS)
 
@@ -44,19 +44,19 @@ def test_any_bytes_are_decoded_or_refused_by_the_one_error(body: bytes) -> None:
         (b"[NaN]", "holds NaN"),
         (b"[-Infinity]", "holds -Infinity"),
         (b"[1e400]", "too large"),
-        (b"[9223372036854775808]", "does not fit into 64 bits"),
-        (b"[" + b"9" * 10_000 + b"]", "does not fit into 64 bits"),
+        (b"[9223372036854775808]", "does not fit in 64 bits"),
+        (b"[" + b"9" * 10_000 + b"]", "does not fit in 64 bits"),
         (b'["\\u0000"]', "NUL"),
         (b'{"\\u0000": 1}', "NUL"),
         (b'["\\ud800"]', "surrogate"),
         (b"[" * 100_000, "too deep"),
-        (b"[[[[[]]]]]", "too deep; the limit is 4"),
+        (b"[[[[[]]]]]", "too deeply; the limit is 4"),
         (b'["12345678901"]', "11 characters; the limit is 10"),
         (b"[1,2,3,4,5,6]", "6 items"),
         (b"", "not valid JSON"),
     ],
 )
-def test_what_is_refused_is_named(body: bytes, sentence: str) -> None:
+def test_each_refusal_names_its_reason(body: bytes, sentence: str) -> None:
     with pytest.raises(MalformedBodyError, match=sentence):
         decode(body, LIMITS)
 

@@ -1,4 +1,4 @@
-"""The ledger by HTTP: what became of each slot, why, and what is to come."""
+"""The ledger by HTTP: the outcome of each slot, explanations of times, and coming slots."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ HISTORY = [("2026-05-01 09:00", "2026-05-04 09:00:01"), ("2026-05-05 09:00", "20
 
 @pytest.fixture
 async def routine(client: Client, connection: Connection) -> str:
-    """A daily routine: three slots missed and one started on 4 May, and on 5 May one that found that run active."""
+    """A daily routine: three slots missed, one started on 4 May, one skipped on 5 May because that run was active."""
     await client.post(BASE, json={"name": "r", "cadence": {"type": "daily", "hour_utc": 9}})
     await connection.execute("UPDATE routines.routines SET created_at = '2026-05-01Z'")
     for due, now in HISTORY:
@@ -54,7 +54,7 @@ async def test_occurrences_are_filtered_by_time_and_outcome(
     assert [row["reason"] for row in found] == reasons
 
 
-async def test_occurrences_go_on_at_their_link(client: Client, routine: str) -> None:
+async def test_the_link_header_leads_to_the_next_page_of_occurrences(client: Client, routine: str) -> None:
     first = await client.get(f"{routine}/occurrences?limit=2")
     rest = await client.get(first.headers["link"].split(">")[0][1:])
     assert (len(first.json()), len(rest.json()), "link" in rest.headers) == (2, 1, False)
@@ -89,12 +89,12 @@ async def test_why_explains_a_pause(client: Client, routine: str, connection: Co
 @pytest.mark.parametrize(
     "time", ["", "yesterday", "2026-05-04T09:00:00", "2026-05-04T09:00:00 02:00", "0.5", "9999-12-31T00:00:00Z"]
 )
-async def test_why_refuses_what_is_no_time_with_a_zone(client: Client, routine: str, time: str) -> None:
+async def test_why_refuses_anything_but_a_time_with_a_zone(client: Client, routine: str, time: str) -> None:
     answer = await client.get(f"{routine}/why", params={"at": time})
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "at")
 
 
-async def test_next_lists_the_coming_slots_and_none_in_a_pause(client: Client, routine: str) -> None:
+async def test_next_lists_the_coming_slots_and_is_empty_during_a_pause(client: Client, routine: str) -> None:
     await client.patch(routine, json={"cadence": {"type": "hourly", "minute_utc": 7}})
     slots = (await client.get(f"{routine}/next?count=3")).json()["slots"]
     assert [slot[14:] for slot in slots] == ["07:00Z"] * 3
@@ -103,38 +103,12 @@ async def test_next_lists_the_coming_slots_and_none_in_a_pause(client: Client, r
     assert (await client.get(f"{routine}/next")).json() == {"slots": []}
 
 
-async def test_preview_lists_the_coming_slots_of_a_cadence_and_saves_nothing(
-    client: Client, connection: Connection
-) -> None:
-    body = {"cadence": {"type": "weekly", "hour_utc": 9, "day_of_week": "mon"}, "count": 2}
-    answer = await client.post("/api/v1/routines/my-org/preview", json=body)
-    assert (answer.status_code, len(answer.json()["slots"])) == (200, 2)
-    assert await value(connection, "SELECT count(*) FROM routines.routines") == 0
-    bad = await client.post("/api/v1/routines/my-org/preview", json={"cadence": {"type": "weekly"}, "count": 101})
-    fields = [error["field"] for error in bad.json()["errors"]]
-    assert (bad.status_code, fields) == (400, ["cadence.hour_utc", "cadence.day_of_week", "count"])
-
-
-@pytest.mark.parametrize("body", ["null", "1", '"name"', '["name"]', "{}"])
-async def test_a_preview_of_what_is_no_cadence_answers_400(client: Client, body: str) -> None:
-    headers = {"Content-Type": "application/json"}
-    assert (await client.post("/api/v1/routines/my-org/preview", content=body, headers=headers)).status_code == 400
-
-
-async def test_a_task_named_preview_can_have_routines(client: Client) -> None:
-    await client.post("/api/v1/tasks/my-org", json={"name": "preview", "workflow": {}})
-    made = await client.post("/api/v1/routines/my-org/preview", json={"name": "r", "cadence": {"type": "manual"}})
-    assert (made.status_code, made.json()["task_name"]) == (201, "preview")
-    assert len((await client.get("/api/v1/routines/my-org/preview")).json()) == 1
-    assert (await client.get("/api/v1/routines/my-org/preview/r")).status_code == 200
-
-
-async def test_why_without_a_time_says_what_is_missing(client: Client, routine: str) -> None:
+async def test_why_without_a_time_names_the_missing_parameter(client: Client, routine: str) -> None:
     answer = await client.get(f"{routine}/why")
     assert (answer.status_code, answer.json()["detail"]) == (400, "at: is required.")
 
 
-async def test_the_latest_outcomes_of_many_routines_come_in_one_answer(client: Client, routine: str) -> None:
+async def test_the_latest_outcomes_of_several_routines_come_in_one_answer(client: Client, routine: str) -> None:
     other = await client.post(BASE, json={"name": "other", "cadence": {"type": "manual"}})
     run = (await client.post(f"{BASE}/other/run-now")).json()["trajectory_id"]
     silent = await client.post(BASE, json={"name": "silent", "cadence": {"type": "manual"}})
@@ -165,6 +139,6 @@ async def test_the_latest_outcomes_say_why_the_scheduler_paused_a_routine(
 
 
 @pytest.mark.parametrize("ids", ["", "x", "1,", "0", "-1", "1,,2", ",".join(["1"] * 501)])
-async def test_latest_outcomes_take_ids_alone(client: Client, ids: str) -> None:
+async def test_latest_outcomes_refuse_anything_but_ids(client: Client, ids: str) -> None:
     answer = await client.get("/api/v1/db/outcomes/my-org", params={"ids": ids})
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "ids")

@@ -1,4 +1,4 @@
-"""Each limit one below, at and one above it, and the rate over several processes."""
+"""Each limit, tried one below, at and one above it, and the rate across several processes."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ OK, CREATED, INVALID, TOO_LARGE, HEADERS_TOO_LARGE = 200, 201, 400, 413, 431
 
 @pytest.fixture(scope="module")
 def api(shared: Database, key: str) -> Generator[ApiProcess]:
-    """A process whose limits are small, with the routine kept."""
+    """A process with small limits, and the routine `kept`."""
     limits: dict[str, Any] = {
         "max_body_bytes": BODY,
         "max_header_bytes": HEADERS,
@@ -43,13 +43,13 @@ def patch(api: ApiProcess, key: str, body: Any) -> Answer:
 
 
 def refused(answer: Answer, limit: int) -> bool:
-    """Whether it says what the limit is."""
+    """Tell whether the answer names the limit."""
     return str(limit) in json.loads(answer.content)["detail"]
 
 
 @pytest.mark.parametrize(("size", "status"), [(BODY - 1, OK), (BODY, OK), (BODY + 1, TOO_LARGE)])
 @pytest.mark.parametrize("framing", ["length", "chunks"])
-def test_bytes_of_a_body(api: ApiProcess, key: str, size: int, status: int, framing: str) -> None:
+def test_the_limit_of_bytes_in_a_body(api: ApiProcess, key: str, size: int, status: int, framing: str) -> None:
     body = b'{"paused": false}'.ljust(size)
     if framing == "chunks":
         head = request("PATCH", KEPT, headers={"Transfer-Encoding": "chunked", "Content-Type": "application/json"})
@@ -61,7 +61,7 @@ def test_bytes_of_a_body(api: ApiProcess, key: str, size: int, status: int, fram
 
 
 @pytest.mark.parametrize(("size", "status"), [(HEADERS - 1, OK), (HEADERS, OK), (HEADERS + 1, HEADERS_TOO_LARGE)])
-def test_bytes_of_all_names_and_values_of_the_headers(api: ApiProcess, key: str, size: int, status: int) -> None:
+def test_the_limit_of_bytes_in_all_header_names_and_values(api: ApiProcess, key: str, size: int, status: int) -> None:
     others = "HostlocalhostConnectioncloseAuthorizationBearer X-Pad" + key
     message = request("GET", KEPT, headers={"X-Pad": "a" * (size - len(others))})
     answer = send(api, message.replace(KEY, key.encode()))
@@ -70,9 +70,9 @@ def test_bytes_of_all_names_and_values_of_the_headers(api: ApiProcess, key: str,
 
 
 @pytest.mark.parametrize(("depth", "status"), [(DEPTH - 1, OK), (DEPTH, OK), (DEPTH + 1, INVALID)])
-def test_levels_of_json(api: ApiProcess, key: str, depth: int, status: int) -> None:
+def test_the_limit_of_levels_in_json(api: ApiProcess, key: str, depth: int, status: int) -> None:
     value: list[Any] = []
-    for _ in range(depth - 3):  # the body and the overrides are two, the innermost array is one
+    for _ in range(depth - 3):  # two levels for the body and the overrides, one for the innermost array
         value = [value]
     answer = patch(api, key, {"init_params_overrides": {"text": value}})
     assert answer.status == status
@@ -81,7 +81,9 @@ def test_levels_of_json(api: ApiProcess, key: str, depth: int, status: int) -> N
 
 @pytest.mark.parametrize(("length", "status"), [(STRING - 1, OK), (STRING, OK), (STRING + 1, INVALID)])
 @pytest.mark.parametrize("character", ["a", "\u00e9", "\U0001f4a9"])
-def test_characters_of_a_string(api: ApiProcess, key: str, length: int, status: int, character: str) -> None:
+def test_the_limit_of_characters_in_a_string(
+    api: ApiProcess, key: str, length: int, status: int, character: str
+) -> None:
     body = json.dumps({"init_params_overrides": {"text": character * length}}, ensure_ascii=False).encode()
     if len(body) > BODY:
         body = json.dumps(
@@ -93,12 +95,12 @@ def test_characters_of_a_string(api: ApiProcess, key: str, length: int, status: 
 
 
 @pytest.mark.parametrize(("length", "status"), [(STRING - 1, OK), (STRING, OK), (STRING + 1, INVALID)])
-def test_characters_of_a_key(api: ApiProcess, key: str, length: int, status: int) -> None:
+def test_the_limit_of_characters_in_an_object_key(api: ApiProcess, key: str, length: int, status: int) -> None:
     assert patch(api, key, {"init_params_overrides": {"text": {"a" * length: 1}}}).status == status
 
 
 @pytest.mark.parametrize(("items", "status"), [(ITEMS - 1, OK), (ITEMS, OK), (ITEMS + 1, INVALID)])
-def test_items_of_an_array_and_of_an_object(api: ApiProcess, key: str, items: int, status: int) -> None:
+def test_the_limit_of_items_in_an_array_or_object(api: ApiProcess, key: str, items: int, status: int) -> None:
     for value in ([0] * items, {f"k{n}": n for n in range(items)}):
         answer = patch(api, key, {"init_params_overrides": {"text": value}})
         assert answer.status == status
@@ -110,7 +112,7 @@ LISTS += [("/api/v1/db/trajectories/my-org/echo", 100)]
 
 
 @pytest.mark.parametrize(("path", "most"), LISTS)
-def test_limit_of_a_list(api: ApiProcess, key: str, path: str, most: int) -> None:
+def test_the_bounds_of_limit_in_lists(api: ApiProcess, key: str, path: str, most: int) -> None:
     with api.client(key) as client:
         found = {
             limit: client.get(path, params={"limit": limit}).status_code for limit in (0, 1, most - 1, most, most + 1)
@@ -118,7 +120,7 @@ def test_limit_of_a_list(api: ApiProcess, key: str, path: str, most: int) -> Non
     assert found == {0: INVALID, 1: OK, most - 1: OK, most: OK, most + 1: INVALID}
 
 
-def test_page_of_a_list(api: ApiProcess, key: str) -> None:
+def test_the_bounds_of_page_in_lists(api: ApiProcess, key: str) -> None:
     with api.client(key) as client:
         pages = (0, 1, 999_999, 1_000_000, 1_000_001)
         found = [client.get("/api/v1/db/trajectories/my-org/echo", params={"page": page}).status_code for page in pages]
@@ -128,7 +130,7 @@ def test_page_of_a_list(api: ApiProcess, key: str) -> None:
 @pytest.mark.parametrize(
     ("length", "status"), [(0, INVALID), (1, CREATED), (99, CREATED), (100, CREATED), (101, INVALID)]
 )
-def test_characters_of_a_slug(api: ApiProcess, key: str, length: int, status: int) -> None:
+def test_the_limit_of_characters_in_a_slug(api: ApiProcess, key: str, length: int, status: int) -> None:
     with api.client(key) as client:
         name = "a" * length
         assert client.post(ROUTINES, json={"name": name, "cadence": {"type": "manual"}}).status_code == status
@@ -136,17 +138,17 @@ def test_characters_of_a_slug(api: ApiProcess, key: str, length: int, status: in
 
 
 @pytest.mark.parametrize(("length", "status"), [(2047, OK), (2048, OK), (2049, INVALID)])
-def test_characters_of_a_webhook_url(api: ApiProcess, key: str, length: int, status: int) -> None:
+def test_the_limit_of_characters_in_a_webhook_url(api: ApiProcess, key: str, length: int, status: int) -> None:
     assert patch(api, key, {"webhook_url": "https://example.com/".ljust(length, "a")}).status == status
 
 
 @pytest.mark.parametrize(("length", "status"), [(0, INVALID), (1, OK), (99, OK), (100, OK), (101, INVALID)])
-def test_characters_of_a_secrets_name(api: ApiProcess, key: str, length: int, status: int) -> None:
+def test_the_limit_of_characters_in_the_name_of_a_secret(api: ApiProcess, key: str, length: int, status: int) -> None:
     assert patch(api, key, {"secret_params": {"A" * length: "s"}}).status == status
 
 
 @pytest.mark.parametrize(("length", "status"), [(0, INVALID), (1, OK), (254, OK), (255, OK), (256, INVALID)])
-def test_characters_of_an_idempotency_key(api: ApiProcess, key: str, length: int, status: int) -> None:
+def test_the_limit_of_characters_in_an_idempotency_key(api: ApiProcess, key: str, length: int, status: int) -> None:
     with api.client(key) as client:
         assert client.post(f"{KEPT}/run-now", headers={"Idempotency-Key": "k" * length}).status_code == status
 
@@ -155,11 +157,11 @@ def test_characters_of_an_idempotency_key(api: ApiProcess, key: str, length: int
 
 RATE, BURST, SECONDS, PROCESSES = 50, 100, 5.0, 3
 HANDFUL = int(BURST * HANDFUL_SHARE)
-"""What a process takes at once."""
+"""The tokens that a process takes at once."""
 
 
 class Asked(NamedTuple):
-    """One request and its times, by the monotonic clock."""
+    """A request with its times by the monotonic clock and its status."""
 
     sent: float
     answered: float
@@ -173,7 +175,7 @@ async def ask_until(client: httpx.AsyncClient, deadline: float, asked: list[Aske
 
 
 async def ask_all(processes: list[ApiProcess], key: str) -> list[Asked]:
-    """What a key got of all processes, asked as fast as they answer."""
+    """Send requests with one key to all processes as fast as they answer."""
     asked: list[Asked] = []
     headers = {"Authorization": f"Bearer {key}"}
     async with AsyncExitStack() as stack:
@@ -187,13 +189,13 @@ async def ask_all(processes: list[ApiProcess], key: str) -> list[Asked]:
         return asked
 
 
-def test_the_rate_of_a_key_holds_over_three_processes_and_spares_the_other_keys(
+def test_the_rate_of_a_key_holds_across_three_processes_and_does_not_affect_other_keys(
     shared: Database, api: ApiProcess
 ) -> None:
-    """`burst` at first and `rate` a second from then on, neither more nor less, however slow the machine is.
+    """A key gets `burst` requests at first and `rate` per second afterwards, however slow the machine is.
 
-    Never more than the bucket can have held from the first question to the last answer. And where one was refused, the
-    bucket was empty, but for what each process had taken and not used: so much had been granted by then.
+    Upper bound: the tokens that the bucket can have held between the first request and the last answer. Lower bound: at
+    a refusal the bucket was empty, except for tokens that processes had taken and not used, so the rest was granted.
     """
     greedy, modest = new_key(shared, "my-org"), new_key(shared, "my-org")
     with ExitStack() as stack:
@@ -208,7 +210,7 @@ def test_the_rate_of_a_key_holds_over_three_processes_and_spares_the_other_keys(
     assert len(granted) <= BURST + 1.01 * RATE * longest
     last_refusal = max(each.sent for each in asked if each.status == 429)
     shortest = last_refusal - HANDFUL / RATE - min(each.answered for each in granted)
-    assert shortest > SECONDS / 2, "it was not asked fast enough to tell"
+    assert shortest > SECONDS / 2, "the requests were too slow to test the rate"
     assert len(granted) >= BURST + 0.99 * RATE * shortest - HANDFUL * (PROCESSES + 1)
     assert refusal.headers["content-type"] == "application/problem+json"
     assert int(refusal.headers["retry-after"]) >= 1

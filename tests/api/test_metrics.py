@@ -1,4 +1,4 @@
-"""`/metrics` of the API: to whom it is shown, what it counts, and what it says while the database cannot answer."""
+"""`/metrics` of the API: who may read it, what it counts, and what it shows while the database cannot answer."""
 
 import time
 from collections.abc import AsyncGenerator
@@ -9,11 +9,10 @@ import pytest
 from litestar.testing import AsyncTestClient
 
 from routines_api.app import Api, create_app
-from routines_api.metrics import database
+from routines_api.metrics import database as database_metrics
 from routines_core.db import Connection
-from routines_core.db.keys import create_key
-from support.endpoint import Asked, Said, serving
-from support.rows import Database, api_settings, at, make_routine, make_task
+from support.endpoint import serving
+from support.rows import Database, api_settings, at, make_key, make_routine, make_task
 from support.scraping import Page
 from support.serving import free_port
 
@@ -35,17 +34,17 @@ async def page(client: Client) -> Page:
     return Page(answer.text)
 
 
-# --- who may look -----------------------------------------------------------------------------------------------------
+# --- access -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
-async def test_on_a_loopback_address_it_is_open(database: Database, host: str) -> None:
+async def test_on_a_loopback_address_metrics_are_open(database: Database, host: str) -> None:
     async with client_of(database.url, host=host) as client:
         assert (await client.get("/metrics")).status_code == 200
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "metrics.example.com"])
-async def test_elsewhere_it_is_not_there_until_a_token_is_set(database: Database, host: str) -> None:
+async def test_on_other_addresses_metrics_answer_404_until_a_token_is_set(database: Database, host: str) -> None:
     async with client_of(database.url, host=host) as client:
         hidden, absent = await client.get("/metrics", headers=BEARER), await client.get("/nothing", headers=BEARER)
         assert (hidden.status_code, hidden.content) == (404, absent.content)
@@ -57,15 +56,15 @@ async def test_elsewhere_it_is_not_there_until_a_token_is_set(database: Database
 @pytest.mark.parametrize(
     "sent", ["", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", "Bearer ", f"Basic {TOKEN}", TOKEN, "Bearer tökén"]
 )
-async def test_where_a_token_is_set_nothing_else_opens(database: Database, host: str, sent: str) -> None:
+async def test_once_a_token_is_set_nothing_else_opens_metrics(database: Database, host: str, sent: str) -> None:
     async with client_of(database.url, host=host, metrics_token=TOKEN) as client:
         answer = await client.get("/metrics", headers={"Authorization": sent.encode()} if sent else {})
         assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
         assert "ROUTINES_METRICS_TOKEN" in answer.json()["detail"]
 
 
-async def test_a_key_of_a_collection_opens_no_metrics(database: Database, connection: Connection) -> None:
-    key = await create_key(connection, "my-org")
+async def test_the_key_of_a_collection_does_not_open_metrics(database: Database, connection: Connection) -> None:
+    key = await make_key(connection, "my-org")
     async with client_of(database.url, host="0.0.0.0", metrics_token=TOKEN) as client:
         assert (await client.get("/metrics", headers={"Authorization": f"Bearer {key}"})).status_code == 401
 
@@ -74,7 +73,7 @@ async def test_a_key_of_a_collection_opens_no_metrics(database: Database, connec
 
 
 async def test_requests_are_counted_by_route_method_and_status(database: Database, connection: Connection) -> None:
-    key = await create_key(connection, "my-secret-org")
+    key = await make_key(connection, "my-secret-org")
     async with client_of(database.url) as client:
         client.headers["Authorization"] = f"Bearer {key}"
         for _ in range(3):
@@ -100,43 +99,45 @@ async def test_requests_are_counted_by_route_method_and_status(database: Databas
     assert "no-such-task" not in found.text
 
 
-async def test_requests_that_come_too_fast_are_counted(database: Database, connection: Connection) -> None:
-    key = await create_key(connection, "my-org")
+async def test_rate_limited_requests_are_counted(database: Database, connection: Connection) -> None:
+    key = await make_key(connection, "my-org")
     async with client_of(database.url, rate_per_second=0.001, rate_burst=2) as client:
         client.headers["Authorization"] = f"Bearer {key}"
         statuses = [(await client.get("/api/v1/collections")).status_code for _ in range(5)]
         assert (await page(client)).total("routines_api_rate_limited_total") == statuses.count(429) == 3
 
 
-# --- the database's figures -------------------------------------------------------------------------------------------
+# --- the database's metrics -------------------------------------------------------------------------------------------
 
 
-async def test_while_the_database_is_away_the_rest_is_shown() -> None:
+async def test_the_other_metrics_are_shown_while_the_database_is_unavailable() -> None:
     async with client_of(f"postgresql://nobody@127.0.0.1:{free_port()}/none") as client:
         found = await page(client)
     assert found.total("routines_database_up") == 0
-    assert found.total("routines_database_figure_error") == len(database.SHOWN)
+    assert found.total("routines_database_metrics_error") == len(database_metrics.SHOWN)
     assert found.total("routines_api_requests_in_flight") == 1
     assert not found.has("routines_oldest_due_seconds")
 
 
-async def test_a_figure_that_may_not_be_read_takes_no_other_along(database: Database, connection: Connection) -> None:
-    await connection.execute("REVOKE EXECUTE ON FUNCTION routines.figures_of_runs FROM routines_api")
+async def test_a_group_that_cannot_be_read_does_not_affect_the_others(
+    database: Database, connection: Connection
+) -> None:
+    await connection.execute("REVOKE EXECUTE ON FUNCTION routines.metrics_of_runs FROM routines_api")
     async with client_of(database.url) as client:
         found = await page(client)
     assert found.total("routines_database_up") == 1
-    assert found.total("routines_database_figure_error", figure="runs") == 1
-    assert found.total("routines_database_figure_error") == 1
+    assert found.total("routines_database_metrics_error", group="runs") == 1
+    assert found.total("routines_database_metrics_error") == 1
     assert not found.has("routines_active_runs")
     assert found.total("routines_due") == 0
     assert found.total("routines_schema_version") >= 24
 
 
-async def test_a_figure_that_takes_too_long_is_cut_and_the_page_comes_in_time(
+async def test_a_group_that_takes_too_long_is_cancelled_and_the_page_arrives_in_time(
     database: Database, connection: Connection
 ) -> None:
     await connection.execute(
-        """CREATE OR REPLACE FUNCTION routines.figures_of_deliveries(most integer)
+        """CREATE OR REPLACE FUNCTION routines.metrics_of_deliveries(most integer)
            RETURNS TABLE (due integer, oldest_due_seconds float8) LANGUAGE sql SECURITY DEFINER
            SET search_path = pg_catalog AS 'SELECT 1, 1.0::float8 FROM pg_sleep(30)'"""
     )
@@ -144,13 +145,13 @@ async def test_a_figure_that_takes_too_long_is_cut_and_the_page_comes_in_time(
         began_at = time.monotonic()
         found = await page(client)
         assert time.monotonic() - began_at < 9
-    assert found.total("routines_database_figure_error", figure="deliveries") == 1
-    assert found.total("routines_database_figure_error") == 1
+    assert found.total("routines_database_metrics_error", group="deliveries") == 1
+    assert found.total("routines_database_metrics_error") == 1
     assert found.has("routines_workers_connected")
 
 
-async def test_a_database_that_says_nothing_at_all_holds_a_scrape_up_for_a_few_seconds_alone() -> None:
-    with serving() as silent:  # it speaks another protocol, and waits for the rest of a request
+async def test_a_database_that_never_answers_delays_a_scrape_by_a_few_seconds_only() -> None:
+    with serving() as silent:  # speaks HTTP, so it waits for the rest of a request
         port = silent.url.rpartition(":")[2]
         async with client_of(f"postgresql://nobody@127.0.0.1:{port}/none") as client:
             began_at = time.monotonic()
@@ -159,48 +160,14 @@ async def test_a_database_that_says_nothing_at_all_holds_a_scrape_up_for_a_few_s
     assert found.total("routines_database_up") == 0
 
 
-async def test_the_database_is_asked_once_in_a_while_however_often_somebody_looks(
+async def test_frequent_scrapes_query_the_database_once_per_interval(
     database: Database, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with client_of(database.url) as client:
         assert (await page(client)).total("routines_due") == 0
         await make_routine(connection, await make_task(connection), at("2026-05-04 09:00"))
         assert (await page(client)).total("routines_due") == 0
-        monkeypatch.setattr(database, "KEPT_SECONDS", 0.0)
+        monkeypatch.setattr(database_metrics, "KEPT_SECONDS", 0.0)
         found = await page(client)
         assert found.total("routines_due") == 1
         assert found.total("routines_oldest_due_seconds") > 3600
-
-
-# --- parts of `routines up` -------------------------------------------------------------------------------------------
-
-
-async def test_pages_of_other_programs_are_shown_with_its_own_and_one_that_is_away_is_said_to_be(
-    database: Database,
-) -> None:
-    answers = {
-        "/ticker": b'# TYPE routines_build_info gauge\nroutines_build_info{program="ticker",version="1"} 1\n'
-        b"# TYPE routines_ticker_fires_total counter\nroutines_ticker_fires_total 7\n",
-        "/garbage": b'<html lang="en">{"',
-    }
-
-    def answer(asked: Asked) -> Said:
-        assert asked.headers["authorization"] == f"Bearer {TOKEN}"
-        return Said(200, answers[asked.path])
-
-    with serving() as other:
-        other.answer = answer
-        parts = f"ticker={other.url}/ticker,odd={other.url}/garbage,away=http://127.0.0.1:{free_port()}/metrics"
-        async with client_of(database.url, metrics_parts=parts, metrics_token=TOKEN) as client:
-            client.headers.update(BEARER)
-            found = await page(client)
-            again = await page(client)
-    assert {part: found.total("routines_part_up", part=part) for part in ("ticker", "odd", "away")} == {
-        "ticker": 1,
-        "odd": 0,
-        "away": 0,
-    }
-    for each in (found, again):
-        assert each.total("routines_ticker_fires_total") == 7
-        assert each.total("routines_build_info") == 2
-    assert found.text.count("# TYPE routines_build_info ") == 1

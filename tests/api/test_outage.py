@@ -1,4 +1,4 @@
-"""The database away, back, restarted and rid of its connections, under one process of the API."""
+"""An API process while its database is stopped, restarted, or closes all connections."""
 
 import asyncio
 import time
@@ -19,13 +19,13 @@ from support.rows import Database
 from support.serving import TASK, ApiProcess, api_process, new_key
 
 MARGIN_SECONDS = 10.0
-"""For a busy machine."""
+"""Allowance for a busy machine."""
 PATH = "/api/v1/tasks/my-org"
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Generator[EmbeddedServer]:
-    """A server of the test's own, with a schema."""
+    """A Postgres server with the schema, for this test alone."""
     server = EmbeddedServer(tmp_path, settings={"fsync": "off"})
     server.start()
     asyncio.run(_migrate(server.url()))
@@ -63,12 +63,12 @@ def seconds_of(client: httpx.Client) -> tuple[float, httpx.Response]:
 
 
 def all_at_once(client: httpx.Client) -> list[int]:
-    """The statuses of as many requests as the pool has connections."""
+    """Send as many requests at once as the pool has connections, and return their statuses."""
     with ThreadPoolExecutor(CONNECTIONS) as threads:
         return list(threads.map(lambda _: client.get(PATH).status_code, range(CONNECTIONS)))
 
 
-def test_while_the_database_is_away_the_answer_is_503_in_time_and_once_it_is_back_200(
+def test_an_unavailable_database_means_503_in_time_and_200_once_it_is_back(
     server: EmbeddedServer, api: ApiProcess, client: httpx.Client
 ) -> None:
     server.stop()
@@ -83,16 +83,16 @@ def test_while_the_database_is_away_the_answer_is_503_in_time_and_once_it_is_bac
     assert [client.get(PATH).status_code for _ in range(20)] == [200] * 20
 
 
-def test_a_restart_between_two_requests_is_not_noticed(server: EmbeddedServer, client: httpx.Client) -> None:
+def test_a_restart_of_the_database_between_requests_goes_unnoticed(
+    server: EmbeddedServer, client: httpx.Client
+) -> None:
     assert all_at_once(client) == [200] * CONNECTIONS  # the pool is full
     server.stop()
     server.start()
     assert all_at_once(client) == [200] * CONNECTIONS
 
 
-def test_the_end_of_all_connections_between_two_requests_is_not_noticed(
-    server: EmbeddedServer, client: httpx.Client
-) -> None:
+def test_losing_all_connections_between_requests_goes_unnoticed(server: EmbeddedServer, client: httpx.Client) -> None:
     assert all_at_once(client) == [200] * CONNECTIONS
     with psycopg.connect(server.url(), autocommit=True) as admin:
         ended = admin.execute(

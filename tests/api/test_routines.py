@@ -1,4 +1,4 @@
-"""Part 1 of the HTTP contract: routines, one test a sentence."""
+"""Part 1 of the HTTP contract, routines: one test for each sentence."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ MASK = "********"
 
 
 async def made(client: Client, **fields: Any) -> dict[str, Any]:
-    """A routine, daily at 09:00 unless the fields say otherwise."""
+    """Create a routine, daily at 09:00 unless the fields say otherwise."""
     answer = await client.post(BASE, json={**DAILY, **fields})
     assert answer.status_code == 201, answer.text
     return answer.json()
@@ -50,7 +50,7 @@ async def test_create_saves_every_field(client: Client) -> None:
     assert (body["paused"], body["next_run_at"]) == (True, None)
 
 
-async def test_create_for_a_task_that_is_not_there_answers_404(client: Client) -> None:
+async def test_create_for_a_missing_task_answers_404(client: Client) -> None:
     assert (await client.post("/api/v1/routines/my-org/absent", json=DAILY)).status_code == 404
 
 
@@ -111,7 +111,7 @@ async def test_a_taken_name_answers_409(client: Client) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "A", "-a", "a-", "a b", "ä", "a" * 101, "a/b", None, 1])
-async def test_a_name_that_is_no_slug_answers_400(client: Client, name: Any) -> None:
+async def test_a_name_that_is_not_a_slug_answers_400(client: Client, name: Any) -> None:
     answer = await client.post(BASE, json={**DAILY, "name": name})
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "name")
 
@@ -119,12 +119,12 @@ async def test_a_name_that_is_no_slug_answers_400(client: Client, name: Any) -> 
 @pytest.mark.parametrize(
     "url", ["", "ftp://example.com", "https://", "https://user:pw@example.com", "https://a b", "x"]
 )
-async def test_a_webhook_url_that_is_none_answers_400(client: Client, url: str) -> None:
+async def test_an_invalid_webhook_url_answers_400(client: Client, url: str) -> None:
     answer = await client.post(BASE, json={**DAILY, "webhook_url": url})
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "webhook_url")
 
 
-async def test_a_mask_in_the_place_of_a_new_secret_answers_400(client: Client) -> None:
+async def test_a_mask_instead_of_a_new_secret_answers_400(client: Client) -> None:
     for fields in ({"secret_params": {"T": MASK}}, {"webhook_secret": MASK}):
         answer = await client.post(BASE, json={**DAILY, **fields})
         assert (answer.status_code, "stands for a stored value" in answer.json()["detail"]) == (400, True)
@@ -150,7 +150,7 @@ async def test_list_gives_the_routines_of_a_collection_by_task_and_name(client: 
     assert "warnings" not in found[0]
 
 
-async def test_list_for_a_task_that_is_not_there_answers_404(client: Client) -> None:
+async def test_list_for_a_missing_task_answers_404(client: Client) -> None:
     assert (await client.get("/api/v1/routines/my-org/absent")).status_code == 404
 
 
@@ -167,7 +167,7 @@ async def test_get_warns_of_each_override_that_the_task_no_longer_declares(clien
     ]
 
 
-async def test_patch_changes_what_is_given_and_nothing_else(client: Client) -> None:
+async def test_patch_changes_the_given_fields_and_nothing_else(client: Client) -> None:
     before = await made(client, init_params_overrides={"a": 2}, secret_params={"T": "s"}, webhook_url="https://x.org")
     after = await patched(client, cadence={"type": "hourly", "minute_utc": 5})
     assert after["cadence"] == {"type": "hourly", "hour_utc": None, "minute_utc": 5, "day_of_week": None}
@@ -216,7 +216,7 @@ async def test_null_for_another_field_answers_400(client: Client, field: str) ->
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, field)
 
 
-async def test_what_get_returned_can_be_sent_back_whole(client: Client) -> None:
+async def test_the_answer_of_get_can_be_sent_back_whole(client: Client) -> None:
     await made(
         client,
         init_params_overrides={"a": 2},
@@ -244,7 +244,7 @@ async def test_patch_refuses_unknown_fields_by_name(client: Client) -> None:
     assert (answer.status_code, answer.json()["detail"]) == (400, "cadance: unknown field.")
 
 
-async def test_the_catch_up_window_is_the_default_unless_it_is_set_and_null_goes_back_to_it(client: Client) -> None:
+async def test_the_catch_up_window_can_be_set_and_null_restores_the_default(client: Client) -> None:
     assert "catchup_window_seconds" not in await made(client)
     assert (await made(client, name="s", catchup_window_seconds=0))["catchup_window_seconds"] == 0
     assert (await patched(client, catchup_window_seconds=60))["catchup_window_seconds"] == 60
@@ -270,7 +270,7 @@ async def test_a_routine_that_the_scheduler_paused_says_why_until_it_is_resumed(
     assert "paused_reason" not in (await client.post(f"{BASE}/r/resume")).json()
 
 
-async def test_patch_renames_and_answers_409_where_the_name_is_taken(client: Client) -> None:
+async def test_patch_renames_and_answers_409_if_the_name_is_taken(client: Client) -> None:
     await made(client)
     await made(client, name="other")
     assert (await client.patch(f"{BASE}/r", json={"name": "other"})).status_code == 409
@@ -286,7 +286,7 @@ async def test_patch_with_paused_pauses_and_resumes(client: Client) -> None:
     assert (await patched(client, paused=False))["next_run_at"] is not None
 
 
-async def test_a_patch_that_changes_no_cadence_keeps_the_next_slot(client: Client, connection: Connection) -> None:
+async def test_a_patch_without_a_new_cadence_keeps_the_next_slot(client: Client, connection: Connection) -> None:
     await made(client)
     await connection.execute("UPDATE routines.routines SET next_run_at = '2026-05-04 09:00Z'")
     after = await patched(client, init_params_overrides={"a": 9}, cadence={"type": "daily", "hour_utc": 9})
@@ -304,7 +304,7 @@ async def test_the_next_fire_follows_the_patched_spec(client: Client, connection
     assert (whole["trigger"], whole["scheduled_for"]) == ("schedule", "2026-05-04T09:00:00Z")
 
 
-async def test_delete_removes_the_routine_and_leaves_its_trajectories(client: Client) -> None:
+async def test_delete_removes_the_routine_and_keeps_its_trajectories(client: Client) -> None:
     await made(client, name="m", cadence={"type": "manual"})
     run = (await client.post(f"{BASE}/m/run-now")).json()["trajectory_id"]
     deleted = await client.delete(f"{BASE}/m")
@@ -314,7 +314,7 @@ async def test_delete_removes_the_routine_and_leaves_its_trajectories(client: Cl
     assert (await client.get(f"/api/v1/db/trajectory/my-org/echo/{run}")).status_code == 200
 
 
-async def test_pause_clears_the_next_slot_and_resume_computes_it_anew(client: Client) -> None:
+async def test_pause_clears_the_next_slot_and_resume_computes_a_new_one(client: Client) -> None:
     await made(client)
     for _ in range(2):
         paused = (await client.post(f"{BASE}/r/pause")).json()
@@ -325,7 +325,7 @@ async def test_pause_clears_the_next_slot_and_resume_computes_it_anew(client: Cl
         assert resumed["next_run_at"].endswith("T09:00:00Z")
 
 
-async def test_resume_makes_up_for_nothing_that_fell_in_the_pause(client: Client, connection: Connection) -> None:
+async def test_resume_does_not_make_up_for_slots_in_the_pause(client: Client, connection: Connection) -> None:
     await made(client)
     await client.post(f"{BASE}/r/pause")
     await connection.execute("UPDATE routines.routines SET paused_at = now() - interval '30 days'")
@@ -344,7 +344,7 @@ async def test_run_now_works_on_a_manual_routine_and_its_run_is_listed(client: C
     assert whole["triggered_by_routine_id"] == (await client.get(f"{BASE}/m")).json()["id"]
 
 
-async def test_run_now_works_on_a_paused_routine_and_beside_a_run_and_keeps_the_next_slot(client: Client) -> None:
+async def test_run_now_works_while_paused_or_running_and_keeps_the_next_slot(client: Client) -> None:
     before = await made(client)
     for _ in range(2):
         assert (await client.post(f"{BASE}/r/run-now")).status_code == 200
@@ -367,7 +367,7 @@ async def test_runs_are_newest_first_with_the_summary_of_each(client: Client) ->
     }  # fmt: skip
 
 
-async def test_runs_of_a_routine_that_is_not_there_answer_404(client: Client) -> None:
+async def test_runs_of_a_missing_routine_answer_404(client: Client) -> None:
     assert (await client.get(f"{BASE}/absent/runs")).status_code == 404
 
 
@@ -389,12 +389,12 @@ async def test_the_type_hint_is_the_json_type_of_the_default(client: Client, def
 
 
 @pytest.mark.parametrize("action", ["run-now", "pause", "resume"])
-async def test_what_an_operation_without_fields_is_sent_is_refused_and_not_ignored(client: Client, action: str) -> None:
+async def test_fields_sent_to_an_operation_without_fields_are_refused(client: Client, action: str) -> None:
     await client.post(BASE, json=DAILY)
     answer = await client.post(f"{BASE}/r/{action}", json={"init_params_overrides": {"a": 1}})
     assert (answer.status_code, answer.json()["detail"]) == (400, "init_params_overrides: unknown field.")
     assert (await client.get(f"{BASE}/r/runs")).json() == []
     assert (await client.post(f"{BASE}/r/{action}", data={"a": "1"})).status_code == 400
-    for nothing in ("", "{}", "\n"):  # `curl -d` says that it is a form
+    for nothing in ("", "{}", "\n"):  # `curl -d` sends the media type of a form
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         assert (await client.post(f"{BASE}/r/{action}", content=nothing, headers=headers)).status_code == 200

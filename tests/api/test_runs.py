@@ -1,4 +1,4 @@
-"""run and run-sync: JSON, forms and files; what is refused leaves nothing behind."""
+"""run and run-sync with JSON, forms and files; refused requests leave nothing behind."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -11,11 +11,11 @@ import pytest
 
 from routines_api.app import CONNECTIONS, Api, create_app
 from routines_core.db import Connection, open_pool
-from routines_core.db.keys import create_key, revoke_key
+from routines_core.db.keys import revoke_key
 from routines_core.errors import InvalidError
 from routines_core.files.opening import open_file_store
 from routines_core.files.store import FileStore
-from support.rows import Database, api_settings, value
+from support.rows import Database, api_settings, make_key, value
 
 RUN, SYNC = "/api/v1/run/my-org/echo", "/api/v1/run-sync/my-org/echo"
 WORKFLOW = {
@@ -34,7 +34,7 @@ def store(tmp_path: Path) -> FileStore:
 
 
 class Client(httpx.AsyncClient):
-    """A client in the loop of the test, so that requests wait beside one another: Litestar's own would block it."""
+    """A client in the event loop of the test, so that requests can wait concurrently. Litestar's own would block."""
 
     def __init__(self, app: Api, key: str) -> None:
         headers = {"Authorization": f"Bearer {key}"}
@@ -47,7 +47,7 @@ async def serving(connection: Connection, database: Database, **settings: Any) -
     app = create_app(api_settings(**settings), database.url)
     async with (
         open_pool(database.url, "routines-api", size=CONNECTIONS) as app.state.pool,
-        Client(app, await create_key(connection, "my-org")) as opened,
+        Client(app, await make_key(connection, "my-org")) as opened,
     ):
         made = await opened.post("/api/v1/tasks/my-org", json={"name": "echo", "workflow": WORKFLOW})
         assert made.status_code == 201
@@ -62,15 +62,15 @@ async def client(connection: Connection, database: Database, tmp_path: Path) -> 
 
 @pytest.fixture
 async def patient(connection: Connection, database: Database, tmp_path: Path) -> AsyncGenerator[Client]:
-    """Of a service that waits for long."""
+    """A client of a service whose run-sync waits for a long time."""
     async with serving(connection, database, data_dir=tmp_path, run_sync_seconds=60) as opened:
         yield opened
 
 
 async def started(connection: Connection, runs: int = 1) -> None:
-    """Return once so many runs are there."""
+    """Wait until there are this many runs."""
     async with asyncio.timeout(20):
-        while await value(connection, COUNT) != runs:  # noqa: ASYNC110 - what is waited for is in the database
+        while await value(connection, COUNT) != runs:  # noqa: ASYNC110 - the event happens in the database
             await asyncio.sleep(0.01)
 
 
@@ -79,10 +79,10 @@ async def stored(store: FileStore) -> list[str]:
 
 
 async def end(connection: Connection, status: str = "completed") -> None:
-    """End every run as a worker would, with the outputs of a step."""
+    """End every run as a worker would, with the outputs of one step."""
     await connection.execute(
         """INSERT INTO routines.steps
-               (trajectory_id, name, position, attempt, status, activity, inputs, outputs, ended_at)
+               (trajectory_id, name, position, fence, status, activity, inputs, outputs, ended_at)
            SELECT id, 'one', 0, 1, 'completed', 'text_echo', '{}', '{"text": "done"}', now()
            FROM routines.trajectories"""
     )
@@ -101,7 +101,7 @@ async def end(connection: Connection, status: str = "completed") -> None:
     ],
     ids=["JSON", "urlencoded", "multipart", "multipart of a browser"],
 )
-async def test_run_answers_at_once_with_the_run_that_it_started(client: Client, sent: dict[str, Any]) -> None:
+async def test_run_answers_at_once_with_the_started_run(client: Client, sent: dict[str, Any]) -> None:
     answer = await client.post(RUN, **sent)
     body = answer.json()
     assert (answer.status_code, body["result"], body["trajectory"]["status"]) == (200, {}, "pending")
@@ -111,12 +111,12 @@ async def test_run_answers_at_once_with_the_run_that_it_started(client: Client, 
 
 
 @pytest.mark.parametrize("sent", [{}, {"json": {}}, {"data": {}}])
-async def test_without_fields_a_run_has_what_the_task_declares(client: Client, sent: dict[str, Any]) -> None:
+async def test_a_run_without_fields_uses_the_defaults_of_the_task(client: Client, sent: dict[str, Any]) -> None:
     body = (await client.post(RUN, **sent)).json()
     assert body["trajectory"]["init_params"] == {"zeta": "z", "a": 1}
 
 
-async def test_files_are_stored_and_their_paths_handed_to_the_run(client: Client, store: FileStore) -> None:
+async def test_files_are_stored_and_the_run_gets_their_paths(client: Client, store: FileStore) -> None:
     answer = await client.post(RUN, files=FILES, data={"init_params": '{"a": 5}'})
     assert answer.status_code == 200, answer.text
     params = answer.json()["trajectory"]["init_params"]
@@ -125,7 +125,7 @@ async def test_files_are_stored_and_their_paths_handed_to_the_run(client: Client
     assert [await store.read(1, path) for path in params["file_paths"]] == [b"first", b"second"]
 
 
-async def test_secrets_are_sealed_shown_nowhere_and_gone_when_the_run_has_ended(
+async def test_secrets_are_encrypted_never_shown_and_deleted_when_the_run_has_ended(
     client: Client, connection: Connection
 ) -> None:
     secrets = {"secret_params": {"TOKEN": "s3cret"}, "webhook_url": "https://x.org/", "webhook_secret": "w3bhook"}
@@ -143,9 +143,9 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "an unknown field": ({"json": {"init_parms": {}}}, 400, "init_parms"),
     "an unknown field of a form": ({"data": {"init_parms": "{}"}}, 400, "init_parms"),
     "an unknown field of multipart": ({"files": [("file", ("a", b"x"))]}, 400, "file"),
-    "no JSON in a form": ({"data": {"init_params": "{"}}, 400, "init_params"),
+    "invalid JSON in a form": ({"data": {"init_params": "{"}}, 400, "init_params"),
     "an array in a form": ({"data": {"init_params": "[]"}}, 400, "init_params"),
-    "a field that came twice": ({"content": b"webhook_secret=a&webhook_secret=b"}, 400, "webhook_secret"),
+    "a field sent twice": ({"content": b"webhook_secret=a&webhook_secret=b"}, 400, "webhook_secret"),
     "a webhook of another scheme": ({"data": {"webhook_url": "ftp://x.org/"}}, 400, "webhook_url"),
     "a NUL in a form": ({"content": b"webhook_url=https://x.org/%00"}, 400, "webhook_url"),
     "invalid UTF-8 in a form": ({"content": b"webhook_secret=%ff"}, 400, ""),
@@ -154,13 +154,13 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "files in JSON": ({"json": {"files": ["a"]}}, 400, "files"),
     "files in a form": ({"data": {"files": "a"}}, 400, "files"),
     "files that are a text": ({"files": [("files", (None, b"a"))]}, 400, "files"),
-    "paths beside files": (
+    "paths together with files": (
         {"files": FILES, "data": {"init_params": '{"file_paths": []}'}},
         400,
         "init_params.file_paths",
     ),
     "an undeclared key with files": ({"files": FILES, "data": {"init_params": '{"no": 1}'}}, 400, "init_params"),
-    "no JSON after files": ({"files": [*FILES, ("init_params", (None, b"{"))]}, 400, "init_params"),
+    "invalid JSON after files": ({"files": [*FILES, ("init_params", (None, b"{"))]}, 400, "init_params"),
     "three files": ({"files": [*FILES, ("files", ("c", b""))]}, 413, ""),
     "a file too large": ({"files": [FILES[0], ("files", ("c", b"x" * 1001))]}, 413, ""),
     "a form too large": ({"files": [*FILES, ("webhook_url", (None, b"x" * 1025))]}, 413, ""),
@@ -170,7 +170,7 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-async def test_what_is_refused_starts_nothing_and_leaves_no_file(
+async def test_a_refused_request_starts_nothing_and_leaves_no_file(
     client: Client, connection: Connection, store: FileStore, case: str
 ) -> None:
     sent, status, field = REFUSED[case]
@@ -184,18 +184,18 @@ async def test_what_is_refused_starts_nothing_and_leaves_no_file(
     assert await stored(store) == []
 
 
-async def test_a_limit_itself_is_no_excess(client: Client) -> None:
+async def test_a_form_exactly_at_the_limits_is_accepted(client: Client) -> None:
     at_limit = [("files", ("a", b"x" * 1000)), ("files", ("b", b"x" * 1000)), ("webhook_secret", (None, b"x" * 1024))]
     assert (await client.post(RUN, files=at_limit)).status_code == 200
 
 
-async def test_an_undeclared_key_is_named_with_those_that_are_declared(client: Client) -> None:
+async def test_an_undeclared_key_is_named_together_with_the_declared_ones(client: Client) -> None:
     problem = (await client.post(RUN, json={"init_params": {"nope": 1, "a": 1, "file_paths": []}})).json()
     assert problem["unknown_keys"] == ["file_paths", "nope"]
     assert "declared: zeta, a" in problem["detail"]
 
 
-async def test_who_may_run_is_asked_before_a_file_is_read(client: Client, store: FileStore) -> None:
+async def test_access_is_checked_before_a_file_is_read(client: Client, store: FileStore) -> None:
     broken = {"content": b"no form", "headers": {"Content-Type": "multipart/form-data; boundary=x"}}
     unknown = {**broken, "headers": {**broken["headers"], "Authorization": "Bearer x"}}
     assert (await client.post(RUN, **unknown)).status_code == 401
@@ -232,7 +232,7 @@ async def test_the_same_idempotency_key_and_form_start_one_run_and_keep_one_set_
 
 
 async def ends_while(client: Client, connection: Connection, status: str = "completed", **sent: Any) -> Any:
-    """What run-sync answers when its run ends while it waits."""
+    """Call run-sync, end its run while it waits, and return its answer."""
     asked = asyncio.create_task(client.post(SYNC, **sent))
     await started(connection)
     await end(connection, status)
@@ -249,7 +249,7 @@ async def test_run_sync_answers_when_the_run_has_ended_with_the_outputs_of_its_s
     assert body["result"] == {"one": {"text": "done"}}
 
 
-async def test_run_sync_gives_up_with_202_and_the_run_goes_on(client: Client, connection: Connection) -> None:
+async def test_run_sync_answers_202_after_a_while_and_the_run_continues(client: Client, connection: Connection) -> None:
     answer = await client.post(SYNC, data={"init_params": '{"a": 3}'})
     assert (answer.status_code, answer.json()["result"]) == (202, {})
     assert await value(connection, "SELECT status FROM routines.trajectories") == "pending"
@@ -267,14 +267,14 @@ async def test_run_sync_sent_again_with_its_idempotency_key_waits_for_the_same_r
     assert await value(connection, COUNT) == 1
 
 
-async def test_where_all_seats_are_taken_run_sync_answers_202_at_once(client: Client) -> None:
+async def test_run_sync_answers_202_at_once_if_all_seats_are_taken(client: Client) -> None:
     client.app.state.services.run_waiter.seats = 0
     async with asyncio.timeout(5):
         assert (await client.post(SYNC, json={})).status_code == 202
 
 
-async def test_requests_that_wait_hold_no_connection(patient: Client, connection: Connection) -> None:
-    waiting = 40  # four times as many as the pool has connections
+async def test_waiting_requests_hold_no_connection(patient: Client, connection: Connection) -> None:
+    waiting = 40  # four times the size of the pool
     asked = [asyncio.create_task(patient.post(SYNC, json={})) for _ in range(waiting)]
     await started(connection, waiting)
     assert (await patient.get("/api/v1/tasks/my-org/echo")).status_code == 200
@@ -284,7 +284,7 @@ async def test_requests_that_wait_hold_no_connection(patient: Client, connection
     assert len({answer.json()["trajectory_id"] for answer in answers}) == waiting
 
 
-async def test_who_hangs_up_does_not_cancel_the_run(patient: Client, connection: Connection) -> None:
+async def test_a_client_that_disconnects_does_not_cancel_its_run(patient: Client, connection: Connection) -> None:
     asked = asyncio.create_task(patient.post(SYNC, json={}))
     await started(connection)
     asked.cancel()
@@ -292,9 +292,7 @@ async def test_who_hangs_up_does_not_cancel_the_run(patient: Client, connection:
     assert await value(connection, "SELECT status FROM routines.trajectories") == "pending"
 
 
-async def test_a_key_that_is_revoked_while_it_waits_is_not_told_the_result(
-    patient: Client, connection: Connection
-) -> None:
+async def test_a_key_revoked_while_waiting_does_not_get_the_result(patient: Client, connection: Connection) -> None:
     asked = asyncio.create_task(patient.post(SYNC, json={}))
     await started(connection)
     await revoke_key(connection, 1)
@@ -302,15 +300,15 @@ async def test_a_key_that_is_revoked_while_it_waits_is_not_told_the_result(
     assert (await asked).status_code == 401
 
 
-async def test_a_stored_file_is_no_file_of_another_collection(client: Client, store: FileStore) -> None:
+async def test_a_stored_file_cannot_be_read_by_another_collection(client: Client, store: FileStore) -> None:
     body = (await client.post(RUN, files=FILES)).json()
     with pytest.raises(InvalidError):
         await store.read(2, body["trajectory"]["init_params"]["file_paths"][0])
 
 
-async def test_a_process_that_stops_answers_202_to_those_who_wait(patient: Client, connection: Connection) -> None:
+async def test_a_stopping_process_answers_waiting_requests_with_202(patient: Client, connection: Connection) -> None:
     asked = asyncio.create_task(patient.post(SYNC, json={}))
     await started(connection)
-    patient.app.let_go()
+    patient.app.release_waiters()
     async with asyncio.timeout(10):
         assert (await asked).status_code == 202

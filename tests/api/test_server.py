@@ -1,4 +1,4 @@
-"""The real server under clients that are slow, many, or in the middle of something when it stops."""
+"""The real server with slow clients, many clients, and open requests when it stops."""
 
 import json
 import signal
@@ -17,12 +17,12 @@ from support.rows import Database
 from support.serving import TASK, ApiProcess, api_process, wait_until
 
 LONGEST = 20.0
-"""What a cut may take on a busy machine, where 1 s is configured."""
+"""How long a disconnect may take on a busy machine, with 1 s configured."""
 
 
 @pytest.fixture(scope="module")
 def impatient(shared: Database, key: str) -> Generator[ApiProcess]:
-    """A process that waits a second for headers and for a body, and the routine kept."""
+    """A process that waits one second for headers and for a body, and the routine `kept`."""
     with api_process(shared.url, header_timeout_seconds=1, body_timeout_seconds=1) as process:
         with process.client(key) as client:
             assert client.post(TASKS, json={"name": "echo", "workflow": TASK}).status_code == 201
@@ -31,7 +31,7 @@ def impatient(shared: Database, key: str) -> Generator[ApiProcess]:
 
 
 def begun(api: ApiProcess, key: str) -> socket.socket:
-    """A connection whose request lacks the most of its body."""
+    """Open a connection and send a request without most of its body."""
     bare = api.socket()
     head = request("PATCH", KEPT, headers={"Content-Type": "application/json", "Content-Length": "1000"})
     bare.sendall(head.replace(KEY, key.encode()) + b'{"paused"')
@@ -39,7 +39,7 @@ def begun(api: ApiProcess, key: str) -> socket.socket:
 
 
 def drip(bare: socket.socket, text: bytes, seconds: float) -> bytes:
-    """What comes back while a byte goes out now and then."""
+    """Send a few bytes now and then, and return the answer."""
     bare.settimeout(0.2)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -50,13 +50,15 @@ def drip(bare: socket.socket, text: bytes, seconds: float) -> bytes:
             continue
         except (BrokenPipeError, ConnectionResetError):
             return b""
-    pytest.fail("the connection was not cut")
+    pytest.fail("the connection was not closed")
 
 
 @pytest.mark.parametrize(
     "sent", [b"GET /api/v1/health HTTP/1.1\r\nHost: loc", b"G", b""], ids=["host", "method", "nothing"]
 )
-def test_a_client_that_stalls_in_the_headers_is_cut_while_health_answers(impatient: ApiProcess, sent: bytes) -> None:
+def test_a_client_that_stalls_in_the_headers_is_disconnected_while_health_answers(
+    impatient: ApiProcess, sent: bytes
+) -> None:
     with impatient.socket() as bare:
         bare.sendall(sent)
         assert impatient.is_healthy()
@@ -65,7 +67,7 @@ def test_a_client_that_stalls_in_the_headers_is_cut_while_health_answers(impatie
         assert impatient.is_healthy()
 
 
-def test_a_client_that_drips_its_headers_is_cut(impatient: ApiProcess) -> None:
+def test_a_client_that_drips_its_headers_is_disconnected(impatient: ApiProcess) -> None:
     with impatient.socket() as bare:
         bare.sendall(b"GET /api/v1/health HTTP/1.1\r\nX-Drip: ")
         assert drip(bare, b"a", LONGEST)[:13] in {b"", b"HTTP/1.1 408 "}
@@ -78,7 +80,7 @@ def test_a_client_that_stalls_in_the_body_is_answered_408_while_health_answers(i
         head, _, body = bare.recv(65536).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 408 ")
         body = body or bare.recv(65536)
-        assert "did not come within 1 s" in json.loads(body)["detail"]
+        assert "did not arrive within 1 s" in json.loads(body)["detail"]
         assert impatient.is_healthy()
 
 
@@ -87,8 +89,8 @@ def test_a_client_that_drips_its_body_is_answered_408(impatient: ApiProcess, key
         assert drip(bare, b" ", LONGEST).startswith(b"HTTP/1.1 408 ")
 
 
-def test_slow_bodies_hold_no_connection_of_the_database(shared: Database, key: str, impatient: ApiProcess) -> None:
-    """Three times as many as the pool has, all unfinished: what comes meanwhile is served."""
+def test_slow_bodies_hold_no_database_connection(shared: Database, key: str, impatient: ApiProcess) -> None:
+    """With three times as many unfinished bodies as the pool has connections, other requests are served."""
     with api_process(shared.url, body_timeout_seconds=120) as patient, ExitStack() as stack:
         for _ in range(3 * CONNECTIONS):
             stack.enter_context(begun(patient, key))
@@ -108,9 +110,7 @@ def test_a_storm_of_connections_does_not_stop_health(impatient: ApiProcess, shar
         assert patient.is_healthy()
 
 
-def test_sigterm_finishes_the_requests_in_flight_and_ends_with_0(
-    shared: Database, key: str, impatient: ApiProcess
-) -> None:
+def test_sigterm_finishes_open_requests_and_exits_with_0(shared: Database, key: str, impatient: ApiProcess) -> None:
     statuses: list[int] = []
     with api_process(shared.url) as stopping, psycopg.connect(shared.url) as holder:
         holder.execute("SELECT FROM routines.routines WHERE name = 'kept' FOR UPDATE")

@@ -1,4 +1,4 @@
-"""Part 3 of the HTTP contract, what the first two parts leave open: one test a sentence."""
+"""Part 3 of the HTTP contract, which settles open questions: one test for each sentence."""
 
 import asyncio
 import re
@@ -10,7 +10,7 @@ from litestar.testing import AsyncTestClient
 from routines_api.http.problems import PROBLEM_TYPES, TYPE_PREFIX
 from routines_core.db import Connection
 from routines_core.db.statements import sql_dir
-from support.rows import value
+from support.rows import make_key, value
 
 Client = AsyncTestClient[Any]
 BASE = "/api/v1/routines/my-org/echo"
@@ -19,7 +19,7 @@ COUNT = "SELECT count(*) FROM routines.routines"
 
 
 async def every_page(client: Client, path: str) -> list[list[dict[str, Any]]]:
-    """The pages that the Link headers lead to."""
+    """Fetch all pages by following Link headers."""
     pages: list[list[dict[str, Any]]] = []
     following: str | None = path
     while following:
@@ -31,7 +31,7 @@ async def every_page(client: Client, path: str) -> list[list[dict[str, Any]]]:
     return pages
 
 
-async def test_a_list_of_routines_goes_on_at_its_link_until_there_is_no_more(client: Client) -> None:
+async def test_link_headers_lead_through_all_routines(client: Client) -> None:
     await client.post("/api/v1/tasks/my-org", json={"name": "alpha", "workflow": {}})
     for task in ("echo", "alpha"):
         for name in "cab":
@@ -49,7 +49,7 @@ async def test_a_list_of_routines_goes_on_at_its_link_until_there_is_no_more(cli
     assert len(await every_page(client, "/api/v1/tasks/my-org?limit=1")) == 2
 
 
-async def test_a_list_of_runs_goes_on_at_its_link(client: Client, connection: Connection) -> None:
+async def test_link_headers_lead_through_all_runs(client: Client, connection: Connection) -> None:
     routine = (await client.post(BASE, json={**DAILY, "cadence": {"type": "hourly"}})).json()["id"]
     await connection.execute(
         """INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id,
@@ -122,10 +122,8 @@ async def test_a_malformed_idempotency_key_answers_400(client: Client, idempoten
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "Idempotency-Key")
 
 
-async def test_two_keys_have_idempotency_keys_of_their_own(client: Client, connection: Connection) -> None:
-    from routines_core.db.keys import create_key
-
-    other = await create_key(connection, "my-org")
+async def test_idempotency_keys_belong_to_one_api_key(client: Client, connection: Connection) -> None:
+    other = await make_key(connection, "my-org")
     await client.post(BASE, json=DAILY)
     mine = await client.post(f"{BASE}/r/run-now", headers={"Idempotency-Key": "k"})
     theirs = await client.post(
@@ -137,7 +135,7 @@ async def test_two_keys_have_idempotency_keys_of_their_own(client: Client, conne
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"\xff", b"[" * 10_000, b'{"name": "\\u0000"}', b"NaN", b"[]", b'{"a":1,"a":2}']
 )
-async def test_a_body_that_is_no_json_object_answers_400_with_a_detail(client: Client, body: bytes) -> None:
+async def test_a_body_that_is_not_a_json_object_answers_400_with_a_detail(client: Client, body: bytes) -> None:
     answer = await client.post(BASE, content=body)
     assert answer.status_code == 400
     assert answer.json()["detail"]
@@ -152,7 +150,7 @@ async def test_a_body_of_another_type_answers_415_and_says_what_to_send(client: 
     assert (answer.status_code, "Content-Type: application/json" in answer.json()["detail"]) == (415, True)
 
 
-async def test_secrets_are_stored_as_ciphertext_and_go_with_their_routine(
+async def test_secrets_are_stored_as_ciphertext_and_deleted_with_their_routine(
     client: Client, connection: Connection
 ) -> None:
     body = {
@@ -170,7 +168,9 @@ async def test_secrets_are_stored_as_ciphertext_and_go_with_their_routine(
     assert await value(connection, "SELECT count(*) FROM routines.secrets") == 0
 
 
-async def test_a_replaced_secret_stays_until_the_run_that_has_it_ends(client: Client, connection: Connection) -> None:
+async def test_a_replaced_secret_is_kept_until_the_run_that_uses_it_ends(
+    client: Client, connection: Connection
+) -> None:
     await client.post(BASE, json={**DAILY, "secret_params": {"T": "old"}})
     await client.post(f"{BASE}/r/run-now")
     await client.patch(f"{BASE}/r", json={"secret_params": {"T": "new"}})
@@ -181,7 +181,7 @@ async def test_a_replaced_secret_stays_until_the_run_that_has_it_ends(client: Cl
 
 
 def test_every_problem_type_is_documented() -> None:
-    documented = (sql_dir().parent / "docs" / "errors.md").read_text("utf-8")
+    documented = (sql_dir().parent / "docs" / "use" / "errors.md").read_text("utf-8")
     for kind in PROBLEM_TYPES.values():
         assert f"`{TYPE_PREFIX}{kind.slug}`" in documented
         assert str(kind.status) in documented

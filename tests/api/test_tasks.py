@@ -1,4 +1,4 @@
-"""Collections, tasks and trajectories, as far as they are served: one test a sentence of the contract."""
+"""Collections, tasks and trajectories: one test for each sentence of the contract."""
 
 from typing import Any
 
@@ -13,13 +13,13 @@ TRAJECTORIES = "/api/v1/db/trajectories/my-org/echo"
 
 
 async def started(client: Client, times: int = 1) -> list[int]:
-    """The trajectories of as many run-nows of a new manual routine."""
+    """Run a new manual routine this many times and return the trajectories."""
     await client.post("/api/v1/routines/my-org/echo", json={"name": "m", "cadence": {"type": "manual"}})
     path = "/api/v1/routines/my-org/echo/m/run-now"
     return [(await client.post(path)).json()["trajectory_id"] for _ in range(times)]
 
 
-async def test_collections_are_the_keys_own(client: Client, connection: Connection) -> None:
+async def test_the_list_of_collections_is_the_one_that_the_key_opens(client: Client, connection: Connection) -> None:
     await connection.execute("INSERT INTO routines.collections (name) VALUES ('other')")
     for path in ("/api/v1/collections/", "/api/v1/collections"):
         [collection] = (await client.get(path)).json()
@@ -46,7 +46,7 @@ async def test_put_of_a_task_is_partial(client: Client) -> None:
     assert (await client.put("/api/v1/tasks/my-org/absent", json={"description": "x"})).status_code == 404
 
 
-async def test_a_changed_workflow_is_a_new_version_and_runs_keep_theirs(client: Client) -> None:
+async def test_a_changed_workflow_is_a_new_version_and_runs_keep_the_old_one(client: Client) -> None:
     [run] = await started(client)
     await client.put(TASK, json={"workflow": {"init_params": {"b": 1}, "steps": [], "step_configs": {}}})
     whole = (await client.get(f"/api/v1/db/trajectory/my-org/echo/{run}")).json()
@@ -61,7 +61,7 @@ async def test_a_task_can_be_renamed_unless_the_name_is_taken(client: Client) ->
     assert (await client.get(TASK)).status_code == 404
 
 
-async def test_delete_of_a_task_answers_409_while_routines_hang_on_it(client: Client) -> None:
+async def test_delete_of_a_task_answers_409_while_it_has_routines(client: Client) -> None:
     await started(client)
     assert (await client.delete(TASK)).status_code == 409
     await client.delete("/api/v1/routines/my-org/echo/m")
@@ -109,7 +109,7 @@ async def test_a_trajectory_has_the_shape_that_clients_decode(client: Client) ->
     assert listed == whole
 
 
-async def test_a_trajectory_of_another_task_or_of_no_possible_id_answers_404(client: Client) -> None:
+async def test_a_trajectory_of_another_task_or_with_an_impossible_id_answers_404(client: Client) -> None:
     [run] = await started(client)
     await client.post("/api/v1/tasks/my-org", json={"name": "alpha", "workflow": {}})
     for path in (f"alpha/{run}", "echo/0", "echo/x", "echo/-1", f"echo/{2**63}", "echo/" + "9" * 5000, "echo/\u0661"):
@@ -122,7 +122,7 @@ BROKEN = {
 }
 
 
-async def test_a_workflow_that_cannot_be_run_is_refused_with_all_its_faults(client: Client) -> None:
+async def test_an_invalid_workflow_is_refused_with_all_its_faults(client: Client) -> None:
     for answer in (
         await client.post("/api/v1/tasks/my-org", json={"name": "broken", "workflow": BROKEN}),
         await client.put(TASK, json={"workflow": BROKEN}),
@@ -138,12 +138,12 @@ async def test_a_workflow_that_cannot_be_run_is_refused_with_all_its_faults(clie
         assert second["message"].endswith("\n    init_params..x\n                ^")
 
 
-async def test_a_workflow_of_the_wrong_kind_of_json_is_refused_with_its_paths(client: Client) -> None:
+async def test_a_workflow_with_wrong_json_types_is_refused_with_their_paths(client: Client) -> None:
     answer = await client.post("/api/v1/tasks/my-org", json={"name": "x", "workflow": {"steps": {}, "init_params": []}})
     assert [error["field"] for error in answer.json()["errors"]] == ["workflow.init_params", "workflow.steps"]
 
 
-async def test_what_get_of_a_task_returned_can_be_sent_back_whole(client: Client) -> None:
+async def test_the_answer_of_get_can_be_sent_back_whole(client: Client) -> None:
     before = (await client.get(TASK)).json()
     answer = await client.put(TASK, json=before)
     assert (answer.status_code, answer.json()) == (200, {**before, "updated_at": answer.json()["updated_at"]})

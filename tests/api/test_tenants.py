@@ -1,6 +1,6 @@
-"""What another collection holds, and what a key that no longer counts may do: for each route that the application has.
+"""For every route: other collections are invisible, ended keys are refused, and the feature flag hides its routes.
 
-Also what the feature flag hides. The routes come from the application itself, so that a new one without a row fails.
+The routes are read from the application itself, so a new route without a row fails.
 """
 
 import asyncio
@@ -16,9 +16,9 @@ from litestar.testing import AsyncTestClient
 
 from routines_api.app import METHODS, Api, create_app
 from routines_core.db import Connection
-from routines_core.db.keys import checksum, create_key, revoke_key
+from routines_core.db.keys import checksum, revoke_key
 from routines_core.db.statements import Statement
-from support.rows import Database, api_settings
+from support.rows import Database, api_settings, make_key
 from support.serving import TASK, ApiProcess, api_process, contents, copy_of, new_key
 
 Client = AsyncTestClient[Api]
@@ -28,7 +28,7 @@ OWN |= {"workflow_id": "flow-mine-echo--1", "activity_name": "text_echo"}
 
 
 class Row(NamedTuple):
-    """How to call a route so that it does its work."""
+    """A valid call of a route."""
 
     method: str
     path: str
@@ -70,18 +70,20 @@ ROWS = [
     Row("GET", "/api/v1/routines/{collection}/{task}/{name}/why?at=2026-05-04T09:00:00Z"),
     Row("GET", "/api/v1/routines/{collection}/{task}/{name}/next"),
     Row("GET", "/api/v1/db/outcomes/{collection}?ids=1,2"),
+    Row("GET", "/api/v1/cadence-types/{collection}"),
+    Row("POST", "/api/v1/cadence-preview/{collection}", {"cadence": {"type": "hourly"}}),
     Row("GET", "/api/v1/routines/{collection}/{task}/{name}/deliveries"),
     Row("POST", "/api/v1/routines/{collection}/{task}/{name}/deliveries/{delivery_id}/redeliver"),
 ]
 OPEN = {("GET", path) for path in ("/api/v1/health", "/openapi.json", "/docs", "/metrics")}
 """Answered without a key."""
 ROW_IDS = [f"{row.method} {row.path}" for row in ROWS]
-_OF_ROUTINES = ("/api/v1/routines", "/api/v1/db/outcomes")
+_OF_ROUTINES = ("/api/v1/routines", "/api/v1/db/outcomes", "/api/v1/cadence-")
 HIDDEN = [row for row in ROWS if row.path.startswith(_OF_ROUTINES) or row.path.endswith("init-params-schema")]
 
 
 def routes_of(app: Api) -> set[tuple[str, str]]:
-    """(method, path) of all that the application routes; what OPTIONS would answer stands behind the gate."""
+    """Return the method and path of every route. OPTIONS is left out, since it is refused before routing."""
     return {
         (method, route.path_format)
         for route in app.routes
@@ -96,21 +98,21 @@ def test_each_route_of_the_application_has_a_row() -> None:
     assert routes == {(row.method, row.path.partition("?")[0]) for row in ROWS} | OPEN
 
 
-# --- foreign and absent -----------------------------------------------------------------------------------------------
+# --- foreign and missing ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 async def client(connection: Connection, database: Database) -> AsyncGenerator[Client]:
-    """A key of the collection mine; beside it the collection theirs with the same names."""
+    """A client with a key for the collection `mine`; the collection `theirs` has the same names."""
     async with AsyncTestClient(create_app(api_settings(run_sync_seconds=0), database.url)) as opened:
         for collection in ("theirs", "mine"):
-            opened.headers["Authorization"] = f"Bearer {await create_key(connection, collection)}"
+            opened.headers["Authorization"] = f"Bearer {await make_key(connection, collection)}"
             await fill(opened, collection)
         yield opened
 
 
 async def fill(client: Client, collection: str) -> None:
-    """Two tasks: echo with the routine kept and its run, and gone, which is deleted with what it had."""
+    """Create the task `echo` with the routine `kept` and a run, and the task `gone`, deleted with its routines."""
     for task in ("echo", "gone"):
         made = await client.post(f"/api/v1/tasks/{collection}", json={"name": task, "workflow": TASK})
         assert made.status_code == 201
@@ -133,7 +135,7 @@ async def run_of(client: Client, collection: str, connection: Connection) -> str
 
 
 async def webhook_of(run: str, connection: Connection) -> str:
-    """The id of the webhook of this run, which was given up."""
+    """Insert a webhook delivery of this run that was given up, and return its id."""
     cursor = await connection.execute(
         """INSERT INTO routines.webhook_deliveries (collection_id, trajectory_id, routine_id, event_status, url,
                                                     next_attempt_at, give_up_reason)
@@ -147,7 +149,7 @@ async def webhook_of(run: str, connection: Connection) -> str:
 
 
 class Counted(NamedTuple):
-    """An answer, whole but for its Date, and the statements that it took."""
+    """An answer without its Date header, and the statements executed for it."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -157,7 +159,7 @@ class Counted(NamedTuple):
 
 @pytest.fixture
 def executed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of statements, as they are executed."""
+    """The names of the statements executed, in order."""
     names: list[str] = []
     execute: Callable[..., Coroutine[Any, Any, None]] = Statement._execute
 
@@ -178,10 +180,10 @@ async def ask(client: Client, row: Row, names: dict[str, str], executed: list[st
     return Counted(answer.status_code, headers, answer.content, list(executed))
 
 
-async def test_what_is_foreign_is_answered_as_what_is_nowhere(
+async def test_names_in_another_collection_answer_like_names_that_do_not_exist(
     client: Client, connection: Connection, executed: list[str]
 ) -> None:
-    """Byte for byte, after the same statements, by every route."""
+    """Every route gives the same bytes after the same statements."""
     run = await run_of(client, "theirs", connection)
     ids = {"trajectory_id": run, "delivery_id": await webhook_of(run, connection)}
     nowhere = {"collection": "nowhere", "task": "none", "name": "none", **dict.fromkeys(ids, "987654321")}
@@ -195,7 +197,7 @@ async def test_what_is_foreign_is_answered_as_what_is_nowhere(
 
 
 @pytest.mark.parametrize("segment", ["task", "name", "trajectory_id", "delivery_id"])
-async def test_inside_the_own_collection_foreign_deleted_and_random_names_are_one(
+async def test_in_the_own_collection_foreign_deleted_and_random_names_answer_alike(
     client: Client, connection: Connection, executed: list[str], segment: str
 ) -> None:
     run, their_run = await run_of(client, "mine", connection), await run_of(client, "theirs", connection)
@@ -209,27 +211,31 @@ async def test_inside_the_own_collection_foreign_deleted_and_random_names_are_on
 
 
 @pytest.mark.parametrize("row", ROWS, ids=ROW_IDS)
-async def test_what_is_the_own_is_served(client: Client, connection: Connection, executed: list[str], row: Row) -> None:
-    """So that the 404s above are due to whose it is, and to nothing else; 409: a task that has routines."""
+async def test_every_route_serves_the_own_collection(
+    client: Client, connection: Connection, executed: list[str], row: Row
+) -> None:
+    """So the 404s above have no other cause. 409 is the answer for a task that has routines."""
     run = await run_of(client, "mine", connection)
     own = OWN | {"trajectory_id": run, "delivery_id": await webhook_of(run, connection)}
     answer = await ask(client, row, own, executed)
     assert answer.status in ({409} if row.method == "DELETE" and "/tasks/" in row.path else {200, 201, 202, 204})
 
 
-async def test_a_foreign_request_is_404_before_its_body_and_its_query_are_looked_at(client: Client) -> None:
+async def test_a_request_to_another_collection_answers_404_before_its_body_and_query_are_checked(
+    client: Client,
+) -> None:
     foreign = await client.post(
         "/api/v1/routines/theirs/echo?x=1", content=b"{", headers={"Content-Type": "text/plain"}
     )
     assert foreign.status_code == 404
 
 
-# --- keys that no longer count ----------------------------------------------------------------------------------------
+# --- revoked and expired keys -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def served(server_url: str, template: str) -> Generator[tuple[Database, list[ApiProcess]]]:
-    """Two processes on one database."""
+    """A database with two API processes."""
     with copy_of(server_url, template) as shared, api_process(shared.url) as one, api_process(shared.url) as two:
         with one.client(new_key(shared, "mine")) as client:
             assert client.post("/api/v1/tasks/mine", json={"name": "echo", "workflow": TASK}).status_code == 201
@@ -253,7 +259,7 @@ def ends_by_expiry(database: Database, key: str) -> None:
 
 
 @pytest.mark.parametrize("end", [ends_by_revocation, ends_by_expiry])
-def test_a_key_that_both_processes_know_is_refused_at_once_by_every_route(
+def test_an_ended_key_known_to_both_processes_is_refused_at_once_by_every_route(
     served: tuple[Database, list[ApiProcess]], end: Callable[[Database, str], None]
 ) -> None:
     database, processes = served
@@ -268,7 +274,7 @@ def test_a_key_that_both_processes_know_is_refused_at_once_by_every_route(
             answer = client.request(row.method, row.path.format(**OWN), json=row.body)
             assert (row, answer.status_code) == (row, 401)
             assert answer.headers["www-authenticate"] == "Bearer"
-        # Neither are an absent path, a foreign one and a broken body told apart.
+        # Missing paths, foreign paths and broken bodies are answered alike.
         assert client.get("/api/v1/routines/mine/echo/none").status_code == 401
         assert client.get("/api/v1/routines/theirs/echo").status_code == 401
         assert client.post("/api/v1/routines/mine/echo", content=b"{").status_code == 401
@@ -276,10 +282,10 @@ def test_a_key_that_both_processes_know_is_refused_at_once_by_every_route(
     assert contents(database) == before
 
 
-def test_each_key_that_does_not_count_is_refused_with_the_same_bytes(served: tuple[Database, list[ApiProcess]]) -> None:
+def test_all_invalid_keys_are_refused_with_the_same_bytes(served: tuple[Database, list[ApiProcess]]) -> None:
     database, [process, _] = served
     expired = new_key(database, "mine", expires_in_seconds=0)
-    wrong = expired[:-7] + ("A" if expired[-7] != "A" else "B")  # its checksum, which tells of a typo, fits again
+    wrong = expired[:-7] + ("A" if expired[-7] != "A" else "B")  # with a correct checksum, which detects typing errors
     tokens = [expired, wrong + checksum(wrong), "rtn_999_" + "a" * 43, "nonsense", ""]
     answers = [answer_without_date(process.client(token).get("/api/v1/routines/mine")) for token in tokens]
     assert answers[0][0] == 401
@@ -292,7 +298,7 @@ def test_each_key_that_does_not_count_is_refused_with_the_same_bytes(served: tup
 def answer_without_date(answer: httpx.Response) -> tuple[int, list[tuple[str, str]], bytes]:
     return (
         answer.status_code,
-        # `connection` tells whether the server had read the body by then: a matter of time, not of the path.
+        # `connection` depends on whether the server has read the body yet, which is a matter of timing.
         sorted((name, text) for name, text in answer.headers.items() if name not in {"date", "connection"}),
         answer.content,
     )
@@ -300,7 +306,7 @@ def answer_without_date(answer: httpx.Response) -> tuple[int, list[tuple[str, st
 
 @pytest.fixture(scope="module")
 def without(served: tuple[Database, list[ApiProcess]]) -> Generator[tuple[ApiProcess, str]]:
-    """A process whose flag is off, and a key."""
+    """A process with the flag off, and a key."""
     database, _ = served
     key = new_key(database, "mine")
     with api_process(database.url, enable_routines=False) as process:
@@ -308,7 +314,7 @@ def without(served: tuple[Database, list[ApiProcess]]) -> Generator[tuple[ApiPro
 
 
 @pytest.mark.parametrize("keyed", [True, False], ids=["with a key", "without"])
-def test_with_the_flag_off_every_method_of_every_routine_route_is_an_unknown_path(
+def test_with_the_flag_off_every_method_of_every_routine_route_answers_like_an_unknown_path(
     without: tuple[ApiProcess, str], served: tuple[Database, list[ApiProcess]], *, keyed: bool
 ) -> None:
     process, key = without
@@ -324,7 +330,7 @@ def test_with_the_flag_off_every_method_of_every_routine_route_is_an_unknown_pat
     assert contents(served[0]) == before
 
 
-def test_with_the_flag_off_the_description_knows_nothing_of_routines(without: tuple[ApiProcess, str]) -> None:
+def test_with_the_flag_off_the_description_does_not_mention_routines(without: tuple[ApiProcess, str]) -> None:
     process, _ = without
     with process.client() as client:
         described = client.get("/openapi.json").json()

@@ -1,4 +1,4 @@
-"""Trajectories by HTTP: lists, stats, statuses, labels, events, and what remains of a deleted task's runs."""
+"""Trajectories by HTTP: lists, stats, statuses, labels, events, and the runs of deleted tasks."""
 
 from typing import Any
 
@@ -6,8 +6,7 @@ import pytest
 from litestar.testing import AsyncTestClient
 
 from routines_core.db import Connection
-from routines_core.db.keys import create_key
-from support.rows import value
+from support.rows import make_key, value
 
 Client = AsyncTestClient[Any]
 RUN = "/api/v1/run/my-org/echo"
@@ -28,14 +27,14 @@ async def end(connection: Connection, run: int, status: str, seconds: float = 1)
 
 
 async def claim(connection: Connection, run: int) -> None:
-    """As a worker does, with a first step in hand."""
+    """Claim the run as a worker does, with a first step running."""
     await connection.execute(
-        "UPDATE routines.trajectories SET status = 'running', attempt = attempt + 1, started_at = now(), "
+        "UPDATE routines.trajectories SET status = 'running', fence = fence + 1, started_at = now(), "
         "lease_expires_at = now() + interval '1 minute' WHERE id = %s",
         [run],
     )
     await connection.execute(
-        """INSERT INTO routines.steps (trajectory_id, name, position, attempt, status, activity, inputs, earlier_errors)
+        """INSERT INTO routines.steps (trajectory_id, name, position, fence, status, activity, inputs, earlier_errors)
            VALUES (%s, 'one', 0, 1, 'running', 'text_echo', '{}',
                    '[{"at": "2026-05-04T09:00:00Z", "error": "no"}]')""",
         [run],
@@ -43,7 +42,7 @@ async def claim(connection: Connection, run: int) -> None:
 
 
 @pytest.mark.parametrize("status", ["pending", "running", "completed", "failed", "cancelled", "archived"])
-async def test_a_list_can_be_of_one_status(client: Client, connection: Connection, status: str) -> None:
+async def test_a_list_can_be_filtered_by_status(client: Client, connection: Connection, status: str) -> None:
     pending, running, *ended = await runs_of(client, 6)
     await claim(connection, running)
     for run, its in zip(ended, ["completed", "failed", "cancelled", "archived"], strict=True):
@@ -54,7 +53,7 @@ async def test_a_list_can_be_of_one_status(client: Client, connection: Connectio
     assert pending
 
 
-async def test_pages_of_a_list_hold_each_run_once_newest_first(client: Client) -> None:
+async def test_pages_list_each_run_once_newest_first(client: Client) -> None:
     runs = await runs_of(client, 5)
     pages = [(await client.get(f"{LIST}?limit=2&page={page}")).json() for page in (1, 2, 3, 4)]
     assert [[run["trajectory_id"] for run in page["trajectories"]] for page in pages] == [
@@ -66,7 +65,7 @@ async def test_pages_of_a_list_hold_each_run_once_newest_first(client: Client) -
     assert [(page["total"], page["has_more"]) for page in pages] == [(5, True), (5, True), (5, False), (5, False)]
 
 
-async def test_a_list_can_be_of_one_routine(client: Client, connection: Connection) -> None:
+async def test_a_list_can_be_filtered_by_routine(client: Client, connection: Connection) -> None:
     await runs_of(client, 2)
     made = await client.post("/api/v1/routines/my-org/echo", json={"name": "r", "cadence": {"type": "hourly"}})
     await connection.execute(
@@ -81,7 +80,7 @@ async def test_a_list_can_be_of_one_routine(client: Client, connection: Connecti
     assert (await client.get(f"{routine}&status=completed")).json()["total"] == 1
 
 
-async def test_stats_count_by_status_and_measure_what_has_ended(client: Client, connection: Connection) -> None:
+async def test_stats_count_runs_by_status_and_measure_ended_ones(client: Client, connection: Connection) -> None:
     runs = await runs_of(client, 6)
     for run, (status, seconds) in zip(
         runs, [("completed", 1), ("completed", 2), ("completed", 3), ("failed", 6)], strict=False
@@ -104,8 +103,8 @@ async def test_stats_of_a_task_without_runs_are_zero(client: Client) -> None:
     assert (stats["total"], stats["success_rate"], stats["durations"]["p95_seconds"]) == (0, None, None)
 
 
-async def test_lists_and_stats_of_a_large_task_read_indexes(client: Client, connection: Connection) -> None:
-    """Whatever plan is kept: no sequential scan, and of a page no more than it holds."""
+async def test_lists_and_stats_of_a_large_task_use_indexes(client: Client, connection: Connection) -> None:
+    """With generic and custom plans: no sequential scan, and no more rows read than a page holds."""
     from routines_core.db.statements import Statement
 
     await connection.execute(
@@ -134,17 +133,15 @@ def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
     return [plan, *(node for child in plan.get("Plans", []) for node in nodes(child))]
 
 
-async def test_a_cancelled_run_is_fenced_off_with_the_step_that_it_had_in_hand(
-    client: Client, connection: Connection
-) -> None:
+async def test_a_cancelled_run_and_its_running_step_are_fenced_off(client: Client, connection: Connection) -> None:
     pending, running = await runs_of(client, 2)
     await claim(connection, running)
     wanted = {str(pending): "cancelled", str(running): "cancelled"}
-    for _ in range(2):  # to ask again changes nothing
+    for _ in range(2):  # a repeated request changes nothing
         answer = await client.post(STATUSES, json=wanted)
         assert (answer.status_code, answer.json()) == (200, wanted)
     rows = await (
-        await connection.execute("SELECT status, attempt, lease_expires_at FROM routines.trajectories ORDER BY id")
+        await connection.execute("SELECT status, fence, lease_expires_at FROM routines.trajectories ORDER BY id")
     ).fetchall()
     assert rows == [("cancelled", 1, None), ("cancelled", 2, None)]
     assert await value(connection, "SELECT status FROM routines.steps") == "cancelled"
@@ -158,7 +155,7 @@ async def test_ended_runs_can_be_archived(client: Client, connection: Connection
     assert await value(connection, "SELECT status FROM routines.trajectories") == "archived"
 
 
-async def test_of_several_changes_all_are_made_or_none_and_each_fault_is_named(
+async def test_several_changes_are_all_made_or_none_and_each_fault_is_named(
     client: Client, connection: Connection
 ) -> None:
     active, ended = await runs_of(client, 2)
@@ -177,10 +174,10 @@ async def test_of_several_changes_all_are_made_or_none_and_each_fault_is_named(
     )
 
 
-async def test_a_run_of_another_collection_or_task_is_no_run_of_this_task(
+async def test_a_run_of_another_collection_or_task_is_not_found_in_this_task(
     client: Client, connection: Connection
 ) -> None:
-    other = await create_key(connection, "other")
+    other = await make_key(connection, "other")
     headers = {"Authorization": f"Bearer {other}"}
     await client.post("/api/v1/tasks/other", json={"name": "echo", "workflow": {}}, headers=headers)
     theirs = (await client.post("/api/v1/run/other/echo", headers=headers)).json()["trajectory_id"]
@@ -196,11 +193,11 @@ async def test_a_run_of_another_collection_or_task_is_no_run_of_this_task(
 
 
 @pytest.mark.parametrize("body", [[], {}, {"0": "cancelled"}, {"x": "cancelled"}, {"1": "completed"}, {"1": None}])
-async def test_statuses_that_are_none_answer_400(client: Client, body: Any) -> None:
+async def test_malformed_statuses_answer_400(client: Client, body: Any) -> None:
     assert (await client.post(STATUSES, json=body)).status_code == 400
 
 
-async def test_a_label_takes_the_place_of_that_of_its_key_and_author(client: Client) -> None:
+async def test_a_label_replaces_the_one_with_the_same_key_and_author(client: Client) -> None:
     [run] = await runs_of(client, 1)
     labels = f"/api/v1/trajectory/my-org/echo/{run}/labels"
     for label in (
@@ -238,12 +235,12 @@ async def test_a_run_has_at_most_a_hundred_labels(client: Client, connection: Co
         {"key": "a", "value": []},
     ],
 )
-async def test_a_label_that_is_none_answers_400(client: Client, body: Any) -> None:
+async def test_a_malformed_label_answers_400(client: Client, body: Any) -> None:
     [run] = await runs_of(client, 1)
     assert (await client.post(f"/api/v1/trajectory/my-org/echo/{run}/labels", json=body)).status_code == 400
 
 
-async def test_the_log_tells_what_happened_in_order_page_by_page(client: Client, connection: Connection) -> None:
+async def test_the_log_lists_events_in_order_page_by_page(client: Client, connection: Connection) -> None:
     started = (await client.post(RUN, json={"webhook_url": "https://x.org/"})).json()
     run = started["trajectory_id"]
     await claim(connection, run)
@@ -260,7 +257,7 @@ async def test_the_log_tells_what_happened_in_order_page_by_page(client: Client,
         events += answer.json()["events"]
         path = answer.headers.get("link", "").partition(">")[0][1:] or None
     assert [event["event"] for event in events] == [
-        "step_try_failed",  # its time is of the test's making
+        "step_try_failed",  # its time was set by the test
         "run_created",
         "run_started",
         "step_started",
@@ -273,12 +270,12 @@ async def test_the_log_tells_what_happened_in_order_page_by_page(client: Client,
 
 
 @pytest.mark.parametrize("workflow_id", ["flow-my-org-echo--987654321", "1", "flow---", "flow-x--" + "9" * 40, "x--1"])
-async def test_the_log_of_what_is_no_run_is_absent(client: Client, workflow_id: str) -> None:
+async def test_the_log_of_a_missing_run_answers_404(client: Client, workflow_id: str) -> None:
     await runs_of(client, 1)
     assert (await client.get(f"/api/v1/workflows-logs/{workflow_id}")).status_code == 404
 
 
-async def test_runs_of_a_deleted_task_are_still_read_by_its_name_and_may_go_on(
+async def test_runs_of_a_deleted_task_are_found_by_its_name_and_may_continue(
     client: Client, connection: Connection
 ) -> None:
     [run] = await runs_of(client, 1)
@@ -290,11 +287,11 @@ async def test_runs_of_a_deleted_task_are_still_read_by_its_name_and_may_go_on(
 
 
 @pytest.mark.parametrize("path", ["/api/v1/collections/", "/api/v1/tasks/my-org/", "/api/v1/step-templates/"])
-async def test_a_slash_at_the_end_changes_nothing(client: Client, path: str) -> None:
+async def test_a_trailing_slash_changes_nothing(client: Client, path: str) -> None:
     assert (await client.get(path)).json() == (await client.get(path.rstrip("/"))).json()
 
 
-async def test_step_templates_are_the_activities_that_there_are(client: Client) -> None:
+async def test_step_templates_list_every_activity(client: Client) -> None:
     found = (await client.get("/api/v1/step-templates")).json()
     names = [template["activity_name"] for template in found["templates"]]
     assert "text_echo" in names
@@ -303,22 +300,22 @@ async def test_step_templates_are_the_activities_that_there_are(client: Client) 
     assert (await client.get("/api/v1/step-templates/none")).status_code == 404
 
 
-async def test_a_status_that_there_is_not_is_answered_with_those_that_there_are(client: Client) -> None:
+async def test_an_unknown_status_is_answered_with_the_known_ones(client: Client) -> None:
     answer = (await client.get(f"{LIST}?status=done")).json()
     assert answer["detail"] == "status: must be pending, running, completed, failed, cancelled or archived."
 
 
-async def test_no_statuses_at_all_are_refused_in_plain_words(client: Client) -> None:
+async def test_an_empty_change_of_statuses_is_refused(client: Client) -> None:
     assert (await client.post(STATUSES, json={})).json()["detail"] == "must have at least 1 item."
 
 
-async def test_of_one_moment_the_log_tells_the_end_of_a_step_before_the_start_of_the_next(
+async def test_the_log_lists_the_end_of_a_step_before_a_start_at_the_same_moment(
     client: Client, connection: Connection
 ) -> None:
     started = (await client.post(RUN)).json()
     await connection.execute(
         """INSERT INTO routines.steps
-                  (trajectory_id, name, position, attempt, status, activity, inputs, created_at, ended_at)
+                  (trajectory_id, name, position, fence, status, activity, inputs, created_at, ended_at)
            SELECT %s, format('step-%%s', n), n, 1, 'completed', 'text_echo', '{}',
                   timestamptz '2199-01-01Z' + n * interval '1 s', timestamptz '2199-01-01Z' + (n + 1) * interval '1 s'
            FROM generate_series(0, 2) AS n""",
@@ -333,7 +330,7 @@ async def test_of_one_moment_the_log_tells_the_end_of_a_step_before_the_start_of
     assert told[1:] == [(event, f"step-{n}") for n in range(3) for event in ("step_started", "step_completed")]
 
 
-async def test_a_parameter_of_the_wrong_type_is_named_in_the_words_of_json(client: Client) -> None:
+async def test_a_parameter_of_the_wrong_type_is_described_in_json_terms(client: Client) -> None:
     answer = (await client.get(f"{LIST}?triggered_by_routine_id=x&page=0")).json()
     assert {error["field"]: error["message"] for error in answer["errors"]} == {
         "triggered_by_routine_id": "must be an integer or null, got a string",

@@ -1,4 +1,4 @@
-// What of WCAG 2.2 A and AA a machine can measure in the page that is shown: run in it by test_looks.py.
+// Check the current page against WCAG 2.2, levels A and AA, as far as this can be automated; test_looks.py runs it.
 
 function faults() {
   return [...contrasts(), ...names(), ...ids(), ...structure()];
@@ -8,7 +8,7 @@ function isShown(element) {
   return element.checkVisibility({ opacityProperty: true, visibilityProperty: true }) && element.getClientRects().length > 0;
 }
 
-// --- 1.4.3: texts of 4.5, large ones of 3 ---
+// --- 1.4.3, 1.4.11: contrast of 4.5 for text, 3 for large text, borders and signs ---
 
 function contrasts() {
   const found = [];
@@ -26,7 +26,7 @@ function contrasts() {
   for (const control of document.querySelectorAll("input:not([type=radio], [type=checkbox]), select, textarea")) {
     if (!isShown(control)) continue;
     const ratio = contrast(color(getComputedStyle(control).borderTopColor), ground(control.parentElement));
-    if (ratio < 3) found.push(`contrast ${ratio.toFixed(2)} of the edge of ${control.id}`);
+    if (ratio < 3) found.push(`contrast ${ratio.toFixed(2)} of the border of ${control.id}`);
   }
   for (const sign of document.querySelectorAll(".bar:not(.none), .badge i")) {
     if (!isShown(sign)) continue;
@@ -67,7 +67,7 @@ function luminance(parts) {
   return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
 }
 
-// --- 1.3.1, 2.4.4, 4.1.2: whatever can be used has a name ---
+// --- 1.3.1, 2.4.4, 4.1.2: every control has a name ---
 
 function names() {
   return [...document.querySelectorAll("a, button, input, select, textarea, summary, dialog, nav, section, [role=img]")]
@@ -82,36 +82,36 @@ function nameOf(element) {
   return /^(A|BUTTON|SUMMARY)$/.test(element.tagName) ? element.textContent.trim() : "";
 }
 
-// --- 4.1.1, and what points at nothing ---
+// --- 4.1.1: ids are unique, and references to them exist ---
 
 function ids() {
   const found = [];
   const seen = new Set();
   for (const element of document.querySelectorAll("[id]")) {
-    if (seen.has(element.id)) found.push(`the id ${element.id} is there twice`);
+    if (seen.has(element.id)) found.push(`duplicate id ${element.id}`);
     seen.add(element.id);
   }
   for (const element of document.querySelectorAll("[aria-labelledby], label[for]")) {
     for (const id of (element.getAttribute("aria-labelledby") ?? element.getAttribute("for")).split(" ")) {
-      if (!seen.has(id)) found.push(`${element.tagName} points at ${id}, which is not there`);
+      if (!seen.has(id)) found.push(`${element.tagName} refers to the missing id ${id}`);
     }
   }
   return found;
 }
 
-// --- 1.3.1, 2.4.2, 2.4.3, 3.1.1 ---
+// --- 1.3.1, 2.4.2, 2.4.3, 2.5.8, 3.1.1: structure of the page and size of targets ---
 
 function structure() {
   const found = [];
   const levels = [...document.querySelectorAll("h1, h2, h3")].filter(isShown).map((heading) => Number(heading.tagName[1]));
-  if (levels.filter((level) => level === 1).length !== 1) found.push(`headings of the first level: ${levels}`);
-  if (levels.some((level, index) => index > 0 && level > levels[index - 1] + 1)) found.push(`a level of heading is left out: ${levels}`);
-  if (document.querySelectorAll("main").length !== 1) found.push("not one main");
-  if (!document.documentElement.lang) found.push("no language");
-  if (!document.title) found.push("no title");
-  if (document.querySelector("[tabindex]:not([tabindex='0'], [tabindex='-1'])")) found.push("an order of its own for the keyboard");
+  if (levels.filter((level) => level === 1).length !== 1) found.push(`expected one h1, found heading levels ${levels}`);
+  if (levels.some((level, index) => index > 0 && level > levels[index - 1] + 1)) found.push(`heading level skipped: ${levels}`);
+  if (document.querySelectorAll("main").length !== 1) found.push("expected one main element");
+  if (!document.documentElement.lang) found.push("the document has no language");
+  if (!document.title) found.push("the document has no title");
+  if (document.querySelector("[tabindex]:not([tabindex='0'], [tabindex='-1'])")) found.push("a tabindex above 0 changes the keyboard order");
   const lists = [...document.querySelectorAll("ul, ol")].flatMap((list) => [...list.children]).filter((item) => item.tagName !== "LI");
-  if (lists.length) found.push(`a list holds ${lists[0].outerHTML.slice(0, 80)}`);
+  if (lists.length) found.push(`a list contains ${lists[0].outerHTML.slice(0, 80)}`);
   for (const target of document.querySelectorAll("button, input:not([type=radio], [type=checkbox]), select")) {
     const { width, height } = target.getBoundingClientRect();
     if (isShown(target) && !target.closest("p, label") && (width < 24 || height < 24)) found.push(`small target ${width}x${height}: ${target.outerHTML.slice(0, 80)}`);

@@ -1,6 +1,6 @@
-"""A real browser before a real service: `routines up` with API, ticker and worker, and headless Chromium.
+"""Runs a real browser against a real service: headless Chromium, and `routines up` with API, ticker and worker.
 
-Where there is no Chromium these tests are skipped and say so; with ROUTINES_TEST_BROWSER=required they fail instead.
+Without Chromium these tests are skipped with a reason; with ROUTINES_TEST_BROWSER=required they fail instead.
 """
 
 import os
@@ -17,18 +17,18 @@ from support.service import Service
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
 DRIVER = shutil.which("chromedriver")
-REASON = "no Chromium with its chromedriver here (Debian: apt-get install chromium chromium-driver)"
+REASON = "Chromium or chromedriver is not installed (Debian: apt-get install chromium chromium-driver)"
 QUIET = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --disable-dev-shm-usage --no-first-run "
     "--disable-background-networking --disable-component-update --disable-sync --disable-default-apps "
     "--disable-extensions --hide-scrollbars --lang=en-GB"
 )
-"""Nothing but what the page asks for; no sandbox, since tests also run as root."""
+"""Disable everything that sends requests of its own, and the sandbox, because tests also run as root."""
 
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Generator[Service]:
-    """A service with routines that went well, failed, were skipped and missed."""
+    """Start a service with routines that succeeded, failed, were skipped and were missed."""
     service = Service(tmp_path_factory.mktemp("console"))
     service.start()
     try:
@@ -40,7 +40,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Generator[Service]:
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Generator[Chrome]:
-    """One browser for all tests of a process."""
+    """Start one browser for all tests of a process."""
     if not (BROWSER and DRIVER):
         if os.environ.get("ROUTINES_TEST_BROWSER") == "required":
             pytest.fail(REASON)
@@ -57,14 +57,14 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Generator[Chrome]:
 
 
 @pytest.fixture
-def door(browser: Chrome, service: Service) -> Console:
-    """The console before anybody has signed in, on a screen of 1280 pixels, in light."""
+def signed_out(browser: Chrome, service: Service) -> Console:
+    """Open the console without a key, in light mode, on a screen 1280 pixels wide."""
     return _console(browser, service).arrive()
 
 
 @pytest.fixture
 def console(browser: Chrome, service: Service) -> Console:
-    """The same for somebody who signed in before."""
+    """Open the console with a key, on the same screen."""
     return _console(browser, service).arrive(signed_in=True)
 
 

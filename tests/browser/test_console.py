@@ -1,62 +1,98 @@
-"""What people do in the console, against the whole service."""
+"""Tests what people do in the console, against a complete service."""
 
+import json
 import os
 import re
 import signal
+from typing import Any
 
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from support.browsing import LONG, Console
+from support.browsing import LONG, Console, plain
 from support.service import Service
 
 pytestmark = pytest.mark.slow
+ADDS_MONTHLY = """
+    const real = fetch;
+    window.fetch = async (url, options) => {
+      const answer = await real(url, options);
+      if (!String(url).includes("/cadence-types/")) return answer;
+      const types = await answer.json();
+      const { hour_utc, minute_utc } = types.find(({ type }) => type === "daily").fields;
+      const day_of_month = { required: true, minimum: 1, maximum: 31, default: null };
+      return Response.json([...types, { type: "monthly", fields: { hour_utc, minute_utc, day_of_month } }]);
+    };
+"""
+"""Makes the service offer a cadence type that it does not have."""
+MORNING_IS_MONTHLY = """
+    const real = fetch;
+    window.fetch = async (url, options) => {
+      const answer = await real(url, options);
+      if (!String(url).includes("/routines/demo?")) return answer;
+      const cadence = { type: "monthly", hour_utc: 9, minute_utc: 0, day_of_week: null, day_of_month: 15 };
+      const routines = await answer.json();
+      return Response.json(routines.map((each) => each.name === "morning" ? { ...each, cadence } : each));
+    };
+"""
+CADENCES_FAIL_ONCE = """
+    const real = fetch;
+    let failures = 1;
+    window.fetch = async (url, options) => String(url).includes("/cadence-types/") && failures-- > 0
+      ? Response.json({ title: "Internal error", status: 500, detail: "It failed." }, { status: 500 })
+      : real(url, options);
+"""
 
 
-# --- the door ---------------------------------------------------------------------------------------------------------
+def cadence_in(request: dict[str, Any]) -> Any:
+    """Return the cadence that a request carries, or None."""
+    return json.loads(request.get("postData", "{}")).get("cadence")
 
 
-def test_a_key_opens_its_collection_and_survives_a_reload_in_this_tab_alone(door: Console) -> None:
-    door.sign_in()
-    door.sees("demo", "header")
-    door.driver.refresh()
-    door.sees("demo", "header")
-    assert door.driver.execute_script("return [localStorage.length, document.cookie]") == [0, ""]
-    assert door.key not in door.driver.current_url
-    door.driver.switch_to.new_window("tab")
+# --- signing in -------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_opens_its_collection_and_survives_a_reload_only_in_its_tab(signed_out: Console) -> None:
+    signed_out.sign_in()
+    signed_out.sees("demo", "header")
+    signed_out.driver.refresh()
+    signed_out.sees("demo", "header")
+    assert signed_out.driver.execute_script("return [localStorage.length, document.cookie]") == [0, ""]
+    assert signed_out.key not in signed_out.driver.current_url
+    signed_out.driver.switch_to.new_window("tab")
     try:
-        door.driver.get(f"{door.origin}/console/")
-        assert door.find("#key")
+        signed_out.driver.get(f"{signed_out.origin}/console/")
+        assert signed_out.find("#key")
     finally:
-        door.driver.close()
-        door.driver.switch_to.window(door.driver.window_handles[0])
+        signed_out.driver.close()
+        signed_out.driver.switch_to.window(signed_out.driver.window_handles[0])
 
 
 @pytest.mark.parametrize(
     ("key", "words"),
     [
-        ("nonsense", "This key opens nothing"),
-        ("schlüssel", "Type or paste the whole key"),
+        ("nonsense", "This key does not work"),
+        ("schlüssel", "Enter the whole key"),
         ("rtn_1_" + "a" * 43 + "b" * 6, "mistyped or cut"),
     ],
-    ids=["unknown", "no key", "mistyped"],
+    ids=["unknown", "not a key", "mistyped"],
 )
-def test_a_wrong_key_is_refused_with_what_to_do_and_is_not_kept(door: Console, key: str, words: str) -> None:
-    door.sign_in(key)
-    door.sees(words, "#key-error")
-    assert door.find("#key").get_attribute("aria-invalid") == "true"
-    assert door.driver.execute_script("return sessionStorage.length") == 0
+def test_a_wrong_key_is_rejected_with_advice_and_not_stored(signed_out: Console, key: str, words: str) -> None:
+    signed_out.sign_in(key)
+    signed_out.sees(words, "#key-error")
+    assert signed_out.find("#key").get_attribute("aria-invalid") == "true"
+    assert signed_out.driver.execute_script("return sessionStorage.length") == 0
 
 
 def test_sign_out_forgets_the_key(console: Console) -> None:
     console.press("Sign out")
-    console.sees("signed out")
+    console.sees("You have signed out")
     assert console.driver.execute_script("return sessionStorage.length") == 0
     console.driver.refresh()
     assert console.find("#key")
 
 
-def test_a_key_that_is_revoked_meanwhile_leads_back_to_the_door(console: Console, service: Service) -> None:
+def test_a_key_revoked_during_the_session_leads_back_to_signing_in(console: Console, service: Service) -> None:
     console.find(".row")
     service.execute(
         "UPDATE routines.api_keys SET revoked_at = now() WHERE collection_id = "
@@ -64,7 +100,7 @@ def test_a_key_that_is_revoked_meanwhile_leads_back_to_the_door(console: Console
     )
     try:
         console.press("Tasks")
-        console.sees("no longer opens")
+        console.sees("no longer works")
         assert console.driver.execute_script("return sessionStorage.length") == 0
     finally:
         service.execute("UPDATE routines.api_keys SET revoked_at = NULL")
@@ -73,15 +109,15 @@ def test_a_key_that_is_revoked_meanwhile_leads_back_to_the_door(console: Console
 # --- the overview -----------------------------------------------------------------------------------------------------
 
 
-def test_the_overview_shows_what_needs_a_look_first_with_the_reason(console: Console) -> None:
+def test_the_overview_shows_routines_that_need_attention_first_with_the_reason(console: Console) -> None:
     console.find(".row.attention")
-    assert "need" in console.title()
+    assert "attention" in console.title()
     assert "attention" in str(console.all(".row")[0].get_attribute("class"))
     console.sees("hostile", ".row.attention")
     console.sees("step 'read' failed", ".rows")
 
 
-def test_a_strip_tells_the_outcomes_in_words_too(console: Console) -> None:
+def test_a_strip_also_describes_the_outcomes_in_words(console: Console) -> None:
     console.sees("morning", ".rows")
     strip = console.find(".rows .strip[aria-label*='missed']")
     label = str(strip.get_attribute("aria-label"))
@@ -89,16 +125,16 @@ def test_a_strip_tells_the_outcomes_in_words_too(console: Console) -> None:
     assert "1 skipped, still running" in label
 
 
-def test_filters_narrow_the_list_and_stay_in_the_address(console: Console) -> None:
+def test_filters_narrow_the_list_and_are_kept_in_the_address(console: Console) -> None:
     console.type("#search", "morning greet")
     console.until(lambda: len(console.all(".row")) == 1)
     console.driver.refresh()
     console.until(lambda: len(console.all(".row")) == 1)
     console.type("#search", "nothing-like-this")
-    console.sees("No routine fits")
+    console.sees("No routines match")
 
 
-def test_names_link_to_the_routine_and_back_leads_to_the_same_list(console: Console) -> None:
+def test_a_name_links_to_its_routine_and_back_returns_to_the_same_list(console: Console) -> None:
     console.type("#search", "morning")
     console.until(lambda: len(console.all(".row")) == 1)
     console.press("morning")
@@ -110,9 +146,9 @@ def test_names_link_to_the_routine_and_back_leads_to_the_same_list(console: Cons
 # --- a routine --------------------------------------------------------------------------------------------------------
 
 
-def test_the_ledger_tells_each_skip_in_a_sentence_with_the_run_that_blocked_it(console: Console) -> None:
+def test_the_ledger_explains_each_skipped_slot_and_links_to_the_run_that_blocked_it(console: Console) -> None:
     console.open("#/routines/greet/morning")
-    console.sees("The run before it was still running: Run", ".ledger")
+    console.sees("The previous run was still running: Run", ".ledger")
     console.sees("3 slots", ".ledger")
     console.sees("its parameters are too large", ".ledger")
     console.find("#outcome").send_keys("Missed")
@@ -148,7 +184,7 @@ def test_pause_and_resume_stop_and_start_the_schedule(console: Console, service:
     assert service.execute(paused) == [(False,)]
 
 
-def test_run_now_leads_to_the_run_and_follows_it_to_its_end(console: Console, service: Service) -> None:
+def test_run_now_opens_the_run_and_follows_it_to_its_end(console: Console, service: Service) -> None:
     before = service.execute("SELECT count(*) FROM routines.trajectories")[0][0]
     console.open("#/routines/greet/morning")
     console.press("Run now")
@@ -161,7 +197,7 @@ def test_run_now_leads_to_the_run_and_follows_it_to_its_end(console: Console, se
     console.sees("Hello world", ".timeline")
 
 
-def test_a_routine_is_deleted_once_its_name_is_typed(console: Console, service: Service) -> None:
+def test_a_routine_is_deleted_only_after_its_name_is_typed(console: Console, service: Service) -> None:
     with service.client() as client:
         client.post("/routines/demo/greet", json={"name": "doomed", "cadence": {"type": "manual"}})
     console.open("#/routines/greet/doomed")
@@ -173,65 +209,97 @@ def test_a_routine_is_deleted_once_its_name_is_typed(console: Console, service: 
     assert service.execute("SELECT count(*) FROM routines.routines WHERE name = 'doomed'") == [(0,)]
 
 
-# --- make and change --------------------------------------------------------------------------------------------------
+# --- creating and editing ---------------------------------------------------------------------------------------------
 
 
-def test_a_routine_is_made_with_its_slots_seen_before(console: Console, service: Service) -> None:
+def test_the_form_previews_the_slots_and_creates_the_routine(console: Console, service: Service) -> None:
     console.open("#/new?task=greet")
     console.sees("Weekdays at 09:00 UTC", "#preview")
     assert len(console.all("#preview li")) == 10
     console.press("Weekly")
-    console.type("#hour", "6")
-    console.type("#minute", "30")
+    console.type("#cadence-hour_utc", "6")
+    console.type("#cadence-minute_utc", "30")
     console.sees("Mondays at 06:30 UTC", "#preview")
     assert all(each.text.startswith("Mon ") for each in console.all("#preview li"))
-    console.type("#name", "made-here")
+    console.type("#name", "created-here")
     console.press("size integer")
     console.type(".override[data-field='init_params_overrides.size'] .value input", "7")
     console.press("Save routine")
-    console.until(lambda: console.title() == "made-here")
+    console.until(lambda: console.title() == "created-here")
     [(cadence, hour, minute, day, overrides)] = service.execute(
         "SELECT cadence_type, hour_utc, minute_utc, day_of_week, init_params_overrides FROM routines.routines "
-        "WHERE name = 'made-here'"
+        "WHERE name = 'created-here'"
     )
     assert (cadence, hour, minute, day, overrides) == ("weekly", 6, 30, "mon", {"size": 7})
 
 
-def test_a_cadence_shows_only_the_fields_that_it_takes(console: Console) -> None:
+def test_the_form_shows_only_the_fields_that_the_cadence_takes(console: Console) -> None:
     console.open("#/new?task=greet")
     shown = {}
-    for kind in ("By hand", "Hourly", "Daily", "Weekdays", "Weekly"):
+    for kind in [plain(each) for each in console.all(".cadence-fields legend ~ label")]:
         console.press(kind)
-        shown[kind] = [name for name in ("day", "hour", "minute") if console.all(f"#{name}")[0].is_displayed()]
+        shown[kind] = console.labels()
     assert shown == {
-        "By hand": [],
-        "Hourly": ["minute"],
-        "Daily": ["hour", "minute"],
-        "Weekdays": ["hour", "minute"],
-        "Weekly": ["day", "hour", "minute"],
+        "Manual": [],
+        "Hourly": ["Minute"],
+        "Daily": ["Hour (UTC)", "Minute"],
+        "Weekdays": ["Hour (UTC)", "Minute"],
+        "Weekly": ["Day", "Hour (UTC)", "Minute"],
     }
 
 
-def test_what_the_service_refuses_is_shown_at_the_field_that_it_names(console: Console) -> None:
+def test_a_cadence_type_that_the_service_adds_appears_in_the_form(console: Console) -> None:
+    with console.script(ADDS_MONTHLY):
+        console.open("#/new?task=greet")
+        console.press("Monthly")
+        assert console.labels() == ["Day of month", "Hour (UTC)", "Minute"]
+        day = console.find("#cadence-day_of_month")
+        assert [day.get_attribute(name) for name in ("min", "max", "value")] == ["1", "31", "1"]
+        # The service does not know the type, and its answer to the preview says so.
+        console.sees("Not valid yet. Type:", "#preview")
+        console.type("#cadence-day_of_month", "15")
+        expected = {"type": "monthly", "day_of_month": 15, "hour_utc": 9, "minute_utc": 0}
+        console.until(lambda: expected in [cadence_in(each) for each in console.requests()])
+
+
+def test_a_cadence_of_an_unknown_type_is_described_by_its_fields(console: Console) -> None:
+    with console.script(MORNING_IS_MONTHLY):
+        console.open("#/")
+        console.sees("Monthly, day of month 15, at 09:00 UTC", ".rows")
+
+
+def test_cadences_are_loaded_once_per_session_and_a_failure_can_be_retried(console: Console) -> None:
+    with console.script(CADENCES_FAIL_ONCE):
+        console.open("#/new?task=greet")
+        console.sees("Could not load the cadences", "main")
+        console.press("Try again")
+        console.find("#cadence-hour_utc")
+    console.driver.execute_script("location.hash = '#/routines/greet/morning/edit'")
+    console.until(lambda: console.title() == "Edit morning")
+    asked = [each for each in console.requests() if "/cadence-types/" in each["url"]]
+    assert len(asked) == 1  # the failure never left the browser
+
+
+def test_errors_are_shown_next_to_the_field_that_the_service_names(console: Console) -> None:
     console.open("#/new?task=greet")
     console.type("#name", "Not a Slug")
-    console.type("#hour", "24")
+    console.type("#cadence-hour_utc", "24")
     console.press("Save routine")
     console.sees("lower-case letters", ".field[data-field='name'] .field-error")
     console.sees("less than or equal to 23", ".field[data-field='cadence.hour_utc'] .field-error")
     assert console.focused().get_attribute("id") == "name"
     console.type("#name", "morning")
-    console.type("#hour", "9")
+    console.type("#cadence-hour_utc", "9")
     console.press("Save routine")
     console.sees("A routine of this name exists", ".field[data-field='name'] .field-error")
 
 
-def test_an_edit_sends_what_changed_and_keeps_secrets(console: Console, service: Service) -> None:
+def test_an_edit_sends_only_what_changed_and_keeps_secrets(console: Console, service: Service) -> None:
     secret = "SELECT secret_names FROM routines.routine_details WHERE name = 'morning'"
     assert service.execute(secret) == [(["TOKEN"],)]
     console.open("#/routines/greet/morning/edit")
     console.sees("TOKEN", ".secrets")
-    console.type("#minute", "5")
+    console.type("#cadence-minute_utc", "5")
     console.requests()
     console.press("Save routine")
     console.sees("Every day at 09:05 UTC", ".lede")
@@ -243,7 +311,7 @@ def test_an_edit_sends_what_changed_and_keeps_secrets(console: Console, service:
 # --- tasks and runs ---------------------------------------------------------------------------------------------------
 
 
-def test_a_task_shows_its_steps_and_runs_with_parameters(console: Console) -> None:
+def test_a_task_shows_its_steps_and_can_be_run_with_parameters(console: Console) -> None:
     console.open("#/tasks")
     console.press("greet")
     console.sees("greet.outputs.text", ".workflow")
@@ -256,13 +324,13 @@ def test_a_task_shows_its_steps_and_runs_with_parameters(console: Console) -> No
     console.sees("Hello console", ".timeline")
 
 
-def test_a_run_that_waits_can_be_cancelled(console: Console, service: Service) -> None:
-    worker = service.part("worker")
+def test_a_waiting_run_can_be_cancelled(console: Console, service: Service) -> None:
+    worker = service.program_pid("worker")
     with service.client() as client:
         nested = {"task": "greet", "items": list(range(40)), "item_param": "name", "activity": "list_emit_await"}
         workflow = {"init_params": {}, "step_configs": {"many": nested}, "steps": ["many"]}
         assert client.post("/tasks/demo", json={"name": "many", "workflow": workflow}).status_code == 201
-        os.kill(worker, signal.SIGSTOP)  # so that the run is still waiting when somebody cancels it
+        os.kill(worker, signal.SIGSTOP)  # keeps the run waiting until it is cancelled
         try:
             run = client.post("/run/demo/many", json={}).json()["trajectory_id"]
             console.open(f"#/runs/many/{run}")
@@ -273,30 +341,26 @@ def test_a_run_that_waits_can_be_cancelled(console: Console, service: Service) -
             os.kill(worker, signal.SIGCONT)
 
 
-def test_relative_times_go_by_the_services_clock(console: Console, service: Service) -> None:
-    """This machine's clock is three hours ahead, and the newest run still ended moments ago, not hours."""
+def test_relative_times_follow_the_clock_of_the_service(console: Console, service: Service) -> None:
+    """With this machine's clock three hours ahead, the newest run still ended moments ago."""
     [(run,)] = service.execute(
         "SELECT max(id) FROM routines.trajectories WHERE task_id = (SELECT id FROM routines.tasks WHERE name = 'greet')"
     )
-    source = {"source": "const real = Date.now; Date.now = () => real() + 3 * 3600e3"}
-    added = console.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", source)
-    try:
+    with console.script("const real = Date.now; Date.now = () => real() + 3 * 3600e3"):
         console.open(f"#/runs/greet/{run}")
         ahead = console.driver.execute_script("return Date.now() - new Date()")
         assert ahead > 3 * 3600e3 - 1000
         shown = console.find("aside time[data-relative]").text
         assert re.fullmatch(r"now|\d+ (s|min) ago", shown), shown
-    finally:
-        console.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
 
 
-def test_what_is_not_there_says_what_to_do(console: Console) -> None:
+def test_a_missing_page_says_what_may_have_happened(console: Console) -> None:
     console.open("#/routines/greet/nothing")
     console.sees("deleted or renamed")
     console.open("#/no/such/page")
-    console.sees("no page of the console")
+    console.sees("The console has no page at this address")
 
 
-def test_long_names_are_whole_on_their_page(console: Console) -> None:
+def test_a_long_name_is_shown_in_full_on_its_page(console: Console) -> None:
     console.open(f"#/routines/greet/{LONG}")
     assert console.title() == LONG

@@ -1,4 +1,4 @@
-"""The console before a service that is switched off, slow to let a key in, away, or full."""
+"""Tests the console with routines disabled, requests limited, the service down, and a large collection."""
 
 import os
 import signal
@@ -14,12 +14,12 @@ from support.serving import TASK, ApiProcess, api_process, new_key
 
 pytestmark = pytest.mark.slow
 MANY = 1100
-"""More routines than one page of the list holds."""
+"""More routines than fit on one page of the API's list."""
 
 
 @pytest.fixture
 def open_console(browser: Chrome, database: Database) -> Callable[[ApiProcess], Console]:
-    """Opens the console of a process, with a key of the collection my-org."""
+    """Return a function that opens the console of a process, with a key of the collection my-org."""
     return lambda api: Console(browser, api.url, new_key(database, "my-org")).arrive()
 
 
@@ -37,7 +37,7 @@ def make_routines(api: ApiProcess, database: Database, number: int) -> None:
         )
 
 
-def test_without_routines_it_says_how_to_switch_them_on(
+def test_disabled_routines_show_how_to_enable_them(
     database: Database, open_console: Callable[[ApiProcess], Console]
 ) -> None:
     with api_process(database.url, enable_routines=False) as api:
@@ -45,21 +45,21 @@ def test_without_routines_it_says_how_to_switch_them_on(
         console.sign_in()
         console.sees("ENABLE_ROUTINES=true", "main")
         console.press("Tasks and their runs")
-        console.sees("No task yet")
+        console.sees("No tasks yet")
 
 
-def test_an_empty_collection_says_where_to_begin(
+def test_an_empty_collection_says_how_to_begin(
     database: Database, open_console: Callable[[ApiProcess], Console]
 ) -> None:
     with api_process(database.url) as api:
         console = open_console(api)
         console.sign_in()
         console.sees("Nothing is scheduled yet.")
-        console.press("Make the first one")
-        console.sees("There is no task yet")
+        console.press("Create the first one")
+        console.sees("No tasks yet")
 
 
-def test_a_key_that_asks_too_much_waits_as_long_as_it_is_told(
+def test_a_rate_limited_key_waits_as_long_as_the_service_says(
     database: Database, open_console: Callable[[ApiProcess], Console]
 ) -> None:
     with api_process(database.url) as plenty:
@@ -72,14 +72,14 @@ def test_a_key_that_asks_too_much_waits_as_long_as_it_is_told(
         assert any("429" in each for each in console.messages())
 
 
-def test_a_service_that_is_away_is_told_and_asked_again_on_demand(
+def test_an_unavailable_service_is_reported_and_can_be_retried(
     database: Database, open_console: Callable[[ApiProcess], Console]
 ) -> None:
     with api_process(database.url) as api:
         console = open_console(api)
         console.sign_in()
         console.sees("Nothing is scheduled yet.")
-        # Its data lies elsewhere for a while, as in a failover: the API answers 503.
+        # The database refuses connections, as in a failover: the API answers 503.
         with psycopg.connect(database.url, autocommit=True) as admin:
             name = admin.info.dbname
         with psycopg.connect(database.url.replace(name, "postgres"), autocommit=True) as admin:
@@ -92,12 +92,12 @@ def test_a_service_that_is_away_is_told_and_asked_again_on_demand(
         def is_back() -> bool:
             for again in console.all(".failure button"):
                 again.click()
-            return "No task yet" in console.title()
+            return "No tasks yet" in console.title()
 
         console.until(is_back)
 
 
-def test_a_collection_of_many_pages_is_read_whole_and_shown_a_screen_at_a_time(
+def test_a_large_collection_loads_completely_and_shows_one_screen_at_a_time(
     database: Database, open_console: Callable[[ApiProcess], Console]
 ) -> None:
     with api_process(database.url) as api:
@@ -114,7 +114,7 @@ def test_a_collection_of_many_pages_is_read_whole_and_shown_a_screen_at_a_time(
         assert len(asked) < 20, asked
 
 
-def test_a_server_that_is_frozen_leaves_the_page_as_it_was(
+def test_a_frozen_server_leaves_the_current_page_in_place(
     database: Database, open_console: Callable[[ApiProcess], Console]
 ) -> None:
     with api_process(database.url) as api:
@@ -128,4 +128,4 @@ def test_a_server_that_is_frozen_leaves_the_page_as_it_was(
             assert console.title() == "Nothing is scheduled yet."
         finally:
             os.kill(api.process.pid, signal.SIGCONT)
-        console.sees("No task yet")
+        console.sees("No tasks yet")

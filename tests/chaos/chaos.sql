@@ -1,10 +1,10 @@
--- What the chaos tests add to a migrated database, in a schema of their own: what was ordered, and a journal of every
--- write, kept by triggers. The product's own tables and statements stay as they are.
+-- What the chaos tests add to a migrated database, in a schema of their own: the driver's orders, and a journal of every
+-- write, kept by triggers. The product's own tables and statements are unchanged.
 
 CREATE SCHEMA chaos;
 
--- What the driver ordered. Each row is written in the transaction of the change itself, under the routine's row lock,
--- so that the order and the change are there together or not at all, whatever was killed in between.
+-- The changes that the driver made. Each row is written in the transaction of the change itself, under the routine's row
+-- lock, so the order and the change are both there or both missing, whatever was killed in between.
 CREATE TABLE chaos.orders (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     routine_id  bigint NOT NULL,
@@ -13,9 +13,9 @@ CREATE TABLE chaos.orders (
     cadence_type text, hour_utc integer, minute_utc integer, day_of_week text,
     paused      boolean NOT NULL,
     was         timestamptz,  -- next_run_at before the change: the first slot that had no outcome yet
-    was_paused_at timestamptz,  -- paused_at before the change; null: it was not paused
+    was_paused_at timestamptz,  -- paused_at before the change; null if it was not paused
     heavy       boolean NOT NULL,  -- its fires fail to start: the parameters are too large
-    first       timestamptz,  -- the first slot that the driver left without outcome; null: the product computed next_run_at
+    first       timestamptz,  -- the first slot that the driver left without outcome; null if the product set next_run_at
     became      timestamptz   -- next_run_at after the change
 );
 
@@ -25,24 +25,24 @@ CREATE TABLE chaos.run_journal (
     routine_id bigint,
     at timestamptz NOT NULL DEFAULT clock_timestamp(),  -- within the transaction: before its commit
     transaction_at timestamptz NOT NULL DEFAULT now(),
-    writer text NOT NULL DEFAULT session_user,          -- each process connects as a role of its own
+    writer text NOT NULL DEFAULT session_user,          -- each process connects as its own role
     old_status text, status text NOT NULL,
-    old_attempt integer, attempt integer NOT NULL,
+    old_fence integer, fence integer NOT NULL,
     old_crashes integer, crashes integer NOT NULL,
     old_lease timestamptz, lease timestamptz,
     deadline timestamptz
 );
 
--- SECURITY DEFINER: the programs write as their roles, which have no rights here.
+-- SECURITY DEFINER, because the programs write as their roles, which have no rights here.
 CREATE FUNCTION chaos.journal_run() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     IF TG_OP = 'INSERT' THEN
-        INSERT INTO chaos.run_journal (trajectory_id, routine_id, status, attempt, crashes, lease)
-        VALUES (NEW.id, NEW.triggered_by_routine_id, NEW.status, NEW.attempt, NEW.crashes, NEW.lease_expires_at);
+        INSERT INTO chaos.run_journal (trajectory_id, routine_id, status, fence, crashes, lease)
+        VALUES (NEW.id, NEW.triggered_by_routine_id, NEW.status, NEW.fence, NEW.crashes, NEW.lease_expires_at);
     ELSE
-        INSERT INTO chaos.run_journal (trajectory_id, routine_id, old_status, status, old_attempt, attempt,
+        INSERT INTO chaos.run_journal (trajectory_id, routine_id, old_status, status, old_fence, fence,
                                        old_crashes, crashes, old_lease, lease, deadline)
-        VALUES (NEW.id, NEW.triggered_by_routine_id, OLD.status, NEW.status, OLD.attempt, NEW.attempt,
+        VALUES (NEW.id, NEW.triggered_by_routine_id, OLD.status, NEW.status, OLD.fence, NEW.fence,
                 OLD.crashes, NEW.crashes, OLD.lease_expires_at, NEW.lease_expires_at, OLD.deadline_at);
     END IF;
     RETURN NULL;
@@ -57,23 +57,23 @@ CREATE TABLE chaos.step_journal (
     at timestamptz NOT NULL DEFAULT clock_timestamp(),
     transaction_at timestamptz NOT NULL DEFAULT now(),
     old_status text, status text NOT NULL,
-    attempt integer NOT NULL,
-    current_attempt integer NOT NULL
+    fence integer NOT NULL,
+    current_fence integer NOT NULL
 );
 
 CREATE FUNCTION chaos.journal_step() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
-    INSERT INTO chaos.step_journal (trajectory_id, step, old_status, status, attempt, current_attempt)
-    SELECT NEW.trajectory_id, NEW.name, CASE TG_OP WHEN 'UPDATE' THEN OLD.status END, NEW.status, NEW.attempt,
-           trajectories.attempt
+    INSERT INTO chaos.step_journal (trajectory_id, step, old_status, status, fence, current_fence)
+    SELECT NEW.trajectory_id, NEW.name, CASE TG_OP WHEN 'UPDATE' THEN OLD.status END, NEW.status, NEW.fence,
+           trajectories.fence
     FROM routines.trajectories WHERE id = NEW.trajectory_id;
     RETURN NULL;
 END $$;
 CREATE TRIGGER chaos_journal AFTER INSERT OR UPDATE ON routines.steps
     FOR EACH ROW EXECUTE FUNCTION chaos.journal_step();
 
--- A stall in the middle of a batch, between its locks and its writes: the races stand open longer than a fast
--- disk would leave them. A setting of the database says how often and for how long.
+-- Stalls fires in the middle of a batch, between its locks and its writes, which leaves races open longer than a fast disk
+-- would. Settings of the database say how often and for how long.
 CREATE FUNCTION chaos.stall() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF random() < coalesce(current_setting('chaos.stall_share', true), '0')::float8 THEN

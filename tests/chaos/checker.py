@@ -1,6 +1,6 @@
-"""The checker: from the orders and the database alone, what must be true of every slot, run and step.
+"""Check, from the driver's orders and the database alone, what must be true of every slot, run and step.
 
-Each rule is one generator of violations over a `History`; none looks at how the product works inside.
+Each rule is a generator of violations over a `History`. No rule looks at how the product works inside.
 """
 
 from collections import Counter, defaultdict
@@ -15,18 +15,17 @@ from support.oracle import MOMENT, Cadence, latest_slot, slots
 
 CATCHUP = {"hourly": timedelta(hours=1)}
 LONG_CATCHUP = timedelta(hours=12)
-"""The windows within which the newest missed slot still fires: the product's defaults."""
+"""How old the newest missed slot may be and still fire, by the product's defaults: hourly, and all other cadences."""
 COMMIT_SECONDS = timedelta(seconds=6)
-"""The journal's time lies before the commit, by as much as a backend may be frozen or stalled."""
+"""How long before the commit a journal entry's time may lie: a backend may be frozen or stalled in between."""
 STEPS = {"one", "two", "three"}
 MAX_CRASHES = 3
-
 
 Found = Generator[Violation]
 
 
 def check(history: History, *, lease_seconds: float, settled: bool) -> list[Violation]:
-    """Every violation; `settled` also asks for what must come about in the end."""
+    """Return every violation; `settled` also checks what must have happened in the end."""
     stretches, violations = stretches_of(history)
     rules: list[Callable[[], Iterable[Violation]]] = [
         lambda: one_outcome(history, stretches),
@@ -45,7 +44,7 @@ def check(history: History, *, lease_seconds: float, settled: bool) -> list[Viol
 
 
 def one_outcome(history: History, stretches: Stretches) -> Found:
-    """Every slot that was ordered has one outcome, and no other slot has any."""
+    """Check that every slot implied by the orders has exactly one outcome, and no other slot has any."""
     outcomes: Counter[tuple[int, datetime]] = Counter()
     evidence: dict[tuple[int, datetime], list[Any]] = defaultdict(list)
     for run in history.runs:
@@ -65,11 +64,11 @@ def one_outcome(history: History, stretches: Stretches) -> Found:
         if count > 1:
             yield Violation("double", f"slot {slot} of routine {routine} has {count} outcomes", rows)
         if (routine, slot) not in ordered:
-            yield Violation("unordered", f"{slot} of routine {routine} has an outcome and was no slot by then", rows)
+            yield Violation("unordered", f"{slot} of routine {routine} has an outcome but was not a slot then", rows)
 
 
 def _slots_of(skip: Any, stretches: Stretches) -> list[datetime]:
-    """The slots that one skip accounts for: as many as it says, from its first to its last."""
+    """Return the slots that one skip accounts for: as many as it says, from its first to its last."""
     for stretch in stretches.get(skip.routine_id, []):
         if stretch.owns(skip.scheduled_for):
             found = slots(stretch.cadence, skip.scheduled_for, skip.last_scheduled_for + MOMENT)
@@ -79,14 +78,14 @@ def _slots_of(skip: Any, stretches: Stretches) -> list[datetime]:
 
 
 def never_early(history: History) -> Found:
-    """No run is made before its slot, by the clock of the database as the journal saw it."""
-    made = _made_at(history)
+    """Check that no run is created before its slot, by the database's clock as the journal recorded it."""
+    created = _created_at(history)
     for run in history.runs:
-        if run.scheduled_for and min(made[run.id], run.created_at) < run.scheduled_for:
-            yield Violation("early", f"run {run.id} was made at {made[run.id]}, before its slot", (run,))
+        if run.scheduled_for and min(created[run.id], run.created_at) < run.scheduled_for:
+            yield Violation("early", f"run {run.id} was created at {created[run.id]}, before its slot", (run,))
 
 
-def _made_at(history: History) -> dict[int, datetime]:
+def _created_at(history: History) -> dict[int, datetime]:
     return {row.trajectory_id: row.at for row in history.run_journal if row.old_status is None}
 
 
@@ -95,7 +94,7 @@ def _window(cadence: Cadence) -> timedelta:
 
 
 def newest_slot_fires(history: History, stretches: Stretches) -> Found:
-    """After an absence the newest slot alone may fire, and only within its window."""
+    """Check that after an outage only the newest slot fires, and only within its catch-up window."""
     for run in history.runs:
         for stretch in stretches.get(run.routine_id, []) if run.scheduled_for else []:
             if not stretch.owns(run.scheduled_for):
@@ -104,13 +103,13 @@ def newest_slot_fires(history: History, stretches: Stretches) -> Found:
             if newest and newest > run.scheduled_for:
                 yield Violation("catch-up", f"run {run.id} is for a slot before the newest, {newest}", (run,))
             if run.created_at - run.scheduled_for > _window(stretch.cadence):
-                yield Violation("catch-up", f"run {run.id} came after its catch-up window", (run,))
+                yield Violation("catch-up", f"run {run.id} was created after its catch-up window", (run,))
 
 
 def skips_are_true(history: History, stretches: Stretches) -> Found:
-    """Each skip has its cause: an active run, a slot too late, a fire that cannot start, an order that settled it."""
+    """Check that each skip has a cause: an active run, a late slot, a fire that cannot start, an order that settled."""
     runs = {run.id: run for run in history.runs}
-    made = _made_at(history)
+    created = _created_at(history)
     heavy = {order.routine_id for order in history.orders if order.heavy}
     orders = {(order.routine_id, order.at): order for order in history.orders}
     past: dict[int, list[Any]] = defaultdict(list)
@@ -126,22 +125,22 @@ def skips_are_true(history: History, stretches: Stretches) -> Found:
             if (
                 run is None
                 or run.routine_id != skip.routine_id
-                or made[run.id] > skip.recorded_at + COMMIT_SECONDS
+                or created[run.id] > skip.recorded_at + COMMIT_SECONDS
                 or (run.ended_at and run.ended_at < skip.recorded_at - COMMIT_SECONDS)
             ):
-                yield Violation("skip", f"skip {skip.id} names a run that did not block it", (skip, run))
+                yield Violation("skip", f"skip {skip.id} names a run that did not block its slot", (skip, run))
         elif skip.reason == "missed" and skip.detail is None:
             yield from _missed_is_true(skip, stretches)
         elif skip.reason == "missed" and _was_passed_over(skip, past[skip.routine_id]):
             continue
         elif skip.reason != "failed_to_start" or skip.routine_id not in heavy or not skip.detail:
-            yield Violation("skip", f"skip {skip.id} is {skip.reason!r}, and no order gave cause for that", (skip,))
+            yield Violation("skip", f"skip {skip.id} is {skip.reason!r}, but no order explains that", (skip,))
 
 
 def _settled_by_order(skip: Any, order: Any, stretches: Stretches) -> Found:
-    """What was due when somebody paused or changed the routine, or fell in a pause, is told apart and says why.
+    """Check that skips of an order give the right reason: was the slot due before it, or did it fall into a pause?
 
-    What next_run_at had been set past by then is missed, whatever the order is.
+    Slots that next_run_at had been set past by then are missed, whatever the order is.
     """
     is_due = order.was is None or skip.scheduled_for >= order.was
     is_paused = is_due and (order.was_paused_at is not None or (order.kind != "delete" and order.paused))
@@ -149,11 +148,11 @@ def _settled_by_order(skip: Any, order: Any, stretches: Stretches) -> Found:
     if skip.reason != ("paused" if is_paused else "missed") or not skip.detail:
         yield Violation("skip", f"skip {skip.id} is {skip.reason!r} by {order.kind!r}: {skip.detail}", (skip, order))
     if not any(stretch.owns(skip.scheduled_for) and stretch.owns(skip.last_scheduled_for) for stretch in own):
-        yield Violation("skip", f"skip {skip.id} is by {order.kind!r}, which settled no such slots", (skip, order))
+        yield Violation("skip", f"skip {skip.id} comes from {order.kind!r}, which settled no such slots", (skip, order))
 
 
 def _was_passed_over(skip: Any, past: list[Any]) -> bool:
-    """Whether one of these orders set next_run_at past all of its slots."""
+    """Return whether one of these orders set next_run_at past all slots of the skip."""
     return any(order.first <= skip.scheduled_for and skip.last_scheduled_for < order.became for order in past)
 
 
@@ -167,79 +166,83 @@ def _missed_is_true(skip: Any, stretches: Stretches) -> Found:
 
 
 def no_overlap(history: History) -> Found:
-    """No scheduled run is made while another run of its routine is active.
+    """Check that no scheduled run is created while another run of its routine is active.
 
-    By the journal's times: a run that blocks is seen to end before its end is committed, and a run is seen to be made
-    after every check that let it in. So two runs that only touch are never taken for an overlap.
+    The rule uses the journal's times. A blocking run's end is recorded before it commits, and a run's creation after
+    every check that permitted it, so two runs that merely touch are never taken for an overlap.
     """
-    made = _made_at(history)
+    created = _created_at(history)
     ended = {row.trajectory_id: row.at for row in history.run_journal if row.status not in {"pending", "running"}}
     by_routine: dict[int, list[Any]] = defaultdict(list)
     for run in history.runs:
         by_routine[run.routine_id].append(run)
     for runs in by_routine.values():
-        runs.sort(key=lambda run: made[run.id])
+        runs.sort(key=lambda run: created[run.id])
         active: list[Any] = []
         for run in runs:
-            active = [other for other in active if other.id not in ended or ended[other.id] > made[run.id]]
+            active = [other for other in active if other.id not in ended or ended[other.id] > created[run.id]]
             if run.trigger == "schedule" and active:
                 yield Violation(
-                    "overlap", f"run {run.id} was made while run {active[0].id} was active", (active[0], run)
+                    "overlap", f"run {run.id} was created while run {active[0].id} was active", (active[0], run)
                 )
             active.append(run)
 
 
 def only_the_holder_writes(history: History, lease_seconds: float) -> Found:
-    """Whoever takes a run raises the fence; without raising it only the one who claimed writes; the end is the end."""
+    """Check that taking a run raises the fence, that otherwise only its worker writes it, and that its end is final."""
     holder: dict[int, str] = {}
     for row in history.run_journal:
         change = (row.old_status, row.status)
-        raised = row.attempt - (row.old_attempt or 0)
+        raised = row.fence - (row.old_fence or 0)
         if row.old_status is None:
             continue
         if row.old_status not in {"pending", "running"}:
-            yield Violation("final", f"run {row.trajectory_id} was {row.old_status} and then {row.status}", (row,))
+            yield Violation("final", f"run {row.trajectory_id} was {row.old_status} and became {row.status}", (row,))
         elif change == ("pending", "running"):
             if raised != 1:
-                yield Violation("fence", f"run {row.trajectory_id} was claimed and the fence not raised by 1", (row,))
+                yield Violation("fence", f"run {row.trajectory_id} was claimed without raising the fence by 1", (row,))
             holder[row.trajectory_id] = row.writer
         elif row.status == "pending" or raised:
             yield from _taken_away(row, raised, holder)
         elif change[0] == "running" and row.writer != holder.get(row.trajectory_id):
             yield Violation(
-                "fence", f"run {row.trajectory_id} was written by {row.writer}, who does not hold it", (row,)
+                "fence", f"run {row.trajectory_id} was written by {row.writer}, which has not claimed it", (row,)
             )
         if row.status == "running" and row.lease - row.transaction_at != timedelta(seconds=lease_seconds):
-            yield Violation("lease", f"the lease of run {row.trajectory_id} is not by the database's clock", (row,))
+            yield Violation(
+                "lease", f"the lease of run {row.trajectory_id} does not follow the database's clock", (row,)
+            )
 
 
 def _taken_away(row: Any, raised: int, holder: dict[int, str]) -> Found:
-    """A run that goes back to the queue or fails without its holder: given back, lost, or past its deadline."""
+    """Check that a run taken from its worker was given back, lost, or past its deadline."""
     lost = row.crashes - row.old_crashes
     late = row.deadline is not None and row.deadline <= row.transaction_at
     if raised != 1:
-        yield Violation("fence", f"run {row.trajectory_id} was taken away and the fence not raised by 1", (row,))
+        yield Violation("fence", f"run {row.trajectory_id} was taken away without raising the fence by 1", (row,))
     if lost == 0 and not late and row.writer != holder.get(row.trajectory_id):
-        yield Violation("crashes", f"run {row.trajectory_id} was taken from its worker, uncounted", (row,))
+        yield Violation(
+            "crashes", f"run {row.trajectory_id} was taken from its worker without counting a crash", (row,)
+        )
     if lost and (row.old_lease is None or row.old_lease > row.transaction_at):
-        yield Violation("lease", f"run {row.trajectory_id} was taken away before its lease was over", (row,))
+        yield Violation("lease", f"run {row.trajectory_id} was taken away before its lease expired", (row,))
     if lost not in {0, 1} or (lost and (row.status == "failed") != (row.crashes >= MAX_CRASHES) and not late):
         yield Violation("crashes", f"run {row.trajectory_id} is {row.status} after {row.crashes} crashes", (row,))
 
 
 def steps_are_fenced(history: History) -> Found:
-    """A step is written by the attempt that holds the run, and never again once it is completed.
+    """Check that a step is written under the run's current fence, and never again once it is completed.
 
-    The end of a run closes the step that an attempt before had begun, where those that came after did not get so far.
+    The exception: the end of a run closes a step that an earlier claim began, if later claims did not get that far.
     """
     ends = {(row.trajectory_id, row.transaction_at): row.status for row in history.run_journal}
     for row in history.step_journal:
         closed_as = ends.get((row.trajectory_id, row.transaction_at))
         is_closed = row.old_status == "running" and row.status == closed_as in {"failed", "cancelled"}
-        if row.attempt != row.current_attempt and not is_closed:
+        if row.fence != row.current_fence and not is_closed:
             yield Violation("fence", f"step {row.step} of run {row.trajectory_id} was written too late", (row,))
         if row.old_status == "completed":
-            yield Violation("repeated", f"step {row.step} of run {row.trajectory_id} was finished before", (row,))
+            yield Violation("repeated", f"step {row.step} of run {row.trajectory_id} was already finished", (row,))
     completed: dict[int, set[str]] = defaultdict(set)
     for row in history.step_journal:
         if row.status == "completed":
@@ -250,32 +253,32 @@ def steps_are_fenced(history: History) -> Found:
 
 
 def finished_steps_are_not_repeated(history: History) -> Found:
-    """No attempt executes what it or an attempt before it finished; one that lost its run begins one step at most."""
+    """Check that no claim executes a step that is finished, and that one that lost its run begins at most one more."""
     finished = {(row.trajectory_id, row.step): row for row in history.step_journal if row.status == "completed"}
     taken_at = {
-        (row.trajectory_id, row.old_attempt): row.at
+        (row.trajectory_id, row.old_fence): row.at
         for row in history.run_journal
-        if row.old_status == "running" and row.attempt != row.old_attempt
+        if row.old_status == "running" and row.fence != row.old_fence
     }
     late: Counter[tuple[int, int]] = Counter()
     for execution in history.executions:
         row = finished.get((execution.trajectory_id, execution.step))
-        if row and execution.at > row.at and execution.attempt >= row.attempt:
+        if row and execution.at > row.at and execution.fence >= row.fence:
             yield Violation(
                 "repeated",
-                f"step {execution.step} of run {execution.trajectory_id} was finished before",
+                f"step {execution.step} of run {execution.trajectory_id} was already finished",
                 (row, execution),
             )
-        own = execution.trajectory_id, execution.attempt
+        own = execution.trajectory_id, execution.fence
         if own in taken_at and execution.at > taken_at[own] + COMMIT_SECONDS:
             late[own] += 1
-    for (run, attempt), count in late.items():
+    for (run, fence), count in late.items():
         if count > 1:
-            yield Violation("fence", f"attempt {attempt} of run {run} began {count} steps after it had lost the run")
+            yield Violation("fence", f"the claim of run {run} with fence {fence} began {count} steps after losing it")
 
 
 def last_run_at_is_true(history: History) -> Found:
-    """last_run_at is when the routine's newest run was made."""
+    """Check that last_run_at is the time at which the routine's newest run was created."""
     newest: dict[int, Any] = {}
     runs = {run.id: run for run in history.runs}
     for row in history.run_journal:
@@ -284,11 +287,15 @@ def last_run_at_is_true(history: History) -> Found:
     for routine in history.routines:
         run = newest.get(routine.id)
         if routine.last_run_at != (run.created_at if run else None):
-            yield Violation("last_run_at", f"routine {routine.id} last ran at another time", (routine, run))
+            yield Violation(
+                "last_run_at",
+                f"last_run_at of routine {routine.id} is not the creation of its newest run",
+                (routine, run),
+            )
 
 
 def all_is_settled(history: History) -> Found:
-    """In the end every run is final."""
+    """Check that in the end every run is final."""
     for run in history.runs:
         if run.ended_at is None:
             yield Violation("unsettled", f"run {run.id} is still {run.status}", (run,))

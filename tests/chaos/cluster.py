@@ -1,4 +1,4 @@
-"""The Postgres under test: our own embedded server, durable, and crashed on demand."""
+"""Run the Postgres under test: our own embedded server, durable, which can be crashed on demand."""
 
 import os
 import signal
@@ -11,33 +11,33 @@ SETTINGS = {"fsync": "on", "synchronous_commit": "on", "max_connections": "100",
 
 
 class Cluster:
-    """One server in one directory, with fsync on: what is acknowledged must survive."""
+    """One server in one directory, with fsync on: whatever it acknowledges must survive."""
 
     def __init__(self, directory: Path) -> None:
         self._server = EmbeddedServer(directory, settings=SETTINGS)
         self.url = self.admin_url = ""
 
     def start(self) -> None:
-        """Start it; from the main thread, since it ends with the thread that started it."""
+        """Start the server, which stops with the thread that starts it: call this from the main thread."""
         self._server.start()
         self.url = self._server.url()
         self.admin_url = self._server.url("postgres")
 
     @property
     def socket(self) -> Path:
-        """The Unix socket that it listens on."""
+        """Return the Unix socket that the server listens on."""
         return Path(parse_qs(urlsplit(self.url).query)["host"][0]) / ".s.PGSQL.5432"
 
     def postmaster(self) -> int:
-        """The process id of the postmaster."""
+        """Return the process id of the postmaster."""
         return int((self._server._cluster / "postmaster.pid").read_text("utf-8").splitlines()[0])
 
     def crash(self) -> None:
-        """`pg_ctl stop -m immediate`: every backend quits where it stands, and nothing is written down."""
+        """Do `pg_ctl stop -m immediate`: every backend quits at once, and nothing is flushed."""
         os.kill(self.postmaster(), signal.SIGQUIT)
         assert self._server._process
         self._server._process.wait(timeout=30)
 
     def stop(self) -> None:
-        """Shut down in order."""
+        """Shut the server down gracefully."""
         self._server.stop()

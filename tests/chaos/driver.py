@@ -1,9 +1,9 @@
-"""One chaos run: real processes and a real Postgres under faults and traffic, then time to settle, then the checker.
+"""Run chaos: real processes and a real Postgres under faults and traffic, then time to settle, then the checker.
 
     PYTHONPATH=tests .venv/bin/python -m chaos.driver --minutes 60 --seed 7
 
-A seed fixes what is drawn; the machine's timing stays its own, so that a seed repeats a run in kind and not to the
-microsecond. A run that fails leaves its directory: logs, trace, the rows that offend and the whole ledger.
+The seed fixes which faults and orders are drawn. Timing remains the machine's own, so a seed repeats a run in kind, not
+to the microsecond. A run that fails keeps its directory: logs, trace, the offending rows and the whole ledger.
 """
 
 import argparse
@@ -27,12 +27,12 @@ from psycopg import AsyncConnection
 
 from chaos.checker import check
 from chaos.cluster import Cluster
-from chaos.faults import USUAL, Faults
+from chaos.faults import DEFAULT_WEIGHTS, Faults
 from chaos.fleet import Fleet
 from chaos.history import History, read_history
 from chaos.proxy import FaultProxy
 from chaos.stretches import Violation
-from chaos.traffic import MOST_BYTES, Traffic
+from chaos.traffic import MAX_BYTES, Traffic
 from chaos.wrong_clock import wrong_clock
 from routines_core.db import connect
 
@@ -51,14 +51,14 @@ class Plan:
     """What one run does, and for how long.
 
     Attributes:
-        seed: Decides orders and faults.
-        seconds: How long orders and faults come.
-        source: A source tree instead of the installed one: a mutant's.
-        faults: How often each fault comes; empty: none.
-        traffic: How often each order comes, where not as usual.
-        stall: Share of fires that stall in the middle of their batch, and for how many seconds.
-        stop_at_first: Look every second, and end the run at the first violation.
-        says_each_seconds: How often the counts so far are printed.
+        seed: Decides the orders and faults.
+        seconds: How long orders and faults last.
+        source: A source tree to use instead of the installed one, for a mutant.
+        faults: The relative frequency of each fault; empty for none.
+        traffic: The relative frequency of orders, where it differs from the default.
+        stall: The share of fires that stall in the middle of their batch, and for how many seconds.
+        stop_at_first: Check every second, and end the run at the first violation.
+        report_every_seconds: How often to print the counts so far.
     """
 
     seed: int
@@ -69,30 +69,30 @@ class Plan:
     routines: int = 60
     orders_per_second: float = 12
     faults_per_second: float = 0.7
-    faults: dict[str, int] = field(default_factory=lambda: dict(USUAL))
+    faults: dict[str, int] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
     traffic: dict[str, float] = field(default_factory=dict[str, float])
     stall: tuple[float, float] = (0.05, 0.05)
     stop_at_first: bool = False
-    says_each_seconds: float = float("inf")
+    report_every_seconds: float = float("inf")
     lease_seconds: float = 3
     settings: dict[str, str] = field(default_factory=dict[str, str])
 
     @property
     def environment(self) -> dict[str, str]:
-        """The product's settings."""
+        """Return the product's settings."""
         return {
             "ROUTINES_LEASE_SECONDS": str(self.lease_seconds),
             "ROUTINES_WORKER_CONCURRENCY": "20",
             "ROUTINES_TICK_BATCH_SIZE": "20",
             "ROUTINES_RUN_DEADLINE_SECONDS": "60",
-            "ROUTINES_MAX_INIT_PARAMS_BYTES": str(MOST_BYTES),
+            "ROUTINES_MAX_INIT_PARAMS_BYTES": str(MAX_BYTES),
             **self.settings,
         }
 
 
 @dataclass
 class Report:
-    """What was done and what was found."""
+    """What the run did and what the checker found."""
 
     plan: Plan
     faults: Counter[str] = field(default_factory=Counter[str])
@@ -119,7 +119,7 @@ class Report:
         return "\n".join(lines)
 
     def count(self, history: History) -> None:
-        """Slots by outcome and runs by their end."""
+        """Count slots by outcome and runs by final status."""
         for run in history.runs:
             self.slots["started"] += run.scheduled_for is not None
             self.runs[run.status] += 1
@@ -140,7 +140,7 @@ def _counts(counts: Counter[str]) -> str:
 
 @contextlib.asynccontextmanager
 async def fresh_database(cluster: Cluster, plan: Plan) -> AsyncGenerator[AsyncConnection[Any]]:
-    """A new database on this cluster, migrated by the source under test, with the journals in it."""
+    """Yield a new database on this cluster, migrated by the source under test, with the journals installed."""
     async with await AsyncConnection.connect(cluster.admin_url, autocommit=True) as admin:
         await admin.execute("DROP DATABASE IF EXISTS routines WITH (FORCE)")
         await admin.execute("CREATE DATABASE routines")
@@ -163,7 +163,7 @@ async def fresh_database(cluster: Cluster, plan: Plan) -> AsyncGenerator[AsyncCo
 
 
 async def run(plan: Plan, cluster: Cluster, directory: Path) -> Report:
-    """The whole run; the cluster runs before and after."""
+    """Do the whole run; the cluster must be running before and runs afterwards."""
     report = Report(plan, directory=directory)
     traffic = Traffic(cluster.url, random.Random(f"traffic {plan.seed}"), plan.orders_per_second, plan.traffic)
     async with fresh_database(cluster, plan) as connection:
@@ -177,9 +177,9 @@ async def run(plan: Plan, cluster: Cluster, directory: Path) -> Report:
     faults = Faults(cluster, proxy, fleet, random.Random(f"faults {plan.seed}"), plan.faults_per_second, plan.faults)
     keeper = asyncio.create_task(fleet.keep())
     try:
-        report.violations = await _trouble(plan, traffic, faults, fleet)
+        report.violations = await _cause_trouble(plan, traffic, faults, fleet)
         if not report.violations:
-            cluster.start()  # where a restart was under way
+            cluster.start()  # in case a restart was under way
             report.violations = await settle(cluster.url, fleet, keeper)
             history = await history_of(cluster.url, fleet)
             report.violations += durable(history, traffic)
@@ -195,21 +195,21 @@ async def run(plan: Plan, cluster: Cluster, directory: Path) -> Report:
     return report
 
 
-async def _trouble(plan: Plan, traffic: Traffic, faults: Faults, fleet: Fleet) -> list[Violation]:
-    """Orders and faults until the time is over; then everything that was broken for a while is mended."""
+async def _cause_trouble(plan: Plan, traffic: Traffic, faults: Faults, fleet: Fleet) -> list[Violation]:
+    """Send orders and cause faults until the time is up; then repair everything that was broken temporarily."""
     tasks = [asyncio.create_task(traffic.run()), asyncio.create_task(faults.run())]
     deadline = time.monotonic() + plan.seconds
     found: list[Violation] = []
-    says_at = time.monotonic() + plan.says_each_seconds
+    report_at = time.monotonic() + plan.report_every_seconds
     while time.monotonic() < deadline and not found:
         await asyncio.sleep(min(1, max(0, deadline - time.monotonic())))
-        if time.monotonic() >= says_at:
-            says_at += plan.says_each_seconds
+        if time.monotonic() >= report_at:
+            report_at += plan.report_every_seconds
             left = round(deadline - time.monotonic())
             print(f"{left} s left; {faults.done.total()} faults, {traffic.done.total()} orders", flush=True)
         for task in tasks:
             if task.done():
-                task.result()  # the driver itself broke: say so
+                task.result()  # raises if the driver itself broke
         if plan.stop_at_first:
             with contextlib.suppress(psycopg.Error):
                 history = await history_of(faults.cluster.url, fleet)
@@ -222,7 +222,7 @@ async def _trouble(plan: Plan, traffic: Traffic, faults: Faults, fleet: Fleet) -
 
 
 async def settle(url: str, fleet: Fleet, keeper: "asyncio.Task[None]") -> list[Violation]:
-    """Wait until nothing is due; then let the tickers go, wait until no run is active, and let the workers go."""
+    """Wait until nothing is due, then stop the tickers; wait until no run is active, then stop the workers."""
     violations = await _wait_for_none(url, "due")
     violations += await fleet.stop_kind("ticker")
     violations += await _wait_for_none(url, "active")
@@ -242,7 +242,7 @@ async def _wait_for_none(url: str, what: str) -> list[Violation]:
                 if not count:
                     return []
         await asyncio.sleep(0.2)
-    return [Violation("unsettled", f"after {SETTLE_SECONDS:.0f} s in peace {count} are still {what}")]
+    return [Violation("unsettled", f"after {SETTLE_SECONDS:.0f} s in peace, {count} are still {what}")]
 
 
 async def history_of(url: str, fleet: Fleet) -> History:
@@ -251,17 +251,17 @@ async def history_of(url: str, fleet: Fleet) -> History:
 
 
 def durable(history: History, traffic: Traffic) -> list[Violation]:
-    """What was acknowledged is there."""
+    """Check that everything that was acknowledged still exists."""
     last = history.orders[-1].id
     if last >= traffic.last_acknowledged:
         return []
     return [
-        Violation("durable", f"order {traffic.last_acknowledged} was acknowledged, and the last one kept is {last}")
+        Violation("durable", f"order {traffic.last_acknowledged} was acknowledged, but the last one kept is {last}")
     ]
 
 
 async def _keep_evidence(report: Report, cluster: Cluster) -> None:
-    """The violations with the rows that offend, the ledger, the orders and the journals, as files."""
+    """Write the violations with their rows, the ledger, the orders and the journals to files."""
     assert report.directory
     (report.directory / "violations.txt").write_text("\n".join(map(str, report.violations)), "utf-8")
     tables = ["routines.occurrences", "routines.routines", "chaos.orders", "chaos.run_journal", "chaos.step_journal"]
@@ -277,14 +277,14 @@ async def _keep_evidence(report: Report, cluster: Cluster) -> None:
 
 
 def main() -> None:
-    """The command line of `make chaos`."""
+    """Run the command line of `make chaos`."""
     parser = argparse.ArgumentParser(description="Break everything for a while, then check that nothing was lost.")
     parser.add_argument("--minutes", type=float, default=3)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**32))
     parser.add_argument("--tickers", type=int, default=3)
     parser.add_argument("--workers", type=int, default=3)
     given = parser.parse_args()
-    plan = Plan(given.seed, given.minutes * 60, tickers=given.tickers, workers=given.workers, says_each_seconds=60)
+    plan = Plan(given.seed, given.minutes * 60, tickers=given.tickers, workers=given.workers, report_every_seconds=60)
     print(f"chaos: seed {plan.seed}, {given.minutes:g} minutes", flush=True)
     directory = Path(mkdtemp(prefix="routines-chaos-"))
     cluster = Cluster(directory)

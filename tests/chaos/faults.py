@@ -1,4 +1,4 @@
-"""What breaks: processes, connections, backends, the server. Each fault is one method; a seed says which and when."""
+"""Break things: processes, connections, backends, the server. Each fault is one method; a seed says which and when."""
 
 import asyncio
 import contextlib
@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import psycopg
 
 from chaos.cluster import Cluster
-from chaos.fleet import Fleet, Part
+from chaos.fleet import Fleet, Program
 from chaos.proxy import FaultProxy, Link
 
-USUAL = {
+DEFAULT_WEIGHTS = {
     "kill_ticker": 6,
     "kill_worker": 6,
     "stop_ticker": 2,
@@ -31,9 +31,9 @@ USUAL = {
     "partition": 2,
     "restart_postgres": 2,
 }
-"""How often each comes."""
+"""The relative frequency of each fault."""
 FREEZE_SECONDS = (3.5, 6.0)
-"""Longer than the lease and than the session timeout."""
+"""Longer than both the lease and the session timeout."""
 
 
 @dataclass
@@ -41,8 +41,8 @@ class Faults:
     """Random faults from one seed, until cancelled.
 
     Attributes:
-        per_second: Faults on average.
-        weights: How often each kind comes.
+        per_second: The average number of faults.
+        weights: The relative frequency of each kind.
     """
 
     cluster: Cluster
@@ -50,13 +50,13 @@ class Faults:
     fleet: Fleet
     rng: random.Random
     per_second: float
-    weights: dict[str, int] = field(default_factory=lambda: dict(USUAL))
+    weights: dict[str, int] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
     done: Counter[str] = field(default_factory=Counter[str])
     _mending: set["asyncio.Task[None]"] = field(default_factory=set["asyncio.Task[None]"])
     _frozen_backends: set[int] = field(default_factory=set[int])
 
     async def run(self) -> None:
-        """Break things until cancelled."""
+        """Cause faults until cancelled."""
         while self.weights:
             await asyncio.sleep(self.rng.expovariate(self.per_second))
             [kind] = self.rng.choices(list(self.weights), list(self.weights.values()))
@@ -64,7 +64,7 @@ class Faults:
                 self.done[kind] += 1
 
     async def mend(self) -> None:
-        """Wait until all that was broken for a while is whole again."""
+        """Wait until everything that was broken temporarily works again."""
         if self._mending:
             await asyncio.wait(self._mending)
 
@@ -92,29 +92,29 @@ class Faults:
         task.add_done_callback(self._mending.discard)
 
     async def _signal(self, kind: str, number: signal.Signals) -> bool:
-        parts = self.fleet.of(kind)
-        if parts:
-            self.rng.choice(parts).send(number)
-        return bool(parts)
+        programs = self.fleet.of(kind)
+        if programs:
+            self.rng.choice(programs).send(number)
+        return bool(programs)
 
     async def _freeze(self, kind: str) -> bool:
-        parts = self.fleet.of(kind)
-        if parts:
-            part = self.rng.choice(parts)
-            part.frozen = True
-            part.send(signal.SIGSTOP)
-            self._later(self._thaw(part, self.rng.uniform(*FREEZE_SECONDS)))
-        return bool(parts)
+        programs = self.fleet.of(kind)
+        if programs:
+            program = self.rng.choice(programs)
+            program.frozen = True
+            program.send(signal.SIGSTOP)
+            self._later(self._thaw(program, self.rng.uniform(*FREEZE_SECONDS)))
+        return bool(programs)
 
-    async def _thaw(self, part: Part, seconds: float) -> None:
-        process = part.process
+    async def _thaw(self, program: Program, seconds: float) -> None:
+        process = program.process
         await asyncio.sleep(seconds)
-        if part.process is process:
-            part.send(signal.SIGCONT)
-            part.frozen = False
+        if program.process is process:
+            program.send(signal.SIGCONT)
+            program.frozen = False
 
     async def _backend(self) -> int | None:
-        """The process id of a random backend of a ticker or worker, one that is at work where there is one."""
+        """Return the process id of a random backend of a ticker or worker, or half the time of one that is busy."""
         with contextlib.suppress(psycopg.Error):
             async with await psycopg.AsyncConnection.connect(self.cluster.url, autocommit=True) as connection:
                 cursor = await connection.execute(
@@ -126,7 +126,7 @@ class Faults:
         return None
 
     async def _freeze_backend(self) -> bool:
-        """A server process that gets no processor for a while, in the middle of a statement where luck wills."""
+        """Give a server process no CPU time for a while, with luck in the middle of a statement."""
         pid = await self._backend()
         if pid is None:
             return False
@@ -159,11 +159,11 @@ class Faults:
         return bool(links)
 
     async def _cut(self, link: Link) -> None:
-        """A reset, whatever was on its way."""
+        """Reset the connection, whatever was in transit."""
         link.cut()
 
     async def _half_open(self, link: Link) -> None:
-        """Silence in both directions, then a reset: as keepalive ends a connection whose peer has vanished."""
+        """Silence both directions, then reset: the way keepalive ends a connection whose peer has vanished."""
         link.flowing.clear()
         self._later(self._reset(link, self.rng.uniform(1, 8)))
 
@@ -173,12 +173,12 @@ class Faults:
         link.cut()
 
     async def _swallow_answers(self, link: Link) -> None:
-        """Statements arrive and commit, and nobody hears of it."""
+        """Let statements arrive and commit, but drop every answer."""
         link.swallows_answers = True
         self._later(self._reset(link, self.rng.uniform(0.5, 4)))
 
     async def _delay(self, link: Link) -> None:
-        """A slow line."""
+        """Slow the line down."""
         link.delay_seconds = self.rng.uniform(0.02, 0.4)
         self._later(self._speed_up(link, self.rng.uniform(1, 5)))
 
@@ -187,7 +187,7 @@ class Faults:
         link.delay_seconds = 0
 
     async def _partition(self) -> bool:
-        """Every line is silent and no new one comes up; then all go on, or all break."""
+        """Silence every line and accept no new one; later all continue or all break."""
         links = list(self.proxy.links)
         self.proxy.accepting.clear()
         for link in links:
@@ -204,8 +204,8 @@ class Faults:
                 link.cut()
 
     async def _restart_postgres(self) -> bool:
-        """Crash and recovery."""
-        for pid in list(self._frozen_backends):  # a stopped backend cannot quit, and the postmaster would wait for it
+        """Crash the server and let it recover."""
+        for pid in list(self._frozen_backends):  # a stopped backend cannot quit, so the postmaster would wait for it
             await self._thaw_backend(pid, 0)
         self.cluster.crash()
         await asyncio.sleep(self.rng.uniform(0, 2))

@@ -1,4 +1,4 @@
-"""The processes under test: real tickers and workers, started again as soon as they end."""
+"""Run the processes under test: real tickers and workers, restarted as soon as they end."""
 
 import asyncio
 import contextlib
@@ -18,14 +18,14 @@ from support.rows import ENCRYPTION_KEYS
 
 WORKER_ENTRY = Path(__file__).with_name("worker_entry.py")
 CLOCKS_SECONDS = (0, 3600, -3600)
-"""By how much the clocks of the processes are off, in turns: the first one's is right."""
+"""How far the clocks of successive processes are off; the first one's is right."""
 STOP_SECONDS = 20.0
-"""How long a process may take to finish what it has in hand."""
+"""How long a process may take to stop after SIGTERM."""
 
 
 @dataclass(eq=False)
-class Part:
-    """One ticker or worker and its present process."""
+class Program:
+    """A ticker or worker and its current process."""
 
     kind: str
     process: subprocess.Popen[bytes]
@@ -33,11 +33,11 @@ class Part:
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs."""
+        """Return whether the process is running."""
         return self.process.poll() is None
 
     def send(self, number: signal.Signals) -> None:
-        """Send it a signal, where it still runs."""
+        """Send a signal to the process if it is still running."""
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
 
@@ -48,70 +48,70 @@ class Fleet:
 
     Attributes:
         directory: Where their logs and the trace of executions go.
-        url_of: The DATABASE_URL for a role: each process has a role of its own, so that a write tells its writer.
+        url_of: Returns the DATABASE_URL for a role. Each process has its own role, so a write reveals its writer.
         environment: Settings of the product, by environment variable.
-        source: A source tree that goes before the installed one; None: what is installed.
+        source: A source tree that takes precedence over the installed one; None to use the installed one.
     """
 
     directory: Path
     url_of: Callable[[str], str]
     environment: dict[str, str]
     source: Path | None = None
-    parts: list[Part] = field(default_factory=list[Part])
+    programs: list[Program] = field(default_factory=list[Program])
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
-        self._read_end, self._write_end = os.pipe()  # the lifeline that ends them when this process ends
+        self._read_end, self._write_end = os.pipe()  # the lifeline: the programs end when this process does
 
     @property
     def trace(self) -> Path:
-        """Where workers write each execution of a step."""
+        """Return the file in which workers record each execution of a step."""
         return self.directory / "executions.jsonl"
 
     def start(self, *, tickers: int, workers: int) -> None:
-        """Start so many of each."""
+        """Start this many of each."""
         for kind in ["ticker"] * tickers + ["worker"] * workers:
             self.add(kind)
 
     def add(self, kind: str) -> None:
         """Start one more."""
-        self.parts.append(Part(kind, self._spawn(kind)))
+        self.programs.append(Program(kind, self._spawn(kind)))
 
-    def of(self, kind: str) -> list[Part]:
-        """Those of one kind that run and are not frozen."""
-        return [part for part in self.parts if part.kind == kind and part.alive and not part.frozen]
+    def of(self, kind: str) -> list[Program]:
+        """Return the programs of one kind that are running and not frozen."""
+        return [program for program in self.programs if program.kind == kind and program.alive and not program.frozen]
 
     async def keep(self) -> None:
-        """Start again whatever has ended, until cancelled."""
+        """Restart every program that has ended, until cancelled."""
         while True:
-            for part in self.parts:
-                if not part.alive:
-                    part.process, part.frozen = self._spawn(part.kind), False
+            for program in self.programs:
+                if not program.alive:
+                    program.process, program.frozen = self._spawn(program.kind), False
             await asyncio.sleep(0.05)
 
     async def stop_kind(self, kind: str) -> list[Violation]:
-        """Let those of one kind finish; returns what went wrong."""
-        parts = [part for part in self.parts if part.kind == kind]
-        self.parts = [part for part in self.parts if part.kind != kind]
-        for part in parts:
-            part.send(signal.SIGCONT)
-            part.send(signal.SIGTERM)
+        """Let all programs of one kind finish; return what went wrong."""
+        programs = [program for program in self.programs if program.kind == kind]
+        self.programs = [program for program in self.programs if program.kind != kind]
+        for program in programs:
+            program.send(signal.SIGCONT)
+            program.send(signal.SIGTERM)
         deadline = asyncio.get_running_loop().time() + STOP_SECONDS
-        while any(part.alive for part in parts) and asyncio.get_running_loop().time() < deadline:
+        while any(program.alive for program in programs) and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.02)
-        stuck = [part for part in parts if part.alive]
-        for part in stuck:
-            part.process.kill()
+        stuck = [program for program in programs if program.alive]
+        for program in stuck:
+            program.process.kill()
         return [
-            Violation("unsettled", f"a {part.kind} did not stop within {STOP_SECONDS:.0f} s of SIGTERM")
-            for part in stuck
+            Violation("unsettled", f"a {program.kind} did not stop within {STOP_SECONDS:.0f} s of SIGTERM")
+            for program in stuck
         ]
 
     def kill(self) -> None:
-        """End all at once, without a word."""
-        for part in self.parts:
-            part.process.kill()
-            part.process.wait()
+        """Kill all of them at once."""
+        for program in self.programs:
+            program.process.kill()
+            program.process.wait()
         os.close(self._write_end)
         os.close(self._read_end)
 

@@ -1,4 +1,4 @@
-"""What the checker knows: the orders, the ledger, the journals and the trace of executions, read in one snapshot."""
+"""Read what the checker knows: the orders, the ledger, the journals and the trace of executions, in one snapshot."""
 
 import json
 from dataclasses import dataclass
@@ -23,17 +23,17 @@ QUERIES = {
 
 @dataclass(frozen=True)
 class Execution:
-    """One execution of a step, as the step itself wrote it down when it began."""
+    """One execution of a step, recorded by the step itself when it began."""
 
     trajectory_id: int
     step: str
-    attempt: int
+    fence: int
     at: datetime
 
 
 @dataclass(frozen=True)
 class History:
-    """Rows as named tuples, in order of their ids."""
+    """Rows as named tuples, ordered by id."""
 
     now: datetime
     orders: list[Any]
@@ -46,8 +46,8 @@ class History:
 
 
 async def read_history(connection: AsyncConnection[Any], trace: Path | None) -> History:
-    """Everything, as of one moment."""
-    # Executions first: what they tell of was committed before they began.
+    """Read everything as of one moment."""
+    # Executions first: their claims were committed before they began, so the snapshot contains them.
     executions = _executions(trace) if trace and trace.exists() else []
     rows: dict[str, list[Any]] = {}
     await connection.set_isolation_level(IsolationLevel.REPEATABLE_READ)

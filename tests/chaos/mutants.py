@@ -1,6 +1,6 @@
-"""Copies of the product with one thing broken in each, and the run that must catch it.
+"""Define copies of the product with one thing broken in each, and the run that must catch each of them.
 
-An edit whose text is not found fails loudly, so that no mutant rots into the product itself.
+An edit fails if its text is not found, so no mutant can silently turn into the intact product.
 """
 
 import shutil
@@ -10,15 +10,14 @@ from pathlib import Path
 from routines_core.db.statements import sql_dir
 
 ROOT = sql_dir().parent
-TICK, RUNS, RUN_TABLES = "sql/queries/tick.sql", "sql/queries/runs.sql", "sql/migrations/0006_runs.sql"
-WORKERS = "sql/migrations/0016_workers.sql"
-OVERLAP, SETTLED = "sql/migrations/0011_overlap.sql", "sql/migrations/0020_passed_over.sql"
+TICK, RUNS, SCHEMA = "sql/queries/tick.sql", "sql/queries/runs.sql", "sql/migrations/20261129T090000_schema.sql"
+NEXT_SLOT = "routines.next_fire(routines.cadence_of(routines), coalesce(%(now)s::timestamptz, now())) AS next_slot"
 STALE = "chaos/test_stale_snapshots.py::"
 
 
 @dataclass(frozen=True)
 class Edit:
-    """Replace `old` by `new`, once; `statement` looks no further than this named statement."""
+    """Replaces `old` with `new`, once; `statement` limits the search to this statement or function of the schema."""
 
     file: str
     old: str
@@ -29,14 +28,19 @@ class Edit:
         """Edit this source tree.
 
         Raises:
-            LookupError: The text is not there.
+            LookupError: The text was not found.
         """
         path = source / self.file
         before, mark, rest = "", "", path.read_text("utf-8")
         end, after = "", ""
         if self.statement:
-            before, mark, rest = rest.partition(f"-- name: {self.statement}\n")
-            rest, end, after = rest.partition("\n-- name: ")
+            start, stop = (
+                (f"CREATE FUNCTION routines.{self.statement}(", "\nCOMMENT ON FUNCTION ")
+                if self.file == SCHEMA
+                else (f"-- name: {self.statement}\n", "\n-- name: ")
+            )
+            before, mark, rest = rest.partition(start)
+            rest, end, after = rest.partition(stop)
         if self.old not in rest:
             raise LookupError(f"{self.file} {self.statement} no longer holds: {self.old!r}")
         path.write_text("".join([before, mark, rest.replace(self.old, self.new, 1), end, after]), "utf-8")
@@ -44,16 +48,16 @@ class Edit:
 
 @dataclass(frozen=True)
 class Mutant:
-    """One broken product.
+    """A broken product.
 
     Attributes:
         name: What is broken.
-        edits: How.
-        caught_by: The invariants that it is made to break, of which one must be seen; which one is first is chance.
-        faults: The faults of its run; empty: traffic alone. None: not a chaos run but late_writer.py, step by step.
-        traffic: What its run does more often.
-        in_ci: One of the few that every test run tries.
-        test: Not a chaos run but this test, below tests/, which must fail.
+        edits: How it is broken.
+        caught_by: The invariants that it breaks. At least one must be seen; chance decides which comes first.
+        faults: The faults of its run; empty for traffic alone; None to run late_writer.py, step by step, instead.
+        traffic: The orders that its run sends more often.
+        in_ci: Whether it is one of the few that every test run tries.
+        test: A test below tests/ that must fail, instead of a chaos run.
     """
 
     name: str
@@ -65,9 +69,9 @@ class Mutant:
     test: str = ""
 
     def source(self, directory: Path) -> Path:
-        """A copy of the product with the edits made."""
-        for part in ("src", "sql"):
-            shutil.copytree(ROOT / part, directory / part, ignore=shutil.ignore_patterns("__pycache__"))
+        """Return a copy of the product with the edits made."""
+        for top in ("src", "sql"):
+            shutil.copytree(ROOT / top, directory / top, ignore=shutil.ignore_patterns("__pycache__"))
         for edit in self.edits:
             edit.apply(directory)
         return directory
@@ -79,7 +83,7 @@ ADVANCE_FIRST = """
             '''WITH due AS (SELECT id, next_run_at FROM routines.routines WHERE next_run_at <= now()
                             ORDER BY next_run_at LIMIT %s FOR UPDATE SKIP LOCKED)
                UPDATE routines.routines AS r
-               SET next_run_at = routines.next_fire(cadence_type, hour_utc, minute_utc, day_of_week, now())
+               SET next_run_at = routines.next_fire(routines.cadence_of(r), now())
                FROM due WHERE r.id = due.id RETURNING r.id, due.next_run_at''', [batch_size])
         for routine_id, was in await cursor.fetchall():
             async with connection.transaction():
@@ -108,7 +112,7 @@ MUTANTS = [
     ),
     Mutant(
         "no unique key on the slot",
-        (Edit(RUN_TABLES, "CREATE UNIQUE INDEX trajectories_slot_key", "CREATE INDEX trajectories_slot_key"),),
+        (Edit(SCHEMA, "CREATE UNIQUE INDEX trajectories_slot_key", "CREATE INDEX trajectories_slot_key"),),
         {"double"},
         traffic={"rewind": 100},
         in_ci=True,
@@ -117,19 +121,19 @@ MUTANTS = [
         "scheduled runs do not hold back the schedule",
         (
             Edit(
-                RUN_TABLES,
+                SCHEMA,
                 "CREATE UNIQUE INDEX trajectories_active_schedule_key",
                 "CREATE INDEX trajectories_active_schedule_key",
             ),
-            Edit(OVERLAP, "WHERE trigger = 'schedule' AND", "WHERE false AND"),
+            Edit(SCHEMA, "WHERE trigger = 'schedule' AND", "WHERE false AND", "active_runs"),
         ),
         {"overlap"},
     ),
     Mutant(
         "run-now runs do not hold back the schedule",
         (
-            Edit(OVERLAP, "WHERE trigger = 'run-now' AND", "WHERE false AND"),
-            Edit(OVERLAP, "    IF FOUND THEN", "    IF false THEN"),
+            Edit(SCHEMA, "WHERE trigger = 'run-now' AND", "WHERE false AND", "active_runs"),
+            Edit(SCHEMA, "    IF FOUND THEN", "    IF false THEN", "refuse_overlap"),
         ),
         {"overlap"},
         traffic={"run_now": 80},
@@ -137,56 +141,61 @@ MUTANTS = [
     ),
     Mutant(
         "the tick overlooks run-now runs, and the database refuses the fire",
-        (Edit(OVERLAP, "WHERE trigger = 'run-now' AND", "WHERE false AND"),),
+        (Edit(SCHEMA, "WHERE trigger = 'run-now' AND", "WHERE false AND", "active_runs"),),
         {"skip", "paused"},
         traffic={"run_now": 80},
     ),
     Mutant(
-        "active runs are read by the tick's own snapshot",
-        (Edit(OVERLAP, "LANGUAGE sql VOLATILE", "LANGUAGE sql STABLE"),),
-        test="concurrency/test_tick_interleavings.py"
-        "::test_a_tick_sees_a_run_now_run_that_was_committed_after_it_took_its_snapshot",
+        "the tick reads active runs with its own snapshot",
+        (Edit(SCHEMA, "LANGUAGE sql VOLATILE", "LANGUAGE sql STABLE", "active_runs"),),
+        test="concurrency/test_tick_interleavings.py::test_a_tick_sees_a_run_now_run_committed_after_its_snapshot",
     ),
     Mutant(
-        "a run that stopped a fire and ended is not named",
+        "a run that blocked a fire and has ended is not named",
         (
             Edit(
-                OVERLAP,
+                SCHEMA,
                 "ORDER BY ended_at IS NULL DESC",
                 "AND ended_at IS NULL ORDER BY ended_at IS NULL DESC",
+                "blocking_run",
             ),
         ),
-        test=STALE + "test_a_run_that_ends_while_the_tick_looks_is_still_the_one_that_blocked",
+        test=STALE + "test_a_run_that_ends_during_the_tick_is_still_named_as_the_blocking_run",
     ),
     Mutant(
-        "finished steps are read by the claim's own snapshot",
-        (Edit("sql/migrations/0013_finished_steps.sql", "LANGUAGE sql VOLATILE", "LANGUAGE sql STABLE"),),
-        test=STALE + "test_a_claim_brings_steps_that_were_finished_after_its_snapshot",
+        "the claim reads finished steps with its own snapshot",
+        (Edit(SCHEMA, "LANGUAGE sql VOLATILE", "LANGUAGE sql STABLE", "finished_steps"),),
+        test=STALE + "test_a_claim_returns_steps_that_were_finished_after_its_snapshot",
     ),
     Mutant(
-        "a worker that cannot renew goes on",
-        (Edit("src/routines_engine/worker.py", "TRUST_SHARE = 0.8", "TRUST_SHARE = 1.5"),),
-        test="chaos/test_silent_connections.py::test_a_worker_in_silence_stops_its_steps_before_its_lease_is_over_and_the_run_ends_elsewhere",
+        "a worker that cannot renew its lease continues",
+        (Edit("src/routines_engine/runs/worker.py", "TRUST_SHARE = 0.8", "TRUST_SHARE = 1.5"),),
+        test="chaos/test_silent_connections.py::test_a_silenced_worker_stops_its_steps_before_its_lease_expires_and_the_run_ends_elsewhere",
     ),
     Mutant(
-        "claims do not go on where the last one ended",
+        "claims do not continue where the last one ended",
         (Edit(RUNS, "%(after)s::bigint", "0::bigint", "claim"),),
-        test="engine/test_claim.py::test_a_worker_with_one_free_slot_serves_the_collections_in_turns",
+        test="engine/test_claim.py::test_a_worker_with_capacity_for_one_run_serves_the_collections_in_turn",
         in_ci=True,
     ),
     Mutant(
-        "two claims may count what a limit leaves room for at once",
+        "two claims may count the runs against a limit at the same time",
         (
-            Edit(WORKERS, "WHERE id = of_id FOR NO KEY UPDATE SKIP LOCKED", "WHERE id = of_id"),
-            Edit(WORKERS, "WHERE id = of_id FOR NO KEY UPDATE SKIP LOCKED", "WHERE id = of_id"),
+            Edit(
+                SCHEMA,
+                "WHERE id = of_id FOR NO KEY UPDATE SKIP LOCKED",
+                "WHERE id = of_id",
+                "free_capacity_of_collection",
+            ),
+            Edit(SCHEMA, "WHERE id = of_id FOR NO KEY UPDATE SKIP LOCKED", "WHERE id = of_id", "free_capacity_of_task"),
         ),
         test="engine/test_claim.py::test_workers_that_claim_at_once_do_not_exceed_a_limit_together",
     ),
     Mutant(
         "a run that ends leaves its children running",
-        (Edit(WORKERS, "WHERE parent_id = NEW.id AND ended_at IS NULL", "WHERE false"),),
+        (Edit(SCHEMA, "WHERE parent_id = NEW.id AND ended_at IS NULL", "WHERE false", "follow_end"),),
         test="engine/test_services.py::"
-        "test_with_a_run_that_is_taken_away_its_children_and_theirs_end_and_no_step_is_left_running[failed]",
+        "test_taking_a_run_away_ends_its_children_and_theirs_and_leaves_no_step_running[failed]",
     ),
     Mutant(
         "an overlap is skipped and not recorded",
@@ -210,26 +219,33 @@ MUTANTS = [
         {"lost"},
     ),
     Mutant(
-        "what was due when somebody paused, changed or deleted the routine has no outcome",
-        (Edit(SETTLED, "IF first_slot <= now() THEN", "IF false THEN"),),
+        "slots that were due when a person paused, changed or deleted the routine get no outcome",
+        (Edit(SCHEMA, "IF first_slot <= now() THEN", "IF false THEN", "settle_slots"),),
         {"lost"},
         traffic={"burst": 20, "pause": 40, "resume": 40},
         in_ci=True,
     ),
     Mutant(
-        "what was due when somebody deleted the routine has no outcome",
-        (Edit(SETTLED, "IF first_slot <= now() THEN", "IF first_slot <= now() AND TG_OP = 'UPDATE' THEN"),),
+        "slots that were due when a person deleted the routine get no outcome",
+        (
+            Edit(
+                SCHEMA,
+                "IF first_slot <= now() THEN",
+                "IF first_slot <= now() AND TG_OP = 'UPDATE' THEN",
+                "settle_slots",
+            ),
+        ),
         {"lost"},
         traffic={"burst": 20, "delete": 60},
     ),
     Mutant(
-        "what was due when somebody paused counts as missed",
-        (Edit(SETTLED, "CASE WHEN is_paused THEN 'paused' ELSE 'missed' END", "'missed'"),),
+        "slots that were due when a person paused the routine count as missed",
+        (Edit(SCHEMA, "CASE WHEN is_paused THEN 'paused' ELSE 'missed' END", "'missed'", "settle_slots"),),
         {"skip"},
         traffic={"burst": 20, "pause": 40, "resume": 40},
     ),
     Mutant(
-        "the tick does not know what is settled",
+        "the tick ignores which slots are settled",
         (
             Edit(TICK, "CASE WHEN next_run_at <= settled_until", "CASE WHEN false", "tick"),
             Edit(TICK, "CASE WHEN slot <= settled_until THEN", "CASE WHEN false THEN", "tick"),
@@ -239,7 +255,7 @@ MUTANTS = [
         in_ci=True,
     ),
     Mutant(
-        "slots that somebody set next_run_at past have no outcome",
+        "slots that a person set next_run_at past get no outcome",
         (Edit(TICK, "FROM late WHERE first_passed < first_slot", "FROM late WHERE false", "tick"),),
         {"lost"},
         traffic={"due": 300, "aim": 0, "pause": 0, "resume": 0, "delete": 0},
@@ -249,25 +265,20 @@ MUTANTS = [
         (
             Edit(TICK, "greatest(next_run_at, ", "least(next_run_at, ", "tick"),
             Edit(TICK, "claimed.now - slot <=", "claimed.now - claimed.now <=", "tick"),
-            Edit(TICK, "decided.day_of_week, decided.now)", "decided.day_of_week, decided.slot)", "tick"),
+            Edit(
+                TICK, NEXT_SLOT, "routines.next_fire(routines.cadence_of(routines), next_run_at) AS next_slot", "tick"
+            ),
         ),
         {"catch-up"},
         in_ci=True,
     ),
     Mutant(
         "the next slot drifts by a second",
-        (
-            Edit(
-                TICK,
-                "decided.day_of_week, decided.now)",
-                "decided.day_of_week, decided.now) + interval '1 second'",
-                "tick",
-            ),
-        ),
+        (Edit(TICK, NEXT_SLOT, NEXT_SLOT.replace(" AS next_slot", " + interval '1 second' AS next_slot"), "tick"),),
         {"next_run_at"},
     ),
     Mutant(
-        "the ticker's host decides what is due",
+        "the clock of the ticker's host decides what is due",
         (
             Edit(
                 "src/routines_ticker/batches.py",
@@ -287,18 +298,18 @@ MUTANTS = [
         faults={"stop_worker": 2, "kill_worker": 1},
     ),
     Mutant(
-        "no fence at the checkpoint and at the end of a run",
-        (Edit(RUNS, "AND trajectories.attempt = given.attempt", "", "checkpoint"),),
+        "checkpoints and the end of a run ignore the fence",
+        (Edit(RUNS, "AND trajectories.fence = given.fence", "", "checkpoint"),),
         {"fence"},
         faults=None,
         in_ci=True,
     ),
     Mutant(
-        "no fence at the renewal",
+        "renewals ignore the fence",
         (
             Edit(
                 RUNS,
-                "AND trajectories.attempt = held.attempt\n    WHERE status = 'running'\n    FOR NO KEY UPDATE",
+                "AND trajectories.fence = claimed.fence\n    WHERE status = 'running'\n    FOR NO KEY UPDATE",
                 "WHERE status = 'running'\n    FOR NO KEY UPDATE",
                 "renew",
             ),
@@ -308,7 +319,7 @@ MUTANTS = [
     ),
     Mutant(
         "the reaper does not raise the fence",
-        (Edit(RUNS, "SET attempt = attempt + 1", "SET attempt = attempt + 0", "reap"),),
+        (Edit(RUNS, "SET fence = fence + 1", "SET fence = fence + 0", "reap"),),
         {"fence"},
         faults=None,
         in_ci=True,
@@ -320,13 +331,13 @@ MUTANTS = [
         faults=None,
     ),
     Mutant(
-        "a lease by a host's clock that is 40 s ahead",
+        "leases follow a host's clock that is 40 s ahead",
         (Edit(RUNS, "lease_expires_at = now() +", "lease_expires_at = now() + interval '40 seconds' +", "claim"),),
         {"lease"},
         faults=None,
     ),
     Mutant(
-        "a run is taken from a worker whose lease goes on",
+        "a run is taken from a worker whose lease has not expired",
         (Edit(RUNS, "lease_expires_at <= now()", "lease_expires_at <= now() + interval '1 hour'", "reap"),),
         {"lease"},
         faults=None,
@@ -337,7 +348,7 @@ MUTANTS = [
         {"skip"},
     ),
     Mutant(
-        "last_run_at stays as it was",
+        "last_run_at is not updated",
         (Edit(TICK, "last_run_at = CASE WHEN fired.routine_id IS NULL", "last_run_at = CASE WHEN true", "tick"),),
         {"last_run_at"},
     ),
@@ -345,9 +356,10 @@ MUTANTS = [
         "resuming makes up for the pause",
         (
             Edit(
-                "sql/migrations/0005_routines.sql",
-                "NEW.minute_utc, NEW.day_of_week, now());",
-                "NEW.minute_utc, NEW.day_of_week, now() - interval '3 hours');",
+                SCHEMA,
+                "routines.next_fire(routines.cadence_of(NEW), now());",
+                "routines.next_fire(routines.cadence_of(NEW), now() - interval '3 hours');",
+                "keep_next_run_at",
             ),
         ),
         {"next_run_at", "unordered"},
@@ -355,7 +367,7 @@ MUTANTS = [
     ),
     Mutant(
         "a run completes without its last step",
-        (Edit("src/routines_engine/flow.py", "enumerate(self._steps)", "enumerate(self._steps[:-1])"),),
+        (Edit("src/routines_engine/steps/flow.py", "enumerate(self._steps)", "enumerate(self._steps[:-1])"),),
         {"final"},
     ),
 ]

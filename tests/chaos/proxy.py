@@ -1,4 +1,4 @@
-"""A proxy before Postgres, on loopback, whose connections can be cut, silenced and slowed."""
+"""Put a proxy in front of Postgres, on loopback, whose connections can be cut, silenced and slowed."""
 
 import asyncio
 import contextlib
@@ -7,12 +7,12 @@ import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 
-RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time at all
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: on, with a timeout of 0
 
 
 @dataclass(eq=False)
 class Link:
-    """One client's connection through the proxy."""
+    """A client's connection through the proxy."""
 
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter
@@ -21,7 +21,7 @@ class Link:
     delay_seconds: float = 0
 
     def cut(self) -> None:
-        """Reset the client's side, and drop the server's."""
+        """Reset the client's side and drop the server's."""
         peer: socket.socket = self.client.get_extra_info("socket")
         with contextlib.suppress(OSError):
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
@@ -30,7 +30,7 @@ class Link:
 
 
 class FaultProxy:
-    """Passes bytes between its port and Postgres's socket; a fault reaches into its links."""
+    """Passes bytes between its port and Postgres's socket; faults act on its links."""
 
     def __init__(self, server_socket: Path) -> None:
         self._server_socket = server_socket
@@ -45,7 +45,7 @@ class FaultProxy:
         self.port = self._listener.sockets[0].getsockname()[1]
 
     def stop(self) -> None:
-        """Listen no more, and cut what is open."""
+        """Stop listening and cut all open connections."""
         self._listener.close()
         for link in list(self.links):
             link.flowing.set()

@@ -1,4 +1,7 @@
-"""What the orders asked for: stretches of each routine's time, and who owes the slots in them their outcome."""
+"""Derive from the orders which slots need an outcome, and who must record it: the tickers, or an order itself.
+
+An order is a change that the driver made. Orders divide a routine's time into stretches with one cadence each.
+"""
 
 from collections import defaultdict
 from collections.abc import Generator, Iterator
@@ -24,10 +27,10 @@ class Violation:
 
 @dataclass(frozen=True)
 class Stretch:
-    """A time in which a routine had one cadence, from `first` on and before `end`.
+    """A period in which a routine had one cadence, from `first` (inclusive) to `end` (exclusive).
 
     Attributes:
-        order: The order in whose transaction its slots were settled; None: the tickers did it one by one.
+        order: The order whose transaction settled its slots; None if the tickers handled them one by one.
     """
 
     cadence: Cadence
@@ -36,11 +39,11 @@ class Stretch:
     order: Any = None
 
     def owns(self, slot: datetime) -> bool:
-        """Whether this is one of its slots."""
+        """Return whether this is one of its slots."""
         return self.first <= slot < self.end and is_slot(self.cadence, slot)
 
     def slots(self) -> list[datetime]:
-        """All its slots: each must have one outcome."""
+        """Return all its slots; each must have one outcome."""
         return slots(self.cadence, self.first, self.end)
 
 
@@ -49,7 +52,7 @@ Found = Generator[Stretch | Violation]
 
 
 def stretches_of(history: History) -> tuple[Stretches, list[Violation]]:
-    """The stretches of every routine, also of those that are gone, and the orders that next_run_at does not follow."""
+    """Return the stretches of every routine, deleted ones included, and the orders that next_run_at contradicts."""
     by_routine: dict[int, list[Any]] = defaultdict(list)
     for order in history.orders:
         by_routine[order.routine_id].append(order)
@@ -66,12 +69,12 @@ def stretches_of(history: History) -> tuple[Stretches, list[Violation]]:
 
 
 def cadence_of(row: Any) -> Cadence:
-    """The cadence of an order or a routine."""
+    """Return the cadence of an order or a routine."""
     return (row.cadence_type, row.hour_utc, row.minute_utc, row.day_of_week)
 
 
 def newest_slot(order: Any) -> datetime | None:
-    """The newest slot of its cadence when the order was made."""
+    """Return the newest slot of the order's cadence at the time of the order."""
     return latest_slot(cadence_of(order), order.at)
 
 
@@ -97,12 +100,12 @@ def _walk(orders: list[Any], present: Any) -> Found:
 
 def _follows(order: Any, expected: datetime | None) -> Iterator[Violation]:
     if order.became != expected:
-        sentence = f"after {order.kind!r} the next slot is {expected}, not {order.became}"
+        sentence = f"after {order.kind!r} the next slot must be {expected}, not {order.became}"
         yield Violation("next_run_at", sentence, (order,))
 
 
 def _until(since: Any, was: datetime | None, paused_at: datetime | None, order: Any) -> Found:
-    """From one order to the next: next_run_at, or the time of a pause, says how far the tickers had come by then."""
+    """Yield the stretch between two orders; next_run_at or the time of a pause tells how far the tickers had got."""
     cadence = cadence_of(since)
     if cadence[0] == "manual":
         return
@@ -117,7 +120,7 @@ def _until(since: Any, was: datetime | None, paused_at: datetime | None, order: 
             sentence = f"it went from {since.became} to {was}, which does not follow from {cadence}"
             yield Violation("next_run_at", sentence, (since, order))
             return
-        # What next_run_at was set past waits for the tick of the slot it was set to, or for an order that settles.
+        # Slots that next_run_at was set past wait for the tick of the slot it was set to, or for an order that settles.
         waits = since.kind == "past" and handled == since.became
         if order or not waits:
             yield Stretch(cadence, since.first or since.became, handled, order if waits else None)

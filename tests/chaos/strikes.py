@@ -1,4 +1,4 @@
-"""What fires that fail to start must lead to: three in a row pause their routine, and nothing else pauses any."""
+"""Check what fires that fail to start lead to: three in a row pause their routine, and nothing else pauses one."""
 
 from collections import defaultdict
 from collections.abc import Generator
@@ -11,12 +11,12 @@ from chaos.stretches import Violation
 
 MAX_STRIKES = 3
 SLACK_SECONDS = timedelta(seconds=6)
-"""An order's time is the begin of its transaction, which may wait for the tick at hand."""
+"""An order's time is the start of its transaction, which may wait for a running tick."""
 Found = Generator[Violation]
 
 
 def strikes_pause(history: History) -> Found:
-    """Only a routine whose fires fail to start is struck, and three strikes in a row pause it, with the reason."""
+    """Check that only fires that fail to start count as strikes, and that three in a row pause, with the reason."""
     last_order = {order.routine_id: order for order in history.orders}
     paused_at = _pauses_by_the_product(history)
     failed: dict[int, list[datetime]] = defaultdict(list)
@@ -27,9 +27,11 @@ def strikes_pause(history: History) -> Found:
         order = last_order.get(routine.id)
         by_itself = order and routine.paused and not order.paused
         if (by_itself or routine.strikes) and not (order and order.heavy):
-            yield Violation("paused", f"routine {routine.id} was struck or paused by nobody's order", (routine, order))
+            yield Violation(
+                "paused", f"routine {routine.id} got a strike or was paused, and no order explains it", (routine, order)
+            )
         if (routine.paused_reason is not None) != bool(by_itself) and not (order and order.heavy):
-            yield Violation("paused", f"routine {routine.id} is paused for another reason", (routine, order))
+            yield Violation("paused", f"routine {routine.id} is paused for the wrong reason", (routine, order))
     for routine_id, times in paused_at.items():
         for time in times:
             if failed[routine_id].count(time) != 1 or sum(at <= time for at in failed[routine_id]) < MAX_STRIKES:
@@ -38,7 +40,7 @@ def strikes_pause(history: History) -> Found:
 
 
 def _pauses_by_the_product(history: History) -> dict[int, set[datetime]]:
-    """By routine, the times at which it was paused and no order had done it."""
+    """Return, by routine, the times at which it was paused without an order."""
     found: dict[int, set[datetime]] = defaultdict(set)
     own: dict[int, list[Any]] = defaultdict(list)
     for order in history.orders:
@@ -56,7 +58,10 @@ def _pauses_by_the_product(history: History) -> dict[int, set[datetime]]:
 def _three_strikes_pause(
     history: History, failed: dict[int, list[datetime]], paused_at: dict[int, set[datetime]]
 ) -> Found:
-    """A change of the cadence or a resumption counts anew; `due` and its kin keep the count."""
+    """Check that three strikes in a row pause a routine.
+
+    Changing the cadence or resuming restarts the count; `due` and similar orders do not.
+    """
     anew: dict[int, list[datetime]] = defaultdict(list)
     for order in history.orders:
         if order.kind not in {"due", "past", "again", "rewind"}:
@@ -66,4 +71,6 @@ def _three_strikes_pause(
             untouched = not any(first - SLACK_SECONDS <= at <= third + SLACK_SECONDS for at in anew[routine_id])
             struck_out = any(first <= at <= third for at in paused_at[routine_id])
             if untouched and not struck_out:
-                yield Violation("paused", f"routine {routine_id} failed to start three times and goes on", (third,))
+                yield Violation(
+                    "paused", f"routine {routine_id} failed to start three times and was not paused", (third,)
+                )

@@ -1,4 +1,4 @@
-"""Minutes of faults, and then: lost 0, double 0, early 0, overlap at most 1, every claimed run final."""
+"""Cause faults for minutes, then expect: lost 0, double 0, early 0, overlapping 0, every claimed run final."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ from chaos.driver import Plan, run
 
 pytestmark = pytest.mark.slow
 SECONDS = float(os.environ.get("ROUTINES_CHAOS_SECONDS", "180"))
-SEED = int(os.environ["ROUTINES_CHAOS_SEED"])  # drawn, and printed, by tests/conftest.py
+SEED = int(os.environ["ROUTINES_CHAOS_SEED"])  # drawn and printed by tests/conftest.py
 
 
 @pytest.fixture

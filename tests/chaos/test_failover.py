@@ -1,4 +1,4 @@
-"""The primary dies and a standby is promoted: with synchronous replication nothing is lost and nothing doubles."""
+"""Kill the primary and promote a standby: with synchronous replication nothing is lost and nothing fires twice."""
 
 import asyncio
 import os
@@ -24,21 +24,21 @@ from routines_core.embedded.server import _environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 SECONDS = 8.0
-"""How long orders come before the primary dies, and again after it."""
+"""How long orders last before the primary dies, and again afterwards."""
 STANDBYS = "SELECT bool_or(sync_state IN ('sync', 'quorum')) FROM pg_stat_replication"
 
 
 class Standby:
-    """A hot standby of a cluster, made by pg_basebackup; it streams until it is promoted."""
+    """A hot standby of a cluster, made by pg_basebackup; it replicates until it is promoted."""
 
     def __init__(self, primary: Cluster, directory: Path) -> None:
         self.cluster = directory / "standby"
         binaries = find_binaries()
         if not (binaries / "pg_basebackup").exists():
-            pytest.skip(f"{binaries} has no pg_basebackup")
+            pytest.skip(f"pg_basebackup is missing in {binaries}")
         copy = [binaries / "pg_basebackup", "-D", self.cluster, "-h", primary.socket.parent, "-U", "routines"]
         subprocess.run([*copy, "--write-recovery-conf", "--checkpoint=fast", "--no-sync"], check=True, timeout=60)
-        # The primary's, where its socket stands in its data directory.
+        # Copied from the primary if its socket is in its data directory.
         (self.cluster / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
         settle_owner(self.cluster)
         settings = {**SETTINGS, "listen_addresses": "", "unix_socket_directories": self.cluster, "timezone": "UTC"}
@@ -60,7 +60,7 @@ class Standby:
             await connection.execute("SELECT pg_promote()")
 
     def stop(self) -> None:
-        """At once: its data is thrown away."""
+        """Stop it at once: its data is thrown away."""
         self._process.terminate()
         self._process.wait(timeout=30)
 
@@ -83,13 +83,13 @@ async def replicate_synchronously(primary: Cluster) -> None:
 
 
 async def fail_over(primary: Cluster, directory: Path) -> tuple[list[Violation], int, Traffic]:
-    """The violations, how many runs were scheduled after the primary's death, and the traffic."""
+    """Fail over under traffic; return the violations, the number of runs scheduled afterwards, and the traffic."""
     plan = Plan(secrets.randbelow(2**32), 2 * SECONDS)
     traffic = Traffic("", Random(plan.seed), plan.orders_per_second)
     async with fresh_database(primary, plan) as connection:
         await traffic.populate(connection, plan.routines)
     standby = Standby(primary, directory)
-    hosts = ",".join(quote(str(place), safe="") for place in (primary.socket.parent, standby.cluster))
+    hosts = ",".join(quote(str(directory), safe="") for directory in (primary.socket.parent, standby.cluster))
     fleet = Fleet(
         directory, lambda role: f"postgresql://{role}@/routines?host={hosts}&port=5432,5432", plan.environment
     )
@@ -116,7 +116,7 @@ async def fail_over(primary: Cluster, directory: Path) -> tuple[list[Violation],
         standby.stop()
 
 
-def test_a_failover_to_a_synchronous_standby_loses_nothing_and_doubles_nothing(
+def test_a_failover_to_a_synchronous_standby_loses_nothing_and_fires_nothing_twice(
     primary: Cluster, tmp_path: Path
 ) -> None:
     violations, after, traffic = asyncio.run(fail_over(primary, tmp_path))

@@ -1,4 +1,4 @@
-"""A ticker that is stopped in the middle of a batch: its rows are free again soon, and fire once."""
+"""Freeze a ticker in the middle of a batch: its routines are soon unlocked and fire once."""
 
 import asyncio
 import signal
@@ -13,7 +13,7 @@ from support.rows import Database, at, make_routine, make_task, value
 
 pytestmark = pytest.mark.slow
 GATE = 4711
-"""An advisory lock: whoever fires waits for it, holding the batch's rows."""
+"""An advisory lock: a ticker that fires waits for it while its batch's rows are locked."""
 WAIT_AT_GATE = f"""
     CREATE FUNCTION public.wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN PERFORM pg_advisory_xact_lock_shared({GATE}); RETURN NEW; END $$;
@@ -40,14 +40,14 @@ async def until(condition: Callable[[], Awaitable[object]], seconds: float = 30)
 
 
 class Stage:
-    """Due routines, a closed gate, and one ticker stopped before it in the middle of its batch."""
+    """Due routines, a closed gate, and one ticker frozen at it in the middle of its batch."""
 
     def __init__(self, connection: Connection, database: Database, directory: Path) -> None:
         self.connection = connection
         self.fleet = Fleet(directory, lambda _: database.url, {"ROUTINES_CATCHUP_SECONDS": str(10**9)})
 
     async def set(self) -> int:
-        """The process id of the stopped ticker's backend."""
+        """Freeze the ticker and return the process id of its backend."""
         await self.connection.execute(WAIT_AT_GATE)
         await self.connection.execute("SELECT pg_advisory_lock(%s)", [GATE])
         task = await make_task(self.connection)
@@ -56,7 +56,7 @@ class Stage:
         self.fleet.start(tickers=1, workers=0)
         backend = await until(lambda: value(self.connection, WAITING))
         assert await value(self.connection, FREE) == 0
-        self.fleet.parts[0].send(signal.SIGSTOP)
+        self.fleet.programs[0].send(signal.SIGSTOP)
         assert isinstance(backend, int)
         return backend
 
@@ -64,7 +64,7 @@ class Stage:
         await self.connection.execute("SELECT pg_advisory_unlock(%s)", [GATE])
 
     async def settled(self) -> None:
-        """Every routine has an outcome for today and its row is free."""
+        """Wait until every routine has an outcome for today and its row is unlocked."""
 
         async def fired() -> bool:
             return await value(self.connection, "SELECT count(*) FROM routines.trajectories") == ROUTINES
@@ -76,11 +76,11 @@ class Stage:
         await until(free, SOON_SECONDS)
 
     async def thaw_and_fire_again(self) -> None:
-        """The stopped ticker goes on; a further slot shows that it has come back to work."""
-        self.fleet.parts[0].send(signal.SIGCONT)
-        for part in self.fleet.parts[1:]:
-            part.process.kill()
-            part.process.wait()
+        """Resume the ticker and make the routines due again, to show that it is back at work."""
+        self.fleet.programs[0].send(signal.SIGCONT)
+        for program in self.fleet.programs[1:]:
+            program.process.kill()
+            program.process.wait()
         await self.connection.execute("UPDATE routines.trajectories SET status = 'cancelled', ended_at = now()")
         await self.connection.execute("UPDATE routines.routines SET next_run_at = now() - interval '1 second'")
 
@@ -91,7 +91,7 @@ class Stage:
         assert await value(self.connection, DOUBLES) == 0
 
 
-async def test_what_a_frozen_ticker_held_fires_once_when_its_statement_goes_through(
+async def test_a_frozen_tickers_batch_fires_once_if_its_statement_completes(
     connection: Connection, database: Database, tmp_path: Path
 ) -> None:
     stage = Stage(connection, database, tmp_path)
@@ -104,7 +104,7 @@ async def test_what_a_frozen_ticker_held_fires_once_when_its_statement_goes_thro
         stage.fleet.kill()
 
 
-async def test_what_a_frozen_ticker_held_is_fired_by_another_when_its_connection_is_lost(
+async def test_a_frozen_tickers_batch_is_fired_by_another_ticker_if_its_connection_is_lost(
     connection: Connection, database: Database, tmp_path: Path
 ) -> None:
     stage = Stage(connection, database, tmp_path)

@@ -1,4 +1,4 @@
-"""The checker is proven: each broken product is caught, and the product itself is not."""
+"""Prove the checker: it catches every broken product, and finds nothing in the intact one."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 EVERY = os.environ.get("ROUTINES_CHAOS_MUTANTS") == "all"
 CHOSEN = [mutant for mutant in MUTANTS if EVERY or mutant.in_ci]
 CONTROLS = [mutant for mutant in MUTANTS if mutant.faults is not None and not mutant.test][: None if EVERY else 1]
-SECONDS = 30  # at most: a run ends at the first violation
+SECONDS = 30  # at most, because a run ends at the first violation
 CONTROL_SECONDS = 8
 LEASE_SECONDS = 1.0
 
@@ -54,7 +54,7 @@ def plan_of(mutant: Mutant, source: Path | None, seconds: float = SECONDS) -> Pl
 
 
 async def step_by_step(plan: Plan, cluster: Cluster) -> list[Violation]:
-    """late_writer.py against one pending run."""
+    """Run late_writer.py against one pending run and return the violations."""
     async with fresh_database(cluster, plan) as connection:
         traffic = Traffic(cluster.url, Random(0), 1)
         await traffic.populate(connection, 1)
@@ -72,18 +72,18 @@ async def step_by_step(plan: Plan, cluster: Cluster) -> list[Violation]:
 
 
 def fails(test: str, source: Path | None) -> bool:
-    """Whether this test, which holds for the product, was run and failed."""
+    """Return whether this test, which passes for the product, ran and failed."""
     environment = {**os.environ, "PYTHONPATH": f"{source}/src"}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/{test}"]
-    told = subprocess.run(command, check=False, env=environment, cwd=ROOT, capture_output=True, timeout=200)
-    return b"1 failed in" in told.stdout
+    result = subprocess.run(command, check=False, env=environment, cwd=ROOT, capture_output=True, timeout=200)
+    return b"1 failed in" in result.stdout
 
 
 @pytest.mark.parametrize("mutant", CHOSEN, ids=lambda mutant: mutant.name)
 def test_a_broken_product_is_caught(mutant: Mutant, cluster: Cluster, tmp_path: Path) -> None:
     plan = plan_of(mutant, mutant.source(tmp_path / "source"))
     if mutant.test:
-        assert fails(mutant.test, plan.source), f"{mutant.name} broke nothing that {mutant.test} sees"
+        assert fails(mutant.test, plan.source), f"{mutant.test} did not fail with the mutant: {mutant.name}"
         return
     if mutant.faults is None:
         violations = asyncio.run(step_by_step(plan, cluster))
@@ -91,35 +91,42 @@ def test_a_broken_product_is_caught(mutant: Mutant, cluster: Cluster, tmp_path: 
         report = asyncio.run(run(plan, cluster, tmp_path))
         violations = report.violations
         print(report)
-    # Of the invariants that a mutant breaks, chance decides which is seen first, and there the run ends. Another one
-    # would say no more than that the product does not work at all.
+    # A mutant breaks several invariants. Chance decides which one is seen first, and the run ends there. An invariant
+    # not in the set would only mean that the product does not work at all.
     seen = {violation.invariant for violation in violations}
-    assert seen & mutant.caught_by, f"seed {plan.seed}: {mutant.name} aims at {mutant.caught_by}, and {seen} was seen"
+    assert seen & mutant.caught_by, f"seed {plan.seed}: {mutant.name}: expected {mutant.caught_by}, saw {seen}"
 
 
 @pytest.mark.parametrize("mutant", CONTROLS, ids=lambda mutant: mutant.name)
-def test_the_same_run_finds_nothing_in_the_product_itself(mutant: Mutant, cluster: Cluster, tmp_path: Path) -> None:
+def test_the_same_run_finds_nothing_in_the_intact_product(mutant: Mutant, cluster: Cluster, tmp_path: Path) -> None:
     plan = plan_of(mutant, None, CONTROL_SECONDS)
     report = asyncio.run(run(plan, cluster, tmp_path))
     assert report.violations == [], f"seed {plan.seed}; evidence in {tmp_path}:\n{report}"
 
 
-def test_the_step_by_step_run_finds_nothing_in_the_product_itself(cluster: Cluster) -> None:
+def test_the_step_by_step_run_finds_nothing_in_the_intact_product(cluster: Cluster) -> None:
     plan = Plan(0, 0, stall=(0, 0), lease_seconds=LEASE_SECONDS)
     assert asyncio.run(step_by_step(plan, cluster)) == []
 
 
-def test_every_mutant_still_finds_the_text_that_it_breaks(tmp_path: Path) -> None:
+def test_every_mutant_still_finds_the_text_it_replaces(tmp_path: Path) -> None:
     for number, mutant in enumerate(MUTANTS):
         mutant.source(tmp_path / str(number))
 
 
-def test_the_report_says_how_many_mutants_there_are() -> None:
+def test_every_test_that_a_mutant_names_exists() -> None:
+    for mutant in MUTANTS:
+        file, _, test = mutant.test.partition("::")
+        if file:
+            assert f"def {test.partition('[')[0]}(" in (ROOT / "tests" / file).read_text("utf-8"), mutant.test
+
+
+def test_the_chaos_report_states_the_number_of_mutants() -> None:
     counts = f"{len(MUTANTS)} mutants: {sum(mutant.in_ci for mutant in MUTANTS)}\nrun with every `make test`"
-    assert counts in (ROOT / "docs" / "chaos-report.md").read_text("utf-8")
+    assert counts in (ROOT / "docs" / "trust" / "chaos.md").read_text("utf-8")
 
 
-def test_an_edit_whose_text_is_gone_fails_loudly(tmp_path: Path) -> None:
+def test_an_edit_fails_if_its_text_is_missing(tmp_path: Path) -> None:
     mutant = Mutant("rotten", (Edit("sql/queries/tick.sql", "no such text", "", "tick"),), {"lost"})
     with pytest.raises(LookupError, match="no longer holds"):
         mutant.source(tmp_path / "source")

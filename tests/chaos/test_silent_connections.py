@@ -1,4 +1,4 @@
-"""A worker whose connections fall silent: it tries another, and stops its steps before its leases are over."""
+"""Silence a worker's connections: it tries another one, and stops its steps before its leases expire."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
@@ -16,7 +16,8 @@ from routines_core.db import Connection, open_pool, runs
 from routines_core.db.runs import Checkpoint
 from routines_core.errors import SilenceError
 from routines_core.settings import Settings
-from routines_engine.runs.worker import ClaimedRun, Worker
+from routines_engine.runs.claimed_run import ClaimedRun
+from routines_engine.runs.worker import Worker
 from routines_workflow.activity import ACTIVITIES, StepContext, activity
 from support.rows import KEYRING, make_task, value
 
@@ -39,15 +40,15 @@ class Linger(msgspec.Struct):
 
 @pytest.fixture
 def executions() -> Generator[list[tuple[str, datetime]]]:
-    """What became of each execution of a step that lingers the first time, until it is cancelled."""
+    """Yield what happened to each execution of a step that lingers the first time, until it is cancelled."""
     seen: list[tuple[str, datetime]] = []
 
     @activity("Lingers.", Linger)
     async def linger(given: Linger, _: StepContext) -> Linger:
-        """Linger.
+        """Linger, the first time for longer than the test.
 
         Raises:
-            CancelledError: It was cancelled.
+            CancelledError: The step was cancelled.
         """
         seen.append(("begun", datetime.now(UTC)))
         try:
@@ -69,8 +70,8 @@ async def until(condition: Callable[[], Awaitable[object]]) -> None:
 
 
 @asynccontextmanager
-async def working(url: str, name: str) -> AsyncGenerator[None]:
-    """A worker on this URL, ended at once, as a process would be, at the end of the block."""
+async def running_worker(url: str, name: str) -> AsyncGenerator[None]:
+    """Run a worker on this URL; at the end of the block it ends at once, as a killed process would."""
     settings = Settings(lease_seconds=LEASE_SECONDS)  # type: ignore[call-arg]
     async with open_pool(url, "routines-worker", size=2) as pool:
         task = asyncio.create_task(Worker(settings, pool, asyncio.Event(), KEYRING, name).run())
@@ -90,13 +91,13 @@ async def make_run(connection: Connection) -> None:
 
 
 def silence(proxy: FaultProxy) -> None:
-    """Nothing arrives any more in either direction, and no new connection comes up."""
+    """Silence both directions of every connection, and accept no new one."""
     proxy.accepting.clear()
     for link in proxy.links:
         link.flowing.clear()
 
 
-async def test_a_worker_in_silence_stops_its_steps_before_its_lease_is_over_and_the_run_ends_elsewhere(
+async def test_a_silenced_worker_stops_its_steps_before_its_lease_expires_and_the_run_ends_elsewhere(
     cluster: Cluster, executions: list[tuple[str, datetime]]
 ) -> None:
     proxy = FaultProxy(cluster.socket)
@@ -114,12 +115,12 @@ async def test_a_worker_in_silence_stops_its_steps_before_its_lease_is_over_and_
         async def ended() -> object:
             return await value(connection, "SELECT ended_at FROM routines.trajectories")
 
-        async with working(f"postgresql://chaos_0@127.0.0.1:{proxy.port}/routines", "silenced"):
+        async with running_worker(f"postgresql://chaos_0@127.0.0.1:{proxy.port}/routines", "silenced"):
             await until(begun)
             silence(proxy)
             await until(cancelled)
             lease_expires_at = await value(connection, "SELECT lease_expires_at FROM routines.trajectories")
-            async with working(cluster.url, "other"):
+            async with running_worker(cluster.url, "other"):
                 await until(ended)
             proxy.stop()
         assert [what for what, _ in executions] == ["begun", "cancelled", "begun", "done"]
@@ -129,7 +130,7 @@ async def test_a_worker_in_silence_stops_its_steps_before_its_lease_is_over_and_
         assert await value(connection, outcome) == "completed by other, crashes 1"
 
 
-async def test_a_renewal_on_a_silent_connection_is_given_up_and_the_next_one_goes_through_another(
+async def test_a_renewal_on_a_silent_connection_times_out_and_the_next_one_uses_another_connection(
     cluster: Cluster,
 ) -> None:
     proxy = FaultProxy(cluster.socket)
@@ -141,21 +142,21 @@ async def test_a_renewal_on_a_silent_connection_is_given_up_and_the_next_one_goe
         lease = "SELECT lease_expires_at FROM routines.trajectories"
         before = await value(connection, lease)
         worker = Worker(Settings(lease_seconds=LEASE_SECONDS), pool, asyncio.Event(), KEYRING)  # type: ignore[call-arg]
-        working = asyncio.create_task(asyncio.sleep(3600))
-        worker._held[run.id] = ClaimedRun(run, 0.0, working)
+        running_step = asyncio.create_task(asyncio.sleep(3600))
+        worker._claimed[run.id] = ClaimedRun(run, 0.0, running_step)
         await pool.wait()
         for link in proxy.links:
             link.flowing.clear()
-        async with asyncio.timeout(30):  # it would wait for ever
+        async with asyncio.timeout(30):  # without a time limit it would wait for ever
             assert await worker._renew()
             assert not await worker._renew()
         assert await value(connection, lease) != before
-        assert worker._held[run.id].renewed_at > 0
-        assert working.cancel(), "it was cancelled before"
+        assert worker._claimed[run.id].renewed_at > 0
+        assert running_step.cancel(), "the step had already been cancelled"
         proxy.stop()
 
 
-async def test_no_statement_of_a_worker_waits_for_ever_on_a_silent_connection_and_the_next_one_has_another(
+async def test_every_statement_of_a_worker_times_out_on_a_silent_connection_and_the_next_one_uses_another(
     cluster: Cluster,
 ) -> None:
     proxy = FaultProxy(cluster.socket)
@@ -166,7 +167,7 @@ async def test_no_statement_of_a_worker_waits_for_ever_on_a_silent_connection_an
         await make_run(connection)
         worker = Worker(settings, pool, asyncio.Event(), KEYRING)
         [run] = await runs.claim(connection, capacity=1, worker="w", lease_seconds=60, deadline_seconds=600)
-        worker._held[run.id] = ClaimedRun(run, 0.0, asyncio.create_task(asyncio.sleep(3600)))
+        worker._claimed[run.id] = ClaimedRun(run, 0.0, asyncio.create_task(asyncio.sleep(3600)))
         for statement in (worker._claim, worker._reap, worker._drop_lost):
             await pool.wait()
             for link in proxy.links:

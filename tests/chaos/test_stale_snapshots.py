@@ -1,7 +1,7 @@
-"""A statement that is held up between its snapshot and its locks acts on rows as they are, not as they were.
+"""Hold a statement up between its snapshot and its locks: it must act on rows as they are now, not as they were.
 
-A backend may get no processor at any moment. Here one is stopped by a row-security policy that waits on an advisory
-lock: it is looked at when the scan meets a row, after the snapshot was taken and before the row is locked.
+A backend may lose the CPU at any moment. Here a row-security policy that waits for an advisory lock stops it: Postgres
+evaluates the policy when the scan meets a row, after the snapshot was taken and before the row is locked.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ WAITING = """SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT g
 
 @asynccontextmanager
 async def held_up_at(table: str, connection: Connection, database: Database) -> AsyncGenerator[Connection]:
-    """A connection whose statements wait at each row of this table while the test holds the gate."""
+    """Yield a connection whose statements wait at each row of this table while the test keeps the gate closed."""
     role = f"held_up_{uuid.uuid4().hex[:8]}"
     await connection.execute(HOLD_UP.format(gate=GATE, table=table, role=role).encode())
     parts = urlsplit(database.url)
@@ -46,7 +46,7 @@ async def held_up_at(table: str, connection: Connection, database: Database) -> 
 async def while_held_up(
     connection: Connection, statement: Awaitable[object], meanwhile: Callable[[], Awaitable[None]]
 ) -> object:
-    """What the statement returns, when something else happened after its snapshot and before its locks."""
+    """Return the statement's result if something else happens between its snapshot and its locks."""
     await connection.execute("SELECT pg_advisory_lock(%s)", [GATE])
     task = asyncio.ensure_future(statement)
     async with asyncio.timeout(20):
@@ -57,10 +57,10 @@ async def while_held_up(
         return await task
 
 
-async def test_a_slot_that_meets_a_run_newer_than_the_ticks_snapshot_is_recorded_as_an_overlap(
+async def test_a_slot_blocked_by_a_run_newer_than_the_ticks_snapshot_is_recorded_as_an_overlap(
     connection: Connection, database: Database
 ) -> None:
-    """One ticker catches up on 09:00 across 10:00; another one's tick of 10:00 has begun already."""
+    """One ticker catches up on 09:00 across 10:00, when another one's tick of 10:00 has already begun."""
     routine = await make_routine(connection, await make_task(connection), at("2026-05-04 09:00"), hourly=True)
 
     async def fire_the_first_slot() -> None:
@@ -76,8 +76,8 @@ async def test_a_slot_that_meets_a_run_newer_than_the_ticks_snapshot_is_recorded
     ]
 
 
-async def test_a_run_that_ends_while_the_tick_looks_is_still_the_one_that_blocked(connection: Connection) -> None:
-    """Where somebody set the clock back, the run that was made last is not the one with the latest slot."""
+async def test_a_run_that_ends_during_the_tick_is_still_named_as_the_blocking_run(connection: Connection) -> None:
+    """After the clock was set back, the run created last is not the one with the latest slot."""
     routine = await make_routine(connection, await make_task(connection), at("2026-05-04 09:00"), hourly=True)
     for slot in ("2026-05-04 12:00", "2026-05-04 10:00"):
         await connection.execute(
@@ -93,7 +93,7 @@ async def test_a_run_that_ends_while_the_tick_looks_is_still_the_one_that_blocke
     assert await value(connection, blocking, routine, at("2026-05-04 12:00")) is None
 
 
-async def test_a_claim_brings_steps_that_were_finished_after_its_snapshot(
+async def test_a_claim_returns_steps_that_were_finished_after_its_snapshot(
     connection: Connection, database: Database
 ) -> None:
     """Another worker claims the run, finishes a step and gives the run back while this claim is held up."""

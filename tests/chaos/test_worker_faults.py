@@ -1,4 +1,4 @@
-"""Real workers that are killed, frozen, stopped and told to cancel, with steps under way."""
+"""Kill, freeze and stop real workers, and cancel their runs, while steps are running."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from chaos.fleet import Fleet, Part
+from chaos.fleet import Fleet, Program
 from routines_core.db import Connection, children, connect, runs
 from routines_core.db.runs import Checkpoint, Claim, StepRecord
 from support.rows import Database, value
@@ -21,7 +21,7 @@ from support.working import run_of, task_of, until, until_ended, workflow_of
 pytestmark = pytest.mark.slow
 LEASE_SECONDS = 2.0
 SLACK_SECONDS = 4.0
-"""For a machine that is busy with something else."""
+"""Allowance for a machine that is busy with other work."""
 TRIALS = 1000
 DIGEST = """SELECT md5(string_agg(t::text || s::text, ',' ORDER BY t.id, s.name))
             FROM routines.trajectories AS t JOIN routines.steps AS s ON s.trajectory_id = t.id WHERE t.id <= %s"""
@@ -29,7 +29,7 @@ DIGEST = """SELECT md5(string_agg(t::text || s::text, ',' ORDER BY t.id, s.name)
 
 @asynccontextmanager
 async def fleet_of(database: Database, directory: Path, **environment: str) -> AsyncGenerator[Fleet]:
-    """Workers, started by the test; ended at the end of the block."""
+    """Yield a fleet whose workers the test starts; they are killed at the end of the block."""
     settings = {"ROUTINES_LEASE_SECONDS": str(LEASE_SECONDS), **environment}
     fleet = Fleet(directory, lambda _: database.url, settings)
     try:
@@ -39,14 +39,14 @@ async def fleet_of(database: Database, directory: Path, **environment: str) -> A
 
 
 def work(**seconds: float) -> dict[str, Any]:
-    """A workflow whose steps work for so long each."""
+    """Return a workflow whose steps work for this many seconds each."""
     return workflow_of(
         *((name, {"activity": "chaos_work", "step": name, "seconds": took}) for name, took in seconds.items())
     )
 
 
-async def started(connection: Connection, fleet: Fleet) -> Part:
-    """One more worker, once it has a connection."""
+async def started(connection: Connection, fleet: Fleet) -> Program:
+    """Start one more worker and wait until it is connected."""
     before = await value(connection, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'routines-worker'")
     fleet.add("worker")
     await until(
@@ -54,27 +54,27 @@ async def started(connection: Connection, fleet: Fleet) -> Part:
         "SELECT count(*) > %s FROM pg_stat_activity WHERE application_name = 'routines-worker'",
         before,
     )
-    return fleet.parts[-1]
+    return fleet.programs[-1]
 
 
 def executions(fleet: Fleet) -> dict[str, list[int]]:
-    """Attempts by step, as the steps themselves wrote them down."""
+    """Return the fences under which each step was executed, as the steps themselves recorded them."""
     found: dict[str, list[int]] = defaultdict(list)
     for line in fleet.trace.read_text("utf-8").splitlines():
-        told = json.loads(line)
-        found[told["step"]].append(told["attempt"])
+        execution = json.loads(line)
+        found[execution["step"]].append(execution["fence"])
     return dict(found)
 
 
 async def executing(fleet: Fleet, step: str) -> None:
-    """Return once the step itself has begun: its record comes a moment before."""
+    """Wait until the step itself has begun; the worker writes its record a moment earlier."""
     async with asyncio.timeout(30):
         while step not in executions(fleet):
             await asyncio.sleep(0.01)
 
 
 async def seconds_since(connection: Connection, begun: object, query: str, *parameters: object) -> float:
-    """From a time of the database's clock to one that it noted."""
+    """Return the seconds from `begun` to a time in the database, both by the database's clock."""
     seconds = await value(
         connection, f"SELECT extract(epoch FROM ({query}) - %s::timestamptz)::float8", *parameters, begun
     )
@@ -89,7 +89,7 @@ async def now(connection: Connection) -> object:
 RUNNING = "SELECT count(*) = %s FROM routines.steps WHERE status = 'running' AND name = %s"
 
 
-async def test_what_a_killed_worker_had_in_hand_another_finishes_soon_after_the_lease_and_repeats_no_finished_step(
+async def test_a_killed_workers_run_is_finished_by_another_soon_after_the_lease_without_repeating_finished_steps(
     connection: Connection, database: Database, tmp_path: Path
 ) -> None:
     async with fleet_of(database, tmp_path) as fleet:
@@ -106,10 +106,10 @@ async def test_what_a_killed_worker_had_in_hand_another_finishes_soon_after_the_
     assert await value(connection, "SELECT crashes FROM routines.trajectories") == 1
 
 
-async def test_what_workers_write_that_were_frozen_past_their_lease_changes_nothing(
+async def test_late_writes_of_workers_frozen_past_their_lease_change_nothing(
     connection: Connection, database: Database, tmp_path: Path
 ) -> None:
-    """Forty runs in real workers, whose steps are over as soon as they thaw."""
+    """Forty runs in a real worker, whose steps are over as soon as it thaws."""
     count = 40
     async with fleet_of(database, tmp_path) as fleet:
         frozen = await started(connection, fleet)
@@ -120,13 +120,13 @@ async def test_what_workers_write_that_were_frozen_past_their_lease_changes_noth
         other = await started(connection, fleet)
         await until(connection, "SELECT bool_and(status = 'completed') FROM routines.trajectories")
         assert (
-            await value(connection, "SELECT count(*) FROM routines.trajectories WHERE crashes = 1 AND attempt = 3")
+            await value(connection, "SELECT count(*) FROM routines.trajectories WHERE crashes = 1 AND fence = 3")
             == count
         )
         before = await value(connection, DIGEST, last)
         other.send(signal.SIGTERM)
         frozen.send(signal.SIGCONT)
-        later = await run_of(connection, task)  # it has come back to work
+        later = await run_of(connection, task)  # shows that the worker is back at work
         assert await until_ended(connection, later) == ("completed", None)
         frozen.send(signal.SIGTERM)
         assert await asyncio.to_thread(frozen.process.wait, 20) == 0
@@ -142,13 +142,13 @@ LATE_WRITES: list[Write] = [
     lambda late, run: runs.write(late, [Checkpoint(run.id, run.fence, [STEP], "completed")], lease_seconds=60),
     lambda late, run: runs.renew(late, [(run.id, run.fence)], lease_seconds=60),
     lambda late, run: runs.release(late, [(run.id, run.fence)]),
-    lambda late, run: runs.held(late, [(run.id, run.fence)]),
+    lambda late, run: runs.still_claimed(late, [(run.id, run.fence)]),
     lambda late, run: runs.sealed_secret(late, run, "TOKEN"),
 ]
 
 
-async def test_of_a_thousand_late_writes_none_is_accepted(connection: Connection, database: Database) -> None:
-    """Real connections, stale fences: each run was reaped, then claimed again, given back, ended or cancelled."""
+async def test_none_of_a_thousand_late_writes_is_accepted(connection: Connection, database: Database) -> None:
+    """Real connections with stale fences: each run was reaped, then claimed again, given back, ended or cancelled."""
     task = await task_of(connection, "t", work(one=0, two=0))
     await connection.execute(
         """INSERT INTO routines.trajectories (collection_id, task_id, task_version, trigger, init_params, secret_refs)
@@ -156,7 +156,7 @@ async def test_of_a_thousand_late_writes_none_is_accepted(connection: Connection
            FROM routines.tasks, generate_series(1, %s) WHERE id = %s""",
         [TRIALS, task],
     )
-    claim = {"slots": TRIALS, "lease_seconds": 60, "deadline_seconds": 600}
+    claim = {"capacity": TRIALS, "lease_seconds": 60, "deadline_seconds": 600}
     one = StepRecord("one", 0, "completed", "chaos_work", {}, {})
     async with connect(database.url, "late") as late:
         lost = await runs.claim(late, worker="first", **claim)
@@ -169,7 +169,7 @@ async def test_of_a_thousand_late_writes_none_is_accepted(connection: Connection
         ends = [Checkpoint(run.id, run.fence, status="completed") for run in taken if run.id % 4 == 2]
         assert len(await runs.write(connection, ends, lease_seconds=60)) == len(ends)
         await connection.execute(
-            """UPDATE routines.trajectories SET status = 'cancelled', attempt = attempt + 1, ended_at = now()
+            """UPDATE routines.trajectories SET status = 'cancelled', fence = fence + 1, ended_at = now()
                WHERE mod(id, 4) = 3"""
         )
         before = await value(connection, DIGEST, TRIALS)
@@ -190,7 +190,7 @@ async def test_of_a_thousand_late_writes_none_is_accepted(connection: Connection
 async def test_a_cancel_reaches_a_running_step_within_a_second(
     connection: Connection, database: Database, tmp_path: Path
 ) -> None:
-    """By the database's record: the worker has one slot, and claims the next run once the step has let it go."""
+    """By the database's record: the worker has capacity for one run, and claims the next once the step has stopped."""
     async with fleet_of(database, tmp_path, ROUTINES_WORKER_CONCURRENCY="1", ROUTINES_LEASE_SECONDS="15") as fleet:
         task = await task_of(connection, "t", work(one=600))
         queue = [await run_of(connection, task) for _ in range(6)]
@@ -203,7 +203,7 @@ async def test_a_cancel_reaches_a_running_step_within_a_second(
                 run,
             )
             await connection.execute(
-                """UPDATE routines.trajectories SET status = 'cancelled', attempt = attempt + 1, ended_at = now()
+                """UPDATE routines.trajectories SET status = 'cancelled', fence = fence + 1, ended_at = now()
                    WHERE id = %s""",
                 [run],
             )
@@ -217,7 +217,7 @@ async def test_a_cancel_reaches_a_running_step_within_a_second(
     assert await value(connection, statuses) == len(took)
 
 
-async def test_a_worker_that_is_told_to_stop_gives_its_runs_back_within_two_seconds_and_counts_no_crash(
+async def test_a_worker_told_to_stop_gives_its_runs_back_within_two_seconds_without_counting_a_crash(
     connection: Connection, database: Database, tmp_path: Path
 ) -> None:
     async with fleet_of(database, tmp_path) as fleet:
@@ -237,7 +237,7 @@ async def test_a_worker_that_is_told_to_stop_gives_its_runs_back_within_two_seco
     assert await value(connection, completed) == 10
 
 
-async def test_a_run_that_takes_its_workers_down_fails_at_the_third_and_the_run_beside_it_completes(
+async def test_a_run_that_kills_its_workers_fails_at_the_third_and_another_run_completes(
     connection: Connection, database: Database, tmp_path: Path
 ) -> None:
     async with fleet_of(database, tmp_path, ROUTINES_LEASE_SECONDS="1") as fleet:
@@ -246,8 +246,8 @@ async def test_a_run_that_takes_its_workers_down_fails_at_the_third_and_the_run_
         fleet.start(tickers=0, workers=1)
         keeper = asyncio.create_task(fleet.keep())
         assert await until_ended(connection, run) == ("failed", "worker lost: 3 workers were lost while they ran it")
-        beside = await run_of(connection, await task_of(connection, "sound", work(one=0)))
-        assert await until_ended(connection, beside) == ("completed", None)
+        other = await run_of(connection, await task_of(connection, "sound", work(one=0)))
+        assert await until_ended(connection, other) == ("completed", None)
         keeper.cancel()
     assert executions(fleet)["boom"] == [1, 3, 5]
     assert await value(connection, "SELECT status || ', ' || error FROM routines.steps WHERE name = 'boom'") == (

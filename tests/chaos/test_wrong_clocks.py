@@ -1,4 +1,4 @@
-"""Hosts whose clocks are an hour off: the database's clock alone says what is due and whose lease is over."""
+"""Set hosts' clocks wrong by an hour: only the database's clock decides what is due and whose lease has expired."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ WORKFLOW = """{"steps": ["one", "two"], "step_configs": {
 
 
 async def until(connection: Connection, query: str, *parameters: object) -> None:
-    """Return once the query's one value is true."""
+    """Wait until the query's single value is true."""
     async with asyncio.timeout(30):
         while not await value(connection, query, *parameters):
             await asyncio.sleep(0.02)
@@ -40,17 +40,17 @@ def fleet(database: Database, directory: Path) -> Fleet:
 
 
 @pytest.mark.parametrize("seconds", [HOUR, -HOUR])
-def test_a_process_is_told_the_wrong_time(seconds: int) -> None:
+def test_a_process_sees_the_wrong_time(seconds: int) -> None:
     command = [sys.executable, "-c", "import time, datetime; print(time.time(), datetime.datetime.now().timestamp())"]
-    told = subprocess.run(
+    shown = subprocess.run(
         command, env={**os.environ, **wrong_clock(seconds)}, check=True, capture_output=True, text=True
     )
-    for time in map(float, told.stdout.split()):
+    for time in map(float, shown.stdout.split()):
         assert abs(time - datetime.now(UTC).timestamp() - seconds) < HOUR / 2
 
 
 @pytest.mark.parametrize("seconds", [HOUR, -HOUR], ids=["ahead", "behind"])
-async def test_a_ticker_whose_host_is_an_hour_off_fires_each_slot_once_and_on_time(
+async def test_tickers_whose_clocks_are_an_hour_off_fire_each_slot_once_and_on_time(
     connection: Connection, database: Database, tmp_path: Path, seconds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CLOCKS_SECONDS", (seconds,))
@@ -75,10 +75,10 @@ async def test_a_ticker_whose_host_is_an_hour_off_fires_each_slot_once_and_on_ti
     assert await value(connection, in_time, FIRED_LATE_SECONDS) is True
 
 
-async def test_workers_whose_hosts_are_an_hour_off_keep_and_respect_leases(
+async def test_workers_whose_clocks_are_an_hour_off_keep_and_respect_leases(
     connection: Connection, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A step outlasts the lease: its holder renews it, and no other takes the run, whatever their clocks say."""
+    """A step outlasts the lease: its worker renews it, and no other claims the run, whatever their clocks say."""
     monkeypatch.setattr(module, "CLOCKS_SECONDS", (HOUR, -HOUR))
     task = await make_task(connection, WORKFLOW)
     await connection.execute(
@@ -96,5 +96,5 @@ async def test_workers_whose_hosts_are_an_hour_off_keep_and_respect_leases(
         await until(connection, "SELECT bool_and(ended_at IS NOT NULL) FROM routines.trajectories")
     finally:
         workers.kill()
-    kept = "SELECT bool_and(status = 'completed' AND attempt = 1) FROM routines.trajectories"
+    kept = "SELECT bool_and(status = 'completed' AND fence = 1) FROM routines.trajectories"
     assert await value(connection, kept) is True

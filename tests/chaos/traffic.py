@@ -1,10 +1,10 @@
-"""What people do while things break: slots come due, schedules change, routines come and go.
+"""Imitate what people do while things break: slots come due, schedules change, routines come and go.
 
-The driver needs many slots in little time and leaves the clock alone. It gives a routine a cadence whose latest slot
-has just passed, and sets next_run_at back to that slot or to one before it: as if the scheduler had been away since.
-Slots stay true slots of the cadence, so that an oracle can tell which ones must have an outcome; the clock that says
-what is due, early or late stays the database's own. Beside these orders, cadences are aimed at the coming minute and
-come due by themselves.
+The driver needs many slots in little time, but leaves the clock alone. It gives a routine a cadence whose latest slot
+has just passed, and sets next_run_at back to that slot or to an earlier one, as if the scheduler had been away since.
+The slots remain true slots of the cadence, so an oracle can tell which ones need an outcome, and the database's clock
+still decides what is due, early or late. Other orders give a routine a cadence whose next slot is the coming minute;
+that slot comes due by itself.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from chaos.stretches import cadence_of
 from routines_core.db import connect, keys, routines
 from routines_core.errors import DatabaseError, NotFoundError
 from support.oracle import DAYS, MOMENT, Cadence, latest_slot
+from support.rows import make_key
 
 WORKFLOW = """{
   "init_params": {"first": 0.01, "second": 0.05, "third": 0.01, "fails": false, "kills": false, "ballast": ""},
@@ -33,18 +34,18 @@ WORKFLOW = """{
     "two":   {"activity": "chaos_work", "step": "two", "seconds_path": "init_params.second",
               "fails_path": "init_params.fails", "kills_path": "init_params.kills"},
     "three": {"activity": "chaos_work", "step": "three", "seconds_path": "init_params.third"}}}"""
-MOST_BYTES = 1024
-"""What a run's parameters may take, by the setting of the tickers; more, and the fire fails to start."""
+MAX_BYTES = 1024
+"""How large a run's parameters may be, by the tickers' setting; with larger ones the fire fails to start."""
 OVERRIDES = {
     "quick": "{}",
     "slow": '{"second": 1.2}',
     "long": '{"first": 0.3, "second": 4, "third": 0.3}',
     "fails": '{"fails": true}',
     "poison": '{"kills": true}',
-    "heavy": '{"ballast": "' + 2 * MOST_BYTES * "x" + '"}',
+    "heavy": '{"ballast": "' + 2 * MAX_BYTES * "x" + '"}',
 }
 Act = Callable[[AsyncConnection[Any]], Awaitable[None]]
-USUAL: dict[str, float] = {
+DEFAULT_WEIGHTS: dict[str, float] = {
     "due": 60,
     "burst": 4,
     "aim": 10,
@@ -56,41 +57,42 @@ USUAL: dict[str, float] = {
     "rewind": 4,
     "poison": 0.2,
 }
-"""How often each kind of order comes."""
+"""The relative frequency of each kind of order."""
 STATE = """SELECT now() AS now, id, name, next_run_at, settled_until, paused, paused_at, strikes,
                   cadence_type, hour_utc::integer, minute_utc::integer, day_of_week
            FROM routines.routines WHERE id = %s FOR UPDATE"""
 RECORD = """INSERT INTO chaos.orders (routine_id, kind, cadence_type, hour_utc, minute_utc, day_of_week, paused, was,
                                       was_paused_at, heavy, first, became)
             SELECT id, %(kind)s, cadence_type, hour_utc, minute_utc, day_of_week, paused, %(was)s, %(was_paused_at)s,
-                   length(init_params_overrides::text) > %(most_bytes)s, %(first)s, next_run_at
+                   length(init_params_overrides::text) > %(max_bytes)s, %(first)s, next_run_at
             FROM routines.routines WHERE id = %(id)s RETURNING id"""
 SET_CADENCE = """UPDATE routines.routines SET cadence_type = %s, hour_utc = %s, minute_utc = %s, day_of_week = %s
                  WHERE id = %s"""
 NO_TICK_UNDERWAY = "SET LOCAL lock_timeout = '20s'; LOCK TABLE routines.routines IN SHARE MODE"
-"""Setting next_run_at back is the driver's own act, made while no tick is underway: a tick that began before the slot
-was set back could never have met it in nature, where a slot comes due by the clock alone."""
+"""Set next_run_at back only while no tick is running: a tick that began before could never meet such a slot in reality,
+where slots come due by the clock alone.
+"""
 SET_BACK = """UPDATE routines.routines SET next_run_at = %s, settled_until = %s, strikes = %s WHERE id = %s"""
-"""As if the cadence had been this one all along: what lies before is settled, and strikes were not forgiven."""
+"""As if the cadence had always been this one: earlier slots are settled, and strikes are kept."""
 
 PAST_SHARE = 0.3
-"""Of the slots that are made due, how many come with a next_run_at that was set past the slots before them."""
-MOST_MINUTES = 45
-"""Minutes of the hour that one routine is given before another takes its place."""
+"""The share of slots made due for which next_run_at is set past earlier slots that wait for their outcome."""
+MAX_MINUTES = 45
+"""How many minutes of the hour a routine uses before another takes its place."""
 
 
 @dataclass
-class Known:
-    """What the driver remembers of a routine, so as never to order a slot twice."""
+class KnownRoutine:
+    """What the driver remembers of a routine, so that it never orders a slot twice."""
 
     id: int
     calm: bool
     minutes: set[int] = field(default_factory=set[int])
 
     @property
-    def worn(self) -> bool:
-        """Few minutes are left that were never a slot of it."""
-        return len(self.minutes) > MOST_MINUTES
+    def worn_out(self) -> bool:
+        """Return whether few minutes are left at which it never had a slot."""
+        return len(self.minutes) > MAX_MINUTES
 
 
 @dataclass
@@ -98,10 +100,10 @@ class Traffic:
     """Random orders from one seed, each in one transaction with its record in chaos.orders.
 
     Attributes:
-        url: The database, not through the proxy.
+        url: The database's URL, not through the proxy.
         rng: Decides everything.
-        per_second: Orders on average.
-        weights: How often each kind of order comes, where not as usual.
+        per_second: The average number of orders.
+        weights: The relative frequency of orders, where it differs from the default.
     """
 
     url: str
@@ -110,13 +112,13 @@ class Traffic:
     weights: dict[str, float] = field(default_factory=dict[str, float])
     done: Counter[str] = field(default_factory=Counter[str])
     last_acknowledged: int = 0
-    known: list[Known] = field(default_factory=list[Known])
+    known: list[KnownRoutine] = field(default_factory=list[KnownRoutine])
     _names: int = 0
 
     async def populate(self, connection: AsyncConnection[Any], count: int) -> None:
-        """The task and the first routines.
+        """Create the task and the first routines.
 
-        One in six is calm, which nobody but `again`, `rewind` and `due` touches; one in twelve is heavy: its fires fail
+        One in six is calm: only `again`, `rewind`, `due` and `burst` touch it. One in twelve is heavy: its fires fail
         to start.
         """
         row = await (
@@ -130,14 +132,13 @@ class Traffic:
         ).fetchone()
         assert row
         self.task_id, self.collection_id = row
-        token = await keys.create_key(connection, "chaos")
-        self.key_id = (await keys.authenticate(connection, token)).key_id
-        await self._insert(connection, "poison", "manual", 0)  # the first: its name is poison-1
+        self.key_id = keys.parse_token(await make_key(connection, "chaos")).key_id
+        await self._insert(connection, "poison", "manual", 0)  # the first, so its name is poison-1
         for number in range(count):
             await self._create(connection, calm=number % 6 == 0, kind="heavy" if number % 12 == 1 else None)
 
     async def run(self) -> None:
-        """Order until cancelled, over every loss of the database."""
+        """Send orders until cancelled, reconnecting whenever the database is lost."""
         while True:
             with contextlib.suppress(psycopg.Error, DatabaseError):
                 async with connect(self.url, "chaos-driver") as connection:
@@ -147,10 +148,10 @@ class Traffic:
             await asyncio.sleep(0.2)
 
     async def order(self, connection: AsyncConnection[Any]) -> None:
-        """One random order."""
-        if any(routine.worn for routine in self.known):
+        """Send one random order."""
+        if any(routine.worn_out for routine in self.known):
             await self._delete(connection)
-        weights = {**USUAL, **self.weights}
+        weights = {**DEFAULT_WEIGHTS, **self.weights}
         [kind] = self.rng.choices(list(weights), list(weights.values()))
         acts: dict[str, Act] = {
             "due": self._due,
@@ -166,14 +167,14 @@ class Traffic:
         }
         await acts[kind](connection)
 
-    def _pick(self, *, calm: bool = False) -> Known:
+    def _pick(self, *, calm: bool = False) -> KnownRoutine:
         return self.rng.choice([routine for routine in self.known if calm or not routine.calm])
 
     async def _create(self, connection: AsyncConnection[Any], *, calm: bool = False, kind: str | None = None) -> None:
         kinds = {"quick": 1.0} if calm else {"quick": 56, "slow": 22, "long": 10, "fails": 6, "heavy": 6}
         kind = kind or self.rng.choices(list(kinds), list(kinds.values()))[0]
         minute = self.rng.randrange(60)
-        self.known.append(Known(await self._insert(connection, kind, "hourly", minute), calm, {minute}))
+        self.known.append(KnownRoutine(await self._insert(connection, kind, "hourly", minute), calm, {minute}))
 
     async def _insert(self, connection: AsyncConnection[Any], kind: str, cadence: str, minute: int) -> int:
         self._names += 1
@@ -196,19 +197,19 @@ class Traffic:
     ) -> int:
         was, was_paused_at = (before.next_run_at, before.paused_at) if before else (None, None)
         values = {"id": routine, "kind": kind, "was": was, "was_paused_at": was_paused_at, "first": first}
-        row = await (await connection.execute(RECORD, {**values, "most_bytes": MOST_BYTES})).fetchone()
+        row = await (await connection.execute(RECORD, {**values, "max_bytes": MAX_BYTES})).fetchone()
         return row[0] if row else 0
 
     def _done(self, kind: str, acknowledged: int = 0) -> None:
         self.done[kind] += 1
         self.last_acknowledged = max(self.last_acknowledged, acknowledged)
 
-    async def _state(self, connection: AsyncConnection[Any], routine: Known) -> Any:
+    async def _state(self, connection: AsyncConnection[Any], routine: KnownRoutine) -> Any:
         async with connection.cursor(row_factory=namedtuple_row) as cursor:
             return await (await cursor.execute(STATE, [routine.id])).fetchone()
 
     async def _due(self, connection: AsyncConnection[Any], count: int = 1) -> None:
-        """Slots that have just passed, some with slots before them that were missed too."""
+        """Make slots due that have just passed, some with earlier slots that were missed too."""
         acknowledged = 0
         async with connection.transaction():
             await connection.execute(NO_TICK_UNDERWAY)
@@ -218,10 +219,10 @@ class Traffic:
             self._done("burst" if count > 1 else "due", acknowledged)
 
     async def _burst(self, connection: AsyncConnection[Any]) -> None:
-        """Many at once, so that tickers meet over them."""
+        """Make many routines due at once, so that tickers compete for them."""
         await self._due(connection, count=15)
 
-    async def _set_back(self, connection: AsyncConnection[Any], routine: Known) -> int:
+    async def _set_back(self, connection: AsyncConnection[Any], routine: KnownRoutine) -> int:
         state = await self._state(connection, routine)
         if state.paused or state.next_run_at is None or state.next_run_at <= state.now:
             return 0
@@ -229,7 +230,7 @@ class Traffic:
         if cadence[2] in routine.minutes:
             return 0
         routine.minutes.add(cadence[2])
-        # Some are set past slots that wait for their outcome, as a person may: to the newest that is due.
+        # Sometimes next_run_at is set past slots without outcome, as a person may do, to the newest due one.
         is_past = not routine.calm and self.rng.random() < PAST_SHARE
         due = latest_slot(cadence, state.now) if is_past else first
         await connection.execute(SET_CADENCE, [*cadence, routine.id])
@@ -237,9 +238,9 @@ class Traffic:
         return await self._record(connection, routine.id, "past" if is_past else "due", state, first)
 
     def _passed(self, now: datetime, *, calm: bool) -> tuple[Cadence, datetime]:
-        """A cadence and the first of its slots that shall count as not handled yet."""
+        """Return a cadence and the first of its slots that counts as not handled yet."""
         kind = "hourly" if calm else self.rng.choices(["hourly", "daily", "weekdays", "weekly"], [6, 2, 1, 1])[0]
-        # Some are older than the catch-up window of daily and its kin, 12 hours: those must not fire.
+        # Some slots are older than 12 hours, the catch-up window of all cadences but hourly: those must not fire.
         age = timedelta(minutes=self.rng.randrange(59), hours=self.rng.choice([0, 0, 3, 11, 13]))
         slot = now - age
         hour = None if kind == "hourly" else slot.hour
@@ -252,9 +253,9 @@ class Traffic:
         return cadence, first
 
     async def _change(
-        self, connection: AsyncConnection[Any], kind: str, routine: Known, sql: str, *values: Any
+        self, connection: AsyncConnection[Any], kind: str, routine: KnownRoutine, sql: str, *values: Any
     ) -> None:
-        """A change that any client may make at any time: it races with the tick."""
+        """Change a routine as any client may at any time, racing with the tick."""
         async with connection.transaction():
             state = await self._state(connection, routine)
             if state is None:
@@ -264,7 +265,7 @@ class Traffic:
         self._done(kind, acknowledged)
 
     async def _aim(self, connection: AsyncConnection[Any]) -> None:
-        """A new cadence whose next slot is the coming minute: it comes due by the clock alone."""
+        """Set a cadence whose next slot is the coming minute: it comes due by the clock alone."""
         routine = self._pick()
         row = await (await connection.execute("SELECT now()")).fetchone()
         assert row
@@ -286,11 +287,11 @@ class Traffic:
         )
 
     async def _delete(self, connection: AsyncConnection[Any]) -> None:
-        """A routine that was ordered much goes, or any one, and a new one comes."""
-        routine = next((each for each in self.known if each.worn), None) or self._pick()
+        """Delete a routine, preferably one that is worn_out out, and create a new one."""
+        routine = next((each for each in self.known if each.worn_out), None) or self._pick()
         async with connection.transaction():
             state = await self._state(connection, routine)
-            if state is not None:  # else an earlier delete went through unheard
+            if state is not None:  # None: an earlier delete succeeded but its answer was lost
                 acknowledged = await self._record(connection, routine.id, "delete", state)
                 await connection.execute("DELETE FROM routines.routines WHERE id = %s", [routine.id])
                 self.last_acknowledged = max(self.last_acknowledged, acknowledged)
@@ -300,19 +301,19 @@ class Traffic:
 
     async def _run_now(self, connection: AsyncConnection[Any]) -> None:
         state = await self._state(connection, self._pick())
-        if state is None:  # an earlier delete went through unheard
+        if state is None:  # an earlier delete succeeded but its answer was lost
             return
         with contextlib.suppress(NotFoundError):
             await routines.run_now(connection, key_id=self.key_id, task="work", name=state.name)
             self._done("run_now")
 
     async def _poison(self, connection: AsyncConnection[Any]) -> None:
-        """A run that takes its worker down each time, and fails at the third."""
+        """Start a run that kills its worker each time, and fails after the third."""
         await routines.run_now(connection, key_id=self.key_id, task="work", name="poison-1")
         self._done("poison")
 
     async def _again(self, connection: AsyncConnection[Any]) -> None:
-        """next_run_at is set back by hand to a slot that has its outcome: it must not get another."""
+        """Set next_run_at back by hand to a slot that has its outcome: it must not get another."""
         routine = self._pick(calm=True)
         async with connection.transaction():
             state = await self._state(connection, routine)
@@ -330,7 +331,7 @@ class Traffic:
         self._done("again", acknowledged)
 
     async def _rewind(self, connection: AsyncConnection[Any]) -> None:
-        """A calm routine's whole state is set back to before a slot that was fired: the key on slots is left alone."""
+        """Set a calm routine's state back to before a slot that has fired: only the key on slots prevents a double."""
         routine = self.rng.choice([each for each in self.known if each.calm])
         async with connection.transaction():
             await connection.execute(NO_TICK_UNDERWAY)

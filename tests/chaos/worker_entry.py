@@ -1,6 +1,6 @@
-"""`routines worker` with one more activity, for tests: a step that takes its time and leaves a trace of each execution.
+"""Run `routines worker` with one more activity, for tests: a step that takes time and records each execution.
 
-The product is unchanged. Worker._execute is wrapped only to tell the step which run and attempt it works for.
+The product is unchanged. Worker._execute is wrapped only to tell the step which run and fence it works for.
 """
 
 import asyncio
@@ -20,13 +20,13 @@ from routines_engine.runs.worker import Worker, run_worker
 from routines_workflow.activity import StepContext, activity
 
 OFF_BY_SECONDS = float(os.environ.get("WRONG_CLOCK_SECONDS", "0"))
-"""The traces tell the time as it is, also where this process is told a wrong one."""
+"""Subtracted so that the trace has the true time, even if this process sees a wrong one."""
 TRACE = os.open(Path(os.environ["CHAOS_TRACE"]), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 CLAIM: contextvars.ContextVar[Claim] = contextvars.ContextVar("claim")
 
 
 class Work(msgspec.Struct, forbid_unknown_fields=True):
-    """How long the step works, whether it raises, and whether it takes its worker down with it."""
+    """How long the step works, whether it raises, and whether it kills its worker."""
 
     step: str
     seconds: float = 0
@@ -34,9 +34,9 @@ class Work(msgspec.Struct, forbid_unknown_fields=True):
     kills: bool = False
 
 
-@activity("Works for a while, and leaves a trace.", Work)
+@activity("Works for a while and records the execution.", Work)
 async def chaos_work(given: Work, _: StepContext) -> Work:
-    """Its own parameters.
+    """Return its own parameters.
 
     Raises:
         ValueError: It was told to fail.
@@ -45,10 +45,10 @@ async def chaos_work(given: Work, _: StepContext) -> Work:
     trace = {
         "trajectory_id": claim.id,
         "step": given.step,
-        "attempt": claim.fence,
+        "fence": claim.fence,
         "at": time.time() - OFF_BY_SECONDS,
     }
-    os.write(TRACE, json.dumps(trace).encode() + b"\n")  # one write, whole or not at all
+    os.write(TRACE, json.dumps(trace).encode() + b"\n")  # a single write, so that lines never mix
     if given.kills:
         os.kill(os.getpid(), signal.SIGKILL)
     await asyncio.sleep(given.seconds)

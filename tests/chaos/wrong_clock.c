@@ -1,5 +1,5 @@
-/* A host whose clock is wrong: preloaded into a process (LD_PRELOAD), it moves what the process is told of the time of
-   day by WRONG_CLOCK_SECONDS. Monotonic clocks, by which it sleeps and waits, go on as they are. */
+/* Imitates a host whose clock is wrong. Preloaded into a process (LD_PRELOAD), it shifts the time of day that the
+   process sees by WRONG_CLOCK_SECONDS. Monotonic clocks, which it sleeps and waits by, are left alone. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -12,26 +12,26 @@ static long off_by(void) {
     return seconds ? atol(seconds) : 0;
 }
 
-int clock_gettime(clockid_t clock, struct timespec *told) {
+int clock_gettime(clockid_t clock, struct timespec *shown) {
     static int (*right)(clockid_t, struct timespec *);
     if (!right) right = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
-    int failed = right(clock, told);
-    if (!failed && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) told->tv_sec += off_by();
+    int failed = right(clock, shown);
+    if (!failed && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) shown->tv_sec += off_by();
     return failed;
 }
 
-int gettimeofday(struct timeval *restrict told, void *restrict zone) {
+int gettimeofday(struct timeval *restrict shown, void *restrict zone) {
     struct timespec now;
     (void)zone;
     if (clock_gettime(CLOCK_REALTIME, &now)) return -1;
-    told->tv_sec = now.tv_sec;
-    told->tv_usec = now.tv_nsec / 1000;
+    shown->tv_sec = now.tv_sec;
+    shown->tv_usec = now.tv_nsec / 1000;
     return 0;
 }
 
-time_t time(time_t *told) {
+time_t time(time_t *shown) {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    if (told) *told = now.tv_sec;
+    if (shown) *shown = now.tv_sec;
     return now.tv_sec;
 }

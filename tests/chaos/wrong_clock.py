@@ -1,4 +1,4 @@
-"""Processes whose host's clock is wrong, for real: wrong_clock.c, compiled and preloaded."""
+"""Give processes a wrong clock, for real: compile and preload wrong_clock.c."""
 
 import atexit
 import shutil
@@ -14,7 +14,7 @@ SOURCE = Path(__file__).with_name("wrong_clock.c")
 
 @cache
 def _library() -> Path | None:
-    """The compiled library; None where there is no C compiler, or no Linux."""
+    """Return the compiled library, or None without Linux and a C compiler."""
     compiler = shutil.which("cc")
     if compiler is None or sys.platform != "linux":
         return None
@@ -26,6 +26,6 @@ def _library() -> Path | None:
 
 
 def wrong_clock(seconds: int) -> dict[str, str]:
-    """The environment of a process whose clock is off by so much; empty where that cannot be had, or for 0."""
+    """Return the environment of a process whose clock is off by this much; empty for 0, or if that is not possible."""
     library = _library()
     return {"LD_PRELOAD": str(library), SECONDS_VARIABLE: str(seconds)} if library and seconds else {}

@@ -1,4 +1,4 @@
-"""`routines keys`: what is no id and no time is refused in one line."""
+"""`routines keys` refuses invalid ids and times in one line."""
 
 import pytest
 from click.testing import CliRunner
@@ -16,6 +16,6 @@ from routines_cli.main import main
         (("create", "--collection", "my-org", "--expires-in", "1e9"), "is not in the range"),
     ],
 )
-def test_what_cannot_be_is_refused_before_the_database_is_asked(arguments: tuple[str, ...], said: str) -> None:
+def test_invalid_ids_and_times_are_refused_before_the_database_is_asked(arguments: tuple[str, ...], said: str) -> None:
     told = CliRunner().invoke(main, ["keys", *arguments])
     assert (told.exit_code, said in told.stderr) == (2, True)

@@ -1,4 +1,4 @@
-"""What goes wrong in an operator's hands is a clear line that says what to do, never a traceback."""
+"""Operator mistakes are reported in a clear line that says what to do, never in a traceback."""
 
 import socket
 import uuid
@@ -27,12 +27,12 @@ COMMANDS = {
     "secrets rotate": ("secrets", "rotate"),
     "tasks apply": ("tasks", "apply", "-", "--collection", "my-org"),
 }
-"""Every command that asks the database and ends."""
+"""Every command that uses the database and exits."""
 WITH_A_KEY_FIRST = {"keys create", "keys rotate", "secrets rotate"}
 
 
 def said(database: Database, command: str) -> CompletedProcess[str]:
-    """What a command that cannot be done says: it exits with 1, without a traceback."""
+    """Run a command that must fail with exit code 1, in one line and without a traceback."""
     done = routines(database, *COMMANDS[command], stdin=TASK if command == "tasks apply" else "")
     assert done.returncode == 1, (command, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr, (command, done.stderr)
@@ -52,7 +52,7 @@ def empty(server_url: str) -> Generator[Database]:
 
 @pytest.fixture
 def nobody(database: Database) -> Generator[Database]:
-    """The database for a login that has no right in it."""
+    """The database as seen by a login without any rights."""
     login = f"nobody_{uuid.uuid4().hex[:8]}"
     with psycopg.connect(database.url, autocommit=True) as admin:
         admin.execute(f"CREATE ROLE {login} LOGIN PASSWORD 'x'")
@@ -61,7 +61,7 @@ def nobody(database: Database) -> Generator[Database]:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_without_rights_it_says_which_is_missing_and_whose_login_has_it(nobody: Database, command: str) -> None:
+def test_without_rights_it_names_the_missing_right_and_the_login_that_has_it(nobody: Database, command: str) -> None:
     done = said(nobody, command)
     assert "permission denied" in done.stdout + done.stderr
     assert "the login that ran `routines migrate`" in done.stdout + done.stderr
@@ -95,13 +95,13 @@ def test_on_a_standby_it_says_to_name_the_primary(database: Database, command: s
         "/some/path hush",
     ],
 )
-def test_a_database_url_that_leads_nowhere_is_named_and_not_repeated(url: str, command: str) -> None:
+def test_an_unusable_database_url_is_reported_but_not_repeated(url: str, command: str) -> None:
     done = said(Database(url), command)
     assert "DATABASE_URL" in done.stderr
     assert "hush" not in done.stdout + done.stderr
 
 
-def test_a_login_or_a_database_that_is_not_there_is_named(database: Database) -> None:
+def test_a_missing_login_or_database_is_named(database: Database) -> None:
     assert (
         'role "no_such_login" does not exist'
         in said(Database(with_login(database.url, "no_such_login", "x")), "doctor").stderr
@@ -112,10 +112,10 @@ def test_a_login_or_a_database_that_is_not_there_is_named(database: Database) ->
     )
 
 
-async def test_a_schema_that_is_newer_says_that_the_program_is_the_older_one(
-    database: Database, connection: Connection
-) -> None:
-    await connection.execute("INSERT INTO routines.schema_migrations VALUES (9000, '9000_later', 'x')")
+async def test_a_newer_schema_is_reported_as_an_outdated_program(database: Database, connection: Connection) -> None:
+    await connection.execute(
+        "INSERT INTO routines.schema_migrations VALUES ('21000101T000000', '21000101T000000_later', 'x')"
+    )
     for command in ("doctor", "doctor --quick", "migrate"):
         done = said(database, command)
         assert "this Routines is older than the database. Install the newer version again" in done.stdout + done.stderr
@@ -123,19 +123,19 @@ async def test_a_schema_that_is_newer_says_that_the_program_is_the_older_one(
     assert "`routines doctor` says which of the two is newer" in said(database, "keys list").stderr
 
 
-async def test_the_doctor_goes_on_to_what_the_login_may_see(database: Database, connection: Connection) -> None:
+async def test_the_doctor_checks_whatever_the_login_may_see(database: Database, connection: Connection) -> None:
     for role in ("routines_api", "routines_ticker", "routines_worker", "routines_reader"):
         login = f"{role}_{uuid.uuid4().hex[:8]}"
         await connection.execute(f"CREATE ROLE {login} LOGIN PASSWORD 'x' IN ROLE {role}".encode())
         own = Database(with_login(database.url, login, "x"))
         done = said(own, "doctor")
         assert "secrets   not examined: this login may not read them (permission denied" in done.stdout
-        assert f"login     {login}, takes on {role}" in done.stdout
+        assert f"login     {login}, can take on {role}" in done.stdout
         assert routines(own, "doctor", "--quick").returncode == 0
         await connection.execute(f"DROP ROLE {login}".encode())
 
 
-def test_a_lock_that_is_held_for_too_long_is_told(database: Database) -> None:
+def test_a_lock_held_for_too_long_is_reported(database: Database) -> None:
     with psycopg.connect(database.url) as holder:
         holder.execute(f"ALTER DATABASE \"{holder.info.dbname}\" SET lock_timeout = '50ms'".encode())
         holder.commit()
@@ -144,18 +144,18 @@ def test_a_lock_that_is_held_for_too_long_is_told(database: Database) -> None:
 
 
 @pytest.mark.parametrize("given", ["", "no json", "[]", "\x00", '{"name": "a"'])
-def test_a_file_that_is_no_task_is_told(database: Database, given: str) -> None:
+def test_a_file_that_is_not_a_task_is_reported(database: Database, given: str) -> None:
     done = routines(database, "tasks", "apply", "-", "--collection", "my-org", stdin=given)
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
 
 
-def test_a_file_that_cannot_be_read_is_told(database: Database, tmp_path: Path) -> None:
+def test_an_unreadable_file_is_reported(database: Database, tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "none.json"):
         done = routines(database, "tasks", "apply", str(place), "--collection", "my-org")
         assert (done.returncode, "Traceback" in done.stderr, str(place) in done.stderr) == (2, False, True)
 
 
-def test_keys_that_cannot_be_read_are_told(database: Database) -> None:
+def test_unreadable_encryption_keys_are_reported(database: Database) -> None:
     for keys in ("", "k1:short", "no key"):
         for command in sorted(WITH_A_KEY_FIRST):
             done = routines(database, *COMMANDS[command], keys=keys)
@@ -174,7 +174,7 @@ def test_a_program_that_cannot_start_says_why(program: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("program", ["api", "up"])
-def test_an_address_that_cannot_be_listened_on_is_named(program: str, tmp_path: Path) -> None:
+def test_an_unusable_address_is_named(program: str, tmp_path: Path) -> None:
     nowhere = Database("postgresql://127.0.0.1:1/routines")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -182,17 +182,17 @@ def test_an_address_that_cannot_be_listened_on_is_named(program: str, tmp_path: 
         port = str(taken.getsockname()[1])
         done = routines(nowhere, program, ROUTINES_PORT=port, ROUTINES_DATA_DIR=str(tmp_path))
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
-    assert f"127.0.0.1:{port} cannot be listened on (Address already in use)" in done.stderr
+    assert f"Cannot listen on 127.0.0.1:{port} (Address already in use)" in done.stderr
     for host in ("localhost", "no-such-host.invalid"):
         done = routines(nowhere, program, ROUTINES_HOST=host, ROUTINES_DATA_DIR=str(tmp_path))
-        assert (done.returncode, "is no IP address: write 127.0.0.1" in done.stderr) == (1, True), done.stderr
+        assert (done.returncode, "is not an IP address: use 127.0.0.1" in done.stderr) == (1, True), done.stderr
     done = routines(nowhere, program, ROUTINES_HOST="203.0.113.9", ROUTINES_DATA_DIR=str(tmp_path))
     assert (done.returncode, "an address of this machine" in done.stderr) == (1, True), done.stderr
 
 
-def test_a_damaged_data_directory_is_told(tmp_path: Path) -> None:
+def test_a_damaged_data_directory_is_reported(tmp_path: Path) -> None:
     (tmp_path / "postgres").mkdir()
     (tmp_path / "postgres" / "postmaster.pid").write_bytes(bytes([255, 254, 0]))
     done = routines(Database(""), "doctor", ROUTINES_DATA_DIR=str(tmp_path))
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
-    assert "no server runs in" in done.stderr
+    assert "no server is running in" in done.stderr

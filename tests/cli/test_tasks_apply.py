@@ -1,4 +1,4 @@
-"""`routines tasks apply`: a task is what its file says."""
+"""`routines tasks apply` makes a task match its file."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def apply(database: Database, task: Any, collection: str = "my-org") -> subproce
     )
 
 
-async def test_a_new_task_is_made_with_its_collection_and_keeps_the_order_of_keys(
+async def test_a_new_task_is_created_with_its_collection_and_keeps_the_order_of_keys(
     database: Database, connection: Connection
 ) -> None:
     done = apply(database, TASK)
@@ -35,7 +35,7 @@ async def test_a_new_task_is_made_with_its_collection_and_keeps_the_order_of_key
     )
 
 
-async def test_only_another_workflow_is_a_new_version(database: Database, connection: Connection) -> None:
+async def test_only_a_changed_workflow_creates_a_version(database: Database, connection: Connection) -> None:
     apply(database, TASK)
     assert apply(database, {**TASK, "description": "new"}).stdout == "my-org/greet is at version 1\n"
     assert apply(database, {**TASK, "workflow": {}}).stdout == "my-org/greet is at version 2\n"
@@ -51,12 +51,12 @@ async def test_only_another_workflow_is_a_new_version(database: Database, connec
         ({**TASK, "workflow": {"steps": ["a"]}}, "workflow.steps.0: the step 'a' has no entry in step_configs"),
     ],
 )
-def test_a_file_that_breaks_a_rule_is_one_clear_line(database: Database, task: Any, sentence: str) -> None:
+def test_a_file_that_breaks_a_rule_is_reported_in_one_line(database: Database, task: Any, sentence: str) -> None:
     done = apply(database, task)
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
     assert sentence in done.stderr
 
 
-def test_a_collection_that_is_no_slug_is_one_clear_line(database: Database) -> None:
+def test_a_collection_name_that_is_not_a_slug_is_reported_in_one_line(database: Database) -> None:
     done = apply(database, TASK, collection="No Slug")
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)

@@ -1,4 +1,4 @@
-"""Two sessions, stepped through chosen interleavings of the tick with whatever else may touch a routine."""
+"""Step two sessions through chosen interleavings of the tick with everything else that can touch a routine."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -10,13 +10,12 @@ import psycopg
 import pytest
 
 from routines_core.db import Connection, connect, routines
-from routines_core.db.keys import create_key
 from routines_core.db.routines import Cadence, RoutinePatch
 from routines_core.db.statements import Statement
-from support.rows import Database, at, ledger, make_routine, make_task, value
+from support.rows import Database, at, ledger, make_key, make_routine, make_task, value
 from support.stepping import (
-    PATIENCE_SECONDS,
     TICK,
+    TIMEOUT_SECONDS,
     Gate,
     closed_gate,
     running,
@@ -69,14 +68,14 @@ FINISH = "UPDATE routines.trajectories SET status = 'completed', ended_at = now(
 
 @pytest.fixture
 async def routine(connection: Connection) -> int:
-    """A daily routine whose slot is due."""
+    """Create a daily routine whose slot is due, and return its id."""
     return await make_routine(connection, await make_task(connection), SLOT)
 
 
 @pytest.fixture
 async def path(connection: Connection, routine: int) -> Path:
-    """How the API names it."""
-    token = await create_key(connection, "my-org")
+    """Return the arguments by which the API's statements find the routine."""
+    token = await make_key(connection, "my-org")
     return {"key_id": int(token.split("_")[1]), "task": "echo", "name": "morning"}
 
 
@@ -99,7 +98,7 @@ async def gate(database: Database) -> AsyncGenerator[Gate]:
 
 
 async def nothing_fires(connection: Connection) -> bool:
-    """Not now, and not when the clock is far ahead."""
+    """Return whether nothing fires, neither now nor when the clock is far ahead."""
     before = await value(connection, "SELECT count(*) FROM routines.trajectories")
     await connection.execute(FINISH)
     await tick_at(connection, SLOT)
@@ -107,7 +106,7 @@ async def nothing_fires(connection: Connection) -> bool:
     return await value(connection, "SELECT count(*) FROM routines.trajectories") == before
 
 
-async def test_a_ticker_passes_over_what_another_holds_and_takes_the_rest(
+async def test_a_ticker_skips_routines_that_another_has_locked_and_claims_the_rest(
     connection: Connection, routine: int, ticker: Connection, other: Connection, gate: Gate
 ) -> None:
     await stop_inserts_at_gate(connection)
@@ -123,7 +122,7 @@ async def test_a_ticker_passes_over_what_another_holds_and_takes_the_rest(
     assert await ledger(connection, rest) == STARTED
 
 
-async def test_of_two_tickers_that_saw_the_same_due_routine_one_fires_it(
+async def test_if_two_tickers_see_the_same_due_routine_only_one_fires_it(
     connection: Connection, routine: int, ticker: Connection, other: Connection, gate: Gate
 ) -> None:
     async with running(lambda: tick_that_stops_before_its_locks(ticker, SLOT)) as late:
@@ -135,7 +134,7 @@ async def test_of_two_tickers_that_saw_the_same_due_routine_one_fires_it(
 
 
 @CHANGES
-async def test_a_change_waits_for_the_tick_that_holds_the_routine_and_nothing_of_the_old_spec_fires_after_it(
+async def test_a_change_waits_for_the_tick_that_locks_the_routine_and_the_old_spec_never_fires_afterwards(
     connection: Connection, routine: int, ticker: Connection, other: Connection, gate: Gate, path: Path, change: Change
 ) -> None:
     await stop_inserts_at_gate(connection)
@@ -154,10 +153,10 @@ async def test_a_change_waits_for_the_tick_that_holds_the_routine_and_nothing_of
 
 
 @CHANGES
-async def test_after_an_acknowledged_change_a_tick_that_saw_the_routine_due_before_fires_nothing(
+async def test_after_an_acknowledged_change_a_tick_with_an_older_snapshot_fires_nothing(
     connection: Connection, routine: int, ticker: Connection, other: Connection, gate: Gate, path: Path, change: Change
 ) -> None:
-    """The change commits after the tick took its snapshot and before it locks."""
+    """The change commits after the tick has taken its snapshot and before it locks the routine."""
     async with running(lambda: tick_that_stops_before_its_locks(ticker, SLOT)) as ticking:
         await until_blocked(connection, ticker)
         await change(other, path)
@@ -168,7 +167,7 @@ async def test_after_an_acknowledged_change_a_tick_that_saw_the_routine_due_befo
     assert (first_slot, outcome) == (SLOT, "skipped")
 
 
-async def test_a_tick_that_saw_the_routine_before_its_parameters_were_changed_fires_with_the_new_ones(
+async def test_a_tick_with_a_snapshot_older_than_a_change_of_parameters_fires_with_the_new_ones(
     connection: Connection, routine: int, ticker: Connection, other: Connection, gate: Gate, path: Path
 ) -> None:
     async with running(lambda: tick_that_stops_before_its_locks(ticker, SLOT)) as ticking:
@@ -180,7 +179,7 @@ async def test_a_tick_that_saw_the_routine_before_its_parameters_were_changed_fi
 
 
 @CHANGES
-async def test_a_tick_passes_over_a_routine_that_is_being_changed(
+async def test_a_tick_skips_a_routine_that_is_being_changed(
     connection: Connection, routine: int, ticker: Connection, other: Connection, path: Path, change: Change
 ) -> None:
     async with other.transaction():
@@ -190,7 +189,7 @@ async def test_a_tick_passes_over_a_routine_that_is_being_changed(
     assert await value(connection, "SELECT count(*) FROM routines.trajectories") == 0
 
 
-async def test_a_change_that_is_rolled_back_leaves_the_slot_to_the_next_tick(
+async def test_after_a_change_is_rolled_back_the_next_tick_fires_the_slot(
     connection: Connection, routine: int, ticker: Connection, other: Connection, path: Path
 ) -> None:
     async with other.transaction(force_rollback=True):
@@ -200,7 +199,7 @@ async def test_a_change_that_is_rolled_back_leaves_the_slot_to_the_next_tick(
     assert await ledger(connection, routine) == STARTED
 
 
-async def test_a_run_now_run_that_comes_during_a_tick_starts_after_it_and_beside_it(
+async def test_a_run_now_request_during_a_tick_waits_for_it_and_runs_alongside_the_scheduled_run(
     connection: Connection, routine: int, ticker: Connection, other: Connection, gate: Gate, path: Path
 ) -> None:
     await stop_inserts_at_gate(connection)
@@ -215,7 +214,7 @@ async def test_a_run_now_run_that_comes_during_a_tick_starts_after_it_and_beside
     assert sorted(triggers) == ["run-now", "schedule"]  # type: ignore[type-var]
 
 
-async def test_a_tick_passes_over_a_routine_that_a_run_now_run_is_being_made_of(
+async def test_a_tick_skips_a_routine_while_a_run_now_run_is_being_created(
     connection: Connection, routine: int, ticker: Connection, other: Connection, path: Path
 ) -> None:
     async with other.transaction():
@@ -225,7 +224,7 @@ async def test_a_tick_passes_over_a_routine_that_a_run_now_run_is_being_made_of(
     assert await ledger(connection, routine) == [(SLOT, 1, "skipped", "overlap")]
 
 
-async def test_a_tick_sees_a_run_now_run_that_was_committed_after_it_took_its_snapshot(
+async def test_a_tick_sees_a_run_now_run_committed_after_its_snapshot(
     connection: Connection, routine: int, ticker: Connection, other: Connection, gate: Gate, path: Path
 ) -> None:
     async with running(lambda: tick_that_stops_before_its_locks(ticker, SLOT)) as ticking:
@@ -236,19 +235,19 @@ async def test_a_tick_sees_a_run_now_run_that_was_committed_after_it_took_its_sn
     assert await ledger(connection, routine) == [(SLOT, 1, "skipped", "overlap")]
 
 
-async def test_a_tick_waits_for_nobody_who_is_about_to_end_the_blocking_run(
+async def test_a_tick_does_not_wait_for_a_transaction_that_is_ending_the_blocking_run(
     connection: Connection, routine: int, ticker: Connection, other: Connection
 ) -> None:
     await tick_at(ticker, SLOT)
     tomorrow = SLOT + timedelta(days=1)
     async with other.transaction():
         await other.execute(FINISH)
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             assert (await tick_at(ticker, tomorrow)).overlapped == 1
     assert (await ledger(connection, routine))[1] == (tomorrow, 1, "skipped", "overlap")
 
 
-async def test_a_tick_fires_when_the_blocking_run_ended_after_it_took_its_snapshot(
+async def test_a_tick_fires_if_the_blocking_run_ended_after_its_snapshot(
     connection: Connection, routine: int, ticker: Connection, other: Connection, gate: Gate
 ) -> None:
     await tick_at(other, SLOT)
@@ -262,7 +261,7 @@ async def test_a_tick_fires_when_the_blocking_run_ended_after_it_took_its_snapsh
 
 
 @pytest.mark.parametrize(("rolled_back", "outcome"), [(False, ("skipped", "overlap")), (True, ("started", None))])
-async def test_a_scheduled_run_typed_meanwhile_blocks_the_fire_once_it_is_committed(
+async def test_a_scheduled_run_inserted_by_hand_during_a_tick_blocks_the_fire_once_committed(
     connection: Connection,
     routine: int,
     ticker: Connection,
@@ -279,7 +278,7 @@ async def test_a_scheduled_run_typed_meanwhile_blocks_the_fire_once_it_is_commit
     assert (await ledger(connection, routine))[-1] == (SLOT, 1, *outcome)
 
 
-async def test_a_backend_that_is_killed_in_the_middle_of_a_batch_leaves_nothing_half_done(
+async def test_a_backend_killed_in_the_middle_of_a_batch_leaves_nothing_half_done(
     connection: Connection, routine: int, ticker: Connection, other: Connection, gate: Gate
 ) -> None:
     await stop_inserts_at_gate(connection)
@@ -293,7 +292,7 @@ async def test_a_backend_that_is_killed_in_the_middle_of_a_batch_leaves_nothing_
     assert await ledger(connection, routine) == STARTED
 
 
-async def test_a_tick_whose_client_is_frozen_commits_without_it(
+async def test_a_tick_commits_even_if_its_client_is_frozen(
     connection: Connection, database: Database, routine: int, gate: Gate
 ) -> None:
     """The client has sent the statement and never reads the answer, as after SIGSTOP."""
@@ -313,7 +312,7 @@ async def test_a_tick_whose_client_is_frozen_commits_without_it(
         assert (await tick_at(connection, SLOT)).claimed == 0
 
 
-async def test_what_a_frozen_session_holds_in_a_transaction_is_free_after_the_session_timeout(
+async def test_locks_of_a_frozen_session_are_released_after_the_session_timeout(
     connection: Connection, database: Database, routine: int
 ) -> None:
     with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout):
@@ -331,7 +330,7 @@ async def _hold_until_cut_off(connection: Connection, database: Database) -> Non
         await until(connection, gone, frozen.info.backend_pid)
 
 
-async def test_a_scheduled_run_beside_an_active_run_of_any_trigger_is_refused_by_the_database(
+async def test_the_database_rejects_a_scheduled_run_while_a_run_of_any_trigger_is_active(
     connection: Connection, routine: int
 ) -> None:
     await connection.execute(RUN_NOW_IN_PSQL)
@@ -341,4 +340,4 @@ async def test_a_scheduled_run_beside_an_active_run_of_any_trigger_is_refused_by
     await connection.execute(SCHEDULED_BY_HAND)
     with pytest.raises(psycopg.errors.UniqueViolation, match="trajectories_active_schedule_key"):
         await connection.execute(SCHEDULED_BY_HAND.replace("2026-01-01Z", "2026-01-02Z"))
-    await connection.execute(RUN_NOW_IN_PSQL)  # which may be beside any
+    await connection.execute(RUN_NOW_IN_PSQL)  # a run-now run may overlap any other

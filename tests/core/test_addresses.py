@@ -1,4 +1,4 @@
-"""Which addresses and hosts are public."""
+"""Checks of addresses and host names."""
 
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -32,24 +32,24 @@ def test_an_address_that_is_not_public_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", PRIVATE)
-def test_ones_own_network_is_allowed_where_it_is_said(text: str) -> None:
+def test_private_addresses_are_allowed_if_the_setting_says_so(text: str) -> None:
     assert is_allowed(ip_address(text), allow_private=True)
 
 
 @pytest.mark.parametrize("text", NEVER)
-def test_metadata_link_local_and_hidden_addresses_are_refused_even_in_ones_own_network(text: str) -> None:
+def test_metadata_link_local_and_embedded_addresses_are_always_refused(text: str) -> None:
     assert not is_allowed(ip_address(text), allow_private=True)
 
 
 @given(st.ip_addresses(v=4))
-def test_an_ipv4_address_in_the_clothes_of_ipv6_is_never_allowed(address: IPv4Address) -> None:
+def test_an_ipv4_address_embedded_in_ipv6_is_never_allowed(address: IPv4Address) -> None:
     low, high = int(address), int(address) << 80
     dressed = [low, 0xFFFF << 32 | low, 0x64FF9B << 96 | low, 0x2002 << 112 | high, 0x20010000 << 96 | low ^ 0xFFFFFFFF]
     assert not [each for each in dressed if each > 1 and is_allowed(IPv6Address(each), allow_private=True)]
 
 
 @given(st.ip_addresses(v=4), st.sampled_from(["{0}", "{0:#x}", "{1}.{2}", "{1:#x}.{3}.{4}", "{1}.{5:#o}.{6}.{7}"]))
-def test_every_spelling_of_an_ipv4_address_is_seen(address: IPv4Address, spelling: str) -> None:
+def test_every_spelling_of_an_ipv4_address_is_recognized(address: IPv4Address, spelling: str) -> None:
     number, (first, second, third, fourth) = int(address), address.packed
     text = spelling.format(number, first, number & 0xFFFFFF, second, number & 0xFFFF, second, third, fourth).replace(
         "0o", "0"
@@ -59,12 +59,12 @@ def test_every_spelling_of_an_ipv4_address_is_seen(address: IPv4Address, spellin
 
 
 @pytest.mark.parametrize("host", ["example.com", "example.com.", "1.example.com", "0x.example.com", "my-localhost.com"])
-def test_a_name_may_be_asked_for(host: str) -> None:
+def test_an_ordinary_host_name_is_allowed(host: str) -> None:
     assert literal(host) is None
     assert is_allowed_host(host, allow_private=False)
 
 
-def test_names_of_this_machine_need_the_setting_and_those_of_metadata_services_do_not_help() -> None:
+def test_names_of_this_machine_need_the_setting_and_names_of_metadata_services_are_always_refused() -> None:
     assert [is_allowed_host("a.localhost", allow_private=each) for each in (False, True)] == [False, True]
     names = ["metadata", "metadata.google.internal.", "METADATA.goog", "instance-data", "instance-data.ec2.internal"]
     assert not [name for name in names if is_allowed_host(name, allow_private=True)]

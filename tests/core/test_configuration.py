@@ -1,4 +1,4 @@
-"""docs/configuration.md lists what the settings are, no more and no less."""
+"""docs/run/configuration.md lists what the settings are, no more and no less."""
 
 import re
 
@@ -11,7 +11,7 @@ from support.service import ROOT
 
 def documented() -> dict[str, str]:
     """Default by variable, as the first table of the page says."""
-    page = (ROOT / "docs" / "configuration.md").read_text("utf-8").partition("Read beside these")[0]
+    page = (ROOT / "docs" / "run" / "configuration.md").read_text("utf-8").partition("Read beside these")[0]
     rows = re.findall(r"^\| `([A-Z_]+)` \|[^|]*\| `?([^|`]*)`? \|", page, flags=re.MULTILINE)
     return {name: default.strip() for name, default in rows}
 
@@ -30,20 +30,20 @@ def test_the_page_lists_every_variable_with_its_default() -> None:
     assert documented() == {str(field.alias): spelled(field.default) for field in fields}
 
 
-def test_a_token_or_a_port_that_is_left_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_token_or_port_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROUTINES_METRICS_TOKEN", "")
     monkeypatch.setenv("ROUTINES_METRICS_PORT", "")
     assert (load_settings().metrics_token, load_settings().metrics_port) == (None, None)
 
 
-def test_a_short_token_is_refused_without_being_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_token_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROUTINES_METRICS_TOKEN", "short-secret")
     with pytest.raises(ConfigurationError, match="ROUTINES_METRICS_TOKEN") as raised:
         load_settings()
     assert "short-secret" not in str(raised.value)
 
 
-def test_a_wrong_value_names_its_variable_and_never_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_names_the_variable_but_not_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROUTINES_WORKER_CONCURRENCY", "very-secret")
     with pytest.raises(ConfigurationError, match="ROUTINES_WORKER_CONCURRENCY") as raised:
         load_settings()

@@ -1,4 +1,4 @@
-"""The client for URLs that people typed in: where it connects, and how much it takes."""
+"""The client for URLs from users: where it connects, and how much it reads."""
 
 import asyncio
 import contextlib
@@ -59,7 +59,7 @@ URLS = [shape.format(host=host, port="PORT") for host in HOSTS_OF_LOOPBACK for s
 
 @contextmanager
 def listening() -> Generator[socket.socket]:
-    """A socket that counts nothing and accepts nothing: whoever connected is found in its backlog."""
+    """A socket that accepts nothing; connections made to it are found in its backlog."""
     with socket.socket(socket.AF_INET6) as opened:
         opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         opened.bind(("::", 0))
@@ -69,7 +69,7 @@ def listening() -> Generator[socket.socket]:
 
 
 def connections(opened: socket.socket) -> int:
-    """How many were made to it since it was asked last."""
+    """Return how many connections were made since the last call."""
     made = 0
     with contextlib.suppress(BlockingIOError):
         while True:
@@ -85,7 +85,7 @@ async def client() -> AsyncGenerator[httpx.AsyncClient]:
 
 
 async def test_no_url_that_leads_inside_is_ever_connected_to(client: httpx.AsyncClient) -> None:
-    """Not one connection, however the address is spelled; the listener is there on IPv4 and IPv6."""
+    """No spelling of an address leads to a connection; the socket listens on IPv4 and IPv6."""
     with listening() as opened:
         port = opened.getsockname()[1]
         socket.create_connection(("127.0.0.1", port)).close()
@@ -102,7 +102,7 @@ async def test_no_url_that_leads_inside_is_ever_connected_to(client: httpx.Async
     assert len(URLS) >= 150
 
 
-def test_what_is_spelled_as_an_address_inside_is_refused_when_it_is_saved() -> None:
+def test_a_url_spelled_as_a_private_address_is_refused_when_saved() -> None:
     saved: list[str] = []
     for url in (url.replace("PORT", "80") for url in URLS):
         try:
@@ -114,13 +114,13 @@ def test_what_is_spelled_as_an_address_inside_is_refused_when_it_is_saved() -> N
 
 
 @pytest.mark.parametrize("url", ["http://a:0/", "http://a:65536/", "http://a:-1/", "http://a:x/", "http://xn--a/"])
-def test_what_no_client_can_call_is_refused_when_it_is_saved(url: str) -> None:
-    with pytest.raises(InvalidError, match="webhook_url: is no URL that can be called"):
+def test_an_invalid_url_is_refused_when_saved(url: str) -> None:
+    with pytest.raises(InvalidError, match="webhook_url: is not a valid URL"):
         refuse_forbidden_url(url, allow_private=True, field="webhook_url")
 
 
 def resolving(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> list[str]:
-    """Let names resolve to these answers, one after the other and over again: the names that were asked for."""
+    """Let names resolve to these answers in a cycle. Returns the list of names that were resolved."""
     asked: list[str] = []
     coming: Iterator[list[str]] = cycle(answers)
 
@@ -137,7 +137,7 @@ def resolving(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> list[str]
     [["127.0.0.1"], ["::1"], ["10.0.0.1"], ["169.254.169.254"], ["8.8.8.8", "127.0.0.1"], ["::ffff:127.0.0.1"], []],
     ids=str,
 )
-async def test_a_name_with_one_address_inside_is_refused_whole(
+async def test_a_name_with_one_private_address_is_refused(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, answer: list[str]
 ) -> None:
     resolving(monkeypatch, answer)
@@ -145,13 +145,15 @@ async def test_a_name_with_one_address_inside_is_refused_whole(
         with pytest.raises(ForbiddenAddressError, match="ROUTINES_WEBHOOK_ALLOW_PRIVATE") as refused:
             await client.get(f"http://example.com:{opened.getsockname()[1]}/")
         assert connections(opened) == 0
-    assert not [address for address in answer if address in str(refused.value)]  # no oracle of inner names
+    assert not [
+        address for address in answer if address in str(refused.value)
+    ]  # the error must not reveal what internal names resolve to
 
 
 async def test_a_name_whose_address_changes_after_the_check_is_connected_to_where_it_was_checked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The name is resolved once, and nothing resolves it again: the second answer would lead to the listener."""
+    """The name is resolved only once; a second answer would lead to the private listener."""
     real, lookups, dialled = socket.getaddrinfo, [], []
 
     def getaddrinfo(host: str, *arguments: Any, **options: Any) -> Any:
@@ -173,8 +175,8 @@ async def test_a_name_whose_address_changes_after_the_check_is_connected_to_wher
         assert (lookups, dialled, connections(opened)) == (["rebinding.example"], ["192.0.2.7"], 0)
 
 
-async def test_each_request_is_checked_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that was fine and then leads inside is refused, though a connection was open to it."""
+async def test_every_request_is_checked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that later resolves to a private address is refused, although a connection to it was open before."""
     asked = resolving(monkeypatch, ["127.0.0.1"], ["169.254.169.254"])
     async with receiver(answers(200)) as inside, guarded_client(allow_private=True, timeout_seconds=5) as client:
         url = inside.url.replace("127.0.0.1", "example.com")
@@ -186,13 +188,13 @@ async def test_each_request_is_checked_anew(monkeypatch: pytest.MonkeyPatch) -> 
     assert asked == ["example.com"] * 2
 
 
-async def test_an_address_that_does_not_answer_gives_way_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_if_one_address_does_not_answer_the_next_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     resolving(monkeypatch, ["127.9.9.9", "127.0.0.1"])
     async with receiver(answers(200)) as inside, guarded_client(allow_private=True, timeout_seconds=5) as client:
         assert (await client.get(inside.url.replace("127.0.0.1", "example.com"))).status_code == 200
 
 
-async def test_a_redirect_is_not_followed_and_where_it_is_each_hop_is_checked() -> None:
+async def test_redirects_are_not_followed_by_default_and_otherwise_each_hop_is_checked() -> None:
     async with (
         receiver(answers(302, Location="http://169.254.169.254/latest/")) as inside,
         guarded_client(allow_private=True, timeout_seconds=5) as client,
@@ -202,7 +204,7 @@ async def test_a_redirect_is_not_followed_and_where_it_is_each_hop_is_checked() 
             await client.get(inside.url, follow_redirects=True)
 
 
-async def test_no_proxy_of_the_environment_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_proxies_from_the_environment_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     async with receiver(answers(500)) as proxy, receiver(answers(200)) as inside:
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
             monkeypatch.setenv(name, proxy.url)
@@ -211,7 +213,7 @@ async def test_no_proxy_of_the_environment_is_asked(monkeypatch: pytest.MonkeyPa
         assert proxy.connections == 0
 
 
-async def test_no_cookie_is_kept() -> None:
+async def test_cookies_are_not_kept() -> None:
     async with (
         receiver(answers(200, Set_Cookie="a=b")) as inside,
         guarded_client(allow_private=True, timeout_seconds=5) as client,
@@ -221,7 +223,7 @@ async def test_no_cookie_is_kept() -> None:
         assert "cookie" not in inside.received[1].headers
 
 
-async def test_a_compressed_bomb_is_never_unpacked_and_read_up_to_the_limit_alone() -> None:
+async def test_a_compressed_bomb_is_not_decompressed_and_only_read_up_to_the_limit() -> None:
     bomb = gzip.compress(bytes(100 * 1024 * 1024))
     async with (
         receiver(answers(200, bomb, Content_Encoding="gzip")) as inside,
@@ -249,7 +251,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
     ],
     ids=["hangs", "drips headers", "drips", "drips 102", "endless headers", "endless header", "closes", "breaks off"],
 )
-async def test_a_receiver_that_does_not_answer_ends_within_the_time(
+async def test_a_receiver_that_does_not_answer_completely_is_given_up_in_time(
     behaviour: Behaviour, error: type[httpx.HTTPError]
 ) -> None:
     async with receiver(behaviour) as inside, guarded_client(allow_private=True, timeout_seconds=0.5) as client:
@@ -259,7 +261,7 @@ async def test_a_receiver_that_does_not_answer_ends_within_the_time(
         assert time.monotonic() - started_at < 10
 
 
-async def test_an_endless_body_is_read_up_to_the_limit_alone() -> None:
+async def test_an_endless_body_is_read_only_up_to_the_limit() -> None:
     async with (
         receiver(endless(OK + b"Content-Length: 100000000000\r\n\r\n", b"x" * 4096)) as inside,
         guarded_client(allow_private=True, timeout_seconds=5, max_answer_bytes=1000) as client,
@@ -268,7 +270,7 @@ async def test_an_endless_body_is_read_up_to_the_limit_alone() -> None:
         assert (answer.content, answer.extensions["truncated"]) == (b"x" * 1000, True)
 
 
-async def test_tls_verifies_and_names_the_host_though_the_connection_goes_to_an_address(
+async def test_tls_sends_and_verifies_the_host_name_although_the_connection_goes_to_an_address(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     named, context, authority = certificate("hook.example", tmp_path_factory.mktemp("tls"))

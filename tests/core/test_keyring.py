@@ -1,12 +1,10 @@
-"""The keyring: what is sealed opens in its own context and nowhere else."""
+"""The keyring: a ciphertext opens in its own context and nowhere else."""
 
 import itertools
-import os
 import uuid
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,12 +36,12 @@ CONTEXTS = [
 
 
 @given(st.text())
-def test_what_is_sealed_opens_in_its_place(plaintext: str) -> None:
+def test_a_ciphertext_opens_in_its_own_context(plaintext: str) -> None:
     assert RING.open(RING.seal(plaintext, CONTEXT), CONTEXT) == plaintext
 
 
 def test_a_ciphertext_that_was_moved_does_not_open() -> None:
-    """To another row, field, owner, kind or tenant, one of these or several at once."""
+    """Moved to another row, field, owner, kind or tenant, or to several of these."""
     for context in CONTEXTS:
         sealed = RING.seal("s3cret", context)
         for elsewhere in CONTEXTS:
@@ -61,7 +59,7 @@ def test_a_ciphertext_with_any_bit_flipped_does_not_open() -> None:
             RING.open(bytes(damaged), CONTEXT)
 
 
-def test_a_ciphertext_that_was_cut_or_grew_does_not_open() -> None:
+def test_a_truncated_or_extended_ciphertext_does_not_open() -> None:
     sealed = RING.seal("s3cret", CONTEXT)
     for length in range(len(sealed)):
         for part in (sealed[:length], sealed[len(sealed) - length :]):
@@ -72,13 +70,13 @@ def test_a_ciphertext_that_was_cut_or_grew_does_not_open() -> None:
 
 
 @given(st.binary(max_size=200))
-def test_what_was_never_sealed_does_not_open(garbage: bytes) -> None:
+def test_bytes_that_were_never_sealed_do_not_open(garbage: bytes) -> None:
     with pytest.raises(SecretError):
         RING.open(garbage, CONTEXT)
     assert isinstance(key_id_of(garbage), str)
 
 
-def test_a_key_id_that_was_exchanged_for_another_of_the_same_key_does_not_open() -> None:
+def test_a_ciphertext_with_a_changed_key_id_does_not_open() -> None:
     key = {"aaa": bytes(32), "bbb": bytes(32)}
     sealed = Keyring(key).seal("s3cret", CONTEXT)
     assert Keyring(key).open(sealed, CONTEXT) == "s3cret"
@@ -86,25 +84,13 @@ def test_a_key_id_that_was_exchanged_for_another_of_the_same_key_does_not_open()
         Keyring(key).open(sealed.replace(b"aaa", b"bbb", 1), CONTEXT)
 
 
-def test_a_ciphertext_of_version_1_still_opens_and_only_in_its_row() -> None:
-    key, nonce = os.urandom(32), os.urandom(12)
-    bound_to = f"routines:1:1:secret_param:{CONTEXT.secret_id}".encode()
-    sealed = bytes([1, 2]) + b"k1" + nonce + AESGCM(key).encrypt(nonce, b"s3cret", bound_to)
-    ring = Keyring({"k1": key})
-    assert ring.open(sealed, CONTEXT) == "s3cret"
-    with pytest.raises(SecretError):
-        ring.open(sealed, SecretContext(2, "secret_param", "TOKEN", "routine:42", CONTEXT.secret_id))
-    with pytest.raises(SecretError):
-        ring.open(b"\2" + sealed[1:], CONTEXT)
-
-
-def test_a_key_that_is_not_there_is_named_and_nothing_else() -> None:
+def test_an_error_names_the_missing_key_and_nothing_else() -> None:
     with pytest.raises(SecretError, match="needs encryption key 'new'") as caught:
         Keyring.parse(generate_key("other")).open(RING.seal("s3cret", CONTEXT), CONTEXT)
     assert "s3cret" not in str(caught.value)
 
 
-def test_a_run_uses_the_secrets_of_the_routine_that_caused_it_and_else_its_own() -> None:
+def test_a_run_uses_the_secrets_of_its_routine_or_else_its_own() -> None:
     assert owner_of_run(9, 42) == owner_of_routine(42) == "routine:42"
     assert owner_of_run(9, None) == "run:9"
 
@@ -114,12 +100,12 @@ def test_a_run_uses_the_secrets_of_the_routine_that_caused_it_and_else_its_own()
     ["", " ", "k1", "k1:", "k1:c2hvcnQ=", ":AAAA", "k1:not base64", ",".join([generate_key("k1")] * 2)],
     ids=["none", "blank", "id", "id:", "short", "no id", "no base64", "twice"],
 )
-def test_a_missing_short_or_repeated_key_is_an_error(text: str) -> None:
+def test_a_missing_short_or_repeated_key_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match="ROUTINES_ENCRYPTION_KEYS"):
         Keyring.parse(text)
 
 
-def test_an_error_of_the_keys_shows_none_of_them() -> None:
+def test_errors_about_keys_never_show_a_key() -> None:
     bare = generate_key().partition(":")[2]
     for text in (bare, f"k1:{bare}x", f"k1:{bare[:-8]}"):
         with pytest.raises(ConfigurationError) as caught:
@@ -127,7 +113,7 @@ def test_an_error_of_the_keys_shows_none_of_them() -> None:
         assert bare[:-8] not in str(caught.value)
 
 
-def test_keys_come_from_the_setting_a_file_or_what_up_kept(tmp_path: Path) -> None:
+def test_keys_come_from_the_setting_a_file_or_the_data_directory(tmp_path: Path) -> None:
     given, filed, kept = generate_key("given"), generate_key("filed"), generate_key("kept")
     file = tmp_path / "keys"
     file.write_text(f"{filed}\n{kept}\n", "ascii")
@@ -137,7 +123,7 @@ def test_keys_come_from_the_setting_a_file_or_what_up_kept(tmp_path: Path) -> No
     assert load_keyring(Settings(data_dir=tmp_path)).key_ids == ["kept"]
 
 
-def test_no_keys_two_sources_or_a_file_that_cannot_be_read_are_an_error(tmp_path: Path) -> None:
+def test_missing_keys_two_sources_and_an_unreadable_file_are_refused(tmp_path: Path) -> None:
     absent = tmp_path / "absent"
     for changed in ({}, {"encryption_keys_file": absent}, {"encryption_keys": "x", "encryption_keys_file": absent}):
         with pytest.raises(ConfigurationError):

@@ -1,12 +1,12 @@
-"""What is looked for among runs in hand, and the lists of active runs, cost the same however many runs wait."""
+"""Reaping and the lists of active runs cost the same however many runs are pending."""
 
 import pytest
 
 from routines_core.db import Connection, connect, runs
-from routines_core.db.keys import create_key, parse_token
+from routines_core.db.keys import parse_token
 from routines_core.db.trajectories import list_trajectories, stats_of_task
 from support.plans import buffers, explained, nodes
-from support.rows import Database, value
+from support.rows import Database, make_key, value
 from support.working import task_of, workflow_of
 
 PENDING = """INSERT INTO routines.trajectories (collection_id, task_id, task_version, trigger, init_params)
@@ -15,7 +15,7 @@ CLAIM = {"worker": "w", "lease_seconds": 60.0, "deadline_seconds": 600.0}
 
 
 async def read_by_each(connection: Connection, key_id: int, task: int) -> dict[str, int]:
-    """How many pages each statement reads; none may read the table whole."""
+    """Return the pages that each statement reads. None of them may scan the whole table."""
     page = {"task_id": task, "routine_id": None, "limit": 11, "offset": 0}
     read: dict[str, int] = {}
     async with connection.transaction(force_rollback=True):
@@ -36,12 +36,12 @@ async def read_by_each(connection: Connection, key_id: int, task: int) -> dict[s
 
 
 @pytest.mark.slow
-async def test_with_a_backlog_a_hundred_times_as_long_they_read_what_they_read_before(
+async def test_a_backlog_a_hundred_times_as_long_costs_no_more_reads(
     connection: Connection, database: Database
 ) -> None:
     task = await task_of(connection, "echo", workflow_of())
     await task_of(connection, "other", workflow_of())
-    key_id = parse_token(await create_key(connection, "my-org")).key_id
+    key_id = parse_token(await make_key(connection, "my-org")).key_id
     read: list[dict[str, int]] = []
     for count in (3_000, 300_000):
         await connection.execute(PENDING, [count, task])
@@ -57,7 +57,7 @@ async def test_with_a_backlog_a_hundred_times_as_long_they_read_what_they_read_b
 async def test_the_lists_and_counts_of_active_runs_are_right(connection: Connection) -> None:
     task = await task_of(connection, "echo", workflow_of())
     other = await task_of(connection, "other", workflow_of())
-    key_id = parse_token(await create_key(connection, "my-org")).key_id
+    key_id = parse_token(await make_key(connection, "my-org")).key_id
     for each in (task, other):
         await connection.execute(PENDING, [10, each])
     claimed = await runs.claim(connection, capacity=8, **CLAIM)
@@ -79,7 +79,7 @@ async def test_the_lists_and_counts_of_active_runs_are_right(connection: Connect
     assert counts == {"running": 2, "pending": 7, "completed": 1}
 
 
-async def test_what_was_begun_is_noted_until_it_ends_however_it_begins_and_ends(connection: Connection) -> None:
+async def test_a_begun_run_stays_listed_until_it_ends_in_any_way(connection: Connection) -> None:
     task = await task_of(connection, "echo", workflow_of())
     await connection.execute(PENDING, [6, task])
     begun = """SELECT ARRAY(SELECT trajectory_id FROM routines.begun_runs ORDER BY 1)
@@ -95,7 +95,7 @@ async def test_what_was_begun_is_noted_until_it_ends_however_it_begins_and_ends(
     await connection.execute("DELETE FROM routines.trajectories WHERE id = %s", [deleted.id])
     assert await value(connection, begun)
     assert await value(connection, "SELECT count(*) FROM routines.begun_runs") == 2
-    # Given back and never claimed again, it still fails at its deadline.
+    # A run that was given back and never claimed again still fails at its deadline.
     await connection.execute("UPDATE routines.trajectories SET deadline_at = now() WHERE id = %s", [given_back.id])
     assert [run.id for run in await runs.reap(connection)] == [given_back.id]
     await connection.execute("UPDATE routines.trajectories SET status = 'cancelled', ended_at = now()"

@@ -1,4 +1,4 @@
-"""A step that is tried again starts anew the children that did not complete, and finds the others."""
+"""A retried step starts new children for those that did not complete, and finds the others again."""
 
 from collections.abc import Generator
 from typing import Any
@@ -13,20 +13,21 @@ from support.rows import Database, value
 from support.working import run_of, task_of, until_ended, workflow_of, working
 
 CLAIM = {"worker": "w", "lease_seconds": 60.0, "deadline_seconds": 600.0}
-CHILDREN = """SELECT jsonb_agg(jsonb_build_array(init_params ->> 'item', status, child_index, parent_try) ORDER BY id)
+CHILDREN = """SELECT jsonb_agg(jsonb_build_array(init_params ->> 'item', status, child_index, parent_attempt)
+              ORDER BY id)
               FROM routines.trajectories WHERE parent_id IS NOT NULL"""
 RETRY = {"max_attempts": 3, "backoff": 0.05}
 
 
 class Item(msgspec.Struct):
-    """What the child was given."""
+    """The child's input."""
 
     item: str
 
 
 @pytest.fixture(autouse=True)
 def seen() -> Generator[list[str]]:
-    """What the children were asked, in order; `flaky` fails the first time, `bad` always."""
+    """The inputs of the children, in order; `flaky` fails the first time, `bad` always."""
     known, asked = set(ACTIVITIES), list[str]()
 
     @activity("Fails for some items.", Item)
@@ -42,7 +43,7 @@ def seen() -> Generator[list[str]]:
 
 
 async def parent_of(connection: Connection, items: list[str], **config: Any) -> int:
-    """A run that runs `moody` for each of these items, one after the other."""
+    """Create a run that starts a `moody` child for each of these items, one after the other."""
     child = workflow_of(("ask", {"activity": "moody", "item_path": "init_params.item"}), item="")
     await task_of(connection, "child", child)
     emit = {"activity": "list_emit_await", "task": "child", "items": items, "max_concurrency": 1, "retry": RETRY}
@@ -67,7 +68,7 @@ async def test_a_retry_starts_the_failed_child_anew_and_finds_the_completed_one(
     assert await value(connection, outputs) == await value(connection, current)
 
 
-async def test_a_child_that_fails_in_every_try_is_asked_once_in_each(
+async def test_a_child_that_fails_in_every_attempt_is_started_once_in_each(
     connection: Connection, database: Database, seen: list[str]
 ) -> None:
     parent = await parent_of(connection, ["bad"])
@@ -77,7 +78,7 @@ async def test_a_child_that_fails_in_every_try_is_asked_once_in_each(
     assert "not today" in str(error)
 
 
-async def test_without_a_retry_and_where_it_goes_on_after_errors_nothing_is_started_twice(
+async def test_without_a_retry_nothing_is_started_twice(
     connection: Connection, database: Database, seen: list[str]
 ) -> None:
     parent = await parent_of(connection, ["bad", "fine"], continue_on_error=True)
@@ -93,12 +94,12 @@ async def start(connection: Connection, parent: Claim, attempt: int) -> int | No
     return started.id
 
 
-async def test_a_worker_that_takes_a_try_up_finds_its_child_however_it_ended(connection: Connection) -> None:
+async def test_a_worker_that_resumes_an_attempt_finds_its_child_however_it_ended(connection: Connection) -> None:
     await task_of(connection, "child", workflow_of())
     await run_of(connection, await task_of(connection, "parent", workflow_of()))
     [parent] = await runs.claim(connection, capacity=1, **CLAIM)
     first = await start(connection, parent, 1)
-    assert await start(connection, parent, 2) == first  # it is still under way
+    assert await start(connection, parent, 2) == first  # still running
     await connection.execute(
         "UPDATE routines.trajectories SET status = 'failed', ended_at = now() WHERE id = %s", [first]
     )
@@ -116,11 +117,11 @@ async def test_a_worker_that_takes_a_try_up_finds_its_child_however_it_ended(con
     )
     assert await start(connection, parent, 9) == third
     await runs.finish(connection, parent, error=None)
-    assert await start(connection, parent, 9) == third  # it is told that the run is no longer its own
+    assert await start(connection, parent, 9) == third  # the parent has ended, and the caller is told so
     assert await value(connection, "SELECT count(*) FROM routines.trajectories") == 4
 
 
-async def test_a_retry_for_a_task_that_is_gone_leaves_the_child_in_its_place(connection: Connection) -> None:
+async def test_a_retry_for_a_deleted_task_keeps_the_earlier_child(connection: Connection) -> None:
     task = await task_of(connection, "child", workflow_of())
     await run_of(connection, await task_of(connection, "parent", workflow_of()))
     [parent] = await runs.claim(connection, capacity=1, **CLAIM)
@@ -143,7 +144,7 @@ async def test_claims_after_the_first_are_events_of_the_run(connection: Connecti
             await runs.release(connection, [(claimed.id, claimed.fence)])
     [claimed] = await runs.claim(connection, capacity=1, **CLAIM)
     await runs.finish(connection, claimed, error=None)
-    events = """SELECT jsonb_agg(jsonb_build_array(event, attempt, detail) ORDER BY at, rank, position, attempt)
+    events = """SELECT jsonb_agg(jsonb_build_array(event, fence, detail) ORDER BY at, rank, position, attempt)
                 FROM routines.run_events WHERE trajectory_id = %s"""
     assert await value(connection, events, run) == [
         ["run_created", None, "api"],
@@ -155,7 +156,7 @@ async def test_claims_after_the_first_are_events_of_the_run(connection: Connecti
     ]
 
 
-async def test_of_a_run_that_is_taken_up_again_and_again_the_newest_fifty_claims_are_kept(
+async def test_only_the_newest_fifty_claims_of_a_run_are_kept(
     connection: Connection,
 ) -> None:
     await run_of(connection, await task_of(connection, "t", workflow_of()))
@@ -163,6 +164,6 @@ async def test_of_a_run_that_is_taken_up_again_and_again_the_newest_fifty_claims
         [claimed] = await runs.claim(connection, capacity=1, **CLAIM)
         await runs.release(connection, [(claimed.id, claimed.fence)])
     assert await value(connection, "SELECT jsonb_array_length(later_claims) FROM routines.trajectories") == 50
-    assert await value(connection, "SELECT later_claims -> -1 ->> 'attempt' FROM routines.trajectories") == str(
+    assert await value(connection, "SELECT later_claims -> -1 ->> 'fence' FROM routines.trajectories") == str(
         claimed.fence
     )

@@ -1,4 +1,4 @@
-"""The claim: shared between collections and tasks, within limits, at a cost that does not depend on the backlog."""
+"""The claim is fair to collections and tasks, keeps limits, and costs the same however long the backlog is."""
 
 import asyncio
 from collections import Counter
@@ -25,7 +25,7 @@ PENDING = """INSERT INTO routines.trajectories (collection_id, task_id, task_ver
 
 
 async def task_with(connection: Connection, collection: str, task: str, count: int) -> int:
-    """The id of a new task with so many pending runs."""
+    """Create a task with this many pending runs. Returns its id."""
     cursor = await connection.execute(MADE.encode(), {"collection": collection, "task": task})
     row = await cursor.fetchone()
     assert row
@@ -34,7 +34,7 @@ async def task_with(connection: Connection, collection: str, task: str, count: i
 
 
 class Claimer:
-    """Claims as a worker does: it remembers whose turn was last."""
+    """Claims as a worker does, remembering which task of each collection it served last."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -48,15 +48,15 @@ class Claimer:
         return claimed
 
     async def order(self, claims: int, capacity: int) -> list[int]:
-        """The tasks of the runs that so many claims bring, one after the other."""
+        """Claim this many times. Returns the tasks of the claimed runs, in order."""
         return [run.task_id for _ in range(claims) for run in await self.claim(capacity)]
 
 
 async def finish(connection: Connection, claimed: list[Claim]) -> None:
-    """End them; one that another claim has locked for a moment, to see whether it is pending, is tried again."""
+    """End these runs, retrying those that another claim has locked while it checks whether they are pending."""
     for run in claimed:
         while not await runs.finish(connection, run, error=None):
-            assert await runs.held(connection, [(run.id, run.fence)])
+            assert await runs.still_claimed(connection, [(run.id, run.fence)])
 
 
 async def test_a_backlog_of_fifty_thousand_delays_another_collections_runs_by_no_more_than_its_share(
@@ -68,7 +68,7 @@ async def test_a_backlog_of_fifty_thousand_delays_another_collections_runs_by_no
     assert Counter(order) == {big: 3, small: 3}
 
 
-async def test_a_worker_with_one_free_slot_serves_the_collections_in_turns(connection: Connection) -> None:
+async def test_a_worker_with_capacity_for_one_run_serves_the_collections_in_turn(connection: Connection) -> None:
     big = await task_with(connection, "big", "flood", 100)
     small = await task_with(connection, "small", "drop", 3)
     third = await task_with(connection, "third", "drop", 1)
@@ -76,7 +76,7 @@ async def test_a_worker_with_one_free_slot_serves_the_collections_in_turns(conne
     assert order == [big, small, third, big, small, big, small]
 
 
-async def test_the_tasks_of_a_collection_take_turns_and_of_each_the_oldest_run_comes_first(
+async def test_the_tasks_of_a_collection_take_turns_and_the_oldest_run_of_each_comes_first(
     connection: Connection,
 ) -> None:
     one = await task_with(connection, "big", "one", 4)
@@ -88,7 +88,7 @@ async def test_the_tasks_of_a_collection_take_turns_and_of_each_the_oldest_run_c
     assert ids == sorted(ids)
 
 
-async def test_with_more_collections_than_slots_each_claim_goes_on_where_the_last_one_ended(
+async def test_with_more_collections_than_capacity_each_claim_continues_where_the_last_one_ended(
     connection: Connection,
 ) -> None:
     tasks = [await task_with(connection, f"c{number}", "t", 2) for number in range(5)]
@@ -96,7 +96,7 @@ async def test_with_more_collections_than_slots_each_claim_goes_on_where_the_las
     assert order == [*tasks, *tasks]
 
 
-async def test_a_collection_has_no_more_runs_in_hand_than_its_limit(connection: Connection) -> None:
+async def test_a_collection_has_no_more_claimed_runs_than_its_limit(connection: Connection) -> None:
     limited = await task_with(connection, "limited", "t", 10)
     free = await task_with(connection, "free", "t", 10)
     await set_limit(connection, collection="limited", task=None, most=3)
@@ -107,7 +107,7 @@ async def test_a_collection_has_no_more_runs_in_hand_than_its_limit(connection: 
     assert len(await claimer.claim(10)) == 2
 
 
-async def test_a_limited_task_holds_up_no_other_task_of_its_collection(connection: Connection) -> None:
+async def test_a_limited_task_delays_no_other_task_of_its_collection(connection: Connection) -> None:
     limited = await task_with(connection, "c", "limited", 1000)
     free = await task_with(connection, "c", "free", 2)
     await set_limit(connection, collection="c", task="limited", most=1)
@@ -115,10 +115,10 @@ async def test_a_limited_task_holds_up_no_other_task_of_its_collection(connectio
     order = await claimer.order(claims=4, capacity=4)
     assert Counter(order) == {limited: 1, free: 2}
     [limit] = await list_limits(connection)
-    assert (limit.collection, limit.task, limit.max_concurrent_runs, limit.in_hand) == ("c", "limited", 1, 1)
+    assert (limit.collection, limit.task, limit.max_concurrent_runs, limit.claimed) == ("c", "limited", 1, 1)
 
 
-async def test_whatever_takes_a_run_away_frees_its_place(connection: Connection) -> None:
+async def test_whatever_takes_a_run_away_frees_its_share_of_the_limit(connection: Connection) -> None:
     await task_with(connection, "c", "t", 20)
     await set_limit(connection, collection="c", task=None, most=1)
 
@@ -142,7 +142,7 @@ async def test_whatever_takes_a_run_away_frees_its_place(connection: Connection)
     assert await value(connection, "SELECT count(*) FROM routines.limited_runs") == 0
 
 
-async def test_a_limit_that_is_set_counts_what_is_in_hand_already(connection: Connection) -> None:
+async def test_a_new_limit_counts_runs_that_are_already_claimed(connection: Connection) -> None:
     await task_with(connection, "c", "t", 5)
     assert len(await runs.claim(connection, capacity=2, **CLAIM)) == 2
     await set_limit(connection, collection="c", task="t", most=3)
@@ -179,7 +179,7 @@ async def test_workers_that_claim_at_once_do_not_exceed_a_limit_together(
 
 
 async def explained(connection: Connection) -> dict[str, Any]:
-    """The plan of a claim and what it read, its functions included."""
+    """Return the plan of a claim and what it read, its functions included."""
     parameters = {**CLAIM, "capacity": 10, "after": 0, "last_tasks": "{}"}
     cursor = await connection.execute(
         f"EXPLAIN (ANALYZE, BUFFERS, TIMING off, FORMAT JSON) {Statement.declared['runs.claim'].text}".encode(),
@@ -202,14 +202,14 @@ async def test_a_claim_reads_no_more_of_a_backlog_of_two_hundred_thousand_than_o
         for task in (first, full) if more else ():
             await connection.execute(PENDING, [more, task])
         await connection.execute("VACUUM (ANALYZE) routines.trajectories")
-        await runs.claim(connection, capacity=10, **CLAIM)  # the functions' plans
+        await runs.claim(connection, capacity=10, **CLAIM)  # caches the functions' plans
         plan = await explained(connection)
         read.append(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
     assert read[1] < 1.5 * read[0] + 50, read
 
 
-async def test_what_is_claimed_and_renewed_stays_hot(connection: Connection) -> None:
-    """A heap-only update touches no index: no column of one changes while a run is active."""
+async def test_claims_and_renewals_are_heap_only_updates(connection: Connection) -> None:
+    """A heap-only update touches no index: no indexed column changes while a run is active."""
     await task_with(connection, "c", "t", 200)
     claimed = await runs.claim(connection, capacity=50, **CLAIM)
     await runs.renew(connection, [(run.id, run.fence) for run in claimed], lease_seconds=60)

@@ -1,4 +1,4 @@
-"""Webhooks: each event arrives, signed, under every fault, and nobody waits for another's receiver."""
+"""Each webhook arrives, signed, under every fault, and no receiver delays the webhooks of another."""
 
 import asyncio
 import hashlib
@@ -14,7 +14,6 @@ from standardwebhooks import Webhook
 from routines_api.app import create_app
 from routines_core.db import Connection, connect, deliveries
 from routines_core.db.deliveries import Outcome
-from routines_core.db.keys import create_key
 from routines_engine.webhooks.retry_schedule import DELAYS_SECONDS, delay_seconds
 from support.outbox import (
     attempts,
@@ -27,7 +26,7 @@ from support.outbox import (
     until,
 )
 from support.receivers import answers, closes_early, endless, hangs, receiver
-from support.rows import Database, api_settings, value
+from support.rows import Database, api_settings, make_key, value
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 FAILED = Outcome(500, "it answered 500")
@@ -38,12 +37,12 @@ ATTEMPTED = "SELECT count(*) > 0 AND bool_and(attempts <> '[]') FROM routines.we
 
 @pytest.fixture
 def start() -> datetime:
-    """The time at which the test began; what it makes is due a moment later."""
+    """Return the time at which the test began, a moment before its webhooks are due."""
     return datetime.now(UTC)
 
 
 def x_mise(secret: str, timestamp: str, body: bytes) -> str:
-    """The scheme by its definition (RFC 2104), without the hmac module: the oracle of the signatures."""
+    """Compute HMAC by its definition (RFC 2104), without the hmac module: the oracle of the signatures."""
     key = secret.encode().ljust(64, b"\0")
     inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in key) + f"{timestamp}.".encode() + body).digest()
     return hashlib.sha256(bytes(byte ^ 0x5C for byte in key) + inner).hexdigest()
@@ -72,7 +71,7 @@ async def test_the_body_is_the_trajectory_of_the_api_byte_for_byte(connection: C
         async with delivering(database):
             await until(connection, ALL_DELIVERED)
     [request] = hook.received
-    key = await create_key(connection, "my-org")
+    key = await make_key(connection, "my-org")
     async with AsyncTestClient(create_app(api_settings(), database.url)) as client:
         path = f"/api/v1/db/trajectory/my-org/echo/{request.headers['x-mise-trajectory-id']}"
         shown = await client.get(path, headers={"Authorization": f"Bearer {key}"})
@@ -82,7 +81,9 @@ async def test_the_body_is_the_trajectory_of_the_api_byte_for_byte(connection: C
     assert "content-encoding" not in request.headers
 
 
-async def test_a_run_that_was_archived_since_is_told_of_as_it_ended(connection: Connection, database: Database) -> None:
+async def test_the_webhook_of_an_archived_run_tells_how_the_run_ended(
+    connection: Connection, database: Database
+) -> None:
     async with receiver(answers(200)) as hook:
         await ended_runs(connection, await routine_with_webhook(connection, hook.url))
         await connection.execute("UPDATE routines.trajectories SET status = 'archived'")
@@ -92,7 +93,7 @@ async def test_a_run_that_was_archived_since_is_told_of_as_it_ended(connection: 
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled", "archived"])
-async def test_every_final_status_is_told(connection: Connection, status: str) -> None:
+async def test_every_final_status_has_a_webhook(connection: Connection, status: str) -> None:
     await ended_runs(connection, await routine_with_webhook(connection, "http://receiver.test/"))
     await connection.execute("DELETE FROM routines.webhook_deliveries")
     await connection.execute(
@@ -112,25 +113,25 @@ async def test_every_final_status_is_told(connection: Connection, status: str) -
         (answers(500, b"a secret of the receiver"), 500, "it answered 500"),
         (answers(302, Location="http://127.0.0.1/"), 302, "it answered 302"),
         (answers(404), 404, "it answered 404"),
-        (hangs, None, "no whole answer within 15 s"),
-        (endless(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n", 0.05), None, "no whole answer within 15 s"),
+        (hangs, None, "no complete answer within 15 s"),
+        (endless(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n", 0.05), None, "no complete answer within 15 s"),
         (
             endless(b"HTTP/1.1 200 OK\r\n", b"X: " + b"y" * 1000 + b"\r\n"),
             None,
-            "the answer is no HTTP, has too many headers, or broke off",
+            "the answer is not valid HTTP, has too many headers, or was cut off",
         ),
-        (closes_early, None, "the answer is no HTTP, has too many headers, or broke off"),
+        (closes_early, None, "the answer is not valid HTTP, has too many headers, or was cut off"),
     ],
     ids=["500", "302", "404", "hangs", "drips", "endless headers", "closes early"],
 )
-async def test_a_failure_is_recorded_without_a_word_of_the_answer_and_tried_again_with_the_same_id_and_body(
+async def test_a_failure_is_recorded_without_the_response_and_retried_with_the_same_id_and_body(
     connection: Connection, database: Database, behaviour: object, status: int | None, error: str
 ) -> None:
     async with receiver(behaviour) as hook, delivering(database, timeout_seconds=0.5):  # pyright: ignore[reportArgumentType]
         await ended_runs(connection, await routine_with_webhook(connection, hook.url, SECRET))
         await until(connection, ATTEMPTED)
         await connection.execute("UPDATE routines.webhook_deliveries SET next_attempt_at = now()")
-        # What changes of a run after its end changes nothing of what is told.
+        # Changes to the run after its end do not change the webhook.
         await connection.execute('UPDATE routines.trajectories SET labels = \'[{"key": "late"}]\'')
         await until(connection, "SELECT failures = 2 FROM routines.webhook_deliveries")
     made = await attempts(connection)
@@ -140,7 +141,9 @@ async def test_a_failure_is_recorded_without_a_word_of_the_answer_and_tried_agai
     assert (first.headers["webhook-id"], first.body) == (second.headers["webhook-id"], second.body)
 
 
-async def test_a_bomb_is_a_success_and_costs_nothing(connection: Connection, database: Database) -> None:
+async def test_a_decompression_bomb_counts_as_success_and_is_not_unpacked(
+    connection: Connection, database: Database
+) -> None:
     bomb = endless(
         b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 100000000000\r\n\r\n", b"\x1f\x8b" * 999
     )
@@ -150,7 +153,7 @@ async def test_a_bomb_is_a_success_and_costs_nothing(connection: Connection, dat
 
 
 async def test_a_receiver_down_for_a_day_gets_its_event_once(connection: Connection, start: datetime) -> None:
-    """The clock is moved: every claim and record is made at the time that the schedule names."""
+    """Moves the clock: each attempt is claimed and recorded at the time that the schedule names."""
     await ended_runs(connection, await routine_with_webhook(connection, "http://receiver.test/"))
     received, now = [], start
     while next_at := await value(connection, "SELECT next_attempt_at FROM routines.webhook_deliveries"):
@@ -189,7 +192,7 @@ async def test_two_workers_never_send_the_same_attempt_twice(connection: Connect
     assert (len(ids), set(ids.values())) == (200, {1})
 
 
-async def test_of_two_claims_at_once_each_delivery_is_in_one(connection: Connection, database: Database) -> None:
+async def test_two_simultaneous_claims_share_no_delivery(connection: Connection, database: Database) -> None:
     await ended_runs(connection, await routine_with_webhook(connection, "http://receiver.test/"), 100)
     async with connect(database.url, "other") as other:
         claims = await asyncio.gather(
@@ -210,11 +213,11 @@ async def test_late_writes_of_a_worker_that_lost_a_delivery_change_nothing(
     assert not await deliveries.keep_body(connection, lost, b"{}")
     assert await deliveries.release(connection, [lost]) == 0
     [attempt] = await attempts(connection)
-    assert attempt["error"] == "the worker was lost: whether it arrived is not known"
+    assert attempt["error"] == "the worker was lost: it is unknown whether it arrived"
     assert await settle(connection, ours, Outcome(200, None))
 
 
-async def test_a_receiver_that_hangs_holds_up_nobody_else(connection: Connection, database: Database) -> None:
+async def test_a_hanging_receiver_delays_no_other(connection: Connection, database: Database) -> None:
     async with receiver(hangs) as slow, receiver(answers(200)) as quick:
         await ended_runs(connection, await routine_with_webhook(connection, slow.url, name="slow"), 300)
         await ended_runs(connection, await routine_with_webhook(connection, quick.url, name="quick"), 50)
@@ -225,7 +228,7 @@ async def test_a_receiver_that_hangs_holds_up_nobody_else(connection: Connection
             assert len(slow.received) == 4
 
 
-async def test_the_lanes_get_their_turns_and_no_more_than_their_share(connection: Connection) -> None:
+async def test_hosts_and_collections_take_turns_and_get_no_more_than_their_share(connection: Connection) -> None:
     for name, count in (("a", 30), ("b", 30), ("c", 1)):
         routine = await routine_with_webhook(connection, f"http://{name}.test/", name=name)
         await ended_runs(connection, routine, count)
@@ -247,7 +250,7 @@ async def test_410_stops_the_endpoint_at_once_and_gives_up_what_is_due_there(
     assert [reason for (reason,) in await cursor.fetchall()] == ["it answered 410", stopped, stopped]
 
 
-async def test_four_days_of_failure_stop_the_endpoint_and_a_success_between_counts_anew(
+async def test_four_days_of_failure_stop_the_endpoint_and_a_success_restarts_the_count(
     connection: Connection, start: datetime
 ) -> None:
     routine = await routine_with_webhook(connection, "http://receiver.test/")
@@ -270,7 +273,7 @@ async def test_four_days_of_failure_stop_the_endpoint_and_a_success_between_coun
     assert await deliveries.give_up_stopped(connection, batch_size=10) == 1
 
 
-async def test_a_fault_of_our_own_stops_no_endpoint(connection: Connection, database: Database) -> None:
+async def test_a_failure_on_our_side_stops_no_endpoint(connection: Connection, database: Database) -> None:
     async with receiver(answers(200)) as hook, delivering(database):
         routine = await routine_with_webhook(connection, hook.url, SECRET)
         await connection.execute("UPDATE routines.secrets SET ciphertext = ciphertext || '\\x00'")
@@ -284,7 +287,7 @@ async def test_a_fault_of_our_own_stops_no_endpoint(connection: Connection, data
     assert await value(connection, "SELECT count(*) FROM routines.webhook_endpoints") == 0
 
 
-async def test_a_url_inside_is_refused_and_the_record_says_which_setting_allows_it(
+async def test_a_private_address_is_refused_and_the_record_names_the_setting_that_allows_it(
     connection: Connection, database: Database
 ) -> None:
     async with receiver(answers(200)) as inside, delivering(database, allow_private=False):
@@ -304,9 +307,7 @@ async def test_a_url_that_cannot_be_called_fails_like_any_other(
     assert await value(connection, "SELECT failures = 1 FROM routines.webhook_deliveries")
 
 
-async def test_an_event_whose_task_is_gone_is_delivered_under_its_last_name(
-    connection: Connection, database: Database
-) -> None:
+async def test_the_webhook_of_a_deleted_task_carries_its_last_name(connection: Connection, database: Database) -> None:
     async with receiver(answers(200)) as hook:
         await ended_runs(connection, await routine_with_webhook(connection, hook.url))
         await connection.execute("DELETE FROM routines.routines")
@@ -316,7 +317,7 @@ async def test_an_event_whose_task_is_gone_is_delivered_under_its_last_name(
     assert msgspec.json.decode(hook.received[0].body)["name"] == "my-org/echo"
 
 
-async def test_a_secret_that_only_its_webhook_needs_goes_with_it(connection: Connection) -> None:
+async def test_a_secret_that_only_its_webhook_needs_is_deleted_with_it(connection: Connection) -> None:
     routine = await routine_with_webhook(connection, "http://receiver.test/", SECRET)
     await ended_runs(connection, routine, 2)
     await connection.execute("UPDATE routines.routines SET webhook_secret_id = NULL")
@@ -325,7 +326,7 @@ async def test_a_secret_that_only_its_webhook_needs_goes_with_it(connection: Con
         assert await value(connection, "SELECT count(*) FROM routines.secrets") == left
 
 
-async def test_of_two_webhooks_that_end_at_once_the_second_takes_the_secret_along(
+async def test_when_two_webhooks_end_at_once_the_second_deletes_their_secret(
     connection: Connection, database: Database
 ) -> None:
     routine = await routine_with_webhook(connection, "http://receiver.test/", SECRET)
@@ -345,7 +346,7 @@ async def test_of_two_webhooks_that_end_at_once_the_second_takes_the_secret_alon
     assert await value(connection, "SELECT count(*) FROM routines.secrets") == 0
 
 
-async def test_a_worker_that_stops_gives_back_what_it_has_in_hand(connection: Connection, database: Database) -> None:
+async def test_a_worker_that_stops_gives_back_its_deliveries(connection: Connection, database: Database) -> None:
     async with receiver(hangs) as hook:
         await ended_runs(connection, await routine_with_webhook(connection, hook.url))
         async with delivering(database, timeout_seconds=60):
@@ -375,7 +376,7 @@ async def test_an_endpoint_of_another_collection_is_not_touched(connection: Conn
     assert await value(connection, "SELECT count(*) FROM routines.webhook_endpoints") == 1
 
 
-async def test_naming_the_url_anew_starts_a_stopped_endpoint_again(connection: Connection) -> None:
+async def test_setting_the_url_again_restarts_a_stopped_endpoint(connection: Connection) -> None:
     await routine_with_webhook(connection, "http://receiver.test/")
     await connection.execute(
         """INSERT INTO routines.webhook_endpoints (collection_id, url, failing_since, stopped_at, stopped_reason)
@@ -387,7 +388,7 @@ async def test_naming_the_url_anew_starts_a_stopped_endpoint_again(connection: C
     assert await value(connection, "SELECT count(*) FROM routines.webhook_endpoints") == 0
 
 
-async def test_the_secret_is_not_in_what_is_kept(connection: Connection, database: Database) -> None:
+async def test_the_secret_is_not_in_what_is_stored(connection: Connection, database: Database) -> None:
     async with receiver(answers(200)) as hook, delivering(database):
         await ended_runs(connection, await routine_with_webhook(connection, hook.url, "very-secret-indeed"))
         await until(connection, ALL_DELIVERED)

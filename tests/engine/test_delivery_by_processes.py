@@ -1,4 +1,4 @@
-"""Webhooks by the program `routines worker` itself, with real signals."""
+"""Webhooks delivered by real `routines worker` processes that get real signals."""
 
 import asyncio
 import os
@@ -16,8 +16,8 @@ from support.service import ROUTINES, clean_environment
 
 @asynccontextmanager
 async def worker(database: Database) -> AsyncGenerator[Process]:
-    """A worker whose webhooks may go to loopback; it is killed at the end of the block."""
-    lifeline, held = os.pipe()
+    """Start a worker whose webhooks may go to loopback; it is killed at the end of the block."""
+    lifeline, lifeline_end = os.pipe()
     environment = {
         **clean_environment(),
         "DATABASE_URL": database.url,
@@ -35,11 +35,11 @@ async def worker(database: Database) -> AsyncGenerator[Process]:
         if process.returncode is None:
             process.kill()
         await process.wait()
-        os.close(held)
+        os.close(lifeline_end)
 
 
 def hangs_at_first() -> Behaviour:
-    """Hangs at its first request and takes the others."""
+    """Hangs at its first request and accepts the others."""
     behaviours = iter([hangs])
 
     async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -48,7 +48,7 @@ def hangs_at_first() -> Behaviour:
     return behave
 
 
-async def test_what_a_killed_worker_was_sending_is_sent_again_with_the_same_id(
+async def test_a_webhook_that_a_killed_worker_was_sending_is_sent_again_with_the_same_id(
     connection: Connection, database: Database
 ) -> None:
     async with receiver(hangs_at_first()) as hook:
@@ -58,17 +58,17 @@ async def test_what_a_killed_worker_was_sending_is_sent_again_with_the_same_id(
                 connection, "SELECT claimed_at IS NOT NULL AND body IS NOT NULL FROM routines.webhook_deliveries"
             )
             while not hook.received:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)  # until the request, under the test's own timeout, has come
+                await asyncio.sleep(0.01)  # until the request has arrived, within the test's timeout
             first.kill()
             await first.wait()
-        # The lease is over: nothing else brings it up again.
+        # Expire the lease: nothing else makes the delivery due again.
         await connection.execute("UPDATE routines.webhook_deliveries SET next_attempt_at = now()")
         async with worker(database):
             await until(connection, "SELECT delivered_at IS NOT NULL FROM routines.webhook_deliveries")
     one, two = hook.received
     assert one.headers["webhook-id"] == two.headers["webhook-id"]
     assert one.body == two.body
-    lost = "the worker was lost: whether it arrived is not known"
+    lost = "the worker was lost: it is unknown whether it arrived"
     assert await value(connection, "SELECT attempts -> 0 ->> 'error' FROM routines.webhook_deliveries") == lost
 
 

@@ -1,4 +1,4 @@
-"""Files go with the last run that uses them, what no run used after a day; a death in between is harmless."""
+"""Files are deleted with the last run that uses them, or unused after a day; a crash in between is harmless."""
 
 import asyncio
 import os
@@ -26,10 +26,10 @@ from support.rows import Database, make_routine, value
 from support.working import run_of, task_of, until, until_ended, workflow_of, working
 
 LATER = datetime.now(UTC) + timedelta(days=1000)
-"""A time at which every run that is made here is old, and every note of a file too."""
+"""A time at which every run made here is old, and so is every note of an unused file."""
 KEEP_A_DAY = Settings(keep_trajectories_days=1)
 SOON = timedelta(minutes=11)
-"""After this a file that was noted is looked at."""
+"""After this long a file that was noted as unused is judged."""
 
 
 @pytest.fixture
@@ -48,16 +48,16 @@ async def task(connection: Connection) -> int:
 
 
 async def ended(connection: Connection, task: int, *, outputs: dict[str, Any] | None = None, **params: Any) -> int:
-    """A run that a worker has had in hand and that has ended."""
+    """Create a run that was claimed and has ended. Returns its id."""
     run = await run_of(connection, task, **params)
     await connection.execute(
         """UPDATE routines.trajectories
-           SET status = 'running', attempt = 1, started_at = now(), lease_expires_at = now() WHERE id = %s""",
+           SET status = 'running', fence = 1, started_at = now(), lease_expires_at = now() WHERE id = %s""",
         [run],
     )
     await connection.execute(
         """INSERT INTO routines.steps
-               (trajectory_id, name, position, attempt, status, activity, inputs, outputs, ended_at)
+               (trajectory_id, name, position, fence, status, activity, inputs, outputs, ended_at)
            VALUES (%s, 'say', 0, 1, 'completed', 'text_echo', '{}', %s::jsonb, now())""",
         [run, "{}" if outputs is None else str(outputs).replace("'", '"')],
     )
@@ -68,7 +68,7 @@ async def ended(connection: Connection, task: int, *, outputs: dict[str, Any] | 
 
 
 async def retire(connection: Connection, run: int | None = None) -> None:
-    """What retention does with old runs, to one of them or to all."""
+    """Delete an old run as retention does, or all of them."""
     if run is None:
         await delete_old(connection, KEEP_A_DAY, asyncio.Event(), now=LATER)
     else:
@@ -83,7 +83,7 @@ async def stored(store: DirectoryStore) -> set[str]:
     return {file.path async for file in store.stored()}
 
 
-async def test_files_go_after_the_run_that_came_with_them_and_no_others(
+async def test_files_are_deleted_after_their_run_and_no_others(
     connection: Connection, store: DirectoryStore, task: int
 ) -> None:
     own, other = await store.save(1, "own.txt", b"x"), await store.save(1, "other.txt", b"x")
@@ -99,7 +99,7 @@ async def test_files_go_after_the_run_that_came_with_them_and_no_others(
     assert await value(connection, "SELECT count(*) FROM routines.unused_files") == 0
 
 
-async def test_a_file_stays_as_long_as_any_run_names_it(
+async def test_a_file_is_kept_as_long_as_any_run_names_it(
     connection: Connection, store: DirectoryStore, task: int
 ) -> None:
     path = await store.save(1, "a.txt", b"x")
@@ -108,7 +108,7 @@ async def test_a_file_stays_as_long_as_any_run_names_it(
     showed = await ended(connection, task, outputs={"found": [{"at": path}]})
     never_claimed = await run_of(connection, task, file_paths=[path])
     await connection.execute(
-        "UPDATE routines.trajectories SET status = 'cancelled', attempt = 1, ended_at = now() WHERE id = %s",
+        "UPDATE routines.trajectories SET status = 'cancelled', fence = 1, ended_at = now() WHERE id = %s",
         [never_claimed],
     )
     for run in (came, given, showed):
@@ -121,7 +121,7 @@ async def test_a_file_stays_as_long_as_any_run_names_it(
 
 
 NAMED = {
-    "a run that waits": (
+    "a pending run": (
         """INSERT INTO routines.trajectories (collection_id, task_id, task_version, trigger, init_params)
            SELECT collection_id, id, 1, 'api', jsonb_build_object('text', %(path)s::text) FROM routines.tasks""",
         "DELETE FROM routines.trajectories",
@@ -136,11 +136,11 @@ NAMED = {
         "DELETE FROM routines.task_versions WHERE version = 2",
     ),
 }
-"""What names a file that no run uses, and how it is forgotten."""
+"""Each way in which a file without a run may still be used, and how that use ends."""
 
 
 @pytest.mark.parametrize(("name", "forget"), NAMED.values(), ids=NAMED)
-async def test_what_may_still_be_asked_for_stays(
+async def test_a_file_that_may_still_be_used_is_kept(
     connection: Connection, store: DirectoryStore, task: int, name: str, forget: str
 ) -> None:
     path = await store.save(1, "a.txt", b"x")
@@ -152,7 +152,7 @@ async def test_what_may_still_be_asked_for_stays(
     assert (await sweep(connection, store, timedelta(days=10)), await stored(store)) == (1, set())
 
 
-async def test_what_no_run_ever_used_goes_after_a_day_and_not_before(
+async def test_a_file_that_no_run_used_is_deleted_after_a_day_and_not_before(
     connection: Connection, store: DirectoryStore, root: Path, task: int
 ) -> None:
     orphan = await store.save(1, "a.txt", b"x")
@@ -164,13 +164,13 @@ async def test_what_no_run_ever_used_goes_after_a_day_and_not_before(
     for _ in range(2):
         assert await sweep(connection, store, timedelta(hours=23)) == 0
     assert {orphan, begun.name} <= await stored(store)
-    for _ in range(2):  # found at the first pass, deleted at the next
+    for _ in range(2):  # the first pass finds it, the next deletes it
         await sweep(connection, store, timedelta(hours=26))
     assert await stored(store) == {"notes.txt", waits}
 
 
 class Failing(DirectoryStore):
-    """A store in which some files cannot be deleted for a while."""
+    """A store that refuses to delete some files for a while."""
 
     refused: set[str]
 
@@ -180,13 +180,13 @@ class Failing(DirectoryStore):
         await super().delete(collection_id, path)
 
 
-async def test_a_store_that_fails_is_asked_again(connection: Connection, root: Path, task: int) -> None:
+async def test_a_failed_deletion_is_retried(connection: Connection, root: Path, task: int) -> None:
     store = Failing(root)
     paths = [await store.save(1, f"{number}", b"x") for number in range(3)]
     await ended(connection, task, file_paths=paths)
     await retire(connection)
     await connection.execute("UPDATE routines.unused_files SET id = DEFAULT WHERE path <> %s", [paths[1]])
-    store.refused = {paths[1]}  # the first of them: it holds up no other
+    store.refused = {paths[1]}  # the first one, which must not stop the others
     assert (await sweep(connection, store), await stored(store)) == (2, {paths[1]})
     with pytest.raises(StorageError):
         await sweep(connection, store)
@@ -239,7 +239,7 @@ asyncio.run(run())
 
 
 @pytest.mark.parametrize("where", ["once condemned", "before a file", "after a file", "once forgotten"])
-async def test_a_pass_that_is_killed_takes_nothing_that_is_kept_and_leaves_nothing_behind(
+async def test_a_killed_pass_deletes_no_used_file_and_leaves_no_unused_one(
     connection: Connection, database: Database, store: DirectoryStore, root: Path, task: int, where: str
 ) -> None:
     kept = [await store.save(1, "kept", b"x") for _ in range(3)]
@@ -260,7 +260,7 @@ async def test_a_pass_that_is_killed_takes_nothing_that_is_kept_and_leaves_nothi
     assert await value(connection, "SELECT count(*) FROM routines.unused_files") == 0
 
 
-async def test_a_use_that_comes_first_saves_the_file_and_one_that_comes_too_late_does_not(
+async def test_a_use_before_the_judgement_saves_the_file_and_a_later_one_does_not(
     connection: Connection, database: Database, store: DirectoryStore, task: int
 ) -> None:
     paths = [await store.save(1, "a", b"x"), await store.save(1, "b", b"x")]
@@ -299,7 +299,7 @@ async def test_a_store_of_another_database_is_left_alone(
     assert (await sweep(connection, store), await stored(store)) == (1, set())
 
 
-async def test_a_file_that_a_step_saved_is_its_run_s_also_where_the_step_fails(
+async def test_a_file_that_a_step_saved_belongs_to_its_run_even_if_the_step_fails(
     connection: Connection, database: Database, tmp_path: Path
 ) -> None:
     config = {"activity": "save_text_file", "name": "a.txt", "text": "x"}
@@ -311,7 +311,7 @@ async def test_a_file_that_a_step_saved_is_its_run_s_also_where_the_step_fails(
     store = DirectoryStore(tmp_path / "files")
     [path] = await stored(store)
     assert await value(connection, "SELECT bool_or(path = %s) FROM routines.file_uses", path)
-    # Noted when it was saved, and not by what the step gave back.
+    # Recorded when the step saved it, whatever the step returned.
     await connection.execute("DELETE FROM routines.steps")
     await sweep(connection, store, timedelta(days=10))
     assert await stored(store) == {path}
@@ -320,7 +320,7 @@ async def test_a_file_that_a_step_saved_is_its_run_s_also_where_the_step_fails(
     assert await stored(store) == set()
 
 
-async def test_many_files_go_page_by_page(connection: Connection, store: DirectoryStore, task: int) -> None:
+async def test_many_files_are_deleted_page_by_page(connection: Connection, store: DirectoryStore, task: int) -> None:
     class Listed(DirectoryStore):
         async def stored(self) -> AsyncIterator[StoredFile]:
             for number in range(1200):
@@ -334,7 +334,9 @@ async def test_many_files_go_page_by_page(connection: Connection, store: Directo
     assert os.listdir(store._root) == [MARK]  # noqa: PTH208 - the names
 
 
-async def test_files_of_a_bucket_go_too(connection: Connection, task: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_files_in_a_bucket_are_deleted_too(
+    connection: Connection, task: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with s3_server() as url:
         name_server(monkeypatch, url)
         bucket = open_file_store(Settings(files="s3://files/prefix"))

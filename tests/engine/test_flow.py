@@ -1,4 +1,4 @@
-"""FlowWorkflow: what it does with steps, references and failures."""
+"""FlowWorkflow runs steps, resolves references and handles failures."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ WORKFLOW: dict[str, Any] = {
 
 
 class Anything(msgspec.Struct):
-    """Whatever a test needs."""
+    """Any value."""
 
     value: Any = None
 
@@ -40,7 +40,7 @@ def leaves_no_activity() -> Any:
     ACTIVITIES.update(before)
 
 
-async def test_steps_run_in_order_and_hand_on_their_outputs() -> None:
+async def test_steps_run_in_order_and_pass_on_their_outputs() -> None:
     journal = Journal()
     await flow_of(WORKFLOW, journal).run()
     assert journal.ends() == [
@@ -58,7 +58,7 @@ async def test_a_resumed_run_does_not_repeat_finished_steps() -> None:
     assert journal.ends()[-1][2] == {"text": "day, good"}
 
 
-async def test_later_steps_may_refer_to_what_a_step_was_given() -> None:
+async def test_later_steps_may_refer_to_the_inputs_of_a_step() -> None:
     journal = Journal()
     configs = {
         "a": {"activity": "text_echo", "text": "x"},
@@ -86,14 +86,12 @@ async def test_templates_are_filled_in_static_parameters() -> None:
         ({"template": "{{ init_params.n }}"}, "3"),
         ({"template": "{{ init_params }}", "variables": {"init_params": "mine"}}, "mine"),
         ({"template": '{{ "{{" }} n }}'}, "{{ n }}"),
-        # What a value holds is never looked at again, and a template that came as a value sees its variables alone.
+        # A value is never filled in again, and a template that came as a value only sees its variables.
         ({"template": "{{ init_params.braces }}"}, "{{ init_params.n }}"),
         ({"template_path": "init_params.own", "variables": {"a": "x"}}, "x"),
     ],
 )  # fmt: skip
-async def test_a_text_template_takes_variables_first_and_then_values_of_the_run(
-    config: dict[str, Any], text: str
-) -> None:
+async def test_a_text_template_looks_up_variables_before_values_of_the_run(config: dict[str, Any], text: str) -> None:
     params = {"n": 3, "braces": "{{ init_params.n }}", "own": "{{ a }}"}
     assert await run_step({"activity": "text_template", **config}, init_params=params) == {"text": text}
 
@@ -124,7 +122,7 @@ def nested(levels: int) -> Any:
         ({"activity": "text_echo", "text_path": "later.outputs.text"}, "reference later.outputs.text is missing"),
         ({"activity": "text_echo", "text_path": "a..b"}, "not valid at character 3"),
         ({"activity": "text_echo", "text": "{{ a"}, "not valid at character 5"),
-        ({"activity": "text_echo", "text": "{{ secret_params }}"}, "name one secret, as secret_params.NAME"),
+        ({"activity": "text_echo", "text": "{{ secret_params }}"}, "name one secret, for example secret_params.NAME"),
         ({"activity": "text_echo", "text": "{{ secret_params.GONE }}"}, "secret_params.GONE is missing"),
         ({"activity": "text_echo", "txt": "x"}, "unknown field txt"),
         ({"activity": "text_echo", "text": "x", "retry": {"max_attempts": 0}}, "max_attempts: must be an integer >= 1"),
@@ -137,7 +135,7 @@ def nested(levels: int) -> Any:
         ({"activity": "conditional_branch", "value": nested(200)}, "its config is nested more than 100 levels deep"),
     ],
 )  # fmt: skip
-async def test_a_step_that_cannot_be_done_fails_with_its_name_and_the_cause(config: Any, cause: str) -> None:
+async def test_a_step_that_cannot_run_fails_with_its_name_and_the_cause(config: Any, cause: str) -> None:
     journal = Journal()
     workflow = {"steps": ["only"], "step_configs": {"only": config} if config else {}}
     with pytest.raises(StepFailedError) as caught:
@@ -147,7 +145,7 @@ async def test_a_step_that_cannot_be_done_fails_with_its_name_and_the_cause(conf
     assert journal.records[-1].status == "failed"
 
 
-async def test_a_workflow_that_is_none_is_refused() -> None:
+async def test_a_malformed_workflow_is_refused() -> None:
     with pytest.raises(InvalidError, match="workflow is not valid"):
         await flow_of({"steps": "x"}, Journal(), init_params={}).run()
 
@@ -163,11 +161,11 @@ async def test_a_workflow_that_is_none_is_refused() -> None:
         (nested(200), "its outputs are nested more than 100 levels deep"),
         (object(), "object"),
     ],
-    ids=["NUL", "NUL in a key", "surrogate", "long list", "long texts", "deep", "no JSON"],
+    ids=["NUL", "NUL in a key", "surrogate", "long list", "long texts", "deep", "not JSON"],
 )
 @pytest.mark.usefixtures("leaves_no_activity")
-async def test_outputs_that_cannot_be_kept_fail_the_step(value: Any, cause: str) -> None:
-    @activity("Gives what the test wants.", Anything)
+async def test_outputs_that_cannot_be_stored_fail_the_step(value: Any, cause: str) -> None:
+    @activity("Returns what the test wants.", Anything)
     async def give(_given: Anything, _: StepContext) -> Anything:
         return Anything(value)
 
@@ -178,7 +176,7 @@ async def test_outputs_that_cannot_be_kept_fail_the_step(value: Any, cause: str)
 
 @pytest.mark.usefixtures("leaves_no_activity")
 async def test_outputs_are_what_the_database_gives_back() -> None:
-    @activity("Gives what JSON has no word for.", Anything)
+    @activity("Returns values that JSON cannot express.", Anything)
     async def give(_given: Anything, _: StepContext) -> Anything:
         return Anything([float("nan"), float("inf"), "\\u0000", (1, 2)])
 
@@ -187,7 +185,7 @@ async def test_outputs_are_what_the_database_gives_back() -> None:
 
 @pytest.mark.usefixtures("leaves_no_activity")
 async def test_an_activity_cannot_change_what_later_steps_see() -> None:
-    @activity("Changes what it was given.", Anything)
+    @activity("Changes its inputs.", Anything)
     async def change(given: Anything, _: StepContext) -> Anything:
         given.value["list"].append(2)
         return given
@@ -204,7 +202,7 @@ async def test_an_activity_cannot_change_what_later_steps_see() -> None:
 
 @pytest.mark.parametrize("ending", [SystemExit(3), "cancel", MemoryError("too much"), StopIteration()])
 @pytest.mark.usefixtures("leaves_no_activity")
-async def test_whatever_an_activity_raises_ends_its_step_alone(ending: Any) -> None:
+async def test_whatever_an_activity_raises_fails_only_its_step(ending: Any) -> None:
     import asyncio
 
     @activity("Ends as the test wants.", Anything)
@@ -216,7 +214,7 @@ async def test_whatever_an_activity_raises_ends_its_step_alone(ending: Any) -> N
 
 
 @pytest.mark.usefixtures("leaves_no_activity")
-async def test_an_error_is_kept_without_what_cannot_be_stored_and_within_bounds() -> None:
+async def test_an_error_is_stored_cut_and_without_characters_that_cannot_be_stored() -> None:
     @activity("Fails at length.", Anything)
     async def fail(_given: Anything, _: StepContext) -> Anything:
         raise ValueError("\0\ud800" + "x" * 20_000)

@@ -1,4 +1,4 @@
-"""Masking: no secret is left in any of the forms in which it is likely to stand."""
+"""Masking leaves no secret in any of its likely spellings."""
 
 import base64
 import json
@@ -39,7 +39,7 @@ def masker(*known: str) -> Masker:
 
 
 @given(secrets, pieces, pieces, st.sampled_from(WRITERS))
-def test_no_form_of_a_secret_is_left_wherever_it_stands(secret: str, before: str, after: str, write: Any) -> None:
+def test_no_spelling_of_a_secret_is_left_anywhere(secret: str, before: str, after: str, write: Any) -> None:
     text = before + write(secret) + after
     masked = masker(secret).mask({text: [text]})
     [(key, [value])] = masked.items()
@@ -50,7 +50,7 @@ def test_no_form_of_a_secret_is_left_wherever_it_stands(secret: str, before: str
 
 
 @given(st.lists(secrets, min_size=1, max_size=4), st.text(max_size=60))
-def test_masking_what_is_masked_changes_nothing(known: list[str], text: str) -> None:
+def test_masking_twice_changes_nothing(known: list[str], text: str) -> None:
     made = masker(*known)
     once = made.mask(text)
     assert made.mask(once) == once
@@ -58,7 +58,7 @@ def test_masking_what_is_masked_changes_nothing(known: list[str], text: str) -> 
 
 
 @given(st.lists(secrets, min_size=2, max_size=4))
-def test_the_order_in_which_secrets_became_known_does_not_matter(known: list[str]) -> None:
+def test_the_order_in_which_secrets_are_added_does_not_matter(known: list[str]) -> None:
     text = "|".join([*known, "".join(known)])
     assert masker(*known).mask(text) == masker(*reversed(known)).mask(text)
 
@@ -70,16 +70,16 @@ json_values = st.recursive(
 
 
 @given(json_values)
-def test_what_holds_no_secret_stays_as_it_is(value: Any) -> None:
+def test_a_value_without_a_secret_is_unchanged(value: Any) -> None:
     assert masker().mask(value) == value
     assert masker("\N{SNOWMAN}" * 30).mask(value) == value
 
 
-def test_a_secret_within_another_does_not_save_the_rest_of_it() -> None:
+def test_a_secret_within_another_does_not_leave_the_rest_of_it() -> None:
     assert masker("pass", "password-1").mask("password-1") == MASK
 
 
-def test_short_values_are_not_looked_for_and_longer_ones_are() -> None:
+def test_short_secrets_are_not_masked_and_longer_ones_are() -> None:
     assert masker("abc").mask("abcabc") == "abcabc"
     assert masker("abcd").mask("abcde") == MASK + "e"
 
@@ -91,7 +91,7 @@ def test_a_number_that_is_a_secret_is_masked(value: Any, expected: Any) -> None:
     assert masker("1234").mask([value]) == [expected]
 
 
-def test_a_mask_beside_a_text_cannot_spell_the_secret_again() -> None:
+def test_a_mask_and_the_text_beside_it_cannot_spell_a_secret() -> None:
     assert "ab**" not in masker("ab**").mask("abab**")
     assert masker("*" * 9).mask("*" * 9) == "*" * 9
 
@@ -101,11 +101,11 @@ def test_a_mask_beside_a_text_cannot_spell_the_secret_again() -> None:
     secrets.filter(lambda text: len(text.encode("utf-8", "surrogatepass")) > 6),
     st.text(max_size=6),
 )
-def test_the_base64_of_a_longer_text_does_not_give_the_secret_away(before: str, secret: str, after: str) -> None:
+def test_the_base64_of_a_longer_text_does_not_reveal_the_secret(before: str, secret: str, after: str) -> None:
     whole = base64.b64encode((before + secret + after).encode("utf-8", "surrogatepass")).decode()
     masked = masker(secret).mask(f"Basic {whole}")
     assert MASK in masked
-    # What is left of the secret are the bits that share a character with its neighbours.
+    # Only the bits that share a character with the neighbouring text are left of the secret.
     around = len(f"Basic {MASK}") + sum(
         len(base64.b64encode(text.encode("utf-8", "surrogatepass"))) for text in (before, after)
     )

@@ -1,4 +1,4 @@
-"""What is older than its age goes, and nothing else."""
+"""Retention deletes what has passed its maximum age, and nothing else."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -7,19 +7,18 @@ import pytest
 
 from routines_core.db import Connection, connect, ledger, retention
 from routines_core.db.deliveries import Outcome
-from routines_core.db.keys import create_key
 from routines_core.settings import Settings
 from routines_engine.retention.history import delete_old
 from support.outbox import claim, ended_runs, routine_with_webhook, settle
-from support.rows import Database, make_routine, make_task, value
+from support.rows import Database, make_key, make_routine, make_task, value
 
 LATER = datetime.now(UTC) + timedelta(days=1000)
-"""A time at which everything that is made here is old."""
+"""A time at which everything made here is old."""
 KEEP_ALL = {"keep_trajectories_days": 0, "keep_deliveries_days": 0, "keep_skips_days": 0}
 
 
 async def delete(connection: Connection, *, now: datetime | None = LATER, **settings: float) -> dict[str, int]:
-    """A pass with these settings, everything else kept for ever: what went."""
+    """Make a pass with these settings, keeping everything else forever. Returns what was deleted."""
     given = Settings(**{**KEEP_ALL, **settings})
     deleted = await delete_old(connection, given, asyncio.Event(), now=now)
     return {what: count for what, count in deleted.items() if count}
@@ -31,7 +30,7 @@ async def ids(connection: Connection, table: str = "trajectories") -> list[int]:
 
 
 async def scheduled(connection: Connection, routine: int, days: list[int]) -> None:
-    """Ended scheduled runs of these days of May 2026, in this order."""
+    """Create ended scheduled runs of these days of May 2026, in this order. Returns their ids."""
     for day in days:
         await connection.execute(
             """INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id,
@@ -47,7 +46,7 @@ async def routine(connection: Connection) -> int:
     return await make_routine(connection, await make_task(connection), datetime(2030, 1, 1, 9, tzinfo=UTC))
 
 
-async def test_old_runs_go_with_their_steps_and_the_newest_of_a_routine_stays(
+async def test_old_runs_are_deleted_with_their_steps_except_the_newest_of_a_routine(
     connection: Connection, routine: int
 ) -> None:
     await ended_runs(connection, routine, 5)
@@ -57,21 +56,19 @@ async def test_old_runs_go_with_their_steps_and_the_newest_of_a_routine_stays(
     assert await value(connection, "SELECT array_agg(trajectory_id) FROM routines.steps") == [newest]
 
 
-async def test_what_is_younger_than_its_age_stays(connection: Connection, routine: int) -> None:
+async def test_rows_below_the_maximum_age_are_kept(connection: Connection, routine: int) -> None:
     await ended_runs(connection, routine, 5)
     young = datetime.now(UTC) + timedelta(days=89)
     assert await delete(connection, now=young, keep_trajectories_days=90) == {}
     assert await delete(connection, now=None, keep_trajectories_days=90) == {}
 
 
-async def test_an_age_of_zero_keeps_for_ever(connection: Connection) -> None:
+async def test_an_age_of_zero_keeps_rows_forever(connection: Connection) -> None:
     await ended_runs(connection, await routine_with_webhook(connection, "http://receiver.test/"), 3)
     assert await delete(connection) == {}
 
 
-async def test_what_is_active_stays_however_old_and_so_does_the_child_of_an_active_run(
-    connection: Connection, routine: int
-) -> None:
+async def test_active_runs_and_their_children_are_kept_however_old(connection: Connection, routine: int) -> None:
     await ended_runs(connection, routine, 4)
     old, parent, child, _ = await ids(connection)
     await connection.execute("ALTER TABLE routines.trajectories DISABLE TRIGGER refuse_second_end")
@@ -87,13 +84,13 @@ async def test_what_is_active_stays_however_old_and_so_does_the_child_of_an_acti
     assert {parent, child} <= set(await ids(connection))
 
 
-async def test_all_runs_of_a_routine_that_is_gone_go(connection: Connection, routine: int) -> None:
+async def test_all_runs_of_a_deleted_routine_are_deleted(connection: Connection, routine: int) -> None:
     await ended_runs(connection, routine, 3)
     await connection.execute("DELETE FROM routines.routines")
     assert (await delete(connection, keep_trajectories_days=1))["trajectories"] == 3
 
 
-async def test_a_webhook_that_is_due_keeps_its_run(connection: Connection) -> None:
+async def test_a_run_whose_webhook_is_due_is_kept(connection: Connection) -> None:
     routine = await routine_with_webhook(connection, "http://receiver.test/")
     await ended_runs(connection, routine, 3)
     one, *_ = await claim(connection)
@@ -101,7 +98,7 @@ async def test_a_webhook_that_is_due_keeps_its_run(connection: Connection) -> No
     assert await delete(connection, keep_trajectories_days=1) == {"trajectories": 1}
 
 
-async def test_webhooks_that_have_ended_go_and_those_that_are_due_stay(connection: Connection) -> None:
+async def test_settled_webhooks_are_deleted_and_due_ones_kept(connection: Connection) -> None:
     await ended_runs(connection, await routine_with_webhook(connection, "http://receiver.test/"), 3)
     one, two, three = await claim(connection)
     await settle(connection, one, Outcome(200, None))
@@ -110,7 +107,7 @@ async def test_webhooks_that_have_ended_go_and_those_that_are_due_stay(connectio
     assert await ids(connection, "webhook_deliveries") == [three.id]
 
 
-async def test_old_skips_go_where_an_age_is_set(connection: Connection, routine: int) -> None:
+async def test_old_skips_are_deleted_if_an_age_is_set(connection: Connection, routine: int) -> None:
     await connection.execute(
         """INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, reason)
            SELECT 1, %s, at, at, 'missed' FROM generate_series('2026-05-01Z', '2026-05-10Z', interval '1 day') AS at""",
@@ -119,7 +116,7 @@ async def test_old_skips_go_where_an_age_is_set(connection: Connection, routine:
     assert await delete(connection, keep_skips_days=1) == {"skips": 10}
 
 
-async def test_a_pass_goes_from_page_to_page_past_what_stays(
+async def test_a_pass_continues_past_pages_of_rows_that_are_kept(
     connection: Connection, routine: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("routines_engine.retention.history.PAUSE_SECONDS", 0)
@@ -138,16 +135,16 @@ async def test_a_pass_goes_from_page_to_page_past_what_stays(
     assert (deleted, pages, await ids(connection)) == (23, 7, kept)
 
 
-async def test_what_somebody_holds_is_passed_over(connection: Connection, routine: int, database: Database) -> None:
+async def test_locked_rows_are_skipped(connection: Connection, routine: int, database: Database) -> None:
     await ended_runs(connection, routine, 3)
-    held = (await ids(connection))[0]
+    locked = (await ids(connection))[0]
     async with connect(database.url, "other") as other, other.transaction():
-        await other.execute("SELECT FROM routines.trajectories WHERE id = %s FOR UPDATE", [held])
+        await other.execute("SELECT FROM routines.trajectories WHERE id = %s FOR UPDATE", [locked])
         assert await delete(connection, keep_trajectories_days=1) == {"trajectories": 1}
     assert await delete(connection, keep_trajectories_days=1) == {"trajectories": 1}
 
 
-async def test_one_pass_is_made_at_a_time(connection: Connection, routine: int, database: Database) -> None:
+async def test_only_one_pass_runs_at_a_time(connection: Connection, routine: int, database: Database) -> None:
     await ended_runs(connection, routine, 3)
     async with connect(database.url, "other") as other:
         async with retention.one_pass(other) as is_ours:
@@ -156,7 +153,7 @@ async def test_one_pass_is_made_at_a_time(connection: Connection, routine: int, 
         assert await delete(connection, keep_trajectories_days=1) == {"trajectories": 2}
 
 
-async def test_a_pass_ends_when_the_worker_shall_stop(connection: Connection, routine: int) -> None:
+async def test_a_pass_ends_when_the_worker_stops(connection: Connection, routine: int) -> None:
     await ended_runs(connection, routine, 3)
     stop = asyncio.Event()
     stop.set()
@@ -164,7 +161,7 @@ async def test_a_pass_ends_when_the_worker_shall_stop(connection: Connection, ro
     assert not any(deleted.values())
 
 
-async def test_versions_that_neither_the_task_nor_a_run_needs_go(connection: Connection, routine: int) -> None:
+async def test_versions_that_neither_the_task_nor_a_run_needs_are_deleted(connection: Connection, routine: int) -> None:
     await ended_runs(connection, routine, 1)
     await connection.execute("UPDATE routines.trajectories SET task_version = 2")
     for version in (2, 3, 4):
@@ -181,10 +178,8 @@ async def test_versions_that_neither_the_task_nor_a_run_needs_go(connection: Con
     assert await delete(connection) == {"versions": 1}
 
 
-async def test_answers_to_idempotency_keys_of_yesterday_go(connection: Connection, routine: int) -> None:
-    await connection.execute(
-        "INSERT INTO routines.api_keys (collection_id, secret_hash) SELECT id, sha256('') FROM routines.collections"
-    )
+async def test_yesterdays_answers_to_idempotency_keys_are_deleted(connection: Connection, routine: int) -> None:
+    await make_key(connection, "my-org")
     await connection.execute(
         """INSERT INTO routines.idempotency_keys (key_id, idempotency_key, request_hash)
            SELECT id, 'k', sha256('') FROM routines.api_keys"""
@@ -202,16 +197,14 @@ async def test_a_stopped_endpoint_gets_another_chance_after_ninety_days(connecti
     assert await delete(connection) == {"endpoints": 2}
 
 
-async def test_why_says_of_a_slot_whose_run_went_that_it_is_no_longer_kept(
-    connection: Connection, routine: int
-) -> None:
+async def test_why_says_that_the_run_of_a_slot_is_no_longer_kept(connection: Connection, routine: int) -> None:
     await connection.execute(
         "UPDATE routines.routines SET created_at = '2026-04-01Z', settled_until = '2026-05-03 09:00Z'"
     )
     await scheduled(connection, routine, [1, 2, 3])
     await delete(connection, keep_trajectories_days=90)
 
-    key = int((await create_key(connection, "my-org")).split("_")[1])
+    key = int((await make_key(connection, "my-org")).split("_")[1])
 
     async def kind(day: int, hour: int = 9) -> str:
         at = datetime(2026, 5, day, hour, tzinfo=UTC)
@@ -225,9 +218,7 @@ async def test_why_says_of_a_slot_whose_run_went_that_it_is_no_longer_kept(
     ]
 
 
-async def test_a_page_reads_by_the_primary_key_however_many_runs_there_are(
-    connection: Connection, routine: int
-) -> None:
+async def test_a_page_is_read_by_the_primary_key_however_many_runs_exist(connection: Connection, routine: int) -> None:
     await ended_runs(connection, routine, 3000)
     await connection.execute("DELETE FROM routines.webhook_deliveries")
     await connection.execute("VACUUM ANALYZE routines.trajectories")

@@ -1,4 +1,4 @@
-"""Retries and time: how often a step is tried, how long it may take, and what a blocking one holds up."""
+"""Retries, timeouts and blocking steps."""
 
 import asyncio
 import threading
@@ -14,7 +14,7 @@ from routines_core.errors import InvalidError
 from routines_engine.steps.flow import StepFailedError
 from routines_workflow.activity import ACTIVITIES, StepContext, activity
 from routines_workflow.blocking import DaemonThreads
-from routines_workflow.retry import Backoff, Retry
+from routines_workflow.step_limits import Backoff, Retry
 from support.flows import Journal, flow_of
 from support.rows import make_task, value
 
@@ -23,27 +23,27 @@ class Nothing(msgspec.Struct):
     pass
 
 
-class Tried(msgspec.Struct):
-    tries: list[int]
+class Attempted(msgspec.Struct):
+    attempts: list[int]
 
 
 @pytest.fixture
 def does() -> Any:
-    """Makes an activity `attempt` of what it is to do on each try; gives the tries that were made."""
+    """Register an activity `attempt` that behaves as scripted on each attempt, and return the attempts made."""
     before = dict(ACTIVITIES)
 
     def make(*acts: Callable[[], Any]) -> list[int]:
-        tries: list[int] = []
+        attempts: list[int] = []
 
         @activity("Does what the test wants.", Nothing)
-        async def attempt(_: Nothing, context: StepContext) -> Tried:
-            tries.append(context.attempt)
-            done = acts[len(tries) - 1]()
+        async def attempt(_: Nothing, context: StepContext) -> Attempted:
+            attempts.append(context.attempt)
+            done = acts[len(attempts) - 1]()
             if asyncio.iscoroutine(done):
                 await done
-            return Tried(tries)
+            return Attempted(attempts)
 
-        return tries
+        return attempts
 
     yield make
     ACTIVITIES.clear()
@@ -58,67 +58,67 @@ def fails(error: Exception | None = None) -> Callable[[], Any]:
 
 
 def works() -> None:
-    """Nothing to do."""
+    """No parameters."""
 
 
 async def attempted(journal: Journal, config: dict[str, Any], **options: Any) -> None:
     await flow_of({"steps": ["a"], "step_configs": {"a": {"activity": "attempt", **config}}}, journal, **options).run()
 
 
-async def test_a_step_that_fails_is_tried_again_and_each_try_is_recorded(does: Any) -> None:
-    tries, journal = does(fails(), fails(ValueError("nor now")), works), Journal()
+async def test_a_failed_step_is_retried_and_each_attempt_recorded(does: Any) -> None:
+    attempts, journal = does(fails(), fails(ValueError("nor now")), works), Journal()
     await attempted(journal, {"retry": {"max_attempts": 3, "backoff": 0}})
-    assert tries == [1, 2, 3]
+    assert attempts == [1, 2, 3]
     assert [(each.status, each.attempt, each.failed_try) for each in journal.records] == [
         ("running", 1, None), ("running", 2, "not yet"), ("running", 3, "nor now"), ("completed", 3, None),
     ]  # fmt: skip
 
 
-async def test_after_its_last_try_a_step_fails_with_the_last_error(does: Any) -> None:
-    tries, journal = does(fails(), fails(ValueError("nor now"))), Journal()
+async def test_after_its_last_attempt_a_step_fails_with_the_last_error(does: Any) -> None:
+    attempts, journal = does(fails(), fails(ValueError("nor now"))), Journal()
     with pytest.raises(StepFailedError, match="nor now"):
         await attempted(journal, {"retry": {"max_attempts": 2, "backoff": 0}})
-    assert tries == [1, 2]
+    assert attempts == [1, 2]
     assert (journal.records[-1].status, journal.records[-1].attempt) == ("failed", 2)
 
 
-async def test_without_retry_a_step_is_tried_once(does: Any) -> None:
-    tries = does(fails())
+async def test_without_retry_a_step_is_attempted_once(does: Any) -> None:
+    attempts = does(fails())
     with pytest.raises(StepFailedError):
         await attempted(Journal(), {})
-    assert tries == [1]
+    assert attempts == [1]
 
 
 @pytest.mark.parametrize("error", [InvalidError("bad input"), msgspec.ValidationError("bad input")])
-async def test_what_no_other_try_would_mend_is_not_tried_again(does: Any, error: Exception) -> None:
-    tries = does(fails(error))
+async def test_errors_that_would_recur_are_not_retried(does: Any, error: Exception) -> None:
+    attempts = does(fails(error))
     with pytest.raises(StepFailedError, match="bad input"):
         await attempted(Journal(), {"retry": {"max_attempts": 5, "backoff": 0}})
-    assert tries == [1]
+    assert attempts == [1]
 
 
-async def test_a_resumed_run_goes_on_counting_tries(does: Any) -> None:
-    tries = does(fails(), fails())
+async def test_a_resumed_run_continues_counting_attempts(does: Any) -> None:
+    attempts = does(fails(), fails())
     with pytest.raises(StepFailedError):
-        await attempted(Journal(), {"retry": {"max_attempts": 4, "backoff": 0}}, tries={"a": 3})
-    assert tries == [3, 4]
+        await attempted(Journal(), {"retry": {"max_attempts": 4, "backoff": 0}}, attempts={"a": 3})
+    assert attempts == [3, 4]
 
 
-async def test_a_try_that_takes_too_long_is_given_up_and_tried_again(does: Any) -> None:
-    tries, journal = does(lambda: asyncio.sleep(60), works), Journal()
+async def test_an_attempt_that_takes_too_long_is_cancelled_and_retried(does: Any) -> None:
+    attempts, journal = does(lambda: asyncio.sleep(60), works), Journal()
     await attempted(journal, {"timeout_seconds": 0.02, "retry": {"max_attempts": 2, "backoff": 0}})
-    assert tries == [1, 2]
+    assert attempts == [1, 2]
     assert journal.records[1].failed_try == "it took longer than its timeout of 0.02 s"
 
 
-async def test_an_activitys_own_timeout_keeps_its_own_words(does: Any) -> None:
+async def test_an_activitys_own_timeout_keeps_its_message(does: Any) -> None:
     does(fails(TimeoutError("the printer did not answer")))
     with pytest.raises(StepFailedError, match="the printer did not answer"):
         await attempted(Journal(), {"timeout_seconds": 60})
 
 
 @pytest.mark.parametrize(("act", "records"), [(lambda: asyncio.sleep(60), 1), (fails(), 2)])
-async def test_a_run_that_is_cancelled_in_a_step_or_between_tries_writes_nothing_more(
+async def test_a_run_cancelled_in_a_step_or_between_attempts_writes_nothing_more(
     does: Any, act: Any, records: int
 ) -> None:
     does(act)
@@ -142,19 +142,19 @@ async def test_a_run_that_is_cancelled_in_a_step_or_between_tries_writes_nothing
         (Retry(9, Backoff(0, 2, 9)), [0, 0, 0]),
     ],
 )
-def test_waits_grow_up_to_their_bound(retry: Retry, waits: list[float]) -> None:
+def test_backoff_grows_up_to_its_maximum(retry: Retry, waits: list[float]) -> None:
     assert [retry.wait_seconds(failed) for failed in (1, 2, 3)] == waits
     assert retry.wait_seconds(10**6) <= 60
 
 
-async def test_a_plain_function_runs_in_a_thread_and_the_loop_goes_on() -> None:
+async def test_a_plain_function_runs_in_a_thread_and_does_not_block_the_loop() -> None:
     entered, release = threading.Event(), threading.Event()
 
-    @activity("Blocks until it is let go.", Nothing)
-    def block(_: Nothing, __: StepContext) -> Tried:
+    @activity("Blocks until it is released.", Nothing)
+    def block(_: Nothing, __: StepContext) -> Attempted:
         entered.set()
         assert release.wait(30)
-        return Tried([threading.get_ident()])
+        return Attempted([threading.get_ident()])
 
     journal = Journal()
     run = asyncio.create_task(flow_of({"steps": ["a"], "step_configs": {"a": {"activity": "block"}}}, journal).run())
@@ -164,7 +164,7 @@ async def test_a_plain_function_runs_in_a_thread_and_the_loop_goes_on() -> None:
         release.set()
         await run
     del ACTIVITIES["block"]
-    assert journal.records[-1].outputs["tries"] != [threading.get_ident()]
+    assert journal.records[-1].outputs["attempts"] != [threading.get_ident()]
 
 
 async def test_blocking_calls_share_a_bounded_number_of_threads() -> None:
@@ -177,7 +177,7 @@ async def test_blocking_calls_share_a_bounded_number_of_threads() -> None:
         await threads.run(lambda: next(iter(())))
 
 
-async def test_a_blocking_call_that_nobody_waits_for_any_more_is_not_begun() -> None:
+async def test_a_blocking_call_that_was_cancelled_in_the_queue_is_not_begun() -> None:
     threads, release, begun = DaemonThreads(size=1), threading.Event(), []
     first = asyncio.create_task(threads.run(lambda: release.wait(30)))
     second = asyncio.create_task(threads.run(lambda: begun.append(2)))
@@ -186,11 +186,11 @@ async def test_a_blocking_call_that_nobody_waits_for_any_more_is_not_begun() -> 
     await asyncio.wait([second])
     release.set()
     await first
-    await threads.run(works)  # the thread has passed the second call by
+    await threads.run(works)  # the thread is past the second call
     assert begun == []
 
 
-async def test_tries_and_their_errors_outlive_the_worker(connection: Connection) -> None:
+async def test_attempts_and_their_errors_survive_the_worker(connection: Connection) -> None:
     task = await make_task(connection, '{"steps": ["a"], "step_configs": {"a": {"activity": "text_echo"}}}')
     await connection.execute(
         """INSERT INTO routines.trajectories (collection_id, task_id, task_version, trigger, init_params)

@@ -1,4 +1,4 @@
-"""Secrets in a run: read only by the step that names them, and never left behind."""
+"""Secrets of a run are read only for the step that names them, and are never stored."""
 
 import base64
 from typing import Any
@@ -21,19 +21,19 @@ class Anything(msgspec.Struct):
 
 @pytest.fixture(autouse=True)
 def activities() -> Any:
-    """Activities that show what they got, and leave again."""
+    """Activities that show their inputs; removed at the end of the test."""
     before = dict(ACTIVITIES)
 
-    @activity("Gives what it was given, in other forms too.", Anything)
+    @activity("Returns its inputs, in other spellings too.", Anything)
     async def show(given: Anything, _: StepContext) -> Anything:
         text = str(given.value)
         return Anything({text: [text, base64.b64encode(text.encode()).decode(), f"<{text}>"], "length": len(text)})
 
-    @activity("Fails, and says with what.", Anything)
+    @activity("Fails, and shows its inputs in the error.", Anything)
     async def tell(given: Anything, _: StepContext) -> Anything:
         raise ValueError(f"bad key {given.value}")
 
-    @activity("Reads a secret by itself.", Anything)
+    @activity("Looks up a secret itself.", Anything)
     async def look_up(given: Anything, context: StepContext) -> Anything:
         return Anything(await context.services.secret(str(given.value)))
 
@@ -51,7 +51,7 @@ def flow(journal: Journal, *configs: dict[str, Any], **options: Any) -> Any:
     return flow_of({"steps": list(step_configs), "step_configs": step_configs}, journal, **options)
 
 
-async def test_a_step_gets_the_secret_and_the_run_keeps_the_mask() -> None:
+async def test_a_step_gets_the_secret_and_the_run_stores_the_mask() -> None:
     journal = Journal()
     services = FakeServices(secrets={"KEY": KEY, "PIN": "123"})
     await flow(
@@ -71,14 +71,14 @@ async def test_a_step_gets_the_secret_and_the_run_keeps_the_mask() -> None:
     assert first.outputs == {"value": {"********": ["********", "********", "<********>"], "length": len(KEY)}}
     assert second.inputs == {"value": "Bearer ********"}
     assert second.outputs["value"]["length"] == len(f"Bearer {KEY}")
-    # Too short to be looked for in outputs, but not shown where it is named.
+    # Too short to be masked in outputs, but not shown where it is named.
     assert third.inputs == {"texts": ["********", "********"]}
     assert fourth.inputs["variables"] == {"k": "********", "secret_params.PIN": "********"}
     assert fourth.outputs == {"text": "123-********"}
     assert KEY not in left_behind(journal)
 
 
-async def test_only_the_step_that_names_a_secret_has_it_looked_up() -> None:
+async def test_a_secret_is_looked_up_only_for_the_step_that_names_it() -> None:
     services = FakeServices(secrets={"A": "aaaa-1", "B": "bbbb-2"})
     journal = Journal()
     with pytest.raises(StepFailedError):
@@ -92,7 +92,7 @@ async def test_only_the_step_that_names_a_secret_has_it_looked_up() -> None:
     assert services.asked_secrets == ["A"]
 
 
-async def test_later_steps_see_what_was_kept() -> None:
+async def test_later_steps_see_the_stored_masked_outputs() -> None:
     journal = Journal()
     await flow(
         journal,
@@ -109,7 +109,7 @@ async def test_later_steps_see_what_was_kept() -> None:
     assert KEY not in left_behind(journal)
 
 
-async def test_a_resumed_run_masks_what_an_uninterrupted_one_masks() -> None:
+async def test_a_resumed_run_masks_as_an_uninterrupted_one_does() -> None:
     configs = [
         {"activity": "show", "value_path": "secret_params.KEY"},
         {"activity": "text_echo", "text_path": "init_params.v"},
@@ -122,13 +122,13 @@ async def test_a_resumed_run_masks_what_an_uninterrupted_one_masks() -> None:
     assert resumed.ends() == whole.ends()[1:]
 
 
-async def test_what_an_activity_looks_up_by_itself_is_masked_too() -> None:
+async def test_a_secret_that_an_activity_looks_up_itself_is_masked_too() -> None:
     journal = Journal()
     await flow(journal, {"activity": "look_up", "value": "KEY"}, services=FakeServices(secrets={"KEY": KEY})).run()
     assert journal.ends() == [("s0", "completed", {"value": "********"})]
 
 
-async def test_errors_are_masked_in_the_journal_and_in_what_is_raised() -> None:
+async def test_errors_are_masked_in_the_journal_and_when_raised() -> None:
     journal = Journal()
     retry = {"max_attempts": 2, "backoff": 0}
     with pytest.raises(StepFailedError) as caught:
@@ -142,10 +142,10 @@ async def test_errors_are_masked_in_the_journal_and_in_what_is_raised() -> None:
     assert KEY not in left_behind(journal)
 
 
-async def test_where_a_long_error_is_cut_no_half_of_a_secret_is_left() -> None:
+async def test_cutting_a_long_error_leaves_no_half_of_a_secret() -> None:
     journal = Journal()
     retry = {"max_attempts": 2, "backoff": 0}
-    # "bad key " and the filling end a few characters before the cut, in the middle of the secret.
+    # The text before the secret ends a few characters before the cut, which falls in the middle of the secret.
     filling = "x" * (MAX_ERROR_CHARACTERS - len("bad key ") - len(KEY) // 2)
     value = f"{filling}{{{{ secret_params.KEY }}}}"
     config = {"activity": "tell", "value": value, "retry": retry}
@@ -155,7 +155,7 @@ async def test_where_a_long_error_is_cut_no_half_of_a_secret_is_left() -> None:
     assert KEY[:4] not in left_behind(journal)
 
 
-async def test_a_secret_template_that_is_malformed_is_not_shown_in_part() -> None:
+async def test_no_part_of_a_malformed_secret_template_is_shown() -> None:
     journal = Journal()
     config = {"activity": "text_template", "template_path": "environment.PROMPT"}
     prompt = f"{'secret words ' * 5}{{{{ {'and more ' * 5}"
@@ -165,9 +165,9 @@ async def test_a_secret_template_that_is_malformed_is_not_shown_in_part() -> Non
     assert "more" not in left_behind(journal)
 
 
-async def test_a_secret_is_not_handed_on_to_another_run() -> None:
+async def test_a_secret_is_not_passed_on_to_another_run() -> None:
     services = FakeServices(secrets={"KEY": KEY})
-    with pytest.raises(StepFailedError, match="a secret cannot be handed on in init_params"):
+    with pytest.raises(StepFailedError, match="a secret cannot be passed on in init_params"):
         await flow(
             Journal(),
             {"activity": "list_emit_await", "task": "t", "items": ["{{ secret_params.KEY }}"]},
@@ -177,21 +177,21 @@ async def test_a_secret_is_not_handed_on_to_another_run() -> None:
 
 
 class EngineError(Exception):
-    """The engine itself cannot go on."""
+    """The engine itself has failed."""
 
 
 class Broken(FakeServices):
-    """An engine whose secrets do not open, or that is away."""
+    """An engine whose secrets cannot be decrypted, or that has failed."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
         self.error = error
 
-    async def secret(self, name: str) -> str | None:  # noqa: ARG002 - none is there
+    async def secret(self, name: str) -> str | None:  # noqa: ARG002 - it has no secrets
         raise self.error
 
 
-async def test_a_secret_that_does_not_open_fails_the_step() -> None:
+async def test_a_secret_that_cannot_be_decrypted_fails_the_step() -> None:
     config = {"activity": "show", "value_path": "secret_params.KEY"}
     with pytest.raises(StepFailedError, match="does not open"):
         await flow(Journal(), config, services=Broken(SecretError("it does not open"))).run()
@@ -200,15 +200,15 @@ async def test_a_secret_that_does_not_open_fails_the_step() -> None:
 @pytest.mark.parametrize(
     "config", [{"activity": "show", "value_path": "secret_params.KEY"}, {"activity": "look_up", "value": "KEY"}]
 )
-async def test_an_engine_that_is_away_leaves_the_run_and_fails_no_step(config: dict[str, Any]) -> None:
+async def test_an_engine_fault_leaves_the_run_and_fails_no_step(config: dict[str, Any]) -> None:
     journal = Journal()
     with pytest.raises(EngineError):
         await flow(journal, config, services=Broken(EngineError())).run()
     assert journal.ends() == []
 
 
-async def test_an_engine_that_was_away_for_one_try_is_not_blamed_for_the_next_step() -> None:
-    @activity("Goes on without the engine.", Anything)
+async def test_an_engine_fault_in_one_attempt_is_not_blamed_for_the_next_step() -> None:
+    @activity("Continues without the engine.", Anything)
     async def shrug(given: Anything, context: StepContext) -> Anything:
         try:
             await context.services.read_file("any")
@@ -224,7 +224,7 @@ async def test_an_engine_that_was_away_for_one_try_is_not_blamed_for_the_next_st
         await flow(Journal(), {"activity": "shrug"}, {"activity": "tell", "value": "k"}, services=Away()).run()
 
 
-async def test_a_file_that_cannot_be_read_for_now_fails_the_try_and_not_the_run() -> None:
+async def test_a_file_that_cannot_be_read_for_now_fails_the_attempt_and_not_the_run() -> None:
     class Full(FakeServices):
         async def save_file(self, name: str, content: bytes) -> str:
             raise OSError(28, f"no space for {name} of {len(content)} bytes")

@@ -1,4 +1,4 @@
-"""What a worker does for steps: secrets opened and masked, runs started and awaited, files kept."""
+"""The services for steps: secrets are decrypted and masked, child runs started and awaited, files saved."""
 
 import asyncio
 import base64
@@ -34,10 +34,10 @@ class Value(msgspec.Struct):
 
 @pytest.fixture(autouse=True)
 def activities() -> Generator[None]:
-    """Activities that use what the engine offers."""
+    """Activities that use the engine's services."""
     known = set(ACTIVITIES)
 
-    @activity("Reads a secret and gives it away.", Named)
+    @activity("Looks up a secret and returns it.", Named)
     async def blab(given: Named, context: StepContext) -> Value:
         secret = await context.services.secret(given.name)
         if secret is None:
@@ -60,11 +60,11 @@ def activities() -> Generator[None]:
         await asyncio.sleep(3600)
         return Value(None)
 
-    @activity("Says under which key it works.", Named)
+    @activity("Returns its idempotency key.", Named)
     async def keyed(_: Named, context: StepContext) -> Value:
         return Value(context.idempotency_key)
 
-    @activity("Keeps a file and reads it again.", Named)
+    @activity("Saves a file and reads it again.", Named)
     async def keep(given: Named, context: StepContext) -> Value:
         path = await context.services.save_file(given.name, b"content")
         return Value((await context.services.read_file(path)).decode())
@@ -79,7 +79,7 @@ def activities() -> Generator[None]:
         del ACTIVITIES[name]
 
 
-async def test_a_secret_that_a_step_gives_away_is_masked_in_all_that_is_stored(
+async def test_a_secret_that_a_step_returns_is_masked_in_everything_stored(
     connection: Connection, database: Database
 ) -> None:
     steps = [
@@ -104,7 +104,7 @@ async def test_a_secret_that_a_step_gives_away_is_masked_in_all_that_is_stored(
     assert [spelling for spelling in spellings if spelling in stored] == []
 
 
-async def test_a_secret_param_goes_before_the_environment_and_what_is_not_there_is_none(
+async def test_a_secret_param_precedes_the_environment_and_a_missing_secret_is_none(
     connection: Connection, database: Database
 ) -> None:
     steps = [(name, {"activity": "blab", "name": name}) for name in ("OWN", "SHARED", "ABSENT")]
@@ -133,10 +133,10 @@ async def test_a_secret_param_goes_before_the_environment_and_what_is_not_there_
             "ciphertext = (SELECT ciphertext FROM routines.secrets AS other WHERE other.id <> secrets.id)",
             "is damaged or was moved",
         ),
-        ("id = gen_random_uuid()", "The secret 'TOKEN' is gone"),
+        ("id = gen_random_uuid()", "The secret 'TOKEN' was deleted"),
     ],
 )
-async def test_a_secret_that_does_not_open_fails_its_run_alone(
+async def test_a_secret_that_cannot_be_decrypted_fails_only_its_run(
     connection: Connection, database: Database, damage: str, reason: str
 ) -> None:
     task = await task_of(connection, "t", workflow_of(("blab", {"activity": "blab", "name": "TOKEN"})))
@@ -156,7 +156,7 @@ async def test_a_secret_that_does_not_open_fails_its_run_alone(
 ECHO = workflow_of(("say", {"activity": "text_echo", "text_path": "init_params.text"}), text="x")
 
 
-async def test_a_run_starts_children_and_waits_for_them_with_a_single_slot_and_a_limit_of_one(
+async def test_a_run_waits_for_its_children_with_capacity_for_one_run_and_a_limit_of_one(
     connection: Connection, database: Database
 ) -> None:
     await task_of(connection, "echo", ECHO)
@@ -177,9 +177,7 @@ async def test_a_run_starts_children_and_waits_for_them_with_a_single_slot_and_a
     assert await value(connection, "SELECT count(*) FROM routines.limited_runs") == 0
 
 
-async def test_a_step_that_is_done_again_finds_the_children_that_it_started_before(
-    connection: Connection, database: Database
-) -> None:
+async def test_a_repeated_step_finds_the_children_it_started_before(connection: Connection, database: Database) -> None:
     await task_of(connection, "slow", workflow_of(("wait", {"activity": "linger"}), text="x"))
     parent = await run_of(
         connection,
@@ -202,7 +200,7 @@ async def test_a_step_that_is_done_again_finds_the_children_that_it_started_befo
     [
         ("absent", "the collection has no task 'absent'"),
         ("other", "the task 'other' does not declare text"),
-        ("p", "runs start runs more than 10 deep"),
+        ("p", "runs cannot start runs more than 10 levels deep"),
     ],
 )
 async def test_a_child_that_cannot_be_started_fails_the_step_with_the_reason(
@@ -218,7 +216,7 @@ async def test_a_child_that_cannot_be_started_fails_the_step_with_the_reason(
 
 
 @pytest.mark.parametrize("status", ["cancelled", "failed"])
-async def test_with_a_run_that_is_taken_away_its_children_and_theirs_end_and_no_step_is_left_running(
+async def test_taking_a_run_away_ends_its_children_and_theirs_and_leaves_no_step_running(
     connection: Connection, database: Database, status: str
 ) -> None:
     await task_of(connection, "leaf", workflow_of(("wait", {"activity": "linger"}), text="x"))
@@ -232,12 +230,12 @@ async def test_with_a_run_that_is_taken_away_its_children_and_theirs_end_and_no_
     async with working(database.url) as worker:
         await until(connection, "SELECT count(*) = 7 FROM routines.steps WHERE status = 'running'")
         await connection.execute(
-            """UPDATE routines.trajectories SET status = %s, attempt = attempt + 1, ended_at = now(), error = 'why'
+            """UPDATE routines.trajectories SET status = %s, fence = fence + 1, ended_at = now(), error = 'why'
                WHERE id = %s""",
             [status, top],
         )
         ended = """SELECT count(*) FROM routines.trajectories
-                   WHERE status = 'cancelled' AND attempt = 2 AND parent_id IS NOT NULL"""
+                   WHERE status = 'cancelled' AND fence = 2 AND parent_id IS NOT NULL"""
         assert await value(connection, ended) == 6
         left = (
             "SELECT jsonb_object_agg(status, n) FROM (SELECT status, count(*) AS n FROM routines.steps GROUP BY 1) AS s"
@@ -245,11 +243,11 @@ async def test_with_a_run_that_is_taken_away_its_children_and_theirs_end_and_no_
         expected = {"cancelled": 7} if status == "cancelled" else {"failed": 1, "cancelled": 6}
         assert await value(connection, left) == expected
         async with asyncio.timeout(10):
-            while worker._held:  # noqa: ASYNC110 - what it holds is the worker's own
+            while worker._claimed:  # noqa: ASYNC110 - the state is the worker's own
                 await asyncio.sleep(0.01)
 
 
-async def test_a_childs_secrets_are_those_of_the_run_that_started_it_and_stay_while_that_goes_on(
+async def test_a_child_uses_its_parents_secrets_which_are_kept_while_the_parent_runs(
     connection: Connection, database: Database
 ) -> None:
     await task_of(connection, "c", workflow_of(("blab", {"activity": "blab", "name": "TOKEN"}), text="x"))
@@ -263,7 +261,7 @@ async def test_a_childs_secrets_are_those_of_the_run_that_started_it_and_stay_wh
     assert await value(connection, "SELECT count(*) FROM routines.secrets") == 0
 
 
-async def test_the_idempotency_key_of_a_step_stays_when_its_task_is_renamed_or_deleted(
+async def test_the_idempotency_key_of_a_step_survives_renaming_or_deleting_its_task(
     connection: Connection, database: Database
 ) -> None:
     task = await task_of(connection, "old", workflow_of(("key", {"activity": "keyed"})))
@@ -280,7 +278,7 @@ async def test_the_idempotency_key_of_a_step_stays_when_its_task_is_renamed_or_d
     assert await value(connection, key, unclaimed) == f"flow-my-org-{task}--{unclaimed}/key"
 
 
-async def test_a_step_keeps_files_and_reads_earlier_runs_of_its_collection(
+async def test_a_step_saves_files_and_reads_earlier_runs_of_its_collection(
     connection: Connection, database: Database, tmp_path: Path
 ) -> None:
     echo = await task_of(connection, "echo", ECHO)

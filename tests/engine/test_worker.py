@@ -1,4 +1,4 @@
-"""The worker: claims, fences, gives back and reaps."""
+"""The worker claims, fences, gives back and reaps runs."""
 
 import asyncio
 import time
@@ -29,12 +29,12 @@ PASS_GATE = {"activity": "pass_gate"}
 
 
 class Nothing(msgspec.Struct):
-    """No parameter."""
+    """No parameters."""
 
 
 @pytest.fixture
 def gate() -> Generator[asyncio.Event]:
-    """Closed: a step `pass_gate` waits until the test opens it."""
+    """A closed gate: a step `pass_gate` waits until the test opens it."""
     opened = asyncio.Event()
 
     @activity("Waits for the test.", Nothing)
@@ -64,13 +64,13 @@ async def expire_lease(connection: Connection) -> None:
     await connection.execute("UPDATE routines.trajectories SET lease_expires_at = now() - interval '1 second'")
 
 
-async def test_a_pending_run_is_run_and_its_steps_are_recorded(connection: Connection, database: Database) -> None:
+async def test_a_pending_run_is_executed_and_its_steps_are_recorded(connection: Connection, database: Database) -> None:
     await pending_run(connection)
     stop = asyncio.Event()
     async with asyncio.timeout(20), open_pool(database.url, "worker", size=2) as pool, asyncio.TaskGroup() as group:
         group.create_task(Worker(Settings(), pool, stop, KEYRING).run())
         while await value(connection, "SELECT ended_at FROM routines.trajectories") is None:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)  # until the worker, under the timeout above, is done
+            await asyncio.sleep(0.01)  # until the worker is done, within the timeout above
         stop.set()
     assert await value(connection, "SELECT status FROM routines.trajectories") == "completed"
     assert await value(connection, "SELECT outputs FROM routines.steps") == {"text": "hi"}
@@ -80,13 +80,13 @@ RETRIED = """{"steps": ["call"], "step_configs": {"call": {"activity": "http_req
                "retry": {"max_attempts": 3, "backoff": 0}}}}"""
 
 
-async def test_the_worker_keeps_each_try_of_a_step(connection: Connection, database: Database) -> None:
+async def test_the_worker_records_each_attempt_of_a_step(connection: Connection, database: Database) -> None:
     await pending_run(connection, RETRIED)
     stop, settings = asyncio.Event(), Settings(webhook_allow_private=True)
     async with asyncio.timeout(20), open_pool(database.url, "worker", size=2) as pool, asyncio.TaskGroup() as group:
         group.create_task(Worker(settings, pool, stop, KEYRING).run())
         while await value(connection, "SELECT ended_at FROM routines.trajectories") is None:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)  # until the worker, under the timeout above, is done
+            await asyncio.sleep(0.01)  # until the worker is done, within the timeout above
         stop.set()
     assert await value(connection, "SELECT status FROM routines.trajectories") == "failed"
     assert await value(connection, "SELECT attempt FROM routines.steps") == 3
@@ -115,7 +115,7 @@ async def test_late_writes_of_a_worker_that_lost_its_run_change_nothing(connecti
     assert await value(connection, "SELECT status FROM routines.trajectories") == "pending"
 
 
-async def test_a_run_that_is_taken_up_again_brings_its_finished_steps(connection: Connection) -> None:
+async def test_a_claim_returns_the_finished_steps_of_a_resumed_run(connection: Connection) -> None:
     await pending_run(connection)
     first = await claim_one(connection)
     assert await runs.checkpoint(connection, first, STEP, lease_seconds=60)
@@ -154,7 +154,7 @@ async def test_a_final_status_is_final(connection: Connection) -> None:
     assert await value(connection, "SELECT status FROM routines.trajectories") == "completed"
 
 
-async def test_a_run_that_was_given_back_fails_at_its_deadline_though_no_worker_runs_it(connection: Connection) -> None:
+async def test_a_run_that_was_given_back_fails_at_its_deadline_without_a_worker(connection: Connection) -> None:
     await pending_run(connection)
     run = await claim_one(connection)
     await runs.release(connection, [(run.id, run.fence)])
@@ -166,7 +166,7 @@ async def test_a_run_that_was_given_back_fails_at_its_deadline_though_no_worker_
     )
 
 
-async def test_a_run_that_somebody_has_locked_holds_up_no_other_run_of_the_worker(
+async def test_a_locked_run_delays_no_other_run_of_the_worker(
     connection: Connection, database: Database, gate: asyncio.Event
 ) -> None:
     locked = await run_of(connection, await task_of(connection, "gated", workflow_of(("one", PASS_GATE))))
@@ -179,13 +179,13 @@ async def test_a_run_that_somebody_has_locked_holds_up_no_other_run_of_the_worke
             others = [await run_of(connection, free) for _ in range(3)]
             for other in others:
                 assert await until_ended(connection, other) == ("completed", None)
-            assert locked in worker._held
+            assert locked in worker._claimed
         assert await until_ended(connection, locked) == ("completed", None)
-    assert await value(connection, "SELECT max(attempt) FROM routines.trajectories") == 1
+    assert await value(connection, "SELECT max(fence) FROM routines.trajectories") == 1
 
 
-async def test_outputs_that_cannot_be_stored_fail_their_run_alone(connection: Connection, database: Database) -> None:
-    """Written at the same moment: the batch is refused, and each is tried alone."""
+async def test_outputs_that_cannot_be_stored_fail_only_their_run(connection: Connection, database: Database) -> None:
+    """They are written in one batch, which is refused, and then one by one."""
     task = await make_task(connection, WORKFLOW)
     for _ in range(2):
         await run_of(connection, task)
@@ -208,7 +208,7 @@ async def test_outputs_that_cannot_be_stored_fail_their_run_alone(connection: Co
     ]
 
 
-async def test_many_checkpoints_go_in_few_statements(connection: Connection, database: Database) -> None:
+async def test_many_checkpoints_are_written_in_few_statements(connection: Connection, database: Database) -> None:
     task = await make_task(connection, WORKFLOW)
     for _ in range(30):
         await run_of(connection, task)
@@ -223,9 +223,7 @@ async def test_many_checkpoints_go_in_few_statements(connection: Connection, dat
     assert transactions == 1
 
 
-async def test_an_idle_worker_is_notified_of_the_first_run_and_a_busy_one_of_none(
-    connection: Connection, database: Database
-) -> None:
+async def test_only_an_idle_worker_is_notified_of_a_new_run(connection: Connection, database: Database) -> None:
     task = await make_task(connection, WORKFLOW)
     async with connect(database.url, "listener") as listener:
         await listener.execute("LISTEN routines_pending")
@@ -234,12 +232,12 @@ async def test_an_idle_worker_is_notified_of_the_first_run_and_a_busy_one_of_non
         await runs.request_wakeup(connection, worker="w")
         await run_of(connection, task)
         await run_of(connection, task)
-        told = [notify.channel async for notify in listener.notifies(timeout=0.3)]
-    assert told == ["routines_pending"]
-    assert await value(connection, "SELECT count(*) FROM routines.bells") == 0
+        channels = [notify.channel async for notify in listener.notifies(timeout=0.3)]
+    assert channels == ["routines_pending"]
+    assert await value(connection, "SELECT count(*) FROM routines.wakeups") == 0
 
 
-async def test_while_a_step_blocks_its_thread_the_lease_goes_on(connection: Connection, database: Database) -> None:
+async def test_the_lease_is_renewed_while_a_step_blocks_its_thread(connection: Connection, database: Database) -> None:
     @activity("Blocks.", Nothing)
     def block(given: Nothing, _: StepContext) -> Nothing:
         time.sleep(1.6)  # longer than the lease
@@ -251,13 +249,13 @@ async def test_while_a_step_blocks_its_thread_the_lease_goes_on(connection: Conn
             assert await until_ended(connection, run) == ("completed", None)
     finally:
         del ACTIVITIES["block"]
-    assert await value(connection, "SELECT attempt FROM routines.trajectories") == 1
+    assert await value(connection, "SELECT fence FROM routines.trajectories") == 1
 
 
-async def test_a_database_that_is_away_for_a_moment_costs_a_run_neither_its_worker_nor_a_step(
+async def test_a_short_database_outage_costs_a_run_neither_its_worker_nor_a_step(
     connection: Connection, database: Database, gate: asyncio.Event
 ) -> None:
-    """Every connection of the worker is cut while a step works."""
+    """Every connection of the worker is cut while a step is running."""
     steps = workflow_of(("one", PASS_GATE), ("two", ECHO))
     run = await run_of(connection, await task_of(connection, "t", steps))
     async with working(database.url):
@@ -267,11 +265,11 @@ async def test_a_database_that_is_away_for_a_moment_costs_a_run_neither_its_work
         assert await value(connection, cut)
         gate.set()
         assert await until_ended(connection, run) == ("completed", None)
-    assert await value(connection, "SELECT attempt || ' ' || crashes FROM routines.trajectories") == "1 0"
+    assert await value(connection, "SELECT fence || ' ' || crashes FROM routines.trajectories") == "1 0"
 
 
-async def test_a_checkpoint_that_is_sent_again_changes_nothing_and_counts_a_try_once(connection: Connection) -> None:
-    """As by a worker that did not hear that it was written."""
+async def test_a_checkpoint_that_is_sent_twice_counts_an_attempt_once(connection: Connection) -> None:
+    """A worker sends it again if it did not hear that it was written."""
     await pending_run(connection)
     run = await claim_one(connection)
     again = StepRecord("say", 0, "running", "text_echo", {}, attempt=2, failed_try="no luck")

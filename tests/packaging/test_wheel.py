@@ -1,4 +1,4 @@
-"""What a user installs is what was tested: the wheel carries every package and its own sql/."""
+"""The wheel contains every package and its own sql/, so users install what was tested."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from the checkout."""
+    """Build the wheel from the checkout."""
     out = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
     subprocess.run(build, capture_output=True, check=True)
@@ -28,10 +28,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `bin` of a new virtual environment that holds the wheel.
+    """Install the wheel into a new virtual environment and return its `bin`.
 
-    Its dependencies are the ones of this environment, by a path that comes after its own packages: the tests need no
-    network. That path brings no editable install along, since .pth files are followed in site directories only.
+    The dependencies come from this environment through a path entry after the new environment's own packages, so the
+    test needs no network. The entry does not bring our editable install along: Python follows .pth files only in site
+    directories.
     """
     home = tmp_path_factory.mktemp("venv")
     venv.create(home, with_pip=False)
@@ -43,7 +44,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "bin"
 
 
-def test_it_holds_every_package_and_every_file_of_sql(wheel: Path) -> None:
+def test_the_wheel_contains_every_package_and_every_sql_file(wheel: Path) -> None:
     held = set(zipfile.ZipFile(wheel).namelist())
     sources = {path.relative_to(ROOT / "src") for path in (ROOT / "src").rglob("*") if path.is_file()}
     expected = {str(path) for path in sources if "__pycache__" not in path.parts and "egg-info" not in str(path)}
@@ -51,17 +52,20 @@ def test_it_holds_every_package_and_every_file_of_sql(wheel: Path) -> None:
     assert not expected - held
 
 
-def test_its_code_and_its_sql_are_the_installed_ones(installed: Path, tmp_path: Path) -> None:
-    program = "import routines_core; from routines_core.db.statements import sql_dir; print(routines_core.__file__, sql_dir())"
+def test_the_installed_code_uses_the_installed_sql(installed: Path, tmp_path: Path) -> None:
+    program = (
+        "import routines_core; from routines_core.db.statements import sql_dir; "
+        "print(routines_core.__file__, sql_dir())"
+    )
     done = subprocess.run(
         [installed / "python", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    places = [Path(place) for place in done.stdout.split()]
-    assert all(place.is_relative_to(installed.parent) for place in places)
-    assert places[1] == places[0].parent / "sql"
+    module, sql = [Path(path) for path in done.stdout.split()]
+    assert module.is_relative_to(installed.parent)
+    assert sql == module.parent / "sql"
 
 
-def test_it_brings_up_the_whole_service_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
+def test_the_installed_command_starts_the_whole_service_in_an_empty_directory(installed: Path, tmp_path: Path) -> None:
     service = Service(tmp_path, routines=[str(installed / "routines")])
     service.start()
     with service.client() as client:

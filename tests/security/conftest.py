@@ -1,4 +1,4 @@
-"""A login of its own for each role of Routines: what a program has where no other rights lie behind it."""
+"""Provide a separate login for each role of Routines: the rights of a program that has no others to fall back on."""
 
 import secrets
 from collections.abc import Generator
@@ -14,8 +14,8 @@ ROLES = ("routines_api", "routines_ticker", "routines_worker", "routines_reader"
 
 @pytest.fixture(scope="session")
 def passwords(server_url: str, template: str) -> Generator[dict[str, tuple[str, str]]]:
-    """By role of Routines: a login that is its member and no more, and the login's password."""
-    assert template  # whose migrations have made the roles
+    """Yield for each role a login that is a member of that role only, and the login's password."""
+    assert template  # its migrations have created the roles
     logins = {role: (f"{role}_{secrets.token_hex(4)}", secrets.token_hex(8)) for role in ROLES}
     with psycopg.connect(server_url, autocommit=True) as admin:
         for role, (login, password) in logins.items():
@@ -28,5 +28,5 @@ def passwords(server_url: str, template: str) -> Generator[dict[str, tuple[str, 
 
 @pytest.fixture
 def logins(database: Database, passwords: dict[str, tuple[str, str]]) -> dict[str, str]:
-    """By role of Routines: the URL of the test's database for a login that is its member and no more."""
+    """Return for each role the URL of the test's database for a login that is a member of that role only."""
     return {role: with_login(database.url, *login) for role, login in passwords.items()}

@@ -1,6 +1,6 @@
 """A package of activities that do with a secret what no activity should: show it, raise it, log it.
 
-`install` puts it where the programs of a service find it; nothing here imports it.
+`install_leaky_activities` puts it where the programs of a service find it; nothing here imports it.
 """
 
 import asyncio
@@ -33,14 +33,14 @@ class Gate(msgspec.Struct):
 
 
 class Shown(msgspec.Struct):
-    """Anything."""
+    """Any output."""
 
     value: Any
 
 
 @activity("Shows a secret in each encoding, and as a name.", Given)
 async def leaky_show(given: Given, context: StepContext) -> Shown:
-    """All of them, and one that the activity looks up by itself."""
+    """Return the secret in every encoding, and another secret that the activity looks up itself."""
     raw, looked_up = given.value.encode(), str(await context.services.secret(given.name))
     shown = [
         given.value,
@@ -59,12 +59,12 @@ async def leaky_show(given: Given, context: StepContext) -> Shown:
 
 @activity("Raises a secret, and logs it as an error beforehand.", Given)
 async def leaky_raise(given: Given, _: StepContext) -> Shown:
-    """Nothing: it raises.
+    """Raise an error that contains the secret.
 
     Raises:
         ValueError: Always.
     """
-    task = asyncio.create_task(_fail(given.value))  # nobody asks how it ended
+    task = asyncio.create_task(_fail(given.value))  # never awaited
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
     try:
@@ -76,15 +76,15 @@ async def leaky_raise(given: Given, _: StepContext) -> Shown:
     raise AssertionError
 
 
-@activity("Waits for a file, with a secret in hand.", Gate)
+@activity("Waits for a file while holding a secret.", Gate)
 async def leaky_wait(given: Gate, _: StepContext) -> Shown:
-    """The secret, once the file is there.
+    """Return the secret once the file exists.
 
     Raises:
-        ValueError: It was cancelled; the text names the secret.
+        ValueError: The step was cancelled; the message contains the secret.
     """
     try:
-        while not Path(given.file).exists():  # noqa: ASYNC110, ASYNC240 - the file comes from another process
+        while not Path(given.file).exists():  # noqa: ASYNC110, ASYNC240 - another process creates the file
             await asyncio.sleep(0.05)
     except asyncio.CancelledError:
         raise ValueError(f"cancelled with {given.value}") from None

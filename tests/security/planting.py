@@ -1,4 +1,4 @@
-"""Where the canaries are planted: each request that takes a secret, and the workflows that show what they were given.
+"""Plant the canaries: every request that takes a secret, and workflows that show what they are given.
 
 A new endpoint that takes a secret gets a line here.
 """
@@ -17,13 +17,13 @@ from security.canaries import Canaries
 from support.service import ROUTINES, Service
 
 CONTROL = f"control{secrets.token_hex(8)}"
-"""No secret: found wherever the test must be able to see."""
+"""Not a secret: the test must find it in every place it can observe."""
 SECRET = "{{ secret_params.A }}"
 VARIABLE = "{{ environment.V0 }}"
 
 
 def install_leaky_activities(directory: Path) -> dict[str, str]:
-    """Install `leaky.py` as a package of activities would be: what a service needs in its environment to find it."""
+    """Install `leaky.py` as a package of activities; return the environment variables by which a service finds it."""
     about = directory / "leaky-1.0.dist-info"
     about.mkdir(parents=True)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: leaky\nVersion: 1.0\n")
@@ -33,7 +33,10 @@ def install_leaky_activities(directory: Path) -> dict[str, str]:
 
 
 def workflows(gate: Path, echo: str) -> dict[str, dict[str, Any]]:
-    """By name of the task; `echo` is a URL that answers with what it gets, `lasts` waits for the file `gate`."""
+    """Return workflows by the name of their task.
+
+    `echo` is a URL that sends back what it receives; the task `lasts` waits for the file `gate`.
+    """
     steps: dict[str, list[dict[str, Any]]] = {
         "succeeds": [
             {"activity": "text_echo", "text": CONTROL},
@@ -64,11 +67,15 @@ def workflows(gate: Path, echo: str) -> dict[str, dict[str, Any]]:
             "retry": {"max_attempts": 2, "backoff": 0},
         },
         "raises-a-variable": {"activity": "leaky_raise", "value": f"{VARIABLE} {SECRET}"},
-        "is-refused": {"activity": "http_request", "url": f"http://127.0.0.1:1/{SECRET}", "params": {"q": VARIABLE}},
-        "calls-nobody": {"activity": "http_request", "url": f"http://127.0.0.1:{SECRET}/"},
-        "sends-no-header": {"activity": "http_request", "url": echo, "headers": {"Authorization": f"Bearer {SECRET}"}},
-        "is-no-method": {"activity": "http_request", "url": echo, "method": SECRET},
-        "hands-it-on": {"activity": "list_emit_await", "task": "succeeds", "items": [SECRET]},
+        "refused-address": {
+            "activity": "http_request",
+            "url": f"http://127.0.0.1:1/{SECRET}",
+            "params": {"q": VARIABLE},
+        },
+        "invalid-url": {"activity": "http_request", "url": f"http://127.0.0.1:{SECRET}/"},
+        "invalid-header": {"activity": "http_request", "url": echo, "headers": {"Authorization": f"Bearer {SECRET}"}},
+        "invalid-method": {"activity": "http_request", "url": echo, "method": SECRET},
+        "passes-it-on": {"activity": "list_emit_await", "task": "succeeds", "items": [SECRET]},
     }
     steps |= {name: [{"activity": "text_echo", "text": VARIABLE}, step] for name, step in failures.items()}
     return {name: _workflow(listed) for name, listed in steps.items()}
@@ -80,7 +87,7 @@ def _workflow(listed: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def api_key(service: Service, canaries: Canaries, *command: str) -> str:
-    """A new key by `routines keys` and this command, its secret part planted."""
+    """Create a key with `routines keys` and this command, and plant its secret part."""
     made = subprocess.run(
         [*ROUTINES, "keys", *(command or ("create", "--collection", "demo"))],
         cwd=service.directory,
@@ -95,7 +102,7 @@ def api_key(service: Service, canaries: Canaries, *command: str) -> str:
 
 
 def plant_environment(client: httpx.Client, canaries: Canaries) -> None:
-    """Values of the collection, one of them replaced."""
+    """Plant environment values of the collection, and replace one of them."""
     for names in (("V0", "V1", "V2", "GONE"), ("V2",)):
         variables: dict[str, Any] = {name: canaries.new(f"environment {name}") for name in names}
         for change in (variables, {"V0": "********", "GONE": None}):
@@ -104,7 +111,7 @@ def plant_environment(client: httpx.Client, canaries: Canaries) -> None:
 
 
 def plant_routine(client: httpx.Client, canaries: Canaries, hook: str, task: str) -> None:
-    """The routine `r` of a task, made twice under one Idempotency-Key, and changed."""
+    """Create the routine `r` of a task twice under one Idempotency-Key, then change it."""
     path = f"/routines/demo/{task}"
     body = {
         "name": "r",
@@ -113,7 +120,7 @@ def plant_routine(client: httpx.Client, canaries: Canaries, hook: str, task: str
         "webhook_url": hook,
         "webhook_secret": canaries.new("webhook_secret, replaced"),
     }
-    for _ in range(2):  # the second is the answer that was kept
+    for _ in range(2):  # the second answer is the stored one
         made = client.post(path, json=body, headers={"Idempotency-Key": f"make-{task}"})
         assert made.status_code == 201
     change = {
@@ -124,7 +131,7 @@ def plant_routine(client: httpx.Client, canaries: Canaries, hook: str, task: str
 
 
 def secrets_of_a_run(canaries: Canaries, hook: str, where: str) -> dict[str, Any]:
-    """What a run takes that is secret, and the webhook that its secret signs."""
+    """Return the secret fields of a run request, and the webhook that its secret signs."""
     return {
         "secret_params": {name: canaries.new(f"secret_params of {where}") for name in "AB"},
         "webhook_url": hook,
@@ -133,7 +140,7 @@ def secrets_of_a_run(canaries: Canaries, hook: str, where: str) -> dict[str, Any
 
 
 def start_runs(client: httpx.Client, canaries: Canaries, hook: str, task: str) -> list[int]:
-    """Runs by both endpoints, as JSON and in both kinds of forms, each sent twice under one Idempotency-Key."""
+    """Start runs by both endpoints, as JSON and in both kinds of forms, each sent twice under one Idempotency-Key."""
     found: list[int] = []
     for endpoint in ("run", "run-sync"):
         for kind in ("json", "multipart", "urlencoded"):
@@ -150,12 +157,12 @@ def start_runs(client: httpx.Client, canaries: Canaries, hook: str, task: str) -
 
 
 def as_form(body: dict[str, Any]) -> dict[str, str]:
-    """The fields of a form: what is no text as JSON."""
+    """Encode a body as form fields: values that are not strings become JSON."""
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in body.items()}
 
 
-def plant_what_is_refused(client: httpx.Client, canaries: Canaries, service: Service) -> None:
-    """Secrets in requests that break a rule, and in keys that open nothing."""
+def plant_in_rejected_requests(client: httpx.Client, canaries: Canaries, service: Service) -> None:
+    """Send secrets in requests that break a rule, and use keys that are not valid."""
     path, run, environment = "/routines/demo/succeeds", "/run/demo/succeeds", "/collections/demo/environment"
     new = lambda: canaries.new("refused")  # noqa: E731 - short, for the table below
     cadence = {"type": "manual"}
@@ -187,12 +194,12 @@ def plant_what_is_refused(client: httpx.Client, canaries: Canaries, service: Ser
         assert client.post(run, data=form, files=[("files", ("a.txt", b"a file"))]).status_code == 400
     plant_in_a_fault(client, canaries, service)
     for token in (f"rtn_1_{secrets.token_urlsafe(32)}", f"rtn_99_{secrets.token_urlsafe(32)}", secrets.token_hex(20)):
-        canaries.plant("a key that opens nothing", token)
+        canaries.plant("an invalid key", token)
         assert client.get("/collections", headers={"Authorization": f"Bearer {token}"}).status_code == 401
 
 
 def plant_in_a_fault(client: httpx.Client, canaries: Canaries, service: Service) -> None:
-    """Secrets in requests that the service itself cannot serve."""
+    """Send secrets in requests that fail inside the service."""
     service.execute("ALTER TABLE routines.secrets RENAME COLUMN ciphertext TO away")
     body = {
         "name": "x",

@@ -1,4 +1,4 @@
-"""Stored secrets as a program that opens them sees them: from what refers to them, never from their own rows."""
+"""Open stored secrets as the programs do: by what refers to them, never by the columns of their own rows."""
 
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -26,7 +26,7 @@ REFERENCES = """
 
 
 class Reference(NamedTuple):
-    """Who refers to a secret, and as what."""
+    """A reference to a secret: who refers to it, and as what."""
 
     collection_id: int
     routine_id: int | None
@@ -45,12 +45,12 @@ class Reference(NamedTuple):
 
 
 async def references(connection: Connection) -> list[Reference]:
-    """Every reference of a routine, a run or an environment to a secret."""
+    """Return every reference to a secret by a routine, a run or an environment."""
     return [Reference(*row) for row in await (await connection.execute(REFERENCES.encode())).fetchall()]
 
 
 async def open_all(connection: Connection, keyring: Keyring) -> dict[Reference, str | None]:
-    """What each reference opens; None: it is refused."""
+    """Return the plaintext that each reference opens, or None if it does not open."""
     rows: list[Any] = await (await connection.execute("SELECT id, ciphertext FROM routines.secrets")).fetchall()
     stored: dict[UUID, bytes] = dict(rows)
     return {found: _open(keyring, stored[found.secret_id], found.context) for found in await references(connection)}

@@ -1,7 +1,7 @@
-"""Eighty secret values and more go in wherever one is taken; none comes out.
+"""Plant more than eighty secret values in every place that takes one, and show that none leaks.
 
-Real processes under load, with runs that succeed, fail in several ways, crash and are cancelled, whose steps are given
-secrets and show, raise and log them. That something is seen at all is shown by a control value for each place.
+The test runs real processes under load. Their runs succeed, fail in several ways, crash and are cancelled; their steps
+are given secrets and show, raise and log them. A control value shows for each place that the test can see leaks there.
 """
 
 import base64
@@ -21,8 +21,8 @@ from security.planting import (
     api_key,
     install_leaky_activities,
     plant_environment,
+    plant_in_rejected_requests,
     plant_routine,
-    plant_what_is_refused,
     secrets_of_a_run,
     start_runs,
     workflows,
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow
 
 PLANTED = 80
 UNTOUCHED = {"cmdline", "commands", "logs"}
-"""Where the control value never is: that something is seen there is shown otherwise."""
+"""Places that never hold the control value; another check shows that the test can see into them."""
 
 
 @pytest.mark.parametrize("encoding", ["raw", "base64", "hex", "url", "json"])
@@ -72,11 +72,11 @@ def service(tmp_path: Path) -> Generator[Service]:
         service.stop()
 
 
-def test_no_secret_comes_out_anywhere(service: Service) -> None:
+def test_no_secret_leaks_anywhere(service: Service) -> None:
     canaries, witness = Canaries(), Witness(service)
     key = api_key(service, canaries)
     canaries.plant("encryption key", (service.data_dir / "encryption.key").read_text().strip().partition(":")[2])
-    service.execute("ALTER SYSTEM SET log_min_duration_statement = 0")  # each statement is in the server's log
+    service.execute("ALTER SYSTEM SET log_min_duration_statement = 0")  # log every statement
     service.execute("SELECT pg_reload_conf()")
     with receiver(witness) as url, witness.client(key) as client, witness.sampling(), load(witness, key):
         gate = service.directory / "gate"
@@ -87,7 +87,7 @@ def test_no_secret_comes_out_anywhere(service: Service) -> None:
         plant_environment(client, canaries)
         for name in ("succeeds", "lasts"):
             plant_routine(client, canaries, f"{url}/hook", name)
-        plant_what_is_refused(client, canaries, service)
+        plant_in_rejected_requests(client, canaries, service)
         for _ in range(3):
             api_key(service, canaries)
         api_key(service, canaries, "rotate", key.split("_")[1])
@@ -97,7 +97,7 @@ def test_no_secret_comes_out_anywhere(service: Service) -> None:
         show_controls(service)
         witness.run("doctor")
         witness.run("keys", "list")
-    witness.look_at_what_is_kept()
+    witness.record_logs_and_dump()
     assert len(canaries.planted) >= PLANTED
     assert {place for place in witness.seen if CONTROL.encode() not in witness.seen[place]} <= UNTOUCHED
     assert not [hit for place, found in witness.seen.items() for hit in canaries.hits(place, bytes(found))]
@@ -105,7 +105,7 @@ def test_no_secret_comes_out_anywhere(service: Service) -> None:
 
 
 def show_that_all_was_seen(witness: Witness) -> None:
-    """Each place holds what it must, and the mask stands where a secret would."""
+    """Check that each place holds what it must, and that the mask stands where a secret would."""
     assert b"routines_cli.main worker" in witness.seen["cmdline"].replace(b"\0", b" ")
     for said in (
         b"run ended",
@@ -125,7 +125,7 @@ def show_that_all_was_seen(witness: Witness) -> None:
 
 @contextmanager
 def load(witness: Witness, key: str) -> Generator[None]:
-    """Another client that reads and changes all the while."""
+    """Run another client that reads and changes things until the end of the block."""
     stop = threading.Event()
 
     def ask() -> None:
@@ -145,7 +145,7 @@ def load(witness: Witness, key: str) -> Generator[None]:
 
 
 def run_and_fail(service: Service, client: httpx.Client, canaries: Canaries, hook: str, tasks: list[str]) -> None:
-    """Runs that succeed, started in each way, and one of each kind that fails; all their webhooks are delivered."""
+    """Start runs that succeed, in each way, and one of each kind that fails; wait until all webhooks are delivered."""
     runs = start_runs(client, canaries, hook, "succeeds")
     runs.append(client.post("/routines/demo/succeeds/r/run-now").json()["trajectory_id"])
     failing = [task for task in tasks if task not in {"succeeds", "lasts"}]
@@ -158,17 +158,17 @@ def run_and_fail(service: Service, client: httpx.Client, canaries: Canaries, hoo
 
 
 def crash_and_cancel(service: Service, client: httpx.Client, canaries: Canaries, hook: str, gate: Path) -> None:
-    """A run that is cancelled with a secret in hand, and one whose worker is killed with one and that another run_waiter."""
+    """Cancel a run while its step holds a secret; kill the worker of another such run, which then ends elsewhere."""
     before = len(service.execute("SELECT 1 FROM routines.webhook_deliveries"))
     body = secrets_of_a_run(canaries, hook, "a run that is cancelled")
     cancelled = client.post("/run/demo/lasts", json=body).json()["trajectory_id"]
     crashed = client.post("/routines/demo/lasts/r/run-now").json()["trajectory_id"]
-    in_hand = "SELECT 1 FROM routines.steps WHERE activity = 'leaky_wait' AND status = 'running'"
-    wait_until(lambda: len(service.execute(in_hand)) == 2)
+    holding_secret = "SELECT 1 FROM routines.steps WHERE activity = 'leaky_wait' AND status = 'running'"
+    wait_until(lambda: len(service.execute(holding_secret)) == 2)
     answer = client.post("/trajectory/demo/lasts/statuses", json={str(cancelled): "cancelled"})
     assert answer.status_code == 200
-    wait_for_webhooks(service, before + 1)  # what the worker was sending would wait for its lease
-    os.kill(service.part("worker"), signal.SIGKILL)
+    wait_for_webhooks(service, before + 1)  # a webhook still being sent would have to wait for its lease
+    os.kill(service.program_pid("worker"), signal.SIGKILL)
     gate.touch()
     wait_until(lambda: status(service, crashed) == "completed", seconds=60)
     assert status(service, cancelled) == "cancelled"
@@ -180,7 +180,7 @@ def crash_and_cancel(service: Service, client: httpx.Client, canaries: Canaries,
 
 
 def wait_for_webhooks(service: Service, count: int) -> None:
-    """Until so many webhooks are delivered, and none is due."""
+    """Wait until this many webhooks are delivered and none is due."""
     states = "SELECT delivered_at IS NOT NULL AND next_attempt_at IS NULL FROM routines.webhook_deliveries"
     wait_until(lambda: service.execute(states) == [(True,)] * count, seconds=60)
 
@@ -191,23 +191,23 @@ def status(service: Service, run: int) -> str:
 
 
 def read_everything(client: httpx.Client, tasks: list[str]) -> None:
-    """All that can be read of the collection, and of each run."""
-    kept = ["/collections", "/collections/demo", "/collections/demo/environment", "/tasks/demo", "/step-templates"]
-    kept.append(str(client.base_url.copy_with(path="/metrics")))
+    """Read everything the API shows about the collection and each of its runs."""
+    paths = ["/collections", "/collections/demo", "/collections/demo/environment", "/tasks/demo", "/step-templates"]
+    paths.append(str(client.base_url.copy_with(path="/metrics")))
     for routine in ("/routines/demo/succeeds/r", "/routines/demo/lasts/r"):
-        parts = ("", "/runs", "/deliveries", "/occurrences", "/next", "/why?at=2026-05-04T09:00:00Z")
-        kept += [f"{routine}{part}" for part in parts]
+        suffixes = ("", "/runs", "/deliveries", "/occurrences", "/next", "/why?at=2026-05-04T09:00:00Z")
+        paths += [f"{routine}{suffix}" for suffix in suffixes]
     for task in tasks:
-        kept += [f"/{what}/demo/{task}" for what in ("tasks", "routines", "db/stats", "db/trajectories")]
-        kept.append(f"/tasks/demo/{task}/init-params-schema")
+        paths += [f"/{what}/demo/{task}" for what in ("tasks", "routines", "db/stats", "db/trajectories")]
+        paths.append(f"/tasks/demo/{task}/init-params-schema")
         for found in client.get(f"/db/trajectories/demo/{task}?limit=100").json()["trajectories"]:
             run, label = found["trajectory_id"], {"key": "seen", "value": CONTROL, "author": "test"}
             assert client.post(f"/trajectory/demo/{task}/{run}/labels", json=label).status_code == 200
-            kept += [f"/db/trajectory/demo/{task}/{run}", f"/workflows-logs/{found['workflow_id']}"]
-    assert {path: client.get(path).status_code for path in kept} == dict.fromkeys(kept, 200)
+            paths += [f"/db/trajectory/demo/{task}/{run}", f"/workflows-logs/{found['workflow_id']}"]
+    assert {path: client.get(path).status_code for path in paths} == dict.fromkeys(paths, 200)
 
 
 def show_controls(service: Service) -> None:
-    """The control value where only somebody at psql would put it: in a session, and in the server's log."""
+    """Put the control value where only a person at psql would: in a session, and in the server's log."""
     service.execute(f"SELECT pg_sleep(0.5), '{CONTROL}'")
     service.execute(f"DO $$ BEGIN RAISE LOG '{CONTROL}'; END $$")

@@ -1,4 +1,4 @@
-"""No log holds a value: ours, those of libraries, errors that nobody caught, and Postgres's own."""
+"""Show that no log holds a value: neither ours, nor those of libraries, nor Postgres's own, nor uncaught errors."""
 
 import asyncio
 import json
@@ -60,7 +60,7 @@ def stderr_of(code: str, url: str) -> str:
         f"raise ExceptionGroup('{CANARY}', [ValueError('{CANARY}')])",
     ],
 )
-def test_an_error_that_nobody_caught_ends_without_its_text(server_url: str, code: str) -> None:
+def test_an_uncaught_error_is_reported_without_its_text(server_url: str, code: str) -> None:
     said = stderr_of(code, server_url)
     assert "CheckViolation" in said or "ValueError" in said
     assert CANARY not in said
@@ -69,7 +69,7 @@ def test_an_error_that_nobody_caught_ends_without_its_text(server_url: str, code
         assert "23514" in said
 
 
-def test_a_library_says_what_stands_in_its_code_and_no_value(server_url: str) -> None:
+def test_a_library_logs_its_format_string_without_the_values(server_url: str) -> None:
     code = f"""
 import logging
 logging.getLogger("psycopg.pool").warning("error connecting in %r: %s", "{CANARY}", ValueError("{CANARY}"))
@@ -86,7 +86,7 @@ logging.getLogger("x").error({{"a": "{CANARY}"}})
     assert CANARY not in str(lines)
 
 
-def test_of_an_error_its_kind_place_code_and_constraint_are_said(server_url: str) -> None:
+def test_an_error_is_described_by_its_type_location_code_and_constraint(server_url: str) -> None:
     with psycopg.connect(server_url) as connection:
         connection.execute("CREATE TEMP TABLE t (x text CONSTRAINT t_x_is_short CHECK (length(x) < 3))")
         with pytest.raises(psycopg.errors.CheckViolation) as caught:
@@ -108,7 +108,7 @@ FAILING = [
 ]
 
 
-def test_the_embedded_servers_log_holds_no_value_of_a_statement_that_failed(tmp_path: Path) -> None:
+def test_the_embedded_servers_log_holds_no_value_of_a_failed_statement(tmp_path: Path) -> None:
     server = EmbeddedServer(tmp_path, settings={"fsync": "off"})
     server.start()
     try:
@@ -132,7 +132,7 @@ def test_the_embedded_servers_log_holds_no_value_of_a_statement_that_failed(tmp_
 
 
 def kill_a_backend_in_the_middle(url: str) -> None:
-    """The server then says what the process was running."""
+    """Terminate a backend in the middle of a statement: the server then logs what the process was running."""
 
     async def run() -> None:
         async with await psycopg.AsyncConnection.connect(url, autocommit=True) as victim:
@@ -140,7 +140,7 @@ def kill_a_backend_in_the_middle(url: str) -> None:
             async with await psycopg.AsyncConnection.connect(url, autocommit=True) as other:
                 running = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'"
                 async with asyncio.timeout(20):
-                    while not await (await other.execute(running)).fetchone():  # noqa: ASYNC110 - the server's state
+                    while not await (await other.execute(running)).fetchone():  # noqa: ASYNC110 - the server has no event to wait for
                         await asyncio.sleep(0.01)
                 await other.execute("SELECT pg_terminate_backend(%s)", [victim.info.backend_pid])
             with pytest.raises(psycopg.OperationalError):
@@ -149,13 +149,13 @@ def kill_a_backend_in_the_middle(url: str) -> None:
     asyncio.run(run())
 
 
-def test_the_server_of_compose_logs_as_little_as_the_embedded_one() -> None:
+def test_the_compose_server_logs_as_little_as_the_embedded_one() -> None:
     compose = yaml.safe_load((sql_dir().parent / "compose.yaml").read_text("utf-8"))
     given = {setting for setting in compose["services"]["postgres"]["command"] if "=" in setting}
     assert given == {f"{name}={text}" for name, text in DEFAULT_SETTINGS.items() if name.startswith("log_")}
 
 
-def test_a_url_of_the_database_that_is_malformed_is_not_repeated() -> None:
+def test_a_malformed_database_url_is_not_repeated() -> None:
     for url in (f"postgres//routines:{CANARY}@host", f"postgresql://routines:{CANARY}%zz@host/x"):
         done = routines(Database(url), "doctor")
         assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)

@@ -1,4 +1,4 @@
-"""No SQL is put together in src: every statement is a named one of sql/queries, with bound parameters."""
+"""Check that src never builds SQL: every statement is a named one in sql/queries with bound parameters."""
 
 import ast
 import re
@@ -13,15 +13,15 @@ SRC = Path(routines_core.__file__).parent.parent
 EXECUTES = {"execute", "executemany", "copy", "stream"}
 SQL = re.compile(r"\s*(SELECT|INSERT\s+INTO|UPDATE|DELETE\s+FROM|WITH|MERGE|COPY|CREATE|ALTER|DROP|SET|DO)\s")
 MIGRATION = "migration.text.encode()"
-"""The text of a file of sql/migrations, whole."""
+"""The whole text of a file in sql/migrations."""
 STATEMENT = "self._sql"
 """The text of a named statement."""
 FIRST = "CREATE DATABASE routines;\n"
-"""What the embedded server is told before it has a database."""
+"""The statement that the embedded server runs before it has a database."""
 
 
 def faults(source: str) -> list[str]:
-    """What of this module puts SQL together, or may."""
+    """Return the places in this module that build SQL, or might."""
     return [
         f"{getattr(node, 'lineno', 0)}: {fault}" for node in ast.walk(ast.parse(source)) for fault in faults_of(node)
     ]
@@ -31,7 +31,7 @@ def faults_of(node: ast.AST) -> Iterator[str]:
     match node:
         case ast.Call(func=ast.Attribute(attr=name), args=arguments) if name in EXECUTES:
             if arguments and ast.unparse(arguments[0]) not in {MIGRATION, STATEMENT}:
-                yield "executes what is no named statement"
+                yield "executes something other than a named statement"
         case ast.Call(func=ast.Name(id="Statement"), args=arguments):
             if not (arguments and isinstance(arguments[0], ast.Constant)):
                 yield "a statement without a fixed name"
@@ -50,7 +50,7 @@ def beginning(node: ast.JoinedStr | ast.Constant) -> str:
     return str(first.value) if isinstance(first, ast.Constant) and isinstance(first.value, str) else ""
 
 
-def test_no_module_puts_sql_together() -> None:
+def test_no_module_builds_sql() -> None:
     modules = sorted(SRC.glob("routines_*/**/*.py"))
     assert len(modules) > 40
     assert {str(module): found for module in modules if (found := faults(module.read_text("utf-8")))} == {}
@@ -73,5 +73,5 @@ def test_no_module_puts_sql_together() -> None:
         "from psycopg.sql import SQL",
     ],
 )
-def test_sql_that_is_put_together_is_found(source: str) -> None:
+def test_built_sql_is_detected(source: str) -> None:
     assert faults(source)

@@ -1,4 +1,4 @@
-"""Owners as a managed Postgres has them: no superuser, with the right to create roles or without it."""
+"""Work as the owners that a managed Postgres offers: not superusers, with or without the right to create roles."""
 
 import asyncio
 import re
@@ -12,14 +12,13 @@ import pytest
 
 from routines_cli.role_report import describe
 from routines_core.db import Connection, connect
-from routines_core.db.keys import create_key
 from routines_core.db.migrations import migrate
 from routines_core.db.roles import role_report
 from routines_core.db.tasks import create_task, list_tasks
 from routines_core.db.tick import tick
 from routines_core.embedded import EmbeddedServer
 from routines_core.embedded.binaries import find_binaries
-from support.rows import CATCHUP, at, make_routine, value, with_database, with_login
+from support.rows import CATCHUP, at, make_key, make_routine, value, with_database, with_login
 from support.service import ROOT, wait_until
 
 ALL = ["routines_api", "routines_reader", "routines_ticker", "routines_worker"]
@@ -27,7 +26,7 @@ ALL = ["routines_api", "routines_reader", "routines_ticker", "routines_worker"]
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
-    """The administrator's URL of a cluster of its own: roles are the cluster's."""
+    """Yield the administrator's URL of a separate cluster, because roles belong to the cluster."""
     server = EmbeddedServer(tmp_path_factory.mktemp("owners"), settings={"fsync": "off"})
     server.start()
     try:
@@ -38,7 +37,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
 
 @pytest.fixture
 async def admin(cluster: str) -> AsyncGenerator[Connection]:
-    """An administrator of a cluster without roles of Routines, and without databases that have any."""
+    """Yield an administrator of a cluster that has neither roles of Routines nor databases with them."""
     async with connect(cluster, "admin") as opened:
         yield opened
         for name in ("one", "two"):
@@ -49,21 +48,21 @@ async def admin(cluster: str) -> AsyncGenerator[Connection]:
 
 
 async def owned(admin: Connection, cluster: str, owner: str = "owner", name: str = "one", rights: str = "") -> str:
-    """The URL by which `owner`, who has no rights but these, reaches a database of its own."""
+    """Create a role with only these rights and a database that it owns; return the URL."""
     await admin.execute(f"CREATE ROLE {owner} LOGIN PASSWORD 'owner' {rights}".encode())
     await admin.execute(f"CREATE DATABASE {name} OWNER {owner}".encode())
     return with_login(with_database(cluster, name), owner, "owner")
 
 
 async def fill(connection: Connection) -> tuple[int, int]:
-    """As the owner, with its commands: the keys of two collections with a task each."""
-    mine, theirs = [int((await create_key(connection, name)).split("_")[1]) for name in ("mine", "theirs")]
+    """Create two collections with a task each, as the owner; return the ids of their keys."""
+    mine, theirs = [int((await make_key(connection, name)).split("_")[1]) for name in ("mine", "theirs")]
     for key_id in (mine, theirs):
         await create_task(connection, key_id=key_id, name="echo", description="", workflow={"init_params": {}})
     return mine, theirs
 
 
-async def test_an_owner_who_may_create_roles_makes_them_and_its_programs_take_them_on(
+async def test_an_owner_with_createrole_creates_the_roles_and_its_programs_assume_them(
     admin: Connection, cluster: str
 ) -> None:
     url = await owned(admin, cluster, rights="CREATEROLE")
@@ -78,7 +77,7 @@ async def test_an_owner_who_may_create_roles_makes_them_and_its_programs_take_th
         assert await value(api, "SELECT count(*) FROM routines.tasks") == 0
 
 
-async def test_a_second_database_of_the_cluster_finds_the_roles_and_does_without_membership(
+async def test_a_second_database_of_the_cluster_finds_the_roles_and_works_without_membership(
     admin: Connection, cluster: str
 ) -> None:
     async with connect(await owned(admin, cluster, rights="CREATEROLE"), "owner") as owner:
@@ -93,7 +92,7 @@ async def test_a_second_database_of_the_cluster_finds_the_roles_and_does_without
         assert await value(it, "SELECT current_user::text") == "routines_ticker"
 
 
-async def test_an_owner_who_may_not_create_roles_migrates_and_keeps_tenants_apart_all_the_same(
+async def test_an_owner_without_createrole_can_migrate_and_still_keeps_tenants_apart(
     admin: Connection, cluster: str
 ) -> None:
     url = await owned(admin, cluster)
@@ -105,7 +104,7 @@ async def test_an_owner_who_may_not_create_roles_migrates_and_keeps_tenants_apar
     async with connect(url, "api", role="routines_api") as api:
         assert await value(api, "SELECT current_user::text") == "owner"
         async with api.transaction():
-            # Once it has named a collection, not even the owner sees another one.
+            # Once a transaction has named a collection, not even the owner sees another one.
             assert len(await list_tasks(api, key_id=mine, limit=9)) == 1
             assert await value(api, "SELECT count(*) FROM routines.tasks") == 1
             assert len(await list_tasks(api, key_id=theirs, limit=9)) == 1
@@ -117,14 +116,14 @@ async def test_an_owner_who_may_not_create_roles_migrates_and_keeps_tenants_apar
 
 
 def statements_of_the_manual() -> str:
-    """The statements that docs/operations.md gives an administrator to make the roles with."""
-    text = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    """The statements that docs/run/roles.md gives an administrator to make the roles with."""
+    text = (ROOT / "docs" / "run" / "roles.md").read_text("utf-8")
     found = re.search(r"```pgsql\n(-- As an administrator.*?)```", text, re.DOTALL)
     assert found
     return found[1]
 
 
-async def test_roles_that_an_administrator_makes_by_the_manual_serve_once_they_are_set_up(
+async def test_roles_created_by_an_administrator_as_the_manual_says_work_once_set_up(
     admin: Connection, cluster: str
 ) -> None:
     url = await owned(admin, cluster)
@@ -143,9 +142,7 @@ async def test_roles_that_an_administrator_makes_by_the_manual_serve_once_they_a
         assert await value(ticker, "SELECT current_setting('lock_timeout')") == "1s"
 
 
-async def test_a_dump_by_the_owner_holds_every_collection_and_is_restored_by_it(
-    admin: Connection, cluster: str, tmp_path: Path
-) -> None:
+async def test_the_owner_can_dump_and_restore_every_collection(admin: Connection, cluster: str, tmp_path: Path) -> None:
     url = await owned(admin, cluster, rights="CREATEROLE")
     async with connect(url, "owner") as owner:
         await migrate(owner)
@@ -168,9 +165,9 @@ async def test_a_dump_by_the_owner_holds_every_collection_and_is_restored_by_it(
         assert await value(api, "SELECT count(*) FROM routines.tasks") == 0
 
 
-def test_databases_that_are_migrated_at_once_make_the_roles_together(cluster: str) -> None:
-    """Two sessions in two databases: the second waits for the first and goes on with the role that it made."""
-    text = (ROOT / "sql" / "migrations" / "0021_tenants.sql").read_text("utf-8")
+def test_two_databases_migrated_at_once_create_the_roles_only_once(cluster: str) -> None:
+    """The second session waits for the first one and continues with the role that it created."""
+    text = (ROOT / "sql" / "migrations" / "20261129T090000_schema.sql").read_text("utf-8")
     function = re.search(r"CREATE FUNCTION routines.make_role.*?END \$\$;", text, re.DOTALL)
     assert function
     make, blocked = b"SELECT routines.make_role('routines_race')", b"SELECT cardinality(pg_blocking_pids(%s)) > 0"

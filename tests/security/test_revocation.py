@@ -1,4 +1,4 @@
-"""A key that is revoked, and one that is mistyped, on real processes."""
+"""Use a revoked key and a mistyped one on real processes."""
 
 from routines_core.db import Connection
 from routines_core.db.keys import create_key, revoke_key
@@ -10,7 +10,7 @@ from support.serving import api_process
 PATH = "/api/v1/collections"
 
 
-async def test_a_revoked_key_opens_nothing_on_any_process_from_that_moment_on(
+async def test_every_process_rejects_a_revoked_key_from_that_moment_on(
     connection: Connection, database: Database
 ) -> None:
     peppers = Peppers(Keyring.parse(ENCRYPTION_KEYS))

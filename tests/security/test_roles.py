@@ -1,4 +1,4 @@
-"""What each role may do, tried as a login that is its member and no more: its work, and nothing else."""
+"""Try what each role may do, as a login that is a member of that role only: its work, and nothing else."""
 
 from datetime import UTC, datetime
 
@@ -8,18 +8,17 @@ from psycopg.errors import InsufficientPrivilege
 
 from routines_api.app import create_app
 from routines_core.db import Connection, connect, runs
-from routines_core.db.keys import create_key
 from routines_core.db.roles import role_report
 from routines_core.db.runs import StepRecord
 from routines_core.db.statements import Statement
 from routines_core.db.tick import oldest_snapshot, seconds_until_due, tick
-from support.rows import CATCHUP, Database, api_settings, make_routine, make_task, value
+from support.rows import CATCHUP, Database, api_settings, make_key, make_routine, make_task, value
 from support.serving import TASK
 
 API, TICKER, WORKER, READER = "routines_api", "routines_ticker", "routines_worker", "routines_reader"
 ALL = (API, TICKER, WORKER, READER)
 
-NOBODY = (
+FORBIDDEN = (
     # The schema.
     "CREATE TABLE routines.own (id bigint)",
     "CREATE TABLE public.own (id bigint)",
@@ -61,9 +60,9 @@ NOBODY = (
     "SELECT lo_import('/etc/passwd')",
     "CREATE EXTENSION dblink",
 )
-"""What no role may."""
+"""What no role may do."""
 
-BEYOND = {
+ALSO_FORBIDDEN = {
     API: (
         "SELECT ciphertext FROM routines.secrets",
         "SELECT * FROM routines.secrets",
@@ -98,8 +97,8 @@ BEYOND = {
     WORKER: (
         "SELECT id FROM routines.api_keys",
         "SELECT routines.key_to_check(1)",
-        """INSERT INTO routines.secrets (id, collection_id, kind, key_id, ciphertext)
-           VALUES (gen_random_uuid(), 1, 'environment', 'k', '')""",
+        """INSERT INTO routines.secrets (id, collection_id, kind, field, owner, key_id, ciphertext)
+           VALUES (gen_random_uuid(), 1, 'environment', '', '', 'k', '')""",
         "UPDATE routines.routines SET paused = true",
         "DELETE FROM routines.routines",
         "INSERT INTO routines.tasks (collection_id, name) VALUES (1, 'x')",
@@ -118,11 +117,11 @@ BEYOND = {
         "SELECT FROM routines.routines FOR UPDATE",
     ),
 }
-"""What one role may not, beside that."""
+"""What each role may not do in addition."""
 
 
 async def is_refused(stolen: Connection, statement: str) -> bool:
-    """Whether the right to it is missing; any other error is raised."""
+    """Return whether the role lacks the right to this statement; any other error is raised."""
     try:
         await stolen.execute(statement.encode())
     except InsufficientPrivilege:
@@ -131,17 +130,17 @@ async def is_refused(stolen: Connection, statement: str) -> bool:
 
 
 @pytest.mark.parametrize("role", ALL)
-async def test_a_role_is_refused_whatever_is_not_its_own(
+async def test_a_role_is_refused_everything_outside_its_work(
     connection: Connection, logins: dict[str, str], role: str
 ) -> None:
     await make_routine(connection, await make_task(connection), datetime(2026, 5, 4, 9, tzinfo=UTC))
     others = tuple(f"SET ROLE {other}" for other in ALL if other != role)
     async with connect(logins[role], "stolen") as stolen:
-        for statement in (*NOBODY, *BEYOND[role], *others):
-            assert await is_refused(stolen, statement), f"{role} may: {statement}"
+        for statement in (*FORBIDDEN, *ALSO_FORBIDDEN[role], *others):
+            assert await is_refused(stolen, statement), f"{role} may run: {statement}"
 
 
-async def test_row_security_that_is_turned_off_is_an_error_and_no_way_round(
+async def test_turning_row_security_off_raises_an_error_instead_of_showing_rows(
     connection: Connection, logins: dict[str, str]
 ) -> None:
     await make_task(connection)
@@ -151,13 +150,13 @@ async def test_row_security_that_is_turned_off_is_an_error_and_no_way_round(
             await stolen.execute("SELECT FROM routines.tasks")
 
 
-async def test_a_stolen_ticker_finds_no_secret_and_no_key_in_all_that_it_may_read(
+async def test_a_stolen_ticker_login_can_read_no_secret_and_no_key(
     connection: Connection, logins: dict[str, str]
 ) -> None:
-    key = await create_key(connection, "my-org")
+    key = await make_key(connection, "my-org")
     await connection.execute(
-        "INSERT INTO routines.secrets (id, collection_id, kind, key_id, ciphertext) "
-        "VALUES (gen_random_uuid(), 1, 'environment', 'k1', '\\xc0ffee')"
+        "INSERT INTO routines.secrets (id, collection_id, kind, field, owner, key_id, ciphertext) "
+        "VALUES (gen_random_uuid(), 1, 'environment', '', '', 'k1', '\\xc0ffee')"
     )
     async with connect(logins[TICKER], "stolen") as stolen:
         cursor = await stolen.execute(
@@ -179,7 +178,7 @@ async def test_a_stolen_ticker_finds_no_secret_and_no_key_in_all_that_it_may_rea
 
 
 async def test_the_api_does_its_work(connection: Connection, database: Database, logins: dict[str, str]) -> None:
-    key = await create_key(connection, "my-org")
+    key = await make_key(connection, "my-org")
     async with AsyncTestClient(create_app(api_settings(), logins[API])) as client:
         client.headers["Authorization"] = f"Bearer {key}"
         assert (await client.post("/api/v1/tasks/my-org", json={"name": "echo", "workflow": TASK})).status_code == 201
@@ -192,7 +191,7 @@ async def test_the_api_does_its_work(connection: Connection, database: Database,
             "webhook_secret": "two",
         }
         routines = "/api/v1/routines/my-org/echo"
-        for _ in range(2):  # the second is answered as the first was
+        for _ in range(2):  # the second gets the first one's answer
             made = await client.post(routines, json=body, headers={"Idempotency-Key": "once"})
             assert made.status_code == 201
         await connection.execute("UPDATE routines.idempotency_keys SET created_at = now() - interval '2 days'")
@@ -204,7 +203,7 @@ async def test_the_api_does_its_work(connection: Connection, database: Database,
         assert (await client.post(f"{routines}/daily/run-now")).status_code == 200
         assert (await client.post(f"{routines}/daily/pause")).status_code == 200
         assert (await client.delete(f"{routines}/other")).status_code == 204
-    # Replaced and deleted secrets are gone, the mark of two days ago too, and the slots that were due are settled.
+    # Replaced and deleted secrets are gone, so is the idempotency key of two days ago, and the due slots are settled.
     assert await value(connection, "SELECT count(*) FROM routines.secrets") == 2
     assert await value(connection, "SELECT array_agg(idempotency_key) FROM routines.idempotency_keys") == ["twice"]
     assert await value(connection, "SELECT array_agg(reason ORDER BY id) FROM routines.skips") == ["missed", "missed"]
@@ -235,7 +234,7 @@ async def test_the_ticker_does_its_work(connection: Connection, logins: dict[str
         await oldest_snapshot(ticker)
 
 
-async def test_row_level_security_stands_in_no_plan_of_the_ticker(logins: dict[str, str]) -> None:
+async def test_no_plan_of_the_ticker_contains_row_level_security_conditions(logins: dict[str, str]) -> None:
     async with connect(logins[TICKER], "ticker") as ticker:
         for name in ("tick.tick", "tick.due", "tick.due_in_turns", "tick.seconds_until_due"):
             text = Statement.declared[name].text
@@ -251,7 +250,8 @@ async def test_row_level_security_stands_in_no_plan_of_the_ticker(logins: dict[s
 async def test_the_worker_does_its_work(connection: Connection, logins: dict[str, str]) -> None:
     task = await make_task(connection)
     secret = (
-        "INSERT INTO routines.secrets (id, collection_id, kind, key_id, ciphertext) VALUES (%s, 1, %s, 'k', '\\x01')"
+        "INSERT INTO routines.secrets (id, collection_id, kind, field, owner, key_id, ciphertext) "
+        "VALUES (%s, 1, %s, '', '', 'k', '\\x01')"
     )
     ids = ["00000000-0000-4000-8000-00000000000" + digit for digit in "12"]
     for id_, kind in zip(ids, ("secret_param", "webhook_secret"), strict=True):
@@ -274,15 +274,15 @@ async def test_the_worker_does_its_work(connection: Connection, logins: dict[str
         await connection.execute("UPDATE routines.trajectories SET deadline_at = now() WHERE id = %s", [second.id])
         assert [late.status for late in await runs.reap(worker)] == ["failed"]
     assert await value(connection, "SELECT count(*) FROM routines.webhook_deliveries") == 2
-    # The param's secret went with the runs; that of the webhook is needed until it is delivered.
+    # The param's secret was deleted with the run's end; the webhook's is needed until the delivery.
     assert await value(connection, "SELECT array_agg(kind) FROM routines.secrets") == ["webhook_secret"]
 
 
-async def test_a_reader_sees_every_collection_save_what_is_secret(
+async def test_a_reader_sees_every_collection_except_its_secrets(
     connection: Connection, logins: dict[str, str]
 ) -> None:
     await make_routine(connection, await make_task(connection), datetime(2026, 5, 4, 9, tzinfo=UTC))
-    await create_key(connection, "other")
+    await make_key(connection, "other")
     async with connect(logins[READER], "psql") as reader:
         assert await value(reader, "SELECT name::text FROM routines.routine_details") == "morning"
         assert await value(reader, "SELECT count(*) FROM routines.collections") == 2
@@ -290,10 +290,10 @@ async def test_a_reader_sees_every_collection_save_what_is_secret(
         assert await value(reader, "SELECT count(*) FROM routines.occurrences") == 0
 
 
-# --- taking a role on -------------------------------------------------------------------------------------------------
+# --- assuming a role --------------------------------------------------------------------------------------------------
 
 
-async def test_a_program_takes_on_its_role_where_its_login_may(database: Database, logins: dict[str, str]) -> None:
+async def test_a_program_assumes_its_role_if_its_login_may(database: Database, logins: dict[str, str]) -> None:
     me = "SELECT current_user::text"
     async with connect(database.url, "routines-ticker", role=TICKER) as ticker:
         assert await value(ticker, me) == TICKER
@@ -319,7 +319,7 @@ async def test_a_role_has_the_timeouts_that_its_program_needs(connection: Connec
         )
 
 
-async def test_the_doctor_is_told_who_the_connection_is(connection: Connection, logins: dict[str, str]) -> None:
+async def test_the_role_report_describes_the_connections_login(connection: Connection, logins: dict[str, str]) -> None:
     mighty = await role_report(connection)
     assert (mighty.bypasses_row_security, mighty.can_take_roles, mighty.missing_roles) == (True, sorted(ALL), [])
     async with connect(logins[TICKER], "doctor") as ticker:

@@ -1,4 +1,4 @@
-"""Tenants kept apart by the database itself, also where a statement forgets whose rows it may touch."""
+"""Show that the database itself keeps tenants apart, even if a statement forgets its condition on the collection."""
 
 import re
 from collections.abc import AsyncGenerator, Generator
@@ -11,23 +11,22 @@ from psycopg import DatabaseError
 from api.test_tenants import OWN, ROWS, Client, fill, run_of
 from routines_api.app import create_app
 from routines_core.db import Connection, connect, open_pool
-from routines_core.db.keys import create_key
 from routines_core.db.statements import Statement
 from routines_core.db.tasks import create_task, list_tasks
 from routines_core.errors import UnauthorizedError
-from support.rows import Database, api_settings, value
+from support.rows import Database, api_settings, make_key, value
 
-NOT_OF_TENANTS = {"schema_migrations", "role_grants", "bells", "peppers", "retention"}
-"""Tables that hold nothing of anybody's: whatever else there is has row-level security."""
+NOT_OF_TENANTS = {"schema_migrations", "role_grants", "wakeups", "peppers", "retention"}
+"""Tables without tenants' data; every other table has row-level security."""
 _CONDITION = re.compile(r"[\w.]+\s*=\s*\(SELECT routines\.collection_of_key\(%\(key_id\)s::routines\.caller\)\)")
 FORGOTTEN = "(SELECT routines.collection_of_key(%(key_id)s::routines.caller)) IS NOT NULL"
-"""What stands in the place of each such condition in a statement that has forgotten whose rows it may touch."""
+"""Replaces each such condition in a statement that forgets the collection."""
 
 
 # --- the catalogue ----------------------------------------------------------------------------------------------------
 
 
-async def test_each_table_of_tenants_forces_row_level_security(connection: Connection) -> None:
+async def test_every_table_with_tenants_data_forces_row_level_security(connection: Connection) -> None:
     cursor = await connection.execute(
         """SELECT relname, relrowsecurity AND relforcerowsecurity,
                   ARRAY(SELECT polname::text FROM pg_policy WHERE polrelid = pg_class.oid ORDER BY 1)
@@ -40,7 +39,7 @@ async def test_each_table_of_tenants_forces_row_level_security(connection: Conne
             assert {*policies} - {"owner", "tenant"} <= {"routines_ticker", "routines_worker", "routines_reader"}
 
 
-async def test_no_view_shows_what_its_reader_may_not_see(connection: Connection) -> None:
+async def test_every_view_checks_the_rights_of_its_reader(connection: Connection) -> None:
     cursor = await connection.execute(
         """SELECT relname FROM pg_class WHERE relnamespace = 'routines'::regnamespace AND relkind = 'v'
            AND NOT coalesce('security_invoker=true' = ANY (reloptions), false)"""
@@ -48,7 +47,7 @@ async def test_no_view_shows_what_its_reader_may_not_see(connection: Connection)
     assert await cursor.fetchall() == [], "these views lack WITH (security_invoker = true)"
 
 
-async def test_each_door_has_a_fixed_search_path(connection: Connection) -> None:
+async def test_every_security_definer_function_has_a_fixed_search_path(connection: Connection) -> None:
     cursor = await connection.execute(
         """SELECT proname FROM pg_proc WHERE pronamespace = 'routines'::regnamespace AND prosecdef
            AND NOT EXISTS (SELECT FROM unnest(proconfig) AS setting WHERE setting LIKE 'search_path=pg_catalog%')"""
@@ -56,8 +55,8 @@ async def test_each_door_has_a_fixed_search_path(connection: Connection) -> None
     assert await cursor.fetchall() == []
 
 
-def test_each_statement_reads_its_key_as_a_caller() -> None:
-    """Read as anything else, it would name no collection, or too late."""
+def test_every_statement_casts_its_key_to_caller() -> None:
+    """With any other cast the statement would name no collection, or name it too late."""
     for name, statement in Statement.declared.items():
         for cast in re.findall(r"%\(key_id\)s(\S*)", statement.text):
             assert cast.startswith(("::routines.caller", "::text")), f"{name}: %(key_id)s{cast}"
@@ -67,8 +66,8 @@ def test_each_statement_reads_its_key_as_a_caller() -> None:
 
 
 async def two_tenants(connection: Connection) -> list[int]:
-    """The ids of the keys of two collections, mine and theirs, each with a task of its name."""
-    keys = [int((await create_key(connection, name)).split("_")[1]) for name in ("mine", "theirs")]
+    """Create the collections `mine` and `theirs`, each with a task of the same name; return the ids of their keys."""
+    keys = [int((await make_key(connection, name)).split("_")[1]) for name in ("mine", "theirs")]
     for key_id, name in zip(keys, ("mine", "theirs"), strict=True):
         await create_task(connection, key_id=key_id, name=name, description="", workflow={"init_params": {}})
     return keys
@@ -78,7 +77,7 @@ async def count_tasks(connection: Connection) -> object:
     return await value(connection, "SELECT count(*) FROM routines.tasks")
 
 
-async def test_without_a_name_nothing_is_seen_and_nothing_written(
+async def test_without_a_named_collection_nothing_can_be_read_or_written(
     connection: Connection, logins: dict[str, str]
 ) -> None:
     await two_tenants(connection)
@@ -94,7 +93,7 @@ async def test_without_a_name_nothing_is_seen_and_nothing_written(
         assert (await api.execute("DELETE FROM routines.tasks")).rowcount == 0
 
 
-async def test_a_connection_that_is_used_again_knows_nothing_of_who_used_it_before(
+async def test_a_reused_connection_keeps_nothing_of_its_previous_user(
     connection: Connection, logins: dict[str, str]
 ) -> None:
     mine, theirs = await two_tenants(connection)
@@ -113,7 +112,7 @@ async def test_a_connection_that_is_used_again_knows_nothing_of_who_used_it_befo
             assert await count_tasks(api) == 0
 
 
-async def test_a_program_of_the_version_before_goes_on_until_it_is_replaced(connection: Connection) -> None:
+async def test_a_program_of_the_previous_version_keeps_working_until_it_is_replaced(connection: Connection) -> None:
     mine, _ = await two_tenants(connection)
     before = (
         "SELECT name::text FROM routines.tasks WHERE collection_id = (SELECT routines.collection_of_key(%s::bigint))"
@@ -123,7 +122,7 @@ async def test_a_program_of_the_version_before_goes_on_until_it_is_replaced(conn
         await connection.execute(before.encode(), [999])
 
 
-async def test_a_row_of_another_collection_cannot_be_written(connection: Connection, logins: dict[str, str]) -> None:
+async def test_a_row_of_another_collection_cannot_be_inserted(connection: Connection, logins: dict[str, str]) -> None:
     mine, _ = await two_tenants(connection)
     other = await value(connection, "SELECT id FROM routines.collections WHERE name = 'theirs'")
     async with connect(logins["routines_api"], "api") as api, api.transaction(force_rollback=True):
@@ -132,12 +131,12 @@ async def test_a_row_of_another_collection_cannot_be_written(connection: Connect
             await api.execute("INSERT INTO routines.tasks (collection_id, name) VALUES (%s, 'x')", [other])
 
 
-# --- statements that have forgotten whose rows they may touch ---------------------------------------------------------
+# --- statements without their condition on the collection -------------------------------------------------------------
 
 
 @contextmanager
 def forgetful() -> Generator[list[str]]:
-    """Every condition on the collection is gone from the statements: the names of those that had one."""
+    """Remove every condition on the collection from the statements; yields the names of those that had one."""
     changed: dict[Statement[object], bytes] = {}
     for statement in Statement.declared.values():
         text, count = _CONDITION.subn(FORGOTTEN, statement.text)
@@ -153,13 +152,13 @@ def forgetful() -> Generator[list[str]]:
 
 @pytest.fixture
 async def client(connection: Connection, database: Database, logins: dict[str, str]) -> AsyncGenerator[Client]:
-    """The API as the login of its role, with a key of mine, beside theirs with the same names."""
+    """Yield the API as the login of its role, with a key of `mine`, beside `theirs` with the same names."""
     app = create_app(api_settings(run_sync_seconds=0), logins["routines_api"])
     async with AsyncTestClient(app, raise_server_exceptions=False) as opened:
         for collection in ("theirs", "mine"):
-            opened.headers["Authorization"] = f"Bearer {await create_key(connection, collection)}"
+            opened.headers["Authorization"] = f"Bearer {await make_key(connection, collection)}"
             await fill(opened, collection)
-        # What shows whose a row is, wherever it turns up.
+        # Marks the rows of `theirs`, wherever they turn up.
         await connection.execute("UPDATE routines.tasks SET description = 'CANARY' WHERE collection_id = 1")
         await connection.execute(
             """UPDATE routines.trajectories SET labels = '[{"key": "CANARY"}]' WHERE collection_id = 1"""
@@ -169,7 +168,7 @@ async def client(connection: Connection, database: Database, logins: dict[str, s
 
 
 async def theirs(connection: Connection) -> list[object]:
-    """Everything that the other collection has, as texts."""
+    """Return everything that the other collection has, as text."""
     tables = (
         "collections",
         "tasks",
@@ -191,7 +190,7 @@ async def theirs(connection: Connection) -> list[object]:
 
 
 async def leaks(client: Client, connection: Connection) -> tuple[set[str], set[str]]:
-    """The routes whose answer shows something of theirs, and those that have changed it."""
+    """Return the routes whose answer shows something of `theirs`, and those that changed something."""
     shown, changed = set[str](), set[str]()
     foreign, before = await run_of(client, "theirs", connection), await theirs(connection)
     for row in sorted(ROWS, key=lambda row: row.method == "DELETE"):
@@ -207,7 +206,7 @@ async def leaks(client: Client, connection: Connection) -> tuple[set[str], set[s
     return shown, changed
 
 
-async def test_with_every_condition_on_the_collection_removed_nothing_of_theirs_is_shown_or_changed(
+async def test_without_any_condition_on_the_collection_no_other_tenants_rows_are_shown_or_changed(
     client: Client, connection: Connection
 ) -> None:
     with forgetful() as names:
@@ -215,10 +214,10 @@ async def test_with_every_condition_on_the_collection_removed_nothing_of_theirs_
         assert await leaks(client, connection) == (set(), set())
 
 
-async def test_without_row_level_security_the_same_statements_would_show_and_change_it(
+async def test_without_row_level_security_the_same_statements_would_show_and_change_them(
     client: Client, connection: Connection
 ) -> None:
-    """The control: what the test above would see if nothing stood behind the conditions."""
+    """The control: what the test above would see without the policies behind the conditions."""
     cursor = await connection.execute("SELECT DISTINCT tablename FROM pg_policies WHERE schemaname = 'routines'")
     for (table,) in await cursor.fetchall():
         await connection.execute(f"ALTER TABLE routines.{table} DISABLE ROW LEVEL SECURITY".encode())

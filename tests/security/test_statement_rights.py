@@ -1,7 +1,7 @@
-"""Each program may do each statement that it sends: asked of the planner, so that no grant is missed for want of a run.
+"""Check that each program may run each statement that it sends, by asking the planner for every one of them.
 
-EXPLAIN asks for the rights of tables, columns and functions as the statement itself does. What triggers do on its
-behalf it does not see; `test_roles.py` has the programs do their work.
+EXPLAIN checks the same rights to tables, columns and functions as the statement itself. It does not see what triggers
+do on the statement's behalf; `test_roles.py` has the programs do their work.
 """
 
 import importlib
@@ -21,12 +21,12 @@ for module in pkgutil.iter_modules(routines_core.db.__path__):
 
 API, TICKER, WORKER, READER = "routines_api", "routines_ticker", "routines_worker", "routines_reader"
 GENERIC_PLANS = 160000
-"""The version from which on EXPLAIN (GENERIC_PLAN) is there, which needs no values."""
+"""The first server version that has EXPLAIN (GENERIC_PLAN), which needs no values."""
 OF_PROGRAMS = {
     API: (
         "collections. idempotency. keys.find_key keys.take_tokens ledger. routines. secrets.find_pepper "
         "tasks.insert_task tasks.update_task tasks.find_task tasks.list_tasks tasks.delete_task trajectories. "
-        "deliveries.list_deliveries deliveries.redeliver figures."
+        "deliveries.list_deliveries deliveries.redeliver metrics."
     ),
     TICKER: "tick.",
     WORKER: (
@@ -34,33 +34,33 @@ OF_PROGRAMS = {
         "deliveries.settle deliveries.release deliveries.give_up_stopped"
     ),
 }
-"""What each program sends: a statement, or with a dot at its end all of an aggregate."""
+"""What each program sends: a statement's name, or a file's name and a dot for all statements in it."""
 OF_THE_COMMAND_LINE = (
     "keys.create_key keys.list_keys keys.revoke_key keys.succeed_key limits. migrations. roles. secrets.list_peppers "
     "secrets.create_pepper secrets.replace_pepper secrets.list_secrets secrets.list_stale_secrets "
     "secrets.replace_ciphertexts tasks.apply_task"
 )
-"""What people send who own the tables."""
+"""What commands send that run as the owner of the tables."""
 WITHOUT_A_PLAN = {"runs.listen"}
-"""LISTEN needs no right, and EXPLAIN does not know it."""
+"""LISTEN needs no right, and EXPLAIN does not support it."""
 REFUSED = {
     API: "dispatches.dispatch dispatches.take dispatches.give_back runs.claim runs.sealed_secret tick.tick "
     "deliveries.claim retention.delete_skips limits.limit_task secrets.create_pepper secrets.list_secrets "
     "secrets.replace_ciphertexts keys.create_key keys.revoke_key",
     TICKER: "secrets. dispatches.dispatch dispatches.take runs.claim runs.sealed_secret runs.reap deliveries. "
     "retention.delete_trajectories keys. routines.create_routine routines.delete_routine collections.environment "
-    "idempotency. figures.routines figures.runs",
+    "idempotency. metrics.routines metrics.runs",
     WORKER: "secrets.find_pepper secrets.create_pepper secrets.replace_ciphertexts keys. tick.tick "
     "routines.create_routine tasks.insert_task idempotency. limits.limit_collection "
-    "figures.routines figures.deliveries",
+    "metrics.routines metrics.deliveries",
     READER: "secrets. tick.tick runs.claim runs.sealed_secret routines.create_routine trajectories.label "
     "deliveries.redeliver retention.delete_skips keys.create_key keys.find_key idempotency.",
 }
-"""What each may not, in the same spelling."""
+"""What each role may not do, in the same notation."""
 
 
 def named(patterns: str) -> list[str]:
-    """The declared statements that these name, each of which names one at least."""
+    """Return the declared statements that these patterns match; every pattern must match at least one."""
     found = [
         [name for name in Statement.declared if name == pattern or (pattern[-1] == "." and name.startswith(pattern))]
         for pattern in patterns.split()
@@ -70,7 +70,7 @@ def named(patterns: str) -> list[str]:
 
 
 async def is_allowed(connection: Connection, name: str) -> bool:
-    """Whether the session's role has every right that the statement needs."""
+    """Return whether the session's role has every right that the statement needs."""
     text = Statement.declared[name].text
     parameters = {part.split(")s")[0] for part in text.split("%(")[1:]}
     query = PostgresQuery(Transformer(connection))
@@ -84,13 +84,13 @@ async def is_allowed(connection: Connection, name: str) -> bool:
 
 @pytest.fixture
 async def explaining(connection: Connection) -> Connection:
-    """A connection to a server that plans without values."""
+    """Return a connection to a server that can plan without values."""
     if connection.info.server_version < GENERIC_PLANS:
         pytest.skip("EXPLAIN (GENERIC_PLAN) came with Postgres 16")
     return connection
 
 
-def test_it_is_known_who_sends_each_statement() -> None:
+def test_every_statement_is_assigned_to_a_program_or_the_command_line() -> None:
     assert sorted(name for patterns in (*OF_PROGRAMS.values(), OF_THE_COMMAND_LINE) for name in named(patterns)) == (
         sorted(Statement.declared)
     )
@@ -109,7 +109,7 @@ async def test_a_role_is_refused_the_statements_of_others(explaining: Connection
     assert [name for name in named(REFUSED[role]) if await is_allowed(explaining, name)] == []
 
 
-async def test_a_grant_that_is_missing_is_found(explaining: Connection) -> None:
+async def test_a_missing_grant_is_detected(explaining: Connection) -> None:
     missing = {
         "keys.find_key": "EXECUTE ON FUNCTION routines.key_to_check(bigint)",
         "trajectories.label": "UPDATE (labels) ON routines.trajectories",

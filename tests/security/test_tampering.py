@@ -1,4 +1,4 @@
-"""Somebody may write to the database: no ciphertext opens anywhere but where it was sealed."""
+"""Let an attacker write to the database: no ciphertext opens anywhere except where it was sealed."""
 
 from typing import Any
 
@@ -7,11 +7,10 @@ from litestar.testing import AsyncTestClient
 
 from routines_api.app import create_app
 from routines_core.db import Connection
-from routines_core.db.keys import create_key
 from routines_core.keyring import Keyring
 from security.sealed import open_all
 from support.command import routines
-from support.rows import ENCRYPTION_KEYS, Database, api_settings
+from support.rows import ENCRYPTION_KEYS, Database, api_settings, make_key
 from support.serving import TASK
 
 RING = Keyring.parse(ENCRYPTION_KEYS)
@@ -25,10 +24,10 @@ ROTATED = """
 
 @pytest.fixture
 async def filled(connection: Connection, database: Database) -> int:
-    """Two collections with two routines each, which have a run and secrets of the same names: how many references."""
+    """Create two collections of two routines, each with a run and equally named secrets; return how many references."""
     async with AsyncTestClient(create_app(api_settings(), database.url)) as client:
         for collection in ("mine", "theirs"):
-            client.headers["Authorization"] = f"Bearer {await create_key(connection, collection)}"
+            client.headers["Authorization"] = f"Bearer {await make_key(connection, collection)}"
             await client.post(f"/api/v1/tasks/{collection}", json={"name": "echo", "workflow": TASK})
             for name in ("one", "two"):
                 await fill(client, f"/api/v1/routines/{collection}/echo", name)
@@ -36,7 +35,7 @@ async def filled(connection: Connection, database: Database) -> int:
 
 
 async def fill(client: AsyncTestClient[Any], path: str, name: str) -> None:
-    """A routine with three secrets, one of them changed since, renamed, and a run of it."""
+    """Create a routine with three secrets, change one of them, rename the routine and start a run of it."""
     made = await client.post(
         path,
         json={
@@ -53,7 +52,7 @@ async def fill(client: AsyncTestClient[Any], path: str, name: str) -> None:
     assert (await client.post(f"{path}/{name}/run-now")).status_code == 200
 
 
-async def test_each_secret_opens_for_the_routine_and_for_its_run(filled: int, connection: Connection) -> None:
+async def test_every_secret_opens_for_the_routine_and_for_its_run(filled: int, connection: Connection) -> None:
     opened = await open_all(connection, RING)
     assert len(opened) == filled
     assert all(opened.values())
@@ -69,15 +68,16 @@ async def test_a_run_that_outlives_its_routine_still_opens_its_secrets(filled: i
 
 
 @pytest.mark.parametrize("column", ["ciphertext", "collection_id", "kind", "field", "owner", "key_id"])
-async def test_what_is_moved_between_rows_opens_nowhere(
+async def test_a_value_moved_to_another_row_opens_nowhere(
     filled: int, connection: Connection, column: str, database: Database
 ) -> None:
-    """The columns of the row itself are nothing that a reference believes: only rotation and the doctor read them."""
+    """A reference does not trust the columns of the secret's row: only rotation and the doctor read them."""
     await connection.execute(ROTATED.format(column=column).encode())
     opened = await open_all(connection, RING)
     assert list(opened.values()).count(None) == (filled if column == "ciphertext" else 0)
     done = routines(database, "doctor")
-    assert (done.returncode, "all 12 open" in done.stdout) == ((0, True) if column == "key_id" else (1, False))
+    opens_all = "all 13 can be decrypted" in done.stdout  # twelve secrets, and the pepper of the API keys
+    assert (done.returncode, opens_all) == ((0, True) if column == "key_id" else (1, False))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ async def test_what_is_moved_between_rows_opens_nowhere(
         # between fields of one routine
         """UPDATE routines.{table} SET secret_refs =
                jsonb_build_object('A', secret_refs -> 'B', 'B', secret_refs -> 'A'), webhook_secret_id = NULL""",
-        # the webhook's as a param, and a param as the webhook's
+        # the webhook's secret as a param, and a param as the webhook's secret
         """UPDATE routines.{table} SET webhook_secret_id = (secret_refs ->> 'A')::uuid,
                secret_refs = jsonb_build_object('A', webhook_secret_id, 'B', webhook_secret_id)""",
         # to another routine or run of the same collection
@@ -99,12 +99,14 @@ async def test_what_is_moved_between_rows_opens_nowhere(
     ids=["fields", "kinds", "owners", "tenants"],
 )
 @pytest.mark.parametrize("table", ["routines", "trajectories"])
-async def test_a_reference_that_is_bent_to_anothers_secret_opens_nothing(
+async def test_a_reference_redirected_to_another_secret_opens_nothing(
     filled: int, connection: Connection, table: str, moved: str
 ) -> None:
-    await connection.execute("SET session_replication_role = replica")  # as who owns the tables can: no trigger helps
+    await connection.execute(
+        "SET session_replication_role = replica"
+    )  # as the tables' owner can: no trigger interferes
     await connection.execute(moved.format(table=table).encode())
     opened = await open_all(connection, RING)
-    bent = [text for found, text in opened.items() if (found.run_id is None) == (table == "routines")]
-    assert len(bent) >= filled / 3
-    assert set(bent) == {None}
+    redirected = [text for found, text in opened.items() if (found.run_id is None) == (table == "routines")]
+    assert len(redirected) >= filled / 3
+    assert set(redirected) == {None}

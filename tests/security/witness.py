@@ -1,4 +1,4 @@
-"""Sees what a running service shows: answers, processes, sessions, logs, a dump, and what it sends to a webhook."""
+"""Record everything a running service shows: answers, processes, sessions, logs, a dump, and the webhooks it sends."""
 
 import subprocess
 import threading
@@ -15,7 +15,7 @@ from support.service import ROUTINES, Service, descendants
 
 
 class Witness:
-    """Everything that was seen, by where it was seen."""
+    """Everything that was seen, by the place where it was seen."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -24,7 +24,7 @@ class Witness:
         self.sessions: set[str] = set()
 
     def run(self, *command: str) -> None:
-        """Run this command of Routines and note what it says."""
+        """Run a command of Routines and record its output."""
         done = subprocess.run(
             [*ROUTINES, *command],
             cwd=self.service.directory,
@@ -38,7 +38,7 @@ class Witness:
         self.seen.setdefault(place, bytearray()).extend(found + b"\n")
 
     def client(self, key: str) -> httpx.Client:
-        """A client of the API with this key, whose every answer is noted whole."""
+        """Return a client of the API with this key that records every answer in full."""
         headers = {"Authorization": f"Bearer {key}"}
         hooks = {"response": [self._note_answer]}
         return httpx.Client(base_url=f"{self.service.url}/api/v1", headers=headers, event_hooks=hooks, timeout=30)
@@ -49,7 +49,7 @@ class Witness:
 
     @contextmanager
     def sampling(self) -> Generator[None]:
-        """Look at sessions and processes again and again until the end of the block."""
+        """Observe sessions and processes repeatedly until the end of the block."""
         stop = threading.Event()
         thread = threading.Thread(target=self._sample, args=[stop])
         thread.start()
@@ -62,7 +62,7 @@ class Witness:
     def _sample(self, stop: threading.Event) -> None:
         with psycopg.connect(self.service.database_url(), autocommit=True) as connection:
             while not stop.wait(0.05):
-                # Without its times, so that what was seen before is told and not kept again.
+                # Without timestamps, so that repeated rows are recognised and not recorded again.
                 rows = connection.execute("SELECT application_name, query FROM pg_stat_activity").fetchall()
                 self.sessions.update(f"{name} {query}" for name, query in rows)
                 if self.samples % 10 == 0:
@@ -71,16 +71,16 @@ class Witness:
 
     def _look_at_processes(self) -> None:
         for pid in descendants(self.service.process.pid):
-            for part in ("cmdline", "environ"):
+            for file in ("cmdline", "environ"):
                 try:
-                    found = Path(f"/proc/{pid}/{part}").read_bytes()
-                except OSError:  # it has ended, or runs as another user
+                    found = Path(f"/proc/{pid}/{file}").read_bytes()
+                except OSError:  # the process has ended, or runs as another user
                     continue
-                if found not in self.seen.get(part, b""):
-                    self.note(part, found)
+                if found not in self.seen.get(file, b""):
+                    self.note(file, found)
 
-    def look_at_what_is_kept(self) -> None:
-        """What sessions did, the logs of all processes, the server's, and the database as pg_dump shows it."""
+    def record_logs_and_dump(self) -> None:
+        """Record the sessions' statements, the logs of the processes and the server, and a dump of the database."""
         self.note("sessions", "\n".join(self.sessions).encode())
         self.note("logs", (self.service.directory / "up.log").read_bytes())
         self.note("server's log", (self.service.data_dir / "postgres.log").read_bytes())
@@ -90,7 +90,7 @@ class Witness:
 
 @contextmanager
 def receiver(witness: Witness) -> Generator[str]:
-    """The URL of a receiver: what comes to /hook it notes, what comes to /echo it sends back."""
+    """Yield the URL of a receiver: it records what arrives at /hook and sends back what arrives at /echo."""
 
     class Receiver(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -105,7 +105,7 @@ def receiver(witness: Witness) -> Generator[str]:
             self.end_headers()
             self.wfile.write(body if is_echo else b"")
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name comes from the base class
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)

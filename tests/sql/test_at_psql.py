@@ -1,4 +1,4 @@
-"""What a person asks at psql: the statements of docs/psql.md as they are printed, and what they answer."""
+"""What a person asks at psql: the statements of docs/use/psql.md as they are printed, and what they answer."""
 
 import re
 from datetime import timedelta
@@ -12,7 +12,7 @@ from routines_core.db import Connection
 from routines_core.db.tick import tick
 from support.rows import CATCHUP, at, make_routine, make_task, value
 
-PAGE = (Path(__file__).parents[2] / "docs" / "psql.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "use" / "psql.md").read_text()
 STATEMENTS = [
     statement.strip()
     for block in re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
@@ -54,7 +54,7 @@ def test_the_page_prints_statements() -> None:
 
 
 async def test_help_tells_of_each_thing_that_it_names(connection: Connection) -> None:
-    cursor = await connection.execute("SELECT ask, what_it_is FROM routines.help")
+    cursor = await connection.execute("SELECT ask, description FROM routines.help")
     rows = await cursor.fetchall()
     assert len(rows) > 10
     assert [row for row in rows if not row[1]] == []
@@ -92,7 +92,7 @@ async def test_why_explains_the_newest_slot_or_any_time(connection: Connection) 
     await ticked(connection)
     told = await value(connection, "SELECT routines.why(%s, %s)", ROUTINE, MONDAY)
     assert told == "Started: run 1 at 2026-05-04T09:00:00Z, by now pending."
-    newest = await value(connection, "SELECT routines.latest_slot('daily', 9, 0, NULL, now())")
+    newest = await value(connection, "SELECT routines.latest_slot(ROW('daily', 9, 0, NULL)::routines.cadence, now())")
     assert await value(connection, "SELECT routines.why(%s)", ROUTINE) == await value(
         connection, "SELECT sentence FROM routines.explain_time(1, %s)", newest
     )
@@ -133,4 +133,5 @@ async def test_a_routine_that_is_not_there_is_said_so_with_what_to_do(connection
     ids=["manual", "hourly", "daily", "weekdays", "weekly"],
 )
 async def test_a_cadence_in_words(connection: Connection, cadence: tuple[Any, ...], words: str) -> None:
-    assert await value(connection, "SELECT routines.cadence_in_words(%s, %s::int, %s, %s)", *cadence) == words
+    query = "SELECT routines.cadence_in_words(ROW(%s, %s, %s, %s)::routines.cadence)"
+    assert await value(connection, query, *cadence) == words

@@ -8,10 +8,9 @@ import psycopg
 import pytest
 
 from routines_core.db import Connection
-from routines_core.db.keys import create_key
 from routines_core.db.routines import delete_routine, set_paused
 from routines_core.errors import NotFoundError
-from support.rows import Database, at, make_routine, make_task, value
+from support.rows import Database, at, make_key, make_routine, make_task, value
 from support.stepping import running, session, until_blocked
 
 SLOT = at("2026-05-04 09:00")
@@ -76,7 +75,7 @@ async def test_what_waited_while_its_routine_got_another_name_finds_none(
     connection: Connection, database: Database, call: str
 ) -> None:
     routine = await make_routine(connection, await make_task(connection), SLOT)
-    await create_key(connection, "my-org")
+    await make_key(connection, "my-org")
     path: dict[str, Any] = {"key_id": 1, "task": "echo", "name": "morning"}
     async with session(database, "renames") as renames, session(database, "waits") as waits:
         await renames.execute("BEGIN")
@@ -113,8 +112,8 @@ async def test_a_routine_refers_to_secrets_of_its_collection_alone(
     if collection == "other":
         await connection.execute("INSERT INTO routines.collections (name) VALUES ('other')")
         await connection.execute(
-            """INSERT INTO routines.secrets (id, collection_id, kind, key_id, ciphertext)
-               VALUES (%s, 2, 'webhook_secret', 'k1', '')""",
+            """INSERT INTO routines.secrets (id, collection_id, kind, field, owner, key_id, ciphertext)
+               VALUES (%s, 2, 'webhook_secret', '', '', 'k1', '')""",
             [secret],
         )
     new = f"'{secret}'" if column == "webhook_secret_id" else f"""'{{"KEY": "{secret}"}}'"""

@@ -7,11 +7,9 @@ import psycopg
 import pytest
 
 from routines_core.db import Connection
-from routines_core.db.keys import create_key
 from routines_core.db.ledger import why
-from routines_core.db.statements import sql_dir
 from routines_core.db.tick import tick
-from support.rows import CATCHUP, at, ledger, make_routine, make_task, value
+from support.rows import CATCHUP, at, ledger, make_key, make_routine, make_task, value
 
 DUE = at("2026-05-04 09:00")
 
@@ -216,17 +214,6 @@ async def test_a_new_cadence_passes_over_nothing_of_the_time_before_it(connectio
     assert await ledger(connection, routine) == [*before, (coming, 1, "started", None)]
 
 
-async def test_the_upgrade_takes_next_run_at_for_how_far_a_routine_had_come(connection: Connection) -> None:
-    """Cadences were changed before without a trace in settled_until: those slots are not passed over."""
-    upgrade = (sql_dir() / "migrations" / "0020_passed_over.sql").read_text("utf-8")
-    [statement] = [part for part in upgrade.split(";\n") if "UPDATE routines.routines" in part]
-    routine = await make_routine(connection, await make_task(connection), DUE, hourly=True)
-    await connection.execute("UPDATE routines.routines SET settled_until = %s", [DUE - timedelta(hours=5)])
-    await connection.execute(statement.encode())
-    await tick(connection, batch_size=10, now=DUE, **CATCHUP)
-    assert await ledger(connection, routine) == [(DUE, 1, "started", None)]
-
-
 @pytest.mark.parametrize("seed", range(12))
 async def test_every_slot_is_in_exactly_one_row_however_ticks_faults_ends_and_changes_follow_one_another(
     connection: Connection, seed: int
@@ -273,7 +260,7 @@ async def test_every_slot_is_in_exactly_one_row_however_ticks_faults_ends_and_ch
     expected = [start + step * n for n in range(round((settled - start) / step) + 1)]  # type: ignore[operator]
     assert sorted(covered) == expected
     assert len(expected) > 20
-    key_id = int((await create_key(connection, "my-org")).split("_")[1])
+    key_id = int((await make_key(connection, "my-org")).split("_")[1])
     for slot in chance.sample(expected[:-1], 10):
         for asked_at, is_slot in ((slot, True), (slot + step * chance.uniform(0.01, 0.99), False)):
             facts = await why(connection, key_id=key_id, routine_id=routine, at=asked_at, now=now)
@@ -287,7 +274,6 @@ async def test_after_a_million_advances_a_slot_is_still_on_its_grid(connection: 
         """SELECT count(*) FROM generate_series(1, 1000000) n, LATERAL (
                SELECT '2026-01-01 00:17Z'::timestamptz + n * interval '1 hour' AS slot,
                       (mod(n::bigint * 7919, 3600) + 1) * interval '0.999 second' AS early) AS grid
-           WHERE routines.next_fire('hourly', NULL, 17, NULL, slot - early)
-                 <> slot""",
+           WHERE routines.next_fire(ROW('hourly', NULL, 17, NULL)::routines.cadence, slot - early) <> slot""",
     )
     assert drifted == 0

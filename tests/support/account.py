@@ -1,4 +1,4 @@
-"""Who runs a program: for tests that root runs, since `make test` must say of both root and a user that it works."""
+"""Run programs as another account, because the programs must work both for root and for an ordinary user."""
 
 import os
 import sys
@@ -12,18 +12,18 @@ CONTAINER_CAPABILITIES = (
     "chown,dac_override,fsetid,fowner,mknod,net_raw,setgid,setuid,setfcap,setpcap,net_bind_service,sys_chroot,kill,"
     "audit_write"
 )
-"""What root keeps in a container that was started without options. Source: the default of Docker."""
+"""The capabilities that root keeps in a container started without options. Source: Docker's defaults."""
 
 only_root = pytest.mark.skipif(
-    os.geteuid() != 0 or sys.platform != "linux", reason="the other tests run as an ordinary user already"
+    os.geteuid() != 0 or sys.platform != "linux", reason="needs root; the other tests already run as an ordinary user"
 )
 
 
 def ordinary_user() -> Sequence[str]:
-    """A command line that runs the rest of it as `nobody`, who may read what root may.
+    """Return a command prefix that runs the rest of the command line as `nobody`, able to read whatever root can read.
 
-    Not root, not an owner of anything, no way back. The one right it keeps is CAP_DAC_READ_SEARCH: the interpreter and
-    the checkout may lie below a directory that only root may enter, and pytest's temporary ones do.
+    The program is not root, owns nothing and cannot regain privileges. It keeps one capability, CAP_DAC_READ_SEARCH:
+    the interpreter and the checkout may lie below a directory that only root may enter, as pytest's temporary ones do.
     """
     return (
         "setpriv",
@@ -31,7 +31,7 @@ def ordinary_user() -> Sequence[str]:
         f"--regid={NOBODY}",
         "--clear-groups",
         "--no-new-privs",
-        "--securebits=+no_setuid_fixup",  # access(2) heeds the right as well
+        "--securebits=+no_setuid_fixup",  # so that access(2) honours the capability too
         "--bounding-set=-all,+dac_read_search",
         "--inh-caps=-all,+dac_read_search",
         "--ambient-caps=-all,+dac_read_search",
@@ -39,10 +39,12 @@ def ordinary_user() -> Sequence[str]:
 
 
 def default_container(*, without: str = "") -> Sequence[str]:
-    """A command line that runs the rest of it as root in a default container: fewer rights, no user namespaces.
+    """Return a command prefix that runs the rest of the command line as root does in a default container.
+
+    It has fewer capabilities than root on the host, and no user namespaces.
 
     Args:
-        without: A capability of `CONTAINER_CAPABILITIES` that is taken away as well.
+        without: One more of the `CONTAINER_CAPABILITIES` to drop.
     """
     kept = [f"+{name}" for name in CONTAINER_CAPABILITIES.split(",") if name != without]
     return (

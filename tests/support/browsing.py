@@ -1,7 +1,8 @@
-"""The console as a person uses it: what is on the screen, what can be pressed, what went over the wire."""
+"""Drives the console as a user would: read the screen, press buttons, and inspect the requests that were sent."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import pytest
@@ -46,11 +47,11 @@ PAGES = {
     "long": f"#/routines/greet/{LONG}",
     "nothing": "#/routines/greet/nothing",
 }
-"""Every kind of page, by the address after the page's own; `filled` puts the runs in."""
+"""The part of the address after the page, for every kind of page; `filled` inserts the ids of the runs."""
 
 
 def seed(service: Service) -> None:
-    """Two tasks; a routine with a ledger of all outcomes, one with hostile texts, one with a long name."""
+    """Create two tasks, and routines with all outcomes in the ledger, with hostile texts and with a long name."""
     with service.client() as client:
 
         def make(path: str, body: dict[str, Any]) -> None:
@@ -91,7 +92,7 @@ def seed(service: Service) -> None:
 
 
 def filled(service: Service, page: str) -> str:
-    """The address of a page, with the runs that `seed` made."""
+    """Return the address of a page, with the ids of the runs that `seed` started."""
     rows = service.execute(
         "SELECT status, min(id) FROM routines.trajectories WHERE trigger = 'run-now' GROUP BY status"
     )
@@ -100,7 +101,7 @@ def filled(service: Service, page: str) -> str:
 
 
 def plain(element: WebElement) -> str:
-    """The text of an element in one line."""
+    """Return the text of an element in one line."""
     return " ".join(element.text.split())
 
 
@@ -109,8 +110,8 @@ class Console:
 
     Args:
         driver: The browser.
-        origin: Where the service is.
-        key: What opens its collection.
+        origin: The URL of the service, without a path.
+        key: An API key.
     """
 
     def __init__(self, driver: Chrome, origin: str, key: str) -> None:
@@ -119,7 +120,7 @@ class Console:
         self.key = key
 
     def arrive(self, *, signed_in: bool = False) -> "Console":
-        """Open the console in a clean tab; what earlier tests left is gone."""
+        """Open the console in a clean tab, without anything that earlier tests left."""
         self.driver.switch_to.window(self.driver.window_handles[0])
         self.screen(1280, 900)
         self.driver.get(f"{self.origin}/console/")
@@ -134,7 +135,7 @@ class Console:
         return self
 
     def screen(self, width: int, height: int, *, dark: bool = False) -> None:
-        """Be a screen of this size and theme."""
+        """Emulate a screen of this size and theme."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
@@ -149,18 +150,18 @@ class Console:
             self.find("header")
 
     def open(self, page: str) -> None:
-        """Open a page by its address and wait until it is there."""
+        """Open a page by its address and wait until it has loaded."""
         self.driver.get("about:blank")
         self.driver.get(f"{self.origin}/console/{page}")
         self.find("main h1")
 
     def until(self, condition: Callable[[], Found]) -> Found:
-        """Look until it holds."""
+        """Wait until the condition returns something truthy, and return that."""
         waiting = WebDriverWait(self.driver, WAIT_SECONDS, 0.05, [StaleElementReferenceException, WebDriverException])
         return waiting.until(lambda _: condition())
 
     def find(self, selector: str) -> WebElement:
-        """The first element that fits and is shown, once there is one."""
+        """Wait for a visible element that matches, and return the first."""
 
         def shown() -> WebElement | None:
             found = self.driver.find_elements(By.CSS_SELECTOR, selector)
@@ -169,47 +170,60 @@ class Console:
         return self.until(shown)  # pyright: ignore[reportReturnType] - never None
 
     def all(self, selector: str) -> list[WebElement]:
-        """Everything that fits now."""
+        """Return all elements that match now."""
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
     def sees(self, text: str, selector: str = "body") -> None:
-        """Wait until this text is shown; where it does not come, fail with what is."""
+        """Wait until this text is shown; on a timeout, fail with the text that is shown instead."""
         try:
             self.until(lambda: text in plain(self.driver.find_element(By.CSS_SELECTOR, selector)))
         except TimeoutException:
             pytest.fail(f"{text!r} is not in {[plain(each) for each in self.all(selector)]}")
 
     def press(self, text: str) -> None:
-        """Press the button or link of this text."""
+        """Press the button or link with this text."""
 
-        def fitting() -> WebElement | None:
+        def matching() -> WebElement | None:
             found = self.all("button, a, summary, label")
             return next((each for each in found if each.is_displayed() and plain(each) == text), None)
 
-        element = self.until(fitting)
+        element = self.until(matching)
         assert element
         self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
         element.click()
 
     def type(self, selector: str, text: str) -> None:
-        """Put this text in the place of what a field holds."""
+        """Replace the text in a field."""
         field = self.find(selector)
         field.clear()
         field.send_keys(text)
 
+    def labels(self) -> list[str]:
+        """Return the labels of the cadence fields that the form shows."""
+        return [plain(each) for each in self.all(".cadence-fields .side-by-side label")]
+
+    @contextmanager
+    def script(self, source: str) -> Generator[None]:
+        """Run a script in every page that is opened inside the block, before the page's own scripts."""
+        added = self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": source})
+        try:
+            yield
+        finally:
+            self.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+
     def title(self) -> str:
-        """The page's name."""
+        """Return the heading of the page."""
         return self.find("main h1").text
 
     def focused(self) -> WebElement:
-        """What has the focus."""
+        """Return the element that has the focus."""
         return self.driver.switch_to.active_element
 
     def requests(self) -> list[dict[str, Any]]:
-        """The requests since the last look: {url, method, headers}."""
+        """Return the requests sent since the last call: {url, method, headers}."""
         entries = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
         return [each["params"]["request"] for each in entries if each["method"] == "Network.requestWillBeSent"]
 
     def messages(self) -> list[str]:
-        """What the browser complained of since the last look."""
+        """Return the messages in the browser's log since the last call."""
         return [entry["message"] for entry in self.driver.get_log("browser")]  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]

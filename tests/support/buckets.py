@@ -1,4 +1,4 @@
-"""A bucket for tests: a server on loopback that speaks S3."""
+"""Provide a bucket for tests: a server on loopback that speaks S3."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from moto.server import ThreadedMotoServer
 
 @contextmanager
 def s3_server() -> Generator[str]:
-    """The address of an S3 server that has the bucket `files`."""
+    """Yield the URL of an S3 server that has a bucket named `files`."""
     server = ThreadedMotoServer("127.0.0.1", 0)
     server.start()
     host, port = server.get_host_and_port()
@@ -22,7 +22,7 @@ def s3_server() -> Generator[str]:
 
 
 def name_server(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    """Set the AWS_ variables that lead there."""
+    """Set the AWS_ environment variables so that clients use this server."""
     variables = {"ENDPOINT_URL": url, "ALLOW_HTTP": "true", "REGION": "us-east-1"}
     variables |= {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}
     for name, text in variables.items():

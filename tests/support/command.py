@@ -1,4 +1,4 @@
-"""The command `routines` in a process of its own, on a test's database."""
+"""Run the command `routines` as a separate process on a test's database."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from support.rows import ENCRYPTION_KEYS, Database
 def routines(
     database: Database, *arguments: str, keys: str = ENCRYPTION_KEYS, stdin: str = "", **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run it to its end."""
+    """Run the command and return its exit code and output."""
     plain = {name: text for name, text in os.environ.items() if not name.startswith("ROUTINES_")}
     return subprocess.run(
         [sys.executable, "-m", "routines_cli.main", *arguments],

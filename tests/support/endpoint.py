@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that answers as a test says and remembers what it was asked."""
+"""Serve HTTP on loopback with the answers a test chooses, and record every request."""
 
 import threading
 from collections.abc import Callable, Generator
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Asked(NamedTuple):
-    """A request as it came."""
+    """A request as the endpoint received it."""
 
     method: str
     path: str
@@ -18,7 +18,7 @@ class Asked(NamedTuple):
 
 
 class Said(NamedTuple):
-    """An answer."""
+    """The answer to a request."""
 
     status: int = 200
     body: bytes = b""
@@ -27,7 +27,12 @@ class Said(NamedTuple):
 
 @dataclass
 class Endpoint:
-    """Attributes: answer: What is said to a request; asked: Every request so far."""
+    """A running endpoint.
+
+    Attributes:
+        answer: Returns the answer to a request.
+        asked: Every request so far.
+    """
 
     url: str = ""
     answer: Callable[[Asked], Said] = lambda _: Said()
@@ -36,7 +41,7 @@ class Endpoint:
 
 @contextmanager
 def serving() -> Generator[Endpoint]:
-    """An endpoint that serves until the end of the block."""
+    """Yield an endpoint that serves until the end of the block."""
     endpoint = Endpoint()
 
     class Handler(BaseHTTPRequestHandler):
@@ -52,10 +57,10 @@ def serving() -> Generator[Endpoint]:
             self.end_headers()
             self.wfile.write(said.body)
 
-        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_any  # noqa: N815 - http.server's names
+        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_any  # noqa: N815 - the names come from http.server
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
-            """Silent."""
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name comes from http.server
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True

@@ -1,4 +1,4 @@
-"""What tests of FlowWorkflow need: services that remember, and a journal of checkpoints."""
+"""Help for tests of FlowWorkflow: fake services, and a journal of checkpoints."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,13 +13,13 @@ WORKFLOW_ID = "flow-c-t--1"
 
 
 def completed(child: Child) -> ChildResult:
-    """A child that echoes its init_params."""
+    """Return a completed child that echoes its init_params."""
     return ChildResult(100 + child.index, "completed", {"echo": child.init_params}, None)
 
 
 @dataclass
 class FakeServices:
-    """An engine without a database: secrets, files and runs stand in dictionaries."""
+    """An engine without a database: keeps secrets, files and runs in memory, and records what it was asked."""
 
     secrets: dict[str, str] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
@@ -64,13 +64,13 @@ class Journal:
         return [(step.name, step.status, step.outputs) for step in self.records if step.status != "running"]
 
     def finished(self) -> dict[str, Any]:
-        """What a later attempt is given."""
+        """Return the finished steps, as the next claim of the run gets them."""
         ended = [step for step in self.records if step.status == "completed"]
         return {step.name: {"inputs": step.inputs, "outputs": step.outputs} for step in ended}
 
 
 def flow_of(workflow: dict[str, Any], journal: Journal, **options: Any) -> Stepper:
-    """A run of the workflow; init_params are the declared ones unless given."""
+    """Return a run of the workflow, with its declared init_params unless others are given."""
     init_params = options.pop("init_params", workflow.get("init_params", {}))
     finished = options.pop("finished", {})
     services = options.pop("services", FakeServices())
@@ -80,7 +80,7 @@ def flow_of(workflow: dict[str, Any], journal: Journal, **options: Any) -> Stepp
 
 
 async def run_step(config: dict[str, Any], **options: Any) -> Any:
-    """The outputs of a workflow's only step."""
+    """Run a workflow of one step. Returns the step's outputs."""
     journal = Journal()
     await flow_of({"steps": ["only"], "step_configs": {"only": config}}, journal, **options).run()
     return journal.records[-1].outputs

@@ -1,4 +1,4 @@
-"""When slots fall, said a second time: by the rule of the contract, minute by minute, not by arithmetic on a grid."""
+"""A second implementation of cadences: it walks the calendar by the contract's rules, without arithmetic on a grid."""
 
 from datetime import datetime, timedelta
 
@@ -10,7 +10,7 @@ MOMENT = timedelta(microseconds=1)
 
 
 def is_slot(cadence: Cadence, time: datetime) -> bool:
-    """Whether this whole minute is a slot."""
+    """Tell whether this minute is a slot."""
     kind, hour, minute_utc, day = cadence
     if kind == "manual" or time.minute != minute_utc or time.second or time.microsecond:
         return False
@@ -23,7 +23,7 @@ def is_slot(cadence: Cadence, time: datetime) -> bool:
 
 
 def walk(cadence: Cadence, start: datetime, direction: int) -> datetime | None:
-    """The first slot met when walking from `start`, inclusive, by hours on the cadence's minute."""
+    """Walk from `start`, inclusive, hour by hour on the cadence's minute, to the first slot; None for manual."""
     if cadence[0] == "manual":
         return None
     candidate = start.replace(minute=cadence[2], second=0, microsecond=0)
@@ -35,17 +35,17 @@ def walk(cadence: Cadence, start: datetime, direction: int) -> datetime | None:
 
 
 def next_slot(cadence: Cadence, after: datetime) -> datetime | None:
-    """The first slot strictly later than `after`; None for manual."""
+    """Return the first slot strictly later than `after`; None for manual."""
     return walk(cadence, after + MOMENT, +1)
 
 
 def latest_slot(cadence: Cadence, until: datetime) -> datetime | None:
-    """The last slot at or before `until`; None for manual."""
+    """Return the last slot at or before `until`; None for manual."""
     return walk(cadence, until, -1)
 
 
 def slots(cadence: Cadence, first: datetime, end: datetime) -> list[datetime]:
-    """The slots from `first`, inclusive, to `end`, exclusive."""
+    """Return the slots from `first`, inclusive, to `end`, exclusive."""
     found: list[datetime] = []
     slot = walk(cadence, first, +1)
     while slot is not None and slot < end:

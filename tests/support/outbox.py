@@ -1,4 +1,4 @@
-"""Runs that have ended with a webhook, for tests of its delivery."""
+"""Ended runs with webhooks, for tests of their delivery."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -24,7 +24,7 @@ WORKFLOW = '{"init_params": {"text": "hello"}, "steps": ["say"], "step_configs":
 async def routine_with_webhook(
     connection: Connection, url: str, secret: str | None = None, *, name: str = "morning"
 ) -> int:
-    """The id of a new routine of the collection `my-org` whose runs tell this URL."""
+    """Create a routine in the collection `my-org` with this webhook URL. Returns its id."""
     found = await (await connection.execute("SELECT id FROM routines.tasks")).fetchone()
     task = found[0] if found else await make_task(connection, WORKFLOW)
     routine = await make_routine(connection, task, datetime.fromisoformat("2030-01-01T09:00Z"), name=name)
@@ -36,7 +36,7 @@ async def routine_with_webhook(
 
 
 async def keep_secret(connection: Connection, secret: str, routine: int) -> UUID:
-    """The id of a new webhook secret of the routine."""
+    """Store a webhook secret for the routine. Returns its id."""
     row = await (await connection.execute("SELECT id FROM routines.collections")).fetchone()
     assert row
     owner = owner_of_routine(routine)
@@ -50,7 +50,7 @@ async def keep_secret(connection: Connection, secret: str, routine: int) -> UUID
 
 
 async def ended_runs(connection: Connection, routine: int, count: int = 1, *, params: Any = None) -> None:
-    """So many runs of the routine, each with a step, that are completed now: their webhooks are due."""
+    """Create completed runs of the routine, each with one step, whose webhooks are due now."""
     await connection.execute(
         """WITH made AS (
                INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id,
@@ -59,7 +59,7 @@ async def ended_runs(connection: Connection, routine: int, count: int = 1, *, pa
                       webhook_secret_id
                FROM routines.routines, generate_series(1, %s) AS n WHERE id = %s
                RETURNING id)
-           INSERT INTO routines.steps (trajectory_id, name, position, attempt, status, activity, inputs, outputs,
+           INSERT INTO routines.steps (trajectory_id, name, position, fence, status, activity, inputs, outputs,
                                        ended_at)
            SELECT id, 'say', 0, 1, 'completed', 'text_echo', '{}', '{"text": "hi"}', now() FROM made""",
         [Jsonb(params or {}), count, routine],
@@ -70,7 +70,7 @@ async def ended_runs(connection: Connection, routine: int, count: int = 1, *, pa
 
 
 async def claim(connection: Connection, *, now: datetime | None = None, **limits: int) -> list[ClaimedDelivery]:
-    """What a worker claims."""
+    """Claim deliveries as a worker does."""
     given = {"capacity": 50, "per_host": 50, "per_collection": 50, **limits}
     return await deliveries.claim(connection, **given, lease_seconds=60, now=now)
 
@@ -83,7 +83,7 @@ async def settle(
     delay_seconds: float | None = 5,
     now: datetime | None = None,
 ) -> bool:
-    """Record an outcome: whether the delivery was still ours."""
+    """Record an outcome. Returns whether the delivery was still ours."""
     ours, _ = await deliveries.settle(
         connection,
         delivery,
@@ -99,7 +99,7 @@ async def settle(
 async def delivering(
     database: Database, *, count: int = 1, allow_private: bool = True, timeout_seconds: float = 5, **limits: int
 ) -> AsyncGenerator[list[Deliverer]]:
-    """Workers that deliver until the end of the block."""
+    """Run workers that deliver webhooks until the end of the block."""
     stop = asyncio.Event()
     async with (
         open_pool(database.url, "webhooks", size=6) as pool,
@@ -117,7 +117,7 @@ async def delivering(
 
 
 async def until(connection: Connection, query: str, *, seconds: float = 30) -> None:
-    """Return once the query's first column is true; fail where that does not come about."""
+    """Return once the query's first column is true; raise TimeoutError if that takes too long."""
     async with asyncio.timeout(seconds):
         while True:
             row = await (await connection.execute(query.encode())).fetchone()
@@ -127,11 +127,11 @@ async def until(connection: Connection, query: str, *, seconds: float = 30) -> N
 
 
 async def attempts(connection: Connection) -> list[dict[str, Any]]:
-    """Every attempt of every delivery, in order."""
+    """Return every attempt of every delivery, in order."""
     cursor = await connection.execute("SELECT attempts FROM routines.webhook_deliveries ORDER BY id")
     return [attempt for (each,) in await cursor.fetchall() for attempt in each]
 
 
 def decoded(body: bytes) -> Any:
-    """The JSON value that a receiver got."""
+    """Return the JSON value that a receiver got."""
     return msgspec.json.decode(body)

@@ -1,4 +1,4 @@
-"""Plans of our statements, as Postgres explains them after it has executed them."""
+"""Execute our statements under EXPLAIN ANALYZE and read the plans."""
 
 from collections.abc import Generator
 from typing import Any
@@ -10,7 +10,7 @@ Plan = dict[str, Any]
 
 
 async def explained(connection: Connection, statement: str, **parameters: Any) -> Plan:
-    """The plan of a statement, named as it was declared; it is executed."""
+    """Execute the statement declared under this name and return its plan."""
     cursor = await connection.execute(
         f"EXPLAIN (ANALYZE, BUFFERS, TIMING off, FORMAT JSON) {Statement.declared[statement].text}".encode(), parameters
     )
@@ -20,12 +20,12 @@ async def explained(connection: Connection, statement: str, **parameters: Any) -
 
 
 def nodes(plan: Plan) -> Generator[Plan]:
-    """Every node of a plan, the plan itself first."""
+    """Yield every node of a plan, starting with the plan itself."""
     yield plan
     for child in plan.get("Plans", []):
         yield from nodes(child)
 
 
 def buffers(plan: Plan) -> int:
-    """How many pages it read."""
+    """Return the number of pages that the plan read."""
     return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]

@@ -1,4 +1,4 @@
-"""Receivers of webhooks on loopback: real sockets that behave, or do not."""
+"""Receivers of webhooks on loopback: real sockets, well-behaved or not."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-"""What a receiver does once it has a whole request; the connection is closed after it."""
+"""What a receiver does once it has a complete request. The connection is closed afterwards."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Receiver:
 
     Attributes:
         url: Where it listens.
-        connections: How many were made to it.
-        received: The requests that came whole.
+        connections: The number of connections made to it.
+        received: The complete requests.
     """
 
     url: str
@@ -35,7 +35,7 @@ class Receiver:
 
 @asynccontextmanager
 async def receiver(behaviour: Behaviour) -> AsyncGenerator[Receiver]:
-    """A receiver that behaves in this way until the end of the block."""
+    """Run a receiver with this behaviour until the end of the block."""
     made = Receiver("")
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -71,7 +71,7 @@ async def _read(reader: asyncio.StreamReader) -> Received:
 
 
 def answers(status: int, body: bytes = b"", **headers: str) -> Behaviour:
-    """Answers at once; a header's name is spelled with _ for -."""
+    """Answer at once. Header names are spelled with _ for -."""
     lines = [f"HTTP/1.1 {status} Said", f"Content-Length: {len(body)}"]
     lines += [f"{name.replace('_', '-')}: {text}" for name, text in headers.items()]
 
@@ -82,21 +82,21 @@ def answers(status: int, body: bytes = b"", **headers: str) -> Behaviour:
 
 
 async def hangs(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-    """Never says a word."""
+    """Never answer."""
     await asyncio.Event().wait()
 
 
 async def closes_early(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-    """Hangs up without an answer."""
+    """Hang up without an answer."""
 
 
 async def breaks_off(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Hangs up within its headers."""
+    """Hang up in the middle of the headers."""
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Le")
 
 
 def endless(head: bytes, piece: bytes, pause_seconds: float = 0) -> Behaviour:
-    """Says `head`, and then `piece` for ever."""
+    """Send `head`, and then `piece` forever."""
 
     async def behave(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(head)

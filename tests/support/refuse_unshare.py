@@ -1,4 +1,4 @@
-"""Run a program to which the kernel refuses unshare(2), by a seccomp filter as container engines use it.
+"""Run a program with unshare(2) blocked by a seccomp filter, as container engines do.
 
 `python refuse_unshare.py PROGRAM ARGUMENTS…`
 """

@@ -1,4 +1,4 @@
-"""Secrets of runs and of collections, as the API seals them."""
+"""Secrets of runs and collections, stored as the API stores them."""
 
 from uuid import UUID
 
@@ -9,7 +9,7 @@ from support.rows import KEYRING
 
 
 async def store(connection: Connection, secret: str, name: str, run: int | None) -> UUID:
-    """A sealed secret of collection 1: a run's secret param, or an environment variable."""
+    """Store a secret param of the run, or an environment variable of collection 1 without a run. Returns its id."""
     kind, owner = ("environment", "") if run is None else ("secret_param", owner_of_run(run, None))
     sealed = seal(KEYRING, secret, collection_id=1, kind=kind, field=name, owner=owner)
     await connection.execute(
@@ -21,7 +21,7 @@ async def store(connection: Connection, secret: str, name: str, run: int | None)
 
 
 async def give(connection: Connection, run: int, name: str, secret: str) -> UUID:
-    """The id of a new secret param of the run."""
+    """Give the run a secret param. Returns the secret's id."""
     secret_id = await store(connection, secret, name, run)
     await refer(connection, run, name, secret_id)
     return secret_id

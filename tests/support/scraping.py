@@ -1,6 +1,7 @@
-"""A page of metrics as Prometheus reads it."""
+"""Read a page of metrics the way Prometheus does."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -8,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 
 class Page:
-    """What one scrape showed."""
+    """One scrape of a metrics endpoint."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -16,19 +17,19 @@ class Page:
         self.samples = [sample for family in self.families.values() for sample in family.samples]
 
     def total(self, name: str, **labels: str) -> float:
-        """The sum of all samples of this name that have these labels; a name that is not there fails."""
+        """Return the sum of all samples with this name and these labels; fails if the page has no such metric."""
         named = [sample for sample in self.samples if sample.name == name]
         family = name.removesuffix("_total").removesuffix("_count").removesuffix("_sum").removesuffix("_bucket")
-        assert named or family in self.families, f"{name} is not on the page"
+        assert named or family in self.families, f"the page has no metric {name}"
         return sum(sample.value for sample in named if labels.items() <= sample.labels.items())
 
     def has(self, name: str, **labels: str) -> bool:
-        """Whether there is such a sample."""
+        """Return whether the page has such a sample."""
         return any(sample.name == name and labels.items() <= sample.labels.items() for sample in self.samples)
 
 
 def scrape(url: str, token: str | None = None) -> Page:
-    """The page behind this URL of /metrics; it must answer in the time that Prometheus waits."""
+    """Fetch the page at this /metrics URL, within the time that Prometheus would wait."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     answer = httpx.get(url, headers=headers, timeout=10)
     assert answer.status_code == 200, (answer.status_code, answer.text)
@@ -36,13 +37,17 @@ def scrape(url: str, token: str | None = None) -> Page:
     return Page(answer.text)
 
 
-def awaited(url: str, condition: Callable[[Page], Any], wait_until: Callable[..., None], seconds: float = 60) -> Page:
-    """The first page for which this holds."""
+def scrape_until(
+    url: str, condition: Callable[[Page], Any], wait_until: Callable[..., None], seconds: float = 60
+) -> Page:
+    """Scrape until the condition holds, and return that page."""
     found: list[Page] = []
 
     def holds() -> object:
-        found[:] = [scrape(url)]
-        return condition(found[0])
+        with suppress(httpx.TransportError):  # the program may not be listening yet
+            found[:] = [scrape(url)]
+            return condition(found[0])
+        return False
 
     wait_until(holds, seconds)
     return found[0]

@@ -1,4 +1,4 @@
-"""`routines up` as a user runs it: real processes, a real server, real signals."""
+"""Run `routines up` as a user does: real processes, a real server, real signals."""
 
 import os
 import socket
@@ -16,44 +16,44 @@ from routines_core.embedded import running_url
 from routines_core.embedded.binaries import BINARIES_VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
-"""The checkout."""
+"""The root directory of the checkout."""
 ROUTINES = (sys.executable, "-m", "routines_cli.main")
-"""The command `routines`, by the interpreter that runs the tests."""
+"""The command `routines`, run by the interpreter that runs the tests."""
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
-    """Look until it is so; fail after `seconds`."""
+    """Poll until the condition holds; fails after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not come about in time"
+        assert time.monotonic() < deadline, f"the condition did not hold within {seconds:g} s"
         time.sleep(0.05)
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a TCP port that no process listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without what would lead a program of Routines elsewhere."""
+    """Return this process's environment without the variables that would change what a program of Routines does."""
     ours = ("ROUTINES_", "DATABASE_URL", "ENABLE_ROUTINES", "PG")
     kept = {name: text for name, text in os.environ.items() if not name.startswith(ours)}
-    # Which Postgres the tests run on is the caller's choice.
+    # The caller chooses which Postgres the tests run on.
     return kept | {name: os.environ[name] for name in (BINARIES_VARIABLE,) if name in os.environ}
 
 
 def process_table() -> dict[int, tuple[int, str]]:
-    """Parent and command line of every process that is not a zombie."""
-    ps = ["ps", "-A", "-w", "-w", "-o", "pid=,ppid=,stat=,command="]  # -w -w: no line is cut
+    """Return the parent's id and the command line of every process that is not a zombie, by process id."""
+    ps = ["ps", "-A", "-w", "-w", "-o", "pid=,ppid=,stat=,command="]  # -w -w: do not truncate lines
     listed = subprocess.run(ps, capture_output=True, text=True, check=True)
     rows = (line.split(maxsplit=3) for line in listed.stdout.splitlines())
     return {int(row[0]): (int(row[1]), row[3]) for row in rows if len(row) > 3 and row[2][0] not in "ZX"}
 
 
 def descendants(pid: int) -> dict[int, str]:
-    """Process id and command line of everything that this process started, directly or not."""
+    """Return the command lines of all processes that this one started, directly or indirectly, by process id."""
     table = process_table()
     found = {pid}
     while more := {child for child, (parent, _) in table.items() if parent in found} - found:
@@ -62,13 +62,13 @@ def descendants(pid: int) -> dict[int, str]:
 
 
 class Service:
-    """One `routines up` in a directory of its own.
+    """A `routines up` in a directory of its own.
 
     Args:
-        directory: Its working directory; the data directory is `.routines` below it, as for a user.
-        prefix: A command line that runs the rest of it in another way.
+        directory: Its working directory. The data directory is `.routines` below it, as it is for a user.
+        prefix: A command prefix, for example to run it as another account.
         routines: The command `routines`.
-        environment: What it gets to see, over a clean environment.
+        environment: Environment variables, added to a clean environment.
     """
 
     process: subprocess.Popen[str]
@@ -88,13 +88,13 @@ class Service:
         self.environment = {**clean_environment(), "ROUTINES_PORT": str(port), **environment}
 
     def launch(self, *, stderr: int | IO[Any] = subprocess.DEVNULL) -> None:
-        """Start it and return at once."""
+        """Start the service without waiting for it to be ready."""
         self.process = subprocess.Popen(
             self.command, cwd=self.directory, env=self.environment, stdout=subprocess.PIPE, stderr=stderr, text=True
         )
 
     def start(self) -> None:
-        """Start it and wait until it says that it is ready; where it does not, fail with what it said."""
+        """Start the service and wait until it reports that it is ready; if it does not, fail with its output."""
         with (self.directory / "up.log").open("w") as log:
             self.launch(stderr=log)
         assert self.process.stdout
@@ -102,7 +102,7 @@ class Service:
         assert said == f"ready {self.url}\n", (said, (self.directory / "up.log").read_text())
 
     def refusal(self) -> str:
-        """Start what shall not start: the one line that it says before it exits with 1."""
+        """Start a service that must refuse to start, and return its one-line message."""
         done = subprocess.run(
             self.command,
             cwd=self.directory,
@@ -118,34 +118,34 @@ class Service:
         return line
 
     def stop(self) -> None:
-        """Ask it to stop, and see that it does so in time and leaves no server behind."""
+        """Stop the service; fails if it takes too long or leaves a database server behind."""
         self.process.terminate()
         assert self.process.wait(timeout=10) == 0
         assert running_url(self.data_dir) is None
 
-    def part(self, name: str) -> int:
-        """The process id of `api`, `ticker` or `worker`; one that was killed is waited for until it is back."""
-        wait_until(lambda: self._parts(name))
-        [pid] = self._parts(name)
+    def program_pid(self, name: str) -> int:
+        """Return the process id of `api`, `ticker` or `worker`; waits for the restart of a program that was killed."""
+        wait_until(lambda: self._program_pids(name))
+        [pid] = self._program_pids(name)
         return pid
 
-    def _parts(self, name: str) -> list[int]:
+    def _program_pids(self, name: str) -> list[int]:
         running = descendants(self.process.pid).items()
         return [pid for pid, command in running if command.endswith(f"-m routines_cli.main {name}")]
 
     def database_url(self) -> str:
-        """The embedded server's URL."""
+        """Return the embedded server's URL."""
         url = running_url(self.data_dir)
         assert url
         return url
 
     def execute(self, statement: str) -> list[tuple[Any, ...]]:
-        """Run a statement as a person at psql would; its rows."""
+        """Execute a statement as a person at psql would, and return its rows."""
         with psycopg.connect(self.database_url(), autocommit=True) as connection:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
     def client(self) -> httpx.Client:
-        """An HTTP client with the demo's key."""
+        """Return an HTTP client that uses the demo key."""
         key = (self.data_dir / "demo.key").read_text().strip()
         return httpx.Client(base_url=f"{self.url}/api/v1", headers={"Authorization": f"Bearer {key}"}, timeout=10)

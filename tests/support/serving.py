@@ -1,4 +1,4 @@
-"""The real server for tests: `routines api` in a process of its own, on loopback, on a real database."""
+"""The real server for tests: `routines api` as a process on loopback, with a real database."""
 
 import asyncio
 import contextlib
@@ -20,32 +20,31 @@ import httpx
 import psycopg
 
 from routines_core.db import connect
-from routines_core.db.keys import create_key
 from routines_core.lifecycle import LIFELINE_VARIABLE
-from support.rows import ENCRYPTION_KEYS, Database, with_database
+from support.rows import ENCRYPTION_KEYS, Database, make_key, with_database
 
 START_SECONDS = 60.0
-"""How long a process may take until it answers, on a busy machine."""
+"""How long a process may take to start on a busy machine."""
 TASK = {"init_params": {"text": "hello", "size": 1}, "steps": [], "step_configs": {}}
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on."""
+    """Return a free port on loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def wait_until(condition: Callable[[], object], seconds: float = START_SECONDS) -> None:
-    """Return once the condition holds; fail where it does not come about."""
+    """Wait until the condition holds; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not come about in time"
+        assert time.monotonic() < deadline, "the condition did not hold in time"
         time.sleep(0.02)
 
 
 class ApiProcess:
-    """One `routines api`; it ends with the test process, since that holds its lifeline."""
+    """One `routines api` process. It ends with the test process, which holds its lifeline."""
 
     def __init__(self, database_url: str, *, enable_routines: bool = True, **settings: object) -> None:
         self.port = free_port()
@@ -70,23 +69,23 @@ class ApiProcess:
         os.close(lifeline)
 
     def is_healthy(self) -> bool:
-        """Whether the health endpoint answers within two seconds."""
+        """Tell whether the health endpoint answers within two seconds."""
         try:
             return httpx.get(f"{self.url}/api/v1/health", timeout=2).status_code == HTTPStatus.OK
         except httpx.TransportError:
             return False
 
     def client(self, key: str = "") -> httpx.Client:
-        """A client that sends this key."""
+        """Return a client that sends this key."""
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         return httpx.Client(base_url=self.url, headers=headers, timeout=30)
 
     def socket(self) -> socket.socket:
-        """A bare connection."""
+        """Open a raw connection."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=30)
 
     def stop(self) -> int:
-        """Ask it to stop; its exit code."""
+        """Stop the process with SIGTERM and return its exit code."""
         self.process.send_signal(signal.SIGTERM)
         try:
             return self.process.wait(timeout=30)
@@ -97,7 +96,7 @@ class ApiProcess:
 
 @contextmanager
 def api_process(database_url: str, **settings: Any) -> Generator[ApiProcess]:
-    """A process that answers, stopped at the end of the block."""
+    """Start a process, wait until it answers, and stop it at the end of the block."""
     api = ApiProcess(database_url, **settings)
     try:
         wait_until(api.is_healthy)
@@ -108,7 +107,7 @@ def api_process(database_url: str, **settings: Any) -> Generator[ApiProcess]:
 
 @contextmanager
 def copy_of(server_url: str, template: str) -> Generator[Database]:
-    """A migrated, empty database that lives as long as the block."""
+    """Create a migrated, empty database for the duration of the block."""
     name = f"routines_test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server_url, autocommit=True) as admin:
         admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy'.encode())
@@ -118,7 +117,7 @@ def copy_of(server_url: str, template: str) -> Generator[Database]:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a bare connection got; the status is 0 where the server closed it without a word."""
+    """An answer on a raw connection; the status is 0 if the server closed it without answering."""
 
     status: int
     headers: dict[str, str]
@@ -126,10 +125,10 @@ class Answer:
 
 
 def send(api: ApiProcess, message: bytes) -> Answer:
-    """Send these bytes as they are and read one answer."""
+    """Send these bytes unchanged and read one answer."""
     method = message.partition(b" ")[0].decode("latin-1")
     with api.socket() as bare:
-        # It may answer, and close, before it has read everything.
+        # The server may answer and close before it has read everything.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             bare.sendall(message)
         try:
@@ -142,13 +141,13 @@ def send(api: ApiProcess, message: bytes) -> Answer:
 
 
 def contents(database: Database) -> dict[str, str]:
-    """A digest of each table, save what every request may note about its key."""
-    noted = {"rate_buckets", "api_keys"}
+    """Return a digest of each table, except those in which every request may record its key's use."""
+    recorded = {"rate_buckets", "api_keys"}
     with psycopg.connect(database.url) as connection:
         rows = connection.execute(
             "SELECT relname FROM pg_class WHERE relnamespace = 'routines'::regnamespace AND relkind = 'r'"
         ).fetchall()
-        return {name: _digest(connection, name) for (name,) in rows if name not in noted}
+        return {name: _digest(connection, name) for (name,) in rows if name not in recorded}
 
 
 def _digest(connection: psycopg.Connection[Any], table: str) -> str:
@@ -159,10 +158,10 @@ def _digest(connection: psycopg.Connection[Any], table: str) -> str:
 
 
 def new_key(database: Database, collection: str, expires_in_seconds: float | None = None) -> str:
-    """A key that opens this collection."""
+    """Create a key for this collection."""
 
     async def create() -> str:
         async with connect(database.url, "tests") as connection:
-            return await create_key(connection, collection, expires_in_seconds=expires_in_seconds)
+            return await make_key(connection, collection, expires_in_seconds=expires_in_seconds)
 
     return asyncio.run(create())

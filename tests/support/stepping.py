@@ -1,7 +1,7 @@
-"""Steps real sessions through a chosen interleaving.
+"""Step real sessions through a chosen interleaving.
 
-A statement is stopped where it meets a lock that the test holds; the test goes on when the lock manager says that it
-waits. No step waits for a time.
+A statement stops at a lock that the test holds. The test continues once the lock manager reports that the statement is
+waiting. No step relies on elapsed time.
 """
 
 import asyncio
@@ -16,34 +16,34 @@ from routines_core.db.tick import MAX_INIT_PARAMS_BYTES, MAX_STRIKES, ON_TIME_SE
 from support.rows import CATCHUP, Database, value
 
 GATE = 4711
-"""The advisory lock at which statements are stopped."""
-PATIENCE_SECONDS = 10.0
-"""After this a test fails instead of waiting for a lock state that never comes."""
+"""The advisory lock at which statements stop."""
+TIMEOUT_SECONDS = 10.0
+"""How long a test waits for a lock state before it fails."""
 
 
 @asynccontextmanager
 async def session(database: Database, name: str) -> AsyncGenerator[Connection]:
-    """A session that may hold a transaction open for as long as the test likes."""
-    settings = {"idle_in_transaction_session_timeout": "0", "lock_timeout": f"{PATIENCE_SECONDS:.0f}s"}
+    """Yield a session that may keep a transaction open for as long as the test likes."""
+    settings = {"idle_in_transaction_session_timeout": "0", "lock_timeout": f"{TIMEOUT_SECONDS:.0f}s"}
     async with connect(database.url, name, **settings) as opened:
         yield opened
 
 
 async def until(watch: Connection, query: str, *parameters: object) -> None:
-    """Return once the query's one value is true."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not await value(watch, query, *parameters):  # noqa: ASYNC110 - the state is the database's
+    """Wait until the query's single value is true."""
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while not await value(watch, query, *parameters):  # noqa: ASYNC110 - the database has no event to wait for
             await asyncio.sleep(0.002)
 
 
 async def until_blocked(watch: Connection, blocked: Connection | int) -> None:
-    """Return once the session, or the backend of this pid, waits for a lock that another holds."""
+    """Wait until the session, or the backend with this pid, is waiting for a lock that another session holds."""
     pid = blocked if isinstance(blocked, int) else blocked.info.backend_pid
     await until(watch, "SELECT cardinality(pg_blocking_pids(%s)) > 0", pid)
 
 
 class Gate:
-    """Closed by one session of its own: whoever comes to it waits until it is opened."""
+    """A gate that a session of its own keeps closed: statements that reach it wait until it opens."""
 
     def __init__(self, keeper: Connection) -> None:
         self._keeper = keeper
@@ -57,7 +57,7 @@ class Gate:
 
 @asynccontextmanager
 async def closed_gate(database: Database) -> AsyncGenerator[Gate]:
-    """A gate that is closed; opened at the end at the latest."""
+    """Yield a closed gate; it opens at the end of the block at the latest."""
     async with session(database, "gate") as keeper:
         await keeper.execute(
             f"""CREATE FUNCTION pass_gate() RETURNS boolean LANGUAGE plpgsql AS
@@ -69,7 +69,7 @@ async def closed_gate(database: Database) -> AsyncGenerator[Gate]:
 
 
 async def stop_inserts_at_gate(connection: Connection) -> None:
-    """A fire by the session `ticker` stops where it holds its routines and is about to insert its runs."""
+    """Make fires by the session `ticker` stop at the gate: their routines are locked, their runs not yet inserted."""
     await connection.execute(
         """CREATE FUNCTION stop_at_gate() RETURNS trigger LANGUAGE plpgsql AS
            'BEGIN PERFORM pass_gate(); RETURN NEW; END'"""
@@ -85,16 +85,16 @@ TICK = {
     **CATCHUP, "batch_size": 10, "only_ids": None, "only_slots": None, "set_aside": None, "fault": None,
     "on_time_seconds": ON_TIME_SECONDS, "max_init_params_bytes": MAX_INIT_PARAMS_BYTES, "max_strikes": MAX_STRIKES,
 }  # fmt: skip
-"""The parameters of the statement tick.tick, but for `now`."""
+"""The parameters of the statement tick.tick, except `now`."""
 
 
 async def tick_at(connection: Connection, now: datetime, batch_size: int = 10) -> Tick:
-    """The tick of the product."""
+    """Run the product's tick."""
     return await tick(connection, batch_size=batch_size, now=now, **CATCHUP)
 
 
 async def tick_that_stops_before_its_locks(connection: Connection, now: datetime) -> Tick:
-    """The tick of the product, stopped at the gate after it took its snapshot and before it locks a routine."""
+    """Run the product's tick, stopped at the gate after it has taken its snapshot and before it locks a routine."""
     text = Statement.declared["tick.tick"].text
     stopped = text.replace("    WHERE next_run_at <=", "    WHERE pass_gate() AND next_run_at <=", 1)
     assert stopped != text
@@ -107,7 +107,7 @@ async def tick_that_stops_before_its_locks(connection: Connection, now: datetime
 
 @asynccontextmanager
 async def running(step: Callable[[], Awaitable[Any]]) -> AsyncGenerator[asyncio.Task[Any]]:
-    """The step as a task, awaited or cancelled at the end."""
+    """Yield the step as a task, which is cancelled at the end of the block unless it has finished."""
 
     async def awaited() -> Any:
         return await step()

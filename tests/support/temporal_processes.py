@@ -1,4 +1,4 @@
-"""Workers of Temporal in processes of their own, to be killed."""
+"""Temporal workers in processes of their own, to be killed."""
 
 import asyncio
 import json
@@ -19,12 +19,12 @@ LEASE_SECONDS = 2.0
 
 
 class Workers:
-    """Workers of one test; `trace` is where their steps write, `log` what they say."""
+    """The workers of one test. Their steps write to the file `trace`, their logs go to `log`."""
 
     def __init__(self, directory: Path, url: str, address: str, namespace: str) -> None:
         self.trace, self.log = directory / "trace", directory / "log"
         self.trace.touch()
-        lifeline, self._held = os.pipe()
+        lifeline, self._lifeline_end = os.pipe()
         self._lifeline = lifeline
         self._processes: list[subprocess.Popen[bytes]] = []
         self._environment = {
@@ -53,17 +53,17 @@ class Workers:
         return process
 
     def executions(self) -> Counter[str]:
-        """How often each step was begun, by its idempotency key."""
+        """Return how often each step was begun, by its idempotency key."""
         return Counter(json.loads(line)["key"] for line in self.trace.read_text("utf-8").splitlines())
 
     async def until(self, key: str, times: int = 1) -> None:
-        """Return once a step has begun so often."""
+        """Return once a step has begun this many times."""
         async with asyncio.timeout(40):
             while self.executions()[key] < times:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
     async def until_said(self, words: str) -> None:
-        """Return once a worker has said so in its log."""
+        """Return once a worker has logged these words."""
         async with asyncio.timeout(40):
             while words not in self.log.read_text("utf-8"):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
@@ -72,13 +72,13 @@ class Workers:
         for process in self._processes:
             process.kill()
             process.wait()
-        os.close(self._held)
+        os.close(self._lifeline_end)
         os.close(self._lifeline)
 
 
 @asynccontextmanager
 async def workers_of(directory: Path, url: str, address: str, namespace: str) -> AsyncGenerator[Workers]:
-    """Workers that the test starts; they are killed at the end of the block."""
+    """Yield workers for the test to start; they are killed at the end of the block."""
     workers = Workers(directory, url, address, namespace)
     try:
         yield workers

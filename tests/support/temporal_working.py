@@ -1,4 +1,4 @@
-"""Workers of Temporal inside a test."""
+"""Workers of the Temporal engine inside a test."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -14,7 +14,7 @@ from support.rows import KEYRING
 
 
 def settings_of(client: Client, **changed: Any) -> Settings:
-    """The settings of a worker that is quick to notice."""
+    """Return the settings of a worker with short intervals."""
     defaults = {
         "engine": "temporal",
         "temporal_address": client.service_client.config.target_host,
@@ -27,7 +27,7 @@ def settings_of(client: Client, **changed: Any) -> Settings:
 
 @asynccontextmanager
 async def temporal_working(url: str, client: Client, **settings: Any) -> AsyncGenerator[TemporalWorker]:
-    """A worker, stopped in order at the end of the block."""
+    """Run a worker, and stop it in order at the end of the block."""
     stop = asyncio.Event()
     async with open_pool(url, "routines-worker", size=4) as pool:
         worker = TemporalWorker(settings_of(client, **settings), pool, stop, KEYRING)

@@ -1,4 +1,4 @@
-"""A certificate of its own for a server on loopback."""
+"""Issue a certificate for a server on loopback."""
 
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 
 def certificate(host: str, directory: Path) -> tuple[list[str], ssl.SSLContext, Path]:
-    """The names that clients will have asked for, a server's context for `host`, and the file of the CA to trust."""
+    """Issue a certificate for `host`.
+
+    Returns:
+        The list that collects the host names clients ask for (SNI), the server's context, and the CA's file to trust.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "tests")])
     now = datetime.now(UTC)

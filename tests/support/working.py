@@ -1,4 +1,4 @@
-"""Workers inside a test, and runs for them: tasks with the steps that the test wants."""
+"""Workers of the Postgres engine inside a test, and tasks and runs for them."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -12,7 +12,7 @@ from routines_core.settings import Settings
 from routines_engine.runs.worker import Worker
 from support.rows import KEYRING, value
 
-PATIENCE_SECONDS = 30
+TIMEOUT_SECONDS = 30
 TASK = """WITH collection AS (INSERT INTO routines.collections (name) VALUES ('my-org')
                               ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id),
                task AS (INSERT INTO routines.tasks (collection_id, name) SELECT id, %(name)s FROM collection
@@ -24,12 +24,12 @@ RUN = """INSERT INTO routines.trajectories (collection_id, task_id, task_version
 
 
 def workflow_of(*steps: tuple[str, dict[str, Any]], **init_params: Any) -> dict[str, Any]:
-    """Steps by name, each with its config."""
+    """Return a workflow of these steps, each with its name and config."""
     return {"init_params": init_params, "steps": [name for name, _ in steps], "step_configs": dict(steps)}
 
 
 async def task_of(connection: Connection, name: str, workflow: dict[str, Any]) -> int:
-    """The id of a new task."""
+    """Create a task. Returns its id."""
     cursor = await connection.execute(TASK.encode(), {"name": name, "workflow": msgspec.json.encode(workflow).decode()})
     row = await cursor.fetchone()
     assert row
@@ -37,7 +37,7 @@ async def task_of(connection: Connection, name: str, workflow: dict[str, Any]) -
 
 
 async def run_of(connection: Connection, task: int, **init_params: Any) -> int:
-    """The id of a new pending run."""
+    """Create a pending run. Returns its id."""
     cursor = await connection.execute(RUN, [msgspec.json.encode(init_params).decode(), task])
     row = await cursor.fetchone()
     assert row
@@ -46,7 +46,7 @@ async def run_of(connection: Connection, task: int, **init_params: Any) -> int:
 
 @asynccontextmanager
 async def working(url: str, **settings: Any) -> AsyncGenerator[Worker]:
-    """A worker, stopped in order at the end of the block."""
+    """Run a worker, and stop it in order at the end of the block."""
     stop = asyncio.Event()
     async with open_pool(url, "routines-worker", size=4) as pool:
         worker = Worker(Settings(**settings), pool, stop, KEYRING)
@@ -59,14 +59,14 @@ async def working(url: str, **settings: Any) -> AsyncGenerator[Worker]:
 
 
 async def until(connection: Connection, query: str, *parameters: object) -> None:
-    """Return once the query's one value is true."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    """Return once the query's single value is true."""
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while not await value(connection, query, *parameters):  # noqa: ASYNC110 - the state is the database's
             await asyncio.sleep(0.01)
 
 
 async def until_ended(connection: Connection, run: int) -> tuple[str, str | None]:
-    """Status and error of a run, once it has ended."""
+    """Wait for a run to end. Returns its status and error."""
     await until(connection, "SELECT ended_at IS NOT NULL FROM routines.trajectories WHERE id = %s", run)
     cursor = await connection.execute("SELECT status, error FROM routines.trajectories WHERE id = %s", [run])
     row = await cursor.fetchone()

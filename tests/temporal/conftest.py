@@ -1,4 +1,4 @@
-"""Temporal for tests: a server for all of them, and a namespace for each test."""
+"""Fixtures for Temporal: one server for the session, and a namespace for each test."""
 
 from collections.abc import Generator
 

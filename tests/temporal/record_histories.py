@@ -1,6 +1,7 @@
-"""Record histories of runs, as `test_replay.py` replays them: `python tests/temporal/record_histories.py`.
+"""Record the histories that `test_replay.py` replays: `python tests/temporal/record_histories.py`.
 
-It starts servers of its own and writes only what is not there: a history that a release has made is never made again.
+It starts its own servers and records only missing histories. Once a release has made a history it must stay as it is,
+since runs of that release may still be open; before the first release, delete a file to record it again.
 """
 
 import asyncio
@@ -25,11 +26,13 @@ from support.working import run_of, task_of, until, until_ended, workflow_of
 
 DIRECTORY = Path(__file__).with_name("histories")
 WORKER = re.compile(r'"temporal:[^"]*"|(?<="identity": )"[^"]*"')
+STACK_TRACE = re.compile(r'(?<="stackTrace": )"(?:[^"\\]|\\.)*"')
+"""It names paths of this machine, and is not needed for replay."""
 RETRY = {"max_attempts": 3, "backoff": 0.01}
 
 
 class Named(msgspec.Struct):
-    """How often it fails, and how long it takes then."""
+    """How often it fails first, and how long it takes afterwards."""
 
     times: int = 0
     seconds: float = 0
@@ -56,6 +59,7 @@ WORKFLOWS = {
 
 
 async def record(connection: Connection, client: Client, name: str) -> None:
+    """Execute a run of this workflow and write its history, without what names this machine."""
     run = await run_of(connection, await task_of(connection, name, WORKFLOWS[name]))
     if name == "cancelled":
         await until(
@@ -65,7 +69,7 @@ async def record(connection: Connection, client: Client, name: str) -> None:
     await until_ended(connection, run)
     handle = client.get_workflow_handle(f"flow-my-org-{name}--{run}")
     await asyncio.gather(handle.result(), return_exceptions=True)
-    text = WORKER.sub('"worker"', (await handle.fetch_history()).to_json())
+    text = STACK_TRACE.sub('""', WORKER.sub('"worker"', (await handle.fetch_history()).to_json()))
     (DIRECTORY / f"{name}.json").write_text(text + "\n", "utf-8")
 
 

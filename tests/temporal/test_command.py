@@ -1,4 +1,4 @@
-"""The command line with ROUTINES_ENGINE=temporal: what it needs, and how it says so."""
+"""The command line with ROUTINES_ENGINE=temporal: what it needs and reports."""
 
 import subprocess
 import sys
@@ -28,13 +28,13 @@ def command(database: Database, *arguments: str, **environment: str) -> subproce
 
 
 def doctor(database: Database, **environment: str) -> tuple[int, str]:
-    """Its exit code, and its line on the engine."""
+    """Run `routines doctor`. Returns its exit code and its line on the engine."""
     done = command(database, "-m", "routines_cli.main", "doctor", **environment)
     [line] = [line for line in done.stdout.splitlines() if line.startswith("engine")]
     return done.returncode, line
 
 
-async def test_the_doctor_asks_temporal_and_counts_what_it_has(
+async def test_doctor_asks_temporal_and_counts_its_runs(
     connection: Connection, database: Database, temporal: Client, temporal_server: TemporalServer
 ) -> None:
     place = {
@@ -47,9 +47,9 @@ async def test_the_doctor_asks_temporal_and_counts_what_it_has(
            SELECT 1, id, 'w', 1, 1 FROM made"""
     )
     code, line = doctor(database, **place)
-    assert (code, line.endswith("reachable; 1 runs in Temporal's hands, 1 not known to be there")) == (0, True)
+    assert (code, line.endswith("reachable; 1 runs handed to Temporal, 1 not confirmed")) == (0, True)
     code, line = doctor(database, ROUTINES_ENGINE="postgres")
-    assert (code, line) == (0, "engine    postgres; 1 runs in Temporal's hands, 1 not known to be there")
+    assert (code, line) == (0, "engine    postgres; 1 runs handed to Temporal, 1 not confirmed")
     code, line = doctor(database, ROUTINES_TEMPORAL_ADDRESS=f"127.0.0.1:{free_port()}")
     assert code == 1
     assert "cannot be reached" in line
@@ -63,13 +63,13 @@ def test_without_the_sdk_it_says_what_to_install(database: Database) -> None:
     )
 
 
-def test_the_other_engine_does_not_import_the_sdk() -> None:
+def test_the_postgres_engine_does_not_import_the_sdk() -> None:
     script = "import sys, routines_cli.engines, routines_engine.runs.worker; sys.exit('temporalio' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
 @pytest.mark.slow
-def test_up_refuses_where_no_temporal_server_answers(tmp_path: Path) -> None:
+def test_up_refuses_to_start_if_no_temporal_server_answers(tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
     line = Service(tmp_path, ROUTINES_ENGINE="temporal", ROUTINES_TEMPORAL_ADDRESS=address).refusal()
     assert line == (
@@ -78,7 +78,7 @@ def test_up_refuses_where_no_temporal_server_answers(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_up_does_its_runs_on_temporal(tmp_path: Path, temporal: Client, temporal_server: TemporalServer) -> None:
+def test_up_executes_its_runs_on_temporal(tmp_path: Path, temporal: Client, temporal_server: TemporalServer) -> None:
     service = Service(
         tmp_path,
         ROUTINES_ENGINE="temporal",

@@ -1,4 +1,4 @@
-"""What is killed between the database and Temporal: each run is executed once, and no finished step again."""
+"""Crashes between the database and Temporal: each run is executed once, and no finished step is repeated."""
 
 import asyncio
 import signal
@@ -36,7 +36,7 @@ async def workers(
 
 @pytest.fixture
 def own_server(tmp_path: Path) -> Generator[TemporalServer]:
-    """A server of the test's own, which it may stop and start."""
+    """A Temporal server that the test may stop and start."""
     if BINARY is None:
         pytest.skip(MISSING)
     server = TemporalServer(tmp_path, ["own"])
@@ -46,10 +46,10 @@ def own_server(tmp_path: Path) -> Generator[TemporalServer]:
 
 
 async def executions_in(temporal: Client) -> list[str]:
-    """The workflow_ids of all executions of the namespace, whatever has become of them."""
+    """Return the workflow_ids of all executions in the namespace, whatever their status."""
     async with asyncio.timeout(30):
         while not (found := [execution.id async for execution in temporal.list_workflows("")]):  # noqa: ASYNC110
-            await asyncio.sleep(0.1)  # its list follows its histories after a moment
+            await asyncio.sleep(0.1)  # the list lags behind the histories
     return found
 
 
@@ -73,7 +73,7 @@ async def test_a_run_whose_dispatcher_was_killed_before_or_after_temporal_had_it
     assert await value(connection, "SELECT count(*) FROM routines.dispatches") == 0
 
 
-async def test_a_worker_killed_in_a_step_repeats_that_step_and_no_finished_one(
+async def test_after_a_worker_is_killed_only_its_current_step_is_repeated(
     connection: Connection, temporal: Client, workers: Workers
 ) -> None:
     run = await run_of(connection, await task_of(connection, "t", work(one={}, two={"kills": 1}, three={})))
@@ -104,7 +104,7 @@ async def test_a_run_that_kills_three_workers_fails(connection: Connection, temp
             await asyncio.sleep(0.1)
 
 
-async def test_what_a_frozen_worker_writes_once_its_step_is_another_ones_changes_nothing(
+async def test_late_writes_of_a_frozen_worker_that_lost_its_step_change_nothing(
     connection: Connection, workers: Workers
 ) -> None:
     run = await run_of(connection, await task_of(connection, "t", work(one={"seconds": 1}, two={"seconds": 3})))
@@ -114,19 +114,19 @@ async def test_what_a_frozen_worker_writes_once_its_step_is_another_ones_changes
     frozen.send_signal(signal.SIGSTOP)
     workers.start()
     await workers.until(f"{key}/two")
-    by_the_other = "SELECT attempt FROM routines.steps WHERE name = 'one' AND status = 'completed'"
+    by_the_other = "SELECT fence FROM routines.steps WHERE name = 'one' AND status = 'completed'"
     attempt = await value(connection, by_the_other)
-    frozen.send_signal(signal.SIGCONT)  # its step is over at once
+    frozen.send_signal(signal.SIGCONT)  # its step ends at once
     assert await until_ended(connection, run) == ("completed", None)
     assert await value(connection, by_the_other) == attempt
     assert workers.executions() == {f"{key}/one": 2, f"{key}/two": 1}
     assert await value(connection, "SELECT crashes FROM routines.trajectories") == 1
 
 
-async def test_a_temporal_that_is_restarted_in_the_middle_of_a_step_loses_no_run(
+async def test_restarting_temporal_in_the_middle_of_a_step_loses_no_run(
     connection: Connection, database: Database, own_server: TemporalServer, tmp_path: Path
 ) -> None:
-    """The step itself goes on meanwhile. Away for longer than a lease, Temporal gives the step to a worker again."""
+    """The step continues meanwhile. After an absence longer than a lease, Temporal assigns it to a worker again."""
     async with workers_of(tmp_path, database.url, own_server.address, "own") as workers:
         workers.start()
         run = await run_of(connection, await task_of(connection, "t", work(one={}, two={"seconds": 1}, three={})))
@@ -137,23 +137,23 @@ async def test_a_temporal_that_is_restarted_in_the_middle_of_a_step_loses_no_run
         await asyncio.sleep(LEASE_SECONDS)
         own_server.start()
         assert await until_ended(connection, run) == ("completed", None)
-        # The record of its end was written before Temporal heard of it: it is not done again, and no crash.
+        # Its end was recorded before Temporal heard of it, so it is not repeated and no crash is counted.
         assert workers.executions() == {f"{key}/one": 1, f"{key}/two": 1, f"{key}/three": 1}
         assert await value(connection, "SELECT crashes FROM routines.trajectories") == 0
 
 
-async def test_webhooks_are_delivered_by_a_worker_of_temporal(connection: Connection, workers: Workers) -> None:
+async def test_a_temporal_worker_delivers_webhooks(connection: Connection, workers: Workers) -> None:
     run = await run_of(connection, await task_of(connection, "t", work(one={})))
     async with receiver(answers(200)) as hook:
         await connection.execute("UPDATE routines.trajectories SET webhook_url = %s", [hook.url])
         workers.start(ROUTINES_WEBHOOK_ALLOW_PRIVATE="true")
         assert await until_ended(connection, run) == ("completed", None)
         await until(connection, "SELECT delivered_at IS NOT NULL FROM routines.webhook_deliveries")
-    [told] = hook.received
-    assert f"flow-my-org-t--{run}".encode() in told.body
+    [request] = hook.received
+    assert f"flow-my-org-t--{run}".encode() in request.body
 
 
-async def test_a_worker_that_is_stopped_leaves_its_step_to_another_at_once_and_no_crash_is_counted(
+async def test_a_stopped_worker_leaves_its_step_to_another_at_once_without_a_crash(
     connection: Connection, workers: Workers
 ) -> None:
     run = await run_of(connection, await task_of(connection, "t", work(one={}, two={"seconds": 4})))
@@ -167,7 +167,7 @@ async def test_a_worker_that_is_stopped_leaves_its_step_to_another_at_once_and_n
     assert await value(connection, "SELECT crashes FROM routines.trajectories") == 0
 
 
-async def test_what_fires_while_temporal_is_down_stays_pending_and_is_done_once_it_is_back(
+async def test_runs_stay_pending_while_temporal_is_down_and_are_executed_once_it_is_back(
     connection: Connection, database: Database, own_server: TemporalServer, tmp_path: Path
 ) -> None:
     async with workers_of(tmp_path, database.url, own_server.address, "own") as workers:
@@ -177,7 +177,7 @@ async def test_what_fires_while_temporal_is_down_stays_pending_and_is_done_once_
         assert await until_ended(connection, before) == ("completed", None)
         own_server.stop()
         await workers.until_said("Temporal away, runs stay pending")
-        workers.start()  # one that has never seen it
+        workers.start()  # one that has never been connected
         for number in range(3):
             await make_routine(connection, task, at("2026-05-04 09:00"), name=f"r{number}")
         await tick(connection, batch_size=10, now=at("2026-05-04 09:00"), **CATCHUP)
@@ -191,7 +191,7 @@ async def test_what_fires_while_temporal_is_down_stays_pending_and_is_done_once_
         assert "cannot be reached" in workers.log.read_text("utf-8")
 
 
-async def test_a_postgres_that_crashes_in_the_middle_of_a_step_fails_and_repeats_nothing(
+async def test_a_postgres_crash_in_the_middle_of_a_step_fails_and_repeats_nothing(
     temporal: Client, temporal_server: TemporalServer, tmp_path: Path
 ) -> None:
     cluster = Cluster(tmp_path / "postgres")
@@ -205,7 +205,7 @@ async def test_a_postgres_that_crashes_in_the_middle_of_a_step_fails_and_repeats
             workers.start()
             await workers.until(f"{key}/two")
             cluster.crash()
-            await asyncio.sleep(1)  # it is away for a while
+            await asyncio.sleep(1)  # keep it away for a while
             cluster.start()
             async with connect(cluster.url, "tests") as connection:
                 assert await until_ended(connection, run) == ("completed", None)

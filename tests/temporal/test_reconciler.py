@@ -1,4 +1,4 @@
-"""What was lost between Temporal and the database is settled: the one says running, and the other does not."""
+"""The reconciler settles runs that Temporal and the database disagree about."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -29,7 +29,7 @@ STATE = "SELECT status || ': ' || coalesce(error, '') FROM routines.trajectories
 
 @workflow.defn(name="FlowWorkflow")
 class Stub:
-    """Ends as its first step's name says, and writes nothing."""
+    """A stub workflow: ends as its first step's name says, and writes nothing."""
 
     @workflow.run
     async def run(self, job: Job) -> str:
@@ -42,7 +42,7 @@ class Stub:
 
 @dataclass
 class Rig:
-    """A reconciler, and one run that is dispatched and that nobody has submitted."""
+    """A reconciler, and one run that is dispatched but not submitted."""
 
     worker: TemporalWorker
     client: Client
@@ -50,10 +50,11 @@ class Rig:
     run: Claim
 
     async def submit(self, step: str, *, generation: int | None = None, seconds: float = 600) -> None:
-        """Hand the run over, to a stub that ends as `step` says."""
+        """Submit the run, to a stub that ends as `step` says."""
         job = job_of(
-            self.worker.settings, trajectory_id=self.run.id, generation=self.run.fence if generation is None else generation,
-            steps=[step], finished=[], tries={}, seconds_left=seconds,
+            self.worker.settings, trajectory_id=self.run.id,
+            generation=self.run.fence if generation is None else generation,
+            steps=[step], finished=[], attempts={}, seconds_left=seconds,
         )  # fmt: skip
         await self.client.start_workflow(
             "FlowWorkflow", job, id=self.run.workflow_id, task_queue="stubs", memo={GENERATION: job.generation},
@@ -68,7 +69,7 @@ class Rig:
                 await asyncio.sleep(0.05)
 
     async def settle(self) -> None:
-        """One round of the reconciler, as if nothing had been heard for long."""
+        """Run the reconciler once, as if the run had long been silent."""
         await self.connection.execute("UPDATE routines.dispatches SET checked_at = now() - interval '1 hour'")
         await self.worker._reconciler.settle()
 
@@ -86,7 +87,7 @@ async def rig(connection: Connection, database: Database, temporal: Client) -> A
         settings = settings_of(temporal, temporal_task_queue="nobody")
         worker = TemporalWorker(settings, pool, asyncio.Event(), KEYRING)
         worker._client = temporal
-        [claimed] = await worker._engine.ask_once(worker._dispatcher._claim)
+        [claimed] = await worker._resources.ask_once(worker._dispatcher._claim)
         yield Rig(worker, temporal, connection, claimed)
 
 
@@ -134,7 +135,7 @@ async def was_another_databases(rig: Rig) -> None:
 @pytest.mark.parametrize(
     ("happens", "end"),
     [
-        (completes, "failed: lost: it has completed in Temporal, and not all of its steps are recorded"),
+        (completes, "failed: lost: it completed in Temporal, but not all of its steps are recorded"),
         (completes_with_all_recorded, "completed: "),
         (fails, "failed: failed in Temporal"),
         (is_cancelled, "cancelled: cancelled in Temporal"),
@@ -142,12 +143,12 @@ async def was_another_databases(rig: Rig) -> None:
         (times_out, "failed: deadline exceeded: the run took longer than it may"),
         (
             was_another_databases,
-            "failed: Temporal had a run of this workflow_id before: give it a namespace for this database alone",
+            "failed: Temporal already had a run with this workflow_id: use a namespace for this database alone",
         ),
     ],
     ids=lambda given: getattr(given, "__name__", ""),
 )
-async def test_a_run_that_has_ended_in_temporal_alone_ends_in_the_database(
+async def test_a_run_that_has_ended_only_in_temporal_ends_in_the_database(
     connection: Connection, rig: Rig, happens: Callable[[Rig], Awaitable[None]], end: str
 ) -> None:
     await happens(rig)
@@ -159,24 +160,24 @@ async def test_a_run_that_has_ended_in_temporal_alone_ends_in_the_database(
     assert await value(connection, STATE) == end
 
 
-async def test_a_run_that_temporal_still_has_goes_on(connection: Connection, rig: Rig) -> None:
+async def test_a_run_that_temporal_still_has_continues(connection: Connection, rig: Rig) -> None:
     await rig.submit("waits")
-    before = await value(connection, "SELECT attempt FROM routines.trajectories")
+    before = await value(connection, "SELECT fence FROM routines.trajectories")
     await rig.settle()
     assert await value(connection, STATE) == "running: "
-    assert await value(connection, "SELECT attempt FROM routines.trajectories") == before
+    assert await value(connection, "SELECT fence FROM routines.trajectories") == before
 
 
-async def test_a_run_that_temporal_had_and_knows_no_longer_is_a_crash_and_goes_back_to_the_queue(
-    connection: Connection, rig: Rig
-) -> None:
+async def test_a_run_that_temporal_has_lost_counts_a_crash_and_is_requeued(connection: Connection, rig: Rig) -> None:
     for crashes in (1, 2):
-        await dispatches.submitted(connection, [(rig.run.id, rig.run.fence)])  # it was, and all of Temporal is gone
+        await dispatches.submitted(
+            connection, [(rig.run.id, rig.run.fence)]
+        )  # it was submitted, and then Temporal lost its data
         await rig.settle()
         back = "SELECT status || ' ' || engine || ' ' || crashes FROM routines.trajectories"
         assert await value(connection, back) == f"pending postgres {crashes}"
         assert await value(connection, "SELECT count(*) FROM routines.dispatches") == 0
-        [rig.run] = await rig.worker._engine.ask_once(rig.worker._dispatcher._claim)
+        [rig.run] = await rig.worker._resources.ask_once(rig.worker._dispatcher._claim)
     await dispatches.submitted(connection, [(rig.run.id, rig.run.fence)])
     await rig.settle()
     assert await value(connection, STATE) == "failed: worker lost: Temporal no longer knows the run"
@@ -190,9 +191,9 @@ async def test_a_run_that_was_never_submitted_is_submitted(connection: Connectio
 
 
 async def test_temporal_accepts_a_run_once(rig: Rig) -> None:
-    """Also one that has ended: whoever comes later is told that Temporal has it."""
+    """This holds for an ended run too: a later submission is told that Temporal has it."""
     job = job_of(rig.worker.settings, trajectory_id=rig.run.id, generation=rig.run.fence, steps=["completed"],
-                 finished=[], tries={}, seconds_left=60)  # fmt: skip
+                 finished=[], attempts={}, seconds_left=60)  # fmt: skip
     accepted = [await submit(rig.client, rig.worker.settings, rig.run.workflow_id, job) for _ in range(2)]
     handle = rig.client.get_workflow_handle(rig.run.workflow_id)
     first = (await handle.describe()).run_id
@@ -202,16 +203,16 @@ async def test_temporal_accepts_a_run_once(rig: Rig) -> None:
     assert (await handle.describe()).run_id == first
 
 
-async def test_a_run_that_was_taken_away_before_it_was_submitted_is_forgotten(connection: Connection, rig: Rig) -> None:
+async def test_a_run_taken_away_before_its_submission_is_forgotten(connection: Connection, rig: Rig) -> None:
     await connection.execute(
-        "UPDATE routines.trajectories SET status = 'cancelled', attempt = attempt + 1, ended_at = now()"
+        "UPDATE routines.trajectories SET status = 'cancelled', fence = fence + 1, ended_at = now()"
     )
     await rig.worker._reconciler.cancel_taken()
     assert await value(connection, "SELECT count(*) FROM routines.dispatches") == 0
 
 
-async def test_an_activity_that_comes_too_late_does_not_get_the_run(connection: Connection, rig: Rig) -> None:
-    """Of an earlier dispatch, of an earlier activity, or an earlier attempt of the same one."""
+async def test_a_late_activity_cannot_claim_the_run(connection: Connection, rig: Rig) -> None:
+    """It is late if it belongs to an earlier dispatch, an earlier activity, or an earlier attempt of the same one."""
 
     async def take(generation: int, sequence: int, attempt: int) -> int | None:
         found = await dispatches.take(
@@ -224,21 +225,21 @@ async def test_an_activity_that_comes_too_late_does_not_get_the_run(connection: 
     assert await take(generation, 1, 2) == generation + 2
     late = [(generation, 1, 1), (generation - 1, 2, 1), (generation + 1, 2, 1)]
     assert [await take(*each) for each in late] == [None, None, None]
-    assert not await runs.finish(connection, rig.run, error=None)  # the fence of the dispatch itself
+    assert not await runs.finish(connection, rig.run, error=None)  # with the fence of the dispatch
     assert await take(generation, 2, 1) == generation + 3
     assert await value(connection, "SELECT crashes FROM routines.trajectories") == 1
 
 
-async def test_a_server_that_is_not_there_and_a_namespace_that_is_not_are_named(temporal: Client) -> None:
+async def test_a_missing_server_or_namespace_is_named(temporal: Client) -> None:
     with pytest.raises(
         TemporalError, match=r"Temporal cannot be reached at 127\.0\.0\.1:1: .*ROUTINES_TEMPORAL_ADDRESS"
     ):
         await connect_to_temporal(settings_of(temporal, temporal_address="127.0.0.1:1"))
-    with pytest.raises(TemporalError, match="has no namespace 'absent': make it, or set ROUTINES_TEMPORAL_NAMESPACE"):
+    with pytest.raises(TemporalError, match="has no namespace 'absent': create it, or set ROUTINES_TEMPORAL_NAMESPACE"):
         await connect_to_temporal(settings_of(temporal, temporal_namespace="absent"))
 
 
-async def test_the_end_of_a_run_has_its_webhook_and_its_secrets_wiped_in_one_transaction(
+async def test_a_runs_end_its_webhook_and_the_wiping_of_its_secrets_are_one_transaction(
     connection: Connection, rig: Rig
 ) -> None:
     await connection.execute(

@@ -1,7 +1,7 @@
-"""Runs that are open in Temporal go on with a newer program: it replays their histories and decides as the older did.
+"""A newer program continues the runs that are open in Temporal: it replays their histories and decides as before.
 
-Where this fails after a change of FlowWorkflow, that change has to be marked by `workflow.patched`; the histories stay.
-They were made by `python tests/temporal/record_histories.py`, for cases that are new.
+If this fails after a change to FlowWorkflow, guard that change with `workflow.patched` and keep the histories. Add a
+history for a new case with `python tests/temporal/record_histories.py`.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from routines_engine.temporal.workflow import TemporalFlow
 HISTORIES = sorted(Path(__file__).with_name("histories").glob("*.json"))
 
 
-def test_there_are_histories() -> None:
+def test_all_histories_are_found() -> None:
     assert [path.stem for path in HISTORIES] == ["cancelled", "continued", "failed", "retried"]
 
 
@@ -30,10 +30,10 @@ async def test_a_history_of_the_first_version_is_replayed(path: Path) -> None:
     await replay(path)
 
 
-async def test_a_program_that_decides_otherwise_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_program_that_decides_differently_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     async def backwards(self: FlowWorkflow) -> None:
         for position, name in reversed(list(enumerate(self._steps))):
-            verdict: Verdict = await self._hands.try_step(position, name, 1)
+            verdict: Verdict = await self._runner.try_step(position, name, 1)
             if verdict.status == "failed":
                 raise StepFailedError(name, "")
 

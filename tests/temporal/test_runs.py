@@ -1,4 +1,4 @@
-"""Runs on Temporal are what they are without it: results, records, limits, children, ends."""
+"""Runs on Temporal behave as on the Postgres engine: results, records, limits, children and ends."""
 
 import asyncio
 from collections.abc import Generator
@@ -23,7 +23,7 @@ RECORDS = """SELECT coalesce(jsonb_agg(jsonb_build_object(
 
 
 class Named(msgspec.Struct):
-    """A name, and how often."""
+    """A name, and a number of times."""
 
     name: str = ""
     times: int = 0
@@ -37,7 +37,7 @@ class Value(msgspec.Struct):
 
 @pytest.fixture(autouse=True)
 def activities() -> Generator[dict[str, int]]:
-    """Activities of these tests, and how often each was called."""
+    """The activities of these tests, and how often each was called."""
     known, calls = set(ACTIVITIES), dict[str, int]()
 
     @activity("Fails at first.", Named)
@@ -83,7 +83,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
 
 
 async def ends(connection: Connection, tasks: dict[str, int]) -> dict[str, Any]:
-    """How a new run of each task ended, with its records; workflow_ids told apart by no number."""
+    """Run each task once. Returns how the runs ended and their records, with the numbers in workflow_ids removed."""
     made = {name: await run_of(connection, task) for name, task in tasks.items()}
     found: dict[str, Any] = {}
     for name, run in made.items():
@@ -109,7 +109,7 @@ async def test_every_kind_of_run_ends_with_the_same_status_error_and_records_on_
     assert await value(connection, "SELECT count(*) FROM routines.dispatches") == 0
 
 
-async def test_temporal_shows_a_completed_and_a_failed_run_as_that(
+async def test_temporal_shows_completed_and_failed_runs_as_such(
     connection: Connection, database: Database, temporal: Client
 ) -> None:
     good = await run_of(connection, await task_of(connection, "good", workflow_of(("one", ECHO))))
@@ -122,7 +122,7 @@ async def test_temporal_shows_a_completed_and_a_failed_run_as_that(
             await temporal.get_workflow_handle(f"flow-my-org-bad--{bad}").result()
 
 
-async def test_a_worker_counts_its_runs_and_steps_as_it_does_without_temporal(
+async def test_a_temporal_worker_counts_runs_and_steps_as_a_postgres_worker_does(
     connection: Connection, database: Database, temporal: Client
 ) -> None:
     tasks = [await task_of(connection, name, SCENARIOS[name]) for name in ("references", "retried", "unknown")]
@@ -145,7 +145,7 @@ async def test_a_worker_counts_its_runs_and_steps_as_it_does_without_temporal(
     assert without["routines_worker_claimed_total",] == 3
 
 
-async def test_a_run_goes_on_in_a_new_history_where_its_own_has_grown_long(
+async def test_a_run_continues_in_a_new_history_once_its_own_has_grown_long(
     connection: Connection, database: Database, temporal: Client
 ) -> None:
     steps = [(f"s{number}", {"activity": "stumble", "name": "it"}) for number in range(24)]
@@ -158,7 +158,7 @@ async def test_a_run_goes_on_in_a_new_history_where_its_own_has_grown_long(
     begun = history.events[0].workflow_execution_started_event_attributes
     assert begun.continued_execution_run_id
     assert len(history.events) < 6 * len(steps)
-    # The reconciler still knows it by its memo, and each step was begun once.
+    # The reconciler still recognizes it by its memo, and each step was begun once.
     assert (await (await handle.describe()).memo())["generation"] == 1
     assert await value(connection, "SELECT count(DISTINCT attempt) FROM routines.steps") == len(steps)
 
@@ -170,14 +170,14 @@ async def until_lingering(calls: dict[str, int], name: str) -> None:
 
 
 async def lingering(connection: Connection, name: str = "wait") -> tuple[int, str]:
-    """A new run that waits, and its workflow_id."""
+    """Create a run that waits. Returns its id and workflow_id."""
     task = await task_of(connection, name, workflow_of(("wait", {"activity": "linger", "name": name}), ("then", ECHO)))
     run = await run_of(connection, task)
     return run, f"flow-my-org-{name}--{run}"
 
 
 async def until_closed(temporal: Client, workflow_id: str) -> WorkflowExecutionStatus | None:
-    """How the workflow has ended in Temporal, once it has."""
+    """Wait for the workflow to end in Temporal. Returns its status there."""
     async with asyncio.timeout(30):
         while True:
             status = (await temporal.get_workflow_handle(workflow_id).describe()).status
@@ -186,7 +186,7 @@ async def until_closed(temporal: Client, workflow_id: str) -> WorkflowExecutionS
             await asyncio.sleep(0.05)
 
 
-CANCEL = """UPDATE routines.trajectories SET status = 'cancelled', attempt = attempt + 1, ended_at = now(),
+CANCEL = """UPDATE routines.trajectories SET status = 'cancelled', fence = fence + 1, ended_at = now(),
             lease_expires_at = NULL WHERE id = %s"""
 
 
@@ -203,7 +203,7 @@ async def test_a_cancel_by_the_api_stops_the_step_and_the_workflow(
     assert await value(connection, "SELECT array_agg(name || ' ' || status) FROM routines.steps") == ["wait cancelled"]
 
 
-async def test_a_cancel_in_temporal_comes_back_as_cancelled(
+async def test_a_run_cancelled_in_temporal_ends_as_cancelled(
     connection: Connection, database: Database, temporal: Client, activities: dict[str, int]
 ) -> None:
     run, workflow_id = await lingering(connection)
@@ -216,7 +216,7 @@ async def test_a_cancel_in_temporal_comes_back_as_cancelled(
     assert await value(connection, "SELECT array_agg(name || ' ' || status) FROM routines.steps") == ["wait cancelled"]
 
 
-async def test_a_run_past_its_deadline_fails_and_is_stopped_in_temporal(
+async def test_a_run_past_its_deadline_fails_and_is_cancelled_in_temporal(
     connection: Connection, database: Database, temporal: Client, activities: dict[str, int]
 ) -> None:
     run, workflow_id = await lingering(connection)
@@ -227,10 +227,10 @@ async def test_a_run_past_its_deadline_fails_and_is_stopped_in_temporal(
         await until_lingering(activities, "wait was stopped")
 
 
-async def test_a_run_starts_children_and_waits_for_them_with_a_single_slot_and_a_limit_of_one(
+async def test_a_run_waits_for_its_children_with_capacity_for_one_run_and_a_limit_of_one(
     connection: Connection, database: Database, temporal: Client
 ) -> None:
-    """Neither the slot of its step nor its place among the open runs keeps the children from being run."""
+    """Neither the capacity its step would take nor the limit of open runs keeps its children from running."""
     echo = workflow_of(("say", {"activity": "text_echo", "text_path": "init_params.item"}), item="x")
     await task_of(connection, "echo", echo)
     emit = {"activity": "list_emit_await", "items": ["a", "b", "c"], "task": "echo"}
@@ -260,10 +260,10 @@ async def test_no_more_runs_are_dispatched_than_a_limit_allows(
         await until(connection, "SELECT status = 'running' FROM routines.trajectories WHERE id = %s", second)
 
 
-async def test_workers_of_both_engines_leave_each_other_their_runs(
+async def test_workers_of_one_engine_leave_the_runs_of_the_other_alone(
     connection: Connection, database: Database, temporal: Client, activities: dict[str, int]
 ) -> None:
-    """A worker of the one finds nothing to claim, nothing lost and nothing to renew in what the other has."""
+    """A worker of one engine finds nothing to claim, reap or renew among the runs of the other."""
     run, _ = await lingering(connection)
     async with temporal_working(database.url, temporal):
         await until_lingering(activities, "wait")
@@ -279,14 +279,14 @@ async def test_workers_of_both_engines_leave_each_other_their_runs(
     async with temporal_working(database.url, temporal):
         other = await run_of(connection, await task_of(connection, "theirs", workflow_of(("one", ECHO))))
         assert await until_ended(connection, other) == ("completed", None)
-    state = "SELECT engine || ' ' || status || ' ' || attempt FROM routines.trajectories WHERE id = %s"
+    state = "SELECT engine || ' ' || status || ' ' || fence FROM routines.trajectories WHERE id = %s"
     assert await value(connection, state, by_postgres) == f"postgres running {claimed.fence}"
 
 
-async def test_a_worker_that_is_to_take_no_new_runs_takes_none_and_finishes_what_it_has(
+async def test_a_worker_with_a_limit_of_zero_open_runs_finishes_those_it_has_and_claims_none(
     connection: Connection, database: Database, temporal: Client
 ) -> None:
-    """So the engine is changed back: see docs/temporal.md."""
+    """This is how to switch back to the other engine: see docs/run/temporal.md."""
     slow = {"activity": "stumble", "name": "it", "times": 1, "retry": {"max_attempts": 2, "backoff": 1}}
     first = await run_of(connection, await task_of(connection, "first", workflow_of(("one", slow))))
     async with temporal_working(database.url, temporal):

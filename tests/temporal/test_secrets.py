@@ -1,4 +1,4 @@
-"""Nothing of what a run is given or gives enters Temporal: neither its history nor its files."""
+"""No input or output of a run enters Temporal's history or files."""
 
 import asyncio
 from collections.abc import Generator
@@ -23,18 +23,18 @@ STEP = "a-step-that-is-seen"
 
 
 class Anything(msgspec.Struct):
-    """Whatever a test needs."""
+    """Any value."""
 
     value: Any = None
 
 
 @pytest.fixture(autouse=True)
 def activities() -> Generator[None]:
-    @activity("Fails with what it was given in its error.", Anything)
+    @activity("Fails with its inputs in the error.", Anything)
     async def blurt(given: Anything, context: StepContext) -> Anything:
         raise ValueError(f"refused: {given.value}, {await context.services.secret('TOKEN')}")
 
-    @activity("Breaks in a way that is no answer to its step.", Anything)
+    @activity("Breaks in a way that does not fail its step.", Anything)
     async def break_off(given: Anything, context: StepContext) -> Anything:
         raise SystemExit(f"{given.value}")
 
@@ -42,7 +42,7 @@ def activities() -> Generator[None]:
     del ACTIVITIES["blurt"], ACTIVITIES["break_off"]
 
 
-async def test_no_value_of_a_run_is_in_temporals_history_nor_in_its_files(
+async def test_no_value_of_a_run_enters_temporals_history_or_files(
     connection: Connection, database: Database, temporal: Client, temporal_server: TemporalServer
 ) -> None:
     retried = {"retry": {"max_attempts": 2, "backoff": 0}}
@@ -70,10 +70,10 @@ async def test_no_value_of_a_run_is_in_temporals_history_nor_in_its_files(
             dumps.append(b"".join(event.SerializeToString() for event in history.events))
     errors = "SELECT array_agg(error ORDER BY trajectory_id) FROM routines.steps WHERE error IS NOT NULL"
     assert await value(connection, errors) == [
-        "it left with the exit code ********",
+        "it exited with code ********",
         f"refused: {STATIC} {PARAM} ********, ********",
     ]
     dumps.append(temporal_server.stored())
     for dump in dumps:
-        assert STEP.encode() in dump  # it sees what is there
+        assert STEP.encode() in dump  # the dump does show what Temporal stores
         assert [canary for canary in (SECRET, PARAM, STATIC, "********") if canary.encode() in dump] == []

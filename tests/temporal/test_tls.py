@@ -1,4 +1,4 @@
-"""TLS with Temporal: the server's certificate is checked, and the client's own is shown."""
+"""TLS with Temporal: the server's certificate is checked, and the client's is presented."""
 
 import asyncio
 import ssl
@@ -21,7 +21,7 @@ from support.temporal_working import settings_of
 
 
 def signed(name: str, key: ec.EllipticCurvePrivateKey, by: str, signer: ec.EllipticCurvePrivateKey) -> bytes:
-    """PEM of a certificate; the SDK takes none that is the server's and its own authority's."""
+    """Return a certificate as PEM. The SDK accepts no server certificate that is its own authority."""
     now = datetime.now(UTC)
     made = (
         x509.CertificateBuilder()
@@ -39,7 +39,7 @@ def signed(name: str, key: ec.EllipticCurvePrivateKey, by: str, signer: ec.Ellip
 
 
 def certificates(directory: Path) -> tuple[Path, Path, Path]:
-    """The files of an authority, of a certificate of localhost that it signed, and of that one's key."""
+    """Create an authority and a localhost certificate. Returns the files of both and of the certificate's key."""
     authority, cert, key = (directory / f"{name}.pem" for name in ("authority", "localhost", "key"))
     signer, own = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     authority.write_bytes(signed("tests", signer, "tests", signer))
@@ -50,7 +50,7 @@ def certificates(directory: Path) -> tuple[Path, Path, Path]:
 
 @asynccontextmanager
 async def tls_before(address: str, context: ssl.SSLContext) -> AsyncGenerator[str]:
-    """The address of a TLS server on loopback that passes everything on to this address."""
+    """Run a TLS server on loopback that forwards to this address. Yields its own address."""
     host, port = address.split(":")
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -73,7 +73,7 @@ async def tls_before(address: str, context: ssl.SSLContext) -> AsyncGenerator[st
         server.close()
 
 
-async def test_a_server_is_asked_by_tls_with_the_clients_certificate(
+async def test_a_tls_server_is_asked_with_the_clients_certificate(
     temporal: Client, temporal_server: TemporalServer, tmp_path: Path
 ) -> None:
     authority, cert, key = certificates(tmp_path)
@@ -87,16 +87,16 @@ async def test_a_server_is_asked_by_tls_with_the_clients_certificate(
         client = await connect(settings_of(temporal, temporal_address=address, **files))
         await probe(client)
         for wrong in (
-            {"temporal_tls": True},  # an authority that nobody knows
-            {"temporal_ca_file": authority},  # no certificate of its own
-            {},  # no TLS
+            {"temporal_tls": True},  # an unknown authority
+            {"temporal_ca_file": authority},  # no client certificate
+            {},  # without TLS
         ):
             with pytest.raises(TemporalError, match="cannot be reached at localhost"):
                 await connect(settings_of(temporal, temporal_address=address, **wrong))
 
 
-async def test_files_for_tls_that_are_missing_or_alone_are_named(temporal: Client, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"The file .*/none\.pem for TLS with Temporal cannot be read"):
+async def test_missing_or_incomplete_tls_files_are_named(temporal: Client, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"The TLS file .*/none\.pem for Temporal cannot be read"):
         await connect(settings_of(temporal, temporal_ca_file=tmp_path / "none.pem"))
     with pytest.raises(ConfigurationError, match="ROUTINES_TEMPORAL_KEY_FILE belong together"):
         await connect(settings_of(temporal, temporal_cert_file=tmp_path / "none.pem"))

@@ -1,6 +1,6 @@
-"""`routines worker` with an activity that leaves a trace, and with a death at a chosen moment, for tests.
+"""`routines worker` for tests, with an activity that leaves a trace and a crash at a chosen moment.
 
-The product is unchanged, but for that: CRASH_AT names what kills the process by SIGKILL when it is about to be done.
+Otherwise the product is unchanged. CRASH_AT names the action before which the process is killed by SIGKILL.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ TRACE = Path(os.environ["TRACE"])
 
 
 class Work(msgspec.Struct, forbid_unknown_fields=True):
-    """How long the step works, and how often it takes its worker down with it before."""
+    """How long the step works, and how often it kills its worker first."""
 
     seconds: float = 0
     kills: int = 0
@@ -47,7 +47,7 @@ def die(*_: object, **__: object) -> None:
 
 
 def arm() -> None:
-    """Put the death where it is wanted."""
+    """Place the crash."""
     from routines_core.db import dispatches
     from routines_engine.temporal import dispatcher
 

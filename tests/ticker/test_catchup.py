@@ -1,4 +1,4 @@
-"""Catch-up: after an outage at most one fire each, the rest in spans, and no collection waits for another's backlog."""
+"""Catch-up: after an outage each routine fires at most once, and no collection waits for another's backlog."""
 
 import asyncio
 import time
@@ -33,7 +33,7 @@ async def tick_at(connection: Connection, now: datetime) -> Tick:
     return await tick(connection, batch_size=10, now=now, **CATCHUP)
 
 
-async def test_a_routines_own_window_goes_over_the_default_of_its_cadence(connection: Connection) -> None:
+async def test_a_routines_own_window_overrides_the_default_of_its_cadence(connection: Connection) -> None:
     routine = await window(connection, 600)
     assert (await tick_at(connection, DUE + timedelta(seconds=600))).fired == 1
     late = await tick_at(connection, DUE + timedelta(days=1, seconds=601))
@@ -41,12 +41,12 @@ async def test_a_routines_own_window_goes_over_the_default_of_its_cadence(connec
     assert (await ledger(connection, routine))[-1][3] == "missed"
 
 
-async def test_a_window_wider_than_the_default_catches_up_later(connection: Connection) -> None:
+async def test_a_wider_window_still_catches_up_later(connection: Connection) -> None:
     await window(connection, 20 * 3600)
     assert (await tick_at(connection, DUE + timedelta(hours=19))).fired == 1
 
 
-async def test_a_window_of_zero_never_catches_up_but_fires_what_is_on_time(connection: Connection) -> None:
+async def test_a_window_of_zero_never_catches_up_but_still_fires_on_time(connection: Connection) -> None:
     routine = await window(connection, 0)
     assert (await tick_at(connection, DUE + timedelta(seconds=5))).fired == 1
     await connection.execute("UPDATE routines.trajectories SET status = 'completed', ended_at = now()")
@@ -65,7 +65,7 @@ async def test_a_negative_window_is_refused(connection: Connection) -> None:
 async def test_ten_thousand_routines_with_thirty_days_of_missed_slots_drain_within_a_minute(
     connection: Connection,
 ) -> None:
-    """At most one catch-up fire each and one span each; in truth it takes a second or two."""
+    """Each routine gets at most one catch-up fire and one span; the whole backlog takes a second or two."""
     task = await make_task(connection)
     await connection.execute(
         """INSERT INTO routines.routines (collection_id, task_id, name, cadence_type, minute_utc)
@@ -75,7 +75,7 @@ async def test_ten_thousand_routines_with_thirty_days_of_missed_slots_drain_with
     )
     await connection.execute(
         """UPDATE routines.routines
-           SET next_run_at = routines.next_fire('hourly', NULL, minute_utc, NULL, now() - interval '30 days')"""
+           SET next_run_at = routines.next_fire(routines.cadence_of(routines), now() - interval '30 days')"""
     )
     first = dict(await rows(connection, "SELECT id, next_run_at FROM routines.routines"))
     [[before]] = await rows(connection, "SELECT now()")
@@ -87,7 +87,7 @@ async def test_ten_thousand_routines_with_thirty_days_of_missed_slots_drain_with
     assert await value(connection, "SELECT count(*) FROM routines.trajectories") == 10_000
     spans = "SELECT count(*) FROM routines.skips WHERE reason = 'missed'"
     assert await value(connection, spans) == 10_000
-    # Without a gap, wherever the minute ended meanwhile: the slot that then came is an outcome more.
+    # No gaps. If a minute ended in the meantime, its slot is one more outcome.
     settled = await rows(
         connection,
         """SELECT routine_id, min(scheduled_for), max(scheduled_for + (slot_count - 1) * interval '1 hour'),
@@ -102,7 +102,7 @@ async def test_ten_thousand_routines_with_thirty_days_of_missed_slots_drain_with
 
 
 async def backlog(connection: Connection, count: int) -> int:
-    """A crowd of one collection with the older slots, and one routine of another: that one's id."""
+    """Make many older slots in one collection and one routine in another. Returns the id of that routine."""
     task = await make_task(connection)
     await connection.execute(
         """INSERT INTO routines.routines (collection_id, task_id, name, cadence_type)
@@ -123,7 +123,7 @@ async def backlog(connection: Connection, count: int) -> int:
     return await make_routine(connection, other, DUE)
 
 
-async def test_in_turns_a_collections_first_due_routine_comes_before_anothers_second(connection: Connection) -> None:
+async def test_in_turns_the_first_routine_of_each_collection_comes_before_any_second(connection: Connection) -> None:
     alone = await backlog(connection, 50)
     oldest_first = await db.due(connection, batch_size=10, now=DUE)
     in_turns = await db.due_in_turns(connection, batch_size=10, now=DUE)
@@ -145,7 +145,7 @@ async def test_a_batch_in_turns_fires_another_collections_routine_out_of_an_olde
 async def test_while_a_backlog_drains_another_collections_routine_waits_for_few_batches_of_it(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Counted in fires and not in seconds, with a turn as often as may be; bench/fairness.py takes the time."""
+    """The wait is counted in fires, with turns as often as possible; bench/fairness.py measures the time."""
     monkeypatch.setattr(module, "TURN_SECONDS", 0.0)
     monkeypatch.setattr(module, "TURN_COST_FACTOR", 0)
     alone = await backlog(connection, 1000)

@@ -1,4 +1,4 @@
-"""A routine whose fire fails costs the others nothing, and is paused with its reason at the third strike."""
+"""A routine whose fire fails does not affect the others; the third strike pauses it with the reason."""
 
 import asyncio
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ EVER = Settings(catchup_seconds=10 * 365 * 86400, hourly_catchup_seconds=10 * 36
 
 
 async def poison(connection: Connection, *routine_ids: int, table: str = "trajectories", how: str = "") -> None:
-    """Inserts for these routines raise in `table`."""
+    """Make inserts into `table` raise for these routines."""
     column = "triggered_by_routine_id" if table == "trajectories" else "routine_id"
     how = how or "RAISE EXCEPTION ''poison'';"
     await connection.execute(
@@ -41,7 +41,7 @@ async def many(connection: Connection, task: int, count: int) -> None:
 
 
 class Counting(Batches):
-    """Counts the statements that it needs."""
+    """Batches that count their statements."""
 
     statements = 0
 
@@ -66,7 +66,7 @@ async def test_a_routine_whose_fire_raises_costs_the_others_nothing_and_gets_a_s
     assert (await strikes(connection, bad), await strikes(connection, good)) == (1, 0)
 
 
-async def test_one_bad_routine_among_a_thousand_is_found_in_some_twenty_statements(connection: Connection) -> None:
+async def test_one_bad_routine_among_a_thousand_is_found_in_about_twenty_statements(connection: Connection) -> None:
     await many(connection, await make_task(connection), 1000)
     bad = 617
     await poison(connection, bad)
@@ -91,7 +91,7 @@ async def test_a_statement_that_takes_too_long_for_one_routine_is_that_routines_
 async def test_a_fire_that_meets_somebodys_lock_is_set_aside_without_a_strike(
     connection: Connection, database: Database
 ) -> None:
-    """The lock: an uncommitted scheduled run of the same routine, typed in psql."""
+    """The lock is an uncommitted scheduled run of the same routine, inserted in psql."""
     task = await make_task(connection)
     held = await make_routine(connection, task, DUE, name="held")
     free = await make_routine(connection, task, DUE, name="free")
@@ -116,7 +116,7 @@ async def test_a_fire_that_meets_somebodys_lock_is_set_aside_without_a_strike(
     assert await strikes(connection, held) == 0
 
 
-async def test_a_routine_whose_strike_cannot_be_recorded_is_left_alone_and_stays_due(connection: Connection) -> None:
+async def test_a_routine_whose_strike_cannot_be_recorded_is_set_aside_and_stays_due(connection: Connection) -> None:
     task = await make_task(connection)
     bad = await make_routine(connection, task, DUE, name="bad")
     good = await make_routine(connection, task, DUE, name="good")
@@ -157,7 +157,7 @@ async def test_a_missing_task_version_fails_to_start_and_names_the_cause(connect
     assert await value(connection, "SELECT detail FROM routines.skips") == "the task or its current version is gone"
 
 
-async def test_oversized_parameters_fail_to_start_and_leave_the_others_be(connection: Connection) -> None:
+async def test_oversized_parameters_fail_to_start_without_affecting_others(connection: Connection) -> None:
     task = await make_task(connection)
     big = await make_routine(connection, task, DUE, name="big")
     small = await make_routine(connection, task, DUE, name="small")
@@ -190,7 +190,7 @@ async def test_the_third_strike_in_a_row_pauses_the_routine_and_accounts_for_its
     assert await value(connection, "SELECT next_run_at FROM routines.routines") is None
 
 
-async def test_a_fire_that_works_takes_the_strikes_away_and_an_overlap_does_not(connection: Connection) -> None:
+async def test_a_successful_fire_resets_the_strikes_and_an_overlap_does_not(connection: Connection) -> None:
     routine = await make_routine(connection, await make_task(connection), DUE)
     await tick(connection, batch_size=10, now=DUE, **CATCHUP)
     await connection.execute("UPDATE routines.routines SET strikes = 2")
@@ -203,8 +203,8 @@ async def test_a_fire_that_works_takes_the_strikes_away_and_an_overlap_does_not(
     assert await strikes(connection, routine) == 0
 
 
-async def test_a_strike_for_a_slot_that_is_settled_meanwhile_counts_for_nothing(connection: Connection) -> None:
-    """As by a ticker that was frozen between the fire that raised and its strike."""
+async def test_a_strike_for_a_slot_settled_in_the_meantime_is_ignored(connection: Connection) -> None:
+    """This happens if a ticker freezes between the failed fire and its strike."""
     routine = await make_routine(connection, await make_task(connection), DUE)
     [seen] = await db.due(connection, batch_size=10, now=DUE)
     await tick(connection, batch_size=10, now=DUE, **CATCHUP)

@@ -1,4 +1,4 @@
-"""A ticker counts what the ledger holds."""
+"""The ticker's counters match the ledger."""
 
 import asyncio
 from datetime import timedelta
@@ -35,7 +35,7 @@ async def in_the_ledger(connection: Connection, reason: str | None) -> object:
     return await value(connection, query, reason)
 
 
-async def test_fires_and_skips_by_reason_are_those_of_the_ledger(connection: Connection) -> None:
+async def test_fires_and_skips_by_reason_match_the_ledger(connection: Connection) -> None:
     task = await make_task(connection)
     started, blocked, late, bad = [
         await make_routine(connection, task, at("2026-05-04 09:00"), name=name, hourly=True)
@@ -68,7 +68,7 @@ async def test_fires_and_skips_by_reason_are_those_of_the_ledger(connection: Con
     assert told(metrics, "start_delay_seconds_count") == 2
 
 
-async def test_start_delays_are_those_between_slot_and_run(connection: Connection) -> None:
+async def test_the_start_delay_is_measured_from_the_slot_to_the_run(connection: Connection) -> None:
     task = await make_task(connection)
     for number, delay in enumerate((0.25, 0.25, 3, 90)):
         await make_routine(connection, task, at("2026-05-04 09:00"), name=f"r{number}")
@@ -92,7 +92,7 @@ async def test_start_delays_are_those_between_slot_and_run(connection: Connectio
         assert told(batches.metrics, "start_delay_seconds_bucket", le=bound) == count
 
 
-async def test_a_routine_that_is_left_alone_is_counted(connection: Connection) -> None:
+async def test_a_routine_that_is_set_aside_is_counted(connection: Connection) -> None:
     routine = await make_routine(connection, await make_task(connection), at("2026-05-04 09:00"))
     await poison(connection, routine)
     await poison(connection, routine, table="skips")  # its strike cannot be recorded either
@@ -102,9 +102,7 @@ async def test_a_routine_that_is_left_alone_is_counted(connection: Connection) -
     assert told(batches.metrics, "set_aside_total", cause="moment") == 0
 
 
-async def test_a_ticker_that_hears_from_the_database_is_healthy_and_one_that_lost_it_is_not(
-    connection: Connection, database: Database
-) -> None:
+async def test_a_ticker_is_healthy_while_the_database_answers(connection: Connection, database: Database) -> None:
     ticker = Ticker(Settings(), asyncio.Event())
     metrics = ticker.metrics
     assert not (await metrics.health()).is_good
@@ -116,7 +114,7 @@ async def test_a_ticker_that_hears_from_the_database_is_healthy_and_one_that_los
 
         task = asyncio.create_task(tick_on())
         async with asyncio.timeout(30):
-            while not (await metrics.health()).is_good:  # noqa: ASYNC110 - until the ticker is at work
+            while not (await metrics.health()).is_good:  # noqa: ASYNC110 - until the ticker is running
                 await asyncio.sleep(0.01)
         assert told(metrics, "since_success_seconds") < 30
         await connection.execute("SELECT pg_terminate_backend(%s)", [own.info.backend_pid])

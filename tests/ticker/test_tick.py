@@ -1,4 +1,4 @@
-"""The tick: what becomes of each due slot."""
+"""The tick decides the outcome of each due slot."""
 
 import asyncio
 
@@ -35,7 +35,8 @@ async def test_overrides_are_merged_over_the_tasks_current_init_params_at_fire_t
     )
     await connection.execute("UPDATE routines.routines SET next_run_at = '2026-05-04 09:00Z'")
     await connection.execute(
-        'INSERT INTO routines.task_versions VALUES (%s, 2, \'{"init_params": {"size": 1, "new": true}}\', \'{}\')',
+        """INSERT INTO routines.task_versions (task_id, version, workflow)
+           VALUES (%s, 2, '{"init_params": {"size": 1, "new": true}}')""",
         [task],
     )
     await connection.execute("UPDATE routines.tasks SET version = 2")
@@ -94,7 +95,7 @@ async def test_a_slot_that_was_fired_before_is_not_fired_again(connection: Conne
     routine = await make_routine(connection, await make_task(connection), at("2026-05-04 09:00"))
     await tick(connection, batch_size=10, now=at("2026-05-04 09:00"), **CATCHUP)
     await connection.execute("UPDATE routines.trajectories SET status = 'completed', ended_at = now()")
-    for settled in ("settled_until", "NULL"):  # the ledger's own guard, then that of trajectories_slot_key alone
+    for settled in ("settled_until", "NULL"):  # the ledger's guard, then only that of trajectories_slot_key
         await connection.execute(
             f"UPDATE routines.routines SET next_run_at = '2026-05-04 09:00Z', settled_until = {settled}"
         )
@@ -134,7 +135,7 @@ async def test_four_tickers_fire_five_hundred_due_routines_once_each(
         for _ in range(4):
             tickers.create_task(one_ticker())
         while await value(connection, "SELECT count(*) FROM routines.routines WHERE next_run_at <= now()"):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)  # until the tickers, under the timeout above, are done
+            await asyncio.sleep(0.01)  # until the tickers are done, within the timeout above
         stop.set()
     assert await value(connection, "SELECT count(*) FROM routines.trajectories") == 500
     assert await value(connection, "SELECT count(DISTINCT triggered_by_routine_id) FROM routines.trajectories") == 500

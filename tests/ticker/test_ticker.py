@@ -1,4 +1,4 @@
-"""The loop around the tick: when it wakes, what it warns of, and how it serves collections in turns."""
+"""The ticker's loop: when it wakes, its warnings, and how it takes the collections in turns."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ from routines_ticker.ticker import Ticker
 from support.rows import Database, at, make_routine, make_task, value
 
 
-async def test_a_ticker_sleeps_until_the_slot_and_no_longer(connection: Connection) -> None:
+async def test_a_ticker_sleeps_exactly_until_the_slot(connection: Connection) -> None:
     await make_routine(connection, await make_task(connection), at("2026-05-04 09:00"))
     await connection.execute("UPDATE routines.routines SET next_run_at = date_trunc('second', now()) + interval '1 s'")
     sleep = await seconds_until_due(connection)
@@ -41,12 +41,12 @@ async def test_a_slot_that_comes_while_the_ticker_sleeps_fires_after_its_time_an
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         group.create_task(one_ticker())
         while not await value(connection, "SELECT count(*) FROM routines.trajectories"):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)  # until the ticker, under the timeout above, is done
+            await asyncio.sleep(0.01)  # until the ticker is done, within the timeout above
         stop.set()
     assert await value(connection, "SELECT created_at >= scheduled_for FROM routines.trajectories") is True
 
 
-async def test_a_slot_fires_on_time_while_somebody_holds_another_routine_that_is_due(
+async def test_a_slot_fires_on_time_while_another_due_routine_is_locked(
     connection: Connection, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "BUSY_SECONDS", (20.0, 20.0))
@@ -67,7 +67,7 @@ async def test_a_slot_fires_on_time_while_somebody_holds_another_routine_that_is
         async with asyncio.timeout(15), asyncio.TaskGroup() as group:
             group.create_task(one_ticker())
             while not await value(connection, "SELECT count(*) FROM routines.trajectories"):  # noqa: ASYNC110
-                await asyncio.sleep(0.01)  # until the ticker, under the timeout above, is done
+                await asyncio.sleep(0.01)  # until the ticker is done, within the timeout above
             stop.set()
     assert await value(connection, "SELECT triggered_by_routine_id FROM routines.trajectories") == free
 
@@ -97,7 +97,7 @@ async def test_while_a_backlog_lasts_the_collections_are_served_in_turns(
     assert batches.in_turns > 0
 
 
-async def test_an_old_snapshot_is_warned_of_with_its_holder_and_at_most_once_a_minute(
+async def test_a_warning_names_the_holder_of_an_old_snapshot_at_most_once_a_minute(
     connection: Connection, database: Database
 ) -> None:
     watch = SnapshotWatch(old_seconds=0)
@@ -111,7 +111,7 @@ async def test_an_old_snapshot_is_warned_of_with_its_holder_and_at_most_once_a_m
     assert "somebody" in warning["holder"]
 
 
-async def test_while_a_backlog_lasts_an_old_snapshot_is_warned_of_too(
+async def test_an_old_snapshot_is_also_reported_during_a_backlog(
     connection: Connection, database: Database, turns_at_once: None
 ) -> None:
     task = await make_task(connection)
@@ -126,7 +126,7 @@ async def test_while_a_backlog_lasts_an_old_snapshot_is_warned_of_too(
     assert [log["holder"].partition(", ")[2] for log in logs if log["log_level"] == "warning"] == ["somebody"]
 
 
-async def test_a_young_snapshot_is_not_warned_of(connection: Connection, database: Database) -> None:
+async def test_a_young_snapshot_causes_no_warning(connection: Connection, database: Database) -> None:
     async with connect(database.url, "somebody") as other, other.transaction():
         await other.execute("SELECT pg_current_xact_id()")
         with capture_logs() as logs:

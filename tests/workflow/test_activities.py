@@ -1,4 +1,4 @@
-"""The activities that need nothing but the engine's services: one test a behaviour."""
+"""The activities that need only the engine's services."""
 
 import asyncio
 from typing import Any
@@ -33,7 +33,7 @@ BRANCH = {"activity": "conditional_branch"}
         ({"activity": "loop_counter", "count": 1, "step": -2, "limit": 0}, {"count": 0, "done": True}),
     ],
 )
-async def test_an_activity_gives(config: dict[str, Any], outputs: dict[str, Any]) -> None:
+async def test_an_activity_returns(config: dict[str, Any], outputs: dict[str, Any]) -> None:
     assert await run_step(config) == outputs
 
 
@@ -58,9 +58,9 @@ async def test_a_branch_compares(value: Any, operator: str, other: Any, *, resul
 @pytest.mark.parametrize(
     ("config", "cause"),
     [
-        (BRANCH | {"value": 1, "operator": "lt", "other": "a"}, "a number and a text have no order"),
-        (BRANCH | {"value": True, "operator": "lt", "other": 1}, "a boolean and a number have no order"),
-        (BRANCH | {"value": 1, "operator": "in", "other": "a1"}, "a text cannot hold a number"),
+        (BRANCH | {"value": 1, "operator": "lt", "other": "a"}, "a number and a text cannot be ordered"),
+        (BRANCH | {"value": True, "operator": "lt", "other": 1}, "a boolean and a number cannot be ordered"),
+        (BRANCH | {"value": 1, "operator": "in", "other": "a1"}, "a text cannot contain a number"),
         (BRANCH | {"operator": "like"}, "operator"),
         ({"activity": "loop_counter", "step": 0}, "step: must not be 0"),
         ({"activity": "number_sequence_generator", "count": 10**6}, "count"),
@@ -90,13 +90,13 @@ EMIT = {"activity": "list_emit_await", "task": "work", "items": ["a", "b", "c"]}
 
 
 def half(child: Child) -> ChildResult:
-    """The second child fails, the others echo."""
+    """Children of which the second fails and the others echo."""
     if child.index == 1:
         return ChildResult(101, "failed", {"begun": {}}, "it broke")
     return ChildResult(100 + child.index, "completed", {"echo": child.init_params}, None)
 
 
-async def test_a_list_is_run_item_by_item_and_results_keep_its_order() -> None:
+async def test_a_run_is_started_per_item_and_results_keep_the_order() -> None:
     services = FakeServices()
     outputs = await run_step(EMIT | {"item_param": "letter", "init_params": {"size": 1}}, services=services)
     assert outputs == {
@@ -109,13 +109,13 @@ async def test_a_list_is_run_item_by_item_and_results_keep_its_order() -> None:
     assert [(child.task, child.index) for child in services.children] == [("work", 0), ("work", 1), ("work", 2)]
 
 
-async def test_a_run_that_fails_is_passed_over_where_that_is_allowed() -> None:
+async def test_a_failed_run_is_tolerated_with_continue_on_error() -> None:
     outputs = await run_step(EMIT | {"continue_on_error": True}, services=FakeServices(end_of=half))
     assert outputs["results"] == [{"echo": {"item": "a"}}, None, {"echo": {"item": "c"}}]
     assert (outputs["errors"], outputs["completed"], outputs["failed"]) == ([None, "it broke", None], 2, 1)
 
 
-async def test_otherwise_no_more_runs_are_started_and_the_step_names_the_run() -> None:
+async def test_otherwise_no_more_runs_are_started_and_the_error_names_the_failed_run() -> None:
     services = FakeServices(end_of=half)
     with pytest.raises(StepFailedError, match="the run 101 of item 1: it broke"):
         await run_step(EMIT | {"max_concurrency": 1}, services=services)
@@ -123,7 +123,7 @@ async def test_otherwise_no_more_runs_are_started_and_the_step_names_the_run() -
 
 
 class Slow(FakeServices):
-    """Children that end only once as many as are expected are under way."""
+    """Children that end only once the expected number of them is running."""
 
     together = 0
     most = 0
@@ -137,14 +137,14 @@ class Slow(FakeServices):
         return await super().run_child(child)
 
 
-async def test_no_more_runs_are_under_way_at_once_than_allowed() -> None:
+async def test_no_more_runs_are_active_at_once_than_allowed() -> None:
     services = Slow()
     await run_step(EMIT | {"items": list(range(20)), "max_concurrency": 3}, services=services)
     assert services.most == 3
     assert len(services.children) == 20
 
 
-async def test_values_are_read_out_of_earlier_runs() -> None:
+async def test_values_are_extracted_from_earlier_runs() -> None:
     services = FakeServices(
         found=[
             Found(7, "completed", {"topic": "x"}, {"sum": {"text": "seven"}}),

@@ -1,8 +1,9 @@
-"""The catalogue of activities: what it says of each, and what packages add to it."""
+"""The catalogue of activities, and the activities that packages add to it."""
 
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,6 @@ import pytest
 
 from routines_workflow.activity import ACTIVITIES, Activity, StepContext, activity, register
 from routines_workflow.catalogue import UnknownActivityError, find_activity, step_template, step_templates
-from routines_workflow.page import MARK, list_of_activities
 from support.service import ROOT
 
 BUILT_IN = {
@@ -21,7 +21,8 @@ BUILT_IN = {
     "loop_counter", "list_emit_await", "extract_from_trajectories", "http_request", "webhook_notify", "read_text_file",
     "save_text_file", "litellm_chat", "simple_judge",
 }  # fmt: skip
-PAGE = (ROOT / "docs" / "activities.md").read_text()
+GENERATOR = runpy.run_path(str(ROOT / "docs" / "generators" / "activities.py"))
+PAGE = GENERATOR["find_page"]().read_text()
 
 
 class Nothing(msgspec.Struct):
@@ -32,7 +33,7 @@ async def nothing(given: Nothing, _: StepContext) -> Nothing:
     return given
 
 
-def test_all_built_in_activities_are_there_with_everything_described() -> None:
+def test_every_built_in_activity_is_fully_described() -> None:
     found = {template.activity_name: template for template in step_templates()}
     assert found.keys() >= BUILT_IN
     for name in BUILT_IN:
@@ -53,18 +54,18 @@ def test_a_template_is_read_from_the_structs() -> None:
             {"name": "text", "type": "string", "required": True, "default": None, "description": "The text to split."},
             {
                 "name": "separator", "type": "string", "required": False, "default": "\n",
-                "description": "What stands between two parts.",
+                "description": "Text that separates the parts.",
             },
         ],
         "outputs": [
             {"name": "parts", "type": "array of string", "description": "The parts in order."},
-            {"name": "count", "type": "integer", "description": "How many they are."},
+            {"name": "count", "type": "integer", "description": "How many parts there are."},
         ],
         "example_config": {"activity": "text_split", "text_path": "init_params.text", "separator": "\n"},
     }  # fmt: skip
 
 
-def test_types_are_said_in_the_words_of_json() -> None:
+def test_types_are_named_in_json_terms() -> None:
     types = {parameter.name: parameter.type for parameter in step_template(ACTIVITIES["http_request"]).parameters}
     assert types["headers"] == "object of string"
     assert types["params"] == "object"
@@ -74,8 +75,8 @@ def test_types_are_said_in_the_words_of_json() -> None:
     assert types["method"].startswith('"DELETE" or "GET"')
 
 
-def test_the_page_lists_what_the_code_has() -> None:
-    assert PAGE.split(MARK + "\n\n")[1] == list_of_activities(), "run: python -m routines_workflow.page"
+def test_the_page_is_up_to_date_with_the_code() -> None:
+    assert PAGE.split(GENERATOR["MARK"] + "\n\n")[1] == GENERATOR["list_of_activities"](), "run: make docs"
 
 
 def test_an_unknown_activity_is_named() -> None:
@@ -84,20 +85,20 @@ def test_an_unknown_activity_is_named() -> None:
             find_activity(name)
 
 
-def test_a_name_that_is_taken_stays_with_whoever_has_it() -> None:
+def test_a_taken_name_stays_with_its_first_activity() -> None:
     register(Activity("text_echo", "Mine now.", Nothing, nothing))
     assert ACTIVITIES["text_echo"].description == "Returns its text unchanged."
 
 
 @pytest.mark.parametrize("name", ["activity", "retry", "timeout_seconds", "file_path"])
-def test_parameters_that_a_config_could_not_give_are_refused(name: str) -> None:
+def test_parameters_with_reserved_names_are_refused(name: str) -> None:
     parameters = msgspec.defstruct("Parameters", [(name, str)])
     with pytest.raises(ValueError, match=f"no parameter may be named '{name}'"):
         register(Activity("odd", "Odd.", parameters, nothing))
     assert "odd" not in ACTIVITIES
 
 
-def test_an_activity_without_a_known_result_has_no_outputs_to_tell_of() -> None:
+def test_an_activity_with_an_unknown_result_has_no_outputs() -> None:
     @activity("Gives whatever.", Nothing)
     async def whatever(given: Nothing, _: StepContext) -> Any:
         return given
@@ -106,7 +107,7 @@ def test_an_activity_without_a_known_result_has_no_outputs_to_tell_of() -> None:
 
 
 def package(directory: Path, files: dict[str, str]) -> None:
-    """Install a package from its files, without a network, into `directory`."""
+    """Install a package from its files into `directory`, without a network."""
     source = directory.parent / "source"
     source.mkdir()
     for file, text in files.items():
@@ -117,7 +118,7 @@ def package(directory: Path, files: dict[str, str]) -> None:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the package of docs/activities.md, one that breaks and one that takes a name."""
+    """A directory with the package of the documentation, two broken ones and one whose activity's name is taken."""
     directory = tmp_path_factory.mktemp("packages") / "installed"
     blocks = dict(re.findall(r"```\w+\n# ([\w.]+)\n(.*?)```", PAGE, re.DOTALL))
     code = [line for line in blocks["acme_activities.py"].splitlines() if line]
@@ -137,7 +138,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def test_packages_add_activities_and_one_that_is_broken_is_named_and_stops_nothing(installed: Path) -> None:
+def test_packages_add_activities_and_a_broken_one_is_named_but_stops_nothing(installed: Path) -> None:
     program = """
 import asyncio, json, sys
 from support.flows import run_step

@@ -1,4 +1,4 @@
-"""What is said of a workflow when it is saved: each rule with its path and sentence, all at once."""
+"""The checks of a workflow report every broken rule with its path."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def findings(workflow: Any) -> list[tuple[str, str]]:
 
 
 def of_step(config: dict[str, Any], **init_params: Any) -> list[tuple[str, str]]:
-    """The findings for one step `s` between the steps `before` and `after`."""
+    """Check a workflow with the step `s` between the steps `before` and `after`, and return the findings."""
     configs = {"before": ECHO, "s": config, "after": ECHO}
     found = findings({"init_params": init_params, "step_configs": configs, "steps": list(configs)})
     return [(field.removeprefix("step_configs.s."), message) for field, message in found]
@@ -48,7 +48,7 @@ def test_a_workflow_without_faults_has_no_findings() -> None:
         ({"steps": [""]}, "steps.0", "must be the name of a step"),
         ({"steps": ["a"], "step_configs": {"a": 1}}, "step_configs.a", "must be an object"),
         ({"steps": ["a"]}, "steps.0", "the step 'a' has no entry in step_configs"),
-        ({"steps": ["a", "a"], "step_configs": {"a": ECHO}}, "steps.1", "the step 'a' is there already"),
+        ({"steps": ["a", "a"], "step_configs": {"a": ECHO}}, "steps.1", "the step 'a' is listed already"),
         ({"step_configs": {"a": ECHO}}, "step_configs.a", "is not in steps"),
         (
             {"steps": ["init_params"], "step_configs": {"init_params": ECHO}},
@@ -57,7 +57,7 @@ def test_a_workflow_without_faults_has_no_findings() -> None:
         ),
     ],
 )
-def test_what_is_wrong_with_the_workflow_as_a_whole(workflow: Any, field: str, message: str) -> None:
+def test_faults_of_the_whole_workflow_are_found(workflow: Any, field: str, message: str) -> None:
     assert findings(workflow) == [(field, message)]
 
 
@@ -92,7 +92,7 @@ def test_what_is_wrong_with_the_workflow_as_a_whole(workflow: Any, field: str, m
         (
             {"activity": "text_echo", "text_path": "secret_params"},
             "text_path",
-            "reference secret_params: name one secret, as secret_params.NAME",
+            "reference secret_params: name one secret, for example secret_params.NAME",
         ),
         (
             {"activity": "text_template", "template": "{{ who }}"},
@@ -105,7 +105,7 @@ def test_what_is_wrong_with_the_workflow_as_a_whole(workflow: Any, field: str, m
         (ECHO | {"timeout_seconds": 0}, "timeout_seconds", "must be a number > 0.0"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_a_step(config: dict[str, Any], field: str, message: str) -> None:
+def test_faults_of_a_step_are_found(config: dict[str, Any], field: str, message: str) -> None:
     assert of_step(config, p="") == [(field, message)]
 
 
@@ -134,7 +134,7 @@ def test_a_syntax_error_points_at_the_character() -> None:
         {"activity": "text_concatenate", "texts_path": ["init_params.p", "before.outputs.text"]},
     ],
 )
-def test_what_can_be_known_only_as_it_runs_is_left_to_the_run(config: dict[str, Any]) -> None:
+def test_faults_that_depend_on_values_are_left_to_the_run(config: dict[str, Any]) -> None:
     assert of_step(config, p="") == []
 
 
@@ -182,7 +182,7 @@ def test_checking_never_raises(init_params: Any, steps: Any, step_configs: Any) 
     check_workflow({"init_params": init_params, "steps": steps, "step_configs": step_configs})
 
 
-def test_a_value_that_is_nested_too_deep_is_a_finding_and_no_crash() -> None:
+def test_a_value_that_is_nested_too_deep_is_a_finding() -> None:
     deep: Any = "x"
     for _ in range(5000):
         deep = [deep]

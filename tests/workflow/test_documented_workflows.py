@@ -1,4 +1,4 @@
-"""docs/workflows.md: every workflow in it can be saved, and gives what the page says."""
+"""docs/use/workflows.md: every workflow in it can be saved, and gives what the page says."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from routines_workflow.checks import check_workflow
 from support.flows import FakeServices, Journal, flow_of
 from support.service import ROOT
 
-PAGE = (ROOT / "docs" / "workflows.md").read_text()
+PAGE = (ROOT / "docs" / "use" / "workflows.md").read_text()
 BLOCK = r"```json\n(.*?)```\n"
 EXAMPLES = re.findall(rf"<!-- workflow -->\n{BLOCK}\n<!-- outputs of (\w+) -->\n{BLOCK}", PAGE, re.DOTALL)
 
@@ -20,7 +20,7 @@ def test_every_block_of_the_page_is_run() -> None:
 
 
 @pytest.mark.parametrize(("workflow", "step", "outputs"), EXAMPLES)
-async def test_a_documented_workflow_gives_what_the_page_says(workflow: str, step: str, outputs: str) -> None:
+async def test_a_documented_workflow_produces_the_documented_outputs(workflow: str, step: str, outputs: str) -> None:
     assert check_workflow(json.loads(workflow)) == []
     journal = Journal()
     await flow_of(json.loads(workflow), journal, services=FakeServices(secrets={"TOKEN": "very-secret"})).run()

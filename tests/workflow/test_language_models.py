@@ -1,4 +1,4 @@
-"""litellm_chat and simple_judge: the real package against an OpenAI-compatible endpoint on loopback."""
+"""litellm_chat and simple_judge use the real package with an OpenAI-compatible endpoint on loopback."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def endpoint() -> Generator[Endpoint]:
 
 
 def saying(text: str) -> Any:
-    """An endpoint that always answers the same."""
+    """An endpoint that always gives the same answer."""
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
     usage = {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
     body = {
@@ -54,7 +54,7 @@ async def refusal(endpoint: Endpoint, **config: Any) -> str:
     return str(caught.value)
 
 
-async def test_a_prompt_is_asked_with_the_collections_key(endpoint: Endpoint) -> None:
+async def test_a_prompt_is_sent_with_the_collections_key(endpoint: Endpoint) -> None:
     outputs = await chat(endpoint, system="Be brief.", temperature=0.5, max_tokens=7)
     [asked] = endpoint.asked
     assert (asked.method, asked.path, asked.headers["authorization"]) == ("POST", PATH, f"Bearer {KEY}")
@@ -69,7 +69,7 @@ async def test_a_prompt_is_asked_with_the_collections_key(endpoint: Endpoint) ->
     }
 
 
-async def test_a_key_of_the_step_goes_before_and_is_left_nowhere(endpoint: Endpoint) -> None:
+async def test_the_steps_own_key_takes_precedence_and_is_not_stored(endpoint: Endpoint) -> None:
     journal = Journal()
     endpoint.answer = saying("your key is sk-own-key")
     config = {"activity": "litellm_chat", "model": "tiny", "api_base": endpoint.url + "/v1", "prompt": "Hi"}
@@ -80,7 +80,7 @@ async def test_a_key_of_the_step_goes_before_and_is_left_nowhere(endpoint: Endpo
     assert journal.records[-1].outputs["text"] == "your key is ********"
 
 
-async def test_keys_of_the_workers_own_environment_are_no_tenants(
+async def test_keys_in_the_workers_environment_are_not_used(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-machine")
@@ -92,7 +92,7 @@ async def test_keys_of_the_workers_own_environment_are_no_tenants(
     assert "there is no secret OPENAI_API_KEY" in cause
 
 
-async def test_a_whole_conversation_may_be_given_in_the_place_of_a_prompt(endpoint: Endpoint) -> None:
+async def test_a_conversation_may_be_given_instead_of_a_prompt(endpoint: Endpoint) -> None:
     messages = [
         {"role": "user", "content": "1"},
         {"role": "assistant", "content": "2"},
@@ -100,11 +100,11 @@ async def test_a_whole_conversation_may_be_given_in_the_place_of_a_prompt(endpoi
     ]
     await chat(endpoint, prompt=None, messages=messages)
     assert json.loads(endpoint.asked[0].body)["messages"] == messages
-    assert "prompt and messages: give one of them" in await refusal(endpoint, messages=messages)
+    assert "prompt and messages: give exactly one of them" in await refusal(endpoint, messages=messages)
 
 
 @pytest.mark.parametrize("model", ["openai/tiny", "org/tiny", "groq/tiny", "claude-3-opus"])
-async def test_where_a_base_is_given_any_model_is_asked_for_by_its_name(endpoint: Endpoint, model: str) -> None:
+async def test_with_a_base_url_any_model_name_is_sent_as_it_is(endpoint: Endpoint, model: str) -> None:
     await chat(endpoint, model=model)
     assert [asked.path for asked in endpoint.asked] == [PATH]
     assert json.loads(endpoint.asked[0].body)["model"] == model.removeprefix("openai/")
@@ -113,17 +113,17 @@ async def test_where_a_base_is_given_any_model_is_asked_for_by_its_name(endpoint
 @pytest.mark.parametrize(
     ("model", "cause"),
     [
-        ("anthropic/claude-3-opus", "anthropic does not speak OpenAI's protocol"),
-        ("unheard-of", "'unheard-of' is of no known provider: give api_base"),
+        ("anthropic/claude-3-opus", "anthropic has no OpenAI-compatible API"),
+        ("unheard-of", "the provider of 'unheard-of' is not known: give api_base"),
         ("groq/llama-3.3-70b-versatile", "there is no secret GROQ_API_KEY"),
     ],
 )
-async def test_without_a_base_the_model_names_the_provider(endpoint: Endpoint, model: str, cause: str) -> None:
+async def test_without_a_base_url_the_model_determines_the_provider(endpoint: Endpoint, model: str, cause: str) -> None:
     assert cause in await refusal(endpoint, model=model, api_base=None)
 
 
 @pytest.mark.parametrize(("status", "tries"), [(401, 1), (400, 1), (429, 2), (500, 2), (503, 2)])
-async def test_the_step_retries_and_nobody_beneath_it_does_or_prints_what_was_asked(
+async def test_only_the_step_retries_and_the_libraries_print_nothing(
     endpoint: Endpoint, status: int, tries: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
     endpoint.answer = lambda _: Said(
@@ -137,12 +137,12 @@ async def test_the_step_retries_and_nobody_beneath_it_does_or_prints_what_was_as
 
 
 @pytest.mark.parametrize("body", [b"", b"no json", b'{"choices": []}', b"{}", b"null"])
-async def test_an_answer_that_is_none_fails_the_step(endpoint: Endpoint, body: bytes) -> None:
+async def test_an_unusable_answer_fails_the_step(endpoint: Endpoint, body: bytes) -> None:
     endpoint.answer = lambda _: Said(200, body, {"Content-Type": "application/json"})
     assert "step 'only' failed: " in await refusal(endpoint)
 
 
-async def test_a_private_base_is_refused(endpoint: Endpoint) -> None:
+async def test_a_private_base_url_is_refused(endpoint: Endpoint) -> None:
     config = {"activity": "litellm_chat", "model": "tiny", "api_base": endpoint.url, "prompt": "Hi", "api_key": "k"}
     with pytest.raises(StepFailedError, match="not a public address"):
         await run_step(config)
@@ -159,7 +159,7 @@ JUDGE = {"activity": "simple_judge", "text": "2+2=4", "criteria": "It is true.",
         ('Sure!\n```json\n{"score": 0.5, "reason": "It is."}\n```', 0.5, False),
     ],
 )
-async def test_a_judge_scores_by_criteria(endpoint: Endpoint, said: str, score: float, *, passed: bool) -> None:
+async def test_a_judge_returns_a_score(endpoint: Endpoint, said: str, score: float, *, passed: bool) -> None:
     endpoint.answer = saying(said)
     outputs = await chat(endpoint, **JUDGE, reference="4")
     assert outputs == {"score": score, "passed": passed, "reason": "It is."}
@@ -171,7 +171,7 @@ async def test_a_judge_scores_by_criteria(endpoint: Endpoint, said: str, score: 
 
 
 @pytest.mark.parametrize("said", ["I like it", '{"score": 7}', "{", "{}"])
-async def test_a_judge_that_gives_no_verdict_fails_the_step(endpoint: Endpoint, said: str) -> None:
+async def test_a_judge_without_a_verdict_fails_the_step(endpoint: Endpoint, said: str) -> None:
     endpoint.answer = saying(said)
     assert "did not answer with {score, reason}" in await refusal(endpoint, **JUDGE)
 
@@ -192,7 +192,7 @@ def test_without_the_extra_the_step_says_what_to_install() -> None:
     assert "language models need the extra llm: pip install 'routines[llm]'" in done.stderr
 
 
-def test_the_catalogue_and_the_api_do_not_import_the_package() -> None:
+def test_neither_the_catalogue_nor_the_api_imports_litellm() -> None:
     program = (
         "import sys, routines_api.app, routines_engine.runs.worker; "
         "print([name for name in ('litellm', 'openai') if name in sys.modules])"

@@ -52,7 +52,7 @@ def test_a_reference_resolves_to_the_value_it_names(text: str, expected: Any) ->
         ("init_params[*]", "needs an array"),
     ],
 )
-def test_a_reference_to_what_is_not_there_names_the_part_that_is_missing(text: str, missing: str) -> None:
+def test_an_unresolvable_reference_names_the_missing_member(text: str, missing: str) -> None:
     with pytest.raises(MissingReferenceError, match=missing):
         parse_reference(text).resolve(VALUES)
 
@@ -76,12 +76,12 @@ def test_a_malformed_reference_points_at_the_character(text: str, position: int)
 
 
 @given(references)
-def test_parsing_what_a_reference_prints_gives_the_reference_back(reference: Reference) -> None:
+def test_a_reference_survives_printing_and_parsing(reference: Reference) -> None:
     assert parse_reference(str(reference)) == reference
 
 
 @given(st.one_of(st.text(), st.text(alphabet='a.[]*"0\\', max_size=12)))
-def test_parsing_never_raises_anything_but_its_own_error(text: str) -> None:
+def test_parsing_raises_only_grammar_errors(text: str) -> None:
     with suppress(GrammarError):
         assert parse_reference(str(parse_reference(text))) == parse_reference(text)
 
@@ -90,6 +90,6 @@ def test_parsing_never_raises_anything_but_its_own_error(text: str) -> None:
     references,
     st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(names, inner)),
 )
-def test_resolving_never_raises_anything_but_that_it_is_missing(reference: Reference, value: Any) -> None:
+def test_resolving_raises_only_missing_reference_errors(reference: Reference, value: Any) -> None:
     with suppress(MissingReferenceError):
         reference.resolve({reference.root: value})

@@ -20,7 +20,7 @@ texts = st.text(alphabet='{}" a\\\n', min_size=1, max_size=6) | st.text(min_size
 
 @st.composite
 def parsed_templates(draw: st.DrawFn) -> Template:
-    """Any template that parsing could give: no empty texts, no two texts side by side."""
+    """Any template that parsing could produce: no empty texts, and no two texts in a row."""
     parts: list[str | Reference] = []
     for part in draw(st.lists(texts | references, max_size=6)):
         if not (isinstance(part, str) and parts and isinstance(parts[-1], str)):
@@ -46,11 +46,11 @@ def parsed_templates(draw: st.DrawFn) -> Template:
         ("{{\n init_params.n\t}}", 3),
     ],
 )
-def test_a_template_gives_a_value_where_it_is_one_reference_and_else_a_text(text: str, expected: Any) -> None:
+def test_a_template_of_one_reference_produces_its_value_and_any_other_a_text(text: str, expected: Any) -> None:
     assert expand(text, VALUES) == expected
 
 
-def test_templates_are_filled_at_any_depth_and_keys_are_left_alone() -> None:
+def test_templates_are_expanded_at_any_depth_but_not_in_keys() -> None:
     value = {"{{ x }}": [{"a": "{{ init_params.n }}"}, True, None, 1.5], "b": {"c": "n={{ init_params.n }}"}}
     assert expand(value, VALUES) == {"{{ x }}": [{"a": 3}, True, None, 1.5], "b": {"c": "n=3"}}
 
@@ -76,22 +76,22 @@ def test_a_template_cannot_grow_without_bound(monkeypatch: pytest.MonkeyPatch) -
 
 
 @given(parsed_templates())
-def test_parsing_what_a_template_prints_gives_the_template_back(template: Template) -> None:
+def test_a_template_survives_printing_and_parsing(template: Template) -> None:
     assert parse_template(str(template)) == template
 
 
 @given(st.one_of(st.text(), st.text(alphabet='{}a.[]*"0 \\', max_size=16)))
-def test_parsing_never_raises_anything_but_its_own_error(text: str) -> None:
+def test_parsing_raises_only_grammar_errors(text: str) -> None:
     with suppress(GrammarError):
         assert parse_template(str(parse_template(text))) == parse_template(text)
 
 
 @given(st.text())
-def test_any_text_can_be_written_so_that_it_stays_as_it_is(text: str) -> None:
+def test_any_text_can_be_escaped(text: str) -> None:
     assert expand(str(Template((text,) if text else ())), {}) == text
 
 
 @given(parsed_templates())
-def test_rendering_never_raises_anything_but_that_something_is_missing(template: Template) -> None:
+def test_rendering_raises_only_missing_reference_errors(template: Template) -> None:
     with suppress(MissingReferenceError):
         template.render(VALUES)

@@ -31,7 +31,7 @@ async def refusal(url: str, **config: Any) -> str:
     return str(caught.value)
 
 
-async def test_a_request_is_sent_as_it_was_given_and_the_answer_taken_apart(endpoint: Endpoint) -> None:
+async def test_a_request_is_sent_as_given_and_its_response_parsed(endpoint: Endpoint) -> None:
     endpoint.answer = lambda _: Said(201, b'{"id": 5}', {"X-Mark": "m"})
     outputs = await ask(
         endpoint.url + "/a?x=1",
@@ -48,29 +48,29 @@ async def test_a_request_is_sent_as_it_was_given_and_the_answer_taken_apart(endp
     assert outputs["url"] == endpoint.url + "/a?x=1&q=a+b&q=2&t=true"
 
 
-async def test_a_text_body_goes_as_it_is_and_an_answer_that_is_no_json_is_text(endpoint: Endpoint) -> None:
+async def test_a_text_body_is_sent_unchanged_and_a_response_that_is_not_json_is_text(endpoint: Endpoint) -> None:
     endpoint.answer = lambda _: Said(200, "grün".encode(), {"Content-Type": "text/plain; charset=utf-8"})
     outputs = await ask(endpoint.url, method="POST", body="plain")
     assert (endpoint.asked[0].body, outputs["text"], outputs["json"]) == (b"plain", "grün", None)
 
 
 @pytest.mark.parametrize(("status", "tries"), [(404, 1), (400, 1), (429, 2), (500, 2), (302, 2)])
-async def test_another_status_than_expected_fails_the_step_and_a_final_refusal_is_not_tried_again(
+async def test_an_unexpected_status_fails_the_step_and_a_final_4xx_is_not_retried(
     endpoint: Endpoint, status: int, tries: int
 ) -> None:
     endpoint.answer = lambda _: Said(status)
     retry = {"max_attempts": 2, "backoff": 0}
-    assert f"the answer has the status {status}, not 200 to 299" in await refusal(endpoint.url, retry=retry)
+    assert f"the response has the status {status}, not 200 to 299" in await refusal(endpoint.url, retry=retry)
     assert len(endpoint.asked) == tries
 
 
 async def test_any_status_may_be_the_expected_one(endpoint: Endpoint) -> None:
     endpoint.answer = lambda _: Said(404)
     assert (await ask(endpoint.url, expected_status=[200, 404]))["status"] == 404
-    assert "the answer has the status 404, not 200 or 201" in await refusal(endpoint.url, expected_status=[200, 201])
+    assert "the response has the status 404, not 200 or 201" in await refusal(endpoint.url, expected_status=[200, 201])
 
 
-async def test_redirects_are_followed_only_where_that_is_asked_for_and_five_times_at_most(endpoint: Endpoint) -> None:
+async def test_redirects_are_followed_only_on_request_and_at_most_five_times(endpoint: Endpoint) -> None:
     def count_down(asked: Asked) -> Said:
         left = int(asked.path.strip("/"))
         return Said(302, b"", {"Location": f"/{left - 1}"}) if left else Said(200, b"there")
@@ -83,7 +83,7 @@ async def test_redirects_are_followed_only_where_that_is_asked_for_and_five_time
     assert "status 302" in await refusal(endpoint.url + "/6", follow_redirects=True)
 
 
-async def test_another_origin_does_not_get_the_headers_of_the_step(endpoint: Endpoint) -> None:
+async def test_a_redirect_to_another_origin_drops_the_steps_headers(endpoint: Endpoint) -> None:
     with serving() as other:
         endpoint.answer = lambda _: Said(307, b"", {"Location": other.url + "/there"})
         headers = {"X-Key": "k", "Authorization": "Bearer k", "Accept": "text/plain"}
@@ -93,13 +93,13 @@ async def test_another_origin_does_not_get_the_headers_of_the_step(endpoint: End
     assert not {"x-key", "authorization"} & asked.headers.keys()
 
 
-async def test_a_large_answer_is_refused(endpoint: Endpoint) -> None:
+async def test_a_large_response_is_refused(endpoint: Endpoint) -> None:
     endpoint.answer = lambda asked: Said(200, b"x" * (MAX_ANSWER_BYTES + (asked.path == "/more")))
     assert len((await ask(endpoint.url))["text"]) == MAX_ANSWER_BYTES
-    assert "the answer is larger than is taken" in await refusal(endpoint.url + "/more")
+    assert "the response is too large" in await refusal(endpoint.url + "/more")
 
 
-async def test_an_answer_that_nests_without_end_is_text(endpoint: Endpoint) -> None:
+async def test_a_response_that_is_nested_too_deep_is_text(endpoint: Endpoint) -> None:
     endpoint.answer = lambda _: Said(200, b"[" * 100_000)
     assert (await ask(endpoint.url))["json"] is None
 
@@ -112,11 +112,13 @@ async def test_an_answer_that_nests_without_end_is_text(endpoint: Endpoint) -> N
         ({"url": "http://[::1"}, "the request cannot be made"),
         ({"headers": {"a": "b\r\nc: d"}}, "the request cannot be made"),
         ({"url": "http://127.0.0.1:1/", "headers": {"a": "grün\u20ac"}}, "the request cannot be made"),
-        ({"url": "http://127.0.0.1:1/"}, "no answer"),
-        ({"url": "http://127.0.0.1/", "json": 1, "body": "x"}, "json and body: give one of them"),
+        ({"url": "http://127.0.0.1:1/"}, "no response"),
+        ({"url": "http://127.0.0.1/", "json": 1, "body": "x"}, "json and body: give only one of them"),
     ],
 )
-async def test_what_cannot_be_sent_is_a_clear_failure(endpoint: Endpoint, config: dict[str, Any], cause: str) -> None:
+async def test_an_invalid_request_fails_with_a_clear_error(
+    endpoint: Endpoint, config: dict[str, Any], cause: str
+) -> None:
     assert cause in await refusal(**{"url": endpoint.url, **config})
     assert endpoint.asked == []
 
@@ -129,7 +131,7 @@ async def test_what_cannot_be_sent_is_a_clear_failure(endpoint: Endpoint, config
         {"headers": {"Authorization": "{{ secret_params.KEY }}"}},
     ],
 )
-async def test_what_cannot_be_sent_is_told_without_a_part_of_a_secret(
+async def test_an_error_about_an_invalid_request_shows_no_part_of_a_secret(
     endpoint: Endpoint, config: dict[str, Any]
 ) -> None:
     services = FakeServices(secrets={"KEY": "first-part/second-pärt"})
@@ -151,7 +153,7 @@ async def test_private_addresses_are_refused_unless_they_are_allowed(endpoint: E
     assert endpoint.asked == []
 
 
-async def test_a_notification_is_signed_in_both_ways_over_what_is_sent(endpoint: Endpoint) -> None:
+async def test_a_notification_is_signed_in_both_ways(endpoint: Endpoint) -> None:
     config = {"activity": "webhook_notify", "url": endpoint.url, "payload": {"a": "ü"}}
     services = FakeServices(secrets={"HOOK": "hook-secret"})
     outputs = await run_step(config | {"secret_path": "secret_params.HOOK"}, allow_private=True, services=services)
@@ -169,7 +171,7 @@ async def test_a_notification_is_signed_in_both_ways_over_what_is_sent(endpoint:
     assert asked.headers["webhook-signature"] == "v1," + base64.b64encode(standard).decode()
 
 
-async def test_a_notification_without_a_secret_is_unsigned_and_each_try_has_the_same_key(endpoint: Endpoint) -> None:
+async def test_a_notification_without_a_secret_is_unsigned_and_keeps_its_idempotency_key(endpoint: Endpoint) -> None:
     endpoint.answer = lambda _: Said(500 if len(endpoint.asked) == 1 else 204)
     config = {"activity": "webhook_notify", "url": endpoint.url, "payload": None}
     await run_step(config | {"retry": {"max_attempts": 2, "backoff": 0}}, allow_private=True)

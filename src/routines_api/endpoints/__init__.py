@@ -1,1 +1,1 @@
-"""The handlers, one module per group of endpoints."""
+"""Request handlers, one module per group of endpoints."""

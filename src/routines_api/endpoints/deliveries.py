@@ -1,4 +1,4 @@
-"""The endpoints of a routine's webhooks: what was sent, and sending it again."""
+"""The endpoints of a routine's webhook deliveries: list them, and send one again."""
 
 from typing import Annotated
 
@@ -13,11 +13,11 @@ from routines_core.db import deliveries as db
 from routines_core.db.deliveries import Delivery
 from routines_core.db.routines import find_routine
 
-DeliveryLimit = Annotated[int, Parameter(ge=1, le=100, description="The most webhooks of a page.")]
+DeliveryLimit = Annotated[int, Parameter(ge=1, le=100, description="The most webhooks on a page.")]
 
 
 class DeliveriesController(Controller):
-    """`…/deliveries`."""
+    """Operations on webhook deliveries."""
 
     path = "/routines/{collection:str}/{task:str}/{name:str}/deliveries"
 
@@ -27,23 +27,23 @@ class DeliveriesController(Controller):
     ) -> Response[list[Delivery]]:
         """List the webhooks of a routine.
 
-        Newest first, with each attempt. `endpoint_stopped_at` says since when nothing is sent to the URL: it answered
-        410, or failed for four days. Send one again, or name the URL anew, to start it again.
+        Newest first, with each attempt. `endpoint_stopped_at` is set if nothing is sent to the URL any more, because it
+        answered 410 or failed for four days. To start it again, send a webhook again or set the URL again.
         """
         before = decode_cursor(cursor, int)
         found = await db.list_deliveries(
             caller.connection, key_id=caller.key_id, task=task, name=name, limit=limit + 1, before=before
         )
         if not found:
-            await find_routine(caller.connection, key_id=caller.key_id, task=task, name=name)  # none, or no routine
+            await find_routine(caller.connection, key_id=caller.key_id, task=task, name=name)  # 404 unless it exists
         return page(caller.request, found, limit, key=lambda each: each.id, show=lambda each: each)
 
     @post("/{delivery_id:str}/redeliver", status_code=200, **operation("redeliver", conflict=True))
     async def redeliver(self, task: str, name: str, delivery_id: str, caller: Caller) -> Delivery:
         """Send a webhook again.
 
-        At once and with the same webhook-id, also where the endpoint is stopped; where it is taken, the endpoint is
-        started again. Signed as the routine says now, if it still names this URL.
+        Sends it at once, with the same webhook-id, even if the endpoint is stopped; success starts the endpoint again.
+        It is signed with the routine's present secret, provided that the routine still has this URL.
         """
         caller.refuse_fields()
         return await db.redeliver(

@@ -1,4 +1,4 @@
-"""The endpoints of a collection's environment."""
+"""The endpoints of a collection's environment variables."""
 
 from litestar import get, patch
 
@@ -16,7 +16,7 @@ from routines_core.mask import MASK
 async def get_environment(caller: Caller) -> Environment:
     """List the environment variables.
 
-    Masked; steps find them beside the secret params of their run.
+    Values are masked. Steps see them together with the secret params of their run.
     """
     return await _environment(caller)
 
@@ -29,7 +29,7 @@ async def get_environment(caller: Caller) -> Environment:
 async def update_environment(caller: Caller) -> Environment:
     """Set and remove environment variables.
 
-    Others stay; null removes, the mask keeps the stored value. Stored encrypted.
+    Null removes a variable, the mask keeps its stored value, and variables left out are kept. Stored encrypted.
     """
     body = caller.body(requests.EnvironmentPatch)
     sealed, removed, kept = environment_change(caller, body.environment_variables)
@@ -46,13 +46,13 @@ async def _environment(caller: Caller) -> Environment:
 
 
 async def _explain(caller: Caller, kept: list[str]) -> None:
-    """Raise the reason why nothing was changed."""
-    there = await db.environment_names(caller.connection, caller.key_id)
-    rule = f"{MASK} keeps a stored value, and there is none: send the value itself"
-    faults = [Fault(f"environment_variables.{name}", rule) for name in kept if name not in there]
+    """Raise an error that explains why nothing changed."""
+    existing = await db.environment_names(caller.connection, caller.key_id)
+    rule = f"{MASK} keeps a stored value, but none is stored: send the value itself"
+    faults = [Fault(f"environment_variables.{name}", rule) for name in kept if name not in existing]
     if faults:
         raise FaultsError(faults)
-    raise ConflictError("The environment changed at this very moment: send the request again.")
+    raise ConflictError("The environment was changed at the same time: send the request again.")
 
 
 HANDLERS = [get_environment, update_environment]

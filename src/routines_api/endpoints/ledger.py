@@ -1,19 +1,17 @@
-"""The endpoints of the ledger: what became of each slot, why, and what is to come."""
+"""The endpoints of the ledger: the outcome of each slot, explanations of times, and coming slots."""
 
 import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Controller, Response, get, post
+from litestar import Controller, Response, get
 from litestar.params import Parameter
 
 from routines_api.http.access import Caller
 from routines_api.http.pagination import Cursor, decode_cursor, page
 from routines_api.http.paths import id_of
-from routines_api.http.sealing import cadence_of
 from routines_api.openapi.description import operation
-from routines_api.schemas import requests
 from routines_api.schemas.responses import Slots, WhyRead
 from routines_core.db import ledger as db
 from routines_core.db.collections import find_collection
@@ -21,34 +19,31 @@ from routines_core.db.ledger import Occurrence, Outcome, RecentOutcomes, Why
 from routines_core.db.routines import Routine, find_routine
 from routines_core.errors import InvalidError
 
-PREVIEW = "preview"
-"""`POST /routines/{collection}/preview` looks at a cadence. A task may have this name all the same, so it is no route
-of its own: whoever creates a routine of that task sends the routine's name, which no preview has."""
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 YEARS = range(1970, 2200)
-"""The years that a time may lie in."""
+"""The years that times in query parameters may have."""
 
-# Texts, since Litestar would also take a number for a time.
+# Strings, since Litestar would also accept numbers as times.
 _TIME: Any = {"schema_extra": {"format": "date-time"}}
-Time = Annotated[str, Parameter(description="RFC 3339, as in 2026-05-04T09:00:00Z.", **_TIME)]
+Time = Annotated[str, Parameter(description="RFC 3339, for example 2026-05-04T09:00:00Z.", **_TIME)]
 Since = Annotated[str | None, Parameter(description="Only slots at this time or later; RFC 3339.", **_TIME)]
 Until = Annotated[str | None, Parameter(description="Only slots before this time; RFC 3339.", **_TIME)]
 OutcomeFilter = Annotated[
-    Outcome | None, Parameter(description="started, a reason, or skipped for whatever did not start.")
+    Outcome | None, Parameter(description="started, the reason of a skip, or skipped for all reasons.")
 ]
 MOST_IDS = 500
-"""Routines whose latest outcomes one request may ask for."""
+"""The most routines whose latest outcomes one request may ask for."""
 _IDS: Any = {"schema_extra": {"pattern": r"^[1-9][0-9]{0,17}(,[1-9][0-9]{0,17})*$"}}
 RoutineIds = Annotated[
-    str, Parameter(max_length=8000, description="Ids of routines, at most 500, with commas between.", **_IDS)
+    str, Parameter(max_length=8000, description="Ids of routines, at most 500, separated by commas.", **_IDS)
 ]
-SlotCount = Annotated[int, Parameter(ge=1, le=50, description="How many rows of each ledger.")]
-OccurrenceLimit = Annotated[int, Parameter(ge=1, le=1000, description="The most rows of a page.")]
+SlotCount = Annotated[int, Parameter(ge=1, le=50, description="The most slots of each routine.")]
+OccurrenceLimit = Annotated[int, Parameter(ge=1, le=1000, description="The most rows on a page.")]
 Count = Annotated[int, Parameter(ge=1, le=db.MAX_SLOTS, description="How many slots.")]
 
 
 class LedgerController(Controller):
-    """What a routine's ledger answers."""
+    """Operations on the ledger of a routine."""
 
     path = "/routines/{collection:str}/{task:str}/{name:str}"
 
@@ -65,10 +60,10 @@ class LedgerController(Controller):
         limit: OccurrenceLimit = 100,
         cursor: Cursor = None,
     ) -> Response[list[Occurrence]]:
-        """List what became of each slot.
+        """List the outcomes of a routine's slots.
 
-        Newest first: a run was started, or the slot was skipped with its reason. A row may account for a span of slots
-        that were missed or paused together.
+        Newest first. Each slot either started a run or was skipped for a reason. A row may cover a span of slots that
+        were all missed, or all fell in a pause.
         """
         before = decode_cursor(cursor, datetime)
         routine = await _find(caller, task, name)
@@ -88,7 +83,7 @@ class LedgerController(Controller):
     async def why(self, task: str, name: str, caller: Caller, *, at: Time) -> WhyRead:
         """Explain a time.
 
-        Whether it is a slot of this routine, and what became of it: in one sentence, with the facts behind it.
+        Says in one sentence whether it is a slot of this routine and what its outcome was, with the facts behind it.
         """
         moment = _time("at", at)
         routine = await _find(caller, task, name)
@@ -104,7 +99,7 @@ class LedgerController(Controller):
     async def next_slots(self, task: str, name: str, caller: Caller, *, count: Count = 10) -> Slots:
         """List the coming slots of a routine.
 
-        None while it is paused, and none of a manual one.
+        Empty while the routine is paused, and for manual routines.
         """
         routine = await _find(caller, task, name)
         slots = await db.next_slots(caller.connection, key_id=caller.key_id, routine_id=routine.id, count=count)
@@ -113,38 +108,21 @@ class LedgerController(Controller):
 
 @get("/db/outcomes/{collection:str}", tags=["Routines"], **operation("listLatestOutcomes"))
 async def get_latest_outcomes(caller: Caller, *, ids: RoutineIds, slots: SlotCount = 1) -> list[RecentOutcomes]:
-    """List how routines went lately.
+    """List the latest outcomes of several routines.
 
-    Of each the newest rows of its ledger with where the run stands, and its newest run-now; newest first. For an
-    overview of many routines in one request. Ids that the collection does not have are left out.
+    For each routine, newest first: the newest rows of its ledger with the status of their runs, and its newest run-now.
+    Gives an overview of many routines in one request. Ids that the collection does not have are left out.
     """
     found = _ids(ids)
     await find_collection(caller.connection, caller.key_id)
     return await db.latest_outcomes(caller.connection, key_id=caller.key_id, routine_ids=found, slots=slots)
 
 
-@post(
-    "/api/v1/routines/{collection:str}/preview",
-    status_code=200,
-    **operation("previewCadence", body=requests.CadencePreview),
-)
-async def preview(caller: Caller) -> Slots:
-    """List the coming slots of a cadence.
-
-    Nothing is saved.
-    """
-    body = caller.body(requests.CadencePreview)
-    await find_collection(caller.connection, caller.key_id)
-    slots = await db.preview(caller.connection, cadence_of(body.cadence), count=body.count)
-    return Slots(slots)
-
-
 def _ids(text: str) -> list[int]:
-    """The ids that a query parameter lists."""
-    parts = text.split(",")
-    found = [id_of(part) for part in parts]
-    if len(parts) > MOST_IDS or not all(found):
-        raise InvalidError(f"ids: must be 1 to {MOST_IDS} ids of routines with commas between.", "ids")
+    """Parse a list of ids in a query parameter."""
+    found = [id_of(each) for each in text.split(",")]
+    if len(found) > MOST_IDS or not all(found):
+        raise InvalidError(f"ids: must be 1 to {MOST_IDS} ids of routines, separated by commas.", "ids")
     return found
 
 
@@ -153,8 +131,8 @@ async def _find(caller: Caller, task: str, name: str) -> Routine:
 
 
 def _time(field: str, text: str) -> datetime:
-    """The time that a query parameter spells."""
-    wrong = InvalidError(f"{field}: must be a time with its zone, as in 2026-05-04T09:00:00Z.", field)
+    """Parse a time in a query parameter."""
+    wrong = InvalidError(f"{field}: must be a time with a zone, for example 2026-05-04T09:00:00Z.", field)
     if not _RFC_3339.fullmatch(text):
         raise wrong
     try:

@@ -1,4 +1,4 @@
-"""The endpoints of routines; they exist only where ENABLE_ROUTINES is set."""
+"""The endpoints of routines; they exist only with ENABLE_ROUTINES."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -7,7 +7,6 @@ import msgspec
 from litestar import Controller, Response, delete, get, patch, post
 from litestar.params import Parameter
 
-from routines_api.endpoints.ledger import PREVIEW, preview
 from routines_api.http.access import Caller
 from routines_api.http.idempotency import once
 from routines_api.http.pagination import Cursor, decode_cursor, page
@@ -31,12 +30,12 @@ from routines_core.db.trajectories import Run, find_trajectory, list_runs
 from routines_core.errors import ConflictError, InvalidError, UnknownKeysError
 from routines_core.mask import MASK
 
-RoutineLimit = Annotated[int, Parameter(ge=1, le=1000, description="The most routines of a page.")]
-RunLimit = Annotated[int, Parameter(ge=1, le=100, description="The most runs of a page.")]
+RoutineLimit = Annotated[int, Parameter(ge=1, le=1000, description="The most routines on a page.")]
+RunLimit = Annotated[int, Parameter(ge=1, le=100, description="The most runs on a page.")]
 
 
 class RoutinesController(Controller):
-    """`/routines/…`."""
+    """Operations on routines."""
 
     path = "/routines/{collection:str}"
 
@@ -44,10 +43,8 @@ class RoutinesController(Controller):
     async def create_routine(self, task: str, caller: Caller) -> RoutineRead:
         """Create a routine.
 
-        Saves a recurring invocation of this task and computes its next slot. `name` is unique in the task.
+        Saves a recurring invocation of the task and computes its next slot. `name` must be unique in the task.
         """
-        if task == PREVIEW and not _names_routine(caller.json()):
-            return await _preview(caller)
         spec = await create_spec(caller, caller.body(requests.RoutineCreate))
 
         async def create() -> RoutineRead:
@@ -64,7 +61,7 @@ class RoutinesController(Controller):
     ) -> Response[list[RoutineRead]]:
         """List the routines of a collection.
 
-        By task and name.
+        Sorted by task and name.
         """
         return await _list(caller, None, limit, cursor)
 
@@ -74,7 +71,7 @@ class RoutinesController(Controller):
     ) -> Response[list[RoutineRead]]:
         """List the routines of a task.
 
-        By name.
+        Sorted by name.
         """
         return await _list(caller, task, limit, cursor)
 
@@ -101,7 +98,7 @@ class RoutinesController(Controller):
     async def delete_routine(self, task: str, name: str, caller: Caller) -> None:
         """Delete a routine.
 
-        With its schedule; its trajectories stay.
+        Also removes its schedule; its trajectories are kept.
         """
         await db.delete_routine(caller.connection, key_id=caller.key_id, task=task, name=name)
 
@@ -109,7 +106,7 @@ class RoutinesController(Controller):
     async def pause(self, task: str, name: str, caller: Caller) -> RoutineRead:
         """Pause a routine.
 
-        Stops the schedule; may be repeated. Once this has answered, no slot fires.
+        Stops the schedule: after the answer, no slot fires. May be repeated.
         """
         return await _set_paused(caller, task, name, paused=True)
 
@@ -117,7 +114,7 @@ class RoutinesController(Controller):
     async def resume(self, task: str, name: str, caller: Caller) -> RoutineRead:
         """Resume a routine.
 
-        Goes on with the next slot from now: nothing that fell in the pause is made up for. May be repeated.
+        Continues with the next slot from now; slots in the pause are not made up for. May be repeated.
         """
         return await _set_paused(caller, task, name, paused=False)
 
@@ -125,7 +122,7 @@ class RoutinesController(Controller):
     async def run_now(self, task: str, name: str, caller: Caller) -> WorkflowResponse:
         """Run a routine now.
 
-        Whatever its cadence, paused or not, and beside a run in progress; its next slot stays as it was.
+        Works with any cadence, while the routine is paused, and while a run is active. Its next slot is unchanged.
         """
         caller.refuse_fields()
 
@@ -149,7 +146,7 @@ class RoutinesController(Controller):
             caller.connection, key_id=caller.key_id, task=task, name=name, limit=limit + 1, before=before
         )
         if not found:
-            await _find(caller, task, name)  # none, or no such routine
+            await _find(caller, task, name)  # 404 unless the routine exists
         return page(caller.request, found, limit, key=lambda run: run.trajectory_id, show=lambda run: run)
 
 
@@ -157,18 +154,9 @@ class RoutinesController(Controller):
 async def get_init_params_schema(task: str, caller: Caller) -> InitParamsSchema:
     """List the keys that may be overridden.
 
-    In the order of the task's workflow.
+    In the order of the task's `workflow.init_params`.
     """
     return init_params_schema(await find_task(caller.connection, key_id=caller.key_id, name=task))
-
-
-def _names_routine(body: object) -> bool:
-    return isinstance(body, dict) and "name" in body
-
-
-async def _preview(caller: Caller) -> Any:
-    """The other operation of this route; it is described apart (openapi.describe)."""
-    return Response(await preview.fn(caller), status_code=200)
 
 
 async def _find(caller: Caller, task: str, name: str) -> db.Routine:
@@ -179,7 +167,7 @@ async def _list(caller: Caller, task: str | None, limit: int, cursor: str | None
     after = decode_cursor(cursor, tuple[str, str])
     found = await db.list_routines(caller.connection, key_id=caller.key_id, limit=limit + 1, task=task, after=after)
     if task and not found:
-        await find_task(caller.connection, key_id=caller.key_id, name=task)  # none, or no such task
+        await find_task(caller.connection, key_id=caller.key_id, name=task)  # 404 unless the task exists
     return page(caller.request, found, limit, key=lambda last: (last.task_name, last.name), show=routine_read)
 
 
@@ -192,7 +180,7 @@ async def _set_paused(caller: Caller, task: str, name: str, *, paused: bool) -> 
 def _refuse_unknown(
     overrides: dict[str, Any], declared: Sequence[str] | dict[str, Any], stored: dict[str, Any]
 ) -> None:
-    """Refuse override keys that the task does not declare, save those that are stored with this very value."""
+    """Refuse override keys that the task does not declare, unless they are already stored with the same value."""
     undeclared = set(overrides) - set(declared)
     unknown = sorted(key for key in undeclared if key not in stored or stored[key] != overrides[key])
     if unknown:
@@ -200,7 +188,7 @@ def _refuse_unknown(
 
 
 async def _explain(caller: Caller, task: str, name: str, change: RoutinePatch) -> None:
-    """Raise the reason why a PATCH changed nothing."""
+    """Raise an error that explains why a PATCH changed nothing."""
     routine = await _find(caller, task, name)
     found = await find_task(caller.connection, key_id=caller.key_id, name=task)
     if change.init_params_overrides is not msgspec.UNSET:
@@ -211,8 +199,8 @@ async def _explain(caller: Caller, task: str, name: str, change: RoutinePatch) -
             _refuse_mask(f"secret_params.{key}")
     if change.keeps_webhook_secret and not routine.has_webhook_secret:
         _refuse_mask("webhook_secret")
-    raise ConflictError("The routine or its task changed at this very moment: send the request again.")
+    raise ConflictError("The routine or its task was changed at the same time: send the request again.")
 
 
 def _refuse_mask(field: str) -> None:
-    raise InvalidError(f"{field}: {MASK} keeps a stored value, and there is none: send the secret itself.", field)
+    raise InvalidError(f"{field}: {MASK} keeps a stored value, but none is stored: send the secret itself.", field)

@@ -1,4 +1,4 @@
-"""The endpoints that start runs of tasks: at once, or answered when the run has ended."""
+"""The endpoints that start runs of tasks, and answer at once or when the run has ended."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from routines_core.db.tasks import find_task
 from routines_core.errors import ConflictError, InvalidError, UnknownKeysError
 
 FILE_PATHS = "file_paths"
-"""The init_param in which a run finds its files; a task need not declare it."""
+"""The init_param that holds the paths of a run's files; tasks need not declare it."""
 
 
 class _Started(msgspec.Struct):
@@ -33,7 +33,8 @@ class _Started(msgspec.Struct):
 async def run(task: str, door: Door) -> WorkflowResponse:
     """Run a task.
 
-    Answers at once; poll the trajectory by what follows the last -- of workflow_id. As a form, with files, or as JSON.
+    Answers at once; to poll the trajectory, use the id after the last -- of `workflow_id`. Send JSON, or a form, which
+    may have files.
     """
     return await _start(task, door)
 
@@ -45,10 +46,10 @@ async def run(task: str, door: Door) -> WorkflowResponse:
     **operation("runTaskSync", body=requests.RunCreate, idempotent=True, form=True, may_wait=True),
 )
 async def run_sync(task: str, door: Door) -> Response[WorkflowResponse]:
-    """Run a task and wait for its end.
+    """Run a task and wait for the run to end.
 
-    The answer has the run's result, whatever its status. 202, without a result, where it takes longer than the service
-    waits: the run goes on. Whoever hangs up does not cancel it.
+    The answer has the result of the run, whatever its status. If the run takes longer than the service waits, the
+    answer is 202 without a result, and the run continues. It also continues if the client disconnects.
     """
     run = _id_of(await _start(task, door))
     services = door.services
@@ -56,19 +57,19 @@ async def run_sync(task: str, door: Door) -> Response[WorkflowResponse]:
     async with door.open(again=True) as caller:
         found = await db.find_trajectory(caller.connection, key_id=caller.key_id, task=task, trajectory_id=run)
     has_ended = found.ended_at is not None
-    message = f"Run {run} is {found.status}." if has_ended else f"Run {run} goes on: poll its trajectory."
+    message = f"Run {run} is {found.status}." if has_ended else f"Run {run} continues: poll its trajectory."
     return Response(workflow_response(found, message), status_code=200 if has_ended else 202)
 
 
 def _id_of(answer: Any) -> int:
-    """The run of an answer, whether it is new or was kept under an Idempotency-Key."""
+    """Return the id of the run in an answer, which is new or was stored under an Idempotency-Key."""
     if isinstance(answer, WorkflowResponse):
         return answer.trajectory_id
     return msgspec.json.decode(answer.content, type=_Started).trajectory_id
 
 
 async def _start(task: str, door: Door) -> Any:
-    """Start the run, once where an Idempotency-Key was sent."""
+    """Start the run; only once if an Idempotency-Key was sent."""
     if media_type_of(door.request) == MULTIPART:
         return await _start_with_files(task, door)
     body = await read_body(door.request, door.services.settings)
@@ -77,7 +78,7 @@ async def _start(task: str, door: Door) -> Any:
 
 
 async def _start_with_files(task: str, door: Door) -> Any:
-    """The same; who asks, and for what, is asked before anything is stored."""
+    """Start a run with files. Access and the task are checked before any file is stored."""
     async with door.open() as caller:
         await find_task(caller.connection, key_id=caller.key_id, name=task)
         refuse_other_types(door.request, (MULTIPART,))
@@ -89,7 +90,7 @@ async def _start_with_files(task: str, door: Door) -> Any:
 
 
 def _value(caller: Caller) -> Any:
-    """What a body that is no multipart form holds; without a body, nothing."""
+    """Parse a body that is not multipart; an empty body counts as an empty object."""
     request = caller.request
     refuse_other_types(request, (URLENCODED, MULTIPART))
     if not caller.raw_body:
@@ -103,7 +104,7 @@ async def _start_once(caller: Caller, task: str, value: Any, upload: Upload) -> 
     body = requests.validate(requests.RunCreate, value)
     if upload.paths and FILE_PATHS in body.init_params:
         field = f"init_params.{FILE_PATHS}"
-        raise InvalidError(f"{field}: are the paths of the files that are sent: leave it out.", field)
+        raise InvalidError(f"{field}: is set to the paths of the files sent: leave it out.", field)
 
     async def start() -> WorkflowResponse:
         spec = await run_spec(caller, body, upload.paths or None)
@@ -119,12 +120,12 @@ async def _start_once(caller: Caller, task: str, value: Any, upload: Upload) -> 
 
 
 async def _explain(caller: Caller, task: str, body: requests.RunCreate) -> None:
-    """Raise the reason why nothing was started."""
+    """Raise an error that explains why no run was started."""
     declared = (await find_task(caller.connection, key_id=caller.key_id, name=task)).init_params
     unknown = sorted(set(body.init_params) - set(declared))
     if unknown:
         raise UnknownKeysError(unknown, list(declared), "init_params")
-    raise ConflictError("The task changed at this very moment: send the request again.")
+    raise ConflictError("The task was changed at the same time: send the request again.")
 
 
 HANDLERS = [run, run_sync]

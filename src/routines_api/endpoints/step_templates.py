@@ -1,4 +1,4 @@
-"""The endpoints of what steps can be made of: the same for every collection, told to whoever has a key."""
+"""The endpoints of step templates: the activities that steps can use, the same for every collection."""
 
 from litestar import get
 
@@ -14,7 +14,7 @@ from routines_workflow.catalogue import StepTemplate, step_templates
 async def list_step_templates(caller: Caller) -> StepTemplates:
     """List the activities.
 
-    With what each takes and gives.
+    With the parameters and outputs of each.
     """
     await find_collection(caller.connection, caller.key_id)
     templates = step_templates()
@@ -25,7 +25,7 @@ async def list_step_templates(caller: Caller) -> StepTemplates:
 async def get_step_template(activity_name: str, caller: Caller) -> StepTemplate:
     """Get an activity.
 
-    With what it takes and gives.
+    With its parameters and outputs.
     """
     await find_collection(caller.connection, caller.key_id)
     for template in step_templates():

@@ -13,14 +13,14 @@ from routines_api.schemas.responses import Message, TaskRead, task_read
 from routines_core.db import tasks as db
 from routines_core.db.collections import Collection, find_collection
 
-TaskLimit = Annotated[int, Parameter(ge=1, le=1000, description="The most tasks of a page.")]
+TaskLimit = Annotated[int, Parameter(ge=1, le=1000, description="The most tasks on a page.")]
 
 
 @get("/collections", tags=["Collections"], **operation("listCollections"))
 async def list_collections(caller: Caller) -> list[Collection]:
     """List collections.
 
-    The one that the key opens.
+    The only one is the collection that the key opens.
     """
     return [await find_collection(caller.connection, caller.key_id)]
 
@@ -43,7 +43,7 @@ async def create_task(caller: Caller) -> TaskRead:
 async def list_tasks(caller: Caller, *, limit: TaskLimit = 1000, cursor: Cursor = None) -> Response[list[TaskRead]]:
     """List the tasks of a collection.
 
-    By name.
+    Sorted by name.
     """
     after = decode_cursor(cursor, str)
     found = await db.list_tasks(caller.connection, key_id=caller.key_id, limit=limit + 1, after=after)
@@ -64,7 +64,7 @@ async def get_task(task: str, caller: Caller) -> TaskRead:
 async def update_task(task: str, caller: Caller) -> TaskRead:
     """Update a task.
 
-    A field that is left out keeps its value. A workflow becomes a new version; runs keep the one they started with.
+    A field that is left out keeps its value. A workflow becomes a new version; runs keep the version they started with.
     """
     body = caller.body(requests.TaskUpdate)
     fields: dict[str, Any] = body.model_dump(include=body.model_fields_set - {"created_at", "updated_at"})
@@ -78,7 +78,7 @@ async def update_task(task: str, caller: Caller) -> TaskRead:
 async def delete_task(task: str, caller: Caller) -> Message:
     """Delete a task.
 
-    Refused while routines hang on it. Its runs stay, active ones go on, and all are shown under its last name.
+    Refused while it has routines. Its runs are kept and shown under its last name; active runs continue.
     """
     await db.delete_task(caller.connection, key_id=caller.key_id, name=task)
     return Message(f"Task {task} was deleted.")

@@ -1,4 +1,7 @@
-"""The endpoints of trajectories: lists, one run whole, stats, statuses, labels and events."""
+"""The endpoints of trajectories: lists, single runs, stats, statuses, labels and events.
+
+A trajectory is what clients call a run. Both words mean a row of the table routines.trajectories.
+"""
 
 import re
 from datetime import datetime
@@ -21,13 +24,13 @@ from routines_core.errors import ConflictError, Fault, FaultsConflictError, Faul
 Status = Literal["pending", "running", "completed", "failed", "cancelled", "archived"]
 _WORKFLOW_ID = re.compile(r"flow-.+--([0-9]{1,20})", re.ASCII)
 
-TrajectoryLimit = Annotated[int, Parameter(ge=1, le=100, description="The most runs of a page.")]
-PageNumber = Annotated[int, Parameter(ge=1, le=1_000_000, description="Which page, from 1.")]
-StatusFilter = Annotated[Status | None, Parameter(description="Only runs of this status.")]
+TrajectoryLimit = Annotated[int, Parameter(ge=1, le=100, description="The most runs on a page.")]
+PageNumber = Annotated[int, Parameter(ge=1, le=1_000_000, description="The number of the page, from 1.")]
+StatusFilter = Annotated[Status | None, Parameter(description="Only runs with this status.")]
 RoutineFilter = Annotated[
-    int | None, Parameter(ge=1, le=LARGEST_ID, description="Only runs that the routine of this id caused.")
+    int | None, Parameter(ge=1, le=LARGEST_ID, description="Only runs started by the routine with this id.")
 ]
-EventLimit = Annotated[int, Parameter(ge=1, le=1000, description="The most events of a page.")]
+EventLimit = Annotated[int, Parameter(ge=1, le=1000, description="The most events on a page.")]
 
 
 @get("/db/trajectories/{collection:str}/{task:str}", tags=["Trajectories"], **operation("listTrajectories"))
@@ -65,7 +68,7 @@ async def get_trajectories(
 async def get_trajectory(task: str, trajectory_id: str, caller: Caller) -> Trajectory:
     """Get a run.
 
-    With its steps. Of a task that was deleted too, by its last name.
+    With its steps. Runs of a deleted task are found under its last name.
     """
     run = id_of(trajectory_id)
     return await find_trajectory(caller.connection, key_id=caller.key_id, task=task, trajectory_id=run)
@@ -75,7 +78,7 @@ async def get_trajectory(task: str, trajectory_id: str, caller: Caller) -> Traje
 async def get_stats(task: str, caller: Caller) -> StatsRead:
     """Count the runs of a task.
 
-    By status, with the share that succeeded and how long the newest took.
+    By status, with the success rate and the durations of the newest runs.
     """
     return stats_read(await db.stats_of_task(caller.connection, key_id=caller.key_id, task=task))
 
@@ -89,8 +92,8 @@ async def get_stats(task: str, caller: Caller) -> StatsRead:
 async def set_statuses(task: str, caller: Caller) -> dict[str, str]:
     """Cancel or archive runs.
 
-    All or none. Only an active run can be cancelled, only an ended one archived; to ask again changes nothing. Answers
-    the status of each, as it was asked for.
+    Changes all of them, or none. Only active runs can be cancelled, and only ended runs archived. Repeating a request
+    changes nothing. The answer repeats the statuses that were asked for.
     """
     body = caller.body(requests.StatusChanges)
     wanted = {int(run): status for run, status in sorted(body.root.items(), key=lambda item: int(item[0]))}
@@ -102,17 +105,17 @@ async def set_statuses(task: str, caller: Caller) -> dict[str, str]:
 
 
 def _refuse(found: list[StatusChange], wanted: dict[int, str]) -> None:
-    """Raise what keeps these changes from being made, all of it."""
-    absent = [
+    """Raise an error that lists every reason why the changes cannot be made."""
+    missing = [
         Fault(str(run), "the task has no such run") for run in sorted(set(wanted) - {change.id for change in found})
     ]
     not_allowed = [
-        Fault(str(change.id), f"is {change.status}, and cannot be {change.wanted}")
+        Fault(str(change.id), f"is {change.status} and cannot be {change.wanted}")
         for change in found
         if not change.is_allowed
     ]
-    if absent:
-        raise FaultsError([*absent, *not_allowed])
+    if missing:
+        raise FaultsError([*missing, *not_allowed])
     if not_allowed:
         raise FaultsConflictError(not_allowed)
 
@@ -126,14 +129,15 @@ def _refuse(found: list[StatusChange], wanted: dict[int, str]) -> None:
 async def add_label(task: str, trajectory_id: str, caller: Caller) -> Trajectory:
     """Label a run.
 
-    In the place of the label of the same key and author. A run has at most 100. Answers the whole run.
+    Replaces the label with the same key and author, if there is one. A run may have at most 100 labels. Answers the
+    whole run.
     """
     body, run = caller.body(requests.LabelCreate), id_of(trajectory_id)
     where: dict[str, Any] = {"key_id": caller.key_id, "task": task, "trajectory_id": run}
     is_labelled = await db.label_run(caller.connection, **where, **body.model_dump())
     found = await find_trajectory(caller.connection, **where)
     if not is_labelled:
-        raise ConflictError(f"The run has {db.MOST_LABELS} labels, and there may be no more.")
+        raise ConflictError(f"The run already has {db.MOST_LABELS} labels, the most allowed.")
     return found
 
 
@@ -141,10 +145,10 @@ async def add_label(task: str, trajectory_id: str, caller: Caller) -> Trajectory
 async def get_log(
     workflow_id: str, caller: Caller, *, limit: EventLimit = 1000, cursor: Cursor = None
 ) -> Response[WorkflowLog]:
-    """List what happened to a run.
+    """List the events of a run.
 
-    Oldest first: its making, its first claim, each step and its tries, its end, and what became of its webhook.
-    The run is the one whose id follows the last --.
+    Oldest first: its creation, its first claim, each step with its attempts, its end, and its webhook. The run is the
+    one whose id follows the last --.
     """
     after = decode_cursor(cursor, tuple[datetime, int, int, int])
     parsed = _WORKFLOW_ID.fullmatch(workflow_id)

@@ -1,1 +1,1 @@
-"""What every request passes through: access, bodies, limits, pages and problem documents."""
+"""What all endpoints share: access, request bodies, limits, pagination and problem documents."""

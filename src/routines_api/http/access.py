@@ -1,4 +1,4 @@
-"""Who may see, and what came with it: the bearer key, its rate, the collection, and only then what is valid."""
+"""Access to the API: the bearer key is checked first, then its rate, then the collection, and only then the request."""
 
 import asyncio
 import inspect
@@ -39,7 +39,7 @@ Body = TypeVar("Body", bound=BaseModel)
 
 @dataclass(frozen=True)
 class ApiServices:
-    """What all requests of a process share."""
+    """Services that all requests of a process share."""
 
     settings: Settings
     keyring: Keyring
@@ -51,19 +51,19 @@ class ApiServices:
 
     @property
     def json_limits(self) -> json_body.JsonLimits:
-        """How much a body may hold."""
+        """The limits of a JSON body."""
         settings = self.settings
         return json_body.JsonLimits(settings.max_json_depth, settings.max_string_length, settings.max_items)
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Whom a request speaks for, with the connection that serves it.
+    """An authenticated request, with the database connection that serves it.
 
     Attributes:
-        auth: The key, and the collection that it opens. Every statement is given the key's id, and itself refuses a
-            key that was revoked or has expired.
-        raw_body: As it came; empty where there is none.
+        auth: The key and the collection that it opens. Every statement takes the key's id and refuses a key that is
+            revoked or expired.
+        raw_body: The bytes received; empty if there is no body.
     """
 
     request: ApiRequest
@@ -74,34 +74,34 @@ class Caller:
 
     @property
     def key_id(self) -> int:
-        """What every statement is given."""
+        """The key's id, which every statement takes."""
         return self.auth.key_id
 
     def body(self, model: type[Body]) -> Body:
-        """The body as this model.
+        """Parse the body as this model.
 
         Raises:
-            UnsupportedMediaTypeError: It says that it is something else than JSON.
-            MalformedBodyError: It is no JSON, or none that can be stored.
+            UnsupportedMediaTypeError: Its Content-Type is not JSON.
+            MalformedBodyError: It is not valid JSON, or it cannot be stored.
             FaultsError: It breaks rules of the model.
         """
         return requests.validate(model, self.json())
 
     def refuse_fields(self) -> None:
-        """See that nothing was sent to an operation that takes nothing; an empty object passes, whatever its type.
+        """Refuse fields sent to an operation that takes none. An empty object is fine, whatever its Content-Type.
 
         Raises:
-            InvalidError: Something was sent, which would be ignored.
+            InvalidError: The body has fields, which would be ignored.
         """
         if self.raw_body.strip():
             requests.validate(requests.EmptyBody, json_body.decode(self.raw_body, self.services.json_limits))
 
     def json(self) -> Any:
-        """The body as a JSON value.
+        """Parse the body as a JSON value.
 
         Raises:
-            UnsupportedMediaTypeError: It says that it is something else than JSON.
-            MalformedBodyError: It is no JSON, or none that can be stored.
+            UnsupportedMediaTypeError: Its Content-Type is not JSON.
+            MalformedBodyError: It is not valid JSON, or it cannot be stored.
         """
         refuse_other_types(self.request)
         if not self.raw_body:
@@ -111,10 +111,10 @@ class Caller:
 
 @dataclass(frozen=True)
 class Door:
-    """The way in of one request, for a handler that waits for something: it holds no connection meanwhile.
+    """Admits one request. For handlers that wait for something and must not hold a connection meanwhile.
 
     Attributes:
-        pool: Where the connections come from.
+        pool: Provides the connections.
     """
 
     request: ApiRequest
@@ -123,20 +123,20 @@ class Door:
 
     @asynccontextmanager
     async def open(self, body: bytes | InvalidError = b"", *, again: bool = False) -> AsyncGenerator[Caller]:
-        """The caller, once it is clear that the path lies in the key's collection.
+        """Admit the request and yield its caller, with a connection for as long as the block runs.
 
-        A request that ends in an error may have reached no statement, and so no check that its key still counts: that
-        check is made before the error is told.
+        Statements check that the key is still valid. A request that fails may not have reached one, so the key is
+        checked again before the error is answered.
 
         Args:
-            body: What came, or what is wrong with it: that is said last.
-            again: The request has been let in before, and is not counted once more.
+            body: The body received, or the error found while reading it, which is raised after all other checks.
+            again: Whether the request was admitted before; then it does not count against the rate again.
 
         Raises:
-            UnauthorizedError: No key, or none that counts.
-            RateLimitedError: The key asks faster than it may.
-            NotFoundError: The path names another collection, existing or not: nothing tells the two apart.
-            InvalidError: The body is too large or came too slowly, or a query parameter is unknown.
+            UnauthorizedError: There is no valid key.
+            RateLimitedError: The key is over its rate.
+            NotFoundError: The path names another collection; the error is the same whether or not it exists.
+            InvalidError: The body is too large or arrived too slowly, or a query parameter is unknown.
         """
         token = _bearer(self.request)
         async with self.pool.connection() as connection:
@@ -155,14 +155,14 @@ class Door:
 
 
 def provide_door(request: ApiRequest, state: State) -> Door:
-    """The request's way in."""
+    """Return the door of this request."""
     return Door(request, state.services, state.pool)
 
 
 async def provide_caller(request: ApiRequest, state: State) -> AsyncGenerator[Caller]:
-    """The caller: see Door.open.
+    """Yield the caller of this request: see Door.open.
 
-    The body is read first, since a client that sends it slowly must not hold a connection of the database.
+    The body is read first, so that a client that sends it slowly does not hold a database connection.
     """
     door = provide_door(request, state)
     body = b"" if request.method == "GET" else await read_body(request, door.services.settings)
@@ -182,25 +182,25 @@ def _refuse_foreign(request: ApiRequest, auth: AuthContext) -> None:
     if names.get("collection", auth.collection_name) != auth.collection_name:
         raise NotFoundError
     if any("\0" in str(name) for name in names.values()):
-        raise NotFoundError  # no name holds it, and Postgres takes no text that does
+        raise NotFoundError  # no name contains NUL, and Postgres accepts no text that does
 
 
 def media_type_of(request: ApiRequest) -> str:
-    """What the body says that it is, in lower case and without parameters; JSON where it says nothing."""
+    """Return the request's media type, lower-cased and without parameters; JSON if there is no Content-Type."""
     return request.headers.get("content-type", "application/json").lower().partition(";")[0].strip()
 
 
 def refuse_other_types(request: ApiRequest, allowed: tuple[str, ...] = ()) -> None:
-    """Refuse a body that is neither JSON nor of a type that is allowed beside it, or not in UTF-8, or encoded.
+    """Reject bodies that are not UTF-8 JSON (or one of the `allowed` types), or that are compressed.
 
     Raises:
-        UnsupportedMediaTypeError: The message says what to send.
+        UnsupportedMediaTypeError: The body is rejected; the message says what to send.
     """
     media_type, parameters = media_type_of(request), request.headers.get("content-type", "").lower().partition(";")[2]
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if media_type not in {"application/json", *allowed} and not media_type.endswith("+json"):
         raise UnsupportedMediaTypeError(
-            f"The body is {media_type or 'of no type'}; send JSON with the header Content-Type: application/json"
+            f"The body is {media_type or 'of unknown type'}; send JSON with the header Content-Type: application/json"
             + "".join(f", or {each}" for each in allowed)
             + "."
         )
@@ -214,7 +214,11 @@ _CHARSET = re.compile(r"""charset\s*=\s*["']?([^"';\s]*)""")
 
 
 async def read_body(request: ApiRequest, settings: Settings) -> bytes | InvalidError:
-    """The body within its limits, or what is wrong with it: to be raised when it is this error's turn."""
+    """Read the body within its limits.
+
+    Returns:
+        The body, or the error to raise once access has been checked.
+    """
     limit = settings.max_body_bytes
     length = request.headers.get("content-length", "0")
     if length.isdigit() and int(length) > limit:
@@ -222,10 +226,10 @@ async def read_body(request: ApiRequest, settings: Settings) -> bytes | InvalidE
     try:
         async with asyncio.timeout(settings.body_timeout_seconds):
             return await _stream(request, limit)
-    except InternalServerException:  # so Litestar says that the stream broke
-        return MalformedBodyError("The body broke off, or its chunks are malformed.")
+    except InternalServerException:  # raised by Litestar when the stream breaks
+        return MalformedBodyError("The body ended early, or its chunks are malformed.")
     except TimeoutError:
-        return SlowBodyError(f"The body did not come within {settings.body_timeout_seconds:g} s.")
+        return SlowBodyError(f"The body did not arrive within {settings.body_timeout_seconds:g} s.")
 
 
 async def _stream(request: ApiRequest, limit: int) -> bytes | InvalidError:
@@ -242,7 +246,7 @@ def _too_large(limit: int) -> BodyTooLargeError:
 
 
 def _refuse_unknown_parameters(request: ApiRequest) -> None:
-    """A typo in a filter must not look like an answer to it."""
+    """Refuse unknown query parameters: a misspelt filter must not look as if it had been applied."""
     if not request.scope["query_string"]:
         return
     known = query_parameters(request.route_handler.fn)
@@ -254,5 +258,5 @@ def _refuse_unknown_parameters(request: ApiRequest) -> None:
 
 @cache
 def query_parameters(handler: Callable[..., Awaitable[Any]]) -> set[str]:
-    """The query parameters that a handler takes: its keyword-only arguments."""
+    """Return the names of a handler's query parameters, which are its keyword-only arguments."""
     return set(inspect.getfullargspec(handler).kwonlyargs)

@@ -1,4 +1,4 @@
-"""Errors of HTTP itself; those of the domain are in routines_core.errors."""
+"""Errors of the HTTP layer; domain errors are in routines_core.errors."""
 
 from routines_core.errors import ConflictError, InvalidError, RoutinesError
 
@@ -8,11 +8,11 @@ class BodyTooLargeError(InvalidError):
 
 
 class MalformedBodyError(InvalidError):
-    """The body is not what JSON is, or not JSON that can be stored."""
+    """The body is not valid JSON (or not a valid form), or it cannot be stored."""
 
 
 class UnsupportedMediaTypeError(InvalidError):
-    """The body is of another type than JSON."""
+    """The body has a media type, charset or encoding that the operation does not take."""
 
 
 class HeadersTooLargeError(InvalidError):
@@ -20,20 +20,20 @@ class HeadersTooLargeError(InvalidError):
 
 
 class SlowBodyError(InvalidError):
-    """The body did not come in time."""
+    """The body did not arrive in time."""
 
 
 class IdempotencyKeyReusedError(ConflictError):
-    """The Idempotency-Key was sent before with another request."""
+    """The Idempotency-Key was used before with a different request."""
 
 
 class RateLimitedError(RoutinesError):
-    """The key asks faster than it may.
+    """The key sends requests faster than its rate allows.
 
     Attributes:
-        retry_after_seconds: When it may ask again.
+        retry_after_seconds: How long to wait before the next request.
     """
 
     def __init__(self, retry_after_seconds: float) -> None:
-        super().__init__("This key asks faster than it may: wait as long as Retry-After says.")
+        super().__init__("This key sends requests faster than it may: wait as long as Retry-After says.")
         self.retry_after_seconds = retry_after_seconds

@@ -1,4 +1,4 @@
-"""Idempotency-Key: the same key and request are answered as the first time, and done once."""
+"""The Idempotency-Key header: a repeated request is not carried out again, but answered as the first time."""
 
 import hashlib
 import hmac
@@ -18,13 +18,16 @@ _VALID = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 async def once(caller: Caller, action: Callable[[], Awaitable[Any]], *, status: int) -> Any:
-    """What `action` returns; where an Idempotency-Key was sent, what its first success returned.
+    """Run `action`, or replay its stored answer if this Idempotency-Key has already succeeded.
 
-    Only a success is kept: what failed changed nothing, and is tried again.
+    Only successes are stored: a request that failed changed nothing and may be repeated.
+
+    Returns:
+        The result of `action`, or the stored answer.
 
     Raises:
         InvalidError: The Idempotency-Key is malformed.
-        IdempotencyKeyReusedError: It was sent before with another request.
+        IdempotencyKeyReusedError: It was used before with a different request.
     """
     idempotency_key = caller.request.headers.get("idempotency-key")
     if idempotency_key is None:
@@ -36,23 +39,23 @@ async def once(caller: Caller, action: Callable[[], Awaitable[Any]], *, status: 
     async with connection.transaction():
         kept = await claim_answer(connection, key_id=key_id, idempotency_key=idempotency_key, request_hash=request_hash)
         if kept:
-            return _again(kept, request_hash)
+            return _replay(kept, request_hash)
         body = msgspec.json.encode(await action())
         await keep_answer(connection, key_id=key_id, idempotency_key=idempotency_key, status=status, body=body)
     return Response(body, status_code=status, media_type="application/json")
 
 
-def _again(kept: KeptAnswer, request_hash: bytes) -> Response[bytes]:
+def _replay(kept: KeptAnswer, request_hash: bytes) -> Response[bytes]:
     if not hmac.compare_digest(kept.request_hash, request_hash):
         raise IdempotencyKeyReusedError(
-            "Idempotency-Key: was sent before with another request; use a new one.", "Idempotency-Key"
+            "Idempotency-Key: was sent before with a different request; use a new one.", "Idempotency-Key"
         )
     headers = {"Idempotent-Replayed": "true"}
     return Response(kept.body, status_code=kept.status, media_type="application/json", headers=headers)
 
 
 def _hash(caller: Caller) -> bytes:
-    # Keyed with the token: what is stored gives no way to guess at a secret in the body.
+    # Keyed with the token, so that the stored hash cannot be used to guess secrets in the body.
     request = caller.request
     token = request.headers["authorization"].encode()
     said = b"\0".join([request.method.encode(), request.scope["path"].encode(), caller.raw_body])

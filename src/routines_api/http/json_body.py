@@ -1,7 +1,7 @@
-"""Strict JSON: what cannot be stored, or is not the same for every reader, is refused with a sentence.
+"""Strict JSON parsing: values that cannot be stored, or that parsers read differently, are refused with a sentence.
 
-Refused beside malformed text: duplicate keys, NaN and Infinity, integers beyond bigint, NUL and lone surrogates in
-strings, and whatever is deeper, longer or larger than the limits.
+Besides malformed text this refuses duplicate keys, NaN and Infinity, integers beyond bigint, NUL and lone surrogates
+in strings, and anything deeper, longer or larger than the limits.
 """
 
 import json
@@ -16,12 +16,12 @@ _BIGINT = range(-(2**63), 2**63)
 
 @dataclass(frozen=True)
 class JsonLimits:
-    """How much a body may hold.
+    """The limits of a JSON body.
 
     Attributes:
-        depth: Levels of arrays and objects.
-        string_length: Characters of one string.
-        items: Items of one array or object.
+        depth: The most levels of arrays and objects.
+        string_length: The most characters in a string.
+        items: The most items in an array or object.
     """
 
     depth: int
@@ -30,10 +30,10 @@ class JsonLimits:
 
 
 def decode(body: bytes, limits: JsonLimits) -> Any:
-    """The value of a JSON text.
+    """Parse a JSON text.
 
     Raises:
-        MalformedBodyError: It is no JSON, cannot be stored, or is over a limit; the message says which and where.
+        MalformedBodyError: It is not JSON, cannot be stored, or is over a limit; the message says which and where.
     """
     try:
         value = json.loads(
@@ -52,10 +52,10 @@ def decode(body: bytes, limits: JsonLimits) -> Any:
 
 
 def check(value: Any, limits: JsonLimits) -> None:
-    """See that a value that came in another way than as JSON can be stored.
+    """Check that a value that did not arrive as JSON can be stored.
 
     Raises:
-        MalformedBodyError: It cannot, or is over a limit; the message says which.
+        MalformedBodyError: It cannot be stored, or is over a limit; the message says which.
     """
     _check(value, limits, limits.depth)
 
@@ -70,7 +70,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise MalformedBodyError(f"The body holds {constant}, which is no JSON.")
+    raise MalformedBodyError(f"The body holds {constant}, which is not JSON.")
 
 
 def _float(text: str) -> float:
@@ -81,9 +81,9 @@ def _float(text: str) -> float:
 
 
 def _integer(text: str) -> int:
-    # The length first: int() itself refuses thousands of digits with an error of its own.
+    # The length is checked first, since int() refuses thousands of digits with an error of its own.
     if len(text) > 20 or (value := int(text)) not in _BIGINT:  # noqa: PLR2004 - the digits of a bigint and its sign
-        raise MalformedBodyError(f"The body holds the integer {_shown(text)}, which does not fit into 64 bits.")
+        raise MalformedBodyError(f"The body holds the integer {_shown(text)}, which does not fit in 64 bits.")
     return value
 
 
@@ -113,11 +113,11 @@ def _check_text(text: str, limits: JsonLimits) -> None:
     if "\0" in text:
         raise MalformedBodyError("The body holds a NUL character (\\u0000), which cannot be stored.")
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-        raise MalformedBodyError("The body holds half of a surrogate pair (\\ud800 to \\udfff), which is no character.")
+        raise MalformedBodyError("The body holds half of a surrogate pair (\\ud800 to \\udfff), not a character.")
 
 
 def _too_deep(limits: JsonLimits) -> str:
-    return f"The body is nested too deep; the limit is {limits.depth} levels."
+    return f"The body is nested too deeply; the limit is {limits.depth} levels."
 
 
 def _shown(text: str, characters: int = 40) -> str:

@@ -1,4 +1,4 @@
-"""The keys that a process has seen: what never changes of a key is asked of the database once."""
+"""A cache of API keys: the parts of a key that never change are read from the database once per process."""
 
 from dataclasses import dataclass, field
 
@@ -7,30 +7,33 @@ from routines_core.db.keys import AuthContext, authenticate, hash_of
 from routines_core.db.peppers import Peppers
 
 MOST_KEYS = 10_000
-"""Keys that a process remembers; then it starts anew."""
+"""The most keys in the cache; at the limit it is emptied."""
 
 
 @dataclass
 class KnownKeys:
-    """The keys of one process, by the hash of the whole token.
+    """The keys that one process has seen, by the hash of the whole token.
 
-    A key's secret and its collection never change, so they are kept. Whether it is revoked or has expired does: that
-    is asked in every statement (routines.collection_of_key), and never kept.
+    A key's secret and collection never change, so they are cached. Revocation and expiry are never cached: every
+    statement checks them (routines.collection_of_key).
 
     Attributes:
-        peppers: What the stored hashes are keyed with.
+        peppers: The keys of the stored hashes.
     """
 
     peppers: Peppers
     _by_hash: dict[bytes, AuthContext] = field(default_factory=dict[bytes, AuthContext])
 
     async def recognise(self, connection: Connection, token: str) -> AuthContext:
-        """Whom this token speaks for; of a token that was seen before, only a statement tells whether it still counts.
+        """Look up a token. For a token seen before, only later statements check that it is still valid.
+
+        Returns:
+            The key and the collection that it opens.
 
         Raises:
-            UnauthorizedError: It is malformed or unknown, or at its first sight revoked or expired.
+            UnauthorizedError: It is malformed or unknown, or was revoked or expired when first seen.
         """
-        # Found by the hash alone: nothing that is compared here can be steered towards a stored value.
+        # Looked up by the hash alone, so that timing reveals nothing about a stored value.
         digest = hash_of(token)
         known = self._by_hash.get(digest)
         if known is None:
@@ -41,9 +44,9 @@ class KnownKeys:
         return known
 
     async def confirm(self, connection: Connection, token: str) -> None:
-        """See that this token still counts, whatever is known of it.
+        """Check in the database that this token is valid now, bypassing the cache.
 
         Raises:
-            UnauthorizedError: It does not.
+            UnauthorizedError: It is not.
         """
         await authenticate(connection, token, self.peppers)

@@ -1,6 +1,6 @@
-"""Forms, with and without files: bounded, and files go to the store as they come.
+"""Multipart and urlencoded form bodies, within limits. Files are streamed to the file store.
 
-What a form carries becomes the same JSON value that a JSON body would be, and is then held to the same rules.
+A form becomes the JSON value that a JSON body would be, and is then checked by the same rules.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from routines_core.errors import Fault, FaultsError
 MULTIPART = "multipart/form-data"
 URLENCODED = "application/x-www-form-urlencoded"
 FILES = "files"
-"""The one field that holds files."""
+"""The only field that takes files."""
 JSON_FIELDS = frozenset({"init_params", "secret_params"})
 TEXT_FIELDS = frozenset({"webhook_url", "webhook_secret"})
 FIELDS = JSON_FIELDS | TEXT_FIELDS | {FILES}
@@ -41,18 +41,18 @@ _LONGEST_BOUNDARY = 70
 _BOUNDARY = re.compile(r""";\s*boundary=("[^"]*"|[^;\s"]*)""", re.IGNORECASE)
 
 Event = MultipartSegment | bytes | None
-"""A part begins; a piece of it; it has ended."""
+"""What the parser reports: a part begins, a piece of its content, or (None) its end."""
 
 
 @dataclass
 class Upload:
-    """What came with a form.
+    """The content of a form.
 
     Attributes:
-        texts: The fields that are no files, as they came.
-        paths: Of the stored files, in the order in which they came.
-        digests: Name and SHA-256 of each.
-        is_used: A run has the files: they stay.
+        texts: The fields that are not files, in the order received.
+        paths: The paths of the stored files, in the order received.
+        digests: The name and SHA-256 of each file.
+        is_used: Whether a run uses the files, so that they must be kept.
     """
 
     texts: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
@@ -62,20 +62,20 @@ class Upload:
 
     @property
     def content(self) -> bytes:
-        """The same for the same form, whatever its boundary: what an Idempotency-Key goes by. No JSON begins so."""
+        """Boundary-independent content, hashed for the Idempotency-Key. Its prefix is not valid JSON."""
         return b"form\0" + msgspec.json.encode([self.texts, self.digests])
 
 
 @asynccontextmanager
 async def received(request: ApiRequest, services: ApiServices, collection_id: int) -> AsyncGenerator[Upload]:
-    """A multipart body, its files stored; unless a run came to use them they go at the end of the block.
+    """Receive a multipart body and store its files. At the end of the block they are deleted unless a run uses them.
 
     Raises:
-        MalformedBodyError: It is no such form, or broke off.
+        MalformedBodyError: It is not a valid multipart form, or it ended early.
         BodyTooLargeError: It is over a limit.
-        SlowBodyError: It did not come in time.
+        SlowBodyError: It did not arrive in time.
         FaultsError: A field is unknown.
-        StorageError: The files cannot be kept.
+        StorageError: The files cannot be stored.
     """
     upload = Upload()
     try:
@@ -84,7 +84,7 @@ async def received(request: ApiRequest, services: ApiServices, collection_id: in
         yield upload
     except TimeoutError:
         limit = services.settings.upload_timeout_seconds
-        raise SlowBodyError(f"The body did not come within {limit:g} s.") from None
+        raise SlowBodyError(f"The body did not arrive within {limit:g} s.") from None
     finally:
         if not upload.is_used:
             for path in upload.paths:
@@ -107,9 +107,9 @@ class _Receiver:
         except ParserLimitReached:
             raise BodyTooLargeError("The form has too many parts, or a part with too large headers.") from None
         except MultipartError as error:
-            raise MalformedBodyError(f"The body is no valid multipart form: {error.args[0]}.") from None
-        except InternalServerException:  # so Litestar says that the stream broke
-            raise MalformedBodyError("The body broke off, or its chunks are malformed.") from None
+            raise MalformedBodyError(f"The body is not a valid multipart form: {error.args[0]}.") from None
+        except InternalServerException:  # raised by Litestar when the stream breaks
+            raise MalformedBodyError("The body ended early, or its chunks are malformed.") from None
         finally:
             await events.aclose()
 
@@ -138,7 +138,7 @@ class _Receiver:
     async def _file(self, filename: str, events: AsyncGenerator[Event]) -> None:
         first = await anext(events)
         if not isinstance(first, bytes) and not filename:
-            return  # what a browser sends of a field in which no file was chosen
+            return  # a browser sends this for a file field that was left empty
         if len(self.upload.paths) >= self.services.settings.max_files:
             raise BodyTooLargeError(f"The form has more than {self.services.settings.max_files} files.")
         digest = hashlib.sha256()
@@ -147,7 +147,7 @@ class _Receiver:
         self.upload.digests.append((filename, digest.hexdigest()))
 
     async def _content(self, first: Event, events: AsyncGenerator[Event], digest: Any) -> AsyncIterator[bytes]:
-        """The pieces of a file, as far as it is not too large."""
+        """Yield the pieces of a file, up to the size limit."""
         limit, size = self.services.settings.max_file_bytes, 0
         async for piece in _pieces(first, events):
             size += len(piece)
@@ -158,7 +158,7 @@ class _Receiver:
 
 
 async def _pieces(event: Event, events: AsyncGenerator[Event]) -> AsyncIterator[bytes]:
-    """The pieces of the part at hand, from this event on until it ends."""
+    """Yield the pieces of the current part, from this event until the part ends."""
     while isinstance(event, bytes):
         yield event
         event = await anext(events)
@@ -189,15 +189,15 @@ def _boundary(request: ApiRequest) -> str:
     found = _BOUNDARY.search(request.headers.get("content-type", ""))
     boundary = found[1].strip('"') if found else ""
     if not 0 < len(boundary) <= _LONGEST_BOUNDARY or not boundary.isascii():
-        raise MalformedBodyError("The Content-Type names no boundary, or one of more than 70 characters.")
+        raise MalformedBodyError("The Content-Type has no boundary, or one of more than 70 characters.")
     return boundary
 
 
 def urlencoded_texts(body: bytes) -> list[tuple[str, str]]:
-    """The fields of an urlencoded form.
+    """Parse an urlencoded form into its fields.
 
     Raises:
-        MalformedBodyError: It is none, or not in UTF-8.
+        MalformedBodyError: It is not a valid urlencoded form, or not UTF-8.
     """
     try:
         return parse_qsl(
@@ -207,16 +207,16 @@ def urlencoded_texts(body: bytes) -> list[tuple[str, str]]:
             errors="strict",
             max_num_fields=_MOST_FIELDS,
         )
-    except ValueError:  # of which UnicodeDecodeError is one
-        raise MalformedBodyError("The body is no valid urlencoded form in UTF-8.") from None
+    except ValueError:  # also UnicodeDecodeError, a subclass
+        raise MalformedBodyError("The body is not a valid urlencoded form in UTF-8.") from None
 
 
 def value_of(texts: Sequence[tuple[str, str]], limits: json_body.JsonLimits) -> dict[str, Any]:
-    """The JSON value that a form stands for. An empty field counts as not given.
+    """Convert the fields of a form to the JSON value of an equivalent JSON body. Empty fields are left out.
 
     Raises:
-        FaultsError: A field is unknown, came twice, or should be a file.
-        MalformedBodyError: A field that holds JSON does not, or what it holds cannot be stored.
+        FaultsError: A field is unknown, was sent twice, or should be a file.
+        MalformedBodyError: A JSON field is not valid JSON, or a field cannot be stored.
     """
     names = [name for name, _ in texts]
     faults = [Fault(name[:100], "unknown field") for name in sorted(set(names) - FIELDS)]

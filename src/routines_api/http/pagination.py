@@ -1,4 +1,4 @@
-"""Pages of a list: `limit`, an opaque `cursor`, and a Link header to the next page where there is more."""
+"""Pagination: `limit`, an opaque `cursor`, and a Link header to the next page if there is one."""
 
 import base64
 import binascii
@@ -18,15 +18,15 @@ Item = TypeVar("Item")
 
 Cursor = Annotated[
     str | None,
-    Parameter(max_length=1000, description="Where the page begins: from the Link header of the page before."),
+    Parameter(max_length=1000, description="Where the page begins: taken from the Link header of the previous page."),
 ]
 
 
 def decode_cursor(cursor: str | None, kind: type[Key]) -> Key | None:
-    """The key of the last item of the page before; None at the beginning.
+    """Return the sort key of the previous page's last item; None for the first page.
 
     Raises:
-        InvalidError: It is no cursor of this list.
+        InvalidError: The cursor does not come from this list.
     """
     if cursor is None:
         return None
@@ -34,28 +34,36 @@ def decode_cursor(cursor: str | None, kind: type[Key]) -> Key | None:
         return msgspec.json.decode(_json_of(cursor), type=kind)
     except (binascii.Error, ValueError, msgspec.MsgspecError):
         raise InvalidError(
-            "cursor: must be taken from the Link header of the page before, unchanged.", "cursor"
+            "cursor: must be taken unchanged from the Link header of the previous page.", "cursor"
         ) from None
 
 
 def _json_of(cursor: str) -> bytes:
     text = base64.b64decode(cursor, altchars=b"-_", validate=True)
     if b"\\u0000" in text:
-        raise ValueError("valid JSON, and no text that Postgres takes")
+        raise ValueError("valid JSON, but Postgres accepts no NUL")
     return text
 
 
 def page(
     request: ApiRequest, found: Sequence[Item], limit: int, key: Callable[[Item], Any], show: Callable[[Item], Any]
 ) -> Response[list[Any]]:
-    """At most `limit` items, with a Link to what follows; `found` has one more than `limit` where there is more."""
+    """Build one page of a list.
+
+    Args:
+        request: The request, for the path in the Link header.
+        found: The items; one more than `limit` if there is a next page.
+        limit: The most items on the page.
+        key: Returns an item's sort key, which becomes the cursor.
+        show: Converts an item to its shape in the answer.
+    """
     items = found[:limit]
     headers = {"Link": next_link(request, limit, key(items[-1]))} if len(found) > limit else {}
     return Response([show(item) for item in items], headers=headers)
 
 
 def next_link(request: ApiRequest, limit: int, last: Any) -> str:
-    """The Link header of a page whose last item has this key."""
-    # Relative to the request, so that it is right behind any proxy.
+    """Return the Link header of a page whose last item has this sort key."""
+    # Without scheme and host, so that it is right behind any proxy.
     cursor = base64.urlsafe_b64encode(msgspec.json.encode(last)).decode()
     return f'<{request.scope["path"]}?{urlencode({"limit": limit, "cursor": cursor})}>; rel="next"'

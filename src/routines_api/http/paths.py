@@ -5,6 +5,6 @@ LARGEST_ID = 2**63 - 1
 
 
 def id_of(text: str) -> int:
-    """The id that a path spells; 0, which no row has, for what no bigint can be."""
+    """Parse an id in a path. Returns 0, which no row has, for text that is not a bigint."""
     is_id = text.isascii() and text.isdigit() and int(text[:20]) <= LARGEST_ID
     return int(text[:20]) if is_id else 0

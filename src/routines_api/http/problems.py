@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem documents: one table from error to status and type. docs/errors.md explains each type."""
+"""Errors as RFC 9457 problem documents, by one table from error class to status and type. See docs/use/errors.md."""
 
 import math
 import re
@@ -38,7 +38,7 @@ from routines_core.logging import describe
 from routines_workflow.type_names import rule_of
 
 RETRY_SECONDS = 5
-"""What Retry-After says when the database is away."""
+"""The value of Retry-After while the database or the file store is unavailable."""
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:routines:problem:"
 
@@ -46,39 +46,48 @@ log = structlog.get_logger("api")
 
 
 class ProblemType(NamedTuple):
-    """A kind of problem: what `status`, `type` and `title` say."""
+    """A type of problem, with the `status`, `type` and `title` of its documents."""
 
     status: int
     slug: str
     title: str
     detail: str | None = None
-    """Said in the place of the error's own sentence, which could tell what is there."""
+    """Replaces the error's own sentence, which could reveal what exists."""
 
 
-# The first that fits counts: a class stands before its base.
+# The first match counts, so a class comes before its base class.
 PROBLEM_TYPES: dict[type[Exception], ProblemType] = {
     UnknownKeysError: ProblemType(400, "unknown-override-keys", "Unknown override keys"),
     MalformedBodyError: ProblemType(400, "malformed-body", "Malformed body"),
-    SlowBodyError: ProblemType(408, "slow-body", "The body came too slowly"),
+    SlowBodyError: ProblemType(408, "slow-body", "Body too slow"),
     BodyTooLargeError: ProblemType(413, "body-too-large", "Body too large"),
     UnsupportedMediaTypeError: ProblemType(415, "unsupported-media-type", "Unsupported media type"),
     HeadersTooLargeError: ProblemType(431, "headers-too-large", "Headers too large"),
     InvalidError: ProblemType(400, "invalid-request", "Invalid request"),
     MistypedKeyError: ProblemType(
-        401, "unauthorized", "Unauthorized", "The key is mistyped or cut: its last six characters do not fit the rest."
+        401,
+        "unauthorized",
+        "Unauthorized",
+        "The key is mistyped or truncated: its last six characters do not match the rest.",
     ),
     UnauthorizedError: ProblemType(
         401, "unauthorized", "Unauthorized", "Send a valid key: Authorization: Bearer rtn_<id>_<secret>."
     ),
-    NotFoundError: ProblemType(404, "not-found", "Not found", "There is nothing here that this key may see."),
+    NotFoundError: ProblemType(404, "not-found", "Not found", "Nothing here is visible to this key."),
     IdempotencyKeyReusedError: ProblemType(409, "idempotency-key-reused", "Idempotency-Key reused"),
     ConflictError: ProblemType(409, "conflict", "Conflict"),
     RateLimitedError: ProblemType(429, "rate-limited", "Too many requests"),
     **dict.fromkeys(
-        AWAY, ProblemType(503, "database-away", "Database away", "The database is away; try again after Retry-After.")
+        AWAY,
+        ProblemType(
+            503, "database-away", "Database unavailable", "The database is unavailable; try again after Retry-After."
+        ),
     ),
     StorageError: ProblemType(
-        503, "files-away", "File store away", "Files cannot be kept at the moment; try again after Retry-After."
+        503,
+        "files-away",
+        "File store unavailable",
+        "Files cannot be stored at the moment; try again after Retry-After.",
     ),
     Exception: ProblemType(500, "internal", "Internal error", "The service failed; its log has the cause."),
 }
@@ -88,11 +97,11 @@ class Problem(msgspec.Struct, omit_defaults=True):
     """A problem document (RFC 9457).
 
     Attributes:
-        type: Which kind of problem, as docs/errors.md lists them.
-        title: The same in words.
+        type: The type of problem, one of those in docs/use/errors.md.
+        title: The type in words.
         status: The HTTP status.
-        detail: A sentence that names the field, the rule and what was given.
-        errors: Each broken rule by its field.
+        detail: A sentence that names the field, the rule and the value given.
+        errors: Every broken rule, each with its field.
         unknown_keys: Override keys that the task does not declare.
     """
 
@@ -105,7 +114,7 @@ class Problem(msgspec.Struct, omit_defaults=True):
 
 
 def problem_of(error: Exception) -> Problem:
-    """What an error tells the client."""
+    """Convert an error to the problem document that the client may see."""
     kind = next(kind for error_type, kind in PROBLEM_TYPES.items() if isinstance(error, error_type))
     problem = Problem(TYPE_PREFIX + kind.slug, kind.title, kind.status, kind.detail or str(error))
     if isinstance(error, InvalidError | ConflictError):
@@ -116,7 +125,7 @@ def problem_of(error: Exception) -> Problem:
 
 
 def answer(error: Exception) -> Response[bytes]:
-    """The problem document of an error, with the headers that go with it."""
+    """Answer an error with its problem document and headers."""
     problem = problem_of(error)
     headers: dict[str, str] = {}
     if problem.status == 401:  # noqa: PLR2004 - an HTTP status
@@ -130,7 +139,7 @@ def answer(error: Exception) -> Response[bytes]:
 
 
 async def send_answer(error: RoutinesError, send: Send) -> None:
-    """Send the problem document of an error from outside the application's routes."""
+    """Answer an error outside Litestar's routes, directly through ASGI."""
     response = answer(error)
     headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(response.content)).encode())]
     await send({"type": "http.response.start", "status": response.status_code or 0, "headers": headers})
@@ -151,7 +160,7 @@ def _on_error(request: Request[Any, Any, Any], error: Exception) -> Response[byt
 
 
 def _on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-    """What Litestar raises: a method that is not served is as absent as a path that is not."""
+    """Answer errors raised by Litestar. An unknown method is answered as an unknown path is: 404."""
     if error.status_code in {404, 405}:
         return answer(NotFoundError())
     if isinstance(error, ValidationException):
@@ -177,7 +186,7 @@ def _parameter_fault(request: Request[Any, Any, Any], name: str, message: str) -
 
 
 def _choices(request: Request[Any, Any, Any], name: str) -> list[str]:
-    """What a parameter may be, where its values are counted up."""
+    """Return the values that a parameter may have, if they are enumerated."""
     hint = get_type_hints(request.route_handler.fn).get(name)
     return [str(choice) for part in (hint, *get_args(hint)) for choice in get_args(part) if isinstance(choice, str)]
 
@@ -188,7 +197,7 @@ def _on_unexpected(request: Request[Any, Any, Any], error: Exception) -> Respons
 
 
 def _on_group(request: Request[Any, Any, Any], group: ExceptionGroup[Exception]) -> Response[bytes]:
-    """What a dependency raised while it saw another error pass: Litestar wraps it, and it is the one that counts."""
+    """Answer the error that a dependency raised while handling another one, which Litestar wraps in a group."""
     error = group.exceptions[0]
     return answer(error) if isinstance(error, (RoutinesError, *AWAY)) else _on_unexpected(request, error)
 

@@ -1,7 +1,7 @@
-"""How fast a key may ask: tokens of its bucket in the database, taken a handful at a time.
+"""Rate limits per key: a token bucket in the database, from which a process takes a handful of tokens at a time.
 
-The bucket is one for all API processes, so that the rate holds however many there are; a handful is two hundredths of
-the bucket, so that few requests pay for a write and little is lost with what a process took and never used.
+All API processes share the bucket, so the rate holds however many of them run. A handful is 2 % of the bucket: few
+requests have to write to the database, and few tokens are lost if a process takes some and never uses them.
 """
 
 import time
@@ -12,9 +12,9 @@ from routines_core.db import Connection
 from routines_core.db.keys import take_tokens
 
 HANDFUL_SHARE = 0.02
-"""What is taken at once, of the whole bucket."""
+"""The share of the bucket that is taken at once."""
 KEPT_SECONDS = 10.0
-"""How long a process may use what it took."""
+"""How long a process may use the tokens that it took."""
 
 
 @dataclass
@@ -26,11 +26,11 @@ class _Handful:
 
 @dataclass
 class RateLimiter:
-    """The limiter of one process.
+    """The rate limiter of one process.
 
     Attributes:
-        rate: Requests per second that a key may make over time.
-        burst: Requests that it may make at once.
+        rate: Requests per second that a key may send over time.
+        burst: Requests that it may send at once.
     """
 
     rate: float

@@ -1,4 +1,4 @@
-"""Waiting for the end of runs: one poll serves every request of the process that waits."""
+"""Waiting for runs to end: a single poll serves all waiting requests of a process."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -10,16 +10,16 @@ from routines_core.db.pool import AWAY
 from routines_core.db.trajectories import ended_runs
 
 POLL_SECONDS = 0.05
-"""How often it is asked which runs have ended, while anybody waits; nothing is asked while nobody does."""
+"""The poll interval while requests are waiting; without them there is no polling."""
 AWAY_SECONDS = 1.0
-"""The wait before the database is asked again once it was away."""
+"""The poll interval while the database is unavailable."""
 
 log = structlog.get_logger("api")
 
 
 @dataclass
 class RunWaiter:
-    """The runs whose end requests of one process wait for.
+    """The requests of one process that wait for runs to end.
 
     Attributes:
         seats: How many requests may wait at once.
@@ -31,13 +31,17 @@ class RunWaiter:
     _is_closed: bool = False
 
     async def wait(self, pool: Pool, trajectory_id: int, seconds: float) -> bool:
-        """Whether the run has ended, at most `seconds` from now; False at once where no seat is free."""
+        """Wait for a run to end, for at most `seconds`.
+
+        Returns:
+            Whether it ended in time; False at once if no seat is free.
+        """
         if self._is_closed or sum(map(len, self._waiting.values())) >= self.seats:
             return False
         ended = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(trajectory_id, []).append(ended)
         if self._poll is None:
-            self._poll = asyncio.create_task(self._ask(pool))
+            self._poll = asyncio.create_task(self._poll_until_idle(pool))
         try:
             async with asyncio.timeout(seconds):
                 return await ended
@@ -47,9 +51,9 @@ class RunWaiter:
             self._leave(trajectory_id, ended)
 
     def close(self) -> None:
-        """Let everybody go, and nobody wait any more: the process stops."""
+        """Release all waiters and reject new ones; called at shutdown."""
         self._is_closed = True
-        self._tell(list(self._waiting), has_ended=False)
+        self._release(list(self._waiting), has_ended=False)
 
     def _leave(self, trajectory_id: int, ended: "asyncio.Future[bool]") -> None:
         others = [each for each in self._waiting.get(trajectory_id, []) if each is not ended]
@@ -58,25 +62,25 @@ class RunWaiter:
         else:
             self._waiting.pop(trajectory_id, None)
 
-    def _tell(self, trajectory_ids: list[int], *, has_ended: bool) -> None:
+    def _release(self, trajectory_ids: list[int], *, has_ended: bool) -> None:
         for trajectory_id in trajectory_ids:
             for ended in self._waiting.pop(trajectory_id, []):
                 if not ended.done():
                     ended.set_result(has_ended)
 
-    async def _ask(self, pool: Pool) -> None:
+    async def _poll_until_idle(self, pool: Pool) -> None:
         try:
-            while self._waiting:  # noqa: ASYNC110 - what is waited for is in the database
-                await asyncio.sleep(await self._ask_once(pool))
+            while self._waiting:  # noqa: ASYNC110 - the event happens in the database
+                await asyncio.sleep(await self._poll_once(pool))
         finally:
             self._poll = None
 
-    async def _ask_once(self, pool: Pool) -> float:
-        """Ask, and tell whom it concerns: the seconds until it is to be asked again."""
+    async def _poll_once(self, pool: Pool) -> float:
+        """Ask the database which runs have ended, and release their waiters. Returns the seconds to the next poll."""
         try:
             async with pool.connection() as connection:
-                self._tell(list(await ended_runs(connection, list(self._waiting))), has_ended=True)
+                self._release(list(await ended_runs(connection, list(self._waiting))), has_ended=True)
         except AWAY as error:
-            log.warning("database away, trying again", error=type(error).__name__)
+            log.warning("database unavailable, retrying", error=type(error).__name__)
             return AWAY_SECONDS
         return POLL_SECONDS

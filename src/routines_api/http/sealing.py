@@ -1,4 +1,4 @@
-"""From what people send to what is stored: secrets sealed on the way in, masks understood."""
+"""Conversion of requests to what is stored: secrets are encrypted, and masks keep stored values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _UNCHANGED = {"name", "init_params_overrides", "webhook_url", "paused", "catchup
 
 
 async def create_spec(caller: Caller, body: RoutineCreate) -> RoutineSpec:
-    """The routine to save, its secrets sealed for the caller's collection and for the id that it will have."""
+    """Return the routine to save, its secrets encrypted for the caller's collection and for the routine's new id."""
     refuse_forbidden_webhook(caller, body.webhook_url)
     has_secrets = body.secret_params or body.webhook_secret
     new_id = await draw_routine_id(caller.connection, key_id=caller.key_id) if has_secrets else None
@@ -39,7 +39,7 @@ async def create_spec(caller: Caller, body: RoutineCreate) -> RoutineSpec:
 
 
 async def run_spec(caller: Caller, body: RunCreate, file_paths: list[str] | None) -> RunSpec:
-    """The run to start, its secrets sealed for the caller's collection and for the id that it will have."""
+    """Return the run to start, its secrets encrypted for the caller's collection and for the run's new id."""
     refuse_forbidden_webhook(caller, body.webhook_url)
     has_secrets = body.secret_params or body.webhook_secret
     new_id = await draw_trajectory_id(caller.connection, key_id=caller.key_id) if has_secrets else None
@@ -57,7 +57,11 @@ async def run_spec(caller: Caller, body: RunCreate, file_paths: list[str] | None
 def environment_change(
     caller: Caller, variables: Mapping[str, str | None]
 ) -> tuple[dict[str, SealedSecret], list[str], list[str]]:
-    """What a change of the environment sets, sealed; the names that it removes; and those that a mask keeps."""
+    """Split a change of the environment.
+
+    Returns:
+        The new values, encrypted, by name; the names to remove; and the names whose stored value a mask keeps.
+    """
     new = {name: text for name, text in variables.items() if text is not None and text != MASK}
     return (
         Sealer(caller, "").params(new, "environment"),
@@ -67,10 +71,10 @@ def environment_change(
 
 
 async def patch_spec(caller: Caller, body: PatchBody, *, task: str, name: str) -> RoutinePatch:
-    """The change to make: fields that were not sent stay UNSET, and so does a webhook_secret that is the mask.
+    """Return the change to make. Fields that were not sent are UNSET, and so is a webhook_secret that is the mask.
 
     Raises:
-        NotFoundError: Secrets were sent for a routine that is not there.
+        NotFoundError: Secrets were sent for a routine that does not exist.
     """
     sent = body.model_fields_set
     refuse_forbidden_webhook(caller, body.webhook_url)
@@ -99,10 +103,10 @@ def _with_secrets(sealer: "Sealer", body: PatchBody, change: RoutinePatch, routi
 
 
 def refuse_forbidden_webhook(caller: Caller, url: str | None) -> None:
-    """Refuse a webhook_url that could never be called; what its name leads to is asked when it is called.
+    """Refuse a webhook_url that could never be called. Host names are resolved and checked when it is called.
 
     Raises:
-        InvalidError: It is no URL, or its host is spelled as an address that is not public.
+        InvalidError: It is not a URL, or its host is an address that is not public.
     """
     if url is not None:
         allow_private = caller.services.settings.webhook_allow_private
@@ -110,27 +114,27 @@ def refuse_forbidden_webhook(caller: Caller, url: str | None) -> None:
 
 
 def cadence_of(config: CadenceConfig) -> Cadence:
-    """The cadence in the database's terms: a minute that is null is the default."""
-    return Cadence(config.type, config.hour_utc, config.minute_utc or 0, config.day_of_week)
+    """Convert a cadence from a request to the database's struct, whose defaults stand in for nulls."""
+    return Cadence(**config.given())
 
 
 @dataclass(frozen=True)
 class Sealer:
-    """Seals secrets for the caller's collection.
+    """Encrypts secrets for the caller's collection.
 
     Attributes:
-        owner: Of what they are: `owner_of_routine`, `owner_of_run`, or empty for the collection.
+        owner: What the secrets belong to: `owner_of_routine`, `owner_of_run`, or empty for the collection.
     """
 
     caller: Caller
     owner: str
 
     def params(self, secrets: Mapping[str, str], kind: SecretKind = "secret_param") -> dict[str, SealedSecret]:
-        """Each sealed under its name."""
+        """Encrypt each secret under its name."""
         return {name: self._seal(text, kind, name) for name, text in secrets.items()}
 
     def webhook_secret(self, plaintext: str | None) -> SealedSecret | None:
-        """It sealed; None where there is none."""
+        """Encrypt a webhook secret; None if there is none."""
         return self._seal(plaintext, "webhook_secret", "") if plaintext else None
 
     def _seal(self, plaintext: str, kind: SecretKind, field: str) -> SealedSecret:

@@ -1,1 +1,1 @@
-"""The metrics of an API process and of the database."""
+"""The metrics that an API process serves: its own and the database's."""

@@ -1,4 +1,4 @@
-"""The database's figures on a page of metrics: asked when somebody looks, now and then, within a time limit."""
+"""The database's metrics: queried on demand, at most once every few seconds, within a time limit."""
 
 import asyncio
 import time
@@ -17,17 +17,17 @@ from routines_core.errors import DatabaseError, NotFoundError
 from routines_core.logging import describe
 
 KEPT_SECONDS = 5.0
-"""How long figures are shown before they are asked again, however often somebody looks."""
+"""How long results are reused before the database is queried again, however frequent the scrapes."""
 STATEMENT_TIMEOUT = "1s"
-"""No figure takes so long; one that does is an error of its own."""
+"""The limit for one group of metrics; a group that takes longer is reported as failed."""
 LIMIT_SECONDS = 3.0
-"""For all of them, with the connection: well within the 10 s that Prometheus gives a scrape."""
+"""The limit for connecting and querying all groups: well within the 10 s that Prometheus gives a scrape."""
 
 log = structlog.get_logger("metrics")
 
 
 class Shown(NamedTuple):
-    """One metric: a field of a record of routines_core.db.metrics."""
+    """One metric, read from a field of a struct of routines_core.db.metrics."""
 
     name: str
     field: str
@@ -35,13 +35,13 @@ class Shown(NamedTuple):
     labels: dict[str, str] = {}  # noqa: RUF012 - never changed
 
 
-_SKIPPED = "Slots that were recorded as skipped in the last hour; the newest 10,000 skips are looked at."
-_ACTIVE = "Runs that have not ended; the first 10,000 are looked at."
+_SKIPPED = "Slots recorded as skipped in the last hour, counted among the newest 10,000 skips."
+_ACTIVE = "Runs that have not ended, counted among the first 10,000."
 SHOWN: dict[str, tuple[Shown, ...]] = {
     "routines": (
         Shown("routines_due", "due", "Routines that are due now, counted up to 10,000."),
-        Shown("routines_oldest_due_seconds", "oldest_due_seconds", "For how long the oldest slot has been due."),
-        Shown("routines_paused_by_strikes", "paused_by_strikes", "Routines that the scheduler itself has paused."),
+        Shown("routines_oldest_due_seconds", "oldest_due_seconds", "How long the oldest slot has been due."),
+        Shown("routines_paused_by_strikes", "paused_by_strikes", "Routines paused by the scheduler."),
     ),
     "skips": tuple(
         Shown("routines_skipped_slots_last_hour", reason, _SKIPPED, {"reason": reason})
@@ -53,96 +53,98 @@ SHOWN: dict[str, tuple[Shown, ...]] = {
         Shown(
             "routines_oldest_pending_run_seconds",
             "oldest_pending_seconds",
-            "For how long the oldest run has waited for a worker.",
+            "How long the oldest run has waited for a worker.",
         ),
     ),
     "deliveries": (
-        Shown("routines_deliveries_due", "due", "Webhooks that are due and that no worker has, up to 10,000."),
-        Shown("routines_oldest_due_delivery_seconds", "oldest_due_seconds", "For how long the oldest has been due."),
+        Shown("routines_deliveries_due", "due", "Webhooks that are due and unclaimed, counted up to 10,000."),
+        Shown("routines_oldest_due_delivery_seconds", "oldest_due_seconds", "How long the oldest has been due."),
     ),
     "programs": (
-        Shown("routines_tickers_connected", "tickers", "Tickers that are connected to the database."),
-        Shown("routines_workers_connected", "workers", "Workers that are connected to the database."),
+        Shown("routines_tickers_connected", "tickers", "Tickers connected to the database."),
+        Shown("routines_workers_connected", "workers", "Workers connected to the database."),
     ),
     "snapshots": (
-        Shown("routines_oldest_snapshot_seconds", "oldest_seconds", "Age of the oldest open snapshot of the database."),
+        Shown("routines_oldest_snapshot_seconds", "oldest_seconds", "Age of the oldest open snapshot in the database."),
     ),
-    "schema": (Shown("routines_schema_version", "version", "The number of the last migration that was applied."),),
+    "schema": (Shown("routines_schema_version", "version", "The number of the last applied migration."),),
 }  # fmt: skip
-"""By the name of the statement that tells them."""
+"""The metrics of each group; a group is read by one statement, and its name is the key."""
 
 
-class DatabaseFigures(Collector):
-    """The figures of one database, as one process shows them.
+class DatabaseMetrics(Collector):
+    """Collects the metrics of one database for one process.
 
     Attributes:
-        is_up: Whether the database answered, the last time that it was asked.
+        is_up: Whether the database answered when it was last queried.
     """
 
     def __init__(self, database_url: str) -> None:
         self._database_url = database_url
-        self._found: dict[str, db.Figures] = {}
+        self._found: dict[str, db.Metrics] = {}
         self._failed: set[str] = set(SHOWN)
-        self._asked_at: float | None = None
+        self._queried_at: float | None = None
         self._took_seconds = 0.0
-        self._asking = asyncio.Lock()
+        self._querying = asyncio.Lock()
         self.is_up = False
 
     async def refresh(self) -> None:
-        """Ask the database, unless that was done a moment ago; whoever comes meanwhile waits for the same answer."""
-        async with self._asking:
-            if self._asked_at is not None and time.monotonic() - self._asked_at < KEPT_SECONDS:
+        """Query the database unless the last results are fresh; concurrent calls wait for the same results."""
+        async with self._querying:
+            if self._queried_at is not None and time.monotonic() - self._queried_at < KEPT_SECONDS:
                 return
             began_at = time.monotonic()
             self._found, self.is_up = {}, False
             try:
-                await within(LIMIT_SECONDS, self._ask())
+                await within(LIMIT_SECONDS, self._query())
             except (*LOST, DatabaseError) as error:
-                log.warning("figures of the database not read", **describe(error))
+                log.warning("database metrics not read", **describe(error))
             self._failed = set(SHOWN) - set(self._found)
-            self._asked_at = time.monotonic()
-            self._took_seconds = self._asked_at - began_at
+            self._queried_at = time.monotonic()
+            self._took_seconds = self._queried_at - began_at
 
-    async def _ask(self) -> None:
-        """On a connection of its own: neither does a scrape wait for requests, nor they for it."""
+    async def _query(self) -> None:
+        """Query every group on a separate connection, so that scrapes and requests never wait for each other."""
         async with connect(
             self._database_url, "routines-metrics", role="routines_api", statement_timeout=STATEMENT_TIMEOUT
         ) as connection:
-            for kind in db.KINDS:
-                await self._ask_for(connection, kind)
+            for group in db.KINDS:
+                await self._query_group(connection, group)
 
-    async def _ask_for(self, connection: Connection, kind: str) -> None:
+    async def _query_group(self, connection: Connection, group: str) -> None:
         try:
-            self._found[kind] = await db.KINDS[kind](connection)
+            self._found[group] = await db.KINDS[group](connection)
         except (*LOST, NotFoundError) as error:
             if connection.closed:
                 raise
-            log.info("figures not known", figure=kind, **describe(error))
+            log.info("group of metrics not read", group=group, **describe(error))
         self.is_up = True
 
     def describe(self) -> Iterable[Metric]:
-        """No names: what is not known is not there."""
+        """Return no names: which metrics there are depends on what could be read."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        """What was found, and what was not."""
-        yield GaugeMetricFamily("routines_database_up", "1 where the database answered.", value=float(self.is_up))
+        """Yield the metrics of the groups that were read, and which groups failed."""
+        yield GaugeMetricFamily("routines_database_up", "1 if the database answered.", value=float(self.is_up))
         failed = GaugeMetricFamily(
-            "routines_database_figure_error", "1 where these figures could not be read.", labels=["figure"]
+            "routines_database_metrics_error", "1 if this group of metrics could not be read.", labels=["group"]
         )
-        for kind in SHOWN:
-            failed.add_metric([kind], float(kind in self._failed))
+        for group in SHOWN:
+            failed.add_metric([group], float(group in self._failed))
         yield failed
         yield GaugeMetricFamily(
-            "routines_database_figures_duration_seconds", "How long it took to read them.", value=self._took_seconds
+            "routines_database_metrics_duration_seconds",
+            "How long it took to connect and read them.",
+            value=self._took_seconds,
         )
-        for kind, found in self._found.items():
-            yield from _families(kind, found)
+        for group, found in self._found.items():
+            yield from _families(group, found)
 
 
-def _families(kind: str, found: db.Figures) -> Iterable[Metric]:
+def _families(group: str, found: db.Metrics) -> Iterable[Metric]:
     families: dict[str, GaugeMetricFamily] = {}
-    for shown in SHOWN[kind]:
+    for shown in SHOWN[group]:
         family = families.setdefault(
             shown.name, GaugeMetricFamily(shown.name, shown.documentation, labels=list(shown.labels))
         )

@@ -1,4 +1,4 @@
-"""`/metrics` on the API's own port: for this machine alone, unless a token says who else may look."""
+"""`/metrics` on the API's own port: open on loopback addresses, elsewhere only with a token."""
 
 from http import HTTPStatus
 
@@ -24,7 +24,7 @@ _UNAUTHORIZED = Problem(
 
 @get("/metrics", include_in_schema=False)
 async def metrics(request: ApiRequest, state: State) -> Response[bytes]:
-    """Every metric of this process, of the database, and of the parts of `routines up`."""
+    """Return every metric of this process and of the database."""
     services: ApiServices = state.services
     token = services.settings.metrics_token
     if token is None and not is_loopback(services.settings.host):

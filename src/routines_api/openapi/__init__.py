@@ -1,1 +1,1 @@
-"""The OpenAPI description and the page that shows it."""
+"""The OpenAPI description, and the page that displays it."""

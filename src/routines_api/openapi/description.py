@@ -1,7 +1,8 @@
-"""The description of the API: OpenAPI 3.1, made from the handlers, the request models and the response structs."""
+"""The OpenAPI 3.1 description of the API, built from the handlers, the request models and the response structs."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from inspect import cleandoc
 from typing import Any, get_args, get_origin
 
 import msgspec
@@ -15,10 +16,10 @@ from routines_api.http.problems import PROBLEM_TYPES, TYPE_PREFIX, Problem, Prob
 from routines_api.schemas.examples import EXAMPLES
 
 REFERENCE = "#/components/schemas/"
-DESCRIPTION = """Saved, recurring invocations of tasks, in UTC, and the runs that they caused.
+DESCRIPTION = """Routines are saved, recurring invocations of tasks, scheduled in UTC. Each run leaves a trajectory.
 
-Send a key as `Authorization: Bearer rtn_<id>_<secret>`; it opens one collection. What does not exist and what belongs
-to another collection answer the same 404. Errors are problem documents (RFC 9457)."""
+Send a key as `Authorization: Bearer rtn_<id>_<secret>`; it opens one collection. Names that do not exist and names in
+other collections are answered with the same 404. Errors are problem documents (RFC 9457)."""
 
 
 def operation(
@@ -30,14 +31,14 @@ def operation(
     form: bool = False,
     may_wait: bool = False,
 ) -> dict[str, Any]:
-    """What a handler's decorator takes, so that it can be described.
+    """Return arguments for a handler's decorator that carry what its description needs.
 
     Args:
-        operation_id: Names the function in generated clients.
-        body: The model of its request body.
-        conflict: Whether it may answer 409.
+        operation_id: The name of the function in generated clients.
+        body: The model of the request body.
+        conflict: Whether the operation may answer 409.
         idempotent: Whether it takes an Idempotency-Key; then it may answer 409 too.
-        form: Whether it takes its body as a form too, with files.
+        form: Whether the body may also be a form, with files.
         may_wait: Whether it may answer 202.
     """
     opt = {"body": body, "conflict": conflict or idempotent, "idempotent": idempotent, "form": form}
@@ -45,20 +46,17 @@ def operation(
     return {"operation_id": operation_id, "opt": opt}
 
 
-def describe(app: Litestar, beside: Sequence[HTTPRouteHandler] = ()) -> dict[str, Any]:
-    """The OpenAPI document of what this application serves, and of POSTs `beside` that share a route with another."""
+def describe(app: Litestar) -> dict[str, Any]:
+    """Return the OpenAPI document of the operations that this application serves."""
     handlers = {str(handler.operation_id): handler for handler in _handlers(app)}
     described = app.openapi_schema.to_schema()
     for path, item in described["paths"].items():
         for method, found in item.items():
             handler = handlers[found["operationId"]]
             item[method] = _operation(path, handler, found.get("parameters", []))
-    for handler in beside:
-        path = next(iter(handler.paths)).replace(":str", "")
-        described["paths"][path] = {"post": _operation(path, handler, [])}
     described["info"] = {"title": "Routines", "version": "1", "description": DESCRIPTION, "license": {"name": "MIT"}}
     described["components"] = {
-        "schemas": _schemas([*handlers.values(), *beside]),
+        "schemas": _schemas([*handlers.values()]),
         "securitySchemes": {
             "key": {"type": "http", "scheme": "bearer", "description": "A key of `routines keys create`."}
         },
@@ -94,10 +92,10 @@ _JSON_TEXT = {"type": "string", "contentMediaType": "application/json", "descrip
 _FORM_FIELDS = {
     "init_params": _JSON_TEXT,
     "secret_params": _JSON_TEXT,
-    "webhook_url": {"type": "string", "description": "Told when the run has ended."},
+    "webhook_url": {"type": "string", "description": "Called when the run has ended."},
     "webhook_secret": {"type": "string", "description": "Signs the webhook."},
 }
-_FILE_FIELD = {"type": "array", "items": {"type": "string", "format": "binary"}, "description": "Its files."}
+_FILE_FIELD = {"type": "array", "items": {"type": "string", "format": "binary"}, "description": "The files."}
 _FORM = {"type": "object", "additionalProperties": False, "properties": _FORM_FIELDS}
 _FORMS = {
     "application/x-www-form-urlencoded": {"schema": _FORM},
@@ -119,7 +117,7 @@ _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "The same key and request, sent again within a day, are done once and answered as the first time.",
+    "description": "Within a day, a repeated request with the same key has no effect and is answered as the first was.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
 }
 _PATH_PARAMETERS = {
@@ -153,9 +151,13 @@ def _responses(handler: HTTPRouteHandler) -> dict[str, Any]:
     if answered is not None:
         success["content"] = {"application/json": {"schema": _schema_of(answered)}}
     if "cursor" in (handler.fn.__kwdefaults__ or {}):
-        link = {"description": "The next page, rel=next, where there is one.", "schema": {"type": "string"}}
+        link = {"description": "The next page (rel=next), if there is one.", "schema": {"type": "string"}}
         success["headers"] = {"Link": link}
-    waiting = {"202": {**success, "description": "It has started, and goes on."}} if handler.opt.get("may_wait") else {}
+    waiting = (
+        {"202": {**success, "description": "The run has started, but not ended."}}
+        if handler.opt.get("may_wait")
+        else {}
+    )
     return {
         status: success,
         **waiting,
@@ -185,7 +187,7 @@ def _problem_response(code: int) -> dict[str, Any]:
 
 
 def _example(kind: ProblemType) -> dict[str, Any]:
-    sentence = kind.detail or f"{kind.title}: the field, the rule and what was given."
+    sentence = kind.detail or f"{kind.title}: the field, the rule and the value given."
     return {"value": {"type": TYPE_PREFIX + kind.slug, "title": kind.title, "status": kind.status, "detail": sentence}}
 
 
@@ -214,14 +216,31 @@ def _schemas(handlers: list[HTTPRouteHandler]) -> dict[str, Any]:
     )
     schemas: dict[str, Any] = {**sent_out, **taken_in.get("$defs", {})}
     for body in bodies:
-        if not schemas[body.__name__].get("required"):  # a change: what is left out keeps its value, and has no default
+        # In an update, fields left out keep their value, so a default would mislead.
+        if not schemas[body.__name__].get("required"):
             for field in schemas[body.__name__].get("properties", {}).values():
                 field.pop("default", None)
     for name, schema in schemas.items():
-        schema["description"] = schema.get("description", name).partition("\n\nAttributes:")[0]
+        _describe(schema, schema.get("description", name))
         for field in schema.get("properties", {}).values():
             if field.get("type") == "array":
-                field.setdefault("items", {})  # code generators ask what it holds, be it anything
+                field.setdefault("items", {})  # code generators expect `items`, even for arrays of anything
         if name in EXAMPLES:
             schema["examples"] = [EXAMPLES[name]]
     return dict(sorted(schemas.items()))
+
+
+def _describe(schema: dict[str, Any], docstring: str) -> None:
+    """Describe a schema and its fields from a docstring, in which the section Attributes describes the fields."""
+    text = re.sub(r"\bNone\b", "null", cleandoc(docstring))
+    schema["description"], _, attributes = text.partition("\n\nAttributes:\n")
+    described = dict(_ATTRIBUTE.findall(attributes))
+    for name, field in schema.get("properties", {}).items():
+        options = [option["description"] for option in field.get("anyOf", ()) if "description" in option]
+        if name in described:
+            field.setdefault("description", " ".join(described[name].split()))
+        elif options:
+            field.setdefault("description", options[0])  # pydantic describes the type, not the field
+
+
+_ATTRIBUTE = re.compile(r"^    (\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)

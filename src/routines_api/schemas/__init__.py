@@ -1,1 +1,1 @@
-"""The shapes of requests and responses."""
+"""The shapes of requests and responses, with an example of each."""

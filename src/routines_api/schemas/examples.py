@@ -1,4 +1,4 @@
-"""An example of each answer, for the description of the API; a test holds each against its schema."""
+"""An example of each response, for the OpenAPI description. A test validates each against its schema."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ _ROUTINE = {
     "init_params_overrides": {"sample_size": 50},
     "secret_params": {},
     "webhook_url": None,
-    "webhook_secret": None,  # nosec B105 - there is none
+    "webhook_secret": None,  # nosec B105 - not a secret
     "paused": False,
     "last_run_at": None,
     "next_run_at": "2026-05-04T09:00:00Z",
@@ -140,8 +140,21 @@ _LATEST_OUTCOME = {
     "ended_at": "2026-05-04T09:00:02Z",
 }
 
+_MINUTE = {"required": False, "default": 0, "minimum": 0, "maximum": 59}
+_WEEKLY = {
+    "hour_utc": {"required": True, "default": None, "minimum": 0, "maximum": 23},
+    "minute_utc": _MINUTE,
+    "day_of_week": {
+        "required": True,
+        "default": None,
+        "choices": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"],
+    },
+}
+
 EXAMPLES: dict[str, Any] = {
     "Cadence": _CADENCE,
+    "CadenceFieldRead": _MINUTE,
+    "CadenceTypeRead": {"type": "weekly", "description": "Once a week.", "fields": _WEEKLY},
     "Collection": {"name": "my-org", "description": "", "created_at": "2026-05-01T08:00:00Z"},
     "Delivery": {
         "id": 7,

@@ -1,4 +1,4 @@
-"""What people send in: pydantic models that refuse what they do not know."""
+"""Request bodies: pydantic models that refuse unknown fields."""
 
 import re
 from typing import Annotated, Any, Literal, TypeVar, cast
@@ -11,11 +11,14 @@ from pydantic import (
     RootModel,
     StringConstraints,
     ValidationError,
+    create_model,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from routines_core import cadence
+from routines_core.cadence import CadenceField
 from routines_core.errors import Fault, FaultsError
 from routines_core.mask import MASK
 from routines_workflow.checks import check_workflow
@@ -30,7 +33,7 @@ _WEBHOOK_URL = re.compile(r"https?://[^\s/?#@]+([/?#]\S*)?", re.ASCII)
 Slug = Annotated[str, Field(pattern=SLUG, description="A slug.", examples=["morning-regression"])]
 SecretName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 WebhookUrl = Annotated[
-    str, Field(max_length=2048, description="Told when a run has ended.", examples=["https://example.com/hook"])
+    str, Field(max_length=2048, description="Called when a run has ended.", examples=["https://example.com/hook"])
 ]
 
 CatchupWindow = Annotated[
@@ -38,8 +41,8 @@ CatchupWindow = Annotated[
     Field(
         ge=0,
         le=366 * 86400,
-        description="How many seconds old a slot may be to still fire after an outage; 0: never; "
-        "null: an hour for hourly, 12 hours for the others, unless the service is set up otherwise.",
+        description="The age in seconds up to which a slot still fires after an outage; 0: late slots never fire; "
+        "null: an hour for hourly, 12 hours for the others, unless the service is configured otherwise.",
     ),
 ]
 
@@ -49,62 +52,56 @@ ENVIRONMENT_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,99}$"
 _PATTERN_RULES = {
     SLUG: SLUG_RULE,
     RUN_ID: "must be the id of a run",
-    ENVIRONMENT_NAME: "must be a name of 1 to 100 letters, digits and _, not beginning with a digit",
+    ENVIRONMENT_NAME: "must be a name of 1 to 100 letters, digits and _ that does not begin with a digit",
 }
 
 
 class RequestBody(BaseModel):
-    """A body: unknown fields are refused, and nothing is converted to what it is not."""
+    """A request body. Unknown fields are refused, and no value is converted to another type."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class EmptyBody(RequestBody):
-    """What an operation without fields takes: an empty object, if anything."""
+    """The body of an operation without fields: empty, or an empty object."""
 
 
-class CadenceConfig(RequestBody):
-    """When the slots fall, in UTC. A parameter that is null, or its default, counts as not given."""
+def _field(field: CadenceField) -> tuple[Any, Any]:
+    """The type and the rules of a cadence's field, as pydantic's `create_model` takes them."""
+    kind: Any = Literal[field.choices] if field.choices else int
+    rules = Field(default=field.default, ge=field.minimum, le=field.maximum, description=cadence.usage(field))
+    return kind | None, rules
+
+
+# Generated, so that routines_core.cadence is the only place that lists types and fields.
+_TYPE: Any = Literal[cadence.NAMES]
+_CADENCE_FIELDS: dict[str, Any] = {
+    "type": (_TYPE, Field(description="How often; weekdays means Monday to Friday.", examples=["weekdays"])),
+    **{field.name: _field(field) for field in cadence.FIELDS},
+}
+_CadenceFields: type[RequestBody] = create_model("_CadenceFields", __base__=RequestBody, **_CADENCE_FIELDS)
+
+
+class CadenceConfig(_CadenceFields):
+    """When the slots fall, in UTC. Sending null, or a field's default, is the same as leaving the field out."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"type": "weekdays", "hour_utc": 9, "minute_utc": 0}]})
 
-    type: Literal["manual", "hourly", "daily", "weekdays", "weekly"] = Field(
-        description="How often; weekdays means Monday to Friday.", examples=["weekdays"]
-    )
-    hour_utc: int | None = Field(
-        default=None, ge=0, le=23, description="Required by daily, weekdays and weekly; refused on the others."
-    )
-    minute_utc: int | None = Field(
-        default=0, ge=0, le=59, description="The minute of the hour; refused on manual.", examples=[0]
-    )
-    day_of_week: Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"] | None = Field(
-        default=None, description="Required by weekly; refused on the others."
-    )
+    def given(self) -> dict[str, Any]:
+        """Return the fields that are not null, `type` among them."""
+        return self.model_dump(exclude_none=True)
 
     @model_validator(mode="after")
     def _fits_its_type(self) -> "CadenceConfig":
-        faults = list(_misfits(self))
-        if faults:
-            raise ValueError("; ".join(faults))
+        given = self.given()
+        if broken := cadence.broken_rules(given["type"], given):
+            faults = [Fault(name, rule) for name, rule in broken]
+            raise PydanticCustomError("cadence", "is not valid", {"faults": faults})
         return self
 
 
-def _misfits(cadence: CadenceConfig) -> list[str]:
-    """Each parameter that the cadence's type lacks, or has and must not have."""
-    kind = cadence.type
-    wants_hour, wants_day = kind in {"daily", "weekdays", "weekly"}, kind == "weekly"
-    rules = [
-        (wants_hour and cadence.hour_utc is None, f"hour_utc is required by {kind}"),
-        (not wants_hour and cadence.hour_utc is not None, f"hour_utc does not go with {kind}: leave it out"),
-        (kind == "manual" and bool(cadence.minute_utc), "minute_utc does not go with manual: leave it out"),
-        (wants_day and cadence.day_of_week is None, "day_of_week is required by weekly"),
-        (not wants_day and cadence.day_of_week is not None, f"day_of_week does not go with {kind}: leave it out"),
-    ]
-    return [message for broken, message in rules if broken]
-
-
 class CadencePreview(RequestBody):
-    """A cadence to look at before it is saved."""
+    """A cadence to preview before it is saved."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"cadence": {"type": "weekdays", "hour_utc": 9}, "count": 3}]}
@@ -115,7 +112,7 @@ class CadencePreview(RequestBody):
 
 
 class _RoutineFields(RequestBody):
-    """The rules of fields that create and PATCH share."""
+    """Rules for fields that creating and updating share."""
 
     @field_validator("webhook_url", check_fields=False)
     @classmethod
@@ -158,7 +155,7 @@ class RoutineCreate(_RoutineFields):
 
 
 class RunCreate(_RoutineFields):
-    """A run to start. In a form `init_params` and `secret_params` are JSON texts, and `files` are its files."""
+    """A run to start. In a form, `init_params` and `secret_params` are JSON texts, and `files` are the files."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"init_params": {"name": "team"}}]})
 
@@ -166,10 +163,10 @@ class RunCreate(_RoutineFields):
         default={}, description="Merged over the task's init_params; each key must be declared there."
     )
     secret_params: dict[SecretName, str] = Field(
-        default={}, description="Stored encrypted until the run has ended; in no answer."
+        default={}, description="Stored encrypted until the run has ended; never returned."
     )
     webhook_url: WebhookUrl | None = None
-    webhook_secret: str | None = Field(default=None, min_length=1, description="Signs the webhook; in no answer.")
+    webhook_secret: str | None = Field(default=None, min_length=1, description="Signs the webhook; never returned.")
     files: list[Any] = Field(
         default=[], max_length=0, description="In a multipart form: files; their paths become init_params.file_paths."
     )
@@ -182,12 +179,12 @@ class RunCreate(_RoutineFields):
 
 def _refuse_mask(value: Any) -> Any:
     if value == MASK or (isinstance(value, dict) and MASK in cast("dict[str, str]", value).values()):
-        raise ValueError(f"{MASK} stands for a stored value, and there is none yet: send the secret itself")
+        raise ValueError(f"{MASK} stands for a stored value, but none is stored yet: send the secret itself")
     return cast("Any", value)
 
 
 class StatusChanges(RootModel[dict[Annotated[str, Field(pattern=RUN_ID)], Literal["cancelled", "archived"]]]):
-    """The status that each of these runs shall have, by its id; all of them or none."""
+    """The new status of each run, by its id. All of them change, or none does."""
 
     model_config = ConfigDict(strict=True, json_schema_extra={"examples": [{"9876": "cancelled"}]})
 
@@ -197,42 +194,42 @@ class StatusChanges(RootModel[dict[Annotated[str, Field(pattern=RUN_ID)], Litera
 
 
 class LabelCreate(RequestBody):
-    """A label to put on a run, in the place of the one of this key and author."""
+    """A label for a run. It replaces the label with the same key and author."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"key": "rating", "value": 5, "author": "ada"}]})
 
-    key: str = Field(min_length=1, max_length=100, description="What it says something about.")
+    key: str = Field(min_length=1, max_length=100, description="The aspect that the label rates or describes.")
     value: Annotated[str, StringConstraints(max_length=1000)] | int | float | bool = Field(
-        description="A text of at most 1000 characters, a number or a truth value."
+        description="A text of at most 1000 characters, a number or a boolean."
     )
-    author: str = Field(default="", max_length=100, description="Who says so.")
+    author: str = Field(default="", max_length=100, description="Who set the label.")
 
 
 class EnvironmentPatch(RequestBody):
-    """Environment variables to set or to remove; the others stay."""
+    """Environment variables to set or remove; the others are kept."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"environment_variables": {"API_URL": "https://example.com"}}]}
     )
 
     environment_variables: dict[Annotated[str, Field(pattern=ENVIRONMENT_NAME)], str | None] = Field(
-        max_length=100, description="By name: null removes, ******** keeps the stored value."
+        max_length=100, description="Values by name: null removes the variable, ******** keeps the stored value."
     )
 
 
-_IGNORED: Any = Field(default=None, description="Kept by the server: accepted and ignored.")
+_IGNORED: Any = Field(default=None, description="Managed by the server: accepted and ignored.")
 
 
 class RoutinePatch(_RoutineFields):
-    """What shall change of a routine; a field that is left out keeps its value.
+    """Fields to update on a routine; a field that is left out keeps its value.
 
-    The server-managed fields are accepted and ignored, so that what GET returned can be sent back whole.
+    Fields managed by the server are accepted and ignored, so that the answer of a GET can be sent back whole.
     """
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"cadence": {"type": "hourly", "minute_utc": 15}}]})
 
     name: Slug = Field(default="", validate_default=False)
-    cadence: CadenceConfig = Field(default=None, description="Replaced whole.")  # pyright: ignore[reportAssignmentType] - not given, null is refused
+    cadence: CadenceConfig = Field(default=None, description="Replaced whole.")  # pyright: ignore[reportAssignmentType] - the default means "not sent"; null is refused
     init_params_overrides: dict[str, Any] = Field(default={}, description="Replaced whole.")
     secret_params: dict[SecretName, str] = Field(
         default={}, description="Replaced whole; ******** keeps the stored value of that name."
@@ -261,7 +258,7 @@ _EXAMPLE_WORKFLOW: dict[str, Any] = {
 
 
 class _TaskFields(RequestBody):
-    """The rules of fields that create and PUT share."""
+    """Rules for fields that creating and updating share."""
 
     @field_validator("workflow", check_fields=False)
     @classmethod
@@ -282,9 +279,9 @@ class TaskCreate(_TaskFields):
 
 
 class TaskUpdate(_TaskFields):
-    """What shall change of a task; a field that is left out keeps its value.
+    """Fields to update on a task; a field that is left out keeps its value.
 
-    The times that the server keeps are accepted and ignored, so that what GET returned can be sent back whole.
+    Times managed by the server are accepted and ignored, so that the answer of a GET can be sent back whole.
     """
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"description": "Says hello."}]})
@@ -292,7 +289,7 @@ class TaskUpdate(_TaskFields):
     name: Slug = Field(default="", validate_default=False)
     description: str = Field(default="", description="Free text for people.")
     workflow: dict[str, Any] = Field(
-        default={}, description="Becomes a new version; runs keep the one they started with."
+        default={}, description="Becomes a new version; runs keep the version they started with."
     )
     created_at: Any = _IGNORED
     updated_at: Any = _IGNORED
@@ -302,14 +299,14 @@ Body = TypeVar("Body", bound=BaseModel)
 _SECRET_FIELDS = {"secret_params", "webhook_secret", "environment_variables"}
 _SHOWN_CHARACTERS = 40
 _SAY_ENOUGH = {"missing", "extra_forbidden", "value_error", "too_short", "too_long"}
-"""Faults that are clear without what was given."""
+"""Types of faults whose message is clear without the value given."""
 
 
 def validate(model: type[Body], value: Any) -> Body:
-    """The model that this JSON value is.
+    """Parse a JSON value as a model.
 
     Raises:
-        FaultsError: It breaks rules; each is named with its field and with what was given, secrets excepted.
+        FaultsError: It breaks rules. Each is named with its field and, unless it may be a secret, the value given.
     """
     try:
         return model.model_validate(value)
@@ -318,15 +315,13 @@ def validate(model: type[Body], value: Any) -> Body:
 
 
 def _faults(detail: dict[str, Any]) -> list[Fault]:
-    """The faults that one error of pydantic stands for."""
+    """Convert one of pydantic's errors to our faults."""
     location: tuple[int | str, ...] = tuple(part for part in detail["loc"] if part != "[key]")
     field = ".".join(map(str, location))
     if detail["type"] == "workflow":
         return detail["ctx"]["faults"]
-    if detail["type"] == "value_error" and field == "cadence":
-        # One fault for each parameter, with the parameter's own path.
-        messages = str(detail["ctx"]["error"]).split("; ")
-        return [Fault(f"cadence.{message.split()[0]}", message.partition(" ")[2]) for message in messages]
+    if detail["type"] == "cadence":
+        return [Fault(".".join(filter(None, [field, fault.field])), fault.message) for fault in detail["ctx"]["faults"]]
     return [Fault(field, _rule(detail) + _given(detail, location))]
 
 
@@ -348,7 +343,7 @@ def _rule(detail: dict[str, Any]) -> str:
 
 
 def _given(detail: dict[str, Any], location: tuple[int | str, ...]) -> str:
-    """`, not 24`; nothing where nothing was given, or where it may be a secret."""
+    """Return the value given, as in `, not 24`; empty if there is none or it may be a secret."""
     if detail["type"] in _SAY_ENOUGH or (location and location[0] in _SECRET_FIELDS):
         return ""
     text = msgspec.json.encode(detail["input"]).decode()

@@ -1,4 +1,4 @@
-"""What goes out: msgspec structs in the shapes of the HTTP contract."""
+"""Responses: msgspec structs in the shapes of the HTTP contract."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from routines_core.cadence import CADENCES, CadenceField, CadenceType
 from routines_core.db.ledger import Why
 from routines_core.db.routines import Cadence, Routine
 from routines_core.db.tasks import Task
@@ -19,35 +20,37 @@ Time = Annotated[datetime, Meta(description="ISO 8601 in UTC.", examples=["2026-
 
 
 class RoutineRead(msgspec.Struct):
-    """A routine, without what its secrets are."""
+    """A routine, its secrets masked."""
 
-    id: Annotated[int, Meta(description="Stays the same when the routine is renamed.", examples=[42])]
+    id: Annotated[int, Meta(description="Unchanged when the routine is renamed.", examples=[42])]
     name: Annotated[str, Meta(description="Unique in its task.", examples=["morning-regression"])]
-    task_name: Annotated[str, Meta(description="What it runs.", examples=["nl-to-sql-regression"])]
-    collection_name: Annotated[str, Meta(description="Where the task lives.", examples=["my-org"])]
-    cadence: Annotated[Cadence, Meta(description="When its slots fall, in UTC.")]
+    task_name: Annotated[str, Meta(description="The task that it runs.", examples=["nl-to-sql-regression"])]
+    collection_name: Annotated[str, Meta(description="The collection of the task.", examples=["my-org"])]
+    cadence: Annotated[Cadence, Meta(description="When its slots are due, in UTC.")]
     init_params_overrides: Annotated[dict[str, Any], Meta(description="Merged over the task's init_params.")]
-    secret_params: Annotated[dict[str, str], Meta(description="Names of secrets; each reads as ********.")]
-    webhook_url: Annotated[str | None, Meta(description="Told when a run has ended; null: nobody is.")]
-    webhook_secret: Annotated[str | None, Meta(description="Reads as ********; null: webhooks are not signed.")]
+    secret_params: Annotated[dict[str, str], Meta(description="Secrets by name; each reads as ********.")]
+    webhook_url: Annotated[str | None, Meta(description="Called when a run has ended; null: no webhook.")]
+    webhook_secret: Annotated[str | None, Meta(description="Signs the webhook; reads as ********; null: not signed.")]
     paused: Annotated[bool, Meta(description="Whether the schedule is stopped.")]
     last_run_at: Annotated[datetime | None, Meta(description="When it last started a run; null: never.")]
     next_run_at: Annotated[datetime | None, Meta(description="Its next slot; null: paused or manual.")]
-    overlap_policy: Annotated[str, Meta(description="skip: no slot starts while a run is active.", examples=["skip"])]
+    overlap_policy: Annotated[
+        str, Meta(description="skip: no slot starts a run while one is active.", examples=["skip"])
+    ]
     catchup_window_seconds: Annotated[
         int | msgspec.UnsetType,
-        Meta(description="How old a slot may be to still fire after an outage; absent: the default of its cadence."),
+        Meta(description="The age in seconds up to which a late slot still fires; absent: the cadence's default."),
     ] = msgspec.UNSET
     paused_reason: Annotated[
         str | msgspec.UnsetType,
-        Meta(description="Why the scheduler paused it, after three fires that failed to start; absent: it did not."),
+        Meta(description="Why the scheduler paused it, after three slots that failed to start; absent: it did not."),
     ] = msgspec.UNSET
 
 
 class RoutineDetail(RoutineRead):
-    """One routine, with a sentence for each override key that its task no longer declares."""
+    """One routine, with a warning for each override key that its task no longer declares."""
 
-    warnings: Annotated[list[str], Meta(description="Overrides that the task no longer declares.")] = []
+    warnings: Annotated[list[str], Meta(description="One for each override that the task no longer declares.")] = []
 
 
 class TaskRead(msgspec.Struct):
@@ -56,16 +59,18 @@ class TaskRead(msgspec.Struct):
     name: Annotated[str, Meta(description="Unique in its collection.", examples=["greet"])]
     description: Annotated[str, Meta(description="Free text for people.")]
     workflow: Annotated[dict[str, Any], Meta(description="{init_params, step_configs, steps}, as it was sent.")]
-    created_at: Annotated[Time, Meta(description="When it was made.")]
-    updated_at: Annotated[Time, Meta(description="Its last change.")]
+    created_at: Annotated[Time, Meta(description="When it was created.")]
+    updated_at: Annotated[Time, Meta(description="When it was last changed.")]
 
 
 class InitParam(msgspec.Struct):
     """A parameter that a routine may override."""
 
     name: Annotated[str, Meta(description="The key.", examples=["model"])]
-    default: Annotated[Any, Meta(description="Its value where no routine overrides it.", examples=["gpt-4o"])]
-    type_hint: Annotated[str, Meta(description="The JSON type of the default; of null, string.", examples=["string"])]
+    default: Annotated[Any, Meta(description="Its value unless a routine overrides it.", examples=["gpt-4o"])]
+    type_hint: Annotated[
+        str, Meta(description="The JSON type of the default; string if it is null.", examples=["string"])
+    ]
 
 
 class InitParamsSchema(msgspec.Struct):
@@ -75,9 +80,9 @@ class InitParamsSchema(msgspec.Struct):
 
 
 class WorkflowResponse(msgspec.Struct):
-    """A run that was started."""
+    """A started run."""
 
-    workflow_id: Annotated[str, Meta(description="What to poll with.", examples=["flow-my-org-greet--9876"])]
+    workflow_id: Annotated[str, Meta(description="The id to poll with.", examples=["flow-my-org-greet--9876"])]
     trajectory_id: Annotated[int, Meta(description="The run.", examples=[9876])]
     run_id: Annotated[str, Meta(description="The run, as a UUID.")]
     message: Annotated[str, Meta(description="A sentence for people.")]
@@ -85,7 +90,7 @@ class WorkflowResponse(msgspec.Struct):
         dict[str, Any],
         Meta(description="Once the run has ended: the outputs of each completed step by its name; before that, empty."),
     ]
-    trajectory: Annotated[Trajectory, Meta(description="The run, whole.")]
+    trajectory: Annotated[Trajectory, Meta(description="The whole run.")]
     metadata: Annotated[str, Meta(description="Empty.")] = ""
 
 
@@ -93,65 +98,65 @@ class TrajectoryPage(msgspec.Struct):
     """A page of a task's runs, newest first."""
 
     trajectories: Annotated[list[Trajectory], Meta(description="The runs of this page.")]
-    total: Annotated[int, Meta(description="Runs on all pages, counted up to 100,000.", examples=[1])]
-    page: Annotated[int, Meta(description="This page, from 1.", examples=[1])]
-    limit: Annotated[int, Meta(description="Runs on a page.", examples=[10])]
+    total: Annotated[int, Meta(description="The number of runs on all pages, counted up to 100,000.", examples=[1])]
+    page: Annotated[int, Meta(description="The number of this page, from 1.", examples=[1])]
+    limit: Annotated[int, Meta(description="The most runs on a page.", examples=[10])]
     has_more: Annotated[bool, Meta(description="Whether there is a next page.")]
 
 
 class Durations(msgspec.Struct):
     """Seconds from the first claim of a run to its end."""
 
-    count: Annotated[int, Meta(description="Of how many runs: the newest that have ended, at most 10,000.")]
-    avg_seconds: Annotated[float | None, Meta(description="Their mean; null: none has ended.")]
+    count: Annotated[int, Meta(description="How many runs were measured: the newest that have ended, at most 10,000.")]
+    avg_seconds: Annotated[float | None, Meta(description="Their mean; null: no run has ended.")]
     min_seconds: Annotated[float | None, Meta(description="The shortest.")]
     p50_seconds: Annotated[float | None, Meta(description="Their median.")]
-    p95_seconds: Annotated[float | None, Meta(description="95 of 100 took no longer.")]
+    p95_seconds: Annotated[float | None, Meta(description="Their 95th percentile.")]
     max_seconds: Annotated[float | None, Meta(description="The longest.")]
 
 
 class StatsRead(msgspec.Struct):
     """How the runs of a task went."""
 
-    total: Annotated[int, Meta(description="All its runs.", examples=[12])]
-    counts: Annotated[dict[str, int], Meta(description="Runs by status; all six are there.")]
+    total: Annotated[int, Meta(description="The number of runs.", examples=[12])]
+    counts: Annotated[dict[str, int], Meta(description="The number of runs of each status; all six are listed.")]
     success_rate: Annotated[
         float | None,
-        Meta(description="Completed runs among the completed and failed ones, 0 to 1; null: there are none of them."),
+        Meta(description="Completed runs as a share of completed and failed ones, 0 to 1; null: there are none."),
     ]
     durations: Annotated[Durations, Meta(description="How long runs took.")]
 
 
 class Event(msgspec.Struct):
-    """Something that happened to a run."""
+    """An event of a run."""
 
     at: Annotated[Time, Meta(description="When.")]
-    event: Annotated[str, Meta(description="What, as in step_completed.", examples=["step_completed"])]
-    step: Annotated[str | None, Meta(description="The step; null: it happened to the run.")]
-    attempt: Annotated[int | None, Meta(description="The worker's attempt at the run, as far as it is known.")]
-    try_number: Annotated[int | None, Meta(description="Which try of the step or of the webhook; null: of neither.")]
+    event: Annotated[str, Meta(description="What happened, for example step_completed.", examples=["step_completed"])]
+    step: Annotated[str | None, Meta(description="The step; null: the event concerns the whole run.")]
+    attempt: Annotated[int | None, Meta(description="How many times a worker had claimed the run; null: not known.")]
+    try_number: Annotated[int | None, Meta(description="The attempt at the step or webhook, from 1; null: neither.")]
     detail: Annotated[
-        str | None, Meta(description="The trigger, the activity, the error, or what the webhook's receiver answered.")
+        str | None, Meta(description="The trigger, the activity, the error, or the answer of the webhook's receiver.")
     ]
 
 
 class WorkflowLog(msgspec.Struct):
-    """What happened to a run."""
+    """The events of a run."""
 
     workflow_id: Annotated[str, Meta(description="The run.", examples=["flow-my-org-greet--9876"])]
     trajectory_id: Annotated[int, Meta(description="The run.", examples=[9876])]
-    status: Annotated[str, Meta(description="Where it stands.", examples=["completed"])]
+    status: Annotated[str, Meta(description="The status of the run.", examples=["completed"])]
     events: Annotated[list[Event], Meta(description="Oldest first.")]
 
 
 class Environment(msgspec.Struct):
     """The environment variables of a collection."""
 
-    environment_variables: Annotated[dict[str, str], Meta(description="By name; each reads as ********.")]
+    environment_variables: Annotated[dict[str, str], Meta(description="Variables by name; each reads as ********.")]
 
 
 class StepTemplates(msgspec.Struct):
-    """What steps can be made of."""
+    """The activities that steps can use."""
 
     templates: Annotated[list[StepTemplate], Meta(description="One for each activity.")]
     categories: Annotated[list[str], Meta(description="Their categories, sorted.", examples=[["text"]])]
@@ -164,17 +169,37 @@ class Slots(msgspec.Struct):
     slots: Annotated[list[datetime], Meta(description="Times in UTC.", examples=[["2026-05-04T09:00:00Z"]])]
 
 
+class CadenceFieldRead(msgspec.Struct):
+    """How a type of cadence uses a field: its range if it is a number, its choices if it is a word."""
+
+    required: Annotated[bool, Meta(description="Whether it must be given; otherwise it may be left out.")]
+    default: Annotated[int | str | None, Meta(description="What leaving it out stands for.", examples=[0])]
+    minimum: Annotated[int | msgspec.UnsetType, Meta(description="The smallest number allowed.")] = msgspec.UNSET
+    maximum: Annotated[int | msgspec.UnsetType, Meta(description="The largest number allowed.")] = msgspec.UNSET
+    choices: Annotated[list[str] | msgspec.UnsetType, Meta(description="The words allowed, in display order.")] = (
+        msgspec.UNSET
+    )
+
+
+class CadenceTypeRead(msgspec.Struct):
+    """A type of cadence. It refuses fields that are not listed here."""
+
+    type: Annotated[str, Meta(description="Its name.", examples=["weekly"])]
+    description: Annotated[str, Meta(description="A sentence for people.", examples=["Once a week."])]
+    fields: Annotated[dict[str, CadenceFieldRead], Meta(description="The fields that it takes, in display order.")]
+
+
 class WhyRead(msgspec.Struct):
-    """What a time is to a routine."""
+    """The explanation of a time of a routine."""
 
     sentence: Annotated[str, Meta(description="For people.", examples=["No slot: the next is 2026-05-05T09:00:00Z."])]
-    facts: Annotated[Why, Meta(description="For programs; what does not apply is null.")]
+    facts: Annotated[Why, Meta(description="For programs; facts that do not apply are null.")]
 
 
 class Message(msgspec.Struct):
     """A sentence for people."""
 
-    message: Annotated[str, Meta(description="What was done.", examples=["Task greet was deleted."])]
+    message: Annotated[str, Meta(description="What happened.", examples=["Task greet was deleted."])]
 
 
 class Health(msgspec.Struct):
@@ -184,30 +209,30 @@ class Health(msgspec.Struct):
 
 
 def routine_read(routine: Routine) -> RoutineRead:
-    """The routine as lists show it."""
+    """Convert a routine for lists."""
     return RoutineRead(*_fields(routine))
 
 
 def routine_detail(routine: Routine) -> RoutineDetail:
-    """The routine as GET shows it."""
+    """Convert a routine for the answer that shows it alone."""
     warnings = [f"init_params_overrides: the task no longer declares {key!r}." for key in routine.undeclared_keys]
     return RoutineDetail(*_fields(routine), warnings=warnings)
 
 
 def task_read(task: Task) -> TaskRead:
-    """The task as clients see it."""
+    """Convert a task."""
     return TaskRead(task.name, task.description, task.workflow, task.created_at, task.updated_at)
 
 
 def init_params_schema(task: Task) -> InitParamsSchema:
-    """The keys that may be overridden, in the order of the workflow."""
+    """Return the keys that may be overridden, in the order of the workflow."""
     return InitParamsSchema(
         [InitParam(name, default, _type_hint(default)) for name, default in task.init_params.items()]
     )
 
 
 def workflow_response(trajectory: Trajectory, message: str) -> WorkflowResponse:
-    """The answer to whoever started this run."""
+    """Return the answer to the request that started this run."""
     result = {} if trajectory.ended_at is None else _outputs(trajectory)
     return WorkflowResponse(
         trajectory.workflow_id, trajectory.trajectory_id, trajectory.run_id, message, result, trajectory
@@ -218,8 +243,26 @@ def _outputs(trajectory: Trajectory) -> dict[str, Any]:
     return {name: step["outputs"] for name, step in trajectory.steps.items() if step["status"] == "completed"}
 
 
+def cadence_types() -> list[CadenceTypeRead]:
+    """Return the types of cadence that routines may have, in display order."""
+    return [
+        CadenceTypeRead(each.name, each.description, {field.name: _field_read(each, field) for field in each.fields})
+        for each in CADENCES
+    ]
+
+
+def _field_read(cadence: CadenceType, field: CadenceField) -> CadenceFieldRead:
+    return CadenceFieldRead(
+        required=field in cadence.required,
+        default=field.default,
+        minimum=msgspec.UNSET if field.minimum is None else field.minimum,
+        maximum=msgspec.UNSET if field.maximum is None else field.maximum,
+        choices=list(field.choices) or msgspec.UNSET,
+    )
+
+
 def stats_read(stats: Stats) -> StatsRead:
-    """How a task's runs went, with what follows from the counts."""
+    """Convert the stats of a task, adding the total and the success rate."""
     counts = {status: stats.counts.get(status, 0) for status in STATUSES}
     tried = counts["completed"] + counts["failed"]
     durations = Durations(
@@ -229,19 +272,19 @@ def stats_read(stats: Stats) -> StatsRead:
 
 
 def workflow_log(run: RunOfKey, events: Sequence[RunEvent]) -> WorkflowLog:
-    """The events of a run."""
+    """Convert the events of a run."""
     shown = [Event(each.at, each.event, each.step, each.fence, each.attempt or None, each.detail) for each in events]
     return WorkflowLog(run.workflow_id, run.trajectory_id, run.status, shown)
 
 
 def _fields(routine: Routine) -> Sequence[Any]:
-    """The fields of RoutineRead, in their order."""
+    """Return the fields of RoutineRead, in their order."""
     return (
         routine.id,
         routine.name,
         routine.task_name,
         routine.collection_name,
-        Cadence(routine.cadence_type, routine.hour_utc, routine.minute_utc, routine.day_of_week),
+        routine.cadence,
         routine.init_params_overrides,
         dict.fromkeys(routine.secret_names, MASK),
         routine.webhook_url,

@@ -1,25 +1,27 @@
 /**
- * The HTTP contract: requests with the key, a few at a time, with patience where the service asks for it.
+ * Call the HTTP API: send the key, limit concurrent requests, and wait as long as a 429 says.
  */
 
 import { noteServerTime } from "./time.js";
 
 const BASE = new URL("../api/v1/", document.baseURI);
-const AT_ONCE = 6;
-const TRIES = 6;
+const MAX_CONCURRENT = 6;
+const MAX_ATTEMPTS = 6;
 const LONGEST_WAIT_SECONDS = 30;
 
-/** What the service, or the way to it, had against a request. */
+/** A request that failed: an error answer of the service, or no answer at all. */
 export class Problem extends Error {
   /**
-   * @param {number} status 0: there was no answer.
-   * @param {any} document The problem document.
+   * @param {number} status 0 if there was no answer.
+   * @param {any} document The problem document (RFC 9457).
+   * @param {string} [advice] What to do about it, where the status alone would suggest the wrong thing.
    */
-  constructor(status, document) {
+  constructor(status, document, advice) {
     super(document.detail ?? `The service answered ${status}.`);
     this.status = status;
+    this.advice = advice;
     /** @type {string} */
-    this.title = document.title ?? "It did not work";
+    this.title = document.title ?? "Request failed";
     /** @type {{field: string, message: string}[]} */
     this.errors = document.errors ?? [];
     /** @type {string[]} */
@@ -28,11 +30,11 @@ export class Problem extends Error {
 }
 
 const NO_ANSWER = {
-  title: "The service does not answer",
-  detail: "Check that the API runs and that this machine reaches it; then try again.",
+  title: "The service is not responding",
+  detail: "Check that the API is running and that this machine can reach it, then try again.",
 };
 
-/** A client with one key. */
+/** A client that sends one key. */
 export class Api {
   #key;
   #running = 0;
@@ -42,15 +44,15 @@ export class Api {
   /** @param {string} key */
   constructor(key) {
     this.#key = key;
-    /** Called where the key does not open any more. */
+    /** Called when the service rejects the key. */
     this.onRefused = () => {};
   }
 
   /**
-   * What a path answers.
+   * GET a path and return the body of the answer.
    *
    * @param {(string | number)[]} path
-   * @param {Record<string, any>} [query] What is empty is left out.
+   * @param {Record<string, any>} [query] Empty values are left out.
    * @param {AbortSignal} [signal]
    */
   async get(path, query = {}, signal) {
@@ -58,7 +60,7 @@ export class Api {
   }
 
   /**
-   * A page of a list, and the cursor of the next one: null where there is none.
+   * GET a page of a list. The cursor leads to the next page; it is null on the last one.
    *
    * @param {(string | number)[]} path
    * @param {Record<string, any>} [query]
@@ -71,12 +73,12 @@ export class Api {
   }
 
   /**
-   * Change something.
+   * Send a request with another method than GET and return the body of the answer.
    *
    * @param {string} method
    * @param {(string | number)[]} path
    * @param {any} [body]
-   * @param {string} [idempotencyKey] So that a repetition changes nothing more.
+   * @param {string} [idempotencyKey] Makes it safe to send the request again.
    */
   async send(method, path, body, idempotencyKey) {
     return (await this.#ask(method, address(path), { body, idempotencyKey })).body;
@@ -85,23 +87,24 @@ export class Api {
   async #ask(method, url, options) {
     await this.#enter(options.signal);
     try {
-      return await this.#patiently(method, url, options);
+      return await this.#retry(method, url, options);
     } finally {
       this.#leave();
     }
   }
 
-  async #patiently(method, url, options) {
+  /** Send the request, and send it again while the service asks to slow down. */
+  async #retry(method, url, options) {
     for (let attempt = 1; ; attempt += 1) {
-      const answer = await this.#once(method, url, options);
+      const answer = await this.#fetch(method, url, options);
       if (answer.status === 401) this.onRefused();
-      if (answer.status !== 429 || attempt === TRIES) return read(answer);
+      if (answer.status !== 429 || attempt === MAX_ATTEMPTS) return read(answer);
       const seconds = Number(answer.headers.get("retry-after")) || attempt;
       await pause(Math.min(seconds, LONGEST_WAIT_SECONDS) * 1000, options.signal);
     }
   }
 
-  async #once(method, url, { body, idempotencyKey, signal }) {
+  async #fetch(method, url, { body, idempotencyKey, signal }) {
     const headers = { Authorization: `Bearer ${this.#key}`, Accept: "application/json" };
     if (body !== undefined) headers["Content-Type"] = "application/json";
     if (idempotencyKey) headers["Idempotency-Key"] = idempotencyKey;
@@ -118,8 +121,9 @@ export class Api {
     }
   }
 
+  /** Wait until fewer than MAX_CONCURRENT requests are running. */
   async #enter(signal) {
-    if (this.#running >= AT_ONCE) await new Promise((resolve) => this.#waiting.push(() => resolve(undefined)));
+    if (this.#running >= MAX_CONCURRENT) await new Promise((resolve) => this.#waiting.push(() => resolve(undefined)));
     this.#running += 1;
     if (signal?.aborted) {
       this.#leave();
@@ -134,21 +138,21 @@ export class Api {
 }
 
 /**
- * Keys under which a request is done once: the same body gets the same key until the service has answered, so that what
- * is sent again after a broken connection does nothing more.
+ * Issue idempotency keys for one form or button. The same body keeps its key until the service has answered, so sending
+ * it again after a broken connection has no second effect.
  */
-export class Once {
+export class IdempotencyKeys {
   #body = "";
   #key = "";
 
-  /** @param {any} body */
-  key(body) {
+  /** Return the key to send with this body. @param {any} body */
+  keyFor(body) {
     const text = JSON.stringify(body ?? null);
     if (text !== this.#body) [this.#body, this.#key] = [text, newIdempotencyKey()];
     return this.#key;
   }
 
-  /** An answer came: the next request is another one. @param {any} error */
+  /** Use a new key for the next request if this error was an answer of the service. @param {any} error */
   answered(error) {
     if (error instanceof Problem && error.status > 0) this.#body = "";
   }
@@ -160,7 +164,7 @@ function newIdempotencyKey() {
 }
 
 /**
- * Wait; ends early, with the signal's reason, where the page is left.
+ * Wait; rejects with the signal's reason as soon as the page is left.
  *
  * @param {number} milliseconds
  * @param {AbortSignal} [signal]
@@ -181,21 +185,21 @@ async function read(answer) {
   try {
     body = text ? JSON.parse(text) : null;
   } catch {
-    throw new Problem(answer.status, { detail: "The answer was no JSON: something else than the API answered." });
+    throw new Problem(answer.status, { detail: "The answer was not JSON, so it did not come from the API." });
   }
   if (!answer.ok) throw new Problem(answer.status, body ?? {});
   return { body, headers: answer.headers };
 }
 
 function address(path, query = {}) {
-  const url = new URL(path.map((part) => encodeURIComponent(part)).join("/"), BASE);
+  const url = new URL(path.map((segment) => encodeURIComponent(segment)).join("/"), BASE);
   for (const [name, given] of Object.entries(query)) {
     if (given !== null && given !== undefined && given !== "") url.searchParams.set(name, given);
   }
   return url;
 }
 
-/** The cursor of a Link header; its path is the service's own, and may lack what a proxy puts before it. */
+/** Take only the cursor from a Link header: its path may lack the prefix that a proxy adds. */
 function nextCursor(header) {
   const target = header && /^<([^>]+)>; rel="next"$/.exec(header);
   return target ? new URL(target[1], BASE).searchParams.get("cursor") : null;

@@ -1,15 +1,13 @@
 /**
- * Elements out of values. Whatever comes from the service becomes a text node or an attribute that cannot run:
+ * Build elements. Everything that comes from the service becomes a text node or an attribute that cannot run code:
  * nothing in the console turns text into markup.
  *
  * @typedef {Node | string | number | null | undefined | false} Child
  */
 
-const SVG = "http://www.w3.org/2000/svg";
-
 /**
- * An element. `on…` attributes are functions; true is an attribute without a value; null, undefined and false are left
- * out; `css` holds custom properties.
+ * Build an HTML element. Attributes that begin with `on` take a function; true sets an attribute without a value; null,
+ * undefined and false leave it out; `css` takes custom properties.
  *
  * @param {string} tag
  * @param {Record<string, any>} [attributes]
@@ -17,21 +15,7 @@ const SVG = "http://www.w3.org/2000/svg";
  * @returns {any}
  */
 export function h(tag, attributes = {}, ...children) {
-  return build(document.createElement(tag), attributes, children);
-}
-
-/**
- * The same of an image.
- *
- * @param {string} tag
- * @param {Record<string, any>} [attributes]
- * @param {...(Child | Child[])} children
- */
-export function svg(tag, attributes = {}, ...children) {
-  return build(document.createElementNS(SVG, tag), attributes, children);
-}
-
-function build(element, attributes, children) {
+  const element = document.createElement(tag);
   for (const [name, given] of Object.entries(attributes)) {
     if (given === null || given === undefined || given === false) continue;
     if (name.startsWith("on")) element.addEventListener(name.slice(2), handler(given));
@@ -43,7 +27,7 @@ function build(element, attributes, children) {
 }
 
 function handler(given) {
-  if (typeof given !== "function") throw new TypeError("a handler is a function, never a text");
+  if (typeof given !== "function") throw new TypeError("an event handler must be a function, not a string");
   return given;
 }
 
@@ -54,7 +38,7 @@ function nodes(children) {
 }
 
 /**
- * Put these children in the place of what an element holds. Who has the focus inside keeps it, by its id.
+ * Replace the children of an element. If the focus was inside, the new element with the same id gets it.
  *
  * @param {Element} parent
  * @param {...(Child | Child[])} children
@@ -66,7 +50,7 @@ export function fill(parent, ...children) {
 }
 
 /**
- * A link to a page of the console; each part of the path is encoded, so that no name leads elsewhere.
+ * Build a link to a page of the console. Each segment of the path is encoded, so that no name can lead elsewhere.
  *
  * @param {(string | number)[]} path
  * @param {Record<string, any>} attributes
@@ -77,18 +61,18 @@ export function link(path, attributes, ...children) {
 }
 
 /**
- * The address of a page of the console.
+ * Return the address of a page of the console.
  *
  * @param {(string | number)[]} path
  * @param {Record<string, string>} [query]
  */
 export function address(path, query = {}) {
   const given = Object.entries(query).filter(([, text]) => text);
-  return `#/${path.map((part) => encodeURIComponent(part)).join("/")}${given.length ? `?${new URLSearchParams(given)}` : ""}`;
+  return `#/${path.map((segment) => encodeURIComponent(segment)).join("/")}${given.length ? `?${new URLSearchParams(given)}` : ""}`;
 }
 
 /**
- * A button that does something.
+ * Build a button.
  *
  * @param {string} text
  * @param {(event: MouseEvent) => void} onclick
@@ -99,7 +83,7 @@ export function button(text, onclick, attributes = {}) {
 }
 
 /**
- * A page's name, which gets the focus when the page is opened.
+ * Build the heading of a page, which gets the focus when the page opens.
  *
  * @param {...(Child | Child[])} children
  */
@@ -108,7 +92,7 @@ export function title(...children) {
 }
 
 /**
- * A part of a page under a heading.
+ * Build a section of a page with its heading.
  *
  * @param {string} heading
  * @param {Record<string, any>} attributes
@@ -119,7 +103,7 @@ export function section(heading, attributes, ...children) {
 }
 
 /**
- * Names and values.
+ * Build a list of names and values.
  *
  * @param {[string, Child | Child[]][]} rows
  */
@@ -129,7 +113,7 @@ export function facts(rows) {
 }
 
 /**
- * What stands where there is nothing to show yet.
+ * Build the message shown in place of an empty list.
  *
  * @param {string} heading
  * @param {...(Child | Child[])} children

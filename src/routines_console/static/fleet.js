@@ -1,10 +1,10 @@
 /**
- * All routines of the collection with their latest outcomes: read page by page, so that the first is shown at once.
+ * Load all routines of the collection with their latest outcomes, page by page so that the first page shows at once.
  *
- * @typedef {{routine: any, recent: any, standing: import("./standing.js").Standing}} Entry
+ * @typedef {{routine: any, recent: any, health: import("./health.js").Health}} Entry
  */
 
-import { standing } from "./standing.js";
+import { healthOf } from "./health.js";
 
 const PAGE = 1000;
 const BATCH = 500;
@@ -24,7 +24,7 @@ export class Fleet {
     this.cursor = null;
   }
 
-  /** Read one page more. */
+  /** Load one more page. */
   async more() {
     const { api, collection } = this.session;
     const query = { limit: PAGE, cursor: this.cursor };
@@ -33,34 +33,38 @@ export class Fleet {
     for (const routine of items) {
       const recent = recents.get(routine.id) ?? null;
       this.session.routines.set(routine.id, routine.name);
-      this.entries.push({ routine, recent, standing: standing(routine, recent) });
+      this.entries.push({ routine, recent, health: healthOf(routine, recent) });
     }
     this.cursor = cursor;
     this.isWhole = cursor === null;
   }
 
-  /** Those that fit, what needs attention first. @param {{q?: string, state?: string, task?: string}} filter */
+  /**
+   * Return the routines that match, those that need attention first.
+   *
+   * @param {{q?: string, state?: string, task?: string}} filter
+   */
   find({ q = "", state = "", task = "" }) {
     const words = q.toLowerCase().split(/\s+/).filter(Boolean);
-    const fits = ({ routine, standing: { group } }) =>
+    const matches = ({ routine, health: { group } }) =>
       (!task || routine.task_name === task) && (!state || group === state)
       && words.every((word) => routine.name.includes(word) || routine.task_name.includes(word));
-    return this.entries.filter(fits).sort((one, other) => one.standing.rank - other.standing.rank);
+    return this.entries.filter(matches).sort((one, other) => one.health.rank - other.health.rank);
   }
 
-  /** How many there are of each group. */
+  /** Count the routines of each group. */
   tally() {
     const counts = { attention: 0, running: 0, other: 0, well: 0, silent: 0, paused: 0 };
-    for (const entry of this.entries) counts[entry.standing.group] += 1;
+    for (const entry of this.entries) counts[entry.health.group] += 1;
     return counts;
   }
 
-  /** Names of all tasks that have routines. */
+  /** Return the names of all tasks that have routines. */
   tasks() {
     return [...new Set(this.entries.map(({ routine }) => routine.task_name))];
   }
 
-  /** The one that is due next. */
+  /** Return the routine that is due next, or null if none is. */
   next() {
     const coming = this.entries.filter(({ routine }) => routine.next_run_at);
     return coming.reduce((first, entry) =>
@@ -69,11 +73,11 @@ export class Fleet {
 }
 
 /**
- * The latest outcomes of these routines, by id.
+ * Return the latest outcomes of these routines, by routine id.
  *
  * @param {import("./session.js").Session} session
  * @param {number[]} ids
- * @param {number} slots
+ * @param {number} slots How many outcomes to load of each routine.
  * @param {AbortSignal} signal
  * @returns {Promise<Map<number, any>>}
  */

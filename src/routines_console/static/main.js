@@ -1,21 +1,21 @@
 /**
- * The frame around the pages: who is signed in, which page is open, what went wrong.
+ * Start the console: sign in, open pages, and report errors.
  *
- * @typedef {object} Context What a page gets.
+ * @typedef {object} Context What every page receives.
  * @property {import("./session.js").Session} session
  * @property {Record<string, string>} params
  * @property {Record<string, string>} query
- * @property {AbortSignal} signal Aborted when the page is left.
- * @property {(text: string) => void} say Tells people what was done.
- * @property {(focus?: string) => Promise<void>} reload Shows the page anew; the focus goes to the element of this id.
+ * @property {AbortSignal} signal Aborted when the user leaves the page.
+ * @property {(text: string) => void} say Shows a short message at the bottom of the screen.
+ * @property {(focus?: string) => Promise<void>} reload Loads the page again and focuses the element with this id.
  *
- * @typedef {{name: string, body: Node}} View What a page gives: its name and its content.
+ * @typedef {{name: string, body: Node}} View What every page returns: its name and its content.
  */
 
 import { Problem } from "./api.js";
 import { fill, h } from "./dom.js";
-import { failure } from "./parts/failure.js";
-import { frame } from "./parts/frame.js";
+import { failure } from "./components/failure.js";
+import { frame } from "./components/frame.js";
 import { match, place } from "./router.js";
 import { forget, resume } from "./session.js";
 import { overview } from "./views/overview.js";
@@ -37,10 +37,12 @@ const ROUTES = [
   ["/runs/:task/:id", run],
 ];
 
+const NO_SUCH_PAGE = { title: "Page not found", detail: "The console has no page at this address." };
+
 /** @type {import("./session.js").Session | null} */
 let session = null;
 let leaving = new AbortController();
-const shell = frame({ signOut: () => leave("You are signed out, and the key is forgotten.") });
+const shell = frame({ signOut: () => leave("You have signed out, and this tab has forgotten the key.") });
 
 addEventListener("hashchange", () => show());
 
@@ -56,16 +58,16 @@ async function show(focus) {
   try {
     const view = found
       ? await found.view({ session, params: found.params, query, signal, say: shell.say, reload: show })
-      : { name: "No such page", body: failure(new Problem(404, { detail: "This address is no page of the console." })) };
+      : { name: NO_SUCH_PAGE.title, body: failure(new Problem(404, NO_SUCH_PAGE, "")) };
     if (!signal.aborted) shell.opened(view, focus);
   } catch (error) {
-    if (!signal.aborted) complain(error);
+    if (!signal.aborted) showFailure(error);
   }
 }
 
 /** @param {any} error */
-function complain(error) {
-  shell.opened({ name: "It did not work", body: failure(error, { again: () => show() }) });
+function showFailure(error) {
+  shell.opened({ name: "Error", body: failure(error, { again: () => show() }) });
 }
 
 /** @param {string} reason */
@@ -89,7 +91,7 @@ function askForKey(reason) {
 /** @param {import("./session.js").Session} opened */
 function enter(opened) {
   session = opened;
-  session.api.onRefused = () => leave("The key no longer opens anything: it was revoked or has expired.");
+  session.api.onRefused = () => leave("This key no longer works: it was revoked or has expired.");
   fill(document.body, shell.element);
   shell.collection(session.collection);
   show();

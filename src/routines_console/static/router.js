@@ -1,19 +1,20 @@
 /**
- * Pages by the part of the address after `#`: links can be kept and sent, and nothing of them reaches the service.
+ * Find the page for the part of the address after `#`. Links can be bookmarked and shared, and browsers do not send that
+ * part to the service.
  *
  * @typedef {object} Place
- * @property {string[]} path The decoded parts.
+ * @property {string[]} path Its segments, decoded.
  * @property {Record<string, string>} query
  */
 
-/** Where the address leads. @returns {Place} */
+/** Parse the current address. @returns {Place} */
 export function place() {
   const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
   return { path: path.split("/").filter(Boolean).map(decoded), query: Object.fromEntries(new URLSearchParams(query ?? "")) };
 }
 
 /**
- * The first route that fits, with what its `:names` stand for.
+ * Return the first route that matches, with the values of its `:names`; null if none does.
  *
  * @template View
  * @param {[string, View][]} routes
@@ -22,28 +23,30 @@ export function place() {
  */
 export function match(routes, path) {
   for (const [pattern, view] of routes) {
-    const parts = pattern.split("/").filter(Boolean);
-    if (parts.length !== path.length || !parts.every((part, index) => part[0] === ":" || part === path[index])) continue;
-    const params = Object.fromEntries(parts.flatMap((part, index) => part[0] === ":" ? [[part.slice(1), path[index]]] : []));
+    const segments = pattern.split("/").filter(Boolean);
+    const matches = (segment, index) => segment[0] === ":" || segment === path[index];
+    if (segments.length !== path.length || !segments.every(matches)) continue;
+    const params = Object.fromEntries(segments.flatMap((segment, index) =>
+      segment[0] === ":" ? [[segment.slice(1), path[index]]] : []));
     return { view, params };
   }
   return null;
 }
 
-/** Open a page. @param {string} hash As `address` makes it. */
+/** Open a page. @param {string} hash An address as `address` returns it. */
 export function go(hash) {
   location.hash = hash.slice(1);
 }
 
-/** Say in the address what a page shows, without opening it anew. @param {string} hash */
+/** Update the address without opening the page again. @param {string} hash */
 export function note(hash) {
   history.replaceState(null, "", hash);
 }
 
-function decoded(part) {
+function decoded(segment) {
   try {
-    return decodeURIComponent(part);
+    return decodeURIComponent(segment);
   } catch {
-    return part;
+    return segment;
   }
 }

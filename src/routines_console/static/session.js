@@ -1,5 +1,5 @@
 /**
- * Who is signed in: a key, in this tab alone, and the one collection that it opens.
+ * Hold the session: an API key, kept in this tab only, and the one collection that it opens.
  */
 
 import { Api } from "./api.js";
@@ -10,11 +10,12 @@ const STORED = "routines.key";
  * @typedef {object} Session
  * @property {Api} api
  * @property {string} collection
- * @property {Map<number, string>} routines The names of routines that were seen, by id: runs name the id alone.
+ * @property {Map<number, string>} routines Names of the routines seen so far, by id: a run carries only the id.
+ * @property {Promise<import("./cadences.js").CadenceType[]> | null} cadenceTypes Loaded once; null until a form needs it.
  */
 
 /**
- * Sign in; the key is kept once the service has taken it.
+ * Sign in, and store the key once the service has accepted it.
  *
  * @param {string} key
  * @returns {Promise<Session>}
@@ -25,7 +26,7 @@ export async function signIn(key) {
   return session;
 }
 
-/** The session of a page that was loaded again; null: nobody is signed in. */
+/** Return the session of a page that was reloaded, or null if nobody is signed in. */
 export async function resume() {
   const key = sessionStorage.getItem(STORED);
   return key ? open(key) : null;
@@ -36,8 +37,9 @@ export function forget() {
   sessionStorage.removeItem(STORED);
 }
 
+/** @returns {Promise<Session>} */
 async function open(key) {
   const api = new Api(key);
   const [collection] = await api.get(["collections", ""]);
-  return { api, collection: collection.name, routines: new Map() };
+  return { api, collection: collection.name, routines: new Map(), cadenceTypes: null };
 }

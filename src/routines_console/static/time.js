@@ -1,5 +1,5 @@
 /**
- * Times: UTC in words, the local time as a hint, and how long ago by the service's clock.
+ * Show times in UTC, with the local time as a tooltip, and relative times by the service's clock.
  */
 
 import { h } from "./dom.js";
@@ -11,19 +11,19 @@ const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
 const TICK_MILLISECONDS = 15000;
 const LOCAL = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
 
-/** By how much this machine's clock is behind the service's, in milliseconds. */
+/** How far this machine's clock is behind the service's, in milliseconds; negative if it is ahead. */
 let behind = 0;
 
-/** @param {string | null} header The Date header of an answer, in whole seconds. */
+/** Compare this machine's clock with the service's. @param {string | null} header The Date header, in whole seconds. */
 export function noteServerTime(header) {
   const server = header ? Date.parse(header) : NaN;
   if (Number.isNaN(server)) return;
   const difference = server + 500 - Date.now();
-  // Less than a second is the header's rounding and the way here, not a wrong clock.
+  // Differences below a second come from rounding and the network, not from a wrong clock.
   if (Math.abs(difference - behind) > 1000) behind = Math.abs(difference) > 1000 ? difference : 0;
 }
 
-/** Now, by the service's clock, in milliseconds. */
+/** Return the current time by the service's clock, in milliseconds. */
 export function now() {
   return Date.now() + behind;
 }
@@ -31,7 +31,7 @@ export function now() {
 const two = (number) => String(number).padStart(2, "0");
 
 /**
- * `Fri 27 Nov, 09:00`, with the year where it is not this one, and with seconds where there are any.
+ * Format a time in UTC: `Fri 27 Nov, 09:00`. The year is added if it is not the current one, seconds if they are not 0.
  *
  * @param {string} iso
  */
@@ -44,7 +44,7 @@ export function utc(iso) {
 }
 
 /**
- * `3 min ago`, `in 2 h`, `now`.
+ * Format a time relative to now: `3 min ago`, `in 2 h`, `now`.
  *
  * @param {string} iso
  */
@@ -57,7 +57,7 @@ export function relative(iso) {
 }
 
 /**
- * A length of time in words.
+ * Format a duration: `2 h 5 min`; a dash for null.
  *
  * @param {number | null} seconds
  */
@@ -72,7 +72,7 @@ export function duration(seconds) {
 }
 
 /**
- * Seconds between two times; `end` null means now.
+ * Return the seconds between two times; an `end` of null means now.
  *
  * @param {string} start
  * @param {string | null} end
@@ -81,42 +81,42 @@ export function secondsBetween(start, end) {
   return Math.max(0, ((end ? Date.parse(end) : now()) - Date.parse(start)) / 1000);
 }
 
-/** The time here, with its zone, as a hint; and the same in UTC. @param {string} iso */
-function hint(iso) {
+/** Return a tooltip with the time in UTC and in the local time zone. @param {string} iso */
+function tooltip(iso) {
   return `${utc(iso)} UTC\n${LOCAL.format(new Date(iso))}`;
 }
 
 /**
- * A time in UTC; the local one is its hint.
+ * Show a time in UTC, with the local time as its tooltip.
  *
  * @param {string | null} iso
- * @param {string} [absent] What stands for null.
+ * @param {string} [absent] Shown for null.
  */
 export function at(iso, absent = "never") {
-  return iso ? h("time", { datetime: iso, title: hint(iso) }, utc(iso)) : h("span", { class: "quiet" }, absent);
+  return iso ? h("time", { datetime: iso, title: tooltip(iso) }, utc(iso)) : h("span", { class: "quiet" }, absent);
 }
 
 /**
- * The time of day alone, to the millisecond; the day is in its hint.
+ * Show the time of day to the millisecond; the tooltip has the day.
  *
  * @param {string} iso
  */
 export function clock(iso) {
-  return h("time", { datetime: iso, title: hint(iso) }, new Date(iso).toISOString().slice(11, 23));
+  return h("time", { datetime: iso, title: tooltip(iso) }, new Date(iso).toISOString().slice(11, 23));
 }
 
 /**
- * How long ago or how far ahead a time is; kept true while it is shown.
+ * Show how long ago or how far ahead a time is; the text is kept up to date while it is shown.
  *
  * @param {string | null} iso
  * @param {string} [absent]
  */
 export function ago(iso, absent = "never") {
   if (!iso) return h("span", { class: "quiet" }, absent);
-  return h("time", { datetime: iso, title: hint(iso), "data-relative": true }, relative(iso));
+  return h("time", { datetime: iso, title: tooltip(iso), "data-relative": true }, relative(iso));
 }
 
-/** Both. @param {string | null} iso @param {string} [absent] */
+/** Show a time in UTC and relative to now. @param {string | null} iso @param {string} [absent] */
 export function when(iso, absent = "never") {
   return iso ? h("span", { class: "when" }, at(iso), " ", h("span", { class: "quiet" }, ago(iso))) : at(null, absent);
 }

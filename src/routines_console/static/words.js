@@ -1,12 +1,19 @@
 /**
- * The service's words as people say them: cadences, outcomes, statuses.
+ * Put the service's values into words: cadences, outcomes, statuses.
  */
 
-const DAY_NAMES = {
-  mon: "Mondays", tue: "Tuesdays", wed: "Wednesdays", thu: "Thursdays", fri: "Fridays", sat: "Saturdays", sun: "Sundays",
+/**
+ * Labels of cadence types, their fields and choices. A name that is missing here is shown as it is (see `label`), so a
+ * cadence type that the service adds needs no change. Fields are shown in this order, after those that are missing.
+ *
+ * @type {Record<string, string>}
+ */
+const LABELS = {
+  day_of_week: "Day", hour_utc: "Hour (UTC)", minute_utc: "Minute",
+  mon: "Monday", tue: "Tuesday", wed: "Wednesday", thu: "Thursday", fri: "Friday", sat: "Saturday", sun: "Sunday",
 };
 
-/** What each kind of outcome is called. Its class in the style sheet is the same word. */
+/** Labels of the kinds of outcome. The style sheet has a class of the same name for each kind. */
 export const KINDS = {
   completed: "Completed",
   failed: "Failed",
@@ -20,22 +27,52 @@ export const KINDS = {
   failed_to_start: "Failed to start",
 };
 
-/** @param {any} cadence */
-export function cadenceWords(cadence) {
-  const minute = String(cadence.minute_utc ?? 0).padStart(2, "0");
-  const time = `${String(cadence.hour_utc).padStart(2, "0")}:${minute} UTC`;
-  switch (cadence.type) {
-    case "manual": return "By hand only";
-    case "hourly": return cadence.minute_utc ? `Every hour at :${minute}` : "Every hour, on the hour";
-    case "daily": return `Every day at ${time}`;
-    case "weekdays": return `Weekdays at ${time}`;
-    case "weekly": return `${DAY_NAMES[cadence.day_of_week] ?? "Weekly"} at ${time}`;
-    default: return String(cadence.type);
-  }
+/** Return the label of a name of the API: `day_of_month` is "Day of month". @param {string} name */
+export function label(name) {
+  return LABELS[name] ?? capital(String(name).replaceAll("_", " ")) ?? "";
+}
+
+/** Sort names of cadence fields as the form shows them. @param {string[]} names */
+export function inFieldOrder(names) {
+  const order = Object.keys(LABELS);
+  return [...names].sort((one, other) => order.indexOf(one) - order.indexOf(other));
 }
 
 /**
- * Which kind an outcome of the ledger is.
+ * Describe a cadence: "Weekdays at 09:00 UTC". A type that has no sentence here is described by its fields.
+ *
+ * @param {any} cadence
+ */
+export function cadenceWords(cadence) {
+  switch (cadence.type) {
+    case "manual": return "Manual runs only";
+    case "hourly": return cadence.minute_utc ? `Every hour at :${two(cadence.minute_utc)}` : "Every hour, on the hour";
+    case "daily": return `Every day at ${timeOfDay(cadence)}`;
+    case "weekdays": return `Weekdays at ${timeOfDay(cadence)}`;
+    case "weekly": return `${cadence.day_of_week ? `${label(cadence.day_of_week)}s` : "Weekly"} at ${timeOfDay(cadence)}`;
+    default: return fieldByField(cadence);
+  }
+}
+
+/** Describe a cadence of any type: "Monthly, day of month 15, at 09:00 UTC". */
+function fieldByField({ type, hour_utc = null, minute_utc = null, ...fields }) {
+  const given = Object.entries(fields).filter(([, value]) => value !== null);
+  const parts = given.map(([name, value]) => `${label(name).toLowerCase()} ${typeof value === "string" ? label(value) : JSON.stringify(value)}`);
+  if (hour_utc !== null) parts.push(`at ${timeOfDay({ hour_utc, minute_utc })}`);
+  else if (minute_utc) parts.push(`at minute ${minute_utc}`);
+  return [label(type), ...parts].join(", ");
+}
+
+function timeOfDay({ hour_utc, minute_utc }) {
+  return `${two(hour_utc)}:${two(minute_utc ?? 0)} UTC`;
+}
+
+function two(number) {
+  return String(number).padStart(2, "0");
+}
+
+/**
+ * Return the kind of an outcome in the ledger: a key of `KINDS`.
  *
  * @param {any} outcome
  * @returns {string}
@@ -45,28 +82,28 @@ export function kindOf(outcome) {
 }
 
 /**
- * Why a slot was skipped, in a sentence, in two halves around the run that blocked it.
+ * Say why a slot was skipped, without a full stop: the caller may append the run that blocked it.
  *
  * @param {any} row
  * @returns {string}
  */
 export function skipSentence(row) {
   switch (row.reason) {
-    case "overlap": return "The run before it was still running";
-    case "missed": return capital(row.detail) ?? "No ticker came in time";
+    case "overlap": return "The previous run was still running";
+    case "missed": return capital(row.detail) ?? "No ticker picked it up in time";
     case "paused": return capital(row.detail) ?? "The routine was paused";
-    case "failed_to_start": return `The run failed to start: ${row.detail ?? "the log of the ticker has the cause"}`;
+    case "failed_to_start": return `The run failed to start: ${row.detail ?? "see the ticker's log for the cause"}`;
     default: return row.detail ?? "";
   }
 }
 
-/** With a capital at its beginning. @param {string | null} text */
+/** Return the text with a capital first letter, or null if it is empty. @param {string | null} text */
 export function capital(text) {
   return text ? text[0].toUpperCase() + text.slice(1) : null;
 }
 
 /**
- * `1 slot`, `3 slots`.
+ * Return a number with its noun: `1 slot`, `3 slots`.
  *
  * @param {number} number
  * @param {string} one
@@ -76,7 +113,7 @@ export function count(number, one, many = `${one}s`) {
   return `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
 }
 
-/** `one`, `one and two`, `one, two and three`. @param {string[]} parts */
-export function listed(parts) {
-  return parts.length < 2 ? parts.join("") : `${parts.slice(0, -1).join(", ")} and ${parts.at(-1)}`;
+/** Join texts into a list: `one`, `one and two`, `one, two and three`. @param {string[]} texts */
+export function listed(texts) {
+  return texts.length < 2 ? texts.join("") : `${texts.slice(0, -1).join(", ")} and ${texts.at(-1)}`;
 }

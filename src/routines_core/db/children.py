@@ -1,4 +1,4 @@
-"""Runs that a step starts, and earlier runs that it reads: sql/queries/children.sql called from Python."""
+"""Child runs and earlier runs, as a step uses them: sql/queries/children.sql called from Python."""
 
 from typing import Any
 
@@ -10,16 +10,16 @@ from routines_core.db.runs import Claim
 from routines_core.db.statements import NoRow, Statement
 
 MAX_DEPTH = 10
-"""How deep runs may start runs: the one that nobody started is at 1."""
+"""Maximum depth of nested runs. A run without a parent has depth 1."""
 
 
 class Started(msgspec.Struct, frozen=True):
-    """What became of a step's wish for a child.
+    """The result of starting a child.
 
     Attributes:
-        id: The child, started now or before; None: there is none.
-        is_ours: Whether the parent was still the caller's.
-        has_task: Whether the collection has such a task.
+        id: The child, started now or before; None if it was not started.
+        is_ours: True if the parent still belonged to the caller.
+        has_task: True if the collection has the task.
         unknown_keys: Parameters that the task does not declare.
     """
 
@@ -39,7 +39,7 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 class EndedRun(msgspec.Struct, frozen=True):
-    """An earlier run, as a step may read it."""
+    """An earlier run, with what a step may read of it."""
 
     trajectory_id: int
     status: str
@@ -63,9 +63,9 @@ async def start_child(
     index: int,
     attempt: int = 1,
 ) -> Started:
-    """Start the child of this step and index, or find it; locks the parent's row meanwhile.
+    """Start the child of this step and index, or find it if it was started before. Locks the parent's row.
 
-    One that did not complete, and that a try of the step before `attempt` started, is replaced by a new one.
+    A child that did not complete and that an attempt before `attempt` started is replaced by a new one.
     """
     return await _START.one(
         connection,
@@ -81,17 +81,17 @@ async def start_child(
 
 
 async def ended(connection: Connection, ids: list[int]) -> list[Ended]:
-    """Those of these runs that have ended."""
+    """Return those of these runs that have ended."""
     return await _ENDED.all(connection, ids=ids)
 
 
 async def count_again(connection: Connection, run: Claim) -> None:
-    """Let a run whose wait is over count towards its limits again."""
+    """Count a run whose wait is over towards its limits again."""
     await _COUNT_AGAIN.run(connection, id=run.id, fence=run.fence)
 
 
 async def find_ended(
     connection: Connection, *, collection_id: int, task: str, status: str | None, limit: int
 ) -> list[EndedRun]:
-    """Ended runs of a task, newest first; None for status means any."""
+    """Return ended runs of a task, newest first. A status of None matches any."""
     return await _FIND_ENDED.all(connection, collection_id=collection_id, task=task, status=status, limit=limit)

@@ -34,16 +34,16 @@ _PATCH_ENVIRONMENT = Statement("collections.patch_environment", _Id)
 
 
 async def find_collection(connection: Connection, key_id: int) -> Collection:
-    """The collection that the key opens.
+    """Return the collection that the key opens.
 
     Raises:
-        NotFoundError: There is none.
+        NotFoundError: The collection does not exist.
     """
     return await _FIND.one(connection, key_id=key_id)
 
 
 async def environment_names(connection: Connection, key_id: int) -> list[str]:
-    """The names of the collection's environment variables, sorted."""
+    """Return the names of the collection's environment variables, sorted."""
     return (await _ENVIRONMENT.one(connection, key_id=key_id)).names
 
 
@@ -55,12 +55,13 @@ async def patch_environment(
     removed: Sequence[str],
     kept: Sequence[str],
 ) -> bool:
-    """Set and remove environment variables; the others stay. Waits for another change of the same collection.
+    """Set and remove environment variables, and keep the others. Waits for a concurrent change of the same collection.
 
-    Returns False, and changes nothing, where one of `kept` is not there.
+    Returns:
+        False, without changing anything, if a variable in `kept` does not exist.
 
     Raises:
-        InvalidError: There would be too many.
+        InvalidError: There would be too many variables.
     """
     with domain_errors():
         patched = await _PATCH_ENVIRONMENT.first(

@@ -1,4 +1,4 @@
-"""Broken constraints become domain errors, by the constraint's name, in one table."""
+"""Maps broken constraints to domain errors by the constraint's name, in one table."""
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -25,14 +25,14 @@ _ERRORS: dict[str, Callable[[], RoutinesError]] = {
 
 @contextmanager
 def domain_errors(*, missing: str | None = None) -> Generator[None]:
-    """Raise what a broken constraint means to a person, without the row that psycopg's message would show.
+    """Convert a broken constraint to a domain error, without the row that psycopg's message would show.
 
     Args:
-        missing: The foreign key that says, in this statement, that what it points at has just gone.
+        missing: The foreign key whose violation means, in this statement, that its target was just deleted.
 
     Raises:
-        ConflictError: A name is taken, or what shall go is still in use.
-        NotFoundError: What the key `missing` points at is gone.
+        ConflictError: A name is taken, or the object to delete is in use.
+        NotFoundError: The target of the key `missing` was deleted.
         InvalidError: Another rule of the schema is broken, or a value cannot be stored.
     """
     try:

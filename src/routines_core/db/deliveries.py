@@ -1,4 +1,4 @@
-"""Webhooks on their way: sql/queries/deliveries.sql called from Python."""
+"""Webhook deliveries: sql/queries/deliveries.sql called from Python."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -12,21 +12,21 @@ from routines_core.db.trajectories import Trajectory
 from routines_core.errors import ConflictError, NotFoundError
 
 SECRET_KIND = "webhook_secret"  # noqa: S105 # nosec B105 - what such a secret is called
-"""The kind under which a webhook's secret is sealed."""
+"""The kind of a webhook's secret, part of its secret context."""
 
 
 class ClaimedDelivery(msgspec.Struct, frozen=True):
-    """A webhook in a worker's hands.
+    """A webhook that a worker has claimed.
 
     Attributes:
-        fence: The fence: named by every later write.
-        routine_id: The routine that caused the run; None: the API started it.
+        fence: Named by every later write.
+        routine_id: The routine that started the run; None if the API started it.
         event_id: The webhook-id, the same at every attempt.
-        event_status: The final status that it tells of.
-        body: What is sent; None: it is not made yet.
+        event_status: The final status that it reports.
+        body: The body; None before the first attempt.
         failures: Attempts that failed before this one.
-        secret_id: What signs it; None: it is not signed.
-        ciphertext: The sealed secret; None: there is none, or it is gone.
+        secret_id: The secret that signs it; None if it is unsigned.
+        ciphertext: The encrypted secret; None if it is unsigned or the secret was deleted.
         timestamp: When it was claimed, in Unix seconds by the database's clock.
     """
 
@@ -46,15 +46,15 @@ class ClaimedDelivery(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """How an attempt ended.
+    """The outcome of an attempt.
 
     Attributes:
-        status: The HTTP status; None: there was no answer.
-        error: Why it failed, without anything of the answer's body; None: it was delivered.
+        status: The HTTP status; None if there was no answer.
+        error: Why it failed, without any of the answer's body; None if it was delivered.
         duration_seconds: How long it took.
-        is_endpoints_fault: Whether a failure counts against the endpoint.
-        is_final: Whether it would fail again whenever it is tried.
-        is_gone: Whether the receiver said that nothing shall come any more: the endpoint is stopped.
+        is_endpoints_fault: True if a failure counts against the endpoint.
+        is_final: True if every further attempt would fail too.
+        is_gone: True if the receiver wants no more webhooks (410): the endpoint is stopped.
     """
 
     status: int | None
@@ -69,15 +69,15 @@ class Delivery(msgspec.Struct, frozen=True):
     """A webhook of a routine's run, as the API shows it.
 
     Attributes:
-        id: What `redeliver` takes.
+        id: The argument of `redeliver`.
         webhook_id: The header webhook-id of every attempt.
-        status: The final status of the run that it tells of.
+        status: The final status of the run that it reports.
         state: pending, delivered or given_up.
         attempts: The newest 50: {at, status, error, duration_seconds}.
-        next_attempt_at: When it is tried next; None: delivered or given up.
-        delivered_at: When the receiver took it, the last time; None: it has not.
-        give_up_reason: Why it is not tried again; None: it was delivered, or is still due.
-        endpoint_stopped_at: Since when nothing is sent to this URL; None: it is not stopped.
+        next_attempt_at: When it is tried next; None once delivered or given up.
+        delivered_at: When the receiver last accepted it; None if it has not.
+        give_up_reason: Why it is not tried again; None if delivered or still due.
+        endpoint_stopped_at: When sending to this URL was stopped; None if it was not.
     """
 
     id: int
@@ -119,12 +119,12 @@ async def claim(
     lease_seconds: float,
     now: datetime | None = None,
 ) -> list[ClaimedDelivery]:
-    """Take up to `capacity` webhooks that are due; each is ours for `lease_seconds`.
+    """Claim up to `capacity` due webhooks, each for `lease_seconds`.
 
     Args:
         connection: In autocommit mode: no transaction may be open while a request runs.
-        capacity: The most to take.
-        per_host: The most that all workers together have in hand for one host of one collection.
+        capacity: The maximum number to claim.
+        per_host: The maximum that all workers together may have claimed for one host of one collection.
         per_collection: The same for one collection.
         lease_seconds: After this time another worker may take them.
         now: Moves the clock in tests; None is the database's now().
@@ -140,17 +140,17 @@ async def claim(
 
 
 async def find_event(connection: Connection, delivery: ClaimedDelivery) -> Trajectory:
-    """The run that the delivery tells of, with the status in which it ended.
+    """Return the run that the delivery reports, with the status in which it ended.
 
     Raises:
-        NotFoundError: Its task is gone.
+        NotFoundError: The run was deleted.
     """
     found = await _FIND_EVENT.one(connection, trajectory_id=delivery.trajectory_id)
     return msgspec.structs.replace(found, status=delivery.event_status)
 
 
 async def keep_body(connection: Connection, delivery: ClaimedDelivery, body: bytes) -> bool:
-    """Keep what is sent, for every attempt; False: the delivery is no longer ours."""
+    """Store the body for all attempts. Returns False if the delivery no longer belongs to this worker."""
     return await _KEEP_BODY.run(connection, id=delivery.id, fence=delivery.fence, body=body) == 1
 
 
@@ -163,13 +163,13 @@ async def settle(
     stop_after_seconds: float,
     now: datetime | None = None,
 ) -> tuple[bool, str | None]:
-    """Record how an attempt ended: whether the delivery was still ours, and why its endpoint was stopped, if it was.
+    """Record the outcome of an attempt.
 
     Args:
         connection: In autocommit mode.
         delivery: The claim.
-        outcome: How it ended.
-        delay_seconds: When to try again after a failure; None: give up.
+        outcome: The outcome.
+        delay_seconds: Delay before the next attempt after a failure; None to give up.
         stop_after_seconds: An endpoint that has failed for this long is stopped.
         now: Moves the clock in tests; None is the database's now().
     """
@@ -190,28 +190,28 @@ async def settle(
 
 
 async def release(connection: Connection, held: list[ClaimedDelivery]) -> int:
-    """Give deliveries back, due at once: how many were still ours."""
+    """Release deliveries, which are then due at once. Returns how many still belonged to this worker."""
     return await _RELEASE.run(connection, ids=[each.id for each in held], fences=[each.fence for each in held])
 
 
 async def give_up_stopped(connection: Connection, *, batch_size: int, now: datetime | None = None) -> int:
-    """Give up what is due at endpoints that were stopped: how many there were, at most `batch_size`."""
+    """Give up due deliveries to stopped endpoints. Returns their number, at most `batch_size`."""
     return await _GIVE_UP_STOPPED.run(connection, batch_size=batch_size, now=now)
 
 
 async def list_deliveries(
     connection: Connection, *, key_id: int, task: str, name: str, limit: int, before: int | None = None
 ) -> list[Delivery]:
-    """A routine's webhooks, newest first, those older than `before`; none where there is no such routine."""
+    """Return a routine's webhooks older than `before`, newest first; an empty list if the routine does not exist."""
     return await _LIST.all(connection, key_id=key_id, task=task, name=name, id=None, before=before, limit=limit)
 
 
 async def redeliver(connection: Connection, *, key_id: int, task: str, name: str, delivery_id: int) -> Delivery:
-    """Send a webhook again, at once and from the start of its schedule; one that is in hand is left as it is.
+    """Make a webhook due at once, from the start of its retry schedule. A claimed one is left alone.
 
     Raises:
-        NotFoundError: There is none of this id of this routine.
-        ConflictError: The secret that signed it is gone, and the routine names another URL by now.
+        NotFoundError: The routine has no webhook of this id.
+        ConflictError: The secret that signed it was deleted, and the routine names another URL by now.
     """
     asked = {"key_id": key_id, "task": task, "name": name, "id": delivery_id}
     is_due = await _REDELIVER.run(connection, **asked) == 1

@@ -1,4 +1,4 @@
-"""Runs in the hands of Temporal: sql/queries/dispatches.sql called from Python."""
+"""Runs dispatched to Temporal: sql/queries/dispatches.sql called from Python."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,11 +11,11 @@ from routines_core.db.statements import NoRow, Statement
 
 
 class Dispatched(msgspec.Struct, frozen=True):
-    """A run that Temporal has to be told something about.
+    """A dispatch that Temporal has to be told about.
 
     Attributes:
-        id: The trajectory.
-        generation: Which dispatch of it this is: see routines.dispatches.
+        id: The run.
+        generation: Identifies the dispatch among those of the run.
     """
 
     id: int
@@ -24,16 +24,16 @@ class Dispatched(msgspec.Struct, frozen=True):
 
 
 class Unsettled(msgspec.Struct, frozen=True):
-    """A run of which Temporal has to be asked.
+    """A dispatch whose state in Temporal has to be checked.
 
     Attributes:
-        id: The trajectory.
-        fence: The fence.
-        generation: Which dispatch of it this is.
-        is_submitted: Whether Temporal is known to have accepted it.
+        id: The run.
+        fence: The fence of its present holder.
+        generation: Identifies the dispatch among those of the run.
+        is_submitted: True if Temporal is known to have accepted it.
         seconds_left: Seconds until the run's deadline.
-        finished: The steps that are completed.
-        tries: Which try each other step that was begun was at.
+        finished: The completed steps.
+        tries: The attempt that each other started step had reached.
     """
 
     id: int
@@ -48,21 +48,21 @@ class Unsettled(msgspec.Struct, frozen=True):
 
 
 class GivenBack(msgspec.Struct, frozen=True):
-    """A run that Temporal no longer knew: pending again, or failed."""
+    """A run that Temporal no longer knew, now pending again or failed."""
 
     id: int
     status: str
 
 
-class InHand(msgspec.Struct, frozen=True):
-    """How many runs Temporal has, and how many of those it is not known to have accepted."""
+class OpenDispatches(msgspec.Struct, frozen=True):
+    """The number of runs dispatched to Temporal, and of those that it is not known to have accepted."""
 
     runs: int
     unsubmitted: int
 
 
-class _Room(msgspec.Struct):
-    room: int
+class _FreeCapacity(msgspec.Struct):
+    free_capacity: int
 
 
 class _StepError(msgspec.Struct):
@@ -73,7 +73,7 @@ class _Status(msgspec.Struct):
     status: str
 
 
-_ROOM = Statement("dispatches.room", _Room)
+_FREE_CAPACITY = Statement("dispatches.free_capacity", _FreeCapacity)
 _DISPATCH = Statement("dispatches.dispatch", NoRow)
 _SUBMITTED = Statement("dispatches.submitted", NoRow)
 _TAKE = Statement("dispatches.take", Claim)
@@ -84,22 +84,22 @@ _TAKEN_AWAY = Statement("dispatches.taken_away", Dispatched)
 _FORGET = Statement("dispatches.forget", NoRow)
 _UNSETTLED = Statement("dispatches.unsettled", Unsettled)
 _GIVE_BACK = Statement("dispatches.give_back", GivenBack)
-_IN_HAND = Statement("dispatches.in_hand", InHand)
+_OPEN_DISPATCHES = Statement("dispatches.open_dispatches", OpenDispatches)
 
 
-async def room(connection: Connection, *, most: int) -> int:
-    """How many more runs may be dispatched, where at most so many are to be in Temporal's hands."""
-    return (await _ROOM.one(connection, most=most)).room
+async def free_capacity(connection: Connection, *, most: int) -> int:
+    """Return how many more runs may be dispatched, if Temporal may have `most` at once."""
+    return (await _FREE_CAPACITY.one(connection, most=most)).free_capacity
 
 
 async def dispatch(connection: Connection, claims: Sequence[Claim]) -> None:
-    """Note that these runs are Temporal's. To be called in the transaction that claimed them."""
+    """Assign claimed runs to Temporal. Must be called in the transaction that claimed them."""
     ids, fences = [run.id for run in claims], [run.fence for run in claims]
     await _DISPATCH.run(connection, ids=ids, fences=fences)
 
 
 async def submitted(connection: Connection, accepted: Sequence[tuple[int, int]]) -> None:
-    """Note that Temporal has these runs, by id and number."""
+    """Record that Temporal has accepted these runs, given by id and generation."""
     await _SUBMITTED.run(
         connection, ids=[run for run, _ in accepted], generations=[generation for _, generation in accepted]
     )
@@ -114,17 +114,20 @@ async def take(
     attempt: int,
     worker: str,
 ) -> Claim | None:
-    """The run, with a fence of its own for this attempt of this activity; None: it is not to be had.
+    """Claim the run, with a new fence, for this attempt of this activity.
 
     Locks the run's row and its dispatch until the statement ends.
 
     Args:
         connection: In autocommit mode, so that the statement is the transaction.
         trajectory_id: The run.
-        generation: Which dispatch of it.
-        sequence: Which activity of the workflow, counted from 1.
-        attempt: Which attempt of the activity, as Temporal counts.
-        worker: The name that the run will bear.
+        generation: The dispatch of the run.
+        sequence: The activity of the workflow, counted from 1.
+        attempt: The attempt of the activity, as Temporal counts.
+        worker: The name to record with the run.
+
+    Returns:
+        None if the run cannot be claimed.
     """
     return await _TAKE.first(
         connection,
@@ -138,48 +141,48 @@ async def take(
 
 
 async def leave(connection: Connection, *, trajectory_id: int, generation: int, sequence: int, attempt: int) -> None:
-    """Say that an attempt has left the run in order, in the middle of its step; arguments as for `take`."""
+    """Record that an attempt released the run in order, in the middle of its step. Arguments as for `take`."""
     await _LEAVE.run(connection, id=trajectory_id, generation=generation, sequence=sequence, attempt=attempt)
 
 
 async def step_error(connection: Connection, run: Claim, name: str) -> str | None:
-    """Why a step failed, as it was written; None: it did not."""
+    """Return the recorded error of a step; None if it did not fail."""
     found = await _STEP_ERROR.first(connection, id=run.id, name=name)
     return found and found.error
 
 
 async def status(connection: Connection, trajectory_id: int) -> str | None:
-    """The status of a run; None: it is gone."""
+    """Return the status of a run; None if it was deleted."""
     found = await _STATUS.first(connection, id=trajectory_id)
     return found and found.status
 
 
 async def taken_away(connection: Connection, *, again_seconds: float, limit: int) -> list[Dispatched]:
-    """Dispatches whose run was taken from Temporal; the same again only after a while."""
+    """Return dispatches whose run was taken from Temporal. Each is returned again only after `again_seconds`."""
     return await _TAKEN_AWAY.all(connection, again_seconds=again_seconds, limit=limit)
 
 
 async def forget(connection: Connection, dispatched: Dispatched) -> None:
-    """Temporal knows: nothing is left to be settled."""
+    """Delete a dispatch, once Temporal knows that the run was taken from it."""
     await _FORGET.run(connection, id=dispatched.id, generation=dispatched.generation)
 
 
 async def unsettled(
     connection: Connection, *, unsubmitted_seconds: float, submitted_seconds: float, limit: int
 ) -> list[Unsettled]:
-    """Dispatches that Temporal has not been asked about for so long, the longest first; nobody else gets them then."""
+    """Return dispatches that were not checked for so long, the oldest check first, and record the check."""
     return await _UNSETTLED.all(
         connection, unsubmitted_seconds=unsubmitted_seconds, submitted_seconds=submitted_seconds, limit=limit
     )
 
 
 async def give_back(connection: Connection, run: Unsettled) -> GivenBack | None:
-    """Take a run from Temporal, which no longer knows it, as from a lost worker; None: it was taken already."""
+    """Take a run from Temporal, which no longer knows it, as from a lost worker. Returns None if it was taken."""
     return await _GIVE_BACK.first(
         connection, id=run.id, generation=run.generation, fence=run.fence, max_crashes=MAX_CRASHES
     )
 
 
-async def in_hand(connection: Connection) -> InHand:
-    """How many runs Temporal has."""
-    return await _IN_HAND.one(connection)
+async def open_dispatches(connection: Connection) -> OpenDispatches:
+    """Return how many runs are dispatched to Temporal."""
+    return await _OPEN_DISPATCHES.one(connection)

@@ -1,4 +1,4 @@
-"""Answers that are kept for a day: sql/queries/idempotency.sql called from Python."""
+"""Answers stored for a day under their Idempotency-Key: sql/queries/idempotency.sql called from Python."""
 
 import msgspec
 
@@ -7,7 +7,7 @@ from routines_core.db.statements import NoRow, Statement
 
 
 class KeptAnswer(msgspec.Struct, frozen=True):
-    """What the first request under an Idempotency-Key was answered."""
+    """The answer to the first request under an Idempotency-Key."""
 
     request_hash: bytes
     status: int
@@ -26,12 +26,15 @@ _KEPT = Statement("idempotency.kept_answer", KeptAnswer)
 async def claim_answer(
     connection: Connection, *, key_id: int, idempotency_key: str, request_hash: bytes
 ) -> KeptAnswer | None:
-    """Mark this Idempotency-Key as used, in the caller's transaction; None: the caller is the first.
+    """Mark this Idempotency-Key as used, in the caller's transaction.
 
-    Waits for the transaction of another request under the same mark, and returns the answer that it kept.
+    Waits for the transaction of a concurrent request under the same key.
+
+    Returns:
+        The stored answer of an earlier request; None if the caller is the first.
 
     Raises:
-        NotFoundError: The mark has vanished between the two statements: begin again.
+        NotFoundError: The mark was deleted between the two statements; try again.
     """
     first = await _CLAIM.first(connection, key_id=key_id, idempotency_key=idempotency_key, request_hash=request_hash)
     if first:
@@ -40,5 +43,5 @@ async def claim_answer(
 
 
 async def keep_answer(connection: Connection, *, key_id: int, idempotency_key: str, status: int, body: bytes) -> None:
-    """Keep the answer, in the transaction that marked it."""
+    """Store the answer, in the transaction that marked the key."""
     await _KEEP.run(connection, key_id=key_id, idempotency_key=idempotency_key, status=status, body=body)

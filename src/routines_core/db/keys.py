@@ -1,4 +1,4 @@
-"""Bearer keys: made, listed, replaced, revoked, the collection that one opens, and how fast it may ask."""
+"""Bearer keys: creation, listing, rotation, revocation, authentication and rate limits."""
 
 import hashlib
 import hmac
@@ -16,26 +16,27 @@ from routines_core.db.pool import Connection
 from routines_core.db.statements import NoRow, Statement
 from routines_core.errors import MistypedKeyError, NotFoundError, UnauthorizedError
 
-_TOKEN = re.compile(r"rtn_([1-9][0-9]{0,17})_([A-Za-z0-9_-]{43})([0-9A-Za-z]{6})?", re.ASCII)
+_TOKEN = re.compile(r"rtn_([1-9][0-9]{0,17})_([A-Za-z0-9_-]{43})([0-9A-Za-z]{6})", re.ASCII)
 _SECRET_BYTES = 32
 _CHECKSUM_LENGTH = 6
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _NO_HASH = bytes(32)
+_NO_PEPPER = bytes(32)
 
 
 class ParsedToken(msgspec.Struct, frozen=True):
-    """What a bearer token of the right form says; never printed whole."""
+    """The parts of a bearer token of the right form. Its repr hides the secret."""
 
     key_id: int
     secret: str
 
     def __repr__(self) -> str:
-        """Without the secret."""
+        """Return the key id without the secret."""
         return f"ParsedToken(key_id={self.key_id})"
 
 
 class AuthContext(msgspec.Struct, frozen=True):
-    """Whom a request speaks for: a key, and the one collection that it opens."""
+    """The key of a request, and the one collection that it opens."""
 
     key_id: int
     collection_id: int
@@ -46,9 +47,8 @@ class ListedKey(msgspec.Struct, frozen=True):
     """A key without its secret.
 
     Attributes:
-        last_used_at: To the minute; None: never.
+        last_used_at: To the minute; None if never used.
         state: active, expired or revoked.
-        has_pepper: False: it is from before there were peppers.
     """
 
     id: int
@@ -58,12 +58,11 @@ class ListedKey(msgspec.Struct, frozen=True):
     revoked_at: datetime | None
     last_used_at: datetime | None
     state: str
-    has_pepper: bool
 
 
 class _FoundKey(msgspec.Struct):
     secret_hash: bytes
-    pepper_id: UUID | None
+    pepper_id: UUID
     collection_id: int
     collection_name: str
 
@@ -89,22 +88,25 @@ _TAKE = Statement("keys.take_tokens", _Tokens)
 
 
 async def create_key(
-    connection: Connection, collection: str, peppers: Peppers | None = None, *, expires_in_seconds: float | None = None
+    connection: Connection, collection: str, peppers: Peppers, *, expires_in_seconds: float | None = None
 ) -> str:
-    """A new key of this collection, which is made where it is new; only the key's hash is kept.
+    """Create a key of a collection, and the collection if it is new. Only the key's hash is stored.
 
     Args:
         connection: Any connection.
-        collection: Its name.
-        peppers: What the hash is keyed with; None: with nothing, as keys were once made.
-        expires_in_seconds: None: never.
+        collection: The collection's name.
+        peppers: The newest one keys the hash.
+        expires_in_seconds: None for a key that never expires.
+
+    Returns:
+        The key, which is shown this once.
 
     Raises:
-        InvalidError: The collection's name is no slug.
-        SecretError: The pepper does not open.
+        InvalidError: The collection's name is not a slug.
+        SecretError: The pepper cannot be decrypted.
     """
     secret = secrets.token_urlsafe(_SECRET_BYTES)
-    pepper_id, pepper = await peppers.newest(connection) if peppers else (None, None)
+    pepper_id, pepper = await peppers.newest(connection)
     with domain_errors():
         row = await _CREATE.one(
             connection,
@@ -120,10 +122,13 @@ async def create_key(
 async def rotate_key(
     connection: Connection, key_id: int, peppers: Peppers, *, grace_seconds: float, expires_in_seconds: float | None
 ) -> str:
-    """A new key beside an old one, which expires after the grace at the latest; all or nothing.
+    """Create a key beside an old one, which expires after the grace period at the latest. All or nothing.
+
+    Returns:
+        The new key, which is shown this once.
 
     Raises:
-        NotFoundError: There is no such key, or it opens nothing any more.
+        NotFoundError: The key does not exist or is no longer valid.
     """
     async with connection.transaction():
         old = await _SUCCEED.first(connection, id=key_id, grace_seconds=grace_seconds)
@@ -133,22 +138,22 @@ async def rotate_key(
 
 
 def parse_token(token: str) -> ParsedToken:
-    """What a token says, without a look at the database. Keys that were made before there were checksums have none.
+    """Return the parts of a token, without querying the database.
 
     Raises:
-        MistypedKeyError: Its checksum does not fit: it was mistyped or cut.
-        UnauthorizedError: It has not the form of a key.
+        MistypedKeyError: The checksum is wrong, so the token was mistyped.
+        UnauthorizedError: It does not have the form of a key.
     """
     parsed = _TOKEN.fullmatch(token)
     if parsed is None:
         raise UnauthorizedError
-    if parsed[3] is not None and checksum(token[:-_CHECKSUM_LENGTH]) != parsed[3]:
+    if checksum(token[:-_CHECKSUM_LENGTH]) != parsed[3]:
         raise MistypedKeyError
     return ParsedToken(int(parsed[1]), parsed[2])
 
 
 def checksum(unchecked: str) -> str:
-    """CRC32 of `rtn_<id>_<secret>` in base 62, six characters: what a key ends in. It is no secret."""
+    """Return the CRC32 of `rtn_<id>_<secret>` in base 62: the last six characters of a key. It is not a secret."""
     rest, digits = zlib.crc32(unchecked.encode()), ""
     for _ in range(_CHECKSUM_LENGTH):
         rest, digit = divmod(rest, len(_BASE62))
@@ -156,56 +161,56 @@ def checksum(unchecked: str) -> str:
     return digits
 
 
-async def authenticate(connection: Connection, token: str, peppers: Peppers | None = None) -> AuthContext:
-    """Whom this bearer token speaks for.
+async def authenticate(connection: Connection, token: str, peppers: Peppers) -> AuthContext:
+    """Return the key and collection of a bearer token.
 
     Raises:
-        UnauthorizedError: It is malformed, unknown, revoked or expired; the error does not say which, save for a
-            mistyped one, of which its own checksum tells.
-        SecretError: The pepper that its hash is keyed with does not open.
+        MistypedKeyError: Its own checksum is wrong.
+        UnauthorizedError: It is malformed, unknown, revoked or expired. The error does not say which.
+        SecretError: The pepper of its hash cannot be decrypted.
     """
     parsed = parse_token(token)
     found = await _FIND.first(connection, id=parsed.key_id)
-    pepper = await peppers.find(connection, found.pepper_id) if peppers and found and found.pepper_id else None
-    # Compared in constant time, and compared where there is nothing to compare with too.
+    pepper = await peppers.find(connection, found.pepper_id) if found else _NO_PEPPER
+    # Compared in constant time, also if there is no such key.
     same = hmac.compare_digest(_stored_hash(parsed.secret, pepper), found.secret_hash if found else _NO_HASH)
     if not found or not same:
         raise UnauthorizedError
     return AuthContext(parsed.key_id, found.collection_id, found.collection_name)
 
 
-def _stored_hash(secret: str, pepper: bytes | None) -> bytes:
-    return hash_of(secret) if pepper is None else hmac.digest(pepper, secret.encode(), hashlib.sha256)
+def _stored_hash(secret: str, pepper: bytes) -> bytes:
+    return hmac.digest(pepper, secret.encode(), hashlib.sha256)
 
 
 async def list_keys(connection: Connection) -> list[ListedKey]:
-    """All keys, oldest first."""
+    """Return all keys, oldest first."""
     return await _LIST.all(connection)
 
 
 async def revoke_key(connection: Connection, key_id: int) -> None:
-    """Close a key at once; doing it again changes nothing.
+    """Revoke a key at once. Revoking it again changes nothing.
 
     Raises:
-        NotFoundError: There is no such key.
+        NotFoundError: The key does not exist.
     """
     if await _REVOKE.run(connection, id=key_id) == 0:
         raise NotFoundError(f"There is no key {key_id}.")
 
 
 async def take_tokens(connection: Connection, key_id: int, *, wanted: int, rate: float, burst: float) -> bool:
-    """Take `wanted` tokens out of the key's bucket, all or none; False: it does not hold so many by now.
+    """Take `wanted` tokens out of the key's bucket, all or none. Returns False if it holds too few.
 
     Args:
         connection: Any connection.
         key_id: The API key.
-        wanted: Requests to make.
-        rate: Tokens that the bucket gains a second.
-        burst: Tokens that the bucket holds at most.
+        wanted: The number of requests to make.
+        rate: Tokens that the bucket gains per second.
+        burst: The maximum number of tokens in the bucket.
     """
     return await _TAKE.first(connection, key_id=key_id, wanted=wanted, rate=rate, burst=burst) is not None
 
 
 def hash_of(secret: str) -> bytes:
-    """SHA-256 of a secret: what a process looks it up by."""
+    """Return the SHA-256 of a token, the key of a process's cache."""
     return hashlib.sha256(secret.encode()).digest()

@@ -1,39 +1,40 @@
-"""The ledger, read: sql/queries/ledger.sql called from Python."""
+"""The ledger, read only: sql/queries/ledger.sql called from Python."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
 import msgspec
+from psycopg.types.json import Json
 
 from routines_core.db.pool import Connection
 from routines_core.db.routines import Cadence
 from routines_core.db.statements import Statement
 
 Outcome = Literal["started", "skipped", "overlap", "missed", "paused", "failed_to_start"]
-"""What to list: a reason, or `skipped` for any of them."""
+"""Filter of a list: an outcome or a reason. `skipped` includes all reasons."""
 Kind = Literal[
     "started", "overlap", "missed", "paused", "failed_to_start",
     "pending", "future", "passed_over", "paused_in_future", "not_a_slot", "before_creation", "deleted", "forgotten",
 ]  # fmt: skip
-"""What a time is to a routine."""
+"""The kinds of explanations of a time of a routine."""
 
 MAX_SLOTS = 100
-"""The most coming slots that are computed at once."""
+"""Maximum number of coming slots computed at once."""
 
 
 class Occurrence(msgspec.Struct, frozen=True):
     """A slot, or a span of slots, and its outcome.
 
     Attributes:
-        scheduled_for: The slot; of a span, its first.
-        last_scheduled_for: The same slot; of a span, its last.
-        slot_count: How many slots the row accounts for.
+        scheduled_for: The slot, or the first slot of a span.
+        last_scheduled_for: The same slot, or the last slot of a span.
+        slot_count: The number of slots that the row accounts for.
         outcome: started or skipped.
-        reason: Why it was skipped; None: it was not.
+        reason: Why it was skipped; None if it started a run.
         delay_seconds: From the last slot to the decision.
-        status: Of the run by now; None: none was started.
-        error: Why the run failed; None: it did not.
+        status: The run's present status; None if none was started.
+        error: Why the run failed; None if it did not.
     """
 
     scheduled_for: datetime
@@ -51,18 +52,18 @@ class Occurrence(msgspec.Struct, frozen=True):
 
 
 class LatestOutcome(msgspec.Struct, frozen=True):
-    """What became of a slot, or of the newest run-now, with where the run stands.
+    """The outcome of a slot or of the newest run-now, with the present status of the run.
 
     Attributes:
-        scheduled_for: The slot, or the first of a span; None: somebody ran the routine.
+        scheduled_for: The slot, or the first slot of a span; None for a run-now.
         last_scheduled_for: The last slot of a span.
-        slot_count: How many slots it accounts for; 0: somebody ran the routine.
+        slot_count: The number of slots that it accounts for; 0 for a run-now.
         outcome: started or skipped.
-        reason: Why it was skipped; None: it was not.
-        trigger: schedule or run-now; None: no run was started.
-        status: Of the run by now; None: no run was started.
+        reason: Why it was skipped; None if it started a run.
+        trigger: schedule or run-now; None if no run was started.
+        status: The run's present status; None if no run was started.
         error: Why the run failed.
-        detail: The cause of a skip, where it has one.
+        detail: The cause of the skip, where the reason alone does not say it.
     """
 
     scheduled_for: datetime | None
@@ -81,11 +82,11 @@ class LatestOutcome(msgspec.Struct, frozen=True):
 
 
 class RecentOutcomes(msgspec.Struct, frozen=True):
-    """How a routine went lately.
+    """The recent outcomes of a routine.
 
     Attributes:
-        paused_at: Since when it is paused; None: it is not.
-        paused_reason: Why, where the scheduler itself paused it.
+        paused_at: When it was paused; None if it is not paused.
+        paused_reason: Why the scheduler paused it; None if a person did.
         outcomes: Newest first.
     """
 
@@ -96,19 +97,20 @@ class RecentOutcomes(msgspec.Struct, frozen=True):
 
 
 class Why(msgspec.Struct, frozen=True):
-    """The facts about a time of a routine; what does not apply to its kind is None.
+    """The facts about a time of a routine. Fields that do not apply to its kind are None.
 
     Attributes:
-        kind: What the time is: an outcome of the ledger; `pending`: due, and no ticker has come yet; `paused` also for
-            the present pause; `passed_over`: next_run_at was set past it by hand, and it is missed once that time
-            comes; `forgotten`: older than what is kept; `before_creation`, `deleted`: no routine was there, and the
-            ledger knows no such slot.
-        scheduled_for: The first slot of the ledger's row; `last_scheduled_for` and `slot_count` tell the span.
+        kind: The outcome in the ledger; or `pending` if it is due and no ticker has come yet, `paused` also for the
+            present pause, `passed_over` if next_run_at was set past it by hand (it is missed once that time comes),
+            `forgotten` if it is older than what retention keeps, `before_creation` or `deleted` if the routine did not
+            exist and the ledger has no such slot.
+        scheduled_for: The first slot of the ledger's row. `last_scheduled_for` and `slot_count` describe the span.
         recorded_at: When the outcome was decided.
-        blocking_started_at: When the run began that blocked this slot; `blocking_ended_at` None: it has not ended.
-        paused_at: Since when the routine is paused now; None: it is not.
-        is_slot_of_cadence: Whether the cadence of today has a slot at that time.
-        next_slot: The first slot after that time, by the cadence of then; None: none is to come.
+        blocking_started_at: When the run that blocked this slot started.
+        blocking_ended_at: When that run ended; None if it is active.
+        paused_at: When the routine was paused; None if it is not paused.
+        is_slot_of_cadence: True if the present cadence has a slot at that time.
+        next_slot: The first slot after that time, by the cadence of that time; None if there is none.
     """
 
     kind: Kind
@@ -133,7 +135,7 @@ class Why(msgspec.Struct, frozen=True):
 
 
 class Explanation(Why, frozen=True):
-    """The facts, and what they come to in one sentence for a person."""
+    """The facts, and a sentence for people that sums them up."""
 
     sentence: str
 
@@ -143,7 +145,7 @@ class _Slot(msgspec.Struct):
 
 
 class _LatestRow(msgspec.Struct):
-    """A routine with one of its outcomes; all of that is None where it has none."""
+    """A routine with one of its outcomes, whose fields are None if it has none."""
 
     routine_id: int
     paused_at: datetime | None
@@ -181,17 +183,17 @@ async def list_occurrences(
     limit: int = 20,
     cursor: datetime | None = None,
 ) -> list[Occurrence]:
-    """What became of the slots of a routine, newest first; also of one that is gone.
+    """Return the outcomes of a routine's slots, newest first, even if the routine was deleted.
 
     Args:
-        connection: Any.
-        key_id: The API key, whose collection is looked into.
+        connection: Any connection.
+        key_id: The API key that determines the collection.
         routine_id: The routine.
-        since: Only rows whose last slot is at this time or later.
+        since: Only rows whose last slot is at or after this time.
         until: Only rows whose first slot is before this time.
-        outcome: Only these.
-        limit: The most rows.
-        cursor: The `scheduled_for` of the last row of the page before: a slot has one outcome, so it tells them apart.
+        outcome: Only this outcome or reason.
+        limit: The maximum number of rows.
+        cursor: The `scheduled_for` of the previous page's last row. It is unique, because a slot has one outcome.
     """
     return await _LIST.all(
         connection,
@@ -208,9 +210,9 @@ async def list_occurrences(
 async def latest_outcomes(
     connection: Connection, *, key_id: int, routine_ids: Sequence[int], slots: int
 ) -> list[RecentOutcomes]:
-    """How these routines went lately, by id: the newest `slots` of each, and its newest run-now.
+    """Return the newest `slots` outcomes of each of these routines and its newest run-now, by id.
 
-    Ids that are not of the key's collection are left out.
+    Ids of other collections are left out.
     """
     rows = await _LATEST.all(connection, key_id=key_id, ids=list(set(routine_ids)), slots=slots)
     found: dict[int, RecentOutcomes] = {}
@@ -225,14 +227,14 @@ async def latest_outcomes(
 async def why(
     connection: Connection, *, key_id: int, routine_id: int, at: datetime, now: datetime | None = None
 ) -> Explanation:
-    """What this time is to this routine; `now` moves the clock in tests."""
+    """Explain a time of a routine. `now` moves the clock in tests."""
     return await _WHY.one(connection, key_id=key_id, routine_id=routine_id, at=at, now=now)
 
 
 async def next_slots(
     connection: Connection, *, key_id: int, routine_id: int, after: datetime | None = None, count: int = 10
 ) -> list[datetime]:
-    """The first slots, at most `MAX_SLOTS`, of a saved routine later than `after` (None: now); none while paused."""
+    """Return up to `MAX_SLOTS` slots of a saved routine later than `after` (by default now); none while paused."""
     rows = await _NEXT_SLOTS.all(
         connection,
         key_id=key_id,
@@ -246,13 +248,10 @@ async def next_slots(
 async def preview(
     connection: Connection, cadence: Cadence, *, after: datetime | None = None, count: int = 10
 ) -> list[datetime]:
-    """The first slots of a cadence that is not saved, later than `after` (None: now). At most `MAX_SLOTS`."""
+    """Return up to `MAX_SLOTS` slots of a cadence that is not saved, later than `after` (by default now)."""
     rows = await _PREVIEW.all(
         connection,
-        cadence_type=cadence.type,
-        hour_utc=cadence.hour_utc,
-        minute_utc=cadence.minute_utc,
-        day_of_week=cadence.day_of_week,
+        cadence=Json(cadence),
         after=after,
         slot_limit=min(count, MAX_SLOTS),
     )

@@ -8,18 +8,18 @@ from routines_core.errors import NotFoundError
 
 
 class Limit(msgspec.Struct, frozen=True):
-    """A limit that is set.
+    """A limit.
 
     Attributes:
         collection: Its name.
-        task: The task's name; None: the limit is the collection's own.
-        in_hand: Runs that count towards it now.
+        task: The task's name; None for a limit of the collection.
+        claimed: Runs that workers have claimed and that count towards it.
     """
 
     collection: str
     task: str | None
     max_concurrent_runs: int
-    in_hand: int
+    claimed: int
 
 
 _LIST = Statement("limits.list_limits", Limit)
@@ -28,15 +28,15 @@ _LIMIT_TASK = Statement("limits.limit_task", NoRow)
 
 
 async def list_limits(connection: Connection) -> list[Limit]:
-    """Every limit, by collection and task."""
+    """Return all limits, by collection and task."""
     return await _LIST.all(connection)
 
 
 async def set_limit(connection: Connection, *, collection: str, task: str | None, most: int | None) -> None:
-    """Let workers have at most so many runs of a collection, or of a task, in hand at once; None: no limit.
+    """Limit the runs of a collection or task that workers may have claimed at once; None removes the limit.
 
     Raises:
-        NotFoundError: There is no such collection or task.
+        NotFoundError: The collection or task does not exist.
     """
     if task is None:
         changed = await _LIMIT_COLLECTION.run(connection, collection=collection, most=most)

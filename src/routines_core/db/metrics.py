@@ -1,4 +1,4 @@
-"""What an operator is alerted by, of all collections together: sql/queries/figures.sql called from Python."""
+"""Metrics for operators, over all collections: sql/queries/metrics.sql called from Python."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
@@ -9,18 +9,18 @@ from routines_core.db.pool import Connection
 from routines_core.db.statements import Statement
 
 MOST = 10_000
-"""How far is counted: each figure that says "at most" reads no more rows than this."""
+"""Counts stop at this number of rows."""
 MOST_LANES = 1000
-"""Of how many tasks the oldest pending run is looked up."""
+"""Number of tasks whose oldest pending run is looked up."""
 
 
-class RoutineFigures(msgspec.Struct, frozen=True):
-    """What is due, and what the scheduler paused.
+class RoutineMetrics(msgspec.Struct, frozen=True):
+    """Due routines, and routines that the scheduler paused.
 
     Attributes:
-        due: Routines that are due, at most `MOST`.
-        oldest_due_seconds: For how long the oldest slot has been due; 0: none is.
-        paused_by_strikes: Routines that were paused since their fires failed to start, at most `MOST`.
+        due: Due routines, counted up to `MOST`.
+        oldest_due_seconds: How long the oldest slot has been due; 0 if none is.
+        paused_by_strikes: Routines that were paused because their fires failed to start, counted up to `MOST`.
     """
 
     due: int
@@ -28,8 +28,8 @@ class RoutineFigures(msgspec.Struct, frozen=True):
     paused_by_strikes: int
 
 
-class SkipFigures(msgspec.Struct, frozen=True):
-    """Slots that were recorded as skipped in the last hour, by reason; the newest `MOST` skips are looked at."""
+class SkipMetrics(msgspec.Struct, frozen=True):
+    """Slots recorded as skipped in the last hour, by reason, among the newest `MOST` skips."""
 
     overlap: int
     missed: int
@@ -37,13 +37,13 @@ class SkipFigures(msgspec.Struct, frozen=True):
     failed_to_start: int
 
 
-class RunFigures(msgspec.Struct, frozen=True):
+class RunMetrics(msgspec.Struct, frozen=True):
     """Runs that have not ended.
 
     Attributes:
-        pending: Those that wait for a worker, among the first `MOST` active ones.
-        running: Those that a worker has in hand, among the same.
-        oldest_pending_seconds: For how long the oldest has waited; 0: none waits.
+        pending: Runs that wait for a worker, among the first `MOST` active ones.
+        running: Runs that a worker has claimed, among the same.
+        oldest_pending_seconds: How long the oldest pending run has waited; 0 if none is pending.
     """
 
     pending: int
@@ -51,90 +51,90 @@ class RunFigures(msgspec.Struct, frozen=True):
     oldest_pending_seconds: float
 
 
-class DeliveryFigures(msgspec.Struct, frozen=True):
-    """Webhooks that are due and that no worker has in hand.
+class DeliveryMetrics(msgspec.Struct, frozen=True):
+    """Due webhooks that no worker has claimed.
 
     Attributes:
-        due: How many, at most `MOST`.
-        oldest_due_seconds: For how long the oldest has been; 0: none is.
+        due: Their number, counted up to `MOST`.
+        oldest_due_seconds: How long the oldest has been due; 0 if none is.
     """
 
     due: int
     oldest_due_seconds: float
 
 
-class ProgramFigures(msgspec.Struct, frozen=True):
-    """Programs that are connected to the database."""
+class ProgramMetrics(msgspec.Struct, frozen=True):
+    """Programs connected to the database."""
 
     tickers: int
     workers: int
 
 
-class SnapshotFigures(msgspec.Struct, frozen=True):
-    """The age of the oldest open snapshot; 0: none is open."""
+class SnapshotMetrics(msgspec.Struct, frozen=True):
+    """The age of the oldest open snapshot; 0 if none is open."""
 
     oldest_seconds: float
 
 
-class SchemaFigures(msgspec.Struct, frozen=True):
-    """The number of the last migration that was applied."""
+class SchemaMetrics(msgspec.Struct, frozen=True):
+    """The newest applied migration: the time in its name as a number, 20261129090000."""
 
     version: int
 
 
-_ROUTINES = Statement("figures.routines", RoutineFigures)
-_SKIPS = Statement("figures.skips", SkipFigures)
-_RUNS = Statement("figures.runs", RunFigures)
-_DELIVERIES = Statement("figures.deliveries", DeliveryFigures)
-_PROGRAMS = Statement("figures.programs", ProgramFigures)
-_SNAPSHOTS = Statement("figures.snapshots", SnapshotFigures)
-_SCHEMA = Statement("figures.schema", SchemaFigures)
+_ROUTINES = Statement("metrics.routines", RoutineMetrics)
+_SKIPS = Statement("metrics.skips", SkipMetrics)
+_RUNS = Statement("metrics.runs", RunMetrics)
+_DELIVERIES = Statement("metrics.deliveries", DeliveryMetrics)
+_PROGRAMS = Statement("metrics.programs", ProgramMetrics)
+_SNAPSHOTS = Statement("metrics.snapshots", SnapshotMetrics)
+_SCHEMA = Statement("metrics.schema", SchemaMetrics)
 
-Figures: TypeAlias = (
-    RoutineFigures | SkipFigures | RunFigures | DeliveryFigures | ProgramFigures | SnapshotFigures | SchemaFigures
+Metrics: TypeAlias = (
+    RoutineMetrics | SkipMetrics | RunMetrics | DeliveryMetrics | ProgramMetrics | SnapshotMetrics | SchemaMetrics
 )  # fmt: skip
 
 
-async def of_routines(connection: Connection) -> RoutineFigures:
-    """What is due, and what the scheduler paused."""
+async def of_routines(connection: Connection) -> RoutineMetrics:
+    """Count due routines and those that the scheduler paused."""
     return await _ROUTINES.one(connection, most=MOST)
 
 
-async def of_skips(connection: Connection) -> SkipFigures:
-    """What was skipped lately."""
+async def of_skips(connection: Connection) -> SkipMetrics:
+    """Count recently skipped slots."""
     return await _SKIPS.one(connection, most=MOST)
 
 
-async def of_runs(connection: Connection) -> RunFigures:
-    """Runs that have not ended."""
+async def of_runs(connection: Connection) -> RunMetrics:
+    """Count active runs."""
     return await _RUNS.one(connection, most=MOST, most_lanes=MOST_LANES)
 
 
-async def of_deliveries(connection: Connection) -> DeliveryFigures:
-    """Webhooks that are due."""
+async def of_deliveries(connection: Connection) -> DeliveryMetrics:
+    """Count due webhooks."""
     return await _DELIVERIES.one(connection, most=MOST)
 
 
-async def of_programs(connection: Connection) -> ProgramFigures:
-    """Programs that are connected."""
+async def of_programs(connection: Connection) -> ProgramMetrics:
+    """Count connected programs."""
     return await _PROGRAMS.one(connection)
 
 
-async def of_snapshots(connection: Connection) -> SnapshotFigures:
-    """The oldest open snapshot.
+async def of_snapshots(connection: Connection) -> SnapshotMetrics:
+    """Return the age of the oldest open snapshot.
 
     Raises:
-        psycopg.Error: The owner of the schema may not see the sessions of others.
+        psycopg.Error: The owner of the schema cannot see the sessions of other roles.
     """
     return await _SNAPSHOTS.one(connection)
 
 
-async def of_schema(connection: Connection) -> SchemaFigures:
-    """The number of the last migration that was applied."""
+async def of_schema(connection: Connection) -> SchemaMetrics:
+    """Return the newest applied migration."""
     return await _SCHEMA.one(connection)
 
 
-KINDS: Mapping[str, Callable[[Connection], Awaitable[Figures]]] = {
+KINDS: Mapping[str, Callable[[Connection], Awaitable[Metrics]]] = {
     "routines": of_routines,
     "skips": of_skips,
     "runs": of_runs,

@@ -1,4 +1,4 @@
-"""Forward-only migrations: sql/migrations/NNNN_name.sql, applied in order under an advisory lock."""
+"""Forward-only migrations: sql/migrations/YYYYMMDDTHHMMSS_name.sql, applied in order under an advisory lock."""
 
 import hashlib
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ OLDEST_SERVER_VERSION = 150000
 
 
 class _Applied(msgspec.Struct):
-    version: int
+    version: str
     name: str
     checksum: str
 
@@ -40,33 +40,37 @@ _SERVER_VERSION = Statement("migrations.server_version", _ServerVersion)
 
 @dataclass(frozen=True)
 class Migration:
-    """One file of sql/migrations."""
+    """One file of sql/migrations.
 
-    version: int
+    Attributes:
+        version: The time that its name starts with, `YYYYMMDDTHHMMSS`. Versions sort as text.
+        name: The file's name without its extension.
+    """
+
+    version: str
     name: str
     text: str
 
     @property
     def checksum(self) -> str:
-        """SHA-256 of the text, with line ends as Git may have changed them made equal."""
+        """SHA-256 of the text, with line endings normalized because Git may have changed them."""
         return hashlib.sha256(self.text.replace("\r\n", "\n").encode()).hexdigest()
 
 
 def migration_files(directory: Path | None = None) -> list[Migration]:
-    """The migrations on disk, in order."""
-    paths = sorted((directory or sql_dir() / "migrations").glob("[0-9][0-9][0-9][0-9]_*.sql"))
-    return [Migration(int(path.stem[:4]), path.stem, path.read_text("utf-8")) for path in paths]
+    """Returns the migrations on disk, in order."""
+    paths = sorted((directory or sql_dir() / "migrations").glob("[0-9]*T[0-9]*_*.sql"))
+    return [Migration(path.stem.partition("_")[0], path.stem, path.read_text("utf-8")) for path in paths]
 
 
 async def migrate(connection: Connection, directory: Path | None = None) -> list[Migration]:
-    """Bring the schema up to date, all or nothing; returns what was applied now.
+    """Apply all pending migrations in one transaction, and return them.
 
-    Takes the advisory lock of the migrations: of several programs that start at once, one migrates and the others
-    wait for it.
+    Takes the advisory lock of the migrations: if several programs start at once, one migrates and the others wait.
 
     Raises:
         DatabaseError: The server is older than Postgres 15, or the database's encoding is not UTF8.
-        MigrationError: A migration that was applied here is missing on disk or has changed.
+        MigrationError: An applied migration is missing on disk or has changed.
     """
     await check_server_version(connection)
     async with connection.transaction():
@@ -80,10 +84,10 @@ async def migrate(connection: Connection, directory: Path | None = None) -> list
 
 
 async def pending_migrations(connection: Connection) -> list[Migration]:
-    """What `migrate` would apply; it changes nothing.
+    """Return the migrations that `migrate` would apply, without changing anything.
 
     Raises:
-        MigrationError: A migration that was applied here is missing on disk or has changed.
+        MigrationError: An applied migration is missing on disk or has changed.
     """
     history = await _HISTORY_EXISTS.one(connection)
     applied = await _APPLIED.all(connection) if history.exists else []
@@ -91,10 +95,10 @@ async def pending_migrations(connection: Connection) -> list[Migration]:
 
 
 async def check_server_version(connection: Connection) -> str:
-    """The server's version as it prints it.
+    """Return the server's version as it prints it.
 
     Raises:
-        DatabaseError: It is older than Postgres 15, or the database's encoding is not UTF8.
+        DatabaseError: The server is older than Postgres 15, or the database's encoding is not UTF8.
     """
     version = await _SERVER_VERSION.one(connection)
     if version.number < OLDEST_SERVER_VERSION:
@@ -121,11 +125,11 @@ def _pending(files: list[Migration], applied: list[_Applied]) -> list[Migration]
                 f"Migration {migration.name} has changed since it was applied to this database. "
                 "Restore the file and put the change into a new migration."
             )
-    newest = max((row.version for row in applied), default=0)
+    newest = max((row.version for row in applied), default="")
     for migration in by_version.values():
         if migration.version < newest:
             raise MigrationError(
-                f"Migration {migration.name} comes before {newest:04d}, which was applied already. "
-                "Give it the next free number."
+                f"Migration {migration.name} is older than {newest}, which was already applied to this database. "
+                "Rename it to the present time."
             )
     return list(by_version.values())

@@ -1,4 +1,4 @@
-"""What Postgres refuses, as a sentence for the person at the command line: what is wrong, and what to do."""
+"""Errors of Postgres as sentences for the person at the command line: what is wrong, and what to do."""
 
 import psycopg
 from psycopg.errors import InsufficientPrivilege
@@ -7,7 +7,7 @@ from routines_core.errors import DatabaseError
 
 __all__ = ["InsufficientPrivilege", "lacking", "refusal"]
 
-_ROLES = 'see "Roles" in docs/operations.md'
+_ROLES = "see docs/run/roles.md"
 _SCHEMA = (
     "The database has not the schema of this version of Routines: `routines migrate` brings an older one up to date, "
     "`routines doctor` says which of the two is newer."
@@ -36,9 +36,9 @@ _SENTENCES = {
 
 
 def refusal(error: BaseException) -> DatabaseError | None:
-    """What an error of the driver means to whoever gave the command; None: nothing that a person could mend.
+    """Translate an error of the driver for an operator; None if it is not one that an operator can fix.
 
-    It shows no value: of Postgres's own words those alone that name the object of a missing right.
+    The message contains no values. Of Postgres's own text it repeats only the object of a missing privilege.
     """
     if isinstance(error, InsufficientPrivilege):
         return DatabaseError(
@@ -52,5 +52,5 @@ def refusal(error: BaseException) -> DatabaseError | None:
 
 
 def lacking(error: InsufficientPrivilege) -> str:
-    """The right that is missing, in Postgres's words, which name the object and show no value."""
+    """Return the missing privilege in Postgres's words, which name the object and contain no values."""
     return error.diag.message_primary or "permission denied"

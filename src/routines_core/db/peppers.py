@@ -1,4 +1,4 @@
-"""Peppers: what API keys are hashed with. Each is a secret of the service, sealed like any other."""
+"""Peppers, the encrypted secrets that API keys are hashed with."""
 
 import secrets
 from dataclasses import dataclass, field
@@ -28,27 +28,27 @@ _REPLACE = Statement("secrets.replace_pepper", NoRow)
 
 @dataclass
 class Peppers:
-    """The peppers that a process has opened; they never change, so that each is opened once."""
+    """The peppers that a process has decrypted. They never change, so each is decrypted once."""
 
     keyring: Keyring
     _opened: dict[UUID, bytes] = field(default_factory=dict[UUID, bytes], repr=False)
 
     async def find(self, connection: Connection, pepper_id: UUID) -> bytes:
-        """The pepper of this id.
+        """Return the pepper of this id.
 
         Raises:
-            SecretError: It does not open.
-            NotFoundError: There is none.
+            SecretError: It cannot be decrypted.
+            NotFoundError: It does not exist.
         """
         if pepper_id not in self._opened:
             self._open(await _FIND.one(connection, id=pepper_id))
         return self._opened[pepper_id]
 
     async def newest(self, connection: Connection) -> tuple[UUID, bytes]:
-        """Id and pepper for a new API key; the first one is made here.
+        """Return id and pepper for a new API key. Creates the first pepper if there is none.
 
         Raises:
-            SecretError: It does not open.
+            SecretError: It cannot be decrypted.
         """
         stored = await list_peppers(connection)
         newest = stored[0] if stored else await self._create(connection)

@@ -1,4 +1,4 @@
-"""Connections to Postgres: how each is set up, and the pool that keeps them."""
+"""Connections to Postgres: their setup, and the pool."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -21,33 +21,33 @@ Connection: TypeAlias = AsyncConnection[Any]
 Pool: TypeAlias = AsyncConnectionPool[Connection]
 
 CONNECT_TIMEOUT_SECONDS = 5
-"""How long one attempt to connect may take."""
+"""Timeout of one attempt to connect."""
 POOL_TIMEOUT_SECONDS = 5.0
-"""How long a caller waits for a free connection before it hears that the database is away."""
+"""How long a caller waits for a free connection before it gets an error."""
 
 
 def _connection_arguments(program: str, settings: dict[str, str]) -> dict[str, Any]:
-    """The keyword arguments of each connection: `settings` are session settings of Postgres by name."""
+    """Return the keyword arguments of each connection. `settings` are session settings of Postgres by name."""
     session = {"timezone": "UTC", "idle_in_transaction_session_timeout": "2s", **settings}
     return {
         "autocommit": True,
         "application_name": program,
-        "client_encoding": "UTF8",  # whatever the server's or PGCLIENTENCODING say: text is str, never bytes
+        "client_encoding": "UTF8",  # overrides the server's setting and PGCLIENTENCODING: text is str, never bytes
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
         "options": " ".join(f"-c {name}={value}" for name, value in session.items()),
-        # A peer that vanished without a word is noticed after 5 s + three probes of 2 s where the connection is silent,
-        # and after 11,000 ms where a statement is on its way: the system would send it again for a quarter of an hour.
+        # A vanished peer is noticed after 5 s plus three probes of 2 s on a silent connection,
+        # and after 11,000 ms while a statement is in flight, which would otherwise be retransmitted for 15 minutes.
         "keepalives_idle": 5,
         "keepalives_interval": 2,
         "keepalives_count": 3,
         "tcp_user_timeout": 11_000,
-        # After a failover the old primary may come back read-only: it is refused, and the next host is tried.
+        # After a failover the old primary may come back read-only: reject it and try the next host.
         "target_session_attrs": "read-write",
     }
 
 
 async def _set_up(connection: Connection, role: str | None) -> None:
-    """JSON goes through msgspec, and the program does no more than its role, where its login may take it on."""
+    """Use msgspec for JSON, and switch to the program's role if the login may."""
     set_json_loads(msgspec.json.decode, connection)
     set_json_dumps(msgspec.json.encode, connection)
     if role:
@@ -58,13 +58,13 @@ async def _set_up(connection: Connection, role: str | None) -> None:
 async def open_pool(
     url: str, program: str, *, size: int, role: str | None = None, **settings: str
 ) -> AsyncGenerator[Pool]:
-    """A pool of at most `size` connections that reconnects by itself; closed at the end of the block.
+    """Open a pool of at most `size` connections that reconnects by itself. Closed at the end of the block.
 
     Args:
-        url: The `DATABASE_URL`; with several hosts, the one that takes writes is used.
+        url: The `DATABASE_URL`. If it lists several hosts, the one that accepts writes is used.
         program: Its name in pg_stat_activity.
-        size: The most connections that it opens; two stay open when idle.
-        role: The role of Postgres to take on, where there is one for this login; None: the login's own.
+        size: The maximum number of connections. Two stay open when idle.
+        role: The role of Postgres to switch to, if this login may; None to keep the login's own.
         settings: Session settings of Postgres (`statement_timeout="30s"`).
 
     Raises:
@@ -77,7 +77,7 @@ async def open_pool(
         min_size=min(2, size),
         max_size=size,
         timeout=POOL_TIMEOUT_SECONDS,
-        # Attempts to reconnect grow rare; once they are given up, the next caller begins anew, at once.
+        # Reconnection attempts back off. Once they are given up, the next caller starts again at once.
         reconnect_timeout=POOL_TIMEOUT_SECONDS,
         kwargs=_connection_arguments(program, settings),
         configure=partial(_set_up, role=role),
@@ -89,12 +89,12 @@ async def open_pool(
 
 
 class PoolState(NamedTuple):
-    """What a pool has.
+    """The state of a pool.
 
     Attributes:
-        connections: Open ones.
-        idle: Those of them that nobody uses.
-        waiting: Who waits for one.
+        connections: Open connections.
+        idle: Open connections that are not in use.
+        waiting: Callers that wait for a connection.
     """
 
     connections: int
@@ -103,26 +103,26 @@ class PoolState(NamedTuple):
 
 
 def state_of(pool: Pool) -> PoolState:
-    """What the pool has at this moment."""
+    """Return the present state of the pool."""
     stats = pool.get_stats()
     return PoolState(stats.get("pool_size", 0), stats.get("pool_available", 0), stats.get("requests_waiting", 0))
 
 
 async def _refuse_closed(connection: Connection) -> None:
-    """Refuse a connection that the server has closed: its socket says so, without a round trip."""
-    connection.pgconn.consume_input()  # what it said before it closed
-    connection.pgconn.consume_input()  # the end
+    """Raise if the server has closed the connection, which the socket shows without a round trip."""
+    connection.pgconn.consume_input()  # data received before it closed
+    connection.pgconn.consume_input()  # end of stream
     if connection.closed:
         raise psycopg.OperationalError("the server has closed the connection")
 
 
 @asynccontextmanager
 async def connect(url: str, program: str, *, role: str | None = None, **settings: str) -> AsyncGenerator[Connection]:
-    """One connection of its own, closed at the end of the block; `role` as in `open_pool`.
+    """Open a single connection, closed at the end of the block. `role` is as in `open_pool`.
 
     Raises:
         ConfigurationError: The URL is malformed.
-        DatabaseError: It cannot be reached; the message names neither user nor password.
+        DatabaseError: The database cannot be reached. The message contains neither user nor password.
     """
     refuse_malformed(url)
     try:
@@ -135,19 +135,19 @@ async def connect(url: str, program: str, *, role: str | None = None, **settings
 
 
 def refuse_malformed(url: str) -> dict[str, Any]:
-    """The parts of a connection string.
+    """Return the parts of a connection string.
 
     Raises:
-        ConfigurationError: It is none; the message does not repeat it.
+        ConfigurationError: It is malformed. The message does not repeat it.
     """
     try:
         return conninfo_to_dict(url)
-    except psycopg.ProgrammingError:  # its text repeats the URL, with the password
+    except psycopg.ProgrammingError:  # the original message repeats the URL with the password
         raise ConfigurationError("DATABASE_URL is no connection string: write postgresql://USER@HOST/NAME.") from None
 
 
 def without_password(url: str) -> str:
-    """A connection string as it may be shown, however it spells its password.
+    """Return a connection string without its password, wherever the string contains it.
 
     Raises:
         ConfigurationError: It is malformed.
@@ -179,7 +179,7 @@ AWAY = (
     PoolTimeout,
     SilenceError,
 )
-"""What is raised when the database is away, or is one that cannot be written to: wait and try again."""
+"""Errors that mean that the database is unavailable or read-only: wait and try again."""
 
 LOST = (psycopg.Error, PoolTimeout, SilenceError)
-"""What a program's loop may meet: whatever it is, the loop goes on with a new connection."""
+"""Errors after which a program's loop continues with a new connection."""

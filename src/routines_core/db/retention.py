@@ -1,4 +1,4 @@
-"""What is older than its age goes: sql/queries/retention.sql called from Python."""
+"""Deletion of old rows: sql/queries/retention.sql called from Python."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
@@ -11,18 +11,18 @@ from routines_core.db.pool import Connection
 from routines_core.db.statements import NoRow, Statement
 
 What = Literal["trajectories", "skips", "deliveries", "versions", "endpoints", "answers"]
-"""What a pass deletes."""
+"""The kinds of rows that a pass deletes."""
 PAGE_SIZE = 500
-"""Rows that one statement looks at: it holds its locks for milliseconds."""
+"""Rows that one statement examines, few enough to hold its locks for milliseconds."""
 
 
 class Page(msgspec.Struct, frozen=True):
-    """What one statement did.
+    """The result of one statement.
 
     Attributes:
-        deleted: Rows that went.
-        last_id: Where the next page begins; None: at the beginning again.
-        is_last: Whether nothing old is left behind this page.
+        deleted: Deleted rows.
+        last_id: Where the next page begins; None to start from the beginning again.
+        is_last: True if no old rows are left after this page.
     """
 
     deleted: int
@@ -31,10 +31,10 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class UnusedFile(msgspec.Struct, frozen=True):
-    """A file that was noted as unused.
+    """A file that was recorded as unused.
 
     Attributes:
-        is_condemned: Whether it is to be deleted; once it is, it always is.
+        is_condemned: True if it is to be deleted, which is never revoked.
     """
 
     id: int
@@ -69,7 +69,7 @@ _DELETE: dict[What, Statement[Page]] = {
 
 @asynccontextmanager
 async def one_pass(connection: Connection) -> AsyncGenerator[bool]:
-    """Whether this session may make a pass until the end of the block; False: another makes one."""
+    """Yield True if this session may make a pass until the end of the block, False if another session makes one."""
     is_ours = (await _BEGIN.one(connection)).is_ours
     try:
         yield is_ours
@@ -87,14 +87,14 @@ async def delete_page(
     page_size: int = PAGE_SIZE,
     now: datetime | None = None,
 ) -> Page:
-    """Delete what is old among the next rows.
+    """Delete the old ones among the next rows.
 
     Args:
         connection: In autocommit mode, so that each page is a transaction.
         what: Which table.
-        keep_seconds: The age from which rows go; the last three have ages of their own.
-        after: The `last_id` of the page before.
-        page_size: Rows to look at.
+        keep_seconds: The age from which rows are deleted. The last three kinds have fixed ages of their own.
+        after: The `last_id` of the previous page.
+        page_size: Rows to examine.
         now: Moves the clock in tests; None is the database's now().
     """
     aged: dict[str, Any] = (
@@ -104,12 +104,12 @@ async def delete_page(
 
 
 async def identity(connection: Connection) -> str:
-    """What tells this database from every other one, a restored copy of it included."""
+    """Return an id of this database that differs even from a restored copy of it."""
     return (await _IDENTITY.one(connection)).id
 
 
 async def note_orphans(connection: Connection, files: Sequence[tuple[int, str]]) -> int:
-    """Note those of these files, by collection and path, that no run uses: how many there were."""
+    """Record those of these files, by collection and path, that no run uses. Returns their number."""
     return await _NOTE_ORPHANS.run(
         connection, collection_ids=[collection for collection, _ in files], paths=[path for _, path in files]
     )
@@ -118,10 +118,10 @@ async def note_orphans(connection: Connection, files: Sequence[tuple[int, str]])
 async def judge_files(
     connection: Connection, *, after: int, page_size: int = PAGE_SIZE, now: datetime | None = None
 ) -> list[UnusedFile]:
-    """The next files that were noted as unused, with what is to become of them; `after` is the last id before."""
+    """Return the next unused files, and which of them to delete. `after` is the last id of the previous page."""
     return await _JUDGE_FILES.all(connection, after=after, page_size=page_size, now=now)
 
 
 async def forget_files(connection: Connection, ids: list[int]) -> None:
-    """Forget condemned files that are gone."""
+    """Forget condemned files after their deletion."""
     await _FORGET_FILES.run(connection, ids=ids)

@@ -1,4 +1,4 @@
-"""The roles of Routines in Postgres, as a connection meets them: sql/queries/roles.sql called from Python."""
+"""The roles of Routines in Postgres, as a connection sees them: sql/queries/roles.sql called from Python."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ from routines_core.db.statements import Statement
 
 
 class RoleReport(msgspec.Struct, frozen=True):
-    """Who a connection is, and what row-level security means to it.
+    """The login of a connection, and how row-level security applies to it.
 
     Attributes:
         login: The role that it logged in as.
-        bypasses_row_security: Whether no policy holds it: a superuser, or a role with BYPASSRLS.
-        is_owner: Whether it owns the tables, and so sees all collections as long as it names none.
+        bypasses_row_security: True if policies do not apply: a superuser, or a role with BYPASSRLS.
+        is_owner: True if it owns the tables, and so sees all collections while it names none.
         missing_roles: Roles of Routines that the cluster does not have.
-        can_take_roles: Those that a program with this login takes on.
-        open_tables: Tables of tenants whose row-level security was taken off or is not forced.
+        can_take_roles: Roles that a program with this login switches to.
+        open_tables: Tenant tables whose row-level security is disabled or not forced.
     """
 
     login: str
@@ -37,13 +37,13 @@ _ROLE_REPORT = Statement("roles.role_report", RoleReport)
 
 
 async def take_role(connection: AsyncConnection[Any], role: str) -> bool:
-    """Do no more than this role from here on; False: it is not there or not for this login, and all stays as it was.
+    """Switch to this role. Returns False, changing nothing, if it does not exist or the login may not switch to it.
 
-    Whoever holds the session can undo it: only a login that has no other rights is a wall.
+    SET ROLE is not a security boundary, because the session can undo it; use a login with only this role.
     """
     return await _TAKE.first(connection, role=role) is not None
 
 
 async def role_report(connection: AsyncConnection[Any]) -> RoleReport:
-    """Who this connection is; needs an up-to-date schema."""
+    """Return the role report of this connection. Needs an up-to-date schema."""
     return await _ROLE_REPORT.one(connection)

@@ -1,4 +1,4 @@
-"""All stored secrets, one by one: whether each opens, and their encryption under a new key while everything runs."""
+"""Checks that all stored secrets can be decrypted, and re-encrypts them under a new key while the programs run."""
 
 import asyncio
 from collections import Counter
@@ -12,12 +12,12 @@ from routines_core.db.peppers import list_peppers, pepper_context, replace_peppe
 from routines_core.db.pool import Connection
 from routines_core.db.statements import NoRow, Statement
 from routines_core.errors import SecretError
-from routines_core.keyring import VERSION, Keyring, SecretContext, key_id_of
+from routines_core.keyring import Keyring, SecretContext, key_id_of
 
 BATCH = 500
-"""Secrets that are read and written at once."""
+"""Secrets read and written by one statement."""
 WAIT_SECONDS = 0.1
-"""How long a secret that another session holds is left alone."""
+"""Delay before retrying secrets that another session has locked."""
 
 
 class StoredSecret(msgspec.Struct, frozen=True):
@@ -32,17 +32,17 @@ class StoredSecret(msgspec.Struct, frozen=True):
 
     @property
     def context(self) -> SecretContext:
-        """Where it says that it belongs."""
+        """Its secret context, according to its own row."""
         return SecretContext(self.collection_id, self.kind, self.field, self.owner, self.id)
 
 
 @dataclass
 class Examined:
-    """What was found of all stored secrets.
+    """The result of checking all stored secrets.
 
     Attributes:
-        by_key_id: How many need each key.
-        unopened: Which do not open.
+        by_key_id: The number of secrets per encryption key.
+        unopened: Secrets that cannot be decrypted.
     """
 
     by_key_id: Counter[str] = field(default_factory=Counter[str])
@@ -51,11 +51,11 @@ class Examined:
 
 @dataclass
 class Rotated:
-    """How far a rotation has come.
+    """The progress of a rotation.
 
     Attributes:
-        replaced: Secrets that are now under the first key.
-        unopened: Secrets that do not open, and were left as they are.
+        replaced: Secrets that were re-encrypted under the first key.
+        unopened: Secrets that cannot be decrypted and were left unchanged.
     """
 
     replaced: int = 0
@@ -68,7 +68,7 @@ _REPLACE = Statement("secrets.replace_ciphertexts", NoRow)
 
 
 async def examine_secrets(connection: Connection, keyring: Keyring) -> Examined:
-    """Open every stored secret, peppers included, and forget it."""
+    """Decrypt every stored secret, including peppers, and discard the result."""
     examined = Examined()
     everything = [(pepper.ciphertext, pepper_context(pepper.id)) for pepper in await list_peppers(connection)]
     _examine(everything, keyring, examined)
@@ -89,10 +89,10 @@ def _examine(secrets: list[tuple[bytes, SecretContext]], keyring: Keyring, exami
 async def rotate_secrets(
     connection: Connection, keyring: Keyring, *, tell: Callable[[Rotated], None] = lambda _: None
 ) -> Rotated:
-    """Encrypt under the first key whatever is not, batch by batch, each of them a transaction of its own.
+    """Re-encrypt all secrets that are not under the first key, in batches, each in a transaction of its own.
 
-    May be stopped and begun again at any moment, and run several times at once. Of what is changed or deleted
-    meanwhile, that stands. It goes over the table until a round finds nothing more to do.
+    It may be stopped and restarted at any moment, and run several times concurrently. Secrets that are changed or
+    deleted meanwhile stay so. It repeats its round over the table until nothing is left to do.
 
     Args:
         connection: In autocommit mode.
@@ -109,7 +109,7 @@ async def rotate_secrets(
 async def _rotate_once(
     connection: Connection, keyring: Keyring, rotated: Rotated, tell: Callable[[Rotated], None]
 ) -> bool:
-    """One round over the table; whether it met what may be met again: one that another held at that moment."""
+    """Make one round over the table. Returns True if another session had locked a secret, which needs another round."""
     is_left = False
     async for batch in _stale(connection, keyring):
         fresh = {secret.id: _reseal(secret.ciphertext, secret.context, keyring) for secret in batch}
@@ -130,9 +130,7 @@ async def _rotate_once(
 
 async def _stale(connection: Connection, keyring: Keyring) -> AsyncGenerator[list[StoredSecret]]:
     after: UUID | None = None
-    while batch := await _LIST_STALE.all(
-        connection, after=after, limit=BATCH, key_id=keyring.first_key_id, version=VERSION
-    ):
+    while batch := await _LIST_STALE.all(connection, after=after, limit=BATCH, key_id=keyring.first_key_id):
         after = batch[-1].id
         yield batch
 
@@ -149,7 +147,7 @@ async def _rotate_peppers(connection: Connection, keyring: Keyring, rotated: Rot
 
 
 def _reseal(ciphertext: bytes, context: SecretContext, keyring: Keyring) -> bytes | None:
-    """The same under the first key; None: it does not open."""
+    """Re-encrypt under the first key. Returns None if it cannot be decrypted."""
     plaintext = _opened(ciphertext, context, keyring)
     return None if plaintext is None else keyring.seal(plaintext, context)
 

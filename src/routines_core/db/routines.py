@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Json, Jsonb
 
 from routines_core.db.constraint_errors import domain_errors
 from routines_core.db.pool import Connection
@@ -16,7 +16,14 @@ Value = TypeVar("Value")
 
 
 class Cadence(msgspec.Struct, frozen=True):
-    """When a routine's slots fall, in UTC."""
+    """When a routine is due, in UTC; the type routines.cadence of the database.
+
+    Attributes:
+        type: manual, hourly, daily, weekdays or weekly.
+        hour_utc: 0-23 for daily, weekdays and weekly; None otherwise.
+        minute_utc: 0-59, for hourly the minute of the hour; 0 for manual.
+        day_of_week: mon to sun for weekly; None otherwise.
+    """
 
     type: str
     hour_utc: int | None = None
@@ -25,22 +32,20 @@ class Cadence(msgspec.Struct, frozen=True):
 
 
 class Routine(msgspec.Struct, frozen=True):
-    """A routine as it is stored; it names its secrets and holds none.
+    """A stored routine, with the names of its secrets but not their values.
 
     Attributes:
         undeclared_keys: Override keys that the task's current version does not declare.
-        catchup_window_seconds: How old a slot may be to still fire after an outage; None: the default of its cadence.
-        paused_reason: Why the scheduler paused it; None: it did not.
+        catchup_window_seconds: The age up to which a missed slot still fires after an outage; None for the default of
+            its cadence.
+        paused_reason: Why the scheduler paused it; None if it did not.
     """
 
     id: int
     name: str
     task_name: str
     collection_name: str
-    cadence_type: str
-    hour_utc: int | None
-    minute_utc: int
-    day_of_week: str | None
+    cadence: Cadence
     init_params_overrides: dict[str, Any]
     secret_names: list[str]
     webhook_url: str | None
@@ -58,7 +63,7 @@ class RoutineSpec(msgspec.Struct, frozen=True):
     """A routine to save.
 
     Attributes:
-        id: Drawn before by `draw_routine_id`, where secrets are bound to it; None: the database gives one.
+        id: Drawn by `draw_routine_id`, if secrets are bound to it; None to let the database assign one.
     """
 
     name: str
@@ -73,14 +78,14 @@ class RoutineSpec(msgspec.Struct, frozen=True):
 
 
 class RoutinePatch(msgspec.Struct, frozen=True):
-    """A change of a routine: what is UNSET keeps its value.
+    """Fields to update on a routine. UNSET fields keep their value.
 
     Attributes:
-        secret_params: Replaces them all; None in the place of a secret keeps the stored one of that name.
-        webhook_secret: None clears it.
-        catchup_window_seconds: None goes back to the default of the cadence.
-        keeps_webhook_secret: There must be one, and it stays.
-        id: What new secrets are bound to: only this very routine is changed; None: whichever has the name.
+        secret_params: Replaces them all. None instead of a secret keeps the stored one of that name.
+        webhook_secret: None removes it.
+        catchup_window_seconds: None restores the default of the cadence.
+        keeps_webhook_secret: True to keep the stored secret, which must exist.
+        id: The routine that new secrets are bound to, which must still have the name; None for any routine of the name.
     """
 
     name: str | msgspec.UnsetType = msgspec.UNSET
@@ -110,19 +115,20 @@ _RUN_NOW = Statement("routines.run_now", _Id)
 
 
 async def draw_routine_id(connection: Connection, *, key_id: int) -> int:
-    """An id that no routine has or will be given: for one to be saved, since its secrets are bound to it."""
+    """Reserve an id for a routine to be created, so that secrets can be bound to it."""
     return (await _DRAW_ID.one(connection, key_id=key_id)).id
 
 
 async def create_routine(connection: Connection, spec: RoutineSpec, *, key_id: int, task: str) -> bool:
-    """Save a routine and its secrets; the database computes its next slot.
+    """Create a routine and its secrets. The database computes its next slot.
 
-    Returns False, and saves nothing, where there is no such task or it does not declare a key of the overrides.
+    Returns:
+        False, without creating anything, if the task does not exist or does not declare a key of the overrides.
 
     Raises:
-        ConflictError: The name is taken for this task.
-        NotFoundError: The task went at this very moment.
-        InvalidError: It breaks a rule of the schema.
+        ConflictError: The task already has a routine of this name.
+        NotFoundError: The task was deleted at the same moment.
+        InvalidError: The routine breaks a rule of the schema.
     """
     sealed = [*spec.secret_params.values(), *([spec.webhook_secret] if spec.webhook_secret else [])]
     with domain_errors(missing="routines_task_fkey"):
@@ -132,7 +138,7 @@ async def create_routine(connection: Connection, spec: RoutineSpec, *, key_id: i
             task=task,
             id=spec.id,
             name=spec.name,
-            **_cadence(spec.cadence),
+            cadence=Json(spec.cadence),
             init_params_overrides=Jsonb(spec.init_params_overrides),
             secret_refs=Jsonb({name: str(secret.id) for name, secret in spec.secret_params.items()}),
             webhook_url=spec.webhook_url,
@@ -145,14 +151,15 @@ async def create_routine(connection: Connection, spec: RoutineSpec, *, key_id: i
 
 
 async def patch_routine(connection: Connection, patch: RoutinePatch, *, key_id: int, task: str, name: str) -> bool:
-    """Change a routine; waits for a tick that holds it. Its next slot is computed anew where cadence or paused change.
+    """Change a routine. Waits for a tick that has locked it. Its next slot is recomputed if cadence or paused change.
 
-    Returns False, and changes nothing, where there is no such routine, where an override is added or changed that the
-    task does not declare, or where a secret is to be kept that is not there.
+    Returns:
+        False, without changing anything, if the routine does not exist, if an added or changed override is not declared
+        by the task, or if a secret to keep does not exist.
 
     Raises:
-        ConflictError: The new name is taken for this task.
-        InvalidError: It breaks a rule of the schema.
+        ConflictError: The task already has a routine of the new name.
+        InvalidError: The routine breaks a rule of the schema.
     """
     with domain_errors():
         patched = await _PATCH.first(
@@ -162,10 +169,10 @@ async def patch_routine(connection: Connection, patch: RoutinePatch, *, key_id: 
 
 
 async def find_routine(connection: Connection, *, key_id: int, task: str, name: str) -> Routine:
-    """The routine of this name.
+    """Return the routine of this name.
 
     Raises:
-        NotFoundError: There is none for this task of this collection.
+        NotFoundError: The task of this collection has no such routine.
     """
     routine = await _FIND.first(connection, key_id=key_id, task=task, name=name)
     if routine is None:
@@ -181,7 +188,7 @@ async def list_routines(
     task: str | None = None,
     after: tuple[str, str] | None = None,
 ) -> list[Routine]:
-    """The routines of a collection, or of one of its tasks, by task and name, after the (task, name) of `after`."""
+    """Return the routines of a collection, or of one of its tasks, by task and name, after the (task, name) `after`."""
     after_task, after_name = after or (None, None)
     return await _LIST.all(
         connection, key_id=key_id, task=task, after_task=after_task, after_name=after_name, limit=limit
@@ -189,45 +196,36 @@ async def list_routines(
 
 
 async def set_paused(connection: Connection, *, key_id: int, task: str, name: str, paused: bool) -> None:
-    """Pause or resume; waits for a tick that holds the routine. Resuming computes the next slot from now.
+    """Pause or resume a routine. Waits for a tick that has locked it. Resuming computes the next slot from now.
 
     Raises:
-        NotFoundError: There is no such routine.
+        NotFoundError: The routine does not exist.
     """
     if not await _SET_PAUSED.run(connection, key_id=key_id, task=task, name=name, paused=paused):
         raise NotFoundError
 
 
 async def delete_routine(connection: Connection, *, key_id: int, task: str, name: str) -> None:
-    """Remove a routine and its schedule; its trajectories stay. Waits for a tick that holds it.
+    """Delete a routine, which also removes its schedule. Its runs are kept. Waits for a tick that has locked it.
 
     Raises:
-        NotFoundError: There is no such routine.
+        NotFoundError: The routine does not exist.
     """
     if not await _DELETE.run(connection, key_id=key_id, task=task, name=name):
         raise NotFoundError
 
 
 async def run_now(connection: Connection, *, key_id: int, task: str, name: str) -> int:
-    """Start a run at once, whatever the cadence; returns its trajectory's id. Waits for a tick that holds the routine.
+    """Start a run at once, whatever the cadence. Waits for a tick that has locked the routine. Returns the run's id.
 
     Raises:
-        NotFoundError: There is no such routine.
+        NotFoundError: The routine does not exist.
     """
     return (await _RUN_NOW.one(connection, key_id=key_id, task=task, name=name)).id
 
 
-def _cadence(cadence: Cadence | None) -> dict[str, Any]:
-    cadence_type, hour_utc, minute_utc, day_of_week = msgspec.structs.astuple(cadence) if cadence else (None,) * 4
-    return {
-        "cadence_type": cadence_type,
-        "hour_utc": hour_utc,
-        "minute_utc": minute_utc,
-        "day_of_week": day_of_week,
-    }
-
-
 def _patch_parameters(patch: RoutinePatch) -> dict[str, Any]:
+    cadence = _or_none(patch.cadence)
     overrides = _or_none(patch.init_params_overrides)
     secret_params = _or_none(patch.secret_params)
     new_params = {name: secret for name, secret in (secret_params or {}).items() if secret}
@@ -235,7 +233,7 @@ def _patch_parameters(patch: RoutinePatch) -> dict[str, Any]:
     return {
         "id": patch.id,
         "name": _or_none(patch.name),
-        **_cadence(_or_none(patch.cadence)),
+        "cadence": None if cadence is None else Json(cadence),
         "init_params_overrides": None if overrides is None else Jsonb(overrides),
         "secret_refs": None if secret_params is None else Jsonb({key: str(new.id) for key, new in new_params.items()}),
         "kept_secrets": [name for name in secret_params or {} if name not in new_params],

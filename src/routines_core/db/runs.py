@@ -1,4 +1,7 @@
-"""Runs as a worker sees them: sql/queries/runs.sql called from Python."""
+"""Runs as a worker sees them: sql/queries/runs.sql called from Python.
+
+A run is a row of routines.trajectories. The clients' side of the same rows is in trajectories.py.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,24 +15,24 @@ from routines_core.db.pool import Connection
 from routines_core.db.statements import NoRow, Statement
 
 MAX_CRASHES = 3
-"""Workers that a run may lose before it fails."""
+"""Number of lost workers at which a run fails."""
 
 MOST_REAPED = 1000
-"""Runs that are taken from lost workers at once."""
+"""Maximum number of runs reaped by one statement."""
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """A run in a worker's hands.
+    """A run that a worker has claimed.
 
     Attributes:
-        id: The trajectory.
-        fence: The fence: named by every later write.
-        workflow_id: As it was at the first claim; the idempotency keys of its steps begin with it.
+        id: The run.
+        fence: Named by every later write.
+        workflow_id: As it was at the first claim. The idempotency keys of its steps begin with it.
         init_params: The run's parameters.
-        workflow: The version of the workflow that the run was made with.
+        workflow: The version of the workflow that the run was created with.
         seconds_left: Seconds until the run's deadline.
-        finished_steps: What earlier attempts completed, by the step's name.
-        tries: Which try earlier attempts were at, by the name of a step that they did not complete.
+        finished_steps: Inputs and outputs of the steps that earlier claims completed, by name.
+        tries: The attempt that earlier claims had reached, by the name of each step that is not complete.
     """
 
     id: int
@@ -45,7 +48,7 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class Reaped(msgspec.Struct, frozen=True):
-    """A run that was taken from a lost worker, or from one that was too late."""
+    """A run that was taken from a lost worker, or failed at its deadline."""
 
     id: int
     status: str
@@ -53,15 +56,15 @@ class Reaped(msgspec.Struct, frozen=True):
 
 
 class StepRecord(msgspec.Struct, frozen=True):
-    """A checkpoint: where a step stands.
+    """A checkpoint of a step.
 
     Attributes:
         position: Its place in workflow.steps, from 0.
         status: running, completed or failed.
-        outputs: What the activity returned; None: nothing yet.
-        error: Why it failed; None: it did not.
-        attempt: Which try of the step this is, from 1.
-        failed_try: Why the try before this one failed, kept beside the errors of those before it; None: nothing to add.
+        outputs: The result of the activity; None if there is none yet.
+        error: Why it failed; None if it did not.
+        attempt: Which attempt of the step this is, from 1.
+        failed_try: Why the previous attempt failed, appended to the earlier errors; None if there is nothing to append.
     """
 
     name: str
@@ -76,14 +79,14 @@ class StepRecord(msgspec.Struct, frozen=True):
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """What is written of one run at once.
+    """Everything that is written for one run by one statement.
 
     Attributes:
-        id: The trajectory.
-        fence: The fence.
-        steps: Where they stand; no step twice.
-        status: completed or failed; None: the run goes on.
-        error: Why it failed; None: it did not.
+        id: The run.
+        fence: The fence of the claim.
+        steps: Their checkpoints, each step at most once.
+        status: completed or failed; None if the run goes on.
+        error: Why it failed; None if it did not.
     """
 
     id: int
@@ -94,12 +97,12 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
 
 class RunSecret(msgspec.Struct, frozen=True):
-    """A ciphertext that a run may have opened, and whose it is by what refers to it.
+    """A ciphertext that a run may use, and its owner according to the row that refers to it.
 
     Attributes:
-        secret_id: None: it is referred to and gone.
-        run_id: Whose secret param it is; None: it is the collection's environment variable.
-        routine_id: What caused that run; None: the API.
+        secret_id: The secret; None if it was deleted.
+        run_id: The run whose secret param it is; None if it is the collection's environment variable.
+        routine_id: The routine that started that run; None if the API started it.
     """
 
     secret_id: UUID | None
@@ -124,7 +127,7 @@ class _Noted(msgspec.Struct):
 _CLAIM = Statement("runs.claim", Claim)
 _REQUEST_WAKEUP = Statement("runs.request_wakeup", NoRow)
 _RENEW = Statement("runs.renew", _Renewed)
-_HELD = Statement("runs.held", _Id)
+_STILL_CLAIMED = Statement("runs.still_claimed", _Id)
 _CHECKPOINT = Statement("runs.checkpoint", _Id)
 _RELEASE = Statement("runs.release", NoRow)
 _REAP = Statement("runs.reap", Reaped)
@@ -144,18 +147,18 @@ async def claim(
     deadline_seconds: float,
     last_tasks: Mapping[int, int] | None = None,
 ) -> list[Claim]:
-    """Take up to `capacity` pending runs; each is ours for `lease_seconds` unless renewed.
+    """Claim up to `capacity` pending runs, each for `lease_seconds` unless renewed.
 
-    The collections have equal shares, and in each its tasks; of a task the oldest come first.
+    Collections get equal shares, and so do the tasks of each. The oldest runs of a task come first.
 
     Args:
         connection: In autocommit mode, so that the statement is the transaction.
-        capacity: The most to take; there may be more although fewer were taken.
-        worker: The name that the runs will bear.
+        capacity: The maximum number to claim. Fewer may be claimed although more are pending.
+        worker: The name to record with the runs.
         lease_seconds: By the database's clock.
         deadline_seconds: From a run's first claim.
-        last_tasks: By collection, the task that was served last: the ones after it are next. Its last entry is the
-            collection that was served last.
+        last_tasks: By collection, the task that was served last, after which the next claim starts. Its last entry is
+            the collection that was served last.
     """
     served = last_tasks or {}
     return await _CLAIM.all(
@@ -170,32 +173,35 @@ async def claim(
 
 
 async def request_wakeup(connection: Connection, *, worker: str) -> None:
-    """Say that this worker is idle: it is notified of the next run that is inserted."""
+    """Record that this worker is idle, so that the next inserted run notifies it."""
     await _REQUEST_WAKEUP.run(connection, worker=worker)
 
 
 async def renew(connection: Connection, pairs: Pairs, *, lease_seconds: float) -> dict[int, bool]:
-    """Renew the leases: the ids that are still ours, and of each whether its lease was renewed.
+    """Renew the leases of claimed runs.
 
-    It was not where another session has the run locked at this moment.
+    Returns:
+        The ids that still belong to this worker, each with True if its lease was renewed. It is not renewed while
+        another session has locked the run.
     """
     rows = await _RENEW.all(connection, **_arrays(pairs), lease_seconds=lease_seconds)
     return {row.id: row.renewed for row in rows}
 
 
-async def held(connection: Connection, pairs: Pairs) -> set[int]:
-    """The ids that are still ours."""
-    return {row.id for row in await _HELD.all(connection, **_arrays(pairs))}
+async def still_claimed(connection: Connection, pairs: Pairs) -> set[int]:
+    """Return the ids of the runs that this worker still has claimed."""
+    return {row.id for row in await _STILL_CLAIMED.all(connection, **_arrays(pairs))}
 
 
 async def write(connection: Connection, checkpoints: Sequence[Checkpoint], *, lease_seconds: float) -> set[int]:
-    """Record steps and ends of runs, and renew the leases of those that go on; one for each run.
+    """Record steps and ends of runs, and renew the leases of those that go on. One checkpoint per run.
 
-    Returns the ids that were written. The others are no longer ours, or locked by another session at this moment:
-    `held` tells them apart.
+    Returns:
+        The ids that were written. The others no longer belong to this worker, or another session has locked them;
+        `still_claimed` tells which.
 
     Raises:
-        InvalidError: One of them holds what cannot be stored; nothing of any was written.
+        InvalidError: A checkpoint contains a value that cannot be stored. Nothing was written.
     """
     with domain_errors():
         rows = await _CHECKPOINT.all(connection, runs=Json(checkpoints), lease_seconds=lease_seconds)
@@ -203,34 +209,34 @@ async def write(connection: Connection, checkpoints: Sequence[Checkpoint], *, le
 
 
 async def checkpoint(connection: Connection, run: Claim, step: StepRecord, *, lease_seconds: float) -> bool:
-    """Record one step; False: nothing was written."""
+    """Record one step. Returns False if nothing was written."""
     one = Checkpoint(run.id, run.fence, [step])
     return bool(await write(connection, [one], lease_seconds=lease_seconds))
 
 
 async def finish(connection: Connection, run: Claim, *, error: str | None) -> bool:
-    """End a run: completed, or failed where there is an error; False: nothing was written."""
+    """End a run as completed, or as failed if there is an error. Returns False if nothing was written."""
     end = Checkpoint(run.id, run.fence, status="completed" if error is None else "failed", error=error)
     return bool(await write(connection, [end], lease_seconds=0))
 
 
 async def release(connection: Connection, pairs: Pairs) -> int:
-    """Give runs back to the queue without counting a crash: how many were still ours."""
+    """Return runs to the queue without counting a crash. Returns how many still belonged to this worker."""
     return await _RELEASE.run(connection, **_arrays(pairs))
 
 
 async def reap(connection: Connection) -> list[Reaped]:
-    """Take runs from lost workers, fail what was lost too often or is past its deadline; MOST_REAPED at most."""
+    """Take up to MOST_REAPED runs from lost workers; fail those lost too often or past their deadline."""
     return await _REAP.all(connection, max_crashes=MAX_CRASHES, most=MOST_REAPED)
 
 
 async def use_file(connection: Connection, run: Claim, path: str) -> bool:
-    """Note a file that a step of the run has saved; False: the run is no longer ours."""
+    """Record a file that a step of the run saved. Returns False if the run no longer belongs to this worker."""
     return await _USE_FILE.first(connection, id=run.id, fence=run.fence, path=path) is not None
 
 
 async def sealed_secret(connection: Connection, run: Claim, name: str) -> RunSecret | None:
-    """The secret of this name that the run may have opened; None: there is none."""
+    """Return the secret of this name that the run may use; None if there is none."""
     return await _SEALED_SECRET.first(connection, id=run.id, fence=run.fence, name=name)
 
 

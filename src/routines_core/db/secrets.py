@@ -1,4 +1,4 @@
-"""Sealed secrets on their way into the table routines.secrets."""
+"""Encrypted secrets to be inserted into routines.secrets."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -25,7 +25,7 @@ class SealedSecret(msgspec.Struct, frozen=True):
 def seal(
     keyring: Keyring, plaintext: str, *, collection_id: int, kind: SecretKind, field: str = "", owner: str
 ) -> SealedSecret:
-    """A new secret under the keyring's first key, bound to its context: see `SecretContext` for what that is."""
+    """Encrypt a secret under the keyring's first key, bound to its context: see `SecretContext`."""
     context = SecretContext(collection_id, kind, field, owner, uuid4())
     return SealedSecret(
         context.secret_id, kind, field, owner, keyring.first_key_id, ciphertext=keyring.seal(plaintext, context)
@@ -33,7 +33,7 @@ def seal(
 
 
 def as_parameters(sealed: Sequence[SealedSecret]) -> dict[str, list[Any]]:
-    """The arrays that a statement unnests into routines.secrets."""
+    """Return the arrays that a statement unnests into routines.secrets."""
     return {
         "secret_ids": [secret.id for secret in sealed],
         "secret_kinds": [secret.kind for secret in sealed],

@@ -1,10 +1,10 @@
-"""Named statements: each is written once in sql/queries/*.sql and declared once in Python with what it returns.
+"""Named statements: each is written once in sql/queries/*.sql and declared once in Python.
 
-A declaration ties three things together that a test then holds together: the file and name of the statement, its
-text, and the msgspec struct that its columns fill.
+A declaration names the file, the statement and the msgspec struct that its columns fill. A test compares the columns
+with the fields.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -31,7 +31,7 @@ def sql_dir() -> Path:
 
 @cache
 def texts(aggregate: str) -> Mapping[str, str]:
-    """The statements of sql/queries/<aggregate>.sql by name, each with the comments that stand under its name."""
+    """Return the statements of sql/queries/<aggregate>.sql by name, each with the comments below its name."""
     found: dict[str, str] = {}
     for block in (sql_dir() / "queries" / f"{aggregate}.sql").read_text("utf-8").split(f"\n{_NAME_LINE}")[1:]:
         name, _, text = block.partition("\n")
@@ -56,30 +56,30 @@ class Statement(Generic[Row]):
         self.record = record
         self.text = texts(aggregate)[own_name]
         self._sql = self.text.encode()
-        self._row_factory: BaseRowFactory[Row] = kwargs_row(record)
+        self._row_factory: BaseRowFactory[Row] = kwargs_row(_maker(record))
         Statement.declared[name] = self
 
     async def all(self, connection: AsyncConnection[Any], **parameters: Any) -> list[Row]:
-        """Every row.
+        """Execute and return all rows.
 
         Raises:
-            UnauthorizedError: The statement was given an API key that is revoked or has expired.
+            UnauthorizedError: The API key parameter is revoked or has expired.
         """
         async with connection.cursor(row_factory=self._row_factory) as cursor:
             await self._execute(cursor, parameters)
             return await cursor.fetchall()
 
     async def first(self, connection: AsyncConnection[Any], **parameters: Any) -> Row | None:
-        """The first row, or None where there is none."""
+        """Execute and return the first row, or None."""
         async with connection.cursor(row_factory=self._row_factory) as cursor:
             await self._execute(cursor, parameters)
             return await cursor.fetchone()
 
     async def one(self, connection: AsyncConnection[Any], **parameters: Any) -> Row:
-        """The first row.
+        """Execute and return the first row.
 
         Raises:
-            NotFoundError: There is none.
+            NotFoundError: There are no rows.
         """
         row = await self.first(connection, **parameters)
         if row is None:
@@ -87,15 +87,15 @@ class Statement(Generic[Row]):
         return row
 
     async def run(self, connection: AsyncConnection[Any], **parameters: Any) -> int:
-        """Execute for its effect: how many rows it touched."""
+        """Execute for its effect. Returns the number of affected rows."""
         async with connection.cursor() as cursor:
             await self._execute(cursor, parameters)
             return cursor.rowcount
 
     async def _execute(self, cursor: AsyncCursor[Any], parameters: dict[str, Any]) -> None:
         if "key_id" in parameters:
-            # As text without a type: Postgres reads it as what the statement casts it to, before it does anything else.
-            # To read a routines.caller names the collection that row-level security then shows.
+            # As untyped text, which Postgres reads as a routines.caller before it plans the statement. Reading it names
+            # the collection that row-level security then shows.
             parameters["key_id"] = str(parameters["key_id"])
         try:
             await cursor.execute(self._sql, parameters)
@@ -103,6 +103,25 @@ class Statement(Generic[Row]):
             if error.sqlstate == KEY_OPENS_NOTHING:
                 raise UnauthorizedError from None
             raise
+
+
+def _maker(record: type[Any]) -> Callable[..., Any]:
+    """Returns what makes a record of a row: the struct itself, or a function that first decodes its nested structs.
+
+    A nested struct comes as one jsonb column, for example a routine's cadence.
+    """
+    nested = {
+        field.name: field.type
+        for field in msgspec.structs.fields(record)
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct)
+    }
+    if not nested:
+        return record
+
+    def make(**columns: Any) -> Any:
+        return record(**columns | {name: msgspec.convert(columns[name], kind) for name, kind in nested.items()})
+
+    return make
 
 
 class NoRow(msgspec.Struct):

@@ -24,7 +24,7 @@ class Task(msgspec.Struct, frozen=True):
 
     @property
     def init_params(self) -> dict[str, Any]:
-        """The declared parameters and their defaults."""
+        """Return the declared parameters with their defaults."""
         return self.workflow.get("init_params", {})
 
 
@@ -47,7 +47,7 @@ _APPLY = Statement("tasks.apply_task", _Version)
 async def create_task(
     connection: Connection, *, key_id: int, name: str, description: str, workflow: dict[str, Any]
 ) -> Task:
-    """Make a task and the first version of its workflow.
+    """Create a task and the first version of its workflow.
 
     Raises:
         ConflictError: The name is taken in this collection.
@@ -67,10 +67,10 @@ async def update_task(
     description: str | None = None,
     workflow: dict[str, Any] | None = None,
 ) -> Task:
-    """Change what is not None; a workflow becomes a new version. Returns the task as it is now.
+    """Change the fields that are not None. A workflow becomes a new version. Returns the changed task.
 
     Raises:
-        NotFoundError: There is no such task.
+        NotFoundError: The task does not exist.
         ConflictError: The new name is taken in this collection.
     """
     text = None if workflow is None else msgspec.json.encode(workflow).decode()
@@ -87,10 +87,10 @@ async def update_task(
 
 
 async def find_task(connection: Connection, *, key_id: int, name: str) -> Task:
-    """The task of this name.
+    """Return the task of this name.
 
     Raises:
-        NotFoundError: There is none in this collection.
+        NotFoundError: The collection has no such task.
     """
     task = await _FIND.first(connection, key_id=key_id, name=name)
     if task is None:
@@ -99,16 +99,16 @@ async def find_task(connection: Connection, *, key_id: int, name: str) -> Task:
 
 
 async def list_tasks(connection: Connection, *, key_id: int, limit: int, after: str | None = None) -> list[Task]:
-    """The collection's tasks, by name, after the name of `after`."""
+    """Return the collection's tasks by name, after the name `after`."""
     return await _LIST.all(connection, key_id=key_id, limit=limit, after=after)
 
 
 async def delete_task(connection: Connection, *, key_id: int, name: str) -> None:
-    """Remove a task; its runs stay.
+    """Delete a task. Its runs are kept.
 
     Raises:
-        NotFoundError: There is no such task.
-        ConflictError: Routines hang on it.
+        NotFoundError: The task does not exist.
+        ConflictError: The task has routines.
     """
     with domain_errors():
         deleted = await _DELETE.run(connection, key_id=key_id, name=name)
@@ -119,12 +119,12 @@ async def delete_task(connection: Connection, *, key_id: int, name: str) -> None
 async def apply_task(
     connection: Connection, *, collection: str, name: str, description: str, workflow: dict[str, Any]
 ) -> int:
-    """Make the task what is given, with its collection where that is new; returns its version.
+    """Save a task, and its collection if that is new. Returns the task's version.
 
-    For operators: no key is asked. The same workflow again makes no new version.
+    For operators: no API key is needed. Saving the same workflow again makes no new version.
 
     Raises:
-        InvalidError: The collection's name is no slug.
+        InvalidError: The collection's name is not a slug.
     """
     text = msgspec.json.encode(workflow).decode()
     with domain_errors():

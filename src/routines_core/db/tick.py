@@ -12,18 +12,18 @@ from routines_core.db.statements import Statement
 
 
 class Tick(msgspec.Struct, frozen=True):
-    """What one batch did.
+    """The result of one batch.
 
     Attributes:
-        claimed: Routines that were locked; below the batch size there is nothing more to claim.
-        fired: Trajectories that were inserted.
-        overlapped: Slots that were skipped since a run was active.
+        claimed: Locked routines. Fewer than the batch size means that there are no more to claim.
+        fired: Inserted runs.
+        overlapped: Slots that were skipped because a run was active.
         missed: Slots that were recorded as missed.
         advanced: Routines whose next_run_at was advanced; equals `claimed`.
         struck_ids: Routines whose fire failed to start.
-        paused_ids: Those of them for which it was the last strike.
-        delay_seconds: The times from a slot to its fire in this batch, each once, ascending.
-        fires_by_delay: How many fires had each of them.
+        paused_ids: Those of them that were paused by their last strike.
+        delay_seconds: The distinct delays from slot to fire in this batch, ascending.
+        fires_by_delay: The number of fires with each of these delays.
     """
 
     claimed: int
@@ -38,23 +38,23 @@ class Tick(msgspec.Struct, frozen=True):
 
     @property
     def max_delay_seconds(self) -> float:
-        """The longest of them; 0 where nothing fired."""
+        """Return the longest delay; 0 if nothing fired."""
         return self.delay_seconds[-1] if self.delay_seconds else 0.0
 
 
 class Due(msgspec.Struct, frozen=True):
-    """A routine that is due, and the slot that it was seen to wait for."""
+    """A due routine, and the slot that it was seen to wait for."""
 
     id: int
     slot: datetime
 
 
 class Sleep(msgspec.Struct, frozen=True):
-    """How long nothing is due.
+    """How long to sleep.
 
     Attributes:
-        seconds: Until the earliest slot, at most until the next whole second; 0: something is due.
-        ends_at_slot: Whether something will be due then.
+        seconds: Until the earliest slot, at most until the next whole second; 0 if a routine is due.
+        ends_at_slot: True if a routine will be due then.
     """
 
     seconds: float
@@ -62,7 +62,7 @@ class Sleep(msgspec.Struct, frozen=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """The oldest open snapshot of the database, and who holds it."""
+    """The oldest open snapshot of the database, and the session that holds it."""
 
     age_seconds: float
     holder: str
@@ -75,19 +75,19 @@ _DUE_IN_TURNS = Statement("tick.due_in_turns", Due)
 _OLDEST_SNAPSHOT = Statement("tick.oldest_snapshot", Snapshot)
 
 MAX_STRIKES = 3
-"""Fires in a row that fail to start before the routine is paused."""
+"""Consecutive fires that fail to start before the routine is paused."""
 MAX_INIT_PARAMS_BYTES = 256 * 1024
-"""The default of the most bytes, as jsonb, that a run's merged init_params may take."""
+"""Default limit of a run's merged init_params, in bytes as jsonb."""
 ON_TIME_SECONDS = 60.0
-"""A slot younger than this is on time: it is no catch-up, and fires even where the catch-up window is 0."""
+"""A slot younger than this is on time and not a catch-up: it fires even if the catch-up window is 0."""
 
 
 async def seconds_until_due(
     connection: Connection, *, set_aside: Iterable[int] = (), beyond_due: bool = False
 ) -> Sleep:
-    """How long nothing is due by the database's clock, but for the routines that are set aside.
+    """Return how long no routine is due by the database's clock, except for routines that are set aside.
 
-    `beyond_due`: nor for what is due by now.
+    `beyond_due` also ignores routines that are due now.
     """
     return await _SECONDS_UNTIL_DUE.one(connection, set_aside=list(set_aside) or None, beyond_due=beyond_due)
 
@@ -106,18 +106,18 @@ async def tick(
 ) -> Tick:
     """Claim, skip, fire and advance one batch of due routines, oldest slot first.
 
-    Locks each claimed routine FOR UPDATE until the statement ends and passes over those that another session holds.
+    Locks each claimed routine FOR UPDATE until the statement ends, and skips those that another session has locked.
 
     Args:
         connection: In autocommit mode, so that the statement is the transaction.
-        batch_size: The most routines to claim.
-        hourly_catchup_seconds: How old the newest slot of an hourly routine may be to still fire.
-        catchup_seconds: The same for daily, weekdays and weekly; a routine's catchup_window_seconds goes over both.
-        max_init_params_bytes: The most bytes, as jsonb, that a run's merged init_params may take.
+        batch_size: The maximum number of routines to claim.
+        hourly_catchup_seconds: The age up to which the newest slot of an hourly routine still fires.
+        catchup_seconds: The same for daily, weekdays and weekly. A routine's catchup_window_seconds overrides both.
+        max_init_params_bytes: Limit of a run's merged init_params, in bytes as jsonb.
         now: Moves the clock in tests; None is the database's now().
-        only: Claim none but these, as far as they still wait for the slot that they were seen with.
+        only: Claim only these, if they still wait for the slot that they were seen with.
         set_aside: Claim none of these.
-        fault: Why the fire of these routines is known to raise: it counts as a strike and is not tried.
+        fault: Why the fire of these routines is known to fail: it is not tried, and counts as a strike.
     """
     some = None if only is None else list(only)
     return await _TICK.one(
@@ -139,36 +139,36 @@ async def tick(
 async def due(
     connection: Connection, *, batch_size: int, now: datetime | None = None, set_aside: Iterable[int] = ()
 ) -> list[Due]:
-    """The routines that are due, oldest slot first; locks nothing."""
+    """Return the due routines, oldest slot first. Locks nothing."""
     return await _DUE.all(connection, batch_size=batch_size, now=now, set_aside=list(set_aside) or None)
 
 
 async def due_in_turns(
     connection: Connection, *, batch_size: int, now: datetime | None = None, set_aside: Iterable[int] = ()
 ) -> list[Due]:
-    """The same with the collections in turns; reads everything that is due and locks nothing."""
+    """The same, alternating between collections. Reads all due routines and locks nothing."""
     return await _DUE_IN_TURNS.all(connection, batch_size=batch_size, now=now, set_aside=list(set_aside) or None)
 
 
 async def oldest_snapshot(connection: Connection) -> Snapshot | None:
-    """The oldest open snapshot of this database that the role may see, other than its own; None: there is none."""
+    """Return the oldest open snapshot that the role may see, other than its own; None if there is none."""
     return await _OLDEST_SNAPSHOT.first(connection)
 
 
 STATEMENT_FAILED = psycopg.DatabaseError
-"""What a tick raises when the statement itself fails: a row that breaks a rule, a value that does not fit."""
+"""Raised by a tick whose statement fails: a row breaks a rule, or a value does not fit."""
 
-# Classes of SQLSTATE that speak of the server or the connection, and never of one routine.
+# Classes of SQLSTATE about the server or the connection, never about a single routine.
 _SERVER_CLASSES = frozenset({"08", "25", "53", "57", "58"})
-# Classes that speak of the moment: a deadlock, a lock that somebody else holds.
+# Classes about the moment: a deadlock, or a lock that another session holds.
 _PASSING_CLASSES = frozenset({"40", "55"})
 _STATEMENT_TOO_LONG, _OUT_OF_MEMORY = "57014", "53200"
 
 
 def blame(error: psycopg.DatabaseError) -> Literal["server", "moment", "routine"]:
-    """What a tick that failed speaks of: the server is away or unfit, the moment was wrong, or a routine is at fault.
+    """Return what made a tick fail: the server is unavailable, the moment was wrong, or a routine is at fault.
 
-    A statement that ran out of time or memory may have done so for one routine alone.
+    A statement that ran out of time or memory may have done so because of a single routine.
     """
     state = error.sqlstate or "08000"
     if state in {_STATEMENT_TOO_LONG, _OUT_OF_MEMORY}:
@@ -179,5 +179,5 @@ def blame(error: psycopg.DatabaseError) -> Literal["server", "moment", "routine"
 
 
 def cause_of(error: psycopg.DatabaseError) -> str:
-    """Why a statement failed, in the server's first line alone: its DETAIL would show the row."""
+    """Return the first line of the server's error. The rest is dropped because DETAIL would show the row."""
     return error.diag.message_primary or type(error).__name__

@@ -1,4 +1,4 @@
-"""A limit to how long an answer of the database is waited for, on a connection that may have fallen silent."""
+"""Query timeouts, for connections whose peer may have vanished."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -8,11 +8,11 @@ from routines_core.errors import SilenceError
 
 Answer = TypeVar("Answer")
 HANG_UP_SECONDS = 0.1
-"""How long work that was given up may take to end in order."""
+"""How long cancelled work may take to clean up."""
 
 
 async def within(seconds: float, work: Coroutine[Any, Any, Answer]) -> Answer:
-    """The answer of `work`, which is given up after `seconds`; what it had sent may have taken effect all the same.
+    """Return the result of `work`, which is cancelled after `seconds`. Statements that it sent may still take effect.
 
     Raises:
         SilenceError: It took longer. Its connection is closed.
@@ -24,6 +24,8 @@ async def within(seconds: float, work: Coroutine[Any, Any, Answer]) -> Answer:
             return task.result()
         raise SilenceError(f"The database did not answer within {seconds:g} s.")
     finally:
-        while not task.done():  # cancelled once, psycopg still waits for the server's word; twice, it hangs up
+        while (
+            not task.done()
+        ):  # after one cancel psycopg still waits for the server; the second one closes the connection
             task.cancel()
             await asyncio.wait({task}, timeout=HANG_UP_SECONDS)

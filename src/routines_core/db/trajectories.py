@@ -1,4 +1,7 @@
-"""Trajectories as clients start, read and change them: sql/queries/trajectories.sql called from Python."""
+"""Runs as clients see them, under the name trajectory: sql/queries/trajectories.sql called from Python.
+
+The worker's side of the same rows is in runs.py.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -14,15 +17,15 @@ from routines_core.db.statements import Statement
 from routines_core.errors import NotFoundError
 
 MOST_COUNTED = 100_000
-"""How far a task's runs are counted for a list."""
+"""A list counts a task's runs up to this number."""
 MOST_MEASURED = 10_000
-"""How many of a task's newest ended runs the durations are taken of."""
+"""Statistics use the durations of at most this many of a task's newest ended runs."""
 MOST_LABELS = 100
-"""Labels that one run may have."""
+"""Maximum number of labels of a run."""
 
 
 class Trajectory(msgspec.Struct, frozen=True):
-    """One run of a task, whole, in the shape that clients decode. Times are UTC; no secret is in it."""
+    """A complete run of a task, in the shape that clients decode. Times are UTC. It contains no secrets."""
 
     trajectory_id: int
     workflow_id: str
@@ -48,7 +51,7 @@ class Trajectory(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """A trajectory's summary."""
+    """The summary of a run."""
 
     trajectory_id: int
     workflow_id: str
@@ -65,9 +68,9 @@ class RunSpec(msgspec.Struct, frozen=True):
     """A run to start.
 
     Attributes:
-        init_params: Merged over the task's own; each key must be declared there.
-        file_paths: Paths of the file store, handed on as init_params.file_paths; None: no file was sent.
-        id: Drawn before by `draw_trajectory_id`, where secrets are bound to it; None: the database gives one.
+        init_params: Merged over the task's own, which must declare each key.
+        file_paths: Paths in the file store, passed as init_params.file_paths; None if no file was sent.
+        id: Drawn by `draw_trajectory_id`, if secrets are bound to it; None to let the database assign one.
     """
 
     init_params: dict[str, Any] = {}
@@ -79,11 +82,11 @@ class RunSpec(msgspec.Struct, frozen=True):
 
 
 class Stats(msgspec.Struct, frozen=True):
-    """How a task's runs went.
+    """Statistics of a task's runs.
 
     Attributes:
-        counts: Runs by status; a status that none has is absent.
-        measured: Of how many runs the durations are: the newest that started and ended.
+        counts: Runs by status. A status without runs is absent.
+        measured: The number of runs behind the durations: the newest that started and ended.
     """
 
     counts: dict[str, int]
@@ -96,12 +99,12 @@ class Stats(msgspec.Struct, frozen=True):
 
 
 class StatusChange(msgspec.Struct, frozen=True):
-    """A status that was asked for.
+    """A requested change of status.
 
     Attributes:
-        status: What the run had.
-        wanted: What it shall have.
-        is_allowed: Whether the one may follow the other.
+        status: The status before.
+        wanted: The requested status.
+        is_allowed: True if the transition is allowed.
     """
 
     id: int
@@ -111,7 +114,7 @@ class StatusChange(msgspec.Struct, frozen=True):
 
 
 class RunOfKey(msgspec.Struct, frozen=True):
-    """A run, as far as its events need it."""
+    """The fields of a run that its list of events needs."""
 
     trajectory_id: int
     workflow_id: str
@@ -119,7 +122,7 @@ class RunOfKey(msgspec.Struct, frozen=True):
 
 
 class RunEvent(msgspec.Struct, frozen=True):
-    """Something that happened to a run; the view routines.run_events says what each field means."""
+    """An event in the history of a run. The view routines.run_events describes the fields."""
 
     at: datetime
     rank: int
@@ -132,7 +135,7 @@ class RunEvent(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> tuple[datetime, int, int, int]:
-        """Its place among the events of its run."""
+        """Return its sort key among the events of its run."""
         return self.at, self.rank, self.position, self.attempt
 
 
@@ -159,10 +162,10 @@ _LIST_EVENTS = Statement("trajectories.list_events", RunEvent)
 
 
 async def find_trajectory(connection: Connection, *, key_id: int, task: str, trajectory_id: int) -> Trajectory:
-    """The run of this id.
+    """Return the run of this id.
 
     Raises:
-        NotFoundError: There is none of this task in this collection.
+        NotFoundError: The task of this collection has no such run.
     """
     found = await _FIND.first(connection, key_id=key_id, task=task, id=trajectory_id)
     if found is None:
@@ -180,9 +183,9 @@ async def list_trajectories(
     limit: int,
     offset: int,
 ) -> tuple[list[Trajectory], int]:
-    """A page of a task's runs, newest first, and how many there are in all; None for status or routine means any.
+    """Return a page of a task's runs, newest first, and their total number. None for status or routine matches any.
 
-    They are counted up to MOST_COUNTED. The page has one run more than `limit` where there is another page.
+    The total is counted up to MOST_COUNTED. The page has one run more than `limit` if there is another page.
     """
     filters = {"key_id": key_id, "task_id": task_id, "status": status, "routine_id": routine_id}
     found = await _LIST.all(connection, **filters, limit=limit + 1, offset=offset)
@@ -192,28 +195,29 @@ async def list_trajectories(
 async def list_runs(
     connection: Connection, *, key_id: int, task: str, name: str, limit: int, before: int | None = None
 ) -> list[Run]:
-    """A routine's runs, newest first, those older than `before`; none where there is no such routine."""
+    """Return a routine's runs older than `before`, newest first; an empty list if the routine does not exist."""
     return await _LIST_RUNS.all(connection, key_id=key_id, task=task, name=name, limit=limit, before=before)
 
 
 async def stats_of_task(connection: Connection, *, key_id: int, task: str) -> Stats:
-    """How the runs of a task went.
+    """Return statistics of a task's runs.
 
     Raises:
-        NotFoundError: There is no such task.
+        NotFoundError: The task does not exist.
     """
     return await _STATS.one(connection, key_id=key_id, task=task, most=MOST_MEASURED)
 
 
 async def draw_trajectory_id(connection: Connection, *, key_id: int) -> int:
-    """An id that no run has or will be given: for one to be started, since its secrets are bound to it."""
+    """Reserve an id for a run to be started, so that secrets can be bound to it."""
     return (await _DRAW_ID.one(connection, key_id=key_id)).id
 
 
 async def start_run(connection: Connection, spec: RunSpec, *, key_id: int, task: str) -> int | None:
-    """Start a run and store its secrets: the trajectory's id.
+    """Start a run and store its secrets.
 
-    Returns None, and starts nothing, where there is no such task or it does not declare a key of the parameters.
+    Returns:
+        The run's id; None if the task does not exist or does not declare a key of the parameters.
     """
     sealed = [*spec.secret_params.values(), *([spec.webhook_secret] if spec.webhook_secret else [])]
     with domain_errors():
@@ -233,16 +237,17 @@ async def start_run(connection: Connection, spec: RunSpec, *, key_id: int, task:
 
 
 async def ended_runs(connection: Connection, trajectory_ids: Sequence[int]) -> set[int]:
-    """Those of these runs that have ended."""
+    """Return those of these runs that have ended."""
     return {row.id for row in await _ENDED.all(connection, ids=list(trajectory_ids))}
 
 
 async def set_statuses(
     connection: Connection, wanted: Mapping[int, str], *, key_id: int, task: str
 ) -> list[StatusChange]:
-    """Cancel active runs and archive ended ones: all or none. Waits for whoever is writing to one of them.
+    """Cancel active runs and archive ended ones, all or none. Waits for sessions that are writing to them.
 
-    Nothing was changed where a run of `wanted` is missing in what is returned, or is not allowed.
+    Returns:
+        One entry per run found. If a run of `wanted` is missing or not allowed, nothing was changed.
     """
     return await _SET_STATUSES.all(
         connection, key_id=key_id, task=task, ids=list(wanted), statuses=list(wanted.values())
@@ -252,7 +257,7 @@ async def set_statuses(
 async def label_run(
     connection: Connection, *, key_id: int, task: str, trajectory_id: int, key: str, value: object, author: str
 ) -> bool:
-    """Put a label on a run, in the place of the one of this key and author; False: no such run, or no room on it."""
+    """Set the label of this key and author on a run. Returns False if the run does not exist or has too many labels."""
     labelled = await _LABEL.first(
         connection,
         key_id=key_id,
@@ -267,10 +272,10 @@ async def label_run(
 
 
 async def find_run_of_key(connection: Connection, *, key_id: int, trajectory_id: int) -> RunOfKey:
-    """The run of this id, of whichever task of the collection.
+    """Return the run of this id, of any task of the collection.
 
     Raises:
-        NotFoundError: There is none.
+        NotFoundError: The collection has no such run.
     """
     return await _FIND_OF_KEY.one(connection, key_id=key_id, id=trajectory_id)
 
@@ -283,7 +288,7 @@ async def list_events(
     limit: int,
     after: tuple[datetime, int, int, int] | None = None,
 ) -> list[RunEvent]:
-    """What happened to a run, oldest first, after the event of this key."""
+    """Return the events of a run, oldest first, after the event with this key."""
     at, rank, position, attempt = after or (None, None, None, None)
     return await _LIST_EVENTS.all(
         connection,

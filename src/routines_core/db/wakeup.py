@@ -1,4 +1,4 @@
-"""The notification by which idle workers hear of new runs: routines.ring in SQL."""
+"""The notification that wakes idle workers when runs are inserted: routines.wake_workers in SQL."""
 
 from collections.abc import AsyncGenerator
 
@@ -8,8 +8,8 @@ from routines_core.db.statements import NoRow, Statement
 _LISTEN = Statement("runs.listen", NoRow)
 
 
-async def rings(connection: Connection) -> AsyncGenerator[None]:
-    """One item as soon as it listens, since it may have missed one before, and one for each notification."""
+async def wakeups(connection: Connection) -> AsyncGenerator[None]:
+    """Yield once at the start, because a notification may have been missed, and then once per notification."""
     await _LISTEN.run(connection)
     yield
     async for _ in connection.notifies():

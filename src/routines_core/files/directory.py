@@ -21,7 +21,7 @@ _LISTED_AT_ONCE = 1000
 
 
 class DirectoryStore:
-    """Keeps files below a directory, one folder per collection, readable by this account alone."""
+    """Keeps files below a directory, one folder per collection, readable by this account only."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -33,15 +33,15 @@ class DirectoryStore:
     async def write(self, collection_id: int, name: str, chunks: AsyncIterable[bytes]) -> str:
         """See FileStore."""
         path = new_path(name)
-        place = self._folder(collection_id) / path
-        begun = place.with_name(f".{path}")  # finished files never begin with a dot
-        descriptor = await _on_disk(_create, begun)
+        target = self._folder(collection_id) / path
+        unfinished = target.with_name(f".{path}")  # finished files never begin with a dot
+        descriptor = await _on_disk(_create, unfinished)
         try:
             async for piece in gathered(chunks):
                 await _on_disk(_write_all, descriptor, piece)
-            await _on_disk(_finish, descriptor, begun, place)
+            await _on_disk(_finish, descriptor, unfinished, target)
         except BaseException:
-            begun.unlink(missing_ok=True)
+            unfinished.unlink(missing_ok=True)
             raise
         finally:
             os.close(descriptor)
@@ -74,12 +74,12 @@ class DirectoryStore:
     def _mark(self, database: str) -> str:
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         with suppress(FileExistsError):
-            begun = self._root / f".{MARK}-{secrets.token_hex(8)}"
-            begun.write_text(database, "utf-8")
+            unfinished = self._root / f".{MARK}-{secrets.token_hex(8)}"
+            unfinished.write_text(database, "utf-8")
             try:
-                os.link(begun, self._root / MARK)  # atomic, and fails if a marker exists
+                os.link(unfinished, self._root / MARK)  # atomic, and fails if a marker exists
             finally:
-                begun.unlink()
+                unfinished.unlink()
         return (self._root / MARK).read_text("utf-8", "replace")
 
     def _found(self) -> Iterator[StoredFile]:
@@ -105,9 +105,9 @@ async def _on_disk(function: Callable[..., Result], *arguments: Any) -> Result:
         raise StorageError(f"The file could not be stored: {error.strerror}.") from None
 
 
-def _create(place: Path) -> int:
-    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+def _create(path: Path) -> int:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
 
 def _write_all(descriptor: int, piece: bytes) -> None:
@@ -116,11 +116,11 @@ def _write_all(descriptor: int, piece: bytes) -> None:
         left = left[os.write(descriptor, left) :]
 
 
-def _finish(descriptor: int, begun: Path, place: Path) -> None:
+def _finish(descriptor: int, unfinished: Path, target: Path) -> None:
     """Flush the content to disk, rename the file, then flush the directory."""
     os.fsync(descriptor)
-    begun.rename(place)
-    folder = os.open(place.parent, os.O_RDONLY)
+    unfinished.rename(target)
+    folder = os.open(target.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:

@@ -36,7 +36,10 @@ class StoredFile:
 
 
 class FileStore(Protocol):
-    """Keeps the files of all collections apart; every method raises StorageError if the store is unreachable or full."""
+    """Keeps the files of each collection apart.
+
+    Every method raises StorageError if the store is unreachable or full.
+    """
 
     async def save(self, collection_id: int, name: str, content: bytes) -> str:
         """Store a file durably and return the path to read it by."""

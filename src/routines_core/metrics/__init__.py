@@ -1,4 +1,4 @@
-"""What every program needs to be measured: a registry, histograms that cost little, a page, and a listener for it.
+"""What every program needs to expose metrics: a registry, cheap histograms, the page and a listener that serves it.
 
-Each program declares its own metrics in its own room. docs/metrics.md lists them all.
+Each program declares its metrics in its own package. docs/run/metrics.md lists them all.
 """

@@ -1,11 +1,11 @@
-"""Who may see a page of metrics."""
+"""Access to the metrics."""
 
 import hmac
 import ipaddress
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens on this address."""
+    """Check whether a listener on this address can be reached from this machine only."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -13,6 +13,6 @@ def is_loopback(host: str) -> bool:
 
 
 def is_bearer(authorization: str, token: str) -> bool:
-    """Whether this header brings the token; compared in constant time."""
+    """Check an Authorization header for the bearer token, in constant time."""
     scheme, _, given = authorization.partition(" ")
     return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), token.encode())

@@ -1,4 +1,4 @@
-"""A histogram that takes many equal observations at once, and that costs a hot path next to nothing."""
+"""A histogram that records many equal observations in one call and costs a hot path almost nothing."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ from prometheus_client.metrics_core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
 DELAY_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 900, 1800, 3600)
-"""Seconds, from a millisecond to an hour: for what may be late."""
+"""Seconds, from a millisecond to an hour: for delays."""
 DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 """Seconds: for statements and requests."""
 
@@ -20,14 +20,14 @@ class _Series:
 
 
 class Distribution(Collector):
-    """A histogram of one process. Not for threads: observe on the event loop alone.
+    """A histogram of one process. Not thread-safe: observe on the event loop only.
 
     Args:
-        registry: Where it is shown.
-        name: With its unit, as `routines_ticker_batch_duration_seconds`.
-        documentation: What is observed.
-        buckets: Upper bounds, ascending; one above them all is added.
-        labels: Names of its labels; without any it is shown from the start.
+        registry: Registry that exposes it.
+        name: Name including the unit, for example `routines_ticker_batch_duration_seconds`.
+        documentation: Help text.
+        buckets: Upper bounds, ascending; `+Inf` is added.
+        labels: Label names; a histogram without labels is shown from the start.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Distribution(Collector):
         registry.register(self)
 
     def observe(self, value: float, *labels: str, times: int = 1) -> None:
-        """Count a value, once or several times."""
+        """Record a value, `times` times."""
         series = self._series.get(labels)
         if series is None:
             series = self._series[labels] = self._empty()
@@ -56,11 +56,11 @@ class Distribution(Collector):
         series.total += value * times
 
     def describe(self) -> Iterable[Metric]:
-        """Its name, for the registry."""
+        """Yield the metric without samples; the registry asks for its name."""
         yield HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
 
     def collect(self) -> Iterable[Metric]:
-        """Its samples."""
+        """Yield the metric with its samples."""
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
         names = [*(repr(float(bound)) for bound in self._bounds), "+Inf"]
         for labels, series in list(self._series.items()):

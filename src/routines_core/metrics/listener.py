@@ -1,7 +1,7 @@
-"""The management listener of a program: `/metrics` and `/health`, and nothing else.
+"""The management listener of a program, which serves `/metrics` and `/health`.
 
-A few lines of HTTP of our own, since a ticker has no web server: GET alone, one answer for each connection, and a limit
-to all that a client may send, take and keep open.
+A minimal HTTP server: GET only, one response per connection, and limits on connections, bytes and time. Why not a
+library: docs/decisions/0017-management-listener.md.
 """
 
 import asyncio
@@ -18,27 +18,27 @@ from routines_core.metrics.program import MEDIA_TYPE, ProgramMetrics
 from routines_core.settings import Settings
 
 HEAD_BYTES = 8192
-"""The most bytes of a request."""
+"""Maximum size of a request."""
 REQUEST_SECONDS = 5.0
-"""How long a client may take to send it."""
+"""Time a client may take to send its request."""
 ANSWER_SECONDS = 10.0
-"""How long the answer may take to be made and sent."""
+"""Time to produce and send the response."""
 CONNECTIONS = 16
-"""The most at once; one more is closed without a word."""
+"""Maximum number of connections; further ones are closed without a response."""
 LISTEN_AGAIN_SECONDS = 5.0
-"""The wait before a port that is taken is tried again."""
+"""Delay before trying again to listen on a port that is taken."""
 HEALTHY_SECONDS = 30.0
-"""How long ago a program may last have done its work with success."""
+"""A program whose last success is longer ago is not healthy."""
 
 log = structlog.get_logger("metrics")
 
 
 class ProgramHealth(msgspec.Struct, frozen=True):
-    """How a program is.
+    """What a program knows about its own health.
 
     Attributes:
-        is_connected: Whether it reaches the database, as far as it knows.
-        since_success_seconds: Since when it last did its work with success: ticked, claimed; None: never yet.
+        is_connected: Whether it can reach the database, as far as it knows.
+        since_success_seconds: Time since its last successful tick or claim; None before the first.
     """
 
     is_connected: bool
@@ -46,7 +46,7 @@ class ProgramHealth(msgspec.Struct, frozen=True):
 
     @property
     def is_good(self) -> bool:
-        """Whether it does what it is there for."""
+        """Whether the program is connected and doing its work."""
         since = self.since_success_seconds
         return self.is_connected and since is not None and since <= HEALTHY_SECONDS
 
@@ -76,12 +76,12 @@ class _Handler:
     _writers: set[asyncio.StreamWriter] = field(default_factory=set[asyncio.StreamWriter])
 
     def hang_up(self) -> None:
-        """Close every connection at once."""
+        """Abort every open connection."""
         for writer in list(self._writers):
             writer.transport.abort()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, from its request to its end."""
+        """Answer one request and close the connection."""
         if len(self._writers) >= CONNECTIONS:
             writer.transport.abort()
             return
@@ -115,14 +115,14 @@ class _Handler:
     async def _health(self) -> _Answer:
         health = await self.health()
         since = health.since_success_seconds
-        said = _HealthAnswer(
+        body = _HealthAnswer(
             "ok" if health.is_good else "failing",
             self.metrics.program,
             health.is_connected,
             None if since is None else round(since, 3),
         )
         status = HTTPStatus.OK if health.is_good else HTTPStatus.SERVICE_UNAVAILABLE
-        return _Answer(status, msgspec.json.encode(said), "application/json")
+        return _Answer(status, msgspec.json.encode(body), "application/json")
 
 
 def _header(lines: list[str], name: str) -> str:
@@ -143,9 +143,9 @@ def _encoded(answer: _Answer) -> bytes:
 
 @asynccontextmanager
 async def listening(settings: Settings, metrics: ProgramMetrics, health: AskHealth) -> AsyncGenerator[None]:
-    """Within the block the program's metrics and health are shown, where a port is set for it.
+    """Serve the program's metrics and health within the block, if ROUTINES_METRICS_PORT is set.
 
-    A port that is taken is tried again: no program stays away from its work because it cannot be watched.
+    If the port is taken, the program starts its work anyway and the listener keeps trying.
     """
     if settings.metrics_port is None:
         yield
@@ -164,12 +164,12 @@ async def _serve(handler: _Handler, host: str, port: int) -> None:
         try:
             server = await asyncio.start_server(handler.serve, host, port, limit=HEAD_BYTES)
         except OSError as error:
-            log.error("the management port cannot be listened on, trying again", host=host, port=port,  # noqa: TRY400 - its text says no more
-                      error=type(error).__name__, seconds=LISTEN_AGAIN_SECONDS)  # fmt: skip
+            log.error("management port unavailable", host=host, port=port,  # noqa: TRY400 - a traceback adds nothing
+                      error=type(error).__name__, retry_seconds=LISTEN_AGAIN_SECONDS)  # fmt: skip
             await asyncio.sleep(LISTEN_AGAIN_SECONDS)
             continue
         try:
             await asyncio.Event().wait()
-        finally:  # without waiting for clients that are slow
+        finally:  # do not wait for slow clients
             server.close()
             handler.hang_up()

@@ -1,4 +1,4 @@
-"""The metrics of one process: a registry of its own, and the page that shows it."""
+"""The metrics of one process: its registry and the page that shows it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -10,23 +10,23 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 MEDIA_TYPE = "text/plain; version=0.0.4"
-"""The text format that every Prometheus reads, in UTF-8."""
+"""The text format that every version of Prometheus reads, in UTF-8."""
 
 Refresh = Callable[[], Awaitable[None]]
-"""What is done before a page is shown; it raises nothing, and takes a bounded time."""
+"""Called before a page is rendered; must not raise and must take bounded time."""
 
-disable_created_metrics()  # a second series for each counter, which nobody asks for
+disable_created_metrics()  # they would double the series of every counter
 
 
 class ProgramMetrics(Collector):
-    """What one process shows; each program adds its own to the registry.
+    """The metrics of one process; each program adds its own to the registry.
 
     Args:
         program: api, ticker or worker.
 
     Attributes:
-        registry: Its own: nothing that a library puts into the global one is shown.
-        refreshes: What is done before each page.
+        registry: Private to the process, so metrics that libraries add to the global registry are not shown.
+        refreshes: Called before each page.
     """
 
     def __init__(self, program: str) -> None:
@@ -37,15 +37,19 @@ class ProgramMetrics(Collector):
             "routines_build_info", "Always 1; the version is a label.", ["program", "version"], registry=self.registry
         )
         built.labels(program, version("routines")).set(1)
-        self.registry.register(_ProcessFigures(program))
+        self.registry.register(_ProcessMetrics(program))
 
     async def page(self) -> bytes:
-        """Every metric in the text format of Prometheus."""
+        """Refresh the metrics and render them in the Prometheus text format."""
         await asyncio.gather(*(refresh() for refresh in self.refreshes))
         return generate_latest(self)
 
     def collect(self) -> Iterable[Metric]:
-        """Every metric once, with the samples of all collectors that have it."""
+        """Merge the registry's metrics by name.
+
+        Returns:
+            Each metric once, with the samples of all collectors that provide it.
+        """
         families: dict[str, Metric] = {}
         for family in self.registry.collect():
             if family.name not in families:
@@ -55,8 +59,8 @@ class ProgramMetrics(Collector):
         return families.values()
 
 
-class _ProcessFigures(Collector):
-    """CPU, memory and files of this process, as far as the system tells; the program is a label."""
+class _ProcessMetrics(Collector):
+    """CPU, memory and open files of this process, if the system provides them, labelled with the program."""
 
     def __init__(self, program: str) -> None:
         self._program = program

@@ -1,1 +1,1 @@
-"""Deleting what is older than its retention period."""
+"""Deleting what has passed its retention period."""

@@ -1,7 +1,7 @@
-"""Files that no run uses any more, and those that none ever did, go; what goes wrong is done again at the next pass.
+"""Deletes files that no run uses any more or ever used; failures are retried by the next pass.
 
-The database says which: `file_uses` holds what runs use, and whatever is to go stands in `unused_files` until it is
-gone. So a worker that dies in between leaves nothing behind, and takes nothing away that a run still uses.
+The database decides: `file_uses` lists the files that runs use, and a file to be deleted stays in `unused_files` until
+it is gone. So a worker that crashes in between leaves no file behind, and never deletes one that a run uses.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ from routines_core.lifecycle import sleep_or_stop
 from routines_core.settings import Settings
 
 ORPHAN_SECONDS = 86400.0
-"""How old a file must be, beyond the time that an upload may take, to count as one that no run came to use."""
+"""The age, beyond the time an upload may take, at which a file that no run refers to counts as unused."""
 PAUSE_SECONDS = 0.05
-"""The pause after each page."""
+"""Pause after each page."""
 MOST_FAILURES = 5
-"""Files that cannot be deleted, without one that can, before the store is taken to be away."""
+"""The store counts as away after this many failed deletions without a successful one."""
 
 log = structlog.get_logger("retention")
 
@@ -38,16 +38,19 @@ log = structlog.get_logger("retention")
 async def delete_unused_files(
     connection: Connection, settings: Settings, files: FileStore, stop: asyncio.Event, *, now: datetime | None = None
 ) -> int:
-    """One pass: how many files went; none where another session makes one, or the store is another database's.
+    """Make one pass.
+
+    Returns:
+        The number of files deleted; 0 if another session is making a pass or the store belongs to another database.
 
     Raises:
-        StorageError: The store is away. What is left goes at the next pass.
+        StorageError: The store is away. The next pass deletes the rest.
     """
     async with one_pass(connection) as is_ours:
         if not is_ours:
             return 0
         if not await files.belongs_to(await identity(connection)):
-            log.warning("no file is deleted: the mark in the file store says that it is another database's")
+            log.warning("no file is deleted: the mark in the file store names another database")
             return 0
         young = timedelta(seconds=ORPHAN_SECONDS + settings.upload_timeout_seconds)
         await _note_orphans(connection, files, (now or datetime.now(UTC)) - young, stop)
@@ -55,7 +58,7 @@ async def delete_unused_files(
 
 
 async def _note_orphans(connection: Connection, files: FileStore, until: datetime, stop: asyncio.Event) -> None:
-    """Note what is in the store from before `until` and was never heard of."""
+    """Note files in the store that are older than `until` and that the database does not know."""
     page: list[tuple[int, str]] = []
     async for file in files.stored():
         if stop.is_set():
@@ -70,7 +73,7 @@ async def _note_orphans(connection: Connection, files: FileStore, until: datetim
 
 
 def _is_ours(file: StoredFile) -> bool:
-    """Whether it has a path that the store gives; one that was begun has a dot before it."""
+    """Return whether the store has named this file; an unfinished file has a dot before its name."""
     with suppress(InvalidError):
         return bool(check_path(file.path.removeprefix(".")))
     return False
@@ -89,10 +92,10 @@ async def _delete(connection: Connection, files: FileStore, stop: asyncio.Event,
 
 
 async def _delete_page(connection: Connection, files: FileStore, condemned: list[UnusedFile]) -> int:
-    """First the file, then its row: where this ends in between, both are done again, and an absent file is none.
+    """Delete each file and then its row. After a crash in between both are repeated; a missing file is not an error.
 
     Raises:
-        StorageError: None of them could be deleted. What could not while others could is passed over, and goes later.
+        StorageError: No file could be deleted. If only some failed, they are left for a later pass.
     """
     gone: list[int] = []
     failures: list[StorageError] = []

@@ -1,4 +1,4 @@
-"""What is older than its age goes, quietly: one worker at a time, a page at a time."""
+"""Deletes old rows, one worker at a time and one page at a time."""
 
 import asyncio
 from datetime import datetime
@@ -17,28 +17,28 @@ from routines_engine.retention.files import delete_unused_files
 PASS_SECONDS = 3600.0
 """How often a pass begins."""
 PAUSE_SECONDS = 0.05
-"""The pause after each page, so that a large pass leaves the database to the others."""
+"""Pause after each page, so that a large pass does not crowd out other work."""
 DAY_SECONDS = 86400.0
 
 log = structlog.get_logger("retention")
 
 
 def ages_in_seconds(settings: Settings) -> dict[What, float]:
-    """What goes, in this order, and from which age on; what is kept for ever is not in it."""
+    """Return the tables to prune, in order, with their maximum age in seconds; tables kept forever are left out."""
     days: dict[What, float] = {
         "deliveries": settings.keep_deliveries_days,
         "trajectories": settings.keep_trajectories_days,
         "skips": settings.keep_skips_days,
     }
     kept: dict[What, float] = {what: age * DAY_SECONDS for what, age in days.items() if age > 0}
-    # Behind the trajectories, whose versions nobody needs then. These know their ages themselves.
+    # After the trajectories, which refer to versions. The age of these three is part of their SQL.
     return {**kept, "versions": 0, "endpoints": 0, "answers": 0}
 
 
 async def delete_old(
     connection: Connection, settings: Settings, stop: asyncio.Event, *, now: datetime | None = None
 ) -> dict[What, int]:
-    """One pass: how many rows went; nothing where another session makes one."""
+    """Make one pass. Returns the rows deleted by table; empty if another session is making a pass."""
     deleted: dict[What, int] = {}
     async with one_pass(connection) as is_ours:
         if is_ours:
@@ -61,7 +61,7 @@ async def _delete(
 
 
 async def run_retention(settings: Settings, database_url: str, stop: asyncio.Event, files: FileStore) -> None:
-    """Make a pass every hour until `stop` is set, with a connection for each."""
+    """Make a pass every hour until `stop` is set, each on a connection of its own."""
     while not stop.is_set():
         try:
             async with connect(
@@ -75,5 +75,5 @@ async def run_retention(settings: Settings, database_url: str, stop: asyncio.Eve
             log.warning("file store away, trying again later", error=type(error).__name__)
         else:
             if any(deleted.values()):
-                log.info("deleted what was old", **deleted)
+                log.info("old rows and files deleted", **deleted)
         await sleep_or_stop(stop, PASS_SECONDS)

@@ -1,1 +1,1 @@
-"""Claiming runs and carrying them to their end."""
+"""Claiming runs and executing them."""

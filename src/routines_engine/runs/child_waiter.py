@@ -1,4 +1,4 @@
-"""Waiting for children: one question for all of them, however many runs of this worker wait."""
+"""Waiting for child runs, with one query for all of them however many runs of this worker wait."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -10,21 +10,21 @@ from routines_core.db.timeouts import within
 
 @dataclass
 class ChildWaiter:
-    """Who waits for which child.
+    """The runs that wait for children, and the query that tells them.
 
     Attributes:
-        pool: Connections; none is held while nobody looks.
-        patience_seconds: How long the database's answer is waited for.
-        wanted: Set while anybody waits.
+        pool: Connections to the database; none is held while no run waits.
+        timeout_seconds: Query timeout.
+        wanted: Set while any run waits.
     """
 
     pool: Pool
-    patience_seconds: float
+    timeout_seconds: float
     wanted: asyncio.Event = field(default_factory=asyncio.Event)
     _futures: "dict[int, asyncio.Future[Ended]]" = field(default_factory=dict[int, "asyncio.Future[Ended]"])
 
-    async def end_of(self, child_id: int) -> Ended:
-        """The child, once it has ended."""
+    async def wait_for(self, child_id: int) -> Ended:
+        """Wait until the child has ended, and return it."""
         future = self._futures.get(child_id)
         if future is None:
             future = self._futures[child_id] = asyncio.get_running_loop().create_future()
@@ -32,10 +32,10 @@ class ChildWaiter:
         return await asyncio.shield(future)
 
     async def look(self) -> bool:
-        """Tell those whose child has ended; where nobody waits, wait until somebody does."""
+        """Resume the runs whose child has ended. While no run waits, wait for one that does."""
         await self.wanted.wait()
         if self._futures:
-            for ended in await within(self.patience_seconds, self._ended()):
+            for ended in await within(self.timeout_seconds, self._ended()):
                 self._futures.pop(ended.trajectory_id).set_result(ended)
         if not self._futures:
             self.wanted.clear()

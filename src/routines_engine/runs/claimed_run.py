@@ -1,4 +1,4 @@
-"""A run in a worker's hands: what is known of it beside the database."""
+"""A run that this worker has claimed, and what the worker knows of it beyond the database."""
 
 import asyncio
 import time
@@ -8,51 +8,54 @@ from routines_core.db.runs import Claim
 
 
 class LostRunError(Exception):
-    """The run is no longer this worker's: stop, and write nothing. No RoutinesError, so that no step can fail of it."""
+    """The run no longer belongs to this worker, which must stop it and write nothing more.
+
+    Not a RoutinesError: steps fail on those, and this must never fail a step.
+    """
 
 
 @dataclass(eq=False)
 class ClaimedRun:
-    """A run in hand.
+    """A claimed run.
 
     Attributes:
         run: The claim.
-        renewed_at: When the last renewal that went through was sent, by this process's monotonic clock. The lease
-            began when the database got it, so it cannot end earlier than one counted from here.
-        task: What runs it.
-        waits: Children that it waits for; while there are any it takes no slot.
-        ends: Whether its end is being written: it is no longer ours once that is done.
+        renewed_at: When the last successful renewal was sent, by this process's monotonic clock. The lease began when
+            the renewal reached the database, so it never ends earlier than a lease counted from here.
+        task: The task that executes the run.
+        waiting_children: Children the run is waiting for; while there are any, it takes no capacity.
+        is_ending: Whether its end is being written, after which it no longer belongs to this worker.
     """
 
     run: Claim
     renewed_at: float
     task: asyncio.Task[None]
-    waits: int = 0
-    ends: bool = False
+    waiting_children: int = 0
+    is_ending: bool = False
 
     @property
     def pair(self) -> tuple[int, int]:
-        """Its id and fence."""
+        """The run's id and fence."""
         return self.run.id, self.run.fence
 
     def renewed(self, sent_at: float) -> None:
-        """A renewal that was sent at this time went through."""
+        """Note that a renewal sent at this time succeeded."""
         self.renewed_at = max(self.renewed_at, sent_at)
 
     def since_renewal_seconds(self) -> float:
-        """Since the last renewal that went through was sent."""
+        """Return the seconds since the last successful renewal was sent."""
         return time.monotonic() - self.renewed_at
 
     def is_late(self, seconds: float) -> bool:
-        """Whether no renewal went through for so long."""
+        """Return whether the last successful renewal was sent more than `seconds` ago."""
         return self.since_renewal_seconds() > seconds
 
-    def drop(self) -> bool:
-        """Stop it, unless it ends by itself already: whether it was stopped now."""
-        return not self.ends and self.let_go()
+    def cancel_unless_ending(self) -> bool:
+        """Cancel the run unless its end is being written. Returns True if it was cancelled."""
+        return not self.is_ending and self.cancel()
 
-    def let_go(self) -> bool:
-        """Stop it, even where its end is about to be written: whether it was stopped now."""
+    def cancel(self) -> bool:
+        """Cancel the run, even if its end is about to be written. Returns True if it was cancelled now."""
         if self.task.done() or self.task.cancelling():
             return False
         return self.task.cancel()

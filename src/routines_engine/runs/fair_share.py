@@ -1,23 +1,23 @@
-"""Whose turn was last: what a claim needs to know, so that collections and their tasks take turns."""
+"""Which collections and tasks a worker served last, so that its next claim continues with the others."""
 
 from routines_core.db.runs import Claim
 
 REMEMBERED_COLLECTIONS = 100
-"""Of how many collections it is remembered whose turn was last."""
+"""The number of collections whose last task a worker remembers."""
 
 
 class FairShare:
-    """The turns of one worker.
+    """What one worker has served.
 
     Attributes:
-        last_tasks: By collection, the task that was served last; its last entry is the collection that was.
+        last_tasks: The last task served, by collection; the last entry is the collection served last.
     """
 
     def __init__(self) -> None:
         self.last_tasks: dict[int, int] = {}
 
     def note(self, run: Claim) -> None:
-        """It was this run's turn."""
+        """Note that this run was served."""
         self.last_tasks.pop(run.collection_id, None)
         self.last_tasks[run.collection_id] = run.task_id
         if len(self.last_tasks) > REMEMBERED_COLLECTIONS:

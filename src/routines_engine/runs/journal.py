@@ -1,7 +1,7 @@
-"""What a worker writes of its runs: whatever waits to be written goes in one statement, and so in one commit.
+"""The journal of a worker: batches what its runs have to write into one statement, and so into one commit.
 
-While one batch is on its way the next one gathers, so that a checkpoint costs less the more runs are in hand, and a
-single one is written at once. Each run has its own fence in the batch: one that was lost changes nothing for the rest.
+While one batch is being written the next one gathers, so a checkpoint costs less the more runs the worker has claimed,
+and a single checkpoint is written at once. Each entry names its run's fence: a lost run does not affect the others.
 """
 
 import asyncio
@@ -22,21 +22,21 @@ from routines_engine.runs.claimed_run import LostRunError
 BATCH = 200
 """The most runs that one statement writes."""
 BATCH_BYTES = 4 * 1024 * 1024
-"""The most that it holds as JSON, beyond its first run."""
+"""The most JSON that one statement writes; its first run may exceed this."""
 RETRY_SECONDS = 0.2
-"""The wait before a batch is sent again once the database was away."""
+"""Delay before sending a batch again after losing the database."""
 LOCKED_SECONDS = 0.01
-"""The wait before a run is tried again that another session had locked, such as a claim that looked at it."""
+"""Delay before writing a run again that another session had locked, such as a claim that looked at it."""
 
 log = structlog.get_logger("journal")
 
 
 @dataclass(eq=False)
 class Entry:
-    """What one run waits to have written.
+    """A checkpoint waiting to be written.
 
     Attributes:
-        written: Its result is when the statement that wrote it was sent, by the monotonic clock.
+        written: Resolves to the time at which the statement that wrote it was sent, by the monotonic clock.
         size: Bytes as JSON.
         is_settled: Whether its outcome is known.
     """
@@ -47,9 +47,9 @@ class Entry:
     is_settled: bool = False
 
     def settle(self, outcome: float | Exception) -> None:
-        """Tell whoever still waits."""
+        """Set the outcome, unless the run that waited for it was cancelled."""
         self.is_settled = True
-        if self.written.done():  # whoever waited was cancelled
+        if self.written.done():
             return
         if isinstance(outcome, Exception):
             self.written.set_exception(outcome)
@@ -59,12 +59,12 @@ class Entry:
 
 @dataclass
 class Journal:
-    """Writes what the runs of one worker ask it to.
+    """Writes the checkpoints of one worker's runs.
 
     Attributes:
-        pool: Connections; one at a time is used.
-        lease_seconds: For how long a checkpoint renews a lease; after a third of it a silent connection is given up.
-        metrics: Told of writes that were refused.
+        pool: Connections to the database; the journal uses one at a time.
+        lease_seconds: How long a checkpoint renews a lease for. A third of it is the query timeout.
+        metrics: Counts refused writes.
     """
 
     pool: Pool
@@ -75,13 +75,16 @@ class Journal:
     _idle: asyncio.Event = field(default_factory=lambda: _is_set(asyncio.Event()))
 
     async def write(self, checkpoint: Checkpoint) -> float:
-        """Write it, however long the database is away: when the statement that did was sent, by the monotonic clock.
+        """Write a checkpoint, however long the database is away.
 
-        Whoever is cancelled meanwhile has written all the same, where the run is still the worker's.
+        A caller that is cancelled meanwhile does not withdraw it: it is still written if the run is the worker's.
+
+        Returns:
+            When the statement that wrote it was sent, by the monotonic clock.
 
         Raises:
-            LostRunError: The run is no longer this worker's, and nothing was written.
-            InvalidError: It holds what cannot be stored, and nothing was written.
+            LostRunError: The run no longer belongs to this worker, and nothing was written.
+            InvalidError: It holds something that cannot be stored, and nothing was written.
         """
         size = len(msgspec.json.encode(checkpoint))
         entry = Entry(checkpoint, asyncio.get_running_loop().create_future(), size)
@@ -90,7 +93,7 @@ class Journal:
         return await entry.written
 
     async def run(self) -> None:
-        """Write what comes, until cancelled."""
+        """Write checkpoints as they come, until cancelled."""
         while True:
             await self._wanted.wait()
             batch = self._next_batch()
@@ -99,20 +102,20 @@ class Journal:
             except LOST as error:
                 self.metrics.database_failures.inc()
                 log.warning("database away, trying again", error=type(error).__name__)
-                self._again([entry for entry in batch if not entry.is_settled])
+                self._requeue([entry for entry in batch if not entry.is_settled])
                 await asyncio.sleep(RETRY_SECONDS)
             if not self._waiting:
                 self._wanted.clear()
                 self._idle.set()
 
     async def settled(self) -> None:
-        """Wait until nothing is left to be written."""
+        """Wait until everything is written."""
         if self._waiting:
             self._idle.clear()
         await self._idle.wait()
 
     def _next_batch(self) -> list[Entry]:
-        """What waits, of each run the oldest entry alone: what comes after it is written after it."""
+        """Take the oldest waiting entry of each run; later entries stay queued to preserve order."""
         self._idle.clear()
         batch: dict[int, Entry] = {}
         rest: list[Entry] = []
@@ -127,8 +130,8 @@ class Journal:
         self._waiting = rest
         return list(batch.values())
 
-    def _again(self, entries: list[Entry]) -> None:
-        """Before whatever waits: the order of one run's entries stays."""
+    def _requeue(self, entries: list[Entry]) -> None:
+        """Put entries back at the head of the queue, which preserves the order of each run's entries."""
         self._waiting = [*entries, *self._waiting]
         self._wanted.set()
 
@@ -139,15 +142,17 @@ class Journal:
             if len(batch) == 1:
                 batch[0].settle(error)
                 return
-            for entry in batch:  # one of them is at fault
+            for entry in batch:  # one at a time, to find the one at fault
                 await self._send([entry])
             return
         for entry in batch:
             if entry.checkpoint.id in written:
                 entry.settle(sent_at)
-        await self._tell_apart([entry for entry in batch if entry.checkpoint.id not in written])
+        await self._settle_refused([entry for entry in batch if entry.checkpoint.id not in written])
 
     async def _written(self, checkpoints: list[Checkpoint]) -> tuple[float, set[int]]:
+        """Write the checkpoints. Returns when the statement was sent, and the ids of the runs it wrote."""
+
         async def send() -> tuple[float, set[int]]:
             async with self.pool.connection() as connection:
                 sent_at = time.monotonic()
@@ -155,15 +160,15 @@ class Journal:
 
         return await within(self.lease_seconds / 3, send())
 
-    async def _tell_apart(self, refused: list[Entry]) -> None:
-        """Those that are lost hear of it; those that another session has locked are tried again."""
+    async def _settle_refused(self, refused: list[Entry]) -> None:
+        """Report the lost runs among the refused entries, and retry those that another session had locked."""
         if not refused:
             return
 
         async def ask() -> set[int]:
             async with self.pool.connection() as connection:
                 pairs = [(entry.checkpoint.id, entry.checkpoint.fence) for entry in refused]
-                return await runs.held(connection, pairs)
+                return await runs.still_claimed(connection, pairs)
 
         ours = await within(self.lease_seconds / 3, ask())
         for entry in refused:
@@ -172,7 +177,7 @@ class Journal:
                 entry.settle(LostRunError(entry.checkpoint.id))
         locked = [entry for entry in refused if entry.checkpoint.id in ours]
         if locked:
-            asyncio.get_running_loop().call_later(LOCKED_SECONDS, self._again, locked)
+            asyncio.get_running_loop().call_later(LOCKED_SECONDS, self._requeue, locked)
 
 
 def _is_set(event: asyncio.Event) -> asyncio.Event:

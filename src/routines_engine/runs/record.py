@@ -1,4 +1,4 @@
-"""The record of one run: what FlowWorkflow tells of its steps, as it is stored."""
+"""The record of one run: turns what FlowWorkflow reports of its steps into journal entries."""
 
 from dataclasses import dataclass, field
 
@@ -9,51 +9,52 @@ from routines_engine.runs.services import RunServices
 
 @dataclass
 class Record:
-    """Keeps the journal of one run.
+    """Writes one run's steps and end to the journal.
 
-    The end of a step is written together with the start of the next one, or with the end of the run: one statement for
-    both, and nothing is awaited between them. The start of a step is written before its activity is called.
+    The end of a step is written in one statement with the start of the next step, or with the end of the run; nothing
+    is awaited between the two. The start of a step is written before its activity is called.
     """
 
     journal: Journal
     services: RunServices
-    _finished: dict[str, StepRecord] = field(default_factory=dict[str, StepRecord])
+    _unwritten: dict[str, StepRecord] = field(default_factory=dict[str, StepRecord])
 
     async def checkpoint(self, step: StepRecord) -> None:
-        """Take note of a step; on return its start, and its failure, are stored.
+        """Record a step. Its start and its failure are stored on return; its completion is stored with what follows.
 
         Raises:
-            LostRunError: The run is no longer this worker's.
-            InvalidError: It holds what cannot be stored.
+            LostRunError: The run no longer belongs to this worker.
+            InvalidError: The step holds something that cannot be stored.
         """
         self.services.step, self.services.attempt = step.name, step.attempt
-        self._finished[step.name] = step
+        self._unwritten[step.name] = step
         if step.status != "completed":
             await self._write(None, None)
 
     async def flush(self) -> None:
-        """Store what is noted, without waiting for what comes after it.
+        """Store what is recorded so far, without waiting for what follows.
 
         Raises:
-            LostRunError: The run is no longer this worker's.
-            InvalidError: It holds what cannot be stored.
+            LostRunError: The run no longer belongs to this worker.
+            InvalidError: A step holds something that cannot be stored.
         """
-        if self._finished:
+        if self._unwritten:
             await self._write(None, None)
 
     async def end(self, error: str | None, status: str | None = None) -> None:
-        """Store the end of the run: where no status is given, completed, or failed where there is an error.
+        """Store the end of the run. Without a status it has failed if there is an error, and otherwise completed.
 
         Raises:
-            LostRunError: The run is no longer this worker's.
+            LostRunError: The run no longer belongs to this worker.
+            InvalidError: Its last step holds something that cannot be stored.
         """
-        self.services.held.ends = True
+        self.services.claimed.is_ending = True
         await self._write(status or ("completed" if error is None else "failed"), error)
 
     async def _write(self, status: str | None, error: str | None) -> None:
-        run, steps = self.services.held.run, list(self._finished.values())
-        self._finished.clear()
-        checkpoint = Checkpoint(run.id, run.fence, steps, status, error)
-        self.services.held.renewed(await self.journal.write(checkpoint))
+        claimed, steps = self.services.claimed, list(self._unwritten.values())
+        self._unwritten.clear()
+        checkpoint = Checkpoint(claimed.run.id, claimed.run.fence, steps, status, error)
+        claimed.renewed(await self.journal.write(checkpoint))
         for step in steps:
             self.journal.metrics.stepped(step)

@@ -1,4 +1,4 @@
-"""What the engine does for the steps of one run; everything stays within its collection."""
+"""What the engine does for the steps of one run. Nothing reaches beyond the run's collection."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,7 +20,7 @@ from routines_workflow.activity import Child, ChildResult, Found
 
 Answer = TypeVar("Answer")
 RETRY_SECONDS = 0.2
-"""The wait before the database is asked again once it was away."""
+"""Delay before asking the database again after losing it."""
 
 
 @dataclass(frozen=True)
@@ -29,36 +29,49 @@ class WorkerResources:
 
     Attributes:
         pool: Connections to the database.
-        keyring: Opens secrets.
-        files: Where files are.
-        waits: Who waits for children.
-        capacity_freed: Called when a run that was in hand takes no slot any more.
-        patience_seconds: How long an answer of the database is waited for before another connection is asked.
+        keyring: Decrypts secrets.
+        files: The file store.
+        child_waiter: Waits for child runs.
+        capacity_freed: Called when a claimed run begins to wait for a child, and so takes no capacity.
+        timeout_seconds: Query timeout, after which another connection is tried.
     """
 
     pool: Pool
     keyring: Keyring
     files: FileStore
-    waits: ChildWaiter
+    child_waiter: ChildWaiter
     capacity_freed: Callable[[], None]
-    patience_seconds: float
+    timeout_seconds: float
 
-    async def ask(self, question: Callable[[Connection], Awaitable[Answer]]) -> Answer:
-        """The database's answer, however long it is away: no step fails of that. It may be asked again."""
+    async def ask(self, query: Callable[[Connection], Awaitable[Answer]]) -> Answer:
+        """Query the database, retrying while it is away so that no step fails because of it.
+
+        A query whose answer was lost is sent again, so it must be safe to repeat.
+        """
         while True:
             try:
-                return await self.ask_once(question)
+                return await self.ask_once(query)
             except AWAY:
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def ask_once(self, question: Callable[[Connection], Awaitable[Answer]]) -> Answer:
-        """The database's answer, on a connection that is given up once it is silent for too long."""
+    async def ask_once(
+        self, query: Callable[[Connection], Awaitable[Answer]], timeout_seconds: float | None = None
+    ) -> Answer:
+        """Query the database, and give up a connection that stays silent for too long.
 
-        async def put() -> Answer:
+        Args:
+            query: Sends the query on the connection it is given.
+            timeout_seconds: None: the timeout of all queries.
+
+        Raises:
+            SilenceError: No answer came in time.
+        """
+
+        async def send() -> Answer:
             async with self.pool.connection() as connection:
-                return await question(connection)
+                return await query(connection)
 
-        return await within(self.patience_seconds, put())
+        return await within(self.timeout_seconds if timeout_seconds is None else timeout_seconds, send())
 
 
 @dataclass
@@ -66,58 +79,60 @@ class RunServices:
     """The services of one run.
 
     Attributes:
-        step: The step in hand: its children are known by it.
-        attempt: Which try of it this is.
+        resources: What it shares with the worker's other runs.
+        claimed: The run.
+        step: The current step, by which its children are found again.
+        attempt: Which attempt of the step this is, from 1.
     """
 
-    engine: WorkerResources
-    held: ClaimedRun
+    resources: WorkerResources
+    claimed: ClaimedRun
     step: str = ""
     attempt: int = 1
 
     @property
     def _run(self) -> Claim:
-        return self.held.run
+        return self.claimed.run
 
     async def secret(self, name: str) -> str | None:
-        """The secret param of this name, else the collection's environment variable; None: neither is there.
+        """Return the secret param of this name, or else the collection's environment variable; None: neither exists.
 
         Raises:
-            SecretError: It is stored and does not open.
+            SecretError: It is stored but cannot be decrypted.
         """
-        sealed = await self.engine.ask(lambda connection: runs.sealed_secret(connection, self._run, name))
+        sealed = await self.resources.ask(lambda connection: runs.sealed_secret(connection, self._run, name))
         if sealed is None:
             return None
         if sealed.secret_id is None or sealed.ciphertext is None:
-            raise SecretError(f"The secret {name!r} is gone: set it again.")
+            raise SecretError(f"The secret {name!r} was deleted: set it again.")
         kind = "environment" if sealed.run_id is None else "secret_param"
         owner = "" if sealed.run_id is None else owner_of_run(sealed.run_id, sealed.routine_id)
         context = SecretContext(self._run.collection_id, kind, name, owner, sealed.secret_id)
-        return self.engine.keyring.open(sealed.ciphertext, context)
+        return self.resources.keyring.open(sealed.ciphertext, context)
 
     async def run_child(self, child: Child) -> ChildResult:
-        """Start a run of another task, or find the one that this step started before, and wait until it has ended.
+        """Start a run of another task, or find the one this step started before, and wait until it ends.
 
-        One that an earlier try of the step started, and that did not complete, is started anew. The run takes no slot
-        meanwhile and counts towards no limit.
+        A child of an earlier attempt of the step is replaced by a new one if it did not complete. While the run waits,
+        it takes no capacity and counts towards no limit.
 
         Raises:
-            InvalidError: There is no such task, it declares not all keys, or runs start runs too deep.
-            LostRunError: The run is no longer this worker's.
+            InvalidError: The task does not exist or does not declare all the keys, or runs are nested too deeply.
+            LostRunError: The run no longer belongs to this worker.
         """
         child_id = await self._start(child)
-        self.held.waits += 1
-        self.engine.capacity_freed()
+        self.claimed.waiting_children += 1
+        self.resources.capacity_freed()
         try:
-            ended = await self.engine.waits.end_of(child_id)
+            ended = await self.resources.child_waiter.wait_for(child_id)
         finally:
-            self.held.waits -= 1
-        if not self.held.waits:
-            await self.engine.ask(lambda connection: children.count_again(connection, self._run))
+            self.claimed.waiting_children -= 1
+        if not self.claimed.waiting_children:
+            await self.resources.ask(lambda connection: children.count_again(connection, self._run))
         return msgspec.convert(ended, ChildResult, from_attributes=True)
 
     async def _start(self, child: Child) -> int:
-        started = await self.engine.ask(
+        started = await self.resources.ask(
             lambda connection: children.start_child(
                 connection,
                 self._run,
@@ -135,12 +150,12 @@ class RunServices:
         if started.unknown_keys:
             raise InvalidError(f"the task {child.task!r} does not declare {', '.join(started.unknown_keys)}")
         if started.id is None:
-            raise InvalidError(f"runs start runs more than {children.MAX_DEPTH} deep")
+            raise InvalidError(f"runs cannot start runs more than {children.MAX_DEPTH} levels deep")
         return started.id
 
     async def find_trajectories(self, *, task: str, status: str | None, limit: int) -> list[Found]:
-        """Ended runs of a task, newest first; None for status means any final one."""
-        found = await self.engine.ask(
+        """Return a task's ended runs, newest first. None for status means any final status."""
+        found = await self.resources.ask(
             lambda connection: children.find_ended(
                 connection, collection_id=self._run.collection_id, task=task, status=status, limit=limit
             )
@@ -148,20 +163,20 @@ class RunServices:
         return [msgspec.convert(run, Found, from_attributes=True) for run in found]
 
     async def read_file(self, path: str) -> bytes:
-        """A file of the collection.
+        """Return the content of one of the collection's files.
 
         Raises:
-            InvalidError: There is none of this path.
+            InvalidError: The collection has no file with this path.
         """
-        return await self.engine.files.read(self._run.collection_id, path)
+        return await self.resources.files.read(self._run.collection_id, path)
 
     async def save_file(self, name: str, content: bytes) -> str:
-        """Keep a file for the collection, as long as the run is kept: the path that reads it again.
+        """Save a file for the collection, for as long as the run is kept. Returns the path to read it by.
 
         Raises:
-            LostRunError: The run is no longer this worker's; the file goes again.
+            LostRunError: The run no longer belongs to this worker; retention deletes the file.
         """
-        path = await self.engine.files.save(self._run.collection_id, name, content)
-        if not await self.engine.ask(lambda connection: runs.use_file(connection, self._run, path)):
+        path = await self.resources.files.save(self._run.collection_id, name, content)
+        if not await self.resources.ask(lambda connection: runs.use_file(connection, self._run, path)):
             raise LostRunError(self._run.id)
         return path

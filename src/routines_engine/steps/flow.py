@@ -1,7 +1,7 @@
-"""FlowWorkflow: the interpreter of a task's workflow, which both engines drive.
+"""FlowWorkflow: the interpreter of a task's workflow, driven by both engines.
 
-Pure and deterministic: it knows which step comes next, how often one is tried and what ends the run, and nothing of
-what steps are given and give. Whatever takes time or may turn out differently the next time is asked of its `StepRunner`.
+Pure and deterministic. It decides which step comes next, how often a step is tried and what ends the run, and knows
+nothing of inputs and outputs. Whatever takes time or may differ the next time is left to its `StepRunner`.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ AGAIN = "again"
 
 
 class StepFailedError(RoutinesError):
-    """A step cannot be done: the message names it and the cause."""
+    """A step failed for good; the message names the step and the cause."""
 
     def __init__(self, step: str, cause: str) -> None:
         super().__init__(f"step {step!r} failed: {cause}")
@@ -25,12 +25,12 @@ class StepFailedError(RoutinesError):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of one try of a step.
+    """The outcome of one attempt of a step.
 
     Attributes:
-        status: COMPLETED; FAILED, and no other try would mend it; AGAIN, after the wait.
-        wait_seconds: How long to wait before the next try.
-        cause: Why it failed, without secrets; empty: it did not, or its text stays where it was written.
+        status: COMPLETED; FAILED, for good; or AGAIN, to be retried after the wait.
+        wait_seconds: Delay before the next attempt.
+        cause: Why it failed, without secrets; empty if it did not fail, or if the text is kept elsewhere.
     """
 
     status: str
@@ -40,54 +40,54 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Outline:
-    """What of a run its interpreter needs to know.
+    """What the interpreter needs to know of a run.
 
     Attributes:
-        steps: Their names, in order.
-        finished: Those that earlier attempts completed: not done again.
-        tries: Which try an earlier attempt was at, by the name of a step that it did not finish.
+        steps: The names of its steps, in order.
+        finished: Steps that were completed before, and are not repeated.
+        attempts: The attempt that each unfinished step had reached, by name.
     """
 
     steps: list[str]
     finished: list[str] = field(default_factory=list[str])
-    tries: dict[str, int] = field(default_factory=dict[str, int])
+    attempts: dict[str, int] = field(default_factory=dict[str, int])
 
 
 class StepRunner(Protocol):
-    """Does what FlowWorkflow decides: in this process, or as activities of Temporal."""
+    """Carries out what FlowWorkflow decides: in this process, or as Temporal activities."""
 
     async def try_step(self, position: int, name: str, attempt: int) -> Verdict:
-        """Try a step once; on return its record is stored."""
+        """Attempt a step once. Its record is stored on return."""
         ...
 
     async def wait(self, seconds: float) -> None:
-        """Wait before a step is tried again."""
+        """Wait before the next attempt of a step."""
         ...
 
 
 class FlowWorkflow:
     """One run of a workflow."""
 
-    def __init__(self, outline: Outline, hands: StepRunner) -> None:
+    def __init__(self, outline: Outline, runner: StepRunner) -> None:
         self._steps = outline.steps
         self._finished = frozenset(outline.finished)
-        self._tries = outline.tries
-        self._hands = hands
+        self._attempts = outline.attempts
+        self._runner = runner
 
     async def run(self) -> None:
-        """Do the steps in order.
+        """Run the steps in order.
 
         Raises:
-            StepFailedError: One cannot be done; the ones after it were not begun.
+            StepFailedError: A step failed for good; the steps after it were not begun.
         """
         for position, name in enumerate(self._steps):
             if name not in self._finished:
                 await self._step(position, name)
 
     async def _step(self, position: int, name: str) -> None:
-        attempt = self._tries.get(name, 1)
-        while (verdict := await self._hands.try_step(position, name, attempt)).status != COMPLETED:
+        attempt = self._attempts.get(name, 1)
+        while (verdict := await self._runner.try_step(position, name, attempt)).status != COMPLETED:
             if verdict.status == FAILED:
                 raise StepFailedError(name, verdict.cause)
-            await self._hands.wait(verdict.wait_seconds)
+            await self._runner.wait(verdict.wait_seconds)
             attempt += 1

@@ -1,8 +1,8 @@
-"""Secrets in what a run leaves behind: each is replaced by a mask, in every form in which it is likely to stand there.
+"""Masks secrets in everything a run stores, in every spelling in which a secret is likely to appear.
 
-Pure code. What is masked: the value itself, JSON-escaped, URL-quoted, in base64, in hex and as Python shows it in
-errors, also inside a larger text and in the keys of objects. A value shorter than MIN_LENGTH is not looked for: it
-would be found everywhere.
+Pure code. The spellings of a secret are the value itself, JSON-escaped, URL-quoted, in base64, in hex and as Python
+shows it in error messages; they are found inside larger texts and in the keys of objects too. Secrets shorter than
+MIN_LENGTH are not masked: they would be found everywhere.
 """
 
 import base64
@@ -14,25 +14,26 @@ from urllib.parse import quote, quote_plus
 from routines_core.mask import MASK
 
 MIN_LENGTH = 4
-"""Characters from which on a secret is looked for in texts."""
+"""The length from which a secret is masked, in characters."""
 
 
 class Masker:
-    """Knows the secrets of one run and replaces them."""
+    """Knows the secrets of one run and masks them."""
 
     def __init__(self) -> None:
-        self._forms: list[str] = []
+        self._spellings: list[str] = []
 
     def add(self, secret: str) -> None:
-        """Mask this value from now on."""
-        # One of nothing but the mask's own character hides nothing, and would be found in every mask.
+        """Mask this secret from now on."""
+        # A secret made only of the mask's character hides nothing, and would be found in every mask.
         if len(secret) >= MIN_LENGTH and secret.strip(MASK[0]):
-            # The longest first: one secret may be part of another.
-            self._forms = sorted({*self._forms, *forms_of(secret)}, key=lambda form: (-len(form), form))
+            # Longest first, since one secret may be part of another.
+            spellings = {*self._spellings, *spellings_of(secret)}
+            self._spellings = sorted(spellings, key=lambda spelling: (-len(spelling), spelling))
 
     def mask(self, value: Any) -> Any:
-        """The JSON value without any of the secrets; numbers that are one are masked too."""
-        if not self._forms:
+        """Return the JSON value with every secret masked, numbers included."""
+        if not self._spellings:
             return value
         if isinstance(value, str):
             return self._masked_text(value)
@@ -41,39 +42,39 @@ class Masker:
         if isinstance(value, dict):
             items = cast("dict[str, Any]", value).items()
             return {self._masked_text(key): self.mask(item) for key, item in items}
-        if isinstance(value, int | float) and not isinstance(value, bool) and json.dumps(value) in self._forms:
+        if isinstance(value, int | float) and not isinstance(value, bool) and json.dumps(value) in self._spellings:
             return MASK
         return value
 
     def _masked_text(self, text: str) -> str:
-        """Masked until nothing is found: a mask and what stands beside it may spell a secret again.
+        """Mask until no secret is found, since a mask and the text beside it may spell a secret again.
 
-        It ends, since each round takes at least one character that is none of the mask's.
+        This ends: each round replaces at least one character that is not the mask's.
         """
         before = None
         while text != before:
             before = text
-            # Not one expression of them all: this is several times as fast in a large text.
-            for form in self._forms:
-                text = text.replace(form, MASK)
+            # Several times as fast in a large text as one regular expression for all spellings.
+            for spelling in self._spellings:
+                text = text.replace(spelling, MASK)
         return text
 
 
-def forms_of(secret: str) -> set[str]:
-    """The ways in which a secret is likely to be written."""
+def spellings_of(secret: str) -> set[str]:
+    """Return the spellings in which a secret is likely to appear."""
     raw = secret.encode("utf-8", "surrogatepass")
-    forms = {secret, raw.hex(), raw.hex().upper()}
-    forms |= {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
-    forms |= {quote(raw, safe=""), quote(raw), quote_plus(raw)}
-    # With and without padding: what is left of it beside the mask says nothing.
-    forms |= {encode(raw).decode().rstrip("=") for encode in (base64.b64encode, base64.urlsafe_b64encode)}
-    forms |= {form for form in _base64_within(raw) if len(form) >= MIN_LENGTH}
-    forms |= _shown_by_python(secret, raw)
-    return {form for form in forms if form.strip(MASK[0])}
+    spellings = {secret, raw.hex(), raw.hex().upper()}
+    spellings |= {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+    spellings |= {quote(raw, safe=""), quote(raw), quote_plus(raw)}
+    # Without padding, so that both forms are found: the padding left beside the mask reveals nothing.
+    spellings |= {encode(raw).decode().rstrip("=") for encode in (base64.b64encode, base64.urlsafe_b64encode)}
+    spellings |= {spelling for spelling in _base64_within(raw) if len(spelling) >= MIN_LENGTH}
+    spellings |= _shown_by_python(secret, raw)
+    return {spelling for spelling in spellings if spelling.strip(MASK[0])}
 
 
 def _base64_within(raw: bytes) -> Iterator[str]:
-    """What is the same in the base64 of every text that holds it (`user:secret`), wherever in a group it begins."""
+    """Yield what the base64 of any larger text (`user:secret`) has in common, for each offset within a group."""
     for before in range(3):
         first = -(-before * 8 // 6)  # the characters before it hold bits of other bytes
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
@@ -81,7 +82,7 @@ def _base64_within(raw: bytes) -> Iterator[str]:
 
 
 def _shown_by_python(secret: str, raw: bytes) -> set[str]:
-    """As repr shows the text or its bytes: errors do (`invalid literal for int(): 'abc'`)."""
-    both = "'\""  # where a text has both quotes, the single ones are escaped
+    """Return the spellings of repr for the text and its bytes, as in `invalid literal for int(): 'abc'`."""
+    both = "'\""  # in a text with both kinds of quotes, repr escapes the single ones
     escaped = {repr(both + secret)[4:-1], ascii(both + secret)[4:-1], repr(both.encode() + raw)[5:-1]}
-    return escaped | {form.replace("\\'", "'") for form in escaped}
+    return escaped | {spelling.replace("\\'", "'") for spelling in escaped}

@@ -1,6 +1,6 @@
-"""The stepper: does the steps of one run in the process that holds it, and keeps a record of each.
+"""The stepper: runs the steps of one run in this process, and records each of them.
 
-It knows no database: what it does is told to a `checkpoint`, and what an earlier attempt finished is given to it.
+It knows no database. It reports to a `checkpoint`, and is given what earlier claims of the run have finished.
 """
 
 import asyncio
@@ -21,29 +21,29 @@ from routines_engine.steps.storable import storable, storable_error
 from routines_workflow.activity import Activity, StepContext, StepServices
 from routines_workflow.bindings import MAX_DEPTH, SECRET_ROOTS, bindings_of, depth_of, inputs_of, secrets_in
 from routines_workflow.catalogue import find_activity
-from routines_workflow.retry import Patience, patience_of
+from routines_workflow.step_limits import StepLimits, step_limits
 
 Checkpoint = Callable[[StepRecord], Awaitable[None]]
 NOT_RETRIED = (InvalidError, msgspec.ValidationError)
-"""What the step was given is wrong: it would be as wrong the next time."""
+"""Errors that would recur, since the step's inputs are wrong."""
 
 
 class StepTimeoutError(RoutinesError):
-    """A try of a step took longer than its config allows."""
+    """An attempt of a step took longer than its config allows."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"it took longer than its timeout of {seconds:g} s")
 
 
 class Workflow(msgspec.Struct, frozen=True):
-    """A workflow as it is stored; parts that are left out are empty."""
+    """A workflow as it is stored; a missing part is empty."""
 
     steps: list[str] = []
     step_configs: dict[str, dict[str, Any]] = {}
 
 
 def parse_workflow(stored: dict[str, Any]) -> Workflow:
-    """The workflow of this JSON object.
+    """Parse a stored workflow.
 
     Raises:
         InvalidError: It is malformed.
@@ -56,31 +56,31 @@ def parse_workflow(stored: dict[str, Any]) -> Workflow:
 
 @dataclass(frozen=True)
 class Step:
-    """A step that is ready to be done.
+    """A step that is ready to run.
 
     Attributes:
-        inputs: What the activity is given.
-        shown: The same as it may be kept: without secrets.
-        patience: How often and how long it is tried.
+        inputs: The activity's inputs.
+        masked_inputs: The inputs as they are stored, without secrets.
+        limits: How often it is tried, and how long one attempt may take.
     """
 
     activity: Activity[Any]
     inputs: dict[str, Any]
-    shown: dict[str, Any]
-    patience: Patience
+    masked_inputs: dict[str, Any]
+    limits: StepLimits
 
 
 class Stepper:
-    """The steps of one run.
+    """Runs the steps of one run.
 
     Args:
         workflow: The stored workflow.
         init_params: The parameters of this run.
-        finished_steps: `{inputs, outputs}` by name of what earlier attempts completed: not done again.
-        checkpoint: Told of each try of a step as it starts, and of the step's end; what it raises ends the run.
-        workflow_id: The run, as steps and clients name it.
-        services: What the steps may ask of the engine.
-        tries: Which try an earlier attempt was at, by the name of a step that it did not finish.
+        finished_steps: `{inputs, outputs}` of the steps that earlier claims completed, by name; they are not repeated.
+        checkpoint: Called as each attempt of a step begins, and at the step's end. If it raises, the run ends.
+        workflow_id: The id by which steps and clients know the run.
+        services: What steps may ask of the engine.
+        attempts: The attempt that each unfinished step had reached, by name.
         allow_private: Whether steps may send requests to loopback and private addresses.
     """
 
@@ -93,7 +93,7 @@ class Stepper:
         *,
         workflow_id: str,
         services: StepServices,
-        tries: Mapping[str, int] | None = None,
+        attempts: Mapping[str, int] | None = None,
         allow_private: bool = False,
     ) -> None:
         self._stored = workflow
@@ -104,24 +104,24 @@ class Stepper:
         self._workflow_id = workflow_id
         self._masker = Masker()
         self._services = MaskingServices(services, self._masker)
-        self._tries = dict(tries or {})
+        self._attempts = dict(attempts or {})
         self._allow_private = allow_private
-        # What goes from one try of a step to the next.
-        self._ready: tuple[str, Step] | None = None
-        self._told_of: tuple[str, int] | None = None
+        # Kept from one attempt of a step to the next.
+        self._prepared_step: tuple[str, Step] | None = None
+        self._recorded_attempt: tuple[str, int] | None = None
 
     async def run(self) -> None:
-        """Do the whole workflow here.
+        """Run the whole workflow in this process.
 
         Raises:
-            StepFailedError: A step cannot be done; the ones after it were not begun.
+            StepFailedError: A step failed for good; the steps after it were not begun.
             InvalidError: The workflow itself is malformed.
         """
         await self.begin()
-        await FlowWorkflow(Outline(self._workflow.steps, sorted(self._finished), self._tries), self).run()
+        await FlowWorkflow(Outline(self._workflow.steps, sorted(self._finished), self._attempts), self).run()
 
     async def begin(self) -> None:
-        """Read the workflow, and mask what an uninterrupted run would mask by now.
+        """Parse the workflow, and mask the secrets that the finished steps have read.
 
         Raises:
             InvalidError: The workflow is malformed.
@@ -134,11 +134,11 @@ class Stepper:
                     await self._services.secret(secret)
 
     async def wait(self, seconds: float) -> None:
-        """Wait before a step is tried again."""
+        """Wait before the next attempt of a step."""
         await asyncio.sleep(seconds)
 
     async def try_step(self, position: int, name: str, attempt: int) -> Verdict:
-        """Try a step once; on return its record is stored."""
+        """Attempt a step once. Its record is stored on return."""
         config = self._workflow.step_configs.get(name)
         activity = str((config or {}).get("activity", ""))
         record = StepRecord(name, position, "running", activity, {}, attempt=attempt)
@@ -146,26 +146,26 @@ class Stepper:
             step = await self._prepared(name, config)
         except RoutinesError as error:
             return await self._failed(record, error)
-        record = msgspec.structs.replace(record, inputs=step.shown)
-        if self._told_of != (name, attempt):
+        record = msgspec.structs.replace(record, inputs=step.masked_inputs)
+        if self._recorded_attempt != (name, attempt):
             await self._write(record)
         try:
-            outputs = await self._try(step, record)
-        except Exception as error:  # noqa: BLE001 - an activity may raise whatever it likes: its step fails
-            return await self._after(error, step, record)
+            outputs = await self._attempt(step, record)
+        except Exception as error:  # noqa: BLE001 - an activity may raise anything, which fails its step
+            return await self._after_error(error, step, record)
         await self._write(msgspec.structs.replace(record, status="completed", outputs=outputs))
-        self._values[name] = {"inputs": step.shown, "outputs": outputs}
+        self._values[name] = {"inputs": step.masked_inputs, "outputs": outputs}
         return Verdict(COMPLETED)
 
     async def _prepared(self, name: str, config: dict[str, Any] | None) -> Step:
-        """The step with its references and templates resolved, once for all its tries.
+        """Return the step with its references and templates resolved, once for all its attempts.
 
         Raises:
-            RoutinesError: Its config is wrong, or names what the run does not have.
+            RoutinesError: Its config is wrong, or refers to something that the run does not have.
         """
-        if self._ready is None or self._ready[0] != name:
-            self._ready = name, await self._prepare(name, config)
-        return self._ready[1]
+        if self._prepared_step is None or self._prepared_step[0] != name:
+            self._prepared_step = name, await self._prepare(name, config)
+        return self._prepared_step[1]
 
     async def _prepare(self, name: str, config: dict[str, Any] | None) -> Step:
         if config is None:
@@ -177,20 +177,20 @@ class Stepper:
         secrets = await self._secrets(secrets_in(bindings))
         inputs = inputs_of(bindings, activity.raw, self._values | dict.fromkeys(SECRET_ROOTS, secrets))
         masks = dict.fromkeys(SECRET_ROOTS, dict.fromkeys(secrets, MASK))
-        shown = inputs_of(bindings, activity.raw, self._values | masks) if secrets else inputs
-        # Copies: an activity may change what it was given, and later steps must not see that.
-        shown = storable(self._masker.mask(shown), "its inputs")
-        return Step(activity, storable(inputs, "its inputs"), shown, patience_of(config))
+        masked = inputs_of(bindings, activity.raw, self._values | masks) if secrets else inputs
+        # Copies: an activity may modify its inputs, and later steps must not see that.
+        masked = storable(self._masker.mask(masked), "its inputs")
+        return Step(activity, storable(inputs, "its inputs"), masked, step_limits(config))
 
     async def _secrets(self, names: set[str]) -> dict[str, str]:
-        """The values of those that there are."""
+        """Return the values of the secrets that exist, by name."""
         found = {name: await self._services.secret(name) for name in sorted(names)}
         return {name: value for name, value in found.items() if value is not None}
 
-    async def _try(self, step: Step, record: StepRecord) -> Any:
-        """The outputs of one try, as they may be kept and as later steps see them: without secrets."""
+    async def _attempt(self, step: Step, record: StepRecord) -> Any:
+        """Call the activity once. Returns its outputs without secrets, as they are stored and seen by later steps."""
         self._services.fault = None
-        seconds = step.patience.timeout_seconds
+        seconds = step.limits.timeout_seconds
         context = StepContext(
             self._workflow_id,
             record.name,
@@ -209,30 +209,30 @@ class Stepper:
             raise
         return self._masker.mask(storable(outputs, "its outputs"))
 
-    async def _after(self, error: Exception, step: Step, record: StepRecord) -> Verdict:
-        """What follows from a try that failed.
+    async def _after_error(self, error: Exception, step: Step, record: StepRecord) -> Verdict:
+        """Return the verdict on an attempt that raised.
 
         Raises:
-            Exception: The engine failed it, not the step: then the run has to be left.
+            Exception: The engine failed, not the step, so the run has to be left.
         """
         if self._services.fault is not None:
             raise self._services.fault from None
-        if isinstance(error, NOT_RETRIED) or record.attempt >= step.patience.retry.max_attempts:
+        if isinstance(error, NOT_RETRIED) or record.attempt >= step.limits.retry.max_attempts:
             return await self._failed(record, error)
-        following = msgspec.structs.replace(record, attempt=record.attempt + 1, failed_try=self._told(error))
-        # Before the wait: a worker that is lost meanwhile must not forget the try.
-        await self._write(following)
-        self._told_of = following.name, following.attempt
-        return Verdict(AGAIN, step.patience.retry.wait_seconds(record.attempt))
+        next_attempt = msgspec.structs.replace(record, attempt=record.attempt + 1, failed_try=self._text_of(error))
+        # Written before the wait: if the worker is lost meanwhile, the failed attempt must not be forgotten.
+        await self._write(next_attempt)
+        self._recorded_attempt = next_attempt.name, next_attempt.attempt
+        return Verdict(AGAIN, step.limits.retry.wait_seconds(record.attempt))
 
     async def _failed(self, record: StepRecord, error: Exception) -> Verdict:
-        """The verdict on a step that failed, once its checkpoint is written."""
-        cause = self._told(error)
+        """Record that a step failed for good. Returns the verdict."""
+        cause = self._text_of(error)
         await self._write(msgspec.structs.replace(record, status="failed", error=cause, failed_try=None))
         return Verdict(FAILED, cause=cause)
 
-    def _told(self, error: Exception) -> str:
-        """The error's text as it may be kept: masked before it is cut, for half a secret would not be found."""
+    def _text_of(self, error: Exception) -> str:
+        """Return the error's text as it is stored. Masked before it is cut, since half a secret would not be found."""
         return storable_error(self._masker.mask(_cause(error)))
 
     async def _write(self, record: StepRecord) -> None:

@@ -1,6 +1,6 @@
-"""What Postgres can keep of a step, and how much of it: pure code.
+"""What Postgres can store of a step, and how much of it. Pure code.
 
-Refused here, with a sentence, is what a checkpoint could not write: there it would cost the run its worker.
+A value that no checkpoint could write is refused here, with an explanation. There it would cost the run its worker.
 """
 
 from typing import Any, cast
@@ -11,35 +11,39 @@ from routines_core.errors import InvalidError
 from routines_workflow.bindings import MAX_DEPTH
 
 MAX_BYTES = 1024 * 1024
-"""What the inputs or the outputs of a step may take as JSON: every later step and every reader loads them whole."""
+"""The most JSON that the inputs or the outputs of a step may take: every later step and every reader loads them."""
 MAX_ERROR_CHARACTERS = 10_000
-"""The most of an error that is kept."""
+"""The most of an error's text that is stored."""
 
 
 def storable(value: Any, what: str) -> Any:
-    """The JSON value as Postgres will give it back; `what` begins the sentence where it cannot be kept.
+    """Return the JSON value as Postgres will give it back.
+
+    Args:
+        value: The value to store.
+        what: What it is, in the plural; begins the sentence of the error ("its inputs").
 
     Raises:
-        InvalidError: It is too large or too deep, or holds what cannot be stored.
+        InvalidError: It is too large or too deeply nested, or holds something that cannot be stored.
     """
     _measure(value, what)
     try:
         encoded = msgspec.json.encode(value)
     except UnicodeEncodeError:
-        raise InvalidError(f"{what} hold half of a surrogate pair, which is no character") from None
+        raise InvalidError(f"{what} hold half of a surrogate pair, which is not a character") from None
     if len(encoded) > MAX_BYTES:
         raise InvalidError(_too_large(what))
-    return msgspec.json.decode(encoded)  # NaN and Infinity are null now
+    return msgspec.json.decode(encoded)  # NaN and Infinity have become null
 
 
 def storable_error(text: str) -> str:
-    """An error's text without what Postgres cannot store, cut where it is very long."""
+    """Return an error's text without what Postgres cannot store, cut if it is very long."""
     kept = text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
     return kept if len(kept) <= MAX_ERROR_CHARACTERS else kept[:MAX_ERROR_CHARACTERS] + "…"
 
 
 def _measure(value: Any, what: str) -> None:
-    """Refuse early: a value may be small in memory and very large as JSON, since its parts may be shared."""
+    """Refuse large values before encoding: shared parts can make a value that is small in memory very large as JSON."""
     pending: list[tuple[Any, int]] = [(value, 0)]
     size = 0
     while pending:
@@ -58,7 +62,7 @@ def _measure(value: Any, what: str) -> None:
 
 
 def _own_size(item: Any, what: str) -> int:
-    """At most as many bytes as the item alone takes."""
+    """Return a lower bound of the bytes that the item takes by itself."""
     if not isinstance(item, str):
         return 1
     if "\0" in item:
@@ -67,4 +71,4 @@ def _own_size(item: Any, what: str) -> int:
 
 
 def _too_large(what: str) -> str:
-    return f"{what} are larger than {MAX_BYTES} bytes as JSON: keep such things in a file"
+    return f"{what} are larger than {MAX_BYTES} bytes as JSON: keep large data in a file"

@@ -1,1 +1,1 @@
-"""The second engine: the same FlowWorkflow as a Temporal workflow. Nothing here is imported unless it was chosen."""
+"""The Temporal engine: FlowWorkflow as a Temporal workflow. Imported only where this engine was chosen."""

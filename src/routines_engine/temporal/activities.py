@@ -1,7 +1,6 @@
-"""The activities of FlowWorkflow on Temporal: each takes the run with a fence of its own, and does one thing with it.
+"""The activities of FlowWorkflow on Temporal: each claims the run with a fence of its own, and does one thing with it.
 
-What a step is given and gives, its errors and its secrets are read from Postgres and written there: Temporal hears
-verdicts.
+Inputs, outputs, errors and secrets of steps are read from Postgres and written there. Temporal only gets verdicts.
 """
 
 import asyncio
@@ -15,7 +14,7 @@ import structlog
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from routines_core.db import dispatches, runs
+from routines_core.db import dispatches
 from routines_core.db.pool import LOST as DATABASE_LOST
 from routines_core.db.runs import Claim
 from routines_core.db.timeouts import within
@@ -30,9 +29,9 @@ from routines_engine.temporal.calls import LOST, OVER, EndCall, StepCall, StepVe
 from routines_engine.temporal.workflow import END, STEP
 
 LEAVE_SECONDS = 0.8
-"""How long a worker that stops takes to say that it leaves a run."""
+"""At shutdown: time to record that a run was left in order."""
 BEATS = 4
-"""Heartbeats in the time after which a worker counts as lost."""
+"""Heartbeats within the time after which Temporal counts a worker as lost."""
 CANCELLED = "cancelled in Temporal"
 """The error of a run that was cancelled there."""
 
@@ -43,92 +42,83 @@ log = structlog.get_logger("temporal")
 
 @dataclass
 class Activities:
-    """What a worker of Temporal does for runs.
+    """The activities of one Temporal worker.
 
     Attributes:
-        engine: What its runs share.
+        resources: What its runs share.
         journal: Writes for all of them.
-        worker: What runs in its hands bear.
-        deadline_seconds: What a run may take from its claim to its end.
+        worker: The name recorded in the runs it claims.
+        deadline_seconds: How long a run may take from its claim to its end.
         allow_private: Whether steps may send requests to loopback and private addresses.
-        held: What it has in hand.
+        claimed: The runs it is working on.
     """
 
-    engine: WorkerResources
+    resources: WorkerResources
     journal: Journal
     worker: str
     deadline_seconds: float
     allow_private: bool = False
-    held: set[ClaimedRun] = field(default_factory=set[ClaimedRun])
+    claimed: set[ClaimedRun] = field(default_factory=set[ClaimedRun])
 
     def waiting(self) -> int:
-        """How many steps wait for children."""
-        return sum(held.waits > 0 for held in list(self.held))
-
-    async def drop_lost(self) -> bool:
-        """Stop the steps of runs that were taken away: by a cancel, the reaper, or a later attempt of the activity."""
-        held = list(self.held)
-        if held:
-            pairs = [each.pair for each in held]
-            ours = await self.engine.ask_once(lambda connection: runs.held(connection, pairs))
-            for each in held:
-                if each.run.id not in ours and each.drop():
-                    self.journal.metrics.lost_runs.labels("taken").inc()
-                    log.warning("run lost", trajectory_id=each.run.id)
-        return False
+        """Return how many steps are waiting for children."""
+        return sum(claimed.waiting_children > 0 for claimed in list(self.claimed))
 
     @activity.defn(name=STEP)
     async def step(self, call: StepCall) -> StepVerdict:
-        """Try a step once.
+        """Attempt a step once.
 
         Raises:
-            ApplicationError: The worker stops; another one goes on.
+            ApplicationError: The worker is stopping; another one continues.
         """
 
-        async def work(held: ClaimedRun) -> StepVerdict:
-            return await self._step(held, call)
+        async def work(claimed: ClaimedRun) -> StepVerdict:
+            return await self._step(claimed, call)
 
-        verdict = await self._in_hand(call, work)
+        verdict = await self._with_run(call, work)
         return verdict if isinstance(verdict, StepVerdict) else StepVerdict(verdict)
 
     @activity.defn(name=END)
     async def end(self, call: EndCall) -> str:
-        """Write the end of a run: how it has ended, or LOST where it has not, and is no longer Temporal's.
+        """Write the end of a run.
+
+        Returns:
+            The status in which it ended, or LOST if it has not ended but no longer belongs to Temporal.
 
         Raises:
-            ApplicationError: The worker stops; another one goes on.
+            ApplicationError: The worker is stopping; another one continues.
         """
 
-        async def work(held: ClaimedRun) -> str:
-            return await self._end(held, call)
+        async def work(claimed: ClaimedRun) -> str:
+            return await self._end(claimed, call)
 
-        status = str(await self._in_hand(call, work))
+        status = str(await self._with_run(call, work))
         if status != LOST:
-            return call.status if status == OVER else status
-        found = await self.engine.ask(lambda connection: dispatches.status(connection, call.trajectory_id))
+            return status
+        found = await self.resources.ask(lambda connection: dispatches.status(connection, call.trajectory_id))
         return LOST if found in {None, "pending", "running"} else str(found)
 
-    async def _in_hand(self, call: StepCall | EndCall, work: Work) -> str | StepVerdict:
-        """Do it with the run in hand, with heartbeats: what came of it, or LOST where the run is not to be had."""
+    async def _with_run(self, call: StepCall | EndCall, work: Work) -> str | StepVerdict:
+        """Claim the run, heartbeat, and run `work`; returns LOST if the claim fails."""
         beating = asyncio.create_task(_beat())
         try:
-            run = await self._take(call)
-            return await self._watched(run, work) if run else LOST
+            run = await self._claim(call)
+            return await self._unless_lost(run, work) if run else LOST
         except asyncio.CancelledError:
             await self._leave(call)
             if activity.is_worker_shutdown():
-                raise _stops() from None
+                raise _stopping() from None
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, Temporal tries again
-            # Its text may hold anything, and would go to Temporal.
+        except Exception as error:  # noqa: BLE001 - whatever it is, Temporal retries the activity
+            # Temporal is not told the error's text, which may hold anything.
             log.error("activity broke", trajectory_id=call.trajectory_id, error=type(error).__name__)  # noqa: TRY400
             raise ApplicationError("internal error", type=type(error).__name__) from None
         finally:
             beating.cancel()
 
-    async def _take(self, call: StepCall | EndCall) -> Claim | None:
+    async def _claim(self, call: StepCall | EndCall) -> Claim | None:
         attempt = activity.info().attempt
-        return await self.engine.ask(
+        return await self.resources.ask(
             lambda connection: dispatches.take(
                 connection,
                 trajectory_id=call.trajectory_id,
@@ -139,8 +129,8 @@ class Activities:
             )
         )
 
-    async def _watched(self, run: Claim, work: Work) -> str | StepVerdict:
-        """Do it in a task that is cancelled where the run is lost, or Temporal says so."""
+    async def _unless_lost(self, run: Claim, work: Work) -> str | StepVerdict:
+        """Run `work` in a task that is cancelled if the run is lost or Temporal cancels the activity."""
         task = asyncio.create_task(self._work(run, work))
         try:
             return await task
@@ -152,10 +142,19 @@ class Activities:
                 raise
             return LOST
 
+    async def _work(self, run: Claim, work: Work) -> str | StepVerdict:
+        task = cast("asyncio.Task[None]", asyncio.current_task())  # never None: this runs in a task
+        claimed = ClaimedRun(run, time.monotonic(), task)
+        self.claimed.add(claimed)
+        try:
+            return await work(claimed)
+        finally:
+            self.claimed.discard(claimed)
+
     async def _leave(self, call: StepCall | EndCall) -> None:
-        """Say that the next attempt is no crash; where that cannot be said, it counts as one."""
+        """Record that the run was left in order; if that fails, the next attempt counts a crash."""
         attempt = activity.info().attempt
-        leaving = self.engine.ask(
+        leaving = self.resources.ask(
             lambda connection: dispatches.leave(
                 connection,
                 trajectory_id=call.trajectory_id,
@@ -167,34 +166,17 @@ class Activities:
         try:
             await within(LEAVE_SECONDS, leaving)
         except DATABASE_LOST as error:
-            log.warning("run left without a word", trajectory_id=call.trajectory_id, error=type(error).__name__)
+            log.warning("run left unrecorded", trajectory_id=call.trajectory_id, error=type(error).__name__)
 
-    async def _work(self, run: Claim, work: Work) -> str | StepVerdict:
-        task = cast("asyncio.Task[None]", asyncio.current_task())  # it runs in one
-        held = ClaimedRun(run, time.monotonic(), task)
-        self.held.add(held)
-        try:
-            return await work(held)
-        finally:
-            self.held.discard(held)
-
-    async def _step(self, held: ClaimedRun, call: StepCall) -> StepVerdict:
-        """One try of a step. What is no verdict on the step ends the run, as it does without Temporal."""
-        run, services = held.run, RunServices(self.engine, held, call.name)
+    async def _step(self, claimed: ClaimedRun, call: StepCall) -> StepVerdict:
+        """Attempt a step once. Any error but a verdict on the step ends the run, as in the Postgres engine."""
+        run, services = claimed.run, RunServices(self.resources, claimed, call.name)
         if call.name in run.finished_steps:
             return StepVerdict(COMPLETED)
-        if run.tries.get(call.name, 1) > call.attempt:  # it failed, and Temporal has not heard of it
+        if run.tries.get(call.name, 1) > call.attempt:  # this attempt failed, and Temporal has not heard of it
             return StepVerdict(AGAIN)
         record = Record(self.journal, services)
-        stepper = Stepper(
-            run.workflow,
-            run.init_params,
-            run.finished_steps,
-            record.checkpoint,
-            workflow_id=run.workflow_id,
-            services=services,
-            allow_private=self.allow_private,
-        )
+        stepper = self._stepper(run, record)
         try:
             await stepper.begin()
             verdict = await stepper.try_step(call.position, call.name, call.attempt)
@@ -202,36 +184,50 @@ class Activities:
         except LostRunError:
             raise
         except RoutinesError as error:
-            await record.end(str(error))
-            self._count_end(run, "failed")
+            await self._fail(record, run, str(error))
         except Exception as error:  # noqa: BLE001 - a run must end, whatever is wrong with it
-            log.error("flow broke", error=type(error).__name__)  # noqa: TRY400 - a traceback may show what steps hold
-            await record.end(f"internal error: {type(error).__name__}")
-            self._count_end(run, "failed")
+            # Without a traceback, which may show what steps were given.
+            log.error("flow broke", error=type(error).__name__)  # noqa: TRY400
+            await self._fail(record, run, f"internal error: {type(error).__name__}")
         else:
             return StepVerdict(verdict.status, verdict.wait_seconds)
         return StepVerdict(OVER)
 
-    async def _end(self, held: ClaimedRun, call: EndCall) -> str:
+    def _stepper(self, run: Claim, record: Record) -> Stepper:
+        return Stepper(
+            run.workflow,
+            run.init_params,
+            run.finished_steps,
+            record.checkpoint,
+            workflow_id=run.workflow_id,
+            services=record.services,
+            allow_private=self.allow_private,
+        )
+
+    async def _fail(self, record: Record, run: Claim, error: str) -> None:
+        await record.end(error)
+        self._count_end(run, "failed")
+
+    async def _end(self, claimed: ClaimedRun, call: EndCall) -> str:
         error = CANCELLED if call.status == "cancelled" else None
         if call.failed_step is not None:
-            error = await self._cause(held.run, call.failed_step)
-        await Record(self.journal, RunServices(self.engine, held)).end(error, call.status)
-        self._count_end(held.run, call.status)
-        log.info("run ended", trajectory_id=held.run.id, failed=error is not None)
+            error = await self._cause(claimed.run, call.failed_step)
+        await Record(self.journal, RunServices(self.resources, claimed)).end(error, call.status)
+        self._count_end(claimed.run, call.status)
+        log.info("run ended", trajectory_id=claimed.run.id, failed=error is not None)
         return call.status
 
     def _count_end(self, run: Claim, status: str) -> None:
         self.journal.metrics.run_ended(status, max(0.0, self.deadline_seconds - run.seconds_left))
 
     async def _cause(self, run: Claim, step: str) -> str:
-        """The error of a run whose step failed: the same as it is without Temporal."""
-        cause = await self.engine.ask(lambda connection: dispatches.step_error(connection, run, step))
+        """Return the error of a run whose step failed, worded as in the Postgres engine."""
+        cause = await self.resources.ask(lambda connection: dispatches.step_error(connection, run, step))
         return str(StepFailedError(step, cause or ""))
 
 
-def _stops() -> ApplicationError:
-    """Of an activity whose worker stops: another one goes on at once."""
+def _stopping() -> ApplicationError:
+    """Return the error of an activity whose worker is stopping: another worker continues at once."""
     return ApplicationError(
         "the worker stops",
         type="WorkerStops",
@@ -241,7 +237,7 @@ def _stops() -> ApplicationError:
 
 
 async def _beat() -> None:
-    """Tell Temporal that the worker lives, until cancelled."""
+    """Send heartbeats to Temporal until cancelled."""
     timeout = activity.info().heartbeat_timeout
     seconds = (timeout or timedelta(seconds=BEATS)).total_seconds() / BEATS
     while True:

@@ -1,36 +1,37 @@
-"""What goes to Temporal and back: ids, names of steps and numbers. What runs are given and give stays in Postgres.
+"""The messages to and from Temporal: ids, step names and numbers. Inputs and outputs stay in Postgres.
 
-Whatever is here is kept in Temporal's history, for everybody who may read it there, and for workflows that are still
-under way when this program is replaced by a newer one: add a field with a default, never rename one.
+Temporal keeps all of this in its history, where everyone with access to Temporal can read it, and replays it for
+workflows that are still open when a newer version of this program takes over. Give each new field a default, and never
+rename one.
 """
 
 from dataclasses import dataclass, field
 
 LOST = "lost"
-"""A verdict: the run is no longer Temporal's."""
+"""A verdict: the run no longer belongs to Temporal."""
 OVER = "over"
-"""A verdict: the run has been ended by the engine, with its reason."""
+"""A verdict: the engine has ended the run and recorded why."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run, as a workflow of Temporal is started with it.
+    """A run, as its Temporal workflow is started with it.
 
     Attributes:
         generation: Which dispatch of the run this is: see routines.dispatches.
-        steps: All its steps, in order.
-        finished: Those that are completed.
-        tries: Which try each other step that was begun was at.
+        steps: The names of all its steps, in order.
+        finished: The steps that are completed.
+        attempts: The attempt that each other step had reached, by name.
         seconds: How long one activity may take: until the run's deadline.
-        lease_seconds: After how long without a heartbeat a worker counts as lost.
-        sequence: How many activities it has had: above 0 where it goes on with a history of its own.
+        lease_seconds: How long without a heartbeat until a worker counts as lost.
+        sequence: Activities it has had so far; above 0 if it continues with a new history.
     """
 
     trajectory_id: int
     generation: int
     steps: list[str]
     finished: list[str]
-    tries: dict[str, int]
+    attempts: dict[str, int]
     seconds: float
     lease_seconds: float
     sequence: int = 0
@@ -38,7 +39,7 @@ class Job:
 
 @dataclass(frozen=True)
 class StepCall:
-    """One try of a step, as an activity of Temporal."""
+    """One attempt of a step, as a Temporal activity."""
 
     trajectory_id: int
     generation: int
@@ -50,11 +51,11 @@ class StepCall:
 
 @dataclass(frozen=True)
 class EndCall:
-    """The end of a run, as an activity of Temporal.
+    """The end of a run, as a Temporal activity.
 
     Attributes:
         status: completed, failed or cancelled.
-        failed_step: Which step failed; None: none did.
+        failed_step: The step that failed; None if no step did.
     """
 
     trajectory_id: int
@@ -66,7 +67,7 @@ class EndCall:
 
 @dataclass(frozen=True)
 class StepVerdict:
-    """What came of one try: as flow.Verdict, without the cause, or LOST or OVER."""
+    """The outcome of one attempt: a flow.Verdict without its cause, or LOST or OVER."""
 
     status: str
     wait_seconds: float = field(default=0.0)

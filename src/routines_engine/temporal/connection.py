@@ -1,4 +1,4 @@
-"""The connection to Temporal: how it is made, and what is said of a server that is away or unfit."""
+"""Connecting to Temporal, and the error messages for a server that is away or unfit."""
 
 import logging
 from datetime import timedelta
@@ -13,11 +13,11 @@ from routines_core.errors import ConfigurationError, RoutinesError
 from routines_core.settings import Settings
 
 RPC_TIMEOUT = timedelta(seconds=5)
-"""How long an answer of Temporal is waited for."""
+"""How long a request to Temporal may take."""
 
 RUNTIME = Runtime(
     telemetry=TelemetryConfig(
-        # Where the logs of all libraries go, without values; the SDK would print on stdout.
+        # Forwarded to where the logs of all libraries go, without values; by default the SDK prints on stdout.
         logging=LoggingConfig(
             filter=TelemetryFilter(core_level="ERROR", other_level="ERROR"),
             forwarding=LogForwardingConfig(logger=logging.getLogger("temporalio.core")),
@@ -25,19 +25,19 @@ RUNTIME = Runtime(
         metrics=None,
     )
 )
-"""What all connections of this process share: threads of the SDK."""
+"""The SDK's threads, shared by all connections of this process."""
 
 
 class TemporalError(RoutinesError):
-    """Temporal is away, or is not fit to be used."""
+    """Temporal is away or cannot be used."""
 
 
 async def connect(settings: Settings) -> Client:
-    """A client of the namespace, which is there.
+    """Return a client of the configured namespace, once the namespace has answered.
 
     Raises:
         ConfigurationError: A file of the TLS settings cannot be read.
-        TemporalError: The server cannot be reached, or refuses, or has no such namespace.
+        TemporalError: The server cannot be reached, refuses access or does not have the namespace.
     """
     tls = _tls(settings)
     try:
@@ -48,7 +48,7 @@ async def connect(settings: Settings) -> Client:
             tls=tls,
             runtime=RUNTIME,
         )
-    except (RuntimeError, ValueError):  # its text may hold anything that the server said
+    except (RuntimeError, ValueError):  # its text may hold anything that the server sent
         raise TemporalError(_unreachable(settings)) from None
     try:
         await probe(client)
@@ -58,25 +58,25 @@ async def connect(settings: Settings) -> Client:
 
 
 async def probe(client: Client) -> None:
-    """Ask for the namespace.
+    """Ask Temporal for the namespace.
 
     Raises:
-        RPCError: It is not to be had.
+        RPCError: Temporal does not answer, refuses access or does not have it.
     """
     request = DescribeNamespaceRequest(namespace=client.namespace)
     await client.workflow_service.describe_namespace(request, timeout=RPC_TIMEOUT)
 
 
 def describe(settings: Settings, error: RPCError) -> str:
-    """What is wrong, as a sentence that names the setting; nothing of what the server said."""
+    """Return a sentence that says what is wrong and which setting to check, without quoting the server."""
     if error.status == RPCStatusCode.NOT_FOUND:
         return (
             f"Temporal at {settings.temporal_address} has no namespace {settings.temporal_namespace!r}: "
-            "make it, or set ROUTINES_TEMPORAL_NAMESPACE."
+            "create it, or set ROUTINES_TEMPORAL_NAMESPACE."
         )
     if error.status in {RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.UNAUTHENTICATED}:
         return (
-            f"Temporal at {settings.temporal_address} refuses: check ROUTINES_TEMPORAL_API_KEY, "
+            f"Temporal at {settings.temporal_address} refuses access: check ROUTINES_TEMPORAL_API_KEY, "
             "or ROUTINES_TEMPORAL_CERT_FILE and ROUTINES_TEMPORAL_KEY_FILE."
         )
     return _unreachable(settings)
@@ -93,7 +93,7 @@ def _tls(settings: Settings) -> TLSConfig | bool:
     files = settings.temporal_ca_file, settings.temporal_cert_file, settings.temporal_key_file
     if (files[1] is None) != (files[2] is None):
         raise ConfigurationError(
-            "ROUTINES_TEMPORAL_CERT_FILE and ROUTINES_TEMPORAL_KEY_FILE belong together: set both or none."
+            "ROUTINES_TEMPORAL_CERT_FILE and ROUTINES_TEMPORAL_KEY_FILE belong together: set both or neither."
         )
     if any(files):
         ca, cert, key = map(_read, files)
@@ -105,4 +105,4 @@ def _read(path: Path | None) -> bytes | None:
     try:
         return path and path.read_bytes()
     except OSError as error:
-        raise ConfigurationError(f"The file {path} for TLS with Temporal cannot be read ({error.strerror}).") from None
+        raise ConfigurationError(f"The TLS file {path} for Temporal cannot be read ({error.strerror}).") from None

@@ -1,6 +1,7 @@
-"""The dispatcher: claims pending runs for Temporal, notes that they are its own, and hands them over.
+"""The dispatcher: claims pending runs, records that they are dispatched to Temporal, and submits them there.
 
-Any number may run. One that is lost in between leaves runs that are noted and not handed over: the reconciler's work.
+Any number of dispatchers may run. One that crashes in between leaves runs that are recorded but not submitted, which
+the reconciler submits.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from routines_core.db import Connection, dispatches, runs
 from routines_core.db.runs import Claim
 from routines_core.errors import InvalidError
 from routines_core.settings import Settings
+from routines_engine.loops import wait_for_wakeup
 from routines_engine.metrics import WorkerMetrics
 from routines_engine.runs.fair_share import FairShare
 from routines_engine.runs.services import WorkerResources
@@ -23,11 +25,11 @@ from routines_engine.temporal.connection import describe, probe
 from routines_engine.temporal.submission import job_of, submit
 
 BATCH = 100
-"""The most runs that are claimed and handed over at once."""
+"""The most runs that are claimed and submitted at once."""
 POLL_SECONDS = 1.0
-"""How long an idle dispatcher waits for its bell before it looks for pending runs by itself."""
+"""How long an idle dispatcher waits for a wake-up before it looks for pending runs anyway."""
 AWAY_SECONDS = 1.0
-"""The wait before Temporal is asked again once it was away."""
+"""Delay before asking Temporal again while it is away."""
 
 log = structlog.get_logger("temporal")
 
@@ -37,15 +39,15 @@ class Dispatcher:
     """One dispatcher.
 
     Attributes:
-        engine: Asks the database.
-        client: The connection to Temporal; None: there is none at this moment.
-        worker: What claimed runs bear until a step of theirs is begun.
+        resources: Queries the database.
+        client: Returns the connection to Temporal, or None while there is none.
+        worker: The name recorded in claimed runs until one of their steps begins.
         wake: Set when there may be something to claim.
-        metrics: Told of what is claimed.
+        metrics: Counts claims.
     """
 
     settings: Settings
-    engine: WorkerResources
+    resources: WorkerResources
     client: Callable[[], Client | None]
     worker: str
     wake: asyncio.Event
@@ -54,31 +56,23 @@ class Dispatcher:
     _is_away: bool = False
 
     async def dispatch(self) -> bool:
-        """Hand over what is pending, as far as there is room; True: there may be more. Else wait for a while.
+        """Claim and submit a batch of pending runs; if there are none, wait for a wake-up. Always returns True.
 
-        Nothing is claimed while Temporal does not answer: what it cannot get stays pending.
+        Nothing is claimed while Temporal does not answer, so runs that it cannot receive stay pending.
         """
         self.wake.clear()
         client = self.client()
         if client is None or not await self._answers(client):
-            await self._rest(AWAY_SECONDS)
+            await wait_for_wakeup(self.wake, AWAY_SECONDS)
             return True
-        claimed = await self.engine.ask_once(self._claim)
-        self.metrics.claimed(len(claimed))
-        if claimed:
-            await self._hand_over(client, claimed)
+        claims = await self.resources.ask_once(self._claim)
+        self.metrics.claimed(len(claims))
+        if claims:
+            await self._submit_all(client, claims)
             return True
-        await self.engine.ask_once(lambda connection: runs.request_wakeup(connection, worker=self.worker))
-        await self._rest(POLL_SECONDS)
+        await self.resources.ask_once(lambda connection: runs.request_wakeup(connection, worker=self.worker))
+        await wait_for_wakeup(self.wake, POLL_SECONDS)
         return True
-
-    async def _rest(self, seconds: float) -> None:
-        """Wait until something may be pending, for a while."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self.wake.wait()
-        except TimeoutError:
-            return
 
     async def _answers(self, client: Client) -> bool:
         try:
@@ -94,37 +88,38 @@ class Dispatcher:
         return True
 
     async def _claim(self, connection: Connection) -> list[Claim]:
-        """Claim, and note in the same transaction whose they are."""
+        """Claim runs, and record in the same transaction that they are dispatched."""
         async with connection.transaction():
-            room = await dispatches.room(connection, most=self.settings.temporal_open_runs)
-            if not room:
+            free = await dispatches.free_capacity(connection, most=self.settings.temporal_open_runs)
+            if not free:
                 return []
-            claimed = await runs.claim(
+            claims = await runs.claim(
                 connection,
-                capacity=min(room, BATCH),
+                capacity=min(free, BATCH),
                 worker=self.worker,
                 lease_seconds=self.settings.lease_seconds,
                 deadline_seconds=self.settings.run_deadline_seconds,
                 last_tasks=self._fair_share.last_tasks,
             )
-            if claimed:
-                await dispatches.dispatch(connection, claimed)
-        return claimed
+            if claims:
+                await dispatches.dispatch(connection, claims)
+        return claims
 
-    async def _hand_over(self, client: Client, claimed: list[Claim]) -> None:
-        for run in claimed:
+    async def _submit_all(self, client: Client, claims: list[Claim]) -> None:
+        for run in claims:
             self._fair_share.note(run)
-        accepted = await asyncio.gather(*(self._submit(client, run) for run in claimed))
-        known = [(run.id, run.fence) for run, is_accepted in zip(claimed, accepted, strict=True) if is_accepted]
-        if known:
-            await self.engine.ask_once(lambda connection: dispatches.submitted(connection, known))
+        accepted = await asyncio.gather(*(self._submit(client, run) for run in claims))
+        submitted = [(run.id, run.fence) for run, is_accepted in zip(claims, accepted, strict=True) if is_accepted]
+        if submitted:
+            await self.resources.ask_once(lambda connection: dispatches.submitted(connection, submitted))
 
     async def _submit(self, client: Client, run: Claim) -> bool:
+        """Submit a run. Returns whether Temporal is known to have it; a run with a malformed workflow fails."""
         try:
             steps = parse_workflow(run.workflow).steps
         except InvalidError as error:
             cause = str(error)
-            await self.engine.ask_once(lambda connection: runs.finish(connection, run, error=cause))
+            await self.resources.ask_once(lambda connection: runs.finish(connection, run, error=cause))
             return False
         job = job_of(
             self.settings,
@@ -132,7 +127,7 @@ class Dispatcher:
             generation=run.fence,
             steps=steps,
             finished=sorted(run.finished_steps),
-            tries=run.tries,
+            attempts=run.tries,
             seconds_left=run.seconds_left,
         )
         return await submit(client, self.settings, run.workflow_id, job)

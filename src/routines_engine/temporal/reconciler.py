@@ -1,8 +1,8 @@
 """The reconciler: settles what was lost between Temporal and the database.
 
-Runs that were taken away (cancelled by the API, late, deleted) are cancelled in Temporal. Runs of which nothing was
-heard for a while are asked for: whether Temporal has them, whether they go on, and how they ended there. Any number of
-reconcilers may run; each run is one's at a time.
+Runs that were cancelled by the API, deleted or past their deadline are cancelled in Temporal too. It also asks
+Temporal about runs that have been silent for a while: whether Temporal has them, whether they are open and how they
+ended. Any number of reconcilers may run; each run is handled by one at a time.
 """
 
 from collections.abc import Callable
@@ -25,9 +25,9 @@ from routines_engine.temporal.submission import GENERATION, job_of, submit
 BATCH = 100
 """The most runs that are settled at once."""
 UNSUBMITTED_SECONDS = 3.0
-"""How long after its dispatch a run that Temporal is not known to have is handed over again."""
-TELL_AGAIN_SECONDS = 5.0
-"""How long after Temporal could not be told that a run was taken from it that is tried again."""
+"""How long after its dispatch a run is submitted again if Temporal has not confirmed it."""
+CANCEL_AGAIN_SECONDS = 5.0
+"""Delay before retrying a failed cancel request to Temporal."""
 STATUS = WorkflowExecutionStatus
 ENDS = {
     STATUS.CANCELED: ("cancelled", CANCELLED),
@@ -35,9 +35,10 @@ ENDS = {
     STATUS.TIMED_OUT: ("failed", "deadline exceeded: the run took longer than it may"),
     STATUS.FAILED: ("failed", "failed in Temporal"),
 }
-"""What becomes of a run that is still running by the database, and has ended so in Temporal."""
-UNRECORDED = "lost: it has completed in Temporal, and not all of its steps are recorded"
-OF_ANOTHER = "Temporal had a run of this workflow_id before: give it a namespace for this database alone"
+"""Status and error of a run that ended this way in Temporal while the database has it as running."""
+UNRECORDED = "lost: it completed in Temporal, but not all of its steps are recorded"
+"""The error of such a run: the database may have lost its last transactions in a failover."""
+OF_ANOTHER = "Temporal already had a run with this workflow_id: use a namespace for this database alone"
 
 log = structlog.get_logger("temporal")
 
@@ -47,21 +48,21 @@ class Reconciler:
     """One reconciler.
 
     Attributes:
-        engine: Asks the database.
-        client: The connection to Temporal; None: there is none at this moment.
+        resources: Queries the database.
+        client: Returns the connection to Temporal, or None while there is none.
     """
 
     settings: Settings
-    engine: WorkerResources
+    resources: WorkerResources
     client: Callable[[], Client | None]
 
     async def cancel_taken(self) -> bool:
-        """Tell Temporal which runs were taken from it; True: there may be more."""
+        """Cancel in Temporal the runs that were taken away from it. Returns True if there may be more."""
         client = self.client()
         if client is None:
             return False
-        taken = await self.engine.ask_once(
-            lambda connection: dispatches.taken_away(connection, again_seconds=TELL_AGAIN_SECONDS, limit=BATCH)
+        taken = await self.resources.ask_once(
+            lambda connection: dispatches.taken_away(connection, again_seconds=CANCEL_AGAIN_SECONDS, limit=BATCH)
         )
         for run in taken:
             await self._cancel(client, run)
@@ -71,17 +72,17 @@ class Reconciler:
         try:
             await client.get_workflow_handle(run.workflow_id).cancel(rpc_timeout=RPC_TIMEOUT)
         except RPCError as error:
-            if error.status != RPCStatusCode.NOT_FOUND:  # that: it is not there, or has ended
-                log.warning("Temporal not told of a cancel", trajectory_id=run.id, status=error.status.name)
+            if error.status != RPCStatusCode.NOT_FOUND:  # Temporal does not have it, or it has ended
+                log.warning("run not cancelled in Temporal", trajectory_id=run.id, status=error.status.name)
                 return
-        await self.engine.ask_once(lambda connection: dispatches.forget(connection, run))
+        await self.resources.ask_once(lambda connection: dispatches.forget(connection, run))
 
     async def settle(self) -> bool:
-        """Ask Temporal for runs of which nothing was heard; True: there may be more."""
+        """Ask Temporal about silent runs, and settle each. Returns True if there may be more."""
         client = self.client()
         if client is None:
             return False
-        unsettled = await self.engine.ask_once(
+        unsettled = await self.resources.ask_once(
             lambda connection: dispatches.unsettled(
                 connection,
                 unsubmitted_seconds=UNSUBMITTED_SECONDS,
@@ -93,16 +94,17 @@ class Reconciler:
             try:
                 await self._settle(client, run)
             except RPCError as error:
-                log.warning("Temporal not asked for a run", trajectory_id=run.id, status=error.status.name)
+                log.warning("run not settled, trying again", trajectory_id=run.id, status=error.status.name)
         return len(unsettled) == BATCH
 
     async def _settle(self, client: Client, run: Unsettled) -> None:
+        """Compare what Temporal and the database know of a run, and make them agree."""
         found = await self._describe(client, run)
         if found is None:
             await (self._give_back(run) if run.is_submitted else self._submit(client, run))
         elif found.status in {STATUS.RUNNING, STATUS.CONTINUED_AS_NEW, None}:
             if not run.is_submitted and await _is_of(found, run):
-                await self.engine.ask_once(
+                await self.resources.ask_once(
                     lambda connection: dispatches.submitted(connection, [(run.id, run.generation)])
                 )
         else:
@@ -124,27 +126,28 @@ class Reconciler:
             generation=run.generation,
             steps=parse_workflow(run.workflow).steps,
             finished=run.finished,
-            tries=run.tries,
+            attempts=run.tries,
             seconds_left=run.seconds_left,
         )
         if await submit(client, self.settings, run.workflow_id, job):
             log.info("run submitted again", trajectory_id=run.id)
-            await self.engine.ask_once(lambda connection: dispatches.submitted(connection, [(run.id, run.generation)]))
+            await self.resources.ask_once(
+                lambda connection: dispatches.submitted(connection, [(run.id, run.generation)])
+            )
 
     async def _give_back(self, run: Unsettled) -> None:
-        given = await self.engine.ask_once(lambda connection: dispatches.give_back(connection, run))
+        given = await self.resources.ask_once(lambda connection: dispatches.give_back(connection, run))
         if given:
-            log.warning("Temporal no longer knows a run", trajectory_id=run.id, status=given.status)
+            log.warning("run lost by Temporal", trajectory_id=run.id, status=given.status)
 
     async def _end_of(
         self, client: Client, found: WorkflowExecutionDescription, run: Unsettled
     ) -> tuple[str, str | None]:
-        """How a run ends that has ended in Temporal: status and error."""
+        """Return the status and error with which to end a run that has ended in Temporal."""
         if not await _is_of(found, run):
             return "failed", OF_ANOTHER
         if found.status is not None and found.status in ENDS:
             return ENDS[found.status]
-        # Completed there, and the database has not kept it: it may have lost its last transactions in a failover.
         is_recorded = set(parse_workflow(run.workflow).steps) <= set(run.finished)
         try:
             result = await client.get_workflow_handle(run.workflow_id).result(rpc_timeout=RPC_TIMEOUT)
@@ -154,10 +157,10 @@ class Reconciler:
 
     async def _end(self, run: Unsettled, status: str, error: str | None) -> None:
         end = Checkpoint(run.id, run.fence, status=status, error=error)
-        if await self.engine.ask_once(lambda connection: runs.write(connection, [end], lease_seconds=0)):
-            log.warning("run settled as Temporal has it", trajectory_id=run.id, status=status)
+        if await self.resources.ask_once(lambda connection: runs.write(connection, [end], lease_seconds=0)):
+            log.warning("run ended as in Temporal", trajectory_id=run.id, status=status)
 
 
 async def _is_of(found: WorkflowExecutionDescription, run: Unsettled) -> bool:
-    """Whether it is this dispatch of the run that Temporal has."""
+    """Return whether Temporal has this dispatch of the run, not another."""
     return (await found.memo()).get(GENERATION) == run.generation

@@ -1,4 +1,4 @@
-"""Runs handed to Temporal: by their workflow_id, which it accepts once."""
+"""Submitting runs to Temporal, by their workflow_id, which Temporal accepts only once."""
 
 from datetime import timedelta
 
@@ -14,7 +14,7 @@ from routines_engine.temporal.connection import RPC_TIMEOUT
 from routines_engine.temporal.workflow import NAME
 
 GRACE_SECONDS = 60.0
-"""How much longer than the run Temporal keeps it open: its deadline is held by the reaper, in the database."""
+"""How long Temporal keeps a run open past its deadline, which the reaper enforces in the database."""
 GENERATION = "generation"
 """The memo that tells one dispatch of a run from another."""
 
@@ -28,23 +28,27 @@ def job_of(
     generation: int,
     steps: list[str],
     finished: list[str],
-    tries: dict[str, int],
+    attempts: dict[str, int],
     seconds_left: float,
 ) -> Job:
-    """The run as Temporal gets it."""
+    """Return the run as Temporal is given it."""
     return Job(
         trajectory_id=trajectory_id,
         generation=generation,
         steps=steps,
         finished=finished,
-        tries=tries,
+        attempts=attempts,
         seconds=max(seconds_left, 0.0) + GRACE_SECONDS,
         lease_seconds=settings.lease_seconds,
     )
 
 
 async def submit(client: Client, settings: Settings, workflow_id: str, job: Job) -> bool:
-    """Hand a run to Temporal: whether it has it now, from this call or an earlier one. False: nobody knows."""
+    """Submit a run to Temporal.
+
+    Returns:
+        True if Temporal has it, from this call or an earlier one; False if that is unknown.
+    """
     try:
         await client.start_workflow(
             NAME,

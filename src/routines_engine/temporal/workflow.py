@@ -1,6 +1,6 @@
-"""FlowWorkflow as a workflow of Temporal: the same interpreter, its steps done as activities.
+"""FlowWorkflow as a Temporal workflow: the same interpreter, with its steps run as activities.
 
-It runs in Temporal's sandbox and is replayed from its history: it decides by what it is given and by verdicts alone.
+It runs in Temporal's sandbox and is replayed from its history, so its decisions depend only on its job and on verdicts.
 """
 
 import asyncio
@@ -16,28 +16,28 @@ with workflow.unsafe.imports_passed_through():
     from routines_engine.temporal.calls import LOST, OVER, EndCall, Job, StepCall, StepVerdict
 
 NAME = "FlowWorkflow"
-"""How Temporal knows the workflow."""
+"""The workflow's name in Temporal."""
 STEP = "step"
 END = "end"
-"""How Temporal knows the activities."""
-AGAIN_AT_ONCE = RetryPolicy(
+"""The activities' names in Temporal."""
+RETRY_LOST_WORKERS = RetryPolicy(
     initial_interval=timedelta(seconds=0.2), backoff_coefficient=2, maximum_interval=timedelta(seconds=10)
 )
-"""For attempts whose worker was lost. A step that fails is no failed activity: it has a verdict."""
+"""Retries activities whose worker was lost. A step that fails does not fail its activity: it returns a verdict."""
 CANCEL_SECONDS = 10.0
-"""How long a run that was taken away waits to be cancelled, so that Temporal shows it as that."""
+"""How long a run that was taken away waits to be cancelled, so that Temporal shows it as cancelled."""
 
 
 class LostError(Exception):
-    """The run is no longer Temporal's."""
+    """The run no longer belongs to Temporal."""
 
 
 class OverError(Exception):
-    """The run has been ended by the engine."""
+    """The engine has ended the run."""
 
 
 class ActivityStepRunner:
-    """Does what FlowWorkflow decides, as activities."""
+    """Carries out what FlowWorkflow decides, as activities."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -45,13 +45,13 @@ class ActivityStepRunner:
         self._finished = list(job.finished)
 
     async def try_step(self, position: int, name: str, attempt: int) -> Verdict:
-        """Try a step once.
+        """Attempt a step once.
 
         Raises:
-            LostError: The run is no longer Temporal's.
-            OverError: The run has been ended.
+            LostError: The run no longer belongs to Temporal.
+            OverError: The engine has ended the run.
         """
-        self._go_on_with_a_new_history(name, attempt)
+        self._continue_with_new_history_if_long(name, attempt)
         self._sequence += 1
         call = StepCall(self._job.trajectory_id, self._job.generation, self._sequence, position, name, attempt)
         verdict = await workflow.execute_activity(
@@ -61,7 +61,7 @@ class ActivityStepRunner:
             activity_id=f"{name}/{attempt}",
             start_to_close_timeout=timedelta(seconds=self._job.seconds),
             heartbeat_timeout=timedelta(seconds=self._job.lease_seconds),
-            retry_policy=AGAIN_AT_ONCE,
+            retry_policy=RETRY_LOST_WORKERS,
         )
         if verdict.status == LOST:
             raise LostError
@@ -72,12 +72,12 @@ class ActivityStepRunner:
         return Verdict(verdict.status, verdict.wait_seconds)
 
     async def wait(self, seconds: float) -> None:
-        """Wait before a step is tried again."""
+        """Wait before the next attempt of a step."""
         if seconds > 0:
             await workflow.sleep(seconds)
 
     async def end(self, status: str, failed_step: str | None = None) -> str:
-        """Have the end of the run written: how it has ended."""
+        """Have the run's end written. Returns the status in which it ended."""
         self._sequence += 1
         return await workflow.execute_activity(
             END,
@@ -85,14 +85,14 @@ class ActivityStepRunner:
             result_type=str,
             start_to_close_timeout=timedelta(seconds=self._job.seconds),
             heartbeat_timeout=timedelta(seconds=self._job.lease_seconds),
-            retry_policy=AGAIN_AT_ONCE,
+            retry_policy=RETRY_LOST_WORKERS,
         )
 
-    def _go_on_with_a_new_history(self, name: str, attempt: int) -> None:
-        """Where the history has grown long: everything else is in Postgres."""
+    def _continue_with_new_history_if_long(self, name: str, attempt: int) -> None:
+        """Begin a new history if this one has grown long. The job is all it needs: the rest is in Postgres."""
         if workflow.info().is_continue_as_new_suggested():
-            tries = self._job.tries | {name: attempt}
-            job = dataclasses.replace(self._job, finished=self._finished, tries=tries, sequence=self._sequence)
+            attempts = self._job.attempts | {name: attempt}
+            job = dataclasses.replace(self._job, finished=self._finished, attempts=attempts, sequence=self._sequence)
             workflow.continue_as_new(job)
 
 
@@ -102,17 +102,17 @@ class TemporalFlow:
 
     @workflow.run
     async def run(self, job: Job) -> str:
-        """Do the run: its final status, or that it is no longer Temporal's.
+        """Execute the run. Returns its final status, or LOST if it no longer belongs to Temporal.
 
         Raises:
-            ApplicationError: It failed. Why is in Postgres, and not in Temporal.
+            ApplicationError: The run failed. The reason is in Postgres, not in Temporal.
         """
-        hands = ActivityStepRunner(job)
+        runner = ActivityStepRunner(job)
         try:
-            await FlowWorkflow(Outline(job.steps, job.finished, job.tries), hands).run()
-            status = await hands.end("completed")
+            await FlowWorkflow(Outline(job.steps, job.finished, job.attempts), runner).run()
+            status = await runner.end("completed")
         except StepFailedError as error:
-            status = await hands.end("failed", error.step)
+            status = await runner.end("failed", error.step)
         except OverError:
             status = "failed"
         except LostError:
@@ -120,7 +120,7 @@ class TemporalFlow:
             return LOST
         except BaseException as error:
             if is_cancelled_exception(error):
-                await hands.end("cancelled")
+                await runner.end("cancelled")
             raise
         if status == "failed":
             raise ApplicationError("the run failed: see its trajectory", type="RunFailed", non_retryable=True)

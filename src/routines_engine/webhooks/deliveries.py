@@ -1,4 +1,4 @@
-"""Webhooks are delivered beside the runs, on connections of their own: a receiver that hangs holds up no run."""
+"""Delivers webhooks beside the runs, on database connections of their own, so that a hanging receiver delays no run."""
 
 import asyncio
 import random
@@ -22,25 +22,25 @@ from routines_engine.metrics import DELIVERED, FAILED, GIVEN_UP, LOST, WorkerMet
 from routines_engine.webhooks.retry_schedule import delay_seconds
 
 TIMEOUT_SECONDS = 15.0
-"""From the start of a request to the end of its answer."""
+"""Time limit from the start of a request to the end of its response."""
 LEASE_SECONDS = 60.0
-"""How long a delivery stays with a worker that gives no sign of life."""
+"""How long until a delivery is taken from a worker that does not settle it."""
 START_SECONDS = 30.0
-"""How late after its claim a request may begin, so that it ends well within the lease."""
+"""How long after its claim a request may still begin, so that it ends well within the lease."""
 GONE = 410
-"""The answer of a receiver that wants nothing any more."""
+"""The HTTP status of a receiver that wants no more webhooks."""
 POLL_SECONDS = 0.5
-"""How long to wait before due deliveries are looked for again."""
-BREATH_SECONDS = 0.02
-"""How long the ends of requests are gathered before the next claim."""
+"""How often due deliveries are looked for."""
+GATHER_SECONDS = 0.02
+"""How long a worker waits for more requests to end before it claims again."""
 RECONNECT_SECONDS = 1.0
-"""The wait before the database is tried again once it was away."""
+"""Delay before trying the database again after losing it."""
 DRAIN_SECONDS = 1.5
-"""How long requests in hand may go on once the worker shall stop."""
+"""At shutdown: time for running requests to end."""
 STOP_AFTER_SECONDS = 4 * 86400.0
-"""An endpoint that has failed for so long is stopped."""
+"""An endpoint that has failed for this long is stopped."""
 CONNECTIONS = 3
-"""Connections of their own: none is held while a request runs."""
+"""Pool size. No connection is held while a request runs."""
 SWEEP = 1000
 """The most deliveries to stopped endpoints that one statement gives up."""
 
@@ -49,17 +49,17 @@ log = structlog.get_logger("webhooks")
 
 @dataclass
 class Deliverer:
-    """Delivers what is due; any number of them may run against one database.
+    """Delivers due webhooks; any number of deliverers may run against one database.
 
     Attributes:
         pool: Connections to the database.
-        stop: Set from outside: nothing more is claimed, and what is in hand goes back.
-        client: Sends; it guards the addresses and bounds time and answer.
-        keyring: Opens the secrets.
+        stop: Set from outside: it claims nothing more and gives back its deliveries.
+        client: Sends requests; it checks addresses and limits time and response size.
+        keyring: Decrypts the secrets.
         capacity: The most requests at once.
-        per_host: The most at once to one host of one collection, over all workers.
-        per_collection: The most at once for one collection, over all workers.
-        metrics: Told of each attempt.
+        per_host: The most at once to one host of one collection, across all workers.
+        per_collection: The most at once for one collection, across all workers.
+        metrics: Counts the attempts.
     """
 
     pool: Pool
@@ -70,10 +70,12 @@ class Deliverer:
     per_host: int = 8
     per_collection: int = 32
     metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
-    _held: dict[asyncio.Task[None], ClaimedDelivery] = field(default_factory=dict[asyncio.Task[None], ClaimedDelivery])
+    _claimed: dict[asyncio.Task[None], ClaimedDelivery] = field(
+        default_factory=dict[asyncio.Task[None], ClaimedDelivery]
+    )
 
     async def run(self) -> None:
-        """Deliver until `stop` is set, over every loss of the database; then give back what is in hand."""
+        """Deliver until `stop` is set, across database outages, then give back the claimed deliveries."""
         while not self.stop.is_set():
             try:
                 await self._begin()
@@ -86,8 +88,8 @@ class Deliverer:
         await self._drain()
 
     async def _begin(self) -> None:
-        """Claim what is due, as far as capacity is free, and begin to send it."""
-        free = self.capacity - len(self._held)
+        """Claim due deliveries for the free capacity, and begin to send them."""
+        free = self.capacity - len(self._claimed)
         if not free:
             return
         async with self.pool.connection() as connection:
@@ -102,32 +104,36 @@ class Deliverer:
             )
         for delivery in claimed:
             task = asyncio.create_task(self._deliver(delivery, sent_at))
-            self._held[task] = delivery
+            self._claimed[task] = delivery
             task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        delivery = self._held.pop(task)
+        delivery = self._claimed.pop(task)
         if not task.cancelled() and (error := task.exception()):
-            # Its lease runs out, and it is sent again.
+            # Its lease expires, and it is sent again.
             log.warning("delivery left", delivery_id=delivery.id, error=type(error).__name__)
 
     async def _wait(self) -> None:
-        """Until a request has ended, or it is time to look again."""
-        if not self._held:
+        """Wait until a request ends, or until it is time to look for due deliveries."""
+        if not self._claimed:
             await sleep_or_stop(self.stop, POLL_SECONDS)
             return
-        await wait_or_stop(self.stop, self._held, POLL_SECONDS)
-        await sleep_or_stop(self.stop, BREATH_SECONDS)
+        await wait_or_stop(self.stop, self._claimed, POLL_SECONDS)
+        await sleep_or_stop(self.stop, GATHER_SECONDS)
 
     async def _deliver(self, delivery: ClaimedDelivery, claimed_at: float) -> None:
-        """One attempt, from the body to its record. No connection is held while the request runs."""
+        """Make one attempt and record its outcome, holding no connection while the request runs."""
         started_at = time.monotonic()
         outcome = await self._attempt(delivery, claimed_at)
         if outcome is None:
             self.metrics.attempted(LOST, None)
             log.warning("delivery lost", delivery_id=delivery.id)
             return
-        outcome = msgspec.structs.replace(outcome, duration_seconds=round(time.monotonic() - started_at, 3))
+        duration_seconds = round(time.monotonic() - started_at, 3)
+        await self._settle(delivery, msgspec.structs.replace(outcome, duration_seconds=duration_seconds))
+
+    async def _settle(self, delivery: ClaimedDelivery, outcome: Outcome) -> None:
+        """Record the outcome of an attempt."""
         delay = None if outcome.is_final else _delay_seconds(delivery)
         async with self.pool.connection() as connection:
             ours, stopped_reason = await deliveries.settle(
@@ -137,7 +143,7 @@ class Deliverer:
                 delay_seconds=delay,
                 stop_after_seconds=STOP_AFTER_SECONDS,
             )
-        self.metrics.attempted(_end_of(outcome, delay) if ours else LOST, outcome.duration_seconds)
+        self.metrics.attempted(_metric_of(outcome, delay) if ours else LOST, outcome.duration_seconds)
         log.info(
             "delivery attempted",
             delivery_id=delivery.id,
@@ -151,13 +157,13 @@ class Deliverer:
             log.warning("endpoint stopped", delivery_id=delivery.id, reason=stopped_reason)
 
     async def _attempt(self, delivery: ClaimedDelivery, claimed_at: float) -> Outcome | None:
-        """How it ended; None: the delivery is no longer ours, and nothing was sent."""
+        """Send the webhook. Returns None if the delivery was lost and nothing was sent."""
         try:
             secret = self._secret(delivery)
             body = delivery.body or await self._make_body(delivery)
         except SecretError as error:
             return Outcome(None, f"it cannot be signed: {error}", is_endpoints_fault=False)
-        except NotFoundError:  # the run went meanwhile, and the delivery with it
+        except NotFoundError:  # the run was deleted meanwhile, and the delivery with it
             return None
         if body is None or time.monotonic() - claimed_at > START_SECONDS:
             return None
@@ -171,30 +177,30 @@ class Deliverer:
         return await send(self.client, delivery.url, body, signed)
 
     def _secret(self, delivery: ClaimedDelivery) -> str | None:
-        """What signs it, opened for this attempt alone; None: it is not signed.
+        """Return the secret that signs it, decrypted for this attempt alone; None if it is not signed.
 
         Raises:
-            SecretError: It is gone, or it does not open.
+            SecretError: The secret was deleted, or cannot be decrypted.
         """
         if delivery.secret_id is None:
             return None
         if delivery.ciphertext is None:
-            raise SecretError(f"Secret {delivery.secret_id} is gone.")
+            raise SecretError(f"Secret {delivery.secret_id} was deleted.")
         owner = owner_of_run(delivery.trajectory_id, delivery.routine_id)
         context = SecretContext(delivery.collection_id, SECRET_KIND, "", owner, delivery.secret_id)
         return self.keyring.open(delivery.ciphertext, context)
 
     async def _make_body(self, delivery: ClaimedDelivery) -> bytes | None:
-        """The run as the API shows it, kept for every later attempt; None: the delivery is no longer ours."""
+        """Make and store the body, the run as the API shows it, for every attempt. Returns None if it was lost."""
         async with self.pool.connection() as connection:
             body = msgspec.json.encode(await deliveries.find_event(connection, delivery))
             return body if await deliveries.keep_body(connection, delivery, body) else None
 
     async def _drain(self) -> None:
-        """Let requests end for a moment, then give back what is left: it is sent again, with the same id."""
-        if self._held:
-            await asyncio.wait(self._held, timeout=DRAIN_SECONDS)
-        left = dict(self._held)
+        """Wait a moment for requests to end, then give back the rest, which will be sent again with the same id."""
+        if self._claimed:
+            await asyncio.wait(self._claimed, timeout=DRAIN_SECONDS)
+        left = dict(self._claimed)
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
@@ -205,14 +211,14 @@ class Deliverer:
 
 
 async def send(client: httpx.AsyncClient, url: str, body: bytes, signed: dict[str, str]) -> Outcome:
-    """POST a webhook: how it ended. Any 2xx is a success; a redirect is none, and is not followed."""
+    """POST a webhook and return the outcome. Any 2xx is success; redirects are not followed and count as failures."""
     try:
         answer = await client.post(url, content=body, headers=signed)
     except ForbiddenAddressError as error:
         return Outcome(None, str(error))
     except httpx.HTTPError as error:
         return Outcome(None, _cause(error))
-    except Exception as error:  # noqa: BLE001 - a URL that a library cannot bear fails like any other
+    except Exception as error:  # noqa: BLE001 - a URL that a library cannot handle fails like any other
         return Outcome(None, f"the URL cannot be called ({type(error).__name__})")
     if answer.is_success:
         return Outcome(answer.status_code, None)
@@ -222,20 +228,20 @@ async def send(client: httpx.AsyncClient, url: str, body: bytes, signed: dict[st
 
 _CAUSES: dict[type[httpx.HTTPError], str] = {
     httpx.ConnectTimeout: "no connection in time",
-    httpx.TimeoutException: f"no whole answer within {TIMEOUT_SECONDS:g} s",
+    httpx.TimeoutException: f"no complete answer within {TIMEOUT_SECONDS:g} s",
     httpx.ConnectError: "no connection",
-    httpx.RemoteProtocolError: "the answer is no HTTP, has too many headers, or broke off",
-    httpx.ReadError: "the connection broke off",
-    httpx.WriteError: "the connection broke off",
+    httpx.RemoteProtocolError: "the answer is not valid HTTP, has too many headers, or was cut off",
+    httpx.ReadError: "the connection was lost",
+    httpx.WriteError: "the connection was lost",
 }
 
 
 def _cause(error: httpx.HTTPError) -> str:
-    """In words of our own: what httpx says may hold what the receiver sent."""
+    """Return the cause in our own words: the text of httpx may hold what the receiver sent."""
     return next((cause for kind, cause in _CAUSES.items() if isinstance(error, kind)), type(error).__name__)
 
 
-def _end_of(outcome: Outcome, delay: float | None) -> str:
+def _metric_of(outcome: Outcome, delay: float | None) -> str:
     if outcome.error is None:
         return DELIVERED
     return GIVEN_UP if delay is None else FAILED

@@ -1,13 +1,13 @@
-"""When a webhook is tried again: pure."""
+"""The retry schedule of webhooks. Pure code."""
 
 DELAYS_SECONDS = (0, 5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600, 14 * 3600, 20 * 3600, 24 * 3600)
-"""The wait before each attempt, counted from the one before. Source: the schedule that Standard Webhooks recommends."""
+"""The delay before each attempt, from the previous one. Source: the schedule that Standard Webhooks recommends."""
 JITTER = 0.1
-"""The most that a wait is made longer, as a share of it: receivers that come back are not met by all at once."""
+"""The most that is added to a delay, as a share of it, to spread the load on a receiver that comes back."""
 
 
 def delay_seconds(failures: int, *, jitter: float) -> float | None:
-    """How long to wait after so many failures; None: give up. Never shorter than the schedule, at most 10 % longer.
+    """Return the delay after this many failures: the scheduled one or up to 10 % longer. None means give up.
 
     Args:
         failures: How many attempts have failed, at least 1.

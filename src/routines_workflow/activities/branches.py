@@ -1,4 +1,4 @@
-"""Activities that decide."""
+"""Activities that choose between values."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
@@ -13,30 +13,30 @@ Operator = Literal["eq", "ne", "lt", "le", "gt", "ge", "in", "contains", "exists
 
 
 class Condition(msgspec.Struct, forbid_unknown_fields=True):
-    """A comparison, and what follows from it."""
+    """A comparison and the value for each result."""
 
-    value: Annotated[Any, Meta(description="What is looked at.")] = None
+    value: Annotated[Any, Meta(description="The value to test.")] = None
     operator: Annotated[
         Operator,
         Meta(
-            description="eq, ne, lt, le, gt, ge compare with `other`; in: `other` holds the value; contains: the value "
-            "holds `other`; exists: it is not null; truthy: it is neither null, false, 0 nor empty."
+            description="eq, ne, lt, le, gt, ge compare with `other`; in: `other` contains the value; contains: the "
+            "value contains `other`; exists: the value is not null; truthy: it is not null, false, 0 or empty."
         ),
     ] = "truthy"
-    other: Annotated[Any, Meta(description="What it is compared with.")] = None
-    if_true: Annotated[Any, Meta(description="What is given where the comparison holds.")] = True
-    if_false: Annotated[Any, Meta(description="What is given where it does not.")] = False
+    other: Annotated[Any, Meta(description="The value to compare with.")] = None
+    if_true: Annotated[Any, Meta(description="The output if the comparison is true.")] = True
+    if_false: Annotated[Any, Meta(description="The output if the comparison is false.")] = False
 
 
 class Branch(msgspec.Struct):
-    """Whether the comparison held, and what followed."""
+    """The result of the comparison and the chosen value."""
 
-    result: Annotated[bool, Meta(description="Whether the comparison held.")]
+    result: Annotated[bool, Meta(description="Whether the comparison is true.")]
     value: Annotated[Any, Meta(description="if_true or if_false.")]
 
 
 def _equal(left: Any, right: Any) -> bool:
-    """As in JSON: true is not 1."""
+    """Compare as in JSON, where true is not 1."""
     return isinstance(left, bool) == isinstance(right, bool) and bool(left == right)
 
 
@@ -45,7 +45,7 @@ def _within(item: Any, holder: Any) -> bool:
         return any(_equal(each, item) for each in holder)  # pyright: ignore[reportUnknownVariableType] - any JSON value
     if isinstance(holder, str | dict) and isinstance(item, str):
         return item in holder
-    raise InvalidError(f"{_kind(holder)} cannot hold {_kind(item)}")
+    raise InvalidError(f"{_kind(holder)} cannot contain {_kind(item)}")
 
 
 def _order(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
@@ -53,7 +53,7 @@ def _order(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
         both_texts = isinstance(left, str) and isinstance(right, str)
         both_numbers = _kind(left) == "a number" == _kind(right)
         if not both_texts and not both_numbers:
-            raise InvalidError(f"{_kind(left)} and {_kind(right)} have no order")
+            raise InvalidError(f"{_kind(left)} and {_kind(right)} cannot be ordered")
         return compare(left, right)
 
     return compared
@@ -83,12 +83,12 @@ _OPERATORS: dict[Operator, Callable[[Any, Any], bool]] = {
 }
 
 
-@activity("Compares a value and gives one of two others.", Condition, category="control")
+@activity("Tests a value and outputs one of two others.", Condition, category="control")
 async def conditional_branch(given: Condition, _: StepContext) -> Branch:
-    """Both branches are values of the same step: a workflow's steps are done in order, all of them.
+    """Choose between two values. It cannot skip steps: a workflow runs all its steps in order.
 
     Raises:
-        InvalidError: The two cannot be compared in this way.
+        InvalidError: The two values cannot be compared in this way.
     """
     result = _OPERATORS[given.operator](given.value, given.other)
     return Branch(result, given.if_true if result else given.if_false)

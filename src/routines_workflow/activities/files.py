@@ -1,4 +1,4 @@
-"""Activities on files of the collection."""
+"""Activities that read and save files of the collection."""
 
 from typing import Annotated
 
@@ -10,9 +10,9 @@ from routines_workflow.activity import StepContext, activity
 
 
 class FileToRead(msgspec.Struct, forbid_unknown_fields=True):
-    """Which file."""
+    """The file to read."""
 
-    path: Annotated[str, Meta(description="One of init_params.file_paths, or the path that save_text_file gave.")]
+    path: Annotated[str, Meta(description="One of init_params.file_paths, or a path returned by save_text_file.")]
 
 
 class FileContent(msgspec.Struct):
@@ -23,25 +23,25 @@ class FileContent(msgspec.Struct):
 
 
 class FileToSave(msgspec.Struct, forbid_unknown_fields=True):
-    """A name and a text."""
+    """The name and content of a file."""
 
-    name: Annotated[str, Meta(description="What the file shall be called, as report.txt.", min_length=1)]
-    text: Annotated[str, Meta(description="What it shall hold.")]
+    name: Annotated[str, Meta(description="File name, for example report.txt.", min_length=1)]
+    text: Annotated[str, Meta(description="Content of the file.")]
 
 
 class SavedFile(msgspec.Struct):
-    """Where a file was saved."""
+    """A file that was saved."""
 
-    path: Annotated[str, Meta(description="What reads it again.")]
+    path: Annotated[str, Meta(description="Path to read the file by.")]
     size_bytes: Annotated[int, Meta(description="Its size in bytes.")]
 
 
 @activity("Reads a text file in UTF-8.", FileToRead, category="files")
 async def read_text_file(given: FileToRead, context: StepContext) -> FileContent:
-    """The file's text.
+    """Read a file as text; a byte order mark is dropped.
 
     Raises:
-        InvalidError: There is no such file, or it is not UTF-8.
+        InvalidError: The file does not exist or is not valid UTF-8.
     """
     content = await context.services.read_file(given.path)
     try:
@@ -50,8 +50,8 @@ async def read_text_file(given: FileToRead, context: StepContext) -> FileContent
         raise InvalidError(f"{given.path} is not valid UTF-8 at byte {error.start + 1}") from None
 
 
-@activity("Saves a text in UTF-8 as a file of the collection.", FileToSave, category="files")
+@activity("Saves a text as a UTF-8 file of the collection.", FileToSave, category="files")
 async def save_text_file(given: FileToSave, context: StepContext) -> SavedFile:
-    """Where it was saved."""
+    """Save the text as a new file."""
     content = given.text.encode()
     return SavedFile(await context.services.save_file(given.name, content), len(content))

@@ -1,4 +1,4 @@
-"""Activities that count."""
+"""Activities that produce numbers."""
 
 from typing import Annotated
 
@@ -9,50 +9,50 @@ from routines_core.errors import InvalidError
 from routines_workflow.activity import StepContext, activity
 
 MOST_NUMBERS = 10_000
-"""As many as a list in a request may have."""
+"""The maximum length of a list in a request, too."""
 
 
 class Sequence(msgspec.Struct, forbid_unknown_fields=True):
-    """How many numbers, and which."""
+    """A sequence of evenly spaced numbers."""
 
-    count: Annotated[int, Meta(description="How many numbers.", ge=0, le=MOST_NUMBERS)]
+    count: Annotated[int, Meta(description="How many numbers to generate.", ge=0, le=MOST_NUMBERS)]
     start: Annotated[int | float, Meta(description="The first number.")] = 0
-    step: Annotated[int | float, Meta(description="What each is larger than the one before it; may be negative.")] = 1
+    step: Annotated[int | float, Meta(description="Difference between neighbours; may be negative.")] = 1
 
 
 class Numbers(msgspec.Struct):
     """Numbers in order."""
 
     numbers: Annotated[list[int | float], Meta(description="The numbers in order.")]
-    count: Annotated[int, Meta(description="How many they are.")]
+    count: Annotated[int, Meta(description="How many numbers there are.")]
 
 
 class Loop(msgspec.Struct, forbid_unknown_fields=True):
-    """A counter and how far it goes."""
+    """A counter and its limit."""
 
-    count: Annotated[int | None, Meta(description="Where the counter stands; null: it begins.")] = None
-    start: Annotated[int, Meta(description="Where it begins.")] = 0
-    step: Annotated[int, Meta(description="How far it goes each time; may be negative, not 0.")] = 1
-    limit: Annotated[int | None, Meta(description="Where it is done; null: never.")] = None
+    count: Annotated[int | None, Meta(description="The counter's current value; null at the start.")] = None
+    start: Annotated[int, Meta(description="First value of the counter.")] = 0
+    step: Annotated[int, Meta(description="Increment; may be negative, but not 0.")] = 1
+    limit: Annotated[int | None, Meta(description="Value at which the counter is done; null: no limit.")] = None
 
 
 class Counted(msgspec.Struct):
-    """The counter after one more round."""
+    """The counter after an increment."""
 
-    count: Annotated[int, Meta(description="Where the counter stands now, at most the limit.")]
-    done: Annotated[bool, Meta(description="Whether it has reached the limit.")]
+    count: Annotated[int, Meta(description="The counter's new value, never beyond the limit.")]
+    done: Annotated[bool, Meta(description="Whether the counter has reached the limit.")]
 
 
-@activity("Gives evenly spaced numbers.", Sequence, category="numbers")
+@activity("Generates evenly spaced numbers.", Sequence, category="numbers")
 async def number_sequence_generator(given: Sequence, _: StepContext) -> Numbers:
-    """Computed from the first each time, so that fractions do not add up their errors."""
+    """Compute each number from the first one, so rounding errors do not accumulate."""
     numbers = [given.start + index * given.step for index in range(given.count)]
     return Numbers(numbers, len(numbers))
 
 
-@activity("Counts on by one step and says whether the limit is reached.", Loop, category="numbers")
+@activity("Increments a counter and says whether it has reached its limit.", Loop, category="numbers")
 async def loop_counter(given: Loop, _: StepContext) -> Counted:
-    """The start where there is no count yet, else the count and one step.
+    """Return the start value if there is no count yet, otherwise the count plus one step.
 
     Raises:
         InvalidError: The step is 0.

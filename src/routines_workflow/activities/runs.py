@@ -1,4 +1,4 @@
-"""Activities on other runs: they start them, or read what came of them."""
+"""Activities that start other runs or read the results of earlier ones."""
 
 import asyncio
 from typing import Annotated, Any, Literal
@@ -11,85 +11,91 @@ from routines_workflow.activity import Child, ChildResult, StepContext, activity
 from routines_workflow.references import MissingReferenceError, parse_reference
 
 MOST_ITEMS = 10_000
-"""Runs that one step may start."""
+"""Maximum number of runs that one step may start."""
 FinalStatus = Literal["completed", "failed", "cancelled", "archived"]
 
 
 class ChildFailedError(RoutinesError):
-    """A child did not complete, and its step was not told to go on."""
+    """A child run did not complete, and continue_on_error is off."""
 
 
 class Emission(msgspec.Struct, forbid_unknown_fields=True):
-    """A task and the items that it is run for."""
+    """A task and the items to run it for."""
 
-    items: Annotated[list[Any], Meta(description="One run is started for each.", max_length=MOST_ITEMS)]
+    items: Annotated[list[Any], Meta(description="The items; each starts one run.", max_length=MOST_ITEMS)]
     task: Annotated[str, Meta(description="The task to run, in the same collection.", min_length=1)]
-    item_param: Annotated[str, Meta(description="The init param that gets the item.", min_length=1)] = "item"
-    init_params: Annotated[dict[str, Any], Meta(description="More init params, the same for each run.")] = {}
-    max_concurrency: Annotated[int, Meta(description="How many runs may be under way at once.", ge=1, le=100)] = 10
+    item_param: Annotated[str, Meta(description="The init param that receives the item.", min_length=1)] = "item"
+    init_params: Annotated[dict[str, Any], Meta(description="Further init params, the same for every run.")] = {}
+    max_concurrency: Annotated[int, Meta(description="Maximum number of runs at the same time.", ge=1, le=100)] = 10
     continue_on_error: Annotated[
-        bool, Meta(description="Go on where a run does not complete; otherwise no more are started and the step fails.")
+        bool,
+        Meta(description="Continue if a run does not complete; otherwise no more runs are started and the step fails."),
     ] = False
 
 
 class Emitted(msgspec.Struct):
-    """What came of the runs, in the order of the items."""
+    """The results of the runs, in the order of the items."""
 
     results: Annotated[
-        list[dict[str, Any] | None], Meta(description="Outputs of each run's steps by name; null: it did not complete.")
+        list[dict[str, Any] | None],
+        Meta(description="Outputs of each run's steps by name; null if the run did not complete."),
     ]
-    trajectory_ids: Annotated[list[int], Meta(description="The runs.")]
-    errors: Annotated[list[str | None], Meta(description="Why each run did not complete; null: it did.")]
+    trajectory_ids: Annotated[list[int], Meta(description="Ids of the runs.")]
+    errors: Annotated[list[str | None], Meta(description="Why each run did not complete; null if it did.")]
     completed: Annotated[int, Meta(description="How many runs completed.")]
-    failed: Annotated[int, Meta(description="How many did not.")]
+    failed: Annotated[int, Meta(description="How many runs did not complete.")]
 
 
 class Extraction(msgspec.Struct, forbid_unknown_fields=True):
-    """Which runs, and what of them."""
+    """The runs to read and the values to extract."""
 
     task: Annotated[str, Meta(description="A task of the same collection.", min_length=1)]
     path: Annotated[
         str | None,
-        Meta(description="A reference within each run, as sum.outputs.text or init_params.topic; null: all outputs."),
+        Meta(
+            description="A reference within each run, for example sum.outputs.text or init_params.topic; "
+            "null: all outputs."
+        ),
     ] = None
-    status: Annotated[FinalStatus | None, Meta(description="Only runs that ended so; null: any.")] = "completed"
-    limit: Annotated[int, Meta(description="The most runs, newest first.", ge=1, le=100)] = 10
+    status: Annotated[FinalStatus | None, Meta(description="Only runs with this status; null: any.")] = "completed"
+    limit: Annotated[int, Meta(description="Maximum number of runs to read, newest first.", ge=1, le=100)] = 10
 
 
 class Extracted(msgspec.Struct):
-    """What was found, newest run first."""
+    """The extracted values, newest run first."""
 
-    values: Annotated[list[Any], Meta(description="What the path names in each run that has it.")]
-    trajectory_ids: Annotated[list[int], Meta(description="The runs of those values.")]
-    missing: Annotated[list[int], Meta(description="Runs that have nothing at the path.")]
+    values: Annotated[list[Any], Meta(description="The value at the path, of each run that has one.")]
+    trajectory_ids: Annotated[list[int], Meta(description="Ids of the runs of those values.")]
+    missing: Annotated[list[int], Meta(description="Ids of the runs without a value at the path.")]
     count: Annotated[int, Meta(description="How many values there are.")]
 
 
 @activity("Runs a task for each item of a list and waits for all runs.", Emission, category="runs")
 async def list_emit_await(given: Emission, context: StepContext) -> Emitted:
-    """What came of the runs. Done again, it finds the runs that it started before.
+    """Run a task once per item and collect the results.
 
-    A retry of the step starts anew those that did not complete.
+    If a worker repeats the step, it finds the runs that the step started before. A retry of the step restarts those
+    that did not complete.
 
     Raises:
         ChildFailedError: A run did not complete, and continue_on_error is off.
-        InvalidError: There is no such task, or it declares not all keys.
+        InvalidError: The task does not exist or does not declare all keys.
     """
-    places = asyncio.Semaphore(given.max_concurrency)
+    capacity = asyncio.Semaphore(given.max_concurrency)
 
     async def run(index: int, item: Any) -> ChildResult:
-        await places.acquire()
+        await capacity.acquire()
         child = Child(given.task, {**given.init_params, given.item_param: item}, index)
         result = await context.services.run_child(child)
         if result.status != "completed" and not given.continue_on_error:
             raise ChildFailedError(f"the run {result.trajectory_id} of item {index}: {_error_of(result)}")
-        places.release()  # not where it failed: no other run may start in its place
+        capacity.release()  # not after a failure: no further run may start then
         return result
 
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(run(index, item)) for index, item in enumerate(given.items)]
-    except* Exception as errors:  # noqa: BLE001 - the one that was raised first says it
+    except* Exception as errors:  # noqa: BLE001 - the first error is the cause
         raise _first(errors) from None
     return _emitted([task.result() for task in tasks])
 
@@ -114,17 +120,17 @@ def _first(errors: BaseExceptionGroup[Exception]) -> Exception:
     return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
-@activity("Reads values out of earlier runs of a task.", Extraction, category="runs")
+@activity("Reads values from earlier runs of a task.", Extraction, category="runs")
 async def extract_from_trajectories(given: Extraction, context: StepContext) -> Extracted:
-    """The values, newest run first.
+    """Extract a value from each run, newest run first.
 
     Raises:
-        InvalidError: The path is no reference, or there is no such task.
+        InvalidError: The path is not a reference, or the task does not exist.
     """
     reference = parse_reference(given.path) if given.path is not None else None
     found = await context.services.find_trajectories(task=given.task, status=given.status, limit=given.limit)
     values: list[Any] = []
-    having: list[int] = []
+    with_value: list[int] = []
     for run in found:
         steps = {name: {"outputs": outputs} for name, outputs in run.outputs.items()}
         try:
@@ -132,6 +138,6 @@ async def extract_from_trajectories(given: Extraction, context: StepContext) -> 
         except MissingReferenceError:
             continue
         values.append(value)
-        having.append(run.trajectory_id)
-    missing = [run.trajectory_id for run in found if run.trajectory_id not in having]
-    return Extracted(values, having, missing, len(values))
+        with_value.append(run.trajectory_id)
+    missing = [run.trajectory_id for run in found if run.trajectory_id not in with_value]
+    return Extracted(values, with_value, missing, len(values))

@@ -1,4 +1,4 @@
-"""Activities on texts."""
+"""Activities that produce texts."""
 
 from typing import Annotated, Any
 
@@ -12,7 +12,7 @@ from routines_workflow.templates import parse_template, splice
 
 
 class Text(msgspec.Struct, forbid_unknown_fields=True):
-    """One text."""
+    """A text."""
 
     text: Annotated[str, Meta(description="The text.")]
 
@@ -23,44 +23,44 @@ class Template(msgspec.Struct, forbid_unknown_fields=True):
     template: Annotated[
         str,
         Meta(
-            description="A text with placeholders: {{ name }} of a variable, {{ user.name }} of a part of one, "
-            "{{ step.outputs.text }} of a value of the run.",
+            description="A text with placeholders: {{ name }} for a variable, {{ user.name }} for a value within it, "
+            "{{ step.outputs.text }} for a value of the run.",
             extra={FILLS_FROM: "variables"},
         ),
     ]
-    variables: Annotated[dict[str, Any], Meta(description="The values of placeholders by name.")] = {}
+    variables: Annotated[dict[str, Any], Meta(description="The variables by name.")] = {}
 
 
 class Texts(msgspec.Struct, forbid_unknown_fields=True):
-    """Texts and what goes between them."""
+    """Texts to join."""
 
     texts: Annotated[list[str], Meta(description="The texts in order.")]
-    separator: Annotated[str, Meta(description="What goes between them.")] = ""
+    separator: Annotated[str, Meta(description="Text to put between them.")] = ""
 
 
 class TextToSplit(msgspec.Struct, forbid_unknown_fields=True):
-    """A text and what parts it."""
+    """A text to split."""
 
     text: Annotated[str, Meta(description="The text to split.")]
-    separator: Annotated[str, Meta(description="What stands between two parts.", min_length=1)] = "\n"
+    separator: Annotated[str, Meta(description="Text that separates the parts.", min_length=1)] = "\n"
 
 
 class Parts(msgspec.Struct):
-    """The parts of a text, and how many they are."""
+    """The parts of a text."""
 
     parts: Annotated[list[str], Meta(description="The parts in order.")]
-    count: Annotated[int, Meta(description="How many they are.")]
+    count: Annotated[int, Meta(description="How many parts there are.")]
 
 
 @activity("Returns its text unchanged.", Text, category="text")
 async def text_echo(given: Text, _: StepContext) -> Text:
-    """The text itself."""
+    """Return the text."""
     return given
 
 
 @activity("Fills the placeholders of a template.", Template, category="text")
 async def text_template(given: Template, _: StepContext) -> Text:
-    """The template with each placeholder replaced: always a text.
+    """Replace each placeholder of the template; the result is always a text.
 
     Raises:
         InvalidError: A placeholder has no variable, or the template does not follow the grammar.
@@ -68,7 +68,7 @@ async def text_template(given: Template, _: StepContext) -> Text:
     try:
         parts = parse_template(given.template).parts
     except GrammarError as error:
-        # Without the text around it: a template that comes by reference may be a secret, of which no mask finds a part.
+        # Do not quote the template: one given by reference may be a secret, and masking does not find parts of secrets.
         raise InvalidError(
             f"template: not valid at character {error.position + 1}: expected {error.expected}"
         ) from None
@@ -86,12 +86,12 @@ def _variable(placeholder: Reference, variables: dict[str, Any]) -> Any:
 
 @activity("Joins texts, with a separator between them.", Texts, category="text")
 async def text_concatenate(given: Texts, _: StepContext) -> Text:
-    """The texts in one."""
+    """Join the texts."""
     return Text(given.separator.join(given.texts))
 
 
 @activity("Splits a text at a separator.", TextToSplit, category="text")
 async def text_split(given: TextToSplit, _: StepContext) -> Parts:
-    """The parts, in order."""
+    """Split the text."""
     parts = given.text.split(given.separator)
     return Parts(parts, len(parts))

@@ -1,4 +1,4 @@
-"""Activities that send requests. Each goes through the guarded client, so that none reaches a private address."""
+"""Activities that send HTTP requests, through the guarded client, which does not connect to private addresses."""
 
 import time
 from typing import Annotated, Any, Literal
@@ -13,62 +13,64 @@ from routines_core.guarded_http import guarded_client
 from routines_workflow.activity import StepContext, activity
 
 DEFAULT_SECONDS = 30.0
-"""How long a request may take where the step's config sets no timeout."""
+"""Timeout of a request if the step's config sets none."""
 MAX_ANSWER_BYTES = 400 * 1024
-"""How much of an answer is taken: as text and as JSON it must fit into the outputs of a step."""
+"""Maximum size of a response; both as text and as JSON it must fit into a step's outputs."""
 MAX_REDIRECTS = 5
 _WORTH_ANOTHER_TRY = frozenset({408, 409, 425, 429})
-"""Refusals that may pass; every other 4xx says that the request itself is wrong."""
+"""Statuses that may be temporary; every other 4xx means that the request itself is wrong."""
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 StatusCode = Annotated[int, Meta(ge=100, le=599)]
 
 _NOT_MADE: dict[type[Exception], str] = {
-    httpx.InvalidURL: "the URL is not valid: look at its host, its port and its characters",
+    httpx.InvalidURL: "the URL is not valid: check its host, port and characters",
     httpx.UnsupportedProtocol: "the URL is neither http nor https",
-    httpx.LocalProtocolError: "a header's name or value is not valid",
-    UnicodeEncodeError: "a header holds a letter beyond ASCII",
+    httpx.LocalProtocolError: "the name or value of a header is not valid",
+    UnicodeEncodeError: "a header contains a character outside ASCII",
 }
-"""In words of our own: what a library says may show a part of a secret, which no mask finds."""
+"""Our own messages: those of the libraries may quote part of a secret, which masking would not find."""
 
 
 class UnexpectedStatusError(RoutinesError):
-    """The answer's status is none of those that were expected."""
+    """The response has a status that was not expected."""
 
 
 class RequestFailedError(RoutinesError):
-    """No answer came, or none that can be taken."""
+    """There was no response, or it cannot be used."""
 
 
 class Request(msgspec.Struct, forbid_unknown_fields=True):
-    """A request and which answers are fine."""
+    """A request and the expected responses."""
 
-    url: Annotated[str, Meta(description="Where to, http or https.", min_length=1)]
+    url: Annotated[str, Meta(description="The URL, http or https.", min_length=1)]
     method: Annotated[Method, Meta(description="The method.")] = "GET"
     headers: Annotated[dict[str, str], Meta(description="Headers by name.")] = {}
-    params: Annotated[dict[str, Any], Meta(description="Added to the URL's query; of an array each item.")] = {}
-    json: Annotated[Any, Meta(description="A body as JSON; null: none.")] = None
-    body: Annotated[str | None, Meta(description="A body as text; not beside json.")] = None
+    params: Annotated[
+        dict[str, Any], Meta(description="Query parameters to add to the URL; an array adds one per item.")
+    ] = {}
+    json: Annotated[Any, Meta(description="Body, sent as JSON; null: no JSON body.")] = None
+    body: Annotated[str | None, Meta(description="Body as text; cannot be combined with json.")] = None
     expected_status: Annotated[
         list[StatusCode] | None, Meta(description="Statuses that count as success; null: 200 to 299.")
     ] = None
-    follow_redirects: Annotated[bool, Meta(description=f"Follow redirects, at most {MAX_REDIRECTS}.")] = False
+    follow_redirects: Annotated[bool, Meta(description=f"Whether to follow redirects, up to {MAX_REDIRECTS}.")] = False
 
 
 class Answer(msgspec.Struct):
-    """What came back."""
+    """The response."""
 
     status: Annotated[int, Meta(description="The status.")]
     headers: Annotated[dict[str, str], Meta(description="Headers by name, in lower case.")]
     text: Annotated[str, Meta(description="The body as text.")]
-    json: Annotated[Any, Meta(description="The body as JSON; null where it is none.")]
-    url: Annotated[str, Meta(description="Where it came from, after redirects.")]
+    json: Annotated[Any, Meta(description="The body parsed as JSON; null if it is not JSON.")]
+    url: Annotated[str, Meta(description="Final URL, after redirects.")]
 
 
 class Notification(msgspec.Struct, forbid_unknown_fields=True):
-    """A JSON body and who is told."""
+    """A JSON body and its receiver."""
 
-    url: Annotated[str, Meta(description="Where to, http or https.", min_length=1)]
+    url: Annotated[str, Meta(description="The URL, http or https.", min_length=1)]
     payload: Annotated[Any, Meta(description="The body, sent as JSON.")]
     secret: Annotated[
         str | None, Meta(description="Signs the body (X-Mise-Signature, webhook-signature); null: unsigned.")
@@ -76,23 +78,23 @@ class Notification(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Notified(msgspec.Struct):
-    """The receiver's answer."""
+    """The receiver's response."""
 
-    status: Annotated[int, Meta(description="The status of the answer.")]
-    idempotency_key: Annotated[str, Meta(description="What the receiver can know repetitions by.")]
+    status: Annotated[int, Meta(description="Status of the response.")]
+    idempotency_key: Annotated[str, Meta(description="Key by which the receiver can recognize repetitions.")]
 
 
-@activity("Sends an HTTP request and gives the answer.", Request, category="http")
+@activity("Sends an HTTP request and returns the response.", Request, category="http")
 async def http_request(given: Request, context: StepContext) -> Answer:
-    """The answer.
+    """Send the request.
 
     Raises:
-        InvalidError: The request cannot be made, leads to a private address, or was answered with a final 4xx.
-        UnexpectedStatusError: Another status was expected.
-        RequestFailedError: No answer came, or a larger one than is taken.
+        InvalidError: The request is invalid, leads to a private address, or got a 4xx that a retry would not change.
+        UnexpectedStatusError: The response has another status that was not expected.
+        RequestFailedError: There was no response, or it is too large.
     """
     if given.json is not None and given.body is not None:
-        raise InvalidError("json and body: give one of them")
+        raise InvalidError("json and body: give only one of them")
     content = given.body if given.json is None else msgspec.json.encode(given.json).decode()
     headers = given.headers
     if given.json is not None and "content-type" not in map(str.lower, headers):
@@ -106,14 +108,14 @@ async def http_request(given: Request, context: StepContext) -> Answer:
     return Answer(answer.status_code, dict(answer.headers), answer.text, _json(answer), str(answer.url))
 
 
-@activity("Posts JSON to a URL, signed where there is a secret.", Notification, category="http")
+@activity("Posts JSON to a URL, signed if a secret is given.", Notification, category="http")
 async def webhook_notify(given: Notification, context: StepContext) -> Notified:
-    """Whether it was taken: the receiver answered 200 to 299.
+    """Post the payload; the receiver must answer with a status from 200 to 299.
 
     Raises:
-        InvalidError: The URL is none, leads to a private address, or the receiver answered with a final 4xx.
-        UnexpectedStatusError: The receiver answered otherwise.
-        RequestFailedError: No answer came.
+        InvalidError: The URL is invalid, leads to a private address, or got a 4xx that a retry would not change.
+        UnexpectedStatusError: The response has another status that was not expected.
+        RequestFailedError: There was no response.
     """
     key = context.idempotency_key
     body = msgspec.json.encode(given.payload)
@@ -135,7 +137,7 @@ async def webhook_notify(given: Notification, context: StepContext) -> Notified:
 async def _sent(
     client: httpx.AsyncClient, given: Request, headers: dict[str, str], content: str | None
 ) -> httpx.Response:
-    """The answer, after redirects where they are to be followed."""
+    """Send the request, follow redirects if wanted, and return the response."""
     try:
         url = httpx.URL(given.url)
         if url.scheme not in {"http", "https"} or not url.host:
@@ -152,14 +154,14 @@ async def _sent(
         reason = next(reason for kind, reason in _NOT_MADE.items() if isinstance(error, kind))
         raise InvalidError(f"the request cannot be made: {reason}") from None
     except httpx.HTTPError as error:
-        raise RequestFailedError(f"no answer: {error or type(error).__name__}") from None
+        raise RequestFailedError(f"no response: {error or type(error).__name__}") from None
     if answer.extensions.get("truncated"):
-        raise RequestFailedError("the answer is larger than is taken")
+        raise RequestFailedError("the response is too large")
     return answer
 
 
 def _redirected(answer: httpx.Response, following: httpx.Request, given: dict[str, str]) -> httpx.Request:
-    """The next request; another origin does not get the headers that the step gave: they may hold a key."""
+    """Build the next request; drop the step's headers if the origin changes, since they may contain an API key."""
     if _origin(following.url) != _origin(answer.url):
         for name in given:
             if name.lower() not in {"content-type", "accept"} and name in following.headers:
@@ -175,7 +177,7 @@ def _expect(status: int, expected: list[int] | None) -> None:
     if status in expected if expected is not None else 200 <= status < 300:  # noqa: PLR2004 - HTTP statuses
         return
     wanted = " or ".join(map(str, expected)) if expected else "200 to 299"
-    sentence = f"the answer has the status {status}, not {wanted}"
+    sentence = f"the response has the status {status}, not {wanted}"
     if 400 <= status < 500 and status not in _WORTH_ANOTHER_TRY:  # noqa: PLR2004 - HTTP statuses
         raise InvalidError(sentence)
     raise UnexpectedStatusError(sentence)

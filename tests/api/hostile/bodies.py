@@ -1,4 +1,4 @@
-"""Hostile bodies: no JSON, JSON that cannot be stored, wrong types in each field."""
+"""Hostile bodies: invalid JSON, JSON that cannot be stored, and wrong types in each field."""
 
 from api.hostile.message import KEPT, ROUTINES, TASKS, Hostile, body_of, request
 
@@ -63,7 +63,7 @@ NO_JSON: dict[str, bytes] = {
     "a pickle": b"\x80\x04\x95\x05\x00\x00\x00\x00\x00\x00\x00]\x94.",
     "gzip": b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xab\xae\x05\x00C\xbf\xa6\xa3\x02\x00\x00\x00",
 }
-"""Refused wherever a body is read."""
+"""Refused by every operation that takes a body."""
 
 TEXTS = {
     "a NUL": "a\0b",
@@ -84,7 +84,7 @@ TEXTS = {
     "a hyphen at the end": "a-",
     "a line end at the end": "a\n",
 }
-"""No slugs."""
+"""Strings that are not slugs."""
 
 WRONG: dict[str, list[object]] = {
     "name": [None, 1, True, [], {}, ["r"]],
@@ -103,7 +103,7 @@ WRONG: dict[str, list[object]] = {
     "webhook_secret": [1, [], "", "a\0b", "********", True],
     "paused": [None, 0, "false", [], 1.0],
 }  # fmt: skip
-"""Wrong values by field, of create."""
+"""Wrong values for each field of create."""
 
 
 def _wrong_field(field: str, wrong: object) -> bytes:
@@ -113,7 +113,7 @@ def _wrong_field(field: str, wrong: object) -> bytes:
 
 
 def bodies() -> list[Hostile]:
-    """All of them."""
+    """Return all hostile bodies."""
     found = [
         Hostile(f"{place}: {name}", request(*PLACES[place], body=body), frozenset({400}))
         for place in PLACES

@@ -1,4 +1,4 @@
-"""Hostile forms, of the run endpoints."""
+"""Hostile forms for the run endpoints."""
 
 from api.hostile.message import Hostile, request
 
@@ -8,12 +8,12 @@ END = b"\r\n--x--\r\n"
 
 
 def part(headers: bytes, content: bytes = b"{}") -> bytes:
-    """A form of one part with these headers."""
+    """Build a form with one part that has these headers."""
     return b"--x\r\n" + headers + b"\r\n\r\n" + content + END
 
 
 def field(name: bytes, content: bytes = b"{}") -> bytes:
-    """A form of one field."""
+    """Build a form with one field."""
     return part(b'Content-Disposition: form-data; name="' + name + b'"', content)
 
 
@@ -34,7 +34,7 @@ MALFORMED: dict[str, bytes] = {
     "an empty name": field(b""),
     "a NUL for a name": field(b"\0"),
     "a header without a colon": part(b"nothing"),
-    "a header that is no text": part(b"\xff\xfe: \xff"),
+    "a header that is not text": part(b"\xff\xfe: \xff"),
     "a header with a space": part(b'Content Disposition: form-data; name="a"'),
     "a continued header": b"--x\r\n Content-Disposition: form-data\r\n\r\n" + END,
     "a negative length": part(b'Content-Disposition: form-data; name="init_params"\r\nContent-Length: -1'),
@@ -43,15 +43,15 @@ MALFORMED: dict[str, bytes] = {
     "an unknown field": field(b"init_param"),
     "a prototype": field(b"__proto__"),
     "an array of a field": field(b"init_params[a]"),
-    "no JSON": field(b"init_params", b"{"),
-    "JSON that is no object": field(b"init_params", b"[]"),
+    "invalid JSON": field(b"init_params", b"{"),
+    "JSON that is not an object": field(b"init_params", b"[]"),
     "NaN": field(b"init_params", b'{"text": NaN}'),
     "JSON ten thousand deep": field(b"init_params", b"[" * 10_000),
     "a NUL in JSON": field(b"init_params", b'{"text": "\\u0000"}'),
     "a raw NUL": field(b"webhook_secret", b"a\0b"),
     "invalid UTF-8": field(b"webhook_secret", b"\xff\xfe"),
     "a secret that is a number": field(b"secret_params", b'{"A": 1}'),
-    "a webhook of no scheme": field(b"webhook_url", b"//example.com"),
+    "a webhook without a scheme": field(b"webhook_url", b"//example.com"),
     "a field twice": field(b"webhook_secret").removesuffix(END) + b"\r\n" + field(b"webhook_secret"),
     "a file that is a text": field(b"files", b"text"),
     "a nested form": field(b"init_params", field(b"init_params").replace(b"--x", b"--y")),
@@ -93,7 +93,7 @@ URLENCODED: dict[str, bytes] = {
 
 
 def forms() -> list[Hostile]:
-    """All of them."""
+    """Return all hostile forms."""
     found = [
         Hostile(f"form: {name}", _form(body), frozenset({status}))
         for bodies, status in ((MALFORMED, 400), (TOO_LARGE, 413))
@@ -109,7 +109,7 @@ def forms() -> list[Hostile]:
     ]
     found += [
         Hostile("form: a length of a terabyte", _form(b"", FORM, {"Content-Length": str(10**12)}), frozenset({413})),
-        Hostile("form: compressed, it says", _form(field(b"a"), FORM, {"Content-Encoding": "gzip"}), frozenset({415})),
+        Hostile("form: a Content-Encoding", _form(field(b"a"), FORM, {"Content-Encoding": "gzip"}), frozenset({415})),
         Hostile("form: multipart of mixed", _form(field(b"a"), "multipart/mixed; boundary=x"), frozenset({415})),
         Hostile("form: no key", _form(field(b"a"), FORM, {"Authorization": "Bearer"}), frozenset({401})),
         Hostile("form: of another collection", request("POST", "/api/v1/run/x/echo", body=field(b"a"),

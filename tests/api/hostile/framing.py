@@ -1,4 +1,4 @@
-"""Hostile framing: lengths that lie, two lengths, chunks that are none, other protocols."""
+"""Hostile framing: false lengths, two lengths, malformed chunks, and other protocols."""
 
 from api.hostile.message import KEPT, ROUTINES, Hostile, body_of, request
 
@@ -15,18 +15,18 @@ LENGTHS: dict[str, bytes] = {
     "a negative length": _framed({"Content-Length": "-1"}, GOOD),
     "a length with a sign": _framed({"Content-Length": "+10"}, GOOD),
     "a length in hexadecimal": _framed({"Content-Length": "0x10"}, GOOD),
-    "a length that is no number": _framed({"Content-Length": "ten"}, GOOD),
+    "a length that is not a number": _framed({"Content-Length": "ten"}, GOOD),
     "an empty length": _framed({"Content-Length": ""}, GOOD),
     "a fractional length": _framed({"Content-Length": "1.5"}, GOOD),
     "a length beyond bigint": _framed({"Content-Length": "9" * 30}, GOOD),
     "two lengths": _framed({"Content-Length": "10, 20"}, GOOD),
     "two length headers": _framed({"Content-Length": "10", "content-length": "20"}, GOOD),
     "a length and chunks": _framed({"Content-Length": "5", **CHUNKED}, b"0\r\n\r\n"),
-    "chunks of no length": _framed(CHUNKED, b"zz\r\n{}\r\n0\r\n\r\n"),
+    "chunks without a length": _framed(CHUNKED, b"zz\r\n{}\r\n0\r\n\r\n"),
     "a chunk of negative length": _framed(CHUNKED, b"-1\r\n{}\r\n0\r\n\r\n"),
     "a chunk beyond 64 bits": _framed(CHUNKED, b"fffffffffffffffff\r\n{}\r\n0\r\n\r\n"),
     "a chunk longer than it says": _framed(CHUNKED, b"1\r\n{}\r\n0\r\n\r\n"),
-    "an encoding that is unknown": _framed({"Transfer-Encoding": "smuggled"}, b"0\r\n\r\n"),
+    "an unknown encoding": _framed({"Transfer-Encoding": "smuggled"}, b"0\r\n\r\n"),
     "chunked twice": _framed({"Transfer-Encoding": "chunked, chunked"}, b"0\r\n\r\n"),
     "chunked and identity": _framed({"Transfer-Encoding": "chunked, identity"}, b"0\r\n\r\n"),
     "an obfuscated encoding": _framed({"Transfer-Encoding": "xchunked"}, b"0\r\n\r\n"),
@@ -61,7 +61,7 @@ BOUNDED: dict[str, bytes] = {
 
 
 def framing() -> list[Hostile]:
-    """All of them."""
+    """Return all requests with hostile framing."""
     malformed = [Hostile(f"framing: {name}", text, may_be_cut=True) for name, text in {**LENGTHS, **OTHER}.items()]
     too_large = [Hostile(f"framing: {name}", text, frozenset({413})) for name, text in BOUNDED.items()]
     empty = [

@@ -57,7 +57,7 @@ METHODS = ["HEAD", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "MKCOL", "LOCK", "
 
 
 def headers() -> list[Hostile]:
-    """All of them."""
+    """Return all requests with hostile headers."""
     good = body_of()
     found = [
         Hostile(f"Authorization: {name}", request("GET", KEPT, headers={"Authorization": text}), frozenset({401}))

@@ -1,11 +1,11 @@
-"""A hostile request: what is sent, byte for byte, and what may be answered."""
+"""Hostile requests: the bytes sent, and the statuses that may answer them."""
 
 import json
 from dataclasses import dataclass
 from typing import Any
 
 KEY = b"$KEY"
-"""Stands for the key of the collection my-org, which has the task echo with the routine kept."""
+"""A placeholder for the key of the collection my-org, which has the task echo with the routine kept."""
 TASKS = "/api/v1/tasks/my-org"
 ROUTINES = "/api/v1/routines/my-org/echo"
 KEPT = f"{ROUTINES}/kept"
@@ -16,10 +16,10 @@ class Hostile:
     """One request of the corpus.
 
     Attributes:
-        message: The whole request; KEY stands for the key.
-        statuses: What may be answered; empty: any 4xx.
-        may_be_cut: It is malformed as HTTP, so the web server may refuse it before the application sees it: with a 4xx
-            of its own, or by closing the connection.
+        message: The whole request, with KEY as a placeholder for the key.
+        statuses: The statuses allowed; empty for any 4xx.
+        may_be_cut: Whether it is malformed HTTP, which the web server may refuse before the application sees it, with a
+            4xx of its own or by closing the connection.
     """
 
     name: str
@@ -36,7 +36,7 @@ def request(
     headers: dict[str, str | bytes] | None = None,
     version: str = "1.1",
 ) -> bytes:
-    """A request as bytes, with a key and a length where the headers do not say otherwise; None as a value omits one."""
+    """Build a request as bytes, with a key and a length unless the headers override them; None omits a header."""
     lines: dict[str, Any] = {"Host": "localhost", "Connection": "close", "Authorization": b"Bearer " + KEY}
     if body:
         lines |= {"Content-Type": "application/json", "Content-Length": str(len(body))}
@@ -47,7 +47,7 @@ def request(
 
 
 def body_of(**changed: Any) -> bytes:
-    """The body of a routine that could be made, but for these fields."""
+    """Build a valid body for a routine, with these fields replaced."""
     good: dict[str, Any] = {"name": "r", "cadence": {"type": "daily", "hour_utc": 9}}
     return json.dumps(good | changed).encode()
 

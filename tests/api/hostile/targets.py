@@ -31,7 +31,7 @@ SEGMENTS = {
     "four thousand characters": "a" * 4000,
     "a thousand encoded NULs": "%00" * 1000,
 }
-"""In the place of a routine's name, and of the collection."""
+"""Used instead of the name of a routine, and of a collection."""
 
 PATHS = {
     "no such path": "/nothing",
@@ -55,7 +55,7 @@ QUERIES: dict[str, str] = {
     "limit over the most": "limit=1001",
     "limit beyond bigint": "limit=9223372036854775808",
     "limit of five thousand digits": "limit=" + "9" * 5000,
-    "a limit that is no number": "limit=ten",
+    "a limit that is not a number": "limit=ten",
     "an empty limit": "limit=",
     "a fractional limit": "limit=1.5",
     "NaN as a limit": "limit=nan",
@@ -63,7 +63,7 @@ QUERIES: dict[str, str] = {
     "SQL as a limit": "limit=1;DROP%20TABLE%20x",
     "an array of limits": "limit[]=1",
     "an empty cursor": "cursor=",
-    "a cursor that is no base64": "cursor=!!!",
+    "a cursor that is not base64": "cursor=!!!",
     "a cursor of other JSON": "cursor=NDI=",
     "a cursor of three": "cursor=WyJhIiwiYiIsImMiXQ==",
     "a cursor of numbers": "cursor=WzEsMl0=",
@@ -79,12 +79,12 @@ QUERIES: dict[str, str] = {
     "__proto__": "__proto__[x]=1",
     "an unknown parameter with a line end": "a%0d%0aSet-Cookie:%20x=1",
 }
-"""Of the list of a task's routines."""
+"""Queries for the list of a task's routines."""
 
 PAGES = {
     "page of zero": "page=0",
     "page beyond bigint": "page=9223372036854775808",
-    "page that is no number": "page=one",
+    "page that is not a number": "page=one",
     "page over the most": "page=1000001",
     "an unknown status": "status=lost",
     "status with a NUL": "status=%00",
@@ -92,16 +92,16 @@ PAGES = {
     "a routine of id zero": "triggered_by_routine_id=0",
     "a routine beyond bigint": "triggered_by_routine_id=9223372036854775808",
 }
-"""Of the list of a task's runs."""
+"""Queries for the list of a task's runs."""
 
 IDS = ["0", "-1", "9223372036854775808", "1e3", "1%00", "abc", "9" * 5000, "%d9%a1", "1%20OR%201=1", "0x1"]
-"""Of a run."""
+"""Ids of runs."""
 
 
 def targets() -> list[Hostile]:
-    """All of them."""
+    """Return all hostile targets."""
     absent, invalid = frozenset({404}), frozenset({400})
-    # An encoded slash may make the path another one, a broken escape or too long a path no path at all.
+    # An encoded slash can change the path; a broken escape or an overlong path is not a path at all.
     refused = absent | {400, 414, 431}
     found = [
         Hostile(f"routine: {name}", request("GET", f"{ROUTINES}/{text}"), refused) for name, text in SEGMENTS.items()

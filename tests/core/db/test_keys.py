@@ -64,7 +64,7 @@ def test_two_letters_that_changed_places_are_told() -> None:
                 parse_token(wrong)
 
 
-@pytest.mark.parametrize("text", ["", "rtn_", "rtn_1_short", "rtn_0_" + "a" * 43, "rtn_1_" + "a" * 44, "x" * 10_000])
+@pytest.mark.parametrize("text", ["", "rtn_", "rtn_1_short", "rtn_0_" + "a" * 43, "rtn_1_" + "a" * 43, "x" * 10_000])
 def test_what_is_no_key_is_refused(text: str) -> None:
     with pytest.raises(UnauthorizedError):
         parse_token(text)
@@ -77,8 +77,6 @@ async def test_a_key_is_stored_as_a_keyed_hash_alone(connection: Connection) -> 
     assert stored != hash_of(parse_token(key).secret)
     assert await value(connection, "SELECT count(*) FROM routines.peppers") == 1
     assert (await authenticate(connection, key, Peppers(RING))).collection_name == "my-org"
-    with pytest.raises(UnauthorizedError):  # without the pepper the hash says nothing
-        await authenticate(connection, key)
 
 
 async def test_all_keys_share_a_pepper_and_its_theft_needs_the_encryption_key(connection: Connection) -> None:
@@ -86,15 +84,6 @@ async def test_all_keys_share_a_pepper_and_its_theft_needs_the_encryption_key(co
     assert await value(connection, "SELECT count(*) FROM routines.peppers") == 1
     with pytest.raises(SecretError):
         await authenticate(connection, key, Peppers(Keyring.parse(generate_key())))
-
-
-async def test_a_key_from_before_there_were_checksums_and_peppers_still_opens(connection: Connection) -> None:
-    secret = "a" * 43
-    await create_key(connection, "my-org")
-    await connection.execute("UPDATE routines.api_keys SET secret_hash = %s", [hash_of(secret)])
-    assert (await authenticate(connection, f"rtn_1_{secret}", Peppers(RING))).key_id == 1
-    [listed] = await list_keys(connection)
-    assert not listed.has_pepper
 
 
 @pytest.mark.parametrize("change", ["expires_at = now()", "revoked_at = now()", "secret_hash = sha256('x')"])
@@ -131,7 +120,7 @@ async def test_a_rotated_key_and_its_successor_both_open_until_the_grace_is_over
 
 
 async def test_the_grace_of_a_key_is_no_longer_than_its_own_life(connection: Connection, database: Database) -> None:
-    await create_key(connection, "my-org", expires_in_seconds=3600)
+    await create_key(connection, "my-org", Peppers(RING), expires_in_seconds=3600)
     assert routines(database, "keys", "rotate", "1").returncode == 0
     assert await value(connection, "SELECT expires_at < now() + interval '2 hours' FROM routines.api_keys WHERE id = 1")
     assert routines(database, "keys", "rotate", "2", "--grace", "0").returncode == 0
@@ -143,12 +132,12 @@ async def test_the_list_shows_expiry_last_use_and_state_and_no_secret(
     connection: Connection, database: Database
 ) -> None:
     keys = [await create_key(connection, "my-org", Peppers(RING), expires_in_seconds=9000) for _ in range(3)]
-    keys.append(await create_key(connection, "my-org"))
+    keys.append(await create_key(connection, "my-org", Peppers(RING)))
     await revoke_key(connection, 1)
     await connection.execute("UPDATE routines.api_keys SET expires_at = now() WHERE id = 2")
     await connection.execute("UPDATE routines.api_keys SET last_used_at = '2026-05-04 09:00Z' WHERE id = 3")
     lines = [line.split("\t") for line in routines(database, "keys", "list").stdout.splitlines()]
-    assert [line[-1] for line in lines] == ["revoked", "expired", "active", "active, hashed without pepper: rotate it"]
+    assert [line[-1] for line in lines] == ["revoked", "expired", "active", "active"]
     assert [line[4] for line in lines] == ["never used", "never used", "used 2026-05-04 09:00", "never used"]
     assert [line[3].split()[0] for line in lines] == ["expires", "expires", "expires", "never"]
     assert not [key for key in keys if parse_token(key).secret in str(lines)]

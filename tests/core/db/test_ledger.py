@@ -6,12 +6,11 @@ from typing import Any
 import pytest
 
 from routines_core.db import Connection, ledger
-from routines_core.db.keys import create_key
 from routines_core.db.ledger import Explanation
 from routines_core.db.routines import Cadence
 from routines_core.db.statements import Statement
 from routines_core.db.tick import tick
-from support.rows import CATCHUP, at, make_routine, make_task, value
+from support.rows import CATCHUP, at, make_key, make_routine, make_task, value
 
 MONDAY = at("2026-05-04 09:00")
 DAY = timedelta(days=1)
@@ -30,7 +29,7 @@ async def daily(connection: Connection, next_run_at: datetime = MONDAY) -> tuple
 
 async def key_of(connection: Connection, collection: str) -> int:
     """The id of a new key."""
-    return int((await create_key(connection, collection)).split("_")[1])
+    return int((await make_key(connection, collection)).split("_")[1])
 
 
 async def finish_runs(connection: Connection) -> None:

@@ -30,15 +30,15 @@ async def in_hours(connection: Connection, hours: float, name: str) -> int:
 
 
 async def test_where_nothing_is_every_figure_is_nothing(connection: Connection) -> None:
-    assert await db.of_routines(connection) == db.RoutineFigures(0, 0, 0)
-    assert await db.of_skips(connection) == db.SkipFigures(0, 0, 0, 0)
-    assert await db.of_runs(connection) == db.RunFigures(0, 0, 0)
-    assert await db.of_deliveries(connection) == db.DeliveryFigures(0, 0)
+    assert await db.of_routines(connection) == db.RoutineMetrics(0, 0, 0)
+    assert await db.of_skips(connection) == db.SkipMetrics(0, 0, 0, 0)
+    assert await db.of_runs(connection) == db.RunMetrics(0, 0, 0)
+    assert await db.of_deliveries(connection) == db.DeliveryMetrics(0, 0)
 
 
 async def test_it_is_said_how_many_routines_are_due_and_since_when(connection: Connection) -> None:
     await in_hours(connection, 1, "later")
-    assert await db.of_routines(connection) == db.RoutineFigures(0, 0, 0)
+    assert await db.of_routines(connection) == db.RoutineMetrics(0, 0, 0)
     await in_hours(connection, -1, "late")
     await in_hours(connection, -2, "later-still")
     struck = await in_hours(connection, -3, "struck")
@@ -59,7 +59,7 @@ async def test_slots_that_were_skipped_in_the_last_hour_are_counted_by_reason(co
            FROM (VALUES (1, 'missed', 5, 70), (2, 'missed', 3, 10), (3, 'overlap', 1, 59), (4, 'missed', 1, 1),
                         (5, 'failed_to_start', 1, 0)) AS given (n, reason, slots, age)"""
     )
-    assert await db.of_skips(connection) == db.SkipFigures(1, 4, 0, 1)
+    assert await db.of_skips(connection) == db.SkipMetrics(1, 4, 0, 1)
 
 
 async def make_run(connection: Connection, age_seconds: float, status: str, task: int) -> None:
@@ -100,14 +100,14 @@ async def test_webhooks_are_due_until_a_worker_has_them(connection: Connection) 
 
 
 async def test_tickers_and_workers_that_are_connected_are_counted(connection: Connection, database: Database) -> None:
-    assert await db.of_programs(connection) == db.ProgramFigures(0, 0)
+    assert await db.of_programs(connection) == db.ProgramMetrics(0, 0)
     async with (
         connect(database.url, "routines-ticker"),
         connect(database.url, "routines-ticker"),
-        connect(database.url, "routines-worker-bell"),
+        connect(database.url, "routines-worker-wakeup"),
         connect(database.url, "routines-worker"),
     ):
-        assert await db.of_programs(connection) == db.ProgramFigures(2, 1)
+        assert await db.of_programs(connection) == db.ProgramMetrics(2, 1)
 
 
 async def test_the_oldest_snapshot_has_an_age(connection: Connection, database: Database) -> None:
@@ -117,7 +117,7 @@ async def test_the_oldest_snapshot_has_an_age(connection: Connection, database: 
 
 
 async def test_the_schema_is_as_new_as_its_last_migration(connection: Connection) -> None:
-    newest = await value(connection, "SELECT max(version) FROM routines.schema_migrations")
+    newest = await value(connection, "SELECT replace(max(version), 'T', '')::bigint FROM routines.schema_migrations")
     assert (await db.of_schema(connection)).version == newest
 
 
@@ -128,12 +128,12 @@ async def owned_by_nobody_special(connection: Connection) -> AsyncGenerator[str]
     owner, login = f"figures_{uuid.uuid4().hex[:8]}", await value(connection, "SELECT quote_ident(current_user)")
     await connection.execute(f"CREATE ROLE {owner}; GRANT {login} TO {owner}".encode())
     for name in names:
-        await connection.execute(f"ALTER FUNCTION routines.figures_of_{name} OWNER TO {owner}".encode())
+        await connection.execute(f"ALTER FUNCTION routines.metrics_of_{name} OWNER TO {owner}".encode())
     try:
         yield owner
     finally:
         for name in names:
-            await connection.execute(f"ALTER FUNCTION routines.figures_of_{name} OWNER TO {login}".encode())
+            await connection.execute(f"ALTER FUNCTION routines.metrics_of_{name} OWNER TO {login}".encode())
         await connection.execute(f"DROP ROLE {owner}".encode())
 
 
@@ -161,10 +161,10 @@ async def plans(connection: Connection, call: str) -> str:
 async def test_at_a_million_routines_the_figures_read_no_more_than_their_bound(connection: Connection) -> None:
     await make_task(connection)
     calls = {
-        "routines": f"routines.figures_of_routines({db.MOST})",
-        "skips": f"routines.figures_of_skips({db.MOST})",
-        "runs": f"routines.figures_of_runs({db.MOST}, {db.MOST_LANES})",
-        "deliveries": f"routines.figures_of_deliveries({db.MOST})",
+        "routines": f"routines.metrics_of_routines({db.MOST})",
+        "skips": f"routines.metrics_of_skips({db.MOST})",
+        "runs": f"routines.metrics_of_runs({db.MOST}, {db.MOST_LANES})",
+        "deliveries": f"routines.metrics_of_deliveries({db.MOST})",
     }
     await fill(connection, 1, 1_000_000)
     await connection.execute("ALTER TABLE routines.trajectories DISABLE TRIGGER USER")
@@ -205,7 +205,7 @@ async def test_at_a_million_routines_the_figures_read_no_more_than_their_bound(c
 async def test_the_plans_of_the_figures_are_seen(connection: Connection) -> None:
     """The control of the test above: without its index a figure reads the table whole, and that is found."""
     await connection.execute("DROP INDEX routines.routines_next_run_at_idx")
-    assert "Seq Scan on routines" in await plans(connection, f"routines.figures_of_routines({db.MOST})")
+    assert "Seq Scan on routines" in await plans(connection, f"routines.metrics_of_routines({db.MOST})")
 
 
 async def test_an_owner_that_is_held_by_row_level_security_counts_all_collections(connection: Connection) -> None:
@@ -220,7 +220,7 @@ async def test_an_owner_that_is_held_by_row_level_security_counts_all_collection
         assert (await db.of_snapshots(connection)).oldest_seconds >= 0
 
 
-async def test_the_api_is_told_the_figures_of_all_collections_and_sees_no_row_of_any(
+async def test_the_api_is_told_the_metrics_of_all_collections_and_sees_no_row_of_any(
     connection: Connection, database: Database
 ) -> None:
     await in_hours(connection, -1, "late")

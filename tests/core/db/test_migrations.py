@@ -1,6 +1,7 @@
 """Migrations: applied once, in order, and never silently changed."""
 
 import asyncio
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from routines_core.db.migrations import migrate, migration_files
 from routines_core.db.statements import sql_dir
 from routines_core.errors import DatabaseError, MigrationError
 from support.rows import Database, value
+
+FIRST = "20261129T090000_schema"
 
 
 @pytest.fixture
@@ -23,33 +26,39 @@ async def test_a_second_run_applies_nothing(connection: Connection) -> None:
 
 
 async def test_a_new_file_is_applied_and_recorded(connection: Connection, files: Path) -> None:
-    (files / "9000_more.sql").write_text("CREATE TABLE routines.more ();")
-    assert [migration.name for migration in await migrate(connection, files)] == ["9000_more"]
-    assert await value(connection, "SELECT max(version) FROM routines.schema_migrations") == 9000
+    (files / "21000101T000000_more.sql").write_text("CREATE TABLE routines.more ();")
+    assert [migration.name for migration in await migrate(connection, files)] == ["21000101T000000_more"]
+    assert await value(connection, "SELECT max(version) FROM routines.schema_migrations") == "21000101T000000"
 
 
 async def test_a_changed_file_is_refused(connection: Connection, files: Path) -> None:
-    first = files / "0001_collections_and_keys.sql"
+    first = files / f"{FIRST}.sql"
     first.write_text(first.read_text() + "-- changed")
-    with pytest.raises(MigrationError, match="0001_collections_and_keys has changed"):
+    with pytest.raises(MigrationError, match=f"{FIRST} has changed"):
         await migrate(connection, files)
 
 
 async def test_a_missing_file_is_refused(connection: Connection, files: Path) -> None:
-    (files / "0003_cadence.sql").unlink()
-    with pytest.raises(MigrationError, match="0003_cadence was applied to this database but is not"):
+    (files / f"{FIRST}.sql").unlink()
+    with pytest.raises(MigrationError, match=f"{FIRST} was applied to this database but is not"):
+        await migrate(connection, files)
+
+
+async def test_a_file_older_than_what_was_applied_is_refused(connection: Connection, files: Path) -> None:
+    (files / "20200101T000000_early.sql").write_text("CREATE TABLE routines.early ();")
+    with pytest.raises(MigrationError, match="20200101T000000_early is older than 20261129T090000"):
         await migrate(connection, files)
 
 
 async def test_a_failing_migration_leaves_nothing_behind(connection: Connection, files: Path) -> None:
-    (files / "9000_more.sql").write_text("CREATE TABLE routines.more (); SELECT 1 / 0;")
+    (files / "21000101T000000_more.sql").write_text("CREATE TABLE routines.more (); SELECT 1 / 0;")
     with pytest.raises(Exception, match="division by zero"):
         await migrate(connection, files)
     assert await value(connection, "SELECT to_regclass('routines.more')::text") is None
 
 
 async def test_of_two_migrators_one_applies(database: Database, files: Path) -> None:
-    (files / "9000_more.sql").write_text("CREATE TABLE routines.more ();")
+    (files / "21000101T000000_more.sql").write_text("CREATE TABLE routines.more ();")
 
     async def one() -> int:
         async with connect(database.url, "migrator") as own:
@@ -68,14 +77,16 @@ async def test_every_table_column_and_function_has_a_comment(connection: Connect
     cursor = await connection.execute(
         """SELECT relname || coalesce('.' || attname, '') FROM pg_class
            LEFT JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped
-           WHERE relnamespace = 'routines'::regnamespace AND relkind IN ('r', 'v')
-             AND col_description(pg_class.oid, attnum) IS NULL
+           WHERE relnamespace = 'routines'::regnamespace AND relkind IN ('r', 'v', 'c')
+             AND NOT (relkind = 'c' AND attnum IS NULL) AND col_description(pg_class.oid, attnum) IS NULL
            UNION ALL SELECT proname FROM pg_proc
            WHERE pronamespace = 'routines'::regnamespace AND obj_description(oid, 'pg_proc') IS NULL"""
     )
     assert await cursor.fetchall() == []
 
 
-def test_each_file_has_a_number_of_its_own() -> None:
+def test_each_file_is_named_by_a_time_of_its_own() -> None:
     versions = [migration.version for migration in migration_files()]
+    assert len(versions) == len(list((sql_dir() / "migrations").iterdir()))
     assert versions == sorted(set(versions))
+    assert [version for version in versions if not re.fullmatch(r"\d{8}T\d{6}", version)] == []

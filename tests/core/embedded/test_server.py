@@ -1,4 +1,4 @@
-"""The embedded server: made, attached to, stopped, killed and started again."""
+"""The embedded server is created, attached to, stopped, killed and started again."""
 
 import os
 import signal
@@ -52,7 +52,7 @@ def test_it_starts_again_after_its_postmaster_was_killed(tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")
-def test_it_ends_when_the_process_that_started_it_is_killed(tmp_path: Path) -> None:
+def test_it_stops_when_the_process_that_started_it_is_killed(tmp_path: Path) -> None:
     program = (
         "import sys, time; from pathlib import Path; from routines_core.embedded import EmbeddedServer\n"
         f"EmbeddedServer(Path({str(tmp_path)!r})).start(); print('up', flush=True); time.sleep(60)"
@@ -76,17 +76,17 @@ def test_a_path_too_long_for_a_socket_gets_a_directory_of_its_own(tmp_path: Path
 def test_a_cluster_of_another_major_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "postgres").mkdir()
     (tmp_path / "postgres" / "PG_VERSION").write_text("9\n")
-    with pytest.raises(EmbeddedServerError, match="belongs to Postgres 9"):
+    with pytest.raises(EmbeddedServerError, match="was created by Postgres 9"):
         EmbeddedServer(tmp_path).start()
 
 
-def test_a_data_directory_that_cannot_be_made_is_one_clear_sentence(tmp_path: Path) -> None:
+def test_a_data_directory_that_cannot_be_created_is_reported_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(EmbeddedServerError, match="set ROUTINES_DATA_DIR"):
         EmbeddedServer(tmp_path / "file" / "data").start()
 
 
-def test_the_environment_names_the_binaries_before_all_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_environment_variable_for_the_binaries_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for program in ("postgres", "initdb"):
         (tmp_path / program).touch()
     monkeypatch.setenv("ROUTINES_POSTGRES_BIN", str(tmp_path))

@@ -1,4 +1,4 @@
-"""Both kinds of file store keep the same promises: a directory, and a bucket behind a server that speaks S3."""
+"""Both file stores, a directory and a bucket on an S3-compatible server, behave in the same way."""
 
 import asyncio
 import re
@@ -14,12 +14,12 @@ from routines_core.settings import Settings
 from support.buckets import name_server, s3_server
 
 LARGE = 12 * 1024 * 1024
-"""More than two parts of a multipart upload."""
+"""Larger than two parts of a multipart upload."""
 
 
 @pytest.fixture(scope="module")
 def s3() -> Generator[str]:
-    """The address of an S3 server on loopback that has the bucket `files`."""
+    """The address of an S3-compatible server on loopback with the bucket `files`."""
     with s3_server() as url:
         yield url
 
@@ -36,14 +36,14 @@ async def all_of(store: FileStore) -> list[tuple[int, str]]:
     return [(found.collection_id, found.path) async for found in store.stored()]
 
 
-async def test_what_is_saved_is_read_again_as_it_was(store: FileStore) -> None:
+async def test_a_saved_file_is_read_back_unchanged(store: FileStore) -> None:
     path = await store.save(7, "report.pdf", b"\0content")
     assert await store.read(7, path) == b"\0content"
     assert re.fullmatch(r"[0-9a-f]{32}-report\.pdf", path)
     assert await store.read(7, await store.save(7, "", b"")) == b""
 
 
-async def test_a_file_of_another_collection_is_as_absent_as_one_that_is_not_there(store: FileStore) -> None:
+async def test_a_file_of_another_collection_looks_like_a_missing_file(store: FileStore) -> None:
     path = await store.save(1, "a", b"theirs")
     for collection, asked in ((2, path), (1, "0" * 32 + "-a"), (2, f"../1/{path}"), (2, f"1/{path}"), (1, f"./{path}")):
         with pytest.raises(InvalidError, match="there is no file"):
@@ -51,7 +51,7 @@ async def test_a_file_of_another_collection_is_as_absent_as_one_that_is_not_ther
 
 
 @pytest.mark.parametrize("path", ["", ".", "..", "/etc/passwd", "../../etc/passwd", "a\0b", "%2e%2e", "x" * 5000])
-async def test_what_leads_elsewhere_is_no_path(store: FileStore, path: str) -> None:
+async def test_a_path_that_leads_elsewhere_is_refused(store: FileStore, path: str) -> None:
     with pytest.raises(InvalidError, match="there is no file"):
         await store.read(1, path)
     await store.delete(1, path)
@@ -69,7 +69,7 @@ async def test_what_leads_elsewhere_is_no_path(store: FileStore, path: str) -> N
         ("x" * 300 + ".csv", "x" * 96 + ".csv"),
     ],
 )
-async def test_of_a_name_remains_what_is_safe(store: FileStore, name: str, safe: str) -> None:
+async def test_only_the_safe_characters_of_a_name_are_kept(store: FileStore, name: str, safe: str) -> None:
     path = await store.save(1, name, b"x")
     assert path[33:] == safe
     assert await store.read(1, path) == b"x"
@@ -82,21 +82,21 @@ async def pieces(count: int, *, breaks: bool = False) -> AsyncIterator[bytes]:
         raise ConnectionError("the client went away")
 
 
-async def test_a_large_file_comes_in_pieces(store: FileStore) -> None:
+async def test_a_large_file_is_stored_in_pieces(store: FileStore) -> None:
     path = await store.write(1, "large", pieces(LARGE // 65536))
     content = await store.read(1, path)
     assert len(content) == LARGE
     assert content[65536:65538] == b"\1\1"
 
 
-async def test_a_file_that_breaks_off_leaves_nothing(store: FileStore) -> None:
+async def test_an_interrupted_upload_leaves_nothing_behind(store: FileStore) -> None:
     for count in (1, LARGE // 65536):
         with pytest.raises(ConnectionError, match="the client went away"):
             await store.write(1, "broken", pieces(count, breaks=True))
     assert await all_of(store) == []
 
 
-async def test_a_deleted_file_is_gone_and_may_be_deleted_again(store: FileStore) -> None:
+async def test_a_deleted_file_is_gone_and_deleting_it_again_is_not_an_error(store: FileStore) -> None:
     path = await store.save(1, "a", b"x")
     other = await store.save(2, "b", b"x")
     await store.delete(2, path)
@@ -106,31 +106,31 @@ async def test_a_deleted_file_is_gone_and_may_be_deleted_again(store: FileStore)
     assert await all_of(store) == [(2, other)]
 
 
-async def test_a_store_belongs_to_the_database_that_came_first(store: FileStore) -> None:
+async def test_a_store_belongs_to_the_first_database_that_used_it(store: FileStore) -> None:
     assert [await store.belongs_to(name) for name in ("7/1", "8/1", "7/1", "7/12")] == [True, False, True, False]
     path = await store.save(1, "a", b"x")
     assert await all_of(store) == [(1, path)]
 
 
-async def test_files_of_a_directory_are_for_this_account_alone(tmp_path: Path) -> None:
+async def test_files_in_a_directory_are_readable_by_this_account_only(tmp_path: Path) -> None:
     path = await open_file_store(Settings(data_dir=tmp_path)).save(1, "a", b"x")
     file = tmp_path / "files" / "1" / path
     assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
 
 
-async def test_many_files_at_once_have_paths_of_their_own(store: FileStore) -> None:
+async def test_files_saved_concurrently_get_different_paths(store: FileStore) -> None:
     paths = await asyncio.gather(*(store.save(1, "same", bytes([number])) for number in range(20)))
     assert len(set(paths)) == 20
     assert [await store.read(1, path) for path in paths] == [bytes([number]) for number in range(20)]
 
 
 @pytest.mark.parametrize("where", ["gs://bucket", "s3://", "s3://UPPER/x", "s3://bucket/a?b"])
-def test_an_address_that_is_none_is_refused_in_one_sentence(where: str) -> None:
+def test_an_invalid_store_address_is_refused_in_one_sentence(where: str) -> None:
     with pytest.raises(ConfigurationError, match="ROUTINES_FILES"):
         open_file_store(Settings(files=where))
 
 
-async def test_a_store_that_cannot_be_used_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unusable_store_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "taken").write_text("no directory")
     for name, text in {"ENDPOINT_URL": "http://127.0.0.1:1", "ALLOW_HTTP": "true", "SKIP_SIGNATURE": "true"}.items():
         monkeypatch.setenv(f"AWS_{name}", text)

@@ -1,4 +1,4 @@
-"""The histogram that takes many observations at once shows what the library's own would."""
+"""The histogram that records many observations in one call shows the same as the library's own."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ OBSERVED = st.lists(
 
 
 @given(OBSERVED)
-def test_it_shows_what_a_histogram_shows_that_is_told_of_each_value(observed: list[tuple[float, int]]) -> None:
+def test_it_shows_the_same_as_a_histogram_that_observes_each_value(observed: list[tuple[float, int]]) -> None:
     ours, theirs = CollectorRegistry(), CollectorRegistry()
     distribution = Distribution(ours, "waited_seconds", "How long.", DELAY_BUCKETS)
     histogram = Histogram("waited_seconds", "How long.", registry=theirs, buckets=DELAY_BUCKETS)
@@ -33,7 +33,7 @@ def lines(registry: CollectorRegistry) -> dict[str, float]:
     return {name: float(value) for name, _, value in text}
 
 
-def test_each_combination_of_labels_is_a_series_of_its_own() -> None:
+def test_each_combination_of_labels_is_its_own_series() -> None:
     registry = CollectorRegistry()
     distribution = Distribution(registry, "ran_seconds", "How long.", (1, 2), ["status"])
     distribution.observe(0.5, "completed")
@@ -44,7 +44,7 @@ def test_each_combination_of_labels_is_a_series_of_its_own() -> None:
     assert told("ran_seconds_bucket", {"status": "failed", "le": "2.0"}) == 0
 
 
-def test_a_name_is_taken_once() -> None:
+def test_a_name_cannot_be_registered_twice() -> None:
     registry = CollectorRegistry()
     Distribution(registry, "ran_seconds", "How long.")
     with pytest.raises(ValueError, match="Duplicated"):

@@ -1,4 +1,4 @@
-"""The management listener: what it shows, to whom, and what it does not put up with."""
+"""The management listener: what it serves, to whom, and its limits."""
 
 import asyncio
 import json
@@ -42,7 +42,7 @@ async def is_open(port: int) -> bool:
 
 
 async def send(port: int, message: bytes, seconds: float = 20) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body; status 0 where it closed without a word."""
+    """Return status, headers and body; status 0 if the connection was closed without a response."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(message)
@@ -65,7 +65,7 @@ def get(path: str, *headers: str) -> bytes:
     return "\r\n".join([f"GET {path} HTTP/1.1", "Host: x", *headers, "", ""]).encode()
 
 
-async def test_it_shows_the_metrics_and_the_health_of_its_program() -> None:
+async def test_it_serves_the_metrics_and_the_health_of_its_program() -> None:
     async with listener() as port:
         status, headers, body = await send(port, get("/metrics?x=1"))
         assert (status, headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
@@ -84,13 +84,13 @@ async def test_it_shows_the_metrics_and_the_health_of_its_program() -> None:
         ProgramHealth(is_connected=True, since_success_seconds=None),
     ],
 )
-async def test_a_program_that_is_cut_off_or_does_nothing_is_not_healthy(health: ProgramHealth) -> None:
+async def test_a_program_that_is_disconnected_or_idle_too_long_is_unhealthy(health: ProgramHealth) -> None:
     async with listener(health) as port:
         status, _, body = await send(port, get("/health"))
         assert (status, json.loads(body)["status"]) == (503, "failing")
 
 
-async def test_with_a_token_only_its_bearer_sees_the_metrics_and_anybody_the_health() -> None:
+async def test_a_token_is_required_for_the_metrics_but_not_for_the_health() -> None:
     async with listener(token=TOKEN) as port:
         for header in (
             (),
@@ -107,12 +107,12 @@ async def test_with_a_token_only_its_bearer_sees_the_metrics_and_anybody_the_hea
 @pytest.mark.parametrize(
     "message", [get("/"), get("//metrics"), get("/metrics/"), b"POST /metrics HTTP/1.1\r\n\r\n", b"\0\xff\r\n\r\n"]
 )
-async def test_there_is_nothing_else(message: bytes) -> None:
+async def test_every_other_request_answers_404(message: bytes) -> None:
     async with listener() as port:
         assert (await send(port, message))[0] == 404
 
 
-async def test_a_client_that_sends_too_much_or_too_slowly_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_sends_too_much_or_too_slowly_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REQUEST_SECONDS", 0.2)
     async with listener() as port:
         assert (await send(port, b"GET /metrics HTTP/1.1\r\nX: " + b"x" * 200_000))[0] == 0
@@ -120,18 +120,18 @@ async def test_a_client_that_sends_too_much_or_too_slowly_is_hung_up_on(monkeypa
         assert (await send(port, get("/metrics")))[0] == 200
 
 
-async def test_no_more_connections_than_its_limit_are_kept_open() -> None:
+async def test_connections_beyond_the_limit_are_closed() -> None:
     async with listener() as port:
         waiting = [await asyncio.open_connection("127.0.0.1", port) for _ in range(module.CONNECTIONS)]
         assert (await send(port, get("/metrics")))[0] == 0
         for _, writer in waiting:
             writer.close()
         async with asyncio.timeout(20):
-            while (await send(port, get("/metrics")))[0] != 200:  # noqa: ASYNC110 - until it has noticed
+            while (await send(port, get("/metrics")))[0] != 200:  # noqa: ASYNC110 - until the listener has noticed
                 await asyncio.sleep(0.01)
 
 
-async def test_a_port_that_is_taken_keeps_nobody_from_work_and_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_taken_port_does_not_stop_the_program_and_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LISTEN_AGAIN_SECONDS", 0.01)
     taken = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
     port = taken.sockets[0].getsockname()[1]
@@ -149,7 +149,7 @@ async def test_a_port_that_is_taken_keeps_nobody_from_work_and_is_tried_again(mo
         assert (await send(port, get("/health")))[0] == 200
 
 
-async def test_without_a_port_there_is_no_listener() -> None:
+async def test_without_a_port_no_listener_is_started() -> None:
     async def ask() -> ProgramHealth:
         raise AssertionError
 

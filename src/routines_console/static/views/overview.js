@@ -1,30 +1,30 @@
 /**
- * This morning: did everything run, and if not, what needs a look.
+ * Show all routines: did everything run, and if not, what needs attention.
  */
 
 import { pause } from "../api.js";
 import { address, button, empty, fill, h, link, title } from "../dom.js";
 import { Fleet, latest } from "../fleet.js";
-import { isSwitchedOff } from "../parts/failure.js";
-import { filters } from "../parts/filters.js";
-import { row } from "../parts/routine-row.js";
-import { legend, SLOTS, strip } from "../parts/strip.js";
+import { isDisabled } from "../components/failure.js";
+import { filters } from "../components/filters.js";
+import { row } from "../components/routine-row.js";
+import { legend, SLOTS, strip } from "../components/strip.js";
 import { note } from "../router.js";
 import { ago, now, utc } from "../time.js";
 import { count, listed } from "../words.js";
 
 const ROWS = 50;
 const REFRESH_MILLISECONDS = 30_000;
-/** Up to so many routines are all read again by themselves. */
-const REFRESHED = 1000;
+/** Larger collections are refreshed only on demand. */
+const MAX_REFRESHED = 1000;
 
-/** @param {import("../main.js").Context} context */
+/** Build the page. @param {import("../main.js").Context} context */
 export async function overview(context) {
   try {
     const fleet = await firstPage(context);
     return { name: "Overview", body: page(context, fleet) };
   } catch (error) {
-    if (isSwitchedOff(error)) return { name: "Routines are switched off", body: switchedOff() };
+    if (isDisabled(error)) return { name: "Routines are disabled", body: disabled() };
     throw error;
   }
 }
@@ -35,19 +35,19 @@ async function firstPage({ session, signal }) {
   return fleet;
 }
 
-function switchedOff() {
-  return h("div", {}, title("Routines are switched off here."), empty("The API runs without ENABLE_ROUTINES",
-    "Every path of routines answers 404. Start the API with ", h("code", {}, "ENABLE_ROUTINES=true"),
-    ", and they are here. ", link(["tasks"], {}, "Tasks and their runs"), " are shown all the same."));
+function disabled() {
+  return h("div", {}, title("Routines are disabled."), empty("ENABLE_ROUTINES is not set",
+    "Start the API with ", h("code", {}, "ENABLE_ROUTINES=true"), " to use routines. ",
+    link(["tasks"], {}, "Tasks and their runs"), " are available without it."));
 }
 
 function page(context, fleet) {
   let shown = ROWS;
   let filter = { ...context.query };
   let current = fleet;
-  /** @type {Map<number, any>} The latest outcomes of what was shown, by routine. */
+  /** @type {Map<number, any>} The latest outcomes of the routines shown so far, by id. */
   const strips = new Map();
-  /** Those that are to be asked for again. */
+  /** Ids of routines whose strips must be loaded again. */
   let stale = new Set();
   const head = h("div", { class: "summary" });
   const asOf = h("span", {});
@@ -72,7 +72,7 @@ function page(context, fleet) {
     fillStrips(rows.map(({ routine }) => routine.id));
   }
 
-  /** The strips of the rows that are shown, in one request. */
+  /** Load the missing strips of the rows shown, in one request. */
   async function fillStrips(shownIds) {
     const ids = shownIds.filter((id) => stale.has(id) || !strips.has(id));
     if (!ids.length) return;
@@ -91,7 +91,7 @@ function page(context, fleet) {
   function below(found, rows) {
     return [
       h("p", { class: "quiet" }, rows.length < found.length ? `${count(rows.length, "routine")} of ${found.length.toLocaleString("en")}` : count(found.length, "routine"),
-        current.isWhole ? "" : " so far: more are being read"),
+        current.isWhole ? "" : " so far, still loading"),
       rows.length < found.length && button(`Show ${Math.min(ROWS, found.length - rows.length)} more`, () => {
         shown += ROWS;
         draw();
@@ -117,16 +117,16 @@ function page(context, fleet) {
     }
     for (;;) {
       await pause(REFRESH_MILLISECONDS, context.signal);
-      if (document.visibilityState !== "visible" || current.entries.length > REFRESHED) continue;
+      if (document.visibilityState !== "visible" || current.entries.length > MAX_REFRESHED) continue;
       await refresh().catch((error) => {
-        if (!context.signal.aborted) context.say(`Not refreshed: ${error.message}`);
+        if (!context.signal.aborted) context.say(`Refresh failed: ${error.message}`);
       });
     }
   }
 
   draw();
   follow().catch((error) => {
-    if (!context.signal.aborted) context.say(`Not all routines were read: ${error.message}`);
+    if (!context.signal.aborted) context.say(`Some routines could not be loaded: ${error.message}`);
   });
   return h("div", { class: "overview" }, head, fleet.entries.length ? controls.element : null, list, foot);
 }
@@ -134,41 +134,41 @@ function page(context, fleet) {
 function summary(fleet) {
   const tally = fleet.tally();
   const total = fleet.entries.length;
-  const parts = [
-    tally.well && `${tally.well.toLocaleString("en")} went well`,
-    tally.attention && `${tally.attention.toLocaleString("en")} ${tally.attention === 1 ? "needs" : "need"} a look`,
-    tally.running && `${tally.running.toLocaleString("en")} running`,
-    tally.other && `${tally.other.toLocaleString("en")} skipped or cancelled`,
-    tally.paused && `${tally.paused.toLocaleString("en")} paused`,
-    tally.silent && `${tally.silent.toLocaleString("en")} not run yet`,
+  const counts = [
+    tally.well && count(tally.well, "went well", "went well"),
+    tally.attention && count(tally.attention, "needs attention", "need attention"),
+    tally.running && count(tally.running, "is running", "are running"),
+    tally.other && count(tally.other, "was skipped or cancelled", "were skipped or cancelled"),
+    tally.paused && count(tally.paused, "is paused", "are paused"),
+    tally.silent && count(tally.silent, "has not run yet", "have not run yet"),
   ].filter(Boolean);
   const next = fleet.next();
   return [
     h("div", { class: "headline" }, title(headline(tally, total, fleet.isWhole)),
       link(["new"], { class: "button primary" }, "New routine")),
-    total > 0 && h("p", { class: "lede" }, `${count(total, "routine")}${fleet.isWhole ? "" : " so far"}, by the last outcome of each: ${listed(parts)}.`,
-      next && [" Next is ", link(["routines", next.routine.task_name, next.routine.name], {}, next.routine.name), " ", ago(next.routine.next_run_at), "."]),
+    total > 0 && h("p", { class: "lede" }, `${count(total, "routine")}${fleet.isWhole ? "" : " so far"}, by their last outcome: ${listed(counts)}.`,
+      next && [" Next: ", link(["routines", next.routine.task_name, next.routine.name], {}, next.routine.name), " ", ago(next.routine.next_run_at), "."]),
   ];
 }
 
 function headline(tally, total, isWhole) {
   if (!total) return "Nothing is scheduled yet.";
-  if (tally.attention) return tally.attention === 1 ? "One routine needs a look." : `${tally.attention.toLocaleString("en")} routines need a look.`;
-  if (!isWhole) return "Nothing needs a look so far.";
+  if (tally.attention) return tally.attention === 1 ? "One routine needs attention." : `${tally.attention.toLocaleString("en")} routines need attention.`;
+  if (!isWhole) return "Nothing needs attention so far.";
   if (tally.other) return "Nothing failed.";
   if (tally.well) return "Everything ran.";
-  if (tally.running) return "All is under way.";
+  if (tally.running) return "Everything is still running.";
   return tally.silent ? "Nothing has run yet." : "Everything is paused.";
 }
 
 function nothing(fleet, filter) {
   if (!fleet.entries.length) {
-    return empty("No routine yet", "A routine runs a task again and again: every hour, every weekday at nine. ",
-      link(["new"], {}, "Make the first one"), ", or look at the ", link(["tasks"], {}, "tasks"), " there are.");
+    return empty("No routines yet", "A routine runs a task on a schedule: every hour, or every weekday at nine. ",
+      link(["new"], {}, "Create the first one"), ", or browse the ", link(["tasks"], {}, "tasks"), ".");
   }
-  if (!fleet.isWhole) return empty("None so far", "More routines are being read.");
+  if (!fleet.isWhole) return empty("None so far", "Still loading.");
   if (filter.state === "attention" && !filter.q && !filter.task) {
-    return empty("Nothing needs a look", "No routine’s last outcome is a failure or a slot that was missed.");
+    return empty("Nothing needs attention", "No routine failed or missed its last slot.");
   }
-  return empty("No routine fits", "Take a word out of the search, or ", link([], {}, "show all"), ".");
+  return empty("No routines match", "Remove a word from the search, or ", link([], {}, "show all"), ".");
 }

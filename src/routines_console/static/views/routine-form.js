@@ -1,41 +1,42 @@
 /**
- * Make a routine, or change one. What the service refuses is shown at the field that it names.
+ * Create a routine, or edit one. Errors are shown next to the field that the service names.
  */
 
-import { Once } from "../api.js";
+import { IdempotencyKeys } from "../api.js";
+import { cadenceTypes } from "../cadences.js";
 import { address, empty, fill, h, link, title } from "../dom.js";
-import { cadenceFields } from "../parts/cadence.js";
-import { complaint } from "../parts/failure.js";
-import { clearErrors, field, showErrors } from "../parts/fields.js";
-import { overrides } from "../parts/overrides.js";
-import { secrets, webhookSecret } from "../parts/secrets.js";
+import { cadenceFields } from "../components/cadence.js";
+import { complaint } from "../components/failure.js";
+import { clearErrors, field, showErrors } from "../components/fields.js";
+import { overrides } from "../components/overrides.js";
+import { secrets, webhookSecret } from "../components/secrets.js";
 import { go } from "../router.js";
 
 const BLANK = {
-  name: "", cadence: { type: "weekdays", hour_utc: 9, minute_utc: 0 }, init_params_overrides: {}, secret_params: {},
-  webhook_url: null, webhook_secret: null, paused: false,
+  name: "", cadence: null, init_params_overrides: {}, secret_params: {}, webhook_url: null, webhook_secret: null,
+  paused: false,
 };
 
-/** @param {import("../main.js").Context} context */
+/** Build the page that creates a routine. @param {import("../main.js").Context} context */
 export async function newRoutine(context) {
   const { session: { api, collection }, query, signal } = context;
   const tasks = await api.get(["tasks", collection, ""], {}, signal);
   if (!tasks.length) {
-    return { name: "New routine", body: h("div", {}, title("New routine"), empty("There is no task yet", "A routine runs a task: make one first. ", link(["tasks"], {}, "How"))) };
+    return { name: "New routine", body: h("div", {}, title("New routine"), empty("No tasks yet", "A routine runs a task, so create a task first. ", link(["tasks"], {}, "Show me how"))) };
   }
   const chosen = tasks.some(({ name }) => name === query.task) ? query.task : tasks[0].name;
   const choice = h("select", { id: "task", onchange: () => go(address(["new"], { task: choice.value })) },
     tasks.map(({ name }) => h("option", { value: name, selected: name === chosen }, name)));
   const form = await routineForm(context, chosen, BLANK, async (body) => {
-    const made = await api.send("POST", ["routines", collection, chosen], body, form.once.key(body));
-    context.say(`${made.name} is saved.`);
-    go(address(["routines", chosen, made.name]));
+    const created = await api.send("POST", ["routines", collection, chosen], body, form.keys.keyFor(body));
+    context.say(`${created.name} was saved.`);
+    go(address(["routines", chosen, created.name]));
   });
   form.element.prepend(field("task", "Task", choice));
   return { name: "New routine", body: page(form, title("New routine"), [link([], {}, "Overview"), " / new"], address([])) };
 }
 
-/** @param {import("../main.js").Context} context */
+/** Build the page that edits a routine. @param {import("../main.js").Context} context */
 export async function editRoutine(context) {
   const { session: { api, collection }, params: { task, name }, signal } = context;
   const path = ["routines", collection, task, name];
@@ -44,7 +45,7 @@ export async function editRoutine(context) {
   const form = await routineForm(context, task, found, async (body) => {
     const changed = differences(found, body);
     const saved = Object.keys(changed).length ? await api.send("PATCH", path, changed) : found;
-    context.say(`${saved.name} is saved.`);
+    context.say(`${saved.name} was saved.`);
     go(address(["routines", task, saved.name]));
   });
   const crumbs = [link(["tasks", task], {}, task), " / ", link(["routines", task, name], {}, name), " / edit"];
@@ -59,22 +60,23 @@ function page(form, heading, crumbs, back) {
 
 async function routineForm(context, task, given, save) {
   const { session: { api, collection }, signal } = context;
-  const schema = await api.get(["tasks", collection, task, "init-params-schema"], {}, signal);
+  const [schema, types] = await Promise.all([
+    api.get(["tasks", collection, task, "init-params-schema"], {}, signal), cadenceTypes(context.session)]);
   const name = h("input", { id: "name", value: given.name, autocomplete: "off", spellcheck: "false", autocapitalize: "off" });
-  const cadence = cadenceFields(context, given.cadence);
+  const cadence = cadenceFields(context, types, given.cadence);
   const params = overrides(schema.keys, given.init_params_overrides, "init_params_overrides");
-  const hidden = secrets(given.secret_params);
+  const secretParams = secrets(given.secret_params);
   const url = h("input", { id: "webhook-url", type: "url", value: given.webhook_url ?? "", placeholder: "https://…", autocomplete: "off" });
-  const sign = webhookSecret(given.webhook_secret !== null);
+  const signature = webhookSecret(given.webhook_secret !== null);
   const paused = h("input", { id: "paused", type: "checkbox", checked: given.paused });
-  const window_ = h("input", { id: "catchup", type: "number", min: 0, value: given.catchup_window_seconds ?? null, placeholder: "default" });
+  const catchup = h("input", { id: "catchup", type: "number", min: 0, value: given.catchup_window_seconds ?? null, placeholder: "default" });
   const trouble = h("div", {});
-  const once = new Once();
+  const keys = new IdempotencyKeys();
 
   const read = () => ({
-    name: name.value.trim(), cadence: cadence.read(), init_params_overrides: params.read(), secret_params: hidden.read(),
-    webhook_url: url.value.trim() || null, webhook_secret: sign.read(), paused: paused.checked,
-    catchup_window_seconds: window_.value === "" ? null : Number(window_.value),
+    name: name.value.trim(), cadence: cadence.read(), init_params_overrides: params.read(), secret_params: secretParams.read(),
+    webhook_url: url.value.trim() || null, webhook_secret: signature.read(), paused: paused.checked,
+    catchup_window_seconds: catchup.value === "" ? null : Number(catchup.value),
   });
 
   async function onsubmit(event) {
@@ -89,41 +91,44 @@ async function routineForm(context, task, given, save) {
       await save(body);
     } catch (error) {
       fill(trouble, showErrors(element, error) ? null : complaint(error));
-      once.answered(error);
+      keys.answered(error);
     } finally {
       element.removeAttribute("aria-busy");
     }
   }
 
   const element = h("form", { class: "routine-form", onsubmit, novalidate: true },
-    field("name", "Name", name, "A slug: lower-case letters, digits, - and _."),
+    field("name", "Name", name, "Lower-case letters, digits, - and _, starting and ending with a letter or digit."),
     cadence.element,
     h("h2", {}, "Parameters"),
-    h("p", { class: "hint" }, schema.keys.length ? "Tick what this routine gives itself; the rest keeps the task’s default, also when that changes."
-      : "The task takes no parameters."),
+    h("p", { class: "hint" }, schema.keys.length ? "Tick the parameters that this routine sets. The others follow the task’s defaults, even when those change."
+      : "This task has no parameters."),
     params.element,
     h("h2", {}, "Secrets"),
-    h("p", { class: "hint" }, "Stored encrypted, given to the step that names them, and never shown again."),
-    hidden.element,
-    h("h2", {}, "When a run has ended"),
-    field("webhook_url", "Webhook URL", url, "It gets the run by POST. Empty: nobody is told."),
-    sign.element,
+    h("p", { class: "hint" }, "Stored encrypted, passed only to the steps that name them, and never shown again."),
+    secretParams.element,
+    h("h2", {}, "When a run ends"),
+    field("webhook_url", "Webhook URL", url, "The run is sent to this URL by POST. Leave empty to send nothing."),
+    signature.element,
     h("h2", {}, "Schedule"),
-    field("catchup_window_seconds", "Catch-up window, in seconds", window_, "How old a slot may be to still run after an outage. Empty: an hour for hourly, 12 hours for the rest."),
-    h("div", { class: "field", "data-field": "paused" }, h("label", { class: "toggle" }, paused, "Paused: no slot starts a run"), h("p", { class: "field-error" })),
+    field("catchup_window_seconds", "Catch-up window, in seconds", catchup, "After an outage, slots up to this age still run. Leave empty for the default: an hour for hourly routines, 12 hours for the others."),
+    h("div", { class: "field", "data-field": "paused" }, h("label", { class: "toggle" }, paused, "Paused: slots do not start runs"), h("p", { class: "field-error" })),
     trouble);
-  return { element, preview: cadence.preview, once };
+  return { element, preview: cadence.preview, keys };
 }
 
-/** The fields that are not as they were: the others keep their value, whoever changes them meanwhile. */
+/** Return the fields that changed. The others are not sent, so that a change that someone else made to them is kept. */
 function differences(before, after) {
-  const was = { ...before, catchup_window_seconds: before.catchup_window_seconds ?? null, cadence: plain(before.cadence) };
-  const is = (name) => JSON.stringify(name === "cadence" ? plain(after.cadence) : after[name]);
-  const changed = Object.keys(after).filter((name) => is(name) !== JSON.stringify(was[name]));
-  // The mask says "as it was", unless another one beside it is new.
-  return Object.fromEntries(changed.map((name) => [name, after[name]]));
+  const was = { ...before, catchup_window_seconds: before.catchup_window_seconds ?? null };
+  const isSame = (name) => name === "cadence" ? isSameCadence(was.cadence, after.cadence) : isEqual(was[name], after[name]);
+  return Object.fromEntries(Object.entries(after).filter(([name]) => !isSame(name)));
 }
 
-function plain({ type, hour_utc = null, minute_utc = 0, day_of_week = null }) {
-  return { type, hour_utc, minute_utc, day_of_week };
+/** Compare the fields that the form shows: the service also returns those that the type does not take. */
+function isSameCadence(before, after) {
+  return Object.entries(after).every(([name, value]) => isEqual(before[name] ?? null, value));
+}
+
+function isEqual(one, other) {
+  return JSON.stringify(one) === JSON.stringify(other);
 }

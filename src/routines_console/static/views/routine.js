@@ -1,26 +1,26 @@
 /**
- * One routine: how it stands, what became of its slots, what comes, and why.
+ * Show a routine: its health, what happened in its slots, what comes next, and why.
  */
 
-import { Once } from "../api.js";
+import { IdempotencyKeys } from "../api.js";
 import { address, button, facts, fill, h, link, section, title } from "../dom.js";
-import { confirmByName } from "../parts/confirm.js";
-import { deliveries } from "../parts/deliveries.js";
-import { complaint } from "../parts/failure.js";
-import { json } from "../parts/json.js";
-import { ledger } from "../parts/ledger.js";
-import { runs } from "../parts/runs.js";
-import { badge, SLOTS, strip } from "../parts/strip.js";
-import { why } from "../parts/why.js";
+import { confirmByName } from "../components/confirm.js";
+import { deliveries } from "../components/deliveries.js";
+import { complaint } from "../components/failure.js";
+import { json } from "../components/json.js";
+import { ledger } from "../components/ledger.js";
+import { runs } from "../components/runs.js";
+import { badge, SLOTS, strip } from "../components/strip.js";
+import { why } from "../components/why.js";
 import { latest } from "../fleet.js";
+import { healthOf } from "../health.js";
 import { go } from "../router.js";
-import { standing } from "../standing.js";
 import { when } from "../time.js";
 import { cadenceWords, count } from "../words.js";
 
 const COMING = 5;
 
-/** @param {import("../main.js").Context} context */
+/** Build the page. @param {import("../main.js").Context} context */
 export async function routine(context) {
   const { session: { api, collection }, params: { task, name }, signal } = context;
   const path = ["routines", collection, task, name];
@@ -29,12 +29,12 @@ export async function routine(context) {
     latest(context.session, [found.id], SLOTS, signal), api.get([...path, "next"], { count: COMING }, signal)]);
   const recent = recents.get(found.id);
   context.session.routines.set(found.id, found.name);
-  const parts = { ledger: ledger(context, found), runs: runs(context, path, task), why: why(context, path, task, coming.slots[0]) };
-  await Promise.all([parts.ledger.load(), parts.runs.load()]);
-  return { name, body: page(context, found, recent, coming.slots, parts, path) };
+  const components = { ledger: ledger(context, found), runs: runs(context, path, task), why: why(context, path, task, coming.slots[0]) };
+  await Promise.all([components.ledger.load(), components.runs.load()]);
+  return { name, body: page(context, found, recent, coming.slots, components, path) };
 }
 
-function page(context, found, recent, slots, parts, path) {
+function page(context, found, recent, slots, components, path) {
   const trouble = h("div", {});
   return h("div", { class: "routine" },
     h("p", { class: "crumbs" }, link(["tasks", found.task_name], {}, found.task_name), " / routine"),
@@ -44,22 +44,22 @@ function page(context, found, recent, slots, parts, path) {
     notices(found, recent),
     h("div", { class: "columns" },
       h("div", {},
-        section("Ledger", {}, h("p", { class: "hint" }, "Every slot has one outcome: a run, or the reason why there is none."), parts.ledger.element),
-        section("Runs", {}, parts.runs.element),
+        section("Ledger", {}, h("p", { class: "hint" }, "Every slot has one outcome: a run, or the reason why it did not run."), components.ledger.element),
+        section("Runs", {}, components.runs.element),
         found.webhook_url && section("Webhooks", {}, deliveries(context, path, null))),
       h("aside", {},
-        section("Why?", { class: "card" }, parts.why),
+        section("Why?", { class: "card" }, components.why),
         section("Next slots", { class: "card" }, next(found, slots)),
         section("Details", { class: "card" }, details(found)))));
 }
 
 function state(found, recent) {
-  const { kind, words } = standing(found, recent);
+  const { kind, words } = healthOf(found, recent);
   return h("span", { class: "state" }, kind ? badge(kind, words) : h("span", { class: "quiet" }, words), strip(recent?.outcomes ?? []));
 }
 
 function notices(found, recent) {
-  const { group, cause } = standing(found, recent);
+  const { group, cause } = healthOf(found, recent);
   return [
     group === "attention" && cause && h("p", { class: "notice bad" }, cause),
     (found.warnings ?? []).map((warning) => h("p", { class: "notice" }, warning)),
@@ -68,9 +68,9 @@ function notices(found, recent) {
 
 function actions(context, found, path, trouble) {
   const { api } = context.session;
-  const once = new Once();
+  const keys = new IdempotencyKeys();
 
-  /** Do it once, whatever is clicked meanwhile; say what went wrong beside the buttons. */
+  /** Disable the button while it works, and show errors below the buttons. */
   const doing = (work) => async (event) => {
     event.currentTarget.disabled = true;
     const pressed = event.currentTarget;
@@ -78,7 +78,7 @@ function actions(context, found, path, trouble) {
     try {
       await work();
     } catch (error) {
-      once.answered(error);
+      keys.answered(error);
       fill(trouble, complaint(error));
     } finally {
       pressed.disabled = false;
@@ -86,18 +86,18 @@ function actions(context, found, path, trouble) {
     }
   };
   const runNow = doing(async () => {
-    const started = await api.send("POST", [...path, "run-now"], undefined, once.key(null));
+    const started = await api.send("POST", [...path, "run-now"], undefined, keys.keyFor(null));
     context.say(started.message);
     go(address(["runs", found.task_name, started.trajectory_id]));
   });
   const toggle = doing(async () => {
     await api.send("POST", [...path, found.paused ? "resume" : "pause"]);
-    context.say(found.paused ? `${found.name} goes on with its next slot.` : `${found.name} is paused.`);
+    context.say(found.paused ? `${found.name} was resumed.` : `${found.name} was paused.`);
     await context.reload("toggle");
   });
   const remove = doing(async () => {
     const sure = await confirmByName("Delete this routine?", found.name,
-      "Its schedule and its secrets go; its runs stay. This cannot be taken back.", "Delete routine");
+      "This also deletes its schedule and its secrets. Its runs are kept. This cannot be undone.", "Delete routine");
     if (!sure) return;
     await api.send("DELETE", path);
     context.say(`${found.name} was deleted.`);
@@ -112,7 +112,7 @@ function actions(context, found, path, trouble) {
 
 function next(found, slots) {
   if (slots.length) return h("ol", { class: "times" }, slots.map((slot) => h("li", {}, when(slot))));
-  return h("p", { class: "quiet" }, found.paused ? "None while it is paused." : "None: it runs by hand only.");
+  return h("p", { class: "quiet" }, found.paused ? "None while it is paused." : found.cadence.type === "manual" ? "None: it runs only when someone starts it." : "None.");
 }
 
 function details(found) {
@@ -124,6 +124,6 @@ function details(found) {
     ["Overrides", Object.keys(found.init_params_overrides).length ? json(found.init_params_overrides) : "none"],
     ["Secrets", secrets.length ? h("ul", { class: "plain-list" }, secrets.map((name) => h("li", {}, h("code", {}, name)))) : "none"],
     ["Webhook", found.webhook_url ? [h("code", { class: "wrap" }, found.webhook_url), found.webhook_secret ? " signed" : " not signed"] : "none"],
-    ["Id", found.id],
+    ["ID", found.id],
   ]);
 }

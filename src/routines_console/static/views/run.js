@@ -1,23 +1,24 @@
 /**
- * One run: its steps, its log, what it was given, and what may be done with it. It follows the run until its end.
+ * Show a run: its steps, log, parameters and labels. The page follows the run until it ends.
  */
 
 import { pause } from "../api.js";
 import { button, facts, fill, h, link, section, title } from "../dom.js";
-import { deliveries } from "../parts/deliveries.js";
-import { complaint } from "../parts/failure.js";
-import { json } from "../parts/json.js";
-import { labels } from "../parts/labels.js";
-import { log } from "../parts/log.js";
-import { badge } from "../parts/strip.js";
-import { timeline } from "../parts/timeline.js";
+import { deliveries } from "../components/deliveries.js";
+import { complaint } from "../components/failure.js";
+import { json } from "../components/json.js";
+import { labels } from "../components/labels.js";
+import { log } from "../components/log.js";
+import { badge } from "../components/strip.js";
+import { timeline } from "../components/timeline.js";
 import { at, duration, secondsBetween, utc, when } from "../time.js";
 
 const FIRST_POLL_MILLISECONDS = 1000;
 const LONGEST_POLL_MILLISECONDS = 5000;
-const TRIGGERS = { schedule: "on schedule", "run-now": "by hand, of its routine", api: "by the API" };
+const ENDINGS = { completed: "has completed", failed: "has failed", cancelled: "was cancelled", archived: "was archived" };
+const TRIGGERS = { schedule: "Schedule", "run-now": "Run now", api: "API" };
 
-/** @param {import("../main.js").Context} context */
+/** Build the page. @param {import("../main.js").Context} context */
 export async function run(context) {
   const { session: { api, collection }, params: { task, id }, signal } = context;
   const path = ["db", "trajectory", collection, task, id];
@@ -26,13 +27,13 @@ export async function run(context) {
   const page = body(context, found, events);
   if (found.triggered_by_routine_id) routineOf(context, found.triggered_by_routine_id).then(page.belongsTo);
   follow(context, path, found, page).catch((error) => {
-    if (!signal.aborted) context.say(`Not followed any more: ${error.message}`);
+    if (!signal.aborted) context.say(`No longer following this run: ${error.message}`);
   });
   return { name: `Run ${found.trajectory_id}`, body: page.element };
 }
 
 /**
- * The name of the routine with this id; null: it is gone. The contract has no way from the id to the name.
+ * Return the name of the routine with this id; null if it was deleted. The API cannot look a routine up by id.
  *
  * @param {import("../main.js").Context} context
  * @param {number} id
@@ -50,7 +51,7 @@ async function routineOf({ session: { api, collection, routines }, params: { tas
   return null;
 }
 
-/** Ask again while the run is active and somebody looks. */
+/** Poll the run while it is active and the page is visible. */
 async function follow({ session: { api }, signal, say }, path, first, page) {
   let shown = first;
   let wait = FIRST_POLL_MILLISECONDS;
@@ -63,14 +64,14 @@ async function follow({ session: { api }, signal, say }, path, first, page) {
     shown = fresh;
     if (hasChanged) page.draw(fresh, await api.get(["workflows-logs", fresh.workflow_id], {}, signal));
     else page.tick(fresh);
-    if (fresh.ended_at) say(`Run ${fresh.trajectory_id} is ${fresh.status}.`);
+    if (fresh.ended_at) say(`Run ${fresh.trajectory_id} ${ENDINGS[fresh.status] ?? "has ended"}.`);
   }
 }
 
 function body(context, found, events) {
   const { task } = context.params;
   let shown = found;
-  /** @type {string | null | undefined} undefined: it is being looked for. */
+  /** @type {string | null | undefined} The routine's name; undefined while it is being looked up. */
   let routine;
   const crumbs = h("p", { class: "crumbs" });
   const head = h("div", {});
@@ -91,7 +92,7 @@ function body(context, found, events) {
     around(run);
   }
 
-  /** What names the routine: it may be known later than the run. */
+  /** Draw what names the routine, which may be known later than the run. */
   function around(run) {
     fill(crumbs, link(["tasks", task], {}, task), routine && [" / ", link(["routines", task, routine], {}, routine)], " / run");
     fill(about, details(context, run, routine));
@@ -112,9 +113,9 @@ function body(context, found, events) {
   return {
     element,
     draw,
-    /** Nothing but time went by: what somebody reads or has unfolded stays as it is. @param {any} run */
+    /** Update only the elapsed time: everything else stays as the user left it. @param {any} run */
     tick: (run) => fill(lede, progress(run)),
-    /** @param {string | null} name */
+    /** Show the name of the routine. @param {string | null} name */
     belongsTo(name) {
       routine = name;
       around(shown);
@@ -122,11 +123,11 @@ function body(context, found, events) {
   };
 }
 
-/** Where the run stands, and for how long. */
+/** Show the status of the run and its duration. */
 function progress(run) {
   const took = run.started_at && duration(secondsBetween(run.started_at, run.ended_at));
   return [badge(run.status),
-    took ? ` ${run.ended_at ? "after" : "for"} ${took}, ${run.completed_steps} of ${run.total_steps} steps done` : " and has not begun"];
+    took ? ` ${run.ended_at ? "after" : "for"} ${took}, ${run.completed_steps} of ${run.total_steps} steps done` : " and not started yet"];
 }
 
 function header(context, run, lede) {
@@ -145,7 +146,7 @@ async function cancel({ session: { api, collection }, params: { task }, say, rel
   event.currentTarget.disabled = true;
   try {
     await api.send("POST", ["trajectory", collection, task, "statuses"], { [run.trajectory_id]: "cancelled" });
-    say(`Run ${run.trajectory_id} is cancelled.`);
+    say(`Run ${run.trajectory_id} was cancelled.`);
     await reload();
   } catch (error) {
     fill(trouble, complaint(error));
@@ -156,14 +157,14 @@ function details({ params: { task } }, run, routine) {
   const byRoutine = run.triggered_by_routine_id;
   /** @type {any[]} */
   const rows = [
-    ["Started", TRIGGERS[run.trigger] ?? run.trigger],
-    byRoutine ? ["Routine", routine ? link(["routines", task, routine], {}, routine) : routine === null ? `${byRoutine}, which is gone` : byRoutine] : null,
+    ["Trigger", TRIGGERS[run.trigger] ?? run.trigger],
+    byRoutine ? ["Routine", routine ? link(["routines", task, routine], {}, routine) : routine === null ? `${byRoutine} (deleted)` : byRoutine] : null,
     run.scheduled_for ? ["Slot", h("span", {}, utc(run.scheduled_for), " UTC")] : null,
-    ["Made", when(run.created_at)],
-    ["Begun", when(run.started_at, "not yet")],
+    ["Created", when(run.created_at)],
+    ["Started", when(run.started_at, "not yet")],
     ["Ended", when(run.ended_at, "not yet")],
     ["Webhook", run.webhook_url ? h("code", { class: "wrap" }, run.webhook_url) : "none"],
-    ["Workflow id", h("code", { class: "wrap" }, run.workflow_id)],
+    ["Workflow ID", h("code", { class: "wrap" }, run.workflow_id)],
   ];
   return facts(rows.filter(Boolean));
 }

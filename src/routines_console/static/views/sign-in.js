@@ -1,5 +1,5 @@
 /**
- * The door: an API key, checked by the service before it is kept.
+ * Ask for an API key; the service checks it before it is stored.
  */
 
 import { Problem } from "../api.js";
@@ -9,8 +9,10 @@ import { signIn } from "../session.js";
 const PRINTABLE = /^[\x21-\x7e]+$/;
 
 /**
- * @param {string} reason Why it is shown; empty: it is the beginning.
- * @param {(session: import("../session.js").Session) => void} done
+ * Build the page.
+ *
+ * @param {string} reason Why the user has to sign in; empty on the first visit.
+ * @param {(session: import("../session.js").Session) => void} done Called once the key has been accepted.
  */
 export function signInPage(reason, done) {
   const input = h("input", {
@@ -36,7 +38,7 @@ export function signInPage(reason, done) {
     }
   }
 
-  return h("main", { class: "alone door" },
+  return h("main", { class: "alone sign-in" },
     h("div", { class: "mark big", "aria-hidden": "true" }, h("i"), h("i"), h("i"), h("i")),
     h("h1", {}, "Routines"),
     h("p", { class: "lede" }, "Did everything run? If not, why?"),
@@ -44,14 +46,14 @@ export function signInPage(reason, done) {
     h("form", { onsubmit, novalidate: true },
       h("label", { for: "key" }, "API key"), input, error,
       h("p", { id: "key-hint", class: "hint" },
-        "It stays in this tab and is forgotten when you sign out or close it. ",
-        h("code", {}, "routines keys create --collection NAME"), " makes one; ", h("code", {}, "routines up"),
-        " keeps the demo’s in ", h("code", {}, ".routines/demo.key"), "."),
+        "The key stays in this tab and is forgotten when you sign out or close it. Create one with ",
+        h("code", {}, "routines keys create --collection NAME"), "; ", h("code", {}, "routines up"),
+        " stores the demo key in ", h("code", {}, ".routines/demo.key"), "."),
       submit));
 }
 
 async function checked(key) {
-  if (!PRINTABLE.test(key)) throw new Problem(401, { detail: "Type or paste the whole key: it begins with rtn_." });
+  if (!PRINTABLE.test(key)) throw new Problem(401, { detail: "Enter the whole key: it starts with rtn_." });
   return signIn(key);
 }
 
@@ -61,5 +63,5 @@ function advice(problem) {
   if (problem.status !== 401) return problem.message;
   return /mistyped|whole key/.test(problem.message)
     ? problem.message
-    : "This key opens nothing: it is unknown, was revoked or has expired. Check it, or make a new one.";
+    : "This key does not work: it is unknown, was revoked or has expired. Check it, or create a new one.";
 }

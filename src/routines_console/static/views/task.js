@@ -1,21 +1,21 @@
 /**
- * One task: its steps, how its runs went, its routines, and a form to run it.
+ * Show a task: its steps, runs, statistics and routines, and a form to run it.
  */
 
-import { Once } from "../api.js";
+import { IdempotencyKeys } from "../api.js";
 import { address, empty, facts, fill, h, link, section, title } from "../dom.js";
-import { complaint, isSwitchedOff } from "../parts/failure.js";
-import { showErrors } from "../parts/fields.js";
-import { overrides } from "../parts/overrides.js";
-import { runsOfTask } from "../parts/runs.js";
-import { steps } from "../parts/steps.js";
+import { complaint, isDisabled } from "../components/failure.js";
+import { showErrors } from "../components/fields.js";
+import { overrides } from "../components/overrides.js";
+import { runsOfTask } from "../components/runs.js";
+import { steps } from "../components/steps.js";
 import { go } from "../router.js";
 import { duration } from "../time.js";
 import { cadenceWords, count } from "../words.js";
 
 const ROUTINES = 20;
 
-/** @param {import("../main.js").Context} context */
+/** Build the page. @param {import("../main.js").Context} context */
 export async function task(context) {
   const { session: { api, collection }, params, signal } = context;
   const runs = runsOfTask(context, params.task);
@@ -35,27 +35,27 @@ export async function task(context) {
         section("Steps", {}, steps(found.workflow)),
         section("Runs", {}, runs.element)),
       h("aside", {},
-        section("Run it", { class: "card" }, runForm(context, found)),
-        section("How its runs went", { class: "card" }, statistics(stats)),
+        section("Run this task", { class: "card" }, runForm(context, found)),
+        section("Statistics", { class: "card" }, statistics(stats)),
         routines && section("Routines", { class: "card" }, list(routines, found.name)))));
   return { name: found.name, body };
 }
 
-/** Its first routines; null: routines are switched off. */
+/** Return the first page of its routines; null if routines are disabled. */
 async function routinesOf({ session: { api, collection }, params, signal }) {
   try {
     return await api.page(["routines", collection, params.task], { limit: ROUTINES }, signal);
   } catch (error) {
-    if (isSwitchedOff(error)) return null;
+    if (isDisabled(error)) return null;
     throw error;
   }
 }
 
 function list({ items, cursor }, task) {
-  if (!items.length) return empty("None yet", h("a", { href: address(["new"], { task }) }, "Make one"), " to run this task by itself.");
+  if (!items.length) return empty("None yet", h("a", { href: address(["new"], { task }) }, "Create one"), " to run this task on a schedule.");
   return h("ul", { class: "plain-list spaced" },
     items.map((each) => h("li", {}, link(["routines", task, each.name], {}, each.name), h("br"), h("span", { class: "quiet" }, cadenceWords(each.cadence)))),
-    cursor && h("li", {}, h("a", { href: address([], { task }) }, "All its routines")));
+    cursor && h("li", {}, h("a", { href: address([], { task }) }, "All routines of this task")));
 }
 
 function statistics(stats) {
@@ -67,7 +67,7 @@ function statistics(stats) {
     ["Succeeded", share],
     ["Runs", `${count(stats.total, "run")}: ${others.join(", ")}`],
     ["Median", duration(durations.p50_seconds)],
-    ["95 of 100 within", duration(durations.p95_seconds)],
+    ["95th percentile", duration(durations.p95_seconds)],
     ["Longest", duration(durations.max_seconds)],
   ]);
 }
@@ -78,7 +78,7 @@ function runForm(context, found) {
   const fields = overrides(keys, {}, "init_params");
   const trouble = h("div", {});
   const submit = h("button", { class: "primary" }, "Run task");
-  const once = new Once();
+  const idempotencyKeys = new IdempotencyKeys();
 
   async function onsubmit(event) {
     event.preventDefault();
@@ -86,22 +86,22 @@ function runForm(context, found) {
     if (!read || submit.disabled) return;
     submit.disabled = true;
     try {
-      const started = await api.send("POST", ["run", collection, found.name], { init_params: read }, once.key(read));
+      const started = await api.send("POST", ["run", collection, found.name], { init_params: read }, idempotencyKeys.keyFor(read));
       go(address(["runs", found.name, started.trajectory_id]));
     } catch (error) {
       fill(trouble, showErrors(form, error) ? null : complaint(error));
-      once.answered(error);
+      idempotencyKeys.answered(error);
     } finally {
       submit.disabled = false;
     }
   }
 
   const form = h("form", { onsubmit, novalidate: true },
-    keys.length ? fields.element : h("p", { class: "quiet" }, "It takes no parameters."), trouble, submit);
+    keys.length ? fields.element : h("p", { class: "quiet" }, "This task has no parameters."), trouble, submit);
   return form;
 }
 
-/** The JSON type of a default. @param {any} value */
+/** Return the JSON type of a default. @param {any} value */
 function hint(value) {
   if (Array.isArray(value)) return "array";
   if (typeof value === "number") return Number.isInteger(value) ? "integer" : "number";

@@ -1,19 +1,19 @@
 /**
- * The tasks of the collection.
+ * List the tasks of the collection.
  */
 
 import { empty, h, link, title } from "../dom.js";
 import { ago } from "../time.js";
 import { count } from "../words.js";
 
-/** @param {import("../main.js").Context} context */
+/** Build the page. @param {import("../main.js").Context} context */
 export async function tasks({ session: { api, collection }, signal }) {
   const found = await api.get(["tasks", collection, ""], {}, signal);
   const body = h("div", {},
-    h("div", { class: "headline" }, title(found.length ? `${count(found.length, "task")}.` : "No task yet.")),
-    h("p", { class: "lede" }, "A task is a workflow with a name. Routines run it again and again; each of its runs is kept."),
+    h("div", { class: "headline" }, title(found.length ? `${count(found.length, "task")}.` : "No tasks yet.")),
+    h("p", { class: "lede" }, "A task is a named workflow. Routines run it on a schedule, and every run is kept."),
     found.length ? h("ul", { class: "rows tasks" }, found.map(row))
-      : empty("Tasks come by HTTP or from files", "POST one to ", h("code", {}, `/api/v1/tasks/${collection}`), ", or keep them in files and apply them: ",
+      : empty("Create tasks over HTTP or from files", "POST a task to ", h("code", {}, `/api/v1/tasks/${collection}`), ", or keep tasks in files and apply them: ",
         h("code", {}, "routines tasks apply FILE"), "."));
   return { name: "Tasks", body };
 }

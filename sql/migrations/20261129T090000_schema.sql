@@ -1,0 +1,2443 @@
+-- == sql/schema/01_tenants_and_keys.sql
+
+-- Tenants, the API keys that open them, and how one tenant is kept apart from another. The migrator has created the
+-- schema `routines` and the table schema_migrations.
+
+CREATE DOMAIN routines.slug AS text
+    CONSTRAINT slug_is_valid CHECK (VALUE ~ '^[a-z0-9]([a-z0-9_-]{0,98}[a-z0-9])?$');
+COMMENT ON DOMAIN routines.slug IS
+    'Lower-case letters, digits, - and _, starting and ending with a letter or digit, 1 to 100 characters.';
+
+CREATE DOMAIN routines.json_object AS jsonb
+    CONSTRAINT json_is_object CHECK (jsonb_typeof(VALUE) = 'object');
+COMMENT ON DOMAIN routines.json_object IS 'A JSON object; arrays, scalars and JSON null are rejected.';
+
+-- Here and not with the secrets, because a constraint of collections calls it.
+CREATE FUNCTION routines.secret_ids(secret_refs jsonb, webhook_secret_id uuid) RETURNS uuid[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN ARRAY(SELECT value::uuid FROM jsonb_each_text(secret_refs)) || array_remove(ARRAY[webhook_secret_id], NULL);
+COMMENT ON FUNCTION routines.secret_ids IS 'The ids in secrets that a collection, a routine or a run refers to.';
+
+---------------------------------------------------------------------------------------------------- row-level security
+-- The database itself keeps tenants apart: a statement that forgets to name its collection sees no rows of another one.
+-- Roles and grants come last, in the chapter on roles. Why this design: docs/decisions/0010.
+
+-- A transaction names its collection, and the name ends with the transaction, so a reused connection remembers nothing of
+-- its previous user. A setting that was set once reads as '' afterwards.
+CREATE FUNCTION routines.current_collection() RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE
+RETURN nullif(current_setting('routines.collection_id', true), '')::bigint;
+COMMENT ON FUNCTION routines.current_collection IS 'The collection that this transaction has named; null if it has named none.';
+
+CREATE FUNCTION routines.current_key() RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE
+RETURN nullif(current_setting('routines.key_id', true), '')::bigint;
+COMMENT ON FUNCTION routines.current_key IS
+    'The API key with which this transaction named its collection; null if it has named none.';
+
+-- The owner of the tables migrates, makes keys and serves all collections, but only while no collection is named: an API
+-- that has to run as the owner is limited to its caller's collection too. Superusers bypass row-level security.
+-- plpgsql keeps the body out of query plans. It runs at most once per statement, for the policy `owner`.
+CREATE FUNCTION routines.is_owner() RETURNS boolean LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+BEGIN
+    RETURN pg_has_role(current_user, (SELECT relowner FROM pg_class WHERE oid = 'routines.collections'::regclass), 'USAGE');
+END $$;
+COMMENT ON FUNCTION routines.is_owner IS 'Returns true if the current role owns the tables of Routines.';
+
+-- One policy for callers that have named a collection, one for an owner that has not. The subqueries run once per
+-- statement, not once per row.
+CREATE FUNCTION routines.protect(
+    of_table regclass, is_own text DEFAULT 'collection_id = (SELECT routines.current_collection())'
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', of_table);
+    EXECUTE format('CREATE POLICY tenant ON %s USING (%s)', of_table, is_own);
+    EXECUTE format('CREATE POLICY owner ON %s USING ((SELECT routines.is_owner() AND routines.current_collection() IS NULL))',
+                   of_table);
+END $$;
+COMMENT ON FUNCTION routines.protect IS
+    'Turns on row-level security for a tenant table, also for its owner. `is_own` is the condition for rows of the named collection. Add rows to role_grants and call set_up_roles() afterwards.';
+REVOKE EXECUTE ON FUNCTION routines.protect FROM PUBLIC;
+
+------------------------------------------------------------------------------------------------------------ collections
+-- Triggers, in the order in which they fire:
+--   AFTER UPDATE  forget_replaced_environment  if environment_refs changes: deletes the ciphertexts no longer referred to
+--   AFTER UPDATE  note_limited_runs            when a limit is set: counts the runs that are already claimed
+CREATE TABLE routines.collections (
+    id                  bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT collections_pkey PRIMARY KEY,
+    name                routines.slug NOT NULL CONSTRAINT collections_name_key UNIQUE,
+    description         text NOT NULL DEFAULT '',
+    environment_refs    routines.json_object NOT NULL DEFAULT '{}'
+                        CONSTRAINT collections_environment_refs_is_bounded
+                        CHECK (cardinality(routines.secret_ids(environment_refs, NULL)) <= 100),
+    max_concurrent_runs integer CONSTRAINT collections_max_concurrent_runs_is_positive CHECK (max_concurrent_runs > 0),
+    created_at          timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE  routines.collections IS 'A tenant. Every task, routine and key belongs to exactly one collection.';
+COMMENT ON COLUMN routines.collections.id IS 'Database id, never exposed by HTTP.';
+COMMENT ON COLUMN routines.collections.name IS 'The {collection} in every path.';
+COMMENT ON COLUMN routines.collections.description IS 'Free text for people.';
+COMMENT ON COLUMN routines.collections.environment_refs IS 'Environment variables: their names, with ids in secrets.';
+COMMENT ON COLUMN routines.collections.max_concurrent_runs IS
+    'The maximum number of runs that workers may have claimed at once; null if the collection sets no limit.';
+COMMENT ON COLUMN routines.collections.created_at IS 'When its first key created it.';
+SELECT routines.protect('routines.collections', 'id = (SELECT routines.current_collection())');
+
+CREATE FUNCTION routines.forget_replaced_environment() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM routines.secrets WHERE id = ANY (routines.secret_ids(OLD.environment_refs, NULL))
+        AND NOT id = ANY (routines.secret_ids(NEW.environment_refs, NULL));
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.forget_replaced_environment IS
+    'Deletes the ciphertext of a replaced or removed environment variable in the same transaction.';
+CREATE TRIGGER forget_replaced_environment AFTER UPDATE OF environment_refs ON routines.collections
+    FOR EACH ROW WHEN (OLD.environment_refs IS DISTINCT FROM NEW.environment_refs)
+    EXECUTE FUNCTION routines.forget_replaced_environment();
+
+-- Shared by collections and tasks: both can limit their runs.
+CREATE FUNCTION routines.note_limited_runs() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO routines.limited_runs (trajectory_id, collection_id, task_id)
+    SELECT id, collection_id, task_id FROM routines.trajectories
+    WHERE ended_at IS NULL AND status = 'running'
+      AND CASE TG_TABLE_NAME WHEN 'collections' THEN collection_id = NEW.id ELSE task_id = NEW.id END
+      AND NOT EXISTS (SELECT FROM routines.trajectories AS child
+                      WHERE child.parent_id = trajectories.id AND child.ended_at IS NULL)
+    ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.note_limited_runs IS
+    'Counts the running runs of a collection or task towards its new limit, except those that wait for children.';
+CREATE TRIGGER note_limited_runs AFTER UPDATE OF max_concurrent_runs ON routines.collections
+    FOR EACH ROW WHEN (OLD.max_concurrent_runs IS NULL AND NEW.max_concurrent_runs IS NOT NULL)
+    EXECUTE FUNCTION routines.note_limited_runs();
+
+------------------------------------------------------------------------------------------------------- peppers, API keys
+-- No triggers.
+CREATE TABLE routines.peppers (
+    id         uuid CONSTRAINT peppers_pkey PRIMARY KEY,
+    key_id     text NOT NULL,
+    ciphertext bytea NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE  routines.peppers IS
+    'The encrypted secrets that API keys are hashed with. Without them the hashes alone are useless for guessing a key.';
+COMMENT ON COLUMN routines.peppers.id IS 'Chosen by the program that encrypts, because the ciphertext authenticates it.';
+COMMENT ON COLUMN routines.peppers.key_id IS 'The key of ROUTINES_ENCRYPTION_KEYS that opens it. Rotation searches by it.';
+COMMENT ON COLUMN routines.peppers.ciphertext IS 'Same format as in secrets.';
+COMMENT ON COLUMN routines.peppers.created_at IS 'When it was created. New API keys use the newest pepper.';
+
+-- No triggers.
+CREATE TABLE routines.api_keys (
+    id            bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT api_keys_pkey PRIMARY KEY,
+    collection_id bigint NOT NULL CONSTRAINT api_keys_collection_id_fkey REFERENCES routines.collections (id),
+    secret_hash   bytea NOT NULL CONSTRAINT api_keys_secret_hash_is_sha256 CHECK (octet_length(secret_hash) = 32),
+    pepper_id     uuid NOT NULL CONSTRAINT api_keys_pepper_id_fkey REFERENCES routines.peppers (id),
+    created_at    timestamptz NOT NULL DEFAULT now(),
+    expires_at    timestamptz,
+    revoked_at    timestamptz,
+    last_used_at  timestamptz
+);
+CREATE INDEX api_keys_collection_id_idx ON routines.api_keys (collection_id);
+COMMENT ON TABLE  routines.api_keys IS
+    'Bearer keys, rtn_<id>_<secret><checksum>. The secret is shown once, at creation; only its hash is stored.';
+COMMENT ON COLUMN routines.api_keys.id IS 'The <id> of the key, and the argument of `routines keys revoke`.';
+COMMENT ON COLUMN routines.api_keys.collection_id IS 'The one collection that the key opens.';
+COMMENT ON COLUMN routines.api_keys.secret_hash IS
+    'HMAC-SHA256 of the secret part, keyed with the pepper. 256 random bits need no slow hash.';
+COMMENT ON COLUMN routines.api_keys.pepper_id IS 'The pepper that keys its hash.';
+COMMENT ON COLUMN routines.api_keys.created_at IS 'When it was created.';
+COMMENT ON COLUMN routines.api_keys.expires_at IS 'From this time on the key is refused; null if it never expires.';
+COMMENT ON COLUMN routines.api_keys.revoked_at IS 'When it was revoked; null if it was not.';
+COMMENT ON COLUMN routines.api_keys.last_used_at IS 'Its last use, to the minute; null if never used.';
+SELECT routines.protect('routines.api_keys', 'id = (SELECT routines.current_key())');
+-- The owner looks keys up whichever collection is named, because open_collection names another one.
+ALTER POLICY owner ON routines.api_keys USING ((SELECT routines.is_owner()));
+
+-- The API may not read hashes except one at a time, through this function, which runs as the owner.
+CREATE FUNCTION routines.key_to_check(of_key bigint)
+RETURNS TABLE (secret_hash bytea, pepper_id uuid, collection_id bigint, collection_name text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp ROWS 1 AS $$
+BEGIN
+    PERFORM set_config('routines.collection_id', '', true);  -- a token that is still unchecked names no collection
+    RETURN QUERY SELECT api_keys.secret_hash, api_keys.pepper_id, collections.id, collections.name::text
+        FROM routines.api_keys JOIN routines.collections ON collections.id = api_keys.collection_id
+        WHERE api_keys.id = of_key AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
+END $$;
+COMMENT ON FUNCTION routines.key_to_check IS
+    'The hash of one valid key, to compare a bearer token with, and the collection that the key opens. No collection is named afterwards.';
+
+CREATE FUNCTION routines.open_collection(of_key bigint) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    opened bigint;
+BEGIN
+    SELECT collection_id INTO opened FROM routines.api_keys
+    WHERE id = of_key AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'API key % is unknown, revoked or expired', of_key USING ERRCODE = 'RT401';
+    END IF;
+    PERFORM set_config('routines.key_id', of_key::text, true), set_config('routines.collection_id', opened::text, true);
+    RETURN true;
+END $$;
+COMMENT ON FUNCTION routines.open_collection IS
+    'Names the collection that this key opens until the transaction ends; raises RT401 for an invalid key.';
+REVOKE EXECUTE ON FUNCTION routines.open_collection, routines.key_to_check FROM PUBLIC;
+
+-- Postgres reads a parameter before it plans the statement, so the collection is named before any policy asks for it.
+CREATE DOMAIN routines.caller AS bigint CONSTRAINT caller_opens_a_collection CHECK (routines.open_collection(VALUE));
+COMMENT ON DOMAIN routines.caller IS
+    'The id of an API key, as a parameter. Reading it names the collection that the key opens. Every statement of the API takes one.';
+
+CREATE FUNCTION routines.collection_of_key(key_id routines.caller) RETURNS bigint LANGUAGE sql STABLE
+-- Refers to its argument, so that Postgres reads it.
+RETURN CASE WHEN key_id IS NOT NULL THEN routines.current_collection() END;
+COMMENT ON FUNCTION routines.collection_of_key IS
+    'The collection that a key opens. Reading an unknown, revoked or expired key raises RT401. Every statement of the API calls this, so a revoked key neither sees nor changes anything from that moment on.';
+
+-------------------------------------------------------------------------------------------------------- requests by key
+-- Triggers:
+--   AFTER INSERT, per statement  forget_old_answers  deletes a few answers that are a day old
+CREATE TABLE routines.idempotency_keys (
+    key_id          bigint NOT NULL CONSTRAINT idempotency_keys_key_id_fkey REFERENCES routines.api_keys (id) ON DELETE CASCADE,
+    idempotency_key text NOT NULL CONSTRAINT idempotency_keys_length CHECK (length(idempotency_key) BETWEEN 1 AND 255),
+    request_hash    bytea NOT NULL CONSTRAINT idempotency_keys_hash_is_sha256 CHECK (octet_length(request_hash) = 32),
+    status          smallint,
+    body            bytea,
+    created_at      timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT idempotency_keys_pkey PRIMARY KEY (key_id, idempotency_key)
+);
+-- Expired answers, oldest first.
+CREATE INDEX idempotency_keys_created_at_idx ON routines.idempotency_keys (created_at);
+COMMENT ON TABLE  routines.idempotency_keys IS 'The first answer to each Idempotency-Key, repeated when the request is repeated.';
+COMMENT ON COLUMN routines.idempotency_keys.key_id IS 'The API key that sent it. Each API key has its own Idempotency-Keys.';
+COMMENT ON COLUMN routines.idempotency_keys.idempotency_key IS 'The header''s value.';
+COMMENT ON COLUMN routines.idempotency_keys.request_hash IS
+    'HMAC-SHA256 of method, path and body, keyed with the bearer token. A different request under the same header is refused.';
+COMMENT ON COLUMN routines.idempotency_keys.status IS 'The HTTP status; null only inside the transaction of the first request.';
+COMMENT ON COLUMN routines.idempotency_keys.body IS 'The answer, with secrets masked as in any answer.';
+COMMENT ON COLUMN routines.idempotency_keys.created_at IS 'When it was first sent. Answers are kept for a day.';
+SELECT routines.protect('routines.idempotency_keys', 'key_id = (SELECT routines.current_key())');
+
+CREATE FUNCTION routines.forget_old_answers() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    named text := current_setting('routines.collection_id', true);
+BEGIN
+    PERFORM set_config('routines.collection_id', '', true);  -- answers of every key
+    DELETE FROM routines.idempotency_keys
+    WHERE (key_id, idempotency_key) IN (
+        SELECT key_id, idempotency_key FROM routines.idempotency_keys
+        WHERE created_at < now() - interval '1 day'
+        ORDER BY created_at LIMIT 10 FOR UPDATE SKIP LOCKED);
+    PERFORM set_config('routines.collection_id', named, true);
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.forget_old_answers IS 'Deletes up to ten day-old answers, of any key, with each new one.';
+CREATE TRIGGER forget_old_answers AFTER INSERT ON routines.idempotency_keys
+    FOR EACH STATEMENT EXECUTE FUNCTION routines.forget_old_answers();
+
+-- No triggers. UNLOGGED: writes need no WAL and no flush. After a crash every bucket is full again.
+CREATE UNLOGGED TABLE routines.rate_buckets (
+    key_id    bigint CONSTRAINT rate_buckets_pkey PRIMARY KEY,
+    tokens    float8 NOT NULL,
+    filled_at timestamptz NOT NULL
+) WITH (fillfactor = 10, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+COMMENT ON TABLE  routines.rate_buckets IS 'A token bucket for each API key, shared by all API processes.';
+COMMENT ON COLUMN routines.rate_buckets.key_id IS 'The API key.';
+COMMENT ON COLUMN routines.rate_buckets.tokens IS 'The number of requests that it could make at once at filled_at.';
+COMMENT ON COLUMN routines.rate_buckets.filled_at IS 'When tokens was computed.';
+SELECT routines.protect('routines.rate_buckets', 'key_id = (SELECT routines.current_key())');
+
+-- == sql/schema/02_tasks.sql
+
+-- Tasks and the immutable versions of their workflows.
+
+-- Triggers:
+--   BEFORE UPDATE  refuse_older_version  if version decreases: raises
+--   AFTER UPDATE   note_limited_runs     when a limit is set: counts the runs that are already claimed
+--   AFTER DELETE   keep_name_of_task     records the name for the runs that remain
+CREATE TABLE routines.tasks (
+    id                  bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT tasks_pkey PRIMARY KEY,
+    collection_id       bigint NOT NULL CONSTRAINT tasks_collection_id_fkey REFERENCES routines.collections (id),
+    name                routines.slug NOT NULL,
+    description         text NOT NULL DEFAULT '',
+    version             integer NOT NULL DEFAULT 1 CONSTRAINT tasks_version_is_positive CHECK (version > 0),
+    max_concurrent_runs integer CONSTRAINT tasks_max_concurrent_runs_is_positive CHECK (max_concurrent_runs > 0),
+    created_at          timestamptz NOT NULL DEFAULT now(),
+    updated_at          timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT tasks_name_key UNIQUE (collection_id, name),
+    -- Target of routines_task_fkey, which keeps a routine in its task's collection.
+    CONSTRAINT tasks_id_in_collection_key UNIQUE (id, collection_id)
+);
+COMMENT ON TABLE  routines.tasks IS 'A named workflow in a collection. The workflow itself is in task_versions.';
+COMMENT ON COLUMN routines.tasks.id IS 'Database id, never exposed by HTTP.';
+COMMENT ON COLUMN routines.tasks.collection_id IS 'The tenant.';
+COMMENT ON COLUMN routines.tasks.name IS 'The {task} in every path; unique in its collection.';
+COMMENT ON COLUMN routines.tasks.description IS 'Free text for people.';
+COMMENT ON COLUMN routines.tasks.version IS 'The row of task_versions that the next run starts with.';
+COMMENT ON COLUMN routines.tasks.max_concurrent_runs IS
+    'The maximum number of runs that workers may have claimed at once; null if the task sets no limit.';
+COMMENT ON COLUMN routines.tasks.created_at IS 'When it was created.';
+COMMENT ON COLUMN routines.tasks.updated_at IS 'Its last change.';
+SELECT routines.protect('routines.tasks');
+
+CREATE FUNCTION routines.refuse_older_version() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'task % is at version %: insert a new version instead of going back to %', OLD.id, OLD.version, NEW.version
+        USING ERRCODE = 'check_violation', CONSTRAINT = 'tasks_version_only_grows';
+END $$;
+COMMENT ON FUNCTION routines.refuse_older_version IS
+    'Keeps versions growing, so that a task''s oldest run shows which versions are no longer needed.';
+CREATE TRIGGER refuse_older_version BEFORE UPDATE OF version ON routines.tasks
+    FOR EACH ROW WHEN (NEW.version < OLD.version) EXECUTE FUNCTION routines.refuse_older_version();
+
+-- The function is defined with the collections, which have the same trigger.
+CREATE TRIGGER note_limited_runs AFTER UPDATE OF max_concurrent_runs ON routines.tasks
+    FOR EACH ROW WHEN (OLD.max_concurrent_runs IS NULL AND NEW.max_concurrent_runs IS NOT NULL)
+    EXECUTE FUNCTION routines.note_limited_runs();
+
+CREATE FUNCTION routines.keep_name_of_task() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO routines.deleted_tasks (id, collection_id, name) VALUES (OLD.id, OLD.collection_id, OLD.name);
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.keep_name_of_task IS 'Records the name of a deleted task.';
+CREATE TRIGGER keep_name_of_task AFTER DELETE ON routines.tasks
+    FOR EACH ROW EXECUTE FUNCTION routines.keep_name_of_task();
+
+-- No triggers.
+CREATE TABLE routines.deleted_tasks (
+    id            bigint CONSTRAINT deleted_tasks_pkey PRIMARY KEY,
+    collection_id bigint NOT NULL CONSTRAINT deleted_tasks_collection_id_fkey REFERENCES routines.collections (id),
+    name          routines.slug NOT NULL,
+    deleted_at    timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE  routines.deleted_tasks IS 'Names of deleted tasks. Runs outlive their task and are still shown under its name.';
+COMMENT ON COLUMN routines.deleted_tasks.id IS 'The id that the task had.';
+COMMENT ON COLUMN routines.deleted_tasks.collection_id IS 'The tenant.';
+COMMENT ON COLUMN routines.deleted_tasks.name IS 'Its last name.';
+COMMENT ON COLUMN routines.deleted_tasks.deleted_at IS 'When it was deleted.';
+SELECT routines.protect('routines.deleted_tasks');
+
+-- Triggers:
+--   BEFORE INSERT  complete_version  fills in init_params from the workflow, and collection_id from the task
+--   BEFORE UPDATE  refuse_change     raises: a version is immutable
+--
+-- No foreign key to tasks: a run keeps the version it started with even if the task is deleted meanwhile.
+CREATE TABLE routines.task_versions (
+    task_id       bigint NOT NULL,
+    version       integer NOT NULL,
+    collection_id bigint NOT NULL,
+    workflow      json NOT NULL CONSTRAINT task_versions_workflow_is_object CHECK (json_typeof(workflow) = 'object'),
+    init_params   routines.json_object NOT NULL,
+    created_at    timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT task_versions_pkey PRIMARY KEY (task_id, version)
+);
+COMMENT ON TABLE  routines.task_versions IS 'Each change of a workflow is a new row; rows never change.';
+COMMENT ON COLUMN routines.task_versions.task_id IS 'The task, which may have been deleted.';
+COMMENT ON COLUMN routines.task_versions.version IS 'Counts from 1 within the task.';
+COMMENT ON COLUMN routines.task_versions.collection_id IS 'The tenant, the same as the task''s. A trigger fills it in if it is missing.';
+COMMENT ON COLUMN routines.task_versions.workflow IS
+    'As sent: {init_params, step_configs, steps}. json rather than jsonb, to preserve the order of keys.';
+COMMENT ON COLUMN routines.task_versions.init_params IS
+    'workflow.init_params as jsonb, filled in by a trigger: parsed once here instead of at every fire.';
+COMMENT ON COLUMN routines.task_versions.created_at IS 'When this version was saved.';
+SELECT routines.protect('routines.task_versions');
+
+CREATE FUNCTION routines.complete_version() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.init_params := coalesce(NEW.workflow -> 'init_params', '{}')::jsonb;
+    NEW.collection_id := coalesce(
+        NEW.collection_id, (SELECT tasks.collection_id FROM routines.tasks WHERE tasks.id = NEW.task_id));
+    RETURN NEW;
+END $$;
+COMMENT ON FUNCTION routines.complete_version IS
+    'Derives init_params from the workflow, and fills in the task''s collection if it is missing.';
+CREATE TRIGGER complete_version BEFORE INSERT ON routines.task_versions
+    FOR EACH ROW EXECUTE FUNCTION routines.complete_version();
+
+CREATE FUNCTION routines.refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'a task version is immutable: insert version % and point tasks.version at it', OLD.version + 1
+        USING ERRCODE = 'check_violation', CONSTRAINT = 'task_versions_is_immutable';
+END $$;
+COMMENT ON FUNCTION routines.refuse_change IS 'Keeps task_versions immutable.';
+CREATE TRIGGER refuse_change BEFORE UPDATE ON routines.task_versions
+    FOR EACH ROW EXECUTE FUNCTION routines.refuse_change();
+
+-- == sql/schema/03_cadence.sql
+
+-- Cadences and their slots: all the arithmetic on slots in this project. The API, the ticker, the triggers and psql call
+-- these functions. They are pure SQL expressions over UTC, so the planner inlines them into the tick. They compute on
+-- `timestamp` because timestamptz + interval is only STABLE (it depends on the session's time zone).
+--
+-- date_bin floors to a grid that is pinned by an origin. 0001-01-01 was a Monday (proleptic Gregorian), so
+-- origin + day + hour + minute pins the week, origin + hour + minute the day, and origin + minute the hour.
+--
+-- Which fields each type needs is a set of constraints on the table routines.routines.
+
+CREATE TYPE routines.cadence AS (
+    type        text,
+    hour_utc    integer,
+    minute_utc  integer,
+    day_of_week text
+);
+COMMENT ON TYPE routines.cadence IS
+    'When a routine is due. Write one as ROW(''weekdays'', 9, 0, NULL)::routines.cadence; read one with routines.cadence_of(routines).';
+COMMENT ON COLUMN routines.cadence.type IS 'manual, hourly, daily, weekdays (Monday to Friday) or weekly.';
+COMMENT ON COLUMN routines.cadence.hour_utc IS '0-23 for daily, weekdays and weekly; null otherwise.';
+COMMENT ON COLUMN routines.cadence.minute_utc IS '0-59, for hourly the minute of the hour; 0 for manual.';
+COMMENT ON COLUMN routines.cadence.day_of_week IS 'mon to sun for weekly; null otherwise.';
+
+CREATE FUNCTION routines.cadence_from_json(cadence jsonb) RETURNS routines.cadence LANGUAGE sql STABLE PARALLEL SAFE
+RETURN jsonb_populate_record(NULL::routines.cadence, cadence);
+COMMENT ON FUNCTION routines.cadence_from_json IS
+    'A cadence from {"type", "hour_utc", "minute_utc", "day_of_week"}, the form in which programs pass it. to_jsonb() is the inverse.';
+
+CREATE FUNCTION routines.next_fire(cadence routines.cadence, after timestamptz)
+RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE (cadence).type
+    WHEN 'hourly' THEN
+        date_bin('1 hour', after AT TIME ZONE 'UTC',
+                 timestamp '0001-01-01' + make_interval(mins => (cadence).minute_utc)) + interval '1 hour'
+    WHEN 'daily' THEN
+        date_bin('1 day', after AT TIME ZONE 'UTC', timestamp '0001-01-01' + make_interval(
+                     hours => (cadence).hour_utc, mins => (cadence).minute_utc)) + interval '1 day'
+    WHEN 'weekly' THEN
+        date_bin('7 days', after AT TIME ZONE 'UTC',
+                 timestamp '0001-01-01' + make_interval(
+                     days => array_position('{mon,tue,wed,thu,fri,sat,sun}'::text[], (cadence).day_of_week) - 1,
+                     hours => (cadence).hour_utc, mins => (cadence).minute_utc)) + interval '7 days'
+    -- The next daily slot, or if that falls on a weekend, the Monday after it. 0001-01-06 was a Saturday.
+    WHEN 'weekdays' THEN greatest(
+        date_bin('1 day', after AT TIME ZONE 'UTC', timestamp '0001-01-01' + make_interval(
+                     hours => (cadence).hour_utc, mins => (cadence).minute_utc)) + interval '1 day',
+        date_bin('7 days', after AT TIME ZONE 'UTC' + interval '1 day', timestamp '0001-01-06' + make_interval(
+                     hours => (cadence).hour_utc, mins => (cadence).minute_utc)) + interval '2 days')
+END AT TIME ZONE 'UTC';
+COMMENT ON FUNCTION routines.next_fire IS
+    'The first slot strictly later than `after`; null for manual. Try: SELECT routines.next_fire(ROW(''weekdays'', 9, 0, NULL)::routines.cadence, now());';
+
+CREATE FUNCTION routines.latest_slot(cadence routines.cadence, until timestamptz)
+RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE (cadence).type
+    WHEN 'hourly' THEN
+        date_bin('1 hour', until AT TIME ZONE 'UTC',
+                 timestamp '0001-01-01' + make_interval(mins => (cadence).minute_utc))
+    WHEN 'daily' THEN
+        date_bin('1 day', until AT TIME ZONE 'UTC', timestamp '0001-01-01' + make_interval(
+                     hours => (cadence).hour_utc, mins => (cadence).minute_utc))
+    WHEN 'weekly' THEN
+        date_bin('7 days', until AT TIME ZONE 'UTC',
+                 timestamp '0001-01-01' + make_interval(
+                     days => array_position('{mon,tue,wed,thu,fri,sat,sun}'::text[], (cadence).day_of_week) - 1,
+                     hours => (cadence).hour_utc, mins => (cadence).minute_utc))
+    -- The latest daily slot, or the Friday of its week if that is earlier.
+    WHEN 'weekdays' THEN least(
+        date_bin('1 day', until AT TIME ZONE 'UTC', timestamp '0001-01-01' + make_interval(
+                     hours => (cadence).hour_utc, mins => (cadence).minute_utc)),
+        date_bin('7 days', until AT TIME ZONE 'UTC', timestamp '0001-01-01' + make_interval(
+                     hours => (cadence).hour_utc, mins => (cadence).minute_utc)) + interval '4 days')
+END AT TIME ZONE 'UTC';
+COMMENT ON FUNCTION routines.latest_slot IS
+    'The last slot at or before `until`; null for manual. Catch-up after an outage fires this slot.';
+
+CREATE FUNCTION routines.count_slots(cadence routines.cadence, first_slot timestamptz, last_slot timestamptz)
+RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN 1 + CASE (cadence).type
+    WHEN 'hourly' THEN extract(epoch FROM last_slot - first_slot)::bigint / 3600
+    WHEN 'daily'  THEN extract(epoch FROM last_slot - first_slot)::bigint / 86400
+    WHEN 'weekly' THEN extract(epoch FROM last_slot - first_slot)::bigint / 604800
+    -- Days between, less two for every weekend between. Weekends end where a Monday-pinned week begins.
+    WHEN 'weekdays' THEN extract(epoch FROM last_slot - first_slot)::bigint / 86400
+        - 2 * (extract(epoch FROM
+            date_bin('7 days', last_slot AT TIME ZONE 'UTC', timestamp '0001-01-01')
+          - date_bin('7 days', first_slot AT TIME ZONE 'UTC', timestamp '0001-01-01'))::bigint / 604800)
+END;
+COMMENT ON FUNCTION routines.count_slots IS
+    'The number of slots from first_slot to last_slot. Both must be slots of the cadence; both are counted.';
+
+-- plpgsql, because it is called rarely and every tick would have to plan the text of an inlined body.
+CREATE FUNCTION routines.slots_in_span(cadence routines.cadence, first_slot timestamptz, last_slot timestamptz)
+RETURNS bigint LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+    RETURN routines.count_slots(
+        cadence, routines.latest_slot(cadence, first_slot), routines.latest_slot(cadence, last_slot));
+END $$;
+COMMENT ON FUNCTION routines.slots_in_span IS
+    'The number of slots from first_slot to last_slot, either of which may be a time that a person set between two slots.';
+
+CREATE FUNCTION routines.next_slots(cadence routines.cadence, after timestamptz, slot_limit integer)
+RETURNS SETOF timestamptz LANGUAGE sql IMMUTABLE ROWS 10 AS $$
+    WITH RECURSIVE slots (slot, position) AS (
+        SELECT routines.next_fire(cadence, after), 1
+        UNION ALL
+        SELECT routines.next_fire(cadence, slot), position + 1 FROM slots WHERE position < slot_limit
+    )
+    SELECT slot FROM slots WHERE slot IS NOT NULL AND slot_limit > 0 ORDER BY slot;
+$$;
+COMMENT ON FUNCTION routines.next_slots IS
+    'The first slot_limit slots later than `after`. Try: SELECT routines.next_slots(ROW(''weekdays'', 9, 0, NULL)::routines.cadence, now(), 10);';
+
+CREATE FUNCTION routines.cadence_in_words(cadence routines.cadence) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+    (cadence).type || CASE (cadence).type
+        WHEN 'manual' THEN ''
+        WHEN 'hourly' THEN ' at minute ' || (cadence).minute_utc
+        ELSE coalesce(' on ' || (cadence).day_of_week, '')
+             || ' at ' || to_char((cadence).hour_utc, 'FM00') || ':' || to_char((cadence).minute_utc, 'FM00') END;
+COMMENT ON FUNCTION routines.cadence_in_words IS 'For example: weekly on mon at 09:00, or hourly at minute 5. Always UTC.';
+
+------------------------------------------------------------------------------------------------------- spans of slots
+-- A span of skipped slots (table skips) stores the type of its cadence only. The other fields are those of its last slot.
+
+CREATE FUNCTION routines.cadence_of_span(cadence_type text, last_slot timestamptz) RETURNS routines.cadence
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN ROW(
+    cadence_type,
+    extract(hour FROM last_slot AT TIME ZONE 'UTC')::integer,
+    extract(minute FROM last_slot AT TIME ZONE 'UTC')::integer,
+    ('{mon,tue,wed,thu,fri,sat,sun}'::text[])[extract(isodow FROM last_slot AT TIME ZONE 'UTC')::integer]
+)::routines.cadence;
+COMMENT ON FUNCTION routines.cadence_of_span IS
+    'The cadence of a span in skips, from its cadence_type and its last slot. Fields that the type does not use are set too.';
+
+CREATE FUNCTION routines.is_slot_of_span(cadence routines.cadence, first_slot timestamptz, last_slot timestamptz, at timestamptz)
+RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+    at IN (first_slot, last_slot) OR at > first_slot AND at < last_slot AND at = routines.latest_slot(cadence, at);
+COMMENT ON FUNCTION routines.is_slot_of_span IS
+    'Returns true if `at` is one of the slots of a span in skips, and false or null if it falls between two of them.';
+
+CREATE FUNCTION routines.next_slot_of_span(
+    cadence routines.cadence, first_slot timestamptz, last_slot timestamptz, after timestamptz
+) RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE
+    WHEN after < first_slot THEN first_slot
+    WHEN after < last_slot THEN routines.next_fire(cadence, after)
+END;
+COMMENT ON FUNCTION routines.next_slot_of_span IS 'The first slot of a span in skips that is later than `after`; null if there is none.';
+
+-- == sql/schema/04_routines.sql
+
+-- Routines. Each rule of a cadence is a named constraint, so a row typed in psql is as safe as one that came by HTTP, and an
+-- error names the broken rule.
+
+-- Triggers, in the order in which they fire. Where two share an event, Postgres fires them by name, and these names are
+-- chosen for that order.
+--   BEFORE INSERT or UPDATE        keep_next_run_at            recomputes next_run_at if cadence or paused changes
+--   BEFORE UPDATE                  settle_slots                if cadence or paused changes: records the slots that no tick will
+--                                                              see; must come after keep_next_run_at
+--   BEFORE DELETE                  settle_slots_of_deleted     the same for a deleted routine
+--   AFTER INSERT                   follow_created_webhook_url  restarts a stopped webhook endpoint that the routine names
+--   AFTER INSERT                   refuse_missing_secrets_of_new  raises if a secret does not exist in its collection
+--   AFTER INSERT, per statement    keep_names_of_new           adds to routine_names
+--   AFTER UPDATE                   follow_changed_webhook_url  like follow_created_webhook_url; must come before forget_replaced_secrets:
+--                                                              the end of a delivery, too, locks the endpoint before the secret
+--   AFTER UPDATE                   forget_replaced_secrets     deletes ciphertexts that the routine no longer refers to
+--   AFTER UPDATE                   keep_names_of_changed       updates routine_names
+--   AFTER UPDATE                   refuse_missing_secrets      raises if a secret does not exist in its collection
+--   AFTER DELETE                   forget_secrets_of_deleted   deletes its ciphertexts
+--   AFTER DELETE                   keep_names_of_deleted       deletes from routine_names
+--   AFTER TRUNCATE, per statement  keep_names_of_truncated     empties routine_names
+-- A fire updates next_run_at, settled_until, last_run_at and strikes only, and fires none of them.
+--
+-- Names have their index in routine_names. Why: docs/decisions/0013.
+CREATE TABLE routines.routines (
+    id                     bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT routines_pkey PRIMARY KEY,
+    collection_id          bigint NOT NULL,
+    task_id                bigint NOT NULL,
+    name                   routines.slug NOT NULL,
+    cadence_type           text NOT NULL CONSTRAINT routines_cadence_type_is_known
+                           CHECK (cadence_type IN ('manual', 'hourly', 'daily', 'weekdays', 'weekly')),
+    hour_utc               smallint CONSTRAINT routines_hour_utc_in_range CHECK (hour_utc BETWEEN 0 AND 23),
+    minute_utc             smallint NOT NULL DEFAULT 0 CONSTRAINT routines_minute_utc_in_range CHECK (minute_utc BETWEEN 0 AND 59),
+    day_of_week            text CONSTRAINT routines_day_of_week_is_known
+                           CHECK (day_of_week IN ('mon', 'tue', 'wed', 'thu', 'fri', 'sat', 'sun')),
+    init_params_overrides  routines.json_object NOT NULL DEFAULT '{}',
+    secret_refs            routines.json_object NOT NULL DEFAULT '{}',
+    webhook_url            text CONSTRAINT routines_webhook_url_is_http
+                           CHECK (webhook_url ~ '^https?://[^[:space:]/?#@]+([/?#][^[:space:]]*)?$' AND length(webhook_url) <= 2048),
+    webhook_secret_id      uuid,
+    paused                 boolean NOT NULL DEFAULT false,
+    paused_at              timestamptz,
+    paused_reason          text,
+    strikes                smallint NOT NULL DEFAULT 0,
+    overlap_policy         text NOT NULL DEFAULT 'skip' CONSTRAINT routines_overlap_policy_is_known CHECK (overlap_policy IN ('skip')),
+    catchup_window_seconds integer CONSTRAINT routines_catchup_window_seconds_is_not_negative CHECK (catchup_window_seconds >= 0),
+    next_run_at            timestamptz,
+    settled_until          timestamptz,
+    last_run_at            timestamptz,
+    created_at             timestamptz NOT NULL DEFAULT now(),
+    updated_at             timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT routines_hour_utc_fits_cadence
+        CHECK ((hour_utc IS NOT NULL) = (cadence_type IN ('daily', 'weekdays', 'weekly'))),
+    CONSTRAINT routines_minute_utc_fits_cadence CHECK (cadence_type <> 'manual' OR minute_utc = 0),
+    CONSTRAINT routines_day_of_week_fits_cadence CHECK ((day_of_week IS NOT NULL) = (cadence_type = 'weekly')),
+    CONSTRAINT routines_next_run_at_fits_state CHECK ((next_run_at IS NULL) = (paused OR cadence_type = 'manual')),
+    -- Reject timestamps that Python cannot represent. The ticker retries a failed batch routine by routine, and one unreadable
+    -- next_run_at would keep it from all the others.
+    CONSTRAINT routines_next_run_at_in_range CHECK (next_run_at >= '1970-01-01Z' AND next_run_at < '2200-01-01Z'),
+    CONSTRAINT routines_settled_until_in_range CHECK (settled_until >= '1970-01-01Z' AND settled_until < '2200-01-01Z'),
+    CONSTRAINT routines_created_at_in_range CHECK (created_at >= '1970-01-01Z' AND created_at < '2200-01-01Z')
+) WITH (
+    -- Each fire leaves a dead row version and dead index entries, so vacuum starts at 2 % instead of 20 %. It always cleans the
+    -- indexes: among a million routines 10,000 fires touch less than 2 % of the pages, and vacuum would leave the indexes alone
+    -- by default. Later fires then took 10 % more CPU time.
+    autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.05, vacuum_index_cleanup = on
+);
+-- The tick claims from this index. Due routines are at its head; paused and manual routines are not in it.
+CREATE INDEX routines_next_run_at_idx ON routines.routines (next_run_at) WHERE next_run_at IS NOT NULL;
+-- Routines paused by strikes, for metrics. Nearly empty: a fire writes no row that belongs in it.
+CREATE INDEX routines_struck_idx ON routines.routines (id) WHERE paused_reason IS NOT NULL;
+
+COMMENT ON TABLE  routines.routines IS 'A saved, recurring invocation of a task.';
+COMMENT ON COLUMN routines.routines.id IS 'Database id, and `id` in the API.';
+COMMENT ON COLUMN routines.routines.collection_id IS 'The tenant, the same as the task''s.';
+COMMENT ON COLUMN routines.routines.task_id IS 'The task that it runs. A task with routines cannot be deleted: see routine_names.';
+COMMENT ON COLUMN routines.routines.name IS 'Unique in its task: see routine_names.';
+COMMENT ON COLUMN routines.routines.cadence_type IS
+    'manual, hourly, daily, weekdays (Monday to Friday) or weekly. Read the four columns as one value with routines.cadence_of(routines).';
+COMMENT ON COLUMN routines.routines.hour_utc IS '0-23, required for daily, weekdays and weekly; null otherwise.';
+COMMENT ON COLUMN routines.routines.minute_utc IS '0-59, for hourly the minute of the hour; 0 for manual.';
+COMMENT ON COLUMN routines.routines.day_of_week IS 'mon to sun, required for weekly; null otherwise.';
+COMMENT ON COLUMN routines.routines.init_params_overrides IS
+    'Merged over the task''s init_params when it fires, key by key at the top level.';
+COMMENT ON COLUMN routines.routines.secret_refs IS 'Secret params: their names, with the ids of their ciphertexts in secrets.';
+COMMENT ON COLUMN routines.routines.webhook_url IS 'Receives a webhook when a run has ended; null for none.';
+COMMENT ON COLUMN routines.routines.webhook_secret_id IS 'The secret that signs the webhook; null for unsigned.';
+COMMENT ON COLUMN routines.routines.paused IS 'True stops the schedule. If you UPDATE it in psql, next_run_at follows.';
+COMMENT ON COLUMN routines.routines.paused_at IS 'When it was paused; null if not paused. Maintained by a trigger.';
+COMMENT ON COLUMN routines.routines.paused_reason IS 'Why the scheduler paused it; null if a person did.';
+COMMENT ON COLUMN routines.routines.strikes IS
+    'Consecutive fires that raised an error. At three the routine is paused; a successful fire resets it to 0.';
+COMMENT ON COLUMN routines.routines.overlap_policy IS
+    'skip: a slot that comes while a run is active is recorded in skips and does not start a run.';
+COMMENT ON COLUMN routines.routines.catchup_window_seconds IS
+    'The age up to which a missed slot still fires after an outage; 0 to never catch up; null for the default of its cadence.';
+COMMENT ON COLUMN routines.routines.next_run_at IS
+    'The next slot that fires; null while paused, and for manual. A trigger maintains it and the tick advances it. Setting it forward by hand passes over the slots before it: they are recorded as missed. Setting it back fires no slot a second time.';
+COMMENT ON COLUMN routines.routines.settled_until IS
+    'Every slot up to here has its outcome and never gets another, whatever next_run_at is set to; null if no slot since created_at has one.';
+COMMENT ON COLUMN routines.routines.last_run_at IS 'When it last started a run, on schedule or by run-now; null if never.';
+COMMENT ON COLUMN routines.routines.created_at IS 'When it was created.';
+COMMENT ON COLUMN routines.routines.updated_at IS 'Its last change by a person. Fires do not count.';
+SELECT routines.protect('routines.routines');
+
+-- The only place that turns the four columns into a value. Plain SQL, so that it disappears from query plans.
+CREATE FUNCTION routines.cadence_of(routine routines.routines) RETURNS routines.cadence
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN ROW((routine).cadence_type, (routine).hour_utc, (routine).minute_utc, (routine).day_of_week)::routines.cadence;
+COMMENT ON FUNCTION routines.cadence_of IS
+    'The cadence of a routine. Try: SELECT routines.next_fire(routines.cadence_of(routines), now()) FROM routines.routines;';
+
+CREATE FUNCTION routines.keep_next_run_at() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.updated_at := now();
+    IF TG_OP = 'UPDATE'
+       AND (routines.cadence_of(NEW), NEW.paused) IS NOT DISTINCT FROM (routines.cadence_of(OLD), OLD.paused) THEN
+        RETURN NEW;
+    END IF;
+    IF NEW.paused THEN
+        NEW.next_run_at := NULL;
+        NEW.paused_at := coalesce(NEW.paused_at, now());
+    ELSE
+        NEW.next_run_at := routines.next_fire(routines.cadence_of(NEW), now());
+        NEW.paused_at := NULL;
+        NEW.paused_reason := NULL;
+        NEW.strikes := 0;
+    END IF;
+    RETURN NEW;
+END $$;
+COMMENT ON FUNCTION routines.keep_next_run_at IS
+    'Keeps next_run_at correct when cadence or paused changes. Resuming computes from now: nothing is caught up.';
+CREATE TRIGGER keep_next_run_at
+    BEFORE INSERT OR UPDATE OF name, cadence_type, hour_utc, minute_utc, day_of_week, paused,
+        init_params_overrides, secret_refs, webhook_url, webhook_secret_id ON routines.routines
+    FOR EACH ROW EXECUTE FUNCTION routines.keep_next_run_at();
+
+------------------------------------------------------------------------------------- slots that no tick will see
+-- Every slot from a routine's creation to its end is accounted for exactly once: by the tick, or by these triggers when a
+-- person pauses, changes or deletes a routine before a ticker comes. A slot that a person passes over, by setting
+-- next_run_at forward, is recorded as missed. The tick and settle_slots find such slots between settled_until and
+-- next_run_at, where normally there are none, so no trigger needs to watch next_run_at, which each fire writes.
+
+CREATE FUNCTION routines.passed_over_detail(next_run_at timestamptz) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+    'next_run_at was set past it by hand, to ' || to_char(next_run_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
+COMMENT ON FUNCTION routines.passed_over_detail IS 'The detail that skips records for slots that a person passed over.';
+
+CREATE FUNCTION routines.settle_span(
+    old routines.routines, first_slot timestamptz, last_slot timestamptz, reason text, detail text
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    slot_count bigint := greatest(1, routines.slots_in_span(routines.cadence_of(old), first_slot, last_slot));
+BEGIN
+    INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, slot_count, cadence_type,
+                                reason, detail)
+    VALUES (old.collection_id, old.id, first_slot, last_slot, slot_count,
+            CASE WHEN slot_count > 1 THEN old.cadence_type END, reason, detail)
+    ON CONFLICT ON CONSTRAINT skips_slot_key DO NOTHING;
+END $$;
+COMMENT ON FUNCTION routines.settle_span IS
+    'Records that the slots of a routine from first_slot to last_slot, both included, started no run.';
+
+CREATE FUNCTION routines.settle_slots() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    cadence       routines.cadence := routines.cadence_of(OLD);
+    settled_until timestamptz := CASE TG_OP WHEN 'UPDATE' THEN NEW.settled_until ELSE OLD.settled_until END;
+    is_paused     boolean := OLD.paused OR TG_OP = 'UPDATE' AND NEW.paused;
+    -- The first slot without an outcome. A pause begins after the slot at which it was made; that slot was settled then.
+    first_slot    timestamptz := routines.next_fire(
+        cadence,
+        CASE WHEN OLD.paused THEN greatest(OLD.paused_at, settled_until) ELSE coalesce(settled_until, OLD.created_at) END);
+    passed_until  timestamptz;
+    last_slot     timestamptz;
+BEGIN
+    -- A statement that writes settled_until has settled the slots itself: the tick, when it pauses after three strikes.
+    IF TG_OP = 'UPDATE' AND NEW.settled_until IS DISTINCT FROM OLD.settled_until THEN
+        RETURN NEW;
+    END IF;
+    IF first_slot < OLD.next_run_at AND first_slot <= now() THEN
+        passed_until := routines.latest_slot(cadence, least(now(), OLD.next_run_at - interval '1 microsecond'));
+        PERFORM routines.settle_span(OLD, first_slot, passed_until, 'missed', routines.passed_over_detail(OLD.next_run_at));
+        settled_until := greatest(settled_until, passed_until);
+    END IF;
+    -- A person may have set next_run_at to a time between two slots, or to before the routine's creation.
+    IF (OLD.next_run_at <= settled_until) IS NOT TRUE AND NOT OLD.paused THEN
+        first_slot := OLD.next_run_at;
+    END IF;
+    IF first_slot <= now() THEN
+        last_slot := greatest(first_slot, routines.latest_slot(cadence, now()));
+        PERFORM routines.settle_span(
+            OLD, first_slot, last_slot, CASE WHEN is_paused THEN 'paused' ELSE 'missed' END,
+            CASE WHEN OLD.paused THEN coalesce(OLD.paused_reason, 'paused by hand') || ', since '
+                                      || to_char(OLD.paused_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+                 WHEN is_paused THEN 'paused by hand before a ticker came'
+                 WHEN TG_OP = 'DELETE' THEN 'the routine was deleted before a ticker came'
+                 ELSE 'the cadence was changed before a ticker came' END);
+        settled_until := greatest(settled_until, last_slot);
+    END IF;
+    IF TG_OP = 'DELETE' THEN
+        RETURN OLD;
+    END IF;
+    -- A time in the past that was no slot does not become one when the cadence changes.
+    NEW.settled_until := greatest(settled_until, now());
+    -- Only if the database's clock was set back: a slot with an outcome does not come again.
+    IF NEW.next_run_at <= NEW.settled_until THEN
+        NEW.next_run_at := routines.next_fire(routines.cadence_of(NEW), NEW.settled_until);
+    END IF;
+    RETURN NEW;
+END $$;
+COMMENT ON FUNCTION routines.settle_slots IS
+    'Records the outcome of slots that no tick will see: those that were due or passed over when a person paused, changed or deleted the routine, and those that fell in a pause, once it ends.';
+CREATE TRIGGER settle_slots
+    BEFORE UPDATE OF cadence_type, hour_utc, minute_utc, day_of_week, paused ON routines.routines
+    FOR EACH ROW WHEN ((routines.cadence_of(OLD), OLD.paused) IS DISTINCT FROM (routines.cadence_of(NEW), NEW.paused))
+    EXECUTE FUNCTION routines.settle_slots();
+CREATE TRIGGER settle_slots_of_deleted BEFORE DELETE ON routines.routines
+    FOR EACH ROW EXECUTE FUNCTION routines.settle_slots();
+
+------------------------------------------------------------------------------------------- webhook endpoints and secrets
+CREATE FUNCTION routines.restart_endpoint() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM routines.webhook_endpoints WHERE collection_id = NEW.collection_id AND md5(url) = md5(NEW.webhook_url);
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.restart_endpoint IS 'Tries a stopped webhook endpoint again when a routine is set to its URL.';
+CREATE TRIGGER follow_created_webhook_url AFTER INSERT ON routines.routines
+    FOR EACH ROW WHEN (NEW.webhook_url IS NOT NULL) EXECUTE FUNCTION routines.restart_endpoint();
+CREATE TRIGGER follow_changed_webhook_url AFTER UPDATE OF webhook_url ON routines.routines
+    FOR EACH ROW WHEN (NEW.webhook_url IS DISTINCT FROM OLD.webhook_url AND NEW.webhook_url IS NOT NULL)
+    EXECUTE FUNCTION routines.restart_endpoint();
+
+CREATE FUNCTION routines.forget_secrets_of_routine() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM routines.forget_secrets(routines.secret_ids(OLD.secret_refs, OLD.webhook_secret_id), OLD.id, NULL);
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.forget_secrets_of_routine IS 'Deletes secrets that a routine no longer refers to.';
+CREATE TRIGGER forget_replaced_secrets AFTER UPDATE OF secret_refs, webhook_secret_id ON routines.routines
+    FOR EACH ROW WHEN (OLD.secret_refs IS DISTINCT FROM NEW.secret_refs
+                       OR OLD.webhook_secret_id IS DISTINCT FROM NEW.webhook_secret_id)
+    EXECUTE FUNCTION routines.forget_secrets_of_routine();
+CREATE TRIGGER forget_secrets_of_deleted AFTER DELETE ON routines.routines
+    FOR EACH ROW WHEN (OLD.secret_refs <> '{}' OR OLD.webhook_secret_id IS NOT NULL)
+    EXECUTE FUNCTION routines.forget_secrets_of_routine();
+
+-- Instead of a foreign key: deleting a secret would have to search all routines, which have no index on it, and a foreign
+-- key cannot cover secret_refs. A secret is not deleted while its routine refers to it: see forget_secrets.
+CREATE FUNCTION routines.refuse_missing_secrets() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    missing uuid;
+BEGIN
+    SELECT referred.id INTO missing
+    FROM unnest(routines.secret_ids(NEW.secret_refs, NEW.webhook_secret_id)) AS referred (id)
+    WHERE NOT EXISTS (SELECT FROM routines.secrets
+                      WHERE secrets.id = referred.id AND secrets.collection_id = NEW.collection_id);
+    IF FOUND THEN
+        RAISE EXCEPTION 'routine % refers to the secret %, which its collection does not have', NEW.id, missing
+            USING ERRCODE = 'foreign_key_violation', CONSTRAINT = 'routines_secrets_are_there';
+    END IF;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.refuse_missing_secrets IS 'Rejects a routine that refers to a secret missing from its collection.';
+CREATE TRIGGER refuse_missing_secrets_of_new AFTER INSERT ON routines.routines
+    FOR EACH ROW WHEN (NEW.secret_refs <> '{}' OR NEW.webhook_secret_id IS NOT NULL)
+    EXECUTE FUNCTION routines.refuse_missing_secrets();
+CREATE TRIGGER refuse_missing_secrets AFTER UPDATE OF secret_refs, webhook_secret_id ON routines.routines
+    FOR EACH ROW WHEN (OLD.secret_refs IS DISTINCT FROM NEW.secret_refs
+                       OR OLD.webhook_secret_id IS DISTINCT FROM NEW.webhook_secret_id)
+    EXECUTE FUNCTION routines.refuse_missing_secrets();
+
+------------------------------------------------------------------------------------------------------------------ names
+-- No triggers.
+--
+-- The table that every fire writes keeps two hot indexes: its key, and the due index. A fire moves next_run_at, so each index
+-- of `routines` gets a new entry for each fire, and those of names are scattered: among a million routines, 10,000 fires
+-- touched 5,600 pages of it. So names have their index here, in a table that no fire writes.
+CREATE TABLE routines.routine_names (
+    task_id       bigint NOT NULL,
+    name          routines.slug NOT NULL,
+    routine_id    bigint NOT NULL,
+    collection_id bigint NOT NULL,
+    CONSTRAINT routines_name_key PRIMARY KEY (task_id, name),
+    CONSTRAINT routines_task_fkey FOREIGN KEY (task_id, collection_id) REFERENCES routines.tasks (id, collection_id)
+);
+COMMENT ON TABLE  routines.routine_names IS 'Which routine has which name. Maintained by triggers on routines; do not write it directly.';
+COMMENT ON COLUMN routines.routine_names.task_id IS 'The routine''s task.';
+COMMENT ON COLUMN routines.routine_names.name IS 'Its name, unique in its task.';
+COMMENT ON COLUMN routines.routine_names.routine_id IS 'The routine.';
+COMMENT ON COLUMN routines.routine_names.collection_id IS 'The tenant, the same as the task''s.';
+SELECT routines.protect('routines.routine_names');
+
+CREATE FUNCTION routines.keep_names() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    CASE TG_OP
+        WHEN 'INSERT' THEN
+            INSERT INTO routines.routine_names (task_id, name, routine_id, collection_id)
+            SELECT task_id, name, id, collection_id FROM inserted;
+        WHEN 'UPDATE' THEN
+            UPDATE routines.routine_names
+            SET task_id = NEW.task_id, name = NEW.name, routine_id = NEW.id, collection_id = NEW.collection_id
+            WHERE task_id = OLD.task_id AND name = OLD.name;
+        WHEN 'DELETE' THEN
+            DELETE FROM routines.routine_names WHERE task_id = OLD.task_id AND name = OLD.name;
+        WHEN 'TRUNCATE' THEN
+            DELETE FROM routines.routine_names;
+    END CASE;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.keep_names IS
+    'Keeps routine_names in step with routines, which also rejects a name that is taken and a task that does not exist.';
+CREATE TRIGGER keep_names_of_new AFTER INSERT ON routines.routines
+    REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION routines.keep_names();
+CREATE TRIGGER keep_names_of_changed AFTER UPDATE OF id, collection_id, task_id, name ON routines.routines
+    FOR EACH ROW WHEN ((OLD.id, OLD.collection_id, OLD.task_id, OLD.name) IS DISTINCT FROM
+                       (NEW.id, NEW.collection_id, NEW.task_id, NEW.name)) EXECUTE FUNCTION routines.keep_names();
+CREATE TRIGGER keep_names_of_deleted AFTER DELETE ON routines.routines
+    FOR EACH ROW EXECUTE FUNCTION routines.keep_names();
+CREATE TRIGGER keep_names_of_truncated AFTER TRUNCATE ON routines.routines
+    FOR EACH STATEMENT EXECUTE FUNCTION routines.keep_names();
+
+-- == sql/schema/05_runs.sql
+
+-- Runs. A trajectory is one run of a task: the clients' word is trajectory, the programs' word is run, and both are one row
+-- of routines.trajectories. The same table is the queue that workers claim from.
+
+-- Triggers, in the order in which they fire. Where two share an event, Postgres fires them by name.
+--   BEFORE INSERT                 hold_routine       run-now only: locks the routine, so its ticks come before or after
+--   BEFORE UPDATE of status       refuse_second_end  if the run has ended: raises, except for archiving
+--   BEFORE UPDATE of status       settle_end         if the run ends: closes its steps, clears lease and secret_refs, queues
+--                                                    the webhook
+--   AFTER INSERT                  note_started_run   inserted as running, as only a person at psql does: adds to begun_runs
+--   AFTER INSERT, per statement   refuse_overlap     raises for a scheduled run beside an active run-now run
+--   AFTER INSERT, per statement   wake_workers       notifies idle workers
+--   AFTER UPDATE of status        follow_end         if the run ends: cancels its children, deletes it from begun_runs and
+--                                                    dispatches, deletes secrets that no other row needs
+--   AFTER UPDATE of status        leave_queue        pending to another status: adds to begun_runs if running, and to
+--                                                    file_uses at the first time
+--   AFTER UPDATE of status        leave_worker       running to another status: stops counting it towards limits
+--   AFTER DELETE                  forget_active_run  deleted while active: deletes it from begun_runs and limited_runs
+-- A fire is an INSERT without rows for note_started_run. Renewing a lease fires none of them.
+--
+-- No foreign keys, on purpose. History outlives the routine and the task, and an insert needs no lock on rows that the ticker
+-- holds FOR UPDATE (a foreign key's KEY SHARE would make SKIP LOCKED pass routines over).
+CREATE TABLE routines.trajectories (
+    id                      bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT trajectories_pkey PRIMARY KEY,
+    collection_id           bigint NOT NULL,
+    task_id                 bigint NOT NULL,
+    task_version            integer NOT NULL,
+    triggered_by_routine_id bigint,
+    scheduled_for           timestamptz,
+    created_at              timestamptz NOT NULL DEFAULT now(),
+    updated_at              timestamptz NOT NULL DEFAULT now(),
+    started_at              timestamptz,
+    ended_at                timestamptz,
+    lease_expires_at        timestamptz,
+    deadline_at             timestamptz,
+    fence                   integer NOT NULL DEFAULT 0,
+    crashes                 smallint NOT NULL DEFAULT 0,
+    trigger                 text NOT NULL CONSTRAINT trajectories_trigger_is_known
+                            CHECK (trigger IN ('schedule', 'run-now', 'api')),
+    status                  text NOT NULL DEFAULT 'pending' CONSTRAINT trajectories_status_is_known
+                            CHECK (status IN ('pending', 'running', 'completed', 'failed', 'cancelled', 'archived')),
+    engine                  text NOT NULL DEFAULT 'postgres' CONSTRAINT trajectories_engine_is_known
+                            CHECK (engine IN ('postgres', 'temporal')),
+    worker                  text,
+    later_claims            jsonb CONSTRAINT trajectories_later_claims_is_array CHECK (jsonb_typeof(later_claims) = 'array'),
+    first_workflow_id       text,
+    parent_id               bigint,
+    parent_step             text,
+    parent_attempt          integer,
+    child_index             integer,
+    init_params             routines.json_object NOT NULL,
+    secret_refs             routines.json_object NOT NULL DEFAULT '{}',
+    webhook_url             text,
+    webhook_secret_id       uuid,
+    labels                  jsonb NOT NULL DEFAULT '[]' CONSTRAINT trajectories_labels_is_array CHECK (jsonb_typeof(labels) = 'array'),
+    error                   text,
+    final_status            text GENERATED ALWAYS AS (CASE WHEN ended_at IS NOT NULL THEN status END) STORED,
+    CONSTRAINT trajectories_schedule_has_slot CHECK ((trigger = 'schedule') = (scheduled_for IS NOT NULL)),
+    CONSTRAINT trajectories_trigger_has_routine CHECK ((trigger = 'api') = (triggered_by_routine_id IS NULL)),
+    CONSTRAINT trajectories_end_fits_status CHECK ((ended_at IS NULL) = (status IN ('pending', 'running'))),
+    CONSTRAINT trajectories_lease_fits_status CHECK ((lease_expires_at IS NOT NULL) = (status = 'running')),
+    CONSTRAINT trajectories_parent_is_whole CHECK (
+        (parent_id IS NULL) = (parent_step IS NULL) AND (parent_id IS NOT NULL OR child_index IS NULL AND parent_attempt IS NULL))
+) WITH (
+    -- Room on the row's own page for pending -> running, lease renewals and checkpoints: they change no indexed column, and
+    -- 82-87 % of them were HOT in measurements, against none at fillfactor 100. The rest are ends of runs, which leave the
+    -- partial indexes and cannot be HOT.
+    fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.05
+);
+
+-- One run per slot: the second guard against a double fire, after the lock on the routine.
+CREATE UNIQUE INDEX trajectories_slot_key ON routines.trajectories (triggered_by_routine_id, scheduled_for)
+    WHERE scheduled_for IS NOT NULL;
+-- One active scheduled run per routine: the database enforces the overlap policy.
+CREATE UNIQUE INDEX trajectories_active_schedule_key ON routines.trajectories (triggered_by_routine_id)
+    WHERE trigger = 'schedule' AND ended_at IS NULL;
+-- Active run-now runs, which also hold back the schedule. Nearly empty, so nearly free.
+CREATE INDEX trajectories_active_run_now_idx ON routines.trajectories (triggered_by_routine_id)
+    WHERE trigger = 'run-now' AND ended_at IS NULL;
+-- A routine's run-now runs, newest first. Its scheduled runs come from trajectories_slot_key.
+CREATE INDEX trajectories_run_now_idx ON routines.trajectories (triggered_by_routine_id, id)
+    WHERE trigger = 'run-now';
+-- The queue, by collection and task, so that a claim goes from one to the next whatever the backlog of each. Its columns do
+-- not change while a run is active, and it is on ended_at rather than status: pending -> running and lease renewals stay HOT.
+CREATE INDEX trajectories_active_idx ON routines.trajectories (collection_id, task_id, id) WHERE ended_at IS NULL;
+-- A task's runs, newest first.
+CREATE INDEX trajectories_task_id_idx ON routines.trajectories (task_id, id);
+-- A task's ended runs by status, newest first, for filtered lists and for counts from the index alone. On a column that is
+-- null while a run is active: with an index on status, no claim would be HOT. It includes the tenant so that the policy on it
+-- needs no access to the table.
+CREATE INDEX trajectories_final_status_idx ON routines.trajectories (task_id, final_status, id) INCLUDE (collection_id)
+    WHERE final_status IS NOT NULL;
+-- A step that is repeated finds the child that it started before.
+CREATE UNIQUE INDEX trajectories_child_key ON routines.trajectories (parent_id, parent_step, child_index)
+    WHERE parent_id IS NOT NULL;
+
+COMMENT ON TABLE  routines.trajectories IS
+    'One run of a task: history and queue. Clients call it a trajectory, the programs call it a run.';
+COMMENT ON COLUMN routines.trajectories.id IS 'trajectory_id in the API, and the last part of workflow_id.';
+COMMENT ON COLUMN routines.trajectories.collection_id IS 'The tenant.';
+COMMENT ON COLUMN routines.trajectories.task_id IS 'The task, which may have been deleted.';
+COMMENT ON COLUMN routines.trajectories.task_version IS 'The version that it runs, fixed when the run was created.';
+COMMENT ON COLUMN routines.trajectories.triggered_by_routine_id IS
+    'The routine that started it, which may have been deleted; null if the API started it.';
+COMMENT ON COLUMN routines.trajectories.scheduled_for IS 'Its slot; null if it was not started on schedule.';
+COMMENT ON COLUMN routines.trajectories.created_at IS 'When it was fired. created_at - scheduled_for is the start delay.';
+COMMENT ON COLUMN routines.trajectories.updated_at IS 'Its last change of status or checkpoint.';
+COMMENT ON COLUMN routines.trajectories.started_at IS
+    'When a worker first claimed it; null if none has. Later claims are in later_claims.';
+COMMENT ON COLUMN routines.trajectories.ended_at IS 'When it reached a final status; null while it is active.';
+COMMENT ON COLUMN routines.trajectories.lease_expires_at IS
+    'When its worker''s lease expires, by this database''s clock; infinity while Temporal has it; null if it is not running.';
+COMMENT ON COLUMN routines.trajectories.deadline_at IS 'When it fails if it has not ended; set by the first claim.';
+COMMENT ON COLUMN routines.trajectories.fence IS
+    'Raised by each claim and by anything else that takes the run from its worker. Every write of a worker names it, so earlier holders are fenced off.';
+COMMENT ON COLUMN routines.trajectories.crashes IS 'How many times its worker was lost. At three the run fails.';
+COMMENT ON COLUMN routines.trajectories.trigger IS 'schedule, run-now or api.';
+COMMENT ON COLUMN routines.trajectories.status IS 'pending, running, or one of the final completed, failed, cancelled, archived.';
+COMMENT ON COLUMN routines.trajectories.engine IS
+    'The engine that runs it, or ran it at its end: postgres (a worker with a lease) or temporal, set at dispatch. Either may take a pending run.';
+COMMENT ON COLUMN routines.trajectories.worker IS 'The last worker that claimed it: host and process.';
+COMMENT ON COLUMN routines.trajectories.later_claims IS
+    'The newest 50 claims after the first, an array of {at, fence, crashes}; null if there were none.';
+COMMENT ON COLUMN routines.trajectories.first_workflow_id IS
+    'Its workflow_id at the first claim; null if never claimed. The idempotency keys of its steps begin with it and survive renaming or deleting the task.';
+COMMENT ON COLUMN routines.trajectories.parent_id IS 'The run whose step started it; null for none.';
+COMMENT ON COLUMN routines.trajectories.parent_step IS 'That step.';
+COMMENT ON COLUMN routines.trajectories.parent_attempt IS 'The attempt of that step; null for the first, and without a parent.';
+COMMENT ON COLUMN routines.trajectories.child_index IS
+    'Its place among the children of that step, from 0. Null with a parent: it did not complete and a later attempt replaced it.';
+COMMENT ON COLUMN routines.trajectories.init_params IS 'The task''s init_params with the routine''s overrides merged over them.';
+COMMENT ON COLUMN routines.trajectories.secret_refs IS 'Secret params: their names, with ids in secrets. Emptied when the run ends.';
+COMMENT ON COLUMN routines.trajectories.webhook_url IS 'Receives a webhook when the run has ended; null for none.';
+COMMENT ON COLUMN routines.trajectories.webhook_secret_id IS 'The secret that signs that webhook; null for unsigned.';
+COMMENT ON COLUMN routines.trajectories.labels IS 'Array of {key, value, author}.';
+COMMENT ON COLUMN routines.trajectories.error IS 'Why it failed, a sentence that names step and cause; null if it did not.';
+COMMENT ON COLUMN routines.trajectories.final_status IS 'The status of an ended run; null while it is active.';
+SELECT routines.protect('routines.trajectories');
+
+CREATE FUNCTION routines.workflow_id(collection_name text, task_name text, trajectory_id bigint)
+RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN 'flow-' || collection_name || '-' || task_name || '--' || trajectory_id;
+COMMENT ON FUNCTION routines.workflow_id IS 'The workflow_id that clients poll with. They take the part after the last -- as the trajectory''s id.';
+
+CREATE FUNCTION routines.run_id(trajectory_id bigint) RETURNS uuid
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN md5('routines.run.' || trajectory_id)::uuid;
+COMMENT ON FUNCTION routines.run_id IS 'The run_id of the API, derived from the trajectory''s id.';
+
+--------------------------------------------------------------------------------------------------- starting: overlaps
+-- A run-now run waits for a tick that has locked its routine, and holds off a later tick. So the tick's active-run check,
+-- which looks once it has its locks, sees every run-now run that came before it.
+CREATE FUNCTION routines.hold_routine() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM routines.routines WHERE id = NEW.triggered_by_routine_id FOR UPDATE;
+    RETURN NEW;
+END $$;
+COMMENT ON FUNCTION routines.hold_routine IS 'Serializes the run-now runs and the ticks of a routine.';
+CREATE TRIGGER hold_routine BEFORE INSERT ON routines.trajectories
+    FOR EACH ROW WHEN (NEW.trigger = 'run-now') EXECUTE FUNCTION routines.hold_routine();
+
+-- No scheduled run starts while any run of its routine is active, however that one was triggered. The database enforces it,
+-- so an INSERT typed in psql is rejected too: trajectories_active_schedule_key rejects it beside a scheduled run, this trigger
+-- beside a run-now run. It runs once per statement over all rows, because a trigger per row would cost the tick far more. It
+-- takes no lock: a run-now run that comes while the INSERT is open comes after it, and may run beside a scheduled run.
+CREATE FUNCTION routines.refuse_overlap() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    active record;
+BEGIN
+    SELECT trajectories.id, trajectories.triggered_by_routine_id AS routine_id INTO active
+    FROM routines.trajectories
+    JOIN inserted ON inserted.triggered_by_routine_id = trajectories.triggered_by_routine_id
+    WHERE trajectories.trigger = 'run-now' AND trajectories.ended_at IS NULL AND inserted.trigger = 'schedule'
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'routine % has an active run, %: a scheduled run waits for its next slot', active.routine_id, active.id
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'trajectories_schedule_does_not_overlap';
+    END IF;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.refuse_overlap IS 'Rejects a scheduled run beside an active run-now run of the same routine.';
+CREATE TRIGGER refuse_overlap AFTER INSERT ON routines.trajectories
+    REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION routines.refuse_overlap();
+
+-- VOLATILE functions take a snapshot of their own. The tick calls these once it holds its locks, so they see what was
+-- committed since the tick began.
+CREATE FUNCTION routines.active_runs(routine_ids bigint[])
+RETURNS TABLE (routine_id bigint, trajectory_id bigint) LANGUAGE sql VOLATILE ROWS 1 AS $$
+    SELECT active.routine_id, min(active.id) FROM (
+        SELECT triggered_by_routine_id AS routine_id, id FROM routines.trajectories
+        WHERE trigger = 'schedule' AND ended_at IS NULL AND triggered_by_routine_id = ANY (routine_ids)
+        UNION ALL
+        SELECT triggered_by_routine_id, id FROM routines.trajectories
+        WHERE trigger = 'run-now' AND ended_at IS NULL AND triggered_by_routine_id = ANY (routine_ids)
+    ) AS active GROUP BY 1;
+$$;
+COMMENT ON FUNCTION routines.active_runs IS
+    'The oldest active run of each of these routines that has one. VOLATILE, so that it takes its own snapshot.';
+
+CREATE FUNCTION routines.blocking_run(of_routine bigint, slot timestamptz) RETURNS bigint LANGUAGE sql VOLATILE AS $$
+    SELECT id FROM routines.trajectories
+    WHERE triggered_by_routine_id = of_routine AND scheduled_for IS NOT NULL
+      AND NOT EXISTS (SELECT FROM routines.trajectories AS fired
+                      WHERE fired.triggered_by_routine_id = of_routine AND fired.scheduled_for = slot)
+    ORDER BY ended_at IS NULL DESC, id DESC
+    LIMIT 1;
+$$;
+COMMENT ON FUNCTION routines.blocking_run IS
+    'The scheduled run that prevented the fire of this slot: the active one, or the newest if that has ended meanwhile; null if the slot itself had fired before. VOLATILE, so that it takes its own snapshot.';
+
+CREATE FUNCTION routines.newest_run(of_routine bigint) RETURNS bigint LANGUAGE sql STABLE AS $$
+    SELECT greatest(
+        (SELECT id FROM routines.trajectories WHERE triggered_by_routine_id = of_routine AND scheduled_for IS NOT NULL
+         ORDER BY scheduled_for DESC LIMIT 1),
+        (SELECT id FROM routines.trajectories WHERE triggered_by_routine_id = of_routine AND trigger = 'run-now'
+         ORDER BY id DESC LIMIT 1));
+$$;
+COMMENT ON FUNCTION routines.newest_run IS 'The newest run of a routine; null if it has none.';
+
+-------------------------------------------------------------------------------------------- running: claims and returns
+-- No triggers.
+--
+-- Begun runs apart from the backlog: queries for expired leases, deadlines or running runs of a task must not read all
+-- pending runs. An index on the status would cost every claim its HOT update; a row here is written once, at a run's first
+-- claim, and deleted at its end. Triggers maintain it, so that it also follows a statement typed in psql.
+CREATE TABLE routines.begun_runs (
+    task_id       bigint NOT NULL,
+    trajectory_id bigint NOT NULL,
+    collection_id bigint NOT NULL,
+    CONSTRAINT begun_runs_pkey PRIMARY KEY (task_id, trajectory_id)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+COMMENT ON TABLE  routines.begun_runs IS
+    'Runs that a worker has claimed at least once and that have not ended: running, or pending again. Maintained by triggers.';
+COMMENT ON COLUMN routines.begun_runs.task_id IS 'The task.';
+COMMENT ON COLUMN routines.begun_runs.trajectory_id IS 'The run.';
+COMMENT ON COLUMN routines.begun_runs.collection_id IS 'The tenant.';
+SELECT routines.protect('routines.begun_runs');
+
+CREATE FUNCTION routines.note_started_run() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO routines.begun_runs (task_id, trajectory_id, collection_id) VALUES (NEW.task_id, NEW.id, NEW.collection_id)
+    ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.note_started_run IS 'Records a run that was inserted as running.';
+CREATE TRIGGER note_started_run AFTER INSERT ON routines.trajectories
+    FOR EACH ROW WHEN (NEW.status = 'running') EXECUTE FUNCTION routines.note_started_run();
+
+CREATE FUNCTION routines.leave_queue() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF NEW.status = 'running' THEN
+        INSERT INTO routines.begun_runs (task_id, trajectory_id, collection_id) VALUES (NEW.task_id, NEW.id, NEW.collection_id)
+        ON CONFLICT DO NOTHING;
+    END IF;
+    -- The files that its parameters name: here and not at the INSERT, because a tick has nothing to do with files. Deleting
+    -- files looks at active runs itself. The pattern is the beginning of a path, see file_paths.
+    IF OLD.fence = 0 AND NEW.init_params::text ~ '[0-9a-f]{32}-' THEN
+        PERFORM routines.use_files(NEW.id, NEW.collection_id, ARRAY(SELECT routines.file_paths(NEW.init_params::text)));
+    END IF;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.leave_queue IS
+    'Records a run that has begun and, the first time, the files that its parameters name.';
+CREATE TRIGGER leave_queue AFTER UPDATE OF status ON routines.trajectories
+    FOR EACH ROW WHEN (OLD.status = 'pending' AND NEW.status <> 'pending') EXECUTE FUNCTION routines.leave_queue();
+
+CREATE FUNCTION routines.leave_worker() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM routines.limited_runs WHERE trajectory_id = OLD.id;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.leave_worker IS 'Stops counting a run towards limits once no worker has claimed it.';
+CREATE TRIGGER leave_worker AFTER UPDATE OF status ON routines.trajectories
+    FOR EACH ROW WHEN (OLD.status = 'running' AND NEW.status <> 'running') EXECUTE FUNCTION routines.leave_worker();
+
+CREATE FUNCTION routines.forget_active_run() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM routines.begun_runs WHERE task_id = OLD.task_id AND trajectory_id = OLD.id;
+    DELETE FROM routines.limited_runs WHERE trajectory_id = OLD.id;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.forget_active_run IS 'Removes a deleted run from the tables of active runs.';
+CREATE TRIGGER forget_active_run AFTER DELETE ON routines.trajectories
+    FOR EACH ROW WHEN (OLD.ended_at IS NULL) EXECUTE FUNCTION routines.forget_active_run();
+
+---------------------------------------------------------------------------------------------------------- ending a run
+CREATE FUNCTION routines.refuse_second_end() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'run % is %: a final status is final', OLD.id, OLD.status
+        USING ERRCODE = 'check_violation', CONSTRAINT = 'trajectories_final_is_final';
+END $$;
+COMMENT ON FUNCTION routines.refuse_second_end IS 'Keeps final statuses final. Only archiving may follow.';
+CREATE TRIGGER refuse_second_end BEFORE UPDATE OF status ON routines.trajectories
+    FOR EACH ROW WHEN (OLD.ended_at IS NOT NULL AND NEW.status IS DISTINCT FROM OLD.status AND NEW.status <> 'archived')
+    EXECUTE FUNCTION routines.refuse_second_end();
+
+-- BEFORE, so that it can change the row, and so that steps are closed while the run still belongs to its worker.
+CREATE FUNCTION routines.settle_end() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE routines.steps
+    SET status = CASE NEW.status WHEN 'failed' THEN 'failed' ELSE 'cancelled' END, ended_at = now(), error = NEW.error
+    WHERE trajectory_id = NEW.id AND status = 'running';
+    NEW.lease_expires_at := NULL;
+    NEW.secret_refs := '{}';
+    IF NEW.webhook_url IS NOT NULL THEN
+        INSERT INTO routines.webhook_deliveries (collection_id, trajectory_id, routine_id, event_status, url, secret_id)
+        VALUES (NEW.collection_id, NEW.id, NEW.triggered_by_routine_id, NEW.status, NEW.webhook_url, NEW.webhook_secret_id);
+    END IF;
+    RETURN NEW;
+END $$;
+COMMENT ON FUNCTION routines.settle_end IS
+    'However a run ends, in the same transaction no step of it stays running, its lease and secrets are gone, and its webhook is queued.';
+CREATE TRIGGER settle_end BEFORE UPDATE OF status ON routines.trajectories
+    FOR EACH ROW WHEN (OLD.ended_at IS NULL AND NEW.ended_at IS NOT NULL) EXECUTE FUNCTION routines.settle_end();
+
+CREATE FUNCTION routines.follow_end() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF NEW.status <> 'completed' THEN
+        UPDATE routines.trajectories
+        SET status = 'cancelled', fence = fence + 1, ended_at = now(), updated_at = now(), lease_expires_at = NULL,
+            error = 'cancelled: run ' || NEW.id || ', which started it, is ' || NEW.status
+        WHERE parent_id = NEW.id AND ended_at IS NULL;
+    END IF;
+    DELETE FROM routines.begun_runs WHERE task_id = OLD.task_id AND trajectory_id = OLD.id;
+    -- If the fence is unchanged, Temporal itself ended the run and knows it. Otherwise the run was taken from Temporal, and
+    -- the dispatch stays until Temporal has been told.
+    IF OLD.engine = 'temporal' AND NEW.fence = OLD.fence THEN
+        DELETE FROM routines.dispatches WHERE trajectory_id = NEW.id AND fence = NEW.fence;
+    END IF;
+    IF OLD.secret_refs <> '{}' OR OLD.webhook_secret_id IS NOT NULL THEN
+        PERFORM routines.forget_secrets(
+            routines.secret_ids(OLD.secret_refs, OLD.webhook_secret_id), OLD.triggered_by_routine_id, OLD.id);
+    END IF;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.follow_end IS
+    'Cancels the children of a run that did not complete, and deletes what only the active run needed: its rows in begun_runs and dispatches, and its secrets.';
+CREATE TRIGGER follow_end AFTER UPDATE OF status ON routines.trajectories
+    FOR EACH ROW WHEN (OLD.ended_at IS NULL AND NEW.ended_at IS NOT NULL) EXECUTE FUNCTION routines.follow_end();
+
+-- Reports nothing but the end of runs, for any collection, so that one poll serves all waiting requests of a process.
+CREATE FUNCTION routines.ended_runs(run_ids bigint[]) RETURNS SETOF bigint
+LANGUAGE sql STABLE ROWS 10 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT id FROM routines.trajectories WHERE id = ANY (run_ids) AND ended_at IS NOT NULL;
+$$;
+COMMENT ON FUNCTION routines.ended_runs IS 'Those of these runs that have ended, in any collection.';
+REVOKE EXECUTE ON FUNCTION routines.ended_runs FROM PUBLIC;
+
+------------------------------------------------------------------------------------------------------------------ steps
+-- Triggers:
+--   AFTER INSERT            note_files          if inputs or outputs name a file: adds to file_uses
+--   AFTER UPDATE of either  note_changed_files  the same
+CREATE TABLE routines.steps (
+    trajectory_id  bigint NOT NULL CONSTRAINT steps_trajectory_id_fkey REFERENCES routines.trajectories (id) ON DELETE CASCADE,
+    name           text NOT NULL,
+    position       integer NOT NULL,
+    fence          integer NOT NULL,
+    attempt        integer NOT NULL DEFAULT 1 CONSTRAINT steps_attempt_is_positive CHECK (attempt > 0),
+    status         text NOT NULL CONSTRAINT steps_status_is_known CHECK (status IN ('running', 'completed', 'failed', 'cancelled')),
+    activity       text NOT NULL,
+    inputs         routines.json_object NOT NULL,
+    outputs        jsonb,
+    error          text,
+    earlier_errors jsonb NOT NULL DEFAULT '[]'
+                   CONSTRAINT steps_earlier_errors_is_array CHECK (jsonb_typeof(earlier_errors) = 'array'),
+    created_at     timestamptz NOT NULL DEFAULT now(),
+    ended_at       timestamptz,
+    CONSTRAINT steps_pkey PRIMARY KEY (trajectory_id, name),
+    CONSTRAINT steps_end_fits_status CHECK ((ended_at IS NULL) = (status = 'running'))
+) WITH (
+    -- A step is inserted as running and updated once, in no indexed column. With this room on its page 70 % of these updates
+    -- were HOT (20,000 runs of two steps), against 33 % at fillfactor 70 and none at 100.
+    fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02
+);
+COMMENT ON TABLE  routines.steps IS 'The checkpoints of a run. A resumed run does not repeat steps that are completed here.';
+COMMENT ON COLUMN routines.steps.trajectory_id IS 'The run.';
+COMMENT ON COLUMN routines.steps.name IS 'The step''s name in the workflow.';
+COMMENT ON COLUMN routines.steps.position IS 'Its place in workflow.steps, from 0.';
+COMMENT ON COLUMN routines.steps.fence IS 'The fence of the run when this was written.';
+COMMENT ON COLUMN routines.steps.attempt IS 'Which attempt of the step this is, from 1.';
+COMMENT ON COLUMN routines.steps.status IS 'running, completed, failed or cancelled.';
+COMMENT ON COLUMN routines.steps.activity IS 'The activity that it calls.';
+COMMENT ON COLUMN routines.steps.inputs IS 'Its parameters, with references resolved.';
+COMMENT ON COLUMN routines.steps.outputs IS 'The result of the activity; null if there is none yet.';
+COMMENT ON COLUMN routines.steps.error IS 'Why it failed; null if it did not.';
+COMMENT ON COLUMN routines.steps.earlier_errors IS 'Why earlier attempts failed: an array of {at, error}.';
+COMMENT ON COLUMN routines.steps.created_at IS 'When it started.';
+COMMENT ON COLUMN routines.steps.ended_at IS 'When it ended; null while it is running.';
+SELECT routines.protect('routines.steps',
+                        'EXISTS (SELECT FROM routines.trajectories WHERE trajectories.id = steps.trajectory_id)');
+
+-- Checking the pattern costs a few microseconds a step, so each text is checked once.
+CREATE FUNCTION routines.note_files_of_step() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    named text := current_setting('routines.collection_id', true);
+    of_collection bigint;
+BEGIN
+    PERFORM set_config('routines.collection_id', '', true);
+    SELECT collection_id INTO of_collection FROM routines.trajectories WHERE id = NEW.trajectory_id;
+    PERFORM routines.use_files(NEW.trajectory_id, of_collection,
+                               ARRAY(SELECT routines.file_paths(concat_ws(' ', NEW.inputs, NEW.outputs))));
+    PERFORM set_config('routines.collection_id', named, true);
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.note_files_of_step IS 'Records the files that a step''s inputs and outputs name.';
+CREATE TRIGGER note_files AFTER INSERT ON routines.steps
+    FOR EACH ROW WHEN (NEW.inputs::text ~ '[0-9a-f]{32}-' OR NEW.outputs::text ~ '[0-9a-f]{32}-')
+    EXECUTE FUNCTION routines.note_files_of_step();
+CREATE TRIGGER note_changed_files AFTER UPDATE OF inputs, outputs ON routines.steps
+    FOR EACH ROW WHEN (OLD.outputs IS DISTINCT FROM NEW.outputs AND NEW.outputs::text ~ '[0-9a-f]{32}-'
+                       OR OLD.inputs IS DISTINCT FROM NEW.inputs AND NEW.inputs::text ~ '[0-9a-f]{32}-')
+    EXECUTE FUNCTION routines.note_files_of_step();
+
+CREATE FUNCTION routines.finished_steps(run_id bigint) RETURNS jsonb LANGUAGE sql VOLATILE AS $$
+    SELECT coalesce(jsonb_object_agg(name, jsonb_build_object('inputs', inputs, 'outputs', outputs)), '{}')
+    FROM routines.steps WHERE trajectory_id = run_id AND status = 'completed';
+$$;
+COMMENT ON FUNCTION routines.finished_steps IS
+    'Inputs and outputs of a run''s completed steps by name. VOLATILE, so that it takes its own snapshot: after the claim''s snapshot another worker may have finished a step and released the run.';
+
+-- == sql/schema/06_ledger.sql
+
+-- The ledger: every slot has exactly one outcome, a trajectory or a skip.
+
+-- No triggers. No foreign keys: history outlives the routine.
+CREATE TABLE routines.skips (
+    id                     bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT skips_pkey PRIMARY KEY,
+    collection_id          bigint NOT NULL,
+    routine_id             bigint NOT NULL,
+    scheduled_for          timestamptz NOT NULL,
+    last_scheduled_for     timestamptz NOT NULL,
+    slot_count             bigint NOT NULL DEFAULT 1 CONSTRAINT skips_slot_count_is_positive CHECK (slot_count > 0),
+    cadence_type           text,
+    reason                 text NOT NULL CONSTRAINT skips_reason_is_known
+                           CHECK (reason IN ('overlap', 'missed', 'paused', 'failed_to_start')),
+    blocking_trajectory_id bigint,
+    detail                 text,
+    recorded_at            timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT skips_slot_key UNIQUE (routine_id, scheduled_for),
+    CONSTRAINT skips_span_is_ordered CHECK (last_scheduled_for >= scheduled_for),
+    CONSTRAINT skips_span_names_cadence CHECK (slot_count = 1 OR cadence_type IS NOT NULL),
+    CONSTRAINT skips_overlap_names_run CHECK (reason = 'overlap' OR blocking_trajectory_id IS NULL)
+);
+COMMENT ON TABLE  routines.skips IS 'A slot, or a span of slots, that did not start a run, and why. Spans of a routine do not overlap.';
+COMMENT ON COLUMN routines.skips.id IS 'Database id.';
+COMMENT ON COLUMN routines.skips.collection_id IS 'The tenant.';
+COMMENT ON COLUMN routines.skips.routine_id IS 'The routine, which may have been deleted.';
+COMMENT ON COLUMN routines.skips.scheduled_for IS 'The slot, or the first slot of a span.';
+COMMENT ON COLUMN routines.skips.last_scheduled_for IS 'The same slot, or the last slot of a span.';
+COMMENT ON COLUMN routines.skips.slot_count IS 'The number of slots that this row accounts for.';
+COMMENT ON COLUMN routines.skips.cadence_type IS
+    'The type of the cadence that the slots of a span followed: see cadence_of_span. Null for a single slot.';
+COMMENT ON COLUMN routines.skips.reason IS
+    'overlap: a run was active. missed: no ticker ran, or it came after the catch-up window, or the detail says why. paused: during a pause. failed_to_start: the fire raised an error.';
+COMMENT ON COLUMN routines.skips.blocking_trajectory_id IS 'For overlap: the run that was active.';
+COMMENT ON COLUMN routines.skips.detail IS
+    'The cause, for failed_to_start and paused, and for slots missed because of a person''s change.';
+COMMENT ON COLUMN routines.skips.recorded_at IS 'When the tick decided.';
+SELECT routines.protect('routines.skips');
+
+-- No triggers.
+CREATE TABLE routines.retention (
+    what          text CONSTRAINT retention_pkey PRIMARY KEY
+                  CONSTRAINT retention_what_is_known CHECK (what IN ('trajectories', 'skips')),
+    deleted_until timestamptz NOT NULL
+);
+COMMENT ON TABLE  routines.retention IS 'Up to which slot the ledger may have gaps, because retention has deleted old rows.';
+COMMENT ON COLUMN routines.retention.what IS 'trajectories or skips.';
+COMMENT ON COLUMN routines.retention.deleted_until IS
+    'The newest slot that was deleted. Outcomes up to this slot may be missing; every later outcome is present.';
+
+-- A view runs with the rights of its reader (security_invoker), not of its owner, so that policies apply.
+CREATE VIEW routines.occurrences WITH (security_invoker = true) AS
+    SELECT triggered_by_routine_id AS routine_id, collection_id, scheduled_for, scheduled_for AS last_scheduled_for,
+           1::bigint AS slot_count, 'started' AS outcome, NULL::text AS reason, id AS trajectory_id,
+           NULL::bigint AS blocking_trajectory_id, NULL::text AS detail, created_at AS recorded_at,
+           created_at - scheduled_for AS delay
+    FROM routines.trajectories WHERE scheduled_for IS NOT NULL
+    UNION ALL
+    SELECT routine_id, collection_id, scheduled_for, last_scheduled_for, slot_count, 'skipped', reason, NULL,
+           blocking_trajectory_id, detail, recorded_at, recorded_at - last_scheduled_for
+    FROM routines.skips;
+COMMENT ON VIEW routines.occurrences IS
+    'The ledger: the outcome of each slot. SELECT * FROM routines.occurrences WHERE routine_id = 1 ORDER BY scheduled_for DESC;';
+COMMENT ON COLUMN routines.occurrences.routine_id IS 'The routine.';
+COMMENT ON COLUMN routines.occurrences.collection_id IS 'The tenant.';
+COMMENT ON COLUMN routines.occurrences.scheduled_for IS 'The slot, or the first slot of a span.';
+COMMENT ON COLUMN routines.occurrences.last_scheduled_for IS 'The same slot, or the last slot of a span.';
+COMMENT ON COLUMN routines.occurrences.slot_count IS 'The number of slots that the row accounts for.';
+COMMENT ON COLUMN routines.occurrences.outcome IS 'started or skipped.';
+COMMENT ON COLUMN routines.occurrences.reason IS 'Why it was skipped; null if it started a run.';
+COMMENT ON COLUMN routines.occurrences.trajectory_id IS 'The run that it started; null if skipped.';
+COMMENT ON COLUMN routines.occurrences.blocking_trajectory_id IS 'For overlap: the run that was active.';
+COMMENT ON COLUMN routines.occurrences.detail IS 'The cause of the skip, where the reason alone does not say it.';
+COMMENT ON COLUMN routines.occurrences.recorded_at IS 'When the tick decided.';
+COMMENT ON COLUMN routines.occurrences.delay IS 'From the slot to the decision.';
+
+-- == sql/schema/07_queue.sql
+
+-- How workers share the queue of runs: fair shares between collections and tasks, limits, and wakeups for idle workers. The
+-- claim itself is in queries/runs.sql.
+
+-- No triggers. An index on the status of trajectories would cost every run its HOT updates, so limited runs are counted here.
+CREATE TABLE routines.limited_runs (
+    trajectory_id bigint CONSTRAINT limited_runs_pkey PRIMARY KEY,
+    collection_id bigint NOT NULL,
+    task_id       bigint NOT NULL
+);
+CREATE INDEX limited_runs_collection_id_idx ON routines.limited_runs (collection_id);
+CREATE INDEX limited_runs_task_id_idx ON routines.limited_runs (task_id);
+COMMENT ON TABLE  routines.limited_runs IS
+    'Claimed runs that count towards a limit: those of limited collections and tasks that are not waiting for children.';
+COMMENT ON COLUMN routines.limited_runs.trajectory_id IS 'The run.';
+COMMENT ON COLUMN routines.limited_runs.collection_id IS 'Its collection.';
+COMMENT ON COLUMN routines.limited_runs.task_id IS 'Its task.';
+SELECT routines.protect('routines.limited_runs');
+
+CREATE FUNCTION routines.free_capacity_of_collection(of_id bigint) RETURNS integer
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    most integer := (SELECT max_concurrent_runs FROM routines.collections WHERE id = of_id);
+BEGIN
+    IF most IS NULL THEN
+        RETURN NULL;
+    END IF;
+    -- Of two concurrent claims one gets the lock and the other leaves the collection to it. NO KEY, because an insert that
+    -- refers to the row locks its key, and SKIP LOCKED would pass the collection over.
+    PERFORM FROM routines.collections WHERE id = of_id FOR NO KEY UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN 0;
+    END IF;
+    RETURN greatest(0, most - (SELECT count(*) FROM routines.limited_runs WHERE collection_id = of_id));
+END $$;
+COMMENT ON FUNCTION routines.free_capacity_of_collection IS
+    'How many more runs of a collection may be claimed; null without a limit. Locks a limited collection until the transaction ends. VOLATILE, so that it counts with a snapshot taken once it has the lock.';
+
+CREATE FUNCTION routines.free_capacity_of_task(of_id bigint) RETURNS integer
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    most integer := (SELECT max_concurrent_runs FROM routines.tasks WHERE id = of_id);
+BEGIN
+    IF most IS NULL THEN
+        RETURN NULL;
+    END IF;
+    PERFORM FROM routines.tasks WHERE id = of_id FOR NO KEY UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN 0;
+    END IF;
+    RETURN greatest(0, most - (SELECT count(*) FROM routines.limited_runs WHERE task_id = of_id));
+END $$;
+COMMENT ON FUNCTION routines.free_capacity_of_task IS
+    'How many more runs of a task may be claimed; null without a limit. Locks and counts like free_capacity_of_collection.';
+REVOKE EXECUTE ON FUNCTION routines.free_capacity_of_collection, routines.free_capacity_of_task FROM PUBLIC;
+
+-- Each lookup is one step in trajectories_active_idx. It passes over running runs, and over no pending ones. Conditions and
+-- order use whole rows, because other indexes could serve a condition on a single column by reading all ended runs.
+CREATE FUNCTION routines.collection_with_pending(after bigint) RETURNS bigint LANGUAGE sql STABLE
+RETURN (SELECT collection_id FROM routines.trajectories
+        WHERE ended_at IS NULL AND status = 'pending' AND collection_id > after
+        ORDER BY collection_id, task_id LIMIT 1);
+COMMENT ON FUNCTION routines.collection_with_pending IS 'The next collection after this one that has a pending run; null if there is none.';
+
+CREATE FUNCTION routines.task_with_pending(of_collection bigint, after bigint) RETURNS bigint LANGUAGE sql STABLE
+RETURN (SELECT CASE WHEN collection_id = of_collection THEN task_id END FROM routines.trajectories
+        WHERE ended_at IS NULL AND status = 'pending' AND (collection_id, task_id) > (of_collection, after)
+        ORDER BY collection_id, task_id LIMIT 1);
+COMMENT ON FUNCTION routines.task_with_pending IS 'The next task of a collection after this one that has a pending run; null if there is none.';
+
+CREATE FUNCTION routines.fair_shares(capacity integer, after bigint, last_tasks jsonb)
+RETURNS TABLE (place integer, collection_id bigint, task_id bigint, share integer, is_limited boolean)
+LANGUAGE plpgsql VOLATILE ROWS 10 AS $$
+DECLARE
+    collections      bigint[] := '{}';
+    collections_free integer[] := '{}';
+    tasks            bigint[];
+    tasks_free       integer[];
+    free             integer;
+    first            bigint;
+    own_share        integer;
+    lap              integer := 0;
+BEGIN
+    -- From the collection after the last one served, round to that one.
+    collection_id := after;
+    WHILE cardinality(collections) < capacity LOOP
+        collection_id := routines.collection_with_pending(collection_id);
+        IF collection_id IS NULL AND lap = 0 THEN
+            lap := 1;
+            collection_id := routines.collection_with_pending(0);
+        END IF;
+        EXIT WHEN collection_id IS NULL OR lap = 1 AND collection_id > after;
+        free := routines.free_capacity_of_collection(collection_id);
+        IF free IS NULL OR free > 0 THEN
+            collections := collections || collection_id;
+            collections_free := collections_free || free;
+        END IF;
+    END LOOP;
+    FOR i IN 1 .. cardinality(collections) LOOP
+        collection_id := collections[i];
+        own_share := least(capacity / cardinality(collections), collections_free[i]);
+        tasks := '{}';
+        tasks_free := '{}';
+        -- The same for the tasks of the collection.
+        first := coalesce((last_tasks ->> collection_id::text)::bigint, 0);
+        task_id := first;
+        lap := 0;
+        WHILE cardinality(tasks) < own_share LOOP
+            task_id := routines.task_with_pending(collection_id, task_id);
+            IF task_id IS NULL AND lap = 0 THEN
+                lap := 1;
+                task_id := routines.task_with_pending(collection_id, 0);
+            END IF;
+            EXIT WHEN task_id IS NULL OR lap = 1 AND task_id > first;
+            free := routines.free_capacity_of_task(task_id);
+            IF free IS NULL OR free > 0 THEN
+                tasks := tasks || task_id;
+                tasks_free := tasks_free || free;
+            END IF;
+        END LOOP;
+        FOR j IN 1 .. cardinality(tasks) LOOP
+            place := i;
+            task_id := tasks[j];
+            share := least(own_share / cardinality(tasks), tasks_free[j]);
+            is_limited := collections_free[i] IS NOT NULL OR tasks_free[j] IS NOT NULL;
+            RETURN NEXT;
+        END LOOP;
+    END LOOP;
+END $$;
+COMMENT ON FUNCTION routines.fair_shares IS
+    'Divides the capacity of a claim equally between the collections with pending runs, starting after the collection `after`, and within each between its tasks, starting after its entry in last_tasks. Limits are respected. The cost does not depend on how many runs are pending.';
+
+-- No triggers. UNLOGGED: after a crash the table is empty, and workers poll anyway.
+CREATE UNLOGGED TABLE routines.wakeups (
+    worker       text CONSTRAINT wakeups_pkey PRIMARY KEY,
+    requested_at timestamptz NOT NULL DEFAULT now()
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+COMMENT ON TABLE  routines.wakeups IS
+    'Idle workers that asked to be woken. The next statement that inserts a run deletes these rows and sends one notification.';
+COMMENT ON COLUMN routines.wakeups.worker IS 'Host and process.';
+COMMENT ON COLUMN routines.wakeups.requested_at IS 'When it became idle.';
+
+-- A notification costs each transaction that sends one a lock of the whole database at its commit. So only the first insert
+-- after a worker became idle sends one, and a busy system sends none. A row that another transaction has locked is left to
+-- that transaction. This is a hint: a worker that is not woken polls before long.
+CREATE FUNCTION routines.wake_workers() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF EXISTS (SELECT FROM routines.wakeups) AND EXISTS (SELECT FROM inserted) THEN
+        DELETE FROM routines.wakeups
+        WHERE worker = ANY (ARRAY(SELECT worker FROM routines.wakeups ORDER BY worker FOR UPDATE SKIP LOCKED));
+        IF FOUND THEN
+            PERFORM pg_notify('routines_pending', '');
+        END IF;
+    END IF;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.wake_workers IS 'Wakes idle workers when runs are inserted.';
+CREATE TRIGGER wake_workers AFTER INSERT ON routines.trajectories
+    REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION routines.wake_workers();
+
+-- == sql/schema/08_webhooks.sql
+
+-- Webhooks: an outbox that is a queue of its own, and endpoints that are stopped when they keep failing. The claim is in
+-- queries/deliveries.sql.
+
+-- Triggers:
+--   AFTER UPDATE of next_attempt_at  forget_secret_of_ended    delivered or given up: deletes its secret if nothing else needs it
+--   AFTER DELETE                     forget_secret_of_deleted  the same for a delivery that was still due
+-- Rows are inserted by the trigger settle_end of trajectories.
+CREATE TABLE routines.webhook_deliveries (
+    id              bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT webhook_deliveries_pkey PRIMARY KEY,
+    collection_id   bigint NOT NULL,
+    trajectory_id   bigint NOT NULL CONSTRAINT webhook_deliveries_trajectory_id_fkey REFERENCES routines.trajectories (id) ON DELETE CASCADE,
+    routine_id      bigint,
+    event_id        uuid NOT NULL DEFAULT gen_random_uuid(),
+    event_status    text NOT NULL,
+    url             text NOT NULL,
+    host            text NOT NULL GENERATED ALWAYS AS (coalesce(lower(substring(url FROM '^https?://([^/?#]*)')), '')) STORED,
+    secret_id       uuid,
+    body            bytea,
+    fence           integer NOT NULL DEFAULT 0,
+    claimed_at      timestamptz,
+    attempts        jsonb NOT NULL DEFAULT '[]' CONSTRAINT webhook_deliveries_attempts_is_array CHECK (jsonb_typeof(attempts) = 'array'),
+    failures        integer NOT NULL DEFAULT 0,
+    is_redelivery   boolean NOT NULL DEFAULT false,
+    next_attempt_at timestamptz DEFAULT now(),
+    created_at      timestamptz NOT NULL DEFAULT now(),
+    delivered_at    timestamptz,
+    give_up_reason  text,
+    CONSTRAINT webhook_deliveries_claim_fits_state CHECK (claimed_at IS NULL OR next_attempt_at IS NOT NULL),
+    CONSTRAINT webhook_deliveries_end_has_outcome
+        CHECK (next_attempt_at IS NOT NULL OR delivered_at IS NOT NULL OR give_up_reason IS NOT NULL)
+);
+-- All due deliveries, oldest first.
+CREATE INDEX webhook_deliveries_next_attempt_at_idx ON routines.webhook_deliveries (next_attempt_at) WHERE next_attempt_at IS NOT NULL;
+-- The lanes of the queue: the deliveries to one receiver, the earliest due first.
+CREATE INDEX webhook_deliveries_lane_idx ON routines.webhook_deliveries (collection_id, host, next_attempt_at)
+    WHERE next_attempt_at IS NOT NULL;
+-- Claimed deliveries: few rows.
+CREATE INDEX webhook_deliveries_claimed_idx ON routines.webhook_deliveries (collection_id, host) WHERE claimed_at IS NOT NULL;
+-- A routine's deliveries, newest first.
+CREATE INDEX webhook_deliveries_routine_id_idx ON routines.webhook_deliveries (routine_id, id);
+-- A run's deliveries.
+CREATE INDEX webhook_deliveries_trajectory_id_idx ON routines.webhook_deliveries (trajectory_id);
+-- Due webhooks that need a secret, for routines.forget_secrets.
+CREATE INDEX webhook_deliveries_secret_id_idx ON routines.webhook_deliveries (secret_id)
+    WHERE secret_id IS NOT NULL AND next_attempt_at IS NOT NULL;
+COMMENT ON TABLE  routines.webhook_deliveries IS 'The outbox of completion webhooks, written in the transaction that ends the run.';
+COMMENT ON COLUMN routines.webhook_deliveries.id IS 'Database id, and `id` in the API.';
+COMMENT ON COLUMN routines.webhook_deliveries.collection_id IS 'The tenant.';
+COMMENT ON COLUMN routines.webhook_deliveries.trajectory_id IS 'The run that ended.';
+COMMENT ON COLUMN routines.webhook_deliveries.routine_id IS 'The routine that started the run; null if the API started it.';
+COMMENT ON COLUMN routines.webhook_deliveries.event_id IS
+    'The webhook-id of every attempt. Random, so that after a restore no other event gets the same id, which a receiver would take for a repetition.';
+COMMENT ON COLUMN routines.webhook_deliveries.event_status IS 'The final status that it reports. The run may have been archived since.';
+COMMENT ON COLUMN routines.webhook_deliveries.url IS 'The URL to send to, as it was when the run was created.';
+COMMENT ON COLUMN routines.webhook_deliveries.host IS
+    'Host and port of the URL. Deliveries to one receiver wait for each other, never for those to other receivers.';
+COMMENT ON COLUMN routines.webhook_deliveries.secret_id IS 'The secret that signs it; null for unsigned.';
+COMMENT ON COLUMN routines.webhook_deliveries.body IS 'The body, the same bytes at every attempt; null before the first.';
+COMMENT ON COLUMN routines.webhook_deliveries.fence IS 'Raised by every claim. Every later write of the worker names it.';
+COMMENT ON COLUMN routines.webhook_deliveries.claimed_at IS
+    'When a worker claimed it; null if it is not claimed. The lease ends at next_attempt_at.';
+COMMENT ON COLUMN routines.webhook_deliveries.attempts IS 'The newest 50 attempts: {at, status, error, duration_seconds}.';
+COMMENT ON COLUMN routines.webhook_deliveries.failures IS
+    'Failed attempts since it was created or requested again: its place in the retry schedule.';
+COMMENT ON COLUMN routines.webhook_deliveries.is_redelivery IS
+    'True if a person requested it again: the next attempt is made even if the endpoint is stopped.';
+COMMENT ON COLUMN routines.webhook_deliveries.next_attempt_at IS
+    'When to try next, or when the lease of the worker that is trying ends; null once delivered or given up.';
+COMMENT ON COLUMN routines.webhook_deliveries.created_at IS 'When the run ended.';
+COMMENT ON COLUMN routines.webhook_deliveries.delivered_at IS 'When the receiver last accepted it; null if it has not.';
+COMMENT ON COLUMN routines.webhook_deliveries.give_up_reason IS 'Why it is not tried again; null if delivered or still due.';
+SELECT routines.protect('routines.webhook_deliveries');
+
+CREATE FUNCTION routines.with_attempt(
+    attempts jsonb, at timestamptz, status integer, error text, duration_seconds float8
+) RETURNS jsonb LANGUAGE sql STABLE PARALLEL SAFE RETURN
+    CASE WHEN jsonb_array_length(attempts) >= 50 THEN attempts - 0 ELSE attempts END || jsonb_build_object(
+        'at', to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), 'status', status, 'error', error,
+        'duration_seconds', duration_seconds);
+COMMENT ON FUNCTION routines.with_attempt IS 'The attempts of a delivery with one more appended; the newest 50 are kept.';
+
+CREATE FUNCTION routines.forget_secret_of_delivery() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    -- Of two deliveries that end at once, the second waits here and then sees that the first has ended.
+    PERFORM FROM routines.secrets WHERE id = OLD.secret_id FOR UPDATE;
+    PERFORM routines.forget_secrets(ARRAY[OLD.secret_id], OLD.routine_id, NULL);
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.forget_secret_of_delivery IS 'Deletes a secret after the last delivery that needed it has ended.';
+CREATE TRIGGER forget_secret_of_ended AFTER UPDATE OF next_attempt_at ON routines.webhook_deliveries
+    FOR EACH ROW WHEN (OLD.secret_id IS NOT NULL AND OLD.next_attempt_at IS NOT NULL AND NEW.next_attempt_at IS NULL)
+    EXECUTE FUNCTION routines.forget_secret_of_delivery();
+CREATE TRIGGER forget_secret_of_deleted AFTER DELETE ON routines.webhook_deliveries
+    FOR EACH ROW WHEN (OLD.secret_id IS NOT NULL AND OLD.next_attempt_at IS NOT NULL)
+    EXECUTE FUNCTION routines.forget_secret_of_delivery();
+
+-- No triggers.
+CREATE TABLE routines.webhook_endpoints (
+    id             bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT webhook_endpoints_pkey PRIMARY KEY,
+    collection_id  bigint NOT NULL,
+    url            text NOT NULL,
+    host           text NOT NULL GENERATED ALWAYS AS (coalesce(lower(substring(url FROM '^https?://([^/?#]*)')), '')) STORED,
+    failing_since  timestamptz NOT NULL,
+    stopped_at     timestamptz,
+    stopped_reason text,
+    CONSTRAINT webhook_endpoints_stop_has_reason CHECK ((stopped_at IS NULL) = (stopped_reason IS NULL))
+);
+-- On a digest, because a URL may exceed the size limit of an index entry.
+CREATE UNIQUE INDEX webhook_endpoints_url_key ON routines.webhook_endpoints (collection_id, md5(url));
+COMMENT ON TABLE  routines.webhook_endpoints IS
+    'Webhook URLs that are failing or were stopped for it. A working URL has no row. DELETE a row in psql to try the URL again; rows expire after 90 days.';
+COMMENT ON COLUMN routines.webhook_endpoints.id IS 'Database id.';
+COMMENT ON COLUMN routines.webhook_endpoints.collection_id IS 'The tenant. Failures in another collection stop nothing here.';
+COMMENT ON COLUMN routines.webhook_endpoints.url IS 'The whole URL.';
+COMMENT ON COLUMN routines.webhook_endpoints.host IS 'Same as in webhook_deliveries.';
+COMMENT ON COLUMN routines.webhook_endpoints.failing_since IS 'The first failure since it last worked.';
+COMMENT ON COLUMN routines.webhook_endpoints.stopped_at IS 'When sending to it was stopped; null while it is still tried.';
+COMMENT ON COLUMN routines.webhook_endpoints.stopped_reason IS 'Why it was stopped; null while it is still tried.';
+SELECT routines.protect('routines.webhook_endpoints');
+
+-- == sql/schema/09_secrets.sql
+
+-- Ciphertexts. Other rows refer to them by id; only workers decrypt them.
+
+-- No triggers.
+CREATE TABLE routines.secrets (
+    id            uuid CONSTRAINT secrets_pkey PRIMARY KEY,
+    collection_id bigint NOT NULL CONSTRAINT secrets_collection_id_fkey REFERENCES routines.collections (id),
+    kind          text NOT NULL CONSTRAINT secrets_kind_is_known
+                  CHECK (kind IN ('secret_param', 'webhook_secret', 'environment')),
+    field         text NOT NULL,
+    owner         text NOT NULL CONSTRAINT secrets_owner_is_routine_or_run CHECK (owner ~ '^((routine|run):[1-9][0-9]*)?$'),
+    key_id        text NOT NULL,
+    ciphertext    bytea NOT NULL,
+    created_at    timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX secrets_key_id_idx ON routines.secrets (key_id);
+COMMENT ON TABLE  routines.secrets IS
+    'AES-256-GCM ciphertexts. The associated data binds each to its collection, kind, field, owner and id.';
+COMMENT ON COLUMN routines.secrets.id IS 'Chosen by the program that encrypts, because the ciphertext authenticates it.';
+COMMENT ON COLUMN routines.secrets.collection_id IS 'The tenant. Authenticated.';
+COMMENT ON COLUMN routines.secrets.kind IS 'What it is used for. Authenticated.';
+COMMENT ON COLUMN routines.secrets.field IS
+    'The name of the secret param or environment variable; empty for a webhook secret. Authenticated.';
+COMMENT ON COLUMN routines.secrets.owner IS
+    'routine:<id> or run:<trajectory id>; empty for the collection itself. Authenticated. A program that decrypts takes collection, field and owner from the row that refers to the secret, never from here; these columns serve rotation and the doctor.';
+COMMENT ON COLUMN routines.secrets.key_id IS 'The key of ROUTINES_ENCRYPTION_KEYS that opens it. Rotation searches by it.';
+COMMENT ON COLUMN routines.secrets.ciphertext IS 'Version, key id, nonce, ciphertext and tag.';
+COMMENT ON COLUMN routines.secrets.created_at IS 'When it was stored.';
+SELECT routines.protect('routines.secrets');
+
+-- A secret is deleted when a routine replaces it or is deleted, and when the last run or webhook that needs it has ended.
+CREATE FUNCTION routines.forget_secrets(secret_ids uuid[], of_routine_id bigint, but_trajectory_id bigint) RETURNS void
+LANGUAGE sql AS $$
+    DELETE FROM routines.secrets WHERE id = ANY (forget_secrets.secret_ids)
+        AND NOT EXISTS (SELECT FROM routines.routines WHERE routines.id = of_routine_id
+                        AND secrets.id = ANY (routines.secret_ids(secret_refs, webhook_secret_id)))
+        AND NOT EXISTS (SELECT FROM routines.trajectories
+                        WHERE triggered_by_routine_id = of_routine_id AND ended_at IS NULL
+                          AND trajectories.id IS DISTINCT FROM but_trajectory_id
+                          AND secrets.id = ANY (routines.secret_ids(secret_refs, webhook_secret_id)))
+        AND NOT EXISTS (SELECT FROM routines.webhook_deliveries
+                        WHERE secret_id = secrets.id AND next_attempt_at IS NOT NULL);
+$$;
+COMMENT ON FUNCTION routines.forget_secrets IS
+    'Deletes those of these secrets that neither the routine, nor another active run of it, nor a due webhook still needs.';
+
+-- == sql/schema/10_files.sql
+
+-- Which runs use which files, so that a file is deleted after the last run that uses it. A run uses the files that its
+-- parameters, inputs and outputs name and those that its steps saved. They are recognized by the form of a path, in the
+-- transaction that writes it, so a statement typed in psql counts too. The queries that delete are in queries/retention.sql.
+
+CREATE FUNCTION routines.file_paths(text) RETURNS SETOF text LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 1 AS $$
+    SELECT DISTINCT found[1] FROM regexp_matches($1, '([0-9a-f]{32}-[A-Za-z0-9_-][A-Za-z0-9._-]{0,99})', 'g') AS found;
+$$;
+COMMENT ON FUNCTION routines.file_paths IS
+    'Everything in a text that has the form of a file''s path. In running text a result may end in extra characters, so compare by file_id.';
+CREATE FUNCTION routines.file_id(path text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN substring(path FROM '[0-9a-f]{32}');
+COMMENT ON FUNCTION routines.file_id IS 'The 128 random bits at the start of a file''s path, unique to the file.';
+
+-- Triggers:
+--   AFTER DELETE  note_unused_file  if it was the last use: adds the file to unused_files
+CREATE TABLE routines.file_uses (
+    trajectory_id bigint NOT NULL CONSTRAINT file_uses_trajectory_id_fkey REFERENCES routines.trajectories (id) ON DELETE CASCADE,
+    path          text NOT NULL,
+    collection_id bigint NOT NULL,
+    CONSTRAINT file_uses_pkey PRIMARY KEY (trajectory_id, path)
+);
+CREATE INDEX file_uses_file_idx ON routines.file_uses (collection_id, routines.file_id(path));
+COMMENT ON TABLE  routines.file_uses IS
+    'Files that a run was given, saved, or names in its parameters, inputs or outputs. A file is kept as long as one such run.';
+COMMENT ON COLUMN routines.file_uses.trajectory_id IS 'The run.';
+COMMENT ON COLUMN routines.file_uses.path IS 'The file''s path within the collection. The file may not exist.';
+COMMENT ON COLUMN routines.file_uses.collection_id IS 'The tenant.';
+SELECT routines.protect('routines.file_uses');
+
+-- No triggers.
+CREATE TABLE routines.unused_files (
+    id            bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT unused_files_pkey PRIMARY KEY,
+    collection_id bigint NOT NULL,
+    path          text NOT NULL,
+    noted_at      timestamptz NOT NULL DEFAULT now(),
+    condemned_at  timestamptz
+);
+CREATE UNIQUE INDEX unused_files_file_key ON routines.unused_files (collection_id, routines.file_id(path));
+COMMENT ON TABLE  routines.unused_files IS 'Files to delete because no run uses them. A row is deleted once its file is.';
+COMMENT ON COLUMN routines.unused_files.id IS 'Database id.';
+COMMENT ON COLUMN routines.unused_files.collection_id IS 'The tenant.';
+COMMENT ON COLUMN routines.unused_files.path IS
+    'The file''s path within the collection; with a leading dot, a file that was begun and never finished.';
+COMMENT ON COLUMN routines.unused_files.noted_at IS
+    'When it was found to be unused. It is checked again minutes later, once every transaction open at that moment has ended.';
+COMMENT ON COLUMN routines.unused_files.condemned_at IS
+    'When its deletion was decided, after which no use saves it; null before that.';
+SELECT routines.protect('routines.unused_files');
+
+-- A use saves a file from deletion unless the deletion was decided before. Both sides lock the row.
+CREATE FUNCTION routines.use_files(of_run bigint, of_collection bigint, paths text[]) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    named text := current_setting('routines.collection_id', true);
+BEGIN
+    PERFORM set_config('routines.collection_id', '', true);  -- the run's collection may not be the named one
+    INSERT INTO routines.file_uses (trajectory_id, path, collection_id)
+    SELECT DISTINCT of_run, path, of_collection FROM unnest(paths) AS path
+    ON CONFLICT DO NOTHING;
+    DELETE FROM routines.unused_files
+    WHERE collection_id = of_collection AND condemned_at IS NULL
+      AND routines.file_id(path) = ANY (ARRAY(SELECT routines.file_id(used) FROM unnest(paths) AS used));
+    PERFORM set_config('routines.collection_id', named, true);
+    RETURN true;
+END $$;
+COMMENT ON FUNCTION routines.use_files IS 'Records that a run uses these files.';
+REVOKE EXECUTE ON FUNCTION routines.use_files FROM PUBLIC;
+
+CREATE FUNCTION routines.note_unused_file() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO routines.unused_files (collection_id, path)
+    SELECT OLD.collection_id, OLD.path
+    WHERE NOT EXISTS (SELECT FROM routines.file_uses
+                      WHERE collection_id = OLD.collection_id AND routines.file_id(path) = routines.file_id(OLD.path))
+    ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.note_unused_file IS 'Marks a file for deletion once the last run that used it is gone.';
+CREATE TRIGGER note_unused_file AFTER DELETE ON routines.file_uses
+    FOR EACH ROW EXECUTE FUNCTION routines.note_unused_file();
+
+-- == sql/schema/11_temporal.sql
+
+-- Runs that Temporal executes, where it is the engine. Why this design: docs/decisions/0016. Statements: queries/dispatches.sql.
+
+-- No triggers. What is still to be settled between the two: as few rows as the runs that Temporal has at this moment. The
+-- trigger follow_end of trajectories deletes the row of a run that Temporal itself ended.
+CREATE TABLE routines.dispatches (
+    trajectory_id bigint CONSTRAINT dispatches_pkey PRIMARY KEY,
+    collection_id bigint NOT NULL,
+    workflow_id   text NOT NULL,
+    generation    integer NOT NULL,
+    fence         integer NOT NULL,
+    sequence      integer NOT NULL DEFAULT 0,
+    attempt       integer NOT NULL DEFAULT 0,
+    is_left       boolean NOT NULL DEFAULT true,
+    waits         boolean NOT NULL DEFAULT false,
+    dispatched_at timestamptz NOT NULL DEFAULT now(),
+    submitted_at  timestamptz,
+    checked_at    timestamptz NOT NULL DEFAULT now(),
+    told_at       timestamptz
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02);
+COMMENT ON TABLE  routines.dispatches IS
+    'Runs dispatched to Temporal: written with the claim, before Temporal is called, and deleted once both sides know the end.';
+COMMENT ON COLUMN routines.dispatches.trajectory_id IS 'The run.';
+COMMENT ON COLUMN routines.dispatches.collection_id IS 'The tenant.';
+COMMENT ON COLUMN routines.dispatches.workflow_id IS 'Its id in Temporal, which accepts each id once.';
+COMMENT ON COLUMN routines.dispatches.generation IS
+    'The run''s fence at the dispatch. It tells this dispatch from an earlier one of the same run that may still act in Temporal.';
+COMMENT ON COLUMN routines.dispatches.fence IS
+    'The fence of the current holder. If the trajectory''s fence differs, the run was taken from Temporal.';
+COMMENT ON COLUMN routines.dispatches.sequence IS 'The activity of the workflow that has the run, counted from 1; 0 before the first.';
+COMMENT ON COLUMN routines.dispatches.attempt IS 'The attempt of that activity, as Temporal counts.';
+COMMENT ON COLUMN routines.dispatches.is_left IS
+    'True if that attempt released the run in order, as at a shutdown: the next one does not count as a crash.';
+COMMENT ON COLUMN routines.dispatches.waits IS 'True while its step waits for children, during which it counts towards no limit.';
+COMMENT ON COLUMN routines.dispatches.dispatched_at IS 'When it was claimed for Temporal.';
+COMMENT ON COLUMN routines.dispatches.submitted_at IS 'When Temporal was known to have it; null if that is not known.';
+COMMENT ON COLUMN routines.dispatches.checked_at IS 'When Temporal was last asked for its state.';
+COMMENT ON COLUMN routines.dispatches.told_at IS
+    'When Temporal was last told that the run was taken from it; null if it was not told or need not be.';
+SELECT routines.protect('routines.dispatches');
+
+-- == sql/schema/12_views.sql
+
+-- The views and functions for a person at psql. docs/use/psql.md shows how to use them. The API reads the detail views and gives
+-- the same sentences, from here.
+
+----------------------------------------------------------------------------------------------------- as the API shows it
+CREATE VIEW routines.routine_details WITH (security_invoker = true) AS
+    SELECT routines.id, routine_names.collection_id, routine_names.task_id, routine_names.name, tasks.name AS task_name,
+           collections.name AS collection_name, to_jsonb(routines.cadence_of(routines)) AS cadence,
+           init_params_overrides, ARRAY(SELECT jsonb_object_keys(secret_refs) ORDER BY 1) AS secret_names, webhook_url,
+           webhook_secret_id IS NOT NULL AS has_webhook_secret, paused, paused_reason, last_run_at, next_run_at, overlap_policy,
+           catchup_window_seconds,
+           ARRAY(SELECT key FROM jsonb_object_keys(init_params_overrides) AS key
+                 WHERE NOT task_versions.init_params ? key ORDER BY key) AS undeclared_keys
+    FROM routines.routine_names
+    JOIN routines.routines ON routines.id = routine_names.routine_id
+    JOIN routines.tasks ON tasks.id = routine_names.task_id
+    JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
+    JOIN routines.collections ON collections.id = routine_names.collection_id;
+COMMENT ON VIEW routines.routine_details IS
+    'Routines as the API shows them. SELECT * FROM routines.routine_details WHERE collection_name = ''demo'';';
+COMMENT ON COLUMN routines.routine_details.id IS 'Database id, and `id` in the API.';
+COMMENT ON COLUMN routines.routine_details.collection_id IS 'The tenant.';
+COMMENT ON COLUMN routines.routine_details.task_id IS 'The task.';
+COMMENT ON COLUMN routines.routine_details.name IS 'Unique in its task.';
+COMMENT ON COLUMN routines.routine_details.task_name IS 'The {task} of its path.';
+COMMENT ON COLUMN routines.routine_details.collection_name IS 'The {collection} of its path.';
+COMMENT ON COLUMN routines.routine_details.cadence IS '{type, hour_utc, minute_utc, day_of_week}: see the type routines.cadence.';
+COMMENT ON COLUMN routines.routine_details.init_params_overrides IS 'Merged over the task''s init_params when it fires.';
+COMMENT ON COLUMN routines.routine_details.secret_names IS 'The names of its secret params.';
+COMMENT ON COLUMN routines.routine_details.webhook_url IS 'Receives a webhook when a run has ended; null for none.';
+COMMENT ON COLUMN routines.routine_details.has_webhook_secret IS 'True if its webhooks are signed.';
+COMMENT ON COLUMN routines.routine_details.paused IS 'True if the schedule is stopped.';
+COMMENT ON COLUMN routines.routine_details.paused_reason IS 'Why the scheduler paused it; null if a person did.';
+COMMENT ON COLUMN routines.routine_details.last_run_at IS 'When it last started a run; null if never.';
+COMMENT ON COLUMN routines.routine_details.next_run_at IS 'The next slot that fires; null while paused, and for manual.';
+COMMENT ON COLUMN routines.routine_details.overlap_policy IS 'skip.';
+COMMENT ON COLUMN routines.routine_details.undeclared_keys IS 'Override keys that the task''s current version does not declare.';
+COMMENT ON COLUMN routines.routine_details.catchup_window_seconds IS
+    'The age up to which a missed slot still fires after an outage; 0 to never catch up; null for the default of its cadence.';
+
+CREATE VIEW routines.trajectory_details WITH (security_invoker = true) AS
+    SELECT trajectories.id AS trajectory_id, trajectories.collection_id, trajectories.task_id,
+           coalesce(tasks.name, deleted_tasks.name, 'deleted')::routines.slug AS task_name,
+           routines.workflow_id(collections.name, coalesce(tasks.name, deleted_tasks.name, 'deleted'), trajectories.id) AS workflow_id,
+           routines.run_id(trajectories.id)::text AS run_id,
+           collections.name || '/' || coalesce(tasks.name, deleted_tasks.name, 'deleted') AS name, status,
+           trajectories.created_at AS created, trajectories.updated_at AS updated, trajectories.created_at, started_at,
+           ended_at, trajectories.init_params, coalesce(task_versions.workflow -> 'step_configs', '{}') AS step_configs,
+           (SELECT coalesce(json_object_agg(steps.name, json_build_object(
+                       'status', steps.status, 'activity', activity, 'inputs', inputs, 'outputs', outputs,
+                       'created', to_char(steps.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+                       'ended', to_char(steps.ended_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+                       'duration_seconds', extract(epoch FROM steps.ended_at - steps.created_at)::float8,
+                       'error', steps.error) ORDER BY position), '{}')
+            FROM routines.steps WHERE steps.trajectory_id = trajectories.id) AS steps,
+           coalesce(json_array_length(task_versions.workflow -> 'steps'), 0) AS total_steps,
+           (SELECT count(*) FROM routines.steps
+            WHERE steps.trajectory_id = trajectories.id AND steps.status = 'completed')::integer AS completed_steps,
+           labels, error, triggered_by_routine_id, scheduled_for, trigger, webhook_url
+    FROM routines.trajectories
+    JOIN routines.task_versions ON task_versions.task_id = trajectories.task_id
+                                AND task_versions.version = trajectories.task_version
+    JOIN routines.collections ON collections.id = trajectories.collection_id
+    LEFT JOIN routines.tasks ON tasks.id = trajectories.task_id
+    LEFT JOIN routines.deleted_tasks ON deleted_tasks.id = trajectories.task_id;
+COMMENT ON VIEW routines.trajectory_details IS
+    'Runs as the API shows them, with their steps. SELECT * FROM routines.trajectory_details WHERE trajectory_id = 1;';
+COMMENT ON COLUMN routines.trajectory_details.trajectory_id IS 'The run.';
+COMMENT ON COLUMN routines.trajectory_details.collection_id IS 'The tenant.';
+COMMENT ON COLUMN routines.trajectory_details.task_id IS 'The task.';
+COMMENT ON COLUMN routines.trajectory_details.task_name IS 'The {task} of its path; for a deleted task, its last name.';
+COMMENT ON COLUMN routines.trajectory_details.workflow_id IS 'What clients poll with.';
+COMMENT ON COLUMN routines.trajectory_details.run_id IS 'Derived from the trajectory''s id.';
+COMMENT ON COLUMN routines.trajectory_details.name IS 'collection/task.';
+COMMENT ON COLUMN routines.trajectory_details.status IS 'pending, running, or one of the final completed, failed, cancelled, archived.';
+COMMENT ON COLUMN routines.trajectory_details.created IS 'The same as created_at.';
+COMMENT ON COLUMN routines.trajectory_details.updated IS 'Its last change of status or checkpoint.';
+COMMENT ON COLUMN routines.trajectory_details.created_at IS 'When it was fired.';
+COMMENT ON COLUMN routines.trajectory_details.started_at IS 'When a worker first claimed it; null if none has.';
+COMMENT ON COLUMN routines.trajectory_details.ended_at IS 'When it reached a final status; null while it is active.';
+COMMENT ON COLUMN routines.trajectory_details.init_params IS 'The parameters of this run.';
+COMMENT ON COLUMN routines.trajectory_details.step_configs IS 'The step_configs of the task version that this run uses.';
+COMMENT ON COLUMN routines.trajectory_details.steps IS 'By step name: {status, activity, inputs, outputs, created, ended, duration_seconds, error}.';
+COMMENT ON COLUMN routines.trajectory_details.total_steps IS 'The number of steps in the workflow.';
+COMMENT ON COLUMN routines.trajectory_details.completed_steps IS 'The number of steps that have completed.';
+COMMENT ON COLUMN routines.trajectory_details.labels IS 'Array of {key, value, author}.';
+COMMENT ON COLUMN routines.trajectory_details.error IS 'Why it failed; null if it did not.';
+COMMENT ON COLUMN routines.trajectory_details.triggered_by_routine_id IS 'The routine that started it; null if the API started it.';
+COMMENT ON COLUMN routines.trajectory_details.scheduled_for IS 'Its slot; null if it was not started on schedule.';
+COMMENT ON COLUMN routines.trajectory_details.trigger IS 'schedule, run-now or api.';
+COMMENT ON COLUMN routines.trajectory_details.webhook_url IS 'Receives a webhook when it has ended; null for none.';
+
+-- A step ends in the statement that starts the next one, at the same moment, so its end is ranked first.
+CREATE VIEW routines.run_events WITH (security_invoker = true) AS
+    SELECT id AS trajectory_id, collection_id, created_at AS at, -2 AS rank, 0::bigint AS position, 0 AS attempt,
+           'run_created' AS event, NULL::text AS step, NULL::integer AS fence, trigger AS detail
+    FROM routines.trajectories
+    UNION ALL
+    SELECT id, collection_id, started_at, -1, 0, 0, 'run_started', NULL, NULL, NULL
+    FROM routines.trajectories WHERE started_at IS NOT NULL
+    UNION ALL
+    SELECT id, collection_id, (claimed.value ->> 'at')::timestamptz, -1, 0, 0, 'run_resumed', NULL,
+           (claimed.value ->> 'fence')::integer, 'workers lost so far: ' || (claimed.value ->> 'crashes')
+    FROM routines.trajectories CROSS JOIN LATERAL jsonb_array_elements(later_claims) AS claimed
+    UNION ALL
+    SELECT trajectories.id, collection_id, (tried.value ->> 'at')::timestamptz, 3 * steps.position, steps.position,
+           tried.number::integer, 'step_try_failed', name, NULL, tried.value ->> 'error'
+    FROM routines.trajectories JOIN routines.steps ON trajectory_id = trajectories.id
+    CROSS JOIN LATERAL jsonb_array_elements(earlier_errors) WITH ORDINALITY AS tried (value, number)
+    UNION ALL
+    SELECT trajectories.id, collection_id, steps.created_at, 3 * steps.position + 1, steps.position, steps.attempt,
+           'step_started', name, steps.fence, activity
+    FROM routines.trajectories JOIN routines.steps ON trajectory_id = trajectories.id
+    UNION ALL
+    SELECT trajectories.id, collection_id, steps.ended_at, 3 * steps.position + 2, steps.position, steps.attempt,
+           'step_' || steps.status, name, steps.fence, steps.error
+    FROM routines.trajectories JOIN routines.steps ON trajectory_id = trajectories.id WHERE steps.ended_at IS NOT NULL
+    UNION ALL
+    SELECT id, collection_id, ended_at, 2000000000, 0, 0,
+           'run_' || CASE status WHEN 'archived' THEN 'ended' ELSE status END, NULL, fence, error
+    FROM routines.trajectories WHERE ended_at IS NOT NULL
+    UNION ALL
+    SELECT id, collection_id, updated_at, 2000000001, 0, 0, 'run_archived', NULL, NULL, NULL
+    FROM routines.trajectories WHERE status = 'archived'
+    UNION ALL
+    SELECT trajectory_id, collection_id, (tried.value ->> 'at')::timestamptz, 2000000002, id, tried.number::integer,
+           'webhook_attempted', NULL, NULL, concat_ws(': ', tried.value ->> 'status', tried.value ->> 'error')
+    FROM routines.webhook_deliveries
+    CROSS JOIN LATERAL jsonb_array_elements(attempts) WITH ORDINALITY AS tried (value, number);
+COMMENT ON VIEW routines.run_events IS
+    'The history of a run. SELECT * FROM routines.run_events WHERE trajectory_id = 1 ORDER BY at, rank, position, attempt;';
+COMMENT ON COLUMN routines.run_events.trajectory_id IS 'The run.';
+COMMENT ON COLUMN routines.run_events.collection_id IS 'The tenant.';
+COMMENT ON COLUMN routines.run_events.at IS 'When it happened. For a step that was repeated, the start is the latest one.';
+COMMENT ON COLUMN routines.run_events.rank IS
+    'Orders events of the same moment: the start of the run, its steps in order, its end.';
+COMMENT ON COLUMN routines.run_events.position IS 'The step''s place in the workflow, or the id of the webhook delivery.';
+COMMENT ON COLUMN routines.run_events.attempt IS 'The attempt of the step or of the delivery; 0 for events of the run.';
+COMMENT ON COLUMN routines.run_events.event IS
+    'run_created, run_started (its first claim), run_resumed (a later claim, after its worker was lost or released it), step_started, step_try_failed, step_completed, step_failed, step_cancelled, run_completed, run_failed, run_cancelled, run_ended (of a run archived since), run_archived, webhook_attempted.';
+COMMENT ON COLUMN routines.run_events.step IS 'The step; null for events of the run.';
+COMMENT ON COLUMN routines.run_events.fence IS 'The fence under which it was written; null where it was not recorded.';
+COMMENT ON COLUMN routines.run_events.detail IS
+    'The trigger of the run, the activity of the step, or the error; for a webhook, the HTTP status and the error.';
+
+------------------------------------------------------------------------------------------------------------------ why
+CREATE FUNCTION routines.utc(at timestamptz) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
+COMMENT ON FUNCTION routines.utc IS 'A time as sentences show it: 2026-05-04T09:00:00Z, without fractions of a second.';
+
+-- Since the routine's creation, every slot is in one of these groups: it is in the ledger, it is due, it falls in the present
+-- pause, it lies in the future, or a person has set next_run_at past it. Any other time was not a slot, unless it is older
+-- than what retention keeps. Rows of skips do not overlap, so only the latest that began by the time can contain it.
+CREATE FUNCTION routines.explain_time(
+    of_routine bigint, at_time timestamptz, clock timestamptz DEFAULT now(), of_collection bigint DEFAULT NULL
+) RETURNS TABLE (
+    sentence text, kind text, at timestamptz, now timestamptz, scheduled_for timestamptz, last_scheduled_for timestamptz,
+    slot_count bigint, recorded_at timestamptz, trajectory_id bigint, trajectory_status text, blocking_trajectory_id bigint,
+    blocking_started_at timestamptz, blocking_ended_at timestamptz, detail text, routine_created_at timestamptz,
+    paused_at timestamptz, paused_reason text, cadence_type text, is_slot_of_cadence boolean, next_slot timestamptz
+) LANGUAGE sql STABLE ROWS 1 AS $$
+    WITH asked AS MATERIALIZED (SELECT at_time AS at, clock AS now),
+    run AS (
+        SELECT trajectories.* FROM asked JOIN routines.trajectories ON scheduled_for = at
+        WHERE (of_collection IS NULL OR collection_id = of_collection)
+          AND triggered_by_routine_id = of_routine
+    ),
+    begun AS (
+        SELECT skips.*
+        FROM asked JOIN routines.skips ON scheduled_for <= at
+        WHERE (of_collection IS NULL OR collection_id = of_collection) AND routine_id = of_routine
+        ORDER BY scheduled_for DESC LIMIT 1
+    ),
+    skip AS (
+        SELECT begun.* FROM asked, begun
+        WHERE last_scheduled_for >= at
+          AND coalesce(routines.is_slot_of_span(routines.cadence_of_span(cadence_type, last_scheduled_for),
+                                                scheduled_for, last_scheduled_for, at), false)
+    ),
+    -- The first later slot that has its outcome, which may follow another cadence than today's.
+    settled AS (
+        SELECT min(slot) AS slot
+        FROM asked, LATERAL (
+            SELECT routines.next_slot_of_span(routines.cadence_of_span(cadence_type, last_scheduled_for),
+                                              scheduled_for, last_scheduled_for, at) AS slot FROM begun
+            UNION ALL
+            SELECT min(scheduled_for) FROM routines.skips
+            WHERE (of_collection IS NULL OR collection_id = of_collection)
+              AND routine_id = of_routine AND scheduled_for > at
+            UNION ALL
+            SELECT min(scheduled_for) FROM routines.trajectories
+            WHERE (of_collection IS NULL OR collection_id = of_collection)
+              AND triggered_by_routine_id = of_routine AND scheduled_for > at) AS later
+    ),
+    routine AS (
+        SELECT routines.*,
+               coalesce(next_run_at = at OR at = routines.latest_slot(routines.cadence_of(routines), at), false) AS is_slot,
+               at > coalesce(settled_until, created_at) AND at < next_run_at AS is_passed_over,
+               CASE WHEN paused AND unsettled > now THEN NULL
+                    WHEN at >= now AND at < next_run_at THEN next_run_at
+                    ELSE unsettled END AS next_slot
+        FROM asked, routines.routines, LATERAL (SELECT routines.next_fire(
+            routines.cadence_of(routines), greatest(at, created_at, settled_until)) AS unsettled) AS next_fire
+        WHERE (of_collection IS NULL OR collection_id = of_collection) AND id = of_routine
+    ),
+    facts AS (
+        SELECT CASE WHEN run.id IS NOT NULL THEN 'started'
+                    WHEN skip.id IS NOT NULL THEN skip.reason
+                    WHEN routine.id IS NULL THEN 'deleted'
+                    WHEN at < routine.created_at AND at < coalesce(next_run_at, routine.created_at) THEN 'before_creation'
+                    WHEN at <= settled_until AND at <= (SELECT max(deleted_until) FROM routines.retention) THEN 'forgotten'
+                    WHEN NOT is_slot THEN 'not_a_slot'
+                    WHEN paused AND at > now THEN 'paused_in_future'
+                    WHEN paused AND at > greatest(paused_at, settled_until) THEN 'paused'
+                    WHEN next_run_at <= at THEN CASE WHEN at > now THEN 'future' ELSE 'pending' END
+                    WHEN is_passed_over THEN 'passed_over'
+                    ELSE 'not_a_slot' END AS kind,
+               at, now,
+               coalesce(run.scheduled_for, skip.scheduled_for) AS scheduled_for,
+               coalesce(run.scheduled_for, skip.last_scheduled_for) AS last_scheduled_for,
+               coalesce(skip.slot_count, CASE WHEN run.id IS NOT NULL THEN 1 END) AS slot_count,
+               coalesce(run.created_at, skip.recorded_at) AS recorded_at,
+               run.id AS trajectory_id, run.status AS trajectory_status,
+               skip.blocking_trajectory_id,
+               coalesce(blocking.started_at, blocking.created_at) AS blocking_started_at, blocking.ended_at AS blocking_ended_at,
+               coalesce(skip.detail, CASE WHEN is_slot AND is_passed_over THEN routines.passed_over_detail(next_run_at) END) AS detail,
+               routine.created_at AS routine_created_at, routine.paused_at, routine.paused_reason, routine.cadence_type,
+               coalesce(is_slot, false) AS is_slot_of_cadence, coalesce(settled.slot, next_slot) AS next_slot
+        FROM asked CROSS JOIN settled
+        LEFT JOIN run ON true
+        LEFT JOIN skip ON true
+        LEFT JOIN routine ON true
+        LEFT JOIN routines.trajectories AS blocking ON blocking.id = skip.blocking_trajectory_id
+    )
+    SELECT CASE kind
+           WHEN 'started' THEN format('Started: run %s at %s, by now %s.', trajectory_id, routines.utc(recorded_at), trajectory_status)
+           WHEN 'overlap' THEN 'Skipped: run ' || blocking_trajectory_id || ' was still running'
+               || coalesce(', started ' || routines.utc(blocking_started_at), '') || '.'
+           WHEN 'missed' THEN 'Missed: ' || coalesce(detail, 'no ticker came in time')
+               || CASE WHEN slot_count > 1 THEN format(', as were all %s slots from %s to %s', slot_count,
+                       routines.utc(scheduled_for), routines.utc(last_scheduled_for)) ELSE '' END
+               || '; recorded ' || routines.utc(recorded_at) || '.'
+           WHEN 'paused' THEN 'Skipped: ' || coalesce(detail, pause) || '.'
+           WHEN 'failed_to_start' THEN 'Skipped: the run failed to start: ' || detail || '.'
+           WHEN 'pending' THEN 'Due since ' || routines.utc(at) || ': no ticker has come to it yet.'
+           WHEN 'future' THEN 'To come: the slot is due at ' || routines.utc(at) || '.'
+           WHEN 'passed_over' THEN 'It will be missed: ' || detail || '.'
+           WHEN 'paused_in_future' THEN 'It will be skipped unless the routine is resumed: ' || pause || '.'
+           WHEN 'before_creation' THEN 'No slot: the routine was made later, at ' || routines.utc(routine_created_at) || '.'
+           WHEN 'forgotten' THEN 'No record: it is older than what is kept of this ledger.'
+           WHEN 'deleted' THEN 'No record: the routine is gone, and the ledger knows no such slot.'
+           ELSE 'No slot: ' || CASE
+               WHEN facts.cadence_type = 'manual' THEN 'the routine is manual and has none.'
+               WHEN is_slot_of_cadence THEN 'the cadence was another one then.'
+               ELSE coalesce('the next is ' || routines.utc(next_slot), 'none is to come: ' || pause) || '.' END
+           END,
+           facts.*
+    FROM facts, LATERAL (
+        SELECT coalesce(paused_reason, 'paused by hand') || ', since ' || routines.utc(paused_at) AS pause) AS present;
+$$;
+COMMENT ON FUNCTION routines.explain_time IS
+    'Explains a time of a routine, even of a deleted one: a sentence, and the facts behind it. `clock` moves the clock in tests; `of_collection` restricts it to one collection.';
+
+CREATE FUNCTION routines.routine_id(routine text) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    found bigint := (
+        SELECT routine_id FROM routines.routine_names
+        JOIN routines.tasks ON tasks.id = routine_names.task_id
+        JOIN routines.collections ON collections.id = routine_names.collection_id
+        WHERE collections.name = split_part(routine, '/', 1) AND tasks.name = split_part(routine, '/', 2)
+          AND routine_names.name = split_part(routine, '/', 3) AND split_part(routine, '/', 4) = '');
+BEGIN
+    IF found IS NULL THEN
+        RAISE EXCEPTION 'there is no routine %', routine USING ERRCODE = 'no_data_found', HINT =
+            'Name it as collection/task/name: see SELECT routine FROM routines.routine_status. For a deleted routine: SELECT * FROM routines.explain_time(id, time).';
+    END IF;
+    RETURN found;
+END $$;
+COMMENT ON FUNCTION routines.routine_id IS 'The id of a routine. Try: SELECT routines.routine_id(''demo/hello/every-hour'');';
+
+CREATE FUNCTION routines.why(routine text, at timestamptz DEFAULT NULL) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT sentence
+    FROM routines.routines, routines.explain_time(
+        id, coalesce(why.at, routines.latest_slot(routines.cadence_of(routines), now()), now()))
+    WHERE id = routines.routine_id(routine);
+$$;
+COMMENT ON FUNCTION routines.why IS
+    'Why a routine ran or did not run at a time, by default at its newest slot. Try: SELECT routines.why(''demo/hello/every-hour'', now() - interval ''1 day'');';
+
+CREATE FUNCTION routines.next(routine text, slot_limit integer DEFAULT 10) RETURNS SETOF timestamptz LANGUAGE sql STABLE AS $$
+    SELECT slot
+    FROM routines.routines, routines.next_slots(
+        routines.cadence_of(routines), greatest(now(), next_run_at - interval '1 microsecond'), slot_limit) AS slot
+    WHERE id = routines.routine_id(routine) AND next_run_at IS NOT NULL;
+$$;
+COMMENT ON FUNCTION routines.next IS
+    'The coming slots of a routine; no rows while it is paused. Try: SELECT routines.next(''demo/hello/every-hour'', 3);';
+
+----------------------------------------------------------------------------------------------------------- at a glance
+CREATE VIEW routines.routine_status WITH (security_invoker = true) AS
+    SELECT collections.name || '/' || tasks.name || '/' || routine_names.name AS routine,
+           routines.cadence_in_words(routines.cadence_of(routines)) AS cadence,
+           CASE WHEN paused AND paused_reason IS NOT NULL THEN 'paused by the scheduler'
+                WHEN paused THEN 'paused'
+                WHEN cadence_type = 'manual' THEN 'manual'
+                WHEN next_run_at <= now() THEN 'due'
+                ELSE 'scheduled' END AS state,
+           next_run_at, last.scheduled_for AS last_slot, last.outcome AS last_outcome, last_run_at,
+           coalesce(CASE WHEN paused THEN paused_reason END, last.detail) AS detail, routines.id AS routine_id,
+           routine_names.collection_id
+    FROM routines.routine_names
+    JOIN routines.routines ON routines.id = routine_names.routine_id
+    JOIN routines.tasks ON tasks.id = routine_names.task_id
+    JOIN routines.collections ON collections.id = routine_names.collection_id
+    LEFT JOIN LATERAL (
+        (SELECT scheduled_for, status AS outcome, error AS detail FROM routines.trajectories
+         WHERE triggered_by_routine_id = routine_names.routine_id AND scheduled_for IS NOT NULL
+         ORDER BY scheduled_for DESC LIMIT 1)
+        UNION ALL
+        (SELECT last_scheduled_for, reason, coalesce(detail, 'run ' || blocking_trajectory_id || ' was active') FROM routines.skips
+         WHERE skips.routine_id = routine_names.routine_id
+         ORDER BY scheduled_for DESC LIMIT 1)
+        ORDER BY scheduled_for DESC LIMIT 1
+    ) AS last ON true;
+COMMENT ON VIEW routines.routine_status IS
+    'The state of each routine. To list problems: SELECT * FROM routines.routine_status WHERE last_outcome NOT IN (''completed'', ''running'', ''pending'') OR state = ''due'';';
+COMMENT ON COLUMN routines.routine_status.routine IS 'collection/task/name, as the functions why() and next() take it.';
+COMMENT ON COLUMN routines.routine_status.cadence IS 'When its slots fall, UTC.';
+COMMENT ON COLUMN routines.routine_status.state IS 'scheduled; due (a slot waits for a ticker); paused; paused by the scheduler (after three strikes); manual.';
+COMMENT ON COLUMN routines.routine_status.next_run_at IS 'The next slot that fires; null while paused, and for manual.';
+COMMENT ON COLUMN routines.routine_status.last_slot IS 'The newest slot that has its outcome; null if there is none yet.';
+COMMENT ON COLUMN routines.routine_status.last_outcome IS 'The status of that slot''s run, or the reason why the slot was skipped.';
+COMMENT ON COLUMN routines.routine_status.last_run_at IS 'When it last started a run, on schedule or by run-now.';
+COMMENT ON COLUMN routines.routine_status.detail IS 'Why it is paused, why the last run failed, or why the last slot was skipped.';
+COMMENT ON COLUMN routines.routine_status.routine_id IS 'Its id, for use with routines and occurrences.';
+COMMENT ON COLUMN routines.routine_status.collection_id IS 'The tenant.';
+
+CREATE VIEW routines.help WITH (security_invoker = true) AS
+    SELECT shown AS ask, coalesce(obj_description(to_regclass(shown), 'pg_class'),
+                                  obj_description(to_regprocedure(shown), 'pg_proc')) AS description
+    FROM unnest(ARRAY[
+        'routines.routine_status', 'routines.occurrences', 'routines.why(text, timestamptz)', 'routines.next(text, integer)',
+        'routines.routine_details', 'routines.trajectory_details', 'routines.run_events',
+        'routines.next_fire(routines.cadence, timestamptz)',
+        'routines.next_slots(routines.cadence, timestamptz, integer)',
+        'routines.collections', 'routines.tasks', 'routines.routines', 'routines.trajectories', 'routines.steps', 'routines.skips',
+        'routines.webhook_deliveries', 'routines.webhook_endpoints', 'routines.api_keys']) WITH ORDINALITY AS listed (shown, position)
+    ORDER BY position;
+COMMENT ON VIEW routines.help IS 'Where to start at psql: TABLE routines.help; then \d+ on what it names.';
+COMMENT ON COLUMN routines.help.ask IS 'A view, a function or a table.';
+COMMENT ON COLUMN routines.help.description IS 'Its comment, often with a statement to try.';
+
+-- == sql/schema/13_metrics.sql
+
+-- Metrics for operators: figures over all collections that reveal nothing about any single one. The API serves them but sees
+-- only one collection at a time, so each is a narrow function that runs as the owner. Every read is bounded whatever the
+-- number of rows, because metrics are scraped repeatedly, even while the database is in trouble. Why this design:
+-- docs/decisions/0015. Statements: queries/metrics.sql.
+
+CREATE FUNCTION routines.metrics_of_routines(most integer)
+RETURNS TABLE (due integer, oldest_due_seconds float8, paused_by_strikes integer)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp ROWS 1 AS $$
+    -- In the order of routines_next_run_at_idx: due routines are at its head.
+    SELECT (SELECT count(*) FROM (SELECT FROM routines.routines WHERE next_run_at <= now()
+                                  ORDER BY next_run_at LIMIT most) AS counted)::integer,
+           coalesce(greatest(0, extract(epoch FROM now() - (
+               SELECT next_run_at FROM routines.routines WHERE next_run_at IS NOT NULL ORDER BY next_run_at LIMIT 1))), 0)::float8,
+           (SELECT count(*) FROM (SELECT FROM routines.routines WHERE paused_reason IS NOT NULL
+                                  ORDER BY id LIMIT most) AS counted)::integer;
+$$;
+COMMENT ON FUNCTION routines.metrics_of_routines IS
+    'Over all collections: the number of due routines and of routines paused by strikes, each counted up to `most`, and how long the oldest slot has been due (0 if none is).';
+
+CREATE FUNCTION routines.metrics_of_skips(most integer)
+RETURNS TABLE (overlap bigint, missed bigint, paused bigint, failed_to_start bigint)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp ROWS 1 AS $$
+    SELECT coalesce(sum(slot_count) FILTER (WHERE reason = 'overlap'), 0)::bigint,
+           coalesce(sum(slot_count) FILTER (WHERE reason = 'missed'), 0)::bigint,
+           coalesce(sum(slot_count) FILTER (WHERE reason = 'paused'), 0)::bigint,
+           coalesce(sum(slot_count) FILTER (WHERE reason = 'failed_to_start'), 0)::bigint
+    FROM (SELECT reason, slot_count, recorded_at FROM routines.skips ORDER BY id DESC LIMIT most) AS newest
+    WHERE recorded_at > now() - interval '1 hour';
+$$;
+COMMENT ON FUNCTION routines.metrics_of_skips IS
+    'Over all collections: slots recorded as skipped in the last hour, by reason, among the newest `most` rows.';
+
+CREATE FUNCTION routines.metrics_of_runs(most integer, most_lanes integer)
+RETURNS TABLE (pending integer, running integer, oldest_pending_seconds float8)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp ROWS 1 AS $$
+    -- The oldest of each task, stepping through trajectories_active_idx as a claim does.
+    WITH RECURSIVE lanes AS (
+        (SELECT collection_id, task_id, created_at, 1 AS number FROM routines.trajectories
+         WHERE ended_at IS NULL AND status = 'pending'
+         ORDER BY collection_id, task_id, id LIMIT 1)
+        UNION ALL
+        SELECT following.collection_id, following.task_id, following.created_at, lanes.number + 1
+        FROM lanes CROSS JOIN LATERAL (
+            SELECT collection_id, task_id, created_at FROM routines.trajectories AS waiting
+            WHERE ended_at IS NULL AND status = 'pending'
+              AND (waiting.collection_id, waiting.task_id) > (lanes.collection_id, lanes.task_id)
+            ORDER BY waiting.collection_id, waiting.task_id, waiting.id LIMIT 1) AS following
+        WHERE lanes.number < most_lanes
+    ),
+    active AS (
+        SELECT status FROM routines.trajectories WHERE ended_at IS NULL
+        ORDER BY collection_id, task_id, id LIMIT most
+    )
+    SELECT (SELECT count(*) FROM active WHERE status = 'pending')::integer,
+           (SELECT count(*) FROM active WHERE status = 'running')::integer,
+           coalesce(greatest(0, extract(epoch FROM now() - (SELECT min(created_at) FROM lanes))), 0)::float8;
+$$;
+COMMENT ON FUNCTION routines.metrics_of_runs IS
+    'Over all collections: pending and running runs among up to `most` active ones, and how long the oldest pending run has waited, judging by the oldest of each of `most_lanes` tasks (0 if none is pending).';
+
+CREATE FUNCTION routines.metrics_of_deliveries(most integer)
+RETURNS TABLE (due integer, oldest_due_seconds float8)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp ROWS 1 AS $$
+    SELECT count(*)::integer, coalesce(greatest(0, extract(epoch FROM now() - min(next_attempt_at))), 0)::float8
+    FROM (SELECT next_attempt_at FROM routines.webhook_deliveries WHERE next_attempt_at <= now()
+          ORDER BY next_attempt_at LIMIT most) AS waiting;
+$$;
+COMMENT ON FUNCTION routines.metrics_of_deliveries IS
+    'Over all collections: due webhooks that no worker has claimed, counted up to `most`, and how long the oldest has been due (0 if none is).';
+
+CREATE FUNCTION routines.metrics_of_snapshots() RETURNS float8
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF NOT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') THEN
+        RAISE insufficient_privilege USING MESSAGE = 'the owner of Routines cannot see the sessions of other roles';
+    END IF;
+    RETURN (
+        SELECT coalesce(greatest(0, extract(epoch FROM clock_timestamp() - min(started_at))), 0)
+        FROM (SELECT xact_start AS started_at FROM pg_stat_activity
+              WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type <> 'autovacuum worker'
+                AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)
+              UNION ALL
+              SELECT prepared FROM pg_prepared_xacts WHERE database = current_database()) AS open);
+END $$;
+COMMENT ON FUNCTION routines.metrics_of_snapshots IS
+    'The age of the oldest open snapshot of this database in seconds (0 if none is open). Raises an error if the owner lacks pg_read_all_stats.';
+
+REVOKE EXECUTE ON FUNCTION routines.metrics_of_routines, routines.metrics_of_skips, routines.metrics_of_runs,
+    routines.metrics_of_deliveries, routines.metrics_of_snapshots FROM PUBLIC;
+
+-- == sql/schema/14_roles.sql
+
+-- Roles and grants. Roles belong to the cluster, not to the database: they may exist already, or an administrator may have to
+-- create them. So the grants are rows of a table, and set_up_roles() applies them to the roles that exist, as often as it is
+-- called. How to set the roles up: docs/run/roles.md.
+
+-- No triggers.
+CREATE TABLE routines.role_grants (
+    role       text NOT NULL CONSTRAINT role_grants_role_is_known
+               CHECK (role IN ('routines_api', 'routines_ticker', 'routines_worker', 'routines_reader')),
+    on_object  text NOT NULL,
+    privileges text NOT NULL,
+    CONSTRAINT role_grants_pkey PRIMARY KEY (role, on_object)
+);
+COMMENT ON TABLE  routines.role_grants IS 'The privileges of each role. Call SELECT routines.set_up_roles(); after a change.';
+COMMENT ON COLUMN routines.role_grants.role IS 'routines_api, routines_ticker and routines_worker for the programs, routines_reader for people at psql.';
+COMMENT ON COLUMN routines.role_grants.on_object IS 'A table, a view or `FUNCTION name(arguments)`, as GRANT takes it.';
+COMMENT ON COLUMN routines.role_grants.privileges IS 'As GRANT takes them: `SELECT (id), INSERT`.';
+
+INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
+    -- The API reads and writes its caller's collection. It encrypts secrets and never reads one.
+    ('routines_api', 'FUNCTION routines.open_collection(bigint)', 'EXECUTE'),
+    ('routines_api', 'FUNCTION routines.key_to_check(bigint)', 'EXECUTE'),
+    ('routines_api', 'routines.schema_migrations', 'SELECT'),
+    ('routines_api', 'routines.role_grants', 'SELECT'),
+    ('routines_api', 'routines.collections', 'SELECT, UPDATE (environment_refs)'),
+    ('routines_api', 'routines.api_keys', 'SELECT (id, collection_id, expires_at, revoked_at, last_used_at), UPDATE (last_used_at)'),
+    ('routines_api', 'routines.rate_buckets', 'SELECT, INSERT, UPDATE'),
+    ('routines_api', 'routines.idempotency_keys', 'SELECT, INSERT, UPDATE'),
+    ('routines_api', 'routines.tasks', 'SELECT, INSERT, DELETE, UPDATE (name, description, version, updated_at)'),
+    ('routines_api', 'routines.task_versions', 'SELECT, INSERT'),
+    ('routines_api', 'routines.routine_names', 'SELECT'),
+    ('routines_api', 'routines.routines', 'SELECT, INSERT, DELETE, UPDATE (name, cadence_type, hour_utc, minute_utc, day_of_week, '
+        'init_params_overrides, secret_refs, webhook_url, webhook_secret_id, paused, catchup_window_seconds, last_run_at)'),
+    ('routines_api', 'routines.secrets', 'SELECT (id, collection_id, kind, field, owner, key_id, created_at), INSERT'),
+    ('routines_api', 'routines.trajectories', 'SELECT, INSERT, UPDATE (status, fence, error, labels, ended_at, lease_expires_at, updated_at)'),
+    ('routines_api', 'routines.begun_runs', 'SELECT'),
+    ('routines_api', 'routines.steps', 'SELECT'),
+    ('routines_api', 'routines.skips', 'SELECT'),
+    ('routines_api', 'routines.webhook_deliveries', 'SELECT, UPDATE (next_attempt_at, failures, give_up_reason, is_redelivery, secret_id)'),
+    ('routines_api', 'routines.occurrences', 'SELECT'),
+    ('routines_api', 'routines.routine_details', 'SELECT'),
+    ('routines_api', 'routines.trajectory_details', 'SELECT'),
+    ('routines_api', 'FUNCTION routines.ended_runs(bigint[])', 'EXECUTE'),
+    ('routines_api', 'SEQUENCE routines.routines_id_seq', 'USAGE'),
+    ('routines_api', 'SEQUENCE routines.trajectories_id_seq', 'USAGE'),
+    ('routines_api', 'routines.peppers', 'SELECT'),
+    ('routines_api', 'routines.deleted_tasks', 'SELECT'),
+    ('routines_api', 'routines.run_events', 'SELECT'),
+    ('routines_api', 'routines.webhook_endpoints', 'SELECT'),
+    ('routines_api', 'routines.retention', 'SELECT'),
+    ('routines_api', 'FUNCTION routines.metrics_of_routines(integer)', 'EXECUTE'),
+    ('routines_api', 'FUNCTION routines.metrics_of_skips(integer)', 'EXECUTE'),
+    ('routines_api', 'FUNCTION routines.metrics_of_runs(integer, integer)', 'EXECUTE'),
+    ('routines_api', 'FUNCTION routines.metrics_of_deliveries(integer)', 'EXECUTE'),
+    ('routines_api', 'FUNCTION routines.metrics_of_snapshots()', 'EXECUTE'),
+    -- The ticker reads due routines, writes their outcomes, and sees no secrets and no keys.
+    ('routines_ticker', 'routines.schema_migrations', 'SELECT'),
+    ('routines_ticker', 'routines.role_grants', 'SELECT'),
+    ('routines_ticker', 'routines.tasks', 'SELECT'),
+    ('routines_ticker', 'routines.task_versions', 'SELECT'),
+    ('routines_ticker', 'routines.routines', 'SELECT, UPDATE (next_run_at, settled_until, last_run_at, strikes, paused, paused_at, paused_reason)'),
+    ('routines_ticker', 'routines.trajectories', 'SELECT (id, collection_id, triggered_by_routine_id, scheduled_for, trigger, status, created_at, '
+        'ended_at), INSERT'),
+    ('routines_ticker', 'routines.skips', 'SELECT, INSERT'),
+    -- Only the worker reads secrets. It creates none, and writes no keys, tasks or routines.
+    ('routines_worker', 'routines.schema_migrations', 'SELECT'),
+    ('routines_worker', 'routines.role_grants', 'SELECT'),
+    ('routines_worker', 'routines.collections', 'SELECT'),
+    ('routines_worker', 'routines.tasks', 'SELECT'),
+    ('routines_worker', 'routines.task_versions', 'SELECT, DELETE'),
+    ('routines_worker', 'routines.routines', 'SELECT'),
+    ('routines_worker', 'routines.secrets', 'SELECT'),
+    ('routines_worker', 'routines.trajectories', 'SELECT, INSERT, UPDATE, DELETE'),
+    ('routines_worker', 'routines.steps', 'SELECT, INSERT, UPDATE'),
+    ('routines_worker', 'routines.webhook_deliveries', 'SELECT, INSERT, UPDATE, DELETE'),
+    ('routines_worker', 'FUNCTION routines.free_capacity_of_collection(bigint)', 'EXECUTE'),
+    ('routines_worker', 'FUNCTION routines.free_capacity_of_task(bigint)', 'EXECUTE'),
+    ('routines_worker', 'routines.limited_runs', 'SELECT, INSERT, DELETE'),
+    ('routines_worker', 'routines.wakeups', 'SELECT, INSERT, DELETE'),
+    ('routines_worker', 'routines.skips', 'SELECT, DELETE'),
+    ('routines_worker', 'routines.webhook_endpoints', 'SELECT, INSERT, UPDATE, DELETE'),
+    ('routines_worker', 'routines.idempotency_keys', 'SELECT (key_id, idempotency_key, created_at), UPDATE (created_at), DELETE'),
+    ('routines_worker', 'routines.retention', 'SELECT, INSERT, UPDATE'),
+    ('routines_worker', 'routines.deleted_tasks', 'SELECT, DELETE'),
+    ('routines_worker', 'routines.trajectory_details', 'SELECT'),
+    ('routines_worker', 'routines.begun_runs', 'SELECT'),
+    ('routines_worker', 'routines.dispatches', 'SELECT, INSERT, UPDATE, DELETE'),
+    ('routines_worker', 'routines.file_uses', 'SELECT'),
+    ('routines_worker', 'FUNCTION routines.use_files(bigint, bigint, text[])', 'EXECUTE'),
+    ('routines_worker', 'routines.unused_files', 'SELECT, INSERT, UPDATE (condemned_at), DELETE'),
+    -- A person at psql sees everything except ciphertexts, hashes of keys and stored answers.
+    ('routines_reader', 'routines.schema_migrations', 'SELECT'),
+    ('routines_reader', 'routines.role_grants', 'SELECT'),
+    ('routines_reader', 'routines.collections', 'SELECT'),
+    ('routines_reader', 'routines.api_keys', 'SELECT (id, collection_id, created_at, expires_at, revoked_at, last_used_at)'),
+    ('routines_reader', 'routines.tasks', 'SELECT'),
+    ('routines_reader', 'routines.task_versions', 'SELECT'),
+    ('routines_reader', 'routines.routines', 'SELECT'),
+    ('routines_reader', 'routines.secrets', 'SELECT (id, collection_id, kind, field, owner, key_id, created_at)'),
+    ('routines_reader', 'routines.trajectories', 'SELECT'),
+    ('routines_reader', 'routines.steps', 'SELECT'),
+    ('routines_reader', 'routines.skips', 'SELECT'),
+    ('routines_reader', 'routines.webhook_deliveries', 'SELECT'),
+    ('routines_reader', 'routines.occurrences', 'SELECT'),
+    ('routines_reader', 'routines.routine_details', 'SELECT'),
+    ('routines_reader', 'routines.trajectory_details', 'SELECT'),
+    ('routines_reader', 'routines.deleted_tasks', 'SELECT'),
+    ('routines_reader', 'routines.run_events', 'SELECT'),
+    ('routines_reader', 'routines.limited_runs', 'SELECT'),
+    ('routines_reader', 'routines.wakeups', 'SELECT'),
+    ('routines_reader', 'routines.webhook_endpoints', 'SELECT'),
+    ('routines_reader', 'routines.retention', 'SELECT'),
+    ('routines_reader', 'routines.routine_names', 'SELECT'),
+    ('routines_reader', 'routines.begun_runs', 'SELECT'),
+    ('routines_reader', 'routines.dispatches', 'SELECT'),
+    ('routines_reader', 'routines.file_uses', 'SELECT'),
+    ('routines_reader', 'routines.unused_files', 'SELECT'),
+    ('routines_reader', 'routines.routine_status', 'SELECT'),
+    ('routines_reader', 'routines.help', 'SELECT');
+
+CREATE FUNCTION routines.make_role(made text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF to_regrole(made) IS NULL THEN
+        EXECUTE format('CREATE ROLE %I NOLOGIN', made);
+        -- Defaults for a login as this role. Programs override them.
+        EXECUTE format('ALTER ROLE %I SET statement_timeout = %L', made,
+                       CASE made WHEN 'routines_reader' THEN '60s' WHEN 'routines_worker' THEN '30s' ELSE '10s' END);
+        EXECUTE format('ALTER ROLE %I SET lock_timeout = %L', made,
+                       CASE made WHEN 'routines_ticker' THEN '1s' WHEN 'routines_worker' THEN '30s' ELSE '5s' END);
+        EXECUTE format('ALTER ROLE %I SET idle_in_transaction_session_timeout = %L', made,
+                       CASE made WHEN 'routines_reader' THEN '60s' ELSE '2s' END);
+    END IF;
+EXCEPTION
+    WHEN insufficient_privilege THEN
+        RAISE NOTICE 'the role % is missing and % may not create it: see docs/run/roles.md', made, current_user;
+    -- Another database of the cluster created it at the same moment.
+    WHEN unique_violation OR duplicate_object THEN NULL;
+END $$;
+COMMENT ON FUNCTION routines.make_role IS 'Creates a role of Routines with its timeouts, if it is missing and the current role may create it.';
+
+CREATE FUNCTION routines.let_step_down(granted text, to_role text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_setting('server_version_num')::integer < 160000 THEN
+        IF NOT pg_has_role(to_role, granted, 'MEMBER') THEN
+            EXECUTE format('GRANT %I TO %I', granted, to_role);
+        END IF;
+    ELSIF NOT pg_has_role(to_role, granted, 'SET') THEN
+        EXECUTE format('GRANT %I TO %I WITH INHERIT FALSE, SET TRUE', granted, to_role);
+    END IF;
+EXCEPTION
+    WHEN insufficient_privilege OR unique_violation THEN NULL;
+END $$;
+COMMENT ON FUNCTION routines.let_step_down IS
+    'Lets a role switch to a role of Routines by SET ROLE, if the current role may grant that. Before Postgres 16 it inherits the privileges too.';
+
+CREATE FUNCTION routines.set_up_roles() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    known   text;
+    granted record;
+BEGIN
+    FOREACH known IN ARRAY ARRAY['routines_api', 'routines_ticker', 'routines_worker', 'routines_reader'] LOOP
+        PERFORM routines.make_role(known);
+        CONTINUE WHEN to_regrole(known) IS NULL;
+        PERFORM routines.let_step_down(known, current_user);
+        EXECUTE format('GRANT USAGE ON SCHEMA routines TO %I', known);
+        EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA routines FROM %I', known);
+        FOR granted IN SELECT on_object, privileges FROM routines.role_grants WHERE role = known ORDER BY on_object LOOP
+            EXECUTE format('GRANT %s ON %s TO %I', granted.privileges, granted.on_object, known);
+            -- The policy `tenant` applies to the API. The other roles see all collections in the tables granted to them.
+            IF known <> 'routines_api' AND granted.on_object NOT LIKE '% %' AND EXISTS (
+                SELECT FROM pg_policy WHERE polrelid = to_regclass(granted.on_object) AND polname = 'tenant')
+               AND NOT EXISTS (
+                SELECT FROM pg_policy WHERE polrelid = to_regclass(granted.on_object) AND polname = known) THEN
+                EXECUTE format('CREATE POLICY %I ON %s TO %I USING (true)', known, granted.on_object, known);
+            END IF;
+        END LOOP;
+    END LOOP;
+END $$;
+COMMENT ON FUNCTION routines.set_up_roles IS
+    'Creates missing roles of Routines if it may, and grants existing ones the privileges in role_grants. The owner calls it again after a role was created or role_grants has changed.';
+REVOKE EXECUTE ON FUNCTION routines.make_role, routines.let_step_down, routines.set_up_roles FROM PUBLIC;
+
+SELECT routines.set_up_roles();
+-- Lets the ticker name the session that holds an old snapshot. Only a superuser may grant it; without it the ticker sees its own
+-- sessions only.
+DO $$
+BEGIN
+    IF to_regrole('routines_ticker') IS NOT NULL AND NOT pg_has_role('routines_ticker', 'pg_read_all_stats', 'MEMBER') THEN
+        GRANT pg_read_all_stats TO routines_ticker;
+    END IF;
+EXCEPTION
+    WHEN insufficient_privilege OR unique_violation THEN NULL;
+END $$;

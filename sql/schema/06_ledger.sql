@@ -1,0 +1,74 @@
+-- The ledger: every slot has exactly one outcome, a trajectory or a skip.
+
+-- No triggers. No foreign keys: history outlives the routine.
+CREATE TABLE routines.skips (
+    id                     bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT skips_pkey PRIMARY KEY,
+    collection_id          bigint NOT NULL,
+    routine_id             bigint NOT NULL,
+    scheduled_for          timestamptz NOT NULL,
+    last_scheduled_for     timestamptz NOT NULL,
+    slot_count             bigint NOT NULL DEFAULT 1 CONSTRAINT skips_slot_count_is_positive CHECK (slot_count > 0),
+    cadence_type           text,
+    reason                 text NOT NULL CONSTRAINT skips_reason_is_known
+                           CHECK (reason IN ('overlap', 'missed', 'paused', 'failed_to_start')),
+    blocking_trajectory_id bigint,
+    detail                 text,
+    recorded_at            timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT skips_slot_key UNIQUE (routine_id, scheduled_for),
+    CONSTRAINT skips_span_is_ordered CHECK (last_scheduled_for >= scheduled_for),
+    CONSTRAINT skips_span_names_cadence CHECK (slot_count = 1 OR cadence_type IS NOT NULL),
+    CONSTRAINT skips_overlap_names_run CHECK (reason = 'overlap' OR blocking_trajectory_id IS NULL)
+);
+COMMENT ON TABLE  routines.skips IS 'A slot, or a span of slots, that did not start a run, and why. Spans of a routine do not overlap.';
+COMMENT ON COLUMN routines.skips.id IS 'Database id.';
+COMMENT ON COLUMN routines.skips.collection_id IS 'The tenant.';
+COMMENT ON COLUMN routines.skips.routine_id IS 'The routine, which may have been deleted.';
+COMMENT ON COLUMN routines.skips.scheduled_for IS 'The slot, or the first slot of a span.';
+COMMENT ON COLUMN routines.skips.last_scheduled_for IS 'The same slot, or the last slot of a span.';
+COMMENT ON COLUMN routines.skips.slot_count IS 'The number of slots that this row accounts for.';
+COMMENT ON COLUMN routines.skips.cadence_type IS
+    'The type of the cadence that the slots of a span followed: see cadence_of_span. Null for a single slot.';
+COMMENT ON COLUMN routines.skips.reason IS
+    'overlap: a run was active. missed: no ticker ran, or it came after the catch-up window, or the detail says why. paused: during a pause. failed_to_start: the fire raised an error.';
+COMMENT ON COLUMN routines.skips.blocking_trajectory_id IS 'For overlap: the run that was active.';
+COMMENT ON COLUMN routines.skips.detail IS
+    'The cause, for failed_to_start and paused, and for slots missed because of a person''s change.';
+COMMENT ON COLUMN routines.skips.recorded_at IS 'When the tick decided.';
+SELECT routines.protect('routines.skips');
+
+-- No triggers.
+CREATE TABLE routines.retention (
+    what          text CONSTRAINT retention_pkey PRIMARY KEY
+                  CONSTRAINT retention_what_is_known CHECK (what IN ('trajectories', 'skips')),
+    deleted_until timestamptz NOT NULL
+);
+COMMENT ON TABLE  routines.retention IS 'Up to which slot the ledger may have gaps, because retention has deleted old rows.';
+COMMENT ON COLUMN routines.retention.what IS 'trajectories or skips.';
+COMMENT ON COLUMN routines.retention.deleted_until IS
+    'The newest slot that was deleted. Outcomes up to this slot may be missing; every later outcome is present.';
+
+-- A view runs with the rights of its reader (security_invoker), not of its owner, so that policies apply.
+CREATE VIEW routines.occurrences WITH (security_invoker = true) AS
+    SELECT triggered_by_routine_id AS routine_id, collection_id, scheduled_for, scheduled_for AS last_scheduled_for,
+           1::bigint AS slot_count, 'started' AS outcome, NULL::text AS reason, id AS trajectory_id,
+           NULL::bigint AS blocking_trajectory_id, NULL::text AS detail, created_at AS recorded_at,
+           created_at - scheduled_for AS delay
+    FROM routines.trajectories WHERE scheduled_for IS NOT NULL
+    UNION ALL
+    SELECT routine_id, collection_id, scheduled_for, last_scheduled_for, slot_count, 'skipped', reason, NULL,
+           blocking_trajectory_id, detail, recorded_at, recorded_at - last_scheduled_for
+    FROM routines.skips;
+COMMENT ON VIEW routines.occurrences IS
+    'The ledger: the outcome of each slot. SELECT * FROM routines.occurrences WHERE routine_id = 1 ORDER BY scheduled_for DESC;';
+COMMENT ON COLUMN routines.occurrences.routine_id IS 'The routine.';
+COMMENT ON COLUMN routines.occurrences.collection_id IS 'The tenant.';
+COMMENT ON COLUMN routines.occurrences.scheduled_for IS 'The slot, or the first slot of a span.';
+COMMENT ON COLUMN routines.occurrences.last_scheduled_for IS 'The same slot, or the last slot of a span.';
+COMMENT ON COLUMN routines.occurrences.slot_count IS 'The number of slots that the row accounts for.';
+COMMENT ON COLUMN routines.occurrences.outcome IS 'started or skipped.';
+COMMENT ON COLUMN routines.occurrences.reason IS 'Why it was skipped; null if it started a run.';
+COMMENT ON COLUMN routines.occurrences.trajectory_id IS 'The run that it started; null if skipped.';
+COMMENT ON COLUMN routines.occurrences.blocking_trajectory_id IS 'For overlap: the run that was active.';
+COMMENT ON COLUMN routines.occurrences.detail IS 'The cause of the skip, where the reason alone does not say it.';
+COMMENT ON COLUMN routines.occurrences.recorded_at IS 'When the tick decided.';
+COMMENT ON COLUMN routines.occurrences.delay IS 'From the slot to the decision.';

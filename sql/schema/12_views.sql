@@ -1,0 +1,350 @@
+-- The views and functions for a person at psql. docs/use/psql.md shows how to use them. The API reads the detail views and gives
+-- the same sentences, from here.
+
+----------------------------------------------------------------------------------------------------- as the API shows it
+CREATE VIEW routines.routine_details WITH (security_invoker = true) AS
+    SELECT routines.id, routine_names.collection_id, routine_names.task_id, routine_names.name, tasks.name AS task_name,
+           collections.name AS collection_name, to_jsonb(routines.cadence_of(routines)) AS cadence,
+           init_params_overrides, ARRAY(SELECT jsonb_object_keys(secret_refs) ORDER BY 1) AS secret_names, webhook_url,
+           webhook_secret_id IS NOT NULL AS has_webhook_secret, paused, paused_reason, last_run_at, next_run_at, overlap_policy,
+           catchup_window_seconds,
+           ARRAY(SELECT key FROM jsonb_object_keys(init_params_overrides) AS key
+                 WHERE NOT task_versions.init_params ? key ORDER BY key) AS undeclared_keys
+    FROM routines.routine_names
+    JOIN routines.routines ON routines.id = routine_names.routine_id
+    JOIN routines.tasks ON tasks.id = routine_names.task_id
+    JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
+    JOIN routines.collections ON collections.id = routine_names.collection_id;
+COMMENT ON VIEW routines.routine_details IS
+    'Routines as the API shows them. SELECT * FROM routines.routine_details WHERE collection_name = ''demo'';';
+COMMENT ON COLUMN routines.routine_details.id IS 'Database id, and `id` in the API.';
+COMMENT ON COLUMN routines.routine_details.collection_id IS 'The tenant.';
+COMMENT ON COLUMN routines.routine_details.task_id IS 'The task.';
+COMMENT ON COLUMN routines.routine_details.name IS 'Unique in its task.';
+COMMENT ON COLUMN routines.routine_details.task_name IS 'The {task} of its path.';
+COMMENT ON COLUMN routines.routine_details.collection_name IS 'The {collection} of its path.';
+COMMENT ON COLUMN routines.routine_details.cadence IS '{type, hour_utc, minute_utc, day_of_week}: see the type routines.cadence.';
+COMMENT ON COLUMN routines.routine_details.init_params_overrides IS 'Merged over the task''s init_params when it fires.';
+COMMENT ON COLUMN routines.routine_details.secret_names IS 'The names of its secret params.';
+COMMENT ON COLUMN routines.routine_details.webhook_url IS 'Receives a webhook when a run has ended; null for none.';
+COMMENT ON COLUMN routines.routine_details.has_webhook_secret IS 'True if its webhooks are signed.';
+COMMENT ON COLUMN routines.routine_details.paused IS 'True if the schedule is stopped.';
+COMMENT ON COLUMN routines.routine_details.paused_reason IS 'Why the scheduler paused it; null if a person did.';
+COMMENT ON COLUMN routines.routine_details.last_run_at IS 'When it last started a run; null if never.';
+COMMENT ON COLUMN routines.routine_details.next_run_at IS 'The next slot that fires; null while paused, and for manual.';
+COMMENT ON COLUMN routines.routine_details.overlap_policy IS 'skip.';
+COMMENT ON COLUMN routines.routine_details.undeclared_keys IS 'Override keys that the task''s current version does not declare.';
+COMMENT ON COLUMN routines.routine_details.catchup_window_seconds IS
+    'The age up to which a missed slot still fires after an outage; 0 to never catch up; null for the default of its cadence.';
+
+CREATE VIEW routines.trajectory_details WITH (security_invoker = true) AS
+    SELECT trajectories.id AS trajectory_id, trajectories.collection_id, trajectories.task_id,
+           coalesce(tasks.name, deleted_tasks.name, 'deleted')::routines.slug AS task_name,
+           routines.workflow_id(collections.name, coalesce(tasks.name, deleted_tasks.name, 'deleted'), trajectories.id) AS workflow_id,
+           routines.run_id(trajectories.id)::text AS run_id,
+           collections.name || '/' || coalesce(tasks.name, deleted_tasks.name, 'deleted') AS name, status,
+           trajectories.created_at AS created, trajectories.updated_at AS updated, trajectories.created_at, started_at,
+           ended_at, trajectories.init_params, coalesce(task_versions.workflow -> 'step_configs', '{}') AS step_configs,
+           (SELECT coalesce(json_object_agg(steps.name, json_build_object(
+                       'status', steps.status, 'activity', activity, 'inputs', inputs, 'outputs', outputs,
+                       'created', to_char(steps.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+                       'ended', to_char(steps.ended_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+                       'duration_seconds', extract(epoch FROM steps.ended_at - steps.created_at)::float8,
+                       'error', steps.error) ORDER BY position), '{}')
+            FROM routines.steps WHERE steps.trajectory_id = trajectories.id) AS steps,
+           coalesce(json_array_length(task_versions.workflow -> 'steps'), 0) AS total_steps,
+           (SELECT count(*) FROM routines.steps
+            WHERE steps.trajectory_id = trajectories.id AND steps.status = 'completed')::integer AS completed_steps,
+           labels, error, triggered_by_routine_id, scheduled_for, trigger, webhook_url
+    FROM routines.trajectories
+    JOIN routines.task_versions ON task_versions.task_id = trajectories.task_id
+                                AND task_versions.version = trajectories.task_version
+    JOIN routines.collections ON collections.id = trajectories.collection_id
+    LEFT JOIN routines.tasks ON tasks.id = trajectories.task_id
+    LEFT JOIN routines.deleted_tasks ON deleted_tasks.id = trajectories.task_id;
+COMMENT ON VIEW routines.trajectory_details IS
+    'Runs as the API shows them, with their steps. SELECT * FROM routines.trajectory_details WHERE trajectory_id = 1;';
+COMMENT ON COLUMN routines.trajectory_details.trajectory_id IS 'The run.';
+COMMENT ON COLUMN routines.trajectory_details.collection_id IS 'The tenant.';
+COMMENT ON COLUMN routines.trajectory_details.task_id IS 'The task.';
+COMMENT ON COLUMN routines.trajectory_details.task_name IS 'The {task} of its path; for a deleted task, its last name.';
+COMMENT ON COLUMN routines.trajectory_details.workflow_id IS 'What clients poll with.';
+COMMENT ON COLUMN routines.trajectory_details.run_id IS 'Derived from the trajectory''s id.';
+COMMENT ON COLUMN routines.trajectory_details.name IS 'collection/task.';
+COMMENT ON COLUMN routines.trajectory_details.status IS 'pending, running, or one of the final completed, failed, cancelled, archived.';
+COMMENT ON COLUMN routines.trajectory_details.created IS 'The same as created_at.';
+COMMENT ON COLUMN routines.trajectory_details.updated IS 'Its last change of status or checkpoint.';
+COMMENT ON COLUMN routines.trajectory_details.created_at IS 'When it was fired.';
+COMMENT ON COLUMN routines.trajectory_details.started_at IS 'When a worker first claimed it; null if none has.';
+COMMENT ON COLUMN routines.trajectory_details.ended_at IS 'When it reached a final status; null while it is active.';
+COMMENT ON COLUMN routines.trajectory_details.init_params IS 'The parameters of this run.';
+COMMENT ON COLUMN routines.trajectory_details.step_configs IS 'The step_configs of the task version that this run uses.';
+COMMENT ON COLUMN routines.trajectory_details.steps IS 'By step name: {status, activity, inputs, outputs, created, ended, duration_seconds, error}.';
+COMMENT ON COLUMN routines.trajectory_details.total_steps IS 'The number of steps in the workflow.';
+COMMENT ON COLUMN routines.trajectory_details.completed_steps IS 'The number of steps that have completed.';
+COMMENT ON COLUMN routines.trajectory_details.labels IS 'Array of {key, value, author}.';
+COMMENT ON COLUMN routines.trajectory_details.error IS 'Why it failed; null if it did not.';
+COMMENT ON COLUMN routines.trajectory_details.triggered_by_routine_id IS 'The routine that started it; null if the API started it.';
+COMMENT ON COLUMN routines.trajectory_details.scheduled_for IS 'Its slot; null if it was not started on schedule.';
+COMMENT ON COLUMN routines.trajectory_details.trigger IS 'schedule, run-now or api.';
+COMMENT ON COLUMN routines.trajectory_details.webhook_url IS 'Receives a webhook when it has ended; null for none.';
+
+-- A step ends in the statement that starts the next one, at the same moment, so its end is ranked first.
+CREATE VIEW routines.run_events WITH (security_invoker = true) AS
+    SELECT id AS trajectory_id, collection_id, created_at AS at, -2 AS rank, 0::bigint AS position, 0 AS attempt,
+           'run_created' AS event, NULL::text AS step, NULL::integer AS fence, trigger AS detail
+    FROM routines.trajectories
+    UNION ALL
+    SELECT id, collection_id, started_at, -1, 0, 0, 'run_started', NULL, NULL, NULL
+    FROM routines.trajectories WHERE started_at IS NOT NULL
+    UNION ALL
+    SELECT id, collection_id, (claimed.value ->> 'at')::timestamptz, -1, 0, 0, 'run_resumed', NULL,
+           (claimed.value ->> 'fence')::integer, 'workers lost so far: ' || (claimed.value ->> 'crashes')
+    FROM routines.trajectories CROSS JOIN LATERAL jsonb_array_elements(later_claims) AS claimed
+    UNION ALL
+    SELECT trajectories.id, collection_id, (tried.value ->> 'at')::timestamptz, 3 * steps.position, steps.position,
+           tried.number::integer, 'step_try_failed', name, NULL, tried.value ->> 'error'
+    FROM routines.trajectories JOIN routines.steps ON trajectory_id = trajectories.id
+    CROSS JOIN LATERAL jsonb_array_elements(earlier_errors) WITH ORDINALITY AS tried (value, number)
+    UNION ALL
+    SELECT trajectories.id, collection_id, steps.created_at, 3 * steps.position + 1, steps.position, steps.attempt,
+           'step_started', name, steps.fence, activity
+    FROM routines.trajectories JOIN routines.steps ON trajectory_id = trajectories.id
+    UNION ALL
+    SELECT trajectories.id, collection_id, steps.ended_at, 3 * steps.position + 2, steps.position, steps.attempt,
+           'step_' || steps.status, name, steps.fence, steps.error
+    FROM routines.trajectories JOIN routines.steps ON trajectory_id = trajectories.id WHERE steps.ended_at IS NOT NULL
+    UNION ALL
+    SELECT id, collection_id, ended_at, 2000000000, 0, 0,
+           'run_' || CASE status WHEN 'archived' THEN 'ended' ELSE status END, NULL, fence, error
+    FROM routines.trajectories WHERE ended_at IS NOT NULL
+    UNION ALL
+    SELECT id, collection_id, updated_at, 2000000001, 0, 0, 'run_archived', NULL, NULL, NULL
+    FROM routines.trajectories WHERE status = 'archived'
+    UNION ALL
+    SELECT trajectory_id, collection_id, (tried.value ->> 'at')::timestamptz, 2000000002, id, tried.number::integer,
+           'webhook_attempted', NULL, NULL, concat_ws(': ', tried.value ->> 'status', tried.value ->> 'error')
+    FROM routines.webhook_deliveries
+    CROSS JOIN LATERAL jsonb_array_elements(attempts) WITH ORDINALITY AS tried (value, number);
+COMMENT ON VIEW routines.run_events IS
+    'The history of a run. SELECT * FROM routines.run_events WHERE trajectory_id = 1 ORDER BY at, rank, position, attempt;';
+COMMENT ON COLUMN routines.run_events.trajectory_id IS 'The run.';
+COMMENT ON COLUMN routines.run_events.collection_id IS 'The tenant.';
+COMMENT ON COLUMN routines.run_events.at IS 'When it happened. For a step that was repeated, the start is the latest one.';
+COMMENT ON COLUMN routines.run_events.rank IS
+    'Orders events of the same moment: the start of the run, its steps in order, its end.';
+COMMENT ON COLUMN routines.run_events.position IS 'The step''s place in the workflow, or the id of the webhook delivery.';
+COMMENT ON COLUMN routines.run_events.attempt IS 'The attempt of the step or of the delivery; 0 for events of the run.';
+COMMENT ON COLUMN routines.run_events.event IS
+    'run_created, run_started (its first claim), run_resumed (a later claim, after its worker was lost or released it), step_started, step_try_failed, step_completed, step_failed, step_cancelled, run_completed, run_failed, run_cancelled, run_ended (of a run archived since), run_archived, webhook_attempted.';
+COMMENT ON COLUMN routines.run_events.step IS 'The step; null for events of the run.';
+COMMENT ON COLUMN routines.run_events.fence IS 'The fence under which it was written; null where it was not recorded.';
+COMMENT ON COLUMN routines.run_events.detail IS
+    'The trigger of the run, the activity of the step, or the error; for a webhook, the HTTP status and the error.';
+
+------------------------------------------------------------------------------------------------------------------ why
+CREATE FUNCTION routines.utc(at timestamptz) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
+COMMENT ON FUNCTION routines.utc IS 'A time as sentences show it: 2026-05-04T09:00:00Z, without fractions of a second.';
+
+-- Since the routine's creation, every slot is in one of these groups: it is in the ledger, it is due, it falls in the present
+-- pause, it lies in the future, or a person has set next_run_at past it. Any other time was not a slot, unless it is older
+-- than what retention keeps. Rows of skips do not overlap, so only the latest that began by the time can contain it.
+CREATE FUNCTION routines.explain_time(
+    of_routine bigint, at_time timestamptz, clock timestamptz DEFAULT now(), of_collection bigint DEFAULT NULL
+) RETURNS TABLE (
+    sentence text, kind text, at timestamptz, now timestamptz, scheduled_for timestamptz, last_scheduled_for timestamptz,
+    slot_count bigint, recorded_at timestamptz, trajectory_id bigint, trajectory_status text, blocking_trajectory_id bigint,
+    blocking_started_at timestamptz, blocking_ended_at timestamptz, detail text, routine_created_at timestamptz,
+    paused_at timestamptz, paused_reason text, cadence_type text, is_slot_of_cadence boolean, next_slot timestamptz
+) LANGUAGE sql STABLE ROWS 1 AS $$
+    WITH asked AS MATERIALIZED (SELECT at_time AS at, clock AS now),
+    run AS (
+        SELECT trajectories.* FROM asked JOIN routines.trajectories ON scheduled_for = at
+        WHERE (of_collection IS NULL OR collection_id = of_collection)
+          AND triggered_by_routine_id = of_routine
+    ),
+    begun AS (
+        SELECT skips.*
+        FROM asked JOIN routines.skips ON scheduled_for <= at
+        WHERE (of_collection IS NULL OR collection_id = of_collection) AND routine_id = of_routine
+        ORDER BY scheduled_for DESC LIMIT 1
+    ),
+    skip AS (
+        SELECT begun.* FROM asked, begun
+        WHERE last_scheduled_for >= at
+          AND coalesce(routines.is_slot_of_span(routines.cadence_of_span(cadence_type, last_scheduled_for),
+                                                scheduled_for, last_scheduled_for, at), false)
+    ),
+    -- The first later slot that has its outcome, which may follow another cadence than today's.
+    settled AS (
+        SELECT min(slot) AS slot
+        FROM asked, LATERAL (
+            SELECT routines.next_slot_of_span(routines.cadence_of_span(cadence_type, last_scheduled_for),
+                                              scheduled_for, last_scheduled_for, at) AS slot FROM begun
+            UNION ALL
+            SELECT min(scheduled_for) FROM routines.skips
+            WHERE (of_collection IS NULL OR collection_id = of_collection)
+              AND routine_id = of_routine AND scheduled_for > at
+            UNION ALL
+            SELECT min(scheduled_for) FROM routines.trajectories
+            WHERE (of_collection IS NULL OR collection_id = of_collection)
+              AND triggered_by_routine_id = of_routine AND scheduled_for > at) AS later
+    ),
+    routine AS (
+        SELECT routines.*,
+               coalesce(next_run_at = at OR at = routines.latest_slot(routines.cadence_of(routines), at), false) AS is_slot,
+               at > coalesce(settled_until, created_at) AND at < next_run_at AS is_passed_over,
+               CASE WHEN paused AND unsettled > now THEN NULL
+                    WHEN at >= now AND at < next_run_at THEN next_run_at
+                    ELSE unsettled END AS next_slot
+        FROM asked, routines.routines, LATERAL (SELECT routines.next_fire(
+            routines.cadence_of(routines), greatest(at, created_at, settled_until)) AS unsettled) AS next_fire
+        WHERE (of_collection IS NULL OR collection_id = of_collection) AND id = of_routine
+    ),
+    facts AS (
+        SELECT CASE WHEN run.id IS NOT NULL THEN 'started'
+                    WHEN skip.id IS NOT NULL THEN skip.reason
+                    WHEN routine.id IS NULL THEN 'deleted'
+                    WHEN at < routine.created_at AND at < coalesce(next_run_at, routine.created_at) THEN 'before_creation'
+                    WHEN at <= settled_until AND at <= (SELECT max(deleted_until) FROM routines.retention) THEN 'forgotten'
+                    WHEN NOT is_slot THEN 'not_a_slot'
+                    WHEN paused AND at > now THEN 'paused_in_future'
+                    WHEN paused AND at > greatest(paused_at, settled_until) THEN 'paused'
+                    WHEN next_run_at <= at THEN CASE WHEN at > now THEN 'future' ELSE 'pending' END
+                    WHEN is_passed_over THEN 'passed_over'
+                    ELSE 'not_a_slot' END AS kind,
+               at, now,
+               coalesce(run.scheduled_for, skip.scheduled_for) AS scheduled_for,
+               coalesce(run.scheduled_for, skip.last_scheduled_for) AS last_scheduled_for,
+               coalesce(skip.slot_count, CASE WHEN run.id IS NOT NULL THEN 1 END) AS slot_count,
+               coalesce(run.created_at, skip.recorded_at) AS recorded_at,
+               run.id AS trajectory_id, run.status AS trajectory_status,
+               skip.blocking_trajectory_id,
+               coalesce(blocking.started_at, blocking.created_at) AS blocking_started_at, blocking.ended_at AS blocking_ended_at,
+               coalesce(skip.detail, CASE WHEN is_slot AND is_passed_over THEN routines.passed_over_detail(next_run_at) END) AS detail,
+               routine.created_at AS routine_created_at, routine.paused_at, routine.paused_reason, routine.cadence_type,
+               coalesce(is_slot, false) AS is_slot_of_cadence, coalesce(settled.slot, next_slot) AS next_slot
+        FROM asked CROSS JOIN settled
+        LEFT JOIN run ON true
+        LEFT JOIN skip ON true
+        LEFT JOIN routine ON true
+        LEFT JOIN routines.trajectories AS blocking ON blocking.id = skip.blocking_trajectory_id
+    )
+    SELECT CASE kind
+           WHEN 'started' THEN format('Started: run %s at %s, by now %s.', trajectory_id, routines.utc(recorded_at), trajectory_status)
+           WHEN 'overlap' THEN 'Skipped: run ' || blocking_trajectory_id || ' was still running'
+               || coalesce(', started ' || routines.utc(blocking_started_at), '') || '.'
+           WHEN 'missed' THEN 'Missed: ' || coalesce(detail, 'no ticker came in time')
+               || CASE WHEN slot_count > 1 THEN format(', as were all %s slots from %s to %s', slot_count,
+                       routines.utc(scheduled_for), routines.utc(last_scheduled_for)) ELSE '' END
+               || '; recorded ' || routines.utc(recorded_at) || '.'
+           WHEN 'paused' THEN 'Skipped: ' || coalesce(detail, pause) || '.'
+           WHEN 'failed_to_start' THEN 'Skipped: the run failed to start: ' || detail || '.'
+           WHEN 'pending' THEN 'Due since ' || routines.utc(at) || ': no ticker has come to it yet.'
+           WHEN 'future' THEN 'To come: the slot is due at ' || routines.utc(at) || '.'
+           WHEN 'passed_over' THEN 'It will be missed: ' || detail || '.'
+           WHEN 'paused_in_future' THEN 'It will be skipped unless the routine is resumed: ' || pause || '.'
+           WHEN 'before_creation' THEN 'No slot: the routine was made later, at ' || routines.utc(routine_created_at) || '.'
+           WHEN 'forgotten' THEN 'No record: it is older than what is kept of this ledger.'
+           WHEN 'deleted' THEN 'No record: the routine is gone, and the ledger knows no such slot.'
+           ELSE 'No slot: ' || CASE
+               WHEN facts.cadence_type = 'manual' THEN 'the routine is manual and has none.'
+               WHEN is_slot_of_cadence THEN 'the cadence was another one then.'
+               ELSE coalesce('the next is ' || routines.utc(next_slot), 'none is to come: ' || pause) || '.' END
+           END,
+           facts.*
+    FROM facts, LATERAL (
+        SELECT coalesce(paused_reason, 'paused by hand') || ', since ' || routines.utc(paused_at) AS pause) AS present;
+$$;
+COMMENT ON FUNCTION routines.explain_time IS
+    'Explains a time of a routine, even of a deleted one: a sentence, and the facts behind it. `clock` moves the clock in tests; `of_collection` restricts it to one collection.';
+
+CREATE FUNCTION routines.routine_id(routine text) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    found bigint := (
+        SELECT routine_id FROM routines.routine_names
+        JOIN routines.tasks ON tasks.id = routine_names.task_id
+        JOIN routines.collections ON collections.id = routine_names.collection_id
+        WHERE collections.name = split_part(routine, '/', 1) AND tasks.name = split_part(routine, '/', 2)
+          AND routine_names.name = split_part(routine, '/', 3) AND split_part(routine, '/', 4) = '');
+BEGIN
+    IF found IS NULL THEN
+        RAISE EXCEPTION 'there is no routine %', routine USING ERRCODE = 'no_data_found', HINT =
+            'Name it as collection/task/name: see SELECT routine FROM routines.routine_status. For a deleted routine: SELECT * FROM routines.explain_time(id, time).';
+    END IF;
+    RETURN found;
+END $$;
+COMMENT ON FUNCTION routines.routine_id IS 'The id of a routine. Try: SELECT routines.routine_id(''demo/hello/every-hour'');';
+
+CREATE FUNCTION routines.why(routine text, at timestamptz DEFAULT NULL) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT sentence
+    FROM routines.routines, routines.explain_time(
+        id, coalesce(why.at, routines.latest_slot(routines.cadence_of(routines), now()), now()))
+    WHERE id = routines.routine_id(routine);
+$$;
+COMMENT ON FUNCTION routines.why IS
+    'Why a routine ran or did not run at a time, by default at its newest slot. Try: SELECT routines.why(''demo/hello/every-hour'', now() - interval ''1 day'');';
+
+CREATE FUNCTION routines.next(routine text, slot_limit integer DEFAULT 10) RETURNS SETOF timestamptz LANGUAGE sql STABLE AS $$
+    SELECT slot
+    FROM routines.routines, routines.next_slots(
+        routines.cadence_of(routines), greatest(now(), next_run_at - interval '1 microsecond'), slot_limit) AS slot
+    WHERE id = routines.routine_id(routine) AND next_run_at IS NOT NULL;
+$$;
+COMMENT ON FUNCTION routines.next IS
+    'The coming slots of a routine; no rows while it is paused. Try: SELECT routines.next(''demo/hello/every-hour'', 3);';
+
+----------------------------------------------------------------------------------------------------------- at a glance
+CREATE VIEW routines.routine_status WITH (security_invoker = true) AS
+    SELECT collections.name || '/' || tasks.name || '/' || routine_names.name AS routine,
+           routines.cadence_in_words(routines.cadence_of(routines)) AS cadence,
+           CASE WHEN paused AND paused_reason IS NOT NULL THEN 'paused by the scheduler'
+                WHEN paused THEN 'paused'
+                WHEN cadence_type = 'manual' THEN 'manual'
+                WHEN next_run_at <= now() THEN 'due'
+                ELSE 'scheduled' END AS state,
+           next_run_at, last.scheduled_for AS last_slot, last.outcome AS last_outcome, last_run_at,
+           coalesce(CASE WHEN paused THEN paused_reason END, last.detail) AS detail, routines.id AS routine_id,
+           routine_names.collection_id
+    FROM routines.routine_names
+    JOIN routines.routines ON routines.id = routine_names.routine_id
+    JOIN routines.tasks ON tasks.id = routine_names.task_id
+    JOIN routines.collections ON collections.id = routine_names.collection_id
+    LEFT JOIN LATERAL (
+        (SELECT scheduled_for, status AS outcome, error AS detail FROM routines.trajectories
+         WHERE triggered_by_routine_id = routine_names.routine_id AND scheduled_for IS NOT NULL
+         ORDER BY scheduled_for DESC LIMIT 1)
+        UNION ALL
+        (SELECT last_scheduled_for, reason, coalesce(detail, 'run ' || blocking_trajectory_id || ' was active') FROM routines.skips
+         WHERE skips.routine_id = routine_names.routine_id
+         ORDER BY scheduled_for DESC LIMIT 1)
+        ORDER BY scheduled_for DESC LIMIT 1
+    ) AS last ON true;
+COMMENT ON VIEW routines.routine_status IS
+    'The state of each routine. To list problems: SELECT * FROM routines.routine_status WHERE last_outcome NOT IN (''completed'', ''running'', ''pending'') OR state = ''due'';';
+COMMENT ON COLUMN routines.routine_status.routine IS 'collection/task/name, as the functions why() and next() take it.';
+COMMENT ON COLUMN routines.routine_status.cadence IS 'When its slots fall, UTC.';
+COMMENT ON COLUMN routines.routine_status.state IS 'scheduled; due (a slot waits for a ticker); paused; paused by the scheduler (after three strikes); manual.';
+COMMENT ON COLUMN routines.routine_status.next_run_at IS 'The next slot that fires; null while paused, and for manual.';
+COMMENT ON COLUMN routines.routine_status.last_slot IS 'The newest slot that has its outcome; null if there is none yet.';
+COMMENT ON COLUMN routines.routine_status.last_outcome IS 'The status of that slot''s run, or the reason why the slot was skipped.';
+COMMENT ON COLUMN routines.routine_status.last_run_at IS 'When it last started a run, on schedule or by run-now.';
+COMMENT ON COLUMN routines.routine_status.detail IS 'Why it is paused, why the last run failed, or why the last slot was skipped.';
+COMMENT ON COLUMN routines.routine_status.routine_id IS 'Its id, for use with routines and occurrences.';
+COMMENT ON COLUMN routines.routine_status.collection_id IS 'The tenant.';
+
+CREATE VIEW routines.help WITH (security_invoker = true) AS
+    SELECT shown AS ask, coalesce(obj_description(to_regclass(shown), 'pg_class'),
+                                  obj_description(to_regprocedure(shown), 'pg_proc')) AS description
+    FROM unnest(ARRAY[
+        'routines.routine_status', 'routines.occurrences', 'routines.why(text, timestamptz)', 'routines.next(text, integer)',
+        'routines.routine_details', 'routines.trajectory_details', 'routines.run_events',
+        'routines.next_fire(routines.cadence, timestamptz)',
+        'routines.next_slots(routines.cadence, timestamptz, integer)',
+        'routines.collections', 'routines.tasks', 'routines.routines', 'routines.trajectories', 'routines.steps', 'routines.skips',
+        'routines.webhook_deliveries', 'routines.webhook_endpoints', 'routines.api_keys']) WITH ORDINALITY AS listed (shown, position)
+    ORDER BY position;
+COMMENT ON VIEW routines.help IS 'Where to start at psql: TABLE routines.help; then \d+ on what it names.';
+COMMENT ON COLUMN routines.help.ask IS 'A view, a function or a table.';
+COMMENT ON COLUMN routines.help.description IS 'Its comment, often with a statement to try.';

@@ -1,0 +1,51 @@
+/**
+ * Build the filters of the list of routines.
+ */
+
+import { fill, h } from "../dom.js";
+
+const STATES = [["", "All"], ["attention", "Needs attention"], ["running", "Running"], ["paused", "Paused"]];
+
+/**
+ * Build the form.
+ *
+ * @param {{q?: string, state?: string, task?: string}} given The filter to begin with.
+ * @param {(filter: Record<string, string>) => void} changed Called with each new filter.
+ */
+export function filters(given, changed) {
+  const search = h("input", { id: "search", type: "search", value: given.q ?? "", placeholder: "Name or task", autocomplete: "off" });
+  const task = h("select", { id: "task-filter" }, h("option", { value: "" }, "All tasks"));
+  const counts = new Map(STATES.map(([state]) => [state, h("span", { class: "number" })]));
+  const radios = STATES.map(([state, text]) => h("label", {},
+    h("input", { type: "radio", name: "state", value: state, checked: (given.state ?? "") === state }),
+    h("span", {}, text, " ", counts.get(state))));
+  const element = h("form", { class: "filters", role: "search", "aria-label": "Routines", oninput: tell, onsubmit: (event) => event.preventDefault() },
+    h("fieldset", { class: "segments" }, h("legend", { class: "unseen" }, "State"), radios),
+    h("label", { class: "unseen", for: "search" }, "Search"), search,
+    h("label", { class: "unseen", for: "task-filter" }, "Task"), task);
+  let offered = "";
+
+  function tell() {
+    const state = element.querySelector("input[name=state]:checked")?.value ?? "";
+    changed({ q: search.value, state, task: task.value });
+  }
+
+  return {
+    element,
+    /**
+     * Offer these tasks, and show how many routines are in each state.
+     *
+     * @param {string[]} tasks
+     * @param {Record<string, number>} tally
+     */
+    offer(tasks, tally) {
+      const total = Object.values(tally).reduce((sum, number) => sum + number, 0);
+      for (const [state, place] of counts) fill(place, (state ? tally[state] : total).toLocaleString("en"));
+      const names = JSON.stringify(tasks);
+      if (names === offered) return;
+      offered = names;
+      const chosen = task.value || given.task || "";
+      fill(task, h("option", { value: "" }, "All tasks"), tasks.map((name) => h("option", { value: name, selected: name === chosen }, name)));
+    },
+  };
+}

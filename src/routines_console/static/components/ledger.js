@@ -1,0 +1,78 @@
+/**
+ * Show the outcome of each slot of a routine, page by page; a skipped slot with its reason and the run that blocked it.
+ */
+
+import { button, empty, fill, h, link } from "../dom.js";
+import { at, duration } from "../time.js";
+import { count, kindOf, skipSentence } from "../words.js";
+import { complaint } from "./failure.js";
+import { badge } from "./strip.js";
+
+const PAGE = 25;
+const OUTCOMES = [
+  ["", "All outcomes"], ["started", "Started"], ["skipped", "Skipped for any reason"], ["overlap", "Skipped: still running"],
+  ["missed", "Missed"], ["paused", "Paused"], ["failed_to_start", "Failed to start"],
+];
+
+/**
+ * Build the list; call `load` to fill it.
+ *
+ * @param {import("../main.js").Context} context
+ * @param {any} routine
+ */
+export function ledger({ session: { api, collection }, signal }, routine) {
+  const path = ["routines", collection, routine.task_name, routine.name, "occurrences"];
+  const outcome = h("select", { id: "outcome", onchange: () => load() }, OUTCOMES.map(([value, text]) => h("option", { value }, text)));
+  const day = h("input", { id: "until", type: "date", onchange: () => load() });
+  const rows = h("ol", { class: "ledger" });
+  const foot = h("div", {});
+
+  /** @param {string | null} [cursor] */
+  async function load(cursor = null) {
+    const until = day.value ? `${day.value}T23:59:59.999999Z` : null;
+    try {
+      const page = await api.page(path, { outcome: outcome.value, until, limit: PAGE, cursor }, signal);
+      const shown = page.items.map((each) => row(each, routine.task_name));
+      if (cursor) rows.append(...shown);
+      else fill(rows, shown);
+      fill(foot, rows.children.length === 0 && nothing(), page.cursor && button("Older slots", () => load(page.cursor), { id: "older-slots" }));
+    } catch (error) {
+      if (!signal.aborted) fill(foot, complaint(error));
+    }
+  }
+
+  function nothing() {
+    return outcome.value || day.value
+      ? empty("No slots match", "Choose another outcome or a later day.")
+      : empty("No slots yet", "Every slot is listed here once it is due, whether it starts a run or not.");
+  }
+
+  const element = h("div", {},
+    h("div", { class: "filters small" },
+      h("label", { class: "unseen", for: "outcome" }, "Outcome"), outcome,
+      h("span", { class: "pair" }, h("label", { for: "until" }, "up to"), day)),
+    rows, foot);
+  return { element, load };
+}
+
+function row(slot, task) {
+  const kind = kindOf(slot);
+  return h("li", {},
+    h("div", { class: "slot" }, at(slot.scheduled_for), slot.slot_count > 1 && [" to ", at(slot.last_scheduled_for)]),
+    h("div", {}, badge(kind), slot.slot_count > 1 && h("span", { class: "quiet" }, ` ${count(slot.slot_count, "slot")}`)),
+    h("div", { class: "story" }, story(slot, task)));
+}
+
+function story(slot, task) {
+  if (slot.outcome === "started") {
+    return [run(task, slot.trajectory_id), ` started ${duration(slot.delay_seconds)} after the slot.`,
+      slot.error && h("span", { class: "cause" }, slot.error)];
+  }
+  const blocking = slot.blocking_trajectory_id;
+  return [`${skipSentence(slot)}`, blocking ? [": ", run(task, blocking)] : "", "."];
+}
+
+/** @param {string} task @param {number} id */
+function run(task, id) {
+  return link(["runs", task, id], {}, `Run ${id}`);
+}

@@ -1,0 +1,37 @@
+/**
+ * Show a routine in a list: its name, cadence, last outcomes and next slot.
+ */
+
+import { h, link } from "../dom.js";
+import { ago } from "../time.js";
+import { cadenceWords } from "../words.js";
+import { badge, strip, unknownStrip } from "./strip.js";
+
+/**
+ * Build the row.
+ *
+ * @param {import("../fleet.js").Entry} entry
+ * @param {any} [recent] Its latest outcomes, if they are known.
+ */
+export function row({ routine, health }, recent) {
+  const { outcome } = health;
+  const run = outcome && (outcome.trajectory_id ?? outcome.blocking_trajectory_id);
+  const last = health.kind ? badge(health.kind, health.words) : h("span", { class: "quiet" }, health.words);
+  return h("li", { class: `row ${health.group}` },
+    h("div", { class: "who" },
+      link(["routines", routine.task_name, routine.name], { id: `routine-${routine.id}`, class: "name" }, routine.name),
+      h("span", { class: "quiet" }, routine.task_name)),
+    h("div", { class: "cadence" }, cadenceWords(routine.cadence)),
+    h("div", { class: "slots", "data-strip": routine.id }, recent ? strip(recent.outcomes) : unknownStrip()),
+    h("div", { class: "last" },
+      run ? link(["runs", routine.task_name, run], { class: "to-run" }, last) : last,
+      outcome && h("span", { class: "quiet" }, ago(outcome.ended_at ?? outcome.recorded_at))),
+    h("div", { class: "next" }, next(routine)),
+    health.group === "attention" && health.cause && h("p", { class: "cause", title: health.cause }, health.cause));
+}
+
+function next(routine) {
+  if (routine.paused) return h("span", { class: "quiet" }, "paused");
+  if (!routine.next_run_at) return h("span", { class: "quiet" }, routine.cadence.type === "manual" ? "manual" : "none");
+  return [h("span", { class: "label" }, "Next "), ago(routine.next_run_at)];
+}

@@ -1,0 +1,55 @@
+/**
+ * Ask why a routine ran, or did not run, at a given time; the ledger answers in a sentence.
+ */
+
+import { fill, h, link } from "../dom.js";
+import { at } from "../time.js";
+import { complaint } from "./failure.js";
+
+const TIME = /(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)/;
+
+/**
+ * Build the form.
+ *
+ * @param {import("../main.js").Context} context
+ * @param {string[]} path The routine's path in the API.
+ * @param {string} task
+ * @param {string | undefined} next The routine's next slot, suggested as the time to ask about.
+ */
+export function why({ session: { api }, signal }, path, task, next) {
+  const value = (next ?? new Date().toISOString()).slice(0, 16);
+  const input = h("input", { id: "why-at", type: "datetime-local", required: true, value, "aria-describedby": "why-hint" });
+  const answer = h("div", { class: "answer", "aria-live": "polite", id: "why-answer" });
+
+  async function onsubmit(event) {
+    event.preventDefault();
+    if (!input.value) return fill(answer, h("p", { class: "field-error" }, "Enter a date and a time."));
+    try {
+      const { sentence, facts } = await api.get([...path, "why"], { at: time(input.value) }, signal);
+      fill(answer, h("p", { class: "sentence" }, readable(sentence)), runs(facts, task));
+    } catch (error) {
+      if (!signal.aborted) fill(answer, complaint(error));
+    }
+  }
+
+  return h("form", { onsubmit, novalidate: true },
+    h("label", { for: "why-at" }, "Time (UTC)"),
+    h("div", { class: "with-button" }, input, h("button", { class: "primary", id: "ask-why" }, "Ask")),
+    h("p", { class: "hint", id: "why-hint" }, "Any time, past or future."),
+    answer);
+}
+
+/** Turn the value of the input into a time in UTC; some browsers leave out the seconds. @param {string} local */
+function time(local) {
+  return `${local.length === 16 ? `${local}:00` : local.slice(0, 19)}Z`;
+}
+
+/** Format the times in the service's sentence. @param {string} sentence */
+function readable(sentence) {
+  return sentence.split(TIME).map((piece) => TIME.test(piece) ? h("span", {}, at(piece), " UTC") : piece);
+}
+
+function runs(facts, task) {
+  const ids = [facts.trajectory_id, facts.blocking_trajectory_id].filter(Boolean);
+  return ids.length > 0 && h("p", {}, ids.map((id) => link(["runs", task, id], {}, `Open run ${id}`)));
+}

@@ -1,0 +1,202 @@
+"""What the workers of both engines share: their loops, and the program that runs one of them."""
+
+import asyncio
+import os
+import socket
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import structlog
+
+from routines_core.db import Connection, Pool, open_pool, runs
+from routines_core.files.opening import open_file_store
+from routines_core.keyring import Keyring, load_keyring
+from routines_core.lifecycle import sleep_or_stop, stop_event
+from routines_core.metrics.listener import listening
+from routines_core.settings import Settings
+from routines_engine.loops import Job, repeat, woken
+from routines_engine.metrics import WorkerLoad, WorkerMetrics
+from routines_engine.retention.history import run_retention
+from routines_engine.runs.child_waiter import ChildWaiter
+from routines_engine.runs.claimed_run import ClaimedRun
+from routines_engine.runs.journal import Journal
+from routines_engine.runs.services import WorkerResources
+from routines_engine.webhooks.deliveries import run_deliveries
+from routines_workflow.catalogue import load_entry_points
+
+CLAIMS_SECONDS = 0.4
+"""How often a worker checks that its runs are still its own: a cancel reaches a step this soon."""
+CHILDREN_SECONDS = 0.05
+"""How often a worker checks whether children have ended, while any run waits for one."""
+REAP_SECONDS = 1.0
+"""How often a worker looks for lost and late runs."""
+REAP_COST_FACTOR = 20
+"""Reaping reads every run that was begun, so a worker waits at least this many times as long as the last one took."""
+DRAIN_SECONDS = 0.8
+"""At shutdown: time to write what is still queued, and then to give back the runs."""
+CONNECTIONS = 4
+"""Pool size, not counting the connection for notifications. No run holds a connection while its step works."""
+
+Answer = TypeVar("Answer")
+
+log = structlog.get_logger("worker")
+
+
+def process_name() -> str:
+    """Return the name of this process: host and process id."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+@dataclass
+class WorkerBase(ABC):
+    """A worker of either engine; any number of them may run against one database.
+
+    Attributes:
+        settings: Concurrency, lease and deadline.
+        pool: Connections to the database.
+        stop: Set from outside: the worker claims nothing more and gives up its runs.
+        keyring: Decrypts the secrets of its runs.
+        name: Recorded in the runs that it claims.
+        wake: Set when there may be something to claim.
+        metrics: Counts what the worker does.
+    """
+
+    settings: Settings
+    pool: Pool
+    stop: asyncio.Event
+    keyring: Keyring
+    name: str = field(default_factory=process_name)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
+
+    def __post_init__(self) -> None:
+        # Query timeout: short enough to retry on another connection before the lease expires.
+        timeout_seconds = self.settings.lease_seconds / 3
+        self._journal = Journal(self.pool, self.settings.lease_seconds, self.metrics)
+        self._child_waiter = ChildWaiter(self.pool, timeout_seconds)
+        self._resources = WorkerResources(
+            self.pool,
+            self.keyring,
+            open_file_store(self.settings),
+            self._child_waiter,
+            self._capacity_freed,
+            timeout_seconds,
+        )
+        self.metrics.follow(
+            WorkerLoad(self.settings.worker_concurrency, self._capacity_in_use, self._since_renewal_seconds)
+        )
+
+    @abstractmethod
+    def _jobs(self) -> Iterable[tuple[Job, float]]:
+        """Return the engine's own jobs, each with the seconds between two of its runs."""
+
+    @abstractmethod
+    def _claimed_runs(self) -> list[ClaimedRun]:
+        """Return the runs that the worker is executing."""
+
+    @abstractmethod
+    def _capacity_in_use(self) -> int:
+        """Return how much of the worker's concurrency is in use."""
+
+    @abstractmethod
+    def _since_renewal_seconds(self) -> float:
+        """Return the seconds since the oldest lease was renewed; 0 if there is none to renew."""
+
+    @abstractmethod
+    def _capacity_freed(self) -> None:
+        """Act on the capacity that a claimed run has freed by waiting for a child."""
+
+    @abstractmethod
+    async def _give_up_runs(self) -> None:
+        """Leave the claimed runs to other workers; called at shutdown, once all jobs have stopped."""
+
+    async def run(self) -> None:
+        """Work until `stop` is set, then give up the claimed runs."""
+        journal = asyncio.create_task(self._journal.run())
+        try:
+            async with asyncio.TaskGroup() as loops:
+                for job, seconds in (
+                    *self._jobs(),
+                    (self._drop_lost, CLAIMS_SECONDS),
+                    (self._child_waiter.look, CHILDREN_SECONDS),
+                    (self._reap, REAP_SECONDS),
+                ):
+                    loops.create_task(repeat(self.stop, job, seconds, self.metrics))
+                loops.create_task(self._wake_at_stop())
+            await self._give_up_runs()
+        finally:
+            journal.cancel()
+
+    async def _wake_at_stop(self) -> None:
+        """End the waits of the jobs once `stop` is set."""
+        await self.stop.wait()
+        self.wake.set()
+        self._child_waiter.wanted.set()
+
+    async def _ask(
+        self, query: Callable[[Connection], Awaitable[Answer]], timeout_seconds: float | None = None
+    ) -> Answer:
+        """Query the database once, and note for the metrics that it answered."""
+        answer = await self._resources.ask_once(query, timeout_seconds)
+        self.metrics.answered()
+        return answer
+
+    async def _drop_lost(self) -> bool:
+        """Cancel runs that were taken away, for example by a cancel, by the reaper or with their parent run."""
+        claimed = self._claimed_runs()
+        if claimed:
+            pairs = [each.pair for each in claimed]
+            self._drop_all_but(await self._ask(lambda connection: runs.still_claimed(connection, pairs)), claimed)
+        return False
+
+    def _drop_all_but(self, still_ours: set[int], claimed: list[ClaimedRun]) -> None:
+        for each in claimed:
+            if each.run.id not in still_ours and each.cancel_unless_ending():
+                self.metrics.lost_runs.labels("taken").inc()
+                log.warning("run lost", trajectory_id=each.run.id)
+
+    async def _reap(self) -> bool:
+        """Requeue the runs of lost workers, and fail those that are past their deadline or were lost too often."""
+        began_at = time.monotonic()
+        reaped = await self._ask(runs.reap)
+        for run in reaped:
+            self.metrics.reaped.labels(run.status).inc()
+            log.warning("run reaped", trajectory_id=run.id, status=run.status, crashes=run.crashes)
+        if reaped:
+            self.wake.set()
+        await sleep_or_stop(self.stop, REAP_COST_FACTOR * (time.monotonic() - began_at) - REAP_SECONDS)
+        return len(reaped) == runs.MOST_REAPED
+
+
+MakeWorker = Callable[[Settings, Pool, asyncio.Event, Keyring], WorkerBase]
+"""Makes a worker from its settings, pool, stop event and keyring."""
+
+
+async def serve(settings: Settings, database_url: str, make_worker: MakeWorker) -> None:
+    """Run the worker program until SIGTERM or SIGINT: a worker, webhook deliveries and retention.
+
+    It survives every loss of the database.
+
+    Raises:
+        ConfigurationError: The encryption keys are missing or malformed.
+    """
+    keyring, stop = load_keyring(settings), stop_event()
+    load_entry_points()  # before any run is claimed: importing takes time, in which no lease would be renewed
+    async with open_pool(
+        database_url, "routines-worker", size=CONNECTIONS, role="routines_worker", statement_timeout="30s"
+    ) as pool:
+        worker = make_worker(settings, pool, stop, keyring)
+        metrics = worker.metrics
+        log.info("working", concurrency=settings.worker_concurrency)
+        async with (
+            listening(settings, metrics, metrics.health),
+            woken(worker.wake, database_url),
+            asyncio.TaskGroup() as programs,
+        ):
+            programs.create_task(worker.run())
+            programs.create_task(run_deliveries(settings, database_url, stop, keyring=keyring, metrics=metrics))
+            programs.create_task(run_retention(settings, database_url, stop, open_file_store(settings)))
+    log.info("stopped")

@@ -1,0 +1,72 @@
+"""Cadences by HTTP: the types that exist, and the slots of a cadence before it is saved."""
+
+from typing import Any
+
+import pytest
+from litestar.testing import AsyncTestClient
+
+from routines_core.db import Connection
+from support.rows import value
+
+Client = AsyncTestClient[Any]
+TYPES = "/api/v1/cadence-types/my-org"
+PREVIEW = "/api/v1/cadence-preview/my-org"
+
+
+async def test_the_types_are_listed_in_display_order_with_the_fields_that_they_take(client: Client) -> None:
+    answer = await client.get(TYPES)
+    hour = {"required": True, "default": None, "minimum": 0, "maximum": 23}
+    minute = {"required": False, "default": 0, "minimum": 0, "maximum": 59}
+    days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+    day = {"required": True, "default": None, "choices": days}
+    assert answer.status_code == 200
+    assert [(each["type"], each["fields"]) for each in answer.json()] == [
+        ("manual", {}),
+        ("hourly", {"minute_utc": minute}),
+        ("daily", {"hour_utc": hour, "minute_utc": minute}),
+        ("weekdays", {"hour_utc": hour, "minute_utc": minute}),
+        ("weekly", {"hour_utc": hour, "minute_utc": minute, "day_of_week": day}),
+    ]
+
+
+async def test_a_routine_can_be_made_of_each_listed_type(client: Client) -> None:
+    """A client that fills in the required fields alone sends a valid cadence."""
+    for each in (await client.get(TYPES)).json():
+        required = {name: field for name, field in each["fields"].items() if field["required"]}
+        given = {name: field.get("choices", [field.get("minimum")])[0] for name, field in required.items()}
+        body = {"name": each["type"], "cadence": {"type": each["type"], **given}}
+        assert (await client.post("/api/v1/routines/my-org/echo", json=body)).status_code == 201
+
+
+async def test_a_preview_lists_the_coming_slots_of_a_cadence_and_saves_nothing(
+    client: Client, connection: Connection
+) -> None:
+    body = {"cadence": {"type": "weekly", "hour_utc": 9, "day_of_week": "mon"}, "count": 2}
+    answer = await client.post(PREVIEW, json=body)
+    assert (answer.status_code, len(answer.json()["slots"])) == (200, 2)
+    assert await value(connection, "SELECT count(*) FROM routines.routines") == 0
+
+
+async def test_a_preview_names_every_field_that_breaks_a_rule(client: Client) -> None:
+    bad = await client.post(PREVIEW, json={"cadence": {"type": "weekly"}, "count": 101})
+    fields = [error["field"] for error in bad.json()["errors"]]
+    assert (bad.status_code, fields) == (400, ["cadence.hour_utc", "cadence.day_of_week", "count"])
+
+
+@pytest.mark.parametrize("body", ["null", "1", '"name"', '["name"]', "{}"])
+async def test_a_preview_without_a_cadence_answers_400(client: Client, body: str) -> None:
+    headers = {"Content-Type": "application/json"}
+    assert (await client.post(PREVIEW, content=body, headers=headers)).status_code == 400
+
+
+async def test_a_task_named_preview_is_an_ordinary_task(client: Client) -> None:
+    path = "/api/v1/routines/my-org/preview"
+    cadence = {"cadence": {"type": "manual"}}
+    assert (await client.post(path, json={"name": "r", **cadence})).status_code == 404
+    await client.post("/api/v1/tasks/my-org", json={"name": "preview", "workflow": {}})
+    nameless = await client.post(path, json=cadence)
+    assert (nameless.status_code, nameless.json()["detail"]) == (400, "name: is required.")
+    made = await client.post(path, json={"name": "r", **cadence})
+    assert (made.status_code, made.json()["task_name"]) == (201, "preview")
+    assert len((await client.get(path)).json()) == 1
+    assert (await client.get(f"{path}/r")).status_code == 200
