@@ -122,7 +122,7 @@ class Arena:
             text=True,
         )
         threading.Thread(target=self._read, daemon=True).start()
-        wait_until(lambda: {each.probe for each in list(self._samples)} == set(PROBES), 20)
+        wait_until(lambda: {each.probe for each in list(self._samples)} == set(PROBES))
         began, used = time.monotonic(), self.programs.cpu_seconds()
         time.sleep(QUIET_SECONDS)
         self.quiet_cores = self._cores_since(began, used)

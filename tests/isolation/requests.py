@@ -68,18 +68,18 @@ def a_large_workflow_saved_again_and_again(alpha: Alpha) -> None:
 
 @attack(Containment.REQUEST_LIMITS, in_make_test=True)
 def bodies_of_many_mebibytes(alpha: Alpha) -> None:
-    """Eight connections of alpha send texts of 60 MB, numbers of 20 million digits and a million short keys."""
+    """Four connections of alpha send texts of 30 MB, numbers of 20 million digits and a million short keys."""
     alpha.task({"echo": FLEETING}, {"a": ""})
     begin, end = b'{"init_params": {"a": ', b"}}"
     keys = b",".join(b'"%d":0' % number for number in range(1_000_000))
     bodies = itertools.cycle(
         [
-            begin + b'"' + b"x" * 60_000_000 + b'"' + end,
+            begin + b'"' + b"x" * 30_000_000 + b'"' + end,
             begin + b"[" + b"9" * 20_000_000 + b"]" + end,
             begin + b"{" + keys + b"}" + end,
         ]
     )
-    alpha.repeat(lambda: alpha.send("POST", f"/run/{alpha.collection}/attack", next(bodies)), threads=8)
+    alpha.repeat(lambda: alpha.send("POST", f"/run/{alpha.collection}/attack", next(bodies)), threads=4)
 
 
 @attack(Containment.REQUEST_LIMITS)
