@@ -25,6 +25,7 @@ class Mutant:
         name: What is broken.
         containment: What is taken away.
         caught_by: Attacks by their ids; each must hurt beta.
+        seen_as: What a sentence about the harm must hold, so that a slow machine is not taken for it.
         environment: Settings that limit nothing.
         edits: Changes of the source.
         also: Other containments that the environment and the edits take away, since they would hold the attacks too.
@@ -33,6 +34,7 @@ class Mutant:
     name: str
     containment: Containment
     caught_by: tuple[str, ...]
+    seen_as: str = ""
     environment: dict[str, str] = field(default_factory=dict[str, str])
     edits: tuple[Edit, ...] = ()
     also: tuple[Containment, ...] = ()
@@ -62,6 +64,7 @@ MUTANTS = [
         "bodies of any size are read and decoded",
         Containment.REQUEST_LIMITS,
         ("bodies-of-many-mebibytes",),
+        "the api used",
         environment={
             "ROUTINES_MAX_BODY_BYTES": str(10**9),
             "ROUTINES_MAX_STRING_LENGTH": str(10**9),
@@ -71,13 +74,15 @@ MUTANTS = [
     Mutant(
         "step processes have no memory limit",
         Containment.MEMORY_LIMIT,
-        ("a-separator-of-600-kilobytes", "references-that-multiply-a-list"),
+        ("a-separator-of-600-kilobytes", "a-template-that-multiplies"),
+        "the step process used",
         edits=(Edit(f"{SANDBOX}/child.py", "    limit_memory(arguments.memory_bytes)\n", ""),),
     ),
     Mutant(
         "nobody watches step processes",
         Containment.WATCHDOG,
-        ("comparisons-of-long-lists",),
+        ("references-of-a-hundred-members",),
+        "beta is not as before",
         edits=(Edit(f"{SANDBOX}/process.py", "self._ponged_at > self._limits.stall_seconds", "self._ponged_at > 1e9"),),
     ),
     Mutant(

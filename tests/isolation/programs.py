@@ -67,7 +67,9 @@ class Programs:
             self.processes[name] = self._spawn(name)
         self.api_url = f"http://127.0.0.1:{self._ports['api']}"
         for name in self.processes:
-            wait_until(lambda name=name: self.is_healthy(name))
+            wait_until(lambda name=name: self.ended() or self.is_healthy(name))
+        for name in self.ended():
+            raise AssertionError(f"the {name} did not start: {(self.directory / f'{name}.log').read_text()[-2000:]}")
 
     def is_healthy(self, name: str) -> bool:
         """Whether the program says so within two seconds."""

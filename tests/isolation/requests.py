@@ -79,7 +79,12 @@ def bodies_of_many_mebibytes(alpha: Alpha) -> None:
             begin + b"{" + keys + b"}" + end,
         ]
     )
-    alpha.repeat(lambda: alpha.send("POST", f"/run/{alpha.collection}/attack", next(bodies)), threads=4)
+
+    def send() -> None:
+        alpha.send("POST", f"/run/{alpha.collection}/attack", next(bodies))
+        time.sleep(0.3)
+
+    alpha.repeat(send, threads=4)
 
 
 @attack(Containment.REQUEST_LIMITS)
