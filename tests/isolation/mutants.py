@@ -64,7 +64,7 @@ MUTANTS = [
         "bodies of any size are read and decoded",
         Containment.REQUEST_LIMITS,
         ("bodies-of-many-mebibytes",),
-        "the api used",
+        "the api's loop stood still",
         environment={
             "ROUTINES_MAX_BODY_BYTES": str(10**9),
             "ROUTINES_MAX_STRING_LENGTH": str(10**9),

@@ -191,10 +191,10 @@ def a_mask_in_a_mebibyte(alpha: Alpha) -> None:
 
 
 @attack(Containment.LINEAR_MASKING, row=3)
-def a_thousand_secrets(alpha: Alpha) -> None:
-    """A run brings 1,000 secrets, and its text of nearly 1 MiB is searched for each of them in every spelling."""
-    secrets = {f"V{number}": f"secret-{number}-{number * 7919 % 10007:05}" for number in range(1000)}
-    names = [f"secret_params.V{number}" for number in range(1000)]
+def three_hundred_secrets(alpha: Alpha) -> None:
+    """A run brings 300 secrets, and its text of nearly 1 MiB is searched for each of them in every spelling."""
+    secrets = {f"V{number}": f"secret-{number}-{number * 7919 % 10007:05}" for number in range(300)}
+    names = [f"secret_params.V{number}" for number in range(300)]
     alpha.task(
         {
             "piece": {"activity": "text_echo", "text": "secret-1 " * 6_600},
