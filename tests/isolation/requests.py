@@ -313,7 +313,7 @@ def hundreds_of_requests_in_one_connection(alpha: Alpha) -> None:
 # Files, keys and secrets
 
 
-@attack(Containment.COLLECTION_LIMITS)
+@attack(Containment.COLLECTION_LIMITS, in_make_test=True)
 def uploads_that_break_off(alpha: Alpha) -> None:
     """Ten connections send 20 MiB of a file of 30 MiB, ten in a second, and hang up, again and again."""
     alpha.task({"echo": FLEETING})
@@ -424,7 +424,7 @@ def thousands_of_labels(alpha: Alpha) -> None:
 # Routines
 
 
-@attack(Containment.FAIR_SHARES, in_make_test=False)
+@attack(Containment.FAIR_SHARES)
 def hundreds_of_routines_due_at_once(alpha: Alpha) -> None:
     """Alpha's 400 routines are due in the same second, every three seconds."""
     _routines(alpha, 400)

@@ -67,4 +67,4 @@ def test_the_corpus_is_large_and_covers_every_row_and_containment() -> None:
     assert len(CORPUS) >= 40
     assert len({each.id for each in CORPUS}) == len(CORPUS)
     assert {each.row for each in CORPUS} >= set(range(1, 11))
-    assert {each.containment for each in CORPUS} == set(Containment)
+    assert {each.containment for each in CORPUS if each.in_make_test} == set(Containment)
