@@ -1,0 +1,70 @@
+"""One tenant cannot hurt another: a corpus of attacks, and a victim that must not notice.
+
+Real programs run on a real Postgres, as production runs them: one API, one ticker, one worker. Collection *alpha*
+attacks; collection *beta*, in a process of its own (probe.py), runs a step and waits for it, reads a trajectory, has
+routines fire and gets webhooks. arena.py says what must hold. Each attack of the corpus (workflows.py, receivers.py,
+requests.py) is one test with its name as id, in the order of the issue's table.
+
+`make test` makes one attack for each containment; ROUTINES_ISOLATION=all makes all, each for longer. mutants.py takes
+the containments away one by one, and test_mutants.py sees that the corpus tells.
+"""
+
+from collections.abc import Callable, Generator
+
+import pytest
+
+from isolation import receivers, requests, workflows  # noqa: F401 - they register their attacks
+from isolation.alpha import Alpha
+from isolation.arena import Verdict
+from isolation.attacks import CORPUS, Attack, Containment
+from isolation.keeper import EVERY, Keeper
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+LAST = 99
+"""Attacks that are in no row of the issue's table come after those that are."""
+Make = Callable[[Attack], Verdict]
+
+
+@pytest.fixture(scope="module")
+def make(server_url: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Make]:
+    """Makes an attack and returns what it did."""
+    keeper = Keeper(server_url, template, tmp_path_factory.mktemp("isolation"))
+    yield keeper.suffer
+    keeper.close()
+
+
+def marks(attack: Attack) -> list[pytest.MarkDecorator]:
+    """What a test of this attack is marked with."""
+    if attack.in_make_test:
+        return []
+    return [pytest.mark.nightly, pytest.mark.skipif(not EVERY, reason="ROUTINES_ISOLATION=all makes every attack")]
+
+
+def nothing(_: Alpha) -> None:
+    """Alpha does nothing."""
+
+
+def test_a_quiet_beta_is_not_hurt(make: Make) -> None:
+    verdict = make(Attack("nothing", "Alpha does nothing.", Containment.FAIR_SHARES, nothing))
+    if verdict.harm:
+        pytest.fail(str(verdict), pytrace=False)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [pytest.param(each, id=each.id, marks=marks(each)) for each in sorted(CORPUS, key=lambda each: each.row or LAST)],
+)
+def test_beta_does_not_notice(attack: Attack, make: Make, record_property: Callable[[str, object], None]) -> None:
+    verdict = make(attack)
+    if verdict.harm and not EVERY:  # other tests keep the machine busy: what hurts, hurts twice
+        verdict = make(attack)
+    record_property("isolation", f"{attack.id}: {verdict}")
+    if verdict.harm:
+        pytest.fail(f"{attack.does}\nTo be held by: {attack.containment}.\n{verdict}", pytrace=False)
+
+
+def test_the_corpus_is_large_and_covers_every_row_and_containment() -> None:
+    assert len(CORPUS) >= 40
+    assert len({each.id for each in CORPUS}) == len(CORPUS)
+    assert {each.row for each in CORPUS} >= set(range(1, 11))
+    assert {each.containment for each in CORPUS if each.in_make_test} == set(Containment)
