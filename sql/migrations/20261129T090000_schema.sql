@@ -56,7 +56,7 @@ BEGIN
                    of_table);
 END $$;
 COMMENT ON FUNCTION routines.protect IS
-    'Turns on row-level security for a tenant table, also for its owner. `is_own` is the condition for rows of the named collection. Add rows to role_grants and call set_up_roles() afterwards.';
+    'Turns on row-level security for a tenant table, even for its owner. `is_own` is the condition for rows of the named collection. Add rows to role_grants and call set_up_roles() afterwards.';
 REVOKE EXECUTE ON FUNCTION routines.protect FROM PUBLIC;
 
 ------------------------------------------------------------------------------------------------------------ collections
@@ -328,7 +328,7 @@ SELECT routines.protect('routines.deleted_tasks');
 --   BEFORE INSERT  complete_version  fills in init_params from the workflow, and collection_id from the task
 --   BEFORE UPDATE  refuse_change     raises: a version is immutable
 --
--- No foreign key to tasks: a run keeps the version it started with even if the task is deleted meanwhile.
+-- No foreign key to tasks: a run keeps the version it started with even if the task is deleted in the meantime.
 CREATE TABLE routines.task_versions (
     task_id       bigint NOT NULL,
     version       integer NOT NULL,
@@ -657,9 +657,9 @@ CREATE TRIGGER keep_next_run_at
 
 ------------------------------------------------------------------------------------- slots that no tick will see
 -- Every slot from a routine's creation to its end is accounted for exactly once: by the tick, or by these triggers when a
--- person pauses, changes or deletes a routine before a ticker comes. A slot that a person passes over, by setting
--- next_run_at forward, is recorded as missed. The tick and settle_slots find such slots between settled_until and
--- next_run_at, where normally there are none, so no trigger needs to watch next_run_at, which each fire writes.
+-- person pauses, changes or deletes a routine before a ticker gets to it. A slot that a person passes over, by setting
+-- next_run_at forward, is recorded as missed. The tick and settle_slots find such slots between settled_until and next_run_at,
+-- where normally there are none, so no trigger needs to watch next_run_at, which each fire writes.
 
 CREATE FUNCTION routines.passed_over_detail(next_run_at timestamptz) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
     'next_run_at was set past it by hand, to ' || to_char(next_run_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
@@ -712,9 +712,9 @@ BEGIN
             OLD, first_slot, last_slot, CASE WHEN is_paused THEN 'paused' ELSE 'missed' END,
             CASE WHEN OLD.paused THEN coalesce(OLD.paused_reason, 'paused by hand') || ', since '
                                       || to_char(OLD.paused_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-                 WHEN is_paused THEN 'paused by hand before a ticker came'
-                 WHEN TG_OP = 'DELETE' THEN 'the routine was deleted before a ticker came'
-                 ELSE 'the cadence was changed before a ticker came' END);
+                 WHEN is_paused THEN 'paused by hand before a ticker picked it up'
+                 WHEN TG_OP = 'DELETE' THEN 'the routine was deleted before a ticker picked it up'
+                 ELSE 'the cadence was changed before a ticker picked it up' END);
         settled_until := greatest(settled_until, last_slot);
     END IF;
     IF TG_OP = 'DELETE' THEN
@@ -856,7 +856,7 @@ CREATE TRIGGER keep_names_of_truncated AFTER TRUNCATE ON routines.routines
 --   BEFORE UPDATE of status       settle_end         if the run ends: closes its steps, clears lease and secret_refs, queues
 --                                                    the webhook
 --   AFTER INSERT                  note_started_run   inserted as running, as only a person at psql does: adds to begun_runs
---   AFTER INSERT, per statement   refuse_overlap     raises for a scheduled run beside an active run-now run
+--   AFTER INSERT, per statement   refuse_overlap     raises for a scheduled run next to an active run-now run
 --   AFTER INSERT, per statement   wake_workers       notifies idle workers
 --   AFTER UPDATE of status        follow_end         if the run ends: cancels its children, deletes it from begun_runs and
 --                                                    dispatches, deletes secrets that no other row needs
@@ -1025,9 +1025,9 @@ CREATE TRIGGER hold_routine BEFORE INSERT ON routines.trajectories
     FOR EACH ROW WHEN (NEW.trigger = 'run-now') EXECUTE FUNCTION routines.hold_routine();
 
 -- No scheduled run starts while any run of its routine is active, however that one was triggered. The database enforces it,
--- so an INSERT typed in psql is rejected too: trajectories_active_schedule_key rejects it beside a scheduled run, this trigger
--- beside a run-now run. It runs once per statement over all rows, because a trigger per row would cost the tick far more. It
--- takes no lock: a run-now run that comes while the INSERT is open comes after it, and may run beside a scheduled run.
+-- so an INSERT typed in psql is rejected too: trajectories_active_schedule_key rejects it next to a scheduled run, this trigger
+-- next to a run-now run. It runs once per statement over all rows, because a trigger per row would cost the tick far more. It
+-- takes no lock: a run-now run that comes while the INSERT is open comes after it, and may run alongside a scheduled run.
 CREATE FUNCTION routines.refuse_overlap() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     active record;
@@ -1043,7 +1043,7 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
-COMMENT ON FUNCTION routines.refuse_overlap IS 'Rejects a scheduled run beside an active run-now run of the same routine.';
+COMMENT ON FUNCTION routines.refuse_overlap IS 'Rejects a scheduled run while a run-now run of the same routine is active.';
 CREATE TRIGGER refuse_overlap AFTER INSERT ON routines.trajectories
     REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION routines.refuse_overlap();
 
@@ -1071,7 +1071,7 @@ CREATE FUNCTION routines.blocking_run(of_routine bigint, slot timestamptz) RETUR
     LIMIT 1;
 $$;
 COMMENT ON FUNCTION routines.blocking_run IS
-    'The scheduled run that prevented the fire of this slot: the active one, or the newest if that has ended meanwhile; null if the slot itself had fired before. VOLATILE, so that it takes its own snapshot.';
+    'The scheduled run that prevented the fire of this slot: the active one, or the newest if that has ended in the meantime; null if the slot itself had fired before. VOLATILE, so that it takes its own snapshot.';
 
 CREATE FUNCTION routines.newest_run(of_routine bigint) RETURNS bigint LANGUAGE sql STABLE AS $$
     SELECT greatest(
@@ -1869,7 +1869,7 @@ CREATE TABLE routines.file_uses (
 );
 CREATE INDEX file_uses_file_idx ON routines.file_uses (collection_id, routines.file_id(path));
 COMMENT ON TABLE  routines.file_uses IS
-    'Files that a run was given, saved, or names in its parameters, inputs or outputs. A file is kept as long as one such run.';
+    'Files that a run was given, saved, or names in its parameters, inputs or outputs. A file is kept as long as one such run exists.';
 COMMENT ON COLUMN routines.file_uses.trajectory_id IS 'The run.';
 COMMENT ON COLUMN routines.file_uses.path IS 'The file''s path within the collection. The file may not exist.';
 COMMENT ON COLUMN routines.file_uses.collection_id IS 'The tenant.';
@@ -1932,7 +1932,7 @@ CREATE TRIGGER note_unused_file AFTER DELETE ON routines.file_uses
 
 -- Runs that Temporal executes, where it is the engine. Why this design: docs/decisions/0016. Statements: queries/dispatches.sql.
 
--- No triggers. What is still to be settled between the two: as few rows as the runs that Temporal has at this moment. The
+-- No triggers. What is still to be settled between the two: only as many rows as Temporal currently has runs. The
 -- trigger follow_end of trajectories deletes the row of a run that Temporal itself ended.
 CREATE TABLE routines.dispatches (
     trajectory_id bigint CONSTRAINT dispatches_pkey PRIMARY KEY,
@@ -1961,10 +1961,10 @@ COMMENT ON COLUMN routines.dispatches.fence IS
 COMMENT ON COLUMN routines.dispatches.sequence IS 'The activity of the workflow that has the run, counted from 1; 0 before the first.';
 COMMENT ON COLUMN routines.dispatches.attempt IS 'The attempt of that activity, as Temporal counts.';
 COMMENT ON COLUMN routines.dispatches.is_left IS
-    'True if that attempt released the run in order, as at a shutdown: the next one does not count as a crash.';
+    'True if that attempt released the run cleanly, as at a shutdown: the next one does not count as a crash.';
 COMMENT ON COLUMN routines.dispatches.waits IS 'True while its step waits for children, during which it counts towards no limit.';
 COMMENT ON COLUMN routines.dispatches.dispatched_at IS 'When it was claimed for Temporal.';
-COMMENT ON COLUMN routines.dispatches.submitted_at IS 'When Temporal was known to have it; null if that is not known.';
+COMMENT ON COLUMN routines.dispatches.submitted_at IS 'When Temporal confirmed that it has the run; null if it has not confirmed it.';
 COMMENT ON COLUMN routines.dispatches.checked_at IS 'When Temporal was last asked for its state.';
 COMMENT ON COLUMN routines.dispatches.told_at IS
     'When Temporal was last told that the run was taken from it; null if it was not told or need not be.';
@@ -2176,9 +2176,9 @@ CREATE FUNCTION routines.utc(at timestamptz) RETURNS text LANGUAGE sql IMMUTABLE
 RETURN to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
 COMMENT ON FUNCTION routines.utc IS 'A time as sentences show it: 2026-05-04T09:00:00Z, without fractions of a second.';
 
--- Since the routine's creation, every slot is in one of these groups: it is in the ledger, it is due, it falls in the present
--- pause, it lies in the future, or a person has set next_run_at past it. Any other time was not a slot, unless it is older
--- than what retention keeps. Rows of skips do not overlap, so only the latest that began by the time can contain it.
+-- Since the routine's creation, every slot is in one of these groups: it is in the ledger, it is due, it falls in the current
+-- pause, it lies in the future, or a person has set next_run_at past it. Any other time was not a slot, unless it is older than
+-- what retention keeps. Rows of skips do not overlap, so only the latest that began by the time can contain it.
 CREATE FUNCTION routines.explain_time(
     of_routine bigint, at_time timestamptz, clock timestamptz DEFAULT now(), of_collection bigint DEFAULT NULL
 ) RETURNS TABLE (
@@ -2261,26 +2261,26 @@ CREATE FUNCTION routines.explain_time(
         LEFT JOIN routines.trajectories AS blocking ON blocking.id = skip.blocking_trajectory_id
     )
     SELECT CASE kind
-           WHEN 'started' THEN format('Started: run %s at %s, by now %s.', trajectory_id, routines.utc(recorded_at), trajectory_status)
+           WHEN 'started' THEN format('Started: run %s at %s, now %s.', trajectory_id, routines.utc(recorded_at), trajectory_status)
            WHEN 'overlap' THEN 'Skipped: run ' || blocking_trajectory_id || ' was still running'
                || coalesce(', started ' || routines.utc(blocking_started_at), '') || '.'
-           WHEN 'missed' THEN 'Missed: ' || coalesce(detail, 'no ticker came in time')
+           WHEN 'missed' THEN 'Missed: ' || coalesce(detail, 'no ticker picked it up in time')
                || CASE WHEN slot_count > 1 THEN format(', as were all %s slots from %s to %s', slot_count,
                        routines.utc(scheduled_for), routines.utc(last_scheduled_for)) ELSE '' END
                || '; recorded ' || routines.utc(recorded_at) || '.'
            WHEN 'paused' THEN 'Skipped: ' || coalesce(detail, pause) || '.'
            WHEN 'failed_to_start' THEN 'Skipped: the run failed to start: ' || detail || '.'
-           WHEN 'pending' THEN 'Due since ' || routines.utc(at) || ': no ticker has come to it yet.'
-           WHEN 'future' THEN 'To come: the slot is due at ' || routines.utc(at) || '.'
+           WHEN 'pending' THEN 'Due since ' || routines.utc(at) || '; no ticker has picked it up yet.'
+           WHEN 'future' THEN 'Upcoming: the slot is due at ' || routines.utc(at) || '.'
            WHEN 'passed_over' THEN 'It will be missed: ' || detail || '.'
            WHEN 'paused_in_future' THEN 'It will be skipped unless the routine is resumed: ' || pause || '.'
-           WHEN 'before_creation' THEN 'No slot: the routine was made later, at ' || routines.utc(routine_created_at) || '.'
-           WHEN 'forgotten' THEN 'No record: it is older than what is kept of this ledger.'
-           WHEN 'deleted' THEN 'No record: the routine is gone, and the ledger knows no such slot.'
+           WHEN 'before_creation' THEN 'No slot: the routine was created later, at ' || routines.utc(routine_created_at) || '.'
+           WHEN 'forgotten' THEN 'No record: the ledger no longer goes back to that time.'
+           WHEN 'deleted' THEN 'No record: the routine was deleted, and the ledger has no such slot.'
            ELSE 'No slot: ' || CASE
                WHEN facts.cadence_type = 'manual' THEN 'the routine is manual and has none.'
-               WHEN is_slot_of_cadence THEN 'the cadence was another one then.'
-               ELSE coalesce('the next is ' || routines.utc(next_slot), 'none is to come: ' || pause) || '.' END
+               WHEN is_slot_of_cadence THEN 'the routine had a different cadence then.'
+               ELSE coalesce('the next is ' || routines.utc(next_slot), 'none is coming (' || pause || ')') || '.' END
            END,
            facts.*
     FROM facts, LATERAL (
@@ -2380,8 +2380,8 @@ COMMENT ON COLUMN routines.help.description IS 'Its comment, often with a statem
 
 -- == sql/schema/13_metrics.sql
 
--- Metrics for operators: figures over all collections that reveal nothing about any single one. The API serves them but sees
--- only one collection at a time, so each is a narrow function that runs as the owner. Every read is bounded whatever the
+-- Metrics for operators: counts and ages over all collections that reveal nothing about any single one. The API serves them but
+-- sees only one collection at a time, so each is a narrow function that runs as the owner. Every read is bounded whatever the
 -- number of rows, because metrics are scraped repeatedly, even while the database is in trouble. Why this design:
 -- docs/decisions/0015. Statements: queries/metrics.sql.
 

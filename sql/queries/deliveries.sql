@@ -187,7 +187,7 @@ FROM settled LEFT JOIN fails ON fails.collection_id = settled.collection_id AND 
 -- A worker that stops releases its deliveries: due at once, and fenced off from this worker.
 UPDATE routines.webhook_deliveries
 SET fence = webhook_deliveries.fence + 1, next_attempt_at = now(), claimed_at = NULL,
-    attempts = routines.with_attempt(attempts, claimed_at, NULL, 'the worker was stopped meanwhile', NULL)
+    attempts = routines.with_attempt(attempts, claimed_at, NULL, 'the worker was stopped before the attempt ended', NULL)
 FROM unnest(%(ids)s::bigint[], %(fences)s::integer[]) AS claimed (id, fence)
 WHERE webhook_deliveries.id = claimed.id AND webhook_deliveries.fence = claimed.fence AND claimed_at IS NOT NULL;
 
@@ -234,9 +234,9 @@ ORDER BY webhook_deliveries.id DESC
 LIMIT %(limit)s::integer;
 
 -- name: redeliver
--- Makes a delivery due at once, from the start of the retry schedule. It is signed with the routine's present secret if the
--- routine still names this URL, otherwise as before. A claimed delivery is left alone. No row if it does not exist, is
--- claimed, or its signing secret was deleted.
+-- Makes a delivery due at once, from the start of the retry schedule. It is signed with the routine's current secret if the
+-- routine still names this URL, otherwise as before. A claimed delivery is left alone. No row if it does not exist, is claimed,
+-- or its signing secret was deleted.
 UPDATE routines.webhook_deliveries
 SET next_attempt_at = now(), failures = 0, give_up_reason = NULL, is_redelivery = true,
     secret_id = CASE WHEN routine.webhook_url = url THEN routine.webhook_secret_id ELSE secret_id END

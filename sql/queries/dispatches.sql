@@ -3,11 +3,12 @@
 -- trajectory first.
 
 -- name: free_capacity
--- How many more runs may be dispatched. Runs whose step waits for children do not count, or they might wait for ever.
+-- How many more runs may be dispatched. Runs whose step waits for children do not count, or they might wait forever.
 SELECT greatest(0, %(most)s::bigint - count(*)) AS free_capacity FROM routines.dispatches WHERE NOT waits;
 
 -- name: dispatch
--- In the transaction of the claim. Claimed runs belong to Temporal from its commit on, before Temporal knows of them.
+-- Runs in the transaction of the claim. From its commit on, the claimed runs belong to Temporal, even before Temporal knows
+-- about them.
 WITH claimed AS (
     UPDATE routines.trajectories SET engine = 'temporal', lease_expires_at = 'infinity'
     FROM unnest(%(ids)s::bigint[], %(fences)s::integer[]) AS mine (id, fence)
@@ -29,7 +30,7 @@ WHERE trajectory_id = accepted.id AND dispatches.generation = accepted.generatio
 -- name: take
 -- Claims the run for one attempt of one activity, with a fence of its own, so earlier holders are fenced off. No row if
 -- Temporal no longer has the run, or if a later attempt or activity has claimed it. If the previous attempt neither released
--- the run in order nor ended its step, that counts as a crash; at the third the run fails.
+-- the run cleanly nor ended its step, that counts as a crash; at the third the run fails.
 WITH found AS MATERIALIZED (
     SELECT trajectories.id,
            (dispatches.sequence = %(sequence)s::integer AND dispatches.attempt < %(attempt)s::integer
@@ -129,7 +130,8 @@ JOIN routines.task_versions ON task_versions.task_id = trajectories.task_id
      AND task_versions.version = trajectories.task_version;
 
 -- name: give_back
--- Temporal had the run and no longer knows it. As if a worker was lost, it returns to the queue, and fails at the third loss.
+-- Temporal had the run and no longer knows it. As after the loss of a worker, it returns to the queue, and fails at the third
+-- loss.
 WITH found AS MATERIALIZED (
     SELECT trajectories.id, crashes + 1 >= %(max_crashes)s::integer AS is_poison
     FROM routines.dispatches JOIN routines.trajectories ON trajectories.id = dispatches.trajectory_id

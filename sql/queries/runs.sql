@@ -221,7 +221,7 @@ WHERE trajectories.id = overdue.id AND trajectories.id = ANY (ARRAY(SELECT id FR
 RETURNING trajectories.id, trajectories.status, trajectories.crashes::integer AS crashes, has_waited;
 
 -- name: use_file
--- Records that a file which a step saved belongs to its run, whatever the outcome of the step. No row if the run no longer
+-- Records that a file saved by a step belongs to its run, whatever the outcome of the step. No row if the run no longer
 -- belongs to the worker.
 SELECT routines.use_files(id, collection_id, ARRAY[%(path)s::text]) AS is_noted FROM routines.trajectories
 WHERE id = %(id)s::bigint AND fence = %(fence)s::integer AND status = 'running'

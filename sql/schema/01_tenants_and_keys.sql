@@ -54,7 +54,7 @@ BEGIN
                    of_table);
 END $$;
 COMMENT ON FUNCTION routines.protect IS
-    'Turns on row-level security for a tenant table, also for its owner. `is_own` is the condition for rows of the named collection. Add rows to role_grants and call set_up_roles() afterwards.';
+    'Turns on row-level security for a tenant table, even for its owner. `is_own` is the condition for rows of the named collection. Add rows to role_grants and call set_up_roles() afterwards.';
 REVOKE EXECUTE ON FUNCTION routines.protect FROM PUBLIC;
 
 ------------------------------------------------------------------------------------------------------------ collections

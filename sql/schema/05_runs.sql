@@ -8,7 +8,7 @@
 --   BEFORE UPDATE of status       settle_end         if the run ends: closes its steps, clears lease and secret_refs, queues
 --                                                    the webhook
 --   AFTER INSERT                  note_started_run   inserted as running, as only a person at psql does: adds to begun_runs
---   AFTER INSERT, per statement   refuse_overlap     raises for a scheduled run beside an active run-now run
+--   AFTER INSERT, per statement   refuse_overlap     raises for a scheduled run next to an active run-now run
 --   AFTER INSERT, per statement   wake_workers       notifies idle workers
 --   AFTER UPDATE of status        follow_end         if the run ends: cancels its children, deletes it from begun_runs and
 --                                                    dispatches, deletes secrets that no other row needs
@@ -177,9 +177,9 @@ CREATE TRIGGER hold_routine BEFORE INSERT ON routines.trajectories
     FOR EACH ROW WHEN (NEW.trigger = 'run-now') EXECUTE FUNCTION routines.hold_routine();
 
 -- No scheduled run starts while any run of its routine is active, however that one was triggered. The database enforces it,
--- so an INSERT typed in psql is rejected too: trajectories_active_schedule_key rejects it beside a scheduled run, this trigger
--- beside a run-now run. It runs once per statement over all rows, because a trigger per row would cost the tick far more. It
--- takes no lock: a run-now run that comes while the INSERT is open comes after it, and may run beside a scheduled run.
+-- so an INSERT typed in psql is rejected too: trajectories_active_schedule_key rejects it next to a scheduled run, this trigger
+-- next to a run-now run. It runs once per statement over all rows, because a trigger per row would cost the tick far more. It
+-- takes no lock: a run-now run that comes while the INSERT is open comes after it, and may run alongside a scheduled run.
 CREATE FUNCTION routines.refuse_overlap() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     active record;
@@ -195,7 +195,7 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
-COMMENT ON FUNCTION routines.refuse_overlap IS 'Rejects a scheduled run beside an active run-now run of the same routine.';
+COMMENT ON FUNCTION routines.refuse_overlap IS 'Rejects a scheduled run while a run-now run of the same routine is active.';
 CREATE TRIGGER refuse_overlap AFTER INSERT ON routines.trajectories
     REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION routines.refuse_overlap();
 
@@ -223,7 +223,7 @@ CREATE FUNCTION routines.blocking_run(of_routine bigint, slot timestamptz) RETUR
     LIMIT 1;
 $$;
 COMMENT ON FUNCTION routines.blocking_run IS
-    'The scheduled run that prevented the fire of this slot: the active one, or the newest if that has ended meanwhile; null if the slot itself had fired before. VOLATILE, so that it takes its own snapshot.';
+    'The scheduled run that prevented the fire of this slot: the active one, or the newest if that has ended in the meantime; null if the slot itself had fired before. VOLATILE, so that it takes its own snapshot.';
 
 CREATE FUNCTION routines.newest_run(of_routine bigint) RETURNS bigint LANGUAGE sql STABLE AS $$
     SELECT greatest(

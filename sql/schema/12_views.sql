@@ -202,9 +202,9 @@ CREATE FUNCTION routines.utc(at timestamptz) RETURNS text LANGUAGE sql IMMUTABLE
 RETURN to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
 COMMENT ON FUNCTION routines.utc IS 'A time as sentences show it: 2026-05-04T09:00:00Z, without fractions of a second.';
 
--- Since the routine's creation, every slot is in one of these groups: it is in the ledger, it is due, it falls in the present
--- pause, it lies in the future, or a person has set next_run_at past it. Any other time was not a slot, unless it is older
--- than what retention keeps. Rows of skips do not overlap, so only the latest that began by the time can contain it.
+-- Since the routine's creation, every slot is in one of these groups: it is in the ledger, it is due, it falls in the current
+-- pause, it lies in the future, or a person has set next_run_at past it. Any other time was not a slot, unless it is older than
+-- what retention keeps. Rows of skips do not overlap, so only the latest that began by the time can contain it.
 CREATE FUNCTION routines.explain_time(
     of_routine bigint, at_time timestamptz, clock timestamptz DEFAULT now(), of_collection bigint DEFAULT NULL
 ) RETURNS TABLE (
@@ -287,26 +287,26 @@ CREATE FUNCTION routines.explain_time(
         LEFT JOIN routines.trajectories AS blocking ON blocking.id = skip.blocking_trajectory_id
     )
     SELECT CASE kind
-           WHEN 'started' THEN format('Started: run %s at %s, by now %s.', trajectory_id, routines.utc(recorded_at), trajectory_status)
+           WHEN 'started' THEN format('Started: run %s at %s, now %s.', trajectory_id, routines.utc(recorded_at), trajectory_status)
            WHEN 'overlap' THEN 'Skipped: run ' || blocking_trajectory_id || ' was still running'
                || coalesce(', started ' || routines.utc(blocking_started_at), '') || '.'
-           WHEN 'missed' THEN 'Missed: ' || coalesce(detail, 'no ticker came in time')
+           WHEN 'missed' THEN 'Missed: ' || coalesce(detail, 'no ticker picked it up in time')
                || CASE WHEN slot_count > 1 THEN format(', as were all %s slots from %s to %s', slot_count,
                        routines.utc(scheduled_for), routines.utc(last_scheduled_for)) ELSE '' END
                || '; recorded ' || routines.utc(recorded_at) || '.'
            WHEN 'paused' THEN 'Skipped: ' || coalesce(detail, pause) || '.'
            WHEN 'failed_to_start' THEN 'Skipped: the run failed to start: ' || detail || '.'
-           WHEN 'pending' THEN 'Due since ' || routines.utc(at) || ': no ticker has come to it yet.'
-           WHEN 'future' THEN 'To come: the slot is due at ' || routines.utc(at) || '.'
+           WHEN 'pending' THEN 'Due since ' || routines.utc(at) || '; no ticker has picked it up yet.'
+           WHEN 'future' THEN 'Upcoming: the slot is due at ' || routines.utc(at) || '.'
            WHEN 'passed_over' THEN 'It will be missed: ' || detail || '.'
            WHEN 'paused_in_future' THEN 'It will be skipped unless the routine is resumed: ' || pause || '.'
-           WHEN 'before_creation' THEN 'No slot: the routine was made later, at ' || routines.utc(routine_created_at) || '.'
-           WHEN 'forgotten' THEN 'No record: it is older than what is kept of this ledger.'
-           WHEN 'deleted' THEN 'No record: the routine is gone, and the ledger knows no such slot.'
+           WHEN 'before_creation' THEN 'No slot: the routine was created later, at ' || routines.utc(routine_created_at) || '.'
+           WHEN 'forgotten' THEN 'No record: the ledger no longer goes back to that time.'
+           WHEN 'deleted' THEN 'No record: the routine was deleted, and the ledger has no such slot.'
            ELSE 'No slot: ' || CASE
                WHEN facts.cadence_type = 'manual' THEN 'the routine is manual and has none.'
-               WHEN is_slot_of_cadence THEN 'the cadence was another one then.'
-               ELSE coalesce('the next is ' || routines.utc(next_slot), 'none is to come: ' || pause) || '.' END
+               WHEN is_slot_of_cadence THEN 'the routine had a different cadence then.'
+               ELSE coalesce('the next is ' || routines.utc(next_slot), 'none is coming (' || pause || ')') || '.' END
            END,
            facts.*
     FROM facts, LATERAL (

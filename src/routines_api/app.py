@@ -121,7 +121,7 @@ class Api(Litestar):
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         console: Console | None = self.state.console
         if console and console.serves(scope["method"], scope["path"]):
-            scope["path_template"] = MOUNT  # the route label of the console's requests in the metrics
+            scope["path_template"] = MOUNT  # the route label for console requests in the metrics
             await console(scope, receive, send)
             return
         refused = self._refused(scope)

@@ -134,7 +134,7 @@ async def create(collection: str, expires_in: float | None) -> None:
 @keys.command()
 @click.argument("key_id", type=KEY_ID)
 @click.option("--grace", type=click.FloatRange(min=0, max=MOST_DAYS), default=7, show_default=True, metavar="DAYS",
-              help="How long the old key stays valid; revoke it earlier once nobody uses it.")  # fmt: skip
+              help="How long the old key stays valid; revoke it earlier once no client uses it.")  # fmt: skip
 @click.option("--expires-in", type=DAYS, metavar="DAYS", help="Days until the new key expires. Default: never.")
 @_async_command
 async def rotate(key_id: int, grace: float, expires_in: float | None) -> None:

@@ -1,4 +1,4 @@
-"""What `routines doctor` says of roles and row-level security."""
+"""What `routines doctor` says about roles and row-level security."""
 
 from routines_core.db.roles import RoleReport
 

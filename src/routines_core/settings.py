@@ -100,7 +100,7 @@ class Settings(BaseSettings):
     max_run_bytes: int = Field(default=16 * 1024 * 1024, ge=1024, le=1024 * 1024 * 1024, alias="ROUTINES_MAX_RUN_BYTES")
     """Maximum size of the inputs and outputs of all steps of a run, in bytes of JSON."""
     lease_seconds: float = Field(default=15, ge=0.5, alias="ROUTINES_LEASE_SECONDS")
-    """How long a claimed run stays with a worker without a sign of life; workers renew after a third of it."""
+    """How long a claimed run stays with a worker that does not renew its lease; workers renew after a third of it."""
     run_deadline_seconds: float = Field(default=3600, gt=0, alias="ROUTINES_RUN_DEADLINE_SECONDS")
     """Maximum duration of a run, counted from its first claim."""
     engine: Literal["postgres", "temporal"] = Field(default="postgres", alias="ROUTINES_ENGINE")
@@ -124,9 +124,9 @@ class Settings(BaseSettings):
     temporal_api_key: str | None = Field(default=None, alias="ROUTINES_TEMPORAL_API_KEY", repr=False)
     """API key for Temporal."""
     temporal_open_runs: int = Field(default=1000, ge=0, le=100_000, alias="ROUTINES_TEMPORAL_OPEN_RUNS")
-    """Maximum number of open runs in Temporal, across all workers; 0: start no new ones there."""
+    """Maximum number of open runs in Temporal, across all workers; 0: no new ones are started there."""
     temporal_check_seconds: float = Field(default=30, ge=0.5, le=3600, alias="ROUTINES_TEMPORAL_CHECK_SECONDS")
-    """How often to ask Temporal about runs that have not been heard of."""
+    """How often to ask Temporal about runs that have been silent."""
     webhook_allow_private: bool = Field(default=False, alias="ROUTINES_WEBHOOK_ALLOW_PRIVATE")
     """Whether webhooks and HTTP steps may reach loopback and private addresses."""
 

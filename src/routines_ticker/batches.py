@@ -55,7 +55,7 @@ class Batches:
         )
 
     async def tick_in_turns(self) -> int:
-        """Run one batch that takes the collections in turns. Returns the number of routines claimed."""
+        """Run one batch that alternates between collections. Returns the number of routines claimed."""
         batch = await db.due_in_turns(
             self.connection, batch_size=self.settings.tick_batch_size, set_aside=self.set_aside()
         )

@@ -65,7 +65,7 @@ class StepServices(Protocol):
     """What the engine offers to a step, limited to the run's own collection."""
 
     async def secret(self, name: str) -> str | None:
-        """Return the secret param with this name, or else the collection's environment variable, or else None.
+        """Return the secret param of this name or else the collection's environment variable; None if neither exists.
 
         Raises:
             SecretError: It is stored but cannot be decrypted.

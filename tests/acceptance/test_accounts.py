@@ -67,7 +67,7 @@ def test_root_in_a_default_container_hands_the_cluster_to_an_ordinary_account(tm
 def test_binaries_below_a_directory_that_only_root_may_enter_work_in_a_default_container(tmp_path: Path) -> None:
     # As with a checkout in /root: pytest's directories are closed to other accounts too.
     package = find_binaries().parents[1]
-    for directory in package.parent.glob(f"{package.name}*"):  # its libraries are installed beside it
+    for directory in package.parent.glob(f"{package.name}*"):  # its libraries are installed next to it
         shutil.copytree(directory, tmp_path / directory.name, symlinks=True)
     tmp_path.chmod(0o700)
     binaries = tmp_path / find_binaries().relative_to(package.parent)

@@ -39,7 +39,7 @@ def begun(api: ApiProcess, key: str) -> socket.socket:
 
 
 def drip(bare: socket.socket, text: bytes, seconds: float) -> bytes:
-    """Send a few bytes now and then, and return the answer."""
+    """Send a few bytes from time to time, and return the answer."""
     bare.settimeout(0.2)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -160,9 +160,9 @@ def test_the_ledger_explains_each_skipped_slot_and_links_to_the_run_that_blocked
     ("time", "sentence"),
     [
         ("2026-05-04T09:00", "was still running"),
-        ("2026-05-06T09:00", "Missed: no ticker came in time"),
+        ("2026-05-06T09:00", "Missed: no ticker picked it up in time"),
         ("2026-05-04T10:00", "No slot: the next is"),
-        ("2020-01-01T00:00", "the routine was made later"),
+        ("2020-01-01T00:00", "the routine was created later"),
     ],
 )
 def test_why_answers_in_a_sentence(console: Console, time: str, sentence: str) -> None:

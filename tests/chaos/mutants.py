@@ -54,7 +54,7 @@ class Mutant:
         name: What is broken.
         edits: How it is broken.
         caught_by: The invariants that it breaks. At least one must be seen; chance decides which comes first.
-        faults: The faults of its run; empty for traffic alone; None to run late_writer.py, step by step, instead.
+        faults: The faults of its run; empty for traffic only; None to run late_writer.py, step by step, instead.
         traffic: The orders that its run sends more often.
         in_ci: Whether it is one of the few that every test run tries.
         test: A test below tests/ that must fail, instead of a chaos run.

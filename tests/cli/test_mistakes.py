@@ -184,7 +184,7 @@ def test_a_program_that_cannot_start_says_why(program: str, tmp_path: Path) -> N
     done = routines(Database("https://hush@127.0.0.1"), program, ROUTINES_DATA_DIR=str(tmp_path))
     assert (done.returncode, done.stderr.splitlines()[-1]) == (
         1,
-        "routines: DATABASE_URL is no connection string: write postgresql://USER@HOST/NAME.",
+        "routines: DATABASE_URL is not a connection string: write postgresql://USER@HOST/NAME.",
     )
 
 

@@ -50,7 +50,7 @@ async def parent_of(connection: Connection, items: list[str], **config: Any) -> 
     return await run_of(connection, await task_of(connection, "parent", workflow_of(("emit", {**emit, **config}))))
 
 
-async def test_a_retry_starts_the_failed_child_anew_and_finds_the_completed_one(
+async def test_a_retry_restarts_the_failed_child_and_finds_the_completed_one(
     connection: Connection, database: Database, seen: list[str]
 ) -> None:
     parent = await parent_of(connection, ["fine", "flaky", "last"])

@@ -166,7 +166,7 @@ def forgetful() -> Generator[list[str]]:
 
 @pytest.fixture
 async def client(connection: Connection, database: Database, logins: dict[str, str]) -> AsyncGenerator[Client]:
-    """Yield the API as the login of its role, with a key of `mine`, beside `theirs` with the same names."""
+    """Yield the API as the login of its role, with a key of `mine`, next to `theirs` with the same names."""
     app = create_app(api_settings(run_sync_seconds=0), logins["routines_api"])
     async with AsyncTestClient(app, raise_server_exceptions=False) as opened:
         for collection in ("theirs", "mine"):

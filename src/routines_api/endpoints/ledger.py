@@ -32,13 +32,13 @@ OutcomeFilter = Annotated[
     Outcome | None, Parameter(description="started, the reason of a skip, or skipped for all reasons.")
 ]
 MOST_IDS = 500
-"""The most routines whose latest outcomes one request may ask for."""
+"""Maximum number of routines whose latest outcomes one request may ask for."""
 _IDS: Any = {"schema_extra": {"pattern": r"^[1-9][0-9]{0,17}(,[1-9][0-9]{0,17})*$"}}
 RoutineIds = Annotated[
     str | None, Parameter(max_length=8000, description="Ids of routines, at most 500, separated by commas.", **_IDS)
 ]
-SlotCount = Annotated[int, Parameter(ge=1, le=50, description="The most slots of each routine.")]
-OccurrenceLimit = Annotated[int, Parameter(ge=1, le=1000, description="The most rows on a page.")]
+SlotCount = Annotated[int, Parameter(ge=1, le=50, description="Maximum number of slots of each routine.")]
+OccurrenceLimit = Annotated[int, Parameter(ge=1, le=1000, description="Maximum number of rows on a page.")]
 Count = Annotated[int, Parameter(ge=1, le=db.MAX_SLOTS, description="How many slots.")]
 
 
@@ -140,5 +140,5 @@ def _time(field: str, text: str) -> datetime:
     except (ValueError, OverflowError):
         raise wrong from None
     if time.year not in YEARS:
-        raise InvalidError(f"{field}: must lie in the years {YEARS.start} to {YEARS.stop - 1}.", field)
+        raise InvalidError(f"{field}: must be in the years {YEARS.start} to {YEARS.stop - 1}.", field)
     return time

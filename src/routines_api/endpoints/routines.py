@@ -31,8 +31,8 @@ from routines_core.db.trajectories import Run, find_trajectory, list_runs
 from routines_core.errors import ConflictError, InvalidError, UnknownKeysError
 from routines_core.mask import MASK
 
-RoutineLimit = Annotated[int, Parameter(ge=1, le=1000, description="The most routines on a page.")]
-RunLimit = Annotated[int, Parameter(ge=1, le=100, description="The most runs on a page.")]
+RoutineLimit = Annotated[int, Parameter(ge=1, le=1000, description="Maximum number of routines on a page.")]
+RunLimit = Annotated[int, Parameter(ge=1, le=100, description="Maximum number of runs on a page.")]
 
 
 class RoutinesController(Controller):
@@ -118,7 +118,7 @@ class RoutinesController(Controller):
     async def resume(self, task: str, name: str, caller: Caller) -> RoutineRead:
         """Resume a routine.
 
-        Continues with the next slot from now; slots in the pause are not made up for. May be repeated.
+        Continues with the next slot from now; slots that fell in the pause are not caught up. May be repeated.
         """
         return await _set_paused(caller, task, name, paused=False)
 

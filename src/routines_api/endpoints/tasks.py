@@ -14,7 +14,7 @@ from routines_api.schemas.responses import Message, TaskRead, task_read
 from routines_core.db import tasks as db
 from routines_core.db.collections import Collection, find_collection
 
-TaskLimit = Annotated[int, Parameter(ge=1, le=1000, description="The most tasks on a page.")]
+TaskLimit = Annotated[int, Parameter(ge=1, le=1000, description="Maximum number of tasks on a page.")]
 
 
 @get("/collections", tags=["Collections"], **operation("listCollections"))

@@ -31,13 +31,13 @@ from routines_core.errors import ConflictError, Fault, FaultsConflictError, Faul
 Status = Literal["pending", "running", "completed", "failed", "cancelled", "archived"]
 _WORKFLOW_ID = re.compile(r"flow-.+--([0-9]{1,20})", re.ASCII)
 
-TrajectoryLimit = Annotated[int, Parameter(ge=1, le=100, description="The most runs on a page.")]
+TrajectoryLimit = Annotated[int, Parameter(ge=1, le=100, description="Maximum number of runs on a page.")]
 PageNumber = Annotated[int, Parameter(ge=1, le=1_000_000, description="The number of the page, from 1.")]
 StatusFilter = Annotated[Status | None, Parameter(description="Only runs with this status.")]
 RoutineFilter = Annotated[
     int | None, Parameter(ge=1, le=LARGEST_ID, description="Only runs started by the routine with this id.")
 ]
-EventLimit = Annotated[int, Parameter(ge=1, le=1000, description="The most events on a page.")]
+EventLimit = Annotated[int, Parameter(ge=1, le=1000, description="Maximum number of events on a page.")]
 
 
 @get("/db/trajectories/{collection:str}/{task:str}", tags=["Trajectories"], **operation("listTrajectories"))

@@ -152,7 +152,7 @@ class Caller:
 
 @dataclass(frozen=True)
 class Door:
-    """Admits one request. For handlers that wait for something and must not hold a connection meanwhile.
+    """Admits one request. For handlers that wait for something and must not hold a connection in the meantime.
 
     Attributes:
         pool: Provides the connections.

@@ -7,7 +7,7 @@ from routines_core.db.keys import AuthContext, authenticate, hash_of
 from routines_core.db.peppers import Peppers
 
 MOST_KEYS = 10_000
-"""The most keys in the cache; at the limit it is emptied."""
+"""Maximum number of keys in the cache; at the limit it is emptied."""
 
 
 @dataclass
@@ -51,6 +51,6 @@ class KnownKeys:
         """Check in the database that this token is valid now, bypassing the cache.
 
         Raises:
-            UnauthorizedError: It is not.
+            UnauthorizedError: The token is no longer valid.
         """
         await authenticate(connection, token, self.peppers)

@@ -41,7 +41,7 @@ _LONGEST_BOUNDARY = 70
 _BOUNDARY = re.compile(r""";\s*boundary=("[^"]*"|[^;\s"]*)""", re.IGNORECASE)
 
 Event = MultipartSegment | bytes | None
-"""What the parser reports: a part begins, a piece of its content, or (None) its end."""
+"""An event of the parser: the start of a part, a piece of its content, or None at its end."""
 
 
 @dataclass
@@ -107,7 +107,7 @@ class _Receiver:
                 if isinstance(event, MultipartSegment):
                     await self._part(event, events)
         except ParserLimitReached:
-            raise BodyTooLargeError("The form has too many parts, or a part with too large headers.") from None
+            raise BodyTooLargeError("The form has too many parts, or the headers of a part are too large.") from None
         except MultipartError as error:
             raise MalformedBodyError(f"The body is not a valid multipart form: {error.args[0]}.") from None
         except InternalServerException:  # raised by Litestar when the stream breaks

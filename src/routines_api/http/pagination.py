@@ -54,7 +54,7 @@ def page(
         request: The request, for the path in the Link header.
         found: The items; one more than `limit` if there is a next page. The last may say, by `is_cut`, that the page
             ends before for its size.
-        limit: The most items on the page.
+        limit: Maximum number of items on the page.
         key: Returns an item's sort key, which becomes the cursor.
         show: Converts an item to its shape in the answer.
     """

@@ -196,7 +196,7 @@ _COUNTED = (RateLimitedError, CollectionBusyError, WorkBudgetError, ServiceBusyE
 
 
 def _on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-    """Answer errors raised by Litestar. An unknown method is answered as an unknown path is: 404."""
+    """Answer errors raised by Litestar. An unknown method is answered with 404, like an unknown path."""
     if error.status_code in {404, 405}:
         return answer(NotFoundError())
     if isinstance(error, ValidationException):

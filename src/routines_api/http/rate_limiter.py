@@ -75,5 +75,5 @@ class RateLimiter:
         if not await take_tokens(connection, key_id, wanted=wanted, rate=self.rate, burst=self.burst):
             handful.empty_until = now + wait
             raise RateLimitedError(wait)
-        handful.tokens += wanted  # another request may have taken some meanwhile
+        handful.tokens += wanted  # another request may have taken some in the meantime
         handful.kept_until = now + KEPT_SECONDS

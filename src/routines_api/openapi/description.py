@@ -137,7 +137,7 @@ _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "Within a day, a repeated request with the same key has no effect and is answered as the first was.",
+    "description": "For a day, repeating the request with the same key has no effect and returns the first answer.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
 }
 _PATH_PARAMETERS = {
@@ -251,7 +251,7 @@ def _schemas(handlers: list[HTTPRouteHandler]) -> dict[str, Any]:
 
 
 def _describe(schema: dict[str, Any], docstring: str) -> None:
-    """Describe a schema and its fields from a docstring, in which the section Attributes describes the fields."""
+    """Describe a schema and its fields from a docstring, whose Attributes section describes the fields."""
     text = re.sub(r"\bNone\b", "null", cleandoc(docstring))
     schema["description"], _, attributes = text.partition("\n\nAttributes:\n")
     described = dict(_ATTRIBUTE.findall(attributes))

@@ -22,7 +22,7 @@ Time = Annotated[datetime, Meta(description="ISO 8601 in UTC.", examples=["2026-
 
 
 class RoutineRead(msgspec.Struct):
-    """A routine, its secrets masked."""
+    """A routine, with its secrets masked."""
 
     id: Annotated[int, Meta(description="Unchanged when the routine is renamed.", examples=[42])]
     name: Annotated[str, Meta(description="Unique in its task.", examples=["morning-regression"])]
@@ -41,7 +41,7 @@ class RoutineRead(msgspec.Struct):
     ]
     catchup_window_seconds: Annotated[
         int | msgspec.UnsetType,
-        Meta(description="The age in seconds up to which a late slot still fires; absent: the cadence's default."),
+        Meta(description="The age in seconds up to which a late slot still fires; absent: the default of the cadence."),
     ] = msgspec.UNSET
     paused_reason: Annotated[
         str | msgspec.UnsetType,
@@ -102,7 +102,7 @@ class TrajectoryPage(msgspec.Struct):
     trajectories: Annotated[list[Trajectory], Meta(description="The runs of this page.")]
     total: Annotated[int, Meta(description="The number of runs on all pages, counted up to 100,000.", examples=[1])]
     page: Annotated[int, Meta(description="The number of this page, from 1.", examples=[1])]
-    limit: Annotated[int, Meta(description="The most runs on a page.", examples=[10])]
+    limit: Annotated[int, Meta(description="Maximum number of runs on a page.", examples=[10])]
     has_more: Annotated[bool, Meta(description="Whether there is a next page.")]
 
 
@@ -118,7 +118,7 @@ class Durations(msgspec.Struct):
 
 
 class StatsRead(msgspec.Struct):
-    """How the runs of a task went."""
+    """Statistics of a task's runs."""
 
     total: Annotated[int, Meta(description="The number of runs.", examples=[12])]
     counts: Annotated[dict[str, int], Meta(description="The number of runs of each status; all six are listed.")]
@@ -175,7 +175,7 @@ class CadenceFieldRead(msgspec.Struct):
     """How a type of cadence uses a field: its range if it is a number, its choices if it is a word."""
 
     required: Annotated[bool, Meta(description="Whether it must be given; otherwise it may be left out.")]
-    default: Annotated[int | str | None, Meta(description="What leaving it out stands for.", examples=[0])]
+    default: Annotated[int | str | None, Meta(description="The value used if it is left out.", examples=[0])]
     minimum: Annotated[int | msgspec.UnsetType, Meta(description="The smallest number allowed.")] = msgspec.UNSET
     maximum: Annotated[int | msgspec.UnsetType, Meta(description="The largest number allowed.")] = msgspec.UNSET
     choices: Annotated[list[str] | msgspec.UnsetType, Meta(description="The words allowed, in display order.")] = (

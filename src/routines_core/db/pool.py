@@ -103,7 +103,7 @@ class PoolState(NamedTuple):
 
 
 def state_of(pool: Pool) -> PoolState:
-    """Return the present state of the pool."""
+    """Return the current state of the pool."""
     stats = pool.get_stats()
     return PoolState(stats.get("pool_size", 0), stats.get("pool_available", 0), stats.get("requests_waiting", 0))
 
@@ -149,7 +149,9 @@ def refuse_malformed(url: str) -> dict[str, Any]:
     try:
         return conninfo_to_dict(url)
     except psycopg.ProgrammingError:  # the original message repeats the URL with the password
-        raise ConfigurationError("DATABASE_URL is no connection string: write postgresql://USER@HOST/NAME.") from None
+        raise ConfigurationError(
+            "DATABASE_URL is not a connection string: write postgresql://USER@HOST/NAME."
+        ) from None
 
 
 def without_password(url: str) -> str:
@@ -170,7 +172,7 @@ def without_password(url: str) -> str:
 def _unreachable(error: psycopg.Error) -> str:
     cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     advice = (
-        "It is a standby, or set to be read-only: name the primary in DATABASE_URL, or every host"
+        "It is a standby or read-only: name the primary in DATABASE_URL, or every host"
         if "read-only" in cause
         else "Check DATABASE_URL and that the server runs"
     )

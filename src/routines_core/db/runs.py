@@ -15,7 +15,7 @@ from routines_core.db.pool import Connection
 from routines_core.db.statements import NoRow, Statement
 
 MAX_CRASHES = 3
-"""Number of lost workers at which a run fails."""
+"""A run fails once it has lost this many workers."""
 
 MOST_REAPED = 1000
 """Maximum number of runs reaped by one statement."""

@@ -111,7 +111,7 @@ class Statement(Generic[Row]):
 
 
 def _maker(record: type[Any]) -> Callable[..., Any]:
-    """Returns what makes a record of a row: the struct itself, or a function that first decodes its nested structs.
+    """Return a function that builds a record from a row: the struct, or one that first decodes its nested structs.
 
     A nested struct comes as one jsonb column, for example a routine's cadence.
     """

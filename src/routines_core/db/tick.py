@@ -86,7 +86,7 @@ ON_TIME_SECONDS = 60.0
 async def seconds_until_due(
     connection: Connection, *, set_aside: Iterable[int] = (), beyond_due: bool = False
 ) -> Sleep:
-    """Return how long no routine is due by the database's clock, except for routines that are set aside.
+    """Return how long until a routine is due, by the database's clock, ignoring routines that are set aside.
 
     `beyond_due` also ignores routines that are due now.
     """
@@ -118,7 +118,7 @@ async def tick(
         now: Moves the clock in tests; None is the database's now().
         only: Claim only these, if they still wait for the slot that they were seen with.
         set_aside: Claim none of these.
-        fault: Why the fire of these routines is known to fail: it is not tried, and counts as a strike.
+        fault: Why the fires of these routines are known to fail. They are not attempted, and each counts as a strike.
     """
     some = None if only is None else list(only)
     return await _TICK.one(

@@ -1,4 +1,4 @@
-"""Deletes files that no run uses any more or ever used; failures are retried by the next pass.
+"""Deletes files that runs no longer use or never used; failures are retried by the next pass.
 
 The database decides: `file_uses` lists the files that runs use, and a file to be deleted stays in `unused_files` until
 it is gone. So a worker that crashes in between leaves no file behind, and never deletes one that a run uses.
@@ -31,7 +31,7 @@ ORPHAN_SECONDS = 86400.0
 PAUSE_SECONDS = 0.05
 """Pause after each page."""
 MOST_FAILURES = 5
-"""The store counts as away after this many failed deletions without a successful one."""
+"""The store counts as unavailable after this many failed deletions without a successful one."""
 
 log = structlog.get_logger("retention")
 
@@ -45,13 +45,13 @@ async def delete_unused_files(
         The number of files deleted; 0 if another session is making a pass or the store belongs to another database.
 
     Raises:
-        StorageError: The store is away. The next pass deletes the rest.
+        StorageError: The store is unavailable. The next pass deletes the rest.
     """
     async with one_pass(connection) as is_ours:
         if not is_ours:
             return 0
         if not await files.belongs_to(await identity(connection)):
-            log.warning("no file is deleted: the mark in the file store names another database")
+            log.warning("no files deleted: the marker in the file store names another database")
             return 0
         young = timedelta(seconds=ORPHAN_SECONDS + settings.upload_timeout_seconds)
         await _note_orphans(connection, files, (now or datetime.now(UTC)) - young, stop)
@@ -117,5 +117,5 @@ async def _delete_page(connection: Connection, files: FileStore, condemned: list
     if failures and not gone:
         raise failures[0]
     if failures:
-        log.warning("files not deleted, trying again later", count=len(failures))
+        log.warning("files not deleted, retrying later", count=len(failures))
     return len(gone)

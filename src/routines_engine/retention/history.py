@@ -77,9 +77,9 @@ async def _make_passes(settings: Settings, database_url: str, stop: asyncio.Even
                 deleted: dict[str, int] = {**await delete_old(connection, settings, stop)}
                 deleted["files"] = await delete_unused_files(connection, settings, files, stop)
         except (*LOST, DatabaseError) as error:
-            log.warning("database away, trying again later", error=type(error).__name__)
+            log.warning("database unavailable, retrying later", error=type(error).__name__)
         except StorageError as error:
-            log.warning("file store away, trying again later", error=type(error).__name__)
+            log.warning("file store unavailable, retrying later", error=type(error).__name__)
         else:
             if any(deleted.values()):
                 log.info("old rows and files deleted", **deleted)

@@ -44,7 +44,7 @@ class WorkerResources:
     timeout_seconds: float
 
     async def ask(self, query: Callable[[Connection], Awaitable[Answer]]) -> Answer:
-        """Query the database, retrying while it is away so that no step fails because of it.
+        """Query the database, retrying while it is unavailable so that no step fails because of it.
 
         A query whose answer was lost is sent again, so it must be safe to repeat.
         """
@@ -95,7 +95,7 @@ class RunServices:
         return self.claimed.run
 
     async def secret(self, name: str) -> str | None:
-        """Return the secret param of this name, or else the collection's environment variable; None: neither exists.
+        """Return the secret param of this name or else the collection's environment variable; None if neither exists.
 
         Raises:
             SecretError: It is stored but cannot be decrypted.

@@ -24,7 +24,7 @@ from routines_engine.sandbox.messages import Ended
 from routines_engine.sandbox.pool import RunDiedError
 
 POLL_SECONDS = 1.0
-"""How long an idle worker waits for a wake-up before it looks for pending runs anyway."""
+"""How long an idle worker waits for a wakeup before it looks for pending runs anyway."""
 TRUST_SHARE = 0.8
 """How much of a lease a worker relies on; the rest covers a busy event loop and clocks that run at different speeds."""
 
@@ -63,7 +63,7 @@ class Worker(WorkerBase):
         self.wake.set()
 
     async def _claim_or_wait(self) -> bool:
-        """Claim pending runs. If there are none, request a wake-up, and poll until it comes."""
+        """Claim pending runs. If there are none, request a wakeup, and poll until it comes."""
         self.wake.clear()
         if await self._claim():
             return True
@@ -127,7 +127,7 @@ class Worker(WorkerBase):
         self.wake.set()
         if not claimed.task.cancelled() and (error := claimed.task.exception()):
             # Its lease expires, and the reaper requeues it for a worker that can write.
-            log.warning("run left", trajectory_id=claimed.run.id, error=type(error).__name__)
+            log.warning("run left to another worker", trajectory_id=claimed.run.id, error=type(error).__name__)
 
     async def _execute(self, run: Claim) -> None:
         """Execute one run within its deadline, and write its end, or let it wait for the next attempt of a step."""
@@ -162,7 +162,7 @@ class Worker(WorkerBase):
             return Ended(run.id, str(error))
         except Exception as error:  # noqa: BLE001 - a run must end, whatever is wrong with it
             # Without a traceback, which may show what steps were given.
-            log.error("flow broke", error=type(error).__name__)  # noqa: TRY400
+            log.error("flow failed unexpectedly", error=type(error).__name__)  # noqa: TRY400
             return Ended(run.id, f"internal error: {type(error).__name__}")
 
     async def _suspend(self, host: RunHost, run: Claim, seconds: float) -> None:
@@ -203,7 +203,7 @@ class Worker(WorkerBase):
         for claimed in self._claimed_runs():
             if claimed.is_late(self._trusted_seconds) and claimed.cancel():
                 self.metrics.lost_runs.labels("lease").inc()
-                log.warning("run dropped: its lease could not be renewed", trajectory_id=claimed.run.id)
+                log.warning("run stopped, its lease could not be renewed", trajectory_id=claimed.run.id)
         return False
 
     async def _give_up_runs(self) -> None:
@@ -219,7 +219,7 @@ class Worker(WorkerBase):
             pairs = [each.pair for each in claimed]
             count = await self._ask(lambda connection: runs.release(connection, pairs), DRAIN_SECONDS)
         except LOST as error:
-            log.warning("runs not given back: their leases expire", error=type(error).__name__)
+            log.warning("runs not given back, their leases will expire", error=type(error).__name__)
         else:
             log.info("runs given back", count=count)
 

@@ -15,7 +15,7 @@ class MaskingServices:
 
     Attributes:
         fault: An exception of the engine that is not an answer to the step, such as a lost database. The step did not
-            fail then, so the run has to be left to another worker.
+            fail then, so the run must be left to another worker.
     """
 
     def __init__(self, services: StepServices, masker: Masker) -> None:

@@ -1,6 +1,7 @@
 """The stepper: runs the steps of one run in this process, and records each of them.
 
-It knows no database. It reports to a `checkpoint`, and is given what earlier claims of the run have finished.
+It does not use the database. It reports to a `checkpoint`, and is given the steps that earlier claims of the run
+finished.
 """
 
 import asyncio
@@ -225,7 +226,7 @@ class Stepper:
         if isinstance(error, NOT_RETRIED) or record.attempt >= step.limits.retry.max_attempts:
             return await self._failed(record, error)
         next_attempt = msgspec.structs.replace(record, attempt=record.attempt + 1, failed_try=self._text_of(error))
-        # Written before the wait: if the worker is lost meanwhile, the failed attempt must not be forgotten.
+        # Written before the wait, so that the failed attempt is not forgotten if the worker is lost during it.
         await self._write(next_attempt)
         self._recorded_attempt = next_attempt.name, next_attempt.attempt
         return Verdict(AGAIN, step.limits.retry.wait_seconds(record.attempt))

@@ -33,7 +33,7 @@ from routines_engine.temporal.calls import LOST, OVER, EndCall, StepCall, StepVe
 from routines_engine.temporal.workflow import END, STEP
 
 LEAVE_SECONDS = 0.8
-"""At shutdown: time to record that a run was left in order."""
+"""At shutdown: time to record that a run was released cleanly."""
 BEATS = 4
 """Heartbeats within the time after which Temporal counts a worker as lost."""
 CANCELLED = "cancelled in Temporal"
@@ -117,7 +117,7 @@ class Activities:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, Temporal retries the activity
             # Temporal is not told the error's text, which may hold anything.
-            log.error("activity broke", trajectory_id=call.trajectory_id, error=type(error).__name__)  # noqa: TRY400
+            log.error("activity failed unexpectedly", trajectory_id=call.trajectory_id, error=type(error).__name__)  # noqa: TRY400
             raise ApplicationError("internal error", type=type(error).__name__) from None
         finally:
             beating.cancel()
@@ -158,7 +158,7 @@ class Activities:
             self.claimed.discard(claimed)
 
     async def _leave(self, call: StepCall | EndCall) -> None:
-        """Record that the run was left in order; if that fails, the next attempt counts a crash."""
+        """Record that the run was released cleanly; if that fails, the next attempt counts a crash."""
         attempt = activity.info().attempt
         leaving = self.resources.ask(
             lambda connection: dispatches.leave(
@@ -172,7 +172,7 @@ class Activities:
         try:
             await within(LEAVE_SECONDS, leaving)
         except DATABASE_LOST as error:
-            log.warning("run left unrecorded", trajectory_id=call.trajectory_id, error=type(error).__name__)
+            log.warning("release of the run not recorded", trajectory_id=call.trajectory_id, error=type(error).__name__)
 
     async def _step(self, claimed: ClaimedRun, call: StepCall) -> StepVerdict:
         """Attempt a step once. Any error but a verdict on the step ends the run, as in the Postgres engine."""
@@ -197,7 +197,7 @@ class Activities:
             await self._fail(host.record, run, str(error))
         except Exception as error:  # noqa: BLE001 - a run must end, whatever is wrong with it
             # Without a traceback, which may show what steps were given.
-            log.error("flow broke", error=type(error).__name__)  # noqa: TRY400
+            log.error("flow failed unexpectedly", error=type(error).__name__)  # noqa: TRY400
             await self._fail(host.record, run, f"internal error: {type(error).__name__}")
         else:
             if ended.verdict is not None:

@@ -1,4 +1,4 @@
-"""Connecting to Temporal, and the error messages for a server that is away or unfit."""
+"""Connecting to Temporal, and the error messages for a server that is unreachable or unsuitable."""
 
 import logging
 from datetime import timedelta
@@ -30,7 +30,7 @@ RUNTIME = Runtime(
 
 
 class TemporalError(RoutinesError):
-    """Temporal is away or cannot be used."""
+    """Temporal cannot be reached or used."""
 
 
 async def connect(settings: Settings) -> Client:

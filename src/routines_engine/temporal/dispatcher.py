@@ -23,11 +23,11 @@ from routines_engine.temporal.connection import describe, probe
 from routines_engine.temporal.submission import job_of, submit
 
 BATCH = 100
-"""The most runs that are claimed and submitted at once."""
+"""Maximum number of runs that are claimed and submitted at once."""
 POLL_SECONDS = 1.0
-"""How long an idle dispatcher waits for a wake-up before it looks for pending runs anyway."""
+"""How long an idle dispatcher waits for a wakeup before it looks for pending runs anyway."""
 AWAY_SECONDS = 1.0
-"""Delay before asking Temporal again while it is away."""
+"""Delay before asking Temporal again while it is unavailable."""
 
 log = structlog.get_logger("temporal")
 
@@ -54,7 +54,7 @@ class Dispatcher:
     _is_away: bool = False
 
     async def dispatch(self) -> bool:
-        """Claim and submit a batch of pending runs; if there are none, wait for a wake-up. Always returns True.
+        """Claim and submit a batch of pending runs; if there are none, wait for a wakeup. Always returns True.
 
         Nothing is claimed while Temporal does not answer, so runs that it cannot receive stay pending.
         """
@@ -77,7 +77,7 @@ class Dispatcher:
             await probe(client)
         except RPCError as error:
             if not self._is_away:
-                log.warning("Temporal away, runs stay pending", cause=describe(self.settings, error))
+                log.warning("Temporal unavailable, runs stay pending", cause=describe(self.settings, error))
             self._is_away = True
             return False
         if self._is_away:

@@ -22,7 +22,7 @@ from routines_engine.temporal.connection import RPC_TIMEOUT
 from routines_engine.temporal.submission import GENERATION, job_of, submit
 
 BATCH = 100
-"""The most runs that are settled at once."""
+"""Maximum number of runs that are settled at once."""
 UNSUBMITTED_SECONDS = 3.0
 """How long after its dispatch a run is submitted again if Temporal has not confirmed it."""
 CANCEL_AGAIN_SECONDS = 5.0
@@ -37,7 +37,7 @@ ENDS = {
 """Status and error of a run that ended this way in Temporal while the database has it as running."""
 UNRECORDED = "lost: it completed in Temporal, but not all of its steps are recorded"
 """The error of such a run: the database may have lost its last transactions in a failover."""
-OF_ANOTHER = "Temporal already had a run with this workflow_id: use a namespace for this database alone"
+OF_ANOTHER = "Temporal already had a run with this workflow_id: use a namespace for this database only"
 
 log = structlog.get_logger("temporal")
 
@@ -93,11 +93,11 @@ class Reconciler:
             try:
                 await self._settle(client, run)
             except RPCError as error:
-                log.warning("run not settled, trying again", trajectory_id=run.id, status=error.status.name)
+                log.warning("run not settled, retrying", trajectory_id=run.id, status=error.status.name)
         return len(unsettled) == BATCH
 
     async def _settle(self, client: Client, run: Unsettled) -> None:
-        """Compare what Temporal and the database know of a run, and make them agree."""
+        """Compare what Temporal and the database know about a run, and make them agree."""
         found = await self._describe(client, run)
         if found is None:
             await (self._give_back(run) if run.is_submitted else self._submit(client, run))
@@ -157,7 +157,7 @@ class Reconciler:
     async def _end(self, run: Unsettled, status: str, error: str | None) -> None:
         end = Checkpoint(run.id, run.fence, status=status, error=error)
         if await self.resources.ask_once(lambda connection: runs.write(connection, [end], lease_seconds=0)):
-            log.warning("run ended as in Temporal", trajectory_id=run.id, status=status)
+            log.warning("run ended with the status from Temporal", trajectory_id=run.id, status=status)
 
 
 async def _is_of(found: WorkflowExecutionDescription, run: Unsettled) -> bool:

@@ -1,4 +1,4 @@
-"""Delivers webhooks beside the runs, on database connections of their own, so that a hanging receiver delays no run."""
+"""Delivers webhooks alongside the runs, on separate database connections, so that a hanging receiver delays no run."""
 
 import asyncio
 import random
@@ -55,7 +55,7 @@ PREPARING = 3
 CONNECTIONS = PREPARING + 1
 """Pool size: one connection claims and records. None is held while a request runs."""
 SWEEP = 1000
-"""The most deliveries to stopped endpoints that one statement gives up."""
+"""Maximum number of deliveries to stopped endpoints that one statement gives up."""
 
 log = structlog.get_logger("webhooks")
 
@@ -103,7 +103,7 @@ class Deliverer:
                 await self._begin()
             except (*NO_ANSWER, StatementTimeoutError) as error:
                 self.metrics.database_failures.inc()
-                log.warning("database away, trying again", error=type(error).__name__)
+                log.warning("database unavailable, retrying", error=type(error).__name__)
                 await sleep_or_stop(self.stop, RECONNECT_SECONDS)
             else:
                 await self._wait()
@@ -226,7 +226,7 @@ class Deliverer:
         return await send(self.client, delivery.url, body, signed)
 
     def _secret(self, delivery: ClaimedDelivery) -> str | None:
-        """Return the secret that signs it, decrypted for this attempt alone; None if it is not signed.
+        """Return the secret that signs it, decrypted for this attempt only; None if it is not signed.
 
         Raises:
             SecretError: The secret was deleted, or cannot be decrypted.
