@@ -15,7 +15,7 @@ ifneq ($(shell [ "$$(cat $(MADE) 2>/dev/null)" = "$(CURDIR)" ] && $(BIN)/python 
 .PHONY: $(MADE)
 endif
 
-.PHONY: help up test lint audit bench docs nightly chaos schema lock clean
+.PHONY: help up test lint audit bench docs nightly isolation chaos schema lock clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -54,6 +54,9 @@ docs: $(DEV)  ## Regenerate the pages that are written from the code
 
 nightly: $(DEV)  ## Ten times as many schemathesis requests as `make test`
 	ROUTINES_TEST_CASES=20000 $(BIN)/pytest tests/api/test_schemathesis.py
+
+isolation: $(DEV)  ## Every attack of one tenant on another; needs a quiet machine
+	ROUTINES_ISOLATION=all $(BIN)/pytest tests/isolation
 
 chaos: $(DEV)  ## Inject faults for MINUTES (3), then check that the tests catch every mutant
 	PYTHONPATH=tests $(BIN)/python -m chaos.driver --minutes $(or $(MINUTES),3)

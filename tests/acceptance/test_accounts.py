@@ -98,5 +98,5 @@ def test_a_long_path_works_in_a_container_too(tmp_path: Path) -> None:
 
 def test_root_is_told_what_to_do_if_it_can_neither_enter_a_namespace_nor_change_the_owner(tmp_path: Path) -> None:
     line = Service(tmp_path, prefix=default_container(without="chown")).refusal()
-    assert "no user namespace (unshare: Operation not permitted)" in line
+    assert "does not let root enter a user namespace (unshare: Operation not permitted)" in line
     assert "run routines as an ordinary user, or set DATABASE_URL" in line

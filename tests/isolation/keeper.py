@@ -9,7 +9,9 @@ from isolation.attacks import Attack
 from isolation.programs import Programs, running
 from support.serving import copy_of
 
-EVERY = os.environ.get("ROUTINES_ISOLATION") == "all"
+CHOSEN = os.environ.get("ROUTINES_ISOLATION", "")
+"""`quick`: one attack for each containment. `all`: every attack and every mutant. Otherwise none."""
+EVERY = CHOSEN == "all"
 SECONDS = 6.0 if EVERY else 2.5
 """How long each attack goes on."""
 

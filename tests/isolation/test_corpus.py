@@ -5,8 +5,9 @@ attacks; collection *beta*, in a process of its own (probe.py), runs a step and 
 routines fire and gets webhooks. arena.py says what must hold. Each attack of the corpus (workflows.py, receivers.py,
 requests.py) is one test with its name as id, in the order of the issue's table.
 
-`make test` makes one attack for each containment; ROUTINES_ISOLATION=all makes all, each for longer. mutants.py takes
-the containments away one by one, and test_mutants.py sees that the corpus tells.
+The attacks measure times, so they need a machine of their own: ROUTINES_ISOLATION=quick makes one attack for each
+containment, ROUTINES_ISOLATION=all (`make isolation`) makes all of them, each for longer. mutants.py removes the
+containments one by one, and test_mutants.py checks that the corpus notices.
 """
 
 from collections.abc import Callable, Generator
@@ -17,7 +18,7 @@ from isolation import receivers, requests, workflows  # noqa: F401 - they regist
 from isolation.alpha import Alpha
 from isolation.arena import Verdict
 from isolation.attacks import CORPUS, Attack, Containment
-from isolation.keeper import EVERY, Keeper
+from isolation.keeper import CHOSEN, EVERY, Keeper
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 LAST = 99
@@ -36,7 +37,7 @@ def make(server_url: str, template: str, tmp_path_factory: pytest.TempPathFactor
 def marks(attack: Attack) -> list[pytest.MarkDecorator]:
     """What a test of this attack is marked with."""
     if attack.in_make_test:
-        return []
+        return [pytest.mark.skipif(not CHOSEN, reason="ROUTINES_ISOLATION=quick makes one attack for each containment")]
     return [pytest.mark.nightly, pytest.mark.skipif(not EVERY, reason="ROUTINES_ISOLATION=all makes every attack")]
 
 
@@ -44,6 +45,7 @@ def nothing(_: Alpha) -> None:
     """Alpha does nothing."""
 
 
+@pytest.mark.skipif(not CHOSEN, reason="ROUTINES_ISOLATION=quick or all")
 def test_a_quiet_beta_is_not_hurt(make: Make) -> None:
     verdict = make(Attack("nothing", "Alpha does nothing.", Containment.FAIR_SHARES, nothing))
     if verdict.harm:
