@@ -83,7 +83,7 @@ MUTANTS = [
         Containment.WATCHDOG,
         ("references-of-a-hundred-members",),
         "beta had not recovered",
-        edits=(Edit(f"{SANDBOX}/process.py", "self._ponged_at > self._limits.stall_seconds", "self._ponged_at > 1e9"),),
+        edits=(Edit(f"{SANDBOX}/process.py", "if still_seconds <= limit:", "if still_seconds <= 1e9:"),),
     ),
     Mutant(
         "collections share step processes",
