@@ -1,17 +1,21 @@
 # One image for every program: `docker run routines api | ticker | worker | migrate | …`.
-ARG PYTHON_IMAGE=python:3.13-slim
+# Pin it further where you can reach a registry: --build-arg PYTHON_IMAGE=python:VERSION@sha256:DIGEST
+ARG PYTHON_IMAGE=python:3.13.11-slim-trixie
 
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /build
-RUN python -m venv /opt/routines
-# Dependencies get their own layer, so a change to the source does not reinstall them.
-COPY constraints.txt pyproject.toml ./
-RUN /opt/routines/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' > dependencies.txt \
- && /opt/routines/bin/python -m pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt --requirement dependencies.txt
-COPY README.md LICENSE ./
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python -m venv /opt/routines && python -m venv /opt/build
+# Dependencies get their own layer, so a change to the source does not reinstall them. Each file is checked against its hash,
+# and none is built from source.
+COPY requirements.lock requirements-build.lock ./
+RUN /opt/routines/bin/python -m pip install --require-hashes --only-binary :all: --requirement requirements.lock \
+ && /opt/build/bin/python -m pip install --require-hashes --only-binary :all: --requirement requirements-build.lock
+COPY pyproject.toml README.md LICENSE ./
 COPY sql sql
 COPY src src
-RUN /opt/routines/bin/python -m pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt --no-deps .
+RUN /opt/build/bin/python -m pip wheel --no-deps --no-build-isolation --no-index --wheel-dir wheels . \
+ && /opt/routines/bin/python -m pip install --no-deps --no-index wheels/*.whl
 
 FROM ${PYTHON_IMAGE}
 RUN groupadd --system --gid 10001 routines \

@@ -15,7 +15,7 @@ ifneq ($(shell [ "$$(cat $(MADE) 2>/dev/null)" = "$(CURDIR)" ] && $(BIN)/python 
 .PHONY: $(MADE)
 endif
 
-.PHONY: help up test lint audit bench docs nightly chaos schema clean
+.PHONY: help up test lint audit bench docs nightly isolation chaos schema lock clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -55,6 +55,9 @@ docs: $(DEV)  ## Regenerate the pages that are written from the code
 nightly: $(DEV)  ## Ten times as many schemathesis requests as `make test`
 	ROUTINES_TEST_CASES=20000 $(BIN)/pytest tests/api/test_schemathesis.py
 
+isolation: $(DEV)  ## Run every attack of one tenant on another; needs a quiet machine
+	ROUTINES_ISOLATION=all $(BIN)/pytest tests/isolation
+
 chaos: $(DEV)  ## Inject faults for MINUTES (3), then check that the tests catch every mutant
 	PYTHONPATH=tests $(BIN)/python -m chaos.driver --minutes $(or $(MINUTES),3)
 	ROUTINES_CHAOS_MUTANTS=all $(BIN)/pytest tests/chaos --deselect tests/chaos/test_chaos.py
@@ -63,6 +66,13 @@ chaos: $(DEV)  ## Inject faults for MINUTES (3), then check that the tests catch
 schema:  ## Join sql/schema/*.sql into the first migration
 	@[ "$$(echo sql/migrations/*.sql)" = sql/migrations/20261129T090000_schema.sql ] || { echo "The schema has later migrations: add one more instead." >&2; exit 1; }
 	@awk 'FNR == 1 { printf "%s-- == %s\n\n", NR == 1 ? "" : "\n", FILENAME } { print }' sql/schema/*.sql > sql/migrations/20261129T090000_schema.sql
+
+# Names, versions and hashes only, for all platforms. Run it after a change of the dependencies or of constraints.txt.
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade --constraint constraints.txt
+lock: $(DEV)  ## Write requirements*.lock: what the image installs, with the hashes of all files
+	$(PIP) uv
+	$(BIN)/$(LOCK) --output-file requirements.lock pyproject.toml
+	echo 'hatchling' | $(BIN)/$(LOCK) --output-file requirements-build.lock -
 
 clean:  ## Remove .venv; keeps the data in .routines
 	rm -rf $(VENV)

@@ -32,7 +32,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files that wait for minutes first, so that other tests use the processors meanwhile."""
+    """Put the files that wait for minutes first, so that other tests use the processors in the meantime."""
     items.sort(key=lambda item: not item.nodeid.startswith(LONG_WAITS))
 
 

@@ -35,8 +35,10 @@ COMMENT ON FUNCTION routines.current_key IS
 
 -- The owner of the tables migrates, makes keys and serves all collections, but only while no collection is named: an API
 -- that has to run as the owner is limited to its caller's collection too. Superusers bypass row-level security.
--- plpgsql keeps the body out of query plans. It runs at most once per statement, for the policy `owner`.
-CREATE FUNCTION routines.is_owner() RETURNS boolean LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+-- plpgsql keeps the body out of query plans. It runs at most once per statement, for the policy `owner`. The search_path keeps
+-- it from reading a temporary table that a login has named pg_class: unqualified names resolve to temporary tables first.
+CREATE FUNCTION routines.is_owner() RETURNS boolean
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN pg_has_role(current_user, (SELECT relowner FROM pg_class WHERE oid = 'routines.collections'::regclass), 'USAGE');
 END $$;
@@ -46,7 +48,7 @@ COMMENT ON FUNCTION routines.is_owner IS 'Returns true if the current role owns 
 -- statement, not once per row.
 CREATE FUNCTION routines.protect(
     of_table regclass, is_own text DEFAULT 'collection_id = (SELECT routines.current_collection())'
-) RETURNS void LANGUAGE plpgsql AS $$
+) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', of_table);
     EXECUTE format('CREATE POLICY tenant ON %s USING (%s)', of_table, is_own);
@@ -54,7 +56,7 @@ BEGIN
                    of_table);
 END $$;
 COMMENT ON FUNCTION routines.protect IS
-    'Turns on row-level security for a tenant table, also for its owner. `is_own` is the condition for rows of the named collection. Add rows to role_grants and call set_up_roles() afterwards.';
+    'Turns on row-level security for a tenant table, even for its owner. `is_own` is the condition for rows of the named collection. Add rows to role_grants and call set_up_roles() afterwards.';
 REVOKE EXECUTE ON FUNCTION routines.protect FROM PUBLIC;
 
 ------------------------------------------------------------------------------------------------------------ collections
@@ -326,7 +328,7 @@ SELECT routines.protect('routines.deleted_tasks');
 --   BEFORE INSERT  complete_version  fills in init_params from the workflow, and collection_id from the task
 --   BEFORE UPDATE  refuse_change     raises: a version is immutable
 --
--- No foreign key to tasks: a run keeps the version it started with even if the task is deleted meanwhile.
+-- No foreign key to tasks: a run keeps the version it started with even if the task is deleted in the meantime.
 CREATE TABLE routines.task_versions (
     task_id       bigint NOT NULL,
     version       integer NOT NULL,
@@ -655,9 +657,9 @@ CREATE TRIGGER keep_next_run_at
 
 ------------------------------------------------------------------------------------- slots that no tick will see
 -- Every slot from a routine's creation to its end is accounted for exactly once: by the tick, or by these triggers when a
--- person pauses, changes or deletes a routine before a ticker comes. A slot that a person passes over, by setting
--- next_run_at forward, is recorded as missed. The tick and settle_slots find such slots between settled_until and
--- next_run_at, where normally there are none, so no trigger needs to watch next_run_at, which each fire writes.
+-- person pauses, changes or deletes a routine before a ticker gets to it. A slot that a person passes over, by setting
+-- next_run_at forward, is recorded as missed. The tick and settle_slots find such slots between settled_until and next_run_at,
+-- where normally there are none, so no trigger needs to watch next_run_at, which each fire writes.
 
 CREATE FUNCTION routines.passed_over_detail(next_run_at timestamptz) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
     'next_run_at was set past it by hand, to ' || to_char(next_run_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
@@ -710,9 +712,9 @@ BEGIN
             OLD, first_slot, last_slot, CASE WHEN is_paused THEN 'paused' ELSE 'missed' END,
             CASE WHEN OLD.paused THEN coalesce(OLD.paused_reason, 'paused by hand') || ', since '
                                       || to_char(OLD.paused_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-                 WHEN is_paused THEN 'paused by hand before a ticker came'
-                 WHEN TG_OP = 'DELETE' THEN 'the routine was deleted before a ticker came'
-                 ELSE 'the cadence was changed before a ticker came' END);
+                 WHEN is_paused THEN 'paused by hand before a ticker picked it up'
+                 WHEN TG_OP = 'DELETE' THEN 'the routine was deleted before a ticker picked it up'
+                 ELSE 'the cadence was changed before a ticker picked it up' END);
         settled_until := greatest(settled_until, last_slot);
     END IF;
     IF TG_OP = 'DELETE' THEN
@@ -803,6 +805,8 @@ CREATE TABLE routines.routine_names (
     CONSTRAINT routines_name_key PRIMARY KEY (task_id, name),
     CONSTRAINT routines_task_fkey FOREIGN KEY (task_id, collection_id) REFERENCES routines.tasks (id, collection_id)
 );
+-- Counts the routines of a collection, for its limit.
+CREATE INDEX routine_names_collection_id_idx ON routines.routine_names (collection_id);
 COMMENT ON TABLE  routines.routine_names IS 'Which routine has which name. Maintained by triggers on routines; do not write it directly.';
 COMMENT ON COLUMN routines.routine_names.task_id IS 'The routine''s task.';
 COMMENT ON COLUMN routines.routine_names.name IS 'Its name, unique in its task.';
@@ -846,12 +850,13 @@ CREATE TRIGGER keep_names_of_truncated AFTER TRUNCATE ON routines.routines
 -- of routines.trajectories. The same table is the queue that workers claim from.
 
 -- Triggers, in the order in which they fire. Where two share an event, Postgres fires them by name.
+--   BEFORE INSERT                 find_root          children only: fills in root_id
 --   BEFORE INSERT                 hold_routine       run-now only: locks the routine, so its ticks come before or after
 --   BEFORE UPDATE of status       refuse_second_end  if the run has ended: raises, except for archiving
 --   BEFORE UPDATE of status       settle_end         if the run ends: closes its steps, clears lease and secret_refs, queues
 --                                                    the webhook
 --   AFTER INSERT                  note_started_run   inserted as running, as only a person at psql does: adds to begun_runs
---   AFTER INSERT, per statement   refuse_overlap     raises for a scheduled run beside an active run-now run
+--   AFTER INSERT, per statement   refuse_overlap     raises for a scheduled run next to an active run-now run
 --   AFTER INSERT, per statement   wake_workers       notifies idle workers
 --   AFTER UPDATE of status        follow_end         if the run ends: cancels its children, deletes it from begun_runs and
 --                                                    dispatches, deletes secrets that no other row needs
@@ -877,6 +882,7 @@ CREATE TABLE routines.trajectories (
     lease_expires_at        timestamptz,
     deadline_at             timestamptz,
     fence                   integer NOT NULL DEFAULT 0,
+    step_bytes              integer NOT NULL DEFAULT 0,
     crashes                 smallint NOT NULL DEFAULT 0,
     trigger                 text NOT NULL CONSTRAINT trajectories_trigger_is_known
                             CHECK (trigger IN ('schedule', 'run-now', 'api')),
@@ -891,6 +897,7 @@ CREATE TABLE routines.trajectories (
     parent_step             text,
     parent_attempt          integer,
     child_index             integer,
+    root_id                 bigint,
     init_params             routines.json_object NOT NULL,
     secret_refs             routines.json_object NOT NULL DEFAULT '{}',
     webhook_url             text,
@@ -936,6 +943,8 @@ CREATE INDEX trajectories_final_status_idx ON routines.trajectories (task_id, fi
 -- A step that is repeated finds the child that it started before.
 CREATE UNIQUE INDEX trajectories_child_key ON routines.trajectories (parent_id, parent_step, child_index)
     WHERE parent_id IS NOT NULL;
+-- The runs of a tree, for their limit. Only children are in it.
+CREATE INDEX trajectories_root_id_idx ON routines.trajectories (root_id) WHERE root_id IS NOT NULL;
 
 COMMENT ON TABLE  routines.trajectories IS
     'One run of a task: history and queue. Clients call it a trajectory, the programs call it a run.';
@@ -957,11 +966,14 @@ COMMENT ON COLUMN routines.trajectories.deadline_at IS 'When it fails if it has 
 COMMENT ON COLUMN routines.trajectories.fence IS
     'Raised by each claim and by anything else that takes the run from its worker. Every write of a worker names it, so earlier holders are fenced off.';
 COMMENT ON COLUMN routines.trajectories.crashes IS 'How many times its worker was lost. At three the run fails.';
+COMMENT ON COLUMN routines.trajectories.step_bytes IS
+    'How many bytes its steps hold as JSON, inputs and outputs together; counted as they are written.';
 COMMENT ON COLUMN routines.trajectories.trigger IS 'schedule, run-now or api.';
 COMMENT ON COLUMN routines.trajectories.status IS 'pending, running, or one of the final completed, failed, cancelled, archived.';
 COMMENT ON COLUMN routines.trajectories.engine IS
     'The engine that runs it, or ran it at its end: postgres (a worker with a lease) or temporal, set at dispatch. Either may take a pending run.';
-COMMENT ON COLUMN routines.trajectories.worker IS 'The last worker that claimed it: host and process.';
+COMMENT ON COLUMN routines.trajectories.worker IS
+    'The last worker that claimed it: host and process; null while it waits for the next attempt of a step, until lease_expires_at.';
 COMMENT ON COLUMN routines.trajectories.later_claims IS
     'The newest 50 claims after the first, an array of {at, fence, crashes}; null if there were none.';
 COMMENT ON COLUMN routines.trajectories.first_workflow_id IS
@@ -971,6 +983,8 @@ COMMENT ON COLUMN routines.trajectories.parent_step IS 'That step.';
 COMMENT ON COLUMN routines.trajectories.parent_attempt IS 'The attempt of that step; null for the first, and without a parent.';
 COMMENT ON COLUMN routines.trajectories.child_index IS
     'Its place among the children of that step, from 0. Null with a parent: it did not complete and a later attempt replaced it.';
+COMMENT ON COLUMN routines.trajectories.root_id IS
+    'The run at the root of its tree, which no other run started; null for that run itself. A trigger fills it in.';
 COMMENT ON COLUMN routines.trajectories.init_params IS 'The task''s init_params with the routine''s overrides merged over them.';
 COMMENT ON COLUMN routines.trajectories.secret_refs IS 'Secret params: their names, with ids in secrets. Emptied when the run ends.';
 COMMENT ON COLUMN routines.trajectories.webhook_url IS 'Receives a webhook when the run has ended; null for none.';
@@ -989,6 +1003,15 @@ CREATE FUNCTION routines.run_id(trajectory_id bigint) RETURNS uuid
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN md5('routines.run.' || trajectory_id)::uuid;
 COMMENT ON FUNCTION routines.run_id IS 'The run_id of the API, derived from the trajectory''s id.';
 
+CREATE FUNCTION routines.find_root() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.root_id := (SELECT coalesce(root_id, id) FROM routines.trajectories WHERE id = NEW.parent_id);
+    RETURN NEW;
+END $$;
+COMMENT ON FUNCTION routines.find_root IS 'Fills in the root of the tree of a run that another run started.';
+CREATE TRIGGER find_root BEFORE INSERT ON routines.trajectories
+    FOR EACH ROW WHEN (NEW.parent_id IS NOT NULL) EXECUTE FUNCTION routines.find_root();
+
 --------------------------------------------------------------------------------------------------- starting: overlaps
 -- A run-now run waits for a tick that has locked its routine, and holds off a later tick. So the tick's active-run check,
 -- which looks once it has its locks, sees every run-now run that came before it.
@@ -1002,9 +1025,9 @@ CREATE TRIGGER hold_routine BEFORE INSERT ON routines.trajectories
     FOR EACH ROW WHEN (NEW.trigger = 'run-now') EXECUTE FUNCTION routines.hold_routine();
 
 -- No scheduled run starts while any run of its routine is active, however that one was triggered. The database enforces it,
--- so an INSERT typed in psql is rejected too: trajectories_active_schedule_key rejects it beside a scheduled run, this trigger
--- beside a run-now run. It runs once per statement over all rows, because a trigger per row would cost the tick far more. It
--- takes no lock: a run-now run that comes while the INSERT is open comes after it, and may run beside a scheduled run.
+-- so an INSERT typed in psql is rejected too: trajectories_active_schedule_key rejects it next to a scheduled run, this trigger
+-- next to a run-now run. It runs once per statement over all rows, because a trigger per row would cost the tick far more. It
+-- takes no lock: a run-now run that comes while the INSERT is open comes after it, and may run alongside a scheduled run.
 CREATE FUNCTION routines.refuse_overlap() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     active record;
@@ -1020,7 +1043,7 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
-COMMENT ON FUNCTION routines.refuse_overlap IS 'Rejects a scheduled run beside an active run-now run of the same routine.';
+COMMENT ON FUNCTION routines.refuse_overlap IS 'Rejects a scheduled run while a run-now run of the same routine is active.';
 CREATE TRIGGER refuse_overlap AFTER INSERT ON routines.trajectories
     REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION routines.refuse_overlap();
 
@@ -1048,7 +1071,7 @@ CREATE FUNCTION routines.blocking_run(of_routine bigint, slot timestamptz) RETUR
     LIMIT 1;
 $$;
 COMMENT ON FUNCTION routines.blocking_run IS
-    'The scheduled run that prevented the fire of this slot: the active one, or the newest if that has ended meanwhile; null if the slot itself had fired before. VOLATILE, so that it takes its own snapshot.';
+    'The scheduled run that prevented the fire of this slot: the active one, or the newest if that has ended in the meantime; null if the slot itself had fired before. VOLATILE, so that it takes its own snapshot.';
 
 CREATE FUNCTION routines.newest_run(of_routine bigint) RETURNS bigint LANGUAGE sql STABLE AS $$
     SELECT greatest(
@@ -1260,13 +1283,6 @@ CREATE TRIGGER note_changed_files AFTER UPDATE OF inputs, outputs ON routines.st
                        OR OLD.inputs IS DISTINCT FROM NEW.inputs AND NEW.inputs::text ~ '[0-9a-f]{32}-')
     EXECUTE FUNCTION routines.note_files_of_step();
 
-CREATE FUNCTION routines.finished_steps(run_id bigint) RETURNS jsonb LANGUAGE sql VOLATILE AS $$
-    SELECT coalesce(jsonb_object_agg(name, jsonb_build_object('inputs', inputs, 'outputs', outputs)), '{}')
-    FROM routines.steps WHERE trajectory_id = run_id AND status = 'completed';
-$$;
-COMMENT ON FUNCTION routines.finished_steps IS
-    'Inputs and outputs of a run''s completed steps by name. VOLATILE, so that it takes its own snapshot: after the claim''s snapshot another worker may have finished a step and released the run.';
-
 -- == sql/schema/06_ledger.sql
 
 -- The ledger: every slot has exactly one outcome, a trajectory or a skip.
@@ -1415,7 +1431,9 @@ RETURN (SELECT CASE WHEN collection_id = of_collection THEN task_id END FROM rou
         ORDER BY collection_id, task_id LIMIT 1);
 COMMENT ON FUNCTION routines.task_with_pending IS 'The next task of a collection after this one that has a pending run; null if there is none.';
 
-CREATE FUNCTION routines.fair_shares(capacity integer, after bigint, last_tasks jsonb)
+CREATE FUNCTION routines.fair_shares(
+    capacity integer, after bigint, last_tasks jsonb, but_collections bigint[] DEFAULT '{}', most_each integer DEFAULT NULL
+)
 RETURNS TABLE (place integer, collection_id bigint, task_id bigint, share integer, is_limited boolean)
 LANGUAGE plpgsql VOLATILE ROWS 10 AS $$
 DECLARE
@@ -1437,6 +1455,7 @@ BEGIN
             collection_id := routines.collection_with_pending(0);
         END IF;
         EXIT WHEN collection_id IS NULL OR lap = 1 AND collection_id > after;
+        CONTINUE WHEN collection_id = ANY (but_collections);
         free := routines.free_capacity_of_collection(collection_id);
         IF free IS NULL OR free > 0 THEN
             collections := collections || collection_id;
@@ -1445,7 +1464,7 @@ BEGIN
     END LOOP;
     FOR i IN 1 .. cardinality(collections) LOOP
         collection_id := collections[i];
-        own_share := least(capacity / cardinality(collections), collections_free[i]);
+        own_share := least(capacity / cardinality(collections), collections_free[i], most_each);
         tasks := '{}';
         tasks_free := '{}';
         -- The same for the tasks of the collection.
@@ -1475,7 +1494,7 @@ BEGIN
     END LOOP;
 END $$;
 COMMENT ON FUNCTION routines.fair_shares IS
-    'Divides the capacity of a claim equally between the collections with pending runs, starting after the collection `after`, and within each between its tasks, starting after its entry in last_tasks. Limits are respected. The cost does not depend on how many runs are pending.';
+    'Divides the capacity of a claim equally between the collections with pending runs, starting after the collection `after`, and within each between its tasks, starting after its entry in last_tasks. Collections in but_collections get nothing, and no collection gets more than most_each. Limits are respected. The cost does not depend on how many runs are pending.';
 
 -- No triggers. UNLOGGED: after a crash the table is empty, and workers poll anyway.
 CREATE UNLOGGED TABLE routines.wakeups (
@@ -1850,7 +1869,7 @@ CREATE TABLE routines.file_uses (
 );
 CREATE INDEX file_uses_file_idx ON routines.file_uses (collection_id, routines.file_id(path));
 COMMENT ON TABLE  routines.file_uses IS
-    'Files that a run was given, saved, or names in its parameters, inputs or outputs. A file is kept as long as one such run.';
+    'Files that a run was given, saved, or names in its parameters, inputs or outputs. A file is kept as long as one such run exists.';
 COMMENT ON COLUMN routines.file_uses.trajectory_id IS 'The run.';
 COMMENT ON COLUMN routines.file_uses.path IS 'The file''s path within the collection. The file may not exist.';
 COMMENT ON COLUMN routines.file_uses.collection_id IS 'The tenant.';
@@ -1913,7 +1932,7 @@ CREATE TRIGGER note_unused_file AFTER DELETE ON routines.file_uses
 
 -- Runs that Temporal executes, where it is the engine. Why this design: docs/decisions/0016. Statements: queries/dispatches.sql.
 
--- No triggers. What is still to be settled between the two: as few rows as the runs that Temporal has at this moment. The
+-- No triggers. What is still to be settled between the two: only as many rows as Temporal currently has runs. The
 -- trigger follow_end of trajectories deletes the row of a run that Temporal itself ended.
 CREATE TABLE routines.dispatches (
     trajectory_id bigint CONSTRAINT dispatches_pkey PRIMARY KEY,
@@ -1942,10 +1961,10 @@ COMMENT ON COLUMN routines.dispatches.fence IS
 COMMENT ON COLUMN routines.dispatches.sequence IS 'The activity of the workflow that has the run, counted from 1; 0 before the first.';
 COMMENT ON COLUMN routines.dispatches.attempt IS 'The attempt of that activity, as Temporal counts.';
 COMMENT ON COLUMN routines.dispatches.is_left IS
-    'True if that attempt released the run in order, as at a shutdown: the next one does not count as a crash.';
+    'True if that attempt released the run cleanly, as at a shutdown: the next one does not count as a crash.';
 COMMENT ON COLUMN routines.dispatches.waits IS 'True while its step waits for children, during which it counts towards no limit.';
 COMMENT ON COLUMN routines.dispatches.dispatched_at IS 'When it was claimed for Temporal.';
-COMMENT ON COLUMN routines.dispatches.submitted_at IS 'When Temporal was known to have it; null if that is not known.';
+COMMENT ON COLUMN routines.dispatches.submitted_at IS 'When Temporal confirmed that it has the run; null if it has not confirmed it.';
 COMMENT ON COLUMN routines.dispatches.checked_at IS 'When Temporal was last asked for its state.';
 COMMENT ON COLUMN routines.dispatches.told_at IS
     'When Temporal was last told that the run was taken from it; null if it was not told or need not be.';
@@ -1991,6 +2010,61 @@ COMMENT ON COLUMN routines.routine_details.overlap_policy IS 'skip.';
 COMMENT ON COLUMN routines.routine_details.undeclared_keys IS 'Override keys that the task''s current version does not declare.';
 COMMENT ON COLUMN routines.routine_details.catchup_window_seconds IS
     'The age up to which a missed slot still fires after an outage; 0 to never catch up; null for the default of its cadence.';
+
+-- What reading a stored value costs, in bytes, without reading it. A compressed value may become a hundred times as large; a
+-- step's inputs and outputs are at most 1 MiB each.
+CREATE FUNCTION routines.cost_of_reading(stored jsonb) RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE
+RETURN CASE WHEN pg_column_compression(stored) IS NULL THEN coalesce(pg_column_size(stored), 0)
+            ELSE least(100 * pg_column_size(stored), 1048576) END;
+COMMENT ON FUNCTION routines.cost_of_reading IS
+    'An upper estimate of the bytes that a stored value expands to. Reads no value that is stored out of line.';
+
+-- Bounded work whatever the run: values are left out by their stored size before they are read, and by their length as text
+-- before they are shown. The smallest steps are shown first.
+CREATE FUNCTION routines.steps_shown(
+    of_run bigint, value_bytes integer, total_bytes integer, work_bytes bigint, most_steps integer)
+RETURNS TABLE (steps json, is_truncated boolean) LANGUAGE sql STABLE ROWS 1 AS $$
+    SELECT coalesce(json_object_agg(name, CASE WHEN is_whole THEN json_build_object(
+                       'status', status, 'activity', activity, 'inputs', inputs::json, 'outputs', outputs::json,
+                       'created', created, 'ended', ended, 'duration_seconds', seconds, 'error', error)
+                   ELSE json_build_object(
+                       'status', status, 'activity', activity, 'inputs', coalesce(inputs, '{}')::json, 'outputs', outputs::json,
+                       'created', created, 'ended', ended, 'duration_seconds', seconds, 'error', error,
+                       'truncated', true) END ORDER BY position), '{}'),
+           coalesce(bool_or(NOT is_whole) OR max(known) > most_steps, false)
+    FROM (
+        SELECT name, position, status, activity, created, ended, seconds, error, known,
+               CASE WHEN fits AND octet_length(inputs) <= value_bytes THEN inputs END AS inputs,
+               CASE WHEN fits AND octet_length(outputs) <= value_bytes THEN outputs END AS outputs,
+               fits AND octet_length(inputs) <= value_bytes AND octet_length(coalesce(outputs, '')) <= value_bytes
+                   AND has_outputs = (outputs IS NOT NULL) AS is_whole
+        FROM (
+            SELECT *, coalesce(sum(octet_length(inputs) + octet_length(coalesce(outputs, '')))
+                                   OVER (ORDER BY octet_length(inputs) + octet_length(coalesce(outputs, '')), position)
+                               <= total_bytes, false) AS fits
+            FROM (
+                SELECT name, position, status, activity, left(error, value_bytes) AS error, known,
+                       outputs IS NOT NULL AS has_outputs,
+                       to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS created,
+                       to_char(ended_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS ended,
+                       extract(epoch FROM ended_at - created_at)::float8 AS seconds,
+                       CASE WHEN is_cheap AND pg_column_size(inputs) <= value_bytes THEN inputs::text END AS inputs,
+                       CASE WHEN is_cheap AND pg_column_size(outputs) <= value_bytes THEN outputs::text END AS outputs
+                FROM (
+                    SELECT *, sum(cost) OVER (ORDER BY cost, position) <= work_bytes AS is_cheap
+                    FROM (
+                        SELECT step.*, count(*) OVER () AS known,
+                               routines.cost_of_reading(inputs) + routines.cost_of_reading(outputs) AS cost
+                        FROM routines.steps AS step WHERE trajectory_id = of_run
+                        ORDER BY position LIMIT most_steps
+                    ) AS listed
+                ) AS weighed
+            ) AS read
+        ) AS measured
+    ) AS shown;
+$$;
+COMMENT ON FUNCTION routines.steps_shown IS
+    'The steps of a run as trajectory_details shows them, within bounds. A value of more than value_bytes, an error beyond as many characters, and values of the largest steps beyond total_bytes, are left out: inputs read {}, outputs null, and the step has "truncated": true. No more than work_bytes are read, and no more than most_steps steps are shown. is_truncated: something was left out.';
 
 CREATE VIEW routines.trajectory_details WITH (security_invoker = true) AS
     SELECT trajectories.id AS trajectory_id, trajectories.collection_id, trajectories.task_id,
@@ -2102,9 +2176,9 @@ CREATE FUNCTION routines.utc(at timestamptz) RETURNS text LANGUAGE sql IMMUTABLE
 RETURN to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
 COMMENT ON FUNCTION routines.utc IS 'A time as sentences show it: 2026-05-04T09:00:00Z, without fractions of a second.';
 
--- Since the routine's creation, every slot is in one of these groups: it is in the ledger, it is due, it falls in the present
--- pause, it lies in the future, or a person has set next_run_at past it. Any other time was not a slot, unless it is older
--- than what retention keeps. Rows of skips do not overlap, so only the latest that began by the time can contain it.
+-- Since the routine's creation, every slot is in one of these groups: it is in the ledger, it is due, it falls in the current
+-- pause, it lies in the future, or a person has set next_run_at past it. Any other time was not a slot, unless it is older than
+-- what retention keeps. Rows of skips do not overlap, so only the latest that began by the time can contain it.
 CREATE FUNCTION routines.explain_time(
     of_routine bigint, at_time timestamptz, clock timestamptz DEFAULT now(), of_collection bigint DEFAULT NULL
 ) RETURNS TABLE (
@@ -2187,26 +2261,26 @@ CREATE FUNCTION routines.explain_time(
         LEFT JOIN routines.trajectories AS blocking ON blocking.id = skip.blocking_trajectory_id
     )
     SELECT CASE kind
-           WHEN 'started' THEN format('Started: run %s at %s, by now %s.', trajectory_id, routines.utc(recorded_at), trajectory_status)
+           WHEN 'started' THEN format('Started: run %s at %s, now %s.', trajectory_id, routines.utc(recorded_at), trajectory_status)
            WHEN 'overlap' THEN 'Skipped: run ' || blocking_trajectory_id || ' was still running'
                || coalesce(', started ' || routines.utc(blocking_started_at), '') || '.'
-           WHEN 'missed' THEN 'Missed: ' || coalesce(detail, 'no ticker came in time')
+           WHEN 'missed' THEN 'Missed: ' || coalesce(detail, 'no ticker picked it up in time')
                || CASE WHEN slot_count > 1 THEN format(', as were all %s slots from %s to %s', slot_count,
                        routines.utc(scheduled_for), routines.utc(last_scheduled_for)) ELSE '' END
                || '; recorded ' || routines.utc(recorded_at) || '.'
            WHEN 'paused' THEN 'Skipped: ' || coalesce(detail, pause) || '.'
            WHEN 'failed_to_start' THEN 'Skipped: the run failed to start: ' || detail || '.'
-           WHEN 'pending' THEN 'Due since ' || routines.utc(at) || ': no ticker has come to it yet.'
-           WHEN 'future' THEN 'To come: the slot is due at ' || routines.utc(at) || '.'
+           WHEN 'pending' THEN 'Due since ' || routines.utc(at) || '; no ticker has picked it up yet.'
+           WHEN 'future' THEN 'Upcoming: the slot is due at ' || routines.utc(at) || '.'
            WHEN 'passed_over' THEN 'It will be missed: ' || detail || '.'
            WHEN 'paused_in_future' THEN 'It will be skipped unless the routine is resumed: ' || pause || '.'
-           WHEN 'before_creation' THEN 'No slot: the routine was made later, at ' || routines.utc(routine_created_at) || '.'
-           WHEN 'forgotten' THEN 'No record: it is older than what is kept of this ledger.'
-           WHEN 'deleted' THEN 'No record: the routine is gone, and the ledger knows no such slot.'
+           WHEN 'before_creation' THEN 'No slot: the routine was created later, at ' || routines.utc(routine_created_at) || '.'
+           WHEN 'forgotten' THEN 'No record: the ledger no longer goes back to that time.'
+           WHEN 'deleted' THEN 'No record: the routine was deleted, and the ledger has no such slot.'
            ELSE 'No slot: ' || CASE
                WHEN facts.cadence_type = 'manual' THEN 'the routine is manual and has none.'
-               WHEN is_slot_of_cadence THEN 'the cadence was another one then.'
-               ELSE coalesce('the next is ' || routines.utc(next_slot), 'none is to come: ' || pause) || '.' END
+               WHEN is_slot_of_cadence THEN 'the routine had a different cadence then.'
+               ELSE coalesce('the next is ' || routines.utc(next_slot), 'none is coming (' || pause || ')') || '.' END
            END,
            facts.*
     FROM facts, LATERAL (
@@ -2306,8 +2380,8 @@ COMMENT ON COLUMN routines.help.description IS 'Its comment, often with a statem
 
 -- == sql/schema/13_metrics.sql
 
--- Metrics for operators: figures over all collections that reveal nothing about any single one. The API serves them but sees
--- only one collection at a time, so each is a narrow function that runs as the owner. Every read is bounded whatever the
+-- Metrics for operators: counts and ages over all collections that reveal nothing about any single one. The API serves them but
+-- sees only one collection at a time, so each is a narrow function that runs as the owner. Every read is bounded whatever the
 -- number of rows, because metrics are scraped repeatedly, even while the database is in trouble. Why this design:
 -- docs/decisions/0015. Statements: queries/metrics.sql.
 
@@ -2396,7 +2470,273 @@ COMMENT ON FUNCTION routines.metrics_of_snapshots IS
 REVOKE EXECUTE ON FUNCTION routines.metrics_of_routines, routines.metrics_of_skips, routines.metrics_of_runs,
     routines.metrics_of_deliveries, routines.metrics_of_snapshots FROM PUBLIC;
 
--- == sql/schema/14_roles.sql
+-- == sql/schema/14_limits.sql
+
+-- What a collection and each of its runs may use. The table built_in_limits names every limit, with its default; operators set
+-- others for all collections or for one in collection_limits. Programs read a limit with limit_of and a use with limit_use. Why
+-- this design: docs/decisions/0019. Statements: queries/limits.sql.
+
+-- No triggers.
+CREATE TABLE routines.built_in_limits (
+    name  text CONSTRAINT built_in_limits_pkey PRIMARY KEY,
+    value bigint CONSTRAINT built_in_limits_value_is_not_negative CHECK (value >= 0)
+);
+COMMENT ON TABLE  routines.built_in_limits IS
+    'Every limit, with the value that applies unless an operator has set another. A migration changes it; operators use `routines limits`.';
+COMMENT ON COLUMN routines.built_in_limits.name IS 'The name of the limit. routines_core/limits.py says what each one bounds.';
+COMMENT ON COLUMN routines.built_in_limits.value IS 'In the unit of the limit; null for no limit.';
+
+INSERT INTO routines.built_in_limits (name, value) VALUES
+    -- Of a collection.
+    ('max_concurrent_runs', NULL),
+    ('active_runs', 100000),
+    ('runs_per_minute', 6000),
+    ('routines', 100000),
+    ('tasks', 10000),
+    ('pending_webhooks', 100000),
+    ('stored_bytes', 107374182400),
+    ('files', 100000),
+    ('file_bytes', 107374182400),
+    -- Of a run.
+    ('run_step_bytes', 16777216),
+    ('run_steps', 1000),
+    ('run_children', 1000),
+    ('run_log_events', 10000),
+    ('run_secrets', 100);
+
+-- No triggers.
+CREATE TABLE routines.collection_limits (
+    collection_id bigint CONSTRAINT collection_limits_collection_id_fkey REFERENCES routines.collections (id),
+    name          text NOT NULL CONSTRAINT collection_limits_name_is_known REFERENCES routines.built_in_limits (name),
+    -- The largest integer that every JSON reader keeps exact.
+    value         bigint CONSTRAINT collection_limits_value_in_range CHECK (value BETWEEN 0 AND 9007199254740991),
+    set_at        timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT collection_limits_key UNIQUE NULLS NOT DISTINCT (name, collection_id),
+    -- Claims read it from collections and tasks.
+    CONSTRAINT collection_limits_has_no_concurrency CHECK (name <> 'max_concurrent_runs')
+);
+COMMENT ON TABLE  routines.collection_limits IS
+    'Limits that an operator has set. A limit without a row has its built-in value.';
+COMMENT ON COLUMN routines.collection_limits.collection_id IS
+    'The tenant; null for the default of all collections that have no row of their own.';
+COMMENT ON COLUMN routines.collection_limits.name IS 'The limit.';
+COMMENT ON COLUMN routines.collection_limits.value IS 'In the unit of the limit; null for no limit.';
+COMMENT ON COLUMN routines.collection_limits.set_at IS 'When it was set.';
+-- Everybody reads the defaults; only the owner writes them.
+SELECT routines.protect('routines.collection_limits');
+CREATE POLICY defaults ON routines.collection_limits FOR SELECT USING (collection_id IS NULL);
+
+CREATE FUNCTION routines.limit_of(of_collection bigint, limit_name text) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    applied record;
+BEGIN
+    IF limit_name = 'max_concurrent_runs' THEN
+        RETURN (SELECT max_concurrent_runs FROM routines.collections WHERE id = of_collection);
+    END IF;
+    SELECT CASE WHEN own.name IS NOT NULL THEN own.value WHEN general.name IS NOT NULL THEN general.value
+                ELSE built_in_limits.value END AS value INTO applied
+    FROM routines.built_in_limits
+    LEFT JOIN routines.collection_limits AS own ON own.name = built_in_limits.name AND own.collection_id = of_collection
+    LEFT JOIN routines.collection_limits AS general ON general.name = built_in_limits.name AND general.collection_id IS NULL
+    WHERE built_in_limits.name = limit_name;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'no limit has the name %', limit_name USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    RETURN applied.value;
+END $$;
+COMMENT ON FUNCTION routines.limit_of IS
+    'A limit of a collection, or its default for a null collection; null for no limit. Raises an error for an unknown name.';
+
+CREATE FUNCTION routines.run_limits(of_collection bigint)
+RETURNS TABLE (step_bytes bigint, steps bigint, children bigint, log_events bigint, secrets bigint)
+LANGUAGE sql STABLE ROWS 1 AS $$
+    SELECT max(value) FILTER (WHERE name = 'run_step_bytes'), max(value) FILTER (WHERE name = 'run_steps'),
+           max(value) FILTER (WHERE name = 'run_children'), max(value) FILTER (WHERE name = 'run_log_events'),
+           max(value) FILTER (WHERE name = 'run_secrets')
+    FROM (SELECT DISTINCT ON (name) name, value
+          FROM (SELECT name, value, 3 AS rank FROM routines.built_in_limits
+                UNION ALL
+                SELECT name, value, CASE WHEN collection_id IS NULL THEN 2 ELSE 1 END FROM routines.collection_limits
+                WHERE collection_id IS NULL OR collection_id = of_collection) AS given
+          ORDER BY name, rank) AS applied;
+$$;
+COMMENT ON FUNCTION routines.run_limits IS 'The limits of each run of a collection, in one row; null for no limit.';
+
+-- VOLATILE, so that it also counts what was committed while the statement waited for a lock.
+CREATE FUNCTION routines.tree_size(of_run bigint, most bigint) RETURNS integer LANGUAGE sql VOLATILE AS $$
+    SELECT count(*)::integer FROM (
+        SELECT FROM routines.trajectories
+        WHERE root_id = (SELECT coalesce(root_id, id) FROM routines.trajectories WHERE id = of_run) LIMIT most) AS counted;
+$$;
+COMMENT ON FUNCTION routines.tree_size IS
+    'How many runs the tree of a run has below its root, ended ones included, counted up to `most`. The root is the run that no other run started.';
+
+---------------------------------------------------------------------------------------------------------------- uses
+-- No triggers. UNLOGGED: after a crash the minute begins again.
+CREATE UNLOGGED TABLE routines.run_minutes (
+    collection_id bigint CONSTRAINT run_minutes_pkey PRIMARY KEY,
+    minute        timestamptz NOT NULL,
+    begun         bigint NOT NULL
+) WITH (fillfactor = 10, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+COMMENT ON TABLE  routines.run_minutes IS 'How many runs each collection has begun by HTTP in the present minute, over all API processes.';
+COMMENT ON COLUMN routines.run_minutes.collection_id IS 'The tenant.';
+COMMENT ON COLUMN routines.run_minutes.minute IS 'The beginning of the minute, by this database''s clock.';
+COMMENT ON COLUMN routines.run_minutes.begun IS
+    'Runs begun, with those that an API process has reserved and not begun yet.';
+SELECT routines.protect('routines.run_minutes');
+
+CREATE FUNCTION routines.take_runs(of_collection bigint, wanted bigint)
+RETURNS TABLE (granted bigint, most bigint, begun bigint, seconds_left float8) LANGUAGE plpgsql VOLATILE ROWS 1 AS $$
+#variable_conflict use_column
+DECLARE
+    this_minute timestamptz := date_trunc('minute', clock_timestamp());
+    before      bigint := 0;
+BEGIN
+    most := routines.limit_of(of_collection, 'runs_per_minute');
+    seconds_left := greatest(0, extract(epoch FROM this_minute + interval '1 minute' - clock_timestamp()));
+    IF most IS NULL THEN
+        granted := wanted;
+        RETURN NEXT;
+        RETURN;
+    END IF;
+    INSERT INTO routines.run_minutes (collection_id, minute, begun) VALUES (of_collection, this_minute, 0)
+    ON CONFLICT ON CONSTRAINT run_minutes_pkey DO UPDATE SET minute = greatest(run_minutes.minute, excluded.minute),
+        begun = CASE WHEN run_minutes.minute < excluded.minute THEN 0 ELSE run_minutes.begun END
+    RETURNING run_minutes.begun INTO before;
+    granted := greatest(0, least(wanted, most - before));
+    begun := before + granted;
+    IF granted > 0 THEN
+        UPDATE routines.run_minutes SET begun = before + take_runs.granted WHERE collection_id = of_collection;
+    END IF;
+    RETURN NEXT;
+END $$;
+COMMENT ON FUNCTION routines.take_runs IS
+    'Reserves up to `wanted` of the runs that a collection may begin in the present minute. Returns how many were granted, the limit (null for none), how many the minute has then, and the seconds until the next minute.';
+
+-- No triggers. Estimates: workers measure what is stored every few minutes, and files are also counted as they are saved.
+CREATE TABLE routines.collection_usage (
+    collection_id bigint CONSTRAINT collection_usage_pkey PRIMARY KEY
+                  CONSTRAINT collection_usage_collection_id_fkey REFERENCES routines.collections (id),
+    stored_bytes  bigint NOT NULL DEFAULT 0,
+    files         bigint NOT NULL DEFAULT 0,
+    file_bytes    bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 50);
+COMMENT ON TABLE  routines.collection_usage IS 'What each collection has stored, as last measured by a worker.';
+COMMENT ON COLUMN routines.collection_usage.collection_id IS 'The tenant.';
+COMMENT ON COLUMN routines.collection_usage.stored_bytes IS
+    'Bytes of its runs and their steps as stored, estimated from a sample of both tables.';
+COMMENT ON COLUMN routines.collection_usage.files IS 'Its files: as last listed, with those saved since.';
+COMMENT ON COLUMN routines.collection_usage.file_bytes IS 'The same in bytes.';
+SELECT routines.protect('routines.collection_usage');
+
+-- Off by a few per cent for a collection that fills much of the tables, by more for a small one, which is far from its limit.
+CREATE FUNCTION routines.measure_stored_bytes(most_pages integer) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    runs_percent  float8 := least(100, 100.0 * most_pages * current_setting('block_size')::bigint
+                                       / greatest(1, pg_relation_size('routines.trajectories')));
+    steps_percent float8 := least(100, 100.0 * most_pages * current_setting('block_size')::bigint
+                                       / greatest(1, pg_relation_size('routines.steps')));
+    measured      bigint;
+BEGIN
+    WITH sampled AS (
+        -- pg_column_size reads no TOAST: the row holds the size of the value.
+        SELECT collection_id, (100 + pg_column_size(init_params) + pg_column_size(labels)
+                               + coalesce(pg_column_size(error), 0)) * 100 / runs_percent AS bytes
+        FROM routines.trajectories TABLESAMPLE SYSTEM (runs_percent)
+        UNION ALL
+        SELECT trajectories.collection_id,
+               (100 + pg_column_size(inputs) + coalesce(pg_column_size(outputs), 0) + coalesce(pg_column_size(steps.error), 0)
+                + pg_column_size(earlier_errors)) * 100 / steps_percent
+        FROM routines.steps TABLESAMPLE SYSTEM (steps_percent) JOIN routines.trajectories ON trajectories.id = trajectory_id
+    ),
+    estimated AS (
+        SELECT id AS collection_id, coalesce(sum(bytes), 0)::bigint AS bytes
+        FROM routines.collections LEFT JOIN sampled ON sampled.collection_id = collections.id
+        GROUP BY id
+    )
+    INSERT INTO routines.collection_usage (collection_id, stored_bytes)
+    SELECT collection_id, bytes FROM estimated WHERE bytes > 0
+        OR EXISTS (SELECT FROM routines.collection_usage WHERE collection_usage.collection_id = estimated.collection_id)
+    ORDER BY collection_id
+    ON CONFLICT ON CONSTRAINT collection_usage_pkey DO UPDATE SET stored_bytes = excluded.stored_bytes
+    WHERE collection_usage.stored_bytes <> excluded.stored_bytes;
+    GET DIAGNOSTICS measured = ROW_COUNT;
+    RETURN measured;
+END $$;
+COMMENT ON FUNCTION routines.measure_stored_bytes IS
+    'Estimates stored_bytes of every collection from a random sample of at most about `most_pages` pages of trajectories and of steps; exact if the tables are smaller. Returns how many changed.';
+
+CREATE FUNCTION routines.note_saved_files(of_collection bigint, count bigint, bytes bigint) RETURNS void
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    INSERT INTO routines.collection_usage (collection_id, files, file_bytes)
+    SELECT of_collection, count, bytes WHERE of_collection IS NOT NULL AND count > 0
+    ON CONFLICT ON CONSTRAINT collection_usage_pkey DO UPDATE
+    SET files = collection_usage.files + excluded.files, file_bytes = collection_usage.file_bytes + excluded.file_bytes;
+$$;
+COMMENT ON FUNCTION routines.note_saved_files IS
+    'Adds files just saved to the use of a collection. The next listing of the file store corrects the sum.';
+
+CREATE FUNCTION routines.limit_use(of_collection bigint, limit_name text, most bigint) RETURNS bigint
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN CASE limit_name
+        WHEN 'max_concurrent_runs' THEN (SELECT count(*) FROM (
+            SELECT FROM routines.limited_runs WHERE collection_id = of_collection LIMIT most) AS counted)
+        -- In the order of trajectories_active_idx, because another index could serve the collection by reading all ended runs.
+        WHEN 'active_runs' THEN (SELECT count(*) FROM (
+            SELECT FROM routines.trajectories WHERE ended_at IS NULL AND collection_id = of_collection
+            ORDER BY collection_id, task_id, id LIMIT most) AS counted)
+        WHEN 'runs_per_minute' THEN coalesce((SELECT begun FROM routines.run_minutes
+            WHERE collection_id = of_collection AND minute = date_trunc('minute', clock_timestamp())), 0)
+        WHEN 'routines' THEN (SELECT count(*) FROM (
+            SELECT FROM routines.routine_names WHERE collection_id = of_collection LIMIT most) AS counted)
+        WHEN 'tasks' THEN (SELECT count(*) FROM (
+            SELECT FROM routines.tasks WHERE collection_id = of_collection LIMIT most) AS counted)
+        WHEN 'pending_webhooks' THEN (SELECT count(*) FROM (
+            SELECT FROM routines.webhook_deliveries WHERE next_attempt_at IS NOT NULL AND collection_id = of_collection
+            ORDER BY collection_id, host, next_attempt_at LIMIT most) AS counted)
+        WHEN 'stored_bytes' THEN coalesce((SELECT stored_bytes FROM routines.collection_usage
+            WHERE collection_id = of_collection), 0)
+        WHEN 'files' THEN coalesce((SELECT files FROM routines.collection_usage WHERE collection_id = of_collection), 0)
+        WHEN 'file_bytes' THEN coalesce((SELECT file_bytes FROM routines.collection_usage
+            WHERE collection_id = of_collection), 0)
+    END;
+END $$;
+COMMENT ON FUNCTION routines.limit_use IS
+    'What a collection uses of a limit. Rows are counted up to `most`, from an index. Null for a limit of a run.';
+
+CREATE FUNCTION routines.limits_in_use(of_collection bigint, limit_names text[], most bigint)
+RETURNS TABLE (name text, value bigint, default_value bigint, is_set boolean, use bigint) LANGUAGE sql STABLE ROWS 10 AS $$
+    SELECT built_in_limits.name, routines.limit_of(of_collection, built_in_limits.name),
+           routines.limit_of(NULL, built_in_limits.name),
+           CASE built_in_limits.name
+               WHEN 'max_concurrent_runs' THEN routines.limit_of(of_collection, built_in_limits.name) IS NOT NULL
+               ELSE EXISTS (SELECT FROM routines.collection_limits
+                            WHERE collection_limits.name = built_in_limits.name AND collection_id = of_collection) END,
+           routines.limit_use(of_collection, built_in_limits.name,
+                              coalesce(most, routines.limit_of(of_collection, built_in_limits.name), 0))
+    FROM routines.built_in_limits WHERE limit_names IS NULL OR built_in_limits.name = ANY (limit_names);
+$$;
+COMMENT ON FUNCTION routines.limits_in_use IS
+    'Limits of a collection with their use, all for null names. Rows are counted up to `most`; for null, up to the limit itself, which is enough to refuse.';
+
+-------------------------------------------------------------------------------------------------------------- operators
+CREATE FUNCTION routines.open_as_operator(collection_name text) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    opened bigint;
+BEGIN
+    PERFORM set_config('routines.collection_id', '', true), set_config('routines.key_id', '', true);
+    SELECT id INTO opened FROM routines.collections WHERE name = collection_name;
+    PERFORM set_config('routines.collection_id', coalesce(opened::text, ''), true);
+    RETURN opened;
+END $$;
+COMMENT ON FUNCTION routines.open_as_operator IS
+    'Names a collection without a key until the transaction ends, for an operator, whose token the API has checked. Returns its id; null if there is none of this name.';
+REVOKE EXECUTE ON FUNCTION routines.measure_stored_bytes, routines.note_saved_files, routines.open_as_operator FROM PUBLIC;
+
+-- == sql/schema/15_roles.sql
 
 -- Roles and grants. Roles belong to the cluster, not to the database: they may exist already, or an administrator may have to
 -- create them. So the grants are rows of a table, and set_up_roles() applies them to the roles that exist, as often as it is
@@ -2421,7 +2761,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_api', 'FUNCTION routines.key_to_check(bigint)', 'EXECUTE'),
     ('routines_api', 'routines.schema_migrations', 'SELECT'),
     ('routines_api', 'routines.role_grants', 'SELECT'),
-    ('routines_api', 'routines.collections', 'SELECT, UPDATE (environment_refs)'),
+    ('routines_api', 'routines.collections', 'SELECT, UPDATE (environment_refs, max_concurrent_runs)'),
     ('routines_api', 'routines.api_keys', 'SELECT (id, collection_id, expires_at, revoked_at, last_used_at), UPDATE (last_used_at)'),
     ('routines_api', 'routines.rate_buckets', 'SELECT, INSERT, UPDATE'),
     ('routines_api', 'routines.idempotency_keys', 'SELECT, INSERT, UPDATE'),
@@ -2452,6 +2792,13 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_api', 'FUNCTION routines.metrics_of_runs(integer, integer)', 'EXECUTE'),
     ('routines_api', 'FUNCTION routines.metrics_of_deliveries(integer)', 'EXECUTE'),
     ('routines_api', 'FUNCTION routines.metrics_of_snapshots()', 'EXECUTE'),
+    ('routines_api', 'routines.built_in_limits', 'SELECT'),
+    ('routines_api', 'routines.collection_limits', 'SELECT, INSERT, UPDATE, DELETE'),
+    ('routines_api', 'routines.collection_usage', 'SELECT'),
+    ('routines_api', 'routines.limited_runs', 'SELECT'),
+    ('routines_api', 'routines.run_minutes', 'SELECT, INSERT, UPDATE'),
+    ('routines_api', 'FUNCTION routines.note_saved_files(bigint, bigint, bigint)', 'EXECUTE'),
+    ('routines_api', 'FUNCTION routines.open_as_operator(text)', 'EXECUTE'),
     -- The ticker reads due routines, writes their outcomes, and sees no secrets and no keys.
     ('routines_ticker', 'routines.schema_migrations', 'SELECT'),
     ('routines_ticker', 'routines.role_grants', 'SELECT'),
@@ -2487,6 +2834,11 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_worker', 'routines.file_uses', 'SELECT'),
     ('routines_worker', 'FUNCTION routines.use_files(bigint, bigint, text[])', 'EXECUTE'),
     ('routines_worker', 'routines.unused_files', 'SELECT, INSERT, UPDATE (condemned_at), DELETE'),
+    ('routines_worker', 'routines.built_in_limits', 'SELECT'),
+    ('routines_worker', 'routines.collection_limits', 'SELECT'),
+    ('routines_worker', 'routines.collection_usage', 'SELECT, INSERT, UPDATE'),
+    ('routines_worker', 'FUNCTION routines.measure_stored_bytes(integer)', 'EXECUTE'),
+    ('routines_worker', 'FUNCTION routines.note_saved_files(bigint, bigint, bigint)', 'EXECUTE'),
     -- A person at psql sees everything except ciphertexts, hashes of keys and stored answers.
     ('routines_reader', 'routines.schema_migrations', 'SELECT'),
     ('routines_reader', 'routines.role_grants', 'SELECT'),
@@ -2514,10 +2866,14 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_reader', 'routines.dispatches', 'SELECT'),
     ('routines_reader', 'routines.file_uses', 'SELECT'),
     ('routines_reader', 'routines.unused_files', 'SELECT'),
+    ('routines_reader', 'routines.built_in_limits', 'SELECT'),
+    ('routines_reader', 'routines.collection_limits', 'SELECT'),
+    ('routines_reader', 'routines.collection_usage', 'SELECT'),
+    ('routines_reader', 'routines.run_minutes', 'SELECT'),
     ('routines_reader', 'routines.routine_status', 'SELECT'),
     ('routines_reader', 'routines.help', 'SELECT');
 
-CREATE FUNCTION routines.make_role(made text) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION routines.make_role(made text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF to_regrole(made) IS NULL THEN
         EXECUTE format('CREATE ROLE %I NOLOGIN', made);
@@ -2537,7 +2893,8 @@ EXCEPTION
 END $$;
 COMMENT ON FUNCTION routines.make_role IS 'Creates a role of Routines with its timeouts, if it is missing and the current role may create it.';
 
-CREATE FUNCTION routines.let_step_down(granted text, to_role text) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION routines.let_step_down(granted text, to_role text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF current_setting('server_version_num')::integer < 160000 THEN
         IF NOT pg_has_role(to_role, granted, 'MEMBER') THEN
@@ -2552,11 +2909,23 @@ END $$;
 COMMENT ON FUNCTION routines.let_step_down IS
     'Lets a role switch to a role of Routines by SET ROLE, if the current role may grant that. Before Postgres 16 it inherits the privileges too.';
 
-CREATE FUNCTION routines.set_up_roles() RETURNS void LANGUAGE plpgsql AS $$
+-- A login that may create temporary tables can shadow a table that a statement or a function names without a schema. Only
+-- the database's owner may revoke that right; for others REVOKE would do nothing and warn.
+CREATE FUNCTION routines.refuse_temporary_tables() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF pg_has_role(current_user, (SELECT datdba FROM pg_database WHERE datname = current_database()), 'USAGE') THEN
+        EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
+    END IF;
+END $$;
+COMMENT ON FUNCTION routines.refuse_temporary_tables IS
+    'Lets only the owner of the database and superusers create temporary tables in it, if the current role may decide that.';
+
+CREATE FUNCTION routines.set_up_roles() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     known   text;
     granted record;
 BEGIN
+    PERFORM routines.refuse_temporary_tables();
     FOREACH known IN ARRAY ARRAY['routines_api', 'routines_ticker', 'routines_worker', 'routines_reader'] LOOP
         PERFORM routines.make_role(known);
         CONTINUE WHEN to_regrole(known) IS NULL;
@@ -2576,8 +2945,9 @@ BEGIN
     END LOOP;
 END $$;
 COMMENT ON FUNCTION routines.set_up_roles IS
-    'Creates missing roles of Routines if it may, and grants existing ones the privileges in role_grants. The owner calls it again after a role was created or role_grants has changed.';
-REVOKE EXECUTE ON FUNCTION routines.make_role, routines.let_step_down, routines.set_up_roles FROM PUBLIC;
+    'Creates missing roles of Routines if it may, grants existing ones the privileges in role_grants, and revokes the right to create temporary tables from PUBLIC. The owner calls it again after a role was created or role_grants has changed.';
+REVOKE EXECUTE ON FUNCTION routines.make_role, routines.let_step_down, routines.refuse_temporary_tables, routines.set_up_roles
+    FROM PUBLIC;
 
 SELECT routines.set_up_roles();
 -- Lets the ticker name the session that holds an old snapshot. Only a superuser may grant it; without it the ticker sees its own

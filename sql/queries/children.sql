@@ -59,12 +59,14 @@ SELECT coalesce((SELECT id FROM started),
        coalesce((SELECT unknown_keys FROM task), '{}') AS unknown_keys;
 
 -- name: ended
--- Those of these runs that have ended, with the outputs of their completed steps.
-SELECT id AS trajectory_id, status, error,
-       (SELECT coalesce(jsonb_object_agg(name, outputs), '{}') FROM routines.steps
-        WHERE steps.trajectory_id = trajectories.id AND steps.status = 'completed') AS outputs
-FROM routines.trajectories
+-- The runs among these that have ended. Their outputs are loaded one run at a time.
+SELECT id AS trajectory_id, status, error FROM routines.trajectories
 WHERE id = ANY (%(ids)s::bigint[]) AND ended_at IS NOT NULL;
+
+-- name: outputs
+-- The outputs of a run's completed steps by name, as text that the worker passes on unread.
+SELECT coalesce(jsonb_object_agg(name, outputs), '{}')::text AS outputs FROM routines.steps
+WHERE trajectory_id = %(id)s::bigint AND status = 'completed';
 
 -- name: count_again
 -- A run whose wait is over counts towards its limits again, even if that exceeds one: it does not wait for capacity.
@@ -83,12 +85,20 @@ FOR NO KEY UPDATE OF trajectories
 ON CONFLICT DO NOTHING;
 
 -- name: find_ended
--- Ended runs of a task of the collection, newest first. A null status matches any.
-SELECT trajectories.id AS trajectory_id, trajectories.status, trajectories.init_params,
-       (SELECT coalesce(jsonb_object_agg(name, outputs), '{}') FROM routines.steps
-        WHERE steps.trajectory_id = trajectories.id AND steps.status = 'completed') AS outputs
-FROM routines.tasks JOIN routines.trajectories ON trajectories.task_id = tasks.id
-WHERE tasks.collection_id = %(collection_id)s::bigint AND tasks.name = %(task)s::text
-  AND trajectories.ended_at IS NOT NULL AND (%(status)s::text IS NULL OR trajectories.status = %(status)s::text)
-ORDER BY trajectories.id DESC
-LIMIT %(limit)s::integer;
+-- Ended runs of a task of the collection, newest first. A null status matches any. Null outputs: the steps of the runs up to
+-- this one hold more than most_bytes.
+WITH found AS MATERIALIZED (
+    SELECT trajectories.id, trajectories.status, trajectories.init_params,
+           sum(trajectories.step_bytes) OVER (ORDER BY trajectories.id DESC) AS bytes_so_far
+    FROM routines.tasks JOIN routines.trajectories ON trajectories.task_id = tasks.id
+    WHERE tasks.collection_id = %(collection_id)s::bigint AND tasks.name = %(task)s::text
+      AND trajectories.ended_at IS NOT NULL AND (%(status)s::text IS NULL OR trajectories.status = %(status)s::text)
+    ORDER BY trajectories.id DESC
+    LIMIT %(limit)s::integer
+)
+SELECT id AS trajectory_id, status, init_params::text AS init_params,
+       CASE WHEN bytes_so_far <= %(most_bytes)s::bigint THEN (
+           SELECT coalesce(jsonb_object_agg(name, outputs), '{}') FROM routines.steps
+           WHERE steps.trajectory_id = found.id AND steps.status = 'completed')::text END AS outputs
+FROM found
+ORDER BY id DESC;

@@ -3,11 +3,12 @@
 -- trajectory first.
 
 -- name: free_capacity
--- How many more runs may be dispatched. Runs whose step waits for children do not count, or they might wait for ever.
+-- How many more runs may be dispatched. Runs whose step waits for children do not count, or they might wait forever.
 SELECT greatest(0, %(most)s::bigint - count(*)) AS free_capacity FROM routines.dispatches WHERE NOT waits;
 
 -- name: dispatch
--- In the transaction of the claim. Claimed runs belong to Temporal from its commit on, before Temporal knows of them.
+-- Runs in the transaction of the claim. From its commit on, the claimed runs belong to Temporal, even before Temporal knows
+-- about them.
 WITH claimed AS (
     UPDATE routines.trajectories SET engine = 'temporal', lease_expires_at = 'infinity'
     FROM unnest(%(ids)s::bigint[], %(fences)s::integer[]) AS mine (id, fence)
@@ -29,7 +30,7 @@ WHERE trajectory_id = accepted.id AND dispatches.generation = accepted.generatio
 -- name: take
 -- Claims the run for one attempt of one activity, with a fence of its own, so earlier holders are fenced off. No row if
 -- Temporal no longer has the run, or if a later attempt or activity has claimed it. If the previous attempt neither released
--- the run in order nor ended its step, that counts as a crash; at the third the run fails.
+-- the run cleanly nor ended its step, that counts as a crash; at the third the run fails.
 WITH found AS MATERIALIZED (
     SELECT trajectories.id,
            (dispatches.sequence = %(sequence)s::integer AND dispatches.attempt < %(attempt)s::integer
@@ -51,7 +52,7 @@ taken AS (
         ended_at = CASE WHEN crashes + crash >= %(max_crashes)s::integer THEN now() END,
         lease_expires_at = CASE WHEN crashes + crash < %(max_crashes)s::integer THEN lease_expires_at END
     FROM found WHERE trajectories.id = found.id
-    RETURNING trajectories.id, trajectories.fence, collection_id, task_id, task_version, init_params, deadline_at,
+    RETURNING trajectories.id, trajectories.fence, collection_id, task_id, task_version, deadline_at,
               first_workflow_id, status
 ),
 noted AS (
@@ -60,15 +61,9 @@ noted AS (
         waits = false, submitted_at = coalesce(submitted_at, now())
     FROM taken WHERE trajectory_id = taken.id AND taken.status = 'running'
 )
-SELECT taken.id, taken.fence, taken.collection_id, taken.task_id, taken.first_workflow_id AS workflow_id,
-       taken.init_params, task_versions.workflow,
-       extract(epoch FROM taken.deadline_at - now())::float8 AS seconds_left,
-       routines.finished_steps(taken.id) AS finished_steps,
-       coalesce((SELECT jsonb_object_agg(name, attempt) FROM routines.steps
-                 WHERE trajectory_id = taken.id AND status <> 'completed'), '{}') AS tries
-FROM taken
-JOIN routines.task_versions ON task_versions.task_id = taken.task_id AND task_versions.version = taken.task_version
-WHERE taken.status = 'running';
+SELECT id, fence, collection_id, task_id, task_version, first_workflow_id AS workflow_id,
+       extract(epoch FROM deadline_at - now())::float8 AS seconds_left, NULL::text AS init_params
+FROM taken WHERE status = 'running';
 
 -- name: leave
 -- Records that a worker stops in the middle of a step, so that the next attempt does not count as a crash.
@@ -121,19 +116,22 @@ checked AS (
     UPDATE routines.dispatches SET checked_at = now() FROM due WHERE dispatches.trajectory_id = due.trajectory_id
     RETURNING dispatches.trajectory_id, generation, fence, workflow_id, submitted_at IS NOT NULL AS is_submitted
 )
-SELECT checked.trajectory_id AS id, checked.fence, generation, checked.workflow_id, is_submitted, task_versions.workflow,
+SELECT checked.trajectory_id AS id, checked.fence, generation, checked.workflow_id, is_submitted,
+       ARRAY(SELECT json_array_elements_text(CASE json_typeof(task_versions.workflow -> 'steps') WHEN 'array'
+                                             THEN task_versions.workflow -> 'steps' ELSE '[]' END)) AS steps,
        greatest(0, extract(epoch FROM deadline_at - now()))::float8 AS seconds_left,
        ARRAY(SELECT name FROM routines.steps WHERE steps.trajectory_id = trajectories.id AND steps.status = 'completed'
              ORDER BY position) AS finished,
        coalesce((SELECT jsonb_object_agg(name, attempt) FROM routines.steps
-                 WHERE steps.trajectory_id = trajectories.id AND steps.status <> 'completed'), '{}') AS tries
+                 WHERE steps.trajectory_id = trajectories.id AND steps.status <> 'completed'), '{}') AS attempts
 FROM checked
 JOIN routines.trajectories ON trajectories.id = checked.trajectory_id
 JOIN routines.task_versions ON task_versions.task_id = trajectories.task_id
      AND task_versions.version = trajectories.task_version;
 
 -- name: give_back
--- Temporal had the run and no longer knows it. As if a worker was lost, it returns to the queue, and fails at the third loss.
+-- Temporal had the run and no longer knows it. As after the loss of a worker, it returns to the queue, and fails at the third
+-- loss.
 WITH found AS MATERIALIZED (
     SELECT trajectories.id, crashes + 1 >= %(max_crashes)s::integer AS is_poison
     FROM routines.dispatches JOIN routines.trajectories ON trajectories.id = dispatches.trajectory_id

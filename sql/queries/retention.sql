@@ -112,7 +112,7 @@ WITH gone AS (
 SELECT count(*)::integer AS deleted, NULL::bigint AS last_id, count(*) < %(page_size)s::integer AS is_last FROM gone;
 
 -- name: delete_endpoints
--- Deletes endpoints that have been failing or stopped for months, otherwise the URL of a single run would stay for ever. An
+-- Deletes endpoints that have been failing or stopped for months, otherwise the URL of a single run would stay forever. An
 -- endpoint that is still gone is stopped again at its next failure.
 WITH gone AS (
     DELETE FROM routines.webhook_endpoints
@@ -149,7 +149,7 @@ WHERE NOT EXISTS (SELECT FROM routines.file_uses
 ON CONFLICT DO NOTHING;
 
 -- name: judge_files
--- The next files that were recorded as unused, and which of them to delete now. A file that a run uses by now is forgotten. A file
+-- The next files that were recorded as unused, and which of them to delete now. A file that a run uses now is forgotten. A file
 -- that an active run, a routine or a workflow names stays recorded. Files recorded within ten minutes are skipped, because a
 -- transaction of that time may use them. A condemned file is deleted whatever happens: a statement that uses it locks its row
 -- too.

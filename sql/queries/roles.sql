@@ -15,6 +15,8 @@ SELECT current_user::text AS login, rolsuper OR rolbypassrls AS bypasses_row_sec
              WHERE pg_has_role(session_user, pg_roles.oid,
                                CASE WHEN current_setting('server_version_num')::integer < 160000 THEN 'MEMBER' ELSE 'SET' END)
              ORDER BY 1) AS can_take_roles,
+       has_database_privilege('public', current_database(), 'TEMPORARY') AS lets_create_temporary_tables,
+       current_database()::text AS database,
        -- Tables whose policy of tenants is not enforced.
        ARRAY(SELECT relname::text FROM pg_class
              WHERE relnamespace = 'routines'::regnamespace AND relkind = 'r'

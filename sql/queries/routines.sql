@@ -93,26 +93,38 @@ WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.ca
 
 -- name: list_routines
 -- By task and name, after the routine in the cursor. A null task matches any. Goes task by task through the index
--- routines_name_key, so the cost depends on the page size and not on the number of routines.
-SELECT page.*
+-- routines_name_key, so the cost depends on the page size and not on the number of routines. The page ends once its overrides take
+-- `page_bytes`, with is_cut in its last row.
+SELECT id, name, task_name, collection_name, cadence, init_params_overrides, secret_names, webhook_url, has_webhook_secret, paused,
+       last_run_at, next_run_at, overlap_policy, undeclared_keys, catchup_window_seconds, paused_reason,
+       has_next AND total >= %(page_bytes)s::bigint AS is_cut
 FROM (
-    SELECT tasks.id, tasks.name FROM routines.tasks
-    WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
-      AND (%(task)s::text IS NULL OR tasks.name = %(task)s::text)
-      AND (%(after_task)s::text IS NULL OR tasks.name >= %(after_task)s::text)
-    ORDER BY tasks.name
-) AS task
-CROSS JOIN LATERAL (
-    SELECT id, name, task_name, collection_name, cadence, init_params_overrides, secret_names, webhook_url, has_webhook_secret, paused, last_run_at, next_run_at,
-           overlap_policy, undeclared_keys, catchup_window_seconds, paused_reason
-    FROM routines.routine_details
-    WHERE task_id = task.id
-      AND (%(after_task)s::text IS NULL OR task.name > %(after_task)s::text OR name > %(after_name)s::text)
-    ORDER BY name
-    LIMIT %(limit)s::integer
-) AS page
-ORDER BY task.name, page.name
-LIMIT %(limit)s::integer;
+    SELECT *, sum(size) OVER (ORDER BY task_name, name) AS total,
+           lead(id) OVER (ORDER BY task_name, name) IS NOT NULL AS has_next
+    FROM (
+        SELECT page.*, octet_length(init_params_overrides::text) AS size
+        FROM (
+            SELECT tasks.id, tasks.name FROM routines.tasks
+            WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
+              AND (%(task)s::text IS NULL OR tasks.name = %(task)s::text)
+              AND (%(after_task)s::text IS NULL OR tasks.name >= %(after_task)s::text)
+            ORDER BY tasks.name
+        ) AS task
+        CROSS JOIN LATERAL (
+            SELECT id, name, task_name, collection_name, cadence, init_params_overrides, secret_names, webhook_url,
+                   has_webhook_secret, paused, last_run_at, next_run_at, overlap_policy, undeclared_keys, catchup_window_seconds, paused_reason
+            FROM routines.routine_details
+            WHERE task_id = task.id
+              AND (%(after_task)s::text IS NULL OR task.name > %(after_task)s::text OR name > %(after_name)s::text)
+            ORDER BY name
+            LIMIT %(limit)s::integer
+        ) AS page
+        ORDER BY task.name, page.name
+        LIMIT %(limit)s::integer
+    ) AS listed
+) AS measured
+WHERE total - size < %(page_bytes)s::bigint
+ORDER BY task_name, name;
 
 -- name: set_paused
 -- Waits for a tick that has locked the routine. Once a pause is acknowledged, nothing fires.

@@ -4,10 +4,12 @@
 
 -- name: claim
 -- Claims the oldest runs of each task, as many as routines.fair_shares allots. SKIP LOCKED leaves rows alone that another
--- worker is claiming.
+-- worker is claiming. Returns ids and small columns only, so no tenant's data can make the claim of others fail; the rest
+-- is loaded for each run. A run without any step so far comes with its parameters if they take at most inline_bytes.
 WITH pending AS MATERIALIZED (
     SELECT shares.place, shares.is_limited, oldest.id
-    FROM routines.fair_shares(%(capacity)s::integer, %(after)s::bigint, %(last_tasks)s::jsonb) AS shares
+    FROM routines.fair_shares(%(capacity)s::integer, %(after)s::bigint, %(last_tasks)s::jsonb, %(but_collections)s::bigint[],
+                              %(most_each)s::integer) AS shares
     CROSS JOIN LATERAL (
         SELECT id FROM routines.trajectories
         WHERE ended_at IS NULL AND status = 'pending'
@@ -43,15 +45,42 @@ limited AS (
     SELECT id, collection_id, task_id FROM claimed JOIN pending USING (id) WHERE is_limited
     ON CONFLICT DO NOTHING
 )
-SELECT claimed.id, claimed.fence, claimed.collection_id, claimed.task_id, claimed.first_workflow_id AS workflow_id,
-       claimed.init_params, task_versions.workflow,
-       extract(epoch FROM claimed.deadline_at - now())::float8 AS seconds_left,
-       routines.finished_steps(claimed.id) AS finished_steps,
-       coalesce((SELECT jsonb_object_agg(name, attempt) FROM routines.steps
-                 WHERE trajectory_id = claimed.id AND status <> 'completed'), '{}') AS tries
+SELECT claimed.id, claimed.fence, claimed.collection_id, claimed.task_id, claimed.task_version,
+       claimed.first_workflow_id AS workflow_id, extract(epoch FROM claimed.deadline_at - now())::float8 AS seconds_left,
+       CASE WHEN claimed.fence = 1 AND pg_column_size(claimed.init_params) <= %(inline_bytes)s::integer
+            THEN claimed.init_params::text END AS init_params
 FROM claimed JOIN pending USING (id)
-JOIN routines.task_versions ON task_versions.task_id = claimed.task_id AND task_versions.version = claimed.task_version
 ORDER BY pending.place, claimed.id;
+
+-- name: load
+-- What a step process needs of a run beside its workflow, as text that the worker passes on unread. No row if the run no
+-- longer belongs to the worker. Null finished_steps: they hold more than most_bytes.
+SELECT init_params::text AS init_params,
+       CASE WHEN step_bytes <= %(most_bytes)s::integer THEN (
+           SELECT coalesce(jsonb_object_agg(name, jsonb_build_object('inputs', inputs, 'outputs', outputs)), '{}')
+           FROM routines.steps WHERE trajectory_id = trajectories.id AND status = 'completed')::text END AS finished_steps,
+       (SELECT coalesce(jsonb_object_agg(name, attempt), '{}') FROM routines.steps
+        WHERE trajectory_id = trajectories.id AND status <> 'completed') AS attempts
+FROM routines.trajectories
+WHERE id = %(id)s::bigint AND fence = %(fence)s::integer AND status = 'running';
+
+-- name: load_workflow
+-- A version of a task's workflow, as text that the worker passes on unread. Versions never change.
+SELECT workflow::text AS workflow FROM routines.task_versions
+WHERE task_id = %(task_id)s::bigint AND version = %(version)s::integer;
+
+-- name: outline
+-- The names of a run's steps, which of them have completed, and the attempt that each other one has reached.
+SELECT ARRAY(SELECT json_array_elements_text(CASE json_typeof(task_versions.workflow -> 'steps') WHEN 'array'
+                                             THEN task_versions.workflow -> 'steps' ELSE '[]' END)) AS steps,
+       ARRAY(SELECT name FROM routines.steps WHERE trajectory_id = trajectories.id AND status = 'completed'
+             ORDER BY position) AS finished,
+       (SELECT coalesce(jsonb_object_agg(name, attempt), '{}') FROM routines.steps
+        WHERE trajectory_id = trajectories.id AND status <> 'completed') AS attempts
+FROM routines.trajectories
+JOIN routines.task_versions ON task_versions.task_id = trajectories.task_id
+     AND task_versions.version = trajectories.task_version
+WHERE trajectories.id = %(id)s::bigint AND trajectories.fence = %(fence)s::integer AND trajectories.status = 'running';
 
 -- name: request_wakeup
 -- Records that this worker is idle: the next statement that inserts runs notifies it. See routines.wake_workers.
@@ -93,15 +122,15 @@ WHERE status = 'running';
 
 -- name: checkpoint
 -- Writes for many runs at once the steps that started or ended, the end of the run if it has ended, and the renewal of its
--- lease; for each run all of it or nothing. `runs` is an array of {id, fence, status, error, steps}, with a null status while
--- the run goes on. SKIP LOCKED: a run that another session has locked does not delay the others, and is tried again. The
+-- lease; for each run all of it or nothing. `runs` is an array of {id, fence, status, error, bytes, steps}, with a null status
+-- while the run goes on. SKIP LOCKED: a run that another session has locked does not delay the others, and is tried again. The
 -- trigger settle_end queues the webhook of an ended run in the same transaction.
 WITH given AS MATERIALIZED (
-    SELECT id, fence, status, error, steps
-    FROM json_to_recordset(%(runs)s::json) AS given (id bigint, fence integer, status text, error text, steps json)
+    SELECT id, fence, status, error, bytes, steps
+    FROM json_to_recordset(%(runs)s::json) AS given (id bigint, fence integer, status text, error text, bytes integer, steps json)
 ),
 mine AS MATERIALIZED (
-    SELECT trajectories.id, given.fence, given.status, given.error, given.steps
+    SELECT trajectories.id, given.fence, given.status, given.error, given.bytes, given.steps
     FROM given JOIN routines.trajectories
          ON trajectories.id = given.id AND trajectories.fence = given.fence AND trajectories.status = 'running'
     FOR NO KEY UPDATE OF trajectories SKIP LOCKED
@@ -129,6 +158,7 @@ written AS (
 )
 UPDATE routines.trajectories
 SET status = coalesce(mine.status, 'running'), error = mine.error, updated_at = now(),
+    step_bytes = greatest(step_bytes, mine.bytes),
     ended_at = CASE WHEN mine.status IS NOT NULL THEN now() END,
     lease_expires_at = CASE WHEN mine.status IS NULL THEN
         CASE engine WHEN 'temporal' THEN 'infinity' ELSE now() + make_interval(secs => %(lease_seconds)s::float8) END END
@@ -145,14 +175,30 @@ SET status = 'pending', fence = trajectories.fence + 1, lease_expires_at = NULL,
 FROM unnest(%(ids)s::bigint[], %(fences)s::integer[]) AS claimed (id, fence)
 WHERE trajectories.id = claimed.id AND trajectories.fence = claimed.fence AND status = 'running';
 
+-- name: suspend
+-- Lets a run wait for the next attempt of a step: no worker has it, and it counts towards no limit. `reap` returns it to the
+-- queue when its wait is over.
+WITH suspended AS (
+    UPDATE routines.trajectories
+    SET fence = fence + 1, worker = NULL, updated_at = now(),
+        lease_expires_at = now() + make_interval(secs => %(seconds)s::float8)
+    WHERE id = %(id)s::bigint AND fence = %(fence)s::integer AND status = 'running'
+    RETURNING id
+),
+uncounted AS (
+    DELETE FROM routines.limited_runs USING suspended WHERE trajectory_id = suspended.id
+)
+SELECT id FROM suspended;
+
 -- name: reap
--- Returns runs whose worker was lost to the queue, and fails them at the third loss; fails runs past their deadline. Any
--- worker may do this for all. SKIP LOCKED: a run that is being written is alive. Looks up begun runs one by one by key, never
+-- Returns runs whose worker was lost to the queue, and fails them at the third loss; fails runs past their deadline; returns
+-- runs to the queue whose wait is over, which no worker has lost. Any worker may do this for all. SKIP LOCKED: a run that is being written is alive. Looks up begun runs one by one by key, never
 -- the backlog. The limit keeps this plan however many runs there are.
 WITH overdue AS MATERIALIZED (
-    SELECT found.id, found.is_late, found.is_poison
+    SELECT found.id, found.is_late, found.has_waited, found.is_poison
     FROM routines.begun_runs CROSS JOIN LATERAL (
-        SELECT id, deadline_at <= now() AS is_late, crashes + 1 >= %(max_crashes)s::integer AS is_poison
+        SELECT id, deadline_at <= now() AS is_late, worker IS NULL AS has_waited,
+               worker IS NOT NULL AND crashes + 1 >= %(max_crashes)s::integer AS is_poison
         FROM routines.trajectories
         WHERE trajectories.id = begun_runs.trajectory_id
           AND ended_at IS NULL AND (deadline_at <= now() OR status = 'running' AND lease_expires_at <= now())
@@ -163,7 +209,7 @@ WITH overdue AS MATERIALIZED (
 )
 UPDATE routines.trajectories
 SET fence = fence + 1,
-    crashes = crashes + CASE WHEN is_late THEN 0 ELSE 1 END,
+    crashes = crashes + CASE WHEN is_late OR has_waited THEN 0 ELSE 1 END,
     status = CASE WHEN is_late OR is_poison THEN 'failed' ELSE 'pending' END,
     error = CASE WHEN is_late THEN 'deadline exceeded: the run took longer than it may'
                  WHEN is_poison THEN 'worker lost: ' || crashes + 1 || ' workers were lost while they ran it' END,
@@ -172,10 +218,10 @@ SET fence = fence + 1,
 FROM overdue
 -- Also by an array, because a join alone may read the whole table: the planner can only guess the result of a LIMIT.
 WHERE trajectories.id = overdue.id AND trajectories.id = ANY (ARRAY(SELECT id FROM overdue))
-RETURNING trajectories.id, trajectories.status, trajectories.crashes::integer AS crashes;
+RETURNING trajectories.id, trajectories.status, trajectories.crashes::integer AS crashes, has_waited;
 
 -- name: use_file
--- Records that a file which a step saved belongs to its run, whatever the outcome of the step. No row if the run no longer
+-- Records that a file saved by a step belongs to its run, whatever the outcome of the step. No row if the run no longer
 -- belongs to the worker.
 SELECT routines.use_files(id, collection_id, ARRAY[%(path)s::text]) AS is_noted FROM routines.trajectories
 WHERE id = %(id)s::bigint AND fence = %(fence)s::integer AND status = 'running'

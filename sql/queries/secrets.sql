@@ -14,7 +14,7 @@ WHERE (%(after)s::uuid IS NULL OR id > %(after)s::uuid)
 ORDER BY id LIMIT %(limit)s::integer;
 
 -- name: replace_ciphertexts
--- Only if the row still has the old ciphertext. SKIP LOCKED leaves rows alone that are being deleted or rotated, and avoids
+-- Only if the row still has the old ciphertext. SKIP LOCKED passes over rows that are being deleted or rotated, and avoids
 -- deadlocking with a concurrent PATCH that deletes several.
 WITH unchanged AS MATERIALIZED (
     SELECT secrets.id, fresh.ciphertext

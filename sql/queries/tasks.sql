@@ -32,15 +32,23 @@ JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_version
 WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND tasks.name = %(name)s::text;
 
 -- name: list_tasks
--- By name, after the task in the cursor.
-SELECT tasks.id, tasks.name, tasks.description, tasks.version, task_versions.workflow,
-       tasks.created_at, tasks.updated_at
-FROM routines.tasks
-JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
-WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
-  AND (%(after)s::text IS NULL OR tasks.name > %(after)s::text)
-ORDER BY tasks.name
-LIMIT %(limit)s::integer;
+-- By name, after the task in the cursor. The page ends once its workflows take `page_bytes`, with is_cut in its last row.
+SELECT id, name, description, version, workflow, created_at, updated_at, has_next AND total >= %(page_bytes)s::bigint AS is_cut
+FROM (
+    SELECT *, sum(size) OVER (ORDER BY name) AS total, lead(id) OVER (ORDER BY name) IS NOT NULL AS has_next
+    FROM (
+        SELECT tasks.id, tasks.name, tasks.description, tasks.version, task_versions.workflow, tasks.created_at,
+               tasks.updated_at, octet_length(task_versions.workflow::text) + octet_length(tasks.description) AS size
+        FROM routines.tasks
+        JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
+        WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
+          AND (%(after)s::text IS NULL OR tasks.name > %(after)s::text)
+        ORDER BY tasks.name
+        LIMIT %(limit)s::integer
+    ) AS page
+) AS measured
+WHERE total - size < %(page_bytes)s::bigint
+ORDER BY name;
 
 -- name: delete_task
 -- Rejected by routines_task_fkey while the task has routines. Its versions and runs are kept.

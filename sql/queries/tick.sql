@@ -78,7 +78,7 @@ decided AS MATERIALIZED (
     FROM (SELECT *, coalesce(%(fault)s::text, CASE
               WHEN version IS NULL THEN 'the task or its current version is gone'
               WHEN pg_column_size(init_params) > %(max_init_params_bytes)s::integer THEN
-                  'init_params take ' || pg_column_size(init_params) || ' bytes, the most is ' || %(max_init_params_bytes)s::integer
+                  'init_params take ' || pg_column_size(init_params) || ' bytes, the limit is ' || %(max_init_params_bytes)s::integer
               END) AS fault
           FROM considered) AS examined
 ),
@@ -94,8 +94,8 @@ fired AS (
     ON CONFLICT DO NOTHING
     RETURNING triggered_by_routine_id AS routine_id, created_at - scheduled_for AS delay
 ),
--- A run that a person typed in meanwhile prevented the INSERT. Even if it has ended by now, the slot is an overlap. Null if the
--- slot was fired before: then it has its outcome.
+-- A run that a person inserted in the meantime prevented the INSERT. Even if it has ended by now, the slot is an overlap. Null
+-- if the slot was fired before: then it has its outcome.
 refused AS MATERIALIZED (
     SELECT decided.id, routines.blocking_run(decided.id, decided.slot) AS blocked_by
     FROM decided LEFT JOIN fired ON fired.routine_id = decided.id
@@ -179,7 +179,7 @@ LIMIT %(batch_size)s::integer;
 
 -- name: due_in_turns
 -- The same, alternating between collections: the oldest of each, then the second oldest of each, so that no collection waits
--- for the end of another's backlog. It reads all due routines, so it is only used now and then, while a backlog lasts.
+-- for the end of another's backlog. It reads all due routines, so it is only used from time to time, while a backlog lasts.
 SELECT id, slot FROM (
     SELECT id, next_run_at AS slot, row_number() OVER (PARTITION BY collection_id ORDER BY next_run_at) AS turn
     FROM routines.routines

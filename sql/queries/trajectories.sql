@@ -1,15 +1,27 @@
 -- Runs as the API sees them, where they are called trajectories. The worker's statements for the same rows are in runs.sql.
 
 -- name: find_trajectory
+-- One run, with as much of its steps as `total_bytes` allow. The view's own column `steps` is not used, so it is not computed.
 SELECT trajectory_id, workflow_id, run_id, name, status, created, updated, created_at, started_at, ended_at,
-       init_params, step_configs, steps, total_steps, completed_steps, labels, error, triggered_by_routine_id,
-       scheduled_for, trigger, webhook_url
+       init_params, step_configs, shown.steps, total_steps, completed_steps, labels, error, triggered_by_routine_id,
+       scheduled_for, trigger, webhook_url, shown.is_truncated AS truncated
 FROM routines.trajectory_details
+CROSS JOIN LATERAL routines.steps_shown(trajectory_id, %(total_bytes)s::integer, %(total_bytes)s::integer,
+                                        %(work_bytes)s::bigint, 2147483647) AS shown
 WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
   AND task_name = %(task)s::text AND trajectory_id = %(id)s::bigint;
 
+-- name: read_steps
+-- The steps of a large run as one text, which is passed on as it is.
+SELECT shown.steps::text AS steps, shown.is_truncated AS truncated
+FROM routines.trajectories
+CROSS JOIN LATERAL routines.steps_shown(id, %(total_bytes)s::integer, %(total_bytes)s::integer,
+                                        %(work_bytes)s::bigint, 2147483647) AS shown
+WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND id = %(id)s::bigint;
+
 -- name: list_trajectories
--- A task's runs, newest first. A null status or routine matches any. Conditions on the parameters alone switch each branch on
+-- A task's runs, newest first, each with its small values only; once the page is full, runs lose their steps and parameters too.
+-- A null status or routine matches any. Conditions on the parameters alone switch each branch on
 -- or off, so that one plan serves every filter by its own index and reads no more than the pages up to this one. Slots only
 -- grow, so a routine's newest scheduled runs are the last of their index.
 WITH task AS MATERIALIZED (
@@ -53,9 +65,19 @@ page AS (
     ORDER BY id DESC LIMIT %(limit)s::bigint OFFSET %(offset)s::bigint
 )
 SELECT trajectory_id, workflow_id, run_id, name, status, created, updated, created_at, started_at, ended_at,
-       init_params, step_configs, steps, total_steps, completed_steps, labels, error, triggered_by_routine_id,
-       scheduled_for, trigger, webhook_url
-FROM page JOIN routines.trajectory_details ON trajectory_id = page.id
+       CASE WHEN fits THEN init_params ELSE '{}' END AS init_params, CASE WHEN fits THEN step_configs ELSE '{}' END AS step_configs,
+       CASE WHEN fits THEN steps ELSE '{}' END AS steps, total_steps, completed_steps, labels, error, triggered_by_routine_id,
+       scheduled_for, trigger, webhook_url, is_truncated OR NOT fits AS truncated
+FROM (
+    SELECT trajectory_id, workflow_id, run_id, name, status, created, updated, created_at, started_at, ended_at, init_params,
+           step_configs, shown.steps, total_steps, completed_steps, labels, left(error, %(value_bytes)s::integer) AS error,
+           triggered_by_routine_id, scheduled_for, trigger, webhook_url, shown.is_truncated,
+           sum(octet_length(shown.steps::text) + octet_length(init_params::text) + octet_length(step_configs::text)
+               + octet_length(labels::text)) OVER (ORDER BY trajectory_id DESC) <= %(page_bytes)s::integer AS fits
+    FROM page JOIN routines.trajectory_details ON trajectory_id = page.id
+    CROSS JOIN LATERAL routines.steps_shown(trajectory_id, %(value_bytes)s::integer, %(page_bytes)s::integer,
+                                            %(page_bytes)s::bigint, %(most_steps)s::integer) AS shown
+) AS listed
 ORDER BY trajectory_id DESC;
 
 -- name: count_trajectories
@@ -201,19 +223,25 @@ changed AS (
 SELECT id, status, wanted, is_allowed FROM asked;
 
 -- name: label
--- Replaces the label of this key and author, or adds one if there are fewer than `most`. No row if the run does not exist or has
--- too many labels.
-UPDATE routines.trajectories
-SET labels = (SELECT coalesce(jsonb_agg(label ORDER BY position), '[]')
-              FROM jsonb_array_elements(labels) WITH ORDINALITY AS kept (label, position)
-              WHERE (label ->> 'key', label ->> 'author') <> (%(key)s::text, %(author)s::text))
-             || jsonb_build_object('key', %(key)s::text, 'value', %(value)s::jsonb, 'author', %(author)s::text)
-WHERE id = %(id)s::bigint
-  AND task_id = (SELECT tasks.id FROM routines.tasks
-                 WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND tasks.name = %(task)s::text)
-  AND (jsonb_array_length(labels) < %(most)s::integer
-       OR labels @> jsonb_build_array(jsonb_build_object('key', %(key)s::text, 'author', %(author)s::text)))
-RETURNING id;
+-- Replaces the label of this key and author, or adds one if there are fewer than `most`. No row if the run does not exist or its
+-- labels would be too many or too large. Writes the labels alone: large parameters stay where they are stored.
+WITH labelled AS (
+    SELECT trajectories.id,
+           (SELECT coalesce(jsonb_agg(label ORDER BY position), '[]')
+            FROM jsonb_array_elements(labels) WITH ORDINALITY AS kept (label, position)
+            WHERE (label ->> 'key', label ->> 'author') <> (%(key)s::text, %(author)s::text))
+           || jsonb_build_object('key', %(key)s::text, 'value', %(value)s::jsonb, 'author', %(author)s::text) AS new
+    FROM routines.trajectories
+    WHERE trajectories.id = %(id)s::bigint
+      AND task_id = (SELECT tasks.id FROM routines.tasks
+                     WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
+                       AND tasks.name = %(task)s::text)
+    FOR NO KEY UPDATE
+)
+UPDATE routines.trajectories SET labels = new FROM labelled
+WHERE trajectories.id = labelled.id AND jsonb_array_length(new) <= %(most)s::integer
+  AND octet_length(new::text) <= %(most_bytes)s::integer
+RETURNING trajectories.id;
 
 -- name: find_run_of_key
 -- Any run of the collection.
@@ -222,7 +250,7 @@ WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.ca
 
 -- name: list_events
 -- Oldest first, after the event in the cursor.
-SELECT at, rank, position, attempt, event, step, fence, detail FROM routines.run_events
+SELECT at, rank, position, attempt, event, step, fence, left(detail, %(detail_length)s::integer) AS detail FROM routines.run_events
 WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND trajectory_id = %(id)s::bigint
   AND (%(after_at)s::timestamptz IS NULL
        OR (at, rank, position, attempt) > (%(after_at)s::timestamptz, %(after_rank)s::integer,
@@ -234,7 +262,7 @@ LIMIT %(limit)s::integer;
 -- A routine's runs, newest first, older than the cursor. Slots only grow, so the newest scheduled runs are the last of their
 -- index. Each branch reads no more than it returns.
 SELECT runs.id AS trajectory_id, routines.workflow_id(collections.name, tasks.name, runs.id) AS workflow_id, runs.status,
-       runs.created_at, runs.scheduled_for, runs.trigger, runs.started_at, runs.ended_at, runs.error
+       runs.created_at, runs.scheduled_for, runs.trigger, runs.started_at, runs.ended_at, left(runs.error, %(detail_length)s::integer) AS error
 FROM routines.tasks
 JOIN routines.collections ON collections.id = tasks.collection_id
 JOIN routines.routine_names ON routine_names.task_id = tasks.id

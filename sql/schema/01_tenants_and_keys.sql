@@ -33,8 +33,10 @@ COMMENT ON FUNCTION routines.current_key IS
 
 -- The owner of the tables migrates, makes keys and serves all collections, but only while no collection is named: an API
 -- that has to run as the owner is limited to its caller's collection too. Superusers bypass row-level security.
--- plpgsql keeps the body out of query plans. It runs at most once per statement, for the policy `owner`.
-CREATE FUNCTION routines.is_owner() RETURNS boolean LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+-- plpgsql keeps the body out of query plans. It runs at most once per statement, for the policy `owner`. The search_path keeps
+-- it from reading a temporary table that a login has named pg_class: unqualified names resolve to temporary tables first.
+CREATE FUNCTION routines.is_owner() RETURNS boolean
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN pg_has_role(current_user, (SELECT relowner FROM pg_class WHERE oid = 'routines.collections'::regclass), 'USAGE');
 END $$;
@@ -44,7 +46,7 @@ COMMENT ON FUNCTION routines.is_owner IS 'Returns true if the current role owns 
 -- statement, not once per row.
 CREATE FUNCTION routines.protect(
     of_table regclass, is_own text DEFAULT 'collection_id = (SELECT routines.current_collection())'
-) RETURNS void LANGUAGE plpgsql AS $$
+) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', of_table);
     EXECUTE format('CREATE POLICY tenant ON %s USING (%s)', of_table, is_own);
@@ -52,7 +54,7 @@ BEGIN
                    of_table);
 END $$;
 COMMENT ON FUNCTION routines.protect IS
-    'Turns on row-level security for a tenant table, also for its owner. `is_own` is the condition for rows of the named collection. Add rows to role_grants and call set_up_roles() afterwards.';
+    'Turns on row-level security for a tenant table, even for its owner. `is_own` is the condition for rows of the named collection. Add rows to role_grants and call set_up_roles() afterwards.';
 REVOKE EXECUTE ON FUNCTION routines.protect FROM PUBLIC;
 
 ------------------------------------------------------------------------------------------------------------ collections

@@ -72,7 +72,7 @@ SELECT routines.protect('routines.deleted_tasks');
 --   BEFORE INSERT  complete_version  fills in init_params from the workflow, and collection_id from the task
 --   BEFORE UPDATE  refuse_change     raises: a version is immutable
 --
--- No foreign key to tasks: a run keeps the version it started with even if the task is deleted meanwhile.
+-- No foreign key to tasks: a run keeps the version it started with even if the task is deleted in the meantime.
 CREATE TABLE routines.task_versions (
     task_id       bigint NOT NULL,
     version       integer NOT NULL,

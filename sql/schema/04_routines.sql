@@ -136,9 +136,9 @@ CREATE TRIGGER keep_next_run_at
 
 ------------------------------------------------------------------------------------- slots that no tick will see
 -- Every slot from a routine's creation to its end is accounted for exactly once: by the tick, or by these triggers when a
--- person pauses, changes or deletes a routine before a ticker comes. A slot that a person passes over, by setting
--- next_run_at forward, is recorded as missed. The tick and settle_slots find such slots between settled_until and
--- next_run_at, where normally there are none, so no trigger needs to watch next_run_at, which each fire writes.
+-- person pauses, changes or deletes a routine before a ticker gets to it. A slot that a person passes over, by setting
+-- next_run_at forward, is recorded as missed. The tick and settle_slots find such slots between settled_until and next_run_at,
+-- where normally there are none, so no trigger needs to watch next_run_at, which each fire writes.
 
 CREATE FUNCTION routines.passed_over_detail(next_run_at timestamptz) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
     'next_run_at was set past it by hand, to ' || to_char(next_run_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
@@ -191,9 +191,9 @@ BEGIN
             OLD, first_slot, last_slot, CASE WHEN is_paused THEN 'paused' ELSE 'missed' END,
             CASE WHEN OLD.paused THEN coalesce(OLD.paused_reason, 'paused by hand') || ', since '
                                       || to_char(OLD.paused_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-                 WHEN is_paused THEN 'paused by hand before a ticker came'
-                 WHEN TG_OP = 'DELETE' THEN 'the routine was deleted before a ticker came'
-                 ELSE 'the cadence was changed before a ticker came' END);
+                 WHEN is_paused THEN 'paused by hand before a ticker picked it up'
+                 WHEN TG_OP = 'DELETE' THEN 'the routine was deleted before a ticker picked it up'
+                 ELSE 'the cadence was changed before a ticker picked it up' END);
         settled_until := greatest(settled_until, last_slot);
     END IF;
     IF TG_OP = 'DELETE' THEN
@@ -284,6 +284,8 @@ CREATE TABLE routines.routine_names (
     CONSTRAINT routines_name_key PRIMARY KEY (task_id, name),
     CONSTRAINT routines_task_fkey FOREIGN KEY (task_id, collection_id) REFERENCES routines.tasks (id, collection_id)
 );
+-- Counts the routines of a collection, for its limit.
+CREATE INDEX routine_names_collection_id_idx ON routines.routine_names (collection_id);
 COMMENT ON TABLE  routines.routine_names IS 'Which routine has which name. Maintained by triggers on routines; do not write it directly.';
 COMMENT ON COLUMN routines.routine_names.task_id IS 'The routine''s task.';
 COMMENT ON COLUMN routines.routine_names.name IS 'Its name, unique in its task.';

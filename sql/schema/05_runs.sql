@@ -2,12 +2,13 @@
 -- of routines.trajectories. The same table is the queue that workers claim from.
 
 -- Triggers, in the order in which they fire. Where two share an event, Postgres fires them by name.
+--   BEFORE INSERT                 find_root          children only: fills in root_id
 --   BEFORE INSERT                 hold_routine       run-now only: locks the routine, so its ticks come before or after
 --   BEFORE UPDATE of status       refuse_second_end  if the run has ended: raises, except for archiving
 --   BEFORE UPDATE of status       settle_end         if the run ends: closes its steps, clears lease and secret_refs, queues
 --                                                    the webhook
 --   AFTER INSERT                  note_started_run   inserted as running, as only a person at psql does: adds to begun_runs
---   AFTER INSERT, per statement   refuse_overlap     raises for a scheduled run beside an active run-now run
+--   AFTER INSERT, per statement   refuse_overlap     raises for a scheduled run next to an active run-now run
 --   AFTER INSERT, per statement   wake_workers       notifies idle workers
 --   AFTER UPDATE of status        follow_end         if the run ends: cancels its children, deletes it from begun_runs and
 --                                                    dispatches, deletes secrets that no other row needs
@@ -33,6 +34,7 @@ CREATE TABLE routines.trajectories (
     lease_expires_at        timestamptz,
     deadline_at             timestamptz,
     fence                   integer NOT NULL DEFAULT 0,
+    step_bytes              integer NOT NULL DEFAULT 0,
     crashes                 smallint NOT NULL DEFAULT 0,
     trigger                 text NOT NULL CONSTRAINT trajectories_trigger_is_known
                             CHECK (trigger IN ('schedule', 'run-now', 'api')),
@@ -47,6 +49,7 @@ CREATE TABLE routines.trajectories (
     parent_step             text,
     parent_attempt          integer,
     child_index             integer,
+    root_id                 bigint,
     init_params             routines.json_object NOT NULL,
     secret_refs             routines.json_object NOT NULL DEFAULT '{}',
     webhook_url             text,
@@ -92,6 +95,8 @@ CREATE INDEX trajectories_final_status_idx ON routines.trajectories (task_id, fi
 -- A step that is repeated finds the child that it started before.
 CREATE UNIQUE INDEX trajectories_child_key ON routines.trajectories (parent_id, parent_step, child_index)
     WHERE parent_id IS NOT NULL;
+-- The runs of a tree, for their limit. Only children are in it.
+CREATE INDEX trajectories_root_id_idx ON routines.trajectories (root_id) WHERE root_id IS NOT NULL;
 
 COMMENT ON TABLE  routines.trajectories IS
     'One run of a task: history and queue. Clients call it a trajectory, the programs call it a run.';
@@ -113,11 +118,14 @@ COMMENT ON COLUMN routines.trajectories.deadline_at IS 'When it fails if it has 
 COMMENT ON COLUMN routines.trajectories.fence IS
     'Raised by each claim and by anything else that takes the run from its worker. Every write of a worker names it, so earlier holders are fenced off.';
 COMMENT ON COLUMN routines.trajectories.crashes IS 'How many times its worker was lost. At three the run fails.';
+COMMENT ON COLUMN routines.trajectories.step_bytes IS
+    'How many bytes its steps hold as JSON, inputs and outputs together; counted as they are written.';
 COMMENT ON COLUMN routines.trajectories.trigger IS 'schedule, run-now or api.';
 COMMENT ON COLUMN routines.trajectories.status IS 'pending, running, or one of the final completed, failed, cancelled, archived.';
 COMMENT ON COLUMN routines.trajectories.engine IS
     'The engine that runs it, or ran it at its end: postgres (a worker with a lease) or temporal, set at dispatch. Either may take a pending run.';
-COMMENT ON COLUMN routines.trajectories.worker IS 'The last worker that claimed it: host and process.';
+COMMENT ON COLUMN routines.trajectories.worker IS
+    'The last worker that claimed it: host and process; null while it waits for the next attempt of a step, until lease_expires_at.';
 COMMENT ON COLUMN routines.trajectories.later_claims IS
     'The newest 50 claims after the first, an array of {at, fence, crashes}; null if there were none.';
 COMMENT ON COLUMN routines.trajectories.first_workflow_id IS
@@ -127,6 +135,8 @@ COMMENT ON COLUMN routines.trajectories.parent_step IS 'That step.';
 COMMENT ON COLUMN routines.trajectories.parent_attempt IS 'The attempt of that step; null for the first, and without a parent.';
 COMMENT ON COLUMN routines.trajectories.child_index IS
     'Its place among the children of that step, from 0. Null with a parent: it did not complete and a later attempt replaced it.';
+COMMENT ON COLUMN routines.trajectories.root_id IS
+    'The run at the root of its tree, which no other run started; null for that run itself. A trigger fills it in.';
 COMMENT ON COLUMN routines.trajectories.init_params IS 'The task''s init_params with the routine''s overrides merged over them.';
 COMMENT ON COLUMN routines.trajectories.secret_refs IS 'Secret params: their names, with ids in secrets. Emptied when the run ends.';
 COMMENT ON COLUMN routines.trajectories.webhook_url IS 'Receives a webhook when the run has ended; null for none.';
@@ -145,6 +155,15 @@ CREATE FUNCTION routines.run_id(trajectory_id bigint) RETURNS uuid
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN md5('routines.run.' || trajectory_id)::uuid;
 COMMENT ON FUNCTION routines.run_id IS 'The run_id of the API, derived from the trajectory''s id.';
 
+CREATE FUNCTION routines.find_root() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.root_id := (SELECT coalesce(root_id, id) FROM routines.trajectories WHERE id = NEW.parent_id);
+    RETURN NEW;
+END $$;
+COMMENT ON FUNCTION routines.find_root IS 'Fills in the root of the tree of a run that another run started.';
+CREATE TRIGGER find_root BEFORE INSERT ON routines.trajectories
+    FOR EACH ROW WHEN (NEW.parent_id IS NOT NULL) EXECUTE FUNCTION routines.find_root();
+
 --------------------------------------------------------------------------------------------------- starting: overlaps
 -- A run-now run waits for a tick that has locked its routine, and holds off a later tick. So the tick's active-run check,
 -- which looks once it has its locks, sees every run-now run that came before it.
@@ -158,9 +177,9 @@ CREATE TRIGGER hold_routine BEFORE INSERT ON routines.trajectories
     FOR EACH ROW WHEN (NEW.trigger = 'run-now') EXECUTE FUNCTION routines.hold_routine();
 
 -- No scheduled run starts while any run of its routine is active, however that one was triggered. The database enforces it,
--- so an INSERT typed in psql is rejected too: trajectories_active_schedule_key rejects it beside a scheduled run, this trigger
--- beside a run-now run. It runs once per statement over all rows, because a trigger per row would cost the tick far more. It
--- takes no lock: a run-now run that comes while the INSERT is open comes after it, and may run beside a scheduled run.
+-- so an INSERT typed in psql is rejected too: trajectories_active_schedule_key rejects it next to a scheduled run, this trigger
+-- next to a run-now run. It runs once per statement over all rows, because a trigger per row would cost the tick far more. It
+-- takes no lock: a run-now run that comes while the INSERT is open comes after it, and may run alongside a scheduled run.
 CREATE FUNCTION routines.refuse_overlap() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     active record;
@@ -176,7 +195,7 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
-COMMENT ON FUNCTION routines.refuse_overlap IS 'Rejects a scheduled run beside an active run-now run of the same routine.';
+COMMENT ON FUNCTION routines.refuse_overlap IS 'Rejects a scheduled run while a run-now run of the same routine is active.';
 CREATE TRIGGER refuse_overlap AFTER INSERT ON routines.trajectories
     REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION routines.refuse_overlap();
 
@@ -204,7 +223,7 @@ CREATE FUNCTION routines.blocking_run(of_routine bigint, slot timestamptz) RETUR
     LIMIT 1;
 $$;
 COMMENT ON FUNCTION routines.blocking_run IS
-    'The scheduled run that prevented the fire of this slot: the active one, or the newest if that has ended meanwhile; null if the slot itself had fired before. VOLATILE, so that it takes its own snapshot.';
+    'The scheduled run that prevented the fire of this slot: the active one, or the newest if that has ended in the meantime; null if the slot itself had fired before. VOLATILE, so that it takes its own snapshot.';
 
 CREATE FUNCTION routines.newest_run(of_routine bigint) RETURNS bigint LANGUAGE sql STABLE AS $$
     SELECT greatest(
@@ -415,10 +434,3 @@ CREATE TRIGGER note_changed_files AFTER UPDATE OF inputs, outputs ON routines.st
     FOR EACH ROW WHEN (OLD.outputs IS DISTINCT FROM NEW.outputs AND NEW.outputs::text ~ '[0-9a-f]{32}-'
                        OR OLD.inputs IS DISTINCT FROM NEW.inputs AND NEW.inputs::text ~ '[0-9a-f]{32}-')
     EXECUTE FUNCTION routines.note_files_of_step();
-
-CREATE FUNCTION routines.finished_steps(run_id bigint) RETURNS jsonb LANGUAGE sql VOLATILE AS $$
-    SELECT coalesce(jsonb_object_agg(name, jsonb_build_object('inputs', inputs, 'outputs', outputs)), '{}')
-    FROM routines.steps WHERE trajectory_id = run_id AND status = 'completed';
-$$;
-COMMENT ON FUNCTION routines.finished_steps IS
-    'Inputs and outputs of a run''s completed steps by name. VOLATILE, so that it takes its own snapshot: after the claim''s snapshot another worker may have finished a step and released the run.';

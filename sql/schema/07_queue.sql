@@ -67,7 +67,9 @@ RETURN (SELECT CASE WHEN collection_id = of_collection THEN task_id END FROM rou
         ORDER BY collection_id, task_id LIMIT 1);
 COMMENT ON FUNCTION routines.task_with_pending IS 'The next task of a collection after this one that has a pending run; null if there is none.';
 
-CREATE FUNCTION routines.fair_shares(capacity integer, after bigint, last_tasks jsonb)
+CREATE FUNCTION routines.fair_shares(
+    capacity integer, after bigint, last_tasks jsonb, but_collections bigint[] DEFAULT '{}', most_each integer DEFAULT NULL
+)
 RETURNS TABLE (place integer, collection_id bigint, task_id bigint, share integer, is_limited boolean)
 LANGUAGE plpgsql VOLATILE ROWS 10 AS $$
 DECLARE
@@ -89,6 +91,7 @@ BEGIN
             collection_id := routines.collection_with_pending(0);
         END IF;
         EXIT WHEN collection_id IS NULL OR lap = 1 AND collection_id > after;
+        CONTINUE WHEN collection_id = ANY (but_collections);
         free := routines.free_capacity_of_collection(collection_id);
         IF free IS NULL OR free > 0 THEN
             collections := collections || collection_id;
@@ -97,7 +100,7 @@ BEGIN
     END LOOP;
     FOR i IN 1 .. cardinality(collections) LOOP
         collection_id := collections[i];
-        own_share := least(capacity / cardinality(collections), collections_free[i]);
+        own_share := least(capacity / cardinality(collections), collections_free[i], most_each);
         tasks := '{}';
         tasks_free := '{}';
         -- The same for the tasks of the collection.
@@ -127,7 +130,7 @@ BEGIN
     END LOOP;
 END $$;
 COMMENT ON FUNCTION routines.fair_shares IS
-    'Divides the capacity of a claim equally between the collections with pending runs, starting after the collection `after`, and within each between its tasks, starting after its entry in last_tasks. Limits are respected. The cost does not depend on how many runs are pending.';
+    'Divides the capacity of a claim equally between the collections with pending runs, starting after the collection `after`, and within each between its tasks, starting after its entry in last_tasks. Collections in but_collections get nothing, and no collection gets more than most_each. Limits are respected. The cost does not depend on how many runs are pending.';
 
 -- No triggers. UNLOGGED: after a crash the table is empty, and workers poll anyway.
 CREATE UNLOGGED TABLE routines.wakeups (

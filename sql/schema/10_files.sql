@@ -21,7 +21,7 @@ CREATE TABLE routines.file_uses (
 );
 CREATE INDEX file_uses_file_idx ON routines.file_uses (collection_id, routines.file_id(path));
 COMMENT ON TABLE  routines.file_uses IS
-    'Files that a run was given, saved, or names in its parameters, inputs or outputs. A file is kept as long as one such run.';
+    'Files that a run was given, saved, or names in its parameters, inputs or outputs. A file is kept as long as one such run exists.';
 COMMENT ON COLUMN routines.file_uses.trajectory_id IS 'The run.';
 COMMENT ON COLUMN routines.file_uses.path IS 'The file''s path within the collection. The file may not exist.';
 COMMENT ON COLUMN routines.file_uses.collection_id IS 'The tenant.';

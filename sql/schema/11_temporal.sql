@@ -1,6 +1,6 @@
 -- Runs that Temporal executes, where it is the engine. Why this design: docs/decisions/0016. Statements: queries/dispatches.sql.
 
--- No triggers. What is still to be settled between the two: as few rows as the runs that Temporal has at this moment. The
+-- No triggers. What is still to be settled between the two: only as many rows as Temporal currently has runs. The
 -- trigger follow_end of trajectories deletes the row of a run that Temporal itself ended.
 CREATE TABLE routines.dispatches (
     trajectory_id bigint CONSTRAINT dispatches_pkey PRIMARY KEY,
@@ -29,10 +29,10 @@ COMMENT ON COLUMN routines.dispatches.fence IS
 COMMENT ON COLUMN routines.dispatches.sequence IS 'The activity of the workflow that has the run, counted from 1; 0 before the first.';
 COMMENT ON COLUMN routines.dispatches.attempt IS 'The attempt of that activity, as Temporal counts.';
 COMMENT ON COLUMN routines.dispatches.is_left IS
-    'True if that attempt released the run in order, as at a shutdown: the next one does not count as a crash.';
+    'True if that attempt released the run cleanly, as at a shutdown: the next one does not count as a crash.';
 COMMENT ON COLUMN routines.dispatches.waits IS 'True while its step waits for children, during which it counts towards no limit.';
 COMMENT ON COLUMN routines.dispatches.dispatched_at IS 'When it was claimed for Temporal.';
-COMMENT ON COLUMN routines.dispatches.submitted_at IS 'When Temporal was known to have it; null if that is not known.';
+COMMENT ON COLUMN routines.dispatches.submitted_at IS 'When Temporal confirmed that it has the run; null if it has not confirmed it.';
 COMMENT ON COLUMN routines.dispatches.checked_at IS 'When Temporal was last asked for its state.';
 COMMENT ON COLUMN routines.dispatches.told_at IS
     'When Temporal was last told that the run was taken from it; null if it was not told or need not be.';

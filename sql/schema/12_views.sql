@@ -37,6 +37,61 @@ COMMENT ON COLUMN routines.routine_details.undeclared_keys IS 'Override keys tha
 COMMENT ON COLUMN routines.routine_details.catchup_window_seconds IS
     'The age up to which a missed slot still fires after an outage; 0 to never catch up; null for the default of its cadence.';
 
+-- What reading a stored value costs, in bytes, without reading it. A compressed value may become a hundred times as large; a
+-- step's inputs and outputs are at most 1 MiB each.
+CREATE FUNCTION routines.cost_of_reading(stored jsonb) RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE
+RETURN CASE WHEN pg_column_compression(stored) IS NULL THEN coalesce(pg_column_size(stored), 0)
+            ELSE least(100 * pg_column_size(stored), 1048576) END;
+COMMENT ON FUNCTION routines.cost_of_reading IS
+    'An upper estimate of the bytes that a stored value expands to. Reads no value that is stored out of line.';
+
+-- Bounded work whatever the run: values are left out by their stored size before they are read, and by their length as text
+-- before they are shown. The smallest steps are shown first.
+CREATE FUNCTION routines.steps_shown(
+    of_run bigint, value_bytes integer, total_bytes integer, work_bytes bigint, most_steps integer)
+RETURNS TABLE (steps json, is_truncated boolean) LANGUAGE sql STABLE ROWS 1 AS $$
+    SELECT coalesce(json_object_agg(name, CASE WHEN is_whole THEN json_build_object(
+                       'status', status, 'activity', activity, 'inputs', inputs::json, 'outputs', outputs::json,
+                       'created', created, 'ended', ended, 'duration_seconds', seconds, 'error', error)
+                   ELSE json_build_object(
+                       'status', status, 'activity', activity, 'inputs', coalesce(inputs, '{}')::json, 'outputs', outputs::json,
+                       'created', created, 'ended', ended, 'duration_seconds', seconds, 'error', error,
+                       'truncated', true) END ORDER BY position), '{}'),
+           coalesce(bool_or(NOT is_whole) OR max(known) > most_steps, false)
+    FROM (
+        SELECT name, position, status, activity, created, ended, seconds, error, known,
+               CASE WHEN fits AND octet_length(inputs) <= value_bytes THEN inputs END AS inputs,
+               CASE WHEN fits AND octet_length(outputs) <= value_bytes THEN outputs END AS outputs,
+               fits AND octet_length(inputs) <= value_bytes AND octet_length(coalesce(outputs, '')) <= value_bytes
+                   AND has_outputs = (outputs IS NOT NULL) AS is_whole
+        FROM (
+            SELECT *, coalesce(sum(octet_length(inputs) + octet_length(coalesce(outputs, '')))
+                                   OVER (ORDER BY octet_length(inputs) + octet_length(coalesce(outputs, '')), position)
+                               <= total_bytes, false) AS fits
+            FROM (
+                SELECT name, position, status, activity, left(error, value_bytes) AS error, known,
+                       outputs IS NOT NULL AS has_outputs,
+                       to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS created,
+                       to_char(ended_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS ended,
+                       extract(epoch FROM ended_at - created_at)::float8 AS seconds,
+                       CASE WHEN is_cheap AND pg_column_size(inputs) <= value_bytes THEN inputs::text END AS inputs,
+                       CASE WHEN is_cheap AND pg_column_size(outputs) <= value_bytes THEN outputs::text END AS outputs
+                FROM (
+                    SELECT *, sum(cost) OVER (ORDER BY cost, position) <= work_bytes AS is_cheap
+                    FROM (
+                        SELECT step.*, count(*) OVER () AS known,
+                               routines.cost_of_reading(inputs) + routines.cost_of_reading(outputs) AS cost
+                        FROM routines.steps AS step WHERE trajectory_id = of_run
+                        ORDER BY position LIMIT most_steps
+                    ) AS listed
+                ) AS weighed
+            ) AS read
+        ) AS measured
+    ) AS shown;
+$$;
+COMMENT ON FUNCTION routines.steps_shown IS
+    'The steps of a run as trajectory_details shows them, within bounds. A value of more than value_bytes, an error beyond as many characters, and values of the largest steps beyond total_bytes, are left out: inputs read {}, outputs null, and the step has "truncated": true. No more than work_bytes are read, and no more than most_steps steps are shown. is_truncated: something was left out.';
+
 CREATE VIEW routines.trajectory_details WITH (security_invoker = true) AS
     SELECT trajectories.id AS trajectory_id, trajectories.collection_id, trajectories.task_id,
            coalesce(tasks.name, deleted_tasks.name, 'deleted')::routines.slug AS task_name,
@@ -147,9 +202,9 @@ CREATE FUNCTION routines.utc(at timestamptz) RETURNS text LANGUAGE sql IMMUTABLE
 RETURN to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
 COMMENT ON FUNCTION routines.utc IS 'A time as sentences show it: 2026-05-04T09:00:00Z, without fractions of a second.';
 
--- Since the routine's creation, every slot is in one of these groups: it is in the ledger, it is due, it falls in the present
--- pause, it lies in the future, or a person has set next_run_at past it. Any other time was not a slot, unless it is older
--- than what retention keeps. Rows of skips do not overlap, so only the latest that began by the time can contain it.
+-- Since the routine's creation, every slot is in one of these groups: it is in the ledger, it is due, it falls in the current
+-- pause, it lies in the future, or a person has set next_run_at past it. Any other time was not a slot, unless it is older than
+-- what retention keeps. Rows of skips do not overlap, so only the latest that began by the time can contain it.
 CREATE FUNCTION routines.explain_time(
     of_routine bigint, at_time timestamptz, clock timestamptz DEFAULT now(), of_collection bigint DEFAULT NULL
 ) RETURNS TABLE (
@@ -232,26 +287,26 @@ CREATE FUNCTION routines.explain_time(
         LEFT JOIN routines.trajectories AS blocking ON blocking.id = skip.blocking_trajectory_id
     )
     SELECT CASE kind
-           WHEN 'started' THEN format('Started: run %s at %s, by now %s.', trajectory_id, routines.utc(recorded_at), trajectory_status)
+           WHEN 'started' THEN format('Started: run %s at %s, now %s.', trajectory_id, routines.utc(recorded_at), trajectory_status)
            WHEN 'overlap' THEN 'Skipped: run ' || blocking_trajectory_id || ' was still running'
                || coalesce(', started ' || routines.utc(blocking_started_at), '') || '.'
-           WHEN 'missed' THEN 'Missed: ' || coalesce(detail, 'no ticker came in time')
+           WHEN 'missed' THEN 'Missed: ' || coalesce(detail, 'no ticker picked it up in time')
                || CASE WHEN slot_count > 1 THEN format(', as were all %s slots from %s to %s', slot_count,
                        routines.utc(scheduled_for), routines.utc(last_scheduled_for)) ELSE '' END
                || '; recorded ' || routines.utc(recorded_at) || '.'
            WHEN 'paused' THEN 'Skipped: ' || coalesce(detail, pause) || '.'
            WHEN 'failed_to_start' THEN 'Skipped: the run failed to start: ' || detail || '.'
-           WHEN 'pending' THEN 'Due since ' || routines.utc(at) || ': no ticker has come to it yet.'
-           WHEN 'future' THEN 'To come: the slot is due at ' || routines.utc(at) || '.'
+           WHEN 'pending' THEN 'Due since ' || routines.utc(at) || '; no ticker has picked it up yet.'
+           WHEN 'future' THEN 'Upcoming: the slot is due at ' || routines.utc(at) || '.'
            WHEN 'passed_over' THEN 'It will be missed: ' || detail || '.'
            WHEN 'paused_in_future' THEN 'It will be skipped unless the routine is resumed: ' || pause || '.'
-           WHEN 'before_creation' THEN 'No slot: the routine was made later, at ' || routines.utc(routine_created_at) || '.'
-           WHEN 'forgotten' THEN 'No record: it is older than what is kept of this ledger.'
-           WHEN 'deleted' THEN 'No record: the routine is gone, and the ledger knows no such slot.'
+           WHEN 'before_creation' THEN 'No slot: the routine was created later, at ' || routines.utc(routine_created_at) || '.'
+           WHEN 'forgotten' THEN 'No record: the ledger no longer goes back to that time.'
+           WHEN 'deleted' THEN 'No record: the routine was deleted, and the ledger has no such slot.'
            ELSE 'No slot: ' || CASE
                WHEN facts.cadence_type = 'manual' THEN 'the routine is manual and has none.'
-               WHEN is_slot_of_cadence THEN 'the cadence was another one then.'
-               ELSE coalesce('the next is ' || routines.utc(next_slot), 'none is to come: ' || pause) || '.' END
+               WHEN is_slot_of_cadence THEN 'the routine had a different cadence then.'
+               ELSE coalesce('the next is ' || routines.utc(next_slot), 'none is coming (' || pause || ')') || '.' END
            END,
            facts.*
     FROM facts, LATERAL (

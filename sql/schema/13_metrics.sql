@@ -1,5 +1,5 @@
--- Metrics for operators: figures over all collections that reveal nothing about any single one. The API serves them but sees
--- only one collection at a time, so each is a narrow function that runs as the owner. Every read is bounded whatever the
+-- Metrics for operators: counts and ages over all collections that reveal nothing about any single one. The API serves them but
+-- sees only one collection at a time, so each is a narrow function that runs as the owner. Every read is bounded whatever the
 -- number of rows, because metrics are scraped repeatedly, even while the database is in trouble. Why this design:
 -- docs/decisions/0015. Statements: queries/metrics.sql.
 

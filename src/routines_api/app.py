@@ -14,16 +14,21 @@ from litestar.openapi import OpenAPIConfig
 from litestar.response import Response
 from litestar.types import HTTPScope
 
-from routines_api.endpoints import cadences, environment, runs, step_templates, tasks, trajectories
+from routines_api.endpoints import cadences, environment, limits, runs, step_templates, tasks, trajectories
 from routines_api.endpoints.deliveries import DeliveriesController
 from routines_api.endpoints.ledger import LedgerController, get_latest_outcomes
 from routines_api.endpoints.routines import RoutinesController, get_init_params_schema
-from routines_api.http.access import ApiRequest, ApiServices, provide_caller, provide_door
+from routines_api.http.access import CONNECTIONS, ApiRequest, ApiServices, provide_caller, provide_door
+from routines_api.http.byte_budget import ByteBudget
 from routines_api.http.errors import HeadersTooLargeError
+from routines_api.http.headers import guarded
 from routines_api.http.known_keys import KnownKeys
+from routines_api.http.large_answers import HELD, sending_in_time
+from routines_api.http.limit_gate import LimitGate
 from routines_api.http.problems import HANDLERS, send_answer
 from routines_api.http.rate_limiter import RateLimiter
 from routines_api.http.run_waiter import RunWaiter
+from routines_api.http.work import Work
 from routines_api.metrics.api import METHODS, ApiMetrics
 from routines_api.metrics.endpoint import metrics
 from routines_api.openapi.description import describe, operation
@@ -33,15 +38,15 @@ from routines_core.db import open_pool
 from routines_core.db.peppers import Peppers
 from routines_core.db.pool import state_of
 from routines_core.errors import NotFoundError, RoutinesError
+from routines_core.fair_gate import FairGate
 from routines_core.files.opening import open_file_store
 from routines_core.keyring import load_keyring
 from routines_core.settings import Settings
 
-CONNECTIONS = 10
-"""The size of the connection pool."""
 _HANDLERS = [
     *tasks.HANDLERS,
     *environment.HANDLERS,
+    *limits.HANDLERS,
     *runs.HANDLERS,
     *trajectories.HANDLERS,
     *step_templates.HANDLERS,
@@ -107,14 +112,16 @@ class Api(Litestar):
             return
         watched = self.metrics.begin()
         try:
-            await self._answer(scope, receive, watched.sending(send))
+            await self._answer(scope, receive, sending_in_time(guarded(watched.sending(send))))
         finally:
+            if held := scope.get(HELD):
+                await held.aclose()
             self.metrics.end(watched, scope)
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         console: Console | None = self.state.console
         if console and console.serves(scope["method"], scope["path"]):
-            scope["path_template"] = MOUNT  # the route label of the console's requests in the metrics
+            scope["path_template"] = MOUNT  # the route label for console requests in the metrics
             await console(scope, receive, send)
             return
         refused = self._refused(scope)
@@ -145,6 +152,15 @@ class Api(Litestar):
         return None
 
 
+def _shared(places: int) -> FairGate:
+    """Return a gate in which one collection alone gets three quarters of the places.
+
+    For places that are held for a long time. The last quarter is reserved for collections that hold few places, so a
+    collection that arrives while another holds its maximum gets more than one.
+    """
+    return FairGate(places, reserve=places // 4, few=max(1, places // 20))
+
+
 def create_app(settings: Settings, database_url: str) -> Api:
     """Create the application. Its connection pool opens when it starts and closes when it stops.
 
@@ -166,6 +182,7 @@ def create_app(settings: Settings, database_url: str) -> Api:
             services.metrics.follow(partial(state_of, opened))
             yield
             services.run_waiter.close()
+            services.work.close()
 
     keyring = load_keyring(settings)
     services = ApiServices(
@@ -173,13 +190,18 @@ def create_app(settings: Settings, database_url: str) -> Api:
         keyring=keyring,
         keys=KnownKeys(Peppers(keyring)),
         limiter=RateLimiter(settings.rate_per_second, settings.rate_burst),
+        limits=LimitGate(),
         files=open_file_store(settings),
-        run_waiter=RunWaiter(settings.run_sync_waiters),
+        run_waiter=RunWaiter(_shared(settings.run_sync_waiters)),
         metrics=ApiMetrics(database_url),
+        bodies=ByteBudget(settings.max_buffered_bytes, settings.max_buffered_bytes_per_collection),
+        uploads=_shared(settings.max_uploads),
+        work=Work(settings.work_seconds_per_minute),
     )
     routines = _ROUTINES_HANDLERS if settings.enable_routines else []
+    operators = limits.OPERATOR_HANDLERS if settings.operator_token else []
     return Api(
-        [Router("/api/v1", route_handlers=[health, *_HANDLERS, *routines]), openapi_json, docs, metrics],
+        [Router("/api/v1", route_handlers=[health, *_HANDLERS, *routines, *operators]), openapi_json, docs, metrics],
         dependencies={"caller": Provide(provide_caller), "door": Provide(provide_door, sync_to_thread=False)},
         exception_handlers=HANDLERS,
         lifespan=[pool],

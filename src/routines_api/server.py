@@ -17,7 +17,7 @@ from routines_workflow.catalogue import load_entry_points
 STOP_SECONDS = 5.0
 """How long open requests may take to end once the server stops."""
 BACKLOG = 1024
-"""How many connections may wait to be accepted."""
+"""How many connections may wait to be accepted. How many may be open is ROUTINES_MAX_CONNECTIONS."""
 
 log = structlog.get_logger("api")
 
@@ -40,6 +40,7 @@ async def run_api(settings: Settings, database_url: str) -> None:
         http=HTTPModes.http1,
         http1_settings=HTTP1Settings(header_read_timeout=int(settings.header_timeout_seconds * 1000)),
         backlog=BACKLOG,
+        backpressure=settings.max_connections,
         websockets=False,
         log_enabled=False,
     )

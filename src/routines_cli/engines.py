@@ -42,7 +42,7 @@ async def examine_engine(settings: Settings, connection: Connection | None, *, q
     """Check the chosen engine for `routines doctor`.
 
     Args:
-        settings: Name the engine and Temporal's address.
+        settings: Which engine is chosen, and where Temporal is.
         connection: For counting the runs that Temporal has; None if the schema is not up to date.
         quick: Skip Temporal itself; the other programs are healthy without it.
 

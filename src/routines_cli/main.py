@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, ParamSpec, cast
 import click
 import uvloop
 
-from routines_core.errors import ConfigurationError, InvalidError, RoutinesError
+from routines_core.errors import ConfigurationError, RoutinesError
 from routines_core.logging import reduce_tracebacks
 from routines_core.settings import Settings, load_settings
 
@@ -134,7 +134,7 @@ async def create(collection: str, expires_in: float | None) -> None:
 @keys.command()
 @click.argument("key_id", type=KEY_ID)
 @click.option("--grace", type=click.FloatRange(min=0, max=MOST_DAYS), default=7, show_default=True, metavar="DAYS",
-              help="How long the old key stays valid; revoke it earlier once nobody uses it.")  # fmt: skip
+              help="How long the old key stays valid; revoke it earlier once no client uses it.")  # fmt: skip
 @click.option("--expires-in", type=DAYS, metavar="DAYS", help="Days until the new key expires. Default: never.")
 @_async_command
 async def rotate(key_id: int, grace: float, expires_in: float | None) -> None:
@@ -182,41 +182,60 @@ async def revoke(key_id: int) -> None:
 
 
 @main.group(invoke_without_command=True)
+@click.option("--collection", help="Show all limits of this collection, with its use.")
 @click.pass_context
 @_async_command
-async def limits(context: click.Context) -> None:
-    """List the limits on concurrent runs. Also shows how many runs are claimed now."""
+async def limits(context: click.Context, collection: str | None) -> None:
+    """List the limits that were set. With --collection, all limits of the collection and how much of each it uses."""
+    from routines_cli.limits import list_all, list_set
     from routines_core.db import connect
-    from routines_core.db.limits import list_limits
 
     if context.invoked_subcommand:
         return
     async with connect(_database_url(load_settings()), "routines-limits") as connection:
-        for limit in await list_limits(connection):
-            name = f"{limit.collection}/{limit.task}" if limit.task else limit.collection
-            print(f"{name}\tat most {limit.max_concurrent_runs}\tclaimed {limit.claimed}")
+        for line in await (list_all(connection, collection) if collection else list_set(connection)):
+            print(line)
 
 
 @limits.command("set")
-@click.option("--collection", required=True, help="Collection whose runs are limited.")
-@click.option("--task", help="Limit only this task of the collection.")
-@click.argument("most")
+@click.argument("name")
+@click.argument("value")
+@click.option("--collection", required=True, help="Collection that is limited.")
+@click.option("--task", help="Only for max_concurrent_runs: limit only this task of the collection.")
 @_async_command
-async def set_limit(collection: str, task: str | None, most: str) -> None:
-    """Set a limit. All workers together may have claimed at most MOST runs at once; `none` removes the limit."""
+async def set_limit(name: str, value: str, collection: str, task: str | None) -> None:
+    """Set a limit of a collection. VALUE is an integer, for bytes also a size such as 16MiB; `none` means no limit."""
+    await _change_limit("set_limit", name, value, collection=collection, task=task)
+
+
+@limits.command("set-default")
+@click.argument("name")
+@click.argument("value")
+@_async_command
+async def set_default_limit(name: str, value: str) -> None:
+    """Set a limit for all collections that have no value of their own."""
+    await _change_limit("set_limit", name, value, collection=None)
+
+
+@limits.command("reset")
+@click.argument("name")
+@click.option("--collection", help="Collection that gets the default again. Without it: reset the default itself.")
+@click.option("--task", help="Only for max_concurrent_runs: remove the limit of this task of the collection.")
+@_async_command
+async def reset_limit(name: str, collection: str | None, task: str | None) -> None:
+    """Return a limit to its default, or a default to its built-in value."""
+    await _change_limit("reset_limit", name, collection=collection, task=task)
+
+
+async def _change_limit(change: str, *arguments: str, **scope: str | None) -> None:
+    from routines_cli import limits as commands
     from routines_core.db import connect
-    from routines_core.db import limits as db
+    from routines_core.logging import configure_logging
 
-    async with connect(_database_url(load_settings()), "routines-limits") as connection:
-        await db.set_limit(connection, collection=collection, task=task, most=_parse_limit(most))
-
-
-def _parse_limit(text: str) -> int | None:
-    if text == "none":
-        return None
-    if not (text.isascii() and text.isdigit() and 0 < int(text[:10]) < 2**31):
-        raise InvalidError(f"{text!r} is not a limit: give a number of at least 1, or none.")
-    return int(text)
+    settings = load_settings()
+    configure_logging(settings.log_format)
+    async with connect(_database_url(settings), "routines-limits") as connection:
+        await getattr(commands, change)(connection, *arguments, **scope)
 
 
 @main.group()

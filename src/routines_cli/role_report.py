@@ -1,4 +1,4 @@
-"""What `routines doctor` says of roles and row-level security."""
+"""What `routines doctor` says about roles and row-level security."""
 
 from routines_core.db.roles import RoleReport
 
@@ -13,6 +13,7 @@ def describe(report: RoleReport) -> list[str]:
         f"login     {report.login}{may_become}",
         f"roles     {f'missing: {missing}; {_WHERE}' if missing else 'all present'}",
         f"tenants   {_tenants(report)}",
+        f"temporary {_temporary(report)}",
     ]
 
 
@@ -26,3 +27,12 @@ def _tenants(report: RoleReport) -> str:
     if report.is_owner:
         return "isolated by row-level security; this login owns the tables and sees all until it names a collection"
     return "isolated by row-level security"
+
+
+def _temporary(report: RoleReport) -> str:
+    if report.lets_create_temporary_tables:
+        return (
+            "tables can be created by every login, and could shadow tables of the catalogue: as the owner of "
+            f'the database, REVOKE TEMPORARY ON DATABASE "{report.database}" FROM PUBLIC'
+        )
+    return "tables are refused to the logins of the programs"

@@ -1,4 +1,4 @@
-"""Commands on the stored secrets, which are counted and never shown."""
+"""Commands that work on the stored secrets. They count secrets and never show them."""
 
 from collections import Counter
 

@@ -81,7 +81,7 @@ def _environment(settings: Settings, url: str) -> dict[str, str]:
 def _metrics_ports(settings: Settings) -> dict[str, dict[str, str]]:
     """Assign the metrics ports: the ticker gets ROUTINES_METRICS_PORT, the worker the next one, both on loopback.
 
-    The API needs no second port: it shows its metrics on its own. Without the setting nobody gets a port.
+    The API needs no second port: it shows its metrics on its own. Without the setting, no program gets a port.
 
     Returns:
         Environment variables by program.

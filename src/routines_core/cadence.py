@@ -19,7 +19,7 @@ class CadenceField:
 
     Attributes:
         description: One sentence for the API's documentation.
-        default: What a missing or null field stands for. Sending the default is the same as sending nothing.
+        default: The value of a field that is missing or null. Sending the default is the same as sending nothing.
         minimum: The smallest number allowed; None for words.
         maximum: The largest number allowed; None for words.
         choices: The words allowed, in display order; empty for numbers.
@@ -33,7 +33,7 @@ class CadenceField:
     choices: tuple[str, ...] = ()
 
     def is_given(self, value: Value) -> bool:
-        """Tell whether a value says more than leaving the field out would."""
+        """Return whether a value differs from leaving the field out."""
         return value is not None and value != self.default
 
 

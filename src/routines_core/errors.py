@@ -10,9 +10,11 @@
     ├── NotFoundError            missing, or the caller may not see it          -> 404
     ├── ConflictError            a name is taken, or an object is in use        -> 409
     │   └── FaultsConflictError  several conflicts
+    ├── LimitExceededError       the collection is at one of its limits         -> 429
     ├── DatabaseError            the database is unreachable or unsuitable      -> 503
     │   ├── SilenceError         the database does not answer in time
     │   └── MigrationError       the schema's history does not match the migration files
+    ├── StatementTimeoutError    a statement took too long and was cancelled    -> 503
     ├── StorageError             the file store is unreachable or full          -> 503
     ├── ConfigurationError       a setting is missing or wrong                  -> exit code 1
     ├── EmbeddedServerError      the embedded Postgres cannot be run            -> exit code 1
@@ -134,6 +136,28 @@ class FaultsConflictError(ConflictError):
         self.faults = tuple(faults)
 
 
+class LimitExceededError(RoutinesError):
+    """The collection is at one of its limits.
+
+    Attributes:
+        limit: The limit's name, as in routines_core.limits.
+        value: The limit.
+        use: The collection's use of it.
+        retry_after_seconds: When to try again; None if time alone does not help.
+    """
+
+    def __init__(self, limit: str, value: int, use: int, unit: str, retry_after_seconds: float | None = None) -> None:
+        advice = "Wait for the time in Retry-After" if retry_after_seconds is not None else "Make room first"
+        super().__init__(
+            f"The collection is at its limit {limit}: it has {use} of {value} {unit}. {advice}, or ask the operator to "
+            "raise the limit."
+        )
+        self.limit = limit
+        self.value = value
+        self.use = use
+        self.retry_after_seconds = retry_after_seconds
+
+
 class DatabaseError(RoutinesError):
     """The database cannot be reached or is too old."""
 
@@ -144,6 +168,20 @@ class SilenceError(DatabaseError):
 
 class MigrationError(DatabaseError):
     """The schema's recorded history does not match the migration files."""
+
+
+class StatementTimeoutError(RoutinesError):
+    """Postgres cancelled a statement that took too long. The database is up, but the request was too expensive.
+
+    Not a DatabaseError: it is a failure of the caller and must not be retried like an outage.
+
+    Attributes:
+        statement: The statement's name, `<aggregate>.<name>`.
+    """
+
+    def __init__(self, statement: str) -> None:
+        super().__init__(f"The statement {statement} took too long and was cancelled.")
+        self.statement = statement
 
 
 class StorageError(RoutinesError):

@@ -1,8 +1,8 @@
 """A gate that shares a bounded number of places between collections.
 
-One collection alone may hold all places but the reserve. A place of the reserve goes only to a collection that holds
-none, so a collection that holds much never keeps out one that holds nothing. Among those that wait, the one with the
-fewest places is served first.
+One collection alone may hold all places except the reserve. A place of the reserve goes only to a collection that holds
+none, so a collection with many places never keeps out one without any. Among those that wait, the one with the fewest
+places is served first.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 
 class GateFullError(Exception):
-    """No place came free in time, or too many wait for one already."""
+    """No place became free in time, or too many are already waiting."""
 
 
 @dataclass
@@ -22,13 +22,15 @@ class FairGate:
 
     Attributes:
         size: How many places there are, the reserve included.
-        reserve: How many of them are kept for owners that hold none.
+        reserve: How many of them are kept for owners that hold fewer than `few`.
         most_waiting: How many of one owner may wait at once; one more is refused at once.
+        few: An owner may use the reserve while it holds fewer places than this; 1 leaves it to those that hold none.
     """
 
     size: int
     reserve: int
     most_waiting: int = 1_000_000
+    few: int = 1
     _held: Counter[Hashable] = field(default_factory=Counter[Hashable])
     _waiting: "dict[Hashable, deque[asyncio.Future[None]]]" = field(
         default_factory=dict[Hashable, "deque[asyncio.Future[None]]"]
@@ -69,7 +71,7 @@ class FairGate:
 
     def _admits(self, owner: Hashable) -> bool:
         free = self.size - self._held.total()
-        return free > (self.reserve if self._held[owner] else 0)
+        return free > (self.reserve if self._held[owner] >= self.few else 0)
 
     async def _enter(self, owner: Hashable, seconds: float | None) -> None:
         if self.try_enter(owner):
@@ -91,7 +93,7 @@ class FairGate:
             raise
 
     def _give_up(self, owner: Hashable, admitted: "asyncio.Future[None]") -> None:
-        """Leave the queue; a place that was granted in this very moment goes to the next."""
+        """Leave the queue; a place that was granted just now goes to the next owner."""
         if admitted.done() and not admitted.cancelled():
             self._leave(owner)
             return

@@ -6,26 +6,31 @@ addresses, so the name is never resolved again. TLS still sends and verifies the
 
 import asyncio
 import ssl
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
-from http.cookiejar import CookieJar, DefaultCookiePolicy
-from ipaddress import ip_address
-from socket import SOCK_STREAM, gaierror, getaddrinfo
+from http.cookiejar import CookieJar
 from typing import Any
 
 import httpx
 
 from routines_core.addresses import Address, is_allowed, is_allowed_host
+from routines_core.answer_body import BoundedBody, codec_of
 from routines_core.errors import ForbiddenAddressError, InvalidError
+from routines_core.resolver import RESOLVER
 
 MAX_ANSWER_BYTES = 64 * 1024
-"""How many bytes of a response body are read, as sent; the body is never decompressed."""
+"""How many bytes of a response body are read, and how many are kept after decompression."""
 MAX_ADDRESSES = 3
 """How many addresses of a host are tried, in order, until a connection succeeds."""
 
 PORTS = range(1, 65536)
+OWNER = "owner"
+"""Key in a request's extensions: its owner, between whom the threads that resolve names are shared."""
+
+
+class UnknownHostError(httpx.ConnectError):
+    """The name of the host cannot be resolved."""
 
 
 def guarded_client(
@@ -34,8 +39,10 @@ def guarded_client(
     """Create a client that is safe to use with any URL.
 
     It follows redirects only on request (and checks each hop), ignores proxies from the environment, and keeps neither
-    cookies nor connections. Responses are returned fully read; `extensions["truncated"]` says whether the body was cut.
-    Requests raise ForbiddenAddressError or what httpx raises.
+    cookies nor connections. Responses are returned fully read and decompressed. Their `text` is decoded by a codec that
+    takes linear time, whatever charset the receiver names. Their extensions say whether the body was cut (`truncated`)
+    and whether its compression is unknown or broken (`undecodable`). Requests raise ForbiddenAddressError or what httpx
+    raises.
 
     Args:
         allow_private: Also allow loopback and private addresses.
@@ -47,7 +54,7 @@ def guarded_client(
         timeout=httpx.Timeout(timeout_seconds, connect=timeout_seconds / MAX_ADDRESSES),
         trust_env=False,
         follow_redirects=False,
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        cookies=_NoCookies(),
     )
 
 
@@ -116,13 +123,14 @@ class _GuardedTransport(httpx.AsyncBaseTransport):
         host = _host(request.url)
         if request.url.scheme not in {"http", "https"}:
             raise httpx.UnsupportedProtocol("only http and https", request=request)
-        refused = ForbiddenAddressError(f"{host} is not a public address")
+        # Not quoted: in a host, a secret is in lower case, and masking would not find it.
+        refused = ForbiddenAddressError("the host of the URL is not a public address")
         if not is_allowed_host(host, allow_private=self._allow_private):
             raise refused
         try:
-            addresses = await resolve(host)
+            addresses = await RESOLVER.resolve(host, request.extensions.get(OWNER))
         except OSError:
-            raise httpx.ConnectError("the host cannot be resolved", request=request) from None
+            raise UnknownHostError("the host cannot be resolved", request=request) from None
         # Require all to be allowed: a private address among public ones is deliberate.
         if not addresses or not all(is_allowed(each, allow_private=self._allow_private) for each in addresses):
             raise refused
@@ -139,24 +147,39 @@ class _GuardedTransport(httpx.AsyncBaseTransport):
         return await self._inner.handle_async_request(request)
 
     async def _bounded(self, answer: httpx.Response) -> httpx.Response:
-        """Read the body up to the limit and return the response with it, without decoding."""
-        body = bytearray()
-        truncated = False
+        """Read the body within the limit and return the response with it, decompressed."""
+        body = BoundedBody(answer.headers.get("content-encoding", ""), self._max_answer_bytes)
         try:
             async for chunk in answer.aiter_raw():
-                body += chunk
-                if truncated := len(body) > self._max_answer_bytes:
+                if not body.add(chunk):
                     break
         finally:
             await answer.aclose()
+        body.end()
         # Drop the headers that would make httpx decode the body.
         headers = [(name, text) for name, text in answer.headers.raw if name.lower() not in _OF_THE_WIRE]
-        return httpx.Response(
+        bounded = httpx.Response(
             answer.status_code,
             headers=headers,
-            content=bytes(body[: self._max_answer_bytes]),
-            extensions={**_plain(answer.extensions), "truncated": truncated},
+            content=bytes(body.content),
+            extensions={
+                **_plain(answer.extensions),
+                "truncated": body.is_truncated,
+                "undecodable": body.is_undecodable,
+            },
         )
+        bounded.encoding = codec_of(answer.headers.get("content-type", ""))
+        return bounded
+
+
+class _NoCookies(CookieJar):
+    """Neither keeps nor parses cookies: the standard parser takes quadratic time."""
+
+    def extract_cookies(self, response: Any, request: Any) -> None:
+        """Keep nothing."""
+
+    def add_cookie_header(self, request: Any) -> None:
+        """Send nothing."""
 
 
 _OF_THE_WIRE = {b"content-encoding", b"transfer-encoding", b"content-length"}
@@ -170,41 +193,3 @@ def _plain(extensions: Any) -> dict[str, Any]:
 def _tls() -> ssl.SSLContext:
     """Create the TLS context once; trusts certifi's CAs, or those of SSL_CERT_FILE or SSL_CERT_DIR."""
     return httpx.create_ssl_context()
-
-
-async def resolve(host: str) -> list[Address]:
-    """Resolve a host to its addresses, in the system's order.
-
-    Each lookup has its own daemon thread, so a name server that does not answer delays neither other lookups nor the
-    end of the program.
-
-    Raises:
-        OSError: The host has no address or is not a valid name.
-    """
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[list[Address]] = loop.create_future()
-
-    def settle(set_outcome: Callable[[Any], None], outcome: object) -> None:
-        if not answer.done():
-            set_outcome(outcome)
-
-    def ask() -> None:
-        try:
-            found = _ask(host)
-        except OSError as error:
-            set_outcome, outcome = answer.set_exception, error
-        else:
-            set_outcome, outcome = answer.set_result, found
-        with suppress(RuntimeError):  # the loop is already closed
-            loop.call_soon_threadsafe(settle, set_outcome, outcome)
-
-    threading.Thread(target=ask, daemon=True, name="resolver").start()
-    return await answer
-
-
-def _ask(host: str) -> list[Address]:
-    try:
-        found = getaddrinfo(host.removeprefix("[").removesuffix("]"), None, type=SOCK_STREAM)
-    except UnicodeError:  # a label is too long
-        raise gaierror from None
-    return list(dict.fromkeys(ip_address(str(each[4][0])) for each in found))

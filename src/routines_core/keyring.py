@@ -8,6 +8,8 @@ import base64
 import binascii
 import json
 import os
+import shlex
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ VERSION = 1
 """The first byte of every ciphertext."""
 KEPT_KEY_FILE = "encryption.key"
 """File in the data directory in which `routines up` keeps the key that it generated."""
+_OPEN_TO_OTHERS = stat.S_IRWXO | stat.S_IWGRP
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
@@ -173,7 +176,7 @@ def load_keyring(settings: Settings) -> Keyring:
     To use another key provider, construct it here.
 
     Raises:
-        ConfigurationError: The keys are missing or malformed, or the file cannot be read.
+        ConfigurationError: The keys are missing or malformed, or the file cannot be read, or others can read it.
     """
     return Keyring(_provider(settings).keys())
 
@@ -194,9 +197,20 @@ def _provider(settings: Settings) -> KeyProvider:
 
 def _keys_of_file(path: Path) -> LocalKeys:
     try:
-        return LocalKeys(path.read_text("ascii"), source=str(path))
+        with path.open(encoding="ascii") as file:
+            _refuse_open_file(path, stat.S_IMODE(os.fstat(file.fileno()).st_mode))
+            return LocalKeys(file.read(), source=str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"Cannot read the encryption keys in {path} ({type(error).__name__}).") from None
+
+
+def _refuse_open_file(path: Path, mode: int) -> None:
+    """Refuse a file that other users may read or change; its group may read it, as mounted secrets need."""
+    if os.name == "posix" and mode & _OPEN_TO_OTHERS:
+        raise ConfigurationError(
+            f"The encryption keys in {path} can be read or changed by other users of this machine (mode {mode:04o}): "
+            f"run chmod 0400 {shlex.quote(str(path))}. If they may have been read, rotate them."
+        )
 
 
 def key_id_of(ciphertext: bytes) -> str:

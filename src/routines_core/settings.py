@@ -52,6 +52,17 @@ class Settings(BaseSettings):
     body_timeout_seconds: float = Field(default=10, gt=0, alias="ROUTINES_BODY_TIMEOUT_SECONDS")
     """Time a client may take to send the body of a request."""
 
+    max_buffered_bytes: int = Field(default=64 * 1024 * 1024, ge=1024, alias="ROUTINES_MAX_BUFFERED_BYTES")
+    """Maximum total size of the bodies that one API process buffers at once, in bytes."""
+    max_buffered_bytes_per_collection: int = Field(
+        default=16 * 1024 * 1024, ge=1024, alias="ROUTINES_MAX_BUFFERED_BYTES_PER_COLLECTION"
+    )
+    """The same for the requests of one collection."""
+    max_connections: int = Field(default=2048, ge=16, le=1_000_000, alias="ROUTINES_MAX_CONNECTIONS")
+    """Maximum number of client connections that one API process has open; further ones wait to be accepted."""
+    work_seconds_per_minute: float = Field(default=20, gt=0, le=6000, alias="ROUTINES_WORK_SECONDS_PER_MINUTE")
+    """Processor seconds per minute that one key may use in one API process for parsing and checking bodies."""
+
     files: str | None = Field(default=None, alias="ROUTINES_FILES")
     """Where files are stored: a directory or `s3://bucket/prefix`; None: `files` in the data directory."""
     max_files: int = Field(default=20, ge=0, le=1000, alias="ROUTINES_MAX_FILES")
@@ -60,6 +71,8 @@ class Settings(BaseSettings):
     """Maximum size of a file, in bytes."""
     max_upload_bytes: int = Field(default=128 * 1024 * 1024, ge=1024, alias="ROUTINES_MAX_UPLOAD_BYTES")
     """Maximum size of a request body with files, in bytes."""
+    max_uploads: int = Field(default=32, ge=1, le=10_000, alias="ROUTINES_MAX_UPLOADS")
+    """Maximum number of uploads in progress in one API process; one collection may have three quarters of them."""
     upload_timeout_seconds: float = Field(default=300, gt=0, alias="ROUTINES_UPLOAD_TIMEOUT_SECONDS")
     """Time a client may take to send a body with files."""
     run_sync_seconds: float = Field(default=300, ge=0, alias="ROUTINES_RUN_SYNC_SECONDS")
@@ -78,8 +91,16 @@ class Settings(BaseSettings):
 
     worker_concurrency: int = Field(default=50, ge=1, le=1000, alias="ROUTINES_WORKER_CONCURRENCY")
     """Maximum number of runs that one worker has claimed at once."""
+    worker_processes: int = Field(default=32, ge=1, le=1000, alias="ROUTINES_WORKER_PROCESSES")
+    """Maximum number of step processes of a worker. Each runs one collection's workflows at a time."""
+    step_memory_mib: int = Field(default=512, ge=64, le=65_536, alias="ROUTINES_STEP_MEMORY_MIB")
+    """Memory in MiB that a step process may allocate beyond what it has when it starts."""
+    step_stall_seconds: float = Field(default=5, ge=0.5, le=600, alias="ROUTINES_STEP_STALL_SECONDS")
+    """How long a step may keep its process busy without a pause, in seconds."""
+    max_run_bytes: int = Field(default=16 * 1024 * 1024, ge=1024, le=1024 * 1024 * 1024, alias="ROUTINES_MAX_RUN_BYTES")
+    """Maximum size of the inputs and outputs of all steps of a run, in bytes of JSON."""
     lease_seconds: float = Field(default=15, ge=0.5, alias="ROUTINES_LEASE_SECONDS")
-    """How long a claimed run stays with a worker without a sign of life; workers renew after a third of it."""
+    """How long a claimed run stays with a worker that does not renew its lease; workers renew after a third of it."""
     run_deadline_seconds: float = Field(default=3600, gt=0, alias="ROUTINES_RUN_DEADLINE_SECONDS")
     """Maximum duration of a run, counted from its first claim."""
     engine: Literal["postgres", "temporal"] = Field(default="postgres", alias="ROUTINES_ENGINE")
@@ -92,6 +113,8 @@ class Settings(BaseSettings):
     """Temporal task queue that the workers poll."""
     temporal_tls: bool = Field(default=False, alias="ROUTINES_TEMPORAL_TLS")
     """Whether to connect to Temporal with TLS; a certificate or an API key also turns it on."""
+    temporal_insecure: bool = Field(default=False, alias="ROUTINES_TEMPORAL_INSECURE")
+    """Whether to connect without TLS to a Temporal server that is not on loopback."""
     temporal_ca_file: Path | None = Field(default=None, alias="ROUTINES_TEMPORAL_CA_FILE")
     """PEM file of the CA that signed the server's certificate; None: the system's CAs."""
     temporal_cert_file: Path | None = Field(default=None, alias="ROUTINES_TEMPORAL_CERT_FILE")
@@ -101,9 +124,9 @@ class Settings(BaseSettings):
     temporal_api_key: str | None = Field(default=None, alias="ROUTINES_TEMPORAL_API_KEY", repr=False)
     """API key for Temporal."""
     temporal_open_runs: int = Field(default=1000, ge=0, le=100_000, alias="ROUTINES_TEMPORAL_OPEN_RUNS")
-    """Maximum number of open runs in Temporal, across all workers; 0: start no new ones there."""
+    """Maximum number of open runs in Temporal, across all workers; 0: no new ones are started there."""
     temporal_check_seconds: float = Field(default=30, ge=0.5, le=3600, alias="ROUTINES_TEMPORAL_CHECK_SECONDS")
-    """How often to ask Temporal about runs that have not been heard of."""
+    """How often to ask Temporal about runs that have been silent."""
     webhook_allow_private: bool = Field(default=False, alias="ROUTINES_WEBHOOK_ALLOW_PRIVATE")
     """Whether webhooks and HTTP steps may reach loopback and private addresses."""
 
@@ -114,6 +137,8 @@ class Settings(BaseSettings):
     keep_skips_days: float = Field(default=0, ge=0, le=36500, alias="ROUTINES_KEEP_SKIPS_DAYS")
     """How long a skipped slot is kept; 0: forever."""
 
+    operator_token: str | None = Field(default=None, min_length=32, alias="ROUTINES_OPERATOR_TOKEN", repr=False)
+    """Bearer token with which an operator sets limits by HTTP; None: the endpoints for it do not exist."""
     metrics_port: int | None = Field(default=None, ge=1, le=65535, alias="ROUTINES_METRICS_PORT")
     """Port of this program's management listener, which serves /metrics and /health; None: no listener."""
     metrics_host: str = Field(default="127.0.0.1", alias="ROUTINES_METRICS_HOST")
@@ -121,7 +146,7 @@ class Settings(BaseSettings):
     metrics_token: str | None = Field(default=None, min_length=16, alias="ROUTINES_METRICS_TOKEN", repr=False)
     """Bearer token required to read /metrics; None: no token required on loopback."""
 
-    @field_validator("metrics_token", "metrics_port", mode="before")
+    @field_validator("metrics_token", "metrics_port", "operator_token", mode="before")
     @classmethod
     def _empty_is_not_set(cls, given: object) -> object:
         """Treat an empty value, as in `NAME=` of an environment file, as not set."""

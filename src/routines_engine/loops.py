@@ -30,7 +30,7 @@ async def repeat(stop: asyncio.Event, job: Job, seconds: float, metrics: WorkerM
             again_at_once = await job()
         except LOST as error:
             metrics.database_failures.inc()
-            log.warning("database away, trying again", error=type(error).__name__)
+            log.warning("database unavailable, retrying", error=type(error).__name__)
             await sleep_or_stop(stop, RECONNECT_SECONDS)
         else:
             await sleep_or_stop(stop, 0 if again_at_once else seconds)
@@ -38,7 +38,7 @@ async def repeat(stop: asyncio.Event, job: Job, seconds: float, metrics: WorkerM
 
 @asynccontextmanager
 async def woken(wake: asyncio.Event, database_url: str) -> AsyncGenerator[None]:
-    """Set `wake` on every wake-up notification within the block, reconnecting after each database outage."""
+    """Set `wake` on every wakeup notification within the block, reconnecting after each database outage."""
     listening = asyncio.create_task(_listen(wake, database_url))
     try:
         yield

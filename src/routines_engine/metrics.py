@@ -6,20 +6,20 @@ from dataclasses import dataclass
 
 from prometheus_client import Counter, Gauge
 
-from routines_core.db.runs import StepRecord
 from routines_core.metrics.distribution import DELAY_BUCKETS, DURATION_BUCKETS, Distribution
 from routines_core.metrics.listener import ProgramHealth
 from routines_core.metrics.program import ProgramMetrics
+from routines_engine.sandbox.messages import RecordedStep
 from routines_workflow.activity import ACTIVITIES
 
 RUN_BUCKETS = (*DURATION_BUCKETS, 900, 3600)
 """Seconds. Runs have a deadline of one hour by default."""
 UNKNOWN = "unknown"
-"""The label of a step whose activity does not exist: a label must not hold what a tenant wrote."""
+"""The label of a step whose activity does not exist: labels must not contain what a tenant wrote."""
 DELIVERED, FAILED, GIVEN_UP, LOST = "delivered", "failed", "given_up", "lost"
 """Outcomes of a delivery attempt: accepted, to be retried, not to be retried, no longer this worker's."""
 ANSWER_SECONDS = 10.0
-"""Without an answer from the database for this long a worker counts as cut off; even an idle one asks every second."""
+"""A worker without an answer from the database for this long counts as cut off; even an idle one asks every second."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class WorkerLoad:
     """How busy a worker is. The callables are called each time the metrics are read.
 
     Attributes:
-        concurrency: The most runs at once.
+        concurrency: Maximum number of runs at once.
         in_use: How much of the concurrency is in use.
         since_renewal_seconds: Seconds since the oldest lease was renewed; 0 if there is none.
     """
@@ -71,7 +71,9 @@ class WorkerMetrics(ProgramMetrics):
 
     def _register_capacity(self) -> None:
         Gauge(
-            "routines_worker_concurrency", "The most runs that the worker executes at once.", registry=self.registry
+            "routines_worker_concurrency",
+            "Maximum number of runs that the worker executes at once.",
+            registry=self.registry,
         ).set_function(self._concurrency)
         Gauge(
             "routines_worker_concurrency_in_use", "Claimed runs that take capacity.", registry=self.registry
@@ -165,9 +167,9 @@ class WorkerMetrics(ProgramMetrics):
         """Note that the database has just answered."""
         self._answered_at = time.monotonic()
 
-    def stepped(self, step: StepRecord) -> None:
+    def stepped(self, step: RecordedStep) -> None:
         """Count a recorded step if it ended or is to be retried; the start of a step is not counted."""
-        outcome = "retried" if step.status == "running" and step.failed_try is not None else step.status
+        outcome = "retried" if step.status == "running" and step.is_retry else step.status
         if outcome != "running":
             self._steps.labels(step.activity if step.activity in ACTIVITIES else UNKNOWN, outcome).inc()
 

@@ -55,7 +55,7 @@ class Batches:
         )
 
     async def tick_in_turns(self) -> int:
-        """Run one batch that takes the collections in turns. Returns the number of routines claimed."""
+        """Run one batch that alternates between collections. Returns the number of routines claimed."""
         batch = await db.due_in_turns(
             self.connection, batch_size=self.settings.tick_batch_size, set_aside=self.set_aside()
         )
@@ -83,7 +83,7 @@ class Batches:
                     untried += [routines[middle:], routines[:middle]]
         return len(batch)
 
-    async def _strike(self, routine: Due, error: db.STATEMENT_FAILED) -> None:
+    async def _strike(self, routine: Due, error: db.StatementFailure) -> None:
         """Record a strike against this routine; if that fails or a lock was to blame, set the routine aside."""
         if db.blame(error) == "moment":
             self._set_aside(routine, "moment", db.cause_of(error))
@@ -101,7 +101,7 @@ class Batches:
         log.error("routine set aside", routine_id=routine.id, seconds=seconds, cause=cause)
 
     @staticmethod
-    def _raise_unless_of_a_routine(error: db.STATEMENT_FAILED) -> None:
+    def _raise_unless_of_a_routine(error: db.StatementFailure) -> None:
         if db.blame(error) == "server":
             raise error
 

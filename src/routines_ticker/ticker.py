@@ -30,25 +30,25 @@ TIMER_SECONDS = 0.002
 """Resolution of the event loop's timer, rounded up. Before a slot, the ticker wakes this much early and spins for the
 rest. Otherwise it wakes this much late, since waking early would cost a second query."""
 TURN_SECONDS = 0.5
-"""Minimum interval, during a backlog, between batches that take the collections in turns."""
+"""Minimum interval, during a backlog, between batches that alternate between collections."""
 TURN_COST_FACTOR = 10
-"""A batch in turns reads everything that is due, so the next one waits this many times its duration."""
+"""Such a batch reads everything that is due, so the next one waits this many times its duration."""
 
 log = structlog.get_logger("ticker")
 
 
 @dataclass
 class TurnSchedule:
-    """Decides when a batch takes the collections in turns; a backlog must last for a while first."""
+    """Decides when a batch alternates between collections; a backlog must last for a while first."""
 
     due_at: float = field(default_factory=lambda: time.monotonic() + TURN_SECONDS)
 
     def are_due(self) -> bool:
-        """Check whether the next batch in turns is due."""
+        """Return whether the next alternating batch is due."""
         return time.monotonic() >= self.due_at
 
     def done(self, began_at: float) -> None:
-        """Schedule the next batch in turns, depending on the duration of this one."""
+        """Schedule the next alternating batch, depending on the duration of this one."""
         ended_at = time.monotonic()
         self.due_at = ended_at + max(TURN_SECONDS, TURN_COST_FACTOR * (ended_at - began_at))
 
@@ -153,7 +153,7 @@ async def _tick_on(ticker: Ticker, database_url: str) -> None:
             ticker.metrics.database_failures.inc()
             # Start over with short delays if the connection had lasted; otherwise back off.
             wait = first_wait if time.monotonic() - began_at > longest_wait else min(2 * wait, longest_wait)
-            log.warning("database away, trying again", seconds=wait, error=type(error).__name__)
+            log.warning("database unavailable, retrying", seconds=wait, error=type(error).__name__)
             await sleep_or_stop(ticker.stop, wait)
 
 

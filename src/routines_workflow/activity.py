@@ -65,7 +65,7 @@ class StepServices(Protocol):
     """What the engine offers to a step, limited to the run's own collection."""
 
     async def secret(self, name: str) -> str | None:
-        """Return the secret param with this name, or else the collection's environment variable, or else None.
+        """Return the secret param of this name or else the collection's environment variable; None if neither exists.
 
         Raises:
             SecretError: It is stored but cannot be decrypted.
@@ -86,17 +86,21 @@ class StepServices(Protocol):
         """Find ended runs of a task, newest first; a status of None matches every final status."""
         ...
 
-    async def read_file(self, path: str) -> bytes:
+    async def read_file(self, path: str, max_bytes: int | None = None) -> bytes:
         """Read a file of the collection: one of init_params.file_paths, or one that a step saved.
 
         Raises:
-            InvalidError: There is no file at this path.
+            InvalidError: There is no file at this path, or it is larger than `max_bytes`; None: any size.
         """
         ...
 
     async def save_file(self, name: str, content: bytes) -> str:
         """Save a file in the collection and return the path to read it by."""
         ...
+
+
+def _unmasked(value: Any) -> Any:
+    return value
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,8 @@ class StepContext:
         services: What the engine offers to the step.
         timeout_seconds: Timeout of the attempt; None if the step's config sets none.
         allow_private: Whether requests may go to loopback and private addresses.
+        mask: Masks the secrets that the run has read so far in a JSON value. What an activity returns is masked anyway,
+            but only whole secrets are found: mask a text before you cut it or put a part of it into a message.
     """
 
     workflow_id: str
@@ -118,6 +124,7 @@ class StepContext:
     services: StepServices
     timeout_seconds: float | None = None
     allow_private: bool = False
+    mask: Callable[[Any], Any] = _unmasked
 
     @property
     def idempotency_key(self) -> str:

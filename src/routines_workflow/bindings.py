@@ -6,11 +6,12 @@ templates are expanded; `text_path` gives a reference, or a list of references t
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
 from routines_core.errors import InvalidError
-from routines_workflow.references import Reference, parse_reference
-from routines_workflow.templates import expand, templates_in
+from routines_workflow.references import Reference, Room, parse_reference
+from routines_workflow.templates import MAX_TEXT, expand, templates_in
 
 REFERENCE_SUFFIX = "_path"
 """A key with this suffix contains a reference: `prompt_path` fills the parameter `prompt`."""
@@ -43,24 +44,33 @@ class Binding:
     is_raw: bool = False
 
     def references(self) -> list[Reference]:
-        """List the references in the value.
+        """List the references in the value, each once.
 
         Raises:
             InvalidError: A reference is malformed.
         """
-        if self.is_reference:
-            return list(_references(self.value))
-        return [reference for template in templates_in(self.value) for reference in template.references]
+        return self._found
 
-    def resolve(self, values: dict[str, Any]) -> Any:
+    @cached_property
+    def _found(self) -> list[Reference]:
+        if self.is_reference:
+            return list(dict.fromkeys(_references(self.value)))
+        found = (reference for template in templates_in(self.value) for reference in template.references)
+        return list(dict.fromkeys(found))
+
+    def resolve(self, values: dict[str, Any], room: Room | None = None) -> Any:
         """Return the value of the parameter.
 
+        Args:
+            values: What references may name.
+            room: How much the inputs of the step may still take; None for no limit.
+
         Raises:
-            InvalidError: A reference is malformed or refers to a missing value.
+            InvalidError: A reference is malformed or refers to a missing value, or `room` does not suffice.
         """
         if self.is_raw:
             return self.value
-        return _resolve(self.value, values) if self.is_reference else expand(self.value, values)
+        return _resolve(self.value, values, room) if self.is_reference else expand(self.value, values, room)
 
 
 def bindings_of(config: dict[str, Any], raw: dict[str, str]) -> list[Binding]:
@@ -86,14 +96,16 @@ def inputs_of(bindings: list[Binding], raw: dict[str, str], values: dict[str, An
 
     Raises:
         InvalidError: A reference is malformed or refers to a missing value.
+        TooMuchError: The inputs would be larger than MAX_TEXT; they are not made.
     """
-    inputs = {binding.parameter: binding.resolve(values) for binding in bindings}
+    room = Room(MAX_TEXT)
+    inputs = {binding.parameter: binding.resolve(values, room) for binding in bindings}
     for binding in bindings:
         if binding.is_raw and isinstance(variables := inputs.get(raw[binding.parameter], {}), dict):
             known = cast("dict[str, Any]", variables)
             wanted = [each for each in binding.references() if _is_of_the_run(each, known, values)]
             if wanted:
-                found = {str(each): each.resolve(values) for each in wanted}
+                found = {str(each): each.resolve(values, room) for each in wanted}
                 inputs[raw[binding.parameter]] = {**known, **found}
     return inputs
 
@@ -161,9 +173,9 @@ def _references(value: Any) -> Iterator[Reference]:
         raise InvalidError("a reference must be a text or a list of texts")
 
 
-def _resolve(value: Any, values: dict[str, Any]) -> Any:
+def _resolve(value: Any, values: dict[str, Any], room: Room | None) -> Any:
     if isinstance(value, list):
-        return [_resolve(item, values) for item in cast("list[Any]", value)]
+        return [_resolve(item, values, room) for item in cast("list[Any]", value)]
     if not isinstance(value, str):
         raise InvalidError("a reference must be a text or a list of texts")
-    return parse_reference(value).resolve(values)
+    return parse_reference(value).resolve(values, room)

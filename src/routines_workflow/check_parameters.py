@@ -11,7 +11,6 @@ from routines_workflow.bindings import Binding, bindings_of
 from routines_workflow.catalogue import fields_of
 from routines_workflow.check_references import StepScope
 from routines_workflow.references import Reference
-from routines_workflow.templates import templates_in
 from routines_workflow.type_names import rule_of
 
 Config = dict[str, Any]
@@ -64,7 +63,7 @@ def _mistyped(binding: Binding, activity: Activity[Any]) -> Iterator[str]:
 
 def _is_open(binding: Binding) -> bool:
     """Check whether the parameter's value is known only when the step runs."""
-    return not binding.is_raw and any(template.references for template in templates_in(binding.value))
+    return not binding.is_raw and bool(binding.references())
 
 
 def _wrong(binding: Binding, scope: StepScope) -> Iterator[str]:

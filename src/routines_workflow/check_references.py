@@ -1,7 +1,7 @@
 """Checks a step's references: they may lead to values that the workflow declares and to earlier steps."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 from routines_workflow.activity import Activity
 from routines_workflow.bindings import RESERVED_ROOTS, SECRET_ROOTS, bindings_of, fault_of_secret
@@ -10,6 +10,11 @@ from routines_workflow.references import Reference
 
 ADDED_PARAMS = ("file_paths",)
 """Init params that the endpoints for runs add themselves, so they need not be declared."""
+
+Names: TypeAlias = dict[str, None]
+"""Names in order, quick to search."""
+_SHOWN_NAMES = 20
+"""Maximum number of names listed in a message."""
 
 
 @dataclass(frozen=True)
@@ -21,12 +26,14 @@ class StepScope:
         positions: The workflow's steps: name to position, from 0.
         configs: The workflow's step_configs.
         init_params: The declared parameters with their defaults.
+        parts: Cache of the names of steps' inputs and outputs, shared by all scopes of a workflow.
     """
 
     step: str
     positions: dict[str, int]
     configs: dict[str, dict[str, Any]]
     init_params: dict[str, Any]
+    parts: dict[tuple[str, str], Names | None] = field(default_factory=dict[tuple[str, str], "Names | None"])
 
     def knows(self, root: str) -> bool:
         """Check whether a reference may begin with this name."""
@@ -69,11 +76,19 @@ class StepScope:
             return f"reference {reference}: a step has inputs and outputs"
         if not rest:
             return None
-        config = self.configs.get(reference.root, {})
-        names = _outputs(config) if part == "outputs" else _inputs(config)
+        names = self._names(reference.root, str(part))
         if names is None or rest[0] in names:
             return None
-        return f"reference {reference}: the {part} of {reference.root!r} are {', '.join(names) or 'none'}"
+        shown = [*names][:_SHOWN_NAMES] + ["…"] * (len(names) > _SHOWN_NAMES)
+        return f"reference {reference}: the {part} of {reference.root!r} are {', '.join(shown) or 'none'}"
+
+    def _names(self, root: str, part: str) -> Names | None:
+        """Return the names of a step's inputs or outputs, or None if they are not known."""
+        if (root, part) not in self.parts:
+            config = self.configs.get(root, {})
+            names = _outputs(config) if part == "outputs" else _inputs(config)
+            self.parts[root, part] = None if names is None else dict.fromkeys(names)
+        return self.parts[root, part]
 
 
 def _activity(config: dict[str, Any]) -> Activity[Any] | None:

@@ -10,11 +10,15 @@ from routines_workflow.activity import ACTIVITIES
 from routines_workflow.bindings import MAX_DEPTH, RESERVED_ROOTS, depth_of
 from routines_workflow.catalogue import find_activity
 from routines_workflow.check_parameters import check_parameters
-from routines_workflow.check_references import StepScope
+from routines_workflow.check_references import Names, StepScope
 from routines_workflow.step_limits import step_limits
 
 MOST_FINDINGS = 100
 """More would not help anyone, and a workflow with thousands of faults must not keep the API busy."""
+LONGEST_TEXT = 500
+"""Maximum length of a finding's field, and of its message, in characters."""
+LONGEST_GUESSED = 100
+"""Longest unknown activity name for which a similar one is suggested, in characters."""
 KEYS = ("init_params", "step_configs", "steps")
 """The keys of a workflow."""
 RESERVED_NAMES = RESERVED_ROOTS
@@ -25,7 +29,13 @@ Config = dict[str, Any]
 
 def check_workflow(workflow: Config) -> list[Fault]:
     """List the rules that the workflow breaks, at most MOST_FINDINGS; an empty list means that it can be saved."""
-    return list(islice(_malformed(workflow), MOST_FINDINGS)) or list(islice(_faults(workflow), MOST_FINDINGS))
+    found = list(islice(_malformed(workflow), MOST_FINDINGS)) or list(islice(_faults(workflow), MOST_FINDINGS))
+    return [Fault(_cut(fault.field), _cut(fault.message)) for fault in found]
+
+
+def _cut(text: str) -> str:
+    """Cut a long text: the names in it come from the workflow, and each of a hundred findings may repeat them."""
+    return text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + "…"
 
 
 def _malformed(workflow: Config) -> Iterator[Fault]:
@@ -57,11 +67,12 @@ def _faults(workflow: Config) -> Iterator[Fault]:
     configs: dict[str, Config] = workflow.get("step_configs", {})
     positions = {name: index for index, name in reversed(list(enumerate(steps)))}
     yield from _misnamed(steps, positions, configs)
+    parts: dict[tuple[str, str], Names | None] = {}
     for name, config in configs.items():
         if name not in positions:
             yield Fault(f"workflow.step_configs.{name}", "is not in steps")
         else:
-            scope = StepScope(name, positions, configs, workflow.get("init_params", {}))
+            scope = StepScope(name, positions, configs, workflow.get("init_params", {}), parts)
             yield from _step(f"workflow.step_configs.{name}", config, scope)
 
 
@@ -96,5 +107,5 @@ def _step(path: str, config: Config, scope: StepScope) -> Iterator[Fault]:
 
 
 def _near(name: Any) -> str:
-    near = get_close_matches(name, ACTIVITIES, n=1) if isinstance(name, str) else []
+    near = get_close_matches(name, ACTIVITIES, n=1) if isinstance(name, str) and len(name) <= LONGEST_GUESSED else []
     return f": did you mean {near[0]!r}?" if near else ""

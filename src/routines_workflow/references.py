@@ -12,10 +12,10 @@ Examples: `init_params.prompt`, `expand.outputs.text`, `generate.outputs.images[
 import json
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, cast
 
 from routines_core.errors import InvalidError
+from routines_workflow.text_cache import cached_by_text
 
 MAX_MEMBERS = 100
 """Maximum number of members of a reference; more are a mistake, and each takes a level of recursion."""
@@ -52,6 +52,33 @@ class MissingReferenceError(InvalidError):
     """A reference names a value that the run does not have."""
 
 
+class TooMuchError(InvalidError):
+    """The resolved parameters of a step are larger than its inputs may be."""
+
+
+@dataclass
+class Room:
+    """How large the resolved parameters of one step may still become.
+
+    Counted while they are made: a workflow may repeat a reference so often that the result does not fit into memory.
+
+    Attributes:
+        left: Characters and items, a lower bound of the bytes that they take as JSON.
+    """
+
+    left: int
+
+    def take(self, size: int) -> None:
+        """Count a text of so many characters, or an array of so many items.
+
+        Raises:
+            TooMuchError: It does not fit.
+        """
+        self.left -= size + 1
+        if self.left < 0:
+            raise TooMuchError("the resolved parameters are larger than a step's inputs may be")
+
+
 @dataclass(frozen=True)
 class Reference:
     """A parsed reference; its `str` parses to the same reference."""
@@ -63,29 +90,33 @@ class Reference:
         """Return the reference as spelled in a workflow."""
         return self.root + "".join(map(_spell, self.members))
 
-    def resolve(self, values: dict[str, Any]) -> Any:
+    def resolve(self, values: dict[str, Any], room: Room | None = None) -> Any:
         """Look the reference up in `values`, which contains `init_params` and each step by name.
 
         Raises:
             MissingReferenceError: There is no such value; the message names the missing member.
+            TooMuchError: `room` does not suffice for the arrays that `[*]` makes.
         """
-        return self._descend(values, (self.root, *self.members))
+        return self._descend(values, (self.root, *self.members), room)
 
-    def _descend(self, value: Any, members: tuple[Member, ...]) -> Any:
+    def _descend(self, value: Any, members: tuple[Member, ...], room: Room | None) -> Any:
         if not members:
             return value
         member, rest = members[0], members[1:]
         if isinstance(member, Each):
             if not isinstance(value, list):
                 raise MissingReferenceError(f"reference {self} is missing: [*] needs an array")
-            return [self._descend(item, rest) for item in cast("list[Any]", value)]
+            items = cast("list[Any]", value)
+            if room is not None:
+                room.take(len(items))
+            return [self._descend(item, rest, room) for item in items]
         try:
-            return self._descend(_item(value, member), rest)
+            return self._descend(_item(value, member), rest, room)
         except (KeyError, IndexError, TypeError):
             raise MissingReferenceError(f"reference {self} is missing: there is no {_spell(member)}") from None
 
 
-@lru_cache(maxsize=1024)
+@cached_by_text(most_characters=64 * 1024, longest=1024)
 def parse_reference(text: str) -> Reference:
     """Parse a reference.
 

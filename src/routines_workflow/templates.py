@@ -11,19 +11,30 @@ as they are and everything else as JSON. Inserted text is not expanded again. Pu
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from typing import Any, cast
 
 import msgspec
 
 from routines_core.errors import InvalidError
-from routines_workflow.references import GrammarError, Reference, scan_reference, scan_string, spell_string
+from routines_workflow.references import (
+    MAX_MEMBERS,
+    GrammarError,
+    Reference,
+    Room,
+    scan_reference,
+    scan_string,
+    spell_string,
+)
+from routines_workflow.text_cache import cached_by_text
 
 MAX_TEXT = 1024 * 1024
 """Maximum length of an expanded template, in characters. It equals the limit of a step's inputs and protects memory."""
 
 _BLANKS = re.compile(r"\s*")
 _BRACES = re.compile(r"\{\{|\{\Z")
+_SIMPLE = re.compile(r"\{\{\s*([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)\s*\}\}")
+"""A placeholder with a reference of names alone, as most are."""
 _SINGLE = 1
 
 Part = str | Reference
@@ -32,8 +43,10 @@ Part = str | Reference
 class TemplateTooLargeError(InvalidError):
     """An expanded template is longer than a step's inputs may be."""
 
-    def __init__(self) -> None:
-        super().__init__(f"the expanded template exceeds {MAX_TEXT} characters")
+    def __init__(self, size: int) -> None:
+        super().__init__(
+            f"the expanded template would take at least {size} bytes, more than the limit of 1 MiB ({MAX_TEXT} bytes)"
+        )
 
 
 @dataclass(frozen=True)
@@ -46,26 +59,30 @@ class Template:
         """Return a spelling that parses to the same template."""
         return "".join(_spell(self.parts, index) for index in range(len(self.parts)))
 
-    @property
+    @cached_property
     def references(self) -> list[Reference]:
-        """Its references, in order."""
-        return [part for part in self.parts if isinstance(part, Reference)]
+        """Its references, each once, in order."""
+        return list(dict.fromkeys(part for part in self.parts if isinstance(part, Reference)))
 
     @property
     def is_one_reference(self) -> bool:
         """Whether it produces a value rather than a text."""
         return len(self.parts) == _SINGLE and isinstance(self.parts[0], Reference)
 
-    def render(self, values: dict[str, Any]) -> Any:
+    def render(self, values: dict[str, Any], room: Room | None = None) -> Any:
         """Expand the template.
 
         Raises:
             MissingReferenceError: A placeholder refers to a missing value.
             TemplateTooLargeError: The text is too long.
+            TooMuchError: `room` does not suffice.
         """
         if self.is_one_reference:
-            return self.references[0].resolve(values)
-        return splice(part if isinstance(part, str) else part.resolve(values) for part in self.parts)
+            return self.references[0].resolve(values, room)
+        text = splice(part if isinstance(part, str) else part.resolve(values, room) for part in self.parts)
+        if room is not None:
+            room.take(len(text))
+        return text
 
 
 def splice(pieces: Iterator[Any]) -> str:
@@ -80,11 +97,11 @@ def splice(pieces: Iterator[Any]) -> str:
         texts.append(piece if isinstance(piece, str) else msgspec.json.encode(piece).decode())
         size += len(texts[-1])
         if size > MAX_TEXT:
-            raise TemplateTooLargeError
+            raise TemplateTooLargeError(size)
     return "".join(texts)
 
 
-@lru_cache(maxsize=1024)
+@cached_by_text(most_characters=256 * 1024, longest=16 * 1024)
 def parse_template(text: str) -> Template:
     """Parse a template.
 
@@ -92,26 +109,42 @@ def parse_template(text: str) -> Template:
         GrammarError: A placeholder does not follow the grammar; the error points at the position.
     """
     parts: list[Part] = []
+    simple: dict[str, Reference] = {}  # each spelling once
     position = 0
     while (start := text.find("{{", position)) >= 0:
         parts.append(text[position:start])
-        part, position = _scan_placeholder(text, start + 2)
+        found = _SIMPLE.match(text, start)
+        if found and found[1].count(".") <= MAX_MEMBERS:
+            part, position = simple.get(found[1]) or _simple(found[1], simple), found.end()
+        else:
+            part, position = _scan_placeholder(text, start + 2)
         parts.append(part)
     return Template(_merged([*parts, text[position:]]))
 
 
-def expand(value: Any, values: dict[str, Any]) -> Any:
+def _simple(spelling: str, known: dict[str, Reference]) -> Reference:
+    root, *members = spelling.split(".")
+    reference = known[spelling] = Reference(root, tuple(members))
+    return reference
+
+
+def expand(value: Any, values: dict[str, Any], room: Room | None = None) -> Any:
     """Expand every template in a JSON value; keys are not expanded.
 
+    Args:
+        value: The JSON value.
+        values: What references may name.
+        room: How much may still be made, shared with the other values of the step; None for no limit.
+
     Raises:
-        InvalidError: As `parse_template` and `Template.render` do.
+        InvalidError: As `parse_template` and `Template.render` do, or `room` does not suffice.
     """
     if isinstance(value, str):
-        return parse_template(value).render(values) if "{{" in value else value
+        return parse_template(value).render(values, room) if "{{" in value else value
     if isinstance(value, list):
-        return [expand(item, values) for item in cast("list[Any]", value)]
+        return [expand(item, values, room) for item in cast("list[Any]", value)]
     if isinstance(value, dict):
-        return {key: expand(item, values) for key, item in cast("dict[str, Any]", value).items()}
+        return {key: expand(item, values, room) for key, item in cast("dict[str, Any]", value).items()}
     return value
 
 

@@ -67,7 +67,7 @@ def test_root_in_a_default_container_hands_the_cluster_to_an_ordinary_account(tm
 def test_binaries_below_a_directory_that_only_root_may_enter_work_in_a_default_container(tmp_path: Path) -> None:
     # As with a checkout in /root: pytest's directories are closed to other accounts too.
     package = find_binaries().parents[1]
-    for directory in package.parent.glob(f"{package.name}*"):  # its libraries are installed beside it
+    for directory in package.parent.glob(f"{package.name}*"):  # its libraries are installed next to it
         shutil.copytree(directory, tmp_path / directory.name, symlinks=True)
     tmp_path.chmod(0o700)
     binaries = tmp_path / find_binaries().relative_to(package.parent)
@@ -98,5 +98,5 @@ def test_a_long_path_works_in_a_container_too(tmp_path: Path) -> None:
 
 def test_root_is_told_what_to_do_if_it_can_neither_enter_a_namespace_nor_change_the_owner(tmp_path: Path) -> None:
     line = Service(tmp_path, prefix=default_container(without="chown")).refusal()
-    assert "no user namespace (unshare: Operation not permitted)" in line
+    assert "does not let root enter a user namespace (unshare: Operation not permitted)" in line
     assert "run routines as an ordinary user, or set DATABASE_URL" in line

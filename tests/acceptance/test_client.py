@@ -1,4 +1,4 @@
-"""Run an unchanged client of the platform against the whole service: it runs, polls and reads by HTTP alone."""
+"""Run an unchanged client of the platform against the whole service: it runs, polls and reads only over HTTP."""
 
 import time
 from typing import Any

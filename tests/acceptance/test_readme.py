@@ -1,4 +1,4 @@
-"""What the README and the docs tell a reader to type works as printed, one block after another in one folder."""
+"""The commands in the README and the docs work as printed, one block after another in one folder."""
 
 import os
 import re
@@ -74,7 +74,7 @@ def test_the_walk_shows_http_and_sql() -> None:
     assert {language for language, _ in blocks(README, heading=WALK)} == {"sh", "sql"}
 
 
-def test_the_readme_stays_a_readme() -> None:
+def test_the_readme_stays_short() -> None:
     assert len(README.read_text("utf-8").splitlines()) < 130
 
 
@@ -84,7 +84,7 @@ def test_the_tutorial_works_as_printed(service: Service) -> None:
     assert "urn:routines:problem:" not in printed, "a request was refused"
     assert "For blue: days [1,2,3]" in printed
     assert "step 'days' failed: must be an integer, got a string, at $.count" in printed
-    assert "No slot: the routine was made later" in printed
+    assert "No slot: the routine was created later" in printed
     assert '"status":"completed"' in printed
 
 
@@ -104,7 +104,7 @@ def test_cadences_are_previewed_as_the_page_says(service: Service) -> None:
     assert '"type":"weekdays"' in printed
 
 
-def test_the_questions_of_the_operations_page_can_be_asked(service: Service) -> None:
+def test_the_statements_of_the_operations_page_work(service: Service) -> None:
     questions = blocks(DOCS / "run" / "operations.md", "sql")
     assert questions
     for question in questions:

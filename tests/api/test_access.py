@@ -106,3 +106,28 @@ async def test_health_docs_and_openapi_answer_without_a_key(client: Client) -> N
 
 async def test_the_documentation_page_names_its_charset_once(client: Client) -> None:
     assert (await client.get("/docs")).headers["content-type"] == "text/html; charset=utf-8"
+
+
+@pytest.mark.parametrize("path", [f"{BASE}/r/why", "/api/v1/db/outcomes/my-org"])
+async def test_a_missing_parameter_is_reported_only_to_a_valid_key(client: Client, path: str) -> None:
+    assert (await client.get(path, headers={"Authorization": "Bearer x"})).status_code == 401
+    assert (await client.get(path.replace("my-org", "other"))).status_code == 404
+    answer = await client.get(path)
+    assert (answer.status_code, answer.json()["errors"][0]["message"]) == (400, "is required")
+
+
+async def test_answers_forbid_caching_and_content_sniffing(client: Client) -> None:
+    answers = [
+        await client.get(BASE),
+        await client.get(f"{BASE}/missing"),
+        await client.get(BASE, headers={"Authorization": ""}),
+        await client.get("/api/v1/health"),
+        await client.get("/openapi.json"),
+        await client.options(BASE),
+    ]
+    for answer in answers:
+        assert (answer.headers["cache-control"], answer.headers["x-content-type-options"]) == ("no-store", "nosniff")
+    page = await client.get("/docs")
+    assert page.headers.get_list("x-content-type-options") == ["nosniff"]
+    console = await client.get("/console/")
+    assert console.headers.get_list("cache-control") == ["no-cache"]

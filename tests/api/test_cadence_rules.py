@@ -1,4 +1,4 @@
-"""The rules of a cadence stand in three places: the contract, one table in Python, and constraints in SQL.
+"""The rules of a cadence exist in three places: the contract, one table in Python, and constraints in SQL.
 
 Here they accept the very same cadences. The contract is written out by hand, so that a wrong table is noticed too.
 """

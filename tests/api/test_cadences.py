@@ -29,8 +29,8 @@ async def test_the_types_are_listed_in_display_order_with_the_fields_that_they_t
     ]
 
 
-async def test_a_routine_can_be_made_of_each_listed_type(client: Client) -> None:
-    """A client that fills in the required fields alone sends a valid cadence."""
+async def test_each_listed_type_can_be_saved_with_its_required_fields(client: Client) -> None:
+    """A client that fills in only the required fields sends a valid cadence."""
     for each in (await client.get(TYPES)).json():
         required = {name: field for name, field in each["fields"].items() if field["required"]}
         given = {name: field.get("choices", [field.get("minimum")])[0] for name, field in required.items()}

@@ -84,7 +84,7 @@ async def test_a_redelivery_that_fails_at_a_stopped_endpoint_is_not_retried(
     assert shown["give_up_reason"] == "the endpoint is stopped: it answered 410: gone"
 
 
-async def test_a_redelivery_is_signed_with_the_present_secret_of_the_routine(
+async def test_a_redelivery_is_signed_with_the_current_secret_of_the_routine(
     client: Client, connection: Connection
 ) -> None:
     delivery = await given_up(connection, "old")

@@ -63,11 +63,11 @@ async def test_the_link_header_leads_to_the_next_page_of_occurrences(client: Cli
 @pytest.mark.parametrize(
     ("time", "kind", "sentence"),
     [
-        ("2026-05-02T09:00:00Z", "missed", "Missed: no ticker came in time, as were all 3 slots"),
+        ("2026-05-02T09:00:00Z", "missed", "Missed: no ticker picked it up in time, as were all 3 slots"),
         ("2026-05-04T09:00:00Z", "started", "Started: run "),
         ("2026-05-05T09:00:00Z", "overlap", "Skipped: run "),
         ("2026-05-05T10:00:00Z", "not_a_slot", "No slot: the next is 2026-05-06T09:00:00Z."),
-        ("2199-01-01T09:00:00Z", "future", "To come: "),
+        ("2199-01-01T09:00:00Z", "future", "Upcoming: "),
     ],
 )
 async def test_why_explains_a_time_in_a_sentence_with_the_facts_behind_it(

@@ -43,7 +43,7 @@ def patch(api: ApiProcess, key: str, body: Any) -> Answer:
 
 
 def refused(answer: Answer, limit: int) -> bool:
-    """Tell whether the answer names the limit."""
+    """Return whether the answer names the limit."""
     return str(limit) in json.loads(answer.content)["detail"]
 
 

@@ -63,6 +63,13 @@ async def test_once_a_token_is_set_nothing_else_opens_metrics(database: Database
         assert "ROUTINES_METRICS_TOKEN" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("path", ["/metrics/", "//metrics", "/%6detrics", "/metrics//"])
+async def test_only_the_path_that_a_proxy_blocks_serves_metrics(database: Database, path: str) -> None:
+    async with client_of(database.url) as client:
+        answer = await client.get("http://testserver.local" + path)
+        assert (answer.status_code, b"routines_" in answer.content) == (404, False)
+
+
 async def test_the_key_of_a_collection_does_not_open_metrics(database: Database, connection: Connection) -> None:
     key = await make_key(connection, "my-org")
     async with client_of(database.url, host="0.0.0.0", metrics_token=TOKEN) as client:

@@ -25,7 +25,7 @@ PATH = "/api/v1/tasks/my-org"
 
 @pytest.fixture
 def server(tmp_path: Path) -> Generator[EmbeddedServer]:
-    """A Postgres server with the schema, for this test alone."""
+    """A Postgres server with the schema, for this test only."""
     server = EmbeddedServer(tmp_path, settings={"fsync": "off"})
     server.start()
     asyncio.run(_migrate(server.url()))

@@ -268,7 +268,7 @@ async def test_run_sync_sent_again_with_its_idempotency_key_waits_for_the_same_r
 
 
 async def test_run_sync_answers_202_at_once_if_all_seats_are_taken(client: Client) -> None:
-    client.app.state.services.run_waiter.seats = 0
+    client.app.state.services.run_waiter.seats.size = 0
     async with asyncio.timeout(5):
         assert (await client.post(SYNC, json={})).status_code == 202
 

@@ -14,7 +14,7 @@ import pytest
 from api.hostile.message import KEPT, KEY, ROUTINES, TASKS, request
 from routines_api.app import CONNECTIONS
 from support.rows import Database
-from support.serving import TASK, ApiProcess, api_process, wait_until
+from support.serving import TASK, ApiProcess, api_process, send, wait_until
 
 LONGEST = 20.0
 """How long a disconnect may take on a busy machine, with 1 s configured."""
@@ -39,7 +39,7 @@ def begun(api: ApiProcess, key: str) -> socket.socket:
 
 
 def drip(bare: socket.socket, text: bytes, seconds: float) -> bytes:
-    """Send a few bytes now and then, and return the answer."""
+    """Send a few bytes from time to time, and return the answer."""
     bare.settimeout(0.2)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -135,3 +135,36 @@ def waits_for_a_lock(database: Database) -> bool:
             "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'routines-api' AND wait_event_type = 'Lock'"
         ).fetchone()
     return bool(row and row[0])
+
+
+# --- connections and lengths ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_request_with_both_lengths_is_read_by_its_chunks(shared: Database, key: str, order: tuple[int, int]) -> None:
+    """The web server drops the Content-Length before the API sees it, so nothing can read the request by it."""
+    lengths = ("Content-Length: 3", "Transfer-Encoding: chunked")
+    head = [
+        "POST /api/v1/tasks/my-org HTTP/1.1", "Host: x", f"Authorization: Bearer {key}", "Connection: close",
+        *(lengths[index] for index in order), "", "",
+    ]  # fmt: skip
+    with api_process(shared.url) as api:
+        answer = send(api, "\r\n".join(head).encode() + b'd\r\n{"unknown":1}\r\n0\r\n\r\n')
+    assert answer.status == 400
+    assert b"unknown field" in answer.content
+
+
+def test_connections_beyond_the_limit_wait_until_one_closes(shared: Database) -> None:
+    with api_process(shared.url, max_connections=16, header_timeout_seconds=60) as api:
+        idle = [api.socket() for _ in range(16)]
+        time.sleep(0.5)
+        with api.socket() as waiting:
+            waiting.sendall(b"GET /api/v1/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            waiting.settimeout(1)
+            with pytest.raises(TimeoutError):
+                waiting.recv(1)
+            idle.pop().close()
+            waiting.settimeout(30)
+            assert waiting.recv(12) == b"HTTP/1.1 200"
+        for each in idle:
+            each.close()

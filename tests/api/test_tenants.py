@@ -47,6 +47,7 @@ ROWS = [
     Row("GET", "/api/v1/db/trajectories/{collection}/{task}"),
     Row("GET", "/api/v1/db/trajectory/{collection}/{task}/{trajectory_id}"),
     Row("GET", "/api/v1/collections/{collection}/environment"),
+    Row("GET", "/api/v1/collections/{collection}/limits"),
     Row("PATCH", "/api/v1/collections/{collection}/environment", {"environment_variables": {"A": "secret"}}),
     Row("POST", "/api/v1/run/{collection}/{task}", {"init_params": {}}),
     Row("POST", "/api/v1/run-sync/{collection}/{task}", {"secret_params": {"A": "secret"}}),
@@ -164,7 +165,9 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     execute: Callable[..., Coroutine[Any, Any, None]] = Statement._execute
 
     async def noted(statement: Statement[Any], *arguments: Any) -> None:
-        names.append(statement.name)
+        # The process counts towards limits when its last count is old, whatever the request.
+        if statement.name not in {"limits.measure", "limits.take_runs"}:
+            names.append(statement.name)
         await execute(statement, *arguments)
 
     monkeypatch.setattr(Statement, "_execute", noted)

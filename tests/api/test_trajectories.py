@@ -117,6 +117,7 @@ async def test_lists_and_stats_of_a_large_task_use_indexes(client: Client, conne
     await connection.execute("SET plan_cache_mode = force_generic_plan")
     parameters: dict[str, Any] = {"key_id": 1, "task_id": 1, "task": "echo", "routine_id": None}
     parameters |= {"limit": 10, "offset": 0, "most": 10000}
+    parameters |= {"value_bytes": 2048, "page_bytes": 4_000_000, "most_steps": 200}
     for name, statuses in (("list_trajectories", (None, "failed", "pending")), ("stats", (None,))):
         for status in statuses:
             text = "EXPLAIN (ANALYZE, FORMAT JSON) " + Statement.declared[f"trajectories.{name}"].text

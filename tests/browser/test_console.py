@@ -7,6 +7,7 @@ import signal
 from typing import Any
 
 import pytest
+from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from support.browsing import LONG, Console, plain
@@ -73,7 +74,7 @@ def test_a_key_opens_its_collection_and_survives_a_reload_only_in_its_tab(signed
     [
         ("nonsense", "This key does not work"),
         ("schlüssel", "Enter the whole key"),
-        ("rtn_1_" + "a" * 43 + "b" * 6, "mistyped or cut"),
+        ("rtn_1_" + "a" * 43 + "b" * 6, "mistyped or truncated"),
     ],
     ids=["unknown", "not a key", "mistyped"],
 )
@@ -159,9 +160,9 @@ def test_the_ledger_explains_each_skipped_slot_and_links_to_the_run_that_blocked
     ("time", "sentence"),
     [
         ("2026-05-04T09:00", "was still running"),
-        ("2026-05-06T09:00", "Missed: no ticker came in time"),
+        ("2026-05-06T09:00", "Missed: no ticker picked it up in time"),
         ("2026-05-04T10:00", "No slot: the next is"),
-        ("2020-01-01T00:00", "the routine was made later"),
+        ("2020-01-01T00:00", "the routine was created later"),
     ],
 )
 def test_why_answers_in_a_sentence(console: Console, time: str, sentence: str) -> None:
@@ -352,6 +353,31 @@ def test_relative_times_follow_the_clock_of_the_service(console: Console, servic
         assert ahead > 3 * 3600e3 - 1000
         shown = console.find("aside time[data-relative]").text
         assert re.fullmatch(r"now|\d+ (s|min) ago", shown), shown
+
+
+def test_the_limits_are_shown_with_their_use_and_the_reached_one_stands_out(console: Console, service: Service) -> None:
+    service.execute(
+        """INSERT INTO routines.collection_limits (collection_id, name, value)
+           SELECT id, limit_name, value FROM routines.collections,
+                  (VALUES ('tasks', 1), ('file_bytes', NULL), ('run_steps', 50)) AS limits (limit_name, value)
+           WHERE collections.name = 'demo'"""
+    )
+    try:
+        console.find("nav a[href='#/limits']").click()
+        console.find(".limits")
+        assert plain(console.find("main h1")) == "1 limit reached."
+        rows = {plain(row.find_element(By.CSS_SELECTOR, ".name")): row for row in console.all(".row.limit")}
+        tasks = service.execute("SELECT count(*) FROM routines.tasks")[0][0]
+        assert f"{tasks} of 1 task" in plain(rows["Tasks"])
+        assert "default: 10,000 tasks" in plain(rows["Tasks"])
+        assert rows["Tasks"].find_elements(By.CSS_SELECTOR, ".gauge.full")
+        assert "0 bytes, no limit" in plain(rows["File bytes"])
+        assert "of 100 GiB" in plain(rows["Stored bytes"])
+        assert "50 steps" in plain(rows["Steps"])
+        assert not rows["Steps"].find_elements(By.CSS_SELECTOR, ".gauge")
+        assert len(console.all(".gauge.full")) == 1
+    finally:
+        service.execute("DELETE FROM routines.collection_limits")
 
 
 def test_a_missing_page_says_what_may_have_happened(console: Console) -> None:

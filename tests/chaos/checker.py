@@ -1,4 +1,4 @@
-"""Check, from the driver's orders and the database alone, what must be true of every slot, run and step.
+"""Check what must be true of every slot, run and step, knowing only the driver's orders and the database.
 
 Each rule is a generator of violations over a `History`. No rule looks at how the product works inside.
 """

@@ -147,7 +147,7 @@ async def test_a_renewal_on_a_silent_connection_times_out_and_the_next_one_uses_
         await pool.wait()
         for link in proxy.links:
             link.flowing.clear()
-        async with asyncio.timeout(30):  # without a time limit it would wait for ever
+        async with asyncio.timeout(30):  # without a time limit it would wait forever
             assert await worker._renew()
             assert not await worker._renew()
         assert await value(connection, lease) != before

@@ -70,13 +70,13 @@ SET_CADENCE = """UPDATE routines.routines SET cadence_type = %s, hour_utc = %s, 
                  WHERE id = %s"""
 NO_TICK_UNDERWAY = "SET LOCAL lock_timeout = '20s'; LOCK TABLE routines.routines IN SHARE MODE"
 """Set next_run_at back only while no tick is running: a tick that began before could never meet such a slot in reality,
-where slots come due by the clock alone.
+where only the clock makes slots due.
 """
 SET_BACK = """UPDATE routines.routines SET next_run_at = %s, settled_until = %s, strikes = %s WHERE id = %s"""
 """As if the cadence had always been this one: earlier slots are settled, and strikes are kept."""
 
 PAST_SHARE = 0.3
-"""The share of slots made due for which next_run_at is set past earlier slots that wait for their outcome."""
+"""The share of slots made due by setting next_run_at past earlier slots that have no outcome yet."""
 MAX_MINUTES = 45
 """How many minutes of the hour a routine uses before another takes its place."""
 
@@ -265,7 +265,7 @@ class Traffic:
         self._done(kind, acknowledged)
 
     async def _aim(self, connection: AsyncConnection[Any]) -> None:
-        """Set a cadence whose next slot is the coming minute: it comes due by the clock alone."""
+        """Set a cadence whose next slot is the coming minute: only the clock makes it due."""
         routine = self._pick()
         row = await (await connection.execute("SELECT now()")).fetchone()
         assert row
@@ -287,7 +287,7 @@ class Traffic:
         )
 
     async def _delete(self, connection: AsyncConnection[Any]) -> None:
-        """Delete a routine, preferably one that is worn_out out, and create a new one."""
+        """Delete a routine, preferably one that is worn out, and create a new one."""
         routine = next((each for each in self.known if each.worn_out), None) or self._pick()
         async with connection.transaction():
             state = await self._state(connection, routine)

@@ -23,7 +23,10 @@ COMMANDS = {
     "keys revoke": ("keys", "revoke", "1"),
     "keys rotate": ("keys", "rotate", "1"),
     "limits": ("limits",),
-    "limits set": ("limits", "set", "--collection", "my-org", "3"),
+    "limits of": ("limits", "--collection", "my-org"),
+    "limits set": ("limits", "set", "tasks", "3", "--collection", "my-org"),
+    "limits set-default": ("limits", "set-default", "tasks", "3"),
+    "limits reset": ("limits", "reset", "tasks"),
     "secrets rotate": ("secrets", "rotate"),
     "tasks apply": ("tasks", "apply", "-", "--collection", "my-org"),
 }
@@ -164,12 +167,24 @@ def test_unreadable_encryption_keys_are_reported(database: Database) -> None:
     assert routines(database, "keys", "list", keys=ENCRYPTION_KEYS).returncode == 0
 
 
+def test_a_key_file_that_others_can_read_is_reported_with_what_to_do(database: Database, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(ENCRYPTION_KEYS, "ascii")
+    file.chmod(0o644)
+    for command in ("keys create", "doctor"):
+        done = routines(database, *COMMANDS[command], keys="", ROUTINES_ENCRYPTION_KEYS_FILE=str(file))
+        assert done.returncode == 1
+        assert f"run chmod 0400 {file}" in done.stdout + done.stderr
+    file.chmod(0o400)
+    assert routines(database, "doctor", keys="", ROUTINES_ENCRYPTION_KEYS_FILE=str(file)).returncode == 0
+
+
 @pytest.mark.parametrize("program", ["api", "ticker", "worker", "up"])
 def test_a_program_that_cannot_start_says_why(program: str, tmp_path: Path) -> None:
     done = routines(Database("https://hush@127.0.0.1"), program, ROUTINES_DATA_DIR=str(tmp_path))
     assert (done.returncode, done.stderr.splitlines()[-1]) == (
         1,
-        "routines: DATABASE_URL is no connection string: write postgresql://USER@HOST/NAME.",
+        "routines: DATABASE_URL is not a connection string: write postgresql://USER@HOST/NAME.",
     )
 
 

@@ -11,13 +11,13 @@ from support.service import ROOT
 
 def documented() -> dict[str, str]:
     """Default by variable, as the first table of the page says."""
-    page = (ROOT / "docs" / "run" / "configuration.md").read_text("utf-8").partition("Read beside these")[0]
+    page = (ROOT / "docs" / "run" / "configuration.md").read_text("utf-8").partition("Also read from")[0]
     rows = re.findall(r"^\| `([A-Z_]+)` \|[^|]*\| `?([^|`]*)`? \|", page, flags=re.MULTILINE)
     return {name: default.strip() for name, default in rows}
 
 
 def spelled(default: object) -> str:
-    """As a person writes it into the environment."""
+    """Return a default as it is written in the environment."""
     if default is None:
         return "not set"
     if isinstance(default, bool):

@@ -14,10 +14,11 @@ from typing import Any
 import httpx
 import pytest
 
-from routines_core import guarded_http
+from routines_core import guarded_http, resolver
 from routines_core.addresses import Address
 from routines_core.errors import ForbiddenAddressError, InvalidError
-from routines_core.guarded_http import MAX_ANSWER_BYTES, guarded_client, refuse_forbidden_url
+from routines_core.guarded_http import MAX_ANSWER_BYTES, OWNER, guarded_client, refuse_forbidden_url
+from routines_core.resolver import Resolver
 from support.receivers import Behaviour, answers, breaks_off, closes_early, endless, hangs, receiver
 from support.tls import certificate
 
@@ -124,12 +125,27 @@ def resolving(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> list[str]
     asked: list[str] = []
     coming: Iterator[list[str]] = cycle(answers)
 
-    async def resolve(host: str) -> list[Address]:
+    async def resolve(_self: Resolver, host: str, _owner: object) -> list[Address]:
         asked.append(host)
         return [ip_address(text) for text in next(coming)]
 
-    monkeypatch.setattr(guarded_http, "resolve", resolve)
+    monkeypatch.setattr(Resolver, "resolve", resolve)
     return asked
+
+
+async def test_names_are_resolved_on_behalf_of_the_requests_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    owners: list[object] = []
+
+    async def resolve(_self: Resolver, _host: str, owner: object) -> list[Address]:
+        owners.append(owner)
+        return [ip_address("127.0.0.1")]
+
+    monkeypatch.setattr(Resolver, "resolve", resolve)
+    async with receiver(answers(200)) as inside, guarded_client(allow_private=True, timeout_seconds=5) as client:
+        url = inside.url.replace("127.0.0.1", "example.com")
+        await client.post(url, content=b"{}", extensions={OWNER: 7})
+        await client.post(url, content=b"{}")
+    assert owners == [7, None]
 
 
 @pytest.mark.parametrize(
@@ -164,7 +180,7 @@ async def test_a_name_whose_address_changes_after_the_check_is_connected_to_wher
         dialled.append(host)
         raise OSError("nothing leaves this machine")
 
-    monkeypatch.setattr(guarded_http, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(resolver, "getaddrinfo", getaddrinfo)
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     monkeypatch.setattr(guarded_http, "is_allowed", lambda address, **_: str(address) == "192.0.2.7")
     monkeypatch.setattr(type(asyncio.get_running_loop()), "create_connection", connect)
@@ -223,15 +239,42 @@ async def test_cookies_are_not_kept() -> None:
         assert "cookie" not in inside.received[1].headers
 
 
-async def test_a_compressed_bomb_is_not_decompressed_and_only_read_up_to_the_limit() -> None:
-    bomb = gzip.compress(bytes(100 * 1024 * 1024))
+async def test_receivers_are_asked_not_to_compress() -> None:
+    async with receiver(answers(200)) as inside, guarded_client(allow_private=True, timeout_seconds=5) as client:
+        await client.get(inside.url, headers={"Accept-Encoding": "gzip"})
+        assert inside.received[0].headers["accept-encoding"] == "identity"
+
+
+async def test_a_compressed_bomb_is_decompressed_only_up_to_the_limit() -> None:
+    bomb = gzip.compress(bytes(40 * 1024 * 1024))
+    assert len(bomb) < MAX_ANSWER_BYTES
     async with (
         receiver(answers(200, bomb, Content_Encoding="gzip")) as inside,
         guarded_client(allow_private=True, timeout_seconds=5) as client,
     ):
-        answer = await client.get(inside.url, headers={"Accept-Encoding": "gzip"})
-        assert (answer.content, answer.extensions["truncated"]) == (bomb[:MAX_ANSWER_BYTES], True)
-        assert inside.received[0].headers["accept-encoding"] == "identity"
+        answer = await client.get(inside.url)
+        assert (answer.content, answer.extensions["truncated"]) == (bytes(MAX_ANSWER_BYTES), True)
+
+
+@pytest.mark.parametrize("charset", ["punycode", "idna", "utf-7", "unicode_escape", "rot13", "hex", "no-such", "utf_8"])
+async def test_a_text_is_decoded_by_a_known_charset_only(charset: str) -> None:
+    """Python's codec for punycode takes a minute for this body."""
+    body = b"-" + b"a" * 400 * 1024
+    async with (
+        receiver(answers(200, body, Content_Type=f"text/plain; charset={charset}")) as inside,
+        guarded_client(allow_private=True, timeout_seconds=5, max_answer_bytes=len(body)) as client,
+    ):
+        answer = await client.get(inside.url)
+        assert answer.text == body.decode()
+
+
+async def test_headers_that_a_parser_takes_long_for_are_not_parsed() -> None:
+    many = ";" * 40_000
+    said = answers(200, b"x", Content_Type=f'text/plain; a="{many}', Set_Cookie2="a;" * 20_000)
+    async with receiver(said) as inside, guarded_client(allow_private=True, timeout_seconds=5) as client:
+        started_at = time.process_time()
+        assert (await client.get(inside.url)).text == "x"
+        assert time.process_time() - started_at < 0.25
 
 
 OK = b"HTTP/1.1 200 OK\r\n"

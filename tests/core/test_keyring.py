@@ -1,6 +1,7 @@
 """The keyring: a ciphertext opens in its own context and nowhere else."""
 
 import itertools
+import shlex
 import uuid
 from pathlib import Path
 
@@ -118,9 +119,31 @@ def test_keys_come_from_the_setting_a_file_or_the_data_directory(tmp_path: Path)
     file = tmp_path / "keys"
     file.write_text(f"{filed}\n{kept}\n", "ascii")
     (tmp_path / "encryption.key").write_text(kept, "ascii")
+    for each in (file, tmp_path / "encryption.key"):
+        each.chmod(0o400)
     assert load_keyring(Settings(data_dir=tmp_path, encryption_keys=given)).key_ids == ["given"]
     assert load_keyring(Settings(data_dir=tmp_path, encryption_keys_file=file)).key_ids == ["filed", "kept"]
     assert load_keyring(Settings(data_dir=tmp_path)).key_ids == ["kept"]
+
+
+@pytest.mark.parametrize("mode", [0o400, 0o600, 0o440, 0o640])
+def test_a_key_file_may_be_read_by_its_owner_and_group(tmp_path: Path, mode: int) -> None:
+    file = tmp_path / "keys"
+    file.write_text(generate_key("k1"), "ascii")
+    file.chmod(mode)
+    assert load_keyring(Settings(data_dir=tmp_path, encryption_keys_file=file)).key_ids == ["k1"]
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o604, 0o606, 0o460, 0o401, 0o666])
+@pytest.mark.parametrize("name", ["encryption.key", "my keys"])
+def test_a_key_file_that_others_can_read_or_change_is_refused(tmp_path: Path, mode: int, name: str) -> None:
+    file = tmp_path / name
+    file.write_text(generate_key("k1"), "ascii")
+    file.chmod(mode)
+    settings = Settings(data_dir=tmp_path, encryption_keys_file=None if name == "encryption.key" else file)
+    with pytest.raises(ConfigurationError) as caught:
+        load_keyring(settings)
+    assert f"(mode {mode:04o}): run chmod 0400 {shlex.quote(str(file))}." in str(caught.value)
 
 
 def test_missing_keys_two_sources_and_an_unreadable_file_are_refused(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ RULES = ROOT / "docs" / "run" / "prometheus" / "routines.rules.yml"
 CONFIG = ROOT / "docs" / "run" / "prometheus" / "prometheus.yml"
 FIRED = ROOT / "tests" / "docs" / "routines.rules.test.yml"
 OF_PROMETHEUS = {"up"}
-"""What Prometheus itself knows of each target."""
+"""What Prometheus itself knows about each target."""
 
 
 class Row(NamedTuple):
@@ -57,6 +57,7 @@ def programs() -> list[ProgramMetrics]:
     )
     scope: Any = {"method": "GET", "path_template": "/health"}
     api.end(api.begin(), scope)
+    api.refused("busy")
     database: DatabaseMetrics = api.database
     database._found = FOUND
     worker.run_ended("completed", 1.0)
@@ -120,7 +121,7 @@ def test_each_alert_has_a_unique_name_a_severity_and_a_summary() -> None:
 
 
 def test_the_page_explains_exactly_the_alerts_that_page() -> None:
-    explained = set(re.findall(r"`(Routines\w+)`", PAGE.partition("## What to be woken by")[2].partition("\n## ")[0]))
+    explained = set(re.findall(r"`(Routines\w+)`", PAGE.partition("## What to page on")[2].partition("\n## ")[0]))
     assert explained == {rule["alert"] for rule in rules() if rule["labels"]["severity"] == "page"}
 
 

@@ -1,4 +1,4 @@
-"""Pages of docs/ lead where they say, and name nothing that the product no longer has."""
+"""The links in docs/ work, and its pages name nothing that the product no longer has."""
 
 import re
 from collections.abc import Generator
@@ -55,12 +55,12 @@ def test_code_names_only_pages_that_exist() -> None:
 
 @pytest.fixture(scope="module")
 def source() -> str:
-    """All Python of the product, with the halves of long texts joined."""
+    """All Python source of the product, with split string literals joined."""
     text = "\n".join(path.read_text("utf-8") for path in sorted((ROOT / "src").rglob("*.py")))
     return re.sub(r'"\s*\n\s*f?"', "", text)
 
 
-def test_the_log_messages_that_an_operator_is_told_of_are_logged(source: str) -> None:
+def test_every_documented_log_message_is_logged(source: str) -> None:
     page = (DOCS / "run" / "operations.md").read_text("utf-8")
     table = page.partition("## Log messages")[2].partition("\n## ")[0]
     messages = re.findall(r"^\| `([^`]+)` \|", table, flags=re.MULTILINE)
@@ -69,7 +69,7 @@ def test_the_log_messages_that_an_operator_is_told_of_are_logged(source: str) ->
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_file_of_the_code_that_a_page_names_exists(page: Path) -> None:
+def test_every_source_file_named_on_a_page_exists(page: Path) -> None:
     for named in re.findall(r"`([\w./-]+/[\w./-]+\.(?:py|sql|js|json|md|ya?ml))`", page.read_text("utf-8")):
         if "YYYY" in named:  # a pattern of names
             continue

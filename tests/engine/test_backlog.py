@@ -11,6 +11,7 @@ from support.working import task_of, workflow_of
 
 PENDING = """INSERT INTO routines.trajectories (collection_id, task_id, task_version, trigger, init_params)
              SELECT collection_id, id, 1, 'api', '{}' FROM routines.tasks, generate_series(1, %s) WHERE id = %s"""
+LISTED = {"value_bytes": 2048, "page_bytes": 4_000_000, "most_steps": 200}
 CLAIM = {"worker": "w", "lease_seconds": 60.0, "deadline_seconds": 600.0}
 
 
@@ -24,7 +25,7 @@ async def read_by_each(connection: Connection, key_id: int, task: int) -> dict[s
         await connection.execute("SET LOCAL ROLE routines_api")
         for status in ("pending", "running"):
             given = {"key_id": str(key_id), "status": status, **page}
-            plans[f"list {status}"] = await explained(connection, "trajectories.list_trajectories", **given)
+            plans[f"list {status}"] = await explained(connection, "trajectories.list_trajectories", **LISTED, **given)
             plans[f"count {status}"] = await explained(
                 connection, "trajectories.count_trajectories", most=1000, **given
             )

@@ -50,7 +50,7 @@ async def parent_of(connection: Connection, items: list[str], **config: Any) -> 
     return await run_of(connection, await task_of(connection, "parent", workflow_of(("emit", {**emit, **config}))))
 
 
-async def test_a_retry_starts_the_failed_child_anew_and_finds_the_completed_one(
+async def test_a_retry_restarts_the_failed_child_and_finds_the_completed_one(
     connection: Connection, database: Database, seen: list[str]
 ) -> None:
     parent = await parent_of(connection, ["fine", "flaky", "last"])
@@ -89,7 +89,7 @@ async def test_without_a_retry_nothing_is_started_twice(
 
 async def start(connection: Connection, parent: Claim, attempt: int) -> int | None:
     started = await children.start_child(
-        connection, parent, step="s", task="child", init_params={}, index=0, attempt=attempt
+        connection, parent, step="s", task="child", init_params="{}", index=0, attempt=attempt
     )
     return started.id
 

@@ -180,7 +180,15 @@ async def test_workers_that_claim_at_once_do_not_exceed_a_limit_together(
 
 async def explained(connection: Connection) -> dict[str, Any]:
     """Return the plan of a claim and what it read, its functions included."""
-    parameters = {**CLAIM, "capacity": 10, "after": 0, "last_tasks": "{}"}
+    parameters = {
+        **CLAIM,
+        "capacity": 10,
+        "after": 0,
+        "last_tasks": "{}",
+        "but_collections": [],
+        "most_each": None,
+        "inline_bytes": 4096,
+    }
     cursor = await connection.execute(
         f"EXPLAIN (ANALYZE, BUFFERS, TIMING off, FORMAT JSON) {Statement.declared['runs.claim'].text}".encode(),
         parameters,

@@ -355,7 +355,7 @@ async def test_a_worker_that_stops_gives_back_its_deliveries(connection: Connect
             await until(connection, "SELECT claimed_at IS NOT NULL FROM routines.webhook_deliveries")
     assert await value(connection, "SELECT claimed_at IS NULL AND failures = 0 FROM routines.webhook_deliveries")
     [again] = await claim(connection)
-    assert (await attempts(connection))[0]["error"] == "the worker was stopped meanwhile"
+    assert (await attempts(connection))[0]["error"] == "the worker was stopped before the attempt ended"
     assert again.failures == 0
 
 

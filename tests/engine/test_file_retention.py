@@ -26,7 +26,7 @@ from support.rows import Database, make_routine, value
 from support.working import run_of, task_of, until, until_ended, workflow_of, working
 
 LATER = datetime.now(UTC) + timedelta(days=1000)
-"""A time at which every run made here is old, and so is every note of an unused file."""
+"""A time at which every run created here is old, and so is every note of an unused file."""
 KEEP_A_DAY = Settings(keep_trajectories_days=1)
 SOON = timedelta(minutes=11)
 """After this long a file that was noted as unused is judged."""

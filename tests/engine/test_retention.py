@@ -13,7 +13,7 @@ from support.outbox import claim, ended_runs, routine_with_webhook, settle
 from support.rows import Database, make_key, make_routine, make_task, value
 
 LATER = datetime.now(UTC) + timedelta(days=1000)
-"""A time at which everything made here is old."""
+"""A time at which everything created here is old."""
 KEEP_ALL = {"keep_trajectories_days": 0, "keep_deliveries_days": 0, "keep_skips_days": 0}
 
 

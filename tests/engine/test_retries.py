@@ -1,6 +1,7 @@
 """Retries, timeouts and blocking steps."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -199,13 +200,13 @@ async def test_attempts_and_their_errors_survive_the_worker(connection: Connecti
     )
     claim = {"capacity": 1, "worker": "w", "lease_seconds": 60, "deadline_seconds": 600}
     [first] = await runs.claim(connection, **claim)
-    assert first.tries == {}
+    assert await loaded(connection, first) == ({}, [])
     await runs.checkpoint(connection, first, StepRecord("a", 0, "running", "text_echo", {}), lease_seconds=60)
     second_try = StepRecord("a", 0, "running", "text_echo", {}, attempt=2, failed_try="not yet")
     await runs.checkpoint(connection, first, second_try, lease_seconds=60)
     await runs.release(connection, [(first.id, first.fence)])
     [again] = await runs.claim(connection, **claim)
-    assert (again.tries, again.finished_steps) == ({"a": 2}, {})
+    assert await loaded(connection, again) == ({"a": 2}, [])
     done = StepRecord("a", 0, "completed", "text_echo", {}, {"text": "x"}, attempt=2)
     await runs.checkpoint(connection, again, done, lease_seconds=60)
     errors = await value(connection, "SELECT earlier_errors FROM routines.steps")
@@ -216,4 +217,11 @@ async def test_attempts_and_their_errors_survive_the_worker(connection: Connecti
     assert await value(connection, "SELECT attempt FROM routines.steps") == 2
     await runs.release(connection, [(again.id, again.fence)])
     [last] = await runs.claim(connection, **claim)
-    assert (last.tries, list(last.finished_steps)) == ({}, ["a"])
+    assert await loaded(connection, last) == ({}, ["a"])
+
+
+async def loaded(connection: Connection, run: runs.Claim) -> tuple[dict[str, int], list[str]]:
+    """Return the attempts that unfinished steps have reached, and the names of the finished ones."""
+    found = await runs.load(connection, run)
+    assert found
+    return found.attempts, list(json.loads(found.finished_steps or ""))

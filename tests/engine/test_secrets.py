@@ -217,7 +217,7 @@ async def test_an_engine_fault_in_one_attempt_is_not_blamed_for_the_next_step() 
         return given
 
     class Away(FakeServices):
-        async def read_file(self, path: str) -> bytes:
+        async def read_file(self, path: str, *_: object) -> bytes:
             raise EngineError(path)
 
     with pytest.raises(StepFailedError, match="step 's1' failed: bad key k"):

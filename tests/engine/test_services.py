@@ -127,11 +127,14 @@ async def test_a_secret_param_precedes_the_environment_and_a_missing_secret_is_n
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        ("ciphertext = set_byte(ciphertext, 30, get_byte(ciphertext, 30) # 1)", "is damaged or was moved"),
+        (
+            "ciphertext = set_byte(ciphertext, 30, get_byte(ciphertext, 30) # 1)",
+            "is damaged or belongs to something else",
+        ),
         ("ciphertext = set_byte(ciphertext, 3, 57)", "needs encryption key 'k9'"),
         (
             "ciphertext = (SELECT ciphertext FROM routines.secrets AS other WHERE other.id <> secrets.id)",
-            "is damaged or was moved",
+            "is damaged or belongs to something else",
         ),
         ("id = gen_random_uuid()", "The secret 'TOKEN' was deleted"),
     ],

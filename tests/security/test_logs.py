@@ -159,5 +159,5 @@ def test_a_malformed_database_url_is_not_repeated() -> None:
     for url in (f"postgres//routines:{CANARY}@host", f"postgresql://routines:{CANARY}%zz@host/x"):
         done = routines(Database(url), "doctor")
         assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
-        assert "DATABASE_URL is no connection string" in done.stderr
+        assert "DATABASE_URL is not a connection string" in done.stderr
         assert CANARY not in done.stderr + done.stdout

@@ -7,6 +7,7 @@ from litestar.testing import AsyncTestClient
 from psycopg.errors import InsufficientPrivilege
 
 from routines_api.app import create_app
+from routines_cli.role_report import describe
 from routines_core.db import Connection, connect, runs
 from routines_core.db.roles import role_report
 from routines_core.db.runs import StepRecord
@@ -138,6 +139,39 @@ async def test_a_role_is_refused_everything_outside_its_work(
     async with connect(logins[role], "stolen") as stolen:
         for statement in (*FORBIDDEN, *ALSO_FORBIDDEN[role], *others):
             assert await is_refused(stolen, statement), f"{role} may run: {statement}"
+
+
+async def test_a_temporary_table_named_like_the_catalogue_makes_nobody_the_owner(
+    connection: Connection, logins: dict[str, str]
+) -> None:
+    await make_task(connection)
+    await connection.execute(
+        "DO $$ BEGIN EXECUTE format('GRANT TEMP ON DATABASE %I TO PUBLIC', current_database()); END $$"
+    )
+    async with connect(logins[API], "stolen") as stolen:
+        await stolen.execute(
+            """CREATE TEMP TABLE pg_class AS
+               SELECT oid, 'routines_api'::regrole::oid AS relowner FROM pg_catalog.pg_class"""
+        )
+        await stolen.execute("SET search_path = pg_temp, pg_catalog, public")
+        assert not await value(stolen, "SELECT routines.is_owner()")
+        assert await value(stolen, "SELECT count(*) FROM routines.tasks") == 0
+
+
+async def test_only_the_owner_of_the_database_may_create_temporary_tables(
+    connection: Connection, logins: dict[str, str]
+) -> None:
+    report = await role_report(connection)
+    assert report.lets_create_temporary_tables  # a copy of a database has the rights of a new one
+    assert f'REVOKE TEMPORARY ON DATABASE "{report.database}" FROM PUBLIC' in "".join(describe(report))
+    await connection.execute("SELECT routines.set_up_roles()")
+    for role in ALL:
+        async with connect(logins[role], "stolen") as stolen:
+            assert await is_refused(stolen, "CREATE TEMP TABLE own (id bigint)"), role
+    await connection.execute("CREATE TEMP TABLE own (id bigint)")
+    report = await role_report(connection)
+    assert not report.lets_create_temporary_tables
+    assert "temporary tables are refused to the logins of the programs" in describe(report)
 
 
 async def test_turning_row_security_off_raises_an_error_instead_of_showing_rows(

@@ -132,7 +132,7 @@ async def interrupted(database: Database) -> None:
 
 
 async def still_open(connection: Connection, contexts: list[SecretContext]) -> int:
-    """Return how many of these open with the new key alone."""
+    """Return how many of these open with only the new key."""
     rows = await (await connection.execute("SELECT id, ciphertext FROM routines.secrets")).fetchall()
     stored = dict(rows)
     return sum(AFTER.open(stored[context.secret_id], context) == f"value of {context.field}" for context in contexts)

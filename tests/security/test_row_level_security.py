@@ -16,7 +16,7 @@ from routines_core.db.tasks import create_task, list_tasks
 from routines_core.errors import UnauthorizedError
 from support.rows import Database, api_settings, make_key, value
 
-NOT_OF_TENANTS = {"schema_migrations", "role_grants", "wakeups", "peppers", "retention"}
+NOT_OF_TENANTS = {"schema_migrations", "role_grants", "wakeups", "peppers", "retention", "built_in_limits"}
 """Tables without tenants' data; every other table has row-level security."""
 _CONDITION = re.compile(r"[\w.]+\s*=\s*\(SELECT routines\.collection_of_key\(%\(key_id\)s::routines\.caller\)\)")
 FORGOTTEN = "(SELECT routines.collection_of_key(%(key_id)s::routines.caller)) IS NOT NULL"
@@ -36,7 +36,11 @@ async def test_every_table_with_tenants_data_forces_row_level_security(connectio
         if table not in NOT_OF_TENANTS:
             assert is_forced, f"{table} has no row-level security: call routines.protect('routines.{table}')"
             assert {"owner", "tenant"} <= set(policies), f"{table} lacks a policy: call routines.protect"
-            assert {*policies} - {"owner", "tenant"} <= {"routines_ticker", "routines_worker", "routines_reader"}
+            others = {"routines_ticker", "routines_worker", "routines_reader"}
+            # Rows without a collection are defaults, which every tenant may read.
+            assert {*policies} - {"owner", "tenant"} <= others | (
+                {"defaults"} if table == "collection_limits" else set()
+            )
 
 
 async def test_every_view_checks_the_rights_of_its_reader(connection: Connection) -> None:
@@ -50,6 +54,16 @@ async def test_every_view_checks_the_rights_of_its_reader(connection: Connection
 async def test_every_security_definer_function_has_a_fixed_search_path(connection: Connection) -> None:
     cursor = await connection.execute(
         """SELECT proname FROM pg_proc WHERE pronamespace = 'routines'::regnamespace AND prosecdef
+           AND NOT EXISTS (SELECT FROM unnest(proconfig) AS setting WHERE setting LIKE 'search_path=pg_catalog%')"""
+    )
+    assert await cursor.fetchall() == []
+
+
+async def test_a_function_that_reads_the_catalogue_has_a_fixed_search_path(connection: Connection) -> None:
+    """Names in a body that is kept as text are looked up at each call, temporary tables first."""
+    cursor = await connection.execute(
+        """SELECT proname FROM pg_proc WHERE pronamespace = 'routines'::regnamespace AND prosqlbody IS NULL
+           AND prosrc ~* '\\m(from|join)\\s+(pg_|information_schema)'
            AND NOT EXISTS (SELECT FROM unnest(proconfig) AS setting WHERE setting LIKE 'search_path=pg_catalog%')"""
     )
     assert await cursor.fetchall() == []
@@ -152,7 +166,7 @@ def forgetful() -> Generator[list[str]]:
 
 @pytest.fixture
 async def client(connection: Connection, database: Database, logins: dict[str, str]) -> AsyncGenerator[Client]:
-    """Yield the API as the login of its role, with a key of `mine`, beside `theirs` with the same names."""
+    """Yield the API as the login of its role, with a key of `mine`, next to `theirs` with the same names."""
     app = create_app(api_settings(run_sync_seconds=0), logins["routines_api"])
     async with AsyncTestClient(app, raise_server_exceptions=False) as opened:
         for collection in ("theirs", "mine"):

@@ -26,18 +26,22 @@ OF_PROGRAMS = {
     API: (
         "collections. idempotency. keys.find_key keys.take_tokens ledger. routines. secrets.find_pepper "
         "tasks.insert_task tasks.update_task tasks.find_task tasks.list_tasks tasks.delete_task trajectories. "
-        "deliveries.list_deliveries deliveries.redeliver metrics."
+        "deliveries.list_deliveries deliveries.redeliver metrics. limits.list_own_limits limits.list_own_limited_tasks "
+        "limits.measure limits.take_runs limits.note_own_files limits.open_as_operator limits.list_limits "
+        "limits.list_limited_tasks limits.set_limit limits.reset_limit limits.limit_collection"
     ),
     TICKER: "tick.",
     WORKER: (
         "children. dispatches. retention. runs. deliveries.claim deliveries.prepare "
-        "deliveries.settle deliveries.release deliveries.give_up_stopped"
+        "deliveries.settle deliveries.release deliveries.give_up_stopped "
+        "limits.measure_stored_bytes limits.note_listed_files limits.note_saved_files limits.run_limits"
     ),
 }
 """What each program sends: a statement's name, or a file's name and a dot for all statements in it."""
 OF_THE_COMMAND_LINE = (
-    "keys.create_key keys.list_keys keys.revoke_key keys.succeed_key limits. migrations. roles. secrets.list_peppers "
-    "secrets.create_pepper secrets.replace_pepper secrets.list_secrets secrets.list_stale_secrets "
+    "keys.create_key keys.list_keys keys.revoke_key keys.succeed_key limits.find_collection limits.list_set_limits "
+    "limits.limit_task migrations. roles. secrets.list_peppers secrets.create_pepper "
+    "secrets.replace_pepper secrets.list_secrets secrets.list_stale_secrets "
     "secrets.replace_ciphertexts tasks.apply_task"
 )
 """What commands send that run as the owner of the tables."""
@@ -49,12 +53,12 @@ REFUSED = {
     "secrets.replace_ciphertexts keys.create_key keys.revoke_key",
     TICKER: "secrets. dispatches.dispatch dispatches.take runs.claim runs.sealed_secret runs.reap deliveries. "
     "retention.delete_trajectories keys. routines.create_routine routines.delete_routine collections.environment "
-    "idempotency. metrics.routines metrics.runs",
+    "idempotency. limits.set_limit metrics.routines metrics.runs",
     WORKER: "secrets.find_pepper secrets.create_pepper secrets.replace_ciphertexts keys. tick.tick "
-    "routines.create_routine tasks.insert_task idempotency. limits.limit_collection "
-    "metrics.routines metrics.deliveries",
+    "routines.create_routine tasks.insert_task idempotency. limits.limit_collection limits.set_limit "
+    "limits.open_as_operator metrics.routines metrics.deliveries",
     READER: "secrets. tick.tick runs.claim runs.sealed_secret routines.create_routine trajectories.label "
-    "deliveries.redeliver retention.delete_skips keys.create_key keys.find_key idempotency.",
+    "deliveries.redeliver retention.delete_skips limits.set_limit keys.create_key keys.find_key idempotency.",
 }
 """What each role may not do, in the same notation."""
 

@@ -1,4 +1,4 @@
-"""What a person asks at psql: the statements of docs/use/psql.md as they are printed, and what they answer."""
+"""Questions at psql: the statements of docs/use/psql.md work as printed, and answer what they should."""
 
 import re
 from datetime import timedelta
@@ -29,14 +29,14 @@ async def ticked(connection: Connection, **arguments: Any) -> None:
 
 
 async def status(connection: Connection) -> tuple[Any, ...]:
-    """State, newest slot, outcome and detail of the one routine."""
+    """Return the state, newest slot, outcome and detail of the one routine."""
     cursor = await connection.execute("SELECT state, last_slot, last_outcome, detail FROM routines.routine_status")
     [row] = await cursor.fetchall()
     return row
 
 
 @pytest.mark.parametrize("number", range(len(STATEMENTS)))
-async def test_every_statement_of_the_page_works_as_it_is_printed(connection: Connection, number: int) -> None:
+async def test_every_statement_of_the_page_works_as_printed(connection: Connection, number: int) -> None:
     await connection.execute(
         """WITH collection AS (INSERT INTO routines.collections (name) VALUES ('demo') RETURNING id)
            INSERT INTO routines.tasks (collection_id, name) SELECT id, 'hello' FROM collection"""
@@ -53,14 +53,14 @@ def test_the_page_prints_statements() -> None:
     assert len(STATEMENTS) > 10
 
 
-async def test_help_tells_of_each_thing_that_it_names(connection: Connection) -> None:
+async def test_help_describes_everything_that_it_lists(connection: Connection) -> None:
     cursor = await connection.execute("SELECT ask, description FROM routines.help")
     rows = await cursor.fetchall()
     assert len(rows) > 10
     assert [row for row in rows if not row[1]] == []
 
 
-async def test_status_tells_the_outcome_of_the_newest_slot(connection: Connection) -> None:
+async def test_status_shows_the_outcome_of_the_newest_slot(connection: Connection) -> None:
     routine = await make_routine(connection, await make_task(connection), MONDAY)
     assert await status(connection) == ("due", None, None, None)
     await ticked(connection)
@@ -78,7 +78,7 @@ async def test_status_tells_the_outcome_of_the_newest_slot(connection: Connectio
     assert (await status(connection))[0] == "paused"
 
 
-async def test_status_tells_why_the_scheduler_paused_a_routine(connection: Connection) -> None:
+async def test_status_shows_why_the_scheduler_paused_a_routine(connection: Connection) -> None:
     await make_routine(connection, await make_task(connection), MONDAY)
     for day in range(3):
         await tick(connection, batch_size=10, now=MONDAY + timedelta(days=day), fault="poison", **CATCHUP)
@@ -91,14 +91,14 @@ async def test_why_explains_the_newest_slot_or_any_time(connection: Connection) 
     await make_routine(connection, await make_task(connection), MONDAY)
     await ticked(connection)
     told = await value(connection, "SELECT routines.why(%s, %s)", ROUTINE, MONDAY)
-    assert told == "Started: run 1 at 2026-05-04T09:00:00Z, by now pending."
+    assert told == "Started: run 1 at 2026-05-04T09:00:00Z, now pending."
     newest = await value(connection, "SELECT routines.latest_slot(ROW('daily', 9, 0, NULL)::routines.cadence, now())")
     assert await value(connection, "SELECT routines.why(%s)", ROUTINE) == await value(
         connection, "SELECT sentence FROM routines.explain_time(1, %s)", newest
     )
 
 
-async def test_next_tells_what_the_routine_will_do(connection: Connection) -> None:
+async def test_next_begins_with_next_run_at_and_is_empty_during_a_pause(connection: Connection) -> None:
     await make_routine(connection, await make_task(connection), MONDAY)
     await connection.execute("UPDATE routines.routines SET next_run_at = now() + interval '1 year'")
     first = await value(connection, "SELECT routines.next(%s, 1)", ROUTINE)
@@ -113,7 +113,7 @@ async def test_next_tells_what_the_routine_will_do(connection: Connection) -> No
 
 
 @pytest.mark.parametrize("routine", ["my-org/echo/evening", "my-org/echo", "morning", "my-org/echo/morning/x", ""])
-async def test_a_routine_that_is_not_there_is_said_so_with_what_to_do(connection: Connection, routine: str) -> None:
+async def test_a_missing_routine_is_reported_with_what_to_do(connection: Connection, routine: str) -> None:
     await make_routine(connection, await make_task(connection), MONDAY)
     with pytest.raises(psycopg.errors.NoDataFound) as refused:
         await connection.execute("SELECT routines.why(%s)", [routine])
@@ -132,6 +132,6 @@ async def test_a_routine_that_is_not_there_is_said_so_with_what_to_do(connection
     ],
     ids=["manual", "hourly", "daily", "weekdays", "weekly"],
 )
-async def test_a_cadence_in_words(connection: Connection, cadence: tuple[Any, ...], words: str) -> None:
+async def test_a_cadence_is_described_in_words(connection: Connection, cadence: tuple[Any, ...], words: str) -> None:
     query = "SELECT routines.cadence_in_words(ROW(%s, %s, %s, %s)::routines.cadence)"
     assert await value(connection, query, *cadence) == words

@@ -1,4 +1,4 @@
-"""next_fire, latest_slot and count_slots agree with an oracle that walks the calendar minute by rule, not by grid."""
+"""next_fire, latest_slot and count_slots agree with an oracle that walks the calendar by its rules, without a grid."""
 
 from datetime import UTC, datetime
 
@@ -55,9 +55,7 @@ def test_next_fire_and_latest_slot_agree_with_the_calendar(
 
 
 @pytest.mark.parametrize(("kind", "day"), [("hourly", None), ("daily", None), ("weekdays", None), ("weekly", "wed")])
-async def test_count_slots_counts_what_repeated_next_fire_meets(
-    connection: Connection, kind: str, day: str | None
-) -> None:
+async def test_count_slots_agrees_with_repeated_next_fire(connection: Connection, kind: str, day: str | None) -> None:
     hour = None if kind == "hourly" else 9
     cursor = await connection.execute(
         """WITH RECURSIVE slots (slot, n) AS (

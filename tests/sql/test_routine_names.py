@@ -1,4 +1,4 @@
-"""Names of routines have a table of their own, which always says what the routines themselves say."""
+"""Routine names have a table of their own, which always agrees with the routines."""
 
 import uuid
 from functools import partial
@@ -40,7 +40,7 @@ OTHER_TASK = "INSERT INTO routines.tasks (collection_id, name) VALUES (1, 'other
     ],
     ids=["insert", "rename", "no-change", "move", "delete", "again", "truncate", "merge"],
 )
-async def test_what_is_typed_in_psql_changes_both(connection: Connection, change: str, names: int) -> None:
+async def test_a_statement_typed_in_psql_changes_both_tables(connection: Connection, change: str, names: int) -> None:
     await make_task(connection)
     await connection.execute(change.encode())
     assert await value(connection, DIFFERENCES) == 0
@@ -60,7 +60,9 @@ async def test_what_is_typed_in_psql_changes_both(connection: Connection, change
     ],
     ids=["insert", "rename", "no-task", "task-in-use"],
 )
-async def test_what_would_break_a_rule_changes_nothing(connection: Connection, change: str, rule: str) -> None:
+async def test_a_statement_that_would_break_a_rule_changes_nothing(
+    connection: Connection, change: str, rule: str
+) -> None:
     await make_task(connection)
     await connection.execute(MANY.encode())
     with pytest.raises(psycopg.IntegrityError) as refused:
@@ -71,7 +73,7 @@ async def test_what_would_break_a_rule_changes_nothing(connection: Connection, c
 
 
 @pytest.mark.parametrize("call", ["pause", "delete"])
-async def test_what_waited_while_its_routine_got_another_name_finds_none(
+async def test_a_statement_that_waited_while_its_routine_was_renamed_finds_nothing(
     connection: Connection, database: Database, call: str
 ) -> None:
     routine = await make_routine(connection, await make_task(connection), SLOT)
@@ -94,7 +96,7 @@ async def test_what_waited_while_its_routine_got_another_name_finds_none(
 
 
 async def test_the_table_that_every_fire_writes_has_two_indexes(connection: Connection) -> None:
-    """Each further one gets a new entry for each fire, but for one of the few routines that have struck."""
+    """Any other index would get a new entry for each fire, except the one of the few routines paused by strikes."""
     cursor = await connection.execute(
         """SELECT indexname FROM pg_indexes WHERE schemaname = 'routines' AND tablename = 'routines'
            AND indexname <> 'routines_struck_idx' ORDER BY 1"""
@@ -104,7 +106,7 @@ async def test_the_table_that_every_fire_writes_has_two_indexes(connection: Conn
 
 @pytest.mark.parametrize("column", ["webhook_secret_id", "secret_refs"])
 @pytest.mark.parametrize("collection", ["nobody", "other"])
-async def test_a_routine_refers_to_secrets_of_its_collection_alone(
+async def test_a_routine_can_refer_only_to_secrets_of_its_collection(
     connection: Connection, column: str, collection: str
 ) -> None:
     await make_routine(connection, await make_task(connection), SLOT)
@@ -123,7 +125,7 @@ async def test_a_routine_refers_to_secrets_of_its_collection_alone(
 
 
 async def test_no_foreign_key_of_a_table_that_grows_lacks_an_index(connection: Connection) -> None:
-    """Else each row that goes from the other table reads this one whole. Collections and peppers stay."""
+    """Otherwise each row deleted from the other table scans this one. Collections and peppers are not deleted."""
     cursor = await connection.execute(
         """SELECT conrelid::regclass::text, conname FROM pg_constraint
            WHERE contype = 'f' AND connamespace = 'routines'::regnamespace

@@ -1,4 +1,4 @@
-"""The chapters of sql/schema are what the migrations make: the same catalogue, object by object."""
+"""The chapters of sql/schema and the migrations produce the same catalogue, object by object."""
 
 import uuid
 from collections.abc import AsyncGenerator, Generator

@@ -15,7 +15,7 @@ DUE = at("2026-05-04 09:00")
 
 
 async def hourly_since(connection: Connection, hours: int) -> int:
-    """The id of an hourly routine whose next slot was this many hours before the current hour."""
+    """Create an hourly routine whose next slot was this many hours before the current hour, and return its id."""
     routine = await make_routine(connection, await make_task(connection), DUE, hourly=True)
     await connection.execute(
         "UPDATE routines.routines SET next_run_at = date_trunc('hour', now()) - %s * interval '1 hour'", [hours]
@@ -33,11 +33,11 @@ async def reasons(connection: Connection, routine: int) -> list[tuple[object, ..
     return [(count, reason) for _, count, _, reason in await ledger(connection, routine)]
 
 
-async def test_slots_that_were_due_when_somebody_paused_are_in_the_ledger(connection: Connection) -> None:
+async def test_slots_that_are_due_when_a_routine_is_paused_are_recorded(connection: Connection) -> None:
     routine = await hourly_since(connection, 2)
     await connection.execute("UPDATE routines.routines SET paused = true")
     assert await reasons(connection, routine) == [(3, "paused")]
-    assert await value(connection, "SELECT detail FROM routines.skips") == "paused by hand before a ticker came"
+    assert await value(connection, "SELECT detail FROM routines.skips") == "paused by hand before a ticker picked it up"
 
 
 async def test_slots_that_fell_in_a_pause_become_one_span_when_it_ends(connection: Connection) -> None:
@@ -54,7 +54,7 @@ async def test_slots_that_fell_in_a_pause_become_one_span_when_it_ends(connectio
     assert str(detail).startswith("paused by hand, since 20")
 
 
-async def test_a_cadence_that_changes_in_a_pause_makes_no_slots_of_the_time_before(connection: Connection) -> None:
+async def test_a_cadence_that_changes_in_a_pause_adds_no_slots_before_the_change(connection: Connection) -> None:
     routine = await hourly_since(connection, 0)
     await connection.execute("UPDATE routines.routines SET paused = true")
     await connection.execute(
@@ -68,7 +68,7 @@ async def test_a_cadence_that_changes_in_a_pause_makes_no_slots_of_the_time_befo
     assert await ledger(connection, routine) == before
 
 
-async def test_slots_after_the_third_strike_become_a_span_with_the_reason_when_it_is_resumed(
+async def test_slots_after_the_third_strike_become_a_span_with_the_reason_at_the_resumption(
     connection: Connection,
 ) -> None:
     routine = await make_routine(connection, await make_task(connection), DUE)
@@ -84,11 +84,11 @@ async def test_slots_after_the_third_strike_become_a_span_with_the_reason_when_i
 @pytest.mark.parametrize(
     ("change", "detail"),
     [
-        ("UPDATE routines.routines SET minute_utc = 30", "the cadence was changed before a ticker came"),
-        ("DELETE FROM routines.routines", "the routine was deleted before a ticker came"),
+        ("UPDATE routines.routines SET minute_utc = 30", "the cadence was changed before a ticker picked it up"),
+        ("DELETE FROM routines.routines", "the routine was deleted before a ticker picked it up"),
     ],
 )
-async def test_slots_that_were_due_when_the_cadence_changed_or_the_routine_went_are_missed(
+async def test_slots_that_are_due_when_the_cadence_changes_or_the_routine_is_deleted_are_missed(
     connection: Connection, change: str, detail: str
 ) -> None:
     routine = await hourly_since(connection, 2)
@@ -107,7 +107,7 @@ async def test_a_change_that_leaves_cadence_and_pause_alone_settles_nothing(conn
 async def test_after_the_clock_was_set_back_a_resumed_routine_waits_for_a_slot_without_outcome(
     connection: Connection,
 ) -> None:
-    """The clock is back by two days where the newest settled slot lies two days ahead of it."""
+    """The clock was set back by two days: the newest settled slot is two days ahead of it."""
     await hourly_since(connection, 0)
     await connection.execute(
         "UPDATE routines.routines SET settled_until = date_trunc('hour', now()) + interval '2 days'"
@@ -120,9 +120,7 @@ async def test_after_the_clock_was_set_back_a_resumed_routine_waits_for_a_slot_w
 
 @pytest.mark.parametrize("time", ["infinity", "-infinity", "1969-12-31 23:59Z", "4714-11-24Z BC", "2200-01-01Z"])
 @pytest.mark.parametrize("column", ["next_run_at", "settled_until", "created_at"])
-async def test_a_time_that_no_program_can_reckon_with_is_refused(
-    connection: Connection, column: str, time: str
-) -> None:
+async def test_a_time_outside_the_supported_range_is_refused(connection: Connection, column: str, time: str) -> None:
     await hourly_since(connection, 0)
     with pytest.raises(psycopg.errors.CheckViolation, match=f"routines_{column}_in_range"):
         await connection.execute(f"UPDATE routines.routines SET {column} = %s::timestamptz", [time])
@@ -145,7 +143,7 @@ async def test_next_run_at_set_back_over_settled_slots_gives_none_of_them_a_seco
     ]
 
 
-async def test_slots_that_somebody_set_next_run_at_past_are_missed_and_say_so(connection: Connection) -> None:
+async def test_slots_passed_over_by_a_manual_next_run_at_are_missed_and_say_so(connection: Connection) -> None:
     routine = await make_routine(connection, await make_task(connection), DUE)
     await tick(connection, batch_size=10, now=DUE, **CATCHUP)
     await finish_runs(connection)
@@ -162,7 +160,7 @@ async def test_slots_that_somebody_set_next_run_at_past_are_missed_and_say_so(co
     assert await cursor.fetchall() == [("next_run_at was set past it by hand, to 2026-05-08T09:00:00Z",), (None,)]
 
 
-async def test_next_run_at_set_forward_and_back_again_passes_nothing_over(connection: Connection) -> None:
+async def test_next_run_at_set_forward_and_back_again_passes_over_nothing(connection: Connection) -> None:
     routine = await make_routine(connection, await make_task(connection), DUE)
     await tick(connection, batch_size=10, now=DUE, **CATCHUP)
     await finish_runs(connection)
@@ -180,7 +178,7 @@ async def test_next_run_at_set_forward_and_back_again_passes_nothing_over(connec
         ("DELETE FROM routines.routines", "missed"),
     ],
 )
-async def test_a_change_records_what_was_passed_over_by_then_apart_from_what_was_due(
+async def test_a_change_records_passed_over_slots_apart_from_due_ones(
     connection: Connection, change: str, reason: str
 ) -> None:
     routine = await hourly_since(connection, 1)
@@ -191,14 +189,14 @@ async def test_a_change_records_what_was_passed_over_by_then_apart_from_what_was
     assert str(detail).startswith("next_run_at was set past it by hand")
 
 
-async def test_a_change_records_only_what_was_passed_over_until_now(connection: Connection) -> None:
+async def test_a_change_records_only_passed_over_slots_before_now(connection: Connection) -> None:
     routine = await hourly_since(connection, -5)
     await connection.execute("UPDATE routines.routines SET settled_until = next_run_at - interval '7 hours'")
     await connection.execute("UPDATE routines.routines SET paused = true")
     assert await reasons(connection, routine) == [(2, "missed")]
 
 
-async def test_a_new_cadence_passes_over_nothing_of_the_time_before_it(connection: Connection) -> None:
+async def test_a_new_cadence_passes_over_no_slots_before_the_change(connection: Connection) -> None:
     routine = await hourly_since(connection, 0)
     await tick(connection, batch_size=10, **CATCHUP)
     await finish_runs(connection)
@@ -218,9 +216,9 @@ async def test_a_new_cadence_passes_over_nothing_of_the_time_before_it(connectio
 async def test_every_slot_is_in_exactly_one_row_however_ticks_faults_ends_and_changes_follow_one_another(
     connection: Connection, seed: int
 ) -> None:
-    """An oracle that knows the cadence alone walks the slots; the rows must cover each once, and nothing else.
+    """An oracle that knows only the cadence walks the slots; the rows must cover each once, and nothing else.
 
-    And `why` must know each slot from the times between, and which one is next.
+    `why` must tell each slot from the times between slots, and know which one is next.
     """
     chance = random.Random(seed)
     kind, step = chance.choice([("hourly", timedelta(hours=1)), ("daily", timedelta(days=1))])
@@ -254,7 +252,7 @@ async def test_every_slot_is_in_exactly_one_row_however_ticks_faults_ends_and_ch
         first + step * n
         for first, last, count in await cursor.fetchall()
         for n in range(round((last - first) / step) + 1)
-        if (count == round((last - first) / step) + 1) or pytest.fail("the count is not that of the span")
+        if (count == round((last - first) / step) + 1) or pytest.fail("slot_count does not match the span")
     ]
     settled = await value(connection, "SELECT settled_until FROM routines.routines")
     expected = [start + step * n for n in range(round((settled - start) / step) + 1)]  # type: ignore[operator]
@@ -268,7 +266,7 @@ async def test_every_slot_is_in_exactly_one_row_however_ticks_faults_ends_and_ch
 
 
 async def test_after_a_million_advances_a_slot_is_still_on_its_grid(connection: Connection) -> None:
-    """A century of hours: every advance is computed from a time somewhere within the hour before."""
+    """A century of hours: each advance is computed from some time within the hour before."""
     drifted = await value(
         connection,
         """SELECT count(*) FROM generate_series(1, 1000000) n, LATERAL (

@@ -45,6 +45,7 @@ PAGES = {
     "failed run": "#/runs/hostile/{failed}",
     "run": "#/runs/greet/{done}",
     "long": f"#/routines/greet/{LONG}",
+    "limits": "#/limits",
     "nothing": "#/routines/greet/nothing",
 }
 """The part of the address after the page, for every kind of page; `filled` inserts the ids of the runs."""

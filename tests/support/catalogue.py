@@ -73,6 +73,7 @@ _QUERIES = {
         SELECT pg_type.oid::regtype::text, acl::text
         FROM pg_type, unnest(coalesce(typacl, acldefault('T', typowner))) AS acl
         WHERE typnamespace = 'routines'::regnamespace AND typtype IN ('c', 'd', 'e')""",
+    "limit": "SELECT name, value::text FROM routines.built_in_limits",
     "role grant": "SELECT role || ' on ' || on_object, privileges FROM routines.role_grants",
 }
 

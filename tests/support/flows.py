@@ -41,9 +41,11 @@ class FakeServices:
         self.asked_runs.append({"task": task, "status": status, "limit": limit})
         return self.found[:limit]
 
-    async def read_file(self, path: str) -> bytes:
+    async def read_file(self, path: str, max_bytes: int | None = None) -> bytes:
         if path not in self.files:
             raise InvalidError(f"there is no file {path}")
+        if max_bytes is not None and len(self.files[path]) > max_bytes:
+            raise InvalidError("the file is too large")
         return self.files[path]
 
     async def save_file(self, name: str, content: bytes) -> str:

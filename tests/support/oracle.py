@@ -10,7 +10,7 @@ MOMENT = timedelta(microseconds=1)
 
 
 def is_slot(cadence: Cadence, time: datetime) -> bool:
-    """Tell whether this minute is a slot."""
+    """Return whether this minute is a slot."""
     kind, hour, minute_utc, day = cadence
     if kind == "manual" or time.minute != minute_utc or time.second or time.microsecond:
         return False

@@ -69,7 +69,7 @@ class ApiProcess:
         os.close(lifeline)
 
     def is_healthy(self) -> bool:
-        """Tell whether the health endpoint answers within two seconds."""
+        """Return whether the health endpoint answers within two seconds."""
         try:
             return httpx.get(f"{self.url}/api/v1/health", timeout=2).status_code == HTTPStatus.OK
         except httpx.TransportError:

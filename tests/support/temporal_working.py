@@ -27,7 +27,7 @@ def settings_of(client: Client, **changed: Any) -> Settings:
 
 @asynccontextmanager
 async def temporal_working(url: str, client: Client, **settings: Any) -> AsyncGenerator[TemporalWorker]:
-    """Run a worker, and stop it in order at the end of the block."""
+    """Run a worker, and stop it gracefully at the end of the block."""
     stop = asyncio.Event()
     async with open_pool(url, "routines-worker", size=4) as pool:
         worker = TemporalWorker(settings_of(client, **settings), pool, stop, KEYRING)

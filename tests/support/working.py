@@ -46,7 +46,7 @@ async def run_of(connection: Connection, task: int, **init_params: Any) -> int:
 
 @asynccontextmanager
 async def working(url: str, **settings: Any) -> AsyncGenerator[Worker]:
-    """Run a worker, and stop it in order at the end of the block."""
+    """Run a worker, and stop it gracefully at the end of the block."""
     stop = asyncio.Event()
     async with open_pool(url, "routines-worker", size=4) as pool:
         worker = Worker(Settings(**settings), pool, stop, KEYRING)

@@ -126,7 +126,7 @@ async def test_late_writes_of_a_frozen_worker_that_lost_its_step_change_nothing(
 async def test_restarting_temporal_in_the_middle_of_a_step_loses_no_run(
     connection: Connection, database: Database, own_server: TemporalServer, tmp_path: Path
 ) -> None:
-    """The step continues meanwhile. After an absence longer than a lease, Temporal assigns it to a worker again."""
+    """The step continues. After an absence longer than a lease, Temporal assigns it to a worker again."""
     async with workers_of(tmp_path, database.url, own_server.address, "own") as workers:
         workers.start()
         run = await run_of(connection, await task_of(connection, "t", work(one={}, two={"seconds": 1}, three={})))
@@ -176,7 +176,7 @@ async def test_runs_stay_pending_while_temporal_is_down_and_are_executed_once_it
         before = await run_of(connection, task)
         assert await until_ended(connection, before) == ("completed", None)
         own_server.stop()
-        await workers.until_said("Temporal away, runs stay pending")
+        await workers.until_said("Temporal unavailable, runs stay pending")
         workers.start()  # one that has never been connected
         for number in range(3):
             await make_routine(connection, task, at("2026-05-04 09:00"), name=f"r{number}")

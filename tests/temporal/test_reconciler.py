@@ -143,7 +143,7 @@ async def was_another_databases(rig: Rig) -> None:
         (times_out, "failed: deadline exceeded: the run took longer than it may"),
         (
             was_another_databases,
-            "failed: Temporal already had a run with this workflow_id: use a namespace for this database alone",
+            "failed: Temporal already had a run with this workflow_id: use a namespace for this database only",
         ),
     ],
     ids=lambda given: getattr(given, "__name__", ""),

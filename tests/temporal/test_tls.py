@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from temporalio.client import Client
 
 from routines_core.errors import ConfigurationError
+from routines_core.settings import Settings
 from routines_engine.temporal.connection import TemporalError, connect, probe
 from support.temporal_server import TemporalServer
 from support.temporal_working import settings_of
@@ -93,6 +94,25 @@ async def test_a_tls_server_is_asked_with_the_clients_certificate(
         ):
             with pytest.raises(TemporalError, match="cannot be reached at localhost"):
                 await connect(settings_of(temporal, temporal_address=address, **wrong))
+
+
+@pytest.mark.parametrize("host", ["temporal.internal", "192.0.2.7", "10.0.0.1", "[2001:db8::1]", "localhost.example"])
+async def test_a_remote_server_without_tls_is_refused_before_it_is_asked(host: str) -> None:
+    settings = Settings(engine="temporal", temporal_address=f"{host}:7233")
+    with pytest.raises(ConfigurationError, match=r"without TLS.*ROUTINES_TEMPORAL_TLS=true"):
+        await connect(settings)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.1", "[::1]"])
+async def test_loopback_needs_no_tls(host: str) -> None:
+    with pytest.raises(TemporalError, match="cannot be reached"):
+        await connect(Settings(engine="temporal", temporal_address=f"{host}:1"))
+
+
+async def test_a_remote_server_without_tls_is_asked_if_a_setting_allows_it() -> None:
+    settings = Settings(engine="temporal", temporal_address="temporal.invalid:7233", temporal_insecure=True)
+    with pytest.raises(TemporalError, match="cannot be reached"):
+        await connect(settings)
 
 
 async def test_missing_or_incomplete_tls_files_are_named(temporal: Client, tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ async def backlog(connection: Connection, count: int) -> int:
     return await make_routine(connection, other, DUE)
 
 
-async def test_in_turns_the_first_routine_of_each_collection_comes_before_any_second(connection: Connection) -> None:
+async def test_in_turn_the_first_routine_of_each_collection_comes_before_any_second(connection: Connection) -> None:
     alone = await backlog(connection, 50)
     oldest_first = await db.due(connection, batch_size=10, now=DUE)
     in_turns = await db.due_in_turns(connection, batch_size=10, now=DUE)
@@ -132,7 +132,7 @@ async def test_in_turns_the_first_routine_of_each_collection_comes_before_any_se
     assert len(in_turns) == 10
 
 
-async def test_a_batch_in_turns_fires_another_collections_routine_out_of_an_older_backlog(
+async def test_an_alternating_batch_fires_another_collections_routine_despite_an_older_backlog(
     connection: Connection,
 ) -> None:
     alone = await backlog(connection, 50)
@@ -145,7 +145,7 @@ async def test_a_batch_in_turns_fires_another_collections_routine_out_of_an_olde
 async def test_while_a_backlog_drains_another_collections_routine_waits_for_few_batches_of_it(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The wait is counted in fires, with turns as often as possible; bench/fairness.py measures the time."""
+    """The wait is counted in fires, with frequent alternating batches; bench/fairness.py measures the time."""
     monkeypatch.setattr(module, "TURN_SECONDS", 0.0)
     monkeypatch.setattr(module, "TURN_COST_FACTOR", 0)
     alone = await backlog(connection, 1000)

@@ -171,7 +171,7 @@ async def test_oversized_parameters_fail_to_start_without_affecting_others(conne
     assert (result.fired, result.struck_ids) == (1, [big])
     assert (await ledger(connection, small))[-1][2] == "started"
     detail = str(await value(connection, "SELECT detail FROM routines.skips"))
-    assert detail.startswith("init_params take 30") and detail.endswith("bytes, the most is 2048")  # noqa: PT018
+    assert detail.startswith("init_params take 30") and detail.endswith("bytes, the limit is 2048")  # noqa: PT018
 
 
 async def strike(connection: Connection, slot: datetime) -> Tick:

@@ -1,4 +1,4 @@
-"""The ticker's loop: when it wakes, its warnings, and how it takes the collections in turns."""
+"""The ticker's loop: when it wakes, its warnings, and how it alternates between collections."""
 
 import asyncio
 
@@ -78,7 +78,7 @@ def turns_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TURN_COST_FACTOR", 0)
 
 
-async def test_while_a_backlog_lasts_the_collections_are_served_in_turns(
+async def test_while_a_backlog_lasts_the_collections_are_served_in_turn(
     connection: Connection, turns_at_once: None
 ) -> None:
     class Watched(Batches):

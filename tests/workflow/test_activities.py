@@ -1,6 +1,7 @@
 """The activities that need only the engine's services."""
 
 import asyncio
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -84,6 +85,123 @@ async def test_a_text_file_is_read_and_saved_in_utf_8() -> None:
     saved = await run_step({"activity": "save_text_file", "name": "out.txt", "text": "grün"}, services=services)
     assert saved == {"path": "saved/out.txt", "size_bytes": 5}
     assert services.files["saved/out.txt"] == "grün".encode()
+
+
+MIB = 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("config", "cause"),
+    [
+        (
+            {"activity": "text_concatenate", "texts": [""] * 3000, "separator": "x" * 660_000},
+            "the joined text would take at least 1979340000 bytes, more than the limit of 1 MiB",
+        ),
+        (
+            {"activity": "text_split", "text": "ab," * 340_000, "separator": ","},
+            "the list of parts would take at least 1700003 bytes, more than the limit of 1 MiB",
+        ),
+        (
+            {"activity": "text_template", "template": "{{ a }}" * 60_000, "variables": {"a": "x" * 600_000}},
+            "the expanded template would take at least 1200000 bytes, more than the limit of 1 MiB",
+        ),
+        (
+            {"activity": "number_sequence_generator", "count": 10_000, "start": 10**3000},
+            "the sequence would take at least 3000",
+        ),
+        ({"activity": "number_sequence_generator", "count": 2, "start": 10**4100}, "start: must have at most 4000"),
+        ({"activity": "number_sequence_generator", "count": 2, "start": 10**400, "step": 0.5}, "added to a fraction"),
+        ({"activity": "loop_counter", "count": 10**4200}, "count: must have at most 4000 digits"),
+        (
+            {"activity": "list_emit_await", "task": "t", "items": [1] * 10_000, "init_params": {"a": "x" * 250_000}},
+            "init_params: for 10000 runs they would take at least 25",
+        ),
+        ({"activity": "read_text_file", "path": "large"}, "too large"),
+        (
+            {"activity": "text_concatenate", "texts": ["{{ init_params.a }} "] * 5000},
+            "the expanded template would take at least 1200006 bytes, more than the limit of 1 MiB",
+        ),
+        (
+            {"activity": "text_echo", **{f"k{n}": "{{ init_params.a }} " for n in range(5000)}},
+            "the expanded template would take at least 1200006 bytes, more than the limit of 1 MiB",
+        ),
+    ],
+    ids=lambda value: value["activity"] if isinstance(value, dict) else "",
+)
+async def test_a_result_that_would_be_too_large_is_refused_before_it_is_made(
+    config: dict[str, Any], cause: str
+) -> None:
+    services = FakeServices(files={"large": bytes(MIB + 1)})
+    tracemalloc.start()
+    with pytest.raises(StepFailedError) as caught:
+        await run_step(config, services=services, init_params={"a": "x" * 200_000})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert cause in str(caught.value)
+    assert peak < 16 * MIB
+    assert services.children == []
+
+
+async def test_results_of_runs_that_are_too_large_together_start_no_more_runs() -> None:
+    services = FakeServices(end_of=lambda child: ChildResult(child.index, "completed", {"s": "x" * 300_000}, None))
+    with pytest.raises(StepFailedError, match="the results of the runs would take at least 12000"):
+        await run_step(EMIT | {"items": list(range(100)), "max_concurrency": 1}, services=services)
+    assert len(services.children) == 4
+
+
+async def test_values_of_earlier_runs_that_are_too_large_together_are_refused() -> None:
+    found = [Found(n, "completed", {}, {"s": {"text": "x" * 300_000, "n": n}}) for n in range(5)]
+    config = {"activity": "extract_from_trajectories", "task": "work"}
+    with pytest.raises(StepFailedError, match="the values would take at least 12000"):
+        await run_step(config, services=FakeServices(found=found))
+    outputs = await run_step(config | {"path": "s.outputs.n"}, services=FakeServices(found=found))
+    assert outputs["values"] == [0, 1, 2, 3, 4]
+
+
+SECRET = "first/second-part {{ third.part }} fourth.txt"
+
+
+@pytest.mark.parametrize(
+    ("config", "cause"),
+    [
+        (
+            {"activity": "save_text_file", "name_path": "secret_params.S", "text": "x"},
+            "name: must not contain a secret",
+        ),
+        (
+            {"activity": "save_text_file", "name": "a-{{ secret_params.S }}", "text": "x"},
+            "name: must not contain a secret",
+        ),
+        (
+            {"activity": "extract_from_trajectories", "task": "t", "path_path": "secret_params.S"},
+            "path: not valid at character 6",
+        ),
+        (
+            {"activity": "text_template", "template_path": "secret_params.S", "variables": {"third": {"part": "p"}}},
+            "template: a placeholder is part of a secret",
+        ),
+        (
+            {"activity": "text_template", "template_path": "secret_params.S"},
+            "template: a placeholder is part of a secret",
+        ),
+        ({"activity": "read_text_file", "path_path": "secret_params.S"}, "there is no file ********"),
+    ],
+)
+async def test_a_cut_text_shows_no_part_of_a_secret(config: dict[str, Any], cause: str) -> None:
+    services = FakeServices(secrets={"S": SECRET})
+    with pytest.raises(StepFailedError) as caught:
+        await run_step(config, services=services)
+    said = str(caught.value)
+    assert cause in said
+    for part in ("first", "second", "third", "fourth"):
+        assert part not in said
+    assert services.files == {}
+
+
+async def test_a_text_is_masked_before_it_is_split() -> None:
+    services = FakeServices(secrets={"S": "first-second"})
+    config = {"activity": "text_split", "text": "a-{{ secret_params.S }}-b", "separator": "-"}
+    assert (await run_step(config, services=services))["parts"] == ["a", "********", "b"]
 
 
 EMIT = {"activity": "list_emit_await", "task": "work", "items": ["a", "b", "c"]}

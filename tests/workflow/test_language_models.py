@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Generator
 from typing import Any
 
 import pytest
 
 from routines_engine.steps.flow import StepFailedError
+from routines_workflow.activities.language_models import MAX_ANSWER_BYTES
 from support.endpoint import Endpoint, Said, serving
 from support.flows import FakeServices, Journal, flow_of, run_step
 
@@ -140,6 +142,27 @@ async def test_only_the_step_retries_and_the_libraries_print_nothing(
 async def test_an_unusable_answer_fails_the_step(endpoint: Endpoint, body: bytes) -> None:
     endpoint.answer = lambda _: Said(200, body, {"Content-Type": "application/json"})
     assert "step 'only' failed: " in await refusal(endpoint)
+
+
+async def test_an_answer_that_is_too_large_or_not_decompressed_fails_the_step(endpoint: Endpoint) -> None:
+    endpoint.answer = lambda _: Said(200, b" " * (MAX_ANSWER_BYTES + 1), {"Content-Type": "application/json"})
+    assert f"the response has more than {MAX_ANSWER_BYTES} bytes" in await refusal(endpoint)
+    endpoint.answer = lambda _: Said(200, b"x", {"Content-Encoding": "br"})
+    assert "the response has an unknown or broken compression" in await refusal(endpoint)
+
+
+async def test_a_hostile_charset_of_an_error_costs_no_time(endpoint: Endpoint) -> None:
+    endpoint.answer = lambda _: Said(400, b"-" + b"a" * 300_000, {"Content-Type": "text/plain; charset=punycode"})
+    started_at = time.process_time()
+    assert "aaaa" in await refusal(endpoint)
+    assert time.process_time() - started_at < 5
+
+
+async def test_a_verdict_is_found_in_linear_time(endpoint: Endpoint) -> None:
+    endpoint.answer = saying("{" * 200_000)
+    started_at = time.process_time()
+    assert "did not answer with {score, reason}" in await refusal(endpoint, **JUDGE)
+    assert time.process_time() - started_at < 5
 
 
 async def test_a_private_base_url_is_refused(endpoint: Endpoint) -> None:

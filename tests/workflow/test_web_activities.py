@@ -1,11 +1,14 @@
 """http_request and webhook_notify against a real server on loopback."""
 
 import base64
+import gzip
 import hashlib
 import hmac
 import json
+import time
 from collections.abc import Generator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -21,8 +24,9 @@ def endpoint() -> Generator[Endpoint]:
         yield served
 
 
-async def ask(url: str, **config: Any) -> Any:
-    return await run_step({"activity": "http_request", "url": url, **config}, allow_private=True)
+async def ask(url: str, secrets: dict[str, str] | None = None, **config: Any) -> Any:
+    services = FakeServices(secrets=secrets or {})
+    return await run_step({"activity": "http_request", "url": url, **config}, allow_private=True, services=services)
 
 
 async def refusal(url: str, **config: Any) -> str:
@@ -93,6 +97,51 @@ async def test_a_redirect_to_another_origin_drops_the_steps_headers(endpoint: En
     assert not {"x-key", "authorization"} & asked.headers.keys()
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Content-Length", "transfer-encoding", "HOST", "Connection", "Keep-Alive", "TE", "Trailer", "Upgrade"),
+        *("Expect", "Proxy-Connection", "Proxy-Authorization", "HTTP2-Settings"),
+    ],
+)
+async def test_a_header_of_the_connection_is_refused(endpoint: Endpoint, name: str) -> None:
+    cause = await refusal(endpoint.url, method="POST", body="x", headers={"X-Own": "o", name: "1"})
+    assert f"headers: {name.lower()} cannot be set" in cause
+    assert endpoint.asked == []
+
+
+async def test_a_compressed_response_is_read_and_an_unknown_compression_refused(endpoint: Endpoint) -> None:
+    endpoint.answer = lambda _: Said(200, gzip.compress(b'{"a": 1}'), {"Content-Encoding": "gzip"})
+    assert (await ask(endpoint.url))["json"] == {"a": 1}
+    endpoint.answer = lambda _: Said(200, gzip.compress(bytes(50_000_000)), {"Content-Encoding": "gzip"})
+    assert "the response is too large" in await refusal(endpoint.url)
+    endpoint.answer = lambda _: Said(200, b"x", {"Content-Encoding": "br"})
+    assert "unknown or broken compression" in await refusal(endpoint.url)
+
+
+async def test_a_hostile_charset_costs_no_time(endpoint: Endpoint) -> None:
+    endpoint.answer = lambda _: Said(200, b"-" + b"a" * 300_000, {"Content-Type": "text/plain; charset=punycode"})
+    started_at = time.process_time()
+    assert len((await ask(endpoint.url))["text"]) == 300_001
+    assert time.process_time() - started_at < 1
+
+
+@pytest.mark.parametrize("path", ["/{{ secret_params.KEY }}/x", "/x?key={{ secret_params.KEY }}", "/there"])
+async def test_the_final_url_shows_no_secret_however_a_url_spells_it(endpoint: Endpoint, path: str) -> None:
+    key = "it's (a) key!*é"
+    endpoint.answer = lambda asked: (
+        Said(302, b"", {"Location": f"/to/{quote(key, safe=chr(39) + '()!*')}"}) if asked.path == "/there" else Said()
+    )
+    outputs = await ask(
+        endpoint.url + path,
+        follow_redirects=True,
+        headers={"X-Key": "{{ secret_params.ASCII }}"},
+        secrets={"KEY": key, "ASCII": "it's (a) key!*"},
+    )
+    assert "********" in outputs["url"]
+    assert "key" not in outputs["url"].replace("key=", "")
+
+
 async def test_a_large_response_is_refused(endpoint: Endpoint) -> None:
     endpoint.answer = lambda asked: Said(200, b"x" * (MAX_ANSWER_BYTES + (asked.path == "/more")))
     assert len((await ask(endpoint.url))["text"]) == MAX_ANSWER_BYTES
@@ -112,7 +161,12 @@ async def test_a_response_that_is_nested_too_deep_is_text(endpoint: Endpoint) ->
         ({"url": "http://[::1"}, "the request cannot be made"),
         ({"headers": {"a": "b\r\nc: d"}}, "the request cannot be made"),
         ({"url": "http://127.0.0.1:1/", "headers": {"a": "grün\u20ac"}}, "the request cannot be made"),
-        ({"url": "http://127.0.0.1:1/"}, "no response"),
+        ({"headers": {"a\r\nContent-Length": "0"}}, "the request cannot be made"),
+        ({"headers": {"Content-Length ": "0"}}, "headers: content-length cannot be set"),
+        ({"headers": {"a": "b\nTransfer-Encoding: chunked"}}, "the request cannot be made"),
+        ({"headers": {"a": "b\x01"}}, "the request cannot be made"),
+        ({"headers": {"": "b"}}, "the request cannot be made"),
+        ({"url": "http://127.0.0.1:1/"}, "no response: no connection"),
         ({"url": "http://127.0.0.1/", "json": 1, "body": "x"}, "json and body: give only one of them"),
     ],
 )

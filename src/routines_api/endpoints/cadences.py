@@ -32,7 +32,7 @@ async def preview_cadence(caller: Caller) -> Slots:
 
     Nothing is saved.
     """
-    body = caller.body(requests.CadencePreview)
+    body = await caller.body(requests.CadencePreview)
     await find_collection(caller.connection, caller.key_id)
     slots = await preview(caller.connection, cadence_of(body.cadence), count=body.count)
     return Slots(slots)

@@ -13,7 +13,7 @@ from routines_core.db import deliveries as db
 from routines_core.db.deliveries import Delivery
 from routines_core.db.routines import find_routine
 
-DeliveryLimit = Annotated[int, Parameter(ge=1, le=100, description="The most webhooks on a page.")]
+DeliveryLimit = Annotated[int, Parameter(ge=1, le=100, description="Maximum number of webhooks on a page.")]
 
 
 class DeliveriesController(Controller):
@@ -28,7 +28,7 @@ class DeliveriesController(Controller):
         """List the webhooks of a routine.
 
         Newest first, with each attempt. `endpoint_stopped_at` is set if nothing is sent to the URL any more, because it
-        answered 410 or failed for four days. To start it again, send a webhook again or set the URL again.
+        answered 410 or failed for four days. To restart it, send a webhook again or set the URL again.
         """
         before = decode_cursor(cursor, int)
         found = await db.list_deliveries(
@@ -42,10 +42,10 @@ class DeliveriesController(Controller):
     async def redeliver(self, task: str, name: str, delivery_id: str, caller: Caller) -> Delivery:
         """Send a webhook again.
 
-        Sends it at once, with the same webhook-id, even if the endpoint is stopped; success starts the endpoint again.
-        It is signed with the routine's present secret, provided that the routine still has this URL.
+        Sends it at once, with the same webhook-id, even if the endpoint is stopped; a success restarts the endpoint. It
+        is signed with the routine's current secret, provided that the routine still has this URL.
         """
-        caller.refuse_fields()
+        await caller.refuse_fields()
         return await db.redeliver(
             caller.connection, key_id=caller.key_id, task=task, name=name, delivery_id=id_of(delivery_id)
         )

@@ -31,7 +31,7 @@ async def update_environment(caller: Caller) -> Environment:
 
     Null removes a variable, the mask keeps its stored value, and variables left out are kept. Stored encrypted.
     """
-    body = caller.body(requests.EnvironmentPatch)
+    body = await caller.body(requests.EnvironmentPatch)
     sealed, removed, kept = environment_change(caller, body.environment_variables)
     if not await db.patch_environment(
         caller.connection, key_id=caller.key_id, sealed=sealed, removed=removed, kept=kept

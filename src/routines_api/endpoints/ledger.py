@@ -25,20 +25,20 @@ YEARS = range(1970, 2200)
 
 # Strings, since Litestar would also accept numbers as times.
 _TIME: Any = {"schema_extra": {"format": "date-time"}}
-Time = Annotated[str, Parameter(description="RFC 3339, for example 2026-05-04T09:00:00Z.", **_TIME)]
+Time = Annotated[str | None, Parameter(description="RFC 3339, for example 2026-05-04T09:00:00Z.", **_TIME)]
 Since = Annotated[str | None, Parameter(description="Only slots at this time or later; RFC 3339.", **_TIME)]
 Until = Annotated[str | None, Parameter(description="Only slots before this time; RFC 3339.", **_TIME)]
 OutcomeFilter = Annotated[
     Outcome | None, Parameter(description="started, the reason of a skip, or skipped for all reasons.")
 ]
 MOST_IDS = 500
-"""The most routines whose latest outcomes one request may ask for."""
+"""Maximum number of routines whose latest outcomes one request may ask for."""
 _IDS: Any = {"schema_extra": {"pattern": r"^[1-9][0-9]{0,17}(,[1-9][0-9]{0,17})*$"}}
 RoutineIds = Annotated[
-    str, Parameter(max_length=8000, description="Ids of routines, at most 500, separated by commas.", **_IDS)
+    str | None, Parameter(max_length=8000, description="Ids of routines, at most 500, separated by commas.", **_IDS)
 ]
-SlotCount = Annotated[int, Parameter(ge=1, le=50, description="The most slots of each routine.")]
-OccurrenceLimit = Annotated[int, Parameter(ge=1, le=1000, description="The most rows on a page.")]
+SlotCount = Annotated[int, Parameter(ge=1, le=50, description="Maximum number of slots of each routine.")]
+OccurrenceLimit = Annotated[int, Parameter(ge=1, le=1000, description="Maximum number of rows on a page.")]
 Count = Annotated[int, Parameter(ge=1, le=db.MAX_SLOTS, description="How many slots.")]
 
 
@@ -79,13 +79,13 @@ class LedgerController(Controller):
         )
         return page(caller.request, found, limit, key=lambda row: row.scheduled_for, show=lambda row: row)
 
-    @get("/why", **operation("explainTime"))
-    async def why(self, task: str, name: str, caller: Caller, *, at: Time) -> WhyRead:
+    @get("/why", **operation("explainTime", required=("at",)))
+    async def why(self, task: str, name: str, caller: Caller, *, at: Time = None) -> WhyRead:
         """Explain a time.
 
         Says in one sentence whether it is a slot of this routine and what its outcome was, with the facts behind it.
         """
-        moment = _time("at", at)
+        moment = _time("at", at or "")
         routine = await _find(caller, task, name)
         explained = await db.why(
             caller.connection,
@@ -106,14 +106,14 @@ class LedgerController(Controller):
         return Slots(slots)
 
 
-@get("/db/outcomes/{collection:str}", tags=["Routines"], **operation("listLatestOutcomes"))
-async def get_latest_outcomes(caller: Caller, *, ids: RoutineIds, slots: SlotCount = 1) -> list[RecentOutcomes]:
+@get("/db/outcomes/{collection:str}", tags=["Routines"], **operation("listLatestOutcomes", required=("ids",)))
+async def get_latest_outcomes(caller: Caller, *, ids: RoutineIds = None, slots: SlotCount = 1) -> list[RecentOutcomes]:
     """List the latest outcomes of several routines.
 
     For each routine, newest first: the newest rows of its ledger with the status of their runs, and its newest run-now.
     Gives an overview of many routines in one request. Ids that the collection does not have are left out.
     """
-    found = _ids(ids)
+    found = _ids(ids or "")
     await find_collection(caller.connection, caller.key_id)
     return await db.latest_outcomes(caller.connection, key_id=caller.key_id, routine_ids=found, slots=slots)
 
@@ -140,5 +140,5 @@ def _time(field: str, text: str) -> datetime:
     except (ValueError, OverflowError):
         raise wrong from None
     if time.year not in YEARS:
-        raise InvalidError(f"{field}: must lie in the years {YEARS.start} to {YEARS.stop - 1}.", field)
+        raise InvalidError(f"{field}: must be in the years {YEARS.start} to {YEARS.stop - 1}.", field)
     return time

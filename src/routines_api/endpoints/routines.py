@@ -9,6 +9,7 @@ from litestar.params import Parameter
 
 from routines_api.http.access import Caller
 from routines_api.http.idempotency import once
+from routines_api.http.limit_gate import ROUTINES
 from routines_api.http.pagination import Cursor, decode_cursor, page
 from routines_api.http.sealing import create_spec, patch_spec
 from routines_api.openapi.description import operation
@@ -30,8 +31,8 @@ from routines_core.db.trajectories import Run, find_trajectory, list_runs
 from routines_core.errors import ConflictError, InvalidError, UnknownKeysError
 from routines_core.mask import MASK
 
-RoutineLimit = Annotated[int, Parameter(ge=1, le=1000, description="The most routines on a page.")]
-RunLimit = Annotated[int, Parameter(ge=1, le=100, description="The most runs on a page.")]
+RoutineLimit = Annotated[int, Parameter(ge=1, le=1000, description="Maximum number of routines on a page.")]
+RunLimit = Annotated[int, Parameter(ge=1, le=100, description="Maximum number of runs on a page.")]
 
 
 class RoutinesController(Controller):
@@ -45,9 +46,12 @@ class RoutinesController(Controller):
 
         Saves a recurring invocation of the task and computes its next slot. `name` must be unique in the task.
         """
-        spec = await create_spec(caller, caller.body(requests.RoutineCreate))
+        spec = await create_spec(caller, await caller.body(requests.RoutineCreate))
+        refusal = await caller.services.limits.ask(caller.connection, caller.auth, ROUTINES)
 
         async def create() -> RoutineRead:
+            if refusal:
+                raise refusal
             if not await db.create_routine(caller.connection, spec, key_id=caller.key_id, task=task):
                 found = await find_task(caller.connection, key_id=caller.key_id, name=task)
                 _refuse_unknown(spec.init_params_overrides, found.init_params, {})
@@ -89,7 +93,7 @@ class RoutinesController(Controller):
 
         A field that is left out keeps its value. A run in progress is not touched; the next fire follows the new spec.
         """
-        change = await patch_spec(caller, caller.body(requests.RoutinePatch), task=task, name=name)
+        change = await patch_spec(caller, await caller.body(requests.RoutinePatch), task=task, name=name)
         if not await db.patch_routine(caller.connection, change, key_id=caller.key_id, task=task, name=name):
             await _explain(caller, task, name, change)
         return routine_read(await _find(caller, task, name if change.name is msgspec.UNSET else change.name))
@@ -114,7 +118,7 @@ class RoutinesController(Controller):
     async def resume(self, task: str, name: str, caller: Caller) -> RoutineRead:
         """Resume a routine.
 
-        Continues with the next slot from now; slots in the pause are not made up for. May be repeated.
+        Continues with the next slot from now; slots that fell in the pause are not caught up. May be repeated.
         """
         return await _set_paused(caller, task, name, paused=False)
 
@@ -124,9 +128,12 @@ class RoutinesController(Controller):
 
         Works with any cadence, while the routine is paused, and while a run is active. Its next slot is unchanged.
         """
-        caller.refuse_fields()
+        await caller.refuse_fields()
+        refusal = await caller.services.limits.ask_run(caller.connection, caller.auth, with_webhook=True)
 
         async def start() -> WorkflowResponse:
+            if refusal:
+                raise refusal
             run = await db.run_now(caller.connection, key_id=caller.key_id, task=task, name=name)
             trajectory = await find_trajectory(caller.connection, key_id=caller.key_id, task=task, trajectory_id=run)
             return workflow_response(trajectory, f"Routine {name} was started.")
@@ -172,7 +179,7 @@ async def _list(caller: Caller, task: str | None, limit: int, cursor: str | None
 
 
 async def _set_paused(caller: Caller, task: str, name: str, *, paused: bool) -> RoutineRead:
-    caller.refuse_fields()
+    await caller.refuse_fields()
     await db.set_paused(caller.connection, key_id=caller.key_id, task=task, name=name, paused=paused)
     return routine_read(await _find(caller, task, name))
 

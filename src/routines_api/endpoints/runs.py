@@ -1,21 +1,28 @@
 """The endpoints that start runs of tasks, and answer at once or when the run has ended."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 from litestar import Response, post
 
-from routines_api.http.access import Caller, Door, media_type_of, read_body, refuse_other_types
+from routines_api.http.access import Caller, Door, media_type_of, place_of, refuse_other_types
 from routines_api.http.idempotency import once
+from routines_api.http.large_answers import hold_large_answer, in_pieces
+from routines_api.http.limit_gate import FILES
 from routines_api.http.multipart import MULTIPART, URLENCODED, Upload, received, urlencoded_texts, value_of
 from routines_api.http.sealing import run_spec
 from routines_api.openapi.description import operation
 from routines_api.schemas import requests
 from routines_api.schemas.responses import WorkflowResponse, workflow_response
 from routines_core.db import trajectories as db
+from routines_core.db.keys import AuthContext
+from routines_core.db.limits import note_own_files
 from routines_core.db.tasks import find_task
 from routines_core.errors import ConflictError, InvalidError, UnknownKeysError
 
+SYNC_BYTES = db.WHOLE_BYTES // 2
+"""Maximum size of the steps in the answer to run-sync, in bytes. The answer contains outputs twice."""
 FILE_PATHS = "file_paths"
 """The init_param that holds the paths of a run's files; tasks need not declare it."""
 
@@ -36,7 +43,7 @@ async def run(task: str, door: Door) -> WorkflowResponse:
     Answers at once; to poll the trajectory, use the id after the last -- of `workflow_id`. Send JSON, or a form, which
     may have files.
     """
-    return await _start(task, door)
+    return await _start(task, door, await door.admit())
 
 
 @post(
@@ -48,17 +55,25 @@ async def run(task: str, door: Door) -> WorkflowResponse:
 async def run_sync(task: str, door: Door) -> Response[WorkflowResponse]:
     """Run a task and wait for the run to end.
 
-    The answer has the result of the run, whatever its status. If the run takes longer than the service waits, the
+    The answer has the result of the run, whatever its status. If its steps take more than 8 MiB, the outputs of the
+    largest are left out, and the trajectory has `truncated`. If the run takes longer than the service waits, the
     answer is 202 without a result, and the run continues. It also continues if the client disconnects.
     """
-    run = _id_of(await _start(task, door))
+    auth = await door.admit()
+    run = _id_of(await _start(task, door, auth))
     services = door.services
-    await services.run_waiter.wait(door.pool, run, services.settings.run_sync_seconds)
-    async with door.open(again=True) as caller:
+    await services.run_waiter.wait(door.pool, auth.collection_id, run, services.settings.run_sync_seconds)
+    async with door.open(auth) as caller:
         found = await db.find_trajectory(caller.connection, key_id=caller.key_id, task=task, trajectory_id=run)
-    has_ended = found.ended_at is not None
-    message = f"Run {run} is {found.status}." if has_ended else f"Run {run} continues: poll its trajectory."
-    return Response(workflow_response(found, message), status_code=200 if has_ended else 202)
+    if found.ended_at is None:
+        message = f"Run {run} continues: poll its trajectory."
+        return Response(workflow_response(found, message), status_code=202)
+    if not found.truncated:
+        return Response(workflow_response(found, f"Run {run} is {found.status}."))
+    await hold_large_answer(door, auth)
+    async with door.open(auth) as caller:
+        found = await db.with_large_steps(caller.connection, found, key_id=caller.key_id, most_bytes=SYNC_BYTES)
+    return in_pieces(workflow_response(found, f"Run {run} is {found.status}."))
 
 
 def _id_of(answer: Any) -> int:
@@ -68,25 +83,28 @@ def _id_of(answer: Any) -> int:
     return msgspec.json.decode(answer.content, type=_Started).trajectory_id
 
 
-async def _start(task: str, door: Door) -> Any:
+async def _start(task: str, door: Door, auth: AuthContext) -> Any:
     """Start the run; only once if an Idempotency-Key was sent."""
     if media_type_of(door.request) == MULTIPART:
-        return await _start_with_files(task, door)
-    body = await read_body(door.request, door.services.settings)
-    async with door.open(body) as caller:
-        return await _start_once(caller, task, _value(caller), Upload())
+        return await _start_with_files(task, door, auth)
+    async with door.body(auth) as body, door.open(auth, body) as caller:
+        return await _start_once(caller, task, lambda: _value(caller), Upload())
 
 
-async def _start_with_files(task: str, door: Door) -> Any:
+async def _start_with_files(task: str, door: Door, auth: AuthContext) -> Any:
     """Start a run with files. Access and the task are checked before any file is stored."""
-    async with door.open() as caller:
+    async with door.open(auth) as caller:
         await find_task(caller.connection, key_id=caller.key_id, name=task)
         refuse_other_types(door.request, (MULTIPART,))
-        collection_id = caller.auth.collection_id
-    async with received(door.request, door.services, collection_id) as upload:
-        value = value_of(upload.texts, door.services.json_limits)
-        async with door.open(upload.content, again=True) as caller:
-            return await _start_once(caller, task, value, upload)
+        if refusal := await caller.services.limits.ask(caller.connection, caller.auth, FILES):
+            raise refusal
+    services = door.services
+    async with (
+        place_of(services.uploads, auth.collection_id),
+        received(door.request, services, auth.collection_id) as upload,
+        door.open(auth, upload.content) as caller,
+    ):
+        return await _start_once(caller, task, lambda: value_of(upload.texts, services.json_limits), upload)
 
 
 def _value(caller: Caller) -> Any:
@@ -100,19 +118,28 @@ def _value(caller: Caller) -> Any:
     return caller.json()
 
 
-async def _start_once(caller: Caller, task: str, value: Any, upload: Upload) -> Any:
-    body = requests.validate(requests.RunCreate, value)
+async def _start_once(caller: Caller, task: str, value: Callable[[], Any], upload: Upload) -> Any:
+    body = await caller.compute(lambda: requests.validate(requests.RunCreate, value()))
     if upload.paths and FILE_PATHS in body.init_params:
         field = f"init_params.{FILE_PATHS}"
         raise InvalidError(f"{field}: is set to the paths of the files sent: leave it out.", field)
 
+    limits = caller.services.limits
+    refusal = await limits.ask_run(caller.connection, caller.auth, with_webhook=body.webhook_url is not None)
+
     async def start() -> WorkflowResponse:
+        if refusal:
+            raise refusal
         spec = await run_spec(caller, body, upload.paths or None)
         run = await db.start_run(caller.connection, spec, key_id=caller.key_id, task=task)
         if run is None:
             await _explain(caller, task, body)
         else:
             upload.is_used = True
+            if upload.paths:
+                await note_own_files(
+                    caller.connection, caller.key_id, files=len(upload.paths), size_bytes=upload.file_bytes
+                )
         found = await db.find_trajectory(caller.connection, key_id=caller.key_id, task=task, trajectory_id=run or 0)
         return workflow_response(found, f"Task {task} was started.")
 

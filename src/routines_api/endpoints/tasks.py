@@ -6,6 +6,7 @@ from litestar import Response, delete, get, post, put
 from litestar.params import Parameter
 
 from routines_api.http.access import Caller
+from routines_api.http.limit_gate import TASKS
 from routines_api.http.pagination import Cursor, decode_cursor, page
 from routines_api.openapi.description import operation
 from routines_api.schemas import requests
@@ -13,7 +14,7 @@ from routines_api.schemas.responses import Message, TaskRead, task_read
 from routines_core.db import tasks as db
 from routines_core.db.collections import Collection, find_collection
 
-TaskLimit = Annotated[int, Parameter(ge=1, le=1000, description="The most tasks on a page.")]
+TaskLimit = Annotated[int, Parameter(ge=1, le=1000, description="Maximum number of tasks on a page.")]
 
 
 @get("/collections", tags=["Collections"], **operation("listCollections"))
@@ -34,8 +35,10 @@ async def get_collection(caller: Caller) -> Collection:
 @post("/tasks/{collection:str}", tags=["Tasks"], **operation("createTask", body=requests.TaskCreate, conflict=True))
 async def create_task(caller: Caller) -> TaskRead:
     """Create a task."""
-    body = caller.body(requests.TaskCreate)
+    body = await caller.body(requests.TaskCreate)
     fields = body.model_dump()
+    if refusal := await caller.services.limits.ask(caller.connection, caller.auth, TASKS):
+        raise refusal
     return task_read(await db.create_task(caller.connection, key_id=caller.key_id, **fields))
 
 
@@ -66,7 +69,7 @@ async def update_task(task: str, caller: Caller) -> TaskRead:
 
     A field that is left out keeps its value. A workflow becomes a new version; runs keep the version they started with.
     """
-    body = caller.body(requests.TaskUpdate)
+    body = await caller.body(requests.TaskUpdate)
     fields: dict[str, Any] = body.model_dump(include=body.model_fields_set - {"created_at", "updated_at"})
     if "name" in fields:
         fields["new_name"] = fields.pop("name")

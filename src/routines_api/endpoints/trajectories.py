@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 from litestar import Response, get, post
 from litestar.params import Parameter
 
-from routines_api.http.access import Caller
+from routines_api.http.access import Caller, Door
+from routines_api.http.large_answers import hold_large_answer, in_pieces
 from routines_api.http.pagination import Cursor, decode_cursor, next_link
 from routines_api.http.paths import LARGEST_ID, id_of
 from routines_api.openapi.description import operation
@@ -18,19 +19,25 @@ from routines_api.schemas import requests
 from routines_api.schemas.responses import StatsRead, TrajectoryPage, WorkflowLog, stats_read, workflow_log
 from routines_core.db import trajectories as db
 from routines_core.db.tasks import find_task
-from routines_core.db.trajectories import StatusChange, Trajectory, find_trajectory, list_trajectories
+from routines_core.db.trajectories import (
+    StatusChange,
+    Trajectory,
+    find_trajectory,
+    list_trajectories,
+    with_large_steps,
+)
 from routines_core.errors import ConflictError, Fault, FaultsConflictError, FaultsError
 
 Status = Literal["pending", "running", "completed", "failed", "cancelled", "archived"]
 _WORKFLOW_ID = re.compile(r"flow-.+--([0-9]{1,20})", re.ASCII)
 
-TrajectoryLimit = Annotated[int, Parameter(ge=1, le=100, description="The most runs on a page.")]
+TrajectoryLimit = Annotated[int, Parameter(ge=1, le=100, description="Maximum number of runs on a page.")]
 PageNumber = Annotated[int, Parameter(ge=1, le=1_000_000, description="The number of the page, from 1.")]
 StatusFilter = Annotated[Status | None, Parameter(description="Only runs with this status.")]
 RoutineFilter = Annotated[
     int | None, Parameter(ge=1, le=LARGEST_ID, description="Only runs started by the routine with this id.")
 ]
-EventLimit = Annotated[int, Parameter(ge=1, le=1000, description="The most events on a page.")]
+EventLimit = Annotated[int, Parameter(ge=1, le=1000, description="Maximum number of events on a page.")]
 
 
 @get("/db/trajectories/{collection:str}/{task:str}", tags=["Trajectories"], **operation("listTrajectories"))
@@ -45,7 +52,9 @@ async def get_trajectories(
 ) -> TrajectoryPage:
     """List the runs of a task.
 
-    Newest first.
+    Newest first. These are summaries: inputs and outputs of more than 2 KiB are left out, and after 4 MiB of a page so
+    are the steps and parameters of the remaining runs. Where something was left out, the step and the run have
+    `truncated`; get the run to see it all.
     """
     found = await find_task(caller.connection, key_id=caller.key_id, name=task)
     trajectories, total = await list_trajectories(
@@ -65,13 +74,22 @@ async def get_trajectories(
     tags=["Trajectories"],
     **operation("getTrajectory"),
 )
-async def get_trajectory(task: str, trajectory_id: str, caller: Caller) -> Trajectory:
+async def get_trajectory(task: str, trajectory_id: str, door: Door) -> Response[Trajectory]:
     """Get a run.
 
-    With its steps. Runs of a deleted task are found under its last name.
+    With its steps. Runs of a deleted task are found under its last name. If the inputs and outputs of the steps take
+    more than 16 MiB, those of the largest steps are left out; such a step, and the run, has `truncated`.
     """
-    run = id_of(trajectory_id)
-    return await find_trajectory(caller.connection, key_id=caller.key_id, task=task, trajectory_id=run)
+    auth = await door.admit()
+    async with door.open(auth) as caller:
+        run = id_of(trajectory_id)
+        found = await find_trajectory(caller.connection, key_id=caller.key_id, task=task, trajectory_id=run)
+    if not found.truncated:
+        return Response(found)
+    await hold_large_answer(door, auth)
+    async with door.open(auth) as caller:
+        found = await with_large_steps(caller.connection, found, key_id=caller.key_id)
+    return in_pieces(found)
 
 
 @get("/db/stats/{collection:str}/{task:str}", tags=["Trajectories"], **operation("getStats"))
@@ -95,7 +113,7 @@ async def set_statuses(task: str, caller: Caller) -> dict[str, str]:
     Changes all of them, or none. Only active runs can be cancelled, and only ended runs archived. Repeating a request
     changes nothing. The answer repeats the statuses that were asked for.
     """
-    body = caller.body(requests.StatusChanges)
+    body = await caller.body(requests.StatusChanges)
     wanted = {int(run): status for run, status in sorted(body.root.items(), key=lambda item: int(item[0]))}
     found = await db.set_statuses(caller.connection, wanted, key_id=caller.key_id, task=task)
     if len(found) < len(wanted):
@@ -129,15 +147,17 @@ def _refuse(found: list[StatusChange], wanted: dict[int, str]) -> None:
 async def add_label(task: str, trajectory_id: str, caller: Caller) -> Trajectory:
     """Label a run.
 
-    Replaces the label with the same key and author, if there is one. A run may have at most 100 labels. Answers the
-    whole run.
+    Replaces the label with the same key and author, if there is one. A run may have at most 100 labels, of 64 KiB in
+    all. Answers the run; if its steps are large, the largest are truncated.
     """
-    body, run = caller.body(requests.LabelCreate), id_of(trajectory_id)
+    body, run = await caller.body(requests.LabelCreate), id_of(trajectory_id)
     where: dict[str, Any] = {"key_id": caller.key_id, "task": task, "trajectory_id": run}
     is_labelled = await db.label_run(caller.connection, **where, **body.model_dump())
     found = await find_trajectory(caller.connection, **where)
     if not is_labelled:
-        raise ConflictError(f"The run already has {db.MOST_LABELS} labels, the most allowed.")
+        raise ConflictError(
+            f"A run may have at most {db.MOST_LABELS} labels, which take at most {db.MOST_LABEL_BYTES} bytes together."
+        )
     return found
 
 

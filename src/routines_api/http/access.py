@@ -1,11 +1,14 @@
-"""Access to the API: the bearer key is checked first, then its rate, then the collection, and only then the request."""
+"""Access to the API: the bearer key is checked first, then its rate, then the collection, and only then the request.
+
+Collections share the limited resources of a process, such as connections and memory for bodies.
+"""
 
 import asyncio
 import inspect
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeVar
 
@@ -15,26 +18,42 @@ from litestar.exceptions import InternalServerException
 from pydantic import BaseModel
 
 from routines_api.http import json_body
+from routines_api.http.byte_budget import ByteBudget
 from routines_api.http.errors import (
     BodyTooLargeError,
+    CollectionBusyError,
     MalformedBodyError,
+    ServiceBusyError,
     SlowBodyError,
     UnsupportedMediaTypeError,
 )
 from routines_api.http.known_keys import KnownKeys
+from routines_api.http.limit_gate import LimitGate
 from routines_api.http.rate_limiter import RateLimiter
 from routines_api.http.run_waiter import RunWaiter
+from routines_api.http.work import Work
 from routines_api.metrics.api import ApiMetrics
 from routines_api.schemas import requests
 from routines_core.db import Connection, Pool
 from routines_core.db.keys import AuthContext
+from routines_core.db.pool import refuse_if_away
 from routines_core.errors import Fault, FaultsError, InvalidError, NotFoundError, RoutinesError, UnauthorizedError
+from routines_core.fair_gate import FairGate, GateFullError
 from routines_core.files.store import FileStore
 from routines_core.keyring import Keyring
 from routines_core.settings import Settings
 
 ApiRequest = Request[Any, Any, State]
 Body = TypeVar("Body", bound=BaseModel)
+Result = TypeVar("Result")
+CONNECTIONS = 10
+"""Size of the connection pool. One connection is reserved for the run-sync poll; requests share the others."""
+RESERVED_CONNECTIONS = 2
+"""Connections reserved for collections that hold none."""
+ROOM_SECONDS = 5.0
+"""How long a request waits for room in a budget or for a place that its collection shares with others."""
+UNKNOWN = "unknown"
+"""Owner of requests whose key this process has not seen before; together they count as one collection."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +64,25 @@ class ApiServices:
     keyring: Keyring
     keys: KnownKeys
     limiter: RateLimiter
+    limits: LimitGate
     files: FileStore
     run_waiter: RunWaiter
     metrics: ApiMetrics
+    bodies: ByteBudget
+    uploads: FairGate
+    work: Work
+    connections: FairGate = field(default_factory=lambda: FairGate(CONNECTIONS - 1, RESERVED_CONNECTIONS))
+    large_answers: FairGate = field(default_factory=lambda: FairGate(LARGE_ANSWERS, reserve=2))
 
     @property
     def json_limits(self) -> json_body.JsonLimits:
         """The limits of a JSON body."""
         settings = self.settings
         return json_body.JsonLimits(settings.max_json_depth, settings.max_string_length, settings.max_items)
+
+
+LARGE_ANSWERS = 6
+"""Maximum number of large answers that a process sends at once. Each takes several times its size in memory."""
 
 
 @dataclass(frozen=True)
@@ -77,24 +106,36 @@ class Caller:
         """The key's id, which every statement takes."""
         return self.auth.key_id
 
-    def body(self, model: type[Body]) -> Body:
+    async def body(self, model: type[Body]) -> Body:
         """Parse the body as this model.
 
         Raises:
             UnsupportedMediaTypeError: Its Content-Type is not JSON.
             MalformedBodyError: It is not valid JSON, or it cannot be stored.
             FaultsError: It breaks rules of the model.
+            WorkBudgetError: The key has used up its processor time.
         """
-        return requests.validate(model, self.json())
+        return await self.compute(lambda: requests.validate(model, self.json()))
 
-    def refuse_fields(self) -> None:
+    async def compute(self, action: Callable[[], Result]) -> Result:
+        """Return the result of `action`, pure code that works on the body: see Work.run."""
+        return await self.services.work.run(
+            action,
+            key_id=self.key_id,
+            owner=self.auth.collection_id,
+            size=len(self.raw_body),
+            place=place_of,
+        )
+
+    async def refuse_fields(self) -> None:
         """Refuse fields sent to an operation that takes none. An empty object is fine, whatever its Content-Type.
 
         Raises:
             InvalidError: The body has fields, which would be ignored.
         """
         if self.raw_body.strip():
-            requests.validate(requests.EmptyBody, json_body.decode(self.raw_body, self.services.json_limits))
+            limits = self.services.json_limits
+            await self.compute(lambda: requests.validate(requests.EmptyBody, json_body.decode(self.raw_body, limits)))
 
     def json(self) -> Any:
         """Parse the body as a JSON value.
@@ -111,7 +152,7 @@ class Caller:
 
 @dataclass(frozen=True)
 class Door:
-    """Admits one request. For handlers that wait for something and must not hold a connection meanwhile.
+    """Admits one request. For handlers that wait for something and must not hold a connection in the meantime.
 
     Attributes:
         pool: Provides the connections.
@@ -121,37 +162,121 @@ class Door:
     services: ApiServices
     pool: Pool
 
-    @asynccontextmanager
-    async def open(self, body: bytes | InvalidError = b"", *, again: bool = False) -> AsyncGenerator[Caller]:
-        """Admit the request and yield its caller, with a connection for as long as the block runs.
+    async def admit(self) -> AuthContext:
+        """Recognise the key, take its rate token, and check that it opens the collection of the path.
 
-        Statements check that the key is still valid. A request that fails may not have reached one, so the key is
-        checked again before the error is answered.
-
-        Args:
-            body: The body received, or the error found while reading it, which is raised after all other checks.
-            again: Whether the request was admitted before; then it does not count against the rate again.
+        The body is not read yet. A key that this process has seen needs no statement here: later statements, and its
+        next rate tokens, check that it is still valid.
 
         Raises:
             UnauthorizedError: There is no valid key.
             RateLimitedError: The key is over its rate.
             NotFoundError: The path names another collection; the error is the same whether or not it exists.
-            InvalidError: The body is too large or arrived too slowly, or a query parameter is unknown.
+            ServiceBusyError: No connection came free in time.
         """
         token = _bearer(self.request)
-        async with self.pool.connection() as connection:
-            auth = await self.services.keys.recognise(connection, token)
-            if not again:
-                await self.services.limiter.spend(connection, auth.key_id)
+        keys, limiter = self.services.keys, self.services.limiter
+        auth = keys.find(token)
+        if auth is None or not limiter.spend_taken(auth.key_id):
+            async with self._connection(auth.collection_id if auth else UNKNOWN) as connection:
+                auth = auth or await keys.recognise(connection, token)
+                await limiter.spend(connection, auth.key_id)
+        if _is_foreign(self.request, auth):
+            async with self._connection(auth.collection_id) as connection:
+                await keys.confirm(connection, token)
+            raise NotFoundError
+        return auth
+
+    @asynccontextmanager
+    async def open(self, auth: AuthContext, body: bytes | InvalidError = b"") -> AsyncGenerator[Caller]:
+        """Yield the caller of an admitted request, with a connection for as long as the block runs.
+
+        Statements check that the key is still valid. A request may fail before it reaches one, so the key is checked
+        again before the error is answered.
+
+        Args:
+            auth: The answer of `admit`.
+            body: The body received, or the error found while reading it, which is raised after all other checks.
+
+        Raises:
+            UnauthorizedError: The key is no longer valid.
+            InvalidError: The body is too large or arrived too slowly, or a query parameter is unknown or missing.
+            ServiceBusyError: No connection came free in time.
+        """
+        async with self._connection(auth.collection_id) as connection:
             try:
-                _refuse_foreign(self.request, auth)
                 if isinstance(body, InvalidError):
                     raise body
-                _refuse_unknown_parameters(self.request)
+                _refuse_parameters(self.request)
                 yield Caller(self.request, self.services, connection, auth, body)
             except RoutinesError:
-                await self.services.keys.confirm(connection, token)
+                await self.services.keys.confirm(connection, _bearer(self.request))
                 raise
+
+    @asynccontextmanager
+    async def body(self, auth: AuthContext) -> AsyncGenerator[bytes | InvalidError]:
+        """Read the body within its limits. Its bytes count against the budget for as long as the block runs.
+
+        Yields:
+            The body, or the error to raise once the key has been checked again.
+
+        Raises:
+            CollectionBusyError: The collection has too many bytes buffered already.
+            ServiceBusyError: The process has.
+        """
+        limit, bodies = self.services.settings.max_body_bytes, self.services.bodies
+        size = _declared_size(self.request, limit)
+        if size > limit:
+            yield _too_large(limit)
+            return
+        entered = False
+        try:
+            async with bodies.hold(auth.collection_id, size, ROOM_SECONDS):
+                entered = True
+                yield await read_body(self.request, self.services.settings)
+        except GateFullError:
+            if entered:
+                raise  # of another gate, further in
+            if bodies.is_spent_by(auth.collection_id, size):
+                raise CollectionBusyError(
+                    f"The collection is sending more than {bodies.per_owner} bytes of bodies at once."
+                ) from None
+            raise ServiceBusyError("The service has no room for the body at the moment.") from None
+
+    @asynccontextmanager
+    async def _connection(self, owner: Hashable) -> AsyncGenerator[Connection]:
+        """Take a connection from the collection's share."""
+        entered = False
+        try:
+            async with place_of(self.services.connections, owner):
+                entered = True
+                async with self.pool.connection() as connection:
+                    yield connection
+        except (CollectionBusyError, ServiceBusyError):
+            if not entered:
+                refuse_if_away(self.pool)  # then other requests hold places in vain
+            raise
+
+
+@asynccontextmanager
+async def place_of(gate: FairGate, owner: Hashable) -> AsyncGenerator[None]:
+    """Hold a place of a gate, waiting ROOM_SECONDS for one.
+
+    Raises:
+        CollectionBusyError: None became free in time, and the owner holds some.
+        ServiceBusyError: None became free in time, and the owner holds none.
+    """
+    entered = False
+    try:
+        async with gate.place(owner, ROOM_SECONDS):
+            entered = True
+            yield
+    except GateFullError:
+        if entered:
+            raise  # of another gate, further in
+        if gate.held_by(owner):
+            raise CollectionBusyError("The collection has too many requests in progress.") from None
+        raise ServiceBusyError("The service has too many requests in progress.") from None
 
 
 def provide_door(request: ApiRequest, state: State) -> Door:
@@ -160,13 +285,17 @@ def provide_door(request: ApiRequest, state: State) -> Door:
 
 
 async def provide_caller(request: ApiRequest, state: State) -> AsyncGenerator[Caller]:
-    """Yield the caller of this request: see Door.open.
+    """Yield the caller of this request: see Door.
 
-    The body is read first, so that a client that sends it slowly does not hold a database connection.
+    The body is read before the connection is taken, so a slow client holds none.
     """
     door = provide_door(request, state)
-    body = b"" if request.method == "GET" else await read_body(request, door.services.settings)
-    async with door.open(body) as caller:
+    auth = await door.admit()
+    if request.method == "GET":
+        async with door.open(auth) as caller:
+            yield caller
+        return
+    async with door.body(auth) as body, door.open(auth, body) as caller:
         yield caller
 
 
@@ -177,12 +306,12 @@ def _bearer(request: ApiRequest) -> str:
     return token.strip()
 
 
-def _refuse_foreign(request: ApiRequest, auth: AuthContext) -> None:
+def _is_foreign(request: ApiRequest, auth: AuthContext) -> bool:
+    """Check whether the path names another collection, or something that no collection can have."""
     names = request.path_params
     if names.get("collection", auth.collection_name) != auth.collection_name:
-        raise NotFoundError
-    if any("\0" in str(name) for name in names.values()):
-        raise NotFoundError  # no name contains NUL, and Postgres accepts no text that does
+        return True
+    return any("\0" in str(name) for name in names.values())  # Postgres accepts no text with NUL
 
 
 def media_type_of(request: ApiRequest) -> str:
@@ -213,19 +342,23 @@ def refuse_other_types(request: ApiRequest, allowed: tuple[str, ...] = ()) -> No
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([^"';\s]*)""")
 
 
+def _declared_size(request: ApiRequest, limit: int) -> int:
+    """Return the size that the headers declare, or the maximum if they declare none; 0 without a body."""
+    length = request.headers.get("content-length", "")
+    if length.isdigit():
+        return int(length[:20])
+    return limit if "transfer-encoding" in request.headers else 0
+
+
 async def read_body(request: ApiRequest, settings: Settings) -> bytes | InvalidError:
     """Read the body within its limits.
 
     Returns:
         The body, or the error to raise once access has been checked.
     """
-    limit = settings.max_body_bytes
-    length = request.headers.get("content-length", "0")
-    if length.isdigit() and int(length) > limit:
-        return _too_large(limit)
     try:
         async with asyncio.timeout(settings.body_timeout_seconds):
-            return await _stream(request, limit)
+            return await _stream(request, settings.max_body_bytes)
     except InternalServerException:  # raised by Litestar when the stream breaks
         return MalformedBodyError("The body ended early, or its chunks are malformed.")
     except TimeoutError:
@@ -245,15 +378,19 @@ def _too_large(limit: int) -> BodyTooLargeError:
     return BodyTooLargeError(f"The body is larger than {limit} bytes.")
 
 
-def _refuse_unknown_parameters(request: ApiRequest) -> None:
-    """Refuse unknown query parameters: a misspelt filter must not look as if it had been applied."""
-    if not request.scope["query_string"]:
+def _refuse_parameters(request: ApiRequest) -> None:
+    """Refuse missing and unknown query parameters: a misspelt filter must not look as if it had been applied."""
+    handler = request.route_handler
+    required: tuple[str, ...] = handler.opt.get("required", ())
+    if not required and not request.scope["query_string"]:
         return
-    known = query_parameters(request.route_handler.fn)
-    unknown = sorted(set(request.query_params) - known)
-    if unknown:
-        allowed = ", ".join(sorted(known)) or "none"
-        raise FaultsError([Fault(name[:100], f"unknown query parameter (known: {allowed})") for name in unknown])
+    given, known = request.query_params, query_parameters(handler.fn)
+    faults = [Fault(name, "is required") for name in required if name not in given]
+    unknown = sorted(set(given) - known)
+    allowed = ", ".join(sorted(known)) or "none"
+    faults += [Fault(name[:100], f"unknown query parameter (known: {allowed})") for name in unknown]
+    if faults:
+        raise FaultsError(faults)
 
 
 @cache

@@ -27,13 +27,33 @@ class IdempotencyKeyReusedError(ConflictError):
     """The Idempotency-Key was used before with a different request."""
 
 
-class RateLimitedError(RoutinesError):
-    """The key sends requests faster than its rate allows.
+class _LaterError(RoutinesError):
+    """The request is refused for now.
 
     Attributes:
         retry_after_seconds: How long to wait before the next request.
     """
 
-    def __init__(self, retry_after_seconds: float) -> None:
-        super().__init__("This key sends requests faster than it may: wait as long as Retry-After says.")
+    def __init__(self, message: str, retry_after_seconds: float = 1) -> None:
+        super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class RateLimitedError(_LaterError):
+    """The key sends requests faster than its rate allows."""
+
+    def __init__(self, retry_after_seconds: float) -> None:
+        message = "This key exceeds its request rate: wait for the time in Retry-After."
+        super().__init__(message, retry_after_seconds)
+
+
+class WorkBudgetError(_LaterError):
+    """The key has used up its processor time for checking bodies."""
+
+
+class CollectionBusyError(_LaterError):
+    """The collection has reached its share of what may be in progress at once."""
+
+
+class ServiceBusyError(_LaterError):
+    """The process has no room for this request at the moment."""

@@ -1,4 +1,4 @@
-"""The Idempotency-Key header: a repeated request is not carried out again, but answered as the first time."""
+"""The Idempotency-Key header: a repeated request is not executed again; it gets the first answer."""
 
 import hashlib
 import hmac

@@ -1,4 +1,4 @@
-"""Strict JSON parsing: values that cannot be stored, or that parsers read differently, are refused with a sentence.
+"""Strict JSON parsing: values that cannot be stored, or that parsers read differently, are refused with an explanation.
 
 Besides malformed text this refuses duplicate keys, NaN and Infinity, integers beyond bigint, NUL and lone surrogates
 in strings, and anything deeper, longer or larger than the limits.
@@ -19,9 +19,9 @@ class JsonLimits:
     """The limits of a JSON body.
 
     Attributes:
-        depth: The most levels of arrays and objects.
-        string_length: The most characters in a string.
-        items: The most items in an array or object.
+        depth: Maximum number of levels of arrays and objects.
+        string_length: Maximum number of characters in a string.
+        items: Maximum number of items in an array or object.
     """
 
     depth: int
@@ -70,20 +70,20 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise MalformedBodyError(f"The body holds {constant}, which is not JSON.")
+    raise MalformedBodyError(f"The body contains {constant}, which is not JSON.")
 
 
 def _float(text: str) -> float:
     value = float(text)
     if math.isinf(value):
-        raise MalformedBodyError(f"The body holds the number {_shown(text)}, which is too large.")
+        raise MalformedBodyError(f"The body contains the number {_shown(text)}, which is too large.")
     return value
 
 
 def _integer(text: str) -> int:
     # The length is checked first, since int() refuses thousands of digits with an error of its own.
     if len(text) > 20 or (value := int(text)) not in _BIGINT:  # noqa: PLR2004 - the digits of a bigint and its sign
-        raise MalformedBodyError(f"The body holds the integer {_shown(text)}, which does not fit in 64 bits.")
+        raise MalformedBodyError(f"The body contains the integer {_shown(text)}, which does not fit in 64 bits.")
     return value
 
 
@@ -102,7 +102,9 @@ def _check_size(value: list[Any] | dict[str, Any], limits: JsonLimits, depth: in
     if depth == 0:
         raise MalformedBodyError(_too_deep(limits))
     if len(value) > limits.items:
-        raise MalformedBodyError(f"The body has {len(value)} items in one place; the limit is {limits.items}.")
+        raise MalformedBodyError(
+            f"The body has {len(value)} items in one array or object; the limit is {limits.items}."
+        )
 
 
 def _check_text(text: str, limits: JsonLimits) -> None:
@@ -111,9 +113,9 @@ def _check_text(text: str, limits: JsonLimits) -> None:
             f"The body has a string of {len(text)} characters; the limit is {limits.string_length}."
         )
     if "\0" in text:
-        raise MalformedBodyError("The body holds a NUL character (\\u0000), which cannot be stored.")
+        raise MalformedBodyError("The body contains a NUL character (\\u0000), which cannot be stored.")
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-        raise MalformedBodyError("The body holds half of a surrogate pair (\\ud800 to \\udfff), not a character.")
+        raise MalformedBodyError("The body contains half of a surrogate pair (\\ud800 to \\udfff), not a character.")
 
 
 def _too_deep(limits: JsonLimits) -> str:

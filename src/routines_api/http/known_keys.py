@@ -7,7 +7,7 @@ from routines_core.db.keys import AuthContext, authenticate, hash_of
 from routines_core.db.peppers import Peppers
 
 MOST_KEYS = 10_000
-"""The most keys in the cache; at the limit it is emptied."""
+"""Maximum number of keys in the cache; at the limit it is emptied."""
 
 
 @dataclass
@@ -23,6 +23,10 @@ class KnownKeys:
 
     peppers: Peppers
     _by_hash: dict[bytes, AuthContext] = field(default_factory=dict[bytes, AuthContext])
+
+    def find(self, token: str) -> AuthContext | None:
+        """Return what is cached of a token; None if this process has not seen it."""
+        return self._by_hash.get(hash_of(token))
 
     async def recognise(self, connection: Connection, token: str) -> AuthContext:
         """Look up a token. For a token seen before, only later statements check that it is still valid.
@@ -47,6 +51,6 @@ class KnownKeys:
         """Check in the database that this token is valid now, bypassing the cache.
 
         Raises:
-            UnauthorizedError: It is not.
+            UnauthorizedError: The token is no longer valid.
         """
         await authenticate(connection, token, self.peppers)

@@ -41,7 +41,7 @@ _LONGEST_BOUNDARY = 70
 _BOUNDARY = re.compile(r""";\s*boundary=("[^"]*"|[^;\s"]*)""", re.IGNORECASE)
 
 Event = MultipartSegment | bytes | None
-"""What the parser reports: a part begins, a piece of its content, or (None) its end."""
+"""An event of the parser: the start of a part, a piece of its content, or None at its end."""
 
 
 @dataclass
@@ -52,12 +52,14 @@ class Upload:
         texts: The fields that are not files, in the order received.
         paths: The paths of the stored files, in the order received.
         digests: The name and SHA-256 of each file.
+        file_bytes: The size of all files, in bytes.
         is_used: Whether a run uses the files, so that they must be kept.
     """
 
     texts: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     paths: list[str] = field(default_factory=list[str])
     digests: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    file_bytes: int = 0
     is_used: bool = False
 
     @property
@@ -105,7 +107,7 @@ class _Receiver:
                 if isinstance(event, MultipartSegment):
                     await self._part(event, events)
         except ParserLimitReached:
-            raise BodyTooLargeError("The form has too many parts, or a part with too large headers.") from None
+            raise BodyTooLargeError("The form has too many parts, or the headers of a part are too large.") from None
         except MultipartError as error:
             raise MalformedBodyError(f"The body is not a valid multipart form: {error.args[0]}.") from None
         except InternalServerException:  # raised by Litestar when the stream breaks
@@ -154,6 +156,7 @@ class _Receiver:
             if size > limit:
                 raise BodyTooLargeError(f"A file has more than {limit} bytes.")
             digest.update(piece)
+            self.upload.file_bytes += len(piece)
             yield piece
 
 

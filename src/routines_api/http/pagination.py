@@ -52,13 +52,15 @@ def page(
 
     Args:
         request: The request, for the path in the Link header.
-        found: The items; one more than `limit` if there is a next page.
-        limit: The most items on the page.
+        found: The items; one more than `limit` if there is a next page. The last may say, by `is_cut`, that the page
+            ends before for its size.
+        limit: Maximum number of items on the page.
         key: Returns an item's sort key, which becomes the cursor.
         show: Converts an item to its shape in the answer.
     """
     items = found[:limit]
-    headers = {"Link": next_link(request, limit, key(items[-1]))} if len(found) > limit else {}
+    has_next = len(found) > limit or bool(items and getattr(items[-1], "is_cut", False))
+    headers = {"Link": next_link(request, limit, key(items[-1]))} if has_next else {}
     return Response([show(item) for item in items], headers=headers)
 
 

@@ -12,12 +12,15 @@ from litestar.types import Send
 
 from routines_api.http.errors import (
     BodyTooLargeError,
+    CollectionBusyError,
     HeadersTooLargeError,
     IdempotencyKeyReusedError,
     MalformedBodyError,
     RateLimitedError,
+    ServiceBusyError,
     SlowBodyError,
     UnsupportedMediaTypeError,
+    WorkBudgetError,
 )
 from routines_core.db.pool import AWAY
 from routines_core.errors import (
@@ -26,10 +29,12 @@ from routines_core.errors import (
     FaultsConflictError,
     FaultsError,
     InvalidError,
+    LimitExceededError,
     MistypedKeyError,
     NotFoundError,
     RoutinesError,
     SecretError,
+    StatementTimeoutError,
     StorageError,
     UnauthorizedError,
     UnknownKeysError,
@@ -77,11 +82,21 @@ PROBLEM_TYPES: dict[type[Exception], ProblemType] = {
     IdempotencyKeyReusedError: ProblemType(409, "idempotency-key-reused", "Idempotency-Key reused"),
     ConflictError: ProblemType(409, "conflict", "Conflict"),
     RateLimitedError: ProblemType(429, "rate-limited", "Too many requests"),
+    LimitExceededError: ProblemType(429, "limit-exceeded", "Limit exceeded"),
+    CollectionBusyError: ProblemType(429, "too-much-at-once", "Too much at once"),
+    WorkBudgetError: ProblemType(429, "too-much-work", "Too much work"),
+    ServiceBusyError: ProblemType(503, "busy", "Service busy"),
     **dict.fromkeys(
         AWAY,
         ProblemType(
             503, "database-away", "Database unavailable", "The database is unavailable; try again after Retry-After."
         ),
+    ),
+    StatementTimeoutError: ProblemType(
+        503,
+        "statement-timeout",
+        "Request too expensive",
+        "The request was too expensive: the database cancelled it because it took too long. Ask for less.",
     ),
     StorageError: ProblemType(
         503,
@@ -103,6 +118,9 @@ class Problem(msgspec.Struct, omit_defaults=True):
         detail: A sentence that names the field, the rule and the value given.
         errors: Every broken rule, each with its field.
         unknown_keys: Override keys that the task does not declare.
+        limit: The limit that the collection is at.
+        value: That limit, in its unit.
+        use: The collection's use of it.
     """
 
     type: str
@@ -111,6 +129,9 @@ class Problem(msgspec.Struct, omit_defaults=True):
     detail: str
     errors: list[dict[str, str]] | None = None
     unknown_keys: list[str] | None = None
+    limit: str | None = None
+    value: int | None = None
+    use: int | None = None
 
 
 def problem_of(error: Exception) -> Problem:
@@ -121,6 +142,8 @@ def problem_of(error: Exception) -> Problem:
         problem.errors = [fault._asdict() for fault in _faults(error)]
     if isinstance(error, UnknownKeysError):
         problem.unknown_keys = error.unknown_keys
+    if isinstance(error, LimitExceededError):
+        problem.limit, problem.value, problem.use = error.limit, error.value, error.use
     return problem
 
 
@@ -130,9 +153,14 @@ def answer(error: Exception) -> Response[bytes]:
     headers: dict[str, str] = {}
     if problem.status == 401:  # noqa: PLR2004 - an HTTP status
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, RateLimitedError):
+    if (
+        isinstance(
+            error, RateLimitedError | LimitExceededError | CollectionBusyError | WorkBudgetError | ServiceBusyError
+        )
+        and error.retry_after_seconds is not None
+    ):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
-    if isinstance(error, (*AWAY, StorageError)):
+    if isinstance(error, (*AWAY, StatementTimeoutError, StorageError)):
         headers["Retry-After"] = str(RETRY_SECONDS)
     content = msgspec.json.encode(problem)
     return Response(content, status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
@@ -156,11 +184,19 @@ def _faults(error: InvalidError | ConflictError) -> list[Fault]:
 def _on_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     if isinstance(error, SecretError):
         return _on_unexpected(request, error)
+    if isinstance(error, StatementTimeoutError):
+        log.warning("statement timed out", statement=error.statement)
+    if isinstance(error, _COUNTED):
+        request.app.state.services.metrics.refused(problem_of(error).type.removeprefix(TYPE_PREFIX))
     return answer(error)
 
 
+_COUNTED = (RateLimitedError, CollectionBusyError, WorkBudgetError, ServiceBusyError, StatementTimeoutError)
+"""What the metric routines_api_refused_total counts, by type of problem."""
+
+
 def _on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-    """Answer errors raised by Litestar. An unknown method is answered as an unknown path is: 404."""
+    """Answer errors raised by Litestar. An unknown method is answered with 404, like an unknown path."""
     if error.status_code in {404, 405}:
         return answer(NotFoundError())
     if isinstance(error, ValidationException):
@@ -199,7 +235,7 @@ def _on_unexpected(request: Request[Any, Any, Any], error: Exception) -> Respons
 def _on_group(request: Request[Any, Any, Any], group: ExceptionGroup[Exception]) -> Response[bytes]:
     """Answer the error that a dependency raised while handling another one, which Litestar wraps in a group."""
     error = group.exceptions[0]
-    return answer(error) if isinstance(error, (RoutinesError, *AWAY)) else _on_unexpected(request, error)
+    return _on_error(request, error) if isinstance(error, (RoutinesError, *AWAY)) else _on_unexpected(request, error)
 
 
 HANDLERS: dict[Any, Any] = {

@@ -37,6 +37,22 @@ class RateLimiter:
     burst: int
     _handfuls: dict[int, _Handful] = field(default_factory=dict[int, _Handful])
 
+    def spend_taken(self, key_id: int) -> bool:
+        """Spend a token that this process took before. Returns False if it has none left.
+
+        Raises:
+            RateLimitedError: The bucket was empty a moment ago.
+        """
+        handful, now = self._handfuls.get(key_id), time.monotonic()
+        if handful is None:
+            return False
+        if handful.tokens and now <= handful.kept_until:
+            handful.tokens -= 1
+            return True
+        if now < handful.empty_until:
+            raise RateLimitedError(handful.empty_until - now)
+        return False
+
     async def spend(self, connection: Connection, key_id: int) -> None:
         """Spend one token of the key.
 
@@ -59,5 +75,5 @@ class RateLimiter:
         if not await take_tokens(connection, key_id, wanted=wanted, rate=self.rate, burst=self.burst):
             handful.empty_until = now + wait
             raise RateLimitedError(wait)
-        handful.tokens += wanted  # another request may have taken some meanwhile
+        handful.tokens += wanted  # another request may have taken some in the meantime
         handful.kept_until = now + KEPT_SECONDS

@@ -1,6 +1,7 @@
 """Waiting for runs to end: a single poll serves all waiting requests of a process."""
 
 import asyncio
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 import structlog
@@ -8,6 +9,8 @@ import structlog
 from routines_core.db import Pool
 from routines_core.db.pool import AWAY
 from routines_core.db.trajectories import ended_runs
+from routines_core.errors import StatementTimeoutError
+from routines_core.fair_gate import FairGate
 
 POLL_SECONDS = 0.05
 """The poll interval while requests are waiting; without them there is no polling."""
@@ -22,22 +25,33 @@ class RunWaiter:
     """The requests of one process that wait for runs to end.
 
     Attributes:
-        seats: How many requests may wait at once.
+        seats: Shares the seats between collections.
     """
 
-    seats: int
+    seats: FairGate
     _waiting: dict[int, list[asyncio.Future[bool]]] = field(default_factory=dict[int, "list[asyncio.Future[bool]]"])
     _poll: "asyncio.Task[None] | None" = None
     _is_closed: bool = False
 
-    async def wait(self, pool: Pool, trajectory_id: int, seconds: float) -> bool:
-        """Wait for a run to end, for at most `seconds`.
+    async def wait(self, pool: Pool, owner: Hashable, trajectory_id: int, seconds: float) -> bool:
+        """Wait for a run of a collection to end, for at most `seconds`.
 
         Returns:
-            Whether it ended in time; False at once if no seat is free.
+            Whether it ended in time; False at once if no seat is free for this collection.
         """
-        if self._is_closed or sum(map(len, self._waiting.values())) >= self.seats:
+        if self._is_closed or not self.seats.try_enter(owner):
             return False
+        try:
+            return await self._wait(pool, trajectory_id, seconds)
+        finally:
+            self.seats.leave(owner)
+
+    def close(self) -> None:
+        """Release all waiters and reject new ones; called at shutdown."""
+        self._is_closed = True
+        self._release(list(self._waiting), has_ended=False)
+
+    async def _wait(self, pool: Pool, trajectory_id: int, seconds: float) -> bool:
         ended = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(trajectory_id, []).append(ended)
         if self._poll is None:
@@ -49,11 +63,6 @@ class RunWaiter:
             return False
         finally:
             self._leave(trajectory_id, ended)
-
-    def close(self) -> None:
-        """Release all waiters and reject new ones; called at shutdown."""
-        self._is_closed = True
-        self._release(list(self._waiting), has_ended=False)
 
     def _leave(self, trajectory_id: int, ended: "asyncio.Future[bool]") -> None:
         others = [each for each in self._waiting.get(trajectory_id, []) if each is not ended]
@@ -80,7 +89,7 @@ class RunWaiter:
         try:
             async with pool.connection() as connection:
                 self._release(list(await ended_runs(connection, list(self._waiting))), has_ended=True)
-        except AWAY as error:
+        except (*AWAY, StatementTimeoutError) as error:
             log.warning("database unavailable, retrying", error=type(error).__name__)
             return AWAY_SECONDS
         return POLL_SECONDS

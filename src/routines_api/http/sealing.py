@@ -20,7 +20,7 @@ _UNCHANGED = {"name", "init_params_overrides", "webhook_url", "paused", "catchup
 
 
 async def create_spec(caller: Caller, body: RoutineCreate) -> RoutineSpec:
-    """Return the routine to save, its secrets encrypted for the caller's collection and for the routine's new id."""
+    """Return the routine to save, with its secrets encrypted for the caller's collection and the routine's new id."""
     refuse_forbidden_webhook(caller, body.webhook_url)
     has_secrets = body.secret_params or body.webhook_secret
     new_id = await draw_routine_id(caller.connection, key_id=caller.key_id) if has_secrets else None
@@ -39,7 +39,7 @@ async def create_spec(caller: Caller, body: RoutineCreate) -> RoutineSpec:
 
 
 async def run_spec(caller: Caller, body: RunCreate, file_paths: list[str] | None) -> RunSpec:
-    """Return the run to start, its secrets encrypted for the caller's collection and for the run's new id."""
+    """Return the run to start, with its secrets encrypted for the caller's collection and the run's new id."""
     refuse_forbidden_webhook(caller, body.webhook_url)
     has_secrets = body.secret_params or body.webhook_secret
     new_id = await draw_trajectory_id(caller.connection, key_id=caller.key_id) if has_secrets else None

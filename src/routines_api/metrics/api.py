@@ -83,6 +83,17 @@ class ApiMetrics(ProgramMetrics):
             "routines_api_rate_limited_total", "Requests answered with 429.", registry=registry
         )
 
+        self._refused = Counter(
+            "routines_api_refused_total",
+            "Requests refused to protect the service, by type of problem.",
+            ["reason"],
+            registry=registry,
+        )
+
+    def refused(self, reason: str) -> None:
+        """Count a request that was refused to protect the service; `reason` is its type of problem."""
+        self._refused.labels(reason).inc()
+
     def _gauge_pool(self) -> None:
         registry = self.registry
         Gauge(

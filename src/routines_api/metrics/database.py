@@ -58,7 +58,7 @@ SHOWN: dict[str, tuple[Shown, ...]] = {
     ),
     "deliveries": (
         Shown("routines_deliveries_due", "due", "Webhooks that are due and unclaimed, counted up to 10,000."),
-        Shown("routines_oldest_due_delivery_seconds", "oldest_due_seconds", "How long the oldest has been due."),
+        Shown("routines_oldest_due_delivery_seconds", "oldest_due_seconds", "How long the oldest one has been due."),
     ),
     "programs": (
         Shown("routines_tickers_connected", "tickers", "Tickers connected to the database."),

@@ -27,6 +27,8 @@ async def metrics(request: ApiRequest, state: State) -> Response[bytes]:
     """Return every metric of this process and of the database."""
     services: ApiServices = state.services
     token = services.settings.metrics_token
+    if request.scope["raw_path"].partition(b"?")[0] != b"/metrics":
+        raise NotFoundError  # a proxy that blocks /metrics may let another spelling through
     if token is None and not is_loopback(services.settings.host):
         raise NotFoundError
     if token is not None and not is_bearer(request.headers.get("authorization", ""), token):

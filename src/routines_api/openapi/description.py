@@ -30,6 +30,7 @@ def operation(
     idempotent: bool = False,
     form: bool = False,
     may_wait: bool = False,
+    required: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Return arguments for a handler's decorator that carry what its description needs.
 
@@ -40,9 +41,11 @@ def operation(
         idempotent: Whether it takes an Idempotency-Key; then it may answer 409 too.
         form: Whether the body may also be a form, with files.
         may_wait: Whether it may answer 202.
+        required: Query parameters that must be given. They have a default in the handler, since Litestar would refuse
+            a missing parameter before it looks at the key.
     """
     opt = {"body": body, "conflict": conflict or idempotent, "idempotent": idempotent, "form": form}
-    opt["may_wait"] = may_wait
+    opt |= {"may_wait": may_wait, "required": required}
     return {"operation_id": operation_id, "opt": opt}
 
 
@@ -106,18 +109,35 @@ _FORMS = {
 def _parameters(path: str, handler: HTTPRouteHandler, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     in_path = [_path_parameter(name) for name in re.findall(r"\{(\w+)\}", path)]
     in_query = [
-        {key: each[key] for key in ("name", "in", "description", "required", "schema") if key in each}
+        _query_parameter(each, is_required=each["name"] in handler.opt["required"])
         for each in found
         if each["in"] == "query"
     ]
     return [*in_path, *in_query, *([_IDEMPOTENCY_KEY] if handler.opt.get("idempotent") else [])]
 
 
+def _query_parameter(found: dict[str, Any], *, is_required: bool) -> dict[str, Any]:
+    described = {key: found[key] for key in ("name", "in", "description", "required", "schema") if key in found}
+    if is_required:
+        described["required"] = True
+        described["schema"] = {
+            key: rule for key, rule in _not_null(described["schema"]).items() if key not in {"default", "title"}
+        }
+    return described
+
+
+def _not_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema without the option null."""
+    options = [option for option in schema.get("oneOf", schema.get("anyOf", ())) if option.get("type") != "null"]
+    rest = {key: rule for key, rule in schema.items() if key not in {"oneOf", "anyOf"}}
+    return {**rest, **options[0]} if len(options) == 1 else schema
+
+
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "Within a day, a repeated request with the same key has no effect and is answered as the first was.",
+    "description": "For a day, repeating the request with the same key has no effect and returns the first answer.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
 }
 _PATH_PARAMETERS = {
@@ -231,7 +251,7 @@ def _schemas(handlers: list[HTTPRouteHandler]) -> dict[str, Any]:
 
 
 def _describe(schema: dict[str, Any], docstring: str) -> None:
-    """Describe a schema and its fields from a docstring, in which the section Attributes describes the fields."""
+    """Describe a schema and its fields from a docstring, whose Attributes section describes the fields."""
     text = re.sub(r"\bNone\b", "null", cleandoc(docstring))
     schema["description"], _, attributes = text.partition("\n\nAttributes:\n")
     described = dict(_ATTRIBUTE.findall(attributes))

@@ -151,11 +151,24 @@ _WEEKLY = {
     },
 }
 
+_LIMIT = {
+    "name": "tasks",
+    "value": 50,
+    "default": 10_000,
+    "use": 12,
+    "unit": "tasks",
+    "description": "Tasks. At the limit, none can be added.",
+}
 EXAMPLES: dict[str, Any] = {
     "Cadence": _CADENCE,
     "CadenceFieldRead": _MINUTE,
     "CadenceTypeRead": {"type": "weekly", "description": "Once a week.", "fields": _WEEKLY},
     "Collection": {"name": "my-org", "description": "", "created_at": "2026-05-01T08:00:00Z"},
+    "CollectionLimit": _LIMIT,
+    "CollectionLimits": {
+        "limits": [_LIMIT],
+        "tasks": [{"task": "heavy", "max_concurrent_runs": 2, "use": 1}],
+    },
     "Delivery": {
         "id": 7,
         "webhook_id": "0f8fad5b-d9cb-469f-a165-70867728950e",
@@ -196,6 +209,7 @@ EXAMPLES: dict[str, Any] = {
     "InitParam": {"name": "model", "default": "gpt-4o", "type_hint": "string"},
     "InitParamsSchema": {"keys": [{"name": "model", "default": "gpt-4o", "type_hint": "string"}]},
     "Occurrence": _OCCURRENCE,
+    "LimitedTask": {"task": "heavy", "max_concurrent_runs": 2, "use": 1},
     "LatestOutcome": _LATEST_OUTCOME,
     "RecentOutcomes": {"routine_id": 42, "paused_at": None, "paused_reason": None, "outcomes": [_LATEST_OUTCOME]},
     "Slots": {"slots": ["2026-05-04T09:00:00Z", "2026-05-05T09:00:00Z"]},

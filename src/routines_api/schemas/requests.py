@@ -1,6 +1,7 @@
 """Request bodies: pydantic models that refuse unknown fields."""
 
 import re
+from itertools import islice
 from typing import Annotated, Any, Literal, TypeVar, cast
 
 import msgspec
@@ -295,9 +296,21 @@ class TaskUpdate(_TaskFields):
     updated_at: Any = _IGNORED
 
 
+class LimitsPut(RequestBody):
+    """The limits to set for a collection. Those left out return to their defaults."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"limits": {"tasks": 50, "stored_bytes": None}}]})
+
+    limits: dict[str, int | None] = Field(description="By name; null for no limit.")
+
+
 Body = TypeVar("Body", bound=BaseModel)
 _SECRET_FIELDS = {"secret_params", "webhook_secret", "environment_variables"}
 _SHOWN_CHARACTERS = 40
+_SHOWN_FIELD = 500
+"""Characters of a field's path that are shown; the names in it may come from the body."""
+MOST_FAULTS = 100
+"""Faults of a body that are listed."""
 _SAY_ENOUGH = {"missing", "extra_forbidden", "value_error", "too_short", "too_long"}
 """Types of faults whose message is clear without the value given."""
 
@@ -311,13 +324,14 @@ def validate(model: type[Body], value: Any) -> Body:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise FaultsError([fault for detail in error.errors() for fault in _faults(dict(detail))]) from None
+        faults = (fault for detail in error.errors() for fault in _faults(dict(detail)))
+        raise FaultsError(list(islice(faults, MOST_FAULTS))) from None
 
 
 def _faults(detail: dict[str, Any]) -> list[Fault]:
     """Convert one of pydantic's errors to our faults."""
     location: tuple[int | str, ...] = tuple(part for part in detail["loc"] if part != "[key]")
-    field = ".".join(map(str, location))
+    field = ".".join(map(str, location))[:_SHOWN_FIELD]
     if detail["type"] == "workflow":
         return detail["ctx"]["faults"]
     if detail["type"] == "cadence":

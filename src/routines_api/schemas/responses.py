@@ -9,9 +9,11 @@ from msgspec import Meta
 
 from routines_core.cadence import CADENCES, CadenceField, CadenceType
 from routines_core.db.ledger import Why
+from routines_core.db.limits import LimitedTask, LimitInUse
 from routines_core.db.routines import Cadence, Routine
 from routines_core.db.tasks import Task
 from routines_core.db.trajectories import RunEvent, RunOfKey, Stats, Trajectory
+from routines_core.limits import LIMITS
 from routines_core.mask import MASK
 from routines_workflow.catalogue import StepTemplate
 
@@ -20,7 +22,7 @@ Time = Annotated[datetime, Meta(description="ISO 8601 in UTC.", examples=["2026-
 
 
 class RoutineRead(msgspec.Struct):
-    """A routine, its secrets masked."""
+    """A routine, with its secrets masked."""
 
     id: Annotated[int, Meta(description="Unchanged when the routine is renamed.", examples=[42])]
     name: Annotated[str, Meta(description="Unique in its task.", examples=["morning-regression"])]
@@ -39,7 +41,7 @@ class RoutineRead(msgspec.Struct):
     ]
     catchup_window_seconds: Annotated[
         int | msgspec.UnsetType,
-        Meta(description="The age in seconds up to which a late slot still fires; absent: the cadence's default."),
+        Meta(description="The age in seconds up to which a late slot still fires; absent: the default of the cadence."),
     ] = msgspec.UNSET
     paused_reason: Annotated[
         str | msgspec.UnsetType,
@@ -100,7 +102,7 @@ class TrajectoryPage(msgspec.Struct):
     trajectories: Annotated[list[Trajectory], Meta(description="The runs of this page.")]
     total: Annotated[int, Meta(description="The number of runs on all pages, counted up to 100,000.", examples=[1])]
     page: Annotated[int, Meta(description="The number of this page, from 1.", examples=[1])]
-    limit: Annotated[int, Meta(description="The most runs on a page.", examples=[10])]
+    limit: Annotated[int, Meta(description="Maximum number of runs on a page.", examples=[10])]
     has_more: Annotated[bool, Meta(description="Whether there is a next page.")]
 
 
@@ -116,7 +118,7 @@ class Durations(msgspec.Struct):
 
 
 class StatsRead(msgspec.Struct):
-    """How the runs of a task went."""
+    """Statistics of a task's runs."""
 
     total: Annotated[int, Meta(description="The number of runs.", examples=[12])]
     counts: Annotated[dict[str, int], Meta(description="The number of runs of each status; all six are listed.")]
@@ -173,7 +175,7 @@ class CadenceFieldRead(msgspec.Struct):
     """How a type of cadence uses a field: its range if it is a number, its choices if it is a word."""
 
     required: Annotated[bool, Meta(description="Whether it must be given; otherwise it may be left out.")]
-    default: Annotated[int | str | None, Meta(description="What leaving it out stands for.", examples=[0])]
+    default: Annotated[int | str | None, Meta(description="The value used if it is left out.", examples=[0])]
     minimum: Annotated[int | msgspec.UnsetType, Meta(description="The smallest number allowed.")] = msgspec.UNSET
     maximum: Annotated[int | msgspec.UnsetType, Meta(description="The largest number allowed.")] = msgspec.UNSET
     choices: Annotated[list[str] | msgspec.UnsetType, Meta(description="The words allowed, in display order.")] = (
@@ -240,7 +242,17 @@ def workflow_response(trajectory: Trajectory, message: str) -> WorkflowResponse:
 
 
 def _outputs(trajectory: Trajectory) -> dict[str, Any]:
-    return {name: step["outputs"] for name, step in trajectory.steps.items() if step["status"] == "completed"}
+    """Return the outputs of completed steps by name; those of large steps as JSON that is not parsed."""
+    steps: Any = trajectory.steps
+    if not isinstance(steps, msgspec.Raw):
+        return {name: step["outputs"] for name, step in steps.items() if step["status"] == "completed"}
+    large = msgspec.json.decode(steps, type=dict[str, _LargeStep])
+    return {name: step.outputs for name, step in large.items() if step.status == "completed"}
+
+
+class _LargeStep(msgspec.Struct):
+    status: str
+    outputs: msgspec.Raw
 
 
 def cadence_types() -> list[CadenceTypeRead]:
@@ -301,3 +313,33 @@ def _fields(routine: Routine) -> Sequence[Any]:
 def _type_hint(default: Any) -> str:
     names: dict[type, str] = {bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
     return names.get(type(default), "string")  # pyright: ignore[reportUnknownArgumentType] - any JSON value
+
+
+class CollectionLimit(msgspec.Struct):
+    """A limit of the collection or of each of its runs."""
+
+    name: Annotated[str, Meta(description="Name of the limit, as in limit-exceeded problems.", examples=["tasks"])]
+    value: Annotated[int | None, Meta(description="The limit; null: no limit.")]
+    default: Annotated[int | None, Meta(description="The value unless an operator sets another; null: no limit.")]
+    use: Annotated[int | None, Meta(description="How much is used; null for a limit of each run.")]
+    unit: Annotated[str, Meta(description="Unit of value, default and use.", examples=["tasks"])]
+    description: Annotated[str, Meta(description="What it bounds, and what happens when it is reached.")]
+
+
+class CollectionLimits(msgspec.Struct):
+    """The limits of a collection and of its runs."""
+
+    limits: Annotated[list[CollectionLimit], Meta(description="All of them.")]
+    tasks: Annotated[list[LimitedTask], Meta(description="Tasks with a limit of concurrent runs of their own.")]
+
+
+def collection_limits(limits: Sequence[LimitInUse], tasks: Sequence[LimitedTask]) -> CollectionLimits:
+    """Return the answer for these limits."""
+    known = [(limit, LIMITS[limit.name]) for limit in limits if limit.name in LIMITS]
+    return CollectionLimits(
+        [
+            CollectionLimit(limit.name, limit.value, limit.default_value, limit.use, rule.unit, rule.description)
+            for limit, rule in known
+        ],
+        list(tasks),
+    )

@@ -98,8 +98,10 @@ export class Api {
     for (let attempt = 1; ; attempt += 1) {
       const answer = await this.#fetch(method, url, options);
       if (answer.status === 401) this.onRefused();
-      if (answer.status !== 429 || attempt === MAX_ATTEMPTS) return read(answer);
-      const seconds = Number(answer.headers.get("retry-after")) || attempt;
+      // A 429 without Retry-After is about a limit of the collection, where waiting does not help.
+      const wait = answer.headers.get("retry-after");
+      if (answer.status !== 429 || wait === null || attempt === MAX_ATTEMPTS) return read(answer);
+      const seconds = Number(wait) || attempt;
       await pause(Math.min(seconds, LONGEST_WAIT_SECONDS) * 1000, options.signal);
     }
   }

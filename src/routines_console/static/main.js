@@ -18,6 +18,7 @@ import { failure } from "./components/failure.js";
 import { frame } from "./components/frame.js";
 import { match, place } from "./router.js";
 import { forget, resume } from "./session.js";
+import { limits } from "./views/limits.js";
 import { overview } from "./views/overview.js";
 import { editRoutine, newRoutine } from "./views/routine-form.js";
 import { routine } from "./views/routine.js";
@@ -35,6 +36,7 @@ const ROUTES = [
   ["/tasks", tasks],
   ["/tasks/:task", task],
   ["/runs/:task/:id", run],
+  ["/limits", limits],
 ];
 
 const NO_SUCH_PAGE = { title: "Page not found", detail: "The console has no page at this address." };

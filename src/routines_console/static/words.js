@@ -3,7 +3,7 @@
  */
 
 /**
- * Labels of cadence types, their fields and choices. A name that is missing here is shown as it is (see `label`), so a
+ * Labels of cadence types, their fields and choices, and of limits. A name that is missing here is shown as it is (see `label`), so a
  * cadence type that the service adds needs no change. Fields are shown in this order, after those that are missing.
  *
  * @type {Record<string, string>}
@@ -11,6 +11,8 @@
 const LABELS = {
   day_of_week: "Day", hour_utc: "Hour (UTC)", minute_utc: "Minute",
   mon: "Monday", tue: "Tuesday", wed: "Wednesday", thu: "Thursday", fri: "Friday", sat: "Saturday", sun: "Sunday",
+  max_concurrent_runs: "Concurrent runs", run_step_bytes: "Bytes of all steps", run_steps: "Steps", run_children: "Runs in its tree",
+  run_log_events: "Log events", run_secrets: "Secrets",
 };
 
 /** Labels of the kinds of outcome. The style sheet has a class of the same name for each kind. */
@@ -116,4 +118,18 @@ export function count(number, one, many = `${one}s`) {
 /** Join texts into a list: `one`, `one and two`, `one, two and three`. @param {string[]} texts */
 export function listed(texts) {
   return texts.length < 2 ? texts.join("") : `${texts.slice(0, -1).join(", ")} and ${texts.at(-1)}`;
+}
+
+const SIZES = ["bytes", "KiB", "MiB", "GiB", "TiB"];
+
+/**
+ * Put an amount into words: "12,000 runs", "1.5 GiB".
+ *
+ * @param {number} amount
+ * @param {string} unit As the API names it, in the plural.
+ */
+export function quantity(amount, unit) {
+  if (unit !== "bytes") return `${amount.toLocaleString("en-GB")} ${amount === 1 ? unit.replace(/s\b/, "") : unit}`;
+  const power = Math.min(SIZES.length - 1, Math.floor(Math.log2(Math.max(1, amount)) / 10));
+  return `${(amount / 1024 ** power).toLocaleString("en-GB", { maximumFractionDigits: 1 })} ${SIZES[power]}`;
 }

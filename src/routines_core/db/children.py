@@ -1,9 +1,6 @@
 """Child runs and earlier runs, as a step uses them: sql/queries/children.sql called from Python."""
 
-from typing import Any
-
 import msgspec
-from psycopg.types.json import Jsonb
 
 from routines_core.db.pool import Connection
 from routines_core.db.runs import Claim
@@ -30,25 +27,34 @@ class Started(msgspec.Struct, frozen=True):
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """A run that has ended, with the outputs of its completed steps by name."""
+    """A run that has ended."""
 
     trajectory_id: int
     status: str
     error: str | None
-    outputs: dict[str, Any]
 
 
 class EndedRun(msgspec.Struct, frozen=True):
-    """An earlier run, with what a step may read of it."""
+    """An earlier run, with what a step may read of it.
+
+    Attributes:
+        init_params: JSON.
+        outputs: The outputs of its completed steps by name, as JSON; None if there is too much of them.
+    """
 
     trajectory_id: int
     status: str
-    init_params: dict[str, Any]
-    outputs: dict[str, Any]
+    init_params: str
+    outputs: str | None
+
+
+class _Outputs(msgspec.Struct):
+    outputs: str
 
 
 _START = Statement("children.start_child", Started)
 _ENDED = Statement("children.ended", Ended)
+_OUTPUTS = Statement("children.outputs", _Outputs)
 _COUNT_AGAIN = Statement("children.count_again", NoRow)
 _FIND_ENDED = Statement("children.find_ended", EndedRun)
 
@@ -59,7 +65,7 @@ async def start_child(
     *,
     step: str,
     task: str,
-    init_params: dict[str, Any],
+    init_params: str,
     index: int,
     attempt: int = 1,
 ) -> Started:
@@ -73,7 +79,7 @@ async def start_child(
         fence=parent.fence,
         step=step,
         task=task,
-        init_params=Jsonb(init_params),
+        init_params=init_params,
         child_index=index,
         attempt=attempt,
         max_depth=MAX_DEPTH,
@@ -85,13 +91,20 @@ async def ended(connection: Connection, ids: list[int]) -> list[Ended]:
     return await _ENDED.all(connection, ids=ids)
 
 
+async def outputs(connection: Connection, trajectory_id: int) -> str:
+    """Return the outputs of a run's completed steps by name, as JSON."""
+    return (await _OUTPUTS.one(connection, id=trajectory_id)).outputs
+
+
 async def count_again(connection: Connection, run: Claim) -> None:
     """Count a run whose wait is over towards its limits again."""
     await _COUNT_AGAIN.run(connection, id=run.id, fence=run.fence)
 
 
 async def find_ended(
-    connection: Connection, *, collection_id: int, task: str, status: str | None, limit: int
+    connection: Connection, *, collection_id: int, task: str, status: str | None, limit: int, most_bytes: int
 ) -> list[EndedRun]:
-    """Return ended runs of a task, newest first. A status of None matches any."""
-    return await _FIND_ENDED.all(connection, collection_id=collection_id, task=task, status=status, limit=limit)
+    """Return ended runs of a task, newest first, with at most `most_bytes` of outputs. A status of None matches any."""
+    return await _FIND_ENDED.all(
+        connection, collection_id=collection_id, task=task, status=status, limit=limit, most_bytes=most_bytes
+    )

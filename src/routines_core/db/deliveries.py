@@ -11,14 +11,14 @@ from routines_core.db.pool import Connection
 from routines_core.db.statements import NoRow, Statement
 from routines_core.errors import ConflictError, NotFoundError
 
-SECRET_KIND = "webhook_secret"  # noqa: S105 # nosec B105 - what such a secret is called
+SECRET_KIND = "webhook_secret"  # noqa: S105 # nosec B105 - the name of such a secret
 """The kind of a webhook's secret, part of its secret context."""
 MAX_BODY_BYTES = 1024 * 1024
-"""The most that a webhook's body takes. What does not fit is left out, and the body says so."""
+"""Maximum size of a webhook's body, in bytes. Values that do not fit are left out, and the body says so."""
 MAX_VALUE_BYTES = 256 * 1024
-"""The most that one value in a body takes: the inputs or outputs of a step, init_params, step_configs or labels."""
+"""Maximum size of one value in a body: the inputs or outputs of a step, init_params, step_configs or labels."""
 MOST_LANES = 128
-"""How many receivers of a collection one claim looks at. Which ones changes from claim to claim."""
+"""How many receivers of a collection one claim considers, starting at a random one."""
 
 
 class ClaimedDelivery(msgspec.Struct, frozen=True):
@@ -247,7 +247,7 @@ async def redeliver(connection: Connection, *, key_id: int, task: str, name: str
 
     Raises:
         NotFoundError: The routine has no webhook of this id.
-        ConflictError: The secret that signed it was deleted, and the routine names another URL by now.
+        ConflictError: The secret that signed it was deleted, and the routine now names another URL.
     """
     asked = {"key_id": key_id, "task": task, "name": name, "id": delivery_id}
     is_due = await _REDELIVER.run(connection, **asked) == 1
@@ -256,6 +256,7 @@ async def redeliver(connection: Connection, *, key_id: int, task: str, name: str
         raise NotFoundError
     if not is_due and found.state != "pending":
         raise ConflictError(
-            "The secret that signed this webhook is gone, and the routine names another URL: it cannot be sent again."
+            "The secret that signed this webhook was deleted, and the routine now names another URL: "
+            "it cannot be sent again."
         )
     return found

@@ -1,7 +1,6 @@
 """Runs dispatched to Temporal: sql/queries/dispatches.sql called from Python."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
@@ -28,12 +27,12 @@ class Unsettled(msgspec.Struct, frozen=True):
 
     Attributes:
         id: The run.
-        fence: The fence of its present holder.
+        fence: The fence of its current holder.
         generation: Identifies the dispatch among those of the run.
         is_submitted: True if Temporal is known to have accepted it.
         seconds_left: Seconds until the run's deadline.
         finished: The completed steps.
-        tries: The attempt that each other started step had reached.
+        attempts: The attempt that each other started step had reached.
     """
 
     id: int
@@ -41,10 +40,10 @@ class Unsettled(msgspec.Struct, frozen=True):
     generation: int
     workflow_id: str
     is_submitted: bool
-    workflow: dict[str, Any]
+    steps: list[str]
     seconds_left: float
     finished: list[str]
-    tries: dict[str, int]
+    attempts: dict[str, int]
 
 
 class GivenBack(msgspec.Struct, frozen=True):
@@ -141,7 +140,7 @@ async def take(
 
 
 async def leave(connection: Connection, *, trajectory_id: int, generation: int, sequence: int, attempt: int) -> None:
-    """Record that an attempt released the run in order, in the middle of its step. Arguments as for `take`."""
+    """Record that an attempt released the run cleanly in the middle of its step. Arguments as for `take`."""
     await _LEAVE.run(connection, id=trajectory_id, generation=generation, sequence=sequence, attempt=attempt)
 
 
@@ -170,14 +169,14 @@ async def forget(connection: Connection, dispatched: Dispatched) -> None:
 async def unsettled(
     connection: Connection, *, unsubmitted_seconds: float, submitted_seconds: float, limit: int
 ) -> list[Unsettled]:
-    """Return dispatches that were not checked for so long, the oldest check first, and record the check."""
+    """Return dispatches that have not been checked for this long, the oldest check first, and record the check."""
     return await _UNSETTLED.all(
         connection, unsubmitted_seconds=unsubmitted_seconds, submitted_seconds=submitted_seconds, limit=limit
     )
 
 
 async def give_back(connection: Connection, run: Unsettled) -> GivenBack | None:
-    """Take a run from Temporal, which no longer knows it, as from a lost worker. Returns None if it was taken."""
+    """Take a run that Temporal no longer knows, as from a lost worker. Returns None if it was already taken."""
     return await _GIVE_BACK.first(
         connection, id=run.id, generation=run.generation, fence=run.fence, max_crashes=MAX_CRASHES
     )

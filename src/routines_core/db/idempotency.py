@@ -34,7 +34,7 @@ async def claim_answer(
         The stored answer of an earlier request; None if the caller is the first.
 
     Raises:
-        NotFoundError: The mark was deleted between the two statements; try again.
+        NotFoundError: The mark was deleted between the two statements; the request can be sent again.
     """
     first = await _CLAIM.first(connection, key_id=key_id, idempotency_key=idempotency_key, request_hash=request_hash)
     if first:

@@ -99,7 +99,7 @@ async def create_key(
         expires_in_seconds: None for a key that never expires.
 
     Returns:
-        The key, which is shown this once.
+        The key, which is shown only now.
 
     Raises:
         InvalidError: The collection's name is not a slug.
@@ -122,10 +122,10 @@ async def create_key(
 async def rotate_key(
     connection: Connection, key_id: int, peppers: Peppers, *, grace_seconds: float, expires_in_seconds: float | None
 ) -> str:
-    """Create a key beside an old one, which expires after the grace period at the latest. All or nothing.
+    """Create a key to replace an old one, which expires after the grace period at the latest. All or nothing.
 
     Returns:
-        The new key, which is shown this once.
+        The new key, which is shown only now.
 
     Raises:
         NotFoundError: The key does not exist or is no longer valid.
@@ -172,7 +172,7 @@ async def authenticate(connection: Connection, token: str, peppers: Peppers) -> 
     parsed = parse_token(token)
     found = await _FIND.first(connection, id=parsed.key_id)
     pepper = await peppers.find(connection, found.pepper_id) if found else _NO_PEPPER
-    # Compared in constant time, also if there is no such key.
+    # Compared in constant time, even if the key does not exist.
     same = hmac.compare_digest(_stored_hash(parsed.secret, pepper), found.secret_hash if found else _NO_HASH)
     if not found or not same:
         raise UnauthorizedError

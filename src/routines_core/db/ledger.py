@@ -33,7 +33,7 @@ class Occurrence(msgspec.Struct, frozen=True):
         outcome: started or skipped.
         reason: Why it was skipped; None if it started a run.
         delay_seconds: From the last slot to the decision.
-        status: The run's present status; None if none was started.
+        status: The run's current status; None if none was started.
         error: Why the run failed; None if it did not.
     """
 
@@ -52,7 +52,7 @@ class Occurrence(msgspec.Struct, frozen=True):
 
 
 class LatestOutcome(msgspec.Struct, frozen=True):
-    """The outcome of a slot or of the newest run-now, with the present status of the run.
+    """The outcome of a slot or of the newest run-now, with the current status of the run.
 
     Attributes:
         scheduled_for: The slot, or the first slot of a span; None for a run-now.
@@ -61,7 +61,7 @@ class LatestOutcome(msgspec.Struct, frozen=True):
         outcome: started or skipped.
         reason: Why it was skipped; None if it started a run.
         trigger: schedule or run-now; None if no run was started.
-        status: The run's present status; None if no run was started.
+        status: The run's current status; None if no run was started.
         error: Why the run failed.
         detail: The cause of the skip, where the reason alone does not say it.
     """
@@ -100,8 +100,8 @@ class Why(msgspec.Struct, frozen=True):
     """The facts about a time of a routine. Fields that do not apply to its kind are None.
 
     Attributes:
-        kind: The outcome in the ledger; or `pending` if it is due and no ticker has come yet, `paused` also for the
-            present pause, `passed_over` if next_run_at was set past it by hand (it is missed once that time comes),
+        kind: The outcome in the ledger; or `pending` if it is due and no ticker has picked it up, `paused` also for the
+            current pause, `passed_over` if next_run_at was set past it by hand (it is missed once that time comes),
             `forgotten` if it is older than what retention keeps, `before_creation` or `deleted` if the routine did not
             exist and the ledger has no such slot.
         scheduled_for: The first slot of the ledger's row. `last_scheduled_for` and `slot_count` describe the span.
@@ -109,7 +109,7 @@ class Why(msgspec.Struct, frozen=True):
         blocking_started_at: When the run that blocked this slot started.
         blocking_ended_at: When that run ended; None if it is active.
         paused_at: When the routine was paused; None if it is not paused.
-        is_slot_of_cadence: True if the present cadence has a slot at that time.
+        is_slot_of_cadence: True if the current cadence has a slot at that time.
         next_slot: The first slot after that time, by the cadence of that time; None if there is none.
     """
 

@@ -143,4 +143,4 @@ KINDS: Mapping[str, Callable[[Connection], Awaitable[Metrics]]] = {
     "snapshots": of_snapshots,
     "schema": of_schema,
 }
-"""By name, what matters most first: each is asked by itself, and fails by itself."""
+"""The groups of metrics by name, the most important first. Each is read, and fails, separately."""

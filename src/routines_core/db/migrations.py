@@ -58,7 +58,7 @@ class Migration:
 
 
 def migration_files(directory: Path | None = None) -> list[Migration]:
-    """Returns the migrations on disk, in order."""
+    """Return the migrations on disk, in order."""
     paths = sorted((directory or sql_dir() / "migrations").glob("[0-9]*T[0-9]*_*.sql"))
     return [Migration(path.stem.partition("_")[0], path.stem, path.read_text("utf-8")) for path in paths]
 
@@ -130,6 +130,6 @@ def _pending(files: list[Migration], applied: list[_Applied]) -> list[Migration]
         if migration.version < newest:
             raise MigrationError(
                 f"Migration {migration.name} is older than {newest}, which was already applied to this database. "
-                "Rename it to the present time."
+                "Rename it with the current time."
             )
     return list(by_version.values())

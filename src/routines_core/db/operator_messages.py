@@ -9,13 +9,13 @@ __all__ = ["InsufficientPrivilege", "lacking", "refusal"]
 
 _ROLES = "see docs/run/roles.md"
 _SCHEMA = (
-    "The database has not the schema of this version of Routines: `routines migrate` brings an older one up to date, "
+    "The database schema does not match this version of Routines: `routines migrate` brings an older one up to date, "
     "`routines doctor` says which of the two is newer."
 )
-_STANDBY = "The database takes no writes: it is a standby, or set to be read-only. Name the primary in DATABASE_URL."
-_BUSY = "The database did not finish in time: other sessions hold what is asked for, or it is overloaded. Try again."
-_GONE = "The connection to the database was lost: what was not confirmed may not have happened. Try again."
-_FULL = "The database has no room left, on its disk, in its memory or for another connection. Make room and try again."
+_STANDBY = "The database is read-only, for example because it is a standby. Name the primary in DATABASE_URL."
+_BUSY = "The database did not finish in time: another session holds a lock, or it is overloaded. Try again."
+_GONE = "The connection to the database was lost, and unconfirmed changes may not have been saved. Try again."
+_FULL = "The database is out of disk space, memory or connections. Free some and try again."
 
 _SENTENCES = {
     "3F000": _SCHEMA,  # no such schema
@@ -25,7 +25,7 @@ _SENTENCES = {
     "42883": _SCHEMA,  # function
     "25006": _STANDBY,
     "25P03": _BUSY,  # idle in a transaction for too long
-    "55P03": _BUSY,  # a lock that is not free
+    "55P03": _BUSY,  # a lock that another session holds
     "57014": _BUSY,  # statement_timeout
     "40P01": _BUSY,  # a deadlock
     "53100": _FULL,

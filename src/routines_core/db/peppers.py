@@ -66,15 +66,15 @@ class Peppers:
 
 
 def pepper_context(pepper_id: UUID) -> SecretContext:
-    """What a pepper is bound to: itself, and no collection."""
+    """The secret context of a pepper: bound to itself and to no collection."""
     return SecretContext(0, "pepper", "", "", pepper_id)
 
 
 async def list_peppers(connection: Connection) -> list[StoredPepper]:
-    """All peppers, newest first."""
+    """Return all peppers, newest first."""
     return await _LIST.all(connection)
 
 
 async def replace_pepper(connection: Connection, keyring: Keyring, old: StoredPepper, ciphertext: bytes) -> int:
-    """Store a pepper under the keyring's first key; 0: another did so before."""
+    """Store a pepper under the keyring's first key. Returns 0 if another process did so first."""
     return await _REPLACE.run(connection, id=old.id, old=old.ciphertext, new=ciphertext, key_id=keyring.first_key_id)

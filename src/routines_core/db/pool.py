@@ -14,7 +14,7 @@ from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from routines_core.db.roles import take_role
-from routines_core.errors import ConfigurationError, DatabaseError, SilenceError
+from routines_core.errors import ConfigurationError, DatabaseError, SilenceError, StatementTimeoutError
 from routines_core.mask import MASK
 
 Connection: TypeAlias = AsyncConnection[Any]
@@ -103,9 +103,15 @@ class PoolState(NamedTuple):
 
 
 def state_of(pool: Pool) -> PoolState:
-    """Return the present state of the pool."""
+    """Return the current state of the pool."""
     stats = pool.get_stats()
     return PoolState(stats.get("pool_size", 0), stats.get("pool_available", 0), stats.get("requests_waiting", 0))
+
+
+def refuse_if_away(pool: Pool) -> None:
+    """Raise the error of an unavailable database if the pool has no open connection."""
+    if not state_of(pool).connections:
+        raise PoolTimeout("the pool has no open connection")
 
 
 async def _refuse_closed(connection: Connection) -> None:
@@ -143,7 +149,9 @@ def refuse_malformed(url: str) -> dict[str, Any]:
     try:
         return conninfo_to_dict(url)
     except psycopg.ProgrammingError:  # the original message repeats the URL with the password
-        raise ConfigurationError("DATABASE_URL is no connection string: write postgresql://USER@HOST/NAME.") from None
+        raise ConfigurationError(
+            "DATABASE_URL is not a connection string: write postgresql://USER@HOST/NAME."
+        ) from None
 
 
 def without_password(url: str) -> str:
@@ -164,7 +172,7 @@ def without_password(url: str) -> str:
 def _unreachable(error: psycopg.Error) -> str:
     cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     advice = (
-        "It is a standby, or set to be read-only: name the primary in DATABASE_URL, or every host"
+        "It is a standby or read-only: name the primary in DATABASE_URL, or every host"
         if "read-only" in cause
         else "Check DATABASE_URL and that the server runs"
     )
@@ -179,7 +187,10 @@ AWAY = (
     PoolTimeout,
     SilenceError,
 )
-"""Errors that mean that the database is unavailable or read-only: wait and try again."""
+"""Errors that mean that the database is unavailable or read-only: wait and try again.
 
-LOST = (psycopg.Error, PoolTimeout, SilenceError)
+StatementTimeoutError is not among them, since the statement would take as long again.
+"""
+
+LOST = (psycopg.Error, PoolTimeout, SilenceError, StatementTimeoutError)
 """Errors after which a program's loop continues with a new connection."""

@@ -14,9 +14,11 @@ class RoleReport(msgspec.Struct, frozen=True):
     Attributes:
         login: The role that it logged in as.
         bypasses_row_security: True if policies do not apply: a superuser, or a role with BYPASSRLS.
-        is_owner: True if it owns the tables, and so sees all collections while it names none.
+        is_owner: True if it owns the tables, and so sees all collections until it names one.
         missing_roles: Roles of Routines that the cluster does not have.
         can_take_roles: Roles that a program with this login switches to.
+        lets_create_temporary_tables: True if every login of the database may create temporary tables.
+        database: The database's name.
         open_tables: Tenant tables whose row-level security is disabled or not forced.
     """
 
@@ -25,6 +27,8 @@ class RoleReport(msgspec.Struct, frozen=True):
     is_owner: bool
     missing_roles: list[str]
     can_take_roles: list[str]
+    lets_create_temporary_tables: bool
+    database: str
     open_tables: list[str]
 
 

@@ -91,8 +91,8 @@ async def rotate_secrets(
 ) -> Rotated:
     """Re-encrypt all secrets that are not under the first key, in batches, each in a transaction of its own.
 
-    It may be stopped and restarted at any moment, and run several times concurrently. Secrets that are changed or
-    deleted meanwhile stay so. It repeats its round over the table until nothing is left to do.
+    It may be stopped and restarted at any time, and several may run concurrently. Secrets that others change or
+    delete in the meantime stay that way. It repeats its round over the table until nothing is left to do.
 
     Args:
         connection: In autocommit mode.

@@ -14,6 +14,9 @@ from routines_core.errors import NotFoundError
 
 Value = TypeVar("Value")
 
+LISTED_BYTES = 8 * 1024 * 1024
+"""A page of a list ends once its overrides take this many bytes."""
+
 
 class Cadence(msgspec.Struct, frozen=True):
     """When a routine is due, in UTC; the type routines.cadence of the database.
@@ -57,6 +60,16 @@ class Routine(msgspec.Struct, frozen=True):
     undeclared_keys: list[str]
     catchup_window_seconds: int | None
     paused_reason: str | None
+
+
+class ListedRoutine(Routine, frozen=True):
+    """A routine on a page of a list.
+
+    Attributes:
+        is_cut: True in the last routine of a page that ends for its size, so that more routines follow.
+    """
+
+    is_cut: bool
 
 
 class RoutineSpec(msgspec.Struct, frozen=True):
@@ -108,7 +121,7 @@ _DRAW_ID = Statement("routines.draw_routine_id", _Id)
 _CREATE = Statement("routines.create_routine", _Id)
 _PATCH = Statement("routines.patch_routine", _Id)
 _FIND = Statement("routines.find_routine", Routine)
-_LIST = Statement("routines.list_routines", Routine)
+_LIST = Statement("routines.list_routines", ListedRoutine)
 _SET_PAUSED = Statement("routines.set_paused", NoRow)
 _DELETE = Statement("routines.delete_routine", NoRow)
 _RUN_NOW = Statement("routines.run_now", _Id)
@@ -187,11 +200,20 @@ async def list_routines(
     limit: int,
     task: str | None = None,
     after: tuple[str, str] | None = None,
-) -> list[Routine]:
-    """Return the routines of a collection, or of one of its tasks, by task and name, after the (task, name) `after`."""
+) -> list[ListedRoutine]:
+    """Return the routines of a collection, or of one of its tasks, by task and name, after the (task, name) `after`.
+
+    At most `limit`, and about LISTED_BYTES.
+    """
     after_task, after_name = after or (None, None)
     return await _LIST.all(
-        connection, key_id=key_id, task=task, after_task=after_task, after_name=after_name, limit=limit
+        connection,
+        key_id=key_id,
+        task=task,
+        after_task=after_task,
+        after_name=after_name,
+        limit=limit,
+        page_bytes=LISTED_BYTES,
     )
 
 

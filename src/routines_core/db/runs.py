@@ -15,10 +15,12 @@ from routines_core.db.pool import Connection
 from routines_core.db.statements import NoRow, Statement
 
 MAX_CRASHES = 3
-"""Number of lost workers at which a run fails."""
+"""A run fails once it has lost this many workers."""
 
 MOST_REAPED = 1000
 """Maximum number of runs reaped by one statement."""
+INLINE_BYTES = 4096
+"""Parameters of at most this size, as Postgres stores them, come with the claim."""
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -27,32 +29,62 @@ class Claim(msgspec.Struct, frozen=True):
     Attributes:
         id: The run.
         fence: Named by every later write.
+        task_version: The version of the workflow that the run was created with.
         workflow_id: As it was at the first claim. The idempotency keys of its steps begin with it.
-        init_params: The run's parameters.
-        workflow: The version of the workflow that the run was created with.
         seconds_left: Seconds until the run's deadline.
-        finished_steps: Inputs and outputs of the steps that earlier claims completed, by name.
-        tries: The attempt that earlier claims had reached, by the name of each step that is not complete.
+        init_params: The run's parameters as JSON, if they are small and this is its first claim; otherwise None, and
+            they are to be loaded.
     """
 
     id: int
     fence: int
     collection_id: int
     task_id: int
+    task_version: int
     workflow_id: str
-    init_params: dict[str, Any]
-    workflow: dict[str, Any]
     seconds_left: float
-    finished_steps: dict[str, Any]
-    tries: dict[str, int]
+    init_params: str | None = None
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """What a run's steps need beside the workflow.
+
+    Attributes:
+        init_params: The run's parameters as JSON.
+        finished_steps: Inputs and outputs of its completed steps by name, as JSON; None if there is too much of them.
+        attempts: The attempt that each other step has reached, by name.
+    """
+
+    init_params: str
+    finished_steps: str | None
+    attempts: dict[str, int]
+
+
+class Outline(msgspec.Struct, frozen=True):
+    """The steps of a run.
+
+    Attributes:
+        steps: Their names, in order.
+        finished: The names of those that have completed.
+        attempts: The attempt that each other step has reached, by name.
+    """
+
+    steps: list[str]
+    finished: list[str]
+    attempts: dict[str, int]
 
 
 class Reaped(msgspec.Struct, frozen=True):
-    """A run that was taken from a lost worker, or failed at its deadline."""
+    """A run that was taken from a lost worker, failed at its deadline, or has waited for the next attempt of a step.
+
+    Attributes:
+        has_waited: Its wait is over, and no worker had it.
+    """
 
     id: int
     status: str
     crashes: int
+    has_waited: bool
 
 
 class StepRecord(msgspec.Struct, frozen=True):
@@ -84,16 +116,18 @@ class Checkpoint(msgspec.Struct, frozen=True):
     Attributes:
         id: The run.
         fence: The fence of the claim.
-        steps: Their checkpoints, each step at most once.
+        steps: Their checkpoints, each step at most once: records, or the same as JSON.
         status: completed or failed; None if the run goes on.
         error: Why it failed; None if it did not.
+        bytes: How many bytes all steps of the run hold with these; 0 if that is not known.
     """
 
     id: int
     fence: int
-    steps: list[StepRecord] = []
+    steps: Sequence[StepRecord | msgspec.Raw] = ()
     status: str | None = None
     error: str | None = None
+    bytes: int = 0
 
 
 class RunSecret(msgspec.Struct, frozen=True):
@@ -115,6 +149,10 @@ class _Id(msgspec.Struct):
     id: int
 
 
+class _Workflow(msgspec.Struct):
+    workflow: str
+
+
 class _Renewed(msgspec.Struct):
     id: int
     renewed: bool
@@ -127,6 +165,10 @@ class _Noted(msgspec.Struct):
 _CLAIM = Statement("runs.claim", Claim)
 _REQUEST_WAKEUP = Statement("runs.request_wakeup", NoRow)
 _RENEW = Statement("runs.renew", _Renewed)
+_LOAD = Statement("runs.load", Loaded)
+_LOAD_WORKFLOW = Statement("runs.load_workflow", _Workflow)
+_OUTLINE = Statement("runs.outline", Outline)
+_SUSPEND = Statement("runs.suspend", _Id)
 _STILL_CLAIMED = Statement("runs.still_claimed", _Id)
 _CHECKPOINT = Statement("runs.checkpoint", _Id)
 _RELEASE = Statement("runs.release", NoRow)
@@ -146,6 +188,8 @@ async def claim(
     lease_seconds: float,
     deadline_seconds: float,
     last_tasks: Mapping[int, int] | None = None,
+    but_collections: Sequence[int] = (),
+    most_each: int | None = None,
 ) -> list[Claim]:
     """Claim up to `capacity` pending runs, each for `lease_seconds` unless renewed.
 
@@ -159,6 +203,8 @@ async def claim(
         deadline_seconds: From a run's first claim.
         last_tasks: By collection, the task that was served last, after which the next claim starts. Its last entry is
             the collection that was served last.
+        but_collections: Collections that get nothing.
+        most_each: The maximum for each collection; None for no such limit.
     """
     served = last_tasks or {}
     return await _CLAIM.all(
@@ -169,7 +215,31 @@ async def claim(
         deadline_seconds=deadline_seconds,
         after=next(reversed(served), 0),
         last_tasks=Jsonb(served),
+        but_collections=list(but_collections),
+        most_each=most_each,
+        inline_bytes=INLINE_BYTES,
     )
+
+
+async def load(connection: Connection, run: Claim, *, most_bytes: int = 2**30) -> Loaded | None:
+    """Return what the run's steps need; None if the run no longer belongs to this worker."""
+    return await _LOAD.first(connection, id=run.id, fence=run.fence, most_bytes=most_bytes)
+
+
+async def load_workflow(connection: Connection, *, task_id: int, version: int) -> str | None:
+    """Return a version of a workflow as JSON; None if it was deleted."""
+    found = await _LOAD_WORKFLOW.first(connection, task_id=task_id, version=version)
+    return found.workflow if found else None
+
+
+async def outline(connection: Connection, run: Claim) -> Outline | None:
+    """Return the run's steps and how far they are; None if the run no longer belongs to this worker."""
+    return await _OUTLINE.first(connection, id=run.id, fence=run.fence)
+
+
+async def suspend(connection: Connection, run: Claim, *, seconds: float) -> bool:
+    """Let the run wait without a worker; it returns to the queue after `seconds`. Returns False if it was lost."""
+    return await _SUSPEND.first(connection, id=run.id, fence=run.fence, seconds=seconds) is not None
 
 
 async def request_wakeup(connection: Connection, *, worker: str) -> None:
@@ -226,7 +296,7 @@ async def release(connection: Connection, pairs: Pairs) -> int:
 
 
 async def reap(connection: Connection) -> list[Reaped]:
-    """Take up to MOST_REAPED runs from lost workers; fail those lost too often or past their deadline."""
+    """Take up to MOST_REAPED runs from lost workers, fail those lost too often or past their deadline, end waits."""
     return await _REAP.all(connection, max_crashes=MAX_CRASHES, most=MOST_REAPED)
 
 

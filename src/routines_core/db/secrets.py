@@ -12,7 +12,7 @@ SecretKind = Literal["secret_param", "webhook_secret", "environment"]
 
 
 class SealedSecret(msgspec.Struct, frozen=True):
-    """A ciphertext and what it is bound to, beside its collection."""
+    """A ciphertext and what it is bound to besides its collection."""
 
     id: UUID
     kind: SecretKind

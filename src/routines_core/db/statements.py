@@ -13,13 +13,15 @@ import msgspec
 from psycopg import AsyncConnection, AsyncCursor, DatabaseError
 from psycopg.rows import BaseRowFactory, kwargs_row
 
-from routines_core.errors import NotFoundError, UnauthorizedError
+from routines_core.errors import NotFoundError, StatementTimeoutError, UnauthorizedError
 
 Row = TypeVar("Row")
 _PACKAGE = Path(__file__).resolve().parent.parent
 _NAME_LINE = "-- name:"
 KEY_OPENS_NOTHING = "RT401"
 """The SQLSTATE that routines.collection_of_key raises."""
+CANCELLED = "57014"
+"""The SQLSTATE of a statement that was cancelled, by `statement_timeout` or by an operator."""
 
 
 @cache
@@ -64,6 +66,7 @@ class Statement(Generic[Row]):
 
         Raises:
             UnauthorizedError: The API key parameter is revoked or has expired.
+            StatementTimeoutError: Postgres cancelled the statement because it took too long.
         """
         async with connection.cursor(row_factory=self._row_factory) as cursor:
             await self._execute(cursor, parameters)
@@ -102,11 +105,13 @@ class Statement(Generic[Row]):
         except DatabaseError as error:
             if error.sqlstate == KEY_OPENS_NOTHING:
                 raise UnauthorizedError from None
+            if error.sqlstate == CANCELLED:
+                raise StatementTimeoutError(self.name) from error
             raise
 
 
 def _maker(record: type[Any]) -> Callable[..., Any]:
-    """Returns what makes a record of a row: the struct itself, or a function that first decodes its nested structs.
+    """Return a function that builds a record from a row: the struct, or one that first decodes its nested structs.
 
     A nested struct comes as one jsonb column, for example a routine's cadence.
     """

@@ -10,6 +10,9 @@ from routines_core.db.pool import Connection
 from routines_core.db.statements import NoRow, Statement
 from routines_core.errors import NotFoundError
 
+LISTED_BYTES = 8 * 1024 * 1024
+"""A page of a list ends once its workflows take this many bytes."""
+
 
 class Task(msgspec.Struct, frozen=True):
     """A task with the workflow of its current version, keys in the order they were sent."""
@@ -28,6 +31,16 @@ class Task(msgspec.Struct, frozen=True):
         return self.workflow.get("init_params", {})
 
 
+class ListedTask(Task, frozen=True):
+    """A task on a page of a list.
+
+    Attributes:
+        is_cut: True in the last task of a page that ends for its size, so that more tasks follow.
+    """
+
+    is_cut: bool
+
+
 class _Id(msgspec.Struct):
     id: int
 
@@ -39,7 +52,7 @@ class _Version(msgspec.Struct):
 _INSERT = Statement("tasks.insert_task", NoRow)
 _UPDATE = Statement("tasks.update_task", _Id)
 _FIND = Statement("tasks.find_task", Task)
-_LIST = Statement("tasks.list_tasks", Task)
+_LIST = Statement("tasks.list_tasks", ListedTask)
 _DELETE = Statement("tasks.delete_task", NoRow)
 _APPLY = Statement("tasks.apply_task", _Version)
 
@@ -98,9 +111,9 @@ async def find_task(connection: Connection, *, key_id: int, name: str) -> Task:
     return task
 
 
-async def list_tasks(connection: Connection, *, key_id: int, limit: int, after: str | None = None) -> list[Task]:
-    """Return the collection's tasks by name, after the name `after`."""
-    return await _LIST.all(connection, key_id=key_id, limit=limit, after=after)
+async def list_tasks(connection: Connection, *, key_id: int, limit: int, after: str | None = None) -> list[ListedTask]:
+    """Return the collection's tasks by name, after the name `after`: at most `limit`, and about LISTED_BYTES."""
+    return await _LIST.all(connection, key_id=key_id, limit=limit, after=after, page_bytes=LISTED_BYTES)
 
 
 async def delete_task(connection: Connection, *, key_id: int, name: str) -> None:

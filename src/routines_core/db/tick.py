@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import msgspec
 import psycopg
 
 from routines_core.db.pool import Connection
 from routines_core.db.statements import Statement
+from routines_core.errors import StatementTimeoutError
 
 
 class Tick(msgspec.Struct, frozen=True):
@@ -85,7 +86,7 @@ ON_TIME_SECONDS = 60.0
 async def seconds_until_due(
     connection: Connection, *, set_aside: Iterable[int] = (), beyond_due: bool = False
 ) -> Sleep:
-    """Return how long no routine is due by the database's clock, except for routines that are set aside.
+    """Return how long until a routine is due, by the database's clock, ignoring routines that are set aside.
 
     `beyond_due` also ignores routines that are due now.
     """
@@ -117,7 +118,7 @@ async def tick(
         now: Moves the clock in tests; None is the database's now().
         only: Claim only these, if they still wait for the slot that they were seen with.
         set_aside: Claim none of these.
-        fault: Why the fire of these routines is known to fail: it is not tried, and counts as a strike.
+        fault: Why the fires of these routines are known to fail. They are not attempted, and each counts as a strike.
     """
     some = None if only is None else list(only)
     return await _TICK.one(
@@ -155,29 +156,34 @@ async def oldest_snapshot(connection: Connection) -> Snapshot | None:
     return await _OLDEST_SNAPSHOT.first(connection)
 
 
-STATEMENT_FAILED = psycopg.DatabaseError
+StatementFailure: TypeAlias = psycopg.DatabaseError | StatementTimeoutError
+STATEMENT_FAILED = (psycopg.DatabaseError, StatementTimeoutError)
 """Raised by a tick whose statement fails: a row breaks a rule, or a value does not fit."""
 
 # Classes of SQLSTATE about the server or the connection, never about a single routine.
 _SERVER_CLASSES = frozenset({"08", "25", "53", "57", "58"})
 # Classes about the moment: a deadlock, or a lock that another session holds.
 _PASSING_CLASSES = frozenset({"40", "55"})
-_STATEMENT_TOO_LONG, _OUT_OF_MEMORY = "57014", "53200"
+_OUT_OF_MEMORY = "53200"
 
 
-def blame(error: psycopg.DatabaseError) -> Literal["server", "moment", "routine"]:
+def blame(error: StatementFailure) -> Literal["server", "moment", "routine"]:
     """Return what made a tick fail: the server is unavailable, the moment was wrong, or a routine is at fault.
 
     A statement that ran out of time or memory may have done so because of a single routine.
     """
+    if isinstance(error, StatementTimeoutError):
+        return "routine"
     state = error.sqlstate or "08000"
-    if state in {_STATEMENT_TOO_LONG, _OUT_OF_MEMORY}:
+    if state == _OUT_OF_MEMORY:
         return "routine"
     if state[:2] in _SERVER_CLASSES:
         return "server"
     return "moment" if state[:2] in _PASSING_CLASSES else "routine"
 
 
-def cause_of(error: psycopg.DatabaseError) -> str:
+def cause_of(error: StatementFailure) -> str:
     """Return the first line of the server's error. The rest is dropped because DETAIL would show the row."""
+    if isinstance(error, StatementTimeoutError):
+        return str(error)
     return error.diag.message_primary or type(error).__name__

@@ -22,10 +22,31 @@ MOST_MEASURED = 10_000
 """Statistics use the durations of at most this many of a task's newest ended runs."""
 MOST_LABELS = 100
 """Maximum number of labels of a run."""
+MOST_LABEL_BYTES = 64 * 1024
+"""Maximum size of a run's labels together, in bytes of JSON."""
+SMALL_BYTES = 256 * 1024
+"""A run whose steps take at most this many bytes is read whole in one statement."""
+WHOLE_BYTES = 16 * 1024 * 1024
+"""Maximum size of the inputs and outputs in one answer, in bytes of JSON; those of the largest steps are left out."""
+WORK_FACTOR = 16
+"""How many times as many bytes may be read to select them, since stored values are compressed."""
+LISTED_VALUE_BYTES = 2048
+"""Maximum size of a step's inputs, and of its outputs, in a list."""
+LISTED_STEPS = 200
+"""Maximum number of steps of each run in a list."""
+LISTED_PAGE_BYTES = 4 * 1024 * 1024
+"""Maximum size of the steps, parameters and labels on a page. Runs after that are listed without them."""
+DETAIL_LENGTH = 4096
+"""Maximum length of the detail of an event, and of an error in a list of runs, in characters."""
 
 
-class Trajectory(msgspec.Struct, frozen=True):
-    """A complete run of a task, in the shape that clients decode. Times are UTC. It contains no secrets."""
+class Trajectory(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A complete run of a task, in the shape that clients decode. Times are UTC. It contains no secrets.
+
+    Attributes:
+        truncated: True if something was left out for its size; otherwise the field is absent. An affected step
+            also has `truncated`, with {} as its inputs and null as its outputs.
+    """
 
     trajectory_id: int
     workflow_id: str
@@ -48,6 +69,7 @@ class Trajectory(msgspec.Struct, frozen=True):
     scheduled_for: datetime | None
     trigger: str
     webhook_url: str | None
+    truncated: bool = False
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -147,7 +169,13 @@ class _Id(msgspec.Struct):
     id: int
 
 
+class _Steps(msgspec.Struct):
+    steps: str
+    truncated: bool
+
+
 _FIND = Statement("trajectories.find_trajectory", Trajectory)
+_READ_STEPS = Statement("trajectories.read_steps", _Steps)
 _LIST = Statement("trajectories.list_trajectories", Trajectory)
 _COUNT = Statement("trajectories.count_trajectories", _Total)
 _LIST_RUNS = Statement("trajectories.list_runs", Run)
@@ -162,15 +190,41 @@ _LIST_EVENTS = Statement("trajectories.list_events", RunEvent)
 
 
 async def find_trajectory(connection: Connection, *, key_id: int, task: str, trajectory_id: int) -> Trajectory:
-    """Return the run of this id.
+    """Return the run of this id. If its steps take more than SMALL_BYTES, the largest are truncated.
 
     Raises:
         NotFoundError: The task of this collection has no such run.
     """
-    found = await _FIND.first(connection, key_id=key_id, task=task, id=trajectory_id)
+    found = await _FIND.first(
+        connection,
+        key_id=key_id,
+        task=task,
+        id=trajectory_id,
+        total_bytes=SMALL_BYTES,
+        work_bytes=WORK_FACTOR * SMALL_BYTES,
+    )
     if found is None:
         raise NotFoundError
     return found
+
+
+async def with_large_steps(
+    connection: Connection, found: Trajectory, *, key_id: int, most_bytes: int = WHOLE_BYTES
+) -> Trajectory:
+    """Return a truncated run with all of its steps, up to `most_bytes`. Its `steps` are raw JSON.
+
+    Raises:
+        NotFoundError: The run was deleted meanwhile.
+    """
+    row = await _READ_STEPS.one(
+        connection,
+        key_id=key_id,
+        id=found.trajectory_id,
+        total_bytes=most_bytes,
+        work_bytes=WORK_FACTOR * most_bytes,
+    )
+    steps: Any = msgspec.Raw(row.steps)
+    return msgspec.structs.replace(found, steps=steps, truncated=row.truncated)
 
 
 async def list_trajectories(
@@ -185,10 +239,20 @@ async def list_trajectories(
 ) -> tuple[list[Trajectory], int]:
     """Return a page of a task's runs, newest first, and their total number. None for status or routine matches any.
 
-    The total is counted up to MOST_COUNTED. The page has one run more than `limit` if there is another page.
+    The total is counted up to MOST_COUNTED. The page has one run more than `limit` if there is another page. The runs
+    are summaries: a step has no inputs or outputs of more than LISTED_VALUE_BYTES, and once a page has
+    LISTED_PAGE_BYTES the runs have no steps, step_configs and init_params.
     """
     filters = {"key_id": key_id, "task_id": task_id, "status": status, "routine_id": routine_id}
-    found = await _LIST.all(connection, **filters, limit=limit + 1, offset=offset)
+    found = await _LIST.all(
+        connection,
+        **filters,
+        limit=limit + 1,
+        offset=offset,
+        value_bytes=LISTED_VALUE_BYTES,
+        page_bytes=LISTED_PAGE_BYTES,
+        most_steps=LISTED_STEPS,
+    )
     return found, (await _COUNT.one(connection, **filters, most=MOST_COUNTED)).total
 
 
@@ -196,7 +260,9 @@ async def list_runs(
     connection: Connection, *, key_id: int, task: str, name: str, limit: int, before: int | None = None
 ) -> list[Run]:
     """Return a routine's runs older than `before`, newest first; an empty list if the routine does not exist."""
-    return await _LIST_RUNS.all(connection, key_id=key_id, task=task, name=name, limit=limit, before=before)
+    return await _LIST_RUNS.all(
+        connection, key_id=key_id, task=task, name=name, limit=limit, before=before, detail_length=DETAIL_LENGTH
+    )
 
 
 async def stats_of_task(connection: Connection, *, key_id: int, task: str) -> Stats:
@@ -257,7 +323,11 @@ async def set_statuses(
 async def label_run(
     connection: Connection, *, key_id: int, task: str, trajectory_id: int, key: str, value: object, author: str
 ) -> bool:
-    """Set the label of this key and author on a run. Returns False if the run does not exist or has too many labels."""
+    """Set the label of this key and author on a run.
+
+    Returns:
+        False if the run does not exist, or its labels would be too many or too large.
+    """
     labelled = await _LABEL.first(
         connection,
         key_id=key_id,
@@ -267,6 +337,7 @@ async def label_run(
         value=Jsonb(value),
         author=author,
         most=MOST_LABELS,
+        most_bytes=MOST_LABEL_BYTES,
     )
     return labelled is not None
 
@@ -298,5 +369,6 @@ async def list_events(
         after_rank=rank,
         after_position=position,
         after_attempt=attempt,
+        detail_length=DETAIL_LENGTH,
         limit=limit,
     )

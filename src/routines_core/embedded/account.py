@@ -1,7 +1,7 @@
 """The owner of the embedded cluster. postgres refuses to run as root, so root runs it as the cluster's owner.
 
 An ordinary user owns their own cluster. Root keeps its cluster if it may enter a user namespace; a default container
-does not allow that, and there the cluster is handed over to the account `postgres` or `nobody`.
+does not allow that, so there the cluster is handed over to the account `postgres` or `nobody`.
 """
 
 import os

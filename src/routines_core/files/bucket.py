@@ -8,7 +8,7 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from routines_core.errors import ConfigurationError, InvalidError, StorageError
-from routines_core.files.store import MARK, StoredFile, check_path, gathered, new_path, no_file, one_piece
+from routines_core.files.store import MARK, StoredFile, check_path, gathered, new_path, no_file, one_piece, too_large
 
 PARTS_AT_ONCE = 2
 """Concurrent uploads of a large file; with the part being buffered, they bound its memory use."""
@@ -44,10 +44,12 @@ class BucketStore:
             raise (raised[0] if raised else _unusable(error)) from None
         return path
 
-    async def read(self, collection_id: int, path: str) -> bytes:
+    async def read(self, collection_id: int, path: str, max_bytes: int | None = None) -> bytes:
         """See FileStore."""
         try:
             found = await obstore.get_async(self._store, _key_of(collection_id, check_path(path)))
+            if max_bytes is not None and found.meta["size"] > max_bytes:
+                raise too_large(found.meta["size"], max_bytes)
             return bytes(await found.bytes_async())
         except FileNotFoundError:
             raise no_file(path) from None
@@ -70,7 +72,7 @@ class BucketStore:
                 for found in batch:
                     folder, _, path = found["path"].rpartition("/")
                     if folder.isdigit():
-                        yield StoredFile(int(folder), path, found["last_modified"])
+                        yield StoredFile(int(folder), path, found["last_modified"], found["size"])
         except BaseError as error:
             raise _unusable(error) from None
 

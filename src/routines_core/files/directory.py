@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from routines_core.errors import InvalidError, StorageError
-from routines_core.files.store import MARK, StoredFile, check_path, gathered, new_path, no_file, one_piece
+from routines_core.files.store import MARK, StoredFile, check_path, gathered, new_path, no_file, one_piece, too_large
 
 Result = TypeVar("Result")
 
@@ -47,10 +47,10 @@ class DirectoryStore:
             os.close(descriptor)
         return path
 
-    async def read(self, collection_id: int, path: str) -> bytes:
+    async def read(self, collection_id: int, path: str, max_bytes: int | None = None) -> bytes:
         """See FileStore."""
         try:
-            return await asyncio.to_thread((self._folder(collection_id) / check_path(path)).read_bytes)
+            return await asyncio.to_thread(_read, self._folder(collection_id) / check_path(path), max_bytes)
         except FileNotFoundError:
             raise no_file(path) from None
 
@@ -86,8 +86,9 @@ class DirectoryStore:
         for folder in self._root.glob("[0-9]*") if self._root.is_dir() else ():
             for file in folder.iterdir():
                 with suppress(FileNotFoundError):
-                    modified_at = datetime.fromtimestamp(file.stat().st_mtime, UTC)
-                    yield StoredFile(int(folder.name), file.name, modified_at)
+                    stat = file.stat()
+                    modified_at = datetime.fromtimestamp(stat.st_mtime, UTC)
+                    yield StoredFile(int(folder.name), file.name, modified_at, stat.st_size)
 
     def _folder(self, collection_id: int) -> Path:
         return self._root / str(int(collection_id))
@@ -103,6 +104,14 @@ async def _on_disk(function: Callable[..., Result], *arguments: Any) -> Result:
         return await asyncio.to_thread(function, *arguments)
     except OSError as error:
         raise StorageError(f"The file could not be stored: {error.strerror}.") from None
+
+
+def _read(path: Path, max_bytes: int | None) -> bytes:
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if max_bytes is not None and size > max_bytes:
+            raise too_large(size, max_bytes)
+        return file.read()
 
 
 def _create(path: Path) -> int:

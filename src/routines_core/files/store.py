@@ -28,11 +28,13 @@ class StoredFile:
 
     Attributes:
         modified_at: When it was saved, by the clock of the disk or bucket.
+        size_bytes: Its size.
     """
 
     collection_id: int
     path: str
     modified_at: datetime
+    size_bytes: int = 0
 
 
 class FileStore(Protocol):
@@ -49,11 +51,12 @@ class FileStore(Protocol):
         """Store a streamed file of any size and return its path; if `chunks` raises, nothing is left behind."""
         ...
 
-    async def read(self, collection_id: int, path: str) -> bytes:
+    async def read(self, collection_id: int, path: str, max_bytes: int | None = None) -> bytes:
         """Return the content of a file of this collection.
 
         Raises:
-            InvalidError: The collection has no file at this path.
+            InvalidError: The collection has no file at this path, or the file is larger than `max_bytes` and was not
+                read. With None, any size is allowed.
         """
         ...
 
@@ -93,8 +96,14 @@ def check_path(path: str) -> str:
 
 def no_file(path: str) -> InvalidError:
     """Return the error for a path that names no file of the collection."""
-    shown = ascii(path[:_LONGEST_NAME])
-    return InvalidError(f"there is no file {shown} in this collection")
+    # Shown only if it is a path: otherwise it may be part of a secret, which masking does not find.
+    shown = f"file {path!r}" if _PATH.fullmatch(path) else "such file"
+    return InvalidError(f"there is no {shown} in this collection")
+
+
+def too_large(size_bytes: int, max_bytes: int) -> InvalidError:
+    """Return the error for a file that is larger than its reader takes."""
+    return InvalidError(f"the file has {size_bytes} bytes; at most {max_bytes} can be read here")
 
 
 async def one_piece(content: bytes) -> AsyncIterator[bytes]:

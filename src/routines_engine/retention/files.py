@@ -1,4 +1,4 @@
-"""Deletes files that no run uses any more or ever used; failures are retried by the next pass.
+"""Deletes files that runs no longer use or never used; failures are retried by the next pass.
 
 The database decides: `file_uses` lists the files that runs use, and a file to be deleted stays in `unused_files` until
 it is gone. So a worker that crashes in between leaves no file behind, and never deletes one that a run uses.
@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from routines_core.db import Connection
+from routines_core.db.limits import note_listed_files
 from routines_core.db.retention import (
     PAGE_SIZE,
     UnusedFile,
@@ -30,7 +31,7 @@ ORPHAN_SECONDS = 86400.0
 PAUSE_SECONDS = 0.05
 """Pause after each page."""
 MOST_FAILURES = 5
-"""The store counts as away after this many failed deletions without a successful one."""
+"""The store counts as unavailable after this many failed deletions without a successful one."""
 
 log = structlog.get_logger("retention")
 
@@ -44,13 +45,13 @@ async def delete_unused_files(
         The number of files deleted; 0 if another session is making a pass or the store belongs to another database.
 
     Raises:
-        StorageError: The store is away. The next pass deletes the rest.
+        StorageError: The store is unavailable. The next pass deletes the rest.
     """
     async with one_pass(connection) as is_ours:
         if not is_ours:
             return 0
         if not await files.belongs_to(await identity(connection)):
-            log.warning("no file is deleted: the mark in the file store names another database")
+            log.warning("no files deleted: the marker in the file store names another database")
             return 0
         young = timedelta(seconds=ORPHAN_SECONDS + settings.upload_timeout_seconds)
         await _note_orphans(connection, files, (now or datetime.now(UTC)) - young, stop)
@@ -58,11 +59,14 @@ async def delete_unused_files(
 
 
 async def _note_orphans(connection: Connection, files: FileStore, until: datetime, stop: asyncio.Event) -> None:
-    """Note files in the store that are older than `until` and that the database does not know."""
+    """Note files in the store that are older than `until` and unknown to the database. Also counts all files."""
     page: list[tuple[int, str]] = []
+    listed: dict[int, tuple[int, int]] = {}
     async for file in files.stored():
         if stop.is_set():
             return
+        count, size_bytes = listed.get(file.collection_id, (0, 0))
+        listed[file.collection_id] = (count + 1, size_bytes + file.size_bytes)
         if file.modified_at < until and _is_ours(file):
             page.append((file.collection_id, file.path))
         if len(page) == PAGE_SIZE:
@@ -70,6 +74,7 @@ async def _note_orphans(connection: Connection, files: FileStore, until: datetim
             page = []
             await sleep_or_stop(stop, PAUSE_SECONDS)
     await note_orphans(connection, page)
+    await note_listed_files(connection, listed)
 
 
 def _is_ours(file: StoredFile) -> bool:
@@ -112,5 +117,5 @@ async def _delete_page(connection: Connection, files: FileStore, condemned: list
     if failures and not gone:
         raise failures[0]
     if failures:
-        log.warning("files not deleted, trying again later", count=len(failures))
+        log.warning("files not deleted, retrying later", count=len(failures))
     return len(gone)

@@ -13,6 +13,7 @@ from routines_core.files.store import FileStore
 from routines_core.lifecycle import sleep_or_stop
 from routines_core.settings import Settings
 from routines_engine.retention.files import delete_unused_files
+from routines_engine.retention.measuring import run_measuring
 
 PASS_SECONDS = 3600.0
 """How often a pass begins."""
@@ -61,7 +62,13 @@ async def _delete(
 
 
 async def run_retention(settings: Settings, database_url: str, stop: asyncio.Event, files: FileStore) -> None:
-    """Make a pass every hour until `stop` is set, each on a connection of its own."""
+    """Make a pass every hour until `stop` is set, each on a connection of its own. Also measure what is stored."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_make_passes(settings, database_url, stop, files))
+        tasks.create_task(run_measuring(database_url, stop))
+
+
+async def _make_passes(settings: Settings, database_url: str, stop: asyncio.Event, files: FileStore) -> None:
     while not stop.is_set():
         try:
             async with connect(
@@ -70,9 +77,9 @@ async def run_retention(settings: Settings, database_url: str, stop: asyncio.Eve
                 deleted: dict[str, int] = {**await delete_old(connection, settings, stop)}
                 deleted["files"] = await delete_unused_files(connection, settings, files, stop)
         except (*LOST, DatabaseError) as error:
-            log.warning("database away, trying again later", error=type(error).__name__)
+            log.warning("database unavailable, retrying later", error=type(error).__name__)
         except StorageError as error:
-            log.warning("file store away, trying again later", error=type(error).__name__)
+            log.warning("file store unavailable, retrying later", error=type(error).__name__)
         else:
             if any(deleted.values()):
                 log.info("old rows and files deleted", **deleted)

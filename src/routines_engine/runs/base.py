@@ -5,9 +5,10 @@ import os
 import socket
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -22,8 +23,14 @@ from routines_engine.metrics import WorkerLoad, WorkerMetrics
 from routines_engine.retention.history import run_retention
 from routines_engine.runs.child_waiter import ChildWaiter
 from routines_engine.runs.claimed_run import ClaimedRun
+from routines_engine.runs.host import RunHost
+from routines_engine.runs.inline import InlineExecutor
 from routines_engine.runs.journal import Journal
+from routines_engine.runs.payloads import Payloads
 from routines_engine.runs.services import WorkerResources
+from routines_engine.sandbox.messages import Attempt, Ended, Payload
+from routines_engine.sandbox.pool import ProcessPool
+from routines_engine.sandbox.process import Limits
 from routines_engine.webhooks.deliveries import run_deliveries
 from routines_workflow.catalogue import load_entry_points
 
@@ -45,6 +52,29 @@ Answer = TypeVar("Answer")
 log = structlog.get_logger("worker")
 
 
+class Executor(Protocol):
+    """Where workflows run."""
+
+    async def open(self) -> None:
+        """Get ready to run workflows."""
+        ...
+
+    async def close(self) -> None:
+        """End every workflow at once."""
+        ...
+
+    async def run(
+        self, collection_id: int, handler: RunHost, payload: Payload, attempt: Attempt | None = None
+    ) -> Ended:
+        """Run a workflow, or one attempt of a step, and return how it ended.
+
+        Raises:
+            RunDiedError: It ended every process that it was given to.
+            LostRunError: The run no longer belongs to this worker.
+        """
+        ...
+
+
 def process_name() -> str:
     """Return the name of this process: host and process id."""
     return f"{socket.gethostname()}:{os.getpid()}"
@@ -62,6 +92,7 @@ class WorkerBase(ABC):
         name: Recorded in the runs that it claims.
         wake: Set when there may be something to claim.
         metrics: Counts what the worker does.
+        executor: Where workflows run: in step processes, or for tests in this one.
     """
 
     settings: Settings
@@ -71,6 +102,7 @@ class WorkerBase(ABC):
     name: str = field(default_factory=process_name)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
+    executor: Executor = field(default_factory=InlineExecutor)
 
     def __post_init__(self) -> None:
         # Query timeout: short enough to retry on another connection before the lease expires.
@@ -85,6 +117,7 @@ class WorkerBase(ABC):
             self._capacity_freed,
             timeout_seconds,
         )
+        self._payloads = Payloads(self._resources, self.settings.webhook_allow_private, self.settings.max_run_bytes)
         self.metrics.follow(
             WorkerLoad(self.settings.worker_concurrency, self._capacity_in_use, self._since_renewal_seconds)
         )
@@ -163,6 +196,8 @@ class WorkerBase(ABC):
         began_at = time.monotonic()
         reaped = await self._ask(runs.reap)
         for run in reaped:
+            if run.has_waited and run.status == "pending":
+                continue
             self.metrics.reaped.labels(run.status).inc()
             log.warning("run reaped", trajectory_id=run.id, status=run.status, crashes=run.crashes)
         if reaped:
@@ -171,14 +206,14 @@ class WorkerBase(ABC):
         return len(reaped) == runs.MOST_REAPED
 
 
-MakeWorker = Callable[[Settings, Pool, asyncio.Event, Keyring], WorkerBase]
-"""Makes a worker from its settings, pool, stop event and keyring."""
+MakeWorker = Callable[..., WorkerBase]
+"""Makes a worker from its settings, pool, stop event and keyring, and `executor=`."""
 
 
-async def serve(settings: Settings, database_url: str, make_worker: MakeWorker) -> None:
+async def serve(settings: Settings, database_url: str, make_worker: MakeWorker, modules: Sequence[str] = ()) -> None:
     """Run the worker program until SIGTERM or SIGINT: a worker, webhook deliveries and retention.
 
-    It survives every loss of the database.
+    It survives every loss of the database. Step processes import `modules` too, where more activities are.
 
     Raises:
         ConfigurationError: The encryption keys are missing or malformed.
@@ -188,10 +223,12 @@ async def serve(settings: Settings, database_url: str, make_worker: MakeWorker) 
     async with open_pool(
         database_url, "routines-worker", size=CONNECTIONS, role="routines_worker", statement_timeout="30s"
     ) as pool:
-        worker = make_worker(settings, pool, stop, keyring)
+        executor = pool_of(settings, modules)
+        worker = make_worker(settings, pool, stop, keyring, executor=executor)
         metrics = worker.metrics
         log.info("working", concurrency=settings.worker_concurrency)
         async with (
+            opened(executor),
             listening(settings, metrics, metrics.health),
             woken(worker.wake, database_url),
             asyncio.TaskGroup() as programs,
@@ -200,3 +237,19 @@ async def serve(settings: Settings, database_url: str, make_worker: MakeWorker) 
             programs.create_task(run_deliveries(settings, database_url, stop, keyring=keyring, metrics=metrics))
             programs.create_task(run_retention(settings, database_url, stop, open_file_store(settings)))
     log.info("stopped")
+
+
+def pool_of(settings: Settings, modules: Sequence[str] = ()) -> ProcessPool:
+    """Return the pool of step processes that these settings describe."""
+    limits = Limits(settings.step_memory_mib * 1024 * 1024, settings.step_stall_seconds)
+    return ProcessPool(limits, settings.worker_processes, log_format=settings.log_format, modules=list(modules))
+
+
+@asynccontextmanager
+async def opened(executor: Executor) -> AsyncGenerator[None]:
+    """Have the executor ready within the block."""
+    await executor.open()
+    try:
+        yield
+    finally:
+        await executor.close()

@@ -10,7 +10,7 @@ from routines_core.db.timeouts import within
 
 @dataclass
 class ChildWaiter:
-    """The runs that wait for children, and the query that tells them.
+    """The runs that wait for children, and the query that tells them when a child has ended.
 
     Attributes:
         pool: Connections to the database; none is held while no run waits.

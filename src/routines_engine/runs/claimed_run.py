@@ -1,4 +1,4 @@
-"""A run that this worker has claimed, and what the worker knows of it beyond the database."""
+"""A run that this worker has claimed, and what the worker knows about it beyond the database."""
 
 import asyncio
 import time

@@ -20,13 +20,13 @@ from routines_engine.metrics import WorkerMetrics
 from routines_engine.runs.claimed_run import LostRunError
 
 BATCH = 200
-"""The most runs that one statement writes."""
+"""Maximum number of runs that one statement writes."""
 BATCH_BYTES = 4 * 1024 * 1024
-"""The most JSON that one statement writes; its first run may exceed this."""
+"""Maximum size of the JSON that one statement writes; its first run may exceed this."""
 RETRY_SECONDS = 0.2
 """Delay before sending a batch again after losing the database."""
 LOCKED_SECONDS = 0.01
-"""Delay before writing a run again that another session had locked, such as a claim that looked at it."""
+"""Delay before retrying a run that another session had locked, such as a claim that examined it."""
 
 log = structlog.get_logger("journal")
 
@@ -75,9 +75,9 @@ class Journal:
     _idle: asyncio.Event = field(default_factory=lambda: _is_set(asyncio.Event()))
 
     async def write(self, checkpoint: Checkpoint) -> float:
-        """Write a checkpoint, however long the database is away.
+        """Write a checkpoint, however long the database is unavailable.
 
-        A caller that is cancelled meanwhile does not withdraw it: it is still written if the run is the worker's.
+        Cancelling the caller does not withdraw it: it is still written if the run is the worker's.
 
         Returns:
             When the statement that wrote it was sent, by the monotonic clock.
@@ -101,7 +101,7 @@ class Journal:
                 await self._send(batch)
             except LOST as error:
                 self.metrics.database_failures.inc()
-                log.warning("database away, trying again", error=type(error).__name__)
+                log.warning("database unavailable, retrying", error=type(error).__name__)
                 self._requeue([entry for entry in batch if not entry.is_settled])
                 await asyncio.sleep(RETRY_SECONDS)
             if not self._waiting:

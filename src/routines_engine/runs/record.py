@@ -2,25 +2,32 @@
 
 from dataclasses import dataclass, field
 
-from routines_core.db.runs import Checkpoint, StepRecord
+import msgspec
+
+from routines_core.db.runs import Checkpoint
 from routines_engine.runs.journal import Journal
 from routines_engine.runs.services import RunServices
+from routines_engine.sandbox.messages import RecordedStep
 
 
 @dataclass
 class Record:
     """Writes one run's steps and end to the journal.
 
-    The end of a step is written in one statement with the start of the next step, or with the end of the run; nothing
-    is awaited between the two. The start of a step is written before its activity is called.
+    The end of a step is written in one statement with the start of the next step, or with the end of the run, without
+    an await in between. The start of a step is written before its activity is called.
+
+    Attributes:
+        bytes: How many bytes the run's completed steps hold, as JSON.
     """
 
     journal: Journal
     services: RunServices
-    _unwritten: dict[str, StepRecord] = field(default_factory=dict[str, StepRecord])
+    bytes: int = 0
+    _unwritten: dict[str, RecordedStep] = field(default_factory=dict[str, RecordedStep])
 
-    async def checkpoint(self, step: StepRecord) -> None:
-        """Record a step. Its start and its failure are stored on return; its completion is stored with what follows.
+    async def checkpoint(self, step: RecordedStep) -> None:
+        """Record the start of an attempt or a failure; it is stored on return.
 
         Raises:
             LostRunError: The run no longer belongs to this worker.
@@ -28,8 +35,12 @@ class Record:
         """
         self.services.step, self.services.attempt = step.name, step.attempt
         self._unwritten[step.name] = step
-        if step.status != "completed":
-            await self._write(None, None)
+        await self._write(None, None)
+
+    def completed(self, step: RecordedStep) -> None:
+        """Record a completed step; it is stored with what follows."""
+        self._unwritten[step.name] = step
+        self.bytes += len(step.record)
 
     async def flush(self) -> None:
         """Store what is recorded so far, without waiting for what follows.
@@ -54,7 +65,8 @@ class Record:
     async def _write(self, status: str | None, error: str | None) -> None:
         claimed, steps = self.services.claimed, list(self._unwritten.values())
         self._unwritten.clear()
-        checkpoint = Checkpoint(claimed.run.id, claimed.run.fence, steps, status, error)
+        records = [msgspec.Raw(step.record) for step in steps]
+        checkpoint = Checkpoint(claimed.run.id, claimed.run.fence, records, status, error, self.bytes)
         claimed.renewed(await self.journal.write(checkpoint))
         for step in steps:
             self.journal.metrics.stepped(step)

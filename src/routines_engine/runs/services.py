@@ -5,9 +5,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-import msgspec
-
 from routines_core.db import Connection, Pool, children, runs
+from routines_core.db.children import Ended, EndedRun
 from routines_core.db.pool import AWAY
 from routines_core.db.runs import Claim
 from routines_core.db.timeouts import within
@@ -16,9 +15,10 @@ from routines_core.files.store import FileStore
 from routines_core.keyring import Keyring, SecretContext, owner_of_run
 from routines_engine.runs.child_waiter import ChildWaiter
 from routines_engine.runs.claimed_run import ClaimedRun, LostRunError
-from routines_workflow.activity import Child, ChildResult, Found
 
 Answer = TypeVar("Answer")
+FOUND_BYTES = 16 * 1024 * 1024
+"""Maximum size of the steps of all runs that one step reads, in bytes."""
 RETRY_SECONDS = 0.2
 """Delay before asking the database again after losing it."""
 
@@ -44,7 +44,7 @@ class WorkerResources:
     timeout_seconds: float
 
     async def ask(self, query: Callable[[Connection], Awaitable[Answer]]) -> Answer:
-        """Query the database, retrying while it is away so that no step fails because of it.
+        """Query the database, retrying while it is unavailable so that no step fails because of it.
 
         A query whose answer was lost is sent again, so it must be safe to repeat.
         """
@@ -95,7 +95,7 @@ class RunServices:
         return self.claimed.run
 
     async def secret(self, name: str) -> str | None:
-        """Return the secret param of this name, or else the collection's environment variable; None: neither exists.
+        """Return the secret param of this name or else the collection's environment variable; None if neither exists.
 
         Raises:
             SecretError: It is stored but cannot be decrypted.
@@ -110,8 +110,11 @@ class RunServices:
         context = SecretContext(self._run.collection_id, kind, name, owner, sealed.secret_id)
         return self.resources.keyring.open(sealed.ciphertext, context)
 
-    async def run_child(self, child: Child) -> ChildResult:
+    async def run_child(self, task: str, init_params: str, index: int) -> tuple[Ended, str]:
         """Start a run of another task, or find the one this step started before, and wait until it ends.
+
+        Returns:
+            How it ended, and the outputs of its completed steps by name, as JSON.
 
         A child of an earlier attempt of the step is replaced by a new one if it did not complete. While the run waits,
         it takes no capacity and counts towards no limit.
@@ -120,7 +123,7 @@ class RunServices:
             InvalidError: The task does not exist or does not declare all the keys, or runs are nested too deeply.
             LostRunError: The run no longer belongs to this worker.
         """
-        child_id = await self._start(child)
+        child_id = await self._start(task, init_params, index)
         self.claimed.waiting_children += 1
         self.resources.capacity_freed()
         try:
@@ -129,46 +132,61 @@ class RunServices:
             self.claimed.waiting_children -= 1
         if not self.claimed.waiting_children:
             await self.resources.ask(lambda connection: children.count_again(connection, self._run))
-        return msgspec.convert(ended, ChildResult, from_attributes=True)
+        return ended, await self.resources.ask(lambda connection: children.outputs(connection, child_id))
 
-    async def _start(self, child: Child) -> int:
+    async def _start(self, task: str, init_params: str, index: int) -> int:
         started = await self.resources.ask(
             lambda connection: children.start_child(
                 connection,
                 self._run,
                 step=self.step,
-                task=child.task,
-                init_params=child.init_params,
-                index=child.index,
+                task=task,
+                init_params=init_params,
+                index=index,
                 attempt=self.attempt,
             )
         )
         if not started.is_ours:
             raise LostRunError(self._run.id)
         if not started.has_task:
-            raise InvalidError(f"the collection has no task {child.task!r}")
+            raise InvalidError(f"the collection has no task {task!r}")
         if started.unknown_keys:
-            raise InvalidError(f"the task {child.task!r} does not declare {', '.join(started.unknown_keys)}")
+            raise InvalidError(f"the task {task!r} does not declare {', '.join(started.unknown_keys)}")
         if started.id is None:
             raise InvalidError(f"runs cannot start runs more than {children.MAX_DEPTH} levels deep")
         return started.id
 
-    async def find_trajectories(self, *, task: str, status: str | None, limit: int) -> list[Found]:
-        """Return a task's ended runs, newest first. None for status means any final status."""
+    async def find_trajectories(self, task: str, status: str | None, limit: int) -> list[EndedRun]:
+        """Return a task's ended runs, newest first. None for status means any final status.
+
+        Raises:
+            InvalidError: Their steps hold more than FOUND_BYTES together.
+        """
         found = await self.resources.ask(
             lambda connection: children.find_ended(
-                connection, collection_id=self._run.collection_id, task=task, status=status, limit=limit
+                connection,
+                collection_id=self._run.collection_id,
+                task=task,
+                status=status,
+                limit=limit,
+                most_bytes=FOUND_BYTES,
             )
         )
-        return [msgspec.convert(run, Found, from_attributes=True) for run in found]
+        if any(run.outputs is None for run in found):
+            fitting = sum(run.outputs is not None for run in found)
+            raise InvalidError(
+                f"the steps of these {len(found)} runs hold more than {FOUND_BYTES} bytes; "
+                f"those of the newest {fitting} do not"
+            )
+        return found
 
-    async def read_file(self, path: str) -> bytes:
+    async def read_file(self, path: str, max_bytes: int | None = None) -> bytes:
         """Return the content of one of the collection's files.
 
         Raises:
-            InvalidError: The collection has no file with this path.
+            InvalidError: The collection has no file with this path, or it is larger than `max_bytes`.
         """
-        return await self.resources.files.read(self._run.collection_id, path)
+        return await self.resources.files.read(self._run.collection_id, path, max_bytes)
 
     async def save_file(self, name: str, content: bytes) -> str:
         """Save a file for the collection, for as long as the run is kept. Returns the path to read it by.

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -17,12 +17,14 @@ from routines_engine.loops import Job, wait_for_wakeup
 from routines_engine.runs.base import DRAIN_SECONDS, WorkerBase, serve
 from routines_engine.runs.claimed_run import ClaimedRun, LostRunError
 from routines_engine.runs.fair_share import FairShare
+from routines_engine.runs.host import RunHost
 from routines_engine.runs.record import Record
 from routines_engine.runs.services import RunServices
-from routines_engine.steps.stepper import Stepper
+from routines_engine.sandbox.messages import Ended
+from routines_engine.sandbox.pool import RunDiedError
 
 POLL_SECONDS = 1.0
-"""How long an idle worker waits for a wake-up before it looks for pending runs anyway."""
+"""How long an idle worker waits for a wakeup before it looks for pending runs anyway."""
 TRUST_SHARE = 0.8
 """How much of a lease a worker relies on; the rest covers a busy event loop and clocks that run at different speeds."""
 
@@ -61,12 +63,11 @@ class Worker(WorkerBase):
         self.wake.set()
 
     async def _claim_or_wait(self) -> bool:
-        """Claim pending runs. If there are none, request a wake-up, and poll until it comes."""
+        """Claim pending runs. If there are none, request a wakeup, and poll until it comes."""
         self.wake.clear()
         if await self._claim():
             return True
-        if self._free_capacity() > 0:
-            await self._ask(lambda connection: runs.request_wakeup(connection, worker=self.name))
+        await self._ask(lambda connection: runs.request_wakeup(connection, worker=self.name))
         while not await self._claim() and not await wait_for_wakeup(self.wake, POLL_SECONDS):
             pass
         return True
@@ -75,12 +76,36 @@ class Worker(WorkerBase):
         return self.settings.worker_concurrency - self._capacity_in_use()
 
     async def _claim(self) -> bool:
-        """Claim runs for the free capacity. Returns True if there were any, since there may be more."""
+        """Claim runs for the free capacity. Returns True if there were any, since there may be more.
+
+        A worker whose capacity is in use still claims one run of each collection that it has none of, up to
+        `worker_processes`, so slow runs of some collections never keep the others waiting.
+        """
         free = self._free_capacity()
-        if free <= 0:
-            return False
+        if free > 0:
+            return await self._claim_up_to(free)
+        present = {claimed.run.collection_id for claimed in self._claimed.values()}
+        room = self.settings.worker_processes - len(present)
+        return room > 0 and await self._claim_up_to(room, but_collections=list(present), most_each=1)
+
+    async def _claim_up_to(
+        self, capacity: int, but_collections: Sequence[int] = (), most_each: int | None = None
+    ) -> bool:
         sent_at = time.monotonic()
-        claims = await self._ask(lambda connection: self._claim_on(connection, free))
+
+        async def claim(connection: Connection) -> list[Claim]:
+            return await runs.claim(
+                connection,
+                capacity=capacity,
+                worker=self.name,
+                lease_seconds=self.settings.lease_seconds,
+                deadline_seconds=self.settings.run_deadline_seconds,
+                last_tasks=self._fair_share.last_tasks,
+                but_collections=but_collections,
+                most_each=most_each,
+            )
+
+        claims = await self._ask(claim)
         if time.monotonic() - sent_at > self._trusted_seconds:
             # None of them has begun: let their leases expire.
             log.warning("claimed too late", count=len(claims))
@@ -89,16 +114,6 @@ class Worker(WorkerBase):
         for run in claims:
             self._begin(run, sent_at)
         return bool(claims)
-
-    async def _claim_on(self, connection: Connection, capacity: int) -> list[Claim]:
-        return await runs.claim(
-            connection,
-            capacity=capacity,
-            worker=self.name,
-            lease_seconds=self.settings.lease_seconds,
-            deadline_seconds=self.settings.run_deadline_seconds,
-            last_tasks=self._fair_share.last_tasks,
-        )
 
     def _begin(self, run: Claim, sent_at: float) -> None:
         self._fair_share.note(run)
@@ -112,48 +127,50 @@ class Worker(WorkerBase):
         self.wake.set()
         if not claimed.task.cancelled() and (error := claimed.task.exception()):
             # Its lease expires, and the reaper requeues it for a worker that can write.
-            log.warning("run left", trajectory_id=claimed.run.id, error=type(error).__name__)
+            log.warning("run left to another worker", trajectory_id=claimed.run.id, error=type(error).__name__)
 
     async def _execute(self, run: Claim) -> None:
-        """Execute one run within its deadline, and write its end."""
+        """Execute one run within its deadline, and write its end, or let it wait for the next attempt of a step."""
         services = RunServices(self._resources, self._claimed[run.id])
-        record = Record(self._journal, services)
-        flow = Stepper(
-            run.workflow,
-            run.init_params,
-            run.finished_steps,
-            record.checkpoint,
-            workflow_id=run.workflow_id,
-            services=services,
-            attempts=run.tries,
-            allow_private=self.settings.webhook_allow_private,
-        )
+        host = RunHost(Record(self._journal, services), self._payloads)
         began_at = time.monotonic()
-        error = await self._error_of(flow, run.seconds_left)
+        ended = await self._outcome(host, run)
+        if ended.wait_seconds is not None:
+            await self._suspend(host, run, ended.wait_seconds)
+            return
+        error = ended.error
         try:
-            await record.end(error)
+            await host.record.end(error)
         except InvalidError as cause:  # the last step's outputs cannot be stored
             error = str(cause)
-            await record.end(error)
+            await host.record.end(error)
         self.metrics.run_ended("completed" if error is None else "failed", time.monotonic() - began_at)
         log.info("run ended", trajectory_id=run.id, failed=error is not None)
 
-    async def _error_of(self, flow: Stepper, seconds: float) -> str | None:
-        """Run the flow for at most `seconds`. Returns why it failed, or None if it completed."""
+    async def _outcome(self, host: RunHost, run: Claim) -> Ended:
+        """Run the workflow for at most the time that is left. Returns how it ended."""
         try:
-            async with asyncio.timeout(seconds):
-                await flow.run()
+            async with asyncio.timeout(run.seconds_left):
+                return await self.executor.run(run.collection_id, host, await host.load())
         except LostRunError:
             raise
         except TimeoutError:
-            return "deadline exceeded: the run took longer than it may"
+            return Ended(run.id, "deadline exceeded: the run took longer than it may")
+        except RunDiedError as died:
+            return Ended(run.id, str(await host.fail(died)))
         except RoutinesError as error:
-            return str(error)
+            return Ended(run.id, str(error))
         except Exception as error:  # noqa: BLE001 - a run must end, whatever is wrong with it
             # Without a traceback, which may show what steps were given.
-            log.error("flow broke", error=type(error).__name__)  # noqa: TRY400
-            return f"internal error: {type(error).__name__}"
-        return None
+            log.error("flow failed unexpectedly", error=type(error).__name__)  # noqa: TRY400
+            return Ended(run.id, f"internal error: {type(error).__name__}")
+
+    async def _suspend(self, host: RunHost, run: Claim, seconds: float) -> None:
+        """Give the run up until its wait is over."""
+        await host.record.flush()
+        self._claimed[run.id].is_ending = True  # it is no longer this worker's once this is written
+        await self._resources.ask(lambda connection: runs.suspend(connection, run, seconds=seconds))
+        log.info("run waits", trajectory_id=run.id, seconds=seconds)
 
     async def _renew(self) -> bool:
         """Renew every lease, and retry at once on another connection if no answer came in time."""
@@ -186,7 +203,7 @@ class Worker(WorkerBase):
         for claimed in self._claimed_runs():
             if claimed.is_late(self._trusted_seconds) and claimed.cancel():
                 self.metrics.lost_runs.labels("lease").inc()
-                log.warning("run dropped: its lease could not be renewed", trajectory_id=claimed.run.id)
+                log.warning("run stopped, its lease could not be renewed", trajectory_id=claimed.run.id)
         return False
 
     async def _give_up_runs(self) -> None:
@@ -202,15 +219,17 @@ class Worker(WorkerBase):
             pairs = [each.pair for each in claimed]
             count = await self._ask(lambda connection: runs.release(connection, pairs), DRAIN_SECONDS)
         except LOST as error:
-            log.warning("runs not given back: their leases expire", error=type(error).__name__)
+            log.warning("runs not given back, their leases will expire", error=type(error).__name__)
         else:
             log.info("runs given back", count=count)
 
 
-async def run_worker(settings: Settings, database_url: str) -> None:
+async def run_worker(settings: Settings, database_url: str, modules: Sequence[str] = ()) -> None:
     """Run a worker of the Postgres engine, with webhook deliveries and retention, until SIGTERM or SIGINT.
+
+    Step processes import `modules` too, where more activities are.
 
     Raises:
         ConfigurationError: The encryption keys are missing or malformed.
     """
-    await serve(settings, database_url, Worker)
+    await serve(settings, database_url, Worker, modules)

@@ -1,7 +1,7 @@
 """FlowWorkflow: the interpreter of a task's workflow, driven by both engines.
 
 Pure and deterministic. It decides which step comes next, how often a step is tried and what ends the run, and knows
-nothing of inputs and outputs. Whatever takes time or may differ the next time is left to its `StepRunner`.
+nothing about inputs and outputs. Whatever takes time or is not deterministic is left to its `StepRunner`.
 """
 
 from dataclasses import dataclass, field
@@ -40,7 +40,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Outline:
-    """What the interpreter needs to know of a run.
+    """What the interpreter needs to know about a run.
 
     Attributes:
         steps: The names of its steps, in order.

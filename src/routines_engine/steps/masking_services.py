@@ -15,7 +15,7 @@ class MaskingServices:
 
     Attributes:
         fault: An exception of the engine that is not an answer to the step, such as a lost database. The step did not
-            fail then, so the run has to be left to another worker.
+            fail then, so the run must be left to another worker.
     """
 
     def __init__(self, services: StepServices, masker: Masker) -> None:
@@ -47,12 +47,18 @@ class MaskingServices:
         """Return a task's ended runs, newest first."""
         return await self._noting_faults(self._services.find_trajectories(task=task, status=status, limit=limit))
 
-    async def read_file(self, path: str) -> bytes:
+    async def read_file(self, path: str, max_bytes: int | None = None) -> bytes:
         """Return the content of one of the collection's files."""
-        return await self._noting_faults(self._services.read_file(path))
+        return await self._noting_faults(self._services.read_file(path, max_bytes))
 
     async def save_file(self, name: str, content: bytes) -> str:
-        """Save a file for the collection. Returns the path to read it by."""
+        """Save a file for the collection. Returns the path to read it by.
+
+        Raises:
+            InvalidError: Its name holds a secret: names are stored and shown.
+        """
+        if self._masker.mask(name) != name:
+            raise InvalidError("a file's name cannot hold a secret")
         return await self._noting_faults(self._services.save_file(name, content))
 
     async def _noting_faults(self, answer: Awaitable[Result]) -> Result:

@@ -1,6 +1,7 @@
 """The stepper: runs the steps of one run in this process, and records each of them.
 
-It knows no database. It reports to a `checkpoint`, and is given what earlier claims of the run have finished.
+It does not use the database. It reports to a `checkpoint`, and is given the steps that earlier claims of the run
+finished.
 """
 
 import asyncio
@@ -153,7 +154,10 @@ class Stepper:
             outputs = await self._attempt(step, record)
         except Exception as error:  # noqa: BLE001 - an activity may raise anything, which fails its step
             return await self._after_error(error, step, record)
-        await self._write(msgspec.structs.replace(record, status="completed", outputs=outputs))
+        try:
+            await self._write(msgspec.structs.replace(record, status="completed", outputs=outputs))
+        except InvalidError as error:  # the run holds too much
+            return await self._failed(record, error)
         self._values[name] = {"inputs": step.masked_inputs, "outputs": outputs}
         return Verdict(COMPLETED)
 
@@ -178,9 +182,10 @@ class Stepper:
         inputs = inputs_of(bindings, activity.raw, self._values | dict.fromkeys(SECRET_ROOTS, secrets))
         masks = dict.fromkeys(SECRET_ROOTS, dict.fromkeys(secrets, MASK))
         masked = inputs_of(bindings, activity.raw, self._values | masks) if secrets else inputs
-        # Copies: an activity may modify its inputs, and later steps must not see that.
-        masked = storable(self._masker.mask(masked), "its inputs")
-        return Step(activity, storable(inputs, "its inputs"), masked, step_limits(config))
+        # Copies: an activity may modify its inputs, and later steps must not see that. Measured before they are masked.
+        stored = storable(inputs, "its inputs")
+        masked = self._masker.mask(storable(masked, "its inputs"))
+        return Step(activity, stored, masked, step_limits(config))
 
     async def _secrets(self, names: set[str]) -> dict[str, str]:
         """Return the values of the secrets that exist, by name."""
@@ -198,6 +203,7 @@ class Stepper:
             self._services,
             timeout_seconds=seconds,
             allow_private=self._allow_private,
+            mask=self._masker.mask,
         )
         limit = asyncio.timeout(seconds)
         try:
@@ -220,7 +226,7 @@ class Stepper:
         if isinstance(error, NOT_RETRIED) or record.attempt >= step.limits.retry.max_attempts:
             return await self._failed(record, error)
         next_attempt = msgspec.structs.replace(record, attempt=record.attempt + 1, failed_try=self._text_of(error))
-        # Written before the wait: if the worker is lost meanwhile, the failed attempt must not be forgotten.
+        # Written before the wait, so that the failed attempt is not forgotten if the worker is lost during it.
         await self._write(next_attempt)
         self._recorded_attempt = next_attempt.name, next_attempt.attempt
         return Verdict(AGAIN, step.limits.retry.wait_seconds(record.attempt))

@@ -1,6 +1,7 @@
-"""What Postgres can store of a step, and how much of it. Pure code.
+"""What may be stored of a step: what Postgres accepts, up to a size limit. Pure code.
 
-A value that no checkpoint could write is refused here, with an explanation. There it would cost the run its worker.
+A value that no checkpoint could write is refused here, with an explanation; failing later would cost the run its
+worker.
 """
 
 from typing import Any, cast
@@ -11,9 +12,9 @@ from routines_core.errors import InvalidError
 from routines_workflow.bindings import MAX_DEPTH
 
 MAX_BYTES = 1024 * 1024
-"""The most JSON that the inputs or the outputs of a step may take: every later step and every reader loads them."""
+"""Maximum size as JSON of the inputs or the outputs of a step: every later step and every reader loads them."""
 MAX_ERROR_CHARACTERS = 10_000
-"""The most of an error's text that is stored."""
+"""Maximum length of an error's text as it is stored."""
 
 
 def storable(value: Any, what: str) -> Any:

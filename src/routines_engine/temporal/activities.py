@@ -14,22 +14,26 @@ import structlog
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from routines_core.db import dispatches
+from routines_core.db import dispatches, runs
 from routines_core.db.pool import LOST as DATABASE_LOST
 from routines_core.db.runs import Claim
 from routines_core.db.timeouts import within
 from routines_core.errors import RoutinesError
+from routines_engine.runs.base import Executor
 from routines_engine.runs.claimed_run import ClaimedRun, LostRunError
+from routines_engine.runs.host import RunHost
 from routines_engine.runs.journal import Journal
+from routines_engine.runs.payloads import Payloads
 from routines_engine.runs.record import Record
 from routines_engine.runs.services import RunServices, WorkerResources
+from routines_engine.sandbox.messages import Attempt
+from routines_engine.sandbox.pool import RunDiedError
 from routines_engine.steps.flow import AGAIN, COMPLETED, StepFailedError
-from routines_engine.steps.stepper import Stepper
 from routines_engine.temporal.calls import LOST, OVER, EndCall, StepCall, StepVerdict
 from routines_engine.temporal.workflow import END, STEP
 
 LEAVE_SECONDS = 0.8
-"""At shutdown: time to record that a run was left in order."""
+"""At shutdown: time to record that a run was released cleanly."""
 BEATS = 4
 """Heartbeats within the time after which Temporal counts a worker as lost."""
 CANCELLED = "cancelled in Temporal"
@@ -49,7 +53,8 @@ class Activities:
         journal: Writes for all of them.
         worker: The name recorded in the runs it claims.
         deadline_seconds: How long a run may take from its claim to its end.
-        allow_private: Whether steps may send requests to loopback and private addresses.
+        payloads: Loads what steps need.
+        executor: Where steps run.
         claimed: The runs it is working on.
     """
 
@@ -57,7 +62,8 @@ class Activities:
     journal: Journal
     worker: str
     deadline_seconds: float
-    allow_private: bool = False
+    payloads: Payloads
+    executor: Executor
     claimed: set[ClaimedRun] = field(default_factory=set[ClaimedRun])
 
     def waiting(self) -> int:
@@ -111,7 +117,7 @@ class Activities:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, Temporal retries the activity
             # Temporal is not told the error's text, which may hold anything.
-            log.error("activity broke", trajectory_id=call.trajectory_id, error=type(error).__name__)  # noqa: TRY400
+            log.error("activity failed unexpectedly", trajectory_id=call.trajectory_id, error=type(error).__name__)  # noqa: TRY400
             raise ApplicationError("internal error", type=type(error).__name__) from None
         finally:
             beating.cancel()
@@ -152,7 +158,7 @@ class Activities:
             self.claimed.discard(claimed)
 
     async def _leave(self, call: StepCall | EndCall) -> None:
-        """Record that the run was left in order; if that fails, the next attempt counts a crash."""
+        """Record that the run was released cleanly; if that fails, the next attempt counts a crash."""
         attempt = activity.info().attempt
         leaving = self.resources.ask(
             lambda connection: dispatches.leave(
@@ -166,43 +172,42 @@ class Activities:
         try:
             await within(LEAVE_SECONDS, leaving)
         except DATABASE_LOST as error:
-            log.warning("run left unrecorded", trajectory_id=call.trajectory_id, error=type(error).__name__)
+            log.warning("release of the run not recorded", trajectory_id=call.trajectory_id, error=type(error).__name__)
 
     async def _step(self, claimed: ClaimedRun, call: StepCall) -> StepVerdict:
         """Attempt a step once. Any error but a verdict on the step ends the run, as in the Postgres engine."""
-        run, services = claimed.run, RunServices(self.resources, claimed, call.name)
-        if call.name in run.finished_steps:
+        run = claimed.run
+        outline = await self.resources.ask(lambda connection: runs.outline(connection, run))
+        if outline is None:
+            raise LostRunError(run.id)
+        if call.name in outline.finished:
             return StepVerdict(COMPLETED)
-        if run.tries.get(call.name, 1) > call.attempt:  # this attempt failed, and Temporal has not heard of it
+        if outline.attempts.get(call.name, 1) > call.attempt:  # this attempt failed, and Temporal has not heard of it
             return StepVerdict(AGAIN)
-        record = Record(self.journal, services)
-        stepper = self._stepper(run, record)
+        host = self._host(claimed, call.name)
+        attempt = Attempt(call.position, call.name, call.attempt)
         try:
-            await stepper.begin()
-            verdict = await stepper.try_step(call.position, call.name, call.attempt)
-            await record.flush()
+            ended = await self.executor.run(run.collection_id, host, await host.load(), attempt)
+            await host.record.flush()
         except LostRunError:
             raise
+        except RunDiedError as died:
+            await self._fail(host.record, run, str(await host.fail(died)))
         except RoutinesError as error:
-            await self._fail(record, run, str(error))
+            await self._fail(host.record, run, str(error))
         except Exception as error:  # noqa: BLE001 - a run must end, whatever is wrong with it
             # Without a traceback, which may show what steps were given.
-            log.error("flow broke", error=type(error).__name__)  # noqa: TRY400
-            await self._fail(record, run, f"internal error: {type(error).__name__}")
+            log.error("flow failed unexpectedly", error=type(error).__name__)  # noqa: TRY400
+            await self._fail(host.record, run, f"internal error: {type(error).__name__}")
         else:
-            return StepVerdict(verdict.status, verdict.wait_seconds)
+            if ended.verdict is not None:
+                return StepVerdict(*ended.verdict)
+            await self._fail(host.record, run, ended.error or "internal error: no verdict")
         return StepVerdict(OVER)
 
-    def _stepper(self, run: Claim, record: Record) -> Stepper:
-        return Stepper(
-            run.workflow,
-            run.init_params,
-            run.finished_steps,
-            record.checkpoint,
-            workflow_id=run.workflow_id,
-            services=record.services,
-            allow_private=self.allow_private,
-        )
+    def _host(self, claimed: ClaimedRun, step: str = "") -> RunHost:
+        services = RunServices(self.resources, claimed, step)
+        return RunHost(Record(self.journal, services), self.payloads)
 
     async def _fail(self, record: Record, run: Claim, error: str) -> None:
         await record.end(error)
@@ -212,7 +217,7 @@ class Activities:
         error = CANCELLED if call.status == "cancelled" else None
         if call.failed_step is not None:
             error = await self._cause(claimed.run, call.failed_step)
-        await Record(self.journal, RunServices(self.resources, claimed)).end(error, call.status)
+        await self._host(claimed).record.end(error, call.status)
         self._count_end(claimed.run, call.status)
         log.info("run ended", trajectory_id=claimed.run.id, failed=error is not None)
         return call.status

@@ -1,4 +1,4 @@
-"""Connecting to Temporal, and the error messages for a server that is away or unfit."""
+"""Connecting to Temporal, and the error messages for a server that is unreachable or unsuitable."""
 
 import logging
 from datetime import timedelta
@@ -9,6 +9,7 @@ from temporalio.client import Client, TLSConfig
 from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.service import RPCError, RPCStatusCode
 
+from routines_core.addresses import literal
 from routines_core.errors import ConfigurationError, RoutinesError
 from routines_core.settings import Settings
 
@@ -29,14 +30,14 @@ RUNTIME = Runtime(
 
 
 class TemporalError(RoutinesError):
-    """Temporal is away or cannot be used."""
+    """Temporal cannot be reached or used."""
 
 
 async def connect(settings: Settings) -> Client:
     """Return a client of the configured namespace, once the namespace has answered.
 
     Raises:
-        ConfigurationError: A file of the TLS settings cannot be read.
+        ConfigurationError: A file of the TLS settings cannot be read, or TLS is off and the server is not on loopback.
         TemporalError: The server cannot be reached, refuses access or does not have the namespace.
     """
     tls = _tls(settings)
@@ -98,7 +99,20 @@ def _tls(settings: Settings) -> TLSConfig | bool:
     if any(files):
         ca, cert, key = map(_read, files)
         return TLSConfig(server_root_ca_cert=ca, client_cert=cert, client_private_key=key)
-    return settings.temporal_tls or settings.temporal_api_key is not None
+    tls = settings.temporal_tls or settings.temporal_api_key is not None
+    if not tls and not settings.temporal_insecure and not _is_loopback(settings.temporal_address):
+        raise ConfigurationError(
+            f"Temporal at {settings.temporal_address} would be used without TLS, so anyone in between could read and "
+            "change runs: set ROUTINES_TEMPORAL_TLS=true, or ROUTINES_TEMPORAL_INSECURE=true for a private network."
+        )
+    return tls
+
+
+def _is_loopback(address: str) -> bool:
+    """Check the host of `host:port` by its spelling."""
+    host = address.rpartition(":")[0].removeprefix("[").removesuffix("]")
+    found = literal(host)
+    return host.lower() == "localhost" if found is None else found.is_loopback
 
 
 def _read(path: Path | None) -> bytes | None:

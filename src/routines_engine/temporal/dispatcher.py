@@ -14,22 +14,20 @@ from temporalio.service import RPCError
 
 from routines_core.db import Connection, dispatches, runs
 from routines_core.db.runs import Claim
-from routines_core.errors import InvalidError
 from routines_core.settings import Settings
 from routines_engine.loops import wait_for_wakeup
 from routines_engine.metrics import WorkerMetrics
 from routines_engine.runs.fair_share import FairShare
 from routines_engine.runs.services import WorkerResources
-from routines_engine.steps.stepper import parse_workflow
 from routines_engine.temporal.connection import describe, probe
 from routines_engine.temporal.submission import job_of, submit
 
 BATCH = 100
-"""The most runs that are claimed and submitted at once."""
+"""Maximum number of runs that are claimed and submitted at once."""
 POLL_SECONDS = 1.0
-"""How long an idle dispatcher waits for a wake-up before it looks for pending runs anyway."""
+"""How long an idle dispatcher waits for a wakeup before it looks for pending runs anyway."""
 AWAY_SECONDS = 1.0
-"""Delay before asking Temporal again while it is away."""
+"""Delay before asking Temporal again while it is unavailable."""
 
 log = structlog.get_logger("temporal")
 
@@ -56,7 +54,7 @@ class Dispatcher:
     _is_away: bool = False
 
     async def dispatch(self) -> bool:
-        """Claim and submit a batch of pending runs; if there are none, wait for a wake-up. Always returns True.
+        """Claim and submit a batch of pending runs; if there are none, wait for a wakeup. Always returns True.
 
         Nothing is claimed while Temporal does not answer, so runs that it cannot receive stay pending.
         """
@@ -79,7 +77,7 @@ class Dispatcher:
             await probe(client)
         except RPCError as error:
             if not self._is_away:
-                log.warning("Temporal away, runs stay pending", cause=describe(self.settings, error))
+                log.warning("Temporal unavailable, runs stay pending", cause=describe(self.settings, error))
             self._is_away = True
             return False
         if self._is_away:
@@ -114,20 +112,17 @@ class Dispatcher:
             await self.resources.ask_once(lambda connection: dispatches.submitted(connection, submitted))
 
     async def _submit(self, client: Client, run: Claim) -> bool:
-        """Submit a run. Returns whether Temporal is known to have it; a run with a malformed workflow fails."""
-        try:
-            steps = parse_workflow(run.workflow).steps
-        except InvalidError as error:
-            cause = str(error)
-            await self.resources.ask_once(lambda connection: runs.finish(connection, run, error=cause))
+        """Submit a run. Returns whether Temporal is known to have it."""
+        outline = await self.resources.ask_once(lambda connection: runs.outline(connection, run))
+        if outline is None:  # it was cancelled meanwhile
             return False
         job = job_of(
             self.settings,
             trajectory_id=run.id,
             generation=run.fence,
-            steps=steps,
-            finished=sorted(run.finished_steps),
-            attempts=run.tries,
+            steps=outline.steps,
+            finished=outline.finished,
+            attempts=outline.attempts,
             seconds_left=run.seconds_left,
         )
         return await submit(client, self.settings, run.workflow_id, job)

@@ -1,7 +1,7 @@
 """The worker of the Temporal engine: dispatcher, Temporal worker and reconciler in one program."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -35,7 +35,7 @@ log = structlog.get_logger("temporal")
 
 @dataclass
 class TemporalWorker(WorkerBase):
-    """A worker of the Temporal engine. Workers of the Postgres engine may run beside it."""
+    """A worker of the Temporal engine. Workers of the Postgres engine may run alongside it."""
 
     name: str = field(default_factory=lambda: f"temporal:{process_name()}")
     _client: Client | None = None
@@ -48,7 +48,8 @@ class TemporalWorker(WorkerBase):
             self._journal,
             self.name,
             deadline_seconds=self.settings.run_deadline_seconds,
-            allow_private=self.settings.webhook_allow_private,
+            payloads=self._payloads,
+            executor=self.executor,
         )
         self._dispatcher = Dispatcher(
             self.settings, self._resources, lambda: self._client, self.name, self.wake, self.metrics
@@ -76,7 +77,7 @@ class TemporalWorker(WorkerBase):
         pass  # StepCapacity looks for itself
 
     async def _give_up_runs(self) -> None:
-        """Write what is queued: Temporal hands the runs to other workers by itself."""
+        """Write what is queued: Temporal hands the runs to other workers on its own."""
         try:
             await within(DRAIN_SECONDS, self._journal.settled())
         except LOST as error:
@@ -88,7 +89,7 @@ class TemporalWorker(WorkerBase):
             self._client = await connect(self.settings)
         except TemporalError as error:
             if not self._is_away:
-                log.warning("Temporal away, runs stay pending", cause=str(error))
+                log.warning("Temporal unavailable, runs stay pending", cause=str(error))
             self._is_away = True
             return False
         self._is_away = False
@@ -115,13 +116,15 @@ class TemporalWorker(WorkerBase):
         try:
             await working
         except Exception as error:  # noqa: BLE001 - whatever made the SDK give up, a new connection may work
-            log.warning("Temporal worker ended, trying again", error=type(error).__name__)
+            log.warning("Temporal worker ended, restarting it", error=type(error).__name__)
 
 
-async def run_temporal_worker(settings: Settings, database_url: str) -> None:
+async def run_temporal_worker(settings: Settings, database_url: str, modules: Sequence[str] = ()) -> None:
     """Run a worker of the Temporal engine, with webhook deliveries and retention, until SIGTERM or SIGINT.
+
+    Step processes import `modules` too, where more activities are.
 
     Raises:
         ConfigurationError: The encryption keys are missing or malformed, or a TLS file cannot be read.
     """
-    await serve(settings, database_url, TemporalWorker)
+    await serve(settings, database_url, TemporalWorker, modules)

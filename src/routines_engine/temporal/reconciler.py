@@ -17,13 +17,12 @@ from routines_core.db.dispatches import Dispatched, Unsettled
 from routines_core.db.runs import Checkpoint
 from routines_core.settings import Settings
 from routines_engine.runs.services import WorkerResources
-from routines_engine.steps.stepper import parse_workflow
 from routines_engine.temporal.activities import CANCELLED
 from routines_engine.temporal.connection import RPC_TIMEOUT
 from routines_engine.temporal.submission import GENERATION, job_of, submit
 
 BATCH = 100
-"""The most runs that are settled at once."""
+"""Maximum number of runs that are settled at once."""
 UNSUBMITTED_SECONDS = 3.0
 """How long after its dispatch a run is submitted again if Temporal has not confirmed it."""
 CANCEL_AGAIN_SECONDS = 5.0
@@ -38,7 +37,7 @@ ENDS = {
 """Status and error of a run that ended this way in Temporal while the database has it as running."""
 UNRECORDED = "lost: it completed in Temporal, but not all of its steps are recorded"
 """The error of such a run: the database may have lost its last transactions in a failover."""
-OF_ANOTHER = "Temporal already had a run with this workflow_id: use a namespace for this database alone"
+OF_ANOTHER = "Temporal already had a run with this workflow_id: use a namespace for this database only"
 
 log = structlog.get_logger("temporal")
 
@@ -94,11 +93,11 @@ class Reconciler:
             try:
                 await self._settle(client, run)
             except RPCError as error:
-                log.warning("run not settled, trying again", trajectory_id=run.id, status=error.status.name)
+                log.warning("run not settled, retrying", trajectory_id=run.id, status=error.status.name)
         return len(unsettled) == BATCH
 
     async def _settle(self, client: Client, run: Unsettled) -> None:
-        """Compare what Temporal and the database know of a run, and make them agree."""
+        """Compare what Temporal and the database know about a run, and make them agree."""
         found = await self._describe(client, run)
         if found is None:
             await (self._give_back(run) if run.is_submitted else self._submit(client, run))
@@ -124,9 +123,9 @@ class Reconciler:
             self.settings,
             trajectory_id=run.id,
             generation=run.generation,
-            steps=parse_workflow(run.workflow).steps,
+            steps=run.steps,
             finished=run.finished,
-            attempts=run.tries,
+            attempts=run.attempts,
             seconds_left=run.seconds_left,
         )
         if await submit(client, self.settings, run.workflow_id, job):
@@ -148,7 +147,7 @@ class Reconciler:
             return "failed", OF_ANOTHER
         if found.status is not None and found.status in ENDS:
             return ENDS[found.status]
-        is_recorded = set(parse_workflow(run.workflow).steps) <= set(run.finished)
+        is_recorded = set(run.steps) <= set(run.finished)
         try:
             result = await client.get_workflow_handle(run.workflow_id).result(rpc_timeout=RPC_TIMEOUT)
         except WorkflowFailureError:
@@ -158,7 +157,7 @@ class Reconciler:
     async def _end(self, run: Unsettled, status: str, error: str | None) -> None:
         end = Checkpoint(run.id, run.fence, status=status, error=error)
         if await self.resources.ask_once(lambda connection: runs.write(connection, [end], lease_seconds=0)):
-            log.warning("run ended as in Temporal", trajectory_id=run.id, status=status)
+            log.warning("run ended with the status from Temporal", trajectory_id=run.id, status=status)
 
 
 async def _is_of(found: WorkflowExecutionDescription, run: Unsettled) -> bool:

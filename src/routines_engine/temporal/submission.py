@@ -64,6 +64,6 @@ async def submit(client: Client, settings: Settings, workflow_id: str, job: Job)
     except WorkflowAlreadyStartedError:
         return True
     except RPCError as error:
-        log.warning("run not submitted, trying again", trajectory_id=job.trajectory_id, status=error.status.name)
+        log.warning("run not submitted, retrying", trajectory_id=job.trajectory_id, status=error.status.name)
         return False
     return True

@@ -5,7 +5,7 @@ DELAYS_SECONDS = (0, 5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600, 14 * 360
 MOST_ATTEMPTS = len(DELAYS_SECONDS)
 """A webhook is given up after this many failed attempts."""
 JITTER = 0.1
-"""The most that is added to a delay, as a share of it, to spread the load on a receiver that comes back."""
+"""The largest share of a delay that is added to it, to spread the load on a receiver that comes back."""
 
 
 def delay_seconds(failures: int, *, jitter: float) -> float | None:

@@ -7,6 +7,7 @@ from msgspec import Meta
 
 from routines_core.errors import InvalidError
 from routines_workflow.activity import StepContext, activity
+from routines_workflow.sizes import MAX_BYTES
 
 
 class FileToRead(msgspec.Struct, forbid_unknown_fields=True):
@@ -41,9 +42,9 @@ async def read_text_file(given: FileToRead, context: StepContext) -> FileContent
     """Read a file as text; a byte order mark is dropped.
 
     Raises:
-        InvalidError: The file does not exist or is not valid UTF-8.
+        InvalidError: The file does not exist, is larger than 1 MiB or is not valid UTF-8.
     """
-    content = await context.services.read_file(given.path)
+    content = await context.services.read_file(given.path, MAX_BYTES)
     try:
         return FileContent(content.decode("utf-8-sig"), len(content))
     except UnicodeDecodeError as error:
@@ -52,6 +53,13 @@ async def read_text_file(given: FileToRead, context: StepContext) -> FileContent
 
 @activity("Saves a text as a UTF-8 file of the collection.", FileToSave, category="files")
 async def save_text_file(given: FileToSave, context: StepContext) -> SavedFile:
-    """Save the text as a new file."""
+    """Save the text as a new file.
+
+    Raises:
+        InvalidError: The name contains a secret.
+    """
+    # Not masked: the file store changes and cuts the name, so that masking would not find what is left of the secret.
+    if context.mask(given.name) != given.name:
+        raise InvalidError("name: must not contain a secret, since the paths of files are shown")
     content = given.text.encode()
     return SavedFile(await context.services.save_file(given.name, content), len(content))

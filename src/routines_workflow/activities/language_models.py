@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 from typing import Annotated, Any
 
 import httpx
@@ -143,9 +142,10 @@ async def simple_judge(given: Case, context: StepContext) -> Judgement:
 
 def _verdict(text: str) -> _Verdict:
     """Extract the JSON object from an answer; models tend to wrap it in text and code fences."""
-    found = re.search(r"\{.*\}", text, re.DOTALL)
+    # Not by a regular expression, which takes quadratic time for a text full of opening braces.
+    first, last = text.find("{"), text.rfind("}")
     try:
-        return msgspec.json.decode(found.group() if found else "", type=_Verdict)
+        return msgspec.json.decode(text[first : last + 1] if first >= 0 else "", type=_Verdict)
     except msgspec.DecodeError:
         raise ModelError("the judge did not answer with {score, reason}") from None
 
@@ -222,7 +222,7 @@ def _endpoint(litellm: Any, given: Model) -> tuple[str, str, str]:
 def _openai_client(key: str, base: str, http_client: httpx.AsyncClient) -> Any:
     from openai import AsyncOpenAI
 
-    http_client.event_hooks = {"request": [_drop_process_headers]}
+    http_client.event_hooks = {"request": [_drop_process_headers], "response": [_refuse_unusable]}
     return AsyncOpenAI(api_key=key, base_url=base, http_client=http_client, max_retries=0)
 
 
@@ -232,11 +232,19 @@ async def _drop_process_headers(request: httpx.Request) -> None:
         request.headers.pop(name, None)
 
 
+async def _refuse_unusable(response: httpx.Response) -> None:
+    """Refuse a response that was cut or not decompressed, before the packages try to read it."""
+    if response.extensions.get("truncated"):
+        raise ModelError(f"the response has more than {MAX_ANSWER_BYTES} bytes")
+    if response.extensions.get("undecodable"):
+        raise ModelError("the response has an unknown or broken compression")
+
+
 def _explain(error: Exception) -> RoutinesError:
-    """Turn litellm's error into ours, preferring an InvalidError among its causes."""
+    """Turn litellm's error into ours, preferring one of ours among its causes."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, InvalidError):
+        if isinstance(cause, InvalidError | ModelError):
             return cause
         cause = cause.__cause__ or cause.__context__
     status = getattr(error, "status_code", None)

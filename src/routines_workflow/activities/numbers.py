@@ -7,9 +7,12 @@ from msgspec import Meta
 
 from routines_core.errors import InvalidError
 from routines_workflow.activity import StepContext, activity
+from routines_workflow.sizes import digits_of, refuse_larger
 
 MOST_NUMBERS = 10_000
 """The maximum length of a list in a request, too."""
+MOST_DIGITS = 4000
+"""The maximum length of a whole number; Python converts up to 4300 digits to text."""
 
 
 class Sequence(msgspec.Struct, forbid_unknown_fields=True):
@@ -45,8 +48,17 @@ class Counted(msgspec.Struct):
 
 @activity("Generates evenly spaced numbers.", Sequence, category="numbers")
 async def number_sequence_generator(given: Sequence, _: StepContext) -> Numbers:
-    """Compute each number from the first one, so rounding errors do not accumulate."""
-    numbers = [given.start + index * given.step for index in range(given.count)]
+    """Compute each number from the first one, so rounding errors do not accumulate.
+
+    Raises:
+        InvalidError: The numbers would be too long, or too large to add to fractions.
+    """
+    _refuse_long(start=given.start, step=given.step)
+    refuse_larger(given.count * max(digits_of(given.start), digits_of(given.step)), "the sequence")
+    try:
+        numbers = [given.start + index * given.step for index in range(given.count)]
+    except OverflowError:
+        raise InvalidError("start and step: a whole number this large cannot be added to a fraction") from None
     return Numbers(numbers, len(numbers))
 
 
@@ -55,8 +67,9 @@ async def loop_counter(given: Loop, _: StepContext) -> Counted:
     """Return the start value if there is no count yet, otherwise the count plus one step.
 
     Raises:
-        InvalidError: The step is 0.
+        InvalidError: The step is 0, or a number has too many digits.
     """
+    _refuse_long(count=given.count or 0, start=given.start, step=given.step, limit=given.limit or 0)
     if given.step == 0:
         raise InvalidError("step: must not be 0")
     count = given.start if given.count is None else given.count + given.step
@@ -64,3 +77,9 @@ async def loop_counter(given: Loop, _: StepContext) -> Counted:
         return Counted(count, done=False)
     done = count >= given.limit if given.step > 0 else count <= given.limit
     return Counted(given.limit if done else count, done=done)
+
+
+def _refuse_long(**numbers: float) -> None:
+    for name, number in numbers.items():
+        if digits_of(number) > MOST_DIGITS:
+            raise InvalidError(f"{name}: must have at most {MOST_DIGITS} digits")

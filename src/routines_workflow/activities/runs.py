@@ -6,12 +6,15 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from routines_core.errors import RoutinesError
+from routines_core.errors import InvalidError, RoutinesError
 from routines_workflow.activity import Child, ChildResult, StepContext, activity
-from routines_workflow.references import MissingReferenceError, parse_reference
+from routines_workflow.references import GrammarError, MissingReferenceError, Reference, parse_reference
+from routines_workflow.sizes import refuse_larger, size_of
 
 MOST_ITEMS = 10_000
 """Maximum number of runs that one step may start."""
+MAX_CHILDREN_BYTES = 16 * 1024 * 1024
+"""Maximum size of the init params of all these runs together, as JSON."""
 FinalStatus = Literal["completed", "failed", "cancelled", "archived"]
 
 
@@ -79,16 +82,23 @@ async def list_emit_await(given: Emission, context: StepContext) -> Emitted:
 
     Raises:
         ChildFailedError: A run did not complete, and continue_on_error is off.
-        InvalidError: The task does not exist or does not declare all keys.
+        InvalidError: The task does not exist or does not declare all keys; or the params of all runs, or their results,
+            are too large together.
     """
+    _refuse_large_params(given)
     capacity = asyncio.Semaphore(given.max_concurrency)
+    results_bytes = 0
 
     async def run(index: int, item: Any) -> ChildResult:
+        nonlocal results_bytes
         await capacity.acquire()
         child = Child(given.task, {**given.init_params, given.item_param: item}, index)
         result = await context.services.run_child(child)
         if result.status != "completed" and not given.continue_on_error:
             raise ChildFailedError(f"the run {result.trajectory_id} of item {index}: {_error_of(result)}")
+        if result.status == "completed":
+            results_bytes += size_of(result.outputs)
+            refuse_larger(results_bytes, "the results of the runs")
         capacity.release()  # not after a failure: no further run may start then
         return result
 
@@ -98,6 +108,15 @@ async def list_emit_await(given: Emission, context: StepContext) -> Emitted:
     except* Exception as errors:  # noqa: BLE001 - the first error is the cause
         raise _first(errors) from None
     return _emitted([task.result() for task in tasks])
+
+
+def _refuse_large_params(given: Emission) -> None:
+    size = size_of(given.items) + len(given.items) * size_of(given.init_params)
+    if size > MAX_CHILDREN_BYTES:
+        raise InvalidError(
+            f"init_params: for {len(given.items)} runs they would take at least {size} bytes together, more than the "
+            f"limit of 16 MiB ({MAX_CHILDREN_BYTES} bytes): use fewer items, or keep large data in a file"
+        )
 
 
 def _emitted(results: list[ChildResult]) -> Emitted:
@@ -125,19 +144,30 @@ async def extract_from_trajectories(given: Extraction, context: StepContext) -> 
     """Extract a value from each run, newest run first.
 
     Raises:
-        InvalidError: The path is not a reference, or the task does not exist.
+        InvalidError: The path is not a reference, the task does not exist, or the values are too large together.
     """
-    reference = parse_reference(given.path) if given.path is not None else None
+    reference = _parsed(given.path) if given.path is not None else None
     found = await context.services.find_trajectories(task=given.task, status=given.status, limit=given.limit)
     values: list[Any] = []
     with_value: list[int] = []
+    size = 0
     for run in found:
         steps = {name: {"outputs": outputs} for name, outputs in run.outputs.items()}
         try:
             value = run.outputs if reference is None else reference.resolve({**steps, "init_params": run.init_params})
         except MissingReferenceError:
             continue
+        size += size_of(value)
+        refuse_larger(size, "the values")
         values.append(value)
         with_value.append(run.trajectory_id)
     missing = [run.trajectory_id for run in found if run.trajectory_id not in with_value]
     return Extracted(values, with_value, missing, len(values))
+
+
+def _parsed(path: str) -> Reference:
+    try:
+        return parse_reference(path)
+    except GrammarError as error:
+        # Not quoted: a path given by reference may be a secret, and masking does not find parts of secrets.
+        raise InvalidError(f"path: not valid at character {error.position + 1}: expected {error.expected}") from None

@@ -8,6 +8,7 @@ from msgspec import Meta
 from routines_core.errors import InvalidError
 from routines_workflow.activity import FILLS_FROM, StepContext, activity
 from routines_workflow.references import GrammarError, Reference
+from routines_workflow.sizes import refuse_larger
 from routines_workflow.templates import parse_template, splice
 
 
@@ -59,20 +60,30 @@ async def text_echo(given: Text, _: StepContext) -> Text:
 
 
 @activity("Fills the placeholders of a template.", Template, category="text")
-async def text_template(given: Template, _: StepContext) -> Text:
+async def text_template(given: Template, context: StepContext) -> Text:
     """Replace each placeholder of the template; the result is always a text.
 
     Raises:
-        InvalidError: A placeholder has no variable, or the template does not follow the grammar.
+        InvalidError: A placeholder has no variable or is part of a secret, the template does not follow the grammar, or
+            the text is too long.
     """
     try:
-        parts = parse_template(given.template).parts
+        parsed = parse_template(given.template)
     except GrammarError as error:
         # Do not quote the template: one given by reference may be a secret, and masking does not find parts of secrets.
         raise InvalidError(
             f"template: not valid at character {error.position + 1}: expected {error.expected}"
         ) from None
-    return Text(splice(part if isinstance(part, str) else _variable(part, given.variables) for part in parts))
+    if _references(context.mask(given.template)) != parsed.references:
+        raise InvalidError("template: a placeholder is part of a secret; the text around it would show the other parts")
+    return Text(splice(part if isinstance(part, str) else _variable(part, given.variables) for part in parsed.parts))
+
+
+def _references(template: str) -> list[Reference] | None:
+    try:
+        return parse_template(template).references
+    except GrammarError:
+        return None
 
 
 def _variable(placeholder: Reference, variables: dict[str, Any]) -> Any:
@@ -86,12 +97,25 @@ def _variable(placeholder: Reference, variables: dict[str, Any]) -> Any:
 
 @activity("Joins texts, with a separator between them.", Texts, category="text")
 async def text_concatenate(given: Texts, _: StepContext) -> Text:
-    """Join the texts."""
+    """Join the texts.
+
+    Raises:
+        TooLargeError: The joined text would be too long.
+    """
+    separators = len(given.separator) * max(0, len(given.texts) - 1)
+    refuse_larger(sum(map(len, given.texts)) + separators, "the joined text")
     return Text(given.separator.join(given.texts))
 
 
 @activity("Splits a text at a separator.", TextToSplit, category="text")
-async def text_split(given: TextToSplit, _: StepContext) -> Parts:
-    """Split the text."""
-    parts = given.text.split(given.separator)
+async def text_split(given: TextToSplit, context: StepContext) -> Parts:
+    """Split the text.
+
+    Raises:
+        TooLargeError: The parts would take too much as JSON, where each is in quotes.
+    """
+    text = context.mask(given.text)  # before it is cut, since masking does not find parts of secrets
+    separators = text.count(given.separator)
+    refuse_larger(len(text) - separators * len(given.separator) + 3 * (separators + 1), "the list of parts")
+    parts = text.split(given.separator)
     return Parts(parts, len(parts))

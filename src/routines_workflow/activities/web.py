@@ -1,7 +1,9 @@
 """Activities that send HTTP requests, through the guarded client, which does not connect to private addresses."""
 
+import re
 import time
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote_plus
 
 import httpx
 import msgspec
@@ -9,7 +11,7 @@ from msgspec import Meta
 
 from routines_core import signatures
 from routines_core.errors import InvalidError, RoutinesError
-from routines_core.guarded_http import guarded_client
+from routines_core.guarded_http import UnknownHostError, guarded_client
 from routines_workflow.activity import StepContext, activity
 
 DEFAULT_SECONDS = 30.0
@@ -29,7 +31,34 @@ _NOT_MADE: dict[type[Exception], str] = {
     httpx.LocalProtocolError: "the name or value of a header is not valid",
     UnicodeEncodeError: "a header contains a character outside ASCII",
 }
+_NO_RESPONSE: dict[type[Exception], str] = {
+    UnknownHostError: "the host cannot be resolved",
+    httpx.ConnectTimeout: "no connection in time",
+    httpx.TimeoutException: "no complete response in time",
+    httpx.ConnectError: "no connection, or a certificate that is not trusted",
+    httpx.RemoteProtocolError: "the response is not valid HTTP, has too many headers, or was cut off",
+    httpx.NetworkError: "the connection was lost",
+}
 """Our own messages: those of the libraries may quote part of a secret, which masking would not find."""
+
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_SET_BY_THE_CLIENT = {
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+}
+"""Headers that control where a request ends, which host it is for, or what a proxy does with the connection. A step
+that could set them could smuggle a second request past a proxy, or reach another host behind it."""
 
 
 class UnexpectedStatusError(RoutinesError):
@@ -45,7 +74,9 @@ class Request(msgspec.Struct, forbid_unknown_fields=True):
 
     url: Annotated[str, Meta(description="The URL, http or https.", min_length=1)]
     method: Annotated[Method, Meta(description="The method.")] = "GET"
-    headers: Annotated[dict[str, str], Meta(description="Headers by name.")] = {}
+    headers: Annotated[
+        dict[str, str], Meta(description="Headers by name; not those of the connection itself, such as Host.")
+    ] = {}
     params: Annotated[
         dict[str, Any], Meta(description="Query parameters to add to the URL; an array adds one per item.")
     ] = {}
@@ -89,10 +120,12 @@ async def http_request(given: Request, context: StepContext) -> Answer:
     """Send the request.
 
     Raises:
-        InvalidError: The request is invalid, leads to a private address, or got a 4xx that a retry would not change.
+        InvalidError: The request is invalid, sets a header of the connection, leads to a private address, or got a 4xx
+            that a retry would not change.
         UnexpectedStatusError: The response has another status that was not expected.
-        RequestFailedError: There was no response, or it is too large.
+        RequestFailedError: There was no response, or it is too large or cannot be decompressed.
     """
+    _refuse_headers(given.headers)
     if given.json is not None and given.body is not None:
         raise InvalidError("json and body: give only one of them")
     content = given.body if given.json is None else msgspec.json.encode(given.json).decode()
@@ -105,7 +138,11 @@ async def http_request(given: Request, context: StepContext) -> Answer:
     ) as client:
         answer = await _sent(client, given, headers, content)
     _expect(answer.status_code, given.expected_status)
-    return Answer(answer.status_code, dict(answer.headers), answer.text, _json(answer), str(answer.url))
+    if answer.extensions.get("undecodable"):
+        raise RequestFailedError("the response has an unknown or broken compression")
+    return Answer(
+        answer.status_code, dict(answer.headers), answer.text, _json(answer), _shown(answer.url, given, context)
+    )
 
 
 @activity("Posts JSON to a URL, signed if a secret is given.", Notification, category="http")
@@ -151,13 +188,36 @@ async def _sent(
                 break
             answer = await client.send(_redirected(answer, answer.next_request, headers))
     except tuple(_NOT_MADE) as error:
-        reason = next(reason for kind, reason in _NOT_MADE.items() if isinstance(error, kind))
-        raise InvalidError(f"the request cannot be made: {reason}") from None
+        raise InvalidError(f"the request cannot be made: {_reason(error, _NOT_MADE)}") from None
     except httpx.HTTPError as error:
-        raise RequestFailedError(f"no response: {error or type(error).__name__}") from None
+        raise RequestFailedError(f"no response: {_reason(error, _NO_RESPONSE)}") from None
     if answer.extensions.get("truncated"):
         raise RequestFailedError("the response is too large")
     return answer
+
+
+def _reason(error: Exception, reasons: dict[type[Exception], str]) -> str:
+    return next((reason for kind, reason in reasons.items() if isinstance(error, kind)), type(error).__name__)
+
+
+def _refuse_headers(headers: dict[str, str]) -> None:
+    """Refuse headers that the client sets itself, and control characters, which the library lets through."""
+    for name, value in headers.items():
+        if _CONTROL.search(value):
+            raise InvalidError(f"the request cannot be made: {_NOT_MADE[httpx.LocalProtocolError]}")
+        if (known := name.strip().lower()) in _SET_BY_THE_CLIENT:
+            raise InvalidError(f"headers: {known} cannot be set, because it controls the connection")
+
+
+def _shown(url: httpx.URL, given: Request, context: StepContext) -> str:
+    """Return the final URL, or a mask if it contains a secret, since URLs may spell it in other ways."""
+    is_secret = context.mask([given.url, given.params]) != [given.url, given.params]
+    if is_secret and (url.host == httpx.URL(given.url).host):
+        return str(context.mask(given.url))
+    text = str(url)
+    decoded = unquote_plus(text)
+    masked = context.mask(decoded)
+    return text if masked == decoded else str(masked)
 
 
 def _redirected(answer: httpx.Response, following: httpx.Request, given: dict[str, str]) -> httpx.Request:

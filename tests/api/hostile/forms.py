@@ -24,7 +24,7 @@ MALFORMED: dict[str, bytes] = {
     "no end": field(b"init_params").removesuffix(END),
     "half an end": field(b"init_params").removesuffix(b"--\r\n"),
     "another boundary": field(b"init_params").replace(b"--x", b"--y"),
-    "line feeds alone": field(b"init_params").replace(b"\r\n", b"\n"),
+    "only line feeds": field(b"init_params").replace(b"\r\n", b"\n"),
     "a byte before the boundary": b"a" + field(b"init_params"),
     "bytes after the boundary": b"--xa\r\n\r\n{}" + END,
     "no headers": b"--x\r\n\r\n{}" + END,

@@ -42,7 +42,7 @@ PATHS = {
     "the schema of Litestar": "/schema",
     "a generated page": "/openapi/swagger",
     "another version": "/api/v2/routines/my-org/echo/kept",
-    "a sub-resource that is not there": f"{KEPT}/secrets",
+    "a missing sub-resource": f"{KEPT}/secrets",
     "a path after the runs": f"{KEPT}/runs/1/2/3",
     "dots up": f"{ROUTINES}/../../../../etc/passwd",
     "an encoded whole path": "/api%2fv1%2froutines%2fmy-org%2fecho%2fkept",

@@ -1,4 +1,4 @@
-"""API keys: their form, their hash, and what the command line does with them."""
+"""API keys: their format, their hash, and the commands that manage them."""
 
 import re
 import string
@@ -39,14 +39,14 @@ def test_the_checksum_is_what_a_secret_scanner_computes() -> None:
 
 
 @given(st.integers(1, 10**17), SECRETS)
-def test_a_token_says_which_key_it_is(key_id: int, secret: str) -> None:
+def test_parsing_a_token_returns_its_key_id_and_secret(key_id: int, secret: str) -> None:
     parsed = parse_token(token(key_id, secret))
     assert (parsed.key_id, parsed.secret) == (key_id, secret)
     assert secret not in repr(parsed)
 
 
 @given(st.integers(1, 10**6), SECRETS, st.data())
-def test_a_typo_is_told_without_a_database(key_id: int, secret: str, data: st.DataObject) -> None:
+def test_a_typo_is_detected_without_the_database(key_id: int, secret: str, data: st.DataObject) -> None:
     right = token(key_id, secret)
     position = data.draw(st.integers(len("rtn_"), len(right) - 1))
     wrong = right[:position] + data.draw(st.sampled_from(ALPHABET)) + right[position + 1 :]
@@ -55,7 +55,7 @@ def test_a_typo_is_told_without_a_database(key_id: int, secret: str, data: st.Da
             parse_token(wrong)
 
 
-def test_two_letters_that_changed_places_are_told() -> None:
+def test_two_swapped_characters_are_reported_as_a_typo() -> None:
     right = token(12, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQ")
     for position in range(7, len(right) - 1):
         wrong = right[:position] + right[position + 1] + right[position] + right[position + 2 :]
@@ -65,12 +65,12 @@ def test_two_letters_that_changed_places_are_told() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "rtn_", "rtn_1_short", "rtn_0_" + "a" * 43, "rtn_1_" + "a" * 43, "x" * 10_000])
-def test_what_is_no_key_is_refused(text: str) -> None:
+def test_a_text_that_is_not_a_key_is_refused(text: str) -> None:
     with pytest.raises(UnauthorizedError):
         parse_token(text)
 
 
-async def test_a_key_is_stored_as_a_keyed_hash_alone(connection: Connection) -> None:
+async def test_only_a_keyed_hash_of_a_key_is_stored(connection: Connection) -> None:
     key = await create_key(connection, "my-org", Peppers(RING))
     assert re.fullmatch(FORM, key)
     stored = await value(connection, "SELECT secret_hash FROM routines.api_keys")
@@ -79,7 +79,7 @@ async def test_a_key_is_stored_as_a_keyed_hash_alone(connection: Connection) -> 
     assert (await authenticate(connection, key, Peppers(RING))).collection_name == "my-org"
 
 
-async def test_all_keys_share_a_pepper_and_its_theft_needs_the_encryption_key(connection: Connection) -> None:
+async def test_all_keys_share_a_pepper_that_only_the_encryption_key_opens(connection: Connection) -> None:
     key, _ = [await create_key(connection, "my-org", Peppers(RING)) for _ in range(2)]
     assert await value(connection, "SELECT count(*) FROM routines.peppers") == 1
     with pytest.raises(SecretError):
@@ -87,7 +87,7 @@ async def test_all_keys_share_a_pepper_and_its_theft_needs_the_encryption_key(co
 
 
 @pytest.mark.parametrize("change", ["expires_at = now()", "revoked_at = now()", "secret_hash = sha256('x')"])
-async def test_a_key_that_does_not_count_is_refused(connection: Connection, change: str) -> None:
+async def test_an_expired_revoked_or_wrong_key_is_refused(connection: Connection, change: str) -> None:
     key = await create_key(connection, "my-org", Peppers(RING))
     await connection.execute(f"UPDATE routines.api_keys SET {change}".encode())
     with pytest.raises(UnauthorizedError):
@@ -104,7 +104,7 @@ async def test_a_key_can_expire(connection: Connection, database: Database) -> N
         assert routines(database, "keys", "create", "--collection", "my-org", "--expires-in", wrong).returncode != 0
 
 
-async def test_a_rotated_key_and_its_successor_both_open_until_the_grace_is_over(
+async def test_a_rotated_key_and_its_replacement_both_work_during_the_grace_period(
     connection: Connection, database: Database
 ) -> None:
     old = await create_key(connection, "my-org", Peppers(RING))
@@ -119,12 +119,12 @@ async def test_a_rotated_key_and_its_successor_both_open_until_the_grace_is_over
     assert (second.expires_at, second.state) == (None, "active")
 
 
-async def test_the_grace_of_a_key_is_no_longer_than_its_own_life(connection: Connection, database: Database) -> None:
+async def test_the_grace_period_does_not_extend_the_life_of_a_key(connection: Connection, database: Database) -> None:
     await create_key(connection, "my-org", Peppers(RING), expires_in_seconds=3600)
     assert routines(database, "keys", "rotate", "1").returncode == 0
     assert await value(connection, "SELECT expires_at < now() + interval '2 hours' FROM routines.api_keys WHERE id = 1")
     assert routines(database, "keys", "rotate", "2", "--grace", "0").returncode == 0
-    assert routines(database, "keys", "rotate", "2").returncode == 1  # it opens nothing any more
+    assert routines(database, "keys", "rotate", "2").returncode == 1  # it is no longer active
     assert "There is no active key 99." in routines(database, "keys", "rotate", "99").stderr
 
 
@@ -143,13 +143,13 @@ async def test_the_list_shows_expiry_last_use_and_state_and_no_secret(
     assert not [key for key in keys if parse_token(key).secret in str(lines)]
 
 
-async def test_no_key_is_made_where_the_pepper_does_not_open(connection: Connection, database: Database) -> None:
+async def test_no_key_is_created_if_the_pepper_cannot_be_decrypted(connection: Connection, database: Database) -> None:
     await create_key(connection, "my-org", Peppers(RING))
     refused = routines(database, "keys", "create", "--collection", "my-org", keys=generate_key("other"))
     assert (refused.returncode, refused.stdout, len(refused.stderr.splitlines())) == (1, "", 1)
     assert await value(connection, "SELECT count(*) FROM routines.api_keys") == 1
 
 
-async def test_a_key_that_is_not_there_cannot_be_revoked(connection: Connection) -> None:
+async def test_a_missing_key_cannot_be_revoked(connection: Connection) -> None:
     with pytest.raises(NotFoundError):
         await revoke_key(connection, 99)

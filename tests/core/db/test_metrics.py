@@ -1,4 +1,4 @@
-"""The figures that an operator is alerted by: what they say, what they cost, and to whom they are told."""
+"""The metrics of the database: what they count, what they cost, and which roles may read them."""
 
 import uuid
 from collections.abc import AsyncGenerator
@@ -14,11 +14,11 @@ from support.rows import Database, at, make_routine, make_task, value
 from ticker.test_claim_plan import fill
 
 MOST_BUFFERS = 3 * db.MOST
-"""A page of the index or the table for each row that is looked at, and a few more: far from a million."""
+"""A page of the index or the table for each row examined, and a few more: far fewer than a million."""
 
 
 async def in_hours(connection: Connection, hours: float, name: str) -> int:
-    """A routine whose next slot is so many hours from now."""
+    """Create a routine whose next slot is this many hours from now, and return its id."""
     found = await value(connection, "SELECT id FROM routines.tasks")
     routine = await make_routine(
         connection, found if isinstance(found, int) else await make_task(connection), at("2026-05-04 09:00"), name=name
@@ -29,14 +29,14 @@ async def in_hours(connection: Connection, hours: float, name: str) -> int:
     return routine
 
 
-async def test_where_nothing_is_every_figure_is_nothing(connection: Connection) -> None:
+async def test_in_an_empty_database_every_metric_is_zero(connection: Connection) -> None:
     assert await db.of_routines(connection) == db.RoutineMetrics(0, 0, 0)
     assert await db.of_skips(connection) == db.SkipMetrics(0, 0, 0, 0)
     assert await db.of_runs(connection) == db.RunMetrics(0, 0, 0)
     assert await db.of_deliveries(connection) == db.DeliveryMetrics(0, 0)
 
 
-async def test_it_is_said_how_many_routines_are_due_and_since_when(connection: Connection) -> None:
+async def test_due_routines_are_counted_with_the_age_of_the_oldest_slot(connection: Connection) -> None:
     await in_hours(connection, 1, "later")
     assert await db.of_routines(connection) == db.RoutineMetrics(0, 0, 0)
     await in_hours(connection, -1, "late")
@@ -50,7 +50,7 @@ async def test_it_is_said_how_many_routines_are_due_and_since_when(connection: C
     assert 7200 <= found.oldest_due_seconds < 7260
 
 
-async def test_slots_that_were_skipped_in_the_last_hour_are_counted_by_reason(connection: Connection) -> None:
+async def test_slots_skipped_in_the_last_hour_are_counted_by_reason(connection: Connection) -> None:
     await connection.execute(
         """INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, slot_count, reason,
                                        cadence_type, recorded_at)
@@ -73,7 +73,9 @@ async def make_run(connection: Connection, age_seconds: float, status: str, task
     )
 
 
-async def test_runs_are_counted_by_state_and_the_oldest_that_waits_is_found_in_any_task(connection: Connection) -> None:
+async def test_runs_are_counted_by_status_and_the_oldest_pending_one_is_found_in_any_task(
+    connection: Connection,
+) -> None:
     for age, status, task in (
         (10, "pending", 1),
         (5, "pending", 1),
@@ -87,7 +89,7 @@ async def test_runs_are_counted_by_state_and_the_oldest_that_waits_is_found_in_a
     assert 900 <= found.oldest_pending_seconds < 960
 
 
-async def test_webhooks_are_due_until_a_worker_has_them(connection: Connection) -> None:
+async def test_due_webhooks_are_counted_with_the_age_of_the_oldest(connection: Connection) -> None:
     await make_run(connection, 1, "completed", 1)
     await connection.execute(
         """INSERT INTO routines.webhook_deliveries (collection_id, trajectory_id, url, event_status, next_attempt_at)
@@ -99,7 +101,7 @@ async def test_webhooks_are_due_until_a_worker_has_them(connection: Connection) 
     assert 400 <= found.oldest_due_seconds < 460
 
 
-async def test_tickers_and_workers_that_are_connected_are_counted(connection: Connection, database: Database) -> None:
+async def test_connected_tickers_and_workers_are_counted(connection: Connection, database: Database) -> None:
     assert await db.of_programs(connection) == db.ProgramMetrics(0, 0)
     async with (
         connect(database.url, "routines-ticker"),
@@ -110,22 +112,22 @@ async def test_tickers_and_workers_that_are_connected_are_counted(connection: Co
         assert await db.of_programs(connection) == db.ProgramMetrics(2, 1)
 
 
-async def test_the_oldest_snapshot_has_an_age(connection: Connection, database: Database) -> None:
+async def test_the_age_of_the_oldest_snapshot_is_measured(connection: Connection, database: Database) -> None:
     async with connect(database.url, "somebody") as other, other.transaction():
         await other.execute("SELECT pg_current_xact_id(), pg_sleep(0.1)")
         assert (await db.of_snapshots(connection)).oldest_seconds >= 0.1
 
 
-async def test_the_schema_is_as_new_as_its_last_migration(connection: Connection) -> None:
+async def test_the_schema_version_is_that_of_the_newest_migration(connection: Connection) -> None:
     newest = await value(connection, "SELECT replace(max(version), 'T', '')::bigint FROM routines.schema_migrations")
     assert (await db.of_schema(connection)).version == newest
 
 
 @asynccontextmanager
-async def owned_by_nobody_special(connection: Connection) -> AsyncGenerator[str]:
-    """The figures are told by an owner as a managed Postgres has it: no superuser, held by row-level security."""
+async def owned_without_superuser(connection: Connection) -> AsyncGenerator[str]:
+    """Give the functions to an owner like that of a managed Postgres: no superuser, and bound by row-level security."""
     names = ("routines", "skips", "runs", "deliveries", "snapshots")
-    owner, login = f"figures_{uuid.uuid4().hex[:8]}", await value(connection, "SELECT quote_ident(current_user)")
+    owner, login = f"metrics_{uuid.uuid4().hex[:8]}", await value(connection, "SELECT quote_ident(current_user)")
     await connection.execute(f"CREATE ROLE {owner}; GRANT {login} TO {owner}".encode())
     for name in names:
         await connection.execute(f"ALTER FUNCTION routines.metrics_of_{name} OWNER TO {owner}".encode())
@@ -138,14 +140,14 @@ async def owned_by_nobody_special(connection: Connection) -> AsyncGenerator[str]
 
 
 async def buffers(connection: Connection, call: str) -> int:
-    """Pages that a call reads, with all that it does inside."""
+    """Return the number of pages that a call reads, including the statements inside it."""
     cursor = await connection.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT * FROM {call}".encode())
     row: Any = await cursor.fetchone()
     return row[0][0]["Plan"]["Shared Hit Blocks"] + row[0][0]["Plan"]["Shared Read Blocks"]
 
 
 async def plans(connection: Connection, call: str) -> str:
-    """The plans of all statements inside a call."""
+    """Return the plans of all statements inside a call."""
     said: list[str] = []
     connection.add_notice_handler(lambda notice: said.append(notice.message_primary or ""))
     await connection.execute(
@@ -158,7 +160,7 @@ async def plans(connection: Connection, call: str) -> str:
 
 
 @pytest.mark.slow
-async def test_at_a_million_routines_the_figures_read_no_more_than_their_bound(connection: Connection) -> None:
+async def test_at_a_million_routines_the_metrics_read_no_more_than_their_bound(connection: Connection) -> None:
     await make_task(connection)
     calls = {
         "routines": f"routines.metrics_of_routines({db.MOST})",
@@ -168,7 +170,7 @@ async def test_at_a_million_routines_the_figures_read_no_more_than_their_bound(c
     }
     await fill(connection, 1, 1_000_000)
     await connection.execute("ALTER TABLE routines.trajectories DISABLE TRIGGER USER")
-    # A history of runs and webhooks, and a backlog of both that is longer than what is counted.
+    # A history of runs and webhooks, and a backlog of both that exceeds the bound of the counts.
     await connection.execute(
         """INSERT INTO routines.trajectories (collection_id, task_id, task_version, trigger, init_params, status,
                                               ended_at)
@@ -196,31 +198,32 @@ async def test_at_a_million_routines_the_figures_read_no_more_than_their_bound(c
     assert (await db.of_deliveries(connection)).due == db.MOST
     for call in calls.values():
         assert await buffers(connection, call) < MOST_BUFFERS, call
-    async with owned_by_nobody_special(connection):
+    async with owned_without_superuser(connection):
         for call in calls.values():
             assert await buffers(connection, call) < MOST_BUFFERS, call
             assert "Seq Scan" not in await plans(connection, call)
 
 
-async def test_the_plans_of_the_figures_are_seen(connection: Connection) -> None:
-    """The control of the test above: without its index a figure reads the table whole, and that is found."""
+async def test_a_metric_that_scans_a_table_is_detected(connection: Connection) -> None:
+    """The control of the test above: without its index a metric scans the whole table, and the test notices."""
     await connection.execute("DROP INDEX routines.routines_next_run_at_idx")
     assert "Seq Scan on routines" in await plans(connection, f"routines.metrics_of_routines({db.MOST})")
 
 
-async def test_an_owner_that_is_held_by_row_level_security_counts_all_collections(connection: Connection) -> None:
+async def test_an_owner_restricted_by_row_level_security_counts_all_collections(connection: Connection) -> None:
     await in_hours(connection, -1, "late")
     await make_run(connection, 60, "pending", 1)
-    async with owned_by_nobody_special(connection) as owner:
+    async with owned_without_superuser(connection) as owner:
         assert (await db.of_routines(connection)).due == 1
         assert (await db.of_runs(connection)).pending == 1
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):  # it sees no session of others: that is no figure
+        # It cannot see other roles' sessions, and raises instead of reporting a wrong number.
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
             await db.of_snapshots(connection)
         await connection.execute(f"GRANT pg_read_all_stats TO {owner}".encode())
         assert (await db.of_snapshots(connection)).oldest_seconds >= 0
 
 
-async def test_the_api_is_told_the_metrics_of_all_collections_and_sees_no_row_of_any(
+async def test_the_api_reads_the_metrics_of_all_collections_but_none_of_their_rows(
     connection: Connection, database: Database
 ) -> None:
     await in_hours(connection, -1, "late")
@@ -232,7 +235,7 @@ async def test_the_api_is_told_the_metrics_of_all_collections_and_sees_no_row_of
 
 
 @pytest.mark.parametrize("role", ["routines_ticker", "routines_worker", "routines_reader"])
-async def test_nobody_else_is_told(connection: Connection, database: Database, role: str) -> None:
+async def test_no_other_role_can_read_the_metrics(connection: Connection, database: Database, role: str) -> None:
     async with connect(database.url, "other", role=role) as other:
         for name in ("routines", "skips", "runs", "deliveries", "snapshots"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):

@@ -67,7 +67,7 @@ async def test_of_two_migrators_one_applies(database: Database, files: Path) -> 
     assert sorted(await asyncio.gather(one(), one())) == [0, 1]
 
 
-async def test_an_unreachable_database_is_one_clear_sentence() -> None:
+async def test_an_unreachable_database_is_reported_in_one_sentence() -> None:
     with pytest.raises(DatabaseError, match="The database cannot be reached"):
         async with connect("postgresql://127.0.0.1:1/none", "tests"):
             pass

@@ -19,7 +19,7 @@ from routines_core.errors import EmbeddedServerError
 def wait_until(condition: Callable[[], bool], seconds: float = 15) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not come about in time"
+        assert time.monotonic() < deadline, "the condition did not hold in time"
         time.sleep(0.02)
 
 
@@ -51,7 +51,7 @@ def test_it_starts_again_after_its_postmaster_was_killed(tmp_path: Path) -> None
     second.stop()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux notifies a process of its parent's death")
 def test_it_stops_when_the_process_that_started_it_is_killed(tmp_path: Path) -> None:
     program = (
         "import sys, time; from pathlib import Path; from routines_core.embedded import EmbeddedServer\n"

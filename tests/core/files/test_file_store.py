@@ -43,16 +43,30 @@ async def test_a_saved_file_is_read_back_unchanged(store: FileStore) -> None:
     assert await store.read(7, await store.save(7, "", b"")) == b""
 
 
+async def test_a_file_larger_than_its_reader_takes_is_not_read(store: FileStore) -> None:
+    path = await store.save(7, "a", b"12345")
+    assert await store.read(7, path, 5) == b"12345"
+    with pytest.raises(InvalidError, match="the file has 5 bytes; at most 4 can be read here"):
+        await store.read(7, path, 4)
+
+
+async def test_a_text_that_cannot_be_a_path_is_not_quoted(store: FileStore) -> None:
+    """It might be a secret, and the end of a long one would be cut off, so that masking would not find the rest."""
+    with pytest.raises(InvalidError) as caught:
+        await store.read(7, "secret/" + "x" * 200)
+    assert str(caught.value) == "there is no such file in this collection"
+
+
 async def test_a_file_of_another_collection_looks_like_a_missing_file(store: FileStore) -> None:
     path = await store.save(1, "a", b"theirs")
     for collection, asked in ((2, path), (1, "0" * 32 + "-a"), (2, f"../1/{path}"), (2, f"1/{path}"), (1, f"./{path}")):
-        with pytest.raises(InvalidError, match="there is no file"):
+        with pytest.raises(InvalidError, match=r"there is no (such )?file"):
             await store.read(collection, asked)
 
 
 @pytest.mark.parametrize("path", ["", ".", "..", "/etc/passwd", "../../etc/passwd", "a\0b", "%2e%2e", "x" * 5000])
 async def test_a_path_that_leads_elsewhere_is_refused(store: FileStore, path: str) -> None:
-    with pytest.raises(InvalidError, match="there is no file"):
+    with pytest.raises(InvalidError, match=r"there is no (such )?file"):
         await store.read(1, path)
     await store.delete(1, path)
 

@@ -21,7 +21,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_api', 'FUNCTION routines.key_to_check(bigint)', 'EXECUTE'),
     ('routines_api', 'routines.schema_migrations', 'SELECT'),
     ('routines_api', 'routines.role_grants', 'SELECT'),
-    ('routines_api', 'routines.collections', 'SELECT, UPDATE (environment_refs)'),
+    ('routines_api', 'routines.collections', 'SELECT, UPDATE (environment_refs, max_concurrent_runs)'),
     ('routines_api', 'routines.api_keys', 'SELECT (id, collection_id, expires_at, revoked_at, last_used_at), UPDATE (last_used_at)'),
     ('routines_api', 'routines.rate_buckets', 'SELECT, INSERT, UPDATE'),
     ('routines_api', 'routines.idempotency_keys', 'SELECT, INSERT, UPDATE'),
@@ -52,6 +52,13 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_api', 'FUNCTION routines.metrics_of_runs(integer, integer)', 'EXECUTE'),
     ('routines_api', 'FUNCTION routines.metrics_of_deliveries(integer)', 'EXECUTE'),
     ('routines_api', 'FUNCTION routines.metrics_of_snapshots()', 'EXECUTE'),
+    ('routines_api', 'routines.built_in_limits', 'SELECT'),
+    ('routines_api', 'routines.collection_limits', 'SELECT, INSERT, UPDATE, DELETE'),
+    ('routines_api', 'routines.collection_usage', 'SELECT'),
+    ('routines_api', 'routines.limited_runs', 'SELECT'),
+    ('routines_api', 'routines.run_minutes', 'SELECT, INSERT, UPDATE'),
+    ('routines_api', 'FUNCTION routines.note_saved_files(bigint, bigint, bigint)', 'EXECUTE'),
+    ('routines_api', 'FUNCTION routines.open_as_operator(text)', 'EXECUTE'),
     -- The ticker reads due routines, writes their outcomes, and sees no secrets and no keys.
     ('routines_ticker', 'routines.schema_migrations', 'SELECT'),
     ('routines_ticker', 'routines.role_grants', 'SELECT'),
@@ -87,6 +94,11 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_worker', 'routines.file_uses', 'SELECT'),
     ('routines_worker', 'FUNCTION routines.use_files(bigint, bigint, text[])', 'EXECUTE'),
     ('routines_worker', 'routines.unused_files', 'SELECT, INSERT, UPDATE (condemned_at), DELETE'),
+    ('routines_worker', 'routines.built_in_limits', 'SELECT'),
+    ('routines_worker', 'routines.collection_limits', 'SELECT'),
+    ('routines_worker', 'routines.collection_usage', 'SELECT, INSERT, UPDATE'),
+    ('routines_worker', 'FUNCTION routines.measure_stored_bytes(integer)', 'EXECUTE'),
+    ('routines_worker', 'FUNCTION routines.note_saved_files(bigint, bigint, bigint)', 'EXECUTE'),
     -- A person at psql sees everything except ciphertexts, hashes of keys and stored answers.
     ('routines_reader', 'routines.schema_migrations', 'SELECT'),
     ('routines_reader', 'routines.role_grants', 'SELECT'),
@@ -114,10 +126,14 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_reader', 'routines.dispatches', 'SELECT'),
     ('routines_reader', 'routines.file_uses', 'SELECT'),
     ('routines_reader', 'routines.unused_files', 'SELECT'),
+    ('routines_reader', 'routines.built_in_limits', 'SELECT'),
+    ('routines_reader', 'routines.collection_limits', 'SELECT'),
+    ('routines_reader', 'routines.collection_usage', 'SELECT'),
+    ('routines_reader', 'routines.run_minutes', 'SELECT'),
     ('routines_reader', 'routines.routine_status', 'SELECT'),
     ('routines_reader', 'routines.help', 'SELECT');
 
-CREATE FUNCTION routines.make_role(made text) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION routines.make_role(made text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF to_regrole(made) IS NULL THEN
         EXECUTE format('CREATE ROLE %I NOLOGIN', made);
@@ -137,7 +153,8 @@ EXCEPTION
 END $$;
 COMMENT ON FUNCTION routines.make_role IS 'Creates a role of Routines with its timeouts, if it is missing and the current role may create it.';
 
-CREATE FUNCTION routines.let_step_down(granted text, to_role text) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION routines.let_step_down(granted text, to_role text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF current_setting('server_version_num')::integer < 160000 THEN
         IF NOT pg_has_role(to_role, granted, 'MEMBER') THEN
@@ -152,11 +169,23 @@ END $$;
 COMMENT ON FUNCTION routines.let_step_down IS
     'Lets a role switch to a role of Routines by SET ROLE, if the current role may grant that. Before Postgres 16 it inherits the privileges too.';
 
-CREATE FUNCTION routines.set_up_roles() RETURNS void LANGUAGE plpgsql AS $$
+-- A login that may create temporary tables can shadow a table that a statement or a function names without a schema. Only
+-- the database's owner may revoke that right; for others REVOKE would do nothing and warn.
+CREATE FUNCTION routines.refuse_temporary_tables() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF pg_has_role(current_user, (SELECT datdba FROM pg_database WHERE datname = current_database()), 'USAGE') THEN
+        EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
+    END IF;
+END $$;
+COMMENT ON FUNCTION routines.refuse_temporary_tables IS
+    'Lets only the owner of the database and superusers create temporary tables in it, if the current role may decide that.';
+
+CREATE FUNCTION routines.set_up_roles() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     known   text;
     granted record;
 BEGIN
+    PERFORM routines.refuse_temporary_tables();
     FOREACH known IN ARRAY ARRAY['routines_api', 'routines_ticker', 'routines_worker', 'routines_reader'] LOOP
         PERFORM routines.make_role(known);
         CONTINUE WHEN to_regrole(known) IS NULL;
@@ -176,8 +205,9 @@ BEGIN
     END LOOP;
 END $$;
 COMMENT ON FUNCTION routines.set_up_roles IS
-    'Creates missing roles of Routines if it may, and grants existing ones the privileges in role_grants. The owner calls it again after a role was created or role_grants has changed.';
-REVOKE EXECUTE ON FUNCTION routines.make_role, routines.let_step_down, routines.set_up_roles FROM PUBLIC;
+    'Creates missing roles of Routines if it may, grants existing ones the privileges in role_grants, and revokes the right to create temporary tables from PUBLIC. The owner calls it again after a role was created or role_grants has changed.';
+REVOKE EXECUTE ON FUNCTION routines.make_role, routines.let_step_down, routines.refuse_temporary_tables, routines.set_up_roles
+    FROM PUBLIC;
 
 SELECT routines.set_up_roles();
 -- Lets the ticker name the session that holds an old snapshot. Only a superuser may grant it; without it the ticker sees its own

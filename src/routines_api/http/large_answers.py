@@ -1,0 +1,59 @@
+"""Large answers: few at a time, shared between collections, and sent in pieces to clients that keep reading."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import msgspec
+from litestar.response import Stream
+from litestar.types import Message, Send
+
+from routines_api.http.access import Door, place_of
+from routines_core.db.keys import AuthContext
+
+PIECE_BYTES = 256 * 1024
+"""The size of the pieces of a large answer, in bytes."""
+PIECE_SECONDS = 10.0
+"""Maximum time for a client to receive a piece; after that the connection is closed."""
+HELD = "routines_held"
+"""Key in the ASGI scope: an AsyncExitStack with what the request holds until its answer is sent."""
+
+
+async def hold_large_answer(door: Door, auth: AuthContext) -> None:
+    """Hold a place for a large answer until it has been sent.
+
+    Raises:
+        CollectionBusyError: The collection has too many requests in progress.
+        ServiceBusyError: The process has.
+    """
+    scope: Any = door.request.scope
+    held: AsyncExitStack = scope.setdefault(HELD, AsyncExitStack())
+    await held.enter_async_context(place_of(door.services.large_answers, auth.collection_id))
+
+
+def in_pieces(answer: Any) -> Any:
+    """Return a response that sends this answer as JSON in pieces."""
+    return Stream(_pieces(msgspec.json.encode(answer)), media_type="application/json")
+
+
+async def _pieces(content: bytes) -> AsyncGenerator[bytes]:
+    for start in range(0, len(content), PIECE_BYTES):
+        yield content[start : start + PIECE_BYTES]
+
+
+def sending_in_time(send: Send) -> Send:
+    """Wrap `send` so that it gives up on a client that stops reading an answer in pieces.
+
+    Raises:
+        TimeoutError: By the wrapped `send`.
+    """
+
+    async def timed(message: Message) -> None:
+        if message["type"] != "http.response.body" or not message.get("more_body"):
+            await send(message)
+            return
+        async with asyncio.timeout(PIECE_SECONDS):
+            await send(message)
+
+    return timed

@@ -1,0 +1,136 @@
+"""The worker's side of one run in a step process: answers its calls and keeps its budget."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from routines_core.db.runs import StepRecord
+from routines_core.errors import InvalidError, RoutinesError
+from routines_engine.runs.payloads import Payloads
+from routines_engine.runs.record import Record
+from routines_engine.sandbox.messages import ChildEnded, FoundRun, Payload, RecordedStep
+from routines_engine.sandbox.pool import RunDiedError
+from routines_engine.steps.flow import StepFailedError
+
+
+class Named(msgspec.Struct):
+    """The arguments of `secret`."""
+
+    name: str
+
+
+class Started(msgspec.Struct):
+    """The arguments of `run_child`; init_params is JSON."""
+
+    task: str
+    init_params: bytes
+    index: int
+
+
+class Search(msgspec.Struct):
+    """The arguments of `find_trajectories`."""
+
+    task: str
+    status: str | None
+    limit: int
+
+
+class Path(msgspec.Struct):
+    """The arguments of `read_file`."""
+
+    path: str
+    max_bytes: int | None = None
+
+
+class File(msgspec.Struct):
+    """The arguments of `save_file`."""
+
+    name: str
+    content: bytes
+
+
+class Stepped(msgspec.Struct):
+    """The arguments of `checkpoint`."""
+
+    step: RecordedStep
+
+
+@dataclass
+class RunHost:
+    """Answers one run's step process.
+
+    Attributes:
+        record: Where its checkpoints go, and its services.
+        payloads: Loads the run again after its process ended.
+    """
+
+    record: Record
+    payloads: Payloads
+
+    async def load(self) -> Payload:
+        """Return what the run's process needs, and begin to count its steps' bytes."""
+        return self._counted(await self.payloads.load(self.record.services.claimed.run))
+
+    async def reload(self) -> Payload:
+        """Return the run as it stands after its last checkpoint."""
+        await self.record.flush()
+        return self._counted(await self.payloads.reload(self.record.services.claimed.run))
+
+    def completed(self, step: RecordedStep) -> None:
+        """Record a completed step; it is stored with what follows."""
+        self.record.completed(step)
+
+    def _counted(self, payload: Payload) -> Payload:
+        self.record.bytes = max(self.record.bytes, len(payload.finished_steps))
+        return payload
+
+    async def handle(self, method: str, arguments: msgspec.Raw) -> Any:
+        """Answer a call of the step process.
+
+        Raises:
+            RoutinesError: The service refused.
+            LostRunError: The run no longer belongs to this worker.
+        """
+        services = self.record.services
+        match method:
+            case "checkpoint":
+                return await self.record.checkpoint(msgspec.msgpack.decode(arguments, type=Stepped).step)
+            case "secret":
+                found = await services.secret(msgspec.msgpack.decode(arguments, type=Named).name)
+                return [] if found is None else [found]
+            case "run_child":
+                return await self._run_child(msgspec.msgpack.decode(arguments, type=Started))
+            case "find_trajectories":
+                return await self._find(msgspec.msgpack.decode(arguments, type=Search))
+            case "read_file":
+                given = msgspec.msgpack.decode(arguments, type=Path)
+                return await services.read_file(given.path, given.max_bytes)
+            case "save_file":
+                file = msgspec.msgpack.decode(arguments, type=File)
+                return await services.save_file(file.name, file.content)
+            case _:
+                raise InvalidError(f"there is no service {method!r}")
+
+    async def _run_child(self, child: Started) -> ChildEnded:
+        ended, outputs = await self.record.services.run_child(child.task, child.init_params.decode(), child.index)
+        return ChildEnded(ended.trajectory_id, ended.status, outputs.encode(), ended.error)
+
+    async def _find(self, search: Search) -> list[FoundRun]:
+        found = await self.record.services.find_trajectories(search.task, search.status, search.limit)
+        return [
+            FoundRun(run.trajectory_id, run.status, run.init_params.encode(), (run.outputs or "{}").encode())
+            for run in found
+        ]
+
+    async def fail(self, died: RunDiedError) -> RoutinesError:
+        """Record the failure of a step that ended every process. Returns the run's error."""
+        if died.step is None:
+            return InvalidError(f"the run could not be started: {died.cause}")
+        step = died.step
+        failed = StepRecord(step.step, step.position, "failed", "", {}, error=died.cause, attempt=step.attempt)
+        content = msgspec.json.encode(failed)
+        await self.record.checkpoint(
+            RecordedStep(step.step, "", "failed", step.attempt, is_retry=False, record=content)
+        )
+        return StepFailedError(step.step, died.cause)

@@ -1,0 +1,88 @@
+"""Runs workflows in the worker's own process, for tests and for activities that exist only in the test's process."""
+
+from typing import Any
+
+import msgspec
+
+from routines_core.db.runs import StepRecord
+from routines_core.errors import InvalidError, RoutinesError
+from routines_engine.runs.host import RunHost
+from routines_engine.sandbox.budget import Budget
+from routines_engine.sandbox.child import recorded
+from routines_engine.sandbox.messages import Attempt, Ended, Payload
+from routines_engine.steps.stepper import Stepper
+from routines_workflow.activity import Child, ChildResult, Found
+
+
+class InlineServices:
+    """The services of a run, called directly: see StepServices."""
+
+    def __init__(self, host: RunHost) -> None:
+        self._services = host.record.services
+        self.secret = self._services.secret
+        self.read_file = self._services.read_file
+        self.save_file = self._services.save_file
+
+    async def run_child(self, child: Child) -> ChildResult:
+        """See StepServices."""
+        given = msgspec.json.encode(child.init_params).decode()
+        ended, outputs = await self._services.run_child(child.task, given, child.index)
+        return ChildResult(ended.trajectory_id, ended.status, _decoded(outputs), ended.error)
+
+    async def find_trajectories(self, *, task: str, status: str | None, limit: int) -> list[Found]:
+        """See StepServices."""
+        found = await self._services.find_trajectories(task, status, limit)
+        return [
+            Found(run.trajectory_id, run.status, _decoded(run.init_params), _decoded(run.outputs or "{}"))
+            for run in found
+        ]
+
+
+class InlineExecutor:
+    """Runs workflows in this process, without containment."""
+
+    async def open(self) -> None:
+        """Do nothing: there is nothing to start."""
+
+    async def close(self) -> None:
+        """Do nothing: there is nothing to end."""
+
+    async def run(
+        self, collection_id: int, handler: RunHost, payload: Payload, attempt: Attempt | None = None
+    ) -> Ended:
+        """Run a workflow, or one attempt of a step, and return how it ended: see ProcessPool."""
+        del collection_id
+        run = handler.record.services.claimed.run.id
+        budget = Budget(payload.most_bytes, len(payload.finished_steps))
+
+        async def checkpoint(record: StepRecord) -> None:
+            step = recorded(record)
+            if step.status != "completed":
+                await handler.record.checkpoint(step)
+                return
+            budget.take(step)
+            handler.completed(step)
+
+        stepper = Stepper(
+            _decoded(payload.workflow),
+            _decoded(payload.init_params),
+            _decoded(payload.finished_steps),
+            checkpoint,
+            workflow_id=payload.workflow_id,
+            services=InlineServices(handler),
+            attempts=payload.attempts,
+            allow_private=payload.allow_private,
+        )
+        try:
+            if attempt is None:
+                await stepper.run()
+                return Ended(run)
+            await stepper.begin()
+            verdict = await stepper.try_step(attempt.position, attempt.step, attempt.number)
+        except (RoutinesError, InvalidError) as error:
+            return Ended(run, str(error))
+        return Ended(run, verdict=(verdict.status, verdict.wait_seconds))
+
+
+def _decoded(text: str | bytes) -> dict[str, Any]:
+    return msgspec.json.decode(text, type=dict[str, Any])

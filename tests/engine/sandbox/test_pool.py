@@ -1,0 +1,201 @@
+"""Step processes: a workflow in one of them harms no other collection and never the worker."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+
+from routines_core.errors import InvalidError
+from routines_engine.sandbox.messages import Attempt, Ended, Payload, RecordedStep
+from routines_engine.sandbox.pool import ProcessPool, RunDiedError
+from routines_engine.sandbox.process import Limits
+
+MIB = 1024 * 1024
+STALL = "it kept its process busy for more than 1 s without a pause"
+MEMORY = "it used more than 128 MiB of memory"
+
+
+class Handler:
+    """Answers the calls of one run and keeps its checkpoints."""
+
+    def __init__(self, workflow: dict[str, Any], init_params: dict[str, Any] | None = None, **secrets: str) -> None:
+        self.workflow = workflow
+        self.init_params = init_params or {}
+        self.secrets = secrets
+        self.records: list[dict[str, Any]] = []
+        self.began = asyncio.Event()
+
+    def payload(self) -> Payload:
+        done = {each["name"]: each for each in self.records if each["status"] == "completed"}
+        finished = {name: {"inputs": each["inputs"], "outputs": each["outputs"]} for name, each in done.items()}
+        attempts = {each["name"]: each["attempt"] for each in self.records if each["name"] not in done}
+        encode = msgspec.json.encode
+        return Payload(
+            encode(self.workflow), encode(self.init_params), encode(finished), attempts, "flow-a-b--1", False, 2**24
+        )
+
+    def completed(self, step: RecordedStep) -> None:
+        self.records.append(msgspec.json.decode(step.record))
+
+    async def reload(self) -> Payload:
+        return self.payload()
+
+    async def handle(self, method: str, arguments: msgspec.Raw) -> Any:
+        given = msgspec.msgpack.decode(arguments)
+        if method == "secret":
+            found = self.secrets.get(given["name"])
+            return [] if found is None else [found]
+        if method == "read_file":
+            raise InvalidError("there is no file 'x' in this collection")
+        assert method == "checkpoint"
+        self.records.append(msgspec.json.decode(given["step"]["record"]))
+        self.began.set()
+        return None
+
+    @property
+    def story(self) -> list[tuple[str, str, int]]:
+        return [(each["name"], each["status"], each["attempt"]) for each in self.records]
+
+    @property
+    def value(self) -> Any:
+        return self.records[-1]["outputs"]["value"]
+
+
+def steps(**configs: dict[str, Any]) -> dict[str, Any]:
+    return {"steps": list(configs), "step_configs": configs}
+
+
+def one(name: str, **config: Any) -> dict[str, Any]:
+    return steps(it={"activity": name, **config})
+
+
+@asynccontextmanager
+async def pool(**options: Any) -> AsyncGenerator[ProcessPool]:
+    limits = Limits(memory_bytes=128 * MIB, stall_seconds=1.0)
+    made = ProcessPool(limits=limits, modules=["support.hostile_activities"], **options)
+    await made.open()
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+async def run(processes: ProcessPool, handler: Handler, collection: int = 1) -> str | None:
+    ended = await processes.run(collection, handler, handler.payload())
+    assert not ended.is_internal
+    return ended.error
+
+
+async def test_a_workflow_leaves_masked_checkpoints() -> None:
+    handler = Handler(one("text_echo", text="the {{ secret_params.S }} word"), S="s3cret")
+    async with pool() as processes:
+        assert await run(processes, handler) is None
+    assert handler.story == [("it", "running", 1), ("it", "completed", 1)]
+    assert handler.records[-1]["outputs"] == {"text": "the ******** word"}
+    assert "s3cret" not in str(handler.records)
+
+
+async def test_a_refused_service_fails_the_step_with_its_message() -> None:
+    handler = Handler(one("read_text_file", path="x"))
+    async with pool() as processes:
+        assert await run(processes, handler) == "step 'it' failed: there is no file 'x' in this collection"
+
+
+async def test_a_step_process_has_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROUTINES_ENCRYPTION_KEYS", "k:secret")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://x")
+    handler = Handler(one("whereabouts"))
+    async with pool() as processes:
+        assert await run(processes, handler) is None
+    assert handler.value["pid"] != os.getpid()
+    assert not [name for name in handler.value["environment"] if name.startswith(("ROUTINES_", "DATABASE_", "PG"))]
+
+
+@pytest.mark.parametrize(("name", "cause"), [("stall", STALL), ("hoard", MEMORY), ("vanish", "its process was lost")])
+async def test_a_step_that_ends_its_process_fails_alone_with_the_reason(name: str, cause: str) -> None:
+    bad, beside, other = Handler(one(name)), Handler(one("linger", seconds=0.3)), Handler(one("linger", seconds=0.3))
+    async with pool() as processes:
+        errors = await asyncio.gather(run(processes, bad), run(processes, beside), run(processes, other, 2))
+    assert errors == [f"step 'it' failed: {cause}", None, None]
+    assert bad.story[-1] == ("it", "failed", 1)
+    assert other.story == [("it", "running", 1), ("it", "completed", 1)], "another collection's run started once"
+
+
+async def test_a_step_that_ends_its_process_follows_its_retry_policy() -> None:
+    handler = Handler(one("vanish", fail_at=1, retry={"max_attempts": 2, "backoff": 0.01}))
+    async with pool() as processes:
+        assert await run(processes, handler) is None
+    assert handler.story[-1] == ("it", "completed", 2)
+
+
+async def test_a_run_that_no_process_can_even_read_is_given_up() -> None:
+    handler = Handler(one("text_echo", text="x"), {"large": ["y" * 1000] * 40_000})
+    async with pool() as processes:
+        processes.limits = Limits(memory_bytes=8 * MIB)
+        for process in list(processes._processes):
+            await process.close()
+        with pytest.raises(RunDiedError, match="more than 8 MiB") as raised:
+            await processes.run(1, handler, handler.payload())
+    assert raised.value.step is None
+
+
+async def test_a_step_whose_failure_no_process_can_record_is_given_up() -> None:
+    """The second step's own config is small, but resolving it stalls every process, before its activity is called."""
+    handler = Handler(steps(first={"activity": "whereabouts"}, it={"activity": "stall_when_read", "value": "x"}))
+    async with pool() as processes:
+        with pytest.raises(RunDiedError) as raised:
+            await processes.run(1, handler, handler.payload())
+    assert raised.value.step is not None
+    assert (raised.value.step.step, raised.value.cause) == ("it", STALL)
+
+
+async def test_finished_steps_are_not_repeated_after_a_death() -> None:
+    handler = Handler(steps(first={"activity": "text_echo", "text": "x"}, second={"activity": "vanish"}))
+    async with pool() as processes:
+        assert await run(processes, handler) == "step 'second' failed: its process was lost"
+    assert handler.story.count(("first", "completed", 1)) == 1
+
+
+async def test_one_collection_does_not_take_every_process() -> None:
+    many = [Handler(one("linger", seconds=3)) for _ in range(60)]
+    async with pool(size=8) as processes:
+        busy = [asyncio.create_task(run(processes, each)) for each in many]
+        await asyncio.sleep(0.5)
+        began, quick = time.monotonic(), Handler(one("text_echo", text="x"))
+        assert await run(processes, quick, 2) is None
+        assert time.monotonic() - began < 1
+        for task in busy:
+            task.cancel()
+        await asyncio.gather(*busy, return_exceptions=True)
+
+
+async def test_a_cancelled_run_stops_in_its_process() -> None:
+    handler = Handler(one("linger", seconds=60))
+    async with pool() as processes:
+        task = asyncio.create_task(run(processes, handler))
+        await asyncio.wait_for(handler.began.wait(), 10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await run(processes, Handler(one("text_echo", text="x")), 2) is None
+
+
+async def test_one_attempt_of_one_step_returns_its_verdict() -> None:
+    handler = Handler(steps(first={"activity": "text_echo", "text": "x"}, it={"activity": "text_echo", "text": "y"}))
+    async with pool() as processes:
+        ended = await processes.run(1, handler, handler.payload(), Attempt(1, "it", 1))
+    assert ended == Ended(ended.run, None, ("completed", 0.0))
+    assert handler.story == [("it", "running", 1), ("it", "completed", 1)]
+
+
+async def test_the_processes_end_with_the_pool() -> None:
+    handler = Handler(one("whereabouts"))
+    async with pool() as processes:
+        assert await run(processes, handler) is None
+    with pytest.raises(ProcessLookupError):
+        os.kill(handler.value["pid"], 0)

@@ -1,0 +1,67 @@
+"""The definition of an attack, and the registry of all attacks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from isolation.alpha import Alpha
+
+
+class Containment(StrEnum):
+    """What contains an attack; each value says what the product does."""
+
+    SMALL_CLAIMS = "claims carry small columns; the data of a run is loaded for that run alone"
+    BOUNDED_READS = "lists carry no steps, whole trajectories are bounded, a cancelled statement gets its own response"
+    LINEAR_MASKING = "masking takes one pass, linear in text and secrets, and secrets are bounded"
+    BOUNDED_ANSWERS = "responses of receivers are bounded in bytes and time, and decoded off the event loop"
+    MEMORY_LIMIT = "a step process has a memory limit and takes no other process down"
+    WATCHDOG = "a step process that keeps a core busy is killed"
+    PROCESS_PER_COLLECTION = "no two collections share a step process at a time, and none runs in the worker itself"
+    WAITING_IS_FREE = "a run that waits holds no capacity"
+    FAIR_SHARES = "capacity, delivery connections, seats and API connections are shared between collections"
+    RUN_BUDGET = "a run and its tree have a budget of bytes, steps, children and events"
+    COLLECTION_LIMITS = "a collection has limits on what it stores and starts"
+    CHECKS_OFF_LOOP = "workflow checks have a budget and run off the event loop; caches are bounded in bytes"
+    KEY_FIRST = "no body is read before the key is recognised; bytes and connections are bounded"
+    REQUEST_LIMITS = "bodies are bounded in bytes, depth and items before they are checked"
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One attack.
+
+    Attributes:
+        id: Names it in tests.
+        does: What alpha does, in one sentence.
+        containment: What contains it; without this, the attack must harm beta.
+        launch: Runs it; returns after `alpha.seconds` or a little later.
+        row: The row of the table in issue 13 that it comes from; 0 if it has none.
+        in_make_test: Whether the quick selection includes it.
+    """
+
+    id: str
+    does: str
+    containment: Containment
+    launch: Callable[[Alpha], None]
+    row: int = 0
+    in_make_test: bool = False
+
+
+CORPUS: list[Attack] = []
+"""Every attack, in the order of the issue's table."""
+
+
+def attack(
+    containment: Containment, *, row: int = 0, in_make_test: bool = False
+) -> Callable[[Callable[[Alpha], None]], Callable[[Alpha], None]]:
+    """Register a function as an attack: its name gives the id, and its docstring's first line says what alpha does."""
+
+    def register(launch: Callable[[Alpha], None]) -> Callable[[Alpha], None]:
+        assert launch.__doc__
+        does = " ".join(launch.__doc__.partition("\n\n")[0].split())
+        CORPUS.append(
+            Attack(launch.__name__.replace("_", "-"), does, containment, launch, row=row, in_make_test=in_make_test)
+        )
+        return launch
+
+    return register
