@@ -55,7 +55,7 @@ docs: $(DEV)  ## Regenerate the pages that are written from the code
 nightly: $(DEV)  ## Ten times as many schemathesis requests as `make test`
 	ROUTINES_TEST_CASES=20000 $(BIN)/pytest tests/api/test_schemathesis.py
 
-isolation: $(DEV)  ## Every attack of one tenant on another; needs a quiet machine
+isolation: $(DEV)  ## Run every attack of one tenant on another; needs a quiet machine
 	ROUTINES_ISOLATION=all $(BIN)/pytest tests/isolation
 
 chaos: $(DEV)  ## Inject faults for MINUTES (3), then check that the tests catch every mutant

@@ -36,7 +36,7 @@ COMMENT ON FUNCTION routines.current_key IS
 -- The owner of the tables migrates, makes keys and serves all collections, but only while no collection is named: an API
 -- that has to run as the owner is limited to its caller's collection too. Superusers bypass row-level security.
 -- plpgsql keeps the body out of query plans. It runs at most once per statement, for the policy `owner`. The search_path keeps
--- it from reading a temporary table that somebody has named pg_class: unqualified names mean temporary tables first.
+-- it from reading a temporary table that a login has named pg_class: unqualified names resolve to temporary tables first.
 CREATE FUNCTION routines.is_owner() RETURNS boolean
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -2478,7 +2478,7 @@ CREATE TABLE routines.built_in_limits (
     value bigint CONSTRAINT built_in_limits_value_is_not_negative CHECK (value >= 0)
 );
 COMMENT ON TABLE  routines.built_in_limits IS
-    'Every limit, with the value that holds where no operator has set another. A migration changes it; operators use `routines limits`.';
+    'Every limit, with the value that applies unless an operator has set another. A migration changes it; operators use `routines limits`.';
 COMMENT ON COLUMN routines.built_in_limits.name IS 'The name of the limit. routines_core/limits.py says what each one bounds.';
 COMMENT ON COLUMN routines.built_in_limits.value IS 'In the unit of the limit; null for no limit.';
 
@@ -2625,7 +2625,7 @@ COMMENT ON COLUMN routines.collection_usage.files IS 'Its files: as last listed,
 COMMENT ON COLUMN routines.collection_usage.file_bytes IS 'The same in bytes.';
 SELECT routines.protect('routines.collection_usage');
 
--- An error of a few per cent for a collection that fills much of the tables, more for a small one, which is far from its limit.
+-- Off by a few per cent for a collection that fills much of the tables, by more for a small one, which is far from its limit.
 CREATE FUNCTION routines.measure_stored_bytes(most_pages integer) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -2636,7 +2636,7 @@ DECLARE
     measured      bigint;
 BEGIN
     WITH sampled AS (
-        -- pg_column_size of a column reads no TOAST: it is in the row how long the value is.
+        -- pg_column_size reads no TOAST: the row holds the size of the value.
         SELECT collection_id, (100 + pg_column_size(init_params) + pg_column_size(labels)
                                + coalesce(pg_column_size(error), 0)) * 100 / runs_percent AS bytes
         FROM routines.trajectories TABLESAMPLE SYSTEM (runs_percent)
@@ -2905,7 +2905,7 @@ END $$;
 COMMENT ON FUNCTION routines.let_step_down IS
     'Lets a role switch to a role of Routines by SET ROLE, if the current role may grant that. Before Postgres 16 it inherits the privileges too.';
 
--- A login that may create temporary tables can name one like a table that a statement or a function leaves unqualified. Only
+-- A login that may create temporary tables can shadow a table that a statement or a function names without a schema. Only
 -- the database's owner may revoke that right; for others REVOKE would do nothing and warn.
 CREATE FUNCTION routines.refuse_temporary_tables() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -2941,7 +2941,7 @@ BEGIN
     END LOOP;
 END $$;
 COMMENT ON FUNCTION routines.set_up_roles IS
-    'Creates missing roles of Routines if it may, grants existing ones the privileges in role_grants, and takes the right to create temporary tables from everybody. The owner calls it again after a role was created or role_grants has changed.';
+    'Creates missing roles of Routines if it may, grants existing ones the privileges in role_grants, and revokes the right to create temporary tables from PUBLIC. The owner calls it again after a role was created or role_grants has changed.';
 REVOKE EXECUTE ON FUNCTION routines.make_role, routines.let_step_down, routines.refuse_temporary_tables, routines.set_up_roles
     FROM PUBLIC;
 

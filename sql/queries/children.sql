@@ -59,7 +59,7 @@ SELECT coalesce((SELECT id FROM started),
        coalesce((SELECT unknown_keys FROM task), '{}') AS unknown_keys;
 
 -- name: ended
--- Those of these runs that have ended. What they hold is loaded for each by itself.
+-- The runs among these that have ended. Their outputs are loaded one run at a time.
 SELECT id AS trajectory_id, status, error FROM routines.trajectories
 WHERE id = ANY (%(ids)s::bigint[]) AND ended_at IS NOT NULL;
 

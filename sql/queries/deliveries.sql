@@ -34,8 +34,8 @@ due AS MATERIALIZED (
            + row_number() OVER (PARTITION BY collections.collection_id ORDER BY first.rank, first.next_attempt_at) AS place
     FROM collections
     CROSS JOIN LATERAL (
-        -- Some lanes of the collection, from a random one on and round the end to it: one collection's many receivers must
-        -- not make every claim slow.
+        -- Some lanes of the collection, starting at a random one and wrapping around: a collection with many receivers must
+        -- not slow down every claim.
         WITH RECURSIVE lanes AS (
             SELECT first_lane - 1 AS lane, false AS is_round, 0 AS number FROM moment
             UNION ALL
@@ -82,7 +82,7 @@ locked AS MATERIALIZED (
     WHERE next_attempt_at <= (SELECT now FROM moment)  -- checked again under the lock
     FOR UPDATE OF webhook_deliveries SKIP LOCKED
 ),
--- A delivery that has cost so many workers is given up here, since nobody is left to record it.
+-- A delivery that has cost this many workers is given up here, since no worker is left to record it.
 claimed AS (
     UPDATE routines.webhook_deliveries
     SET fence = fence + 1,
@@ -106,7 +106,7 @@ ORDER BY claimed.id;
 
 -- name: prepare
 -- Returns the bodies of claimed deliveries, and builds and stores those that have none yet. No row for a delivery that no
--- longer belongs to this worker. A null body is too large to come with others: its run, or the body itself, takes more than
+-- longer belongs to this worker. A null body is too large to load with others: its run, or the body itself, takes more than
 -- `most_together` bytes.
 WITH claimed AS MATERIALIZED (
     SELECT webhook_deliveries.id
@@ -171,7 +171,7 @@ fails AS (
     INSERT INTO routines.webhook_endpoints AS endpoint (collection_id, url, failing_since, stopped_at, stopped_reason)
     SELECT collection_id, url, now, CASE WHEN is_gone THEN now END, CASE WHEN is_gone THEN 'it answered 410: gone' END
     FROM endpoints WHERE fails AND NOT works
-    ORDER BY collection_id, md5(url)  -- in one order, so that two workers do not wait for each other
+    ORDER BY collection_id, md5(url)  -- a fixed order, so that two workers do not deadlock
     ON CONFLICT (collection_id, md5(url)) DO UPDATE
     SET stopped_at = excluded.failing_since,
         stopped_reason = coalesce(excluded.stopped_reason, 'it has failed since ' || to_char(
@@ -192,8 +192,8 @@ FROM unnest(%(ids)s::bigint[], %(fences)s::integer[]) AS claimed (id, fence)
 WHERE webhook_deliveries.id = claimed.id AND webhook_deliveries.fence = claimed.fence AND claimed_at IS NOT NULL;
 
 -- name: give_up_stopped
--- Gives up due deliveries to a stopped endpoint, except those that a person requested again. It goes from the endpoints, which
--- are few, to their lanes, so that a backlog costs nothing.
+-- Gives up due deliveries to a stopped endpoint, except those that a person requested again. It starts from the
+-- endpoints, which are few, and follows their lanes, so a backlog costs nothing.
 WITH stopped AS MATERIALIZED (
     SELECT collection_id, lane, url, stopped_reason FROM routines.webhook_endpoints WHERE stopped_at IS NOT NULL
 ),

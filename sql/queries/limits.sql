@@ -26,7 +26,7 @@ SELECT true AS is_noted FROM routines.note_saved_files(
     (SELECT routines.collection_of_key(%(key_id)s::routines.caller)), %(files)s::bigint, %(bytes)s::bigint);
 
 -- name: open_as_operator
--- For an operator at the API: names the collection until the transaction ends. A null id if it does not exist.
+-- For an operator at the API: names the collection until the transaction ends. Null if it does not exist.
 SELECT routines.open_as_operator(%(collection)s::text) AS id;
 
 -- name: find_collection

@@ -4,8 +4,8 @@
 
 -- name: claim
 -- Claims the oldest runs of each task, as many as routines.fair_shares allots. SKIP LOCKED leaves rows alone that another
--- worker is claiming. Returns ids and small columns only, so that no tenant's data can make the claim of others fail: what a
--- run needs is loaded for that run. Parameters of at most inline_bytes come along with a run that no step has run for yet.
+-- worker is claiming. Returns ids and small columns only, so no tenant's data can make the claim of others fail; the rest
+-- is loaded for each run. A run without any step so far comes with its parameters if they take at most inline_bytes.
 WITH pending AS MATERIALIZED (
     SELECT shares.place, shares.is_limited, oldest.id
     FROM routines.fair_shares(%(capacity)s::integer, %(after)s::bigint, %(last_tasks)s::jsonb, %(but_collections)s::bigint[],
@@ -176,8 +176,8 @@ FROM unnest(%(ids)s::bigint[], %(fences)s::integer[]) AS claimed (id, fence)
 WHERE trajectories.id = claimed.id AND trajectories.fence = claimed.fence AND status = 'running';
 
 -- name: suspend
--- A run waits for the next attempt of a step: no worker has it, it counts towards no limit, and it returns to the queue when
--- its wait is over, by `reap`.
+-- Lets a run wait for the next attempt of a step: no worker has it, and it counts towards no limit. `reap` returns it to the
+-- queue when its wait is over.
 WITH suspended AS (
     UPDATE routines.trajectories
     SET fence = fence + 1, worker = NULL, updated_at = now(),

@@ -34,7 +34,7 @@ COMMENT ON FUNCTION routines.current_key IS
 -- The owner of the tables migrates, makes keys and serves all collections, but only while no collection is named: an API
 -- that has to run as the owner is limited to its caller's collection too. Superusers bypass row-level security.
 -- plpgsql keeps the body out of query plans. It runs at most once per statement, for the policy `owner`. The search_path keeps
--- it from reading a temporary table that somebody has named pg_class: unqualified names mean temporary tables first.
+-- it from reading a temporary table that a login has named pg_class: unqualified names resolve to temporary tables first.
 CREATE FUNCTION routines.is_owner() RETURNS boolean
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN

@@ -8,7 +8,7 @@ CREATE TABLE routines.built_in_limits (
     value bigint CONSTRAINT built_in_limits_value_is_not_negative CHECK (value >= 0)
 );
 COMMENT ON TABLE  routines.built_in_limits IS
-    'Every limit, with the value that holds where no operator has set another. A migration changes it; operators use `routines limits`.';
+    'Every limit, with the value that applies unless an operator has set another. A migration changes it; operators use `routines limits`.';
 COMMENT ON COLUMN routines.built_in_limits.name IS 'The name of the limit. routines_core/limits.py says what each one bounds.';
 COMMENT ON COLUMN routines.built_in_limits.value IS 'In the unit of the limit; null for no limit.';
 
@@ -155,7 +155,7 @@ COMMENT ON COLUMN routines.collection_usage.files IS 'Its files: as last listed,
 COMMENT ON COLUMN routines.collection_usage.file_bytes IS 'The same in bytes.';
 SELECT routines.protect('routines.collection_usage');
 
--- An error of a few per cent for a collection that fills much of the tables, more for a small one, which is far from its limit.
+-- Off by a few per cent for a collection that fills much of the tables, by more for a small one, which is far from its limit.
 CREATE FUNCTION routines.measure_stored_bytes(most_pages integer) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -166,7 +166,7 @@ DECLARE
     measured      bigint;
 BEGIN
     WITH sampled AS (
-        -- pg_column_size of a column reads no TOAST: it is in the row how long the value is.
+        -- pg_column_size reads no TOAST: the row holds the size of the value.
         SELECT collection_id, (100 + pg_column_size(init_params) + pg_column_size(labels)
                                + coalesce(pg_column_size(error), 0)) * 100 / runs_percent AS bytes
         FROM routines.trajectories TABLESAMPLE SYSTEM (runs_percent)

@@ -169,7 +169,7 @@ END $$;
 COMMENT ON FUNCTION routines.let_step_down IS
     'Lets a role switch to a role of Routines by SET ROLE, if the current role may grant that. Before Postgres 16 it inherits the privileges too.';
 
--- A login that may create temporary tables can name one like a table that a statement or a function leaves unqualified. Only
+-- A login that may create temporary tables can shadow a table that a statement or a function names without a schema. Only
 -- the database's owner may revoke that right; for others REVOKE would do nothing and warn.
 CREATE FUNCTION routines.refuse_temporary_tables() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -205,7 +205,7 @@ BEGIN
     END LOOP;
 END $$;
 COMMENT ON FUNCTION routines.set_up_roles IS
-    'Creates missing roles of Routines if it may, grants existing ones the privileges in role_grants, and takes the right to create temporary tables from everybody. The owner calls it again after a role was created or role_grants has changed.';
+    'Creates missing roles of Routines if it may, grants existing ones the privileges in role_grants, and revokes the right to create temporary tables from PUBLIC. The owner calls it again after a role was created or role_grants has changed.';
 REVOKE EXECUTE ON FUNCTION routines.make_role, routines.let_step_down, routines.refuse_temporary_tables, routines.set_up_roles
     FROM PUBLIC;
 

@@ -155,8 +155,8 @@ class Api(Litestar):
 def _shared(places: int) -> FairGate:
     """Return a gate in which one collection alone gets three quarters of the places.
 
-    For places that are held for long. The last quarter goes to collections that hold few, so that one which arrives
-    while another holds all it may gets more than one.
+    For places that are held for a long time. The last quarter is reserved for collections that hold few places, so a
+    collection that arrives while another holds its maximum gets more than one.
     """
     return FairGate(places, reserve=places // 4, few=max(1, places // 20))
 

@@ -38,10 +38,10 @@ async def list_all(connection: Connection, collection: str) -> list[str]:
 async def set_limit(
     connection: Connection, name: str, text: str, *, collection: str | None, task: str | None = None
 ) -> None:
-    """Set a limit of a collection or task, or for None the default of all collections.
+    """Set a limit of a collection or task or, if the collection is None, the default of all collections.
 
     Raises:
-        InvalidError: The limit does not exist, may not have this value, or is none that a task has.
+        InvalidError: The limit does not exist, the value is out of range, or tasks do not have this limit.
         NotFoundError: The collection or task does not exist.
     """
     value = parse_limit(name, text)
@@ -54,10 +54,10 @@ async def set_limit(
 
 
 async def reset_limit(connection: Connection, name: str, *, collection: str | None, task: str | None = None) -> None:
-    """Return a limit to its default, or for None as the collection the default to the built-in value.
+    """Reset a limit to its default or, if the collection is None, the default to its built-in value.
 
     Raises:
-        InvalidError: The limit does not exist, or is none that a task has.
+        InvalidError: The limit does not exist, or tasks do not have it.
         NotFoundError: The collection or task does not exist.
     """
     collection_id = await db.find_collection(connection, collection) if collection else None

@@ -32,7 +32,7 @@ def _tenants(report: RoleReport) -> str:
 def _temporary(report: RoleReport) -> str:
     if report.lets_create_temporary_tables:
         return (
-            "tables may be created by every login, which could stand in for tables of the catalogue: as the owner of "
+            "tables can be created by every login, and could shadow tables of the catalogue: as the owner of "
             f'the database, REVOKE TEMPORARY ON DATABASE "{report.database}" FROM PUBLIC'
         )
     return "tables are refused to the logins of the programs"

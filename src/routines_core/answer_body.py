@@ -9,7 +9,7 @@ import zlib
 
 DEFAULT_CHARSET = "utf-8"
 LONGEST_CONTENT_TYPE = 500
-"""How much of a Content-Type header is read, in characters."""
+"""Maximum length of a Content-Type header that is parsed, in characters."""
 
 _CHARSET = re.compile(r";\s*charset\s*=\s*[\"']?([a-z0-9_:.-]{1,30})", re.IGNORECASE | re.ASCII)
 _UTF = {"utf-8": ("utf8",), "utf-16": ("utf16",), "utf-16-le": ("utf-16le",), "utf-16-be": ("utf-16be",)}
@@ -55,7 +55,7 @@ class BoundedBody:
     Attributes:
         content: The body so far, decompressed.
         is_truncated: Whether the body is longer than the limit; the rest is dropped.
-        is_undecodable: Whether `content` is useless, because the compression is unknown, or the body is not in it.
+        is_undecodable: Whether `content` is useless, because the compression is unknown or broken.
     """
 
     def __init__(self, content_encoding: str, most_bytes: int) -> None:
@@ -68,7 +68,7 @@ class BoundedBody:
         self._decompressor = zlib.decompressobj(_DECOMPRESSED[self._encoding]) if self._is_compressed else None
 
     def add(self, chunk: bytes) -> bool:
-        """Add what was received. Returns whether more is wanted."""
+        """Add received bytes. Returns True if more are wanted."""
         is_first = not self._sent_bytes
         self._sent_bytes += len(chunk)
         left = self._most_bytes - len(self.content) + 1
@@ -90,11 +90,11 @@ class BoundedBody:
 
     def _decompressed(self, chunk: bytes, most_bytes: int, is_first: bool) -> bytes:  # noqa: FBT001 - private
         if self._decompressor is None or self._decompressor.eof:
-            return b""  # what follows the end is dropped, as browsers do
+            return b""  # data after the end is dropped, as in browsers
         try:
             return self._decompressor.decompress(chunk, most_bytes)
         except zlib.error:
-            if is_first and self._encoding == "deflate":  # some servers leave out the header of zlib
+            if is_first and self._encoding == "deflate":  # some servers omit the zlib header
                 self._decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
                 return self._decompressed(chunk, most_bytes, is_first=False)
             self.is_undecodable = True

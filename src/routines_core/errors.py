@@ -14,7 +14,7 @@
     ├── DatabaseError            the database is unreachable or unsuitable      -> 503
     │   ├── SilenceError         the database does not answer in time
     │   └── MigrationError       the schema's history does not match the migration files
-    ├── StatementTimeoutError    a statement was cancelled for its time         -> 503
+    ├── StatementTimeoutError    a statement took too long and was cancelled    -> 503
     ├── StorageError             the file store is unreachable or full          -> 503
     ├── ConfigurationError       a setting is missing or wrong                  -> exit code 1
     ├── EmbeddedServerError      the embedded Postgres cannot be run            -> exit code 1
@@ -147,7 +147,7 @@ class LimitExceededError(RoutinesError):
     """
 
     def __init__(self, limit: str, value: int, use: int, unit: str, retry_after_seconds: float | None = None) -> None:
-        advice = "Wait as long as Retry-After says" if retry_after_seconds is not None else "Make room first"
+        advice = "Wait for the time in Retry-After" if retry_after_seconds is not None else "Make room first"
         super().__init__(
             f"The collection is at its limit {limit}: it has {use} of {value} {unit}. {advice}, or ask the operator to "
             "raise the limit."
@@ -171,9 +171,9 @@ class MigrationError(DatabaseError):
 
 
 class StatementTimeoutError(RoutinesError):
-    """Postgres cancelled a statement for its time. The database is there; what was asked was too expensive.
+    """Postgres cancelled a statement that took too long. The database is up, but the request was too expensive.
 
-    Not a DatabaseError, since it must not be retried as an outage is: it counts as a failure of what asked.
+    Not a DatabaseError: it is a failure of the caller and must not be retried like an outage.
 
     Attributes:
         statement: The statement's name, `<aggregate>.<name>`.

@@ -1,8 +1,8 @@
 """A gate that shares a bounded number of places between collections.
 
-One collection alone may hold all places but the reserve. A place of the reserve goes only to a collection that holds
-none, so a collection that holds much never keeps out one that holds nothing. Among those that wait, the one with the
-fewest places is served first.
+One collection alone may hold all places except the reserve. A place of the reserve goes only to a collection that holds
+none, so a collection with many places never keeps out one without any. Among those that wait, the one with the fewest
+places is served first.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 
 class GateFullError(Exception):
-    """No place came free in time, or too many wait for one already."""
+    """No place became free in time, or too many are already waiting."""
 
 
 @dataclass
@@ -24,7 +24,7 @@ class FairGate:
         size: How many places there are, the reserve included.
         reserve: How many of them are kept for owners that hold fewer than `few`.
         most_waiting: How many of one owner may wait at once; one more is refused at once.
-        few: Up to how many places an owner may take of the reserve; 1 leaves it to those that hold none.
+        few: An owner may use the reserve while it holds fewer places than this; 1 leaves it to those that hold none.
     """
 
     size: int
@@ -93,7 +93,7 @@ class FairGate:
             raise
 
     def _give_up(self, owner: Hashable, admitted: "asyncio.Future[None]") -> None:
-        """Leave the queue; a place that was granted in this very moment goes to the next."""
+        """Leave the queue; a place that was granted just now goes to the next owner."""
         if admitted.done() and not admitted.cancelled():
             self._leave(owner)
             return

@@ -1,7 +1,7 @@
 """The limits of a collection and of its runs: one table that feeds the command line, the HTTP API and the docs.
 
-The values are in the database, where every program reads them: see sql/schema/14_limits.sql. A test holds the names and
-the built-in values of both equal.
+The values are in the database, where every program reads them: see sql/schema/14_limits.sql. A test checks that the
+names and built-in values of both agree.
 """
 
 import re
@@ -13,7 +13,7 @@ LARGEST = 2**53 - 1
 """The largest value: the largest integer that every JSON reader keeps exact."""
 MOST_CONCURRENT = 2**31 - 1
 CONCURRENCY = "max_concurrent_runs"
-"""The one limit that a task may have too, and that has no default for all collections."""
+"""The only limit that a task may also have, and the only one without a default for all collections."""
 
 Unit = Literal[
     "runs", "routines", "tasks", "webhooks", "files", "bytes", "steps", "events", "secrets", "runs per minute"
@@ -26,7 +26,7 @@ class LimitRule(NamedTuple):
     Attributes:
         default: The built-in value; None for no limit.
         of_run: Whether it bounds each run rather than the collection as a whole.
-        description: What it bounds, and what happens beyond it.
+        description: What it bounds, and what happens when it is reached.
     """
 
     unit: Unit
@@ -43,56 +43,56 @@ LIMITS: dict[str, LimitRule] = {
         "runs",
         100_000,
         of_run=False,
-        description="Pending and running runs. Beyond it no run is begun by HTTP; the schedule goes on.",
+        description="Pending and running runs. At the limit, HTTP starts no runs; the schedule continues.",
     ),
     "runs_per_minute": LimitRule(
         "runs per minute",
         6_000,
         of_run=False,
-        description="Runs begun by HTTP in a minute by the database's clock. The schedule goes on.",
+        description="Runs started by HTTP in a minute of the database's clock. The schedule continues.",
     ),
-    "routines": LimitRule("routines", 100_000, of_run=False, description="Routines. Beyond it none is created."),
-    "tasks": LimitRule("tasks", 10_000, of_run=False, description="Tasks. Beyond it none is created."),
+    "routines": LimitRule("routines", 100_000, of_run=False, description="Routines. At the limit, none can be added."),
+    "tasks": LimitRule("tasks", 10_000, of_run=False, description="Tasks. At the limit, none can be added."),
     "pending_webhooks": LimitRule(
         "webhooks",
         100_000,
         of_run=False,
-        description="Webhooks still to be delivered. Beyond it no run with a webhook is begun by HTTP.",
+        description="Webhooks still to be delivered. At the limit, HTTP starts no runs with a webhook.",
     ),
     "stored_bytes": LimitRule(
         "bytes",
         100 * 2**30,
         of_run=False,
-        description="Stored runs and their steps, estimated every five minutes. Beyond it no run is begun by HTTP.",
+        description="Stored runs and their steps, estimated every five minutes. At the limit, HTTP starts no runs.",
     ),
     "files": LimitRule(
         "files",
         100_000,
         of_run=False,
-        description="Stored files, listed every hour and counted as they are saved. Beyond it no file is taken.",
+        description="Stored files, listed every hour and counted as they are saved. At the limit, uploads are refused.",
     ),
     "file_bytes": LimitRule("bytes", 100 * 2**30, of_run=False, description="The bytes of these files."),
     "run_step_bytes": LimitRule(
         "bytes",
         16 * 2**20,
         of_run=True,
-        description="Inputs and outputs of all steps of a run. Beyond it the step fails.",
+        description="Inputs and outputs of all steps of a run. A step that exceeds it fails.",
     ),
-    "run_steps": LimitRule("steps", 1_000, of_run=True, description="Steps of a run. Beyond it the run fails."),
+    "run_steps": LimitRule("steps", 1_000, of_run=True, description="Steps of a run. A run that exceeds it fails."),
     "run_children": LimitRule(
         "runs",
         1_000,
         of_run=True,
-        description="Runs in the tree of a run, without its root. Beyond it the step that would start one fails.",
+        description="Runs in the tree of a run, without its root. A step that would start one more fails.",
     ),
     "run_log_events": LimitRule(
-        "events", 10_000, of_run=True, description="Events in the log of a run. Beyond it the step fails."
+        "events", 10_000, of_run=True, description="Events in the log of a run. A step that exceeds it fails."
     ),
     "run_secrets": LimitRule(
         "secrets",
         100,
         of_run=True,
-        description="Secrets of a run, those of its collection included. Beyond it the run fails.",
+        description="Secrets of a run, including those of its collection. A run that exceeds it fails.",
     ),
 }
 """By name, in the order in which they are shown."""
@@ -105,7 +105,7 @@ def check_limit(name: str, value: int | None) -> None:
     """Check that the limit exists and may have this value; None for no limit.
 
     Raises:
-        InvalidError: It does not exist, or may not; `field` is its name.
+        InvalidError: The limit does not exist, or the value is out of range; `field` is the limit's name.
     """
     if name not in LIMITS:
         raise InvalidError(f"{name}: no limit has this name (known: {', '.join(LIMITS)}).", name)

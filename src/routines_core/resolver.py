@@ -1,7 +1,7 @@
 """Resolves names in a bounded number of threads, shared fairly between those who ask.
 
-The system's resolver blocks: a name whose servers do not answer takes a thread for half a minute, long after whoever
-asked has given up. The threads are daemons, so such a name does not delay the end of the program either.
+The system's resolver blocks: a name whose servers do not answer occupies a thread for half a minute, long after the
+caller has given up. The threads are daemons, so such a name does not delay the program's exit either.
 """
 
 import asyncio
@@ -72,7 +72,7 @@ class Resolver:
 
         Args:
             host: In ASCII, as DNS expects it.
-            owner: Who asks, for example the id of a collection; None: everybody who asks for names of one domain.
+            owner: On whose behalf, for example the id of a collection. With None, all lookups below one domain share.
 
         Raises:
             OSError: The host has no address or is not a valid name.
@@ -97,7 +97,7 @@ class Resolver:
                 self._leave(first.owner)
 
     def _leave(self, owner: Hashable) -> None:
-        """Count one lookup less. Call it with the lock held."""
+        """Decrease the count of active lookups. Call it with the lock held."""
         self._active[owner] -= 1
         if not self._active[owner]:
             del self._active[owner]

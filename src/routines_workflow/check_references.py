@@ -14,7 +14,7 @@ ADDED_PARAMS = ("file_paths",)
 Names: TypeAlias = dict[str, None]
 """Names in order, quick to search."""
 _SHOWN_NAMES = 20
-"""Names that a message lists."""
+"""Maximum number of names listed in a message."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,7 @@ class StepScope:
         positions: The workflow's steps: name to position, from 0.
         configs: The workflow's step_configs.
         init_params: The declared parameters with their defaults.
-        parts: The names of the inputs and outputs of steps, as far as they were needed. All scopes of a workflow share
-            it.
+        parts: Cache of the names of steps' inputs and outputs, shared by all scopes of a workflow.
     """
 
     step: str

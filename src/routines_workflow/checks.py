@@ -16,9 +16,9 @@ from routines_workflow.step_limits import step_limits
 MOST_FINDINGS = 100
 """More would not help anyone, and a workflow with thousands of faults must not keep the API busy."""
 LONGEST_TEXT = 500
-"""Characters of a finding's field, and of its message."""
+"""Maximum length of a finding's field, and of its message, in characters."""
 LONGEST_GUESSED = 100
-"""Characters of an unknown activity's name for which a similar one is looked for."""
+"""Longest unknown activity name for which a similar one is suggested, in characters."""
 KEYS = ("init_params", "step_configs", "steps")
 """The keys of a workflow."""
 RESERVED_NAMES = RESERVED_ROOTS

@@ -13,7 +13,7 @@ MAX_BYTES = 1024 * 1024
 
 
 class TooLargeError(InvalidError):
-    """The result of an activity would be too large; nothing of it was made."""
+    """The result of an activity would be too large, so it was not computed."""
 
     def __init__(self, what: str, size_bytes: int) -> None:
         super().__init__(

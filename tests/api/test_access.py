@@ -109,14 +109,14 @@ async def test_the_documentation_page_names_its_charset_once(client: Client) -> 
 
 
 @pytest.mark.parametrize("path", [f"{BASE}/r/why", "/api/v1/db/outcomes/my-org"])
-async def test_a_missing_parameter_is_told_to_a_valid_key_only(client: Client, path: str) -> None:
+async def test_a_missing_parameter_is_reported_only_to_a_valid_key(client: Client, path: str) -> None:
     assert (await client.get(path, headers={"Authorization": "Bearer x"})).status_code == 401
     assert (await client.get(path.replace("my-org", "other"))).status_code == 404
     answer = await client.get(path)
     assert (answer.status_code, answer.json()["errors"][0]["message"]) == (400, "is required")
 
 
-async def test_answers_are_neither_stored_nor_read_as_another_type(client: Client) -> None:
+async def test_answers_forbid_caching_and_content_sniffing(client: Client) -> None:
     answers = [
         await client.get(BASE),
         await client.get(f"{BASE}/missing"),

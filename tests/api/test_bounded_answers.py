@@ -1,4 +1,4 @@
-"""Answers are bounded: summaries in lists, large runs whole within a limit, and statements that cost too much."""
+"""Answers are bounded: lists hold summaries, large runs are truncated, and expensive statements are cancelled."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ ONE = "/api/v1/db/trajectory/my-org/echo"
 async def run_with(
     client: Client, connection: Connection, steps: int, characters: int, *, can_be_compressed: bool = False
 ) -> int:
-    """Start a run, end it, and give it this many steps whose outputs are a text of so many characters."""
+    """Start and end a run, and give it this many steps with outputs of this many characters."""
     run = (await client.post(RUN)).json()["trajectory_id"]
     random = "(SELECT string_agg(md5(random()::text || n || m), '') FROM generate_series(1, %s / 32) AS m)"
     text = "repeat('x', %s)" if can_be_compressed else random
@@ -101,7 +101,7 @@ async def test_a_page_is_bounded_as_a_whole(
     assert len(answer.content) < 20_000
 
 
-async def test_a_list_shows_at_most_so_many_steps_of_a_run(
+async def test_a_list_shows_a_limited_number_of_steps_of_a_run(
     client: Client, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(db, "LISTED_STEPS", 5)

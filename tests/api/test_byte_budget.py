@@ -23,7 +23,7 @@ async def test_an_owner_gets_its_share_and_the_rest_stays_for_others() -> None:
     assert budget.in_use == 0
 
 
-async def test_a_size_beyond_the_budget_counts_as_the_whole_and_none_as_nothing() -> None:
+async def test_a_size_over_the_budget_takes_all_of_it_and_an_empty_body_takes_nothing() -> None:
     budget = ByteBudget(total=100, per_owner=60)
     async with budget.hold("a", 1000, 0.01), budget.hold("a", 0, 0.01):
         assert budget.held_by("a") == 60

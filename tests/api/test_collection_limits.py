@@ -35,7 +35,7 @@ async def client(connection: Connection, database: Database, tmp_path: Path) -> 
 
 
 async def limit(client: Client, collection: str = "my-org", **limits: int | None) -> None:
-    """Set limits as an operator, and wait until the process no longer goes by what it counted before."""
+    """Set limits as an operator, and wait until the process no longer uses its previous count."""
     answer = await client.put(LIMITS_OF.format(collection), json={"limits": limits}, headers=OPERATOR)
     assert answer.status_code == 200, answer.text
     client.app.state.services.limits._counts.clear()
@@ -73,7 +73,7 @@ async def until_created(client: Client, name: str) -> None:
         if (await create_routine(client, name)).status_code == 201:
             return
         await asyncio.sleep(0.1)
-    pytest.fail("a routine that was deleted counts for ever")
+    pytest.fail("a deleted routine still counts")
 
 
 async def test_a_failed_request_does_not_use_up_the_limit(client: Client) -> None:

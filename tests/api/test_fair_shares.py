@@ -1,4 +1,4 @@
-"""What a process has little of is shared: a collection that holds much never keeps out one that holds nothing."""
+"""Limited resources of a process are shared: a collection that holds much never keeps out one that holds nothing."""
 
 import asyncio
 import time
@@ -37,7 +37,7 @@ def client_of(app: Api, key: str) -> httpx.AsyncClient:
 async def test_connections_that_one_collection_holds_leave_some_for_another(
     connection: Connection, database: Database
 ) -> None:
-    """While every connection that it may have waits for a lock, another collection is answered at once."""
+    """Another collection is answered at once while all connections of the first one wait for a lock."""
     alpha, beta = await make_key(connection, "alpha"), await make_key(connection, "beta")
     async with serving(database) as app, client_of(app, alpha) as greedy, client_of(app, beta) as modest:
         assert (await greedy.post("/api/v1/tasks/alpha", json={"name": "t", "workflow": WORKFLOW})).status_code == 201

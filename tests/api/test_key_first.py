@@ -1,4 +1,4 @@
-"""The key comes first: nothing of a body is read before it, and what is read is bounded."""
+"""The key comes first: no body is read before it is recognised, and bodies are bounded."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -27,7 +27,7 @@ TYPES = ["application/json", "multipart/form-data; boundary=x", "application/x-w
 
 
 class Exchange:
-    """One ASGI request whose body is sent piece by piece. Knows whether the application asked for any of it."""
+    """One ASGI request whose body is sent piece by piece. Records whether the application asked for any of it."""
 
     def __init__(self, app: Api, method: str, path: str, key: str, **headers: str) -> None:
         self.app = app

@@ -64,7 +64,7 @@ async def test_once_a_token_is_set_nothing_else_opens_metrics(database: Database
 
 
 @pytest.mark.parametrize("path", ["/metrics/", "//metrics", "/%6detrics", "/metrics//"])
-async def test_only_the_path_that_a_proxy_shuts_answers_metrics(database: Database, path: str) -> None:
+async def test_only_the_path_that_a_proxy_blocks_serves_metrics(database: Database, path: str) -> None:
     async with client_of(database.url) as client:
         answer = await client.get("http://testserver.local" + path)
         assert (answer.status_code, b"routines_" in answer.content) == (404, False)

@@ -75,7 +75,7 @@ def test_a_key_opens_its_collection_and_survives_a_reload_only_in_its_tab(signed
     [
         ("nonsense", "This key does not work"),
         ("schlüssel", "Enter the whole key"),
-        ("rtn_1_" + "a" * 43 + "b" * 6, "mistyped or cut"),
+        ("rtn_1_" + "a" * 43 + "b" * 6, "mistyped or truncated"),
     ],
     ids=["unknown", "not a key", "mistyped"],
 )

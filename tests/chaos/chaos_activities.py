@@ -12,7 +12,7 @@ import msgspec
 from routines_workflow.activity import StepContext, activity
 
 OFF_BY_SECONDS = float(os.environ.get("WRONG_CLOCK_SECONDS", "0"))
-"""Subtracted so that the trace has the true time, even if this process sees a wrong one."""
+"""Offset of this process's clock, subtracted so that the trace has the true time."""
 CLAIM = "the claim"
 """The name of the secret that tells a step for which run and fence it works."""
 

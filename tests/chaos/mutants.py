@@ -288,7 +288,11 @@ MUTANTS = [
     ),
     Mutant(
         "finished steps are forgotten",
-        (Edit(RUNS, "status = 'completed')::text AS finished_steps", "false)::text AS finished_steps", "load"),),
+        (
+            Edit(
+                RUNS, "status = 'completed')::text END AS finished_steps", "false)::text END AS finished_steps", "load"
+            ),
+        ),
         {"repeated"},
         faults={"stop_worker": 2, "kill_worker": 1},
     ),
@@ -321,7 +325,14 @@ MUTANTS = [
     ),
     Mutant(
         "the reaper counts no crash",
-        (Edit(RUNS, "crashes = crashes + CASE WHEN is_late THEN 0 ELSE 1 END", "crashes = crashes + 0", "reap"),),
+        (
+            Edit(
+                RUNS,
+                "crashes = crashes + CASE WHEN is_late OR has_waited THEN 0 ELSE 1 END",
+                "crashes = crashes + 0",
+                "reap",
+            ),
+        ),
         {"crashes"},
         faults=None,
     ),

@@ -177,7 +177,7 @@ async def test_none_of_a_thousand_late_writes_is_accepted(connection: Connection
             run.id for number, run in enumerate(lost) if await LATE_WRITES[number % len(LATE_WRITES)](late, run)
         ]
         refused = [
-            await children.start_child(late, run, step="s", task="t", init_params={}, index=0) for run in lost[:50]
+            await children.start_child(late, run, step="s", task="t", init_params="{}", index=0) for run in lost[:50]
         ]
         at_once = [Checkpoint(run.id, run.fence, [STEP], "failed", "late") for run in lost]
         assert await runs.write(late, at_once, lease_seconds=60) == set()

@@ -48,7 +48,7 @@ def threads() -> int:
     return sum(thread.name == "resolver" for thread in threading.enumerate())
 
 
-async def test_names_that_hang_take_few_threads_and_keep_out_nobody_else(servers: Servers) -> None:
+async def test_names_that_hang_take_few_threads_and_leave_room_for_others(servers: Servers) -> None:
     pool = Resolver(size=6, per_owner=2)
     asking = [asyncio.create_task(pool.resolve(f"{n}.hangs.example", owner="attacker")) for n in range(50)]
     await until_hanging(servers, 2)

@@ -1,4 +1,4 @@
-"""docs/run/limits.md lists the limits as they are."""
+"""docs/run/limits.md lists every limit as it is in the code."""
 
 import re
 

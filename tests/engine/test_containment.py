@@ -1,4 +1,4 @@
-"""One tenant's work in a worker does not keep another's from running."""
+"""One tenant's runs in a worker do not keep another's from running."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -113,7 +113,7 @@ async def test_a_full_worker_still_claims_the_first_run_of_another_collection(
 
 
 async def test_a_run_with_ninety_megabytes_of_steps_delays_no_claim(connection: Connection, database: Database) -> None:
-    """It was written before there was a budget; its worker was lost."""
+    """The run dates from before there was a budget, and its worker was lost."""
     steps = {f"s{number}": {"activity": "text_echo", "text": "x"} for number in range(91)}
     large = await run_of(connection, await task_in(connection, "alpha", "large", *steps.items()))
     [claim] = await runs.claim(connection, capacity=1, **CLAIM)

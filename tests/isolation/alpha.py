@@ -1,4 +1,4 @@
-"""Alpha, the attacker: one key, a client that takes any answer, hostile receivers, and a time after which it stops."""
+"""Alpha, the attacker: it has one key, a client that accepts any response, hostile receivers and a time limit."""
 
 import contextlib
 import json
@@ -18,24 +18,24 @@ import httpx
 import psycopg
 
 ANSWER_SECONDS = 20.0
-"""How long alpha waits for an answer while it prepares."""
+"""Response timeout while alpha prepares an attack."""
 PARTING_SECONDS = 1.0
-"""How long after the end of the attack it waits for the last answers; then it hangs up."""
+"""Once the attack is over, alpha waits this long for the last responses and then disconnects."""
 Step = dict[str, Any]
 
 
 class UselessAttackError(AssertionError):
-    """An attack did not get as far as it must to be one."""
+    """The attack could not be set up, so it proves nothing."""
 
 
 @dataclass
 class Alpha:
-    """What an attack works with.
+    """What an attack can use.
 
     Attributes:
-        seconds: How long the attack goes on once it has been prepared.
-        answers: How often each status came; 0: no answer.
-        begun_at: When the attack proper began; what came before was preparation.
+        seconds: Duration of the attack, preparation not included.
+        answers: Number of responses by status; 0 stands for no response.
+        begun_at: When the attack proper began, after its preparation; 0 until then.
     """
 
     api_url: str
@@ -65,22 +65,22 @@ class Alpha:
     # Time
 
     def begin(self) -> None:
-        """Say that the attack is prepared: from now on it takes `seconds`."""
+        """Mark the end of the preparation; the attack lasts `seconds` from now."""
         self.begun_at = time.monotonic()
 
     def goes_on(self) -> bool:
-        """Whether the attack's time is not over."""
+        """Return True while the attack has time left; the first call begins it."""
         if not self.begun_at:
             self.begin()
         return time.monotonic() < self.begun_at + self.seconds
 
     def hold(self) -> None:
-        """Do nothing more until the time is over."""
+        """Wait until the time is up."""
         while self.goes_on():
             time.sleep(0.05)
 
     def repeat(self, act: Callable[[], object], *, threads: int = 1) -> None:
-        """Do this again and again in so many threads until the time is over."""
+        """Repeat `act` in this many threads until the time is up."""
         if not self.begun_at:
             self.begin()
 
@@ -91,7 +91,7 @@ class Alpha:
         self.at_once(work, range(threads))
 
     def at_once(self, act: Callable[[Any], object], items: Iterable[Any], *, threads: int = 64) -> None:
-        """Do this for each item, many at a time; raises what the first one raises."""
+        """Call `act` for each item, many at a time; raises the first exception."""
         given = list(items)
         with ThreadPoolExecutor(max(1, min(threads, len(given)))) as pool:
             for future in [pool.submit(act, item) for item in given]:
@@ -100,7 +100,7 @@ class Alpha:
     # Requests
 
     def send(self, method: str, path: str, body: Any = None, **options: Any) -> httpx.Response | None:
-        """Send a request; any answer is fine, and so is none. A body that is bytes is sent as it is."""
+        """Send a request and return the response, or None if there was none. A body of bytes is sent unchanged."""
         if isinstance(body, bytes):
             options["content"] = body
             options.setdefault("headers", {"Content-Type": "application/json"})
@@ -118,10 +118,10 @@ class Alpha:
         return answer
 
     def task(self, steps: dict[str, Step], init_params: dict[str, Any] | None = None, name: str = "attack") -> str:
-        """Save a task whose steps run in this order; its name.
+        """Save a task whose steps run in this order. Returns its name.
 
         Raises:
-            UselessAttackError: It was refused.
+            UselessAttackError: The API refused it.
         """
         workflow = {"init_params": init_params or {}, "step_configs": steps, "steps": list(steps)}
         answer = self.send("POST", f"/tasks/{self.collection}", {"name": name, "workflow": workflow})
@@ -130,15 +130,15 @@ class Alpha:
         return name
 
     def run(self, task: str = "attack", **body: Any) -> int | None:
-        """Start a run; its id, or None if it was refused."""
+        """Start a run. Returns its id, or None if the API refused it."""
         answer = self.send("POST", f"/run/{self.collection}/{task}", body)
         return answer.json()["trajectory_id"] if answer is not None and answer.is_success else None
 
     def runs(self, count: int, task: str = "attack", **body: Any) -> list[int]:
-        """Start so many runs, sixteen at a time, as long as the attack goes on.
+        """Start up to `count` runs, sixteen at a time, while the attack lasts.
 
         Raises:
-            UselessAttackError: Not one was started.
+            UselessAttackError: No run was started.
         """
         found: list[int | None] = []
         self.goes_on()
@@ -151,7 +151,7 @@ class Alpha:
         return started
 
     def ended_run(self, task: str, *, seconds: float = 30, **body: Any) -> int:
-        """Start a run and wait for its end; part of the preparation.
+        """Start a run and wait until it ends. Part of the preparation.
 
         Raises:
             UselessAttackError: It did not end.
@@ -166,10 +166,10 @@ class Alpha:
         raise UselessAttackError(f"the run of {task} did not end: {dict(self.answers)}")
 
     def environment(self, variables: dict[str, str]) -> None:
-        """Set these environment variables, as many in a request as one may have.
+        """Set these environment variables, as many per request as the API allows.
 
         Raises:
-            UselessAttackError: Not one was taken.
+            UselessAttackError: The API accepted none of them.
         """
         names = list(variables)
         size = max(1, min(100, 200_000 // max(1, *map(len, variables.values()))))
@@ -179,12 +179,12 @@ class Alpha:
             answer = self.send("PATCH", f"/collections/{self.collection}/environment", {"environment_variables": part})
             taken |= answer is not None and answer.is_success
         if not taken:
-            raise UselessAttackError(f"no environment variable was taken: {dict(self.answers)}")
+            raise UselessAttackError(f"no environment variable was accepted: {dict(self.answers)}")
 
     # Bare connections
 
     def connect(self) -> socket.socket | None:
-        """A connection that stays open until the attack is over; None if it was refused."""
+        """Open a connection that stays open until the attack is over. Returns None if it was refused."""
         parts = urlsplit(self.api_url)
         with contextlib.suppress(OSError):
             opened = socket.create_connection((parts.hostname or "", parts.port or 0), timeout=5)
@@ -194,14 +194,14 @@ class Alpha:
         return None
 
     def head(self, method: str, path: str, *, key: bool = True, **headers: object) -> bytes:
-        """The head of a request; _ in a header's name stands for -."""
+        """Return the head of a request; _ in a header's name stands for -."""
         lines = [f"{method} /api/v1{path} HTTP/1.1", "Host: alpha"]
         lines += [f"Authorization: Bearer {self.key}"] if key else []
         lines += [f"{name.replace('_', '-')}: {text}" for name, text in headers.items()]
         return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
 
     def push(self, connection: socket.socket | None, content: bytes) -> bool:
-        """Send bytes as they are; whether the other side took them."""
+        """Send raw bytes. Returns True if the other side accepted them."""
         if connection is None:
             return False
         with contextlib.suppress(OSError):
@@ -209,10 +209,10 @@ class Alpha:
             return True
         return False
 
-    # What only the machine around alpha does
+    # Events that alpha cannot cause over HTTP
 
     def execute(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        """Do what time or chance would do: make routines due, take a lease away."""
+        """Do by SQL what time or chance would do, such as making routines due or expiring a lease."""
         with psycopg.connect(self.database_url, autocommit=True) as connection:
             cursor = connection.execute(statement.encode(), parameters)
             return cursor.fetchall() if cursor.description else []
@@ -227,7 +227,7 @@ class Alpha:
         )
 
     def make_due(self) -> int:
-        """Let the slot of all of alpha's routines come; how many they are."""
+        """Make all of alpha's routines due at the next second. Returns their number."""
         return len(
             self.execute(
                 """UPDATE routines.routines SET next_run_at = date_trunc('second', now()) + interval '1 second'
@@ -243,7 +243,7 @@ Behaviour = Callable[[socket.socket], None]
 
 @contextmanager
 def receiver(behaviour: Behaviour) -> Generator[str]:
-    """A receiver on loopback that behaves in this way to every connection; its URL."""
+    """Run a receiver on loopback that treats every connection this way. Yields its URL."""
     stopped = threading.Event()
 
     class Handler(socketserver.BaseRequestHandler):
@@ -258,7 +258,7 @@ def receiver(behaviour: Behaviour) -> Generator[str]:
         block_on_close = False
 
         def handle_error(self, request: Any, client_address: Any) -> None:
-            """Silent."""
+            """Ignore errors."""
 
     server = Server(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
@@ -271,7 +271,7 @@ def receiver(behaviour: Behaviour) -> Generator[str]:
 
 
 def answering(body: bytes, *, status: int = 200, **headers: object) -> Behaviour:
-    """Answers with this; _ in a header's name stands for -."""
+    """Return a behaviour that sends this response; _ in a header's name stands for -."""
     head = [f"HTTP/1.1 {status} Said", f"Content-Length: {len(body)}", "Connection: close"]
     head += [f"{name.replace('_', '-')}: {text}" for name, text in headers.items()]
     content = "\r\n".join(head).encode("latin-1") + b"\r\n\r\n" + body
@@ -283,14 +283,14 @@ def answering(body: bytes, *, status: int = 200, **headers: object) -> Behaviour
 
 
 def hangs(connection: socket.socket) -> None:
-    """Never says a word, until the other side hangs up."""
+    """Send nothing until the other side disconnects."""
     connection.settimeout(120)
     while connection.recv(65536):
         pass
 
 
 def trickling(head: bytes, piece: bytes, pause_seconds: float, seconds: float = 60) -> Behaviour:
-    """Says `head`, then `piece` again and again with pauses."""
+    """Return a behaviour that sends `head`, then `piece` over and over with pauses in between."""
 
     def behave(connection: socket.socket) -> None:
         connection.sendall(head)
@@ -303,5 +303,5 @@ def trickling(head: bytes, piece: bytes, pause_seconds: float, seconds: float = 
 
 
 def dumps(value: Any) -> bytes:
-    """JSON in bytes, made once for a request that is sent often."""
+    """Encode JSON once, for a request that is sent often."""
     return json.dumps(value).encode()

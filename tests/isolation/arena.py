@@ -1,13 +1,13 @@
-"""The arena: the programs, beta's probe beside them, and the verdict on what an attack did to beta.
+"""The arena: the programs, beta's probe, and the verdict on what an attack did to beta.
 
-What holds for every attack:
+An attack is contained if all of this holds:
 
 - Each probe's p99 is at most QUIET_FACTOR times its quiet value, or LEAST_BOUND_SECONDS if that is more.
-- Nothing of beta's fails: no status but 200, no run that does not complete, no slot or webhook that does not come.
-- No event loop of API, ticker and worker stands still for longer than STALL_SECONDS.
-- No program uses more memory than MEMORY_BYTES says, and none ends.
-- RECOVERY_SECONDS after the attack beta is as well as before, no run of alpha's that was cancelled is left active, and
-  the programs use hardly more of a core than before.
+- Nothing fails for beta: every status is 200, every run completes, every slot fires and every webhook arrives.
+- No event loop of the API, ticker or worker stalls for longer than STALL_SECONDS.
+- No program exceeds its limit in MEMORY_BYTES, and none exits.
+- RECOVERY_SECONDS after the attack, beta's probes are within their bounds again, none of alpha's cancelled runs is
+  still active, and the programs use at most SPARE_CORES more processor time than before.
 """
 
 import json
@@ -35,24 +35,24 @@ LEAST_BOUND_SECONDS = 1.0
 STALL_SECONDS = 0.1
 RECOVERY_SECONDS = 10.0
 WINDOW_SECONDS = 1.5
-"""How long beta must be well in one piece to count as recovered."""
+"""Beta has recovered once its probes stay within their bounds for this long."""
 SPARE_CORES = 0.4
-"""How much more of a core all programs may use after an attack than while it was quiet: nothing goes on unseen."""
+"""Processor time, in cores, that all programs may use after an attack beyond the quiet value: no work may linger."""
 MEMORY_BYTES = {"api": 400 * MIB, "ticker": 200 * MIB, "worker": 400 * MIB, STEP_PROCESSES: 704 * MIB}
-"""The most resident memory; a step process has 512 MiB beyond the 100 or so that it starts with, and some room."""
+"""Maximum resident memory. A step process may use 512 MiB beyond the 100 MiB or so that it starts with; some margin."""
 TIMELY_SECONDS = 20.0
-"""How long the answers to what began in the attack are waited for: probe.py gives up before."""
+"""How long to wait for responses to requests made during the attack. The probe's own timeout is shorter."""
 ROUTINES = 14
-"""Routines of beta, fired in turns, so that the run of one has long ended when it is due again."""
+"""Routines of beta. They fire in turn, so each one's run has ended long before it is due again."""
 MOST_CANCELLED = 2000
-"""Runs that alpha cancels itself, a hundred in a request; what is beyond is cancelled at psql."""
+"""Runs that alpha cancels by HTTP, a hundred per request; the rest are cancelled by SQL."""
 CANCELLED_AT_ONCE = 100
 PROBE = Path(__file__).with_name("probe.py")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One thing that beta did: see probe.py."""
+    """One measured action of beta: see probe.py."""
 
     probe: str
     at: float
@@ -62,15 +62,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What an attack did.
+    """The effect of an attack.
 
     Attributes:
-        harm: A sentence for each way in which it hurt; empty: it was held.
-        p99: Of each probe during the attack, in seconds.
+        harm: One sentence per kind of harm; empty if the attack was contained.
+        p99: The p99 of each probe during the attack, in seconds.
         stalls: The longest stall of each program.
-        peaks: The most resident memory of each program, in bytes.
-        recovered_seconds: How long after the attack beta was well again; None: not in time.
-        answers: How often alpha got each status; 0: no answer.
+        peaks: Peak resident memory of each program, in bytes.
+        recovered_seconds: How long after the attack beta recovered; None if it did not in time.
+        answers: Number of responses to alpha by status; 0 stands for no response.
     """
 
     harm: list[str]
@@ -81,7 +81,7 @@ class Verdict:
     answers: dict[int, int]
 
     def __str__(self) -> str:
-        """Everything that was measured, in a few lines."""
+        """Return all measurements in a few lines."""
         p99 = ", ".join(f"{name} {seconds * 1000:.0f} ms" for name, seconds in self.p99.items())
         stalls = ", ".join(f"{name} {stall.seconds * 1000:.0f} ms" for name, stall in self.stalls.items())
         peaks = ", ".join(f"{name} {size // MIB} MiB" for name, size in self.peaks.items())
@@ -94,12 +94,12 @@ class Verdict:
 
 @dataclass
 class Arena:
-    """Programs on a database, beta beside them, and one attack after another.
+    """Programs on a database, with beta as the victim of one attack after another.
 
     Attributes:
-        quiet: Beta's p99 of each probe while nobody attacks.
+        quiet: The p99 of each probe without an attack, in seconds.
         quiet_cores: How many cores all programs use then.
-        is_spent: An attack left its marks: the next one must have another arena.
+        is_spent: True once an attack has done harm; the next attack needs a new arena.
     """
 
     programs: Programs
@@ -113,7 +113,7 @@ class Arena:
     _numbers: "count[int]" = field(default_factory=count)
 
     def open(self) -> None:
-        """Make beta and its probe, and measure the quiet values."""
+        """Create beta, start its probe, and measure the quiet values."""
         config = self._make_beta()
         self._probe = subprocess.Popen(
             [sys.executable, str(PROBE), json.dumps(asdict(config))],
@@ -128,7 +128,7 @@ class Arena:
         self.quiet_cores = self._cores_since(began, used)
         self._wait_for_answers(time.monotonic())
         samples = self._between(began, began + QUIET_SECONDS)
-        assert not [each for each in samples if each.fault], f"beta fails though nobody attacks: {samples}"
+        assert not [each for each in samples if each.fault], f"beta fails without an attack: {samples}"
         self.quiet = p99_of(samples)
 
     def close(self) -> None:
@@ -138,7 +138,7 @@ class Arena:
             self._probe.wait(timeout=10)
 
     def suffer(self, attack: Attack, *, seconds: float) -> Verdict:
-        """Make an attack of so many seconds and return what it did to beta."""
+        """Attack for this many seconds and return the verdict."""
         name = f"alpha-{next(self._numbers)}"
         alpha = Alpha(self.programs.api_url, new_key(self.database, name), name, self.database.url, seconds)
         self.programs.forget_peaks()
@@ -164,14 +164,14 @@ class Arena:
         p99 = p99_of(samples)
         harm = [*self._harm_to_beta(samples, p99), *self._harm_to_programs(worst), *left]
         if recovered is None:
-            harm.append(f"beta is not as before {RECOVERY_SECONDS:g} s after the attack")
+            harm.append(f"beta had not recovered {RECOVERY_SECONDS:g} s after the attack")
         if answers.get(500):
-            harm.append(f"alpha got the status 500 {answers[500]} times")
+            harm.append(f"alpha got status 500 {answers[500]} times")
         self.is_spent = bool(harm)
         return Verdict(harm, p99, worst, dict(self.programs.peaks), recovered, answers)
 
     def bound(self, probe: str) -> float:
-        """The largest p99 that this probe may have."""
+        """Return the maximum p99 of this probe, in seconds."""
         return max(QUIET_FACTOR * self.quiet[probe], LEAST_BOUND_SECONDS)
 
     def _harm_to_beta(self, samples: list[Sample], p99: dict[str, float]) -> list[str]:
@@ -179,11 +179,11 @@ class Arena:
         for probe in PROBES:
             own = [each for each in samples if each.probe == probe]
             if not own:
-                harm.append(f"beta's {probe} was not begun once")
+                harm.append(f"beta's {probe} was never started")
                 continue
             if p99[probe] > self.bound(probe):
                 harm.append(
-                    f"beta's {probe}: p99 {p99[probe]:.2f} s, at most {self.bound(probe):.2f} s are allowed "
+                    f"beta's {probe}: p99 {p99[probe]:.2f} s, more than the allowed {self.bound(probe):.2f} s "
                     f"(quiet {self.quiet[probe]:.2f} s)"
                 )
             if faults := [each.fault for each in own if each.fault]:
@@ -194,14 +194,14 @@ class Arena:
         harm = [f"the {name} ended with code {code}" for name, code in self.programs.ended().items()]
         for name, stall in worst.items():
             if stall.seconds > STALL_SECONDS:
-                harm.append(f"the {name}'s loop stood still for {stall.seconds:.2f} s at {stall.where or 'unknown'}")
+                harm.append(f"the {name}'s loop stalled for {stall.seconds:.2f} s at {stall.where or 'unknown'}")
         for name, size in self.programs.peaks.items():
             if size > MEMORY_BYTES[name]:
-                harm.append(f"the {name} used {size // MIB} MiB, at most {MEMORY_BYTES[name] // MIB} are allowed")
+                harm.append(f"the {name} used {size // MIB} MiB, more than the allowed {MEMORY_BYTES[name] // MIB}")
         return harm
 
     def _clean_up(self, alpha: Alpha) -> list[str]:
-        """Let alpha cancel what it has; returns a sentence if anything stays active."""
+        """Let alpha cancel its runs. Returns a sentence of harm if any stays active."""
         until = time.monotonic() + RECOVERY_SECONDS
         with psycopg.connect(self.database.url, autocommit=True) as connection:
             client = Alpha(alpha.api_url, alpha.key, alpha.collection, alpha.database_url, 0)
@@ -222,7 +222,7 @@ class Arena:
         return []
 
     def _recovered_seconds(self, ended: float) -> float | None:
-        """Wait until beta has been well for a while without a break; how long after the attack that began."""
+        """Wait until beta's probes stay within their bounds. Returns how long after the attack that began."""
         marks: deque[tuple[float, dict[int, float]]] = deque()
         while (now := time.monotonic()) < ended + RECOVERY_SECONDS + WINDOW_SECONDS:
             marks.append((now, self.programs.cpu_seconds()))
@@ -243,11 +243,11 @@ class Arena:
         return sum(seconds - used.get(pid, 0.0) for pid, seconds in now.items()) / (time.monotonic() - begin)
 
     def _wait_for_answers(self, until: float) -> None:
-        """Wait until all that beta began before this time has ended."""
+        """Wait until every action that beta started before this time has ended."""
         deadline = time.monotonic() + TIMELY_SECONDS
         while self._pending_since <= until and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert self._pending_since > until, "the probe itself does not answer"
+        assert self._pending_since > until, "the probe itself does not respond"
 
     def _between(self, begin: float, end: float) -> list[Sample]:
         return [each for each in list(self._samples) if begin <= each.at < end]
@@ -281,7 +281,7 @@ class Arena:
 
 
 def p99_of(samples: list[Sample]) -> dict[str, float]:
-    """The p99 of each probe, by nearest rank: of fewer than a hundred samples the largest."""
+    """Return the p99 of each probe by nearest rank; with fewer than a hundred samples, the largest."""
     found: dict[str, float] = {}
     for probe in (RUN_SYNC, GET, FIRE, WEBHOOK):
         seconds = sorted(each.seconds for each in samples if each.probe == probe)
@@ -291,7 +291,7 @@ def p99_of(samples: list[Sample]) -> dict[str, float]:
 
 
 def _active(connection: psycopg.Connection, collection: str) -> list[tuple[int, str]]:
-    """The active runs of a collection, parents first, with the names of their tasks."""
+    """Return the active runs of a collection with the names of their tasks, parents first."""
     return connection.execute(
         """SELECT trajectories.id, tasks.name FROM routines.trajectories
            JOIN routines.tasks ON tasks.id = trajectories.task_id
@@ -303,7 +303,7 @@ def _active(connection: psycopg.Connection, collection: str) -> list[tuple[int, 
 
 
 def _cancel_at_psql(connection: psycopg.Connection, collection: str) -> None:
-    """Cancel by one statement what is too much for requests."""
+    """Cancel all active runs in one statement, where there are too many for requests."""
     connection.execute(
         """UPDATE routines.trajectories SET status = 'cancelled', ended_at = now(), lease_expires_at = NULL
            WHERE ended_at IS NULL AND collection_id = (SELECT id FROM routines.collections WHERE name = %s)""",

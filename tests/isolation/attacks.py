@@ -1,4 +1,4 @@
-"""What an attack is, and the register of all."""
+"""The definition of an attack, and the registry of all attacks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,22 +8,22 @@ from isolation.alpha import Alpha
 
 
 class Containment(StrEnum):
-    """What holds an attack; each value says what the product does."""
+    """What contains an attack; each value says what the product does."""
 
-    SMALL_CLAIMS = "claims carry small columns; what a run needs is loaded for that run"
-    BOUNDED_READS = "lists carry no steps, whole trajectories are bounded, a cancelled statement is an answer"
+    SMALL_CLAIMS = "claims carry small columns; the data of a run is loaded for that run alone"
+    BOUNDED_READS = "lists carry no steps, whole trajectories are bounded, a cancelled statement gets its own response"
     LINEAR_MASKING = "masking takes one pass, linear in text and secrets, and secrets are bounded"
-    BOUNDED_ANSWERS = "answers of receivers are bounded in bytes and time, and decoded off the loop"
-    MEMORY_LIMIT = "a step process has a memory limit and ends alone"
+    BOUNDED_ANSWERS = "responses of receivers are bounded in bytes and time, and decoded off the event loop"
+    MEMORY_LIMIT = "a step process has a memory limit and takes no other process down"
     WATCHDOG = "a step process that keeps a core busy is killed"
-    PROCESS_PER_COLLECTION = "no two collections share a step process at a time, and the worker runs no tenant's code"
+    PROCESS_PER_COLLECTION = "no two collections share a step process at a time, and none runs in the worker itself"
     WAITING_IS_FREE = "a run that waits holds no capacity"
     FAIR_SHARES = "capacity, delivery connections, seats and API connections are shared between collections"
     RUN_BUDGET = "a run and its tree have a budget of bytes, steps, children and events"
-    COLLECTION_LIMITS = "a collection has limits of what it stores and starts"
-    CHECKS_OFF_LOOP = "checks of workflows have a budget and run off the loop; caches are bounded in bytes"
-    KEY_FIRST = "nothing of a body is read before the key; bytes and connections are bounded"
-    REQUEST_LIMITS = "bodies are bounded in bytes, depth and items before they are looked at"
+    COLLECTION_LIMITS = "a collection has limits on what it stores and starts"
+    CHECKS_OFF_LOOP = "workflow checks have a budget and run off the event loop; caches are bounded in bytes"
+    KEY_FIRST = "no body is read before the key is recognised; bytes and connections are bounded"
+    REQUEST_LIMITS = "bodies are bounded in bytes, depth and items before they are checked"
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Attack:
     Attributes:
         id: Names it in tests.
         does: What alpha does, in one sentence.
-        containment: What holds it; without that it must hurt beta.
-        launch: Makes it; returns after `alpha.seconds` or a little later.
-        row: The row of the table in issue 13 that it comes from; 0: another kind.
-        in_make_test: One of the few that every test run makes.
+        containment: What contains it; without this, the attack must harm beta.
+        launch: Runs it; returns after `alpha.seconds` or a little later.
+        row: The row of the table in issue 13 that it comes from; 0 if it has none.
+        in_make_test: Whether the quick selection includes it.
     """
 
     id: str

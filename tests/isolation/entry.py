@@ -1,9 +1,8 @@
-"""Start a program of Routines with a meter on its event loop: `python entry.py api|ticker|worker`.
+"""Start a program of Routines with a stall meter on its event loop: `python entry.py api|ticker|worker`.
 
-The product is unchanged. The meter wraps `uvloop.run` only to see how long the loop stands still. It asks to be called
-every few milliseconds and records how late it is. Waiting for a core does not count: the kernel tells how long a
-thread was ready to run and did not, and a machine that other tests keep busy must not look like a busy loop. A second
-thread looks where the loop stands, so that a failure names the line.
+The product is unchanged. The meter wraps `uvloop.run`, schedules a callback every few milliseconds and records how late
+it runs. Time spent waiting for a core is subtracted, as the kernel reports it: a machine that other tests keep busy
+must not look like a busy loop. A second thread samples the stack during a stall, so a failure names the line.
 
 Each stall is a line of JSON in the file ISOLATION_STALLS, `{"at", "seconds", "where"}`; a long one is several lines
 with the same `at`.
@@ -23,19 +22,19 @@ from typing import Any
 import uvloop
 
 TICK_SECONDS = 0.005
-"""How often the meter is called while the loop is well."""
+"""Interval of the callback."""
 NOTED_SECONDS = 0.04
-"""Shorter stalls are not written down."""
+"""Shorter stalls are not recorded."""
 LONG_SECONDS = 0.5
-"""A stall of this length is written down before it ends, and again and again."""
+"""A stall that lasts this long is recorded before it ends, and again after each further interval."""
 LOOK_SECONDS = 0.03
-"""How often the second thread looks."""
+"""Interval of the second thread."""
 FRAMES = 6
-"""How many of the innermost frames are shown."""
+"""Number of innermost frames shown."""
 
 
 class LoopMeter:
-    """Measures how long the event loop of the main thread stands still."""
+    """Measures stalls of the main thread's event loop."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -46,7 +45,7 @@ class LoopMeter:
         self._where = ""
 
     def start(self) -> None:
-        """Begin to measure the running loop."""
+        """Start measuring the running loop."""
         threading.Thread(target=self._look, daemon=True).start()
         self._last = time.monotonic()
         asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
@@ -59,7 +58,7 @@ class LoopMeter:
         asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
 
     def _stood(self) -> float:
-        """Return for how long the loop has stood still."""
+        """Return how long the loop has stalled so far, in seconds."""
         return time.monotonic() - self._last - TICK_SECONDS - (self._run_delay() - self._delay)
 
     def _note(self) -> None:
@@ -67,7 +66,7 @@ class LoopMeter:
         os.write(self._file, json.dumps(line).encode() + b"\n")
 
     def _run_delay(self) -> float:
-        """Return how long this thread was ready to run and had to wait for a core, in seconds."""
+        """Return how long the main thread has waited for a core in total, in seconds."""
         return int(os.pread(self._schedstat, 100, 0).split()[1]) / 1e9
 
     def _look(self) -> None:
@@ -76,7 +75,7 @@ class LoopMeter:
             stood = self._stood()
             if stood > NOTED_SECONDS and not self._where:
                 self._where = _shown(sys._current_frames().get(self._main))
-            if stood > LONG_SECONDS:  # it may never turn again
+            if stood > LONG_SECONDS:  # it may never end
                 self._note()
                 time.sleep(LONG_SECONDS)
 
@@ -90,7 +89,7 @@ def _shown(frame: FrameType | None) -> str:
 
 
 def install(path: Path) -> None:
-    """Have `uvloop.run` start a meter beside what it runs."""
+    """Make `uvloop.run` start a meter together with the program."""
     run = uvloop.run
 
     def metered_run(main: Coroutine[Any, Any, Any], **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Which attacks are made, for how long, and in which arena."""
+"""Decides which attacks run, for how long, and in which arena."""
 
 import os
 from contextlib import ExitStack
@@ -13,15 +13,15 @@ CHOSEN = os.environ.get("ROUTINES_ISOLATION", "")
 """`quick`: one attack for each containment. `all`: every attack and every mutant. Otherwise none."""
 EVERY = CHOSEN == "all"
 SECONDS = 6.0 if EVERY else 2.5
-"""How long each attack goes on."""
+"""Duration of each attack."""
 
 
 class Keeper:
-    """Keeps an arena as long as no attack has left its marks on it.
+    """Reuses an arena until an attack has done harm in it.
 
     Args:
         environment: Settings of the programs, on top of the defaults.
-        source: A source tree for them that goes before the installed one.
+        source: A source tree that they use instead of the installed one.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Keeper:
         self._count = 0
 
     def suffer(self, attack: Attack) -> Verdict:
-        """Make the attack in an arena that is as new."""
+        """Run the attack in an undamaged arena and return the verdict."""
         if self._arena is None or self._arena.is_spent:
             self.close()
             self._arena = self._new()

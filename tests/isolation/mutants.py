@@ -1,10 +1,10 @@
-"""The product with one containment taken away, and the attacks that must then hurt beta.
+"""Mutants: the product without one containment, and the attacks that must then harm beta.
 
-A containment is taken away in one of two ways: by settings so large that they limit nothing, or by an edit of the
-source where no setting reaches. An edit whose text is not found fails loudly, so that no mutant rots into the product.
+A mutant disables a containment by settings so large that they limit nothing or, where there is no setting, by editing
+the source. If the text of an edit is not found the mutant fails, so it cannot silently become the unchanged product.
 
-To add a containment: build it, move its line from AWAITED to MUTANTS, and name the attacks that it alone holds.
-Attacks that two containments hold tell nothing of either: take both away (`also`).
+To add a containment: build it, move its line from AWAITED to MUTANTS, and name the attacks that it alone contains.
+An attack that two containments stop proves nothing about either: disable both (`also`).
 """
 
 import shutil
@@ -23,12 +23,12 @@ class Mutant:
 
     Attributes:
         name: What is broken.
-        containment: What is taken away.
-        caught_by: Attacks by their ids; each must hurt beta.
-        seen_as: What a sentence about the harm must hold, so that a slow machine is not taken for it.
+        containment: The containment that is disabled.
+        caught_by: Ids of attacks; each must harm beta.
+        seen_as: Text that a sentence of harm must contain, so that a slow machine is not mistaken for the mutant.
         environment: Settings that limit nothing.
-        edits: Changes of the source.
-        also: Other containments that the environment and the edits take away, since they would hold the attacks too.
+        edits: Changes to the source.
+        also: Other containments that are disabled too, since they would also stop the attacks.
     """
 
     name: str
@@ -41,14 +41,14 @@ class Mutant:
 
     @property
     def is_built(self) -> bool:
-        """Whether the files that it edits exist."""
+        """Return True if the files that it edits exist."""
         return all((ROOT / each.file).exists() for each in self.edits)
 
     def source(self, directory: Path) -> Path | None:
         """Return a copy of the product with the edits made; None if there are none.
 
         Raises:
-            LookupError: The text of an edit is not there.
+            LookupError: The text of an edit is missing.
         """
         if not self.edits:
             return None
@@ -64,7 +64,7 @@ MUTANTS = [
         "bodies of any size are read and decoded",
         Containment.REQUEST_LIMITS,
         ("bodies-of-many-mebibytes",),
-        "the api's loop stood still",
+        "the api's loop stalled",
         environment={
             "ROUTINES_MAX_BODY_BYTES": str(10**9),
             "ROUTINES_MAX_STRING_LENGTH": str(10**9),
@@ -79,11 +79,11 @@ MUTANTS = [
         edits=(Edit(f"{SANDBOX}/child.py", "    limit_memory(arguments.memory_bytes)\n", ""),),
     ),
     Mutant(
-        "nobody watches step processes",
+        "step processes have no watchdog",
         Containment.WATCHDOG,
         ("references-of-a-hundred-members",),
-        "beta is not as before",
-        edits=(Edit(f"{SANDBOX}/process.py", "self._ponged_at > self._limits.stall_seconds", "self._ponged_at > 1e9"),),
+        "beta had not recovered",
+        edits=(Edit(f"{SANDBOX}/process.py", "if still_seconds <= limit:", "if still_seconds <= 1e9:"),),
     ),
     Mutant(
         "collections share step processes",
@@ -109,16 +109,16 @@ AWAITED: dict[Containment, tuple[str, tuple[str, ...]]] = {
         ("forty-readers-of-a-big-run", "lists-of-big-runs"),
     ),
     Containment.LINEAR_MASKING: (
-        "the masker replaces until nothing is found, one spelling after another",
+        "the masker replaces one spelling after another until none is left",
         ("a-secret-that-looks-like-a-mask", "secrets-within-one-another"),
     ),
     Containment.BOUNDED_ANSWERS: (
-        "http_request decodes in whatever charset the receiver names",
+        "http_request decodes with any charset that the receiver names",
         ("an-answer-in-punycode",),
     ),
-    Containment.WAITING_IS_FREE: ("a run that waits for a retry keeps its place", ("sixty-retries-in-a-day",)),
+    Containment.WAITING_IS_FREE: ("a run that waits for a retry keeps its capacity", ("sixty-retries-in-a-day",)),
     Containment.FAIR_SHARES: (
-        "places go to whoever comes first: capacity, delivery connections, seats, connections (one mutant each)",
+        "capacity, delivery connections, seats and connections are first come, first served (one mutant each)",
         ("sixty-slow-steps", "webhooks-to-a-receiver-that-hangs", "the-seats-of-run-sync"),
     ),
     Containment.RUN_BUDGET: (
@@ -135,4 +135,4 @@ AWAITED: dict[Containment, tuple[str, tuple[str, ...]]] = {
     ),
     Containment.KEY_FIRST: ("the body is read before the key", ("bodies-without-a-key",)),
 }
-"""What is not built, or not fixed in its form: how to take it away, and which attacks must then hurt."""
+"""Containments without a mutant so far: how to disable each, and the attacks that must then do harm."""

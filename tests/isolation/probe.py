@@ -1,11 +1,11 @@
-"""Beta, the victim: a process that uses the service quietly and prints how long each thing took.
+"""Beta, the victim: a process that uses the service moderately and prints how long each action took.
 
-It runs apart from the attacker, so that an attacker that keeps the test's process busy does not slow the measurement.
-Everything is begun at fixed times, whether or not what was begun before has ended, and is measured from then on:
-a service that stands still is measured as standing still.
+It is separate from the test's process, where the attacker may use all processor time and so distort the measurement.
+Actions start on a fixed schedule, even if earlier ones are still in progress, and are timed from their start. So a
+service that hangs shows up as many slow samples rather than one.
 
-One line of JSON per sample: `{"probe", "at", "seconds", "fault"}`, and ten times a second `{"pending_since"}`: all that
-began before that time has been printed. It ends with its standard input.
+It prints one line of JSON per sample, `{"probe", "at", "seconds", "fault"}`. Ten times a second it prints
+`{"pending_since"}`: every sample that began before that time has been printed. It exits when its standard input closes.
 """
 
 import asyncio
@@ -26,19 +26,19 @@ import psycopg
 RUN_SYNC, GET, FIRE, WEBHOOK = PROBES = ("run-sync", "get", "fire", "webhook")
 EVERY_SECONDS = {RUN_SYNC: 0.1, GET: 0.1, FIRE: 0.5, WEBHOOK: 0.5}
 GIVE_UP_SECONDS = 15.0
-"""After so long an answer counts as missing, and the sample as failed."""
+"""An action that takes longer than this counts as failed."""
 LOOK_SECONDS = 0.05
-"""How often the ends of scheduled runs are looked for; they are timed by the database."""
+"""How often to poll for ended scheduled runs; the database times them."""
 Timed = Callable[[], Awaitable[float | None]]
 
 
 class FaultError(Exception):
-    """Something of beta's failed."""
+    """An action of beta failed."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """What the test hands over as one JSON argument."""
+    """The probe's single argument, as JSON."""
 
     api_url: str
     key: str
@@ -51,7 +51,7 @@ class Config:
 
 @dataclass
 class Probe:
-    """Everything that beta does."""
+    """Performs and times beta's actions."""
 
     config: Config
     hook: str = ""
@@ -97,10 +97,10 @@ class Probe:
             async with asyncio.timeout(GIVE_UP_SECONDS):
                 seconds = await take()
         except TimeoutError:
-            fault = f"nothing within {GIVE_UP_SECONDS:g} s"
+            fault = f"no result within {GIVE_UP_SECONDS:g} s"
         except FaultError as error:
             fault = str(error)
-        except Exception as error:  # noqa: BLE001 - whatever it is, beta was hurt
+        except Exception as error:  # noqa: BLE001 - any error means that beta was harmed
             fault = f"{type(error).__name__}: {error}"
         if seconds is None:
             seconds = time.monotonic() - at
@@ -116,7 +116,7 @@ class Probe:
         _expect(await self._client.get(f"/db/trajectory/{self.config.collection}/{self.config.task}/{self.config.run}"))
 
     async def _fire(self) -> float:
-        """Have a routine fire at the next whole second; returns the time from the slot to the end of its run."""
+        """Make a routine due at the next whole second. Returns the time from the slot to the end of its run."""
         routine = next(self._routines)
         cursor = await self._database.execute(
             """UPDATE routines.routines SET next_run_at = date_trunc('second', now()) + interval '1 second'

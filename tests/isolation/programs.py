@@ -1,4 +1,4 @@
-"""The programs under attack, as production runs them: one API, one ticker, one worker, and what each of them uses."""
+"""The programs under attack, as in production: one API, one ticker and one worker, with their use of resources."""
 
 import contextlib
 import json
@@ -20,17 +20,17 @@ from support.serving import free_port, wait_until
 ENTRY = Path(__file__).with_name("entry.py")
 MIB = 1024 * 1024
 STEP_PROCESSES = "step process"
-"""What the children of a worker are called."""
+"""The name for child processes of the worker."""
 STOP_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Stall:
-    """A time that an event loop stood still.
+    """A stall of an event loop.
 
     Attributes:
         at: When it began, by time.monotonic().
-        where: The innermost frames, if the meter saw them.
+        where: The innermost frames; empty if the meter did not sample them.
     """
 
     program: str
@@ -44,10 +44,10 @@ class Programs:
     """The three programs on one database.
 
     Attributes:
-        directory: Where their logs, files and stalls go.
+        directory: For their logs, files and recorded stalls.
         environment: Settings on top of the defaults of production.
-        source: A source tree that goes before the installed one: a mutant.
-        peaks: The most resident memory in bytes since `forget_peaks`, by program; of step processes the largest one's.
+        source: A mutant's source tree, used instead of the installed one.
+        peaks: Peak resident memory in bytes since `forget_peaks`, by program; for step processes, that of the largest.
     """
 
     directory: Path
@@ -60,7 +60,7 @@ class Programs:
     _ports: dict[str, int] = field(default_factory=dict[str, int])
 
     def start(self) -> None:
-        """Start all and wait until each says that it is well."""
+        """Start all programs and wait until each reports that it is healthy."""
         self._lifeline, self._held = os.pipe()
         for name in ("api", "ticker", "worker"):
             self._ports[name] = free_port()
@@ -72,14 +72,14 @@ class Programs:
             raise AssertionError(f"the {name} did not start: {(self.directory / f'{name}.log').read_text()[-2000:]}")
 
     def is_healthy(self, name: str) -> bool:
-        """Whether the program says so within two seconds."""
+        """Return True if the program reports within two seconds that it is healthy."""
         path = "/api/v1/health" if name == "api" else "/health"
         with contextlib.suppress(httpx.HTTPError):
             return httpx.get(f"http://127.0.0.1:{self._ports[name]}{path}", timeout=2).is_success
         return False
 
     def stop(self) -> None:
-        """Ask all to stop; end those that do not."""
+        """Ask all programs to stop, and kill those that do not."""
         for process in self.processes.values():
             process.send_signal(signal.SIGTERM)
         for process in self.processes.values():
@@ -92,11 +92,11 @@ class Programs:
         os.close(self._lifeline)
 
     def ended(self) -> dict[str, int]:
-        """Return the programs that have ended by themselves, with their exit codes."""
+        """Return the programs that have exited on their own, with their exit codes."""
         return {name: code for name, process in self.processes.items() if (code := process.poll()) is not None}
 
     def stalls(self, begin: float, end: float) -> list[Stall]:
-        """Return what stood still between these times, the longest first."""
+        """Return the stalls that began between these times, longest first."""
         found: list[Stall] = []
         for name in self.processes:
             path = self._stalls_path(name)
@@ -105,21 +105,21 @@ class Programs:
         return sorted((each for each in found if begin <= each.at < end), key=lambda each: -each.seconds)
 
     def forget_peaks(self) -> None:
-        """Let the kernel count anew from what is used now."""
+        """Reset the peaks to the memory in use now."""
         self.peaks = {}
         for process in self.processes.values():
             with contextlib.suppress(OSError):
                 Path(f"/proc/{process.pid}/clear_refs").write_text("5")
 
     def note_peaks(self) -> None:
-        """Read how much memory each program has used at most; called often, since step processes come and go."""
+        """Record the peak memory of each program. Called often, since step processes come and go."""
         for name, process in self.processes.items():
             self._note(name, process.pid)
         for pid in children_of(self.processes["worker"].pid):
             self._note(STEP_PROCESSES, pid)
 
     def cpu_seconds(self) -> dict[int, float]:
-        """Return the processor time that the programs and the step processes have used, by process id."""
+        """Return the processor time used by the programs and step processes, by process id."""
         own = [process.pid for process in self.processes.values()]
         return {pid: cpu_seconds(pid) for pid in [*own, *children_of(self.processes["worker"].pid)]}
 
@@ -160,7 +160,7 @@ class Programs:
 
 @contextmanager
 def running(programs: Programs) -> Generator[Programs]:
-    """The programs from their start to the end of the block."""
+    """Run the programs for the duration of the block."""
     try:
         programs.start()
         yield programs
@@ -169,7 +169,7 @@ def running(programs: Programs) -> Generator[Programs]:
 
 
 def peak_bytes(pid: int) -> int:
-    """Return the most resident memory that this process has had; 0 if it has ended."""
+    """Return the peak resident memory of a process; 0 if it has exited."""
     with contextlib.suppress(OSError), Path(f"/proc/{pid}/status").open() as status:
         for line in status:
             if line.startswith("VmHWM:"):
@@ -178,7 +178,7 @@ def peak_bytes(pid: int) -> int:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return how much processor time this process has used; 0 if it has ended."""
+    """Return the processor time that a process has used, in seconds; 0 if it has exited."""
     with contextlib.suppress(OSError, IndexError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -186,7 +186,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def children_of(pid: int) -> list[int]:
-    """Return the processes that this one has started."""
+    """Return the ids of a process's children."""
     with contextlib.suppress(OSError):
         tasks = list(Path(f"/proc/{pid}/task").iterdir())
         return [int(child) for task in tasks for child in _read(task / "children").split()]

@@ -1,4 +1,4 @@
-"""Hostile requests: what alpha, or somebody without a key, sends to the API."""
+"""Attacks by hostile requests to the API, sent by alpha or without a valid key."""
 
 import itertools
 import json
@@ -17,7 +17,7 @@ BODY = 255 * 1024
 
 @attack(Containment.CHECKS_OFF_LOOP, row=8, in_make_test=True)
 def templates_of_eight_thousand_placeholders(alpha: Alpha) -> None:
-    """Alpha saves templates of 60 KB that consist of placeholders of undeclared names, each time other ones."""
+    """Alpha saves templates of 60 KB made of placeholders for undeclared names, new ones each time."""
     numbers = itertools.count()
 
     def save() -> None:
@@ -30,7 +30,7 @@ def templates_of_eight_thousand_placeholders(alpha: Alpha) -> None:
 
 @attack(Containment.CHECKS_OFF_LOOP, row=8)
 def references_of_many_members(alpha: Alpha) -> None:
-    """Alpha saves workflows of 1,200 references of a hundred members each, each time other ones."""
+    """Alpha saves workflows with 1,200 references of a hundred members each, new ones each time."""
     numbers = itertools.count()
 
     def save() -> None:
@@ -45,7 +45,7 @@ def references_of_many_members(alpha: Alpha) -> None:
 
 @attack(Containment.CHECKS_OFF_LOOP, row=8)
 def activities_that_are_nearly_known(alpha: Alpha) -> None:
-    """Alpha saves workflows of 2,000 steps whose activities are misspelled, so that each is compared with all."""
+    """Alpha saves workflows of 2,000 steps with misspelled activities, each compared with every known one."""
     steps = {f"s{index}": {"activity": f"text_templat{index % 10}"} for index in range(2000)}
     body = dumps({"workflow": {"init_params": {}, "step_configs": steps, "steps": list(steps)}})
     alpha.task({"echo": FLEETING})
@@ -54,7 +54,7 @@ def activities_that_are_nearly_known(alpha: Alpha) -> None:
 
 @attack(Containment.COLLECTION_LIMITS, row=8)
 def a_large_workflow_saved_again_and_again(alpha: Alpha) -> None:
-    """Alpha saves a valid workflow of 230 KB over and over, and each is a version that is kept."""
+    """Alpha saves a valid workflow of 230 KB over and over; every version is kept."""
     steps = {f"s{index}": {"activity": "text_echo", "text": "{{ init_params.a }} " + "x" * 200} for index in range(900)}
     alpha.task({"echo": FLEETING})
     numbers = itertools.count()
@@ -89,14 +89,14 @@ def bodies_of_many_mebibytes(alpha: Alpha) -> None:
 
 @attack(Containment.REQUEST_LIMITS)
 def json_nested_deeply(alpha: Alpha) -> None:
-    """Alpha sends bodies of 120,000 arrays in one another, closed and not closed."""
+    """Alpha sends bodies of 120,000 nested arrays, both closed and unclosed."""
     bodies = itertools.cycle([b"[" * 120_000 + b"]" * 120_000, b'{"a":' * 40_000, b"[" * BODY])
     alpha.repeat(lambda: alpha.send("POST", f"/tasks/{alpha.collection}", next(bodies)), threads=8)
 
 
 @attack(Containment.REQUEST_LIMITS)
 def numbers_of_many_digits(alpha: Alpha) -> None:
-    """Alpha sends numbers of 200,000 digits, of huge exponents, and 60,000 small ones."""
+    """Alpha sends numbers of 200,000 digits, numbers with huge exponents, and 60,000 small numbers."""
     bodies = itertools.cycle(
         [
             b'{"init_params": {"a": ' + b"9" * 200_000 + b"}}",
@@ -111,7 +111,7 @@ def numbers_of_many_digits(alpha: Alpha) -> None:
 
 @attack(Containment.REQUEST_LIMITS)
 def giant_keys(alpha: Alpha) -> None:
-    """Alpha sends objects of 9,999 keys, of keys of 60 KB, and the same key thousands of times."""
+    """Alpha sends objects with 9,999 keys, with keys of 60 KB, and with the same key thousands of times."""
     bodies = itertools.cycle(
         [
             dumps({"init_params": {f"k{number}": 0 for number in range(9_999)}}),
@@ -148,14 +148,14 @@ def texts_for_regular_expressions(alpha: Alpha) -> None:
 
 @attack(Containment.REQUEST_LIMITS)
 def invalid_json_at_the_highest_rate(alpha: Alpha) -> None:
-    """Sixteen connections of alpha send what is no JSON as fast as they may."""
+    """Sixteen connections of alpha send invalid JSON at the full rate."""
     body = b'{"workflow": ' + b'{"a": "' + b"\\u0000" * 30_000
     alpha.repeat(lambda: alpha.send("POST", f"/tasks/{alpha.collection}", body), threads=16)
 
 
 @attack(Containment.REQUEST_LIMITS)
 def thousands_of_ids(alpha: Alpha) -> None:
-    """Alpha asks for the status of 9,999 runs and cancels a hundred in opposite orders, on eight connections."""
+    """On eight connections, alpha asks for the status of 9,999 runs, and cancels a hundred in opposite orders."""
     alpha.task({"echo": FLEETING})
     runs = alpha.runs(100)
     alpha.begin()
@@ -172,7 +172,7 @@ def thousands_of_ids(alpha: Alpha) -> None:
 
 @attack(Containment.REQUEST_LIMITS)
 def cursors_and_pages_of_all_kinds(alpha: Alpha) -> None:
-    """Alpha lists with pages far beyond the end, broken cursors and cursors of 8 KB."""
+    """Alpha requests pages far beyond the end of a list, with broken cursors and cursors of 8 KB."""
     alpha.task({"echo": FLEETING})
     where = f"{alpha.collection}/attack"
     paths = itertools.cycle(
@@ -193,14 +193,14 @@ def cursors_and_pages_of_all_kinds(alpha: Alpha) -> None:
 
 @attack(Containment.KEY_FIRST, row=10, in_make_test=True)
 def bodies_without_a_key(alpha: Alpha) -> None:
-    """A thousand connections without a key send nearly all of a body of 255 KB, and then a byte now and then."""
+    """A thousand connections without a key send most of a 255 KB body, then a byte now and then."""
     head = alpha.head("POST", "/tasks/beta", key=False, Content_Type="application/json", Content_Length=BODY)
     _slow_bodies(alpha, head, 1000)
 
 
 @attack(Containment.KEY_FIRST, row=10)
 def bodies_with_a_key_that_does_not_count(alpha: Alpha) -> None:
-    """Eight hundred connections with a made-up key send nearly all of a body of 255 KB."""
+    """Eight hundred connections with a made-up key send most of a 255 KB body."""
     head = alpha.head(
         "POST", "/tasks/beta", key=False, Authorization=f"Bearer {alpha.key[:-6]}aaaaaa", Content_Length=BODY
     )
@@ -209,14 +209,14 @@ def bodies_with_a_key_that_does_not_count(alpha: Alpha) -> None:
 
 @attack(Containment.KEY_FIRST, row=10)
 def slow_bodies_with_a_key(alpha: Alpha) -> None:
-    """Eight hundred connections with alpha's key send nearly all of a body of 255 KB."""
+    """Eight hundred connections with alpha's key send most of a 255 KB body."""
     head = alpha.head("POST", f"/tasks/{alpha.collection}", Content_Type="application/json", Content_Length=BODY)
     _slow_bodies(alpha, head, 800)
 
 
 @attack(Containment.KEY_FIRST, row=10)
 def slow_headers(alpha: Alpha) -> None:
-    """Eight hundred connections send a header every half second and never end."""
+    """Eight hundred connections send one header every half second and never finish."""
     connections = [alpha.connect() for _ in range(800)]
     alpha.begin()
     for each in connections:
@@ -229,7 +229,7 @@ def slow_headers(alpha: Alpha) -> None:
 
 @attack(Containment.KEY_FIRST)
 def connections_that_say_nothing(alpha: Alpha) -> None:
-    """Alpha opens 1,500 connections and says nothing on any of them."""
+    """Alpha opens 1,500 connections and sends nothing on any of them."""
     alpha.begin()
     for _ in range(1500):
         if alpha.goes_on():
@@ -259,7 +259,7 @@ def pages_that_need_no_key(alpha: Alpha) -> None:
 
 @attack(Containment.FAIR_SHARES, row=10, in_make_test=True)
 def the_seats_of_run_sync(alpha: Alpha) -> None:
-    """Alpha's 205 run-syncs wait for slow runs and take the seats of all."""
+    """205 run-sync requests of alpha wait for slow runs and try to take every seat."""
     with receiver(hangs) as url:
         alpha.task({"wait": slow_step(url)})
         head = alpha.head("POST", f"/run-sync/{alpha.collection}/attack", Content_Length=0)
@@ -271,7 +271,7 @@ def the_seats_of_run_sync(alpha: Alpha) -> None:
 
 @attack(Containment.FAIR_SHARES)
 def requests_at_the_highest_rate(alpha: Alpha) -> None:
-    """Thirty-two connections of alpha list and read as fast as they may."""
+    """Thirty-two connections of alpha list and read at the full rate."""
     alpha.task({"echo": FLEETING})
     run = alpha.ended_run("attack")
     paths = itertools.cycle(
@@ -287,7 +287,7 @@ def requests_at_the_highest_rate(alpha: Alpha) -> None:
 
 @attack(Containment.BOUNDED_READS)
 def readers_that_do_not_read(alpha: Alpha) -> None:
-    """Forty connections ask for a run of 20 MiB and do not read the answer."""
+    """Forty connections request a run of 20 MiB and do not read the response."""
     alpha.task(big_steps(20))
     run = alpha.ended_run("attack", seconds=60)
     head = alpha.head("GET", f"/db/trajectory/{alpha.collection}/attack/{run}")
@@ -300,7 +300,7 @@ def readers_that_do_not_read(alpha: Alpha) -> None:
 
 @attack(Containment.REQUEST_LIMITS)
 def hundreds_of_requests_in_one_connection(alpha: Alpha) -> None:
-    """Twenty connections send 200 requests each without waiting for an answer."""
+    """Twenty connections each send 200 requests without waiting for a response."""
     alpha.task({"echo": FLEETING})
     requests = alpha.head("GET", f"/tasks/{alpha.collection}") * 200
     alpha.begin()
@@ -315,7 +315,7 @@ def hundreds_of_requests_in_one_connection(alpha: Alpha) -> None:
 
 @attack(Containment.COLLECTION_LIMITS, in_make_test=True)
 def uploads_that_break_off(alpha: Alpha) -> None:
-    """Ten connections send 20 MiB of a file of 30 MiB, ten in a second, and hang up, again and again."""
+    """Ten connections keep uploading 20 of 30 MiB of a file, at 10 MiB per second, and disconnecting."""
     alpha.task({"echo": FLEETING})
     boundary = "line"
     begin = (
@@ -352,7 +352,7 @@ def twenty_files_in_each_run(alpha: Alpha) -> None:
 
 @attack(Containment.REQUEST_LIMITS)
 def forms_of_many_parts(alpha: Alpha) -> None:
-    """Alpha sends forms of 2,000 parts, of headers of 15 KB, and of a boundary that nearly comes."""
+    """Alpha sends forms with 2,000 parts, with headers of 15 KB, and with text that almost matches the boundary."""
     alpha.task({"echo": FLEETING})
     part = b'--b\r\nContent-Disposition: form-data; name="files"; filename="f"\r\n\r\nx\r\n'
     wide = b'--b\r\nContent-Disposition: form-data; name="files"; filename="' + b"f" * 15_000 + b'"\r\n\r\nx\r\n'
@@ -366,7 +366,7 @@ def forms_of_many_parts(alpha: Alpha) -> None:
 
 @attack(Containment.COLLECTION_LIMITS)
 def idempotency_keys_without_end(alpha: Alpha) -> None:
-    """Alpha starts runs with 100 KB of parameters, each with an Idempotency-Key of its own."""
+    """Alpha starts runs with 100 KB of parameters, each with a new Idempotency-Key."""
     alpha.task({"echo": FLEETING}, {"a": ""})
     numbers = itertools.count()
     body = dumps({"init_params": {"a": PIECE}})
@@ -380,7 +380,7 @@ def idempotency_keys_without_end(alpha: Alpha) -> None:
 
 @attack(Containment.FAIR_SHARES)
 def one_idempotency_key_for_all(alpha: Alpha) -> None:
-    """Forty connections of alpha send the same Idempotency-Key at once, so that each waits for the one before it."""
+    """Forty connections of alpha send the same Idempotency-Key at once, so each waits for the previous one."""
     alpha.task({"echo": FLEETING})
     numbers = itertools.count()
 
@@ -393,7 +393,7 @@ def one_idempotency_key_for_all(alpha: Alpha) -> None:
 
 @attack(Containment.COLLECTION_LIMITS)
 def an_environment_that_changes_all_the_time(alpha: Alpha) -> None:
-    """Four connections of alpha set 100 environment variables, then four of 60 KB, and read them, again and again."""
+    """Four connections of alpha repeatedly set 96 small environment variables and four of 60 KB, and read them."""
     small = {f"V{number}": f"value-{number}" for number in range(96)}
     large = {f"L{number}": PIECE for number in range(4)}
     alpha.environment(small)
@@ -438,7 +438,7 @@ def routines_with_big_overrides(alpha: Alpha) -> None:
 
 @attack(Containment.FAIR_SHARES)
 def routines_that_are_run_now(alpha: Alpha) -> None:
-    """Eight connections of alpha run one routine now, again and again, with a webhook to a receiver that fails."""
+    """Eight connections of alpha keep sending run-now for one routine, whose webhook goes to a failing receiver."""
     with receiver(answering(b"", status=500)) as url:
         alpha.task({"echo": FLEETING})
         path = f"/routines/{alpha.collection}/attack"

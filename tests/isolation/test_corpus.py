@@ -1,9 +1,9 @@
 """One tenant cannot hurt another: a corpus of attacks, and a victim that must not notice.
 
-Real programs run on a real Postgres, as production runs them: one API, one ticker, one worker. Collection *alpha*
-attacks; collection *beta*, in a process of its own (probe.py), runs a step and waits for it, reads a trajectory, has
-routines fire and gets webhooks. arena.py says what must hold. Each attack of the corpus (workflows.py, receivers.py,
-requests.py) is one test with its name as id, in the order of the issue's table.
+Real programs run on a real Postgres, as in production: one API, one ticker, one worker. Collection *alpha*
+attacks. Collection *beta*, in a separate process (probe.py), waits for runs, reads a trajectory, fires routines and
+receives webhooks. arena.py defines what must hold. Each attack of the corpus (workflows.py, receivers.py, requests.py)
+is one test, with its name as the id, in the order of the issue's table.
 
 The attacks measure times, so they need a machine of their own: ROUTINES_ISOLATION=quick makes one attack for each
 containment, ROUTINES_ISOLATION=all (`make isolation`) makes all of them, each for longer. mutants.py removes the
@@ -22,27 +22,27 @@ from isolation.keeper import CHOSEN, EVERY, Keeper
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 LAST = 99
-"""Attacks that are in no row of the issue's table come after those that are."""
+"""Sorts attacks without a row in the issue's table last."""
 Make = Callable[[Attack], Verdict]
 
 
 @pytest.fixture(scope="module")
 def make(server_url: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Make]:
-    """Makes an attack and returns what it did."""
+    """Return a function that runs an attack and returns the verdict."""
     keeper = Keeper(server_url, template, tmp_path_factory.mktemp("isolation"))
     yield keeper.suffer
     keeper.close()
 
 
 def marks(attack: Attack) -> list[pytest.MarkDecorator]:
-    """What a test of this attack is marked with."""
+    """Return the pytest marks for the test of this attack."""
     if attack.in_make_test:
         return [pytest.mark.skipif(not CHOSEN, reason="ROUTINES_ISOLATION=quick makes one attack for each containment")]
     return [pytest.mark.nightly, pytest.mark.skipif(not EVERY, reason="ROUTINES_ISOLATION=all makes every attack")]
 
 
 def nothing(_: Alpha) -> None:
-    """Alpha does nothing."""
+    """Do nothing."""
 
 
 @pytest.mark.skipif(not CHOSEN, reason="ROUTINES_ISOLATION=quick or all")
@@ -62,7 +62,7 @@ def test_beta_does_not_notice(attack: Attack, make: Make, record_property: Calla
         verdict = make(attack)
     record_property("isolation", f"{attack.id}: {verdict}")
     if verdict.harm:
-        pytest.fail(f"{attack.does}\nTo be held by: {attack.containment}.\n{verdict}", pytrace=False)
+        pytest.fail(f"{attack.does}\nExpected containment: {attack.containment}.\n{verdict}", pytrace=False)
 
 
 def test_the_corpus_is_large_and_covers_every_row_and_containment() -> None:

@@ -1,4 +1,4 @@
-"""The corpus is proven: each containment that is taken away is missed by the attacks that it holds."""
+"""Prove the corpus: without a containment, the attacks that it stops must do harm."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def test_a_missing_containment_is_noticed(
     for name in mutant.caught_by:
         verdict = keeper.suffer(ATTACKS[name])
         if not any(mutant.seen_as in each for each in verdict.harm):
-            pytest.fail(f"{mutant.name}, and {name} did not tell: {mutant.seen_as}\n{verdict}", pytrace=False)
+            pytest.fail(f"{mutant.name}, but {name} did not show {mutant.seen_as!r}\n{verdict}", pytrace=False)
 
 
 @pytest.mark.parametrize("mutant", [each for each in MUTANTS if each.is_built], ids=lambda mutant: mutant.name)

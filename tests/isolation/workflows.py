@@ -1,4 +1,4 @@
-"""Hostile workflows: what alpha's runs do."""
+"""Attacks by hostile workflows that alpha runs."""
 
 import time
 from typing import Any
@@ -7,25 +7,25 @@ from isolation.alpha import Alpha, Step, answering, hangs, receiver
 from isolation.attacks import Containment, attack
 
 PIECE = "x" * 60_000
-"""As long as a string of a request may be, with a little room."""
+"""A text slightly shorter than the limit for strings in a request."""
 COPIES = 16
-"""So many pieces give nearly 1 MiB, the most that a step may give."""
+"""This many pieces take nearly 1 MiB, the limit for a step's outputs."""
 FLEETING = {"activity": "text_echo", "text": "done"}
 
 
 def big_steps(count: int) -> dict[str, Step]:
-    """Steps of which each leaves nearly 1 MiB."""
+    """Return steps with outputs of nearly 1 MiB each."""
     big = {"activity": "text_template", "template": "{{ piece.outputs.text }}" * COPIES}
     return {"piece": {"activity": "text_echo", "text": PIECE}} | {f"big{number}": big for number in range(count)}
 
 
 def slow_step(url: str, seconds: float = 60) -> Step:
-    """A step that waits for a receiver that says nothing."""
+    """Return a step that waits for a receiver that never responds."""
     return {"activity": "http_request", "url": url, "timeout_seconds": seconds}
 
 
 def sixteen_times(name: str) -> Step:
-    """A step that gives sixteen times the text of another."""
+    """Return a step that repeats the text of another one sixteen times."""
     return {"activity": "text_concatenate", "texts_path": [f"{name}.outputs.text"] * COPIES}
 
 
@@ -60,21 +60,21 @@ def many_big_runs_lose_their_worker(alpha: Alpha) -> None:
 
 @attack(Containment.SMALL_CLAIMS, row=1)
 def a_backlog_of_big_parameters(alpha: Alpha) -> None:
-    """Alpha starts 300 runs of which each brings 200 KB of parameters."""
+    """Alpha starts 300 runs with 200 KB of parameters each."""
     alpha.task({"echo": FLEETING}, {"load": None})
     alpha.runs(300, init_params={"load": [PIECE, PIECE, PIECE]})
 
 
 @attack(Containment.SMALL_CLAIMS, row=1)
 def a_backlog_of_big_workflows(alpha: Alpha) -> None:
-    """Alpha starts 500 runs of a task whose workflow has 230 KB."""
+    """Alpha starts 500 runs of a task with a workflow of 230 KB."""
     steps = {f"s{number}": {"activity": "text_echo", "text": PIECE} for number in range(3)}
     alpha.task({**steps, "echo": FLEETING}, {"load": PIECE[:40_000]})
     alpha.runs(500)
 
 
 def _until_steps(alpha: Alpha, run: int | None, count: int, seconds: float = 60) -> None:
-    """Wait until so many steps of a run are finished, or the run has failed: a budget may have ended it."""
+    """Wait until this many steps of a run have finished, or the run has failed, for example by exceeding its budget."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         [(done, has_ended)] = alpha.execute(
@@ -88,7 +88,7 @@ def _until_steps(alpha: Alpha, run: int | None, count: int, seconds: float = 60)
         time.sleep(0.2)
 
 
-# Row 2: what is read of big runs
+# Row 2: reading big runs
 
 
 @attack(Containment.BOUNDED_READS, row=2, in_make_test=True)
@@ -100,7 +100,7 @@ def forty_readers_of_a_big_run(alpha: Alpha) -> None:
 
 @attack(Containment.BOUNDED_READS, row=2)
 def lists_of_big_runs(alpha: Alpha) -> None:
-    """Alpha lists its runs, of which six have 40 steps of 1 MiB, on ten connections."""
+    """On ten connections, alpha lists its runs, including six with 40 steps of 1 MiB each."""
     alpha.task(big_steps(40))
     for _ in range(6):
         alpha.ended_run("attack", seconds=60)
@@ -109,7 +109,7 @@ def lists_of_big_runs(alpha: Alpha) -> None:
 
 @attack(Containment.BOUNDED_READS, row=2)
 def webhooks_of_big_runs(alpha: Alpha) -> None:
-    """Three of alpha's runs of 90 steps of 1 MiB end with a webhook each."""
+    """Three of alpha's runs, with 90 steps of 1 MiB each, end with a webhook."""
     with receiver(answering(b"")) as url:
         alpha.task(big_steps(90))
         alpha.runs(3, webhook_url=url)
@@ -129,7 +129,7 @@ def extraction_from_big_runs(alpha: Alpha) -> None:
 
 @attack(Containment.BOUNDED_READS, row=2)
 def a_log_of_thousands_of_events(alpha: Alpha) -> None:
-    """A run of alpha's has 50 steps that fail 100 times at once, and ten connections read its log."""
+    """One of alpha's runs has 50 steps that fail 100 times without a pause, and ten connections read its log."""
     failing = {
         "activity": "conditional_branch", "operator": "lt", "value": 1, "other": "a",
         "retry": {"max_attempts": 100, "backoff": 0},
@@ -143,7 +143,7 @@ def a_log_of_thousands_of_events(alpha: Alpha) -> None:
 
 @attack(Containment.BOUNDED_READS, row=9)
 def labels_on_a_big_run(alpha: Alpha) -> None:
-    """Alpha puts labels on a run of 60 MiB from four connections; each answer shows the run."""
+    """Four connections of alpha label a run of 60 MiB; each response contains the run."""
     run = _big_run(alpha, 60)
     numbers = iter(range(10**6))
     path = f"/trajectory/{alpha.collection}/attack/{run}/labels"
@@ -169,14 +169,14 @@ def _big_run(alpha: Alpha, steps: int = 90) -> int:
 
 @attack(Containment.LINEAR_MASKING, row=3, in_make_test=True)
 def a_secret_that_looks_like_a_mask(alpha: Alpha) -> None:
-    """A secret is `********a`, and a step gives a text of it and 64,000 times its last letter, which spells it anew."""
+    """The secret is `********a`, and a step returns it with 64,000 more `a`, so every mask spells it again."""
     alpha.task({"echo": {"activity": "text_template", "template": "{{ secret_params.S }}" + "a" * 64_000}})
     alpha.runs(4, secret_params={"S": "********a"})
 
 
 @attack(Containment.LINEAR_MASKING, row=3)
 def a_mask_in_a_mebibyte(alpha: Alpha) -> None:
-    """The same with a text of 1 MiB."""
+    """The secret is `********a`, and a step returns it followed by 1 MiB of `a`."""
     alpha.task(
         {
             "piece": {"activity": "text_echo", "text": "a" * 60_000},
@@ -192,7 +192,7 @@ def a_mask_in_a_mebibyte(alpha: Alpha) -> None:
 
 @attack(Containment.LINEAR_MASKING, row=3)
 def three_hundred_secrets(alpha: Alpha) -> None:
-    """A run brings 300 secrets, and its text of nearly 1 MiB is searched for each of them in every spelling."""
+    """A run has 300 secrets, and its text of nearly 1 MiB must be searched for every spelling of each."""
     secrets = {f"V{number}": f"secret-{number}-{number * 7919 % 10007:05}" for number in range(300)}
     names = [f"secret_params.V{number}" for number in range(300)]
     alpha.task(
@@ -206,7 +206,7 @@ def three_hundred_secrets(alpha: Alpha) -> None:
 
 @attack(Containment.LINEAR_MASKING, row=3)
 def secrets_within_one_another(alpha: Alpha) -> None:
-    """Alpha's 90 secrets are `aaaa`, `aaaaa` and so on, and the text is 1 MiB of that letter."""
+    """Alpha's 90 secrets are `aaaa`, `aaaaa` and so on, and the text is 1 MiB of `a`."""
     alpha.environment({f"V{number}": "a" * (4 + number) for number in range(90)})
     names = [f"environment.V{number}" for number in range(90)]
     alpha.task(
@@ -222,7 +222,7 @@ def secrets_within_one_another(alpha: Alpha) -> None:
 
 @attack(Containment.LINEAR_MASKING, row=3)
 def a_secret_of_many_thousand_letters(alpha: Alpha) -> None:
-    """Three secrets have 60,000 letters each, and 1 MiB that nearly holds them is searched."""
+    """A secret has nearly 60,000 letters and almost matches throughout a text of 1 MiB."""
     alpha.task(
         {
             "piece": {"activity": "text_echo", "text": "ab" * 30_000},
@@ -238,7 +238,7 @@ def a_secret_of_many_thousand_letters(alpha: Alpha) -> None:
 
 @attack(Containment.LINEAR_MASKING, row=3)
 def secrets_among_thousands_of_texts(alpha: Alpha) -> None:
-    """A step that names 60 secrets gives 100,000 short texts, each of them masked by itself."""
+    """A step that uses 60 secrets returns 100,000 short texts, each of which must be masked."""
     secrets = {f"S{number}": f"secret number {number}" for number in range(60)}
     alpha.task(
         {
@@ -252,12 +252,12 @@ def secrets_among_thousands_of_texts(alpha: Alpha) -> None:
     alpha.runs(4, secret_params=secrets)
 
 
-# Row 5 and 9: memory
+# Rows 5 and 9: memory
 
 
 @attack(Containment.MEMORY_LIMIT, row=5, in_make_test=True)
 def a_separator_of_600_kilobytes(alpha: Alpha) -> None:
-    """Alpha joins 3,000 empty texts with a separator of 660 KB, which gives 2 GB."""
+    """Alpha joins 3,000 empty texts with a separator of 660 KB, which would take 2 GB."""
     piece = {"activity": "text_echo", "text": PIECE}
     separator = {"activity": "text_concatenate", "texts_path": ["piece.outputs.text"] * 11}
     join = {"activity": "text_concatenate", "texts": [""] * 3000, "separator_path": "long.outputs.text"}
@@ -279,7 +279,7 @@ def references_that_multiply_a_list(alpha: Alpha) -> None:
 
 @attack(Containment.MEMORY_LIMIT, row=9)
 def references_that_multiply_step_by_step(alpha: Alpha) -> None:
-    """Each step refers 100 times to the list of the one before it."""
+    """Each step refers 100 times to the previous step's list."""
     steps: dict[str, Step] = {"s0": {"activity": "number_sequence_generator", "count": 100}}
     steps["s1"] = {"activity": "conditional_branch", "if_false_path": ["s0.outputs.numbers"] * 90}
     for number in range(2, 6):
@@ -307,7 +307,7 @@ def a_template_that_multiplies(alpha: Alpha) -> None:
 
 @attack(Containment.MEMORY_LIMIT, row=5)
 def a_text_of_a_million_parts(alpha: Alpha) -> None:
-    """Twenty of alpha's runs split 1 MiB of commas at each of them."""
+    """Twenty of alpha's runs split 1 MiB of commas at every comma."""
     alpha.task(
         {
             "piece": {"activity": "text_echo", "text": "," * 60_000},
@@ -320,7 +320,7 @@ def a_text_of_a_million_parts(alpha: Alpha) -> None:
 
 @attack(Containment.MEMORY_LIMIT)
 def slow_and_large_files(alpha: Alpha) -> None:
-    """Eight of alpha's runs read the same file of 30 MiB as a text."""
+    """Eight of alpha's runs read the same file of 30 MiB as text."""
     alpha.task({"read": {"activity": "read_text_file", "path_path": "init_params.file_paths[0]"}})
     content = b"\xc3\xa9" * (15 * 1024 * 1024)
 
@@ -336,7 +336,7 @@ def slow_and_large_files(alpha: Alpha) -> None:
 
 @attack(Containment.WATCHDOG, in_make_test=True)
 def comparisons_of_long_lists(alpha: Alpha) -> None:
-    """Alpha looks for one list among thousands that differ in the last item, with every list given by reference."""
+    """Alpha compares one list with thousands that differ only in the last item; every list is given by reference."""
     needle = {"activity": "number_sequence_generator", "count": 10_000}
     other = {"activity": "number_sequence_generator", "count": 10_000, "start": 0.0}
     look = {
@@ -350,7 +350,7 @@ def comparisons_of_long_lists(alpha: Alpha) -> None:
 
 @attack(Containment.WATCHDOG)
 def searches_in_long_texts(alpha: Alpha) -> None:
-    """Alpha's steps search 480,000 letters for 240,000 of them and another one, forty times in each of eight runs."""
+    """Alpha's eight runs search 480,000 letters for a near match of 240,000 letters, forty times each."""
     steps: dict[str, Step] = {
         "hay": {"activity": "text_echo", "text": "a" * 60_000},
         "stack": {"activity": "text_concatenate", "texts_path": ["hay.outputs.text"] * 8},
@@ -368,7 +368,7 @@ def searches_in_long_texts(alpha: Alpha) -> None:
 
 @attack(Containment.WATCHDOG)
 def references_of_a_hundred_members(alpha: Alpha) -> None:
-    """A step names 2,000 references of [*] over lists in lists, each of which walks 10,000 items."""
+    """A step has 2,000 references with [*] over nested lists, each of which visits 10,000 items."""
     alpha.task(
         {
             "numbers": {"activity": "number_sequence_generator", "count": 10_000},
@@ -380,7 +380,7 @@ def references_of_a_hundred_members(alpha: Alpha) -> None:
 
 @attack(Containment.PROCESS_PER_COLLECTION, in_make_test=True)
 def hundreds_of_busy_steps(alpha: Alpha) -> None:
-    """Alpha's 40 runs of 60 steps handle half a mebibyte in each, and leave no core idle."""
+    """Alpha's 40 runs of 60 steps process half a mebibyte per step and keep every core busy."""
     steps: dict[str, Step] = {
         "piece": {"activity": "text_echo", "text": "ab," * 20_000},
         "big": {"activity": "text_concatenate", "texts_path": ["piece.outputs.text"] * 4},
@@ -393,7 +393,7 @@ def hundreds_of_busy_steps(alpha: Alpha) -> None:
 
 @attack(Containment.PROCESS_PER_COLLECTION)
 def numbers_of_all_kinds(alpha: Alpha) -> None:
-    """Alpha's steps count with the largest and smallest numbers that JSON has, in lists of 10,000."""
+    """Alpha's steps compute with extreme JSON numbers, in lists of 10,000."""
     sequence = {"activity": "number_sequence_generator", "count": 10_000}
     steps: dict[str, Step] = {
         "large": {**sequence, "start": 1.7e308, "step": 1e308},
@@ -411,7 +411,7 @@ def numbers_of_all_kinds(alpha: Alpha) -> None:
     alpha.runs(40)
 
 
-# Row 6: what only waits
+# Row 6: runs that only wait
 
 
 @attack(Containment.WAITING_IS_FREE, row=6, in_make_test=True)
@@ -426,7 +426,7 @@ def sixty_retries_in_a_day(alpha: Alpha) -> None:
 
 @attack(Containment.FAIR_SHARES, row=6, in_make_test=True)
 def sixty_slow_steps(alpha: Alpha) -> None:
-    """Sixty of alpha's runs have a step that waits for a receiver that says nothing."""
+    """Sixty of alpha's runs have a step that waits for a receiver that never responds."""
     with receiver(hangs) as url:
         alpha.task({"wait": slow_step(url)})
         alpha.runs(60)
@@ -435,7 +435,7 @@ def sixty_slow_steps(alpha: Alpha) -> None:
 
 @attack(Containment.WAITING_IS_FREE, row=6)
 def parents_that_wait_for_slow_children(alpha: Alpha) -> None:
-    """Sixty of alpha's runs wait for ten children each, and every child waits for a receiver that says nothing."""
+    """Sixty of alpha's runs wait for ten children each, and every child waits for a receiver that never responds."""
     with receiver(hangs) as url:
         alpha.task({"wait": slow_step(url)}, {"item": 0}, name="child")
         alpha.task({"emit": {"activity": "list_emit_await", "task": "child", "items": list(range(10))}})
@@ -445,14 +445,14 @@ def parents_that_wait_for_slow_children(alpha: Alpha) -> None:
 
 @attack(Containment.FAIR_SHARES, row=6)
 def a_backlog_of_a_thousand_runs(alpha: Alpha) -> None:
-    """Alpha starts a thousand runs of five steps as fast as it may."""
+    """Alpha starts a thousand runs of five steps at the full rate."""
     alpha.task({f"s{number}": FLEETING for number in range(5)})
     alpha.runs(1000)
 
 
 @attack(Containment.FAIR_SHARES, row=6)
 def thirty_tasks_with_a_backlog(alpha: Alpha) -> None:
-    """Alpha's 30 tasks have 40 slow runs each, so that it would get thirty shares if shares went by task."""
+    """Alpha has 30 tasks with 40 slow runs each, so it would get thirty shares if tasks had equal shares."""
     with receiver(hangs) as url:
         for number in range(30):
             alpha.task({"wait": slow_step(url)}, name=f"t{number}")
@@ -466,13 +466,13 @@ def thirty_tasks_with_a_backlog(alpha: Alpha) -> None:
 
 @attack(Containment.RUN_BUDGET, row=7, in_make_test=True)
 def a_fan_out_that_starts_itself(alpha: Alpha) -> None:
-    """A run starts 20 runs of its own task, ten at a time, and so does each of them."""
+    """A run starts 20 runs of its own task, ten at a time, and each of those does the same."""
     _start_itself(alpha, 20, 10)
 
 
 @attack(Containment.RUN_BUDGET, row=7)
 def a_fan_out_of_a_thousand(alpha: Alpha) -> None:
-    """A run starts 1,000 runs of its own task, a hundred at a time, and so does each of them."""
+    """A run starts 1,000 runs of its own task, a hundred at a time, and each of those does the same."""
     _start_itself(alpha, 1000, 100)
 
 
@@ -501,7 +501,7 @@ def thousands_of_steps(alpha: Alpha) -> None:
 
 @attack(Containment.RUN_BUDGET)
 def attempts_without_a_pause(alpha: Alpha) -> None:
-    """Sixty of alpha's runs fail a hundred times at once, without a pause between the attempts."""
+    """Sixty of alpha's runs fail a hundred times each, without a pause between attempts."""
     retry = {"max_attempts": 100, "backoff": 0}
     alpha.task({"fail": {"activity": "http_request", "url": "http://127.0.0.1:9/", "retry": retry}})
     alpha.runs(60)

@@ -1,4 +1,4 @@
-"""Activities that misbehave, for step processes of tests: import this module in them."""
+"""Activities that misbehave; the step processes of tests import this module."""
 
 import asyncio
 import os
@@ -60,7 +60,7 @@ class Reluctant(Given):
 
 
 class _Endless(dict[str, str]):
-    """The raw parameters of an activity, which take for ever to look up: stands for a config that is costly to read."""
+    """Raw parameters whose lookup never returns: stands for a config that is expensive to read."""
 
     def __contains__(self, _: object) -> bool:
         while True:

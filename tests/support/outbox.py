@@ -71,7 +71,7 @@ async def ended_runs(connection: Connection, routine: int, count: int = 1, *, pa
 
 
 async def due_webhooks(connection: Connection, collection: str, urls: Sequence[str], count: int = 1) -> None:
-    """Create ended runs of this collection, with `count` webhooks that are due, to each of these URLs by turns."""
+    """Create ended runs of this collection with `count` due webhooks, alternating between these URLs."""
     await connection.execute(
         """WITH tenant AS (
                INSERT INTO routines.collections (name) VALUES (%(collection)s)

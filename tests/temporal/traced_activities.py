@@ -25,7 +25,7 @@ def traces() -> list[dict[str, Any]]:
     return [json.loads(line) for line in TRACE.read_text("utf-8").splitlines()]
 
 
-@activity("Works for a while, and leaves a trace.", Work)
+@activity("Works for a while and records a trace.", Work)
 async def traced_work(given: Work, context: StepContext) -> Work:
     line = {"step": context.step, "key": context.idempotency_key, "try": context.attempt}
     with TRACE.open("a", encoding="utf-8") as file:  # noqa: ASYNC230

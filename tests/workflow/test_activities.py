@@ -187,7 +187,7 @@ SECRET = "first/second-part {{ third.part }} fourth.txt"
         ({"activity": "read_text_file", "path_path": "secret_params.S"}, "there is no file ********"),
     ],
 )
-async def test_what_is_cut_shows_no_part_of_a_secret(config: dict[str, Any], cause: str) -> None:
+async def test_a_cut_text_shows_no_part_of_a_secret(config: dict[str, Any], cause: str) -> None:
     services = FakeServices(secrets={"S": SECRET})
     with pytest.raises(StepFailedError) as caught:
         await run_step(config, services=services)

@@ -24,7 +24,7 @@ log = structlog.get_logger("limits")
 async def get_limits(caller: Caller) -> CollectionLimits:
     """List the limits of the collection.
 
-    With how much of each is used. Only an operator can change them.
+    Each with its use. Only an operator can change them.
     """
     return collection_limits(*await db.list_own_limits(caller.connection, caller.key_id))
 
@@ -55,7 +55,7 @@ async def put_limits(collection: str, request: ApiRequest, state: State) -> Coll
 
 
 def _refuse_others(request: ApiRequest, services: ApiServices) -> None:
-    """Refuse everybody who does not send the operator's token.
+    """Refuse requests without the operator's token.
 
     Raises:
         UnauthorizedError: The token is missing or wrong.
@@ -101,4 +101,4 @@ def _log_changes(collection: str, before: list[LimitInUse], after: list[LimitInU
 
 HANDLERS = [get_limits]
 OPERATOR_HANDLERS = [get_limits_as_operator, put_limits]
-"""Served only if ROUTINES_OPERATOR_TOKEN is set; otherwise their paths are unknown like any other."""
+"""Served only if ROUTINES_OPERATOR_TOKEN is set; otherwise their paths answer 404."""

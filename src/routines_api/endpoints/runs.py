@@ -22,7 +22,7 @@ from routines_core.db.tasks import find_task
 from routines_core.errors import ConflictError, InvalidError, UnknownKeysError
 
 SYNC_BYTES = db.WHOLE_BYTES // 2
-"""Maximum size of the steps in the answer of run-sync, in bytes: outputs are in it twice."""
+"""Maximum size of the steps in the answer to run-sync, in bytes. The answer contains outputs twice."""
 FILE_PATHS = "file_paths"
 """The init_param that holds the paths of a run's files; tasks need not declare it."""
 

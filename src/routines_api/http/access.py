@@ -1,6 +1,6 @@
 """Access to the API: the bearer key is checked first, then its rate, then the collection, and only then the request.
 
-Connections, bytes of bodies and other things that a process has a bounded number of are shared between collections.
+Collections share the limited resources of a process, such as connections and memory for bodies.
 """
 
 import asyncio
@@ -47,13 +47,13 @@ ApiRequest = Request[Any, Any, State]
 Body = TypeVar("Body", bound=BaseModel)
 Result = TypeVar("Result")
 CONNECTIONS = 10
-"""The size of the connection pool. One is kept for the poll of run-sync, the others are shared by requests."""
+"""Size of the connection pool. One connection is reserved for the run-sync poll; requests share the others."""
 RESERVED_CONNECTIONS = 2
-"""Connections that only a collection gets which holds none."""
+"""Connections reserved for collections that hold none."""
 ROOM_SECONDS = 5.0
 """How long a request waits for room in a budget or for a place that its collection shares with others."""
 UNKNOWN = "unknown"
-"""Shares of the requests whose key this process has not seen before: all of them together count as one collection."""
+"""Owner of requests whose key this process has not seen before; together they count as one collection."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class ApiServices:
 
 
 LARGE_ANSWERS = 6
-"""Large answers that a process reads and sends at once. Each takes a few times its own size of memory."""
+"""Maximum number of large answers that a process sends at once. Each takes several times its size in memory."""
 
 
 @dataclass(frozen=True)
@@ -165,8 +165,8 @@ class Door:
     async def admit(self) -> AuthContext:
         """Recognise the key, take its rate token, and check that it opens the collection of the path.
 
-        Nothing of the body is read before. A key that this process has seen needs no statement here; whether it is
-        still valid is checked by the statements that follow, and by its next rate tokens.
+        The body is not read yet. A key that this process has seen needs no statement here: later statements, and its
+        next rate tokens, check that it is still valid.
 
         Raises:
             UnauthorizedError: There is no valid key.
@@ -191,8 +191,8 @@ class Door:
     async def open(self, auth: AuthContext, body: bytes | InvalidError = b"") -> AsyncGenerator[Caller]:
         """Yield the caller of an admitted request, with a connection for as long as the block runs.
 
-        Statements check that the key is still valid. A request that fails may not have reached one, so the key is
-        checked again before the error is answered.
+        Statements check that the key is still valid. A request may fail before it reaches one, so the key is checked
+        again before the error is answered.
 
         Args:
             auth: The answer of `admit`.
@@ -239,13 +239,13 @@ class Door:
                 raise  # of another gate, further in
             if bodies.is_spent_by(auth.collection_id, size):
                 raise CollectionBusyError(
-                    f"The collection sends more than {bodies.per_owner} bytes of bodies at once."
+                    f"The collection is sending more than {bodies.per_owner} bytes of bodies at once."
                 ) from None
             raise ServiceBusyError("The service has no room for the body at the moment.") from None
 
     @asynccontextmanager
     async def _connection(self, owner: Hashable) -> AsyncGenerator[Connection]:
-        """Take a connection that the collections share."""
+        """Take a connection from the collection's share."""
         entered = False
         try:
             async with place_of(self.services.connections, owner):
@@ -254,7 +254,7 @@ class Door:
                     yield connection
         except (CollectionBusyError, ServiceBusyError):
             if not entered:
-                refuse_if_away(self.pool)  # then the others hold their places for nothing
+                refuse_if_away(self.pool)  # then other requests hold places in vain
             raise
 
 
@@ -263,8 +263,8 @@ async def place_of(gate: FairGate, owner: Hashable) -> AsyncGenerator[None]:
     """Hold a place of a gate, waiting ROOM_SECONDS for one.
 
     Raises:
-        CollectionBusyError: None came free in time, and the owner holds some itself.
-        ServiceBusyError: None came free in time.
+        CollectionBusyError: None became free in time, and the owner holds some.
+        ServiceBusyError: None became free in time, and the owner holds none.
     """
     entered = False
     try:
@@ -287,7 +287,7 @@ def provide_door(request: ApiRequest, state: State) -> Door:
 async def provide_caller(request: ApiRequest, state: State) -> AsyncGenerator[Caller]:
     """Yield the caller of this request: see Door.
 
-    The body is read before the connection is taken, so that a client that sends it slowly holds none.
+    The body is read before the connection is taken, so a slow client holds none.
     """
     door = provide_door(request, state)
     auth = await door.admit()
@@ -343,7 +343,7 @@ _CHARSET = re.compile(r"""charset\s*=\s*["']?([^"';\s]*)""")
 
 
 def _declared_size(request: ApiRequest, limit: int) -> int:
-    """Return the size that the headers declare, or the most if they declare none. 0: there is no body."""
+    """Return the size that the headers declare, or the maximum if they declare none; 0 without a body."""
     length = request.headers.get("content-length", "")
     if length.isdigit():
         return int(length[:20])

@@ -1,4 +1,4 @@
-"""A budget of bytes that collections share, for what a process buffers on their behalf."""
+"""A budget of bytes that collections share for the data that a process buffers for them."""
 
 import asyncio
 from collections import Counter, deque
@@ -78,7 +78,7 @@ class ByteBudget:
             raise
 
     def _give_up(self, owner: Hashable, size: int, granted: "asyncio.Future[None]") -> None:
-        """Leave the queue, or give back what was granted in this very moment."""
+        """Leave the queue, or give back bytes that were granted just now."""
         if granted.done() and not granted.cancelled():
             self._give_back(owner, size)
             return
@@ -94,7 +94,7 @@ class ByteBudget:
         self._grant()
 
     def _grant(self) -> None:
-        """Grant what fits, to the owners that hold the fewest bytes first."""
+        """Grant the requests that fit, starting with the owners that hold the fewest bytes."""
         for owner in sorted(self._waiting, key=lambda each: self._held[each]):
             queue = self._waiting[owner]
             while queue and (queue[0][1].done() or self._fits(owner, queue[0][0])):

@@ -43,7 +43,7 @@ class RateLimitedError(_LaterError):
     """The key sends requests faster than its rate allows."""
 
     def __init__(self, retry_after_seconds: float) -> None:
-        message = "This key sends requests faster than it may: wait as long as Retry-After says."
+        message = "This key exceeds its request rate: wait for the time in Retry-After."
         super().__init__(message, retry_after_seconds)
 
 
@@ -52,7 +52,7 @@ class WorkBudgetError(_LaterError):
 
 
 class CollectionBusyError(_LaterError):
-    """The collection has as much in progress at once as one collection may."""
+    """The collection has reached its share of what may be in progress at once."""
 
 
 class ServiceBusyError(_LaterError):

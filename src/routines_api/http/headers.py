@@ -6,7 +6,7 @@ _GUARDS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosnif
 
 
 def guarded(send: Send) -> Send:
-    """Wrap `send` so that no answer is stored or read as another type, unless the answer itself says how."""
+    """Wrap `send` to forbid caching and content sniffing, except where an answer sets these headers itself."""
 
     async def guarding(message: Message) -> None:
         if message["type"] == "http.response.start":

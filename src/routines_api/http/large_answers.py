@@ -15,9 +15,9 @@ from routines_core.db.keys import AuthContext
 PIECE_BYTES = 256 * 1024
 """The size of the pieces of a large answer, in bytes."""
 PIECE_SECONDS = 10.0
-"""How long a client may take to receive a piece; then the connection is closed."""
+"""Maximum time for a client to receive a piece; after that the connection is closed."""
 HELD = "routines_held"
-"""The key in an ASGI scope of what the request holds until its answer is sent: an AsyncExitStack."""
+"""Key in the ASGI scope: an AsyncExitStack with what the request holds until its answer is sent."""
 
 
 async def hold_large_answer(door: Door, auth: AuthContext) -> None:
@@ -43,7 +43,7 @@ async def _pieces(content: bytes) -> AsyncGenerator[bytes]:
 
 
 def sending_in_time(send: Send) -> Send:
-    """Wrap `send` so that a client that stops reading an answer in pieces is given up.
+    """Wrap `send` so that it gives up on a client that stops reading an answer in pieces.
 
     Raises:
         TimeoutError: By the wrapped `send`.

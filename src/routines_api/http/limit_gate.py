@@ -1,9 +1,9 @@
 """Refuses requests of a collection that is at one of its limits.
 
-Counting rows at each request would make every request as dear as the collection is large. So each process counts now
-and then, adds what it has let through since, and spends at most a twentieth of the time of one connection on counting
-for a collection. Other processes are seen at the next count: a limit may be exceeded by what they let through in a
-second.
+Counting rows on each request would make requests more expensive as the collection grows. So each process counts from
+time to time, adds what it has let through since, and spends at most a twentieth of one connection's time on counting
+for a collection. What other processes let through shows at the next count, so a limit may be exceeded by as much as
+they let through in a second.
 """
 
 import time
@@ -17,20 +17,20 @@ from routines_core.errors import LimitExceededError
 from routines_core.limits import LIMITS
 
 RUNS = ("active_runs", "stored_bytes", "pending_webhooks")
-"""Checked before a run is begun."""
+"""Checked before a run starts."""
 ROUTINES = ("routines",)
 TASKS = ("tasks",)
 FILES = ("files", "file_bytes")
 WEBHOOKS = "pending_webhooks"
 
 FRESH_SECONDS = 1.0
-"""How long a count is used, at least."""
+"""Minimum age at which a count is repeated."""
 COUNTING_SHARE = 0.05
-"""The most of the time that is spent on counting."""
+"""Maximum share of one connection's time spent on counting."""
 HANDFUL_SHARE = 0.02
-"""The share of the runs of a minute that a process reserves at once, at most: it begins with one and doubles."""
+"""Maximum share of a minute's runs that a process reserves at once. Reservations start at one and double."""
 UNBOUNDED_HANDFUL = 1000
-"""The runs after which a process looks again whether there is a limit now."""
+"""Number of runs after which a process without a limit checks again for one."""
 _COUNTED_BY_RUNS = {"active_runs", "routines", "tasks"}
 """Limits whose use grows by one with each request that is let through."""
 
@@ -71,7 +71,7 @@ class LimitGate:
     async def ask(
         self, connection: Connection, auth: AuthContext, names: tuple[str, ...], *, with_webhook: bool = True
     ) -> LimitExceededError | None:
-        """Ask whether the collection may have one more of what these limits bound, and count it.
+        """Check these limits for one more object of the collection, and count it.
 
         Returns:
             None if it may, otherwise the error to raise once the request is known to be new.
@@ -94,7 +94,7 @@ class LimitGate:
     async def ask_run(
         self, connection: Connection, auth: AuthContext, *, with_webhook: bool
     ) -> LimitExceededError | None:
-        """Ask whether the collection may begin one more run by HTTP, and count it.
+        """Check whether the collection may start one more run by HTTP, and count it.
 
         Returns:
             None if it may, otherwise the error to raise once the request is known to be new.
@@ -107,14 +107,14 @@ class LimitGate:
     ) -> _Count:
         began = time.monotonic()
         if held:
-            # Meanwhile other requests go by the last count.
+            # Until this count ends, other requests use the previous one.
             held.fresh_until = held.repeat_at = began + FRESH_SECONDS
         limits = await db.measure(connection, auth.key_id, names)
         now = time.monotonic()
         repeat_at = now + (now - began) / COUNTING_SHARE
         counted = _Count(limits, max(repeat_at, now + FRESH_SECONDS), repeat_at)
         if names == FILES:
-            counted.fresh_until = now  # read from one row, where each process notes what it has saved
+            counted.fresh_until = now  # read from a single row, which every process updates when it saves files
         self._counts[auth.collection_id, names] = counted
         return counted
 

@@ -96,7 +96,7 @@ PROBLEM_TYPES: dict[type[Exception], ProblemType] = {
         503,
         "statement-timeout",
         "Request too expensive",
-        "The request was too expensive: the database cancelled it for its time. Ask for less at once.",
+        "The request was too expensive: the database cancelled it because it took too long. Ask for less.",
     ),
     StorageError: ProblemType(
         503,
@@ -185,7 +185,7 @@ def _on_error(request: Request[Any, Any, Any], error: Exception) -> Response[byt
     if isinstance(error, SecretError):
         return _on_unexpected(request, error)
     if isinstance(error, StatementTimeoutError):
-        log.warning("statement cancelled for its time", statement=error.statement)
+        log.warning("statement timed out", statement=error.statement)
     if isinstance(error, _COUNTED):
         request.app.state.services.metrics.refused(problem_of(error).type.removeprefix(TYPE_PREFIX))
     return answer(error)

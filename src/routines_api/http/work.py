@@ -1,7 +1,7 @@
 """Processor-heavy work of requests: off the event loop if the body is large, and within a budget of each key.
 
-Parsing and checking a body are pure code that holds the interpreter. A thread lets the event loop go on between its
-turns; small bodies are faster where they are.
+Parsing and checking a body is pure code that holds the interpreter lock. In a thread it takes turns with the event
+loop; small bodies are faster without one.
 """
 
 import asyncio
@@ -19,9 +19,9 @@ Result = TypeVar("Result")
 SMALL_BYTES = 8 * 1024
 """Bodies up to this size are worked on in the event loop; the worst of them takes a few milliseconds."""
 THREADS = 2
-"""Large bodies worked on at once. One collection alone gets one thread less."""
+"""Number of threads for large bodies. One collection alone gets all but one."""
 MOST_KEYS = 10_000
-"""The most keys whose use is remembered; at the limit the table is emptied."""
+"""Maximum number of keys whose use is remembered; at the limit the table is cleared."""
 
 
 @dataclass
@@ -34,8 +34,8 @@ class _Balance:
 class Work:
     """The processor time that requests of one process spend on their bodies.
 
-    A key starts with `seconds_per_minute` and gains as much each minute. Its balance may fall below zero, since what a
-    body costs is known afterwards; until it is positive again the key's requests with a body are refused.
+    A key starts with `seconds_per_minute` and gains as much each minute. Its balance may become negative, since
+    the cost of a body is only known afterwards. Until it is positive again, the key's requests with a body are refused.
 
     Attributes:
         seconds_per_minute: Processor seconds per minute that one key may use.
@@ -71,7 +71,7 @@ class Work:
         if balance.seconds <= 0:
             wait = -balance.seconds * 60 / self.seconds_per_minute
             raise WorkBudgetError(
-                "This key has used up its processor time for checking bodies: wait as long as Retry-After says.", wait
+                "This key has used up its processor time for checking bodies: wait for the time in Retry-After.", wait
             )
         if size <= SMALL_BYTES:
             return self._timed(action, balance)

@@ -85,13 +85,13 @@ class ApiMetrics(ProgramMetrics):
 
         self._refused = Counter(
             "routines_api_refused_total",
-            "Requests refused for what they ask of the service, by type of problem.",
+            "Requests refused to protect the service, by type of problem.",
             ["reason"],
             registry=registry,
         )
 
     def refused(self, reason: str) -> None:
-        """Count a request that was refused for what it asks of the service; `reason` is its type of problem."""
+        """Count a request that was refused to protect the service; `reason` is its type of problem."""
         self._refused.labels(reason).inc()
 
     def _gauge_pool(self) -> None:

@@ -28,7 +28,7 @@ async def metrics(request: ApiRequest, state: State) -> Response[bytes]:
     services: ApiServices = state.services
     token = services.settings.metrics_token
     if request.scope["raw_path"].partition(b"?")[0] != b"/metrics":
-        raise NotFoundError  # proxies that shut /metrics may let another spelling through
+        raise NotFoundError  # a proxy that blocks /metrics may let another spelling through
     if token is None and not is_loopback(services.settings.host):
         raise NotFoundError
     if token is not None and not is_bearer(request.headers.get("authorization", ""), token):

@@ -161,7 +161,7 @@ _LIMIT = {
     "default": 10_000,
     "use": 12,
     "unit": "tasks",
-    "description": "Tasks. Beyond it none is created.",
+    "description": "Tasks. At the limit, none can be added.",
 }
 EXAMPLES: dict[str, Any] = {
     "Cadence": _CADENCE,

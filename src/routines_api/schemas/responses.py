@@ -318,12 +318,12 @@ def _type_hint(default: Any) -> str:
 class CollectionLimit(msgspec.Struct):
     """A limit of the collection or of each of its runs."""
 
-    name: Annotated[str, Meta(description="As problems of the type limit-exceeded name it.", examples=["tasks"])]
+    name: Annotated[str, Meta(description="Name of the limit, as in limit-exceeded problems.", examples=["tasks"])]
     value: Annotated[int | None, Meta(description="The limit; null: no limit.")]
-    default: Annotated[int | None, Meta(description="Its value unless an operator sets another; null: no limit.")]
+    default: Annotated[int | None, Meta(description="The value unless an operator sets another; null: no limit.")]
     use: Annotated[int | None, Meta(description="How much is used; null for a limit of each run.")]
-    unit: Annotated[str, Meta(description="The unit of the three.", examples=["tasks"])]
-    description: Annotated[str, Meta(description="What it bounds, and what happens beyond it.")]
+    unit: Annotated[str, Meta(description="Unit of value, default and use.", examples=["tasks"])]
+    description: Annotated[str, Meta(description="What it bounds, and what happens when it is reached.")]
 
 
 class CollectionLimits(msgspec.Struct):

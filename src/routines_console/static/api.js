@@ -98,7 +98,7 @@ export class Api {
     for (let attempt = 1; ; attempt += 1) {
       const answer = await this.#fetch(method, url, options);
       if (answer.status === 401) this.onRefused();
-      // Without Retry-After a 429 names a limit of the collection, which waiting does not change.
+      // A 429 without Retry-After is about a limit of the collection, where waiting does not help.
       const wait = answer.headers.get("retry-after");
       if (answer.status !== 429 || wait === null || attempt === MAX_ATTEMPTS) return read(answer);
       const seconds = Number(wait) || attempt;

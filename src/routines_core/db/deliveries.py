@@ -14,11 +14,11 @@ from routines_core.errors import ConflictError, NotFoundError
 SECRET_KIND = "webhook_secret"  # noqa: S105 # nosec B105 - the name of such a secret
 """The kind of a webhook's secret, part of its secret context."""
 MAX_BODY_BYTES = 1024 * 1024
-"""The most that a webhook's body takes. What does not fit is left out, and the body says so."""
+"""Maximum size of a webhook's body, in bytes. Values that do not fit are left out, and the body says so."""
 MAX_VALUE_BYTES = 256 * 1024
-"""The most that one value in a body takes: the inputs or outputs of a step, init_params, step_configs or labels."""
+"""Maximum size of one value in a body: the inputs or outputs of a step, init_params, step_configs or labels."""
 MOST_LANES = 128
-"""How many receivers of a collection one claim looks at. Which ones changes from claim to claim."""
+"""How many receivers of a collection one claim considers, starting at a random one."""
 
 
 class ClaimedDelivery(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from routines_core.errors import InvalidError, NotFoundError
 from routines_core.limits import CONCURRENCY, LIMITS, check_limit
 
 COUNTED_UP_TO = 1_000_000
-"""The most rows that are counted to show a use."""
+"""Maximum number of rows counted to show a use."""
 
 
 class LimitInUse(msgspec.Struct, frozen=True):
@@ -21,7 +21,7 @@ class LimitInUse(msgspec.Struct, frozen=True):
         value: In the unit of the limit; None for no limit.
         default_value: The value for collections for which no other was set; None for no limit.
         is_set: Whether an operator has set the value for this collection.
-        use: What the collection uses of it; None for a limit of each run.
+        use: How much of it the collection uses; None for a limit of each run.
     """
 
     name: str
@@ -66,7 +66,7 @@ class TakenRuns(msgspec.Struct, frozen=True):
     Attributes:
         granted: How many it may begin.
         most: The limit; None for no limit.
-        begun: How many all processes have begun or reserved; None without a limit.
+        begun: How many runs all processes have begun or reserved; None without a limit.
         seconds_left: The time until the next minute.
     """
 
@@ -192,7 +192,7 @@ async def set_limit(connection: Connection, name: str, value: int | None, *, col
     """Set a limit of a collection, or its default for all collections; None as the value for no limit.
 
     Raises:
-        InvalidError: The limit does not exist, may not have this value, or has no default.
+        InvalidError: The limit does not exist, the value is out of range, or the limit has no default.
     """
     check_limit(name, value)
     if name != CONCURRENCY:
@@ -232,7 +232,7 @@ async def replace_limits(connection: Connection, limits: Mapping[str, int | None
     """Set these limits of a collection, and return all others to their defaults. Call it in a transaction.
 
     Raises:
-        InvalidError: A limit does not exist, or may not have its value.
+        InvalidError: A limit does not exist, or a value is out of range.
     """
     for name, value in limits.items():
         check_limit(name, value)

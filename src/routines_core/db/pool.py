@@ -189,7 +189,7 @@ AWAY = (
 )
 """Errors that mean that the database is unavailable or read-only: wait and try again.
 
-StatementTimeoutError is not among them. The statement would take as long the next time.
+StatementTimeoutError is not among them, since the statement would take as long again.
 """
 
 LOST = (psycopg.Error, PoolTimeout, SilenceError, StatementTimeoutError)

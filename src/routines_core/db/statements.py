@@ -66,7 +66,7 @@ class Statement(Generic[Row]):
 
         Raises:
             UnauthorizedError: The API key parameter is revoked or has expired.
-            StatementTimeoutError: Postgres cancelled the statement for its time.
+            StatementTimeoutError: Postgres cancelled the statement because it took too long.
         """
         async with connection.cursor(row_factory=self._row_factory) as cursor:
             await self._execute(cursor, parameters)

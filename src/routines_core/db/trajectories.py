@@ -25,11 +25,11 @@ MOST_LABELS = 100
 MOST_LABEL_BYTES = 64 * 1024
 """Maximum size of a run's labels together, in bytes of JSON."""
 SMALL_BYTES = 256 * 1024
-"""A run whose steps take no more than this is read in one statement, as a whole."""
+"""A run whose steps take at most this many bytes is read whole in one statement."""
 WHOLE_BYTES = 16 * 1024 * 1024
 """Maximum size of the inputs and outputs in one answer, in bytes of JSON; those of the largest steps are left out."""
 WORK_FACTOR = 16
-"""How many times as many bytes may be read to find that out, since stored values are compressed."""
+"""How many times as many bytes may be read to select them, since stored values are compressed."""
 LISTED_VALUE_BYTES = 2048
 """Maximum size of a step's inputs, and of its outputs, in a list."""
 LISTED_STEPS = 200
@@ -44,8 +44,8 @@ class Trajectory(msgspec.Struct, frozen=True, omit_defaults=True):
     """A complete run of a task, in the shape that clients decode. Times are UTC. It contains no secrets.
 
     Attributes:
-        truncated: True if something was left out for its size; otherwise the field is absent. In a step that is
-            concerned, `truncated` is true as well: its inputs read as {} and its outputs as null.
+        truncated: True if something was left out for its size; otherwise the field is absent. An affected step
+            also has `truncated`, with {} as its inputs and null as its outputs.
     """
 
     trajectory_id: int
@@ -211,7 +211,7 @@ async def find_trajectory(connection: Connection, *, key_id: int, task: str, tra
 async def with_large_steps(
     connection: Connection, found: Trajectory, *, key_id: int, most_bytes: int = WHOLE_BYTES
 ) -> Trajectory:
-    """Return a truncated run with all of its steps, up to `most_bytes`. Its `steps` are JSON that is not parsed.
+    """Return a truncated run with all of its steps, up to `most_bytes`. Its `steps` are raw JSON.
 
     Raises:
         NotFoundError: The run was deleted meanwhile.

@@ -55,8 +55,8 @@ class FileStore(Protocol):
         """Return the content of a file of this collection.
 
         Raises:
-            InvalidError: The collection has no file at this path, or the file is larger than `max_bytes`, and was not
-                read; None: any size.
+            InvalidError: The collection has no file at this path, or the file is larger than `max_bytes` and was not
+                read. With None, any size is allowed.
         """
         ...
 
@@ -96,7 +96,7 @@ def check_path(path: str) -> str:
 
 def no_file(path: str) -> InvalidError:
     """Return the error for a path that names no file of the collection."""
-    # Shown only if it is a path: part of something else might be part of a secret, which masking does not find.
+    # Shown only if it is a path: otherwise it may be part of a secret, which masking does not find.
     shown = f"file {path!r}" if _PATH.fullmatch(path) else "such file"
     return InvalidError(f"there is no {shown} in this collection")
 

@@ -11,7 +11,7 @@ from routines_core.errors import DatabaseError
 from routines_core.lifecycle import sleep_or_stop
 
 MEASURE_SECONDS = 300.0
-"""How often each worker measures."""
+"""Interval between measurements of each worker."""
 MOST_PAGES = 1000
 """The size of the sample, in pages of each table. On larger tables the estimate of a collection that fills a tenth of
 them is off by a few per cent."""

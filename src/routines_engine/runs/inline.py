@@ -1,4 +1,4 @@
-"""Runs workflows in the worker's own process, for tests and for activities that only the test's process has."""
+"""Runs workflows in the worker's own process, for tests and for activities that exist only in the test's process."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ class InlineServices:
 
 
 class InlineExecutor:
-    """Runs workflows in this process: nothing contains them."""
+    """Runs workflows in this process, without containment."""
 
     async def open(self) -> None:
         """Do nothing: there is nothing to start."""

@@ -12,7 +12,7 @@ from routines_engine.runs.services import WorkerResources
 from routines_engine.sandbox.messages import Payload
 
 CACHE_BYTES = 32 * 1024 * 1024
-"""How much of the workflows that were loaded last is kept."""
+"""Maximum size of the cache of recently used workflows, in bytes."""
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Payloads:
         found = await self.resources.ask(lambda connection: runs.load(connection, run, most_bytes=2 * self.most_bytes))
         if found is None:
             raise LostRunError(run.id)
-        # Twice the limit: it may have been lower while the run began, and JSON from Postgres has more blanks.
+        # Twice the limit: it may have been higher when the run began, and JSON from Postgres has more whitespace.
         if found.finished_steps is None or len(found.finished_steps) > 2 * self.most_bytes:
             raise InvalidError(f"the run's steps hold more than the limit of {self.most_bytes} bytes")
         return self._payload(run, await self._workflow(run), found)
@@ -65,7 +65,7 @@ class Payloads:
         )
 
     async def _workflow(self, run: Claim) -> bytes:
-        """Return the run's version of its workflow; runs that want the same one wait for one query."""
+        """Return the run's version of its workflow; runs that need the same version share one query."""
         key = run.task_id, run.task_version
         loading = self._workflows.get(key)
         if loading is None:
@@ -85,7 +85,7 @@ class Payloads:
         return found.encode()
 
     def _shrink(self) -> None:
-        """Forget failed loads, and the workflows that were used longest ago while all of them take too much memory."""
+        """Drop failed loads, and the least recently used workflows while the cache is too large."""
         loaded = {key: task for key, task in self._workflows.items() if task.done()}
         for key, task in loaded.items():
             if task.cancelled() or task.exception() is not None:

@@ -14,8 +14,8 @@ from routines_engine.sandbox.messages import RecordedStep
 class Record:
     """Writes one run's steps and end to the journal.
 
-    The end of a step is written in one statement with the start of the next step, or with the end of the run; nothing
-    is awaited between the two. The start of a step is written before its activity is called.
+    The end of a step is written in one statement with the start of the next step, or with the end of the run, without
+    an await in between. The start of a step is written before its activity is called.
 
     Attributes:
         bytes: How many bytes the run's completed steps hold, as JSON.

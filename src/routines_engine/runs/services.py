@@ -18,7 +18,7 @@ from routines_engine.runs.claimed_run import ClaimedRun, LostRunError
 
 Answer = TypeVar("Answer")
 FOUND_BYTES = 16 * 1024 * 1024
-"""How much the steps of the runs may hold that one step reads."""
+"""Maximum size of the steps of all runs that one step reads, in bytes."""
 RETRY_SECONDS = 0.2
 """Delay before asking the database again after losing it."""
 

@@ -78,8 +78,8 @@ class Worker(WorkerBase):
     async def _claim(self) -> bool:
         """Claim runs for the free capacity. Returns True if there were any, since there may be more.
 
-        A worker whose capacity is in use still claims one run of each collection that it has none of, within
-        `worker_processes`: slow runs of some collections never keep the others waiting.
+        A worker whose capacity is in use still claims one run of each collection that it has none of, up to
+        `worker_processes`, so slow runs of some collections never keep the others waiting.
         """
         free = self._free_capacity()
         if free > 0:

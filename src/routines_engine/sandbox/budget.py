@@ -1,4 +1,4 @@
-"""How much the steps of a run may hold."""
+"""The byte budget of a run's steps."""
 
 from routines_core.errors import InvalidError
 from routines_engine.sandbox.messages import RecordedStep
@@ -8,8 +8,8 @@ class Budget:
     """The bytes of one run's completed steps, as JSON.
 
     Args:
-        most_bytes: How many there may be.
-        used_bytes: How many there are.
+        most_bytes: The limit.
+        used_bytes: The bytes used so far.
     """
 
     def __init__(self, most_bytes: int, used_bytes: int) -> None:

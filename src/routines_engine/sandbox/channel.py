@@ -11,7 +11,7 @@ import msgspec
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 """The largest frame: a file that a step reads or saves, with room to spare."""
 LARGE_FRAME_BYTES = 64 * 1024
-"""From this size on a sender waits until the frame is on its way."""
+"""Messages of at least this size wait until they have been sent."""
 _LENGTH = struct.Struct(">I")
 
 Message = TypeVar("Message")
@@ -22,7 +22,7 @@ class FrameTooLargeError(ValueError):
 
 
 class Channel(asyncio.Protocol, Generic[Message]):
-    """One end of the connection. What is sent within one turn of the event loop goes in one write.
+    """One end of the connection. Messages sent in the same iteration of the event loop share one write.
 
     Args:
         types: The type of the messages that arrive.
@@ -93,7 +93,7 @@ class Channel(asyncio.Protocol, Generic[Message]):
                 last = first + _LENGTH.size + length
                 if len(self._incoming) < last:
                     break
-                body = bytes(self._incoming[first + _LENGTH.size : last])  # what is decoded may refer to it
+                body = bytes(self._incoming[first + _LENGTH.size : last])  # decoded messages may refer to it
                 first = last
                 self._received(self._decoder.decode(body))
         except (FrameTooLargeError, msgspec.DecodeError) as error:

@@ -47,15 +47,15 @@ from routines_workflow.activity import Child, ChildResult, Found
 from routines_workflow.catalogue import load_entry_points
 
 MEMORY_EXIT_CODE = 77
-"""The exit code of a process that ran out of its memory limit."""
+"""Exit code of a process that exceeded its memory limit."""
 
 SHORT_WAIT_SECONDS = 1.0
-"""How long a run may wait for the next attempt of a step without giving up its place."""
+"""Longest wait for the next attempt of a step during which a run keeps its place, in seconds."""
 THREAD_STACK_BYTES = 512 * 1024
-"""The stack of a thread of a blocking activity: 32 of them must fit the memory limit."""
+"""Stack size of a thread for blocking activities: 32 stacks must fit the memory limit."""
 _PR_SET_PDEATHSIG = 1
 ANSWERS: dict[str, type[RoutinesError]] = {each.__name__: each for each in (InvalidError, SecretError, StorageError)}
-"""Errors of a service that are an answer to the step; any other leaves the run as it is."""
+"""Errors of a service that the step receives; any other error leaves the run unchanged."""
 
 Result = TypeVar("Result")
 
@@ -65,7 +65,7 @@ class ProcessDiedError(RoutinesError):
 
 
 class LongWait(Exception):  # noqa: N818 - no error
-    """The run waits for the next attempt of a step, for so long that it gives up its place.
+    """The run waits so long for the next attempt of a step that it gives up its place.
 
     Attributes:
         seconds: How long it waits.
@@ -111,7 +111,7 @@ class Calls:
             self._waiting.pop(number, None)
 
     def answered(self, answer: Answer) -> None:
-        """Settle the call that this answers; a call that nobody waits for any more is dropped."""
+        """Settle the call that this answers; answers to abandoned calls are dropped."""
         future = self._waiting.get(answer.call)
         if future is None or future.done():
             return
@@ -206,7 +206,7 @@ class ProcessStepper(Stepper):
 
     async def _after_error(self, error: Exception, step: Step, record: StepRecord) -> Verdict:
         if isinstance(error, MemoryError):
-            os._exit(MEMORY_EXIT_CODE)  # the process is unfit now; the worker decides what becomes of its runs
+            os._exit(MEMORY_EXIT_CODE)  # the process is unusable now; the worker decides about its runs
         return await super()._after_error(error, step, record)
 
     async def _write_checkpoint(self, record: StepRecord) -> None:
@@ -270,7 +270,7 @@ class StepProcess:
             ended = Ended(start.run, str(failed))
         except CallAbandonedError:
             return
-        except Exception as broken:  # noqa: BLE001 - a run must end whatever is wrong with it; the text may hold secrets
+        except Exception as broken:  # noqa: BLE001 - every error must end the run; its text may contain secrets
             ended = Ended(start.run, f"internal error: {type(broken).__name__}", is_internal=True)
         self._channel.send(ended)
 
@@ -335,7 +335,7 @@ def main(arguments: Arguments) -> None:
         uvloop.run(serve(arguments.file_descriptor))
     except MemoryError:
         os._exit(MEMORY_EXIT_CODE)
-    os._exit(0)  # threads of blocking activities may still work; nobody waits for them
+    os._exit(0)  # threads of blocking activities may still be running; nothing waits for them
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ class FoundRun(msgspec.Struct, frozen=True):
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One attempt of one step, where the worker decides what comes next."""
+    """One attempt of one step; the worker decides what comes next."""
 
     position: int
     step: str
@@ -118,7 +118,7 @@ class Start(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 class Cancel(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """Worker to process: stop this run; nothing more is wanted of it."""
+    """Worker to process: stop this run and send nothing more about it."""
 
     run: int
 
@@ -137,7 +137,7 @@ class Answer(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 class Ping(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """Worker to process: answer at once, to show that the event loop turns."""
+    """Worker to process: answer at once, to show that the event loop is alive."""
 
     number: int
 

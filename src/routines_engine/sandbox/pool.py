@@ -13,11 +13,11 @@ from routines_engine.sandbox.messages import Attempt, Began, Death, Ended, Paylo
 from routines_engine.sandbox.process import Limits, ProcessGoneError, RunHandler, StepProcessError, StepProcessHandle
 
 RESTART_SECONDS = 1.0
-"""Delay before another process is started after one did not."""
+"""Delay after a process failed to start, in seconds."""
 BUSY_RUNS = 8
-"""How many runs of a collection share a process before it gets another one, as long as one is idle."""
+"""How many runs of a collection share a process before the collection gets another idle one."""
 MOST_EXCLUSIVE = 2
-"""How many runs of a collection may have a process of their own at once, after theirs ended."""
+"""How many runs of a collection may each run alone in a process at once, after their process ended."""
 CORES = os.cpu_count() or 1
 """The most processes that one collection gets for speed."""
 
@@ -25,7 +25,7 @@ log = structlog.get_logger("worker")
 
 
 class RunDiedError(Exception):
-    """A run ended every process that it was given to, also those that only had to record why.
+    """A run ended every process that it was given to, even the one that only had to record why.
 
     Attributes:
         step: The attempt that was in progress; None if none had begun.
@@ -162,7 +162,7 @@ class ProcessPool:
         try:
             process = await StepProcessHandle.start(self.limits, self.log_format, self.modules)
         except StepProcessError as error:
-            log.error("step process not started, trying again", cause=str(error))  # noqa: TRY400 - its text says it all
+            log.error("step process not started, trying again", cause=str(error))  # noqa: TRY400 - cause says all
             await asyncio.sleep(RESTART_SECONDS)
             self._changed.set()
             return

@@ -36,12 +36,12 @@ from routines_engine.sandbox.messages import (
 START_SECONDS = 60.0
 """How long a process may take to start."""
 PATIENCE_FACTOR = 6
-"""A process that stands still without using the processor is killed after this many times the stall limit: it may only
-have had no turn on a busy machine."""
+"""A stalled process that uses no processor time is killed after this many times the stall limit, because on a busy
+machine it may simply not have been scheduled."""
 PING_SECONDS = 0.5
-"""How often a process that has runs is asked whether its event loop turns."""
+"""How often a process with runs is pinged, to see that its event loop is alive."""
 PRIVATE_VARIABLES = ("ROUTINES_", "DATABASE_URL", "PG", "AWS_", "TEMPORAL_")
-"""Beginnings of environment variables that a step process does not get."""
+"""Prefixes of environment variables that a step process does not get."""
 
 log = structlog.get_logger("worker")
 
@@ -60,12 +60,12 @@ class Limits:
 
     @property
     def memory_cause(self) -> str:
-        """Why a process ended that ran out of memory."""
+        """The cause for a process that exceeded its memory limit."""
         return f"it used more than {self.memory_bytes // (1024 * 1024)} MiB of memory"
 
     @property
     def stall_cause(self) -> str:
-        """Why a process ended that stood still."""
+        """The cause for a process that stalled."""
         return f"it kept its process busy for more than {self.stall_seconds:g} s without a pause"
 
 
@@ -212,7 +212,7 @@ class StepProcessHandle:
                 self._channel.send(Cancel(number))  # a run that has ended ignores it
 
     def kill(self, cause: str) -> None:
-        """End the process at once; its runs hear the cause."""
+        """Kill the process at once; its runs fail with the cause."""
         if not self.is_gone:
             self._cause = cause
             with suppress(ProcessLookupError):
@@ -226,7 +226,7 @@ class StepProcessHandle:
             await asyncio.wait(pending)
 
     def _lost(self, error: Exception | None) -> None:
-        """Hear that the connection has ended: the process is gone, or broke the protocol."""
+        """Handle the end of the connection: the process is gone, or broke the protocol."""
         self.is_lost = True
         self._ready.set()
         if error is not None:
@@ -267,12 +267,12 @@ class StepProcessHandle:
         except (RoutinesError, OSError) as error:
             name = next((each.__name__ for each in type(error).__mro__ if each.__name__ in ANSWERS), "StorageError")
             self._channel.send(Answer(call.call, error=(name, str(error))))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the run hears of it
+        except Exception as error:  # noqa: BLE001 - any error goes to the run
             if not entry.ended.done():
                 entry.ended.set_exception(error)
 
     async def _watch(self) -> None:
-        """Kill a process whose event loop stands still, or that uses more memory than it may."""
+        """Kill the process if its event loop stalls."""
         while not self.is_gone:
             await asyncio.sleep(PING_SECONDS)
             if not self.runs:

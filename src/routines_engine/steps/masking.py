@@ -18,9 +18,9 @@ from routines_core.mask import MASK
 MIN_LENGTH = 4
 """The length from which a secret is masked, in characters."""
 PIECE_LENGTH = 2048
-"""The most characters of a spelling that are looked for as one."""
+"""Maximum length of a spelling that is searched for in one piece, in characters."""
 MASKING_ROUNDS = 2
-"""How often a text is masked before the whole of it is: only secrets that look like masks take more than one round."""
+"""Number of rounds before the whole text is masked. Only secrets that look like masks need more than one."""
 
 
 class Masker:
@@ -40,7 +40,7 @@ class Masker:
         if len(secret) >= MIN_LENGTH and secret.strip(MASK[0]):
             for spelling in spellings_of(secret):
                 self._spellings |= set(_pieces(spelling))
-            self._automata = None  # built when they are needed: a step adds many secrets at once
+            self._automata = None  # built on demand, since a step adds many secrets at once
 
     def mask(self, value: Any) -> Any:
         """Return the JSON value with every secret masked, numbers included."""

@@ -102,7 +102,7 @@ def _tls(settings: Settings) -> TLSConfig | bool:
     tls = settings.temporal_tls or settings.temporal_api_key is not None
     if not tls and not settings.temporal_insecure and not _is_loopback(settings.temporal_address):
         raise ConfigurationError(
-            f"Temporal at {settings.temporal_address} would be used without TLS, so anyone on the way could read and "
+            f"Temporal at {settings.temporal_address} would be used without TLS, so anyone in between could read and "
             "change runs: set ROUTINES_TEMPORAL_TLS=true, or ROUTINES_TEMPORAL_INSECURE=true for a private network."
         )
     return tls

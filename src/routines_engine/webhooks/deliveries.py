@@ -33,15 +33,15 @@ LEASE_SECONDS = 60.0
 START_SECONDS = 30.0
 """How long after its claim a request may still begin, so that it ends well within the lease."""
 PREPARE_SECONDS = 2.0
-"""How long the statement may take that loads the bodies of one collection's claimed webhooks."""
+"""Timeout of the statement that loads the bodies of one collection's claimed webhooks."""
 PREPARE_ALONE_SECONDS = 5.0
-"""How long it may take for a single webhook."""
+"""Timeout of the same statement for a single webhook."""
 MOST_TOGETHER = 64 * 1024
-"""A run or body that takes more bytes is loaded by a statement of its own."""
+"""A run or body that takes more bytes is loaded by a separate statement."""
 GONE = 410
 """The HTTP status of a receiver that wants no more webhooks."""
 POLL_SECONDS = 0.5
-"""How often due deliveries, and those to stopped endpoints, are looked for."""
+"""How often to poll for due deliveries and for deliveries to stopped endpoints."""
 GATHER_SECONDS = 0.02
 """How long a worker waits for more requests to end before it records them together and claims again."""
 RECONNECT_SECONDS = 1.0
@@ -51,7 +51,7 @@ DRAIN_SECONDS = 1.5
 STOP_AFTER_SECONDS = 4 * 86400.0
 """An endpoint that has failed for this long is stopped."""
 PREPARING = 3
-"""How many collections' bodies are loaded at once; one of these places is kept for a collection that has none."""
+"""How many statements load bodies at once; one place is reserved for a collection that has none."""
 CONNECTIONS = PREPARING + 1
 """Pool size: one connection claims and records. None is held while a request runs."""
 SWEEP = 1000
@@ -157,7 +157,7 @@ class Deliverer:
         """Load the bodies of one collection's deliveries, and begin to send each."""
         try:
             bodies = await self._bodies(some, PREPARE_SECONDS, MOST_TOGETHER)
-        except Exception as error:  # noqa: BLE001 - whatever one of them does to the statement, the others get another chance
+        except Exception as error:  # noqa: BLE001 - if one of them breaks the statement, the others get another chance
             if _is_away(error):
                 self._leave(some, error)
                 return
@@ -206,7 +206,7 @@ class Deliverer:
             return
         try:
             outcome = await self._attempt(delivery, body)
-        except Exception as error:  # noqa: BLE001 - an attempt that fails for a reason nobody thought of is a failed attempt
+        except Exception as error:  # noqa: BLE001 - an unexpected error is a failed attempt, too
             outcome = Outcome(None, f"it could not be sent ({type(error).__name__})", is_endpoints_fault=False)
         self._end(delivery, replace(outcome, duration_seconds=round(time.monotonic() - started_at, 3)))
 
@@ -240,7 +240,7 @@ class Deliverer:
         return self.keyring.open(delivery.ciphertext, context)
 
     def _fail(self, delivery: ClaimedDelivery, reason: str) -> None:
-        """Let this attempt fail by our own fault."""
+        """Fail this attempt for a reason on our side."""
         self._end(delivery, Outcome(None, reason, is_endpoints_fault=False))
 
     def _end(self, delivery: ClaimedDelivery, outcome: Outcome) -> None:
@@ -250,13 +250,13 @@ class Deliverer:
         self._has_ended.set()
 
     def _lose(self, delivery: ClaimedDelivery) -> None:
-        """Leave a delivery that belongs to another worker by now, or was deleted with its run."""
+        """Drop a delivery that now belongs to another worker, or was deleted with its run."""
         self.metrics.attempted(LOST, None)
         log.warning("delivery lost", delivery_id=delivery.id)
         self._forget([delivery])
 
     def _leave(self, some: Sequence[ClaimedDelivery], error: Exception) -> None:
-        """Leave deliveries to their lease, since the database is away: then they are due again."""
+        """Drop deliveries because the database is away; they are due again when their lease expires."""
         log.warning("deliveries left", delivery_ids=[each.id for each in some], error=type(error).__name__)
         self._forget(some)
 
@@ -270,7 +270,7 @@ class Deliverer:
         except Exception as error:
             if _is_away(error):
                 raise
-            for each in some:  # one of them cannot be recorded, or another worker was in the way
+            for each in some:  # one of them cannot be recorded, or another worker interfered
                 await self._record_alone(each)
 
     async def _record_alone(self, settlement: Settlement) -> None:
@@ -333,11 +333,11 @@ def _by_collection(claimed: Iterable[ClaimedDelivery]) -> Iterable[list[ClaimedD
 
 
 _OUTAGES = ("08", "25", "57P", "53100", "53300")
-"""SQLSTATEs of an outage begin with these: no connection, read-only, shut down, disk full, too many clients."""
+"""Prefixes of an outage's SQLSTATEs: no connection, read-only, shut down, disk full, too many clients."""
 
 
 def _is_away(error: Exception) -> bool:
-    """Return whether the database is away, rather than says that this statement failed or took too long."""
+    """Return True if the database is away, False if only this statement failed or took too long."""
     state = getattr(error, "sqlstate", None)
     return isinstance(error, AWAY) and (state is None or state.startswith(_OUTAGES))
 

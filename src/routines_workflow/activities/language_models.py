@@ -237,7 +237,7 @@ async def _refuse_unusable(response: httpx.Response) -> None:
     if response.extensions.get("truncated"):
         raise ModelError(f"the response has more than {MAX_ANSWER_BYTES} bytes")
     if response.extensions.get("undecodable"):
-        raise ModelError("the response is compressed in a way that is not known, or its compression is broken")
+        raise ModelError("the response has an unknown or broken compression")
 
 
 def _explain(error: Exception) -> RoutinesError:

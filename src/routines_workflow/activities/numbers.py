@@ -12,7 +12,7 @@ from routines_workflow.sizes import digits_of, refuse_larger
 MOST_NUMBERS = 10_000
 """The maximum length of a list in a request, too."""
 MOST_DIGITS = 4000
-"""The maximum length of a whole number; Python spells numbers of up to 4300 digits."""
+"""The maximum length of a whole number; Python converts up to 4300 digits to text."""
 
 
 class Sequence(msgspec.Struct, forbid_unknown_fields=True):

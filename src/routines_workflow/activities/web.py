@@ -57,8 +57,8 @@ _SET_BY_THE_CLIENT = {
     "transfer-encoding",
     "upgrade",
 }
-"""Headers that say where a request ends, which host it is for, or what a proxy does with the connection. Set by a step,
-they could smuggle a second request past a proxy, or reach another host behind it."""
+"""Headers that control where a request ends, which host it is for, or what a proxy does with the connection. A step
+that could set them could smuggle a second request past a proxy, or reach another host behind it."""
 
 
 class UnexpectedStatusError(RoutinesError):
@@ -123,7 +123,7 @@ async def http_request(given: Request, context: StepContext) -> Answer:
         InvalidError: The request is invalid, sets a header of the connection, leads to a private address, or got a 4xx
             that a retry would not change.
         UnexpectedStatusError: The response has another status that was not expected.
-        RequestFailedError: There was no response, or it is too large, or compressed in a way that is not known.
+        RequestFailedError: There was no response, or it is too large or cannot be decompressed.
     """
     _refuse_headers(given.headers)
     if given.json is not None and given.body is not None:
@@ -139,7 +139,7 @@ async def http_request(given: Request, context: StepContext) -> Answer:
         answer = await _sent(client, given, headers, content)
     _expect(answer.status_code, given.expected_status)
     if answer.extensions.get("undecodable"):
-        raise RequestFailedError("the response is compressed in a way that is not known, or its compression is broken")
+        raise RequestFailedError("the response has an unknown or broken compression")
     return Answer(
         answer.status_code, dict(answer.headers), answer.text, _json(answer), _shown(answer.url, given, context)
     )
@@ -206,13 +206,11 @@ def _refuse_headers(headers: dict[str, str]) -> None:
         if _CONTROL.search(value):
             raise InvalidError(f"the request cannot be made: {_NOT_MADE[httpx.LocalProtocolError]}")
         if (known := name.strip().lower()) in _SET_BY_THE_CLIENT:
-            raise InvalidError(
-                f"headers: {known} cannot be set, since it belongs to the connection and not to the request"
-            )
+            raise InvalidError(f"headers: {known} cannot be set, because it controls the connection")
 
 
 def _shown(url: httpx.URL, given: Request, context: StepContext) -> str:
-    """Return the final URL; masked as a whole where it holds a secret, which a URL spells in a way of its own."""
+    """Return the final URL, or a mask if it contains a secret, since URLs may spell it in other ways."""
     is_secret = context.mask([given.url, given.params]) != [given.url, given.params]
     if is_secret and (url.host == httpx.URL(given.url).host):
         return str(context.mask(given.url))

@@ -50,7 +50,7 @@ async def test_a_file_larger_than_its_reader_takes_is_not_read(store: FileStore)
         await store.read(7, path, 4)
 
 
-async def test_what_cannot_be_a_path_is_not_quoted(store: FileStore) -> None:
+async def test_a_text_that_cannot_be_a_path_is_not_quoted(store: FileStore) -> None:
     """It might be a secret, and the end of a long one would be cut off, so that masking would not find the rest."""
     with pytest.raises(InvalidError) as caught:
         await store.read(7, "secret/" + "x" * 200)

@@ -14,7 +14,7 @@ export async function limits({ session: { api, collection }, signal }) {
   const reached = whole.filter((limit) => share(limit) >= 1);
   const body = h("div", {},
     h("div", { class: "headline" }, title(reached.length ? `${count(reached.length, "limit")} reached.` : "Within all limits.")),
-    h("p", { class: "lede" }, "A request beyond a limit is answered 429, and names the limit. Only the operator of the service can change limits."),
+    h("p", { class: "lede" }, "A request beyond a limit is answered 429 with the name of the limit. Only the operator of the service can change limits."),
     h("div", { class: "limits" },
       section("The collection", {}, h("ul", { class: "rows" }, whole.map(used), found.tasks.map(ofTask))),
       section("Each run", {}, h("ul", { class: "rows" }, found.limits.filter(({ use }) => use === null).map(ofRun)))));
