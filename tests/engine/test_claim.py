@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from routines_core.db import Connection, connect, runs
-from routines_core.db.limits import list_limits, set_limit
+from routines_core.db import Connection, connect, limits, runs
 from routines_core.db.runs import Claim
 from routines_core.db.statements import Statement
 from routines_core.errors import NotFoundError
+from routines_core.limits import CONCURRENCY
 from support.rows import Database, value
 
 CLAIM = {"worker": "w", "lease_seconds": 60.0, "deadline_seconds": 600.0}
@@ -31,6 +31,15 @@ async def task_with(connection: Connection, collection: str, task: str, count: i
     assert row
     await connection.execute(PENDING, [count, row[0]])
     return row[0]
+
+
+async def set_limit(connection: Connection, *, collection: str, task: str | None, most: int | None) -> None:
+    """Limit how many runs of a collection, or of one of its tasks, workers may have claimed at once."""
+    collection_id = await limits.find_collection(connection, collection)
+    if task is None:
+        await limits.set_limit(connection, CONCURRENCY, most, collection_id=collection_id)
+    else:
+        await limits.limit_task(connection, task, most, collection_id=collection_id)
 
 
 class Claimer:
@@ -114,8 +123,8 @@ async def test_a_limited_task_delays_no_other_task_of_its_collection(connection:
     claimer = Claimer(connection)
     order = await claimer.order(claims=4, capacity=4)
     assert Counter(order) == {limited: 1, free: 2}
-    [limit] = await list_limits(connection)
-    assert (limit.collection, limit.task, limit.max_concurrent_runs, limit.claimed) == ("c", "limited", 1, 1)
+    [limit] = await limits.list_set_limits(connection)
+    assert (limit.collection, limit.task, limit.limit_name, limit.value) == ("c", "limited", CONCURRENCY, 1)
 
 
 async def test_whatever_takes_a_run_away_frees_its_share_of_the_limit(connection: Connection) -> None:

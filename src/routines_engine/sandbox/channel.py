@@ -27,7 +27,7 @@ class Channel(asyncio.Protocol, Generic[Message]):
     Args:
         types: The type of the messages that arrive.
         received: Called with each of them.
-        closed: Called once at the end, with the error that ended the connection, or None.
+        closed: Called once at the end, with the error if the other end broke the protocol.
     """
 
     def __init__(
@@ -58,13 +58,13 @@ class Channel(asyncio.Protocol, Generic[Message]):
         if len(body) > MAX_FRAME_BYTES:
             raise FrameTooLargeError(f"a message of {len(body)} bytes is larger than the limit of {MAX_FRAME_BYTES}")
         if not self._outgoing:
-            asyncio.get_running_loop().call_soon(self._flush)
+            asyncio.get_running_loop().call_soon(self.flush)
         self._outgoing += (_LENGTH.pack(len(body)), body)
         return len(body)
 
     async def drain(self) -> None:
         """Wait until the other end has read enough of what was sent."""
-        self._flush()
+        self.flush()
         await self._writable.wait()
 
     def close(self) -> None:
@@ -72,7 +72,8 @@ class Channel(asyncio.Protocol, Generic[Message]):
         if self._transport is not None:
             self._transport.abort()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what was sent at once, before a computation that may keep the event loop busy."""
         outgoing, self._outgoing = self._outgoing, []
         if outgoing and self._transport is not None and not self._transport.is_closing():
             self._transport.write(b"".join(outgoing))
@@ -110,7 +111,7 @@ class Channel(asyncio.Protocol, Generic[Message]):
         """See asyncio.Protocol."""
         self._writable.set()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - that the other end is gone is no error
         """See asyncio.Protocol."""
         self._writable.set()
-        self._closed(self._error or exc)
+        self._closed(self._error)

@@ -196,6 +196,7 @@ class ProcessStepper(Stepper):
     async def try_step(self, position: int, name: str, attempt: int) -> Verdict:
         """See Stepper."""
         self._calls.channel.send(Began(self._start.run, position, name, attempt))
+        self._calls.channel.flush()  # now: the worker must know which step to blame
         return await super().try_step(position, name, attempt)
 
     async def _attempt(self, step: Step, record: StepRecord) -> Any:
