@@ -18,11 +18,11 @@ from typing import NamedTuple
 import structlog
 
 from harness import filled, machine, median, one, percentile, server, table, until
-from routines_core.db import Connection, deliveries, open_pool
+from routines_core.db import Connection, deliveries
 from routines_core.db.retention import delete_page
 from routines_core.guarded_http import guarded_client
 from routines_core.keyring import Keyring
-from routines_engine.webhooks.deliveries import CONNECTIONS, LEASE_SECONDS, Deliverer, send
+from routines_engine.webhooks.deliveries import LEASE_SECONDS, Deliverer, open_pools, send
 from routines_engine.webhooks.retry_schedule import MOST_ATTEMPTS
 
 RECEIVERS = 8
@@ -102,12 +102,12 @@ async def delivered(connection: Connection, url: str, urls: list[str], webhooks:
     )
     stop, keyring = asyncio.Event(), Keyring.parse("k1:" + base64.b64encode(bytes(32)).decode())
     async with (
-        open_pool(url, "bench-webhooks", size=CONNECTIONS) as pool,
+        open_pools(url, "bench-webhooks") as (pool, loading),
         guarded_client(allow_private=True, timeout_seconds=15) as client,
         asyncio.TaskGroup() as group,
     ):
         watch = Stopwatch()
-        group.create_task(Deliverer(pool, stop, client, keyring).run())
+        group.create_task(Deliverer(pool, loading, stop, client, keyring).run())
         await until(
             connection, "SELECT NOT EXISTS (SELECT FROM routines.webhook_deliveries WHERE next_attempt_at IS NOT NULL)"
         )

@@ -5,6 +5,8 @@ The product is unchanged, but for one secret that tells a step for which run and
 
 import asyncio
 import json
+import os
+from pathlib import Path
 
 from chaos_activities import CLAIM
 
@@ -26,6 +28,7 @@ async def _secret(services: RunServices, name: str) -> str | None:
 RunServices.secret = _secret
 
 if __name__ == "__main__":
+    Path(os.environ["CHAOS_TRACE"]).touch()
     settings = load_settings()
     configure_logging(settings.log_format)
     assert settings.database_url

@@ -212,7 +212,7 @@ async def test_late_writes_of_a_worker_that_lost_a_delivery_change_nothing(
     [ours] = await claim(connection, now=start + timedelta(hours=1))
     assert (ours.id, ours.event_id, ours.failures) == (lost.id, lost.event_id, 1)
     assert not await settle(connection, lost, Outcome(200, None))
-    assert not await deliveries.prepare(connection, [lost], timeout_seconds=5, most_together=None)
+    assert not await deliveries.prepare(connection, [lost], most_together=None)
     assert await deliveries.release(connection, [lost]) == 0
     [attempt] = await attempts(connection)
     assert attempt["error"] == "the worker was lost: it is unknown whether it arrived"

@@ -11,7 +11,6 @@ import pytest
 
 from routines_core.db import Connection, deliveries
 from routines_core.db.deliveries import MAX_BODY_BYTES, MAX_VALUE_BYTES, MOST_LANES, Outcome
-from routines_engine.webhooks import deliveries as engine
 from routines_engine.webhooks.retry_schedule import DELAYS_SECONDS, MOST_ATTEMPTS
 from support.outbox import (
     attempts,
@@ -126,17 +125,15 @@ async def test_a_large_body_is_loaded_by_itself(connection: Connection) -> None:
         await add_steps(connection, noise(kibibytes), 1)
     small, large = claimed = await claim(connection)
     for _ in range(2):  # to be built, and stored
-        together = await deliveries.prepare(connection, claimed, timeout_seconds=5, most_together=64 * 1024)
+        together = await deliveries.prepare(connection, claimed, most_together=64 * 1024)
         assert [together[each.id] is None for each in (small, large)] == [False, True]
         assert len(await body_of(connection, large)) > 100 * 1024
 
 
 @pytest.mark.parametrize("fault", ["PERFORM pg_sleep(60)", "RAISE EXCEPTION 'it is broken'"])
 async def test_a_run_that_cannot_be_loaded_fails_its_own_webhook_alone(
-    connection: Connection, database: Database, monkeypatch: pytest.MonkeyPatch, fault: str
+    connection: Connection, database: Database, fault: str
 ) -> None:
-    monkeypatch.setattr(engine, "PREPARE_SECONDS", 0.3)
-    monkeypatch.setattr(engine, "PREPARE_ALONE_SECONDS", 0.3)
     async with receiver(answers(200)) as hook:
         await due_webhooks(connection, "alpha", [hook.url], 6)
         await due_webhooks(connection, "beta", [hook.url], 3)
@@ -148,7 +145,7 @@ async def test_a_run_that_cannot_be_loaded_fails_its_own_webhook_alone(
                     RETURN routines.sound_body(run, status, one, most);
                 END $$""".encode()
         )
-        async with delivering(database):
+        async with delivering(database, load_seconds=0.5):
             await until(
                 connection, "SELECT count(*) = 8 FROM routines.webhook_deliveries WHERE delivered_at IS NOT NULL"
             )

@@ -10,12 +10,12 @@ from uuid import UUID
 import msgspec
 from psycopg.types.json import Jsonb
 
-from routines_core.db import Connection, deliveries, open_pool
+from routines_core.db import Connection, deliveries
 from routines_core.db.deliveries import ClaimedDelivery, Outcome, Settlement
 from routines_core.db.secrets import seal
 from routines_core.guarded_http import guarded_client
 from routines_core.keyring import owner_of_routine
-from routines_engine.webhooks.deliveries import STOP_AFTER_SECONDS, Deliverer
+from routines_engine.webhooks.deliveries import STOP_AFTER_SECONDS, Deliverer, open_pools
 from routines_engine.webhooks.retry_schedule import MOST_ATTEMPTS
 from support.rows import KEYRING, Database, make_routine, make_task
 
@@ -121,7 +121,7 @@ async def claim(
 
 async def body_of(connection: Connection, delivery: ClaimedDelivery) -> bytes:
     """Return the body of a claimed delivery."""
-    bodies = await deliveries.prepare(connection, [delivery], timeout_seconds=5, most_together=None)
+    bodies = await deliveries.prepare(connection, [delivery], most_together=None)
     body = bodies[delivery.id]
     assert body is not None
     return body
@@ -142,16 +142,22 @@ async def settle(
 
 @asynccontextmanager
 async def delivering(
-    database: Database, *, count: int = 1, allow_private: bool = True, timeout_seconds: float = 5, per_host: int = 8
+    database: Database,
+    *,
+    count: int = 1,
+    allow_private: bool = True,
+    timeout_seconds: float = 5,
+    load_seconds: float = 5,
+    per_host: int = 8,
 ) -> AsyncGenerator[list[Deliverer]]:
     """Run workers that deliver webhooks until the end of the block."""
     stop = asyncio.Event()
     async with (
-        open_pool(database.url, "webhooks", size=6) as pool,
+        open_pools(database.url, "webhooks", load_seconds=load_seconds) as (pool, loading),
         guarded_client(allow_private=allow_private, timeout_seconds=timeout_seconds) as client,
         asyncio.TaskGroup() as group,
     ):
-        workers = [Deliverer(pool, stop, client, KEYRING, per_host=per_host) for _ in range(count)]
+        workers = [Deliverer(pool, loading, stop, client, KEYRING, per_host=per_host) for _ in range(count)]
         running = [group.create_task(worker.run()) for worker in workers]
         try:
             async with asyncio.timeout(60):

@@ -160,7 +160,7 @@ async def test_a_run_continues_in_a_new_history_once_its_own_has_grown_long(
     assert len(history.events) < 6 * len(steps)
     # The reconciler still recognizes it by its memo, and each step was begun once.
     assert (await (await handle.describe()).memo())["generation"] == 1
-    assert await value(connection, "SELECT count(DISTINCT attempt) FROM routines.steps") == len(steps)
+    assert await value(connection, "SELECT count(DISTINCT fence) FROM routines.steps") == len(steps)
 
 
 async def until_lingering(calls: dict[str, int], name: str) -> None:

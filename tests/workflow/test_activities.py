@@ -119,11 +119,11 @@ MIB = 1024 * 1024
         ({"activity": "read_text_file", "path": "large"}, "too large"),
         (
             {"activity": "text_concatenate", "texts": ["{{ init_params.a }} "] * 5000},
-            "the expanded template would take at least 1200006 bytes, more than the limit of 1 MiB",
+            "the resolved parameters are larger than a step's inputs may be",
         ),
         (
             {"activity": "text_echo", **{f"k{n}": "{{ init_params.a }} " for n in range(5000)}},
-            "the expanded template would take at least 1200006 bytes, more than the limit of 1 MiB",
+            "the resolved parameters are larger than a step's inputs may be",
         ),
     ],
     ids=lambda value: value["activity"] if isinstance(value, dict) else "",

@@ -172,30 +172,25 @@ async def claim(
 
 
 async def prepare(
-    connection: Connection, claimed: Sequence[ClaimedDelivery], *, timeout_seconds: float, most_together: int | None
+    connection: Connection, claimed: Sequence[ClaimedDelivery], *, most_together: int | None
 ) -> dict[int, bytes | None]:
     """Return the bodies of claimed webhooks by delivery id, building and storing those that have none yet.
 
     Every attempt sends the body that the first one stored. It takes at most MAX_BODY_BYTES.
 
     Args:
-        connection: In autocommit mode.
+        connection: In autocommit mode, with a statement timeout that a very expensive run may reach.
         claimed: The claims. A delivery that no longer belongs to this worker is missing from the result.
-        timeout_seconds: Postgres cancels the statement after this time.
         most_together: A body that takes more bytes than this, or whose run does, is None; None to build it regardless.
     """
-    async with connection.transaction():
-        await connection.execute(
-            b"SELECT set_config('statement_timeout', %s, true)", [f"{round(timeout_seconds * 1000)}ms"]
-        )
-        rows = await _PREPARE.all(
-            connection,
-            ids=[each.id for each in claimed],
-            fences=[each.fence for each in claimed],
-            most_value_bytes=MAX_VALUE_BYTES,
-            most_bytes=MAX_BODY_BYTES,
-            most_together=most_together,
-        )
+    rows = await _PREPARE.all(
+        connection,
+        ids=[each.id for each in claimed],
+        fences=[each.fence for each in claimed],
+        most_value_bytes=MAX_VALUE_BYTES,
+        most_bytes=MAX_BODY_BYTES,
+        most_together=most_together,
+    )
     return {row.id: row.body for row in rows}
 
 

@@ -4,7 +4,8 @@ import asyncio
 import random
 import time
 from collections import defaultdict
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,10 +33,8 @@ LEASE_SECONDS = 60.0
 """How long until a delivery is taken from a worker that does not settle it."""
 START_SECONDS = 30.0
 """How long after its claim a request may still begin, so that it ends well within the lease."""
-PREPARE_SECONDS = 2.0
-"""Timeout of the statement that loads the bodies of one collection's claimed webhooks."""
-PREPARE_ALONE_SECONDS = 5.0
-"""Timeout of the same statement for a single webhook."""
+LOAD_SECONDS = 5.0
+"""Timeout of the statement that loads the bodies of one collection's claimed webhooks, or one of them."""
 MOST_TOGETHER = 64 * 1024
 """A run or body that takes more bytes is loaded by a separate statement."""
 GONE = 410
@@ -43,7 +42,7 @@ GONE = 410
 POLL_SECONDS = 0.5
 """How often to poll for due deliveries and for deliveries to stopped endpoints."""
 GATHER_SECONDS = 0.02
-"""How long a worker waits for more requests to end before it records them together and claims again."""
+"""The longest wait for half of the requests to end, before the worker records them together and claims again."""
 RECONNECT_SECONDS = 1.0
 """Delay before trying the database again after losing it."""
 DRAIN_SECONDS = 1.5
@@ -52,8 +51,8 @@ STOP_AFTER_SECONDS = 4 * 86400.0
 """An endpoint that has failed for this long is stopped."""
 PREPARING = 3
 """How many statements load bodies at once; one place is reserved for a collection that has none."""
-CONNECTIONS = PREPARING + 1
-"""Pool size: one connection claims and records. None is held while a request runs."""
+CONNECTIONS = 1
+"""Connections that claim and record. None is held while a request runs."""
 SWEEP = 1000
 """Maximum number of deliveries to stopped endpoints that one statement gives up."""
 
@@ -68,7 +67,8 @@ class Deliverer:
     expensive to load delays no other collection.
 
     Attributes:
-        pool: Connections to the database.
+        pool: Connections to the database that claim and record.
+        loading: Connections that load bodies, with a statement timeout of their own.
         stop: Set from outside: it claims nothing more and gives back its deliveries.
         client: Sends requests; it checks addresses and limits time and response size.
         keyring: Decrypts the secrets.
@@ -80,6 +80,7 @@ class Deliverer:
     """
 
     pool: Pool
+    loading: Pool
     stop: asyncio.Event
     client: httpx.AsyncClient
     keyring: Keyring
@@ -92,6 +93,7 @@ class Deliverer:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set["asyncio.Task[None]"], init=False)
     _ended: list[Settlement] = field(default_factory=list[Settlement], init=False)
     _has_ended: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _half_has_ended: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _preparing: FairGate = field(default_factory=lambda: FairGate(PREPARING, reserve=1), init=False)
     _swept_at: float = field(default=-POLL_SECONDS, init=False)
 
@@ -101,6 +103,7 @@ class Deliverer:
             try:
                 await self._record()
                 await self._begin()
+                await self._sweep()
             except (*NO_ANSWER, StatementTimeoutError) as error:
                 self.metrics.database_failures.inc()
                 log.warning("database unavailable, retrying", error=type(error).__name__)
@@ -115,9 +118,6 @@ class Deliverer:
         if not free:
             return
         async with self.pool.connection() as connection:
-            if time.monotonic() - self._swept_at >= POLL_SECONDS:
-                await deliveries.give_up_stopped(connection, batch_size=SWEEP)
-                self._swept_at = time.monotonic()
             claimed_at = time.monotonic()
             claimed = await deliveries.claim(
                 connection,
@@ -131,6 +131,14 @@ class Deliverer:
         self._claimed.update((each.id, each) for each in claimed)
         for some in _by_collection(claimed):
             self._start(self._prepare(some, claimed_at))
+
+    async def _sweep(self) -> None:
+        """Now and then, give up what is due to stopped endpoints. The claim leaves it alone."""
+        if time.monotonic() - self._swept_at < POLL_SECONDS:
+            return
+        async with self.pool.connection() as connection:
+            await deliveries.give_up_stopped(connection, batch_size=SWEEP)
+        self._swept_at = time.monotonic()
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -151,12 +159,12 @@ class Deliverer:
             stopped.cancel()
             ended.cancel()
         if self._has_ended.is_set():
-            await sleep_or_stop(self.stop, GATHER_SECONDS)
+            await sleep_or_stop(self._half_has_ended, GATHER_SECONDS)
 
     async def _prepare(self, some: Sequence[ClaimedDelivery], claimed_at: float) -> None:
         """Load the bodies of one collection's deliveries, and begin to send each."""
         try:
-            bodies = await self._bodies(some, PREPARE_SECONDS, MOST_TOGETHER)
+            bodies = await self._bodies(some, MOST_TOGETHER)
         except Exception as error:  # noqa: BLE001 - if one of them breaks the statement, the others get another chance
             if _is_away(error):
                 self._leave(some, error)
@@ -172,7 +180,7 @@ class Deliverer:
             self._fail(delivery, "it was not sent in time: other webhooks of the collection took too long to load")
             return
         try:
-            bodies = await self._bodies([delivery], PREPARE_ALONE_SECONDS, None)
+            bodies = await self._bodies([delivery], None)
         except Exception as error:  # noqa: BLE001 - as above
             if _is_away(error):
                 self._leave([delivery], error)
@@ -192,11 +200,9 @@ class Deliverer:
             self._start(self._deliver(delivery, body, claimed_at))
         return body is not None
 
-    async def _bodies(
-        self, some: Sequence[ClaimedDelivery], seconds: float, most_together: int | None
-    ) -> dict[int, bytes | None]:
-        async with self._preparing.place(some[0].collection_id), self.pool.connection() as connection:
-            return await deliveries.prepare(connection, some, timeout_seconds=seconds, most_together=most_together)
+    async def _bodies(self, some: Sequence[ClaimedDelivery], most_together: int | None) -> dict[int, bytes | None]:
+        async with self._preparing.place(some[0].collection_id), self.loading.connection() as connection:
+            return await deliveries.prepare(connection, some, most_together=most_together)
 
     async def _deliver(self, delivery: ClaimedDelivery, body: bytes, claimed_at: float) -> None:
         """Make one attempt, holding no connection, and leave its outcome to be recorded."""
@@ -248,6 +254,8 @@ class Deliverer:
         delay = None if outcome.is_final else _delay_seconds(delivery)
         self._ended.append(Settlement(delivery, outcome, delay))
         self._has_ended.set()
+        if 2 * len(self._ended) >= len(self._claimed):
+            self._half_has_ended.set()
 
     def _lose(self, delivery: ClaimedDelivery) -> None:
         """Drop a delivery that now belongs to another worker, or was deleted with its run."""
@@ -289,6 +297,7 @@ class Deliverer:
         del self._ended[: len(some)]
         if not self._ended:
             self._has_ended.clear()
+        self._half_has_ended.clear()
         for each in some:
             self._forget([each.delivery])
             self._report(each, ours.get(each.delivery.id))
@@ -388,8 +397,25 @@ async def run_deliveries(
 ) -> None:
     """Deliver webhooks until `stop` is set."""
     client = guarded_client(allow_private=settings.webhook_allow_private, timeout_seconds=TIMEOUT_SECONDS)
-    pool = open_pool(
-        database_url, "routines-webhooks", size=CONNECTIONS, role="routines_worker", statement_timeout="30s"
-    )
-    async with client, pool as opened:
-        await Deliverer(opened, stop, client, keyring, metrics=metrics).run()
+    async with client, open_pools(database_url, "routines-webhooks", role="routines_worker") as (pool, loading):
+        await Deliverer(pool, loading, stop, client, keyring, metrics=metrics).run()
+
+
+@asynccontextmanager
+async def open_pools(
+    database_url: str, program: str, *, role: str | None = None, load_seconds: float = LOAD_SECONDS
+) -> AsyncGenerator[tuple[Pool, Pool]]:
+    """Open a deliverer's connections: those that claim and record, and those that load bodies.
+
+    Args:
+        database_url: The `DATABASE_URL`.
+        program: Its name in pg_stat_activity.
+        role: The role of Postgres to switch to, if this login may; None to keep the login's own.
+        load_seconds: The statement timeout of those that load bodies.
+    """
+    loads = f"{round(1000 * load_seconds)}ms"
+    async with (
+        open_pool(database_url, program, size=CONNECTIONS, role=role, statement_timeout="30s") as pool,
+        open_pool(database_url, program, size=PREPARING, role=role, statement_timeout=loads) as loading,
+    ):
+        yield pool, loading
