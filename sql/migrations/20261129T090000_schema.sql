@@ -388,7 +388,7 @@ CREATE TYPE routines.cadence AS (
     day_of_week text
 );
 COMMENT ON TYPE routines.cadence IS
-    'When a routine is due. Write one as ROW(''weekdays'', 9, 0, NULL)::routines.cadence; read one with routines.cadence_of(routines).';
+    'When a routine is due. Write one as routines.cadence_from_json(''{"type": "weekdays", "hour_utc": 9, "minute_utc": 0}''); read one with routines.cadence_of(routines).';
 COMMENT ON COLUMN routines.cadence.type IS 'manual, hourly, daily, weekdays (Monday to Friday) or weekly.';
 COMMENT ON COLUMN routines.cadence.hour_utc IS '0-23 for daily, weekdays and weekly; null otherwise.';
 COMMENT ON COLUMN routines.cadence.minute_utc IS '0-59, for hourly the minute of the hour; 0 for manual.';
@@ -397,7 +397,7 @@ COMMENT ON COLUMN routines.cadence.day_of_week IS 'mon to sun for weekly; null o
 CREATE FUNCTION routines.cadence_from_json(cadence jsonb) RETURNS routines.cadence LANGUAGE sql STABLE PARALLEL SAFE
 RETURN jsonb_populate_record(NULL::routines.cadence, cadence);
 COMMENT ON FUNCTION routines.cadence_from_json IS
-    'A cadence from {"type", "hour_utc", "minute_utc", "day_of_week"}, the form in which programs pass it. to_jsonb() is the inverse.';
+    'A cadence from a JSON object of its fields, the form in which programs pass it. to_jsonb() is the inverse.';
 
 CREATE FUNCTION routines.next_fire(cadence routines.cadence, after timestamptz)
 RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE (cadence).type
@@ -420,7 +420,7 @@ RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE (cadence).t
                      hours => (cadence).hour_utc, mins => (cadence).minute_utc)) + interval '2 days')
 END AT TIME ZONE 'UTC';
 COMMENT ON FUNCTION routines.next_fire IS
-    'The first slot strictly later than `after`; null for manual. Try: SELECT routines.next_fire(ROW(''weekdays'', 9, 0, NULL)::routines.cadence, now());';
+    'The first slot strictly later than `after`; null for manual. Try: SELECT routines.next_fire(routines.cadence_from_json(''{"type": "weekdays", "hour_utc": 9, "minute_utc": 0}''), now());';
 
 CREATE FUNCTION routines.latest_slot(cadence routines.cadence, until timestamptz)
 RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE (cadence).type
@@ -479,7 +479,7 @@ RETURNS SETOF timestamptz LANGUAGE sql IMMUTABLE ROWS 10 AS $$
     SELECT slot FROM slots WHERE slot IS NOT NULL AND slot_limit > 0 ORDER BY slot;
 $$;
 COMMENT ON FUNCTION routines.next_slots IS
-    'The first slot_limit slots later than `after`. Try: SELECT routines.next_slots(ROW(''weekdays'', 9, 0, NULL)::routines.cadence, now(), 10);';
+    'The first slot_limit slots later than `after`. Try: SELECT routines.next_slots(routines.cadence_from_json(''{"type": "weekdays", "hour_utc": 9, "minute_utc": 0}''), now(), 10);';
 
 CREATE FUNCTION routines.cadence_in_words(cadence routines.cadence) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
@@ -491,17 +491,7 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
 COMMENT ON FUNCTION routines.cadence_in_words IS 'For example: weekly on mon at 09:00, or hourly at minute 5. Always UTC.';
 
 ------------------------------------------------------------------------------------------------------- spans of slots
--- A span of skipped slots (table skips) stores the type of its cadence only. The other fields are those of its last slot.
-
-CREATE FUNCTION routines.cadence_of_span(cadence_type text, last_slot timestamptz) RETURNS routines.cadence
-LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN ROW(
-    cadence_type,
-    extract(hour FROM last_slot AT TIME ZONE 'UTC')::integer,
-    extract(minute FROM last_slot AT TIME ZONE 'UTC')::integer,
-    ('{mon,tue,wed,thu,fri,sat,sun}'::text[])[extract(isodow FROM last_slot AT TIME ZONE 'UTC')::integer]
-)::routines.cadence;
-COMMENT ON FUNCTION routines.cadence_of_span IS
-    'The cadence of a span in skips, from its cadence_type and its last slot. Fields that the type does not use are set too.';
+-- A span of skipped slots (table skips) stores the cadence that its slots follow.
 
 CREATE FUNCTION routines.is_slot_of_span(cadence routines.cadence, first_slot timestamptz, last_slot timestamptz, at timestamptz)
 RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
@@ -596,7 +586,7 @@ COMMENT ON COLUMN routines.routines.collection_id IS 'The tenant, the same as th
 COMMENT ON COLUMN routines.routines.task_id IS 'The task that it runs. A task with routines cannot be deleted: see routine_names.';
 COMMENT ON COLUMN routines.routines.name IS 'Unique in its task: see routine_names.';
 COMMENT ON COLUMN routines.routines.cadence_type IS
-    'manual, hourly, daily, weekdays (Monday to Friday) or weekly. Read the four columns as one value with routines.cadence_of(routines).';
+    'manual, hourly, daily, weekdays (Monday to Friday) or weekly. Read the columns of the cadence as one value with routines.cadence_of(routines).';
 COMMENT ON COLUMN routines.routines.hour_utc IS '0-23, required for daily, weekdays and weekly; null otherwise.';
 COMMENT ON COLUMN routines.routines.minute_utc IS '0-59, for hourly the minute of the hour; 0 for manual.';
 COMMENT ON COLUMN routines.routines.day_of_week IS 'mon to sun, required for weekly; null otherwise.';
@@ -623,12 +613,20 @@ COMMENT ON COLUMN routines.routines.created_at IS 'When it was created.';
 COMMENT ON COLUMN routines.routines.updated_at IS 'Its last change by a person. Fires do not count.';
 SELECT routines.protect('routines.routines');
 
--- The only place that turns the four columns into a value. Plain SQL, so that it disappears from query plans.
+-- The only place that turns the columns of a cadence into a value. Plain SQL, so that it disappears from query plans.
 CREATE FUNCTION routines.cadence_of(routine routines.routines) RETURNS routines.cadence
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN ROW((routine).cadence_type, (routine).hour_utc, (routine).minute_utc, (routine).day_of_week)::routines.cadence;
 COMMENT ON FUNCTION routines.cadence_of IS
     'The cadence of a routine. Try: SELECT routines.next_fire(routines.cadence_of(routines), now()) FROM routines.routines;';
+
+-- VOLATILE, so that it takes a snapshot of its own. The tick calls it once it has locked the routine, whose cadence may have been
+-- changed since the tick began.
+CREATE FUNCTION routines.current_cadence(of_routine bigint) RETURNS routines.cadence LANGUAGE sql VOLATILE AS $$
+    SELECT routines.cadence_of(routines) FROM routines.routines WHERE id = of_routine;
+$$;
+COMMENT ON FUNCTION routines.current_cadence IS
+    'The cadence that a routine has now, even if it was changed after the calling statement began.';
 
 CREATE FUNCTION routines.keep_next_run_at() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -669,12 +667,13 @@ CREATE FUNCTION routines.settle_span(
     old routines.routines, first_slot timestamptz, last_slot timestamptz, reason text, detail text
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    slot_count bigint := greatest(1, routines.slots_in_span(routines.cadence_of(old), first_slot, last_slot));
+    cadence    routines.cadence := routines.cadence_of(old);
+    slot_count bigint := greatest(1, routines.slots_in_span(cadence, first_slot, last_slot));
 BEGIN
-    INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, slot_count, cadence_type,
+    INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, slot_count, cadence,
                                 reason, detail)
     VALUES (old.collection_id, old.id, first_slot, last_slot, slot_count,
-            CASE WHEN slot_count > 1 THEN old.cadence_type END, reason, detail)
+            CASE WHEN slot_count > 1 THEN cadence END, reason, detail)
     ON CONFLICT ON CONSTRAINT skips_slot_key DO NOTHING;
 END $$;
 COMMENT ON FUNCTION routines.settle_span IS
@@ -1295,7 +1294,7 @@ CREATE TABLE routines.skips (
     scheduled_for          timestamptz NOT NULL,
     last_scheduled_for     timestamptz NOT NULL,
     slot_count             bigint NOT NULL DEFAULT 1 CONSTRAINT skips_slot_count_is_positive CHECK (slot_count > 0),
-    cadence_type           text,
+    cadence                routines.cadence,
     reason                 text NOT NULL CONSTRAINT skips_reason_is_known
                            CHECK (reason IN ('overlap', 'missed', 'paused', 'failed_to_start')),
     blocking_trajectory_id bigint,
@@ -1303,7 +1302,7 @@ CREATE TABLE routines.skips (
     recorded_at            timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT skips_slot_key UNIQUE (routine_id, scheduled_for),
     CONSTRAINT skips_span_is_ordered CHECK (last_scheduled_for >= scheduled_for),
-    CONSTRAINT skips_span_names_cadence CHECK (slot_count = 1 OR cadence_type IS NOT NULL),
+    CONSTRAINT skips_span_names_cadence CHECK (slot_count = 1 OR (cadence).type IS NOT NULL),
     CONSTRAINT skips_overlap_names_run CHECK (reason = 'overlap' OR blocking_trajectory_id IS NULL)
 );
 COMMENT ON TABLE  routines.skips IS 'A slot, or a span of slots, that did not start a run, and why. Spans of a routine do not overlap.';
@@ -1313,8 +1312,7 @@ COMMENT ON COLUMN routines.skips.routine_id IS 'The routine, which may have been
 COMMENT ON COLUMN routines.skips.scheduled_for IS 'The slot, or the first slot of a span.';
 COMMENT ON COLUMN routines.skips.last_scheduled_for IS 'The same slot, or the last slot of a span.';
 COMMENT ON COLUMN routines.skips.slot_count IS 'The number of slots that this row accounts for.';
-COMMENT ON COLUMN routines.skips.cadence_type IS
-    'The type of the cadence that the slots of a span followed: see cadence_of_span. Null for a single slot.';
+COMMENT ON COLUMN routines.skips.cadence IS 'The cadence that the slots of a span follow; null for a single slot.';
 COMMENT ON COLUMN routines.skips.reason IS
     'overlap: a run was active. missed: no ticker ran, or it came after the catch-up window, or the detail says why. paused: during a pause. failed_to_start: the fire raised an error.';
 COMMENT ON COLUMN routines.skips.blocking_trajectory_id IS 'For overlap: the run that was active.';
@@ -1997,7 +1995,7 @@ COMMENT ON COLUMN routines.routine_details.task_id IS 'The task.';
 COMMENT ON COLUMN routines.routine_details.name IS 'Unique in its task.';
 COMMENT ON COLUMN routines.routine_details.task_name IS 'The {task} of its path.';
 COMMENT ON COLUMN routines.routine_details.collection_name IS 'The {collection} of its path.';
-COMMENT ON COLUMN routines.routine_details.cadence IS '{type, hour_utc, minute_utc, day_of_week}: see the type routines.cadence.';
+COMMENT ON COLUMN routines.routine_details.cadence IS 'A JSON object with the fields of the type routines.cadence.';
 COMMENT ON COLUMN routines.routine_details.init_params_overrides IS 'Merged over the task''s init_params when it fires.';
 COMMENT ON COLUMN routines.routine_details.secret_names IS 'The names of its secret params.';
 COMMENT ON COLUMN routines.routine_details.webhook_url IS 'Receives a webhook when a run has ended; null for none.';
@@ -2202,15 +2200,13 @@ CREATE FUNCTION routines.explain_time(
     skip AS (
         SELECT begun.* FROM asked, begun
         WHERE last_scheduled_for >= at
-          AND coalesce(routines.is_slot_of_span(routines.cadence_of_span(cadence_type, last_scheduled_for),
-                                                scheduled_for, last_scheduled_for, at), false)
+          AND coalesce(routines.is_slot_of_span(cadence, scheduled_for, last_scheduled_for, at), false)
     ),
     -- The first later slot that has its outcome, which may follow another cadence than today's.
     settled AS (
         SELECT min(slot) AS slot
         FROM asked, LATERAL (
-            SELECT routines.next_slot_of_span(routines.cadence_of_span(cadence_type, last_scheduled_for),
-                                              scheduled_for, last_scheduled_for, at) AS slot FROM begun
+            SELECT routines.next_slot_of_span(cadence, scheduled_for, last_scheduled_for, at) AS slot FROM begun
             UNION ALL
             SELECT min(scheduled_for) FROM routines.skips
             WHERE (of_collection IS NULL OR collection_id = of_collection)

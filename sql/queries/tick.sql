@@ -23,11 +23,11 @@ FROM earliest, clock;
 WITH
 -- FOR UPDATE, because PATCH, pause, DELETE and run-now of a routine must come before its tick or wait for it. SKIP LOCKED
 -- leaves rows to the ticker that has locked them. MATERIALIZED, because a LIMIT that ran twice would lock twice.
--- From here on the cadence travels in flat columns, and slots are computed once: a composite value carried through a
--- MATERIALIZED CTE doubled the cost of the tick.
+-- Slots are computed here, once, and the cadence itself goes no further than its type: a composite value carried through a
+-- MATERIALIZED CTE doubled the cost of the tick. The few routines that are late read theirs again.
 claimed AS MATERIALIZED (
-    SELECT id, collection_id, task_id, cadence_type, hour_utc, minute_utc, day_of_week, init_params_overrides,
-           secret_refs, webhook_url, webhook_secret_id, catchup_window_seconds, settled_until,
+    SELECT id, collection_id, task_id, cadence_type, init_params_overrides, secret_refs,
+           webhook_url, webhook_secret_id, catchup_window_seconds, settled_until,
            -- A settled slot is not settled again, whatever a person set next_run_at to.
            CASE WHEN next_run_at <= settled_until
                 THEN routines.next_fire(routines.cadence_of(routines), settled_until)
@@ -107,13 +107,13 @@ late AS MATERIALIZED (
     SELECT *, CASE WHEN verdict = 'missed' THEN slot
                    ELSE greatest(first_slot, routines.latest_slot(cadence, slot - interval '1 microsecond')) END AS last_missed,
            routines.latest_slot(cadence, first_slot - interval '1 microsecond') AS last_passed
-    FROM decided, LATERAL (SELECT ROW(cadence_type, hour_utc, minute_utc, day_of_week)::routines.cadence AS cadence) AS whole
+    FROM decided CROSS JOIN LATERAL (SELECT routines.current_cadence(id) AS cadence) AS whole
     WHERE verdict = 'missed' OR first_slot < slot AND verdict <> 'settled' OR first_passed < first_slot
 ),
 skipped AS (
-    INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, slot_count, cadence_type,
+    INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, slot_count, cadence,
                                 reason, blocking_trajectory_id, detail, recorded_at)
-    SELECT collection_id, id, slot, slot, 1, NULL, verdict, CASE verdict WHEN 'overlap' THEN blocked_by END,
+    SELECT collection_id, id, slot, slot, 1, NULL::routines.cadence, verdict, CASE verdict WHEN 'overlap' THEN blocked_by END,
            CASE verdict WHEN 'failed_to_start' THEN fault END, now
     FROM decided WHERE verdict IN ('overlap', 'failed_to_start')
     UNION ALL
@@ -122,12 +122,12 @@ skipped AS (
     UNION ALL
     SELECT collection_id, id, first_slot, last_missed,
            routines.slots_in_span(cadence, first_slot, last_missed),
-           CASE WHEN first_slot < last_missed THEN cadence_type END, 'missed', NULL, NULL, now
+           CASE WHEN first_slot < last_missed THEN cadence END, 'missed', NULL, NULL, now
     FROM late WHERE verdict = 'missed' OR first_slot < slot
     UNION ALL
     SELECT collection_id, id, first_passed, last_passed,
            routines.slots_in_span(cadence, first_passed, last_passed),
-           CASE WHEN first_passed < last_passed THEN cadence_type END, 'missed', NULL,
+           CASE WHEN first_passed < last_passed THEN cadence END, 'missed', NULL,
            routines.passed_over_detail(first_slot), now
     FROM late WHERE first_passed < first_slot
     ON CONFLICT ON CONSTRAINT skips_slot_key DO NOTHING

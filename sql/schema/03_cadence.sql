@@ -14,7 +14,7 @@ CREATE TYPE routines.cadence AS (
     day_of_week text
 );
 COMMENT ON TYPE routines.cadence IS
-    'When a routine is due. Write one as ROW(''weekdays'', 9, 0, NULL)::routines.cadence; read one with routines.cadence_of(routines).';
+    'When a routine is due. Write one as routines.cadence_from_json(''{"type": "weekdays", "hour_utc": 9, "minute_utc": 0}''); read one with routines.cadence_of(routines).';
 COMMENT ON COLUMN routines.cadence.type IS 'manual, hourly, daily, weekdays (Monday to Friday) or weekly.';
 COMMENT ON COLUMN routines.cadence.hour_utc IS '0-23 for daily, weekdays and weekly; null otherwise.';
 COMMENT ON COLUMN routines.cadence.minute_utc IS '0-59, for hourly the minute of the hour; 0 for manual.';
@@ -23,7 +23,7 @@ COMMENT ON COLUMN routines.cadence.day_of_week IS 'mon to sun for weekly; null o
 CREATE FUNCTION routines.cadence_from_json(cadence jsonb) RETURNS routines.cadence LANGUAGE sql STABLE PARALLEL SAFE
 RETURN jsonb_populate_record(NULL::routines.cadence, cadence);
 COMMENT ON FUNCTION routines.cadence_from_json IS
-    'A cadence from {"type", "hour_utc", "minute_utc", "day_of_week"}, the form in which programs pass it. to_jsonb() is the inverse.';
+    'A cadence from a JSON object of its fields, the form in which programs pass it. to_jsonb() is the inverse.';
 
 CREATE FUNCTION routines.next_fire(cadence routines.cadence, after timestamptz)
 RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE (cadence).type
@@ -46,7 +46,7 @@ RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE (cadence).t
                      hours => (cadence).hour_utc, mins => (cadence).minute_utc)) + interval '2 days')
 END AT TIME ZONE 'UTC';
 COMMENT ON FUNCTION routines.next_fire IS
-    'The first slot strictly later than `after`; null for manual. Try: SELECT routines.next_fire(ROW(''weekdays'', 9, 0, NULL)::routines.cadence, now());';
+    'The first slot strictly later than `after`; null for manual. Try: SELECT routines.next_fire(routines.cadence_from_json(''{"type": "weekdays", "hour_utc": 9, "minute_utc": 0}''), now());';
 
 CREATE FUNCTION routines.latest_slot(cadence routines.cadence, until timestamptz)
 RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE (cadence).type
@@ -105,7 +105,7 @@ RETURNS SETOF timestamptz LANGUAGE sql IMMUTABLE ROWS 10 AS $$
     SELECT slot FROM slots WHERE slot IS NOT NULL AND slot_limit > 0 ORDER BY slot;
 $$;
 COMMENT ON FUNCTION routines.next_slots IS
-    'The first slot_limit slots later than `after`. Try: SELECT routines.next_slots(ROW(''weekdays'', 9, 0, NULL)::routines.cadence, now(), 10);';
+    'The first slot_limit slots later than `after`. Try: SELECT routines.next_slots(routines.cadence_from_json(''{"type": "weekdays", "hour_utc": 9, "minute_utc": 0}''), now(), 10);';
 
 CREATE FUNCTION routines.cadence_in_words(cadence routines.cadence) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
@@ -117,17 +117,7 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
 COMMENT ON FUNCTION routines.cadence_in_words IS 'For example: weekly on mon at 09:00, or hourly at minute 5. Always UTC.';
 
 ------------------------------------------------------------------------------------------------------- spans of slots
--- A span of skipped slots (table skips) stores the type of its cadence only. The other fields are those of its last slot.
-
-CREATE FUNCTION routines.cadence_of_span(cadence_type text, last_slot timestamptz) RETURNS routines.cadence
-LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN ROW(
-    cadence_type,
-    extract(hour FROM last_slot AT TIME ZONE 'UTC')::integer,
-    extract(minute FROM last_slot AT TIME ZONE 'UTC')::integer,
-    ('{mon,tue,wed,thu,fri,sat,sun}'::text[])[extract(isodow FROM last_slot AT TIME ZONE 'UTC')::integer]
-)::routines.cadence;
-COMMENT ON FUNCTION routines.cadence_of_span IS
-    'The cadence of a span in skips, from its cadence_type and its last slot. Fields that the type does not use are set too.';
+-- A span of skipped slots (table skips) stores the cadence that its slots follow.
 
 CREATE FUNCTION routines.is_slot_of_span(cadence routines.cadence, first_slot timestamptz, last_slot timestamptz, at timestamptz)
 RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN

@@ -75,7 +75,7 @@ COMMENT ON COLUMN routines.routines.collection_id IS 'The tenant, the same as th
 COMMENT ON COLUMN routines.routines.task_id IS 'The task that it runs. A task with routines cannot be deleted: see routine_names.';
 COMMENT ON COLUMN routines.routines.name IS 'Unique in its task: see routine_names.';
 COMMENT ON COLUMN routines.routines.cadence_type IS
-    'manual, hourly, daily, weekdays (Monday to Friday) or weekly. Read the four columns as one value with routines.cadence_of(routines).';
+    'manual, hourly, daily, weekdays (Monday to Friday) or weekly. Read the columns of the cadence as one value with routines.cadence_of(routines).';
 COMMENT ON COLUMN routines.routines.hour_utc IS '0-23, required for daily, weekdays and weekly; null otherwise.';
 COMMENT ON COLUMN routines.routines.minute_utc IS '0-59, for hourly the minute of the hour; 0 for manual.';
 COMMENT ON COLUMN routines.routines.day_of_week IS 'mon to sun, required for weekly; null otherwise.';
@@ -102,12 +102,20 @@ COMMENT ON COLUMN routines.routines.created_at IS 'When it was created.';
 COMMENT ON COLUMN routines.routines.updated_at IS 'Its last change by a person. Fires do not count.';
 SELECT routines.protect('routines.routines');
 
--- The only place that turns the four columns into a value. Plain SQL, so that it disappears from query plans.
+-- The only place that turns the columns of a cadence into a value. Plain SQL, so that it disappears from query plans.
 CREATE FUNCTION routines.cadence_of(routine routines.routines) RETURNS routines.cadence
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN ROW((routine).cadence_type, (routine).hour_utc, (routine).minute_utc, (routine).day_of_week)::routines.cadence;
 COMMENT ON FUNCTION routines.cadence_of IS
     'The cadence of a routine. Try: SELECT routines.next_fire(routines.cadence_of(routines), now()) FROM routines.routines;';
+
+-- VOLATILE, so that it takes a snapshot of its own. The tick calls it once it has locked the routine, whose cadence may have been
+-- changed since the tick began.
+CREATE FUNCTION routines.current_cadence(of_routine bigint) RETURNS routines.cadence LANGUAGE sql VOLATILE AS $$
+    SELECT routines.cadence_of(routines) FROM routines.routines WHERE id = of_routine;
+$$;
+COMMENT ON FUNCTION routines.current_cadence IS
+    'The cadence that a routine has now, even if it was changed after the calling statement began.';
 
 CREATE FUNCTION routines.keep_next_run_at() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -148,12 +156,13 @@ CREATE FUNCTION routines.settle_span(
     old routines.routines, first_slot timestamptz, last_slot timestamptz, reason text, detail text
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    slot_count bigint := greatest(1, routines.slots_in_span(routines.cadence_of(old), first_slot, last_slot));
+    cadence    routines.cadence := routines.cadence_of(old);
+    slot_count bigint := greatest(1, routines.slots_in_span(cadence, first_slot, last_slot));
 BEGIN
-    INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, slot_count, cadence_type,
+    INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, slot_count, cadence,
                                 reason, detail)
     VALUES (old.collection_id, old.id, first_slot, last_slot, slot_count,
-            CASE WHEN slot_count > 1 THEN old.cadence_type END, reason, detail)
+            CASE WHEN slot_count > 1 THEN cadence END, reason, detail)
     ON CONFLICT ON CONSTRAINT skips_slot_key DO NOTHING;
 END $$;
 COMMENT ON FUNCTION routines.settle_span IS

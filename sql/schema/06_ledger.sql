@@ -8,7 +8,7 @@ CREATE TABLE routines.skips (
     scheduled_for          timestamptz NOT NULL,
     last_scheduled_for     timestamptz NOT NULL,
     slot_count             bigint NOT NULL DEFAULT 1 CONSTRAINT skips_slot_count_is_positive CHECK (slot_count > 0),
-    cadence_type           text,
+    cadence                routines.cadence,
     reason                 text NOT NULL CONSTRAINT skips_reason_is_known
                            CHECK (reason IN ('overlap', 'missed', 'paused', 'failed_to_start')),
     blocking_trajectory_id bigint,
@@ -16,7 +16,7 @@ CREATE TABLE routines.skips (
     recorded_at            timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT skips_slot_key UNIQUE (routine_id, scheduled_for),
     CONSTRAINT skips_span_is_ordered CHECK (last_scheduled_for >= scheduled_for),
-    CONSTRAINT skips_span_names_cadence CHECK (slot_count = 1 OR cadence_type IS NOT NULL),
+    CONSTRAINT skips_span_names_cadence CHECK (slot_count = 1 OR (cadence).type IS NOT NULL),
     CONSTRAINT skips_overlap_names_run CHECK (reason = 'overlap' OR blocking_trajectory_id IS NULL)
 );
 COMMENT ON TABLE  routines.skips IS 'A slot, or a span of slots, that did not start a run, and why. Spans of a routine do not overlap.';
@@ -26,8 +26,7 @@ COMMENT ON COLUMN routines.skips.routine_id IS 'The routine, which may have been
 COMMENT ON COLUMN routines.skips.scheduled_for IS 'The slot, or the first slot of a span.';
 COMMENT ON COLUMN routines.skips.last_scheduled_for IS 'The same slot, or the last slot of a span.';
 COMMENT ON COLUMN routines.skips.slot_count IS 'The number of slots that this row accounts for.';
-COMMENT ON COLUMN routines.skips.cadence_type IS
-    'The type of the cadence that the slots of a span followed: see cadence_of_span. Null for a single slot.';
+COMMENT ON COLUMN routines.skips.cadence IS 'The cadence that the slots of a span follow; null for a single slot.';
 COMMENT ON COLUMN routines.skips.reason IS
     'overlap: a run was active. missed: no ticker ran, or it came after the catch-up window, or the detail says why. paused: during a pause. failed_to_start: the fire raised an error.';
 COMMENT ON COLUMN routines.skips.blocking_trajectory_id IS 'For overlap: the run that was active.';

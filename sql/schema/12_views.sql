@@ -23,7 +23,7 @@ COMMENT ON COLUMN routines.routine_details.task_id IS 'The task.';
 COMMENT ON COLUMN routines.routine_details.name IS 'Unique in its task.';
 COMMENT ON COLUMN routines.routine_details.task_name IS 'The {task} of its path.';
 COMMENT ON COLUMN routines.routine_details.collection_name IS 'The {collection} of its path.';
-COMMENT ON COLUMN routines.routine_details.cadence IS '{type, hour_utc, minute_utc, day_of_week}: see the type routines.cadence.';
+COMMENT ON COLUMN routines.routine_details.cadence IS 'A JSON object with the fields of the type routines.cadence.';
 COMMENT ON COLUMN routines.routine_details.init_params_overrides IS 'Merged over the task''s init_params when it fires.';
 COMMENT ON COLUMN routines.routine_details.secret_names IS 'The names of its secret params.';
 COMMENT ON COLUMN routines.routine_details.webhook_url IS 'Receives a webhook when a run has ended; null for none.';
@@ -228,15 +228,13 @@ CREATE FUNCTION routines.explain_time(
     skip AS (
         SELECT begun.* FROM asked, begun
         WHERE last_scheduled_for >= at
-          AND coalesce(routines.is_slot_of_span(routines.cadence_of_span(cadence_type, last_scheduled_for),
-                                                scheduled_for, last_scheduled_for, at), false)
+          AND coalesce(routines.is_slot_of_span(cadence, scheduled_for, last_scheduled_for, at), false)
     ),
     -- The first later slot that has its outcome, which may follow another cadence than today's.
     settled AS (
         SELECT min(slot) AS slot
         FROM asked, LATERAL (
-            SELECT routines.next_slot_of_span(routines.cadence_of_span(cadence_type, last_scheduled_for),
-                                              scheduled_for, last_scheduled_for, at) AS slot FROM begun
+            SELECT routines.next_slot_of_span(cadence, scheduled_for, last_scheduled_for, at) AS slot FROM begun
             UNION ALL
             SELECT min(scheduled_for) FROM routines.skips
             WHERE (of_collection IS NULL OR collection_id = of_collection)

@@ -85,7 +85,7 @@ class Settings(BaseSettings):
     hourly_catchup_seconds: float = Field(default=3600, ge=0, alias="ROUTINES_HOURLY_CATCHUP_SECONDS")
     """Maximum age at which the newest missed slot of an hourly routine still fires after an outage."""
     catchup_seconds: float = Field(default=12 * 3600, ge=0, alias="ROUTINES_CATCHUP_SECONDS")
-    """The same for daily, weekdays and weekly routines."""
+    """The same for every other cadence."""
     max_init_params_bytes: int = Field(default=256 * 1024, ge=1024, alias="ROUTINES_MAX_INIT_PARAMS_BYTES")
     """Maximum size of a run's merged init_params as jsonb, in bytes; a fire that exceeds it fails to start."""
 

@@ -4,6 +4,7 @@ Here they accept the very same cadences. The contract is written out by hand, so
 """
 
 import itertools
+from math import prod
 
 import psycopg
 import pytest
@@ -87,7 +88,7 @@ def test_the_table_has_the_types_and_fields_of_the_contract() -> None:
 @pytest.mark.parametrize("kind", [*CONTRACT, "yearly", "Daily", ""])
 def test_the_contract_python_and_sql_accept_the_same_cadences(kind: str, database: Database) -> None:
     tried = cases(kind)
-    assert len(tried) == 6 * 6 * 5
+    assert len(tried) == prod(len(probes(field)) for field in cadence.FIELDS)
     with psycopg.connect(database.url) as connection:
         connection.execute("INSERT INTO routines.collections (name) VALUES ('c')")
         connection.execute("INSERT INTO routines.tasks (collection_id, name) VALUES (1, 't')")

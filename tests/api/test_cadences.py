@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from litestar.testing import AsyncTestClient
 
+from routines_core.cadence import CADENCES, CadenceField, CadenceType
 from routines_core.db import Connection
 from support.rows import value
 
@@ -13,20 +14,23 @@ TYPES = "/api/v1/cadence-types/my-org"
 PREVIEW = "/api/v1/cadence-preview/my-org"
 
 
+def read(cadence: CadenceType, field: CadenceField) -> dict[str, Any]:
+    """Return how the type uses the field, as the service says it."""
+    limits = {"minimum": field.minimum, "maximum": field.maximum, "choices": list(field.choices) or None}
+    given = {name: limit for name, limit in limits.items() if limit is not None}
+    return {"required": field in cadence.required, "default": field.default, **given}
+
+
 async def test_the_types_are_listed_in_display_order_with_the_fields_that_they_take(client: Client) -> None:
     answer = await client.get(TYPES)
-    hour = {"required": True, "default": None, "minimum": 0, "maximum": 23}
-    minute = {"required": False, "default": 0, "minimum": 0, "maximum": 59}
-    days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
-    day = {"required": True, "default": None, "choices": days}
     assert answer.status_code == 200
-    assert [(each["type"], each["fields"]) for each in answer.json()] == [
-        ("manual", {}),
-        ("hourly", {"minute_utc": minute}),
-        ("daily", {"hour_utc": hour, "minute_utc": minute}),
-        ("weekdays", {"hour_utc": hour, "minute_utc": minute}),
-        ("weekly", {"hour_utc": hour, "minute_utc": minute, "day_of_week": day}),
+    listed = [(each["type"], each["fields"]) for each in answer.json()]
+    assert listed == [
+        (cadence.name, {field.name: read(cadence, field) for field in cadence.fields}) for cadence in CADENCES
     ]
+    assert listed[1] == ("hourly", {"minute_utc": {"required": False, "default": 0, "minimum": 0, "maximum": 59}})
+    days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+    assert dict(listed)["weekly"]["day_of_week"] == {"required": True, "default": None, "choices": days}
 
 
 async def test_each_listed_type_can_be_saved_with_its_required_fields(client: Client) -> None:

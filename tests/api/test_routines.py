@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from litestar.testing import AsyncTestClient
 
+from routines_core.cadence import FIELDS, NAMES
 from routines_core.db import Connection
 from routines_core.db.tick import tick
 from support.rows import CATCHUP, at, value
@@ -13,6 +14,8 @@ Client = AsyncTestClient[Any]
 BASE = "/api/v1/routines/my-org/echo"
 DAILY = {"name": "r", "cadence": {"type": "daily", "hour_utc": 9}}
 MASK = "********"
+NOTHING_GIVEN = {field.name: field.default for field in FIELDS}
+"""The fields of a cadence, as an answer shows those that were not given."""
 
 
 async def made(client: Client, **fields: Any) -> dict[str, Any]:
@@ -34,7 +37,7 @@ async def test_create_answers_201_with_the_routine_and_its_next_slot(client: Cli
         "id", "name", "task_name", "collection_name", "cadence", "init_params_overrides", "secret_params",
         "webhook_url", "webhook_secret", "paused", "last_run_at", "next_run_at", "overlap_policy",
     ]  # fmt: skip
-    assert body["cadence"] == {"type": "daily", "hour_utc": 9, "minute_utc": 0, "day_of_week": None}
+    assert body["cadence"] == NOTHING_GIVEN | {"type": "daily", "hour_utc": 9}
     assert body["next_run_at"].endswith("T09:00:00Z")
     assert (body["overlap_policy"], body["secret_params"], body["webhook_secret"]) == ("skip", {}, None)
     assert (body["task_name"], body["collection_name"], body["last_run_at"]) == ("echo", "my-org", None)
@@ -67,7 +70,7 @@ async def test_create_for_a_missing_task_answers_404(client: Client) -> None:
         ({"type": "hourly", "minute_utc": 60}, "cadence.minute_utc: must be less than or equal to 59, not 60"),
         (
             {"type": "yearly"},
-            "cadence.type: must be 'manual', 'hourly', 'daily', 'weekdays' or 'weekly', not \"yearly\"",
+            f'cadence.type: must be {", ".join(map(repr, NAMES[:-1]))} or {NAMES[-1]!r}, not "yearly"',
         ),
         ({"hour_utc": 1}, "cadence.type: is required"),
         ({"type": "hourly", "minute": 5}, "cadence.minute: unknown field"),
@@ -92,9 +95,9 @@ async def test_every_fault_of_a_body_is_named_at_once(client: Client) -> None:
 
 
 async def test_null_and_default_parameters_count_as_not_given(client: Client) -> None:
-    cadence = {"type": "manual", "hour_utc": None, "minute_utc": 0, "day_of_week": None}
+    cadence = NOTHING_GIVEN | {"type": "manual"}
     assert (await made(client, cadence=cadence))["next_run_at"] is None
-    cadence = {"type": "hourly", "hour_utc": None, "minute_utc": None, "day_of_week": None}
+    cadence = dict.fromkeys(NOTHING_GIVEN) | {"type": "hourly"}
     assert (await made(client, name="s", cadence=cadence))["cadence"]["minute_utc"] == 0
 
 
@@ -170,7 +173,7 @@ async def test_get_warns_of_each_override_that_the_task_no_longer_declares(clien
 async def test_patch_changes_the_given_fields_and_nothing_else(client: Client) -> None:
     before = await made(client, init_params_overrides={"a": 2}, secret_params={"T": "s"}, webhook_url="https://x.org")
     after = await patched(client, cadence={"type": "hourly", "minute_utc": 5})
-    assert after["cadence"] == {"type": "hourly", "hour_utc": None, "minute_utc": 5, "day_of_week": None}
+    assert after["cadence"] == NOTHING_GIVEN | {"type": "hourly", "minute_utc": 5}
     assert after["next_run_at"][14:] == "05:00Z"
     unchanged = {key: kept for key, kept in before.items() if key not in {"cadence", "next_run_at"}}
     assert {key: after[key] for key in unchanged} == unchanged

@@ -10,11 +10,12 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from routines_core.cadence import CADENCES
 from support.browsing import LONG, Console, plain
 from support.service import Service
 
 pytestmark = pytest.mark.slow
-ADDS_MONTHLY = """
+ADDS_QUARTERLY = """
     const real = fetch;
     window.fetch = async (url, options) => {
       const answer = await real(url, options);
@@ -22,16 +23,16 @@ ADDS_MONTHLY = """
       const types = await answer.json();
       const { hour_utc, minute_utc } = types.find(({ type }) => type === "daily").fields;
       const day_of_month = { required: true, minimum: 1, maximum: 31, default: null };
-      return Response.json([...types, { type: "monthly", fields: { hour_utc, minute_utc, day_of_month } }]);
+      return Response.json([...types, { type: "quarterly", fields: { hour_utc, minute_utc, day_of_month } }]);
     };
 """
 """Makes the service offer a cadence type that it does not have."""
-MORNING_IS_MONTHLY = """
+MORNING_IS_QUARTERLY = """
     const real = fetch;
     window.fetch = async (url, options) => {
       const answer = await real(url, options);
       if (!String(url).includes("/routines/demo?")) return answer;
-      const cadence = { type: "monthly", hour_utc: 9, minute_utc: 0, day_of_week: null, day_of_month: 15 };
+      const cadence = { type: "quarterly", hour_utc: 9, minute_utc: 0, day_of_week: null, day_of_month: 15 };
       const routines = await answer.json();
       return Response.json(routines.map((each) => each.name === "morning" ? { ...each, cadence } : each));
     };
@@ -227,11 +228,12 @@ def test_the_form_previews_the_slots_and_creates_the_routine(console: Console, s
     console.type(".override[data-field='init_params_overrides.size'] .value input", "7")
     console.press("Save routine")
     console.until(lambda: console.title() == "created-here")
-    [(cadence, hour, minute, day, overrides)] = service.execute(
-        "SELECT cadence_type, hour_utc, minute_utc, day_of_week, init_params_overrides FROM routines.routines "
+    [(cadence, overrides)] = service.execute(
+        "SELECT to_jsonb(routines.cadence_of(routines)), init_params_overrides FROM routines.routines "
         "WHERE name = 'created-here'"
     )
-    assert (cadence, hour, minute, day, overrides) == ("weekly", 6, 30, "mon", {"size": 7})
+    assert cadence.items() >= {"type": "weekly", "hour_utc": 6, "minute_utc": 30, "day_of_week": "mon"}.items()
+    assert overrides == {"size": 7}
 
 
 def test_the_form_shows_only_the_fields_that_the_cadence_takes(console: Console) -> None:
@@ -240,33 +242,31 @@ def test_the_form_shows_only_the_fields_that_the_cadence_takes(console: Console)
     for kind in [plain(each) for each in console.all(".cadence-fields legend ~ label")]:
         console.press(kind)
         shown[kind] = console.labels()
-    assert shown == {
-        "Manual": [],
-        "Hourly": ["Minute"],
-        "Daily": ["Hour (UTC)", "Minute"],
-        "Weekdays": ["Hour (UTC)", "Minute"],
-        "Weekly": ["Day", "Hour (UTC)", "Minute"],
+    assert {kind: len(labels) for kind, labels in shown.items()} == {
+        each.name.capitalize(): len(each.fields) for each in CADENCES
     }
+    assert (shown["Manual"], shown["Hourly"], shown["Daily"]) == ([], ["Minute"], ["Hour (UTC)", "Minute"])
+    assert shown["Weekly"] == ["Day", "Hour (UTC)", "Minute"]
 
 
 def test_a_cadence_type_that_the_service_adds_appears_in_the_form(console: Console) -> None:
-    with console.script(ADDS_MONTHLY):
+    with console.script(ADDS_QUARTERLY):
         console.open("#/new?task=greet")
-        console.press("Monthly")
+        console.press("Quarterly")
         assert console.labels() == ["Day of month", "Hour (UTC)", "Minute"]
         day = console.find("#cadence-day_of_month")
         assert [day.get_attribute(name) for name in ("min", "max", "value")] == ["1", "31", "1"]
         # The service does not know the type, and its answer to the preview says so.
         console.sees("Not valid yet. Type:", "#preview")
         console.type("#cadence-day_of_month", "15")
-        expected = {"type": "monthly", "day_of_month": 15, "hour_utc": 9, "minute_utc": 0}
+        expected = {"type": "quarterly", "day_of_month": 15, "hour_utc": 9, "minute_utc": 0}
         console.until(lambda: expected in [cadence_in(each) for each in console.requests()])
 
 
 def test_a_cadence_of_an_unknown_type_is_described_by_its_fields(console: Console) -> None:
-    with console.script(MORNING_IS_MONTHLY):
+    with console.script(MORNING_IS_QUARTERLY):
         console.open("#/")
-        console.sees("Monthly, day of month 15, at 09:00 UTC", ".rows")
+        console.sees("Quarterly, day of month 15, at 09:00 UTC", ".rows")
 
 
 def test_cadences_are_loaded_once_per_session_and_a_failure_can_be_retried(console: Console) -> None:

@@ -10,7 +10,7 @@ CREATE TABLE chaos.orders (
     routine_id  bigint NOT NULL,
     kind        text NOT NULL,
     at          timestamptz NOT NULL DEFAULT now(),
-    cadence_type text, hour_utc integer, minute_utc integer, day_of_week text,
+    cadence     jsonb NOT NULL,
     paused      boolean NOT NULL,
     was         timestamptz,  -- next_run_at before the change: the first slot that had no outcome yet
     was_paused_at timestamptz,  -- paused_at before the change; null if it was not paused

@@ -90,7 +90,7 @@ def _created_at(history: History) -> dict[int, datetime]:
 
 
 def _window(cadence: Cadence) -> timedelta:
-    return CATCHUP.get(cadence[0], LONG_CATCHUP)
+    return CATCHUP.get(cadence.type, LONG_CATCHUP)
 
 
 def newest_slot_fires(history: History, stretches: Stretches) -> Found:

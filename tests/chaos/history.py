@@ -11,7 +11,7 @@ from psycopg.rows import namedtuple_row
 
 QUERIES = {
     "orders": "SELECT * FROM chaos.orders ORDER BY id",
-    "routines": """SELECT id, cadence_type, hour_utc::integer, minute_utc::integer, day_of_week, paused, paused_at,
+    "routines": """SELECT id, to_jsonb(routines.cadence_of(routines)) AS cadence, paused, paused_at,
                           paused_reason, strikes, next_run_at, last_run_at FROM routines.routines ORDER BY id""",
     "runs": """SELECT id, triggered_by_routine_id AS routine_id, trigger, scheduled_for, created_at, ended_at, status,
                       crashes, error FROM routines.trajectories ORDER BY id""",

@@ -70,7 +70,7 @@ def stretches_of(history: History) -> tuple[Stretches, list[Violation]]:
 
 def cadence_of(row: Any) -> Cadence:
     """Return the cadence of an order or a routine."""
-    return (row.cadence_type, row.hour_utc, row.minute_utc, row.day_of_week)
+    return Cadence(**row.cadence)
 
 
 def newest_slot(order: Any) -> datetime | None:
@@ -107,7 +107,7 @@ def _follows(order: Any, expected: datetime | None) -> Iterator[Violation]:
 def _until(since: Any, was: datetime | None, paused_at: datetime | None, order: Any) -> Found:
     """Yield the stretch between two orders; next_run_at or the time of a pause tells how far the tickers had got."""
     cadence = cadence_of(since)
-    if cadence[0] == "manual":
+    if cadence.type == "manual":
         return
     if since.paused:
         handled = since.at + MOMENT

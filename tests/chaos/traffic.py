@@ -19,6 +19,7 @@ from typing import Any
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import namedtuple_row
+from psycopg.types.json import Jsonb
 
 from chaos.stretches import cadence_of
 from routines_core.db import connect, keys, routines
@@ -59,15 +60,16 @@ DEFAULT_WEIGHTS: dict[str, float] = {
 }
 """The relative frequency of each kind of order."""
 STATE = """SELECT now() AS now, id, name, next_run_at, settled_until, paused, paused_at, strikes,
-                  cadence_type, hour_utc::integer, minute_utc::integer, day_of_week
+                  to_jsonb(routines.cadence_of(routines)) AS cadence
            FROM routines.routines WHERE id = %s FOR UPDATE"""
-RECORD = """INSERT INTO chaos.orders (routine_id, kind, cadence_type, hour_utc, minute_utc, day_of_week, paused, was,
-                                      was_paused_at, heavy, first, became)
-            SELECT id, %(kind)s, cadence_type, hour_utc, minute_utc, day_of_week, paused, %(was)s, %(was_paused_at)s,
+RECORD = """INSERT INTO chaos.orders (routine_id, kind, cadence, paused, was, was_paused_at, heavy, first, became)
+            SELECT id, %(kind)s, to_jsonb(routines.cadence_of(routines)), paused, %(was)s, %(was_paused_at)s,
                    length(init_params_overrides::text) > %(max_bytes)s, %(first)s, next_run_at
             FROM routines.routines WHERE id = %(id)s RETURNING id"""
-SET_CADENCE = """UPDATE routines.routines SET cadence_type = %s, hour_utc = %s, minute_utc = %s, day_of_week = %s
-                 WHERE id = %s"""
+COLUMNS = {"cadence_type" if field == "type" else field: field for field in Cadence._fields}
+"""The columns of a routine that hold its cadence, each with its field."""
+SET_CADENCE = f"""UPDATE routines.routines SET ({", ".join(COLUMNS)}) = (
+                      SELECT {", ".join(COLUMNS.values())} FROM routines.cadence_from_json(%s)) WHERE id = %s"""
 NO_TICK_UNDERWAY = "SET LOCAL lock_timeout = '20s'; LOCK TABLE routines.routines IN SHARE MODE"
 """Set next_run_at back only while no tick is running: a tick that began before could never meet such a slot in reality,
 where only the clock makes slots due.
@@ -227,13 +229,13 @@ class Traffic:
         if state.paused or state.next_run_at is None or state.next_run_at <= state.now:
             return 0
         cadence, first = self._passed(state.now, calm=routine.calm)
-        if cadence[2] in routine.minutes:
+        if cadence.minute_utc in routine.minutes:
             return 0
-        routine.minutes.add(cadence[2])
+        routine.minutes.add(cadence.minute_utc)
         # Sometimes next_run_at is set past slots without outcome, as a person may do, to the newest due one.
         is_past = not routine.calm and self.rng.random() < PAST_SHARE
         due = latest_slot(cadence, state.now) if is_past else first
-        await connection.execute(SET_CADENCE, [*cadence, routine.id])
+        await connection.execute(SET_CADENCE.encode(), [Jsonb(cadence._asdict()), routine.id])
         await connection.execute(SET_BACK, [due, first - MOMENT, state.strikes, routine.id])
         return await self._record(connection, routine.id, "past" if is_past else "due", state, first)
 
@@ -244,7 +246,7 @@ class Traffic:
         age = timedelta(minutes=self.rng.randrange(59), hours=self.rng.choice([0, 0, 3, 11, 13]))
         slot = now - age
         hour = None if kind == "hourly" else slot.hour
-        cadence = (kind, hour, slot.minute, DAYS[slot.weekday()] if kind == "weekly" else None)
+        cadence = Cadence(kind, hour, slot.minute, day_of_week=DAYS[slot.weekday()] if kind == "weekly" else None)
         first = latest_slot(cadence, now)
         for _ in range(0 if calm else self.rng.choice([0, 0, 0, 1, 5, 40])):
             assert first
@@ -273,8 +275,8 @@ class Traffic:
         if soon.minute in routine.minutes:
             return
         routine.minutes.add(soon.minute)
-        cadence = self.rng.choice([("hourly", None), ("daily", soon.hour)])
-        await self._change(connection, "aim", routine, SET_CADENCE, *cadence, soon.minute, None)
+        cadence = self.rng.choice([Cadence("hourly"), Cadence("daily", soon.hour)])._replace(minute_utc=soon.minute)
+        await self._change(connection, "aim", routine, SET_CADENCE, Jsonb(cadence._asdict()))
 
     async def _pause(self, connection: AsyncConnection[Any]) -> None:
         await self._change(

@@ -178,6 +178,28 @@ async def test_a_tick_with_a_snapshot_older_than_a_change_of_parameters_fires_wi
     assert await value(connection, "SELECT init_params -> 'size' FROM routines.trajectories") == 2
 
 
+async def test_a_tick_with_a_snapshot_older_than_a_change_of_cadence_counts_missed_slots_by_the_new_one(
+    connection: Connection, routine: int, ticker: Connection, other: Connection, gate: Gate
+) -> None:
+    """The routine is still due after the change, because a person has set next_run_at back in the same transaction."""
+    first = SLOT + timedelta(minutes=30)
+    async with running(lambda: tick_that_stops_before_its_locks(ticker, SLOT + timedelta(hours=5))) as ticking:
+        await until_blocked(connection, ticker)
+        async with other.transaction():
+            await other.execute(
+                "UPDATE routines.routines SET cadence_type = 'hourly', hour_utc = NULL, minute_utc = 30"
+            )
+            await other.execute("DELETE FROM routines.skips")
+            await other.execute("UPDATE routines.routines SET next_run_at = %s, settled_until = %s", [first, SLOT])
+        await gate.open()
+        assert (await ticking).fired == 1
+    assert await ledger(connection, routine) == [
+        (first, 4, "skipped", "missed"),
+        (first + timedelta(hours=4), 1, "started", None),
+    ]
+    assert await value(connection, "SELECT (cadence).type FROM routines.skips") == "hourly"
+
+
 @CHANGES
 async def test_a_tick_skips_a_routine_that_is_being_changed(
     connection: Connection, routine: int, ticker: Connection, other: Connection, path: Path, change: Change

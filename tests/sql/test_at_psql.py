@@ -7,9 +7,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from routines_core.db import Connection
 from routines_core.db.tick import tick
+from support.oracle import Cadence
 from support.rows import CATCHUP, at, make_routine, make_task, value
 
 PAGE = (Path(__file__).parents[2] / "docs" / "use" / "psql.md").read_text()
@@ -92,7 +94,10 @@ async def test_why_explains_the_newest_slot_or_any_time(connection: Connection) 
     await ticked(connection)
     told = await value(connection, "SELECT routines.why(%s, %s)", ROUTINE, MONDAY)
     assert told == "Started: run 1 at 2026-05-04T09:00:00Z, now pending."
-    newest = await value(connection, "SELECT routines.latest_slot(ROW('daily', 9, 0, NULL)::routines.cadence, now())")
+    newest = await value(
+        connection,
+        "SELECT routines.latest_slot(routines.cadence_of(routines), now()) FROM routines.routines WHERE id = 1",
+    )
     assert await value(connection, "SELECT routines.why(%s)", ROUTINE) == await value(
         connection, "SELECT sentence FROM routines.explain_time(1, %s)", newest
     )
@@ -124,14 +129,13 @@ async def test_a_missing_routine_is_reported_with_what_to_do(connection: Connect
 @pytest.mark.parametrize(
     ("cadence", "words"),
     [
-        (("manual", None, 0, None), "manual"),
-        (("hourly", None, 5, None), "hourly at minute 5"),
-        (("daily", 7, 30, None), "daily at 07:30"),
-        (("weekdays", 9, 0, None), "weekdays at 09:00"),
-        (("weekly", 23, 59, "mon"), "weekly on mon at 23:59"),
+        (Cadence("manual"), "manual"),
+        (Cadence("hourly", minute_utc=5), "hourly at minute 5"),
+        (Cadence("daily", 7, 30), "daily at 07:30"),
+        (Cadence("weekdays", 9), "weekdays at 09:00"),
+        (Cadence("weekly", 23, 59, day_of_week="mon"), "weekly on mon at 23:59"),
     ],
-    ids=["manual", "hourly", "daily", "weekdays", "weekly"],
 )
-async def test_a_cadence_is_described_in_words(connection: Connection, cadence: tuple[Any, ...], words: str) -> None:
-    query = "SELECT routines.cadence_in_words(ROW(%s, %s, %s, %s)::routines.cadence)"
-    assert await value(connection, query, *cadence) == words
+async def test_a_cadence_is_described_in_words(connection: Connection, cadence: Cadence, words: str) -> None:
+    query = "SELECT routines.cadence_in_words(routines.cadence_from_json(%s))"
+    assert await value(connection, query, Jsonb(cadence._asdict())) == words

@@ -1,11 +1,13 @@
 """next_fire, latest_slot and count_slots agree with an oracle that walks the calendar by its rules, without a grid."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from psycopg.types.json import Jsonb
 
 from routines_core.db import Connection
 from support.oracle import DAYS, Cadence, latest_slot, next_slot
@@ -13,11 +15,19 @@ from support.rows import at, with_database
 
 BATCH = 40
 
+hours, minutes = st.integers(0, 23), st.integers(0, 59)
+
+
+def drawn(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Cadence]:
+    """Draw cadences with these fields; the others keep their defaults."""
+    return st.fixed_dictionaries(fields).map(lambda given: Cadence(**given))
+
+
 cadences = st.one_of(
-    st.tuples(st.just("manual"), st.none(), st.just(0), st.none()),
-    st.tuples(st.just("hourly"), st.none(), st.integers(0, 59), st.none()),
-    st.tuples(st.sampled_from(["daily", "weekdays"]), st.integers(0, 23), st.integers(0, 59), st.none()),
-    st.tuples(st.just("weekly"), st.integers(0, 23), st.integers(0, 59), st.sampled_from(DAYS)),
+    drawn(type=st.just("manual")),
+    drawn(type=st.just("hourly"), minute_utc=minutes),
+    drawn(type=st.sampled_from(["daily", "weekdays"]), hour_utc=hours, minute_utc=minutes),
+    drawn(type=st.just("weekly"), hour_utc=hours, minute_utc=minutes, day_of_week=st.sampled_from(DAYS)),
 )
 EDGES = """2024-02-28 23:59, 2024-02-29 00:00, 2025-02-28 23:59, 2026-12-31 23:59, 2027-01-01 00:00,
 2000-02-29 12:00, 2100-02-28 23:59:59.999999, 1970-01-01 00:00, 1999-12-31 23:00,
@@ -40,32 +50,36 @@ def test_next_fire_and_latest_slot_agree_with_the_calendar(
     with psycopg.connect(with_database(server_url, template), options="-c timezone=UTC") as connection:
         rows = connection.execute(
             """SELECT routines.next_fire(cadence, at), routines.latest_slot(cadence, at)
-               FROM unnest(%s::text[], %s::int[], %s::int[], %s::text[], %s::timestamptz[]) WITH ORDINALITY
-                    AS given (kind, hour, minute, day, at, position),
-                    LATERAL (SELECT ROW(kind, hour, minute, day)::routines.cadence AS cadence) AS whole
+               FROM unnest(%s::jsonb[], %s::timestamptz[]) WITH ORDINALITY AS given (fields, at, position),
+                    routines.cadence_from_json(fields) AS cadence
                ORDER BY position""",
-            [
-                *(list(column) for column in zip(*(cadence for cadence, _ in cases), strict=True)),
-                [at for _, at in cases],
-            ],
+            [[Jsonb(cadence._asdict()) for cadence, _ in cases], [at for _, at in cases]],
         ).fetchall()
     for (cadence, time), (next_fire, latest) in zip(cases, rows, strict=True):
         assert next_fire == next_slot(cadence, time), (cadence, time)
         assert latest == latest_slot(cadence, time), (cadence, time)
 
 
-@pytest.mark.parametrize(("kind", "day"), [("hourly", None), ("daily", None), ("weekdays", None), ("weekly", "wed")])
-async def test_count_slots_agrees_with_repeated_next_fire(connection: Connection, kind: str, day: str | None) -> None:
-    hour = None if kind == "hourly" else 9
+@pytest.mark.parametrize(
+    "cadence",
+    [
+        Cadence("hourly", minute_utc=30),
+        Cadence("daily", 9, 30),
+        Cadence("weekdays", 9, 30),
+        Cadence("weekly", 9, 30, day_of_week="wed"),
+    ],
+    ids=lambda cadence: cadence.type,
+)
+async def test_count_slots_agrees_with_repeated_next_fire(connection: Connection, cadence: Cadence) -> None:
     cursor = await connection.execute(
         """WITH RECURSIVE slots (slot, n) AS (
-               SELECT routines.next_fire(ROW(%(kind)s, %(hour)s, 30, %(day)s)::routines.cadence, '2026-05-04 00:00Z'), 1
+               SELECT routines.next_fire(routines.cadence_from_json(%(cadence)s), '2026-05-04 00:00Z'), 1
                UNION ALL
-               SELECT routines.next_fire(ROW(%(kind)s, %(hour)s, 30, %(day)s)::routines.cadence, slot), n + 1
+               SELECT routines.next_fire(routines.cadence_from_json(%(cadence)s), slot), n + 1
                FROM slots WHERE n < 40)
-           SELECT n, routines.count_slots(ROW(%(kind)s, %(hour)s, 30, %(day)s)::routines.cadence,
+           SELECT n, routines.count_slots(routines.cadence_from_json(%(cadence)s),
                                           (SELECT min(slot) FROM slots), slot) FROM slots""",
-        {"kind": kind, "hour": hour, "day": day},
+        {"cadence": Jsonb(cadence._asdict())},
     )
     rows = await cursor.fetchall()
     assert len(rows) == 40

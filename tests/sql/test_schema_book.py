@@ -1,18 +1,13 @@
 """The chapters of sql/schema and the migrations produce the same catalogue, object by object."""
 
-import uuid
-from collections.abc import AsyncGenerator, Generator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import AsyncGenerator
 
-import psycopg
 import pytest
 
 from routines_core.db import Connection, connect
 from routines_core.db.migrations import migration_files
-from routines_core.db.statements import sql_dir, texts
 from support.catalogue import catalogue, differences
-from support.rows import Database, with_database
+from support.schema_book import apply, chapters, empty_database
 
 MUTATIONS = {
     "a comment": (
@@ -68,8 +63,8 @@ MUTATIONS = {
         "+grant on function routines.open_collection(bigint): =X",
     ),
     "a type": (
-        "ALTER TYPE routines.cadence ADD ATTRIBUTE day_of_month integer",
-        "+column cadence.day_of_month: 5, integer",
+        "ALTER TYPE routines.cadence ADD ATTRIBUTE note text",
+        "+column cadence.note: 5, text",
     ),
     "a domain": ("ALTER DOMAIN routines.slug DROP CONSTRAINT slug_is_valid", "-constraint routines.slug.slug_is_valid"),
     "a row of role_grants": (
@@ -79,27 +74,12 @@ MUTATIONS = {
 }
 
 
-def chapters() -> list[Path]:
-    return sorted((sql_dir() / "schema").glob("*.sql"))
-
-
-@contextmanager
-def empty_database(server_url: str) -> Generator[Database]:
-    name = f"routines_book_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(server_url, autocommit=True) as admin:
-        admin.execute(f'CREATE DATABASE "{name}"')
-        yield Database(with_database(server_url, name))
-        admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-
-
 @pytest.fixture
 async def book(server_url: str) -> AsyncGenerator[Connection]:
     """A database to which the chapters were applied, and no migration."""
     with empty_database(server_url) as database:
         async with connect(database.url, "book") as connection:
-            await connection.execute(texts("migrations")["create_history"].encode())
-            for chapter in chapters():
-                await connection.execute(chapter.read_bytes())
+            await apply(connection, [chapter.read_text("utf-8") for chapter in chapters()])
             yield connection
 
 

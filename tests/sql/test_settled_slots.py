@@ -270,8 +270,9 @@ async def test_after_a_million_advances_a_slot_is_still_on_its_grid(connection: 
     drifted = await value(
         connection,
         """SELECT count(*) FROM generate_series(1, 1000000) n, LATERAL (
-               SELECT '2026-01-01 00:17Z'::timestamptz + n * interval '1 hour' AS slot,
+               SELECT routines.cadence_from_json('{"type": "hourly", "minute_utc": 17}') AS cadence,
+                      '2026-01-01 00:17Z'::timestamptz + n * interval '1 hour' AS slot,
                       (mod(n::bigint * 7919, 3600) + 1) * interval '0.999 second' AS early) AS grid
-           WHERE routines.next_fire(ROW('hourly', NULL, 17, NULL)::routines.cadence, slot - early) <> slot""",
+           WHERE routines.next_fire(cadence, slot - early) <> slot""",
     )
     assert drifted == 0

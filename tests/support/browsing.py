@@ -75,10 +75,10 @@ def seed(service: Service) -> None:
 
         wait_until(lambda: has_ended("hostile", failed) and has_ended("greet", done))
     service.execute(
-        f"""INSERT INTO routines.skips (collection_id, routine_id, cadence_type, scheduled_for, last_scheduled_for,
+        f"""INSERT INTO routines.skips (collection_id, routine_id, cadence, scheduled_for, last_scheduled_for,
                                         slot_count, reason, detail, blocking_trajectory_id)
-            SELECT collection_id, id, 'daily', slot, slot + (slots - 1) * interval '1 day', slots, reason, detail,
-                   blocking
+            SELECT collection_id, id, routines.cadence_of(routines), slot,
+                   slot + (slots - 1) * interval '1 day', slots, reason, detail, blocking
             FROM routines.routines, (VALUES
                 ('2026-05-04 09:00Z'::timestamptz, 1, 'overlap', NULL, {int(done)}),
                 ('2026-05-05 09:00Z', 3, 'missed', NULL, NULL),

@@ -1,32 +1,39 @@
 """A second implementation of cadences: it walks the calendar by the contract's rules, without arithmetic on a grid."""
 
 from datetime import datetime, timedelta
-
-Cadence = tuple[str, int | None, int, str | None]
-"""(type, hour_utc, minute_utc, day_of_week)."""
+from typing import NamedTuple
 
 DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 MOMENT = timedelta(microseconds=1)
 
 
+class Cadence(NamedTuple):
+    """A cadence, with the fields of the type routines.cadence; `_asdict()` is the form that cadence_from_json takes."""
+
+    type: str
+    hour_utc: int | None = None
+    minute_utc: int = 0
+    day_of_week: str | None = None
+
+
 def is_slot(cadence: Cadence, time: datetime) -> bool:
     """Return whether this minute is a slot."""
-    kind, hour, minute_utc, day = cadence
-    if kind == "manual" or time.minute != minute_utc or time.second or time.microsecond:
+    kind = cadence.type
+    if kind == "manual" or time.minute != cadence.minute_utc or time.second or time.microsecond:
         return False
     if kind == "hourly":
         return True
-    if time.hour != hour:
+    if time.hour != cadence.hour_utc:
         return False
     weekday = DAYS[time.weekday()]
-    return kind == "daily" or (kind == "weekdays" and weekday not in {"sat", "sun"}) or weekday == day
+    return kind == "daily" or (kind == "weekdays" and weekday not in {"sat", "sun"}) or weekday == cadence.day_of_week
 
 
 def walk(cadence: Cadence, start: datetime, direction: int) -> datetime | None:
     """Walk from `start`, inclusive, hour by hour on the cadence's minute, to the first slot; None for manual."""
-    if cadence[0] == "manual":
+    if cadence.type == "manual":
         return None
-    candidate = start.replace(minute=cadence[2], second=0, microsecond=0)
+    candidate = start.replace(minute=cadence.minute_utc, second=0, microsecond=0)
     while (candidate - start) * direction < timedelta(0):
         candidate += timedelta(hours=direction)
     while not is_slot(cadence, candidate):

@@ -3,6 +3,8 @@
 import pytest
 
 from routines_core.db import Connection
+from routines_core.db.routines import Cadence
+from routines_core.db.statements import Statement
 from support.plans import Plan, buffers, explained, nodes
 from support.rows import make_task
 from support.stepping import TICK
@@ -59,3 +61,21 @@ async def test_at_a_million_routines_a_tick_and_an_idle_probe_read_what_they_rea
     assert_no_table_that_grows_is_read_whole(probe)
     assert read[1_000_000][0] < 1.5 * read[10_000][0]
     assert read[1_000_000][1] < read[10_000][1] + 20
+
+
+async def test_the_claim_computes_slots_in_place_and_hands_on_no_field_of_the_cadence(connection: Connection) -> None:
+    """Calling a function for each routine, or carrying its cadence on, would make every tick slower."""
+    tick = Statement.declared["tick.tick"].text
+    cursor = await connection.execute(f"EXPLAIN (VERBOSE, FORMAT JSON) {tick}".encode(), {**TICK, "now": None})
+    row = await cursor.fetchone()
+    assert row
+    [claimed] = [node for node in nodes(row[0][0]["Plan"]) if node.get("Subplan Name") == "CTE claimed"]
+    computed = " ".join(text for node in nodes(claimed) for text in node["Output"])
+    assert "date_bin" in computed
+    assert not [name for name in ("next_fire", "latest_slot", "cadence_of") if f"{name}(" in computed]
+    [scan] = [
+        node
+        for node in nodes(row[0][0]["Plan"])
+        if node.get("CTE Name") == "claimed" and node.get("Alias") == "claimed"
+    ]
+    assert not [field for field in Cadence.__struct_fields__[1:] if field in " ".join(scan["Output"])]

@@ -2,7 +2,11 @@
 
 from typing import Any
 
-_CADENCE = {"type": "weekdays", "hour_utc": 9, "minute_utc": 0, "day_of_week": None}
+import msgspec
+
+from routines_core.db.routines import Cadence
+
+_CADENCE = msgspec.to_builtins(Cadence("weekdays", hour_utc=9))
 _ROUTINE = {
     "id": 42,
     "name": "morning-regression",

@@ -113,7 +113,7 @@ async def tick(
         connection: In autocommit mode, so that the statement is the transaction.
         batch_size: The maximum number of routines to claim.
         hourly_catchup_seconds: The age up to which the newest slot of an hourly routine still fires.
-        catchup_seconds: The same for daily, weekdays and weekly. A routine's catchup_window_seconds overrides both.
+        catchup_seconds: The same for every other cadence. A routine's catchup_window_seconds overrides both.
         max_init_params_bytes: Limit of a run's merged init_params, in bytes as jsonb.
         now: Moves the clock in tests; None is the database's now().
         only: Claim only these, if they still wait for the slot that they were seen with.
