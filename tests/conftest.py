@@ -5,6 +5,7 @@ embedded server.
 """
 
 import asyncio
+import logging
 import os
 import secrets
 import uuid
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import structlog
 
 from routines_core.db import Connection, connect
 from routines_core.db.migrations import migrate
@@ -47,6 +49,22 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             if name == "chaos":
                 terminalreporter.write_sep("=", "chaos")
                 terminalreporter.write_line(str(text))
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
+    """Undo the logging that a test configured: a logger that kept its captured stderr would fail in the next test."""
+    configure, root = structlog.configure, logging.getLogger()
+    handlers, level = set(root.handlers), root.level
+    monkeypatch.setattr(
+        structlog, "configure", lambda **given: configure(**given | {"cache_logger_on_first_use": False})
+    )
+    yield
+    structlog.reset_defaults()
+    for handler in root.handlers[:]:
+        if type(handler).__module__ == "routines_core.logging" and handler not in handlers:
+            root.removeHandler(handler)
+    root.setLevel(level)
 
 
 def _docker_answers() -> bool:

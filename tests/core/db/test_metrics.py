@@ -53,9 +53,10 @@ async def test_due_routines_are_counted_with_the_age_of_the_oldest_slot(connecti
 async def test_slots_skipped_in_the_last_hour_are_counted_by_reason(connection: Connection) -> None:
     await connection.execute(
         """INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, slot_count, reason,
-                                       cadence_type, recorded_at)
+                                       cadence, recorded_at)
            SELECT 1, n, now(), now() + (slots - 1) * interval '1 hour', slots, reason,
-                  CASE WHEN slots > 1 THEN 'hourly' END, now() - age * interval '1 minute'
+                  CASE WHEN slots > 1 THEN ROW('hourly', NULL, 0, NULL)::routines.cadence END,
+                  now() - age * interval '1 minute'
            FROM (VALUES (1, 'missed', 5, 70), (2, 'missed', 3, 10), (3, 'overlap', 1, 59), (4, 'missed', 1, 1),
                         (5, 'failed_to_start', 1, 0)) AS given (n, reason, slots, age)"""
     )
