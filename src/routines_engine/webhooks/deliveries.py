@@ -274,35 +274,43 @@ class Deliverer:
         if not some:
             return
         try:
-            await self._settle(some)
+            ours = await self._settle(some)
         except Exception as error:
             if _is_away(error):
                 raise
             for each in some:  # one of them cannot be recorded, or another worker interfered
                 await self._record_alone(each)
+        else:
+            self._report(some, ours)
 
     async def _record_alone(self, settlement: Settlement) -> None:
         try:
-            await self._settle([settlement])
+            ours = await self._settle([settlement])
         except Exception as error:
             if _is_away(error):
                 raise
             del self._ended[0]
             self._leave([settlement.delivery], error)
+        else:
+            self._report([settlement], ours)
 
-    async def _settle(self, some: Sequence[Settlement]) -> None:
+    async def _settle(self, some: Sequence[Settlement]) -> dict[int, Settled]:
+        """Store the first outcomes of `_ended` and forget them; return what was stored, by delivery id."""
         async with self.pool.connection() as connection:
             settled = await deliveries.settle(connection, some, stop_after_seconds=STOP_AFTER_SECONDS)
-        ours = {each.id: each for each in settled}
         del self._ended[: len(some)]
         if not self._ended:
             self._has_ended.clear()
         self._half_has_ended.clear()
-        for each in some:
-            self._forget([each.delivery])
-            self._report(each, ours.get(each.delivery.id))
+        self._forget([each.delivery for each in some])
+        return {each.id: each for each in settled}
 
-    def _report(self, settlement: Settlement, settled: Settled | None) -> None:
+    def _report(self, some: Sequence[Settlement], ours: Mapping[int, Settled]) -> None:
+        """Count and log attempts."""
+        for each in some:
+            self._report_one(each, ours.get(each.delivery.id))
+
+    def _report_one(self, settlement: Settlement, settled: Settled | None) -> None:
         """Count and log an attempt; `settled` is None if the delivery belonged to another worker by then."""
         delivery, outcome = settlement.delivery, settlement.outcome
         name = _metric_of(outcome, settlement.delay_seconds) if settled else LOST
