@@ -467,7 +467,7 @@ BEGIN
         cadence, routines.latest_slot(cadence, first_slot), routines.latest_slot(cadence, last_slot));
 END $$;
 COMMENT ON FUNCTION routines.slots_in_span IS
-    'The number of slots from first_slot to last_slot, either of which may be a time that a person set between two slots.';
+    'The number of slots from first_slot to last_slot. Both may be times between two slots that a person set.';
 
 CREATE FUNCTION routines.next_slots(cadence routines.cadence, after timestamptz, slot_limit integer)
 RETURNS SETOF timestamptz LANGUAGE sql IMMUTABLE ROWS 10 AS $$

@@ -69,30 +69,30 @@ LIMITS: dict[str, LimitRule] = {
         "files",
         100_000,
         of_run=False,
-        description="Stored files, listed every hour and counted as they are saved. At the limit, uploads are refused.",
+        description="Stored files, listed every hour; uploads count at once. At the limit, uploads are refused.",
     ),
     "file_bytes": LimitRule("bytes", 100 * 2**30, of_run=False, description="The bytes of these files."),
     "run_step_bytes": LimitRule(
         "bytes",
         16 * 2**20,
         of_run=True,
-        description="Inputs and outputs of all steps of a run. A step that exceeds it fails.",
+        description="Inputs and outputs of all steps of a run. Not enforced yet; ROUTINES_MAX_RUN_BYTES is.",
     ),
-    "run_steps": LimitRule("steps", 1_000, of_run=True, description="Steps of a run. A run that exceeds it fails."),
+    "run_steps": LimitRule("steps", 1_000, of_run=True, description="Steps of a run. Not enforced yet."),
     "run_children": LimitRule(
         "runs",
         1_000,
         of_run=True,
-        description="Runs in the tree of a run, without its root. A step that would start one more fails.",
+        description="Runs in the tree of a run, without its root. Not enforced yet.",
     ),
     "run_log_events": LimitRule(
-        "events", 10_000, of_run=True, description="Events in the log of a run. A step that exceeds it fails."
+        "events", 10_000, of_run=True, description="Events in the log of a run. Not enforced yet."
     ),
     "run_secrets": LimitRule(
         "secrets",
         100,
         of_run=True,
-        description="Secrets of a run, including those of its collection. A run that exceeds it fails.",
+        description="Secrets of a run, including those of its collection. Not enforced yet.",
     ),
 }
 """By name, in the order in which they are shown."""

@@ -56,7 +56,7 @@ export function frame({ signOut }) {
   };
 }
 
-/** Draw the logo: four slots, the last of which is still to come. */
+/** Draw the logo: three slots that have passed and one to come. */
 function mark() {
   return h("span", { class: "mark", "aria-hidden": "true" }, h("i"), h("i"), h("i"), h("i"));
 }
