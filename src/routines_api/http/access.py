@@ -50,6 +50,8 @@ CONNECTIONS = 10
 """Size of the connection pool. One connection is reserved for the run-sync poll; requests share the others."""
 RESERVED_CONNECTIONS = 2
 """Connections reserved for collections that hold none."""
+LARGE_ANSWERS = 6
+"""Maximum number of large answers that a process sends at once. Each takes several times its size in memory."""
 ROOM_SECONDS = 5.0
 """How long a request waits for room in a budget or for a place that its collection shares with others."""
 UNKNOWN = "unknown"
@@ -79,10 +81,6 @@ class ApiServices:
         """The limits of a JSON body."""
         settings = self.settings
         return json_body.JsonLimits(settings.max_json_depth, settings.max_string_length, settings.max_items)
-
-
-LARGE_ANSWERS = 6
-"""Maximum number of large answers that a process sends at once. Each takes several times its size in memory."""
 
 
 @dataclass(frozen=True)
