@@ -1,5 +1,6 @@
 """The worker's side of one run in a step process: answers its calls and keeps its budget."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,12 +51,6 @@ class File(msgspec.Struct):
     content: bytes
 
 
-class Stepped(msgspec.Struct):
-    """The arguments of `checkpoint`."""
-
-    step: RecordedStep
-
-
 @dataclass
 class RunHost:
     """Answers one run's step process.
@@ -77,6 +72,10 @@ class RunHost:
         await self.record.flush()
         return self._counted(await self.payloads.reload(self.record.services.claimed.run))
 
+    def begun(self, step: RecordedStep) -> asyncio.Future[float]:
+        """Store that an attempt begins or has failed; the future is done once it is stored, and raises as `handle`."""
+        return self.record.begun(step)
+
     def completed(self, step: RecordedStep) -> None:
         """Record a completed step; it is stored with what follows."""
         self.record.completed(step)
@@ -94,8 +93,6 @@ class RunHost:
         """
         services = self.record.services
         match method:
-            case "checkpoint":
-                return await self.record.checkpoint(msgspec.msgpack.decode(arguments, type=Stepped).step)
             case "secret":
                 found = await services.secret(msgspec.msgpack.decode(arguments, type=Named).name)
                 return [] if found is None else [found]
@@ -125,12 +122,11 @@ class RunHost:
 
     async def fail(self, died: RunDiedError) -> RoutinesError:
         """Record the failure of a step that ended every process. Returns the run's error."""
-        if died.step is None:
+        if died.attempt is None:
             return InvalidError(f"the run could not be started: {died.cause}")
-        step = died.step
-        failed = StepRecord(step.step, step.position, "failed", "", {}, error=died.cause, attempt=step.attempt)
-        content = msgspec.json.encode(failed)
-        await self.record.checkpoint(
-            RecordedStep(step.step, "", "failed", step.attempt, is_retry=False, record=content)
+        position, name, number = died.attempt.position, died.attempt.step, died.attempt.number
+        failed = StepRecord(name, position, "failed", "", {}, error=died.cause, attempt=number)
+        await self.record.begun(
+            RecordedStep(name, "", "failed", number, is_retry=False, record=msgspec.json.encode(failed))
         )
-        return StepFailedError(step.step, died.cause)
+        return StepFailedError(name, died.cause)

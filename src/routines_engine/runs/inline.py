@@ -58,7 +58,7 @@ class InlineExecutor:
         async def checkpoint(record: StepRecord) -> None:
             step = recorded(record)
             if step.status != "completed":
-                await handler.record.checkpoint(step)
+                await handler.begun(step)
                 return
             budget.take(step)
             handler.completed(step)

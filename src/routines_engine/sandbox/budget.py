@@ -14,7 +14,7 @@ class Budget:
 
     def __init__(self, most_bytes: int, used_bytes: int) -> None:
         self._most_bytes = most_bytes
-        self._used_bytes = used_bytes
+        self.used_bytes = used_bytes
 
     def take(self, step: RecordedStep) -> None:
         """Count a completed step.
@@ -22,10 +22,10 @@ class Budget:
         Raises:
             InvalidError: The steps would hold too much; the step is not counted.
         """
-        total = self._used_bytes + len(step.record)
+        total = self.used_bytes + len(step.record)
         if total > self._most_bytes:
             raise InvalidError(
                 f"the run's steps would hold {total} bytes, more than the limit of {self._most_bytes}: "
                 "keep large outputs in files"
             )
-        self._used_bytes = total
+        self.used_bytes = total

@@ -5,6 +5,7 @@ It has no database, no encryption key and no file store, and asks its worker for
 
 import asyncio
 import ctypes
+import gc
 import importlib
 import os
 import resource
@@ -12,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +30,8 @@ from routines_engine.sandbox.channel import LARGE_FRAME_BYTES, Channel
 from routines_engine.sandbox.messages import (
     Answer,
     Arguments,
-    Began,
+    Attempt,
+    Begun,
     Call,
     Cancel,
     ChildEnded,
@@ -41,6 +44,7 @@ from routines_engine.sandbox.messages import (
     RecordedStep,
     Start,
 )
+from routines_engine.sandbox.progress import Progress
 from routines_engine.steps.flow import Verdict
 from routines_engine.steps.stepper import Step, Stepper
 from routines_workflow.activity import Child, ChildResult, Found
@@ -49,6 +53,9 @@ from routines_workflow.catalogue import load_entry_points
 MEMORY_EXIT_CODE = 77
 """Exit code of a process that exceeded its memory limit."""
 
+SMALL_RUN_BYTES = 8 * 1024
+"""A run of at most this size cannot exceed a limit of its process merely by making a step's inputs. Its completed steps
+are sent with what follows."""
 SHORT_WAIT_SECONDS = 1.0
 """Longest wait for the next attempt of a step during which a run keeps its place, in seconds."""
 THREAD_STACK_BYTES = 512 * 1024
@@ -99,14 +106,21 @@ class Calls:
             RoutinesError: The service refused.
             CallAbandonedError: The worker could not answer.
         """
+        given = msgspec.Raw(msgspec.msgpack.encode(arguments))
+        return msgspec.msgpack.decode(await self._answer(lambda call: Call(run, call, method, given)), type=type_)
+
+    async def store(self, run: int, step: RecordedStep) -> None:
+        """Have the worker store a checkpoint; raises as `call` does."""
+        await self._answer(lambda call: Begun(run, call, step))
+
+    async def _answer(self, make_message: Callable[[int], Call | Begun]) -> msgspec.Raw:
         self._last += 1
         number = self._last
-        future = self._waiting[number] = asyncio.get_running_loop().create_future()
+        future = self._waiting[number] = self.channel.loop.create_future()
         try:
-            size = self.channel.send(Call(run, number, method, msgspec.Raw(msgspec.msgpack.encode(arguments))))
-            if size > LARGE_FRAME_BYTES:
+            if self.channel.send(make_message(number)) > LARGE_FRAME_BYTES:
                 await self.channel.drain()
-            return msgspec.msgpack.decode(await future, type=type_)
+            return await future
         finally:
             self._waiting.pop(number, None)
 
@@ -178,8 +192,9 @@ def _decoded(text: bytes) -> dict[str, Any]:
 class ProcessStepper(Stepper):
     """A Stepper that tells the worker which attempt begins, and fails the one that ended an earlier process."""
 
-    def __init__(self, calls: Calls, start: Start) -> None:
+    def __init__(self, calls: Calls, progress: Progress, start: Start) -> None:
         self._calls = calls
+        self._progress = progress
         self._start = start
         self._budget = Budget(start.payload.most_bytes, len(start.payload.finished_steps))
         super().__init__(
@@ -195,9 +210,16 @@ class ProcessStepper(Stepper):
 
     async def try_step(self, position: int, name: str, attempt: int) -> Verdict:
         """See Stepper."""
-        self._calls.channel.send(Began(self._start.run, position, name, attempt))
-        self._calls.channel.flush()  # now: the worker must know which step to blame
+        self._progress.note(self._start.place, self._start.run, Attempt(position, name, attempt))
+        if self._held_bytes > SMALL_RUN_BYTES:
+            self._calls.channel.flush()  # what has completed must not be lost if this step ends the process
         return await super().try_step(position, name, attempt)
+
+    @property
+    def _held_bytes(self) -> int:
+        """What the next step can be made of, in bytes of JSON."""
+        payload = self._start.payload
+        return len(payload.workflow) + len(payload.init_params) + self._budget.used_bytes
 
     async def _attempt(self, step: Step, record: StepRecord) -> Any:
         death = self._start.death
@@ -213,7 +235,7 @@ class ProcessStepper(Stepper):
     async def _write_checkpoint(self, record: StepRecord) -> None:
         step = recorded(record)
         if step.status != "completed":
-            await self._calls.call(self._start.run, "checkpoint", type(None), step=step)
+            await self._calls.store(self._start.run, step)
             return
         self._budget.take(step)
         if self._calls.channel.send(Completed(self._start.run, step)) > LARGE_FRAME_BYTES:
@@ -229,7 +251,8 @@ class ProcessStepper(Stepper):
 class StepProcess:
     """Everything that one step process does."""
 
-    def __init__(self) -> None:
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
         self._channel = Channel[FromWorker](FromWorker, self._received, self._lost)
         self._calls = Calls(self._channel)
         self._runs: dict[int, asyncio.Task[None]] = {}
@@ -257,7 +280,7 @@ class StepProcess:
                 self._channel.send(Pong(number))
 
     def _begin(self, start: Start) -> None:
-        task = self._runs[start.run] = asyncio.create_task(self._run(start))
+        task = self._runs[start.run] = self._channel.loop.create_task(self._run(start))
         task.add_done_callback(lambda _: self._runs.pop(start.run, None))
 
     async def _run(self, start: Start) -> None:
@@ -276,7 +299,7 @@ class StepProcess:
         self._channel.send(ended)
 
     async def _do(self, start: Start) -> tuple[str, float] | None:
-        stepper = ProcessStepper(self._calls, start)
+        stepper = ProcessStepper(self._calls, self._progress, start)
         if start.attempt is None:
             await stepper.run()
             return None
@@ -312,10 +335,10 @@ def die_with(worker_pid: int) -> None:
         os._exit(1)
 
 
-async def serve(file_descriptor: int) -> None:
-    """Serve the worker at the other end of this socket."""
+async def serve(arguments: Arguments, progress: Progress) -> None:
+    """Serve the worker at the other end of the socket."""
     asyncio.get_running_loop().set_exception_handler(_exit_without_memory)
-    await StepProcess().serve(socket.socket(fileno=file_descriptor))
+    await StepProcess(progress).serve(socket.socket(fileno=arguments.file_descriptor))
 
 
 def _exit_without_memory(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -331,9 +354,12 @@ def main(arguments: Arguments) -> None:
     load_entry_points()
     for module in arguments.modules:
         importlib.import_module(module)
+    progress = Progress(arguments.progress_descriptor, arguments.places)
     limit_memory(arguments.memory_bytes)
+    gc.collect()
+    gc.freeze()  # what the imports made stays: the collector need not look at it again
     try:
-        uvloop.run(serve(arguments.file_descriptor))
+        uvloop.run(serve(arguments, progress))
     except MemoryError:
         os._exit(MEMORY_EXIT_CODE)
     os._exit(0)  # threads of blocking activities may still be running; nothing waits for them

@@ -205,14 +205,17 @@ class Stepper:
             allow_private=self._allow_private,
             mask=self._masker.mask,
         )
-        limit = asyncio.timeout(seconds)
-        try:
-            async with limit:
-                outputs = await step.activity.call(step.inputs, context)
-        except TimeoutError:
-            if limit.expired() and seconds is not None:
-                raise StepTimeoutError(seconds) from None
-            raise
+        if seconds is None:
+            outputs = await step.activity.call(step.inputs, context)
+        else:
+            limit = asyncio.timeout(seconds)
+            try:
+                async with limit:
+                    outputs = await step.activity.call(step.inputs, context)
+            except TimeoutError:
+                if limit.expired():
+                    raise StepTimeoutError(seconds) from None
+                raise
         return self._masker.mask(storable(outputs, "its outputs"))
 
     async def _after_error(self, error: Exception, step: Step, record: StepRecord) -> Verdict:
