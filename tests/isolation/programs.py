@@ -59,6 +59,11 @@ class Programs:
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict[str, subprocess.Popen[bytes]])
     _ports: dict[str, int] = field(default_factory=dict[str, int])
 
+    @property
+    def files(self) -> Path:
+        """The directory of the file store, which has a folder for each collection."""
+        return self.directory / "files"
+
     def start(self) -> None:
         """Start all programs and wait until each reports that it is healthy."""
         self._lifeline, self._held = os.pipe()
@@ -138,7 +143,7 @@ class Programs:
             "ENABLE_ROUTINES": "true",
             "ROUTINES_ENCRYPTION_KEYS": ENCRYPTION_KEYS,
             "ROUTINES_WEBHOOK_ALLOW_PRIVATE": "true",
-            "ROUTINES_FILES": str(self.directory / "files"),
+            "ROUTINES_FILES": str(self.files),
             "ROUTINES_LOG_FORMAT": "json",
             port: str(self._ports[name]),
             LIFELINE_VARIABLE: str(self._lifeline),
