@@ -214,7 +214,7 @@ class Arena:
         return harm
 
     def _excess(self, alpha: Alpha) -> list[str]:
-        """Return a sentence for each limit that alpha has exceeded; it counts what is there, not what the product says."""
+        """Return a sentence for each limit that alpha has exceeded; counted by what is there."""
         [(collection, tasks)] = alpha.execute(
             """SELECT id, (SELECT count(*) FROM routines.tasks WHERE collection_id = collections.id)
                FROM routines.collections WHERE name = %s""",
