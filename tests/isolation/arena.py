@@ -9,7 +9,8 @@ An attack is contained if all of this holds:
 - No program exceeds its limit in MEMORY_BYTES, and none exits.
 - Alpha has stored no more than ALPHAS_LIMITS, which the arena sets as an operator would, allow, times OVERSHOOT.
 - RECOVERY_SECONDS after the attack, beta's probes are within their bounds again, none of alpha's cancelled runs is
-  still active, and the programs use at most SPARE_CORES more processor time than before.
+  still active, the programs use at most SPARE_CORES more processor time than before, and none of them is busy all the
+  time, which shows even if a busy machine gives it little processor time.
 """
 
 import json
@@ -265,23 +266,26 @@ class Arena:
         Returns:
             How long after the attack that began, or None if it did not in time; and what was last not as before.
         """
-        marks: deque[tuple[float, dict[int, float]]] = deque()
+        marks: deque[tuple[float, dict[int, float], dict[int, str]]] = deque()
         difference = "nothing was measured"
         while (now := time.monotonic()) < ended + RECOVERY_SECONDS + WINDOW_SECONDS:
-            marks.append((now, self.programs.cpu_seconds()))
+            marks.append((now, self.programs.cpu_seconds(), self.programs.running()))
             while len(marks) > 1 and marks[1][0] <= now - WINDOW_SECONDS:
                 marks.popleft()
-            begin, used = marks[0]
+            begin, used, running = marks[0]
             if now - begin >= WINDOW_SECONDS:
-                found = self._difference(self._between(begin, now), self._cores_since(begin, used))
+                busy = [running[pid] for pid in running if all(pid in each for _, _, each in marks)]
+                found = self._difference(self._between(begin, now), self._cores_since(begin, used), busy)
                 if found is None:
                     return begin - ended, ""
                 difference = found
             time.sleep(0.1)
         return None, difference
 
-    def _difference(self, window: list[Sample], cores: float) -> str | None:
+    def _difference(self, window: list[Sample], cores: float, busy: list[str]) -> str | None:
         """Return what is not as before the attack; None if all is."""
+        if busy:
+            return f"the {busy[0]} was busy without a pause"
         if cores > self.quiet_cores + SPARE_CORES:
             return f"the programs used {cores - self.quiet_cores:.1f} cores more than before"
         for each in window:

@@ -19,6 +19,7 @@ from isolation.attacks import Containment
 
 API, CORE, ENGINE = "src/routines_api", "src/routines_core", "src/routines_engine"
 CLAIM = "sql/queries/runs.sql"
+BUSY = "the step process was busy without a pause"
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Mutant:
         environment: Settings that limit nothing.
         limits: Limits of alpha's collection; None for no limit.
         edits: Changes to the source.
-        also: Other mutants whose containments are removed too, since they would also stop the attacks.
+        also: Names of other mutants, whose containments are removed too since they would also stop the attacks.
     """
 
     name: str
@@ -43,15 +44,15 @@ class Mutant:
     environment: dict[str, str] = field(default_factory=dict[str, str])
     limits: dict[str, int | None] = field(default_factory=dict[str, "int | None"])
     edits: tuple[Edit, ...] = ()
-    also: "tuple[Mutant, ...]" = ()
+    also: tuple[str, ...] = ()
 
     def product(self) -> "Product":
         """Return the product without this containment, and without those of `also`."""
-        return Product((self, *self.also))
+        return Product((self, *self.others().mutants))
 
     def others(self) -> "Product":
         """Return the product without the containments of `also` only."""
-        return Product(self.also)
+        return Product(tuple(each for each in MUTANTS if each.name in self.also))
 
 
 @dataclass(frozen=True)
@@ -90,26 +91,9 @@ class Product:
             yield from each.edits
 
 
-NO_WATCHDOG = Mutant(
-    "step processes have no watchdog",
-    Containment.WATCHDOG,
-    ("references-of-a-hundred-members",),
-    "cores more than before",
-    edits=(Edit(f"{ENGINE}/sandbox/process.py", "if still_seconds <= limit:", "if still_seconds <= 1e9:"),),
-)
-NO_SHARES_OF_CAPACITY = Mutant(
-    "a worker's capacity is first come, first served",
-    Containment.FAIR_SHARES,
-    ("sixty-slow-steps",),
-    "beta's run-sync stood still",
-    edits=(
-        Edit(
-            f"{ENGINE}/runs/worker.py",
-            "return room > 0 and await self._claim_up_to(room, but_collections=list(present), most_each=1)",
-            "return room < 0",
-        ),
-    ),
-)
+NO_WATCHDOG = "step processes have no watchdog"
+ANY_CHARSET = "responses are decoded with any charset that the receiver names"
+NO_SHARES = "a worker's capacity is first come, first served"
 
 MUTANTS = [
     Mutant(
@@ -139,7 +123,7 @@ MUTANTS = [
     Mutant(
         "runs and lists of runs are read whole and decoded in one piece",
         Containment.BOUNDED_READS,
-        ("forty-readers-of-a-big-run", "lists-of-big-runs"),
+        ("readers-of-a-run-of-many-parts", "lists-of-big-runs"),
         "the api used",
         edits=(
             Edit(f"{CORE}/db/trajectories.py", "\nSMALL_BYTES = 256 * 1024\n", "\nSMALL_BYTES = 1024**3\n"),
@@ -150,8 +134,8 @@ MUTANTS = [
     Mutant(
         "the masker replaces one spelling after another until none is left",
         Containment.LINEAR_MASKING,
-        ("a-secret-that-looks-like-a-mask", "a-mask-in-a-mebibyte"),
-        "cores more than before",
+        ("a-mask-in-a-mebibyte",),
+        BUSY,
         edits=(
             Edit(
                 f"{ENGINE}/steps/masking.py",
@@ -168,10 +152,10 @@ MUTANTS = [
         also=(NO_WATCHDOG,),
     ),
     Mutant(
-        "responses are decoded with any charset that the receiver names",
+        ANY_CHARSET,
         Containment.BOUNDED_ANSWERS,
         ("an-answer-in-punycode",),
-        "cores more than before",
+        BUSY,
         edits=(
             Edit(
                 f"{CORE}/answer_body.py",
@@ -184,15 +168,22 @@ MUTANTS = [
     Mutant(
         "step processes have no memory limit",
         Containment.MEMORY_LIMIT,
-        ("a-separator-of-600-kilobytes", "a-template-that-multiplies"),
+        ("twenty-runs-of-many-parts",),
         "the step process used",
         edits=(Edit(f"{ENGINE}/sandbox/child.py", "    limit_memory(arguments.memory_bytes)\n", ""),),
     ),
-    NO_WATCHDOG,
+    Mutant(
+        NO_WATCHDOG,
+        Containment.WATCHDOG,
+        ("an-answer-in-punycode",),
+        BUSY,
+        edits=(Edit(f"{ENGINE}/sandbox/process.py", "if still_seconds <= limit:", "if still_seconds <= 1e9:"),),
+        also=(ANY_CHARSET,),
+    ),
     Mutant(
         "collections share step processes",
         Containment.PROCESS_PER_COLLECTION,
-        ("comparisons-of-long-lists",),
+        ("an-answer-in-punycode",),
         "beta's run-sync stood still",
         edits=(
             Edit(
@@ -201,6 +192,7 @@ MUTANTS = [
                 "if not each.is_exclusive]\n        least",
             ),
         ),
+        also=(ANY_CHARSET,),
     ),
     Mutant(
         "a run that waits for a retry keeps its capacity",
@@ -208,9 +200,21 @@ MUTANTS = [
         ("sixty-retries-in-a-day",),
         "beta's run-sync stood still",
         edits=(Edit(f"{ENGINE}/sandbox/child.py", "SHORT_WAIT_SECONDS = 1.0", "SHORT_WAIT_SECONDS = 1e9"),),
-        also=(NO_SHARES_OF_CAPACITY,),
+        also=(NO_SHARES,),
     ),
-    NO_SHARES_OF_CAPACITY,
+    Mutant(
+        NO_SHARES,
+        Containment.FAIR_SHARES,
+        ("sixty-slow-steps",),
+        "beta's run-sync stood still",
+        edits=(
+            Edit(
+                f"{ENGINE}/runs/worker.py",
+                "return room > 0 and await self._claim_up_to(room, but_collections=list(present), most_each=1)",
+                "return room < 0",
+            ),
+        ),
+    ),
     Mutant(
         "a worker's webhooks are first come, first served",
         Containment.FAIR_SHARES,
@@ -250,7 +254,7 @@ MUTANTS = [
     Mutant(
         "the steps of a run may hold any number of bytes",
         Containment.RUN_BUDGET,
-        ("a-mebibyte-in-each-of-ninety-steps",),
+        ("runs-beyond-their-budget-lose-their-worker",),
         "the worker used",
         environment={"ROUTINES_MAX_RUN_BYTES": str(2**30 - 1)},
         limits={"run_step_bytes": None},

@@ -128,6 +128,12 @@ class Programs:
         own = [process.pid for process in self.processes.values()]
         return {pid: cpu_seconds(pid) for pid in [*own, *children_of(self.processes["worker"].pid)]}
 
+    def running(self) -> dict[int, str]:
+        """Return the programs and step processes that work or wait for a core at this moment, by process id."""
+        own = {process.pid: name for name, process in self.processes.items()}
+        steps = dict.fromkeys(children_of(self.processes["worker"].pid), STEP_PROCESSES)
+        return {pid: name for pid, name in (own | steps).items() if state_of(pid) == "R"}
+
     def _note(self, name: str, pid: int) -> None:
         self.peaks[name] = max(self.peaks.get(name, 0), peak_bytes(pid))
 
@@ -188,6 +194,11 @@ def cpu_seconds(pid: int) -> float:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     return 0.0
+
+
+def state_of(pid: int) -> str:
+    """Return the state of a process's main thread as in `ps`, such as R for running; empty if it has exited."""
+    return _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].strip()[:1]
 
 
 def children_of(pid: int) -> list[int]:

@@ -4,7 +4,16 @@ import time
 
 from isolation.alpha import Alpha, Step, answering, hangs, receiver
 from isolation.attacks import Containment, attack
-from isolation.corpus.workflows import FITTING, FLEETING, PIECE, big_run, big_steps, slow_step, until_steps
+from isolation.corpus.workflows import (
+    FITTING,
+    FLEETING,
+    PIECE,
+    big_run,
+    big_steps,
+    slow_step,
+    steps_of_many_parts,
+    until_steps,
+)
 
 # Kind 1: what a claim carries
 
@@ -35,6 +44,19 @@ def many_big_runs_lose_their_worker(alpha: Alpha) -> None:
             time.sleep(2)
 
 
+@attack(Containment.RUN_BUDGET, kind=1)
+def runs_beyond_their_budget_lose_their_worker(alpha: Alpha) -> None:
+    """Four of alpha's runs try to have 90 finished steps of 1 MiB each, and all lose their worker at once."""
+    with receiver(hangs) as url:
+        alpha.task({**big_steps(90), "wait": slow_step(url)})
+        for run in [alpha.run() for _ in range(4)]:
+            until_steps(alpha, run, 91)
+        alpha.begin()
+        while alpha.goes_on():
+            alpha.lose_leases()
+            time.sleep(2)
+
+
 @attack(Containment.SMALL_CLAIMS, kind=1)
 def a_backlog_of_big_parameters(alpha: Alpha) -> None:
     """Alpha starts 300 runs with 200 KB of parameters each."""
@@ -58,6 +80,15 @@ def forty_readers_of_a_big_run(alpha: Alpha) -> None:
     """Forty connections of alpha read a run of 90 steps of 1 MiB."""
     run = big_run(alpha)
     alpha.repeat(lambda: alpha.send("GET", f"/db/trajectory/{alpha.collection}/attack/{run}"), threads=40)
+
+
+@attack(Containment.BOUNDED_READS, kind=2)
+def readers_of_a_run_of_many_parts(alpha: Alpha) -> None:
+    """Ten connections of alpha read a run whose outputs are lists of millions of short texts."""
+    alpha.task(steps_of_many_parts(FITTING))
+    run = alpha.ended_run("attack", seconds=60)
+    alpha.begin()
+    alpha.repeat(lambda: alpha.send("GET", f"/db/trajectory/{alpha.collection}/attack/{run}"), threads=10)
 
 
 @attack(Containment.BOUNDED_READS, kind=2)

@@ -40,7 +40,7 @@ def templates_of_many_indexes(alpha: Alpha) -> None:
 
 @attack(Containment.CHECKS_OFF_LOOP, kind=8)
 def templates_that_nobody_repeats(alpha: Alpha) -> None:
-    """Alpha saves templates of 60 KB made of thousands of different placeholders, new ones each time."""
+    """Alpha saves 450 templates of 60 KB made of thousands of different placeholders, new ones each time."""
     numbers = itertools.count()
 
     def save() -> None:
@@ -48,7 +48,7 @@ def templates_that_nobody_repeats(alpha: Alpha) -> None:
         text = "".join(f"{{{{{number:x}}}}}" for number in range(first, first + 7000))[:PLACEHOLDERS]
         _save(alpha, {"s": {"activity": "text_echo", "text": text.rpartition("{{")[0]}})
 
-    alpha.repeat(save, threads=4)
+    alpha.at_once(lambda _: save(), range(450), threads=4)
 
 
 @attack(Containment.CHECKS_OFF_LOOP, kind=8)

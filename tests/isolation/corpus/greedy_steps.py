@@ -1,8 +1,8 @@
 """Attacks by steps that use much memory or keep every core busy."""
 
-from isolation.alpha import Alpha, Step
+from isolation.alpha import Alpha, Step, hangs, receiver
 from isolation.attacks import Containment, attack
-from isolation.corpus.workflows import PIECE, sixteen_times
+from isolation.corpus.workflows import FITTING, PIECE, sixteen_times, slow_step, steps_of_many_parts
 
 # Kinds 5 and 9: memory
 
@@ -68,6 +68,15 @@ def a_text_of_a_million_parts(alpha: Alpha) -> None:
         }
     )
     alpha.runs(20)
+
+
+@attack(Containment.MEMORY_LIMIT, kind=5)
+def twenty_runs_of_many_parts(alpha: Alpha) -> None:
+    """Twenty of alpha's runs split texts into millions of short ones, as many as their budget allows, and keep them."""
+    with receiver(hangs) as url:
+        alpha.task({**steps_of_many_parts(FITTING - 1), "wait": slow_step(url)})
+        alpha.runs(20)
+        alpha.hold()
 
 
 @attack(Containment.MEMORY_LIMIT)

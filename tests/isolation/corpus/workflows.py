@@ -19,6 +19,15 @@ def big_steps(count: int) -> dict[str, Step]:
     return {"piece": {"activity": "text_echo", "text": PIECE}} | {f"big{number}": big for number in range(count)}
 
 
+def steps_of_many_parts(count: int) -> dict[str, Step]:
+    """Return steps with outputs of nearly 1 MiB each: lists of short texts, which take twelve times as much memory."""
+    split = {"activity": "text_split", "separator": ",", "text_path": "big.outputs.text"}
+    return {
+        "piece": {"activity": "text_echo", "text": "ab," * 20_000},
+        "big": {"activity": "text_concatenate", "texts_path": ["piece.outputs.text"] * 9},
+    } | {f"split{number}": split for number in range(count)}
+
+
 def slow_step(url: str, seconds: float = 60) -> Step:
     """Return a step that waits for a receiver that never responds."""
     return {"activity": "http_request", "url": url, "timeout_seconds": seconds}
