@@ -237,8 +237,11 @@ async def outline(connection: Connection, run: Claim) -> Outline | None:
     return await _OUTLINE.first(connection, id=run.id, fence=run.fence)
 
 
-async def suspend(connection: Connection, run: Claim, *, seconds: float) -> bool:
-    """Let the run wait without a worker; it returns to the queue after `seconds`. Returns False if it was lost."""
+async def suspend(connection: Connection, run: Claim, *, seconds: float | None) -> bool:
+    """Let the run wait without a worker. Returns False if it was lost.
+
+    It returns to the queue after `seconds`, or for None once all its children have ended.
+    """
     return await _SUSPEND.first(connection, id=run.id, fence=run.fence, seconds=seconds) is not None
 
 

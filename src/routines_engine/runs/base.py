@@ -115,6 +115,7 @@ class WorkerBase(ABC):
             open_file_store(self.settings),
             self._child_waiter,
             self._capacity_freed,
+            self._may_wait,
             timeout_seconds,
         )
         self._payloads = Payloads(self._resources, self.settings.webhook_allow_private, self.settings.max_run_bytes)
@@ -141,6 +142,10 @@ class WorkerBase(ABC):
     @abstractmethod
     def _capacity_freed(self) -> None:
         """Act on the capacity that a claimed run has freed by waiting for a child."""
+
+    @abstractmethod
+    def _may_wait(self, claimed: ClaimedRun) -> bool:
+        """Return whether the run may stay claimed while it waits for a child."""
 
     @abstractmethod
     async def _give_up_runs(self) -> None:

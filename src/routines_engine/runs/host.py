@@ -72,6 +72,15 @@ class RunHost:
         await self.record.flush()
         return self._counted(await self.payloads.reload(self.record.services.claimed.run))
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the run waits for a child, and so takes no place of its process from others."""
+        return self.record.services.claimed.waiting_children > 0
+
+    def placed(self, *, is_alone: bool) -> None:
+        """Note whether the run has a process of its own now."""
+        self.record.services.claimed.is_alone = is_alone
+
     def begun(self, step: RecordedStep) -> asyncio.Future[float]:
         """Store that an attempt begins or has failed; the future is done once it is stored, and raises as `handle`."""
         return self.record.begun(step)

@@ -12,7 +12,7 @@ class Arguments(msgspec.Struct, frozen=True):
     Attributes:
         file_descriptor: Its end of the socket to the worker.
         progress_descriptor: The memory in which it notes the attempts that are in progress.
-        places: The most runs that it has at once.
+        places: The most runs that it has at once, each with a place for its note.
         memory_bytes: What it may allocate beyond what it has when it starts.
         modules: Imported at the start, beside the installed entry points: where more activities are.
     """

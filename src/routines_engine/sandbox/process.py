@@ -37,6 +37,8 @@ from routines_engine.sandbox.messages import (
 )
 from routines_engine.sandbox.progress import Progress, shared_memory
 
+PLACES = 256
+"""The most runs of one process, with those that wait for children."""
 START_SECONDS = 60.0
 """How long a process may take to start."""
 PATIENCE_FACTOR = 6
@@ -96,6 +98,15 @@ class ProcessGoneError(Exception):
 class RunHandler(Protocol):
     """What a process may ask for one run; each method returns what msgpack can encode."""
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the run waits for another one, and so takes no place from others."""
+        ...
+
+    def placed(self, *, is_alone: bool) -> None:
+        """Note whether the run has a process of its own now."""
+        ...
+
     async def handle(self, method: str, arguments: msgspec.Raw) -> Any:
         """Return the answer to a call.
 
@@ -149,11 +160,11 @@ class StepProcessHandle:
 
     on_gone: Callable[[], None]
 
-    def __init__(self, process: asyncio.subprocess.Process, limits: Limits, progress: Progress, places: int) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, limits: Limits, progress: Progress) -> None:
         self._process = process
         self._limits = limits
         self._progress = progress
-        self._places = list(range(places))
+        self._places = list(range(PLACES))
         self._channel = Channel[FromProcess](FromProcess, self._received, self._lost)
         self._ready = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -170,18 +181,18 @@ class StepProcessHandle:
         self.on_gone = lambda: None
 
     @classmethod
-    async def start(cls, limits: Limits, places: int, log_format: str, modules: list[str]) -> "StepProcessHandle":
-        """Start a process for up to `places` runs at once and wait until it is ready.
+    async def start(cls, limits: Limits, log_format: str, modules: list[str]) -> "StepProcessHandle":
+        """Start a process and wait until it is ready.
 
         Raises:
             StepProcessError: It ended or was not ready within START_SECONDS.
         """
         ours, theirs = socket.socketpair()
-        memory = shared_memory(places)
+        memory = shared_memory(PLACES)
         try:
-            progress = Progress(memory, places)
+            progress = Progress(memory, PLACES)
             arguments = Arguments(
-                theirs.fileno(), memory, places, os.getpid(), limits.memory_bytes, log_format, modules
+                theirs.fileno(), memory, PLACES, os.getpid(), limits.memory_bytes, log_format, modules
             )
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -196,7 +207,7 @@ class StepProcessHandle:
         finally:
             os.close(memory)
             theirs.close()
-        handle = cls(process, limits, progress, places)
+        handle = cls(process, limits, progress)
         await handle._channel.open(ours)
         try:
             async with asyncio.timeout(START_SECONDS):
@@ -213,10 +224,11 @@ class StepProcessHandle:
         """The process id."""
         return self._process.pid
 
-    @property
-    def has_room(self) -> bool:
-        """Whether it can have one more run."""
-        return bool(self._places)
+    def has_room_beside(self, most_at_work: int) -> bool:
+        """Return whether it can have one more run: fewer than `most_at_work` of its runs do not wait."""
+        if len(self.runs) < most_at_work:
+            return True
+        return bool(self._places) and sum(not each.handler.is_waiting for each in self.runs.values()) < most_at_work
 
     async def run(
         self, handler: RunHandler, payload: Payload, attempt: Attempt | None = None, death: Death | None = None
