@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from routines_core.db import Connection, Pool, children, runs
-from routines_core.db.children import Ended, EndedRun
+from routines_core.db.children import EndedChild, EndedRun
 from routines_core.db.pool import AWAY
 from routines_core.db.runs import Claim
 from routines_core.db.timeouts import within
@@ -114,7 +114,7 @@ class RunServices:
         context = SecretContext(self._run.collection_id, kind, name, owner, sealed.secret_id)
         return self.resources.keyring.open(sealed.ciphertext, context)
 
-    async def run_child(self, task: str, init_params: str, index: int) -> tuple[Ended, str]:
+    async def run_child(self, task: str, init_params: str, index: int) -> tuple[EndedChild, str]:
         """Start a run of another task, or find the one this step started before, and wait until it ends.
 
         Returns:
@@ -133,7 +133,7 @@ class RunServices:
         ended = await self._wait_for(child_id)
         return ended, await self.resources.ask(lambda connection: children.outputs(connection, child_id))
 
-    async def _wait_for(self, child_id: int) -> Ended:
+    async def _wait_for(self, child_id: int) -> EndedChild:
         may_stay = self.resources.may_wait(self.claimed)
         self.claimed.waiting_children += 1
         self.resources.capacity_freed()

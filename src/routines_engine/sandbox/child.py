@@ -28,7 +28,7 @@ from routines_core.logging import configure_logging
 from routines_engine.sandbox.budget import Budget
 from routines_engine.sandbox.channel import LARGE_FRAME_BYTES, Channel
 from routines_engine.sandbox.messages import (
-    Answer,
+    Answered,
     Arguments,
     Attempt,
     Begun,
@@ -124,7 +124,7 @@ class Calls:
         finally:
             self._waiting.pop(number, None)
 
-    def answered(self, answer: Answer) -> None:
+    def answered(self, answer: Answered) -> None:
         """Settle the call that this answers; answers to abandoned calls are dropped."""
         future = self._waiting.get(answer.call)
         if future is None or future.done():
@@ -274,7 +274,7 @@ class StepProcess:
             case Cancel(run):
                 if run in self._runs:
                     self._runs[run].cancel()
-            case Answer() as answer:
+            case Answered() as answer:
                 self._calls.answered(answer)
             case Ping(number):
                 self._channel.send(Pong(number))

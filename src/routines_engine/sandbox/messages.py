@@ -129,7 +129,7 @@ class Cancel(msgspec.Struct, frozen=True, tag=True, array_like=True):
     run: int
 
 
-class Answer(msgspec.Struct, frozen=True, tag=True, array_like=True):
+class Answered(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Worker to process: the answer to a call.
 
     Attributes:
@@ -199,5 +199,5 @@ class Ended(msgspec.Struct, frozen=True, tag=True, array_like=True):
     is_internal: bool = False
 
 
-FromWorker = Start | Cancel | Answer | Ping
+FromWorker = Start | Cancel | Answered | Ping
 FromProcess = Pong | Begun | Completed | Call | Ended

@@ -19,7 +19,7 @@ from routines_core.errors import RoutinesError
 from routines_engine.sandbox.channel import LARGE_FRAME_BYTES, Channel
 from routines_engine.sandbox.child import ANSWERS, MEMORY_EXIT_CODE
 from routines_engine.sandbox.messages import (
-    Answer,
+    Answered,
     Arguments,
     Attempt,
     Begun,
@@ -41,7 +41,7 @@ PLACES = 256
 """The most runs of one process, with those that wait for children."""
 START_SECONDS = 60.0
 """How long a process may take to start."""
-PATIENCE_FACTOR = 6
+UNSCHEDULED_FACTOR = 6
 """A stalled process that uses no processor time is killed after this many times the stall limit, because on a busy
 machine it may simply not have been scheduled."""
 PING_SECONDS = 0.5
@@ -313,12 +313,12 @@ class StepProcessHandle:
         if error := stored.exception():
             self._refuse(entry, call, error)
         else:
-            self._channel.send(Answer(call))
+            self._channel.send(Answered(call))
 
     async def _answer(self, entry: RunInProcess, call: Call) -> None:
         try:
             value = await entry.handler.handle(call.method, call.arguments)
-            size = self._channel.send(Answer(call.call, msgspec.Raw(msgspec.msgpack.encode(value))))
+            size = self._channel.send(Answered(call.call, msgspec.Raw(msgspec.msgpack.encode(value))))
             if size > LARGE_FRAME_BYTES:
                 await self._channel.drain()
         except Exception as error:  # noqa: BLE001 - any error goes to the run
@@ -328,7 +328,7 @@ class StepProcessHandle:
         """Give the step an error that is an answer; leave the run at any other."""
         if isinstance(error, RoutinesError | OSError):
             name = next((each.__name__ for each in type(error).__mro__ if each.__name__ in ANSWERS), "StorageError")
-            self._channel.send(Answer(call, error=(name, str(error))))
+            self._channel.send(Answered(call, error=(name, str(error))))
         elif not entry.ended.done():
             entry.ended.set_exception(error)
 
@@ -350,7 +350,7 @@ class StepProcessHandle:
             return False
         used = _cpu_seconds(self.pid)
         busy_seconds = still_seconds if used is None else used - self._ponged_cpu_seconds
-        return busy_seconds > limit / 2 or still_seconds > limit * PATIENCE_FACTOR
+        return busy_seconds > limit / 2 or still_seconds > limit * UNSCHEDULED_FACTOR
 
     async def _gone(self) -> None:
         code = await self._process.wait()
