@@ -21,7 +21,7 @@ class Named(msgspec.Struct):
     name: str
 
 
-class Started(msgspec.Struct):
+class NewChild(msgspec.Struct):
     """The arguments of `run_child`; init_params is JSON."""
 
     task: str
@@ -72,6 +72,15 @@ class RunHost:
         await self.record.flush()
         return self._counted(await self.payloads.reload(self.record.services.claimed.run))
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the run waits for a child, and so takes no place of its process from others."""
+        return self.record.services.claimed.waiting_children > 0
+
+    def placed(self, *, is_alone: bool) -> None:
+        """Note whether the run has a process of its own now."""
+        self.record.services.claimed.is_alone = is_alone
+
     def begun(self, step: RecordedStep) -> asyncio.Future[float]:
         """Store that an attempt begins or has failed; the future is done once it is stored, and raises as `handle`."""
         return self.record.begun(step)
@@ -97,7 +106,7 @@ class RunHost:
                 found = await services.secret(msgspec.msgpack.decode(arguments, type=Named).name)
                 return [] if found is None else [found]
             case "run_child":
-                return await self._run_child(msgspec.msgpack.decode(arguments, type=Started))
+                return await self._run_child(msgspec.msgpack.decode(arguments, type=NewChild))
             case "find_trajectories":
                 return await self._find(msgspec.msgpack.decode(arguments, type=Search))
             case "read_file":
@@ -109,7 +118,7 @@ class RunHost:
             case _:
                 raise InvalidError(f"there is no service {method!r}")
 
-    async def _run_child(self, child: Started) -> ChildEnded:
+    async def _run_child(self, child: NewChild) -> ChildEnded:
         ended, outputs = await self.record.services.run_child(child.task, child.init_params.decode(), child.index)
         return ChildEnded(ended.trajectory_id, ended.status, outputs.encode(), ended.error)
 

@@ -5,7 +5,6 @@ It has no database, no encryption key and no file store, and asks its worker for
 
 import asyncio
 import ctypes
-import gc
 import importlib
 import os
 import resource
@@ -24,11 +23,12 @@ import uvloop
 
 from routines_core.db.runs import StepRecord
 from routines_core.errors import InvalidError, RoutinesError, SecretError, StorageError
+from routines_core.lifecycle import freeze_loaded
 from routines_core.logging import configure_logging
 from routines_engine.sandbox.budget import Budget
 from routines_engine.sandbox.channel import LARGE_FRAME_BYTES, Channel
 from routines_engine.sandbox.messages import (
-    Answer,
+    Answered,
     Arguments,
     Attempt,
     Begun,
@@ -124,7 +124,7 @@ class Calls:
         finally:
             self._waiting.pop(number, None)
 
-    def answered(self, answer: Answer) -> None:
+    def answered(self, answer: Answered) -> None:
         """Settle the call that this answers; answers to abandoned calls are dropped."""
         future = self._waiting.get(answer.call)
         if future is None or future.done():
@@ -274,7 +274,7 @@ class StepProcess:
             case Cancel(run):
                 if run in self._runs:
                     self._runs[run].cancel()
-            case Answer() as answer:
+            case Answered() as answer:
                 self._calls.answered(answer)
             case Ping(number):
                 self._channel.send(Pong(number))
@@ -356,8 +356,7 @@ def main(arguments: Arguments) -> None:
         importlib.import_module(module)
     progress = Progress(arguments.progress_descriptor, arguments.places)
     limit_memory(arguments.memory_bytes)
-    gc.collect()
-    gc.freeze()  # what the imports made stays: the collector need not look at it again
+    freeze_loaded()
     try:
         uvloop.run(serve(arguments, progress))
     except MemoryError:

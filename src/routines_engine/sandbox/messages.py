@@ -12,7 +12,7 @@ class Arguments(msgspec.Struct, frozen=True):
     Attributes:
         file_descriptor: Its end of the socket to the worker.
         progress_descriptor: The memory in which it notes the attempts that are in progress.
-        places: The most runs that it has at once.
+        places: The most runs that it has at once, each with a place for its note.
         memory_bytes: What it may allocate beyond what it has when it starts.
         modules: Imported at the start, beside the installed entry points: where more activities are.
     """
@@ -129,7 +129,7 @@ class Cancel(msgspec.Struct, frozen=True, tag=True, array_like=True):
     run: int
 
 
-class Answer(msgspec.Struct, frozen=True, tag=True, array_like=True):
+class Answered(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Worker to process: the answer to a call.
 
     Attributes:
@@ -199,5 +199,5 @@ class Ended(msgspec.Struct, frozen=True, tag=True, array_like=True):
     is_internal: bool = False
 
 
-FromWorker = Start | Cancel | Answer | Ping
+FromWorker = Start | Cancel | Answered | Ping
 FromProcess = Pong | Begun | Completed | Call | Ended

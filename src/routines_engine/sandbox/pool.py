@@ -44,7 +44,7 @@ class ProcessPool:
     Attributes:
         limits: Of each process.
         size: The most processes at once.
-        runs_per_process: The most runs that one process has at once.
+        runs_per_process: The most runs that one process has at once, without those that wait for children.
         spare: How many idle processes are kept ready.
         most_idle: How many idle processes are kept at most; the rest end.
         log_format: How the processes log: `console` or `json`.
@@ -91,6 +91,7 @@ class ProcessPool:
         is_alone = False
         while True:
             process = await self._process_for(collection_id, is_alone=is_alone)
+            handler.placed(is_alone=is_alone)
             try:
                 return await process.run(handler, payload, attempt, death)
             except ProcessGoneError as gone:
@@ -125,9 +126,10 @@ class ProcessPool:
         if least is None:
             return self._idle()
         is_busy = len(least.runs) >= BUSY_RUNS and len(own) < MOST_FOR_SPEED
-        if (is_busy or not least.has_room) and (idle := self._idle()) is not None:
+        has_room = least.has_room_beside(self.runs_per_process)
+        if (is_busy or not has_room) and (idle := self._idle()) is not None:
             return idle
-        return least if least.has_room else None
+        return least if has_room else None
 
     def _own_process(self, collection_id: int) -> StepProcessHandle | None:
         """Return an idle process for a run alone, unless this collection has enough of those."""
@@ -161,7 +163,7 @@ class ProcessPool:
 
     async def _start(self) -> None:
         try:
-            process = await StepProcessHandle.start(self.limits, self.runs_per_process, self.log_format, self.modules)
+            process = await StepProcessHandle.start(self.limits, self.log_format, self.modules)
         except StepProcessError as error:
             log.error("step process not started, trying again", cause=str(error))  # noqa: TRY400 - cause says all
             await asyncio.sleep(RESTART_SECONDS)

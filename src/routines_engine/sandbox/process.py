@@ -19,7 +19,7 @@ from routines_core.errors import RoutinesError
 from routines_engine.sandbox.channel import LARGE_FRAME_BYTES, Channel
 from routines_engine.sandbox.child import ANSWERS, MEMORY_EXIT_CODE
 from routines_engine.sandbox.messages import (
-    Answer,
+    Answered,
     Arguments,
     Attempt,
     Begun,
@@ -37,9 +37,11 @@ from routines_engine.sandbox.messages import (
 )
 from routines_engine.sandbox.progress import Progress, shared_memory
 
+PLACES = 256
+"""The most runs of one process, with those that wait for children."""
 START_SECONDS = 60.0
 """How long a process may take to start."""
-PATIENCE_FACTOR = 6
+UNSCHEDULED_FACTOR = 6
 """A stalled process that uses no processor time is killed after this many times the stall limit, because on a busy
 machine it may simply not have been scheduled."""
 PING_SECONDS = 0.5
@@ -96,6 +98,15 @@ class ProcessGoneError(Exception):
 class RunHandler(Protocol):
     """What a process may ask for one run; each method returns what msgpack can encode."""
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the run waits for another one, and so takes no place from others."""
+        ...
+
+    def placed(self, *, is_alone: bool) -> None:
+        """Note whether the run has a process of its own now."""
+        ...
+
     async def handle(self, method: str, arguments: msgspec.Raw) -> Any:
         """Return the answer to a call.
 
@@ -151,11 +162,11 @@ class StepProcessHandle:
     on_gone: Callable[[], None]
     on_settled: Callable[[], None]
 
-    def __init__(self, process: asyncio.subprocess.Process, limits: Limits, progress: Progress, places: int) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, limits: Limits, progress: Progress) -> None:
         self._process = process
         self._limits = limits
         self._progress = progress
-        self._places = list(range(places))
+        self._places = list(range(PLACES))
         self._channel = Channel[FromProcess](FromProcess, self._received, self._lost)
         self._ready = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -174,18 +185,18 @@ class StepProcessHandle:
         self.on_gone = self.on_settled = lambda: None
 
     @classmethod
-    async def start(cls, limits: Limits, places: int, log_format: str, modules: list[str]) -> "StepProcessHandle":
-        """Start a process for up to `places` runs at once and wait until it is ready.
+    async def start(cls, limits: Limits, log_format: str, modules: list[str]) -> "StepProcessHandle":
+        """Start a process and wait until it is ready.
 
         Raises:
             StepProcessError: It ended or was not ready within START_SECONDS.
         """
         ours, theirs = socket.socketpair()
-        memory = shared_memory(places)
+        memory = shared_memory(PLACES)
         try:
-            progress = Progress(memory, places)
+            progress = Progress(memory, PLACES)
             arguments = Arguments(
-                theirs.fileno(), memory, places, os.getpid(), limits.memory_bytes, log_format, modules
+                theirs.fileno(), memory, PLACES, os.getpid(), limits.memory_bytes, log_format, modules
             )
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -200,7 +211,7 @@ class StepProcessHandle:
         finally:
             os.close(memory)
             theirs.close()
-        handle = cls(process, limits, progress, places)
+        handle = cls(process, limits, progress)
         await handle._channel.open(ours)
         try:
             async with asyncio.timeout(START_SECONDS):
@@ -217,10 +228,11 @@ class StepProcessHandle:
         """The process id."""
         return self._process.pid
 
-    @property
-    def has_room(self) -> bool:
-        """Whether it can have one more run."""
-        return bool(self._places)
+    def has_room_beside(self, most_at_work: int) -> bool:
+        """Return whether it can have one more run: fewer than `most_at_work` of its runs do not wait."""
+        if len(self.runs) < most_at_work:
+            return True
+        return bool(self._places) and sum(not each.handler.is_waiting for each in self.runs.values()) < most_at_work
 
     @property
     def is_settled(self) -> bool:
@@ -314,12 +326,12 @@ class StepProcessHandle:
         if error := stored.exception():
             self._refuse(entry, call, error)
         else:
-            self._channel.send(Answer(call))
+            self._channel.send(Answered(call))
 
     async def _answer(self, entry: RunInProcess, call: Call) -> None:
         try:
             value = await entry.handler.handle(call.method, call.arguments)
-            size = self._channel.send(Answer(call.call, msgspec.Raw(msgspec.msgpack.encode(value))))
+            size = self._channel.send(Answered(call.call, msgspec.Raw(msgspec.msgpack.encode(value))))
             if size > LARGE_FRAME_BYTES:
                 await self._channel.drain()
         except Exception as error:  # noqa: BLE001 - any error goes to the run
@@ -329,7 +341,7 @@ class StepProcessHandle:
         """Give the step an error that is an answer; leave the run at any other."""
         if isinstance(error, RoutinesError | OSError):
             name = next((each.__name__ for each in type(error).__mro__ if each.__name__ in ANSWERS), "StorageError")
-            self._channel.send(Answer(call, error=(name, str(error))))
+            self._channel.send(Answered(call, error=(name, str(error))))
         elif not entry.ended.done():
             entry.ended.set_exception(error)
 
@@ -356,7 +368,7 @@ class StepProcessHandle:
             return False
         used = _cpu_seconds(self.pid)
         busy_seconds = still_seconds if used is None else used - self._ponged_cpu_seconds
-        return busy_seconds > limit / 2 or still_seconds > limit * PATIENCE_FACTOR
+        return busy_seconds > limit / 2 or still_seconds > limit * UNSCHEDULED_FACTOR
 
     async def _gone(self) -> None:
         code = await self._process.wait()

@@ -29,6 +29,7 @@ class Handler:
         self.secrets = secrets
         self.records: list[dict[str, Any]] = []
         self.began = asyncio.Event()
+        self.is_waiting = False
 
     def payload(self) -> Payload:
         done = {each["name"]: each for each in self.records if each["status"] == "completed"}
@@ -38,6 +39,9 @@ class Handler:
         return Payload(
             encode(self.workflow), encode(self.init_params), encode(finished), attempts, "flow-a-b--1", False, 2**24
         )
+
+    def placed(self, *, is_alone: bool) -> None:
+        pass
 
     def begun(self, step: RecordedStep) -> asyncio.Future[float]:
         self.records.append(msgspec.json.decode(step.record))
@@ -176,6 +180,21 @@ async def test_one_collection_does_not_take_every_process() -> None:
         for task in busy:
             task.cancel()
         await asyncio.gather(*busy, return_exceptions=True)
+
+
+async def test_runs_that_wait_take_no_place_from_others() -> None:
+    waiting = [Handler(one("linger", seconds=30)) for _ in range(12)]
+    async with pool(size=2, runs_per_process=4) as processes:
+        held: list[asyncio.Task[str | None]] = []
+        for handler in waiting:
+            held.append(asyncio.create_task(run(processes, handler)))
+            await asyncio.wait_for(handler.began.wait(), 10)
+            handler.is_waiting = True
+        assert await asyncio.wait_for(run(processes, Handler(one("text_echo", text="x"))), 10) is None
+        assert await asyncio.wait_for(run(processes, Handler(one("text_echo", text="x")), 2), 10) is None
+        for task in held:
+            task.cancel()
+        await asyncio.gather(*held, return_exceptions=True)
 
 
 async def test_a_cancelled_run_stops_in_its_process() -> None:
