@@ -19,8 +19,10 @@ from isolation.alpha import Alpha
 from isolation.arena import Verdict
 from isolation.attacks import CORPUS, Attack, Containment
 from isolation.keeper import CHOSEN, EVERY, Keeper
+from support.service import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+SECURITY = ROOT / "docs" / "trust" / "security.md"
 LAST = 99
 """Sorts attacks of no kind last."""
 Make = Callable[[Attack], Verdict]
@@ -70,3 +72,7 @@ def test_the_corpus_is_large_and_covers_every_kind_and_containment() -> None:
     assert len({each.id for each in CORPUS}) == len(CORPUS)
     assert {each.kind for each in CORPUS} >= set(range(1, 11))
     assert {each.containment for each in CORPUS if each.in_make_test} == set(Containment)
+
+
+def test_the_docs_say_how_many_attacks_there_are() -> None:
+    assert f"attacks a running service in {len(CORPUS)} ways" in " ".join(SECURITY.read_text("utf-8").split())
