@@ -184,7 +184,7 @@ MUTANTS = [
         "collections share step processes",
         Containment.PROCESS_PER_COLLECTION,
         ("an-answer-in-punycode",),
-        "beta's run-sync stood still",
+        "no result within 15 s",
         edits=(
             Edit(
                 f"{ENGINE}/sandbox/pool.py",
@@ -192,7 +192,7 @@ MUTANTS = [
                 "if not each.is_exclusive]\n        least",
             ),
         ),
-        also=(ANY_CHARSET,),
+        also=(ANY_CHARSET, NO_WATCHDOG),
     ),
     Mutant(
         "a run that waits for a retry keeps its capacity",

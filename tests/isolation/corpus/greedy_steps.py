@@ -2,7 +2,7 @@
 
 from isolation.alpha import Alpha, Step, hangs, receiver
 from isolation.attacks import Containment, attack
-from isolation.corpus.workflows import FITTING, PIECE, sixteen_times, slow_step, steps_of_many_parts
+from isolation.corpus.workflows import FITTING, PIECE, sixteen_times, slow_step, steps_of_many_parts, until_steps
 
 # Kinds 5 and 9: memory
 
@@ -75,7 +75,8 @@ def twenty_runs_of_many_parts(alpha: Alpha) -> None:
     """Twenty of alpha's runs split texts into millions of short ones, as many as their budget allows, and keep them."""
     with receiver(hangs) as url:
         alpha.task({**steps_of_many_parts(FITTING - 1), "wait": slow_step(url)})
-        alpha.runs(20)
+        runs = [alpha.run() for _ in range(20)]
+        until_steps(alpha, runs[-1], FITTING + 1, seconds=15)
         alpha.hold()
 
 
