@@ -54,14 +54,21 @@ ORDER BY pending.place, claimed.id;
 
 -- name: load
 -- What a step process needs of a run beside its workflow, as text that the worker passes on unread. No row if the run no
--- longer belongs to the worker. Null finished_steps: they hold more than most_bytes.
+-- longer belongs to the worker. Null finished_steps: they hold more than most_bytes. log_events counts what
+-- routines.run_events shows of a run that goes on.
 SELECT init_params::text AS init_params,
        CASE WHEN step_bytes <= %(most_bytes)s::integer THEN (
            SELECT coalesce(jsonb_object_agg(name, jsonb_build_object('inputs', inputs, 'outputs', outputs)), '{}')
            FROM routines.steps WHERE trajectory_id = trajectories.id AND status = 'completed')::text END AS finished_steps,
        (SELECT coalesce(jsonb_object_agg(name, attempt), '{}') FROM routines.steps
-        WHERE trajectory_id = trajectories.id AND status <> 'completed') AS attempts
+        WHERE trajectory_id = trajectories.id AND status <> 'completed') AS attempts,
+       counted.finished, 2 + coalesce(jsonb_array_length(later_claims), 0) + counted.events AS log_events
 FROM routines.trajectories
+CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE steps.status = 'completed')::integer AS finished,
+           coalesce(sum(1 + jsonb_array_length(earlier_errors) + (steps.ended_at IS NOT NULL)::integer), 0)::integer AS events
+    FROM routines.steps WHERE trajectory_id = trajectories.id
+) AS counted
 WHERE id = %(id)s::bigint AND fence = %(fence)s::integer AND status = 'running';
 
 -- name: load_workflow

@@ -34,7 +34,7 @@ OF_PROGRAMS = {
     WORKER: (
         "children. dispatches. retention. runs. deliveries.claim deliveries.prepare "
         "deliveries.settle deliveries.release deliveries.give_up_stopped "
-        "limits.measure_stored_bytes limits.note_listed_files limits.note_saved_files limits.run_limits"
+        "limits.measure_stored_bytes limits.note_listed_files limits.take_file limits.give_back_file limits.run_limits"
     ),
 }
 """What each program sends: a statement's name, or a file's name and a dot for all statements in it."""

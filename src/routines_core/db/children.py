@@ -17,12 +17,14 @@ class Started(msgspec.Struct, frozen=True):
         id: The child, started now or before; None if it was not started.
         is_ours: True if the parent still belonged to the caller.
         has_task: True if the collection has the task.
+        is_tree_full: True if the parent's tree has as many runs as it may have.
         unknown_keys: Parameters that the task does not declare.
     """
 
     id: int | None
     is_ours: bool
     has_task: bool
+    is_tree_full: bool
     unknown_keys: list[str]
 
 
@@ -68,10 +70,12 @@ async def start_child(
     init_params: str,
     index: int,
     attempt: int = 1,
+    most_children: int | None = None,
 ) -> Started:
     """Start the child of this step and index, or find it if it was started before. Locks the parent's row.
 
-    A child that did not complete and that an attempt before `attempt` started is replaced by a new one.
+    A child that did not complete and that an attempt before `attempt` started is replaced by a new one. None is started
+    if the tree of the parent already has `most_children` runs below its root, ended ones included; None for no limit.
     """
     return await _START.one(
         connection,
@@ -83,6 +87,7 @@ async def start_child(
         child_index=index,
         attempt=attempt,
         max_depth=MAX_DEPTH,
+        most_children=most_children,
     )
 
 

@@ -53,11 +53,15 @@ class Loaded(msgspec.Struct, frozen=True):
         init_params: The run's parameters as JSON.
         finished_steps: Inputs and outputs of its completed steps by name, as JSON; None if there is too much of them.
         attempts: The attempt that each other step has reached, by name.
+        finished: The number of completed steps.
+        log_events: The number of events in the run's log. A new run has two: it was created and claimed.
     """
 
     init_params: str
     finished_steps: str | None
     attempts: dict[str, int]
+    finished: int = 0
+    log_events: int = 2
 
 
 class Outline(msgspec.Struct, frozen=True):
