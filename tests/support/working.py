@@ -10,6 +10,8 @@ import msgspec
 from routines_core.db import Connection, open_pool
 from routines_core.settings import Settings
 from routines_engine.runs.worker import Worker
+from routines_engine.sandbox.pool import ProcessPool
+from routines_engine.sandbox.process import Limits
 from support.rows import KEYRING, value
 
 TIMEOUT_SECONDS = 30
@@ -56,6 +58,26 @@ async def working(url: str, **settings: Any) -> AsyncGenerator[Worker]:
         finally:
             stop.set()
             await task
+
+
+@asynccontextmanager
+async def contained(url: str, **settings: Any) -> AsyncGenerator[Worker]:
+    """Run a worker with step processes that know the activities of tests."""
+    stop = asyncio.Event()
+    limits = Limits(memory_bytes=128 * 1024 * 1024, stall_seconds=1.0)
+    pool = ProcessPool(limits, modules=["support.hostile_activities", "support.greedy_activities"])
+    await pool.open()
+    try:
+        async with open_pool(url, "routines-worker", size=4) as connections:
+            worker = Worker(Settings(**settings), connections, stop, KEYRING, executor=pool)
+            task = asyncio.create_task(worker.run())
+            try:
+                yield worker
+            finally:
+                stop.set()
+                await task
+    finally:
+        await pool.close()
 
 
 async def until(connection: Connection, query: str, *parameters: object) -> None:

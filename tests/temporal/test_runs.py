@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError
 
-from routines_core.db import Connection, runs
+from routines_core.db import Connection, limits, runs
 from routines_workflow.activity import ACTIVITIES, StepContext, activity
 from support.rows import Database, value
 from support.temporal_working import temporal_working
@@ -107,6 +107,49 @@ async def test_every_kind_of_run_ends_with_the_same_status_error_and_records_on_
     engines = "SELECT array_agg(DISTINCT engine ORDER BY engine) FROM routines.trajectories"
     assert await value(connection, engines) == ["postgres", "temporal"]
     assert await value(connection, "SELECT count(*) FROM routines.dispatches") == 0
+
+
+LIMITED: dict[str, tuple[dict[str, Any], str]] = {
+    "bytes": (
+        workflow_of(("a", {"activity": "text_echo", "text": "x" * 1000}), ("b", ECHO)),
+        "more than its limit run_step_bytes of 2000",
+    ),
+    "steps": (
+        workflow_of(("a", ECHO), ("b", ECHO), ("c", ECHO)),
+        "would have 3 steps, more than its limit run_steps of 2",
+    ),
+    "log": (
+        workflow_of(("try", {"activity": "stumble", "name": "it", "times": 9, "retry": {**RETRY, "max_attempts": 9}})),
+        "would have 9 events, more than its limit run_log_events of 8",
+    ),
+    "children": (
+        workflow_of(("emit", {"activity": "list_emit_await", "task": "one", "items": ["a", "b"]})),
+        "the run's tree is at its limit run_children: it has 1 of 1 runs",
+    ),
+}  # fmt: skip
+
+
+async def test_the_limits_of_a_run_apply_in_the_same_way_on_both_engines(
+    connection: Connection, database: Database, temporal: Client
+) -> None:
+    await task_of(connection, "one", workflow_of(("a", ECHO), item=""))
+    tasks = {name: await task_of(connection, name, workflow) for name, (workflow, _) in LIMITED.items()}
+    values: dict[str, int | None] = {"run_step_bytes": 2000, "run_steps": 2, "run_log_events": 8, "run_children": 1}
+    collection_id = await limits.find_collection(connection, "my-org")
+    await limits.replace_limits(connection, values, collection_id=collection_id)
+    found: list[dict[str, Any]] = []
+    for program in (working(database.url), temporal_working(database.url, temporal)):
+        async with program:
+            made = {name: await run_of(connection, task) for name, task in tasks.items()}
+            found.append({name: await until_ended(connection, run) for name, run in made.items()})
+    assert found[0] == found[1]
+    for name, (_, cause) in LIMITED.items():
+        status, error = found[0][name]
+        assert (status, cause in error) == ("failed", True), error
+    await limits.replace_limits(connection, dict.fromkeys(values), collection_id=collection_id)
+    async with temporal_working(database.url, temporal):
+        again = [await run_of(connection, tasks[name]) for name in ("bytes", "steps", "children")]
+        assert [await until_ended(connection, run) for run in again] == [("completed", None)] * 3
 
 
 async def test_temporal_shows_completed_and_failed_runs_as_such(

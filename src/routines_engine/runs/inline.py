@@ -53,14 +53,14 @@ class InlineExecutor:
         """Run a workflow, or one attempt of a step, and return how it ended: see ProcessPool."""
         del collection_id
         run = handler.record.services.claimed.run.id
-        budget = Budget(payload.most_bytes, len(payload.finished_steps))
+        budget = Budget(payload)
 
         async def checkpoint(record: StepRecord) -> None:
             step = recorded(record)
+            budget.take(step)
             if step.status != "completed":
                 await handler.record.checkpoint(step)
                 return
-            budget.take(step)
             handler.completed(step)
 
         stepper = Stepper(

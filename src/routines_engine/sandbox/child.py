@@ -21,7 +21,7 @@ import msgspec
 import uvloop
 
 from routines_core.db.runs import StepRecord
-from routines_core.errors import InvalidError, RoutinesError, SecretError, StorageError
+from routines_core.errors import InvalidError, RoutinesError, RunLimitError, SecretError, StorageError
 from routines_core.logging import configure_logging
 from routines_engine.sandbox.budget import Budget
 from routines_engine.sandbox.channel import LARGE_FRAME_BYTES, Channel
@@ -54,7 +54,9 @@ SHORT_WAIT_SECONDS = 1.0
 THREAD_STACK_BYTES = 512 * 1024
 """Stack size of a thread for blocking activities: 32 stacks must fit the memory limit."""
 _PR_SET_PDEATHSIG = 1
-ANSWERS: dict[str, type[RoutinesError]] = {each.__name__: each for each in (InvalidError, SecretError, StorageError)}
+ANSWERS: dict[str, type[RoutinesError]] = {
+    each.__name__: each for each in (InvalidError, RunLimitError, SecretError, StorageError)
+}
 """Errors of a service that the step receives; any other error leaves the run unchanged."""
 
 Result = TypeVar("Result")
@@ -181,7 +183,7 @@ class ProcessStepper(Stepper):
     def __init__(self, calls: Calls, start: Start) -> None:
         self._calls = calls
         self._start = start
-        self._budget = Budget(start.payload.most_bytes, len(start.payload.finished_steps))
+        self._budget = Budget(start.payload)
         super().__init__(
             _decoded(start.payload.workflow),
             _decoded(start.payload.init_params),
@@ -212,10 +214,10 @@ class ProcessStepper(Stepper):
 
     async def _write_checkpoint(self, record: StepRecord) -> None:
         step = recorded(record)
+        self._budget.take(step)
         if step.status != "completed":
             await self._calls.call(self._start.run, "checkpoint", type(None), step=step)
             return
-        self._budget.take(step)
         if self._calls.channel.send(Completed(self._start.run, step)) > LARGE_FRAME_BYTES:
             await self._calls.channel.drain()
 

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from routines_core.db.limits import RunLimits
+
 NIL = msgspec.Raw(b"\xc0")
 """None as msgpack."""
 
@@ -55,7 +57,10 @@ class Payload(msgspec.Struct, frozen=True):
         init_params: The run's parameters as JSON.
         finished_steps: `{inputs, outputs}` by name of the steps that completed before, as JSON.
         attempts: The attempt that each unfinished step had reached, by name.
-        most_bytes: How much the steps of the run may hold, as JSON.
+        most_bytes: How much the steps of the run may hold, as JSON: at most limits.step_bytes.
+        limits: The limits of the run.
+        finished: The number of completed steps.
+        log_events: The number of events in the run's log.
     """
 
     workflow: bytes
@@ -65,6 +70,9 @@ class Payload(msgspec.Struct, frozen=True):
     workflow_id: str
     allow_private: bool
     most_bytes: int
+    limits: RunLimits = RunLimits()
+    finished: int = 0
+    log_events: int = 0
 
 
 class ChildEnded(msgspec.Struct, frozen=True):

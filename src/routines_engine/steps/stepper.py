@@ -6,14 +6,13 @@ finished.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from routines_core.db.runs import StepRecord
-from routines_core.errors import InvalidError, RoutinesError
+from routines_core.errors import InvalidError, RoutinesError, RunLimitError
 from routines_core.mask import MASK
 from routines_engine.steps.flow import AGAIN, COMPLETED, FAILED, FlowWorkflow, Outline, Verdict
 from routines_engine.steps.masking import Masker
@@ -126,13 +125,18 @@ class Stepper:
 
         Raises:
             InvalidError: The workflow is malformed.
+            RunLimitError: These are more secrets than the run may read. The rest would not be masked.
         """
         self._workflow = parse_workflow(self._stored)
         for name in self._finished & self._workflow.step_configs.keys():
-            with suppress(RoutinesError):
+            try:
                 config = self._workflow.step_configs[name]
                 for secret in secrets_in(bindings_of(config, find_activity(config.get("activity")).raw)):
                     await self._services.secret(secret)
+            except RunLimitError:
+                raise
+            except RoutinesError:
+                continue
 
     async def wait(self, seconds: float) -> None:
         """Wait before the next attempt of a step."""
@@ -148,8 +152,11 @@ class Stepper:
         except RoutinesError as error:
             return await self._failed(record, error)
         record = msgspec.structs.replace(record, inputs=step.masked_inputs)
-        if self._recorded_attempt != (name, attempt):
-            await self._write(record)
+        try:
+            if self._recorded_attempt != (name, attempt):
+                await self._write(record)
+        except RunLimitError as error:
+            return await self._failed(record, error)
         try:
             outputs = await self._attempt(step, record)
         except Exception as error:  # noqa: BLE001 - an activity may raise anything, which fails its step
@@ -227,7 +234,10 @@ class Stepper:
             return await self._failed(record, error)
         next_attempt = msgspec.structs.replace(record, attempt=record.attempt + 1, failed_try=self._text_of(error))
         # Written before the wait, so that the failed attempt is not forgotten if the worker is lost during it.
-        await self._write(next_attempt)
+        try:
+            await self._write(next_attempt)
+        except RunLimitError as at_limit:
+            return await self._failed(record, at_limit)
         self._recorded_attempt = next_attempt.name, next_attempt.attempt
         return Verdict(AGAIN, step.limits.retry.wait_seconds(record.attempt))
 
