@@ -58,7 +58,9 @@ ORDER BY pending.place, claimed.id;
 -- routines.run_events shows of a run that goes on.
 SELECT init_params::text AS init_params,
        CASE WHEN step_bytes <= %(most_bytes)s::integer THEN (
-           SELECT coalesce(jsonb_object_agg(name, jsonb_build_object('inputs', inputs, 'outputs', outputs)), '{}')
+           SELECT coalesce(jsonb_object_agg(name, CASE WHEN has_file
+               THEN jsonb_build_object('inputs', inputs, 'outputs', outputs, 'has_file', true)
+               ELSE jsonb_build_object('inputs', inputs, 'outputs', outputs) END), '{}')
            FROM routines.steps WHERE trajectory_id = trajectories.id AND status = 'completed')::text END AS finished_steps,
        (SELECT coalesce(jsonb_object_agg(name, attempt), '{}') FROM routines.steps
         WHERE trajectory_id = trajectories.id AND status <> 'completed') AS attempts,
@@ -143,18 +145,19 @@ mine AS MATERIALIZED (
     FOR NO KEY UPDATE OF trajectories SKIP LOCKED
 ),
 written AS (
-    INSERT INTO routines.steps (trajectory_id, name, position, fence, attempt, status, activity, inputs, outputs, error,
-                                earlier_errors, ended_at)
+    INSERT INTO routines.steps (trajectory_id, name, position, fence, attempt, status, activity, inputs, outputs, has_file,
+                                error, earlier_errors, ended_at)
     SELECT mine.id, step.name, step.position, mine.fence, step.attempt, step.status, step.activity, step.inputs, step.outputs,
-           step.error, CASE WHEN step.failed_try IS NULL THEN '[]'
+           coalesce(step.has_file, false), step.error, CASE WHEN step.failed_try IS NULL THEN '[]'
                ELSE jsonb_build_array(jsonb_build_object('at', now(), 'error', step.failed_try)) END,
            CASE WHEN step.status <> 'running' THEN now() END
     FROM mine CROSS JOIN LATERAL json_to_recordset(mine.steps) AS step (
-        name text, position integer, attempt integer, status text, activity text, inputs jsonb, outputs jsonb, error text,
-        failed_try text)
+        name text, position integer, attempt integer, status text, activity text, inputs jsonb, outputs jsonb,
+        has_file boolean, error text, failed_try text)
     ON CONFLICT ON CONSTRAINT steps_pkey DO UPDATE
     SET fence = excluded.fence, attempt = excluded.attempt, status = excluded.status, activity = excluded.activity,
-        inputs = excluded.inputs, outputs = excluded.outputs, error = excluded.error, ended_at = excluded.ended_at,
+        inputs = excluded.inputs, outputs = excluded.outputs, has_file = excluded.has_file, error = excluded.error,
+        ended_at = excluded.ended_at,
         -- Once per attempt, even if the worker missed the answer and writes it again.
         earlier_errors = CASE WHEN excluded.attempt > steps.attempt
                               THEN steps.earlier_errors || excluded.earlier_errors ELSE steps.earlier_errors END,

@@ -383,6 +383,8 @@ CREATE TABLE routines.steps (
     activity       text NOT NULL,
     inputs         routines.json_object NOT NULL,
     outputs        jsonb,
+    has_file       boolean NOT NULL DEFAULT false
+                   CONSTRAINT steps_has_file_with_a_path CHECK (NOT has_file OR coalesce(outputs ->> 'file_path', '') <> ''),
     error          text,
     earlier_errors jsonb NOT NULL DEFAULT '[]'
                    CONSTRAINT steps_earlier_errors_is_array CHECK (jsonb_typeof(earlier_errors) = 'array'),
@@ -405,6 +407,8 @@ COMMENT ON COLUMN routines.steps.status IS 'running, completed, failed or cancel
 COMMENT ON COLUMN routines.steps.activity IS 'The activity that it calls.';
 COMMENT ON COLUMN routines.steps.inputs IS 'Its parameters, with references resolved.';
 COMMENT ON COLUMN routines.steps.outputs IS 'The result of the activity; null if there is none yet.';
+COMMENT ON COLUMN routines.steps.has_file IS
+    'Whether the outputs were too large for the record: outputs is then {file_path, bytes}, and that file holds them as JSON. Set by the engine alone, so that no activity can return a value that is taken for such a reference.';
 COMMENT ON COLUMN routines.steps.error IS 'Why it failed; null if it did not.';
 COMMENT ON COLUMN routines.steps.earlier_errors IS 'Why earlier attempts failed: an array of {at, error}.';
 COMMENT ON COLUMN routines.steps.created_at IS 'When it started.';

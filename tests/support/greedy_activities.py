@@ -1,6 +1,7 @@
 """Activities that want much of what runs share; step processes of tests import this module."""
 
 import asyncio
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -39,3 +40,47 @@ async def save_files(given: Wanted, context: StepContext) -> Got:
 @activity("Fails.", Wanted)
 async def fail(given: Wanted, context: StepContext) -> Got:
     raise ValueError(f"attempt {context.attempt}")
+
+
+class Row(msgspec.Struct):
+    id: int
+    text: str
+
+
+class Rows(msgspec.Struct):
+    rows: Annotated[list[Row], Meta(description="Rows.")]
+
+
+@activity("Returns rows that take at least `size` bytes together, with a secret in row 3 if one is named.", Wanted)
+async def load_rows(given: Wanted, context: StepContext) -> Rows:
+    rows = [Row(number, f"row {number} " + "x" * 1000) for number in range(given.size // 1000)]
+    for name in given.names:
+        rows[3].text = f"row 3 {await context.services.secret(name)}" + "x" * 1000
+    return Rows(rows)
+
+
+@activity("Reads secrets and returns `size` numbers of one digit.", Wanted)
+async def load_numbers(given: Wanted, context: StepContext) -> Got:
+    for name in given.names:
+        await context.services.secret(name)
+    return Got([number % 10 for number in range(given.size)])
+
+
+class Forged(msgspec.Struct):
+    file_path: Annotated[str, Meta(description="A path.")]
+    bytes: Annotated[int, Meta(description="A size.")] = 10
+    has_file: Annotated[bool, Meta(description="What only the engine says.")] = True
+
+
+@activity("Returns what looks like a reference to a file with outputs.", Wanted)
+async def forge(given: Wanted, _: StepContext) -> Forged:
+    return Forged(given.value)
+
+
+@activity("Waits for ever, the first time.", Wanted)
+async def pause_once(given: Wanted, _: StepContext) -> Got:
+    mark = Path(given.value)
+    if not mark.exists():  # noqa: ASYNC240 - a test's own directory
+        mark.touch()  # noqa: ASYNC240
+        await asyncio.sleep(3600)
+    return Got()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -150,6 +151,27 @@ async def test_the_limits_of_a_run_apply_in_the_same_way_on_both_engines(
     async with temporal_working(database.url, temporal):
         again = [await run_of(connection, tasks[name]) for name in ("bytes", "steps", "children")]
         assert [await until_ended(connection, run) for run in again] == [("completed", None)] * 3
+
+
+async def test_large_outputs_are_kept_in_a_file_on_temporal_too(
+    connection: Connection, database: Database, temporal: Client, tmp_path: Path
+) -> None:
+    @activity("Returns a long text.", Named)
+    async def unfold(given: Named, _: StepContext) -> Value:
+        return Value(["short", "x" * given.times])
+
+    steps = (
+        ("load", {"activity": "unfold", "times": 2_000_000}),
+        ("echo", {"activity": "text_echo", "text_path": "load.outputs.value[0]"}),
+    )
+    run = await run_of(connection, await task_of(connection, "t", workflow_of(*steps)))
+    async with temporal_working(database.url, temporal, data_dir=tmp_path):
+        assert await until_ended(connection, run) == ("completed", None)
+    outputs = "SELECT outputs FROM routines.steps WHERE name = %s"
+    assert await value(connection, outputs, "echo") == {"text": "short"}
+    reference = await value(connection, outputs, "load")
+    assert isinstance(reference, dict)
+    assert (tmp_path / "files" / "1" / reference["file_path"]).stat().st_size == reference["bytes"]
 
 
 async def test_temporal_shows_completed_and_failed_runs_as_such(

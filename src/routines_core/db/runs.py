@@ -51,7 +51,8 @@ class Loaded(msgspec.Struct, frozen=True):
 
     Attributes:
         init_params: The run's parameters as JSON.
-        finished_steps: Inputs and outputs of its completed steps by name, as JSON; None if there is too much of them.
+        finished_steps: Inputs and outputs of its completed steps by name, as JSON, and has_file where it is true; None
+            if there is too much of them.
         attempts: The attempt that each other step has reached, by name.
         finished: The number of completed steps.
         log_events: The number of events in the run's log. A new run has two: it was created and claimed.
@@ -98,6 +99,7 @@ class StepRecord(msgspec.Struct, frozen=True):
         position: Its place in workflow.steps, from 0.
         status: running, completed or failed.
         outputs: The result of the activity; None if there is none yet.
+        has_file: Whether outputs is a reference to the file that holds them: see LargeOutputs.
         error: Why it failed; None if it did not.
         attempt: Which attempt of the step this is, from 1.
         failed_try: Why the previous attempt failed, appended to the earlier errors; None if there is nothing to append.
@@ -112,6 +114,7 @@ class StepRecord(msgspec.Struct, frozen=True):
     error: str | None = None
     attempt: int = 1
     failed_try: str | None = None
+    has_file: bool = False
 
 
 class Checkpoint(msgspec.Struct, frozen=True):

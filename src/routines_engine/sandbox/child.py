@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import threading
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -45,12 +45,15 @@ from routines_engine.steps.flow import Verdict
 from routines_engine.steps.stepper import Step, Stepper
 from routines_workflow.activity import Child, ChildResult, Found
 from routines_workflow.catalogue import load_entry_points
+from routines_workflow.step_limits import StepLimits
 
 MEMORY_EXIT_CODE = 77
 """Exit code of a process that exceeded its memory limit."""
 
 SHORT_WAIT_SECONDS = 1.0
 """Longest wait for the next attempt of a step during which a run keeps its place, in seconds."""
+LARGE_FILE_BYTES = 1024 * 1024
+"""Files that may be larger go to and from the worker one at a time."""
 THREAD_STACK_BYTES = 512 * 1024
 """Stack size of a thread for blocking activities: 32 stacks must fit the memory limit."""
 _PR_SET_PDEATHSIG = 1
@@ -88,9 +91,11 @@ class Calls:
 
     Attributes:
         channel: The connection to the worker.
+        large: Held while a large file is sent or received, so that few of them are in the worker's memory at once.
     """
 
     channel: Channel[FromWorker]
+    large: asyncio.Lock = field(default_factory=asyncio.Lock)
     _waiting: "dict[int, asyncio.Future[msgspec.Raw]]" = field(default_factory=dict[int, "asyncio.Future[msgspec.Raw]"])
     _last: int = 0
 
@@ -160,11 +165,17 @@ class RemoteServices:
 
     async def read_file(self, path: str, max_bytes: int | None = None) -> bytes:
         """See StepServices."""
-        return await self.calls.call(self.run, "read_file", bytes, path=path, max_bytes=max_bytes)
+        async with self._turn(max_bytes):
+            return await self.calls.call(self.run, "read_file", bytes, path=path, max_bytes=max_bytes)
 
     async def save_file(self, name: str, content: bytes) -> str:
         """See StepServices."""
-        return await self.calls.call(self.run, "save_file", str, name=name, content=content)
+        async with self._turn(len(content)):
+            return await self.calls.call(self.run, "save_file", str, name=name, content=content)
+
+    def _turn(self, most_bytes: int | None) -> AbstractAsyncContextManager[Any]:
+        """Return what to wait for before a file of at most so many bytes is sent or received; None for any size."""
+        return nullcontext() if most_bytes is not None and most_bytes <= LARGE_FILE_BYTES else self.calls.large
 
 
 def recorded(record: StepRecord) -> RecordedStep:
@@ -207,10 +218,10 @@ class ProcessStepper(Stepper):
             raise ProcessDiedError(death.cause)
         return await super()._attempt(step, record)
 
-    async def _after_error(self, error: Exception, step: Step, record: StepRecord) -> Verdict:
+    async def _after_error(self, error: Exception, limits: StepLimits, record: StepRecord) -> Verdict:
         if isinstance(error, MemoryError):
             os._exit(MEMORY_EXIT_CODE)  # the process is unusable now; the worker decides about its runs
-        return await super()._after_error(error, step, record)
+        return await super()._after_error(error, limits, record)
 
     async def _write_checkpoint(self, record: StepRecord) -> None:
         step = recorded(record)

@@ -55,7 +55,8 @@ class Payload(msgspec.Struct, frozen=True):
     Attributes:
         workflow: The stored workflow as JSON.
         init_params: The run's parameters as JSON.
-        finished_steps: `{inputs, outputs}` by name of the steps that completed before, as JSON.
+        finished_steps: `{inputs, outputs}` by name of the steps that completed before, as JSON, and `has_file` if the
+            outputs are in a file.
         attempts: The attempt that each unfinished step had reached, by name.
         most_bytes: How much the steps of the run may hold, as JSON: at most limits.step_bytes.
         limits: The limits of the run.
