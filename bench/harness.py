@@ -143,6 +143,17 @@ async def programs(
             process.wait()
 
 
+def cpu_seconds(pid: int) -> float:
+    """Return the user and system time that a process has used (Linux)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the processes that a process has started (Linux)."""
+    return [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+
+
 async def one(connection: Connection, query: str, *parameters: object) -> Any:
     """Return the first column of the first row, or None if there is no row."""
     row = await (await connection.execute(query.encode(), parameters)).fetchone()

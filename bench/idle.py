@@ -5,20 +5,12 @@ python bench/idle.py [--routines 10000 1000000] [--seconds 60]
 
 import argparse
 import asyncio
-import os
-from pathlib import Path
 
-from harness import column, filled, machine, one, programs, server, table
+from harness import column, cpu_seconds, filled, machine, one, programs, server, table
 
 CALLS = "SELECT coalesce(sum(calls), 0) FROM pg_stat_statements WHERE userid = %s::regrole"
 MAX_STATEMENTS, MAX_PERCENT = 66, 0.2
 """Limits for an idle ticker: statements per minute (one a second, and a few for clock drift), and share of a core."""
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return the user and system time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def idle(program: str, routines: int, seconds: int) -> tuple[str, ...]:

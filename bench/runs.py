@@ -9,8 +9,23 @@ as many runs at once, from one bare connection that has the record of every step
 import argparse
 import asyncio
 import time
+from typing import NamedTuple
 
-from harness import clear, column, filled, machine, median, one, percentile, programs, server, table, until
+from harness import (
+    children_of,
+    clear,
+    column,
+    cpu_seconds,
+    filled,
+    machine,
+    median,
+    one,
+    percentile,
+    programs,
+    server,
+    table,
+    until,
+)
 from routines_core.db import Connection, connect, runs
 from routines_core.db.runs import Checkpoint, Claim, StepRecord
 from routines_core.settings import Settings
@@ -46,8 +61,16 @@ ROUNDS = [
 """The checkpoints that a worker writes for a run, in order."""
 
 
-async def control(connection: Connection, url: str, count: int) -> float:
-    """Return the runs per second of the bare statements."""
+class Measured(NamedTuple):
+    """One round: runs per second, and CPU time of a run in milliseconds, of the workers and their step processes."""
+
+    per_second: float
+    worker_ms: float = 0.0
+    steps_ms: float = 0.0
+
+
+async def control(connection: Connection, url: str, count: int) -> Measured:
+    """Measure the bare statements."""
     await clear(connection)
     await connection.execute(INSERT, [count])
     async with connect(url, "control") as bare:
@@ -59,18 +82,27 @@ async def control(connection: Connection, url: str, count: int) -> float:
             for checkpoint in ROUNDS:
                 await runs.write(bare, [checkpoint(run) for run in claimed], lease_seconds=LEASE_SECONDS)
             done += len(claimed)
-        return count / (time.perf_counter() - begun)
+        return Measured(count / (time.perf_counter() - begun))
 
 
-async def program(connection: Connection, url: str, workers: int, count: int) -> float:
-    """Return the runs per second of `workers` processes, from the first claim to the last end."""
+async def program(connection: Connection, url: str, workers: int, count: int) -> Measured:
+    """Measure `workers` workers, from the first claim to the last end."""
     await clear(connection)
-    async with programs(connection, url, "worker", workers):
+    async with programs(connection, url, "worker", workers) as processes:
+        pids = [process.pid for process in processes]
+        before = cpu_ms(pids)
         await connection.execute(INSERT, [count])
         await until(connection, NO_RUN_IS_ACTIVE)
+        worker_ms, steps_ms = (used - idle for used, idle in zip(cpu_ms(pids), before, strict=True))
     if (completed := await one(connection, COMPLETED)) != count:
         raise RuntimeError(f"{completed} of {count} runs completed")
-    return count / float(await one(connection, TOOK))
+    return Measured(count / float(await one(connection, TOOK)), worker_ms / count, steps_ms / count)
+
+
+def cpu_ms(pids: list[int]) -> tuple[float, float]:
+    """Return the CPU time that these workers have used, and that of their step processes."""
+    children = [child for pid in pids for child in children_of(pid)]
+    return 1000 * sum(map(cpu_seconds, pids)), 1000 * sum(map(cpu_seconds, children))
 
 
 async def delays(connection: Connection, url: str, samples: int) -> list[float]:
@@ -84,6 +116,18 @@ async def delays(connection: Connection, url: str, samples: int) -> list[float]:
     return await column(connection, FIRST_STEP)
 
 
+def row(rounds: list[Measured], bare: float) -> tuple[str, ...]:
+    """Return the figures of one row of the table; the CPU time of the control is not measured."""
+    rates = [each.per_second for each in rounds]
+    spent = [median([getattr(each, part) for each in rounds]) for part in ("worker_ms", "steps_ms")]
+    return (
+        f"{median(rates):,.0f}",
+        f"{min(rates):,.0f}-{max(rates):,.0f}",
+        f"{median(rates) / bare:.2f}",
+        *(f"{each:.2f}" if each else "" for each in spent),
+    )
+
+
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--runs", type=int, default=5000)
@@ -92,7 +136,7 @@ async def main() -> None:
     parser.add_argument("--samples", type=int, default=200)
     options = parser.parse_args()
     print(f"Three-step flows, {options.runs:,} pending at once; {machine()}\n")
-    measured: dict[int, list[float]] = {0: [], **{count: [] for count in options.workers}}
+    measured: dict[int, list[Measured]] = {0: [], **{count: [] for count in options.workers}}
     with server() as url:
         async with filled(url, 1) as connection:
             await connection.execute(
@@ -105,17 +149,9 @@ async def main() -> None:
                 for count in options.workers:
                     measured[count].append(await program(connection, url, count, options.runs))
             idle = await delays(connection, url, options.samples)
-    bare = median(measured[0])
-    rows = [
-        (
-            f"{count} worker(s)" if count else "control",
-            f"{median(values):,.0f}",
-            f"{min(values):,.0f}-{max(values):,.0f}",
-            f"{median(values) / bare:.2f}",
-        )
-        for count, values in measured.items()
-    ]
-    table(["", "runs/s, median", "range", "ratio to control"], rows)
+    bare = median([each.per_second for each in measured[0]])
+    rows = [(f"{count} worker(s)" if count else "control", *row(rounds, bare)) for count, rounds in measured.items()]
+    table(["", "runs/s, median", "range", "ratio to control", "CPU ms of a run: worker", "step processes"], rows)
     print("\nDelay from commit to first step on an idle system, ms\n")
     shares = [f"{percentile(idle, share):.1f}" for share in (0.5, 0.95, 0.99)]
     table(

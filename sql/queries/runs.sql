@@ -186,12 +186,12 @@ FROM unnest(%(ids)s::bigint[], %(fences)s::integer[]) AS claimed (id, fence)
 WHERE trajectories.id = claimed.id AND trajectories.fence = claimed.fence AND status = 'running';
 
 -- name: suspend
--- Lets a run wait for the next attempt of a step: no worker has it, and it counts towards no limit. `reap` returns it to the
--- queue when its wait is over.
+-- Lets a run wait without a worker, so it takes no capacity and counts towards no limit: for the next attempt of a step, or
+-- with null seconds for its children. `reap` returns it to the queue when its wait is over.
 WITH suspended AS (
     UPDATE routines.trajectories
     SET fence = fence + 1, worker = NULL, updated_at = now(),
-        lease_expires_at = now() + make_interval(secs => %(seconds)s::float8)
+        lease_expires_at = coalesce(now() + make_interval(secs => %(seconds)s::float8), 'infinity')
     WHERE id = %(id)s::bigint AND fence = %(fence)s::integer AND status = 'running'
     RETURNING id
 ),
@@ -202,7 +202,8 @@ SELECT id FROM suspended;
 
 -- name: reap
 -- Returns runs whose worker was lost to the queue, and fails them at the third loss; fails runs past their deadline; returns
--- runs to the queue whose wait is over, which no worker has lost. Any worker may do this for all. SKIP LOCKED: a run that is being written is alive. Looks up begun runs one by one by key, never
+-- runs to the queue whose wait is over, which no worker has lost: at its time, or once all their children have ended. Any
+-- worker may do this for all. SKIP LOCKED: a run that is being written is alive. Looks up begun runs one by one by key, never
 -- the backlog. The limit keeps this plan however many runs there are.
 WITH overdue AS MATERIALIZED (
     SELECT found.id, found.is_late, found.has_waited, found.is_poison
@@ -211,7 +212,11 @@ WITH overdue AS MATERIALIZED (
                worker IS NOT NULL AND crashes + 1 >= %(max_crashes)s::integer AS is_poison
         FROM routines.trajectories
         WHERE trajectories.id = begun_runs.trajectory_id
-          AND ended_at IS NULL AND (deadline_at <= now() OR status = 'running' AND lease_expires_at <= now())
+          AND ended_at IS NULL
+          AND (deadline_at <= now()
+               OR status = 'running' AND (lease_expires_at <= now() OR worker IS NULL AND lease_expires_at = 'infinity'
+                   AND NOT EXISTS (SELECT FROM routines.trajectories AS child
+                                   WHERE child.parent_id = begun_runs.trajectory_id AND child.ended_at IS NULL)))
         LIMIT 1
         FOR UPDATE SKIP LOCKED
     ) AS found

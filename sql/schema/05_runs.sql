@@ -113,7 +113,7 @@ COMMENT ON COLUMN routines.trajectories.started_at IS
     'When a worker first claimed it; null if none has. Later claims are in later_claims.';
 COMMENT ON COLUMN routines.trajectories.ended_at IS 'When it reached a final status; null while it is active.';
 COMMENT ON COLUMN routines.trajectories.lease_expires_at IS
-    'When its worker''s lease expires, by this database''s clock; infinity while Temporal has it; null if it is not running.';
+    'When its worker''s lease expires, by this database''s clock, or without a worker when its wait is over; infinity while Temporal has it or while it waits for its children without a worker; null if it is not running.';
 COMMENT ON COLUMN routines.trajectories.deadline_at IS 'When it fails if it has not ended; set by the first claim.';
 COMMENT ON COLUMN routines.trajectories.fence IS
     'Raised by each claim and by anything else that takes the run from its worker. Every write of a worker names it, so earlier holders are fenced off.';

@@ -8,7 +8,7 @@ from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
 from routines_api.app import create_app
-from routines_core.lifecycle import stop_event, wait_or_stop
+from routines_core.lifecycle import freeze_loaded, stop_event, wait_or_stop
 from routines_core.listening import refuse_unfit_address
 from routines_core.metrics.listener import listening
 from routines_core.settings import Settings
@@ -44,6 +44,7 @@ async def run_api(settings: Settings, database_url: str) -> None:
         websockets=False,
         log_enabled=False,
     )
+    freeze_loaded()
     serving = asyncio.create_task(server.serve())
     async with listening(settings, app.metrics, app.metrics.health):
         await wait_or_stop(stop, [serving])

@@ -1,6 +1,7 @@
-"""Stopping a program: on SIGTERM, on SIGINT, or when the supervisor that started it is gone."""
+"""Starting a program, and stopping it: on SIGTERM, on SIGINT, or when the supervisor that started it is gone."""
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import Iterable
@@ -8,6 +9,16 @@ from typing import Any
 
 LIFELINE_VARIABLE = "ROUTINES_LIFELINE_FD"
 """File descriptor of a pipe's read end. Only the supervisor holds the write end, so end of file means it is gone."""
+
+
+def freeze_loaded() -> None:
+    """Exempt what is loaded by now from garbage collection.
+
+    Modules and their classes stay as long as the program runs. To look at them again in every full collection stops the
+    event loop for about a tenth of a second.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def stop_event() -> asyncio.Event:

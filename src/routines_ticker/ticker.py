@@ -11,7 +11,7 @@ from routines_core.db import Connection, connect
 from routines_core.db import tick as db
 from routines_core.db.pool import LOST
 from routines_core.errors import DatabaseError
-from routines_core.lifecycle import sleep_or_stop, stop_event
+from routines_core.lifecycle import freeze_loaded, sleep_or_stop, stop_event
 from routines_core.metrics.listener import listening
 from routines_core.settings import Settings
 from routines_ticker.batches import Batches
@@ -137,6 +137,7 @@ class Ticker:
 async def run_ticker(settings: Settings, database_url: str) -> None:
     """Tick until SIGTERM or SIGINT, reconnecting whenever the database is lost."""
     ticker = Ticker(settings, stop_event())
+    freeze_loaded()
     async with listening(settings, ticker.metrics, ticker.metrics.health):
         await _tick_on(ticker, database_url)
     log.info("stopped")

@@ -33,9 +33,13 @@ CREATE TABLE chaos.run_journal (
     deadline timestamptz
 );
 
--- SECURITY DEFINER, because the programs write as their roles, which have no rights here.
+-- Only of the collection "chaos": others may attack it, and the checker knows nothing of their runs. SECURITY DEFINER,
+-- because the programs write as their roles, which have no rights here.
 CREATE FUNCTION chaos.journal_run() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
+    IF NEW.collection_id <> (SELECT id FROM routines.collections WHERE name = 'chaos') THEN
+        RETURN NULL;
+    END IF;
     IF TG_OP = 'INSERT' THEN
         INSERT INTO chaos.run_journal (trajectory_id, routine_id, status, fence, crashes, lease)
         VALUES (NEW.id, NEW.triggered_by_routine_id, NEW.status, NEW.fence, NEW.crashes, NEW.lease_expires_at);
@@ -66,7 +70,8 @@ BEGIN
     INSERT INTO chaos.step_journal (trajectory_id, step, old_status, status, fence, current_fence)
     SELECT NEW.trajectory_id, NEW.name, CASE TG_OP WHEN 'UPDATE' THEN OLD.status END, NEW.status, NEW.fence,
            trajectories.fence
-    FROM routines.trajectories WHERE id = NEW.trajectory_id;
+    FROM routines.trajectories
+    WHERE id = NEW.trajectory_id AND collection_id = (SELECT id FROM routines.collections WHERE name = 'chaos');
     RETURN NULL;
 END $$;
 CREATE TRIGGER chaos_journal AFTER INSERT OR UPDATE ON routines.steps

@@ -25,6 +25,7 @@ from typing import Any
 import psycopg
 from psycopg import AsyncConnection
 
+from chaos.attackers import Attackers, Delays, delays_of
 from chaos.checker import check
 from chaos.cluster import Cluster
 from chaos.faults import DEFAULT_WEIGHTS, Faults
@@ -59,6 +60,7 @@ class Plan:
         stall: The share of fires that stall in the middle of their batch, and for how many seconds.
         stop_at_first: Check every second, and end the run at the first violation.
         report_every_seconds: How often to print the counts so far.
+        attacks: Whether other tenants attack at the same time.
     """
 
     seed: int
@@ -76,6 +78,7 @@ class Plan:
     report_every_seconds: float = float("inf")
     lease_seconds: float = 3
     settings: dict[str, str] = field(default_factory=dict[str, str])
+    attacks: bool = False
 
     @property
     def environment(self) -> dict[str, str]:
@@ -102,6 +105,8 @@ class Report:
     claims: int = 0
     executions: int = 0
     lost: int = 0
+    attacks: Counter[str] = field(default_factory=Counter[str])
+    delays: list[Delays] = field(default_factory=list[Delays])
     violations: list[Violation] = field(default_factory=list[Violation])
     directory: Path | None = None
 
@@ -113,6 +118,7 @@ class Report:
             f"orders: {_counts(self.orders)}",
             f"slots checked: {_counts(self.slots)}",
             f"runs: {_counts(self.runs)}; claims {self.claims}, steps begun {self.executions}, worker lost {self.lost}",
+            *([f"attacks: {_counts(self.attacks)}", *map(str, self.delays)] if self.plan.attacks else []),
             f"violations: {len(self.violations)}",
             *(str(violation) for violation in self.violations[:10]),
         ]
@@ -175,9 +181,14 @@ async def run(plan: Plan, cluster: Cluster, directory: Path) -> Report:
     )
     fleet.start(tickers=plan.tickers, workers=plan.workers)
     faults = Faults(cluster, proxy, fleet, random.Random(f"faults {plan.seed}"), plan.faults_per_second, plan.faults)
+    attackers = Attackers(cluster.url, directory, random.Random(f"attacks {plan.seed}"), plan.environment)
     keeper = asyncio.create_task(fleet.keep())
     try:
+        if plan.attacks:
+            await asyncio.to_thread(attackers.start)
         report.violations = await _cause_trouble(plan, traffic, faults, fleet)
+        if plan.attacks:
+            report.violations += await asyncio.to_thread(attackers.stop)
         if not report.violations:
             cluster.start()  # in case a restart was under way
             report.violations = await settle(cluster.url, fleet, keeper)
@@ -185,11 +196,13 @@ async def run(plan: Plan, cluster: Cluster, directory: Path) -> Report:
             report.violations += durable(history, traffic)
             report.violations += check(history, lease_seconds=plan.lease_seconds, settled=True)
             report.count(history)
+            report.delays = delays_of(history, attackers.turns) if plan.attacks else []
+            report.violations += [found for each in report.delays for found in each.violations()]
     finally:
         keeper.cancel()
         fleet.kill()
         proxy.stop()
-    report.faults, report.orders = faults.done, traffic.done
+    report.faults, report.orders, report.attacks = faults.done, traffic.done, attackers.done
     if report.violations:
         await _keep_evidence(report, cluster)
     return report
@@ -283,8 +296,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**32))
     parser.add_argument("--tickers", type=int, default=3)
     parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument("--attacks", action="store_true", help="with attacks of other tenants: see tests/isolation")
     given = parser.parse_args()
-    plan = Plan(given.seed, given.minutes * 60, tickers=given.tickers, workers=given.workers, report_every_seconds=60)
+    plan = Plan(
+        given.seed,
+        given.minutes * 60,
+        tickers=given.tickers,
+        workers=given.workers,
+        report_every_seconds=60,
+        attacks=given.attacks,
+    )
     print(f"chaos: seed {plan.seed}, {given.minutes:g} minutes", flush=True)
     directory = Path(mkdtemp(prefix="routines-chaos-"))
     cluster = Cluster(directory)

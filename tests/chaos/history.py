@@ -14,7 +14,8 @@ QUERIES = {
     "routines": """SELECT id, to_jsonb(routines.cadence_of(routines)) AS cadence, paused, paused_at,
                           paused_reason, strikes, next_run_at, last_run_at FROM routines.routines ORDER BY id""",
     "runs": """SELECT id, triggered_by_routine_id AS routine_id, trigger, scheduled_for, created_at, ended_at, status,
-                      crashes, error FROM routines.trajectories ORDER BY id""",
+                      crashes, error FROM routines.trajectories
+               WHERE collection_id = (SELECT id FROM routines.collections WHERE name = 'chaos') ORDER BY id""",
     "skips": "SELECT * FROM routines.skips ORDER BY id",
     "run_journal": "SELECT * FROM chaos.run_journal ORDER BY id",
     "step_journal": "SELECT * FROM chaos.step_journal ORDER BY id",

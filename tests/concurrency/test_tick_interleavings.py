@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from routines_core.db import Connection, connect, routines
-from routines_core.db.routines import Cadence, RoutinePatch
+from routines_core.db.routines import Cadence, RoutineChanges
 from routines_core.db.statements import Statement
 from support.rows import Database, at, ledger, make_key, make_routine, make_task, value
 from support.stepping import (
@@ -40,7 +40,7 @@ async def pause(connection: Connection, path: Path) -> None:
 
 
 async def patch(connection: Connection, path: Path) -> None:
-    assert await routines.patch_routine(connection, RoutinePatch(cadence=Cadence("daily", 17)), **path)
+    assert await routines.patch_routine(connection, RoutineChanges(cadence=Cadence("daily", 17)), **path)
 
 
 async def delete(connection: Connection, path: Path) -> None:
@@ -172,7 +172,7 @@ async def test_a_tick_with_a_snapshot_older_than_a_change_of_parameters_fires_wi
 ) -> None:
     async with running(lambda: tick_that_stops_before_its_locks(ticker, SLOT)) as ticking:
         await until_blocked(connection, ticker)
-        assert await routines.patch_routine(other, RoutinePatch(init_params_overrides={"size": 2}), **path)
+        assert await routines.patch_routine(other, RoutineChanges(init_params_overrides={"size": 2}), **path)
         await gate.open()
         assert (await ticking).fired == 1
     assert await value(connection, "SELECT init_params -> 'size' FROM routines.trajectories") == 2

@@ -42,7 +42,7 @@ FOUND = {
     "skips": db.SkipMetrics(1, 2, 3, 4),
     "runs": db.RunMetrics(1, 2, 3),
     "deliveries": db.DeliveryMetrics(1, 2),
-    "programs": db.ProgramMetrics(1, 2),
+    "programs": db.ConnectedPrograms(1, 2),
     "snapshots": db.SnapshotMetrics(1),
     "schema": db.SchemaMetrics(1),
 }

@@ -198,6 +198,31 @@ async def test_a_repeated_step_finds_the_children_it_started_before(connection: 
     assert await value(connection, "SELECT count(*) FROM routines.trajectories") == 3
 
 
+async def test_runs_that_cannot_wait_here_wait_without_a_worker_and_find_their_children_again(
+    connection: Connection, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("routines_engine.runs.worker.MOST_WAITING", 1)
+    monkeypatch.setattr("routines_engine.runs.services.SHORT_WAIT_SECONDS", 0.1)
+    await task_of(connection, "slow", workflow_of(("wait", {"activity": "linger"}), text="x"))
+    task = await task_of(connection, "p", workflow_of(("beget", {"activity": "beget", "name": "slow", "times": 2})))
+    parents = [await run_of(connection, task) for _ in range(3)]
+    waiting = "SELECT count(*) = 2 FROM routines.trajectories WHERE worker IS NULL AND lease_expires_at = 'infinity'"
+    started = "SELECT count(*) = 6 FROM routines.trajectories WHERE parent_id IS NOT NULL AND status = 'running'"
+    async with working(database.url):
+        await until(connection, waiting)
+        await until(connection, started)
+        assert await value(connection, "SELECT count(*) FROM routines.limited_runs") == 0
+        await asyncio.sleep(1.2)  # a look for waits that are over
+        assert await value(connection, waiting)
+        await connection.execute(
+            "UPDATE routines.trajectories SET status = 'cancelled', ended_at = now() WHERE parent_id IS NOT NULL"
+        )
+        for parent in parents:
+            assert await until_ended(connection, parent) == ("completed", None)
+    assert await value(connection, "SELECT count(*) FROM routines.trajectories") == 9
+    assert await value(connection, "SELECT max(crashes) FROM routines.trajectories") == 0
+
+
 @pytest.mark.parametrize(
     ("child", "reason"),
     [

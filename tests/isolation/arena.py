@@ -211,7 +211,7 @@ class Arena:
                         f"{len(active)} runs of alpha are still active {RECOVERY_SECONDS:g} s after they were cancelled"
                     ]
                 if len(active) > MOST_CANCELLED:
-                    _cancel_at_psql(connection, alpha.collection)
+                    cancel_at_psql(connection, alpha.collection)
                 for task in {task for _, task in active}:
                     runs = [run for run, of in active if of == task][:MOST_CANCELLED]
                     for start in range(0, len(runs), CANCELLED_AT_ONCE):
@@ -302,7 +302,7 @@ def _active(connection: psycopg.Connection, collection: str) -> list[tuple[int, 
     ).fetchall()
 
 
-def _cancel_at_psql(connection: psycopg.Connection, collection: str) -> None:
+def cancel_at_psql(connection: psycopg.Connection, collection: str) -> None:
     """Cancel all active runs in one statement, where there are too many for requests."""
     connection.execute(
         """UPDATE routines.trajectories SET status = 'cancelled', ended_at = now(), lease_expires_at = NULL

@@ -25,7 +25,7 @@ from routines_api.schemas.responses import (
     workflow_response,
 )
 from routines_core.db import routines as db
-from routines_core.db.routines import RoutinePatch
+from routines_core.db.routines import RoutineChanges
 from routines_core.db.tasks import find_task
 from routines_core.db.trajectories import Run, find_trajectory, list_runs
 from routines_core.errors import ConflictError, InvalidError, UnknownKeysError
@@ -194,7 +194,7 @@ def _refuse_unknown(
         raise UnknownKeysError(unknown, list(declared))
 
 
-async def _explain(caller: Caller, task: str, name: str, change: RoutinePatch) -> None:
+async def _explain(caller: Caller, task: str, name: str, change: RoutineChanges) -> None:
     """Raise an error that explains why a PATCH changed nothing."""
     routine = await _find(caller, task, name)
     found = await find_task(caller.connection, key_id=caller.key_id, name=task)

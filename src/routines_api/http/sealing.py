@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import msgspec
 
 from routines_api.http.access import Caller
-from routines_api.schemas.requests import CadenceConfig, RoutineCreate, RunCreate
-from routines_api.schemas.requests import RoutinePatch as PatchBody
-from routines_core.db.routines import Cadence, RoutinePatch, RoutineSpec, draw_routine_id, find_routine
+from routines_api.schemas.requests import CadenceConfig, RoutineCreate, RoutinePatch, RunCreate
+from routines_core.db.routines import Cadence, RoutineChanges, RoutineSpec, draw_routine_id, find_routine
 from routines_core.db.secrets import SealedSecret, SecretKind, seal
 from routines_core.db.trajectories import RunSpec, draw_trajectory_id
 from routines_core.guarded_http import refuse_forbidden_url
@@ -70,7 +69,7 @@ def environment_change(
     )
 
 
-async def patch_spec(caller: Caller, body: PatchBody, *, task: str, name: str) -> RoutinePatch:
+async def patch_spec(caller: Caller, body: RoutinePatch, *, task: str, name: str) -> RoutineChanges:
     """Return the change to make. Fields that were not sent are UNSET, and so is a webhook_secret that is the mask.
 
     Raises:
@@ -78,7 +77,7 @@ async def patch_spec(caller: Caller, body: PatchBody, *, task: str, name: str) -
     """
     sent = body.model_fields_set
     refuse_forbidden_webhook(caller, body.webhook_url)
-    change = RoutinePatch(
+    change = RoutineChanges(
         **{field: getattr(body, field) for field in sent & _UNCHANGED},
         keeps_webhook_secret=body.webhook_secret == MASK,
     )
@@ -90,7 +89,7 @@ async def patch_spec(caller: Caller, body: PatchBody, *, task: str, name: str) -
     return change
 
 
-def _with_secrets(sealer: "Sealer", body: PatchBody, change: RoutinePatch, routine_id: int) -> RoutinePatch:
+def _with_secrets(sealer: "Sealer", body: RoutinePatch, change: RoutineChanges, routine_id: int) -> RoutineChanges:
     sent = body.model_fields_set
     change = msgspec.structs.replace(change, id=routine_id)
     if "secret_params" in sent:

@@ -28,7 +28,7 @@ class Started(msgspec.Struct, frozen=True):
     unknown_keys: list[str]
 
 
-class Ended(msgspec.Struct, frozen=True):
+class EndedChild(msgspec.Struct, frozen=True):
     """A run that has ended."""
 
     trajectory_id: int
@@ -55,7 +55,7 @@ class _Outputs(msgspec.Struct):
 
 
 _START = Statement("children.start_child", Started)
-_ENDED = Statement("children.ended", Ended)
+_ENDED = Statement("children.ended", EndedChild)
 _OUTPUTS = Statement("children.outputs", _Outputs)
 _COUNT_AGAIN = Statement("children.count_again", NoRow)
 _FIND_ENDED = Statement("children.find_ended", EndedRun)
@@ -91,7 +91,7 @@ async def start_child(
     )
 
 
-async def ended(connection: Connection, ids: list[int]) -> list[Ended]:
+async def ended(connection: Connection, ids: list[int]) -> list[EndedChild]:
     """Return those of these runs that have ended."""
     return await _ENDED.all(connection, ids=ids)
 

@@ -63,7 +63,7 @@ class DeliveryMetrics(msgspec.Struct, frozen=True):
     oldest_due_seconds: float
 
 
-class ProgramMetrics(msgspec.Struct, frozen=True):
+class ConnectedPrograms(msgspec.Struct, frozen=True):
     """Programs connected to the database."""
 
     tickers: int
@@ -86,12 +86,12 @@ _ROUTINES = Statement("metrics.routines", RoutineMetrics)
 _SKIPS = Statement("metrics.skips", SkipMetrics)
 _RUNS = Statement("metrics.runs", RunMetrics)
 _DELIVERIES = Statement("metrics.deliveries", DeliveryMetrics)
-_PROGRAMS = Statement("metrics.programs", ProgramMetrics)
+_PROGRAMS = Statement("metrics.programs", ConnectedPrograms)
 _SNAPSHOTS = Statement("metrics.snapshots", SnapshotMetrics)
 _SCHEMA = Statement("metrics.schema", SchemaMetrics)
 
 Metrics: TypeAlias = (
-    RoutineMetrics | SkipMetrics | RunMetrics | DeliveryMetrics | ProgramMetrics | SnapshotMetrics | SchemaMetrics
+    RoutineMetrics | SkipMetrics | RunMetrics | DeliveryMetrics | ConnectedPrograms | SnapshotMetrics | SchemaMetrics
 )  # fmt: skip
 
 
@@ -115,7 +115,7 @@ async def of_deliveries(connection: Connection) -> DeliveryMetrics:
     return await _DELIVERIES.one(connection, most=MOST)
 
 
-async def of_programs(connection: Connection) -> ProgramMetrics:
+async def of_programs(connection: Connection) -> ConnectedPrograms:
     """Count connected programs."""
     return await _PROGRAMS.one(connection)
 

@@ -16,7 +16,7 @@ PAGE_SIZE = 500
 """Rows that one statement examines, few enough to hold its locks for milliseconds."""
 
 
-class Page(msgspec.Struct, frozen=True):
+class DeletedRows(msgspec.Struct, frozen=True):
     """The result of one statement.
 
     Attributes:
@@ -57,13 +57,13 @@ _IDENTITY = Statement("retention.identity", _Identity)
 _NOTE_ORPHANS = Statement("retention.note_orphans", NoRow)
 _JUDGE_FILES = Statement("retention.judge_files", UnusedFile)
 _FORGET_FILES = Statement("retention.forget_files", NoRow)
-_DELETE: dict[What, Statement[Page]] = {
-    "trajectories": Statement("retention.delete_trajectories", Page),
-    "skips": Statement("retention.delete_skips", Page),
-    "deliveries": Statement("retention.delete_deliveries", Page),
-    "versions": Statement("retention.delete_versions", Page),
-    "endpoints": Statement("retention.delete_endpoints", Page),
-    "answers": Statement("retention.delete_answers", Page),
+_DELETE: dict[What, Statement[DeletedRows]] = {
+    "trajectories": Statement("retention.delete_trajectories", DeletedRows),
+    "skips": Statement("retention.delete_skips", DeletedRows),
+    "deliveries": Statement("retention.delete_deliveries", DeletedRows),
+    "versions": Statement("retention.delete_versions", DeletedRows),
+    "endpoints": Statement("retention.delete_endpoints", DeletedRows),
+    "answers": Statement("retention.delete_answers", DeletedRows),
 }
 
 
@@ -86,7 +86,7 @@ async def delete_page(
     after: int = 0,
     page_size: int = PAGE_SIZE,
     now: datetime | None = None,
-) -> Page:
+) -> DeletedRows:
     """Delete the old ones among the next rows.
 
     Args:

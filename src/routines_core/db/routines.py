@@ -90,7 +90,7 @@ class RoutineSpec(msgspec.Struct, frozen=True):
     id: int | None = None
 
 
-class RoutinePatch(msgspec.Struct, frozen=True):
+class RoutineChanges(msgspec.Struct, frozen=True):
     """Fields to update on a routine. UNSET fields keep their value.
 
     Attributes:
@@ -163,7 +163,7 @@ async def create_routine(connection: Connection, spec: RoutineSpec, *, key_id: i
     return made is not None
 
 
-async def patch_routine(connection: Connection, patch: RoutinePatch, *, key_id: int, task: str, name: str) -> bool:
+async def patch_routine(connection: Connection, patch: RoutineChanges, *, key_id: int, task: str, name: str) -> bool:
     """Change a routine. Waits for a tick that has locked it. Its next slot is recomputed if cadence or paused change.
 
     Returns:
@@ -246,7 +246,7 @@ async def run_now(connection: Connection, *, key_id: int, task: str, name: str) 
     return (await _RUN_NOW.one(connection, key_id=key_id, task=task, name=name)).id
 
 
-def _patch_parameters(patch: RoutinePatch) -> dict[str, Any]:
+def _patch_parameters(patch: RoutineChanges) -> dict[str, Any]:
     cadence = _or_none(patch.cadence)
     overrides = _or_none(patch.init_params_overrides)
     secret_params = _or_none(patch.secret_params)

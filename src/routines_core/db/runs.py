@@ -65,7 +65,7 @@ class Loaded(msgspec.Struct, frozen=True):
     log_events: int = 2
 
 
-class Outline(msgspec.Struct, frozen=True):
+class RunOutline(msgspec.Struct, frozen=True):
     """The steps of a run.
 
     Attributes:
@@ -174,7 +174,7 @@ _REQUEST_WAKEUP = Statement("runs.request_wakeup", NoRow)
 _RENEW = Statement("runs.renew", _Renewed)
 _LOAD = Statement("runs.load", Loaded)
 _LOAD_WORKFLOW = Statement("runs.load_workflow", _Workflow)
-_OUTLINE = Statement("runs.outline", Outline)
+_OUTLINE = Statement("runs.outline", RunOutline)
 _SUSPEND = Statement("runs.suspend", _Id)
 _STILL_CLAIMED = Statement("runs.still_claimed", _Id)
 _CHECKPOINT = Statement("runs.checkpoint", _Id)
@@ -239,13 +239,16 @@ async def load_workflow(connection: Connection, *, task_id: int, version: int) -
     return found.workflow if found else None
 
 
-async def outline(connection: Connection, run: Claim) -> Outline | None:
+async def outline(connection: Connection, run: Claim) -> RunOutline | None:
     """Return the run's steps and how far they are; None if the run no longer belongs to this worker."""
     return await _OUTLINE.first(connection, id=run.id, fence=run.fence)
 
 
-async def suspend(connection: Connection, run: Claim, *, seconds: float) -> bool:
-    """Let the run wait without a worker; it returns to the queue after `seconds`. Returns False if it was lost."""
+async def suspend(connection: Connection, run: Claim, *, seconds: float | None) -> bool:
+    """Let the run wait without a worker. Returns False if it was lost.
+
+    It returns to the queue after `seconds`, or for None once all its children have ended.
+    """
     return await _SUSPEND.first(connection, id=run.id, fence=run.fence, seconds=seconds) is not None
 
 

@@ -15,7 +15,7 @@ import structlog
 from routines_core.db import Connection, Pool, open_pool, runs
 from routines_core.files.opening import open_file_store
 from routines_core.keyring import Keyring, load_keyring
-from routines_core.lifecycle import sleep_or_stop, stop_event
+from routines_core.lifecycle import freeze_loaded, sleep_or_stop, stop_event
 from routines_core.metrics.listener import listening
 from routines_core.settings import Settings
 from routines_engine.loops import Job, repeat, woken
@@ -115,6 +115,7 @@ class WorkerBase(ABC):
             open_file_store(self.settings),
             self._child_waiter,
             self._capacity_freed,
+            self._may_wait,
             timeout_seconds,
         )
         self._payloads = Payloads(self._resources, self.settings.webhook_allow_private, self.settings.max_run_bytes)
@@ -141,6 +142,10 @@ class WorkerBase(ABC):
     @abstractmethod
     def _capacity_freed(self) -> None:
         """Act on the capacity that a claimed run has freed by waiting for a child."""
+
+    @abstractmethod
+    def _may_wait(self, claimed: ClaimedRun) -> bool:
+        """Return whether the run may stay claimed while it waits for a child."""
 
     @abstractmethod
     async def _give_up_runs(self) -> None:
@@ -220,6 +225,7 @@ async def serve(settings: Settings, database_url: str, make_worker: MakeWorker, 
     """
     keyring, stop = load_keyring(settings), stop_event()
     load_entry_points()  # before any run is claimed: importing takes time, in which no lease would be renewed
+    freeze_loaded()
     async with open_pool(
         database_url, "routines-worker", size=CONNECTIONS, role="routines_worker", statement_timeout="30s"
     ) as pool:

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from routines_core.db import Pool, children
-from routines_core.db.children import Ended
+from routines_core.db.children import EndedChild
 from routines_core.db.timeouts import within
 
 
@@ -21,9 +21,9 @@ class ChildWaiter:
     pool: Pool
     timeout_seconds: float
     wanted: asyncio.Event = field(default_factory=asyncio.Event)
-    _futures: "dict[int, asyncio.Future[Ended]]" = field(default_factory=dict[int, "asyncio.Future[Ended]"])
+    _futures: "dict[int, asyncio.Future[EndedChild]]" = field(default_factory=dict[int, "asyncio.Future[EndedChild]"])
 
-    async def wait_for(self, child_id: int) -> Ended:
+    async def wait_for(self, child_id: int) -> EndedChild:
         """Wait until the child has ended, and return it."""
         future = self._futures.get(child_id)
         if future is None:
@@ -41,6 +41,6 @@ class ChildWaiter:
             self.wanted.clear()
         return False
 
-    async def _ended(self) -> list[Ended]:
+    async def _ended(self) -> list[EndedChild]:
         async with self.pool.connection() as connection:
             return await children.ended(connection, list(self._futures))

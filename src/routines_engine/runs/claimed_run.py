@@ -14,6 +14,10 @@ class LostRunError(Exception):
     """
 
 
+class WaitsForChildrenError(Exception):
+    """The run waits for its children without a worker; not a RoutinesError, which would fail the step."""
+
+
 @dataclass(eq=False)
 class ClaimedRun:
     """A claimed run.
@@ -24,6 +28,7 @@ class ClaimedRun:
             the renewal reached the database, so it never ends earlier than a lease counted from here.
         task: The task that executes the run.
         waiting_children: Children the run is waiting for; while there are any, it takes no capacity.
+        is_alone: Whether it has a step process of its own, because it may have ended one.
         is_ending: Whether its end is being written, after which it no longer belongs to this worker.
     """
 
@@ -31,6 +36,7 @@ class ClaimedRun:
     renewed_at: float
     task: asyncio.Task[None]
     waiting_children: int = 0
+    is_alone: bool = False
     is_ending: bool = False
 
     @property

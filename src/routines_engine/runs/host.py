@@ -1,5 +1,6 @@
 """The worker's side of one run in a step process: answers its calls and keeps its budget."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ class Named(msgspec.Struct):
     name: str
 
 
-class Started(msgspec.Struct):
+class NewChild(msgspec.Struct):
     """The arguments of `run_child`; init_params is JSON."""
 
     task: str
@@ -50,12 +51,6 @@ class File(msgspec.Struct):
     content: bytes
 
 
-class Stepped(msgspec.Struct):
-    """The arguments of `checkpoint`."""
-
-    step: RecordedStep
-
-
 @dataclass
 class RunHost:
     """Answers one run's step process.
@@ -77,6 +72,19 @@ class RunHost:
         await self.record.flush()
         return self._counted(await self.payloads.reload(self.record.services.claimed.run))
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the run waits for a child, and so takes no place of its process from others."""
+        return self.record.services.claimed.waiting_children > 0
+
+    def placed(self, *, is_alone: bool) -> None:
+        """Note whether the run has a process of its own now."""
+        self.record.services.claimed.is_alone = is_alone
+
+    def begun(self, step: RecordedStep) -> asyncio.Future[float]:
+        """Store that an attempt begins or has failed; the future is done once it is stored, and raises as `handle`."""
+        return self.record.begun(step)
+
     def completed(self, step: RecordedStep) -> None:
         """Record a completed step; it is stored with what follows."""
         self.record.completed(step)
@@ -94,13 +102,11 @@ class RunHost:
         """
         services = self.record.services
         match method:
-            case "checkpoint":
-                return await self.record.checkpoint(msgspec.msgpack.decode(arguments, type=Stepped).step)
             case "secret":
                 found = await services.secret(msgspec.msgpack.decode(arguments, type=Named).name)
                 return [] if found is None else [found]
             case "run_child":
-                return await self._run_child(msgspec.msgpack.decode(arguments, type=Started))
+                return await self._run_child(msgspec.msgpack.decode(arguments, type=NewChild))
             case "find_trajectories":
                 return await self._find(msgspec.msgpack.decode(arguments, type=Search))
             case "read_file":
@@ -112,7 +118,7 @@ class RunHost:
             case _:
                 raise InvalidError(f"there is no service {method!r}")
 
-    async def _run_child(self, child: Started) -> ChildEnded:
+    async def _run_child(self, child: NewChild) -> ChildEnded:
         ended, outputs = await self.record.services.run_child(child.task, child.init_params.decode(), child.index)
         return ChildEnded(ended.trajectory_id, ended.status, outputs.encode(), ended.error)
 
@@ -125,12 +131,11 @@ class RunHost:
 
     async def fail(self, died: RunDiedError) -> RoutinesError:
         """Record the failure of a step that ended every process. Returns the run's error."""
-        if died.step is None:
+        if died.attempt is None:
             return InvalidError(f"the run could not be started: {died.cause}")
-        step = died.step
-        failed = StepRecord(step.step, step.position, "failed", "", {}, error=died.cause, attempt=step.attempt)
-        content = msgspec.json.encode(failed)
-        await self.record.checkpoint(
-            RecordedStep(step.step, "", "failed", step.attempt, is_retry=False, record=content)
+        position, name, number = died.attempt.position, died.attempt.step, died.attempt.number
+        failed = StepRecord(name, position, "failed", "", {}, error=died.cause, attempt=number)
+        await self.record.begun(
+            RecordedStep(name, "", "failed", number, is_retry=False, record=msgspec.json.encode(failed))
         )
-        return StepFailedError(step.step, died.cause)
+        return StepFailedError(name, died.cause)

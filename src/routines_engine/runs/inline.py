@@ -59,7 +59,7 @@ class InlineExecutor:
             step = recorded(record)
             budget.take(step)
             if step.status != "completed":
-                await handler.record.checkpoint(step)
+                await handler.begun(step)
                 return
             handler.completed(step)
 

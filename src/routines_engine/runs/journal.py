@@ -7,8 +7,8 @@ and a single checkpoint is written at once. Each entry names its run's fence: a 
 import asyncio
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 
-import msgspec
 import structlog
 
 from routines_core.db import Pool, runs
@@ -25,6 +25,8 @@ BATCH_BYTES = 4 * 1024 * 1024
 """Maximum size of the JSON that one statement writes; its first run may exceed this."""
 RETRY_SECONDS = 0.2
 """Delay before sending a batch again after losing the database."""
+WRITERS = 2
+"""How many batches are written at once: while the answer to one is handled, Postgres writes the other."""
 LOCKED_SECONDS = 0.01
 """Delay before retrying a run that another session had locked, such as a claim that examined it."""
 
@@ -37,7 +39,7 @@ class Entry:
 
     Attributes:
         written: Resolves to the time at which the statement that wrote it was sent, by the monotonic clock.
-        size: Bytes as JSON.
+        size: Roughly its bytes as JSON.
         is_settled: Whether its outcome is known.
     """
 
@@ -62,7 +64,7 @@ class Journal:
     """Writes the checkpoints of one worker's runs.
 
     Attributes:
-        pool: Connections to the database; the journal uses one at a time.
+        pool: Connections to the database; the journal uses up to WRITERS of them.
         lease_seconds: How long a checkpoint renews a lease for. A third of it is the query timeout.
         metrics: Counts refused writes.
     """
@@ -71,64 +73,87 @@ class Journal:
     lease_seconds: float
     metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
     _waiting: list[Entry] = field(default_factory=list[Entry])
+    _being_written: set[int] = field(default_factory=set[int])
     _wanted: asyncio.Event = field(default_factory=asyncio.Event)
     _idle: asyncio.Event = field(default_factory=lambda: _is_set(asyncio.Event()))
 
-    async def write(self, checkpoint: Checkpoint) -> float:
+    def write(self, checkpoint: Checkpoint, *, size: int = 0) -> asyncio.Future[float]:
         """Write a checkpoint, however long the database is unavailable.
 
-        Cancelling the caller does not withdraw it: it is still written if the run is the worker's.
+        Cancelling the future does not withdraw it: it is still written if the run is the worker's.
+
+        Args:
+            checkpoint: What to write.
+            size: Roughly its size in bytes, as JSON.
 
         Returns:
-            When the statement that wrote it was sent, by the monotonic clock.
-
-        Raises:
-            LostRunError: The run no longer belongs to this worker, and nothing was written.
-            InvalidError: It holds something that cannot be stored, and nothing was written.
+            A future of when the statement that wrote it was sent, by the monotonic clock. It raises LostRunError if the
+            run no longer belongs to this worker, and InvalidError if it holds something that cannot be stored; nothing
+            was written then.
         """
-        size = len(msgspec.json.encode(checkpoint))
-        entry = Entry(checkpoint, asyncio.get_running_loop().create_future(), size)
+        entry = Entry(checkpoint, self._loop.create_future(), size)
         self._waiting.append(entry)
         self._wanted.set()
-        return await entry.written
+        return entry.written
+
+    @cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()  # kept, because to ask for it costs a system call (Python 3.11)
 
     async def run(self) -> None:
         """Write checkpoints as they come, until cancelled."""
+        async with asyncio.TaskGroup() as writers:
+            for _ in range(WRITERS):
+                writers.create_task(self._write_batches())
+
+    async def _write_batches(self) -> None:
         while True:
             await self._wanted.wait()
             batch = self._next_batch()
+            if not batch:  # the other writer has all runs that wait
+                self._wanted.clear()
+                continue
+            runs_of_batch = {entry.checkpoint.id for entry in batch}
+            self._being_written |= runs_of_batch
             try:
                 await self._send(batch)
             except LOST as error:
                 self.metrics.database_failures.inc()
                 log.warning("database unavailable, retrying", error=type(error).__name__)
-                self._requeue([entry for entry in batch if not entry.is_settled])
                 await asyncio.sleep(RETRY_SECONDS)
-            if not self._waiting:
+                self._requeue([entry for entry in batch if not entry.is_settled])
+            finally:
+                self._being_written -= runs_of_batch
+            if self._waiting:
+                self._wanted.set()
+            else:
                 self._wanted.clear()
-                self._idle.set()
+                if not self._being_written:
+                    self._idle.set()
 
     async def settled(self) -> None:
         """Wait until everything is written."""
-        if self._waiting:
+        if self._waiting or self._being_written:
             self._idle.clear()
         await self._idle.wait()
 
     def _next_batch(self) -> list[Entry]:
-        """Take the oldest waiting entry of each run; later entries stay queued to preserve order."""
+        """Take the oldest waiting entry of each run that is not being written; the others stay queued, in order."""
         self._idle.clear()
-        batch: dict[int, Entry] = {}
+        batch: list[Entry] = []
         rest: list[Entry] = []
+        passed = set(self._being_written)
         size = 0
         for entry in self._waiting:
             fits = not batch or (len(batch) < BATCH and size + entry.size <= BATCH_BYTES)
-            if fits and not rest and entry.checkpoint.id not in batch:
-                batch[entry.checkpoint.id] = entry
+            if fits and entry.checkpoint.id not in passed:
+                batch.append(entry)
                 size += entry.size
             else:
                 rest.append(entry)
+            passed.add(entry.checkpoint.id)
         self._waiting = rest
-        return list(batch.values())
+        return batch
 
     def _requeue(self, entries: list[Entry]) -> None:
         """Put entries back at the head of the queue, which preserves the order of each run's entries."""
@@ -177,7 +202,7 @@ class Journal:
                 entry.settle(LostRunError(entry.checkpoint.id))
         locked = [entry for entry in refused if entry.checkpoint.id in ours]
         if locked:
-            asyncio.get_running_loop().call_later(LOCKED_SECONDS, self._requeue, locked)
+            self._loop.call_later(LOCKED_SECONDS, self._requeue, locked)
 
 
 def _is_set(event: asyncio.Event) -> asyncio.Event:

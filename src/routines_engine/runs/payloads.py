@@ -76,6 +76,8 @@ class Payloads:
         if loading is None:
             loading = self._workflows[key] = asyncio.create_task(self._load_workflow(*key))
         self._workflows.move_to_end(key)
+        if loading.done() and not loading.cancelled() and loading.exception() is None:
+            return loading.result()
         try:
             return await asyncio.shield(loading)
         finally:

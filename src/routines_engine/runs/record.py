@@ -1,6 +1,8 @@
 """The record of one run: turns what FlowWorkflow reports of its steps into journal entries."""
 
+import asyncio
 from dataclasses import dataclass, field
+from functools import partial
 
 import msgspec
 
@@ -26,16 +28,16 @@ class Record:
     bytes: int = 0
     _unwritten: dict[str, RecordedStep] = field(default_factory=dict[str, RecordedStep])
 
-    async def checkpoint(self, step: RecordedStep) -> None:
-        """Record the start of an attempt or a failure; it is stored on return.
+    def begun(self, step: RecordedStep) -> asyncio.Future[float]:
+        """Record the start of an attempt or a failure.
 
-        Raises:
-            LostRunError: The run no longer belongs to this worker.
-            InvalidError: The step holds something that cannot be stored.
+        Returns:
+            A future that is done once it is stored. It raises LostRunError if the run no longer belongs to this worker,
+            and InvalidError if the step holds something that cannot be stored.
         """
         self.services.step, self.services.attempt = step.name, step.attempt
         self._unwritten[step.name] = step
-        await self._write(None, None)
+        return self._write(None, None)
 
     def completed(self, step: RecordedStep) -> None:
         """Record a completed step; it is stored with what follows."""
@@ -62,11 +64,20 @@ class Record:
         self.services.claimed.is_ending = True
         await self._write(status or ("completed" if error is None else "failed"), error)
 
-    async def _write(self, status: str | None, error: str | None) -> None:
+    def _write(self, status: str | None, error: str | None) -> asyncio.Future[float]:
         claimed, steps = self.services.claimed, list(self._unwritten.values())
         self._unwritten.clear()
         records = [msgspec.Raw(step.record) for step in steps]
-        checkpoint = Checkpoint(claimed.run.id, claimed.run.fence, records, status, error, self.bytes)
-        claimed.renewed(await self.journal.write(checkpoint))
+        written = self.journal.write(
+            Checkpoint(claimed.run.id, claimed.run.fence, records, status, error, self.bytes),
+            size=sum(len(step.record) for step in steps),
+        )
+        written.add_done_callback(partial(self._written, steps))
+        return written
+
+    def _written(self, steps: list[RecordedStep], written: asyncio.Future[float]) -> None:
+        if written.cancelled() or written.exception() is not None:
+            return
+        self.services.claimed.renewed(written.result())
         for step in steps:
             self.journal.metrics.stepped(step)

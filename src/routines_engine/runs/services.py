@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from routines_core.db import Connection, Pool, children, limits, runs
-from routines_core.db.children import Ended, EndedRun
+from routines_core.db.children import EndedChild, EndedRun
 from routines_core.db.limits import RunLimits, TakenFile
 from routines_core.db.pool import AWAY
 from routines_core.db.runs import Claim
@@ -15,12 +15,14 @@ from routines_core.errors import InvalidError, RunLimitError, SecretError, Stora
 from routines_core.files.store import FileStore
 from routines_core.keyring import Keyring, SecretContext, owner_of_run
 from routines_engine.runs.child_waiter import ChildWaiter
-from routines_engine.runs.claimed_run import ClaimedRun, LostRunError
+from routines_engine.runs.claimed_run import ClaimedRun, LostRunError, WaitsForChildrenError
 from routines_engine.runs.run_limits import RunLimitsCache
 
 Answer = TypeVar("Answer")
 FOUND_BYTES = 16 * 1024 * 1024
 """Maximum size of the steps of all runs that one step reads, in bytes."""
+SHORT_WAIT_SECONDS = 1.0
+"""How long a run waits for a child before it is given up, if it cannot stay: time to start its other children too."""
 RETRY_SECONDS = 0.2
 """Delay before asking the database again after losing it."""
 
@@ -35,6 +37,7 @@ class WorkerResources:
         files: The file store.
         child_waiter: Waits for child runs.
         capacity_freed: Called when a claimed run begins to wait for a child, and so takes no capacity.
+        may_wait: Whether a claimed run may wait for a child in this worker. If not, it is given up for as long.
         timeout_seconds: Query timeout, after which another connection is tried.
         limits: What is known of the limits of runs.
     """
@@ -44,6 +47,7 @@ class WorkerResources:
     files: FileStore
     child_waiter: ChildWaiter
     capacity_freed: Callable[[], None]
+    may_wait: Callable[[ClaimedRun], bool]
     timeout_seconds: float
     limits: RunLimitsCache = field(default_factory=RunLimitsCache)
 
@@ -131,7 +135,7 @@ class RunServices:
         context = SecretContext(self._run.collection_id, kind, name, owner, sealed.secret_id)
         return self.resources.keyring.open(sealed.ciphertext, context)
 
-    async def run_child(self, task: str, init_params: str, index: int) -> tuple[Ended, str]:
+    async def run_child(self, task: str, init_params: str, index: int) -> tuple[EndedChild, str]:
         """Start a run of another task, or find the one this step started before, and wait until it ends.
 
         Returns:
@@ -144,17 +148,27 @@ class RunServices:
             InvalidError: The task does not exist or does not declare all the keys, or runs are nested too deeply.
             RunLimitError: The run's tree has as many runs as it may.
             LostRunError: The run no longer belongs to this worker.
+            WaitsForChildrenError: Too many runs of the collection wait here. The run is to be given up until its
+                children have ended; the same attempt then finds them again.
         """
         child_id = await self._start(task, init_params, index)
+        ended = await self._wait_for(child_id)
+        return ended, await self.resources.ask(lambda connection: children.outputs(connection, child_id))
+
+    async def _wait_for(self, child_id: int) -> EndedChild:
+        may_stay = self.resources.may_wait(self.claimed)
         self.claimed.waiting_children += 1
         self.resources.capacity_freed()
         try:
-            ended = await self.resources.child_waiter.wait_for(child_id)
+            async with asyncio.timeout(None if may_stay else SHORT_WAIT_SECONDS):
+                ended = await self.resources.child_waiter.wait_for(child_id)
+        except TimeoutError:
+            raise WaitsForChildrenError from None
         finally:
             self.claimed.waiting_children -= 1
         if not self.claimed.waiting_children:
             await self.resources.ask(lambda connection: children.count_again(connection, self._run))
-        return ended, await self.resources.ask(lambda connection: children.outputs(connection, child_id))
+        return ended
 
     async def _start(self, task: str, init_params: str, index: int) -> int:
         most = (await self.resources.run_limits(self._run.collection_id)).children

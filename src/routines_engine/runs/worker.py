@@ -15,7 +15,7 @@ from routines_core.errors import DatabaseError, InvalidError, RoutinesError
 from routines_core.settings import Settings
 from routines_engine.loops import Job, wait_for_wakeup
 from routines_engine.runs.base import DRAIN_SECONDS, WorkerBase, serve
-from routines_engine.runs.claimed_run import ClaimedRun, LostRunError
+from routines_engine.runs.claimed_run import ClaimedRun, LostRunError, WaitsForChildrenError
 from routines_engine.runs.fair_share import FairShare
 from routines_engine.runs.host import RunHost
 from routines_engine.runs.record import Record
@@ -25,6 +25,8 @@ from routines_engine.sandbox.pool import RunDiedError
 
 POLL_SECONDS = 1.0
 """How long an idle worker waits for a wakeup before it looks for pending runs anyway."""
+MOST_WAITING = 100
+"""How many runs of a collection wait for children in one worker; further ones are given up until their children end."""
 TRUST_SHARE = 0.8
 """How much of a lease a worker relies on; the rest covers a busy event loop and clocks that run at different speeds."""
 
@@ -61,6 +63,17 @@ class Worker(WorkerBase):
 
     def _capacity_freed(self) -> None:
         self.wake.set()
+
+    def _may_wait(self, claimed: ClaimedRun) -> bool:
+        if claimed.is_alone:
+            return False  # its process is one of few
+        if claimed.waiting_children:
+            return True
+        collection_id = claimed.run.collection_id
+        waiting = sum(
+            each.waiting_children > 0 for each in self._claimed.values() if each.run.collection_id == collection_id
+        )
+        return waiting < MOST_WAITING
 
     async def _claim_or_wait(self) -> bool:
         """Claim pending runs. If there are none, request a wakeup, and poll until it comes."""
@@ -135,8 +148,8 @@ class Worker(WorkerBase):
         host = RunHost(Record(self._journal, services), self._payloads)
         began_at = time.monotonic()
         ended = await self._outcome(host, run)
-        if ended.wait_seconds is not None:
-            await self._suspend(host, run, ended.wait_seconds)
+        if ended is None or ended.wait_seconds is not None:
+            await self._suspend(host, run, ended and ended.wait_seconds)
             return
         error = ended.error
         try:
@@ -147,13 +160,19 @@ class Worker(WorkerBase):
         self.metrics.run_ended("completed" if error is None else "failed", time.monotonic() - began_at)
         log.info("run ended", trajectory_id=run.id, failed=error is not None)
 
-    async def _outcome(self, host: RunHost, run: Claim) -> Ended:
-        """Run the workflow for at most the time that is left. Returns how it ended."""
+    async def _outcome(self, host: RunHost, run: Claim) -> Ended | None:
+        """Run the workflow for at most the time that is left.
+
+        Returns:
+            How it ended; None if it waits for its children without a worker.
+        """
         try:
             async with asyncio.timeout(run.seconds_left):
                 return await self.executor.run(run.collection_id, host, await host.load())
         except LostRunError:
             raise
+        except WaitsForChildrenError:
+            return None
         except TimeoutError:
             return Ended(run.id, "deadline exceeded: the run took longer than it may")
         except RunDiedError as died:
@@ -165,12 +184,12 @@ class Worker(WorkerBase):
             log.error("flow failed unexpectedly", error=type(error).__name__)  # noqa: TRY400
             return Ended(run.id, f"internal error: {type(error).__name__}")
 
-    async def _suspend(self, host: RunHost, run: Claim, seconds: float) -> None:
-        """Give the run up until its wait is over."""
+    async def _suspend(self, host: RunHost, run: Claim, seconds: float | None) -> None:
+        """Give the run up until its wait is over, or for None until its children have ended."""
         await host.record.flush()
         self._claimed[run.id].is_ending = True  # it is no longer this worker's once this is written
         await self._resources.ask(lambda connection: runs.suspend(connection, run, seconds=seconds))
-        log.info("run waits", trajectory_id=run.id, seconds=seconds)
+        log.info("run waits", trajectory_id=run.id, seconds=seconds if seconds is not None else "for its children")
 
     async def _renew(self) -> bool:
         """Renew every lease, and retry at once on another connection if no answer came in time."""

@@ -12,12 +12,15 @@ class Budget:
 
     Args:
         payload: The run as it was claimed, with its limits and what it has used of them.
+
+    Attributes:
+        used_bytes: What its completed steps hold.
     """
 
     def __init__(self, payload: Payload) -> None:
         self._most_bytes = payload.most_bytes
         self._limits = payload.limits
-        self._bytes = len(payload.finished_steps)
+        self.used_bytes = len(payload.finished_steps)
         self._finished = payload.finished
         self._log_events = payload.log_events
         self._begun = set(payload.attempts)
@@ -51,13 +54,13 @@ class Budget:
         self._log_events = log_events
 
     def _complete(self, size_bytes: int) -> None:
-        total = self._bytes + size_bytes
+        total = self.used_bytes + size_bytes
         if total > self._most_bytes:
             name = "run_step_bytes" if self._most_bytes == self._limits.step_bytes else "ROUTINES_MAX_RUN_BYTES"
             raise RunLimitError(
                 f"the run's steps would hold {total} bytes, more than its limit {name} of {self._most_bytes}: "
                 "keep large outputs in files"
             )
-        self._bytes = total
+        self.used_bytes = total
         self._finished += 1
         self._log_events += 1

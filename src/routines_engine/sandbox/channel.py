@@ -38,6 +38,7 @@ class Channel(asyncio.Protocol, Generic[Message]):
         self._received = received
         self._closed = closed
         self._transport: asyncio.Transport | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._incoming = bytearray()
         self._outgoing: list[bytes] = []
         self._error: Exception | None = None
@@ -46,7 +47,19 @@ class Channel(asyncio.Protocol, Generic[Message]):
 
     async def open(self, end: socket.socket) -> None:
         """Take over this end of a socket pair."""
-        await asyncio.get_running_loop().create_connection(lambda: self, sock=end)
+        self._loop = asyncio.get_running_loop()
+        await self._loop.create_connection(lambda: self, sock=end)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop of this end, kept because to ask for it costs a system call (Python 3.11).
+
+        Raises:
+            RuntimeError: The connection was not opened.
+        """
+        if self._loop is None:
+            raise RuntimeError("the connection was not opened")
+        return self._loop
 
     def send(self, message: Any) -> int:
         """Queue a message and return its size in bytes; after the end of the connection it is dropped.
@@ -58,7 +71,7 @@ class Channel(asyncio.Protocol, Generic[Message]):
         if len(body) > MAX_FRAME_BYTES:
             raise FrameTooLargeError(f"a message of {len(body)} bytes is larger than the limit of {MAX_FRAME_BYTES}")
         if not self._outgoing:
-            asyncio.get_running_loop().call_soon(self.flush)
+            self.loop.call_soon(self.flush)
         self._outgoing += (_LENGTH.pack(len(body)), body)
         return len(body)
 

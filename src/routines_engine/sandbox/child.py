@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,13 +23,15 @@ import uvloop
 
 from routines_core.db.runs import StepRecord
 from routines_core.errors import InvalidError, RoutinesError, RunLimitError, SecretError, StorageError
+from routines_core.lifecycle import freeze_loaded
 from routines_core.logging import configure_logging
 from routines_engine.sandbox.budget import Budget
 from routines_engine.sandbox.channel import LARGE_FRAME_BYTES, Channel
 from routines_engine.sandbox.messages import (
-    Answer,
+    Answered,
     Arguments,
-    Began,
+    Attempt,
+    Begun,
     Call,
     Cancel,
     ChildEnded,
@@ -41,6 +44,7 @@ from routines_engine.sandbox.messages import (
     RecordedStep,
     Start,
 )
+from routines_engine.sandbox.progress import Progress
 from routines_engine.steps.flow import Verdict
 from routines_engine.steps.stepper import Step, Stepper
 from routines_workflow.activity import Child, ChildResult, Found
@@ -50,6 +54,9 @@ from routines_workflow.step_limits import StepLimits
 MEMORY_EXIT_CODE = 77
 """Exit code of a process that exceeded its memory limit."""
 
+SMALL_RUN_BYTES = 8 * 1024
+"""A run of at most this size cannot exceed a limit of its process merely by making a step's inputs. Its completed steps
+are sent with what follows."""
 SHORT_WAIT_SECONDS = 1.0
 """Longest wait for the next attempt of a step during which a run keeps its place, in seconds."""
 LARGE_FILE_BYTES = 1024 * 1024
@@ -106,18 +113,25 @@ class Calls:
             RoutinesError: The service refused.
             CallAbandonedError: The worker could not answer.
         """
+        given = msgspec.Raw(msgspec.msgpack.encode(arguments))
+        return msgspec.msgpack.decode(await self._answer(lambda call: Call(run, call, method, given)), type=type_)
+
+    async def store(self, run: int, step: RecordedStep) -> None:
+        """Have the worker store a checkpoint; raises as `call` does."""
+        await self._answer(lambda call: Begun(run, call, step))
+
+    async def _answer(self, make_message: Callable[[int], Call | Begun]) -> msgspec.Raw:
         self._last += 1
         number = self._last
-        future = self._waiting[number] = asyncio.get_running_loop().create_future()
+        future = self._waiting[number] = self.channel.loop.create_future()
         try:
-            size = self.channel.send(Call(run, number, method, msgspec.Raw(msgspec.msgpack.encode(arguments))))
-            if size > LARGE_FRAME_BYTES:
+            if self.channel.send(make_message(number)) > LARGE_FRAME_BYTES:
                 await self.channel.drain()
-            return msgspec.msgpack.decode(await future, type=type_)
+            return await future
         finally:
             self._waiting.pop(number, None)
 
-    def answered(self, answer: Answer) -> None:
+    def answered(self, answer: Answered) -> None:
         """Settle the call that this answers; answers to abandoned calls are dropped."""
         future = self._waiting.get(answer.call)
         if future is None or future.done():
@@ -191,8 +205,9 @@ def _decoded(text: bytes) -> dict[str, Any]:
 class ProcessStepper(Stepper):
     """A Stepper that tells the worker which attempt begins, and fails the one that ended an earlier process."""
 
-    def __init__(self, calls: Calls, start: Start) -> None:
+    def __init__(self, calls: Calls, progress: Progress, start: Start) -> None:
         self._calls = calls
+        self._progress = progress
         self._start = start
         self._budget = Budget(start.payload)
         super().__init__(
@@ -208,9 +223,18 @@ class ProcessStepper(Stepper):
 
     async def try_step(self, position: int, name: str, attempt: int) -> Verdict:
         """See Stepper."""
-        self._calls.channel.send(Began(self._start.run, position, name, attempt))
-        self._calls.channel.flush()  # now: the worker must know which step to blame
+        self._progress.note(self._start.place, self._start.run, Attempt(position, name, attempt))
+        if self._held_bytes > SMALL_RUN_BYTES:
+            self._calls.channel.flush()  # what has completed must not be lost if this step ends the process
         return await super().try_step(position, name, attempt)
+
+    @property
+    def _held_bytes(self) -> int:
+        """What the next step can be made of, in bytes of JSON."""
+        payload = self._start.payload
+        return (
+            len(payload.workflow) + len(payload.init_params) + self._budget.used_bytes + self._large_outputs.size_bytes
+        )
 
     async def _attempt(self, step: Step, record: StepRecord) -> Any:
         death = self._start.death
@@ -227,7 +251,7 @@ class ProcessStepper(Stepper):
         step = recorded(record)
         self._budget.take(step)
         if step.status != "completed":
-            await self._calls.call(self._start.run, "checkpoint", type(None), step=step)
+            await self._calls.store(self._start.run, step)
             return
         if self._calls.channel.send(Completed(self._start.run, step)) > LARGE_FRAME_BYTES:
             await self._calls.channel.drain()
@@ -242,7 +266,8 @@ class ProcessStepper(Stepper):
 class StepProcess:
     """Everything that one step process does."""
 
-    def __init__(self) -> None:
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
         self._channel = Channel[FromWorker](FromWorker, self._received, self._lost)
         self._calls = Calls(self._channel)
         self._runs: dict[int, asyncio.Task[None]] = {}
@@ -264,13 +289,13 @@ class StepProcess:
             case Cancel(run):
                 if run in self._runs:
                     self._runs[run].cancel()
-            case Answer() as answer:
+            case Answered() as answer:
                 self._calls.answered(answer)
             case Ping(number):
                 self._channel.send(Pong(number))
 
     def _begin(self, start: Start) -> None:
-        task = self._runs[start.run] = asyncio.create_task(self._run(start))
+        task = self._runs[start.run] = self._channel.loop.create_task(self._run(start))
         task.add_done_callback(lambda _: self._runs.pop(start.run, None))
 
     async def _run(self, start: Start) -> None:
@@ -289,7 +314,7 @@ class StepProcess:
         self._channel.send(ended)
 
     async def _do(self, start: Start) -> tuple[str, float] | None:
-        stepper = ProcessStepper(self._calls, start)
+        stepper = ProcessStepper(self._calls, self._progress, start)
         if start.attempt is None:
             await stepper.run()
             return None
@@ -325,10 +350,10 @@ def die_with(worker_pid: int) -> None:
         os._exit(1)
 
 
-async def serve(file_descriptor: int) -> None:
-    """Serve the worker at the other end of this socket."""
+async def serve(arguments: Arguments, progress: Progress) -> None:
+    """Serve the worker at the other end of the socket."""
     asyncio.get_running_loop().set_exception_handler(_exit_without_memory)
-    await StepProcess().serve(socket.socket(fileno=file_descriptor))
+    await StepProcess(progress).serve(socket.socket(fileno=arguments.file_descriptor))
 
 
 def _exit_without_memory(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -344,9 +369,11 @@ def main(arguments: Arguments) -> None:
     load_entry_points()
     for module in arguments.modules:
         importlib.import_module(module)
+    progress = Progress(arguments.progress_descriptor, arguments.places)
     limit_memory(arguments.memory_bytes)
+    freeze_loaded()
     try:
-        uvloop.run(serve(arguments.file_descriptor))
+        uvloop.run(serve(arguments, progress))
     except MemoryError:
         os._exit(MEMORY_EXIT_CODE)
     os._exit(0)  # threads of blocking activities may still be running; nothing waits for them

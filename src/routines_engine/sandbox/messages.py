@@ -13,18 +13,22 @@ class Arguments(msgspec.Struct, frozen=True):
 
     Attributes:
         file_descriptor: Its end of the socket to the worker.
+        progress_descriptor: The memory in which it notes the attempts that are in progress.
+        places: The most runs that it has at once, each with a place for its note.
         memory_bytes: What it may allocate beyond what it has when it starts.
         modules: Imported at the start, beside the installed entry points: where more activities are.
     """
 
     file_descriptor: int
+    progress_descriptor: int
+    places: int
     worker_pid: int
     memory_bytes: int
     log_format: str
     modules: list[str] = []
 
 
-class RecordedStep(msgspec.Struct, frozen=True):
+class RecordedStep(msgspec.Struct, frozen=True, array_like=True):
     """A checkpoint of a step, as the worker passes it on to the journal.
 
     Attributes:
@@ -41,7 +45,7 @@ class RecordedStep(msgspec.Struct, frozen=True):
     record: bytes
 
 
-class Death(msgspec.Struct, frozen=True):
+class Death(msgspec.Struct, frozen=True, array_like=True):
     """Says which attempt of which step ended an earlier step process, and why."""
 
     step: str
@@ -49,7 +53,7 @@ class Death(msgspec.Struct, frozen=True):
     cause: str
 
 
-class Payload(msgspec.Struct, frozen=True):
+class Payload(msgspec.Struct, frozen=True, array_like=True):
     """What a step process needs of a run; the worker passes it on without reading it.
 
     Attributes:
@@ -103,8 +107,8 @@ class FoundRun(msgspec.Struct, frozen=True):
     outputs: bytes
 
 
-class Attempt(msgspec.Struct, frozen=True):
-    """One attempt of one step; the worker decides what comes next."""
+class Attempt(msgspec.Struct, frozen=True, array_like=True):
+    """One attempt of one step."""
 
     position: int
     step: str
@@ -116,11 +120,13 @@ class Start(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
     Attributes:
         run: Names the run on this connection.
-        attempt: The attempt to make; None for the whole workflow.
+        place: Where the process notes the attempt that is in progress.
+        attempt: The attempt to make, after which the worker decides what comes next; None for the whole workflow.
         death: Set when an attempt of this run ended its process before.
     """
 
     run: int
+    place: int
     payload: Payload
     attempt: Attempt | None = None
     death: Death | None = None
@@ -132,7 +138,7 @@ class Cancel(msgspec.Struct, frozen=True, tag=True, array_like=True):
     run: int
 
 
-class Answer(msgspec.Struct, frozen=True, tag=True, array_like=True):
+class Answered(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Worker to process: the answer to a call.
 
     Attributes:
@@ -157,15 +163,6 @@ class Pong(msgspec.Struct, frozen=True, tag=True, array_like=True):
     number: int
 
 
-class Began(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """Process to worker: an attempt of a step begins. Sent before anything of the step is read."""
-
-    run: int
-    position: int
-    step: str
-    attempt: int
-
-
 class Completed(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Process to worker: a step has completed. It is not answered: the worker stores it with what follows."""
 
@@ -173,8 +170,16 @@ class Completed(msgspec.Struct, frozen=True, tag=True, array_like=True):
     step: RecordedStep
 
 
+class Begun(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Process to worker: an attempt of a step begins or has failed. It is answered once that is stored."""
+
+    run: int
+    call: int
+    step: RecordedStep
+
+
 class Call(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """Process to worker: call a service of the run, or write a checkpoint.
+    """Process to worker: call a service of the run.
 
     Attributes:
         arguments: Keyword arguments as msgpack.
@@ -203,5 +208,5 @@ class Ended(msgspec.Struct, frozen=True, tag=True, array_like=True):
     is_internal: bool = False
 
 
-FromWorker = Start | Cancel | Answer | Ping
-FromProcess = Pong | Began | Completed | Call | Ended
+FromWorker = Start | Cancel | Answered | Ping
+FromProcess = Pong | Begun | Completed | Call | Ended

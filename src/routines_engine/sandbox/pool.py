@@ -4,12 +4,11 @@ import asyncio
 import os
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import structlog
 
-from routines_engine.sandbox.messages import Attempt, Began, Death, Ended, Payload, Start
+from routines_engine.sandbox.messages import Attempt, Death, Ended, Payload
 from routines_engine.sandbox.process import Limits, ProcessGoneError, RunHandler, StepProcessError, StepProcessHandle
 
 RESTART_SECONDS = 1.0
@@ -18,8 +17,8 @@ BUSY_RUNS = 8
 """How many runs of a collection share a process before the collection gets another idle one."""
 MOST_EXCLUSIVE = 2
 """How many runs of a collection may each run alone in a process at once, after their process ended."""
-CORES = os.cpu_count() or 1
-"""The most processes that one collection gets for speed."""
+MOST_FOR_SPEED = max(1, (os.cpu_count() or 1) - 1)
+"""The most processes that one collection gets for speed: the worker itself needs a core too."""
 
 log = structlog.get_logger("worker")
 
@@ -28,13 +27,13 @@ class RunDiedError(Exception):
     """A run ended every process that it was given to, even the one that only had to record why.
 
     Attributes:
-        step: The attempt that was in progress; None if none had begun.
+        attempt: The attempt that was in progress; None if none had begun.
         cause: Why, as the rest of a sentence about the step or the run.
     """
 
-    def __init__(self, step: Began | None, cause: str) -> None:
+    def __init__(self, attempt: Attempt | None, cause: str) -> None:
         super().__init__(cause)
-        self.step = step
+        self.attempt = attempt
         self.cause = cause
 
 
@@ -45,7 +44,7 @@ class ProcessPool:
     Attributes:
         limits: Of each process.
         size: The most processes at once.
-        runs_per_process: The most runs that one process has at once.
+        runs_per_process: The most runs that one process has at once, without those that wait for children.
         spare: How many idle processes are kept ready.
         most_idle: How many idle processes are kept at most; the rest end.
         log_format: How the processes log: `console` or `json`.
@@ -54,8 +53,8 @@ class ProcessPool:
 
     limits: Limits = field(default_factory=Limits)
     size: int = 32
-    runs_per_process: int = 25
-    spare: int = 2
+    runs_per_process: int = 50
+    spare: int = 1
     most_idle: int = 8
     log_format: str = "console"
     modules: list[str] = field(default_factory=list[str])
@@ -66,9 +65,10 @@ class ProcessPool:
     _is_closed: bool = False
 
     async def open(self) -> None:
-        """Start the spare processes."""
-        self._starting += self.spare
-        await asyncio.gather(*(self._start() for _ in range(self.spare)))
+        """Start the process that the first run gets, and the spare ones."""
+        first = 1 + self.spare
+        self._starting += first
+        await asyncio.gather(*(self._start() for _ in range(first)))
 
     async def close(self) -> None:
         """End every process."""
@@ -87,20 +87,21 @@ class ProcessPool:
             RunDiedError: The run ended every process that it was given to.
         """
         death: Death | None = None
-        last: Began | None = None
+        last: Attempt | None = None
         is_alone = False
         while True:
             process = await self._process_for(collection_id, is_alone=is_alone)
+            handler.placed(is_alone=is_alone)
             try:
-                return await process.run(handler, partial(_start, payload, attempt, death))
+                return await process.run(handler, payload, attempt, death)
             except ProcessGoneError as gone:
                 if self._is_closed:
                     raise asyncio.CancelledError from None
                 if gone.was_alone:
-                    if is_alone and gone.step == last:
-                        raise RunDiedError(gone.step, gone.cause) from None
-                    last = gone.step
-                    death = Death(last.step, last.attempt, gone.cause) if last else None
+                    if is_alone and gone.attempt == last:
+                        raise RunDiedError(last, gone.cause) from None
+                    last = gone.attempt
+                    death = Death(last.step, last.number, gone.cause) if last else None
                 is_alone = True
             finally:
                 self._release(process)
@@ -124,9 +125,11 @@ class ProcessPool:
         least = min(own, key=lambda each: len(each.runs), default=None)
         if least is None:
             return self._idle()
-        if len(least.runs) >= BUSY_RUNS and len(own) < CORES and (idle := self._idle()) is not None:
+        is_busy = len(least.runs) >= BUSY_RUNS and len(own) < MOST_FOR_SPEED
+        has_room = least.has_room_beside(self.runs_per_process)
+        if (is_busy or not has_room) and (idle := self._idle()) is not None:
             return idle
-        return least if len(least.runs) < self.runs_per_process else None
+        return least if has_room else None
 
     def _own_process(self, collection_id: int) -> StepProcessHandle | None:
         """Return an idle process for a run alone, unless this collection has enough of those."""
@@ -183,7 +186,3 @@ class ProcessPool:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _start(payload: Payload, attempt: Attempt | None, death: Death | None, run: int) -> Start:
-    return Start(run, payload, attempt, death)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,12 +19,14 @@ from routines_core.errors import RoutinesError
 from routines_engine.sandbox.channel import LARGE_FRAME_BYTES, Channel
 from routines_engine.sandbox.child import ANSWERS, MEMORY_EXIT_CODE
 from routines_engine.sandbox.messages import (
-    Answer,
+    Answered,
     Arguments,
-    Began,
+    Attempt,
+    Begun,
     Call,
     Cancel,
     Completed,
+    Death,
     Ended,
     FromProcess,
     Payload,
@@ -32,10 +35,13 @@ from routines_engine.sandbox.messages import (
     RecordedStep,
     Start,
 )
+from routines_engine.sandbox.progress import Progress, shared_memory
 
+PLACES = 256
+"""The most runs of one process, with those that wait for children."""
 START_SECONDS = 60.0
 """How long a process may take to start."""
-PATIENCE_FACTOR = 6
+UNSCHEDULED_FACTOR = 6
 """A stalled process that uses no processor time is killed after this many times the stall limit, because on a busy
 machine it may simply not have been scheduled."""
 PING_SECONDS = 0.5
@@ -79,18 +85,27 @@ class ProcessGoneError(Exception):
     Attributes:
         cause: Why, as the rest of a sentence about the step.
         was_alone: Whether the run was the only one of its process.
-        step: The attempt that was in progress; None if none had begun.
+        attempt: The attempt that was in progress; None if none had begun.
     """
 
-    def __init__(self, cause: str, *, was_alone: bool, step: Began | None) -> None:
+    def __init__(self, cause: str, *, was_alone: bool, attempt: Attempt | None) -> None:
         super().__init__(cause)
         self.cause = cause
         self.was_alone = was_alone
-        self.step = step
+        self.attempt = attempt
 
 
 class RunHandler(Protocol):
     """What a process may ask for one run; each method returns what msgpack can encode."""
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the run waits for another one, and so takes no place from others."""
+        ...
+
+    def placed(self, *, is_alone: bool) -> None:
+        """Note whether the run has a process of its own now."""
+        ...
 
     async def handle(self, method: str, arguments: msgspec.Raw) -> Any:
         """Return the answer to a call.
@@ -98,6 +113,13 @@ class RunHandler(Protocol):
         Raises:
             RoutinesError: It is refused; the step hears why.
             Exception: It cannot be answered; the run is left as it is.
+        """
+        ...
+
+    def begun(self, step: RecordedStep) -> asyncio.Future[float]:
+        """Store that an attempt begins or has failed. The future is done once that is stored.
+
+        It raises as `handle` does.
         """
         ...
 
@@ -115,14 +137,15 @@ class RunInProcess:
     """A run that this process has.
 
     Attributes:
+        place: Where the process notes its attempts.
         ended: Its result is the last message about the run.
-        step: The attempt that began last.
+        calls: What the process waits for.
     """
 
     handler: RunHandler
+    place: int
     ended: "asyncio.Future[Ended]"
-    step: Began | None = None
-    calls: "set[asyncio.Task[None]]" = field(default_factory=set["asyncio.Task[None]"])
+    calls: "set[asyncio.Future[Any]]" = field(default_factory=set["asyncio.Future[Any]"])
 
 
 class StepProcessHandle:
@@ -135,9 +158,13 @@ class StepProcessHandle:
         on_gone: Called once the process has ended.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, limits: Limits) -> None:
+    on_gone: Callable[[], None]
+
+    def __init__(self, process: asyncio.subprocess.Process, limits: Limits, progress: Progress) -> None:
         self._process = process
         self._limits = limits
+        self._progress = progress
+        self._places = list(range(PLACES))
         self._channel = Channel[FromProcess](FromProcess, self._received, self._lost)
         self._ready = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -151,7 +178,7 @@ class StepProcessHandle:
         self.is_exclusive = False
         self.collection_id: int | None = None
         self.runs: dict[int, RunInProcess] = {}
-        self.on_gone: Callable[[], None] = lambda: None
+        self.on_gone = lambda: None
 
     @classmethod
     async def start(cls, limits: Limits, log_format: str, modules: list[str]) -> "StepProcessHandle":
@@ -161,19 +188,26 @@ class StepProcessHandle:
             StepProcessError: It ended or was not ready within START_SECONDS.
         """
         ours, theirs = socket.socketpair()
-        with theirs:
-            arguments = Arguments(theirs.fileno(), os.getpid(), limits.memory_bytes, log_format, modules)
+        memory = shared_memory(PLACES)
+        try:
+            progress = Progress(memory, PLACES)
+            arguments = Arguments(
+                theirs.fileno(), memory, PLACES, os.getpid(), limits.memory_bytes, log_format, modules
+            )
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 "routines_engine.sandbox.child",
                 msgspec.json.encode(arguments).decode(),
                 stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), memory],
                 env=_environment(),
                 start_new_session=True,
             )
-        handle = cls(process, limits)
+        finally:
+            os.close(memory)
+            theirs.close()
+        handle = cls(process, limits, progress)
         await handle._channel.open(ours)
         try:
             async with asyncio.timeout(START_SECONDS):
@@ -190,7 +224,15 @@ class StepProcessHandle:
         """The process id."""
         return self._process.pid
 
-    async def run(self, handler: RunHandler, start: Callable[[int], Start]) -> Ended:
+    def has_room_beside(self, most_at_work: int) -> bool:
+        """Return whether it can have one more run: fewer than `most_at_work` of its runs do not wait."""
+        if len(self.runs) < most_at_work:
+            return True
+        return bool(self._places) and sum(not each.handler.is_waiting for each in self.runs.values()) < most_at_work
+
+    async def run(
+        self, handler: RunHandler, payload: Payload, attempt: Attempt | None = None, death: Death | None = None
+    ) -> Ended:
         """Do what is asked and return how it ended; cancelling stops it.
 
         Raises:
@@ -198,18 +240,22 @@ class StepProcessHandle:
         """
         self._last_run += 1
         number = self._last_run
-        entry = self.runs[number] = RunInProcess(handler, asyncio.get_running_loop().create_future())
+        place = self._places.pop()
+        entry = self.runs[number] = RunInProcess(handler, place, self._channel.loop.create_future())
         if len(self.runs) == 1:
             self._ponged_at = time.monotonic()
         try:
-            self._channel.send(start(number))
+            self._channel.send(Start(number, place, payload, attempt, death))
             return await entry.ended
+        except (Exception, asyncio.CancelledError):
+            if not self.is_gone:
+                self._channel.send(Cancel(number))
+            raise
         finally:
             self.runs.pop(number, None)
-            for call in entry.calls:
+            self._places.append(place)
+            for call in list(entry.calls):
                 call.cancel()
-            if not self.is_gone:
-                self._channel.send(Cancel(number))  # a run that has ended ignores it
 
     def kill(self, cause: str) -> None:
         """Kill the process at once; its runs fail with the cause."""
@@ -242,10 +288,12 @@ class StepProcessHandle:
         elif message.run in self.runs:
             self._received_of(self.runs[message.run], message)
 
-    def _received_of(self, entry: RunInProcess, message: Began | Completed | Call | Ended) -> None:
+    def _received_of(self, entry: RunInProcess, message: Begun | Completed | Call | Ended) -> None:
         match message:
-            case Began():
-                entry.step = message
+            case Begun(_, call, step):
+                stored = entry.handler.begun(step)
+                entry.calls.add(stored)
+                stored.add_done_callback(partial(self._stored, entry, call))
             case Completed(_, step):
                 entry.handler.completed(step)
             case Call():
@@ -258,18 +306,31 @@ class StepProcessHandle:
                 if not entry.ended.done():
                     entry.ended.set_result(message)
 
+    def _stored(self, entry: RunInProcess, call: int, stored: asyncio.Future[float]) -> None:
+        entry.calls.discard(stored)
+        if stored.cancelled():
+            return
+        if error := stored.exception():
+            self._refuse(entry, call, error)
+        else:
+            self._channel.send(Answered(call))
+
     async def _answer(self, entry: RunInProcess, call: Call) -> None:
         try:
             value = await entry.handler.handle(call.method, call.arguments)
-            size = self._channel.send(Answer(call.call, msgspec.Raw(msgspec.msgpack.encode(value))))
+            size = self._channel.send(Answered(call.call, msgspec.Raw(msgspec.msgpack.encode(value))))
             if size > LARGE_FRAME_BYTES:
                 await self._channel.drain()
-        except (RoutinesError, OSError) as error:
-            name = next((each.__name__ for each in type(error).__mro__ if each.__name__ in ANSWERS), "StorageError")
-            self._channel.send(Answer(call.call, error=(name, str(error))))
         except Exception as error:  # noqa: BLE001 - any error goes to the run
-            if not entry.ended.done():
-                entry.ended.set_exception(error)
+            self._refuse(entry, call.call, error)
+
+    def _refuse(self, entry: RunInProcess, call: int, error: BaseException) -> None:
+        """Give the step an error that is an answer; leave the run at any other."""
+        if isinstance(error, RoutinesError | OSError):
+            name = next((each.__name__ for each in type(error).__mro__ if each.__name__ in ANSWERS), "StorageError")
+            self._channel.send(Answered(call, error=(name, str(error))))
+        elif not entry.ended.done():
+            entry.ended.set_exception(error)
 
     async def _watch(self) -> None:
         """Kill the process if its event loop stalls."""
@@ -289,7 +350,7 @@ class StepProcessHandle:
             return False
         used = _cpu_seconds(self.pid)
         busy_seconds = still_seconds if used is None else used - self._ponged_cpu_seconds
-        return busy_seconds > limit / 2 or still_seconds > limit * PATIENCE_FACTOR
+        return busy_seconds > limit / 2 or still_seconds > limit * UNSCHEDULED_FACTOR
 
     async def _gone(self) -> None:
         code = await self._process.wait()
@@ -297,11 +358,13 @@ class StepProcessHandle:
         if code == MEMORY_EXIT_CODE:
             self._cause = self._limits.memory_cause
         was_alone = len(self.runs) == 1
-        for entry in list(self.runs.values()):
+        for number, entry in self.runs.items():
             if not entry.ended.done():
-                entry.ended.set_exception(ProcessGoneError(self._cause, was_alone=was_alone, step=entry.step))
+                began = self._progress.read(entry.place, number)
+                entry.ended.set_exception(ProcessGoneError(self._cause, was_alone=was_alone, attempt=began))
         if self.runs:
             log.warning("step process ended", pid=self.pid, runs=len(self.runs), cause=self._cause)
+        self._progress.close()
         self.on_gone()
 
 

@@ -41,6 +41,11 @@ class LargeOutputs:
         }
         self._read: OrderedDict[str, Any] = OrderedDict()
 
+    @property
+    def size_bytes(self) -> int:
+        """What the files hold together."""
+        return sum(reference["bytes"] for reference in self._references.values())
+
     async def save(self, step: str, content: bytes) -> OutputsReference:
         """Save a step's outputs, masked and as JSON. Returns what its record holds instead.
 

@@ -223,12 +223,14 @@ class Stepper:
             allow_private=self._allow_private,
             mask=self._masker.mask,
         )
+        if seconds is None:
+            return await step.activity.call(step.inputs, context)
         limit = asyncio.timeout(seconds)
         try:
             async with limit:
                 return await step.activity.call(step.inputs, context)
         except TimeoutError:
-            if limit.expired() and seconds is not None:
+            if limit.expired():
                 raise StepTimeoutError(seconds) from None
             raise
 

@@ -18,7 +18,7 @@ class Text(msgspec.Struct, forbid_unknown_fields=True):
     text: Annotated[str, Meta(description="The text.")]
 
 
-class Template(msgspec.Struct, forbid_unknown_fields=True):
+class TemplateAndVariables(msgspec.Struct, forbid_unknown_fields=True):
     """A text with placeholders and their values."""
 
     template: Annotated[
@@ -59,8 +59,8 @@ async def text_echo(given: Text, _: StepContext) -> Text:
     return given
 
 
-@activity("Fills the placeholders of a template.", Template, category="text")
-async def text_template(given: Template, context: StepContext) -> Text:
+@activity("Fills the placeholders of a template.", TemplateAndVariables, category="text")
+async def text_template(given: TemplateAndVariables, context: StepContext) -> Text:
     """Replace each placeholder of the template; the result is always a text.
 
     Raises:

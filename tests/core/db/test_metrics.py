@@ -103,14 +103,14 @@ async def test_due_webhooks_are_counted_with_the_age_of_the_oldest(connection: C
 
 
 async def test_connected_tickers_and_workers_are_counted(connection: Connection, database: Database) -> None:
-    assert await db.of_programs(connection) == db.ProgramMetrics(0, 0)
+    assert await db.of_programs(connection) == db.ConnectedPrograms(0, 0)
     async with (
         connect(database.url, "routines-ticker"),
         connect(database.url, "routines-ticker"),
         connect(database.url, "routines-worker-wakeup"),
         connect(database.url, "routines-worker"),
     ):
-        assert await db.of_programs(connection) == db.ProgramMetrics(2, 1)
+        assert await db.of_programs(connection) == db.ConnectedPrograms(2, 1)
 
 
 async def test_the_age_of_the_oldest_snapshot_is_measured(connection: Connection, database: Database) -> None:

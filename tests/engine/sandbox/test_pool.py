@@ -29,6 +29,7 @@ class Handler:
         self.secrets = secrets
         self.records: list[dict[str, Any]] = []
         self.began = asyncio.Event()
+        self.is_waiting = False
 
     def payload(self) -> Payload:
         done = {each["name"]: each for each in self.records if each["status"] == "completed"}
@@ -38,6 +39,16 @@ class Handler:
         return Payload(
             encode(self.workflow), encode(self.init_params), encode(finished), attempts, "flow-a-b--1", False, 2**24
         )
+
+    def placed(self, *, is_alone: bool) -> None:
+        pass
+
+    def begun(self, step: RecordedStep) -> asyncio.Future[float]:
+        self.records.append(msgspec.json.decode(step.record))
+        self.began.set()
+        stored: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        stored.set_result(0.0)
+        return stored
 
     def completed(self, step: RecordedStep) -> None:
         self.records.append(msgspec.json.decode(step.record))
@@ -52,10 +63,7 @@ class Handler:
             return [] if found is None else [found]
         if method == "read_file":
             raise InvalidError("there is no file 'x' in this collection")
-        assert method == "checkpoint"
-        self.records.append(msgspec.json.decode(given["step"]["record"]))
-        self.began.set()
-        return None
+        raise AssertionError(method)
 
     @property
     def story(self) -> list[tuple[str, str, int]]:
@@ -141,7 +149,7 @@ async def test_a_run_that_no_process_can_even_read_is_given_up() -> None:
             await process.close()
         with pytest.raises(RunDiedError, match="more than 8 MiB") as raised:
             await processes.run(1, handler, handler.payload())
-    assert raised.value.step is None
+    assert raised.value.attempt is None
 
 
 async def test_a_step_whose_failure_no_process_can_record_is_given_up() -> None:
@@ -150,8 +158,8 @@ async def test_a_step_whose_failure_no_process_can_record_is_given_up() -> None:
     async with pool() as processes:
         with pytest.raises(RunDiedError) as raised:
             await processes.run(1, handler, handler.payload())
-    assert raised.value.step is not None
-    assert (raised.value.step.step, raised.value.cause) == ("it", STALL)
+    assert raised.value.attempt is not None
+    assert (raised.value.attempt.step, raised.value.cause) == ("it", STALL)
 
 
 async def test_finished_steps_are_not_repeated_after_a_death() -> None:
@@ -172,6 +180,21 @@ async def test_one_collection_does_not_take_every_process() -> None:
         for task in busy:
             task.cancel()
         await asyncio.gather(*busy, return_exceptions=True)
+
+
+async def test_runs_that_wait_take_no_place_from_others() -> None:
+    waiting = [Handler(one("linger", seconds=30)) for _ in range(12)]
+    async with pool(size=2, runs_per_process=4) as processes:
+        held: list[asyncio.Task[str | None]] = []
+        for handler in waiting:
+            held.append(asyncio.create_task(run(processes, handler)))
+            await asyncio.wait_for(handler.began.wait(), 10)
+            handler.is_waiting = True
+        assert await asyncio.wait_for(run(processes, Handler(one("text_echo", text="x"))), 10) is None
+        assert await asyncio.wait_for(run(processes, Handler(one("text_echo", text="x")), 2), 10) is None
+        for task in held:
+            task.cancel()
+        await asyncio.gather(*held, return_exceptions=True)
 
 
 async def test_a_cancelled_run_stops_in_its_process() -> None:
@@ -199,3 +222,14 @@ async def test_the_processes_end_with_the_pool() -> None:
         assert await run(processes, handler) is None
     with pytest.raises(ProcessLookupError):
         os.kill(handler.value["pid"], 0)
+
+
+async def test_completed_steps_of_a_large_run_are_kept_when_making_the_next_step_ends_the_process() -> None:
+    """`stall_when_read` ends its process before anything of it is stored, and no process can record that."""
+    handler = Handler(
+        steps(first={"activity": "text_echo", "text": "x" * 10_000}, it={"activity": "stall_when_read", "value": "x"})
+    )
+    async with pool() as processes:
+        with pytest.raises(RunDiedError):
+            await processes.run(1, handler, handler.payload())
+    assert handler.story.count(("first", "completed", 1)) == 1
