@@ -191,10 +191,10 @@ def a_mask_in_a_mebibyte(alpha: Alpha) -> None:
 
 
 @attack(Containment.LINEAR_MASKING, row=3)
-def three_hundred_secrets(alpha: Alpha) -> None:
-    """A run has 300 secrets, and its text of nearly 1 MiB must be searched for every spelling of each."""
-    secrets = {f"V{number}": f"secret-{number}-{number * 7919 % 10007:05}" for number in range(300)}
-    names = [f"secret_params.V{number}" for number in range(300)]
+def a_hundred_secrets(alpha: Alpha) -> None:
+    """A run has 100 secrets, as many as it may, and its text of nearly 1 MiB is searched for all spellings of each."""
+    secrets = {f"V{number}": f"secret-{number}-{number * 7919 % 10007:05}" for number in range(100)}
+    names = [f"secret_params.V{number}" for number in range(100)]
     alpha.task(
         {
             "piece": {"activity": "text_echo", "text": "secret-1 " * 6_600},
@@ -494,7 +494,7 @@ def a_mebibyte_in_each_of_ninety_steps(alpha: Alpha) -> None:
 
 @attack(Containment.RUN_BUDGET)
 def thousands_of_steps(alpha: Alpha) -> None:
-    """Twenty of alpha's runs have 3,000 steps each."""
+    """Twenty of alpha's runs have 3,000 steps each, of which the limit lets them run 1,000."""
     alpha.task({f"s{number}": {"activity": "loop_counter"} for number in range(3000)})
     alpha.runs(20)
 

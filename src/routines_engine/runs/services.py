@@ -238,6 +238,7 @@ class RunServices:
             LostRunError: The run no longer belongs to this worker; retention deletes the file.
         """
         collection_id, size = self._run.collection_id, len(content)
+        # Counted twice if the answer is lost and it is asked again; the next listing of the files corrects that.
         taken = await self.resources.ask(
             lambda connection: limits.take_file(connection, collection_id, size_bytes=size)
         )
