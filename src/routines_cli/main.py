@@ -1,16 +1,20 @@
 """The command line: one command per program, and the operator's tools."""
 
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from functools import wraps
-from typing import Any, BinaryIO, ParamSpec, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, ParamSpec, cast
 
 import click
 import uvloop
 
-from routines_core.errors import ConfigurationError, RoutinesError
+from routines_core.errors import ConfigurationError, NotFoundError, RoutinesError
 from routines_core.logging import reduce_tracebacks
 from routines_core.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from routines_core.db import Connection
 
 Parameters = ParamSpec("Parameters")
 
@@ -114,6 +118,21 @@ DAYS = click.FloatRange(min=0, min_open=True, max=MOST_DAYS)
 KEY_ID = click.IntRange(1, 2**63 - 1)
 
 
+@asynccontextmanager
+async def _naming_new(connection: "Connection", collection: str) -> AsyncGenerator[None]:
+    """Say on stderr, after the block, if it made the collection: its name may be mistyped."""
+    from routines_core.db.limits import find_collection
+
+    try:
+        await find_collection(connection, collection)
+        is_new = False
+    except NotFoundError:
+        is_new = True
+    yield
+    if is_new:
+        click.echo(f"{collection} is a new collection.", err=True)
+
+
 @keys.command()
 @click.option("--collection", required=True, help="Collection that the key gives access to; created if it is new.")
 @click.option("--expires-in", type=DAYS, metavar="DAYS", help="Days until the key expires. Default: never.")
@@ -127,7 +146,10 @@ async def create(collection: str, expires_in: float | None) -> None:
 
     settings = load_settings()
     peppers = Peppers(load_keyring(settings))
-    async with connect(_database_url(settings), "routines-keys") as connection:
+    async with (
+        connect(_database_url(settings), "routines-keys") as connection,
+        _naming_new(connection, collection),
+    ):
         print(await create_key(connection, collection, peppers, expires_in_seconds=_seconds(expires_in)))
 
 
@@ -269,7 +291,10 @@ async def apply_file(file: BinaryIO, collection: str) -> None:
     from routines_core.db.tasks import apply_task
 
     task = read_task(file.read())
-    async with connect(_database_url(load_settings()), "routines-tasks") as connection:
+    async with (
+        connect(_database_url(load_settings()), "routines-tasks") as connection,
+        _naming_new(connection, collection),
+    ):
         version = await apply_task(connection, collection=collection, **task.model_dump())
     print(f"{collection}/{task.name} is at version {version}")
 
