@@ -546,7 +546,7 @@ CREATE TABLE routines.routines (
     init_params_overrides  routines.json_object NOT NULL DEFAULT '{}',
     secret_refs            routines.json_object NOT NULL DEFAULT '{}',
     webhook_url            text CONSTRAINT routines_webhook_url_is_http
-                           CHECK (webhook_url ~ '^https?://[^[:space:]/?#@]+([/?#][^[:space:]]*)?$' AND length(webhook_url) <= 2048),
+                           CHECK (webhook_url ~ '^[Hh][Tt][Tt][Pp][Ss]?://[^[:space:]/?#@]+([/?#][^[:space:]]*)?$' AND length(webhook_url) <= 2048),
     webhook_secret_id      uuid,
     paused                 boolean NOT NULL DEFAULT false,
     paused_at              timestamptz,
@@ -988,7 +988,7 @@ COMMENT ON COLUMN routines.trajectories.init_params IS 'The task''s init_params 
 COMMENT ON COLUMN routines.trajectories.secret_refs IS 'Secret params: their names, with ids in secrets. Emptied when the run ends.';
 COMMENT ON COLUMN routines.trajectories.webhook_url IS 'Receives a webhook when the run has ended; null for none.';
 COMMENT ON COLUMN routines.trajectories.webhook_secret_id IS 'The secret that signs that webhook; null for unsigned.';
-COMMENT ON COLUMN routines.trajectories.labels IS 'Array of {key, value, author}.';
+COMMENT ON COLUMN routines.trajectories.labels IS 'Array of {key, value, author, created}, by the time at which each was set.';
 COMMENT ON COLUMN routines.trajectories.error IS 'Why it failed, a sentence that names step and cause; null if it did not.';
 COMMENT ON COLUMN routines.trajectories.final_status IS 'The status of an ended run; null while it is active.';
 SELECT routines.protect('routines.trajectories');
@@ -1544,9 +1544,9 @@ CREATE TABLE routines.webhook_deliveries (
     event_id        uuid NOT NULL DEFAULT gen_random_uuid(),
     event_status    text NOT NULL,
     url             text NOT NULL,
-    host            text NOT NULL GENERATED ALWAYS AS (coalesce(lower(substring(url FROM '^https?://([^/?#]*)')), '')) STORED,
+    host            text NOT NULL GENERATED ALWAYS AS (coalesce(lower(substring(url FROM '^[A-Za-z]+://([^/?#]*)')), '')) STORED,
     lane            integer NOT NULL GENERATED ALWAYS AS (
-                    ('x' || left(md5(coalesce(lower(substring(url FROM '^https?://([^/?#]*)')), '')), 8))::bit(32)::integer) STORED,
+                    ('x' || left(md5(coalesce(lower(substring(url FROM '^[A-Za-z]+://([^/?#]*)')), '')), 8))::bit(32)::integer) STORED,
     secret_id       uuid,
     body            bytea,
     fence           integer NOT NULL DEFAULT 0,
@@ -1780,7 +1780,7 @@ CREATE TABLE routines.webhook_endpoints (
     collection_id  bigint NOT NULL,
     url            text NOT NULL,
     lane           integer NOT NULL GENERATED ALWAYS AS (
-                   ('x' || left(md5(coalesce(lower(substring(url FROM '^https?://([^/?#]*)')), '')), 8))::bit(32)::integer) STORED,
+                   ('x' || left(md5(coalesce(lower(substring(url FROM '^[A-Za-z]+://([^/?#]*)')), '')), 8))::bit(32)::integer) STORED,
     failing_since  timestamptz NOT NULL,
     stopped_at     timestamptz,
     stopped_reason text,

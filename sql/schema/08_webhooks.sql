@@ -13,9 +13,9 @@ CREATE TABLE routines.webhook_deliveries (
     event_id        uuid NOT NULL DEFAULT gen_random_uuid(),
     event_status    text NOT NULL,
     url             text NOT NULL,
-    host            text NOT NULL GENERATED ALWAYS AS (coalesce(lower(substring(url FROM '^https?://([^/?#]*)')), '')) STORED,
+    host            text NOT NULL GENERATED ALWAYS AS (coalesce(lower(substring(url FROM '^[A-Za-z]+://([^/?#]*)')), '')) STORED,
     lane            integer NOT NULL GENERATED ALWAYS AS (
-                    ('x' || left(md5(coalesce(lower(substring(url FROM '^https?://([^/?#]*)')), '')), 8))::bit(32)::integer) STORED,
+                    ('x' || left(md5(coalesce(lower(substring(url FROM '^[A-Za-z]+://([^/?#]*)')), '')), 8))::bit(32)::integer) STORED,
     secret_id       uuid,
     body            bytea,
     fence           integer NOT NULL DEFAULT 0,
@@ -249,7 +249,7 @@ CREATE TABLE routines.webhook_endpoints (
     collection_id  bigint NOT NULL,
     url            text NOT NULL,
     lane           integer NOT NULL GENERATED ALWAYS AS (
-                   ('x' || left(md5(coalesce(lower(substring(url FROM '^https?://([^/?#]*)')), '')), 8))::bit(32)::integer) STORED,
+                   ('x' || left(md5(coalesce(lower(substring(url FROM '^[A-Za-z]+://([^/?#]*)')), '')), 8))::bit(32)::integer) STORED,
     failing_since  timestamptz NOT NULL,
     stopped_at     timestamptz,
     stopped_reason text,
