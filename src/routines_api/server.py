@@ -46,7 +46,7 @@ async def run_api(settings: Settings, database_url: str) -> None:
     )
     freeze_loaded()
     serving = asyncio.create_task(server.serve())
-    async with listening(settings, app.metrics, app.metrics.health):
+    async with listening(settings, app.metrics, app.metrics.health), app.metrics.loop_lag.observed():
         await wait_or_stop(stop, [serving])
     app.release_waiters()
     server.stop()

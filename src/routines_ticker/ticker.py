@@ -138,7 +138,7 @@ async def run_ticker(settings: Settings, database_url: str) -> None:
     """Tick until SIGTERM or SIGINT, reconnecting whenever the database is lost."""
     ticker = Ticker(settings, stop_event())
     freeze_loaded()
-    async with listening(settings, ticker.metrics, ticker.metrics.health):
+    async with listening(settings, ticker.metrics, ticker.metrics.health), ticker.metrics.loop_lag.observed():
         await _tick_on(ticker, database_url)
     log.info("stopped")
 

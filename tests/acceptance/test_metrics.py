@@ -215,7 +215,12 @@ def programs(database: Database, **settings: object) -> Generator[dict[str, Prog
 def test_each_program_shows_its_own_metrics_and_the_api_notices_a_killed_ticker_and_worker(database: Database) -> None:
     with programs(database) as started:
         for name, program in started.items():
-            own = scrape(f"{program.management}/metrics")
+            lag = "routines_process_event_loop_lag_seconds_count"
+            own = scrape_until(
+                f"{program.management}/metrics",
+                lambda page, lag=lag, name=name: page.total(lag, program=name),
+                wait_until,
+            )
             assert own.total("routines_build_info", program=name) == 1
             assert own.has("routines_database_up") is (name == "api")
         url = f"{started['api'].management}/metrics"

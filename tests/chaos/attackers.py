@@ -22,7 +22,7 @@ import psycopg
 
 from chaos.history import History
 from chaos.stretches import Violation
-from isolation import receivers, requests, workflows  # noqa: F401 - they register their attacks
+from isolation import corpus  # noqa: F401 - it registers the attacks
 from isolation.alpha import Alpha, UselessAttackError
 from isolation.arena import cancel_at_psql
 from isolation.attacks import CORPUS

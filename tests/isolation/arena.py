@@ -4,10 +4,13 @@ An attack is contained if all of this holds:
 
 - Each probe's p99 is at most QUIET_FACTOR times its quiet value, or LEAST_BOUND_SECONDS if that is more.
 - Nothing fails for beta: every status is 200, every run completes, every slot fires and every webhook arrives.
+- No probe stands still for longer than STANDSTILL_SECONDS: something of it succeeds now and then.
 - No event loop of the API, ticker or worker stalls for longer than STALL_SECONDS.
 - No program exceeds its limit in MEMORY_BYTES, and none exits.
+- Alpha has stored no more than ALPHAS_LIMITS, which the arena sets as an operator would, allow, times OVERSHOOT.
 - RECOVERY_SECONDS after the attack, beta's probes are within their bounds again, none of alpha's cancelled runs is
-  still active, and the programs use at most SPARE_CORES more processor time than before.
+  still active, the programs use at most SPARE_CORES more processor time than before, and none of them is busy all the
+  time, which shows even if a busy machine gives it little processor time.
 """
 
 import json
@@ -17,7 +20,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import asdict, dataclass, field
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 
 import psycopg
@@ -32,6 +35,7 @@ from support.serving import new_key, wait_until
 QUIET_SECONDS = 5.0
 QUIET_FACTOR = 3.0
 LEAST_BOUND_SECONDS = 1.0
+STANDSTILL_SECONDS = 3.0
 STALL_SECONDS = 0.1
 RECOVERY_SECONDS = 10.0
 WINDOW_SECONDS = 1.5
@@ -40,6 +44,10 @@ SPARE_CORES = 0.4
 """Processor time, in cores, that all programs may use after an attack beyond the quiet value: no work may linger."""
 MEMORY_BYTES = {"api": 400 * MIB, "ticker": 200 * MIB, "worker": 400 * MIB, STEP_PROCESSES: 704 * MIB}
 """Maximum resident memory. A step process may use 512 MiB beyond the 100 MiB or so that it starts with; some margin."""
+ALPHAS_LIMITS: dict[str, int | None] = {"tasks": 300, "files": 300}
+"""Limits of alpha's collection that an attack can reach; the built-in ones would take it hours."""
+OVERSHOOT = 1.5
+"""Requests in progress may exceed a limit; an attack exceeds it many times without one."""
 TIMELY_SECONDS = 20.0
 """How long to wait for responses to requests made during the attack. The probe's own timeout is shorter."""
 ROUTINES = 14
@@ -100,10 +108,12 @@ class Arena:
         quiet: The p99 of each probe without an attack, in seconds.
         quiet_cores: How many cores all programs use then.
         is_spent: True once an attack has done harm; the next attack needs a new arena.
+        limits: Limits of alpha's collection beside ALPHAS_LIMITS, or instead of them; None for no limit.
     """
 
     programs: Programs
     database: Database
+    limits: dict[str, int | None] = field(default_factory=dict[str, "int | None"])
     quiet: dict[str, float] = field(default_factory=dict[str, float])
     quiet_cores: float = 0.0
     is_spent: bool = False
@@ -140,7 +150,7 @@ class Arena:
     def suffer(self, attack: Attack, *, seconds: float) -> Verdict:
         """Attack for this many seconds and return the verdict."""
         name = f"alpha-{next(self._numbers)}"
-        alpha = Alpha(self.programs.api_url, new_key(self.database, name), name, self.database.url, seconds)
+        alpha = self._new_alpha(name, seconds)
         self.programs.forget_peaks()
         stop = threading.Event()
         watching = threading.Thread(target=self._watch, args=(stop,), daemon=True)
@@ -151,10 +161,11 @@ class Arena:
             alpha.hold()
             ended = time.monotonic()
             answers = dict(sorted(alpha.answers.items()))
+            left = self._excess(alpha)
         finally:
             alpha.close()
-        left = self._clean_up(alpha)
-        recovered = self._recovered_seconds(ended)
+        left += self._clean_up(alpha)
+        recovered, unlike_before = self._recovered_seconds(ended)
         self._wait_for_answers(ended)
         stop.set()
         watching.join()
@@ -162,9 +173,10 @@ class Arena:
         stalls = self.programs.stalls(began, ended + RECOVERY_SECONDS)
         worst = {name: next(each for each in stalls if each.program == name) for name in {s.program for s in stalls}}
         p99 = p99_of(samples)
-        harm = [*self._harm_to_beta(samples, p99), *self._harm_to_programs(worst), *left]
+        harm = [*self._harm_to_beta(samples, p99), *self._standstills(samples, began, ended)]
+        harm += [*self._harm_to_programs(worst), *left]
         if recovered is None:
-            harm.append(f"beta had not recovered {RECOVERY_SECONDS:g} s after the attack")
+            harm.append(f"beta had not recovered {RECOVERY_SECONDS:g} s after the attack: {unlike_before}")
         if answers.get(500):
             harm.append(f"alpha got status 500 {answers[500]} times")
         self.is_spent = bool(harm)
@@ -189,6 +201,33 @@ class Arena:
             if faults := [each.fault for each in own if each.fault]:
                 harm.append(f"beta's {probe}: {len(faults)} of {len(own)} failed, the first with: {faults[0]}")
         return harm
+
+    @staticmethod
+    def _standstills(samples: list[Sample], began: float, ended: float) -> list[str]:
+        """Return a sentence for each probe of which nothing succeeded for a while, though it kept starting actions."""
+        harm: list[str] = []
+        for probe in PROBES:
+            ends = sorted(each.at + each.seconds for each in samples if each.probe == probe and not each.fault)
+            moments = [began, *(end for end in ends if end < ended), ended]
+            longest = max(later - earlier for earlier, later in pairwise(moments))
+            if longest > STANDSTILL_SECONDS:
+                harm.append(f"beta's {probe} stood still for {longest:.1f} s")
+        return harm
+
+    def _excess(self, alpha: Alpha) -> list[str]:
+        """Return a sentence for each limit that alpha has exceeded; counted by what is there."""
+        [(collection, tasks)] = alpha.execute(
+            """SELECT id, (SELECT count(*) FROM routines.tasks WHERE collection_id = collections.id)
+               FROM routines.collections WHERE name = %s""",
+            alpha.collection,
+        )
+        folder = self.programs.files / str(collection)
+        stored = {"tasks": tasks, "files": len(list(folder.iterdir())) if folder.exists() else 0}
+        return [
+            f"alpha has stored {stored[name]} {name}, more than its limit of {most}"
+            for name, most in ALPHAS_LIMITS.items()
+            if most is not None and stored[name] > OVERSHOOT * most
+        ]
 
     def _harm_to_programs(self, worst: dict[str, Stall]) -> list[str]:
         harm = [f"the {name} ended with code {code}" for name, code in self.programs.ended().items()]
@@ -221,22 +260,39 @@ class Arena:
             client.close()
         return []
 
-    def _recovered_seconds(self, ended: float) -> float | None:
-        """Wait until beta's probes stay within their bounds. Returns how long after the attack that began."""
-        marks: deque[tuple[float, dict[int, float]]] = deque()
+    def _recovered_seconds(self, ended: float) -> tuple[float | None, str]:
+        """Wait until all is as before the attack.
+
+        Returns:
+            How long after the attack that began, or None if it did not in time; and what was last not as before.
+        """
+        marks: deque[tuple[float, dict[int, float], dict[int, str]]] = deque()
+        difference = "nothing was measured"
         while (now := time.monotonic()) < ended + RECOVERY_SECONDS + WINDOW_SECONDS:
-            marks.append((now, self.programs.cpu_seconds()))
+            marks.append((now, self.programs.cpu_seconds(), self.programs.running()))
             while len(marks) > 1 and marks[1][0] <= now - WINDOW_SECONDS:
                 marks.popleft()
-            begin, used = marks[0]
-            window = self._between(begin, now)
-            is_well = all(not each.fault and each.seconds <= self.bound(each.probe) for each in window)
-            is_long = now - begin >= WINDOW_SECONDS
-            is_well &= self._cores_since(begin, used) <= self.quiet_cores + SPARE_CORES
-            if is_long and is_well and {RUN_SYNC, GET} <= {each.probe for each in window}:
-                return begin - ended
+            begin, used, running = marks[0]
+            if now - begin >= WINDOW_SECONDS:
+                busy = [running[pid] for pid in running if all(pid in each for _, _, each in marks)]
+                found = self._difference(self._between(begin, now), self._cores_since(begin, used), busy)
+                if found is None:
+                    return begin - ended, ""
+                difference = found
             time.sleep(0.1)
-        return None
+        return None, difference
+
+    def _difference(self, window: list[Sample], cores: float, busy: list[str]) -> str | None:
+        """Return what is not as before the attack; None if all is."""
+        if busy:
+            return f"the {busy[0]} was busy without a pause"
+        if cores > self.quiet_cores + SPARE_CORES:
+            return f"the programs used {cores - self.quiet_cores:.1f} cores more than before"
+        for each in window:
+            if each.fault or each.seconds > self.bound(each.probe):
+                return f"a {each.probe} took {each.seconds:.2f} s ({each.fault or 'but succeeded'})"
+        missing = {RUN_SYNC, GET} - {each.probe for each in window}
+        return f"no {min(missing)} ended" if missing else None
 
     def _cores_since(self, begin: float, used: dict[int, float]) -> float:
         now = self.programs.cpu_seconds()
@@ -265,6 +321,18 @@ class Arena:
                 self._pending_since = told["pending_since"]
             else:
                 self._samples.append(Sample(**told))
+
+    def _new_alpha(self, name: str, seconds: float) -> Alpha:
+        alpha = Alpha(self.programs.api_url, new_key(self.database, name), name, self.database.url, seconds)
+        for limit, most in {**ALPHAS_LIMITS, **self.limits}.items():
+            alpha.execute(
+                """INSERT INTO routines.collection_limits (collection_id, name, value)
+                   SELECT id, %s, %s FROM routines.collections WHERE name = %s""",
+                limit,
+                most,
+                name,
+            )
+        return alpha
 
     def _make_beta(self) -> Config:
         key = new_key(self.database, "beta")

@@ -1,4 +1,22 @@
-"""The definition of an attack, and the registry of all attacks."""
+"""The definition of an attack, and the registry of all attacks.
+
+The corpus grew from ten kinds of attack, each of which once harmed other tenants:
+
+| Kind | Alpha's means |
+|---|---|
+| 1 | runs with large data, which every claim had to carry |
+| 2 | runs with large steps, which are read, listed and sent by webhook |
+| 3 | secrets that take long to mask |
+| 4 | receivers that answer in a way that takes long to read |
+| 5 | steps that make large outputs |
+| 6 | runs that wait, for a receiver or for their next attempt |
+| 7 | runs that start runs that start runs |
+| 8 | workflows that take long to check |
+| 9 | small workflows whose references multiply what they refer to |
+| 10 | connections that are held open |
+
+Attacks of no kind came later.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,7 +53,7 @@ class Attack:
         does: What alpha does, in one sentence.
         containment: What contains it; without this, the attack must harm beta.
         launch: Runs it; returns after `alpha.seconds` or a little later.
-        row: The row of the table in issue 13 that it comes from; 0 if it has none.
+        kind: The number of its kind in the table above; 0 if it has none.
         in_make_test: Whether the quick selection includes it.
     """
 
@@ -43,16 +61,16 @@ class Attack:
     does: str
     containment: Containment
     launch: Callable[[Alpha], None]
-    row: int = 0
+    kind: int = 0
     in_make_test: bool = False
 
 
 CORPUS: list[Attack] = []
-"""Every attack, in the order of the issue's table."""
+"""Every attack that was registered; importing isolation.corpus registers them all."""
 
 
 def attack(
-    containment: Containment, *, row: int = 0, in_make_test: bool = False
+    containment: Containment, *, kind: int = 0, in_make_test: bool = False
 ) -> Callable[[Callable[[Alpha], None]], Callable[[Alpha], None]]:
     """Register a function as an attack: its name gives the id, and its docstring's first line says what alpha does."""
 
@@ -60,7 +78,7 @@ def attack(
         assert launch.__doc__
         does = " ".join(launch.__doc__.partition("\n\n")[0].split())
         CORPUS.append(
-            Attack(launch.__name__.replace("_", "-"), does, containment, launch, row=row, in_make_test=in_make_test)
+            Attack(launch.__name__.replace("_", "-"), does, containment, launch, kind=kind, in_make_test=in_make_test)
         )
         return launch
 

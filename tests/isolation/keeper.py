@@ -21,6 +21,7 @@ class Keeper:
 
     Args:
         environment: Settings of the programs, on top of the defaults.
+        limits: Limits of alpha's collection; see Arena.
         source: A source tree that they use instead of the installed one.
     """
 
@@ -31,10 +32,11 @@ class Keeper:
         directory: Path,
         *,
         environment: dict[str, str] | None = None,
+        limits: dict[str, int | None] | None = None,
         source: Path | None = None,
     ) -> None:
         self._server_url, self._template, self._directory = server_url, template, directory
-        self._environment, self._source = environment or {}, source
+        self._environment, self._source, self._limits = environment or {}, source, limits or {}
         self._open = ExitStack()
         self._arena: Arena | None = None
         self._count = 0
@@ -60,7 +62,7 @@ class Keeper:
         directory.mkdir()
         database = self._open.enter_context(copy_of(self._server_url, self._template))
         programs = self._open.enter_context(running(Programs(directory, database.url, self._environment, self._source)))
-        arena = Arena(programs, database)
+        arena = Arena(programs, database, limits=self._limits)
         self._open.callback(arena.close)
         arena.open()
         return arena

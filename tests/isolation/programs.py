@@ -59,6 +59,11 @@ class Programs:
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict[str, subprocess.Popen[bytes]])
     _ports: dict[str, int] = field(default_factory=dict[str, int])
 
+    @property
+    def files(self) -> Path:
+        """The directory of the file store, which has a folder for each collection."""
+        return self.directory / "files"
+
     def start(self) -> None:
         """Start all programs and wait until each reports that it is healthy."""
         self._lifeline, self._held = os.pipe()
@@ -123,6 +128,12 @@ class Programs:
         own = [process.pid for process in self.processes.values()]
         return {pid: cpu_seconds(pid) for pid in [*own, *children_of(self.processes["worker"].pid)]}
 
+    def running(self) -> dict[int, str]:
+        """Return the programs and step processes that work or wait for a core at this moment, by process id."""
+        own = {process.pid: name for name, process in self.processes.items()}
+        steps = dict.fromkeys(children_of(self.processes["worker"].pid), STEP_PROCESSES)
+        return {pid: name for pid, name in (own | steps).items() if state_of(pid) == "R"}
+
     def _note(self, name: str, pid: int) -> None:
         self.peaks[name] = max(self.peaks.get(name, 0), peak_bytes(pid))
 
@@ -138,7 +149,7 @@ class Programs:
             "ENABLE_ROUTINES": "true",
             "ROUTINES_ENCRYPTION_KEYS": ENCRYPTION_KEYS,
             "ROUTINES_WEBHOOK_ALLOW_PRIVATE": "true",
-            "ROUTINES_FILES": str(self.directory / "files"),
+            "ROUTINES_FILES": str(self.files),
             "ROUTINES_LOG_FORMAT": "json",
             port: str(self._ports[name]),
             LIFELINE_VARIABLE: str(self._lifeline),
@@ -183,6 +194,11 @@ def cpu_seconds(pid: int) -> float:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     return 0.0
+
+
+def state_of(pid: int) -> str:
+    """Return the state of a process's main thread as in `ps`, such as R for running; empty if it has exited."""
+    return _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].strip()[:1]
 
 
 def children_of(pid: int) -> list[int]:

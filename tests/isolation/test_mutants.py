@@ -1,44 +1,82 @@
 """Prove the corpus: without a containment, the attacks that it stops must do harm."""
 
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
-from isolation import receivers, requests, workflows  # noqa: F401 - they register their attacks
+from isolation import corpus  # noqa: F401 - it registers the attacks
 from isolation.attacks import CORPUS, Containment
 from isolation.keeper import EVERY, Keeper
-from isolation.mutants import AWAITED, MUTANTS, Mutant
+from isolation.mutants import MUTANTS, Mutant, Product
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 ATTACKS = {each.id: each for each in CORPUS}
+Keep = Callable[[Product], Keeper]
+every_mutant = pytest.mark.skipif(not EVERY, reason="ROUTINES_ISOLATION=all tries every mutant")
+
+
+def id_of(mutant: Mutant) -> str:
+    """Return the id of the test of this mutant."""
+    return mutant.name.replace(" ", "-")
+
+
+@pytest.fixture
+def keep(server_url: str, template: str, tmp_path: Path) -> Generator[Keep]:
+    """Return a function that makes a keeper of arenas with this product."""
+    with ExitStack() as open_keepers:
+
+        def make(product: Product) -> Keeper:
+            source = product.source(tmp_path / "source")
+            keeper = Keeper(
+                server_url, template, tmp_path, environment=product.environment, limits=product.limits, source=source
+            )
+            return open_keepers.enter_context(closing(keeper))
+
+        yield make
 
 
 @pytest.mark.nightly
-@pytest.mark.skipif(not EVERY, reason="ROUTINES_ISOLATION=all tries every mutant")
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
+@every_mutant
+@pytest.mark.parametrize("mutant", MUTANTS, ids=id_of)
 def test_a_missing_containment_is_noticed(
-    mutant: Mutant, server_url: str, template: str, tmp_path: Path, request: pytest.FixtureRequest
+    mutant: Mutant, keep: Keep, record_property: Callable[[str, object], None]
 ) -> None:
-    if not mutant.is_built:
-        pytest.skip("this containment is not built yet")
-    source = mutant.source(tmp_path / "source")
-    keeper = Keeper(server_url, template, tmp_path, environment=mutant.environment, source=source)
-    request.addfinalizer(keeper.close)
+    keeper = keep(mutant.product())
     for name in mutant.caught_by:
         verdict = keeper.suffer(ATTACKS[name])
+        record_property("isolation", f"{mutant.name}, {name}: {verdict}")
         if not any(mutant.seen_as in each for each in verdict.harm):
             pytest.fail(f"{mutant.name}, but {name} did not show {mutant.seen_as!r}\n{verdict}", pytrace=False)
 
 
-@pytest.mark.parametrize("mutant", [each for each in MUTANTS if each.is_built], ids=lambda mutant: mutant.name)
+@pytest.mark.nightly
+@every_mutant
+@pytest.mark.parametrize("mutant", [each for each in MUTANTS if each.also], ids=id_of)
+def test_the_other_containments_alone_are_not_what_is_noticed(mutant: Mutant, keep: Keep) -> None:
+    keeper = keep(mutant.others())
+    for name in mutant.caught_by:
+        verdict = keeper.suffer(ATTACKS[name])
+        if any(mutant.seen_as in each for each in verdict.harm):
+            pytest.fail(f"{name} shows {mutant.seen_as!r} without this mutant\n{verdict}", pytrace=False)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=id_of)
 def test_a_mutant_finds_the_text_that_it_breaks(mutant: Mutant, tmp_path: Path) -> None:
-    mutant.source(tmp_path / "source")
+    source = mutant.product().source(tmp_path / "source")
+    for path in source.rglob("*.py") if source else ():
+        compile(path.read_bytes(), path, "exec")
 
 
-def test_every_containment_has_a_mutant_or_is_awaited() -> None:
-    assert {each.containment for each in MUTANTS} | AWAITED.keys() == set(Containment)
+def test_every_containment_has_a_mutant() -> None:
+    assert {each.containment for each in MUTANTS} == set(Containment)
+
+
+def test_every_mutant_changes_the_product_and_says_how_it_is_seen() -> None:
+    assert all(each.edits or each.environment or each.limits for each in MUTANTS)
+    assert all(each.seen_as and each.caught_by for each in MUTANTS)
 
 
 def test_mutants_name_attacks_that_exist() -> None:
-    named = [*(each.caught_by for each in MUTANTS), *(attacks for _, attacks in AWAITED.values())]
-    assert {name for names in named for name in names} <= ATTACKS.keys()
+    assert {name for each in MUTANTS for name in each.caught_by} <= ATTACKS.keys()

@@ -9,6 +9,8 @@ from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, disabl
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from routines_core.metrics.loop_lag import LoopLag
+
 MEDIA_TYPE = "text/plain; version=0.0.4"
 """The text format that every version of Prometheus reads, in UTF-8."""
 
@@ -27,6 +29,7 @@ class ProgramMetrics(Collector):
     Attributes:
         registry: Private to the process, so metrics that libraries add to the global registry are not shown.
         refreshes: Called before each page.
+        loop_lag: How late the program's event loop is; the program starts to observe it.
     """
 
     def __init__(self, program: str) -> None:
@@ -38,6 +41,7 @@ class ProgramMetrics(Collector):
         )
         built.labels(program, version("routines")).set(1)
         self.registry.register(_ProcessMetrics(program))
+        self.loop_lag = LoopLag(self.registry, program)
 
     async def page(self) -> bytes:
         """Refresh the metrics and render them in the Prometheus text format."""

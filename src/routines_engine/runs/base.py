@@ -236,6 +236,7 @@ async def serve(settings: Settings, database_url: str, make_worker: MakeWorker, 
         async with (
             opened(executor),
             listening(settings, metrics, metrics.health),
+            metrics.loop_lag.observed(),
             woken(worker.wake, database_url),
             asyncio.TaskGroup() as programs,
         ):

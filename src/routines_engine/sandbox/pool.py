@@ -143,8 +143,8 @@ class ProcessPool:
         return [each for each in self._processes if not each.is_gone]
 
     def _release(self, process: StepProcessHandle) -> None:
-        """Let other collections have the process once it has no runs."""
-        if not process.runs:
+        """Let other collections have the process once it has no runs, and has stopped those that were cancelled."""
+        if not process.runs and process.is_settled:
             process.collection_id, process.is_exclusive = None, False
             idle = [each for each in self._living() if each.collection_id is None]
             if len(idle) > self.most_idle:
@@ -172,6 +172,7 @@ class ProcessPool:
         finally:
             self._starting -= 1
         process.on_gone = lambda: self._forget(process)
+        process.on_settled = lambda: self._release(process)
         self._processes.append(process)
         if self._is_closed:
             await process.close()

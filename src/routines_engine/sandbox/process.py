@@ -45,7 +45,7 @@ UNSCHEDULED_FACTOR = 6
 """A stalled process that uses no processor time is killed after this many times the stall limit, because on a busy
 machine it may simply not have been scheduled."""
 PING_SECONDS = 0.5
-"""How often a process with runs is pinged, to see that its event loop is alive."""
+"""How often a process that may be busy is pinged, to see that its event loop is alive."""
 PRIVATE_VARIABLES = ("ROUTINES_", "DATABASE_URL", "PG", "AWS_", "TEMPORAL_")
 """Prefixes of environment variables that a step process does not get."""
 
@@ -156,9 +156,11 @@ class StepProcessHandle:
         is_exclusive: Whether it takes no second run.
         runs: By their number on this connection.
         on_gone: Called once the process has ended.
+        on_settled: Called once the process has stopped what was cancelled.
     """
 
     on_gone: Callable[[], None]
+    on_settled: Callable[[], None]
 
     def __init__(self, process: asyncio.subprocess.Process, limits: Limits, progress: Progress) -> None:
         self._process = process
@@ -170,6 +172,8 @@ class StepProcessHandle:
         self._tasks: list[asyncio.Task[None]] = []
         self._last_run = 0
         self._last_ping = 0
+        self._last_pong = 0
+        self._settling_ping = 0
         self._ponged_at = time.monotonic()
         self._ponged_cpu_seconds = 0.0
         self._cause = "its process was lost"
@@ -178,7 +182,7 @@ class StepProcessHandle:
         self.is_exclusive = False
         self.collection_id: int | None = None
         self.runs: dict[int, RunInProcess] = {}
-        self.on_gone = lambda: None
+        self.on_gone = self.on_settled = lambda: None
 
     @classmethod
     async def start(cls, limits: Limits, log_format: str, modules: list[str]) -> "StepProcessHandle":
@@ -230,6 +234,11 @@ class StepProcessHandle:
             return True
         return bool(self._places) and sum(not each.handler.is_waiting for each in self.runs.values()) < most_at_work
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether it has stopped what was cancelled. Until then it may still be busy with it."""
+        return self._last_pong >= self._settling_ping
+
     async def run(
         self, handler: RunHandler, payload: Payload, attempt: Attempt | None = None, death: Death | None = None
     ) -> Ended:
@@ -242,7 +251,7 @@ class StepProcessHandle:
         number = self._last_run
         place = self._places.pop()
         entry = self.runs[number] = RunInProcess(handler, place, self._channel.loop.create_future())
-        if len(self.runs) == 1:
+        if len(self.runs) == 1 and self.is_settled:
             self._ponged_at = time.monotonic()
         try:
             self._channel.send(Start(number, place, payload, attempt, death))
@@ -250,6 +259,7 @@ class StepProcessHandle:
         except (Exception, asyncio.CancelledError):
             if not self.is_gone:
                 self._channel.send(Cancel(number))
+                self._settling_ping = self._ping()
             raise
         finally:
             self.runs.pop(number, None)
@@ -285,6 +295,9 @@ class StepProcessHandle:
         self._ready.set()
         if isinstance(message, Pong):
             self._ponged_cpu_seconds = _cpu_seconds(self.pid) or 0.0
+            was_settled, self._last_pong = self.is_settled, message.number
+            if self.is_settled and not was_settled:
+                self.on_settled()
         elif message.run in self.runs:
             self._received_of(self.runs[message.run], message)
 
@@ -336,13 +349,18 @@ class StepProcessHandle:
         """Kill the process if its event loop stalls."""
         while not self.is_gone:
             await asyncio.sleep(PING_SECONDS)
-            if not self.runs:
+            if not self.runs and self.is_settled:
                 self._ponged_at = time.monotonic()
                 continue
-            self._last_ping += 1
-            self._channel.send(Ping(self._last_ping))
+            self._ping()
             if self._is_stalled():
                 self.kill(self._limits.stall_cause)
+
+    def _ping(self) -> int:
+        """Send a ping. Its answer shows that the process has handled all that was sent before."""
+        self._last_ping += 1
+        self._channel.send(Ping(self._last_ping))
+        return self._last_ping
 
     def _is_stalled(self) -> bool:
         still_seconds, limit = time.monotonic() - self._ponged_at, self._limits.stall_seconds

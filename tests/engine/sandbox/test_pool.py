@@ -13,7 +13,7 @@ import pytest
 from routines_core.errors import InvalidError
 from routines_engine.sandbox.messages import Attempt, Ended, Payload, RecordedStep
 from routines_engine.sandbox.pool import ProcessPool, RunDiedError
-from routines_engine.sandbox.process import Limits
+from routines_engine.sandbox.process import Limits, StepProcessHandle, _cpu_seconds
 
 MIB = 1024 * 1024
 STALL = "it kept its process busy for more than 1 s without a pause"
@@ -83,8 +83,8 @@ def one(name: str, **config: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def pool(**options: Any) -> AsyncGenerator[ProcessPool]:
-    limits = Limits(memory_bytes=128 * MIB, stall_seconds=1.0)
+async def pool(stall_seconds: float = 1.0, **options: Any) -> AsyncGenerator[ProcessPool]:
+    limits = Limits(memory_bytes=128 * MIB, stall_seconds=stall_seconds)
     made = ProcessPool(limits=limits, modules=["support.hostile_activities"], **options)
     await made.open()
     try:
@@ -206,6 +206,48 @@ async def test_a_cancelled_run_stops_in_its_process() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert await run(processes, Handler(one("text_echo", text="x")), 2) is None
+
+
+async def cancelled_while_busy(processes: ProcessPool) -> StepProcessHandle:
+    """Cancel a run whose step keeps its process busy for a minute. Returns the process."""
+    task = asyncio.create_task(run(processes, Handler(one("stall", seconds=60))))
+    async with asyncio.timeout(20):
+        while not (found := [each for each in processes._processes if each.runs]):  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0.01)
+        idle_seconds = _cpu_seconds(found[0].pid) or 0.0
+        while (_cpu_seconds(found[0].pid) or 0.0) < idle_seconds + 0.2:  # noqa: ASYNC110 - the same
+            await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    return found[0]
+
+
+async def test_a_process_that_is_busy_with_a_cancelled_run_gets_no_run_of_another_collection() -> None:
+    async with pool(stall_seconds=60) as processes:
+        busy = await cancelled_while_busy(processes)
+        async with asyncio.timeout(20):
+            for _ in range(3):
+                assert await run(processes, Handler(one("text_echo", text="x")), 2) is None
+        assert not busy.is_gone
+
+
+async def test_a_process_that_stays_busy_with_a_cancelled_run_is_killed() -> None:
+    async with pool() as processes:
+        busy = await cancelled_while_busy(processes)
+        async with asyncio.timeout(20):
+            while not busy.is_gone:  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(0.05)
+
+
+async def test_a_process_whose_cancelled_run_has_stopped_is_free_for_other_collections() -> None:
+    handler = Handler(one("linger", seconds=60))
+    async with pool(size=1, spare=0) as processes:
+        task = asyncio.create_task(run(processes, handler))
+        await asyncio.wait_for(handler.began.wait(), 10)
+        task.cancel()
+        async with asyncio.timeout(20):
+            assert await run(processes, Handler(one("text_echo", text="x")), 2) is None
 
 
 async def test_one_attempt_of_one_step_returns_its_verdict() -> None:

@@ -20,13 +20,13 @@ def _ask(alpha: Alpha, behaviour: Behaviour, count: int = 4, **options: object) 
         alpha.hold()
 
 
-@attack(Containment.BOUNDED_ANSWERS, row=4, in_make_test=True)
+@attack(Containment.BOUNDED_ANSWERS, kind=4, in_make_test=True)
 def an_answer_in_punycode(alpha: Alpha) -> None:
-    """A receiver returns 400 KB with `charset=punycode`, which takes a minute to decode."""
-    _ask(alpha, answering(b"a" * LARGEST, Content_Type="text/plain; charset=punycode"))
+    """A receiver returns 400 KB with `charset=punycode`, which takes half a minute to decode."""
+    _ask(alpha, answering(b"z" * LARGEST, Content_Type="text/plain; charset=punycode"))
 
 
-@attack(Containment.BOUNDED_ANSWERS, row=4)
+@attack(Containment.BOUNDED_ANSWERS, kind=4)
 def answers_in_strange_charsets(alpha: Alpha) -> None:
     """A receiver returns 400 KB in each charset that Python knows but nobody uses for text."""
     charsets = ("idna", "utf-7", "unicode_escape", "raw_unicode_escape", "hz", "iso2022_jp_3", "utf-16", "mbcs",
