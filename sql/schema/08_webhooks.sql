@@ -187,7 +187,7 @@ COMMENT ON FUNCTION routines.webhook_steps IS
     'The steps of a run as members of a JSON object, in at most most_bytes, and whether anything was left out: values that take more than most_value_bytes or do not fit are null, and the first steps are left out if there are too many.';
 
 CREATE FUNCTION routines.webhook_body(
-    run_id bigint, event_status text, most_value_bytes integer, most_bytes integer
+    of_run bigint, event_status text, most_value_bytes integer, most_bytes integer
 ) RETURNS text LANGUAGE plpgsql STABLE AS $$
 DECLARE
     run record;
@@ -209,21 +209,21 @@ BEGIN
     JOIN routines.collections ON collections.id = trajectories.collection_id
     LEFT JOIN routines.tasks ON tasks.id = trajectories.task_id
     LEFT JOIN routines.deleted_tasks ON deleted_tasks.id = trajectories.task_id
-    WHERE trajectories.id = run_id;
+    WHERE trajectories.id = of_run;
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
     head := format(
         '"trajectory_id":%s,"workflow_id":%s,"run_id":%s,"name":%s,"status":%s,"created":%s,"updated":%s,"created_at":%s,'
         '"started_at":%s,"ended_at":%s',
-        run_id, to_json(routines.workflow_id(run.collection, run.task, run_id)), to_json(routines.run_id(run_id)),
+        of_run, to_json(routines.workflow_id(run.collection, run.task, of_run)), to_json(routines.run_id(of_run, run.nonce)),
         to_json(run.collection || '/' || run.task), to_json(event_status), routines.json_time(run.created_at),
         routines.json_time(run.updated_at), routines.json_time(run.created_at), routines.json_time(run.started_at),
         routines.json_time(run.ended_at));
     tail := format(
         '"total_steps":%s,"completed_steps":%s,"error":%s,"triggered_by_routine_id":%s,"scheduled_for":%s,"trigger":%s,'
         '"webhook_url":%s',
-        run.total_steps, (SELECT count(*) FROM routines.steps WHERE trajectory_id = run_id AND steps.status = 'completed'),
+        run.total_steps, (SELECT count(*) FROM routines.steps WHERE trajectory_id = of_run AND steps.status = 'completed'),
         coalesce(to_json(run.error)::text, 'null'), coalesce(run.triggered_by_routine_id::text, 'null'),
         routines.json_time(run.scheduled_for), to_json(run.trigger), coalesce(to_json(run.webhook_url)::text, 'null'));
     room := most_bytes - octet_length(head) - octet_length(tail) - 100;  -- the remaining names and punctuation
@@ -231,7 +231,7 @@ BEGIN
     room := room - coalesce(octet_length(params), 0);
     run_labels := routines.json_within(run.labels, least(most_value_bytes, room));
     room := room - coalesce(octet_length(run_labels), 0);
-    SELECT * INTO listed FROM routines.webhook_steps(run_id, most_value_bytes, room);
+    SELECT * INTO listed FROM routines.webhook_steps(of_run, most_value_bytes, room);
     room := room - octet_length(listed.shown);
     configs := CASE WHEN octet_length(run.step_configs::text) <= least(most_value_bytes, room) THEN run.step_configs::text END;
     RETURN format(

@@ -274,6 +274,18 @@ async def apply_file(file: BinaryIO, collection: str) -> None:
     print(f"{collection}/{task.name} is at version {version}")
 
 
+@main.command("after-restore")
+@_async_command
+async def after_restore() -> None:
+    """Move all ids on after a restore or an asynchronous failover, so that none of a lost run is given out again."""
+    from routines_cli.after_restore import after_restore as run
+    from routines_core.db import connect
+
+    async with connect(_database_url(load_settings()), "routines-after-restore") as connection:
+        for line in await run(connection):
+            print(line)
+
+
 @main.command()
 @_async_command
 async def ticker() -> None:

@@ -28,6 +28,7 @@ COMMANDS = {
     "limits set-default": ("limits", "set-default", "tasks", "3"),
     "limits reset": ("limits", "reset", "tasks"),
     "secrets rotate": ("secrets", "rotate"),
+    "after-restore": ("after-restore",),
     "tasks apply": ("tasks", "apply", "-", "--collection", "my-org"),
 }
 """Every command that uses the database and exits."""

@@ -30,7 +30,8 @@ class Claim(msgspec.Struct, frozen=True):
         id: The run.
         fence: Named by every later write.
         task_version: The version of the workflow that the run was created with.
-        workflow_id: As it was at the first claim. The idempotency keys of its steps begin with it.
+        workflow_id: As it was at the first claim.
+        run_id: Unique among all runs of all databases. The idempotency keys of its steps begin with it.
         seconds_left: Seconds until the run's deadline.
         init_params: The run's parameters as JSON, if they are small and this is its first claim; otherwise None, and
             they are to be loaded.
@@ -42,6 +43,7 @@ class Claim(msgspec.Struct, frozen=True):
     task_id: int
     task_version: int
     workflow_id: str
+    run_id: str
     seconds_left: float
     init_params: str | None = None
 

@@ -60,6 +60,7 @@ class Payloads:
             (found.finished_steps or "{}").encode(),
             found.attempts,
             run.workflow_id,
+            run.run_id,
             self.allow_private,
             self.most_bytes,
         )
