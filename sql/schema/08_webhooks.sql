@@ -128,6 +128,24 @@ CREATE FUNCTION routines.json_time(at timestamptz) RETURNS text LANGUAGE sql STA
     coalesce('"' || replace(to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'), '.000000', '') || 'Z"', 'null');
 COMMENT ON FUNCTION routines.json_time IS 'A time as JSON, as the API writes it; null for null.';
 
+-- jsonb writes all digits of a number: 1e22 is an integer of 23 digits, and 1e300 one of 301. Floats have at most 17
+-- significant digits, so the others are zeros, which an exponent replaces. The number stays the same. Integers beyond bigint
+-- with more digits come from activities, and stay as they are. The same rule in Python: src/routines_core/json_numbers.py.
+CREATE FUNCTION routines.json_text(value jsonb) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN value::text !~ '[0-9]{19}' THEN value::text ELSE (
+        SELECT string_agg(CASE
+            WHEN token ~ '^-?[0-9]{19,}$' AND length(trim(token, '-0')) <= 17
+                 AND token::numeric NOT BETWEEN -9223372036854775808 AND 9223372036854775807
+                 AND abs(token::numeric) <= 1.7976931348623157e308
+            THEN rtrim(token, '0') || 'e' || length(token) - length(rtrim(token, '0'))
+            WHEN token ~ '^-?0\.0[0-9]{18,}$' AND length(ltrim(token, '-0.')) <= 17
+            THEN regexp_replace(token, '^(-?)0\.0*([0-9]+)$', '\1\2') || 'e-' || length(split_part(token, '.', 2))
+            ELSE token END, '' ORDER BY number)
+        FROM regexp_matches(value::text, '"(?:[^"\\]|\\.)*"|-?[0-9.]+|[^"0-9-]+', 'g') WITH ORDINALITY AS matched (found, number)
+        CROSS JOIN LATERAL (SELECT found[1] AS token) AS first) END;
+$$;
+COMMENT ON FUNCTION routines.json_text IS 'A value as JSON text, with floats in a short form; null for null.';
+
 CREATE FUNCTION routines.json_within(value jsonb, most_bytes integer) RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 DECLARE
     shown text;
@@ -135,7 +153,7 @@ BEGIN
     IF pg_column_size(value) > most_bytes THEN  -- the size as stored: a large value is not even read
         RETURN NULL;
     END IF;
-    shown := coalesce(value::text, 'null');  -- may be longer: values are stored compressed, and 1e300 has 301 digits
+    shown := coalesce(routines.json_text(value), 'null');  -- may be longer: values are stored compressed
     RETURN CASE WHEN octet_length(shown) <= most_bytes THEN shown END;
 END $$;
 COMMENT ON FUNCTION routines.json_within IS 'A value as text; null if it takes more than most_bytes, whether stored or written.';
