@@ -869,6 +869,7 @@ CREATE TRIGGER keep_names_of_truncated AFTER TRUNCATE ON routines.routines
 -- holds FOR UPDATE (a foreign key's KEY SHARE would make SKIP LOCKED pass routines over).
 CREATE TABLE routines.trajectories (
     id                      bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT trajectories_pkey PRIMARY KEY,
+    nonce                   bigint NOT NULL DEFAULT (random() * 9007199254740992)::bigint,
     collection_id           bigint NOT NULL,
     task_id                 bigint NOT NULL,
     task_version            integer NOT NULL,
@@ -948,6 +949,8 @@ CREATE INDEX trajectories_root_id_idx ON routines.trajectories (root_id) WHERE r
 COMMENT ON TABLE  routines.trajectories IS
     'One run of a task: history and queue. Clients call it a trajectory, the programs call it a run.';
 COMMENT ON COLUMN routines.trajectories.id IS 'trajectory_id in the API, and the last part of workflow_id.';
+COMMENT ON COLUMN routines.trajectories.nonce IS
+    '53 random bits, from which run_id is made: ids are given out again after a restore. See docs/decisions/0020.';
 COMMENT ON COLUMN routines.trajectories.collection_id IS 'The tenant.';
 COMMENT ON COLUMN routines.trajectories.task_id IS 'The task, which may have been deleted.';
 COMMENT ON COLUMN routines.trajectories.task_version IS 'The version that it runs, fixed when the run was created.';
@@ -976,7 +979,7 @@ COMMENT ON COLUMN routines.trajectories.worker IS
 COMMENT ON COLUMN routines.trajectories.later_claims IS
     'The newest 50 claims after the first, an array of {at, fence, crashes}; null if there were none.';
 COMMENT ON COLUMN routines.trajectories.first_workflow_id IS
-    'Its workflow_id at the first claim; null if never claimed. The idempotency keys of its steps begin with it and survive renaming or deleting the task.';
+    'Its workflow_id at the first claim; null if never claimed. Its id in Temporal begins with it and survives renaming or deleting the task.';
 COMMENT ON COLUMN routines.trajectories.parent_id IS 'The run whose step started it; null for none.';
 COMMENT ON COLUMN routines.trajectories.parent_step IS 'That step.';
 COMMENT ON COLUMN routines.trajectories.parent_attempt IS 'The attempt of that step; null for the first, and without a parent.';
@@ -998,9 +1001,10 @@ RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN 'flow-' || collection_name || '-' || task_name || '--' || trajectory_id;
 COMMENT ON FUNCTION routines.workflow_id IS 'The workflow_id that clients poll with. They take the part after the last -- as the trajectory''s id.';
 
-CREATE FUNCTION routines.run_id(trajectory_id bigint) RETURNS uuid
-LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN md5('routines.run.' || trajectory_id)::uuid;
-COMMENT ON FUNCTION routines.run_id IS 'The run_id of the API, derived from the trajectory''s id.';
+CREATE FUNCTION routines.run_id(trajectory_id bigint, nonce bigint) RETURNS uuid
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN md5('routines.run.' || trajectory_id || '.' || nonce)::uuid;
+COMMENT ON FUNCTION routines.run_id IS
+    'The run_id of the API. No other run has it, in this database or any other, also after a restore.';
 
 CREATE FUNCTION routines.find_root() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -1659,6 +1663,24 @@ CREATE FUNCTION routines.json_time(at timestamptz) RETURNS text LANGUAGE sql STA
     coalesce('"' || replace(to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'), '.000000', '') || 'Z"', 'null');
 COMMENT ON FUNCTION routines.json_time IS 'A time as JSON, as the API writes it; null for null.';
 
+-- jsonb writes all digits of a number: 1e22 is an integer of 23 digits, and 1e300 one of 301. Floats have at most 17
+-- significant digits, so the others are zeros, which an exponent replaces. The number stays the same. Integers beyond bigint
+-- with more digits come from activities, and stay as they are. The same rule in Python: src/routines_core/json_numbers.py.
+CREATE FUNCTION routines.json_text(value jsonb) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN value::text !~ '[0-9]{19}' THEN value::text ELSE (
+        SELECT string_agg(CASE
+            WHEN token ~ '^-?[0-9]{19,}$' AND length(trim(token, '-0')) <= 17
+                 AND token::numeric NOT BETWEEN -9223372036854775808 AND 9223372036854775807
+                 AND abs(token::numeric) <= 1.7976931348623157e308
+            THEN rtrim(token, '0') || 'e' || length(token) - length(rtrim(token, '0'))
+            WHEN token ~ '^-?0\.0[0-9]{18,}$' AND length(ltrim(token, '-0.')) <= 17
+            THEN regexp_replace(token, '^(-?)0\.0*([0-9]+)$', '\1\2') || 'e-' || length(split_part(token, '.', 2))
+            ELSE token END, '' ORDER BY number)
+        FROM regexp_matches(value::text, '"(?:[^"\\]|\\.)*"|-?[0-9.]+|[^"0-9-]+', 'g') WITH ORDINALITY AS matched (found, number)
+        CROSS JOIN LATERAL (SELECT found[1] AS token) AS first) END;
+$$;
+COMMENT ON FUNCTION routines.json_text IS 'A value as JSON text, with floats in a short form; null for null.';
+
 CREATE FUNCTION routines.json_within(value jsonb, most_bytes integer) RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 DECLARE
     shown text;
@@ -1666,7 +1688,7 @@ BEGIN
     IF pg_column_size(value) > most_bytes THEN  -- the size as stored: a large value is not even read
         RETURN NULL;
     END IF;
-    shown := coalesce(value::text, 'null');  -- may be longer: values are stored compressed, and 1e300 has 301 digits
+    shown := coalesce(routines.json_text(value), 'null');  -- may be longer: values are stored compressed
     RETURN CASE WHEN octet_length(shown) <= most_bytes THEN shown END;
 END $$;
 COMMENT ON FUNCTION routines.json_within IS 'A value as text; null if it takes more than most_bytes, whether stored or written.';
@@ -1718,7 +1740,7 @@ COMMENT ON FUNCTION routines.webhook_steps IS
     'The steps of a run as members of a JSON object, in at most most_bytes, and whether anything was left out: values that take more than most_value_bytes or do not fit are null, and the first steps are left out if there are too many.';
 
 CREATE FUNCTION routines.webhook_body(
-    run_id bigint, event_status text, most_value_bytes integer, most_bytes integer
+    of_run bigint, event_status text, most_value_bytes integer, most_bytes integer
 ) RETURNS text LANGUAGE plpgsql STABLE AS $$
 DECLARE
     run record;
@@ -1740,21 +1762,21 @@ BEGIN
     JOIN routines.collections ON collections.id = trajectories.collection_id
     LEFT JOIN routines.tasks ON tasks.id = trajectories.task_id
     LEFT JOIN routines.deleted_tasks ON deleted_tasks.id = trajectories.task_id
-    WHERE trajectories.id = run_id;
+    WHERE trajectories.id = of_run;
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
     head := format(
         '"trajectory_id":%s,"workflow_id":%s,"run_id":%s,"name":%s,"status":%s,"created":%s,"updated":%s,"created_at":%s,'
         '"started_at":%s,"ended_at":%s',
-        run_id, to_json(routines.workflow_id(run.collection, run.task, run_id)), to_json(routines.run_id(run_id)),
+        of_run, to_json(routines.workflow_id(run.collection, run.task, of_run)), to_json(routines.run_id(of_run, run.nonce)),
         to_json(run.collection || '/' || run.task), to_json(event_status), routines.json_time(run.created_at),
         routines.json_time(run.updated_at), routines.json_time(run.created_at), routines.json_time(run.started_at),
         routines.json_time(run.ended_at));
     tail := format(
         '"total_steps":%s,"completed_steps":%s,"error":%s,"triggered_by_routine_id":%s,"scheduled_for":%s,"trigger":%s,'
         '"webhook_url":%s',
-        run.total_steps, (SELECT count(*) FROM routines.steps WHERE trajectory_id = run_id AND steps.status = 'completed'),
+        run.total_steps, (SELECT count(*) FROM routines.steps WHERE trajectory_id = of_run AND steps.status = 'completed'),
         coalesce(to_json(run.error)::text, 'null'), coalesce(run.triggered_by_routine_id::text, 'null'),
         routines.json_time(run.scheduled_for), to_json(run.trigger), coalesce(to_json(run.webhook_url)::text, 'null'));
     room := most_bytes - octet_length(head) - octet_length(tail) - 100;  -- the remaining names and punctuation
@@ -1762,7 +1784,7 @@ BEGIN
     room := room - coalesce(octet_length(params), 0);
     run_labels := routines.json_within(run.labels, least(most_value_bytes, room));
     room := room - coalesce(octet_length(run_labels), 0);
-    SELECT * INTO listed FROM routines.webhook_steps(run_id, most_value_bytes, room);
+    SELECT * INTO listed FROM routines.webhook_steps(of_run, most_value_bytes, room);
     room := room - octet_length(listed.shown);
     configs := CASE WHEN octet_length(run.step_configs::text) <= least(most_value_bytes, room) THEN run.step_configs::text END;
     RETURN format(
@@ -1955,7 +1977,7 @@ COMMENT ON TABLE  routines.dispatches IS
     'Runs dispatched to Temporal: written with the claim, before Temporal is called, and deleted once both sides know the end.';
 COMMENT ON COLUMN routines.dispatches.trajectory_id IS 'The run.';
 COMMENT ON COLUMN routines.dispatches.collection_id IS 'The tenant.';
-COMMENT ON COLUMN routines.dispatches.workflow_id IS 'Its id in Temporal, which accepts each id once.';
+COMMENT ON COLUMN routines.dispatches.workflow_id IS 'Its id in Temporal, which accepts each id once: its workflow_id and run_id.';
 COMMENT ON COLUMN routines.dispatches.generation IS
     'The run''s fence at the dispatch. It tells this dispatch from an earlier one of the same run that may still act in Temporal.';
 COMMENT ON COLUMN routines.dispatches.fence IS
@@ -2072,7 +2094,7 @@ CREATE VIEW routines.trajectory_details WITH (security_invoker = true) AS
     SELECT trajectories.id AS trajectory_id, trajectories.collection_id, trajectories.task_id,
            coalesce(tasks.name, deleted_tasks.name, 'deleted')::routines.slug AS task_name,
            routines.workflow_id(collections.name, coalesce(tasks.name, deleted_tasks.name, 'deleted'), trajectories.id) AS workflow_id,
-           routines.run_id(trajectories.id)::text AS run_id,
+           routines.run_id(trajectories.id, nonce)::text AS run_id,
            collections.name || '/' || coalesce(tasks.name, deleted_tasks.name, 'deleted') AS name, status,
            trajectories.created_at AS created, trajectories.updated_at AS updated, trajectories.created_at, started_at,
            ended_at, trajectories.init_params, coalesce(task_versions.workflow -> 'step_configs', '{}') AS step_configs,
@@ -2100,7 +2122,7 @@ COMMENT ON COLUMN routines.trajectory_details.collection_id IS 'The tenant.';
 COMMENT ON COLUMN routines.trajectory_details.task_id IS 'The task.';
 COMMENT ON COLUMN routines.trajectory_details.task_name IS 'The {task} of its path; for a deleted task, its last name.';
 COMMENT ON COLUMN routines.trajectory_details.workflow_id IS 'What clients poll with.';
-COMMENT ON COLUMN routines.trajectory_details.run_id IS 'Derived from the trajectory''s id.';
+COMMENT ON COLUMN routines.trajectory_details.run_id IS 'The run, as a UUID that no other run has.';
 COMMENT ON COLUMN routines.trajectory_details.name IS 'collection/task.';
 COMMENT ON COLUMN routines.trajectory_details.status IS 'pending, running, or one of the final completed, failed, cancelled, archived.';
 COMMENT ON COLUMN routines.trajectory_details.created IS 'The same as created_at.';

@@ -46,6 +46,13 @@ async def run_of(connection: Connection, task: int, **init_params: Any) -> int:
     return row[0]
 
 
+async def run_id_of(connection: Connection, run: int) -> str:
+    """Return a run's run_id, with which the idempotency keys of its steps begin."""
+    return str(
+        await value(connection, "SELECT routines.run_id(id, nonce) FROM routines.trajectories WHERE id = %s", run)
+    )
+
+
 @asynccontextmanager
 async def working(url: str, **settings: Any) -> AsyncGenerator[Worker]:
     """Run a worker, and stop it gracefully at the end of the block."""

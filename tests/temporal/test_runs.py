@@ -12,8 +12,8 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureEr
 from routines_core.db import Connection, limits, runs
 from routines_workflow.activity import ACTIVITIES, StepContext, activity
 from support.rows import Database, value
-from support.temporal_working import temporal_working
-from support.working import run_of, task_of, until, until_ended, workflow_of, working
+from support.temporal_working import temporal_id_of, temporal_working
+from support.working import run_id_of, run_of, task_of, until, until_ended, workflow_of, working
 
 ECHO = {"activity": "text_echo", "text": "hi"}
 RECORDS = """SELECT coalesce(jsonb_agg(jsonb_build_object(
@@ -84,13 +84,13 @@ SCENARIOS: dict[str, dict[str, Any]] = {
 
 
 async def ends(connection: Connection, tasks: dict[str, int]) -> dict[str, Any]:
-    """Run each task once. Returns how the runs ended and their records, with the numbers in workflow_ids removed."""
+    """Run each task once. Returns how the runs ended and their records, without the run_ids in idempotency keys."""
     made = {name: await run_of(connection, task) for name, task in tasks.items()}
     found: dict[str, Any] = {}
     for name, run in made.items():
         end = await until_ended(connection, run)
         records = msgspec.json.encode(await value(connection, RECORDS, run)).decode()
-        found[name] = end, records.replace(f"--{run}/", "--N/")
+        found[name] = end, records.replace(f"{await run_id_of(connection, run)}/", "RUN/")
     return found
 
 
@@ -182,9 +182,11 @@ async def test_temporal_shows_completed_and_failed_runs_as_such(
     async with temporal_working(database.url, temporal):
         assert await until_ended(connection, good) == ("completed", None)
         assert await until_ended(connection, bad) == ("failed", "step 'one' failed: unknown activity 'no'")
-        assert await temporal.get_workflow_handle(f"flow-my-org-good--{good}").result() == "completed"
+        assert (
+            await temporal.get_workflow_handle(await temporal_id_of(connection, good, "good")).result() == "completed"
+        )
         with pytest.raises(WorkflowFailureError):
-            await temporal.get_workflow_handle(f"flow-my-org-bad--{bad}").result()
+            await temporal.get_workflow_handle(await temporal_id_of(connection, bad, "bad")).result()
 
 
 async def test_a_temporal_worker_counts_runs_and_steps_as_a_postgres_worker_does(
@@ -217,7 +219,7 @@ async def test_a_run_continues_in_a_new_history_once_its_own_has_grown_long(
     run = await run_of(connection, await task_of(connection, "long", workflow_of(*steps)))
     async with temporal_working(database.url, temporal):
         assert await until_ended(connection, run) == ("completed", None)
-        handle = temporal.get_workflow_handle(f"flow-my-org-long--{run}")
+        handle = temporal.get_workflow_handle(await temporal_id_of(connection, run, "long"))
         assert await handle.result() == "completed"
         history = await handle.fetch_history()
     begun = history.events[0].workflow_execution_started_event_attributes
@@ -235,17 +237,17 @@ async def until_lingering(calls: dict[str, int], name: str) -> None:
 
 
 async def lingering(connection: Connection, name: str = "wait") -> tuple[int, str]:
-    """Create a run that waits. Returns its id and workflow_id."""
+    """Create a run that waits. Returns its id and its id in Temporal."""
     task = await task_of(connection, name, workflow_of(("wait", {"activity": "linger", "name": name}), ("then", ECHO)))
     run = await run_of(connection, task)
-    return run, f"flow-my-org-{name}--{run}"
+    return run, await temporal_id_of(connection, run, name)
 
 
-async def until_closed(temporal: Client, workflow_id: str) -> WorkflowExecutionStatus | None:
+async def until_closed(temporal: Client, temporal_id: str) -> WorkflowExecutionStatus | None:
     """Wait for the workflow to end in Temporal. Returns its status there."""
     async with asyncio.timeout(30):
         while True:
-            status = (await temporal.get_workflow_handle(workflow_id).describe()).status
+            status = (await temporal.get_workflow_handle(temporal_id).describe()).status
             if status != WorkflowExecutionStatus.RUNNING:
                 return status
             await asyncio.sleep(0.05)
@@ -258,11 +260,11 @@ CANCEL = """UPDATE routines.trajectories SET status = 'cancelled', fence = fence
 async def test_a_cancel_by_the_api_stops_the_step_and_the_workflow(
     connection: Connection, database: Database, temporal: Client, activities: dict[str, int]
 ) -> None:
-    run, workflow_id = await lingering(connection)
+    run, temporal_id = await lingering(connection)
     async with temporal_working(database.url, temporal):
         await until_lingering(activities, "wait")
         await connection.execute(CANCEL, [run])
-        assert await until_closed(temporal, workflow_id) == WorkflowExecutionStatus.CANCELED
+        assert await until_closed(temporal, temporal_id) == WorkflowExecutionStatus.CANCELED
         await until_lingering(activities, "wait was stopped")
         await until(connection, "SELECT count(*) = 0 FROM routines.dispatches")
     assert await value(connection, "SELECT array_agg(name || ' ' || status) FROM routines.steps") == ["wait cancelled"]
@@ -271,12 +273,12 @@ async def test_a_cancel_by_the_api_stops_the_step_and_the_workflow(
 async def test_a_run_cancelled_in_temporal_ends_as_cancelled(
     connection: Connection, database: Database, temporal: Client, activities: dict[str, int]
 ) -> None:
-    run, workflow_id = await lingering(connection)
+    run, temporal_id = await lingering(connection)
     async with temporal_working(database.url, temporal):
         await until_lingering(activities, "wait")
-        await temporal.get_workflow_handle(workflow_id).cancel()
+        await temporal.get_workflow_handle(temporal_id).cancel()
         assert await until_ended(connection, run) == ("cancelled", "cancelled in Temporal")
-        assert await until_closed(temporal, workflow_id) == WorkflowExecutionStatus.CANCELED
+        assert await until_closed(temporal, temporal_id) == WorkflowExecutionStatus.CANCELED
         await until_lingering(activities, "wait was stopped")
     assert await value(connection, "SELECT array_agg(name || ' ' || status) FROM routines.steps") == ["wait cancelled"]
 
@@ -284,11 +286,11 @@ async def test_a_run_cancelled_in_temporal_ends_as_cancelled(
 async def test_a_run_past_its_deadline_fails_and_is_cancelled_in_temporal(
     connection: Connection, database: Database, temporal: Client, activities: dict[str, int]
 ) -> None:
-    run, workflow_id = await lingering(connection)
+    run, temporal_id = await lingering(connection)
     async with temporal_working(database.url, temporal, run_deadline_seconds=1):
         end = ("failed", "deadline exceeded: the run took longer than it may")
         assert await until_ended(connection, run) == end
-        assert await until_closed(temporal, workflow_id) == WorkflowExecutionStatus.CANCELED
+        assert await until_closed(temporal, temporal_id) == WorkflowExecutionStatus.CANCELED
         await until_lingering(activities, "wait was stopped")
 
 

@@ -69,6 +69,7 @@ class InlineExecutor:
             _decoded(payload.finished_steps),
             checkpoint,
             workflow_id=payload.workflow_id,
+            run_id=payload.run_id,
             services=InlineServices(handler),
             attempts=payload.attempts,
             allow_private=payload.allow_private,

@@ -62,6 +62,7 @@ class Payloads:
             (found.finished_steps or "{}").encode(),
             found.attempts,
             run.workflow_id,
+            run.run_id,
             self.allow_private,
             self.most_bytes if limits.step_bytes is None else min(self.most_bytes, limits.step_bytes),
             limits,

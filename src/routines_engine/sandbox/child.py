@@ -216,6 +216,7 @@ class ProcessStepper(Stepper):
             _decoded(start.payload.finished_steps),
             self._write_checkpoint,
             workflow_id=start.payload.workflow_id,
+            run_id=start.payload.run_id,
             services=RemoteServices(calls, start.run),
             attempts=start.payload.attempts,
             allow_private=start.payload.allow_private,

@@ -73,6 +73,7 @@ class Payload(msgspec.Struct, frozen=True, array_like=True):
     finished_steps: bytes
     attempts: dict[str, int]
     workflow_id: str
+    run_id: str
     allow_private: bool
     most_bytes: int
     limits: RunLimits = RunLimits()

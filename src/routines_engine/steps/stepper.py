@@ -82,7 +82,8 @@ class Stepper:
         finished_steps: `{inputs, outputs}` of the steps that earlier claims completed, by name; they are not repeated.
             Outputs with `has_file: true` beside them are in a file.
         checkpoint: Called as each attempt of a step begins, and at the step's end. If it raises, the run ends.
-        workflow_id: The id by which steps and clients know the run.
+        workflow_id: The id by which clients know the run.
+        run_id: The id by which receivers of its steps know the run.
         services: What steps may ask of the engine.
         attempts: The attempt that each unfinished step had reached, by name.
         allow_private: Whether steps may send requests to loopback and private addresses.
@@ -96,6 +97,7 @@ class Stepper:
         checkpoint: Checkpoint,
         *,
         workflow_id: str,
+        run_id: str,
         services: StepServices,
         attempts: Mapping[str, int] | None = None,
         allow_private: bool = False,
@@ -107,6 +109,7 @@ class Stepper:
         self._finished = set(finished_steps)
         self._checkpoint = checkpoint
         self._workflow_id = workflow_id
+        self._run_id = run_id
         self._masker = Masker()
         self._services = MaskingServices(services, self._masker)
         self._large_outputs = LargeOutputs(self._services, finished_steps)
@@ -216,6 +219,7 @@ class Stepper:
         seconds = step.limits.timeout_seconds
         context = StepContext(
             self._workflow_id,
+            self._run_id,
             record.name,
             record.attempt,
             self._services,
