@@ -546,7 +546,7 @@ CREATE TABLE routines.routines (
     init_params_overrides  routines.json_object NOT NULL DEFAULT '{}',
     secret_refs            routines.json_object NOT NULL DEFAULT '{}',
     webhook_url            text CONSTRAINT routines_webhook_url_is_http
-                           CHECK (webhook_url ~ '^https?://[^[:space:]/?#@]+([/?#][^[:space:]]*)?$' AND length(webhook_url) <= 2048),
+                           CHECK (webhook_url ~ '^[Hh][Tt][Tt][Pp][Ss]?://[^[:space:]/?#@]+([/?#][^[:space:]]*)?$' AND length(webhook_url) <= 2048),
     webhook_secret_id      uuid,
     paused                 boolean NOT NULL DEFAULT false,
     paused_at              timestamptz,
@@ -869,6 +869,7 @@ CREATE TRIGGER keep_names_of_truncated AFTER TRUNCATE ON routines.routines
 -- holds FOR UPDATE (a foreign key's KEY SHARE would make SKIP LOCKED pass routines over).
 CREATE TABLE routines.trajectories (
     id                      bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT trajectories_pkey PRIMARY KEY,
+    nonce                   bigint NOT NULL DEFAULT (random() * 9007199254740992)::bigint,
     collection_id           bigint NOT NULL,
     task_id                 bigint NOT NULL,
     task_version            integer NOT NULL,
@@ -948,6 +949,8 @@ CREATE INDEX trajectories_root_id_idx ON routines.trajectories (root_id) WHERE r
 COMMENT ON TABLE  routines.trajectories IS
     'One run of a task: history and queue. Clients call it a trajectory, the programs call it a run.';
 COMMENT ON COLUMN routines.trajectories.id IS 'trajectory_id in the API, and the last part of workflow_id.';
+COMMENT ON COLUMN routines.trajectories.nonce IS
+    '53 random bits, from which run_id is made: ids are given out again after a restore. See docs/decisions/0020.';
 COMMENT ON COLUMN routines.trajectories.collection_id IS 'The tenant.';
 COMMENT ON COLUMN routines.trajectories.task_id IS 'The task, which may have been deleted.';
 COMMENT ON COLUMN routines.trajectories.task_version IS 'The version that it runs, fixed when the run was created.';
@@ -976,7 +979,7 @@ COMMENT ON COLUMN routines.trajectories.worker IS
 COMMENT ON COLUMN routines.trajectories.later_claims IS
     'The newest 50 claims after the first, an array of {at, fence, crashes}; null if there were none.';
 COMMENT ON COLUMN routines.trajectories.first_workflow_id IS
-    'Its workflow_id at the first claim; null if never claimed. The idempotency keys of its steps begin with it and survive renaming or deleting the task.';
+    'Its workflow_id at the first claim; null if never claimed. Its id in Temporal begins with it and survives renaming or deleting the task.';
 COMMENT ON COLUMN routines.trajectories.parent_id IS 'The run whose step started it; null for none.';
 COMMENT ON COLUMN routines.trajectories.parent_step IS 'That step.';
 COMMENT ON COLUMN routines.trajectories.parent_attempt IS 'The attempt of that step; null for the first, and without a parent.';
@@ -988,7 +991,7 @@ COMMENT ON COLUMN routines.trajectories.init_params IS 'The task''s init_params 
 COMMENT ON COLUMN routines.trajectories.secret_refs IS 'Secret params: their names, with ids in secrets. Emptied when the run ends.';
 COMMENT ON COLUMN routines.trajectories.webhook_url IS 'Receives a webhook when the run has ended; null for none.';
 COMMENT ON COLUMN routines.trajectories.webhook_secret_id IS 'The secret that signs that webhook; null for unsigned.';
-COMMENT ON COLUMN routines.trajectories.labels IS 'Array of {key, value, author}.';
+COMMENT ON COLUMN routines.trajectories.labels IS 'Array of {key, value, author, created}, by the time at which each was set.';
 COMMENT ON COLUMN routines.trajectories.error IS 'Why it failed, a sentence that names step and cause; null if it did not.';
 COMMENT ON COLUMN routines.trajectories.final_status IS 'The status of an ended run; null while it is active.';
 SELECT routines.protect('routines.trajectories');
@@ -998,9 +1001,10 @@ RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN 'flow-' || collection_name || '-' || task_name || '--' || trajectory_id;
 COMMENT ON FUNCTION routines.workflow_id IS 'The workflow_id that clients poll with. They take the part after the last -- as the trajectory''s id.';
 
-CREATE FUNCTION routines.run_id(trajectory_id bigint) RETURNS uuid
-LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN md5('routines.run.' || trajectory_id)::uuid;
-COMMENT ON FUNCTION routines.run_id IS 'The run_id of the API, derived from the trajectory''s id.';
+CREATE FUNCTION routines.run_id(trajectory_id bigint, nonce bigint) RETURNS uuid
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN md5('routines.run.' || trajectory_id || '.' || nonce)::uuid;
+COMMENT ON FUNCTION routines.run_id IS
+    'The run_id of the API. No other run has it, in this database or any other, also after a restore.';
 
 CREATE FUNCTION routines.find_root() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -1230,6 +1234,8 @@ CREATE TABLE routines.steps (
     activity       text NOT NULL,
     inputs         routines.json_object NOT NULL,
     outputs        jsonb,
+    has_file       boolean NOT NULL DEFAULT false
+                   CONSTRAINT steps_has_file_with_a_path CHECK (NOT has_file OR coalesce(outputs ->> 'file_path', '') <> ''),
     error          text,
     earlier_errors jsonb NOT NULL DEFAULT '[]'
                    CONSTRAINT steps_earlier_errors_is_array CHECK (jsonb_typeof(earlier_errors) = 'array'),
@@ -1252,6 +1258,8 @@ COMMENT ON COLUMN routines.steps.status IS 'running, completed, failed or cancel
 COMMENT ON COLUMN routines.steps.activity IS 'The activity that it calls.';
 COMMENT ON COLUMN routines.steps.inputs IS 'Its parameters, with references resolved.';
 COMMENT ON COLUMN routines.steps.outputs IS 'The result of the activity; null if there is none yet.';
+COMMENT ON COLUMN routines.steps.has_file IS
+    'Whether the outputs were too large for the record: outputs is then {file_path, bytes}, and that file holds them as JSON. Set by the engine alone, so that no activity can return a value that is taken for such a reference.';
 COMMENT ON COLUMN routines.steps.error IS 'Why it failed; null if it did not.';
 COMMENT ON COLUMN routines.steps.earlier_errors IS 'Why earlier attempts failed: an array of {at, error}.';
 COMMENT ON COLUMN routines.steps.created_at IS 'When it started.';
@@ -1540,9 +1548,9 @@ CREATE TABLE routines.webhook_deliveries (
     event_id        uuid NOT NULL DEFAULT gen_random_uuid(),
     event_status    text NOT NULL,
     url             text NOT NULL,
-    host            text NOT NULL GENERATED ALWAYS AS (coalesce(lower(substring(url FROM '^https?://([^/?#]*)')), '')) STORED,
+    host            text NOT NULL GENERATED ALWAYS AS (coalesce(lower(substring(url FROM '^[A-Za-z]+://([^/?#]*)')), '')) STORED,
     lane            integer NOT NULL GENERATED ALWAYS AS (
-                    ('x' || left(md5(coalesce(lower(substring(url FROM '^https?://([^/?#]*)')), '')), 8))::bit(32)::integer) STORED,
+                    ('x' || left(md5(coalesce(lower(substring(url FROM '^[A-Za-z]+://([^/?#]*)')), '')), 8))::bit(32)::integer) STORED,
     secret_id       uuid,
     body            bytea,
     fence           integer NOT NULL DEFAULT 0,
@@ -1655,6 +1663,24 @@ CREATE FUNCTION routines.json_time(at timestamptz) RETURNS text LANGUAGE sql STA
     coalesce('"' || replace(to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'), '.000000', '') || 'Z"', 'null');
 COMMENT ON FUNCTION routines.json_time IS 'A time as JSON, as the API writes it; null for null.';
 
+-- jsonb writes all digits of a number: 1e22 is an integer of 23 digits, and 1e300 one of 301. Floats have at most 17
+-- significant digits, so the others are zeros, which an exponent replaces. The number stays the same. Integers beyond bigint
+-- with more digits come from activities, and stay as they are. The same rule in Python: src/routines_core/json_numbers.py.
+CREATE FUNCTION routines.json_text(value jsonb) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN value::text !~ '[0-9]{19}' THEN value::text ELSE (
+        SELECT string_agg(CASE
+            WHEN token ~ '^-?[0-9]{19,}$' AND length(trim(token, '-0')) <= 17
+                 AND token::numeric NOT BETWEEN -9223372036854775808 AND 9223372036854775807
+                 AND abs(token::numeric) <= 1.7976931348623157e308
+            THEN rtrim(token, '0') || 'e' || length(token) - length(rtrim(token, '0'))
+            WHEN token ~ '^-?0\.0[0-9]{18,}$' AND length(ltrim(token, '-0.')) <= 17
+            THEN regexp_replace(token, '^(-?)0\.0*([0-9]+)$', '\1\2') || 'e-' || length(split_part(token, '.', 2))
+            ELSE token END, '' ORDER BY number)
+        FROM regexp_matches(value::text, '"(?:[^"\\]|\\.)*"|-?[0-9.]+|[^"0-9-]+', 'g') WITH ORDINALITY AS matched (found, number)
+        CROSS JOIN LATERAL (SELECT found[1] AS token) AS first) END;
+$$;
+COMMENT ON FUNCTION routines.json_text IS 'A value as JSON text, with floats in a short form; null for null.';
+
 CREATE FUNCTION routines.json_within(value jsonb, most_bytes integer) RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 DECLARE
     shown text;
@@ -1662,7 +1688,7 @@ BEGIN
     IF pg_column_size(value) > most_bytes THEN  -- the size as stored: a large value is not even read
         RETURN NULL;
     END IF;
-    shown := coalesce(value::text, 'null');  -- may be longer: values are stored compressed, and 1e300 has 301 digits
+    shown := coalesce(routines.json_text(value), 'null');  -- may be longer: values are stored compressed
     RETURN CASE WHEN octet_length(shown) <= most_bytes THEN shown END;
 END $$;
 COMMENT ON FUNCTION routines.json_within IS 'A value as text; null if it takes more than most_bytes, whether stored or written.';
@@ -1714,7 +1740,7 @@ COMMENT ON FUNCTION routines.webhook_steps IS
     'The steps of a run as members of a JSON object, in at most most_bytes, and whether anything was left out: values that take more than most_value_bytes or do not fit are null, and the first steps are left out if there are too many.';
 
 CREATE FUNCTION routines.webhook_body(
-    run_id bigint, event_status text, most_value_bytes integer, most_bytes integer
+    of_run bigint, event_status text, most_value_bytes integer, most_bytes integer
 ) RETURNS text LANGUAGE plpgsql STABLE AS $$
 DECLARE
     run record;
@@ -1736,21 +1762,21 @@ BEGIN
     JOIN routines.collections ON collections.id = trajectories.collection_id
     LEFT JOIN routines.tasks ON tasks.id = trajectories.task_id
     LEFT JOIN routines.deleted_tasks ON deleted_tasks.id = trajectories.task_id
-    WHERE trajectories.id = run_id;
+    WHERE trajectories.id = of_run;
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
     head := format(
         '"trajectory_id":%s,"workflow_id":%s,"run_id":%s,"name":%s,"status":%s,"created":%s,"updated":%s,"created_at":%s,'
         '"started_at":%s,"ended_at":%s',
-        run_id, to_json(routines.workflow_id(run.collection, run.task, run_id)), to_json(routines.run_id(run_id)),
+        of_run, to_json(routines.workflow_id(run.collection, run.task, of_run)), to_json(routines.run_id(of_run, run.nonce)),
         to_json(run.collection || '/' || run.task), to_json(event_status), routines.json_time(run.created_at),
         routines.json_time(run.updated_at), routines.json_time(run.created_at), routines.json_time(run.started_at),
         routines.json_time(run.ended_at));
     tail := format(
         '"total_steps":%s,"completed_steps":%s,"error":%s,"triggered_by_routine_id":%s,"scheduled_for":%s,"trigger":%s,'
         '"webhook_url":%s',
-        run.total_steps, (SELECT count(*) FROM routines.steps WHERE trajectory_id = run_id AND steps.status = 'completed'),
+        run.total_steps, (SELECT count(*) FROM routines.steps WHERE trajectory_id = of_run AND steps.status = 'completed'),
         coalesce(to_json(run.error)::text, 'null'), coalesce(run.triggered_by_routine_id::text, 'null'),
         routines.json_time(run.scheduled_for), to_json(run.trigger), coalesce(to_json(run.webhook_url)::text, 'null'));
     room := most_bytes - octet_length(head) - octet_length(tail) - 100;  -- the remaining names and punctuation
@@ -1758,7 +1784,7 @@ BEGIN
     room := room - coalesce(octet_length(params), 0);
     run_labels := routines.json_within(run.labels, least(most_value_bytes, room));
     room := room - coalesce(octet_length(run_labels), 0);
-    SELECT * INTO listed FROM routines.webhook_steps(run_id, most_value_bytes, room);
+    SELECT * INTO listed FROM routines.webhook_steps(of_run, most_value_bytes, room);
     room := room - octet_length(listed.shown);
     configs := CASE WHEN octet_length(run.step_configs::text) <= least(most_value_bytes, room) THEN run.step_configs::text END;
     RETURN format(
@@ -1776,7 +1802,7 @@ CREATE TABLE routines.webhook_endpoints (
     collection_id  bigint NOT NULL,
     url            text NOT NULL,
     lane           integer NOT NULL GENERATED ALWAYS AS (
-                   ('x' || left(md5(coalesce(lower(substring(url FROM '^https?://([^/?#]*)')), '')), 8))::bit(32)::integer) STORED,
+                   ('x' || left(md5(coalesce(lower(substring(url FROM '^[A-Za-z]+://([^/?#]*)')), '')), 8))::bit(32)::integer) STORED,
     failing_since  timestamptz NOT NULL,
     stopped_at     timestamptz,
     stopped_reason text,
@@ -1951,7 +1977,7 @@ COMMENT ON TABLE  routines.dispatches IS
     'Runs dispatched to Temporal: written with the claim, before Temporal is called, and deleted once both sides know the end.';
 COMMENT ON COLUMN routines.dispatches.trajectory_id IS 'The run.';
 COMMENT ON COLUMN routines.dispatches.collection_id IS 'The tenant.';
-COMMENT ON COLUMN routines.dispatches.workflow_id IS 'Its id in Temporal, which accepts each id once.';
+COMMENT ON COLUMN routines.dispatches.workflow_id IS 'Its id in Temporal, which accepts each id once: its workflow_id and run_id.';
 COMMENT ON COLUMN routines.dispatches.generation IS
     'The run''s fence at the dispatch. It tells this dispatch from an earlier one of the same run that may still act in Temporal.';
 COMMENT ON COLUMN routines.dispatches.fence IS
@@ -2068,7 +2094,7 @@ CREATE VIEW routines.trajectory_details WITH (security_invoker = true) AS
     SELECT trajectories.id AS trajectory_id, trajectories.collection_id, trajectories.task_id,
            coalesce(tasks.name, deleted_tasks.name, 'deleted')::routines.slug AS task_name,
            routines.workflow_id(collections.name, coalesce(tasks.name, deleted_tasks.name, 'deleted'), trajectories.id) AS workflow_id,
-           routines.run_id(trajectories.id)::text AS run_id,
+           routines.run_id(trajectories.id, nonce)::text AS run_id,
            collections.name || '/' || coalesce(tasks.name, deleted_tasks.name, 'deleted') AS name, status,
            trajectories.created_at AS created, trajectories.updated_at AS updated, trajectories.created_at, started_at,
            ended_at, trajectories.init_params, coalesce(task_versions.workflow -> 'step_configs', '{}') AS step_configs,
@@ -2096,7 +2122,7 @@ COMMENT ON COLUMN routines.trajectory_details.collection_id IS 'The tenant.';
 COMMENT ON COLUMN routines.trajectory_details.task_id IS 'The task.';
 COMMENT ON COLUMN routines.trajectory_details.task_name IS 'The {task} of its path; for a deleted task, its last name.';
 COMMENT ON COLUMN routines.trajectory_details.workflow_id IS 'What clients poll with.';
-COMMENT ON COLUMN routines.trajectory_details.run_id IS 'Derived from the trajectory''s id.';
+COMMENT ON COLUMN routines.trajectory_details.run_id IS 'The run, as a UUID that no other run has.';
 COMMENT ON COLUMN routines.trajectory_details.name IS 'collection/task.';
 COMMENT ON COLUMN routines.trajectory_details.status IS 'pending, running, or one of the final completed, failed, cancelled, archived.';
 COMMENT ON COLUMN routines.trajectory_details.created IS 'The same as created_at.';
@@ -2673,6 +2699,29 @@ $$;
 COMMENT ON FUNCTION routines.note_saved_files IS
     'Adds files just saved to the use of a collection. The next listing of the file store corrects the sum.';
 
+-- The row is locked before it is compared, so that steps that save files at once do not exceed a limit together. Each statement
+-- of the function sees what was committed while it waited.
+CREATE FUNCTION routines.take_file(of_collection bigint, bytes bigint)
+RETURNS TABLE (is_taken boolean, files bigint, most_files bigint, file_bytes bigint, most_bytes bigint)
+LANGUAGE plpgsql VOLATILE ROWS 1 AS $$
+#variable_conflict use_column
+BEGIN
+    most_files := routines.limit_of(of_collection, 'files');
+    most_bytes := routines.limit_of(of_collection, 'file_bytes');
+    INSERT INTO routines.collection_usage (collection_id) VALUES (of_collection) ON CONFLICT DO NOTHING;
+    SELECT collection_usage.files, collection_usage.file_bytes INTO take_file.files, take_file.file_bytes
+    FROM routines.collection_usage WHERE collection_id = of_collection FOR NO KEY UPDATE;
+    is_taken := coalesce(take_file.files + 1 <= most_files, true)
+                AND coalesce(take_file.file_bytes + bytes <= most_bytes, true);
+    IF is_taken THEN
+        UPDATE routines.collection_usage SET files = take_file.files + 1, file_bytes = take_file.file_bytes + bytes
+        WHERE collection_id = of_collection;
+    END IF;
+    RETURN NEXT;
+END $$;
+COMMENT ON FUNCTION routines.take_file IS
+    'Counts a file that a step is about to save, unless the collection would exceed its limits. Returns whether it was counted, and the use before with the limits; null for no limit.';
+
 CREATE FUNCTION routines.limit_use(of_collection bigint, limit_name text, most bigint) RETURNS bigint
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
@@ -2834,7 +2883,6 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_worker', 'routines.collection_limits', 'SELECT'),
     ('routines_worker', 'routines.collection_usage', 'SELECT, INSERT, UPDATE'),
     ('routines_worker', 'FUNCTION routines.measure_stored_bytes(integer)', 'EXECUTE'),
-    ('routines_worker', 'FUNCTION routines.note_saved_files(bigint, bigint, bigint)', 'EXECUTE'),
     -- A person at psql sees everything except ciphertexts, hashes of keys and stored answers.
     ('routines_reader', 'routines.schema_migrations', 'SELECT'),
     ('routines_reader', 'routines.role_grants', 'SELECT'),

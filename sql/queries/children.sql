@@ -4,7 +4,10 @@
 -- Returns the child of this step and index, starting it if necessary. If an earlier attempt of the step started one that did
 -- not complete, a new one replaces it. A child of this same attempt is found again, however it ended, so that a worker that
 -- resumes the attempt does not start it twice. The parent is locked so that it cannot end before the child exists to be
--- cancelled with it. While the parent waits it counts towards no limit.
+-- cancelled with it. While the parent waits it counts towards no limit. No child is started once the parent's tree has
+-- most_children runs below its root; null for no limit. The lock on the parent makes this exact among its own children. Runs of
+-- one tree that start children at the same moment do not wait for one another, so the tree may exceed the limit by one child for
+-- each further connection of the workers. Locking the root instead would invert the order of the locks of a cancel.
 WITH RECURSIVE parent AS (
     SELECT id, collection_id, parent_id FROM routines.trajectories
     WHERE id = %(parent_id)s::bigint AND fence = %(fence)s::integer AND status = 'running'
@@ -14,6 +17,11 @@ line AS (
     SELECT parent_id, 1 AS depth FROM parent
     UNION ALL
     SELECT above.parent_id, depth + 1 FROM line JOIN routines.trajectories AS above ON above.id = line.parent_id
+),
+-- From the locked parent, so that siblings committed while this statement waited for the lock are counted.
+tree AS MATERIALIZED (
+    SELECT coalesce(routines.tree_size(id, %(most_children)s::bigint) >= %(most_children)s::bigint, false) AS is_full
+    FROM parent WHERE %(most_children)s::bigint IS NOT NULL
 ),
 task AS (
     SELECT tasks.id, tasks.version, tasks.collection_id, task_versions.init_params,
@@ -38,6 +46,7 @@ started AS (
            %(parent_id)s::bigint, %(step)s::text, %(child_index)s::integer, %(attempt)s::integer
     FROM task
     WHERE unknown_keys = '{}' AND (SELECT max(depth) FROM line) < %(max_depth)s::integer
+      AND NOT EXISTS (SELECT FROM tree WHERE is_full)
       -- After the replaced child has given up its place.
       AND (SELECT count(*) FROM replaced) >= 0
     ON CONFLICT (parent_id, parent_step, child_index) WHERE parent_id IS NOT NULL DO NOTHING
@@ -56,6 +65,7 @@ SELECT coalesce((SELECT id FROM started),
                    AND id NOT IN (SELECT id FROM replaced))) AS id,
        EXISTS (SELECT FROM parent) AS is_ours,
        EXISTS (SELECT FROM task) AS has_task,
+       EXISTS (SELECT FROM tree WHERE is_full) AS is_tree_full,
        coalesce((SELECT unknown_keys FROM task), '{}') AS unknown_keys;
 
 -- name: ended

@@ -11,12 +11,12 @@ SELECT greatest(0, %(most)s::bigint - count(*)) AS free_capacity FROM routines.d
 -- about them.
 WITH claimed AS (
     UPDATE routines.trajectories SET engine = 'temporal', lease_expires_at = 'infinity'
-    FROM unnest(%(ids)s::bigint[], %(fences)s::integer[]) AS mine (id, fence)
+    FROM unnest(%(ids)s::bigint[], %(fences)s::integer[], %(workflow_ids)s::text[]) AS mine (id, fence, workflow_id)
     WHERE trajectories.id = mine.id AND trajectories.fence = mine.fence AND status = 'running'
-    RETURNING trajectories.id, trajectories.collection_id, trajectories.first_workflow_id, trajectories.fence
+    RETURNING trajectories.id, trajectories.collection_id, mine.workflow_id, trajectories.fence
 )
 INSERT INTO routines.dispatches (trajectory_id, collection_id, workflow_id, generation, fence)
-SELECT id, collection_id, first_workflow_id, fence, fence FROM claimed
+SELECT id, collection_id, workflow_id, fence, fence FROM claimed
 -- Left over from an earlier dispatch that was taken from Temporal.
 ON CONFLICT ON CONSTRAINT dispatches_pkey DO UPDATE
 SET generation = excluded.generation, fence = excluded.fence, workflow_id = excluded.workflow_id, sequence = 0, attempt = 0,
@@ -53,7 +53,7 @@ taken AS (
         lease_expires_at = CASE WHEN crashes + crash < %(max_crashes)s::integer THEN lease_expires_at END
     FROM found WHERE trajectories.id = found.id
     RETURNING trajectories.id, trajectories.fence, collection_id, task_id, task_version, deadline_at,
-              first_workflow_id, status
+              first_workflow_id, nonce, status
 ),
 noted AS (
     UPDATE routines.dispatches
@@ -62,7 +62,7 @@ noted AS (
     FROM taken WHERE trajectory_id = taken.id AND taken.status = 'running'
 )
 SELECT id, fence, collection_id, task_id, task_version, first_workflow_id AS workflow_id,
-       extract(epoch FROM deadline_at - now())::float8 AS seconds_left, NULL::text AS init_params
+       routines.run_id(id, nonce)::text AS run_id, extract(epoch FROM deadline_at - now())::float8 AS seconds_left, NULL::text AS init_params
 FROM taken WHERE status = 'running';
 
 -- name: leave

@@ -93,9 +93,16 @@ ORDER BY collection_id
 ON CONFLICT ON CONSTRAINT collection_usage_pkey DO UPDATE SET files = excluded.files, file_bytes = excluded.file_bytes
 WHERE (collection_usage.files, collection_usage.file_bytes) <> (excluded.files, excluded.file_bytes);
 
--- name: note_saved_files
--- For a worker whose step has saved files.
-SELECT true AS is_noted FROM routines.note_saved_files(%(collection_id)s::bigint, %(files)s::bigint, %(bytes)s::bigint);
+-- name: take_file
+-- For a worker whose step is about to save a file: counts it, unless that would exceed a limit of the collection.
+SELECT is_taken, files, most_files, file_bytes, most_bytes
+FROM routines.take_file(%(collection_id)s::bigint, %(bytes)s::bigint);
+
+-- name: give_back_file
+-- For a worker whose step could not save a file that take_file has counted.
+UPDATE routines.collection_usage
+SET files = greatest(0, files - 1), file_bytes = greatest(0, file_bytes - %(bytes)s::bigint)
+WHERE collection_id = %(collection_id)s::bigint;
 
 -- name: run_limits
 -- For a worker: the limits of each run of a collection; null for no limit.

@@ -1,4 +1,23 @@
--- The history of migrations: see src/routines_core/db/migrations.py.
+-- The history of migrations: see src/routines_core/db/migration_files.py. How they are applied: migrations.py beside it.
+
+-- name: notice_lost_client
+-- Otherwise a migration whose process was killed would stay in the queue for its locks, and hold up everybody behind it.
+SELECT set_config('client_connection_check_interval', '1s', false);
+
+-- name: limit_waits
+-- For the locks of the migration itself. Nobody waits behind a migrator that waits for another one.
+SELECT set_config('lock_timeout', %(milliseconds)s::text, true);
+
+-- name: blockers
+-- The sessions that this one waits for: those that hold the lock, and those that wait for it ahead of it.
+SELECT blocker.pid, nullif(application_name, '') AS program, usename::text AS login, state, xact_start AS since
+FROM unnest(pg_blocking_pids(%(pid)s::integer)) AS blocker (pid)
+LEFT JOIN pg_stat_activity ON pg_stat_activity.pid = blocker.pid
+ORDER BY xact_start;
+
+-- name: table_sizes
+SELECT name, pg_total_relation_size(to_regclass(name)) AS bytes FROM unnest(%(names)s::text[]) AS name
+WHERE to_regclass(name) IS NOT NULL;
 
 -- name: lock_migrations
 -- One migrator at a time. Released at the end of the transaction, or with the connection.

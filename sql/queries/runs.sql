@@ -38,7 +38,7 @@ claimed AS (
     -- An array instead of a join: the planner guesses the result of a LIMIT as a share of the table, and a join would read all
     -- of it.
     WHERE id = ANY (ARRAY(SELECT id FROM pending))
-    RETURNING id, fence, collection_id, task_id, task_version, init_params, deadline_at, first_workflow_id
+    RETURNING id, nonce, fence, collection_id, task_id, task_version, init_params, deadline_at, first_workflow_id
 ),
 limited AS (
     INSERT INTO routines.limited_runs (trajectory_id, collection_id, task_id)
@@ -46,7 +46,8 @@ limited AS (
     ON CONFLICT DO NOTHING
 )
 SELECT claimed.id, claimed.fence, claimed.collection_id, claimed.task_id, claimed.task_version,
-       claimed.first_workflow_id AS workflow_id, extract(epoch FROM claimed.deadline_at - now())::float8 AS seconds_left,
+       claimed.first_workflow_id AS workflow_id, routines.run_id(claimed.id, claimed.nonce)::text AS run_id,
+       extract(epoch FROM claimed.deadline_at - now())::float8 AS seconds_left,
        CASE WHEN claimed.fence = 1 AND pg_column_size(claimed.init_params) <= %(inline_bytes)s::integer
             THEN claimed.init_params::text END AS init_params
 FROM claimed JOIN pending USING (id)
@@ -54,14 +55,23 @@ ORDER BY pending.place, claimed.id;
 
 -- name: load
 -- What a step process needs of a run beside its workflow, as text that the worker passes on unread. No row if the run no
--- longer belongs to the worker. Null finished_steps: they hold more than most_bytes.
+-- longer belongs to the worker. Null finished_steps: they hold more than most_bytes. log_events counts what
+-- routines.run_events shows of a run that goes on.
 SELECT init_params::text AS init_params,
        CASE WHEN step_bytes <= %(most_bytes)s::integer THEN (
-           SELECT coalesce(jsonb_object_agg(name, jsonb_build_object('inputs', inputs, 'outputs', outputs)), '{}')
+           SELECT coalesce(jsonb_object_agg(name, CASE WHEN has_file
+               THEN jsonb_build_object('inputs', inputs, 'outputs', outputs, 'has_file', true)
+               ELSE jsonb_build_object('inputs', inputs, 'outputs', outputs) END), '{}')
            FROM routines.steps WHERE trajectory_id = trajectories.id AND status = 'completed')::text END AS finished_steps,
        (SELECT coalesce(jsonb_object_agg(name, attempt), '{}') FROM routines.steps
-        WHERE trajectory_id = trajectories.id AND status <> 'completed') AS attempts
+        WHERE trajectory_id = trajectories.id AND status <> 'completed') AS attempts,
+       counted.finished, 2 + coalesce(jsonb_array_length(later_claims), 0) + counted.events AS log_events
 FROM routines.trajectories
+CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE steps.status = 'completed')::integer AS finished,
+           coalesce(sum(1 + jsonb_array_length(earlier_errors) + (steps.ended_at IS NOT NULL)::integer), 0)::integer AS events
+    FROM routines.steps WHERE trajectory_id = trajectories.id
+) AS counted
 WHERE id = %(id)s::bigint AND fence = %(fence)s::integer AND status = 'running';
 
 -- name: load_workflow
@@ -136,18 +146,19 @@ mine AS MATERIALIZED (
     FOR NO KEY UPDATE OF trajectories SKIP LOCKED
 ),
 written AS (
-    INSERT INTO routines.steps (trajectory_id, name, position, fence, attempt, status, activity, inputs, outputs, error,
-                                earlier_errors, ended_at)
+    INSERT INTO routines.steps (trajectory_id, name, position, fence, attempt, status, activity, inputs, outputs, has_file,
+                                error, earlier_errors, ended_at)
     SELECT mine.id, step.name, step.position, mine.fence, step.attempt, step.status, step.activity, step.inputs, step.outputs,
-           step.error, CASE WHEN step.failed_try IS NULL THEN '[]'
+           coalesce(step.has_file, false), step.error, CASE WHEN step.failed_try IS NULL THEN '[]'
                ELSE jsonb_build_array(jsonb_build_object('at', now(), 'error', step.failed_try)) END,
            CASE WHEN step.status <> 'running' THEN now() END
     FROM mine CROSS JOIN LATERAL json_to_recordset(mine.steps) AS step (
-        name text, position integer, attempt integer, status text, activity text, inputs jsonb, outputs jsonb, error text,
-        failed_try text)
+        name text, position integer, attempt integer, status text, activity text, inputs jsonb, outputs jsonb,
+        has_file boolean, error text, failed_try text)
     ON CONFLICT ON CONSTRAINT steps_pkey DO UPDATE
     SET fence = excluded.fence, attempt = excluded.attempt, status = excluded.status, activity = excluded.activity,
-        inputs = excluded.inputs, outputs = excluded.outputs, error = excluded.error, ended_at = excluded.ended_at,
+        inputs = excluded.inputs, outputs = excluded.outputs, has_file = excluded.has_file, error = excluded.error,
+        ended_at = excluded.ended_at,
         -- Once per attempt, even if the worker missed the answer and writes it again.
         earlier_errors = CASE WHEN excluded.attempt > steps.attempt
                               THEN steps.earlier_errors || excluded.earlier_errors ELSE steps.earlier_errors END,

@@ -230,7 +230,8 @@ WITH labelled AS (
            (SELECT coalesce(jsonb_agg(label ORDER BY position), '[]')
             FROM jsonb_array_elements(labels) WITH ORDINALITY AS kept (label, position)
             WHERE (label ->> 'key', label ->> 'author') <> (%(key)s::text, %(author)s::text))
-           || jsonb_build_object('key', %(key)s::text, 'value', %(value)s::jsonb, 'author', %(author)s::text) AS new
+           || jsonb_build_object('key', %(key)s::text, 'value', %(value)s::jsonb, 'author', %(author)s::text,
+                                 'created', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')) AS new
     FROM routines.trajectories
     WHERE trajectories.id = %(id)s::bigint
       AND task_id = (SELECT tasks.id FROM routines.tasks

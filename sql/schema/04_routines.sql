@@ -35,7 +35,7 @@ CREATE TABLE routines.routines (
     init_params_overrides  routines.json_object NOT NULL DEFAULT '{}',
     secret_refs            routines.json_object NOT NULL DEFAULT '{}',
     webhook_url            text CONSTRAINT routines_webhook_url_is_http
-                           CHECK (webhook_url ~ '^https?://[^[:space:]/?#@]+([/?#][^[:space:]]*)?$' AND length(webhook_url) <= 2048),
+                           CHECK (webhook_url ~ '^[Hh][Tt][Tt][Pp][Ss]?://[^[:space:]/?#@]+([/?#][^[:space:]]*)?$' AND length(webhook_url) <= 2048),
     webhook_secret_id      uuid,
     paused                 boolean NOT NULL DEFAULT false,
     paused_at              timestamptz,

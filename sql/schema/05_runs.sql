@@ -22,6 +22,7 @@
 -- holds FOR UPDATE (a foreign key's KEY SHARE would make SKIP LOCKED pass routines over).
 CREATE TABLE routines.trajectories (
     id                      bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT trajectories_pkey PRIMARY KEY,
+    nonce                   bigint NOT NULL DEFAULT (random() * 9007199254740992)::bigint,
     collection_id           bigint NOT NULL,
     task_id                 bigint NOT NULL,
     task_version            integer NOT NULL,
@@ -101,6 +102,8 @@ CREATE INDEX trajectories_root_id_idx ON routines.trajectories (root_id) WHERE r
 COMMENT ON TABLE  routines.trajectories IS
     'One run of a task: history and queue. Clients call it a trajectory, the programs call it a run.';
 COMMENT ON COLUMN routines.trajectories.id IS 'trajectory_id in the API, and the last part of workflow_id.';
+COMMENT ON COLUMN routines.trajectories.nonce IS
+    '53 random bits, from which run_id is made: ids are given out again after a restore. See docs/decisions/0020.';
 COMMENT ON COLUMN routines.trajectories.collection_id IS 'The tenant.';
 COMMENT ON COLUMN routines.trajectories.task_id IS 'The task, which may have been deleted.';
 COMMENT ON COLUMN routines.trajectories.task_version IS 'The version that it runs, fixed when the run was created.';
@@ -129,7 +132,7 @@ COMMENT ON COLUMN routines.trajectories.worker IS
 COMMENT ON COLUMN routines.trajectories.later_claims IS
     'The newest 50 claims after the first, an array of {at, fence, crashes}; null if there were none.';
 COMMENT ON COLUMN routines.trajectories.first_workflow_id IS
-    'Its workflow_id at the first claim; null if never claimed. The idempotency keys of its steps begin with it and survive renaming or deleting the task.';
+    'Its workflow_id at the first claim; null if never claimed. Its id in Temporal begins with it and survives renaming or deleting the task.';
 COMMENT ON COLUMN routines.trajectories.parent_id IS 'The run whose step started it; null for none.';
 COMMENT ON COLUMN routines.trajectories.parent_step IS 'That step.';
 COMMENT ON COLUMN routines.trajectories.parent_attempt IS 'The attempt of that step; null for the first, and without a parent.';
@@ -141,7 +144,7 @@ COMMENT ON COLUMN routines.trajectories.init_params IS 'The task''s init_params 
 COMMENT ON COLUMN routines.trajectories.secret_refs IS 'Secret params: their names, with ids in secrets. Emptied when the run ends.';
 COMMENT ON COLUMN routines.trajectories.webhook_url IS 'Receives a webhook when the run has ended; null for none.';
 COMMENT ON COLUMN routines.trajectories.webhook_secret_id IS 'The secret that signs that webhook; null for unsigned.';
-COMMENT ON COLUMN routines.trajectories.labels IS 'Array of {key, value, author}.';
+COMMENT ON COLUMN routines.trajectories.labels IS 'Array of {key, value, author, created}, by the time at which each was set.';
 COMMENT ON COLUMN routines.trajectories.error IS 'Why it failed, a sentence that names step and cause; null if it did not.';
 COMMENT ON COLUMN routines.trajectories.final_status IS 'The status of an ended run; null while it is active.';
 SELECT routines.protect('routines.trajectories');
@@ -151,9 +154,10 @@ RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN 'flow-' || collection_name || '-' || task_name || '--' || trajectory_id;
 COMMENT ON FUNCTION routines.workflow_id IS 'The workflow_id that clients poll with. They take the part after the last -- as the trajectory''s id.';
 
-CREATE FUNCTION routines.run_id(trajectory_id bigint) RETURNS uuid
-LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN md5('routines.run.' || trajectory_id)::uuid;
-COMMENT ON FUNCTION routines.run_id IS 'The run_id of the API, derived from the trajectory''s id.';
+CREATE FUNCTION routines.run_id(trajectory_id bigint, nonce bigint) RETURNS uuid
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN md5('routines.run.' || trajectory_id || '.' || nonce)::uuid;
+COMMENT ON FUNCTION routines.run_id IS
+    'The run_id of the API. No other run has it, in this database or any other, also after a restore.';
 
 CREATE FUNCTION routines.find_root() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -383,6 +387,8 @@ CREATE TABLE routines.steps (
     activity       text NOT NULL,
     inputs         routines.json_object NOT NULL,
     outputs        jsonb,
+    has_file       boolean NOT NULL DEFAULT false
+                   CONSTRAINT steps_has_file_with_a_path CHECK (NOT has_file OR coalesce(outputs ->> 'file_path', '') <> ''),
     error          text,
     earlier_errors jsonb NOT NULL DEFAULT '[]'
                    CONSTRAINT steps_earlier_errors_is_array CHECK (jsonb_typeof(earlier_errors) = 'array'),
@@ -405,6 +411,8 @@ COMMENT ON COLUMN routines.steps.status IS 'running, completed, failed or cancel
 COMMENT ON COLUMN routines.steps.activity IS 'The activity that it calls.';
 COMMENT ON COLUMN routines.steps.inputs IS 'Its parameters, with references resolved.';
 COMMENT ON COLUMN routines.steps.outputs IS 'The result of the activity; null if there is none yet.';
+COMMENT ON COLUMN routines.steps.has_file IS
+    'Whether the outputs were too large for the record: outputs is then {file_path, bytes}, and that file holds them as JSON. Set by the engine alone, so that no activity can return a value that is taken for such a reference.';
 COMMENT ON COLUMN routines.steps.error IS 'Why it failed; null if it did not.';
 COMMENT ON COLUMN routines.steps.earlier_errors IS 'Why earlier attempts failed: an array of {at, error}.';
 COMMENT ON COLUMN routines.steps.created_at IS 'When it started.';

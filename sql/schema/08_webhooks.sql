@@ -13,9 +13,9 @@ CREATE TABLE routines.webhook_deliveries (
     event_id        uuid NOT NULL DEFAULT gen_random_uuid(),
     event_status    text NOT NULL,
     url             text NOT NULL,
-    host            text NOT NULL GENERATED ALWAYS AS (coalesce(lower(substring(url FROM '^https?://([^/?#]*)')), '')) STORED,
+    host            text NOT NULL GENERATED ALWAYS AS (coalesce(lower(substring(url FROM '^[A-Za-z]+://([^/?#]*)')), '')) STORED,
     lane            integer NOT NULL GENERATED ALWAYS AS (
-                    ('x' || left(md5(coalesce(lower(substring(url FROM '^https?://([^/?#]*)')), '')), 8))::bit(32)::integer) STORED,
+                    ('x' || left(md5(coalesce(lower(substring(url FROM '^[A-Za-z]+://([^/?#]*)')), '')), 8))::bit(32)::integer) STORED,
     secret_id       uuid,
     body            bytea,
     fence           integer NOT NULL DEFAULT 0,
@@ -128,6 +128,24 @@ CREATE FUNCTION routines.json_time(at timestamptz) RETURNS text LANGUAGE sql STA
     coalesce('"' || replace(to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'), '.000000', '') || 'Z"', 'null');
 COMMENT ON FUNCTION routines.json_time IS 'A time as JSON, as the API writes it; null for null.';
 
+-- jsonb writes all digits of a number: 1e22 is an integer of 23 digits, and 1e300 one of 301. Floats have at most 17
+-- significant digits, so the others are zeros, which an exponent replaces. The number stays the same. Integers beyond bigint
+-- with more digits come from activities, and stay as they are. The same rule in Python: src/routines_core/json_numbers.py.
+CREATE FUNCTION routines.json_text(value jsonb) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN value::text !~ '[0-9]{19}' THEN value::text ELSE (
+        SELECT string_agg(CASE
+            WHEN token ~ '^-?[0-9]{19,}$' AND length(trim(token, '-0')) <= 17
+                 AND token::numeric NOT BETWEEN -9223372036854775808 AND 9223372036854775807
+                 AND abs(token::numeric) <= 1.7976931348623157e308
+            THEN rtrim(token, '0') || 'e' || length(token) - length(rtrim(token, '0'))
+            WHEN token ~ '^-?0\.0[0-9]{18,}$' AND length(ltrim(token, '-0.')) <= 17
+            THEN regexp_replace(token, '^(-?)0\.0*([0-9]+)$', '\1\2') || 'e-' || length(split_part(token, '.', 2))
+            ELSE token END, '' ORDER BY number)
+        FROM regexp_matches(value::text, '"(?:[^"\\]|\\.)*"|-?[0-9.]+|[^"0-9-]+', 'g') WITH ORDINALITY AS matched (found, number)
+        CROSS JOIN LATERAL (SELECT found[1] AS token) AS first) END;
+$$;
+COMMENT ON FUNCTION routines.json_text IS 'A value as JSON text, with floats in a short form; null for null.';
+
 CREATE FUNCTION routines.json_within(value jsonb, most_bytes integer) RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 DECLARE
     shown text;
@@ -135,7 +153,7 @@ BEGIN
     IF pg_column_size(value) > most_bytes THEN  -- the size as stored: a large value is not even read
         RETURN NULL;
     END IF;
-    shown := coalesce(value::text, 'null');  -- may be longer: values are stored compressed, and 1e300 has 301 digits
+    shown := coalesce(routines.json_text(value), 'null');  -- may be longer: values are stored compressed
     RETURN CASE WHEN octet_length(shown) <= most_bytes THEN shown END;
 END $$;
 COMMENT ON FUNCTION routines.json_within IS 'A value as text; null if it takes more than most_bytes, whether stored or written.';
@@ -187,7 +205,7 @@ COMMENT ON FUNCTION routines.webhook_steps IS
     'The steps of a run as members of a JSON object, in at most most_bytes, and whether anything was left out: values that take more than most_value_bytes or do not fit are null, and the first steps are left out if there are too many.';
 
 CREATE FUNCTION routines.webhook_body(
-    run_id bigint, event_status text, most_value_bytes integer, most_bytes integer
+    of_run bigint, event_status text, most_value_bytes integer, most_bytes integer
 ) RETURNS text LANGUAGE plpgsql STABLE AS $$
 DECLARE
     run record;
@@ -209,21 +227,21 @@ BEGIN
     JOIN routines.collections ON collections.id = trajectories.collection_id
     LEFT JOIN routines.tasks ON tasks.id = trajectories.task_id
     LEFT JOIN routines.deleted_tasks ON deleted_tasks.id = trajectories.task_id
-    WHERE trajectories.id = run_id;
+    WHERE trajectories.id = of_run;
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
     head := format(
         '"trajectory_id":%s,"workflow_id":%s,"run_id":%s,"name":%s,"status":%s,"created":%s,"updated":%s,"created_at":%s,'
         '"started_at":%s,"ended_at":%s',
-        run_id, to_json(routines.workflow_id(run.collection, run.task, run_id)), to_json(routines.run_id(run_id)),
+        of_run, to_json(routines.workflow_id(run.collection, run.task, of_run)), to_json(routines.run_id(of_run, run.nonce)),
         to_json(run.collection || '/' || run.task), to_json(event_status), routines.json_time(run.created_at),
         routines.json_time(run.updated_at), routines.json_time(run.created_at), routines.json_time(run.started_at),
         routines.json_time(run.ended_at));
     tail := format(
         '"total_steps":%s,"completed_steps":%s,"error":%s,"triggered_by_routine_id":%s,"scheduled_for":%s,"trigger":%s,'
         '"webhook_url":%s',
-        run.total_steps, (SELECT count(*) FROM routines.steps WHERE trajectory_id = run_id AND steps.status = 'completed'),
+        run.total_steps, (SELECT count(*) FROM routines.steps WHERE trajectory_id = of_run AND steps.status = 'completed'),
         coalesce(to_json(run.error)::text, 'null'), coalesce(run.triggered_by_routine_id::text, 'null'),
         routines.json_time(run.scheduled_for), to_json(run.trigger), coalesce(to_json(run.webhook_url)::text, 'null'));
     room := most_bytes - octet_length(head) - octet_length(tail) - 100;  -- the remaining names and punctuation
@@ -231,7 +249,7 @@ BEGIN
     room := room - coalesce(octet_length(params), 0);
     run_labels := routines.json_within(run.labels, least(most_value_bytes, room));
     room := room - coalesce(octet_length(run_labels), 0);
-    SELECT * INTO listed FROM routines.webhook_steps(run_id, most_value_bytes, room);
+    SELECT * INTO listed FROM routines.webhook_steps(of_run, most_value_bytes, room);
     room := room - octet_length(listed.shown);
     configs := CASE WHEN octet_length(run.step_configs::text) <= least(most_value_bytes, room) THEN run.step_configs::text END;
     RETURN format(
@@ -249,7 +267,7 @@ CREATE TABLE routines.webhook_endpoints (
     collection_id  bigint NOT NULL,
     url            text NOT NULL,
     lane           integer NOT NULL GENERATED ALWAYS AS (
-                   ('x' || left(md5(coalesce(lower(substring(url FROM '^https?://([^/?#]*)')), '')), 8))::bit(32)::integer) STORED,
+                   ('x' || left(md5(coalesce(lower(substring(url FROM '^[A-Za-z]+://([^/?#]*)')), '')), 8))::bit(32)::integer) STORED,
     failing_since  timestamptz NOT NULL,
     stopped_at     timestamptz,
     stopped_reason text,

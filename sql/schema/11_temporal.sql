@@ -21,7 +21,7 @@ COMMENT ON TABLE  routines.dispatches IS
     'Runs dispatched to Temporal: written with the claim, before Temporal is called, and deleted once both sides know the end.';
 COMMENT ON COLUMN routines.dispatches.trajectory_id IS 'The run.';
 COMMENT ON COLUMN routines.dispatches.collection_id IS 'The tenant.';
-COMMENT ON COLUMN routines.dispatches.workflow_id IS 'Its id in Temporal, which accepts each id once.';
+COMMENT ON COLUMN routines.dispatches.workflow_id IS 'Its id in Temporal, which accepts each id once: its workflow_id and run_id.';
 COMMENT ON COLUMN routines.dispatches.generation IS
     'The run''s fence at the dispatch. It tells this dispatch from an earlier one of the same run that may still act in Temporal.';
 COMMENT ON COLUMN routines.dispatches.fence IS

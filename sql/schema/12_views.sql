@@ -96,7 +96,7 @@ CREATE VIEW routines.trajectory_details WITH (security_invoker = true) AS
     SELECT trajectories.id AS trajectory_id, trajectories.collection_id, trajectories.task_id,
            coalesce(tasks.name, deleted_tasks.name, 'deleted')::routines.slug AS task_name,
            routines.workflow_id(collections.name, coalesce(tasks.name, deleted_tasks.name, 'deleted'), trajectories.id) AS workflow_id,
-           routines.run_id(trajectories.id)::text AS run_id,
+           routines.run_id(trajectories.id, nonce)::text AS run_id,
            collections.name || '/' || coalesce(tasks.name, deleted_tasks.name, 'deleted') AS name, status,
            trajectories.created_at AS created, trajectories.updated_at AS updated, trajectories.created_at, started_at,
            ended_at, trajectories.init_params, coalesce(task_versions.workflow -> 'step_configs', '{}') AS step_configs,
@@ -124,7 +124,7 @@ COMMENT ON COLUMN routines.trajectory_details.collection_id IS 'The tenant.';
 COMMENT ON COLUMN routines.trajectory_details.task_id IS 'The task.';
 COMMENT ON COLUMN routines.trajectory_details.task_name IS 'The {task} of its path; for a deleted task, its last name.';
 COMMENT ON COLUMN routines.trajectory_details.workflow_id IS 'What clients poll with.';
-COMMENT ON COLUMN routines.trajectory_details.run_id IS 'Derived from the trajectory''s id.';
+COMMENT ON COLUMN routines.trajectory_details.run_id IS 'The run, as a UUID that no other run has.';
 COMMENT ON COLUMN routines.trajectory_details.name IS 'collection/task.';
 COMMENT ON COLUMN routines.trajectory_details.status IS 'pending, running, or one of the final completed, failed, cancelled, archived.';
 COMMENT ON COLUMN routines.trajectory_details.created IS 'The same as created_at.';

@@ -203,6 +203,29 @@ $$;
 COMMENT ON FUNCTION routines.note_saved_files IS
     'Adds files just saved to the use of a collection. The next listing of the file store corrects the sum.';
 
+-- The row is locked before it is compared, so that steps that save files at once do not exceed a limit together. Each statement
+-- of the function sees what was committed while it waited.
+CREATE FUNCTION routines.take_file(of_collection bigint, bytes bigint)
+RETURNS TABLE (is_taken boolean, files bigint, most_files bigint, file_bytes bigint, most_bytes bigint)
+LANGUAGE plpgsql VOLATILE ROWS 1 AS $$
+#variable_conflict use_column
+BEGIN
+    most_files := routines.limit_of(of_collection, 'files');
+    most_bytes := routines.limit_of(of_collection, 'file_bytes');
+    INSERT INTO routines.collection_usage (collection_id) VALUES (of_collection) ON CONFLICT DO NOTHING;
+    SELECT collection_usage.files, collection_usage.file_bytes INTO take_file.files, take_file.file_bytes
+    FROM routines.collection_usage WHERE collection_id = of_collection FOR NO KEY UPDATE;
+    is_taken := coalesce(take_file.files + 1 <= most_files, true)
+                AND coalesce(take_file.file_bytes + bytes <= most_bytes, true);
+    IF is_taken THEN
+        UPDATE routines.collection_usage SET files = take_file.files + 1, file_bytes = take_file.file_bytes + bytes
+        WHERE collection_id = of_collection;
+    END IF;
+    RETURN NEXT;
+END $$;
+COMMENT ON FUNCTION routines.take_file IS
+    'Counts a file that a step is about to save, unless the collection would exceed its limits. Returns whether it was counted, and the use before with the limits; null for no limit.';
+
 CREATE FUNCTION routines.limit_use(of_collection bigint, limit_name text, most bigint) RETURNS bigint
 LANGUAGE plpgsql STABLE AS $$
 BEGIN

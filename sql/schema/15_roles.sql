@@ -98,7 +98,6 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_worker', 'routines.collection_limits', 'SELECT'),
     ('routines_worker', 'routines.collection_usage', 'SELECT, INSERT, UPDATE'),
     ('routines_worker', 'FUNCTION routines.measure_stored_bytes(integer)', 'EXECUTE'),
-    ('routines_worker', 'FUNCTION routines.note_saved_files(bigint, bigint, bigint)', 'EXECUTE'),
     -- A person at psql sees everything except ciphertexts, hashes of keys and stored answers.
     ('routines_reader', 'routines.schema_migrations', 'SELECT'),
     ('routines_reader', 'routines.role_grants', 'SELECT'),

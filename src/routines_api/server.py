@@ -1,6 +1,9 @@
 """The web server that serves the application."""
 
 import asyncio
+from collections.abc import Coroutine
+from functools import partial
+from typing import Any
 
 import structlog
 from granian.constants import HTTPModes, Interfaces
@@ -8,6 +11,8 @@ from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
 from routines_api.app import create_app
+from routines_core.db.schema import await_schema
+from routines_core.errors import DatabaseError, MigrationError
 from routines_core.lifecycle import freeze_loaded, stop_event, wait_or_stop
 from routines_core.listening import refuse_unfit_address
 from routines_core.metrics.listener import listening
@@ -27,6 +32,7 @@ async def run_api(settings: Settings, database_url: str) -> None:
 
     Raises:
         ConfigurationError: ROUTINES_ENCRYPTION_KEYS is missing or malformed, or the address cannot be used.
+        MigrationError: This version cannot work with the database's schema.
     """
     stop = stop_event()
     refuse_unfit_address(settings)
@@ -45,11 +51,38 @@ async def run_api(settings: Settings, database_url: str) -> None:
         log_enabled=False,
     )
     freeze_loaded()
-    serving = asyncio.create_task(server.serve())
     async with listening(settings, app.metrics, app.metrics.health), app.metrics.loop_lag.observed():
+        checking = await _check_schema(database_url, stop)
+        serving = asyncio.create_task(server.serve())
         await wait_or_stop(stop, [serving])
     app.release_waiters()
     server.stop()
     # A client that stalls in the middle of a request must not keep the server from stopping.
     await asyncio.wait({serving}, timeout=STOP_SECONDS)
+    for task in checking:
+        await task
     log.info("stopped")
+
+
+async def _check_schema(database_url: str, stop: asyncio.Event) -> list[asyncio.Task[None]]:
+    """Wait for a schema that this version can work with.
+
+    Returns:
+        If the database cannot be reached, a task that goes on waiting: until then the API answers 503.
+    """
+    look = partial(await_schema, database_url, "routines-api", stop, role="routines_api")
+    try:
+        await look(waits_for_server=False)
+    except MigrationError:
+        raise
+    except DatabaseError:
+        return [asyncio.create_task(_stop_if_it_fails(look(), stop))]
+    return []
+
+
+async def _stop_if_it_fails(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> None:
+    try:
+        await work
+    except BaseException:
+        stop.set()
+        raise

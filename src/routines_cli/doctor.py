@@ -6,9 +6,10 @@ from routines_cli import secrets
 from routines_cli.engines import examine_engine
 from routines_cli.role_report import describe
 from routines_core.db import Connection, connect, roles
-from routines_core.db.migrations import check_server_version, pending_migrations
+from routines_core.db.migration_files import check_server_version
 from routines_core.db.operator_messages import InsufficientPrivilege, lacking
 from routines_core.db.pool import without_password
+from routines_core.db.schema import examine_schema
 from routines_core.embedded import find_psql
 from routines_core.errors import DatabaseError, MigrationError
 from routines_core.settings import Settings
@@ -39,9 +40,9 @@ async def _examine_database(settings: Settings, connection: Connection, *, quick
     except DatabaseError as error:
         print(f"postgres  not suitable: {error}")
         return False
-    schema, is_current = await _schema(connection)
+    schema, is_usable = await _schema(connection)
     print(f"schema    {schema}")
-    if not is_current:
+    if not is_usable:
         return False
     secrets_line, all_open = ("not examined", True) if quick else await _secrets(settings, connection)
     print(f"secrets   {secrets_line}")
@@ -54,16 +55,14 @@ async def _examine_database(settings: Settings, connection: Connection, *, quick
 
 
 async def _schema(connection: Connection) -> tuple[str, bool]:
-    """Return a line on the schema, and whether it matches this version of Routines."""
+    """Return a line on the schema, and whether this version of Routines can work with it."""
     try:
-        pending = await pending_migrations(connection)
+        newer = await examine_schema(connection)
     except MigrationError as error:
-        return f"does not match: {error}", False
+        return str(error), False
     except InsufficientPrivilege as error:
         return f"not readable by this login ({lacking(error)}): {_OWNER}, or a role of Routines", False
-    if pending:
-        return f"{len(pending)} migrations to apply: run `routines migrate`", False
-    return "up to date", True
+    return newer or "up to date", True
 
 
 async def _secrets(settings: Settings, connection: Connection) -> tuple[str, bool]:

@@ -1,16 +1,20 @@
 """The command line: one command per program, and the operator's tools."""
 
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from functools import wraps
-from typing import Any, BinaryIO, ParamSpec, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, ParamSpec, cast
 
 import click
 import uvloop
 
-from routines_core.errors import ConfigurationError, RoutinesError
+from routines_core.errors import NotFoundError, RoutinesError
 from routines_core.logging import reduce_tracebacks
 from routines_core.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from routines_core.db import Connection
 
 Parameters = ParamSpec("Parameters")
 
@@ -46,18 +50,9 @@ def _expected(error: Exception) -> RoutinesError | None:
 
 
 def _database_url(settings: Settings) -> str:
-    """Return DATABASE_URL, or the URL of the server that `routines up` runs in the data directory."""
-    from routines_core.db.pool import refuse_malformed
-    from routines_core.embedded import running_url
+    from routines_cli.connecting import database_url
 
-    url = settings.database_url or running_url(settings.data_dir)
-    if url is None:
-        raise ConfigurationError(
-            f"No database: DATABASE_URL is not set, and no server is running in {settings.data_dir}. "
-            "Start one with `routines up`, or set DATABASE_URL."
-        )
-    refuse_malformed(url)
-    return url
+    return database_url(settings)
 
 
 @click.group()
@@ -77,17 +72,20 @@ async def up() -> None:
 
 
 @main.command()
+@click.option(
+    "--plan", is_flag=True, help="Only show what would be applied, and what it locks, rewrites, reads and writes."
+)
 @_async_command
-async def migrate() -> None:
+async def migrate(*, plan: bool) -> None:
     """Update the database schema to this version."""
-    from routines_core.db import connect
-    from routines_core.db.migrations import migrate as apply
+    from routines_cli.migrating import migrate as run
+    from routines_cli.migrating import show_plan
+    from routines_core.logging import configure_logging
 
-    async with connect(_database_url(load_settings()), "routines-migrate") as connection:
-        applied = await apply(connection)
-    for migration in applied:
-        print(f"applied {migration.name}")
-    print(f"{len(applied)} migrations applied" if applied else "the schema is up to date")
+    settings = load_settings()
+    configure_logging(settings.log_format)
+    for line in await (show_plan if plan else run)(_database_url(settings)):
+        print(line)
 
 
 @main.command()
@@ -114,20 +112,35 @@ DAYS = click.FloatRange(min=0, min_open=True, max=MOST_DAYS)
 KEY_ID = click.IntRange(1, 2**63 - 1)
 
 
+@asynccontextmanager
+async def _naming_new(connection: "Connection", collection: str) -> AsyncGenerator[None]:
+    """Say on stderr, after the block, if it made the collection: its name may be mistyped."""
+    from routines_core.db.limits import find_collection
+
+    try:
+        await find_collection(connection, collection)
+        is_new = False
+    except NotFoundError:
+        is_new = True
+    yield
+    if is_new:
+        click.echo(f"{collection} is a new collection.", err=True)
+
+
 @keys.command()
 @click.option("--collection", required=True, help="Collection that the key gives access to; created if it is new.")
 @click.option("--expires-in", type=DAYS, metavar="DAYS", help="Days until the key expires. Default: never.")
 @_async_command
 async def create(collection: str, expires_in: float | None) -> None:
     """Create an API key and print it. It is shown only once; only its hash is stored."""
-    from routines_core.db import connect
+    from routines_cli.connecting import connected
     from routines_core.db.keys import create_key
     from routines_core.db.peppers import Peppers
     from routines_core.keyring import load_keyring
 
     settings = load_settings()
     peppers = Peppers(load_keyring(settings))
-    async with connect(_database_url(settings), "routines-keys") as connection:
+    async with connected(settings, "keys") as connection, _naming_new(connection, collection):
         print(await create_key(connection, collection, peppers, expires_in_seconds=_seconds(expires_in)))
 
 
@@ -139,14 +152,14 @@ async def create(collection: str, expires_in: float | None) -> None:
 @_async_command
 async def rotate(key_id: int, grace: float, expires_in: float | None) -> None:
     """Replace an API key. Prints a new key for the same collection; the old one expires after the grace period."""
-    from routines_core.db import connect
+    from routines_cli.connecting import connected
     from routines_core.db.keys import rotate_key
     from routines_core.db.peppers import Peppers
     from routines_core.keyring import load_keyring
 
     settings = load_settings()
     peppers = Peppers(load_keyring(settings))
-    async with connect(_database_url(settings), "routines-keys") as connection:
+    async with connected(settings, "keys") as connection:
         print(await rotate_key(connection, key_id, peppers, grace_seconds=grace * DAY_SECONDS,
                                expires_in_seconds=_seconds(expires_in)))  # fmt: skip
 
@@ -159,10 +172,10 @@ def _seconds(days: float | None) -> float | None:
 @_async_command
 async def list_() -> None:
     """List all API keys. Shows id, collection, creation date, expiry, last use and state, but never the secret."""
-    from routines_core.db import connect
+    from routines_cli.connecting import connected
     from routines_core.db.keys import list_keys
 
-    async with connect(_database_url(load_settings()), "routines-keys") as connection:
+    async with connected(load_settings(), "keys") as connection:
         for key in await list_keys(connection):
             expires = f"expires {key.expires_at:%Y-%m-%d %H:%M}" if key.expires_at else "never expires"
             used = f"used {key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never used"
@@ -174,10 +187,10 @@ async def list_() -> None:
 @_async_command
 async def revoke(key_id: int) -> None:
     """Revoke an API key. Every process refuses it at once."""
-    from routines_core.db import connect
+    from routines_cli.connecting import connected
     from routines_core.db.keys import revoke_key
 
-    async with connect(_database_url(load_settings()), "routines-keys") as connection:
+    async with connected(load_settings(), "keys") as connection:
         await revoke_key(connection, key_id)
 
 
@@ -187,12 +200,12 @@ async def revoke(key_id: int) -> None:
 @_async_command
 async def limits(context: click.Context, collection: str | None) -> None:
     """List the limits that were set. With --collection, all limits of the collection and how much of each it uses."""
+    from routines_cli.connecting import connected
     from routines_cli.limits import list_all, list_set
-    from routines_core.db import connect
 
     if context.invoked_subcommand:
         return
-    async with connect(_database_url(load_settings()), "routines-limits") as connection:
+    async with connected(load_settings(), "limits") as connection:
         for line in await (list_all(connection, collection) if collection else list_set(connection)):
             print(line)
 
@@ -229,12 +242,12 @@ async def reset_limit(name: str, collection: str | None, task: str | None) -> No
 
 async def _change_limit(change: str, *arguments: str, **scope: str | None) -> None:
     from routines_cli import limits as commands
-    from routines_core.db import connect
+    from routines_cli.connecting import connected
     from routines_core.logging import configure_logging
 
     settings = load_settings()
     configure_logging(settings.log_format)
-    async with connect(_database_url(settings), "routines-limits") as connection:
+    async with connected(settings, "limits") as connection:
         await getattr(commands, change)(connection, *arguments, **scope)
 
 
@@ -250,7 +263,7 @@ async def rotate_secrets() -> None:
     from routines_cli.secrets import rotate as run
 
     settings = load_settings()
-    await run(settings, _database_url(settings))
+    await run(settings)
 
 
 @main.group()
@@ -264,14 +277,26 @@ def tasks() -> None:
 @_async_command
 async def apply_file(file: BinaryIO, collection: str) -> None:
     """Save a task from a JSON file. The file contains {name, description, workflow}; - reads stdin. Safe to repeat."""
+    from routines_cli.connecting import connected
     from routines_cli.task_files import read_task
-    from routines_core.db import connect
     from routines_core.db.tasks import apply_task
 
     task = read_task(file.read())
-    async with connect(_database_url(load_settings()), "routines-tasks") as connection:
+    async with connected(load_settings(), "tasks") as connection, _naming_new(connection, collection):
         version = await apply_task(connection, collection=collection, **task.model_dump())
     print(f"{collection}/{task.name} is at version {version}")
+
+
+@main.command("after-restore")
+@_async_command
+async def after_restore() -> None:
+    """Move all ids on after a restore or an asynchronous failover, so that none of a lost run is given out again."""
+    from routines_cli.after_restore import after_restore as run
+    from routines_cli.connecting import connected
+
+    async with connected(load_settings(), "after-restore") as connection:
+        for line in await run(connection):
+            print(line)
 
 
 @main.command()

@@ -2,7 +2,8 @@
 
 from collections import Counter
 
-from routines_core.db import Connection, connect
+from routines_cli.connecting import connected
+from routines_core.db import Connection
 from routines_core.db.rotation import Rotated, examine_secrets, rotate_secrets
 from routines_core.errors import ConfigurationError, SecretError
 from routines_core.keyring import load_keyring
@@ -12,14 +13,14 @@ SHOWN_IDS = 5
 """How many ids of secrets that cannot be decrypted are listed."""
 
 
-async def rotate(settings: Settings, url: str) -> None:
+async def rotate(settings: Settings) -> None:
     """Encrypt every stored secret under the first key and print which keys are still needed.
 
     Raises:
         SecretError: Some secrets cannot be decrypted; they were left unchanged.
     """
     keyring = load_keyring(settings)
-    async with connect(url, "routines-secrets") as connection:
+    async with connected(settings, "secrets") as connection:
         rotated = await rotate_secrets(connection, keyring, tell=_tell)
         examined = await examine_secrets(connection, keyring)
     print(f"{rotated.replaced} secrets are now under {keyring.first_key_id!r}")

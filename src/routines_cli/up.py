@@ -13,6 +13,7 @@ from routines_cli.engines import require_engine
 from routines_cli.supervisor import Supervisor
 from routines_core.db import connect
 from routines_core.db.migrations import migrate
+from routines_core.db.schema import examine_schema
 from routines_core.embedded import EmbeddedServer
 from routines_core.errors import ConfigurationError
 from routines_core.keyring import KEPT_KEY_FILE, generate_key, load_keyring
@@ -47,6 +48,8 @@ async def up(settings: Settings) -> None:
         settings = _with_encryption_key(settings)
         async with connect(url, "routines-up") as connection:
             await migrate(connection)
+            if newer := await examine_schema(connection):
+                log.warning("schema is newer", detail=newer)
             await make_demo(connection, settings.data_dir, load_keyring(settings))
         supervisor = Supervisor(_environment(settings, url), stop, own)
         async with asyncio.TaskGroup() as group:

@@ -4,6 +4,7 @@
     ├── InvalidError             the input breaks a rule                        -> 400
     │   ├── FaultsError          the input breaks several rules
     │   ├── ForbiddenAddressError  a URL leads to an address that is not public
+    │   ├── RunLimitError        a step would exceed a limit of its run or its collection
     │   └── UnknownKeysError     override keys that the task does not declare
     ├── UnauthorizedError        the API key is missing or not valid            -> 401
     │   └── MistypedKeyError     the API key's checksum is wrong
@@ -79,6 +80,13 @@ class ForbiddenAddressError(InvalidError):
         super().__init__(
             f"{prefix}{cause}; to allow private addresses, set ROUTINES_WEBHOOK_ALLOW_PRIVATE=true.", field
         )
+
+
+class RunLimitError(InvalidError):
+    """A step would exceed a limit of its run or its collection; it fails and is not retried.
+
+    The message names the limit, its value and the use.
+    """
 
 
 class UnknownKeysError(InvalidError):

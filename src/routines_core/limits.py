@@ -69,30 +69,38 @@ LIMITS: dict[str, LimitRule] = {
         "files",
         100_000,
         of_run=False,
-        description="Stored files, listed every hour; uploads count at once. At the limit, uploads are refused.",
+        description="Stored files, listed every hour; each counts when it is saved. At the limit, uploads are refused, "
+        "and steps that save a file fail.",
     ),
     "file_bytes": LimitRule("bytes", 100 * 2**30, of_run=False, description="The bytes of these files."),
     "run_step_bytes": LimitRule(
         "bytes",
         16 * 2**20,
         of_run=True,
-        description="Inputs and outputs of all steps of a run. Not enforced yet; ROUTINES_MAX_RUN_BYTES is.",
+        description="Inputs and outputs of all steps of a run, as JSON; at most ROUTINES_MAX_RUN_BYTES. The step that "
+        "would exceed it fails.",
     ),
-    "run_steps": LimitRule("steps", 1_000, of_run=True, description="Steps of a run. Not enforced yet."),
+    "run_steps": LimitRule(
+        "steps", 1_000, of_run=True, description="Steps of a run. The step that would exceed it fails."
+    ),
     "run_children": LimitRule(
         "runs",
         1_000,
         of_run=True,
-        description="Runs in the tree of a run, without its root. Not enforced yet.",
+        description="Runs in the tree of a run, without its root. The step that would start one more fails.",
     ),
     "run_log_events": LimitRule(
-        "events", 10_000, of_run=True, description="Events in the log of a run. Not enforced yet."
+        "events",
+        10_000,
+        of_run=True,
+        description="Events in the log of a run. The step or attempt that would exceed it fails.",
     ),
     "run_secrets": LimitRule(
         "secrets",
         100,
         of_run=True,
-        description="Secrets of a run, including those of its collection. Not enforced yet.",
+        description="Different secrets that a run reads, including those of its collection. The step that would read "
+        "one more fails.",
     ),
 }
 """By name, in the order in which they are shown."""

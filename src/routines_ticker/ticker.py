@@ -10,6 +10,7 @@ import structlog
 from routines_core.db import Connection, connect
 from routines_core.db import tick as db
 from routines_core.db.pool import LOST
+from routines_core.db.schema import await_schema
 from routines_core.errors import DatabaseError
 from routines_core.lifecycle import freeze_loaded, sleep_or_stop, stop_event
 from routines_core.metrics.listener import listening
@@ -135,10 +136,15 @@ class Ticker:
 
 
 async def run_ticker(settings: Settings, database_url: str) -> None:
-    """Tick until SIGTERM or SIGINT, reconnecting whenever the database is lost."""
+    """Tick until SIGTERM or SIGINT, reconnecting whenever the database is lost.
+
+    Raises:
+        MigrationError: This version cannot work with the database's schema.
+    """
     ticker = Ticker(settings, stop_event())
     freeze_loaded()
     async with listening(settings, ticker.metrics, ticker.metrics.health), ticker.metrics.loop_lag.observed():
+        await await_schema(database_url, "routines-ticker", ticker.stop, role="routines_ticker")
         await _tick_on(ticker, database_url)
     log.info("stopped")
 

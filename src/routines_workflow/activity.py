@@ -108,7 +108,8 @@ class StepContext:
     """What an activity knows about its step besides its parameters.
 
     Attributes:
-        workflow_id: The run.
+        workflow_id: The id by which clients know the run.
+        run_id: The run as a UUID. Unlike the number in workflow_id, it is never given to another run.
         step: The step's name.
         attempt: The number of this attempt, from 1.
         services: What the engine offers to the step.
@@ -119,6 +120,7 @@ class StepContext:
     """
 
     workflow_id: str
+    run_id: str
     step: str
     attempt: int
     services: StepServices
@@ -128,8 +130,8 @@ class StepContext:
 
     @property
     def idempotency_key(self) -> str:
-        """The same for every attempt and worker; lets receivers recognize repetitions."""
-        return f"{self.workflow_id}/{self.step}"
+        """The same for every attempt and worker, and for no other step; lets receivers recognize repetitions."""
+        return f"{self.run_id}/{self.step}"
 
 
 Function = Callable[[Parameters, StepContext], Awaitable[msgspec.Struct] | msgspec.Struct]

@@ -113,7 +113,8 @@ class Reference:
         try:
             return self._descend(_item(value, member), rest, room)
         except (KeyError, IndexError, TypeError):
-            raise MissingReferenceError(f"reference {self} is missing: there is no {_spell(member)}") from None
+            cause = f"the value before {_spell(member)} is null" if value is None else f"there is no {_spell(member)}"
+            raise MissingReferenceError(f"reference {self} is missing: {cause}") from None
 
 
 @cached_by_text(most_characters=64 * 1024, longest=1024)

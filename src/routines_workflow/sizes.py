@@ -9,7 +9,7 @@ from typing import Any, cast
 from routines_core.errors import InvalidError
 
 MAX_BYTES = 1024 * 1024
-"""Maximum size of what an activity returns, as JSON; the same as for the stored outputs of a step."""
+"""Maximum size as JSON of what the activities of this package return; a step's record holds as much."""
 
 
 class TooLargeError(InvalidError):

@@ -1,6 +1,7 @@
 """Run an unchanged client of the platform against the whole service: it runs, polls and reads only over HTTP."""
 
 import time
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -58,7 +59,9 @@ def test_a_client_can_run_poll_read_wait_and_label(service: Service) -> None:
         labelled = client.post(
             f"/trajectory/demo/greet/{run}/labels", json={"key": "rating", "value": "good", "author": "eve"}
         )
-        assert labelled.json()["labels"] == [{"key": "rating", "value": "good", "author": "eve"}]
+        [label] = labelled.json()["labels"]
+        assert datetime.fromisoformat(label.pop("created")).tzinfo is not None
+        assert label == {"key": "rating", "value": "good", "author": "eve"}
         assert client.post("/trajectory/demo/greet/statuses", json={str(run): "archived"}).status_code == 200
         assert client.get(f"/db/trajectory/demo/greet/{run}").json()["status"] == "archived"
 

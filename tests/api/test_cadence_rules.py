@@ -139,6 +139,8 @@ def test_the_description_says_which_types_require_and_refuse_a_field() -> None:
         "https://x.org",
         "http://x",
         "https://x.org/a?b#c",
+        "HTTPS://x.org",
+        "Http://x",
         "ftp://x",
         "https://",
         "https://u@x",
@@ -153,6 +155,7 @@ def test_python_and_sql_accept_the_same_webhook_urls(url: str, database: Databas
         accepted = True
     except FaultsError:
         accepted = False
+    assert accepted == url.lower().startswith(("https://x.org", "http://x"))
     with psycopg.connect(database.url) as connection:
         connection.execute("INSERT INTO routines.collections (name) VALUES ('c')")
         connection.execute("INSERT INTO routines.tasks (collection_id, name) VALUES (1, 't')")

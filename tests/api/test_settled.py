@@ -66,7 +66,23 @@ async def test_link_headers_lead_through_all_runs(client: Client, connection: Co
     assert found == sorted(found, reverse=True)
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "limit=", "cursor=%00", "cursor=e30=", "lmit=5"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=0",
+        "limit=1001",
+        "limit=x",
+        "limit=",
+        "limit=1e2",
+        "limit=5.0",
+        "limit= 5",
+        "limit=0x5",
+        "limit=5_0",
+        "cursor=%00",
+        "cursor=e30=",
+        "lmit=5",
+    ],
+)
 async def test_a_parameter_that_breaks_a_rule_answers_400_and_is_named(client: Client, query: str) -> None:
     answer = await client.get(f"/api/v1/routines/my-org?{query}")
     assert answer.status_code == 400

@@ -1,5 +1,6 @@
 """Trajectories by HTTP: lists, stats, statuses, labels, events, and the runs of deleted tasks."""
 
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -208,7 +209,10 @@ async def test_a_label_replaces_the_one_with_the_same_key_and_author(client: Cli
     ):
         answer = await client.post(labels, json=label)
         assert answer.status_code == 200, answer.text
-    assert answer.json()["labels"] == [
+    found = answer.json()["labels"]
+    created = [datetime.fromisoformat(label.pop("created")) for label in found]
+    assert created == sorted(created)
+    assert found == [
         {"key": "rating", "value": 5, "author": "ada"},
         {"key": "rating", "value": "good", "author": "bob"},
     ]

@@ -30,6 +30,8 @@ async def test_a_new_task_is_created_with_its_collection_and_keeps_the_order_of_
 ) -> None:
     done = apply(database, TASK)
     assert (done.returncode, done.stdout) == (0, "my-org/greet is at version 1\n"), done.stderr
+    assert done.stderr == "my-org is a new collection.\n"
+    assert apply(database, TASK).stderr == ""
     assert await value(connection, "SELECT workflow::text FROM routines.task_versions") == (
         '{"init_params":{"b":1,"a":2},"steps":[]}'
     )

@@ -1,41 +1,15 @@
 """One tenant's runs in a worker do not keep another's from running."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from typing import Any
 
-from routines_core.db import Connection, open_pool, runs
+from routines_core.db import Connection, runs
 from routines_core.db.runs import StepRecord
-from routines_core.settings import Settings
-from routines_engine.runs.worker import Worker
-from routines_engine.sandbox.pool import ProcessPool
-from routines_engine.sandbox.process import Limits
-from support.rows import KEYRING, Database, value
-from support.working import run_of, task_of, until, until_ended, workflow_of
+from support.rows import Database, value
+from support.working import contained, run_of, task_of, until, until_ended, workflow_of
 
 MIB = 1024 * 1024
 CLAIM = {"worker": "lost", "lease_seconds": 60.0, "deadline_seconds": 600.0}
-
-
-@asynccontextmanager
-async def contained(url: str, **settings: Any) -> AsyncGenerator[Worker]:
-    """Run a worker with step processes that know the hostile activities."""
-    stop = asyncio.Event()
-    limits = Limits(memory_bytes=128 * MIB, stall_seconds=1.0)
-    pool = ProcessPool(limits, modules=["support.hostile_activities"])
-    await pool.open()
-    try:
-        async with open_pool(url, "routines-worker", size=4) as connections:
-            worker = Worker(Settings(**settings), connections, stop, KEYRING, executor=pool)
-            task = asyncio.create_task(worker.run())
-            try:
-                yield worker
-            finally:
-                stop.set()
-                await task
-    finally:
-        await pool.close()
 
 
 async def task_in(connection: Connection, collection: str, name: str, *steps: tuple[str, dict[str, Any]]) -> int:
@@ -141,6 +115,6 @@ async def test_a_run_whose_steps_hold_too_much_fails_and_names_the_limit(
         status, error = await until_ended(connection, run)
     assert status == "failed"
     assert error is not None
-    assert "more than the limit of 4096: keep large outputs in files" in error
+    assert "more than its limit ROUTINES_MAX_RUN_BYTES of 4096: keep large outputs in files" in error
     stored = await value(connection, "SELECT step_bytes FROM routines.trajectories WHERE id = %s", run)
     assert 2000 < stored <= 4096

@@ -156,12 +156,14 @@ async def test_a_malformed_workflow_is_refused() -> None:
         ("\0", "its outputs hold a NUL character"),
         ({"\0": 1}, "its outputs hold a NUL character"),
         ("\ud800", "its outputs hold half of a surrogate pair"),
-        (["x" * 1000] * 1100, "its outputs are larger than 1048576 bytes as JSON"),
-        (["é" * 300_000] * 2, "its outputs are larger than 1048576 bytes as JSON"),
+        (["x" * 1000] * 17_000, "its outputs are larger than 16777216 bytes as JSON"),
+        (["é" * 300_000] * 30, "its outputs are larger than 16777216 bytes as JSON"),
+        ([["x" * 1000] * 1000] * 1000, "its outputs are larger than 16777216 bytes as JSON"),
+        ([0] * 17_000_000, "its outputs are larger than 16777216 bytes as JSON"),
         (nested(200), "its outputs are nested more than 100 levels deep"),
         (object(), "object"),
     ],
-    ids=["NUL", "NUL in a key", "surrogate", "long list", "long texts", "deep", "not JSON"],
+    ids=["NUL", "NUL in a key", "surrogate", "long list", "long texts", "repeated", "many", "deep", "not JSON"],
 )
 @pytest.mark.usefixtures("leaves_no_activity")
 async def test_outputs_that_cannot_be_stored_fail_the_step(value: Any, cause: str) -> None:

@@ -13,7 +13,7 @@ from routines_core.db import Connection
 from routines_workflow.activity import ACTIVITIES, Child, StepContext, activity
 from support.rows import Database, value
 from support.run_secrets import give, store
-from support.working import run_of, task_of, until, until_ended, workflow_of, working
+from support.working import run_id_of, run_of, task_of, until, until_ended, workflow_of, working
 
 SECRET = 's3cr3t/väl"ue+'
 STEPS = "SELECT jsonb_agg(jsonb_build_array(inputs, outputs, error) ORDER BY position)::text FROM routines.steps"
@@ -292,18 +292,13 @@ async def test_a_child_uses_its_parents_secrets_which_are_kept_while_the_parent_
 async def test_the_idempotency_key_of_a_step_survives_renaming_or_deleting_its_task(
     connection: Connection, database: Database
 ) -> None:
-    task = await task_of(connection, "old", workflow_of(("key", {"activity": "keyed"})))
-    kept, unclaimed = await run_of(connection, task), await run_of(connection, task)
-    await connection.execute(
-        "UPDATE routines.trajectories SET first_workflow_id = 'flow-my-org-old--1' WHERE id = %s", [kept]
-    )
+    run = await run_of(connection, await task_of(connection, "old", workflow_of(("key", {"activity": "keyed"}))))
+    run_id = await run_id_of(connection, run)
     await connection.execute("DELETE FROM routines.tasks")
     async with working(database.url):
-        assert await until_ended(connection, kept) == ("completed", None)
-        assert await until_ended(connection, unclaimed) == ("completed", None)
+        assert await until_ended(connection, run) == ("completed", None)
     key = "SELECT outputs ->> 'value' FROM routines.steps WHERE trajectory_id = %s"
-    assert await value(connection, key, kept) == "flow-my-org-old--1/key"
-    assert await value(connection, key, unclaimed) == f"flow-my-org-{task}--{unclaimed}/key"
+    assert await value(connection, key, run) == f"{run_id}/key"
 
 
 async def test_a_step_saves_files_and_reads_earlier_runs_of_its_collection(

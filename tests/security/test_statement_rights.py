@@ -34,13 +34,13 @@ OF_PROGRAMS = {
     WORKER: (
         "children. dispatches. retention. runs. deliveries.claim deliveries.prepare "
         "deliveries.settle deliveries.release deliveries.give_up_stopped "
-        "limits.measure_stored_bytes limits.note_listed_files limits.note_saved_files limits.run_limits"
+        "limits.measure_stored_bytes limits.note_listed_files limits.take_file limits.give_back_file limits.run_limits"
     ),
 }
 """What each program sends: a statement's name, or a file's name and a dot for all statements in it."""
 OF_THE_COMMAND_LINE = (
     "keys.create_key keys.list_keys keys.revoke_key keys.succeed_key limits.find_collection limits.list_set_limits "
-    "limits.limit_task migrations. roles. secrets.list_peppers secrets.create_pepper "
+    "limits.limit_task migrations. restore. roles. secrets.list_peppers secrets.create_pepper "
     "secrets.replace_pepper secrets.list_secrets secrets.list_stale_secrets "
     "secrets.replace_ciphertexts tasks.apply_task"
 )

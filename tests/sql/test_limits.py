@@ -1,5 +1,7 @@
 """Limits in the database: their defaults, what counts towards them, and who may read and set them."""
 
+import asyncio
+
 import msgspec
 import psycopg
 import pytest
@@ -8,6 +10,7 @@ from routines_core.db import Connection
 from routines_core.db import limits as db
 from routines_core.limits import LIMITS
 from support.rows import Database, at, make_routine, make_task, value
+from support.stepping import session, until_blocked
 
 COLLECTION = "(SELECT id FROM routines.collections WHERE name = 'my-org')"
 
@@ -199,12 +202,60 @@ async def test_files_are_counted_as_they_are_saved_and_corrected_by_a_listing(co
     await make_task(connection)
     collection_id = await db.find_collection(connection, "my-org")
     for size in (10, 20):
-        await db.note_saved_files(connection, collection_id, files=1, size_bytes=size)
+        assert (await db.take_file(connection, collection_id, size_bytes=size)).is_taken
     assert [await use_of(connection, name) for name in ("files", "file_bytes")] == [2, 30]
     await db.note_listed_files(connection, {collection_id: (1, 25), 999_999: (1, 1)})
     assert [await use_of(connection, name) for name in ("files", "file_bytes")] == [1, 25]
     await db.note_listed_files(connection, {})
     assert [await use_of(connection, name) for name in ("files", "file_bytes")] == [0, 0]
+
+
+async def test_files_that_are_saved_at_once_do_not_exceed_a_limit_together(
+    connection: Connection, database: Database
+) -> None:
+    await make_task(connection)
+    collection_id = await db.find_collection(connection, "my-org")
+    await db.set_limit(connection, "files", 1, collection_id=collection_id)
+    async with session(database, "first") as first, session(database, "second") as second:
+        await db.note_listed_files(connection, {collection_id: (0, 0)})
+        async with first.transaction():
+            assert (await db.take_file(first, collection_id, size_bytes=5)).is_taken
+            late = asyncio.create_task(db.take_file(second, collection_id, size_bytes=5))
+            await until_blocked(connection, second)
+        assert not (await late).is_taken
+    assert [await use_of(connection, name) for name in ("files", "file_bytes")] == [1, 5]
+
+
+@pytest.mark.parametrize(
+    ("limits", "used", "fits"),
+    [
+        ({"files": 2, "file_bytes": 100}, (1, 90), True),
+        ({"files": 2, "file_bytes": 100}, (2, 90), False),
+        ({"files": 2, "file_bytes": 100}, (1, 91), False),
+        ({"files": None, "file_bytes": None}, (2, 91), True),
+        ({"files": 0}, (0, 0), False),
+        ({"file_bytes": 9}, (0, 0), False),
+    ],
+)
+async def test_a_file_is_counted_only_if_it_fits(
+    connection: Connection, limits: dict[str, int | None], used: tuple[int, int], *, fits: bool
+) -> None:
+    await make_task(connection)
+    collection_id = await db.find_collection(connection, "my-org")
+    await db.replace_limits(connection, limits, collection_id=collection_id)
+    if used != (0, 0):
+        await db.note_listed_files(connection, {collection_id: used})
+    taken = await db.take_file(connection, collection_id, size_bytes=10)
+    assert (taken.is_taken, taken.files, taken.file_bytes) == (fits, *used)
+    assert (taken.most_files, taken.most_bytes) == (limits.get("files", 100_000), limits.get("file_bytes", 100 * 2**30))
+    added = (1, 10) if fits else (0, 0)
+    assert [await use_of(connection, name) for name in ("files", "file_bytes")] == [
+        used[0] + added[0],
+        used[1] + added[1],
+    ]
+    if fits:
+        await db.give_back_file(connection, collection_id, size_bytes=10)
+        assert [await use_of(connection, name) for name in ("files", "file_bytes")] == list(used)
 
 
 # --- who may ----------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from routines_core.db import Connection, connect
-from routines_core.db.migrations import migration_files
+from routines_core.db.migration_files import migration_files
 from support.catalogue import catalogue, differences
 from support.schema_book import apply, chapters, empty_database
 

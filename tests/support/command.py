@@ -6,6 +6,26 @@ import sys
 
 from support.rows import ENCRYPTION_KEYS, Database
 
+TASK = '{"name": "greet", "workflow": {}}'
+COMMANDS = {
+    "doctor": ("doctor",),
+    "doctor --quick": ("doctor", "--quick"),
+    "migrate": ("migrate",),
+    "keys create": ("keys", "create", "--collection", "my-org"),
+    "keys list": ("keys", "list"),
+    "keys revoke": ("keys", "revoke", "1"),
+    "keys rotate": ("keys", "rotate", "1"),
+    "limits": ("limits",),
+    "limits of": ("limits", "--collection", "my-org"),
+    "limits set": ("limits", "set", "tasks", "3", "--collection", "my-org"),
+    "limits set-default": ("limits", "set-default", "tasks", "3"),
+    "limits reset": ("limits", "reset", "tasks"),
+    "secrets rotate": ("secrets", "rotate"),
+    "after-restore": ("after-restore",),
+    "tasks apply": ("tasks", "apply", "-", "--collection", "my-org"),
+}
+"""Every command that uses the database and exits."""
+
 
 def routines(
     database: Database, *arguments: str, keys: str = ENCRYPTION_KEYS, stdin: str = "", **environment: str

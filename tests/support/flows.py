@@ -10,6 +10,7 @@ from routines_engine.steps.stepper import Stepper
 from routines_workflow.activity import Child, ChildResult, Found
 
 WORKFLOW_ID = "flow-c-t--1"
+RUN_ID = "1b671a64-40d5-491e-99b0-da01ff1f3341"
 
 
 def completed(child: Child) -> ChildResult:
@@ -76,9 +77,8 @@ def flow_of(workflow: dict[str, Any], journal: Journal, **options: Any) -> Stepp
     init_params = options.pop("init_params", workflow.get("init_params", {}))
     finished = options.pop("finished", {})
     services = options.pop("services", FakeServices())
-    return Stepper(
-        workflow, init_params, finished, journal.write, workflow_id=WORKFLOW_ID, services=services, **options
-    )
+    ids = {"workflow_id": WORKFLOW_ID, "run_id": RUN_ID}
+    return Stepper(workflow, init_params, finished, journal.write, **ids, services=services, **options)
 
 
 async def run_step(config: dict[str, Any], **options: Any) -> Any:

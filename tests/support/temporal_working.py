@@ -7,10 +7,11 @@ from typing import Any
 
 from temporalio.client import Client
 
-from routines_core.db import open_pool
+from routines_core.db import Connection, open_pool
 from routines_core.settings import Settings
 from routines_engine.temporal.program import TemporalWorker
 from support.rows import KEYRING
+from support.working import run_id_of
 
 
 def settings_of(client: Client, **changed: Any) -> Settings:
@@ -23,6 +24,11 @@ def settings_of(client: Client, **changed: Any) -> Settings:
         "lease_seconds": 3,
     }
     return Settings(**{**defaults, **changed})
+
+
+async def temporal_id_of(connection: Connection, run: int, task: str) -> str:
+    """Return the id of a run in Temporal."""
+    return f"flow-my-org-{task}--{run}/{await run_id_of(connection, run)}"
 
 
 @asynccontextmanager

@@ -10,6 +10,8 @@ import msgspec
 from routines_core.db import Connection, open_pool
 from routines_core.settings import Settings
 from routines_engine.runs.worker import Worker
+from routines_engine.sandbox.pool import ProcessPool
+from routines_engine.sandbox.process import Limits
 from support.rows import KEYRING, value
 
 TIMEOUT_SECONDS = 30
@@ -44,6 +46,13 @@ async def run_of(connection: Connection, task: int, **init_params: Any) -> int:
     return row[0]
 
 
+async def run_id_of(connection: Connection, run: int) -> str:
+    """Return a run's run_id, with which the idempotency keys of its steps begin."""
+    return str(
+        await value(connection, "SELECT routines.run_id(id, nonce) FROM routines.trajectories WHERE id = %s", run)
+    )
+
+
 @asynccontextmanager
 async def working(url: str, **settings: Any) -> AsyncGenerator[Worker]:
     """Run a worker, and stop it gracefully at the end of the block."""
@@ -56,6 +65,26 @@ async def working(url: str, **settings: Any) -> AsyncGenerator[Worker]:
         finally:
             stop.set()
             await task
+
+
+@asynccontextmanager
+async def contained(url: str, **settings: Any) -> AsyncGenerator[Worker]:
+    """Run a worker with step processes that know the activities of tests."""
+    stop = asyncio.Event()
+    limits = Limits(memory_bytes=128 * 1024 * 1024, stall_seconds=1.0)
+    pool = ProcessPool(limits, modules=["support.hostile_activities", "support.greedy_activities"])
+    await pool.open()
+    try:
+        async with open_pool(url, "routines-worker", size=4) as connections:
+            worker = Worker(Settings(**settings), connections, stop, KEYRING, executor=pool)
+            task = asyncio.create_task(worker.run())
+            try:
+                yield worker
+            finally:
+                stop.set()
+                await task
+    finally:
+        await pool.close()
 
 
 async def until(connection: Connection, query: str, *parameters: object) -> None:

@@ -21,7 +21,7 @@ from routines_core.db.migrations import migrate
 from routines_core.embedded import EmbeddedServer
 from routines_workflow.activity import StepContext, activity
 from support.temporal_server import TemporalServer
-from support.temporal_working import temporal_working
+from support.temporal_working import temporal_id_of, temporal_working
 from support.working import run_of, task_of, until, until_ended, workflow_of
 
 DIRECTORY = Path(__file__).with_name("histories")
@@ -65,9 +65,9 @@ async def record(connection: Connection, client: Client, name: str) -> None:
         await until(
             connection, "SELECT count(*) = 1 FROM routines.steps WHERE name = 'two' AND trajectory_id = %s", run
         )
-        await client.get_workflow_handle(f"flow-my-org-{name}--{run}").cancel()
+        await client.get_workflow_handle(await temporal_id_of(connection, run, name)).cancel()
     await until_ended(connection, run)
-    handle = client.get_workflow_handle(f"flow-my-org-{name}--{run}")
+    handle = client.get_workflow_handle(await temporal_id_of(connection, run, name))
     await asyncio.gather(handle.result(), return_exceptions=True)
     text = STACK_TRACE.sub('""', WORKER.sub('"worker"', (await handle.fetch_history()).to_json()))
     (DIRECTORY / f"{name}.json").write_text(text + "\n", "utf-8")

@@ -17,7 +17,8 @@ from support.receivers import answers, receiver
 from support.rows import CATCHUP, Database, at, make_routine, value
 from support.temporal_processes import LEASE_SECONDS, Workers, workers_of
 from support.temporal_server import BINARY, MISSING, TemporalServer
-from support.working import run_of, task_of, until, until_ended, workflow_of
+from support.temporal_working import temporal_id_of
+from support.working import run_id_of, run_of, task_of, until, until_ended, workflow_of
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +47,7 @@ def own_server(tmp_path: Path) -> Generator[TemporalServer]:
 
 
 async def executions_in(temporal: Client) -> list[str]:
-    """Return the workflow_ids of all executions in the namespace, whatever their status."""
+    """Return the ids of all executions in the namespace, whatever their status."""
     async with asyncio.timeout(30):
         while not (found := [execution.id async for execution in temporal.list_workflows("")]):  # noqa: ASYNC110
             await asyncio.sleep(0.1)  # the list lags behind the histories
@@ -66,10 +67,10 @@ async def test_a_run_whose_dispatcher_was_killed_before_or_after_temporal_had_it
     assert await value(connection, state) == "running temporal true 0"
     workers.start()
     assert await until_ended(connection, run) == ("completed", None)
-    workflow_id = f"flow-my-org-t--{run}"
-    assert await temporal.get_workflow_handle(workflow_id).result() == "completed"
-    assert workers.executions() == {f"{workflow_id}/one": 1, f"{workflow_id}/two": 1}
-    assert await executions_in(temporal) == [workflow_id]
+    temporal_id, key = await temporal_id_of(connection, run, "t"), await run_id_of(connection, run)
+    assert await temporal.get_workflow_handle(temporal_id).result() == "completed"
+    assert workers.executions() == {f"{key}/one": 1, f"{key}/two": 1}
+    assert await executions_in(temporal) == [temporal_id]
     assert await value(connection, "SELECT count(*) FROM routines.dispatches") == 0
 
 
@@ -81,10 +82,10 @@ async def test_after_a_worker_is_killed_only_its_current_step_is_repeated(
     assert await asyncio.to_thread(killed.wait, 40) == -signal.SIGKILL
     workers.start()
     assert await until_ended(connection, run) == ("completed", None)
-    key = f"flow-my-org-t--{run}"
+    key = await run_id_of(connection, run)
     assert workers.executions() == {f"{key}/one": 1, f"{key}/two": 2, f"{key}/three": 1}
     assert await value(connection, "SELECT crashes FROM routines.trajectories") == 1
-    assert await executions_in(temporal) == [key]
+    assert await executions_in(temporal) == [await temporal_id_of(connection, run, "t")]
 
 
 async def test_a_run_that_kills_three_workers_fails(connection: Connection, temporal: Client, workers: Workers) -> None:
@@ -95,12 +96,11 @@ async def test_a_run_that_kills_three_workers_fails(connection: Connection, temp
     workers.start()
     end = ("failed", "worker lost: 3 workers were lost while they ran it")
     assert await until_ended(connection, run) == end
-    assert workers.executions() == {f"flow-my-org-t--{run}/boom": 3}
+    assert workers.executions() == {f"{await run_id_of(connection, run)}/boom": 3}
     await until(connection, "SELECT count(*) = 0 FROM routines.dispatches")
+    handle = temporal.get_workflow_handle(await temporal_id_of(connection, run, "t"))
     async with asyncio.timeout(30):
-        while (await temporal.get_workflow_handle(f"flow-my-org-t--{run}").describe()).status != (  # noqa: ASYNC110
-            WorkflowExecutionStatus.CANCELED
-        ):
+        while (await handle.describe()).status != WorkflowExecutionStatus.CANCELED:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 
 
@@ -108,7 +108,7 @@ async def test_late_writes_of_a_frozen_worker_that_lost_its_step_change_nothing(
     connection: Connection, workers: Workers
 ) -> None:
     run = await run_of(connection, await task_of(connection, "t", work(one={"seconds": 1}, two={"seconds": 3})))
-    key = f"flow-my-org-t--{run}"
+    key = await run_id_of(connection, run)
     frozen = workers.start()
     await workers.until(f"{key}/one")
     frozen.send_signal(signal.SIGSTOP)
@@ -130,7 +130,7 @@ async def test_restarting_temporal_in_the_middle_of_a_step_loses_no_run(
     async with workers_of(tmp_path, database.url, own_server.address, "own") as workers:
         workers.start()
         run = await run_of(connection, await task_of(connection, "t", work(one={}, two={"seconds": 1}, three={})))
-        key = f"flow-my-org-t--{run}"
+        key = await run_id_of(connection, run)
         await workers.until(f"{key}/two")
         own_server.stop()
         await until(connection, "SELECT count(*) = 1 FROM routines.steps WHERE name = 'two' AND status = 'completed'")
@@ -158,12 +158,13 @@ async def test_a_stopped_worker_leaves_its_step_to_another_at_once_without_a_cra
 ) -> None:
     run = await run_of(connection, await task_of(connection, "t", work(one={}, two={"seconds": 4})))
     stopped = workers.start(ROUTINES_LEASE_SECONDS="60")
-    await workers.until(f"flow-my-org-t--{run}/two")
+    key = await run_id_of(connection, run)
+    await workers.until(f"{key}/two")
     stopped.terminate()
     assert await asyncio.to_thread(stopped.wait, 20) == 0
     workers.start()
     assert await until_ended(connection, run) == ("completed", None)
-    assert workers.executions() == {f"flow-my-org-t--{run}/one": 1, f"flow-my-org-t--{run}/two": 2}
+    assert workers.executions() == {f"{key}/one": 1, f"{key}/two": 2}
     assert await value(connection, "SELECT crashes FROM routines.trajectories") == 0
 
 
@@ -200,7 +201,7 @@ async def test_a_postgres_crash_in_the_middle_of_a_step_fails_and_repeats_nothin
         async with connect(cluster.url, "tests") as connection:
             await migrate(connection)
             run = await run_of(connection, await task_of(connection, "t", work(one={}, two={"seconds": 4}, three={})))
-        key = f"flow-my-org-t--{run}"
+            key = await run_id_of(connection, run)
         async with workers_of(tmp_path, cluster.url, temporal_server.address, temporal.namespace) as workers:
             workers.start()
             await workers.until(f"{key}/two")

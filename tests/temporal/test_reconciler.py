@@ -13,6 +13,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from routines_core.db import Connection, dispatches, open_pool, runs
+from routines_core.db.dispatches import temporal_id
 from routines_core.db.runs import Claim
 from routines_engine.temporal.calls import Job
 from routines_engine.temporal.connection import TemporalError
@@ -57,13 +58,13 @@ class Rig:
             steps=[step], finished=[], attempts={}, seconds_left=seconds,
         )  # fmt: skip
         await self.client.start_workflow(
-            "FlowWorkflow", job, id=self.run.workflow_id, task_queue="stubs", memo={GENERATION: job.generation},
+            "FlowWorkflow", job, id=temporal_id(self.run), task_queue="stubs", memo={GENERATION: job.generation},
             execution_timeout=timedelta(seconds=seconds),
         )  # fmt: skip
         await dispatches.submitted(self.connection, [(self.run.id, self.run.fence)])
 
     async def closed(self) -> None:
-        handle = self.client.get_workflow_handle(self.run.workflow_id)
+        handle = self.client.get_workflow_handle(temporal_id(self.run))
         async with asyncio.timeout(30):
             while (await handle.describe()).status == WorkflowExecutionStatus.RUNNING:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
@@ -112,13 +113,13 @@ async def fails(rig: Rig) -> None:
 async def is_cancelled(rig: Rig) -> None:
     async with stubs(rig.client):
         await rig.submit("waits")
-        await rig.client.get_workflow_handle(rig.run.workflow_id).cancel()
+        await rig.client.get_workflow_handle(temporal_id(rig.run)).cancel()
         await rig.closed()
 
 
 async def is_terminated(rig: Rig) -> None:
     await rig.submit("waits")
-    await rig.client.get_workflow_handle(rig.run.workflow_id).terminate("by a test")
+    await rig.client.get_workflow_handle(temporal_id(rig.run)).terminate("by a test")
 
 
 async def times_out(rig: Rig) -> None:
@@ -186,7 +187,7 @@ async def test_a_run_that_temporal_has_lost_counts_a_crash_and_is_requeued(conne
 async def test_a_run_that_was_never_submitted_is_submitted(connection: Connection, rig: Rig) -> None:
     await rig.settle()
     assert await value(connection, "SELECT submitted_at IS NOT NULL FROM routines.dispatches")
-    found = await rig.client.get_workflow_handle(rig.run.workflow_id).describe()
+    found = await rig.client.get_workflow_handle(temporal_id(rig.run)).describe()
     assert found.status == WorkflowExecutionStatus.RUNNING
 
 
@@ -194,11 +195,11 @@ async def test_temporal_accepts_a_run_once(rig: Rig) -> None:
     """This holds for an ended run too: a later submission is told that Temporal has it."""
     job = job_of(rig.worker.settings, trajectory_id=rig.run.id, generation=rig.run.fence, steps=["completed"],
                  finished=[], attempts={}, seconds_left=60)  # fmt: skip
-    accepted = [await submit(rig.client, rig.worker.settings, rig.run.workflow_id, job) for _ in range(2)]
-    handle = rig.client.get_workflow_handle(rig.run.workflow_id)
+    accepted = [await submit(rig.client, rig.worker.settings, temporal_id(rig.run), job) for _ in range(2)]
+    handle = rig.client.get_workflow_handle(temporal_id(rig.run))
     first = (await handle.describe()).run_id
     await handle.terminate()
-    accepted.append(await submit(rig.client, rig.worker.settings, rig.run.workflow_id, job))
+    accepted.append(await submit(rig.client, rig.worker.settings, temporal_id(rig.run), job))
     assert accepted == [True, True, True]
     assert (await handle.describe()).run_id == first
 

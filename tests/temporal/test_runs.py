@@ -2,17 +2,18 @@
 
 import asyncio
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError
 
-from routines_core.db import Connection, runs
+from routines_core.db import Connection, limits, runs
 from routines_workflow.activity import ACTIVITIES, StepContext, activity
 from support.rows import Database, value
-from support.temporal_working import temporal_working
-from support.working import run_of, task_of, until, until_ended, workflow_of, working
+from support.temporal_working import temporal_id_of, temporal_working
+from support.working import run_id_of, run_of, task_of, until, until_ended, workflow_of, working
 
 ECHO = {"activity": "text_echo", "text": "hi"}
 RECORDS = """SELECT coalesce(jsonb_agg(jsonb_build_object(
@@ -83,13 +84,13 @@ SCENARIOS: dict[str, dict[str, Any]] = {
 
 
 async def ends(connection: Connection, tasks: dict[str, int]) -> dict[str, Any]:
-    """Run each task once. Returns how the runs ended and their records, with the numbers in workflow_ids removed."""
+    """Run each task once. Returns how the runs ended and their records, without the run_ids in idempotency keys."""
     made = {name: await run_of(connection, task) for name, task in tasks.items()}
     found: dict[str, Any] = {}
     for name, run in made.items():
         end = await until_ended(connection, run)
         records = msgspec.json.encode(await value(connection, RECORDS, run)).decode()
-        found[name] = end, records.replace(f"--{run}/", "--N/")
+        found[name] = end, records.replace(f"{await run_id_of(connection, run)}/", "RUN/")
     return found
 
 
@@ -109,6 +110,70 @@ async def test_every_kind_of_run_ends_with_the_same_status_error_and_records_on_
     assert await value(connection, "SELECT count(*) FROM routines.dispatches") == 0
 
 
+LIMITED: dict[str, tuple[dict[str, Any], str]] = {
+    "bytes": (
+        workflow_of(("a", {"activity": "text_echo", "text": "x" * 1000}), ("b", ECHO)),
+        "more than its limit run_step_bytes of 2000",
+    ),
+    "steps": (
+        workflow_of(("a", ECHO), ("b", ECHO), ("c", ECHO)),
+        "would have 3 steps, more than its limit run_steps of 2",
+    ),
+    "log": (
+        workflow_of(("try", {"activity": "stumble", "name": "it", "times": 9, "retry": {**RETRY, "max_attempts": 9}})),
+        "would have 9 events, more than its limit run_log_events of 8",
+    ),
+    "children": (
+        workflow_of(("emit", {"activity": "list_emit_await", "task": "one", "items": ["a", "b"]})),
+        "the run's tree is at its limit run_children: it has 1 of 1 runs",
+    ),
+}  # fmt: skip
+
+
+async def test_the_limits_of_a_run_apply_in_the_same_way_on_both_engines(
+    connection: Connection, database: Database, temporal: Client
+) -> None:
+    await task_of(connection, "one", workflow_of(("a", ECHO), item=""))
+    tasks = {name: await task_of(connection, name, workflow) for name, (workflow, _) in LIMITED.items()}
+    values: dict[str, int | None] = {"run_step_bytes": 2000, "run_steps": 2, "run_log_events": 8, "run_children": 1}
+    collection_id = await limits.find_collection(connection, "my-org")
+    await limits.replace_limits(connection, values, collection_id=collection_id)
+    found: list[dict[str, Any]] = []
+    for program in (working(database.url), temporal_working(database.url, temporal)):
+        async with program:
+            made = {name: await run_of(connection, task) for name, task in tasks.items()}
+            found.append({name: await until_ended(connection, run) for name, run in made.items()})
+    assert found[0] == found[1]
+    for name, (_, cause) in LIMITED.items():
+        status, error = found[0][name]
+        assert (status, cause in error) == ("failed", True), error
+    await limits.replace_limits(connection, dict.fromkeys(values), collection_id=collection_id)
+    async with temporal_working(database.url, temporal):
+        again = [await run_of(connection, tasks[name]) for name in ("bytes", "steps", "children")]
+        assert [await until_ended(connection, run) for run in again] == [("completed", None)] * 3
+
+
+async def test_large_outputs_are_kept_in_a_file_on_temporal_too(
+    connection: Connection, database: Database, temporal: Client, tmp_path: Path
+) -> None:
+    @activity("Returns a long text.", Named)
+    async def unfold(given: Named, _: StepContext) -> Value:
+        return Value(["short", "x" * given.times])
+
+    steps = (
+        ("load", {"activity": "unfold", "times": 2_000_000}),
+        ("echo", {"activity": "text_echo", "text_path": "load.outputs.value[0]"}),
+    )
+    run = await run_of(connection, await task_of(connection, "t", workflow_of(*steps)))
+    async with temporal_working(database.url, temporal, data_dir=tmp_path):
+        assert await until_ended(connection, run) == ("completed", None)
+    outputs = "SELECT outputs FROM routines.steps WHERE name = %s"
+    assert await value(connection, outputs, "echo") == {"text": "short"}
+    reference = await value(connection, outputs, "load")
+    assert isinstance(reference, dict)
+    assert (tmp_path / "files" / "1" / reference["file_path"]).stat().st_size == reference["bytes"]
+
+
 async def test_temporal_shows_completed_and_failed_runs_as_such(
     connection: Connection, database: Database, temporal: Client
 ) -> None:
@@ -117,9 +182,11 @@ async def test_temporal_shows_completed_and_failed_runs_as_such(
     async with temporal_working(database.url, temporal):
         assert await until_ended(connection, good) == ("completed", None)
         assert await until_ended(connection, bad) == ("failed", "step 'one' failed: unknown activity 'no'")
-        assert await temporal.get_workflow_handle(f"flow-my-org-good--{good}").result() == "completed"
+        assert (
+            await temporal.get_workflow_handle(await temporal_id_of(connection, good, "good")).result() == "completed"
+        )
         with pytest.raises(WorkflowFailureError):
-            await temporal.get_workflow_handle(f"flow-my-org-bad--{bad}").result()
+            await temporal.get_workflow_handle(await temporal_id_of(connection, bad, "bad")).result()
 
 
 async def test_a_temporal_worker_counts_runs_and_steps_as_a_postgres_worker_does(
@@ -152,7 +219,7 @@ async def test_a_run_continues_in_a_new_history_once_its_own_has_grown_long(
     run = await run_of(connection, await task_of(connection, "long", workflow_of(*steps)))
     async with temporal_working(database.url, temporal):
         assert await until_ended(connection, run) == ("completed", None)
-        handle = temporal.get_workflow_handle(f"flow-my-org-long--{run}")
+        handle = temporal.get_workflow_handle(await temporal_id_of(connection, run, "long"))
         assert await handle.result() == "completed"
         history = await handle.fetch_history()
     begun = history.events[0].workflow_execution_started_event_attributes
@@ -170,17 +237,17 @@ async def until_lingering(calls: dict[str, int], name: str) -> None:
 
 
 async def lingering(connection: Connection, name: str = "wait") -> tuple[int, str]:
-    """Create a run that waits. Returns its id and workflow_id."""
+    """Create a run that waits. Returns its id and its id in Temporal."""
     task = await task_of(connection, name, workflow_of(("wait", {"activity": "linger", "name": name}), ("then", ECHO)))
     run = await run_of(connection, task)
-    return run, f"flow-my-org-{name}--{run}"
+    return run, await temporal_id_of(connection, run, name)
 
 
-async def until_closed(temporal: Client, workflow_id: str) -> WorkflowExecutionStatus | None:
+async def until_closed(temporal: Client, temporal_id: str) -> WorkflowExecutionStatus | None:
     """Wait for the workflow to end in Temporal. Returns its status there."""
     async with asyncio.timeout(30):
         while True:
-            status = (await temporal.get_workflow_handle(workflow_id).describe()).status
+            status = (await temporal.get_workflow_handle(temporal_id).describe()).status
             if status != WorkflowExecutionStatus.RUNNING:
                 return status
             await asyncio.sleep(0.05)
@@ -193,11 +260,11 @@ CANCEL = """UPDATE routines.trajectories SET status = 'cancelled', fence = fence
 async def test_a_cancel_by_the_api_stops_the_step_and_the_workflow(
     connection: Connection, database: Database, temporal: Client, activities: dict[str, int]
 ) -> None:
-    run, workflow_id = await lingering(connection)
+    run, temporal_id = await lingering(connection)
     async with temporal_working(database.url, temporal):
         await until_lingering(activities, "wait")
         await connection.execute(CANCEL, [run])
-        assert await until_closed(temporal, workflow_id) == WorkflowExecutionStatus.CANCELED
+        assert await until_closed(temporal, temporal_id) == WorkflowExecutionStatus.CANCELED
         await until_lingering(activities, "wait was stopped")
         await until(connection, "SELECT count(*) = 0 FROM routines.dispatches")
     assert await value(connection, "SELECT array_agg(name || ' ' || status) FROM routines.steps") == ["wait cancelled"]
@@ -206,12 +273,12 @@ async def test_a_cancel_by_the_api_stops_the_step_and_the_workflow(
 async def test_a_run_cancelled_in_temporal_ends_as_cancelled(
     connection: Connection, database: Database, temporal: Client, activities: dict[str, int]
 ) -> None:
-    run, workflow_id = await lingering(connection)
+    run, temporal_id = await lingering(connection)
     async with temporal_working(database.url, temporal):
         await until_lingering(activities, "wait")
-        await temporal.get_workflow_handle(workflow_id).cancel()
+        await temporal.get_workflow_handle(temporal_id).cancel()
         assert await until_ended(connection, run) == ("cancelled", "cancelled in Temporal")
-        assert await until_closed(temporal, workflow_id) == WorkflowExecutionStatus.CANCELED
+        assert await until_closed(temporal, temporal_id) == WorkflowExecutionStatus.CANCELED
         await until_lingering(activities, "wait was stopped")
     assert await value(connection, "SELECT array_agg(name || ' ' || status) FROM routines.steps") == ["wait cancelled"]
 
@@ -219,11 +286,11 @@ async def test_a_run_cancelled_in_temporal_ends_as_cancelled(
 async def test_a_run_past_its_deadline_fails_and_is_cancelled_in_temporal(
     connection: Connection, database: Database, temporal: Client, activities: dict[str, int]
 ) -> None:
-    run, workflow_id = await lingering(connection)
+    run, temporal_id = await lingering(connection)
     async with temporal_working(database.url, temporal, run_deadline_seconds=1):
         end = ("failed", "deadline exceeded: the run took longer than it may")
         assert await until_ended(connection, run) == end
-        assert await until_closed(temporal, workflow_id) == WorkflowExecutionStatus.CANCELED
+        assert await until_closed(temporal, temporal_id) == WorkflowExecutionStatus.CANCELED
         await until_lingering(activities, "wait was stopped")
 
 

@@ -13,7 +13,7 @@ from routines_workflow.activity import ACTIVITIES, StepContext, activity
 from support.rows import Database, value
 from support.run_secrets import give
 from support.temporal_server import TemporalServer
-from support.temporal_working import temporal_working
+from support.temporal_working import temporal_id_of, temporal_working
 from support.working import run_of, task_of, until_ended, workflow_of
 
 SECRET = "canary-of-the-secret"
@@ -63,7 +63,7 @@ async def test_no_value_of_a_run_enters_temporals_history_or_files(
             assert status == "failed"
             assert error
             assert SECRET not in error
-            handle = temporal.get_workflow_handle(f"flow-my-org-{last}--{run}")
+            handle = temporal.get_workflow_handle(await temporal_id_of(connection, run, last))
             async with asyncio.timeout(20):
                 await asyncio.gather(handle.result(), return_exceptions=True)
             history = await handle.fetch_history()

@@ -15,7 +15,7 @@ import pytest
 from routines_engine.steps.flow import StepFailedError
 from routines_workflow.activities.web import MAX_ANSWER_BYTES
 from support.endpoint import Asked, Endpoint, Said, serving
-from support.flows import WORKFLOW_ID, FakeServices, run_step
+from support.flows import RUN_ID, FakeServices, run_step
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ async def test_a_notification_is_signed_in_both_ways(endpoint: Endpoint) -> None
     services = FakeServices(secrets={"HOOK": "hook-secret"})
     outputs = await run_step(config | {"secret_path": "secret_params.HOOK"}, allow_private=True, services=services)
     [asked] = endpoint.asked
-    key = f"{WORKFLOW_ID}/only"
+    key = f"{RUN_ID}/only"
     assert outputs == {"status": 200, "idempotency_key": key}
     assert (asked.method, json.loads(asked.body)) == ("POST", {"a": "ü"})
     assert asked.headers["idempotency-key"] == asked.headers["webhook-id"] == key

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from litestar import Request
 from litestar.datastructures import State
 from litestar.exceptions import InternalServerException
+from litestar.typing import FieldDefinition
 from pydantic import BaseModel
 
 from routines_api.http import json_body
@@ -170,6 +171,7 @@ class Door:
             UnauthorizedError: There is no valid key.
             RateLimitedError: The key is over its rate.
             NotFoundError: The path names another collection; the error is the same whether or not it exists.
+            InvalidError: A number in the query is not spelled as an integer.
             ServiceBusyError: No connection came free in time.
         """
         token = _bearer(self.request)
@@ -183,6 +185,7 @@ class Door:
             async with self._connection(auth.collection_id) as connection:
                 await keys.confirm(connection, token)
             raise NotFoundError
+        _refuse_odd_numbers(self.request)
         return auth
 
     @asynccontextmanager
@@ -312,6 +315,23 @@ def _is_foreign(request: ApiRequest, auth: AuthContext) -> bool:
     return any("\0" in str(name) for name in names.values())  # Postgres accepts no text with NUL
 
 
+def _refuse_odd_numbers(request: ApiRequest) -> None:
+    """Refuse spellings such as 1e3 and 1.0, which the framework would take for integers.
+
+    Raises:
+        InvalidError: A number in the query is not spelled as an integer.
+    """
+    parameters = request.route_handler.parsed_fn_signature.parameters
+    for name, text in request.query_params.multi_items():
+        is_number = name in parameters and parameters[name].match_predicate_recursively(_is_integer)
+        if is_number and not _INTEGER.fullmatch(str(text)):
+            raise InvalidError(f"{name}: must be an integer, not {str(text)[:40]!r}.", name)
+
+
+def _is_integer(field: FieldDefinition) -> bool:
+    return field.is_subclass_of(int) and not field.is_subclass_of(bool)
+
+
 def media_type_of(request: ApiRequest) -> str:
     """Return the request's media type, lower-cased and without parameters; JSON if there is no Content-Type."""
     return request.headers.get("content-type", "application/json").lower().partition(";")[0].strip()
@@ -337,6 +357,7 @@ def refuse_other_types(request: ApiRequest, allowed: tuple[str, ...] = ()) -> No
         raise UnsupportedMediaTypeError(f"The body has the Content-Encoding {encoding!a}; send it as it is.")
 
 
+_INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([^"';\s]*)""")
 
 

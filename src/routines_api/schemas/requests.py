@@ -28,7 +28,7 @@ SLUG = r"^[a-z0-9]([a-z0-9_-]{0,98}[a-z0-9])?$"
 """The same rule as the domain routines.slug."""
 SLUG_RULE = "must be 1 to 100 lower-case letters, digits, - or _, starting and ending with a letter or digit"
 
-_WEBHOOK_URL = re.compile(r"https?://[^\s/?#@]+([/?#]\S*)?", re.ASCII)
+_WEBHOOK_URL = re.compile(r"(?i:https?)://[^\s/?#@]+([/?#]\S*)?", re.ASCII)
 """The same rule as the constraint routines_webhook_url_is_http."""
 
 Slug = Annotated[str, Field(pattern=SLUG, description="A slug.", examples=["morning-regression"])]

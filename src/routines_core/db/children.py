@@ -1,10 +1,12 @@
 """Child runs and earlier runs, as a step uses them: sql/queries/children.sql called from Python."""
 
 import msgspec
+from msgspec.structs import replace
 
 from routines_core.db.pool import Connection
 from routines_core.db.runs import Claim
 from routines_core.db.statements import NoRow, Statement
+from routines_core.json_numbers import shortened
 
 MAX_DEPTH = 10
 """Maximum depth of nested runs. A run without a parent has depth 1."""
@@ -17,12 +19,14 @@ class Started(msgspec.Struct, frozen=True):
         id: The child, started now or before; None if it was not started.
         is_ours: True if the parent still belonged to the caller.
         has_task: True if the collection has the task.
+        is_tree_full: True if the parent's tree has as many runs as it may have.
         unknown_keys: Parameters that the task does not declare.
     """
 
     id: int | None
     is_ours: bool
     has_task: bool
+    is_tree_full: bool
     unknown_keys: list[str]
 
 
@@ -68,10 +72,12 @@ async def start_child(
     init_params: str,
     index: int,
     attempt: int = 1,
+    most_children: int | None = None,
 ) -> Started:
     """Start the child of this step and index, or find it if it was started before. Locks the parent's row.
 
-    A child that did not complete and that an attempt before `attempt` started is replaced by a new one.
+    A child that did not complete and that an attempt before `attempt` started is replaced by a new one. None is started
+    if the tree of the parent already has `most_children` runs below its root, ended ones included; None for no limit.
     """
     return await _START.one(
         connection,
@@ -83,6 +89,7 @@ async def start_child(
         child_index=index,
         attempt=attempt,
         max_depth=MAX_DEPTH,
+        most_children=most_children,
     )
 
 
@@ -93,7 +100,7 @@ async def ended(connection: Connection, ids: list[int]) -> list[EndedChild]:
 
 async def outputs(connection: Connection, trajectory_id: int) -> str:
     """Return the outputs of a run's completed steps by name, as JSON."""
-    return (await _OUTPUTS.one(connection, id=trajectory_id)).outputs
+    return shortened((await _OUTPUTS.one(connection, id=trajectory_id)).outputs)
 
 
 async def count_again(connection: Connection, run: Claim) -> None:
@@ -105,6 +112,10 @@ async def find_ended(
     connection: Connection, *, collection_id: int, task: str, status: str | None, limit: int, most_bytes: int
 ) -> list[EndedRun]:
     """Return ended runs of a task, newest first, with at most `most_bytes` of outputs. A status of None matches any."""
-    return await _FIND_ENDED.all(
+    found = await _FIND_ENDED.all(
         connection, collection_id=collection_id, task=task, status=status, limit=limit, most_bytes=most_bytes
     )
+    return [
+        replace(run, init_params=shortened(run.init_params), outputs=run.outputs and shortened(run.outputs))
+        for run in found
+    ]

@@ -15,6 +15,7 @@ class Dispatched(msgspec.Struct, frozen=True):
     Attributes:
         id: The run.
         generation: Identifies the dispatch among those of the run.
+        workflow_id: Its id in Temporal.
     """
 
     id: int
@@ -29,6 +30,7 @@ class Unsettled(msgspec.Struct, frozen=True):
         id: The run.
         fence: The fence of its current holder.
         generation: Identifies the dispatch among those of the run.
+        workflow_id: Its id in Temporal.
         is_submitted: True if Temporal is known to have accepted it.
         seconds_left: Seconds until the run's deadline.
         finished: The completed steps.
@@ -91,10 +93,19 @@ async def free_capacity(connection: Connection, *, most: int) -> int:
     return (await _FREE_CAPACITY.one(connection, most=most)).free_capacity
 
 
+def temporal_id(run: Claim) -> str:
+    """Return the run's id in Temporal, which belongs to no other run, even after the database was restored."""
+    return f"{run.workflow_id}/{run.run_id}"
+
+
 async def dispatch(connection: Connection, claims: Sequence[Claim]) -> None:
     """Assign claimed runs to Temporal. Must be called in the transaction that claimed them."""
-    ids, fences = [run.id for run in claims], [run.fence for run in claims]
-    await _DISPATCH.run(connection, ids=ids, fences=fences)
+    await _DISPATCH.run(
+        connection,
+        ids=[run.id for run in claims],
+        fences=[run.fence for run in claims],
+        workflow_ids=[temporal_id(run) for run in claims],
+    )
 
 
 async def submitted(connection: Connection, accepted: Sequence[tuple[int, int]]) -> None:

@@ -84,14 +84,30 @@ class RunLimits(msgspec.Struct, frozen=True):
         steps: Its steps.
         children: The runs in its tree, without the root.
         log_events: The events of its log.
-        secrets: Its secrets, those of the collection included.
+        secrets: The different secrets that it reads, those of the collection included.
     """
 
-    step_bytes: int | None
-    steps: int | None
-    children: int | None
-    log_events: int | None
-    secrets: int | None
+    step_bytes: int | None = None
+    steps: int | None = None
+    children: int | None = None
+    log_events: int | None = None
+    secrets: int | None = None
+
+
+class TakenFile(msgspec.Struct, frozen=True):
+    """Whether a step may save a file, with the limits and what the collection used of them before.
+
+    Attributes:
+        is_taken: Whether the file fits and was counted.
+        most_files: None for no limit.
+        most_bytes: None for no limit.
+    """
+
+    is_taken: bool
+    files: int
+    most_files: int | None
+    file_bytes: int
+    most_bytes: int | None
 
 
 class _Id(msgspec.Struct):
@@ -122,7 +138,8 @@ _LIMIT_COLLECTION = Statement("limits.limit_collection", NoRow)
 _LIMIT_TASK = Statement("limits.limit_task", NoRow)
 _MEASURE_STORED_BYTES = Statement("limits.measure_stored_bytes", _Changed)
 _NOTE_LISTED_FILES = Statement("limits.note_listed_files", NoRow)
-_NOTE_SAVED_FILES = Statement("limits.note_saved_files", _Noted)
+_TAKE_FILE = Statement("limits.take_file", TakenFile)
+_GIVE_BACK_FILE = Statement("limits.give_back_file", NoRow)
 _RUN_LIMITS = Statement("limits.run_limits", RunLimits)
 
 
@@ -270,9 +287,14 @@ async def note_listed_files(connection: Connection, listed: Mapping[int, tuple[i
     )
 
 
-async def note_saved_files(connection: Connection, collection_id: int, *, files: int, size_bytes: int) -> None:
-    """Count files that a step has just saved. For a worker."""
-    await _NOTE_SAVED_FILES.one(connection, collection_id=collection_id, files=files, bytes=size_bytes)
+async def take_file(connection: Connection, collection_id: int, *, size_bytes: int) -> TakenFile:
+    """Count a file that a step is about to save, unless it would exceed a limit. For a worker; locks the counter."""
+    return await _TAKE_FILE.one(connection, collection_id=collection_id, bytes=size_bytes)
+
+
+async def give_back_file(connection: Connection, collection_id: int, *, size_bytes: int) -> None:
+    """Take back the count of a file that could not be saved. For a worker."""
+    await _GIVE_BACK_FILE.run(connection, collection_id=collection_id, bytes=size_bytes)
 
 
 async def run_limits(connection: Connection, collection_id: int) -> RunLimits:

@@ -1,135 +1,135 @@
-"""Forward-only migrations: sql/migrations/YYYYMMDDTHHMMSS_name.sql, applied in order under an advisory lock."""
+"""Applies pending migrations to a database that is in use, each in a transaction of its own.
 
-import hashlib
+A migration that waits for a lock makes everybody wait who comes after it. So it waits for a short time only, gives up
+all that it has locked, says who was in the way, and tries again later.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
+import structlog
+from psycopg.conninfo import make_conninfo
+from psycopg.errors import LockNotAvailable
 
-from routines_core.db.pool import Connection
-from routines_core.db.statements import NoRow, Statement, sql_dir
+from routines_core.db.migration_files import Migration, apply_next, prepare_session
+from routines_core.db.pool import LOST, Connection, connect
+from routines_core.db.statements import Statement
 from routines_core.errors import DatabaseError, MigrationError
 
-OLDEST_SERVER_VERSION = 150000
-"""`server_version_num` of the oldest Postgres that is supported: 15."""
+WATCH_SECONDS = 0.2
+"""How often to look who is in the way."""
 
-
-class _Applied(msgspec.Struct):
-    version: str
-    name: str
-    checksum: str
-
-
-class _Exists(msgspec.Struct):
-    exists: bool
-
-
-class _ServerVersion(msgspec.Struct):
-    number: int
-    text: str
-    encoding: str
-
-
-_LOCK = Statement("migrations.lock_migrations", NoRow)
-_CREATE_HISTORY = Statement("migrations.create_history", NoRow)
-_HISTORY_EXISTS = Statement("migrations.history_exists", _Exists)
-_APPLIED = Statement("migrations.applied_migrations", _Applied)
-_RECORD = Statement("migrations.record_migration", NoRow)
-_SERVER_VERSION = Statement("migrations.server_version", _ServerVersion)
+log = structlog.get_logger("migrations")
 
 
 @dataclass(frozen=True)
-class Migration:
-    """One file of sql/migrations.
+class Patience:
+    """How long a migration waits for the locks that it needs.
 
     Attributes:
-        version: The time that its name starts with, `YYYYMMDDTHHMMSS`. Versions sort as text.
-        name: The file's name without its extension.
+        lock_seconds: How long it waits at once, and so how long it may keep others waiting. More than Postgres's
+            deadlock_timeout (1 s), after which an autovacuum that is in the way gives up.
+        pause_seconds: How long it lets others work before it tries again.
+        attempts: How often it tries before it fails.
     """
 
-    version: str
-    name: str
-    text: str
-
-    @property
-    def checksum(self) -> str:
-        """SHA-256 of the text, with line endings normalized because Git may have changed them."""
-        return hashlib.sha256(self.text.replace("\r\n", "\n").encode()).hexdigest()
+    lock_seconds: float = 2.0
+    pause_seconds: float = 5.0
+    attempts: int = 30
 
 
-def migration_files(directory: Path | None = None) -> list[Migration]:
-    """Return the migrations on disk, in order."""
-    paths = sorted((directory or sql_dir() / "migrations").glob("[0-9]*T[0-9]*_*.sql"))
-    return [Migration(path.stem.partition("_")[0], path.stem, path.read_text("utf-8")) for path in paths]
+class Blocker(msgspec.Struct, frozen=True):
+    """A session that holds a lock, or waits for it ahead of us.
+
+    Attributes:
+        pid: Its process; 0 for a prepared transaction.
+        program: Its application_name; None if it has none, or this login may not see it. The same for the others.
+        state: What it does, such as `idle in transaction`.
+        since: When its transaction began.
+    """
+
+    pid: int
+    program: str | None
+    login: str | None
+    state: str | None
+    since: datetime | None
+
+    def __str__(self) -> str:
+        """Describe it in words for an operator."""
+        if not self.pid:
+            return "a prepared transaction (see pg_prepared_xacts)"
+        names = " of ".join(name for name in (self.program, self.login) if name)
+        doing = f"{self.state} since {self.since:%Y-%m-%d %H:%M:%S}Z" if self.state and self.since else self.state
+        shown = ", ".join(part for part in (names, doing) if part)
+        return f"pid {self.pid} ({shown or 'this login may not see what it does'})"
 
 
-async def migrate(connection: Connection, directory: Path | None = None) -> list[Migration]:
-    """Apply all pending migrations in one transaction, and return them.
+_BLOCKERS = Statement("migrations.blockers", Blocker)
 
-    Takes the advisory lock of the migrations: if several programs start at once, one migrates and the others wait.
+
+async def migrate(
+    connection: Connection, directory: Path | None = None, *, patience: Patience | None = None
+) -> list[Migration]:
+    """Apply all pending migrations, each in a transaction of its own, and return them.
+
+    If several programs start at once, one migrates and the others wait.
 
     Raises:
         DatabaseError: The server is older than Postgres 15, or the database's encoding is not UTF8.
-        MigrationError: An applied migration is missing on disk or has changed.
+        MigrationError: An applied migration is missing on disk or has changed, or a lock could not be had.
     """
-    await check_server_version(connection)
-    async with connection.transaction():
-        await _LOCK.run(connection)
-        await _CREATE_HISTORY.run(connection)
-        pending = _pending(migration_files(directory), await _APPLIED.all(connection))
-        for migration in pending:
-            await connection.execute(migration.text.encode())
-            await _RECORD.run(connection, version=migration.version, name=migration.name, checksum=migration.checksum)
-    return pending
+    await prepare_session(connection)
+    applied: list[Migration] = []
+    while migration := await _apply_next_patiently(connection, directory, patience or Patience()):
+        applied.append(migration)
+    return applied
 
 
-async def pending_migrations(connection: Connection) -> list[Migration]:
-    """Return the migrations that `migrate` would apply, without changing anything.
-
-    Raises:
-        MigrationError: An applied migration is missing on disk or has changed.
-    """
-    history = await _HISTORY_EXISTS.one(connection)
-    applied = await _APPLIED.all(connection) if history.exists else []
-    return _pending(migration_files(), applied)
-
-
-async def check_server_version(connection: Connection) -> str:
-    """Return the server's version as it prints it.
-
-    Raises:
-        DatabaseError: The server is older than Postgres 15, or the database's encoding is not UTF8.
-    """
-    version = await _SERVER_VERSION.one(connection)
-    if version.number < OLDEST_SERVER_VERSION:
-        raise DatabaseError(f"The database is Postgres {version.text}; Routines needs 15 or newer.")
-    if version.encoding != "UTF8":
-        raise DatabaseError(
-            f"The database's encoding is {version.encoding}; Routines needs UTF8. "
-            "Make it with: CREATE DATABASE … TEMPLATE template0 ENCODING 'UTF8'."
+async def _apply_next_patiently(connection: Connection, directory: Path | None, patience: Patience) -> Migration | None:
+    name = holder = end = ""
+    for attempt in range(1, patience.attempts + 1):
+        begun: list[Migration] = []
+        async with _watching(connection) as blockers:
+            try:
+                return await apply_next(connection, directory, lock_seconds=patience.lock_seconds, begin=begun)
+            except LockNotAvailable:
+                if not begun:  # the advisory lock: another migrator is at work
+                    raise
+        name, holder = begun[0].name, " and ".join(map(str, blockers)) or "another session"
+        end = f"End it with SELECT pg_terminate_backend({blockers[0].pid})" if blockers else "End it"
+        log.warning(
+            "migration waits for a lock", migration=name, holder=holder, attempt=attempt, attempts=patience.attempts
         )
-    return version.text
+        if attempt < patience.attempts:
+            await asyncio.sleep(patience.pause_seconds)
+    raise MigrationError(
+        f"Migration {name} did not get its locks in {patience.attempts} attempts of {patience.lock_seconds:g} s: "
+        f"{holder} was in the way. Nothing of it was applied. {end}, or wait, and run `routines migrate` again."
+    )
 
 
-def _pending(files: list[Migration], applied: list[_Applied]) -> list[Migration]:
-    by_version = {migration.version: migration for migration in files}
-    for row in applied:
-        migration = by_version.pop(row.version, None)
-        if migration is None:
-            raise MigrationError(
-                f"Migration {row.name} was applied to this database but is not in sql/migrations: "
-                "this Routines is older than the database. Install the newer version again."
-            )
-        if migration.checksum != row.checksum:
-            raise MigrationError(
-                f"Migration {migration.name} has changed since it was applied to this database. "
-                "Restore the file and put the change into a new migration."
-            )
-    newest = max((row.version for row in applied), default="")
-    for migration in by_version.values():
-        if migration.version < newest:
-            raise MigrationError(
-                f"Migration {migration.name} is older than {newest}, which was already applied to this database. "
-                "Rename it with the current time."
-            )
-    return list(by_version.values())
+@asynccontextmanager
+async def _watching(connection: Connection) -> AsyncGenerator[list[Blocker]]:
+    """Yield a list that holds the sessions which last kept this connection waiting."""
+    found: list[Blocker] = []
+    watching = asyncio.create_task(_watch(connection, found))
+    try:
+        yield found
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError, *LOST, DatabaseError):  # the migration does not depend on it
+            await watching
+
+
+async def _watch(connection: Connection, found: list[Blocker]) -> None:
+    await asyncio.sleep(WATCH_SECONDS)  # most migrations wait for nobody
+    url = make_conninfo(connection.info.dsn, password=connection.info.password)
+    async with connect(url, "routines-migrate-watch") as own:
+        while True:
+            found[:] = await _BLOCKERS.all(own, pid=connection.info.backend_pid) or found
+            await asyncio.sleep(WATCH_SECONDS)

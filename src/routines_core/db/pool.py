@@ -15,6 +15,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from routines_core.db.roles import take_role
 from routines_core.errors import ConfigurationError, DatabaseError, SilenceError, StatementTimeoutError
+from routines_core.json_numbers import loads
 from routines_core.mask import MASK
 
 Connection: TypeAlias = AsyncConnection[Any]
@@ -47,8 +48,8 @@ def _connection_arguments(program: str, settings: dict[str, str]) -> dict[str, A
 
 
 async def _set_up(connection: Connection, role: str | None) -> None:
-    """Use msgspec for JSON, and switch to the program's role if the login may."""
-    set_json_loads(msgspec.json.decode, connection)
+    """Use our JSON, and switch to the program's role if the login may."""
+    set_json_loads(loads, connection)
     set_json_dumps(msgspec.json.encode, connection)
     if role:
         await take_role(connection, role)

@@ -8,11 +8,13 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 from psycopg.types.json import Json, Jsonb
 
 from routines_core.db.constraint_errors import domain_errors
 from routines_core.db.pool import Connection
 from routines_core.db.statements import NoRow, Statement
+from routines_core.json_numbers import shortened
 
 MAX_CRASHES = 3
 """A run fails once it has lost this many workers."""
@@ -30,7 +32,8 @@ class Claim(msgspec.Struct, frozen=True):
         id: The run.
         fence: Named by every later write.
         task_version: The version of the workflow that the run was created with.
-        workflow_id: As it was at the first claim. The idempotency keys of its steps begin with it.
+        workflow_id: As it was at the first claim.
+        run_id: Unique among all runs of all databases. The idempotency keys of its steps begin with it.
         seconds_left: Seconds until the run's deadline.
         init_params: The run's parameters as JSON, if they are small and this is its first claim; otherwise None, and
             they are to be loaded.
@@ -42,6 +45,7 @@ class Claim(msgspec.Struct, frozen=True):
     task_id: int
     task_version: int
     workflow_id: str
+    run_id: str
     seconds_left: float
     init_params: str | None = None
 
@@ -51,13 +55,18 @@ class Loaded(msgspec.Struct, frozen=True):
 
     Attributes:
         init_params: The run's parameters as JSON.
-        finished_steps: Inputs and outputs of its completed steps by name, as JSON; None if there is too much of them.
+        finished_steps: Inputs and outputs of its completed steps by name, as JSON, and has_file where it is true; None
+            if there is too much of them.
         attempts: The attempt that each other step has reached, by name.
+        finished: The number of completed steps.
+        log_events: The number of events in the run's log. A new run has two: it was created and claimed.
     """
 
     init_params: str
     finished_steps: str | None
     attempts: dict[str, int]
+    finished: int = 0
+    log_events: int = 2
 
 
 class RunOutline(msgspec.Struct, frozen=True):
@@ -94,6 +103,7 @@ class StepRecord(msgspec.Struct, frozen=True):
         position: Its place in workflow.steps, from 0.
         status: running, completed or failed.
         outputs: The result of the activity; None if there is none yet.
+        has_file: Whether outputs is a reference to the file that holds them: see LargeOutputs.
         error: Why it failed; None if it did not.
         attempt: Which attempt of the step this is, from 1.
         failed_try: Why the previous attempt failed, appended to the earlier errors; None if there is nothing to append.
@@ -108,6 +118,7 @@ class StepRecord(msgspec.Struct, frozen=True):
     error: str | None = None
     attempt: int = 1
     failed_try: str | None = None
+    has_file: bool = False
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
@@ -207,7 +218,7 @@ async def claim(
         most_each: The maximum for each collection; None for no such limit.
     """
     served = last_tasks or {}
-    return await _CLAIM.all(
+    claims = await _CLAIM.all(
         connection,
         capacity=capacity,
         worker=worker,
@@ -219,11 +230,16 @@ async def claim(
         most_each=most_each,
         inline_bytes=INLINE_BYTES,
     )
+    return [replace(run, init_params=shortened(run.init_params)) if run.init_params else run for run in claims]
 
 
 async def load(connection: Connection, run: Claim, *, most_bytes: int = 2**30) -> Loaded | None:
     """Return what the run's steps need; None if the run no longer belongs to this worker."""
-    return await _LOAD.first(connection, id=run.id, fence=run.fence, most_bytes=most_bytes)
+    found = await _LOAD.first(connection, id=run.id, fence=run.fence, most_bytes=most_bytes)
+    if found is None:
+        return None
+    finished = None if found.finished_steps is None else shortened(found.finished_steps)
+    return replace(found, init_params=shortened(found.init_params), finished_steps=finished)
 
 
 async def load_workflow(connection: Connection, *, task_id: int, version: int) -> str | None:

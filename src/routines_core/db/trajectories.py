@@ -15,6 +15,7 @@ from routines_core.db.pool import Connection
 from routines_core.db.secrets import SealedSecret, as_parameters
 from routines_core.db.statements import Statement
 from routines_core.errors import NotFoundError
+from routines_core.json_numbers import shortened
 
 MOST_COUNTED = 100_000
 """A list counts a task's runs up to this number."""
@@ -223,7 +224,7 @@ async def with_large_steps(
         total_bytes=most_bytes,
         work_bytes=WORK_FACTOR * most_bytes,
     )
-    steps: Any = msgspec.Raw(row.steps)
+    steps: Any = msgspec.Raw(shortened(row.steps))
     return msgspec.structs.replace(found, steps=steps, truncated=row.truncated)
 
 

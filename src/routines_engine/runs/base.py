@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 import structlog
 
 from routines_core.db import Connection, Pool, open_pool, runs
+from routines_core.db.schema import await_schema
 from routines_core.files.opening import open_file_store
 from routines_core.keyring import Keyring, load_keyring
 from routines_core.lifecycle import freeze_loaded, sleep_or_stop, stop_event
@@ -222,6 +223,7 @@ async def serve(settings: Settings, database_url: str, make_worker: MakeWorker, 
 
     Raises:
         ConfigurationError: The encryption keys are missing or malformed.
+        MigrationError: This version cannot work with the database's schema.
     """
     keyring, stop = load_keyring(settings), stop_event()
     load_entry_points()  # before any run is claimed: importing takes time, in which no lease would be renewed
@@ -232,17 +234,13 @@ async def serve(settings: Settings, database_url: str, make_worker: MakeWorker, 
         executor = pool_of(settings, modules)
         worker = make_worker(settings, pool, stop, keyring, executor=executor)
         metrics = worker.metrics
-        log.info("working", concurrency=settings.worker_concurrency)
-        async with (
-            opened(executor),
-            listening(settings, metrics, metrics.health),
-            metrics.loop_lag.observed(),
-            woken(worker.wake, database_url),
-            asyncio.TaskGroup() as programs,
-        ):
-            programs.create_task(worker.run())
-            programs.create_task(run_deliveries(settings, database_url, stop, keyring=keyring, metrics=metrics))
-            programs.create_task(run_retention(settings, database_url, stop, open_file_store(settings)))
+        async with opened(executor), listening(settings, metrics, metrics.health), metrics.loop_lag.observed():
+            await await_schema(database_url, "routines-worker", stop, role="routines_worker")
+            log.info("working", concurrency=settings.worker_concurrency)
+            async with woken(worker.wake, database_url), asyncio.TaskGroup() as programs:
+                programs.create_task(worker.run())
+                programs.create_task(run_deliveries(settings, database_url, stop, keyring=keyring, metrics=metrics))
+                programs.create_task(run_retention(settings, database_url, stop, open_file_store(settings)))
     log.info("stopped")
 
 

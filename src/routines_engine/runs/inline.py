@@ -53,14 +53,14 @@ class InlineExecutor:
         """Run a workflow, or one attempt of a step, and return how it ended: see ProcessPool."""
         del collection_id
         run = handler.record.services.claimed.run.id
-        budget = Budget(payload.most_bytes, len(payload.finished_steps))
+        budget = Budget(payload)
 
         async def checkpoint(record: StepRecord) -> None:
             step = recorded(record)
+            budget.take(step)
             if step.status != "completed":
                 await handler.begun(step)
                 return
-            budget.take(step)
             handler.completed(step)
 
         stepper = Stepper(
@@ -69,6 +69,7 @@ class InlineExecutor:
             _decoded(payload.finished_steps),
             checkpoint,
             workflow_id=payload.workflow_id,
+            run_id=payload.run_id,
             services=InlineServices(handler),
             attempts=payload.attempts,
             allow_private=payload.allow_private,

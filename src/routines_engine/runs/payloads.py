@@ -22,7 +22,7 @@ class Payloads:
     Attributes:
         resources: What the worker's runs share.
         allow_private: Whether steps may send requests to loopback and private addresses.
-        most_bytes: How much the steps of a run may hold.
+        most_bytes: How much the steps of a run may hold, whatever the limits of its collection are.
     """
 
     resources: WorkerResources
@@ -41,27 +41,33 @@ class Payloads:
         """
         if run.init_params is None:
             return await self.reload(run)
-        return self._payload(run, await self._workflow(run), Loaded(run.init_params, "{}", {}))
+        return await self._payload(run, await self._workflow(run), Loaded(run.init_params, "{}", {}))
 
     async def reload(self, run: Claim) -> Payload:
         """Return the payload of a run as it stands after its last checkpoint; raises as `load` does."""
+        # Not less than the setting: a lowered limit fails the next step, which can say so.
         found = await self.resources.ask(lambda connection: runs.load(connection, run, most_bytes=2 * self.most_bytes))
         if found is None:
             raise LostRunError(run.id)
-        # Twice the limit: it may have been higher when the run began, and JSON from Postgres has more whitespace.
+        # Twice the setting: it may have been higher when the run began, and JSON from Postgres has more whitespace.
         if found.finished_steps is None or len(found.finished_steps) > 2 * self.most_bytes:
             raise InvalidError(f"the run's steps hold more than the limit of {self.most_bytes} bytes")
-        return self._payload(run, await self._workflow(run), found)
+        return await self._payload(run, await self._workflow(run), found)
 
-    def _payload(self, run: Claim, workflow: bytes, found: Loaded) -> Payload:
+    async def _payload(self, run: Claim, workflow: bytes, found: Loaded) -> Payload:
+        limits = await self.resources.run_limits(run.collection_id)
         return Payload(
             workflow,
             found.init_params.encode(),
             (found.finished_steps or "{}").encode(),
             found.attempts,
             run.workflow_id,
+            run.run_id,
             self.allow_private,
-            self.most_bytes,
+            self.most_bytes if limits.step_bytes is None else min(self.most_bytes, limits.step_bytes),
+            limits,
+            found.finished,
+            found.log_events,
         )
 
     async def _workflow(self, run: Claim) -> bytes:

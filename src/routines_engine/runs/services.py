@@ -2,19 +2,21 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
-from routines_core.db import Connection, Pool, children, runs
+from routines_core.db import Connection, Pool, children, limits, runs
 from routines_core.db.children import EndedChild, EndedRun
+from routines_core.db.limits import RunLimits, TakenFile
 from routines_core.db.pool import AWAY
 from routines_core.db.runs import Claim
 from routines_core.db.timeouts import within
-from routines_core.errors import InvalidError, SecretError
+from routines_core.errors import InvalidError, RunLimitError, SecretError, StorageError
 from routines_core.files.store import FileStore
 from routines_core.keyring import Keyring, SecretContext, owner_of_run
 from routines_engine.runs.child_waiter import ChildWaiter
 from routines_engine.runs.claimed_run import ClaimedRun, LostRunError, WaitsForChildrenError
+from routines_engine.runs.run_limits import RunLimitsCache
 
 Answer = TypeVar("Answer")
 FOUND_BYTES = 16 * 1024 * 1024
@@ -37,6 +39,7 @@ class WorkerResources:
         capacity_freed: Called when a claimed run begins to wait for a child, and so takes no capacity.
         may_wait: Whether a claimed run may wait for a child in this worker. If not, it is given up for as long.
         timeout_seconds: Query timeout, after which another connection is tried.
+        limits: What is known of the limits of runs.
     """
 
     pool: Pool
@@ -46,6 +49,15 @@ class WorkerResources:
     capacity_freed: Callable[[], None]
     may_wait: Callable[[ClaimedRun], bool]
     timeout_seconds: float
+    limits: RunLimitsCache = field(default_factory=RunLimitsCache)
+
+    async def run_limits(self, collection_id: int) -> RunLimits:
+        """Return the limits of each run of a collection, as they were at most a second ago."""
+
+        async def read(collection_id: int) -> RunLimits:
+            return await self.ask_once(lambda connection: limits.run_limits(connection, collection_id))
+
+        return await self.limits.of(collection_id, read)
 
     async def ask(self, query: Callable[[Connection], Awaitable[Answer]]) -> Answer:
         """Query the database, retrying while it is unavailable so that no step fails because of it.
@@ -93,6 +105,7 @@ class RunServices:
     claimed: ClaimedRun
     step: str = ""
     attempt: int = 1
+    _secrets: set[str] = field(default_factory=set[str])
 
     @property
     def _run(self) -> Claim:
@@ -101,12 +114,20 @@ class RunServices:
     async def secret(self, name: str) -> str | None:
         """Return the secret param of this name or else the collection's environment variable; None if neither exists.
 
+        A worker that resumes the run reads the secrets again that its finished steps name, so they count again.
+
         Raises:
+            RunLimitError: The run has read as many other secrets as it may.
             SecretError: It is stored but cannot be decrypted.
         """
         sealed = await self.resources.ask(lambda connection: runs.sealed_secret(connection, self._run, name))
         if sealed is None:
             return None
+        most = (await self.resources.run_limits(self._run.collection_id)).secrets
+        wanted = len(self._secrets | {name})
+        if most is not None and name not in self._secrets and wanted > most:
+            raise RunLimitError(f"the run would read {wanted} secrets, more than its limit run_secrets of {most}")
+        self._secrets.add(name)
         if sealed.secret_id is None or sealed.ciphertext is None:
             raise SecretError(f"The secret {name!r} was deleted: set it again.")
         kind = "environment" if sealed.run_id is None else "secret_param"
@@ -125,6 +146,7 @@ class RunServices:
 
         Raises:
             InvalidError: The task does not exist or does not declare all the keys, or runs are nested too deeply.
+            RunLimitError: The run's tree has as many runs as it may.
             LostRunError: The run no longer belongs to this worker.
             WaitsForChildrenError: Too many runs of the collection wait here. The run is to be given up until its
                 children have ended; the same attempt then finds them again.
@@ -149,6 +171,7 @@ class RunServices:
         return ended
 
     async def _start(self, task: str, init_params: str, index: int) -> int:
+        most = (await self.resources.run_limits(self._run.collection_id)).children
         started = await self.resources.ask(
             lambda connection: children.start_child(
                 connection,
@@ -158,6 +181,7 @@ class RunServices:
                 init_params=init_params,
                 index=index,
                 attempt=self.attempt,
+                most_children=most,
             )
         )
         if not started.is_ours:
@@ -166,6 +190,10 @@ class RunServices:
             raise InvalidError(f"the collection has no task {task!r}")
         if started.unknown_keys:
             raise InvalidError(f"the task {task!r} does not declare {', '.join(started.unknown_keys)}")
+        if started.id is None and started.is_tree_full:
+            raise RunLimitError(
+                f"the run's tree is at its limit run_children: it has {most} of {most} runs, ended ones included"
+            )
         if started.id is None:
             raise InvalidError(f"runs cannot start runs more than {children.MAX_DEPTH} levels deep")
         return started.id
@@ -206,9 +234,32 @@ class RunServices:
         """Save a file for the collection, for as long as the run is kept. Returns the path to read it by.
 
         Raises:
+            RunLimitError: The collection has as many files as it may.
             LostRunError: The run no longer belongs to this worker; retention deletes the file.
         """
-        path = await self.resources.files.save(self._run.collection_id, name, content)
+        collection_id, size = self._run.collection_id, len(content)
+        # Counted twice if the answer is lost and it is asked again; the next listing of the files corrects that.
+        taken = await self.resources.ask(
+            lambda connection: limits.take_file(connection, collection_id, size_bytes=size)
+        )
+        if not taken.is_taken:
+            raise _too_many_files(taken, size)
+        try:
+            path = await self.resources.files.save(collection_id, name, content)
+        except StorageError:
+            await self.resources.ask(
+                lambda connection: limits.give_back_file(connection, collection_id, size_bytes=size)
+            )
+            raise
         if not await self.resources.ask(lambda connection: runs.use_file(connection, self._run, path)):
             raise LostRunError(self._run.id)
         return path
+
+
+def _too_many_files(taken: TakenFile, size_bytes: int) -> RunLimitError:
+    """Return the error for a file that was not saved because of a limit of the collection."""
+    if taken.most_files is not None and taken.files >= taken.most_files:
+        use = f"files: it has {taken.files} of {taken.most_files} files"
+    else:
+        use = f"file_bytes: it has {taken.file_bytes} of {taken.most_bytes} bytes, and the file {size_bytes}"
+    return RunLimitError(f"the file was not saved, because the collection is at its limit {use}")

@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ import msgspec
 import uvloop
 
 from routines_core.db.runs import StepRecord
-from routines_core.errors import InvalidError, RoutinesError, SecretError, StorageError
+from routines_core.errors import InvalidError, RoutinesError, RunLimitError, SecretError, StorageError
 from routines_core.lifecycle import freeze_loaded
 from routines_core.logging import configure_logging
 from routines_engine.sandbox.budget import Budget
@@ -49,6 +49,7 @@ from routines_engine.steps.flow import Verdict
 from routines_engine.steps.stepper import Step, Stepper
 from routines_workflow.activity import Child, ChildResult, Found
 from routines_workflow.catalogue import load_entry_points
+from routines_workflow.step_limits import StepLimits
 
 MEMORY_EXIT_CODE = 77
 """Exit code of a process that exceeded its memory limit."""
@@ -58,10 +59,14 @@ SMALL_RUN_BYTES = 8 * 1024
 are sent with what follows."""
 SHORT_WAIT_SECONDS = 1.0
 """Longest wait for the next attempt of a step during which a run keeps its place, in seconds."""
+LARGE_FILE_BYTES = 1024 * 1024
+"""Files that may be larger go to and from the worker one at a time."""
 THREAD_STACK_BYTES = 512 * 1024
 """Stack size of a thread for blocking activities: 32 stacks must fit the memory limit."""
 _PR_SET_PDEATHSIG = 1
-ANSWERS: dict[str, type[RoutinesError]] = {each.__name__: each for each in (InvalidError, SecretError, StorageError)}
+ANSWERS: dict[str, type[RoutinesError]] = {
+    each.__name__: each for each in (InvalidError, RunLimitError, SecretError, StorageError)
+}
 """Errors of a service that the step receives; any other error leaves the run unchanged."""
 
 Result = TypeVar("Result")
@@ -93,9 +98,11 @@ class Calls:
 
     Attributes:
         channel: The connection to the worker.
+        large: Held while a large file is sent or received, so that few of them are in the worker's memory at once.
     """
 
     channel: Channel[FromWorker]
+    large: asyncio.Lock = field(default_factory=asyncio.Lock)
     _waiting: "dict[int, asyncio.Future[msgspec.Raw]]" = field(default_factory=dict[int, "asyncio.Future[msgspec.Raw]"])
     _last: int = 0
 
@@ -172,11 +179,17 @@ class RemoteServices:
 
     async def read_file(self, path: str, max_bytes: int | None = None) -> bytes:
         """See StepServices."""
-        return await self.calls.call(self.run, "read_file", bytes, path=path, max_bytes=max_bytes)
+        async with self._turn(max_bytes):
+            return await self.calls.call(self.run, "read_file", bytes, path=path, max_bytes=max_bytes)
 
     async def save_file(self, name: str, content: bytes) -> str:
         """See StepServices."""
-        return await self.calls.call(self.run, "save_file", str, name=name, content=content)
+        async with self._turn(len(content)):
+            return await self.calls.call(self.run, "save_file", str, name=name, content=content)
+
+    def _turn(self, most_bytes: int | None) -> AbstractAsyncContextManager[Any]:
+        """Return what to wait for before a file of at most so many bytes is sent or received; None for any size."""
+        return nullcontext() if most_bytes is not None and most_bytes <= LARGE_FILE_BYTES else self.calls.large
 
 
 def recorded(record: StepRecord) -> RecordedStep:
@@ -196,13 +209,14 @@ class ProcessStepper(Stepper):
         self._calls = calls
         self._progress = progress
         self._start = start
-        self._budget = Budget(start.payload.most_bytes, len(start.payload.finished_steps))
+        self._budget = Budget(start.payload)
         super().__init__(
             _decoded(start.payload.workflow),
             _decoded(start.payload.init_params),
             _decoded(start.payload.finished_steps),
             self._write_checkpoint,
             workflow_id=start.payload.workflow_id,
+            run_id=start.payload.run_id,
             services=RemoteServices(calls, start.run),
             attempts=start.payload.attempts,
             allow_private=start.payload.allow_private,
@@ -219,7 +233,9 @@ class ProcessStepper(Stepper):
     def _held_bytes(self) -> int:
         """What the next step can be made of, in bytes of JSON."""
         payload = self._start.payload
-        return len(payload.workflow) + len(payload.init_params) + self._budget.used_bytes
+        return (
+            len(payload.workflow) + len(payload.init_params) + self._budget.used_bytes + self._large_outputs.size_bytes
+        )
 
     async def _attempt(self, step: Step, record: StepRecord) -> Any:
         death = self._start.death
@@ -227,17 +243,17 @@ class ProcessStepper(Stepper):
             raise ProcessDiedError(death.cause)
         return await super()._attempt(step, record)
 
-    async def _after_error(self, error: Exception, step: Step, record: StepRecord) -> Verdict:
+    async def _after_error(self, error: Exception, limits: StepLimits, record: StepRecord) -> Verdict:
         if isinstance(error, MemoryError):
             os._exit(MEMORY_EXIT_CODE)  # the process is unusable now; the worker decides about its runs
-        return await super()._after_error(error, step, record)
+        return await super()._after_error(error, limits, record)
 
     async def _write_checkpoint(self, record: StepRecord) -> None:
         step = recorded(record)
+        self._budget.take(step)
         if step.status != "completed":
             await self._calls.store(self._start.run, step)
             return
-        self._budget.take(step)
         if self._calls.channel.send(Completed(self._start.run, step)) > LARGE_FRAME_BYTES:
             await self._calls.channel.drain()
 

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from routines_core.db.limits import RunLimits
+
 NIL = msgspec.Raw(b"\xc0")
 """None as msgpack."""
 
@@ -57,9 +59,13 @@ class Payload(msgspec.Struct, frozen=True, array_like=True):
     Attributes:
         workflow: The stored workflow as JSON.
         init_params: The run's parameters as JSON.
-        finished_steps: `{inputs, outputs}` by name of the steps that completed before, as JSON.
+        finished_steps: `{inputs, outputs}` by name of the steps that completed before, as JSON, and `has_file` if the
+            outputs are in a file.
         attempts: The attempt that each unfinished step had reached, by name.
-        most_bytes: How much the steps of the run may hold, as JSON.
+        most_bytes: How much the steps of the run may hold, as JSON: at most limits.step_bytes.
+        limits: The limits of the run.
+        finished: The number of completed steps.
+        log_events: The number of events in the run's log.
     """
 
     workflow: bytes
@@ -67,8 +73,12 @@ class Payload(msgspec.Struct, frozen=True, array_like=True):
     finished_steps: bytes
     attempts: dict[str, int]
     workflow_id: str
+    run_id: str
     allow_private: bool
     most_bytes: int
+    limits: RunLimits = RunLimits()
+    finished: int = 0
+    log_events: int = 0
 
 
 class ChildEnded(msgspec.Struct, frozen=True):

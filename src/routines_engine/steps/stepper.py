@@ -6,24 +6,26 @@ finished.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from routines_core.db.runs import StepRecord
-from routines_core.errors import InvalidError, RoutinesError
+from routines_core.errors import InvalidError, RoutinesError, RunLimitError, StorageError
 from routines_core.mask import MASK
 from routines_engine.steps.flow import AGAIN, COMPLETED, FAILED, FlowWorkflow, Outline, Verdict
+from routines_engine.steps.large_outputs import MAX_LARGE_BYTES, LargeOutputs
 from routines_engine.steps.masking import Masker
 from routines_engine.steps.masking_services import MaskingServices
-from routines_engine.steps.storable import storable, storable_error
+from routines_engine.steps.storable import LargeValueError, storable, storable_error
 from routines_workflow.activity import Activity, StepContext, StepServices
 from routines_workflow.bindings import MAX_DEPTH, SECRET_ROOTS, bindings_of, depth_of, inputs_of, secrets_in
 from routines_workflow.catalogue import find_activity
 from routines_workflow.step_limits import StepLimits, step_limits
 
+PARTS = ("inputs", "outputs")
+"""What a reference may name of a step."""
 Checkpoint = Callable[[StepRecord], Awaitable[None]]
 NOT_RETRIED = (InvalidError, msgspec.ValidationError)
 """Errors that would recur, since the step's inputs are wrong."""
@@ -78,8 +80,10 @@ class Stepper:
         workflow: The stored workflow.
         init_params: The parameters of this run.
         finished_steps: `{inputs, outputs}` of the steps that earlier claims completed, by name; they are not repeated.
+            Outputs with `has_file: true` beside them are in a file.
         checkpoint: Called as each attempt of a step begins, and at the step's end. If it raises, the run ends.
-        workflow_id: The id by which steps and clients know the run.
+        workflow_id: The id by which clients know the run.
+        run_id: The id by which receivers of its steps know the run.
         services: What steps may ask of the engine.
         attempts: The attempt that each unfinished step had reached, by name.
         allow_private: Whether steps may send requests to loopback and private addresses.
@@ -93,18 +97,22 @@ class Stepper:
         checkpoint: Checkpoint,
         *,
         workflow_id: str,
+        run_id: str,
         services: StepServices,
         attempts: Mapping[str, int] | None = None,
         allow_private: bool = False,
     ) -> None:
         self._stored = workflow
         self._workflow = Workflow()
-        self._values: dict[str, Any] = {**finished_steps, "init_params": init_params}
+        finished = {name: {part: step.get(part) for part in PARTS} for name, step in finished_steps.items()}
+        self._values: dict[str, Any] = {**finished, "init_params": init_params}
         self._finished = set(finished_steps)
         self._checkpoint = checkpoint
         self._workflow_id = workflow_id
+        self._run_id = run_id
         self._masker = Masker()
         self._services = MaskingServices(services, self._masker)
+        self._large_outputs = LargeOutputs(self._services, finished_steps)
         self._attempts = dict(attempts or {})
         self._allow_private = allow_private
         # Kept from one attempt of a step to the next.
@@ -126,13 +134,18 @@ class Stepper:
 
         Raises:
             InvalidError: The workflow is malformed.
+            RunLimitError: These are more secrets than the run may read. The rest would not be masked.
         """
         self._workflow = parse_workflow(self._stored)
         for name in self._finished & self._workflow.step_configs.keys():
-            with suppress(RoutinesError):
+            try:
                 config = self._workflow.step_configs[name]
                 for secret in secrets_in(bindings_of(config, find_activity(config.get("activity")).raw)):
                     await self._services.secret(secret)
+            except RunLimitError:
+                raise
+            except RoutinesError:
+                continue
 
     async def wait(self, seconds: float) -> None:
         """Wait before the next attempt of a step."""
@@ -145,20 +158,25 @@ class Stepper:
         record = StepRecord(name, position, "running", activity, {}, attempt=attempt)
         try:
             step = await self._prepared(name, config)
+        except (StorageError, OSError) as error:  # outputs in a file, which may be readable at the next attempt
+            return await self._after_error(error, step_limits(config or {}), record)
         except RoutinesError as error:
             return await self._failed(record, error)
         record = msgspec.structs.replace(record, inputs=step.masked_inputs)
-        if self._recorded_attempt != (name, attempt):
-            await self._write(record)
         try:
-            outputs = await self._attempt(step, record)
+            if self._recorded_attempt != (name, attempt):
+                await self._write(record)
+        except RunLimitError as error:
+            return await self._failed(record, error)
+        try:
+            completed = await self._completed(record, await self._attempt(step, record))
         except Exception as error:  # noqa: BLE001 - an activity may raise anything, which fails its step
-            return await self._after_error(error, step, record)
+            return await self._after_error(error, step.limits, record)
         try:
-            await self._write(msgspec.structs.replace(record, status="completed", outputs=outputs))
+            await self._write(completed)
         except InvalidError as error:  # the run holds too much
             return await self._failed(record, error)
-        self._values[name] = {"inputs": step.masked_inputs, "outputs": outputs}
+        self._values[name] = {"inputs": step.masked_inputs, "outputs": completed.outputs}
         return Verdict(COMPLETED)
 
     async def _prepared(self, name: str, config: dict[str, Any] | None) -> Step:
@@ -176,16 +194,19 @@ class Stepper:
             raise InvalidError(f"{name!r} has no entry in step_configs")
         if depth_of(config) > MAX_DEPTH:
             raise InvalidError(f"its config is nested more than {MAX_DEPTH} levels deep")
+        limits = step_limits(config)
         activity = find_activity(config.get("activity"))
         bindings = bindings_of(config, activity.raw)
         secrets = await self._secrets(secrets_in(bindings))
-        inputs = inputs_of(bindings, activity.raw, self._values | dict.fromkeys(SECRET_ROOTS, secrets))
+        read = await self._large_outputs.referred_to(bindings)
+        values = self._values | {step: {**self._values[step], "outputs": outputs} for step, outputs in read.items()}
+        inputs = inputs_of(bindings, activity.raw, values | dict.fromkeys(SECRET_ROOTS, secrets))
         masks = dict.fromkeys(SECRET_ROOTS, dict.fromkeys(secrets, MASK))
-        masked = inputs_of(bindings, activity.raw, self._values | masks) if secrets else inputs
+        masked = inputs_of(bindings, activity.raw, values | masks) if secrets else inputs
         # Copies: an activity may modify its inputs, and later steps must not see that. Measured before they are masked.
         stored = storable(inputs, "its inputs")
         masked = self._masker.mask(storable(masked, "its inputs"))
-        return Step(activity, stored, masked, step_limits(config))
+        return Step(activity, stored, masked, limits)
 
     async def _secrets(self, names: set[str]) -> dict[str, str]:
         """Return the values of the secrets that exist, by name."""
@@ -193,11 +214,12 @@ class Stepper:
         return {name: value for name, value in found.items() if value is not None}
 
     async def _attempt(self, step: Step, record: StepRecord) -> Any:
-        """Call the activity once. Returns its outputs without secrets, as they are stored and seen by later steps."""
+        """Call the activity once. Returns its outputs."""
         self._services.fault = None
         seconds = step.limits.timeout_seconds
         context = StepContext(
             self._workflow_id,
+            self._run_id,
             record.name,
             record.attempt,
             self._services,
@@ -206,19 +228,35 @@ class Stepper:
             mask=self._masker.mask,
         )
         if seconds is None:
-            outputs = await step.activity.call(step.inputs, context)
-        else:
-            limit = asyncio.timeout(seconds)
-            try:
-                async with limit:
-                    outputs = await step.activity.call(step.inputs, context)
-            except TimeoutError:
-                if limit.expired():
-                    raise StepTimeoutError(seconds) from None
-                raise
-        return self._masker.mask(storable(outputs, "its outputs"))
+            return await step.activity.call(step.inputs, context)
+        limit = asyncio.timeout(seconds)
+        try:
+            async with limit:
+                return await step.activity.call(step.inputs, context)
+        except TimeoutError:
+            if limit.expired():
+                raise StepTimeoutError(seconds) from None
+            raise
 
-    async def _after_error(self, error: Exception, step: Step, record: StepRecord) -> Verdict:
+    async def _completed(self, record: StepRecord, outputs: Any) -> StepRecord:
+        """Return the record of a completed step, with its outputs without secrets, as later steps see them.
+
+        Outputs that are too large for it are saved in a file.
+        """
+        try:
+            kept = self._masker.mask(storable(outputs, "its outputs"))
+        except LargeValueError:
+            # In a thread, since millions of values take seconds, in which the process must show that it is alive.
+            content = await asyncio.to_thread(self._content_of, outputs)
+            reference = await self._large_outputs.save(record.name, content)
+            return msgspec.structs.replace(record, status="completed", outputs=reference, has_file=True)
+        return msgspec.structs.replace(record, status="completed", outputs=kept)
+
+    def _content_of(self, outputs: Any) -> bytes:
+        """Return large outputs without secrets, as JSON."""
+        return msgspec.json.encode(self._masker.mask(storable(outputs, "its outputs", MAX_LARGE_BYTES)))
+
+    async def _after_error(self, error: Exception, limits: StepLimits, record: StepRecord) -> Verdict:
         """Return the verdict on an attempt that raised.
 
         Raises:
@@ -226,13 +264,16 @@ class Stepper:
         """
         if self._services.fault is not None:
             raise self._services.fault from None
-        if isinstance(error, NOT_RETRIED) or record.attempt >= step.limits.retry.max_attempts:
+        if isinstance(error, NOT_RETRIED) or record.attempt >= limits.retry.max_attempts:
             return await self._failed(record, error)
         next_attempt = msgspec.structs.replace(record, attempt=record.attempt + 1, failed_try=self._text_of(error))
         # Written before the wait, so that the failed attempt is not forgotten if the worker is lost during it.
-        await self._write(next_attempt)
+        try:
+            await self._write(next_attempt)
+        except RunLimitError as at_limit:
+            return await self._failed(record, at_limit)
         self._recorded_attempt = next_attempt.name, next_attempt.attempt
-        return Verdict(AGAIN, step.limits.retry.wait_seconds(record.attempt))
+        return Verdict(AGAIN, limits.retry.wait_seconds(record.attempt))
 
     async def _failed(self, record: StepRecord, error: Exception) -> Verdict:
         """Record that a step failed for good. Returns the verdict."""

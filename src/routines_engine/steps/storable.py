@@ -12,28 +12,38 @@ from routines_core.errors import InvalidError
 from routines_workflow.bindings import MAX_DEPTH
 
 MAX_BYTES = 1024 * 1024
-"""Maximum size as JSON of the inputs or the outputs of a step: every later step and every reader loads them."""
+"""Maximum size as JSON of what a record holds of the inputs or outputs of a step: every later step and every reader
+loads them."""
 MAX_ERROR_CHARACTERS = 10_000
 """Maximum length of an error's text as it is stored."""
 
 
-def storable(value: Any, what: str) -> Any:
+class LargeValueError(InvalidError):
+    """A value is larger than allowed."""
+
+    def __init__(self, what: str, most_bytes: int) -> None:
+        super().__init__(f"{what} are larger than {most_bytes} bytes as JSON: keep large data in a file")
+
+
+def storable(value: Any, what: str, most_bytes: int = MAX_BYTES) -> Any:
     """Return the JSON value as Postgres will give it back.
 
     Args:
         value: The value to store.
         what: What it is, in the plural; begins the sentence of the error ("its inputs").
+        most_bytes: Its maximum size as JSON.
 
     Raises:
-        InvalidError: It is too large or too deeply nested, or holds something that cannot be stored.
+        LargeValueError: It is larger.
+        InvalidError: It is too deeply nested, or holds something that cannot be stored.
     """
-    _measure(value, what)
+    _measure(value, what, most_bytes)
     try:
         encoded = msgspec.json.encode(value)
     except UnicodeEncodeError:
         raise InvalidError(f"{what} hold half of a surrogate pair, which is not a character") from None
-    if len(encoded) > MAX_BYTES:
-        raise InvalidError(_too_large(what))
+    if len(encoded) > most_bytes:
+        raise LargeValueError(what, most_bytes)
     return msgspec.json.decode(encoded)  # NaN and Infinity have become null
 
 
@@ -43,23 +53,25 @@ def storable_error(text: str) -> str:
     return kept if len(kept) <= MAX_ERROR_CHARACTERS else kept[:MAX_ERROR_CHARACTERS] + "…"
 
 
-def _measure(value: Any, what: str) -> None:
+def _measure(value: Any, what: str, most_bytes: int) -> None:
     """Refuse large values before encoding: shared parts can make a value that is small in memory very large as JSON."""
-    pending: list[tuple[Any, int]] = [(value, 0)]
+    pending: list[tuple[list[Any] | dict[str, Any], int]] = [([value], 0)]
     size = 0
     while pending:
-        item, depth = pending.pop()
-        size += _own_size(item, what)
-        if size > MAX_BYTES:
-            raise InvalidError(_too_large(what))
-        if depth > MAX_DEPTH:
+        container, depth = pending.pop()
+        if size + len(container) > most_bytes:
+            raise LargeValueError(what, most_bytes)
+        if depth > MAX_DEPTH and container:
             raise InvalidError(f"{what} are nested more than {MAX_DEPTH} levels deep")
-        if isinstance(item, dict):
-            fields = cast("dict[str, Any]", item)
-            size += sum(_own_size(key, what) for key in fields)
-            pending.extend((each, depth + 1) for each in fields.values())
-        elif isinstance(item, list):
-            pending.extend((each, depth + 1) for each in cast("list[Any]", item))
+        if isinstance(container, dict):
+            size += sum(_own_size(key, what) for key in container)
+            container = list(container.values())
+        for item in container:
+            size += _own_size(item, what)
+            if isinstance(item, dict | list):
+                pending.append((cast("list[Any] | dict[str, Any]", item), depth + 1))
+        if size > most_bytes:
+            raise LargeValueError(what, most_bytes)
 
 
 def _own_size(item: Any, what: str) -> int:
@@ -69,7 +81,3 @@ def _own_size(item: Any, what: str) -> int:
     if "\0" in item:
         raise InvalidError(f"{what} hold a NUL character, which Postgres cannot store")
     return len(item) + 2
-
-
-def _too_large(what: str) -> str:
-    return f"{what} are larger than {MAX_BYTES} bytes as JSON: keep large data in a file"

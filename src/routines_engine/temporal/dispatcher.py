@@ -125,4 +125,4 @@ class Dispatcher:
             attempts=outline.attempts,
             seconds_left=run.seconds_left,
         )
-        return await submit(client, self.settings, run.workflow_id, job)
+        return await submit(client, self.settings, dispatches.temporal_id(run), job)

@@ -1,4 +1,4 @@
-"""Submitting runs to Temporal, by their workflow_id, which Temporal accepts only once."""
+"""Submitting runs to Temporal, by an id that Temporal accepts only once."""
 
 from datetime import timedelta
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from routines_core.db import Connection, connect
-from routines_core.db.migrations import migrate, migration_files
+from routines_core.db.migration_files import migration_files
+from routines_core.db.migrations import migrate
 from routines_core.db.statements import sql_dir
 from routines_core.errors import DatabaseError, MigrationError
 from support.rows import Database, value
@@ -38,10 +39,16 @@ async def test_a_changed_file_is_refused(connection: Connection, files: Path) ->
         await migrate(connection, files)
 
 
-async def test_a_missing_file_is_refused(connection: Connection, files: Path) -> None:
-    (files / f"{FIRST}.sql").unlink()
+async def test_a_missing_file_with_newer_ones_beside_it_is_refused(connection: Connection, files: Path) -> None:
+    (files / f"{FIRST}.sql").rename(files / "21000101T000000_other.sql")
     with pytest.raises(MigrationError, match=f"{FIRST} was applied to this database but is not"):
         await migrate(connection, files)
+
+
+async def test_an_older_version_applies_nothing_to_a_newer_schema(connection: Connection, files: Path) -> None:
+    (files / "21000101T000000_more.sql").write_text("CREATE TABLE routines.more ();")
+    await migrate(connection, files)
+    assert await migrate(connection) == []
 
 
 async def test_a_file_older_than_what_was_applied_is_refused(connection: Connection, files: Path) -> None:

@@ -14,6 +14,7 @@ from routines_core.errors import InvalidError
 from routines_engine.sandbox.messages import Attempt, Ended, Payload, RecordedStep
 from routines_engine.sandbox.pool import ProcessPool, RunDiedError
 from routines_engine.sandbox.process import Limits, StepProcessHandle, _cpu_seconds
+from support.flows import RUN_ID
 
 MIB = 1024 * 1024
 STALL = "it kept its process busy for more than 1 s without a pause"
@@ -37,7 +38,14 @@ class Handler:
         attempts = {each["name"]: each["attempt"] for each in self.records if each["name"] not in done}
         encode = msgspec.json.encode
         return Payload(
-            encode(self.workflow), encode(self.init_params), encode(finished), attempts, "flow-a-b--1", False, 2**24
+            encode(self.workflow),
+            encode(self.init_params),
+            encode(finished),
+            attempts,
+            "flow-a-b--1",
+            RUN_ID,
+            False,
+            2**24,
         )
 
     def placed(self, *, is_alone: bool) -> None:

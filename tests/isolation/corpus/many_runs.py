@@ -89,7 +89,7 @@ def a_mebibyte_in_each_of_ninety_steps(alpha: Alpha) -> None:
 
 @attack(Containment.RUN_BUDGET)
 def thousands_of_steps(alpha: Alpha) -> None:
-    """Twenty of alpha's runs have 3,000 steps each."""
+    """Twenty of alpha's runs have 3,000 steps each, of which the limit lets them run 1,000."""
     alpha.task({f"s{number}": {"activity": "loop_counter"} for number in range(3000)})
     alpha.runs(20)
 

@@ -31,10 +31,10 @@ def a_mask_in_a_mebibyte(alpha: Alpha) -> None:
 
 
 @attack(Containment.LINEAR_MASKING, kind=3)
-def three_hundred_secrets(alpha: Alpha) -> None:
-    """A run has 300 secrets, and its text of nearly 1 MiB must be searched for every spelling of each."""
-    secrets = {f"V{number}": f"secret-{number}-{number * 7919 % 10007:05}" for number in range(300)}
-    names = [f"secret_params.V{number}" for number in range(300)]
+def a_hundred_secrets(alpha: Alpha) -> None:
+    """A run has 100 secrets, as many as it may, and its text of nearly 1 MiB is searched for all spellings of each."""
+    secrets = {f"V{number}": f"secret-{number}-{number * 7919 % 10007:05}" for number in range(100)}
+    names = [f"secret_params.V{number}" for number in range(100)]
     alpha.task(
         {
             "piece": {"activity": "text_echo", "text": "secret-1 " * 6_600},

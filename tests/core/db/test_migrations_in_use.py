@@ -1,0 +1,121 @@
+"""Migrating a database that is in use: who waits for whom, for how long, and who is told."""
+
+import asyncio
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from routines_core.db import Connection, connect
+from routines_core.db.migrations import Patience, migrate
+from routines_core.db.statements import sql_dir
+from routines_core.errors import MigrationError
+from support.rows import Database, value
+from support.stepping import session, until
+
+MORE = "21000101T000000_more"
+LOCK_SECONDS = 0.5
+MARGIN_SECONDS = 2.0
+"""Allowance for a busy machine."""
+MIGRATE = """
+import asyncio, sys
+from pathlib import Path
+from routines_core.db import connect
+from routines_core.db.migrations import Patience, migrate
+
+async def main():
+    async with connect(sys.argv[1], "routines-migrate") as connection:
+        await migrate(connection, Path(sys.argv[2]), patience=Patience(lock_seconds=60))
+
+asyncio.run(main())
+"""
+WAITS = """SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'routines-migrate'
+           AND datname = current_database() AND wait_event_type = 'Lock'"""
+GONE = """SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'routines-migrate'
+          AND datname = current_database()"""
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """The migrations and one more, which needs an exclusive lock."""
+    directory = Path(shutil.copytree(sql_dir() / "migrations", tmp_path / "migrations"))
+    (directory / f"{MORE}.sql").write_text("ALTER TABLE routines.trajectories ADD COLUMN more text;")
+    return directory
+
+
+@pytest.fixture
+async def reader(database: Database) -> AsyncGenerator[Connection]:
+    """A session that has read the runs and is idle in its transaction."""
+    async with session(database, "forgotten") as opened:
+        await opened.execute("BEGIN")
+        await value(opened, "SELECT count(*) FROM routines.trajectories")
+        yield opened
+
+
+async def test_a_migration_in_the_queue_holds_nobody_up_for_long_and_says_who_is_in_the_way(
+    connection: Connection, database: Database, reader: Connection, files: Path
+) -> None:
+    pid, longest = reader.info.backend_pid, 0.0
+    patience = Patience(lock_seconds=LOCK_SECONDS, pause_seconds=0.1, attempts=1000)
+    async with connect(database.url, "migrator") as own:
+        with capture_logs() as logs:
+            migrating = asyncio.create_task(migrate(own, files, patience=patience))
+            while len(logs) < 3:
+                begun_at = time.monotonic()
+                await value(connection, "SELECT count(*) FROM routines.trajectories")
+                longest = max(longest, time.monotonic() - begun_at)
+                await asyncio.sleep(0.01)
+            await reader.execute("ROLLBACK")
+            assert [migration.name for migration in await migrating] == [MORE]
+    assert LOCK_SECONDS / 2 < longest < LOCK_SECONDS + MARGIN_SECONDS
+    assert {log["event"] for log in logs} == {"migration waits for a lock"}
+    assert logs[0]["migration"] == MORE
+    assert logs[0]["holder"].startswith(f"pid {pid} (forgotten of {reader.info.user}, idle in transaction since 20")
+
+
+async def test_a_migration_that_never_gets_its_lock_names_the_session_and_how_to_end_it(
+    connection: Connection, reader: Connection, files: Path
+) -> None:
+    patience = Patience(lock_seconds=LOCK_SECONDS, pause_seconds=0.1, attempts=2)
+    since = await value(connection, "SELECT to_char(xact_start, 'YYYY-MM-DD HH24:MI:SS\"Z\"') FROM pg_stat_activity "
+                        "WHERE pid = %s", reader.info.backend_pid)  # fmt: skip
+    with pytest.raises(MigrationError) as caught:
+        await migrate(connection, files, patience=patience)
+    said, pid = str(caught.value), reader.info.backend_pid
+    assert f"{MORE} did not get its locks in 2 attempts of 0.5 s: pid {pid} (forgotten of" in said
+    assert f"idle in transaction since {since})" in said
+    assert f"SELECT pg_terminate_backend({pid})" in said
+    assert await value(connection, "SELECT count(*) FROM routines.schema_migrations WHERE name = %s", MORE) == 0
+
+
+async def test_a_killed_migration_leaves_the_queue(
+    connection: Connection, database: Database, reader: Connection, files: Path
+) -> None:
+    assert reader
+    process = subprocess.Popen(  # noqa: ASYNC220 - it takes no time
+        [sys.executable, "-c", MIGRATE, database.url, str(files)]
+    )
+    try:
+        await until(connection, WAITS)
+        process.send_signal(signal.SIGKILL)
+        begun_at = time.monotonic()
+        await until(connection, GONE)
+        await value(connection, "SELECT count(*) FROM routines.trajectories")
+        assert time.monotonic() - begun_at < 1 + MARGIN_SECONDS
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def test_each_migration_is_applied_in_a_transaction_of_its_own(connection: Connection, files: Path) -> None:
+    (files / "21000102T000000_bad.sql").write_text("CREATE TABLE routines.bad (); SELECT 1 / 0;")
+    with pytest.raises(Exception, match="division by zero"):
+        await migrate(connection, files)
+    assert await value(connection, "SELECT max(name) FROM routines.schema_migrations") == MORE
+    assert await value(connection, "SELECT to_regclass('routines.bad')::text") is None
