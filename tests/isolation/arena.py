@@ -219,7 +219,8 @@ class Arena:
         [(collection, tasks, steps)] = alpha.execute(
             """SELECT id, (SELECT count(*) FROM routines.tasks WHERE collection_id = collections.id),
                       (SELECT coalesce(max(number), 0) FROM (
-                           SELECT count(*) AS number FROM routines.steps JOIN routines.trajectories ON trajectory_id = id
+                           SELECT count(*) AS number
+                           FROM routines.steps JOIN routines.trajectories ON trajectory_id = trajectories.id
                            WHERE collection_id = collections.id GROUP BY trajectory_id) AS counted)
                FROM routines.collections WHERE name = %s""",
             alpha.collection,
