@@ -26,6 +26,8 @@ SHORT_WAIT_SECONDS = 1.0
 """How long a run waits for a child before it is given up, if it cannot stay: time to start its other children too."""
 RUN_CONNECTIONS = 3
 """How many of the worker's connections its runs use at once; one is kept for collections that use none."""
+LOADED_AT_ONCE = 3
+"""How many runs a worker loads and gives to their processes at once. Each takes several times its size in memory."""
 RETRY_SECONDS = 0.2
 """Delay before asking the database again after losing it."""
 
@@ -44,6 +46,7 @@ class WorkerResources:
         timeout_seconds: Query timeout, after which another connection is tried.
         limits: What is known of the limits of runs.
         connections: Shares the connections that runs may use between collections.
+        loading: Shares between collections how many runs are loaded and given to their processes at once.
     """
 
     pool: Pool
@@ -55,6 +58,7 @@ class WorkerResources:
     timeout_seconds: float
     limits: RunLimitsCache = field(default_factory=RunLimitsCache)
     connections: FairGate = field(default_factory=lambda: FairGate(RUN_CONNECTIONS, reserve=1))
+    loading: FairGate = field(default_factory=lambda: FairGate(LOADED_AT_ONCE, reserve=1))
 
     async def run_limits(self, collection_id: int) -> RunLimits:
         """Return the limits of each run of a collection, as they were at most a second ago."""

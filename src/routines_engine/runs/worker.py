@@ -183,6 +183,8 @@ class Worker(WorkerBase):
             # Without a traceback, which may show what steps were given.
             log.error("flow failed unexpectedly", error=type(error).__name__)  # noqa: TRY400
             return Ended(run.id, f"internal error: {type(error).__name__}")
+        finally:
+            host.delivered()
 
     async def _suspend(self, host: RunHost, run: Claim, seconds: float | None) -> None:
         """Give the run up until its wait is over, or for None until its children have ended."""
