@@ -279,7 +279,7 @@ MUTANTS = [
         "a tree of runs may have any size",
         Containment.RUN_BUDGET,
         ("a-fan-out-of-a-thousand",),
-        "the worker's loop stalled",
+        "alpha's run_children reached",
         limits={"run_children": None},
     ),
     Mutant(
