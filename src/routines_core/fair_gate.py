@@ -49,6 +49,14 @@ class FairGate:
         finally:
             self._leave(owner)
 
+    async def enter(self, owner: Hashable) -> None:
+        """Take a place, waiting for one; `leave` gives it back.
+
+        Raises:
+            GateFullError: Too many of this owner wait.
+        """
+        await self._enter(owner, None)
+
     def try_enter(self, owner: Hashable) -> bool:
         """Take a place if one is free now; `leave` gives it back."""
         if owner in self._waiting or not self._admits(owner):
@@ -57,7 +65,7 @@ class FairGate:
         return True
 
     def leave(self, owner: Hashable) -> None:
-        """Give back a place that `try_enter` took."""
+        """Give back a place that `enter` or `try_enter` took."""
         self._leave(owner)
 
     @property

@@ -7,7 +7,7 @@ An attack is contained if all of this holds:
 - No probe stands still for longer than STANDSTILL_SECONDS: something of it succeeds now and then.
 - No event loop of the API, ticker or worker stalls for longer than STALL_SECONDS.
 - No program exceeds its limit in MEMORY_BYTES, and none exits.
-- Alpha has stored no more than ALPHAS_LIMITS, which the arena sets as an operator would, allow, times OVERSHOOT.
+- Alpha has exceeded none of ALPHAS_LIMITS, which the arena sets as an operator would, by more than OVERSHOOT.
 - RECOVERY_SECONDS after the attack, beta's probes are within their bounds again, none of alpha's cancelled runs is
   still active, the programs use at most SPARE_CORES more processor time than before, and none of them is busy all the
   time, which shows even if a busy machine gives it little processor time.
@@ -44,8 +44,8 @@ SPARE_CORES = 0.4
 """Processor time, in cores, that all programs may use after an attack beyond the quiet value: no work may linger."""
 MEMORY_BYTES = {"api": 400 * MIB, "ticker": 200 * MIB, "worker": 400 * MIB, STEP_PROCESSES: 704 * MIB}
 """Maximum resident memory. A step process may use 512 MiB beyond the 100 MiB or so that it starts with; some margin."""
-ALPHAS_LIMITS: dict[str, int | None] = {"tasks": 300, "files": 300}
-"""Limits of alpha's collection that an attack can reach; the built-in ones would take it hours."""
+ALPHAS_LIMITS: dict[str, int | None] = {"tasks": 300, "files": 300, "run_steps": 1000, "run_children": 300}
+"""Limits of alpha's collection that an attack can reach; most of the built-in ones would take it hours."""
 OVERSHOOT = 1.5
 """Requests in progress may exceed a limit; an attack exceeds it many times without one."""
 TIMELY_SECONDS = 20.0
@@ -216,17 +216,25 @@ class Arena:
 
     def _excess(self, alpha: Alpha) -> list[str]:
         """Return a sentence for each limit that alpha has exceeded; counted by what is there."""
-        [(collection, tasks)] = alpha.execute(
-            """SELECT id, (SELECT count(*) FROM routines.tasks WHERE collection_id = collections.id)
+        [(collection, tasks, steps, children)] = alpha.execute(
+            """SELECT id, (SELECT count(*) FROM routines.tasks WHERE collection_id = collections.id),
+                      (SELECT coalesce(max(number), 0) FROM (
+                           SELECT count(*) AS number
+                           FROM routines.steps JOIN routines.trajectories ON trajectory_id = trajectories.id
+                           WHERE collection_id = collections.id GROUP BY trajectory_id) AS counted),
+                      (SELECT coalesce(max(number), 0) FROM (
+                           SELECT count(*) AS number FROM routines.trajectories
+                           WHERE collection_id = collections.id AND root_id IS NOT NULL GROUP BY root_id) AS counted)
                FROM routines.collections WHERE name = %s""",
             alpha.collection,
         )
         folder = self.programs.files / str(collection)
-        stored = {"tasks": tasks, "files": len(list(folder.iterdir())) if folder.exists() else 0}
+        files = len(list(folder.iterdir())) if folder.exists() else 0
+        found = {"tasks": tasks, "files": files, "run_steps": steps, "run_children": children}
         return [
-            f"alpha has stored {stored[name]} {name}, more than its limit of {most}"
+            f"alpha's {name} reached {found[name]}, more than its limit of {most}"
             for name, most in ALPHAS_LIMITS.items()
-            if most is not None and stored[name] > OVERSHOOT * most
+            if most is not None and found[name] > OVERSHOOT * most
         ]
 
     def _harm_to_programs(self, worst: dict[str, Stall]) -> list[str]:

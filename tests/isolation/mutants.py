@@ -252,6 +252,15 @@ MUTANTS = [
         ),
     ),
     Mutant(
+        "the connections of a worker are first come, first served",
+        Containment.FAIR_SHARES,
+        ("a-fan-out-of-a-thousand",),
+        "beta's run-sync stood still",
+        edits=(
+            Edit(f"{ENGINE}/runs/services.py", "FairGate(RUN_CONNECTIONS, reserve=1)", "FairGate(10**6, reserve=0)"),
+        ),
+    ),
+    Mutant(
         "the steps of a run may hold any number of bytes",
         Containment.RUN_BUDGET,
         ("runs-beyond-their-budget-lose-their-worker",),
@@ -263,14 +272,14 @@ MUTANTS = [
         "a run may have any number of steps",
         Containment.RUN_BUDGET,
         ("readers-of-a-run-of-thousands-of-steps",),
-        "the api's loop stalled",
+        "alpha's run_steps reached",
         limits={"run_steps": None},
     ),
     Mutant(
         "a tree of runs may have any size",
         Containment.RUN_BUDGET,
         ("a-fan-out-of-a-thousand",),
-        "the worker's loop stalled",
+        "alpha's run_children reached",
         limits={"run_children": None},
     ),
     Mutant(

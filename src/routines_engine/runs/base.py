@@ -26,9 +26,9 @@ from routines_engine.runs.child_waiter import ChildWaiter
 from routines_engine.runs.claimed_run import ClaimedRun
 from routines_engine.runs.host import RunHost
 from routines_engine.runs.inline import InlineExecutor
-from routines_engine.runs.journal import Journal
+from routines_engine.runs.journal import WRITERS, Journal
 from routines_engine.runs.payloads import Payloads
-from routines_engine.runs.services import WorkerResources
+from routines_engine.runs.services import RUN_CONNECTIONS, WorkerResources
 from routines_engine.sandbox.messages import Attempt, Ended, Payload
 from routines_engine.sandbox.pool import ProcessPool
 from routines_engine.sandbox.process import Limits
@@ -45,8 +45,9 @@ REAP_COST_FACTOR = 20
 """Reaping reads every run that was begun, so a worker waits at least this many times as long as the last one took."""
 DRAIN_SECONDS = 0.8
 """At shutdown: time to write what is still queued, and then to give back the runs."""
-CONNECTIONS = 4
-"""Pool size, not counting the connection for notifications. No run holds a connection while its step works."""
+CONNECTIONS = WRITERS + RUN_CONNECTIONS + 1
+"""Pool size, not counting the connection for notifications: for the journal, the runs and the worker itself. No run
+holds a connection while its step works."""
 
 Answer = TypeVar("Answer")
 

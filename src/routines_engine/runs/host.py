@@ -1,6 +1,7 @@
 """The worker's side of one run in a step process: answers its calls and keeps its budget."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,15 +63,34 @@ class RunHost:
 
     record: Record
     payloads: Payloads
+    _is_loading: bool = False
 
     async def load(self) -> Payload:
         """Return what the run's process needs, and begin to count its steps' bytes."""
-        return self._counted(await self.payloads.load(self.record.services.claimed.run))
+        run = self.record.services.claimed.run
+        if run.init_params is not None:  # a new run, whose parameters came with the claim
+            return self._counted(await self.payloads.load(run))
+        return await self._loaded(lambda: self.payloads.load(run))
 
     async def reload(self) -> Payload:
         """Return the run as it stands after its last checkpoint."""
         await self.record.flush()
-        return self._counted(await self.payloads.reload(self.record.services.claimed.run))
+        run = self.record.services.claimed.run
+        return await self._loaded(lambda: self.payloads.reload(run))
+
+    async def _loaded(self, load: Callable[[], Awaitable[Payload]]) -> Payload:
+        """Load the run when it is its turn. The next run's turn comes once this one's process has got it."""
+        if not self._is_loading:
+            resources = self.record.services.resources
+            await resources.loading.enter(self.record.services.claimed.run.collection_id)
+            self._is_loading = True
+        return self._counted(await load())
+
+    def delivered(self) -> None:
+        """Note that the process has got the run, or will never need it."""
+        if self._is_loading:
+            self._is_loading = False
+            self.record.services.resources.loading.leave(self.record.services.claimed.run.collection_id)
 
     @property
     def is_waiting(self) -> bool:
@@ -83,10 +103,12 @@ class RunHost:
 
     def begun(self, step: RecordedStep) -> asyncio.Future[float]:
         """Store that an attempt begins or has failed; the future is done once it is stored, and raises as `handle`."""
+        self.delivered()
         return self.record.begun(step)
 
     def completed(self, step: RecordedStep) -> None:
         """Record a completed step; it is stored with what follows."""
+        self.delivered()
         self.record.completed(step)
 
     def _counted(self, payload: Payload) -> Payload:
@@ -100,6 +122,7 @@ class RunHost:
             RoutinesError: The service refused.
             LostRunError: The run no longer belongs to this worker.
         """
+        self.delivered()
         services = self.record.services
         match method:
             case "secret":

@@ -46,7 +46,9 @@ class Payloads:
     async def reload(self, run: Claim) -> Payload:
         """Return the payload of a run as it stands after its last checkpoint; raises as `load` does."""
         # Not less than the setting: a lowered limit fails the next step, which can say so.
-        found = await self.resources.ask(lambda connection: runs.load(connection, run, most_bytes=2 * self.most_bytes))
+        found = await self.resources.ask_for(
+            run, lambda connection: runs.load(connection, run, most_bytes=2 * self.most_bytes)
+        )
         if found is None:
             raise LostRunError(run.id)
         # Twice the setting: it may have been higher when the run began, and JSON from Postgres has more whitespace.
@@ -75,7 +77,7 @@ class Payloads:
         key = run.task_id, run.task_version
         loading = self._workflows.get(key)
         if loading is None:
-            loading = self._workflows[key] = asyncio.create_task(self._load_workflow(*key))
+            loading = self._workflows[key] = asyncio.create_task(self._load_workflow(run))
         self._workflows.move_to_end(key)
         if loading.done() and not loading.cancelled() and loading.exception() is None:
             return loading.result()
@@ -84,9 +86,9 @@ class Payloads:
         finally:
             self._shrink()
 
-    async def _load_workflow(self, task_id: int, version: int) -> bytes:
-        found = await self.resources.ask(
-            lambda connection: runs.load_workflow(connection, task_id=task_id, version=version)
+    async def _load_workflow(self, run: Claim) -> bytes:
+        found = await self.resources.ask_for(
+            run, lambda connection: runs.load_workflow(connection, task_id=run.task_id, version=run.task_version)
         )
         if found is None:
             raise InvalidError("the version of the workflow that it started with was deleted")

@@ -12,6 +12,7 @@ from routines_core.db.pool import AWAY
 from routines_core.db.runs import Claim
 from routines_core.db.timeouts import within
 from routines_core.errors import InvalidError, RunLimitError, SecretError, StorageError
+from routines_core.fair_gate import FairGate
 from routines_core.files.store import FileStore
 from routines_core.keyring import Keyring, SecretContext, owner_of_run
 from routines_engine.runs.child_waiter import ChildWaiter
@@ -23,6 +24,10 @@ FOUND_BYTES = 16 * 1024 * 1024
 """Maximum size of the steps of all runs that one step reads, in bytes."""
 SHORT_WAIT_SECONDS = 1.0
 """How long a run waits for a child before it is given up, if it cannot stay: time to start its other children too."""
+RUN_CONNECTIONS = 3
+"""How many of the worker's connections its runs use at once; one is kept for collections that use none."""
+LOADED_AT_ONCE = 3
+"""How many runs a worker loads and gives to their processes at once. Each takes several times its size in memory."""
 RETRY_SECONDS = 0.2
 """Delay before asking the database again after losing it."""
 
@@ -40,6 +45,8 @@ class WorkerResources:
         may_wait: Whether a claimed run may wait for a child in this worker. If not, it is given up for as long.
         timeout_seconds: Query timeout, after which another connection is tried.
         limits: What is known of the limits of runs.
+        connections: Shares the connections that runs may use between collections.
+        loading: Shares between collections how many runs are loaded and given to their processes at once.
     """
 
     pool: Pool
@@ -50,6 +57,8 @@ class WorkerResources:
     may_wait: Callable[[ClaimedRun], bool]
     timeout_seconds: float
     limits: RunLimitsCache = field(default_factory=RunLimitsCache)
+    connections: FairGate = field(default_factory=lambda: FairGate(RUN_CONNECTIONS, reserve=1))
+    loading: FairGate = field(default_factory=lambda: FairGate(LOADED_AT_ONCE, reserve=1))
 
     async def run_limits(self, collection_id: int) -> RunLimits:
         """Return the limits of each run of a collection, as they were at most a second ago."""
@@ -69,6 +78,14 @@ class WorkerResources:
                 return await self.ask_once(query)
             except AWAY:
                 await asyncio.sleep(RETRY_SECONDS)
+
+    async def ask_for(self, run: Claim, query: Callable[[Connection], Awaitable[Answer]]) -> Answer:
+        """Query the database for a run, as `ask` does, on a connection from its collection's share.
+
+        However many queries the runs of a collection have, the worker itself and other collections need not wait.
+        """
+        async with self.connections.place(run.collection_id):
+            return await self.ask(query)
 
     async def ask_once(
         self, query: Callable[[Connection], Awaitable[Answer]], timeout_seconds: float | None = None
@@ -111,6 +128,9 @@ class RunServices:
     def _run(self) -> Claim:
         return self.claimed.run
 
+    async def _ask(self, query: Callable[[Connection], Awaitable[Answer]]) -> Answer:
+        return await self.resources.ask_for(self._run, query)
+
     async def secret(self, name: str) -> str | None:
         """Return the secret param of this name or else the collection's environment variable; None if neither exists.
 
@@ -120,7 +140,7 @@ class RunServices:
             RunLimitError: The run has read as many other secrets as it may.
             SecretError: It is stored but cannot be decrypted.
         """
-        sealed = await self.resources.ask(lambda connection: runs.sealed_secret(connection, self._run, name))
+        sealed = await self._ask(lambda connection: runs.sealed_secret(connection, self._run, name))
         if sealed is None:
             return None
         most = (await self.resources.run_limits(self._run.collection_id)).secrets
@@ -153,7 +173,7 @@ class RunServices:
         """
         child_id = await self._start(task, init_params, index)
         ended = await self._wait_for(child_id)
-        return ended, await self.resources.ask(lambda connection: children.outputs(connection, child_id))
+        return ended, await self._ask(lambda connection: children.outputs(connection, child_id))
 
     async def _wait_for(self, child_id: int) -> EndedChild:
         may_stay = self.resources.may_wait(self.claimed)
@@ -167,12 +187,12 @@ class RunServices:
         finally:
             self.claimed.waiting_children -= 1
         if not self.claimed.waiting_children:
-            await self.resources.ask(lambda connection: children.count_again(connection, self._run))
+            await self._ask(lambda connection: children.count_again(connection, self._run))
         return ended
 
     async def _start(self, task: str, init_params: str, index: int) -> int:
         most = (await self.resources.run_limits(self._run.collection_id)).children
-        started = await self.resources.ask(
+        started = await self._ask(
             lambda connection: children.start_child(
                 connection,
                 self._run,
@@ -204,7 +224,7 @@ class RunServices:
         Raises:
             InvalidError: Their steps hold more than FOUND_BYTES together.
         """
-        found = await self.resources.ask(
+        found = await self._ask(
             lambda connection: children.find_ended(
                 connection,
                 collection_id=self._run.collection_id,
@@ -239,19 +259,15 @@ class RunServices:
         """
         collection_id, size = self._run.collection_id, len(content)
         # Counted twice if the answer is lost and it is asked again; the next listing of the files corrects that.
-        taken = await self.resources.ask(
-            lambda connection: limits.take_file(connection, collection_id, size_bytes=size)
-        )
+        taken = await self._ask(lambda connection: limits.take_file(connection, collection_id, size_bytes=size))
         if not taken.is_taken:
             raise _too_many_files(taken, size)
         try:
             path = await self.resources.files.save(collection_id, name, content)
         except StorageError:
-            await self.resources.ask(
-                lambda connection: limits.give_back_file(connection, collection_id, size_bytes=size)
-            )
+            await self._ask(lambda connection: limits.give_back_file(connection, collection_id, size_bytes=size))
             raise
-        if not await self.resources.ask(lambda connection: runs.use_file(connection, self._run, path)):
+        if not await self._ask(lambda connection: runs.use_file(connection, self._run, path)):
             raise LostRunError(self._run.id)
         return path
 

@@ -183,12 +183,14 @@ class Worker(WorkerBase):
             # Without a traceback, which may show what steps were given.
             log.error("flow failed unexpectedly", error=type(error).__name__)  # noqa: TRY400
             return Ended(run.id, f"internal error: {type(error).__name__}")
+        finally:
+            host.delivered()
 
     async def _suspend(self, host: RunHost, run: Claim, seconds: float | None) -> None:
         """Give the run up until its wait is over, or for None until its children have ended."""
         await host.record.flush()
         self._claimed[run.id].is_ending = True  # it is no longer this worker's once this is written
-        await self._resources.ask(lambda connection: runs.suspend(connection, run, seconds=seconds))
+        await self._resources.ask_for(run, lambda connection: runs.suspend(connection, run, seconds=seconds))
         log.info("run waits", trajectory_id=run.id, seconds=seconds if seconds is not None else "for its children")
 
     async def _renew(self) -> bool:

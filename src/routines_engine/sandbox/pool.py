@@ -89,11 +89,13 @@ class ProcessPool:
         death: Death | None = None
         last: Attempt | None = None
         is_alone = False
+        payloads = [payload]  # taken out when it is sent: a large one must not stay in memory for as long as the run
+        del payload
         while True:
             process = await self._process_for(collection_id, is_alone=is_alone)
             handler.placed(is_alone=is_alone)
             try:
-                return await process.run(handler, payload, attempt, death)
+                return await process.run(handler, payloads.pop(), attempt, death)
             except ProcessGoneError as gone:
                 if self._is_closed:
                     raise asyncio.CancelledError from None
@@ -105,7 +107,7 @@ class ProcessPool:
                 is_alone = True
             finally:
                 self._release(process)
-            payload = await handler.reload()
+            payloads.append(await handler.reload())
 
     async def _process_for(self, collection_id: int, *, is_alone: bool) -> StepProcessHandle:
         """Return a process for one more run of this collection, waiting until there is one."""

@@ -255,6 +255,7 @@ class StepProcessHandle:
             self._ponged_at = time.monotonic()
         try:
             self._channel.send(Start(number, place, payload, attempt, death))
+            del payload
             return await entry.ended
         except (Exception, asyncio.CancelledError):
             if not self.is_gone:

@@ -203,6 +203,8 @@ class Activities:
             if ended.verdict is not None:
                 return StepVerdict(*ended.verdict)
             await self._fail(host.record, run, ended.error or "internal error: no verdict")
+        finally:
+            host.delivered()
         return StepVerdict(OVER)
 
     def _host(self, claimed: ClaimedRun, step: str = "") -> RunHost:

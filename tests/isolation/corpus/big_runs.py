@@ -46,11 +46,11 @@ def many_big_runs_lose_their_worker(alpha: Alpha) -> None:
 
 @attack(Containment.RUN_BUDGET, kind=1)
 def runs_beyond_their_budget_lose_their_worker(alpha: Alpha) -> None:
-    """Two of alpha's runs try to have 150 finished steps of 1 MiB each, and both lose their worker at once."""
+    """Six of alpha's runs try to have 75 finished steps of 1 MiB each, and all lose their worker at once."""
     with receiver(hangs) as url:
-        alpha.task({**big_steps(150), "wait": slow_step(url)})
-        for run in [alpha.run() for _ in range(2)]:
-            until_steps(alpha, run, 151)
+        alpha.task({**big_steps(75), "wait": slow_step(url)})
+        for run in [alpha.run() for _ in range(6)]:
+            until_steps(alpha, run, 76)
         alpha.begin()
         while alpha.goes_on():
             alpha.lose_leases()
