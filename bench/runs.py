@@ -112,6 +112,9 @@ async def delays(connection: Connection, url: str, samples: int) -> list[float]:
     """Insert runs into an idle system, one by one; return the milliseconds from each insert to the first step."""
     await clear(connection)
     async with programs(connection, url, "worker", 1):
+        await connection.execute(INSERT, [1])  # so that every program has begun to work
+        await until(connection, NO_RUN_IS_ACTIVE)
+        await clear(connection)
         for sample in range(samples):
             await asyncio.sleep(0.05 + 0.5 * (sample * 0.618 % 1))  # out of step with the worker's polling
             await connection.execute(INSERT, [1])
