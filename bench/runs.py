@@ -89,6 +89,9 @@ async def program(connection: Connection, url: str, workers: int, count: int) ->
     """Measure `workers` workers, from the first claim to the last end."""
     await clear(connection)
     async with programs(connection, url, "worker", workers) as processes:
+        await connection.execute(INSERT, [100 * workers])  # so that every program has begun to work
+        await until(connection, NO_RUN_IS_ACTIVE)
+        await clear(connection)
         pids = [process.pid for process in processes]
         before = cpu_ms(pids)
         await connection.execute(INSERT, [count])

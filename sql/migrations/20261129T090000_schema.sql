@@ -869,10 +869,10 @@ CREATE TRIGGER keep_names_of_truncated AFTER TRUNCATE ON routines.routines
 -- holds FOR UPDATE (a foreign key's KEY SHARE would make SKIP LOCKED pass routines over).
 CREATE TABLE routines.trajectories (
     id                      bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT trajectories_pkey PRIMARY KEY,
-    nonce                   bigint NOT NULL DEFAULT (random() * 9007199254740992)::bigint,
     collection_id           bigint NOT NULL,
     task_id                 bigint NOT NULL,
     task_version            integer NOT NULL,
+    nonce                   integer NOT NULL DEFAULT (random() * 4294967295 - 2147483648)::integer,
     triggered_by_routine_id bigint,
     scheduled_for           timestamptz,
     created_at              timestamptz NOT NULL DEFAULT now(),
@@ -950,7 +950,7 @@ COMMENT ON TABLE  routines.trajectories IS
     'One run of a task: history and queue. Clients call it a trajectory, the programs call it a run.';
 COMMENT ON COLUMN routines.trajectories.id IS 'trajectory_id in the API, and the last part of workflow_id.';
 COMMENT ON COLUMN routines.trajectories.nonce IS
-    '53 random bits, from which run_id is made: ids are given out again after a restore. See docs/decisions/0020.';
+    '32 random bits that run_id is made of, since ids are given out again after a restore. See docs/decisions/0020.';
 COMMENT ON COLUMN routines.trajectories.collection_id IS 'The tenant.';
 COMMENT ON COLUMN routines.trajectories.task_id IS 'The task, which may have been deleted.';
 COMMENT ON COLUMN routines.trajectories.task_version IS 'The version that it runs, fixed when the run was created.';
@@ -1001,8 +1001,10 @@ RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN 'flow-' || collection_name || '-' || task_name || '--' || trajectory_id;
 COMMENT ON FUNCTION routines.workflow_id IS 'The workflow_id that clients poll with. They take the part after the last -- as the trajectory''s id.';
 
-CREATE FUNCTION routines.run_id(trajectory_id bigint, nonce bigint) RETURNS uuid
-LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN md5('routines.run.' || trajectory_id || '.' || nonce)::uuid;
+CREATE FUNCTION routines.run_id(trajectory_id bigint, created_at timestamptz, nonce integer) RETURNS uuid
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN md5('routines.run.' || trajectory_id || '.' || extract(epoch FROM created_at - timestamptz '2000-01-01 00:00:00+00')
+           || '.' || nonce)::uuid;
 COMMENT ON FUNCTION routines.run_id IS
     'The run_id of the API. No other run has it, in this database or any other, also after a restore.';
 
@@ -1666,8 +1668,9 @@ COMMENT ON FUNCTION routines.json_time IS 'A time as JSON, as the API writes it;
 -- jsonb writes all digits of a number: 1e22 is an integer of 23 digits, and 1e300 one of 301. Floats have at most 17
 -- significant digits, so the others are zeros, which an exponent replaces. The number stays the same. Integers beyond bigint
 -- with more digits come from activities, and stay as they are. The same rule in Python: src/routines_core/json_numbers.py.
-CREATE FUNCTION routines.json_text(value jsonb) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT CASE WHEN value::text !~ '[0-9]{19}' THEN value::text ELSE (
+CREATE FUNCTION routines.json_text(written text) RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+    RETURN (
         SELECT string_agg(CASE
             WHEN token ~ '^-?[0-9]{19,}$' AND length(trim(token, '-0')) <= 17
                  AND token::numeric NOT BETWEEN -9223372036854775808 AND 9223372036854775807
@@ -1676,10 +1679,10 @@ CREATE FUNCTION routines.json_text(value jsonb) RETURNS text LANGUAGE sql IMMUTA
             WHEN token ~ '^-?0\.0[0-9]{18,}$' AND length(ltrim(token, '-0.')) <= 17
             THEN regexp_replace(token, '^(-?)0\.0*([0-9]+)$', '\1\2') || 'e-' || length(split_part(token, '.', 2))
             ELSE token END, '' ORDER BY number)
-        FROM regexp_matches(value::text, '"(?:[^"\\]|\\.)*"|-?[0-9.]+|[^"0-9-]+', 'g') WITH ORDINALITY AS matched (found, number)
-        CROSS JOIN LATERAL (SELECT found[1] AS token) AS first) END;
-$$;
-COMMENT ON FUNCTION routines.json_text IS 'A value as JSON text, with floats in a short form; null for null.';
+        FROM regexp_matches(written, '"(?:[^"\\]|\\.)*"|-?[0-9.]+|[^"0-9-]+', 'g') WITH ORDINALITY AS matched (parts, number)
+        CROSS JOIN LATERAL (SELECT parts[1] AS token) AS first);
+END $$;
+COMMENT ON FUNCTION routines.json_text IS 'The text of a jsonb value with floats in a short form; null for null.';
 
 CREATE FUNCTION routines.json_within(value jsonb, most_bytes integer) RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 DECLARE
@@ -1688,7 +1691,10 @@ BEGIN
     IF pg_column_size(value) > most_bytes THEN  -- the size as stored: a large value is not even read
         RETURN NULL;
     END IF;
-    shown := coalesce(routines.json_text(value), 'null');  -- may be longer: values are stored compressed
+    shown := coalesce(value::text, 'null');  -- may be longer: values are stored compressed
+    IF shown ~ '[0-9]{19}' THEN
+        shown := routines.json_text(shown);
+    END IF;
     RETURN CASE WHEN octet_length(shown) <= most_bytes THEN shown END;
 END $$;
 COMMENT ON FUNCTION routines.json_within IS 'A value as text; null if it takes more than most_bytes, whether stored or written.';
@@ -1769,7 +1775,7 @@ BEGIN
     head := format(
         '"trajectory_id":%s,"workflow_id":%s,"run_id":%s,"name":%s,"status":%s,"created":%s,"updated":%s,"created_at":%s,'
         '"started_at":%s,"ended_at":%s',
-        of_run, to_json(routines.workflow_id(run.collection, run.task, of_run)), to_json(routines.run_id(of_run, run.nonce)),
+        of_run, to_json(routines.workflow_id(run.collection, run.task, of_run)), to_json(routines.run_id(of_run, run.created_at, run.nonce)),
         to_json(run.collection || '/' || run.task), to_json(event_status), routines.json_time(run.created_at),
         routines.json_time(run.updated_at), routines.json_time(run.created_at), routines.json_time(run.started_at),
         routines.json_time(run.ended_at));
@@ -2094,7 +2100,7 @@ CREATE VIEW routines.trajectory_details WITH (security_invoker = true) AS
     SELECT trajectories.id AS trajectory_id, trajectories.collection_id, trajectories.task_id,
            coalesce(tasks.name, deleted_tasks.name, 'deleted')::routines.slug AS task_name,
            routines.workflow_id(collections.name, coalesce(tasks.name, deleted_tasks.name, 'deleted'), trajectories.id) AS workflow_id,
-           routines.run_id(trajectories.id, nonce)::text AS run_id,
+           routines.run_id(trajectories.id, trajectories.created_at, nonce)::text AS run_id,
            collections.name || '/' || coalesce(tasks.name, deleted_tasks.name, 'deleted') AS name, status,
            trajectories.created_at AS created, trajectories.updated_at AS updated, trajectories.created_at, started_at,
            ended_at, trajectories.init_params, coalesce(task_versions.workflow -> 'step_configs', '{}') AS step_configs,

@@ -53,7 +53,7 @@ taken AS (
         lease_expires_at = CASE WHEN crashes + crash < %(max_crashes)s::integer THEN lease_expires_at END
     FROM found WHERE trajectories.id = found.id
     RETURNING trajectories.id, trajectories.fence, collection_id, task_id, task_version, deadline_at,
-              first_workflow_id, nonce, status
+              first_workflow_id, trajectories.created_at, nonce, status
 ),
 noted AS (
     UPDATE routines.dispatches
@@ -62,7 +62,7 @@ noted AS (
     FROM taken WHERE trajectory_id = taken.id AND taken.status = 'running'
 )
 SELECT id, fence, collection_id, task_id, task_version, first_workflow_id AS workflow_id,
-       routines.run_id(id, nonce)::text AS run_id, extract(epoch FROM deadline_at - now())::float8 AS seconds_left, NULL::text AS init_params
+       routines.run_id(id, created_at, nonce)::text AS run_id, extract(epoch FROM deadline_at - now())::float8 AS seconds_left, NULL::text AS init_params
 FROM taken WHERE status = 'running';
 
 -- name: leave

@@ -38,7 +38,7 @@ claimed AS (
     -- An array instead of a join: the planner guesses the result of a LIMIT as a share of the table, and a join would read all
     -- of it.
     WHERE id = ANY (ARRAY(SELECT id FROM pending))
-    RETURNING id, nonce, fence, collection_id, task_id, task_version, init_params, deadline_at, first_workflow_id
+    RETURNING id, created_at, nonce, fence, collection_id, task_id, task_version, init_params, deadline_at, first_workflow_id
 ),
 limited AS (
     INSERT INTO routines.limited_runs (trajectory_id, collection_id, task_id)
@@ -46,7 +46,7 @@ limited AS (
     ON CONFLICT DO NOTHING
 )
 SELECT claimed.id, claimed.fence, claimed.collection_id, claimed.task_id, claimed.task_version,
-       claimed.first_workflow_id AS workflow_id, routines.run_id(claimed.id, claimed.nonce)::text AS run_id,
+       claimed.first_workflow_id AS workflow_id, routines.run_id(claimed.id, claimed.created_at, claimed.nonce)::text AS run_id,
        extract(epoch FROM claimed.deadline_at - now())::float8 AS seconds_left,
        CASE WHEN claimed.fence = 1 AND pg_column_size(claimed.init_params) <= %(inline_bytes)s::integer
             THEN claimed.init_params::text END AS init_params

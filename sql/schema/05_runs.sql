@@ -22,10 +22,10 @@
 -- holds FOR UPDATE (a foreign key's KEY SHARE would make SKIP LOCKED pass routines over).
 CREATE TABLE routines.trajectories (
     id                      bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT trajectories_pkey PRIMARY KEY,
-    nonce                   bigint NOT NULL DEFAULT (random() * 9007199254740992)::bigint,
     collection_id           bigint NOT NULL,
     task_id                 bigint NOT NULL,
     task_version            integer NOT NULL,
+    nonce                   integer NOT NULL DEFAULT (random() * 4294967295 - 2147483648)::integer,
     triggered_by_routine_id bigint,
     scheduled_for           timestamptz,
     created_at              timestamptz NOT NULL DEFAULT now(),
@@ -103,7 +103,7 @@ COMMENT ON TABLE  routines.trajectories IS
     'One run of a task: history and queue. Clients call it a trajectory, the programs call it a run.';
 COMMENT ON COLUMN routines.trajectories.id IS 'trajectory_id in the API, and the last part of workflow_id.';
 COMMENT ON COLUMN routines.trajectories.nonce IS
-    '53 random bits, from which run_id is made: ids are given out again after a restore. See docs/decisions/0020.';
+    '32 random bits that run_id is made of, since ids are given out again after a restore. See docs/decisions/0020.';
 COMMENT ON COLUMN routines.trajectories.collection_id IS 'The tenant.';
 COMMENT ON COLUMN routines.trajectories.task_id IS 'The task, which may have been deleted.';
 COMMENT ON COLUMN routines.trajectories.task_version IS 'The version that it runs, fixed when the run was created.';
@@ -154,8 +154,10 @@ RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN 'flow-' || collection_name || '-' || task_name || '--' || trajectory_id;
 COMMENT ON FUNCTION routines.workflow_id IS 'The workflow_id that clients poll with. They take the part after the last -- as the trajectory''s id.';
 
-CREATE FUNCTION routines.run_id(trajectory_id bigint, nonce bigint) RETURNS uuid
-LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN md5('routines.run.' || trajectory_id || '.' || nonce)::uuid;
+CREATE FUNCTION routines.run_id(trajectory_id bigint, created_at timestamptz, nonce integer) RETURNS uuid
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN md5('routines.run.' || trajectory_id || '.' || extract(epoch FROM created_at - timestamptz '2000-01-01 00:00:00+00')
+           || '.' || nonce)::uuid;
 COMMENT ON FUNCTION routines.run_id IS
     'The run_id of the API. No other run has it, in this database or any other, also after a restore.';
 

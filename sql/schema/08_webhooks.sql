@@ -131,8 +131,9 @@ COMMENT ON FUNCTION routines.json_time IS 'A time as JSON, as the API writes it;
 -- jsonb writes all digits of a number: 1e22 is an integer of 23 digits, and 1e300 one of 301. Floats have at most 17
 -- significant digits, so the others are zeros, which an exponent replaces. The number stays the same. Integers beyond bigint
 -- with more digits come from activities, and stay as they are. The same rule in Python: src/routines_core/json_numbers.py.
-CREATE FUNCTION routines.json_text(value jsonb) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT CASE WHEN value::text !~ '[0-9]{19}' THEN value::text ELSE (
+CREATE FUNCTION routines.json_text(written text) RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+    RETURN (
         SELECT string_agg(CASE
             WHEN token ~ '^-?[0-9]{19,}$' AND length(trim(token, '-0')) <= 17
                  AND token::numeric NOT BETWEEN -9223372036854775808 AND 9223372036854775807
@@ -141,10 +142,10 @@ CREATE FUNCTION routines.json_text(value jsonb) RETURNS text LANGUAGE sql IMMUTA
             WHEN token ~ '^-?0\.0[0-9]{18,}$' AND length(ltrim(token, '-0.')) <= 17
             THEN regexp_replace(token, '^(-?)0\.0*([0-9]+)$', '\1\2') || 'e-' || length(split_part(token, '.', 2))
             ELSE token END, '' ORDER BY number)
-        FROM regexp_matches(value::text, '"(?:[^"\\]|\\.)*"|-?[0-9.]+|[^"0-9-]+', 'g') WITH ORDINALITY AS matched (found, number)
-        CROSS JOIN LATERAL (SELECT found[1] AS token) AS first) END;
-$$;
-COMMENT ON FUNCTION routines.json_text IS 'A value as JSON text, with floats in a short form; null for null.';
+        FROM regexp_matches(written, '"(?:[^"\\]|\\.)*"|-?[0-9.]+|[^"0-9-]+', 'g') WITH ORDINALITY AS matched (parts, number)
+        CROSS JOIN LATERAL (SELECT parts[1] AS token) AS first);
+END $$;
+COMMENT ON FUNCTION routines.json_text IS 'The text of a jsonb value with floats in a short form; null for null.';
 
 CREATE FUNCTION routines.json_within(value jsonb, most_bytes integer) RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 DECLARE
@@ -153,7 +154,10 @@ BEGIN
     IF pg_column_size(value) > most_bytes THEN  -- the size as stored: a large value is not even read
         RETURN NULL;
     END IF;
-    shown := coalesce(routines.json_text(value), 'null');  -- may be longer: values are stored compressed
+    shown := coalesce(value::text, 'null');  -- may be longer: values are stored compressed
+    IF shown ~ '[0-9]{19}' THEN
+        shown := routines.json_text(shown);
+    END IF;
     RETURN CASE WHEN octet_length(shown) <= most_bytes THEN shown END;
 END $$;
 COMMENT ON FUNCTION routines.json_within IS 'A value as text; null if it takes more than most_bytes, whether stored or written.';
@@ -234,7 +238,7 @@ BEGIN
     head := format(
         '"trajectory_id":%s,"workflow_id":%s,"run_id":%s,"name":%s,"status":%s,"created":%s,"updated":%s,"created_at":%s,'
         '"started_at":%s,"ended_at":%s',
-        of_run, to_json(routines.workflow_id(run.collection, run.task, of_run)), to_json(routines.run_id(of_run, run.nonce)),
+        of_run, to_json(routines.workflow_id(run.collection, run.task, of_run)), to_json(routines.run_id(of_run, run.created_at, run.nonce)),
         to_json(run.collection || '/' || run.task), to_json(event_status), routines.json_time(run.created_at),
         routines.json_time(run.updated_at), routines.json_time(run.created_at), routines.json_time(run.started_at),
         routines.json_time(run.ended_at));

@@ -96,7 +96,7 @@ CREATE VIEW routines.trajectory_details WITH (security_invoker = true) AS
     SELECT trajectories.id AS trajectory_id, trajectories.collection_id, trajectories.task_id,
            coalesce(tasks.name, deleted_tasks.name, 'deleted')::routines.slug AS task_name,
            routines.workflow_id(collections.name, coalesce(tasks.name, deleted_tasks.name, 'deleted'), trajectories.id) AS workflow_id,
-           routines.run_id(trajectories.id, nonce)::text AS run_id,
+           routines.run_id(trajectories.id, trajectories.created_at, nonce)::text AS run_id,
            collections.name || '/' || coalesce(tasks.name, deleted_tasks.name, 'deleted') AS name, status,
            trajectories.created_at AS created, trajectories.updated_at AS updated, trajectories.created_at, started_at,
            ended_at, trajectories.init_params, coalesce(task_versions.workflow -> 'step_configs', '{}') AS step_configs,

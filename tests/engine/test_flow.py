@@ -127,10 +127,10 @@ def nested(levels: int) -> Any:
         ({"activity": "text_echo", "txt": "x"}, "unknown field txt"),
         ({"activity": "text_echo", "text": "x", "retry": {"max_attempts": 0}}, "max_attempts: must be an integer >= 1"),
         ({"activity": "text_split", "text": "x", "separator": ""}, "separator"),
-        ({"activity": "text_echo", "text": "{{ init_params }}"}, "must be a string, got an object, at $.text"),
+        ({"activity": "text_echo", "text": "{{ init_params.object }}"}, "must be a string, got an object, at $.text"),
         ({"activity": "text_template", "template": "{{ who }}"}, "no variable for the placeholder 'who'"),
         ({"activity": "text_echo", "text": "\0"}, "its inputs hold a NUL character"),
-        ({"activity": "text_echo", "text": "\ud800"}, "its inputs hold half of a surrogate pair"),
+        ({"activity": "text_echo", "text_path": "init_params.half"}, "its inputs hold half of a surrogate pair"),
         ({"activity": "text_echo", "text": "x" * (MAX_BYTES + 1)}, "its inputs are larger than 1048576 bytes"),
         ({"activity": "conditional_branch", "value": nested(200)}, "its config is nested more than 100 levels deep"),
     ],
@@ -139,7 +139,7 @@ async def test_a_step_that_cannot_run_fails_with_its_name_and_the_cause(config: 
     journal = Journal()
     workflow = {"steps": ["only"], "step_configs": {"only": config} if config else {}}
     with pytest.raises(StepFailedError) as caught:
-        await flow_of(workflow, journal).run()
+        await flow_of(workflow, journal, init_params={"half": "\ud800", "object": {}}).run()
     assert "step 'only' failed: " in str(caught.value)
     assert cause in str(caught.value)
     assert journal.records[-1].status == "failed"

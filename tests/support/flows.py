@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from routines_core.db.runs import StepRecord
 from routines_core.errors import InvalidError
 from routines_engine.steps.stepper import Stepper
@@ -78,7 +80,9 @@ def flow_of(workflow: dict[str, Any], journal: Journal, **options: Any) -> Stepp
     finished = options.pop("finished", {})
     services = options.pop("services", FakeServices())
     ids = {"workflow_id": WORKFLOW_ID, "run_id": RUN_ID}
-    return Stepper(workflow, init_params, finished, journal.write, **ids, services=services, **options)
+    return Stepper(
+        msgspec.json.encode(workflow), init_params, finished, journal.write, **ids, services=services, **options
+    )
 
 
 async def run_step(config: dict[str, Any], **options: Any) -> Any:

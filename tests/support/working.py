@@ -49,7 +49,9 @@ async def run_of(connection: Connection, task: int, **init_params: Any) -> int:
 async def run_id_of(connection: Connection, run: int) -> str:
     """Return a run's run_id, with which the idempotency keys of its steps begin."""
     return str(
-        await value(connection, "SELECT routines.run_id(id, nonce) FROM routines.trajectories WHERE id = %s", run)
+        await value(
+            connection, "SELECT routines.run_id(id, created_at, nonce) FROM routines.trajectories WHERE id = %s", run
+        )
     )
 
 

@@ -53,10 +53,11 @@ def describe(app: Litestar) -> dict[str, Any]:
     """Return the OpenAPI document of the operations that this application serves."""
     handlers = {str(handler.operation_id): handler for handler in _handlers(app)}
     described = app.openapi_schema.to_schema()
+    max_files: int = app.state.services.settings.max_files
     for path, item in described["paths"].items():
         for method, found in item.items():
             handler = handlers[found["operationId"]]
-            item[method] = _operation(path, handler, found.get("parameters", []))
+            item[method] = _operation(path, handler, found.get("parameters", []), max_files)
     described["info"] = {"title": "Routines", "version": "1", "description": DESCRIPTION, "license": {"name": "MIT"}}
     described["components"] = {
         "schemas": _schemas([*handlers.values()]),
@@ -73,7 +74,9 @@ def _handlers(app: Litestar) -> Iterator[HTTPRouteHandler]:
             yield from (handler for handler in route.route_handlers if handler.operation_id)
 
 
-def _operation(path: str, handler: HTTPRouteHandler, parameters: list[dict[str, Any]]) -> dict[str, Any]:
+def _operation(
+    path: str, handler: HTTPRouteHandler, parameters: list[dict[str, Any]], max_files: int
+) -> dict[str, Any]:
     summary, _, description = (handler.fn.__doc__ or "").partition("\n")
     described: dict[str, Any] = {
         "operationId": handler.operation_id,
@@ -86,7 +89,7 @@ def _operation(path: str, handler: HTTPRouteHandler, parameters: list[dict[str, 
     }
     if body := handler.opt.get("body"):
         content = {"application/json": {"schema": {"$ref": REFERENCE + body.__name__}}}
-        content |= _FORMS if handler.opt.get("form") else {}
+        content |= _forms(max_files) if handler.opt.get("form") else {}
         described["requestBody"] = {"required": not handler.opt.get("form"), "content": content}
     return described
 
@@ -98,12 +101,13 @@ _FORM_FIELDS = {
     "webhook_url": {"type": "string", "description": "Called when the run has ended."},
     "webhook_secret": {"type": "string", "description": "Signs the webhook."},
 }
-_FILE_FIELD = {"type": "array", "items": {"type": "string", "format": "binary"}, "description": "The files."}
+_FILES = {"type": "array", "items": {"type": "string", "format": "binary"}, "description": "The files."}
 _FORM = {"type": "object", "additionalProperties": False, "properties": _FORM_FIELDS}
-_FORMS = {
-    "application/x-www-form-urlencoded": {"schema": _FORM},
-    "multipart/form-data": {"schema": {**_FORM, "properties": {**_FORM_FIELDS, "files": _FILE_FIELD}}},
-}
+
+
+def _forms(max_files: int) -> dict[str, Any]:
+    with_files = {**_FORM, "properties": {**_FORM_FIELDS, "files": {**_FILES, "maxItems": max_files}}}
+    return {"application/x-www-form-urlencoded": {"schema": _FORM}, "multipart/form-data": {"schema": with_files}}
 
 
 def _parameters(path: str, handler: HTTPRouteHandler, found: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -64,7 +64,7 @@ class InlineExecutor:
             handler.completed(step)
 
         stepper = Stepper(
-            _decoded(payload.workflow),
+            payload.workflow,
             _decoded(payload.init_params),
             _decoded(payload.finished_steps),
             checkpoint,

@@ -46,6 +46,7 @@ from routines_engine.sandbox.messages import (
 )
 from routines_engine.sandbox.progress import Progress
 from routines_engine.steps.flow import Verdict
+from routines_engine.steps.plan import PlanCache, WorkflowPlan
 from routines_engine.steps.stepper import Step, Stepper
 from routines_workflow.activity import Child, ChildResult, Found
 from routines_workflow.catalogue import load_entry_points
@@ -205,13 +206,14 @@ def _decoded(text: bytes) -> dict[str, Any]:
 class ProcessStepper(Stepper):
     """A Stepper that tells the worker which attempt begins, and fails the one that ended an earlier process."""
 
-    def __init__(self, calls: Calls, progress: Progress, start: Start) -> None:
+    def __init__(self, calls: Calls, progress: Progress, plans: PlanCache, start: Start) -> None:
         self._calls = calls
+        self._plans = plans
         self._progress = progress
         self._start = start
         self._budget = Budget(start.payload)
         super().__init__(
-            _decoded(start.payload.workflow),
+            start.payload.workflow,
             _decoded(start.payload.init_params),
             _decoded(start.payload.finished_steps),
             self._write_checkpoint,
@@ -221,6 +223,9 @@ class ProcessStepper(Stepper):
             attempts=start.payload.attempts,
             allow_private=start.payload.allow_private,
         )
+
+    def _planned(self, stored: bytes) -> WorkflowPlan:
+        return self._plans.of(stored)
 
     async def try_step(self, position: int, name: str, attempt: int) -> Verdict:
         """See Stepper."""
@@ -269,6 +274,7 @@ class StepProcess:
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
+        self._plans = PlanCache()
         self._channel = Channel[FromWorker](FromWorker, self._received, self._lost)
         self._calls = Calls(self._channel)
         self._runs: dict[int, asyncio.Task[None]] = {}
@@ -315,7 +321,7 @@ class StepProcess:
         self._channel.send(ended)
 
     async def _do(self, start: Start) -> tuple[str, float] | None:
-        stepper = ProcessStepper(self._calls, self._progress, start)
+        stepper = ProcessStepper(self._calls, self._progress, self._plans, start)
         if start.attempt is None:
             await stepper.run()
             return None

@@ -118,19 +118,25 @@ class ProcessPool:
                 self._refill()
                 return found
             self._changed.clear()
-            self._refill(wanted=1)
+            self._refill(wanted=1 + self.spare)
             await self._changed.wait()
 
     def _shared(self, collection_id: int) -> StepProcessHandle | None:
-        """Return the least busy process of this collection, or an idle one if that is too busy."""
+        """Return the least busy process of this collection, or an idle one if that is too busy.
+
+        The spare processes are left to collections that have none.
+        """
         own = [each for each in self._living() if each.collection_id == collection_id and not each.is_exclusive]
         least = min(own, key=lambda each: len(each.runs), default=None)
         if least is None:
             return self._idle()
         is_busy = len(least.runs) >= BUSY_RUNS and len(own) < MOST_FOR_SPEED
         has_room = least.has_room_beside(self.runs_per_process)
-        if (is_busy or not has_room) and (idle := self._idle()) is not None:
-            return idle
+        if is_busy or not has_room:
+            self._refill(wanted=1 + self.spare)
+            idle = [each for each in self._living() if each.collection_id is None]
+            if len(idle) > self.spare:
+                return idle[0]
         return least if has_room else None
 
     def _own_process(self, collection_id: int) -> StepProcessHandle | None:

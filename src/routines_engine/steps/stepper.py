@@ -18,10 +18,10 @@ from routines_engine.steps.flow import AGAIN, COMPLETED, FAILED, FlowWorkflow, O
 from routines_engine.steps.large_outputs import MAX_LARGE_BYTES, LargeOutputs
 from routines_engine.steps.masking import Masker
 from routines_engine.steps.masking_services import MaskingServices
+from routines_engine.steps.plan import Workflow, WorkflowPlan, plan_workflow
 from routines_engine.steps.storable import LargeValueError, storable, storable_error
 from routines_workflow.activity import Activity, StepContext, StepServices
-from routines_workflow.bindings import MAX_DEPTH, SECRET_ROOTS, bindings_of, depth_of, inputs_of, secrets_in
-from routines_workflow.catalogue import find_activity
+from routines_workflow.bindings import SECRET_ROOTS, inputs_of
 from routines_workflow.step_limits import StepLimits, step_limits
 
 PARTS = ("inputs", "outputs")
@@ -36,25 +36,6 @@ class StepTimeoutError(RoutinesError):
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"it took longer than its timeout of {seconds:g} s")
-
-
-class Workflow(msgspec.Struct, frozen=True):
-    """A workflow as it is stored; a missing part is empty."""
-
-    steps: list[str] = []
-    step_configs: dict[str, dict[str, Any]] = {}
-
-
-def parse_workflow(stored: dict[str, Any]) -> Workflow:
-    """Parse a stored workflow.
-
-    Raises:
-        InvalidError: It is malformed.
-    """
-    try:
-        return msgspec.convert(stored, Workflow)
-    except msgspec.ValidationError as error:
-        raise InvalidError(f"workflow is not valid: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -77,7 +58,7 @@ class Stepper:
     """Runs the steps of one run.
 
     Args:
-        workflow: The stored workflow.
+        workflow: The stored workflow as JSON.
         init_params: The parameters of this run.
         finished_steps: `{inputs, outputs}` of the steps that earlier claims completed, by name; they are not repeated.
             Outputs with `has_file: true` beside them are in a file.
@@ -91,7 +72,7 @@ class Stepper:
 
     def __init__(
         self,
-        workflow: dict[str, Any],
+        workflow: bytes,
         init_params: dict[str, Any],
         finished_steps: Mapping[str, Any],
         checkpoint: Checkpoint,
@@ -103,7 +84,7 @@ class Stepper:
         allow_private: bool = False,
     ) -> None:
         self._stored = workflow
-        self._workflow = Workflow()
+        self._plan = WorkflowPlan(Workflow())
         finished = {name: {part: step.get(part) for part in PARTS} for name, step in finished_steps.items()}
         self._values: dict[str, Any] = {**finished, "init_params": init_params}
         self._finished = set(finished_steps)
@@ -127,7 +108,7 @@ class Stepper:
             InvalidError: The workflow itself is malformed.
         """
         await self.begin()
-        await FlowWorkflow(Outline(self._workflow.steps, sorted(self._finished), self._attempts), self).run()
+        await FlowWorkflow(Outline(self._plan.steps, sorted(self._finished), self._attempts), self).run()
 
     async def begin(self) -> None:
         """Parse the workflow, and mask the secrets that the finished steps have read.
@@ -136,16 +117,18 @@ class Stepper:
             InvalidError: The workflow is malformed.
             RunLimitError: These are more secrets than the run may read. The rest would not be masked.
         """
-        self._workflow = parse_workflow(self._stored)
-        for name in self._finished & self._workflow.step_configs.keys():
+        self._plan = self._planned(self._stored)
+        for name in self._finished & self._plan.step_configs.keys():
             try:
-                config = self._workflow.step_configs[name]
-                for secret in secrets_in(bindings_of(config, find_activity(config.get("activity")).raw)):
+                for secret in self._plan.of(name).secrets:
                     await self._services.secret(secret)
             except RunLimitError:
                 raise
             except RoutinesError:
                 continue
+
+    def _planned(self, stored: bytes) -> WorkflowPlan:
+        return plan_workflow(stored)
 
     async def wait(self, seconds: float) -> None:
         """Wait before the next attempt of a step."""
@@ -153,13 +136,13 @@ class Stepper:
 
     async def try_step(self, position: int, name: str, attempt: int) -> Verdict:
         """Attempt a step once. Its record is stored on return."""
-        config = self._workflow.step_configs.get(name)
-        activity = str((config or {}).get("activity", ""))
+        config = self._plan.step_configs.get(name, {})
+        activity = str(config.get("activity", ""))
         record = StepRecord(name, position, "running", activity, {}, attempt=attempt)
         try:
-            step = await self._prepared(name, config)
+            step = await self._prepared(name)
         except (StorageError, OSError) as error:  # outputs in a file, which may be readable at the next attempt
-            return await self._after_error(error, step_limits(config or {}), record)
+            return await self._after_error(error, step_limits(config), record)
         except RoutinesError as error:
             return await self._failed(record, error)
         record = msgspec.structs.replace(record, inputs=step.masked_inputs)
@@ -179,36 +162,31 @@ class Stepper:
         self._values[name] = {"inputs": step.masked_inputs, "outputs": completed.outputs}
         return Verdict(COMPLETED)
 
-    async def _prepared(self, name: str, config: dict[str, Any] | None) -> Step:
+    async def _prepared(self, name: str) -> Step:
         """Return the step with its references and templates resolved, once for all its attempts.
 
         Raises:
             RoutinesError: Its config is wrong, or refers to something that the run does not have.
         """
         if self._prepared_step is None or self._prepared_step[0] != name:
-            self._prepared_step = name, await self._prepare(name, config)
+            self._prepared_step = name, await self._prepare(name)
         return self._prepared_step[1]
 
-    async def _prepare(self, name: str, config: dict[str, Any] | None) -> Step:
-        if config is None:
-            raise InvalidError(f"{name!r} has no entry in step_configs")
-        if depth_of(config) > MAX_DEPTH:
-            raise InvalidError(f"its config is nested more than {MAX_DEPTH} levels deep")
-        limits = step_limits(config)
-        activity = find_activity(config.get("activity"))
-        bindings = bindings_of(config, activity.raw)
-        secrets = await self._secrets(secrets_in(bindings))
-        read = await self._large_outputs.referred_to(bindings)
+    async def _prepare(self, name: str) -> Step:
+        plan = self._plan.of(name)
+        secrets = await self._secrets(plan.secrets) if plan.secrets else {}
+        read = await self._large_outputs.referred_to(plan.bindings)
         values = self._values | {step: {**self._values[step], "outputs": outputs} for step, outputs in read.items()}
-        inputs = inputs_of(bindings, activity.raw, values | dict.fromkeys(SECRET_ROOTS, secrets))
+        raw = plan.activity.raw
+        inputs = inputs_of(plan.bindings, raw, values | dict.fromkeys(SECRET_ROOTS, secrets))
         masks = dict.fromkeys(SECRET_ROOTS, dict.fromkeys(secrets, MASK))
-        masked = inputs_of(bindings, activity.raw, values | masks) if secrets else inputs
+        masked = inputs_of(plan.bindings, raw, values | masks) if secrets else inputs
         # Copies: an activity may modify its inputs, and later steps must not see that. Measured before they are masked.
         stored = storable(inputs, "its inputs")
         masked = self._masker.mask(storable(masked, "its inputs"))
-        return Step(activity, stored, masked, limits)
+        return Step(plan.activity, stored, masked, plan.limits)
 
-    async def _secrets(self, names: set[str]) -> dict[str, str]:
+    async def _secrets(self, names: frozenset[str]) -> dict[str, str]:
         """Return the values of the secrets that exist, by name."""
         found = {name: await self._services.secret(name) for name in sorted(names)}
         return {name: value for name, value in found.items() if value is not None}
