@@ -243,6 +243,24 @@ async def test_a_child_that_cannot_be_started_fails_the_step_with_the_reason(
     assert reason in str(await value(connection, errors)), await until_ended(connection, parent)
 
 
+async def test_a_step_reads_only_as_many_bytes_of_earlier_runs_as_it_may(
+    connection: Connection, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = await task_of(connection, "done", workflow_of(("say", {"activity": "text_echo", "text": "x" * 1000})))
+    earlier = [await run_of(connection, done) for _ in range(3)]
+    read = workflow_of(("read", {"activity": "extract_from_trajectories", "task": "done", "path": "outputs.say.text"}))
+    reader = await task_of(connection, "reader", read)
+    async with working(database.url):
+        for run in earlier:
+            await until_ended(connection, run)
+        assert await until_ended(connection, await run_of(connection, reader)) == ("completed", None)
+        monkeypatch.setattr("routines_engine.runs.services.FOUND_BYTES", 5000)
+        status, error = await until_ended(connection, await run_of(connection, reader))
+    assert status == "failed"
+    assert error
+    assert "the steps of these 3 runs hold more than 5000 bytes; those of the newest 2 do not" in error
+
+
 @pytest.mark.parametrize("status", ["cancelled", "failed"])
 async def test_taking_a_run_away_ends_its_children_and_theirs_and_leaves_no_step_running(
     connection: Connection, database: Database, status: str
