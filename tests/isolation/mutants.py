@@ -256,7 +256,7 @@ MUTANTS = [
         "the connections of a worker are first come, first served",
         Containment.FAIR_SHARES,
         ("a-fan-out-of-a-thousand",),
-        "beta's run-sync stood still",
+        "beta's run-sync: p99",
         edits=(
             Edit(f"{ENGINE}/runs/services.py", "FairGate(RUN_CONNECTIONS, reserve=1)", "FairGate(10**6, reserve=0)"),
         ),
