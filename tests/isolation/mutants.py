@@ -93,6 +93,7 @@ class Product:
 
 NO_WATCHDOG = "step processes have no watchdog"
 ANY_CHARSET = "responses are decoded with any charset that the receiver names"
+ANY_TREE = "a tree of runs may have any size"
 NO_SHARES = "a worker's capacity is first come, first served"
 
 MUTANTS = [
@@ -255,10 +256,11 @@ MUTANTS = [
         "the connections of a worker are first come, first served",
         Containment.FAIR_SHARES,
         ("a-fan-out-of-a-thousand",),
-        "beta's run-sync stood still",
+        "beta's run-sync: p99",
         edits=(
             Edit(f"{ENGINE}/runs/services.py", "FairGate(RUN_CONNECTIONS, reserve=1)", "FairGate(10**6, reserve=0)"),
         ),
+        also=(ANY_TREE,),
     ),
     Mutant(
         "the steps of a run may hold any number of bytes",
@@ -276,7 +278,7 @@ MUTANTS = [
         limits={"run_steps": None},
     ),
     Mutant(
-        "a tree of runs may have any size",
+        ANY_TREE,
         Containment.RUN_BUDGET,
         ("a-fan-out-of-a-thousand",),
         "alpha's run_children reached",
