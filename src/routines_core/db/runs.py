@@ -8,13 +8,11 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from msgspec.structs import replace
 from psycopg.types.json import Json, Jsonb
 
 from routines_core.db.constraint_errors import domain_errors
 from routines_core.db.pool import Connection
 from routines_core.db.statements import NoRow, Statement
-from routines_core.json_numbers import shortened
 
 MAX_CRASHES = 3
 """A run fails once it has lost this many workers."""
@@ -218,7 +216,7 @@ async def claim(
         most_each: The maximum for each collection; None for no such limit.
     """
     served = last_tasks or {}
-    claims = await _CLAIM.all(
+    return await _CLAIM.all(
         connection,
         capacity=capacity,
         worker=worker,
@@ -230,16 +228,11 @@ async def claim(
         most_each=most_each,
         inline_bytes=INLINE_BYTES,
     )
-    return [replace(run, init_params=shortened(run.init_params)) if run.init_params else run for run in claims]
 
 
 async def load(connection: Connection, run: Claim, *, most_bytes: int = 2**30) -> Loaded | None:
     """Return what the run's steps need; None if the run no longer belongs to this worker."""
-    found = await _LOAD.first(connection, id=run.id, fence=run.fence, most_bytes=most_bytes)
-    if found is None:
-        return None
-    finished = None if found.finished_steps is None else shortened(found.finished_steps)
-    return replace(found, init_params=shortened(found.init_params), finished_steps=finished)
+    return await _LOAD.first(connection, id=run.id, fence=run.fence, most_bytes=most_bytes)
 
 
 async def load_workflow(connection: Connection, *, task_id: int, version: int) -> str | None:

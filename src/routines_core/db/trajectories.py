@@ -15,7 +15,6 @@ from routines_core.db.pool import Connection
 from routines_core.db.secrets import SealedSecret, as_parameters
 from routines_core.db.statements import Statement
 from routines_core.errors import NotFoundError
-from routines_core.json_numbers import shortened
 
 MOST_COUNTED = 100_000
 """A list counts a task's runs up to this number."""
@@ -212,7 +211,10 @@ async def find_trajectory(connection: Connection, *, key_id: int, task: str, tra
 async def with_large_steps(
     connection: Connection, found: Trajectory, *, key_id: int, most_bytes: int = WHOLE_BYTES
 ) -> Trajectory:
-    """Return a truncated run with all of its steps, up to `most_bytes`. Its `steps` are raw JSON.
+    """Return a truncated run with all of its steps, up to `most_bytes`.
+
+    Its `steps` are JSON as Postgres writes it, with floats such as 1e300 in all of their digits: to look for them in so
+    much text would stop the event loop.
 
     Raises:
         NotFoundError: The run was deleted meanwhile.
@@ -224,7 +226,7 @@ async def with_large_steps(
         total_bytes=most_bytes,
         work_bytes=WORK_FACTOR * most_bytes,
     )
-    steps: Any = msgspec.Raw(shortened(row.steps))
+    steps: Any = msgspec.Raw(row.steps)
     return msgspec.structs.replace(found, steps=steps, truncated=row.truncated)
 
 

@@ -6,6 +6,7 @@ import msgspec
 
 from routines_core.db.runs import StepRecord
 from routines_core.errors import InvalidError, RoutinesError
+from routines_core.json_numbers import loads
 from routines_engine.runs.host import RunHost
 from routines_engine.sandbox.budget import Budget
 from routines_engine.sandbox.child import recorded
@@ -86,4 +87,4 @@ class InlineExecutor:
 
 
 def _decoded(text: str | bytes) -> dict[str, Any]:
-    return msgspec.json.decode(text, type=dict[str, Any])
+    return loads(text)

@@ -23,6 +23,7 @@ import uvloop
 
 from routines_core.db.runs import StepRecord
 from routines_core.errors import InvalidError, RoutinesError, RunLimitError, SecretError, StorageError
+from routines_core.json_numbers import loads
 from routines_core.lifecycle import freeze_loaded
 from routines_core.logging import configure_logging
 from routines_engine.sandbox.budget import Budget
@@ -200,7 +201,7 @@ def recorded(record: StepRecord) -> RecordedStep:
 
 
 def _decoded(text: bytes) -> dict[str, Any]:
-    return msgspec.json.decode(text, type=dict[str, Any])
+    return loads(text)
 
 
 class ProcessStepper(Stepper):
