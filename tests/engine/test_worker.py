@@ -12,7 +12,7 @@ from routines_core.db import Connection, connect, open_pool, runs
 from routines_core.db.runs import Checkpoint, Claim, StepRecord
 from routines_core.errors import InvalidError
 from routines_core.settings import Settings
-from routines_engine.runs.journal import Journal
+from routines_engine.runs.journal import LARGE_BYTES, Journal
 from routines_engine.runs.worker import Worker
 from routines_workflow.activity import ACTIVITIES, StepContext, activity
 from support.rows import KEYRING, Database, make_task, value
@@ -284,3 +284,22 @@ async def test_a_checkpoint_that_is_sent_twice_counts_an_attempt_once(connection
         assert await runs.checkpoint(connection, run, record, lease_seconds=60)
         assert await value(connection, rows) == before
     assert await value(connection, "SELECT jsonb_array_length(earlier_errors) FROM routines.steps") == 1
+
+
+async def test_small_checkpoints_are_written_beside_large_ones_and_each_run_keeps_its_order(database: Database) -> None:
+    large = LARGE_BYTES + 1
+    async with open_pool(database.url, "worker", size=1) as pool:
+        journal = Journal(pool, 60)
+        waiting = [(1, large), (2, 0), (3, large), (1, 0), (2, 0), (4, 0)]
+        for run, size in waiting:
+            journal.write(Checkpoint(run, 1), size=size)
+        first = journal._next_batch()
+        journal._being_written |= {entry.checkpoint.id for entry in first}
+        journal._is_writing_large = True
+        second = journal._next_batch()
+        journal._being_written |= {entry.checkpoint.id for entry in second}
+        assert [entry.checkpoint.id for entry in first] == [1, 3]
+        assert [entry.checkpoint.id for entry in second] == [2, 4]
+        assert journal._next_batch() == []
+        journal._being_written.clear()
+        assert [entry.checkpoint.id for entry in journal._next_batch()] == [1, 2]

@@ -23,6 +23,8 @@ BATCH = 200
 """Maximum number of runs that one statement writes."""
 BATCH_BYTES = 4 * 1024 * 1024
 """Maximum size of the JSON that one statement writes; its first run may exceed this."""
+LARGE_BYTES = 64 * 1024
+"""An entry of more than this size is written apart from the small ones."""
 RETRY_SECONDS = 0.2
 """Delay before sending a batch again after losing the database."""
 WRITERS = 2
@@ -47,6 +49,11 @@ class Entry:
     written: asyncio.Future[float]
     size: int
     is_settled: bool = False
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it takes Postgres so long that others should not wait for it."""
+        return self.size > LARGE_BYTES
 
     def settle(self, outcome: float | Exception) -> None:
         """Set the outcome, unless the run that waited for it was cancelled."""
@@ -74,6 +81,7 @@ class Journal:
     metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
     _waiting: list[Entry] = field(default_factory=list[Entry])
     _being_written: set[int] = field(default_factory=set[int])
+    _is_writing_large: bool = False
     _wanted: asyncio.Event = field(default_factory=asyncio.Event)
     _idle: asyncio.Event = field(default_factory=lambda: _is_set(asyncio.Event()))
 
@@ -113,8 +121,9 @@ class Journal:
             if not batch:  # the other writer has all runs that wait
                 self._wanted.clear()
                 continue
-            runs_of_batch = {entry.checkpoint.id for entry in batch}
+            runs_of_batch, is_large = {entry.checkpoint.id for entry in batch}, batch[0].is_large
             self._being_written |= runs_of_batch
+            self._is_writing_large |= is_large
             try:
                 await self._send(batch)
             except LOST as error:
@@ -124,6 +133,7 @@ class Journal:
                 self._requeue([entry for entry in batch if not entry.is_settled])
             finally:
                 self._being_written -= runs_of_batch
+                self._is_writing_large &= not is_large
             if self._waiting:
                 self._wanted.set()
             else:
@@ -138,20 +148,28 @@ class Journal:
         await self._idle.wait()
 
     def _next_batch(self) -> list[Entry]:
-        """Take the oldest waiting entry of each run that is not being written; the others stay queued, in order."""
+        """Take the oldest waiting entry of each run that is not being written; the others stay queued, in order.
+
+        Large entries are taken by themselves, by one writer at a time: they take Postgres long, and small ones of other
+        runs must not wait for them.
+        """
         self._idle.clear()
         batch: list[Entry] = []
         rest: list[Entry] = []
         passed = set(self._being_written)
         size = 0
         for entry in self._waiting:
-            fits = not batch or (len(batch) < BATCH and size + entry.size <= BATCH_BYTES)
-            if fits and entry.checkpoint.id not in passed:
+            is_free = entry.checkpoint.id not in passed
+            passed.add(entry.checkpoint.id)
+            is_allowed = not (entry.is_large and self._is_writing_large) and (
+                not batch
+                or (entry.is_large == batch[0].is_large and len(batch) < BATCH and size + entry.size <= BATCH_BYTES)
+            )
+            if is_free and is_allowed:
                 batch.append(entry)
                 size += entry.size
             else:
                 rest.append(entry)
-            passed.add(entry.checkpoint.id)
         self._waiting = rest
         return batch
 
