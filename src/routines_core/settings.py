@@ -89,7 +89,7 @@ class Settings(BaseSettings):
     max_init_params_bytes: int = Field(default=256 * 1024, ge=1024, alias="ROUTINES_MAX_INIT_PARAMS_BYTES")
     """Maximum size of a run's merged init_params as jsonb, in bytes; a fire that exceeds it fails to start."""
 
-    worker_concurrency: int = Field(default=50, ge=1, le=1000, alias="ROUTINES_WORKER_CONCURRENCY")
+    worker_concurrency: int = Field(default=100, ge=1, le=1000, alias="ROUTINES_WORKER_CONCURRENCY")
     """Maximum number of runs that one worker has claimed at once."""
     worker_processes: int = Field(default=32, ge=1, le=1000, alias="ROUTINES_WORKER_PROCESSES")
     """Maximum number of step processes of a worker. Each runs one collection's workflows at a time."""
