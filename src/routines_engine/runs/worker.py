@@ -26,7 +26,7 @@ from routines_engine.sandbox.pool import RunDiedError
 POLL_SECONDS = 1.0
 """How long an idle worker waits for a wakeup before it looks for pending runs anyway."""
 FULL_SECONDS = 0.05
-"""How long a worker whose capacity is in use waits for it before it looks for runs of collections that it has none of."""
+"""How long a worker at capacity waits for its own runs before it looks for those of collections that it has none of."""
 MOST_WAITING = 100
 """How many runs of a collection wait for children in one worker; further ones are given up until their children end."""
 TRUST_SHARE = 0.8
