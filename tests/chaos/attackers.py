@@ -23,9 +23,10 @@ import psycopg
 from chaos.history import History
 from chaos.stretches import Violation
 from isolation import corpus  # noqa: F401 - it registers the attacks
-from isolation.alpha import Alpha, UselessAttackError
+from isolation.alpha import Alpha
 from isolation.arena import cancel_at_psql
 from isolation.attacks import CORPUS
+from routines_core.errors import DatabaseError
 from support.rows import ENCRYPTION_KEYS, Database
 from support.serving import free_port, new_key, wait_until
 
@@ -70,6 +71,7 @@ class Attackers:
 
     def stop(self) -> list[Violation]:
         """Stop the attacks and the API; cancel what the attackers left running. Returns what went wrong."""
+        is_attacking = self._thread.is_alive()
         self._stopping.set()
         self._thread.join()
         code = self._api.poll()
@@ -77,7 +79,8 @@ class Attackers:
         self._api.wait()
         for number in range(self.done.total()):
             self._cancel(f"alpha-{number}")
-        return [] if code is None else [Violation("api", f"the attackers' API ended with code {code}")]
+        found = [] if code is None else [Violation("api", f"the attackers' API ended with code {code}")]
+        return found if is_attacking else [*found, Violation("attackers", "the attacks broke off")]
 
     def _work(self) -> None:
         while not self._stopping.is_set():
@@ -99,7 +102,7 @@ class Attackers:
             finally:
                 alpha.close()
             self.done[attack.id] += 1
-        except (UselessAttackError, AssertionError, psycopg.Error, httpx.HTTPError, OSError):
+        except (AssertionError, DatabaseError, psycopg.Error, httpx.HTTPError, OSError):
             self.done["useless"] += 1
             self._stopping.wait(0.5)
         self._cancel(name)
