@@ -10,15 +10,13 @@ from functools import cached_property
 from typing import Any, cast
 
 from routines_core.errors import InvalidError
-from routines_workflow.references import Reference, Room, parse_reference
+from routines_workflow.references import SECRET_ROOTS, Reference, Room, parse_reference
 from routines_workflow.templates import MAX_TEXT, expand, templates_in
 
 REFERENCE_SUFFIX = "_path"
 """A key with this suffix contains a reference: `prompt_path` fills the parameter `prompt`."""
 RESERVED_KEYS = ("activity", "retry", "timeout_seconds")
 """Keys of a step's config that are not parameters."""
-SECRET_ROOTS = ("secret_params", "environment")
-"""Roots of references to secrets, which are loaded only for the step that names them and never shown."""
 RESERVED_ROOTS = ("init_params", *SECRET_ROOTS)
 """Roots of references that are not steps."""
 MAX_DEPTH = 100

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from routines_workflow.activity import Activity
-from routines_workflow.bindings import RESERVED_ROOTS, SECRET_ROOTS, bindings_of, fault_of_secret
+from routines_workflow.bindings import RESERVED_ROOTS, bindings_of, fault_of_secret
 from routines_workflow.catalogue import UnknownActivityError, fields_of, find_activity
-from routines_workflow.references import Reference
+from routines_workflow.references import SECRET_ROOTS, Reference
 
 ADDED_PARAMS = ("file_paths",)
 """Init params that the endpoints for runs add themselves, so they need not be declared."""

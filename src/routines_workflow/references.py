@@ -20,6 +20,11 @@ from routines_workflow.text_cache import cached_by_text
 MAX_MEMBERS = 100
 """Maximum number of members of a reference; more are a mistake, and each takes a level of recursion."""
 
+SECRET_ROOTS = ("secret_params", "environment")
+"""Roots of references to secrets, which are loaded only for the step that names them and never shown."""
+SET_SECRETS = (
+    "there is no secret {name}: set it in secret_params of the run or routine, or in the environment of the collection"
+)
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 _SHOWN_CHARACTERS = 30
@@ -113,8 +118,14 @@ class Reference:
         try:
             return self._descend(_item(value, member), rest, room)
         except (KeyError, IndexError, TypeError):
-            cause = f"the value before {_spell(member)} is null" if value is None else f"there is no {_spell(member)}"
-            raise MissingReferenceError(f"reference {self} is missing: {cause}") from None
+            raise MissingReferenceError(f"reference {self} is missing: {self._cause(value, member)}") from None
+
+    def _cause(self, value: Any, member: str | int) -> str:
+        if value is None:
+            return f"the value before {_spell(member)} is null"
+        if self.root in SECRET_ROOTS and len(self.members) == 1:
+            return SET_SECRETS.format(name=member)
+        return f"there is no {_spell(member)}"
 
 
 @cached_by_text(most_characters=64 * 1024, longest=1024)

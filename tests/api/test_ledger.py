@@ -86,6 +86,13 @@ async def test_why_explains_a_pause(client: Client, routine: str, connection: Co
     assert str(paused_at) in answer["sentence"]
 
 
+async def test_a_plus_that_was_not_encoded_is_explained(client: Client, routine: str) -> None:
+    answer = await client.get(f"{routine}/why?at=2026-05-04T09:00:00+00:00")
+    assert answer.status_code == 400
+    assert "write it as %2B" in answer.json()["detail"]
+    assert (await client.get(f"{routine}/why?at=2026-05-04T09:00:00%2B00:00")).status_code == 200
+
+
 @pytest.mark.parametrize(
     "time", ["", "yesterday", "2026-05-04T09:00:00", "2026-05-04T09:00:00 02:00", "0.5", "9999-12-31T00:00:00Z"]
 )

@@ -48,6 +48,13 @@ def test_the_description_is_valid_openapi_3_1(described: dict[str, Any]) -> None
     assert list(OpenAPIV31SpecValidator(described).iter_errors()) == []
 
 
+def test_no_answer_is_described_twice_in_one_sentence(described: dict[str, Any]) -> None:
+    for _, _, operation in operations(described):
+        for answer in operation["responses"].values():
+            parts = answer["description"].rstrip(".").split(" or ")
+            assert len(parts) == len(set(parts)), answer["description"]
+
+
 def test_the_routes_described_are_the_routes_served(described: dict[str, Any]) -> None:
     served = {
         (route.path_format, method.lower())

@@ -1,5 +1,6 @@
 """The grammar of references."""
 
+import re
 from contextlib import suppress
 from typing import Any
 
@@ -55,6 +56,19 @@ def test_a_reference_resolves_to_the_value_it_names(text: str, expected: Any) ->
 def test_an_unresolvable_reference_names_the_missing_member(text: str, missing: str) -> None:
     with pytest.raises(MissingReferenceError, match=missing):
         parse_reference(text).resolve(VALUES)
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "cause"),
+    [
+        ("a.outputs.day", {"a": {"outputs": None}}, "the value before .day is null"),
+        ("secret_params.KEY", {"secret_params": {}}, "no secret KEY: set it in secret_params of the run or routine"),
+        ("environment.KEY", {"environment": {}}, "or in the environment of the collection"),
+    ],
+)
+def test_a_missing_reference_says_what_to_do_about_it(text: str, values: dict[str, Any], cause: str) -> None:
+    with pytest.raises(MissingReferenceError, match=re.escape(cause)):
+        parse_reference(text).resolve(values)
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,10 @@ def _time(field: str, text: str) -> datetime:
     """Parse a time in a query parameter."""
     wrong = InvalidError(f"{field}: must be a time with a zone, for example 2026-05-04T09:00:00Z.", field)
     if not _RFC_3339.fullmatch(text):
+        if _RFC_3339.fullmatch(text.replace(" ", "+")):
+            raise InvalidError(
+                f"{field}: must be a time with a zone. In a URL, + means a space: write it as %2B.", field
+            )
         raise wrong
     try:
         time = datetime.fromisoformat(text).astimezone(UTC)

@@ -205,7 +205,7 @@ def _problem_response(code: int) -> dict[str, Any]:
         "examples": {k.slug: _example(k) for k in kinds},
     }
     return {
-        "description": " or ".join(kind.title for kind in kinds) + ".",
+        "description": " or ".join(dict.fromkeys(kind.title for kind in kinds)) + ".",
         "content": {"application/problem+json": content},
     }
 

@@ -21,7 +21,8 @@ from routines_engine.steps.masking_services import MaskingServices
 from routines_engine.steps.plan import Workflow, WorkflowPlan, plan_workflow
 from routines_engine.steps.storable import LargeValueError, storable, storable_error
 from routines_workflow.activity import Activity, StepContext, StepServices
-from routines_workflow.bindings import SECRET_ROOTS, inputs_of
+from routines_workflow.bindings import inputs_of
+from routines_workflow.references import SECRET_ROOTS
 from routines_workflow.step_limits import StepLimits, step_limits
 
 PARTS = ("inputs", "outputs")
