@@ -32,7 +32,7 @@ async def test_recorded_runs_and_steps_are_counted(connection: Connection, datab
         for task in (good, good, bad, odd, tried):
             await until_ended(connection, await run_of(connection, task))
         metrics = worker.metrics
-        assert sample(metrics, "concurrency") == 50
+        assert sample(metrics, "concurrency") == worker.settings.worker_concurrency
         assert sample(metrics, "since_answer_seconds") < 30
         assert (await metrics.health()).is_good
     assert sample(metrics, "claimed_total") == 5

@@ -324,7 +324,7 @@ def _refuse_odd_numbers(request: ApiRequest) -> None:
     parameters = request.route_handler.parsed_fn_signature.parameters
     for name, text in request.query_params.multi_items():
         is_number = name in parameters and parameters[name].match_predicate_recursively(_is_integer)
-        if is_number and not _INTEGER.fullmatch(str(text)):
+        if is_number and _LOOSE_NUMBER.fullmatch(str(text)) and not _INTEGER.fullmatch(str(text)):
             raise InvalidError(f"{name}: must be an integer, not {str(text)[:40]!r}.", name)
 
 
@@ -358,6 +358,8 @@ def refuse_other_types(request: ApiRequest, allowed: tuple[str, ...] = ()) -> No
 
 
 _INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
+_LOOSE_NUMBER = re.compile(r"[0-9eE_.+\s-]+", re.ASCII)
+"""What the framework might take for a number. It refuses anything else itself, with all other faults of the query."""
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([^"';\s]*)""")
 
 
