@@ -9,14 +9,17 @@ from typing import Any
 from psycopg import AsyncConnection, IsolationLevel
 from psycopg.rows import namedtuple_row
 
+IN_CHAOS = "collection_id = (SELECT id FROM routines.collections WHERE name = 'chaos')"
+"""The others are attackers, of whose routines and runs the checker knows nothing."""
 QUERIES = {
     "orders": "SELECT * FROM chaos.orders ORDER BY id",
-    "routines": """SELECT id, to_jsonb(routines.cadence_of(routines)) AS cadence, paused, paused_at,
-                          paused_reason, strikes, next_run_at, last_run_at FROM routines.routines ORDER BY id""",
-    "runs": """SELECT id, triggered_by_routine_id AS routine_id, trigger, scheduled_for, created_at, ended_at, status,
+    "routines": f"""SELECT id, to_jsonb(routines.cadence_of(routines)) AS cadence, paused, paused_at,
+                          paused_reason, strikes, next_run_at, last_run_at FROM routines.routines
+                    WHERE {IN_CHAOS} ORDER BY id""",
+    "runs": f"""SELECT id, triggered_by_routine_id AS routine_id, trigger, scheduled_for, created_at, ended_at, status,
                       crashes, error FROM routines.trajectories
-               WHERE collection_id = (SELECT id FROM routines.collections WHERE name = 'chaos') ORDER BY id""",
-    "skips": "SELECT * FROM routines.skips ORDER BY id",
+                WHERE {IN_CHAOS} ORDER BY id""",
+    "skips": f"SELECT * FROM routines.skips WHERE {IN_CHAOS} ORDER BY id",
     "run_journal": "SELECT * FROM chaos.run_journal ORDER BY id",
     "step_journal": "SELECT * FROM chaos.step_journal ORDER BY id",
 }
