@@ -4,6 +4,7 @@ The process notes an attempt before it reads anything of the step. A message wou
 each attempt, and the worker needs the note only if the process dies.
 """
 
+import fcntl
 import mmap
 import os
 import struct
@@ -69,9 +70,11 @@ class Progress:
 def shared_memory(places: int) -> int:
     """Return a file descriptor of memory for the notes of this many runs, for both sides to map."""
     if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("progress")
+        descriptor = os.memfd_create("progress", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     else:
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
     os.ftruncate(descriptor, places * NOTE_BYTES)
+    if hasattr(os, "memfd_create"):  # a process that shrank it would end its worker, which reads from it
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
     return descriptor

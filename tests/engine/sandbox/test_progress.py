@@ -1,6 +1,7 @@
 """The notes of attempts in progress, which a worker reads once a step process has died."""
 
 import os
+import sys
 
 import pytest
 
@@ -45,3 +46,11 @@ def test_anything_else_in_the_memory_is_no_note(both_sides: tuple[Progress, Prog
     process, worker = both_sides
     process._memory[: len(written)] = written
     assert worker.read(0, 7) is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can seal memory")
+def test_a_process_cannot_shrink_the_memory_that_its_worker_reads() -> None:
+    memory = shared_memory(2)
+    with pytest.raises(PermissionError):
+        os.ftruncate(memory, 0)
+    os.close(memory)
