@@ -26,7 +26,7 @@ MAX_ADDRESSES = 3
 
 PORTS = range(1, 65536)
 OWNER = "owner"
-"""Key in a request's extensions: its owner, between whom the threads that resolve names are shared."""
+"""Key in a request's extensions: its owner. Owners share the threads that resolve names."""
 
 
 class UnknownHostError(httpx.ConnectError):

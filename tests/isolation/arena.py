@@ -204,7 +204,7 @@ class Arena:
 
     @staticmethod
     def _standstills(samples: list[Sample], began: float, ended: float) -> list[str]:
-        """Return a sentence for each probe of which nothing succeeded for a while, though it kept starting actions."""
+        """Return a sentence for each probe that kept starting actions, none of which succeeded for a while."""
         harm: list[str] = []
         for probe in PROBES:
             ends = sorted(each.at + each.seconds for each in samples if each.probe == probe and not each.fault)

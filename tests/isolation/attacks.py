@@ -1,6 +1,6 @@
 """The definition of an attack, and the registry of all attacks.
 
-The corpus grew from ten kinds of attack, each of which once harmed other tenants:
+The corpus began with ten kinds of attack, each of which once harmed other tenants:
 
 | Kind | Alpha's means |
 |---|---|

@@ -1,4 +1,4 @@
-"""Migrating a database that is in use: who waits for whom, for how long, and who is told."""
+"""Migrations of a database that is in use wait briefly for locks, name the blocker, and hold nobody up."""
 
 import asyncio
 import shutil
