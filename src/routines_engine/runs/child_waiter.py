@@ -21,25 +21,34 @@ class ChildWaiter:
     pool: Pool
     timeout_seconds: float
     wanted: asyncio.Event = field(default_factory=asyncio.Event)
-    _futures: "dict[int, asyncio.Future[EndedChild]]" = field(default_factory=dict[int, "asyncio.Future[EndedChild]"])
+    _futures: "dict[int, list[asyncio.Future[EndedChild]]]" = field(
+        default_factory=dict[int, "list[asyncio.Future[EndedChild]]"]
+    )
 
-    async def wait_for(self, child_id: int) -> EndedChild:
-        """Wait until the child has ended, and return it."""
-        future = self._futures.get(child_id)
-        if future is None:
-            future = self._futures[child_id] = asyncio.get_running_loop().create_future()
+    def ended(self, child_id: int) -> "asyncio.Future[EndedChild]":
+        """Return a future that is done once the child has ended. Whoever no longer waits cancels it."""
+        future: asyncio.Future[EndedChild] = asyncio.get_running_loop().create_future()
+        self._futures.setdefault(child_id, []).append(future)
         self.wanted.set()
-        return await asyncio.shield(future)
+        return future
 
     async def look(self) -> bool:
         """Resume the runs whose child has ended. While no run waits, wait for one that does."""
         await self.wanted.wait()
+        self._forget_abandoned()
         if self._futures:
             for ended in await within(self.timeout_seconds, self._ended()):
-                self._futures.pop(ended.trajectory_id).set_result(ended)
+                for future in self._futures.pop(ended.trajectory_id):
+                    if not future.done():
+                        future.set_result(ended)
         if not self._futures:
             self.wanted.clear()
         return False
+
+    def _forget_abandoned(self) -> None:
+        abandoned = [child_id for child_id, futures in self._futures.items() if all(each.done() for each in futures)]
+        for child_id in abandoned:
+            del self._futures[child_id]
 
     async def _ended(self) -> list[EndedChild]:
         async with self.pool.connection() as connection:

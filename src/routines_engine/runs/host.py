@@ -7,11 +7,12 @@ from typing import Any
 
 import msgspec
 
+from routines_core.db.children import EndedChild
 from routines_core.db.runs import StepRecord
 from routines_core.errors import InvalidError, RoutinesError
 from routines_engine.runs.payloads import Payloads
 from routines_engine.runs.record import Record
-from routines_engine.sandbox.messages import ChildEnded, FoundRun, Payload, RecordedStep
+from routines_engine.sandbox.messages import FoundRun, Payload, RecordedStep
 from routines_engine.sandbox.pool import RunDiedError
 from routines_engine.steps.flow import StepFailedError
 
@@ -23,11 +24,17 @@ class Named(msgspec.Struct):
 
 
 class NewChild(msgspec.Struct):
-    """The arguments of `run_child`; init_params is JSON."""
+    """The arguments of `start_child`; init_params is JSON."""
 
     task: str
     init_params: bytes
     index: int
+
+
+class Child(msgspec.Struct):
+    """The arguments of `child_outputs`."""
+
+    child_id: int
 
 
 class Search(msgspec.Struct):
@@ -128,8 +135,12 @@ class RunHost:
             case "secret":
                 found = await services.secret(msgspec.msgpack.decode(arguments, type=Named).name)
                 return [] if found is None else [found]
-            case "run_child":
-                return await self._run_child(msgspec.msgpack.decode(arguments, type=NewChild))
+            case "start_child":
+                new = msgspec.msgpack.decode(arguments, type=NewChild)
+                return await services.start_child(new.task, new.init_params.decode(), new.index)
+            case "child_outputs":
+                ended = msgspec.msgpack.decode(arguments, type=Child)
+                return (await services.child_outputs(ended.child_id)).encode()
             case "find_trajectories":
                 return await self._find(msgspec.msgpack.decode(arguments, type=Search))
             case "read_file":
@@ -141,9 +152,9 @@ class RunHost:
             case _:
                 raise InvalidError(f"there is no service {method!r}")
 
-    async def _run_child(self, child: NewChild) -> ChildEnded:
-        ended, outputs = await self.record.services.run_child(child.task, child.init_params.decode(), child.index)
-        return ChildEnded(ended.trajectory_id, ended.status, outputs.encode(), ended.error)
+    def child_ended(self, child_id: int) -> asyncio.Future[EndedChild]:
+        """Return a future that is done once the child has ended: see RunServices."""
+        return self.record.services.child_ended(child_id)
 
     async def _find(self, search: Search) -> list[FoundRun]:
         found = await self.record.services.find_trajectories(search.task, search.status, search.limit)

@@ -27,7 +27,9 @@ class InlineServices:
     async def run_child(self, child: Child) -> ChildResult:
         """See StepServices."""
         given = msgspec.json.encode(child.init_params).decode()
-        ended, outputs = await self._services.run_child(child.task, given, child.index)
+        child_id = await self._services.start_child(child.task, given, child.index)
+        ended = await self._services.child_ended(child_id)
+        outputs = await self._services.child_outputs(child_id)
         return ChildResult(ended.trajectory_id, ended.status, _decoded(outputs), ended.error)
 
     async def find_trajectories(self, *, task: str, status: str | None, limit: int) -> list[Found]:

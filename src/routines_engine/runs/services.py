@@ -155,42 +155,16 @@ class RunServices:
         context = SecretContext(self._run.collection_id, kind, name, owner, sealed.secret_id)
         return self.resources.keyring.open(sealed.ciphertext, context)
 
-    async def run_child(self, task: str, init_params: str, index: int) -> tuple[EndedChild, str]:
-        """Start a run of another task, or find the one this step started before, and wait until it ends.
+    async def start_child(self, task: str, init_params: str, index: int) -> int:
+        """Start a run of another task, or find the one this step started before, and return its id.
 
-        Returns:
-            How it ended, and the outputs of its completed steps by name, as JSON.
-
-        A child of an earlier attempt of the step is replaced by a new one if it did not complete. While the run waits,
-        it takes no capacity and counts towards no limit.
+        A child of an earlier attempt of the step is replaced by a new one if it did not complete.
 
         Raises:
             InvalidError: The task does not exist or does not declare all the keys, or runs are nested too deeply.
             RunLimitError: The run's tree has as many runs as it may.
             LostRunError: The run no longer belongs to this worker.
-            WaitsForChildrenError: Too many runs of the collection wait here. The run is to be given up until its
-                children have ended; the same attempt then finds them again.
         """
-        child_id = await self._start(task, init_params, index)
-        ended = await self._wait_for(child_id)
-        return ended, await self._ask(lambda connection: children.outputs(connection, child_id))
-
-    async def _wait_for(self, child_id: int) -> EndedChild:
-        may_stay = self.resources.may_wait(self.claimed)
-        self.claimed.waiting_children += 1
-        self.resources.capacity_freed()
-        try:
-            async with asyncio.timeout(None if may_stay else SHORT_WAIT_SECONDS):
-                ended = await self.resources.child_waiter.wait_for(child_id)
-        except TimeoutError:
-            raise WaitsForChildrenError from None
-        finally:
-            self.claimed.waiting_children -= 1
-        if not self.claimed.waiting_children:
-            await self._ask(lambda connection: children.count_again(connection, self._run))
-        return ended
-
-    async def _start(self, task: str, init_params: str, index: int) -> int:
         most = (await self.resources.run_limits(self._run.collection_id)).children
         started = await self._ask(
             lambda connection: children.start_child(
@@ -217,6 +191,38 @@ class RunServices:
         if started.id is None:
             raise InvalidError(f"runs cannot start runs more than {children.MAX_DEPTH} levels deep")
         return started.id
+
+    def child_ended(self, child_id: int) -> "asyncio.Future[EndedChild]":
+        """Return a future that is done once the child has ended; cancelling it ends the wait.
+
+        A future and no coroutine, because thousands of children may be waited for: as many tasks would make each full
+        garbage collection stop the worker for more than a tenth of a second. While the run waits, it takes no capacity
+        and counts towards no limit.
+
+        The future raises:
+            WaitsForChildrenError: Too many runs of the collection wait here. The run is to be given up until its
+                children have ended; the same attempt then finds them again.
+        """
+        may_stay = self.resources.may_wait(self.claimed)
+        future = self.resources.child_waiter.ended(child_id)
+        self.claimed.waiting_children += 1
+        future.add_done_callback(self._waited)
+        self.resources.capacity_freed()
+        if not may_stay:
+            future.get_loop().call_later(SHORT_WAIT_SECONDS, _end_wait, future)
+        return future
+
+    def _waited(self, _: "asyncio.Future[EndedChild]") -> None:
+        self.claimed.waiting_children -= 1
+
+    async def child_outputs(self, child_id: int) -> str:
+        """Return the outputs of an ended child's completed steps by name, as JSON.
+
+        If the run waits for no other child, it counts towards its limits again.
+        """
+        if not self.claimed.waiting_children:
+            await self._ask(lambda connection: children.count_again(connection, self._run))
+        return await self._ask(lambda connection: children.outputs(connection, child_id))
 
     async def find_trajectories(self, task: str, status: str | None, limit: int) -> list[EndedRun]:
         """Return a task's ended runs, newest first. None for status means any final status.
@@ -270,6 +276,11 @@ class RunServices:
         if not await self._ask(lambda connection: runs.use_file(connection, self._run, path)):
             raise LostRunError(self._run.id)
         return path
+
+
+def _end_wait(future: "asyncio.Future[EndedChild]") -> None:
+    if not future.done():
+        future.set_exception(WaitsForChildrenError())
 
 
 def _too_many_files(taken: TakenFile, size_bytes: int) -> RunLimitError:

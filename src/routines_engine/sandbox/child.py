@@ -32,6 +32,7 @@ from routines_engine.sandbox.messages import (
     Answered,
     Arguments,
     Attempt,
+    AwaitChild,
     Begun,
     Call,
     Cancel,
@@ -122,7 +123,12 @@ class Calls:
         """Have the worker store a checkpoint; raises as `call` does."""
         await self._answer(lambda call: Begun(run, call, step))
 
-    async def _answer(self, make_message: Callable[[int], Call | Begun]) -> msgspec.Raw:
+    async def await_child(self, run: int, child_id: int) -> ChildEnded:
+        """Wait until a child has ended; raises as `call` does."""
+        answer = await self._answer(lambda call: AwaitChild(run, call, child_id))
+        return msgspec.msgpack.decode(answer, type=ChildEnded)
+
+    async def _answer(self, make_message: Callable[[int], Call | Begun | AwaitChild]) -> msgspec.Raw:
         self._last += 1
         number = self._last
         future = self._waiting[number] = self.channel.loop.create_future()
@@ -160,15 +166,13 @@ class RemoteServices:
 
     async def run_child(self, child: Child) -> ChildResult:
         """See StepServices."""
-        ended = await self.calls.call(
-            self.run,
-            "run_child",
-            ChildEnded,
-            task=child.task,
-            init_params=msgspec.json.encode(child.init_params),
-            index=child.index,
+        given = msgspec.json.encode(child.init_params)
+        child_id = await self.calls.call(
+            self.run, "start_child", int, task=child.task, init_params=given, index=child.index
         )
-        return ChildResult(ended.trajectory_id, ended.status, _decoded(ended.outputs), ended.error)
+        ended = await self.calls.await_child(self.run, child_id)
+        outputs = await self.calls.call(self.run, "child_outputs", bytes, child_id=child_id)
+        return ChildResult(ended.trajectory_id, ended.status, _decoded(outputs), ended.error)
 
     async def find_trajectories(self, *, task: str, status: str | None, limit: int) -> list[Found]:
         """See StepServices."""

@@ -82,15 +82,10 @@ class Payload(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ChildEnded(msgspec.Struct, frozen=True):
-    """How a run that a step started has ended.
-
-    Attributes:
-        outputs: The outputs of its completed steps by name, as JSON.
-    """
+    """How a run that a step started has ended."""
 
     trajectory_id: int
     status: str
-    outputs: bytes
     error: str | None
 
 
@@ -192,6 +187,14 @@ class Call(msgspec.Struct, frozen=True, tag=True, array_like=True):
     arguments: msgspec.Raw
 
 
+class AwaitChild(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Process to worker: answer with a ChildEnded once this child has ended."""
+
+    run: int
+    call: int
+    child_id: int
+
+
 class Ended(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Process to worker: what was asked for has ended, or waits so long that it gives up its place.
 
@@ -210,4 +213,4 @@ class Ended(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 FromWorker = Start | Cancel | Answered | Ping
-FromProcess = Pong | Begun | Completed | Call | Ended
+FromProcess = Pong | Begun | Completed | Call | AwaitChild | Ended

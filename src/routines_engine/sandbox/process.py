@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from routines_engine.sandbox.messages import (
     Answered,
     Arguments,
     Attempt,
+    AwaitChild,
     Begun,
     Call,
     Cancel,
@@ -39,6 +41,8 @@ from routines_engine.sandbox.progress import Progress, shared_memory
 
 PLACES = 256
 """The most runs of one process, with those that wait for children."""
+CALLS_AT_ONCE = 16
+"""How many calls of one process are handled at once; the others wait as messages, which cost far less than tasks."""
 START_SECONDS = 60.0
 """How long a process may take to start."""
 UNSCHEDULED_FACTOR = 6
@@ -116,6 +120,13 @@ class RunHandler(Protocol):
         """
         ...
 
+    def child_ended(self, child_id: int) -> asyncio.Future[Any]:
+        """Return a future that is done once the child has ended; cancelling it ends the wait.
+
+        It raises as `handle` does.
+        """
+        ...
+
     def begun(self, step: RecordedStep) -> asyncio.Future[float]:
         """Store that an attempt begins or has failed. The future is done once that is stored.
 
@@ -170,6 +181,8 @@ class StepProcessHandle:
         self._channel = Channel[FromProcess](FromProcess, self._received, self._lost)
         self._ready = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._calls = deque[tuple[RunInProcess, Call]]()
+        self._calls_in_hand = 0
         self._last_run = 0
         self._last_ping = 0
         self._last_pong = 0
@@ -302,34 +315,52 @@ class StepProcessHandle:
         elif message.run in self.runs:
             self._received_of(self.runs[message.run], message)
 
-    def _received_of(self, entry: RunInProcess, message: Begun | Completed | Call | Ended) -> None:
+    def _received_of(self, entry: RunInProcess, message: Begun | Completed | Call | AwaitChild | Ended) -> None:
         match message:
             case Begun(_, call, step):
-                stored = entry.handler.begun(step)
-                entry.calls.add(stored)
-                stored.add_done_callback(partial(self._stored, entry, call))
+                self._answer_when_done(entry, call, entry.handler.begun(step))
             case Completed(_, step):
                 entry.handler.completed(step)
             case Call():
-                task = asyncio.create_task(self._answer(entry, message))
-                entry.calls.add(task)
-                task.add_done_callback(entry.calls.discard)
+                self._calls.append((entry, message))
+                self._handle_calls()
+            case AwaitChild(_, call, child_id):
+                self._answer_when_done(entry, call, entry.handler.child_ended(child_id))
             case Ended():
                 if message.is_internal:
                     log.error("a run broke its stepper", error=message.error)
                 if not entry.ended.done():
                     entry.ended.set_result(message)
 
-    def _stored(self, entry: RunInProcess, call: int, stored: asyncio.Future[float]) -> None:
-        entry.calls.discard(stored)
-        if stored.cancelled():
+    def _answer_when_done(self, entry: RunInProcess, call: int, answer: asyncio.Future[Any]) -> None:
+        entry.calls.add(answer)
+        answer.add_done_callback(partial(self._answer, entry, call))
+
+    def _answer(self, entry: RunInProcess, call: int, answer: asyncio.Future[Any]) -> None:
+        entry.calls.discard(answer)
+        if answer.cancelled():
             return
-        if error := stored.exception():
+        if error := answer.exception():
             self._refuse(entry, call, error)
         else:
-            self._channel.send(Answered(call))
+            self._channel.send(Answered(call, msgspec.Raw(msgspec.msgpack.encode(answer.result()))))
 
-    async def _answer(self, entry: RunInProcess, call: Call) -> None:
+    def _handle_calls(self) -> None:
+        """Begin with calls that wait, as many as may be handled at once."""
+        while self._calls and self._calls_in_hand < CALLS_AT_ONCE:
+            entry, call = self._calls.popleft()
+            if self.runs.get(call.run) is entry:
+                self._calls_in_hand += 1
+                task = asyncio.create_task(self._handle(entry, call))
+                entry.calls.add(task)
+                task.add_done_callback(partial(self._handled, entry))
+
+    def _handled(self, entry: RunInProcess, task: asyncio.Future[None]) -> None:
+        self._calls_in_hand -= 1
+        entry.calls.discard(task)
+        self._handle_calls()
+
+    async def _handle(self, entry: RunInProcess, call: Call) -> None:
         try:
             value = await entry.handler.handle(call.method, call.arguments)
             size = self._channel.send(Answered(call.call, msgspec.Raw(msgspec.msgpack.encode(value))))

@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from routines_core.errors import InvalidError
-from routines_engine.sandbox.messages import Attempt, Ended, Payload, RecordedStep
+from routines_engine.sandbox.messages import Attempt, ChildEnded, Ended, Payload, RecordedStep
 from routines_engine.sandbox.pool import ProcessPool, RunDiedError
-from routines_engine.sandbox.process import Limits, StepProcessHandle, _cpu_seconds
+from routines_engine.sandbox.process import CALLS_AT_ONCE, Limits, StepProcessHandle, _cpu_seconds
 from support.flows import RUN_ID
 
 MIB = 1024 * 1024
@@ -63,6 +63,9 @@ class Handler:
 
     async def reload(self) -> Payload:
         return self.payload()
+
+    def child_ended(self, child_id: int) -> asyncio.Future[Any]:
+        raise AssertionError(child_id)
 
     async def handle(self, method: str, arguments: msgspec.Raw) -> Any:
         given = msgspec.msgpack.decode(arguments)
@@ -203,6 +206,57 @@ async def test_runs_that_wait_take_no_place_from_others() -> None:
         for task in held:
             task.cancel()
         await asyncio.gather(*held, return_exceptions=True)
+
+
+class Parent(Handler):
+    """Starts its children a few milliseconds apart and lets all of them end at once."""
+
+    def __init__(self, children: int) -> None:
+        emit = one("list_emit_await", task="child", items=list(range(children)), max_concurrency=children)
+        super().__init__(emit)
+        self.in_hand = self.most_in_hand = self.most_tasks = 0
+        self.called = asyncio.Event()
+        self.waits: list[asyncio.Future[Any]] = []
+        self.children = children
+
+    def child_ended(self, child_id: int) -> asyncio.Future[Any]:
+        assert child_id < self.children
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.waits.append(future)
+        if len(self.waits) == self.children:
+            self.most_tasks = len(asyncio.all_tasks())
+            for number, each in enumerate(self.waits):
+                each.set_result(ChildEnded(number, "completed", None))
+        return future
+
+    async def handle(self, method: str, arguments: msgspec.Raw) -> Any:
+        self.called.set()
+        self.in_hand += 1
+        self.most_in_hand = max(self.most_in_hand, self.in_hand)
+        await asyncio.sleep(0.005)
+        self.in_hand -= 1
+        return b"{}" if method == "child_outputs" else msgspec.msgpack.decode(arguments)["index"]
+
+
+async def test_calls_are_handled_a_few_at_once_and_children_are_awaited_without_tasks() -> None:
+    handler = Parent(children=100)
+    async with pool() as processes:
+        before = len(asyncio.all_tasks())
+        assert await run(processes, handler) is None
+    assert handler.records[-1]["outputs"]["trajectory_ids"] == list(range(100))
+    assert handler.most_in_hand == CALLS_AT_ONCE
+    assert handler.most_tasks <= before + CALLS_AT_ONCE
+
+
+async def test_calls_of_a_run_that_has_ended_are_not_handled() -> None:
+    handler, other = Parent(children=100), Handler(one("text_echo", text="x"))
+    async with pool() as processes:
+        running = asyncio.create_task(run(processes, handler))
+        await handler.called.wait()
+        running.cancel()
+        await asyncio.wait({running})
+        assert await run(processes, other) is None
+    assert not handler.waits
 
 
 async def test_a_cancelled_run_stops_in_its_process() -> None:
