@@ -31,7 +31,7 @@ class NewChild(msgspec.Struct):
     index: int
 
 
-class Child(msgspec.Struct):
+class EndedChildId(msgspec.Struct):
     """The arguments of `child_outputs`."""
 
     child_id: int
@@ -139,7 +139,7 @@ class RunHost:
                 new = msgspec.msgpack.decode(arguments, type=NewChild)
                 return await services.start_child(new.task, new.init_params.decode(), new.index)
             case "child_outputs":
-                ended = msgspec.msgpack.decode(arguments, type=Child)
+                ended = msgspec.msgpack.decode(arguments, type=EndedChildId)
                 return (await services.child_outputs(ended.child_id)).encode()
             case "find_trajectories":
                 return await self._find(msgspec.msgpack.decode(arguments, type=Search))
