@@ -198,7 +198,7 @@ MUTANTS = [
     Mutant(
         "a run that waits for a retry keeps its capacity",
         Containment.WAITING_IS_FREE,
-        ("sixty-retries-in-a-day",),
+        ("retries-in-a-day-in-every-place",),
         "beta's run-sync stood still",
         edits=(Edit(f"{ENGINE}/sandbox/child.py", "SHORT_WAIT_SECONDS = 1.0", "SHORT_WAIT_SECONDS = 1e9"),),
         also=(NO_SHARES,),
@@ -206,7 +206,7 @@ MUTANTS = [
     Mutant(
         NO_SHARES,
         Containment.FAIR_SHARES,
-        ("sixty-slow-steps",),
+        ("slow-steps-in-every-place",),
         "beta's run-sync stood still",
         edits=(
             Edit(

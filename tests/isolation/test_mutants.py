@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from isolation import corpus  # noqa: F401 - it registers the attacks
+from isolation.arena import Verdict
 from isolation.attacks import CORPUS, Containment
 from isolation.keeper import EVERY, Keeper
 from isolation.mutants import MUTANTS, Mutant, Product
@@ -37,6 +38,20 @@ def keep(server_url: str, template: str, tmp_path: Path) -> Generator[Keep]:
         yield make
 
 
+def _is_seen(mutant: Mutant, verdict: Verdict) -> bool:
+    return any(mutant.seen_as in each for each in verdict.harm)
+
+
+def _harmful_verdict(keeper: Keeper, mutant: Mutant, name: str) -> Verdict:
+    """Return the first verdict of three in which the mutant is seen: whether an attack does harm may be chance."""
+    verdict = keeper.suffer(ATTACKS[name])
+    for _ in range(2):
+        if _is_seen(mutant, verdict):
+            break
+        verdict = keeper.suffer(ATTACKS[name])
+    return verdict
+
+
 @pytest.mark.nightly
 @every_mutant
 @pytest.mark.parametrize("mutant", MUTANTS, ids=id_of)
@@ -45,9 +60,9 @@ def test_a_missing_containment_is_noticed(
 ) -> None:
     keeper = keep(mutant.product())
     for name in mutant.caught_by:
-        verdict = keeper.suffer(ATTACKS[name])
+        verdict = _harmful_verdict(keeper, mutant, name)
         record_property("isolation", f"{mutant.name}, {name}: {verdict}")
-        if not any(mutant.seen_as in each for each in verdict.harm):
+        if not _is_seen(mutant, verdict):
             pytest.fail(f"{mutant.name}, but {name} did not show {mutant.seen_as!r}\n{verdict}", pytrace=False)
 
 
@@ -58,7 +73,7 @@ def test_the_other_containments_alone_are_not_what_is_noticed(mutant: Mutant, ke
     keeper = keep(mutant.others())
     for name in mutant.caught_by:
         verdict = keeper.suffer(ATTACKS[name])
-        if any(mutant.seen_as in each for each in verdict.harm):
+        if _is_seen(mutant, verdict):
             pytest.fail(f"{name} shows {mutant.seen_as!r} without this mutant\n{verdict}", pytrace=False)
 
 

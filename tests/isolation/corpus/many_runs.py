@@ -6,25 +6,28 @@ from isolation.alpha import Alpha, answering, hangs, receiver
 from isolation.attacks import Containment, attack
 from isolation.corpus.workflows import FLEETING, PIECE, big_steps, slow_step
 
+MORE_THAN_PLACES = 120
+"""More runs than a worker executes at once."""
+
 # Kind 6: runs that only wait
 
 
 @attack(Containment.WAITING_IS_FREE, kind=6, in_make_test=True)
-def sixty_retries_in_a_day(alpha: Alpha) -> None:
-    """Sixty of alpha's runs fail once and wait a day for their next attempt."""
+def retries_in_a_day_in_every_place(alpha: Alpha) -> None:
+    """More of alpha's runs than a worker has places fail once and wait a day for their next attempt."""
     with receiver(answering(b"no", status=500)) as url:
         retry = {"max_attempts": 100, "backoff": 86_400}
         alpha.task({"fail": {"activity": "http_request", "url": url, "retry": retry}})
-        alpha.runs(60)
+        alpha.runs(MORE_THAN_PLACES)
         alpha.hold()
 
 
 @attack(Containment.FAIR_SHARES, kind=6, in_make_test=True)
-def sixty_slow_steps(alpha: Alpha) -> None:
-    """Sixty of alpha's runs have a step that waits for a receiver that never responds."""
+def slow_steps_in_every_place(alpha: Alpha) -> None:
+    """More of alpha's runs than a worker has places have a step that waits for a receiver that never responds."""
     with receiver(hangs) as url:
         alpha.task({"wait": slow_step(url)})
-        alpha.runs(60)
+        alpha.runs(MORE_THAN_PLACES)
         alpha.hold()
 
 
