@@ -8,7 +8,7 @@ from litestar import Response, post
 
 from routines_api.http.access import Caller, Door, media_type_of, place_of, refuse_other_types
 from routines_api.http.idempotency import once
-from routines_api.http.large_answers import hold_large_answer, in_pieces
+from routines_api.http.large_answers import in_pieces, large_answer
 from routines_api.http.limit_gate import FILES
 from routines_api.http.multipart import MULTIPART, URLENCODED, Upload, received, urlencoded_texts, value_of
 from routines_api.http.sealing import run_spec
@@ -70,10 +70,9 @@ async def run_sync(task: str, door: Door) -> Response[WorkflowResponse]:
         return Response(workflow_response(found, message), status_code=202)
     if not found.truncated:
         return Response(workflow_response(found, f"Run {run} is {found.status}."))
-    await hold_large_answer(door, auth)
-    async with door.open(auth) as caller:
+    async with large_answer(door, auth) as caller:
         found = await db.with_large_steps(caller.connection, found, key_id=caller.key_id, most_bytes=SYNC_BYTES)
-    return in_pieces(workflow_response(found, f"Run {run} is {found.status}."))
+        return in_pieces(workflow_response(found, f"Run {run} is {found.status}."))
 
 
 def _id_of(answer: Any) -> int:

@@ -52,7 +52,9 @@ CONNECTIONS = 10
 RESERVED_CONNECTIONS = 2
 """Connections reserved for collections that hold none."""
 LARGE_ANSWERS = 6
-"""Maximum number of large answers that a process sends at once. Each takes several times its size in memory."""
+"""Maximum number of large answers that a process sends at once."""
+LARGE_LOADS = 3
+"""Maximum number of them that it loads and encodes at once. Each takes several times its size in memory."""
 ROOM_SECONDS = 5.0
 """How long a request waits for room in a budget or for a place that its collection shares with others."""
 UNKNOWN = "unknown"
@@ -76,6 +78,7 @@ class ApiServices:
     work: Work
     connections: FairGate = field(default_factory=lambda: FairGate(CONNECTIONS - 1, RESERVED_CONNECTIONS))
     large_answers: FairGate = field(default_factory=lambda: FairGate(LARGE_ANSWERS, reserve=2))
+    large_loads: FairGate = field(default_factory=lambda: FairGate(LARGE_LOADS, reserve=1))
 
     @property
     def json_limits(self) -> json_body.JsonLimits:
