@@ -54,7 +54,8 @@ claimed AS MATERIALIZED (
 active AS MATERIALIZED (
     SELECT routine_id, trajectory_id FROM routines.active_runs((SELECT array_agg(id) FROM claimed))
 ),
--- Not materialized: read once, by `decided`. OFFSET 0 makes Postgres compute each row once.
+-- Not materialized: read once, by `decided`. OFFSET 0 makes Postgres compute each row once. FULL JOIN, because `active` has no
+-- other routines than `claimed` and a full join is never made by nested loops, however few rows the planner expects.
 considered AS NOT MATERIALIZED (
     SELECT claimed.*, active.trajectory_id AS blocked_by, task_versions.version,
            task_versions.init_params || claimed.init_params_overrides AS init_params,
@@ -63,7 +64,7 @@ considered AS NOT MATERIALIZED (
                catchup_window_seconds, CASE cadence_type WHEN 'hourly' THEN %(hourly_catchup_seconds)s::float8
                                                          ELSE %(catchup_seconds)s::float8 END))) AS in_time
     FROM claimed
-    LEFT JOIN active ON active.routine_id = claimed.id
+    FULL JOIN active ON active.routine_id = claimed.id
     LEFT JOIN routines.tasks ON tasks.id = claimed.task_id
     LEFT JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
     OFFSET 0
@@ -94,12 +95,16 @@ fired AS (
     ON CONFLICT DO NOTHING
     RETURNING triggered_by_routine_id AS routine_id, created_at - scheduled_for AS delay
 ),
+-- Whether a routine fired is asked by a hashed subplan, which takes the same time whatever the planner expects. As a join of
+-- `decided` with `fired` it is made by nested loops where statistics foresaw few due routines: a thousand times a thousand rows.
+answered AS MATERIALIZED (
+    SELECT *, id IN (SELECT routine_id FROM fired) AS has_fired FROM decided
+),
 -- A run that a person inserted in the meantime prevented the INSERT. Even if it has ended by now, the slot is an overlap. Null
 -- if the slot was fired before: then it has its outcome.
 refused AS MATERIALIZED (
-    SELECT decided.id, routines.blocking_run(decided.id, decided.slot) AS blocked_by
-    FROM decided LEFT JOIN fired ON fired.routine_id = decided.id
-    WHERE verdict = 'fire' AND fired.routine_id IS NULL
+    SELECT collection_id, id, slot, now, routines.blocking_run(id, slot) AS refused_by
+    FROM answered WHERE verdict = 'fire' AND NOT has_fired
 ),
 -- Slots that fell while no ticker ran: all but the newest, and the newest too if it is too old to catch up. Also slots that a
 -- person set next_run_at past.
@@ -117,8 +122,8 @@ skipped AS (
            CASE verdict WHEN 'failed_to_start' THEN fault END, now
     FROM decided WHERE verdict IN ('overlap', 'failed_to_start')
     UNION ALL
-    SELECT collection_id, id, slot, slot, 1, NULL, 'overlap', refused.blocked_by, NULL, now
-    FROM refused JOIN decided USING (id) WHERE refused.blocked_by IS NOT NULL
+    SELECT collection_id, id, slot, slot, 1, NULL, 'overlap', refused_by, NULL, now
+    FROM refused WHERE refused_by IS NOT NULL
     UNION ALL
     SELECT collection_id, id, first_slot, last_missed,
            routines.slots_in_span(cadence, first_slot, last_missed),
@@ -135,12 +140,12 @@ skipped AS (
 ),
 advanced AS (
     UPDATE routines.routines
-    SET next_run_at = decided.next_slot,
-        settled_until = greatest(decided.settled_until, decided.slot),
-        last_run_at = CASE WHEN fired.routine_id IS NULL THEN routines.last_run_at ELSE decided.now END,
-        strikes = CASE WHEN fired.routine_id IS NULL THEN routines.strikes ELSE 0 END
-    FROM decided LEFT JOIN fired ON fired.routine_id = decided.id
-    WHERE routines.id = decided.id AND verdict <> 'failed_to_start'
+    SET next_run_at = answered.next_slot,
+        settled_until = greatest(answered.settled_until, answered.slot),
+        last_run_at = CASE WHEN has_fired THEN answered.now ELSE routines.last_run_at END,
+        strikes = CASE WHEN has_fired THEN 0 ELSE routines.strikes END
+    FROM answered
+    WHERE routines.id = answered.id AND verdict <> 'failed_to_start'
     RETURNING 1
 ),
 -- Separate from `advanced`, because writing `paused` calls the triggers that maintain next_run_at, for every row.
