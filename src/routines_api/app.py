@@ -20,6 +20,7 @@ from routines_api.endpoints.ledger import LedgerController, get_latest_outcomes
 from routines_api.endpoints.routines import RoutinesController, get_init_params_schema
 from routines_api.http.access import CONNECTIONS, ApiRequest, ApiServices, provide_caller, provide_door
 from routines_api.http.byte_budget import ByteBudget
+from routines_api.http.compression import accepts_gzip, compressing
 from routines_api.http.errors import HeadersTooLargeError
 from routines_api.http.headers import guarded
 from routines_api.http.known_keys import KnownKeys
@@ -111,8 +112,11 @@ class Api(Litestar):
             await super().__call__(scope, receive, send)
             return
         watched = self.metrics.begin()
+        sending = sending_in_time(guarded(watched.sending(send)))
+        if accepts_gzip(scope["headers"]):
+            sending = compressing(sending)
         try:
-            await self._answer(scope, receive, sending_in_time(guarded(watched.sending(send))))
+            await self._answer(scope, receive, sending)
         finally:
             if held := scope.get(HELD):
                 await held.aclose()

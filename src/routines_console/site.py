@@ -59,8 +59,8 @@ class Page:
 
     @property
     def etag(self) -> str:
-        """Return a tag that changes with the content."""
-        return f'"{hashlib.sha256(self.content).hexdigest()[:32]}"'
+        """Return a tag that changes with the content. A weak one, because answers may be compressed."""
+        return f'W/"{hashlib.sha256(self.content).hexdigest()[:32]}"'
 
 
 class Console:
@@ -100,7 +100,7 @@ class Console:
         if page is None:
             return 404, _headers("text/plain; charset=utf-8", "no-store", _NOT_FOUND), _NOT_FOUND
         etag = (b"etag", page.etag.encode())
-        if page.etag in headers.get(b"if-none-match", b"").decode("latin-1"):
+        if page.etag.removeprefix("W/") in headers.get(b"if-none-match", b"").decode("latin-1"):
             return 304, [etag, (b"cache-control", page.caching.encode())], b""
         return 200, [etag, *_headers(page.media_type, page.caching, page.content)], page.content
 
