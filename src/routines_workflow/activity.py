@@ -173,7 +173,7 @@ class Activity(Generic[Parameters]):
         try:
             given = msgspec.convert(inputs, self.parameters)
         except msgspec.ValidationError as error:
-            raise InvalidError(rule_of(str(error))) from None
+            raise InvalidError(rule_of(str(error), self.parameters)) from None
         return msgspec.to_builtins(await self._outputs(given, context))
 
     async def _outputs(self, given: Parameters, context: StepContext) -> msgspec.Struct:

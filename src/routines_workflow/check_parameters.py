@@ -58,7 +58,7 @@ def _mistyped(binding: Binding, activity: Activity[Any]) -> Iterator[str]:
     try:
         msgspec.convert(binding.value, kind)
     except msgspec.ValidationError as error:
-        yield rule_of(str(error))
+        yield rule_of(str(error), kind)
 
 
 def _is_open(binding: Binding) -> bool:

@@ -1,6 +1,7 @@
 """Describes types and validation errors in JSON terms, for people."""
 
 import re
+from typing import Any
 
 from msgspec import inspect
 from msgspec.inspect import Type
@@ -28,9 +29,57 @@ _NOUNS = {
 }
 
 
-def rule_of(message: str) -> str:
-    """Rephrase a message of msgspec as a rule: `must be a string, got an integer`."""
+_WRONG_CHOICE = re.compile(r"Invalid enum value (?P<value>.*?)( - at `(?P<path>\$.*)`)?", re.DOTALL)
+_PATH_PART = re.compile(r"\.(?P<name>\w+)|\[[^\]]*\]")
+
+
+def rule_of(message: str, kind: Any = None) -> str:
+    """Rephrase a message of msgspec as a rule: `must be a string, got an integer`.
+
+    Args:
+        message: The message.
+        kind: The type that was expected. If it is given, a value that is none of its choices is answered with them.
+    """
+    wrong = _WRONG_CHOICE.fullmatch(message)
+    choices = _choices_at(inspect.type_info(kind), wrong["path"] or "") if wrong and kind is not None else ""
+    if wrong and choices:
+        return f"must be {choices}, not {wrong['value']}" + (f", at {wrong['path']}" if wrong["path"] else "")
     return re.sub("`([^`]*)`", _in_words, message).replace("Expected", "must be").replace(" - at $", ", at $")
+
+
+def _choices_at(kind: Type, path: str) -> str:
+    """Name the choices of the type at a path such as `$.method` or `$.items[2]`; empty if it has none."""
+    kinds = [kind]
+    for part in _PATH_PART.finditer(path):
+        kinds = [inner for each in kinds for inner in _inside(each, part["name"])]
+    found = [each for kind in kinds for each in _alternatives(kind) if isinstance(each, inspect.LiteralType)]
+    return " or ".join(map(type_name, found))
+
+
+def _alternatives(kind: Type) -> list[Type]:
+    match kind:
+        case inspect.Metadata():
+            return _alternatives(kind.type)
+        case inspect.UnionType():
+            return [each for alternative in kind.types for each in _alternatives(alternative)]
+        case _:
+            return [kind]
+
+
+def _inside(kind: Type, name: str | None) -> list[Type]:
+    """Return the types that a field of this name may have, or without a name the items."""
+    found: list[Type] = []
+    for each in _alternatives(kind):
+        match each:
+            case inspect.StructType() if name is not None:
+                found += [field.type for field in each.fields if field.encode_name == name]
+            case inspect.CollectionType() if name is None:
+                found.append(each.item_type)
+            case inspect.DictType() if name is None:
+                found.append(each.value_type)
+            case _:
+                pass
+    return found
 
 
 def _in_words(quoted: re.Match[str]) -> str:

@@ -72,6 +72,16 @@ def test_faults_of_the_whole_workflow_are_found(workflow: Any, field: str, messa
         (ECHO | {"txt": "x"}, "txt", "text_echo has no parameter 'txt': it has text"),
         (ECHO | {"txt_path": "init_params.p"}, "txt_path", "text_echo has no parameter 'txt': it has text"),
         (ECHO | {"text": 5}, "text", "must be a string, got an integer"),
+        (
+            {"activity": "http_request", "url": "https://example.com", "method": "FETCH"},
+            "method",
+            'must be "DELETE" or "GET" or "HEAD" or "OPTIONS" or "PATCH" or "POST" or "PUT", not \'FETCH\'',
+        ),
+        (
+            {"activity": "extract_from_trajectories", "task": "t", "status": "done"},
+            "status",
+            'must be "archived" or "cancelled" or "completed" or "failed", not \'done\'',
+        ),
         ({"activity": "text_concatenate", "texts": ["a", 1]}, "texts", "must be a string, got an integer, at $[1]"),
         ({"activity": "number_sequence_generator", "count": -1}, "count", "must be an integer >= 0"),
         (ECHO | {"text": "{{ init_params.q }}"}, "text", "reference init_params.q: init_params declares no 'q'"),
