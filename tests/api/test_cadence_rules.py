@@ -112,6 +112,15 @@ def test_the_contract_python_and_sql_accept_the_same_cadences(kind: str, databas
         ),
         ({"type": "daily", "hour_utc": 24}, ["hour_utc: must be less than or equal to 23, not 24"]),
         (
+            {"type": "weekly", "hour": 9, "minute_utc": 60},
+            [
+                "minute_utc: must be less than or equal to 59, not 60",
+                "hour: unknown field",
+                "hour_utc: is required by weekly",
+                "day_of_week: is required by weekly",
+            ],
+        ),
+        (
             {"type": "yearly"},
             ["type: must be 'manual', 'hourly', 'daily', 'weekdays' or 'weekly', not \"yearly\""],
         ),

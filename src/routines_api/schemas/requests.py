@@ -9,6 +9,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    ModelWrapValidatorHandler,
     RootModel,
     StringConstraints,
     ValidationError,
@@ -92,13 +93,25 @@ class CadenceConfig(_CadenceFields):
         """Return the fields that are not null, `type` among them."""
         return self.model_dump(exclude_none=True)
 
-    @model_validator(mode="after")
-    def _fits_its_type(self) -> "CadenceConfig":
-        given = self.given()
-        if broken := cadence.broken_rules(given["type"], given):
-            faults = [Fault(name, rule) for name, rule in broken]
+    @model_validator(mode="wrap")
+    @classmethod
+    def _fits_its_type(cls, value: Any, handler: ModelWrapValidatorHandler["CadenceConfig"]) -> "CadenceConfig":
+        """Report the rules that the type's fields break beside the faults of each field by itself."""
+        faults: list[Fault] = []
+        try:
+            checked = handler(value)
+        except ValidationError as error:
+            if not isinstance(value, dict):
+                raise
+            faults, checked = _faults_of(error), None
+        given = cast("dict[str, Any]", value) if checked is None else checked.given()
+        if given.get("type") in cadence.NAMES:
+            known = {fault.field for fault in faults}
+            broken = cadence.broken_rules(given["type"], given)
+            faults += [Fault(name, rule) for name, rule in broken if name not in known]
+        if checked is None or faults:
             raise PydanticCustomError("cadence", "is not valid", {"faults": faults})
-        return self
+        return checked
 
 
 class CadencePreview(RequestBody):
@@ -324,8 +337,13 @@ def validate(model: type[Body], value: Any) -> Body:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        faults = (fault for detail in error.errors() for fault in _faults(dict(detail)))
-        raise FaultsError(list(islice(faults, MOST_FAULTS))) from None
+        raise FaultsError(_faults_of(error)) from None
+
+
+def _faults_of(error: ValidationError) -> list[Fault]:
+    """Convert pydantic's errors to our faults, the first MOST_FAULTS of them."""
+    faults = (fault for detail in error.errors() for fault in _faults(dict(detail)))
+    return list(islice(faults, MOST_FAULTS))
 
 
 def _faults(detail: dict[str, Any]) -> list[Fault]:
