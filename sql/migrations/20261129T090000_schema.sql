@@ -1008,6 +1008,15 @@ RETURN md5('routines.run.' || trajectory_id || '.' || extract(epoch FROM created
 COMMENT ON FUNCTION routines.run_id IS
     'The run_id of the API. No other run has it, in this database or any other, also after a restore.';
 
+CREATE FUNCTION routines.run_name(run routines.trajectories) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT collections.name || '/' || coalesce(tasks.name, deleted_tasks.name, 'deleted')
+    FROM routines.collections
+    LEFT JOIN routines.tasks ON tasks.id = run.task_id
+    LEFT JOIN routines.deleted_tasks ON deleted_tasks.id = run.task_id
+    WHERE collections.id = run.collection_id
+$$;
+COMMENT ON FUNCTION routines.run_name IS 'collection/task, with the last name of a deleted task.';
+
 CREATE FUNCTION routines.find_root() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.root_id := (SELECT coalesce(root_id, id) FROM routines.trajectories WHERE id = NEW.parent_id);
@@ -1781,10 +1790,13 @@ BEGIN
         routines.json_time(run.ended_at));
     tail := format(
         '"total_steps":%s,"completed_steps":%s,"error":%s,"triggered_by_routine_id":%s,"scheduled_for":%s,"trigger":%s,'
-        '"webhook_url":%s',
+        '"webhook_url":%s%s%s',
         run.total_steps, (SELECT count(*) FROM routines.steps WHERE trajectory_id = of_run AND steps.status = 'completed'),
         coalesce(to_json(run.error)::text, 'null'), coalesce(run.triggered_by_routine_id::text, 'null'),
-        routines.json_time(run.scheduled_for), to_json(run.trigger), coalesce(to_json(run.webhook_url)::text, 'null'));
+        routines.json_time(run.scheduled_for), to_json(run.trigger), coalesce(to_json(run.webhook_url)::text, 'null'),
+        ',"parent_trajectory_id":' || run.parent_id,
+        ',"parent_name":' || (SELECT to_json(routines.run_name(parents)) FROM routines.trajectories AS parents
+                              WHERE parents.id = run.parent_id));
     room := most_bytes - octet_length(head) - octet_length(tail) - 100;  -- the remaining names and punctuation
     params := routines.json_within(run.init_params, least(most_value_bytes, room));
     room := room - coalesce(octet_length(params), 0);
@@ -2114,7 +2126,13 @@ CREATE VIEW routines.trajectory_details WITH (security_invoker = true) AS
            coalesce(json_array_length(task_versions.workflow -> 'steps'), 0) AS total_steps,
            (SELECT count(*) FROM routines.steps
             WHERE steps.trajectory_id = trajectories.id AND steps.status = 'completed')::integer AS completed_steps,
-           labels, error, triggered_by_routine_id, scheduled_for, trigger, webhook_url
+           labels, error, triggered_by_routine_id, scheduled_for, trigger, webhook_url, parent_id AS parent_trajectory_id,
+           (SELECT routines.run_name(parents) FROM routines.trajectories AS parents
+            WHERE parents.id = trajectories.parent_id) AS parent_name,
+           (SELECT coalesce(json_agg(json_build_object('trajectory_id', children.id, 'name', routines.run_name(children),
+                                                       'status', children.status) ORDER BY children.id), '[]')
+            FROM (SELECT * FROM routines.trajectories AS started WHERE started.parent_id = trajectories.id
+                  ORDER BY id LIMIT 1000) AS children) AS children
     FROM routines.trajectories
     JOIN routines.task_versions ON task_versions.task_id = trajectories.task_id
                                 AND task_versions.version = trajectories.task_version
@@ -2147,6 +2165,9 @@ COMMENT ON COLUMN routines.trajectory_details.triggered_by_routine_id IS 'The ro
 COMMENT ON COLUMN routines.trajectory_details.scheduled_for IS 'Its slot; null if it was not started on schedule.';
 COMMENT ON COLUMN routines.trajectory_details.trigger IS 'schedule, run-now or api.';
 COMMENT ON COLUMN routines.trajectory_details.webhook_url IS 'Receives a webhook when it has ended; null for none.';
+COMMENT ON COLUMN routines.trajectory_details.parent_trajectory_id IS 'The run whose step started it; null for none.';
+COMMENT ON COLUMN routines.trajectory_details.parent_name IS 'collection/task of that run.';
+COMMENT ON COLUMN routines.trajectory_details.children IS 'The first 1,000 runs that its steps started, oldest first: [{trajectory_id, name, status}].';
 
 -- A step ends in the statement that starts the next one, at the same moment, so its end is ranked first.
 CREATE VIEW routines.run_events WITH (security_invoker = true) AS

@@ -4,7 +4,8 @@
 -- One run, with as much of its steps as `total_bytes` allow. The view's own column `steps` is not used, so it is not computed.
 SELECT trajectory_id, workflow_id, run_id, name, status, created, updated, created_at, started_at, ended_at,
        init_params, step_configs, shown.steps, total_steps, completed_steps, labels, error, triggered_by_routine_id,
-       scheduled_for, trigger, webhook_url, shown.is_truncated AS truncated
+       scheduled_for, trigger, webhook_url, parent_trajectory_id, parent_name, children,
+       shown.is_truncated AS truncated
 FROM routines.trajectory_details
 CROSS JOIN LATERAL routines.steps_shown(trajectory_id, %(total_bytes)s::integer, %(total_bytes)s::integer,
                                         %(work_bytes)s::bigint, 2147483647) AS shown
@@ -21,7 +22,7 @@ WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.ca
 
 -- name: list_trajectories
 -- A task's runs, newest first, each with its small values only; once the page is full, runs lose their steps and parameters too.
--- A null status or routine matches any. Conditions on the parameters alone switch each branch on
+-- A null status or routine matches any; `before` is the last run of the page before, or more than any id. Conditions on the parameters alone switch each branch on
 -- or off, so that one plan serves every filter by its own index and reads no more than the pages up to this one. Slots only
 -- grow, so a routine's newest scheduled runs are the last of their index.
 WITH task AS MATERIALIZED (
@@ -32,34 +33,39 @@ page AS (
     SELECT id FROM (
         (SELECT id FROM routines.trajectories
          WHERE %(status)s::text IS NULL AND %(routine_id)s::bigint IS NULL AND task_id = (SELECT id FROM task)
+           AND id < %(before)s::bigint
          ORDER BY id DESC LIMIT %(limit)s::bigint + %(offset)s::bigint)
         UNION ALL
         (SELECT id FROM routines.trajectories
          WHERE %(status)s::text IN ('completed', 'failed', 'cancelled', 'archived') AND %(routine_id)s::bigint IS NULL
            AND task_id = (SELECT id FROM task) AND final_status = %(status)s::text
+           AND id < %(before)s::bigint
          ORDER BY id DESC LIMIT %(limit)s::bigint + %(offset)s::bigint)
         UNION ALL
         -- Compares whole rows, as the ORDER BY does, so that only the end of trajectories_active_idx serves it, whatever the backlog.
         (SELECT id FROM routines.trajectories
          WHERE %(status)s::text = 'pending' AND %(routine_id)s::bigint IS NULL AND ended_at IS NULL AND status = 'pending'
            AND (collection_id, task_id) >= ((SELECT collection_id FROM task), (SELECT id FROM task))
-           AND (collection_id, task_id) <= ((SELECT collection_id FROM task), (SELECT id FROM task))
+           AND (collection_id, task_id, id) < ((SELECT collection_id FROM task), (SELECT id FROM task), %(before)s::bigint)
          ORDER BY collection_id DESC, task_id DESC, id DESC LIMIT %(limit)s::bigint + %(offset)s::bigint)
         UNION ALL
         (SELECT running.id FROM routines.begun_runs CROSS JOIN LATERAL (
              SELECT id FROM routines.trajectories
              WHERE trajectories.id = begun_runs.trajectory_id AND status = 'running' LIMIT 1) AS running
          WHERE %(status)s::text = 'running' AND %(routine_id)s::bigint IS NULL AND begun_runs.task_id = (SELECT id FROM task)
+           AND begun_runs.trajectory_id < %(before)s::bigint
          ORDER BY begun_runs.trajectory_id DESC LIMIT %(limit)s::bigint + %(offset)s::bigint)
         UNION ALL
         (SELECT id FROM routines.trajectories
          WHERE triggered_by_routine_id = %(routine_id)s::bigint AND scheduled_for IS NOT NULL
            AND task_id = (SELECT id FROM task) AND (%(status)s::text IS NULL OR status = %(status)s::text)
+           AND id < %(before)s::bigint
          ORDER BY scheduled_for DESC LIMIT %(limit)s::bigint + %(offset)s::bigint)
         UNION ALL
         (SELECT id FROM routines.trajectories
          WHERE triggered_by_routine_id = %(routine_id)s::bigint AND trigger = 'run-now'
            AND task_id = (SELECT id FROM task) AND (%(status)s::text IS NULL OR status = %(status)s::text)
+           AND id < %(before)s::bigint
          ORDER BY id DESC LIMIT %(limit)s::bigint + %(offset)s::bigint)
     ) AS runs
     ORDER BY id DESC LIMIT %(limit)s::bigint OFFSET %(offset)s::bigint
@@ -67,11 +73,12 @@ page AS (
 SELECT trajectory_id, workflow_id, run_id, name, status, created, updated, created_at, started_at, ended_at,
        CASE WHEN fits THEN init_params ELSE '{}' END AS init_params, CASE WHEN fits THEN step_configs ELSE '{}' END AS step_configs,
        CASE WHEN fits THEN steps ELSE '{}' END AS steps, total_steps, completed_steps, labels, error, triggered_by_routine_id,
-       scheduled_for, trigger, webhook_url, is_truncated OR NOT fits AS truncated
+       scheduled_for, trigger, webhook_url, parent_trajectory_id, parent_name, '[]'::json AS children,
+       is_truncated OR NOT fits AS truncated
 FROM (
     SELECT trajectory_id, workflow_id, run_id, name, status, created, updated, created_at, started_at, ended_at, init_params,
            step_configs, shown.steps, total_steps, completed_steps, labels, left(error, %(value_bytes)s::integer) AS error,
-           triggered_by_routine_id, scheduled_for, trigger, webhook_url, shown.is_truncated,
+           triggered_by_routine_id, scheduled_for, trigger, webhook_url, parent_trajectory_id, parent_name, shown.is_truncated,
            sum(octet_length(shown.steps::text) + octet_length(init_params::text) + octet_length(step_configs::text)
                + octet_length(labels::text)) OVER (ORDER BY trajectory_id DESC) <= %(page_bytes)s::integer AS fits
     FROM page JOIN routines.trajectory_details ON trajectory_id = page.id

@@ -161,6 +161,15 @@ RETURN md5('routines.run.' || trajectory_id || '.' || extract(epoch FROM created
 COMMENT ON FUNCTION routines.run_id IS
     'The run_id of the API. No other run has it, in this database or any other, also after a restore.';
 
+CREATE FUNCTION routines.run_name(run routines.trajectories) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT collections.name || '/' || coalesce(tasks.name, deleted_tasks.name, 'deleted')
+    FROM routines.collections
+    LEFT JOIN routines.tasks ON tasks.id = run.task_id
+    LEFT JOIN routines.deleted_tasks ON deleted_tasks.id = run.task_id
+    WHERE collections.id = run.collection_id
+$$;
+COMMENT ON FUNCTION routines.run_name IS 'collection/task, with the last name of a deleted task.';
+
 CREATE FUNCTION routines.find_root() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.root_id := (SELECT coalesce(root_id, id) FROM routines.trajectories WHERE id = NEW.parent_id);

@@ -244,10 +244,13 @@ BEGIN
         routines.json_time(run.ended_at));
     tail := format(
         '"total_steps":%s,"completed_steps":%s,"error":%s,"triggered_by_routine_id":%s,"scheduled_for":%s,"trigger":%s,'
-        '"webhook_url":%s',
+        '"webhook_url":%s%s%s',
         run.total_steps, (SELECT count(*) FROM routines.steps WHERE trajectory_id = of_run AND steps.status = 'completed'),
         coalesce(to_json(run.error)::text, 'null'), coalesce(run.triggered_by_routine_id::text, 'null'),
-        routines.json_time(run.scheduled_for), to_json(run.trigger), coalesce(to_json(run.webhook_url)::text, 'null'));
+        routines.json_time(run.scheduled_for), to_json(run.trigger), coalesce(to_json(run.webhook_url)::text, 'null'),
+        ',"parent_trajectory_id":' || run.parent_id,
+        ',"parent_name":' || (SELECT to_json(routines.run_name(parents)) FROM routines.trajectories AS parents
+                              WHERE parents.id = run.parent_id));
     room := most_bytes - octet_length(head) - octet_length(tail) - 100;  -- the remaining names and punctuation
     params := routines.json_within(run.init_params, least(most_value_bytes, room));
     room := room - coalesce(octet_length(params), 0);

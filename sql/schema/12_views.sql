@@ -110,7 +110,13 @@ CREATE VIEW routines.trajectory_details WITH (security_invoker = true) AS
            coalesce(json_array_length(task_versions.workflow -> 'steps'), 0) AS total_steps,
            (SELECT count(*) FROM routines.steps
             WHERE steps.trajectory_id = trajectories.id AND steps.status = 'completed')::integer AS completed_steps,
-           labels, error, triggered_by_routine_id, scheduled_for, trigger, webhook_url
+           labels, error, triggered_by_routine_id, scheduled_for, trigger, webhook_url, parent_id AS parent_trajectory_id,
+           (SELECT routines.run_name(parents) FROM routines.trajectories AS parents
+            WHERE parents.id = trajectories.parent_id) AS parent_name,
+           (SELECT coalesce(json_agg(json_build_object('trajectory_id', children.id, 'name', routines.run_name(children),
+                                                       'status', children.status) ORDER BY children.id), '[]')
+            FROM (SELECT * FROM routines.trajectories AS started WHERE started.parent_id = trajectories.id
+                  ORDER BY id LIMIT 1000) AS children) AS children
     FROM routines.trajectories
     JOIN routines.task_versions ON task_versions.task_id = trajectories.task_id
                                 AND task_versions.version = trajectories.task_version
@@ -143,6 +149,9 @@ COMMENT ON COLUMN routines.trajectory_details.triggered_by_routine_id IS 'The ro
 COMMENT ON COLUMN routines.trajectory_details.scheduled_for IS 'Its slot; null if it was not started on schedule.';
 COMMENT ON COLUMN routines.trajectory_details.trigger IS 'schedule, run-now or api.';
 COMMENT ON COLUMN routines.trajectory_details.webhook_url IS 'Receives a webhook when it has ended; null for none.';
+COMMENT ON COLUMN routines.trajectory_details.parent_trajectory_id IS 'The run whose step started it; null for none.';
+COMMENT ON COLUMN routines.trajectory_details.parent_name IS 'collection/task of that run.';
+COMMENT ON COLUMN routines.trajectory_details.children IS 'The first 1,000 runs that its steps started, oldest first: [{trajectory_id, name, status}].';
 
 -- A step ends in the statement that starts the next one, at the same moment, so its end is ranked first.
 CREATE VIEW routines.run_events WITH (security_invoker = true) AS

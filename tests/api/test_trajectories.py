@@ -66,6 +66,68 @@ async def test_pages_list_each_run_once_newest_first(client: Client) -> None:
     assert [(page["total"], page["has_more"]) for page in pages] == [(5, True), (5, True), (5, False), (5, False)]
 
 
+@pytest.mark.parametrize("status", [None, "pending", "running", "failed"])
+async def test_a_cursor_lists_each_run_once_while_others_start(
+    client: Client, connection: Connection, status: str | None
+) -> None:
+    async def started() -> list[int]:
+        new = await runs_of(client, 2)
+        for run in new:
+            if status == "running":
+                await claim(connection, run)
+            elif status == "failed":
+                await end(connection, run, "failed")
+        return new
+
+    runs = [*await started(), *await started(), *await started()]
+    path, listed = f"{LIST}?limit=2" + (f"&status={status}" if status else ""), list[int]()
+    while path:
+        answer = await client.get(path)
+        listed += [run["trajectory_id"] for run in answer.json()["trajectories"]]
+        path = answer.headers.get("link", "").partition(">")[0].removeprefix("<")
+        await started()
+    assert listed == runs[::-1]
+
+
+async def test_a_cursor_keeps_the_routine_and_refuses_another_lists(client: Client, connection: Connection) -> None:
+    made = await client.post("/api/v1/routines/my-org/echo", json={"name": "r", "cadence": {"type": "manual"}})
+    for _ in range(3):
+        await client.post("/api/v1/routines/my-org/echo/r/run-now")
+        await connection.execute("UPDATE routines.trajectories SET status = 'completed', ended_at = now()")
+    await runs_of(client, 2)
+    first = await client.get(f"{LIST}?limit=2&triggered_by_routine_id={made.json()['id']}")
+    second = await client.get(first.headers["link"].partition(">")[0].removeprefix("<"))
+    assert [len(page.json()["trajectories"]) for page in (first, second)] == [2, 1]
+    assert "link" not in second.headers
+    for cursor in ("W10=", "WyJ4Il0=", "x"):
+        assert (await client.get(f"{LIST}?cursor={cursor}")).status_code == 400
+
+
+async def test_a_run_names_its_parent_and_its_children(client: Client, connection: Connection) -> None:
+    parent, *children = await runs_of(client, 3)
+    await connection.execute(
+        """UPDATE routines.trajectories SET parent_id = %s, parent_step = 'emit', child_index = id
+           WHERE id = ANY (%s)""",
+        [parent, children],
+    )
+    seen = {run: (await client.get(f"/api/v1/db/trajectory/my-org/echo/{run}")).json() for run in (parent, *children)}
+    assert seen[parent]["children"] == [
+        {"trajectory_id": run, "name": "my-org/echo", "status": "pending"} for run in children
+    ]
+    assert [(seen[run]["parent_trajectory_id"], seen[run]["parent_name"]) for run in children] == [
+        (parent, "my-org/echo")
+    ] * 2
+    assert not {"parent_trajectory_id", "parent_name"} & set(seen[parent])
+    assert not any("children" in seen[run] for run in children)
+    listed = {run["trajectory_id"]: run for run in (await client.get(LIST)).json()["trajectories"]}
+    assert "children" not in listed[parent]
+    assert listed[children[0]]["parent_trajectory_id"] == parent
+    body = "SELECT routines.webhook_body(%s, 'completed', 1000, 100000)::jsonb -> %s"
+    assert await value(connection, body, children[0], "parent_trajectory_id") == parent
+    assert await value(connection, body, children[0], "parent_name") == "my-org/echo"
+    assert await value(connection, body, parent, "parent_trajectory_id") is None
+
+
 async def test_a_list_can_be_filtered_by_routine(client: Client, connection: Connection) -> None:
     await runs_of(client, 2)
     made = await client.post("/api/v1/routines/my-org/echo", json={"name": "r", "cadence": {"type": "hourly"}})
@@ -117,7 +179,7 @@ async def test_lists_and_stats_of_a_large_task_use_indexes(client: Client, conne
     await connection.execute("ANALYZE routines.trajectories")
     await connection.execute("SET plan_cache_mode = force_generic_plan")
     parameters: dict[str, Any] = {"key_id": 1, "task_id": 1, "task": "echo", "routine_id": None}
-    parameters |= {"limit": 10, "offset": 0, "most": 10000}
+    parameters |= {"limit": 10, "offset": 0, "before": 15_000, "most": 10000}
     parameters |= {"value_bytes": 2048, "page_bytes": 4_000_000, "most_steps": 200}
     for name, statuses in (("list_trajectories", (None, "failed", "pending")), ("stats", (None,))):
         for status in statuses:

@@ -17,7 +17,7 @@ CLAIM = {"worker": "w", "lease_seconds": 60.0, "deadline_seconds": 600.0}
 
 async def read_by_each(connection: Connection, key_id: int, task: int) -> dict[str, int]:
     """Return the pages that each statement reads. None of them may scan the whole table."""
-    page = {"task_id": task, "routine_id": None, "limit": 11, "offset": 0}
+    page = {"task_id": task, "routine_id": None, "limit": 11, "offset": 0, "before": 2**63 - 1}
     read: dict[str, int] = {}
     async with connection.transaction(force_rollback=True):
         plans = {"reap": await explained(connection, "runs.reap", max_crashes=3, most=1000)}

@@ -11,7 +11,7 @@ from litestar import Response, get, post
 from litestar.params import Parameter
 
 from routines_api.http.access import Caller, Door
-from routines_api.http.large_answers import hold_large_answer, in_pieces
+from routines_api.http.large_answers import in_pieces, large_answer
 from routines_api.http.pagination import Cursor, decode_cursor, next_link
 from routines_api.http.paths import LARGEST_ID, id_of
 from routines_api.openapi.description import operation
@@ -32,7 +32,15 @@ Status = Literal["pending", "running", "completed", "failed", "cancelled", "arch
 _WORKFLOW_ID = re.compile(r"flow-.+--([0-9]{1,20})", re.ASCII)
 
 TrajectoryLimit = Annotated[int, Parameter(ge=1, le=100, description="Maximum number of runs on a page.")]
-PageNumber = Annotated[int, Parameter(ge=1, le=1_000_000, description="The number of the page, from 1.")]
+PageNumber = Annotated[
+    int,
+    Parameter(
+        ge=1,
+        le=1_000_000,
+        description="The number of the page, from 1. Runs that start in between move the pages on, so a run may be "
+        "listed twice; with a cursor none is.",
+    ),
+]
 StatusFilter = Annotated[Status | None, Parameter(description="Only runs with this status.")]
 RoutineFilter = Annotated[
     int | None, Parameter(ge=1, le=LARGEST_ID, description="Only runs started by the routine with this id.")
@@ -47,15 +55,17 @@ async def get_trajectories(
     *,
     limit: TrajectoryLimit = 10,
     page: PageNumber = 1,
+    cursor: Cursor = None,
     status: StatusFilter = None,
     triggered_by_routine_id: RoutineFilter = None,
-) -> TrajectoryPage:
+) -> Response[TrajectoryPage]:
     """List the runs of a task.
 
     Newest first. These are summaries: inputs and outputs of more than 2 KiB are left out, and after 4 MiB of a page so
     are the steps and parameters of the remaining runs. Where something was left out, the step and the run have
-    `truncated`; get the run to see it all.
+    `truncated`; get the run to see it all. With a cursor, `page` counts from there.
     """
+    before = decode_cursor(cursor, int)
     found = await find_task(caller.connection, key_id=caller.key_id, name=task)
     trajectories, total = await list_trajectories(
         caller.connection,
@@ -65,8 +75,14 @@ async def get_trajectories(
         routine_id=triggered_by_routine_id,
         limit=limit,
         offset=(page - 1) * limit,
+        before=before,
     )
-    return TrajectoryPage(trajectories[:limit], total, page, limit, has_more=len(trajectories) > limit)
+    has_more = len(trajectories) > limit
+    filters = {"status": status, "triggered_by_routine_id": triggered_by_routine_id}
+    link = next_link(caller.request, limit, trajectories[limit - 1].trajectory_id, **filters) if has_more else None
+    return Response(
+        TrajectoryPage(trajectories[:limit], total, page, limit, has_more), headers={"Link": link} if link else {}
+    )
 
 
 @get(
@@ -86,10 +102,8 @@ async def get_trajectory(task: str, trajectory_id: str, door: Door) -> Response[
         found = await find_trajectory(caller.connection, key_id=caller.key_id, task=task, trajectory_id=run)
     if not found.truncated:
         return Response(found)
-    await hold_large_answer(door, auth)
-    async with door.open(auth) as caller:
-        found = await with_large_steps(caller.connection, found, key_id=caller.key_id)
-    return in_pieces(found)
+    async with large_answer(door, auth) as caller:
+        return in_pieces(await with_large_steps(caller.connection, found, key_id=caller.key_id))
 
 
 @get("/db/stats/{collection:str}/{task:str}", tags=["Trajectories"], **operation("getStats"))

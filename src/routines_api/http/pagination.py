@@ -64,8 +64,9 @@ def page(
     return Response([show(item) for item in items], headers=headers)
 
 
-def next_link(request: ApiRequest, limit: int, last: Any) -> str:
-    """Return the Link header of a page whose last item has this sort key."""
+def next_link(request: ApiRequest, limit: int, last: Any, **filters: Any) -> str:
+    """Return the Link header of a page whose last item has this sort key. Filters that are None are left out."""
     # Without scheme and host, so that it is right behind any proxy.
     cursor = base64.urlsafe_b64encode(msgspec.json.encode(last)).decode()
-    return f'<{request.scope["path"]}?{urlencode({"limit": limit, "cursor": cursor})}>; rel="next"'
+    given = {name: value for name, value in filters.items() if value is not None}
+    return f'<{request.scope["path"]}?{urlencode({"limit": limit, **given, "cursor": cursor})}>; rel="next"'

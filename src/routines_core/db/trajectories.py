@@ -36,6 +36,7 @@ LISTED_STEPS = 200
 """Maximum number of steps of each run in a list."""
 LISTED_PAGE_BYTES = 4 * 1024 * 1024
 """Maximum size of the steps, parameters and labels on a page. Runs after that are listed without them."""
+_ABOVE_ALL_IDS = 2**63 - 1
 DETAIL_LENGTH = 4096
 """Maximum length of the detail of an event, and of an error in a list of runs, in characters."""
 
@@ -44,6 +45,10 @@ class Trajectory(msgspec.Struct, frozen=True, omit_defaults=True):
     """A complete run of a task, in the shape that clients decode. Times are UTC. It contains no secrets.
 
     Attributes:
+        parent_trajectory_id: The run whose step started it; absent if none did.
+        parent_name: The `collection/task` of that run.
+        children: The first 1,000 runs that its steps started, each as `{trajectory_id, name, status}`; absent if there
+            are none, and in lists.
         truncated: True if something was left out for its size; otherwise the field is absent. An affected step
             also has `truncated`, with {} as its inputs and null as its outputs.
     """
@@ -69,6 +74,9 @@ class Trajectory(msgspec.Struct, frozen=True, omit_defaults=True):
     scheduled_for: datetime | None
     trigger: str
     webhook_url: str | None
+    parent_trajectory_id: int | None = None
+    parent_name: str | None = None
+    children: list[Any] = []
     truncated: bool = False
 
 
@@ -238,9 +246,12 @@ async def list_trajectories(
     status: str | None,
     routine_id: int | None,
     limit: int,
-    offset: int,
+    offset: int = 0,
+    before: int | None = None,
 ) -> tuple[list[Trajectory], int]:
     """Return a page of a task's runs, newest first, and their total number. None for status or routine matches any.
+
+    The page begins after `offset` runs of those with an id below `before`, or of all if that is None.
 
     The total is counted up to MOST_COUNTED. The page has one run more than `limit` if there is another page. The runs
     are summaries: a step has no inputs or outputs of more than LISTED_VALUE_BYTES, and once a page has
@@ -252,6 +263,7 @@ async def list_trajectories(
         **filters,
         limit=limit + 1,
         offset=offset,
+        before=_ABOVE_ALL_IDS if before is None else before,
         value_bytes=LISTED_VALUE_BYTES,
         page_bytes=LISTED_PAGE_BYTES,
         most_steps=LISTED_STEPS,

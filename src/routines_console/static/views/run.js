@@ -153,6 +153,12 @@ async function cancel({ session: { api, collection }, params: { task }, say, rel
   }
 }
 
+/** Link to a run of any task. @param {string} name collection/task @param {number} id */
+function runLink(name, id) {
+  const task = name.split("/")[1];
+  return link(["runs", task, id], {}, `Run ${id} of ${task}`);
+}
+
 function details({ params: { task } }, run, routine) {
   const byRoutine = run.triggered_by_routine_id;
   /** @type {any[]} */
@@ -160,6 +166,9 @@ function details({ params: { task } }, run, routine) {
     ["Trigger", TRIGGERS[run.trigger] ?? run.trigger],
     byRoutine ? ["Routine", routine ? link(["routines", task, routine], {}, routine) : routine === null ? `${byRoutine} (deleted)` : byRoutine] : null,
     run.scheduled_for ? ["Slot", h("span", {}, utc(run.scheduled_for), " UTC")] : null,
+    run.parent_trajectory_id ? ["Parent", runLink(run.parent_name, run.parent_trajectory_id)] : null,
+    run.children ? ["Children", h("ul", { class: "plain-list" }, run.children.map((each) =>
+      h("li", {}, runLink(each.name, each.trajectory_id), " ", badge(each.status))))] : null,
     ["Created", when(run.created_at)],
     ["Started", when(run.started_at, "not yet")],
     ["Ended", when(run.ended_at, "not yet")],
