@@ -22,13 +22,13 @@ from routines_api.http.access import CONNECTIONS, ApiRequest, ApiServices, provi
 from routines_api.http.byte_budget import ByteBudget
 from routines_api.http.compression import accepts_gzip, compressing
 from routines_api.http.errors import HeadersTooLargeError
-from routines_api.http.headers import guarded
 from routines_api.http.known_keys import KnownKeys
-from routines_api.http.large_answers import HELD, sending_in_time
+from routines_api.http.large_answers import HELD
 from routines_api.http.limit_gate import LimitGate
 from routines_api.http.problems import HANDLERS, send_answer
 from routines_api.http.rate_limiter import RateLimiter
 from routines_api.http.run_waiter import RunWaiter
+from routines_api.http.sending import Sending
 from routines_api.http.work import Work
 from routines_api.metrics.api import METHODS, ApiMetrics
 from routines_api.metrics.endpoint import metrics
@@ -111,16 +111,14 @@ class Api(Litestar):
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return
-        watched = self.metrics.begin()
-        sending = sending_in_time(guarded(watched.sending(send)))
-        if accepts_gzip(scope["headers"]):
-            sending = compressing(sending)
+        metrics, sending = self.metrics, Sending(send)
+        began_at = metrics.begin()
         try:
-            await self._answer(scope, receive, sending)
+            await self._answer(scope, receive, compressing(sending) if accepts_gzip(scope["headers"]) else sending)
         finally:
             if held := scope.get(HELD):
                 await held.aclose()
-            self.metrics.end(watched, scope)
+            metrics.end(scope, began_at, sending.status)
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         console: Console | None = self.state.console

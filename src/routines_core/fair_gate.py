@@ -39,50 +39,19 @@ class FairGate:
 
     @asynccontextmanager
     async def place(self, owner: Hashable, seconds: float | None = None) -> AsyncGenerator[None]:
-        """Hold a place, waiting for one at most `seconds`; None waits without limit.
+        """Hold a place for as long as the block runs; arguments and errors are as in `enter`."""
+        await self.enter(owner, seconds)
+        try:
+            yield
+        finally:
+            self.leave(owner)
+
+    async def enter(self, owner: Hashable, seconds: float | None = None) -> None:
+        """Take a place, waiting for one at most `seconds`, None: without limit; `leave` gives it back.
 
         Raises:
             GateFullError: No place came free in time, or too many of this owner wait.
         """
-        await self._enter(owner, seconds)
-        try:
-            yield
-        finally:
-            self._leave(owner)
-
-    async def enter(self, owner: Hashable) -> None:
-        """Take a place, waiting for one; `leave` gives it back.
-
-        Raises:
-            GateFullError: Too many of this owner wait.
-        """
-        await self._enter(owner, None)
-
-    def try_enter(self, owner: Hashable) -> bool:
-        """Take a place if one is free now; `leave` gives it back."""
-        if owner in self._waiting or not self._admits(owner):
-            return False
-        self._held[owner] += 1
-        return True
-
-    def leave(self, owner: Hashable) -> None:
-        """Give back a place that `enter` or `try_enter` took."""
-        self._leave(owner)
-
-    @property
-    def in_use(self) -> int:
-        """How many places are held."""
-        return self._held.total()
-
-    def held_by(self, owner: Hashable) -> int:
-        """Return how many places this owner holds."""
-        return self._held[owner]
-
-    def _admits(self, owner: Hashable) -> bool:
-        free = self.size - self._held.total()
-        return free > (self.reserve if self._held[owner] >= self.few else 0)
-
-    async def _enter(self, owner: Hashable, seconds: float | None) -> None:
         if self.try_enter(owner):
             return
         queue = self._waiting.setdefault(owner, _Queue())
@@ -101,20 +70,41 @@ class FairGate:
             self._give_up(owner, admitted)
             raise
 
-    def _give_up(self, owner: Hashable, admitted: "asyncio.Future[None]") -> None:
-        """Leave the queue; a place that was granted just now goes to the next owner."""
-        if admitted.done() and not admitted.cancelled():
-            self._leave(owner)
-            return
-        if owner in self._waiting:
-            self._waiting[owner].pop(admitted, None)
-        self._forget_empty(owner)
+    def try_enter(self, owner: Hashable) -> bool:
+        """Take a place if one is free now; `leave` gives it back."""
+        if owner in self._waiting or not self._admits(owner):
+            return False
+        self._held[owner] += 1
+        return True
 
-    def _leave(self, owner: Hashable) -> None:
+    def leave(self, owner: Hashable) -> None:
+        """Give back a place that `enter` or `try_enter` took."""
         self._held[owner] -= 1
         if self._held[owner] <= 0:
             del self._held[owner]
         self._admit_next()
+
+    @property
+    def in_use(self) -> int:
+        """How many places are held."""
+        return self._held.total()
+
+    def held_by(self, owner: Hashable) -> int:
+        """Return how many places this owner holds."""
+        return self._held[owner]
+
+    def _admits(self, owner: Hashable) -> bool:
+        free = self.size - self._held.total()
+        return free > (self.reserve if self._held[owner] >= self.few else 0)
+
+    def _give_up(self, owner: Hashable, admitted: "asyncio.Future[None]") -> None:
+        """Leave the queue; a place that was granted just now goes to the next owner."""
+        if admitted.done() and not admitted.cancelled():
+            self.leave(owner)
+            return
+        if owner in self._waiting:
+            self._waiting[owner].pop(admitted, None)
+        self._forget_empty(owner)
 
     def _admit_next(self) -> None:
         """Grant free places: to the owner with the fewest, and among equals to the one that has waited longest."""

@@ -8,7 +8,7 @@ import pytest
 from litestar.testing import AsyncTestClient
 
 from routines_api.endpoints import runs as run_endpoints
-from routines_api.http import large_answers
+from routines_api.http import sending
 from routines_core.db import Connection
 from routines_core.db import routines as db_routines
 from routines_core.db import tasks as db_tasks
@@ -249,12 +249,12 @@ async def test_the_detail_of_an_event_is_bounded(client: Client, connection: Con
 
 
 async def test_a_client_that_stops_reading_a_large_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(large_answers, "PIECE_SECONDS", 0.05)
+    monkeypatch.setattr(sending, "PIECE_SECONDS", 0.05)
 
     async def stalled(_: Any) -> None:
         await asyncio.Event().wait()
 
-    send = large_answers.sending_in_time(stalled)
+    send = sending.Sending(stalled)
     with pytest.raises(TimeoutError):
         await send({"type": "http.response.body", "body": b"x", "more_body": True})
 

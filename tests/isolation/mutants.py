@@ -247,8 +247,8 @@ MUTANTS = [
         edits=(
             Edit(
                 f"{API}/http/access.py",
-                "place_of(self.services.connections, owner)",
-                "place_of(self.services.connections, UNKNOWN)",
+                "return SharedConnection(self.pool, self.services.connections, owner)",
+                "return SharedConnection(self.pool, self.services.connections, UNKNOWN)",
             ),
         ),
     ),

@@ -1,21 +1,17 @@
-"""Large answers: few at a time, shared between collections, and sent in pieces to clients that keep reading."""
+"""Large answers: few at a time, shared between collections, and sent in pieces."""
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import msgspec
 from litestar.response import Stream
-from litestar.types import Message, Send
 
 from routines_api.http.access import Caller, Door, place_of
 from routines_core.db.keys import AuthContext
 
 PIECE_BYTES = 256 * 1024
 """The size of the pieces of a large answer, in bytes."""
-PIECE_SECONDS = 10.0
-"""Maximum time for a client to receive a piece; after that the connection is closed."""
 HELD = "routines_held"
 """Key in the ASGI scope: an AsyncExitStack with what the request holds until its answer is sent."""
 
@@ -47,20 +43,3 @@ def in_pieces(answer: Any) -> Any:
 async def _pieces(content: bytes) -> AsyncGenerator[bytes]:
     for start in range(0, len(content), PIECE_BYTES):
         yield content[start : start + PIECE_BYTES]
-
-
-def sending_in_time(send: Send) -> Send:
-    """Wrap `send` so that it gives up on a client that stops reading an answer in pieces.
-
-    Raises:
-        TimeoutError: By the wrapped `send`.
-    """
-
-    async def timed(message: Message) -> None:
-        if message["type"] != "http.response.body" or not message.get("more_body"):
-            await send(message)
-            return
-        async with asyncio.timeout(PIECE_SECONDS):
-            await send(message)
-
-    return timed

@@ -2,11 +2,10 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, cast
 
-from litestar.types import HTTPScope, Message, Send
+from litestar.types import HTTPScope
 from prometheus_client import Counter, Gauge
 
 from routines_api.metrics.database import DatabaseMetrics
@@ -19,29 +18,6 @@ METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 """The methods that have handlers."""
 NONE = "none"
 """The label for an unknown route, an unknown method, or a request that ended before its answer."""
-
-
-@dataclass(eq=False)
-class Watched:
-    """One request, timed until its end.
-
-    Attributes:
-        began_at: When it began, by the monotonic clock.
-        status: The HTTP status of its answer; None if it has not been answered.
-    """
-
-    began_at: float
-    status: int | None = None
-
-    def sending(self, send: Send) -> Send:
-        """Wrap `send` so that the status of the answer is noted."""
-
-        async def noted(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                self.status = message["status"]
-            await send(message)
-
-        return noted
 
 
 class ApiMetrics(ProgramMetrics):
@@ -110,23 +86,23 @@ class ApiMetrics(ProgramMetrics):
         """Report the state of this pool from now on."""
         self._pool = pool
 
-    def begin(self) -> Watched:
-        """Start timing a request."""
+    def begin(self) -> float:
+        """Count a request that begins. Returns the time, by the monotonic clock."""
         self._in_flight += 1
-        return Watched(time.monotonic())
+        return time.monotonic()
 
-    def end(self, watched: Watched, scope: HTTPScope) -> None:
-        """Count a request that has ended."""
+    def end(self, scope: HTTPScope, began_at: float, answered_with: int | None) -> None:
+        """Count a request that has ended, with the HTTP status of its answer; None if it has not been answered."""
         self._in_flight -= 1
         route = cast("dict[str, Any]", scope).get("path_template") or NONE
         method = scope["method"] if scope["method"] in METHODS else NONE
-        status = NONE if watched.status is None else str(int(watched.status))
+        status = NONE if answered_with is None else str(int(answered_with))
         labels = (route, method, status)
         if (answered := self._answered.get(labels)) is None:
             answered = self._answered[labels] = self._requests.labels(*labels)
         answered.inc()
-        self._durations.observe(time.monotonic() - watched.began_at, route, method)
-        if watched.status == HTTPStatus.TOO_MANY_REQUESTS:
+        self._durations.observe(time.monotonic() - began_at, route, method)
+        if answered_with == HTTPStatus.TOO_MANY_REQUESTS:
             self._rate_limited.inc()
 
     async def health(self) -> ProgramHealth:
