@@ -6,22 +6,27 @@ row or something that a client sent.
 
 import asyncio
 import logging
+import re
 import sys
 import threading
 import traceback
 from pathlib import Path
 from types import TracebackType
-from typing import cast
+from typing import TextIO, cast
 
 import structlog
+
+from routines_core.diagnosis import diagnose, first_of
+from routines_core.log_stream import LogStream
 
 
 def configure_logging(log_format: str) -> None:
     """Configure structlog for this process; `log_format` is `console` or `json`."""
+    stream = sys.stderr if isinstance(sys.stderr, LogStream) else LogStream(sys.stderr)
     renderer = (
         structlog.processors.JSONRenderer()
         if log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(colors=stream.isatty())
     )
     structlog.configure(
         processors=[
@@ -31,7 +36,7 @@ def configure_logging(log_format: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", stream)),
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(handlers=[_Reduced()], level=logging.WARNING, force=True)
@@ -49,9 +54,10 @@ def describe(error: BaseException) -> dict[str, str]:
     """Describe an error by facts that are safe to log.
 
     Returns:
-        Its type, where it was raised and, for a database error, the SQLSTATE and the constraint.
+        Its type, where it was raised and, for a database error, the SQLSTATE and the constraint. If an operator can do
+        something about it, also the cause, the object it is about, and the remedy.
     """
-    error = _first(error)
+    error = first_of(error)
     facts = {"error": type(error).__name__}
     if frames := traceback.extract_tb(error.__traceback__)[-1:]:
         facts["at"] = f"{Path(frames[0].filename).name}:{frames[0].lineno}"
@@ -59,22 +65,20 @@ def describe(error: BaseException) -> dict[str, str]:
         facts["sqlstate"] = str(sqlstate)
     if constraint := getattr(getattr(error, "diag", None), "constraint_name", None):
         facts["constraint"] = str(constraint)
-    return facts
+    return facts | diagnose(error).facts
 
 
-def _first(error: BaseException) -> BaseException:
-    """Return the first error of a group, or the error itself if it is not a group."""
-    if not isinstance(error, BaseExceptionGroup):
-        return error
-    return _first(cast("BaseExceptionGroup[BaseException]", error).exceptions[0])
+_PLACEHOLDER = re.compile(r"%(\(\w+\))?[-#0 +]*[\d*]*(\.[\d*]+)?[hlL]?[diouxXeEfFgGcrsa]")
+"""A placeholder of a format string. The values are left out, since they may be anything."""
 
 
 class _Reduced(logging.Handler):
-    """Logs the unformatted message of a library and the types of its errors, without any values."""
+    """Logs the message of a library with its values left out, and describes its errors."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Pass the record on to structlog."""
-        message = str(record.msg).partition("\n")[0] if isinstance(record.msg, str) else type(record.msg).__name__
+        text = record.msg.partition("\n")[0] if isinstance(record.msg, str) else type(record.msg).__name__
+        message = _PLACEHOLDER.sub("…", text).replace("%%", "%") if record.args else text
         structlog.get_logger(record.name).log(record.levelno, message, library=record.name, **_error_of(record))
 
 

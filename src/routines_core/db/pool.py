@@ -13,7 +13,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from routines_core.db.noted import NotedConnection
 from routines_core.db.roles import take_role
+from routines_core.diagnosis import diagnose
 from routines_core.errors import ConfigurationError, DatabaseError, SilenceError, StatementTimeoutError
 from routines_core.json_numbers import loads
 from routines_core.mask import MASK
@@ -74,7 +76,7 @@ async def open_pool(
     refuse_malformed(url)
     pool: Pool = AsyncConnectionPool(
         url,
-        connection_class=AsyncConnection[Any],
+        connection_class=NotedConnection,
         min_size=min(2, size),
         max_size=size,
         timeout=POOL_TIMEOUT_SECONDS,
@@ -172,12 +174,9 @@ def without_password(url: str) -> str:
 
 def _unreachable(error: psycopg.Error) -> str:
     cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    advice = (
-        "It is a standby or read-only: name the primary in DATABASE_URL, or every host"
-        if "read-only" in cause
-        else "Check DATABASE_URL and that the server runs"
-    )
-    return f"The database cannot be reached: {cause}. {advice}."
+    found = diagnose(error)
+    said = "cannot be reached" if found.kind == "away" else "refuses the connection"
+    return f"The database {said}: {cause}. {found.remedy}."
 
 
 AWAY = (

@@ -9,6 +9,7 @@ import asyncio
 
 import structlog
 
+from routines_core.bulkhead import Bulkhead
 from routines_core.db.migration_files import compare_history
 from routines_core.db.pool import AWAY, Connection, connect
 from routines_core.errors import DatabaseError, MigrationError, StatementTimeoutError
@@ -70,7 +71,7 @@ async def await_schema(
         MigrationError: The schema is older, or belongs to another branch.
         DatabaseError: The database cannot be reached.
     """
-    said = ""
+    said, bulkhead = "", Bulkhead("start", longest_seconds=LOOK_AGAIN_SECONDS)
     while not stop.is_set():
         try:
             async with connect(database_url, program, role=role, statement_timeout="10s") as connection:
@@ -82,7 +83,7 @@ async def await_schema(
         except (*AWAY, DatabaseError, StatementTimeoutError) as error:
             if not waits_for_server:
                 raise DatabaseError("The database cannot be reached.") from error
-            said = _say(said, "database unavailable, retrying")
+            bulkhead.failed(error)
         else:
             if newer:
                 log.warning("schema is newer", detail=newer)

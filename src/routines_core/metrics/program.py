@@ -5,10 +5,18 @@ from collections.abc import Awaitable, Callable, Iterable
 from copy import copy
 from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, disable_created_metrics, generate_latest
-from prometheus_client.metrics_core import Metric
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from routines_core.log_stream import lost_lines
 from routines_core.metrics.loop_lag import LoopLag
 
 MEDIA_TYPE = "text/plain; version=0.0.4"
@@ -40,8 +48,18 @@ class ProgramMetrics(Collector):
             "routines_build_info", "Always 1; the version is a label.", ["program", "version"], registry=self.registry
         )
         built.labels(program, version("routines")).set(1)
+        self._loop_failures = Counter(
+            "routines_process_loop_failures_total",
+            "Times that a loop of the program failed and was tried again, by kind: away, refused, bug.",
+            ["program", "loop", "kind"],
+            registry=self.registry,
+        )
         self.registry.register(_ProcessMetrics(program))
         self.loop_lag = LoopLag(self.registry, program)
+
+    def loop_failed(self, loop: str, kind: str) -> None:
+        """Count a failure of one of the program's loops: see Bulkhead."""
+        self._loop_failures.labels(self.program, loop, kind).inc()
 
     async def page(self) -> bytes:
         """Refresh the metrics and render them in the Prometheus text format."""
@@ -74,3 +92,8 @@ class _ProcessMetrics(Collector):
         for family in self._process.collect():
             family.samples = [sample._replace(labels={"program": self._program}) for sample in family.samples]
             yield family
+        lost = CounterMetricFamily(
+            "routines_process_log_lines_lost", "Lines of the log that could not be written.", labels=["program"]
+        )
+        lost.add_metric([self._program], lost_lines())
+        yield lost
