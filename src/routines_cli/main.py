@@ -1,6 +1,18 @@
 """The command line: one command per program, and the operator's tools."""
+# ruff: noqa: E402 - a program takes its signals before it imports what takes time
 
 import sys
+
+from routines_core.early import await_signals
+from routines_core.log_stream import keep_standard_streams
+
+PROGRAMS = ("api", "ticker", "worker", "up")
+"""Commands that run until they are stopped."""
+
+if sys.argv[1:2] and sys.argv[1] in PROGRAMS:
+    await_signals()
+    keep_standard_streams()
+
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import wraps
@@ -49,6 +61,18 @@ def _expected(error: Exception) -> RoutinesError | None:
     return error if isinstance(error, RoutinesError) else refusal(error)
 
 
+def _program(function: Callable[[Settings], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    """Make a command of a program, which runs until it is stopped."""
+
+    @wraps(function)
+    async def run() -> None:
+        from routines_cli.programs import run_program
+
+        await run_program(function, load_settings())
+
+    return _async_command(run)
+
+
 def _database_url(settings: Settings) -> str:
     from routines_cli.connecting import database_url
 
@@ -63,12 +87,12 @@ def main() -> None:
 
 
 @main.command()
-@_async_command
-async def up() -> None:
-    """Run API, ticker and worker together. Starts an embedded Postgres if DATABASE_URL is not set."""
+@_program
+async def up(settings: Settings) -> None:
+    """Run API, ticker and worker together. Starts an embedded Postgres if no database is named."""
     from routines_cli.up import up as run
 
-    await run(load_settings())
+    await run(settings)
 
 
 @main.command()
@@ -89,14 +113,11 @@ async def migrate(*, plan: bool) -> None:
 
 
 @main.command()
-@_async_command
-async def api() -> None:
+@_program
+async def api(settings: Settings) -> None:
     """Serve the HTTP API."""
     from routines_api.server import run_api
-    from routines_core.logging import configure_logging
 
-    settings = load_settings()
-    configure_logging(settings.log_format)
     await run_api(settings, _database_url(settings))
 
 
@@ -300,26 +321,20 @@ async def after_restore() -> None:
 
 
 @main.command()
-@_async_command
-async def ticker() -> None:
+@_program
+async def ticker(settings: Settings) -> None:
     """Start runs of due routines. Any number of tickers may run."""
-    from routines_core.logging import configure_logging
     from routines_ticker.ticker import run_ticker
 
-    settings = load_settings()
-    configure_logging(settings.log_format)
     await run_ticker(settings, _database_url(settings))
 
 
 @main.command()
-@_async_command
-async def worker() -> None:
+@_program
+async def worker(settings: Settings) -> None:
     """Execute pending runs. Any number of workers may run."""
     from routines_cli.engines import run_engine
-    from routines_core.logging import configure_logging
 
-    settings = load_settings()
-    configure_logging(settings.log_format)
     await run_engine(settings, _database_url(settings))
 
 

@@ -1,7 +1,7 @@
 """What a program does before it imports anything that takes time. Imports only what the interpreter has loaded anyway.
 
-A program that is process 1 of a container has no default action for SIGTERM, so one that came during the imports would be
-lost without a handler.
+Process 1 of a container has no default action for SIGTERM, so one that came during the imports would be lost without a
+handler.
 """
 
 import os
@@ -19,7 +19,7 @@ def _exit(_number: int, _frame: FrameType | None) -> None:
 
 
 def await_signals() -> None:
-    """Exit with 0 on a signal that asks to stop, until `stop_event` takes over. A signal that is ignored stays ignored."""
+    """Exit with 0 on a signal that asks to stop, until `stop_event` takes over. What is ignored stays ignored."""
     for number in STOPPING:
         if signal.getsignal(number) is not signal.SIG_IGN:  # by nohup, for example
             signal.signal(number, _exit)
