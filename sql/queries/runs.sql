@@ -38,7 +38,8 @@ claimed AS (
     -- An array instead of a join: the planner guesses the result of a LIMIT as a share of the table, and a join would read all
     -- of it.
     WHERE id = ANY (ARRAY(SELECT id FROM pending))
-    RETURNING id, created_at, nonce, fence, collection_id, task_id, task_version, init_params, deadline_at, first_workflow_id
+    RETURNING id, created_at, nonce, fence, collection_id, task_id, task_version, init_params, deadline_at, first_workflow_id,
+              triggered_by_routine_id
 ),
 limited AS (
     INSERT INTO routines.limited_runs (trajectory_id, collection_id, task_id)
@@ -49,7 +50,10 @@ SELECT claimed.id, claimed.fence, claimed.collection_id, claimed.task_id, claime
        claimed.first_workflow_id AS workflow_id, routines.run_id(claimed.id, claimed.created_at, claimed.nonce)::text AS run_id,
        extract(epoch FROM claimed.deadline_at - now())::float8 AS seconds_left,
        CASE WHEN claimed.fence = 1 AND pg_column_size(claimed.init_params) <= %(inline_bytes)s::integer
-            THEN claimed.init_params::text END AS init_params
+            THEN claimed.init_params::text END AS init_params,
+       (SELECT name FROM routines.collections WHERE collections.id = claimed.collection_id) || '/'
+       || (SELECT name FROM routines.tasks WHERE tasks.id = claimed.task_id) AS task,
+       (SELECT name FROM routines.routines WHERE routines.id = claimed.triggered_by_routine_id)::text AS routine
 FROM claimed JOIN pending USING (id)
 ORDER BY pending.place, claimed.id;
 

@@ -1,45 +1,56 @@
-"""Loops shared by the workers of both engines: repeat a job, and wake up on notifications, across database outages."""
+"""Loops shared by the workers of both engines: repeat a job, and wake up on notifications, whatever goes wrong."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-import structlog
-
+from routines_core.bulkhead import LONGEST_SECONDS, Bulkhead
 from routines_core.db import connect
-from routines_core.db.pool import LOST
 from routines_core.db.wakeup import wakeups
-from routines_core.errors import DatabaseError
+from routines_core.diagnosis import diagnose
 from routines_core.lifecycle import sleep_or_stop
 from routines_engine.metrics import WorkerMetrics
-
-RECONNECT_SECONDS = 1.0
-"""Delay before trying the database again after losing it."""
 
 Job = Callable[[], Awaitable[bool]]
 """A job that a worker repeats. It returns True to be repeated at once."""
 
-log = structlog.get_logger("worker")
 
+async def repeat(
+    stop: asyncio.Event,
+    job: Job,
+    seconds: float,
+    metrics: WorkerMetrics,
+    *,
+    name: str,
+    longest_seconds: float = LONGEST_SECONDS,
+) -> None:
+    """Repeat a job every `seconds` until `stop` is set, whatever goes wrong with it.
 
-async def repeat(stop: asyncio.Event, job: Job, seconds: float, metrics: WorkerMetrics) -> None:
-    """Repeat a job every `seconds` until `stop` is set. Database outages are counted and waited out."""
+    Args:
+        stop: Ends the repetition.
+        job: What to do.
+        seconds: The delay after it.
+        metrics: Counts its failures.
+        name: The job's name in the log and in the metrics.
+        longest_seconds: The longest delay after a failure.
+    """
+    bulkhead = Bulkhead(name, metrics.loop_failed, longest_seconds)
     while not stop.is_set():
         try:
             again_at_once = await job()
-        except LOST as error:
-            metrics.database_failures.inc()
-            log.warning("database unavailable, retrying", error=type(error).__name__)
-            await sleep_or_stop(stop, RECONNECT_SECONDS)
+        except Exception as error:  # noqa: BLE001 - runs in hand go on, whatever is wrong with one job
+            if diagnose(error).kind == "away":
+                metrics.database_failures.inc()
+            await sleep_or_stop(stop, bulkhead.failed(error))
         else:
+            bulkhead.worked()
             await sleep_or_stop(stop, 0 if again_at_once else seconds)
 
 
 @asynccontextmanager
-async def woken(wake: asyncio.Event, database_url: str) -> AsyncGenerator[None]:
+async def woken(wake: asyncio.Event, database_url: str, metrics: WorkerMetrics) -> AsyncGenerator[None]:
     """Set `wake` on every wakeup notification within the block, reconnecting after each database outage."""
-    listening = asyncio.create_task(_listen(wake, database_url))
+    listening = asyncio.create_task(_listen(wake, database_url, Bulkhead("wakeup", metrics.loop_failed)))
     try:
         yield
     finally:
@@ -47,13 +58,21 @@ async def woken(wake: asyncio.Event, database_url: str) -> AsyncGenerator[None]:
         await asyncio.wait({listening})
 
 
-async def _listen(wake: asyncio.Event, database_url: str) -> None:
+async def _listen(wake: asyncio.Event, database_url: str, bulkhead: Bulkhead) -> None:
     while True:
-        with contextlib.suppress(*LOST, DatabaseError):
+        try:
             async with connect(database_url, "routines-worker-wakeup", role="routines_worker") as connection:
                 async for _ in wakeups(connection):
+                    bulkhead.worked()
                     wake.set()
-        await asyncio.sleep(RECONNECT_SECONDS)
+        except Exception as error:  # noqa: BLE001 - without wakeups the worker polls
+            await asyncio.sleep(bulkhead.failed(error))
+        else:
+            await asyncio.sleep(AGAIN_SECONDS)
+
+
+AGAIN_SECONDS = 1.0
+"""Delay before listening again after the connection has ended without an error."""
 
 
 async def wait_for_wakeup(wake: asyncio.Event, seconds: float) -> bool:

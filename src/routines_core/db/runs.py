@@ -48,6 +48,18 @@ class Claim(msgspec.Struct, frozen=True):
     init_params: str | None = None
 
 
+class NamedClaim(Claim, frozen=True):
+    """A claimed run with the names that a log shows.
+
+    Attributes:
+        task: The collection and the name of its task, `my-org/report`; None if it was deleted.
+        routine: The name of the routine that triggered it; None if none did, or it was deleted.
+    """
+
+    task: str | None = None
+    routine: str | None = None
+
+
 class Loaded(msgspec.Struct, frozen=True):
     """What a run's steps need beside the workflow.
 
@@ -171,7 +183,7 @@ class _Noted(msgspec.Struct):
     is_noted: bool
 
 
-_CLAIM = Statement("runs.claim", Claim)
+_CLAIM = Statement("runs.claim", NamedClaim)
 _REQUEST_WAKEUP = Statement("runs.request_wakeup", NoRow)
 _RENEW = Statement("runs.renew", _Renewed)
 _LOAD = Statement("runs.load", Loaded)
@@ -199,7 +211,7 @@ async def claim(
     last_tasks: Mapping[int, int] | None = None,
     but_collections: Sequence[int] = (),
     most_each: int | None = None,
-) -> list[Claim]:
+) -> Sequence[Claim]:
     """Claim up to `capacity` pending runs, each for `lease_seconds` unless renewed.
 
     Collections get equal shares, and so do the tasks of each. The oldest runs of a task come first.

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from routines_core.errors import ConfigurationError
 from routines_core.files.directory import DirectoryStore
+from routines_core.files.missing import MissingStore
 from routines_core.files.store import FileStore
 from routines_core.settings import Settings
 
@@ -11,12 +12,16 @@ from routines_core.settings import Settings
 def open_file_store(settings: Settings) -> FileStore:
     """Open the store that ROUTINES_FILES names; by default a directory in the data directory.
 
+    If the database is not that of the data directory, there is no default: saving and reading files then raises.
+
     Raises:
         ConfigurationError: It names a bucket, but the `s3` extra is not installed or the address is malformed.
     """
-    where = settings.files
-    if where is None or "://" not in where:
-        return DirectoryStore(Path(where) if where else settings.data_dir / "files")
+    where = settings.files or (str(settings.data_dir / "files") if settings.has_data_dir else None)
+    if where is None:
+        return MissingStore()
+    if "://" not in where:
+        return DirectoryStore(Path(where))
     if not where.startswith("s3://"):
         raise ConfigurationError("ROUTINES_FILES: must be a directory or s3://bucket/prefix.")
     try:

@@ -22,6 +22,7 @@ from routines_core.db.retention import (
     one_pass,
 )
 from routines_core.errors import InvalidError, StorageError
+from routines_core.files.missing import MissingStore
 from routines_core.files.store import FileStore, StoredFile, check_path
 from routines_core.lifecycle import sleep_or_stop
 from routines_core.settings import Settings
@@ -47,6 +48,8 @@ async def delete_unused_files(
     Raises:
         StorageError: The store is unavailable. The next pass deletes the rest.
     """
+    if isinstance(files, MissingStore):
+        return 0
     async with one_pass(connection) as is_ours:
         if not is_ours:
             return 0

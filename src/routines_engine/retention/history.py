@@ -5,12 +5,12 @@ from datetime import datetime
 
 import structlog
 
+from routines_core.bulkhead import Bulkhead
 from routines_core.db import Connection, connect
-from routines_core.db.pool import LOST
 from routines_core.db.retention import What, delete_page, one_pass
-from routines_core.errors import DatabaseError, StorageError
 from routines_core.files.store import FileStore
 from routines_core.lifecycle import sleep_or_stop
+from routines_core.metrics.program import ProgramMetrics
 from routines_core.settings import Settings
 from routines_engine.retention.files import delete_unused_files
 from routines_engine.retention.measuring import run_measuring
@@ -19,6 +19,8 @@ PASS_SECONDS = 3600.0
 """How often a pass begins."""
 PAUSE_SECONDS = 0.05
 """Pause after each page, so that a large pass does not crowd out other work."""
+RETRY_SECONDS = 600.0, 10.0
+"""Longest and first delay before a pass that failed is repeated."""
 DAY_SECONDS = 86400.0
 
 log = structlog.get_logger("retention")
@@ -61,14 +63,22 @@ async def _delete(
     return deleted
 
 
-async def run_retention(settings: Settings, database_url: str, stop: asyncio.Event, files: FileStore) -> None:
+async def run_retention(
+    settings: Settings, database_url: str, stop: asyncio.Event, files: FileStore, metrics: ProgramMetrics
+) -> None:
     """Make a pass every hour until `stop` is set, each on a connection of its own. Also measure what is stored."""
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_make_passes(settings, database_url, stop, files))
-        tasks.create_task(run_measuring(database_url, stop))
+        tasks.create_task(
+            _make_passes(
+                settings, database_url, stop, files, Bulkhead("retention", metrics.loop_failed, *RETRY_SECONDS)
+            )
+        )
+        tasks.create_task(run_measuring(database_url, stop, Bulkhead("measuring", metrics.loop_failed, *RETRY_SECONDS)))
 
 
-async def _make_passes(settings: Settings, database_url: str, stop: asyncio.Event, files: FileStore) -> None:
+async def _make_passes(
+    settings: Settings, database_url: str, stop: asyncio.Event, files: FileStore, bulkhead: Bulkhead
+) -> None:
     while not stop.is_set():
         try:
             async with connect(
@@ -76,11 +86,11 @@ async def _make_passes(settings: Settings, database_url: str, stop: asyncio.Even
             ) as connection:
                 deleted: dict[str, int] = {**await delete_old(connection, settings, stop)}
                 deleted["files"] = await delete_unused_files(connection, settings, files, stop)
-        except (*LOST, DatabaseError) as error:
-            log.warning("database unavailable, retrying later", error=type(error).__name__)
-        except StorageError as error:
-            log.warning("file store unavailable, retrying later", error=type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - the next pass deletes what this one did not
+            await sleep_or_stop(stop, bulkhead.failed(error))
+            continue
         else:
+            bulkhead.worked()
             if any(deleted.values()):
                 log.info("old rows and files deleted", **deleted)
         await sleep_or_stop(stop, PASS_SECONDS)

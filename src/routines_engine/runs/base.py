@@ -5,13 +5,15 @@ import os
 import socket
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
+from routines_core.banner import introduce
+from routines_core.bulkhead import LONGEST_SECONDS, Bulkhead
 from routines_core.db import Connection, Pool, open_pool, runs
 from routines_core.db.schema import await_schema
 from routines_core.files.opening import open_file_store
@@ -23,11 +25,12 @@ from routines_engine.loops import Job, repeat, woken
 from routines_engine.metrics import WorkerLoad, WorkerMetrics
 from routines_engine.retention.history import run_retention
 from routines_engine.runs.child_waiter import ChildWaiter
-from routines_engine.runs.claimed_run import ClaimedRun
+from routines_engine.runs.claimed_run import ClaimedRun, named
 from routines_engine.runs.host import RunHost
 from routines_engine.runs.inline import InlineExecutor
 from routines_engine.runs.journal import WRITERS, Journal
 from routines_engine.runs.payloads import Payloads
+from routines_engine.runs.run_limits import RunLimitsCache
 from routines_engine.runs.services import RUN_CONNECTIONS, WorkerResources
 from routines_engine.sandbox.messages import Attempt, Ended, Payload
 from routines_engine.sandbox.pool import ProcessPool
@@ -43,6 +46,8 @@ REAP_SECONDS = 1.0
 """How often a worker looks for lost and late runs."""
 REAP_COST_FACTOR = 20
 """Reaping reads every run that was begun, so a worker waits at least this many times as long as the last one took."""
+STOP_SECONDS = 3.0
+"""At shutdown: time that jobs have to end, for example to hear from a server that does not answer."""
 DRAIN_SECONDS = 0.8
 """At shutdown: time to write what is still queued, and then to give back the runs."""
 CONNECTIONS = WRITERS + RUN_CONNECTIONS + 1
@@ -119,6 +124,8 @@ class WorkerBase(ABC):
             self._capacity_freed,
             self._may_wait,
             timeout_seconds,
+            self.metrics.loop_failed,
+            RunLimitsCache(Bulkhead("run_limits", self.metrics.loop_failed)),
         )
         self._payloads = Payloads(self._resources, self.settings.webhook_allow_private, self.settings.max_run_bytes)
         self.metrics.follow(
@@ -158,23 +165,32 @@ class WorkerBase(ABC):
         journal = asyncio.create_task(self._journal.run())
         try:
             async with asyncio.TaskGroup() as loops:
-                for job, seconds in (
-                    *self._jobs(),
-                    (self._drop_lost, CLAIMS_SECONDS),
-                    (self._child_waiter.look, CHILDREN_SECONDS),
-                    (self._reap, REAP_SECONDS),
-                ):
-                    loops.create_task(repeat(self.stop, job, seconds, self.metrics))
-                loops.create_task(self._wake_at_stop())
+                loops.create_task(self._end_at_stop([loops.create_task(each) for each in self._loops()]))
             await self._give_up_runs()
         finally:
             journal.cancel()
 
-    async def _wake_at_stop(self) -> None:
-        """End the waits of the jobs once `stop` is set."""
+    def _loops(self) -> Iterable[Coroutine[Any, Any, None]]:
+        """Return the worker's loops, each in a bulkhead of its own."""
+        # A job that must be done in time for a lease is tried again in time for it.
+        longest = min(LONGEST_SECONDS, self.settings.lease_seconds / 3)
+        for job, seconds in (
+            *self._jobs(),
+            (self._drop_lost, CLAIMS_SECONDS),
+            (self._child_waiter.look, CHILDREN_SECONDS),
+            (self._reap, REAP_SECONDS),
+        ):
+            name = getattr(job, "__name__", "job").strip("_")
+            yield repeat(self.stop, job, seconds, self.metrics, name=name, longest_seconds=longest)
+
+    async def _end_at_stop(self, loops: Collection[asyncio.Task[None]]) -> None:
+        """End the waits of the jobs once `stop` is set, and after a while the jobs that wait for something else."""
         await self.stop.wait()
         self.wake.set()
         self._child_waiter.wanted.set()
+        _, late = await asyncio.wait(loops, timeout=STOP_SECONDS)
+        for each in late:
+            each.cancel()
 
     async def _ask(
         self, query: Callable[[Connection], Awaitable[Answer]], timeout_seconds: float | None = None
@@ -196,7 +212,7 @@ class WorkerBase(ABC):
         for each in claimed:
             if each.run.id not in still_ours and each.cancel_unless_ending():
                 self.metrics.lost_runs.labels("taken").inc()
-                log.warning("run lost", trajectory_id=each.run.id)
+                log.warning("run lost", **named(each.run))
 
     async def _reap(self) -> bool:
         """Requeue the runs of lost workers, and fail those that are past their deadline or were lost too often."""
@@ -237,11 +253,12 @@ async def serve(settings: Settings, database_url: str, make_worker: MakeWorker, 
         metrics = worker.metrics
         async with opened(executor), listening(settings, metrics, metrics.health), metrics.loop_lag.observed():
             await await_schema(database_url, "routines-worker", stop, role="routines_worker")
+            await introduce("worker", settings, database_url, stop, keyring)
             log.info("working", concurrency=settings.worker_concurrency)
-            async with woken(worker.wake, database_url), asyncio.TaskGroup() as programs:
+            async with woken(worker.wake, database_url, metrics), asyncio.TaskGroup() as programs:
                 programs.create_task(worker.run())
                 programs.create_task(run_deliveries(settings, database_url, stop, keyring=keyring, metrics=metrics))
-                programs.create_task(run_retention(settings, database_url, stop, open_file_store(settings)))
+                programs.create_task(run_retention(settings, database_url, stop, open_file_store(settings), metrics))
     log.info("stopped")
 
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from routines_core.db.runs import Claim
+from routines_core.db.runs import Claim, NamedClaim
 
 
 class LostRunError(Exception):
@@ -16,6 +16,14 @@ class LostRunError(Exception):
 
 class WaitsForChildrenError(Exception):
     """The run waits for its children without a worker; not a RoutinesError, which would fail the step."""
+
+
+def named(run: Claim) -> dict[str, int | str]:
+    """Return how a run is named in the log: by its ids, and by its task and routine."""
+    if not isinstance(run, NamedClaim):
+        return {"trajectory_id": run.id, "workflow_id": run.workflow_id}
+    names = {"task": run.task, "routine": run.routine}
+    return {"trajectory_id": run.id, **{what: name for what, name in names.items() if name is not None}}
 
 
 @dataclass(eq=False)

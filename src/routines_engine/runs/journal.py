@@ -9,12 +9,11 @@ import time
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import structlog
-
+from routines_core.bulkhead import Bulkhead
 from routines_core.db import Pool, runs
-from routines_core.db.pool import LOST
 from routines_core.db.runs import Checkpoint
 from routines_core.db.timeouts import within
+from routines_core.diagnosis import diagnose
 from routines_core.errors import InvalidError
 from routines_engine.metrics import WorkerMetrics
 from routines_engine.runs.claimed_run import LostRunError
@@ -27,12 +26,12 @@ LARGE_BYTES = 64 * 1024
 """An entry of more than this size is written apart from the small ones."""
 RETRY_SECONDS = 0.2
 """Delay before sending a batch again after losing the database."""
+LONGEST_RETRY_SECONDS = 2.0
+"""The longest delay before sending it again after the database refused it."""
 WRITERS = 2
 """How many batches are written at once: while the answer to one is handled, Postgres writes the other."""
 LOCKED_SECONDS = 0.01
 """Delay before retrying a run that another session had locked, such as a claim that examined it."""
-
-log = structlog.get_logger("journal")
 
 
 @dataclass(eq=False)
@@ -126,11 +125,11 @@ class Journal:
             self._is_writing_large |= is_large
             try:
                 await self._send(batch)
-            except LOST as error:
-                self.metrics.database_failures.inc()
-                log.warning("database unavailable, retrying", error=type(error).__name__)
-                await asyncio.sleep(RETRY_SECONDS)
+            except Exception as error:  # noqa: BLE001 - what runs have done is written once it can be
+                await self._wait_after(error)
                 self._requeue([entry for entry in batch if not entry.is_settled])
+            else:
+                self._bulkhead.worked()
             finally:
                 self._being_written -= runs_of_batch
                 self._is_writing_large &= not is_large
@@ -140,6 +139,15 @@ class Journal:
                 self._wanted.clear()
                 if not self._being_written:
                     self._idle.set()
+
+    async def _wait_after(self, error: Exception) -> None:
+        if diagnose(error).kind == "away":
+            self.metrics.database_failures.inc()
+        await asyncio.sleep(self._bulkhead.failed(error))
+
+    @cached_property
+    def _bulkhead(self) -> Bulkhead:
+        return Bulkhead("journal", self.metrics.loop_failed, LONGEST_RETRY_SECONDS, RETRY_SECONDS)
 
     async def settled(self) -> None:
         """Wait until everything is written."""

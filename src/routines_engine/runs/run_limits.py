@@ -6,10 +6,8 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-import structlog
-
+from routines_core.bulkhead import Bulkhead
 from routines_core.db.limits import RunLimits
-from routines_core.db.pool import LOST
 from routines_core.limits import LIMITS
 
 FRESH_SECONDS = 1.0
@@ -19,8 +17,6 @@ MOST_COLLECTIONS = 1000
 BUILT_IN = RunLimits(**{name.removeprefix("run_"): rule.default for name, rule in LIMITS.items() if rule.of_run})
 
 Read = Callable[[int], Awaitable[RunLimits]]
-
-log = structlog.get_logger("worker")
 
 
 @dataclass
@@ -32,7 +28,13 @@ class _Known:
 
 @dataclass
 class RunLimitsCache:
-    """The limits of runs by collection; concurrent runs share each query."""
+    """The limits of runs by collection; concurrent runs share each query.
+
+    Attributes:
+        bulkhead: Notes that they cannot be read.
+    """
+
+    bulkhead: Bulkhead = field(default_factory=lambda: Bulkhead("run_limits"))
 
     _known: "OrderedDict[int, _Known]" = field(default_factory=OrderedDict[int, _Known])
 
@@ -51,15 +53,16 @@ class RunLimitsCache:
             self._known.popitem(last=False)
         if time.monotonic() >= known.fresh_until:
             if known.reading is None or known.reading.done():
-                known.reading = asyncio.create_task(_refresh(known, collection_id, read))
+                known.reading = asyncio.create_task(self._refresh(known, collection_id, read))
             await asyncio.shield(known.reading)
         return known.limits
 
-
-async def _refresh(known: _Known, collection_id: int, read: Read) -> None:
-    began_at = time.monotonic()
-    try:
-        known.limits = await read(collection_id)
-    except LOST as error:
-        log.warning("limits of runs not read", collection_id=collection_id, error=type(error).__name__)
-    known.fresh_until = began_at + FRESH_SECONDS
+    async def _refresh(self, known: _Known, collection_id: int, read: Read) -> None:
+        began_at = time.monotonic()
+        try:
+            known.limits = await read(collection_id)
+        except Exception as error:  # noqa: BLE001 - no run fails because of it
+            self.bulkhead.failed(error)
+        else:
+            self.bulkhead.worked()
+        known.fresh_until = began_at + FRESH_SECONDS

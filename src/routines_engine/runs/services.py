@@ -3,22 +3,29 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeVar
 
+import structlog
+
+from routines_core.bulkhead import Bulkhead
 from routines_core.db import Connection, Pool, children, limits, runs
 from routines_core.db.children import EndedChild, EndedRun
 from routines_core.db.limits import RunLimits, TakenFile
 from routines_core.db.pool import AWAY
 from routines_core.db.runs import Claim
 from routines_core.db.timeouts import within
+from routines_core.diagnosis import diagnose
 from routines_core.errors import InvalidError, RunLimitError, SecretError, StorageError
 from routines_core.fair_gate import FairGate
 from routines_core.files.store import FileStore
 from routines_core.keyring import Keyring, SecretContext, owner_of_run
+from routines_core.logging import describe
 from routines_engine.runs.child_waiter import ChildWaiter
 from routines_engine.runs.claimed_run import ClaimedRun, LostRunError, WaitsForChildrenError
 from routines_engine.runs.run_limits import RunLimitsCache
 
+log = structlog.get_logger("worker")
 Answer = TypeVar("Answer")
 FOUND_BYTES = 16 * 1024 * 1024
 """Maximum size of the steps of all runs that one step reads, in bytes."""
@@ -30,6 +37,8 @@ LOADED_AT_ONCE = 3
 """How many runs a worker loads and gives to their processes at once. Each takes several times its size in memory."""
 RETRY_SECONDS = 0.2
 """Delay before asking the database again after losing it."""
+LONGEST_RETRY_SECONDS = 5.0
+"""The longest delay before asking it again after it refused."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,7 @@ class WorkerResources:
         capacity_freed: Called when a claimed run begins to wait for a child, and so takes no capacity.
         may_wait: Whether a claimed run may wait for a child in this worker. If not, it is given up for as long.
         timeout_seconds: Query timeout, after which another connection is tried.
+        loop_failed: Counts queries that could not be made, in the metrics.
         limits: What is known of the limits of runs.
         connections: Shares the connections that runs may use between collections.
         loading: Shares between collections how many runs are loaded and given to their processes at once.
@@ -56,6 +66,7 @@ class WorkerResources:
     capacity_freed: Callable[[], None]
     may_wait: Callable[[ClaimedRun], bool]
     timeout_seconds: float
+    loop_failed: Callable[[str, str], None] = lambda _loop, _kind: None
     limits: RunLimitsCache = field(default_factory=RunLimitsCache)
     connections: FairGate = field(default_factory=lambda: FairGate(RUN_CONNECTIONS, reserve=1))
     loading: FairGate = field(default_factory=lambda: FairGate(LOADED_AT_ONCE, reserve=1))
@@ -69,15 +80,24 @@ class WorkerResources:
         return await self.limits.of(collection_id, read)
 
     async def ask(self, query: Callable[[Connection], Awaitable[Answer]]) -> Answer:
-        """Query the database, retrying while it is unavailable so that no step fails because of it.
+        """Query the database, retrying while it is unavailable or refuses, so that no step fails because of it.
 
         A query whose answer was lost is sent again, so it must be safe to repeat.
         """
         while True:
             try:
-                return await self.ask_once(query)
-            except AWAY:
-                await asyncio.sleep(RETRY_SECONDS)
+                answer = await self.ask_once(query)
+            except Exception as error:
+                if not (isinstance(error, AWAY) or diagnose(error).is_of_the_server):
+                    raise
+                await asyncio.sleep(self._queries.failed(error))
+            else:
+                self._queries.worked()
+                return answer
+
+    @cached_property
+    def _queries(self) -> Bulkhead:
+        return Bulkhead("queries", self.loop_failed, LONGEST_RETRY_SECONDS, RETRY_SECONDS)
 
     async def ask_for(self, run: Claim, query: Callable[[Connection], Awaitable[Answer]]) -> Answer:
         """Query the database for a run, as `ask` does, on a connection from its collection's share.
@@ -153,7 +173,11 @@ class RunServices:
         kind = "environment" if sealed.run_id is None else "secret_param"
         owner = "" if sealed.run_id is None else owner_of_run(sealed.run_id, sealed.routine_id)
         context = SecretContext(self._run.collection_id, kind, name, owner, sealed.secret_id)
-        return self.resources.keyring.open(sealed.ciphertext, context)
+        try:
+            return self.resources.keyring.open(sealed.ciphertext, context)
+        except SecretError as error:
+            log.error("secret not decrypted", trajectory_id=self._run.id, **describe(error))  # noqa: TRY400 - no traceback
+            raise
 
     async def start_child(self, task: str, init_params: str, index: int) -> int:
         """Start a run of another task, or find the one this step started before, and return its id.

@@ -8,20 +8,22 @@ from dataclasses import dataclass, field
 import structlog
 
 from routines_core.db import Connection, runs
-from routines_core.db.pool import LOST
 from routines_core.db.runs import Claim
 from routines_core.db.timeouts import within
+from routines_core.diagnosis import is_own_trouble
 from routines_core.errors import DatabaseError, InvalidError, RoutinesError
+from routines_core.logging import describe
 from routines_core.settings import Settings
 from routines_engine.loops import Job, wait_for_wakeup
 from routines_engine.runs.base import DRAIN_SECONDS, WorkerBase, serve
-from routines_engine.runs.claimed_run import ClaimedRun, LostRunError, WaitsForChildrenError
+from routines_engine.runs.claimed_run import ClaimedRun, LostRunError, WaitsForChildrenError, named
 from routines_engine.runs.fair_share import FairShare
 from routines_engine.runs.host import RunHost
 from routines_engine.runs.record import Record
 from routines_engine.runs.services import RunServices
 from routines_engine.sandbox.messages import Ended
 from routines_engine.sandbox.pool import RunDiedError
+from routines_engine.steps.stepper import OWN_TROUBLE_SECONDS
 
 POLL_SECONDS = 1.0
 """How long an idle worker waits for a wakeup before it looks for pending runs anyway."""
@@ -113,7 +115,7 @@ class Worker(WorkerBase):
     ) -> bool:
         sent_at = time.monotonic()
 
-        async def claim(connection: Connection) -> list[Claim]:
+        async def claim(connection: Connection) -> Sequence[Claim]:
             return await runs.claim(
                 connection,
                 capacity=capacity,
@@ -147,7 +149,7 @@ class Worker(WorkerBase):
         self.wake.set()
         if not claimed.task.cancelled() and (error := claimed.task.exception()):
             # Its lease expires, and the reaper requeues it for a worker that can write.
-            log.warning("run left to another worker", trajectory_id=claimed.run.id, error=type(error).__name__)
+            log.warning("run left to another worker", **named(claimed.run), **describe(error))
 
     async def _execute(self, run: Claim) -> None:
         """Execute one run within its deadline, and write its end, or let it wait for the next attempt of a step."""
@@ -165,7 +167,7 @@ class Worker(WorkerBase):
             error = str(cause)
             await host.record.end(error)
         self.metrics.run_ended("completed" if error is None else "failed", time.monotonic() - began_at)
-        log.info("run ended", trajectory_id=run.id, failed=error is not None)
+        log.info("run ended", **named(run), failed=error is not None)
 
     async def _outcome(self, host: RunHost, run: Claim) -> Ended | None:
         """Run the workflow for at most the time that is left.
@@ -184,21 +186,28 @@ class Worker(WorkerBase):
             return Ended(run.id, "deadline exceeded: the run took longer than it may")
         except RunDiedError as died:
             return Ended(run.id, str(await host.fail(died)))
-        except RoutinesError as error:
-            return Ended(run.id, str(error))
         except Exception as error:  # noqa: BLE001 - a run must end, whatever is wrong with it
-            # Without a traceback, which may show what steps were given.
-            log.error("flow failed unexpectedly", error=type(error).__name__)  # noqa: TRY400
-            return Ended(run.id, f"internal error: {type(error).__name__}")
+            return self._failed(run, error)
         finally:
             host.delivered()
+
+    @staticmethod
+    def _failed(run: Claim, error: Exception) -> Ended:
+        """Return how a run ends because of an error, or that it waits until the worker's own trouble is over."""
+        if is_own_trouble(error):
+            return Ended(run.id, wait_seconds=OWN_TROUBLE_SECONDS)
+        if isinstance(error, RoutinesError):
+            return Ended(run.id, str(error))
+        # Without a traceback, which may show what steps were given.
+        log.error("flow failed unexpectedly", **named(run), **describe(error))
+        return Ended(run.id, f"internal error: {type(error).__name__}")
 
     async def _suspend(self, host: RunHost, run: Claim, seconds: float | None) -> None:
         """Give the run up until its wait is over, or for None until its children have ended."""
         await host.record.flush()
         self._claimed[run.id].is_ending = True  # it is no longer this worker's once this is written
         await self._resources.ask_for(run, lambda connection: runs.suspend(connection, run, seconds=seconds))
-        log.info("run waits", trajectory_id=run.id, seconds=seconds if seconds is not None else "for its children")
+        log.info("run waits", **named(run), seconds=seconds if seconds is not None else "for its children")
 
     async def _renew(self) -> bool:
         """Renew every lease, and retry at once on another connection if no answer came in time."""
@@ -231,7 +240,7 @@ class Worker(WorkerBase):
         for claimed in self._claimed_runs():
             if claimed.is_late(self._trusted_seconds) and claimed.cancel():
                 self.metrics.lost_runs.labels("lease").inc()
-                log.warning("run stopped, its lease could not be renewed", trajectory_id=claimed.run.id)
+                log.warning("run stopped, its lease could not be renewed", **named(claimed.run))
         return False
 
     async def _give_up_runs(self) -> None:
@@ -246,8 +255,8 @@ class Worker(WorkerBase):
             await within(DRAIN_SECONDS, self._journal.settled())
             pairs = [each.pair for each in claimed]
             count = await self._ask(lambda connection: runs.release(connection, pairs), DRAIN_SECONDS)
-        except LOST as error:
-            log.warning("runs not given back, their leases will expire", error=type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the program is about to end
+            log.warning("runs not given back, their leases will expire", **describe(error))
         else:
             log.info("runs given back", count=count)
 

@@ -5,7 +5,7 @@ the reconciler submits.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -85,7 +85,7 @@ class Dispatcher:
         self._is_away = False
         return True
 
-    async def _claim(self, connection: Connection) -> list[Claim]:
+    async def _claim(self, connection: Connection) -> Sequence[Claim]:
         """Claim runs, and record in the same transaction that they are dispatched."""
         async with connection.transaction():
             free = await dispatches.free_capacity(connection, most=self.settings.temporal_open_runs)
@@ -103,7 +103,7 @@ class Dispatcher:
                 await dispatches.dispatch(connection, claims)
         return claims
 
-    async def _submit_all(self, client: Client, claims: list[Claim]) -> None:
+    async def _submit_all(self, client: Client, claims: Sequence[Claim]) -> None:
         for run in claims:
             self._fair_share.note(run)
         accepted = await asyncio.gather(*(self._submit(client, run) for run in claims))

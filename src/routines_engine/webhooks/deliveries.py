@@ -13,15 +13,16 @@ import httpx
 import structlog
 from msgspec.structs import replace
 
+from routines_core.bulkhead import Bulkhead
 from routines_core.db import Pool, deliveries, open_pool
 from routines_core.db.deliveries import SECRET_KIND, ClaimedDelivery, Outcome, Settled, Settlement
-from routines_core.db.pool import AWAY
-from routines_core.db.pool import LOST as NO_ANSWER
-from routines_core.errors import ForbiddenAddressError, SecretError, StatementTimeoutError
+from routines_core.diagnosis import diagnose, is_own_trouble
+from routines_core.errors import ForbiddenAddressError, SecretError
 from routines_core.fair_gate import FairGate
 from routines_core.guarded_http import guarded_client
 from routines_core.keyring import Keyring, SecretContext, owner_of_run
 from routines_core.lifecycle import sleep_or_stop
+from routines_core.logging import describe
 from routines_core.settings import Settings
 from routines_core.signatures import headers
 from routines_engine.metrics import DELIVERED, FAILED, GIVEN_UP, LOST, WorkerMetrics
@@ -43,8 +44,6 @@ POLL_SECONDS = 0.5
 """How often to poll for due deliveries and for deliveries to stopped endpoints."""
 GATHER_SECONDS = 0.02
 """The longest wait for half of the requests to end, before the worker records them together and claims again."""
-RECONNECT_SECONDS = 1.0
-"""Delay before trying the database again after losing it."""
 DRAIN_SECONDS = 1.5
 """At shutdown: time for running requests to end."""
 STOP_AFTER_SECONDS = 4 * 86400.0
@@ -99,18 +98,23 @@ class Deliverer:
 
     async def run(self) -> None:
         """Deliver until `stop` is set, across database outages, then give back the claimed deliveries."""
+        bulkhead = Bulkhead("deliveries", self.metrics.loop_failed)
         while not self.stop.is_set():
             try:
                 await self._record()
                 await self._begin()
                 await self._sweep()
-            except (*NO_ANSWER, StatementTimeoutError) as error:
-                self.metrics.database_failures.inc()
-                log.warning("database unavailable, retrying", error=type(error).__name__)
-                await sleep_or_stop(self.stop, RECONNECT_SECONDS)
+            except Exception as error:  # noqa: BLE001 - runs go on, whatever is wrong with webhooks
+                if diagnose(error).kind == "away":
+                    self.metrics.database_failures.inc()
+                await sleep_or_stop(self.stop, bulkhead.failed(error))
             else:
+                bulkhead.worked()
                 await self._wait()
-        await self._drain()
+        try:
+            await self._drain()
+        except Exception as error:  # noqa: BLE001 - as above; what was not recorded is sent again
+            log.warning("deliveries not given back, their leases will expire", **describe(error))
 
     async def _begin(self) -> None:
         """Claim due deliveries for the free capacity, and begin to prepare them."""
@@ -213,6 +217,9 @@ class Deliverer:
         try:
             outcome = await self._attempt(delivery, body)
         except Exception as error:  # noqa: BLE001 - an unexpected error is a failed attempt, too
+            if is_own_trouble(error):
+                self._leave([delivery], error)
+                return
             outcome = Outcome(None, f"it could not be sent ({type(error).__name__})", is_endpoints_fault=False)
         self._end(delivery, replace(outcome, duration_seconds=round(time.monotonic() - started_at, 3)))
 
@@ -264,8 +271,8 @@ class Deliverer:
         self._forget([delivery])
 
     def _leave(self, some: Sequence[ClaimedDelivery], error: Exception) -> None:
-        """Drop deliveries because the database is away; they are due again when their lease expires."""
-        log.warning("deliveries left", delivery_ids=[each.id for each in some], error=type(error).__name__)
+        """Drop deliveries because of trouble that is not theirs; they are due again when their lease expires."""
+        log.warning("deliveries left", delivery_ids=[each.id for each in some], **describe(error))
         self._forget(some)
 
     async def _record(self) -> None:
@@ -349,25 +356,27 @@ def _by_collection(claimed: Iterable[ClaimedDelivery]) -> Iterable[list[ClaimedD
     return found.values()
 
 
-_OUTAGES = ("08", "25", "57P", "53100", "53300")
-"""Prefixes of an outage's SQLSTATEs: no connection, read-only, shut down, disk full, too many clients."""
-
-
 def _is_away(error: Exception) -> bool:
-    """Return True if the database is away, False if only this statement failed or took too long."""
-    state = getattr(error, "sqlstate", None)
-    return isinstance(error, AWAY) and (state is None or state.startswith(_OUTAGES))
+    """Return True if the database is away or refuses whatever it is asked, False if only this statement failed."""
+    return diagnose(error).is_of_the_server
 
 
 async def send(client: httpx.AsyncClient, url: str, body: bytes, signed: dict[str, str]) -> Outcome:
-    """POST a webhook and return the outcome. Any 2xx is success; redirects are not followed and count as failures."""
+    """POST a webhook and return the outcome. Any 2xx is success; redirects are not followed and count as failures.
+
+    Raises:
+        Exception: This process has no file descriptor left for the connection, which says nothing about the receiver.
+    """
     try:
         answer = await client.post(url, content=body, headers=signed)
     except ForbiddenAddressError as error:
         return Outcome(None, str(error))
-    except httpx.HTTPError as error:
-        return Outcome(None, _cause(error))
-    except Exception as error:  # noqa: BLE001 - a URL that a library cannot handle fails like any other
+    except Exception as error:
+        if is_own_trouble(error):
+            raise
+        if isinstance(error, httpx.HTTPError):
+            return Outcome(None, _cause(error))
+        # A URL that a library cannot handle fails like any other.
         return Outcome(None, f"the URL cannot be called ({type(error).__name__})")
     if answer.is_success:
         return Outcome(answer.status_code, None)
