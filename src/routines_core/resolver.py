@@ -5,6 +5,7 @@ caller has given up. The threads are daemons, so such a name does not delay the 
 """
 
 import asyncio
+import os
 import threading
 from collections import Counter, deque
 from collections.abc import Hashable
@@ -142,4 +143,9 @@ def _ask(host: str) -> list[Address]:
         found = getaddrinfo(host.removeprefix("[").removesuffix("]"), None, type=SOCK_STREAM)
     except UnicodeError:  # a label is too long
         raise gaierror from None
+    except OSError:
+        os.close(
+            os.open(os.devnull, os.O_RDONLY)
+        )  # raises if the process has no descriptor left, which is the reason then
+        raise
     return list(dict.fromkeys(ip_address(str(each[4][0])) for each in found))

@@ -49,7 +49,7 @@ from routines_engine.sandbox.messages import (
 from routines_engine.sandbox.progress import Progress
 from routines_engine.steps.flow import Verdict
 from routines_engine.steps.plan import PlanCache, WorkflowPlan
-from routines_engine.steps.stepper import Step, Stepper
+from routines_engine.steps.stepper import OWN_TROUBLE_SECONDS, Step, Stepper
 from routines_workflow.activity import Child, ChildResult, Found
 from routines_workflow.catalogue import load_entry_points
 from routines_workflow.step_limits import StepLimits
@@ -257,6 +257,12 @@ class ProcessStepper(Stepper):
         if isinstance(error, MemoryError):
             os._exit(MEMORY_EXIT_CODE)  # the process is unusable now; the worker decides about its runs
         return await super()._after_error(error, limits, record)
+
+    async def _held_off(self) -> Verdict:
+        """See Stepper; the worker makes the same attempt again later, perhaps in another process."""
+        if self._start.attempt is None:
+            raise LongWait(OWN_TROUBLE_SECONDS)
+        return await super()._held_off()
 
     async def _write_checkpoint(self, record: StepRecord) -> None:
         step = recorded(record)

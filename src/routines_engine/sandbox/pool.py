@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from routines_core.logging import describe
 from routines_engine.sandbox.messages import Attempt, Death, Ended, Payload
 from routines_engine.sandbox.process import Limits, ProcessGoneError, RunHandler, StepProcessError, StepProcessHandle
 
@@ -172,8 +173,8 @@ class ProcessPool:
     async def _start(self) -> None:
         try:
             process = await StepProcessHandle.start(self.limits, self.log_format, self.modules)
-        except StepProcessError as error:
-            log.error("step process not started, trying again", cause=str(error))  # noqa: TRY400 - cause says all
+        except (StepProcessError, OSError) as error:
+            log.error("step process not started, trying again", **_why(error))  # noqa: TRY400 - it says all
             await asyncio.sleep(RESTART_SECONDS)
             self._changed.set()
             return
@@ -195,3 +196,7 @@ class ProcessPool:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _why(error: StepProcessError | OSError) -> dict[str, str]:
+    return {"cause": str(error)} if isinstance(error, StepProcessError) else describe(error)

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import msgspec
 import structlog
 
+from routines_core.diagnosis import is_own_trouble
 from routines_core.errors import RoutinesError
 from routines_engine.sandbox.channel import LARGE_FRAME_BYTES, Channel
 from routines_engine.sandbox.child import ANSWERS, MEMORY_EXIT_CODE
@@ -371,7 +372,7 @@ class StepProcessHandle:
 
     def _refuse(self, entry: RunInProcess, call: int, error: BaseException) -> None:
         """Give the step an error that is an answer; leave the run at any other."""
-        if isinstance(error, RoutinesError | OSError):
+        if isinstance(error, RoutinesError | OSError) and not is_own_trouble(error):
             name = next((each.__name__ for each in type(error).__mro__ if each.__name__ in ANSWERS), "StorageError")
             self._channel.send(Answered(call, error=(name, str(error))))
         elif not entry.ended.done():

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import structlog
 
 from routines_core.db.runs import StepRecord
+from routines_core.diagnosis import is_own_trouble
 from routines_core.errors import InvalidError, RoutinesError, RunLimitError, StorageError
+from routines_core.logging import describe
 from routines_core.mask import MASK
 from routines_engine.steps.flow import AGAIN, COMPLETED, FAILED, FlowWorkflow, Outline, Verdict
 from routines_engine.steps.large_outputs import MAX_LARGE_BYTES, LargeOutputs
@@ -28,8 +31,13 @@ from routines_workflow.step_limits import StepLimits, step_limits
 PARTS = ("inputs", "outputs")
 """What a reference may name of a step."""
 Checkpoint = Callable[[StepRecord], Awaitable[None]]
+OWN_TROUBLE_SECONDS = 5.0
+"""Delay before a step is tried again that failed only because its process had no file descriptor left."""
 NOT_RETRIED = (InvalidError, msgspec.ValidationError)
 """Errors that would recur, since the step's inputs are wrong."""
+
+
+log = structlog.get_logger("worker")
 
 
 class StepTimeoutError(RoutinesError):
@@ -243,6 +251,9 @@ class Stepper:
         """
         if self._services.fault is not None:
             raise self._services.fault from None
+        if is_own_trouble(error):
+            log.warning("step held off", workflow_id=self._workflow_id, step=record.name, **describe(error))
+            return await self._held_off()
         if isinstance(error, NOT_RETRIED) or record.attempt >= limits.retry.max_attempts:
             return await self._failed(record, error)
         next_attempt = msgspec.structs.replace(record, attempt=record.attempt + 1, failed_try=self._text_of(error))
@@ -253,6 +264,10 @@ class Stepper:
             return await self._failed(record, at_limit)
         self._recorded_attempt = next_attempt.name, next_attempt.attempt
         return Verdict(AGAIN, limits.retry.wait_seconds(record.attempt))
+
+    async def _held_off(self) -> Verdict:
+        """Return the verdict on an attempt that could not be made because of this process."""
+        return Verdict(AGAIN, OWN_TROUBLE_SECONDS)
 
     async def _failed(self, record: StepRecord, error: Exception) -> Verdict:
         """Record that a step failed for good. Returns the verdict."""
