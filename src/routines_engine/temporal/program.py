@@ -9,9 +9,9 @@ import structlog
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from routines_core.db.pool import LOST
 from routines_core.db.timeouts import within
 from routines_core.lifecycle import wait_or_stop
+from routines_core.logging import describe
 from routines_core.settings import Settings
 from routines_engine.loops import Job
 from routines_engine.runs.base import DRAIN_SECONDS, WorkerBase, process_name, serve
@@ -25,6 +25,8 @@ from routines_engine.temporal.workflow import TemporalFlow
 
 RECONNECT_SECONDS = 1.0
 """Delay before connecting to Temporal again after losing it."""
+SHUTDOWN_SECONDS = 2.5
+"""How long the SDK's worker may take to shut down."""
 SETTLE_SECONDS = 1.0
 """How often the reconciler looks for runs to ask Temporal about."""
 CANCEL_SECONDS = 0.4
@@ -84,22 +86,36 @@ class TemporalWorker(WorkerBase):
         """Write what is queued: Temporal hands the runs to other workers on its own."""
         try:
             await within(DRAIN_SECONDS, self._journal.settled())
-        except LOST as error:
-            log.warning("checkpoints not written", error=type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the program is about to end
+            log.warning("checkpoints not written", **describe(error))
 
     async def _serve_temporal(self) -> bool:
         """Connect to Temporal, and do steps until `stop` is set or the connection fails for good."""
         try:
-            self._client = await connect(self.settings)
+            self._client = await self._connected()
         except TemporalError as error:
             if not self._is_away:
                 log.warning("Temporal unavailable, runs stay pending", cause=str(error))
             self._is_away = True
             return False
         self._is_away = False
-        await self._do_steps(self._client)
+        if self._client:
+            await self._do_steps(self._client)
         self._client = None
         return False
+
+    async def _connected(self) -> Client | None:
+        """Return a client; None if the program stops first.
+
+        Raises:
+            TemporalError: Temporal cannot be reached or used.
+        """
+        connecting = asyncio.create_task(connect(self.settings))
+        await wait_or_stop(self.stop, [connecting])
+        if connecting.done():
+            return connecting.result()
+        connecting.cancel()
+        return None
 
     async def _do_steps(self, client: Client) -> None:
         worker = Worker(
@@ -115,12 +131,23 @@ class TemporalWorker(WorkerBase):
         working = asyncio.create_task(worker.run())
         log.info("working for Temporal", address=self.settings.temporal_address, namespace=client.namespace)
         await wait_or_stop(self.stop, [working])
-        if not working.done():
-            await worker.shutdown()
+        if not working.done() and not await _is_shut_down(worker, working):
+            return
         try:
             await working
         except Exception as error:  # noqa: BLE001 - whatever made the SDK give up, a new connection may work
             log.warning("Temporal worker ended, restarting it", error=type(error).__name__)
+
+
+async def _is_shut_down(worker: Worker, working: asyncio.Task[None]) -> bool:
+    """Shut the SDK's worker down. Returns False if Temporal does not answer: it would wait minutes for that."""
+    shutting_down = asyncio.create_task(worker.shutdown())
+    await asyncio.wait({working}, timeout=SHUTDOWN_SECONDS)
+    shutting_down.cancel()
+    if not working.done():
+        working.cancel()
+        log.warning("Temporal does not answer, other workers continue its runs")
+    return working.done()
 
 
 async def run_temporal_worker(settings: Settings, database_url: str, modules: Sequence[str] = ()) -> None:
