@@ -7,11 +7,12 @@ from math import inf
 
 import structlog
 
+from routines_core.banner import introduce
+from routines_core.bulkhead import Bulkhead
 from routines_core.db import Connection, connect
 from routines_core.db import tick as db
-from routines_core.db.pool import LOST
 from routines_core.db.schema import await_schema
-from routines_core.errors import DatabaseError
+from routines_core.diagnosis import diagnose
 from routines_core.lifecycle import freeze_loaded, sleep_or_stop, stop_event
 from routines_core.metrics.listener import listening
 from routines_core.settings import Settings
@@ -70,6 +71,8 @@ class Ticker:
 
     def __post_init__(self) -> None:
         self.metrics.oldest_snapshot.set_function(lambda: self.snapshots.age_seconds)
+        self.bulkhead = Bulkhead("tick", self.metrics.loop_failed)
+        self.snapshots.bulkhead = Bulkhead("snapshots", self.metrics.loop_failed)
 
     async def run(self, connection: Connection) -> None:
         """Tick until `stop` is set.
@@ -79,6 +82,7 @@ class Ticker:
         """
         batches = Batches(self.settings, connection, self.metrics)
         await batches.warm_up()
+        self.bulkhead.worked()
         busy_seconds, longest = BUSY_SECONDS
         while not self.stop.is_set():
             if await self._idle(batches) or await self.drain(batches):
@@ -145,6 +149,7 @@ async def run_ticker(settings: Settings, database_url: str) -> None:
     freeze_loaded()
     async with listening(settings, ticker.metrics, ticker.metrics.health), ticker.metrics.loop_lag.observed():
         await await_schema(database_url, "routines-ticker", ticker.stop, role="routines_ticker")
+        await introduce("ticker", settings, database_url, ticker.stop)
         await _tick_on(ticker, database_url)
     log.info("stopped")
 
@@ -156,11 +161,12 @@ async def _tick_on(ticker: Ticker, database_url: str) -> None:
         began_at = time.monotonic()
         try:
             await _tick_until_lost(ticker, database_url)
-        except (*LOST, DatabaseError) as error:
-            ticker.metrics.database_failures.inc()
+        except Exception as error:  # noqa: BLE001 - no batch is half done, whatever went wrong
+            if diagnose(error).kind == "away":
+                ticker.metrics.database_failures.inc()
+            ticker.bulkhead.failed(error)
             # Start over with short delays if the connection had lasted; otherwise back off.
             wait = first_wait if time.monotonic() - began_at > longest_wait else min(2 * wait, longest_wait)
-            log.warning("database unavailable, retrying", seconds=wait, error=type(error).__name__)
             await sleep_or_stop(ticker.stop, wait)
 
 
