@@ -14,7 +14,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.response import Response
 from litestar.types import HTTPScope
 
-from routines_api.endpoints import cadences, environment, limits, runs, step_templates, tasks, trajectories
+from routines_api.endpoints import cadences, environment, limits, runs, service, step_templates, tasks, trajectories
 from routines_api.endpoints.deliveries import DeliveriesController
 from routines_api.endpoints.ledger import LedgerController, get_latest_outcomes
 from routines_api.endpoints.routines import RoutinesController, get_init_params_schema
@@ -27,6 +27,7 @@ from routines_api.http.large_answers import HELD
 from routines_api.http.limit_gate import LimitGate
 from routines_api.http.problems import HANDLERS, send_answer
 from routines_api.http.rate_limiter import RateLimiter
+from routines_api.http.readiness import ReadinessCheck
 from routines_api.http.run_waiter import RunWaiter
 from routines_api.http.sending import Sending
 from routines_api.http.work import Work
@@ -35,6 +36,7 @@ from routines_api.metrics.endpoint import metrics
 from routines_api.openapi.description import describe, operation
 from routines_api.schemas.responses import Health
 from routines_console.site import MOUNT, Console
+from routines_core.bulkhead import Bulkhead
 from routines_core.db import open_pool
 from routines_core.db.peppers import Peppers
 from routines_core.db.pool import state_of
@@ -182,6 +184,7 @@ def create_app(settings: Settings, database_url: str) -> Api:
         ) as opened:
             app.state.pool = opened
             services.metrics.follow(partial(state_of, opened))
+            services.run_waiter.bulkhead.count = services.metrics.loop_failed
             yield
             services.run_waiter.close()
             services.work.close()
@@ -203,12 +206,26 @@ def create_app(settings: Settings, database_url: str) -> Api:
     routines = _ROUTINES_HANDLERS if settings.enable_routines else []
     operators = limits.OPERATOR_HANDLERS if settings.operator_token else []
     return Api(
-        [Router("/api/v1", route_handlers=[health, *_HANDLERS, *routines, *operators]), openapi_json, docs, metrics],
+        [
+            Router("/api/v1", route_handlers=[health, *_HANDLERS, *routines, *operators]),
+            openapi_json,
+            docs,
+            metrics,
+            *service.HANDLERS,
+        ],
         dependencies={"caller": Provide(provide_caller), "door": Provide(provide_door, sync_to_thread=False)},
         exception_handlers=HANDLERS,
         lifespan=[pool],
         logging_config=None,  # Litestar's own would bypass configure_logging and log for every library
-        state=State({"services": services, "console": Console() if settings.console else None}),
+        state=State(
+            {
+                "services": services,
+                "console": Console() if settings.console else None,
+                "readiness": ReadinessCheck(
+                    database_url, keyring, Bulkhead("readyz", services.metrics.loop_failed, longest_seconds=1)
+                ),
+            }
+        ),
         request_max_body_size=None,  # limited where the body is read
         openapi_config=OpenAPIConfig(title="Routines", version="1", openapi_controller=_NoPages),  # pyright: ignore[reportArgumentType] - any controller does
     )

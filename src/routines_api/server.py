@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Coroutine
-from functools import partial
 from typing import Any
 
 import structlog
@@ -11,10 +10,14 @@ from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
 from routines_api.app import create_app
+from routines_core.banner import introduce
 from routines_core.db.schema import await_schema
+from routines_core.db.standing import place_of
 from routines_core.errors import DatabaseError, MigrationError
+from routines_core.keyring import load_keyring
 from routines_core.lifecycle import freeze_loaded, stop_event, wait_or_stop
 from routines_core.listening import refuse_unfit_address
+from routines_core.logging import describe
 from routines_core.metrics.listener import listening
 from routines_core.settings import Settings
 from routines_workflow.catalogue import load_entry_points
@@ -52,7 +55,7 @@ async def run_api(settings: Settings, database_url: str) -> None:
     )
     freeze_loaded()
     async with listening(settings, app.metrics, app.metrics.health), app.metrics.loop_lag.observed():
-        checking = await _check_schema(database_url, stop)
+        checking = await _check_schema(settings, database_url, stop)
         serving = asyncio.create_task(server.serve())
         await wait_or_stop(stop, [serving])
     app.release_waiters()
@@ -64,19 +67,25 @@ async def run_api(settings: Settings, database_url: str) -> None:
     log.info("stopped")
 
 
-async def _check_schema(database_url: str, stop: asyncio.Event) -> list[asyncio.Task[None]]:
-    """Wait for a schema that this version can work with.
+async def _check_schema(settings: Settings, database_url: str, stop: asyncio.Event) -> list[asyncio.Task[None]]:
+    """Wait for a schema that this version can work with, and introduce the program in the log.
 
     Returns:
         If the database cannot be reached, a task that goes on waiting: until then the API answers 503.
     """
-    look = partial(await_schema, database_url, "routines-api", stop, role="routines_api")
+    keyring = load_keyring(settings)
+
+    async def look(*, waits_for_server: bool) -> None:
+        await await_schema(database_url, "routines-api", stop, role="routines_api", waits_for_server=waits_for_server)
+        await introduce("api", settings, database_url, stop, keyring)
+
     try:
         await look(waits_for_server=False)
     except MigrationError:
         raise
-    except DatabaseError:
-        return [asyncio.create_task(_stop_if_it_fails(look(), stop))]
+    except DatabaseError as error:
+        log.warning("database unavailable, answering 503", database=place_of(database_url), **describe(error))
+        return [asyncio.create_task(_stop_if_it_fails(look(waits_for_server=True), stop))]
     return []
 
 

@@ -167,7 +167,10 @@ class Keyring:
         try:
             return cipher.decrypt(nonce, sealed, context.associated_data(header)).decode()
         except InvalidTag:
-            raise SecretError(f"Secret {context.secret_id} is damaged or belongs to something else.") from None
+            raise SecretError(
+                f"Secret {context.secret_id} is not opened by encryption key {key_id!a}: it was stored with another "
+                "key of this id, or is damaged or belongs to something else."
+            ) from None
 
 
 def load_keyring(settings: Settings) -> Keyring:
@@ -186,13 +189,21 @@ def _provider(settings: Settings) -> KeyProvider:
         raise ConfigurationError("ROUTINES_ENCRYPTION_KEYS and ROUTINES_ENCRYPTION_KEYS_FILE are both set: set one.")
     if settings.encryption_keys:
         return LocalKeys(settings.encryption_keys)
-    path = settings.encryption_keys_file or settings.data_dir / KEPT_KEY_FILE
-    if settings.encryption_keys_file or path.exists():
+    path = key_file_of(settings)
+    if path is not None:
         return _keys_of_file(path)
     raise ConfigurationError(
         "Neither ROUTINES_ENCRYPTION_KEYS nor ROUTINES_ENCRYPTION_KEYS_FILE is set. Generate a key with: "
         "python3 -c 'import base64, os; print(\"k1:\" + base64.b64encode(os.urandom(32)).decode())'"
     )
+
+
+def key_file_of(settings: Settings) -> Path | None:
+    """Return the file from which the keys are read, if they are not in ROUTINES_ENCRYPTION_KEYS."""
+    kept = settings.data_dir / KEPT_KEY_FILE
+    if settings.encryption_keys_file or settings.encryption_keys:
+        return settings.encryption_keys_file
+    return kept if settings.has_data_dir and kept.exists() else None
 
 
 def _keys_of_file(path: Path) -> LocalKeys:

@@ -30,6 +30,7 @@ from routines_api.http.errors import (
 )
 from routines_api.http.known_keys import KnownKeys
 from routines_api.http.limit_gate import LimitGate
+from routines_api.http.problems import KEY_ID
 from routines_api.http.rate_limiter import RateLimiter
 from routines_api.http.run_waiter import RunWaiter
 from routines_api.http.work import Work
@@ -183,7 +184,9 @@ class Door:
         if auth is None or not limiter.spend_taken(auth.key_id):
             async with self.connection(auth.collection_id if auth else UNKNOWN) as connection:
                 auth = auth or await keys.recognise(connection, token)
+                self.request.scope["state"][KEY_ID] = auth.key_id
                 await limiter.spend(connection, auth.key_id)
+        self.request.scope["state"][KEY_ID] = auth.key_id
         if _is_foreign(self.request, auth):
             async with self.connection(auth.collection_id) as connection:
                 await keys.confirm(connection, token)

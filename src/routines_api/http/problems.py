@@ -2,6 +2,8 @@
 
 import math
 import re
+import secrets
+from http import HTTPStatus
 from typing import Any, NamedTuple, get_args, get_type_hints
 
 import msgspec
@@ -46,6 +48,9 @@ RETRY_SECONDS = 5
 """The value of Retry-After while the database or the file store is unavailable."""
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:routines:problem:"
+
+KEY_ID = "key_id"
+"""Where the state of a request has the id of its key, for the log."""
 
 log = structlog.get_logger("api")
 
@@ -121,6 +126,7 @@ class Problem(msgspec.Struct, omit_defaults=True):
         limit: The limit that the collection is at.
         value: That limit, in its unit.
         use: The collection's use of it.
+        trace_id: By which the log of the service has the cause of a 5xx.
     """
 
     type: str
@@ -132,6 +138,7 @@ class Problem(msgspec.Struct, omit_defaults=True):
     limit: str | None = None
     value: int | None = None
     use: int | None = None
+    trace_id: str | None = None
 
 
 def problem_of(error: Exception) -> Problem:
@@ -147,9 +154,10 @@ def problem_of(error: Exception) -> Problem:
     return problem
 
 
-def answer(error: Exception) -> Response[bytes]:
-    """Answer an error with its problem document and headers."""
+def answer(error: Exception, trace_id: str | None = None) -> Response[bytes]:
+    """Answer an error with its problem document and headers. A 5xx gets the id by which the log has it."""
     problem = problem_of(error)
+    problem.trace_id = trace_id
     headers: dict[str, str] = {}
     if problem.status == 401:  # noqa: PLR2004 - an HTTP status
         headers["WWW-Authenticate"] = "Bearer"
@@ -184,11 +192,10 @@ def _faults(error: InvalidError | ConflictError) -> list[Fault]:
 def _on_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     if isinstance(error, SecretError):
         return _on_unexpected(request, error)
-    if isinstance(error, StatementTimeoutError):
-        log.warning("statement timed out", statement=error.statement)
     if isinstance(error, _COUNTED):
         request.app.state.services.metrics.refused(problem_of(error).type.removeprefix(TYPE_PREFIX))
-    return answer(error)
+    status = problem_of(error).status
+    return answer(error, _logged(request, error, status) if status >= _SERVERS_FAULT else None)
 
 
 _COUNTED = (RateLimitedError, CollectionBusyError, WorkBudgetError, ServiceBusyError, StatementTimeoutError)
@@ -228,8 +235,33 @@ def _choices(request: Request[Any, Any, Any], name: str) -> list[str]:
 
 
 def _on_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    log.error("request failed", method=request.method, route=str(request.scope["path_template"]), **describe(error))
-    return answer(Exception())
+    return answer(Exception(), _logged(request, error, HTTPStatus.INTERNAL_SERVER_ERROR))
+
+
+def _logged(request: Request[Any, Any, Any], error: Exception, status: int) -> str:
+    """Log why a request was answered with a 5xx. Returns the trace id, by which the line is found."""
+    trace_id = trace_id_of(request.headers.get("traceparent", ""))
+    facts = {
+        "status": int(status),
+        "method": request.method,
+        "route": str(request.scope["path_template"]),
+        "trace_id": trace_id,
+        "key_id": request.scope["state"].get(KEY_ID),
+        **describe(error),
+    }
+    write = log.error if status == HTTPStatus.INTERNAL_SERVER_ERROR else log.warning
+    write("request failed", **{name: value for name, value in facts.items() if value is not None})
+    return trace_id
+
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+_SERVERS_FAULT = 500
+
+
+def trace_id_of(traceparent: str) -> str:
+    """Return the trace id of a `traceparent` header (W3C Trace Context), or a new one."""
+    found = _TRACEPARENT.fullmatch(traceparent.strip())
+    return found[1] if found else secrets.token_hex(16)
 
 
 def _on_group(request: Request[Any, Any, Any], group: ExceptionGroup[Exception]) -> Response[bytes]:

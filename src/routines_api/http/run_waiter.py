@@ -4,20 +4,13 @@ import asyncio
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
-import structlog
-
+from routines_core.bulkhead import Bulkhead
 from routines_core.db import Pool
-from routines_core.db.pool import AWAY
 from routines_core.db.trajectories import ended_runs
-from routines_core.errors import StatementTimeoutError
 from routines_core.fair_gate import FairGate
 
 POLL_SECONDS = 0.05
 """The poll interval while requests are waiting; without them there is no polling."""
-AWAY_SECONDS = 1.0
-"""The poll interval while the database is unavailable."""
-
-log = structlog.get_logger("api")
 
 
 @dataclass
@@ -26,9 +19,11 @@ class RunWaiter:
 
     Attributes:
         seats: Shares the seats between collections.
+        bulkhead: Notes that the database cannot be asked.
     """
 
     seats: FairGate
+    bulkhead: Bulkhead = field(default_factory=lambda: Bulkhead("run_waiter"))
     _waiting: dict[int, list[asyncio.Future[bool]]] = field(default_factory=dict[int, "list[asyncio.Future[bool]]"])
     _poll: "asyncio.Task[None] | None" = None
     _is_closed: bool = False
@@ -89,7 +84,7 @@ class RunWaiter:
         try:
             async with pool.connection() as connection:
                 self._release(list(await ended_runs(connection, list(self._waiting))), has_ended=True)
-        except (*AWAY, StatementTimeoutError) as error:
-            log.warning("database unavailable, retrying", error=type(error).__name__)
-            return AWAY_SECONDS
+        except Exception as error:  # noqa: BLE001 - those who wait are answered 202 in time
+            return self.bulkhead.failed(error)
+        self.bulkhead.worked()
         return POLL_SECONDS

@@ -32,7 +32,7 @@ class ApiMetrics(ProgramMetrics):
         self._count_requests()
         self._pool: Callable[[], PoolState] = lambda: PoolState(0, 0, 0)
         self._gauge_pool()
-        self.database = DatabaseMetrics(database_url)
+        self.database = DatabaseMetrics(database_url, self.loop_failed)
         self.registry.register(self.database)
         self.refreshes.append(self.database.refresh)
 

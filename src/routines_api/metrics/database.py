@@ -2,19 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-import structlog
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from routines_core.bulkhead import Bulkhead
 from routines_core.db import Connection, connect
 from routines_core.db import metrics as db
-from routines_core.db.pool import LOST
 from routines_core.db.timeouts import within
-from routines_core.errors import DatabaseError, NotFoundError
-from routines_core.logging import describe
 
 KEPT_SECONDS = 5.0
 """How long results are reused before the database is queried again, however frequent the scrapes."""
@@ -22,8 +19,6 @@ STATEMENT_TIMEOUT = "1s"
 """The limit for one group of metrics; a group that takes longer is reported as failed."""
 LIMIT_SECONDS = 3.0
 """The limit for connecting and querying all groups: well within the 10 s that Prometheus gives a scrape."""
-
-log = structlog.get_logger("metrics")
 
 
 class Shown(NamedTuple):
@@ -79,7 +74,7 @@ class DatabaseMetrics(Collector):
         is_up: Whether the database answered when it was last queried.
     """
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, loop_failed: Callable[[str, str], None] = lambda _loop, _kind: None) -> None:
         self._database_url = database_url
         self._found: dict[str, db.Metrics] = {}
         self._failed: set[str] = set(SHOWN)
@@ -87,6 +82,8 @@ class DatabaseMetrics(Collector):
         self._took_seconds = 0.0
         self._querying = asyncio.Lock()
         self.is_up = False
+        self._bulkhead = Bulkhead("metrics", loop_failed)
+        self._bulkheads = {group: Bulkhead(f"metrics of {group}", loop_failed) for group in SHOWN}
 
     async def refresh(self) -> None:
         """Query the database unless the last results are fresh; concurrent calls wait for the same results."""
@@ -97,8 +94,10 @@ class DatabaseMetrics(Collector):
             self._found, self.is_up = {}, False
             try:
                 await within(LIMIT_SECONDS, self._query())
-            except (*LOST, DatabaseError) as error:
-                log.warning("database metrics not read", **describe(error))
+            except Exception as error:  # noqa: BLE001 - a scrape must be answered, whatever is wrong
+                self._bulkhead.failed(error)
+            else:
+                self._bulkhead.worked()
             self._failed = set(SHOWN) - set(self._found)
             self._queried_at = time.monotonic()
             self._took_seconds = self._queried_at - began_at
@@ -114,10 +113,12 @@ class DatabaseMetrics(Collector):
     async def _query_group(self, connection: Connection, group: str) -> None:
         try:
             self._found[group] = await db.KINDS[group](connection)
-        except (*LOST, NotFoundError) as error:
+        except Exception as error:
             if connection.closed:
                 raise
-            log.info("group of metrics not read", group=group, **describe(error))
+            self._bulkheads[group].failed(error)
+        else:
+            self._bulkheads[group].worked()
         self.is_up = True
 
     def describe(self) -> Iterable[Metric]:
