@@ -1,6 +1,7 @@
 """The owner of the embedded cluster. postgres refuses to run as root, so root runs it as the cluster's owner.
 
-An ordinary user owns their own cluster. Root keeps its cluster if it may enter a user namespace; a default container
+An ordinary user owns their own cluster. A user id without an account, as containers have it, runs Postgres in a user
+namespace, in which it has one. Root keeps its cluster if it may enter a user namespace; a default container
 does not allow that, so there the cluster is handed over to the account `postgres` or `nobody`.
 """
 
@@ -33,15 +34,34 @@ def settle_owner(cluster: Path) -> None:
     """Hand a cluster owned by root over to an account if root cannot run it; other clusters are left alone.
 
     Raises:
-        EmbeddedServerError: Root can neither enter a user namespace nor hand the cluster over.
+        EmbeddedServerError: Root can neither enter a user namespace nor hand the cluster over, or this user id has no
+            account and may not enter one either.
     """
-    if os.geteuid() != 0 or cluster.stat().st_uid != 0:
-        return
+    if os.geteuid() == 0:
+        if cluster.stat().st_uid == 0 and (reason := _why_no_namespace()):
+            _hand_over(cluster, reason=reason)
+    elif not _has_account() and (reason := _why_no_namespace()):
+        raise EmbeddedServerError(
+            f"Postgres refuses the user id {os.geteuid()}, which has no account in /etc/passwd, and this system does "
+            f"not let it enter a user namespace ({reason}): run routines as an account that exists, add one for this "
+            "id, or set DATABASE_URL."
+        )
+
+
+def _has_account() -> bool:
+    try:
+        pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return False
+    return True
+
+
+def _why_no_namespace() -> str:
+    """Return why this process cannot enter a user namespace; empty if it can."""
     probe = subprocess.run(  # noqa: S603 - our own command line
         [sys.executable, "-I", _UNPRIVILEGED], stderr=subprocess.PIPE, text=True, check=False
     )
-    if probe.returncode:
-        _hand_over(cluster, reason=probe.stderr.strip())
+    return probe.stderr.strip() or "it is not allowed" if probe.returncode else ""
 
 
 def give_to_owner(path: Path, cluster: Path) -> None:

@@ -1,10 +1,11 @@
 """Runs a Postgres program as the owner of its cluster, since postgres refuses uid 0, and ties it to its parent.
 
 `python -I unprivileged.py PARENT_PID CLUSTER PROGRAM ARGUMENTS…`. This is a separate program because a multi-threaded
-parent must not run code between fork and exec. If root starts it, it gives up root in one of two ways:
+parent must not run code between fork and exec. A user id without an account, which initdb refuses, enters a user
+namespace as an account that exists. If root starts it, it gives up root in one of two ways:
 
-- Root owns the cluster: it enters a user namespace as uid 65534. This needs no account and changes no file's owner.
-  Without arguments, the exit code of `python -I unprivileged.py` says whether this system allows it.
+- Root owns the cluster: it enters a user namespace as `nobody`. This changes no file's owner. Without arguments, the
+  exit code of `python -I unprivileged.py` says whether this system allows it.
 - Another account owns the cluster: it becomes that account, keeping one capability of root, to pass through
   directories that only root may enter, since the cluster or the binaries may be below one (/root).
 
@@ -13,6 +14,7 @@ If PARENT_PID is not 0, the program receives SIGINT, a fast shutdown, when that 
 
 import ctypes
 import os
+import pwd
 import signal
 import sys
 from pathlib import Path
@@ -30,12 +32,26 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def _enter_namespace() -> None:
     if sys.platform != "linux":
         sys.exit("only Linux has user namespaces")
-    uid, gid = os.geteuid(), os.getegid()
+    uid, gid, inside = os.geteuid(), os.getegid(), _some_account()
     if _libc.unshare(_CLONE_NEWUSER):
         sys.exit(f"unshare: {os.strerror(ctypes.get_errno())}")
     Path("/proc/self/setgroups").write_text("deny", "ascii")
-    Path("/proc/self/uid_map").write_text(f"{_NOBODY} {uid} 1", "ascii")
+    Path("/proc/self/uid_map").write_text(f"{inside} {uid} 1", "ascii")
     Path("/proc/self/gid_map").write_text(f"{_NOBODY} {gid} 1", "ascii")
+
+
+def _some_account() -> int:
+    """Return the user id of an account other than root, preferably `nobody`: 65534 where there is none."""
+    accounts = {each.pw_name: each.pw_uid for each in pwd.getpwall() if each.pw_uid}
+    return accounts.get("nobody") or next(iter(accounts.values()), _NOBODY)
+
+
+def _has_account() -> bool:
+    try:
+        pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return False
+    return True
 
 
 def _become(uid: int, gid: int) -> None:
@@ -76,6 +92,8 @@ def main() -> None:
             _enter_namespace()
         else:
             _become(cluster.st_uid, cluster.st_gid)
+    elif not _has_account():
+        _enter_namespace()
     if parent and sys.platform == "linux":
         _die_with(parent)
     os.execv(program, sys.argv[3:])  # noqa: S606 - this is the purpose of the file
