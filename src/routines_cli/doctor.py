@@ -4,16 +4,20 @@ from shlex import quote
 
 from routines_cli import secrets
 from routines_cli.engines import examine_engine
-from routines_cli.role_report import describe
+from routines_cli.role_report import are_tenants_isolated, describe
 from routines_core.db import Connection, connect, roles
 from routines_core.db.migration_files import check_server_version
 from routines_core.db.operator_messages import InsufficientPrivilege, lacking
 from routines_core.db.pool import without_password
 from routines_core.db.schema import examine_schema
+from routines_core.db.standing import lacking_rights
 from routines_core.embedded import find_psql
-from routines_core.errors import DatabaseError, MigrationError
+from routines_core.errors import ConfigurationError, DatabaseError, MigrationError
+from routines_core.keyring import key_file_of, load_keyring
 from routines_core.settings import Settings
 
+ROLES = ("routines_api", "routines_ticker", "routines_worker", "routines_reader")
+"""The roles of Routines."""
 _OWNER = "use the login that ran `routines migrate`"
 
 
@@ -46,12 +50,14 @@ async def _examine_database(settings: Settings, connection: Connection, *, quick
         return False
     secrets_line, all_open = ("not examined", True) if quick else await _secrets(settings, connection)
     print(f"secrets   {secrets_line}")
+    key_line, keys_are_private = _key_file(settings)
+    print(f"keys      {key_line}")
     engine_line, engine_works = await _engine(settings, connection, quick=quick)
     print(f"engine    {engine_line}")
-    lines, tenants_isolated = await _roles(connection)
+    lines, roles_work = await _roles(connection)
     for line in lines:
         print(line)
-    return all_open and engine_works and tenants_isolated
+    return all_open and keys_are_private and engine_works and roles_work
 
 
 async def _schema(connection: Connection) -> tuple[str, bool]:
@@ -82,9 +88,24 @@ async def _engine(settings: Settings, connection: Connection, *, quick: bool) ->
 
 
 async def _roles(connection: Connection) -> tuple[list[str], bool]:
-    """Return lines on the login and the roles, and whether row-level security protects every table."""
+    """Return lines on the login and the roles, and whether these have their rights and tenants are kept apart."""
     try:
         report = await roles.role_report(connection)
+        rights = {
+            role: await lacking_rights(connection, role, role) for role in ROLES if role not in report.missing_roles
+        }
     except InsufficientPrivilege as error:
         return [f"login     may not read the roles ({lacking(error)}): {_OWNER}, or a role of Routines"], False
-    return describe(report), not report.open_tables
+    return describe(report, rights), are_tenants_isolated(report) and not any(rights.values())
+
+
+def _key_file(settings: Settings) -> tuple[str, bool]:
+    """Return a line on where the encryption keys are, and whether no other user of the machine may read them."""
+    path = key_file_of(settings)
+    if path is None:
+        return "from ROUTINES_ENCRYPTION_KEYS" if settings.encryption_keys else "none set", True
+    try:
+        load_keyring(settings)
+    except ConfigurationError as error:
+        return str(error), False
+    return f"in {path}, private", True

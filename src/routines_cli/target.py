@@ -1,4 +1,4 @@
-"""Which database `routines up` works on: named before it does anything, and refused if it looks like another program's."""
+"""Which database `routines up` works on: it is named first, and refused if it looks like another program's."""
 
 import sys
 
@@ -29,9 +29,11 @@ async def refuse_foreign_database(connection: Connection, settings: Settings) ->
     place = place_of(settings.database_url)
     if sys.stdin and sys.stdin.isatty():
         print(f"The database {place} of DATABASE_URL has other tables and none of Routines.", file=sys.stderr)
-        if input("Create the schema `routines` there? [y/N] ").strip().lower() in {"y", "yes"}:
+        answer = input("Create the schema `routines` there? [y/N] ")  # noqa: ASYNC250 - nothing else runs yet
+        if answer.strip().lower() in {"y", "yes"}:
             return
     raise ConfigurationError(
-        f"DATABASE_URL names {place}, which has other tables and none of Routines. To use it, set ROUTINES_DATABASE_URL "
-        "to the same URL; for another database, set it to that one. ROUTINES_DATABASE_URL wins over DATABASE_URL."
+        f"DATABASE_URL names {place}, which has other tables and none of Routines. To use it, set "
+        "ROUTINES_DATABASE_URL to the same URL; for another database, set it to that one. ROUTINES_DATABASE_URL wins "
+        "over DATABASE_URL."
     )

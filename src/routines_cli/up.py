@@ -1,4 +1,4 @@
-"""`routines up`: the whole service in one command, with an embedded Postgres if DATABASE_URL is not set."""
+"""`routines up`: the whole service in one command, with an embedded Postgres if no database is named."""
 
 import asyncio
 import fcntl
@@ -11,6 +11,7 @@ import structlog
 from routines_cli.demo import make_demo
 from routines_cli.engines import require_engine
 from routines_cli.supervisor import Supervisor
+from routines_cli.target import refuse_foreign_database, target_of
 from routines_core.db import connect
 from routines_core.db.migrations import migrate
 from routines_core.db.schema import examine_schema
@@ -19,7 +20,7 @@ from routines_core.errors import ConfigurationError
 from routines_core.keyring import KEPT_KEY_FILE, generate_key, load_keyring
 from routines_core.lifecycle import sleep_or_stop, stop_event
 from routines_core.listening import refuse_unfit_address
-from routines_core.logging import configure_logging
+from routines_core.log_stream import say
 from routines_core.settings import Settings
 
 log = structlog.get_logger("up")
@@ -39,14 +40,15 @@ async def up(settings: Settings) -> None:
         DatabaseError: The database cannot be reached or is too old.
         RoutinesError: ROUTINES_ENGINE=temporal, and no suitable Temporal server answers.
     """
-    configure_logging(settings.log_format)
     stop = stop_event()
     refuse_unfit_address(settings)
     own = _metrics_ports(settings)
     await require_engine(settings)
+    log.info("database", target=target_of(settings))
     with _data_dir(settings.data_dir), _database(settings) as url:
         settings = _with_encryption_key(settings)
         async with connect(url, "routines-up") as connection:
+            await refuse_foreign_database(connection, settings)
             await migrate(connection)
             if newer := await examine_schema(connection):
                 log.warning("schema is newer", detail=newer)
@@ -67,15 +69,24 @@ async def _announce(settings: Settings, stop: asyncio.Event) -> None:
             await sleep_or_stop(stop, 0.05)
         else:
             writer.close()
-            print(f"ready http://{settings.host}:{settings.port}", flush=True)
+            say(f"ready http://{settings.host}:{settings.port}")
             if settings.console:  # on stderr: stdout carries only the ready line
                 log.info("console available", url=f"http://{settings.host}:{settings.port}/console")
             return
 
 
 def _environment(settings: Settings, url: str) -> dict[str, str]:
-    """Return the programs' environment; encryption keys in a file are passed as its path."""
-    shown = {"DATABASE_URL": url, "ENABLE_ROUTINES": "true"}
+    """Return the programs' environment; encryption keys in a file are passed as its path.
+
+    Routines are enabled unless ENABLE_ROUTINES says otherwise.
+    """
+    is_enabled = settings.enable_routines or "enable_routines" not in settings.model_fields_set
+    shown = {
+        "DATABASE_URL": url,
+        "ROUTINES_DATABASE_URL": url,
+        "ENABLE_ROUTINES": str(is_enabled).lower(),
+        "ROUTINES_FILES": settings.files or str((settings.data_dir / "files").absolute()),
+    }
     if settings.encryption_keys_file:
         shown["ROUTINES_ENCRYPTION_KEYS_FILE"] = str(settings.encryption_keys_file)
     return shown
@@ -109,11 +120,11 @@ def _with_encryption_key(settings: Settings) -> Settings:
     """Add the data directory's encryption key if the settings name none; generate it on the first start."""
     if settings.encryption_keys or settings.encryption_keys_file:
         return settings
-    path = settings.data_dir / KEPT_KEY_FILE
+    path = (settings.data_dir / KEPT_KEY_FILE).absolute()
     if not path.exists():
         path.touch(mode=0o600)
         path.write_text(generate_key(), "ascii")
-    return settings.model_copy(update={"encryption_keys_file": path.absolute()})
+    return settings.model_copy(update={"encryption_keys_file": path})
 
 
 @contextmanager

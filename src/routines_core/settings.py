@@ -1,9 +1,13 @@
 """All settings. A program reads them from the environment once, at start, and passes them on."""
 
+import os
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from routines_core.errors import ConfigurationError
@@ -16,6 +20,8 @@ class Settings(BaseSettings):
 
     database_url: str | None = Field(default=None, alias="DATABASE_URL", repr=False)
     """URL of the Postgres database; None: the embedded server of the data directory."""
+    own_database_url: str | None = Field(default=None, alias="ROUTINES_DATABASE_URL", repr=False)
+    """The same in a variable that no other tool sets; it wins over DATABASE_URL."""
     enable_routines: bool = Field(default=False, alias="ENABLE_ROUTINES")
     """Whether the endpoints for routines exist; without it they answer 404."""
     host: str = Field(default="127.0.0.1", alias="ROUTINES_HOST")
@@ -146,6 +152,20 @@ class Settings(BaseSettings):
     metrics_token: str | None = Field(default=None, min_length=16, alias="ROUTINES_METRICS_TOKEN", repr=False)
     """Bearer token required to read /metrics; None: no token required on loopback."""
 
+    @property
+    def has_data_dir(self) -> bool:
+        """Whether keys and files may be found in the data directory without being named.
+
+        Not if the database is elsewhere: then a folder that happens to be the current one must not decide which
+        encryption key a program uses, or where it looks for files.
+        """
+        return self.database_url is None or "data_dir" in self.model_fields_set
+
+    @model_validator(mode="after")
+    def _own_url_wins(self) -> "Settings":
+        self.database_url = self.own_database_url or self.database_url
+        return self
+
     @field_validator("metrics_token", "metrics_port", "operator_token", mode="before")
     @classmethod
     def _empty_is_not_set(cls, given: object) -> object:
@@ -164,3 +184,31 @@ def load_settings() -> Settings:
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise ConfigurationError(f"Invalid settings: {faults}.") from None
+
+
+NEAR = 0.7
+"""How similar a name must be to be suggested, from 0 to 1."""
+_OTHER_VARIABLES = frozenset({"ROUTINES_POSTGRES_BIN", "ROUTINES_LIFELINE_FD"})
+"""Variables that are no settings of Settings."""
+_OF_ANOTHER_TOOL = re.compile(
+    r"ROUTINES_(TEST|CHAOS|ISOLATION)(_|$)|.*_(SERVICE_HOST|SERVICE_PORT\w*|PORT(_\d+_\w+)?)$"
+)
+"""Of our tests, and those that Kubernetes sets for each service."""
+
+
+def misspelt_variables(names: Iterable[str] = os.environ) -> dict[str, str | None]:
+    """Return the variables that look like settings and are none, each with the nearest setting, if any is near."""
+    known = {str(field.alias) for field in Settings.model_fields.values()} | _OTHER_VARIABLES
+    unknown = [
+        name
+        for name in names
+        if name.startswith("ROUTINES_") and name not in known and not _OF_ANOTHER_TOOL.match(name)
+    ]
+    return {name: _nearest(name, known) for name in sorted(unknown)}
+
+
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    # Without the prefix that all of them share.
+    by_end = {each.removeprefix("ROUTINES_"): each for each in known}
+    near = get_close_matches(name.removeprefix("ROUTINES_"), by_end, n=1, cutoff=NEAR)
+    return by_end[near[0]] if near else None
