@@ -29,8 +29,8 @@ ENV PATH=/opt/routines/bin:$PATH \
 USER routines
 EXPOSE 8080
 STOPSIGNAL SIGTERM
-# Checks the API, the default program; compose.yaml has checks for the others.
+# Checks the API, the default program; compose.yaml has checks for the others. Kubernetes has probes of its own.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f\"http://127.0.0.1:{os.environ.get('ROUTINES_PORT', '8080')}/api/v1/health\", timeout=4)"]
+    CMD ["python", "-m", "routines_cli.probe", "/readyz"]
 ENTRYPOINT ["routines"]
 CMD ["api"]

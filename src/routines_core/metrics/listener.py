@@ -1,4 +1,4 @@
-"""The management listener of a program, which serves `/metrics` and `/health`.
+"""The management listener of a program, which serves `/metrics`, `/health`, `/livez` and `/readyz`.
 
 A minimal HTTP server: GET only, one response per connection, and limits on connections, bytes and time. Why not a
 library: docs/decisions/0017-management-listener.md.
@@ -104,7 +104,9 @@ class _Handler:
         path = rest.partition(" ")[0].partition("?")[0]
         if method != "GET":
             return _Answer(HTTPStatus.NOT_FOUND)
-        if path == "/health":
+        if path == "/livez":
+            return _Answer(HTTPStatus.OK, b'{"status":"ok"}', "application/json")
+        if path in {"/health", "/readyz"}:
             return await self._health()
         if path != "/metrics":
             return _Answer(HTTPStatus.NOT_FOUND)
