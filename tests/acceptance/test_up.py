@@ -76,7 +76,7 @@ def test_an_unreachable_database_is_reported_in_one_line(tmp_path: Path) -> None
 
 def test_a_missing_database_is_reported_in_one_line(tmp_path: Path, server_url: str) -> None:
     assert (
-        "The database cannot be reached"
+        'database "no_such_database" does not exist. Create it, or correct the name in DATABASE_URL.'
         in Service(tmp_path, DATABASE_URL=with_database(server_url, "no_such_database")).refusal()
     )
 

@@ -76,7 +76,7 @@ ROWS = [
     Row("GET", "/api/v1/routines/{collection}/{task}/{name}/deliveries"),
     Row("POST", "/api/v1/routines/{collection}/{task}/{name}/deliveries/{delivery_id}/redeliver"),
 ]
-OPEN = {("GET", path) for path in ("/api/v1/health", "/openapi.json", "/docs", "/metrics")}
+OPEN = {("GET", path) for path in ("/api/v1/health", "/openapi.json", "/docs", "/metrics", "/livez", "/readyz", "/")}
 """Answered without a key."""
 ROW_IDS = [f"{row.method} {row.path}" for row in ROWS]
 _OF_ROUTINES = ("/api/v1/routines", "/api/v1/db/outcomes", "/api/v1/cadence-")

@@ -64,7 +64,7 @@ def test_on_a_standby_it_says_to_name_the_primary(database: Database, command: s
         name = admin.info.dbname
         admin.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
     done = said(database, command)
-    assert "read-only: name the primary in DATABASE_URL" in done.stderr
+    assert "session is read-only. Name the primary in DATABASE_URL" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["doctor", "keys create"])

@@ -58,6 +58,7 @@ def programs() -> list[ProgramMetrics]:
     scope: Any = {"method": "GET", "path_template": "/health"}
     api.end(api.begin(), scope)
     api.refused("busy")
+    api.loop_failed("run_waiter", "away")
     database: DatabaseMetrics = api.database
     database._found = FOUND
     worker.run_ended("completed", 1.0)

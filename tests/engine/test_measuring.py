@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime
 from pathlib import Path
 
+from routines_core.bulkhead import Bulkhead
 from routines_core.db import Connection
 from routines_core.files.directory import DirectoryStore
 from routines_core.settings import Settings
@@ -17,7 +18,7 @@ async def test_a_worker_measures_runs_and_steps(connection: Connection, database
     task = await make_task(connection)
     await run_of(connection, task, text="x" * 2000)
     stop = asyncio.Event()
-    measuring = asyncio.create_task(run_measuring(database.url, stop))
+    measuring = asyncio.create_task(run_measuring(database.url, stop, Bulkhead("measuring")))
     await until(connection, "SELECT stored_bytes > 0 FROM routines.collection_usage")
     stop.set()
     await asyncio.wait_for(measuring, 5)

@@ -114,7 +114,8 @@ class Service:
         )
         assert done.returncode == 1
         assert not done.stdout
-        [line] = done.stderr.splitlines()
+        *named, line = done.stderr.splitlines()
+        assert all("target=" in each for each in named), done.stderr  # the database that it would have worked on
         return line
 
     def stop(self) -> None:
