@@ -140,6 +140,11 @@ class Api(Litestar):
         services: ApiServices = self.state.services
         return services.metrics
 
+    @property
+    def readiness(self) -> ReadinessCheck:
+        """Whether this process can do its work."""
+        return self.state.readiness
+
     def release_waiters(self) -> None:
         """Answer the requests that wait for a run to end; called when the process is about to stop."""
         services: ApiServices = self.state.services

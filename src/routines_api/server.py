@@ -9,7 +9,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
-from routines_api.app import create_app
+from routines_api.app import Api, create_app
 from routines_core.banner import introduce
 from routines_core.db.schema import await_schema
 from routines_core.db.standing import place_of
@@ -55,7 +55,7 @@ async def run_api(settings: Settings, database_url: str) -> None:
     )
     freeze_loaded()
     async with listening(settings, app.metrics, app.metrics.health), app.metrics.loop_lag.observed():
-        checking = await _check_schema(settings, database_url, stop)
+        checking = await _check_schema(settings, database_url, stop, app)
         serving = asyncio.create_task(server.serve())
         await wait_or_stop(stop, [serving])
     app.release_waiters()
@@ -67,7 +67,9 @@ async def run_api(settings: Settings, database_url: str) -> None:
     log.info("stopped")
 
 
-async def _check_schema(settings: Settings, database_url: str, stop: asyncio.Event) -> list[asyncio.Task[None]]:
+async def _check_schema(
+    settings: Settings, database_url: str, stop: asyncio.Event, app: Api
+) -> list[asyncio.Task[None]]:
     """Wait for a schema that this version can work with, and introduce the program in the log.
 
     Returns:
@@ -78,6 +80,7 @@ async def _check_schema(settings: Settings, database_url: str, stop: asyncio.Eve
     async def look(*, waits_for_server: bool) -> None:
         await await_schema(database_url, "routines-api", stop, role="routines_api", waits_for_server=waits_for_server)
         await introduce("api", settings, database_url, stop, keyring)
+        await app.readiness.check()  # says in the log if the encryption keys are wrong
 
     try:
         await look(waits_for_server=False)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from routines_core.lifecycle import LIFELINE_VARIABLE, sleep_or_stop, wait_or_stop
+from routines_core.logging import describe
 
 FIRST_BACKOFF_SECONDS = 0.5
 """Delay before a program that died is restarted; doubles with each death in a row."""
@@ -41,7 +42,7 @@ class Supervisor:
         backoff = FIRST_BACKOFF_SECONDS
         while not self.stop.is_set():
             started = asyncio.get_running_loop().time()
-            code = await self._run(program)
+            code = await self._run_or_say_why_not(program)
             if self.stop.is_set():
                 return
             if asyncio.get_running_loop().time() - started > HEALTHY_SECONDS:
@@ -49,6 +50,14 @@ class Supervisor:
             log.error("program died, restarting it", program=program, exit_code=code, seconds=backoff)
             await sleep_or_stop(self.stop, backoff)
             backoff = min(2 * backoff, LONGEST_BACKOFF_SECONDS)
+
+    async def _run_or_say_why_not(self, program: str) -> int | None:
+        """Run a program once and return its exit code; None if the system did not let it start."""
+        try:
+            return await self._run(program)
+        except OSError as error:  # too many processes or files; the other programs go on
+            log.error("program not started", program=program, **describe(error))  # noqa: TRY400 - it says all
+            return None
 
     async def _run(self, program: str) -> int:
         """Run a program once and return its exit code."""

@@ -38,6 +38,7 @@ class Bulkhead:
         count: Counts each failure by loop and kind.
         longest_seconds: The longest delay.
         first_seconds: The first delay.
+        is_in_trouble: Whether it has logged trouble that is not over yet.
     """
 
     loop: str
@@ -45,7 +46,7 @@ class Bulkhead:
     longest_seconds: float = LONGEST_SECONDS
     first_seconds: float = FIRST_SECONDS
     _said_at: dict[tuple[str, ...], float] = field(default_factory=dict[tuple[str, ...], float])
-    _is_open: bool = False
+    is_in_trouble: bool = field(default=False, init=False)
     _failures: int = 0
 
     def failed(self, error: Exception) -> float:
@@ -61,8 +62,8 @@ class Bulkhead:
     def worked(self) -> None:
         """Note that the loop has done its work."""
         self._failures = 0
-        if self._is_open:
-            self._is_open = False
+        if self.is_in_trouble:
+            self.is_in_trouble = False
             log.info("works again", loop=self.loop)
 
     def _say(self, kind: str, facts: dict[str, str]) -> None:
@@ -72,5 +73,5 @@ class Bulkhead:
         if trouble in self._said_at:
             return
         self._said_at[trouble] = now
-        self._is_open = True
+        self.is_in_trouble = True
         (log.warning if kind == "away" else log.error)(EVENTS[kind], loop=self.loop, **facts)

@@ -155,6 +155,8 @@ _REFUSALS_OF_CONNECTIONS = tuple(
     )
 )
 """libpq reports no SQLSTATE if a connection is refused, only the server's message."""
+_NOT_MADE = re.compile(r"connection.*failed|failed to resolve|timeout expired", re.DOTALL)
+"""What libpq and psycopg say if there is no connection, as against one that was lost."""
 _OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 _REMEMBERED_SECONDS = 60.0
 
@@ -251,7 +253,7 @@ def _of_text(text: str) -> Diagnosis:
     sqlstate = next((state for pattern, state in _REFUSALS_OF_CONNECTIONS if pattern.search(text)), None)
     if sqlstate is not None:
         return _BY_SQLSTATE[sqlstate]
-    return _UNREACHABLE if "connection" in text and "failed" in text else _LOST
+    return _UNREACHABLE if _NOT_MADE.search(text) else _LOST
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

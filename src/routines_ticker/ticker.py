@@ -180,6 +180,7 @@ async def _tick_until_lost(ticker: Ticker, database_url: str) -> None:
         lock_timeout=LOCK_TIMEOUT,
         plan_cache_mode="force_custom_plan",
     ) as connection:
-        log.info("connected")
+        if not ticker.bulkhead.is_in_trouble:  # otherwise it says when it ticks again
+            log.info("connected")
         with ticker.metrics.connected():
             await ticker.run(connection)

@@ -257,9 +257,24 @@ async def serve(settings: Settings, database_url: str, make_worker: MakeWorker, 
             log.info("working", concurrency=settings.worker_concurrency)
             async with woken(worker.wake, database_url, metrics), asyncio.TaskGroup() as programs:
                 programs.create_task(worker.run())
-                programs.create_task(run_deliveries(settings, database_url, stop, keyring=keyring, metrics=metrics))
-                programs.create_task(run_retention(settings, database_url, stop, open_file_store(settings), metrics))
+                for name, beside in _beside(settings, database_url, worker).items():
+                    programs.create_task(repeat(stop, beside, 0, metrics, name=name))
     log.info("stopped")
+
+
+def _beside(settings: Settings, database_url: str, worker: WorkerBase) -> dict[str, Job]:
+    """Return what the program does beside the runs. Each ends with `stop`, and begins again if it could not begin."""
+    files = open_file_store(settings)
+
+    async def deliver() -> bool:
+        await run_deliveries(settings, database_url, worker.stop, keyring=worker.keyring, metrics=worker.metrics)
+        return False
+
+    async def keep_tidy() -> bool:
+        await run_retention(settings, database_url, worker.stop, files, worker.metrics)
+        return False
+
+    return {"webhooks": deliver, "upkeep": keep_tidy}
 
 
 def pool_of(settings: Settings, modules: Sequence[str] = ()) -> ProcessPool:
