@@ -18,6 +18,8 @@ RUN /opt/build/bin/python -m pip wheel --no-deps --no-build-isolation --no-index
  && /opt/routines/bin/python -m pip install --no-deps --no-index wheels/*.whl
 
 FROM ${PYTHON_IMAGE}
+# tini passes signals on from the first moment, also while Python itself starts, and reaps what is left behind.
+RUN apt-get update && apt-get install --yes --no-install-recommends tini && rm -rf /var/lib/apt/lists/*
 RUN groupadd --system --gid 10001 routines \
  && useradd --system --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent routines \
  && install --directory --owner routines --group routines --mode 0700 /files
@@ -32,5 +34,5 @@ STOPSIGNAL SIGTERM
 # Checks the API, the default program; compose.yaml has checks for the others. Kubernetes has probes of its own.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 \
     CMD ["python", "-m", "routines_cli.probe", "/readyz"]
-ENTRYPOINT ["routines"]
+ENTRYPOINT ["tini", "-s", "--", "routines"]
 CMD ["api"]

@@ -145,3 +145,21 @@ def test_no_login_has_the_rights_of_an_administrator(cluster: str) -> None:
                FROM pg_roles WHERE rolname LIKE 'routines\\_%'"""
         )
         assert cursor.fetchone() == (5, False)
+
+
+def test_health_checks_ask_the_programs_and_not_the_doctor() -> None:
+    """`doctor` starts a whole command, and connects to the database, each time."""
+    checks = {name: " ".join(service(name)["healthcheck"]["test"]) for name in PROGRAMS}
+    assert checks == {
+        "api": "CMD python -m routines_cli.probe /readyz",
+        "ticker": "CMD python -m routines_cli.probe /readyz 9464",
+        "worker": "CMD python -m routines_cli.probe /readyz 9464",
+    }
+    for name in ("ticker", "worker"):
+        assert service(name)["environment"]["ROUTINES_METRICS_PORT"] == "9464"
+
+
+def test_the_image_has_an_init_and_asks_the_api_whether_it_is_ready() -> None:
+    image = (ROOT / "Dockerfile").read_text("utf-8")
+    assert 'ENTRYPOINT ["tini", "-s", "--", "routines"]' in image
+    assert '["python", "-m", "routines_cli.probe", "/readyz"]' in image
