@@ -3,6 +3,8 @@
 import os
 import pwd
 import shutil
+import tempfile
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from routines_core.embedded import running_url
 from routines_core.embedded.account import ACCOUNTS
 from routines_core.embedded.binaries import find_binaries
-from support.account import NOBODY, default_container, only_root, ordinary_user
+from support.account import NOBODY, STRANGER, default_container, only_root, ordinary_user, stranger
 from support.service import Service, wait_until
 
 pytestmark = [pytest.mark.slow, only_root]
@@ -100,3 +102,31 @@ def test_root_is_told_what_to_do_if_it_can_neither_enter_a_namespace_nor_change_
     line = Service(tmp_path, prefix=default_container(without="chown")).refusal()
     assert "does not let root enter a user namespace (unshare: Operation not permitted)" in line
     assert "run routines as an ordinary user, or set DATABASE_URL" in line
+
+
+@pytest.fixture
+def open_directory() -> Generator[Path]:
+    """A directory of the stranger, which pytest's own would not let it enter."""
+    with tempfile.TemporaryDirectory() as made:
+        directory = Path(made)
+        os.chown(directory, STRANGER, STRANGER)
+        yield directory
+
+
+def test_a_user_id_without_an_account_can_create_start_and_stop_a_service(open_directory: Path) -> None:
+    assert STRANGER not in {entry.pw_uid for entry in pwd.getpwall()}
+    service = Service(open_directory, prefix=stranger())
+    service.start()
+    assert uid_of_server(service) == STRANGER
+    assert owners(service.data_dir) == {STRANGER}
+    service.stop()
+    service.start()
+    service.stop()
+
+
+def test_a_user_id_without_an_account_is_told_what_to_do_where_it_may_not_enter_a_namespace(
+    open_directory: Path,
+) -> None:
+    line = Service(open_directory, prefix=stranger(may_unshare=False)).refusal()
+    assert f"Postgres refuses the user id {STRANGER}, which has no account in /etc/passwd" in line
+    assert "run routines as an account that exists, add one for this id, or set DATABASE_URL" in line

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 NOBODY = 65534
+STRANGER = 54321
+"""A user id without an entry in /etc/passwd, as containers are given one."""
 CONTAINER_CAPABILITIES = (
     "chown,dac_override,fsetid,fowner,mknod,net_raw,setgid,setuid,setfcap,setpcap,net_bind_service,sys_chroot,kill,"
     "audit_write"
@@ -53,4 +55,18 @@ def default_container(*, without: str = "") -> Sequence[str]:
         "--inh-caps=-all",
         sys.executable,
         str(Path(__file__).with_name("refuse_unshare.py")),
+    )
+
+
+def stranger(*, may_unshare: bool = True) -> Sequence[str]:
+    """Return a command prefix that runs the rest of the command line under a user id that no account has."""
+    script = Path(__file__).with_name("refuse_unshare.py")
+    return (
+        "setpriv",
+        f"--reuid={STRANGER}",
+        f"--regid={STRANGER}",
+        "--clear-groups",
+        "--no-new-privs",
+        "--bounding-set=-all",
+        *(() if may_unshare else (sys.executable, str(script))),
     )
