@@ -125,6 +125,7 @@ _BY_SQLSTATE: dict[str, Diagnosis] = {
 }
 
 _UNREACHABLE = Diagnosis("away", "the database cannot be reached", "Check DATABASE_URL and that the server runs")
+_MALFORMED = Diagnosis("refused", "an option of the connection string is invalid", "Correct it in DATABASE_URL")
 _LOST = Diagnosis("away", "the connection to the database was lost", "Check that the server runs, and the network")
 _SILENT = Diagnosis("away", "the database does not answer in time", "Check that the server runs, and the network")
 _NO_FILES = Diagnosis(
@@ -253,6 +254,8 @@ def _of_text(text: str) -> Diagnosis:
     sqlstate = next((state for pattern, state in _REFUSALS_OF_CONNECTIONS if pattern.search(text)), None)
     if sqlstate is not None:
         return _BY_SQLSTATE[sqlstate]
+    if "connection is bad: invalid" in text:
+        return _MALFORMED
     return _UNREACHABLE if _NOT_MADE.search(text) else _LOST
 
 

@@ -58,11 +58,12 @@ def programs() -> list[ProgramMetrics]:
     scope: Any = {"method": "GET", "path_template": "/health"}
     api.end(api.begin(), scope)
     api.refused("busy")
-    api.loop_failed("run_waiter", "away")
     database: DatabaseMetrics = api.database
     database._found = FOUND
     worker.run_ended("completed", 1.0)
     worker.stepped(StepRecord("one", 0, "completed", "text_echo", {}))
+    for program in (api, ticker, worker):
+        program.loop_failed("a loop", "away")
     return [api, ticker, worker]
 
 
