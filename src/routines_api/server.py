@@ -87,7 +87,7 @@ async def _check_schema(
     except MigrationError:
         raise
     except DatabaseError as error:
-        log.warning("database unavailable, answering 503", database=place_of(database_url), **describe(error))
+        log.warning("answering 503 until the database can be used", database=place_of(database_url), **describe(error))
         return [asyncio.create_task(_stop_if_it_fails(look(waits_for_server=True), stop))]
     return []
 

@@ -163,7 +163,7 @@ def test_a_program_that_waited_for_the_database_refuses_an_older_schema(
         admin.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'.encode())  # as on a standby
     started = Running(database, tmp_path, PROGRAMS[program], PYTHONPATH=next_version)
     try:
-        wait_until(lambda: "database unavailable, retrying" in started.said)
+        wait_until(lambda: "refused, retrying" in started.said and "25006" in started.said)
         with psycopg.connect(database.url, autocommit=True) as admin:
             admin.execute("SET default_transaction_read_only = off")
             admin.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only'.encode())

@@ -28,7 +28,8 @@ OF_PROGRAMS = {
         "tasks.insert_task tasks.update_task tasks.find_task tasks.list_tasks tasks.delete_task trajectories. "
         "deliveries.list_deliveries deliveries.redeliver metrics. limits.list_own_limits limits.list_own_limited_tasks "
         "limits.measure limits.take_runs limits.note_own_files limits.open_as_operator limits.list_limits "
-        "limits.list_limited_tasks limits.set_limit limits.reset_limit limits.limit_collection"
+        "limits.list_limited_tasks limits.set_limit limits.reset_limit limits.limit_collection secrets.list_peppers "
+        "standing.standing standing.lacking_rights"
     ),
     TICKER: "tick.",
     WORKER: (
@@ -40,7 +41,7 @@ OF_PROGRAMS = {
 """What each program sends: a statement's name, or a file's name and a dot for all statements in it."""
 OF_THE_COMMAND_LINE = (
     "keys.create_key keys.list_keys keys.revoke_key keys.succeed_key limits.find_collection limits.list_set_limits "
-    "limits.limit_task migrations. restore. roles. secrets.list_peppers secrets.create_pepper "
+    "limits.limit_task migrations. restore. roles. secrets.create_pepper standing.holds_other_tables "
     "secrets.replace_pepper secrets.list_secrets secrets.list_stale_secrets "
     "secrets.replace_ciphertexts tasks.apply_task"
 )
