@@ -21,16 +21,16 @@ only_root = pytest.mark.skipif(
 )
 
 
-def ordinary_user() -> Sequence[str]:
-    """Return a command prefix that runs the rest of the command line as `nobody`, able to read whatever root can read.
+def ordinary_user(uid: int = NOBODY) -> Sequence[str]:
+    """Return a command prefix that runs the rest of the command line as a user, able to read whatever root can read.
 
     The program is not root, owns nothing and cannot regain privileges. It keeps one capability, CAP_DAC_READ_SEARCH:
     the interpreter and the checkout may lie below a directory that only root may enter, as pytest's temporary ones do.
     """
     return (
         "setpriv",
-        f"--reuid={NOBODY}",
-        f"--regid={NOBODY}",
+        f"--reuid={uid}",
+        f"--regid={uid}",
         "--clear-groups",
         "--no-new-privs",
         "--securebits=+no_setuid_fixup",  # so that access(2) honours the capability too
@@ -61,12 +61,4 @@ def default_container(*, without: str = "") -> Sequence[str]:
 def stranger(*, may_unshare: bool = True) -> Sequence[str]:
     """Return a command prefix that runs the rest of the command line under a user id that no account has."""
     script = Path(__file__).with_name("refuse_unshare.py")
-    return (
-        "setpriv",
-        f"--reuid={STRANGER}",
-        f"--regid={STRANGER}",
-        "--clear-groups",
-        "--no-new-privs",
-        "--bounding-set=-all",
-        *(() if may_unshare else (sys.executable, str(script))),
-    )
+    return (*ordinary_user(STRANGER), *(() if may_unshare else (sys.executable, str(script))))

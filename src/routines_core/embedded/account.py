@@ -61,7 +61,7 @@ def _why_no_namespace() -> str:
     probe = subprocess.run(  # noqa: S603 - our own command line
         [sys.executable, "-I", _UNPRIVILEGED], stderr=subprocess.PIPE, text=True, check=False
     )
-    return probe.stderr.strip() or "it is not allowed" if probe.returncode else ""
+    return (probe.stderr.strip() or "it is not allowed").splitlines()[-1] if probe.returncode else ""
 
 
 def give_to_owner(path: Path, cluster: Path) -> None:

@@ -35,9 +35,10 @@ def _enter_namespace() -> None:
     uid, gid, inside = os.geteuid(), os.getegid(), _some_account()
     if _libc.unshare(_CLONE_NEWUSER):
         sys.exit(f"unshare: {os.strerror(ctypes.get_errno())}")
-    Path("/proc/self/setgroups").write_text("deny", "ascii")
-    Path("/proc/self/uid_map").write_text(f"{inside} {uid} 1", "ascii")
-    Path("/proc/self/gid_map").write_text(f"{_NOBODY} {gid} 1", "ascii")
+    # As bytes: the interpreter's own files may be out of reach now, and with them the codecs.
+    Path("/proc/self/setgroups").write_bytes(b"deny")
+    Path("/proc/self/uid_map").write_bytes(b"%d %d 1" % (inside, uid))
+    Path("/proc/self/gid_map").write_bytes(b"%d %d 1" % (_NOBODY, gid))
 
 
 def _some_account() -> int:
