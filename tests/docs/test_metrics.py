@@ -56,7 +56,7 @@ def programs() -> list[ProgramMetrics]:
         WorkerMetrics(),
     )
     scope: Any = {"method": "GET", "path_template": "/health"}
-    api.end(api.begin(), scope)
+    api.end(scope, api.begin(), 200)
     api.refused("busy")
     database: DatabaseMetrics = api.database
     database._found = FOUND
