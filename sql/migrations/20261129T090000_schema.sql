@@ -2413,8 +2413,9 @@ COMMENT ON COLUMN routines.routine_status.routine_id IS 'Its id, for use with ro
 COMMENT ON COLUMN routines.routine_status.collection_id IS 'The tenant.';
 
 CREATE VIEW routines.help WITH (security_invoker = true) AS
-    SELECT shown AS ask, coalesce(obj_description(to_regclass(shown), 'pg_class'),
-                                  obj_description(to_regprocedure(shown), 'pg_proc')) AS description
+    SELECT shown AS ask,
+           CASE WHEN shown LIKE '%(%' THEN obj_description(to_regprocedure(shown), 'pg_proc')
+                ELSE obj_description(to_regclass(shown), 'pg_class') END AS description
     FROM unnest(ARRAY[
         'routines.routine_status', 'routines.occurrences', 'routines.why(text, timestamptz)', 'routines.next(text, integer)',
         'routines.routine_details', 'routines.trajectory_details', 'routines.run_events',
