@@ -15,7 +15,7 @@ ifneq ($(shell [ "$$(cat $(MADE) 2>/dev/null)" = "$(CURDIR)" ] && $(BIN)/python 
 .PHONY: $(MADE)
 endif
 
-.PHONY: help up test lint audit bench docs nightly isolation chaos schema lock clean
+.PHONY: help up test lint audit bench docs matrix nightly isolation chaos schema lock clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -28,6 +28,19 @@ up: $(RUN)  ## Run API, ticker and worker on an embedded Postgres; Ctrl-C stops 
 # set by tests/conftest.py, which starts the slow ones first.
 test: $(DEV)  ## Run all tests against a real Postgres
 	$(BIN)/pytest --numprocesses=auto --maxprocesses=6 --dist=loadfile --no-loadscope-reorder
+
+# Tests whose results may depend on the version of Postgres.
+DATABASE_TESTS := tests/sql tests/ticker tests/concurrency tests/core/db tests/engine tests/api tests/security tests/cli \
+                  tests/acceptance/test_schedule.py
+POSTGRES := 15 16 17
+
+matrix: $(DEV)  ## Run the tests that use a database on Postgres 15, 16 and 17; or POSTGRES=15 TESTS=tests/sql
+	@for version in $(POSTGRES); do \
+		bin=$$($(BIN)/python .ci/postgres.py $$version) || { echo "POSTGRES $$version SKIPPED: no binaries."; $(or $(MISSING),exit 1); }; \
+		echo "Postgres $$version: $$bin"; \
+		ROUTINES_POSTGRES_BIN=$$bin $(BIN)/pytest --numprocesses=auto --maxprocesses=6 --dist=loadfile \
+			--no-loadscope-reorder $(or $(TESTS),$(DATABASE_TESTS)) || exit 1; \
+	done
 
 lint: $(DEV)  ## Check format, lint rules, types, layering and security (bandit)
 	$(BIN)/ruff format --check .
@@ -52,7 +65,9 @@ bench: $(DEV)  ## Run the benchmarks; each prints its result and a control measu
 docs: $(DEV)  ## Regenerate the pages that are written from the code
 	$(BIN)/python docs/generators/activities.py
 
-nightly: $(DEV)  ## Ten times as many schemathesis requests as `make test`
+nightly: matrix  ## Other versions of Postgres, hostile settings, ten times as many schemathesis requests as `make test`
+	ROUTINES_TEST_HOSTILE=1 $(BIN)/pytest --numprocesses=auto --maxprocesses=6 --dist=loadfile \
+		tests/sql tests/ticker tests/engine tests/api
 	ROUTINES_TEST_CASES=20000 $(BIN)/pytest tests/api/test_schemathesis.py
 
 isolation: $(DEV)  ## Run every attack of one tenant on another; needs a quiet machine

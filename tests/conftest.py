@@ -1,7 +1,8 @@
 """Provide the Postgres server that every test talks to, and a migrated database for each test that asks for one.
 
-The first available server wins: ROUTINES_TEST_DATABASE_URL; a testcontainers container if a Docker daemon answers; the
-embedded server.
+The first available server wins: ROUTINES_TEST_DATABASE_URL; the binaries in ROUTINES_POSTGRES_BIN; a testcontainers
+container if a Docker daemon answers; the embedded server. With ROUTINES_TEST_HOSTILE, every database has settings that
+change how values read, which no program may notice.
 """
 
 import asyncio
@@ -20,6 +21,8 @@ import structlog
 from routines_core.db import Connection, connect
 from routines_core.db.migrations import migrate
 from routines_core.embedded import EmbeddedServer
+from routines_core.embedded.binaries import BINARIES_VARIABLE
+from support.hostile_settings import make_hostile
 from support.rows import Database, with_database
 
 LONG_WAITS = ("tests/chaos/test_chaos.py", "tests/temporal/test_crashes.py")
@@ -102,7 +105,8 @@ def server_url(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
     if given:
         yield given
         return
-    with _container() if _docker_answers() else _embedded(tmp_path_factory.mktemp("postgres")) as url:
+    contained = BINARIES_VARIABLE not in os.environ and _docker_answers()
+    with _container() if contained else _embedded(tmp_path_factory.mktemp("postgres")) as url:
         yield url
 
 
@@ -127,6 +131,8 @@ def database(server_url: str, template: str) -> Generator[Database]:
     name = f"routines_test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server_url, autocommit=True) as admin:
         admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
+        if os.environ.get("ROUTINES_TEST_HOSTILE"):
+            make_hostile(with_database(server_url, name))
         yield Database(with_database(server_url, name))
         admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
