@@ -1,12 +1,5 @@
 -- The roles of Routines, from the point of view of a connection.
 
--- name: take_role
--- Limits the connection to the program's role. No row, and no change, if the role does not exist or the login may not switch
--- to it.
-SELECT set_config('role', rolname, false) AS role FROM pg_roles
-WHERE rolname = %(role)s::text
-  AND pg_has_role(session_user, oid, CASE WHEN current_setting('server_version_num')::integer < 160000 THEN 'MEMBER' ELSE 'SET' END);
-
 -- name: role_report
 -- The login of this connection, and how row-level security applies to it.
 SELECT current_user::text AS login, rolsuper OR rolbypassrls AS bypasses_row_security, routines.is_owner() AS is_owner,

@@ -11,6 +11,9 @@ from routines_core.embedded import running_url
 from routines_core.errors import ConfigurationError
 from routines_core.settings import Settings
 
+LOCK_TIMEOUT = "5s"
+"""How long a command waits for a lock that another session holds."""
+
 
 def database_url(settings: Settings) -> str:
     """Return DATABASE_URL, or the URL of the server that `routines up` runs in the data directory.
@@ -36,7 +39,7 @@ async def connected(settings: Settings, command: str) -> AsyncGenerator[Connecti
         DatabaseError: The database cannot be reached.
         MigrationError: There is no schema, or this version cannot work with it.
     """
-    async with connect(database_url(settings), f"routines-{command}") as connection:
+    async with connect(database_url(settings), f"routines-{command}", lock_timeout=LOCK_TIMEOUT) as connection:
         if newer := await examine_schema(connection):
             print(f"routines: {newer}", file=sys.stderr)
         yield connection

@@ -18,6 +18,7 @@
     ├── StatementTimeoutError    a statement took too long and was cancelled    -> 503
     ├── StorageError             the file store is unreachable or full          -> 503
     ├── ConfigurationError       a setting is missing or wrong                  -> exit code 1
+    │   └── SessionError         connections to the database do not keep their session
     ├── EmbeddedServerError      the embedded Postgres cannot be run            -> exit code 1
     └── SecretError              a ciphertext cannot be decrypted
 
@@ -198,6 +199,10 @@ class StorageError(RoutinesError):
 
 class ConfigurationError(RoutinesError):
     """A setting is missing or wrong; the message names it and says what to do."""
+
+
+class SessionError(ConfigurationError):
+    """A connection to the database does not keep what a program sets in it. Programs refuse to start."""
 
 
 class EmbeddedServerError(RoutinesError):

@@ -46,6 +46,8 @@ OF_THE_COMMAND_LINE = (
     "secrets.replace_ciphertexts tasks.apply_task"
 )
 """What commands send that run as the owner of the tables."""
+OF_EVERY_CONNECTION = "sessions."
+"""What programs and commands send when they have connected, before and after they took on a role."""
 WITHOUT_A_PLAN = {"runs.listen"}
 """LISTEN needs no right, and EXPLAIN does not support it."""
 REFUSED = {
@@ -96,15 +98,14 @@ async def explaining(connection: Connection) -> Connection:
 
 
 def test_every_statement_is_assigned_to_a_program_or_the_command_line() -> None:
-    assert sorted(name for patterns in (*OF_PROGRAMS.values(), OF_THE_COMMAND_LINE) for name in named(patterns)) == (
-        sorted(Statement.declared)
-    )
+    assigned = (*OF_PROGRAMS.values(), OF_THE_COMMAND_LINE, OF_EVERY_CONNECTION)
+    assert sorted(name for patterns in assigned for name in named(patterns)) == sorted(Statement.declared)
 
 
 @pytest.mark.parametrize("role", OF_PROGRAMS)
 async def test_a_program_has_every_right_that_its_statements_need(explaining: Connection, role: str) -> None:
     await explaining.execute(f"SET ROLE {role}".encode())
-    planned = set(named(OF_PROGRAMS[role])) - WITHOUT_A_PLAN
+    planned = set(named(OF_PROGRAMS[role]) + named(OF_EVERY_CONNECTION)) - WITHOUT_A_PLAN
     assert [name for name in sorted(planned) if not await is_allowed(explaining, name)] == []
 
 

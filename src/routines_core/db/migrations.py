@@ -18,6 +18,7 @@ from psycopg.errors import LockNotAvailable
 
 from routines_core.db.migration_files import Migration, apply_next, prepare_session
 from routines_core.db.pool import LOST, Connection, connect
+from routines_core.db.sessions import backend_pid
 from routines_core.db.statements import Statement
 from routines_core.errors import DatabaseError, MigrationError
 
@@ -84,17 +85,20 @@ async def migrate(
         MigrationError: An applied migration is missing on disk or has changed, or a lock could not be had.
     """
     await prepare_session(connection)
+    pid = await backend_pid(connection)
     applied: list[Migration] = []
-    while migration := await _apply_next_patiently(connection, directory, patience or Patience()):
+    while migration := await _apply_next_patiently(connection, pid, directory, patience or Patience()):
         applied.append(migration)
     return applied
 
 
-async def _apply_next_patiently(connection: Connection, directory: Path | None, patience: Patience) -> Migration | None:
+async def _apply_next_patiently(
+    connection: Connection, pid: int, directory: Path | None, patience: Patience
+) -> Migration | None:
     name = holder = end = ""
     for attempt in range(1, patience.attempts + 1):
         begun: list[Migration] = []
-        async with _watching(connection) as blockers:
+        async with _watching(connection, pid) as blockers:
             try:
                 return await apply_next(connection, directory, lock_seconds=patience.lock_seconds, begin=begun)
             except LockNotAvailable:
@@ -114,10 +118,10 @@ async def _apply_next_patiently(connection: Connection, directory: Path | None, 
 
 
 @asynccontextmanager
-async def _watching(connection: Connection) -> AsyncGenerator[list[Blocker]]:
-    """Yield a list that holds the sessions which last kept this connection waiting."""
+async def _watching(connection: Connection, pid: int) -> AsyncGenerator[list[Blocker]]:
+    """Yield a list that holds the sessions which last kept this connection waiting, whose server process is `pid`."""
     found: list[Blocker] = []
-    watching = asyncio.create_task(_watch(connection, found))
+    watching = asyncio.create_task(_watch(connection, pid, found))
     try:
         yield found
     finally:
@@ -126,10 +130,10 @@ async def _watching(connection: Connection) -> AsyncGenerator[list[Blocker]]:
             await watching
 
 
-async def _watch(connection: Connection, found: list[Blocker]) -> None:
+async def _watch(connection: Connection, pid: int, found: list[Blocker]) -> None:
     await asyncio.sleep(WATCH_SECONDS)  # most migrations wait for nobody
     url = make_conninfo(connection.info.dsn, password=connection.info.password)
     async with connect(url, "routines-migrate-watch") as own:
         while True:
-            found[:] = await _BLOCKERS.all(own, pid=connection.info.backend_pid) or found
+            found[:] = await _BLOCKERS.all(own, pid=pid) or found
             await asyncio.sleep(WATCH_SECONDS)

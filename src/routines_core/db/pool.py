@@ -1,60 +1,46 @@
-"""Connections to Postgres: their setup, and the pool."""
+"""Connections to Postgres, single and pooled."""
 
+import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
-import msgspec
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from routines_core.db.noted import NotedConnection
-from routines_core.db.roles import take_role
+from routines_core.db.sessions import connection_arguments, is_closed, require_sessions, set_up
 from routines_core.diagnosis import diagnose
-from routines_core.errors import ConfigurationError, DatabaseError, SilenceError, StatementTimeoutError
-from routines_core.json_numbers import loads
+from routines_core.errors import ConfigurationError, DatabaseError, SessionError, SilenceError, StatementTimeoutError
 from routines_core.mask import MASK
 
 Connection: TypeAlias = AsyncConnection[Any]
 Pool: TypeAlias = AsyncConnectionPool[Connection]
 
-CONNECT_TIMEOUT_SECONDS = 5
-"""Timeout of one attempt to connect."""
 POOL_TIMEOUT_SECONDS = 5.0
 """How long a caller waits for a free connection before it gets an error."""
 
 
-def _connection_arguments(program: str, settings: dict[str, str]) -> dict[str, Any]:
-    """Return the keyword arguments of each connection. `settings` are session settings of Postgres by name."""
-    session = {"timezone": "UTC", "idle_in_transaction_session_timeout": "2s", **settings}
-    return {
-        "autocommit": True,
-        "application_name": program,
-        "client_encoding": "UTF8",  # overrides the server's setting and PGCLIENTENCODING: text is str, never bytes
-        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-        "options": " ".join(f"-c {name}={value}" for name, value in session.items()),
-        # A vanished peer is noticed after 5 s plus three probes of 2 s on a silent connection,
-        # and after 11,000 ms while a statement is in flight, which would otherwise be retransmitted for 15 minutes.
-        "keepalives_idle": 5,
-        "keepalives_interval": 2,
-        "keepalives_count": 3,
-        "tcp_user_timeout": 11_000,
-        # After a failover the old primary may come back read-only: reject it and try the next host.
-        "target_session_attrs": "read-write",
-    }
+class _Pool(AsyncConnectionPool[Connection]):
+    """A pool that passes over connections which the server has closed, however many they are."""
+
+    async def getconn(self, timeout: float | None = None) -> Connection:  # noqa: ASYNC109 - as in the base class
+        """Return an open connection. The pool replaces each closed one that is met on the way."""
+        ends_at = time.monotonic() + (self.timeout if timeout is None else timeout)
+        while True:
+            connection = await super().getconn(ends_at - time.monotonic())
+            if not is_closed(connection):
+                return connection
+            await self.putconn(connection)
 
 
-async def _set_up(connection: Connection, role: str | None) -> None:
-    """Use our JSON, and switch to the program's role if the login may."""
-    set_json_loads(loads, connection)
-    set_json_dumps(msgspec.json.encode, connection)
-    if role:
-        await take_role(connection, role)
+async def _arguments_once_examined(url: str, program: str) -> dict[str, Any]:
+    await require_sessions(url, program)
+    return connection_arguments(program)
 
 
 @asynccontextmanager
@@ -72,9 +58,12 @@ async def open_pool(
 
     Raises:
         ConfigurationError: The URL is malformed.
+        SessionError: The database is there, but its connections do not keep their session.
     """
     refuse_malformed(url)
-    pool: Pool = AsyncConnectionPool(
+    with suppress(psycopg.OperationalError, SilenceError):  # the pool waits for a database that is away
+        await require_sessions(url, program)
+    pool: Pool = _Pool(
         url,
         connection_class=NotedConnection,
         min_size=min(2, size),
@@ -82,9 +71,8 @@ async def open_pool(
         timeout=POOL_TIMEOUT_SECONDS,
         # Reconnection attempts back off. Once they are given up, the next caller starts again at once.
         reconnect_timeout=POOL_TIMEOUT_SECONDS,
-        kwargs=_connection_arguments(program, settings),
-        configure=partial(_set_up, role=role),
-        check=_refuse_closed,
+        kwargs=partial(_arguments_once_examined, url, program),
+        configure=partial(set_up, role=role, settings=settings),
         open=False,
     )
     async with pool:
@@ -117,14 +105,6 @@ def refuse_if_away(pool: Pool) -> None:
         raise PoolTimeout("the pool has no open connection")
 
 
-async def _refuse_closed(connection: Connection) -> None:
-    """Raise if the server has closed the connection, which the socket shows without a round trip."""
-    connection.pgconn.consume_input()  # data received before it closed
-    connection.pgconn.consume_input()  # end of stream
-    if connection.closed:
-        raise psycopg.OperationalError("the server has closed the connection")
-
-
 @asynccontextmanager
 async def connect(url: str, program: str, *, role: str | None = None, **settings: str) -> AsyncGenerator[Connection]:
     """Open a single connection, closed at the end of the block. `role` is as in `open_pool`.
@@ -132,14 +112,16 @@ async def connect(url: str, program: str, *, role: str | None = None, **settings
     Raises:
         ConfigurationError: The URL is malformed.
         DatabaseError: The database cannot be reached. The message contains neither user nor password.
+        SessionError: The connection does not keep its session.
     """
     refuse_malformed(url)
     try:
-        connection = await AsyncConnection.connect(url, **_connection_arguments(program, settings))
+        await require_sessions(url, program)
+        connection = await AsyncConnection.connect(url, **connection_arguments(program))
     except psycopg.OperationalError as error:
         raise DatabaseError(_unreachable(error)) from None
     async with connection:
-        await _set_up(connection, role)
+        await set_up(connection, role, settings)
         yield connection
 
 
@@ -192,5 +174,5 @@ AWAY = (
 StatementTimeoutError is not among them, since the statement would take as long again.
 """
 
-LOST = (psycopg.Error, PoolTimeout, SilenceError, StatementTimeoutError)
+LOST = (psycopg.Error, PoolTimeout, SilenceError, StatementTimeoutError, SessionError)
 """Errors after which a program's loop continues with a new connection."""

@@ -32,20 +32,7 @@ class RoleReport(msgspec.Struct, frozen=True):
     open_tables: list[str]
 
 
-class _Role(msgspec.Struct):
-    role: str
-
-
-_TAKE = Statement("roles.take_role", _Role)
 _ROLE_REPORT = Statement("roles.role_report", RoleReport)
-
-
-async def take_role(connection: AsyncConnection[Any], role: str) -> bool:
-    """Switch to this role. Returns False, changing nothing, if it does not exist or the login may not switch to it.
-
-    SET ROLE is not a security boundary, because the session can undo it; use a login with only this role.
-    """
-    return await _TAKE.first(connection, role=role) is not None
 
 
 async def role_report(connection: AsyncConnection[Any]) -> RoleReport:

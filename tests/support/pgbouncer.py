@@ -1,0 +1,71 @@
+"""A real PgBouncer in front of a test's server, from Debian's package `pgbouncer`; tests are skipped without it."""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from support.account import ordinary_user
+from support.rows import Database
+from support.serving import free_port
+
+START_SECONDS = 30.0
+BINARY = shutil.which("pgbouncer", path=os.environ.get("PATH", os.defpath) + ":/usr/sbin")
+needs_pgbouncer = pytest.mark.skipif(BINARY is None, reason="no pgbouncer on the PATH (Debian: apt install pgbouncer)")
+
+
+@contextmanager
+def pgbouncer(directory: Path, database: Database, pool_mode: str, **settings: object) -> Generator[Database]:
+    """Run a PgBouncer with all defaults but `settings`. Yields the database behind it, for the same login."""
+    assert BINARY
+    port = free_port()
+    target = conninfo_to_dict(database.url)
+    path = directory / "pgbouncer.ini"
+    path.write_text(_configuration(target, port, {"pool_mode": pool_mode, **settings}))
+    account = ordinary_user() if os.geteuid() == 0 else ()  # it refuses to run as root
+    with (directory / "pgbouncer.log").open("wb") as log:
+        process = subprocess.Popen([*account, BINARY, str(path)], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        _await_answer(process, port)
+        yield Database(f"postgresql://{target['user']}@127.0.0.1:{port}/{target['dbname']}")
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _configuration(target: dict[str, object], port: int, settings: dict[str, object]) -> str:
+    server = " ".join(f"{key}={target[key]}" for key in ("host", "port", "user", "password") if target.get(key))
+    lines = [f"{name} = {setting}" for name, setting in settings.items()]
+    return "\n".join(
+        ["[databases]", f"* = {server}", "[pgbouncer]", "listen_addr = 127.0.0.1", f"listen_port = {port}",
+         "unix_socket_dir =", "auth_type = any", *lines, ""]
+    )  # fmt: skip
+
+
+def _await_answer(process: subprocess.Popen[bytes], port: int) -> None:
+    end = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            assert process.poll() is None, "pgbouncer does not start"
+            assert time.monotonic() < end, "pgbouncer does not start"
+            time.sleep(0.02)
+        else:
+            return
+
+
+def asked(url: str, query: str) -> object:
+    """Return the single value of a query in a session that nobody has set up."""
+    with psycopg.connect(url, autocommit=True, prepare_threshold=None) as connection:
+        row = connection.execute(query.encode()).fetchone()
+        assert row
+        return row[0]
