@@ -3,24 +3,38 @@
 -- trajectory first.
 
 -- name: free_capacity
--- How many more runs may be dispatched. Runs whose step waits for children do not count, or they might wait forever.
-SELECT greatest(0, %(most)s::bigint - count(*)) AS free_capacity FROM routines.dispatches WHERE NOT waits;
+-- How many more runs this worker may dispatch: as many as it has room for, without those that wait in Temporal for any worker
+-- to begin them, and no more than `most` runs in all. Null `most`: no such limit. Runs whose step waits for children do not
+-- count, or they might wait forever.
+SELECT greatest(0, least(%(most)s::bigint - count(*), %(room)s::bigint - count(*) FILTER (WHERE sequence = 0))) AS free_capacity
+FROM routines.dispatches WHERE NOT waits;
 
 -- name: dispatch
 -- Runs in the transaction of the claim. From its commit on, the claimed runs belong to Temporal, even before Temporal knows
--- about them.
+-- about them. Returns what Temporal is told about each.
 WITH claimed AS (
     UPDATE routines.trajectories SET engine = 'temporal', lease_expires_at = 'infinity'
     FROM unnest(%(ids)s::bigint[], %(fences)s::integer[], %(workflow_ids)s::text[]) AS mine (id, fence, workflow_id)
     WHERE trajectories.id = mine.id AND trajectories.fence = mine.fence AND status = 'running'
-    RETURNING trajectories.id, trajectories.collection_id, mine.workflow_id, trajectories.fence
+    RETURNING trajectories.id, trajectories.collection_id, task_id, triggered_by_routine_id, trigger, scheduled_for,
+              deadline_at, mine.workflow_id, trajectories.fence
+),
+made AS (
+    INSERT INTO routines.dispatches (trajectory_id, collection_id, workflow_id, generation, fence)
+    SELECT id, collection_id, workflow_id, fence, fence FROM claimed
+    -- Left over from an earlier dispatch that was taken from Temporal.
+    ON CONFLICT ON CONSTRAINT dispatches_pkey DO UPDATE
+    SET generation = excluded.generation, fence = excluded.fence, workflow_id = excluded.workflow_id, sequence = 0, attempt = 0,
+        holder = '', is_left = true, waits = false, dispatched_at = now(), submitted_at = NULL, checked_at = now(),
+        told_at = NULL
 )
-INSERT INTO routines.dispatches (trajectory_id, collection_id, workflow_id, generation, fence)
-SELECT id, collection_id, workflow_id, fence, fence FROM claimed
--- Left over from an earlier dispatch that was taken from Temporal.
-ON CONFLICT ON CONSTRAINT dispatches_pkey DO UPDATE
-SET generation = excluded.generation, fence = excluded.fence, workflow_id = excluded.workflow_id, sequence = 0, attempt = 0,
-    is_left = true, waits = false, dispatched_at = now(), submitted_at = NULL, checked_at = now(), told_at = NULL;
+SELECT claimed.id, claimed.fence AS generation, claimed.workflow_id,
+       greatest(0, extract(epoch FROM deadline_at - now()))::float8 AS seconds_left, collections.name AS collection,
+       tasks.name AS task, routines.name AS routine, trigger, scheduled_for
+FROM claimed
+JOIN routines.collections ON collections.id = claimed.collection_id
+LEFT JOIN routines.tasks ON tasks.id = claimed.task_id
+LEFT JOIN routines.routines ON routines.id = claimed.triggered_by_routine_id;
 
 -- name: submitted
 UPDATE routines.dispatches SET submitted_at = now(), checked_at = now()
@@ -29,14 +43,11 @@ WHERE trajectory_id = accepted.id AND dispatches.generation = accepted.generatio
 
 -- name: take
 -- Claims the run for one attempt of one activity, with a fence of its own, so earlier holders are fenced off. No row if
--- Temporal no longer has the run, or if a later attempt or activity has claimed it. If the previous attempt neither released
--- the run cleanly nor ended its step, that counts as a crash; at the third the run fails.
+-- Temporal no longer has the run, or if a later attempt or activity has claimed it. If there was another holder, and it did not
+-- release the run cleanly, that counts as a crash; at the third the run fails.
 WITH found AS MATERIALIZED (
     SELECT trajectories.id,
-           (dispatches.sequence = %(sequence)s::integer AND dispatches.attempt < %(attempt)s::integer
-            AND NOT dispatches.is_left
-            AND NOT EXISTS (SELECT FROM routines.steps WHERE steps.trajectory_id = trajectories.id
-                            AND steps.fence = dispatches.fence AND steps.status <> 'running'))::integer AS crash
+           (dispatches.sequence > 0 AND NOT dispatches.is_left AND dispatches.holder <> %(holder)s::text)::integer AS crash
     FROM routines.dispatches JOIN routines.trajectories ON trajectories.id = dispatches.trajectory_id
     WHERE dispatches.trajectory_id = %(id)s::bigint AND dispatches.generation = %(generation)s::integer
       AND trajectories.fence = dispatches.fence AND trajectories.status = 'running'
@@ -52,31 +63,34 @@ taken AS (
         ended_at = CASE WHEN crashes + crash >= %(max_crashes)s::integer THEN now() END,
         lease_expires_at = CASE WHEN crashes + crash < %(max_crashes)s::integer THEN lease_expires_at END
     FROM found WHERE trajectories.id = found.id
-    RETURNING trajectories.id, trajectories.fence, collection_id, task_id, task_version, deadline_at,
+    RETURNING trajectories.id, trajectories.fence, collection_id, task_id, task_version, deadline_at, init_params,
               first_workflow_id, trajectories.created_at, nonce, status
 ),
 noted AS (
     UPDATE routines.dispatches
-    SET fence = taken.fence, sequence = %(sequence)s::integer, attempt = %(attempt)s::integer, is_left = false,
-        waits = false, submitted_at = coalesce(submitted_at, now())
+    SET fence = taken.fence, sequence = %(sequence)s::integer, attempt = %(attempt)s::integer, holder = %(holder)s::text,
+        is_left = false, waits = false, submitted_at = coalesce(submitted_at, now())
     FROM taken WHERE trajectory_id = taken.id AND taken.status = 'running'
+    RETURNING trajectory_id, generation
 )
-SELECT id, fence, collection_id, task_id, task_version, first_workflow_id AS workflow_id,
-       routines.run_id(id, created_at, nonce)::text AS run_id, extract(epoch FROM deadline_at - now())::float8 AS seconds_left, NULL::text AS init_params
-FROM taken WHERE status = 'running';
+SELECT id, taken.fence, collection_id, task_id, task_version, first_workflow_id AS workflow_id,
+       routines.run_id(id, created_at, nonce)::text AS run_id, extract(epoch FROM deadline_at - now())::float8 AS seconds_left,
+       -- As `claim` does: with its parameters if they are small and it never had another holder.
+       CASE WHEN noted.generation = 1 AND taken.fence = 2 AND pg_column_size(init_params) <= %(inline_bytes)s::integer
+            THEN init_params::text END AS init_params
+FROM taken JOIN noted ON trajectory_id = taken.id;
 
 -- name: leave
--- Records that a worker stops in the middle of a step, so that the next attempt does not count as a crash.
+-- Records that its holder releases the run, so that the next claim does not count as a crash.
 UPDATE routines.dispatches SET is_left = true
-WHERE trajectory_id = %(id)s::bigint AND generation = %(generation)s::integer AND sequence = %(sequence)s::integer
-  AND attempt = %(attempt)s::integer;
+WHERE trajectory_id = %(id)s::bigint AND generation = %(generation)s::integer AND holder = %(holder)s::text;
 
--- name: step_error
--- The recorded error of a step.
-SELECT error FROM routines.steps WHERE trajectory_id = %(id)s::bigint AND name = %(name)s::text AND error IS NOT NULL;
-
--- name: status
-SELECT status FROM routines.trajectories WHERE id = %(id)s::bigint;
+-- name: standing
+-- What has become of a run that could not be claimed, or was lost.
+SELECT trajectories.status, dispatches.trajectory_id IS NOT NULL AS has_dispatch,
+       coalesce(dispatches.generation = %(generation)s::integer AND dispatches.fence = trajectories.fence, false) AS is_dispatched
+FROM routines.trajectories LEFT JOIN routines.dispatches ON dispatches.trajectory_id = trajectories.id
+WHERE trajectories.id = %(id)s::bigint;
 
 -- name: taken_away
 -- Dispatches whose run was taken from Temporal (cancelled, past its deadline or deleted), and which must be cancelled there.
@@ -117,15 +131,18 @@ checked AS (
     RETURNING dispatches.trajectory_id, generation, fence, workflow_id, submitted_at IS NOT NULL AS is_submitted
 )
 SELECT checked.trajectory_id AS id, checked.fence, generation, checked.workflow_id, is_submitted,
-       ARRAY(SELECT json_array_elements_text(CASE json_typeof(task_versions.workflow -> 'steps') WHEN 'array'
-                                             THEN task_versions.workflow -> 'steps' ELSE '[]' END)) AS steps,
-       greatest(0, extract(epoch FROM deadline_at - now()))::float8 AS seconds_left,
-       ARRAY(SELECT name FROM routines.steps WHERE steps.trajectory_id = trajectories.id AND steps.status = 'completed'
-             ORDER BY position) AS finished,
-       coalesce((SELECT jsonb_object_agg(name, attempt) FROM routines.steps
-                 WHERE steps.trajectory_id = trajectories.id AND steps.status <> 'completed'), '{}') AS attempts
+       greatest(0, extract(epoch FROM deadline_at - now()))::float8 AS seconds_left, collections.name AS collection,
+       tasks.name AS task, routines.name AS routine, trigger, scheduled_for,
+       NOT EXISTS (
+           SELECT FROM json_array_elements_text(CASE json_typeof(task_versions.workflow -> 'steps') WHEN 'array'
+                                                THEN task_versions.workflow -> 'steps' ELSE '[]' END) AS step (name)
+           WHERE NOT EXISTS (SELECT FROM routines.steps WHERE steps.trajectory_id = trajectories.id
+                             AND steps.name = step.name AND steps.status = 'completed')) AS has_all_steps
 FROM checked
 JOIN routines.trajectories ON trajectories.id = checked.trajectory_id
+JOIN routines.collections ON collections.id = trajectories.collection_id
+LEFT JOIN routines.tasks ON tasks.id = trajectories.task_id
+LEFT JOIN routines.routines ON routines.id = trajectories.triggered_by_routine_id
 JOIN routines.task_versions ON task_versions.task_id = trajectories.task_id
      AND task_versions.version = trajectories.task_version;
 

@@ -83,19 +83,6 @@ WHERE id = %(id)s::bigint AND fence = %(fence)s::integer AND status = 'running';
 SELECT workflow::text AS workflow FROM routines.task_versions
 WHERE task_id = %(task_id)s::bigint AND version = %(version)s::integer;
 
--- name: outline
--- The names of a run's steps, which of them have completed, and the attempt that each other one has reached.
-SELECT ARRAY(SELECT json_array_elements_text(CASE json_typeof(task_versions.workflow -> 'steps') WHEN 'array'
-                                             THEN task_versions.workflow -> 'steps' ELSE '[]' END)) AS steps,
-       ARRAY(SELECT name FROM routines.steps WHERE trajectory_id = trajectories.id AND status = 'completed'
-             ORDER BY position) AS finished,
-       (SELECT coalesce(jsonb_object_agg(name, attempt), '{}') FROM routines.steps
-        WHERE trajectory_id = trajectories.id AND status <> 'completed') AS attempts
-FROM routines.trajectories
-JOIN routines.task_versions ON task_versions.task_id = trajectories.task_id
-     AND task_versions.version = trajectories.task_version
-WHERE trajectories.id = %(id)s::bigint AND trajectories.fence = %(fence)s::integer AND trajectories.status = 'running';
-
 -- name: request_wakeup
 -- Records that this worker is idle: the next statement that inserts runs notifies it. See routines.wake_workers.
 INSERT INTO routines.wakeups (worker) VALUES (%(worker)s::text) ON CONFLICT DO NOTHING;

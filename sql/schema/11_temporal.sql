@@ -10,6 +10,7 @@ CREATE TABLE routines.dispatches (
     fence         integer NOT NULL,
     sequence      integer NOT NULL DEFAULT 0,
     attempt       integer NOT NULL DEFAULT 0,
+    holder        text NOT NULL DEFAULT '',
     is_left       boolean NOT NULL DEFAULT true,
     waits         boolean NOT NULL DEFAULT false,
     dispatched_at timestamptz NOT NULL DEFAULT now(),
@@ -28,8 +29,10 @@ COMMENT ON COLUMN routines.dispatches.fence IS
     'The fence of the current holder. If the trajectory''s fence differs, the run was taken from Temporal.';
 COMMENT ON COLUMN routines.dispatches.sequence IS 'The activity of the workflow that has the run, counted from 1; 0 before the first.';
 COMMENT ON COLUMN routines.dispatches.attempt IS 'The attempt of that activity, as Temporal counts.';
+COMMENT ON COLUMN routines.dispatches.holder IS
+    'Random, new for each claim of the run, so that a claim that was sent twice is known as one.';
 COMMENT ON COLUMN routines.dispatches.is_left IS
-    'True if that attempt released the run cleanly, as at a shutdown: the next one does not count as a crash.';
+    'True if the holder released the run cleanly, as at a shutdown or before a wait: the next one does not count as a crash.';
 COMMENT ON COLUMN routines.dispatches.waits IS 'True while its step waits for children, during which it counts towards no limit.';
 COMMENT ON COLUMN routines.dispatches.dispatched_at IS 'When it was claimed for Temporal.';
 COMMENT ON COLUMN routines.dispatches.submitted_at IS 'When Temporal confirmed that it has the run; null if it has not confirmed it.';

@@ -54,14 +54,23 @@ async def examine_engine(settings: Settings, connection: Connection | None, *, q
     if settings.engine == "postgres":
         # Runs left over from Temporal need a worker with that engine.
         return (f"postgres; {held}" if dispatched and dispatched.runs else "postgres"), True
-    server = f"temporal at {settings.temporal_address}, namespace {settings.temporal_namespace}"
-    if quick:
-        return f"{server}: not asked", True
+    server = "temporal"
     try:
+        server = _server(settings)
+        if quick:
+            return f"{server}: not asked", True
         await require_engine(settings)
     except RoutinesError as error:
         return f"{server}; {held}. {error}", False
     return f"{server}: reachable; {held}", True
+
+
+def _server(settings: Settings) -> str:
+    _require_sdk()
+    from routines_engine.temporal.target import target_of
+
+    target = target_of(settings)
+    return f"temporal at {target.address}, namespace {target.namespace}"
 
 
 def _require_sdk() -> None:

@@ -129,10 +129,17 @@ class Settings(BaseSettings):
     """PEM file of the client certificate's key."""
     temporal_api_key: str | None = Field(default=None, alias="ROUTINES_TEMPORAL_API_KEY", repr=False)
     """API key for Temporal."""
-    temporal_open_runs: int = Field(default=1000, ge=0, le=100_000, alias="ROUTINES_TEMPORAL_OPEN_RUNS")
-    """Maximum number of open runs in Temporal, across all workers; 0: no new ones are started there."""
+    temporal_open_runs: int | None = Field(default=None, ge=0, le=100_000, alias="ROUTINES_TEMPORAL_OPEN_RUNS")
+    """Maximum number of open runs in Temporal, across all workers; None: as many as the workers can execute; 0: no new
+    ones are started there."""
     temporal_check_seconds: float = Field(default=30, ge=0.5, le=3600, alias="ROUTINES_TEMPORAL_CHECK_SECONDS")
     """How often to ask Temporal about runs that have been silent."""
+    temporal_deployment: str | None = Field(default=None, min_length=1, alias="ROUTINES_TEMPORAL_DEPLOYMENT")
+    """Name of the worker deployment in Temporal, with the versions of Routines; None: workers have no versions."""
+    temporal_metrics: str | None = Field(default=None, pattern=r"^.+:\d+$", alias="ROUTINES_TEMPORAL_METRICS")
+    """Host and port where a worker serves the metrics of Temporal's SDK; None: nowhere."""
+    public_url: str | None = Field(default=None, pattern="^https?://", alias="ROUTINES_PUBLIC_URL")
+    """Where people reach the API and its console; None: Temporal shows no links to runs."""
     webhook_allow_private: bool = Field(default=False, alias="ROUTINES_WEBHOOK_ALLOW_PRIVATE")
     """Whether webhooks and HTTP steps may reach loopback and private addresses."""
 
@@ -166,7 +173,16 @@ class Settings(BaseSettings):
         self.database_url = self.own_database_url or self.database_url
         return self
 
-    @field_validator("metrics_token", "metrics_port", "operator_token", mode="before")
+    @field_validator(
+        "metrics_token",
+        "metrics_port",
+        "operator_token",
+        "temporal_open_runs",
+        "temporal_deployment",
+        "temporal_metrics",
+        "public_url",
+        mode="before",
+    )
     @classmethod
     def _empty_is_not_set(cls, given: object) -> object:
         """Treat an empty value, as in `NAME=` of an environment file, as not set."""

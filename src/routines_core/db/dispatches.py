@@ -1,11 +1,12 @@
 """Runs dispatched to Temporal: sql/queries/dispatches.sql called from Python."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import msgspec
 
 from routines_core.db.pool import Connection
-from routines_core.db.runs import MAX_CRASHES, Claim
+from routines_core.db.runs import INLINE_BYTES, MAX_CRASHES, Claim
 from routines_core.db.statements import NoRow, Statement
 
 
@@ -23,29 +24,57 @@ class Dispatched(msgspec.Struct, frozen=True):
     workflow_id: str
 
 
-class Unsettled(msgspec.Struct, frozen=True):
-    """A dispatch whose state in Temporal has to be checked.
+class Submission(msgspec.Struct, frozen=True):
+    """What Temporal is told about a run.
 
     Attributes:
         id: The run.
-        fence: The fence of its current holder.
         generation: Identifies the dispatch among those of the run.
         workflow_id: Its id in Temporal.
-        is_submitted: True if Temporal is known to have accepted it.
         seconds_left: Seconds until the run's deadline.
-        finished: The completed steps.
-        attempts: The attempt that each other started step had reached.
+        collection: The collection's name.
+        task: The task's name; None if it was deleted.
+        routine: The name of the routine that started it; None if none did, or if it was deleted.
+        trigger: What started it.
+        scheduled_for: The slot that it was started for, if any.
     """
 
     id: int
-    fence: int
     generation: int
     workflow_id: str
-    is_submitted: bool
-    steps: list[str]
     seconds_left: float
-    finished: list[str]
-    attempts: dict[str, int]
+    collection: str
+    task: str | None
+    routine: str | None
+    trigger: str
+    scheduled_for: datetime | None
+
+
+class Unsettled(Submission, frozen=True, kw_only=True):
+    """A dispatch whose state in Temporal has to be checked.
+
+    Attributes:
+        fence: The fence of its current holder.
+        is_submitted: True if Temporal is known to have accepted it.
+        has_all_steps: Whether all steps of its workflow are recorded as completed.
+    """
+
+    fence: int
+    is_submitted: bool
+    has_all_steps: bool
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What has become of a run.
+
+    Attributes:
+        has_dispatch: Whether something is still to be settled with Temporal.
+        is_dispatched: Whether the run is Temporal's, by the dispatch that was asked about.
+    """
+
+    status: str
+    has_dispatch: bool
+    is_dispatched: bool
 
 
 class GivenBack(msgspec.Struct, frozen=True):
@@ -66,21 +95,12 @@ class _FreeCapacity(msgspec.Struct):
     free_capacity: int
 
 
-class _StepError(msgspec.Struct):
-    error: str | None
-
-
-class _Status(msgspec.Struct):
-    status: str
-
-
 _FREE_CAPACITY = Statement("dispatches.free_capacity", _FreeCapacity)
-_DISPATCH = Statement("dispatches.dispatch", NoRow)
+_DISPATCH = Statement("dispatches.dispatch", Submission)
 _SUBMITTED = Statement("dispatches.submitted", NoRow)
 _TAKE = Statement("dispatches.take", Claim)
 _LEAVE = Statement("dispatches.leave", NoRow)
-_STEP_ERROR = Statement("dispatches.step_error", _StepError)
-_STATUS = Statement("dispatches.status", _Status)
+_STANDING = Statement("dispatches.standing", Standing)
 _TAKEN_AWAY = Statement("dispatches.taken_away", Dispatched)
 _FORGET = Statement("dispatches.forget", NoRow)
 _UNSETTLED = Statement("dispatches.unsettled", Unsettled)
@@ -88,9 +108,15 @@ _GIVE_BACK = Statement("dispatches.give_back", GivenBack)
 _OPEN_DISPATCHES = Statement("dispatches.open_dispatches", OpenDispatches)
 
 
-async def free_capacity(connection: Connection, *, most: int) -> int:
-    """Return how many more runs may be dispatched, if Temporal may have `most` at once."""
-    return (await _FREE_CAPACITY.one(connection, most=most)).free_capacity
+async def free_capacity(connection: Connection, *, room: int, most: int | None) -> int:
+    """Return how many more runs a worker may dispatch.
+
+    Args:
+        connection: To the database.
+        room: How many more runs the worker could execute.
+        most: How many runs Temporal may have at once; None for no such limit.
+    """
+    return (await _FREE_CAPACITY.one(connection, room=room, most=most)).free_capacity
 
 
 def temporal_id(run: Claim) -> str:
@@ -98,9 +124,9 @@ def temporal_id(run: Claim) -> str:
     return f"{run.workflow_id}/{run.run_id}"
 
 
-async def dispatch(connection: Connection, claims: Sequence[Claim]) -> None:
+async def dispatch(connection: Connection, claims: Sequence[Claim]) -> list[Submission]:
     """Assign claimed runs to Temporal. Must be called in the transaction that claimed them."""
-    await _DISPATCH.run(
+    return await _DISPATCH.all(
         connection,
         ids=[run.id for run in claims],
         fences=[run.fence for run in claims],
@@ -122,6 +148,7 @@ async def take(
     generation: int,
     sequence: int,
     attempt: int,
+    holder: str,
     worker: str,
 ) -> Claim | None:
     """Claim the run, with a new fence, for this attempt of this activity.
@@ -134,6 +161,7 @@ async def take(
         generation: The dispatch of the run.
         sequence: The activity of the workflow, counted from 1.
         attempt: The attempt of the activity, as Temporal counts.
+        holder: Random, and the same only if this claim is sent again.
         worker: The name to record with the run.
 
     Returns:
@@ -145,26 +173,21 @@ async def take(
         generation=generation,
         sequence=sequence,
         attempt=attempt,
+        holder=holder,
         worker=worker,
         max_crashes=MAX_CRASHES,
+        inline_bytes=INLINE_BYTES,
     )
 
 
-async def leave(connection: Connection, *, trajectory_id: int, generation: int, sequence: int, attempt: int) -> None:
-    """Record that an attempt released the run cleanly in the middle of its step. Arguments as for `take`."""
-    await _LEAVE.run(connection, id=trajectory_id, generation=generation, sequence=sequence, attempt=attempt)
+async def leave(connection: Connection, *, trajectory_id: int, generation: int, holder: str) -> None:
+    """Record that its holder released the run cleanly. Arguments as for `take`."""
+    await _LEAVE.run(connection, id=trajectory_id, generation=generation, holder=holder)
 
 
-async def step_error(connection: Connection, run: Claim, name: str) -> str | None:
-    """Return the recorded error of a step; None if it did not fail."""
-    found = await _STEP_ERROR.first(connection, id=run.id, name=name)
-    return found and found.error
-
-
-async def status(connection: Connection, trajectory_id: int) -> str | None:
-    """Return the status of a run; None if it was deleted."""
-    found = await _STATUS.first(connection, id=trajectory_id)
-    return found and found.status
+async def standing(connection: Connection, *, trajectory_id: int, generation: int) -> Standing | None:
+    """Return what has become of a run; None if it was deleted."""
+    return await _STANDING.first(connection, id=trajectory_id, generation=generation)
 
 
 async def taken_away(connection: Connection, *, again_seconds: float, limit: int) -> list[Dispatched]:

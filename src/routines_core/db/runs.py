@@ -79,20 +79,6 @@ class Loaded(msgspec.Struct, frozen=True):
     log_events: int = 2
 
 
-class RunOutline(msgspec.Struct, frozen=True):
-    """The steps of a run.
-
-    Attributes:
-        steps: Their names, in order.
-        finished: The names of those that have completed.
-        attempts: The attempt that each other step has reached, by name.
-    """
-
-    steps: list[str]
-    finished: list[str]
-    attempts: dict[str, int]
-
-
 class Reaped(msgspec.Struct, frozen=True):
     """A run that was taken from a lost worker, failed at its deadline, or has waited for the next attempt of a step.
 
@@ -188,7 +174,6 @@ _REQUEST_WAKEUP = Statement("runs.request_wakeup", NoRow)
 _RENEW = Statement("runs.renew", _Renewed)
 _LOAD = Statement("runs.load", Loaded)
 _LOAD_WORKFLOW = Statement("runs.load_workflow", _Workflow)
-_OUTLINE = Statement("runs.outline", RunOutline)
 _SUSPEND = Statement("runs.suspend", _Id)
 _STILL_CLAIMED = Statement("runs.still_claimed", _Id)
 _CHECKPOINT = Statement("runs.checkpoint", _Id)
@@ -251,11 +236,6 @@ async def load_workflow(connection: Connection, *, task_id: int, version: int) -
     """Return a version of a workflow as JSON; None if it was deleted."""
     found = await _LOAD_WORKFLOW.first(connection, task_id=task_id, version=version)
     return found.workflow if found else None
-
-
-async def outline(connection: Connection, run: Claim) -> RunOutline | None:
-    """Return the run's steps and how far they are; None if the run no longer belongs to this worker."""
-    return await _OUTLINE.first(connection, id=run.id, fence=run.fence)
 
 
 async def suspend(connection: Connection, run: Claim, *, seconds: float | None) -> bool:

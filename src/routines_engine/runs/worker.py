@@ -10,20 +10,17 @@ import structlog
 from routines_core.db import Connection, runs
 from routines_core.db.runs import Claim
 from routines_core.db.timeouts import within
-from routines_core.diagnosis import is_own_trouble
-from routines_core.errors import DatabaseError, InvalidError, RoutinesError
+from routines_core.errors import DatabaseError
 from routines_core.logging import describe
 from routines_core.settings import Settings
 from routines_engine.loops import Job, wait_for_wakeup
 from routines_engine.runs.base import DRAIN_SECONDS, WorkerBase, serve
-from routines_engine.runs.claimed_run import ClaimedRun, LostRunError, WaitsForChildrenError, named
+from routines_engine.runs.claimed_run import ClaimedRun, named
 from routines_engine.runs.fair_share import FairShare
 from routines_engine.runs.host import RunHost
+from routines_engine.runs.outcome import outcome_of, write_end
 from routines_engine.runs.record import Record
 from routines_engine.runs.services import RunServices
-from routines_engine.sandbox.messages import Ended
-from routines_engine.sandbox.pool import RunDiedError
-from routines_engine.steps.stepper import OWN_TROUBLE_SECONDS
 
 POLL_SECONDS = 1.0
 """How long an idle worker waits for a wakeup before it looks for pending runs anyway."""
@@ -156,51 +153,12 @@ class Worker(WorkerBase):
         services = RunServices(self._resources, self._claimed[run.id])
         host = RunHost(Record(self._journal, services), self._payloads)
         began_at = time.monotonic()
-        ended = await self._outcome(host, run)
+        ended = await outcome_of(self.executor, host, run.seconds_left)
         if ended is None or ended.wait_seconds is not None:
             await self._suspend(host, run, ended and ended.wait_seconds)
             return
-        error = ended.error
-        try:
-            await host.record.end(error)
-        except InvalidError as cause:  # the last step's outputs cannot be stored
-            error = str(cause)
-            await host.record.end(error)
+        error = await write_end(host, ended.error)
         self.metrics.run_ended("completed" if error is None else "failed", time.monotonic() - began_at)
-        log.info("run ended", **named(run), failed=error is not None)
-
-    async def _outcome(self, host: RunHost, run: Claim) -> Ended | None:
-        """Run the workflow for at most the time that is left.
-
-        Returns:
-            How it ended; None if it waits for its children without a worker.
-        """
-        try:
-            async with asyncio.timeout(run.seconds_left):
-                return await self.executor.run(run.collection_id, host, await host.load())
-        except LostRunError:
-            raise
-        except WaitsForChildrenError:
-            return None
-        except TimeoutError:
-            return Ended(run.id, "deadline exceeded: the run took longer than it may")
-        except RunDiedError as died:
-            return Ended(run.id, str(await host.fail(died)))
-        except Exception as error:  # noqa: BLE001 - a run must end, whatever is wrong with it
-            return self._failed(run, error)
-        finally:
-            host.delivered()
-
-    @staticmethod
-    def _failed(run: Claim, error: Exception) -> Ended:
-        """Return how a run ends because of an error, or that it waits until the worker's own trouble is over."""
-        if is_own_trouble(error):
-            return Ended(run.id, wait_seconds=OWN_TROUBLE_SECONDS)
-        if isinstance(error, RoutinesError):
-            return Ended(run.id, str(error))
-        # Without a traceback, which may show what steps were given.
-        log.error("flow failed unexpectedly", **named(run), **describe(error))
-        return Ended(run.id, f"internal error: {type(error).__name__}")
 
     async def _suspend(self, host: RunHost, run: Claim, seconds: float | None) -> None:
         """Give the run up until its wait is over, or for None until its children have ended."""

@@ -1,50 +1,53 @@
-"""The activities of FlowWorkflow on Temporal: each claims the run with a fence of its own, and does one thing with it.
+"""The activities of runs on Temporal. A run is executed as a whole, with its steps recorded in Postgres as they finish.
 
-Inputs, outputs, errors and secrets of steps are read from Postgres and written there. Temporal only gets verdicts.
+Parameters, outputs, errors and secrets are read from Postgres and written there. Temporal only gets verdicts.
 """
 
 import asyncio
+import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import cast
+from functools import partial
+from typing import Any, TypeVar, cast
 
 import structlog
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from routines_core.db import dispatches, runs
+from routines_core.db import Connection, dispatches
 from routines_core.db.pool import LOST as DATABASE_LOST
 from routines_core.db.runs import Claim
 from routines_core.db.timeouts import within
-from routines_core.errors import RoutinesError
 from routines_engine.runs.base import Executor
 from routines_engine.runs.claimed_run import ClaimedRun, LostRunError
 from routines_engine.runs.host import RunHost
 from routines_engine.runs.journal import Journal
+from routines_engine.runs.outcome import outcome_of, write_end
 from routines_engine.runs.payloads import Payloads
 from routines_engine.runs.record import Record
 from routines_engine.runs.services import RunServices, WorkerResources
-from routines_engine.sandbox.messages import Attempt
-from routines_engine.sandbox.pool import RunDiedError
-from routines_engine.steps.flow import AGAIN, COMPLETED, StepFailedError
-from routines_engine.temporal.calls import LOST, OVER, EndCall, StepCall, StepVerdict
-from routines_engine.temporal.workflow import END, STEP
+from routines_engine.temporal.calls import AGAIN, HELD, LOST, RunCall, RunVerdict
+from routines_engine.temporal.workflow import BEGIN, CANCEL, HOLD, RUN
 
 LEAVE_SECONDS = 0.8
 """At shutdown: time to record that a run was released cleanly."""
+KEPT_SECONDS = 60.0
+"""How long a verdict is kept for an activity that has not asked for it yet."""
+CAPACITY_SECONDS = 0.05
+"""How often a run looks for free capacity that it was given to a full worker without."""
 BEATS = 4
 """Heartbeats within the time after which Temporal counts a worker as lost."""
 CANCELLED = "cancelled in Temporal"
 """The error of a run that was cancelled there."""
 
-Work = Callable[[ClaimedRun], Awaitable[str | StepVerdict]]
+Answer = TypeVar("Answer")
 
 log = structlog.get_logger("temporal")
 
 
-@dataclass
+@dataclass(eq=False)
 class Activities:
     """The activities of one Temporal worker.
 
@@ -52,78 +55,142 @@ class Activities:
         resources: What its runs share.
         journal: Writes for all of them.
         worker: The name recorded in the runs it claims.
+        concurrency: How many runs it executes at once.
         deadline_seconds: How long a run may take from its claim to its end.
+        task_queue: Its own task queue in Temporal, where it answers for runs that take long.
         payloads: Loads what steps need.
-        executor: Where steps run.
-        claimed: The runs it is working on.
+        executor: Where workflows run.
+        freed: Called when there may be capacity again.
+        claimed: The runs it is executing.
+        is_stopping: Whether it gives its runs to other workers.
     """
 
     resources: WorkerResources
     journal: Journal
     worker: str
+    concurrency: int
     deadline_seconds: float
+    task_queue: str
     payloads: Payloads
     executor: Executor
+    freed: Callable[[], None]
     claimed: set[ClaimedRun] = field(default_factory=set[ClaimedRun])
+    is_stopping: bool = False
+    _executing: "dict[tuple[int, int], asyncio.Task[RunVerdict]]" = field(
+        default_factory=dict[tuple[int, int], "asyncio.Task[RunVerdict]"]
+    )
+    _verdicts: dict[RunCall, RunVerdict] = field(default_factory=dict[RunCall, RunVerdict])
 
-    def waiting(self) -> int:
-        """Return how many steps are waiting for children."""
-        return sum(claimed.waiting_children > 0 for claimed in list(self.claimed))
+    def load(self) -> int:
+        """Return how many runs take capacity: those that wait for children take none. The SDK's threads call it too."""
+        return len(self._executing) - sum(claimed.waiting_children > 0 for claimed in list(self.claimed))
 
-    @activity.defn(name=STEP)
-    async def step(self, call: StepCall) -> StepVerdict:
-        """Attempt a step once.
+    @property
+    def is_full(self) -> bool:
+        """Whether the worker is to be given no more runs."""
+        return self.is_stopping or self.load() >= self.concurrency
+
+    async def leave_all(self) -> None:
+        """Release all runs, so that other workers go on with them at once, and take no more."""
+        self.is_stopping = True
+        executing = list(self._executing.values())
+        for task in executing:
+            task.cancel()
+        if executing:
+            await asyncio.wait(executing)
+
+    @activity.defn(name=BEGIN)
+    async def begin(self, call: RunCall) -> RunVerdict:
+        """Execute the run. If it takes longer than a moment, return HELD and go on: another activity waits for it."""
+        if (execution := self._found(call)) is None:
+            if self.is_full:
+                return RunVerdict(AGAIN)
+            execution = self._execute(call, attempt=1)
+        return await _verdict(execution, call, seconds=call.quick_seconds) or RunVerdict(
+            HELD, task_queue=self.task_queue
+        )
+
+    @activity.defn(name=HOLD)
+    async def hold(self, call: RunCall) -> RunVerdict:
+        """Wait for a run that this worker has begun."""
+        return await _beating(self._hold(call))
+
+    async def _hold(self, call: RunCall) -> RunVerdict:
+        if (execution := self._found(call)) is None:
+            return await self._standing(call)
+        return cast("RunVerdict", await _verdict(execution, call))
+
+    @activity.defn(name=RUN)
+    async def run(self, call: RunCall) -> RunVerdict:
+        """Go on with the run after its last finished step.
 
         Raises:
             ApplicationError: The worker is stopping; another one continues.
         """
+        return await _beating(self._run(call))
 
-        async def work(claimed: ClaimedRun) -> StepVerdict:
-            return await self._step(claimed, call)
+    async def _run(self, call: RunCall) -> RunVerdict:
+        while (execution := self._found(call)) is None and self.is_full and not self.is_stopping:  # noqa: ASYNC110
+            await asyncio.sleep(CAPACITY_SECONDS)
+        if not self.is_stopping:
+            execution = execution or self._execute(call, activity.info().attempt)
+        verdict = execution and await _verdict(execution, call)
+        if verdict is None or (self.is_stopping and verdict.status == AGAIN and not verdict.wait_seconds):
+            raise _stopping()
+        return verdict
 
-        verdict = await self._with_run(call, work)
-        return verdict if isinstance(verdict, StepVerdict) else StepVerdict(verdict)
+    @activity.defn(name=CANCEL)
+    async def cancel(self, call: RunCall) -> str:
+        """Write the end of a run that was cancelled in Temporal. Returns the status in which it has ended."""
+        run = await self._claim(call, attempt=1, holder=secrets.token_hex(8))
+        if run is None:
+            return (await self._standing(call)).status
+        claimed = ClaimedRun(run, time.monotonic(), cast("asyncio.Task[None]", asyncio.current_task()))
+        await self._host(claimed).record.end(CANCELLED, "cancelled")
+        self.journal.metrics.run_ended("cancelled", max(0.0, self.deadline_seconds - run.seconds_left))
+        return "cancelled"
 
-    @activity.defn(name=END)
-    async def end(self, call: EndCall) -> str:
-        """Write the end of a run.
+    def _found(self, call: RunCall) -> "asyncio.Future[RunVerdict] | None":
+        """Return what this worker has of the run: its execution, or the verdict on it if it was for this activity.
 
-        Returns:
-            The status in which it ended, or LOST if it has not ended but no longer belongs to Temporal.
-
-        Raises:
-            ApplicationError: The worker is stopping; another one continues.
+        Temporal may ask again, having lost an answer, or after it was away. The run must not be begun a second time.
         """
+        if call in self._verdicts:
+            known: asyncio.Future[RunVerdict] = asyncio.get_running_loop().create_future()
+            known.set_result(self._verdicts[call])
+            return known
+        return self._executing.get((call.trajectory_id, call.generation))
 
-        async def work(claimed: ClaimedRun) -> str:
-            return await self._end(claimed, call)
+    def _execute(self, call: RunCall, attempt: int) -> "asyncio.Task[RunVerdict]":
+        task = asyncio.create_task(self._execution(call, attempt))
+        self._executing[call.trajectory_id, call.generation] = task
+        task.add_done_callback(partial(self._executed, call))
+        return task
 
-        status = str(await self._with_run(call, work))
-        if status != LOST:
-            return status
-        found = await self.resources.ask(lambda connection: dispatches.status(connection, call.trajectory_id))
-        return LOST if found in {None, "pending", "running"} else str(found)
+    def _executed(self, call: RunCall, task: "asyncio.Task[RunVerdict]") -> None:
+        del self._executing[call.trajectory_id, call.generation]
+        if not task.cancelled() and task.exception() is None and task.result().status == AGAIN:
+            self._verdicts[call] = task.result()
+            asyncio.get_running_loop().call_later(KEPT_SECONDS, self._verdicts.pop, call, None)
+        self.freed()
 
-    async def _with_run(self, call: StepCall | EndCall, work: Work) -> str | StepVerdict:
-        """Claim the run, heartbeat, and run `work`; returns LOST if the claim fails."""
-        beating = asyncio.create_task(_beat())
+    async def _execution(self, call: RunCall, attempt: int) -> RunVerdict:
+        """Claim the run and execute it until it ends, waits, is lost, or the worker stops."""
+        holder = secrets.token_hex(8)
         try:
-            run = await self._claim(call)
-            return await self._unless_lost(run, work) if run else LOST
+            run = await self._claim(call, attempt, holder)
+            if run is not None:
+                return await self._claimed_run(run, call, holder)
+        except LostRunError:
+            pass
         except asyncio.CancelledError:
-            await self._leave(call)
-            if activity.is_worker_shutdown():
-                raise _stopping() from None
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, Temporal retries the activity
-            # Temporal is not told the error's text, which may hold anything.
-            log.error("activity failed unexpectedly", trajectory_id=call.trajectory_id, error=type(error).__name__)  # noqa: TRY400
-            raise ApplicationError("internal error", type=type(error).__name__) from None
-        finally:
-            beating.cancel()
+            if self.is_stopping:
+                await self._leave(call, holder)
+                return RunVerdict(AGAIN)
+            cast("asyncio.Task[RunVerdict]", asyncio.current_task()).uncancel()  # the run was lost, not this worker
+        return await self._standing(call)
 
-    async def _claim(self, call: StepCall | EndCall) -> Claim | None:
-        attempt = activity.info().attempt
+    async def _claim(self, call: RunCall, attempt: int, holder: str) -> Claim | None:
         return await self.resources.ask(
             lambda connection: dispatches.take(
                 connection,
@@ -131,106 +198,77 @@ class Activities:
                 generation=call.generation,
                 sequence=call.sequence,
                 attempt=attempt,
+                holder=holder,
                 worker=self.worker,
             )
         )
 
-    async def _unless_lost(self, run: Claim, work: Work) -> str | StepVerdict:
-        """Run `work` in a task that is cancelled if the run is lost or Temporal cancels the activity."""
-        task = asyncio.create_task(self._work(run, work))
-        try:
-            return await task
-        except LostRunError:
-            return LOST
-        except asyncio.CancelledError:
-            current = asyncio.current_task()
-            if current and current.cancelling():
-                raise
-            return LOST
-
-    async def _work(self, run: Claim, work: Work) -> str | StepVerdict:
-        task = cast("asyncio.Task[None]", asyncio.current_task())  # never None: this runs in a task
-        claimed = ClaimedRun(run, time.monotonic(), task)
+    async def _claimed_run(self, run: Claim, call: RunCall, holder: str) -> RunVerdict:
+        began_at = time.monotonic()
+        claimed = ClaimedRun(run, began_at, cast("asyncio.Task[None]", asyncio.current_task()))
         self.claimed.add(claimed)
+        host = self._host(claimed)
         try:
-            return await work(claimed)
+            # No time limit: the reaper ends what is late, and the reconciler tells Temporal.
+            ended = await outcome_of(self.executor, host, None)
+            if ended is None or ended.wait_seconds is not None:
+                await host.record.flush()
+                await self.resources.ask(partial(_released, call=call, holder=holder))
+                return RunVerdict(AGAIN, (ended and ended.wait_seconds) or 0.0)
+            error = await write_end(host, ended.error)
         finally:
             self.claimed.discard(claimed)
+        status = "completed" if error is None else "failed"
+        self.journal.metrics.run_ended(status, time.monotonic() - began_at)
+        return RunVerdict(status)
 
-    async def _leave(self, call: StepCall | EndCall) -> None:
-        """Record that the run was released cleanly; if that fails, the next attempt counts a crash."""
-        attempt = activity.info().attempt
-        leaving = self.resources.ask(
-            lambda connection: dispatches.leave(
-                connection,
-                trajectory_id=call.trajectory_id,
-                generation=call.generation,
-                sequence=call.sequence,
-                attempt=attempt,
+    def _host(self, claimed: ClaimedRun) -> RunHost:
+        return RunHost(Record(self.journal, RunServices(self.resources, claimed)), self.payloads)
+
+    async def _standing(self, call: RunCall) -> RunVerdict:
+        """Return the verdict on a run that this worker does not have, or no longer has."""
+        found = await self.resources.ask(
+            lambda connection: dispatches.standing(
+                connection, trajectory_id=call.trajectory_id, generation=call.generation
             )
         )
+        if found is not None and found.is_dispatched:  # another worker has it that Temporal may have forgotten
+            return RunVerdict(AGAIN)
+        if found is not None and found.status in {"completed", "failed"} and not found.has_dispatch:
+            return RunVerdict(found.status)
+        return RunVerdict(LOST)
+
+    async def _leave(self, call: RunCall, holder: str) -> None:
+        """Record that the run was released cleanly; if that fails, the next attempt counts a crash."""
         try:
-            await within(LEAVE_SECONDS, leaving)
+            await within(LEAVE_SECONDS, self.resources.ask(partial(_released, call=call, holder=holder)))
         except DATABASE_LOST as error:
             log.warning("release of the run not recorded", trajectory_id=call.trajectory_id, error=type(error).__name__)
 
-    async def _step(self, claimed: ClaimedRun, call: StepCall) -> StepVerdict:
-        """Attempt a step once. Any error but a verdict on the step ends the run, as in the Postgres engine."""
-        run = claimed.run
-        outline = await self.resources.ask(lambda connection: runs.outline(connection, run))
-        if outline is None:
-            raise LostRunError(run.id)
-        if call.name in outline.finished:
-            return StepVerdict(COMPLETED)
-        if outline.attempts.get(call.name, 1) > call.attempt:  # this attempt failed, and Temporal has not heard of it
-            return StepVerdict(AGAIN)
-        host = self._host(claimed, call.name)
-        attempt = Attempt(call.position, call.name, call.attempt)
-        try:
-            ended = await self.executor.run(run.collection_id, host, await host.load(), attempt)
-            await host.record.flush()
-        except LostRunError:
-            raise
-        except RunDiedError as died:
-            await self._fail(host.record, run, str(await host.fail(died)))
-        except RoutinesError as error:
-            await self._fail(host.record, run, str(error))
-        except Exception as error:  # noqa: BLE001 - a run must end, whatever is wrong with it
-            # Without a traceback, which may show what steps were given.
-            log.error("flow failed unexpectedly", error=type(error).__name__)  # noqa: TRY400
-            await self._fail(host.record, run, f"internal error: {type(error).__name__}")
-        else:
-            if ended.verdict is not None:
-                return StepVerdict(*ended.verdict)
-            await self._fail(host.record, run, ended.error or "internal error: no verdict")
-        finally:
-            host.delivered()
-        return StepVerdict(OVER)
 
-    def _host(self, claimed: ClaimedRun, step: str = "") -> RunHost:
-        services = RunServices(self.resources, claimed, step)
-        return RunHost(Record(self.journal, services), self.payloads)
+async def _released(connection: Connection, *, call: RunCall, holder: str) -> None:
+    await dispatches.leave(connection, trajectory_id=call.trajectory_id, generation=call.generation, holder=holder)
 
-    async def _fail(self, record: Record, run: Claim, error: str) -> None:
-        await record.end(error)
-        self._count_end(run, "failed")
 
-    async def _end(self, claimed: ClaimedRun, call: EndCall) -> str:
-        error = CANCELLED if call.status == "cancelled" else None
-        if call.failed_step is not None:
-            error = await self._cause(claimed.run, call.failed_step)
-        await self._host(claimed).record.end(error, call.status)
-        self._count_end(claimed.run, call.status)
-        log.info("run ended", trajectory_id=claimed.run.id, failed=error is not None)
-        return call.status
+async def _verdict(
+    execution: "asyncio.Future[RunVerdict]", call: RunCall, seconds: float | None = None
+) -> RunVerdict | None:
+    """Return the verdict of an execution, or None if there is none after this time.
 
-    def _count_end(self, run: Claim, status: str) -> None:
-        self.journal.metrics.run_ended(status, max(0.0, self.deadline_seconds - run.seconds_left))
-
-    async def _cause(self, run: Claim, step: str) -> str:
-        """Return the error of a run whose step failed, worded as in the Postgres engine."""
-        cause = await self.resources.ask(lambda connection: dispatches.step_error(connection, run, step))
-        return str(StepFailedError(step, cause or ""))
+    Raises:
+        ApplicationError: It met an error that is not the run's fault. Temporal has it repeated.
+    """
+    await asyncio.wait({execution}, timeout=seconds)
+    if not execution.done():
+        return None
+    try:
+        return execution.result()
+    except asyncio.CancelledError:
+        return RunVerdict(AGAIN)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on elsewhere
+        # Temporal is not told the error's text, which may hold anything.
+        log.error("activity failed unexpectedly", trajectory_id=call.trajectory_id, error=type(error).__name__)  # noqa: TRY400
+        raise ApplicationError("internal error", type=type(error).__name__) from None
 
 
 def _stopping() -> ApplicationError:
@@ -241,6 +279,15 @@ def _stopping() -> ApplicationError:
         category=ApplicationErrorCategory.BENIGN,
         next_retry_delay=timedelta(seconds=0.1),
     )
+
+
+async def _beating(work: Coroutine[Any, Any, Answer]) -> Answer:
+    """Return the result of `work`, and send heartbeats to Temporal until then."""
+    beating = asyncio.create_task(_beat())
+    try:
+        return await work
+    finally:
+        beating.cancel()
 
 
 async def _beat() -> None:

@@ -1,16 +1,20 @@
-"""The messages to and from Temporal: ids, step names and numbers. Inputs and outputs stay in Postgres.
+"""The messages to and from Temporal: ids, numbers and verdicts. What steps read and write stays in Postgres.
 
 Temporal keeps all of this in its history, where everyone with access to Temporal can read it, and replays it for
 workflows that are still open when a newer version of this program takes over. Give each new field a default, and never
 rename one.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+AGAIN = "again"
+"""A verdict: the run has not ended and nobody has it. It is to be taken up again after the wait."""
+HELD = "held"
+"""A verdict: a worker goes on with the run, and answers for it in its own task queue."""
 LOST = "lost"
 """A verdict: the run no longer belongs to Temporal."""
-OVER = "over"
-"""A verdict: the engine has ended the run and recorded why."""
+TASK_SECONDS = 10.0
+"""How long without an answer until a worker that begins a run counts as lost, unless the lease is shorter."""
 
 
 @dataclass(frozen=True)
@@ -19,9 +23,6 @@ class Job:
 
     Attributes:
         generation: Which dispatch of the run this is: see routines.dispatches.
-        steps: The names of all its steps, in order.
-        finished: The steps that are completed.
-        attempts: The attempt that each other step had reached, by name.
         seconds: How long one activity may take: until the run's deadline.
         lease_seconds: How long without a heartbeat until a worker counts as lost.
         sequence: Activities it has had so far; above 0 if it continues with a new history.
@@ -29,45 +30,41 @@ class Job:
 
     trajectory_id: int
     generation: int
-    steps: list[str]
-    finished: list[str]
-    attempts: dict[str, int]
     seconds: float
     lease_seconds: float
     sequence: int = 0
 
-
-@dataclass(frozen=True)
-class StepCall:
-    """One attempt of a step, as a Temporal activity."""
-
-    trajectory_id: int
-    generation: int
-    sequence: int
-    position: int
-    name: str
-    attempt: int
+    @property
+    def task_seconds(self) -> float:
+        """How long without an answer until the worker that begins the run counts as lost."""
+        return min(TASK_SECONDS, self.lease_seconds)
 
 
 @dataclass(frozen=True)
-class EndCall:
-    """The end of a run, as a Temporal activity.
+class RunCall:
+    """The execution of a run by one worker, as one or two Temporal activities.
 
     Attributes:
-        status: completed, failed or cancelled.
-        failed_step: The step that failed; None if no step did.
+        sequence: Which activity of the workflow this is, counted from 1.
+        quick_seconds: After this time the run needs an activity with heartbeats.
     """
 
     trajectory_id: int
     generation: int
     sequence: int
-    status: str
-    failed_step: str | None = None
+    quick_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
-class StepVerdict:
-    """The outcome of one attempt: a flow.Verdict without its cause, or LOST or OVER."""
+class RunVerdict:
+    """What came of a run so far.
+
+    Attributes:
+        status: completed or failed, in which the run has ended; AGAIN, HELD or LOST.
+        wait_seconds: Delay before it is taken up again.
+        task_queue: Where the worker that holds it answers for it.
+    """
 
     status: str
-    wait_seconds: float = field(default=0.0)
+    wait_seconds: float = 0.0
+    task_queue: str = ""

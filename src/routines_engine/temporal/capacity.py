@@ -1,10 +1,9 @@
-"""The capacity of a Temporal worker. A step that waits for children takes none, or parents could block their children.
+"""The capacity of a Temporal worker. A run that waits for children takes none, or parents could block their children.
 
 What is called a slot here is the SDK's word for a unit of capacity.
 """
 
 import asyncio
-import threading
 from collections.abc import Callable
 
 from temporalio.worker import (
@@ -18,19 +17,33 @@ from temporalio.worker import (
 )
 
 LOOK_SECONDS = 0.05
-"""How often a full worker looks for free capacity: a step that begins to wait for a child does not announce it."""
-WORKFLOW_CONCURRENCY = 100
-"""Workflows that one worker decides on at once; each takes it a few milliseconds."""
+"""How often a full worker looks for free capacity: a run that begins to wait for a child does not announce it."""
+POLLERS = 3
+"""How many requests for each kind of task a worker keeps waiting at Temporal. Few, since the worker that dispatches a run
+begins it without one, and since each may take a task into a worker that is frozen."""
+MOST_HELD = 10_000
+"""How many runs one worker may go on with at most, with those that wait for children."""
 
 
-class StepCapacity(CustomSlotSupplier):
-    """Limits the steps running at once, not counting those that wait. The SDK's threads call it too."""
+def workflow_tasks_of(concurrency: int) -> int:
+    """Return how many workflows a worker decides on at once.
 
-    def __init__(self, concurrency: int, waiting: Callable[[], int]) -> None:
-        self._concurrency = concurrency
-        self._waiting = waiting
-        self._used = 0
-        self._lock = threading.Lock()
+    Each takes as long as its run if that is quick. Twice the concurrency, since the answers of as many again may be on
+    their way to Temporal.
+    """
+    return 2 * concurrency + POLLERS
+
+
+def cached_workflows_of(concurrency: int) -> int:
+    """Return how many open workflows a worker keeps: those it decides on, and as many whose runs take long."""
+    return 2 * workflow_tasks_of(concurrency)
+
+
+class RunCapacity(CustomSlotSupplier):
+    """Accepts runs from other workers while there is capacity. The SDK's threads call it too."""
+
+    def __init__(self, is_full: Callable[[], bool]) -> None:
+        self._is_full = is_full
 
     async def reserve_slot(self, ctx: SlotReserveContext) -> SlotPermit:
         """Wait for free capacity and take it."""
@@ -40,26 +53,20 @@ class StepCapacity(CustomSlotSupplier):
 
     def try_reserve_slot(self, ctx: SlotReserveContext) -> SlotPermit | None:  # noqa: ARG002 - the SDK's signature
         """Take capacity; returns None if none is free."""
-        with self._lock:
-            if self._used - self._waiting() >= self._concurrency:
-                return None
-            self._used += 1
-        return SlotPermit()
+        return None if self._is_full() else SlotPermit()
 
     def mark_slot_used(self, ctx: SlotMarkUsedContext) -> None:
-        """Do nothing: capacity counts as used once it is reserved."""
+        """Do nothing: the run itself takes the capacity."""
 
-    def release_slot(self, ctx: SlotReleaseContext) -> None:  # noqa: ARG002 - the SDK's signature
-        """Free the capacity of an activity that has ended."""
-        with self._lock:
-            self._used -= 1
+    def release_slot(self, ctx: SlotReleaseContext) -> None:
+        """Do nothing: the run itself frees the capacity."""
 
 
-def tuner_of(concurrency: int, waiting: Callable[[], int]) -> WorkerTuner:
-    """Return the SDK's limits for a worker that runs `concurrency` steps at once, not counting those that wait."""
+def tuner_of(concurrency: int, is_full: Callable[[], bool]) -> WorkerTuner:
+    """Return the SDK's limits for a worker that executes `concurrency` runs at once, not counting those that wait."""
     return WorkerTuner.create_composite(
-        workflow_supplier=FixedSizeSlotSupplier(WORKFLOW_CONCURRENCY),
-        activity_supplier=StepCapacity(concurrency, waiting),
-        local_activity_supplier=FixedSizeSlotSupplier(1),
+        workflow_supplier=FixedSizeSlotSupplier(workflow_tasks_of(concurrency)),
+        activity_supplier=RunCapacity(is_full),
+        local_activity_supplier=FixedSizeSlotSupplier(workflow_tasks_of(concurrency)),
         nexus_supplier=FixedSizeSlotSupplier(1),
     )

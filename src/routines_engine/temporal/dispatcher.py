@@ -1,11 +1,13 @@
 """The dispatcher: claims pending runs, records that they are dispatched to Temporal, and submits them there.
 
-Any number of dispatchers may run. One that crashes in between leaves runs that are recorded but not submitted, which
-the reconciler submits.
+Each worker dispatches as many runs as it can execute, and Temporal lets it begin them at once. Any number of
+dispatchers may run. One that crashes in between leaves runs that are recorded but not submitted, which the reconciler
+submits.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import structlog
@@ -13,21 +15,26 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from routines_core.db import Connection, dispatches, runs
-from routines_core.db.runs import Claim
+from routines_core.db.dispatches import Submission
 from routines_core.settings import Settings
 from routines_engine.loops import wait_for_wakeup
 from routines_engine.metrics import WorkerMetrics
 from routines_engine.runs.fair_share import FairShare
 from routines_engine.runs.services import WorkerResources
 from routines_engine.temporal.connection import describe, probe
-from routines_engine.temporal.submission import job_of, submit
+from routines_engine.temporal.submission import Submitter
+from routines_engine.temporal.target import target_of
 
 BATCH = 100
-"""Maximum number of runs that are claimed and submitted at once."""
+"""Maximum number of runs that are claimed at once."""
 POLL_SECONDS = 1.0
 """How long an idle dispatcher waits for a wakeup before it looks for pending runs anyway."""
+GATHER_SECONDS = 0.05
+"""How long a busy dispatcher waits before it claims again, so that one claim is for several runs that have ended."""
 AWAY_SECONDS = 1.0
 """Delay before asking Temporal again while it is unavailable."""
+FRESH_SECONDS = 1.0
+"""How long after an answer of Temporal it need not be asked whether it is there."""
 
 log = structlog.get_logger("temporal")
 
@@ -39,7 +46,9 @@ class Dispatcher:
     Attributes:
         resources: Queries the database.
         client: Returns the connection to Temporal, or None while there is none.
-        worker: The name recorded in claimed runs until one of their steps begins.
+        submitter: Submits runs.
+        room: Returns how many more runs this worker could execute.
+        worker: The name recorded in claimed runs until a worker begins them.
         wake: Set when there may be something to claim.
         metrics: Counts claims.
     """
@@ -47,11 +56,15 @@ class Dispatcher:
     settings: Settings
     resources: WorkerResources
     client: Callable[[], Client | None]
+    submitter: Submitter
+    room: Callable[[], int]
     worker: str
     wake: asyncio.Event
     metrics: WorkerMetrics
     _fair_share: FairShare = field(default_factory=FairShare)
     _is_away: bool = False
+    _answered_at: float = float("-inf")
+    _submitting: set["asyncio.Task[None]"] = field(default_factory=set["asyncio.Task[None]"])
 
     async def dispatch(self) -> bool:
         """Claim and submit a batch of pending runs; if there are none, wait for a wakeup. Always returns True.
@@ -63,32 +76,46 @@ class Dispatcher:
         if client is None or not await self._answers(client):
             await wait_for_wakeup(self.wake, AWAY_SECONDS)
             return True
-        claims = await self.resources.ask_once(self._claim)
-        self.metrics.claimed(len(claims))
-        if claims:
-            await self._submit_all(client, claims)
+        room = self.room()
+        dispatched = await self.resources.ask_once(lambda connection: self._claim(connection, room)) if room > 0 else []
+        self.metrics.claimed(len(dispatched))
+        for run in dispatched:
+            self._begin_submitting(client, run)
+        if dispatched:
+            await asyncio.sleep(GATHER_SECONDS if self.room() < self.settings.worker_concurrency / 2 else 0)
             return True
-        await self.resources.ask_once(lambda connection: runs.request_wakeup(connection, worker=self.worker))
+        if room > 0:
+            await self.resources.ask_once(lambda connection: runs.request_wakeup(connection, worker=self.worker))
         await wait_for_wakeup(self.wake, POLL_SECONDS)
         return True
 
+    async def close(self) -> None:
+        """Submit nothing more. What is under way is settled by a reconciler."""
+        for task in self._submitting:
+            task.cancel()
+        await asyncio.gather(*self._submitting, return_exceptions=True)
+
     async def _answers(self, client: Client) -> bool:
+        if time.monotonic() - self._answered_at < FRESH_SECONDS:
+            return True
         try:
             await probe(client)
         except RPCError as error:
             if not self._is_away:
-                log.warning("Temporal unavailable, runs stay pending", cause=describe(self.settings, error))
+                cause = describe(target_of(self.settings), error)
+                log.warning("Temporal unavailable, runs stay pending", cause=cause)
             self._is_away = True
             return False
         if self._is_away:
             log.info("Temporal is back")
         self._is_away = False
+        self._answered_at = time.monotonic()
         return True
 
-    async def _claim(self, connection: Connection) -> Sequence[Claim]:
+    async def _claim(self, connection: Connection, room: int) -> list[Submission]:
         """Claim runs, and record in the same transaction that they are dispatched."""
         async with connection.transaction():
-            free = await dispatches.free_capacity(connection, most=self.settings.temporal_open_runs)
+            free = await dispatches.free_capacity(connection, room=room, most=self.settings.temporal_open_runs)
             if not free:
                 return []
             claims = await runs.claim(
@@ -99,30 +126,17 @@ class Dispatcher:
                 deadline_seconds=self.settings.run_deadline_seconds,
                 last_tasks=self._fair_share.last_tasks,
             )
-            if claims:
-                await dispatches.dispatch(connection, claims)
-        return claims
-
-    async def _submit_all(self, client: Client, claims: Sequence[Claim]) -> None:
+            dispatched = await dispatches.dispatch(connection, claims) if claims else []
         for run in claims:
             self._fair_share.note(run)
-        accepted = await asyncio.gather(*(self._submit(client, run) for run in claims))
-        submitted = [(run.id, run.fence) for run, is_accepted in zip(claims, accepted, strict=True) if is_accepted]
-        if submitted:
-            await self.resources.ask_once(lambda connection: dispatches.submitted(connection, submitted))
+        return dispatched
 
-    async def _submit(self, client: Client, run: Claim) -> bool:
-        """Submit a run. Returns whether Temporal is known to have it."""
-        outline = await self.resources.ask_once(lambda connection: runs.outline(connection, run))
-        if outline is None:  # it was cancelled meanwhile
-            return False
-        job = job_of(
-            self.settings,
-            trajectory_id=run.id,
-            generation=run.fence,
-            steps=outline.steps,
-            finished=outline.finished,
-            attempts=outline.attempts,
-            seconds_left=run.seconds_left,
-        )
-        return await submit(client, self.settings, dispatches.temporal_id(run), job)
+    def _begin_submitting(self, client: Client, run: Submission) -> None:
+        """Submit a run. The claim of whoever begins it records that Temporal has it."""
+        task = asyncio.create_task(self._submit(client, run))
+        self._submitting.add(task)
+        task.add_done_callback(self._submitting.discard)
+
+    async def _submit(self, client: Client, run: Submission) -> None:
+        if await self.submitter.submit(client, run):
+            self._answered_at = time.monotonic()

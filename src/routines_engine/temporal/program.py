@@ -1,13 +1,22 @@
 """The worker of the Temporal engine: dispatcher, Temporal worker and reconciler in one program."""
 
 import asyncio
+import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from importlib.metadata import version
 
 import structlog
 from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
+from temporalio.worker import (
+    PollerBehaviorSimpleMaximum,
+    UnsandboxedWorkflowRunner,
+    Worker,
+    WorkerConfig,
+    WorkerDeploymentConfig,
+)
 
 from routines_core.db.timeouts import within
 from routines_core.lifecycle import wait_or_stop
@@ -17,10 +26,12 @@ from routines_engine.loops import Job
 from routines_engine.runs.base import DRAIN_SECONDS, WorkerBase, process_name, serve
 from routines_engine.runs.claimed_run import ClaimedRun
 from routines_engine.temporal.activities import Activities
-from routines_engine.temporal.capacity import tuner_of
+from routines_engine.temporal.capacity import MOST_HELD, POLLERS, cached_workflows_of, tuner_of
 from routines_engine.temporal.connection import TemporalError, connect
 from routines_engine.temporal.dispatcher import Dispatcher
 from routines_engine.temporal.reconciler import Reconciler
+from routines_engine.temporal.search_attributes import register
+from routines_engine.temporal.submission import Submitter
 from routines_engine.temporal.workflow import TemporalFlow
 
 RECONNECT_SECONDS = 1.0
@@ -31,6 +42,8 @@ SETTLE_SECONDS = 1.0
 """How often the reconciler looks for runs to ask Temporal about."""
 CANCEL_SECONDS = 0.4
 """How often the reconciler looks for runs to cancel in Temporal."""
+STICKY_SECONDS = 5.0
+"""How long the worker that has a workflow in memory gets to decide on it, before any other one does."""
 
 log = structlog.get_logger("temporal")
 
@@ -49,14 +62,26 @@ class TemporalWorker(WorkerBase):
             self._resources,
             self._journal,
             self.name,
+            concurrency=self.settings.worker_concurrency,
             deadline_seconds=self.settings.run_deadline_seconds,
+            # Not the name alone: in a container each process may have the same one.
+            task_queue=f"{self.settings.temporal_task_queue}/{self.name}/{secrets.token_hex(4)}",
             payloads=self._payloads,
             executor=self.executor,
+            freed=self.wake.set,
         )
+        self._submitter = Submitter(self.settings)
         self._dispatcher = Dispatcher(
-            self.settings, self._resources, lambda: self._client, self.name, self.wake, self.metrics
+            self.settings,
+            self._resources,
+            lambda: self._client,
+            self._submitter,
+            self._room,
+            self.name,
+            self.wake,
+            self.metrics,
         )
-        self._reconciler = Reconciler(self.settings, self._resources, lambda: self._client)
+        self._reconciler = Reconciler(self.settings, self._resources, lambda: self._client, self._submitter)
 
     def _jobs(self) -> Iterable[tuple[Job, float]]:
         return (
@@ -70,20 +95,24 @@ class TemporalWorker(WorkerBase):
         return list(self._activities.claimed)
 
     def _capacity_in_use(self) -> int:
-        return len(self._activities.claimed)
+        return self._activities.load()
+
+    def _room(self) -> int:
+        return 0 if self._activities.is_full else self.settings.worker_concurrency - self._activities.load()
 
     def _since_renewal_seconds(self) -> float:
         return 0.0  # Temporal tracks its own heartbeats; there are no leases to renew
 
     def _capacity_freed(self) -> None:
-        pass  # StepCapacity looks for itself
+        self.wake.set()
 
     def _may_wait(self, claimed: ClaimedRun) -> bool:
         del claimed
         return True
 
     async def _give_up_runs(self) -> None:
-        """Write what is queued: Temporal hands the runs to other workers on its own."""
+        """Write what is queued. The runs were given to other workers before, through Temporal."""
+        await self._dispatcher.close()
         try:
             await within(DRAIN_SECONDS, self._journal.settled())
         except Exception as error:  # noqa: BLE001 - whatever it is, the program is about to end
@@ -92,15 +121,16 @@ class TemporalWorker(WorkerBase):
     async def _serve_temporal(self) -> bool:
         """Connect to Temporal, and do steps until `stop` is set or the connection fails for good."""
         try:
-            self._client = await self._connected()
+            client = await self._connected()
         except TemporalError as error:
             if not self._is_away:
                 log.warning("Temporal unavailable, runs stay pending", cause=str(error))
             self._is_away = True
             return False
         self._is_away = False
-        if self._client:
-            await self._do_steps(self._client)
+        if client:
+            self._client = client
+            await self._execute_runs(client)
         self._client = None
         return False
 
@@ -110,44 +140,92 @@ class TemporalWorker(WorkerBase):
         Raises:
             TemporalError: Temporal cannot be reached or used.
         """
-        connecting = asyncio.create_task(connect(self.settings))
+        connecting = asyncio.create_task(self._connect())
         await wait_or_stop(self.stop, [connecting])
         if connecting.done():
             return connecting.result()
         connecting.cancel()
         return None
 
-    async def _do_steps(self, client: Client) -> None:
-        worker = Worker(
+    async def _connect(self) -> Client:
+        client = await connect(self.settings)
+        self._submitter.has_attributes = await register(client)
+        return client
+
+    async def _execute_runs(self, client: Client) -> None:
+        workers = [self._worker(client), self._holding_worker(client)]
+        working = [asyncio.create_task(worker.run()) for worker in workers]
+        log.info("working for Temporal", address=client.service_client.config.target_host, namespace=client.namespace)
+        await wait_or_stop(self.stop, working)
+        if self.stop.is_set():
+            await self._activities.leave_all()
+        if not await _are_shut_down(workers, working):
+            return
+        for ended in await asyncio.gather(*working, return_exceptions=True):
+            if isinstance(ended, Exception):  # whatever made the SDK give up, a new connection may work
+                log.warning("Temporal worker ended, restarting it", error=type(ended).__name__)
+
+    def _worker(self, client: Client) -> Worker:
+        """Return the SDK's worker that decides on workflows and executes runs."""
+        concurrency = self.settings.worker_concurrency
+        return Worker(
             client,
             task_queue=self.settings.temporal_task_queue,
             workflows=[TemporalFlow],
-            activities=[self._activities.step, self._activities.end],
-            tuner=tuner_of(self.settings.worker_concurrency, self._activities.waiting),
+            activities=[self._activities.begin, self._activities.run, self._activities.cancel],
+            workflow_runner=UnsandboxedWorkflowRunner(),
+            max_cached_workflows=cached_workflows_of(concurrency),
+            tuner=tuner_of(concurrency, lambda: self._activities.is_full),
+            workflow_task_poller_behavior=PollerBehaviorSimpleMaximum(POLLERS),
+            activity_task_poller_behavior=PollerBehaviorSimpleMaximum(POLLERS),
+            sticky_queue_schedule_to_start_timeout=timedelta(seconds=STICKY_SECONDS),
+            deployment_config=_deployment_of(self.settings),
+            **self._common(),
+        )
+
+    def _holding_worker(self, client: Client) -> Worker:
+        """Return the SDK's worker that answers for the runs that this process goes on with."""
+        return Worker(
+            client,
+            task_queue=self._activities.task_queue,
+            activities=[self._activities.hold],
+            max_concurrent_activities=MOST_HELD,
+            activity_task_poller_behavior=PollerBehaviorSimpleMaximum(POLLERS),
+            **self._common(),
+        )
+
+    def _common(self) -> WorkerConfig:
+        return WorkerConfig(
             identity=self.name,
             max_heartbeat_throttle_interval=timedelta(seconds=min(5.0, self.settings.lease_seconds / 4)),
             graceful_shutdown_timeout=timedelta(0),
         )
-        working = asyncio.create_task(worker.run())
-        log.info("working for Temporal", address=self.settings.temporal_address, namespace=client.namespace)
-        await wait_or_stop(self.stop, [working])
-        if not working.done() and not await _is_shut_down(worker, working):
-            return
-        try:
-            await working
-        except Exception as error:  # noqa: BLE001 - whatever made the SDK give up, a new connection may work
-            log.warning("Temporal worker ended, restarting it", error=type(error).__name__)
 
 
-async def _is_shut_down(worker: Worker, working: asyncio.Task[None]) -> bool:
-    """Shut the SDK's worker down. Returns False if Temporal does not answer: it would wait minutes for that."""
-    shutting_down = asyncio.create_task(worker.shutdown())
-    await asyncio.wait({working}, timeout=SHUTDOWN_SECONDS)
-    shutting_down.cancel()
-    if not working.done():
-        working.cancel()
+def _deployment_of(settings: Settings) -> WorkerDeploymentConfig | None:
+    """Return the version that Temporal knows the worker by; None if the workers have no versions."""
+    if settings.temporal_deployment is None:
+        return None
+    return WorkerDeploymentConfig(
+        version=WorkerDeploymentVersion(settings.temporal_deployment, version("routines")),
+        use_worker_versioning=True,
+        # Every version replays the histories of the earlier ones: see docs/run/temporal.md.
+        default_versioning_behavior=VersioningBehavior.AUTO_UPGRADE,
+    )
+
+
+async def _are_shut_down(workers: Sequence[Worker], working: Sequence[asyncio.Task[None]]) -> bool:
+    """Shut the SDK's workers down. Returns False if Temporal does not answer: they would wait minutes for that."""
+    pending = [(worker, task) for worker, task in zip(workers, working, strict=True) if not task.done()]
+    if not pending:
+        return True
+    shutting_down = [asyncio.create_task(worker.shutdown()) for worker, _ in pending]
+    _, late = await asyncio.wait([task for _, task in pending], timeout=SHUTDOWN_SECONDS)
+    for task in (*shutting_down, *late):
+        task.cancel()
+    if late:
         log.warning("Temporal does not answer, other workers continue its runs")
-    return working.done()
+    return not late
 
 
 async def run_temporal_worker(settings: Settings, database_url: str, modules: Sequence[str] = ()) -> None:

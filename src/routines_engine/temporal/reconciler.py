@@ -19,7 +19,7 @@ from routines_core.settings import Settings
 from routines_engine.runs.services import WorkerResources
 from routines_engine.temporal.activities import CANCELLED
 from routines_engine.temporal.connection import RPC_TIMEOUT
-from routines_engine.temporal.submission import GENERATION, job_of, submit
+from routines_engine.temporal.submission import GENERATION, Submitter
 
 BATCH = 100
 """Maximum number of runs that are settled at once."""
@@ -49,11 +49,13 @@ class Reconciler:
     Attributes:
         resources: Queries the database.
         client: Returns the connection to Temporal, or None while there is none.
+        submitter: Submits runs.
     """
 
     settings: Settings
     resources: WorkerResources
     client: Callable[[], Client | None]
+    submitter: Submitter
 
     async def cancel_taken(self) -> bool:
         """Cancel in Temporal the runs that were taken away from it. Returns True if there may be more."""
@@ -119,16 +121,7 @@ class Reconciler:
             raise
 
     async def _submit(self, client: Client, run: Unsettled) -> None:
-        job = job_of(
-            self.settings,
-            trajectory_id=run.id,
-            generation=run.generation,
-            steps=run.steps,
-            finished=run.finished,
-            attempts=run.attempts,
-            seconds_left=run.seconds_left,
-        )
-        if await submit(client, self.settings, run.workflow_id, job):
+        if await self.submitter.submit(client, run):
             log.info("run submitted again", trajectory_id=run.id)
             await self.resources.ask_once(
                 lambda connection: dispatches.submitted(connection, [(run.id, run.generation)])
@@ -147,12 +140,11 @@ class Reconciler:
             return "failed", OF_ANOTHER
         if found.status is not None and found.status in ENDS:
             return ENDS[found.status]
-        is_recorded = set(run.steps) <= set(run.finished)
         try:
             result = await client.get_workflow_handle(run.workflow_id).result(rpc_timeout=RPC_TIMEOUT)
         except WorkflowFailureError:
             result = None
-        return ("completed", None) if result == "completed" and is_recorded else ("failed", UNRECORDED)
+        return ("completed", None) if result == "completed" and run.has_all_steps else ("failed", UNRECORDED)
 
     async def _end(self, run: Unsettled, status: str, error: str | None) -> None:
         end = Checkpoint(run.id, run.fence, status=status, error=error)

@@ -1,6 +1,7 @@
-"""FlowWorkflow as a Temporal workflow: the same interpreter, with its steps run as activities.
+"""A run as a Temporal workflow: a worker executes it as a whole, and the workflow sees to it that one does.
 
-It runs in Temporal's sandbox and is replayed from its history, so its decisions depend only on its job and on verdicts.
+It is replayed from its history, so its decisions depend only on its job and on verdicts. It needs no sandbox for that:
+nothing in it comes from a tenant, whose workflows run in step processes.
 """
 
 import asyncio
@@ -9,91 +10,135 @@ from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ApplicationError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
-with workflow.unsafe.imports_passed_through():
-    from routines_engine.steps.flow import COMPLETED, FlowWorkflow, Outline, StepFailedError, Verdict
-    from routines_engine.temporal.calls import LOST, OVER, EndCall, Job, StepCall, StepVerdict
+from routines_engine.temporal.calls import AGAIN, HELD, LOST, Job, RunCall, RunVerdict
 
 NAME = "FlowWorkflow"
 """The workflow's name in Temporal."""
-STEP = "step"
-END = "end"
+BEGIN = "begin"
+HOLD = "hold"
+RUN = "run"
+CANCEL = "cancel"
 """The activities' names in Temporal."""
 RETRY_LOST_WORKERS = RetryPolicy(
     initial_interval=timedelta(seconds=0.2), backoff_coefficient=2, maximum_interval=timedelta(seconds=10)
 )
-"""Retries activities whose worker was lost. A step that fails does not fail its activity: it returns a verdict."""
+"""Retries activities whose worker was lost. A run that fails does not fail its activity: it returns a verdict."""
+ONCE = RetryPolicy(maximum_attempts=1)
+TWICE = RetryPolicy(initial_interval=timedelta(seconds=0.2), maximum_attempts=2)
+"""For a worker that goes on with a run while Temporal was away, and did not hear its heartbeats."""
+QUICK_SHARE = 0.2
+"""How much of the time after which a worker counts as lost a run may take without heartbeats."""
+CLOSE_SHARE = 0.6
+"""After how much of that time a worker that has not answered for a run is not waited for."""
 CANCEL_SECONDS = 10.0
 """How long a run that was taken away waits to be cancelled, so that Temporal shows it as cancelled."""
+CANCEL_RETRY_SECONDS = 5.0
+"""Delay before the end of a cancelled run is written again, if that failed."""
 
 
-class LostError(Exception):
-    """The run no longer belongs to Temporal."""
-
-
-class OverError(Exception):
-    """The engine has ended the run."""
-
-
-class ActivityStepRunner:
-    """Carries out what FlowWorkflow decides, as activities."""
+class RunInTemporal:
+    """Has workers execute a run until it has ended."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
         self._sequence = job.sequence
-        self._finished = list(job.finished)
 
-    async def try_step(self, position: int, name: str, attempt: int) -> Verdict:
-        """Attempt a step once.
+    async def until_ended(self) -> str:
+        """Return the status in which the run ended, or LOST if it no longer belongs to Temporal."""
+        verdict = await self._begin() if self._sequence == 0 else RunVerdict(AGAIN)
+        while verdict.status in {AGAIN, HELD}:
+            if verdict.status == HELD:
+                verdict = await self._hold(verdict.task_queue)
+                continue
+            if verdict.wait_seconds > 0:
+                await workflow.sleep(verdict.wait_seconds)
+            self._continue_with_new_history_if_long()
+            verdict = await self._run()
+        return verdict.status
 
-        Raises:
-            LostError: The run no longer belongs to Temporal.
-            OverError: The engine has ended the run.
-        """
-        self._continue_with_new_history_if_long(name, attempt)
-        self._sequence += 1
-        call = StepCall(self._job.trajectory_id, self._job.generation, self._sequence, position, name, attempt)
-        verdict = await workflow.execute_activity(
-            STEP,
-            call,
-            result_type=StepVerdict,
-            activity_id=f"{name}/{attempt}",
-            start_to_close_timeout=timedelta(seconds=self._job.seconds),
-            heartbeat_timeout=timedelta(seconds=self._job.lease_seconds),
-            retry_policy=RETRY_LOST_WORKERS,
-        )
-        if verdict.status == LOST:
-            raise LostError
-        if verdict.status == OVER:
-            raise OverError
-        if verdict.status == COMPLETED:
-            self._finished.append(name)
-        return Verdict(verdict.status, verdict.wait_seconds)
+    async def write_cancel(self) -> None:
+        """Have the run's end written: it was cancelled in Temporal."""
+        call = self._next_call()
+        while True:
+            try:
+                await workflow.execute_local_activity(
+                    CANCEL, call, result_type=str, start_to_close_timeout=self._close_timeout, retry_policy=ONCE
+                )
+            except ActivityError:
+                await workflow.sleep(CANCEL_RETRY_SECONDS)
+            else:
+                return
 
-    async def wait(self, seconds: float) -> None:
-        """Wait before the next attempt of a step."""
-        if seconds > 0:
-            await workflow.sleep(seconds)
+    async def _begin(self) -> RunVerdict:
+        """Have the worker that decides on the workflow execute the run at once: a run that is quick ends with that."""
+        try:
+            return await workflow.execute_local_activity(
+                BEGIN,
+                self._next_call(),
+                result_type=RunVerdict,
+                schedule_to_close_timeout=self._close_timeout,
+                retry_policy=ONCE,
+            )
+        except ActivityError as error:
+            return _again_unless_cancelled(error)
 
-    async def end(self, status: str, failed_step: str | None = None) -> str:
-        """Have the run's end written. Returns the status in which it ended."""
-        self._sequence += 1
+    async def _hold(self, task_queue: str) -> RunVerdict:
+        """Wait for the worker that goes on with the run."""
+        try:
+            return await workflow.execute_activity(
+                HOLD,
+                self._call,
+                task_queue=task_queue,
+                result_type=RunVerdict,
+                schedule_to_start_timeout=timedelta(seconds=self._job.lease_seconds),
+                start_to_close_timeout=timedelta(seconds=self._job.seconds),
+                heartbeat_timeout=timedelta(seconds=self._job.lease_seconds),
+                retry_policy=TWICE,
+            )
+        except ActivityError as error:
+            return _again_unless_cancelled(error)
+
+    async def _run(self) -> RunVerdict:
+        """Have any worker go on with the run after its last finished step."""
         return await workflow.execute_activity(
-            END,
-            EndCall(self._job.trajectory_id, self._job.generation, self._sequence, status, failed_step),
-            result_type=str,
+            RUN,
+            self._next_call(),
+            result_type=RunVerdict,
             start_to_close_timeout=timedelta(seconds=self._job.seconds),
             heartbeat_timeout=timedelta(seconds=self._job.lease_seconds),
             retry_policy=RETRY_LOST_WORKERS,
         )
 
-    def _continue_with_new_history_if_long(self, name: str, attempt: int) -> None:
+    def _next_call(self) -> RunCall:
+        self._sequence += 1
+        return self._call
+
+    @property
+    def _call(self) -> RunCall:
+        quick_seconds = QUICK_SHARE * self._job.task_seconds
+        return RunCall(self._job.trajectory_id, self._job.generation, self._sequence, quick_seconds)
+
+    @property
+    def _close_timeout(self) -> timedelta:
+        return timedelta(seconds=CLOSE_SHARE * self._job.task_seconds)
+
+    def _continue_with_new_history_if_long(self) -> None:
         """Begin a new history if this one has grown long. The job is all it needs: the rest is in Postgres."""
         if workflow.info().is_continue_as_new_suggested():
-            attempts = self._job.attempts | {name: attempt}
-            job = dataclasses.replace(self._job, finished=self._finished, attempts=attempts, sequence=self._sequence)
-            workflow.continue_as_new(job)
+            workflow.continue_as_new(dataclasses.replace(self._job, sequence=self._sequence))
+
+
+def _again_unless_cancelled(error: ActivityError) -> RunVerdict:
+    """Return the verdict on a run whose worker did not answer.
+
+    Raises:
+        ActivityError: The workflow was cancelled.
+    """
+    if is_cancelled_exception(error):
+        raise error
+    return RunVerdict(AGAIN)
 
 
 @workflow.defn(name=NAME)
@@ -107,21 +152,15 @@ class TemporalFlow:
         Raises:
             ApplicationError: The run failed. The reason is in Postgres, not in Temporal.
         """
-        runner = ActivityStepRunner(job)
+        run = RunInTemporal(job)
         try:
-            await FlowWorkflow(Outline(job.steps, job.finished, job.attempts), runner).run()
-            status = await runner.end("completed")
-        except StepFailedError as error:
-            status = await runner.end("failed", error.step)
-        except OverError:
-            status = "failed"
-        except LostError:
-            await asyncio.sleep(CANCEL_SECONDS)
-            return LOST
+            status = await run.until_ended()
         except BaseException as error:
             if is_cancelled_exception(error):
-                await runner.end("cancelled")
+                await run.write_cancel()
             raise
+        if status == LOST:
+            await asyncio.sleep(CANCEL_SECONDS)
         if status == "failed":
             raise ApplicationError("the run failed: see its trajectory", type="RunFailed", non_retryable=True)
         return status
