@@ -117,7 +117,7 @@ async def _set_slots(
 
 @asynccontextmanager
 async def programs(
-    connection: Connection, url: str, name: str, count: int
+    connection: Connection, url: str, name: str, count: int, **settings: str
 ) -> AsyncGenerator[list[subprocess.Popen[bytes]]]:
     """Yield `count` processes of `routines NAME`, all connected and idle; they are stopped at the end of the block."""
     command = [sys.executable, "-m", "routines_cli.main", name]
@@ -126,6 +126,7 @@ async def programs(
         "DATABASE_URL": url,
         "ROUTINES_TICK_BATCH_SIZE": str(BATCH),
         "ROUTINES_ENCRYPTION_KEYS": generate_key(),
+        **settings,
     }
     processes = [
         subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

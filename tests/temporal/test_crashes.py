@@ -54,7 +54,7 @@ async def executions_in(temporal: Client) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("moment", ["submit", "record"])
+@pytest.mark.parametrize("moment", ["before", "after"])
 async def test_a_run_whose_dispatcher_was_killed_before_or_after_temporal_had_it_is_executed_once(
     connection: Connection, temporal: Client, workers: Workers, moment: str
 ) -> None:
@@ -140,6 +140,49 @@ async def test_restarting_temporal_in_the_middle_of_a_step_loses_no_run(
         # Its end was recorded before Temporal heard of it, so it is not repeated and no crash is counted.
         assert workers.executions() == {f"{key}/one": 1, f"{key}/two": 1, f"{key}/three": 1}
         assert await value(connection, "SELECT crashes FROM routines.trajectories") == 0
+
+
+@pytest.mark.parametrize("absence", ["frozen", "killed"])
+async def test_a_step_that_outlasts_an_absence_of_temporal_is_not_repeated_if_its_worker_lives(
+    connection: Connection, database: Database, own_server: TemporalServer, tmp_path: Path, absence: str
+) -> None:
+    """Its heartbeats were not heard for longer than a lease. The same worker is asked again, and still has the run."""
+    async with workers_of(tmp_path, database.url, own_server.address, "own") as workers:
+        workers.start()
+        workers.start()
+        run = await run_of(connection, await task_of(connection, "t", work(one={}, two={"seconds": 10}, three={})))
+        key = await run_id_of(connection, run)
+        await workers.until(f"{key}/two")
+        await asyncio.sleep(1)  # until the worker has told Temporal that it goes on with the run
+        if absence == "frozen":
+            own_server.freeze()
+        else:
+            own_server.kill()
+        await asyncio.sleep(2 * LEASE_SECONDS)
+        if absence == "frozen":
+            own_server.thaw()
+        else:
+            own_server.start()
+        assert await until_ended(connection, run) == ("completed", None)
+        assert workers.executions() == {f"{key}/one": 1, f"{key}/two": 1, f"{key}/three": 1}
+        assert await value(connection, "SELECT crashes FROM routines.trajectories") == 0
+
+
+async def test_a_run_that_waits_for_its_next_attempt_is_taken_up_by_another_worker(
+    connection: Connection, workers: Workers
+) -> None:
+    retry = {"max_attempts": 2, "backoff": 3}
+    run = await run_of(connection, await task_of(connection, "t", work(one={}, two={"fails": 1, "retry": retry})))
+    key = await run_id_of(connection, run)
+    first = workers.start()
+    await until(connection, "SELECT bool_or(is_left) FROM routines.dispatches WHERE sequence > 0")
+    first.kill()
+    workers.start()
+    assert await until_ended(connection, run) == ("completed", None)
+    assert workers.executions() == {f"{key}/one": 1, f"{key}/two": 2}
+    waited = "SELECT ended_at - started_at >= interval '3 s' FROM routines.trajectories"
+    assert await value(connection, waited)
+    assert await value(connection, "SELECT crashes FROM routines.trajectories") == 0
 
 
 async def test_a_temporal_worker_delivers_webhooks(connection: Connection, workers: Workers) -> None:

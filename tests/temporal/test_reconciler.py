@@ -13,13 +13,12 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from routines_core.db import Connection, dispatches, open_pool, runs
-from routines_core.db.dispatches import temporal_id
-from routines_core.db.runs import Claim
-from routines_engine.temporal.calls import Job
+from routines_core.db.dispatches import Submission
+from routines_core.db.runs import Checkpoint, StepRecord
 from routines_engine.temporal.connection import TemporalError
 from routines_engine.temporal.connection import connect as connect_to_temporal
 from routines_engine.temporal.program import TemporalWorker
-from routines_engine.temporal.submission import GENERATION, job_of, submit
+from routines_engine.temporal.submission import GENERATION, Submitter
 from support.rows import KEYRING, Database, value
 from support.temporal_working import settings_of
 from support.working import run_of, task_of, until, workflow_of
@@ -30,15 +29,15 @@ STATE = "SELECT status || ': ' || coalesce(error, '') FROM routines.trajectories
 
 @workflow.defn(name="FlowWorkflow")
 class Stub:
-    """A stub workflow: ends as its first step's name says, and writes nothing."""
+    """A stub workflow: ends as it is told to, and writes nothing."""
 
     @workflow.run
-    async def run(self, job: Job) -> str:
-        if job.steps[0] == "fails":
+    async def run(self, end: str) -> str:
+        if end == "fails":
             raise ApplicationError("no", non_retryable=True)
-        if job.steps[0] == "waits":
+        if end == "waits":
             await workflow.sleep(3600)
-        return job.steps[0]
+        return end
 
 
 @dataclass
@@ -48,23 +47,24 @@ class Rig:
     worker: TemporalWorker
     client: Client
     connection: Connection
-    run: Claim
+    run: Submission
 
-    async def submit(self, step: str, *, generation: int | None = None, seconds: float = 600) -> None:
-        """Submit the run, to a stub that ends as `step` says."""
-        job = job_of(
-            self.worker.settings, trajectory_id=self.run.id,
-            generation=self.run.fence if generation is None else generation,
-            steps=[step], finished=[], attempts={}, seconds_left=seconds,
-        )  # fmt: skip
+    async def submit(self, end: str, *, generation: int | None = None, seconds: float = 600) -> None:
+        """Submit the run, to a stub that ends as told."""
+        memo = {GENERATION: self.run.generation if generation is None else generation}
         await self.client.start_workflow(
-            "FlowWorkflow", job, id=temporal_id(self.run), task_queue="stubs", memo={GENERATION: job.generation},
+            "FlowWorkflow", end, id=self.run.workflow_id, task_queue="stubs", memo=memo,
             execution_timeout=timedelta(seconds=seconds),
         )  # fmt: skip
-        await dispatches.submitted(self.connection, [(self.run.id, self.run.fence)])
+        await dispatches.submitted(self.connection, [(self.run.id, self.run.generation)])
+
+    async def write(self, *steps: StepRecord, status: str | None = None) -> bool:
+        """Write to the run with the fence of its dispatch. Returns whether anything was written."""
+        checkpoint = Checkpoint(self.run.id, self.run.generation, steps, status)
+        return bool(await runs.write(self.connection, [checkpoint], lease_seconds=60))
 
     async def closed(self) -> None:
-        handle = self.client.get_workflow_handle(temporal_id(self.run))
+        handle = self.client.get_workflow_handle(self.run.workflow_id)
         async with asyncio.timeout(30):
             while (await handle.describe()).status == WorkflowExecutionStatus.RUNNING:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
@@ -88,8 +88,13 @@ async def rig(connection: Connection, database: Database, temporal: Client) -> A
         settings = settings_of(temporal, temporal_task_queue="nobody")
         worker = TemporalWorker(settings, pool, asyncio.Event(), KEYRING)
         worker._client = temporal
-        [claimed] = await worker._resources.ask_once(worker._dispatcher._claim)
-        yield Rig(worker, temporal, connection, claimed)
+        yield Rig(worker, temporal, connection, await dispatched_by(worker))
+
+
+async def dispatched_by(worker: TemporalWorker) -> Submission:
+    """Have the only run claimed and recorded as dispatched, but not submitted."""
+    [run] = await worker._resources.ask_once(lambda connection: worker._dispatcher._claim(connection, 1))
+    return run
 
 
 async def completes(rig: Rig) -> None:
@@ -99,8 +104,7 @@ async def completes(rig: Rig) -> None:
 
 
 async def completes_with_all_recorded(rig: Rig) -> None:
-    step = runs.StepRecord("one", 0, "completed", "text_echo", {}, {"text": "hi"})
-    assert await runs.checkpoint(rig.connection, rig.run, step, lease_seconds=60)
+    assert await rig.write(StepRecord("one", 0, "completed", "text_echo", {}, {"text": "hi"}))
     await completes(rig)
 
 
@@ -113,13 +117,13 @@ async def fails(rig: Rig) -> None:
 async def is_cancelled(rig: Rig) -> None:
     async with stubs(rig.client):
         await rig.submit("waits")
-        await rig.client.get_workflow_handle(temporal_id(rig.run)).cancel()
+        await rig.client.get_workflow_handle(rig.run.workflow_id).cancel()
         await rig.closed()
 
 
 async def is_terminated(rig: Rig) -> None:
     await rig.submit("waits")
-    await rig.client.get_workflow_handle(temporal_id(rig.run)).terminate("by a test")
+    await rig.client.get_workflow_handle(rig.run.workflow_id).terminate("by a test")
 
 
 async def times_out(rig: Rig) -> None:
@@ -172,14 +176,14 @@ async def test_a_run_that_temporal_still_has_continues(connection: Connection, r
 async def test_a_run_that_temporal_has_lost_counts_a_crash_and_is_requeued(connection: Connection, rig: Rig) -> None:
     for crashes in (1, 2):
         await dispatches.submitted(
-            connection, [(rig.run.id, rig.run.fence)]
+            connection, [(rig.run.id, rig.run.generation)]
         )  # it was submitted, and then Temporal lost its data
         await rig.settle()
         back = "SELECT status || ' ' || engine || ' ' || crashes FROM routines.trajectories"
         assert await value(connection, back) == f"pending postgres {crashes}"
         assert await value(connection, "SELECT count(*) FROM routines.dispatches") == 0
-        [rig.run] = await rig.worker._resources.ask_once(rig.worker._dispatcher._claim)
-    await dispatches.submitted(connection, [(rig.run.id, rig.run.fence)])
+        rig.run = await dispatched_by(rig.worker)
+    await dispatches.submitted(connection, [(rig.run.id, rig.run.generation)])
     await rig.settle()
     assert await value(connection, STATE) == "failed: worker lost: Temporal no longer knows the run"
 
@@ -187,19 +191,18 @@ async def test_a_run_that_temporal_has_lost_counts_a_crash_and_is_requeued(conne
 async def test_a_run_that_was_never_submitted_is_submitted(connection: Connection, rig: Rig) -> None:
     await rig.settle()
     assert await value(connection, "SELECT submitted_at IS NOT NULL FROM routines.dispatches")
-    found = await rig.client.get_workflow_handle(temporal_id(rig.run)).describe()
+    found = await rig.client.get_workflow_handle(rig.run.workflow_id).describe()
     assert found.status == WorkflowExecutionStatus.RUNNING
 
 
 async def test_temporal_accepts_a_run_once(rig: Rig) -> None:
     """This holds for an ended run too: a later submission is told that Temporal has it."""
-    job = job_of(rig.worker.settings, trajectory_id=rig.run.id, generation=rig.run.fence, steps=["completed"],
-                 finished=[], attempts={}, seconds_left=60)  # fmt: skip
-    accepted = [await submit(rig.client, rig.worker.settings, temporal_id(rig.run), job) for _ in range(2)]
-    handle = rig.client.get_workflow_handle(temporal_id(rig.run))
+    submitter = Submitter(rig.worker.settings)
+    accepted = [await submitter.submit(rig.client, rig.run) for _ in range(2)]
+    handle = rig.client.get_workflow_handle(rig.run.workflow_id)
     first = (await handle.describe()).run_id
     await handle.terminate()
-    accepted.append(await submit(rig.client, rig.worker.settings, temporal_id(rig.run), job))
+    accepted.append(await submitter.submit(rig.client, rig.run))
     assert accepted == [True, True, True]
     assert (await handle.describe()).run_id == first
 
@@ -215,20 +218,46 @@ async def test_a_run_taken_away_before_its_submission_is_forgotten(connection: C
 async def test_a_late_activity_cannot_claim_the_run(connection: Connection, rig: Rig) -> None:
     """It is late if it belongs to an earlier dispatch, an earlier activity, or an earlier attempt of the same one."""
 
-    async def take(generation: int, sequence: int, attempt: int) -> int | None:
-        found = await dispatches.take(
-            connection, trajectory_id=rig.run.id, generation=generation, sequence=sequence, attempt=attempt, worker="w"
-        )
-        return found and found.fence
+    generation = rig.run.generation
+    assert await taken(rig, 1, 1, "a") == generation + 1
+    assert await taken(rig, 1, 2, "b") == generation + 2
+    late = [(rig, 1, 1, "c"), (rig, 2, 1, "d", generation - 1), (rig, 2, 1, "e", generation + 1)]
+    assert [await taken(*each) for each in late] == [None, None, None]
+    assert not await rig.write(status="completed")  # with the fence of the dispatch
+    assert await taken(rig, 2, 1, "f") == generation + 3
+    assert await value(connection, CRASHES) == 2
 
-    generation = rig.run.fence
-    assert await take(generation, 1, 1) == generation + 1
-    assert await take(generation, 1, 2) == generation + 2
-    late = [(generation, 1, 1), (generation - 1, 2, 1), (generation + 1, 2, 1)]
-    assert [await take(*each) for each in late] == [None, None, None]
-    assert not await runs.finish(connection, rig.run, error=None)  # with the fence of the dispatch
-    assert await take(generation, 2, 1) == generation + 3
-    assert await value(connection, "SELECT crashes FROM routines.trajectories") == 1
+
+CRASHES = "SELECT crashes FROM routines.trajectories"
+
+
+async def taken(rig: Rig, sequence: int, attempt: int, holder: str, generation: int | None = None) -> int | None:
+    """Claim the run as an activity does. Returns its fence; None if it cannot be claimed."""
+    found = await dispatches.take(
+        rig.connection,
+        trajectory_id=rig.run.id,
+        generation=rig.run.generation if generation is None else generation,
+        sequence=sequence,
+        attempt=attempt,
+        holder=holder,
+        worker="w",
+    )
+    return found and found.fence
+
+
+async def test_a_claim_counts_a_crash_unless_the_holder_left_or_is_the_same(connection: Connection, rig: Rig) -> None:
+    generation = rig.run.generation
+    assert await taken(rig, 1, 1, "a") == generation + 1
+    assert await taken(rig, 1, 1, "a") == generation + 2  # its answer was lost, and it is sent again
+    assert await value(connection, CRASHES) == 0
+    await dispatches.leave(connection, trajectory_id=rig.run.id, generation=generation, holder="a")
+    assert await taken(rig, 2, 1, "b") == generation + 3
+    await dispatches.leave(
+        connection, trajectory_id=rig.run.id, generation=generation, holder="a"
+    )  # no longer the holder
+    assert await value(connection, CRASHES) == 0
+    assert await taken(rig, 2, 1, "c") == generation + 4
+    assert await value(connection, CRASHES) == 1
 
 
 async def test_a_missing_server_or_namespace_is_named(temporal: Client) -> None:

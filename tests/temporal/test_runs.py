@@ -12,6 +12,7 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureEr
 from routines_core.db import Connection, limits, runs
 from routines_workflow.activity import ACTIVITIES, StepContext, activity
 from support.rows import Database, value
+from support.stumbling_activities import stumbling_pool
 from support.temporal_working import temporal_id_of, temporal_working
 from support.working import run_id_of, run_of, task_of, until, until_ended, workflow_of, working
 
@@ -215,19 +216,59 @@ async def test_a_temporal_worker_counts_runs_and_steps_as_a_postgres_worker_does
 async def test_a_run_continues_in_a_new_history_once_its_own_has_grown_long(
     connection: Connection, database: Database, temporal: Client
 ) -> None:
-    steps = [(f"s{number}", {"activity": "stumble", "name": "it"}) for number in range(24)]
-    run = await run_of(connection, await task_of(connection, "long", workflow_of(*steps)))
-    async with temporal_working(database.url, temporal):
+    retried = {"activity": "stumble_and_work", "times": 4, "retry": {"max_attempts": 9, "backoff": 1.1}}
+    run = await run_of(connection, await task_of(connection, "long", workflow_of(("one", ECHO), ("two", retried))))
+    async with temporal_working(database.url, temporal, stumbling_pool()):
         assert await until_ended(connection, run) == ("completed", None)
         handle = temporal.get_workflow_handle(await temporal_id_of(connection, run, "long"))
         assert await handle.result() == "completed"
         history = await handle.fetch_history()
     begun = history.events[0].workflow_execution_started_event_attributes
     assert begun.continued_execution_run_id
-    assert len(history.events) < 6 * len(steps)
-    # The reconciler still recognizes it by its memo, and each step was begun once.
+    # The reconciler still recognizes it by its memo.
     assert (await (await handle.describe()).memo())["generation"] == 1
-    assert await value(connection, "SELECT count(DISTINCT fence) FROM routines.steps") == len(steps)
+    assert await value(connection, "SELECT attempt FROM routines.steps WHERE name = 'two'") == 5
+    assert await value(connection, "SELECT crashes FROM routines.trajectories") == 0
+
+
+@pytest.mark.parametrize(("seconds", "most_events"), [(0, 6), (2, 12)])
+async def test_a_run_of_three_steps_takes_few_events(
+    connection: Connection, database: Database, temporal: Client, seconds: float, most_events: int
+) -> None:
+    """Six if it is quick, and twelve if it takes so long that its worker has to send heartbeats."""
+    step = {"activity": "stumble_and_work", "seconds": seconds}
+    run = await run_of(
+        connection, await task_of(connection, "t", workflow_of(("one", ECHO), ("two", step), ("three", ECHO)))
+    )
+    async with temporal_working(database.url, temporal, stumbling_pool()):
+        assert await until_ended(connection, run) == ("completed", None)
+        handle = temporal.get_workflow_handle(await temporal_id_of(connection, run, "t"))
+        assert await handle.result() == "completed"
+        history = await handle.fetch_history()
+    assert len(history.events) == most_events
+
+
+async def test_a_worker_dispatches_no_more_runs_than_it_can_execute(
+    connection: Connection, database: Database, temporal: Client, activities: dict[str, int]
+) -> None:
+    task = await task_of(connection, "t", workflow_of(("wait", {"activity": "linger", "name": "t"})))
+    for _ in range(30):
+        await run_of(connection, task)
+    dispatched = "SELECT count(*) FROM routines.dispatches"
+    async with temporal_working(database.url, temporal, worker_concurrency=7):
+        await until(connection, f"{dispatched} WHERE sequence > 0 HAVING count(*) = 7")
+        await asyncio.sleep(1)  # in which it would dispatch more
+        assert await value(connection, dispatched) == 7
+        assert activities["t"] == 7
+        await connection.execute(CANCEL_ALL, [3])
+        await until(connection, "SELECT count(*) = 10 FROM routines.trajectories WHERE status <> 'pending'")
+        await connection.execute(CANCEL_ALL, [30])
+        await until(connection, "SELECT count(*) = 0 FROM routines.dispatches")
+
+
+CANCEL_ALL = """UPDATE routines.trajectories SET status = 'cancelled', fence = fence + 1, ended_at = now(),
+                lease_expires_at = NULL
+                WHERE id IN (SELECT id FROM routines.trajectories WHERE ended_at IS NULL ORDER BY id LIMIT %s)"""
 
 
 async def until_lingering(calls: dict[str, int], name: str) -> None:

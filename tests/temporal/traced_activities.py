@@ -15,10 +15,11 @@ TRACE = Path(os.environ["TRACE"])
 
 
 class Work(msgspec.Struct, forbid_unknown_fields=True):
-    """How long the step works, and how often it kills its worker first."""
+    """How long the step works, how often it kills its worker first, and how often it fails."""
 
     seconds: float = 0
     kills: int = 0
+    fails: int = 0
 
 
 def traces() -> list[dict[str, Any]]:
@@ -32,5 +33,7 @@ async def traced_work(given: Work, context: StepContext) -> Work:
         file.write(json.dumps(line) + "\n")
     if sum(trace["key"] == context.idempotency_key for trace in traces()) <= given.kills:
         os.kill(os.getppid(), signal.SIGKILL)
+    if context.attempt <= given.fails:
+        raise ValueError("no luck")
     await asyncio.sleep(given.seconds)
     return given

@@ -7,6 +7,9 @@ import asyncio
 import os
 import signal
 
+from temporalio.client import Client
+
+from routines_core.db.dispatches import Submission
 from routines_core.logging import configure_logging
 from routines_core.settings import load_settings
 from routines_engine.temporal.program import run_temporal_worker
@@ -18,13 +21,16 @@ def die(*_: object, **__: object) -> None:
 
 def arm() -> None:
     """Place the crash."""
-    from routines_core.db import dispatches
-    from routines_engine.temporal import dispatcher
+    from routines_engine.temporal.submission import Submitter
+
+    submit = Submitter.submit
+
+    async def submit_and_die(self: Submitter, client: Client, run: Submission) -> None:
+        await submit(self, client, run)
+        die()
 
     if moment := os.environ.get("CRASH_AT"):
-        {"submit": lambda: setattr(dispatcher, "submit", die), "record": lambda: setattr(dispatches, "submitted", die)}[
-            moment
-        ]()
+        Submitter.submit = {"before": die, "after": submit_and_die}[moment]
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ from temporalio.worker import (
 LOOK_SECONDS = 0.05
 """How often a full worker looks for free capacity: a run that begins to wait for a child does not announce it."""
 POLLERS = 3
-"""How many requests for each kind of task a worker keeps waiting at Temporal. Few, since the worker that dispatches a run
-begins it without one, and since each may take a task into a worker that is frozen."""
+"""How many requests for each kind of task a worker keeps waiting at Temporal. Few, because a worker begins what it has
+dispatched without one, and because each may take a task into a worker that is frozen."""
 MOST_HELD = 10_000
 """How many runs one worker may go on with at most, with those that wait for children."""
 

@@ -80,7 +80,7 @@ class Submitter:
         if self.settings.public_url is None or run.task is None:
             return None
         address = self.settings.public_url.rstrip("/")
-        return f"[Run {run.id}]({address}/console/#/runs/{run.collection}/{run.task}/{run.id})"
+        return f"[Run {run.id}]({address}/console/#/runs/{run.task}/{run.id})"
 
 
 def job_of(settings: Settings, run: Submission) -> Job:
