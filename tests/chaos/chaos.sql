@@ -29,7 +29,7 @@ CREATE TABLE chaos.run_journal (
     old_status text, status text NOT NULL,
     old_fence integer, fence integer NOT NULL,
     old_crashes integer, crashes integer NOT NULL,
-    old_lease timestamptz, lease timestamptz,
+    old_lease timestamptz, lease timestamptz,           -- null for infinity: Temporal has the run
     deadline timestamptz
 );
 
@@ -42,12 +42,14 @@ BEGIN
     END IF;
     IF TG_OP = 'INSERT' THEN
         INSERT INTO chaos.run_journal (trajectory_id, routine_id, status, fence, crashes, lease)
-        VALUES (NEW.id, NEW.triggered_by_routine_id, NEW.status, NEW.fence, NEW.crashes, NEW.lease_expires_at);
+        VALUES (NEW.id, NEW.triggered_by_routine_id, NEW.status, NEW.fence, NEW.crashes,
+                nullif(NEW.lease_expires_at, 'infinity'));
     ELSE
         INSERT INTO chaos.run_journal (trajectory_id, routine_id, old_status, status, old_fence, fence,
                                        old_crashes, crashes, old_lease, lease, deadline)
         VALUES (NEW.id, NEW.triggered_by_routine_id, OLD.status, NEW.status, OLD.fence, NEW.fence,
-                OLD.crashes, NEW.crashes, OLD.lease_expires_at, NEW.lease_expires_at, OLD.deadline_at);
+                OLD.crashes, NEW.crashes, nullif(OLD.lease_expires_at, 'infinity'),
+                nullif(NEW.lease_expires_at, 'infinity'), OLD.deadline_at);
     END IF;
     RETURN NULL;
 END $$;

@@ -24,7 +24,7 @@ MAX_CRASHES = 3
 Found = Generator[Violation]
 
 
-def check(history: History, *, lease_seconds: float, settled: bool) -> list[Violation]:
+def check(history: History, *, lease_seconds: float, settled: bool, engine: str = "postgres") -> list[Violation]:
     """Return every violation; `settled` also checks what must have happened in the end."""
     stretches, violations = stretches_of(history)
     rules: list[Callable[[], Iterable[Violation]]] = [
@@ -33,7 +33,9 @@ def check(history: History, *, lease_seconds: float, settled: bool) -> list[Viol
         lambda: newest_slot_fires(history, stretches),
         lambda: skips_are_true(history, stretches),
         lambda: no_overlap(history),
-        lambda: only_the_holder_writes(history, lease_seconds),
+        lambda: (
+            only_the_holder_writes(history, lease_seconds) if engine == "postgres" else only_temporal_takes(history)
+        ),
         lambda: steps_are_fenced(history),
         lambda: finished_steps_are_not_repeated(history),
         lambda: last_run_at_is_true(history),
@@ -228,6 +230,31 @@ def _taken_away(row: Any, raised: int, holder: dict[int, str]) -> Found:
         yield Violation("lease", f"run {row.trajectory_id} was taken away before its lease expired", (row,))
     if lost not in {0, 1} or (lost and (row.status == "failed") != (row.crashes >= MAX_CRASHES) and not late):
         yield Violation("crashes", f"run {row.trajectory_id} is {row.status} after {row.crashes} crashes", (row,))
+
+
+def only_temporal_takes(history: History) -> Found:
+    """Check the same of runs on Temporal, which have no lease: each claim by an activity takes the run, and counts."""
+    holder: dict[int, str] = {}
+    for row in history.run_journal:
+        if row.old_status is None:
+            continue
+        raised, lost = row.fence - row.old_fence, row.crashes - row.old_crashes
+        if row.old_status not in {"pending", "running"}:
+            yield Violation("final", f"run {row.trajectory_id} was {row.old_status} and became {row.status}", (row,))
+        elif raised and row.status == "running":
+            holder[row.trajectory_id] = row.writer
+        elif not raised and row.writer != holder.get(row.trajectory_id):
+            yield Violation(
+                "fence", f"run {row.trajectory_id} was written by {row.writer}, which has not claimed it", (row,)
+            )
+        if raised not in {0, 1}:
+            yield Violation("fence", f"run {row.trajectory_id} was taken without raising the fence by 1", (row,))
+        if lost not in {0, raised}:
+            yield Violation("crashes", f"run {row.trajectory_id} counts a crash although nobody took it", (row,))
+        if lost and (row.status == "failed") != (row.crashes >= MAX_CRASHES):
+            yield Violation("crashes", f"run {row.trajectory_id} is {row.status} after {row.crashes} crashes", (row,))
+        if row.status == "running" and row.lease is not None and row.old_status == "running":
+            yield Violation("lease", f"run {row.trajectory_id} has a lease although Temporal has it", (row,))
 
 
 def steps_are_fenced(history: History) -> Found:

@@ -24,11 +24,12 @@ from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection
+from temporalio.client import Client
 
 from chaos.attackers import Attackers, Delays, delays_of
 from chaos.checker import check
 from chaos.cluster import Cluster
-from chaos.faults import DEFAULT_WEIGHTS, Faults
+from chaos.faults import DEFAULT_WEIGHTS, TEMPORAL_WEIGHTS, Faults
 from chaos.fleet import Fleet
 from chaos.history import History, read_history
 from chaos.proxy import FaultProxy
@@ -36,6 +37,7 @@ from chaos.stretches import Violation
 from chaos.traffic import MAX_BYTES, Traffic
 from chaos.wrong_clock import wrong_clock
 from routines_core.db import connect
+from support.temporal_server import TemporalServer
 
 SCHEMA = Path(__file__).with_name("chaos.sql")
 ROLES = (
@@ -44,7 +46,8 @@ ROLES = (
 SETTLE_SECONDS = 90.0
 """How long the system may take, once left in peace, to handle what is due and to end every run."""
 UNSETTLED = """SELECT (SELECT count(*) FROM routines.routines WHERE next_run_at <= now()) AS due,
-                      (SELECT count(*) FROM routines.trajectories WHERE ended_at IS NULL) AS active"""
+                      (SELECT count(*) FROM routines.trajectories WHERE ended_at IS NULL) AS active,
+                      (SELECT count(*) FROM routines.dispatches) AS dispatched"""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Plan:
         stop_at_first: Check every second, and end the run at the first violation.
         report_every_seconds: How often to print the counts so far.
         attacks: Whether other tenants attack at the same time.
+        engine: What executes the runs: postgres, or temporal with a server of its own.
     """
 
     seed: int
@@ -79,6 +83,7 @@ class Plan:
     lease_seconds: float = 3
     settings: dict[str, str] = field(default_factory=dict[str, str])
     attacks: bool = False
+    engine: str = "postgres"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -89,6 +94,8 @@ class Plan:
             "ROUTINES_TICK_BATCH_SIZE": "20",
             "ROUTINES_RUN_DEADLINE_SECONDS": "60",
             "ROUTINES_MAX_INIT_PARAMS_BYTES": str(MAX_BYTES),
+            "ROUTINES_ENGINE": self.engine,
+            "ROUTINES_TEMPORAL_CHECK_SECONDS": "5",
             **self.settings,
         }
 
@@ -112,7 +119,7 @@ class Report:
 
     def __str__(self) -> str:
         lines = [
-            f"seed {self.plan.seed}, {self.plan.seconds:.0f} s",
+            f"seed {self.plan.seed}, {self.plan.seconds:.0f} s, engine {self.plan.engine}",
             f"{self.plan.tickers} tickers, {self.plan.workers} workers; their clocks: {_clocks()}",
             f"faults: {_counts(self.faults)}",
             f"orders: {_counts(self.orders)}",
@@ -176,11 +183,16 @@ async def run(plan: Plan, cluster: Cluster, directory: Path) -> Report:
         await traffic.populate(connection, plan.routines)
     proxy = FaultProxy(cluster.socket)
     await proxy.start()
+    temporal = await asyncio.to_thread(_temporal_server, directory) if plan.engine == "temporal" else None
+    environment = plan.environment | ({"ROUTINES_TEMPORAL_ADDRESS": temporal.address} if temporal else {})
     fleet = Fleet(
-        directory, lambda role: f"postgresql://{role}@127.0.0.1:{proxy.port}/routines", plan.environment, plan.source
+        directory, lambda role: f"postgresql://{role}@127.0.0.1:{proxy.port}/routines", environment, plan.source
     )
     fleet.start(tickers=plan.tickers, workers=plan.workers)
-    faults = Faults(cluster, proxy, fleet, random.Random(f"faults {plan.seed}"), plan.faults_per_second, plan.faults)
+    weights = plan.faults | (TEMPORAL_WEIGHTS if temporal and plan.faults else {})
+    faults = Faults(
+        cluster, proxy, fleet, random.Random(f"faults {plan.seed}"), plan.faults_per_second, weights, temporal
+    )
     attackers = Attackers(cluster.url, directory, random.Random(f"attacks {plan.seed}"), plan.environment)
     keeper = asyncio.create_task(fleet.keep())
     try:
@@ -191,10 +203,10 @@ async def run(plan: Plan, cluster: Cluster, directory: Path) -> Report:
             report.violations += await asyncio.to_thread(attackers.stop)
         if not report.violations:
             cluster.start()  # in case a restart was under way
-            report.violations = await settle(cluster.url, fleet, keeper)
+            report.violations = await settle(cluster.url, fleet, keeper, temporal)
             history = await history_of(cluster.url, fleet)
             report.violations += durable(history, traffic)
-            report.violations += check(history, lease_seconds=plan.lease_seconds, settled=True)
+            report.violations += check(history, lease_seconds=plan.lease_seconds, settled=True, engine=plan.engine)
             report.count(history)
             report.delays = delays_of(history, attackers.turns) if plan.attacks else []
             report.violations += [found for each in report.delays for found in each.violations()]
@@ -202,6 +214,8 @@ async def run(plan: Plan, cluster: Cluster, directory: Path) -> Report:
         keeper.cancel()
         fleet.kill()
         proxy.stop()
+        if temporal:
+            await asyncio.to_thread(temporal.stop)
     report.faults, report.orders, report.attacks = faults.done, traffic.done, attackers.done
     if report.violations:
         await _keep_evidence(report, cluster)
@@ -226,7 +240,7 @@ async def _cause_trouble(plan: Plan, traffic: Traffic, faults: Faults, fleet: Fl
         if plan.stop_at_first:
             with contextlib.suppress(psycopg.Error):
                 history = await history_of(faults.cluster.url, fleet)
-                found = check(history, lease_seconds=plan.lease_seconds, settled=False)
+                found = check(history, lease_seconds=plan.lease_seconds, settled=False, engine=plan.engine)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -234,11 +248,22 @@ async def _cause_trouble(plan: Plan, traffic: Traffic, faults: Faults, fleet: Fl
     return found
 
 
-async def settle(url: str, fleet: Fleet, keeper: "asyncio.Task[None]") -> list[Violation]:
+def _temporal_server(directory: Path) -> TemporalServer:
+    server = TemporalServer(directory)
+    server.start()
+    return server
+
+
+async def settle(
+    url: str, fleet: Fleet, keeper: "asyncio.Task[None]", temporal: TemporalServer | None = None
+) -> list[Violation]:
     """Wait until nothing is due, then stop the tickers; wait until no run is active, then stop the workers."""
     violations = await _wait_for_none(url, "due")
     violations += await fleet.stop_kind("ticker")
     violations += await _wait_for_none(url, "active")
+    if temporal:
+        violations += await _wait_for_none(url, "dispatched")
+        violations += await _wait_until_closed(temporal)
     keeper.cancel()
     return violations + await fleet.stop_kind("worker")
 
@@ -251,11 +276,22 @@ async def _wait_for_none(url: str, what: str) -> list[Violation]:
             async with await AsyncConnection.connect(url, autocommit=True) as connection:
                 row = await (await connection.execute(UNSETTLED)).fetchone()
                 assert row
-                count = row[0 if what == "due" else 1]
+                count = row[("due", "active", "dispatched").index(what)]
                 if not count:
                     return []
         await asyncio.sleep(0.2)
     return [Violation("unsettled", f"after {SETTLE_SECONDS:.0f} s in peace, {count} are still {what}")]
+
+
+async def _wait_until_closed(temporal: TemporalServer) -> list[Violation]:
+    """Wait until Temporal has no open workflow any more."""
+    client = await Client.connect(temporal.address)
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while is_open := [each.id async for each in client.list_workflows("ExecutionStatus = 'Running'", limit=5)]:
+        if time.monotonic() > deadline:
+            return [Violation("unsettled", f"after {SETTLE_SECONDS:.0f} s in peace, Temporal still has {is_open} open")]
+        await asyncio.sleep(0.5)
+    return []
 
 
 async def history_of(url: str, fleet: Fleet) -> History:
@@ -297,6 +333,7 @@ def main() -> None:
     parser.add_argument("--tickers", type=int, default=3)
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--attacks", action="store_true", help="with attacks of other tenants: see tests/isolation")
+    parser.add_argument("--engine", choices=["postgres", "temporal"], default="postgres")
     given = parser.parse_args()
     plan = Plan(
         given.seed,
@@ -305,6 +342,7 @@ def main() -> None:
         workers=given.workers,
         report_every_seconds=60,
         attacks=given.attacks,
+        engine=given.engine,
     )
     print(f"chaos: seed {plan.seed}, {given.minutes:g} minutes", flush=True)
     directory = Path(mkdtemp(prefix="routines-chaos-"))

@@ -14,6 +14,7 @@ import psycopg
 from chaos.cluster import Cluster
 from chaos.fleet import Fleet, Program
 from chaos.proxy import FaultProxy, Link
+from support.temporal_server import TemporalServer
 
 DEFAULT_WEIGHTS = {
     "kill_ticker": 6,
@@ -32,6 +33,8 @@ DEFAULT_WEIGHTS = {
     "restart_postgres": 2,
 }
 """The relative frequency of each fault."""
+TEMPORAL_WEIGHTS = {"kill_temporal": 3, "restart_temporal": 2, "freeze_temporal": 4}
+"""The same of those that concern a Temporal server, where it is the engine."""
 FREEZE_SECONDS = (3.5, 6.0)
 """Longer than both the lease and the session timeout."""
 
@@ -43,6 +46,7 @@ class Faults:
     Attributes:
         per_second: The average number of faults.
         weights: The relative frequency of each kind.
+        temporal: The Temporal server, where it is the engine.
     """
 
     cluster: Cluster
@@ -51,7 +55,9 @@ class Faults:
     rng: random.Random
     per_second: float
     weights: dict[str, int] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
+    temporal: TemporalServer | None = None
     done: Counter[str] = field(default_factory=Counter[str])
+    _is_temporal_broken: bool = False
     _mending: set["asyncio.Task[None]"] = field(default_factory=set["asyncio.Task[None]"])
     _frozen_backends: set[int] = field(default_factory=set[int])
 
@@ -84,7 +90,31 @@ class Faults:
             "delay": lambda: self._with_link(self._delay),
             "partition": self._partition,
             "restart_postgres": self._restart_postgres,
+            "kill_temporal": lambda: self._break_temporal(TemporalServer.kill, TemporalServer.start, (0, 5)),
+            "restart_temporal": lambda: self._break_temporal(TemporalServer.stop, TemporalServer.start, (0, 5)),
+            "freeze_temporal": lambda: self._break_temporal(TemporalServer.freeze, TemporalServer.thaw, (1, 9)),
         }
+
+    async def _break_temporal(
+        self,
+        breaks: Callable[[TemporalServer], None],
+        mends: Callable[[TemporalServer], None],
+        seconds: tuple[int, int],
+    ) -> bool:
+        """Take the Temporal server away for a while; one such fault at a time."""
+        if self.temporal is None or self._is_temporal_broken:
+            return False
+        self._is_temporal_broken = True
+        await asyncio.to_thread(breaks, self.temporal)
+        self._later(self._mend_temporal(self.temporal, mends, self.rng.uniform(*seconds)))
+        return True
+
+    async def _mend_temporal(
+        self, temporal: TemporalServer, mends: Callable[[TemporalServer], None], seconds: float
+    ) -> None:
+        await asyncio.sleep(seconds)
+        await asyncio.to_thread(mends, temporal)
+        self._is_temporal_broken = False
 
     def _later(self, mend: Awaitable[None]) -> None:
         task = asyncio.ensure_future(mend)

@@ -14,6 +14,7 @@ from routines_core.logging import configure_logging
 from routines_core.settings import load_settings
 from routines_engine.runs.services import RunServices
 from routines_engine.runs.worker import run_worker
+from routines_engine.temporal.program import run_temporal_worker
 
 secret = RunServices.secret
 
@@ -32,4 +33,5 @@ if __name__ == "__main__":
     settings = load_settings()
     configure_logging(settings.log_format)
     assert settings.database_url
-    asyncio.run(run_worker(settings, settings.database_url, modules=["chaos_activities"]))
+    run = run_temporal_worker if settings.engine == "temporal" else run_worker
+    asyncio.run(run(settings, settings.database_url, modules=["chaos_activities"]))
