@@ -38,6 +38,8 @@ TEMPORAL_WEIGHTS = {"kill_temporal": 3, "restart_temporal": 2, "freeze_temporal"
 FREEZE_SECONDS = (3.5, 6.0)
 """Longer than both the lease and the session timeout."""
 
+ServerAct = Callable[[TemporalServer], None]
+
 
 @dataclass
 class Faults:
@@ -95,12 +97,7 @@ class Faults:
             "freeze_temporal": lambda: self._break_temporal(TemporalServer.freeze, TemporalServer.thaw, (1, 9)),
         }
 
-    async def _break_temporal(
-        self,
-        breaks: Callable[[TemporalServer], None],
-        mends: Callable[[TemporalServer], None],
-        seconds: tuple[int, int],
-    ) -> bool:
+    async def _break_temporal(self, breaks: ServerAct, mends: ServerAct, seconds: tuple[int, int]) -> bool:
         """Take the Temporal server away for a while; one such fault at a time."""
         if self.temporal is None or self._is_temporal_broken:
             return False
@@ -109,9 +106,7 @@ class Faults:
         self._later(self._mend_temporal(self.temporal, mends, self.rng.uniform(*seconds)))
         return True
 
-    async def _mend_temporal(
-        self, temporal: TemporalServer, mends: Callable[[TemporalServer], None], seconds: float
-    ) -> None:
+    async def _mend_temporal(self, temporal: TemporalServer, mends: ServerAct, seconds: float) -> None:
         await asyncio.sleep(seconds)
         await asyncio.to_thread(mends, temporal)
         self._is_temporal_broken = False

@@ -14,7 +14,6 @@ from routines_core.logging import configure_logging
 from routines_core.settings import load_settings
 from routines_engine.runs.services import RunServices
 from routines_engine.runs.worker import run_worker
-from routines_engine.temporal.program import run_temporal_worker
 
 secret = RunServices.secret
 
@@ -33,5 +32,7 @@ if __name__ == "__main__":
     settings = load_settings()
     configure_logging(settings.log_format)
     assert settings.database_url
-    run = run_temporal_worker if settings.engine == "temporal" else run_worker
+    run = run_worker
+    if settings.engine == "temporal":
+        from routines_engine.temporal.program import run_temporal_worker as run
     asyncio.run(run(settings, settings.database_url, modules=["chaos_activities"]))

@@ -1,4 +1,4 @@
-"""No input or output of a run enters Temporal's history or files."""
+"""Nothing that a step reads or writes enters Temporal's history or files, nor the name of a step."""
 
 import asyncio
 from collections.abc import Generator
@@ -19,7 +19,8 @@ from support.working import run_of, task_of, until_ended, workflow_of
 SECRET = "canary-of-the-secret"
 PARAM = "canary-of-the-init-param"
 STATIC = "canary-of-the-static-value"
-STEP = "a-step-that-is-seen"
+STEP = "a-step"
+TASK = "a-task-that-is-seen"
 
 
 class Anything(msgspec.Struct):
@@ -53,7 +54,9 @@ async def test_no_value_of_a_run_enters_temporals_history_or_files(
     }
     made: dict[str, int] = {}
     for last in ("exit", "blurt"):
-        task = await task_of(connection, last, workflow_of((STEP, steps[STEP]), (last, steps[last]), p=PARAM))
+        task = await task_of(
+            connection, f"{TASK}-{last}", workflow_of((STEP, steps[STEP]), (last, steps[last]), p=PARAM)
+        )
         made[last] = await run_of(connection, task, p=PARAM)
         await give(connection, made[last], "TOKEN", SECRET)
     dumps: list[bytes] = []
@@ -63,7 +66,7 @@ async def test_no_value_of_a_run_enters_temporals_history_or_files(
             assert status == "failed"
             assert error
             assert SECRET not in error
-            handle = temporal.get_workflow_handle(await temporal_id_of(connection, run, last))
+            handle = temporal.get_workflow_handle(await temporal_id_of(connection, run, f"{TASK}-{last}"))
             async with asyncio.timeout(20):
                 await asyncio.gather(handle.result(), return_exceptions=True)
             history = await handle.fetch_history()
@@ -75,5 +78,5 @@ async def test_no_value_of_a_run_enters_temporals_history_or_files(
     ]
     dumps.append(temporal_server.stored())
     for dump in dumps:
-        assert STEP.encode() in dump  # the dump does show what Temporal stores
-        assert [canary for canary in (SECRET, PARAM, STATIC, "********") if canary.encode() in dump] == []
+        assert TASK.encode() in dump  # the dump does show what Temporal stores
+        assert [canary for canary in (SECRET, PARAM, STATIC, STEP, "********") if canary.encode() in dump] == []
