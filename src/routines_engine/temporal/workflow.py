@@ -26,8 +26,8 @@ RETRY_LOST_WORKERS = RetryPolicy(
 )
 """Retries activities whose worker was lost. A run that fails does not fail its activity: it returns a verdict."""
 ONCE = RetryPolicy(maximum_attempts=1)
-TWICE = RetryPolicy(initial_interval=timedelta(seconds=0.2), maximum_attempts=2)
-"""For a worker that goes on with a run while Temporal was away, and did not hear its heartbeats."""
+ANSWER_SECONDS = 10.0
+"""How long a worker that goes on with a run may not ask for tasks: it may pause so long after an outage of Temporal."""
 QUICK_SHARE = 0.2
 """How much of the time after which a worker counts as lost a run may take without heartbeats."""
 CLOSE_SHARE = 0.6
@@ -85,17 +85,17 @@ class RunInTemporal:
             return _again_unless_cancelled(error)
 
     async def _hold(self, task_queue: str) -> RunVerdict:
-        """Wait for the worker that goes on with the run."""
+        """Wait for the worker that goes on with the run. If Temporal did not hear its heartbeats, ask it again."""
         try:
             return await workflow.execute_activity(
                 HOLD,
                 self._call,
                 task_queue=task_queue,
                 result_type=RunVerdict,
-                schedule_to_start_timeout=timedelta(seconds=self._job.lease_seconds),
+                schedule_to_start_timeout=timedelta(seconds=ANSWER_SECONDS),
                 start_to_close_timeout=timedelta(seconds=self._job.seconds),
                 heartbeat_timeout=timedelta(seconds=self._job.lease_seconds),
-                retry_policy=TWICE,
+                retry_policy=RETRY_LOST_WORKERS,
             )
         except ActivityError as error:
             return _again_unless_cancelled(error)
