@@ -1,4 +1,4 @@
-"""FlowWorkflow: the interpreter of a task's workflow, driven by both engines.
+"""FlowWorkflow: the interpreter of a task's workflow, the same on both engines.
 
 Pure and deterministic. It decides which step comes next, how often a step is tried and what ends the run, and knows
 nothing about inputs and outputs. Whatever takes time or is not deterministic is left to its `StepRunner`.
@@ -54,7 +54,7 @@ class Outline:
 
 
 class StepRunner(Protocol):
-    """Carries out what FlowWorkflow decides: in this process, or as Temporal activities."""
+    """Carries out what FlowWorkflow decides."""
 
     async def try_step(self, position: int, name: str, attempt: int) -> Verdict:
         """Attempt a step once. Its record is stored on return."""
