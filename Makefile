@@ -73,7 +73,7 @@ nightly: matrix  ## Other versions of Postgres, hostile settings, ten times as m
 isolation: $(DEV)  ## Run every attack of one tenant on another; needs a quiet machine
 	ROUTINES_ISOLATION=all $(BIN)/pytest tests/isolation
 
-chaos: $(DEV)  ## Inject faults for MINUTES (3), with ATTACKS=1 under attack, with ENGINE=temporal there, then check that the tests catch every mutant
+chaos: $(DEV)  ## Inject faults for MINUTES (3), with ATTACKS=1 under attack, with ENGINE=temporal on Temporal, then check that the tests catch every mutant
 	PYTHONPATH=tests $(BIN)/python -m chaos.driver --minutes $(or $(MINUTES),3) $(if $(ATTACKS),--attacks) $(if $(ENGINE),--engine $(ENGINE))
 	ROUTINES_CHAOS_MUTANTS=all $(BIN)/pytest tests/chaos --deselect tests/chaos/test_chaos.py
 

@@ -32,7 +32,7 @@ from routines_engine.runs.journal import WRITERS, Journal
 from routines_engine.runs.payloads import Payloads
 from routines_engine.runs.run_limits import RunLimitsCache
 from routines_engine.runs.services import RUN_CONNECTIONS, WorkerResources
-from routines_engine.sandbox.messages import Attempt, Ended, Payload
+from routines_engine.sandbox.messages import Ended, Payload
 from routines_engine.sandbox.pool import ProcessPool
 from routines_engine.sandbox.process import Limits
 from routines_engine.webhooks.deliveries import run_deliveries
@@ -70,10 +70,8 @@ class Executor(Protocol):
         """End every workflow at once."""
         ...
 
-    async def run(
-        self, collection_id: int, handler: RunHost, payload: Payload, attempt: Attempt | None = None
-    ) -> Ended:
-        """Run a workflow, or one attempt of a step, and return how it ended.
+    async def run(self, collection_id: int, handler: RunHost, payload: Payload) -> Ended:
+        """Run a workflow and return how it ended.
 
         Raises:
             RunDiedError: It ended every process that it was given to.

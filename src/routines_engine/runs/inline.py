@@ -10,7 +10,7 @@ from routines_core.json_numbers import loads
 from routines_engine.runs.host import RunHost
 from routines_engine.sandbox.budget import Budget
 from routines_engine.sandbox.child import recorded
-from routines_engine.sandbox.messages import Attempt, Ended, Payload
+from routines_engine.sandbox.messages import Ended, Payload
 from routines_engine.steps.stepper import Stepper
 from routines_workflow.activity import Child, ChildResult, Found
 
@@ -50,10 +50,8 @@ class InlineExecutor:
     async def close(self) -> None:
         """Do nothing: there is nothing to end."""
 
-    async def run(
-        self, collection_id: int, handler: RunHost, payload: Payload, attempt: Attempt | None = None
-    ) -> Ended:
-        """Run a workflow, or one attempt of a step, and return how it ended: see ProcessPool."""
+    async def run(self, collection_id: int, handler: RunHost, payload: Payload) -> Ended:
+        """Run a workflow and return how it ended: see ProcessPool."""
         del collection_id
         run = handler.record.services.claimed.run.id
         budget = Budget(payload)
@@ -78,14 +76,10 @@ class InlineExecutor:
             allow_private=payload.allow_private,
         )
         try:
-            if attempt is None:
-                await stepper.run()
-                return Ended(run)
-            await stepper.begin()
-            verdict = await stepper.try_step(attempt.position, attempt.step, attempt.number)
+            await stepper.run()
         except (RoutinesError, InvalidError) as error:
             return Ended(run, str(error))
-        return Ended(run, verdict=(verdict.status, verdict.wait_seconds))
+        return Ended(run)
 
 
 def _decoded(text: str | bytes) -> dict[str, Any]:

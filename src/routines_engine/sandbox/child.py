@@ -260,9 +260,7 @@ class ProcessStepper(Stepper):
 
     async def _held_off(self) -> Verdict:
         """See Stepper; the worker makes the same attempt again later, perhaps in another process."""
-        if self._start.attempt is None:
-            raise LongWait(OWN_TROUBLE_SECONDS)
-        return await super()._held_off()
+        raise LongWait(OWN_TROUBLE_SECONDS)
 
     async def _write_checkpoint(self, record: StepRecord) -> None:
         step = recorded(record)
@@ -318,7 +316,8 @@ class StepProcess:
 
     async def _run(self, start: Start) -> None:
         try:
-            ended = Ended(start.run, verdict=await self._do(start))
+            await ProcessStepper(self._calls, self._progress, self._plans, start).run()
+            ended = Ended(start.run)
         except LongWait as wait:
             ended = Ended(start.run, wait_seconds=wait.seconds)
         except MemoryError:
@@ -330,15 +329,6 @@ class StepProcess:
         except Exception as broken:  # noqa: BLE001 - every error must end the run; its text may contain secrets
             ended = Ended(start.run, f"internal error: {type(broken).__name__}", is_internal=True)
         self._channel.send(ended)
-
-    async def _do(self, start: Start) -> tuple[str, float] | None:
-        stepper = ProcessStepper(self._calls, self._progress, self._plans, start)
-        if start.attempt is None:
-            await stepper.run()
-            return None
-        await stepper.begin()
-        verdict = await stepper.try_step(start.attempt.position, start.attempt.step, start.attempt.number)
-        return verdict.status, verdict.wait_seconds
 
 
 def limit_memory(limit_bytes: int) -> None:

@@ -112,19 +112,17 @@ class Attempt(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Start(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """Worker to process: run this workflow, or one attempt of one of its steps.
+    """Worker to process: run this workflow.
 
     Attributes:
         run: Names the run on this connection.
         place: Where the process notes the attempt that is in progress.
-        attempt: The attempt to make, after which the worker decides what comes next; None for the whole workflow.
         death: Set when an attempt of this run ended its process before.
     """
 
     run: int
     place: int
     payload: Payload
-    attempt: Attempt | None = None
     death: Death | None = None
 
 
@@ -196,18 +194,16 @@ class AwaitChild(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 class Ended(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """Process to worker: what was asked for has ended, or waits so long that it gives up its place.
+    """Process to worker: the run has ended, or waits so long that it gives up its place.
 
     Attributes:
-        error: Why the run failed, masked; None if it completed, or goes on after an attempt.
-        verdict: What came of the attempt that was asked for, as (status, wait_seconds).
+        error: Why the run failed, masked; None if it completed.
         wait_seconds: How long the run waits for the next attempt of a step; None if it has ended.
         is_internal: The process met an error that is not the workflow's fault.
     """
 
     run: int
     error: str | None = None
-    verdict: tuple[str, float] | None = None
     wait_seconds: float | None = None
     is_internal: bool = False
 

@@ -76,10 +76,8 @@ class ProcessPool:
         self._is_closed = True
         await asyncio.gather(*(process.close() for process in list(self._processes)))
 
-    async def run(
-        self, collection_id: int, handler: RunHandler, payload: Payload, attempt: Attempt | None = None
-    ) -> Ended:
-        """Run a workflow, or one attempt of a step, and return how it ended.
+    async def run(self, collection_id: int, handler: RunHandler, payload: Payload) -> Ended:
+        """Run a workflow and return how it ended.
 
         If its process ends first, the run starts again from its last checkpoint, in a process of its own. A step that
         ends that process too gets another one, which only records the failure and follows the step's retry policy.
@@ -96,7 +94,7 @@ class ProcessPool:
             process = await self._process_for(collection_id, is_alone=is_alone)
             handler.placed(is_alone=is_alone)
             try:
-                return await process.run(handler, payloads.pop(), attempt, death)
+                return await process.run(handler, payloads.pop(), death)
             except ProcessGoneError as gone:
                 if self._is_closed:
                     raise asyncio.CancelledError from None

@@ -253,9 +253,7 @@ class StepProcessHandle:
         """Whether it has stopped what was cancelled. Until then it may still be busy with it."""
         return self._last_pong >= self._settling_ping
 
-    async def run(
-        self, handler: RunHandler, payload: Payload, attempt: Attempt | None = None, death: Death | None = None
-    ) -> Ended:
+    async def run(self, handler: RunHandler, payload: Payload, death: Death | None = None) -> Ended:
         """Do what is asked and return how it ended; cancelling stops it.
 
         Raises:
@@ -268,7 +266,7 @@ class StepProcessHandle:
         if len(self.runs) == 1 and self.is_settled:
             self._ponged_at = time.monotonic()
         try:
-            self._channel.send(Start(number, place, payload, attempt, death))
+            self._channel.send(Start(number, place, payload, death))
             del payload
             return await entry.ended
         except (Exception, asyncio.CancelledError):

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from routines_core.errors import InvalidError
-from routines_engine.sandbox.messages import Attempt, ChildEnded, Ended, Payload, RecordedStep
+from routines_engine.sandbox.messages import ChildEnded, Payload, RecordedStep
 from routines_engine.sandbox.pool import ProcessPool, RunDiedError
 from routines_engine.sandbox.process import CALLS_AT_ONCE, Limits, StepProcessHandle, _cpu_seconds
 from support.flows import RUN_ID
@@ -310,14 +310,6 @@ async def test_a_process_whose_cancelled_run_has_stopped_is_free_for_other_colle
         task.cancel()
         async with asyncio.timeout(20):
             assert await run(processes, Handler(one("text_echo", text="x")), 2) is None
-
-
-async def test_one_attempt_of_one_step_returns_its_verdict() -> None:
-    handler = Handler(steps(first={"activity": "text_echo", "text": "x"}, it={"activity": "text_echo", "text": "y"}))
-    async with pool() as processes:
-        ended = await processes.run(1, handler, handler.payload(), Attempt(1, "it", 1))
-    assert ended == Ended(ended.run, None, ("completed", 0.0))
-    assert handler.story == [("it", "running", 1), ("it", "completed", 1)]
 
 
 async def test_the_processes_end_with_the_pool() -> None:
