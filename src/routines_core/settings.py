@@ -16,7 +16,9 @@ from routines_core.errors import ConfigurationError
 class Settings(BaseSettings):
     """The settings of all programs; each alias is the name of an environment variable."""
 
-    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True)
+    # The names of fields are for code. With this prefix no variable can have one: without it, HOST, PORT and
+    # TEMPORAL_ADDRESS, which are meant for other programs, would be taken for settings.
+    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True, env_prefix="=")
 
     database_url: str | None = Field(default=None, alias="DATABASE_URL", repr=False)
     """URL of the Postgres database; None: the embedded server of the data directory."""

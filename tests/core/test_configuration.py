@@ -30,6 +30,14 @@ def test_the_page_lists_every_variable_with_its_default() -> None:
     assert documented() == {str(field.alias): spelled(field.default) for field in fields}
 
 
+def test_variables_named_like_a_field_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOST", "PORT", "FILES", "TEMPORAL_ADDRESS", "TEMPORAL_API_KEY"):
+        monkeypatch.setenv(name, "1234")
+    settings = load_settings()
+    assert not settings.model_fields_set & {"host", "port", "files", "temporal_address", "temporal_api_key"}
+    assert Settings(port=99).port == 99
+
+
 def test_an_empty_token_or_port_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROUTINES_METRICS_TOKEN", "")
     monkeypatch.setenv("ROUTINES_METRICS_PORT", "")
