@@ -24,6 +24,9 @@ from support.working import run_of, task_of, until, until_ended, workflow_of
 ECHO = workflow_of(("one", {"activity": "text_echo", "text": "hi"}))
 
 
+SLOT = "RoutinesScheduledFor BETWEEN '2026-05-04T08:59:59Z' AND '2026-05-04T09:00:01Z'"
+
+
 async def found(temporal: Client, query: str) -> list[str]:
     """Return the ids of the workflows that a query finds, once there are any: the list lags behind."""
     async with asyncio.timeout(20):
@@ -51,7 +54,7 @@ async def test_a_run_is_found_in_temporal_by_its_collection_task_routine_trigger
     }
     assert await found(temporal, "RoutinesRoutine = 'mornings'") == [scheduled]
     assert await found(temporal, "RoutinesTrigger = 'api'") == [by_hand]
-    assert await found(temporal, "RoutinesScheduledFor = '2026-05-04T09:00:00Z'") == [scheduled]
+    assert await found(temporal, SLOT) == [scheduled]
     seen = await temporal.get_workflow_handle(scheduled).describe()
     assert await seen.static_summary() == "my-org/report by mornings for 2026-05-04 09:00 UTC"
     link = f"[Run {run}](https://routines.example.com/console/#/runs/report/{run})"

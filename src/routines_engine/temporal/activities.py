@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import structlog
 from temporalio import activity
@@ -41,8 +41,6 @@ BEATS = 4
 """Heartbeats within the time after which Temporal counts a worker as lost."""
 CANCELLED = "cancelled in Temporal"
 """The error of a run that was cancelled there."""
-
-Answer = TypeVar("Answer")
 
 log = structlog.get_logger("temporal")
 
@@ -281,11 +279,19 @@ def _stopping() -> ApplicationError:
     )
 
 
-async def _beating(work: Coroutine[Any, Any, Answer]) -> Answer:
-    """Return the result of `work`, and send heartbeats to Temporal until then."""
+async def _beating(work: Coroutine[Any, Any, RunVerdict]) -> RunVerdict:
+    """Return the result of `work`, and send heartbeats to Temporal until then.
+
+    Raises:
+        ApplicationError: The worker is stopping.
+    """
     beating = asyncio.create_task(_beat())
     try:
         return await work
+    except asyncio.CancelledError:
+        if activity.is_worker_shutdown():
+            raise _stopping() from None
+        return RunVerdict(AGAIN)  # Temporal has given the activity up, and hears no verdict
     finally:
         beating.cancel()
 

@@ -14,7 +14,6 @@ from temporalio.worker import (
     PollerBehaviorSimpleMaximum,
     UnsandboxedWorkflowRunner,
     Worker,
-    WorkerConfig,
     WorkerDeploymentConfig,
 )
 
@@ -180,7 +179,9 @@ class TemporalWorker(WorkerBase):
             activity_task_poller_behavior=PollerBehaviorSimpleMaximum(POLLERS),
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=STICKY_SECONDS),
             deployment_config=_deployment_of(self.settings),
-            **self._common(),
+            identity=self.name,
+            max_heartbeat_throttle_interval=timedelta(seconds=min(5.0, self.settings.lease_seconds / 4)),
+            graceful_shutdown_timeout=timedelta(0),
         )
 
     def _holding_worker(self, client: Client) -> Worker:
@@ -191,11 +192,6 @@ class TemporalWorker(WorkerBase):
             activities=[self._activities.hold],
             max_concurrent_activities=MOST_HELD,
             activity_task_poller_behavior=PollerBehaviorSimpleMaximum(POLLERS),
-            **self._common(),
-        )
-
-    def _common(self) -> WorkerConfig:
-        return WorkerConfig(
             identity=self.name,
             max_heartbeat_throttle_interval=timedelta(seconds=min(5.0, self.settings.lease_seconds / 4)),
             graceful_shutdown_timeout=timedelta(0),
