@@ -2,9 +2,11 @@
 
 -- name: find_trajectory
 -- One run, with as much of its steps as `total_bytes` allow. The view's own column `steps` is not used, so it is not computed.
+-- Null temporal_ui: there is no link to Temporal.
 SELECT trajectory_id, workflow_id, run_id, name, status, created, updated, created_at, started_at, ended_at,
        init_params, step_configs, shown.steps, total_steps, completed_steps, labels, error, triggered_by_routine_id,
        scheduled_for, trigger, webhook_url, parent_trajectory_id, parent_name, children,
+       %(temporal_ui)s::text || '/workflows/' || replace(temporal_id, '/', chr(37) || '2F') AS temporal_url,
        shown.is_truncated AS truncated
 FROM routines.trajectory_details
 CROSS JOIN LATERAL routines.steps_shown(trajectory_id, %(total_bytes)s::integer, %(total_bytes)s::integer,
@@ -73,7 +75,7 @@ page AS (
 SELECT trajectory_id, workflow_id, run_id, name, status, created, updated, created_at, started_at, ended_at,
        CASE WHEN fits THEN init_params ELSE '{}' END AS init_params, CASE WHEN fits THEN step_configs ELSE '{}' END AS step_configs,
        CASE WHEN fits THEN steps ELSE '{}' END AS steps, total_steps, completed_steps, labels, error, triggered_by_routine_id,
-       scheduled_for, trigger, webhook_url, parent_trajectory_id, parent_name, '[]'::json AS children,
+       scheduled_for, trigger, webhook_url, parent_trajectory_id, parent_name, '[]'::json AS children, NULL::text AS temporal_url,
        is_truncated OR NOT fits AS truncated
 FROM (
     SELECT trajectory_id, workflow_id, run_id, name, status, created, updated, created_at, started_at, ended_at, init_params,

@@ -116,7 +116,9 @@ CREATE VIEW routines.trajectory_details WITH (security_invoker = true) AS
            (SELECT coalesce(json_agg(json_build_object('trajectory_id', children.id, 'name', routines.run_name(children),
                                                        'status', children.status) ORDER BY children.id), '[]')
             FROM (SELECT * FROM routines.trajectories AS started WHERE started.parent_id = trajectories.id
-                  ORDER BY id LIMIT 1000) AS children) AS children
+                  ORDER BY id LIMIT 1000) AS children) AS children,
+           CASE engine WHEN 'temporal' THEN first_workflow_id || '/' || routines.run_id(trajectories.id, trajectories.created_at, nonce)
+           END AS temporal_id
     FROM routines.trajectories
     JOIN routines.task_versions ON task_versions.task_id = trajectories.task_id
                                 AND task_versions.version = trajectories.task_version
@@ -151,6 +153,7 @@ COMMENT ON COLUMN routines.trajectory_details.trigger IS 'schedule, run-now or a
 COMMENT ON COLUMN routines.trajectory_details.webhook_url IS 'Receives a webhook when it has ended; null for none.';
 COMMENT ON COLUMN routines.trajectory_details.parent_trajectory_id IS 'The run whose step started it; null for none.';
 COMMENT ON COLUMN routines.trajectory_details.parent_name IS 'collection/task of that run.';
+COMMENT ON COLUMN routines.trajectory_details.temporal_id IS 'Its id in Temporal; null if it was not executed there.';
 COMMENT ON COLUMN routines.trajectory_details.children IS 'The first 1,000 runs that its steps started, oldest first: [{trajectory_id, name, status}].';
 
 -- A step ends in the statement that starts the next one, at the same moment, so its end is ranked first.

@@ -142,6 +142,8 @@ class Settings(BaseSettings):
     """Host and port where a worker serves the metrics of Temporal's SDK; None: nowhere."""
     public_url: str | None = Field(default=None, pattern="^https?://", alias="ROUTINES_PUBLIC_URL")
     """Where people reach the API and its console; None: Temporal shows no links to runs."""
+    temporal_ui: str | None = Field(default=None, pattern="^https?://.*[^/]$", alias="ROUTINES_TEMPORAL_UI")
+    """Address of the namespace in Temporal's UI, without a slash at its end; None: runs have no links to Temporal."""
     webhook_allow_private: bool = Field(default=False, alias="ROUTINES_WEBHOOK_ALLOW_PRIVATE")
     """Whether webhooks and HTTP steps may reach loopback and private addresses."""
 
@@ -183,6 +185,7 @@ class Settings(BaseSettings):
         "temporal_deployment",
         "temporal_metrics",
         "public_url",
+        "temporal_ui",
         mode="before",
     )
     @classmethod

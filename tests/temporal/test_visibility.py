@@ -3,6 +3,7 @@
 import asyncio
 import urllib.request
 from importlib.metadata import version
+from urllib.parse import quote
 
 import pytest
 from temporalio.api.operatorservice.v1 import RemoveSearchAttributesRequest
@@ -13,10 +14,12 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from routines_core.db import Connection
+from routines_core.db.keys import parse_token
 from routines_core.db.tick import tick
+from routines_core.db.trajectories import find_trajectory
 from routines_engine.temporal import search_attributes
 from routines_engine.temporal.search_attributes import TYPES, register
-from support.rows import CATCHUP, Database, at, make_routine, value
+from support.rows import CATCHUP, Database, at, make_key, make_routine, value
 from support.service import free_port
 from support.temporal_working import temporal_id_of, temporal_working
 from support.working import run_of, task_of, until, until_ended, workflow_of
@@ -62,6 +65,27 @@ async def test_a_run_is_found_in_temporal_by_its_collection_task_routine_trigger
     assert await (await temporal.get_workflow_handle(by_hand).describe()).static_summary() == "my-org/report (api)"
 
 
+async def test_the_api_and_its_clients_get_a_link_to_a_run_on_temporal(
+    connection: Connection, database: Database, temporal: Client
+) -> None:
+    task = await task_of(connection, "t", ECHO)
+    on_temporal = await run_of(connection, task)
+    async with temporal_working(database.url, temporal):
+        assert await until_ended(connection, on_temporal) == ("completed", None)
+    not_on_temporal = await run_of(connection, task)
+    key = parse_token(await make_key(connection, "my-org")).key_id
+    where = {"key_id": key, "task": "t"}
+
+    async def link_of(run: int, ui: str | None) -> str | None:
+        return (await find_trajectory(connection, **where, trajectory_id=run, temporal_ui=ui)).temporal_url
+
+    ui = "https://temporal.example.com/namespaces/routines"
+    temporal_id = quote(await temporal_id_of(connection, on_temporal, "t"), safe="")
+    assert await link_of(on_temporal, ui) == f"{ui}/workflows/{temporal_id}"
+    assert await link_of(on_temporal, None) is None
+    assert await link_of(not_on_temporal, ui) is None
+
+
 async def test_a_namespace_without_the_attributes_has_its_runs_without_them(
     connection: Connection, database: Database, temporal: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,7 +121,9 @@ async def test_workers_of_a_deployment_execute_runs_once_their_version_is_the_cu
         await make_current(temporal, "routines")
         run = await run_of(connection, task)
         assert await until_ended(connection, run) == ("completed", None)
-        seen = await temporal.get_workflow_handle(await temporal_id_of(connection, run, "t")).describe()
+        handle = temporal.get_workflow_handle(await temporal_id_of(connection, run, "t"))
+        assert await handle.result() == "completed"
+        seen = await handle.describe()
     found = seen.raw_description.workflow_execution_info.versioning_info
     assert found.deployment_version.build_id == version("routines")
 

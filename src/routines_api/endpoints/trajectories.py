@@ -99,7 +99,13 @@ async def get_trajectory(task: str, trajectory_id: str, door: Door) -> Response[
     auth = await door.admit()
     async with door.open(auth) as caller:
         run = id_of(trajectory_id)
-        found = await find_trajectory(caller.connection, key_id=caller.key_id, task=task, trajectory_id=run)
+        found = await find_trajectory(
+            caller.connection,
+            key_id=caller.key_id,
+            task=task,
+            trajectory_id=run,
+            temporal_ui=door.services.settings.temporal_ui,
+        )
     if not found.truncated:
         return Response(found)
     async with large_answer(door, auth) as caller:

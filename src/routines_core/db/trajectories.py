@@ -49,6 +49,7 @@ class Trajectory(msgspec.Struct, frozen=True, omit_defaults=True):
         parent_name: The `collection/task` of that run.
         children: The first 1,000 runs that its steps started, each as `{trajectory_id, name, status}`; absent if there
             are none, and in lists.
+        temporal_url: The run in Temporal's UI; absent if it was not executed there, in lists, and without the setting.
         truncated: True if something was left out for its size; otherwise the field is absent. An affected step
             also has `truncated`, with {} as its inputs and null as its outputs.
     """
@@ -77,6 +78,7 @@ class Trajectory(msgspec.Struct, frozen=True, omit_defaults=True):
     parent_trajectory_id: int | None = None
     parent_name: str | None = None
     children: list[Any] = []
+    temporal_url: str | None = None
     truncated: bool = False
 
 
@@ -197,8 +199,17 @@ _FIND_OF_KEY = Statement("trajectories.find_run_of_key", RunOfKey)
 _LIST_EVENTS = Statement("trajectories.list_events", RunEvent)
 
 
-async def find_trajectory(connection: Connection, *, key_id: int, task: str, trajectory_id: int) -> Trajectory:
+async def find_trajectory(
+    connection: Connection, *, key_id: int, task: str, trajectory_id: int, temporal_ui: str | None = None
+) -> Trajectory:
     """Return the run of this id. If its steps take more than SMALL_BYTES, the largest are truncated.
+
+    Args:
+        connection: To the database.
+        key_id: The key, which opens its collection.
+        task: The name of its task.
+        trajectory_id: The run.
+        temporal_ui: The address of the namespace in Temporal's UI; None for no link to it.
 
     Raises:
         NotFoundError: The task of this collection has no such run.
@@ -208,6 +219,7 @@ async def find_trajectory(connection: Connection, *, key_id: int, task: str, tra
         key_id=key_id,
         task=task,
         id=trajectory_id,
+        temporal_ui=temporal_ui,
         total_bytes=SMALL_BYTES,
         work_bytes=WORK_FACTOR * SMALL_BYTES,
     )

@@ -169,6 +169,7 @@ function details({ params: { task } }, run, routine) {
     run.parent_trajectory_id ? ["Parent", runLink(run.parent_name, run.parent_trajectory_id)] : null,
     run.children ? ["Children", h("ul", { class: "plain-list" }, run.children.map((each) =>
       h("li", {}, runLink(each.name, each.trajectory_id), " ", badge(each.status))))] : null,
+    run.temporal_url ? ["Temporal", h("a", { href: run.temporal_url, rel: "noreferrer" }, "Open in Temporal")] : null,
     ["Created", when(run.created_at)],
     ["Started", when(run.started_at, "not yet")],
     ["Ended", when(run.ended_at, "not yet")],
