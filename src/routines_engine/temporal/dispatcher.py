@@ -25,8 +25,8 @@ from routines_engine.temporal.connection import describe, probe
 from routines_engine.temporal.submission import Submitter
 from routines_engine.temporal.target import target_of
 
-BATCH = 100
-"""Maximum number of runs that are claimed at once."""
+MOST_SUBMITTING = 30
+"""Maximum number of runs that are being submitted at once. A slow server answers more of them too late to count."""
 POLL_SECONDS = 1.0
 """How long an idle dispatcher waits for a wakeup before it looks for pending runs anyway."""
 GATHER_SECONDS = 0.05
@@ -76,18 +76,21 @@ class Dispatcher:
         if client is None or not await self._answers(client):
             await wait_for_wakeup(self.wake, AWAY_SECONDS)
             return True
-        room = self.room()
+        room = self._room()
         dispatched = await self.resources.ask_once(lambda connection: self._claim(connection, room)) if room > 0 else []
         self.metrics.claimed(len(dispatched))
         for run in dispatched:
             self._begin_submitting(client, run)
         if dispatched:
-            await asyncio.sleep(GATHER_SECONDS if self.room() < self.settings.worker_concurrency / 2 else 0)
+            await asyncio.sleep(GATHER_SECONDS if self._room() < MOST_SUBMITTING / 2 else 0)
             return True
         if room > 0:
             await self.resources.ask_once(lambda connection: runs.request_wakeup(connection, worker=self.worker))
         await wait_for_wakeup(self.wake, POLL_SECONDS)
         return True
+
+    def _room(self) -> int:
+        return min(self.room(), MOST_SUBMITTING - len(self._submitting))
 
     async def close(self) -> None:
         """Submit nothing more. What is under way is settled by a reconciler."""
@@ -120,7 +123,7 @@ class Dispatcher:
                 return []
             claims = await runs.claim(
                 connection,
-                capacity=min(free, BATCH),
+                capacity=free,
                 worker=self.worker,
                 lease_seconds=self.settings.lease_seconds,
                 deadline_seconds=self.settings.run_deadline_seconds,
@@ -135,7 +138,11 @@ class Dispatcher:
         """Submit a run. The claim of whoever begins it records that Temporal has it."""
         task = asyncio.create_task(self._submit(client, run))
         self._submitting.add(task)
-        task.add_done_callback(self._submitting.discard)
+        task.add_done_callback(self._submitted)
+
+    def _submitted(self, task: "asyncio.Task[None]") -> None:
+        self._submitting.discard(task)
+        self.wake.set()
 
     async def _submit(self, client: Client, run: Submission) -> None:
         if await self.submitter.submit(client, run):
