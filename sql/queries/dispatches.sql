@@ -2,12 +2,10 @@
 -- current holder; if trajectories.fence differs, the run was taken from Temporal. Statements that lock both rows lock the
 -- trajectory first.
 
--- name: free_capacity
--- How many more runs this worker may dispatch: as many as it has room for, without those that wait in Temporal for any worker
--- to begin them, and no more than `most` runs in all. Null `most`: no such limit. Runs whose step waits for children do not
--- count, or they might wait forever.
-SELECT greatest(0, least(%(most)s::bigint - count(*), %(room)s::bigint - count(*) FILTER (WHERE sequence = 0))) AS free_capacity
-FROM routines.dispatches WHERE NOT waits;
+-- name: taking_capacity
+-- The number of runs dispatched to Temporal, and of those that wait there for a worker to begin them. Runs whose step waits for
+-- children do not count, or they might wait forever.
+SELECT count(*) AS runs, count(*) FILTER (WHERE sequence = 0) AS unbegun FROM routines.dispatches WHERE NOT waits;
 
 -- name: dispatch
 -- Runs in the transaction of the claim. From its commit on, the claimed runs belong to Temporal, even before Temporal knows

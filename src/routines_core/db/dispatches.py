@@ -91,11 +91,14 @@ class OpenDispatches(msgspec.Struct, frozen=True):
     unsubmitted: int
 
 
-class _FreeCapacity(msgspec.Struct):
-    free_capacity: int
+class TakingCapacity(msgspec.Struct, frozen=True):
+    """The number of runs dispatched to Temporal, and of those that no worker has begun; without waiting parents."""
+
+    runs: int
+    unbegun: int
 
 
-_FREE_CAPACITY = Statement("dispatches.free_capacity", _FreeCapacity)
+_TAKING_CAPACITY = Statement("dispatches.taking_capacity", TakingCapacity)
 _DISPATCH = Statement("dispatches.dispatch", Submission)
 _SUBMITTED = Statement("dispatches.submitted", NoRow)
 _TAKE = Statement("dispatches.take", Claim)
@@ -108,15 +111,9 @@ _GIVE_BACK = Statement("dispatches.give_back", GivenBack)
 _OPEN_DISPATCHES = Statement("dispatches.open_dispatches", OpenDispatches)
 
 
-async def free_capacity(connection: Connection, *, room: int, most: int | None) -> int:
-    """Return how many more runs a worker may dispatch.
-
-    Args:
-        connection: To the database.
-        room: How many more runs the worker could execute.
-        most: How many runs Temporal may have at once; None for no such limit.
-    """
-    return (await _FREE_CAPACITY.one(connection, room=room, most=most)).free_capacity
+async def taking_capacity(connection: Connection) -> TakingCapacity:
+    """Return how many runs Temporal has that take capacity of a worker, now or soon."""
+    return await _TAKING_CAPACITY.one(connection)
 
 
 def temporal_id(run: Claim) -> str:

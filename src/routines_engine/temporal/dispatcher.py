@@ -76,15 +76,15 @@ class Dispatcher:
         if client is None or not await self._answers(client):
             await wait_for_wakeup(self.wake, AWAY_SECONDS)
             return True
-        room = self._room()
-        dispatched = await self.resources.ask_once(lambda connection: self._claim(connection, room)) if room > 0 else []
+        has_room = self._room() > 0
+        dispatched = await self.resources.ask_once(self._claim) if has_room else []
         self.metrics.claimed(len(dispatched))
         for run in dispatched:
             self._begin_submitting(client, run)
         if dispatched:
             await asyncio.sleep(GATHER_SECONDS if self._room() < MOST_SUBMITTING / 2 else 0)
             return True
-        if room > 0:
+        if has_room:
             await self.resources.ask_once(lambda connection: runs.request_wakeup(connection, worker=self.worker))
         await wait_for_wakeup(self.wake, POLL_SECONDS)
         return True
@@ -115,11 +115,11 @@ class Dispatcher:
         self._answered_at = time.monotonic()
         return True
 
-    async def _claim(self, connection: Connection, room: int) -> list[Submission]:
+    async def _claim(self, connection: Connection) -> list[Submission]:
         """Claim runs, and record in the same transaction that they are dispatched."""
         async with connection.transaction():
-            free = await dispatches.free_capacity(connection, room=room, most=self.settings.temporal_open_runs)
-            if not free:
+            free = await self._free_capacity(connection)
+            if free <= 0:
                 return []
             claims = await runs.claim(
                 connection,
@@ -133,6 +133,12 @@ class Dispatcher:
         for run in claims:
             self._fair_share.note(run)
         return dispatched
+
+    async def _free_capacity(self, connection: Connection) -> int:
+        taking = await dispatches.taking_capacity(connection)
+        # The room is asked for afterwards: a run that is begun in between then counts twice, instead of not at all.
+        free, most = self._room() - taking.unbegun, self.settings.temporal_open_runs
+        return free if most is None else min(free, most - taking.runs)
 
     def _begin_submitting(self, client: Client, run: Submission) -> None:
         """Submit a run. The claim of whoever begins it records that Temporal has it."""
