@@ -3,6 +3,7 @@
 from importlib.util import find_spec
 
 from routines_core.db import Connection, dispatches
+from routines_core.distribution import how_to_install
 from routines_core.errors import ConfigurationError, RoutinesError
 from routines_core.settings import Settings
 
@@ -75,6 +76,4 @@ def _server(settings: Settings) -> str:
 
 def _require_sdk() -> None:
     if find_spec("temporalio") is None:
-        raise ConfigurationError(
-            "ROUTINES_ENGINE=temporal needs Temporal's Python SDK: pip install 'routines[temporal]'."
-        )
+        raise ConfigurationError(f"ROUTINES_ENGINE=temporal needs Temporal's Python SDK: {how_to_install('temporal')}.")

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ParamSpec, cast
 import click
 import uvloop
 
+from routines_core.distribution import DISTRIBUTION
 from routines_core.errors import NotFoundError, RoutinesError
 from routines_core.logging import reduce_tracebacks
 from routines_core.settings import Settings, load_settings
@@ -80,7 +81,7 @@ def _database_url(settings: Settings) -> str:
 
 
 @click.group()
-@click.version_option(package_name="routines")
+@click.version_option(package_name=DISTRIBUTION)
 def main() -> None:
     """A scheduler on Postgres that accounts for every slot of every routine."""
     reduce_tracebacks()

@@ -59,7 +59,7 @@ def test_without_the_sdk_it_says_what_to_install(database: Database) -> None:
     done = command(database, "-c", WITHOUT_SDK, "worker")
     assert done.returncode == 1
     assert done.stderr == (
-        "routines: ROUTINES_ENGINE=temporal needs Temporal's Python SDK: pip install 'routines[temporal]'.\n"
+        "routines: ROUTINES_ENGINE=temporal needs Temporal's Python SDK: pip install 'routines-scheduler[temporal]'.\n"
     )
 
 

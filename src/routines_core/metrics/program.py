@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from copy import copy
-from importlib.metadata import version
 
 from prometheus_client import (
     CollectorRegistry,
@@ -16,6 +15,7 @@ from prometheus_client import (
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from routines_core.distribution import installed_version
 from routines_core.log_stream import lost_lines
 from routines_core.metrics.loop_lag import LoopLag
 
@@ -47,7 +47,7 @@ class ProgramMetrics(Collector):
         built = Gauge(
             "routines_build_info", "Always 1; the version is a label.", ["program", "version"], registry=self.registry
         )
-        built.labels(program, version("routines")).set(1)
+        built.labels(program, installed_version()).set(1)
         self._loop_failures = Counter(
             "routines_process_loop_failures_total",
             "Times that a loop of the program failed and was tried again, by kind: away, refused, bug.",

@@ -8,6 +8,7 @@ import httpx
 import msgspec
 from msgspec import Meta
 
+from routines_core.distribution import how_to_install
 from routines_core.errors import InvalidError, RoutinesError
 from routines_core.guarded_http import guarded_client
 from routines_workflow.activity import StepContext, activity
@@ -194,7 +195,7 @@ def _litellm() -> Any:
     try:
         import litellm
     except ImportError:
-        raise InvalidError("language models need the extra llm: pip install 'routines[llm]'") from None
+        raise InvalidError(f"language models need the extra llm: {how_to_install('llm')}") from None
     package: Any = litellm
     package.telemetry = False
     package.suppress_debug_info = True
