@@ -1,16 +1,18 @@
 # One image for every program: `docker run routines api | ticker | worker | migrate | …`.
 # Pin it further where you can reach a registry: --build-arg PYTHON_IMAGE=python:VERSION@sha256:DIGEST
+# With extras: --build-arg EXTRAS="temporal s3"
 ARG PYTHON_IMAGE=python:3.13.11-slim-trixie
 
 FROM ${PYTHON_IMAGE} AS build
+ARG EXTRAS=""
 WORKDIR /build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/routines && python -m venv /opt/build
 # Dependencies get their own layer, so a change to the source does not reinstall them. Each file is checked against its hash,
 # and none is built from source.
-COPY requirements.lock requirements-build.lock ./
-RUN /opt/routines/bin/python -m pip install --require-hashes --only-binary :all: --requirement requirements.lock \
- && /opt/build/bin/python -m pip install --require-hashes --only-binary :all: --requirement requirements-build.lock
+COPY locks locks
+RUN /opt/routines/bin/python -m pip install --require-hashes --only-binary :all: $(printf ' --requirement locks/%s.lock' requirements $EXTRAS) \
+ && /opt/build/bin/python -m pip install --require-hashes --only-binary :all: --requirement locks/build.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY sql sql
 COPY src src

@@ -1,4 +1,4 @@
-"""The lock files hold the versions of constraints.txt with hashes, and nothing that names a place."""
+"""The files in locks/ hold the versions of constraints.txt with hashes, and nothing that names a place."""
 
 import re
 import tomllib
@@ -11,9 +11,14 @@ from packaging.utils import canonicalize_name
 from support.service import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+FOLDER = ROOT / "locks"
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+NOT_LOCKED = {"audit", "charts", "dev"}
+"""Extras for those who change the code: `make` installs them under constraints.txt."""
 LOCKS = {
     "requirements.lock": PROJECT["project"]["dependencies"],
-    "requirements-build.lock": PROJECT["build-system"]["requires"],
+    "build.lock": PROJECT["build-system"]["requires"],
+    **{f"{extra}.lock": needed for extra, needed in EXTRAS.items() if extra not in NOT_LOCKED},
 }
 NOT_ON_LINUX = {"colorama", "tzdata"}
 """Packages that are installed on Windows only, where CI does not run."""
@@ -27,7 +32,7 @@ def locked(path: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_a_lock_has_every_dependency_in_the_version_that_ci_tests(lock: str) -> None:
-    versions, tested = locked(ROOT / lock), locked(ROOT / "constraints.txt")
+    versions, tested = locked(FOLDER / lock), locked(ROOT / "constraints.txt")
     for dependency in map(Requirement, LOCKS[lock]):
         assert dependency.specifier.contains(versions[canonicalize_name(dependency.name)]), "run `make lock`"
     assert {name: tested.get(name) for name in versions if name not in NOT_ON_LINUX} == {
@@ -37,10 +42,25 @@ def test_a_lock_has_every_dependency_in_the_version_that_ci_tests(lock: str) -> 
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_every_package_of_a_lock_has_hashes_and_no_line_names_a_place(lock: str) -> None:
-    text = (ROOT / lock).read_text("utf-8")
+    text = (FOLDER / lock).read_text("utf-8")
     entry = r"[\w.-]+==[\w.]+( ; [^\\\n]+)? \\\n(    --hash=sha256:[0-9a-f]{64}( \\)?\n)+"
     assert re.fullmatch(f"({entry})+", text)
     assert not re.search(r"(?i)://|index|find-links", text)
+
+
+def test_there_is_a_lock_for_every_extra_and_no_other() -> None:
+    assert {path.name for path in FOLDER.iterdir()} == set(LOCKS)
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    [extras] = re.findall(r"^EXTRAS := (.*)$", makefile, re.MULTILINE)
+    assert set(extras.split()) == set(EXTRAS) - NOT_LOCKED
+
+
+def test_locks_agree_so_that_several_can_be_installed_together() -> None:
+    entries: dict[str, set[str]] = {}
+    for lock in LOCKS:
+        for entry in re.split(r"\n(?=\S)", (FOLDER / lock).read_text("utf-8").strip()):
+            entries.setdefault(entry.partition("==")[0], set()).add(re.sub(r" ; .*", " \\\\", entry, count=1))
+    assert {name for name, found in entries.items() if len(found) > 1} == set(), "run `make lock`"
 
 
 def test_the_image_installs_only_what_matches_a_hash() -> None:

@@ -1,8 +1,12 @@
-"""The wheel contains every package and its own sql/, so users install what was tested."""
+"""What is built is the same wherever it is built, and contains every package and its own sql/."""
 
+import hashlib
+import os
+import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -16,14 +20,45 @@ from support.service import ROOT, Service, wait_until
 pytestmark = pytest.mark.slow
 
 
+BUILT_FROM = ("src", "sql", "locks", "deploy")
+
+
+def build(source: Path, out: Path, **environment: str) -> None:
+    """Build as `make dist` does: the sdist from the sources, and the wheel from the sdist."""
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(source)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, **environment}, umask=0o077
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel from the checkout."""
-    out = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
-    subprocess.run(build, capture_output=True, check=True)
-    [built] = out.glob("routines-*.whl")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the checkout, and return the directory with the sdist and the wheel."""
+    out = tmp_path_factory.mktemp("dist")
+    build(ROOT, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def wheel(dist: Path) -> Path:
+    """Return the wheel."""
+    [built] = dist.glob("routines_scheduler-*.whl")
     return built
+
+
+def hash_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def install(wheel: Path, sha256: str, python: Path) -> subprocess.CompletedProcess[str]:
+    """Install the wheel if it has this hash."""
+    _, version, *_ = wheel.name.split("-")
+    wanted = wheel.with_name(f"{sha256}.txt")
+    wanted.write_text(f"routines-scheduler=={version} --hash=sha256:{sha256}\n")
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-index", "--no-deps"]
+    hashes = ["--require-hashes", "--find-links", str(wheel.parent), "--requirement", str(wanted)]
+    return subprocess.run([*pip, *hashes], capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +72,43 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("venv")
     venv.create(home, with_pip=False)
     python = home / "bin" / "python"
-    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-index", "--no-deps"]
-    subprocess.run([*pip, str(wheel)], check=True)
+    done = install(wheel, hash_of(wheel), python)
+    assert done.returncode == 0, done.stderr
     packages = sysconfig.get_path("purelib", vars={"base": str(home), "platbase": str(home)})
     (Path(packages) / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return home / "bin"
+
+
+def test_the_same_sources_give_the_same_files_byte_by_byte(dist: Path, tmp_path: Path) -> None:
+    source, again = tmp_path / "elsewhere" / "copy", tmp_path / "again"
+    for folder in BUILT_FROM:
+        # Files without their times and modes.
+        shutil.copytree(
+            ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"), copy_function=shutil.copyfile
+        )
+    for name in ("pyproject.toml", ".gitignore", "README.md", "LICENSE", "CHANGELOG.md"):
+        shutil.copyfile(ROOT / name, source / name)
+    build(source, again, TZ="Asia/Kathmandu", PYTHONHASHSEED="1", LC_ALL="C")
+    built = {path.name: hash_of(path) for path in dist.iterdir() if path.suffix in {".whl", ".gz"}}
+    assert len(built) == 2
+    assert {path.name: hash_of(path) for path in again.iterdir()} == built
+
+
+def test_a_wheel_with_another_hash_is_not_installed(wheel: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path, with_pip=False)
+    done = install(wheel, "0" * 64, tmp_path / "bin" / "python")
+    assert done.returncode != 0
+    assert "DO NOT MATCH THE HASHES" in done.stderr
+    assert not (tmp_path / "bin" / "routines").exists()
+
+
+def test_the_sdist_brings_the_locks_and_what_deploys_it_but_no_tests(dist: Path) -> None:
+    [sdist] = dist.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    for folder in ("locks", "deploy"):
+        assert {str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob("*") if path.is_file()} <= held
+    assert not [name for name in held if name.startswith(("tests/", "docs/"))]
 
 
 def test_the_wheel_contains_every_package_and_every_sql_file(wheel: Path) -> None:
