@@ -28,6 +28,7 @@ PROGRAMS = ("api", "ticker", "worker")
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))
 EXAMPLE = re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text("utf-8"), re.MULTILINE)
 PASSWORDS = {name: name.lower() for name in EXAMPLE if name.endswith("_PASSWORD")}
+IMAGES = {"POSTGRES_IMAGE", "PYTHON_IMAGE"}
 SECRETS = {*PASSWORDS, "ROUTINES_ENCRYPTION_KEYS"}
 
 
@@ -65,7 +66,17 @@ def test_a_service_has_its_own_login_and_only_the_secrets_it_needs(name: str, lo
 
 def test_every_variable_of_the_file_is_in_the_example() -> None:
     named = set(re.findall(r"\$\{(\w+)", (ROOT / "compose.yaml").read_text("utf-8")))
-    assert named - {"POSTGRES_IMAGE"} == set(EXAMPLE)
+    assert named - IMAGES == set(EXAMPLE)
+    assert set(re.findall(r"^# (\w+_IMAGE)=", (ROOT / ".env.example").read_text("utf-8"), re.MULTILINE)) == IMAGES
+
+
+def test_base_images_can_be_replaced_by_digests_without_a_change_of_the_files() -> None:
+    # The defaults of both files are the same, so that `docker build` and compose build the same image.
+    argument = service("api")["build"]["args"]["PYTHON_IMAGE"]
+    default = re.search(r"^ARG PYTHON_IMAGE=(.*)$", (ROOT / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+    assert default
+    assert argument == f"${{PYTHON_IMAGE:-{default[1]}}}"
+    assert service("postgres")["image"].startswith("${POSTGRES_IMAGE:-postgres:")
 
 
 def test_programs_run_confined_and_the_data_is_on_the_volume() -> None:
