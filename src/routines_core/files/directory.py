@@ -3,6 +3,7 @@
 import asyncio
 import os
 import secrets
+import stat
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -21,7 +22,10 @@ _LISTED_AT_ONCE = 1000
 
 
 class DirectoryStore:
-    """Keeps files below a directory, one folder per collection, readable by this account only."""
+    """Keeps files below a directory, one folder per collection, readable by this account only.
+
+    A directory with the setgid bit is shared: its group can read and delete files too, if the umask allows it.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -86,9 +90,9 @@ class DirectoryStore:
         for folder in self._root.glob("[0-9]*") if self._root.is_dir() else ():
             for file in folder.iterdir():
                 with suppress(FileNotFoundError):
-                    stat = file.stat()
-                    modified_at = datetime.fromtimestamp(stat.st_mtime, UTC)
-                    yield StoredFile(int(folder.name), file.name, modified_at, stat.st_size)
+                    found = file.stat()
+                    modified_at = datetime.fromtimestamp(found.st_mtime, UTC)
+                    yield StoredFile(int(folder.name), file.name, modified_at, found.st_size)
 
     def _folder(self, collection_id: int) -> Path:
         return self._root / str(int(collection_id))
@@ -115,8 +119,12 @@ def _read(path: Path, max_bytes: int | None) -> bytes:
 
 
 def _create(path: Path) -> int:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    """Create a file and its collection's folder, for this account, or for a group that shares the root (setgid)."""
+    root = path.parent.parent
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    is_shared = root.stat().st_mode & stat.S_ISGID
+    path.parent.mkdir(mode=0o770 if is_shared else 0o700, exist_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o660 if is_shared else 0o600)
 
 
 def _write_all(descriptor: int, piece: bytes) -> None:

@@ -1,6 +1,7 @@
 """Both file stores, a directory and a bucket on an S3-compatible server, behave in the same way."""
 
 import asyncio
+import os
 import re
 from collections.abc import AsyncIterator, Generator
 from pathlib import Path
@@ -130,6 +131,18 @@ async def test_files_in_a_directory_are_readable_by_this_account_only(tmp_path: 
     path = await open_file_store(Settings(data_dir=tmp_path)).save(1, "a", b"x")
     file = tmp_path / "files" / "1" / path
     assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+async def test_files_in_a_directory_of_a_group_can_be_read_and_deleted_by_it(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files").chmod(0o2770)
+    kept = os.umask(0o007)  # as in deploy/systemd
+    try:
+        path = await open_file_store(Settings(data_dir=tmp_path)).save(1, "a", b"x")
+    finally:
+        os.umask(kept)
+    file = tmp_path / "files" / "1" / path
+    assert (file.stat().st_mode & 0o7777, file.parent.stat().st_mode & 0o7777) == (0o660, 0o2770)
 
 
 async def test_files_saved_concurrently_get_different_paths(store: FileStore) -> None:
