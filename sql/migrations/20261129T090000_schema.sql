@@ -893,6 +893,8 @@ CREATE TABLE routines.trajectories (
     worker                  text,
     later_claims            jsonb CONSTRAINT trajectories_later_claims_is_array CHECK (jsonb_typeof(later_claims) = 'array'),
     first_workflow_id       text,
+    traceparent             text CONSTRAINT trajectories_traceparent_is_valid
+                            CHECK (traceparent ~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'),
     parent_id               bigint,
     parent_step             text,
     parent_attempt          integer,
@@ -978,6 +980,8 @@ COMMENT ON COLUMN routines.trajectories.worker IS
     'The last worker that claimed it: host and process; null while it waits for the next attempt of a step, until lease_expires_at.';
 COMMENT ON COLUMN routines.trajectories.later_claims IS
     'The newest 50 claims after the first, an array of {at, fence, crashes}; null if there were none.';
+COMMENT ON COLUMN routines.trajectories.traceparent IS
+    'The span of the request, step or tick that started it, if that was traced (W3C Trace Context).';
 COMMENT ON COLUMN routines.trajectories.first_workflow_id IS
     'Its workflow_id at the first claim; null if never claimed. Its id in Temporal begins with it and survives renaming or deleting the task.';
 COMMENT ON COLUMN routines.trajectories.parent_id IS 'The run whose step started it; null for none.';

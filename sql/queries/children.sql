@@ -41,9 +41,10 @@ replaced AS (
 ),
 started AS (
     INSERT INTO routines.trajectories (collection_id, task_id, task_version, trigger, init_params,
-                                       parent_id, parent_step, child_index, parent_attempt)
+                                       parent_id, parent_step, child_index, parent_attempt, traceparent)
     SELECT collection_id, id, version, 'api', init_params || %(init_params)s::jsonb,
-           %(parent_id)s::bigint, %(step)s::text, %(child_index)s::integer, %(attempt)s::integer
+           %(parent_id)s::bigint, %(step)s::text, %(child_index)s::integer, %(attempt)s::integer,
+           %(traceparent)s::text
     FROM task
     WHERE unknown_keys = '{}' AND (SELECT max(depth) FROM line) < %(max_depth)s::integer
       AND NOT EXISTS (SELECT FROM tree WHERE is_full)

@@ -99,7 +99,12 @@ claimed AS (
               next_attempt_at
 )
 SELECT claimed.id, fence, claimed.collection_id, routine_id, trajectory_id, url, event_id::text, failures, secret_id,
-       ciphertext, extract(epoch FROM (SELECT now FROM moment))::bigint AS timestamp
+       ciphertext, extract(epoch FROM (SELECT now FROM moment))::bigint AS timestamp,
+       -- The run, for the trace of the attempt. Read only where there is one.
+       CASE WHEN %(is_traced)s::boolean THEN (SELECT routines.run_id(run.id, run.created_at, run.nonce)::text
+                                              FROM routines.trajectories AS run WHERE run.id = trajectory_id) END AS run_id,
+       CASE WHEN %(is_traced)s::boolean THEN (SELECT run.traceparent FROM routines.trajectories AS run
+                                              WHERE run.id = trajectory_id AND scheduled_for IS NULL) END AS traceparent
 FROM claimed LEFT JOIN routines.secrets ON secrets.id = secret_id
 WHERE next_attempt_at IS NOT NULL
 ORDER BY claimed.id;

@@ -153,9 +153,9 @@ WITH locked AS MATERIALIZED (
 ),
 started AS (
     INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id, trigger,
-                                       init_params, secret_refs, webhook_url, webhook_secret_id)
+                                       init_params, secret_refs, webhook_url, webhook_secret_id, traceparent)
     SELECT collection_id, task_id, version, id, 'run-now', declared || init_params_overrides, secret_refs,
-           webhook_url, webhook_secret_id
+           webhook_url, webhook_secret_id, %(traceparent)s::text
     FROM locked
     RETURNING id, triggered_by_routine_id
 )

@@ -39,7 +39,7 @@ claimed AS (
     -- of it.
     WHERE id = ANY (ARRAY(SELECT id FROM pending))
     RETURNING id, created_at, nonce, fence, collection_id, task_id, task_version, init_params, deadline_at, first_workflow_id,
-              triggered_by_routine_id
+              triggered_by_routine_id, started_at, traceparent, scheduled_for
 ),
 limited AS (
     INSERT INTO routines.limited_runs (trajectory_id, collection_id, task_id)
@@ -53,7 +53,9 @@ SELECT claimed.id, claimed.fence, claimed.collection_id, claimed.task_id, claime
             THEN claimed.init_params::text END AS init_params,
        (SELECT name FROM routines.collections WHERE collections.id = claimed.collection_id) || '/'
        || (SELECT name FROM routines.tasks WHERE tasks.id = claimed.task_id) AS task,
-       (SELECT name FROM routines.routines WHERE routines.id = claimed.triggered_by_routine_id)::text AS routine
+       (SELECT name FROM routines.routines WHERE routines.id = claimed.triggered_by_routine_id)::text AS routine,
+       extract(epoch FROM claimed.started_at)::float8 AS began_at, claimed.traceparent,
+       claimed.scheduled_for IS NOT NULL AS is_scheduled
 FROM claimed JOIN pending USING (id)
 ORDER BY pending.place, claimed.id;
 

@@ -88,9 +88,9 @@ decided AS MATERIALIZED (
 fired AS (
     INSERT INTO routines.trajectories (
         collection_id, task_id, task_version, triggered_by_routine_id, scheduled_for, trigger,
-        init_params, secret_refs, webhook_url, webhook_secret_id, created_at, updated_at)
+        init_params, secret_refs, webhook_url, webhook_secret_id, created_at, updated_at, traceparent)
     SELECT collection_id, task_id, version, id, slot, 'schedule', init_params, secret_refs, webhook_url,
-           webhook_secret_id, now, now
+           webhook_secret_id, now, now, %(traceparent)s::text
     FROM decided WHERE verdict = 'fire'
     ON CONFLICT DO NOTHING
     RETURNING triggered_by_routine_id AS routine_id, created_at - scheduled_for AS delay

@@ -192,11 +192,11 @@ sealed AS (
                AS secret (id, kind, field, owner, key_id, ciphertext)
 )
 INSERT INTO routines.trajectories (id, collection_id, task_id, task_version, trigger, init_params, secret_refs, webhook_url,
-                                   webhook_secret_id)
+                                   webhook_secret_id, traceparent)
 OVERRIDING SYSTEM VALUE
 SELECT coalesce(%(id)s::bigint, nextval(pg_get_serial_sequence('routines.trajectories', 'id'))),
        collection_id, id, version, 'api', declared || %(init_params)s::jsonb || %(file_params)s::jsonb, %(secret_refs)s::jsonb,
-       %(webhook_url)s::text, %(webhook_secret_id)s::uuid
+       %(webhook_url)s::text, %(webhook_secret_id)s::uuid, %(traceparent)s::text
 FROM task
 RETURNING id;
 

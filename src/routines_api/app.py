@@ -30,6 +30,7 @@ from routines_api.http.rate_limiter import RateLimiter
 from routines_api.http.readiness import ReadinessCheck
 from routines_api.http.run_waiter import RunWaiter
 from routines_api.http.sending import Sending
+from routines_api.http.tracing import begin_span, end_span
 from routines_api.http.work import Work
 from routines_api.metrics.api import METHODS, ApiMetrics
 from routines_api.metrics.endpoint import metrics
@@ -115,12 +116,14 @@ class Api(Litestar):
             return
         metrics, sending = self.metrics, Sending(send)
         began_at = metrics.begin()
+        begin_span(scope)
         try:
             await self._answer(scope, receive, compressing(sending) if accepts_gzip(scope["headers"]) else sending)
         finally:
             if held := scope.get(HELD):
                 await held.aclose()
             metrics.end(scope, began_at, sending.status)
+            end_span(scope, sending.status)
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         console: Console | None = self.state.console

@@ -118,8 +118,10 @@ async def migrate(*, plan: bool) -> None:
 async def api(settings: Settings) -> None:
     """Serve the HTTP API."""
     from routines_api.server import run_api
+    from routines_core.tracing import tracing
 
-    await run_api(settings, _database_url(settings))
+    with tracing("api"):
+        await run_api(settings, _database_url(settings))
 
 
 @main.group()
@@ -325,9 +327,11 @@ async def after_restore() -> None:
 @_program
 async def ticker(settings: Settings) -> None:
     """Start runs of due routines. Any number of tickers may run."""
+    from routines_core.tracing import tracing
     from routines_ticker.ticker import run_ticker
 
-    await run_ticker(settings, _database_url(settings))
+    with tracing("ticker"):
+        await run_ticker(settings, _database_url(settings))
 
 
 @main.command()
@@ -335,8 +339,10 @@ async def ticker(settings: Settings) -> None:
 async def worker(settings: Settings) -> None:
     """Execute pending runs. Any number of workers may run."""
     from routines_cli.engines import run_engine
+    from routines_core.tracing import tracing
 
-    await run_engine(settings, _database_url(settings))
+    with tracing("worker"):
+        await run_engine(settings, _database_url(settings))
 
 
 @main.command()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from routines_core import tracing
 from routines_core.db import Connection
 from routines_core.db import tick as db
 from routines_core.db.tick import Due, Tick
@@ -107,6 +108,8 @@ class Batches:
 
     async def _tick(self, only: Iterable[Due] | None = None, fault: str | None = None) -> Tick:
         began_at = time.monotonic()
+        tracer = tracing.tracer()
+        span = tracer.begin("tick") if tracer else None
         done = await db.tick(
             self.connection,
             batch_size=self.settings.tick_batch_size,
@@ -116,7 +119,10 @@ class Batches:
             only=only,
             set_aside=self.set_aside(),
             fault=fault,
+            traceparent=span.ref.traceparent if span else None,
         )
+        if span and done.claimed:  # a tick that found nothing is not recorded
+            span.end({"routines.claimed": done.claimed, "routines.fired": done.fired})
         self.metrics.ticked(done, time.monotonic() - began_at)
         if done.claimed:
             log.info("ticked", fired=done.fired, overlapped=done.overlapped, missed=done.missed,

@@ -117,6 +117,7 @@ class StepContext:
         allow_private: Whether requests may go to loopback and private addresses.
         mask: Masks the secrets that the run has read so far in a JSON value. What an activity returns is masked anyway,
             but only whole secrets are found: mask a text before you cut it or put a part of it into a message.
+        traceparent: The step's span, as a header for requests (W3C Trace Context); None if the run is not traced.
     """
 
     workflow_id: str
@@ -127,6 +128,7 @@ class StepContext:
     timeout_seconds: float | None = None
     allow_private: bool = False
     mask: Callable[[Any], Any] = _unmasked
+    traceparent: str | None = None
 
     @property
     def idempotency_key(self) -> str:

@@ -312,3 +312,9 @@ async def test_a_stopping_process_answers_waiting_requests_with_202(patient: Cli
     patient.app.release_waiters()
     async with asyncio.timeout(10):
         assert (await asked).status_code == 202
+
+
+async def test_a_traceparent_is_not_stored_while_nothing_is_traced(client: Client, connection: Connection) -> None:
+    header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    assert (await client.post(RUN, json={}, headers={"traceparent": header})).status_code == 200
+    assert await value(connection, "SELECT array_agg(traceparent) FROM routines.trajectories") == [None]

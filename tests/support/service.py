@@ -38,7 +38,7 @@ def free_port() -> int:
 
 def clean_environment() -> dict[str, str]:
     """Return this process's environment without the variables that would change what a program of Routines does."""
-    ours = ("ROUTINES_", "DATABASE_URL", "ENABLE_ROUTINES", "PG")
+    ours = ("ROUTINES_", "DATABASE_URL", "ENABLE_ROUTINES", "PG", "OTEL_")
     kept = {name: text for name, text in os.environ.items() if not name.startswith(ours)}
     # The caller chooses which Postgres the tests run on.
     return kept | {name: os.environ[name] for name in (BINARIES_VARIABLE,) if name in os.environ}

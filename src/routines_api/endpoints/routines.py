@@ -12,6 +12,7 @@ from routines_api.http.idempotency import once
 from routines_api.http.limit_gate import ROUTINES
 from routines_api.http.pagination import Cursor, decode_cursor, page
 from routines_api.http.sealing import create_spec, patch_spec
+from routines_api.http.tracing import traceparent_of
 from routines_api.openapi.description import operation
 from routines_api.schemas import requests
 from routines_api.schemas.responses import (
@@ -134,7 +135,9 @@ class RoutinesController(Controller):
         async def start() -> WorkflowResponse:
             if refusal:
                 raise refusal
-            run = await db.run_now(caller.connection, key_id=caller.key_id, task=task, name=name)
+            run = await db.run_now(
+                caller.connection, key_id=caller.key_id, task=task, name=name, traceparent=traceparent_of(caller)
+            )
             trajectory = await find_trajectory(caller.connection, key_id=caller.key_id, task=task, trajectory_id=run)
             return workflow_response(trajectory, f"Routine {name} was started.")
 

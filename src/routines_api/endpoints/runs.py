@@ -12,6 +12,7 @@ from routines_api.http.large_answers import in_pieces, large_answer
 from routines_api.http.limit_gate import FILES
 from routines_api.http.multipart import MULTIPART, URLENCODED, Upload, received, urlencoded_texts, value_of
 from routines_api.http.sealing import run_spec
+from routines_api.http.tracing import traceparent_of
 from routines_api.openapi.description import operation
 from routines_api.schemas import requests
 from routines_api.schemas.responses import WorkflowResponse, workflow_response
@@ -130,7 +131,9 @@ async def _start_once(caller: Caller, task: str, value: Callable[[], Any], uploa
         if refusal:
             raise refusal
         spec = await run_spec(caller, body, upload.paths or None)
-        run = await db.start_run(caller.connection, spec, key_id=caller.key_id, task=task)
+        run = await db.start_run(
+            caller.connection, spec, key_id=caller.key_id, task=task, traceparent=traceparent_of(caller)
+        )
         if run is None:
             await _explain(caller, task, body)
         else:

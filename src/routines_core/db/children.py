@@ -71,11 +71,13 @@ async def start_child(
     index: int,
     attempt: int = 1,
     most_children: int | None = None,
+    traceparent: str | None = None,
 ) -> Started:
     """Start the child of this step and index, or find it if it was started before. Locks the parent's row.
 
     A child that did not complete and that an attempt before `attempt` started is replaced by a new one. None is started
     if the tree of the parent already has `most_children` runs below its root, ended ones included; None for no limit.
+    `traceparent` is the span of the step.
     """
     return await _START.one(
         connection,
@@ -88,6 +90,7 @@ async def start_child(
         attempt=attempt,
         max_depth=MAX_DEPTH,
         most_children=most_children,
+        traceparent=traceparent,
     )
 
 

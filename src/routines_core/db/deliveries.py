@@ -32,6 +32,8 @@ class ClaimedDelivery(msgspec.Struct, frozen=True):
         secret_id: The secret that signs it; None if it is unsigned.
         ciphertext: The encrypted secret; None if it is unsigned or the secret was deleted.
         timestamp: When it was claimed, in Unix seconds by the database's clock.
+        run_id: The run's; None if nothing is traced.
+        traceparent: The span that started the run, unless it was a tick; None if that was not traced.
     """
 
     id: int
@@ -45,6 +47,8 @@ class ClaimedDelivery(msgspec.Struct, frozen=True):
     secret_id: UUID | None
     ciphertext: bytes | None
     timestamp: int
+    run_id: str | None = None
+    traceparent: str | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -143,6 +147,7 @@ async def claim(
     per_collection: int,
     lease_seconds: float,
     most_attempts: int,
+    is_traced: bool = False,
     now: datetime | None = None,
 ) -> list[ClaimedDelivery]:
     """Claim up to `capacity` due webhooks, each for `lease_seconds`.
@@ -156,6 +161,7 @@ async def claim(
         per_collection: The same for one collection.
         lease_seconds: After this time another worker may take them.
         most_attempts: After this many failures a webhook whose worker was lost is given up.
+        is_traced: Whether to read what the trace of an attempt needs.
         now: Moves the clock in tests; None is the database's now().
     """
     return await _CLAIM.all(
@@ -167,6 +173,7 @@ async def claim(
         lease_seconds=lease_seconds,
         most_lanes=MOST_LANES,
         most_failures=most_attempts,
+        is_traced=is_traced,
         now=now,
     )
 

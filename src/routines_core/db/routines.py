@@ -237,13 +237,15 @@ async def delete_routine(connection: Connection, *, key_id: int, task: str, name
         raise NotFoundError
 
 
-async def run_now(connection: Connection, *, key_id: int, task: str, name: str) -> int:
+async def run_now(connection: Connection, *, key_id: int, task: str, name: str, traceparent: str | None = None) -> int:
     """Start a run at once, whatever the cadence. Waits for a tick that has locked the routine. Returns the run's id.
+
+    `traceparent` is the span that starts it.
 
     Raises:
         NotFoundError: The routine does not exist.
     """
-    return (await _RUN_NOW.one(connection, key_id=key_id, task=task, name=name)).id
+    return (await _RUN_NOW.one(connection, key_id=key_id, task=task, name=name, traceparent=traceparent)).id
 
 
 def _patch_parameters(patch: RoutineChanges) -> dict[str, Any]:

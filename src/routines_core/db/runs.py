@@ -35,6 +35,9 @@ class Claim(msgspec.Struct, frozen=True):
         seconds_left: Seconds until the run's deadline.
         init_params: The run's parameters as JSON, if they are small and this is its first claim; otherwise None, and
             they are to be loaded.
+        began_at: When it was first claimed, in Unix seconds by the database's clock.
+        traceparent: The span that started it; None if that was not traced.
+        is_scheduled: Whether that span is a tick.
     """
 
     id: int
@@ -46,6 +49,9 @@ class Claim(msgspec.Struct, frozen=True):
     run_id: str
     seconds_left: float
     init_params: str | None = None
+    began_at: float = 0.0
+    traceparent: str | None = None
+    is_scheduled: bool = False
 
 
 class NamedClaim(Claim, frozen=True):

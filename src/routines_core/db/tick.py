@@ -104,6 +104,7 @@ async def tick(
     only: Iterable[Due] | None = None,
     set_aside: Iterable[int] = (),
     fault: str | None = None,
+    traceparent: str | None = None,
 ) -> Tick:
     """Claim, skip, fire and advance one batch of due routines, oldest slot first.
 
@@ -119,6 +120,7 @@ async def tick(
         only: Claim only these, if they still wait for the slot that they were seen with.
         set_aside: Claim none of these.
         fault: Why the fires of these routines are known to fail. They are not attempted, and each counts as a strike.
+        traceparent: The tick's span, which the runs are linked to; None if it is not traced.
     """
     some = None if only is None else list(only)
     return await _TICK.one(
@@ -134,6 +136,7 @@ async def tick(
         only_slots=None if some is None else [routine.slot for routine in some],
         set_aside=list(set_aside) or None,
         fault=fault,
+        traceparent=traceparent,
     )
 
 

@@ -306,8 +306,10 @@ async def draw_trajectory_id(connection: Connection, *, key_id: int) -> int:
     return (await _DRAW_ID.one(connection, key_id=key_id)).id
 
 
-async def start_run(connection: Connection, spec: RunSpec, *, key_id: int, task: str) -> int | None:
-    """Start a run and store its secrets.
+async def start_run(
+    connection: Connection, spec: RunSpec, *, key_id: int, task: str, traceparent: str | None = None
+) -> int | None:
+    """Start a run and store its secrets, with the span that starts it.
 
     Returns:
         The run's id; None if the task does not exist or does not declare a key of the parameters.
@@ -324,6 +326,7 @@ async def start_run(connection: Connection, spec: RunSpec, *, key_id: int, task:
             secret_refs=Jsonb({name: str(secret.id) for name, secret in spec.secret_params.items()}),
             webhook_url=spec.webhook_url,
             webhook_secret_id=spec.webhook_secret.id if spec.webhook_secret else None,
+            traceparent=traceparent,
             **as_parameters(sealed),
         )
     return started.id if started else None

@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 
 from routines_core.db.runs import Claim, NamedClaim
+from routines_engine.runs.trace import RunTrace
 
 
 class LostRunError(Exception):
@@ -37,6 +38,7 @@ class ClaimedRun:
         task: The task that executes the run.
         waiting_children: Children the run is waiting for; while there are any, it takes no capacity.
         is_alone: Whether it has a step process of its own, because it may have ended one.
+        trace: Its spans; None if nothing is traced.
         is_ending: Whether its end is being written, after which it no longer belongs to this worker.
     """
 
@@ -46,6 +48,7 @@ class ClaimedRun:
     waiting_children: int = 0
     is_alone: bool = False
     is_ending: bool = False
+    trace: RunTrace | None = None
 
     @property
     def pair(self) -> tuple[int, int]:

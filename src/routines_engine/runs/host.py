@@ -120,7 +120,8 @@ class RunHost:
 
     def _counted(self, payload: Payload) -> Payload:
         self.record.bytes = max(self.record.bytes, len(payload.finished_steps))
-        return payload
+        trace = self.record.services.claimed.trace
+        return payload if trace is None else msgspec.structs.replace(payload, traceparent=trace.traceparent)
 
     async def handle(self, method: str, arguments: msgspec.Raw) -> Any:
         """Answer a call of the step process.

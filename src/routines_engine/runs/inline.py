@@ -74,6 +74,7 @@ class InlineExecutor:
             services=InlineServices(handler),
             attempts=payload.attempts,
             allow_private=payload.allow_private,
+            traceparent=payload.traceparent,
         )
         try:
             await stepper.run()

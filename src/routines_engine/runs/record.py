@@ -37,12 +37,16 @@ class Record:
         """
         self.services.step, self.services.attempt = step.name, step.attempt
         self._unwritten[step.name] = step
+        if trace := self.services.claimed.trace:
+            trace.begun(step)
         return self._write(None, None)
 
     def completed(self, step: RecordedStep) -> None:
         """Record a completed step; it is stored with what follows."""
         self._unwritten[step.name] = step
         self.bytes += len(step.record)
+        if trace := self.services.claimed.trace:
+            trace.completed(step)
 
     async def flush(self) -> None:
         """Store what is recorded so far, without waiting for what follows.

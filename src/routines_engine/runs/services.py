@@ -200,6 +200,7 @@ class RunServices:
                 index=index,
                 attempt=self.attempt,
                 most_children=most,
+                traceparent=trace.step(self.step).traceparent if (trace := self.claimed.trace) else None,
             )
         )
         if not started.is_ours:

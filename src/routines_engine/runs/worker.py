@@ -21,6 +21,7 @@ from routines_engine.runs.host import RunHost
 from routines_engine.runs.outcome import outcome_of, write_end
 from routines_engine.runs.record import Record
 from routines_engine.runs.services import RunServices
+from routines_engine.runs.trace import RunTrace
 
 POLL_SECONDS = 1.0
 """How long an idle worker waits for a wakeup before it looks for pending runs anyway."""
@@ -137,7 +138,7 @@ class Worker(WorkerBase):
     def _begin(self, run: Claim, sent_at: float) -> None:
         self._fair_share.note(run)
         task = asyncio.create_task(self._execute(run))
-        claimed = self._claimed[run.id] = ClaimedRun(run, sent_at, task)
+        claimed = self._claimed[run.id] = ClaimedRun(run, sent_at, task, trace=RunTrace.begin(run))
         task.add_done_callback(lambda _: self._ended(claimed))
 
     def _ended(self, claimed: ClaimedRun) -> None:
@@ -158,7 +159,10 @@ class Worker(WorkerBase):
             await self._suspend(host, run, ended and ended.wait_seconds)
             return
         error = await write_end(host, ended.error)
-        self.metrics.run_ended("completed" if error is None else "failed", time.monotonic() - began_at)
+        status = "completed" if error is None else "failed"
+        self.metrics.run_ended(status, time.monotonic() - began_at)
+        if trace := services.claimed.trace:
+            trace.ended(status)
 
     async def _suspend(self, host: RunHost, run: Claim, seconds: float | None) -> None:
         """Give the run up until its wait is over, or for None until its children have ended."""

@@ -227,6 +227,7 @@ class ProcessStepper(Stepper):
             services=RemoteServices(calls, start.run),
             attempts=start.payload.attempts,
             allow_private=start.payload.allow_private,
+            traceparent=start.payload.traceparent,
         )
 
     def _planned(self, stored: bytes) -> WorkflowPlan:

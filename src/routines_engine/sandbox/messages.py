@@ -66,6 +66,7 @@ class Payload(msgspec.Struct, frozen=True, array_like=True):
         limits: The limits of the run.
         finished: The number of completed steps.
         log_events: The number of events in the run's log.
+        traceparent: The run's span; empty if it is not traced.
     """
 
     workflow: bytes
@@ -79,6 +80,7 @@ class Payload(msgspec.Struct, frozen=True, array_like=True):
     limits: RunLimits = RunLimits()
     finished: int = 0
     log_events: int = 0
+    traceparent: str = ""
 
 
 class ChildEnded(msgspec.Struct, frozen=True):

@@ -51,7 +51,7 @@ UNSCHEDULED_FACTOR = 6
 machine it may simply not have been scheduled."""
 PING_SECONDS = 0.5
 """How often a process that may be busy is pinged, to see that its event loop is alive."""
-PRIVATE_VARIABLES = ("ROUTINES_", "DATABASE_URL", "PG", "AWS_", "TEMPORAL_")
+PRIVATE_VARIABLES = ("ROUTINES_", "DATABASE_URL", "PG", "AWS_", "TEMPORAL_", "OTEL_")
 """Prefixes of environment variables that a step process does not get."""
 
 log = structlog.get_logger("worker")

@@ -17,6 +17,7 @@ from routines_core.diagnosis import is_own_trouble
 from routines_core.errors import InvalidError, RoutinesError, RunLimitError, StorageError
 from routines_core.logging import describe
 from routines_core.mask import MASK
+from routines_core.tracing import parse_traceparent, step_ref
 from routines_engine.steps.flow import AGAIN, COMPLETED, FAILED, FlowWorkflow, Outline, Verdict
 from routines_engine.steps.large_outputs import MAX_LARGE_BYTES, LargeOutputs
 from routines_engine.steps.masking import Masker
@@ -77,6 +78,7 @@ class Stepper:
         services: What steps may ask of the engine.
         attempts: The attempt that each unfinished step had reached, by name.
         allow_private: Whether steps may send requests to loopback and private addresses.
+        traceparent: The run's span; empty if it is not traced.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Stepper:
         services: StepServices,
         attempts: Mapping[str, int] | None = None,
         allow_private: bool = False,
+        traceparent: str = "",
     ) -> None:
         self._stored = workflow
         self._plan = WorkflowPlan(Workflow())
@@ -105,6 +108,7 @@ class Stepper:
         self._large_outputs = LargeOutputs(self._services, finished_steps)
         self._attempts = dict(attempts or {})
         self._allow_private = allow_private
+        self._span = parse_traceparent(traceparent)
         # Kept from one attempt of a step to the next.
         self._prepared_step: tuple[str, Step] | None = None
         self._recorded_attempt: tuple[str, int] | None = None
@@ -213,6 +217,7 @@ class Stepper:
             timeout_seconds=seconds,
             allow_private=self._allow_private,
             mask=self._masker.mask,
+            traceparent=step_ref(self._span, self._run_id, record.name).traceparent if self._span else None,
         )
         if seconds is None:
             return await step.activity.call(step.inputs, context)

@@ -13,6 +13,7 @@ import httpx
 import structlog
 from msgspec.structs import replace
 
+from routines_core import tracing
 from routines_core.bulkhead import Bulkhead
 from routines_core.db import Pool, deliveries, open_pool
 from routines_core.db.deliveries import SECRET_KIND, ClaimedDelivery, Outcome, Settled, Settlement
@@ -25,6 +26,7 @@ from routines_core.lifecycle import sleep_or_stop
 from routines_core.logging import describe
 from routines_core.settings import Settings
 from routines_core.signatures import headers
+from routines_core.tracing import Span
 from routines_engine.metrics import DELIVERED, FAILED, GIVEN_UP, LOST, WorkerMetrics
 from routines_engine.webhooks.retry_schedule import MOST_ATTEMPTS, delay_seconds
 
@@ -131,6 +133,7 @@ class Deliverer:
                 per_collection=self.per_collection,
                 lease_seconds=LEASE_SECONDS,
                 most_attempts=MOST_ATTEMPTS,
+                is_traced=tracing.tracer() is not None,
             )
         self._claimed.update((each.id, each) for each in claimed)
         for some in _by_collection(claimed):
@@ -236,7 +239,12 @@ class Deliverer:
             body=body,
             secret=secret,
         )
-        return await send(self.client, delivery.url, body, signed)
+        span = _begin_span(delivery)
+        if span is None:
+            return await send(self.client, delivery.url, body, signed)
+        outcome = await send(self.client, delivery.url, body, {**signed, "traceparent": span.ref.traceparent})
+        _end_span(span, delivery, outcome)
+        return outcome
 
     def _secret(self, delivery: ClaimedDelivery) -> str | None:
         """Return the secret that signs it, decrypted for this attempt only; None if it is not signed.
@@ -347,6 +355,28 @@ class Deliverer:
             async with self.pool.connection() as connection:
                 released = await deliveries.release(connection, list(self._claimed.values()))
             log.info("deliveries given back", count=released)
+
+
+def _begin_span(delivery: ClaimedDelivery) -> Span | None:
+    """Begin the span of an attempt in the trace of its run; None if nothing is traced."""
+    tracer = tracing.tracer()
+    if tracer is None or delivery.run_id is None:
+        return None
+    run = tracing.begin_run(tracer, delivery.run_id, tracing.parse_traceparent(delivery.traceparent))
+    return tracer.begin("webhook", "client", parent=run.ref)
+
+
+def _end_span(span: Span, delivery: ClaimedDelivery, outcome: Outcome) -> None:
+    """Record the span of an attempt, without the URL, which may hold a secret."""
+    attributes: dict[str, str | int] = {
+        "http.request.method": "POST",
+        "routines.trajectory_id": delivery.trajectory_id,
+        "routines.delivery_id": delivery.id,
+        "routines.attempt": delivery.failures + 1,
+    }
+    if outcome.status is not None:
+        attributes["http.response.status_code"] = outcome.status
+    span.end(attributes, is_failure=outcome.error is not None)
 
 
 def _by_collection(claimed: Iterable[ClaimedDelivery]) -> Iterable[list[ClaimedDelivery]]:

@@ -132,6 +132,8 @@ async def http_request(given: Request, context: StepContext) -> Answer:
     headers = given.headers
     if given.json is not None and "content-type" not in map(str.lower, headers):
         headers = {**headers, "Content-Type": "application/json"}
+    if "traceparent" not in map(str.lower, headers):
+        headers = {**headers, **_trace_headers(context)}
     seconds = context.timeout_seconds or DEFAULT_SECONDS
     async with guarded_client(
         allow_private=context.allow_private, timeout_seconds=seconds, max_answer_bytes=MAX_ANSWER_BYTES
@@ -166,9 +168,15 @@ async def webhook_notify(given: Notification, context: StepContext) -> Notified:
     request = Request(given.url, method="POST")
     seconds = context.timeout_seconds or DEFAULT_SECONDS
     async with guarded_client(allow_private=context.allow_private, timeout_seconds=seconds) as client:
-        answer = await _sent(client, request, {**headers, "Idempotency-Key": key}, body.decode())
+        sent = {**headers, **_trace_headers(context), "Idempotency-Key": key}
+        answer = await _sent(client, request, sent, body.decode())
     _expect(answer.status_code, None)
     return Notified(answer.status_code, key)
+
+
+def _trace_headers(context: StepContext) -> dict[str, str]:
+    """Return the header by which the receiver continues the trace, if there is one."""
+    return {"traceparent": context.traceparent} if context.traceparent else {}
 
 
 async def _sent(

@@ -128,11 +128,13 @@ async def test_a_refused_service_fails_the_step_with_its_message() -> None:
 async def test_a_step_process_has_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROUTINES_ENCRYPTION_KEYS", "k:secret")
     monkeypatch.setenv("DATABASE_URL", "postgresql://x")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=secret")
     handler = Handler(one("whereabouts"))
     async with pool() as processes:
         assert await run(processes, handler) is None
     assert handler.value["pid"] != os.getpid()
-    assert not [name for name in handler.value["environment"] if name.startswith(("ROUTINES_", "DATABASE_", "PG"))]
+    private = ("ROUTINES_", "DATABASE_", "PG", "OTEL_")
+    assert not [name for name in handler.value["environment"] if name.startswith(private)]
 
 
 @pytest.mark.parametrize(("name", "cause"), [("stall", STALL), ("hoard", MEMORY), ("vanish", "its process was lost")])
