@@ -2,7 +2,6 @@
 
 import asyncio
 import urllib.request
-from importlib.metadata import version
 from urllib.parse import quote
 
 import pytest
@@ -17,6 +16,7 @@ from routines_core.db import Connection
 from routines_core.db.keys import parse_token
 from routines_core.db.tick import tick
 from routines_core.db.trajectories import find_trajectory
+from routines_core.distribution import installed_version
 from routines_engine.temporal import search_attributes
 from routines_engine.temporal.search_attributes import TYPES, register
 from support.rows import CATCHUP, Database, at, make_key, make_routine, value
@@ -125,13 +125,13 @@ async def test_workers_of_a_deployment_execute_runs_once_their_version_is_the_cu
         assert await handle.result() == "completed"
         seen = await handle.describe()
     found = seen.raw_description.workflow_execution_info.versioning_info
-    assert found.deployment_version.build_id == version("routines")
+    assert found.deployment_version.build_id == installed_version()
 
 
 async def make_current(temporal: Client, deployment: str) -> None:
     """Make this version of Routines the current one of a deployment, once a worker has shown itself."""
     request = SetWorkerDeploymentCurrentVersionRequest(
-        namespace=temporal.namespace, deployment_name=deployment, build_id=version("routines"),
+        namespace=temporal.namespace, deployment_name=deployment, build_id=installed_version(),
         ignore_missing_task_queues=True,
     )  # fmt: skip
     async with asyncio.timeout(20):

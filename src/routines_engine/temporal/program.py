@@ -5,7 +5,6 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from importlib.metadata import version
 
 import structlog
 from temporalio.client import Client
@@ -18,6 +17,7 @@ from temporalio.worker import (
 )
 
 from routines_core.db.timeouts import within
+from routines_core.distribution import installed_version
 from routines_core.lifecycle import wait_or_stop
 from routines_core.logging import describe
 from routines_core.settings import Settings
@@ -203,7 +203,7 @@ def _deployment_of(settings: Settings) -> WorkerDeploymentConfig | None:
     if settings.temporal_deployment is None:
         return None
     return WorkerDeploymentConfig(
-        version=WorkerDeploymentVersion(settings.temporal_deployment, version("routines")),
+        version=WorkerDeploymentVersion(settings.temporal_deployment, installed_version()),
         use_worker_versioning=True,
         # Every version replays the histories of the earlier ones: see docs/run/temporal.md.
         default_versioning_behavior=VersioningBehavior.AUTO_UPGRADE,
