@@ -80,8 +80,8 @@ charts: $(DEV)  ## Render the Helm chart with Helm, and check what it makes agai
 isolation: $(DEV)  ## Run every attack of one tenant on another; needs a quiet machine
 	ROUTINES_ISOLATION=all $(BIN)/pytest tests/isolation
 
-chaos: $(DEV)  ## Inject faults for MINUTES (3), with ATTACKS=1 under attack, with ENGINE=temporal on Temporal, then check that the tests catch every mutant
-	PYTHONPATH=tests $(BIN)/python -m chaos.driver --minutes $(or $(MINUTES),3) $(if $(ATTACKS),--attacks) $(if $(ENGINE),--engine $(ENGINE))
+chaos: $(DEV)  ## Inject faults for MINUTES (3), with ATTACKS=1 under attack, with POOLER=1 through PgBouncer, with ENGINE=temporal on Temporal, then check that the tests catch every mutant
+	PYTHONPATH=tests $(BIN)/python -m chaos.driver --minutes $(or $(MINUTES),3) $(if $(ATTACKS),--attacks) $(if $(POOLER),--pooler) $(if $(ENGINE),--engine $(ENGINE))
 	ROUTINES_CHAOS_MUTANTS=all $(BIN)/pytest tests/chaos --deselect tests/chaos/test_chaos.py
 
 # Only while the first migration is the only one. After that a change edits its chapter and adds a migration of its own.

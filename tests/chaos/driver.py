@@ -37,6 +37,8 @@ from chaos.stretches import Violation
 from chaos.traffic import MAX_BYTES, Traffic
 from chaos.wrong_clock import wrong_clock
 from routines_core.db import connect
+from support.pgbouncer import PgBouncer
+from support.rows import Database
 from support.temporal_server import TemporalServer
 
 SCHEMA = Path(__file__).with_name("chaos.sql")
@@ -65,6 +67,7 @@ class Plan:
         report_every_seconds: How often to print the counts so far.
         attacks: Whether other tenants attack at the same time.
         engine: What executes the runs: postgres, or temporal with a server of its own.
+        has_pooler: Whether every second process connects through PgBouncer, in session mode.
     """
 
     seed: int
@@ -84,6 +87,7 @@ class Plan:
     settings: dict[str, str] = field(default_factory=dict[str, str])
     attacks: bool = False
     engine: str = "postgres"
+    has_pooler: bool = False
 
     @property
     def environment(self) -> dict[str, str]:
@@ -119,7 +123,8 @@ class Report:
 
     def __str__(self) -> str:
         lines = [
-            f"seed {self.plan.seed}, {self.plan.seconds:.0f} s, engine {self.plan.engine}",
+            f"seed {self.plan.seed}, {self.plan.seconds:.0f} s, engine {self.plan.engine}"
+            + (", PgBouncer in front of every second process" if self.plan.has_pooler else ""),
             f"{self.plan.tickers} tickers, {self.plan.workers} workers; their clocks: {_clocks()}",
             f"faults: {_counts(self.faults)}",
             f"orders: {_counts(self.orders)}",
@@ -185,9 +190,13 @@ async def run(plan: Plan, cluster: Cluster, directory: Path) -> Report:
     await proxy.start()
     temporal = await asyncio.to_thread(_temporal_server, directory) if plan.engine == "temporal" else None
     environment = plan.environment | ({"ROUTINES_TEMPORAL_ADDRESS": temporal.address} if temporal else {})
-    fleet = Fleet(
-        directory, lambda role: f"postgresql://{role}@127.0.0.1:{proxy.port}/routines", environment, plan.source
-    )
+    pooler = _pooler(directory, proxy.port) if plan.has_pooler else None
+
+    def url_of(role: str) -> str:
+        port = pooler.port if pooler and int(role.removeprefix("chaos_")) % 2 else proxy.port
+        return f"postgresql://{role}@127.0.0.1:{port}/routines"
+
+    fleet = Fleet(directory, url_of, environment, plan.source)
     fleet.start(tickers=plan.tickers, workers=plan.workers)
     weights = plan.faults | (TEMPORAL_WEIGHTS if temporal and plan.faults else {})
     faults = Faults(
@@ -195,6 +204,7 @@ async def run(plan: Plan, cluster: Cluster, directory: Path) -> Report:
     )
     attackers = Attackers(cluster.url, directory, random.Random(f"attacks {plan.seed}"), plan.environment)
     keeper = asyncio.create_task(fleet.keep())
+    pooling = asyncio.create_task(_keep(pooler, faults.done)) if pooler else None
     try:
         if plan.attacks:
             await asyncio.to_thread(attackers.start)
@@ -213,6 +223,9 @@ async def run(plan: Plan, cluster: Cluster, directory: Path) -> Report:
     finally:
         keeper.cancel()
         fleet.kill()
+        if pooler and pooling:
+            pooling.cancel()
+            pooler.stop()
         proxy.stop()
         if temporal:
             await asyncio.to_thread(temporal.stop)
@@ -220,6 +233,29 @@ async def run(plan: Plan, cluster: Cluster, directory: Path) -> Report:
     if report.violations:
         await _keep_evidence(report, cluster)
     return report
+
+
+def _pooler(directory: Path, port: int) -> PgBouncer:
+    """Return a running PgBouncer in front of this port, for all roles."""
+    users = directory / "users.txt"
+    users.write_text("".join(f'"chaos_{number}" ""\n' for number in range(3000)))
+    users.chmod(0o644)
+    directory.chmod(0o755)
+    server = Database(f"postgresql://127.0.0.1:{port}/routines")
+    # Each role has a pool of its own: what a killed process leaves behind must not use up the server's connections.
+    settings = {"auth_type": "trust", "auth_file": users, "max_client_conn": 1000, "server_idle_timeout": 2}
+    pooler = PgBouncer(directory, server, "session", **settings)
+    pooler.start()
+    return pooler
+
+
+async def _keep(pooler: PgBouncer, counts: Counter[str]) -> None:
+    """Start PgBouncer again whenever it has ended: release 1.18 may crash when a statement is to be cancelled."""
+    while True:
+        if not pooler.is_running:
+            counts["pooler_crashed"] += 1
+            await asyncio.to_thread(pooler.start)
+        await asyncio.sleep(0.1)
 
 
 async def _cause_trouble(plan: Plan, traffic: Traffic, faults: Faults, fleet: Fleet) -> list[Violation]:
@@ -333,6 +369,7 @@ def main() -> None:
     parser.add_argument("--tickers", type=int, default=3)
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--attacks", action="store_true", help="with attacks of other tenants: see tests/isolation")
+    parser.add_argument("--pooler", action="store_true", help="with PgBouncer in front of every second process")
     parser.add_argument("--engine", choices=["postgres", "temporal"], default="postgres")
     given = parser.parse_args()
     plan = Plan(
@@ -343,6 +380,7 @@ def main() -> None:
         report_every_seconds=60,
         attacks=given.attacks,
         engine=given.engine,
+        has_pooler=given.pooler,
     )
     print(f"chaos: seed {plan.seed}, {given.minutes:g} minutes", flush=True)
     directory = Path(mkdtemp(prefix="routines-chaos-"))

@@ -25,6 +25,7 @@ DEFAULT_WEIGHTS = {
     "freeze_worker": 6,
     "freeze_backend": 5,
     "terminate_backend": 8,
+    "terminate_all_backends": 2,
     "cut": 8,
     "half_open": 4,
     "swallow_answers": 6,
@@ -86,6 +87,7 @@ class Faults:
             "freeze_worker": lambda: self._freeze("worker"),
             "freeze_backend": self._freeze_backend,
             "terminate_backend": self._terminate_backend,
+            "terminate_all_backends": self._terminate_all_backends,
             "cut": lambda: self._with_link(self._cut),
             "half_open": lambda: self._with_link(self._half_open),
             "swallow_answers": lambda: self._with_link(self._swallow_answers),
@@ -175,6 +177,15 @@ class Faults:
         with contextlib.suppress(psycopg.Error):
             async with await psycopg.AsyncConnection.connect(self.cluster.url, autocommit=True) as connection:
                 await connection.execute("SELECT pg_terminate_backend(%s)", [pid])
+        return True
+
+    async def _terminate_all_backends(self) -> bool:
+        """End the whole pool of every program at once, as an operator or a failover does."""
+        with contextlib.suppress(psycopg.Error):
+            async with await psycopg.AsyncConnection.connect(self.cluster.url, autocommit=True) as connection:
+                await connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'routines-%'"
+                )
         return True
 
     async def _with_link(self, fault: Callable[[Link], Awaitable[None]]) -> bool:

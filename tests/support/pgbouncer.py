@@ -25,20 +25,51 @@ needs_pgbouncer = pytest.mark.skipif(BINARY is None, reason="no pgbouncer on the
 @contextmanager
 def pgbouncer(directory: Path, database: Database, pool_mode: str, **settings: object) -> Generator[Database]:
     """Run a PgBouncer with all defaults but `settings`. Yields the database behind it, for the same login."""
-    assert BINARY
-    port = free_port()
-    target = conninfo_to_dict(database.url)
-    path = directory / "pgbouncer.ini"
-    path.write_text(_configuration(target, port, {"pool_mode": pool_mode, **settings}))
-    account = ordinary_user() if os.geteuid() == 0 else ()  # it refuses to run as root
-    with (directory / "pgbouncer.log").open("wb") as log:
-        process = subprocess.Popen([*account, BINARY, str(path)], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    pooler = PgBouncer(directory, database, pool_mode, **settings)
     try:
-        _await_answer(process, port)
-        yield Database(f"postgresql://{target['user']}@127.0.0.1:{port}/{target['dbname']}")
+        pooler.start()
+        yield pooler.database
     finally:
-        process.terminate()
-        process.wait(20)
+        pooler.stop()
+
+
+class PgBouncer:
+    """A PgBouncer on a port of its own.
+
+    Attributes:
+        database: The database behind it, for the same login.
+    """
+
+    def __init__(self, directory: Path, database: Database, pool_mode: str, **settings: object) -> None:
+        self.port = free_port()
+        target = conninfo_to_dict(database.url)
+        user = f"{target['user']}@" if "user" in target else ""
+        self.database = Database(f"postgresql://{user}127.0.0.1:{self.port}/{target['dbname']}")
+        self._path = directory / "pgbouncer.ini"
+        self._path.write_text(_configuration(target, self.port, {"pool_mode": pool_mode, **settings}))
+        self._log = directory / "pgbouncer.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Return whether its process has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start it and wait until it accepts connections."""
+        assert BINARY
+        account = ordinary_user() if os.geteuid() == 0 else ()  # it refuses to run as root
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*account, BINARY, str(self._path)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        _await_answer(self._process, self.port)
+
+    def stop(self) -> None:
+        """Stop it."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(20)
 
 
 def _configuration(target: dict[str, object], port: int, settings: dict[str, object]) -> str:
