@@ -110,7 +110,7 @@ _BY_SQLSTATE: dict[str, Diagnosis] = {
         _refused("53100", "the disk of the database is full", _ROOM),
         _refused("53200", "the server is out of memory", "Give it more memory, or run fewer programs"),
         _refused("53400", "a limit of the server is reached", "Raise it in the server's configuration"),
-        _refused("55000", "the database accepts no connections", "ALTER DATABASE … ALLOW_CONNECTIONS true"),
+        _refused("55000", "the database accepts no connections", "Allow them: ALTER DATABASE … ALLOW_CONNECTIONS true"),
         _refused("55P03", "the database did not finish in time", _BUSY),  # a lock that another session holds
         _refused("57014", "the database did not finish in time and cancelled the statement", _BUSY),
         _refused("25P03", "the database did not finish in time", _BUSY),  # idle in a transaction for too long

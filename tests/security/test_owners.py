@@ -100,7 +100,7 @@ async def test_an_owner_without_createrole_can_migrate_and_still_keeps_tenants_a
         await migrate(owner)
         mine, theirs = await fill(owner)
         assert (await role_report(owner)).missing_roles == ALL
-        assert any("missing: routines_api" in line for line in describe(await role_report(owner)))
+        assert any("missing: routines_api" in line for line in describe(await role_report(owner), {}))
     async with connect(url, "api", role="routines_api") as api:
         assert await value(api, "SELECT current_user::text") == "owner"
         async with api.transaction():

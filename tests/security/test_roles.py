@@ -163,7 +163,7 @@ async def test_only_the_owner_of_the_database_may_create_temporary_tables(
 ) -> None:
     report = await role_report(connection)
     assert report.lets_create_temporary_tables  # a copy of a database has the rights of a new one
-    assert f'REVOKE TEMPORARY ON DATABASE "{report.database}" FROM PUBLIC' in "".join(describe(report))
+    assert f'REVOKE TEMPORARY ON DATABASE "{report.database}" FROM PUBLIC' in "".join(describe(report, {}))
     await connection.execute("SELECT routines.set_up_roles()")
     for role in ALL:
         async with connect(logins[role], "stolen") as stolen:
@@ -171,7 +171,7 @@ async def test_only_the_owner_of_the_database_may_create_temporary_tables(
     await connection.execute("CREATE TEMP TABLE own (id bigint)")
     report = await role_report(connection)
     assert not report.lets_create_temporary_tables
-    assert "temporary tables are refused to the logins of the programs" in describe(report)
+    assert "temporary tables are refused to the logins of the programs" in describe(report, {})
 
 
 async def test_turning_row_security_off_raises_an_error_instead_of_showing_rows(

@@ -64,7 +64,7 @@ class Unsettled(Submission, frozen=True, kw_only=True):
     has_all_steps: bool
 
 
-class Standing(msgspec.Struct, frozen=True):
+class RunStanding(msgspec.Struct, frozen=True):
     """What has become of a run.
 
     Attributes:
@@ -103,7 +103,7 @@ _DISPATCH = Statement("dispatches.dispatch", Submission)
 _SUBMITTED = Statement("dispatches.submitted", NoRow)
 _TAKE = Statement("dispatches.take", Claim)
 _LEAVE = Statement("dispatches.leave", NoRow)
-_STANDING = Statement("dispatches.standing", Standing)
+_STANDING = Statement("dispatches.standing", RunStanding)
 _TAKEN_AWAY = Statement("dispatches.taken_away", Dispatched)
 _FORGET = Statement("dispatches.forget", NoRow)
 _UNSETTLED = Statement("dispatches.unsettled", Unsettled)
@@ -182,7 +182,7 @@ async def leave(connection: Connection, *, trajectory_id: int, generation: int, 
     await _LEAVE.run(connection, id=trajectory_id, generation=generation, holder=holder)
 
 
-async def standing(connection: Connection, *, trajectory_id: int, generation: int) -> Standing | None:
+async def standing(connection: Connection, *, trajectory_id: int, generation: int) -> RunStanding | None:
     """Return what has become of a run; None if it was deleted."""
     return await _STANDING.first(connection, id=trajectory_id, generation=generation)
 
