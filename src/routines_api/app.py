@@ -155,7 +155,8 @@ class Api(Litestar):
 
     def _refused(self, scope: HTTPScope) -> RoutinesError | None:
         # Litestar would answer OPTIONS itself, and so reveal which paths exist.
-        if scope["method"] not in METHODS or b"%2f" in scope["raw_path"].lower():
+        raw_path = scope["raw_path"]
+        if scope["method"] not in METHODS or not raw_path.startswith(b"/") or b"%2f" in raw_path.lower():
             return NotFoundError()  # no name contains a slash, and proxies may read an encoded one differently
         services: ApiServices = self.state.services
         limit = services.settings.max_header_bytes

@@ -10,7 +10,7 @@ import pytest
 
 from routines_core.embedded import running_url
 from support.account import ordinary_user
-from support.rows import Database, with_database
+from support.rows import with_database
 from support.service import Service, descendants, free_port, process_table, wait_until
 
 pytestmark = pytest.mark.slow
@@ -79,20 +79,6 @@ def test_a_missing_database_is_reported_in_one_line(tmp_path: Path, server_url: 
         'database "no_such_database" does not exist. Create it, or correct the name in DATABASE_URL.'
         in Service(tmp_path, DATABASE_URL=with_database(server_url, "no_such_database")).refusal()
     )
-
-
-def test_a_server_that_is_too_old_is_reported_in_one_line(tmp_path: Path, database: Database) -> None:
-    # In place of a server that old, make this one report the version of Postgres 14.
-    with psycopg.connect(database.url, autocommit=True) as connection:
-        connection.execute("CREATE SCHEMA old")
-        connection.execute(
-            "CREATE FUNCTION old.current_setting(setting text) RETURNS text LANGUAGE sql AS "
-            "$$ SELECT CASE setting WHEN 'server_version_num' THEN '140019' ELSE '14.19' END $$"
-        )
-        name = psycopg.sql.Identifier(connection.info.dbname)
-        connection.execute(psycopg.sql.SQL("ALTER DATABASE {} SET search_path = old, pg_catalog, public").format(name))
-    line = Service(tmp_path, DATABASE_URL=database.url).refusal()
-    assert "The database is Postgres 14.19; Routines needs 15 or newer." in line
 
 
 def test_a_database_with_another_encoding_is_reported_in_one_line(tmp_path: Path, server_url: str) -> None:

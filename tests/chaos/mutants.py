@@ -277,9 +277,9 @@ MUTANTS = [
         (
             Edit(
                 "src/routines_ticker/batches.py",
-                "            fault=fault,\n        )",
+                "            fault=fault,\n",
                 "            fault=fault,\n            now=__import__('datetime').datetime.now("
-                "__import__('datetime').UTC),\n        )",
+                "__import__('datetime').UTC),\n",
             ),
         ),
         {"early"},
@@ -355,7 +355,7 @@ MUTANTS = [
     ),
     Mutant(
         "last_run_at is not updated",
-        (Edit(TICK, "last_run_at = CASE WHEN fired.routine_id IS NULL", "last_run_at = CASE WHEN true", "tick"),),
+        (Edit(TICK, "last_run_at = CASE WHEN has_fired", "last_run_at = CASE WHEN false", "tick"),),
         {"last_run_at"},
     ),
     Mutant(

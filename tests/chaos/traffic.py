@@ -226,8 +226,8 @@ class Traffic:
 
     async def _set_back(self, connection: AsyncConnection[Any], routine: KnownRoutine) -> int:
         state = await self._state(connection, routine)
-        if state.paused or state.next_run_at is None or state.next_run_at <= state.now:
-            return 0
+        if state is None or state.paused or state.next_run_at is None or state.next_run_at <= state.now:
+            return 0  # or it was deleted meanwhile
         cadence, first = self._passed(state.now, calm=routine.calm)
         if cadence.minute_utc in routine.minutes:
             return 0

@@ -222,7 +222,7 @@ async def test_a_collection_with_very_many_receivers_makes_no_claim_slow_and_rea
 ) -> None:
     read: list[int] = []
     limits = {"capacity": 0, "reserve": 0, "per_host": 8, "per_collection": 64, "lease_seconds": 60, "now": None}
-    parameters = {**limits, "most_lanes": MOST_LANES, "most_failures": MOST_ATTEMPTS}
+    parameters = {**limits, "most_lanes": MOST_LANES, "most_failures": MOST_ATTEMPTS, "is_traced": False}
     for first, last in ((0, MOST_LANES + 20), (MOST_LANES + 20, 3000)):
         urls = [f"http://h{n}.test/" for n in range(first, last)]
         await due_webhooks(connection, "alpha", urls, last - first)

@@ -35,7 +35,6 @@ SEGMENTS = {
 
 PATHS = {
     "no such path": "/nothing",
-    "the root": "/",
     "an admin page": "/admin",
     "a dot file": "/.env",
     "the sources": "/static/../src/app.py",
