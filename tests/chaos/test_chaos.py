@@ -11,7 +11,7 @@ from chaos.cluster import Cluster
 from chaos.driver import Plan, run
 
 pytestmark = pytest.mark.slow
-SECONDS = float(os.environ.get("ROUTINES_CHAOS_SECONDS", "180"))
+SECONDS = float(os.environ.get("ROUTINES_CHAOS_SECONDS", "120"))
 SEED = int(os.environ["ROUTINES_CHAOS_SEED"])  # drawn and printed by tests/conftest.py
 
 

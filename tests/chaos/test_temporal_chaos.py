@@ -15,7 +15,7 @@ from chaos.driver import Plan, run
 from chaos.faults import TEMPORAL_WEIGHTS
 from support.temporal_server import BINARY, MISSING
 
-SECONDS = float(os.environ.get("ROUTINES_CHAOS_TEMPORAL_SECONDS", "45"))
+SECONDS = float(os.environ.get("ROUTINES_CHAOS_TEMPORAL_SECONDS", "30"))
 SEED = int(os.environ["ROUTINES_CHAOS_SEED"])  # drawn and printed by tests/conftest.py
 
 
