@@ -29,7 +29,7 @@ up: $(RUN)  ## Run API, ticker and worker on an embedded Postgres; Ctrl-C stops 
 # Two processes more than processors, at most six, each with its own Postgres. A process takes whole files, in the order
 # set by tests/conftest.py, which starts the slow ones first.
 test: $(DEV)  ## Run all tests against a real Postgres
-	$(BIN)/pytest --numprocesses=auto --maxprocesses=6 --dist=loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses=auto --maxprocesses=6 --dist=loadfile --no-loadscope-reorder --durations=25
 
 # Tests whose results may depend on the version of Postgres.
 DATABASE_TESTS := tests/sql tests/ticker tests/concurrency tests/core/db tests/engine tests/api tests/security tests/cli \
