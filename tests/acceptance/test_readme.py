@@ -33,10 +33,14 @@ def blocks(page: Path, language: str | None = None, *, heading: str = "") -> lis
 
 
 def command(service: Service, language: str, text: str) -> str:
-    """Return what a shell runs for a block. Only the port differs from the page, since 8080 may be taken."""
+    """Return what a shell runs for a block.
+
+    Only the port differs from the page, since 8080 may be taken, and waits are longer, since other tests keep the
+    machine busy.
+    """
     if language == "sql":
         text = f'psql -v ON_ERROR_STOP=1 "$(.venv/bin/routines doctor --url)" <<"END"\n{text}\nEND\n'
-    return text.replace("http://127.0.0.1:8080", service.url)
+    return text.replace("http://127.0.0.1:8080", service.url).replace("sleep 1\n", "sleep 6\n")
 
 
 def run(service: Service, *commands: str) -> str:
