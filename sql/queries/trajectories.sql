@@ -263,8 +263,8 @@ WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.ca
 SELECT at, rank, position, attempt, event, step, fence, left(detail, %(detail_length)s::integer) AS detail FROM routines.run_events
 WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND trajectory_id = %(id)s::bigint
   AND (%(after_at)s::timestamptz IS NULL
-       OR (at, rank, position, attempt) > (%(after_at)s::timestamptz, %(after_rank)s::integer,
-                                           %(after_position)s::bigint, %(after_attempt)s::integer))
+       OR (at, rank, position, attempt) > (%(after_at)s::timestamptz, %(after_rank)s::bigint,
+                                           %(after_position)s::bigint, %(after_attempt)s::bigint))
 ORDER BY at, rank, position, attempt
 LIMIT %(limit)s::integer;
 

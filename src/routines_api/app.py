@@ -20,7 +20,7 @@ from routines_api.endpoints.ledger import LedgerController, get_latest_outcomes
 from routines_api.endpoints.routines import RoutinesController, get_init_params_schema
 from routines_api.http.access import CONNECTIONS, ApiRequest, ApiServices, provide_caller, provide_door
 from routines_api.http.byte_budget import ByteBudget
-from routines_api.http.compression import accepts_gzip, compressing
+from routines_api.http.compression import Compressing, accepts_gzip
 from routines_api.http.errors import HeadersTooLargeError
 from routines_api.http.known_keys import KnownKeys
 from routines_api.http.large_answers import HELD
@@ -118,7 +118,7 @@ class Api(Litestar):
         began_at = metrics.begin()
         begin_span(scope)
         try:
-            await self._answer(scope, receive, compressing(sending) if accepts_gzip(scope["headers"]) else sending)
+            await self._answer(scope, receive, Compressing(sending) if accepts_gzip(scope["headers"]) else sending)
         finally:
             if held := scope.get(HELD):
                 await held.aclose()

@@ -118,7 +118,7 @@ def begin_run(
     link: SpanRef | None = None,
     began_at: float | None = None,
 ) -> Span:
-    """Begin the span of a run. Its ids, and whether it is sampled, are the same whoever begins it.
+    """Begin the span of a run. Its ids, and whether it is sampled, do not depend on who begins it.
 
     Without a parent it begins a trace, whose id is the run_id.
     """

@@ -259,6 +259,23 @@ async def test_a_client_that_stops_reading_a_large_answer_is_given_up(monkeypatc
         await send({"type": "http.response.body", "body": b"x", "more_body": True})
 
 
+async def test_a_collection_loads_two_large_answers_at_once(
+    client: Client, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, held = await run_with(client, connection, 2, 960_000), list[int]()
+    gate, load = cast("Any", client).app.state.services.large_loads, db.with_large_steps
+
+    async def noted(*arguments: Any, **given: Any) -> Any:
+        held.append(gate.in_use)
+        return await load(*arguments, **given)
+
+    monkeypatch.setattr("routines_api.endpoints.trajectories.with_large_steps", noted)
+    assert (await client.get(f"{ONE}/{run}")).status_code == 200
+    assert (held, gate.in_use) == ([1], 0)
+    assert [gate.try_enter("one") for _ in range(3)] == [True, True, False]
+    assert gate.try_enter("another")
+
+
 async def test_a_large_answer_holds_its_place_until_it_is_sent(client: Client, connection: Connection) -> None:
     """One collection gets four of the six places; the place is free again once the answer has arrived."""
     run = await run_with(client, connection, 2, 960_000)

@@ -1,5 +1,6 @@
 """Trajectories by HTTP: lists, stats, statuses, labels, events, and the runs of deleted tasks."""
 
+from base64 import urlsafe_b64encode
 from datetime import datetime
 from typing import Any
 
@@ -101,6 +102,24 @@ async def test_a_cursor_keeps_the_routine_and_refuses_another_lists(client: Clie
     assert "link" not in second.headers
     for cursor in ("W10=", "WyJ4Il0=", "x"):
         assert (await client.get(f"{LIST}?cursor={cursor}")).status_code == 400
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**70)])
+@pytest.mark.parametrize(
+    "path", [LIST, "/api/v1/routines/my-org/echo/r/runs", "/api/v1/routines/my-org/echo/r/deliveries"]
+)
+async def test_a_cursor_with_a_number_that_no_id_can_be_is_refused(client: Client, path: str, number: int) -> None:
+    await client.post("/api/v1/routines/my-org/echo", json={"name": "r", "cadence": {"type": "manual"}})
+    cursor = urlsafe_b64encode(str(number).encode()).decode()
+    assert (await client.get(path, params={"cursor": cursor})).status_code == 400
+
+
+async def test_a_cursor_of_events_with_large_numbers_finds_nothing_and_is_no_error(client: Client) -> None:
+    started = (await client.post(RUN)).json()
+    path = f"/api/v1/workflows-logs/{started['workflow_id']}"
+    for number, status in ((2**40, 200), (2**63, 400)):
+        cursor = urlsafe_b64encode(f'["2026-01-01T00:00:00Z",{number},{number},{number}]'.encode()).decode()
+        assert (await client.get(path, params={"cursor": cursor})).status_code == status
 
 
 async def test_a_run_names_its_parent_and_its_children(client: Client, connection: Connection) -> None:

@@ -37,14 +37,8 @@ def _is_zero(weight: bytes) -> bool:
     return name == b"q" and number.strip(b"0.") == b"" and number.startswith(b"0")
 
 
-def compressing(send: Send) -> Send:
-    """Wrap `send` so that answers of at least MINIMUM_BYTES are compressed."""
-    answer = _Answer(send)
-    return answer.send
-
-
-class _Answer:
-    """One answer on its way to the client.
+class Compressing:
+    """Sends one answer, compressed if it has at least MINIMUM_BYTES.
 
     Its start is held back until its first piece, because its headers depend on whether it is compressed.
     """
@@ -54,7 +48,8 @@ class _Answer:
         self._start: HTTPResponseStartEvent | None = None
         self._compressor: Any = None
 
-    async def send(self, message: Message) -> None:
+    async def __call__(self, message: Message) -> None:
+        """Send a message of the answer."""
         if message["type"] == "http.response.start":
             self._start = message
             return

@@ -3,7 +3,7 @@
 import base64
 import binascii
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 from urllib.parse import urlencode
 
 import msgspec
@@ -11,6 +11,7 @@ from litestar import Response
 from litestar.params import Parameter
 
 from routines_api.http.access import ApiRequest
+from routines_api.http.paths import LARGEST_ID
 from routines_core.errors import InvalidError
 
 Key = TypeVar("Key")
@@ -31,7 +32,7 @@ def decode_cursor(cursor: str | None, kind: type[Key]) -> Key | None:
     if cursor is None:
         return None
     try:
-        return msgspec.json.decode(_json_of(cursor), type=kind)
+        return _storable(msgspec.json.decode(_json_of(cursor), type=kind))
     except (binascii.Error, ValueError, msgspec.MsgspecError):
         raise InvalidError(
             "cursor: must be taken unchanged from the Link header of the previous page.", "cursor"
@@ -43,6 +44,13 @@ def _json_of(cursor: str) -> bytes:
     if b"\\u0000" in text:
         raise ValueError("valid JSON, but Postgres accepts no NUL")
     return text
+
+
+def _storable(key: Any) -> Any:
+    parts = cast("tuple[Any, ...]", key if isinstance(key, tuple) else (key,))
+    if any(isinstance(part, int) and abs(part) > LARGEST_ID for part in parts):
+        raise ValueError("valid JSON, but no bigint of Postgres")
+    return cast("Any", key)
 
 
 def page(

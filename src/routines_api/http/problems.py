@@ -42,6 +42,7 @@ from routines_core.errors import (
     UnknownKeysError,
 )
 from routines_core.logging import describe
+from routines_core.tracing import parse_traceparent
 from routines_workflow.type_names import rule_of
 
 RETRY_SECONDS = 5
@@ -254,14 +255,13 @@ def _logged(request: Request[Any, Any, Any], error: Exception, status: int) -> s
     return trace_id
 
 
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 _SERVERS_FAULT = 500
 
 
 def trace_id_of(traceparent: str) -> str:
     """Return the trace id of a `traceparent` header (W3C Trace Context), or a new one."""
-    found = _TRACEPARENT.fullmatch(traceparent.strip())
-    return found[1] if found else secrets.token_hex(16)
+    found = parse_traceparent(traceparent)
+    return found.trace_id if found else secrets.token_hex(16)
 
 
 def _on_group(request: Request[Any, Any, Any], group: ExceptionGroup[Exception]) -> Response[bytes]:

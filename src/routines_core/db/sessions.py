@@ -1,8 +1,8 @@
 """Makes a connection a session of Routines: every connection of every program goes through here.
 
 Statements mean, and values read, the same on every database. What the server, the database, the login or the URL sets
-is overridden where it would change a value, a name or a right, and then read back. This is done by a statement and not
-by startup parameters, most of which a pooler refuses or drops.
+is overridden where it would change a value, a name or a right, and then read back. This is done by a statement,
+because a pooler refuses or drops most startup parameters.
 
 A pooler that gives another session to each transaction keeps neither a setting nor a role, a prepared statement or
 LISTEN. It is found before anything is set, and refused.

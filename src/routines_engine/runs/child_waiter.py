@@ -26,7 +26,7 @@ class ChildWaiter:
     )
 
     def ended(self, child_id: int) -> "asyncio.Future[EndedChild]":
-        """Return a future that is done once the child has ended. Whoever no longer waits cancels it."""
+        """Return a future that is done once the child has ended. Cancel it to stop waiting."""
         future: asyncio.Future[EndedChild] = asyncio.get_running_loop().create_future()
         self._futures.setdefault(child_id, []).append(future)
         self.wanted.set()

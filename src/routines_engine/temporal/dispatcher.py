@@ -141,7 +141,7 @@ class Dispatcher:
         return free if most is None else min(free, most - taking.runs)
 
     def _begin_submitting(self, client: Client, run: Submission) -> None:
-        """Submit a run. The claim of whoever begins it records that Temporal has it."""
+        """Submit a run. Its first claim records that Temporal has it."""
         task = asyncio.create_task(self._submit(client, run))
         self._submitting.add(task)
         task.add_done_callback(self._submitted)
