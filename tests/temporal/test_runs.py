@@ -7,9 +7,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError
 
+from routines_core import tracing
 from routines_core.db import Connection, limits, runs
+from routines_core.otel import OtelTracer
 from routines_workflow.activity import ACTIVITIES, StepContext, activity
 from support.rows import Database, value
 from support.stumbling_activities import stumbling_pool
@@ -66,6 +70,8 @@ def activities() -> Generator[dict[str, int]]:
         del ACTIVITIES[name]
 
 
+COMPARED = {"status", "step", "activity", "attempt"}
+"""What the spans of both engines must have in common; the numbers of the runs differ."""
 RETRY = {"max_attempts": 3, "backoff": 0}
 SCENARIOS: dict[str, dict[str, Any]] = {
     "references": workflow_of(
@@ -109,6 +115,35 @@ async def test_every_kind_of_run_ends_with_the_same_status_error_and_records_on_
     engines = "SELECT array_agg(DISTINCT engine ORDER BY engine) FROM routines.trajectories"
     assert await value(connection, engines) == ["postgres", "temporal"]
     assert await value(connection, "SELECT count(*) FROM routines.dispatches") == 0
+
+
+async def test_a_run_is_traced_as_on_the_postgres_engine(
+    connection: Connection, database: Database, temporal: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = {name: await task_of(connection, name, SCENARIOS[name]) for name in ("retried", "in_vain")}
+    seen: list[dict[str, list[tuple[object, ...]]]] = []
+    for engine in (working(database.url), temporal_working(database.url, temporal)):
+        exporter = InMemorySpanExporter()
+        tracer = OtelTracer("worker", exporter)
+        monkeypatch.setattr(tracing, "_tracer", tracer)
+        async with engine:
+            made = {await run_of(connection, task): name for name, task in tasks.items()}
+            ids = {(await run_id_of(connection, run)).replace("-", ""): name for run, name in made.items()}
+            for run in made:
+                await until_ended(connection, run)
+        monkeypatch.setattr(tracing, "_tracer", None)
+        tracer.close()
+        found: dict[str, list[tuple[object, ...]]] = {name: [] for name in tasks}
+        for span in exporter.get_finished_spans():
+            name = ids[format(span.context.trace_id, "032x")]
+            kept = {key: span.attributes[key] for key in span.attributes if key.rpartition(".")[2] in COMPARED}
+            events = [event.name for event in span.events]
+            found[name].append((span.name, span.parent is not None, span.status.status_code, kept, events))
+        seen.append(found)
+    on_postgres, on_temporal = seen
+    assert on_temporal == on_postgres
+    assert [span[0] for span in on_postgres["retried"]] == ["step try", "step then", "run my-org-retried"]
+    assert [span[2] for span in on_postgres["in_vain"]] == [StatusCode.ERROR, StatusCode.ERROR]
 
 
 LIMITED: dict[str, tuple[dict[str, Any], str]] = {

@@ -28,6 +28,7 @@ from routines_engine.runs.outcome import outcome_of, write_end
 from routines_engine.runs.payloads import Payloads
 from routines_engine.runs.record import Record
 from routines_engine.runs.services import RunServices, WorkerResources
+from routines_engine.runs.trace import RunTrace
 from routines_engine.temporal.calls import AGAIN, HELD, LOST, RunCall, RunVerdict
 from routines_engine.temporal.workflow import BEGIN, CANCEL, HOLD, RUN
 
@@ -203,7 +204,8 @@ class Activities:
 
     async def _claimed_run(self, run: Claim, call: RunCall, holder: str) -> RunVerdict:
         began_at = time.monotonic()
-        claimed = ClaimedRun(run, began_at, cast("asyncio.Task[None]", asyncio.current_task()))
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        claimed = ClaimedRun(run, began_at, task, trace=RunTrace.begin(run))
         self.claimed.add(claimed)
         host = self._host(claimed)
         try:
@@ -218,6 +220,8 @@ class Activities:
             self.claimed.discard(claimed)
         status = "completed" if error is None else "failed"
         self.journal.metrics.run_ended(status, time.monotonic() - began_at)
+        if claimed.trace:
+            claimed.trace.ended(status)
         return RunVerdict(status)
 
     def _host(self, claimed: ClaimedRun) -> RunHost:
