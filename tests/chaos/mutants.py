@@ -56,7 +56,7 @@ class Mutant:
         caught_by: The invariants that it breaks. At least one must be seen; chance decides which comes first.
         faults: The faults of its run; empty for traffic only; None to run late_writer.py, step by step, instead.
         traffic: The orders that its run sends more often.
-        in_ci: Whether it is one of the few that every test run tries.
+        in_ci: Whether it is one of the few that every test run tries: those that a busy machine catches too.
         test: A test below tests/ that must fail, instead of a chaos run.
     """
 
@@ -101,6 +101,12 @@ MUTANTS = [
         (Edit(TICK, "FOR UPDATE SKIP LOCKED", "", "tick"),),
         {"lost", "double", "unordered", "next_run_at", "paused", "overlap"},
         traffic={"burst": 40, "aim": 60, "pause": 30, "resume": 40},
+    ),
+    Mutant(
+        "the tick waits for routines that another ticker has locked",
+        (Edit(TICK, "FOR UPDATE SKIP LOCKED", "FOR UPDATE", "tick"),),
+        test="concurrency/test_tick_interleavings.py::"
+        "test_a_ticker_skips_routines_that_another_has_locked_and_claims_the_rest",
         in_ci=True,
     ),
     Mutant(
@@ -115,7 +121,6 @@ MUTANTS = [
         (Edit(SCHEMA, "CREATE UNIQUE INDEX trajectories_slot_key", "CREATE INDEX trajectories_slot_key"),),
         {"double"},
         traffic={"rewind": 100},
-        in_ci=True,
     ),
     Mutant(
         "scheduled runs do not hold back the schedule",
@@ -137,7 +142,6 @@ MUTANTS = [
         ),
         {"overlap"},
         traffic={"run_now": 80},
-        in_ci=True,
     ),
     Mutant(
         "the tick overlooks run-now runs, and the database refuses the fire",
@@ -218,7 +222,6 @@ MUTANTS = [
         (Edit(SCHEMA, "IF first_slot <= now() THEN", "IF false THEN", "settle_slots"),),
         {"lost"},
         traffic={"burst": 20, "pause": 40, "resume": 40},
-        in_ci=True,
     ),
     Mutant(
         "slots that were due when a person deleted the routine get no outcome",
@@ -247,7 +250,6 @@ MUTANTS = [
         ),
         {"double", "paused"},
         traffic={"again": 100},
-        in_ci=True,
     ),
     Mutant(
         "slots that a person set next_run_at past get no outcome",
