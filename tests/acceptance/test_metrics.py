@@ -18,7 +18,7 @@ import pytest
 from routines_core.lifecycle import LIFELINE_VARIABLE
 from support.rows import ENCRYPTION_KEYS, Database, with_database
 from support.scraping import Page, scrape, scrape_until
-from support.service import ROUTINES, Service, clean_environment, free_port, wait_until
+from support.service import ROUTINES, Service, clean_environment, far_minute, free_port, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -99,9 +99,11 @@ def test_metrics_match_the_ledger_and_show_nothing_of_any_tenant(service: Servic
             }
             hook = f"http://127.0.0.1:{free_port()}/{CANARY}"
             overrides = {"text": "x" * 2000} if name == "bad" else {}
-            body = {"name": f"{CANARY}-{name}", "cadence": {"type": "hourly"}, "webhook_url": hook}
+            cadence = {"type": "hourly", "minute_utc": far_minute()}
+            body = {"name": f"{CANARY}-{name}", "cadence": cadence, "webhook_url": hook}
             made = client.post(f"/routines/demo/{CANARY}", json={**body, **secrets, "init_params_overrides": overrides})
             assert made.status_code == 201, made.text
+    service.execute("UPDATE routines.routines SET paused = true WHERE name = 'every-hour'")
     # One routine is blocked by a run that does not end.
     service.execute(
         f"""INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id, trigger,

@@ -8,7 +8,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from support.endpoint import Asked, Endpoint, Said, serving
-from support.service import Service, wait_until
+from support.service import Service, far_minute, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -125,7 +125,8 @@ def test_a_request_is_followed_to_the_step_that_it_starts_and_the_webhook_that_r
 
 def test_a_scheduled_run_has_a_trace_of_its_own_that_is_linked_to_its_tick(traced: Traced) -> None:
     with traced.service.client() as client:
-        made = client.post("/routines/demo/hello", json={"name": "traced", "cadence": {"type": "hourly"}})
+        cadence = {"type": "hourly", "minute_utc": far_minute()}
+        made = client.post("/routines/demo/hello", json={"name": "traced", "cadence": cadence})
         assert made.status_code == 201
     traced.service.execute(
         "UPDATE routines.routines SET next_run_at = date_trunc('minute', now()) WHERE name = 'traced'"

@@ -12,10 +12,12 @@ import pytest
 from chaos.checker import only_temporal_takes
 from chaos.cluster import Cluster
 from chaos.driver import Plan, run
-from chaos.faults import TEMPORAL_WEIGHTS
+from chaos.faults import DEFAULT_WEIGHTS, TEMPORAL_WEIGHTS
 from support.temporal_server import BINARY, MISSING
 
 SECONDS = float(os.environ.get("ROUTINES_CHAOS_TEMPORAL_SECONDS", "30"))
+FAULTS = DEFAULT_WEIGHTS if SECONDS >= 60 else {"kill_worker": 3, "kill_ticker": 1}
+"""Beside those of Temporal. A short run has only time for a few, of which some must be Temporal's."""
 SEED = int(os.environ["ROUTINES_CHAOS_SEED"])  # drawn and printed by tests/conftest.py
 
 
@@ -58,7 +60,7 @@ def test_every_slot_has_one_outcome_on_temporal_whatever_dies(tmp_path: Path) ->
     cluster = Cluster(tmp_path / "cluster")
     cluster.start()
     try:
-        report = asyncio.run(run(Plan(SEED, SECONDS, engine="temporal"), cluster, tmp_path))
+        report = asyncio.run(run(Plan(SEED, SECONDS, faults=FAULTS, engine="temporal"), cluster, tmp_path))
     finally:
         cluster.stop()
     assert report.violations == [], f"seed {SEED}; evidence in {tmp_path}:\n{report}"

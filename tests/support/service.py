@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +20,11 @@ ROOT = Path(__file__).resolve().parents[2]
 """The root directory of the checkout."""
 ROUTINES = (sys.executable, "-m", "routines_cli.main")
 """The command `routines`, run by the interpreter that runs the tests."""
+
+
+def far_minute() -> int:
+    """Return a minute that is half an hour away, so that a routine fires only when the test makes it due."""
+    return (datetime.now(UTC).minute + 30) % 60
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
