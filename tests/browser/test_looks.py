@@ -8,6 +8,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
 from support.browsing import PAGES, Console, filled
+from support.sampling import sample
 from support.service import Service
 
 pytestmark = pytest.mark.slow
@@ -28,7 +29,7 @@ def faults(console: Console) -> list[str]:
     return console.driver.execute_script(f"{CHECKS}; return faults()")
 
 
-@pytest.mark.parametrize("page", EVERY_PAGE)
+@pytest.mark.parametrize("page", sample(EVERY_PAGE, 6))
 def test_texts_and_controls_are_legible_in_light_and_dark_mode_and_have_names(
     browser: Chrome, service: Service, page: str
 ) -> None:
@@ -53,7 +54,7 @@ def test_the_checks_find_faults(signed_out: Console) -> None:
     assert "duplicate id" in found
 
 
-@pytest.mark.parametrize("page", EVERY_PAGE)
+@pytest.mark.parametrize("page", sample(EVERY_PAGE, 6))
 def test_no_page_scrolls_sideways_on_a_phone(browser: Chrome, service: Service, page: str) -> None:
     console = opened(browser, service, page)
     console.screen(390, 844)

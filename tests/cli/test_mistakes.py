@@ -12,6 +12,7 @@ import pytest
 from routines_core.db import Connection
 from support.command import COMMANDS, TASK, routines
 from support.rows import ENCRYPTION_KEYS, Database, with_database, with_login
+from support.sampling import sample
 
 WITH_A_KEY_FIRST = {"keys create", "keys rotate", "secrets rotate"}
 
@@ -45,20 +46,20 @@ def nobody(database: Database) -> Generator[Database]:
         admin.execute(f"DROP ROLE {login}")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", sample(COMMANDS, 5))
 def test_without_rights_it_names_the_missing_right_and_the_login_that_has_it(nobody: Database, command: str) -> None:
     done = said(nobody, command)
     assert "permission denied" in done.stdout + done.stderr
     assert "the login that ran `routines migrate`" in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "migrate"])
+@pytest.mark.parametrize("command", sample([name for name in COMMANDS if name != "migrate"], 5))
 def test_in_a_database_without_a_schema_it_says_to_migrate(empty: Database, command: str) -> None:
     done = said(empty, command)
     assert "`routines migrate`" in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", sample(COMMANDS, 5))
 def test_on_a_standby_it_says_to_name_the_primary(database: Database, command: str) -> None:
     with psycopg.connect(database.url, autocommit=True) as admin:
         name = admin.info.dbname

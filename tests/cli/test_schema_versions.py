@@ -14,6 +14,7 @@ import pytest
 
 from support.command import COMMANDS, TASK, routines
 from support.rows import ENCRYPTION_KEYS, Database
+from support.sampling import sample
 from support.schema_book import empty_database
 from support.service import ROOT, clean_environment, free_port, wait_until
 
@@ -136,7 +137,7 @@ def test_a_program_works_with_a_newer_schema_and_says_so(newer: Database, tmp_pa
         assert NEWER in started.said
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("program", sample(PROGRAMS, 2))
 def test_a_program_waits_for_a_schema_and_says_so(empty: Database, tmp_path: Path, program: str) -> None:
     with running(empty, tmp_path, PROGRAMS[program]) as started:
         wait_until(lambda: MISSING in started.said)
@@ -146,7 +147,7 @@ def test_a_program_waits_for_a_schema_and_says_so(empty: Database, tmp_path: Pat
         assert started.said.count(MISSING) == 1
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("program", sample(PROGRAMS, 2))
 def test_a_program_that_waits_for_a_schema_stops_when_it_is_told_to(
     empty: Database, tmp_path: Path, program: str
 ) -> None:
@@ -154,7 +155,7 @@ def test_a_program_that_waits_for_a_schema_stops_when_it_is_told_to(
         wait_until(lambda: MISSING in started.said)
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("program", sample(PROGRAMS, 2))
 def test_a_program_that_waited_for_the_database_refuses_an_older_schema(
     database: Database, next_version: str, tmp_path: Path, program: str
 ) -> None:
@@ -179,7 +180,7 @@ def test_up_works_with_a_newer_schema_and_says_so(newer: Database, tmp_path: Pat
         wait_until(lambda: started.said.count(NEWER) == 1 + len({"api", "ticker", "worker"}))
 
 
-@pytest.mark.parametrize("command", EXAMINING)
+@pytest.mark.parametrize("command", sample(EXAMINING, 5))
 def test_a_command_refuses_an_older_schema_in_one_line(database: Database, next_version: str, command: str) -> None:
     done = routines(
         database, *COMMANDS[command], stdin=TASK if command == "tasks apply" else "", PYTHONPATH=next_version
@@ -191,7 +192,7 @@ def test_a_command_refuses_an_older_schema_in_one_line(database: Database, next_
         assert (done.stdout, done.stderr) == ("", f"routines: The database schema is {OLDER}\n")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", sample(COMMANDS, 5))
 def test_a_command_works_with_a_newer_schema_and_says_so(newer: Database, command: str) -> None:
     assert routines(newer, "keys", "create", "--collection", "my-org").returncode == 0
     done = routines(newer, *COMMANDS[command], stdin=TASK if command == "tasks apply" else "")

@@ -15,6 +15,7 @@ from routines_core.db.migrations import migrate
 from routines_core.db.tick import tick
 from support.receivers import answers, receiver
 from support.rows import CATCHUP, Database, at, make_routine, value
+from support.sampling import left_out, sample
 from support.temporal_processes import LEASE_SECONDS, Workers, workers_of
 from support.temporal_server import BINARY, MISSING, TemporalServer
 from support.temporal_working import temporal_id_of
@@ -54,7 +55,7 @@ async def executions_in(temporal: Client) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("moment", sample(["before", "after"], 1))
 async def test_a_run_whose_dispatcher_was_killed_before_or_after_temporal_had_it_is_executed_once(
     connection: Connection, temporal: Client, workers: Workers, moment: str
 ) -> None:
@@ -88,6 +89,7 @@ async def test_after_a_worker_is_killed_only_its_current_step_is_repeated(
     assert await executions_in(temporal) == [await temporal_id_of(connection, run, "t")]
 
 
+@left_out
 async def test_a_run_that_kills_three_workers_fails(connection: Connection, temporal: Client, workers: Workers) -> None:
     run = await run_of(connection, await task_of(connection, "t", work(boom={"kills": 99})))
     for _ in range(3):
@@ -142,7 +144,7 @@ async def test_restarting_temporal_in_the_middle_of_a_step_loses_no_run(
         assert await value(connection, "SELECT crashes FROM routines.trajectories") == 0
 
 
-@pytest.mark.parametrize("absence", ["frozen", "killed"])
+@pytest.mark.parametrize("absence", sample(["frozen", "killed"], 1))
 async def test_a_step_that_outlasts_an_absence_of_temporal_is_not_repeated_if_its_worker_lives(
     connection: Connection, database: Database, own_server: TemporalServer, tmp_path: Path, absence: str
 ) -> None:
@@ -168,6 +170,7 @@ async def test_a_step_that_outlasts_an_absence_of_temporal_is_not_repeated_if_it
         assert await value(connection, "SELECT crashes FROM routines.trajectories") == 0
 
 
+@left_out
 async def test_a_run_that_waits_for_its_next_attempt_is_taken_up_by_another_worker(
     connection: Connection, workers: Workers
 ) -> None:
@@ -235,6 +238,7 @@ async def test_runs_stay_pending_while_temporal_is_down_and_are_executed_once_it
         assert "cannot be reached" in workers.log.read_text("utf-8")
 
 
+@left_out
 async def test_a_postgres_crash_in_the_middle_of_a_step_fails_and_repeats_nothing(
     temporal: Client, temporal_server: TemporalServer, tmp_path: Path
 ) -> None:
