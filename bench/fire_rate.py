@@ -5,14 +5,15 @@ python bench/fire_rate.py [--routines 10000 100000 1000000] [--due 10000] [--tic
 The routines come due at one whole second, which all tickers are waiting for. The clock stops at the last commit, which
 the server records (track_commit_timestamp). Each round starts just after a checkpoint. The due routines were either
 created one after the other ("together") or are every n-th of all ("spread"), so that hardly any two share a page. The
-planner's statistics foresaw what is due or were made before it was set ("unforeseen"). Each figure is the median of the
-rounds.
+planner's statistics foresaw what is due or were made before it was set ("unforeseen"). The floor is the least that any
+statement with the same guarantees could do (floor.py). Each figure is the median of the rounds.
 """
 
 import argparse
 import asyncio
 import time
 
+from floor import floor_rate
 from harness import (
     BATCH,
     clear,
@@ -64,6 +65,7 @@ async def rates_of(routines: int, due: int, tickers: list[int], rounds: int) -> 
     measured: dict[tuple[str, bool, int], list[float]] = {
         (how, foreseen, count): [] for how in chosen for foreseen in (True, False) for count in (0, *tickers)
     }
+    floors: dict[str, list[float]] = {how: [] for how in chosen}
     with server() as url:
         async with filled(url, routines) as connection:
             for _ in range(rounds):  # alternate, so that a busy moment of the machine does not spoil just one of them
@@ -73,7 +75,20 @@ async def rates_of(routines: int, due: int, tickers: list[int], rounds: int) -> 
                     else:
                         rate = await control(connection, url, chosen[how], is_foreseen=foreseen)
                     rates.append(rate)
-    return [
+                for how, rates in floors.items():
+                    rates.append(await floor_rate(connection, url, chosen[how]))
+    rows: list[tuple[object, ...]] = [
+        (
+            f"{routines:,}",
+            f"{due:,} {how}",
+            "floor",
+            f"{median(rates):,.0f}",
+            f"{min(rates):,.0f}-{max(rates):,.0f}",
+            f"{median(rates) / median(measured[how, True, 0]):.2f}",
+        )
+        for how, rates in floors.items()
+    ]
+    return rows + [
         (
             f"{routines:,}",
             f"{due:,} {how}" + ("" if foreseen else ", unforeseen"),
