@@ -8,7 +8,7 @@ import pytest
 from litestar.testing import AsyncTestClient
 
 from routines_api.endpoints import runs as run_endpoints
-from routines_api.http import sending
+from routines_api.http import large_answers, sending
 from routines_core.db import Connection
 from routines_core.db import routines as db_routines
 from routines_core.db import tasks as db_tasks
@@ -283,3 +283,28 @@ async def test_a_large_answer_holds_its_place_until_it_is_sent(client: Client, c
     for _ in range(8):
         assert (await client.get(f"{ONE}/{run}")).status_code == 200
     assert gate.in_use == 0
+
+
+async def test_nothing_of_a_large_answer_stays_in_memory_once_it_is_sent(
+    client: Client, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the text, which a traceback could keep, nor libpq's buffer, which lives as long as its connection."""
+    run = await run_with(client, connection, 2, 960_000)
+    load, connections, answers = db.with_large_steps, list[Any](), list[Any]()
+    steps_of = large_answers._Pieces.each
+
+    async def noted(given: Any, *arguments: Any, **named: Any) -> Any:
+        connections.append(given)
+        return await load(given, *arguments, **named)
+
+    def each(pieces: Any) -> Any:
+        answers.append(pieces)
+        return steps_of(pieces)
+
+    monkeypatch.setattr("routines_api.endpoints.trajectories.with_large_steps", noted)
+    monkeypatch.setattr(large_answers._Pieces, "each", each)
+    found = (await client.get(f"{ONE}/{run}")).json()
+    assert [len(step["outputs"]["text"]) for step in found["steps"].values()] == [960_000] * 2
+    assert connections[0].closed
+    assert (answers[0].steps, answers[0].around) == ("", [])
+    assert (await client.get(f"{ONE}/{run}")).json() == found

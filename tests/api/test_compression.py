@@ -46,7 +46,7 @@ async def test_a_small_answer_is_sent_as_it_is(client: Client) -> None:
 async def test_an_answer_in_pieces_is_compressed(
     client: Client, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(large_answers, "PIECE_BYTES", 100_000)
+    monkeypatch.setattr(large_answers, "PIECE_CHARACTERS", 100_000)
     run = (await client.post("/api/v1/run/my-org/echo")).json()["trajectory_id"]
     await connection.execute(
         """INSERT INTO routines.steps

@@ -72,8 +72,8 @@ async def run_sync(task: str, door: Door) -> Response[WorkflowResponse]:
     if not found.truncated:
         return Response(workflow_response(found, f"Run {run} is {found.status}."))
     async with large_answer(door, auth) as caller:
-        found = await db.with_large_steps(caller.connection, found, key_id=caller.key_id, most_bytes=SYNC_BYTES)
-        return in_pieces(workflow_response(found, f"Run {run} is {found.status}."))
+        found, steps = await db.with_large_steps(caller.connection, found, key_id=caller.key_id, most_bytes=SYNC_BYTES)
+        return in_pieces(door, workflow_response(found, f"Run {run} is {found.status}.", steps), steps)
 
 
 def _id_of(answer: Any) -> int:

@@ -109,7 +109,7 @@ async def get_trajectory(task: str, trajectory_id: str, door: Door) -> Response[
     if not found.truncated:
         return Response(found)
     async with large_answer(door, auth) as caller:
-        return in_pieces(await with_large_steps(caller.connection, found, key_id=caller.key_id))
+        return in_pieces(door, *await with_large_steps(caller.connection, found, key_id=caller.key_id))
 
 
 @get("/db/stats/{collection:str}/{task:str}", tags=["Trajectories"], **operation("getStats"))

@@ -2,16 +2,18 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import msgspec
 from litestar.response import Stream
 
 from routines_api.http.access import Caller, Door, place_of
 from routines_core.db.keys import AuthContext
+from routines_core.db.trajectories import STEPS_PLACE
 
-PIECE_BYTES = 256 * 1024
-"""The size of the pieces of a large answer, in bytes."""
+PIECE_CHARACTERS = 256 * 1024
+"""The size of the pieces of a large answer."""
 HELD = "routines_held"
 """Key in the ASGI scope: an AsyncExitStack with what the request holds until its answer is sent."""
 
@@ -32,14 +34,35 @@ async def large_answer(door: Door, auth: AuthContext) -> AsyncGenerator[Caller]:
     held: AsyncExitStack = scope.setdefault(HELD, AsyncExitStack())
     await held.enter_async_context(place_of(services.large_answers, owner))
     async with place_of(services.large_loads, owner), door.open(auth) as caller:
-        yield caller
+        try:
+            yield caller
+        finally:
+            # libpq keeps the buffer of the largest row it has received, of twice its size, as long as the connection.
+            await caller.connection.close()
 
 
-def in_pieces(answer: Any) -> Any:
-    """Encode an answer as JSON and return a response that sends it in pieces."""
-    return Stream(_pieces(msgspec.json.encode(answer)), media_type="application/json")
+def in_pieces(door: Door, answer: Any, steps: str) -> Any:
+    """Encode an answer as JSON and return a response that sends it in pieces, with the steps wherever they belong."""
+    pieces = _Pieces(msgspec.json.encode(answer).split(STEPS_PLACE), steps)
+    held: AsyncExitStack = cast("Any", door.request.scope)[HELD]
+    held.callback(pieces.forget)
+    return Stream(pieces.each(), media_type="application/json")
 
 
-async def _pieces(content: bytes) -> AsyncGenerator[bytes]:
-    for start in range(0, len(content), PIECE_BYTES):
-        yield content[start : start + PIECE_BYTES]
+@dataclass
+class _Pieces:
+    """The pieces of an answer. The steps are encoded one piece at a time, so that they are in memory once."""
+
+    around: list[bytes]
+    steps: str
+
+    async def each(self) -> AsyncGenerator[bytes]:
+        for number, part in enumerate(self.around):
+            if number:
+                for start in range(0, len(self.steps), PIECE_CHARACTERS):
+                    yield self.steps[start : start + PIECE_CHARACTERS].encode()
+            yield part
+
+    def forget(self) -> None:
+        """Let go of the answer. After an error its traceback keeps the generator until the next garbage collection."""
+        self.around, self.steps = [], ""

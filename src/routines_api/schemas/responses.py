@@ -233,20 +233,19 @@ def init_params_schema(task: Task) -> InitParamsSchema:
     )
 
 
-def workflow_response(trajectory: Trajectory, message: str) -> WorkflowResponse:
-    """Return the answer to the request that started this run."""
-    result = {} if trajectory.ended_at is None else _outputs(trajectory)
+def workflow_response(trajectory: Trajectory, message: str, large_steps: str | None = None) -> WorkflowResponse:
+    """Return the answer to the request that started this run, whose steps may be JSON that was read apart."""
+    result = {} if trajectory.ended_at is None else _outputs(trajectory, large_steps)
     return WorkflowResponse(
         trajectory.workflow_id, trajectory.trajectory_id, trajectory.run_id, message, result, trajectory
     )
 
 
-def _outputs(trajectory: Trajectory) -> dict[str, Any]:
+def _outputs(trajectory: Trajectory, large_steps: str | None) -> dict[str, Any]:
     """Return the outputs of completed steps by name; those of large steps as JSON that is not parsed."""
-    steps: Any = trajectory.steps
-    if not isinstance(steps, msgspec.Raw):
-        return {name: step["outputs"] for name, step in steps.items() if step["status"] == "completed"}
-    large = msgspec.json.decode(steps, type=dict[str, _LargeStep])
+    if large_steps is None:
+        return {name: step["outputs"] for name, step in trajectory.steps.items() if step["status"] == "completed"}
+    large = msgspec.json.decode(large_steps, type=dict[str, _LargeStep])
     return {name: step.outputs for name, step in large.items() if step.status == "completed"}
 
 

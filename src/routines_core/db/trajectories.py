@@ -184,6 +184,9 @@ class _Steps(msgspec.Struct):
     truncated: bool
 
 
+STEPS_PLACE = b"\0"
+"""Stands for steps that are inserted once the rest is encoded. No JSON contains it."""
+
 _FIND = Statement("trajectories.find_trajectory", Trajectory)
 _READ_STEPS = Statement("trajectories.read_steps", _Steps)
 _LIST = Statement("trajectories.list_trajectories", Trajectory)
@@ -230,10 +233,10 @@ async def find_trajectory(
 
 async def with_large_steps(
     connection: Connection, found: Trajectory, *, key_id: int, most_bytes: int = WHOLE_BYTES
-) -> Trajectory:
-    """Return a truncated run with all of its steps, up to `most_bytes`.
+) -> tuple[Trajectory, str]:
+    """Return a truncated run with STEPS_PLACE for its steps, and all of them as JSON, up to `most_bytes`.
 
-    Its `steps` are JSON as Postgres writes it, with floats such as 1e300 in all of their digits: to look for them in so
+    The steps are JSON as Postgres writes it, with floats such as 1e300 in all of their digits: to look for them in so
     much text would stop the event loop.
 
     Raises:
@@ -246,8 +249,8 @@ async def with_large_steps(
         total_bytes=most_bytes,
         work_bytes=WORK_FACTOR * most_bytes,
     )
-    steps: Any = msgspec.Raw(row.steps)
-    return msgspec.structs.replace(found, steps=steps, truncated=row.truncated)
+    place: Any = msgspec.Raw(STEPS_PLACE)
+    return msgspec.structs.replace(found, steps=place, truncated=row.truncated), row.steps
 
 
 async def list_trajectories(
