@@ -514,7 +514,8 @@ COMMENT ON FUNCTION routines.next_slot_of_span IS 'The first slot of a span in s
 
 -- Triggers, in the order in which they fire. Where two share an event, Postgres fires them by name, and these names are
 -- chosen for that order.
---   BEFORE INSERT or UPDATE        keep_next_run_at            recomputes next_run_at if cadence or paused changes
+--   BEFORE INSERT or UPDATE        keep_next_run_at            recomputes next_run_at if cadence or paused changes; refuses a
+--                                                              pause that ends in the past
 --   BEFORE UPDATE                  settle_slots                if cadence or paused changes: records the slots that no tick will
 --                                                              see; must come after keep_next_run_at
 --   BEFORE DELETE                  settle_slots_of_deleted     the same for a deleted routine
@@ -551,6 +552,8 @@ CREATE TABLE routines.routines (
     paused                 boolean NOT NULL DEFAULT false,
     paused_at              timestamptz,
     paused_reason          text,
+    paused_until           timestamptz,
+    paused_note            text CONSTRAINT routines_paused_note_length CHECK (length(paused_note) BETWEEN 1 AND 500),
     strikes                smallint NOT NULL DEFAULT 0,
     overlap_policy         text NOT NULL DEFAULT 'skip' CONSTRAINT routines_overlap_policy_is_known CHECK (overlap_policy IN ('skip')),
     catchup_window_seconds integer CONSTRAINT routines_catchup_window_seconds_is_not_negative CHECK (catchup_window_seconds >= 0),
@@ -568,6 +571,10 @@ CREATE TABLE routines.routines (
     -- next_run_at would keep it from all the others.
     CONSTRAINT routines_next_run_at_in_range CHECK (next_run_at >= '1970-01-01Z' AND next_run_at < '2200-01-01Z'),
     CONSTRAINT routines_settled_until_in_range CHECK (settled_until >= '1970-01-01Z' AND settled_until < '2200-01-01Z'),
+    CONSTRAINT routines_paused_until_fits_state CHECK (paused OR paused_until IS NULL),
+    CONSTRAINT routines_paused_note_fits_state CHECK (paused OR paused_note IS NULL),
+    -- A year less, so that the slot after the pause is in range too.
+    CONSTRAINT routines_paused_until_in_range CHECK (paused_until >= '1970-01-01Z' AND paused_until < '2199-01-01Z'),
     CONSTRAINT routines_created_at_in_range CHECK (created_at >= '1970-01-01Z' AND created_at < '2200-01-01Z')
 ) WITH (
     -- Each fire leaves a dead row version and dead index entries, so vacuum starts at 2 % instead of 20 %. It always cleans the
@@ -579,6 +586,8 @@ CREATE TABLE routines.routines (
 CREATE INDEX routines_next_run_at_idx ON routines.routines (next_run_at) WHERE next_run_at IS NOT NULL;
 -- Routines paused by strikes, for metrics. Nearly empty: a fire writes no row that belongs in it.
 CREATE INDEX routines_struck_idx ON routines.routines (id) WHERE paused_reason IS NOT NULL;
+-- Pauses with an end, for the ticker that ends them. A fire writes no row that belongs in it either.
+CREATE INDEX routines_paused_until_idx ON routines.routines (paused_until) WHERE paused_until IS NOT NULL;
 
 COMMENT ON TABLE  routines.routines IS 'A saved, recurring invocation of a task.';
 COMMENT ON COLUMN routines.routines.id IS 'Database id, and `id` in the API.';
@@ -598,6 +607,9 @@ COMMENT ON COLUMN routines.routines.webhook_secret_id IS 'The secret that signs 
 COMMENT ON COLUMN routines.routines.paused IS 'True stops the schedule. If you UPDATE it in psql, next_run_at follows.';
 COMMENT ON COLUMN routines.routines.paused_at IS 'When it was paused; null if not paused. Maintained by a trigger.';
 COMMENT ON COLUMN routines.routines.paused_reason IS 'Why the scheduler paused it; null if a person did.';
+COMMENT ON COLUMN routines.routines.paused_until IS
+    'When the pause ends by itself; null if it lasts until someone resumes the routine. From then on slots are due, even if no ticker is there yet to end the pause. Must be in the future when it is set; cleared when the routine is resumed.';
+COMMENT ON COLUMN routines.routines.paused_note IS 'What a person noted about the pause, for the ledger and for why; null for nothing. Cleared when the routine is resumed.';
 COMMENT ON COLUMN routines.routines.strikes IS
     'Consecutive fires that raised an error. At three the routine is paused; a successful fire resets it to 0.';
 COMMENT ON COLUMN routines.routines.overlap_policy IS
@@ -628,9 +640,24 @@ $$;
 COMMENT ON FUNCTION routines.current_cadence IS
     'The cadence that a routine has now, even if it was changed after the calling statement began.';
 
+-- A pause is over when its end has come, whether or not a ticker has ended it: slots from then on are due.
+CREATE FUNCTION routines.slot_after_pause(routine routines.routines) RETURNS timestamptz
+LANGUAGE sql STABLE PARALLEL SAFE RETURN CASE WHEN (routine).paused_until IS NOT NULL THEN routines.next_fire(
+    routines.cadence_of(routine), greatest((routine).paused_until - interval '1 microsecond', (routine).settled_until)) END;
+COMMENT ON FUNCTION routines.slot_after_pause IS
+    'The first slot at or after the end of a routine''s pause; null if the pause has no end, and for manual.';
+
 CREATE FUNCTION routines.keep_next_run_at() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.updated_at := now();
+    IF TG_OP = 'UPDATE' AND OLD.paused AND NOT NEW.paused THEN
+        NEW.paused_until := NULL;
+        NEW.paused_note := NULL;
+    ELSIF NEW.paused_until <= now()
+          AND (TG_OP = 'INSERT' OR (OLD.paused, OLD.paused_until) IS DISTINCT FROM (NEW.paused, NEW.paused_until)) THEN
+        RAISE EXCEPTION 'paused_until must be in the future, but it is % and now is %', NEW.paused_until, now()
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'routines_paused_until_in_future';
+    END IF;
     IF TG_OP = 'UPDATE'
        AND (routines.cadence_of(NEW), NEW.paused) IS NOT DISTINCT FROM (routines.cadence_of(OLD), OLD.paused) THEN
         RETURN NEW;
@@ -639,7 +666,10 @@ BEGIN
         NEW.next_run_at := NULL;
         NEW.paused_at := coalesce(NEW.paused_at, now());
     ELSE
-        NEW.next_run_at := routines.next_fire(routines.cadence_of(NEW), now());
+        NEW.next_run_at := CASE
+            WHEN TG_OP = 'UPDATE' AND OLD.paused_until <= now() AND routines.cadence_of(NEW) = routines.cadence_of(OLD)
+                THEN routines.slot_after_pause(OLD)
+            ELSE routines.next_fire(routines.cadence_of(NEW), now()) END;
         NEW.paused_at := NULL;
         NEW.paused_reason := NULL;
         NEW.strikes := 0;
@@ -647,9 +677,9 @@ BEGIN
     RETURN NEW;
 END $$;
 COMMENT ON FUNCTION routines.keep_next_run_at IS
-    'Keeps next_run_at correct when cadence or paused changes. Resuming computes from now: nothing is caught up.';
+    'Keeps next_run_at correct when cadence or paused changes. Resuming computes from now, or from the end of the pause if that has passed: nothing that fell in the pause is caught up.';
 CREATE TRIGGER keep_next_run_at
-    BEFORE INSERT OR UPDATE OF name, cadence_type, hour_utc, minute_utc, day_of_week, paused,
+    BEFORE INSERT OR UPDATE OF name, cadence_type, hour_utc, minute_utc, day_of_week, paused, paused_until, paused_note,
         init_params_overrides, secret_refs, webhook_url, webhook_secret_id ON routines.routines
     FOR EACH ROW EXECUTE FUNCTION routines.keep_next_run_at();
 
@@ -659,8 +689,20 @@ CREATE TRIGGER keep_next_run_at
 -- next_run_at forward, is recorded as missed. The tick and settle_slots find such slots between settled_until and next_run_at,
 -- where normally there are none, so no trigger needs to watch next_run_at, which each fire writes.
 
-CREATE FUNCTION routines.passed_over_detail(next_run_at timestamptz) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
-    'next_run_at was set past it by hand, to ' || to_char(next_run_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
+CREATE FUNCTION routines.utc(at timestamptz) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
+COMMENT ON FUNCTION routines.utc IS 'A time as sentences show it: 2026-05-04T09:00:00Z, without fractions of a second.';
+
+CREATE FUNCTION routines.pause_in_words(
+    paused_reason text, paused_at timestamptz, paused_until timestamptz, paused_note text
+) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+    coalesce(paused_reason, 'paused by hand') || ', since ' || routines.utc(paused_at)
+    || coalesce(', until ' || routines.utc(paused_until), '') || coalesce(': ' || rtrim(paused_note, '.'), '');
+COMMENT ON FUNCTION routines.pause_in_words IS
+    'A pause as sentences show it: paused by hand, since 2026-12-24T08:00:00Z, until 2027-01-04T08:00:00Z: office closed.';
+
+CREATE FUNCTION routines.passed_over_detail(next_run_at timestamptz) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN 'next_run_at was set past it by hand, to ' || routines.utc(next_run_at);
 COMMENT ON FUNCTION routines.passed_over_detail IS 'The detail that skips records for slots that a person passed over.';
 
 CREATE FUNCTION routines.settle_span(
@@ -685,6 +727,7 @@ DECLARE
     cadence       routines.cadence := routines.cadence_of(OLD);
     settled_until timestamptz := CASE TG_OP WHEN 'UPDATE' THEN NEW.settled_until ELSE OLD.settled_until END;
     is_paused     boolean := OLD.paused OR TG_OP = 'UPDATE' AND NEW.paused;
+    is_in_pause   boolean := OLD.paused;
     -- The first slot without an outcome. A pause begins after the slot at which it was made; that slot was settled then.
     first_slot    timestamptz := routines.next_fire(
         cadence,
@@ -701,6 +744,21 @@ BEGIN
         PERFORM routines.settle_span(OLD, first_slot, passed_until, 'missed', routines.passed_over_detail(OLD.next_run_at));
         settled_until := greatest(settled_until, passed_until);
     END IF;
+    IF OLD.paused_until <= now() THEN
+        last_slot := routines.latest_slot(cadence, OLD.paused_until - interval '1 microsecond');
+        IF first_slot <= last_slot THEN
+            PERFORM routines.settle_span(OLD, first_slot, last_slot, 'paused', routines.pause_in_words(OLD.paused_reason, OLD.paused_at, OLD.paused_until, OLD.paused_note));
+        END IF;
+        settled_until := greatest(settled_until, OLD.paused_until - interval '1 microsecond');
+        -- Slots since then are due. If only the pause is changed, they are left to the tick.
+        IF TG_OP = 'UPDATE' AND cadence = routines.cadence_of(NEW) THEN
+            NEW.settled_until := settled_until;
+            RETURN NEW;
+        END IF;
+        first_slot := routines.next_fire(cadence, settled_until);
+        is_paused := TG_OP = 'UPDATE' AND NEW.paused AND NEW.paused_until IS DISTINCT FROM OLD.paused_until;
+        is_in_pause := false;
+    END IF;
     -- A person may have set next_run_at to a time between two slots, or to before the routine's creation.
     IF (OLD.next_run_at <= settled_until) IS NOT TRUE AND NOT OLD.paused THEN
         first_slot := OLD.next_run_at;
@@ -709,8 +767,7 @@ BEGIN
         last_slot := greatest(first_slot, routines.latest_slot(cadence, now()));
         PERFORM routines.settle_span(
             OLD, first_slot, last_slot, CASE WHEN is_paused THEN 'paused' ELSE 'missed' END,
-            CASE WHEN OLD.paused THEN coalesce(OLD.paused_reason, 'paused by hand') || ', since '
-                                      || to_char(OLD.paused_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+            CASE WHEN is_in_pause THEN routines.pause_in_words(OLD.paused_reason, OLD.paused_at, OLD.paused_until, OLD.paused_note)
                  WHEN is_paused THEN 'paused by hand before a ticker picked it up'
                  WHEN TG_OP = 'DELETE' THEN 'the routine was deleted before a ticker picked it up'
                  ELSE 'the cadence was changed before a ticker picked it up' END);
@@ -2030,7 +2087,7 @@ CREATE VIEW routines.routine_details WITH (security_invoker = true) AS
            collections.name AS collection_name, to_jsonb(routines.cadence_of(routines)) AS cadence,
            init_params_overrides, ARRAY(SELECT jsonb_object_keys(secret_refs) ORDER BY 1) AS secret_names, webhook_url,
            webhook_secret_id IS NOT NULL AS has_webhook_secret, paused, paused_reason, last_run_at, next_run_at, overlap_policy,
-           catchup_window_seconds,
+           catchup_window_seconds, paused_until, paused_note,
            ARRAY(SELECT key FROM jsonb_object_keys(init_params_overrides) AS key
                  WHERE NOT task_versions.init_params ? key ORDER BY key) AS undeclared_keys
     FROM routines.routine_names
@@ -2053,6 +2110,8 @@ COMMENT ON COLUMN routines.routine_details.webhook_url IS 'Receives a webhook wh
 COMMENT ON COLUMN routines.routine_details.has_webhook_secret IS 'True if its webhooks are signed.';
 COMMENT ON COLUMN routines.routine_details.paused IS 'True if the schedule is stopped.';
 COMMENT ON COLUMN routines.routine_details.paused_reason IS 'Why the scheduler paused it; null if a person did.';
+COMMENT ON COLUMN routines.routine_details.paused_until IS 'When the pause ends by itself; null if it does not.';
+COMMENT ON COLUMN routines.routine_details.paused_note IS 'What a person noted about the pause; null for nothing.';
 COMMENT ON COLUMN routines.routine_details.last_run_at IS 'When it last started a run; null if never.';
 COMMENT ON COLUMN routines.routine_details.next_run_at IS 'The next slot that fires; null while paused, and for manual.';
 COMMENT ON COLUMN routines.routine_details.overlap_policy IS 'skip.';
@@ -2233,10 +2292,6 @@ COMMENT ON COLUMN routines.run_events.detail IS
     'The trigger of the run, the activity of the step, or the error; for a webhook, the HTTP status and the error.';
 
 ------------------------------------------------------------------------------------------------------------------ why
-CREATE FUNCTION routines.utc(at timestamptz) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
-COMMENT ON FUNCTION routines.utc IS 'A time as sentences show it: 2026-05-04T09:00:00Z, without fractions of a second.';
-
 -- Since the routine's creation, every slot is in one of these groups: it is in the ledger, it is due, it falls in the current
 -- pause, it lies in the future, or a person has set next_run_at past it. Any other time was not a slot, unless it is older than
 -- what retention keeps. Rows of skips do not overlap, so only the latest that began by the time can contain it.
@@ -2246,7 +2301,8 @@ CREATE FUNCTION routines.explain_time(
     sentence text, kind text, at timestamptz, now timestamptz, scheduled_for timestamptz, last_scheduled_for timestamptz,
     slot_count bigint, recorded_at timestamptz, trajectory_id bigint, trajectory_status text, blocking_trajectory_id bigint,
     blocking_started_at timestamptz, blocking_ended_at timestamptz, detail text, routine_created_at timestamptz,
-    paused_at timestamptz, paused_reason text, cadence_type text, is_slot_of_cadence boolean, next_slot timestamptz
+    paused_at timestamptz, paused_reason text, paused_until timestamptz, paused_note text, cadence_type text,
+    is_slot_of_cadence boolean, next_slot timestamptz
 ) LANGUAGE sql STABLE ROWS 1 AS $$
     WITH asked AS MATERIALIZED (SELECT at_time AS at, clock AS now),
     run AS (
@@ -2283,7 +2339,8 @@ CREATE FUNCTION routines.explain_time(
         SELECT routines.*,
                coalesce(next_run_at = at OR at = routines.latest_slot(routines.cadence_of(routines), at), false) AS is_slot,
                at > coalesce(settled_until, created_at) AND at < next_run_at AS is_passed_over,
-               CASE WHEN paused AND unsettled > now THEN NULL
+               CASE WHEN paused AND unsettled > now
+                        THEN CASE WHEN paused_until IS NOT NULL THEN greatest(unsettled, routines.slot_after_pause(routines)) END
                     WHEN at >= now AND at < next_run_at THEN next_run_at
                     ELSE unsettled END AS next_slot
         FROM asked, routines.routines, LATERAL (SELECT routines.next_fire(
@@ -2297,8 +2354,9 @@ CREATE FUNCTION routines.explain_time(
                     WHEN at < routine.created_at AND at < coalesce(next_run_at, routine.created_at) THEN 'before_creation'
                     WHEN at <= settled_until AND at <= (SELECT max(deleted_until) FROM routines.retention) THEN 'forgotten'
                     WHEN NOT is_slot THEN 'not_a_slot'
-                    WHEN paused AND at > now THEN 'paused_in_future'
-                    WHEN paused AND at > greatest(paused_at, settled_until) THEN 'paused'
+                    WHEN paused AND at > now THEN CASE WHEN at >= paused_until THEN 'future' ELSE 'paused_in_future' END
+                    WHEN paused AND at > greatest(paused_at, settled_until)
+                        THEN CASE WHEN at >= paused_until THEN 'pending' ELSE 'paused' END
                     WHEN next_run_at <= at THEN CASE WHEN at > now THEN 'future' ELSE 'pending' END
                     WHEN is_passed_over THEN 'passed_over'
                     ELSE 'not_a_slot' END AS kind,
@@ -2311,7 +2369,8 @@ CREATE FUNCTION routines.explain_time(
                skip.blocking_trajectory_id,
                coalesce(blocking.started_at, blocking.created_at) AS blocking_started_at, blocking.ended_at AS blocking_ended_at,
                coalesce(skip.detail, CASE WHEN is_slot AND is_passed_over THEN routines.passed_over_detail(next_run_at) END) AS detail,
-               routine.created_at AS routine_created_at, routine.paused_at, routine.paused_reason, routine.cadence_type,
+               routine.created_at AS routine_created_at, routine.paused_at, routine.paused_reason, routine.paused_until,
+               routine.paused_note, routine.cadence_type,
                coalesce(is_slot, false) AS is_slot_of_cadence, coalesce(settled.slot, next_slot) AS next_slot
         FROM asked CROSS JOIN settled
         LEFT JOIN run ON true
@@ -2343,7 +2402,7 @@ CREATE FUNCTION routines.explain_time(
            END,
            facts.*
     FROM facts, LATERAL (
-        SELECT coalesce(paused_reason, 'paused by hand') || ', since ' || routines.utc(paused_at) AS pause) AS present;
+        SELECT routines.pause_in_words(paused_reason, paused_at, paused_until, paused_note) AS pause) AS present;
 $$;
 COMMENT ON FUNCTION routines.explain_time IS
     'Explains a time of a routine, even of a deleted one: a sentence, and the facts behind it. `clock` moves the clock in tests; `of_collection` restricts it to one collection.';
@@ -2376,24 +2435,26 @@ COMMENT ON FUNCTION routines.why IS
 
 CREATE FUNCTION routines.next(routine text, slot_limit integer DEFAULT 10) RETURNS SETOF timestamptz LANGUAGE sql STABLE AS $$
     SELECT slot
-    FROM routines.routines, routines.next_slots(
-        routines.cadence_of(routines), greatest(now(), next_run_at - interval '1 microsecond'), slot_limit) AS slot
-    WHERE id = routines.routine_id(routine) AND next_run_at IS NOT NULL;
+    FROM routines.routines, coalesce(next_run_at, routines.slot_after_pause(routines)) AS first_slot, routines.next_slots(
+        routines.cadence_of(routines), greatest(now(), first_slot - interval '1 microsecond'), slot_limit) AS slot
+    WHERE id = routines.routine_id(routine) AND first_slot IS NOT NULL;
 $$;
 COMMENT ON FUNCTION routines.next IS
-    'The coming slots of a routine; no rows while it is paused. Try: SELECT routines.next(''demo/hello/every-hour'', 3);';
+    'The coming slots of a routine; while it is paused, those after the end of the pause, or no rows if it has no end. Try: SELECT routines.next(''demo/hello/every-hour'', 3);';
 
 ----------------------------------------------------------------------------------------------------------- at a glance
 CREATE VIEW routines.routine_status WITH (security_invoker = true) AS
     SELECT collections.name || '/' || tasks.name || '/' || routine_names.name AS routine,
            routines.cadence_in_words(routines.cadence_of(routines)) AS cadence,
-           CASE WHEN paused AND paused_reason IS NOT NULL THEN 'paused by the scheduler'
+           CASE WHEN paused_until <= now() THEN 'due'
+                WHEN paused AND paused_reason IS NOT NULL THEN 'paused by the scheduler'
                 WHEN paused THEN 'paused'
                 WHEN cadence_type = 'manual' THEN 'manual'
                 WHEN next_run_at <= now() THEN 'due'
                 ELSE 'scheduled' END AS state,
            next_run_at, last.scheduled_for AS last_slot, last.outcome AS last_outcome, last_run_at,
-           coalesce(CASE WHEN paused THEN paused_reason END, last.detail) AS detail, routines.id AS routine_id,
+           coalesce(CASE WHEN paused_until IS NULL AND paused_note IS NULL THEN paused_reason
+                         ELSE routines.pause_in_words(paused_reason, paused_at, paused_until, paused_note) END, last.detail) AS detail, routines.id AS routine_id,
            routine_names.collection_id
     FROM routines.routine_names
     JOIN routines.routines ON routines.id = routine_names.routine_id
@@ -2413,7 +2474,7 @@ COMMENT ON VIEW routines.routine_status IS
     'The state of each routine. To list problems: SELECT * FROM routines.routine_status WHERE last_outcome NOT IN (''completed'', ''running'', ''pending'') OR state = ''due'';';
 COMMENT ON COLUMN routines.routine_status.routine IS 'collection/task/name, as the functions why() and next() take it.';
 COMMENT ON COLUMN routines.routine_status.cadence IS 'When its slots fall, UTC.';
-COMMENT ON COLUMN routines.routine_status.state IS 'scheduled; due (a slot waits for a ticker); paused; paused by the scheduler (after three strikes); manual.';
+COMMENT ON COLUMN routines.routine_status.state IS 'scheduled; due (a slot, or the end of a pause, waits for a ticker); paused; paused by the scheduler (after three strikes); manual.';
 COMMENT ON COLUMN routines.routine_status.next_run_at IS 'The next slot that fires; null while paused, and for manual.';
 COMMENT ON COLUMN routines.routine_status.last_slot IS 'The newest slot that has its outcome; null if there is none yet.';
 COMMENT ON COLUMN routines.routine_status.last_outcome IS 'The status of that slot''s run, or the reason why the slot was skipped.';
@@ -2852,7 +2913,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_api', 'routines.task_versions', 'SELECT, INSERT'),
     ('routines_api', 'routines.routine_names', 'SELECT'),
     ('routines_api', 'routines.routines', 'SELECT, INSERT, DELETE, UPDATE (name, cadence_type, hour_utc, minute_utc, day_of_week, '
-        'init_params_overrides, secret_refs, webhook_url, webhook_secret_id, paused, catchup_window_seconds, last_run_at)'),
+        'init_params_overrides, secret_refs, webhook_url, webhook_secret_id, paused, paused_until, paused_note, catchup_window_seconds, last_run_at)'),
     ('routines_api', 'routines.secrets', 'SELECT (id, collection_id, kind, field, owner, key_id, created_at), INSERT'),
     ('routines_api', 'routines.trajectories', 'SELECT, INSERT, UPDATE (status, fence, error, labels, ended_at, lease_expires_at, updated_at)'),
     ('routines_api', 'routines.begun_runs', 'SELECT'),

@@ -62,20 +62,20 @@ ORDER BY routine.id, coalesce(latest.scheduled_for, latest.recorded_at) DESC;
 -- Explains a time of a routine, even of a deleted one. `now` moves the clock in tests.
 SELECT sentence, kind, at, now, scheduled_for, last_scheduled_for, slot_count, recorded_at, trajectory_id,
        trajectory_status, blocking_trajectory_id, blocking_started_at, blocking_ended_at, detail, routine_created_at,
-       paused_at, paused_reason, cadence_type, is_slot_of_cadence, next_slot
+       paused_at, paused_reason, paused_until, paused_note, cadence_type, is_slot_of_cadence, next_slot
 FROM routines.explain_time(%(routine_id)s::bigint, %(at)s::timestamptz, coalesce(%(now)s::timestamptz, now()),
                            (SELECT routines.collection_of_key(%(key_id)s::routines.caller)));
 
 -- name: next_slots
--- Coming slots of a saved routine, beginning with next_run_at. No rows while it is paused.
+-- Coming slots of a saved routine, beginning with next_run_at; while it is paused, those after the end of the pause, if it has one.
 SELECT slot
-FROM routines.routines, LATERAL (
-    SELECT next_run_at AS slot WHERE next_run_at > coalesce(%(after)s::timestamptz, now())
+FROM routines.routines, coalesce(next_run_at, routines.slot_after_pause(routines)) AS first_slot, LATERAL (
+    SELECT first_slot AS slot WHERE first_slot > coalesce(%(after)s::timestamptz, now())
     UNION
-    SELECT routines.next_slots(routines.cadence_of(routines), greatest(next_run_at, coalesce(%(after)s::timestamptz, now())),
+    SELECT routines.next_slots(routines.cadence_of(routines), greatest(first_slot, coalesce(%(after)s::timestamptz, now())),
                                %(slot_limit)s::integer)) AS coming
 WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
-  AND id = %(routine_id)s::bigint AND next_run_at IS NOT NULL
+  AND id = %(routine_id)s::bigint AND first_slot IS NOT NULL
 ORDER BY slot
 LIMIT %(slot_limit)s::integer;
 

@@ -58,6 +58,8 @@ WITH patched AS (
         webhook_secret_id = CASE WHEN %(sets_webhook_secret)s::boolean THEN %(webhook_secret_id)s::uuid
                             ELSE webhook_secret_id END,
         paused = coalesce(%(paused)s::boolean, paused),
+        paused_until = CASE WHEN %(sets_paused_until)s::boolean THEN %(paused_until)s::timestamptz ELSE paused_until END,
+        paused_note = CASE WHEN %(sets_paused_note)s::boolean THEN %(paused_note)s::text ELSE paused_note END,
         catchup_window_seconds = CASE WHEN %(sets_catchup_window)s::boolean THEN %(catchup_window_seconds)s::integer
                                  ELSE catchup_window_seconds END
     FROM routines.tasks
@@ -86,7 +88,7 @@ SELECT id FROM patched;
 -- name: find_routine
 SELECT id, name, task_name, collection_name, cadence, init_params_overrides,
        secret_names, webhook_url, has_webhook_secret, paused, last_run_at, next_run_at, overlap_policy, undeclared_keys,
-       catchup_window_seconds, paused_reason
+       catchup_window_seconds, paused_reason, paused_until, paused_note
 FROM routines.routine_details
 WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
   AND task_name = %(task)s::text AND name = %(name)s::text;
@@ -97,7 +99,7 @@ WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.ca
 -- `page_bytes`, with is_cut in its last row.
 SELECT id, name, task_name, collection_name, cadence, init_params_overrides, secret_names, webhook_url, has_webhook_secret, paused,
        last_run_at, next_run_at, overlap_policy, undeclared_keys, catchup_window_seconds, paused_reason,
-       has_next AND total >= %(page_bytes)s::bigint AS is_cut
+       paused_until, paused_note, has_next AND total >= %(page_bytes)s::bigint AS is_cut
 FROM (
     SELECT *, sum(size) OVER (ORDER BY task_name, name) AS total,
            lead(id) OVER (ORDER BY task_name, name) IS NOT NULL AS has_next
@@ -112,7 +114,8 @@ FROM (
         ) AS task
         CROSS JOIN LATERAL (
             SELECT id, name, task_name, collection_name, cadence, init_params_overrides, secret_names, webhook_url,
-                   has_webhook_secret, paused, last_run_at, next_run_at, overlap_policy, undeclared_keys, catchup_window_seconds, paused_reason
+                   has_webhook_secret, paused, last_run_at, next_run_at, overlap_policy, undeclared_keys, catchup_window_seconds,
+                   paused_reason, paused_until, paused_note
             FROM routines.routine_details
             WHERE task_id = task.id
               AND (%(after_task)s::text IS NULL OR task.name > %(after_task)s::text OR name > %(after_name)s::text)
@@ -127,8 +130,10 @@ WHERE total - size < %(page_bytes)s::bigint
 ORDER BY task_name, name;
 
 -- name: set_paused
--- Waits for a tick that has locked the routine. Once a pause is acknowledged, nothing fires.
-UPDATE routines.routines AS routine SET paused = %(paused)s::boolean
+-- Waits for a tick that has locked the routine. Once a pause is acknowledged, nothing fires until its end. A null end or note
+-- replaces one that was set before.
+UPDATE routines.routines AS routine
+SET paused = %(paused)s::boolean, paused_until = %(until)s::timestamptz, paused_note = %(note)s::text
 FROM routines.tasks JOIN routines.routine_names ON routine_names.task_id = tasks.id
 WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND tasks.name = %(task)s::text
   AND routine_names.name = %(name)s::text AND routine.id = routine_names.routine_id AND routine.name = routine_names.name;

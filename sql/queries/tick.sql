@@ -1,19 +1,54 @@
 -- The scheduler's heart. Any number of tickers run these statements against the same rows, without a leader.
 
 -- name: seconds_until_due
--- How long to sleep: until the earliest slot, at most until the next whole second, by the database's clock; 0 if a routine is
--- due. Slots are whole minutes, so the ticker cannot oversleep the slot of a new routine.
+-- How long to sleep: until the earliest slot or the earliest end of a pause, at most until the next whole second, by the
+-- database's clock; 0 if a routine is due or a pause is over. Slots are whole minutes, so the ticker cannot oversleep the slot of
+-- a new routine.
 -- `set_aside` lists routines that this ticker ignores for a while because their strike could not be recorded. `beyond_due`
--- ignores due routines, for when other tickers hold them.
+-- ignores due routines and ended pauses, for when other tickers hold them.
 WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
 earliest AS (
-    SELECT min(next_run_at) AS slot FROM routines.routines
-    WHERE next_run_at > CASE WHEN %(beyond_due)s::boolean THEN (SELECT now FROM clock) ELSE '-infinity' END
-      AND (%(set_aside)s::bigint[] IS NULL OR id <> ALL (%(set_aside)s::bigint[]))
+    SELECT (SELECT min(next_run_at) FROM routines.routines
+            WHERE next_run_at > CASE WHEN %(beyond_due)s::boolean THEN (SELECT now FROM clock) ELSE '-infinity' END
+              AND (%(set_aside)s::bigint[] IS NULL OR id <> ALL (%(set_aside)s::bigint[]))) AS slot,
+           (SELECT min(paused_until) FROM routines.routines
+            WHERE paused_until > CASE WHEN %(beyond_due)s::boolean THEN (SELECT now FROM clock) ELSE '-infinity' END
+              AND (%(set_aside)s::bigint[] IS NULL OR id <> ALL (%(set_aside)s::bigint[]))) AS pause_end
+),
+awake AS (
+    SELECT now, pause_end, least(slot, pause_end) AS event, date_trunc('second', now) + interval '1 second' AS next_second
+    FROM earliest, clock
 )
-SELECT greatest(0, extract(epoch FROM least(slot, date_trunc('second', now) + interval '1 second') - now))::float8 AS seconds,
-       coalesce(slot <= date_trunc('second', now) + interval '1 second', false) AS ends_at_slot
-FROM earliest, clock;
+SELECT greatest(0, extract(epoch FROM least(event, next_second) - now))::float8 AS seconds,
+       coalesce(event <= next_second, false) AS ends_at_event,
+       coalesce(pause_end <= greatest(now, least(event, next_second)), false) AS ends_pause
+FROM awake;
+
+-- name: ended_pauses
+-- Pauses that are over, alternating between collections: the oldest of each, then the second oldest of each. Reads the oldest
+-- `most` of them.
+SELECT id FROM (
+    SELECT id, paused_until, row_number() OVER (PARTITION BY collection_id ORDER BY paused_until, id) AS turn
+    FROM (SELECT id, collection_id, paused_until FROM routines.routines
+          WHERE paused_until <= now() AND (%(set_aside)s::bigint[] IS NULL OR id <> ALL (%(set_aside)s::bigint[]))
+          ORDER BY paused_until LIMIT %(most)s::integer) AS ended
+) AS waiting
+ORDER BY turn, paused_until
+LIMIT %(batch_size)s::integer;
+
+-- name: resume
+-- Ends those of these pauses that are still over once the routine is locked: a person may have resumed the routine, deleted it or
+-- extended the pause. The triggers keep_next_run_at and settle_slots do the rest, as when a person resumes it: slots in the pause
+-- get their outcome, and slots since its end are due. FOR UPDATE SKIP LOCKED as in the tick.
+WITH ended AS MATERIALIZED (
+    SELECT id, extract(epoch FROM now() - paused_until)::float8 AS late_seconds FROM routines.routines
+    WHERE id = ANY (%(ids)s::bigint[]) AND paused_until <= now()
+    FOR UPDATE SKIP LOCKED
+),
+resumed AS (
+    UPDATE routines.routines SET paused = false FROM ended WHERE routines.id = ended.id RETURNING late_seconds
+)
+SELECT count(*)::integer AS resumed, coalesce(max(late_seconds), 0)::float8 AS max_late_seconds FROM resumed;
 
 -- name: tick
 -- One batch: claim, skip, fire and advance, all or nothing. It is one statement, so no state can come between its parts and a

@@ -3,7 +3,8 @@
 
 -- Triggers, in the order in which they fire. Where two share an event, Postgres fires them by name, and these names are
 -- chosen for that order.
---   BEFORE INSERT or UPDATE        keep_next_run_at            recomputes next_run_at if cadence or paused changes
+--   BEFORE INSERT or UPDATE        keep_next_run_at            recomputes next_run_at if cadence or paused changes; refuses a
+--                                                              pause that ends in the past
 --   BEFORE UPDATE                  settle_slots                if cadence or paused changes: records the slots that no tick will
 --                                                              see; must come after keep_next_run_at
 --   BEFORE DELETE                  settle_slots_of_deleted     the same for a deleted routine
@@ -40,6 +41,8 @@ CREATE TABLE routines.routines (
     paused                 boolean NOT NULL DEFAULT false,
     paused_at              timestamptz,
     paused_reason          text,
+    paused_until           timestamptz,
+    paused_note            text CONSTRAINT routines_paused_note_length CHECK (length(paused_note) BETWEEN 1 AND 500),
     strikes                smallint NOT NULL DEFAULT 0,
     overlap_policy         text NOT NULL DEFAULT 'skip' CONSTRAINT routines_overlap_policy_is_known CHECK (overlap_policy IN ('skip')),
     catchup_window_seconds integer CONSTRAINT routines_catchup_window_seconds_is_not_negative CHECK (catchup_window_seconds >= 0),
@@ -57,6 +60,10 @@ CREATE TABLE routines.routines (
     -- next_run_at would keep it from all the others.
     CONSTRAINT routines_next_run_at_in_range CHECK (next_run_at >= '1970-01-01Z' AND next_run_at < '2200-01-01Z'),
     CONSTRAINT routines_settled_until_in_range CHECK (settled_until >= '1970-01-01Z' AND settled_until < '2200-01-01Z'),
+    CONSTRAINT routines_paused_until_fits_state CHECK (paused OR paused_until IS NULL),
+    CONSTRAINT routines_paused_note_fits_state CHECK (paused OR paused_note IS NULL),
+    -- A year less, so that the slot after the pause is in range too.
+    CONSTRAINT routines_paused_until_in_range CHECK (paused_until >= '1970-01-01Z' AND paused_until < '2199-01-01Z'),
     CONSTRAINT routines_created_at_in_range CHECK (created_at >= '1970-01-01Z' AND created_at < '2200-01-01Z')
 ) WITH (
     -- Each fire leaves a dead row version and dead index entries, so vacuum starts at 2 % instead of 20 %. It always cleans the
@@ -68,6 +75,8 @@ CREATE TABLE routines.routines (
 CREATE INDEX routines_next_run_at_idx ON routines.routines (next_run_at) WHERE next_run_at IS NOT NULL;
 -- Routines paused by strikes, for metrics. Nearly empty: a fire writes no row that belongs in it.
 CREATE INDEX routines_struck_idx ON routines.routines (id) WHERE paused_reason IS NOT NULL;
+-- Pauses with an end, for the ticker that ends them. A fire writes no row that belongs in it either.
+CREATE INDEX routines_paused_until_idx ON routines.routines (paused_until) WHERE paused_until IS NOT NULL;
 
 COMMENT ON TABLE  routines.routines IS 'A saved, recurring invocation of a task.';
 COMMENT ON COLUMN routines.routines.id IS 'Database id, and `id` in the API.';
@@ -87,6 +96,9 @@ COMMENT ON COLUMN routines.routines.webhook_secret_id IS 'The secret that signs 
 COMMENT ON COLUMN routines.routines.paused IS 'True stops the schedule. If you UPDATE it in psql, next_run_at follows.';
 COMMENT ON COLUMN routines.routines.paused_at IS 'When it was paused; null if not paused. Maintained by a trigger.';
 COMMENT ON COLUMN routines.routines.paused_reason IS 'Why the scheduler paused it; null if a person did.';
+COMMENT ON COLUMN routines.routines.paused_until IS
+    'When the pause ends by itself; null if it lasts until someone resumes the routine. From then on slots are due, even if no ticker is there yet to end the pause. Must be in the future when it is set; cleared when the routine is resumed.';
+COMMENT ON COLUMN routines.routines.paused_note IS 'What a person noted about the pause, for the ledger and for why; null for nothing. Cleared when the routine is resumed.';
 COMMENT ON COLUMN routines.routines.strikes IS
     'Consecutive fires that raised an error. At three the routine is paused; a successful fire resets it to 0.';
 COMMENT ON COLUMN routines.routines.overlap_policy IS
@@ -117,9 +129,24 @@ $$;
 COMMENT ON FUNCTION routines.current_cadence IS
     'The cadence that a routine has now, even if it was changed after the calling statement began.';
 
+-- A pause is over when its end has come, whether or not a ticker has ended it: slots from then on are due.
+CREATE FUNCTION routines.slot_after_pause(routine routines.routines) RETURNS timestamptz
+LANGUAGE sql STABLE PARALLEL SAFE RETURN CASE WHEN (routine).paused_until IS NOT NULL THEN routines.next_fire(
+    routines.cadence_of(routine), greatest((routine).paused_until - interval '1 microsecond', (routine).settled_until)) END;
+COMMENT ON FUNCTION routines.slot_after_pause IS
+    'The first slot at or after the end of a routine''s pause; null if the pause has no end, and for manual.';
+
 CREATE FUNCTION routines.keep_next_run_at() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.updated_at := now();
+    IF TG_OP = 'UPDATE' AND OLD.paused AND NOT NEW.paused THEN
+        NEW.paused_until := NULL;
+        NEW.paused_note := NULL;
+    ELSIF NEW.paused_until <= now()
+          AND (TG_OP = 'INSERT' OR (OLD.paused, OLD.paused_until) IS DISTINCT FROM (NEW.paused, NEW.paused_until)) THEN
+        RAISE EXCEPTION 'paused_until must be in the future, but it is % and now is %', NEW.paused_until, now()
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'routines_paused_until_in_future';
+    END IF;
     IF TG_OP = 'UPDATE'
        AND (routines.cadence_of(NEW), NEW.paused) IS NOT DISTINCT FROM (routines.cadence_of(OLD), OLD.paused) THEN
         RETURN NEW;
@@ -128,7 +155,10 @@ BEGIN
         NEW.next_run_at := NULL;
         NEW.paused_at := coalesce(NEW.paused_at, now());
     ELSE
-        NEW.next_run_at := routines.next_fire(routines.cadence_of(NEW), now());
+        NEW.next_run_at := CASE
+            WHEN TG_OP = 'UPDATE' AND OLD.paused_until <= now() AND routines.cadence_of(NEW) = routines.cadence_of(OLD)
+                THEN routines.slot_after_pause(OLD)
+            ELSE routines.next_fire(routines.cadence_of(NEW), now()) END;
         NEW.paused_at := NULL;
         NEW.paused_reason := NULL;
         NEW.strikes := 0;
@@ -136,9 +166,9 @@ BEGIN
     RETURN NEW;
 END $$;
 COMMENT ON FUNCTION routines.keep_next_run_at IS
-    'Keeps next_run_at correct when cadence or paused changes. Resuming computes from now: nothing is caught up.';
+    'Keeps next_run_at correct when cadence or paused changes. Resuming computes from now, or from the end of the pause if that has passed: nothing that fell in the pause is caught up.';
 CREATE TRIGGER keep_next_run_at
-    BEFORE INSERT OR UPDATE OF name, cadence_type, hour_utc, minute_utc, day_of_week, paused,
+    BEFORE INSERT OR UPDATE OF name, cadence_type, hour_utc, minute_utc, day_of_week, paused, paused_until, paused_note,
         init_params_overrides, secret_refs, webhook_url, webhook_secret_id ON routines.routines
     FOR EACH ROW EXECUTE FUNCTION routines.keep_next_run_at();
 
@@ -148,8 +178,20 @@ CREATE TRIGGER keep_next_run_at
 -- next_run_at forward, is recorded as missed. The tick and settle_slots find such slots between settled_until and next_run_at,
 -- where normally there are none, so no trigger needs to watch next_run_at, which each fire writes.
 
-CREATE FUNCTION routines.passed_over_detail(next_run_at timestamptz) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
-    'next_run_at was set past it by hand, to ' || to_char(next_run_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
+CREATE FUNCTION routines.utc(at timestamptz) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
+COMMENT ON FUNCTION routines.utc IS 'A time as sentences show it: 2026-05-04T09:00:00Z, without fractions of a second.';
+
+CREATE FUNCTION routines.pause_in_words(
+    paused_reason text, paused_at timestamptz, paused_until timestamptz, paused_note text
+) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+    coalesce(paused_reason, 'paused by hand') || ', since ' || routines.utc(paused_at)
+    || coalesce(', until ' || routines.utc(paused_until), '') || coalesce(': ' || rtrim(paused_note, '.'), '');
+COMMENT ON FUNCTION routines.pause_in_words IS
+    'A pause as sentences show it: paused by hand, since 2026-12-24T08:00:00Z, until 2027-01-04T08:00:00Z: office closed.';
+
+CREATE FUNCTION routines.passed_over_detail(next_run_at timestamptz) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN 'next_run_at was set past it by hand, to ' || routines.utc(next_run_at);
 COMMENT ON FUNCTION routines.passed_over_detail IS 'The detail that skips records for slots that a person passed over.';
 
 CREATE FUNCTION routines.settle_span(
@@ -174,6 +216,7 @@ DECLARE
     cadence       routines.cadence := routines.cadence_of(OLD);
     settled_until timestamptz := CASE TG_OP WHEN 'UPDATE' THEN NEW.settled_until ELSE OLD.settled_until END;
     is_paused     boolean := OLD.paused OR TG_OP = 'UPDATE' AND NEW.paused;
+    is_in_pause   boolean := OLD.paused;
     -- The first slot without an outcome. A pause begins after the slot at which it was made; that slot was settled then.
     first_slot    timestamptz := routines.next_fire(
         cadence,
@@ -190,6 +233,21 @@ BEGIN
         PERFORM routines.settle_span(OLD, first_slot, passed_until, 'missed', routines.passed_over_detail(OLD.next_run_at));
         settled_until := greatest(settled_until, passed_until);
     END IF;
+    IF OLD.paused_until <= now() THEN
+        last_slot := routines.latest_slot(cadence, OLD.paused_until - interval '1 microsecond');
+        IF first_slot <= last_slot THEN
+            PERFORM routines.settle_span(OLD, first_slot, last_slot, 'paused', routines.pause_in_words(OLD.paused_reason, OLD.paused_at, OLD.paused_until, OLD.paused_note));
+        END IF;
+        settled_until := greatest(settled_until, OLD.paused_until - interval '1 microsecond');
+        -- Slots since then are due. If only the pause is changed, they are left to the tick.
+        IF TG_OP = 'UPDATE' AND cadence = routines.cadence_of(NEW) THEN
+            NEW.settled_until := settled_until;
+            RETURN NEW;
+        END IF;
+        first_slot := routines.next_fire(cadence, settled_until);
+        is_paused := TG_OP = 'UPDATE' AND NEW.paused AND NEW.paused_until IS DISTINCT FROM OLD.paused_until;
+        is_in_pause := false;
+    END IF;
     -- A person may have set next_run_at to a time between two slots, or to before the routine's creation.
     IF (OLD.next_run_at <= settled_until) IS NOT TRUE AND NOT OLD.paused THEN
         first_slot := OLD.next_run_at;
@@ -198,8 +256,7 @@ BEGIN
         last_slot := greatest(first_slot, routines.latest_slot(cadence, now()));
         PERFORM routines.settle_span(
             OLD, first_slot, last_slot, CASE WHEN is_paused THEN 'paused' ELSE 'missed' END,
-            CASE WHEN OLD.paused THEN coalesce(OLD.paused_reason, 'paused by hand') || ', since '
-                                      || to_char(OLD.paused_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+            CASE WHEN is_in_pause THEN routines.pause_in_words(OLD.paused_reason, OLD.paused_at, OLD.paused_until, OLD.paused_note)
                  WHEN is_paused THEN 'paused by hand before a ticker picked it up'
                  WHEN TG_OP = 'DELETE' THEN 'the routine was deleted before a ticker picked it up'
                  ELSE 'the cadence was changed before a ticker picked it up' END);

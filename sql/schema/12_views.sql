@@ -7,7 +7,7 @@ CREATE VIEW routines.routine_details WITH (security_invoker = true) AS
            collections.name AS collection_name, to_jsonb(routines.cadence_of(routines)) AS cadence,
            init_params_overrides, ARRAY(SELECT jsonb_object_keys(secret_refs) ORDER BY 1) AS secret_names, webhook_url,
            webhook_secret_id IS NOT NULL AS has_webhook_secret, paused, paused_reason, last_run_at, next_run_at, overlap_policy,
-           catchup_window_seconds,
+           catchup_window_seconds, paused_until, paused_note,
            ARRAY(SELECT key FROM jsonb_object_keys(init_params_overrides) AS key
                  WHERE NOT task_versions.init_params ? key ORDER BY key) AS undeclared_keys
     FROM routines.routine_names
@@ -30,6 +30,8 @@ COMMENT ON COLUMN routines.routine_details.webhook_url IS 'Receives a webhook wh
 COMMENT ON COLUMN routines.routine_details.has_webhook_secret IS 'True if its webhooks are signed.';
 COMMENT ON COLUMN routines.routine_details.paused IS 'True if the schedule is stopped.';
 COMMENT ON COLUMN routines.routine_details.paused_reason IS 'Why the scheduler paused it; null if a person did.';
+COMMENT ON COLUMN routines.routine_details.paused_until IS 'When the pause ends by itself; null if it does not.';
+COMMENT ON COLUMN routines.routine_details.paused_note IS 'What a person noted about the pause; null for nothing.';
 COMMENT ON COLUMN routines.routine_details.last_run_at IS 'When it last started a run; null if never.';
 COMMENT ON COLUMN routines.routine_details.next_run_at IS 'The next slot that fires; null while paused, and for manual.';
 COMMENT ON COLUMN routines.routine_details.overlap_policy IS 'skip.';
@@ -210,10 +212,6 @@ COMMENT ON COLUMN routines.run_events.detail IS
     'The trigger of the run, the activity of the step, or the error; for a webhook, the HTTP status and the error.';
 
 ------------------------------------------------------------------------------------------------------------------ why
-CREATE FUNCTION routines.utc(at timestamptz) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
-COMMENT ON FUNCTION routines.utc IS 'A time as sentences show it: 2026-05-04T09:00:00Z, without fractions of a second.';
-
 -- Since the routine's creation, every slot is in one of these groups: it is in the ledger, it is due, it falls in the current
 -- pause, it lies in the future, or a person has set next_run_at past it. Any other time was not a slot, unless it is older than
 -- what retention keeps. Rows of skips do not overlap, so only the latest that began by the time can contain it.
@@ -223,7 +221,8 @@ CREATE FUNCTION routines.explain_time(
     sentence text, kind text, at timestamptz, now timestamptz, scheduled_for timestamptz, last_scheduled_for timestamptz,
     slot_count bigint, recorded_at timestamptz, trajectory_id bigint, trajectory_status text, blocking_trajectory_id bigint,
     blocking_started_at timestamptz, blocking_ended_at timestamptz, detail text, routine_created_at timestamptz,
-    paused_at timestamptz, paused_reason text, cadence_type text, is_slot_of_cadence boolean, next_slot timestamptz
+    paused_at timestamptz, paused_reason text, paused_until timestamptz, paused_note text, cadence_type text,
+    is_slot_of_cadence boolean, next_slot timestamptz
 ) LANGUAGE sql STABLE ROWS 1 AS $$
     WITH asked AS MATERIALIZED (SELECT at_time AS at, clock AS now),
     run AS (
@@ -260,7 +259,8 @@ CREATE FUNCTION routines.explain_time(
         SELECT routines.*,
                coalesce(next_run_at = at OR at = routines.latest_slot(routines.cadence_of(routines), at), false) AS is_slot,
                at > coalesce(settled_until, created_at) AND at < next_run_at AS is_passed_over,
-               CASE WHEN paused AND unsettled > now THEN NULL
+               CASE WHEN paused AND unsettled > now
+                        THEN CASE WHEN paused_until IS NOT NULL THEN greatest(unsettled, routines.slot_after_pause(routines)) END
                     WHEN at >= now AND at < next_run_at THEN next_run_at
                     ELSE unsettled END AS next_slot
         FROM asked, routines.routines, LATERAL (SELECT routines.next_fire(
@@ -274,8 +274,9 @@ CREATE FUNCTION routines.explain_time(
                     WHEN at < routine.created_at AND at < coalesce(next_run_at, routine.created_at) THEN 'before_creation'
                     WHEN at <= settled_until AND at <= (SELECT max(deleted_until) FROM routines.retention) THEN 'forgotten'
                     WHEN NOT is_slot THEN 'not_a_slot'
-                    WHEN paused AND at > now THEN 'paused_in_future'
-                    WHEN paused AND at > greatest(paused_at, settled_until) THEN 'paused'
+                    WHEN paused AND at > now THEN CASE WHEN at >= paused_until THEN 'future' ELSE 'paused_in_future' END
+                    WHEN paused AND at > greatest(paused_at, settled_until)
+                        THEN CASE WHEN at >= paused_until THEN 'pending' ELSE 'paused' END
                     WHEN next_run_at <= at THEN CASE WHEN at > now THEN 'future' ELSE 'pending' END
                     WHEN is_passed_over THEN 'passed_over'
                     ELSE 'not_a_slot' END AS kind,
@@ -288,7 +289,8 @@ CREATE FUNCTION routines.explain_time(
                skip.blocking_trajectory_id,
                coalesce(blocking.started_at, blocking.created_at) AS blocking_started_at, blocking.ended_at AS blocking_ended_at,
                coalesce(skip.detail, CASE WHEN is_slot AND is_passed_over THEN routines.passed_over_detail(next_run_at) END) AS detail,
-               routine.created_at AS routine_created_at, routine.paused_at, routine.paused_reason, routine.cadence_type,
+               routine.created_at AS routine_created_at, routine.paused_at, routine.paused_reason, routine.paused_until,
+               routine.paused_note, routine.cadence_type,
                coalesce(is_slot, false) AS is_slot_of_cadence, coalesce(settled.slot, next_slot) AS next_slot
         FROM asked CROSS JOIN settled
         LEFT JOIN run ON true
@@ -320,7 +322,7 @@ CREATE FUNCTION routines.explain_time(
            END,
            facts.*
     FROM facts, LATERAL (
-        SELECT coalesce(paused_reason, 'paused by hand') || ', since ' || routines.utc(paused_at) AS pause) AS present;
+        SELECT routines.pause_in_words(paused_reason, paused_at, paused_until, paused_note) AS pause) AS present;
 $$;
 COMMENT ON FUNCTION routines.explain_time IS
     'Explains a time of a routine, even of a deleted one: a sentence, and the facts behind it. `clock` moves the clock in tests; `of_collection` restricts it to one collection.';
@@ -353,24 +355,26 @@ COMMENT ON FUNCTION routines.why IS
 
 CREATE FUNCTION routines.next(routine text, slot_limit integer DEFAULT 10) RETURNS SETOF timestamptz LANGUAGE sql STABLE AS $$
     SELECT slot
-    FROM routines.routines, routines.next_slots(
-        routines.cadence_of(routines), greatest(now(), next_run_at - interval '1 microsecond'), slot_limit) AS slot
-    WHERE id = routines.routine_id(routine) AND next_run_at IS NOT NULL;
+    FROM routines.routines, coalesce(next_run_at, routines.slot_after_pause(routines)) AS first_slot, routines.next_slots(
+        routines.cadence_of(routines), greatest(now(), first_slot - interval '1 microsecond'), slot_limit) AS slot
+    WHERE id = routines.routine_id(routine) AND first_slot IS NOT NULL;
 $$;
 COMMENT ON FUNCTION routines.next IS
-    'The coming slots of a routine; no rows while it is paused. Try: SELECT routines.next(''demo/hello/every-hour'', 3);';
+    'The coming slots of a routine; while it is paused, those after the end of the pause, or no rows if it has no end. Try: SELECT routines.next(''demo/hello/every-hour'', 3);';
 
 ----------------------------------------------------------------------------------------------------------- at a glance
 CREATE VIEW routines.routine_status WITH (security_invoker = true) AS
     SELECT collections.name || '/' || tasks.name || '/' || routine_names.name AS routine,
            routines.cadence_in_words(routines.cadence_of(routines)) AS cadence,
-           CASE WHEN paused AND paused_reason IS NOT NULL THEN 'paused by the scheduler'
+           CASE WHEN paused_until <= now() THEN 'due'
+                WHEN paused AND paused_reason IS NOT NULL THEN 'paused by the scheduler'
                 WHEN paused THEN 'paused'
                 WHEN cadence_type = 'manual' THEN 'manual'
                 WHEN next_run_at <= now() THEN 'due'
                 ELSE 'scheduled' END AS state,
            next_run_at, last.scheduled_for AS last_slot, last.outcome AS last_outcome, last_run_at,
-           coalesce(CASE WHEN paused THEN paused_reason END, last.detail) AS detail, routines.id AS routine_id,
+           coalesce(CASE WHEN paused_until IS NULL AND paused_note IS NULL THEN paused_reason
+                         ELSE routines.pause_in_words(paused_reason, paused_at, paused_until, paused_note) END, last.detail) AS detail, routines.id AS routine_id,
            routine_names.collection_id
     FROM routines.routine_names
     JOIN routines.routines ON routines.id = routine_names.routine_id
@@ -390,7 +394,7 @@ COMMENT ON VIEW routines.routine_status IS
     'The state of each routine. To list problems: SELECT * FROM routines.routine_status WHERE last_outcome NOT IN (''completed'', ''running'', ''pending'') OR state = ''due'';';
 COMMENT ON COLUMN routines.routine_status.routine IS 'collection/task/name, as the functions why() and next() take it.';
 COMMENT ON COLUMN routines.routine_status.cadence IS 'When its slots fall, UTC.';
-COMMENT ON COLUMN routines.routine_status.state IS 'scheduled; due (a slot waits for a ticker); paused; paused by the scheduler (after three strikes); manual.';
+COMMENT ON COLUMN routines.routine_status.state IS 'scheduled; due (a slot, or the end of a pause, waits for a ticker); paused; paused by the scheduler (after three strikes); manual.';
 COMMENT ON COLUMN routines.routine_status.next_run_at IS 'The next slot that fires; null while paused, and for manual.';
 COMMENT ON COLUMN routines.routine_status.last_slot IS 'The newest slot that has its outcome; null if there is none yet.';
 COMMENT ON COLUMN routines.routine_status.last_outcome IS 'The status of that slot''s run, or the reason why the slot was skipped.';

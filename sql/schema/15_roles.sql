@@ -29,7 +29,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_api', 'routines.task_versions', 'SELECT, INSERT'),
     ('routines_api', 'routines.routine_names', 'SELECT'),
     ('routines_api', 'routines.routines', 'SELECT, INSERT, DELETE, UPDATE (name, cadence_type, hour_utc, minute_utc, day_of_week, '
-        'init_params_overrides, secret_refs, webhook_url, webhook_secret_id, paused, catchup_window_seconds, last_run_at)'),
+        'init_params_overrides, secret_refs, webhook_url, webhook_secret_id, paused, paused_until, paused_note, catchup_window_seconds, last_run_at)'),
     ('routines_api', 'routines.secrets', 'SELECT (id, collection_id, kind, field, owner, key_id, created_at), INSERT'),
     ('routines_api', 'routines.trajectories', 'SELECT, INSERT, UPDATE (status, fence, error, labels, ended_at, lease_expires_at, updated_at)'),
     ('routines_api', 'routines.begun_runs', 'SELECT'),

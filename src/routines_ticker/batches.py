@@ -14,7 +14,8 @@ from routines_core.settings import Settings
 from routines_ticker.metrics import TickerMetrics
 
 SET_ASIDE_SECONDS = {"moment": 1.0, "routine": 60.0}
-"""How long to skip a routine whose fire met a lock (`moment`), or whose strike could not be recorded (`routine`)."""
+"""How long to skip a routine whose fire or resumption met a lock (`moment`), or whose strike could not be recorded, or
+that could not be resumed (`routine`)."""
 
 log = structlog.get_logger("ticker")
 
@@ -66,6 +67,41 @@ class Batches:
             self._raise_unless_of_a_routine(error)
         return await self._isolate(batch)
 
+    async def resume(self) -> int:
+        """End one batch of pauses that are over, alternating between collections.
+
+        A batch that fails is retried in halves. A routine that cannot be resumed is set aside, so it delays no other.
+
+        Returns:
+            The number of routines resumed.
+        """
+        ids = await db.ended_pauses(
+            self.connection, batch_size=self.settings.tick_batch_size, set_aside=self.set_aside()
+        )
+        untried, resumed = [ids] if ids else [], 0
+        while untried:
+            routines = untried.pop()
+            try:
+                resumed += await self._resume(routines)
+            except db.STATEMENT_FAILED as error:
+                self._raise_unless_of_a_routine(error)
+                if routines is ids:  # if this fails too, the schema or the role's rights are wrong
+                    await self._resume([])
+                if len(routines) == 1:
+                    blamed = "moment" if db.blame(error) == "moment" else "routine"
+                    self._set_aside(routines[0], blamed, db.cause_of(error))
+                else:
+                    middle = len(routines) // 2
+                    untried += [routines[middle:], routines[:middle]]
+        return resumed
+
+    async def _resume(self, routines: list[int]) -> int:
+        done = await db.resume(self.connection, routines)
+        if done.resumed:
+            self.metrics.resumed.inc(done.resumed)
+            log.info("pauses ended", routines=done.resumed, max_late_seconds=round(done.max_late_seconds, 4))
+        return done.resumed
+
     async def _isolate(self, batch: list[Due]) -> int:
         """Tick a failed batch in halves; about 20 statements find one bad routine among a thousand."""
         # If the empty tick fails too, the schema or the role's rights are wrong and no routine is to blame.
@@ -87,19 +123,19 @@ class Batches:
     async def _strike(self, routine: Due, error: db.StatementFailure) -> None:
         """Record a strike against this routine; if that fails or a lock was to blame, set the routine aside."""
         if db.blame(error) == "moment":
-            self._set_aside(routine, "moment", db.cause_of(error))
+            self._set_aside(routine.id, "moment", db.cause_of(error))
             return
         try:
             await self._tick(only=[routine], fault=db.cause_of(error))
         except db.STATEMENT_FAILED as second:
             self._raise_unless_of_a_routine(second)
-            self._set_aside(routine, "routine", db.cause_of(second))
+            self._set_aside(routine.id, "routine", db.cause_of(second))
 
-    def _set_aside(self, routine: Due, blamed: str, cause: str) -> None:
+    def _set_aside(self, routine_id: int, blamed: str, cause: str) -> None:
         seconds = SET_ASIDE_SECONDS[blamed]
-        self._aside_until[routine.id] = time.monotonic() + seconds
+        self._aside_until[routine_id] = time.monotonic() + seconds
         self.metrics.set_aside.labels(blamed).inc()
-        log.error("routine set aside", routine_id=routine.id, seconds=seconds, cause=cause)
+        log.error("routine set aside", routine_id=routine_id, seconds=seconds, cause=cause)
 
     @staticmethod
     def _raise_unless_of_a_routine(error: db.StatementFailure) -> None:

@@ -41,6 +41,9 @@ class TickerMetrics(ProgramMetrics):
         self._paused = Counter(
             "routines_ticker_paused_total", "Routines paused after three strikes.", registry=registry
         )
+        self.resumed = Counter(
+            "routines_ticker_resumed_total", "Routines resumed because their pause was over.", registry=registry
+        )
         self.set_aside = Counter(
             "routines_ticker_set_aside_total",
             "Times that a routine was set aside for a while, by the cause of its failed tick.",

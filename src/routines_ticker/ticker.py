@@ -85,34 +85,36 @@ class Ticker:
         self.bulkhead.worked()
         busy_seconds, longest = BUSY_SECONDS
         while not self.stop.is_set():
-            if await self._idle(batches) or await self.drain(batches):
+            if await self._await_due(batches):
                 busy_seconds = BUSY_SECONDS[0]
             else:  # other sessions hold the due routines
-                await self._idle(batches, beyond_due=True, at_most=busy_seconds)
+                await self._await_due(batches, beyond_due=True, at_most=busy_seconds)
                 busy_seconds = min(2 * busy_seconds, longest)
 
-    async def _idle(self, batches: Batches, *, beyond_due: bool = False, at_most: float = inf) -> bool:
-        """Sleep until a routine comes due, then tick.
+    async def _await_due(self, batches: Batches, *, beyond_due: bool = False, at_most: float = inf) -> bool:
+        """Sleep until a routine comes due or a pause ends, then tick and end pauses.
 
         Args:
             batches: The ticker's batches.
-            beyond_due: Ignore routines that are already due.
+            beyond_due: Ignore routines that are due and pauses that are over already.
             at_most: Maximum number of seconds to sleep.
 
         Returns:
-            True if there was time to sleep.
+            True if there was time to sleep, or something to do that no other session held.
         """
         asked_at = time.monotonic()
         sleep = await db.seconds_until_due(batches.connection, set_aside=batches.set_aside(), beyond_due=beyond_due)
         # The database read its clock at some time between our request and its answer.
         wakes_at = (asked_at + time.monotonic()) / 2 + min(sleep.seconds, at_most)
-        ends_at_slot = sleep.ends_at_slot and sleep.seconds <= at_most
+        ends_at_event = sleep.ends_at_event and sleep.seconds <= at_most
         if sleep.seconds > 0:
             self.metrics.succeeded()
-            await self._sleep(batches.connection, wakes_at, precisely=ends_at_slot)
-            if ends_at_slot:
-                await self.drain(batches)
-        return sleep.seconds > 0
+            await self._sleep(batches.connection, wakes_at, precisely=ends_at_event)
+        done = await self.drain(batches) if ends_at_event else 0
+        # After the slots that are due anyway, which should not wait for it.
+        if ends_at_event and sleep.ends_pause and (resumed := await batches.resume()):
+            done += resumed + await self.drain(batches)
+        return sleep.seconds > 0 or done > 0
 
     async def _sleep(self, connection: Connection, wakes_at: float, *, precisely: bool) -> None:
         if wakes_at - time.monotonic() > self.snapshots.takes_seconds:
@@ -123,20 +125,23 @@ class Ticker:
             await asyncio.sleep(0)
 
     async def drain(self, batches: Batches) -> int:
-        """Tick until nothing is due or other tickers hold the rest. Returns the number of routines claimed."""
-        claimed, turns = 0, TurnSchedule()
+        """Tick until nothing is due or other tickers hold the rest. Returns the number of routines claimed or resumed.
+
+        Pauses are ended in turns with batches, so that they need not wait for the end of a backlog.
+        """
+        done, turns = 0, TurnSchedule()
         while not self.stop.is_set():
             last = await batches.tick()
-            claimed += last
+            done += last
             if last < self.settings.tick_batch_size:
                 break
             if turns.are_due():
                 # Check here too: a ticker that an old snapshot keeps busy is never idle.
                 await self.snapshots.look(batches.connection)
                 began_at = time.monotonic()
-                claimed += await batches.tick_in_turns()
+                done += await batches.resume() + await batches.tick_in_turns()
                 turns.done(began_at)
-        return claimed
+        return done
 
 
 async def run_ticker(settings: Settings, database_url: str) -> None:

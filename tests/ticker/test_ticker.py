@@ -19,10 +19,10 @@ async def test_a_ticker_sleeps_exactly_until_the_slot(connection: Connection) ->
     await make_routine(connection, await make_task(connection), at("2026-05-04 09:00"))
     await connection.execute("UPDATE routines.routines SET next_run_at = date_trunc('second', now()) + interval '1 s'")
     sleep = await seconds_until_due(connection)
-    assert sleep.ends_at_slot is (sleep.seconds <= 1)
+    assert sleep.ends_at_event is (sleep.seconds <= 1)
     await connection.execute("UPDATE routines.routines SET next_run_at = now() + interval '1 hour'")
     sleep = await seconds_until_due(connection)
-    assert (sleep.ends_at_slot, 0 < sleep.seconds <= 1) == (False, True)
+    assert (sleep.ends_at_event, 0 < sleep.seconds <= 1) == (False, True)
     await connection.execute("UPDATE routines.routines SET next_run_at = now() - interval '1 hour'")
     assert (await seconds_until_due(connection)).seconds == 0
 

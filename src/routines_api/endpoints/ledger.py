@@ -1,7 +1,6 @@
 """The endpoints of the ledger: the outcome of each slot, explanations of times, and coming slots."""
 
-import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -13,15 +12,12 @@ from routines_api.http.pagination import Cursor, decode_cursor, page
 from routines_api.http.paths import id_of
 from routines_api.openapi.description import operation
 from routines_api.schemas.responses import Slots, WhyRead
+from routines_api.schemas.times import has_lost_its_plus, parse_time
 from routines_core.db import ledger as db
 from routines_core.db.collections import find_collection
 from routines_core.db.ledger import Occurrence, Outcome, RecentOutcomes, Why
 from routines_core.db.routines import Routine, find_routine
 from routines_core.errors import InvalidError
-
-_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
-YEARS = range(1970, 2200)
-"""The years that times in query parameters may have."""
 
 # Strings, since Litestar would also accept numbers as times.
 _TIME: Any = {"schema_extra": {"format": "date-time"}}
@@ -99,7 +95,8 @@ class LedgerController(Controller):
     async def next_slots(self, task: str, name: str, caller: Caller, *, count: Count = 10) -> Slots:
         """List the coming slots of a routine.
 
-        Empty while the routine is paused, and for manual routines.
+        While the routine is paused, those after the end of the pause. Empty if the pause has no end, and for manual
+        routines.
         """
         routine = await _find(caller, task, name)
         slots = await db.next_slots(caller.connection, key_id=caller.key_id, routine_id=routine.id, count=count)
@@ -132,17 +129,9 @@ async def _find(caller: Caller, task: str, name: str) -> Routine:
 
 def _time(field: str, text: str) -> datetime:
     """Parse a time in a query parameter."""
-    wrong = InvalidError(f"{field}: must be a time with a zone, for example 2026-05-04T09:00:00Z.", field)
-    if not _RFC_3339.fullmatch(text):
-        if _RFC_3339.fullmatch(text.replace(" ", "+")):
-            raise InvalidError(
-                f"{field}: must be a time with a zone. In a URL, + means a space: write it as %2B.", field
-            )
-        raise wrong
+    if has_lost_its_plus(text):
+        raise InvalidError(f"{field}: must be a time with a zone. In a URL, + means a space: write it as %2B.", field)
     try:
-        time = datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise wrong from None
-    if time.year not in YEARS:
-        raise InvalidError(f"{field}: must be in the years {YEARS.start} to {YEARS.stop - 1}.", field)
-    return time
+        return parse_time(text)
+    except ValueError as error:
+        raise InvalidError(f"{field}: {error}.", field) from None

@@ -107,21 +107,42 @@ class RoutinesController(Controller):
         """
         await db.delete_routine(caller.connection, key_id=caller.key_id, task=task, name=name)
 
-    @post("/{task:str}/{name:str}/pause", status_code=200, **operation("pauseRoutine"))
+    @post(
+        "/{task:str}/{name:str}/pause",
+        status_code=200,
+        **operation("pauseRoutine", body=requests.RoutinePause, body_required=False),
+    )
     async def pause(self, task: str, name: str, caller: Caller) -> RoutineRead:
         """Pause a routine.
 
-        Stops the schedule: after the answer, no slot fires. May be repeated.
+        Stops the schedule: after the answer, no slot fires until the routine is resumed, or until the time in the body,
+        when it resumes by itself. May be repeated; the last request decides how long the pause lasts.
         """
-        return await _set_paused(caller, task, name, paused=True)
+        body = await caller.body_if_any(requests.RoutinePause)
+        try:
+            await db.set_paused(
+                caller.connection,
+                key_id=caller.key_id,
+                task=task,
+                name=name,
+                paused=True,
+                until=body.until,
+                note=body.note,
+            )
+        except InvalidError as error:  # in the words of this body
+            raise InvalidError(str(error).removeprefix("paused_"), error.field.removeprefix("paused_")) from None
+        return routine_read(await _find(caller, task, name))
 
     @post("/{task:str}/{name:str}/resume", status_code=200, **operation("resumeRoutine"))
     async def resume(self, task: str, name: str, caller: Caller) -> RoutineRead:
         """Resume a routine.
 
-        Continues with the next slot from now; slots that fell in the pause are not caught up. May be repeated.
+        Continues with the next slot from now; slots that fell in the pause are not caught up. May be repeated. A pause
+        whose end has passed was over then, and this changes nothing about the slots since.
         """
-        return await _set_paused(caller, task, name, paused=False)
+        await caller.refuse_fields()
+        await db.set_paused(caller.connection, key_id=caller.key_id, task=task, name=name, paused=False)
+        return routine_read(await _find(caller, task, name))
 
     @post("/{task:str}/{name:str}/run-now", status_code=200, **operation("runRoutineNow", idempotent=True))
     async def run_now(self, task: str, name: str, caller: Caller) -> WorkflowResponse:
@@ -179,12 +200,6 @@ async def _list(caller: Caller, task: str | None, limit: int, cursor: str | None
     if task and not found:
         await find_task(caller.connection, key_id=caller.key_id, name=task)  # 404 unless the task exists
     return page(caller.request, found, limit, key=lambda last: (last.task_name, last.name), show=routine_read)
-
-
-async def _set_paused(caller: Caller, task: str, name: str, *, paused: bool) -> RoutineRead:
-    await caller.refuse_fields()
-    await db.set_paused(caller.connection, key_id=caller.key_id, task=task, name=name, paused=paused)
-    return routine_read(await _find(caller, task, name))
 
 
 def _refuse_unknown(

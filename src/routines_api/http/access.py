@@ -140,6 +140,26 @@ class Caller:
             limits = self.services.json_limits
             await self.compute(lambda: requests.validate(requests.EmptyBody, json_body.decode(self.raw_body, limits)))
 
+    async def body_if_any(self, model: type[Body]) -> Body:
+        """Parse the body as this model, all of whose fields are optional. No body is the same as an empty object.
+
+        Neither needs a Content-Type.
+
+        Raises:
+            UnsupportedMediaTypeError: It has fields and its Content-Type is not JSON.
+            MalformedBodyError: It is not valid JSON, or it cannot be stored.
+            FaultsError: It breaks rules of the model.
+        """
+        if not self.raw_body.strip():
+            return model()
+        return await self.compute(lambda: requests.validate(model, self._json_with_type_if_any()))
+
+    def _json_with_type_if_any(self) -> Any:
+        value = json_body.decode(self.raw_body, self.services.json_limits)
+        if value:
+            refuse_other_types(self.request)
+        return value
+
     def json(self) -> Any:
         """Parse the body as a JSON value.
 

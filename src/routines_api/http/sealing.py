@@ -14,7 +14,8 @@ from routines_core.guarded_http import refuse_forbidden_url
 from routines_core.keyring import owner_of_routine, owner_of_run
 from routines_core.mask import MASK
 
-_UNCHANGED = {"name", "init_params_overrides", "webhook_url", "paused", "catchup_window_seconds"}
+_OF_PAUSE = {"paused_until", "paused_note"}
+_UNCHANGED = {"name", "init_params_overrides", "webhook_url", "paused", "catchup_window_seconds"} | _OF_PAUSE
 """The fields of a PATCH that are stored as they are sent."""
 
 
@@ -77,8 +78,10 @@ async def patch_spec(caller: Caller, body: RoutinePatch, *, task: str, name: str
     """
     sent = body.model_fields_set
     refuse_forbidden_webhook(caller, body.webhook_url)
+    # What a GET returned may be sent back with `paused` set to false: that resumes, which clears the end and the note.
+    ignored = _OF_PAUSE if "paused" in sent and not body.paused else set[str]()
     change = RoutineChanges(
-        **{field: getattr(body, field) for field in sent & _UNCHANGED},
+        **{field: getattr(body, field) for field in (sent & _UNCHANGED) - ignored},
         keeps_webhook_secret=body.webhook_secret == MASK,
     )
     if "cadence" in sent:

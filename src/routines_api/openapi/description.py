@@ -26,6 +26,7 @@ def operation(
     operation_id: str,
     *,
     body: type[BaseModel] | None = None,
+    body_required: bool = True,
     conflict: bool = False,
     idempotent: bool = False,
     form: bool = False,
@@ -37,6 +38,7 @@ def operation(
     Args:
         operation_id: The name of the function in generated clients.
         body: The model of the request body.
+        body_required: Whether the body must be sent.
         conflict: Whether the operation may answer 409.
         idempotent: Whether it takes an Idempotency-Key; then it may answer 409 too.
         form: Whether the body may also be a form, with files.
@@ -44,7 +46,13 @@ def operation(
         required: Query parameters that must be given. They have a default in the handler, since Litestar would refuse
             a missing parameter before it looks at the key.
     """
-    opt = {"body": body, "conflict": conflict or idempotent, "idempotent": idempotent, "form": form}
+    opt = {
+        "body": body,
+        "body_required": body_required,
+        "conflict": conflict or idempotent,
+        "idempotent": idempotent,
+        "form": form,
+    }
     opt |= {"may_wait": may_wait, "required": required}
     return {"operation_id": operation_id, "opt": opt}
 
@@ -90,7 +98,8 @@ def _operation(
     if body := handler.opt.get("body"):
         content = {"application/json": {"schema": {"$ref": REFERENCE + body.__name__}}}
         content |= _forms(max_files) if handler.opt.get("form") else {}
-        described["requestBody"] = {"required": not handler.opt.get("form"), "content": content}
+        is_required = handler.opt["body_required"] and not handler.opt.get("form")
+        described["requestBody"] = {"required": is_required, "content": content}
     return described
 
 

@@ -1,24 +1,28 @@
 """Request bodies: pydantic models that refuse unknown fields."""
 
 import re
+from datetime import datetime
 from itertools import islice
 from typing import Annotated, Any, Literal, TypeVar, cast
 
 import msgspec
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
     RootModel,
     StringConstraints,
     ValidationError,
+    WithJsonSchema,
     create_model,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from routines_api.schemas.times import parse_time
 from routines_core import cadence
 from routines_core.cadence import CadenceField
 from routines_core.errors import Fault, FaultsError
@@ -48,6 +52,13 @@ CatchupWindow = Annotated[
     ),
 ]
 
+
+Time = Annotated[
+    datetime, BeforeValidator(parse_time), WithJsonSchema({"type": "string", "format": "date-time"}, mode="validation")
+]
+"""A time in RFC 3339 with a zone, in UTC."""
+PauseEnd = Annotated[Time, Field(description="Must be in the future.", examples=["2127-01-04T08:00:00Z"])]
+PauseNote = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 
 RUN_ID = r"^[1-9][0-9]{0,17}$"
 ENVIRONMENT_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,99}$"
@@ -112,6 +123,17 @@ class CadenceConfig(_CadenceFields):
         if checked is None or faults:
             raise PydanticCustomError("cadence", "is not valid", {"faults": faults})
         return checked
+
+
+class RoutinePause(RequestBody):
+    """How long a pause lasts, and why. The body may be left out."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"until": "2127-01-04T08:00:00Z", "note": "office closed"}]}
+    )
+
+    until: PauseEnd | None = Field(default=None, description="When it ends by itself; null: when someone resumes it.")
+    note: PauseNote | None = Field(default=None, description="Shown with the pause and with each slot in it.")
 
 
 class CadencePreview(RequestBody):
@@ -254,6 +276,10 @@ class RoutinePatch(_RoutineFields):
     )
     paused: bool = Field(default=False, description="true pauses, false resumes from now.")
     catchup_window_seconds: CatchupWindow = None
+    paused_until: PauseEnd | None = Field(
+        default=None, description="When the pause ends by itself; null: it does not. Ignored with paused: false."
+    )
+    paused_note: PauseNote | None = Field(default=None, description="null clears it. Ignored with paused: false.")
     id: Any = _IGNORED
     task_name: Any = _IGNORED
     collection_name: Any = _IGNORED

@@ -47,6 +47,13 @@ class RoutineRead(msgspec.Struct):
         str | msgspec.UnsetType,
         Meta(description="Why the scheduler paused it, after three slots that failed to start; absent: it did not."),
     ] = msgspec.UNSET
+    paused_until: Annotated[
+        datetime | msgspec.UnsetType,
+        Meta(description="When the pause ends by itself; absent: when someone resumes it."),
+    ] = msgspec.UNSET
+    paused_note: Annotated[
+        str | msgspec.UnsetType, Meta(description="What a person noted about the pause; absent: nothing.")
+    ] = msgspec.UNSET
 
 
 class RoutineDetail(RoutineRead):
@@ -306,6 +313,8 @@ def _fields(routine: Routine) -> Sequence[Any]:
         routine.overlap_policy,
         msgspec.UNSET if routine.catchup_window_seconds is None else routine.catchup_window_seconds,
         routine.paused_reason or msgspec.UNSET,
+        routine.paused_until or msgspec.UNSET,
+        routine.paused_note or msgspec.UNSET,
     )
 
 

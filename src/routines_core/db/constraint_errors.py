@@ -17,6 +17,19 @@ _ERRORS: dict[str, Callable[[], RoutinesError]] = {
     "routines_webhook_url_is_http": lambda: InvalidError(
         "webhook_url: must be an http or https URL without user or password, at most 2048 characters.", "webhook_url"
     ),
+    "routines_paused_until_in_future": lambda: InvalidError(
+        "paused_until: must be in the future, by the clock of the database.", "paused_until"
+    ),
+    "routines_paused_until_in_range": lambda: InvalidError(
+        "paused_until: must be in the years 1970 to 2198.", "paused_until"
+    ),
+    "routines_paused_until_fits_state": lambda: InvalidError(
+        "paused_until: only a paused routine can have it; send it with paused: true.", "paused_until"
+    ),
+    "routines_paused_note_length": lambda: InvalidError("paused_note: must have 1 to 500 characters.", "paused_note"),
+    "routines_paused_note_fits_state": lambda: InvalidError(
+        "paused_note: only a paused routine can have it; send it with paused: true.", "paused_note"
+    ),
     "collections_environment_refs_is_bounded": lambda: InvalidError(
         "environment_variables: there may be 100 in a collection.", "environment_variables"
     ),

@@ -96,7 +96,7 @@ class RecentOutcomes(msgspec.Struct, frozen=True):
     outcomes: list[LatestOutcome]
 
 
-class Why(msgspec.Struct, frozen=True):
+class Why(msgspec.Struct, frozen=True, omit_defaults=True):
     """The facts about a time of a routine. Fields that do not apply to its kind are None.
 
     Attributes:
@@ -109,6 +109,8 @@ class Why(msgspec.Struct, frozen=True):
         blocking_started_at: When the run that blocked this slot started.
         blocking_ended_at: When that run ended; None if it is active.
         paused_at: When the routine was paused; None if it is not paused.
+        paused_until: When the pause ends by itself; absent if it does not.
+        paused_note: What a person noted about the pause; absent if nothing.
         is_slot_of_cadence: True if the current cadence has a slot at that time.
         next_slot: The first slot after that time, by the cadence of that time; None if there is none.
     """
@@ -132,9 +134,11 @@ class Why(msgspec.Struct, frozen=True):
     cadence_type: str | None
     is_slot_of_cadence: bool
     next_slot: datetime | None
+    paused_until: datetime | None = None
+    paused_note: str | None = None
 
 
-class Explanation(Why, frozen=True):
+class Explanation(Why, frozen=True, kw_only=True):
     """The facts, and a sentence for people that sums them up."""
 
     sentence: str
@@ -234,7 +238,10 @@ async def why(
 async def next_slots(
     connection: Connection, *, key_id: int, routine_id: int, after: datetime | None = None, count: int = 10
 ) -> list[datetime]:
-    """Return up to `MAX_SLOTS` slots of a saved routine later than `after` (by default now); none while paused."""
+    """Return up to `MAX_SLOTS` slots of a saved routine later than `after` (by default now).
+
+    While it is paused, those after the end of the pause; none if it has no end.
+    """
     rows = await _NEXT_SLOTS.all(
         connection,
         key_id=key_id,

@@ -42,6 +42,8 @@ class Routine(msgspec.Struct, frozen=True):
         catchup_window_seconds: The age up to which a missed slot still fires after an outage; None for the default of
             its cadence.
         paused_reason: Why the scheduler paused it; None if it did not.
+        paused_until: When the pause ends by itself; None if it does not.
+        paused_note: What a person noted about the pause; None for nothing.
     """
 
     id: int
@@ -60,6 +62,8 @@ class Routine(msgspec.Struct, frozen=True):
     undeclared_keys: list[str]
     catchup_window_seconds: int | None
     paused_reason: str | None
+    paused_until: datetime | None
+    paused_note: str | None
 
 
 class ListedRoutine(Routine, frozen=True):
@@ -97,6 +101,8 @@ class RoutineChanges(msgspec.Struct, frozen=True):
         secret_params: Replaces them all. None instead of a secret keeps the stored one of that name.
         webhook_secret: None removes it.
         catchup_window_seconds: None restores the default of the cadence.
+        paused_until: None lets the pause last until someone resumes the routine.
+        paused_note: None removes it.
         keeps_webhook_secret: True to keep the stored secret, which must exist.
         id: The routine that new secrets are bound to, which must still have the name; None for any routine of the name.
     """
@@ -110,6 +116,8 @@ class RoutineChanges(msgspec.Struct, frozen=True):
     keeps_webhook_secret: bool = False
     paused: bool | msgspec.UnsetType = msgspec.UNSET
     catchup_window_seconds: int | msgspec.UnsetType | None = msgspec.UNSET
+    paused_until: datetime | msgspec.UnsetType | None = msgspec.UNSET
+    paused_note: str | msgspec.UnsetType | None = msgspec.UNSET
     id: int | None = None
 
 
@@ -217,13 +225,36 @@ async def list_routines(
     )
 
 
-async def set_paused(connection: Connection, *, key_id: int, task: str, name: str, paused: bool) -> None:
+async def set_paused(
+    connection: Connection,
+    *,
+    key_id: int,
+    task: str,
+    name: str,
+    paused: bool,
+    until: datetime | None = None,
+    note: str | None = None,
+) -> None:
     """Pause or resume a routine. Waits for a tick that has locked it. Resuming computes the next slot from now.
+
+    Args:
+        connection: Any connection.
+        key_id: The API key that determines the collection.
+        task: The routine's task.
+        name: The routine's name.
+        paused: True to pause; a routine that is paused already gets the new end and note.
+        until: When the pause ends by itself; None if it does not. Must be in the future.
+        note: What a person notes about the pause.
 
     Raises:
         NotFoundError: The routine does not exist.
+        InvalidError: The end or the note breaks a rule of the schema.
     """
-    if not await _SET_PAUSED.run(connection, key_id=key_id, task=task, name=name, paused=paused):
+    with domain_errors():
+        found = await _SET_PAUSED.run(
+            connection, key_id=key_id, task=task, name=name, paused=paused, until=until, note=note
+        )
+    if not found:
         raise NotFoundError
 
 
@@ -267,6 +298,10 @@ def _patch_parameters(patch: RoutineChanges) -> dict[str, Any]:
         "webhook_secret_id": webhook_secret.id if webhook_secret else None,
         "keeps_webhook_secret": patch.keeps_webhook_secret,
         "paused": _or_none(patch.paused),
+        "sets_paused_until": patch.paused_until is not msgspec.UNSET,
+        "paused_until": _or_none(patch.paused_until),
+        "sets_paused_note": patch.paused_note is not msgspec.UNSET,
+        "paused_note": _or_none(patch.paused_note),
         "sets_catchup_window": patch.catchup_window_seconds is not msgspec.UNSET,
         "catchup_window_seconds": _or_none(patch.catchup_window_seconds),
         **as_parameters([*new_params.values(), *([webhook_secret] if webhook_secret else [])]),

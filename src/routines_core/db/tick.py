@@ -54,12 +54,31 @@ class Sleep(msgspec.Struct, frozen=True):
     """How long to sleep.
 
     Attributes:
-        seconds: Until the earliest slot, at most until the next whole second; 0 if a routine is due.
-        ends_at_slot: True if a routine will be due then.
+        seconds: Until the earliest slot or end of a pause, at most until the next whole second; 0 if a routine is due
+            or a pause is over.
+        ends_at_event: True if a routine will be due, or a pause over, then.
+        ends_pause: True if a pause will be over then.
     """
 
     seconds: float
-    ends_at_slot: bool
+    ends_at_event: bool
+    ends_pause: bool
+
+
+class Resumed(msgspec.Struct, frozen=True):
+    """The result of ending pauses.
+
+    Attributes:
+        resumed: Routines that were resumed.
+        max_late_seconds: The longest delay from the end of a pause until it was ended.
+    """
+
+    resumed: int
+    max_late_seconds: float
+
+
+class _Id(msgspec.Struct):
+    id: int
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -73,6 +92,8 @@ _SECONDS_UNTIL_DUE = Statement("tick.seconds_until_due", Sleep)
 _TICK = Statement("tick.tick", Tick)
 _DUE = Statement("tick.due", Due)
 _DUE_IN_TURNS = Statement("tick.due_in_turns", Due)
+_ENDED_PAUSES = Statement("tick.ended_pauses", _Id)
+_RESUME = Statement("tick.resume", Resumed)
 _OLDEST_SNAPSHOT = Statement("tick.oldest_snapshot", Snapshot)
 
 MAX_STRIKES = 3
@@ -81,14 +102,16 @@ MAX_INIT_PARAMS_BYTES = 256 * 1024
 """Default limit of a run's merged init_params, in bytes as jsonb."""
 ON_TIME_SECONDS = 60.0
 """A slot younger than this is on time and not a catch-up: it fires even if the catch-up window is 0."""
+MOST_ENDED_PAUSES = 200_000
+"""How many ended pauses are read to find a batch that alternates between collections."""
 
 
 async def seconds_until_due(
     connection: Connection, *, set_aside: Iterable[int] = (), beyond_due: bool = False
 ) -> Sleep:
-    """Return how long until a routine is due, by the database's clock, ignoring routines that are set aside.
+    """Return how long until a routine is due or a pause ends, by the database's clock, except of routines set aside.
 
-    `beyond_due` also ignores routines that are due now.
+    `beyond_due` also ignores routines that are due and pauses that are over now.
     """
     return await _SECONDS_UNTIL_DUE.one(connection, set_aside=list(set_aside) or None, beyond_due=beyond_due)
 
@@ -152,6 +175,22 @@ async def due_in_turns(
 ) -> list[Due]:
     """The same, alternating between collections. Reads all due routines and locks nothing."""
     return await _DUE_IN_TURNS.all(connection, batch_size=batch_size, now=now, set_aside=list(set_aside) or None)
+
+
+async def ended_pauses(connection: Connection, *, batch_size: int, set_aside: Iterable[int] = ()) -> list[int]:
+    """Return routines whose pause is over, alternating between collections. Locks nothing."""
+    found = await _ENDED_PAUSES.all(
+        connection, batch_size=batch_size, most=MOST_ENDED_PAUSES, set_aside=list(set_aside) or None
+    )
+    return [each.id for each in found]
+
+
+async def resume(connection: Connection, routine_ids: Iterable[int]) -> Resumed:
+    """Resume those of these routines whose pause is over. Slots since its end are due, and left to the tick.
+
+    Locks each routine FOR UPDATE until the statement ends, and skips those that another session has locked.
+    """
+    return await _RESUME.one(connection, ids=list(routine_ids))
 
 
 async def oldest_snapshot(connection: Connection) -> Snapshot | None:
