@@ -11,7 +11,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from routines_core.cadence import CADENCES
-from support.browsing import LONG, Console, plain
+from support.browsing import HOSTILE, LONG, Console, plain
 from support.service import Service
 
 pytestmark = pytest.mark.slow
@@ -184,6 +184,36 @@ def test_pause_and_resume_stop_and_start_the_schedule(console: Console, service:
     console.press("Resume")
     console.until(lambda: console.find("#toggle").text == "Pause")
     assert service.execute(paused) == [(False,)]
+
+
+def test_a_pause_with_an_end_and_a_note_can_be_made_and_changed(console: Console, service: Service) -> None:
+    def fill_in(until: str, note: str) -> None:
+        field = console.find("#pause-until-time")
+        console.driver.execute_script("arguments[0].value = arguments[1]", field, until)
+        console.find("#pause-note").clear()
+        console.find("#pause-note").send_keys(note)
+        console.find("#pause-save").click()
+
+    console.open("#/routines/greet/morning")
+    console.press("Pause until…")
+    fill_in("2020-01-04T08:00", HOSTILE)
+    console.sees("Must be in the future", "dialog")
+    fill_in("2126-01-04T08:00", HOSTILE)
+    console.sees("Paused until Fri 4 Jan 2126, 08:00 UTC · <img", ".notice")
+    console.sees("2126", ".times")
+    console.until(lambda: console.focused().get_attribute("id") == "pause-until")
+    console.press("Change pause…")
+    assert console.find("#pause-until-time").get_attribute("value") == "2126-01-04T08:00"
+    fill_in("", "office closed")
+    console.sees("Paused · office closed", ".notice")
+    kept = "SELECT paused, paused_until, paused_note FROM routines.routines WHERE name = 'morning'"
+    assert service.execute(kept) == [(True, None, "office closed")]
+    console.open("#/")
+    console.sees("paused", ".row.paused")
+    console.open("#/routines/greet/morning")
+    console.press("Resume")
+    console.until(lambda: console.find("#toggle").text == "Pause")
+    assert service.execute(kept) == [(False, None, None)]
 
 
 def test_run_now_opens_the_run_and_follows_it_to_its_end(console: Console, service: Service) -> None:

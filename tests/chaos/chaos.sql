@@ -16,7 +16,9 @@ CREATE TABLE chaos.orders (
     was_paused_at timestamptz,  -- paused_at before the change; null if it was not paused
     heavy       boolean NOT NULL,  -- its fires fail to start: the parameters are too large
     first       timestamptz,  -- the first slot that the driver left without outcome; null if the product set next_run_at
-    became      timestamptz   -- next_run_at after the change
+    became      timestamptz,  -- next_run_at after the change
+    until       timestamptz,  -- when the pause that it leaves behind ends by itself
+    note        text          -- the note of that pause
 );
 
 CREATE TABLE chaos.run_journal (

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from chaos.history import History
-from chaos.stretches import Stretches, Violation, stretches_of
+from chaos.stretches import PauseEnd, Stretches, Violation, stretches_of
 from chaos.strikes import strikes_pause
 from support.oracle import MOMENT, Cadence, latest_slot, slots
 
@@ -119,7 +119,7 @@ def skips_are_true(history: History, stretches: Stretches) -> Found:
         if order.kind == "past":
             past[order.routine_id].append(order)
     for skip in history.skips:
-        order = orders.get((skip.routine_id, skip.recorded_at))
+        order = _pause_of(skip, stretches) or orders.get((skip.routine_id, skip.recorded_at))
         if order:
             yield from _settled_by_order(skip, order, stretches)
         elif skip.reason == "overlap":
@@ -139,14 +139,33 @@ def skips_are_true(history: History, stretches: Stretches) -> Found:
             yield Violation("skip", f"skip {skip.id} is {skip.reason!r}, but no order explains that", (skip,))
 
 
+def _pause_of(skip: Any, stretches: Stretches) -> PauseEnd | None:
+    """Return the end of the pause with an end that the slots of a skip fell into; None if they fell into none."""
+    own = (stretch for stretch in stretches.get(skip.routine_id, []) if isinstance(stretch.order, PauseEnd))
+    return next((each.order for each in own if each.owns(skip.scheduled_for)), None)
+
+
+def _fell_in_pause(skip: Any, end: PauseEnd) -> Found:
+    """Check that slots in a pause with an end are recorded once it is over, with its end and its note."""
+    until = end.rest.until.strftime(", until %Y-%m-%dT%H:%M:%SZ") + (f": {end.rest.note}" if end.rest.note else "")
+    if skip.reason != "paused" or not (skip.detail or "").endswith(until) or skip.last_scheduled_for > end.at:
+        yield Violation("skip", f"skip {skip.id} is {skip.reason!r} in a pause{until}: {skip.detail}", (skip, end))
+    if skip.recorded_at < end.rest.until:
+        yield Violation("early", f"skip {skip.id} was recorded before its pause was over", (skip, end))
+
+
 def _settled_by_order(skip: Any, order: Any, stretches: Stretches) -> Found:
     """Check that skips of an order give the right reason: was the slot due before it, or did it fall into a pause?
 
     Slots that next_run_at had been set past by then are missed, whatever the order is.
     """
+    if isinstance(order, PauseEnd):
+        yield from _fell_in_pause(skip, order)
+        return
+    own = [stretch for stretch in stretches.get(skip.routine_id, []) if stretch.order and stretch.order.id == order.id]
+    order = own[0].order if own else order  # as it was if an ended pause came before it
     is_due = order.was is None or skip.scheduled_for >= order.was
     is_paused = is_due and (order.was_paused_at is not None or (order.kind != "delete" and order.paused))
-    own = [stretch for stretch in stretches.get(skip.routine_id, []) if stretch.order is order]
     if skip.reason != ("paused" if is_paused else "missed") or not skip.detail:
         yield Violation("skip", f"skip {skip.id} is {skip.reason!r} by {order.kind!r}: {skip.detail}", (skip, order))
     if not any(stretch.owns(skip.scheduled_for) and stretch.owns(skip.last_scheduled_for) for stretch in own):
@@ -322,7 +341,10 @@ def last_run_at_is_true(history: History) -> Found:
 
 
 def all_is_settled(history: History) -> Found:
-    """Check that in the end every run is final."""
+    """Check that in the end every run is final, and no pause that is over lasts."""
     for run in history.runs:
         if run.ended_at is None:
             yield Violation("unsettled", f"run {run.id} is still {run.status}", (run,))
+    for routine in history.routines:
+        if routine.paused_until and routine.paused_until < history.now - COMMIT_SECONDS:
+            yield Violation("unsettled", f"routine {routine.id} is still paused after its pause was over", (routine,))

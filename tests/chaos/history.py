@@ -14,7 +14,7 @@ IN_CHAOS = "collection_id = (SELECT id FROM routines.collections WHERE name = 'c
 QUERIES = {
     "orders": "SELECT * FROM chaos.orders ORDER BY id",
     "routines": f"""SELECT id, to_jsonb(routines.cadence_of(routines)) AS cadence, paused, paused_at,
-                          paused_reason, strikes, next_run_at, last_run_at FROM routines.routines
+                          paused_until, paused_reason, strikes, next_run_at, last_run_at FROM routines.routines
                     WHERE {IN_CHAOS} ORDER BY id""",
     "runs": f"""SELECT id, triggered_by_routine_id AS routine_id, trigger, scheduled_for, created_at, ended_at, status,
                       crashes, error FROM routines.trajectories

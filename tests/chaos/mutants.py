@@ -374,6 +374,22 @@ MUTANTS = [
         traffic={"pause": 20, "resume": 30},
     ),
     Mutant(
+        "slots in a pause with an end get no outcome",
+        (Edit(SCHEMA, "IF first_slot <= last_slot THEN", "IF false THEN", "settle_slots"),),
+        {"lost"},
+        traffic={"rest": 100},
+    ),
+    Mutant(
+        "pauses end two seconds early",
+        (
+            Edit(TICK, "AND paused_until <= now()", "AND paused_until <= now() + interval '2 seconds'", "resume"),
+            Edit(TICK, "paused_until <= now() AND", "paused_until <= now() + interval '2 seconds' AND", "ended_pauses"),
+            Edit(TICK, "min(paused_until)", "min(paused_until) - interval '2 seconds'", "seconds_until_due"),
+        ),
+        {"early", "paused", "skip", "next_run_at", "lost"},
+        traffic={"rest": 100},
+    ),
+    Mutant(
         "a run completes without its last step",
         (Edit("src/routines_engine/steps/flow.py", "enumerate(self._steps)", "enumerate(self._steps[:-1])"),),
         {"final"},

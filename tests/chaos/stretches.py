@@ -6,7 +6,7 @@ An order is a change that the driver made. Orders divide a routine's time into s
 from collections import defaultdict
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from chaos.history import History
@@ -47,6 +47,40 @@ class Stretch:
         return slots(self.cadence, self.first, self.end)
 
 
+@dataclass(frozen=True)
+class PauseEnd:
+    """The end of a pause that an order gave an end. The product owes it without an order.
+
+    Attributes:
+        at: The last moment of the pause.
+        rest: The order that made the pause, or changed the cadence in it.
+        became: The first slot after the pause.
+    """
+
+    at: datetime
+    rest: Any
+    became: datetime | None
+
+    id = None
+    kind = "end of a pause"
+    paused = False
+    first = None
+
+    @property
+    def cadence(self) -> Any:
+        """Return the cadence, as an order has it."""
+        return self.rest.cadence
+
+
+def pause_end(rest: Any) -> PauseEnd:
+    """Return the end of the pause that this order left behind."""
+    at = max(rest.until - MOMENT, rest.at)
+    return PauseEnd(at, rest, next_slot(cadence_of(rest), at))
+
+
+LOCK_SECONDS = timedelta(seconds=10)
+"""An order's time is the start of its transaction, which may wait for whoever ends a pause at the same moment."""
+
 Stretches = dict[int, list[Stretch]]
 Found = Generator[Stretch | Violation]
 
@@ -81,7 +115,15 @@ def newest_slot(order: Any) -> datetime | None:
 def _walk(orders: list[Any], present: Any) -> Found:
     since, *later = orders
     yield from _follows(since, next_slot(cadence_of(since), since.at))
-    for order in later:
+    for sent in later:
+        order = sent
+        is_over = since.paused and since.until and since.until <= order.at
+        if is_over and (order.was_paused_at is None or _touches(order, since)):
+            end = pause_end(since)
+            yield from _until(since, None, since.until, end)
+            if order.was_paused_at is not None:  # no ticker had ended it: what was due since is up to the order
+                order = order._replace(was=end.became, was_paused_at=None)
+            since = end
         settles = (
             order.kind == "delete"
             or cadence_of(order) != cadence_of(since)
@@ -89,13 +131,22 @@ def _walk(orders: list[Any], present: Any) -> Found:
         )
         if order.kind != "delete":
             computed = None if order.paused else next_slot(cadence_of(order), order.at)
-            first = newest_slot(order) if order.kind == "past" else order.first
+            first = newest_slot(order) if order.kind == "past" else None if order.paused else order.first
             yield from _follows(order, first or (computed if settles else order.was))
         if settles or order.first:
             yield from _until(since, order.was, order.was_paused_at, order if settles else None)
             since = order
+    if since.paused and since.until and present and not present.paused:
+        end = pause_end(since)
+        yield from _until(since, None, since.until, end)
+        since = end
     if since.kind != "delete" and present:
         yield from _until(since, present.next_run_at, present.paused_at, None)
+
+
+def _touches(order: Any, since: Any) -> bool:
+    """Return whether an order ends a pause, or records its slots, by itself."""
+    return order.kind == "delete" or not order.paused or cadence_of(order) != cadence_of(since)
 
 
 def _follows(order: Any, expected: datetime | None) -> Iterator[Violation]:
@@ -110,7 +161,10 @@ def _until(since: Any, was: datetime | None, paused_at: datetime | None, order: 
     if cadence.type == "manual":
         return
     if since.paused:
-        handled = since.at + MOMENT
+        handled = since.first or since.at + MOMENT
+        if paused_at is None and not (since.until and order and since.until <= order.at + LOCK_SECONDS):
+            yield Violation("paused", f"it was resumed after {since.kind!r}, too early or by nobody", (since, order))
+            return
     elif since.became is None or (was is None) == (paused_at is None):
         yield Violation("next_run_at", f"it is {was} after {since.kind!r}, and paused_at {paused_at}", (since, order))
         return

@@ -51,6 +51,7 @@ DEFAULT_WEIGHTS: dict[str, float] = {
     "burst": 4,
     "aim": 10,
     "pause": 5,
+    "rest": 12,
     "resume": 8,
     "run_now": 10,
     "delete": 2,
@@ -62,9 +63,11 @@ DEFAULT_WEIGHTS: dict[str, float] = {
 STATE = """SELECT now() AS now, id, name, next_run_at, settled_until, paused, paused_at, strikes,
                   to_jsonb(routines.cadence_of(routines)) AS cadence
            FROM routines.routines WHERE id = %s FOR UPDATE"""
-RECORD = """INSERT INTO chaos.orders (routine_id, kind, cadence, paused, was, was_paused_at, heavy, first, became)
+RECORD = """INSERT INTO chaos.orders (routine_id, kind, cadence, paused, was, was_paused_at, heavy, first, became,
+                                      until, note)
             SELECT id, %(kind)s, to_jsonb(routines.cadence_of(routines)), paused, %(was)s, %(was_paused_at)s,
-                   length(init_params_overrides::text) > %(max_bytes)s, %(first)s, next_run_at
+                   length(init_params_overrides::text) > %(max_bytes)s, %(first)s, next_run_at,
+                   paused_until, paused_note
             FROM routines.routines WHERE id = %(id)s RETURNING id"""
 COLUMNS = {"cadence_type" if field == "type" else field: field for field in Cadence._fields}
 """The columns of a routine that hold its cadence, each with its field."""
@@ -74,6 +77,9 @@ NO_TICK_UNDERWAY = "SET LOCAL lock_timeout = '20s'; LOCK TABLE routines.routines
 """Set next_run_at back only while no tick is running: a tick that began before could never meet such a slot in reality,
 where only the clock makes slots due.
 """
+REST = """UPDATE routines.routines SET paused = true, paused_until = %s, paused_note = %s WHERE id = %s"""
+REST_SINCE = """UPDATE routines.routines SET paused_at = %s, settled_until = %s WHERE id = %s"""
+"""As if the cadence had always been this one, and the routine paused since then."""
 SET_BACK = """UPDATE routines.routines SET next_run_at = %s, settled_until = %s, strikes = %s WHERE id = %s"""
 """As if the cadence had always been this one: earlier slots are settled, and strikes are kept."""
 
@@ -160,6 +166,7 @@ class Traffic:
             "burst": self._burst,
             "aim": self._aim,
             "pause": self._pause,
+            "rest": self._rest,
             "resume": self._resume,
             "run_now": self._run_now,
             "delete": self._delete,
@@ -282,6 +289,35 @@ class Traffic:
         await self._change(
             connection, "pause", self._pick(), "UPDATE routines.routines SET paused = true WHERE id = %s"
         )
+
+    async def _rest(self, connection: AsyncConnection[Any]) -> None:
+        """Pause a routine until a time, as if it had been paused for some slots already.
+
+        Most pauses end within seconds; some at a slot, or just after one.
+        """
+        routine = self._pick()
+        async with connection.transaction():
+            state = await self._state(connection, routine)
+            if state is None or state.paused or state.next_run_at is None or state.next_run_at <= state.now:
+                return
+            soon = state.now.replace(second=0, microsecond=0) + timedelta(minutes=1)
+            until, cadence = self.rng.choice(
+                [
+                    *[(state.now + timedelta(seconds=self.rng.uniform(0.2, 5)), self._passed(state.now, calm=False)[0])]
+                    * 3,
+                    (soon + timedelta(seconds=self.rng.choice([0, 0, 0.4])), Cadence("hourly", None, soon.minute)),
+                ]
+            )
+            if cadence.minute_utc in routine.minutes:
+                return
+            routine.minutes.add(cadence.minute_utc)
+            first = latest_slot(cadence, state.now - timedelta(hours=self.rng.choice([0, 0, 2, 30])))
+            assert first
+            await connection.execute(SET_CADENCE.encode(), [Jsonb(cadence._asdict()), routine.id])
+            await connection.execute(REST, [until, self.rng.choice([None, "maintenance"]), routine.id])
+            await connection.execute(REST_SINCE, [first - MOMENT, first - MOMENT, routine.id])
+            acknowledged = await self._record(connection, routine.id, "rest", state, first)
+        self._done("rest", acknowledged)
 
     async def _resume(self, connection: AsyncConnection[Any]) -> None:
         await self._change(

@@ -15,6 +15,7 @@ from routines_core.db.tick import Resumed, tick
 from support.clocks import move_clock, moved_clock
 from support.oracle import MOMENT, Cadence, next_slot, slots
 from support.rows import CATCHUP, Database, at, ledger, make_routine, make_task, value
+from support.stepping import until
 
 MONDAY = at("2126-05-06 09:00")
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -59,15 +60,15 @@ async def state(connection: Connection) -> tuple[Any, ...] | None:
 
 
 async def test_a_pause_is_over_at_its_end_and_the_slot_at_its_end_fires(moved: Connection, routine: int) -> None:
-    until = MONDAY + 3 * DAY
-    await moved.execute(PAUSE, [until, "office closed."])
-    await move_clock(moved, until - MOMENT)
+    end = MONDAY + 3 * DAY
+    await moved.execute(PAUSE, [end, "office closed."])
+    await move_clock(moved, end - MOMENT)
     assert (await resume(moved)).resumed == 0
-    await move_clock(moved, until)
+    await move_clock(moved, end)
     assert await resume(moved) == Resumed(1, 0)
-    assert await state(moved) == (False, until, None, None)
-    await tick_at(moved, until)
-    assert await ledger(moved, routine) == [(MONDAY, 3, "skipped", "paused"), (until, 1, "started", None)]
+    assert await state(moved) == (False, end, None, None)
+    await tick_at(moved, end)
+    assert await ledger(moved, routine) == [(MONDAY, 3, "skipped", "paused"), (end, 1, "started", None)]
     assert await details(moved) == [
         "paused by hand, since 2126-05-06T08:30:00Z, until 2126-05-09T09:00:00Z: office closed"
     ]
@@ -237,6 +238,30 @@ async def test_what_was_accepted_stays_accepted_once_its_time_has_passed(moved: 
     assert (await state(moved) or ())[2:] == (MONDAY + DAY, "x")
     with pytest.raises(psycopg.errors.CheckViolation, match="must be in the future"):
         await moved.execute(PAUSE, [MONDAY + DAY + HOUR, None])
+
+
+async def test_a_person_at_psql_sees_how_long_it_lasts_and_why(moved: Connection, routine: int) -> None:
+    status = "SELECT state || '; ' || detail FROM routines.routine_status"
+    pause = "paused by hand, since 2126-05-06T08:30:00Z, until 2126-05-08T10:00:00Z: office closed"
+    await moved.execute(PAUSE, [MONDAY + 2 * DAY + HOUR, "office closed"])
+    assert await value(moved, status) == f"paused; {pause}"
+    cursor = await moved.execute("SELECT routines.next('my-org/echo/morning', 2)")
+    assert await cursor.fetchall() == [(MONDAY + 3 * DAY,), (MONDAY + 4 * DAY,)]
+    await move_clock(moved, MONDAY + 3 * DAY)
+    why = "SELECT sentence FROM routines.explain_time(routines.routine_id('my-org/echo/morning'), %s, now())"
+    assert await value(moved, why, MONDAY + 2 * DAY) == f"Skipped: {pause}."
+    waiting = "Due since 2126-05-09T09:00:00Z; no ticker has picked it up yet."
+    assert await value(moved, why, MONDAY + 3 * DAY) == waiting
+    assert await value(moved, why, MONDAY + 2 * DAY + HOUR) == "No slot: the next is 2126-05-09T09:00:00Z."
+    await resume(moved)
+    assert await value(moved, why, MONDAY + 2 * DAY) == f"Skipped: {pause}."
+    assert await value(moved, why, MONDAY + 3 * DAY) == waiting
+
+
+async def test_the_status_of_a_pause_that_is_over_and_waits_for_a_ticker_is_due(connection: Connection) -> None:
+    await make_routine(connection, await make_task(connection), MONDAY)
+    await connection.execute("UPDATE routines.routines SET paused = true, paused_until = now() + interval '10 ms'")
+    await until(connection, "SELECT state = 'due' FROM routines.routine_status")
 
 
 @dataclass

@@ -96,7 +96,7 @@ async def test_a_statement_that_waited_while_its_routine_was_renamed_finds_nothi
 
 
 async def test_the_table_that_every_fire_writes_has_two_indexes(connection: Connection) -> None:
-    """Any other index would get a new entry for each fire, except those of the few routines paused by strikes, or until a time."""
+    """Any other would get an entry for each fire, except those of the few routines paused by strikes or with an end."""
     cursor = await connection.execute(
         """SELECT indexname FROM pg_indexes WHERE schemaname = 'routines' AND tablename = 'routines'
            AND indexname NOT IN ('routines_struck_idx', 'routines_paused_until_idx') ORDER BY 1"""

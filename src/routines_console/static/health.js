@@ -44,6 +44,10 @@ export function healthOf(routine, recent) {
     return { group: "attention", rank: 1, kind: "missed", words: "Overdue", outcome,
              cause: `Due since ${utc(routine.next_run_at)} UTC, but no ticker has picked it up. Is a ticker running?` };
   }
+  if (routine.paused_until && Date.parse(routine.paused_until) < now() - LATE_MILLISECONDS) {
+    return { group: "attention", rank: 1, kind: "missed", words: "Overdue", outcome,
+             cause: `Its pause was over at ${utc(routine.paused_until)} UTC, but no ticker has resumed it. Is a ticker running?` };
+  }
   if (routine.paused) return { group: "paused", rank: 9, kind: "paused", words: "Paused", cause: null, outcome };
   if (TROUBLES.includes(kind)) {
     return { group: "attention", rank: 2 + TROUBLES.indexOf(kind), kind, words: KINDS[kind], cause, outcome };

@@ -28,6 +28,11 @@ export function now() {
   return Date.now() + behind;
 }
 
+/** Turn the value of a datetime-local input, in UTC, into a time; some browsers leave out the seconds. @param {string} value */
+export function fromInput(value) {
+  return `${value.length === 16 ? `${value}:00` : value.slice(0, 19)}Z`;
+}
+
 const two = (number) => String(number).padStart(2, "0");
 
 /**

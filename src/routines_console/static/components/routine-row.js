@@ -31,6 +31,7 @@ export function row({ routine, health }, recent) {
 }
 
 function next(routine) {
+  if (routine.paused_until) return h("span", { class: "quiet" }, "paused, ends ", ago(routine.paused_until));
   if (routine.paused) return h("span", { class: "quiet" }, "paused");
   if (!routine.next_run_at) return h("span", { class: "quiet" }, routine.cadence.type === "manual" ? "manual" : "none");
   return [h("span", { class: "label" }, "Next "), ago(routine.next_run_at)];

@@ -3,7 +3,7 @@
  */
 
 import { fill, h, link } from "../dom.js";
-import { at } from "../time.js";
+import { at, fromInput } from "../time.js";
 import { complaint } from "./failure.js";
 
 const TIME = /(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)/;
@@ -25,7 +25,7 @@ export function why({ session: { api }, signal }, path, task, next) {
     event.preventDefault();
     if (!input.value) return fill(answer, h("p", { class: "field-error" }, "Enter a date and a time."));
     try {
-      const { sentence, facts } = await api.get([...path, "why"], { at: time(input.value) }, signal);
+      const { sentence, facts } = await api.get([...path, "why"], { at: fromInput(input.value) }, signal);
       fill(answer, h("p", { class: "sentence" }, readable(sentence)), runs(facts, task));
     } catch (error) {
       if (!signal.aborted) fill(answer, complaint(error));
@@ -37,11 +37,6 @@ export function why({ session: { api }, signal }, path, task, next) {
     h("div", { class: "with-button" }, input, h("button", { class: "primary", id: "ask-why" }, "Ask")),
     h("p", { class: "hint", id: "why-hint" }, "Any time, past or future."),
     answer);
-}
-
-/** Turn the value of the input into a time in UTC; some browsers leave out the seconds. @param {string} local */
-function time(local) {
-  return `${local.length === 16 ? `${local}:00` : local.slice(0, 19)}Z`;
 }
 
 /** Format the times in the service's sentence. @param {string} sentence */

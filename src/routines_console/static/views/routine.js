@@ -9,6 +9,7 @@ import { deliveries } from "../components/deliveries.js";
 import { complaint } from "../components/failure.js";
 import { json } from "../components/json.js";
 import { ledger } from "../components/ledger.js";
+import { askForPause, pauseNotice } from "../components/pause.js";
 import { runs } from "../components/runs.js";
 import { badge, SLOTS, strip } from "../components/strip.js";
 import { why } from "../components/why.js";
@@ -62,6 +63,7 @@ function notices(found, recent) {
   const { group, cause } = healthOf(found, recent);
   return [
     group === "attention" && cause && h("p", { class: "notice bad" }, cause),
+    pauseNotice(found),
     (found.warnings ?? []).map((warning) => h("p", { class: "notice" }, warning)),
   ].flat().filter(Boolean).reduce((list, notice) => (list.append(notice), list), h("div", { class: "notices" }));
 }
@@ -95,6 +97,11 @@ function actions(context, found, path, trouble) {
     context.say(found.paused ? `${found.name} was resumed.` : `${found.name} was paused.`);
     await context.reload("toggle");
   });
+  const pauseUntil = doing(async () => {
+    if (!await askForPause(found, (body) => api.send("POST", [...path, "pause"], body))) return;
+    context.say(found.paused ? `The pause of ${found.name} was changed.` : `${found.name} was paused.`);
+    await context.reload("pause-until");
+  });
   const remove = doing(async () => {
     const sure = await confirmByName("Delete this routine?", found.name,
       "This also deletes its schedule and its secrets. Its runs are kept. This cannot be undone.", "Delete routine");
@@ -106,6 +113,7 @@ function actions(context, found, path, trouble) {
   return h("div", { class: "actions" },
     button("Run now", runNow, { class: "primary", id: "run-now" }),
     button(found.paused ? "Resume" : "Pause", toggle, { id: "toggle" }),
+    button(found.paused ? "Change pause…" : "Pause until…", pauseUntil, { id: "pause-until" }),
     link(["routines", found.task_name, found.name, "edit"], { class: "button" }, "Edit"),
     button("Delete", remove, { class: "danger", id: "delete" }));
 }
