@@ -622,7 +622,7 @@ COMMENT ON COLUMN routines.routines.settled_until IS
     'Every slot up to here has its outcome and never gets another, whatever next_run_at is set to; null if no slot since created_at has one.';
 COMMENT ON COLUMN routines.routines.last_run_at IS 'When it last started a run, on schedule or by run-now; null if never.';
 COMMENT ON COLUMN routines.routines.created_at IS 'When it was created.';
-COMMENT ON COLUMN routines.routines.updated_at IS 'Its last change by a person. Fires do not count.';
+COMMENT ON COLUMN routines.routines.updated_at IS 'Its last change by a person, or by the scheduler when it paused or resumed it. Fires do not count.';
 SELECT routines.protect('routines.routines');
 
 -- The only place that turns the columns of a cadence into a value. Plain SQL, so that it disappears from query plans.
@@ -667,7 +667,8 @@ BEGIN
         NEW.paused_at := coalesce(NEW.paused_at, now());
     ELSE
         NEW.next_run_at := CASE
-            WHEN TG_OP = 'UPDATE' AND OLD.paused_until <= now() AND routines.cadence_of(NEW) = routines.cadence_of(OLD)
+            WHEN TG_OP = 'UPDATE' AND OLD.paused_until <= now()
+                 AND routines.cadence_of(NEW) IS NOT DISTINCT FROM routines.cadence_of(OLD)
                 THEN routines.slot_after_pause(OLD)
             ELSE routines.next_fire(routines.cadence_of(NEW), now()) END;
         NEW.paused_at := NULL;
@@ -727,7 +728,8 @@ DECLARE
     cadence       routines.cadence := routines.cadence_of(OLD);
     settled_until timestamptz := CASE TG_OP WHEN 'UPDATE' THEN NEW.settled_until ELSE OLD.settled_until END;
     is_paused     boolean := OLD.paused OR TG_OP = 'UPDATE' AND NEW.paused;
-    is_in_pause   boolean := OLD.paused;
+    pause         text := CASE WHEN OLD.paused THEN routines.pause_in_words(
+        OLD.paused_reason, OLD.paused_at, OLD.paused_until, OLD.paused_note) END;
     -- The first slot without an outcome. A pause begins after the slot at which it was made; that slot was settled then.
     first_slot    timestamptz := routines.next_fire(
         cadence,
@@ -744,20 +746,21 @@ BEGIN
         PERFORM routines.settle_span(OLD, first_slot, passed_until, 'missed', routines.passed_over_detail(OLD.next_run_at));
         settled_until := greatest(settled_until, passed_until);
     END IF;
+    -- The pause is over, whether or not a ticker has ended it.
     IF OLD.paused_until <= now() THEN
         last_slot := routines.latest_slot(cadence, OLD.paused_until - interval '1 microsecond');
         IF first_slot <= last_slot THEN
-            PERFORM routines.settle_span(OLD, first_slot, last_slot, 'paused', routines.pause_in_words(OLD.paused_reason, OLD.paused_at, OLD.paused_until, OLD.paused_note));
+            PERFORM routines.settle_span(OLD, first_slot, last_slot, 'paused', pause);
         END IF;
         settled_until := greatest(settled_until, OLD.paused_until - interval '1 microsecond');
-        -- Slots since then are due. If only the pause is changed, they are left to the tick.
-        IF TG_OP = 'UPDATE' AND cadence = routines.cadence_of(NEW) THEN
+        -- Slots since then are due, and left to the tick if the routine is only resumed.
+        IF TG_OP = 'UPDATE' AND cadence IS NOT DISTINCT FROM routines.cadence_of(NEW) THEN
             NEW.settled_until := settled_until;
             RETURN NEW;
         END IF;
         first_slot := routines.next_fire(cadence, settled_until);
         is_paused := TG_OP = 'UPDATE' AND NEW.paused AND NEW.paused_until IS DISTINCT FROM OLD.paused_until;
-        is_in_pause := false;
+        pause := NULL;
     END IF;
     -- A person may have set next_run_at to a time between two slots, or to before the routine's creation.
     IF (OLD.next_run_at <= settled_until) IS NOT TRUE AND NOT OLD.paused THEN
@@ -767,7 +770,7 @@ BEGIN
         last_slot := greatest(first_slot, routines.latest_slot(cadence, now()));
         PERFORM routines.settle_span(
             OLD, first_slot, last_slot, CASE WHEN is_paused THEN 'paused' ELSE 'missed' END,
-            CASE WHEN is_in_pause THEN routines.pause_in_words(OLD.paused_reason, OLD.paused_at, OLD.paused_until, OLD.paused_note)
+            CASE WHEN pause IS NOT NULL THEN pause
                  WHEN is_paused THEN 'paused by hand before a ticker picked it up'
                  WHEN TG_OP = 'DELETE' THEN 'the routine was deleted before a ticker picked it up'
                  ELSE 'the cadence was changed before a ticker picked it up' END);

@@ -216,6 +216,17 @@ def test_a_pause_with_an_end_and_a_note_can_be_made_and_changed(console: Console
     assert service.execute(kept) == [(False, None, None)]
 
 
+def test_saving_a_form_does_not_pause_a_routine_that_was_resumed_in_the_meantime(
+    console: Console, service: Service
+) -> None:
+    service.execute("UPDATE routines.routines SET paused = true WHERE name = 'morning'")
+    console.open("#/routines/greet/morning/edit")
+    assert console.find("#paused").is_selected()
+    service.execute("UPDATE routines.routines SET paused = false WHERE name = 'morning'")
+    console.press("Save routine")
+    console.until(lambda: console.title() == "morning" and console.find("#toggle").text == "Pause")
+
+
 def test_run_now_opens_the_run_and_follows_it_to_its_end(console: Console, service: Service) -> None:
     before = service.execute("SELECT count(*) FROM routines.trajectories")[0][0]
     console.open("#/routines/greet/morning")

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from chaos.history import History
-from chaos.stretches import PauseEnd, Stretches, Violation, stretches_of
+from chaos.stretches import PauseEnd, Stretches, Violation, is_over, stretches_of
 from chaos.strikes import strikes_pause
 from support.oracle import MOMENT, Cadence, latest_slot, slots
 
@@ -165,7 +165,8 @@ def _settled_by_order(skip: Any, order: Any, stretches: Stretches) -> Found:
     own = [stretch for stretch in stretches.get(skip.routine_id, []) if stretch.order and stretch.order.id == order.id]
     order = own[0].order if own else order  # as it was if an ended pause came before it
     is_due = order.was is None or skip.scheduled_for >= order.was
-    is_paused = is_due and (order.was_paused_at is not None or (order.kind != "delete" and order.paused))
+    begins_pause = order.kind != "delete" and order.paused and not is_over(order, order.at)
+    is_paused = is_due and (order.was_paused_at is not None or begins_pause)
     if skip.reason != ("paused" if is_paused else "missed") or not skip.detail:
         yield Violation("skip", f"skip {skip.id} is {skip.reason!r} by {order.kind!r}: {skip.detail}", (skip, order))
     if not any(stretch.owns(skip.scheduled_for) and stretch.owns(skip.last_scheduled_for) for stretch in own):

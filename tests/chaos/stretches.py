@@ -78,6 +78,19 @@ def pause_end(rest: Any) -> PauseEnd:
     return PauseEnd(at, rest, next_slot(cadence_of(rest), at))
 
 
+def is_over(order: Any, now: datetime) -> bool:
+    """Return whether the pause that this order left behind was over by then."""
+    return bool(order.paused and order.until and order.until <= now)
+
+
+def pause_lasts(order: Any, paused_at: datetime | None) -> bool:
+    """Return whether the routine is still in the pause that this order left behind, if it has been paused since then.
+
+    After the end of the pause it may have been paused again, by three strikes.
+    """
+    return bool(order.paused and paused_at and not (order.until and paused_at >= order.until))
+
+
 LOCK_SECONDS = timedelta(seconds=10)
 """An order's time is the start of its transaction, which may wait for whoever ends a pause at the same moment."""
 
@@ -117,11 +130,12 @@ def _walk(orders: list[Any], present: Any) -> Found:
     yield from _follows(since, next_slot(cadence_of(since), since.at))
     for sent in later:
         order = sent
-        is_over = since.paused and since.until and since.until <= order.at
-        if is_over and (order.was_paused_at is None or _touches(order, since)):
+        lasts = pause_lasts(since, order.was_paused_at)
+        ended = is_over(since, order.at if lasts else order.at + LOCK_SECONDS)
+        if ended and (not lasts or _touches(order, since)):
             end = pause_end(since)
             yield from _until(since, None, since.until, end)
-            if order.was_paused_at is not None:  # no ticker had ended it: what was due since is up to the order
+            if lasts:  # no ticker had ended it: what was due since is up to the order
                 order = order._replace(was=end.became, was_paused_at=None)
             since = end
         settles = (
@@ -136,7 +150,7 @@ def _walk(orders: list[Any], present: Any) -> Found:
         if settles or order.first:
             yield from _until(since, order.was, order.was_paused_at, order if settles else None)
             since = order
-    if since.paused and since.until and present and not present.paused:
+    if present and is_over(since, present.now) and not pause_lasts(since, present.paused_at):
         end = pause_end(since)
         yield from _until(since, None, since.until, end)
         since = end
@@ -162,7 +176,7 @@ def _until(since: Any, was: datetime | None, paused_at: datetime | None, order: 
         return
     if since.paused:
         handled = since.first or since.at + MOMENT
-        if paused_at is None and not (since.until and order and since.until <= order.at + LOCK_SECONDS):
+        if paused_at is None:
             yield Violation("paused", f"it was resumed after {since.kind!r}, too early or by nobody", (since, order))
             return
     elif since.became is None or (was is None) == (paused_at is None):

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from chaos.history import History
-from chaos.stretches import Violation
+from chaos.stretches import Violation, pause_lasts
 
 MAX_STRIKES = 3
 SLACK_SECONDS = timedelta(seconds=6)
@@ -25,7 +25,7 @@ def strikes_pause(history: History) -> Found:
             failed[skip.routine_id].append(skip.recorded_at)
     for routine in history.routines:
         order = last_order.get(routine.id)
-        by_itself = order and routine.paused and not order.paused
+        by_itself = order and routine.paused and not pause_lasts(order, routine.paused_at)
         if (by_itself or routine.strikes) and not (order and order.heavy):
             yield Violation(
                 "paused", f"routine {routine.id} got a strike or was paused, and no order explains it", (routine, order)
@@ -47,10 +47,12 @@ def _pauses_by_the_product(history: History) -> dict[int, set[datetime]]:
         own[order.routine_id].append(order)
     for routine_id, orders in own.items():
         found[routine_id] |= {
-            order.was_paused_at for before, order in pairwise(orders) if order.was_paused_at and not before.paused
+            order.was_paused_at
+            for before, order in pairwise(orders)
+            if order.was_paused_at and not pause_lasts(before, order.was_paused_at)
         }
     for routine in history.routines:
-        if own[routine.id] and routine.paused and not own[routine.id][-1].paused:
+        if own[routine.id] and routine.paused and not pause_lasts(own[routine.id][-1], routine.paused_at):
             found[routine.id].add(routine.paused_at)
     return found
 

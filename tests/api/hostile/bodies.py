@@ -1,5 +1,7 @@
 """Hostile bodies: invalid JSON, JSON that cannot be stored, and wrong types in each field."""
 
+import json
+
 from api.hostile.message import KEPT, ROUTINES, TASKS, Hostile, body_of, request
 
 PLACES = {
@@ -106,6 +108,19 @@ WRONG: dict[str, list[object]] = {
 """Wrong values for each field of create."""
 
 
+WRONG_IN_A_PAUSE: dict[str, list[object]] = {
+    "until": [
+        0, 1e300, True, [], {}, "", "tomorrow", "infinity", "2126-05-04", "2126-05-04T09:00:00", "2126-13-04T09:00:00Z",
+        "2126-05-04T09:00:00Z\0", "2126-05-04T09:00:00+99:99", "2026-05-04T09:00:00Z",
+        "1969-12-31T23:59:59Z", "9999-12-31T23:59:59-23:59", "2199-06-01T00:00:00Z",
+    ],
+    "note": [0, True, [], {}, "", "a\0b", "a" * 501, "a" * 100_000],
+    "paused_until": ["2126-05-04T09:00:00Z"],
+    "paused": [True],
+}  # fmt: skip
+"""Wrong values for each field of a pause."""
+
+
 def _wrong_field(field: str, wrong: object) -> bytes:
     if field.startswith("cadence."):
         return body_of(cadence={"type": "daily", "hour_utc": 9, field.removeprefix("cadence."): wrong})
@@ -130,6 +145,15 @@ def bodies() -> list[Hostile]:
             frozenset({400}),
         )
         for field, values in WRONG.items()
+        for wrong in values
+    ]
+    found += [
+        Hostile(
+            f"{field} of a pause: {str(wrong)[:40]!r}",
+            request("POST", f"{KEPT}/pause", body=json.dumps({field: wrong}).encode()),
+            frozenset({400}),
+        )
+        for field, values in WRONG_IN_A_PAUSE.items()
         for wrong in values
     ]
     return found

@@ -75,7 +75,9 @@ async function routineForm(context, task, given, save) {
 
   const read = () => ({
     name: name.value.trim(), cadence: cadence.read(), init_params_overrides: params.read(), secret_params: secretParams.read(),
-    webhook_url: url.value.trim() || null, webhook_secret: signature.read(), paused: paused.checked,
+    webhook_url: url.value.trim() || null, webhook_secret: signature.read(),
+    // Left out unless changed: a pause that has ended by itself in the meantime must not begin again.
+    ...paused.checked === given.paused ? {} : { paused: paused.checked },
     catchup_window_seconds: catchup.value === "" ? null : Number(catchup.value),
   });
 
