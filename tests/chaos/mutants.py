@@ -365,8 +365,8 @@ MUTANTS = [
         (
             Edit(
                 SCHEMA,
-                "routines.next_fire(routines.cadence_of(NEW), now());",
-                "routines.next_fire(routines.cadence_of(NEW), now() - interval '3 hours');",
+                "routines.next_fire(routines.cadence_of(NEW), now()) END;",
+                "routines.next_fire(routines.cadence_of(NEW), now() - interval '3 hours') END;",
                 "keep_next_run_at",
             ),
         ),
