@@ -14,7 +14,17 @@ from litestar.openapi import OpenAPIConfig
 from litestar.response import Response
 from litestar.types import HTTPScope
 
-from routines_api.endpoints import cadences, environment, limits, runs, service, step_templates, tasks, trajectories
+from routines_api.endpoints import (
+    cadences,
+    environment,
+    limits,
+    planning,
+    runs,
+    service,
+    step_templates,
+    tasks,
+    trajectories,
+)
 from routines_api.endpoints.deliveries import DeliveriesController
 from routines_api.endpoints.ledger import LedgerController, get_latest_outcomes
 from routines_api.endpoints.routines import RoutinesController, get_init_params_schema
@@ -63,6 +73,7 @@ _ROUTINES_HANDLERS = [
     get_init_params_schema,
     get_latest_outcomes,
     *cadences.HANDLERS,
+    *planning.HANDLERS,
 ]
 """Served only with ENABLE_ROUTINES."""
 

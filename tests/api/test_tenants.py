@@ -73,13 +73,15 @@ ROWS = [
     Row("GET", "/api/v1/db/outcomes/{collection}?ids=1,2"),
     Row("GET", "/api/v1/cadence-types/{collection}"),
     Row("POST", "/api/v1/cadence-preview/{collection}", {"cadence": {"type": "hourly"}}),
+    Row("POST", "/api/v1/cadence-suggest/{collection}", {"cadence": {"type": "hourly"}}),
+    Row("GET", "/api/v1/schedule-load/{collection}"),
     Row("GET", "/api/v1/routines/{collection}/{task}/{name}/deliveries"),
     Row("POST", "/api/v1/routines/{collection}/{task}/{name}/deliveries/{delivery_id}/redeliver"),
 ]
 OPEN = {("GET", path) for path in ("/api/v1/health", "/openapi.json", "/docs", "/metrics", "/livez", "/readyz", "/")}
 """Answered without a key."""
 ROW_IDS = [f"{row.method} {row.path}" for row in ROWS]
-_OF_ROUTINES = ("/api/v1/routines", "/api/v1/db/outcomes", "/api/v1/cadence-")
+_OF_ROUTINES = ("/api/v1/routines", "/api/v1/db/outcomes", "/api/v1/cadence-", "/api/v1/schedule-load")
 HIDDEN = [row for row in ROWS if row.path.startswith(_OF_ROUTINES) or row.path.endswith("init-params-schema")]
 
 

@@ -10,20 +10,18 @@ from litestar.params import Parameter
 from routines_api.http.access import Caller
 from routines_api.http.pagination import Cursor, decode_cursor, page
 from routines_api.http.paths import id_of
+from routines_api.http.times import AS_TIME, time_of
 from routines_api.openapi.description import operation
 from routines_api.schemas.responses import Slots, WhyRead
-from routines_api.schemas.times import has_lost_its_plus, parse_time
 from routines_core.db import ledger as db
 from routines_core.db.collections import find_collection
 from routines_core.db.ledger import Occurrence, Outcome, RecentOutcomes, Why
 from routines_core.db.routines import Routine, find_routine
 from routines_core.errors import InvalidError
 
-# Strings, since Litestar would also accept numbers as times.
-_TIME: Any = {"schema_extra": {"format": "date-time"}}
-Time = Annotated[str | None, Parameter(description="RFC 3339, for example 2026-05-04T09:00:00Z.", **_TIME)]
-Since = Annotated[str | None, Parameter(description="Only slots at this time or later; RFC 3339.", **_TIME)]
-Until = Annotated[str | None, Parameter(description="Only slots before this time; RFC 3339.", **_TIME)]
+Time = Annotated[str | None, Parameter(description="RFC 3339, for example 2026-05-04T09:00:00Z.", **AS_TIME)]
+Since = Annotated[str | None, Parameter(description="Only slots at this time or later; RFC 3339.", **AS_TIME)]
+Until = Annotated[str | None, Parameter(description="Only slots before this time; RFC 3339.", **AS_TIME)]
 OutcomeFilter = Annotated[
     Outcome | None, Parameter(description="started, the reason of a skip, or skipped for all reasons.")
 ]
@@ -67,8 +65,8 @@ class LedgerController(Controller):
             caller.connection,
             key_id=caller.key_id,
             routine_id=routine.id,
-            since=_time("since", since) if since is not None else None,
-            until=_time("until", until) if until is not None else None,
+            since=time_of("since", since) if since is not None else None,
+            until=time_of("until", until) if until is not None else None,
             outcome=outcome,
             limit=limit + 1,
             cursor=before,
@@ -81,7 +79,7 @@ class LedgerController(Controller):
 
         Says in one sentence whether it is a slot of this routine and what its outcome was, with the facts behind it.
         """
-        moment = _time("at", at or "")
+        moment = time_of("at", at or "")
         routine = await _find(caller, task, name)
         explained = await db.why(
             caller.connection,
@@ -125,13 +123,3 @@ def _ids(text: str) -> list[int]:
 
 async def _find(caller: Caller, task: str, name: str) -> Routine:
     return await find_routine(caller.connection, key_id=caller.key_id, task=task, name=name)
-
-
-def _time(field: str, text: str) -> datetime:
-    """Parse a time in a query parameter."""
-    if has_lost_its_plus(text):
-        raise InvalidError(f"{field}: must be a time with a zone. In a URL, + means a space: write it as %2B.", field)
-    try:
-        return parse_time(text)
-    except ValueError as error:
-        raise InvalidError(f"{field}: {error}.", field) from None

@@ -10,11 +10,12 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from litestar import Request
 from litestar.datastructures import State
 from litestar.exceptions import InternalServerException
+from litestar.params import ParameterKwarg
 from litestar.typing import FieldDefinition
 from pydantic import BaseModel
 
@@ -509,5 +510,10 @@ def _refuse_parameters(request: ApiRequest) -> None:
 
 @cache
 def query_parameters(handler: Callable[..., Awaitable[Any]]) -> set[str]:
-    """Return the names of a handler's query parameters, which are its keyword-only arguments."""
-    return set(inspect.getfullargspec(handler).kwonlyargs)
+    """Return the names of a handler's query parameters: its keyword-only arguments, by the name they give."""
+    hints = get_type_hints(handler, include_extras=True)
+    return {_query_name(hints[name]) or name for name in inspect.getfullargspec(handler).kwonlyargs}
+
+
+def _query_name(hint: Any) -> str | None:
+    return next((each.query for each in get_args(hint) if isinstance(each, ParameterKwarg) and each.query), None)

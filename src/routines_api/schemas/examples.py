@@ -22,6 +22,8 @@ _ROUTINE = {
     "next_run_at": "2026-05-04T09:00:00Z",
     "overlap_policy": "skip",
 }
+_BUCKET = {"at": "2026-05-04T09:00:00Z", "slots": 14, "expected_seconds": 420.0, "started": 0, "skipped": 0}
+_QUIET_MINUTE = {"cadence": {**_CADENCE, "minute_utc": 7}, "minutes_away": 7, "slots": 0}
 _WORKFLOW = {
     "init_params": {"name": "world"},
     "step_configs": {"greet": {"activity": "text_echo", "text_path": "init_params.name"}},
@@ -216,6 +218,10 @@ EXAMPLES: dict[str, Any] = {
     "LimitedTask": {"task": "heavy", "max_concurrent_runs": 2, "use": 1},
     "LatestOutcome": _LATEST_OUTCOME,
     "RecentOutcomes": {"routine_id": 42, "paused_at": None, "paused_reason": None, "outcomes": [_LATEST_OUTCOME]},
+    "Bucket": _BUCKET,
+    "ScheduleLoad": {"buckets": [_BUCKET]},
+    "QuietMinute": _QUIET_MINUTE,
+    "Suggestions": {"suggestions": [_QUIET_MINUTE]},
     "Slots": {"slots": ["2026-05-04T09:00:00Z", "2026-05-05T09:00:00Z"]},
     "Why": _WHY,
     "WhyRead": {"sentence": "Skipped: run 9876 was still running, started 2026-05-04T08:00:01Z.", "facts": _WHY},

@@ -60,6 +60,8 @@ Time = Annotated[
 PauseEnd = Annotated[Time, Field(description="Must be in the future.", examples=["2127-01-04T08:00:00Z"])]
 PauseNote = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 
+MOVABLE = [each.name for each in cadence.CADENCES if cadence.MINUTE in each.optional]
+"""The types of cadence that have a minute."""
 RUN_ID = r"^[1-9][0-9]{0,17}$"
 ENVIRONMENT_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,99}$"
 _PATTERN_RULES = {
@@ -145,6 +147,27 @@ class CadencePreview(RequestBody):
 
     cadence: CadenceConfig
     count: int = Field(default=10, ge=1, le=100, description="How many slots.")
+
+
+class CadenceSuggest(RequestBody):
+    """A wished cadence, for which to find a quiet minute."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"cadence": {"type": "weekdays", "hour_utc": 9}, "window_minutes": 15}]}
+    )
+
+    cadence: CadenceConfig
+    window_minutes: int = Field(
+        default=30, ge=1, le=180, description="How far from the wish a suggestion may be, in either direction."
+    )
+
+    @field_validator("cadence")
+    @classmethod
+    def _has_a_minute(cls, wish: CadenceConfig) -> CadenceConfig:
+        name = wish.given()["type"]
+        if name not in MOVABLE:
+            raise ValueError(f"must be {', '.join(MOVABLE[:-1])} or {MOVABLE[-1]}: {name} has no minute to move")
+        return wish
 
 
 class _RoutineFields(RequestBody):

@@ -10,6 +10,7 @@ from msgspec import Meta
 from routines_core.cadence import CADENCES, CadenceField, CadenceType
 from routines_core.db.ledger import Why
 from routines_core.db.limits import LimitedTask, LimitInUse
+from routines_core.db.planning import Bucket, QuietMinute
 from routines_core.db.routines import Cadence, Routine
 from routines_core.db.tasks import Task
 from routines_core.db.trajectories import RunEvent, RunOfKey, Stats, Trajectory
@@ -176,6 +177,18 @@ class Slots(msgspec.Struct):
     """Coming slots, the next one first."""
 
     slots: Annotated[list[datetime], Meta(description="Times in UTC.", examples=[["2026-05-04T09:00:00Z"]])]
+
+
+class ScheduleLoad(msgspec.Struct):
+    """The load of a schedule. Buckets without a slot are left out."""
+
+    buckets: Annotated[list[Bucket], Meta(description="The earliest first.")]
+
+
+class Suggestions(msgspec.Struct):
+    """Cadences near a wished one."""
+
+    suggestions: Annotated[list[QuietMinute], Meta(description="The quietest first, the wish among them.")]
 
 
 class CadenceFieldRead(msgspec.Struct):

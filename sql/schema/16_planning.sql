@@ -1,0 +1,135 @@
+-- Planning: how many slots are coming, and when it is quiet. Reads what the cadences and the ledger say, and writes nothing.
+
+CREATE FUNCTION routines.slots_between(cadence routines.cadence, from_time timestamptz, until_time timestamptz)
+RETURNS SETOF timestamptz LANGUAGE plpgsql IMMUTABLE ROWS 100 AS $$
+DECLARE
+    slot timestamptz := routines.next_fire(cadence, from_time - interval '1 microsecond');
+    -- Hours and not days, whose length depends on the session's time zone.
+    step interval := CASE (cadence).type WHEN 'hourly' THEN interval '1 hour' WHEN 'daily' THEN interval '24 hours'
+                     WHEN 'weekly' THEN interval '168 hours' END;
+BEGIN
+    IF step IS NOT NULL THEN
+        RETURN QUERY SELECT generate_series(slot, until_time - interval '1 microsecond', step);
+        RETURN;
+    END IF;
+    WHILE slot < until_time LOOP
+        RETURN NEXT slot;
+        slot := routines.next_fire(cadence, slot);
+    END LOOP;
+END $$;
+COMMENT ON FUNCTION routines.slots_between IS
+    'The slots at or after from_time and before until_time. Try: SELECT routines.slots_between(routines.cadence_from_json(''{"type": "daily", "hour_utc": 9, "minute_utc": 0}''), now(), now() + interval ''1 week'');';
+
+CREATE FUNCTION routines.usual_seconds(of_task bigint) RETURNS float8 LANGUAGE sql STABLE
+RETURN (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM ended_at - started_at)::float8)
+        FROM (SELECT ended_at, started_at FROM routines.trajectories
+              WHERE task_id = of_task AND final_status = 'completed' ORDER BY id DESC LIMIT 100) AS newest);
+COMMENT ON FUNCTION routines.usual_seconds IS
+    'How long a run of this task usually takes: the median of its newest 100 completed runs; null if there is none.';
+
+-- Routines with the same cadence come due together, so their slots are computed once for all of them.
+CREATE FUNCTION routines.coming_slots(of_collection bigint, from_time timestamptz, until_time timestamptz)
+RETURNS TABLE (slot timestamptz, slots bigint, expected_seconds float8) LANGUAGE sql STABLE ROWS 1000 AS $$
+    WITH alike AS MATERIALIZED (
+        SELECT routines.cadence_of(routine) AS cadence, routine.next_run_at, task.id AS task_id, count(*) AS number
+        FROM routines.tasks AS task
+        JOIN routines.routine_names ON routine_names.task_id = task.id
+        JOIN routines.routines AS routine ON routine.id = routine_names.routine_id
+        WHERE task.collection_id = of_collection AND routine.next_run_at < until_time
+        GROUP BY 1, 2, 3
+    ),
+    lasting AS MATERIALIZED (
+        SELECT task_id, coalesce(routines.usual_seconds(task_id), 0) AS seconds FROM (SELECT DISTINCT task_id FROM alike) AS tasks
+    )
+    SELECT coming.slot, sum(number)::bigint, sum(number * seconds)
+    FROM (SELECT cadence, next_run_at, sum(number) AS number, sum(number * seconds) / sum(number) AS seconds
+          FROM alike JOIN lasting USING (task_id) GROUP BY cadence, next_run_at) AS due
+    CROSS JOIN LATERAL (
+        SELECT due.next_run_at AS slot WHERE due.next_run_at >= from_time
+        UNION ALL
+        SELECT routines.slots_between(due.cadence, greatest(from_time, due.next_run_at + interval '1 microsecond'), until_time)
+    ) AS coming
+    GROUP BY coming.slot;
+$$;
+COMMENT ON FUNCTION routines.coming_slots IS
+    'The coming slots of a collection from from_time until before until_time: how many routines have each, and how many seconds their runs usually take together. Paused routines have none.';
+
+CREATE FUNCTION routines.past_slots(of_collection bigint, from_time timestamptz, until_time timestamptz)
+RETURNS TABLE (slot timestamptz, is_started boolean, slots bigint) LANGUAGE sql STABLE ROWS 1000 AS $$
+    WITH routine AS MATERIALIZED (
+        SELECT routine_names.routine_id AS id
+        FROM routines.tasks JOIN routines.routine_names ON routine_names.task_id = tasks.id
+        WHERE tasks.collection_id = of_collection
+    )
+    SELECT run.scheduled_for, true, count(*)
+    FROM routine CROSS JOIN LATERAL (
+        SELECT scheduled_for FROM routines.trajectories
+        WHERE triggered_by_routine_id = routine.id AND scheduled_for >= from_time AND scheduled_for < until_time
+    ) AS run
+    GROUP BY 1
+    UNION ALL
+    SELECT skipped.slot, false, count(*)
+    FROM routine CROSS JOIN LATERAL (
+        SELECT scheduled_for, last_scheduled_for, cadence, slot_count FROM routines.skips
+        WHERE routine_id = routine.id AND scheduled_for >= from_time AND scheduled_for < until_time
+        UNION ALL
+        -- Spans of a routine do not overlap, so only the latest that began before can reach into this time.
+        SELECT * FROM (SELECT scheduled_for, last_scheduled_for, cadence, slot_count FROM routines.skips
+                       WHERE routine_id = routine.id AND scheduled_for < from_time
+                       ORDER BY scheduled_for DESC LIMIT 1) AS earlier
+        WHERE last_scheduled_for >= from_time
+    ) AS skip
+    CROSS JOIN LATERAL (
+        SELECT skip.scheduled_for AS slot WHERE skip.scheduled_for >= from_time
+        UNION ALL
+        SELECT routines.slots_between(skip.cadence, greatest(from_time, skip.scheduled_for + interval '1 microsecond'),
+                                      least(until_time, skip.last_scheduled_for)) WHERE skip.slot_count > 1
+        UNION ALL
+        SELECT skip.last_scheduled_for WHERE skip.slot_count > 1 AND skip.last_scheduled_for < until_time
+    ) AS skipped
+    GROUP BY 1;
+$$;
+COMMENT ON FUNCTION routines.past_slots IS
+    'The slots of a collection''s routines that have their outcome, from from_time until before until_time: how many started a run, and how many were skipped.';
+
+CREATE FUNCTION routines.schedule_load(
+    of_collection bigint, from_time timestamptz, until_time timestamptz, bucket interval, clock timestamptz DEFAULT now()
+) RETURNS TABLE (at timestamptz, slots bigint, expected_seconds float8, started bigint, skipped bigint)
+LANGUAGE sql STABLE ROWS 1000 AS $$
+    SELECT date_bin(bucket, slot, timestamptz '1970-01-01Z'), sum(coming)::bigint, sum(seconds), sum(begun)::bigint, sum(left_out)::bigint
+    FROM (
+        SELECT slot, slots AS coming, expected_seconds AS seconds, 0 AS begun, 0 AS left_out
+        FROM routines.coming_slots(of_collection, from_time, until_time)
+        UNION ALL
+        SELECT slot, 0, 0, CASE WHEN is_started THEN slots ELSE 0 END, CASE WHEN is_started THEN 0 ELSE slots END
+        FROM routines.past_slots(of_collection, from_time, until_time) WHERE from_time < clock
+    ) AS counted
+    GROUP BY 1 ORDER BY 1;
+$$;
+COMMENT ON FUNCTION routines.schedule_load IS
+    'The load of a collection''s schedule in each bucket in which there is any: coming slots and the seconds that their runs usually take, and what started or was skipped. Try: SELECT * FROM routines.schedule_load((SELECT id FROM routines.collections WHERE name = ''demo''), now(), now() + interval ''1 week'', ''1 hour'');';
+
+CREATE FUNCTION routines.quiet_minutes(
+    of_collection bigint, wish routines.cadence, window_minutes integer, clock timestamptz DEFAULT now()
+) RETURNS TABLE (cadence jsonb, minutes_away integer, slots bigint) LANGUAGE sql STABLE ROWS 100 AS $$
+    WITH load AS MATERIALIZED (
+        SELECT slot, slots FROM routines.coming_slots(of_collection, clock, clock + interval '8 days')
+    ),
+    near AS (
+        SELECT jsonb_populate_record(wish, CASE (wish).type WHEN 'hourly'
+                   THEN jsonb_build_object('minute_utc', mod((wish).minute_utc + away + 60, 60))
+                   ELSE jsonb_build_object('hour_utc', minute / 60, 'minute_utc', mod(minute, 60)) END) AS cadence, away
+        FROM generate_series(-window_minutes, window_minutes) AS away
+        CROSS JOIN LATERAL (SELECT (wish).hour_utc * 60 + (wish).minute_utc + away AS minute) AS moved
+        -- Across midnight it would be another day, and half an hour away is as far as an hour goes.
+        WHERE CASE (wish).type WHEN 'hourly' THEN away > -30 AND away <= 30 ELSE minute BETWEEN 0 AND 1439 END
+    )
+    SELECT to_jsonb(near.cadence), away, coalesce(max(load.slots), 0)
+    FROM near
+    CROSS JOIN LATERAL routines.slots_between(near.cadence, clock, clock + interval '8 days') AS own
+    LEFT JOIN load ON load.slot = own
+    GROUP BY near.cadence, away
+    ORDER BY 3, abs(away), away;
+$$;
+COMMENT ON FUNCTION routines.quiet_minutes IS
+    'The minutes around a wished cadence, the quietest first and of those the nearest: how many routines of the collection have a slot at the same time, at most, within the next eight days. For hourly, daily, weekdays and weekly.';
