@@ -97,16 +97,16 @@ WHERE trajectories.id = %(id)s::bigint;
 WITH over AS MATERIALIZED (
     SELECT dispatches.trajectory_id
     FROM routines.dispatches
-    LEFT JOIN routines.trajectories ON trajectories.id = dispatches.trajectory_id
-         AND trajectories.fence = dispatches.fence AND trajectories.status = 'running'
-    WHERE trajectories.id IS NULL
+    -- One lookup for each, and no join, which may compare every row with every other.
+    WHERE (SELECT fence FROM routines.trajectories
+           WHERE trajectories.id = dispatches.trajectory_id AND status = 'running') IS DISTINCT FROM dispatches.fence
       AND (dispatches.told_at IS NULL OR dispatches.told_at <= now() - make_interval(secs => %(again_seconds)s::float8))
     LIMIT %(limit)s::integer
     FOR NO KEY UPDATE OF dispatches SKIP LOCKED
 )
 UPDATE routines.dispatches SET told_at = now()
-FROM over WHERE dispatches.trajectory_id = over.trajectory_id
-RETURNING dispatches.trajectory_id AS id, generation, workflow_id;
+WHERE trajectory_id = ANY (ARRAY(SELECT trajectory_id FROM over))
+RETURNING trajectory_id AS id, generation, workflow_id;
 
 -- name: forget
 -- Temporal knows that the run was taken from it. A later dispatch of the same run has another generation.

@@ -114,7 +114,8 @@ renewed AS (
     FROM free WHERE trajectories.id = free.id
     RETURNING trajectories.id
 )
-SELECT mine.id, renewed.id IS NOT NULL AS renewed FROM mine LEFT JOIN renewed USING (id);
+-- A hashed subplan: the planner may expect one row of each, and a join would then compare every row with every other.
+SELECT id, id IN (SELECT id FROM renewed) AS renewed FROM mine;
 
 -- name: still_claimed
 -- Those of these runs that still belong to the worker. A read, which tells it of a cancel before its next renewal.
@@ -200,11 +201,9 @@ SELECT id FROM suspended;
 -- worker may do this for all. SKIP LOCKED: a run that is being written is alive. Looks up begun runs one by one by key, never
 -- the backlog. The limit keeps this plan however many runs there are.
 WITH overdue AS MATERIALIZED (
-    SELECT found.id, found.is_late, found.has_waited, found.is_poison
+    SELECT found.id
     FROM routines.begun_runs CROSS JOIN LATERAL (
-        SELECT id, deadline_at <= now() AS is_late, worker IS NULL AS has_waited,
-               worker IS NOT NULL AND crashes + 1 >= %(max_crashes)s::integer AS is_poison
-        FROM routines.trajectories
+        SELECT id FROM routines.trajectories
         WHERE trajectories.id = begun_runs.trajectory_id
           AND ended_at IS NULL
           AND (deadline_at <= now()
@@ -218,16 +217,17 @@ WITH overdue AS MATERIALIZED (
 )
 UPDATE routines.trajectories
 SET fence = fence + 1,
-    crashes = crashes + CASE WHEN is_late OR has_waited THEN 0 ELSE 1 END,
-    status = CASE WHEN is_late OR is_poison THEN 'failed' ELSE 'pending' END,
-    error = CASE WHEN is_late THEN 'deadline exceeded: the run took longer than it may'
-                 WHEN is_poison THEN 'worker lost: ' || crashes + 1 || ' workers were lost while they ran it' END,
-    ended_at = CASE WHEN is_late OR is_poison THEN now() END,
+    crashes = crashes + CASE WHEN deadline_at <= now() OR worker IS NULL THEN 0 ELSE 1 END,
+    status = CASE WHEN deadline_at <= now() OR worker IS NOT NULL AND crashes + 1 >= %(max_crashes)s::integer THEN 'failed'
+             ELSE 'pending' END,
+    error = CASE WHEN deadline_at <= now() THEN 'deadline exceeded: the run took longer than it may'
+                 WHEN worker IS NOT NULL AND crashes + 1 >= %(max_crashes)s::integer
+                     THEN 'worker lost: ' || crashes + 1 || ' workers were lost while they ran it' END,
+    ended_at = CASE WHEN deadline_at <= now() OR worker IS NOT NULL AND crashes + 1 >= %(max_crashes)s::integer THEN now() END,
     lease_expires_at = NULL, updated_at = now()
-FROM overdue
--- Also by an array, because a join alone may read the whole table: the planner can only guess the result of a LIMIT.
-WHERE trajectories.id = overdue.id AND trajectories.id = ANY (ARRAY(SELECT id FROM overdue))
-RETURNING trajectories.id, trajectories.status, trajectories.crashes::integer AS crashes, has_waited;
+-- An array and no join, which may read the whole table: the planner can only guess the result of a LIMIT.
+WHERE id = ANY (ARRAY(SELECT id FROM overdue))
+RETURNING id, status, crashes::integer AS crashes, worker IS NULL AS has_waited;
 
 -- name: use_file
 -- Records that a file saved by a step belongs to its run, whatever the outcome of the step. No row if the run no longer

@@ -330,7 +330,7 @@ MUTANTS = [
         (
             Edit(
                 RUNS,
-                "crashes = crashes + CASE WHEN is_late OR has_waited THEN 0 ELSE 1 END",
+                "crashes = crashes + CASE WHEN deadline_at <= now() OR worker IS NULL THEN 0 ELSE 1 END",
                 "crashes = crashes + 0",
                 "reap",
             ),
