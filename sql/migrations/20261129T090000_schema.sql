@@ -372,35 +372,140 @@ CREATE TRIGGER refuse_change BEFORE UPDATE ON routines.task_versions
 
 -- == sql/schema/03_cadence.sql
 
--- Cadences and their slots: all the arithmetic on slots in this project. The API, the ticker, the triggers and psql call
--- these functions. They are pure SQL expressions over UTC, so the planner inlines them into the tick. They compute on
--- `timestamp` because timestamptz + interval is only STABLE (it depends on the session's time zone).
+-- Cadences and their slots. The API, the ticker, the triggers and psql call these functions, and compute slots nowhere else.
 --
--- date_bin floors to a grid that is pinned by an origin. 0001-01-01 was a Monday (proleptic Gregorian), so
--- origin + day + hour + minute pins the week, origin + hour + minute the day, and origin + minute the hour.
+-- The five types that fall on a fixed grid of UTC are pure SQL expressions, so the planner inlines them into the tick. They compute
+-- on `timestamp` because timestamptz + interval is only STABLE (it depends on the session's time zone). date_bin floors to a grid
+-- that is pinned by an origin. 0001-01-01 was a Monday (proleptic Gregorian), so origin + day + hour + minute pins the week,
+-- origin + hour + minute the day, and origin + minute the hour.
+--
+-- Everything else goes through the ELSE branches: the types cron (chapter 03_cron), interval and once, and any type that is bounded
+-- by starts_at or ends_at. The tick does not call those for each fire: it reads the slots that a routine keeps in `upcoming`.
 --
 -- Which fields each type needs is a set of constraints on the table routines.routines.
 
 CREATE TYPE routines.cadence AS (
-    type        text,
-    hour_utc    integer,
-    minute_utc  integer,
-    day_of_week text
+    type          text,
+    hour_utc      integer,
+    minute_utc    integer,
+    day_of_week   text,
+    expression    jsonb,
+    timezone      text,
+    every_minutes integer,
+    anchor        timestamptz,
+    at            timestamptz,
+    starts_at     timestamptz,
+    ends_at       timestamptz
 );
 COMMENT ON TYPE routines.cadence IS
     'When a routine is due. Write one as routines.cadence_from_json(''{"type": "weekdays", "hour_utc": 9, "minute_utc": 0}''); read one with routines.cadence_of(routines).';
-COMMENT ON COLUMN routines.cadence.type IS 'manual, hourly, daily, weekdays (Monday to Friday) or weekly.';
+COMMENT ON COLUMN routines.cadence.type IS 'manual, hourly, daily, weekdays (Monday to Friday), weekly, cron, interval or once.';
 COMMENT ON COLUMN routines.cadence.hour_utc IS '0-23 for daily, weekdays and weekly; null otherwise.';
-COMMENT ON COLUMN routines.cadence.minute_utc IS '0-59, for hourly the minute of the hour; 0 for manual.';
+COMMENT ON COLUMN routines.cadence.minute_utc IS '0-59, for hourly the minute of the hour; 0 for types that do not take it.';
 COMMENT ON COLUMN routines.cadence.day_of_week IS 'mon to sun for weekly; null otherwise.';
+COMMENT ON COLUMN routines.cadence.expression IS 'For cron: a string, or an array of up to 10, as it was given; null otherwise.';
+COMMENT ON COLUMN routines.cadence.timezone IS 'For cron: the IANA name of the time zone that the expression is read in; null otherwise.';
+COMMENT ON COLUMN routines.cadence.every_minutes IS 'For interval: 1-525600; null otherwise.';
+COMMENT ON COLUMN routines.cadence.anchor IS 'For interval: one of its slots, earlier or later than now; null otherwise.';
+COMMENT ON COLUMN routines.cadence.at IS 'For once: its only slot; null otherwise.';
+COMMENT ON COLUMN routines.cadence.starts_at IS 'No slot is earlier; null for no bound.';
+COMMENT ON COLUMN routines.cadence.ends_at IS 'No slot is later; null for no bound.';
 
 CREATE FUNCTION routines.cadence_from_json(cadence jsonb) RETURNS routines.cadence LANGUAGE sql STABLE PARALLEL SAFE
 RETURN jsonb_populate_record(NULL::routines.cadence, cadence);
 COMMENT ON FUNCTION routines.cadence_from_json IS
     'A cadence from a JSON object of its fields, the form in which programs pass it. to_jsonb() is the inverse.';
 
+CREATE FUNCTION routines.cadence_to_json(cadence routines.cadence) RETURNS jsonb LANGUAGE sql STABLE PARALLEL SAFE
+RETURN jsonb_build_object('type', (cadence).type, 'hour_utc', (cadence).hour_utc, 'minute_utc', (cadence).minute_utc,
+                          'day_of_week', (cadence).day_of_week)
+    || jsonb_strip_nulls(to_jsonb(cadence) - '{type,hour_utc,minute_utc,day_of_week,starts_at,ends_at}'::text[]);
+COMMENT ON FUNCTION routines.cadence_to_json IS
+    'A cadence as the API shows it: without the fields that it does not have, but for the first four, and without its bounds.';
+
+----------------------------------------------------------------------------------------- types that are on no fixed grid
+-- plpgsql, because these call next_fire and latest_slot, which call them. A type that nobody knows has no slots.
+-- Slots are computed for the years 1970 to 2199: the constraints of routines.routines allow no others.
+
+CREATE FUNCTION routines.interval_slot(every_minutes integer, anchor timestamptz, until timestamptz)
+RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN date_bin(
+    make_interval(mins => CASE WHEN every_minutes > 0 THEN every_minutes END), until AT TIME ZONE 'UTC',
+    -- The grid of the anchor, pinned in year 1: some versions of Postgres are wrong by one step before the origin.
+    timestamp '0001-01-01' + (anchor AT TIME ZONE 'UTC' - date_bin(
+        make_interval(mins => CASE WHEN every_minutes > 0 THEN every_minutes END), anchor AT TIME ZONE 'UTC', timestamp '0001-01-01'))
+) AT TIME ZONE 'UTC';
+COMMENT ON FUNCTION routines.interval_slot IS 'The last slot of an interval at or before `until`.';
+
+CREATE FUNCTION routines.without_bounds(cadence routines.cadence) RETURNS routines.cadence LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+AS $$
+BEGIN
+    cadence.starts_at := NULL;
+    cadence.ends_at := NULL;
+    RETURN cadence;
+END $$;
+COMMENT ON FUNCTION routines.without_bounds IS 'The same cadence without starts_at and ends_at.';
+
+CREATE FUNCTION routines.later_slot(cadence routines.cadence, after timestamptz) RETURNS timestamptz
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    since timestamptz := greatest(after, (cadence).starts_at - interval '1 microsecond', '1969-12-31 23:59:59.999999Z');
+    slot  timestamptz;
+BEGIN
+    IF after IS NULL OR since >= '2200-01-01Z' OR since >= (cadence).ends_at THEN
+        RETURN NULL;
+    END IF;
+    slot := CASE (cadence).type
+        WHEN 'manual' THEN NULL
+        WHEN 'cron' THEN routines.later_cron_slot(
+            routines.cron_rules((cadence).expression), routines.clocks_of((cadence).timezone), since)
+        WHEN 'interval' THEN routines.interval_slot((cadence).every_minutes, (cadence).anchor, since)
+                             + make_interval(mins => (cadence).every_minutes)
+        WHEN 'once' THEN CASE WHEN (cadence).at > since THEN (cadence).at END
+        ELSE CASE WHEN num_nonnulls((cadence).starts_at, (cadence).ends_at) > 0
+                  THEN routines.next_fire(routines.without_bounds(cadence), since) END END;
+    RETURN CASE WHEN slot <= coalesce((cadence).ends_at, 'infinity') AND slot < '2200-01-01Z' THEN slot END;
+END $$;
+COMMENT ON FUNCTION routines.later_slot IS 'What next_fire returns for a cadence that is on no fixed grid, or is bounded; null if none is left.';
+
+CREATE FUNCTION routines.earlier_slot(cadence routines.cadence, until timestamptz) RETURNS timestamptz
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    upto timestamptz := least(until, (cadence).ends_at, '2199-12-31 23:59:59.999999Z');
+    slot timestamptz;
+BEGIN
+    IF until IS NULL OR upto < '1970-01-01Z' OR upto < (cadence).starts_at THEN
+        RETURN NULL;
+    END IF;
+    slot := CASE (cadence).type
+        WHEN 'manual' THEN NULL
+        WHEN 'cron' THEN routines.earlier_cron_slot(
+            routines.cron_rules((cadence).expression), routines.clocks_of((cadence).timezone), upto)
+        WHEN 'interval' THEN routines.interval_slot((cadence).every_minutes, (cadence).anchor, upto)
+        WHEN 'once' THEN CASE WHEN (cadence).at <= upto THEN (cadence).at END
+        ELSE CASE WHEN num_nonnulls((cadence).starts_at, (cadence).ends_at) > 0
+                  THEN routines.latest_slot(routines.without_bounds(cadence), upto) END END;
+    RETURN CASE WHEN slot >= coalesce((cadence).starts_at, '-infinity') AND slot >= '1970-01-01Z' THEN slot END;
+END $$;
+COMMENT ON FUNCTION routines.earlier_slot IS 'What latest_slot returns for a cadence that is on no fixed grid, or is bounded; null if there is none.';
+
+CREATE FUNCTION routines.count_more_slots(cadence routines.cadence, first_slot timestamptz, last_slot timestamptz) RETURNS bigint
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+    RETURN CASE (cadence).type
+        WHEN 'cron' THEN routines.count_cron_slots(
+            routines.cron_rules((cadence).expression), routines.clocks_of((cadence).timezone), first_slot, last_slot)
+        WHEN 'interval' THEN extract(epoch FROM last_slot - first_slot)::bigint / ((cadence).every_minutes * 60)
+        WHEN 'once' THEN 0
+        ELSE CASE WHEN num_nonnulls((cadence).starts_at, (cadence).ends_at) > 0
+                  THEN routines.count_slots(routines.without_bounds(cadence), first_slot, last_slot) - 1 END END;
+END $$;
+COMMENT ON FUNCTION routines.count_more_slots IS
+    'The number of slots later than first_slot, up to last_slot, of a cadence that is on no fixed grid, or is bounded.';
+
+------------------------------------------------------------------------------------------------------- all types of cadence
 CREATE FUNCTION routines.next_fire(cadence routines.cadence, after timestamptz)
-RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE (cadence).type
+RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE CASE WHEN (cadence).starts_at IS NULL AND (cadence).ends_at IS NULL THEN (cadence).type END
     WHEN 'hourly' THEN
         date_bin('1 hour', after AT TIME ZONE 'UTC',
                  timestamp '0001-01-01' + make_interval(mins => (cadence).minute_utc)) + interval '1 hour'
@@ -418,12 +523,15 @@ RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE (cadence).t
                      hours => (cadence).hour_utc, mins => (cadence).minute_utc)) + interval '1 day',
         date_bin('7 days', after AT TIME ZONE 'UTC' + interval '1 day', timestamp '0001-01-06' + make_interval(
                      hours => (cadence).hour_utc, mins => (cadence).minute_utc)) + interval '2 days')
+    WHEN 'manual' THEN NULL
+    ELSE routines.later_slot(cadence, after) AT TIME ZONE 'UTC'
 END AT TIME ZONE 'UTC';
 COMMENT ON FUNCTION routines.next_fire IS
-    'The first slot strictly later than `after`; null for manual. Try: SELECT routines.next_fire(routines.cadence_from_json(''{"type": "weekdays", "hour_utc": 9, "minute_utc": 0}''), now());';
+    'The first slot strictly later than `after`; null for manual, and if no slot is left. Try: SELECT routines.next_fire(routines.cadence_from_json(''{"type": "weekdays", "hour_utc": 9, "minute_utc": 0}''), now());';
 
 CREATE FUNCTION routines.latest_slot(cadence routines.cadence, until timestamptz)
-RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE (cadence).type
+RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE CASE WHEN (cadence).starts_at IS NULL AND (cadence).ends_at IS NULL THEN (cadence).type END
     WHEN 'hourly' THEN
         date_bin('1 hour', until AT TIME ZONE 'UTC',
                  timestamp '0001-01-01' + make_interval(mins => (cadence).minute_utc))
@@ -441,12 +549,15 @@ RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE (cadence).t
                      hours => (cadence).hour_utc, mins => (cadence).minute_utc)),
         date_bin('7 days', until AT TIME ZONE 'UTC', timestamp '0001-01-01' + make_interval(
                      hours => (cadence).hour_utc, mins => (cadence).minute_utc)) + interval '4 days')
+    WHEN 'manual' THEN NULL
+    ELSE routines.earlier_slot(cadence, until) AT TIME ZONE 'UTC'
 END AT TIME ZONE 'UTC';
 COMMENT ON FUNCTION routines.latest_slot IS
-    'The last slot at or before `until`; null for manual. Catch-up after an outage fires this slot.';
+    'The last slot at or before `until`; null for manual, and before the first slot. Catch-up after an outage fires this slot.';
 
 CREATE FUNCTION routines.count_slots(cadence routines.cadence, first_slot timestamptz, last_slot timestamptz)
-RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN 1 + CASE (cadence).type
+RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN 1 + CASE CASE WHEN (cadence).starts_at IS NULL AND (cadence).ends_at IS NULL THEN (cadence).type END
     WHEN 'hourly' THEN extract(epoch FROM last_slot - first_slot)::bigint / 3600
     WHEN 'daily'  THEN extract(epoch FROM last_slot - first_slot)::bigint / 86400
     WHEN 'weekly' THEN extract(epoch FROM last_slot - first_slot)::bigint / 604800
@@ -455,6 +566,7 @@ RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN 1 + CASE (cadence).ty
         - 2 * (extract(epoch FROM
             date_bin('7 days', last_slot AT TIME ZONE 'UTC', timestamp '0001-01-01')
           - date_bin('7 days', first_slot AT TIME ZONE 'UTC', timestamp '0001-01-01'))::bigint / 604800)
+    ELSE routines.count_more_slots(cadence, first_slot, last_slot)
 END;
 COMMENT ON FUNCTION routines.count_slots IS
     'The number of slots from first_slot to last_slot. Both must be slots of the cadence; both are counted.';
@@ -463,32 +575,55 @@ COMMENT ON FUNCTION routines.count_slots IS
 CREATE FUNCTION routines.slots_in_span(cadence routines.cadence, first_slot timestamptz, last_slot timestamptz)
 RETURNS bigint LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 BEGIN
-    RETURN routines.count_slots(
-        cadence, routines.latest_slot(cadence, first_slot), routines.latest_slot(cadence, last_slot));
+    RETURN coalesce(
+        routines.count_slots(cadence, routines.latest_slot(cadence, first_slot), routines.latest_slot(cadence, last_slot)),
+        -- first_slot is earlier than every slot, and counts as one.
+        1 + routines.count_slots(cadence, routines.next_fire(cadence, first_slot), routines.latest_slot(cadence, last_slot)),
+        1);
 END $$;
 COMMENT ON FUNCTION routines.slots_in_span IS
     'The number of slots from first_slot to last_slot. Both may be times between two slots that a person set.';
 
 CREATE FUNCTION routines.next_slots(cadence routines.cadence, after timestamptz, slot_limit integer)
-RETURNS SETOF timestamptz LANGUAGE sql IMMUTABLE ROWS 10 AS $$
-    WITH RECURSIVE slots (slot, position) AS (
-        SELECT routines.next_fire(cadence, after), 1
-        UNION ALL
-        SELECT routines.next_fire(cadence, slot), position + 1 FROM slots WHERE position < slot_limit
-    )
-    SELECT slot FROM slots WHERE slot IS NOT NULL AND slot_limit > 0 ORDER BY slot;
-$$;
+RETURNS SETOF timestamptz LANGUAGE plpgsql IMMUTABLE ROWS 10 AS $$
+DECLARE
+    slot timestamptz := after;
+BEGIN
+    IF (cadence).type = 'cron' THEN
+        RETURN QUERY SELECT * FROM routines.later_cron_slots(
+            routines.cron_rules((cadence).expression), routines.clocks_of((cadence).timezone),
+            greatest(after, (cadence).starts_at - interval '1 microsecond'), (cadence).ends_at, slot_limit);
+        RETURN;
+    END IF;
+    FOR position IN 1 .. slot_limit LOOP
+        slot := routines.next_fire(cadence, slot);
+        EXIT WHEN slot IS NULL;
+        RETURN NEXT slot;
+    END LOOP;
+END $$;
 COMMENT ON FUNCTION routines.next_slots IS
     'The first slot_limit slots later than `after`. Try: SELECT routines.next_slots(routines.cadence_from_json(''{"type": "weekdays", "hour_utc": 9, "minute_utc": 0}''), now(), 10);';
 
-CREATE FUNCTION routines.cadence_in_words(cadence routines.cadence) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+CREATE FUNCTION routines.cron_expressions(expression jsonb) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE jsonb_typeof(expression) WHEN 'string' THEN ARRAY[expression #>> '{}']
+    WHEN 'array' THEN ARRAY(SELECT each #>> '{}' FROM jsonb_array_elements(expression) WITH ORDINALITY AS listed (each, position)
+                            ORDER BY position) END;
+COMMENT ON FUNCTION routines.cron_expressions IS 'The expressions of a cadence, each as it was given.';
+
+CREATE FUNCTION routines.cadence_in_words(cadence routines.cadence) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE RETURN concat_ws(', ',
     (cadence).type || CASE (cadence).type
         WHEN 'manual' THEN ''
         WHEN 'hourly' THEN ' at minute ' || (cadence).minute_utc
+        WHEN 'cron' THEN ' ' || array_to_string(routines.cron_expressions((cadence).expression), '; ') || ' in ' || (cadence).timezone
+        WHEN 'interval' THEN ' of ' || (cadence).every_minutes || ' minutes, on ' || to_char(
+            (cadence).anchor AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')
+        WHEN 'once' THEN ' at ' || to_char((cadence).at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')
         ELSE coalesce(' on ' || (cadence).day_of_week, '')
-             || ' at ' || to_char((cadence).hour_utc, 'FM00') || ':' || to_char((cadence).minute_utc, 'FM00') END;
-COMMENT ON FUNCTION routines.cadence_in_words IS 'For example: weekly on mon at 09:00, or hourly at minute 5. Always UTC.';
+             || ' at ' || to_char((cadence).hour_utc, 'FM00') || ':' || to_char((cadence).minute_utc, 'FM00') END,
+    'from ' || to_char((cadence).starts_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'),
+    'until ' || to_char((cadence).ends_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'));
+COMMENT ON FUNCTION routines.cadence_in_words IS
+    'For example: weekly on mon at 09:00, hourly at minute 5, or cron 0 9 * * 1-5 in Europe/Berlin. Times without a zone are in UTC.';
 
 ------------------------------------------------------------------------------------------------------- spans of slots
 -- A span of skipped slots (table skips) stores the cadence that its slots follow.
@@ -506,6 +641,542 @@ CREATE FUNCTION routines.next_slot_of_span(
     WHEN after < last_slot THEN routines.next_fire(cadence, after)
 END;
 COMMENT ON FUNCTION routines.next_slot_of_span IS 'The first slot of a span in skips that is later than `after`; null if there is none.';
+
+--------------------------------------------------------------------------------------------------- slots kept in the row
+-- A routine whose cadence is on no fixed grid, or is bounded, keeps a window of consecutive slots in its column `upcoming`: the last
+-- slot at or before the time at which the window was made, and those after it. '-infinity' stands for no earlier slot, 'infinity' for
+-- no later one. Within the window, finding a slot is a binary search. So a fire costs the same for every cadence; the window is made
+-- anew once its last slot is next.
+
+CREATE FUNCTION routines.slot_window(cadence routines.cadence, around timestamptz) RETURNS timestamptz[]
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    slots timestamptz[];
+BEGIN
+    IF (cadence).type = 'manual'
+       OR (cadence).type NOT IN ('cron', 'interval', 'once') AND (cadence).starts_at IS NULL AND (cadence).ends_at IS NULL THEN
+        RETURN NULL;
+    END IF;
+    slots := ARRAY(SELECT routines.next_slots(cadence, around, 32));
+    RETURN coalesce(routines.latest_slot(cadence, around), '-infinity')
+        || slots || CASE WHEN cardinality(slots) < 32 THEN ARRAY['infinity'::timestamptz] ELSE '{}' END;
+END $$;
+COMMENT ON FUNCTION routines.slot_window IS 'What the column `upcoming` holds at the time `around`; null for a cadence on a fixed grid.';
+
+-- == sql/schema/03_cron.sql
+
+-- Cron expressions: the fields of Debian's crontab(5), with L, LW, 15W, MON#1 and 5L, in any time zone.
+--
+-- An expression is parsed into a rule: the days that it matches, and the minutes of such a day. Slots are found in these two stages,
+-- so a search reads days, not minutes. On a day without a clock change nearby, a minute of the day is a constant away from UTC. Only
+-- near a change is each minute converted by itself.
+--
+-- Summer time, by Debian's rule: if neither the minute nor the hour field begins with *, a time in the gap becomes the first minute
+-- after it, and a time in the overlap counts once, the first time. All other expressions go by real time: nothing in the gap, and both
+-- times in the overlap.
+--
+-- These functions are declared IMMUTABLE although they change with the server's time zone data, as timezone(text, timestamptz) is.
+
+CREATE TYPE routines.cron_rule AS (
+    is_real_time boolean,
+    minutes      integer[],
+    months       integer[],
+    is_either    boolean,
+    days         integer[],
+    near_days    integer[],
+    weekdays     integer[],
+    nth_weekdays integer[]
+);
+COMMENT ON TYPE routines.cron_rule IS 'A parsed cron expression.';
+COMMENT ON COLUMN routines.cron_rule.is_real_time IS 'True if the minute or the hour field begins with *: then it goes by real time when clocks change.';
+COMMENT ON COLUMN routines.cron_rule.minutes IS 'Minutes of the day, 0-1439, ascending.';
+COMMENT ON COLUMN routines.cron_rule.months IS 'Months, 1-12.';
+COMMENT ON COLUMN routines.cron_rule.is_either IS 'True if a day needs to match only one of its two fields, because neither begins with *.';
+COMMENT ON COLUMN routines.cron_rule.days IS 'Days of the month, 1-31; 32 for the last.';
+COMMENT ON COLUMN routines.cron_rule.near_days IS 'Days of the month whose nearest weekday matches, 1-31; 32 for the last.';
+COMMENT ON COLUMN routines.cron_rule.weekdays IS 'Days of the week, 0-6, Sunday first.';
+COMMENT ON COLUMN routines.cron_rule.nth_weekdays IS 'Ten times the day of the week, plus its number in the month, 1-5; or plus 6 for the last.';
+
+------------------------------------------------------------------------------------------------------------------ parsing
+CREATE FUNCTION routines.refuse_expression(rule text) RETURNS void LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+    RAISE EXCEPTION USING MESSAGE = 'expression: ' || rule, ERRCODE = 'check_violation', CONSTRAINT = 'routines_expression_is_valid';
+END $$;
+COMMENT ON FUNCTION routines.refuse_expression IS 'Raises the error of a cron expression that is not valid.';
+
+CREATE FUNCTION routines.cron_names(field text) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE field
+    WHEN 'month' THEN '{jan,feb,mar,apr,may,jun,jul,aug,sep,oct,nov,dec}'::text[]
+    WHEN 'day of week' THEN '{sun,mon,tue,wed,thu,fri,sat}'::text[]
+    ELSE '{}'::text[] END;
+COMMENT ON FUNCTION routines.cron_names IS 'The names that a field of a cron expression takes, in the order of their numbers.';
+
+-- Returns null for anything that is not a number or a name of the field; the caller refuses it.
+CREATE FUNCTION routines.cron_number(field text, word text, low integer, high integer) RETURNS integer
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE
+    WHEN word ~ '^[0-9]{1,4}$' THEN CASE WHEN word::integer BETWEEN low AND high THEN word::integer END
+    ELSE array_position(routines.cron_names(field), word) - 1 + CASE field WHEN 'month' THEN 1 ELSE 0 END END;
+COMMENT ON FUNCTION routines.cron_number IS 'The number that a word of a cron expression stands for; null if it stands for none.';
+
+-- Returns null for anything that is neither a star, a number nor a range; the caller refuses it.
+CREATE FUNCTION routines.cron_numbers(field text, item text, low integer, high integer) RETURNS integer[]
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    part   text[] := regexp_match(item, '^(?:(\*)|([a-z0-9]+)(?:-([a-z0-9]+))?)(?:/([0-9]{1,4}))?$');
+    first  integer := CASE WHEN part[1] IS NOT NULL THEN low ELSE routines.cron_number(field, part[2], low, high) END;
+    last   integer := CASE WHEN part[1] IS NOT NULL THEN CASE field WHEN 'day of week' THEN 6 ELSE high END
+                           WHEN part[3] IS NULL THEN first
+                           ELSE routines.cron_number(field, part[3], low, high) END;
+    step   integer := coalesce(part[4]::integer, 1);
+BEGIN
+    -- fri-sun ends on the Sunday after Friday.
+    IF part[3] = 'sun' AND last < first THEN
+        last := 7;
+    END IF;
+    IF part IS NULL OR first IS NULL OR last IS NULL OR first > last OR step = 0
+       OR part[4] IS NOT NULL AND part[1] IS NULL AND part[3] IS NULL THEN
+        RETURN NULL;
+    END IF;
+    RETURN ARRAY(SELECT CASE WHEN field = 'day of week' THEN number % 7 ELSE number END
+                 FROM generate_series(first, last, step) AS number);
+END $$;
+COMMENT ON FUNCTION routines.cron_numbers IS 'The numbers that an item of a list in a cron expression stands for; null if it is not valid.';
+
+CREATE FUNCTION routines.cron_rule(expression text) RETURNS routines.cron_rule LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    labels  text[] := '{minute,hour,day of month,month,day of week}';
+    lows    integer[] := '{0,0,1,1,0}';
+    highs   integer[] := '{59,23,31,12,7}';
+    allowed text[] := ARRAY[
+        '0-59, *, a range such as 1-5, a step such as */15 or 10-40/5, or a list of these',
+        '0-23, *, a range such as 9-17, a step such as */2 or 8-18/2, or a list of these',
+        '1-31, *, a range such as 1-7, a step such as */2, L (the last), LW (the last weekday), 15W (the weekday nearest to the 15th), or a list of these',
+        '1-12, jan to dec, *, a range such as 1-3, a step such as */3, or a list of these',
+        '0-7 (0 and 7 are Sunday), sun to sat, *, a range such as mon-fri, a step such as */2, mon#1 (the first Monday), 5L (the last Friday), or a list of these'];
+    text    text := lower(regexp_replace(expression, '^\s+|\s+$', '', 'g'));
+    fields  text[];
+    item    text;
+    part    text[];
+    found   integer[];
+    sets    integer[][] := '{}';
+    rule    routines.cron_rule;
+    hours   integer[];
+    minutes integer[];
+BEGIN
+    text := coalesce(CASE text WHEN '@yearly' THEN '0 0 1 1 *' WHEN '@annually' THEN '0 0 1 1 *' WHEN '@monthly' THEN '0 0 1 * *'
+        WHEN '@weekly' THEN '0 0 * * 0' WHEN '@daily' THEN '0 0 * * *' WHEN '@midnight' THEN '0 0 * * *'
+        WHEN '@hourly' THEN '0 * * * *' END, text);
+    fields := regexp_split_to_array(text, '\s+');
+    IF length(expression) > 1000 THEN
+        PERFORM routines.refuse_expression('must be at most 1000 characters long');
+    ELSIF text LIKE '@%' THEN
+        PERFORM routines.refuse_expression(format(
+            'must be @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly or five fields, not %s', to_json(left(expression, 40))));
+    ELSIF text = '' OR cardinality(fields) <> 5 THEN
+        PERFORM routines.refuse_expression(format(
+            'must have five fields, minute hour day-of-month month day-of-week, such as "30 9 * * mon-fri"; %s has %s',
+            to_json(left(expression, 40)), CASE text WHEN '' THEN 0 ELSE cardinality(fields) END));
+    END IF;
+    rule.near_days := '{}';
+    rule.nth_weekdays := '{}';
+    FOR field IN 1 .. 5 LOOP
+        found := '{}';
+        FOREACH item IN ARRAY string_to_array(fields[field], ',') LOOP
+            IF field = 3 AND item ~ '^(l|lw|0*([1-9]|[12][0-9]|3[01])w)$' AND length(item) <= 5 THEN
+                part := regexp_match(item, '^([0-9]*)(l?)(w?)$');
+                IF part[3] = 'w' THEN
+                    rule.near_days := rule.near_days || CASE part[2] WHEN 'l' THEN 32 ELSE part[1]::integer END;
+                ELSE
+                    found := found || 32;
+                END IF;
+            ELSIF field = 5 AND item ~ '^([0-7]|sun|mon|tue|wed|thu|fri|sat)(l|#[1-5])$' THEN
+                part := regexp_match(item, '^(.*?)(?:l|#([1-5]))$');
+                rule.nth_weekdays := rule.nth_weekdays
+                    || routines.cron_number('day of week', part[1], 0, 7) % 7 * 10 + coalesce(part[2]::integer, 6);
+            ELSIF routines.cron_numbers(labels[field], item, lows[field], highs[field]) IS NULL THEN
+                PERFORM routines.refuse_expression(format('%s must be %s, not %s%s', labels[field], allowed[field],
+                    to_json(left(fields[field], 40)),
+                    CASE WHEN item ~ '^[a-z0-9]+/[0-9]+$' THEN format(
+                        ': write %s-%s/%s for a step', split_part(item, '/', 1), highs[field], split_part(item, '/', 2)) ELSE '' END));
+            ELSE
+                found := found || routines.cron_numbers(labels[field], item, lows[field], highs[field]);
+            END IF;
+        END LOOP;
+        found := ARRAY(SELECT DISTINCT number FROM unnest(found) AS number ORDER BY number);
+        CASE field WHEN 1 THEN minutes := found;
+                   WHEN 2 THEN hours := found;
+                   WHEN 3 THEN rule.days := found;
+                   WHEN 4 THEN rule.months := found;
+                   ELSE rule.weekdays := found; END CASE;
+    END LOOP;
+    rule.minutes := ARRAY(SELECT hour * 60 + minute FROM unnest(hours) AS hour, unnest(minutes) AS minute ORDER BY hour, minute);
+    rule.is_real_time := fields[1] LIKE '*%' OR fields[2] LIKE '*%';
+    rule.is_either := fields[3] NOT LIKE '*%' AND fields[5] NOT LIKE '*%';
+    RETURN rule;
+END $$;
+COMMENT ON FUNCTION routines.cron_rule IS
+    'Parses a cron expression; raises an error that names the field and what it takes. Try: SELECT (routines.cron_rule(''*/15 9-17 * * mon-fri'')).*;';
+
+CREATE FUNCTION routines.cron_rules(expression jsonb) RETURNS routines.cron_rule[] LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN ARRAY(SELECT routines.cron_rule(each) FROM unnest(routines.cron_expressions(expression)) AS each);
+COMMENT ON FUNCTION routines.cron_rules IS 'The parsed expressions of a cadence; raises an error for one that cannot be parsed.';
+
+--------------------------------------------------------------------------------------------------------------------- days
+CREATE FUNCTION routines.nearest_weekdays(days integer[], month_begin date) RETURNS integer[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN ARRAY(
+    SELECT day + CASE extract(dow FROM month_begin + (day - 1))
+        WHEN 6 THEN CASE day WHEN 1 THEN 2 ELSE -1 END
+        WHEN 0 THEN CASE day WHEN length THEN -2 ELSE 1 END
+        ELSE 0 END
+    FROM (SELECT extract(day FROM month_begin + interval '1 month' - interval '1 day')::integer AS length) AS month,
+         LATERAL (SELECT CASE given WHEN 32 THEN length ELSE given END AS day FROM unnest(days) AS given) AS wished
+    WHERE day <= length);
+COMMENT ON FUNCTION routines.nearest_weekdays IS
+    'The weekdays nearest to these days of a month, within the month; 32 stands for its last day.';
+
+CREATE FUNCTION routines.cron_matches(rule routines.cron_rule, day date) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    number     integer := extract(day FROM day);
+    weekday    integer := extract(dow FROM day);
+    length     integer := extract(day FROM date_trunc('month', day::timestamp) + interval '1 month' - interval '1 day');
+    is_day     boolean;
+    is_weekday boolean;
+BEGIN
+    is_day := number = ANY (rule.days) OR number = length AND 32 = ANY (rule.days)
+        OR rule.near_days <> '{}' AND number = ANY (routines.nearest_weekdays(rule.near_days, day - (number - 1)));
+    is_weekday := weekday = ANY (rule.weekdays) OR weekday * 10 + (number + 6) / 7 = ANY (rule.nth_weekdays)
+        OR number + 7 > length AND weekday * 10 + 6 = ANY (rule.nth_weekdays);
+    RETURN CASE WHEN rule.is_either THEN is_day OR is_weekday ELSE is_day AND is_weekday END;
+END $$;
+COMMENT ON FUNCTION routines.cron_matches IS 'Returns true if a parsed cron expression matches a day of one of its months.';
+
+-- 28 years in a row without a change of century have every kind of year there is: each of seven weekdays on which a year may begin,
+-- with and without a leap day. The first year is tried first, because nearly every expression has a day in it.
+CREATE FUNCTION routines.is_cron(expression jsonb) RETURNS boolean LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    given text;
+    rule  routines.cron_rule;
+BEGIN
+    IF jsonb_typeof(expression) NOT IN ('string', 'array')
+       OR jsonb_typeof(expression) = 'array' AND (
+           jsonb_array_length(expression) NOT BETWEEN 1 AND 10
+           OR EXISTS (SELECT FROM jsonb_array_elements(expression) AS each WHERE jsonb_typeof(each) <> 'string')) THEN
+        PERFORM routines.refuse_expression('must be a string, or an array of 1 to 10 strings');
+    END IF;
+    FOREACH given IN ARRAY routines.cron_expressions(expression) LOOP
+        rule := routines.cron_rule(given);
+        IF NOT EXISTS (SELECT FROM generate_series(0, 365) AS day 
+                       WHERE extract(month FROM date '2001-01-01' + day) = ANY (rule.months)
+                         AND routines.cron_matches(rule, date '2001-01-01' + day))
+           AND NOT EXISTS (SELECT FROM generate_series(366, 10226) AS day 
+                       WHERE extract(month FROM date '2001-01-01' + day) = ANY (rule.months)
+                         AND routines.cron_matches(rule, date '2001-01-01' + day)) THEN
+            PERFORM routines.refuse_expression(format('never comes: no year has a day that matches %s', to_json(left(given, 40))));
+        END IF;
+    END LOOP;
+    RETURN true;
+END $$;
+COMMENT ON FUNCTION routines.is_cron IS
+    'Returns true for a cron expression or an array of up to 10; raises an error that says what is wrong with any other value.';
+
+---------------------------------------------------------------------------------------------------------------- time zones
+-- No triggers. Reading the view pg_timezone_names takes 15 ms, since it opens the file of every time zone.
+CREATE TABLE routines.time_zones (name text CONSTRAINT time_zones_pkey PRIMARY KEY);
+COMMENT ON TABLE  routines.time_zones IS 'The names of time zones that the server had when the table was made. Others are looked up in pg_timezone_names.';
+COMMENT ON COLUMN routines.time_zones.name IS 'As the IANA database has it, for example Europe/Berlin.';
+
+CREATE FUNCTION routines.is_iana_name(name text) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN name !~ '^(posix|right)/' AND name NOT IN ('Factory', 'localtime', 'posixrules');
+COMMENT ON FUNCTION routines.is_iana_name IS 'Returns false for names in pg_timezone_names that are not names of places or of fixed offsets.';
+
+INSERT INTO routines.time_zones SELECT name FROM pg_timezone_names WHERE routines.is_iana_name(name);
+
+CREATE FUNCTION routines.check_time_zone(name text) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF name <> 'UTC' AND NOT EXISTS (SELECT FROM routines.time_zones AS known WHERE known.name = check_time_zone.name)
+       AND NOT (routines.is_iana_name(name) AND EXISTS (
+           SELECT FROM pg_timezone_names AS known WHERE known.name = check_time_zone.name)) THEN
+        RAISE EXCEPTION USING ERRCODE = 'check_violation', CONSTRAINT = 'routines_timezone_is_known', MESSAGE = format(
+            'timezone: must be the name of a time zone in the IANA database, such as Europe/Berlin or UTC, not %s', to_json(left(name, 40)));
+    END IF;
+END $$;
+COMMENT ON FUNCTION routines.check_time_zone IS
+    'Raises an error unless the server knows a time zone of this name. Postgres itself also takes abbreviations and strings such as Foo5.';
+
+CREATE FUNCTION routines.clocks_of(zone text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE zone
+    WHEN 'CET' THEN 'Europe/Brussels' WHEN 'MET' THEN 'Europe/Brussels' WHEN 'EET' THEN 'Europe/Athens' WHEN 'WET' THEN 'Europe/Lisbon'
+    WHEN 'EST' THEN 'America/Panama' WHEN 'MST' THEN 'America/Phoenix' WHEN 'HST' THEN 'Pacific/Honolulu' ELSE zone END;
+COMMENT ON FUNCTION routines.clocks_of IS
+    'The time zone to compute with. Postgres reads these names as abbreviations without summer time; the IANA database has them as other names of these zones.';
+
+CREATE FUNCTION routines.utc_offset(zone text, at timestamp) RETURNS interval LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN timezone(zone, timezone('UTC', at)) - at;
+COMMENT ON FUNCTION routines.utc_offset IS 'How far the clocks of a time zone are ahead of UTC at a time in UTC.';
+
+-- Looks at the offsets a day and a half before and after, which lie on both sides of a change of the clocks.
+CREATE FUNCTION routines.moments_of(zone text, local_time timestamp, is_real_time boolean) RETURNS timestamp[]
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    earlier interval := routines.utc_offset(zone, local_time - interval '36 hours');
+    later   interval := routines.utc_offset(zone, local_time + interval '36 hours');
+    moments timestamp[] := ARRAY(
+        SELECT DISTINCT moment FROM unnest(ARRAY[local_time - earlier, local_time - later]) AS moment
+        WHERE moment + routines.utc_offset(zone, moment) = local_time ORDER BY moment);
+    before  timestamp := local_time - later;
+    upto    timestamp := local_time - earlier;
+    middle  timestamp;
+BEGIN
+    IF is_real_time OR moments <> '{}' THEN
+        RETURN CASE WHEN is_real_time THEN moments ELSE moments[1:1] END;
+    END IF;
+    -- The gap ends after `before` and not after `upto`.
+    WHILE upto - before > interval '1 second' LOOP
+        middle := date_trunc('second', before + (upto - before) / 2);
+        IF routines.utc_offset(zone, middle) = later THEN
+            upto := middle;
+        ELSE
+            before := middle;
+        END IF;
+    END LOOP;
+    -- In the past a gap could end between two minutes.
+    RETURN ARRAY[date_trunc('minute', upto + later + interval '59 seconds') - later];
+END $$;
+COMMENT ON FUNCTION routines.moments_of IS
+    'The times in UTC at which a minute on the clocks of a time zone counts: none, one or two by real time; otherwise one.';
+
+-------------------------------------------------------------------------------------------------------------------- slots
+-- A day is even if clocks do not change from the day before to the day after. Its slots then fall on no other day.
+CREATE FUNCTION routines.cron_days(rules routines.cron_rule[], zone text, first_day date, last_day date)
+RETURNS TABLE (day date, is_even boolean, rule_number bigint) LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 100 AS $$
+    SELECT day, timezone(zone, (day + 2)::timestamp) - timezone(zone, (day - 1)::timestamp) = interval '72 hours', rule_number
+    FROM (SELECT first_day + number AS day FROM generate_series(0, last_day - first_day) AS number) AS days
+    CROSS JOIN unnest(rules) WITH ORDINALITY AS rule (
+        is_real_time, minutes, months, is_either, days, near_days, weekdays, nth_weekdays, rule_number)
+    WHERE extract(month FROM day) = ANY (months) AND routines.cron_matches(rules[rule_number], day);
+$$;
+COMMENT ON FUNCTION routines.cron_days IS 'The days that parsed expressions match, once for each that does.';
+
+-- On an even day, a minute is found by its offset from the day's beginning. Minutes outside the range are left out before they become
+-- times. Near a change, a time may fall on the day before or after.
+CREATE FUNCTION routines.cron_slots(rules routines.cron_rule[], zone text, after timestamptz, until timestamptz)
+RETURNS SETOF timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 100 AS $$
+    WITH span AS MATERIALIZED (SELECT timezone(zone, after) AS first, timezone(zone, until) AS last),
+    matched AS MATERIALIZED (
+        SELECT day, is_even, (rules[rule_number]).is_real_time, (rules[rule_number]).minutes,
+               timezone('UTC', timezone(zone, day::timestamp)) AS begin,
+               floor(extract(epoch FROM first - day::timestamp) / 60) AS first, ceil(extract(epoch FROM last - day::timestamp) / 60) AS last
+        FROM span, routines.cron_days(rules, zone, first::date - 1, last::date + 1)
+    )
+    SELECT DISTINCT timezone('UTC', moment) FROM (
+        SELECT begin + minute * interval '1 minute' AS moment
+        FROM matched CROSS JOIN unnest(minutes) AS minute WHERE is_even AND minute BETWEEN first AND last
+        UNION ALL
+        SELECT unnest(routines.moments_of(zone, day + minute * interval '1 minute', is_real_time))
+        FROM matched CROSS JOIN unnest(minutes) AS minute WHERE NOT is_even
+    ) AS found
+    WHERE moment > timezone('UTC', after) AND moment <= timezone('UTC', until);
+$$;
+COMMENT ON FUNCTION routines.cron_slots IS 'The slots of parsed expressions later than `after`, up to `until`, in no order.';
+
+-- The spans grow, since most expressions have a slot soon. The longest wait is 40 years: 29 February on a certain weekday, across the
+-- end of a century that is no leap year.
+CREATE FUNCTION routines.search_days(rules routines.cron_rule[]) RETURNS float8[] LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN cardinality((rules[1]).minutes) > 50 THEN '{0.1,2,14,70,400,3000,15000}'::float8[] ELSE '{2,14,70,400,3000,15000}' END;
+COMMENT ON FUNCTION routines.search_days IS 'How many days to search for a slot, one span after the other.';
+
+CREATE FUNCTION routines.later_cron_slots(
+    rules routines.cron_rule[], zone text, after timestamptz, ends_at timestamptz, slot_limit integer
+) RETURNS SETOF timestamptz LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    since   timestamptz := greatest(after, '1969-12-31 23:59:59.999999Z');
+    upto    timestamptz;
+    missing integer := slot_limit;
+    found   integer;
+    days    float8;
+BEGIN
+    FOREACH days IN ARRAY routines.search_days(rules) || 90000::float8 LOOP
+        upto := least(since + make_interval(secs => days * 86400), ends_at, '2199-12-31 23:59:59.999999Z');
+        EXIT WHEN missing <= 0 OR since >= upto OR after IS NULL;
+        RETURN QUERY SELECT slot FROM routines.cron_slots(rules, zone, since, upto) AS slot ORDER BY slot LIMIT missing;
+        GET DIAGNOSTICS found = ROW_COUNT;
+        missing := missing - found;
+        since := upto;
+    END LOOP;
+END $$;
+COMMENT ON FUNCTION routines.later_cron_slots IS 'The first slot_limit slots later than `after`, and not later than ends_at, in order.';
+
+CREATE FUNCTION routines.later_cron_slot(rules routines.cron_rule[], zone text, after timestamptz) RETURNS timestamptz
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    since timestamptz := after;
+    upto  timestamptz;
+    found timestamptz;
+    days  float8;
+BEGIN
+    FOREACH days IN ARRAY routines.search_days(rules) LOOP
+        upto := since + make_interval(secs => days * 86400);
+        found := (SELECT min(slot) FROM routines.cron_slots(rules, zone, since, upto) AS slot);
+        EXIT WHEN found IS NOT NULL;
+        since := upto;
+    END LOOP;
+    RETURN found;
+END $$;
+COMMENT ON FUNCTION routines.later_cron_slot IS 'The first slot later than `after`; null if there is none within 40 years.';
+
+CREATE FUNCTION routines.earlier_cron_slot(rules routines.cron_rule[], zone text, until timestamptz) RETURNS timestamptz
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    since timestamptz;
+    upto  timestamptz := until;
+    found timestamptz;
+    days  float8;
+BEGIN
+    FOREACH days IN ARRAY routines.search_days(rules) LOOP
+        since := upto - make_interval(secs => days * 86400);
+        found := (SELECT max(slot) FROM routines.cron_slots(rules, zone, since, upto) AS slot);
+        EXIT WHEN found IS NOT NULL;
+        upto := since;
+    END LOOP;
+    RETURN found;
+END $$;
+COMMENT ON FUNCTION routines.earlier_cron_slot IS 'The last slot at or before `until`; null if there is none within 40 years.';
+
+-- Counts even days by kind, and lists slots of the other days only: years of an expression that comes every minute take milliseconds.
+CREATE FUNCTION routines.count_cron_slots(rules routines.cron_rule[], zone text, first_slot timestamptz, last_slot timestamptz)
+RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    WITH span AS MATERIALIZED (SELECT timezone(zone, first_slot)::date AS first, timezone(zone, last_slot)::date AS last),
+    matched AS MATERIALIZED (
+        SELECT day, rule_number, is_even AND day > first AND day < last AS is_whole
+        FROM span, routines.cron_days(rules, zone, first - 1, last + 1)
+    ),
+    kinds AS (
+        SELECT numbers, count(*) AS days
+        FROM (SELECT array_agg(rule_number ORDER BY rule_number) AS numbers FROM matched WHERE is_whole GROUP BY day) AS whole
+        GROUP BY numbers
+    )
+    SELECT coalesce((SELECT sum(days * (SELECT count(DISTINCT minute)
+                                        FROM unnest(numbers) AS number, unnest((rules[number]).minutes) AS minute)) FROM kinds), 0)::bigint
+        + (SELECT count(DISTINCT moment)
+           FROM matched
+           CROSS JOIN unnest((rules[rule_number]).minutes) AS minute
+           CROSS JOIN unnest(routines.moments_of(
+               zone, day + minute * interval '1 minute', (rules[rule_number]).is_real_time)) AS moment
+           WHERE NOT is_whole AND moment > timezone('UTC', first_slot) AND moment <= timezone('UTC', last_slot));
+$$;
+COMMENT ON FUNCTION routines.count_cron_slots IS 'The number of slots later than first_slot, up to last_slot.';
+
+--------------------------------------------------------------------------------------------------- as local clocks show it
+CREATE FUNCTION routines.iso_local(zone text, at timestamptz) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+    to_char(timezone(zone, at), 'YYYY-MM-DD"T"HH24:MI:SS')
+    || CASE WHEN routines.utc_offset(zone, timezone('UTC', at)) < '0' THEN '-' ELSE '+' END
+    || to_char(greatest(routines.utc_offset(zone, timezone('UTC', at)), -routines.utc_offset(zone, timezone('UTC', at))), 'HH24:MI');
+COMMENT ON FUNCTION routines.iso_local IS 'A time as the clocks of a time zone show it, for example 2027-03-14T03:00:00-04:00.';
+
+CREATE FUNCTION routines.moved_from(cadence routines.cadence, slot timestamptz) RETURNS timestamp
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    zone   text := routines.clocks_of((cadence).timezone);
+    moment timestamp := timezone('UTC', slot);
+    first  timestamp := moment + routines.utc_offset(zone, moment - interval '1 second');
+    last   timestamp := moment + routines.utc_offset(zone, moment);
+    rules  routines.cron_rule[];
+BEGIN
+    IF first >= last THEN
+        RETURN NULL;
+    END IF;
+    rules := routines.cron_rules((cadence).expression);
+    RETURN (SELECT min(day + minute * interval '1 minute')
+            FROM routines.cron_days(rules, zone, first::date, last::date)
+            CROSS JOIN unnest((rules[rule_number]).minutes) AS minute
+            WHERE NOT (rules[rule_number]).is_real_time
+              AND day + minute * interval '1 minute' >= first AND day + minute * interval '1 minute' < last);
+END $$;
+COMMENT ON FUNCTION routines.moved_from IS
+    'The first local time that did not exist because clocks were set forward at the time `slot`, and that fires then instead; null if there is none.';
+
+CREATE FUNCTION routines.is_first_of_two(cadence routines.cadence, slot timestamptz) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    zone    text := routines.clocks_of((cadence).timezone);
+    shown   timestamp := timezone(zone, slot);
+    moments timestamp[] := routines.moments_of(zone, shown, true);
+    rules   routines.cron_rule[];
+BEGIN
+    IF cardinality(moments) < 2 OR moments[1] <> timezone('UTC', slot) THEN
+        RETURN false;
+    END IF;
+    rules := routines.cron_rules((cadence).expression);
+    RETURN (SELECT coalesce(bool_and(NOT (rules[rule_number]).is_real_time), false)
+            FROM routines.cron_days(rules, zone, shown::date, shown::date)
+            WHERE day + (extract(epoch FROM shown - day) / 60)::integer * interval '1 minute' = shown
+              AND (extract(epoch FROM shown - day) / 60)::integer = ANY ((rules[rule_number]).minutes));
+END $$;
+COMMENT ON FUNCTION routines.is_first_of_two IS
+    'Returns true if clocks show the time of this slot twice, and only the first counts.';
+
+CREATE FUNCTION routines.local_time_of(cadence routines.cadence, slot timestamptz) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE (cadence).type WHEN 'cron' THEN routines.iso_local(routines.clocks_of((cadence).timezone), slot) END;
+COMMENT ON FUNCTION routines.local_time_of IS 'A slot as the clocks of its cadence show it; null for types without a time zone.';
+
+CREATE FUNCTION routines.dst_of(cadence routines.cadence, slot timestamptz) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN (cadence).type <> 'cron' THEN NULL
+    WHEN routines.moved_from(cadence, slot) IS NOT NULL THEN 'shifted'
+    WHEN routines.is_first_of_two(cadence, slot) THEN 'first of two' END;
+COMMENT ON FUNCTION routines.dst_of IS
+    'shifted if the slot stands in for a time that did not exist because clocks were set forward; first of two if its time came twice because they were set back; otherwise null.';
+
+CREATE FUNCTION routines.clock_note(cadence routines.cadence, slot timestamptz, is_past boolean) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE routines.dst_of(cadence, slot)
+    WHEN 'shifted' THEN format(
+        CASE WHEN is_past THEN '%s did not exist in %s on %s; it fired at %s.'
+             ELSE '%s does not exist in %s on %s; it fires at %s.' END,
+        to_char(routines.moved_from(cadence, slot), 'HH24:MI'), (cadence).timezone,
+        to_char(routines.moved_from(cadence, slot), 'YYYY-MM-DD'),
+        to_char(timezone(routines.clocks_of((cadence).timezone), slot), 'HH24:MI'))
+    WHEN 'first of two' THEN format(
+        CASE WHEN is_past THEN '%s came twice in %s on %s; it fired the first time.'
+             ELSE '%s comes twice in %s on %s; it fires the first time.' END,
+        to_char(timezone(routines.clocks_of((cadence).timezone), slot), 'HH24:MI'), (cadence).timezone,
+        to_char(timezone(routines.clocks_of((cadence).timezone), slot), 'YYYY-MM-DD')) END;
+COMMENT ON FUNCTION routines.clock_note IS 'A sentence about a slot whose time did not exist or came twice; null for every other slot.';
+
+------------------------------------------------------------------------------------------------------- what is not a constraint
+-- Called by the trigger that sets next_run_at. A constraint would be checked by every fire, which takes a hundredth of the time that
+-- parsing takes.
+CREATE FUNCTION routines.check_cadence(cadence routines.cadence) RETURNS void LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF (cadence).type = 'cron' AND (cadence).expression IS NOT NULL THEN
+        PERFORM routines.check_time_zone((cadence).timezone);
+        PERFORM routines.is_cron((cadence).expression);
+        IF routines.next_fire(routines.without_bounds(cadence), now()) IS NULL THEN
+            PERFORM routines.refuse_expression('never comes: the clocks of ' || (cadence).timezone || ' skip that time on every such day');
+        END IF;
+    END IF;
+END $$;
+COMMENT ON FUNCTION routines.check_cadence IS 'Raises an error if the time zone or the expression of a cadence is not valid, or if it never comes.';
+
+CREATE FUNCTION routines.with_defaults(cadence routines.cadence, created_at timestamptz) RETURNS routines.cadence
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+    IF cadence.type = 'cron' THEN
+        cadence.timezone := coalesce(cadence.timezone, 'UTC');
+    ELSIF cadence.type = 'interval' THEN
+        cadence.anchor := coalesce(cadence.anchor, to_timestamp(floor(extract(epoch FROM created_at) / 60) * 60));
+    END IF;
+    RETURN cadence;
+END $$;
+COMMENT ON FUNCTION routines.with_defaults IS 'The cadence with the time zone and the anchor that it has if none is given.';
+
+CREATE FUNCTION routines.preview_slots(cadence routines.cadence, after timestamptz, slot_limit integer) RETURNS SETOF timestamptz
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    whole routines.cadence := routines.with_defaults(cadence, now());
+BEGIN
+    PERFORM routines.check_cadence(whole);
+    RETURN QUERY SELECT * FROM routines.next_slots(whole, after, slot_limit);
+END $$;
+COMMENT ON FUNCTION routines.preview_slots IS 'The coming slots of a cadence as it is given for a routine, without the defaults of its fields.';
 
 -- == sql/schema/04_routines.sql
 
@@ -530,7 +1201,7 @@ COMMENT ON FUNCTION routines.next_slot_of_span IS 'The first slot of a span in s
 --   AFTER DELETE                   forget_secrets_of_deleted   deletes its ciphertexts
 --   AFTER DELETE                   keep_names_of_deleted       deletes from routine_names
 --   AFTER TRUNCATE, per statement  keep_names_of_truncated     empties routine_names
--- A fire updates next_run_at, settled_until, last_run_at and strikes only, and fires none of them.
+-- A fire updates next_run_at, upcoming, settled_until, last_run_at and strikes only, and fires none of them.
 --
 -- Names have their index in routine_names. Why: docs/decisions/0013.
 CREATE TABLE routines.routines (
@@ -539,11 +1210,19 @@ CREATE TABLE routines.routines (
     task_id                bigint NOT NULL,
     name                   routines.slug NOT NULL,
     cadence_type           text NOT NULL CONSTRAINT routines_cadence_type_is_known
-                           CHECK (cadence_type IN ('manual', 'hourly', 'daily', 'weekdays', 'weekly')),
+                           CHECK (cadence_type IN ('manual', 'hourly', 'daily', 'weekdays', 'weekly', 'cron', 'interval', 'once')),
     hour_utc               smallint CONSTRAINT routines_hour_utc_in_range CHECK (hour_utc BETWEEN 0 AND 23),
     minute_utc             smallint NOT NULL DEFAULT 0 CONSTRAINT routines_minute_utc_in_range CHECK (minute_utc BETWEEN 0 AND 59),
     day_of_week            text CONSTRAINT routines_day_of_week_is_known
                            CHECK (day_of_week IN ('mon', 'tue', 'wed', 'thu', 'fri', 'sat', 'sun')),
+    expression             jsonb CONSTRAINT routines_expression_is_text CHECK (jsonb_typeof(expression) IN ('string', 'array')),
+    timezone               text,
+    every_minutes          integer CONSTRAINT routines_every_minutes_in_range CHECK (every_minutes BETWEEN 1 AND 525600),
+    anchor                 timestamptz CONSTRAINT routines_anchor_in_range CHECK (anchor >= '1970-01-01Z' AND anchor < '2200-01-01Z'),
+    once_at                timestamptz CONSTRAINT routines_once_at_in_range CHECK (once_at >= '1970-01-01Z' AND once_at < '2200-01-01Z'),
+    starts_at              timestamptz CONSTRAINT routines_starts_at_in_range CHECK (starts_at >= '1970-01-01Z' AND starts_at < '2200-01-01Z'),
+    ends_at                timestamptz CONSTRAINT routines_ends_at_in_range CHECK (ends_at >= '1970-01-01Z' AND ends_at < '2200-01-01Z'),
+    upcoming               timestamptz[],
     init_params_overrides  routines.json_object NOT NULL DEFAULT '{}',
     secret_refs            routines.json_object NOT NULL DEFAULT '{}',
     webhook_url            text CONSTRAINT routines_webhook_url_is_http
@@ -564,9 +1243,18 @@ CREATE TABLE routines.routines (
     updated_at             timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT routines_hour_utc_fits_cadence
         CHECK ((hour_utc IS NOT NULL) = (cadence_type IN ('daily', 'weekdays', 'weekly'))),
-    CONSTRAINT routines_minute_utc_fits_cadence CHECK (cadence_type <> 'manual' OR minute_utc = 0),
+    CONSTRAINT routines_minute_utc_fits_cadence CHECK (cadence_type IN ('hourly', 'daily', 'weekdays', 'weekly') OR minute_utc = 0),
     CONSTRAINT routines_day_of_week_fits_cadence CHECK ((day_of_week IS NOT NULL) = (cadence_type = 'weekly')),
-    CONSTRAINT routines_next_run_at_fits_state CHECK ((next_run_at IS NULL) = (paused OR cadence_type = 'manual')),
+    CONSTRAINT routines_expression_fits_cadence CHECK ((expression IS NOT NULL) = (cadence_type = 'cron')),
+    CONSTRAINT routines_timezone_fits_cadence CHECK ((timezone IS NOT NULL) = (cadence_type = 'cron')),
+    CONSTRAINT routines_every_minutes_fits_cadence CHECK ((every_minutes IS NOT NULL) = (cadence_type = 'interval')),
+    CONSTRAINT routines_anchor_fits_cadence CHECK ((anchor IS NOT NULL) = (cadence_type = 'interval')),
+    CONSTRAINT routines_once_at_fits_cadence CHECK ((once_at IS NOT NULL) = (cadence_type = 'once')),
+    CONSTRAINT routines_bounds_are_ordered CHECK (starts_at <= ends_at),
+    -- Only a cadence that ends may have no next slot.
+    CONSTRAINT routines_next_run_at_fits_state CHECK (
+        CASE WHEN paused OR cadence_type = 'manual' THEN next_run_at IS NULL
+             ELSE next_run_at IS NOT NULL OR cadence_type = 'once' OR ends_at IS NOT NULL END),
     -- Reject timestamps that Python cannot represent. The ticker retries a failed batch routine by routine, and one unreadable
     -- next_run_at would keep it from all the others.
     CONSTRAINT routines_next_run_at_in_range CHECK (next_run_at >= '1970-01-01Z' AND next_run_at < '2200-01-01Z'),
@@ -582,7 +1270,7 @@ CREATE TABLE routines.routines (
     -- by default. Later fires then took 10 % more CPU time.
     autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.05, vacuum_index_cleanup = on
 );
--- The tick claims from this index. Due routines are at its head; paused and manual routines are not in it.
+-- The tick claims from this index. Due routines are at its head; routines without a next slot are not in it.
 CREATE INDEX routines_next_run_at_idx ON routines.routines (next_run_at) WHERE next_run_at IS NOT NULL;
 -- Routines paused by strikes, for metrics. Nearly empty: a fire writes no row that belongs in it.
 CREATE INDEX routines_struck_idx ON routines.routines (id) WHERE paused_reason IS NOT NULL;
@@ -595,10 +1283,21 @@ COMMENT ON COLUMN routines.routines.collection_id IS 'The tenant, the same as th
 COMMENT ON COLUMN routines.routines.task_id IS 'The task that it runs. A task with routines cannot be deleted: see routine_names.';
 COMMENT ON COLUMN routines.routines.name IS 'Unique in its task: see routine_names.';
 COMMENT ON COLUMN routines.routines.cadence_type IS
-    'manual, hourly, daily, weekdays (Monday to Friday) or weekly. Read the columns of the cadence as one value with routines.cadence_of(routines).';
+    'manual, hourly, daily, weekdays (Monday to Friday), weekly, cron, interval or once. Read the columns of the cadence as one value with routines.cadence_of(routines).';
 COMMENT ON COLUMN routines.routines.hour_utc IS '0-23, required for daily, weekdays and weekly; null otherwise.';
-COMMENT ON COLUMN routines.routines.minute_utc IS '0-59, for hourly the minute of the hour; 0 for manual.';
+COMMENT ON COLUMN routines.routines.minute_utc IS '0-59, for hourly the minute of the hour; 0 for types that do not take it.';
 COMMENT ON COLUMN routines.routines.day_of_week IS 'mon to sun, required for weekly; null otherwise.';
+COMMENT ON COLUMN routines.routines.expression IS
+    'Required for cron: a JSON string, or an array of up to 10, for example ''"30 9 * * mon-fri"''; null otherwise.';
+COMMENT ON COLUMN routines.routines.timezone IS 'For cron: the IANA name of its time zone; UTC if it is not given; null otherwise.';
+COMMENT ON COLUMN routines.routines.every_minutes IS 'Required for interval: 1-525600; null otherwise.';
+COMMENT ON COLUMN routines.routines.anchor IS
+    'For interval: one of its slots, earlier or later than now; the minute of its creation if it is not given; null otherwise.';
+COMMENT ON COLUMN routines.routines.once_at IS 'Required for once: its only slot; null otherwise.';
+COMMENT ON COLUMN routines.routines.starts_at IS 'No slot is earlier; null for no bound.';
+COMMENT ON COLUMN routines.routines.ends_at IS 'No slot is later; null for no bound.';
+COMMENT ON COLUMN routines.routines.upcoming IS
+    'Slots around the present, from which the tick reads; null for a cadence that it computes at no cost. Maintained by a trigger and the tick: see slot_window.';
 COMMENT ON COLUMN routines.routines.init_params_overrides IS
     'Merged over the task''s init_params when it fires, key by key at the top level.';
 COMMENT ON COLUMN routines.routines.secret_refs IS 'Secret params: their names, with the ids of their ciphertexts in secrets.';
@@ -617,7 +1316,7 @@ COMMENT ON COLUMN routines.routines.overlap_policy IS
 COMMENT ON COLUMN routines.routines.catchup_window_seconds IS
     'The age up to which a missed slot still fires after an outage; 0 to never catch up; null for the default of its cadence.';
 COMMENT ON COLUMN routines.routines.next_run_at IS
-    'The next slot that fires; null while paused, and for manual. A trigger maintains it and the tick advances it. Setting it forward by hand passes over the slots before it: they are recorded as missed. Setting it back fires no slot a second time.';
+    'The next slot that fires; null while paused, for manual, and once no slot is left. A trigger maintains it and the tick advances it. Setting it forward by hand passes over the slots before it: they are recorded as missed. Setting it back fires no slot a second time.';
 COMMENT ON COLUMN routines.routines.settled_until IS
     'Every slot up to here has its outcome and never gets another, whatever next_run_at is set to; null if no slot since created_at has one.';
 COMMENT ON COLUMN routines.routines.last_run_at IS 'When it last started a run, on schedule or by run-now; null if never.';
@@ -628,9 +1327,48 @@ SELECT routines.protect('routines.routines');
 -- The only place that turns the columns of a cadence into a value. Plain SQL, so that it disappears from query plans.
 CREATE FUNCTION routines.cadence_of(routine routines.routines) RETURNS routines.cadence
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN ROW((routine).cadence_type, (routine).hour_utc, (routine).minute_utc, (routine).day_of_week)::routines.cadence;
+RETURN ROW((routine).cadence_type, (routine).hour_utc, (routine).minute_utc, (routine).day_of_week, (routine).expression,
+           (routine).timezone, (routine).every_minutes, (routine).anchor, (routine).once_at, (routine).starts_at,
+           (routine).ends_at)::routines.cadence;
 COMMENT ON FUNCTION routines.cadence_of IS
     'The cadence of a routine. Try: SELECT routines.next_fire(routines.cadence_of(routines), now()) FROM routines.routines;';
+
+-- Plain SQL as well. width_bucket counts the slots of the window that are not later than a time.
+CREATE FUNCTION routines.next_slot_of(routine routines.routines, after timestamptz) RETURNS timestamptz
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN nullif(coalesce(
+    CASE WHEN after >= (routine).upcoming[1] THEN (routine).upcoming[width_bucket(after, (routine).upcoming) + 1] END,
+    routines.next_fire(routines.cadence_of(routine), after)), 'infinity');
+COMMENT ON FUNCTION routines.next_slot_of IS
+    'The first slot of a routine strictly later than `after`: what next_fire returns, from `upcoming` where that reaches.';
+
+CREATE FUNCTION routines.latest_slot_of(routine routines.routines, until timestamptz) RETURNS timestamptz
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN nullif(coalesce(
+    CASE WHEN until < (routine).upcoming[cardinality((routine).upcoming)]
+         THEN (routine).upcoming[width_bucket(until, (routine).upcoming)] END,
+    routines.latest_slot(routines.cadence_of(routine), until)), '-infinity');
+COMMENT ON FUNCTION routines.latest_slot_of IS
+    'The last slot of a routine at or before `until`: what latest_slot returns, from `upcoming` where that reaches.';
+
+CREATE FUNCTION routines.first_moved_slot(routine routines.routines, OUT kept timestamptz, OUT computed timestamptz)
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    kept_slots     timestamptz[] := ARRAY(SELECT slot FROM unnest((routine).upcoming) AS slot
+                                          WHERE slot > now() AND slot < 'infinity' ORDER BY slot);
+    computed_slots timestamptz[] := ARRAY(SELECT routines.next_slots(
+        routines.cadence_of(routine), now(), greatest(cardinality(kept_slots), 1)));
+BEGIN
+    FOR position IN 1 .. greatest(cardinality(kept_slots), cardinality(computed_slots)) LOOP
+        kept := kept_slots[position];
+        computed := computed_slots[position];
+        IF kept IS DISTINCT FROM computed AND kept IS NOT NULL THEN
+            RETURN;
+        END IF;
+    END LOOP;
+    kept := NULL;
+    computed := NULL;
+END $$;
+COMMENT ON FUNCTION routines.first_moved_slot IS
+    'The first coming slot in `upcoming` that the cadence does not have, with the slot in its place; null if there is none. Only new time zone data makes one.';
 
 -- VOLATILE, so that it takes a snapshot of its own. The tick calls it once it has locked the routine, whose cadence may have been
 -- changed since the tick began.
@@ -658,19 +1396,23 @@ BEGIN
         RAISE EXCEPTION 'paused_until must be in the future, but it is % and now is %', NEW.paused_until, now()
             USING ERRCODE = 'check_violation', CONSTRAINT = 'routines_paused_until_in_future';
     END IF;
+    SELECT timezone, anchor INTO NEW.timezone, NEW.anchor FROM routines.with_defaults(routines.cadence_of(NEW), NEW.created_at);
     IF TG_OP = 'UPDATE'
        AND (routines.cadence_of(NEW), NEW.paused) IS NOT DISTINCT FROM (routines.cadence_of(OLD), OLD.paused) THEN
         RETURN NEW;
     END IF;
+    PERFORM routines.check_cadence(routines.cadence_of(NEW));
     IF NEW.paused THEN
         NEW.next_run_at := NULL;
+        NEW.upcoming := NULL;
         NEW.paused_at := coalesce(NEW.paused_at, now());
     ELSE
+        NEW.upcoming := routines.slot_window(routines.cadence_of(NEW), now());
         NEW.next_run_at := CASE
             WHEN TG_OP = 'UPDATE' AND OLD.paused_until <= now()
                  AND routines.cadence_of(NEW) IS NOT DISTINCT FROM routines.cadence_of(OLD)
                 THEN routines.slot_after_pause(OLD)
-            ELSE routines.next_fire(routines.cadence_of(NEW), now()) END;
+            ELSE routines.next_slot_of(NEW, now()) END;
         NEW.paused_at := NULL;
         NEW.paused_reason := NULL;
         NEW.strikes := 0;
@@ -678,10 +1420,11 @@ BEGIN
     RETURN NEW;
 END $$;
 COMMENT ON FUNCTION routines.keep_next_run_at IS
-    'Keeps next_run_at correct when cadence or paused changes. Resuming computes from now, or from the end of the pause if that has passed: nothing that fell in the pause is caught up.';
+    'Keeps next_run_at correct when cadence or paused changes, and fills in the defaults of a cadence. Resuming computes from now, or from the end of the pause if that has passed: nothing that fell in the pause is caught up.';
 CREATE TRIGGER keep_next_run_at
-    BEFORE INSERT OR UPDATE OF name, cadence_type, hour_utc, minute_utc, day_of_week, paused, paused_until, paused_note,
-        init_params_overrides, secret_refs, webhook_url, webhook_secret_id ON routines.routines
+    BEFORE INSERT OR UPDATE OF name, cadence_type, hour_utc, minute_utc, day_of_week, expression, timezone, every_minutes, anchor,
+        once_at, starts_at, ends_at, paused, paused_until, paused_note, init_params_overrides, secret_refs, webhook_url,
+        webhook_secret_id ON routines.routines
     FOR EACH ROW EXECUTE FUNCTION routines.keep_next_run_at();
 
 ------------------------------------------------------------------------------------- slots that no tick will see
@@ -790,7 +1533,8 @@ END $$;
 COMMENT ON FUNCTION routines.settle_slots IS
     'Records the outcome of slots that no tick will see: those that were due or passed over when a person paused, changed or deleted the routine, and those that fell in a pause, once it ends.';
 CREATE TRIGGER settle_slots
-    BEFORE UPDATE OF cadence_type, hour_utc, minute_utc, day_of_week, paused ON routines.routines
+    BEFORE UPDATE OF cadence_type, hour_utc, minute_utc, day_of_week, expression, timezone, every_minutes, anchor, once_at, starts_at,
+        ends_at, paused ON routines.routines
     FOR EACH ROW WHEN ((routines.cadence_of(OLD), OLD.paused) IS DISTINCT FROM (routines.cadence_of(NEW), NEW.paused))
     EXECUTE FUNCTION routines.settle_slots();
 CREATE TRIGGER settle_slots_of_deleted BEFORE DELETE ON routines.routines
@@ -1403,6 +2147,28 @@ COMMENT ON COLUMN routines.skips.detail IS
     'The cause, for failed_to_start and paused, and for slots missed because of a person''s change.';
 COMMENT ON COLUMN routines.skips.recorded_at IS 'When the tick decided.';
 SELECT routines.protect('routines.skips');
+
+-- No triggers. No foreign keys: history outlives the routine.
+CREATE TABLE routines.slot_moves (
+    id            bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT slot_moves_pkey PRIMARY KEY,
+    collection_id bigint NOT NULL,
+    routine_id    bigint NOT NULL,
+    moved_from    timestamptz NOT NULL,
+    moved_to      timestamptz NOT NULL,
+    timezone      text NOT NULL,
+    moved_at      timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT slot_moves_slot_key UNIQUE (routine_id, moved_from, moved_at)
+);
+COMMENT ON TABLE  routines.slot_moves IS
+    'The next slots that `routines recompute` has moved, because the server has newer time zone data than when they were computed.';
+COMMENT ON COLUMN routines.slot_moves.id IS 'Database id.';
+COMMENT ON COLUMN routines.slot_moves.collection_id IS 'The tenant.';
+COMMENT ON COLUMN routines.slot_moves.routine_id IS 'The routine, which may have been deleted.';
+COMMENT ON COLUMN routines.slot_moves.moved_from IS 'The slot that was expected.';
+COMMENT ON COLUMN routines.slot_moves.moved_to IS 'The slot in its place.';
+COMMENT ON COLUMN routines.slot_moves.timezone IS 'The time zone whose rules have changed.';
+COMMENT ON COLUMN routines.slot_moves.moved_at IS 'When it was moved.';
+SELECT routines.protect('routines.slot_moves');
 
 -- No triggers.
 CREATE TABLE routines.retention (
@@ -2087,10 +2853,10 @@ SELECT routines.protect('routines.dispatches');
 ----------------------------------------------------------------------------------------------------- as the API shows it
 CREATE VIEW routines.routine_details WITH (security_invoker = true) AS
     SELECT routines.id, routine_names.collection_id, routine_names.task_id, routine_names.name, tasks.name AS task_name,
-           collections.name AS collection_name, to_jsonb(routines.cadence_of(routines)) AS cadence,
+           collections.name AS collection_name, routines.cadence_to_json(routines.cadence_of(routines)) AS cadence,
            init_params_overrides, ARRAY(SELECT jsonb_object_keys(secret_refs) ORDER BY 1) AS secret_names, webhook_url,
            webhook_secret_id IS NOT NULL AS has_webhook_secret, paused, paused_reason, last_run_at, next_run_at, overlap_policy,
-           catchup_window_seconds, paused_until, paused_note,
+           catchup_window_seconds, paused_until, paused_note, starts_at, ends_at,
            ARRAY(SELECT key FROM jsonb_object_keys(init_params_overrides) AS key
                  WHERE NOT task_versions.init_params ? key ORDER BY key) AS undeclared_keys
     FROM routines.routine_names
@@ -2106,7 +2872,7 @@ COMMENT ON COLUMN routines.routine_details.task_id IS 'The task.';
 COMMENT ON COLUMN routines.routine_details.name IS 'Unique in its task.';
 COMMENT ON COLUMN routines.routine_details.task_name IS 'The {task} of its path.';
 COMMENT ON COLUMN routines.routine_details.collection_name IS 'The {collection} of its path.';
-COMMENT ON COLUMN routines.routine_details.cadence IS 'A JSON object with the fields of the type routines.cadence.';
+COMMENT ON COLUMN routines.routine_details.cadence IS 'A JSON object with the fields of the type routines.cadence that it has.';
 COMMENT ON COLUMN routines.routine_details.init_params_overrides IS 'Merged over the task''s init_params when it fires.';
 COMMENT ON COLUMN routines.routine_details.secret_names IS 'The names of its secret params.';
 COMMENT ON COLUMN routines.routine_details.webhook_url IS 'Receives a webhook when a run has ended; null for none.';
@@ -2116,8 +2882,10 @@ COMMENT ON COLUMN routines.routine_details.paused_reason IS 'Why the scheduler p
 COMMENT ON COLUMN routines.routine_details.paused_until IS 'When the pause ends by itself; null if it does not.';
 COMMENT ON COLUMN routines.routine_details.paused_note IS 'What a person noted about the pause; null for nothing.';
 COMMENT ON COLUMN routines.routine_details.last_run_at IS 'When it last started a run; null if never.';
-COMMENT ON COLUMN routines.routine_details.next_run_at IS 'The next slot that fires; null while paused, and for manual.';
+COMMENT ON COLUMN routines.routine_details.next_run_at IS 'The next slot that fires; null while paused, for manual, and once no slot is left.';
 COMMENT ON COLUMN routines.routine_details.overlap_policy IS 'skip.';
+COMMENT ON COLUMN routines.routine_details.starts_at IS 'No slot is earlier; null for no bound.';
+COMMENT ON COLUMN routines.routine_details.ends_at IS 'No slot is later; null for no bound.';
 COMMENT ON COLUMN routines.routine_details.undeclared_keys IS 'Override keys that the task''s current version does not declare.';
 COMMENT ON COLUMN routines.routine_details.catchup_window_seconds IS
     'The age up to which a missed slot still fires after an outage; 0 to never catch up; null for the default of its cadence.';
@@ -2401,8 +3169,14 @@ CREATE FUNCTION routines.explain_time(
            ELSE 'No slot: ' || CASE
                WHEN facts.cadence_type = 'manual' THEN 'the routine is manual and has none.'
                WHEN is_slot_of_cadence THEN 'the routine had a different cadence then.'
-               ELSE coalesce('the next is ' || routines.utc(next_slot), 'none is coming (' || pause || ')') || '.' END
-           END,
+               ELSE coalesce((SELECT format('it was moved to %s, since the rules of %s have changed; recorded %s', routines.utc(moved_to),
+                                            timezone, routines.utc(moved_at))
+                              FROM routines.slot_moves WHERE routine_id = of_routine AND moved_from = at
+                                AND (of_collection IS NULL OR collection_id = of_collection) ORDER BY moved_at DESC LIMIT 1),
+                             'the next is ' || routines.utc(next_slot), 'none is coming (' || pause || ')', 'none is coming') || '.' END
+           END || coalesce(' ' || CASE WHEN is_slot_of_cadence THEN (
+               SELECT routines.clock_note(routines.cadence_of(routines), at, kind NOT IN ('future', 'paused_in_future', 'passed_over'))
+               FROM routines.routines WHERE id = of_routine) END, ''),
            facts.*
     FROM facts, LATERAL (
         SELECT routines.pause_in_words(paused_reason, paused_at, paused_until, paused_note) AS pause) AS present;
@@ -2436,14 +3210,16 @@ $$;
 COMMENT ON FUNCTION routines.why IS
     'Why a routine ran or did not run at a time, by default at its newest slot. Try: SELECT routines.why(''demo/hello/every-hour'', now() - interval ''1 day'');';
 
-CREATE FUNCTION routines.next(routine text, slot_limit integer DEFAULT 10) RETURNS SETOF timestamptz LANGUAGE sql STABLE AS $$
-    SELECT slot
-    FROM routines.routines, coalesce(next_run_at, routines.slot_after_pause(routines)) AS first_slot, routines.next_slots(
-        routines.cadence_of(routines), greatest(now(), first_slot - interval '1 microsecond'), slot_limit) AS slot
-    WHERE id = routines.routine_id(routine) AND first_slot IS NOT NULL;
+CREATE FUNCTION routines.next(routine text, slot_limit integer DEFAULT 10)
+RETURNS TABLE (slot timestamptz, utc text, local_time text, dst text) LANGUAGE sql STABLE AS $$
+    SELECT slot, routines.utc(slot), routines.local_time_of(cadence, slot), routines.dst_of(cadence, slot)
+    FROM (SELECT routines.cadence_of(routines) AS cadence, coalesce(next_run_at, routines.slot_after_pause(routines)) AS first_slot
+          FROM routines.routines WHERE id = routines.routine_id(routine)) AS found,
+         routines.next_slots(cadence, greatest(now(), first_slot - interval '1 microsecond'), slot_limit) AS slot
+    WHERE first_slot IS NOT NULL;
 $$;
 COMMENT ON FUNCTION routines.next IS
-    'The coming slots of a routine; while it is paused, those after the end of the pause, or no rows if it has no end. Try: SELECT routines.next(''demo/hello/every-hour'', 3);';
+    'The coming slots of a routine, in UTC and, for cron, in local time; while it is paused, those after the end of the pause, or no rows if it has no end. Try: SELECT * FROM routines.next(''demo/hello/every-hour'', 3);';
 
 ----------------------------------------------------------------------------------------------------------- at a glance
 CREATE VIEW routines.routine_status WITH (security_invoker = true) AS
@@ -2453,6 +3229,7 @@ CREATE VIEW routines.routine_status WITH (security_invoker = true) AS
                 WHEN paused AND paused_reason IS NOT NULL THEN 'paused by the scheduler'
                 WHEN paused THEN 'paused'
                 WHEN cadence_type = 'manual' THEN 'manual'
+                WHEN next_run_at IS NULL THEN 'ended'
                 WHEN next_run_at <= now() THEN 'due'
                 ELSE 'scheduled' END AS state,
            next_run_at, last.scheduled_for AS last_slot, last.outcome AS last_outcome, last_run_at,
@@ -2476,9 +3253,9 @@ CREATE VIEW routines.routine_status WITH (security_invoker = true) AS
 COMMENT ON VIEW routines.routine_status IS
     'The state of each routine. To list problems: SELECT * FROM routines.routine_status WHERE last_outcome NOT IN (''completed'', ''running'', ''pending'') OR state = ''due'';';
 COMMENT ON COLUMN routines.routine_status.routine IS 'collection/task/name, as the functions why() and next() take it.';
-COMMENT ON COLUMN routines.routine_status.cadence IS 'When its slots fall, UTC.';
-COMMENT ON COLUMN routines.routine_status.state IS 'scheduled; due (a slot, or the end of a pause, waits for a ticker); paused; paused by the scheduler (after three strikes); manual.';
-COMMENT ON COLUMN routines.routine_status.next_run_at IS 'The next slot that fires; null while paused, and for manual.';
+COMMENT ON COLUMN routines.routine_status.cadence IS 'When its slots fall; in UTC unless it names a time zone.';
+COMMENT ON COLUMN routines.routine_status.state IS 'scheduled; due (a slot, or the end of a pause, waits for a ticker); paused; paused by the scheduler (after three strikes); manual; ended (no slot is left).';
+COMMENT ON COLUMN routines.routine_status.next_run_at IS 'The next slot that fires; null while paused, for manual, and once no slot is left.';
 COMMENT ON COLUMN routines.routine_status.last_slot IS 'The newest slot that has its outcome; null if there is none yet.';
 COMMENT ON COLUMN routines.routine_status.last_outcome IS 'The status of that slot''s run, or the reason why the slot was skipped.';
 COMMENT ON COLUMN routines.routine_status.last_run_at IS 'When it last started a run, on schedule or by run-now.';
@@ -2916,6 +3693,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_api', 'routines.task_versions', 'SELECT, INSERT'),
     ('routines_api', 'routines.routine_names', 'SELECT'),
     ('routines_api', 'routines.routines', 'SELECT, INSERT, DELETE, UPDATE (name, cadence_type, hour_utc, minute_utc, day_of_week, '
+        'expression, timezone, every_minutes, anchor, once_at, starts_at, ends_at, '
         'init_params_overrides, secret_refs, webhook_url, webhook_secret_id, paused, paused_until, paused_note, catchup_window_seconds, last_run_at)'),
     ('routines_api', 'routines.secrets', 'SELECT (id, collection_id, kind, field, owner, key_id, created_at), INSERT'),
     ('routines_api', 'routines.trajectories', 'SELECT, INSERT, UPDATE (status, fence, error, labels, ended_at, lease_expires_at, updated_at)'),
@@ -2934,6 +3712,8 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_api', 'routines.run_events', 'SELECT'),
     ('routines_api', 'routines.webhook_endpoints', 'SELECT'),
     ('routines_api', 'routines.retention', 'SELECT'),
+    ('routines_api', 'routines.time_zones', 'SELECT'),
+    ('routines_api', 'routines.slot_moves', 'SELECT'),
     ('routines_api', 'FUNCTION routines.metrics_of_routines(integer)', 'EXECUTE'),
     ('routines_api', 'FUNCTION routines.metrics_of_skips(integer)', 'EXECUTE'),
     ('routines_api', 'FUNCTION routines.metrics_of_runs(integer, integer)', 'EXECUTE'),
@@ -2951,10 +3731,11 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_ticker', 'routines.role_grants', 'SELECT'),
     ('routines_ticker', 'routines.tasks', 'SELECT'),
     ('routines_ticker', 'routines.task_versions', 'SELECT'),
-    ('routines_ticker', 'routines.routines', 'SELECT, UPDATE (next_run_at, settled_until, last_run_at, strikes, paused, paused_at, paused_reason)'),
+    ('routines_ticker', 'routines.routines', 'SELECT, UPDATE (next_run_at, upcoming, settled_until, last_run_at, strikes, paused, paused_at, paused_reason)'),
     ('routines_ticker', 'routines.trajectories', 'SELECT (id, collection_id, triggered_by_routine_id, scheduled_for, trigger, status, created_at, '
         'ended_at), INSERT'),
     ('routines_ticker', 'routines.skips', 'SELECT, INSERT'),
+    ('routines_ticker', 'routines.time_zones', 'SELECT'),
     -- Only the worker reads secrets. It creates none, and writes no keys, tasks or routines.
     ('routines_worker', 'routines.schema_migrations', 'SELECT'),
     ('routines_worker', 'routines.role_grants', 'SELECT'),
@@ -3002,6 +3783,8 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_reader', 'routines.routine_details', 'SELECT'),
     ('routines_reader', 'routines.trajectory_details', 'SELECT'),
     ('routines_reader', 'routines.deleted_tasks', 'SELECT'),
+    ('routines_reader', 'routines.time_zones', 'SELECT'),
+    ('routines_reader', 'routines.slot_moves', 'SELECT'),
     ('routines_reader', 'routines.run_events', 'SELECT'),
     ('routines_reader', 'routines.limited_runs', 'SELECT'),
     ('routines_reader', 'routines.wakeups', 'SELECT'),
@@ -3114,12 +3897,20 @@ END $$;
 CREATE FUNCTION routines.slots_between(cadence routines.cadence, from_time timestamptz, until_time timestamptz)
 RETURNS SETOF timestamptz LANGUAGE plpgsql IMMUTABLE ROWS 100 AS $$
 DECLARE
-    slot timestamptz := routines.next_fire(cadence, from_time - interval '1 microsecond');
+    slot timestamptz;
     -- Hours and not days, whose length depends on the session's time zone.
     step interval := CASE (cadence).type WHEN 'hourly' THEN interval '1 hour' WHEN 'daily' THEN interval '24 hours'
                      WHEN 'weekly' THEN interval '168 hours' END;
 BEGIN
-    IF step IS NOT NULL THEN
+    IF (cadence).type = 'cron' THEN
+        RETURN QUERY SELECT moment FROM routines.cron_slots(
+            routines.cron_rules((cadence).expression), routines.clocks_of((cadence).timezone),
+            greatest(from_time, (cadence).starts_at) - interval '1 microsecond',
+            least(until_time - interval '1 microsecond', (cadence).ends_at)) AS moment ORDER BY moment;
+        RETURN;
+    END IF;
+    slot := routines.next_fire(cadence, from_time - interval '1 microsecond');
+    IF step IS NOT NULL AND (cadence).ends_at IS NULL THEN
         RETURN QUERY SELECT generate_series(slot, until_time - interval '1 microsecond', step);
         RETURN;
     END IF;
@@ -3235,7 +4026,7 @@ CREATE FUNCTION routines.quiet_minutes(
         -- Across midnight it would be another day, and half an hour away is as far as an hour goes.
         WHERE CASE (wish).type WHEN 'hourly' THEN away > -30 AND away <= 30 ELSE minute BETWEEN 0 AND 1439 END
     )
-    SELECT to_jsonb(near.cadence), away, coalesce(max(load.slots), 0)
+    SELECT routines.cadence_to_json(near.cadence), away, coalesce(max(load.slots), 0)
     FROM near
     CROSS JOIN LATERAL routines.slots_between(near.cadence, clock, clock + interval '8 days') AS own
     LEFT JOIN load ON load.slot = own

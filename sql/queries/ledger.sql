@@ -4,27 +4,34 @@
 -- Newest slot first. A slot has one outcome, so the slot alone is the cursor: `before` is the last slot of the previous page.
 -- `outcome` is started, skipped or a reason. Spans are included if they touch [since, until).
 -- Same as the view occurrences, but it reads a page from each table by its index; the view would sort all slots.
-(SELECT scheduled_for, scheduled_for AS last_scheduled_for, 1::bigint AS slot_count, 'started' AS outcome, NULL AS reason,
-        id AS trajectory_id, NULL::bigint AS blocking_trajectory_id, NULL AS detail, created_at AS recorded_at,
-        extract(epoch FROM created_at - scheduled_for)::float8 AS delay_seconds, status, error
- FROM routines.trajectories
- WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
-   AND triggered_by_routine_id = %(routine_id)s::bigint AND scheduled_for IS NOT NULL
-   AND coalesce(%(outcome)s::text, 'started') = 'started'
-   AND scheduled_for >= coalesce(%(since)s::timestamptz, '-infinity')
-   AND scheduled_for < least(%(until)s::timestamptz, %(before)s::timestamptz, 'infinity')
- ORDER BY scheduled_for DESC LIMIT %(page_size)s::integer)
-UNION ALL
-(SELECT scheduled_for, last_scheduled_for, slot_count, 'skipped', reason, NULL, blocking_trajectory_id, detail, recorded_at,
-        extract(epoch FROM recorded_at - last_scheduled_for)::float8, NULL, NULL
- FROM routines.skips
- WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND routine_id = %(routine_id)s::bigint
-   AND coalesce(%(outcome)s::text, 'skipped') IN ('skipped', reason)
-   AND last_scheduled_for >= coalesce(%(since)s::timestamptz, '-infinity')
-   AND scheduled_for < least(%(until)s::timestamptz, %(before)s::timestamptz, 'infinity')
- ORDER BY scheduled_for DESC LIMIT %(page_size)s::integer)
-ORDER BY scheduled_for DESC
-LIMIT %(page_size)s::integer;
+-- local_time and dst by the cadence that the routine has today, and only if that is read in a time zone.
+SELECT page.*, routines.local_time_of(cadence, scheduled_for) AS local_time,
+       CASE WHEN page.slot_count = 1 THEN routines.dst_of(cadence, scheduled_for) END AS dst
+FROM (
+    (SELECT scheduled_for, scheduled_for AS last_scheduled_for, 1::bigint AS slot_count, 'started' AS outcome, NULL AS reason,
+            id AS trajectory_id, NULL::bigint AS blocking_trajectory_id, NULL AS detail, created_at AS recorded_at,
+            extract(epoch FROM created_at - scheduled_for)::float8 AS delay_seconds, status, error
+     FROM routines.trajectories
+     WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
+       AND triggered_by_routine_id = %(routine_id)s::bigint AND scheduled_for IS NOT NULL
+       AND coalesce(%(outcome)s::text, 'started') = 'started'
+       AND scheduled_for >= coalesce(%(since)s::timestamptz, '-infinity')
+       AND scheduled_for < least(%(until)s::timestamptz, %(before)s::timestamptz, 'infinity')
+     ORDER BY scheduled_for DESC LIMIT %(page_size)s::integer)
+    UNION ALL
+    (SELECT scheduled_for, last_scheduled_for, slot_count, 'skipped', reason, NULL, blocking_trajectory_id, detail, recorded_at,
+            extract(epoch FROM recorded_at - last_scheduled_for)::float8, NULL, NULL
+     FROM routines.skips
+     WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND routine_id = %(routine_id)s::bigint
+       AND coalesce(%(outcome)s::text, 'skipped') IN ('skipped', reason)
+       AND last_scheduled_for >= coalesce(%(since)s::timestamptz, '-infinity')
+       AND scheduled_for < least(%(until)s::timestamptz, %(before)s::timestamptz, 'infinity')
+     ORDER BY scheduled_for DESC LIMIT %(page_size)s::integer)
+    ORDER BY scheduled_for DESC
+    LIMIT %(page_size)s::integer
+) AS page
+LEFT JOIN (SELECT routines.cadence_of(routines) AS cadence FROM routines.routines WHERE id = %(routine_id)s::bigint) AS routine ON true
+ORDER BY scheduled_for DESC;
 
 -- name: latest_outcomes
 -- The newest `slots` rows of the ledger of each of these routines, and its newest run-now run, by id and newest first; one row
@@ -81,5 +88,5 @@ LIMIT %(slot_limit)s::integer;
 
 -- name: preview
 -- Coming slots of a cadence that is not saved. A null `after` means now().
-SELECT slot FROM routines.next_slots(routines.cadence_from_json(%(cadence)s::jsonb), coalesce(%(after)s::timestamptz, now()),
-                                     %(slot_limit)s::integer) AS slot;
+SELECT slot FROM routines.preview_slots(routines.cadence_from_json(%(cadence)s::jsonb), coalesce(%(after)s::timestamptz, now()),
+                                        %(slot_limit)s::integer) AS slot;

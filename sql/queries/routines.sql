@@ -20,12 +20,13 @@ WITH task AS (
 ),
 made AS (
     INSERT INTO routines.routines (
-        id, collection_id, task_id, name, cadence_type, hour_utc, minute_utc, day_of_week, init_params_overrides,
-        secret_refs, webhook_url, webhook_secret_id, paused, catchup_window_seconds)
+        id, collection_id, task_id, name, cadence_type, hour_utc, minute_utc, day_of_week, expression, timezone, every_minutes, anchor,
+        once_at, starts_at, ends_at, init_params_overrides, secret_refs, webhook_url, webhook_secret_id, paused, catchup_window_seconds)
     OVERRIDING SYSTEM VALUE
     SELECT coalesce(%(id)s::bigint, nextval(pg_get_serial_sequence('routines.routines', 'id'))),
            collection_id, task.id, %(name)s::text, cadence.type, cadence.hour_utc, cadence.minute_utc, cadence.day_of_week,
-           %(init_params_overrides)s::jsonb, %(secret_refs)s::jsonb,
+           cadence.expression, cadence.timezone, cadence.every_minutes, cadence.anchor, cadence.at, %(starts_at)s::timestamptz,
+           %(ends_at)s::timestamptz, %(init_params_overrides)s::jsonb, %(secret_refs)s::jsonb,
            %(webhook_url)s::text, %(webhook_secret_id)s::uuid, %(paused)s::boolean,
            %(catchup_window_seconds)s::integer
     FROM task, routines.cadence_from_json(%(cadence)s::jsonb) AS cadence
@@ -47,8 +48,9 @@ SELECT id FROM made;
 WITH patched AS (
     UPDATE routines.routines AS routine
     SET name = coalesce(%(name)s::text, routine.name),
-        (cadence_type, hour_utc, minute_utc, day_of_week) = (
-            SELECT new.type, new.hour_utc, new.minute_utc, new.day_of_week
+        (cadence_type, hour_utc, minute_utc, day_of_week, expression, timezone, every_minutes, anchor, once_at) = (
+            SELECT new.type, new.hour_utc, new.minute_utc, new.day_of_week, new.expression, new.timezone, new.every_minutes,
+                   new.anchor, new.at
             FROM routines.cadence_from_json(coalesce(%(cadence)s::jsonb, to_jsonb(routines.cadence_of(routine)))) AS new),
         init_params_overrides = coalesce(%(init_params_overrides)s::jsonb, init_params_overrides),
         secret_refs = CASE WHEN %(secret_refs)s::jsonb IS NULL THEN secret_refs
@@ -61,7 +63,9 @@ WITH patched AS (
         paused_until = CASE WHEN %(sets_paused_until)s::boolean THEN %(paused_until)s::timestamptz ELSE paused_until END,
         paused_note = CASE WHEN %(sets_paused_note)s::boolean THEN %(paused_note)s::text ELSE paused_note END,
         catchup_window_seconds = CASE WHEN %(sets_catchup_window)s::boolean THEN %(catchup_window_seconds)s::integer
-                                 ELSE catchup_window_seconds END
+                                 ELSE catchup_window_seconds END,
+        starts_at = CASE WHEN %(sets_starts_at)s::boolean THEN %(starts_at)s::timestamptz ELSE starts_at END,
+        ends_at = CASE WHEN %(sets_ends_at)s::boolean THEN %(ends_at)s::timestamptz ELSE ends_at END
     FROM routines.tasks
     JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
     JOIN routines.routine_names ON routine_names.task_id = tasks.id
@@ -88,7 +92,7 @@ SELECT id FROM patched;
 -- name: find_routine
 SELECT id, name, task_name, collection_name, cadence, init_params_overrides,
        secret_names, webhook_url, has_webhook_secret, paused, last_run_at, next_run_at, overlap_policy, undeclared_keys,
-       catchup_window_seconds, paused_reason, paused_until, paused_note
+       catchup_window_seconds, paused_reason, paused_until, paused_note, starts_at, ends_at
 FROM routines.routine_details
 WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
   AND task_name = %(task)s::text AND name = %(name)s::text;
@@ -99,7 +103,7 @@ WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.ca
 -- `page_bytes`, with is_cut in its last row.
 SELECT id, name, task_name, collection_name, cadence, init_params_overrides, secret_names, webhook_url, has_webhook_secret, paused,
        last_run_at, next_run_at, overlap_policy, undeclared_keys, catchup_window_seconds, paused_reason,
-       paused_until, paused_note, has_next AND total >= %(page_bytes)s::bigint AS is_cut
+       paused_until, paused_note, starts_at, ends_at, has_next AND total >= %(page_bytes)s::bigint AS is_cut
 FROM (
     SELECT *, sum(size) OVER (ORDER BY task_name, name) AS total,
            lead(id) OVER (ORDER BY task_name, name) IS NOT NULL AS has_next
@@ -115,7 +119,7 @@ FROM (
         CROSS JOIN LATERAL (
             SELECT id, name, task_name, collection_name, cadence, init_params_overrides, secret_names, webhook_url,
                    has_webhook_secret, paused, last_run_at, next_run_at, overlap_policy, undeclared_keys, catchup_window_seconds,
-                   paused_reason, paused_until, paused_note
+                   paused_reason, paused_until, paused_note, starts_at, ends_at
             FROM routines.routine_details
             WHERE task_id = task.id
               AND (%(after_task)s::text IS NULL OR task.name > %(after_task)s::text OR name > %(after_name)s::text)

@@ -2,8 +2,8 @@
 
 -- name: seconds_until_due
 -- How long to sleep: until the earliest slot or the earliest end of a pause, at most until the next whole second, by the
--- database's clock; 0 if a routine is due or a pause is over. Slots are whole minutes, so the ticker cannot oversleep the slot of
--- a new routine.
+-- database's clock; 0 if a routine is due or a pause is over. Nearly all slots are whole minutes, so the ticker does not oversleep
+-- the slot of a new routine.
 -- `set_aside` lists routines that this ticker ignores for a while because their strike could not be recorded. `beyond_due`
 -- ignores due routines and ended pauses, for when other tickers hold them.
 WITH clock AS MATERIALIZED (SELECT clock_timestamp() AS now),
@@ -65,14 +65,15 @@ claimed AS MATERIALIZED (
            webhook_url, webhook_secret_id, catchup_window_seconds, settled_until,
            -- A settled slot is not settled again, whatever a person set next_run_at to.
            CASE WHEN next_run_at <= settled_until
-                THEN routines.next_fire(routines.cadence_of(routines), settled_until)
+                THEN routines.next_slot_of(routines, settled_until)
                 ELSE next_run_at END AS first_slot,
            -- Earlier than that only if a person set next_run_at past slots without outcome.
-           routines.next_fire(routines.cadence_of(routines), coalesce(settled_until, created_at)) AS first_passed,
+           routines.next_slot_of(routines, coalesce(settled_until, created_at)) AS first_passed,
            -- The newest slot; or next_run_at itself if a person set it to a time between two slots.
-           greatest(next_run_at, routines.latest_slot(routines.cadence_of(routines), coalesce(%(now)s::timestamptz, now()))) AS slot,
-           -- From now on and not from the slot, because the slots between have their outcome; on the cadence's grid, so no drift.
-           routines.next_fire(routines.cadence_of(routines), coalesce(%(now)s::timestamptz, now())) AS next_slot,
+           greatest(next_run_at, routines.latest_slot_of(routines, coalesce(%(now)s::timestamptz, now()))) AS slot,
+           -- From now on and not from the slot, because the slots between have their outcome; on the cadence's grid, so no drift. Null
+           -- if no slot is left.
+           routines.next_slot_of(routines, coalesce(%(now)s::timestamptz, now())) AS next_slot,
            coalesce(%(now)s::timestamptz, now()) AS now
     FROM routines.routines
     WHERE next_run_at <= coalesce(%(now)s::timestamptz, now())
@@ -176,6 +177,9 @@ skipped AS (
 advanced AS (
     UPDATE routines.routines
     SET next_run_at = answered.next_slot,
+        -- Once the last slot of the window is next, the fire of that slot would have to compute.
+        upcoming = CASE WHEN answered.next_slot >= upcoming[cardinality(upcoming)]
+                        THEN routines.slot_window(routines.cadence_of(routines), answered.now) ELSE upcoming END,
         settled_until = greatest(answered.settled_until, answered.slot),
         last_run_at = CASE WHEN has_fired THEN answered.now ELSE routines.last_run_at END,
         strikes = CASE WHEN has_fired THEN 0 ELSE routines.strikes END

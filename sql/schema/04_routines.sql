@@ -19,7 +19,7 @@
 --   AFTER DELETE                   forget_secrets_of_deleted   deletes its ciphertexts
 --   AFTER DELETE                   keep_names_of_deleted       deletes from routine_names
 --   AFTER TRUNCATE, per statement  keep_names_of_truncated     empties routine_names
--- A fire updates next_run_at, settled_until, last_run_at and strikes only, and fires none of them.
+-- A fire updates next_run_at, upcoming, settled_until, last_run_at and strikes only, and fires none of them.
 --
 -- Names have their index in routine_names. Why: docs/decisions/0013.
 CREATE TABLE routines.routines (
@@ -28,11 +28,19 @@ CREATE TABLE routines.routines (
     task_id                bigint NOT NULL,
     name                   routines.slug NOT NULL,
     cadence_type           text NOT NULL CONSTRAINT routines_cadence_type_is_known
-                           CHECK (cadence_type IN ('manual', 'hourly', 'daily', 'weekdays', 'weekly')),
+                           CHECK (cadence_type IN ('manual', 'hourly', 'daily', 'weekdays', 'weekly', 'cron', 'interval', 'once')),
     hour_utc               smallint CONSTRAINT routines_hour_utc_in_range CHECK (hour_utc BETWEEN 0 AND 23),
     minute_utc             smallint NOT NULL DEFAULT 0 CONSTRAINT routines_minute_utc_in_range CHECK (minute_utc BETWEEN 0 AND 59),
     day_of_week            text CONSTRAINT routines_day_of_week_is_known
                            CHECK (day_of_week IN ('mon', 'tue', 'wed', 'thu', 'fri', 'sat', 'sun')),
+    expression             jsonb CONSTRAINT routines_expression_is_text CHECK (jsonb_typeof(expression) IN ('string', 'array')),
+    timezone               text,
+    every_minutes          integer CONSTRAINT routines_every_minutes_in_range CHECK (every_minutes BETWEEN 1 AND 525600),
+    anchor                 timestamptz CONSTRAINT routines_anchor_in_range CHECK (anchor >= '1970-01-01Z' AND anchor < '2200-01-01Z'),
+    once_at                timestamptz CONSTRAINT routines_once_at_in_range CHECK (once_at >= '1970-01-01Z' AND once_at < '2200-01-01Z'),
+    starts_at              timestamptz CONSTRAINT routines_starts_at_in_range CHECK (starts_at >= '1970-01-01Z' AND starts_at < '2200-01-01Z'),
+    ends_at                timestamptz CONSTRAINT routines_ends_at_in_range CHECK (ends_at >= '1970-01-01Z' AND ends_at < '2200-01-01Z'),
+    upcoming               timestamptz[],
     init_params_overrides  routines.json_object NOT NULL DEFAULT '{}',
     secret_refs            routines.json_object NOT NULL DEFAULT '{}',
     webhook_url            text CONSTRAINT routines_webhook_url_is_http
@@ -53,9 +61,18 @@ CREATE TABLE routines.routines (
     updated_at             timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT routines_hour_utc_fits_cadence
         CHECK ((hour_utc IS NOT NULL) = (cadence_type IN ('daily', 'weekdays', 'weekly'))),
-    CONSTRAINT routines_minute_utc_fits_cadence CHECK (cadence_type <> 'manual' OR minute_utc = 0),
+    CONSTRAINT routines_minute_utc_fits_cadence CHECK (cadence_type IN ('hourly', 'daily', 'weekdays', 'weekly') OR minute_utc = 0),
     CONSTRAINT routines_day_of_week_fits_cadence CHECK ((day_of_week IS NOT NULL) = (cadence_type = 'weekly')),
-    CONSTRAINT routines_next_run_at_fits_state CHECK ((next_run_at IS NULL) = (paused OR cadence_type = 'manual')),
+    CONSTRAINT routines_expression_fits_cadence CHECK ((expression IS NOT NULL) = (cadence_type = 'cron')),
+    CONSTRAINT routines_timezone_fits_cadence CHECK ((timezone IS NOT NULL) = (cadence_type = 'cron')),
+    CONSTRAINT routines_every_minutes_fits_cadence CHECK ((every_minutes IS NOT NULL) = (cadence_type = 'interval')),
+    CONSTRAINT routines_anchor_fits_cadence CHECK ((anchor IS NOT NULL) = (cadence_type = 'interval')),
+    CONSTRAINT routines_once_at_fits_cadence CHECK ((once_at IS NOT NULL) = (cadence_type = 'once')),
+    CONSTRAINT routines_bounds_are_ordered CHECK (starts_at <= ends_at),
+    -- Only a cadence that ends may have no next slot.
+    CONSTRAINT routines_next_run_at_fits_state CHECK (
+        CASE WHEN paused OR cadence_type = 'manual' THEN next_run_at IS NULL
+             ELSE next_run_at IS NOT NULL OR cadence_type = 'once' OR ends_at IS NOT NULL END),
     -- Reject timestamps that Python cannot represent. The ticker retries a failed batch routine by routine, and one unreadable
     -- next_run_at would keep it from all the others.
     CONSTRAINT routines_next_run_at_in_range CHECK (next_run_at >= '1970-01-01Z' AND next_run_at < '2200-01-01Z'),
@@ -71,7 +88,7 @@ CREATE TABLE routines.routines (
     -- by default. Later fires then took 10 % more CPU time.
     autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.05, vacuum_index_cleanup = on
 );
--- The tick claims from this index. Due routines are at its head; paused and manual routines are not in it.
+-- The tick claims from this index. Due routines are at its head; routines without a next slot are not in it.
 CREATE INDEX routines_next_run_at_idx ON routines.routines (next_run_at) WHERE next_run_at IS NOT NULL;
 -- Routines paused by strikes, for metrics. Nearly empty: a fire writes no row that belongs in it.
 CREATE INDEX routines_struck_idx ON routines.routines (id) WHERE paused_reason IS NOT NULL;
@@ -84,10 +101,21 @@ COMMENT ON COLUMN routines.routines.collection_id IS 'The tenant, the same as th
 COMMENT ON COLUMN routines.routines.task_id IS 'The task that it runs. A task with routines cannot be deleted: see routine_names.';
 COMMENT ON COLUMN routines.routines.name IS 'Unique in its task: see routine_names.';
 COMMENT ON COLUMN routines.routines.cadence_type IS
-    'manual, hourly, daily, weekdays (Monday to Friday) or weekly. Read the columns of the cadence as one value with routines.cadence_of(routines).';
+    'manual, hourly, daily, weekdays (Monday to Friday), weekly, cron, interval or once. Read the columns of the cadence as one value with routines.cadence_of(routines).';
 COMMENT ON COLUMN routines.routines.hour_utc IS '0-23, required for daily, weekdays and weekly; null otherwise.';
-COMMENT ON COLUMN routines.routines.minute_utc IS '0-59, for hourly the minute of the hour; 0 for manual.';
+COMMENT ON COLUMN routines.routines.minute_utc IS '0-59, for hourly the minute of the hour; 0 for types that do not take it.';
 COMMENT ON COLUMN routines.routines.day_of_week IS 'mon to sun, required for weekly; null otherwise.';
+COMMENT ON COLUMN routines.routines.expression IS
+    'Required for cron: a JSON string, or an array of up to 10, for example ''"30 9 * * mon-fri"''; null otherwise.';
+COMMENT ON COLUMN routines.routines.timezone IS 'For cron: the IANA name of its time zone; UTC if it is not given; null otherwise.';
+COMMENT ON COLUMN routines.routines.every_minutes IS 'Required for interval: 1-525600; null otherwise.';
+COMMENT ON COLUMN routines.routines.anchor IS
+    'For interval: one of its slots, earlier or later than now; the minute of its creation if it is not given; null otherwise.';
+COMMENT ON COLUMN routines.routines.once_at IS 'Required for once: its only slot; null otherwise.';
+COMMENT ON COLUMN routines.routines.starts_at IS 'No slot is earlier; null for no bound.';
+COMMENT ON COLUMN routines.routines.ends_at IS 'No slot is later; null for no bound.';
+COMMENT ON COLUMN routines.routines.upcoming IS
+    'Slots around the present, from which the tick reads; null for a cadence that it computes at no cost. Maintained by a trigger and the tick: see slot_window.';
 COMMENT ON COLUMN routines.routines.init_params_overrides IS
     'Merged over the task''s init_params when it fires, key by key at the top level.';
 COMMENT ON COLUMN routines.routines.secret_refs IS 'Secret params: their names, with the ids of their ciphertexts in secrets.';
@@ -106,7 +134,7 @@ COMMENT ON COLUMN routines.routines.overlap_policy IS
 COMMENT ON COLUMN routines.routines.catchup_window_seconds IS
     'The age up to which a missed slot still fires after an outage; 0 to never catch up; null for the default of its cadence.';
 COMMENT ON COLUMN routines.routines.next_run_at IS
-    'The next slot that fires; null while paused, and for manual. A trigger maintains it and the tick advances it. Setting it forward by hand passes over the slots before it: they are recorded as missed. Setting it back fires no slot a second time.';
+    'The next slot that fires; null while paused, for manual, and once no slot is left. A trigger maintains it and the tick advances it. Setting it forward by hand passes over the slots before it: they are recorded as missed. Setting it back fires no slot a second time.';
 COMMENT ON COLUMN routines.routines.settled_until IS
     'Every slot up to here has its outcome and never gets another, whatever next_run_at is set to; null if no slot since created_at has one.';
 COMMENT ON COLUMN routines.routines.last_run_at IS 'When it last started a run, on schedule or by run-now; null if never.';
@@ -117,9 +145,48 @@ SELECT routines.protect('routines.routines');
 -- The only place that turns the columns of a cadence into a value. Plain SQL, so that it disappears from query plans.
 CREATE FUNCTION routines.cadence_of(routine routines.routines) RETURNS routines.cadence
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN ROW((routine).cadence_type, (routine).hour_utc, (routine).minute_utc, (routine).day_of_week)::routines.cadence;
+RETURN ROW((routine).cadence_type, (routine).hour_utc, (routine).minute_utc, (routine).day_of_week, (routine).expression,
+           (routine).timezone, (routine).every_minutes, (routine).anchor, (routine).once_at, (routine).starts_at,
+           (routine).ends_at)::routines.cadence;
 COMMENT ON FUNCTION routines.cadence_of IS
     'The cadence of a routine. Try: SELECT routines.next_fire(routines.cadence_of(routines), now()) FROM routines.routines;';
+
+-- Plain SQL as well. width_bucket counts the slots of the window that are not later than a time.
+CREATE FUNCTION routines.next_slot_of(routine routines.routines, after timestamptz) RETURNS timestamptz
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN nullif(coalesce(
+    CASE WHEN after >= (routine).upcoming[1] THEN (routine).upcoming[width_bucket(after, (routine).upcoming) + 1] END,
+    routines.next_fire(routines.cadence_of(routine), after)), 'infinity');
+COMMENT ON FUNCTION routines.next_slot_of IS
+    'The first slot of a routine strictly later than `after`: what next_fire returns, from `upcoming` where that reaches.';
+
+CREATE FUNCTION routines.latest_slot_of(routine routines.routines, until timestamptz) RETURNS timestamptz
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN nullif(coalesce(
+    CASE WHEN until < (routine).upcoming[cardinality((routine).upcoming)]
+         THEN (routine).upcoming[width_bucket(until, (routine).upcoming)] END,
+    routines.latest_slot(routines.cadence_of(routine), until)), '-infinity');
+COMMENT ON FUNCTION routines.latest_slot_of IS
+    'The last slot of a routine at or before `until`: what latest_slot returns, from `upcoming` where that reaches.';
+
+CREATE FUNCTION routines.first_moved_slot(routine routines.routines, OUT kept timestamptz, OUT computed timestamptz)
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    kept_slots     timestamptz[] := ARRAY(SELECT slot FROM unnest((routine).upcoming) AS slot
+                                          WHERE slot > now() AND slot < 'infinity' ORDER BY slot);
+    computed_slots timestamptz[] := ARRAY(SELECT routines.next_slots(
+        routines.cadence_of(routine), now(), greatest(cardinality(kept_slots), 1)));
+BEGIN
+    FOR position IN 1 .. greatest(cardinality(kept_slots), cardinality(computed_slots)) LOOP
+        kept := kept_slots[position];
+        computed := computed_slots[position];
+        IF kept IS DISTINCT FROM computed AND kept IS NOT NULL THEN
+            RETURN;
+        END IF;
+    END LOOP;
+    kept := NULL;
+    computed := NULL;
+END $$;
+COMMENT ON FUNCTION routines.first_moved_slot IS
+    'The first coming slot in `upcoming` that the cadence does not have, with the slot in its place; null if there is none. Only new time zone data makes one.';
 
 -- VOLATILE, so that it takes a snapshot of its own. The tick calls it once it has locked the routine, whose cadence may have been
 -- changed since the tick began.
@@ -147,19 +214,23 @@ BEGIN
         RAISE EXCEPTION 'paused_until must be in the future, but it is % and now is %', NEW.paused_until, now()
             USING ERRCODE = 'check_violation', CONSTRAINT = 'routines_paused_until_in_future';
     END IF;
+    SELECT timezone, anchor INTO NEW.timezone, NEW.anchor FROM routines.with_defaults(routines.cadence_of(NEW), NEW.created_at);
     IF TG_OP = 'UPDATE'
        AND (routines.cadence_of(NEW), NEW.paused) IS NOT DISTINCT FROM (routines.cadence_of(OLD), OLD.paused) THEN
         RETURN NEW;
     END IF;
+    PERFORM routines.check_cadence(routines.cadence_of(NEW));
     IF NEW.paused THEN
         NEW.next_run_at := NULL;
+        NEW.upcoming := NULL;
         NEW.paused_at := coalesce(NEW.paused_at, now());
     ELSE
+        NEW.upcoming := routines.slot_window(routines.cadence_of(NEW), now());
         NEW.next_run_at := CASE
             WHEN TG_OP = 'UPDATE' AND OLD.paused_until <= now()
                  AND routines.cadence_of(NEW) IS NOT DISTINCT FROM routines.cadence_of(OLD)
                 THEN routines.slot_after_pause(OLD)
-            ELSE routines.next_fire(routines.cadence_of(NEW), now()) END;
+            ELSE routines.next_slot_of(NEW, now()) END;
         NEW.paused_at := NULL;
         NEW.paused_reason := NULL;
         NEW.strikes := 0;
@@ -167,10 +238,11 @@ BEGIN
     RETURN NEW;
 END $$;
 COMMENT ON FUNCTION routines.keep_next_run_at IS
-    'Keeps next_run_at correct when cadence or paused changes. Resuming computes from now, or from the end of the pause if that has passed: nothing that fell in the pause is caught up.';
+    'Keeps next_run_at correct when cadence or paused changes, and fills in the defaults of a cadence. Resuming computes from now, or from the end of the pause if that has passed: nothing that fell in the pause is caught up.';
 CREATE TRIGGER keep_next_run_at
-    BEFORE INSERT OR UPDATE OF name, cadence_type, hour_utc, minute_utc, day_of_week, paused, paused_until, paused_note,
-        init_params_overrides, secret_refs, webhook_url, webhook_secret_id ON routines.routines
+    BEFORE INSERT OR UPDATE OF name, cadence_type, hour_utc, minute_utc, day_of_week, expression, timezone, every_minutes, anchor,
+        once_at, starts_at, ends_at, paused, paused_until, paused_note, init_params_overrides, secret_refs, webhook_url,
+        webhook_secret_id ON routines.routines
     FOR EACH ROW EXECUTE FUNCTION routines.keep_next_run_at();
 
 ------------------------------------------------------------------------------------- slots that no tick will see
@@ -279,7 +351,8 @@ END $$;
 COMMENT ON FUNCTION routines.settle_slots IS
     'Records the outcome of slots that no tick will see: those that were due or passed over when a person paused, changed or deleted the routine, and those that fell in a pause, once it ends.';
 CREATE TRIGGER settle_slots
-    BEFORE UPDATE OF cadence_type, hour_utc, minute_utc, day_of_week, paused ON routines.routines
+    BEFORE UPDATE OF cadence_type, hour_utc, minute_utc, day_of_week, expression, timezone, every_minutes, anchor, once_at, starts_at,
+        ends_at, paused ON routines.routines
     FOR EACH ROW WHEN ((routines.cadence_of(OLD), OLD.paused) IS DISTINCT FROM (routines.cadence_of(NEW), NEW.paused))
     EXECUTE FUNCTION routines.settle_slots();
 CREATE TRIGGER settle_slots_of_deleted BEFORE DELETE ON routines.routines

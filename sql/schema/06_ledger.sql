@@ -35,6 +35,28 @@ COMMENT ON COLUMN routines.skips.detail IS
 COMMENT ON COLUMN routines.skips.recorded_at IS 'When the tick decided.';
 SELECT routines.protect('routines.skips');
 
+-- No triggers. No foreign keys: history outlives the routine.
+CREATE TABLE routines.slot_moves (
+    id            bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT slot_moves_pkey PRIMARY KEY,
+    collection_id bigint NOT NULL,
+    routine_id    bigint NOT NULL,
+    moved_from    timestamptz NOT NULL,
+    moved_to      timestamptz NOT NULL,
+    timezone      text NOT NULL,
+    moved_at      timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT slot_moves_slot_key UNIQUE (routine_id, moved_from, moved_at)
+);
+COMMENT ON TABLE  routines.slot_moves IS
+    'The next slots that `routines recompute` has moved, because the server has newer time zone data than when they were computed.';
+COMMENT ON COLUMN routines.slot_moves.id IS 'Database id.';
+COMMENT ON COLUMN routines.slot_moves.collection_id IS 'The tenant.';
+COMMENT ON COLUMN routines.slot_moves.routine_id IS 'The routine, which may have been deleted.';
+COMMENT ON COLUMN routines.slot_moves.moved_from IS 'The slot that was expected.';
+COMMENT ON COLUMN routines.slot_moves.moved_to IS 'The slot in its place.';
+COMMENT ON COLUMN routines.slot_moves.timezone IS 'The time zone whose rules have changed.';
+COMMENT ON COLUMN routines.slot_moves.moved_at IS 'When it was moved.';
+SELECT routines.protect('routines.slot_moves');
+
 -- No triggers.
 CREATE TABLE routines.retention (
     what          text CONSTRAINT retention_pkey PRIMARY KEY

@@ -4,10 +4,10 @@
 ----------------------------------------------------------------------------------------------------- as the API shows it
 CREATE VIEW routines.routine_details WITH (security_invoker = true) AS
     SELECT routines.id, routine_names.collection_id, routine_names.task_id, routine_names.name, tasks.name AS task_name,
-           collections.name AS collection_name, to_jsonb(routines.cadence_of(routines)) AS cadence,
+           collections.name AS collection_name, routines.cadence_to_json(routines.cadence_of(routines)) AS cadence,
            init_params_overrides, ARRAY(SELECT jsonb_object_keys(secret_refs) ORDER BY 1) AS secret_names, webhook_url,
            webhook_secret_id IS NOT NULL AS has_webhook_secret, paused, paused_reason, last_run_at, next_run_at, overlap_policy,
-           catchup_window_seconds, paused_until, paused_note,
+           catchup_window_seconds, paused_until, paused_note, starts_at, ends_at,
            ARRAY(SELECT key FROM jsonb_object_keys(init_params_overrides) AS key
                  WHERE NOT task_versions.init_params ? key ORDER BY key) AS undeclared_keys
     FROM routines.routine_names
@@ -23,7 +23,7 @@ COMMENT ON COLUMN routines.routine_details.task_id IS 'The task.';
 COMMENT ON COLUMN routines.routine_details.name IS 'Unique in its task.';
 COMMENT ON COLUMN routines.routine_details.task_name IS 'The {task} of its path.';
 COMMENT ON COLUMN routines.routine_details.collection_name IS 'The {collection} of its path.';
-COMMENT ON COLUMN routines.routine_details.cadence IS 'A JSON object with the fields of the type routines.cadence.';
+COMMENT ON COLUMN routines.routine_details.cadence IS 'A JSON object with the fields of the type routines.cadence that it has.';
 COMMENT ON COLUMN routines.routine_details.init_params_overrides IS 'Merged over the task''s init_params when it fires.';
 COMMENT ON COLUMN routines.routine_details.secret_names IS 'The names of its secret params.';
 COMMENT ON COLUMN routines.routine_details.webhook_url IS 'Receives a webhook when a run has ended; null for none.';
@@ -33,8 +33,10 @@ COMMENT ON COLUMN routines.routine_details.paused_reason IS 'Why the scheduler p
 COMMENT ON COLUMN routines.routine_details.paused_until IS 'When the pause ends by itself; null if it does not.';
 COMMENT ON COLUMN routines.routine_details.paused_note IS 'What a person noted about the pause; null for nothing.';
 COMMENT ON COLUMN routines.routine_details.last_run_at IS 'When it last started a run; null if never.';
-COMMENT ON COLUMN routines.routine_details.next_run_at IS 'The next slot that fires; null while paused, and for manual.';
+COMMENT ON COLUMN routines.routine_details.next_run_at IS 'The next slot that fires; null while paused, for manual, and once no slot is left.';
 COMMENT ON COLUMN routines.routine_details.overlap_policy IS 'skip.';
+COMMENT ON COLUMN routines.routine_details.starts_at IS 'No slot is earlier; null for no bound.';
+COMMENT ON COLUMN routines.routine_details.ends_at IS 'No slot is later; null for no bound.';
 COMMENT ON COLUMN routines.routine_details.undeclared_keys IS 'Override keys that the task''s current version does not declare.';
 COMMENT ON COLUMN routines.routine_details.catchup_window_seconds IS
     'The age up to which a missed slot still fires after an outage; 0 to never catch up; null for the default of its cadence.';
@@ -318,8 +320,14 @@ CREATE FUNCTION routines.explain_time(
            ELSE 'No slot: ' || CASE
                WHEN facts.cadence_type = 'manual' THEN 'the routine is manual and has none.'
                WHEN is_slot_of_cadence THEN 'the routine had a different cadence then.'
-               ELSE coalesce('the next is ' || routines.utc(next_slot), 'none is coming (' || pause || ')') || '.' END
-           END,
+               ELSE coalesce((SELECT format('it was moved to %s, since the rules of %s have changed; recorded %s', routines.utc(moved_to),
+                                            timezone, routines.utc(moved_at))
+                              FROM routines.slot_moves WHERE routine_id = of_routine AND moved_from = at
+                                AND (of_collection IS NULL OR collection_id = of_collection) ORDER BY moved_at DESC LIMIT 1),
+                             'the next is ' || routines.utc(next_slot), 'none is coming (' || pause || ')', 'none is coming') || '.' END
+           END || coalesce(' ' || CASE WHEN is_slot_of_cadence THEN (
+               SELECT routines.clock_note(routines.cadence_of(routines), at, kind NOT IN ('future', 'paused_in_future', 'passed_over'))
+               FROM routines.routines WHERE id = of_routine) END, ''),
            facts.*
     FROM facts, LATERAL (
         SELECT routines.pause_in_words(paused_reason, paused_at, paused_until, paused_note) AS pause) AS present;
@@ -353,14 +361,16 @@ $$;
 COMMENT ON FUNCTION routines.why IS
     'Why a routine ran or did not run at a time, by default at its newest slot. Try: SELECT routines.why(''demo/hello/every-hour'', now() - interval ''1 day'');';
 
-CREATE FUNCTION routines.next(routine text, slot_limit integer DEFAULT 10) RETURNS SETOF timestamptz LANGUAGE sql STABLE AS $$
-    SELECT slot
-    FROM routines.routines, coalesce(next_run_at, routines.slot_after_pause(routines)) AS first_slot, routines.next_slots(
-        routines.cadence_of(routines), greatest(now(), first_slot - interval '1 microsecond'), slot_limit) AS slot
-    WHERE id = routines.routine_id(routine) AND first_slot IS NOT NULL;
+CREATE FUNCTION routines.next(routine text, slot_limit integer DEFAULT 10)
+RETURNS TABLE (slot timestamptz, utc text, local_time text, dst text) LANGUAGE sql STABLE AS $$
+    SELECT slot, routines.utc(slot), routines.local_time_of(cadence, slot), routines.dst_of(cadence, slot)
+    FROM (SELECT routines.cadence_of(routines) AS cadence, coalesce(next_run_at, routines.slot_after_pause(routines)) AS first_slot
+          FROM routines.routines WHERE id = routines.routine_id(routine)) AS found,
+         routines.next_slots(cadence, greatest(now(), first_slot - interval '1 microsecond'), slot_limit) AS slot
+    WHERE first_slot IS NOT NULL;
 $$;
 COMMENT ON FUNCTION routines.next IS
-    'The coming slots of a routine; while it is paused, those after the end of the pause, or no rows if it has no end. Try: SELECT routines.next(''demo/hello/every-hour'', 3);';
+    'The coming slots of a routine, in UTC and, for cron, in local time; while it is paused, those after the end of the pause, or no rows if it has no end. Try: SELECT * FROM routines.next(''demo/hello/every-hour'', 3);';
 
 ----------------------------------------------------------------------------------------------------------- at a glance
 CREATE VIEW routines.routine_status WITH (security_invoker = true) AS
@@ -370,6 +380,7 @@ CREATE VIEW routines.routine_status WITH (security_invoker = true) AS
                 WHEN paused AND paused_reason IS NOT NULL THEN 'paused by the scheduler'
                 WHEN paused THEN 'paused'
                 WHEN cadence_type = 'manual' THEN 'manual'
+                WHEN next_run_at IS NULL THEN 'ended'
                 WHEN next_run_at <= now() THEN 'due'
                 ELSE 'scheduled' END AS state,
            next_run_at, last.scheduled_for AS last_slot, last.outcome AS last_outcome, last_run_at,
@@ -393,9 +404,9 @@ CREATE VIEW routines.routine_status WITH (security_invoker = true) AS
 COMMENT ON VIEW routines.routine_status IS
     'The state of each routine. To list problems: SELECT * FROM routines.routine_status WHERE last_outcome NOT IN (''completed'', ''running'', ''pending'') OR state = ''due'';';
 COMMENT ON COLUMN routines.routine_status.routine IS 'collection/task/name, as the functions why() and next() take it.';
-COMMENT ON COLUMN routines.routine_status.cadence IS 'When its slots fall, UTC.';
-COMMENT ON COLUMN routines.routine_status.state IS 'scheduled; due (a slot, or the end of a pause, waits for a ticker); paused; paused by the scheduler (after three strikes); manual.';
-COMMENT ON COLUMN routines.routine_status.next_run_at IS 'The next slot that fires; null while paused, and for manual.';
+COMMENT ON COLUMN routines.routine_status.cadence IS 'When its slots fall; in UTC unless it names a time zone.';
+COMMENT ON COLUMN routines.routine_status.state IS 'scheduled; due (a slot, or the end of a pause, waits for a ticker); paused; paused by the scheduler (after three strikes); manual; ended (no slot is left).';
+COMMENT ON COLUMN routines.routine_status.next_run_at IS 'The next slot that fires; null while paused, for manual, and once no slot is left.';
 COMMENT ON COLUMN routines.routine_status.last_slot IS 'The newest slot that has its outcome; null if there is none yet.';
 COMMENT ON COLUMN routines.routine_status.last_outcome IS 'The status of that slot''s run, or the reason why the slot was skipped.';
 COMMENT ON COLUMN routines.routine_status.last_run_at IS 'When it last started a run, on schedule or by run-now.';

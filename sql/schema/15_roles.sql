@@ -29,6 +29,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_api', 'routines.task_versions', 'SELECT, INSERT'),
     ('routines_api', 'routines.routine_names', 'SELECT'),
     ('routines_api', 'routines.routines', 'SELECT, INSERT, DELETE, UPDATE (name, cadence_type, hour_utc, minute_utc, day_of_week, '
+        'expression, timezone, every_minutes, anchor, once_at, starts_at, ends_at, '
         'init_params_overrides, secret_refs, webhook_url, webhook_secret_id, paused, paused_until, paused_note, catchup_window_seconds, last_run_at)'),
     ('routines_api', 'routines.secrets', 'SELECT (id, collection_id, kind, field, owner, key_id, created_at), INSERT'),
     ('routines_api', 'routines.trajectories', 'SELECT, INSERT, UPDATE (status, fence, error, labels, ended_at, lease_expires_at, updated_at)'),
@@ -47,6 +48,8 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_api', 'routines.run_events', 'SELECT'),
     ('routines_api', 'routines.webhook_endpoints', 'SELECT'),
     ('routines_api', 'routines.retention', 'SELECT'),
+    ('routines_api', 'routines.time_zones', 'SELECT'),
+    ('routines_api', 'routines.slot_moves', 'SELECT'),
     ('routines_api', 'FUNCTION routines.metrics_of_routines(integer)', 'EXECUTE'),
     ('routines_api', 'FUNCTION routines.metrics_of_skips(integer)', 'EXECUTE'),
     ('routines_api', 'FUNCTION routines.metrics_of_runs(integer, integer)', 'EXECUTE'),
@@ -64,10 +67,11 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_ticker', 'routines.role_grants', 'SELECT'),
     ('routines_ticker', 'routines.tasks', 'SELECT'),
     ('routines_ticker', 'routines.task_versions', 'SELECT'),
-    ('routines_ticker', 'routines.routines', 'SELECT, UPDATE (next_run_at, settled_until, last_run_at, strikes, paused, paused_at, paused_reason)'),
+    ('routines_ticker', 'routines.routines', 'SELECT, UPDATE (next_run_at, upcoming, settled_until, last_run_at, strikes, paused, paused_at, paused_reason)'),
     ('routines_ticker', 'routines.trajectories', 'SELECT (id, collection_id, triggered_by_routine_id, scheduled_for, trigger, status, created_at, '
         'ended_at), INSERT'),
     ('routines_ticker', 'routines.skips', 'SELECT, INSERT'),
+    ('routines_ticker', 'routines.time_zones', 'SELECT'),
     -- Only the worker reads secrets. It creates none, and writes no keys, tasks or routines.
     ('routines_worker', 'routines.schema_migrations', 'SELECT'),
     ('routines_worker', 'routines.role_grants', 'SELECT'),
@@ -115,6 +119,8 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_reader', 'routines.routine_details', 'SELECT'),
     ('routines_reader', 'routines.trajectory_details', 'SELECT'),
     ('routines_reader', 'routines.deleted_tasks', 'SELECT'),
+    ('routines_reader', 'routines.time_zones', 'SELECT'),
+    ('routines_reader', 'routines.slot_moves', 'SELECT'),
     ('routines_reader', 'routines.run_events', 'SELECT'),
     ('routines_reader', 'routines.limited_runs', 'SELECT'),
     ('routines_reader', 'routines.wakeups', 'SELECT'),

@@ -3,12 +3,20 @@
 CREATE FUNCTION routines.slots_between(cadence routines.cadence, from_time timestamptz, until_time timestamptz)
 RETURNS SETOF timestamptz LANGUAGE plpgsql IMMUTABLE ROWS 100 AS $$
 DECLARE
-    slot timestamptz := routines.next_fire(cadence, from_time - interval '1 microsecond');
+    slot timestamptz;
     -- Hours and not days, whose length depends on the session's time zone.
     step interval := CASE (cadence).type WHEN 'hourly' THEN interval '1 hour' WHEN 'daily' THEN interval '24 hours'
                      WHEN 'weekly' THEN interval '168 hours' END;
 BEGIN
-    IF step IS NOT NULL THEN
+    IF (cadence).type = 'cron' THEN
+        RETURN QUERY SELECT moment FROM routines.cron_slots(
+            routines.cron_rules((cadence).expression), routines.clocks_of((cadence).timezone),
+            greatest(from_time, (cadence).starts_at) - interval '1 microsecond',
+            least(until_time - interval '1 microsecond', (cadence).ends_at)) AS moment ORDER BY moment;
+        RETURN;
+    END IF;
+    slot := routines.next_fire(cadence, from_time - interval '1 microsecond');
+    IF step IS NOT NULL AND (cadence).ends_at IS NULL THEN
         RETURN QUERY SELECT generate_series(slot, until_time - interval '1 microsecond', step);
         RETURN;
     END IF;
@@ -124,7 +132,7 @@ CREATE FUNCTION routines.quiet_minutes(
         -- Across midnight it would be another day, and half an hour away is as far as an hour goes.
         WHERE CASE (wish).type WHEN 'hourly' THEN away > -30 AND away <= 30 ELSE minute BETWEEN 0 AND 1439 END
     )
-    SELECT to_jsonb(near.cadence), away, coalesce(max(load.slots), 0)
+    SELECT routines.cadence_to_json(near.cadence), away, coalesce(max(load.slots), 0)
     FROM near
     CROSS JOIN LATERAL routines.slots_between(near.cadence, clock, clock + interval '8 days') AS own
     LEFT JOIN load ON load.slot = own

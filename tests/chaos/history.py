@@ -13,8 +13,9 @@ IN_CHAOS = "collection_id = (SELECT id FROM routines.collections WHERE name = 'c
 """The others are attackers, of whose routines and runs the checker knows nothing."""
 QUERIES = {
     "orders": "SELECT * FROM chaos.orders ORDER BY id",
-    "routines": f"""SELECT id, now(), to_jsonb(routines.cadence_of(routines)) AS cadence, paused, paused_at,
-                          paused_until, paused_reason, strikes, next_run_at, last_run_at FROM routines.routines
+    "routines": f"""SELECT id, now(), routines.cadence_to_json(routines.cadence_of(routines)) AS cadence, paused,
+                          paused_at, paused_until, paused_reason, strikes, next_run_at, last_run_at
+                    FROM routines.routines
                     WHERE {IN_CHAOS} ORDER BY id""",
     "runs": f"""SELECT id, triggered_by_routine_id AS routine_id, trigger, scheduled_for, created_at, ended_at, status,
                       crashes, error FROM routines.trajectories

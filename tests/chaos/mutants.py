@@ -11,7 +11,7 @@ from routines_core.db.statements import sql_dir
 
 ROOT = sql_dir().parent
 TICK, RUNS, SCHEMA = "sql/queries/tick.sql", "sql/queries/runs.sql", "sql/migrations/20261129T090000_schema.sql"
-NEXT_SLOT = "routines.next_fire(routines.cadence_of(routines), coalesce(%(now)s::timestamptz, now())) AS next_slot"
+NEXT_SLOT = "routines.next_slot_of(routines, coalesce(%(now)s::timestamptz, now())) AS next_slot"
 STALE = "chaos/test_stale_snapshots.py::"
 
 
@@ -262,9 +262,7 @@ MUTANTS = [
         (
             Edit(TICK, "greatest(next_run_at, ", "least(next_run_at, ", "tick"),
             Edit(TICK, "claimed.now - slot <=", "claimed.now - claimed.now <=", "tick"),
-            Edit(
-                TICK, NEXT_SLOT, "routines.next_fire(routines.cadence_of(routines), next_run_at) AS next_slot", "tick"
-            ),
+            Edit(TICK, NEXT_SLOT, "routines.next_slot_of(routines, next_run_at) AS next_slot", "tick"),
         ),
         {"catch-up"},
         in_ci=True,
@@ -365,8 +363,8 @@ MUTANTS = [
         (
             Edit(
                 SCHEMA,
-                "routines.next_fire(routines.cadence_of(NEW), now()) END;",
-                "routines.next_fire(routines.cadence_of(NEW), now() - interval '3 hours') END;",
+                "routines.next_slot_of(NEW, now()) END;",
+                "routines.next_slot_of(NEW, now() - interval '3 hours') END;",
                 "keep_next_run_at",
             ),
         ),

@@ -61,12 +61,12 @@ DEFAULT_WEIGHTS: dict[str, float] = {
 }
 """The relative frequency of each kind of order."""
 STATE = """SELECT now() AS now, id, name, next_run_at, settled_until, paused, paused_at, strikes,
-                  to_jsonb(routines.cadence_of(routines)) AS cadence
+                  routines.cadence_to_json(routines.cadence_of(routines)) AS cadence
            FROM routines.routines WHERE id = %s FOR UPDATE"""
 RECORD = """INSERT INTO chaos.orders (routine_id, kind, cadence, paused, was, was_paused_at, heavy, first, became,
                                       until, note)
-            SELECT id, %(kind)s, to_jsonb(routines.cadence_of(routines)), paused, %(was)s, %(was_paused_at)s,
-                   length(init_params_overrides::text) > %(max_bytes)s, %(first)s, next_run_at,
+            SELECT id, %(kind)s, routines.cadence_to_json(routines.cadence_of(routines)), paused, %(was)s,
+                   %(was_paused_at)s, length(init_params_overrides::text) > %(max_bytes)s, %(first)s, next_run_at,
                    paused_until, paused_note
             FROM routines.routines WHERE id = %(id)s RETURNING id"""
 COLUMNS = {"cadence_type" if field == "type" else field: field for field in Cadence._fields}

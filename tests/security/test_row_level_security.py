@@ -16,7 +16,15 @@ from routines_core.db.tasks import create_task, list_tasks
 from routines_core.errors import UnauthorizedError
 from support.rows import Database, api_settings, make_key, value
 
-NOT_OF_TENANTS = {"schema_migrations", "role_grants", "wakeups", "peppers", "retention", "built_in_limits"}
+NOT_OF_TENANTS = {
+    "schema_migrations",
+    "role_grants",
+    "wakeups",
+    "peppers",
+    "retention",
+    "built_in_limits",
+    "time_zones",
+}
 """Tables without tenants' data; every other table has row-level security."""
 _CONDITION = re.compile(r"[\w.]+\s*=\s*\(SELECT routines\.collection_of_key\(%\(key_id\)s::routines\.caller\)\)")
 FORGOTTEN = "(SELECT routines.collection_of_key(%(key_id)s::routines.caller)) IS NOT NULL"

@@ -106,7 +106,7 @@ async def test_why_explains_the_newest_slot_or_any_time(connection: Connection) 
 async def test_next_begins_with_next_run_at_and_is_empty_during_a_pause(connection: Connection) -> None:
     await make_routine(connection, await make_task(connection), MONDAY)
     await connection.execute("UPDATE routines.routines SET next_run_at = now() + interval '1 year'")
-    first = await value(connection, "SELECT routines.next(%s, 1)", ROUTINE)
+    first = await value(connection, "SELECT slot FROM routines.next(%s, 1)", ROUTINE)
     later = await value(
         connection,
         "SELECT %s::timestamptz BETWEEN next_run_at AND next_run_at + interval '1 day' FROM routines.routines",

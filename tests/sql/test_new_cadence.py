@@ -47,22 +47,27 @@ COUNT_SLOTS = """
 COLUMN = """    day_of_month smallint CHECK (day_of_month BETWEEN 1 AND 31),
     CHECK ((day_of_month IS NOT NULL) = (cadence_type = 'monthly')),
 """
-BODY = "RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE (cadence).type"
+UNBOUNDED = "CASE CASE WHEN (cadence).starts_at IS NULL AND (cadence).ends_at IS NULL THEN (cadence).type END"
+BODY = f"RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE\nRETURN {UNBOUNDED}"
 ADDITIONS: dict[str, list[tuple[str, str]]] = {
     "03_cadence.sql": [
-        ("    day_of_week text", ",\n    day_of_month integer"),
+        ("    ends_at       timestamptz", ",\n    day_of_month  integer"),
         (f"next_fire(cadence routines.cadence, after timestamptz)\n{BODY}", NEXT_FIRE),
         (f"latest_slot(cadence routines.cadence, until timestamptz)\n{BODY}", LATEST_SLOT),
-        ("RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN 1 + CASE (cadence).type", COUNT_SLOTS),
+        (f"RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE\nRETURN 1 + {UNBOUNDED}", COUNT_SLOTS),
         ("coalesce(' on ' || (cadence).day_of_week", ", ' on day ' || (cadence).day_of_month"),
         ("to_jsonb() is the inverse.';\n", MONTH_OF_YEAR),
     ],
     "04_routines.sql": [
-        ("CHECK (cadence_type IN ('manual', 'hourly', 'daily', 'weekdays', 'weekly'", ", 'monthly'"),
+        (
+            "CHECK (cadence_type IN ('manual', 'hourly', 'daily', 'weekdays', 'weekly', 'cron', 'interval', 'once'",
+            ", 'monthly'",
+        ),
+        ("fits_cadence CHECK (cadence_type IN ('hourly', 'daily', 'weekdays', 'weekly'", ", 'monthly'"),
         ("CHECK ((hour_utc IS NOT NULL) = (cadence_type IN ('daily', 'weekdays', 'weekly'", ", 'monthly'"),
         ("CHECK (day_of_week IN ('mon', 'tue', 'wed', 'thu', 'fri', 'sat', 'sun')),\n", COLUMN),
-        ("(routine).minute_utc, (routine).day_of_week", ", (routine).day_of_month"),
-        ("BEFORE INSERT OR UPDATE OF name, cadence_type, hour_utc, minute_utc, day_of_week", ", day_of_month"),
+        ("(routine).starts_at,\n           (routine).ends_at", ", (routine).day_of_month"),
+        ("once_at, starts_at, ends_at", ", day_of_month"),
         ("BEFORE UPDATE OF cadence_type, hour_utc, minute_utc, day_of_week", ", day_of_month"),
     ],
 }

@@ -49,8 +49,8 @@ def test_next_fire_and_latest_slot_agree_with_the_calendar(
 ) -> None:
     with psycopg.connect(with_database(server_url, template), options="-c timezone=UTC") as connection:
         rows = connection.execute(
-            """SELECT routines.next_fire(cadence, at), routines.latest_slot(cadence, at)
-               FROM unnest(%s::jsonb[], %s::timestamptz[]) WITH ORDINALITY AS given (fields, at, position),
+            """SELECT routines.next_fire(cadence, time), routines.latest_slot(cadence, time)
+               FROM unnest(%s::jsonb[], %s::timestamptz[]) WITH ORDINALITY AS given (fields, time, position),
                     routines.cadence_from_json(fields) AS cadence
                ORDER BY position""",
             [[Jsonb(cadence._asdict()) for cadence, _ in cases], [at for _, at in cases]],
@@ -96,3 +96,14 @@ async def test_next_fire_is_inlined(connection: Connection) -> None:
     plan = "\n".join(row[0] for row in await cursor.fetchall())
     assert "date_bin" in plan
     assert not [name for name in ("next_fire", "latest_slot", "cadence_of") if f"{name}(" in plan]
+
+
+async def test_a_type_that_does_not_exist_has_no_slots(connection: Connection) -> None:
+    for cadence in ({"type": "yearly"}, {"type": "yearly", "ends_at": "2030-01-01T00:00:00Z"}, {}):
+        cursor = await connection.execute(
+            """SELECT routines.next_fire(cadence, now()), routines.latest_slot(cadence, now()),
+                      routines.count_slots(cadence, now(), now()), routines.slots_in_span(cadence, now(), now())
+               FROM routines.cadence_from_json(%s) AS cadence""",
+            [Jsonb(cadence)],
+        )
+        assert await cursor.fetchone() == (None, None, None, 1)

@@ -245,7 +245,7 @@ async def test_a_person_at_psql_sees_how_long_it_lasts_and_why(moved: Connection
     pause = "paused by hand, since 2126-05-06T08:30:00Z, until 2126-05-08T10:00:00Z: office closed"
     await moved.execute(PAUSE, [MONDAY + 2 * DAY + HOUR, "office closed"])
     assert await value(moved, status) == f"paused; {pause}"
-    cursor = await moved.execute("SELECT routines.next('my-org/echo/morning', 2)")
+    cursor = await moved.execute("SELECT slot FROM routines.next('my-org/echo/morning', 2)")
     assert await cursor.fetchall() == [(MONDAY + 3 * DAY,), (MONDAY + 4 * DAY,)]
     await move_clock(moved, MONDAY + 3 * DAY)
     why = "SELECT sentence FROM routines.explain_time(routines.routine_id('my-org/echo/morning'), %s, now())"

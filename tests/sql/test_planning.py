@@ -5,6 +5,7 @@ from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
 from psycopg.types.json import Jsonb
 
 from routines_core.db import Connection
@@ -177,3 +178,26 @@ async def test_planning_ten_thousand_routines_reads_them_once(connection: Connec
     assert hours == 7 * 24
     total = await value(connection, "SELECT sum(slots) FROM routines.coming_slots(1, now(), now() + interval '7 days')")
     assert total == 5000 * 7 + 5000 * 7 * 24
+
+
+@pytest.mark.parametrize(
+    "cadence",
+    [
+        {"type": "cron", "expression": ["*/20 1-3 * * *", "0 2 * * *"], "timezone": "Europe/Berlin"},
+        {"type": "cron", "expression": "@hourly", "timezone": "UTC", "starts_at": "2027-03-28T01:00:00Z"},
+        {"type": "interval", "every_minutes": 45, "anchor": "2026-01-01T00:00:00Z", "ends_at": "2027-03-28T05:00:00Z"},
+        {"type": "hourly", "minute_utc": 5, "starts_at": "2027-03-27T12:00:00Z", "ends_at": "2027-03-28T05:05:00Z"},
+        {"type": "once", "at": "2027-03-28T01:00:00Z"},
+    ],
+    ids=["cron", "cron from a time", "interval", "bounded", "once"],
+)
+async def test_slots_between_two_times_are_those_that_next_fire_finds(
+    connection: Connection, cadence: dict[str, Any]
+) -> None:
+    both = """SELECT ARRAY(SELECT routines.slots_between(cadence, '2027-03-27Z', '2027-03-30Z')),
+                     ARRAY(SELECT slot FROM routines.next_slots(cadence, '2027-03-26 23:59:59Z', 500) AS slot
+                           WHERE slot < '2027-03-30Z')
+              FROM routines.cadence_from_json(%s) AS cadence"""
+    found, expected = await (await connection.execute(both.encode(), [Jsonb(cadence)])).fetchone() or ((), ())
+    assert found == expected
+    assert found

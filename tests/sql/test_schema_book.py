@@ -64,7 +64,7 @@ MUTATIONS = {
     ),
     "a type": (
         "ALTER TYPE routines.cadence ADD ATTRIBUTE note text",
-        "+column cadence.note: 5, text",
+        "+column cadence.note: 12, text",
     ),
     "a domain": ("ALTER DOMAIN routines.slug DROP CONSTRAINT slug_is_valid", "-constraint routines.slug.slug_is_valid"),
     "a row of role_grants": (

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from psycopg import DataError, IntegrityError
 
-from routines_core.errors import ConflictError, InvalidError, NotFoundError, RoutinesError
+from routines_core.errors import ConflictError, Fault, FaultsError, InvalidError, NotFoundError, RoutinesError
 
 _ERRORS: dict[str, Callable[[], RoutinesError]] = {
     "tasks_name_key": lambda: ConflictError("name: a task of this name exists in the collection.", "name"),
@@ -30,10 +30,17 @@ _ERRORS: dict[str, Callable[[], RoutinesError]] = {
     "routines_paused_note_fits_state": lambda: InvalidError(
         "paused_note: only a paused routine can have it; send it with paused: true.", "paused_note"
     ),
+    "routines_bounds_are_ordered": lambda: InvalidError("ends_at: must not be earlier than starts_at.", "ends_at"),
+    "routines_next_run_at_in_range": lambda: InvalidError(
+        "cadence: its next slot is later than the year 2199.", "cadence"
+    ),
     "collections_environment_refs_is_bounded": lambda: InvalidError(
         "environment_variables: there may be 100 in a collection.", "environment_variables"
     ),
 }
+
+_SAID_BY_THE_DATABASE = {"routines_expression_is_valid", "routines_timezone_is_known"}
+"""Rules of a field of a cadence that only the database knows. Its message is `field: rule`, and holds no more."""
 
 
 @contextmanager
@@ -54,6 +61,9 @@ def domain_errors(*, missing: str | None = None) -> Generator[None]:
         name = error.diag.constraint_name or ""
         if name == missing:
             raise NotFoundError from None
+        if name in _SAID_BY_THE_DATABASE:
+            field, _, rule = (error.diag.message_primary or "").partition(": ")
+            raise FaultsError([Fault(f"cadence.{field}", rule)]) from None
         known = _ERRORS.get(name)
         raise (known() if known else InvalidError(f"The rule {name} of the database is broken.")) from None
     except DataError as error:

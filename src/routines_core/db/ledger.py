@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 from psycopg.types.json import Json
 
+from routines_core.db.constraint_errors import domain_errors
 from routines_core.db.pool import Connection
 from routines_core.db.routines import Cadence
 from routines_core.db.statements import Statement
@@ -23,7 +24,7 @@ MAX_SLOTS = 100
 """Maximum number of coming slots computed at once."""
 
 
-class Occurrence(msgspec.Struct, frozen=True):
+class Occurrence(msgspec.Struct, frozen=True, omit_defaults=True):
     """A slot, or a span of slots, and its outcome.
 
     Attributes:
@@ -35,6 +36,9 @@ class Occurrence(msgspec.Struct, frozen=True):
         delay_seconds: From the last slot to the decision.
         status: The run's current status; None if none was started.
         error: Why the run failed; None if it did not.
+        local_time: scheduled_for as the clocks of the routine's time zone show it; absent for types without one.
+        dst: shifted if it stands in for a time that did not exist because clocks were set forward; first of two if its
+            time came twice because they were set back; otherwise absent.
     """
 
     scheduled_for: datetime
@@ -49,6 +53,8 @@ class Occurrence(msgspec.Struct, frozen=True):
     delay_seconds: float
     status: str | None
     error: str | None
+    local_time: str | None = None
+    dst: str | None = None
 
 
 class LatestOutcome(msgspec.Struct, frozen=True):
@@ -255,11 +261,16 @@ async def next_slots(
 async def preview(
     connection: Connection, cadence: Cadence, *, after: datetime | None = None, count: int = 10
 ) -> list[datetime]:
-    """Return up to `MAX_SLOTS` slots of a cadence that is not saved, later than `after` (by default now)."""
-    rows = await _PREVIEW.all(
-        connection,
-        cadence=Json(cadence),
-        after=after,
-        slot_limit=min(count, MAX_SLOTS),
-    )
+    """Return up to `MAX_SLOTS` slots of a cadence that is not saved, later than `after` (by default now).
+
+    Raises:
+        InvalidError: The expression or the time zone is not valid.
+    """
+    with domain_errors():
+        rows = await _PREVIEW.all(
+            connection,
+            cadence=Json(cadence),
+            after=after,
+            slot_limit=min(count, MAX_SLOTS),
+        )
     return [row.slot for row in rows]

@@ -19,19 +19,29 @@ LISTED_BYTES = 8 * 1024 * 1024
 
 
 class Cadence(msgspec.Struct, frozen=True):
-    """When a routine is due, in UTC; the type routines.cadence of the database.
+    """When a routine is due; the type routines.cadence of the database, without the routine's bounds.
 
     Attributes:
-        type: manual, hourly, daily, weekdays or weekly.
+        type: manual, hourly, daily, weekdays, weekly, cron, interval or once.
         hour_utc: 0-23 for daily, weekdays and weekly; None otherwise.
-        minute_utc: 0-59, for hourly the minute of the hour; 0 for manual.
+        minute_utc: 0-59, for hourly the minute of the hour; 0 for types that do not take it.
         day_of_week: mon to sun for weekly; None otherwise.
+        expression: For cron, as it was given. The fields from here on are UNSET for types that do not take them.
+        timezone: For cron, the IANA name of the time zone of the expression.
+        every_minutes: For interval, 1-525600.
+        anchor: For interval, one of its slots; UNSET for the minute in which the routine is made.
+        at: For once, its only slot.
     """
 
     type: str
     hour_utc: int | None = None
     minute_utc: int = 0
     day_of_week: str | None = None
+    expression: str | list[str] | msgspec.UnsetType = msgspec.UNSET
+    timezone: str | msgspec.UnsetType = msgspec.UNSET
+    every_minutes: int | msgspec.UnsetType = msgspec.UNSET
+    anchor: datetime | msgspec.UnsetType = msgspec.UNSET
+    at: datetime | msgspec.UnsetType = msgspec.UNSET
 
 
 class Routine(msgspec.Struct, frozen=True):
@@ -44,6 +54,8 @@ class Routine(msgspec.Struct, frozen=True):
         paused_reason: Why the scheduler paused it; None if it did not.
         paused_until: When the pause ends by itself; None if it does not.
         paused_note: What a person noted about the pause; None for nothing.
+        starts_at: No slot is earlier; None for no bound.
+        ends_at: No slot is later; None for no bound.
     """
 
     id: int
@@ -64,6 +76,8 @@ class Routine(msgspec.Struct, frozen=True):
     paused_reason: str | None
     paused_until: datetime | None
     paused_note: str | None
+    starts_at: datetime | None
+    ends_at: datetime | None
 
 
 class ListedRoutine(Routine, frozen=True):
@@ -80,6 +94,8 @@ class RoutineSpec(msgspec.Struct, frozen=True):
     """A routine to save.
 
     Attributes:
+        starts_at: No slot is earlier; None for no bound.
+        ends_at: No slot is later; None for no bound.
         id: Drawn by `draw_routine_id`, if secrets are bound to it; None to let the database assign one.
     """
 
@@ -91,6 +107,8 @@ class RoutineSpec(msgspec.Struct, frozen=True):
     webhook_secret: SealedSecret | None = None
     paused: bool = False
     catchup_window_seconds: int | None = None
+    starts_at: datetime | None = None
+    ends_at: datetime | None = None
     id: int | None = None
 
 
@@ -103,6 +121,7 @@ class RoutineChanges(msgspec.Struct, frozen=True):
         catchup_window_seconds: None restores the default of the cadence.
         paused_until: None lets the pause last until someone resumes the routine.
         paused_note: None removes it.
+        starts_at: None removes the bound. The same for ends_at.
         keeps_webhook_secret: True to keep the stored secret, which must exist.
         id: The routine that new secrets are bound to, which must still have the name; None for any routine of the name.
     """
@@ -118,6 +137,8 @@ class RoutineChanges(msgspec.Struct, frozen=True):
     catchup_window_seconds: int | msgspec.UnsetType | None = msgspec.UNSET
     paused_until: datetime | msgspec.UnsetType | None = msgspec.UNSET
     paused_note: str | msgspec.UnsetType | None = msgspec.UNSET
+    starts_at: datetime | msgspec.UnsetType | None = msgspec.UNSET
+    ends_at: datetime | msgspec.UnsetType | None = msgspec.UNSET
     id: int | None = None
 
 
@@ -166,6 +187,8 @@ async def create_routine(connection: Connection, spec: RoutineSpec, *, key_id: i
             webhook_secret_id=spec.webhook_secret.id if spec.webhook_secret else None,
             paused=spec.paused,
             catchup_window_seconds=spec.catchup_window_seconds,
+            starts_at=spec.starts_at,
+            ends_at=spec.ends_at,
             **as_parameters(sealed),
         )
     return made is not None
@@ -304,6 +327,10 @@ def _patch_parameters(patch: RoutineChanges) -> dict[str, Any]:
         "paused_note": _or_none(patch.paused_note),
         "sets_catchup_window": patch.catchup_window_seconds is not msgspec.UNSET,
         "catchup_window_seconds": _or_none(patch.catchup_window_seconds),
+        "sets_starts_at": patch.starts_at is not msgspec.UNSET,
+        "starts_at": _or_none(patch.starts_at),
+        "sets_ends_at": patch.ends_at is not msgspec.UNSET,
+        "ends_at": _or_none(patch.ends_at),
         **as_parameters([*new_params.values(), *([webhook_secret] if webhook_secret else [])]),
     }
 

@@ -55,7 +55,7 @@ async def test_slots_skipped_in_the_last_hour_are_counted_by_reason(connection: 
         """INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, slot_count, reason,
                                        cadence, recorded_at)
            SELECT 1, n, now(), now() + (slots - 1) * interval '1 hour', slots, reason,
-                  CASE WHEN slots > 1 THEN ROW('hourly', NULL, 0, NULL)::routines.cadence END,
+                  CASE WHEN slots > 1 THEN routines.cadence_from_json('{"type": "hourly", "minute_utc": 0}') END,
                   now() - age * interval '1 minute'
            FROM (VALUES (1, 'missed', 5, 70), (2, 'missed', 3, 10), (3, 'overlap', 1, 59), (4, 'missed', 1, 1),
                         (5, 'failed_to_start', 1, 0)) AS given (n, reason, slots, age)"""
