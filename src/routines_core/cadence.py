@@ -8,21 +8,24 @@ the two.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 Value: TypeAlias = int | str | None
+Format: TypeAlias = Literal["cron", "timezone", "date-time"]
 
 
 @dataclass(frozen=True)
 class CadenceField:
-    """A field of a cadence, with its range if it is a number and its choices if it is a word.
+    """A field of a cadence: a number with its range, a word with its choices, or a text with its format.
 
     Attributes:
         description: One sentence for the API's documentation.
         default: The value of a field that is missing or null. Sending the default is the same as sending nothing.
-        minimum: The smallest number allowed; None for words.
-        maximum: The largest number allowed; None for words.
-        choices: The words allowed, in display order; empty for numbers.
+        minimum: The smallest number allowed; None if it is no number.
+        maximum: The largest number allowed; None if it is no number.
+        choices: The words allowed, in display order; empty if it is no word.
+        format: What a text has to be: a cron expression or an array of them, the IANA name of a time zone, or a time.
+        example: A valid text; empty if it is no text.
     """
 
     name: str
@@ -31,8 +34,10 @@ class CadenceField:
     minimum: int | None = None
     maximum: int | None = None
     choices: tuple[str, ...] = ()
+    format: Format | None = None
+    example: str = ""
 
-    def is_given(self, value: Value) -> bool:
+    def is_given(self, value: object) -> bool:
         """Return whether a value differs from leaving the field out."""
         return value is not None and value != self.default
 
@@ -63,7 +68,28 @@ MINUTE = CadenceField("minute_utc", "The minute of the hour.", default=0, minimu
 DAY_OF_WEEK = CadenceField(
     "day_of_week", "The day of the week in UTC.", choices=("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 )
-FIELDS = (HOUR, MINUTE, DAY_OF_WEEK)
+EXPRESSION = CadenceField(
+    "expression",
+    "A cron expression of five fields, or up to 10 of them: minute, hour, day of month, month, day of week.",
+    format="cron",
+    example="30 9 * * mon-fri",
+)
+TIMEZONE = CadenceField(
+    "timezone",
+    "The IANA name of the time zone in which the expression is read.",
+    default="UTC",
+    format="timezone",
+    example="Europe/Berlin",
+)
+EVERY_MINUTES = CadenceField("every_minutes", "The minutes from slot to slot.", minimum=1, maximum=525_600)
+ANCHOR = CadenceField(
+    "anchor",
+    "A time from which slots are counted, forwards and backwards; by default the minute in which the routine was made.",
+    format="date-time",
+    example="2026-05-04T09:00:00Z",
+)
+AT = CadenceField("at", "The only slot.", format="date-time", example="2026-05-04T09:00:00Z")
+FIELDS = (HOUR, MINUTE, DAY_OF_WEEK, EXPRESSION, TIMEZONE, EVERY_MINUTES, ANCHOR, AT)
 """Every field besides `type`, in display order."""
 
 CADENCES = (
@@ -72,12 +98,20 @@ CADENCES = (
     CadenceType("daily", "Every day.", required=(HOUR,), optional=(MINUTE,)),
     CadenceType("weekdays", "Monday to Friday.", required=(HOUR,), optional=(MINUTE,)),
     CadenceType("weekly", "Once a week.", required=(HOUR, DAY_OF_WEEK), optional=(MINUTE,)),
+    CadenceType("cron", "By a cron expression, in any time zone.", required=(EXPRESSION,), optional=(TIMEZONE,)),
+    CadenceType("interval", "Every so many minutes.", required=(EVERY_MINUTES,), optional=(ANCHOR,)),
+    CadenceType("once", "At one time only.", required=(AT,)),
 )
 """Every type, in display order."""
 NAMES = tuple(cadence.name for cadence in CADENCES)
 
 
-def broken_rules(type_name: str, given: Mapping[str, Value]) -> list[tuple[str, str]]:
+def fields_of(type_name: str) -> set[str]:
+    """Return the names of the fields that a type takes; `type_name` is one of `NAMES`."""
+    return {field.name for cadence in CADENCES if cadence.name == type_name for field in cadence.fields}
+
+
+def broken_rules(type_name: str, given: Mapping[str, object]) -> list[tuple[str, str]]:
     """Compare the fields given for a cadence with what its type takes; ranges and choices are checked elsewhere.
 
     Args:

@@ -17,6 +17,7 @@ PREVIEW = "/api/v1/cadence-preview/my-org"
 def read(cadence: CadenceType, field: CadenceField) -> dict[str, Any]:
     """Return how the type uses the field, as the service says it."""
     limits = {"minimum": field.minimum, "maximum": field.maximum, "choices": list(field.choices) or None}
+    limits |= {"format": field.format, "example": field.example or None}
     given = {name: limit for name, limit in limits.items() if limit is not None}
     return {"required": field in cadence.required, "default": field.default, **given}
 
@@ -31,13 +32,18 @@ async def test_the_types_are_listed_in_display_order_with_the_fields_that_they_t
     assert listed[1] == ("hourly", {"minute_utc": {"required": False, "default": 0, "minimum": 0, "maximum": 59}})
     days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
     assert dict(listed)["weekly"]["day_of_week"] == {"required": True, "default": None, "choices": days}
+    zone = {"required": False, "default": "UTC", "format": "timezone", "example": "Europe/Berlin"}
+    assert dict(listed)["cron"]["timezone"] == zone
 
 
 async def test_each_listed_type_can_be_saved_with_its_required_fields(client: Client) -> None:
     """A client that fills in only the required fields sends a valid cadence."""
     for each in (await client.get(TYPES)).json():
         required = {name: field for name, field in each["fields"].items() if field["required"]}
-        given = {name: field.get("choices", [field.get("minimum")])[0] for name, field in required.items()}
+        given = {
+            name: field.get("example", field.get("choices", [field.get("minimum")])[0])
+            for name, field in required.items()
+        }
         body = {"name": each["type"], "cadence": {"type": each["type"], **given}}
         assert (await client.post("/api/v1/routines/my-org/echo", json=body)).status_code == 201
 

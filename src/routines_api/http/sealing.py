@@ -15,7 +15,8 @@ from routines_core.keyring import owner_of_routine, owner_of_run
 from routines_core.mask import MASK
 
 _OF_PAUSE = {"paused_until", "paused_note"}
-_UNCHANGED = {"name", "init_params_overrides", "webhook_url", "paused", "catchup_window_seconds"} | _OF_PAUSE
+_BOUNDS = {"starts_at", "ends_at"}
+_UNCHANGED = {"name", "init_params_overrides", "webhook_url", "paused", "catchup_window_seconds"} | _OF_PAUSE | _BOUNDS
 """The fields of a PATCH that are stored as they are sent."""
 
 
@@ -35,6 +36,8 @@ async def create_spec(caller: Caller, body: RoutineCreate) -> RoutineSpec:
         webhook_secret=sealer.webhook_secret(body.webhook_secret),
         paused=body.paused,
         catchup_window_seconds=body.catchup_window_seconds,
+        starts_at=body.starts_at,
+        ends_at=body.ends_at,
     )
 
 
@@ -116,8 +119,8 @@ def refuse_forbidden_webhook(caller: Caller, url: str | None) -> None:
 
 
 def cadence_of(config: CadenceConfig) -> Cadence:
-    """Convert a cadence from a request to the database's struct, whose defaults stand in for nulls."""
-    return Cadence(**config.given())
+    """Convert a cadence from a request to the database's struct, whose defaults stand in for other fields."""
+    return Cadence(**config.used())
 
 
 @dataclass(frozen=True)

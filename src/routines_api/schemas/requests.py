@@ -52,12 +52,12 @@ CatchupWindow = Annotated[
     ),
 ]
 
-
 Time = Annotated[
     datetime, BeforeValidator(parse_time), WithJsonSchema({"type": "string", "format": "date-time"}, mode="validation")
 ]
 """A time in RFC 3339 with a zone, in UTC."""
 PauseEnd = Annotated[Time, Field(description="Must be in the future.", examples=["2127-01-04T08:00:00Z"])]
+Bound = Time | None
 PauseNote = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 
 MOVABLE = [each.name for each in cadence.CADENCES if cadence.MINUTE in each.optional]
@@ -81,9 +81,33 @@ class EmptyBody(RequestBody):
     """The body of an operation without fields: empty, or an empty object."""
 
 
+def _expression(value: Any) -> Any:
+    """Check the shape of a cron expression; the database parses it."""
+    texts = cast("list[Any]", value) if isinstance(value, list) else [value]
+    if not 1 <= len(texts) <= MOST_EXPRESSIONS or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"must be a string, or an array of 1 to {MOST_EXPRESSIONS} strings")
+    return cast("Any", value)
+
+
+MOST_EXPRESSIONS = 10
+"""Cron expressions of a cadence."""
+_EXPRESSION_SCHEMA = {
+    "anyOf": [
+        {"type": "string"},
+        {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MOST_EXPRESSIONS},
+    ]
+}
+_FORMATS: dict[str, Any] = {
+    "cron": Annotated[Any, BeforeValidator(_expression), WithJsonSchema(_EXPRESSION_SCHEMA)],
+    "timezone": str,
+    "date-time": Time,
+}
+"""The type of a text in a cadence, by its format."""
+
+
 def _field(field: CadenceField) -> tuple[Any, Any]:
     """The type and the rules of a cadence's field, as pydantic's `create_model` takes them."""
-    kind: Any = Literal[field.choices] if field.choices else int
+    kind: Any = _FORMATS[field.format] if field.format else Literal[field.choices] if field.choices else int
     rules = Field(default=field.default, ge=field.minimum, le=field.maximum, description=cadence.usage(field))
     return kind | None, rules
 
@@ -98,13 +122,19 @@ _CadenceFields: type[RequestBody] = create_model("_CadenceFields", __base__=Requ
 
 
 class CadenceConfig(_CadenceFields):
-    """When the slots fall, in UTC. Sending null, or a field's default, is the same as leaving the field out."""
+    """When the slots fall. Sending null, or a field's default, is the same as leaving the field out."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"type": "weekdays", "hour_utc": 9, "minute_utc": 0}]})
 
     def given(self) -> dict[str, Any]:
         """Return the fields that are not null, `type` among them."""
         return self.model_dump(exclude_none=True)
+
+    def used(self) -> dict[str, Any]:
+        """Return those of them that the type takes."""
+        given = self.given()
+        taken = {"type", *cadence.fields_of(given["type"])}
+        return {name: value for name, value in given.items() if name in taken}
 
     @model_validator(mode="wrap")
     @classmethod
@@ -206,6 +236,8 @@ class RoutineCreate(_RoutineFields):
     webhook_secret: str | None = Field(default=None, min_length=1, description="Signs the webhook; reads as ********.")
     paused: bool = Field(default=False, description="A paused routine has no next slot.")
     catchup_window_seconds: CatchupWindow = None
+    starts_at: Bound = Field(default=None, description="No slot is earlier; null: no bound.")
+    ends_at: Bound = Field(default=None, description="No slot is later; null: no bound.")
 
     @field_validator("secret_params", "webhook_secret")
     @classmethod
@@ -303,6 +335,8 @@ class RoutinePatch(_RoutineFields):
         default=None, description="When the pause ends by itself; null: it does not. Ignored with paused: false."
     )
     paused_note: PauseNote | None = Field(default=None, description="null clears it. Ignored with paused: false.")
+    starts_at: Bound = Field(default=None, description="No slot is earlier; null removes the bound.")
+    ends_at: Bound = Field(default=None, description="No slot is later; null removes the bound.")
     id: Any = _IGNORED
     task_name: Any = _IGNORED
     collection_name: Any = _IGNORED

@@ -29,14 +29,16 @@ class RoutineRead(msgspec.Struct):
     name: Annotated[str, Meta(description="Unique in its task.", examples=["morning-regression"])]
     task_name: Annotated[str, Meta(description="The task that it runs.", examples=["nl-to-sql-regression"])]
     collection_name: Annotated[str, Meta(description="The collection of the task.", examples=["my-org"])]
-    cadence: Annotated[Cadence, Meta(description="When its slots are due, in UTC.")]
+    cadence: Annotated[Cadence, Meta(description="When its slots are due.")]
     init_params_overrides: Annotated[dict[str, Any], Meta(description="Merged over the task's init_params.")]
     secret_params: Annotated[dict[str, str], Meta(description="Secrets by name; each reads as ********.")]
     webhook_url: Annotated[str | None, Meta(description="Called when a run has ended; null: no webhook.")]
     webhook_secret: Annotated[str | None, Meta(description="Signs the webhook; reads as ********; null: not signed.")]
     paused: Annotated[bool, Meta(description="Whether the schedule is stopped.")]
     last_run_at: Annotated[datetime | None, Meta(description="When it last started a run; null: never.")]
-    next_run_at: Annotated[datetime | None, Meta(description="Its next slot; null: paused or manual.")]
+    next_run_at: Annotated[
+        datetime | None, Meta(description="Its next slot; null: paused, manual, or no slot is left.")
+    ]
     overlap_policy: Annotated[
         str, Meta(description="skip: no slot starts a run while one is active.", examples=["skip"])
     ]
@@ -55,6 +57,12 @@ class RoutineRead(msgspec.Struct):
     paused_note: Annotated[
         str | msgspec.UnsetType, Meta(description="What a person noted about the pause; absent: nothing.")
     ] = msgspec.UNSET
+    starts_at: Annotated[datetime | msgspec.UnsetType, Meta(description="No slot is earlier; absent: no bound.")] = (
+        msgspec.UNSET
+    )
+    ends_at: Annotated[datetime | msgspec.UnsetType, Meta(description="No slot is later; absent: no bound.")] = (
+        msgspec.UNSET
+    )
 
 
 class RoutineDetail(RoutineRead):
@@ -192,7 +200,7 @@ class Suggestions(msgspec.Struct):
 
 
 class CadenceFieldRead(msgspec.Struct):
-    """How a type of cadence uses a field: its range if it is a number, its choices if it is a word."""
+    """How a type of cadence uses a field: a number has a range, a word choices, and a text a format."""
 
     required: Annotated[bool, Meta(description="Whether it must be given; otherwise it may be left out.")]
     default: Annotated[int | str | None, Meta(description="The value used if it is left out.", examples=[0])]
@@ -201,6 +209,11 @@ class CadenceFieldRead(msgspec.Struct):
     choices: Annotated[list[str] | msgspec.UnsetType, Meta(description="The words allowed, in display order.")] = (
         msgspec.UNSET
     )
+    format: Annotated[
+        str | msgspec.UnsetType,
+        Meta(description="cron (an expression, or an array of up to 10), timezone (an IANA name) or date-time."),
+    ] = msgspec.UNSET
+    example: Annotated[str | msgspec.UnsetType, Meta(description="A valid text.")] = msgspec.UNSET
 
 
 class CadenceTypeRead(msgspec.Struct):
@@ -289,6 +302,8 @@ def _field_read(cadence: CadenceType, field: CadenceField) -> CadenceFieldRead:
         minimum=msgspec.UNSET if field.minimum is None else field.minimum,
         maximum=msgspec.UNSET if field.maximum is None else field.maximum,
         choices=list(field.choices) or msgspec.UNSET,
+        format=field.format or msgspec.UNSET,
+        example=field.example or msgspec.UNSET,
     )
 
 
@@ -328,6 +343,8 @@ def _fields(routine: Routine) -> Sequence[Any]:
         routine.paused_reason or msgspec.UNSET,
         routine.paused_until or msgspec.UNSET,
         routine.paused_note or msgspec.UNSET,
+        routine.starts_at or msgspec.UNSET,
+        routine.ends_at or msgspec.UNSET,
     )
 
 
