@@ -2,7 +2,7 @@
 
 from shlex import quote
 
-from routines_cli import secrets
+from routines_cli import clocks, secrets
 from routines_cli.engines import examine_engine
 from routines_cli.role_report import are_tenants_isolated, describe
 from routines_core.db import Connection, connect, roles
@@ -54,10 +54,12 @@ async def _examine_database(settings: Settings, connection: Connection, *, quick
     print(f"keys      {key_line}")
     engine_line, engine_works = await _engine(settings, connection, quick=quick)
     print(f"engine    {engine_line}")
+    clocks_line, slots_are_right = ("not examined", True) if quick else await _clocks(connection)
+    print(f"clocks    {clocks_line}")
     lines, roles_work = await _roles(connection)
     for line in lines:
         print(line)
-    return all_open and keys_are_private and engine_works and roles_work
+    return all_open and keys_are_private and engine_works and slots_are_right and roles_work
 
 
 async def _schema(connection: Connection) -> tuple[str, bool]:
@@ -85,6 +87,14 @@ async def _engine(settings: Settings, connection: Connection, *, quick: bool) ->
         return await examine_engine(settings, connection, quick=quick)
     except InsufficientPrivilege as error:
         return f"not examined: this login may not read its open runs ({lacking(error)}): {_OWNER}", True
+
+
+async def _clocks(connection: Connection) -> tuple[str, bool]:
+    """Return a line on coming slots, and whether the server's time zones leave them where they are."""
+    try:
+        return await clocks.examine(connection)
+    except InsufficientPrivilege as error:
+        return f"not examined: this login may not read all routines ({lacking(error)}): {_OWNER}", True
 
 
 async def _roles(connection: Connection) -> tuple[list[str], bool]:

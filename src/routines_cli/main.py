@@ -324,6 +324,18 @@ async def after_restore() -> None:
 
 
 @main.command()
+@_async_command
+async def recompute() -> None:
+    """Move coming slots to where the time zones of the server have them now, on record. Safe while everything runs."""
+    from routines_cli.clocks import recompute as run
+    from routines_cli.connecting import connected
+
+    async with connected(load_settings(), "recompute") as connection:
+        for line in await run(connection):
+            print(line)
+
+
+@main.command()
 @_program
 async def ticker(settings: Settings) -> None:
     """Start runs of due routines. Any number of tickers may run."""

@@ -22,6 +22,7 @@ COMMANDS = {
     "limits reset": ("limits", "reset", "tasks"),
     "secrets rotate": ("secrets", "rotate"),
     "after-restore": ("after-restore",),
+    "recompute": ("recompute",),
     "tasks apply": ("tasks", "apply", "-", "--collection", "my-org"),
 }
 """Every command that uses the database and exits."""
