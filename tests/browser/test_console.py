@@ -288,6 +288,47 @@ def test_the_form_shows_only_the_fields_that_the_cadence_takes(console: Console)
     }
     assert (shown["Manual"], shown["Hourly"], shown["Daily"]) == ([], ["Minute"], ["Hour (UTC)", "Minute"])
     assert shown["Weekly"] == ["Day", "Hour (UTC)", "Minute"]
+    assert shown["Cron"] == ["Cron expression", "Time zone"]
+
+
+@pytest.mark.parametrize(
+    ("cadence", "words"),
+    [
+        (
+            {"type": "cron", "expression": ["0 9 * * mon-fri", "0 12 L * *"], "timezone": "Europe/Berlin"},
+            "Cron 0 9 * * mon-fri; 0 12 L * *, Europe/Berlin",
+        ),
+        ({"type": "cron", "expression": ["@daily"], "timezone": "UTC"}, "Cron @daily, UTC"),
+        ({"type": "interval", "every_minutes": 90, "anchor": "2026-05-04T09:00:00Z"}, "Every 90 minutes"),
+        ({"type": "once", "at": "2099-05-04T09:00:00Z"}, "Once at 2099-05-04T09:00:00Z"),
+    ],
+    ids=["cron", "one of an array", "interval", "once"],
+)
+def test_an_edit_keeps_the_cadence_and_the_bounds_of_a_routine(
+    console: Console, service: Service, cadence: dict[str, Any], words: str
+) -> None:
+    bounds = {"starts_at": "2026-01-01T00:00:00Z", "ends_at": "2100-01-01T00:00:00Z"}
+    with service.client() as client:
+        made = client.post("/routines/demo/greet", json={"name": "planned", "cadence": cadence, **bounds}).json()
+        console.open("#/routines/greet/planned")
+        console.sees(words, "main")
+        console.open("#/routines/greet/planned/edit")
+        console.type("#name", "renamed")
+        console.press("Save routine")
+        console.until(lambda: console.title() == "renamed")
+        assert client.get("/routines/demo/greet/renamed").json() == {**made, "name": "renamed", "warnings": []}
+        client.delete("/routines/demo/greet/renamed")
+
+
+def test_cron_expressions_are_typed_one_on_a_line(console: Console) -> None:
+    console.open("#/new?task=greet")
+    console.press("Cron")
+    console.type("#cadence-expression", "0 9 * * *\n0 25 * * *")
+    console.sees("hour must be 0-23", "#preview")
+    console.type("#cadence-expression", "0 9 * * *\n0 17 * * *")
+    console.type("#cadence-timezone", "Europe/Berlin")
+    expected = {"type": "cron", "expression": ["0 9 * * *", "0 17 * * *"], "timezone": "Europe/Berlin"}
+    console.until(lambda: expected in [cadence_in(each) for each in console.requests()])
 
 
 def test_a_cadence_type_that_the_service_adds_appears_in_the_form(console: Console) -> None:

@@ -7,6 +7,8 @@
  * @property {number} [maximum]
  * @property {any} [default] The value of a field that is left out; null if it has none.
  * @property {any[]} [choices] All values that are allowed.
+ * @property {string} [format] What a text has to be: cron, timezone or date-time.
+ * @property {string} [example] A valid text.
  *
  * @typedef {{type: string, fields: Record<string, CadenceField>}} CadenceType
  */

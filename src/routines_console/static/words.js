@@ -10,6 +10,7 @@
  */
 const LABELS = {
   day_of_week: "Day", hour_utc: "Hour (UTC)", minute_utc: "Minute",
+  expression: "Cron expression", timezone: "Time zone", every_minutes: "Minutes from slot to slot", anchor: "Counted from", at: "At (UTC)",
   mon: "Monday", tue: "Tuesday", wed: "Wednesday", thu: "Thursday", fri: "Friday", sat: "Saturday", sun: "Sunday",
   max_concurrent_runs: "Concurrent runs", run_step_bytes: "Bytes of all steps", run_steps: "Steps", run_children: "Runs in its tree",
   run_log_events: "Log events", run_secrets: "Secrets",
@@ -52,6 +53,9 @@ export function cadenceWords(cadence) {
     case "daily": return `Every day at ${timeOfDay(cadence)}`;
     case "weekdays": return `Weekdays at ${timeOfDay(cadence)}`;
     case "weekly": return `${cadence.day_of_week ? `${label(cadence.day_of_week)}s` : "Weekly"} at ${timeOfDay(cadence)}`;
+    case "cron": return `Cron ${[cadence.expression].flat().join("; ")}, ${cadence.timezone ?? "UTC"}`;
+    case "interval": return `Every ${count(cadence.every_minutes, "minute")}`;
+    case "once": return `Once at ${cadence.at ?? "…"}`;
     default: return fieldByField(cadence);
   }
 }

@@ -81,7 +81,7 @@ export function cadenceFields({ session: { api, collection }, signal }, types, g
 }
 
 /**
- * Build the control of a field: a list of choices, a number or a text.
+ * Build the control of a field: a list of choices, a number, cron expressions or another text.
  *
  * @param {string} id
  * @param {import("../cadences.js").CadenceField} description
@@ -89,16 +89,29 @@ export function cadenceFields({ session: { api, collection }, signal }, types, g
  * @returns {{input: any, value: () => any}} `value` returns null, which the service treats as missing, if the input is empty.
  */
 function control(id, description, given) {
-  const { minimum = null, maximum = null, default: fallback = null, choices = null } = description;
+  const { minimum = null, maximum = null, default: fallback = null, choices = null, format = null, example = null } = description;
   const initial = given ?? fallback;
+  if (format === "cron") return expressions(id, initial, example);
   if (choices) return list(id, choices, initial, description.required || fallback !== null);
   if ([minimum, maximum, fallback].some((each) => typeof each === "number")) {
     const start = initial ?? (description.required ? minimum : null);
     const input = h("input", { id, type: "number", min: minimum, max: maximum, inputmode: "numeric", value: start });
     return { input, value: () => input.value === "" ? null : Number(input.value) };
   }
-  const input = h("input", { id, value: initial, autocomplete: "off", spellcheck: "false" });
+  const input = h("input", { id, value: initial, placeholder: example, autocomplete: "off", spellcheck: "false", autocapitalize: "off" });
   return { input, value: () => input.value.trim() || null };
+}
+
+/** Build a text with a cron expression on each line. What was given stays as it is until it is changed. */
+function expressions(id, given, example) {
+  const text = [given ?? []].flat().join("\n");
+  const input = h("textarea", { id, rows: 2, class: "code", placeholder: example, spellcheck: "false", autocapitalize: "off" }, text);
+  function value() {
+    if (input.value === text) return given;
+    const lines = input.value.split("\n").filter((line) => line.trim());
+    return lines.length > 1 ? lines : lines[0] ?? null;
+  }
+  return { input, value };
 }
 
 /** Build a list of choices, with an empty one first if the field may be left out. */
