@@ -57,6 +57,7 @@ audit: $(DEV)  ## Look for known vulnerabilities in the pinned packages; says so
 
 bench: $(DEV)  ## Run the benchmarks; each prints its result and a control measured in the same run
 	$(BIN)/python bench/fire_rate.py
+	$(BIN)/python bench/cadences.py
 	$(BIN)/python bench/start_delay.py
 	$(BIN)/python bench/fairness.py
 	$(BIN)/python bench/idle.py
@@ -68,10 +69,11 @@ docs: $(DEV)  ## Regenerate the pages that are written from the code
 	$(BIN)/python docs/generators/activities.py
 	cp docs/run/prometheus/routines.rules.yml deploy/helm/routines/files/
 
-nightly: matrix  ## Other versions of Postgres, hostile settings, ten times as many schemathesis requests as `make test`
+nightly: matrix  ## Other versions of Postgres, hostile settings, ten times as many schemathesis requests, 200,000 cron cases
 	ROUTINES_TEST_HOSTILE=1 $(BIN)/pytest --numprocesses=auto --maxprocesses=6 --dist=loadfile \
 		tests/sql tests/ticker tests/engine tests/api
 	ROUTINES_TEST_CASES=20000 $(BIN)/pytest tests/api/test_schemathesis.py
+	ROUTINES_TEST_CRON_CASES=200000 $(BIN)/pytest tests/sql/test_cron.py
 
 charts: $(DEV)  ## Render the Helm chart with Helm, and check what it makes against Kubernetes' schemas
 	@$(INSTALL) dev,charts $(INSTALLER)
