@@ -102,9 +102,9 @@ def test_tasks_are_saved_changed_and_deleted_as_the_page_says(service: Service) 
 
 def test_cadences_are_previewed_as_the_page_says(service: Service) -> None:
     given = f"KEY=$(cat .routines/demo.key) API={service.url}/api/v1"
-    [(_, text)] = blocks(DOCS / "start" / "choosing-a-cadence.md", "sh")
-    printed = run(service, given, text)
-    assert '"slots":[' in printed
+    texts = [text for _, text in blocks(DOCS / "start" / "choosing-a-cadence.md", "sh")]
+    printed = run(service, given, *texts)
+    assert printed.count('"slots":[') == len(texts) == 2
     assert '"type":"weekdays"' in printed
 
 
