@@ -104,7 +104,10 @@ def test_cadences_are_previewed_as_the_page_says(service: Service) -> None:
     given = f"KEY=$(cat .routines/demo.key) API={service.url}/api/v1"
     texts = [text for _, text in blocks(DOCS / "start" / "choosing-a-cadence.md", "sh")]
     printed = run(service, given, *texts)
-    assert printed.count('"slots":[') == len(texts) == 2
+    assert "urn:routines:problem:" not in printed, "a request was refused"
+    assert printed.count('"slots":[') == 2
+    assert '"suggestions":[' in printed
+    assert '"buckets":[' in printed
     assert '"type":"weekdays"' in printed
 
 
