@@ -47,7 +47,8 @@ ROLES = (
 )
 SETTLE_SECONDS = 90.0
 """How long the system may take, once left in peace, to handle what is due and to end every run."""
-UNSETTLED = """SELECT (SELECT count(*) FROM routines.routines WHERE next_run_at <= now()) AS due,
+UNSETTLED = """SELECT (SELECT count(*) FROM routines.routines
+                       WHERE next_run_at <= now() OR paused_until IS NOT NULL) AS due,
                       (SELECT count(*) FROM routines.trajectories WHERE ended_at IS NULL) AS active,
                       (SELECT count(*) FROM routines.dispatches) AS dispatched"""
 
@@ -293,7 +294,7 @@ def _temporal_server(directory: Path) -> TemporalServer:
 async def settle(
     url: str, fleet: Fleet, keeper: "asyncio.Task[None]", temporal: TemporalServer | None = None
 ) -> list[Violation]:
-    """Wait until nothing is due, then stop the tickers; wait until no run is active, then stop the workers."""
+    """Stop the tickers once nothing is due and pauses are over, then the workers once no run is active."""
     violations = await _wait_for_none(url, "due")
     violations += await fleet.stop_kind("ticker")
     violations += await _wait_for_none(url, "active")

@@ -58,13 +58,13 @@ class Workers:
 
     async def until(self, key: str, times: int = 1) -> None:
         """Return once a step has begun this many times."""
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(90):
             while self.executions()[key] < times:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
     async def until_said(self, words: str) -> None:
         """Return once a worker has logged these words."""
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(90):
             while words not in self.log.read_text("utf-8"):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 

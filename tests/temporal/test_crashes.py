@@ -61,7 +61,7 @@ async def test_a_run_whose_dispatcher_was_killed_before_or_after_temporal_had_it
 ) -> None:
     run = await run_of(connection, await task_of(connection, "t", work(one={}, two={})))
     killed = workers.start(CRASH_AT=moment)
-    assert await asyncio.to_thread(killed.wait, 40) == -signal.SIGKILL
+    assert await asyncio.to_thread(killed.wait, 90) == -signal.SIGKILL
     state = """SELECT status || ' ' || engine || ' ' || (submitted_at IS NULL) || ' ' ||
                       (SELECT count(*) FROM routines.steps)
                FROM routines.trajectories, routines.dispatches"""
@@ -80,7 +80,7 @@ async def test_after_a_worker_is_killed_only_its_current_step_is_repeated(
 ) -> None:
     run = await run_of(connection, await task_of(connection, "t", work(one={}, two={"kills": 1}, three={})))
     killed = workers.start()
-    assert await asyncio.to_thread(killed.wait, 40) == -signal.SIGKILL
+    assert await asyncio.to_thread(killed.wait, 90) == -signal.SIGKILL
     workers.start()
     assert await until_ended(connection, run) == ("completed", None)
     key = await run_id_of(connection, run)

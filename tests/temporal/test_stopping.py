@@ -51,7 +51,7 @@ async def test_it_stops_within_ten_seconds_after_temporal_has_gone(
         if is_busy:
             work = workflow_of(("one", {"activity": "traced_work", "seconds": 60}))
             await run_of(connection, await task_of(connection, "t", work))
-            async with asyncio.timeout(40):
+            async with asyncio.timeout(90):
                 while not workers.executions():  # noqa: ASYNC110 - the step is in another process
                     await asyncio.sleep(0.05)
         own_server.stop()
