@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,8 +26,10 @@ from routines_core.embedded import EmbeddedServer
 from routines_core.embedded.binaries import BINARIES_VARIABLE
 from support.hostile_settings import make_hostile
 from support.rows import Database, with_database
+from support.sampling import IS_SAMPLED
 
 LONG_WAITS = ("tests/chaos/test_chaos.py", "tests/temporal/test_crashes.py")
+ALWAYS_WHOLE = ("tests/chaos", "tests/acceptance/test_readme.py", "tests/security")
 MEMORY = Path("/dev/shm")
 MEMORY_BYTES = 6 * 2**30
 """How much must be free there."""
@@ -40,9 +43,27 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) + 2
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the files that wait for minutes first, so that other tests use the processors in the meantime."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the files that wait for minutes first, so that other tests use the processors in the meantime.
+
+    Of a sample, leave out every other slow test of a file.
+    """
     items.sort(key=lambda item: not item.nodeid.startswith(LONG_WAITS))
+    if IS_SAMPLED:
+        seen = Counter[str]()
+        left_out = {item for item in items if _is_slow(item) and _counted(seen, item) % 2 == 0}
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    return item.get_closest_marker("slow") is not None and not item.nodeid.startswith(ALWAYS_WHOLE)
+
+
+def _counted(seen: Counter[str], item: pytest.Item) -> int:
+    file = item.nodeid.partition("::")[0]
+    seen[file] += 1
+    return seen[file]
 
 
 def pytest_report_header() -> str:
