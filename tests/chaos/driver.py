@@ -322,8 +322,16 @@ async def _wait_for_none(url: str, what: str) -> list[Violation]:
 
 async def _wait_until_closed(temporal: TemporalServer) -> list[Violation]:
     """Wait until Temporal has no open workflow any more."""
-    client = await Client.connect(temporal.address)
     deadline = time.monotonic() + SETTLE_SECONDS
+    while True:
+        try:
+            client = await Client.connect(temporal.address)
+        except RuntimeError:  # it was just started again
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.5)
+        else:
+            break
     while is_open := [each.id async for each in client.list_workflows("ExecutionStatus = 'Running'", limit=5)]:
         if time.monotonic() > deadline:
             return [Violation("unsettled", f"after {SETTLE_SECONDS:.0f} s in peace, Temporal still has {is_open} open")]

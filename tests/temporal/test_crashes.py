@@ -106,6 +106,7 @@ async def test_a_run_that_kills_three_workers_fails(connection: Connection, temp
             await asyncio.sleep(0.1)
 
 
+@left_out
 async def test_late_writes_of_a_frozen_worker_that_lost_its_step_change_nothing(
     connection: Connection, workers: Workers
 ) -> None:
