@@ -4,19 +4,15 @@ Collections share the limited resources of a process, such as connections and me
 """
 
 import asyncio
-import inspect
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
+from collections.abc import AsyncGenerator, Callable, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar
 
 from litestar import Request
 from litestar.datastructures import State
 from litestar.exceptions import InternalServerException
-from litestar.params import ParameterKwarg
-from litestar.typing import FieldDefinition
 from pydantic import BaseModel
 
 from routines_api.http import json_body
@@ -32,6 +28,7 @@ from routines_api.http.errors import (
 from routines_api.http.known_keys import KnownKeys
 from routines_api.http.limit_gate import LimitGate
 from routines_api.http.problems import KEY_ID
+from routines_api.http.query import refuse_odd_numbers, refuse_parameters
 from routines_api.http.rate_limiter import RateLimiter
 from routines_api.http.run_waiter import RunWaiter
 from routines_api.http.work import Work
@@ -40,7 +37,7 @@ from routines_api.schemas import requests
 from routines_core.db import Connection, Pool
 from routines_core.db.keys import AuthContext
 from routines_core.db.pool import refuse_if_away
-from routines_core.errors import Fault, FaultsError, InvalidError, NotFoundError, RoutinesError, UnauthorizedError
+from routines_core.errors import InvalidError, NotFoundError, RoutinesError, UnauthorizedError
 from routines_core.fair_gate import FairGate, GateFullError
 from routines_core.files.store import FileStore
 from routines_core.keyring import Keyring
@@ -212,7 +209,7 @@ class Door:
             async with self.connection(auth.collection_id) as connection:
                 await keys.confirm(connection, token)
             raise NotFoundError
-        _refuse_odd_numbers(self.request)
+        refuse_odd_numbers(self.request)
         return auth
 
     def open(self, auth: AuthContext, body: bytes | InvalidError = b"") -> "OpenDoor":
@@ -326,7 +323,7 @@ class OpenDoor:
         try:
             if isinstance(self._body, InvalidError):
                 raise self._body
-            _refuse_parameters(self._door.request)
+            refuse_parameters(self._door.request)
         except InvalidError as error:
             await self.__aexit__(type(error), error, None)
             raise
@@ -407,25 +404,6 @@ def _is_foreign(request: ApiRequest, auth: AuthContext) -> bool:
     return any("\0" in str(name) for name in names.values())  # Postgres accepts no text with NUL
 
 
-def _refuse_odd_numbers(request: ApiRequest) -> None:
-    """Refuse spellings such as 1e3 and 1.0, which the framework would take for integers.
-
-    Raises:
-        InvalidError: A number in the query is not spelled as an integer.
-    """
-    if not request.scope["query_string"]:
-        return
-    parameters = request.route_handler.parsed_fn_signature.parameters
-    for name, text in request.query_params.multi_items():
-        is_number = name in parameters and parameters[name].match_predicate_recursively(_is_integer)
-        if is_number and _LOOSE_NUMBER.fullmatch(str(text)) and not _INTEGER.fullmatch(str(text)):
-            raise InvalidError(f"{name}: must be an integer, not {str(text)[:40]!r}.", name)
-
-
-def _is_integer(field: FieldDefinition) -> bool:
-    return field.is_subclass_of(int) and not field.is_subclass_of(bool)
-
-
 def media_type_of(request: ApiRequest) -> str:
     """Return the request's media type, lower-cased and without parameters; JSON if there is no Content-Type."""
     return request.headers.get("content-type", "application/json").lower().partition(";")[0].strip()
@@ -451,9 +429,6 @@ def refuse_other_types(request: ApiRequest, allowed: tuple[str, ...] = ()) -> No
         raise UnsupportedMediaTypeError(f"The body has the Content-Encoding {encoding!a}; send it as it is.")
 
 
-_INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
-_LOOSE_NUMBER = re.compile(r"[0-9eE_.+\s-]+", re.ASCII)
-"""What the framework might take for a number. It refuses anything else itself, with all other faults of the query."""
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([^"';\s]*)""")
 
 
@@ -491,29 +466,3 @@ async def _stream(request: ApiRequest, limit: int) -> bytes | InvalidError:
 
 def _too_large(limit: int) -> BodyTooLargeError:
     return BodyTooLargeError(f"The body is larger than {limit} bytes.")
-
-
-def _refuse_parameters(request: ApiRequest) -> None:
-    """Refuse missing and unknown query parameters: a misspelt filter must not look as if it had been applied."""
-    handler = request.route_handler
-    required: tuple[str, ...] = handler.opt.get("required", ())
-    if not required and not request.scope["query_string"]:
-        return
-    given, known = request.query_params, query_parameters(handler.fn)
-    faults = [Fault(name, "is required") for name in required if name not in given]
-    unknown = sorted(set(given) - known)
-    allowed = ", ".join(sorted(known)) or "none"
-    faults += [Fault(name[:100], f"unknown query parameter (known: {allowed})") for name in unknown]
-    if faults:
-        raise FaultsError(faults)
-
-
-@cache
-def query_parameters(handler: Callable[..., Awaitable[Any]]) -> set[str]:
-    """Return the names of a handler's query parameters: its keyword-only arguments, by the name they give."""
-    hints = get_type_hints(handler, include_extras=True)
-    return {_query_name(hints[name]) or name for name in inspect.getfullargspec(handler).kwonlyargs}
-
-
-def _query_name(hint: Any) -> str | None:
-    return next((each.query for each in get_args(hint) if isinstance(each, ParameterKwarg) and each.query), None)
