@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from routines_core.lifecycle import LIFELINE_VARIABLE, finish, raise_open_files, return_freed_memory
+from routines_core.lifecycle import LIFELINE_VARIABLE, finish, raise_open_files
 from routines_core.logging import configure_logging
 from routines_core.settings import Settings, misspelt_variables
 
@@ -16,7 +16,6 @@ async def run_program(program: Callable[[Settings], Awaitable[None]], settings: 
     """Run a program until it ends. Whatever signals come after that no longer matter."""
     try:
         raise_open_files()
-        return_freed_memory()
         configure_logging(settings.log_format)
         if LIFELINE_VARIABLE not in os.environ:  # otherwise the supervisor has said so
             name_misspelt_variables()

@@ -1,7 +1,6 @@
 """Starting a program, and stopping it: on a signal, or when the supervisor that started it is gone."""
 
 import asyncio
-import ctypes
 import gc
 import os
 import resource
@@ -18,10 +17,6 @@ LIFELINE_VARIABLE = "ROUTINES_LIFELINE_FD"
 MOST_FILES = 1_048_576
 """As many descriptors as a program asks for; some systems allow a billion, which is slow to go through."""
 
-LARGE_BUFFER_BYTES = 2**20
-"""From this size on a buffer gets pages of its own, which is not worth it for small ones."""
-_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
-
 
 def raise_open_files() -> int:
     """Raise the soft limit of open files to the hard one. Returns the limit that applies.
@@ -34,18 +29,6 @@ def raise_open_files() -> int:
         with suppress(OSError, ValueError):  # a system may allow less than it says
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-
-
-def return_freed_memory() -> None:
-    """Have glibc return a large buffer to the system as soon as it is freed. Elsewhere, this changes nothing.
-
-    By default it keeps such buffers once it has seen some, for each thread apart, and an API that had sent a few large
-    runs held several times their size. Source: mallopt(3).
-    """
-    with suppress(OSError, AttributeError):
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(_M_MMAP_THRESHOLD, LARGE_BUFFER_BYTES)
-        libc.mallopt(_M_ARENA_MAX, 2)
 
 
 def freeze_loaded() -> None:
