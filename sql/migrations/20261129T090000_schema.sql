@@ -3900,7 +3900,8 @@ DECLARE
     slot timestamptz;
     -- Hours and not days, whose length depends on the session's time zone.
     step interval := CASE (cadence).type WHEN 'hourly' THEN interval '1 hour' WHEN 'daily' THEN interval '24 hours'
-                     WHEN 'weekly' THEN interval '168 hours' END;
+                     WHEN 'weekly' THEN interval '168 hours'
+                     WHEN 'interval' THEN make_interval(mins => (cadence).every_minutes) END;
 BEGIN
     IF (cadence).type = 'cron' THEN
         RETURN QUERY SELECT moment FROM routines.cron_slots(

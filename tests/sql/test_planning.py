@@ -58,6 +58,22 @@ async def test_slots_between_two_times_are_those_of_the_calendar(connection: Con
         assert [row[0] for row in found] == slots(cadence, first, end), (cadence, first, end)
 
 
+async def test_slots_of_an_interval_keep_its_grid(connection: Connection) -> None:
+    anchor = NOW + timedelta(days=3, minutes=4)
+    cadence = {"type": "interval", "every_minutes": 7, "anchor": anchor.isoformat()}
+    found = await all_of(
+        connection,
+        "SELECT * FROM routines.slots_between(routines.cadence_from_json(%s), %s, %s)",
+        Jsonb(cadence),
+        NOW,
+        NOW + WEEK,
+    )
+    minutes = [NOW + number * MINUTE for number in range(7 * 24 * 60)]
+    assert [row[0] for row in found] == [
+        each for each in minutes if (each - anchor) % timedelta(minutes=7) == timedelta()
+    ]
+
+
 async def test_the_coming_slots_of_a_collection_are_those_of_all_its_routines(connection: Connection) -> None:
     await make_task(connection)
     rng, expected = random.Random(16), Counter[datetime]()
