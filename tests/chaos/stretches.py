@@ -92,7 +92,7 @@ def pause_lasts(order: Any, paused_at: datetime | None) -> bool:
 
 
 LOCK_SECONDS = timedelta(seconds=10)
-"""An order's time is the start of its transaction, which may wait for whoever ends a pause at the same moment."""
+"""An order's time is the start of its transaction, which may have to wait for one that ends a pause."""
 
 Stretches = dict[int, list[Stretch]]
 Found = Generator[Stretch | Violation]

@@ -17,7 +17,7 @@ from support.temporal_server import BINARY, MISSING
 
 SECONDS = float(os.environ.get("ROUTINES_CHAOS_TEMPORAL_SECONDS", "30"))
 FAULTS = DEFAULT_WEIGHTS if SECONDS >= 60 else {"kill_worker": 3, "kill_ticker": 1}
-"""Beside those of Temporal. A short run has only time for a few, of which some must be Temporal's."""
+"""Faults in addition to Temporal's. A short run has time for only a few, and some of them must be Temporal's."""
 SEED = int(os.environ["ROUTINES_CHAOS_SEED"])  # drawn and printed by tests/conftest.py
 
 
