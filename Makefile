@@ -64,6 +64,7 @@ bench: $(DEV)  ## Run the benchmarks; each prints its result and a control measu
 	$(BIN)/python bench/runs.py
 	$(BIN)/python bench/api.py
 	$(BIN)/python bench/webhooks.py
+	$(BIN)/python bench/planning.py
 
 docs: $(DEV)  ## Regenerate the pages that are written from the code
 	$(BIN)/python docs/generators/activities.py
