@@ -1,12 +1,13 @@
 """Planning by HTTP: the load of the coming days, and quiet minutes near a wished time."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from litestar.testing import AsyncTestClient
 
 from routines_core.db import Connection
+from routines_core.db import planning as db
 
 Client = AsyncTestClient[Any]
 BASE = "/api/v1/routines/my-org/echo"
@@ -101,3 +102,19 @@ async def test_a_wish_that_makes_no_sense_is_refused(client: Client, body: dict[
 async def test_the_load_of_another_collection_is_not_found(client: Client) -> None:
     assert (await client.get("/api/v1/schedule-load/other")).status_code == 404
     assert (await client.post("/api/v1/cadence-suggest/other", json={"cadence": PREVIEW})).status_code == 404
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize("asks", ["load", "suggestions"])
+async def test_a_collection_plans_one_at_a_time(client: Client, monkeypatch: pytest.MonkeyPatch, asks: str) -> None:
+    gate, held = cast("Any", client).app.state.services.plans, list[int]()
+
+    async def noted(*_: Any, **__: Any) -> list[Any]:
+        held.append(gate.in_use)
+        return []
+
+    monkeypatch.setattr(db, "schedule_load" if asks == "load" else "quiet_minutes", noted)
+    answer = await (client.get(LOAD) if asks == "load" else client.post(SUGGEST, json={"cadence": PREVIEW}))
+    assert (answer.status_code, held, gate.in_use) == (200, [1], 0)
+    assert [gate.try_enter("one") for _ in range(2)] == [True, False]
+    assert gate.try_enter("another")

@@ -1,4 +1,7 @@
-"""The endpoints of planning: the load of the coming days, and the quiet minutes near a wished time."""
+"""The endpoints of planning: the load of the coming days, and the quiet minutes near a wished time.
+
+A collection plans one at a time: a thousand routines that fire every minute take the database seconds.
+"""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
@@ -6,7 +9,7 @@ from typing import Annotated, Literal
 from litestar import get, post
 from litestar.params import Parameter
 
-from routines_api.http.access import Caller
+from routines_api.http.access import Door, place_of
 from routines_api.http.sealing import cadence_of
 from routines_api.http.times import AS_TIME, time_of
 from routines_api.openapi.description import operation
@@ -37,23 +40,25 @@ BucketLength = Annotated[
 
 @get("/schedule-load/{collection:str}", tags=["Routines"], **operation("getScheduleLoad"))
 async def get_schedule_load(
-    caller: Caller, *, from_: From = None, to: To = None, bucket: BucketLength = "hour"
+    door: Door, *, from_: From = None, to: To = None, bucket: BucketLength = "hour"
 ) -> ScheduleLoad:
     """Show the load of the schedule.
 
     Coming slots with the time that their runs usually take, and beside them what past slots became. Buckets without any
     slot are left out. Paused routines have no coming slots, and deleted ones no past.
     """
-    since = _hour(datetime.now(UTC)) if from_ is None else time_of("from", from_)
-    until = since + WEEK if to is None else time_of("to", to)
-    if not since < until:
-        raise InvalidError("to: must be later than from.", "to")
-    if until - since > timedelta(days=MOST_DAYS[bucket]):
-        raise InvalidError(f"to: must be at most {MOST_DAYS[bucket]} days after from, by {bucket}.", "to")
-    await find_collection(caller.connection, caller.key_id)
-    buckets = await db.schedule_load(
-        caller.connection, key_id=caller.key_id, since=since, until=until, minutes=MINUTES[bucket]
-    )
+    auth = await door.admit()
+    async with place_of(door.services.plans, auth.collection_id), door.open(auth) as caller:
+        since = _hour(datetime.now(UTC)) if from_ is None else time_of("from", from_)
+        until = since + WEEK if to is None else time_of("to", to)
+        if not since < until:
+            raise InvalidError("to: must be later than from.", "to")
+        if until - since > timedelta(days=MOST_DAYS[bucket]):
+            raise InvalidError(f"to: must be at most {MOST_DAYS[bucket]} days after from, by {bucket}.", "to")
+        await find_collection(caller.connection, caller.key_id)
+        buckets = await db.schedule_load(
+            caller.connection, key_id=caller.key_id, since=since, until=until, minutes=MINUTES[bucket]
+        )
     return ScheduleLoad(buckets)
 
 
@@ -63,16 +68,22 @@ async def get_schedule_load(
     tags=["Routines"],
     **operation("suggestCadence", body=requests.CadenceSuggest),
 )
-async def suggest_cadence(caller: Caller) -> Suggestions:
+async def suggest_cadence(door: Door) -> Suggestions:
     """Suggest quiet minutes near a cadence.
 
     The quietest first, and of those the nearest; the wished cadence itself is among them. Nothing is saved.
     """
-    body = await caller.body(requests.CadenceSuggest)
-    await find_collection(caller.connection, caller.key_id)
-    found = await db.quiet_minutes(
-        caller.connection, key_id=caller.key_id, wish=cadence_of(body.cadence), window_minutes=body.window_minutes
-    )
+    auth = await door.admit()
+    async with (
+        door.body(auth) as content,
+        place_of(door.services.plans, auth.collection_id),
+        door.open(auth, content) as caller,
+    ):
+        body = await caller.body(requests.CadenceSuggest)
+        await find_collection(caller.connection, caller.key_id)
+        found = await db.quiet_minutes(
+            caller.connection, key_id=caller.key_id, wish=cadence_of(body.cadence), window_minutes=body.window_minutes
+        )
     return Suggestions(found)
 
 

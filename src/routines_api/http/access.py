@@ -54,6 +54,8 @@ LARGE_ANSWERS = 6
 """Maximum number of large answers that a process sends at once."""
 LARGE_LOADS = 3
 """Maximum number of them that it loads and encodes at once. Each takes several times its size in memory."""
+PLANS = 2
+"""Maximum number of plans that a process asks the database for at once. The worst take it seconds."""
 ROOM_SECONDS = 5.0
 """How long a request waits for room in a budget or for a place that its collection shares with others."""
 UNKNOWN = "unknown"
@@ -78,6 +80,7 @@ class ApiServices:
     connections: FairGate = field(default_factory=lambda: FairGate(CONNECTIONS - 1, RESERVED_CONNECTIONS))
     large_answers: FairGate = field(default_factory=lambda: FairGate(LARGE_ANSWERS, reserve=2))
     large_loads: FairGate = field(default_factory=lambda: FairGate(LARGE_LOADS, reserve=1))
+    plans: FairGate = field(default_factory=lambda: FairGate(PLANS, reserve=1))
 
     @property
     def json_limits(self) -> json_body.JsonLimits:

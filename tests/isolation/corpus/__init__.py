@@ -7,8 +7,9 @@ from isolation.corpus import (
     greedy_steps,
     many_runs,
     masking,
+    plans,
     receivers,
     stored,
 )
 
-__all__ = ["big_runs", "bodies", "connections", "greedy_steps", "many_runs", "masking", "receivers", "stored"]
+__all__ = ["big_runs", "bodies", "connections", "greedy_steps", "many_runs", "masking", "plans", "receivers", "stored"]
