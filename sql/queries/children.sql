@@ -101,11 +101,10 @@ ON CONFLICT DO NOTHING;
 WITH found AS MATERIALIZED (
     SELECT trajectories.id, trajectories.status, trajectories.init_params,
            sum(trajectories.step_bytes) OVER (ORDER BY trajectories.id DESC) AS bytes_so_far
-    FROM routines.tasks JOIN routines.trajectories ON trajectories.task_id = tasks.id
+    FROM routines.tasks
+    CROSS JOIN LATERAL routines.newest_ended(tasks.id, %(status)s::text, NULL, %(limit)s::integer) AS ended (id)
+    JOIN routines.trajectories ON trajectories.id = ended.id
     WHERE tasks.collection_id = %(collection_id)s::bigint AND tasks.name = %(task)s::text
-      AND trajectories.ended_at IS NOT NULL AND (%(status)s::text IS NULL OR trajectories.status = %(status)s::text)
-    ORDER BY trajectories.id DESC
-    LIMIT %(limit)s::integer
 )
 SELECT id AS trajectory_id, status, init_params::text AS init_params,
        CASE WHEN bytes_so_far <= %(most_bytes)s::bigint THEN (

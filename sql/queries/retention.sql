@@ -101,8 +101,7 @@ WITH gone AS (
         SELECT old.task_id, old.version FROM routines.task_versions AS old
         LEFT JOIN routines.tasks ON tasks.id = old.task_id
         WHERE (tasks.id IS NULL OR old.version < tasks.version)
-          AND old.version < coalesce((SELECT task_version FROM routines.trajectories
-                                      WHERE trajectories.task_id = old.task_id ORDER BY id LIMIT 1), old.version + 1)
+          AND old.version < coalesce(routines.oldest_version_in_use(old.collection_id, old.task_id), old.version + 1)
           AND NOT EXISTS (SELECT FROM routines.task_versions AS recent
                           WHERE recent.task_id = old.task_id
                             AND recent.created_at >= coalesce(%(now)s::timestamptz, now()) - interval '1 day')

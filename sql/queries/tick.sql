@@ -54,7 +54,8 @@ SELECT count(*)::integer AS resumed, coalesce(max(late_seconds), 0)::float8 AS m
 -- One batch: claim, skip, fire and advance, all or nothing. It is one statement, so no state can come between its parts and a
 -- frozen ticker holds no transaction open. `now` moves the clock in tests; null means now().
 -- `only_ids` and `only_slots` restrict the batch to routines that still wait for the slot they were seen with. `fault` is the
--- reason why the fire of these is known to fail: it is not tried, and counts as a strike.
+-- reason why the fire of these is known to fail: it is not tried, and counts as a strike. `looks_for_runs`: this batch has failed
+-- because a run was already there, so runs of these slots are looked for.
 WITH
 -- FOR UPDATE, because PATCH, pause, DELETE and run-now of a routine must come before its tick or wait for it. SKIP LOCKED
 -- leaves rows to the ticker that has locked them. MATERIALIZED, because a LIMIT that ran twice would lock twice.
@@ -108,6 +109,9 @@ considered AS NOT MATERIALIZED (
 -- The outcome of the newest slot: the first of these that holds.
 decided AS MATERIALIZED (
     SELECT *, CASE WHEN slot <= settled_until THEN 'settled'
+                   WHEN %(looks_for_runs)s::boolean AND EXISTS (
+                       SELECT FROM routines.trajectories
+                       WHERE triggered_by_routine_id = examined.id AND scheduled_for = slot) THEN 'fired_before'
                    WHEN NOT in_time THEN 'missed'
                    WHEN blocked_by IS NOT NULL THEN 'overlap'
                    WHEN fault IS NOT NULL THEN 'failed_to_start'
@@ -120,7 +124,8 @@ decided AS MATERIALIZED (
           FROM considered) AS examined
 ),
 -- The second guard: trajectories_slot_key rejects a slot that was fired before, trajectories_active_schedule_key a second active
--- scheduled run.
+-- scheduled run. Either fails the whole batch, which is then tried again with `looks_for_runs`. That is rare, since it takes a run
+-- that a person inserted; ON CONFLICT DO NOTHING would cost every fire three searches and a record of WAL.
 fired AS (
     INSERT INTO routines.trajectories (
         collection_id, task_id, task_version, triggered_by_routine_id, scheduled_for, trigger,
@@ -128,19 +133,7 @@ fired AS (
     SELECT collection_id, task_id, version, id, slot, 'schedule', init_params, secret_refs, webhook_url,
            webhook_secret_id, now, now, %(traceparent)s::text
     FROM decided WHERE verdict = 'fire'
-    ON CONFLICT DO NOTHING
-    RETURNING triggered_by_routine_id AS routine_id, created_at - scheduled_for AS delay
-),
--- Whether a routine fired is asked by a hashed subplan, which takes the same time whatever the planner expects. As a join of
--- `decided` with `fired` it is made by nested loops where statistics foresaw few due routines: a thousand times a thousand rows.
-answered AS MATERIALIZED (
-    SELECT *, id IN (SELECT routine_id FROM fired) AS has_fired FROM decided
-),
--- A run that a person inserted in the meantime prevented the INSERT. Even if it has ended by now, the slot is an overlap. Null
--- if the slot was fired before: then it has its outcome.
-refused AS MATERIALIZED (
-    SELECT collection_id, id, slot, now, routines.blocking_run(id, slot) AS refused_by
-    FROM answered WHERE verdict = 'fire' AND NOT has_fired
+    RETURNING created_at - scheduled_for AS delay
 ),
 -- Slots that fell while no ticker ran: all but the newest, and the newest too if it is too old to catch up. Also slots that a
 -- person set next_run_at past.
@@ -158,9 +151,6 @@ skipped AS (
            CASE verdict WHEN 'failed_to_start' THEN fault END, now
     FROM decided WHERE verdict IN ('overlap', 'failed_to_start')
     UNION ALL
-    SELECT collection_id, id, slot, slot, 1, NULL, 'overlap', refused_by, NULL, now
-    FROM refused WHERE refused_by IS NOT NULL
-    UNION ALL
     SELECT collection_id, id, first_slot, last_missed,
            routines.slots_in_span(cadence, first_slot, last_missed),
            CASE WHEN first_slot < last_missed THEN cadence END, 'missed', NULL, NULL, now
@@ -176,15 +166,15 @@ skipped AS (
 ),
 advanced AS (
     UPDATE routines.routines
-    SET next_run_at = answered.next_slot,
+    SET next_run_at = decided.next_slot,
         -- Once the last slot of the window is next, the fire of that slot would have to compute.
-        upcoming = CASE WHEN answered.next_slot >= upcoming[cardinality(upcoming)]
-                        THEN routines.slot_window(routines.cadence_of(routines), answered.now) ELSE upcoming END,
-        settled_until = greatest(answered.settled_until, answered.slot),
-        last_run_at = CASE WHEN has_fired THEN answered.now ELSE routines.last_run_at END,
-        strikes = CASE WHEN has_fired THEN 0 ELSE routines.strikes END
-    FROM answered
-    WHERE routines.id = answered.id AND verdict <> 'failed_to_start'
+        upcoming = CASE WHEN decided.next_slot >= upcoming[cardinality(upcoming)]
+                        THEN routines.slot_window(routines.cadence_of(routines), decided.now) ELSE upcoming END,
+        settled_until = greatest(decided.settled_until, decided.slot),
+        last_run_at = CASE WHEN verdict = 'fire' THEN decided.now ELSE routines.last_run_at END,
+        strikes = CASE WHEN verdict = 'fire' THEN 0 ELSE routines.strikes END
+    FROM decided
+    WHERE routines.id = decided.id AND verdict <> 'failed_to_start'
     RETURNING 1
 ),
 -- Separate from `advanced`, because writing `paused` calls the triggers that maintain next_run_at, for every row.

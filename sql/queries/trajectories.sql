@@ -33,20 +33,14 @@ WITH task AS MATERIALIZED (
 ),
 page AS (
     SELECT id FROM (
-        (SELECT id FROM routines.trajectories
-         WHERE %(status)s::text IS NULL AND %(routine_id)s::bigint IS NULL AND task_id = (SELECT id FROM task)
-           AND id < %(before)s::bigint
-         ORDER BY id DESC LIMIT %(limit)s::bigint + %(offset)s::bigint)
-        UNION ALL
-        (SELECT id FROM routines.trajectories
-         WHERE %(status)s::text IN ('completed', 'failed', 'cancelled', 'archived') AND %(routine_id)s::bigint IS NULL
-           AND task_id = (SELECT id FROM task) AND final_status = %(status)s::text
-           AND id < %(before)s::bigint
-         ORDER BY id DESC LIMIT %(limit)s::bigint + %(offset)s::bigint)
+        (SELECT id FROM routines.newest_ended((SELECT id FROM task), %(status)s::text, %(before)s::bigint,
+                                              %(limit)s::bigint + %(offset)s::bigint) AS id
+         WHERE %(routine_id)s::bigint IS NULL)
         UNION ALL
         -- Compares whole rows, as the ORDER BY does, so that only the end of trajectories_active_idx serves it, whatever the backlog.
         (SELECT id FROM routines.trajectories
-         WHERE %(status)s::text = 'pending' AND %(routine_id)s::bigint IS NULL AND ended_at IS NULL AND status = 'pending'
+         WHERE coalesce(%(status)s::text = 'pending', true) AND %(routine_id)s::bigint IS NULL
+           AND ended_at IS NULL AND status = coalesce(%(status)s::text, status)
            AND (collection_id, task_id) >= ((SELECT collection_id FROM task), (SELECT id FROM task))
            AND (collection_id, task_id, id) < ((SELECT collection_id FROM task), (SELECT id FROM task), %(before)s::bigint)
          ORDER BY collection_id DESC, task_id DESC, id DESC LIMIT %(limit)s::bigint + %(offset)s::bigint)
@@ -105,6 +99,7 @@ running AS MATERIALIZED (
 SELECT least(count(*), %(most)s::bigint) AS total FROM (
     (SELECT id FROM routines.trajectories
      WHERE %(status)s::text IS NULL AND %(routine_id)s::bigint IS NULL AND task_id = (SELECT id FROM task)
+       AND final_status IS NOT NULL
      LIMIT %(most)s::bigint)
     UNION ALL
     (SELECT id FROM routines.trajectories
@@ -114,7 +109,7 @@ SELECT least(count(*), %(most)s::bigint) AS total FROM (
     UNION ALL
     -- Active runs that are not running are pending, so this reads the index only.
     (SELECT id FROM routines.trajectories
-     WHERE %(status)s::text = 'pending' AND %(routine_id)s::bigint IS NULL AND ended_at IS NULL
+     WHERE coalesce(%(status)s::text = 'pending', true) AND %(routine_id)s::bigint IS NULL AND ended_at IS NULL
        AND (collection_id, task_id) >= ((SELECT collection_id FROM task), (SELECT id FROM task))
        AND (collection_id, task_id) <= ((SELECT collection_id FROM task), (SELECT id FROM task))
      ORDER BY collection_id, task_id, id OFFSET (SELECT count(*) FROM running) LIMIT %(most)s::bigint)
@@ -133,12 +128,12 @@ SELECT least(count(*), %(most)s::bigint) AS total FROM (
 ) AS runs;
 
 -- name: stats
--- Counts of all runs, from the index, and durations of the newest ended ones. Ordering by task_id too keeps the plan on the
--- task's own index.
+-- Counts of all runs, from the index, and durations of the newest ended ones.
 WITH task AS MATERIALIZED (
     SELECT id, collection_id FROM routines.tasks
     WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND name = %(task)s::text
 ),
+wanted AS (SELECT unnest(ARRAY['completed', 'failed', 'cancelled', 'archived']) AS final_status),
 running AS MATERIALIZED (
     SELECT count(*) AS runs FROM routines.begun_runs CROSS JOIN LATERAL (
         SELECT id FROM routines.trajectories
@@ -146,8 +141,13 @@ running AS MATERIALIZED (
     WHERE begun_runs.task_id = (SELECT id FROM task)
 ),
 counted AS (
-    SELECT final_status AS status, count(*) AS runs FROM routines.trajectories
-    WHERE final_status IS NOT NULL AND task_id = (SELECT id FROM task) GROUP BY final_status
+    SELECT wanted.final_status AS status, ended.runs
+    FROM wanted
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS runs FROM routines.trajectories
+        WHERE final_status IS NOT NULL AND (task_id, final_status) >= ((SELECT id FROM task), wanted.final_status)
+          AND (task_id, final_status) <= ((SELECT id FROM task), wanted.final_status)) AS ended
+    WHERE ended.runs > 0
     UNION ALL
     SELECT 'running', runs FROM running WHERE runs > 0
     UNION ALL
@@ -157,9 +157,15 @@ counted AS (
     HAVING count(*) > (SELECT runs FROM running)
 ),
 recent AS (
-    SELECT extract(epoch FROM ended_at - started_at)::float8 AS seconds FROM routines.trajectories
-    WHERE task_id = (SELECT id FROM task) AND final_status IS NOT NULL AND started_at IS NOT NULL
-    ORDER BY task_id DESC, id DESC LIMIT %(most)s::bigint
+    SELECT extract(epoch FROM ended_at - started_at)::float8 AS seconds
+    FROM wanted
+    CROSS JOIN LATERAL (
+        SELECT id, started_at, ended_at FROM routines.trajectories
+        WHERE final_status IS NOT NULL AND started_at IS NOT NULL
+          AND (task_id, final_status) >= ((SELECT id FROM task), wanted.final_status)
+          AND (task_id, final_status) <= ((SELECT id FROM task), wanted.final_status)
+        ORDER BY task_id DESC, final_status DESC, id DESC LIMIT %(most)s::bigint) AS ended
+    ORDER BY id DESC LIMIT %(most)s::bigint
 )
 SELECT (SELECT coalesce(jsonb_object_agg(status, runs), '{}') FROM counted) AS counts,
        count(seconds) AS measured, avg(seconds) AS avg_seconds, min(seconds) AS min_seconds, max(seconds) AS max_seconds,

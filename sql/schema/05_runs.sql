@@ -88,11 +88,9 @@ CREATE INDEX trajectories_run_now_idx ON routines.trajectories (triggered_by_rou
 -- The queue, by collection and task, so that a claim goes from one to the next whatever the backlog of each. Its columns do
 -- not change while a run is active, and it is on ended_at rather than status: pending -> running and lease renewals stay HOT.
 CREATE INDEX trajectories_active_idx ON routines.trajectories (collection_id, task_id, id) WHERE ended_at IS NULL;
--- A task's runs, newest first.
-CREATE INDEX trajectories_task_id_idx ON routines.trajectories (task_id, id);
--- A task's ended runs by status, newest first, for filtered lists and for counts from the index alone. On a column that is
--- null while a run is active: with an index on status, no claim would be HOT. It includes the tenant so that the policy on it
--- needs no access to the table.
+-- A task's ended runs by status, newest first, for lists and for counts from the index alone. On a column that is null while a run
+-- is active: with an index on status, no claim would be HOT. It includes the tenant so that the policy on it needs no access to the
+-- table. There is no index of all runs of a task: together with the queue this one holds them, and a fire writes one entry less.
 CREATE INDEX trajectories_final_status_idx ON routines.trajectories (task_id, final_status, id) INCLUDE (collection_id)
     WHERE final_status IS NOT NULL;
 -- A step that is repeated finds the child that it started before.
@@ -218,8 +216,8 @@ COMMENT ON FUNCTION routines.refuse_overlap IS 'Rejects a scheduled run while a 
 CREATE TRIGGER refuse_overlap AFTER INSERT ON routines.trajectories
     REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION routines.refuse_overlap();
 
--- VOLATILE functions take a snapshot of their own. The tick calls these once it holds its locks, so they see what was
--- committed since the tick began.
+-- VOLATILE, so that it takes a snapshot of its own. The tick calls it once it holds its locks, so it sees what was committed since
+-- the tick began.
 CREATE FUNCTION routines.active_runs(routine_ids bigint[])
 RETURNS TABLE (routine_id bigint, trajectory_id bigint) LANGUAGE sql VOLATILE ROWS 1 AS $$
     SELECT active.routine_id, min(active.id) FROM (
@@ -233,17 +231,6 @@ $$;
 COMMENT ON FUNCTION routines.active_runs IS
     'The oldest active run of each of these routines that has one. VOLATILE, so that it takes its own snapshot.';
 
-CREATE FUNCTION routines.blocking_run(of_routine bigint, slot timestamptz) RETURNS bigint LANGUAGE sql VOLATILE AS $$
-    SELECT id FROM routines.trajectories
-    WHERE triggered_by_routine_id = of_routine AND scheduled_for IS NOT NULL
-      AND NOT EXISTS (SELECT FROM routines.trajectories AS fired
-                      WHERE fired.triggered_by_routine_id = of_routine AND fired.scheduled_for = slot)
-    ORDER BY ended_at IS NULL DESC, id DESC
-    LIMIT 1;
-$$;
-COMMENT ON FUNCTION routines.blocking_run IS
-    'The scheduled run that prevented the fire of this slot: the active one, or the newest if that has ended in the meantime; null if the slot itself had fired before. VOLATILE, so that it takes its own snapshot.';
-
 CREATE FUNCTION routines.newest_run(of_routine bigint) RETURNS bigint LANGUAGE sql STABLE AS $$
     SELECT greatest(
         (SELECT id FROM routines.trajectories WHERE triggered_by_routine_id = of_routine AND scheduled_for IS NOT NULL
@@ -252,6 +239,35 @@ CREATE FUNCTION routines.newest_run(of_routine bigint) RETURNS bigint LANGUAGE s
          ORDER BY id DESC LIMIT 1));
 $$;
 COMMENT ON FUNCTION routines.newest_run IS 'The newest run of a routine; null if it has none.';
+
+-- One search for each final status, since the index holds the runs of a task by status. It compares and sorts by all columns of the
+-- index, so that nothing else serves it. Plain SQL, which disappears from plans.
+CREATE FUNCTION routines.newest_ended(of_task bigint, of_status text, before_id bigint, most bigint) RETURNS SETOF bigint
+LANGUAGE sql STABLE ROWS 100 AS $$
+    SELECT ended.id FROM unnest(ARRAY['completed', 'failed', 'cancelled', 'archived']) AS wanted (final_status)
+    CROSS JOIN LATERAL (
+        SELECT id FROM routines.trajectories
+        WHERE final_status IS NOT NULL AND (task_id, final_status) >= (of_task, wanted.final_status)
+          AND (task_id, final_status, id) < (of_task, wanted.final_status, coalesce(before_id, 9223372036854775807))
+        ORDER BY task_id DESC, final_status DESC, id DESC LIMIT most) AS ended
+    WHERE coalesce(wanted.final_status = of_status, true)
+    ORDER BY ended.id DESC LIMIT most;
+$$;
+COMMENT ON FUNCTION routines.newest_ended IS
+    'The newest ended runs of a task, newest first: those with this final status, or all if that is null, and with an id below before_id, if given.';
+
+CREATE FUNCTION routines.oldest_version_in_use(of_collection bigint, of_task bigint) RETURNS integer LANGUAGE sql STABLE
+RETURN (SELECT min(task_version) FROM (
+    (SELECT task_version FROM routines.trajectories
+     WHERE ended_at IS NULL AND collection_id = of_collection AND task_id = of_task ORDER BY id LIMIT 1)
+    UNION ALL
+    (SELECT ended.task_version FROM unnest(ARRAY['completed', 'failed', 'cancelled', 'archived']) AS wanted (final_status)
+     CROSS JOIN LATERAL (
+         SELECT task_version FROM routines.trajectories
+         WHERE task_id = of_task AND final_status = wanted.final_status ORDER BY id LIMIT 1) AS ended)
+) AS oldest);
+COMMENT ON FUNCTION routines.oldest_version_in_use IS
+    'The oldest version of a task that a run has, active or ended; null if it has no runs. Versions only grow, so it is that of an oldest run.';
 
 -------------------------------------------------------------------------------------------- running: claims and returns
 -- No triggers.

@@ -195,7 +195,7 @@ async def test_lists_and_stats_of_a_large_task_use_indexes(client: Client, conne
            SELECT 1, 1 + n % 2, 1, 'api', '{}', CASE WHEN n % 1000 < 2 THEN 'failed' ELSE 'completed' END, now()
            FROM generate_series(1, 20000) AS n"""
     )
-    await connection.execute("ANALYZE routines.trajectories")
+    await connection.execute("VACUUM (ANALYZE) routines.trajectories")
     await connection.execute("SET plan_cache_mode = force_generic_plan")
     parameters: dict[str, Any] = {"key_id": 1, "task_id": 1, "task": "echo", "routine_id": None}
     parameters |= {"limit": 10, "offset": 0, "before": 15_000, "most": 10000}

@@ -155,18 +155,6 @@ MUTANTS = [
         test="concurrency/test_tick_interleavings.py::test_a_tick_sees_a_run_now_run_committed_after_its_snapshot",
     ),
     Mutant(
-        "a run that blocked a fire and has ended is not named",
-        (
-            Edit(
-                SCHEMA,
-                "ORDER BY ended_at IS NULL DESC",
-                "AND ended_at IS NULL ORDER BY ended_at IS NULL DESC",
-                "blocking_run",
-            ),
-        ),
-        test=STALE + "test_a_run_that_ends_during_the_tick_is_still_named_as_the_blocking_run",
-    ),
-    Mutant(
         "a worker that cannot renew its lease continues",
         (Edit("src/routines_engine/runs/worker.py", "TRUST_SHARE = 0.8", "TRUST_SHARE = 1.5"),),
         test="chaos/test_silent_connections.py::test_a_silenced_worker_stops_its_steps_before_its_lease_expires_and_the_run_ends_elsewhere",

@@ -77,23 +77,6 @@ async def test_a_slot_blocked_by_a_run_newer_than_the_ticks_snapshot_is_recorded
     ]
 
 
-async def test_a_run_that_ends_during_the_tick_is_still_named_as_the_blocking_run(connection: Connection) -> None:
-    """After the clock was set back, the run created last is not the one with the latest slot."""
-    routine = await make_routine(connection, await make_task(connection), at("2026-05-04 09:00"), hourly=True)
-    for slot in ("2026-05-04 12:00", "2026-05-04 10:00"):
-        await connection.execute(
-            """INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id,
-                                                  scheduled_for, trigger, init_params, status, ended_at)
-               SELECT collection_id, task_id, 1, id, %s, 'schedule', '{}', 'completed', now()
-               FROM routines.routines WHERE id = %s""",
-            [at(slot), routine],
-        )
-    newest = await value(connection, "SELECT max(id) FROM routines.trajectories")
-    blocking = "SELECT routines.blocking_run(%s, %s)"
-    assert await value(connection, blocking, routine, at("2026-05-04 11:00")) == newest
-    assert await value(connection, blocking, routine, at("2026-05-04 12:00")) is None
-
-
 async def test_a_claim_returns_steps_that_were_finished_after_its_snapshot(
     connection: Connection, database: Database
 ) -> None:

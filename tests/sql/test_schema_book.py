@@ -26,7 +26,7 @@ MUTATIONS = {
         "ALTER TABLE routines.skips DROP CONSTRAINT skips_span_is_ordered",
         "-constraint routines.skips.skips_span_is_ordered",
     ),
-    "an index": ("DROP INDEX routines.trajectories_task_id_idx", "-index routines.trajectories_task_id_idx"),
+    "an index": ("DROP INDEX routines.trajectories_root_id_idx", "-index routines.trajectories_root_id_idx"),
     "a function": (
         "ALTER FUNCTION routines.settle_slots SECURITY INVOKER",
         "-function routines.settle_slots():  SECURITY DEFINER",

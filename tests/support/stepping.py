@@ -84,7 +84,7 @@ async def stop_inserts_at_gate(connection: Connection) -> None:
 TICK = {
     **CATCHUP, "batch_size": 10, "only_ids": None, "only_slots": None, "set_aside": None, "fault": None,
     "on_time_seconds": ON_TIME_SECONDS, "max_init_params_bytes": MAX_INIT_PARAMS_BYTES, "max_strikes": MAX_STRIKES,
-    "traceparent": None,
+    "traceparent": None, "looks_for_runs": False,
 }  # fmt: skip
 """The parameters of the statement tick.tick, except `now`."""
 

@@ -104,6 +104,21 @@ async def test_a_slot_that_was_fired_before_is_not_fired_again(connection: Conne
     assert len(await ledger(connection, routine)) == 1
 
 
+async def test_a_slot_that_was_fired_before_holds_up_no_other_routine_of_its_batch(connection: Connection) -> None:
+    task = await make_task(connection)
+    fired = await make_routine(connection, task, at("2026-05-04 09:00"))
+    await tick(connection, batch_size=10, now=at("2026-05-04 09:00"), **CATCHUP)
+    await connection.execute("UPDATE routines.trajectories SET status = 'completed', ended_at = now()")
+    await connection.execute("UPDATE routines.routines SET next_run_at = '2026-05-04 09:00Z', settled_until = NULL")
+    others = [await make_routine(connection, task, at("2026-05-04 09:00"), name=f"other-{n}") for n in range(3)]
+    result = await tick(connection, batch_size=10, now=at("2026-05-04 09:01"), **CATCHUP)
+    assert (result.claimed, result.fired, result.overlapped) == (4, 3, 0)
+    for routine in (fired, *others):
+        assert await ledger(connection, routine) == [(at("2026-05-04 09:00"), 1, "started", None)]
+    again = await tick(connection, batch_size=10, now=at("2026-05-04 09:01"), **CATCHUP)
+    assert again.claimed == 0
+
+
 async def test_paused_and_manual_routines_have_no_next_slot(connection: Connection) -> None:
     task = await make_task(connection)
     routine = await make_routine(connection, task, at("2026-05-04 09:00"))

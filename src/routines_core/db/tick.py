@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime
+from functools import partial
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -146,7 +147,8 @@ async def tick(
         traceparent: The tick's span, which the runs are linked to; None if it is not traced.
     """
     some = None if only is None else list(only)
-    return await _TICK.one(
+    send = partial(
+        _TICK.one,
         connection,
         batch_size=batch_size,
         hourly_catchup_seconds=hourly_catchup_seconds,
@@ -161,6 +163,11 @@ async def tick(
         fault=fault,
         traceparent=traceparent,
     )
+    try:
+        return await send(looks_for_runs=False)
+    except psycopg.errors.UniqueViolation:
+        # Of a slot, or of the active run of a routine: a person inserted a run that this batch did not see.
+        return await send(looks_for_runs=True)
 
 
 async def due(
