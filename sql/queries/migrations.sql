@@ -5,7 +5,7 @@
 SELECT set_config('client_connection_check_interval', '1s', false);
 
 -- name: limit_waits
--- For the locks of the migration itself. Nobody waits behind a migrator that waits for another one.
+-- For the locks of the migration itself, until the end of its transaction.
 SELECT set_config('lock_timeout', %(milliseconds)s::text, true);
 
 -- name: blockers
@@ -20,8 +20,16 @@ SELECT name, pg_total_relation_size(to_regclass(name)) AS bytes FROM unnest(%(na
 WHERE to_regclass(name) IS NOT NULL;
 
 -- name: lock_migrations
--- One migrator at a time. Released at the end of the transaction, or with the connection.
-SELECT pg_advisory_xact_lock(hashtextextended('routines.schema_migrations', 0));
+-- One migrator at a time. Kept until it is released or the connection ends. It is tried and not waited for: a session that waits has a
+-- snapshot, and an index that is built while rows are written waits for the end of every older snapshot.
+SELECT pg_try_advisory_lock(hashtextextended('routines.schema_migrations', 0)) AS is_locked;
+
+-- name: unlock_migrations
+SELECT pg_advisory_unlock(hashtextextended('routines.schema_migrations', 0));
+
+-- name: is_invalid_index
+-- Whether it was left unfinished: its build or its removal was interrupted.
+SELECT coalesce((SELECT NOT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%(name)s::text)), false) AS is_invalid;
 
 -- name: create_history
 CREATE SCHEMA IF NOT EXISTS routines;

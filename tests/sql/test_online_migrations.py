@@ -46,6 +46,8 @@ ALTER TABLE routines.steps ADD COLUMN made_up float8 DEFAULT random();
 CREATE INDEX made_up_idx ON routines.routines (name);
 CREATE TABLE routines.made_up (id bigint REFERENCES routines.skips (id));
 """
+BUILT = "CREATE INDEX CONCURRENTLY IF NOT EXISTS made_up_idx ON routines.trajectories (updated_at);\n"
+DROPPED = "DROP INDEX CONCURRENTLY IF EXISTS routines.trajectories_root_id_idx;\n"
 
 
 async def check(connection: Connection, migration: Migration) -> None:
@@ -84,6 +86,19 @@ async def filled(connection: Connection) -> Connection:
 
 async def test_what_a_migration_does_is_found_out_and_compared_with_what_it_declares(filled: Connection) -> None:
     await check(filled, made_up())
+
+
+@pytest.mark.parametrize("text", [BUILT, DROPPED], ids=["built", "dropped"])
+async def test_what_an_index_migration_does_is_compared_with_what_it_declares(filled: Connection, text: str) -> None:
+    declared = "-- locks: routines.trajectories SHARE UPDATE EXCLUSIVE\n"
+    declared += "-- reads: routines.trajectories\n" if text == BUILT else ""
+    await check(filled, Migration("21000101T000000", "21000101T000000_index", text + declared))
+
+
+@pytest.mark.parametrize("text", [BUILT, DROPPED], ids=["built", "dropped"])
+async def test_an_effect_of_an_index_migration_that_is_not_declared_is_noticed(filled: Connection, text: str) -> None:
+    with pytest.raises(AssertionError, match="_index"):
+        await check(filled, Migration("21000101T000000", "21000101T000000_index", text))
 
 
 @pytest.mark.parametrize("line", [line for line in MADE_UP.splitlines(keepends=True) if line.startswith("-- ")][1:])

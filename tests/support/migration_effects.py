@@ -46,15 +46,22 @@ class Examined:
 
 
 async def examine(connection: Connection, migration: Migration) -> Examined:
-    """Apply a migration in a transaction, and look at what the transaction has locked, rewritten, read and written."""
+    """Apply a migration in a transaction, and look at what the transaction has locked, rewritten, read and written.
+
+    An index that is built or dropped while rows are written does the same to its table under a lock that stops nobody.
+    """
+    text = migration.text.replace(" CONCURRENTLY", "") if migration.index else migration.text
     async with connection.transaction():
         before = await _tables(connection)
         begun_at = time.monotonic()
-        await connection.execute(migration.text.encode())
+        await connection.execute(text.encode())
         seconds = time.monotonic() - begun_at
         after = await _tables(connection)
-    kept = before.keys() & after.keys()
-    return Examined(sorted(each for name in kept for each in _effects(before[name], after[name])), seconds)
+    effects = sorted(each for name in before.keys() & after.keys() for each in _effects(before[name], after[name]))
+    if migration.index:
+        weakest = _spelled(STRENGTH[0])
+        effects = [Effect(each.kind, each.table, weakest if each.mode else "") for each in effects]
+    return Examined(effects, 0.0 if migration.index else seconds)
 
 
 async def _tables(connection: Connection) -> dict[str, Table]:

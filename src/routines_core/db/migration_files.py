@@ -1,20 +1,24 @@
 """Forward-only migrations: the files sql/migrations/YYYYMMDDTHHMMSS_name.sql, and a database's history of them."""
 
+import asyncio
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 from psycopg.errors import InvalidParameterValue
 
-from routines_core.db.pool import Connection
+from routines_core.db.pool import LOST, Connection
 from routines_core.db.statements import NoRow, Statement, sql_dir
 from routines_core.errors import DatabaseError, MigrationError
 
 OLDEST_SERVER_VERSION = 150000
 """`server_version_num` of the oldest Postgres that is supported: 15."""
+TURN_SECONDS = 0.2
+"""How often a migrator asks whether another one has finished."""
 
 
 class _Applied(msgspec.Struct):
@@ -25,6 +29,14 @@ class _Applied(msgspec.Struct):
 
 class _Exists(msgspec.Struct):
     exists: bool
+
+
+class _Locked(msgspec.Struct):
+    is_locked: bool
+
+
+class _Validity(msgspec.Struct):
+    is_invalid: bool
 
 
 class _Size(msgspec.Struct):
@@ -38,7 +50,9 @@ class _ServerVersion(msgspec.Struct):
     encoding: str
 
 
-_LOCK = Statement("migrations.lock_migrations", NoRow)
+_LOCK = Statement("migrations.lock_migrations", _Locked)
+_UNLOCK = Statement("migrations.unlock_migrations", NoRow)
+_IS_INVALID = Statement("migrations.is_invalid_index", _Validity)
 _LIMIT_WAITS = Statement("migrations.limit_waits", NoRow)
 _NOTICE_LOST_CLIENT = Statement("migrations.notice_lost_client", NoRow)
 _CREATE_HISTORY = Statement("migrations.create_history", NoRow)
@@ -48,6 +62,13 @@ _RECORD = Statement("migrations.record_migration", NoRow)
 _SIZES = Statement("migrations.table_sizes", _Size)
 _SERVER_VERSION = Statement("migrations.server_version", _ServerVersion)
 _EFFECT = re.compile(r"^-- (locks|rewrites|reads|writes): (routines\.\w+)(?: ([A-Z ]+))?$", re.MULTILINE)
+_COMMENT = re.compile(r"^\s*--.*\n?", re.MULTILINE)
+_CONCURRENTLY = re.compile(r"\bINDEX\s+CONCURRENTLY\b", re.IGNORECASE)
+_INDEX = re.compile(
+    r"""\s*(?:CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+IF\s+NOT\s+EXISTS\s+(?P<created>\w+)\s+ON\s+routines\.\w+[^;]*
+          |DROP\s+INDEX\s+CONCURRENTLY\s+IF\s+EXISTS\s+routines\.(?P<dropped>\w+)\s*);?\s*""",
+    re.VERBOSE | re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -72,6 +93,24 @@ class Migration:
     def effects(self) -> "list[Effect]":
         """What it declares to do to tables that exist already, in lines such as `-- locks: routines.tasks SHARE`."""
         return [Effect(kind, table, mode or "") for kind, table, mode in _EFFECT.findall(self.text)]
+
+    @property
+    def index(self) -> str | None:
+        """The index that it builds or drops while rows are written, which cannot be done in a transaction; else None.
+
+        Raises:
+            MigrationError: It contains more than that, or could not be repeated after an interruption.
+        """
+        statements = _COMMENT.sub("", self.text)
+        if not _CONCURRENTLY.search(statements):
+            return None
+        if not (found := _INDEX.fullmatch(statements)):
+            raise MigrationError(
+                f"Migration {self.name} must be one statement, CREATE INDEX CONCURRENTLY IF NOT EXISTS name ON "
+                "routines.… or DROP INDEX CONCURRENTLY IF EXISTS routines.name: it is applied without a transaction, "
+                "and again after an interruption."
+            )
+        return f"routines.{found['created'] or found['dropped']}"
 
 
 @dataclass(frozen=True, order=True)
@@ -129,7 +168,10 @@ async def prepare_session(connection: Connection) -> None:
 async def apply_next(
     connection: Connection, directory: Path | None, *, lock_seconds: float, begin: "list[Migration]"
 ) -> Migration | None:
-    """Apply the first pending migration in a transaction, and return it; None if none is pending.
+    """Apply the first pending migration, and return it; None if none is pending.
+
+    It is applied in a transaction, unless it builds or drops an index while rows are written: that holds up nobody, may
+    be interrupted, and waits as long as it takes for transactions that are older.
 
     Takes the advisory lock of the migrations: if several programs start at once, one migrates and the others wait.
     Other locks are waited for no longer than `lock_seconds`.
@@ -144,19 +186,40 @@ async def apply_next(
         MigrationError: An applied migration is missing on disk or has changed.
         psycopg.errors.LockNotAvailable: Another session held a lock for too long; nothing was changed.
     """
-    async with connection.transaction():
-        await _LOCK.run(connection)
-        await _LIMIT_WAITS.run(connection, milliseconds=str(round(lock_seconds * 1000)))
-        if not (await _HISTORY_EXISTS.one(connection)).exists:
-            await _CREATE_HISTORY.run(connection)
-        comparison = _compared(migration_files(directory), await _APPLIED.all(connection))
-        if not comparison.pending:
-            return None
-        migration = comparison.pending[0]
-        begin.append(migration)
-        await connection.execute(migration.text.encode())
-        await _RECORD.run(connection, version=migration.version, name=migration.name, checksum=migration.checksum)
+    async with _alone(connection):
+        async with connection.transaction():
+            await _LIMIT_WAITS.run(connection, milliseconds=str(round(lock_seconds * 1000)))
+            if not (await _HISTORY_EXISTS.one(connection)).exists:
+                await _CREATE_HISTORY.run(connection)
+            comparison = _compared(migration_files(directory), await _APPLIED.all(connection))
+            if not comparison.pending:
+                return None
+            migration = comparison.pending[0]
+            begin.append(migration)
+            if not migration.index:
+                await _apply(connection, migration)
+        if migration.index:
+            if (await _IS_INVALID.one(connection, name=migration.index)).is_invalid:
+                await connection.execute(f"DROP INDEX CONCURRENTLY {migration.index}".encode())
+            await _apply(connection, migration)
     return migration
+
+
+@asynccontextmanager
+async def _alone(connection: Connection) -> AsyncGenerator[None]:
+    """Hold the advisory lock of the migrations for the block."""
+    while not (await _LOCK.one(connection)).is_locked:  # noqa: ASYNC110 - the lock is held by another session
+        await asyncio.sleep(TURN_SECONDS)
+    try:
+        yield
+    finally:
+        with suppress(*LOST):  # then it is released with the session
+            await _UNLOCK.run(connection)
+
+
+async def _apply(connection: Connection, migration: Migration) -> None:
+    await connection.execute(migration.text.encode())
+    await _RECORD.run(connection, version=migration.version, name=migration.name, checksum=migration.checksum)
 
 
 async def compare_history(connection: Connection, directory: Path | None = None) -> Comparison:

@@ -1,7 +1,8 @@
-"""Applies pending migrations to a database that is in use, each in a transaction of its own.
+"""Applies pending migrations to a database that is in use, one after another.
 
 A migration that waits for a lock makes everybody wait who comes after it. So it waits for a short time only, gives up
-all that it has locked, says who was in the way, and tries again later.
+all that it has locked, says who was in the way, and tries again later. An index that is built while rows are written
+waits for old transactions instead, which holds up nobody, and says for which.
 """
 
 import asyncio
@@ -76,7 +77,7 @@ _BLOCKERS = Statement("migrations.blockers", Blocker)
 async def migrate(
     connection: Connection, directory: Path | None = None, *, patience: Patience | None = None
 ) -> list[Migration]:
-    """Apply all pending migrations, each in a transaction of its own, and return them.
+    """Apply all pending migrations and return them. Each is applied in a transaction of its own, or builds one index.
 
     If several programs start at once, one migrates and the others wait.
 
@@ -98,11 +99,11 @@ async def _apply_next_patiently(
     name = holder = end = ""
     for attempt in range(1, patience.attempts + 1):
         begun: list[Migration] = []
-        async with _watching(connection, pid) as blockers:
+        async with _watching(connection, pid, begun) as blockers:
             try:
                 return await apply_next(connection, directory, lock_seconds=patience.lock_seconds, begin=begun)
             except LockNotAvailable:
-                if not begun:  # the advisory lock: another migrator is at work
+                if not begun:  # a lock of the history itself
                     raise
         name, holder = begun[0].name, " and ".join(map(str, blockers)) or "another session"
         end = f"End it with SELECT pg_terminate_backend({blockers[0].pid})" if blockers else "End it"
@@ -118,10 +119,10 @@ async def _apply_next_patiently(
 
 
 @asynccontextmanager
-async def _watching(connection: Connection, pid: int) -> AsyncGenerator[list[Blocker]]:
+async def _watching(connection: Connection, pid: int, begun: list[Migration]) -> AsyncGenerator[list[Blocker]]:
     """Yield a list that holds the sessions which last kept this connection waiting, whose server process is `pid`."""
     found: list[Blocker] = []
-    watching = asyncio.create_task(_watch(connection, pid, found))
+    watching = asyncio.create_task(_watch(connection, pid, begun, found))
     try:
         yield found
     finally:
@@ -130,10 +131,19 @@ async def _watching(connection: Connection, pid: int) -> AsyncGenerator[list[Blo
             await watching
 
 
-async def _watch(connection: Connection, pid: int, found: list[Blocker]) -> None:
+async def _watch(connection: Connection, pid: int, begun: list[Migration], found: list[Blocker]) -> None:
     await asyncio.sleep(WATCH_SECONDS)  # most migrations wait for nobody
     url = make_conninfo(connection.info.dsn, password=connection.info.password)
     async with connect(url, "routines-migrate-watch") as own:
+        told: list[Blocker] = []
         while True:
-            found[:] = await _BLOCKERS.all(own, pid=pid) or found
+            blockers = await _BLOCKERS.all(own, pid=pid)
+            found[:] = blockers or found
+            if begun and begun[0].index and blockers and blockers != told:
+                told = blockers
+                log.warning(
+                    "index waits for a transaction",
+                    migration=begun[0].name,
+                    holder=" and ".join(map(str, blockers)),
+                )
             await asyncio.sleep(WATCH_SECONDS)

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
+import psycopg
 import pytest
 from structlog.testing import capture_logs
 
@@ -37,6 +38,12 @@ asyncio.run(main())
 """
 WAITS = """SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'routines-migrate'
            AND datname = current_database() AND wait_event_type = 'Lock'"""
+INDEX = "21000103T000000_index"
+CREATE_INDEX = """-- locks: routines.trajectories SHARE UPDATE EXCLUSIVE
+-- reads: routines.trajectories
+CREATE INDEX CONCURRENTLY IF NOT EXISTS made_up_idx ON routines.trajectories (updated_at);
+"""
+IS_VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('routines.made_up_idx')"
 GONE = """SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'routines-migrate'
           AND datname = current_database()"""
 
@@ -111,6 +118,96 @@ async def test_a_killed_migration_leaves_the_queue(
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture
+def index_files(tmp_path: Path) -> Path:
+    """The migrations and one more, which builds an index while rows are written."""
+    directory = Path(shutil.copytree(sql_dir() / "migrations", tmp_path / "index-migrations"))
+    (directory / f"{INDEX}.sql").write_text(CREATE_INDEX)
+    return directory
+
+
+@pytest.fixture
+async def writer(database: Database) -> AsyncGenerator[Connection]:
+    """A session that has written runs and is idle in its transaction."""
+    async with session(database, "forgotten") as opened:
+        await opened.execute("BEGIN")
+        await opened.execute("UPDATE routines.trajectories SET labels = '[]'")
+        yield opened
+
+
+async def test_an_index_is_built_while_rows_are_written_and_says_which_transaction_it_waits_for(
+    connection: Connection, database: Database, writer: Connection, index_files: Path
+) -> None:
+    async with connect(database.url, "migrator") as own, connect(database.url, "second") as second:
+        with capture_logs() as logs:
+            migrating = asyncio.create_task(migrate(own, index_files))
+            while not logs:  # noqa: ASYNC110 - it has no event
+                await asyncio.sleep(0.05)
+            waiting = asyncio.create_task(migrate(second, index_files))
+            begun_at = time.monotonic()
+            await connection.execute("INSERT INTO routines.collections (name) VALUES ('other')")
+            await connection.execute("DELETE FROM routines.trajectories")
+            assert time.monotonic() - begun_at < MARGIN_SECONDS
+            assert not migrating.done()
+            await writer.execute("ROLLBACK")
+            assert [migration.name for migration in await migrating] == [INDEX]
+            assert await waiting == []
+    assert logs[0]["event"] == "index waits for a transaction"
+    assert (logs[0]["migration"], logs[0]["holder"].split(" (")[0]) == (INDEX, f"pid {writer.info.backend_pid}")
+    assert await value(connection, IS_VALID) is True
+
+
+async def test_an_index_whose_build_was_interrupted_is_built_again(
+    connection: Connection, database: Database, writer: Connection, index_files: Path
+) -> None:
+    async with connect(database.url, "migrator") as own:
+        migrating = asyncio.create_task(migrate(own, index_files))
+        await until(connection, f"SELECT EXISTS ({IS_VALID})")
+        await connection.execute("SELECT pg_terminate_backend(%s, 10000)", [own.info.backend_pid])
+        with pytest.raises(psycopg.OperationalError):
+            await migrating
+    await writer.execute("ROLLBACK")
+    assert await value(connection, IS_VALID) is False
+    assert [migration.name for migration in await migrate(connection, index_files)] == [INDEX]
+    assert await value(connection, IS_VALID) is True
+
+
+async def test_an_index_that_was_built_but_not_recorded_is_only_recorded(
+    connection: Connection, index_files: Path
+) -> None:
+    await connection.execute(CREATE_INDEX.encode())
+    built = await value(connection, "SELECT 'routines.made_up_idx'::regclass::oid")
+    assert [migration.name for migration in await migrate(connection, index_files)] == [INDEX]
+    assert await value(connection, "SELECT 'routines.made_up_idx'::regclass::oid") == built
+
+
+async def test_an_index_is_dropped_while_rows_are_written(connection: Connection, index_files: Path) -> None:
+    await migrate(connection, index_files)
+    drop = index_files / "21000104T000000_drop.sql"
+    drop.write_text("DROP INDEX CONCURRENTLY IF EXISTS routines.made_up_idx;")
+    assert [migration.name for migration in await migrate(connection, index_files)] == [drop.stem]
+    assert await value(connection, IS_VALID) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        CREATE_INDEX + "SELECT 1;",
+        CREATE_INDEX.replace("IF NOT EXISTS ", ""),
+        "DROP INDEX CONCURRENTLY routines.made_up_idx;",
+        "REINDEX INDEX CONCURRENTLY routines.trajectories_pkey;",
+    ],
+    ids=["two statements", "creates what may be there", "drops what may be gone", "another statement"],
+)
+async def test_an_index_migration_that_could_not_be_repeated_is_refused(
+    connection: Connection, index_files: Path, text: str
+) -> None:
+    (index_files / f"{INDEX}.sql").write_text(text)
+    with pytest.raises(MigrationError, match="must be one statement, CREATE INDEX CONCURRENTLY IF NOT EXISTS"):
+        await migrate(connection, index_files)
+    assert await value(connection, "SELECT count(*) FROM routines.schema_migrations WHERE name = %s", INDEX) == 0
 
 
 async def test_each_migration_is_applied_in_a_transaction_of_its_own(connection: Connection, files: Path) -> None:
