@@ -73,6 +73,8 @@ def test_the_other_containments_alone_are_not_what_is_noticed(mutant: Mutant, ke
     keeper = keep(mutant.others())
     for name in mutant.caught_by:
         verdict = keeper.suffer(ATTACKS[name])
+        if _is_seen(mutant, verdict):  # once may be chance
+            verdict = keeper.suffer(ATTACKS[name])
         if _is_seen(mutant, verdict):
             pytest.fail(f"{name} shows {mutant.seen_as!r} without this mutant\n{verdict}", pytrace=False)
 

@@ -22,8 +22,10 @@ def _ask(alpha: Alpha, behaviour: Behaviour, count: int = 4, **options: object) 
 
 @attack(Containment.BOUNDED_ANSWERS, kind=4, in_make_test=True)
 def an_answer_in_punycode(alpha: Alpha) -> None:
-    """A receiver returns 400 KB with `charset=punycode`, which takes half a minute to decode; sixteen runs ask it."""
-    _ask(alpha, answering(b"z" * LARGEST, Content_Type="text/plain; charset=punycode"), 16)
+    """A receiver returns 400 KB with `charset=punycode`, which takes a minute to decode."""
+    # Each `a` copies all characters before it, which are four bytes wide.
+    body = "\N{GRINNING FACE}".encode("punycode").ljust(LARGEST, b"a")
+    _ask(alpha, answering(body, Content_Type="text/plain; charset=punycode"))
 
 
 @attack(Containment.BOUNDED_ANSWERS, kind=4)
