@@ -74,7 +74,7 @@ nightly: matrix  ## Other versions of Postgres, hostile settings, ten times as m
 	ROUTINES_TEST_HOSTILE=1 $(BIN)/pytest --numprocesses=auto --maxprocesses=6 --dist=loadfile \
 		tests/sql tests/ticker tests/engine tests/api
 	ROUTINES_TEST_CASES=20000 $(BIN)/pytest tests/api/test_schemathesis.py
-	ROUTINES_TEST_CRON_CASES=200000 $(BIN)/pytest tests/sql/test_cron.py
+	ROUTINES_TEST_CRON_CASES=200000 $(BIN)/pytest --numprocesses=auto tests/sql/test_cron.py
 
 charts: $(DEV)  ## Render the Helm chart with Helm, and check what it makes against Kubernetes' schemas
 	@$(INSTALL) dev,charts $(INSTALLER)

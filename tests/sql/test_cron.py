@@ -24,6 +24,8 @@ from support.rows import at, with_database
 
 CASES = int(os.environ.get("ROUTINES_TEST_CRON_CASES", "600"))
 SEED = int(os.environ.get("ROUTINES_TEST_SEED", "15"))
+PART = 2000
+"""Cases of one test: those of `make nightly` take several processes."""
 CHUNK, COMPARED = 100, 3
 END = datetime(2196, 1, 1, tzinfo=UTC)
 """Slots are computed up to the year 2199; 29 February on a certain weekday may have none left from this time on."""
@@ -32,6 +34,12 @@ SQL = """SELECT array(SELECT routines.next_slots(cadence, time, %s)), routines.n
          FROM unnest(%s::jsonb[], %s::timestamptz[]) WITH ORDINALITY AS given (fields, time, position),
               routines.cadence_from_json(fields) AS cadence
          ORDER BY position"""
+
+
+pytestmark = pytest.mark.timeout(300 + PART)
+in_parts = pytest.mark.parametrize(
+    ("seed", "count"), [(SEED + first, min(PART, CASES - first)) for first in range(0, CASES, PART)]
+)
 
 
 @pytest.fixture(scope="module")
@@ -93,12 +101,12 @@ def chunks(found: list[Case]) -> list[list[Case]]:
     return [found[first : first + CHUNK] for first in range(0, len(found), CHUNK)]
 
 
+@in_parts
 def test_slots_agree_with_the_calendar_and_with_cronsim_in_all_time_zones(
-    psql: psycopg.Connection, zones: list[str], request: pytest.FixtureRequest
+    psql: psycopg.Connection, zones: list[str], seed: int, count: int
 ) -> None:
     """The calendar is walked by the contract's rules; cronsim knows Debian's. Both use Python's clocks."""
-    request.node.add_marker(pytest.mark.timeout(60 + CASES))
-    drawn = [case for case in cases(SEED, zones, CASES) if comes(psql, case)]
+    drawn = [case for case in cases(seed, zones, count) if comes(psql, case)]
     simulated = differing = 0
     for chunk in chunks(drawn):
         for case, (slots, first, latest) in zip(chunk, computed(psql, chunk), strict=True):
@@ -114,7 +122,7 @@ def test_slots_agree_with_the_calendar_and_with_cronsim_in_all_time_zones(
                 agrees = by_cronsim(case, len(slots)) == slots
                 differing += not agrees
                 assert agrees or cronsim_is_wrong(case, slots[-1]), (case, by_cronsim(case, len(slots)), slots)
-    assert simulated > 0.2 * len(drawn) > 0.15 * CASES
+    assert simulated > 0.2 * len(drawn) > 0.15 * count
     assert differing < 0.02 * simulated
 
 
@@ -149,15 +157,16 @@ def is_for_croniter(expression: str) -> bool:
     return not (any(re.search(r"^\*/|w$", day) for day in days) or (is_special and "*" not in days))
 
 
-def test_slots_in_utc_agree_with_croniter(psql: psycopg.Connection) -> None:
+@in_parts
+def test_slots_in_utc_agree_with_croniter(psql: psycopg.Connection, seed: int, count: int) -> None:
     """croniter writes L5 for 5L."""
     drawn = [
         case._replace(zone="UTC", expressions=case.expressions[:1])
-        for case in cases(SEED + 1, ["UTC"], CASES)
+        for case in cases(seed + 1, ["UTC"], count)
         if is_for_croniter(case.expressions[0])
     ]
     drawn = [case for case in drawn if comes(psql, case)]
-    assert len(drawn) > 0.3 * CASES
+    assert len(drawn) > 0.3 * count
     for chunk in chunks(drawn):
         for case, (slots, _, _) in zip(chunk, computed(psql, chunk), strict=True):
             text = re.sub(r"([0-7])l$", r"l\1", case.expressions[0].lower())
