@@ -1156,6 +1156,68 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION routines.check_cadence IS 'Raises an error if the time zone or the expression of a cadence is not valid, or if it never comes.';
 
+-- Most expressions are answered by their minutes alone. Only where the closest two come from different expressions, or lie on both
+-- sides of midnight, it matters which days match: those of a year, if that has the two, and otherwise of 28 years, which have every
+-- date on every weekday.
+CREATE FUNCTION routines.closest_minutes(rules routines.cron_rule[]) RETURNS integer LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    of_one integer := (
+        SELECT min(minute - earlier) FROM unnest(rules) AS rule, LATERAL (
+            SELECT minute, lag(minute) OVER (ORDER BY minute) AS earlier FROM unnest(rule.minutes) AS minute) AS stepped);
+    of_all integer := (
+        SELECT least(min(minute - earlier), min(minute) + 1440 - max(minute)) FROM (
+            SELECT minute, lag(minute) OVER (ORDER BY minute) AS earlier
+            FROM (SELECT DISTINCT unnest(rule.minutes) AS minute FROM unnest(rules) AS rule) AS merged) AS stepped);
+    last_day date;
+    closest  integer;
+BEGIN
+    IF of_one <= of_all OR of_all > 60 THEN
+        RETURN of_all;
+    END IF;
+    FOREACH last_day IN ARRAY '{2000-12-31,2027-12-31}'::date[] LOOP
+        WITH days AS MATERIALIZED (
+            SELECT day, array_agg(rule_number ORDER BY rule_number) AS numbers
+            FROM routines.cron_days(rules, 'UTC', '2000-01-01', last_day) GROUP BY day
+        ),
+        kinds AS MATERIALIZED (
+            SELECT numbers, min(minute) AS first, max(minute) AS last, min(minute - earlier) AS step
+            FROM (SELECT DISTINCT numbers FROM days) AS kind CROSS JOIN LATERAL (
+                SELECT minute, lag(minute) OVER (ORDER BY minute) AS earlier
+                FROM (SELECT DISTINCT unnest((rules[number]).minutes) AS minute
+                      FROM unnest(numbers) AS number) AS merged) AS stepped
+            GROUP BY numbers
+        )
+        SELECT least(min(step), min(CASE WHEN day = day_before + 1 THEN first + 1440 - last_before END)) INTO closest
+        FROM (SELECT day, first, step, lag(day) OVER by_day AS day_before, lag(last) OVER by_day AS last_before
+              FROM days JOIN kinds USING (numbers) WINDOW by_day AS (ORDER BY day)) AS stepped;
+        EXIT WHEN closest = of_all;
+    END LOOP;
+    RETURN closest;
+END $$;
+COMMENT ON FUNCTION routines.closest_minutes IS
+    'The fewest minutes between two slots of parsed expressions, on clocks that nobody changes; null for a single slot.';
+
+CREATE FUNCTION routines.closest_seconds(cadence routines.cadence) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE (cadence).type
+    WHEN 'hourly' THEN 3600
+    WHEN 'interval' THEN 60 * (cadence).every_minutes
+    WHEN 'cron' THEN 60 * routines.closest_minutes(routines.cron_rules((cadence).expression)) END;
+COMMENT ON FUNCTION routines.closest_seconds IS
+    'The shortest time between two slots of a cadence, on clocks that nobody changes; null for types whose slots are days apart, or that have one or none.';
+
+CREATE FUNCTION routines.check_spread(cadence routines.cadence, spread_seconds integer) RETURNS void LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF spread_seconds NOT BETWEEN 0 AND 3600 THEN
+        RAISE EXCEPTION 'spread_seconds: must be 0 to 3600, not %', spread_seconds
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'routines_spread_seconds_in_range';
+    ELSIF spread_seconds > 0 AND spread_seconds >= routines.closest_seconds(cadence) THEN
+        RAISE EXCEPTION 'spread_seconds: must be below %, the seconds between two of its slots, not %',
+            routines.closest_seconds(cadence), spread_seconds
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'routines_spread_seconds_below_interval';
+    END IF;
+END $$;
+COMMENT ON FUNCTION routines.check_spread IS 'Raises an error if a spread is out of range, or reaches from one slot of its cadence to the next.';
+
 CREATE FUNCTION routines.with_defaults(cadence routines.cadence, created_at timestamptz) RETURNS routines.cadence
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 BEGIN
@@ -1168,15 +1230,17 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION routines.with_defaults IS 'The cadence with the time zone and the anchor that it has if none is given.';
 
-CREATE FUNCTION routines.preview_slots(cadence routines.cadence, after timestamptz, slot_limit integer) RETURNS SETOF timestamptz
-LANGUAGE plpgsql STABLE AS $$
+CREATE FUNCTION routines.preview_slots(
+    cadence routines.cadence, after timestamptz, slot_limit integer, spread_seconds integer DEFAULT NULL
+) RETURNS SETOF timestamptz LANGUAGE plpgsql STABLE AS $$
 DECLARE
     whole routines.cadence := routines.with_defaults(cadence, now());
 BEGIN
     PERFORM routines.check_cadence(whole);
+    PERFORM routines.check_spread(whole, spread_seconds);
     RETURN QUERY SELECT * FROM routines.next_slots(whole, after, slot_limit);
 END $$;
-COMMENT ON FUNCTION routines.preview_slots IS 'The coming slots of a cadence as it is given for a routine, without the defaults of its fields.';
+COMMENT ON FUNCTION routines.preview_slots IS 'The coming slots of a cadence as it is given for a routine, without the defaults of its fields. Checks the cadence and the spread.';
 
 -- == sql/schema/04_routines.sql
 
@@ -1185,8 +1249,8 @@ COMMENT ON FUNCTION routines.preview_slots IS 'The coming slots of a cadence as 
 
 -- Triggers, in the order in which they fire. Where two share an event, Postgres fires them by name, and these names are
 -- chosen for that order.
---   BEFORE INSERT or UPDATE        keep_next_run_at            recomputes next_run_at if cadence or paused changes; refuses a
---                                                              pause that ends in the past
+--   BEFORE INSERT or UPDATE        keep_next_run_at            recomputes next_run_at if cadence or paused changes, moves it if the
+--                                                              spread does; refuses a pause that ends in the past
 --   BEFORE UPDATE                  settle_slots                if cadence or paused changes: records the slots that no tick will
 --                                                              see; must come after keep_next_run_at
 --   BEFORE DELETE                  settle_slots_of_deleted     the same for a deleted routine
@@ -1236,6 +1300,8 @@ CREATE TABLE routines.routines (
     strikes                smallint NOT NULL DEFAULT 0,
     overlap_policy         text NOT NULL DEFAULT 'skip' CONSTRAINT routines_overlap_policy_is_known CHECK (overlap_policy IN ('skip')),
     catchup_window_seconds integer CONSTRAINT routines_catchup_window_seconds_is_not_negative CHECK (catchup_window_seconds >= 0),
+    spread_seconds         integer,
+    spread_offset          interval,
     next_run_at            timestamptz,
     settled_until          timestamptz,
     last_run_at            timestamptz,
@@ -1315,8 +1381,12 @@ COMMENT ON COLUMN routines.routines.overlap_policy IS
     'skip: a slot that comes while a run is active is recorded in skips and does not start a run.';
 COMMENT ON COLUMN routines.routines.catchup_window_seconds IS
     'The age up to which a missed slot still fires after an outage; 0 to never catch up; null for the default of its cadence.';
+COMMENT ON COLUMN routines.routines.spread_seconds IS
+    'Each slot fires up to this many seconds after its time, always by the same spread_offset: 1-3600, and below the shortest time between two slots; null for off, which 0 becomes.';
+COMMENT ON COLUMN routines.routines.spread_offset IS
+    'How long after its time each slot of this routine is due, from 0 to spread_seconds; null without a spread. Maintained by a trigger: see spread_offset().';
 COMMENT ON COLUMN routines.routines.next_run_at IS
-    'The next slot that fires; null while paused, for manual, and once no slot is left. A trigger maintains it and the tick advances it. Setting it forward by hand passes over the slots before it: they are recorded as missed. Setting it back fires no slot a second time.';
+    'When it fires next: its next slot, plus spread_offset if it has a spread; null while paused, for manual, and once no slot is left. A trigger maintains it and the tick advances it. Setting it forward by hand passes over the slots before it: they are recorded as missed. Setting it back fires no slot a second time.';
 COMMENT ON COLUMN routines.routines.settled_until IS
     'Every slot up to here has its outcome and never gets another, whatever next_run_at is set to; null if no slot since created_at has one.';
 COMMENT ON COLUMN routines.routines.last_run_at IS 'When it last started a run, on schedule or by run-now; null if never.';
@@ -1349,13 +1419,32 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN nullif(coalesce(
 COMMENT ON FUNCTION routines.latest_slot_of IS
     'The last slot of a routine at or before `until`: what latest_slot returns, from `upcoming` where that reaches.';
 
+-- A routine with a spread lives on a clock of its own, which is behind by its offset. On that clock a slot is due at its time, so
+-- the rules of slots need no others for a spread: they take without_spread(now()) in place of now(). Plain SQL as well.
+CREATE FUNCTION routines.without_spread(routine routines.routines, at timestamptz) RETURNS timestamptz
+LANGUAGE sql STABLE PARALLEL SAFE RETURN coalesce(at - (routine).spread_offset, at);
+COMMENT ON FUNCTION routines.without_spread IS
+    'A time on the clock of a routine, which is behind by its spread_offset.';
+
+CREATE FUNCTION routines.with_spread(routine routines.routines, slot timestamptz) RETURNS timestamptz
+LANGUAGE sql STABLE PARALLEL SAFE RETURN coalesce(slot + (routine).spread_offset, slot);
+COMMENT ON FUNCTION routines.with_spread IS 'When a slot of a routine is due: spread_offset after its time.';
+
+-- md5, because the hash functions of Postgres may change between versions. Scaled and not taken modulo, so that a wider spread
+-- makes no offset smaller.
+CREATE FUNCTION routines.spread_offset(of_routine bigint, spread_seconds integer) RETURNS interval
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN make_interval(
+    secs => (('x' || left(md5('routines.spread.' || of_routine), 8))::bit(32)::bigint * (spread_seconds::bigint + 1)) >> 32);
+COMMENT ON FUNCTION routines.spread_offset IS
+    'The offset of a routine: 0 to spread_seconds in whole seconds, always the same for the same id; null without a spread.';
+
 CREATE FUNCTION routines.first_moved_slot(routine routines.routines, OUT kept timestamptz, OUT computed timestamptz)
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
     kept_slots     timestamptz[] := ARRAY(SELECT slot FROM unnest((routine).upcoming) AS slot
-                                          WHERE slot > now() AND slot < 'infinity' ORDER BY slot);
+                                          WHERE slot > routines.without_spread(routine, now()) AND slot < 'infinity' ORDER BY slot);
     computed_slots timestamptz[] := ARRAY(SELECT routines.next_slots(
-        routines.cadence_of(routine), now(), greatest(cardinality(kept_slots), 1)));
+        routines.cadence_of(routine), routines.without_spread(routine, now()), greatest(cardinality(kept_slots), 1)));
 BEGIN
     FOR position IN 1 .. greatest(cardinality(kept_slots), cardinality(computed_slots)) LOOP
         kept := kept_slots[position];
@@ -1381,7 +1470,8 @@ COMMENT ON FUNCTION routines.current_cadence IS
 -- A pause is over when its end has come, whether or not a ticker has ended it: slots from then on are due.
 CREATE FUNCTION routines.slot_after_pause(routine routines.routines) RETURNS timestamptz
 LANGUAGE sql STABLE PARALLEL SAFE RETURN CASE WHEN (routine).paused_until IS NOT NULL THEN routines.next_fire(
-    routines.cadence_of(routine), greatest((routine).paused_until - interval '1 microsecond', (routine).settled_until)) END;
+    routines.cadence_of(routine), greatest(routines.without_spread(routine, (routine).paused_until) - interval '1 microsecond',
+                                           coalesce((routine).settled_until, (routine).created_at))) END;
 COMMENT ON FUNCTION routines.slot_after_pause IS
     'The first slot at or after the end of a routine''s pause; null if the pause has no end, and for manual.';
 
@@ -1397,22 +1487,33 @@ BEGIN
             USING ERRCODE = 'check_violation', CONSTRAINT = 'routines_paused_until_in_future';
     END IF;
     SELECT timezone, anchor INTO NEW.timezone, NEW.anchor FROM routines.with_defaults(routines.cadence_of(NEW), NEW.created_at);
+    NEW.spread_seconds := nullif(NEW.spread_seconds, 0);
+    NEW.spread_offset := routines.spread_offset(NEW.id, NEW.spread_seconds);
     IF TG_OP = 'UPDATE'
        AND (routines.cadence_of(NEW), NEW.paused) IS NOT DISTINCT FROM (routines.cadence_of(OLD), OLD.paused) THEN
+        IF NEW.spread_seconds IS DISTINCT FROM OLD.spread_seconds THEN
+            PERFORM routines.check_spread(routines.cadence_of(NEW), NEW.spread_seconds);
+        END IF;
+        -- The same slot at its new time; or a time that a person sets in the same statement.
+        IF NEW.spread_offset IS DISTINCT FROM OLD.spread_offset AND NEW.next_run_at = OLD.next_run_at THEN
+            NEW.next_run_at := routines.with_spread(NEW, routines.without_spread(OLD, OLD.next_run_at));
+        END IF;
         RETURN NEW;
     END IF;
     PERFORM routines.check_cadence(routines.cadence_of(NEW));
+    PERFORM routines.check_spread(routines.cadence_of(NEW), NEW.spread_seconds);
     IF NEW.paused THEN
         NEW.next_run_at := NULL;
         NEW.upcoming := NULL;
         NEW.paused_at := coalesce(NEW.paused_at, now());
     ELSE
-        NEW.upcoming := routines.slot_window(routines.cadence_of(NEW), now());
-        NEW.next_run_at := CASE
-            WHEN TG_OP = 'UPDATE' AND OLD.paused_until <= now()
-                 AND routines.cadence_of(NEW) IS NOT DISTINCT FROM routines.cadence_of(OLD)
-                THEN routines.slot_after_pause(OLD)
-            ELSE routines.next_slot_of(NEW, now()) END;
+        NEW.upcoming := routines.slot_window(routines.cadence_of(NEW), routines.without_spread(NEW, now()));
+        NEW.next_run_at := routines.with_spread(NEW, CASE
+            -- Slots from before are those of the cadence that there was, also if they are not due yet.
+            WHEN TG_OP = 'INSERT' OR routines.cadence_of(NEW) IS DISTINCT FROM routines.cadence_of(OLD)
+                THEN routines.next_slot_of(NEW, now())
+            WHEN OLD.paused_until <= now() THEN routines.slot_after_pause(OLD)
+            ELSE routines.next_slot_of(NEW, routines.without_spread(NEW, now())) END);
         NEW.paused_at := NULL;
         NEW.paused_reason := NULL;
         NEW.strikes := 0;
@@ -1420,11 +1521,11 @@ BEGIN
     RETURN NEW;
 END $$;
 COMMENT ON FUNCTION routines.keep_next_run_at IS
-    'Keeps next_run_at correct when cadence or paused changes, and fills in the defaults of a cadence. Resuming computes from now, or from the end of the pause if that has passed: nothing that fell in the pause is caught up.';
+    'Keeps next_run_at correct when cadence, spread or paused changes, and fills in the defaults of a cadence. Resuming computes from now, or from the end of the pause if that has passed: nothing that fell in the pause is caught up.';
 CREATE TRIGGER keep_next_run_at
     BEFORE INSERT OR UPDATE OF name, cadence_type, hour_utc, minute_utc, day_of_week, expression, timezone, every_minutes, anchor,
-        once_at, starts_at, ends_at, paused, paused_until, paused_note, init_params_overrides, secret_refs, webhook_url,
-        webhook_secret_id ON routines.routines
+        once_at, starts_at, ends_at, spread_seconds, spread_offset, paused, paused_until, paused_note, init_params_overrides,
+        secret_refs, webhook_url, webhook_secret_id ON routines.routines
     FOR EACH ROW EXECUTE FUNCTION routines.keep_next_run_at();
 
 ------------------------------------------------------------------------------------- slots that no tick will see
@@ -1456,9 +1557,9 @@ DECLARE
     cadence    routines.cadence := routines.cadence_of(old);
     slot_count bigint := greatest(1, routines.slots_in_span(cadence, first_slot, last_slot));
 BEGIN
-    INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, slot_count, cadence,
+    INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, due_at, slot_count, cadence,
                                 reason, detail)
-    VALUES (old.collection_id, old.id, first_slot, last_slot, slot_count,
+    VALUES (old.collection_id, old.id, first_slot, last_slot, last_slot + old.spread_offset, slot_count,
             CASE WHEN slot_count > 1 THEN cadence END, reason, detail)
     ON CONFLICT ON CONSTRAINT skips_slot_key DO NOTHING;
 END $$;
@@ -1470,13 +1571,20 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     cadence       routines.cadence := routines.cadence_of(OLD);
     settled_until timestamptz := CASE TG_OP WHEN 'UPDATE' THEN NEW.settled_until ELSE OLD.settled_until END;
+    -- Slots up to here get their outcome now: those that are due, by the clock of the routine before or after the change; if its
+    -- cadence changes or it is deleted, also one that waits for its offset.
+    clock         timestamptz := CASE
+        WHEN TG_OP = 'DELETE' THEN now()
+        WHEN cadence IS DISTINCT FROM routines.cadence_of(NEW) THEN now()
+        ELSE greatest(routines.without_spread(OLD, now()), routines.without_spread(NEW, now())) END;
+    next_slot     timestamptz := routines.without_spread(OLD, OLD.next_run_at);
+    pause_end     timestamptz := routines.without_spread(OLD, OLD.paused_until);
     is_paused     boolean := OLD.paused OR TG_OP = 'UPDATE' AND NEW.paused;
     pause         text := CASE WHEN OLD.paused THEN routines.pause_in_words(
         OLD.paused_reason, OLD.paused_at, OLD.paused_until, OLD.paused_note) END;
-    -- The first slot without an outcome. A pause begins after the slot at which it was made; that slot was settled then.
+    -- The first slot without an outcome. What was due when a pause began was settled then.
     first_slot    timestamptz := routines.next_fire(
-        cadence,
-        CASE WHEN OLD.paused THEN greatest(OLD.paused_at, settled_until) ELSE coalesce(settled_until, OLD.created_at) END);
+        cadence, coalesce(settled_until, CASE WHEN OLD.paused THEN OLD.paused_at ELSE OLD.created_at END));
     passed_until  timestamptz;
     last_slot     timestamptz;
 BEGIN
@@ -1484,18 +1592,18 @@ BEGIN
     IF TG_OP = 'UPDATE' AND NEW.settled_until IS DISTINCT FROM OLD.settled_until THEN
         RETURN NEW;
     END IF;
-    IF first_slot < OLD.next_run_at AND first_slot <= now() THEN
-        passed_until := routines.latest_slot(cadence, least(now(), OLD.next_run_at - interval '1 microsecond'));
+    IF first_slot < next_slot AND first_slot <= clock THEN
+        passed_until := routines.latest_slot(cadence, least(clock, next_slot - interval '1 microsecond'));
         PERFORM routines.settle_span(OLD, first_slot, passed_until, 'missed', routines.passed_over_detail(OLD.next_run_at));
         settled_until := greatest(settled_until, passed_until);
     END IF;
     -- The pause is over, whether or not a ticker has ended it.
     IF OLD.paused_until <= now() THEN
-        last_slot := routines.latest_slot(cadence, OLD.paused_until - interval '1 microsecond');
+        last_slot := routines.latest_slot(cadence, pause_end - interval '1 microsecond');
         IF first_slot <= last_slot THEN
             PERFORM routines.settle_span(OLD, first_slot, last_slot, 'paused', pause);
         END IF;
-        settled_until := greatest(settled_until, OLD.paused_until - interval '1 microsecond');
+        settled_until := greatest(coalesce(settled_until, OLD.created_at), pause_end - interval '1 microsecond');
         -- Slots since then are due, and left to the tick if the routine is only resumed.
         IF TG_OP = 'UPDATE' AND cadence IS NOT DISTINCT FROM routines.cadence_of(NEW) THEN
             NEW.settled_until := settled_until;
@@ -1506,11 +1614,11 @@ BEGIN
         pause := NULL;
     END IF;
     -- A person may have set next_run_at to a time between two slots, or to before the routine's creation.
-    IF (OLD.next_run_at <= settled_until) IS NOT TRUE AND NOT OLD.paused THEN
-        first_slot := OLD.next_run_at;
+    IF (next_slot <= settled_until) IS NOT TRUE AND NOT OLD.paused THEN
+        first_slot := next_slot;
     END IF;
-    IF first_slot <= now() THEN
-        last_slot := greatest(first_slot, routines.latest_slot(cadence, now()));
+    IF first_slot <= clock THEN
+        last_slot := greatest(first_slot, routines.latest_slot(cadence, clock));
         PERFORM routines.settle_span(
             OLD, first_slot, last_slot, CASE WHEN is_paused THEN 'paused' ELSE 'missed' END,
             CASE WHEN pause IS NOT NULL THEN pause
@@ -1523,10 +1631,10 @@ BEGIN
         RETURN OLD;
     END IF;
     -- A time in the past that was no slot does not become one when the cadence changes.
-    NEW.settled_until := greatest(settled_until, now());
-    -- Only if the database's clock was set back: a slot with an outcome does not come again.
-    IF NEW.next_run_at <= NEW.settled_until THEN
-        NEW.next_run_at := routines.next_fire(routines.cadence_of(NEW), NEW.settled_until);
+    NEW.settled_until := greatest(settled_until, clock, OLD.created_at);
+    -- Only if the database's clock was set back, or the routine's by its spread: a slot with an outcome does not come again.
+    IF routines.without_spread(NEW, NEW.next_run_at) <= NEW.settled_until THEN
+        NEW.next_run_at := routines.with_spread(NEW, routines.next_fire(routines.cadence_of(NEW), NEW.settled_until));
     END IF;
     RETURN NEW;
 END $$;
@@ -1679,6 +1787,7 @@ CREATE TABLE routines.trajectories (
     nonce                   integer NOT NULL DEFAULT (random() * 4294967295 - 2147483648)::integer,
     triggered_by_routine_id bigint,
     scheduled_for           timestamptz,
+    due_at                  timestamptz,
     created_at              timestamptz NOT NULL DEFAULT now(),
     updated_at              timestamptz NOT NULL DEFAULT now(),
     started_at              timestamptz,
@@ -1761,7 +1870,10 @@ COMMENT ON COLUMN routines.trajectories.task_version IS 'The version that it run
 COMMENT ON COLUMN routines.trajectories.triggered_by_routine_id IS
     'The routine that started it, which may have been deleted; null if the API started it.';
 COMMENT ON COLUMN routines.trajectories.scheduled_for IS 'Its slot; null if it was not started on schedule.';
-COMMENT ON COLUMN routines.trajectories.created_at IS 'When it was fired. created_at - scheduled_for is the start delay.';
+COMMENT ON COLUMN routines.trajectories.due_at IS
+    'When its slot was due, if its routine had a spread: scheduled_for plus the offset of the routine; null if it was due at scheduled_for.';
+COMMENT ON COLUMN routines.trajectories.created_at IS
+    'When it was fired. created_at - coalesce(due_at, scheduled_for) is the start delay.';
 COMMENT ON COLUMN routines.trajectories.updated_at IS 'Its last change of status or checkpoint.';
 COMMENT ON COLUMN routines.trajectories.started_at IS
     'When a worker first claimed it; null if none has. Later claims are in later_claims.';
@@ -2136,6 +2248,7 @@ CREATE TABLE routines.skips (
     routine_id             bigint NOT NULL,
     scheduled_for          timestamptz NOT NULL,
     last_scheduled_for     timestamptz NOT NULL,
+    due_at                 timestamptz,
     slot_count             bigint NOT NULL DEFAULT 1 CONSTRAINT skips_slot_count_is_positive CHECK (slot_count > 0),
     cadence                routines.cadence,
     reason                 text NOT NULL CONSTRAINT skips_reason_is_known
@@ -2154,6 +2267,8 @@ COMMENT ON COLUMN routines.skips.collection_id IS 'The tenant.';
 COMMENT ON COLUMN routines.skips.routine_id IS 'The routine, which may have been deleted.';
 COMMENT ON COLUMN routines.skips.scheduled_for IS 'The slot, or the first slot of a span.';
 COMMENT ON COLUMN routines.skips.last_scheduled_for IS 'The same slot, or the last slot of a span.';
+COMMENT ON COLUMN routines.skips.due_at IS
+    'When last_scheduled_for was due, if the routine had a spread; null if it was due at that time.';
 COMMENT ON COLUMN routines.skips.slot_count IS 'The number of slots that this row accounts for.';
 COMMENT ON COLUMN routines.skips.cadence IS 'The cadence that the slots of a span follow; null for a single slot.';
 COMMENT ON COLUMN routines.skips.reason IS
@@ -2202,11 +2317,11 @@ CREATE VIEW routines.occurrences WITH (security_invoker = true) AS
     SELECT triggered_by_routine_id AS routine_id, collection_id, scheduled_for, scheduled_for AS last_scheduled_for,
            1::bigint AS slot_count, 'started' AS outcome, NULL::text AS reason, id AS trajectory_id,
            NULL::bigint AS blocking_trajectory_id, NULL::text AS detail, created_at AS recorded_at,
-           created_at - scheduled_for AS delay
+           created_at - coalesce(due_at, scheduled_for) AS delay, due_at
     FROM routines.trajectories WHERE scheduled_for IS NOT NULL
     UNION ALL
     SELECT routine_id, collection_id, scheduled_for, last_scheduled_for, slot_count, 'skipped', reason, NULL,
-           blocking_trajectory_id, detail, recorded_at, recorded_at - last_scheduled_for
+           blocking_trajectory_id, detail, recorded_at, greatest(recorded_at - coalesce(due_at, last_scheduled_for), '0'), due_at
     FROM routines.skips;
 COMMENT ON VIEW routines.occurrences IS
     'The ledger: the outcome of each slot. SELECT * FROM routines.occurrences WHERE routine_id = 1 ORDER BY scheduled_for DESC;';
@@ -2221,7 +2336,9 @@ COMMENT ON COLUMN routines.occurrences.trajectory_id IS 'The run that it started
 COMMENT ON COLUMN routines.occurrences.blocking_trajectory_id IS 'For overlap: the run that was active.';
 COMMENT ON COLUMN routines.occurrences.detail IS 'The cause of the skip, where the reason alone does not say it.';
 COMMENT ON COLUMN routines.occurrences.recorded_at IS 'When the tick decided.';
-COMMENT ON COLUMN routines.occurrences.delay IS 'From the slot to the decision.';
+COMMENT ON COLUMN routines.occurrences.delay IS 'From the time at which the slot was due to the decision; 0 if a change came before it was due.';
+COMMENT ON COLUMN routines.occurrences.due_at IS
+    'When the last slot was due, if the routine had a spread; null if it was due at that time.';
 
 -- == sql/schema/07_queue.sql
 
@@ -2872,7 +2989,7 @@ CREATE VIEW routines.routine_details WITH (security_invoker = true) AS
            collections.name AS collection_name, routines.cadence_to_json(routines.cadence_of(routines)) AS cadence,
            init_params_overrides, ARRAY(SELECT jsonb_object_keys(secret_refs) ORDER BY 1) AS secret_names, webhook_url,
            webhook_secret_id IS NOT NULL AS has_webhook_secret, paused, paused_reason, last_run_at, next_run_at, overlap_policy,
-           catchup_window_seconds, paused_until, paused_note, starts_at, ends_at,
+           catchup_window_seconds, paused_until, paused_note, starts_at, ends_at, spread_seconds,
            ARRAY(SELECT key FROM jsonb_object_keys(init_params_overrides) AS key
                  WHERE NOT task_versions.init_params ? key ORDER BY key) AS undeclared_keys
     FROM routines.routine_names
@@ -2898,10 +3015,11 @@ COMMENT ON COLUMN routines.routine_details.paused_reason IS 'Why the scheduler p
 COMMENT ON COLUMN routines.routine_details.paused_until IS 'When the pause ends by itself; null if it does not.';
 COMMENT ON COLUMN routines.routine_details.paused_note IS 'What a person noted about the pause; null for nothing.';
 COMMENT ON COLUMN routines.routine_details.last_run_at IS 'When it last started a run; null if never.';
-COMMENT ON COLUMN routines.routine_details.next_run_at IS 'The next slot that fires; null while paused, for manual, and once no slot is left.';
+COMMENT ON COLUMN routines.routine_details.next_run_at IS 'When it fires next, its spread included; null while paused, for manual, and once no slot is left.';
 COMMENT ON COLUMN routines.routine_details.overlap_policy IS 'skip.';
 COMMENT ON COLUMN routines.routine_details.starts_at IS 'No slot is earlier; null for no bound.';
 COMMENT ON COLUMN routines.routine_details.ends_at IS 'No slot is later; null for no bound.';
+COMMENT ON COLUMN routines.routine_details.spread_seconds IS 'Each slot fires up to this many seconds after its time; null for no spread.';
 COMMENT ON COLUMN routines.routine_details.undeclared_keys IS 'Override keys that the task''s current version does not declare.';
 COMMENT ON COLUMN routines.routine_details.catchup_window_seconds IS
     'The age up to which a missed slot still fires after an outage; 0 to never catch up; null for the default of its cadence.';
@@ -3089,7 +3207,7 @@ CREATE FUNCTION routines.explain_time(
     slot_count bigint, recorded_at timestamptz, trajectory_id bigint, trajectory_status text, blocking_trajectory_id bigint,
     blocking_started_at timestamptz, blocking_ended_at timestamptz, detail text, routine_created_at timestamptz,
     paused_at timestamptz, paused_reason text, paused_until timestamptz, paused_note text, cadence_type text,
-    is_slot_of_cadence boolean, next_slot timestamptz
+    is_slot_of_cadence boolean, next_slot timestamptz, due_at timestamptz
 ) LANGUAGE sql STABLE ROWS 1 AS $$
     WITH asked AS MATERIALIZED (SELECT at_time AS at, clock AS now),
     run AS (
@@ -3123,14 +3241,17 @@ CREATE FUNCTION routines.explain_time(
               AND triggered_by_routine_id = of_routine AND scheduled_for > at) AS later
     ),
     routine AS (
-        SELECT routines.*,
-               coalesce(next_run_at = at OR at = routines.latest_slot(routines.cadence_of(routines), at), false) AS is_slot,
-               at > coalesce(settled_until, created_at) AND at < next_run_at AS is_passed_over,
-               CASE WHEN paused AND unsettled > now
+        SELECT routines.*, own_now, coming, routines.without_spread(routines, paused_until) AS pause_end,
+               coalesce(coming = at OR at = routines.latest_slot(routines.cadence_of(routines), at), false) AS is_slot,
+               at > coalesce(settled_until, created_at) AND at < coming AS is_passed_over,
+               CASE WHEN paused AND unsettled > own_now
                         THEN CASE WHEN paused_until IS NOT NULL THEN greatest(unsettled, routines.slot_after_pause(routines)) END
-                    WHEN at >= now AND at < next_run_at THEN next_run_at
+                    WHEN at >= own_now AND at < coming THEN coming
                     ELSE unsettled END AS next_slot
-        FROM asked, routines.routines, LATERAL (SELECT routines.next_fire(
+        -- On the clock of the routine, which its spread may set back.
+        FROM asked, routines.routines, LATERAL (SELECT routines.without_spread(routines, now) AS own_now,
+                                                       routines.without_spread(routines, next_run_at) AS coming) AS own,
+             LATERAL (SELECT routines.next_fire(
             routines.cadence_of(routines), greatest(at, created_at, settled_until)) AS unsettled) AS next_fire
         WHERE (of_collection IS NULL OR collection_id = of_collection) AND id = of_routine
     ),
@@ -3138,13 +3259,13 @@ CREATE FUNCTION routines.explain_time(
         SELECT CASE WHEN run.id IS NOT NULL THEN 'started'
                     WHEN skip.id IS NOT NULL THEN skip.reason
                     WHEN routine.id IS NULL THEN 'deleted'
-                    WHEN at < routine.created_at AND at < coalesce(next_run_at, routine.created_at) THEN 'before_creation'
+                    WHEN at < routine.created_at AND at < coalesce(coming, routine.created_at) THEN 'before_creation'
                     WHEN at <= settled_until AND at <= (SELECT max(deleted_until) FROM routines.retention) THEN 'forgotten'
                     WHEN NOT is_slot THEN 'not_a_slot'
-                    WHEN paused AND at > now THEN CASE WHEN at >= paused_until THEN 'future' ELSE 'paused_in_future' END
-                    WHEN paused AND at > greatest(paused_at, settled_until)
-                        THEN CASE WHEN at >= paused_until THEN 'pending' ELSE 'paused' END
-                    WHEN next_run_at <= at THEN CASE WHEN at > now THEN 'future' ELSE 'pending' END
+                    WHEN paused AND at > own_now THEN CASE WHEN at >= pause_end THEN 'future' ELSE 'paused_in_future' END
+                    WHEN paused AND at > coalesce(settled_until, paused_at)
+                        THEN CASE WHEN at >= pause_end THEN 'pending' ELSE 'paused' END
+                    WHEN coming <= at THEN CASE WHEN at > own_now THEN 'future' ELSE 'pending' END
                     WHEN is_passed_over THEN 'passed_over'
                     ELSE 'not_a_slot' END AS kind,
                at, now,
@@ -3158,7 +3279,10 @@ CREATE FUNCTION routines.explain_time(
                coalesce(skip.detail, CASE WHEN is_slot AND is_passed_over THEN routines.passed_over_detail(next_run_at) END) AS detail,
                routine.created_at AS routine_created_at, routine.paused_at, routine.paused_reason, routine.paused_until,
                routine.paused_note, routine.cadence_type,
-               coalesce(is_slot, false) AS is_slot_of_cadence, coalesce(settled.slot, next_slot) AS next_slot
+               coalesce(is_slot, false) AS is_slot_of_cadence, coalesce(settled.slot, next_slot) AS next_slot,
+               CASE WHEN run.id IS NOT NULL THEN run.due_at
+                    WHEN skip.id IS NOT NULL THEN at + (skip.due_at - skip.last_scheduled_for)
+                    WHEN is_slot THEN at + spread_offset END AS due_at
         FROM asked CROSS JOIN settled
         LEFT JOIN run ON true
         LEFT JOIN skip ON true
@@ -3175,8 +3299,8 @@ CREATE FUNCTION routines.explain_time(
                || '; recorded ' || routines.utc(recorded_at) || '.'
            WHEN 'paused' THEN 'Skipped: ' || coalesce(detail, pause) || '.'
            WHEN 'failed_to_start' THEN 'Skipped: the run failed to start: ' || detail || '.'
-           WHEN 'pending' THEN 'Due since ' || routines.utc(at) || '; no ticker has picked it up yet.'
-           WHEN 'future' THEN 'Upcoming: the slot is due at ' || routines.utc(at) || '.'
+           WHEN 'pending' THEN 'Due since ' || routines.utc(coalesce(due_at, at)) || '; no ticker has picked it up yet.'
+           WHEN 'future' THEN 'Upcoming: the slot is due at ' || routines.utc(coalesce(due_at, at)) || '.'
            WHEN 'passed_over' THEN 'It will be missed: ' || detail || '.'
            WHEN 'paused_in_future' THEN 'It will be skipped unless the routine is resumed: ' || pause || '.'
            WHEN 'before_creation' THEN 'No slot: the routine was created later, at ' || routines.utc(routine_created_at) || '.'
@@ -3192,7 +3316,11 @@ CREATE FUNCTION routines.explain_time(
                              'the next is ' || routines.utc(next_slot), 'none is coming (' || pause || ')', 'none is coming') || '.' END
            END || coalesce(' ' || CASE WHEN is_slot_of_cadence THEN (
                SELECT routines.clock_note(routines.cadence_of(routines), at, kind NOT IN ('future', 'paused_in_future', 'passed_over'))
-               FROM routines.routines WHERE id = of_routine) END, ''),
+               FROM routines.routines WHERE id = of_routine) END, '')
+           || CASE WHEN due_at IS NULL OR kind IN ('forgotten', 'before_creation', 'not_a_slot', 'deleted') THEN '' ELSE format(
+               ' Its spread %s it due %s s after its time.',
+               CASE WHEN kind IN ('future', 'paused_in_future', 'passed_over') THEN 'makes' ELSE 'made' END,
+               extract(epoch FROM due_at - at)::integer) END,
            facts.*
     FROM facts, LATERAL (
         SELECT routines.pause_in_words(paused_reason, paused_at, paused_until, paused_note) AS pause) AS present;
@@ -3220,22 +3348,23 @@ COMMENT ON FUNCTION routines.routine_id IS 'The id of a routine. Try: SELECT rou
 CREATE FUNCTION routines.why(routine text, at timestamptz DEFAULT NULL) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT sentence
     FROM routines.routines, routines.explain_time(
-        id, coalesce(why.at, routines.latest_slot(routines.cadence_of(routines), now()), now()))
+        id, coalesce(why.at, routines.latest_slot(routines.cadence_of(routines), routines.without_spread(routines, now())), now()))
     WHERE id = routines.routine_id(routine);
 $$;
 COMMENT ON FUNCTION routines.why IS
     'Why a routine ran or did not run at a time, by default at its newest slot. Try: SELECT routines.why(''demo/hello/every-hour'', now() - interval ''1 day'');';
 
 CREATE FUNCTION routines.next(routine text, slot_limit integer DEFAULT 10)
-RETURNS TABLE (slot timestamptz, utc text, local_time text, dst text) LANGUAGE sql STABLE AS $$
-    SELECT slot, routines.utc(slot), routines.local_time_of(cadence, slot), routines.dst_of(cadence, slot)
-    FROM (SELECT routines.cadence_of(routines) AS cadence, coalesce(next_run_at, routines.slot_after_pause(routines)) AS first_slot
+RETURNS TABLE (slot timestamptz, utc text, local_time text, dst text, due_at timestamptz) LANGUAGE sql STABLE AS $$
+    SELECT slot, routines.utc(slot), routines.local_time_of(cadence, slot), routines.dst_of(cadence, slot), slot + spread_offset
+    FROM (SELECT routines.cadence_of(routines) AS cadence, routines.without_spread(routines, now()) AS own_now, spread_offset,
+                 coalesce(routines.without_spread(routines, next_run_at), routines.slot_after_pause(routines)) AS first_slot
           FROM routines.routines WHERE id = routines.routine_id(routine)) AS found,
-         routines.next_slots(cadence, greatest(now(), first_slot - interval '1 microsecond'), slot_limit) AS slot
+         routines.next_slots(cadence, greatest(own_now, first_slot - interval '1 microsecond'), slot_limit) AS slot
     WHERE first_slot IS NOT NULL;
 $$;
 COMMENT ON FUNCTION routines.next IS
-    'The coming slots of a routine, in UTC and, for cron, in local time; while it is paused, those after the end of the pause, or no rows if it has no end. Try: SELECT * FROM routines.next(''demo/hello/every-hour'', 3);';
+    'The coming slots of a routine, in UTC and, for cron, in local time, with the time at which each is due if the routine has a spread; while it is paused, those after the end of the pause, or no rows if it has no end. Try: SELECT * FROM routines.next(''demo/hello/every-hour'', 3);';
 
 ----------------------------------------------------------------------------------------------------------- at a glance
 CREATE VIEW routines.routine_status WITH (security_invoker = true) AS
@@ -3271,7 +3400,7 @@ COMMENT ON VIEW routines.routine_status IS
 COMMENT ON COLUMN routines.routine_status.routine IS 'collection/task/name, as the functions why() and next() take it.';
 COMMENT ON COLUMN routines.routine_status.cadence IS 'When its slots fall; in UTC unless it names a time zone.';
 COMMENT ON COLUMN routines.routine_status.state IS 'scheduled; due (a slot, or the end of a pause, waits for a ticker); paused; paused by the scheduler (after three strikes); manual; ended (no slot is left).';
-COMMENT ON COLUMN routines.routine_status.next_run_at IS 'The next slot that fires; null while paused, for manual, and once no slot is left.';
+COMMENT ON COLUMN routines.routine_status.next_run_at IS 'When it fires next, its spread included; null while paused, for manual, and once no slot is left.';
 COMMENT ON COLUMN routines.routine_status.last_slot IS 'The newest slot that has its outcome; null if there is none yet.';
 COMMENT ON COLUMN routines.routine_status.last_outcome IS 'The status of that slot''s run, or the reason why the slot was skipped.';
 COMMENT ON COLUMN routines.routine_status.last_run_at IS 'When it last started a run, on schedule or by run-now.';
@@ -3709,7 +3838,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_api', 'routines.task_versions', 'SELECT, INSERT'),
     ('routines_api', 'routines.routine_names', 'SELECT'),
     ('routines_api', 'routines.routines', 'SELECT, INSERT, DELETE, UPDATE (name, cadence_type, hour_utc, minute_utc, day_of_week, '
-        'expression, timezone, every_minutes, anchor, once_at, starts_at, ends_at, '
+        'expression, timezone, every_minutes, anchor, once_at, starts_at, ends_at, spread_seconds, '
         'init_params_overrides, secret_refs, webhook_url, webhook_secret_id, paused, paused_until, paused_note, catchup_window_seconds, last_run_at)'),
     ('routines_api', 'routines.secrets', 'SELECT (id, collection_id, kind, field, owner, key_id, created_at), INSERT'),
     ('routines_api', 'routines.trajectories', 'SELECT, INSERT, UPDATE (status, fence, error, labels, ended_at, lease_expires_at, updated_at)'),
@@ -3748,7 +3877,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_ticker', 'routines.tasks', 'SELECT'),
     ('routines_ticker', 'routines.task_versions', 'SELECT'),
     ('routines_ticker', 'routines.routines', 'SELECT, UPDATE (next_run_at, upcoming, settled_until, last_run_at, strikes, paused, paused_at, paused_reason)'),
-    ('routines_ticker', 'routines.trajectories', 'SELECT (id, collection_id, triggered_by_routine_id, scheduled_for, trigger, status, created_at, '
+    ('routines_ticker', 'routines.trajectories', 'SELECT (id, collection_id, triggered_by_routine_id, scheduled_for, due_at, trigger, status, created_at, '
         'ended_at), INSERT'),
     ('routines_ticker', 'routines.skips', 'SELECT, INSERT'),
     ('routines_ticker', 'routines.time_zones', 'SELECT'),
@@ -3946,32 +4075,42 @@ RETURN (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM en
 COMMENT ON FUNCTION routines.usual_seconds IS
     'How long a run of this task usually takes: the median of its newest 100 completed runs; null if there is none.';
 
--- Routines with the same cadence come due together, so their slots are computed once for all of them.
+-- Routines with the same cadence have the same slots, so these are computed once for all of them. The load comes when a slot is
+-- due, so routines with a spread count `away` from their slots: by whole minutes, since there are few of them.
 CREATE FUNCTION routines.coming_slots(of_collection bigint, from_time timestamptz, until_time timestamptz)
 RETURNS TABLE (slot timestamptz, slots bigint, expected_seconds float8) LANGUAGE sql STABLE ROWS 1000 AS $$
     WITH alike AS MATERIALIZED (
-        SELECT routines.cadence_of(routine) AS cadence, routine.next_run_at, task.id AS task_id, count(*) AS number
+        SELECT routines.cadence_of(routine) AS cadence, routines.without_spread(routine, next_run_at) AS next_slot,
+               CASE WHEN extract(second FROM next_run_at - spread_offset) = 0 THEN date_trunc('minute', spread_offset)
+                    ELSE spread_offset END AS away, task.id AS task_id, count(*) AS number
         FROM routines.tasks AS task
         JOIN routines.routine_names ON routine_names.task_id = task.id
         JOIN routines.routines AS routine ON routine.id = routine_names.routine_id
         WHERE task.collection_id = of_collection AND routine.next_run_at < until_time
-        GROUP BY 1, 2, 3
+        GROUP BY 1, 2, 3, 4
     ),
     lasting AS MATERIALIZED (
         SELECT task_id, coalesce(routines.usual_seconds(task_id), 0) AS seconds FROM (SELECT DISTINCT task_id FROM alike) AS tasks
     )
-    SELECT coming.slot, sum(number)::bigint, sum(number * seconds)
-    FROM (SELECT cadence, next_run_at, sum(number) AS number, sum(number * seconds) / sum(number) AS seconds
-          FROM alike JOIN lasting USING (task_id) GROUP BY cadence, next_run_at) AS due
+    SELECT moved.slot, sum(part.number)::bigint, sum(part.seconds)
+    FROM (SELECT cadence, next_slot, array_agg(coalesce(away, '0')) AS aways, max(away) AS farthest,
+                 array_agg(number) AS numbers, array_agg(seconds) AS seconds
+          FROM (SELECT cadence, next_slot, away, sum(number) AS number, sum(number * seconds) AS seconds
+                FROM alike JOIN lasting USING (task_id) GROUP BY cadence, next_slot, away) AS parts
+          GROUP BY cadence, next_slot) AS due
+    CROSS JOIN LATERAL (SELECT coalesce(from_time - farthest, from_time) AS since) AS reach
     CROSS JOIN LATERAL (
-        SELECT due.next_run_at AS slot WHERE due.next_run_at >= from_time
+        SELECT due.next_slot AS slot WHERE due.next_slot >= since
         UNION ALL
-        SELECT routines.slots_between(due.cadence, greatest(from_time, due.next_run_at + interval '1 microsecond'), until_time)
+        SELECT routines.slots_between(due.cadence, greatest(since, due.next_slot + interval '1 microsecond'), until_time)
     ) AS coming
-    GROUP BY coming.slot;
+    CROSS JOIN LATERAL unnest(due.aways, due.numbers, due.seconds) AS part (away, number, seconds)
+    CROSS JOIN LATERAL (SELECT coming.slot + part.away AS slot) AS moved
+    WHERE moved.slot >= from_time AND moved.slot < until_time
+    GROUP BY moved.slot;
 $$;
 COMMENT ON FUNCTION routines.coming_slots IS
-    'The coming slots of a collection from from_time until before until_time: how many routines have each, and how many seconds their runs usually take together. Paused routines have none.';
+    'When slots of a collection are due from from_time until before until_time: how many routines have one then, and how many seconds their runs usually take together. Spread slots are due in the minute in which they fire. Paused routines have none.';
 
 CREATE FUNCTION routines.past_slots(of_collection bigint, from_time timestamptz, until_time timestamptz)
 RETURNS TABLE (slot timestamptz, is_started boolean, slots bigint) LANGUAGE sql STABLE ROWS 1000 AS $$
@@ -3980,36 +4119,41 @@ RETURNS TABLE (slot timestamptz, is_started boolean, slots bigint) LANGUAGE sql 
         FROM routines.tasks JOIN routines.routine_names ON routine_names.task_id = tasks.id
         WHERE tasks.collection_id = of_collection
     )
-    SELECT run.scheduled_for, true, count(*)
+    SELECT run.due, true, count(*)
     FROM routine CROSS JOIN LATERAL (
-        SELECT scheduled_for FROM routines.trajectories
-        WHERE triggered_by_routine_id = routine.id AND scheduled_for >= from_time AND scheduled_for < until_time
+        SELECT coalesce(due_at, scheduled_for) AS due FROM routines.trajectories
+        -- A spread is an hour at most.
+        WHERE triggered_by_routine_id = routine.id AND scheduled_for >= from_time - interval '1 hour' AND scheduled_for < until_time
     ) AS run
+    WHERE run.due >= from_time AND run.due < until_time
     GROUP BY 1
     UNION ALL
     SELECT skipped.slot, false, count(*)
     FROM routine CROSS JOIN LATERAL (
-        SELECT scheduled_for, last_scheduled_for, cadence, slot_count FROM routines.skips
-        WHERE routine_id = routine.id AND scheduled_for >= from_time AND scheduled_for < until_time
+        SELECT scheduled_for, last_scheduled_for, cadence, slot_count, due_at FROM routines.skips
+        WHERE routine_id = routine.id AND scheduled_for >= from_time - interval '1 hour' AND scheduled_for < until_time
         UNION ALL
         -- Spans of a routine do not overlap, so only the latest that began before can reach into this time.
-        SELECT * FROM (SELECT scheduled_for, last_scheduled_for, cadence, slot_count FROM routines.skips
-                       WHERE routine_id = routine.id AND scheduled_for < from_time
+        SELECT * FROM (SELECT scheduled_for, last_scheduled_for, cadence, slot_count, due_at FROM routines.skips
+                       WHERE routine_id = routine.id AND scheduled_for < from_time - interval '1 hour'
                        ORDER BY scheduled_for DESC LIMIT 1) AS earlier
-        WHERE last_scheduled_for >= from_time
+        WHERE last_scheduled_for >= from_time - interval '1 hour'
     ) AS skip
+    CROSS JOIN LATERAL (SELECT coalesce(due_at - last_scheduled_for, '0') AS away) AS spread
     CROSS JOIN LATERAL (
-        SELECT skip.scheduled_for AS slot WHERE skip.scheduled_for >= from_time
+        SELECT skip.scheduled_for WHERE skip.scheduled_for >= from_time - away
         UNION ALL
-        SELECT routines.slots_between(skip.cadence, greatest(from_time, skip.scheduled_for + interval '1 microsecond'),
-                                      least(until_time, skip.last_scheduled_for)) WHERE skip.slot_count > 1
+        SELECT routines.slots_between(skip.cadence, greatest(from_time - away, skip.scheduled_for + interval '1 microsecond'),
+                                      least(until_time - away, skip.last_scheduled_for)) WHERE skip.slot_count > 1
         UNION ALL
-        SELECT skip.last_scheduled_for WHERE skip.slot_count > 1 AND skip.last_scheduled_for < until_time
-    ) AS skipped
+        SELECT skip.last_scheduled_for WHERE skip.slot_count > 1 AND skip.last_scheduled_for >= from_time - away
+    ) AS slot (scheduled_for)
+    CROSS JOIN LATERAL (SELECT slot.scheduled_for + away AS slot) AS skipped
+    WHERE skipped.slot < until_time
     GROUP BY 1;
 $$;
 COMMENT ON FUNCTION routines.past_slots IS
-    'The slots of a collection''s routines that have their outcome, from from_time until before until_time: how many started a run, and how many were skipped.';
+    'The slots of a collection''s routines that were due from from_time until before until_time and have their outcome: how many started a run, and how many were skipped.';
 
 CREATE FUNCTION routines.schedule_load(
     of_collection bigint, from_time timestamptz, until_time timestamptz, bucket interval, clock timestamptz DEFAULT now()
@@ -4032,7 +4176,8 @@ CREATE FUNCTION routines.quiet_minutes(
     of_collection bigint, wish routines.cadence, window_minutes integer, clock timestamptz DEFAULT now()
 ) RETURNS TABLE (cadence jsonb, minutes_away integer, slots bigint) LANGUAGE sql STABLE ROWS 100 AS $$
     WITH load AS MATERIALIZED (
-        SELECT slot, slots FROM routines.coming_slots(of_collection, clock, clock + interval '8 days')
+        SELECT date_bin('1 minute', slot, timestamptz '1970-01-01Z') AS slot, sum(slots)::bigint AS slots
+        FROM routines.coming_slots(of_collection, clock, clock + interval '8 days') GROUP BY 1
     ),
     near AS (
         SELECT jsonb_populate_record(wish, CASE (wish).type WHEN 'hourly'
@@ -4051,4 +4196,4 @@ CREATE FUNCTION routines.quiet_minutes(
     ORDER BY 3, abs(away), away;
 $$;
 COMMENT ON FUNCTION routines.quiet_minutes IS
-    'The minutes around a wished cadence, the quietest first and of those the nearest: how many routines of the collection have a slot at the same time, at most, within the next eight days. For hourly, daily, weekdays and weekly.';
+    'The minutes around a wished cadence, the quietest first and of those the nearest: how many routines of the collection have a slot that is due in the same minute, at most, within the next eight days. For hourly, daily, weekdays and weekly.';

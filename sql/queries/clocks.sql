@@ -29,8 +29,8 @@ HAVING max(id) IS NOT NULL;
 -- Makes the window of a routine anew, and moves its next slot with it: to the first one without an outcome. A next_run_at that a
 -- person has set to another time stays, and so does one that is due. Waits for a tick that has locked the routine.
 WITH locked AS MATERIALIZED (
-    SELECT id, collection_id, timezone, next_run_at, moved.computed,
-           next_run_at > now() AND next_run_at = ANY (upcoming) AS follows,
+    SELECT id, collection_id, timezone, routines.without_spread(routines, next_run_at) AS slot, moved.computed,
+           next_run_at > now() AND routines.without_spread(routines, next_run_at) = ANY (upcoming) AS follows,
            routines.next_fire(routines.cadence_of(routines), coalesce(settled_until, created_at)) AS next_slot
     FROM routines.routines, LATERAL routines.first_moved_slot(routines) AS moved
     WHERE id = %(routine_id)s::bigint AND upcoming IS NOT NULL AND moved.kept IS NOT NULL
@@ -38,10 +38,10 @@ WITH locked AS MATERIALIZED (
 ),
 recorded AS (
     INSERT INTO routines.slot_moves (collection_id, routine_id, moved_from, moved_to, timezone)
-    SELECT collection_id, id, next_run_at, next_slot, timezone FROM locked
-    WHERE follows AND next_slot IS NOT NULL AND next_slot <> next_run_at
+    SELECT collection_id, id, slot, next_slot, timezone FROM locked
+    WHERE follows AND next_slot IS NOT NULL AND next_slot <> slot
 )
 UPDATE routines.routines
-SET upcoming = routines.slot_window(routines.cadence_of(routines), now()),
-    next_run_at = CASE WHEN follows THEN next_slot ELSE routines.next_run_at END
+SET upcoming = routines.slot_window(routines.cadence_of(routines), routines.without_spread(routines, now())),
+    next_run_at = CASE WHEN follows THEN routines.with_spread(routines, next_slot) ELSE routines.next_run_at END
 FROM locked WHERE routines.id = locked.id;

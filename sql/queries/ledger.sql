@@ -10,7 +10,7 @@ SELECT page.*, routines.local_time_of(cadence, scheduled_for) AS local_time,
 FROM (
     (SELECT scheduled_for, scheduled_for AS last_scheduled_for, 1::bigint AS slot_count, 'started' AS outcome, NULL AS reason,
             id AS trajectory_id, NULL::bigint AS blocking_trajectory_id, NULL AS detail, created_at AS recorded_at,
-            extract(epoch FROM created_at - scheduled_for)::float8 AS delay_seconds, status, error
+            extract(epoch FROM created_at - coalesce(due_at, scheduled_for))::float8 AS delay_seconds, due_at, status, error
      FROM routines.trajectories
      WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
        AND triggered_by_routine_id = %(routine_id)s::bigint AND scheduled_for IS NOT NULL
@@ -20,7 +20,7 @@ FROM (
      ORDER BY scheduled_for DESC LIMIT %(page_size)s::integer)
     UNION ALL
     (SELECT scheduled_for, last_scheduled_for, slot_count, 'skipped', reason, NULL, blocking_trajectory_id, detail, recorded_at,
-            extract(epoch FROM recorded_at - last_scheduled_for)::float8, NULL, NULL
+            extract(epoch FROM greatest(recorded_at - coalesce(due_at, last_scheduled_for), '0'))::float8, due_at, NULL, NULL
      FROM routines.skips
      WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND routine_id = %(routine_id)s::bigint
        AND coalesce(%(outcome)s::text, 'skipped') IN ('skipped', reason)
@@ -69,18 +69,20 @@ ORDER BY routine.id, coalesce(latest.scheduled_for, latest.recorded_at) DESC;
 -- Explains a time of a routine, even of a deleted one. `now` moves the clock in tests.
 SELECT sentence, kind, at, now, scheduled_for, last_scheduled_for, slot_count, recorded_at, trajectory_id,
        trajectory_status, blocking_trajectory_id, blocking_started_at, blocking_ended_at, detail, routine_created_at,
-       paused_at, paused_reason, paused_until, paused_note, cadence_type, is_slot_of_cadence, next_slot
+       paused_at, paused_reason, paused_until, paused_note, cadence_type, is_slot_of_cadence, next_slot, due_at
 FROM routines.explain_time(%(routine_id)s::bigint, %(at)s::timestamptz, coalesce(%(now)s::timestamptz, now()),
                            (SELECT routines.collection_of_key(%(key_id)s::routines.caller)));
 
 -- name: next_slots
--- Coming slots of a saved routine, beginning with next_run_at; while it is paused, those after the end of the pause, if it has one.
+-- Coming slots of a saved routine, beginning with that of next_run_at; while it is paused, those after the end of the pause, if
+-- it has one. Without `after`, a slot that waits for its offset is among them.
 SELECT slot
-FROM routines.routines, coalesce(next_run_at, routines.slot_after_pause(routines)) AS first_slot, LATERAL (
-    SELECT first_slot AS slot WHERE first_slot > coalesce(%(after)s::timestamptz, now())
+FROM routines.routines,
+     coalesce(routines.without_spread(routines, next_run_at), routines.slot_after_pause(routines)) AS first_slot,
+     coalesce(%(after)s::timestamptz, routines.without_spread(routines, now())) AS after, LATERAL (
+    SELECT first_slot AS slot WHERE first_slot > after
     UNION
-    SELECT routines.next_slots(routines.cadence_of(routines), greatest(first_slot, coalesce(%(after)s::timestamptz, now())),
-                               %(slot_limit)s::integer)) AS coming
+    SELECT routines.next_slots(routines.cadence_of(routines), greatest(first_slot, after), %(slot_limit)s::integer)) AS coming
 WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
   AND id = %(routine_id)s::bigint AND first_slot IS NOT NULL
 ORDER BY slot
@@ -89,4 +91,4 @@ LIMIT %(slot_limit)s::integer;
 -- name: preview
 -- Coming slots of a cadence that is not saved. A null `after` means now().
 SELECT slot FROM routines.preview_slots(routines.cadence_from_json(%(cadence)s::jsonb), coalesce(%(after)s::timestamptz, now()),
-                                        %(slot_limit)s::integer) AS slot;
+                                        %(slot_limit)s::integer, %(spread_seconds)s::integer) AS slot;

@@ -61,20 +61,22 @@ WITH
 -- leaves rows to the ticker that has locked them. MATERIALIZED, because a LIMIT that ran twice would lock twice.
 -- Slots are computed here, once, and the cadence itself goes no further than its type: a composite value carried through a
 -- MATERIALIZED CTE doubled the cost of the tick. The few routines that are late read theirs again.
+-- Slots go by the routine's own clock, which is behind if it has a spread; next_run_at and `now` by the database's.
 claimed AS MATERIALIZED (
     SELECT id, collection_id, task_id, cadence_type, init_params_overrides, secret_refs,
-           webhook_url, webhook_secret_id, catchup_window_seconds, settled_until,
+           webhook_url, webhook_secret_id, catchup_window_seconds, settled_until, spread_offset,
            -- A settled slot is not settled again, whatever a person set next_run_at to.
-           CASE WHEN next_run_at <= settled_until
+           CASE WHEN routines.without_spread(routines, next_run_at) <= settled_until
                 THEN routines.next_slot_of(routines, settled_until)
-                ELSE next_run_at END AS first_slot,
+                ELSE routines.without_spread(routines, next_run_at) END AS first_slot,
            -- Earlier than that only if a person set next_run_at past slots without outcome.
            routines.next_slot_of(routines, coalesce(settled_until, created_at)) AS first_passed,
            -- The newest slot; or next_run_at itself if a person set it to a time between two slots.
-           greatest(next_run_at, routines.latest_slot_of(routines, coalesce(%(now)s::timestamptz, now()))) AS slot,
+           greatest(routines.without_spread(routines, next_run_at), routines.latest_slot_of(
+               routines, routines.without_spread(routines, coalesce(%(now)s::timestamptz, now())))) AS slot,
            -- From now on and not from the slot, because the slots between have their outcome; on the cadence's grid, so no drift. Null
            -- if no slot is left.
-           routines.next_slot_of(routines, coalesce(%(now)s::timestamptz, now())) AS next_slot,
+           routines.next_slot_of(routines, routines.without_spread(routines, coalesce(%(now)s::timestamptz, now()))) AS next_slot,
            coalesce(%(now)s::timestamptz, now()) AS now
     FROM routines.routines
     WHERE next_run_at <= coalesce(%(now)s::timestamptz, now())
@@ -97,9 +99,10 @@ considered AS NOT MATERIALIZED (
     SELECT claimed.*, active.trajectory_id AS blocked_by, task_versions.version,
            task_versions.init_params || claimed.init_params_overrides AS init_params,
            -- A slot younger than on_time_seconds is not a catch-up: it fires whatever the window is.
-           claimed.now - slot <= make_interval(secs => greatest(%(on_time_seconds)s::float8, coalesce(
-               catchup_window_seconds, CASE cadence_type WHEN 'hourly' THEN %(hourly_catchup_seconds)s::float8
-                                                         ELSE %(catchup_seconds)s::float8 END))) AS in_time
+           claimed.now - coalesce(slot + spread_offset, slot) <= make_interval(secs => greatest(
+               %(on_time_seconds)s::float8, coalesce(
+                   catchup_window_seconds, CASE cadence_type WHEN 'hourly' THEN %(hourly_catchup_seconds)s::float8
+                                                             ELSE %(catchup_seconds)s::float8 END))) AS in_time
     FROM claimed
     FULL JOIN active ON active.routine_id = claimed.id
     LEFT JOIN routines.tasks ON tasks.id = claimed.task_id
@@ -128,12 +131,12 @@ decided AS MATERIALIZED (
 -- that a person inserted; ON CONFLICT DO NOTHING would cost every fire three searches and a record of WAL.
 fired AS (
     INSERT INTO routines.trajectories (
-        collection_id, task_id, task_version, triggered_by_routine_id, scheduled_for, trigger,
+        collection_id, task_id, task_version, triggered_by_routine_id, scheduled_for, due_at, trigger,
         init_params, secret_refs, webhook_url, webhook_secret_id, created_at, updated_at, traceparent)
-    SELECT collection_id, task_id, version, id, slot, 'schedule', init_params, secret_refs, webhook_url,
+    SELECT collection_id, task_id, version, id, slot, slot + spread_offset, 'schedule', init_params, secret_refs, webhook_url,
            webhook_secret_id, now, now, %(traceparent)s::text
     FROM decided WHERE verdict = 'fire'
-    RETURNING created_at - scheduled_for AS delay
+    RETURNING created_at - coalesce(due_at, scheduled_for) AS delay
 ),
 -- Slots that fell while no ticker ran: all but the newest, and the newest too if it is too old to catch up. Also slots that a
 -- person set next_run_at past.
@@ -145,31 +148,32 @@ late AS MATERIALIZED (
     WHERE verdict = 'missed' OR first_slot < slot AND verdict <> 'settled' OR first_passed < first_slot
 ),
 skipped AS (
-    INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, slot_count, cadence,
+    INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, due_at, slot_count, cadence,
                                 reason, blocking_trajectory_id, detail, recorded_at)
-    SELECT collection_id, id, slot, slot, 1, NULL::routines.cadence, verdict, CASE verdict WHEN 'overlap' THEN blocked_by END,
-           CASE verdict WHEN 'failed_to_start' THEN fault END, now
+    SELECT collection_id, id, slot, slot, slot + spread_offset, 1, NULL::routines.cadence, verdict,
+           CASE verdict WHEN 'overlap' THEN blocked_by END, CASE verdict WHEN 'failed_to_start' THEN fault END, now
     FROM decided WHERE verdict IN ('overlap', 'failed_to_start')
     UNION ALL
-    SELECT collection_id, id, first_slot, last_missed,
+    SELECT collection_id, id, first_slot, last_missed, last_missed + spread_offset,
            routines.slots_in_span(cadence, first_slot, last_missed),
            CASE WHEN first_slot < last_missed THEN cadence END, 'missed', NULL, NULL, now
     FROM late WHERE verdict = 'missed' OR first_slot < slot
     UNION ALL
-    SELECT collection_id, id, first_passed, last_passed,
+    SELECT collection_id, id, first_passed, last_passed, last_passed + spread_offset,
            routines.slots_in_span(cadence, first_passed, last_passed),
            CASE WHEN first_passed < last_passed THEN cadence END, 'missed', NULL,
-           routines.passed_over_detail(first_slot), now
+           routines.passed_over_detail(coalesce(first_slot + spread_offset, first_slot)), now
     FROM late WHERE first_passed < first_slot
     ON CONFLICT ON CONSTRAINT skips_slot_key DO NOTHING
     RETURNING reason, slot_count
 ),
 advanced AS (
     UPDATE routines.routines
-    SET next_run_at = decided.next_slot,
+    SET next_run_at = routines.with_spread(routines, decided.next_slot),
         -- Once the last slot of the window is next, the fire of that slot would have to compute.
         upcoming = CASE WHEN decided.next_slot >= upcoming[cardinality(upcoming)]
-                        THEN routines.slot_window(routines.cadence_of(routines), decided.now) ELSE upcoming END,
+                        THEN routines.slot_window(routines.cadence_of(routines), routines.without_spread(routines, decided.now))
+                        ELSE upcoming END,
         settled_until = greatest(decided.settled_until, decided.slot),
         last_run_at = CASE WHEN verdict = 'fire' THEN decided.now ELSE routines.last_run_at END,
         strikes = CASE WHEN verdict = 'fire' THEN 0 ELSE routines.strikes END
@@ -180,7 +184,7 @@ advanced AS (
 -- Separate from `advanced`, because writing `paused` calls the triggers that maintain next_run_at, for every row.
 struck AS (
     UPDATE routines.routines
-    SET next_run_at = decided.next_slot,
+    SET next_run_at = routines.with_spread(routines, decided.next_slot),
         settled_until = greatest(decided.settled_until, decided.slot),
         strikes = routines.strikes + 1,
         paused = routines.strikes + 1 >= %(max_strikes)s::integer,

@@ -489,6 +489,68 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION routines.check_cadence IS 'Raises an error if the time zone or the expression of a cadence is not valid, or if it never comes.';
 
+-- Most expressions are answered by their minutes alone. Only where the closest two come from different expressions, or lie on both
+-- sides of midnight, it matters which days match: those of a year, if that has the two, and otherwise of 28 years, which have every
+-- date on every weekday.
+CREATE FUNCTION routines.closest_minutes(rules routines.cron_rule[]) RETURNS integer LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    of_one integer := (
+        SELECT min(minute - earlier) FROM unnest(rules) AS rule, LATERAL (
+            SELECT minute, lag(minute) OVER (ORDER BY minute) AS earlier FROM unnest(rule.minutes) AS minute) AS stepped);
+    of_all integer := (
+        SELECT least(min(minute - earlier), min(minute) + 1440 - max(minute)) FROM (
+            SELECT minute, lag(minute) OVER (ORDER BY minute) AS earlier
+            FROM (SELECT DISTINCT unnest(rule.minutes) AS minute FROM unnest(rules) AS rule) AS merged) AS stepped);
+    last_day date;
+    closest  integer;
+BEGIN
+    IF of_one <= of_all OR of_all > 60 THEN
+        RETURN of_all;
+    END IF;
+    FOREACH last_day IN ARRAY '{2000-12-31,2027-12-31}'::date[] LOOP
+        WITH days AS MATERIALIZED (
+            SELECT day, array_agg(rule_number ORDER BY rule_number) AS numbers
+            FROM routines.cron_days(rules, 'UTC', '2000-01-01', last_day) GROUP BY day
+        ),
+        kinds AS MATERIALIZED (
+            SELECT numbers, min(minute) AS first, max(minute) AS last, min(minute - earlier) AS step
+            FROM (SELECT DISTINCT numbers FROM days) AS kind CROSS JOIN LATERAL (
+                SELECT minute, lag(minute) OVER (ORDER BY minute) AS earlier
+                FROM (SELECT DISTINCT unnest((rules[number]).minutes) AS minute
+                      FROM unnest(numbers) AS number) AS merged) AS stepped
+            GROUP BY numbers
+        )
+        SELECT least(min(step), min(CASE WHEN day = day_before + 1 THEN first + 1440 - last_before END)) INTO closest
+        FROM (SELECT day, first, step, lag(day) OVER by_day AS day_before, lag(last) OVER by_day AS last_before
+              FROM days JOIN kinds USING (numbers) WINDOW by_day AS (ORDER BY day)) AS stepped;
+        EXIT WHEN closest = of_all;
+    END LOOP;
+    RETURN closest;
+END $$;
+COMMENT ON FUNCTION routines.closest_minutes IS
+    'The fewest minutes between two slots of parsed expressions, on clocks that nobody changes; null for a single slot.';
+
+CREATE FUNCTION routines.closest_seconds(cadence routines.cadence) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE (cadence).type
+    WHEN 'hourly' THEN 3600
+    WHEN 'interval' THEN 60 * (cadence).every_minutes
+    WHEN 'cron' THEN 60 * routines.closest_minutes(routines.cron_rules((cadence).expression)) END;
+COMMENT ON FUNCTION routines.closest_seconds IS
+    'The shortest time between two slots of a cadence, on clocks that nobody changes; null for types whose slots are days apart, or that have one or none.';
+
+CREATE FUNCTION routines.check_spread(cadence routines.cadence, spread_seconds integer) RETURNS void LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF spread_seconds NOT BETWEEN 0 AND 3600 THEN
+        RAISE EXCEPTION 'spread_seconds: must be 0 to 3600, not %', spread_seconds
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'routines_spread_seconds_in_range';
+    ELSIF spread_seconds > 0 AND spread_seconds >= routines.closest_seconds(cadence) THEN
+        RAISE EXCEPTION 'spread_seconds: must be below %, the seconds between two of its slots, not %',
+            routines.closest_seconds(cadence), spread_seconds
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'routines_spread_seconds_below_interval';
+    END IF;
+END $$;
+COMMENT ON FUNCTION routines.check_spread IS 'Raises an error if a spread is out of range, or reaches from one slot of its cadence to the next.';
+
 CREATE FUNCTION routines.with_defaults(cadence routines.cadence, created_at timestamptz) RETURNS routines.cadence
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 BEGIN
@@ -501,12 +563,14 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION routines.with_defaults IS 'The cadence with the time zone and the anchor that it has if none is given.';
 
-CREATE FUNCTION routines.preview_slots(cadence routines.cadence, after timestamptz, slot_limit integer) RETURNS SETOF timestamptz
-LANGUAGE plpgsql STABLE AS $$
+CREATE FUNCTION routines.preview_slots(
+    cadence routines.cadence, after timestamptz, slot_limit integer, spread_seconds integer DEFAULT NULL
+) RETURNS SETOF timestamptz LANGUAGE plpgsql STABLE AS $$
 DECLARE
     whole routines.cadence := routines.with_defaults(cadence, now());
 BEGIN
     PERFORM routines.check_cadence(whole);
+    PERFORM routines.check_spread(whole, spread_seconds);
     RETURN QUERY SELECT * FROM routines.next_slots(whole, after, slot_limit);
 END $$;
-COMMENT ON FUNCTION routines.preview_slots IS 'The coming slots of a cadence as it is given for a routine, without the defaults of its fields.';
+COMMENT ON FUNCTION routines.preview_slots IS 'The coming slots of a cadence as it is given for a routine, without the defaults of its fields. Checks the cadence and the spread.';

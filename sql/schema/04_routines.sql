@@ -3,8 +3,8 @@
 
 -- Triggers, in the order in which they fire. Where two share an event, Postgres fires them by name, and these names are
 -- chosen for that order.
---   BEFORE INSERT or UPDATE        keep_next_run_at            recomputes next_run_at if cadence or paused changes; refuses a
---                                                              pause that ends in the past
+--   BEFORE INSERT or UPDATE        keep_next_run_at            recomputes next_run_at if cadence or paused changes, moves it if the
+--                                                              spread does; refuses a pause that ends in the past
 --   BEFORE UPDATE                  settle_slots                if cadence or paused changes: records the slots that no tick will
 --                                                              see; must come after keep_next_run_at
 --   BEFORE DELETE                  settle_slots_of_deleted     the same for a deleted routine
@@ -54,6 +54,8 @@ CREATE TABLE routines.routines (
     strikes                smallint NOT NULL DEFAULT 0,
     overlap_policy         text NOT NULL DEFAULT 'skip' CONSTRAINT routines_overlap_policy_is_known CHECK (overlap_policy IN ('skip')),
     catchup_window_seconds integer CONSTRAINT routines_catchup_window_seconds_is_not_negative CHECK (catchup_window_seconds >= 0),
+    spread_seconds         integer,
+    spread_offset          interval,
     next_run_at            timestamptz,
     settled_until          timestamptz,
     last_run_at            timestamptz,
@@ -133,8 +135,12 @@ COMMENT ON COLUMN routines.routines.overlap_policy IS
     'skip: a slot that comes while a run is active is recorded in skips and does not start a run.';
 COMMENT ON COLUMN routines.routines.catchup_window_seconds IS
     'The age up to which a missed slot still fires after an outage; 0 to never catch up; null for the default of its cadence.';
+COMMENT ON COLUMN routines.routines.spread_seconds IS
+    'Each slot fires up to this many seconds after its time, always by the same spread_offset: 1-3600, and below the shortest time between two slots; null for off, which 0 becomes.';
+COMMENT ON COLUMN routines.routines.spread_offset IS
+    'How long after its time each slot of this routine is due, from 0 to spread_seconds; null without a spread. Maintained by a trigger: see spread_offset().';
 COMMENT ON COLUMN routines.routines.next_run_at IS
-    'The next slot that fires; null while paused, for manual, and once no slot is left. A trigger maintains it and the tick advances it. Setting it forward by hand passes over the slots before it: they are recorded as missed. Setting it back fires no slot a second time.';
+    'When it fires next: its next slot, plus spread_offset if it has a spread; null while paused, for manual, and once no slot is left. A trigger maintains it and the tick advances it. Setting it forward by hand passes over the slots before it: they are recorded as missed. Setting it back fires no slot a second time.';
 COMMENT ON COLUMN routines.routines.settled_until IS
     'Every slot up to here has its outcome and never gets another, whatever next_run_at is set to; null if no slot since created_at has one.';
 COMMENT ON COLUMN routines.routines.last_run_at IS 'When it last started a run, on schedule or by run-now; null if never.';
@@ -167,13 +173,32 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN nullif(coalesce(
 COMMENT ON FUNCTION routines.latest_slot_of IS
     'The last slot of a routine at or before `until`: what latest_slot returns, from `upcoming` where that reaches.';
 
+-- A routine with a spread lives on a clock of its own, which is behind by its offset. On that clock a slot is due at its time, so
+-- the rules of slots need no others for a spread: they take without_spread(now()) in place of now(). Plain SQL as well.
+CREATE FUNCTION routines.without_spread(routine routines.routines, at timestamptz) RETURNS timestamptz
+LANGUAGE sql STABLE PARALLEL SAFE RETURN coalesce(at - (routine).spread_offset, at);
+COMMENT ON FUNCTION routines.without_spread IS
+    'A time on the clock of a routine, which is behind by its spread_offset.';
+
+CREATE FUNCTION routines.with_spread(routine routines.routines, slot timestamptz) RETURNS timestamptz
+LANGUAGE sql STABLE PARALLEL SAFE RETURN coalesce(slot + (routine).spread_offset, slot);
+COMMENT ON FUNCTION routines.with_spread IS 'When a slot of a routine is due: spread_offset after its time.';
+
+-- md5, because the hash functions of Postgres may change between versions. Scaled and not taken modulo, so that a wider spread
+-- makes no offset smaller.
+CREATE FUNCTION routines.spread_offset(of_routine bigint, spread_seconds integer) RETURNS interval
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN make_interval(
+    secs => (('x' || left(md5('routines.spread.' || of_routine), 8))::bit(32)::bigint * (spread_seconds::bigint + 1)) >> 32);
+COMMENT ON FUNCTION routines.spread_offset IS
+    'The offset of a routine: 0 to spread_seconds in whole seconds, always the same for the same id; null without a spread.';
+
 CREATE FUNCTION routines.first_moved_slot(routine routines.routines, OUT kept timestamptz, OUT computed timestamptz)
 LANGUAGE plpgsql STABLE AS $$
 DECLARE
     kept_slots     timestamptz[] := ARRAY(SELECT slot FROM unnest((routine).upcoming) AS slot
-                                          WHERE slot > now() AND slot < 'infinity' ORDER BY slot);
+                                          WHERE slot > routines.without_spread(routine, now()) AND slot < 'infinity' ORDER BY slot);
     computed_slots timestamptz[] := ARRAY(SELECT routines.next_slots(
-        routines.cadence_of(routine), now(), greatest(cardinality(kept_slots), 1)));
+        routines.cadence_of(routine), routines.without_spread(routine, now()), greatest(cardinality(kept_slots), 1)));
 BEGIN
     FOR position IN 1 .. greatest(cardinality(kept_slots), cardinality(computed_slots)) LOOP
         kept := kept_slots[position];
@@ -199,7 +224,8 @@ COMMENT ON FUNCTION routines.current_cadence IS
 -- A pause is over when its end has come, whether or not a ticker has ended it: slots from then on are due.
 CREATE FUNCTION routines.slot_after_pause(routine routines.routines) RETURNS timestamptz
 LANGUAGE sql STABLE PARALLEL SAFE RETURN CASE WHEN (routine).paused_until IS NOT NULL THEN routines.next_fire(
-    routines.cadence_of(routine), greatest((routine).paused_until - interval '1 microsecond', (routine).settled_until)) END;
+    routines.cadence_of(routine), greatest(routines.without_spread(routine, (routine).paused_until) - interval '1 microsecond',
+                                           coalesce((routine).settled_until, (routine).created_at))) END;
 COMMENT ON FUNCTION routines.slot_after_pause IS
     'The first slot at or after the end of a routine''s pause; null if the pause has no end, and for manual.';
 
@@ -215,22 +241,33 @@ BEGIN
             USING ERRCODE = 'check_violation', CONSTRAINT = 'routines_paused_until_in_future';
     END IF;
     SELECT timezone, anchor INTO NEW.timezone, NEW.anchor FROM routines.with_defaults(routines.cadence_of(NEW), NEW.created_at);
+    NEW.spread_seconds := nullif(NEW.spread_seconds, 0);
+    NEW.spread_offset := routines.spread_offset(NEW.id, NEW.spread_seconds);
     IF TG_OP = 'UPDATE'
        AND (routines.cadence_of(NEW), NEW.paused) IS NOT DISTINCT FROM (routines.cadence_of(OLD), OLD.paused) THEN
+        IF NEW.spread_seconds IS DISTINCT FROM OLD.spread_seconds THEN
+            PERFORM routines.check_spread(routines.cadence_of(NEW), NEW.spread_seconds);
+        END IF;
+        -- The same slot at its new time; or a time that a person sets in the same statement.
+        IF NEW.spread_offset IS DISTINCT FROM OLD.spread_offset AND NEW.next_run_at = OLD.next_run_at THEN
+            NEW.next_run_at := routines.with_spread(NEW, routines.without_spread(OLD, OLD.next_run_at));
+        END IF;
         RETURN NEW;
     END IF;
     PERFORM routines.check_cadence(routines.cadence_of(NEW));
+    PERFORM routines.check_spread(routines.cadence_of(NEW), NEW.spread_seconds);
     IF NEW.paused THEN
         NEW.next_run_at := NULL;
         NEW.upcoming := NULL;
         NEW.paused_at := coalesce(NEW.paused_at, now());
     ELSE
-        NEW.upcoming := routines.slot_window(routines.cadence_of(NEW), now());
-        NEW.next_run_at := CASE
-            WHEN TG_OP = 'UPDATE' AND OLD.paused_until <= now()
-                 AND routines.cadence_of(NEW) IS NOT DISTINCT FROM routines.cadence_of(OLD)
-                THEN routines.slot_after_pause(OLD)
-            ELSE routines.next_slot_of(NEW, now()) END;
+        NEW.upcoming := routines.slot_window(routines.cadence_of(NEW), routines.without_spread(NEW, now()));
+        NEW.next_run_at := routines.with_spread(NEW, CASE
+            -- Slots from before are those of the cadence that there was, also if they are not due yet.
+            WHEN TG_OP = 'INSERT' OR routines.cadence_of(NEW) IS DISTINCT FROM routines.cadence_of(OLD)
+                THEN routines.next_slot_of(NEW, now())
+            WHEN OLD.paused_until <= now() THEN routines.slot_after_pause(OLD)
+            ELSE routines.next_slot_of(NEW, routines.without_spread(NEW, now())) END);
         NEW.paused_at := NULL;
         NEW.paused_reason := NULL;
         NEW.strikes := 0;
@@ -238,11 +275,11 @@ BEGIN
     RETURN NEW;
 END $$;
 COMMENT ON FUNCTION routines.keep_next_run_at IS
-    'Keeps next_run_at correct when cadence or paused changes, and fills in the defaults of a cadence. Resuming computes from now, or from the end of the pause if that has passed: nothing that fell in the pause is caught up.';
+    'Keeps next_run_at correct when cadence, spread or paused changes, and fills in the defaults of a cadence. Resuming computes from now, or from the end of the pause if that has passed: nothing that fell in the pause is caught up.';
 CREATE TRIGGER keep_next_run_at
     BEFORE INSERT OR UPDATE OF name, cadence_type, hour_utc, minute_utc, day_of_week, expression, timezone, every_minutes, anchor,
-        once_at, starts_at, ends_at, paused, paused_until, paused_note, init_params_overrides, secret_refs, webhook_url,
-        webhook_secret_id ON routines.routines
+        once_at, starts_at, ends_at, spread_seconds, spread_offset, paused, paused_until, paused_note, init_params_overrides,
+        secret_refs, webhook_url, webhook_secret_id ON routines.routines
     FOR EACH ROW EXECUTE FUNCTION routines.keep_next_run_at();
 
 ------------------------------------------------------------------------------------- slots that no tick will see
@@ -274,9 +311,9 @@ DECLARE
     cadence    routines.cadence := routines.cadence_of(old);
     slot_count bigint := greatest(1, routines.slots_in_span(cadence, first_slot, last_slot));
 BEGIN
-    INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, slot_count, cadence,
+    INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, due_at, slot_count, cadence,
                                 reason, detail)
-    VALUES (old.collection_id, old.id, first_slot, last_slot, slot_count,
+    VALUES (old.collection_id, old.id, first_slot, last_slot, last_slot + old.spread_offset, slot_count,
             CASE WHEN slot_count > 1 THEN cadence END, reason, detail)
     ON CONFLICT ON CONSTRAINT skips_slot_key DO NOTHING;
 END $$;
@@ -288,13 +325,20 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     cadence       routines.cadence := routines.cadence_of(OLD);
     settled_until timestamptz := CASE TG_OP WHEN 'UPDATE' THEN NEW.settled_until ELSE OLD.settled_until END;
+    -- Slots up to here get their outcome now: those that are due, by the clock of the routine before or after the change; if its
+    -- cadence changes or it is deleted, also one that waits for its offset.
+    clock         timestamptz := CASE
+        WHEN TG_OP = 'DELETE' THEN now()
+        WHEN cadence IS DISTINCT FROM routines.cadence_of(NEW) THEN now()
+        ELSE greatest(routines.without_spread(OLD, now()), routines.without_spread(NEW, now())) END;
+    next_slot     timestamptz := routines.without_spread(OLD, OLD.next_run_at);
+    pause_end     timestamptz := routines.without_spread(OLD, OLD.paused_until);
     is_paused     boolean := OLD.paused OR TG_OP = 'UPDATE' AND NEW.paused;
     pause         text := CASE WHEN OLD.paused THEN routines.pause_in_words(
         OLD.paused_reason, OLD.paused_at, OLD.paused_until, OLD.paused_note) END;
-    -- The first slot without an outcome. A pause begins after the slot at which it was made; that slot was settled then.
+    -- The first slot without an outcome. What was due when a pause began was settled then.
     first_slot    timestamptz := routines.next_fire(
-        cadence,
-        CASE WHEN OLD.paused THEN greatest(OLD.paused_at, settled_until) ELSE coalesce(settled_until, OLD.created_at) END);
+        cadence, coalesce(settled_until, CASE WHEN OLD.paused THEN OLD.paused_at ELSE OLD.created_at END));
     passed_until  timestamptz;
     last_slot     timestamptz;
 BEGIN
@@ -302,18 +346,18 @@ BEGIN
     IF TG_OP = 'UPDATE' AND NEW.settled_until IS DISTINCT FROM OLD.settled_until THEN
         RETURN NEW;
     END IF;
-    IF first_slot < OLD.next_run_at AND first_slot <= now() THEN
-        passed_until := routines.latest_slot(cadence, least(now(), OLD.next_run_at - interval '1 microsecond'));
+    IF first_slot < next_slot AND first_slot <= clock THEN
+        passed_until := routines.latest_slot(cadence, least(clock, next_slot - interval '1 microsecond'));
         PERFORM routines.settle_span(OLD, first_slot, passed_until, 'missed', routines.passed_over_detail(OLD.next_run_at));
         settled_until := greatest(settled_until, passed_until);
     END IF;
     -- The pause is over, whether or not a ticker has ended it.
     IF OLD.paused_until <= now() THEN
-        last_slot := routines.latest_slot(cadence, OLD.paused_until - interval '1 microsecond');
+        last_slot := routines.latest_slot(cadence, pause_end - interval '1 microsecond');
         IF first_slot <= last_slot THEN
             PERFORM routines.settle_span(OLD, first_slot, last_slot, 'paused', pause);
         END IF;
-        settled_until := greatest(settled_until, OLD.paused_until - interval '1 microsecond');
+        settled_until := greatest(coalesce(settled_until, OLD.created_at), pause_end - interval '1 microsecond');
         -- Slots since then are due, and left to the tick if the routine is only resumed.
         IF TG_OP = 'UPDATE' AND cadence IS NOT DISTINCT FROM routines.cadence_of(NEW) THEN
             NEW.settled_until := settled_until;
@@ -324,11 +368,11 @@ BEGIN
         pause := NULL;
     END IF;
     -- A person may have set next_run_at to a time between two slots, or to before the routine's creation.
-    IF (OLD.next_run_at <= settled_until) IS NOT TRUE AND NOT OLD.paused THEN
-        first_slot := OLD.next_run_at;
+    IF (next_slot <= settled_until) IS NOT TRUE AND NOT OLD.paused THEN
+        first_slot := next_slot;
     END IF;
-    IF first_slot <= now() THEN
-        last_slot := greatest(first_slot, routines.latest_slot(cadence, now()));
+    IF first_slot <= clock THEN
+        last_slot := greatest(first_slot, routines.latest_slot(cadence, clock));
         PERFORM routines.settle_span(
             OLD, first_slot, last_slot, CASE WHEN is_paused THEN 'paused' ELSE 'missed' END,
             CASE WHEN pause IS NOT NULL THEN pause
@@ -341,10 +385,10 @@ BEGIN
         RETURN OLD;
     END IF;
     -- A time in the past that was no slot does not become one when the cadence changes.
-    NEW.settled_until := greatest(settled_until, now());
-    -- Only if the database's clock was set back: a slot with an outcome does not come again.
-    IF NEW.next_run_at <= NEW.settled_until THEN
-        NEW.next_run_at := routines.next_fire(routines.cadence_of(NEW), NEW.settled_until);
+    NEW.settled_until := greatest(settled_until, clock, OLD.created_at);
+    -- Only if the database's clock was set back, or the routine's by its spread: a slot with an outcome does not come again.
+    IF routines.without_spread(NEW, NEW.next_run_at) <= NEW.settled_until THEN
+        NEW.next_run_at := routines.with_spread(NEW, routines.next_fire(routines.cadence_of(NEW), NEW.settled_until));
     END IF;
     RETURN NEW;
 END $$;

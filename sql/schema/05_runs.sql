@@ -28,6 +28,7 @@ CREATE TABLE routines.trajectories (
     nonce                   integer NOT NULL DEFAULT (random() * 4294967295 - 2147483648)::integer,
     triggered_by_routine_id bigint,
     scheduled_for           timestamptz,
+    due_at                  timestamptz,
     created_at              timestamptz NOT NULL DEFAULT now(),
     updated_at              timestamptz NOT NULL DEFAULT now(),
     started_at              timestamptz,
@@ -110,7 +111,10 @@ COMMENT ON COLUMN routines.trajectories.task_version IS 'The version that it run
 COMMENT ON COLUMN routines.trajectories.triggered_by_routine_id IS
     'The routine that started it, which may have been deleted; null if the API started it.';
 COMMENT ON COLUMN routines.trajectories.scheduled_for IS 'Its slot; null if it was not started on schedule.';
-COMMENT ON COLUMN routines.trajectories.created_at IS 'When it was fired. created_at - scheduled_for is the start delay.';
+COMMENT ON COLUMN routines.trajectories.due_at IS
+    'When its slot was due, if its routine had a spread: scheduled_for plus the offset of the routine; null if it was due at scheduled_for.';
+COMMENT ON COLUMN routines.trajectories.created_at IS
+    'When it was fired. created_at - coalesce(due_at, scheduled_for) is the start delay.';
 COMMENT ON COLUMN routines.trajectories.updated_at IS 'Its last change of status or checkpoint.';
 COMMENT ON COLUMN routines.trajectories.started_at IS
     'When a worker first claimed it; null if none has. Later claims are in later_claims.';

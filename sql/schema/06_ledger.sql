@@ -7,6 +7,7 @@ CREATE TABLE routines.skips (
     routine_id             bigint NOT NULL,
     scheduled_for          timestamptz NOT NULL,
     last_scheduled_for     timestamptz NOT NULL,
+    due_at                 timestamptz,
     slot_count             bigint NOT NULL DEFAULT 1 CONSTRAINT skips_slot_count_is_positive CHECK (slot_count > 0),
     cadence                routines.cadence,
     reason                 text NOT NULL CONSTRAINT skips_reason_is_known
@@ -25,6 +26,8 @@ COMMENT ON COLUMN routines.skips.collection_id IS 'The tenant.';
 COMMENT ON COLUMN routines.skips.routine_id IS 'The routine, which may have been deleted.';
 COMMENT ON COLUMN routines.skips.scheduled_for IS 'The slot, or the first slot of a span.';
 COMMENT ON COLUMN routines.skips.last_scheduled_for IS 'The same slot, or the last slot of a span.';
+COMMENT ON COLUMN routines.skips.due_at IS
+    'When last_scheduled_for was due, if the routine had a spread; null if it was due at that time.';
 COMMENT ON COLUMN routines.skips.slot_count IS 'The number of slots that this row accounts for.';
 COMMENT ON COLUMN routines.skips.cadence IS 'The cadence that the slots of a span follow; null for a single slot.';
 COMMENT ON COLUMN routines.skips.reason IS
@@ -73,11 +76,11 @@ CREATE VIEW routines.occurrences WITH (security_invoker = true) AS
     SELECT triggered_by_routine_id AS routine_id, collection_id, scheduled_for, scheduled_for AS last_scheduled_for,
            1::bigint AS slot_count, 'started' AS outcome, NULL::text AS reason, id AS trajectory_id,
            NULL::bigint AS blocking_trajectory_id, NULL::text AS detail, created_at AS recorded_at,
-           created_at - scheduled_for AS delay
+           created_at - coalesce(due_at, scheduled_for) AS delay, due_at
     FROM routines.trajectories WHERE scheduled_for IS NOT NULL
     UNION ALL
     SELECT routine_id, collection_id, scheduled_for, last_scheduled_for, slot_count, 'skipped', reason, NULL,
-           blocking_trajectory_id, detail, recorded_at, recorded_at - last_scheduled_for
+           blocking_trajectory_id, detail, recorded_at, greatest(recorded_at - coalesce(due_at, last_scheduled_for), '0'), due_at
     FROM routines.skips;
 COMMENT ON VIEW routines.occurrences IS
     'The ledger: the outcome of each slot. SELECT * FROM routines.occurrences WHERE routine_id = 1 ORDER BY scheduled_for DESC;';
@@ -92,4 +95,6 @@ COMMENT ON COLUMN routines.occurrences.trajectory_id IS 'The run that it started
 COMMENT ON COLUMN routines.occurrences.blocking_trajectory_id IS 'For overlap: the run that was active.';
 COMMENT ON COLUMN routines.occurrences.detail IS 'The cause of the skip, where the reason alone does not say it.';
 COMMENT ON COLUMN routines.occurrences.recorded_at IS 'When the tick decided.';
-COMMENT ON COLUMN routines.occurrences.delay IS 'From the slot to the decision.';
+COMMENT ON COLUMN routines.occurrences.delay IS 'From the time at which the slot was due to the decision; 0 if a change came before it was due.';
+COMMENT ON COLUMN routines.occurrences.due_at IS
+    'When the last slot was due, if the routine had a spread; null if it was due at that time.';

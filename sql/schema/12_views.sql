@@ -7,7 +7,7 @@ CREATE VIEW routines.routine_details WITH (security_invoker = true) AS
            collections.name AS collection_name, routines.cadence_to_json(routines.cadence_of(routines)) AS cadence,
            init_params_overrides, ARRAY(SELECT jsonb_object_keys(secret_refs) ORDER BY 1) AS secret_names, webhook_url,
            webhook_secret_id IS NOT NULL AS has_webhook_secret, paused, paused_reason, last_run_at, next_run_at, overlap_policy,
-           catchup_window_seconds, paused_until, paused_note, starts_at, ends_at,
+           catchup_window_seconds, paused_until, paused_note, starts_at, ends_at, spread_seconds,
            ARRAY(SELECT key FROM jsonb_object_keys(init_params_overrides) AS key
                  WHERE NOT task_versions.init_params ? key ORDER BY key) AS undeclared_keys
     FROM routines.routine_names
@@ -33,10 +33,11 @@ COMMENT ON COLUMN routines.routine_details.paused_reason IS 'Why the scheduler p
 COMMENT ON COLUMN routines.routine_details.paused_until IS 'When the pause ends by itself; null if it does not.';
 COMMENT ON COLUMN routines.routine_details.paused_note IS 'What a person noted about the pause; null for nothing.';
 COMMENT ON COLUMN routines.routine_details.last_run_at IS 'When it last started a run; null if never.';
-COMMENT ON COLUMN routines.routine_details.next_run_at IS 'The next slot that fires; null while paused, for manual, and once no slot is left.';
+COMMENT ON COLUMN routines.routine_details.next_run_at IS 'When it fires next, its spread included; null while paused, for manual, and once no slot is left.';
 COMMENT ON COLUMN routines.routine_details.overlap_policy IS 'skip.';
 COMMENT ON COLUMN routines.routine_details.starts_at IS 'No slot is earlier; null for no bound.';
 COMMENT ON COLUMN routines.routine_details.ends_at IS 'No slot is later; null for no bound.';
+COMMENT ON COLUMN routines.routine_details.spread_seconds IS 'Each slot fires up to this many seconds after its time; null for no spread.';
 COMMENT ON COLUMN routines.routine_details.undeclared_keys IS 'Override keys that the task''s current version does not declare.';
 COMMENT ON COLUMN routines.routine_details.catchup_window_seconds IS
     'The age up to which a missed slot still fires after an outage; 0 to never catch up; null for the default of its cadence.';
@@ -224,7 +225,7 @@ CREATE FUNCTION routines.explain_time(
     slot_count bigint, recorded_at timestamptz, trajectory_id bigint, trajectory_status text, blocking_trajectory_id bigint,
     blocking_started_at timestamptz, blocking_ended_at timestamptz, detail text, routine_created_at timestamptz,
     paused_at timestamptz, paused_reason text, paused_until timestamptz, paused_note text, cadence_type text,
-    is_slot_of_cadence boolean, next_slot timestamptz
+    is_slot_of_cadence boolean, next_slot timestamptz, due_at timestamptz
 ) LANGUAGE sql STABLE ROWS 1 AS $$
     WITH asked AS MATERIALIZED (SELECT at_time AS at, clock AS now),
     run AS (
@@ -258,14 +259,17 @@ CREATE FUNCTION routines.explain_time(
               AND triggered_by_routine_id = of_routine AND scheduled_for > at) AS later
     ),
     routine AS (
-        SELECT routines.*,
-               coalesce(next_run_at = at OR at = routines.latest_slot(routines.cadence_of(routines), at), false) AS is_slot,
-               at > coalesce(settled_until, created_at) AND at < next_run_at AS is_passed_over,
-               CASE WHEN paused AND unsettled > now
+        SELECT routines.*, own_now, coming, routines.without_spread(routines, paused_until) AS pause_end,
+               coalesce(coming = at OR at = routines.latest_slot(routines.cadence_of(routines), at), false) AS is_slot,
+               at > coalesce(settled_until, created_at) AND at < coming AS is_passed_over,
+               CASE WHEN paused AND unsettled > own_now
                         THEN CASE WHEN paused_until IS NOT NULL THEN greatest(unsettled, routines.slot_after_pause(routines)) END
-                    WHEN at >= now AND at < next_run_at THEN next_run_at
+                    WHEN at >= own_now AND at < coming THEN coming
                     ELSE unsettled END AS next_slot
-        FROM asked, routines.routines, LATERAL (SELECT routines.next_fire(
+        -- On the clock of the routine, which its spread may set back.
+        FROM asked, routines.routines, LATERAL (SELECT routines.without_spread(routines, now) AS own_now,
+                                                       routines.without_spread(routines, next_run_at) AS coming) AS own,
+             LATERAL (SELECT routines.next_fire(
             routines.cadence_of(routines), greatest(at, created_at, settled_until)) AS unsettled) AS next_fire
         WHERE (of_collection IS NULL OR collection_id = of_collection) AND id = of_routine
     ),
@@ -273,13 +277,13 @@ CREATE FUNCTION routines.explain_time(
         SELECT CASE WHEN run.id IS NOT NULL THEN 'started'
                     WHEN skip.id IS NOT NULL THEN skip.reason
                     WHEN routine.id IS NULL THEN 'deleted'
-                    WHEN at < routine.created_at AND at < coalesce(next_run_at, routine.created_at) THEN 'before_creation'
+                    WHEN at < routine.created_at AND at < coalesce(coming, routine.created_at) THEN 'before_creation'
                     WHEN at <= settled_until AND at <= (SELECT max(deleted_until) FROM routines.retention) THEN 'forgotten'
                     WHEN NOT is_slot THEN 'not_a_slot'
-                    WHEN paused AND at > now THEN CASE WHEN at >= paused_until THEN 'future' ELSE 'paused_in_future' END
-                    WHEN paused AND at > greatest(paused_at, settled_until)
-                        THEN CASE WHEN at >= paused_until THEN 'pending' ELSE 'paused' END
-                    WHEN next_run_at <= at THEN CASE WHEN at > now THEN 'future' ELSE 'pending' END
+                    WHEN paused AND at > own_now THEN CASE WHEN at >= pause_end THEN 'future' ELSE 'paused_in_future' END
+                    WHEN paused AND at > coalesce(settled_until, paused_at)
+                        THEN CASE WHEN at >= pause_end THEN 'pending' ELSE 'paused' END
+                    WHEN coming <= at THEN CASE WHEN at > own_now THEN 'future' ELSE 'pending' END
                     WHEN is_passed_over THEN 'passed_over'
                     ELSE 'not_a_slot' END AS kind,
                at, now,
@@ -293,7 +297,10 @@ CREATE FUNCTION routines.explain_time(
                coalesce(skip.detail, CASE WHEN is_slot AND is_passed_over THEN routines.passed_over_detail(next_run_at) END) AS detail,
                routine.created_at AS routine_created_at, routine.paused_at, routine.paused_reason, routine.paused_until,
                routine.paused_note, routine.cadence_type,
-               coalesce(is_slot, false) AS is_slot_of_cadence, coalesce(settled.slot, next_slot) AS next_slot
+               coalesce(is_slot, false) AS is_slot_of_cadence, coalesce(settled.slot, next_slot) AS next_slot,
+               CASE WHEN run.id IS NOT NULL THEN run.due_at
+                    WHEN skip.id IS NOT NULL THEN at + (skip.due_at - skip.last_scheduled_for)
+                    WHEN is_slot THEN at + spread_offset END AS due_at
         FROM asked CROSS JOIN settled
         LEFT JOIN run ON true
         LEFT JOIN skip ON true
@@ -310,8 +317,8 @@ CREATE FUNCTION routines.explain_time(
                || '; recorded ' || routines.utc(recorded_at) || '.'
            WHEN 'paused' THEN 'Skipped: ' || coalesce(detail, pause) || '.'
            WHEN 'failed_to_start' THEN 'Skipped: the run failed to start: ' || detail || '.'
-           WHEN 'pending' THEN 'Due since ' || routines.utc(at) || '; no ticker has picked it up yet.'
-           WHEN 'future' THEN 'Upcoming: the slot is due at ' || routines.utc(at) || '.'
+           WHEN 'pending' THEN 'Due since ' || routines.utc(coalesce(due_at, at)) || '; no ticker has picked it up yet.'
+           WHEN 'future' THEN 'Upcoming: the slot is due at ' || routines.utc(coalesce(due_at, at)) || '.'
            WHEN 'passed_over' THEN 'It will be missed: ' || detail || '.'
            WHEN 'paused_in_future' THEN 'It will be skipped unless the routine is resumed: ' || pause || '.'
            WHEN 'before_creation' THEN 'No slot: the routine was created later, at ' || routines.utc(routine_created_at) || '.'
@@ -327,7 +334,11 @@ CREATE FUNCTION routines.explain_time(
                              'the next is ' || routines.utc(next_slot), 'none is coming (' || pause || ')', 'none is coming') || '.' END
            END || coalesce(' ' || CASE WHEN is_slot_of_cadence THEN (
                SELECT routines.clock_note(routines.cadence_of(routines), at, kind NOT IN ('future', 'paused_in_future', 'passed_over'))
-               FROM routines.routines WHERE id = of_routine) END, ''),
+               FROM routines.routines WHERE id = of_routine) END, '')
+           || CASE WHEN due_at IS NULL OR kind IN ('forgotten', 'before_creation', 'not_a_slot', 'deleted') THEN '' ELSE format(
+               ' Its spread %s it due %s s after its time.',
+               CASE WHEN kind IN ('future', 'paused_in_future', 'passed_over') THEN 'makes' ELSE 'made' END,
+               extract(epoch FROM due_at - at)::integer) END,
            facts.*
     FROM facts, LATERAL (
         SELECT routines.pause_in_words(paused_reason, paused_at, paused_until, paused_note) AS pause) AS present;
@@ -355,22 +366,23 @@ COMMENT ON FUNCTION routines.routine_id IS 'The id of a routine. Try: SELECT rou
 CREATE FUNCTION routines.why(routine text, at timestamptz DEFAULT NULL) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT sentence
     FROM routines.routines, routines.explain_time(
-        id, coalesce(why.at, routines.latest_slot(routines.cadence_of(routines), now()), now()))
+        id, coalesce(why.at, routines.latest_slot(routines.cadence_of(routines), routines.without_spread(routines, now())), now()))
     WHERE id = routines.routine_id(routine);
 $$;
 COMMENT ON FUNCTION routines.why IS
     'Why a routine ran or did not run at a time, by default at its newest slot. Try: SELECT routines.why(''demo/hello/every-hour'', now() - interval ''1 day'');';
 
 CREATE FUNCTION routines.next(routine text, slot_limit integer DEFAULT 10)
-RETURNS TABLE (slot timestamptz, utc text, local_time text, dst text) LANGUAGE sql STABLE AS $$
-    SELECT slot, routines.utc(slot), routines.local_time_of(cadence, slot), routines.dst_of(cadence, slot)
-    FROM (SELECT routines.cadence_of(routines) AS cadence, coalesce(next_run_at, routines.slot_after_pause(routines)) AS first_slot
+RETURNS TABLE (slot timestamptz, utc text, local_time text, dst text, due_at timestamptz) LANGUAGE sql STABLE AS $$
+    SELECT slot, routines.utc(slot), routines.local_time_of(cadence, slot), routines.dst_of(cadence, slot), slot + spread_offset
+    FROM (SELECT routines.cadence_of(routines) AS cadence, routines.without_spread(routines, now()) AS own_now, spread_offset,
+                 coalesce(routines.without_spread(routines, next_run_at), routines.slot_after_pause(routines)) AS first_slot
           FROM routines.routines WHERE id = routines.routine_id(routine)) AS found,
-         routines.next_slots(cadence, greatest(now(), first_slot - interval '1 microsecond'), slot_limit) AS slot
+         routines.next_slots(cadence, greatest(own_now, first_slot - interval '1 microsecond'), slot_limit) AS slot
     WHERE first_slot IS NOT NULL;
 $$;
 COMMENT ON FUNCTION routines.next IS
-    'The coming slots of a routine, in UTC and, for cron, in local time; while it is paused, those after the end of the pause, or no rows if it has no end. Try: SELECT * FROM routines.next(''demo/hello/every-hour'', 3);';
+    'The coming slots of a routine, in UTC and, for cron, in local time, with the time at which each is due if the routine has a spread; while it is paused, those after the end of the pause, or no rows if it has no end. Try: SELECT * FROM routines.next(''demo/hello/every-hour'', 3);';
 
 ----------------------------------------------------------------------------------------------------------- at a glance
 CREATE VIEW routines.routine_status WITH (security_invoker = true) AS
@@ -406,7 +418,7 @@ COMMENT ON VIEW routines.routine_status IS
 COMMENT ON COLUMN routines.routine_status.routine IS 'collection/task/name, as the functions why() and next() take it.';
 COMMENT ON COLUMN routines.routine_status.cadence IS 'When its slots fall; in UTC unless it names a time zone.';
 COMMENT ON COLUMN routines.routine_status.state IS 'scheduled; due (a slot, or the end of a pause, waits for a ticker); paused; paused by the scheduler (after three strikes); manual; ended (no slot is left).';
-COMMENT ON COLUMN routines.routine_status.next_run_at IS 'The next slot that fires; null while paused, for manual, and once no slot is left.';
+COMMENT ON COLUMN routines.routine_status.next_run_at IS 'When it fires next, its spread included; null while paused, for manual, and once no slot is left.';
 COMMENT ON COLUMN routines.routine_status.last_slot IS 'The newest slot that has its outcome; null if there is none yet.';
 COMMENT ON COLUMN routines.routine_status.last_outcome IS 'The status of that slot''s run, or the reason why the slot was skipped.';
 COMMENT ON COLUMN routines.routine_status.last_run_at IS 'When it last started a run, on schedule or by run-now.';

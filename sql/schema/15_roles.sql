@@ -29,7 +29,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_api', 'routines.task_versions', 'SELECT, INSERT'),
     ('routines_api', 'routines.routine_names', 'SELECT'),
     ('routines_api', 'routines.routines', 'SELECT, INSERT, DELETE, UPDATE (name, cadence_type, hour_utc, minute_utc, day_of_week, '
-        'expression, timezone, every_minutes, anchor, once_at, starts_at, ends_at, '
+        'expression, timezone, every_minutes, anchor, once_at, starts_at, ends_at, spread_seconds, '
         'init_params_overrides, secret_refs, webhook_url, webhook_secret_id, paused, paused_until, paused_note, catchup_window_seconds, last_run_at)'),
     ('routines_api', 'routines.secrets', 'SELECT (id, collection_id, kind, field, owner, key_id, created_at), INSERT'),
     ('routines_api', 'routines.trajectories', 'SELECT, INSERT, UPDATE (status, fence, error, labels, ended_at, lease_expires_at, updated_at)'),
@@ -68,7 +68,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_ticker', 'routines.tasks', 'SELECT'),
     ('routines_ticker', 'routines.task_versions', 'SELECT'),
     ('routines_ticker', 'routines.routines', 'SELECT, UPDATE (next_run_at, upcoming, settled_until, last_run_at, strikes, paused, paused_at, paused_reason)'),
-    ('routines_ticker', 'routines.trajectories', 'SELECT (id, collection_id, triggered_by_routine_id, scheduled_for, trigger, status, created_at, '
+    ('routines_ticker', 'routines.trajectories', 'SELECT (id, collection_id, triggered_by_routine_id, scheduled_for, due_at, trigger, status, created_at, '
         'ended_at), INSERT'),
     ('routines_ticker', 'routines.skips', 'SELECT, INSERT'),
     ('routines_ticker', 'routines.time_zones', 'SELECT'),

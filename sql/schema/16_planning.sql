@@ -36,32 +36,42 @@ RETURN (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM en
 COMMENT ON FUNCTION routines.usual_seconds IS
     'How long a run of this task usually takes: the median of its newest 100 completed runs; null if there is none.';
 
--- Routines with the same cadence come due together, so their slots are computed once for all of them.
+-- Routines with the same cadence have the same slots, so these are computed once for all of them. The load comes when a slot is
+-- due, so routines with a spread count `away` from their slots: by whole minutes, since there are few of them.
 CREATE FUNCTION routines.coming_slots(of_collection bigint, from_time timestamptz, until_time timestamptz)
 RETURNS TABLE (slot timestamptz, slots bigint, expected_seconds float8) LANGUAGE sql STABLE ROWS 1000 AS $$
     WITH alike AS MATERIALIZED (
-        SELECT routines.cadence_of(routine) AS cadence, routine.next_run_at, task.id AS task_id, count(*) AS number
+        SELECT routines.cadence_of(routine) AS cadence, routines.without_spread(routine, next_run_at) AS next_slot,
+               CASE WHEN extract(second FROM next_run_at - spread_offset) = 0 THEN date_trunc('minute', spread_offset)
+                    ELSE spread_offset END AS away, task.id AS task_id, count(*) AS number
         FROM routines.tasks AS task
         JOIN routines.routine_names ON routine_names.task_id = task.id
         JOIN routines.routines AS routine ON routine.id = routine_names.routine_id
         WHERE task.collection_id = of_collection AND routine.next_run_at < until_time
-        GROUP BY 1, 2, 3
+        GROUP BY 1, 2, 3, 4
     ),
     lasting AS MATERIALIZED (
         SELECT task_id, coalesce(routines.usual_seconds(task_id), 0) AS seconds FROM (SELECT DISTINCT task_id FROM alike) AS tasks
     )
-    SELECT coming.slot, sum(number)::bigint, sum(number * seconds)
-    FROM (SELECT cadence, next_run_at, sum(number) AS number, sum(number * seconds) / sum(number) AS seconds
-          FROM alike JOIN lasting USING (task_id) GROUP BY cadence, next_run_at) AS due
+    SELECT moved.slot, sum(part.number)::bigint, sum(part.seconds)
+    FROM (SELECT cadence, next_slot, array_agg(coalesce(away, '0')) AS aways, max(away) AS farthest,
+                 array_agg(number) AS numbers, array_agg(seconds) AS seconds
+          FROM (SELECT cadence, next_slot, away, sum(number) AS number, sum(number * seconds) AS seconds
+                FROM alike JOIN lasting USING (task_id) GROUP BY cadence, next_slot, away) AS parts
+          GROUP BY cadence, next_slot) AS due
+    CROSS JOIN LATERAL (SELECT coalesce(from_time - farthest, from_time) AS since) AS reach
     CROSS JOIN LATERAL (
-        SELECT due.next_run_at AS slot WHERE due.next_run_at >= from_time
+        SELECT due.next_slot AS slot WHERE due.next_slot >= since
         UNION ALL
-        SELECT routines.slots_between(due.cadence, greatest(from_time, due.next_run_at + interval '1 microsecond'), until_time)
+        SELECT routines.slots_between(due.cadence, greatest(since, due.next_slot + interval '1 microsecond'), until_time)
     ) AS coming
-    GROUP BY coming.slot;
+    CROSS JOIN LATERAL unnest(due.aways, due.numbers, due.seconds) AS part (away, number, seconds)
+    CROSS JOIN LATERAL (SELECT coming.slot + part.away AS slot) AS moved
+    WHERE moved.slot >= from_time AND moved.slot < until_time
+    GROUP BY moved.slot;
 $$;
 COMMENT ON FUNCTION routines.coming_slots IS
-    'The coming slots of a collection from from_time until before until_time: how many routines have each, and how many seconds their runs usually take together. Paused routines have none.';
+    'When slots of a collection are due from from_time until before until_time: how many routines have one then, and how many seconds their runs usually take together. Spread slots are due in the minute in which they fire. Paused routines have none.';
 
 CREATE FUNCTION routines.past_slots(of_collection bigint, from_time timestamptz, until_time timestamptz)
 RETURNS TABLE (slot timestamptz, is_started boolean, slots bigint) LANGUAGE sql STABLE ROWS 1000 AS $$
@@ -70,36 +80,41 @@ RETURNS TABLE (slot timestamptz, is_started boolean, slots bigint) LANGUAGE sql 
         FROM routines.tasks JOIN routines.routine_names ON routine_names.task_id = tasks.id
         WHERE tasks.collection_id = of_collection
     )
-    SELECT run.scheduled_for, true, count(*)
+    SELECT run.due, true, count(*)
     FROM routine CROSS JOIN LATERAL (
-        SELECT scheduled_for FROM routines.trajectories
-        WHERE triggered_by_routine_id = routine.id AND scheduled_for >= from_time AND scheduled_for < until_time
+        SELECT coalesce(due_at, scheduled_for) AS due FROM routines.trajectories
+        -- A spread is an hour at most.
+        WHERE triggered_by_routine_id = routine.id AND scheduled_for >= from_time - interval '1 hour' AND scheduled_for < until_time
     ) AS run
+    WHERE run.due >= from_time AND run.due < until_time
     GROUP BY 1
     UNION ALL
     SELECT skipped.slot, false, count(*)
     FROM routine CROSS JOIN LATERAL (
-        SELECT scheduled_for, last_scheduled_for, cadence, slot_count FROM routines.skips
-        WHERE routine_id = routine.id AND scheduled_for >= from_time AND scheduled_for < until_time
+        SELECT scheduled_for, last_scheduled_for, cadence, slot_count, due_at FROM routines.skips
+        WHERE routine_id = routine.id AND scheduled_for >= from_time - interval '1 hour' AND scheduled_for < until_time
         UNION ALL
         -- Spans of a routine do not overlap, so only the latest that began before can reach into this time.
-        SELECT * FROM (SELECT scheduled_for, last_scheduled_for, cadence, slot_count FROM routines.skips
-                       WHERE routine_id = routine.id AND scheduled_for < from_time
+        SELECT * FROM (SELECT scheduled_for, last_scheduled_for, cadence, slot_count, due_at FROM routines.skips
+                       WHERE routine_id = routine.id AND scheduled_for < from_time - interval '1 hour'
                        ORDER BY scheduled_for DESC LIMIT 1) AS earlier
-        WHERE last_scheduled_for >= from_time
+        WHERE last_scheduled_for >= from_time - interval '1 hour'
     ) AS skip
+    CROSS JOIN LATERAL (SELECT coalesce(due_at - last_scheduled_for, '0') AS away) AS spread
     CROSS JOIN LATERAL (
-        SELECT skip.scheduled_for AS slot WHERE skip.scheduled_for >= from_time
+        SELECT skip.scheduled_for WHERE skip.scheduled_for >= from_time - away
         UNION ALL
-        SELECT routines.slots_between(skip.cadence, greatest(from_time, skip.scheduled_for + interval '1 microsecond'),
-                                      least(until_time, skip.last_scheduled_for)) WHERE skip.slot_count > 1
+        SELECT routines.slots_between(skip.cadence, greatest(from_time - away, skip.scheduled_for + interval '1 microsecond'),
+                                      least(until_time - away, skip.last_scheduled_for)) WHERE skip.slot_count > 1
         UNION ALL
-        SELECT skip.last_scheduled_for WHERE skip.slot_count > 1 AND skip.last_scheduled_for < until_time
-    ) AS skipped
+        SELECT skip.last_scheduled_for WHERE skip.slot_count > 1 AND skip.last_scheduled_for >= from_time - away
+    ) AS slot (scheduled_for)
+    CROSS JOIN LATERAL (SELECT slot.scheduled_for + away AS slot) AS skipped
+    WHERE skipped.slot < until_time
     GROUP BY 1;
 $$;
 COMMENT ON FUNCTION routines.past_slots IS
-    'The slots of a collection''s routines that have their outcome, from from_time until before until_time: how many started a run, and how many were skipped.';
+    'The slots of a collection''s routines that were due from from_time until before until_time and have their outcome: how many started a run, and how many were skipped.';
 
 CREATE FUNCTION routines.schedule_load(
     of_collection bigint, from_time timestamptz, until_time timestamptz, bucket interval, clock timestamptz DEFAULT now()
@@ -122,7 +137,8 @@ CREATE FUNCTION routines.quiet_minutes(
     of_collection bigint, wish routines.cadence, window_minutes integer, clock timestamptz DEFAULT now()
 ) RETURNS TABLE (cadence jsonb, minutes_away integer, slots bigint) LANGUAGE sql STABLE ROWS 100 AS $$
     WITH load AS MATERIALIZED (
-        SELECT slot, slots FROM routines.coming_slots(of_collection, clock, clock + interval '8 days')
+        SELECT date_bin('1 minute', slot, timestamptz '1970-01-01Z') AS slot, sum(slots)::bigint AS slots
+        FROM routines.coming_slots(of_collection, clock, clock + interval '8 days') GROUP BY 1
     ),
     near AS (
         SELECT jsonb_populate_record(wish, CASE (wish).type WHEN 'hourly'
@@ -141,4 +157,4 @@ CREATE FUNCTION routines.quiet_minutes(
     ORDER BY 3, abs(away), away;
 $$;
 COMMENT ON FUNCTION routines.quiet_minutes IS
-    'The minutes around a wished cadence, the quietest first and of those the nearest: how many routines of the collection have a slot at the same time, at most, within the next eight days. For hourly, daily, weekdays and weekly.';
+    'The minutes around a wished cadence, the quietest first and of those the nearest: how many routines of the collection have a slot that is due in the same minute, at most, within the next eight days. For hourly, daily, weekdays and weekly.';

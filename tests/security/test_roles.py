@@ -69,6 +69,7 @@ ALSO_FORBIDDEN = {
         "SELECT * FROM routines.secrets",
         "UPDATE routines.routines SET next_run_at = now()",
         "UPDATE routines.routines SET collection_id = 1",
+        "UPDATE routines.routines SET spread_offset = '1 minute'",
         "UPDATE routines.task_versions SET workflow = '{}'",
         "UPDATE routines.steps SET outputs = '{}'",
         """INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, reason)
@@ -82,6 +83,7 @@ ALSO_FORBIDDEN = {
         "SELECT routines.key_to_check(1)",
         "SELECT routines.open_collection(1)",
         "SELECT init_params FROM routines.trajectories",
+        "UPDATE routines.routines SET spread_seconds = 60",
         "SELECT * FROM routines.steps",
         "SELECT * FROM routines.webhook_deliveries",
         "SELECT * FROM routines.idempotency_keys",

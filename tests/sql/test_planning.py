@@ -1,5 +1,6 @@
 """Planning counts the slots that the cadences and the ledger have, no more and no fewer."""
 
+import hashlib
 import random
 from collections import Counter
 from datetime import datetime, timedelta
@@ -15,7 +16,7 @@ from support.rows import CATCHUP, at, make_routine, make_task, value
 
 NOW = at("2026-05-06 10:17")
 WEEK = timedelta(days=7)
-MINUTE = timedelta(minutes=1)
+MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 
 
 def some_cadence(rng: random.Random) -> Cadence:
@@ -217,3 +218,54 @@ async def test_slots_between_two_times_are_those_that_next_fire_finds(
     found, expected = await (await connection.execute(both.encode(), [Jsonb(cadence)])).fetchone() or ((), ())
     assert found == expected
     assert found
+
+
+async def test_spread_slots_count_in_the_minute_in_which_they_are_due(connection: Connection) -> None:
+    """Before their outcome and after it, whether they started, were skipped alone, or were missed together."""
+    await make_task(connection)
+    rng, own = random.Random(23), list[tuple[Cadence, timedelta]]()
+    for number in range(40):
+        cadence = rng.choice([Cadence("hourly", minute_utc=17), Cadence("daily", 9, 59), Cadence("daily", 10, 0)])
+        await add(connection, f"r{number}", cadence, None)
+        offset = timedelta(
+            seconds=int(hashlib.md5(b"routines.spread.%d" % (number + 1)).hexdigest()[:8], 16) * 1801 >> 32
+        )
+        own.append((cadence, offset))
+    await connection.execute("UPDATE routines.routines SET spread_seconds = 1800, paused = false")
+    await connection.execute("UPDATE routines.routines SET created_at = %s, settled_until = NULL", [NOW - DAY])
+    for number, (cadence, offset) in enumerate(own):
+        first = next_slot(cadence, NOW - DAY)
+        assert first
+        await connection.execute(
+            "UPDATE routines.routines SET next_run_at = %s WHERE name = %s", [first + offset, f"r{number}"]
+        )
+
+    def due(since: datetime, until: datetime) -> dict[datetime, int]:
+        """The slots by the minute in which they are due, but for those from before the creation."""
+        found = [slot + offset for cadence, offset in own for slot in slots(cadence, NOW - DAY + MINUTE, until)]
+        return Counter(time.replace(second=0) for time in found if since <= time < until)
+
+    load = "SELECT at, slots, started + skipped FROM routines.schedule_load(1, %s, %s, '1 minute', %s)"
+    coming = await all_of(connection, load, NOW, NOW + DAY, NOW)
+    assert {minute: count for minute, count, _ in coming} == due(NOW, NOW + DAY)
+    assert len(coming) > 200
+    # A night without a ticker, then one that ticks every ten minutes.
+    for minutes in range(-600, 240, 10):
+        await tick(connection, batch_size=100, now=NOW + minutes * MINUTE, **CATCHUP)
+    for since, until in ((NOW - DAY, NOW), (NOW - DAY / 2 + 7 * MINUTE, NOW - 3 * MINUTE)):
+        past = await all_of(connection, load, since, until, NOW)
+        assert {minute: count for minute, _, count in past} == due(since, until)
+
+
+async def test_spread_slots_are_no_load_at_their_own_time(connection: Connection) -> None:
+    await make_task(connection)
+    for number in range(30):
+        await add(connection, f"r{number}", Cadence("daily", 9), next_slot(Cadence("daily", 9), NOW))
+    quiet = """SELECT slots FROM routines.quiet_minutes(1, routines.cadence_from_json(%s), 30, %s)
+               WHERE minutes_away = 0"""
+    wish = Jsonb(Cadence("daily", 9)._asdict())
+    assert await value(connection, quiet, wish, NOW) == 30
+    await connection.execute("UPDATE routines.routines SET spread_seconds = 3600")
+    found = await value(connection, quiet, wish, NOW)
+    assert isinstance(found, int)
+    assert found < 5

@@ -39,8 +39,13 @@ _ERRORS: dict[str, Callable[[], RoutinesError]] = {
     ),
 }
 
-_SAID_BY_THE_DATABASE = {"routines_expression_is_valid", "routines_timezone_is_known"}
-"""Rules of a field of a cadence that only the database knows. Its message is `field: rule`, and holds no more."""
+_SAID_BY_THE_DATABASE = {
+    "routines_expression_is_valid": "cadence.",
+    "routines_timezone_is_known": "cadence.",
+    "routines_spread_seconds_in_range": "",
+    "routines_spread_seconds_below_interval": "",
+}
+"""Rules of a field that only the database knows, and what precedes the field. Its message is `field: rule`, no more."""
 
 
 @contextmanager
@@ -63,7 +68,7 @@ def domain_errors(*, missing: str | None = None) -> Generator[None]:
             raise NotFoundError from None
         if name in _SAID_BY_THE_DATABASE:
             field, _, rule = (error.diag.message_primary or "").partition(": ")
-            raise FaultsError([Fault(f"cadence.{field}", rule)]) from None
+            raise FaultsError([Fault(f"{_SAID_BY_THE_DATABASE[name]}{field}", rule)]) from None
         known = _ERRORS.get(name)
         raise (known() if known else InvalidError(f"The rule {name} of the database is broken.")) from None
     except DataError as error:

@@ -33,12 +33,13 @@ class Occurrence(msgspec.Struct, frozen=True, omit_defaults=True):
         slot_count: The number of slots that the row accounts for.
         outcome: started or skipped.
         reason: Why it was skipped; None if it started a run.
-        delay_seconds: From the last slot to the decision.
+        delay_seconds: From the time at which the last slot was due to the decision.
         status: The run's current status; None if none was started.
         error: Why the run failed; None if it did not.
         local_time: scheduled_for as the clocks of the routine's time zone show it; absent for types without one.
         dst: shifted if it stands in for a time that did not exist because clocks were set forward; first of two if its
             time came twice because they were set back; otherwise absent.
+        due_at: When the last slot was due, if its routine had a spread; otherwise absent: at its time.
     """
 
     scheduled_for: datetime
@@ -55,6 +56,7 @@ class Occurrence(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str | None
     local_time: str | None = None
     dst: str | None = None
+    due_at: datetime | None = None
 
 
 class LatestOutcome(msgspec.Struct, frozen=True):
@@ -119,6 +121,7 @@ class Why(msgspec.Struct, frozen=True, omit_defaults=True):
         paused_note: What a person noted about the pause; absent if nothing.
         is_slot_of_cadence: True if the current cadence has a slot at that time.
         next_slot: The first slot after that time, by the cadence of that time; None if there is none.
+        due_at: When the slot is or was due, if the routine has a spread; otherwise absent: at its time.
     """
 
     kind: Kind
@@ -142,6 +145,7 @@ class Why(msgspec.Struct, frozen=True, omit_defaults=True):
     next_slot: datetime | None
     paused_until: datetime | None = None
     paused_note: str | None = None
+    due_at: datetime | None = None
 
 
 class Explanation(Why, frozen=True, kw_only=True):
@@ -259,12 +263,19 @@ async def next_slots(
 
 
 async def preview(
-    connection: Connection, cadence: Cadence, *, after: datetime | None = None, count: int = 10
+    connection: Connection,
+    cadence: Cadence,
+    *,
+    after: datetime | None = None,
+    count: int = 10,
+    spread_seconds: int | None = None,
 ) -> list[datetime]:
     """Return up to `MAX_SLOTS` slots of a cadence that is not saved, later than `after` (by default now).
 
+    `spread_seconds` is only checked: a routine has its offset once it has an id.
+
     Raises:
-        InvalidError: The expression or the time zone is not valid.
+        InvalidError: The expression or the time zone is not valid, or the spread does not fit the cadence.
     """
     with domain_errors():
         rows = await _PREVIEW.all(
@@ -272,5 +283,6 @@ async def preview(
             cadence=Json(cadence),
             after=after,
             slot_limit=min(count, MAX_SLOTS),
+            spread_seconds=spread_seconds,
         )
     return [row.slot for row in rows]

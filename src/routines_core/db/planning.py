@@ -17,7 +17,7 @@ class Bucket(msgspec.Struct, frozen=True):
 
     Attributes:
         at: When it begins.
-        slots: How many slots are coming in it.
+        slots: How many slots are due in it, spread slots when they fire.
         expected_seconds: How long their runs usually take, added up. A task that has completed no run yet counts as 0.
         started: How many past slots started a run.
         skipped: How many past slots were skipped.

@@ -56,6 +56,7 @@ class Routine(msgspec.Struct, frozen=True):
         paused_note: What a person noted about the pause; None for nothing.
         starts_at: No slot is earlier; None for no bound.
         ends_at: No slot is later; None for no bound.
+        spread_seconds: Each slot fires up to this many seconds after its time; None for no spread.
     """
 
     id: int
@@ -78,6 +79,7 @@ class Routine(msgspec.Struct, frozen=True):
     paused_note: str | None
     starts_at: datetime | None
     ends_at: datetime | None
+    spread_seconds: int | None
 
 
 class ListedRoutine(Routine, frozen=True):
@@ -96,6 +98,7 @@ class RoutineSpec(msgspec.Struct, frozen=True):
     Attributes:
         starts_at: No slot is earlier; None for no bound.
         ends_at: No slot is later; None for no bound.
+        spread_seconds: Each slot fires up to this many seconds after its time; None or 0 for no spread.
         id: Drawn by `draw_routine_id`, if secrets are bound to it; None to let the database assign one.
     """
 
@@ -109,6 +112,7 @@ class RoutineSpec(msgspec.Struct, frozen=True):
     catchup_window_seconds: int | None = None
     starts_at: datetime | None = None
     ends_at: datetime | None = None
+    spread_seconds: int | None = None
     id: int | None = None
 
 
@@ -122,6 +126,7 @@ class RoutineChanges(msgspec.Struct, frozen=True):
         paused_until: None lets the pause last until someone resumes the routine.
         paused_note: None removes it.
         starts_at: None removes the bound. The same for ends_at.
+        spread_seconds: None or 0 removes the spread.
         keeps_webhook_secret: True to keep the stored secret, which must exist.
         id: The routine that new secrets are bound to, which must still have the name; None for any routine of the name.
     """
@@ -139,6 +144,7 @@ class RoutineChanges(msgspec.Struct, frozen=True):
     paused_note: str | msgspec.UnsetType | None = msgspec.UNSET
     starts_at: datetime | msgspec.UnsetType | None = msgspec.UNSET
     ends_at: datetime | msgspec.UnsetType | None = msgspec.UNSET
+    spread_seconds: int | msgspec.UnsetType | None = msgspec.UNSET
     id: int | None = None
 
 
@@ -189,6 +195,7 @@ async def create_routine(connection: Connection, spec: RoutineSpec, *, key_id: i
             catchup_window_seconds=spec.catchup_window_seconds,
             starts_at=spec.starts_at,
             ends_at=spec.ends_at,
+            spread_seconds=spec.spread_seconds,
             **as_parameters(sealed),
         )
     return made is not None
@@ -196,6 +203,8 @@ async def create_routine(connection: Connection, spec: RoutineSpec, *, key_id: i
 
 async def patch_routine(connection: Connection, patch: RoutineChanges, *, key_id: int, task: str, name: str) -> bool:
     """Change a routine. Waits for a tick that has locked it. Its next slot is recomputed if cadence or paused change.
+
+    If only its spread changes, its next slot stays and gets its new time.
 
     Returns:
         False, without changing anything, if the routine does not exist, if an added or changed override is not declared
@@ -331,6 +340,8 @@ def _patch_parameters(patch: RoutineChanges) -> dict[str, Any]:
         "starts_at": _or_none(patch.starts_at),
         "sets_ends_at": patch.ends_at is not msgspec.UNSET,
         "ends_at": _or_none(patch.ends_at),
+        "sets_spread": patch.spread_seconds is not msgspec.UNSET,
+        "spread_seconds": _or_none(patch.spread_seconds),
         **as_parameters([*new_params.values(), *([webhook_secret] if webhook_secret else [])]),
     }
 

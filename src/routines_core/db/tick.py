@@ -24,7 +24,7 @@ class Tick(msgspec.Struct, frozen=True):
         advanced: Routines whose next_run_at was advanced; equals `claimed`.
         struck_ids: Routines whose fire failed to start.
         paused_ids: Those of them that were paused by their last strike.
-        delay_seconds: The distinct delays from slot to fire in this batch, ascending.
+        delay_seconds: The distinct delays in this batch, from when a slot was due to its fire, ascending.
         fires_by_delay: The number of fires with each of these delays.
     """
 
