@@ -34,7 +34,9 @@ async def preview_cadence(caller: Caller) -> Slots:
     """
     body = await caller.body(requests.CadencePreview)
     await find_collection(caller.connection, caller.key_id)
-    slots = await preview(caller.connection, cadence_of(body.cadence), count=body.count)
+    slots = await preview(
+        caller.connection, cadence_of(body.cadence), count=body.count, spread_seconds=body.spread_seconds
+    )
     return Slots(slots)
 
 

@@ -16,7 +16,8 @@ from routines_core.mask import MASK
 
 _OF_PAUSE = {"paused_until", "paused_note"}
 _BOUNDS = {"starts_at", "ends_at"}
-_UNCHANGED = {"name", "init_params_overrides", "webhook_url", "paused", "catchup_window_seconds"} | _OF_PAUSE | _BOUNDS
+_TIMING = {"paused", "catchup_window_seconds", "spread_seconds"}
+_UNCHANGED = {"name", "init_params_overrides", "webhook_url"} | _TIMING | _OF_PAUSE | _BOUNDS
 """The fields of a PATCH that are stored as they are sent."""
 
 
@@ -38,6 +39,7 @@ async def create_spec(caller: Caller, body: RoutineCreate) -> RoutineSpec:
         catchup_window_seconds=body.catchup_window_seconds,
         starts_at=body.starts_at,
         ends_at=body.ends_at,
+        spread_seconds=body.spread_seconds,
     )
 
 

@@ -52,6 +52,16 @@ CatchupWindow = Annotated[
     ),
 ]
 
+Spread = Annotated[
+    int | None,
+    Field(
+        ge=0,
+        le=3600,
+        description="Each slot fires up to this many seconds after its time, always by the same offset. "
+        "Must be below the shortest time between two slots. 0 or null: no spread.",
+    ),
+]
+
 Time = Annotated[
     datetime, BeforeValidator(parse_time), WithJsonSchema({"type": "string", "format": "date-time"}, mode="validation")
 ]
@@ -177,6 +187,9 @@ class CadencePreview(RequestBody):
 
     cadence: CadenceConfig
     count: int = Field(default=10, ge=1, le=100, description="How many slots.")
+    spread_seconds: Spread = Field(
+        default=None, description="Checked as for a routine. The slots stay as they are: their offset comes with an id."
+    )
 
 
 class CadenceSuggest(RequestBody):
@@ -238,6 +251,7 @@ class RoutineCreate(_RoutineFields):
     catchup_window_seconds: CatchupWindow = None
     starts_at: Bound = Field(default=None, description="No slot is earlier; null: no bound.")
     ends_at: Bound = Field(default=None, description="No slot is later; null: no bound.")
+    spread_seconds: Spread = None
 
     @field_validator("secret_params", "webhook_secret")
     @classmethod
@@ -337,6 +351,7 @@ class RoutinePatch(_RoutineFields):
     paused_note: PauseNote | None = Field(default=None, description="null clears it. Ignored with paused: false.")
     starts_at: Bound = Field(default=None, description="No slot is earlier; null removes the bound.")
     ends_at: Bound = Field(default=None, description="No slot is later; null removes the bound.")
+    spread_seconds: Spread = None
     id: Any = _IGNORED
     task_name: Any = _IGNORED
     collection_name: Any = _IGNORED

@@ -37,7 +37,8 @@ class RoutineRead(msgspec.Struct):
     paused: Annotated[bool, Meta(description="Whether the schedule is stopped.")]
     last_run_at: Annotated[datetime | None, Meta(description="When it last started a run; null: never.")]
     next_run_at: Annotated[
-        datetime | None, Meta(description="Its next slot; null: paused, manual, or no slot is left.")
+        datetime | None,
+        Meta(description="When it fires next, its spread included; null: paused, manual, or no slot is left."),
     ]
     overlap_policy: Annotated[
         str, Meta(description="skip: no slot starts a run while one is active.", examples=["skip"])
@@ -63,6 +64,10 @@ class RoutineRead(msgspec.Struct):
     ends_at: Annotated[datetime | msgspec.UnsetType, Meta(description="No slot is later; absent: no bound.")] = (
         msgspec.UNSET
     )
+    spread_seconds: Annotated[
+        int | msgspec.UnsetType,
+        Meta(description="Each slot fires up to this many seconds after its time; absent: no spread."),
+    ] = msgspec.UNSET
 
 
 class RoutineDetail(RoutineRead):
@@ -345,6 +350,7 @@ def _fields(routine: Routine) -> Sequence[Any]:
         routine.paused_note or msgspec.UNSET,
         routine.starts_at or msgspec.UNSET,
         routine.ends_at or msgspec.UNSET,
+        routine.spread_seconds or msgspec.UNSET,
     )
 
 
