@@ -304,20 +304,40 @@ def test_the_form_shows_only_the_fields_that_the_cadence_takes(console: Console)
     ],
     ids=["cron", "one of an array", "interval", "once"],
 )
-def test_an_edit_keeps_the_cadence_and_the_bounds_of_a_routine(
+def test_an_edit_keeps_the_cadence_the_bounds_and_the_spread_of_a_routine(
     console: Console, service: Service, cadence: dict[str, Any], words: str
 ) -> None:
     bounds = {"starts_at": "2026-01-01T00:00:00Z", "ends_at": "2100-01-01T00:00:00Z"}
     with service.client() as client:
-        made = client.post("/routines/demo/greet", json={"name": "planned", "cadence": cadence, **bounds}).json()
+        planned = {"name": "planned", "cadence": cadence, "spread_seconds": 30, **bounds}
+        made = client.post("/routines/demo/greet", json=planned).json()
         console.open("#/routines/greet/planned")
         console.sees(words, "main")
+        console.sees("starts up to 30 seconds after each slot", "main")
         console.open("#/routines/greet/planned/edit")
         console.type("#name", "renamed")
         console.press("Save routine")
         console.until(lambda: console.title() == "renamed")
         assert client.get("/routines/demo/greet/renamed").json() == {**made, "name": "renamed", "warnings": []}
         client.delete("/routines/demo/greet/renamed")
+
+
+def test_a_spread_is_set_and_removed_and_one_that_is_too_wide_is_refused(console: Console, service: Service) -> None:
+    with service.client() as client:
+        hourly = {"name": "apart", "cadence": {"type": "hourly"}}
+        plain = client.post("/routines/demo/greet", json=hourly).json()
+        for typed, kept in (("900", 900), ("", None)):
+            console.open("#/routines/greet/apart/edit")
+            console.type("#spread", typed)
+            console.press("Save routine")
+            console.until(lambda: console.title() == "apart")
+            assert client.get("/routines/demo/greet/apart").json().get("spread_seconds") == kept
+        assert client.get("/routines/demo/greet/apart").json() == {**plain, "warnings": []}
+        console.open("#/routines/greet/apart/edit")
+        console.type("#spread", "3600")
+        console.press("Save routine")
+        console.sees("Must be below 3600, the seconds between two of its slots, not 3600", "form")
+        client.delete("/routines/demo/greet/apart")
 
 
 def test_cron_expressions_are_typed_one_on_a_line(console: Console) -> None:

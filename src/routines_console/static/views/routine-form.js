@@ -70,6 +70,7 @@ async function routineForm(context, task, given, save) {
   const signature = webhookSecret(given.webhook_secret !== null);
   const paused = h("input", { id: "paused", type: "checkbox", checked: given.paused });
   const catchup = h("input", { id: "catchup", type: "number", min: 0, value: given.catchup_window_seconds ?? null, placeholder: "default" });
+  const spread = h("input", { id: "spread", type: "number", min: 0, max: 3600, value: given.spread_seconds ?? null, placeholder: "none" });
   const trouble = h("div", {});
   const keys = new IdempotencyKeys();
 
@@ -78,7 +79,7 @@ async function routineForm(context, task, given, save) {
     webhook_url: url.value.trim() || null, webhook_secret: signature.read(),
     // Left out unless changed: a pause that has ended by itself in the meantime must not begin again.
     ...paused.checked === given.paused ? {} : { paused: paused.checked },
-    catchup_window_seconds: catchup.value === "" ? null : Number(catchup.value),
+    catchup_window_seconds: numberOrNull(catchup), spread_seconds: numberOrNull(spread),
   });
 
   async function onsubmit(event) {
@@ -114,6 +115,7 @@ async function routineForm(context, task, given, save) {
     signature.element,
     h("h2", {}, "Schedule"),
     field("catchup_window_seconds", "Catch-up window, in seconds", catchup, "After an outage, slots up to this age still run. Leave empty for the default: an hour for hourly routines, 12 hours for the others."),
+    field("spread_seconds", "Spread, in seconds", spread, "Each slot runs up to this much after its time, so that routines with the same cadence do not start together. A routine’s delay is always the same. Leave empty for none."),
     h("div", { class: "field", "data-field": "paused" }, h("label", { class: "toggle" }, paused, "Paused: slots do not start runs"), h("p", { class: "field-error" })),
     trouble);
   return { element, preview: cadence.preview, keys };
@@ -121,7 +123,7 @@ async function routineForm(context, task, given, save) {
 
 /** Return the fields that changed. The others are not sent, so that a change that someone else made to them is kept. */
 function differences(before, after) {
-  const was = { ...before, catchup_window_seconds: before.catchup_window_seconds ?? null };
+  const was = { ...before, catchup_window_seconds: before.catchup_window_seconds ?? null, spread_seconds: before.spread_seconds ?? null };
   const isSame = (name) => name === "cadence" ? isSameCadence(was.cadence, after.cadence) : isEqual(was[name], after[name]);
   return Object.fromEntries(Object.entries(after).filter(([name]) => !isSame(name)));
 }
@@ -129,6 +131,10 @@ function differences(before, after) {
 /** Compare the fields that the form shows: the service also returns those that the type does not take. */
 function isSameCadence(before, after) {
   return Object.entries(after).every(([name, value]) => isEqual(before[name] ?? null, value));
+}
+
+function numberOrNull(input) {
+  return input.value === "" ? null : Number(input.value);
 }
 
 function isEqual(one, other) {
