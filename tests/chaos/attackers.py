@@ -171,8 +171,9 @@ def delays_of(history: History, turns: list[Turn]) -> list[Delays]:
         ordered_at.setdefault(order.routine_id, []).append(order.at)
 
     def to_start(run: Any) -> float:
-        before = [at for at in ordered_at.get(run.routine_id, []) if at <= run.created_at]
-        return (run.created_at - max([run.scheduled_for, *before[-1:]])).total_seconds()
+        decided = run.created_at - run.away
+        before = [at for at in ordered_at.get(run.routine_id, []) if at <= decided]
+        return (decided - max([run.scheduled_for, *before[-1:]])).total_seconds()
 
     def to_end(run: Any) -> float:
         return (run.ended_at - run.created_at).total_seconds()

@@ -9,7 +9,9 @@ CREATE TABLE chaos.orders (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     routine_id  bigint NOT NULL,
     kind        text NOT NULL,
-    at          timestamptz NOT NULL DEFAULT now(),
+    away        interval NOT NULL,  -- the offset of the routine, which never changes; 0 without a spread
+    -- This and all later times are on the routine's own clock, which is behind by `away`.
+    at          timestamptz NOT NULL,
     cadence     jsonb NOT NULL,
     paused      boolean NOT NULL,
     was         timestamptz,  -- next_run_at before the change: the first slot that had no outcome yet

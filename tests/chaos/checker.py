@@ -30,6 +30,7 @@ def check(history: History, *, lease_seconds: float, settled: bool, engine: str 
     rules: list[Callable[[], Iterable[Violation]]] = [
         lambda: one_outcome(history, stretches),
         lambda: never_early(history),
+        lambda: offsets_stay(history),
         lambda: newest_slot_fires(history, stretches),
         lambda: skips_are_true(history, stretches),
         lambda: no_overlap(history),
@@ -80,11 +81,22 @@ def _slots_of(skip: Any, stretches: Stretches) -> list[datetime]:
 
 
 def never_early(history: History) -> Found:
-    """Check that no run is created before its slot, by the database's clock as the journal recorded it."""
+    """Check that no run is created before its slot is due, by the database's clock as the journal recorded it."""
     created = _created_at(history)
     for run in history.runs:
-        if run.scheduled_for and min(created[run.id], run.created_at) < run.scheduled_for:
+        if run.scheduled_for and min(created[run.id], run.created_at) < run.scheduled_for + run.away:
             yield Violation("early", f"run {run.id} was created at {created[run.id]}, before its slot", (run,))
+
+
+def offsets_stay(history: History) -> Found:
+    """Check that a routine keeps its offset, and that runs and skips of its slots say when they were due."""
+    for routine in history.routines:
+        if (routine.spread_offset or timedelta()) != routine.away:
+            yield Violation("spread", f"routine {routine.id} has another offset than at first", (routine,))
+    for row in [*history.runs, *history.skips]:
+        slot = getattr(row, "last_scheduled_for", row.scheduled_for)
+        if slot and (row.due_at or slot) != slot + row.away:
+            yield Violation("spread", f"{slot} of routine {row.routine_id} was due at {row.due_at}", (row,))
 
 
 def _created_at(history: History) -> dict[int, datetime]:
@@ -101,10 +113,11 @@ def newest_slot_fires(history: History, stretches: Stretches) -> Found:
         for stretch in stretches.get(run.routine_id, []) if run.scheduled_for else []:
             if not stretch.owns(run.scheduled_for):
                 continue
-            newest = latest_slot(stretch.cadence, run.created_at)
+            decided = run.created_at - run.away
+            newest = latest_slot(stretch.cadence, decided)
             if newest and newest > run.scheduled_for:
                 yield Violation("catch-up", f"run {run.id} is for a slot before the newest, {newest}", (run,))
-            if run.created_at - run.scheduled_for > _window(stretch.cadence):
+            if decided - run.scheduled_for > _window(stretch.cadence):
                 yield Violation("catch-up", f"run {run.id} was created after its catch-up window", (run,))
 
 
@@ -127,8 +140,8 @@ def skips_are_true(history: History, stretches: Stretches) -> Found:
             if (
                 run is None
                 or run.routine_id != skip.routine_id
-                or created[run.id] > skip.recorded_at + COMMIT_SECONDS
-                or (run.ended_at and run.ended_at < skip.recorded_at - COMMIT_SECONDS)
+                or created[run.id] > skip.really_recorded_at + COMMIT_SECONDS
+                or (run.ended_at and run.ended_at < skip.really_recorded_at - COMMIT_SECONDS)
             ):
                 yield Violation("skip", f"skip {skip.id} names a run that did not block its slot", (skip, run))
         elif skip.reason == "missed" and skip.detail is None:
@@ -147,7 +160,9 @@ def _pause_of(skip: Any, stretches: Stretches) -> PauseEnd | None:
 
 def _fell_in_pause(skip: Any, end: PauseEnd) -> Found:
     """Check that slots in a pause with an end are recorded once it is over, with its end and its note."""
-    until = end.rest.until.strftime(", until %Y-%m-%dT%H:%M:%SZ") + (f": {end.rest.note}" if end.rest.note else "")
+    until = (end.rest.until + end.rest.away).strftime(", until %Y-%m-%dT%H:%M:%SZ") + (
+        f": {end.rest.note}" if end.rest.note else ""
+    )
     if skip.reason != "paused" or not (skip.detail or "").endswith(until) or skip.last_scheduled_for > end.at:
         yield Violation("skip", f"skip {skip.id} is {skip.reason!r} in a pause{until}: {skip.detail}", (skip, end))
     if skip.recorded_at < end.rest.until:
@@ -347,5 +362,5 @@ def all_is_settled(history: History) -> Found:
         if run.ended_at is None:
             yield Violation("unsettled", f"run {run.id} is still {run.status}", (run,))
     for routine in history.routines:
-        if routine.paused_until and routine.paused_until < history.now - COMMIT_SECONDS:
+        if routine.paused_until and routine.paused_until < routine.now - COMMIT_SECONDS:
             yield Violation("unsettled", f"routine {routine.id} is still paused after its pause was over", (routine,))

@@ -11,16 +11,25 @@ from psycopg.rows import namedtuple_row
 
 IN_CHAOS = "collection_id = (SELECT id FROM routines.collections WHERE name = 'chaos')"
 """The others are attackers, of whose routines and runs the checker knows nothing."""
+AWAY = """LATERAL (SELECT coalesce((SELECT away FROM chaos.orders WHERE orders.routine_id = {routine} LIMIT 1), '0')
+                         AS away) AS spread"""
+"""The offset of a routine. Its slots, and what becomes of them, are told on its own clock, which is behind by it."""
 QUERIES = {
-    "orders": "SELECT * FROM chaos.orders ORDER BY id",
-    "routines": f"""SELECT id, now(), routines.cadence_to_json(routines.cadence_of(routines)) AS cadence, paused,
-                          paused_at, paused_until, paused_reason, strikes, next_run_at, last_run_at
-                    FROM routines.routines
+    "orders": "SELECT *, false AS changes_cadence, at AS settled FROM chaos.orders ORDER BY id",
+    "routines": f"""SELECT id, now() - away AS now, away,
+                          routines.cadence_to_json(routines.cadence_of(routines)) AS cadence, paused,
+                          paused_at - away AS paused_at, paused_until - away AS paused_until, paused_reason,
+                          strikes, next_run_at - away AS next_run_at, last_run_at, spread_offset
+                    FROM routines.routines, {AWAY.format(routine="routines.id")}
                     WHERE {IN_CHAOS} ORDER BY id""",
     "runs": f"""SELECT id, triggered_by_routine_id AS routine_id, trigger, scheduled_for, created_at, ended_at, status,
-                      crashes, error FROM routines.trajectories
+                      crashes, error, away, due_at FROM routines.trajectories,
+                      {AWAY.format(routine="triggered_by_routine_id")}
                 WHERE {IN_CHAOS} ORDER BY id""",
-    "skips": f"SELECT * FROM routines.skips WHERE {IN_CHAOS} ORDER BY id",
+    "skips": f"""SELECT skips.id, routine_id, scheduled_for, last_scheduled_for, slot_count, reason,
+                       blocking_trajectory_id, detail, recorded_at - away AS recorded_at,
+                       recorded_at AS really_recorded_at, due_at, away
+                FROM routines.skips, {AWAY.format(routine="skips.routine_id")} WHERE {IN_CHAOS} ORDER BY id""",
     "run_journal": "SELECT * FROM chaos.run_journal ORDER BY id",
     "step_journal": "SELECT * FROM chaos.step_journal ORDER BY id",
 }

@@ -11,7 +11,9 @@ from routines_core.db.statements import sql_dir
 
 ROOT = sql_dir().parent
 TICK, RUNS, SCHEMA = "sql/queries/tick.sql", "sql/queries/runs.sql", "sql/migrations/20261129T090000_schema.sql"
-NEXT_SLOT = "routines.next_slot_of(routines, coalesce(%(now)s::timestamptz, now())) AS next_slot"
+OWN_NOW = "routines.without_spread(routines, coalesce(%(now)s::timestamptz, now()))"
+OWN_SLOT = "routines.without_spread(routines, next_run_at)"
+NEXT_SLOT = f"routines.next_slot_of(routines, {OWN_NOW}) AS next_slot"
 STALE = "chaos/test_stale_snapshots.py::"
 
 
@@ -207,7 +209,7 @@ MUTANTS = [
     ),
     Mutant(
         "slots that were due when a person paused, changed or deleted the routine get no outcome",
-        (Edit(SCHEMA, "IF first_slot <= now() THEN", "IF false THEN", "settle_slots"),),
+        (Edit(SCHEMA, "IF first_slot <= clock THEN", "IF false THEN", "settle_slots"),),
         {"lost"},
         traffic={"burst": 20, "pause": 40, "resume": 40},
     ),
@@ -216,8 +218,8 @@ MUTANTS = [
         (
             Edit(
                 SCHEMA,
-                "IF first_slot <= now() THEN",
-                "IF first_slot <= now() AND TG_OP = 'UPDATE' THEN",
+                "IF first_slot <= clock THEN",
+                "IF first_slot <= clock AND TG_OP = 'UPDATE' THEN",
                 "settle_slots",
             ),
         ),
@@ -233,7 +235,12 @@ MUTANTS = [
     Mutant(
         "the tick ignores which slots are settled",
         (
-            Edit(TICK, "CASE WHEN next_run_at <= settled_until", "CASE WHEN false", "tick"),
+            Edit(
+                TICK,
+                f"CASE WHEN {OWN_SLOT} <= settled_until",
+                "CASE WHEN false",
+                "tick",
+            ),
             Edit(TICK, "CASE WHEN slot <= settled_until THEN", "CASE WHEN false THEN", "tick"),
         ),
         {"double", "paused"},
@@ -248,9 +255,9 @@ MUTANTS = [
     Mutant(
         "catch-up fires every missed slot",
         (
-            Edit(TICK, "greatest(next_run_at, ", "least(next_run_at, ", "tick"),
-            Edit(TICK, "claimed.now - slot <=", "claimed.now - claimed.now <=", "tick"),
-            Edit(TICK, NEXT_SLOT, "routines.next_slot_of(routines, next_run_at) AS next_slot", "tick"),
+            Edit(TICK, f"greatest({OWN_SLOT}, ", f"least({OWN_SLOT}, ", "tick"),
+            Edit(TICK, "claimed.now - coalesce(slot + spread_offset, slot) <=", "claimed.now - claimed.now <=", "tick"),
+            Edit(TICK, NEXT_SLOT, f"routines.next_slot_of(routines, {OWN_SLOT}) AS next_slot", "tick"),
         ),
         {"catch-up"},
         in_ci=True,
@@ -351,13 +358,39 @@ MUTANTS = [
         (
             Edit(
                 SCHEMA,
-                "routines.next_slot_of(NEW, now()) END;",
-                "routines.next_slot_of(NEW, now() - interval '3 hours') END;",
+                "routines.next_slot_of(NEW, routines.without_spread(NEW, now())) END",
+                "routines.next_slot_of(NEW, now() - interval '3 hours') END",
                 "keep_next_run_at",
+            ),
+            Edit(
+                SCHEMA,
+                "IF routines.without_spread(NEW, NEW.next_run_at) <= NEW.settled_until THEN",
+                "IF false THEN",
+                "settle_slots",
             ),
         ),
         {"next_run_at", "unordered"},
         traffic={"pause": 20, "resume": 30},
+    ),
+    Mutant(
+        "a tick advances to the slot itself, whatever the spread",
+        (Edit(TICK, "routines.with_spread(routines, answered.next_slot)", "answered.next_slot", "tick"),),
+        {"next_run_at", "early"},
+        traffic={"aim": 60},
+    ),
+    Mutant(
+        "a spread is turned off while the slot waits, and the slot is passed over",
+        (
+            Edit(
+                SCHEMA,
+                "routines.with_spread(NEW, routines.without_spread(OLD, OLD.next_run_at))",
+                "routines.with_spread(NEW, routines.next_slot_of(NEW, now()))",
+                "keep_next_run_at",
+            ),
+        ),
+        test="sql/test_spread.py::"
+        "test_a_changed_spread_moves_the_slot_that_waits_and_loses_or_repeats_none[None-became0]",
+        in_ci=True,
     ),
     Mutant(
         "slots in a pause with an end get no outcome",

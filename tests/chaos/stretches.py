@@ -67,14 +67,28 @@ class PauseEnd:
     first = None
 
     @property
+    def settled(self) -> datetime:
+        """Return the time up to which all slots have their outcome."""
+        return self.at
+
+    @property
     def cadence(self) -> Any:
         """Return the cadence, as an order has it."""
         return self.rest.cadence
 
 
+def settles_until(order: Any) -> datetime:
+    """Return the time up to which an order settles the slots that there were before.
+
+    That is its time on the routine's clock. But which slots there are goes by the clock of the database.
+    """
+    goes_by_times = order.kind in {"create", "delete"} or (order.id and order.changes_cadence)
+    return order.at + order.away if goes_by_times else order.at
+
+
 def pause_end(rest: Any) -> PauseEnd:
     """Return the end of the pause that this order left behind."""
-    at = max(rest.until - MOMENT, rest.at)
+    at = max(rest.until - MOMENT, rest.settled)
     return PauseEnd(at, rest, next_slot(cadence_of(rest), at))
 
 
@@ -127,9 +141,10 @@ def newest_slot(order: Any) -> datetime | None:
 
 def _walk(orders: list[Any], present: Any) -> Found:
     since, *later = orders
-    yield from _follows(since, next_slot(cadence_of(since), since.at))
+    since = since._replace(settled=settles_until(since))
+    yield from _follows(since, next_slot(cadence_of(since), since.settled))
     for sent in later:
-        order = sent
+        order = sent._replace(changes_cadence=cadence_of(sent) != cadence_of(since))
         lasts = pause_lasts(since, order.was_paused_at)
         ended = is_over(since, order.at if lasts else order.at + LOCK_SECONDS)
         if ended and (not lasts or _touches(order, since)):
@@ -138,18 +153,17 @@ def _walk(orders: list[Any], present: Any) -> Found:
             if lasts:  # no ticker had ended it: what was due since is up to the order
                 order = order._replace(was=end.became, was_paused_at=None)
             since = end
-        settles = (
-            order.kind == "delete"
-            or cadence_of(order) != cadence_of(since)
-            or order.paused != (order.was_paused_at is not None)
-        )
+        settles = order.kind == "delete" or order.changes_cadence or order.paused != (order.was_paused_at is not None)
         if order.kind != "delete":
-            computed = None if order.paused else next_slot(cadence_of(order), order.at)
+            since_when = max(settles_until(order), since.settled)
+            computed = None if order.paused else next_slot(cadence_of(order), since_when)
             first = newest_slot(order) if order.kind == "past" else None if order.paused else order.first
             yield from _follows(order, first or (computed if settles else order.was))
         if settles or order.first:
             yield from _until(since, order.was, order.was_paused_at, order if settles else None)
-            since = order
+            # An order that names a first slot sets settled_until back to before it.
+            settled = order.at if order.first else max(settles_until(order), since.settled)
+            since = order._replace(settled=settled)
     if present and is_over(since, present.now) and not pause_lasts(since, present.paused_at):
         end = pause_end(since)
         yield from _until(since, None, since.until, end)
@@ -175,7 +189,7 @@ def _until(since: Any, was: datetime | None, paused_at: datetime | None, order: 
     if cadence.type == "manual":
         return
     if since.paused:
-        handled = since.first or since.at + MOMENT
+        handled = since.first or since.settled + MOMENT
         if paused_at is None:
             yield Violation("paused", f"it was resumed after {since.kind!r}, too early or by nobody", (since, order))
             return
@@ -192,5 +206,5 @@ def _until(since: Any, was: datetime | None, paused_at: datetime | None, order: 
         waits = since.kind == "past" and handled == since.became
         if order or not waits:
             yield Stretch(cadence, since.first or since.became, handled, order if waits else None)
-    if order and handled <= order.at:
-        yield Stretch(cadence, handled, order.at + MOMENT, order)
+    if order and handled <= settles_until(order):
+        yield Stretch(cadence, handled, settles_until(order) + MOMENT, order)

@@ -60,15 +60,19 @@ DEFAULT_WEIGHTS: dict[str, float] = {
     "poison": 0.2,
 }
 """The relative frequency of each kind of order."""
-STATE = """SELECT now() AS now, id, name, next_run_at, settled_until, paused, paused_at, strikes,
-                  routines.cadence_to_json(routines.cadence_of(routines)) AS cadence
-           FROM routines.routines WHERE id = %s FOR UPDATE"""
-RECORD = """INSERT INTO chaos.orders (routine_id, kind, cadence, paused, was, was_paused_at, heavy, first, became,
-                                      until, note)
-            SELECT id, %(kind)s, routines.cadence_to_json(routines.cadence_of(routines)), paused, %(was)s,
-                   %(was_paused_at)s, length(init_params_overrides::text) > %(max_bytes)s, %(first)s, next_run_at,
-                   paused_until, paused_note
-            FROM routines.routines WHERE id = %(id)s RETURNING id"""
+SPREAD_SECONDS = 40
+"""The spread of every third routine. Its orders are given, recorded and checked on its own clock."""
+OWN = "LATERAL (SELECT coalesce(spread_offset, '0') AS away) AS own"
+STATE = f"""SELECT now() - away AS now, id, name, next_run_at - away AS next_run_at, settled_until, paused,
+                   paused_at - away AS paused_at, strikes, away,
+                   routines.cadence_to_json(routines.cadence_of(routines)) AS cadence
+            FROM routines.routines, {OWN} WHERE id = %s FOR UPDATE OF routines"""
+RECORD = f"""INSERT INTO chaos.orders (routine_id, kind, away, at, cadence, paused, was, was_paused_at, heavy, first,
+                                       became, until, note)
+             SELECT id, %(kind)s, away, now() - away, routines.cadence_to_json(routines.cadence_of(routines)), paused,
+                    %(was)s, %(was_paused_at)s, length(init_params_overrides::text) > %(max_bytes)s, %(first)s,
+                    next_run_at - away, paused_until - away, paused_note
+             FROM routines.routines, {OWN} WHERE id = %(id)s RETURNING id"""
 COLUMNS = {"cadence_type" if field == "type" else field: field for field in Cadence._fields}
 """The columns of a routine that hold its cadence, each with its field."""
 SET_CADENCE = f"""UPDATE routines.routines SET ({", ".join(COLUMNS)}) = (
@@ -191,9 +195,17 @@ class Traffic:
             row = await (
                 await connection.execute(
                     """INSERT INTO routines.routines (collection_id, task_id, name, cadence_type, minute_utc,
-                                                      init_params_overrides)
-                       VALUES (%s, %s, %s, %s, %s, %s::jsonb) RETURNING id""",
-                    [self.collection_id, self.task_id, f"{kind}-{self._names}", cadence, minute, OVERRIDES[kind]],
+                                                      init_params_overrides, spread_seconds)
+                       VALUES (%s, %s, %s, %s, %s, %s::jsonb, %s) RETURNING id""",
+                    [
+                        self.collection_id,
+                        self.task_id,
+                        f"{kind}-{self._names}",
+                        cadence,
+                        minute,
+                        OVERRIDES[kind],
+                        SPREAD_SECONDS if self._names % 3 == 0 else None,
+                    ],
                 )
             ).fetchone()
             assert row
@@ -243,7 +255,8 @@ class Traffic:
         is_past = not routine.calm and self.rng.random() < PAST_SHARE
         due = latest_slot(cadence, state.now) if is_past else first
         await connection.execute(SET_CADENCE.encode(), [Jsonb(cadence._asdict()), routine.id])
-        await connection.execute(SET_BACK, [due, first - MOMENT, state.strikes, routine.id])
+        assert due
+        await connection.execute(SET_BACK, [due + state.away, first - MOMENT, state.strikes, routine.id])
         return await self._record(connection, routine.id, "past" if is_past else "due", state, first)
 
     def _passed(self, now: datetime, *, calm: bool) -> tuple[Cadence, datetime]:
@@ -314,8 +327,9 @@ class Traffic:
             first = latest_slot(cadence, state.now - timedelta(hours=self.rng.choice([0, 0, 2, 30])))
             assert first
             await connection.execute(SET_CADENCE.encode(), [Jsonb(cadence._asdict()), routine.id])
-            await connection.execute(REST, [until, self.rng.choice([None, "maintenance"]), routine.id])
-            await connection.execute(REST_SINCE, [first - MOMENT, first - MOMENT, routine.id])
+            ends = until + state.away
+            await connection.execute(REST, [ends, self.rng.choice([None, "maintenance"]), routine.id])
+            await connection.execute(REST_SINCE, [first - MOMENT + state.away, first - MOMENT, routine.id])
             acknowledged = await self._record(connection, routine.id, "rest", state, first)
         self._done("rest", acknowledged)
 
@@ -364,7 +378,9 @@ class Traffic:
             row = await cursor.fetchone()
             if not (row and row[0]):
                 return
-            await connection.execute("UPDATE routines.routines SET next_run_at = %s WHERE id = %s", [slot, routine.id])
+            assert slot
+            back = "UPDATE routines.routines SET next_run_at = %s WHERE id = %s"
+            await connection.execute(back, [slot + state.away, routine.id])
             acknowledged = await self._record(connection, routine.id, "again", state, slot)
         self._done("again", acknowledged)
 
@@ -385,6 +401,6 @@ class Traffic:
             if state.next_run_at is None or state.next_run_at <= state.now or not (row and row[0]):
                 return
             assert slot
-            await connection.execute(SET_BACK, [slot, slot - MOMENT, state.strikes, routine.id])
+            await connection.execute(SET_BACK, [slot + state.away, slot - MOMENT, state.strikes, routine.id])
             acknowledged = await self._record(connection, routine.id, "rewind", state, slot)
         self._done("rewind", acknowledged)
