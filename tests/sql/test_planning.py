@@ -1,6 +1,5 @@
 """Planning counts the slots that the cadences and the ledger have, no more and no fewer."""
 
-import hashlib
 import random
 from collections import Counter
 from datetime import datetime, timedelta
@@ -11,7 +10,7 @@ from psycopg.types.json import Jsonb
 
 from routines_core.db import Connection
 from routines_core.db.tick import tick
-from support.oracle import DAYS, Cadence, next_slot, slots
+from support.oracle import DAYS, Cadence, next_slot, offset_of, slots
 from support.rows import CATCHUP, at, make_routine, make_task, value
 
 NOW = at("2026-05-06 10:17")
@@ -227,10 +226,7 @@ async def test_spread_slots_count_in_the_minute_in_which_they_are_due(connection
     for number in range(40):
         cadence = rng.choice([Cadence("hourly", minute_utc=17), Cadence("daily", 9, 59), Cadence("daily", 10, 0)])
         await add(connection, f"r{number}", cadence, None)
-        offset = timedelta(
-            seconds=int(hashlib.md5(b"routines.spread.%d" % (number + 1)).hexdigest()[:8], 16) * 1801 >> 32
-        )
-        own.append((cadence, offset))
+        own.append((cadence, offset_of(number + 1, 1800)))
     await connection.execute("UPDATE routines.routines SET spread_seconds = 1800, paused = false")
     await connection.execute("UPDATE routines.routines SET created_at = %s, settled_until = NULL", [NOW - DAY])
     for number, (cadence, offset) in enumerate(own):

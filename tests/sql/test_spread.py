@@ -1,6 +1,5 @@
 """A spread makes each routine due some time after its slots; the slots and their outcomes stay what they were."""
 
-import hashlib
 import random
 from collections import Counter
 from collections.abc import AsyncGenerator
@@ -17,14 +16,14 @@ from routines_core.db import tick as db
 from routines_core.db.ledger import why
 from routines_core.db.tick import tick
 from support.clocks import move_clock, moved_clock
-from support.oracle import Cadence, slots
+from support.oracle import Cadence, offset_of, slots
 from support.rows import CATCHUP, Database, at, ledger, make_key, make_routine, make_task, value
 
 MONDAY = at("2126-05-06 09:00")
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 SPREAD = 3599
 ID = 5
-OFFSET = timedelta(seconds=int(hashlib.md5(b"routines.spread.%d" % ID).hexdigest()[:8], 16) * (SPREAD + 1) >> 32)
+OFFSET = offset_of(ID, SPREAD)
 """The offset of the routine 5, somewhat less than half an hour."""
 NEXT_ID = f"ALTER TABLE routines.routines ALTER COLUMN id RESTART WITH {ID}"
 FINISH = "UPDATE routines.trajectories SET status = 'completed', ended_at = now() WHERE ended_at IS NULL"
@@ -75,7 +74,7 @@ async def test_the_offset_depends_on_the_id_alone_and_spreads_ids_evenly(connect
     )
     offsets = dict(await cursor.fetchall())
     for number in range(1, 200):
-        assert offsets[number] == int(hashlib.md5(b"routines.spread.%d" % number).hexdigest()[:8], 16) * 600 >> 32
+        assert timedelta(seconds=offsets[number]) == offset_of(number, 599)
     assert (min(offsets.values()), max(offsets.values())) == (0, 599)
     by_minute = Counter(offset // 60 for offset in offsets.values())
     assert all(abs(count - 6000) < 400 for count in by_minute.values())

@@ -1,5 +1,6 @@
 """A second implementation of cadences: it walks the calendar by the contract's rules, without arithmetic on a grid."""
 
+import hashlib
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -39,6 +40,12 @@ def walk(cadence: Cadence, start: datetime, direction: int) -> datetime | None:
     while not is_slot(cadence, candidate):
         candidate += timedelta(hours=direction)
     return candidate
+
+
+def offset_of(routine_id: int, spread_seconds: int) -> timedelta:
+    """Return how long after its slots a routine fires: the first 32 bits of a hash, as a share of 0 to the spread."""
+    share = int.from_bytes(hashlib.md5(b"routines.spread.%d" % routine_id).digest()[:4])
+    return timedelta(seconds=share * (spread_seconds + 1) // 2**32)
 
 
 def next_slot(cadence: Cadence, after: datetime) -> datetime | None:

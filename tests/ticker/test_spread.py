@@ -1,6 +1,5 @@
 """The tick fires the slots of a spread routine at their offset: windows, delays and sleeps count from there."""
 
-import hashlib
 from collections.abc import AsyncGenerator
 from datetime import datetime, timedelta
 
@@ -9,11 +8,12 @@ import pytest
 from routines_core.db import Connection
 from routines_core.db.tick import Tick, seconds_until_due, tick
 from support.clocks import move_clock, moved_clock
+from support.oracle import offset_of
 from support.rows import CATCHUP, Database, at, ledger, make_routine, make_task, value
 
 MONDAY = at("2126-05-06 09:00")
 SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-OFFSET = timedelta(seconds=int(hashlib.md5(b"routines.spread.5").hexdigest()[:8], 16) * 3601 >> 32)
+OFFSET = offset_of(5, 3600)
 """The offset of the routine 5 if it spreads by an hour: 28 minutes."""
 SPREAD = "UPDATE routines.routines SET spread_seconds = 3600"
 
