@@ -3,6 +3,7 @@
 The old data is played by windows and next slots that are an hour off.
 """
 
+import pytest
 from psycopg.types.json import Jsonb
 
 from routines_core.db import Connection
@@ -11,6 +12,7 @@ from support.command import routines
 from support.rows import Database, make_key, make_task, value
 
 CADENCE = "routines.cadence_of(routines)"
+SLOT = "next_run_at - coalesce(spread_offset, '0')"
 AN_HOUR_OFF = """UPDATE routines.routines
                  SET next_run_at = next_run_at + interval '1 hour',
                      upcoming = ARRAY(SELECT slot + interval '1 hour' FROM unnest(upcoming) AS slot ORDER BY slot)
@@ -36,18 +38,20 @@ async def test_nothing_is_moved_while_the_data_is_the_same(connection: Connectio
     assert await value(connection, "SELECT array_agg(routines ORDER BY id)::text FROM routines.routines") == before
 
 
+@pytest.mark.parametrize("spread", [None, 3600])
 async def test_doctor_finds_moved_slots_and_recompute_moves_them_on_record(
-    connection: Connection, database: Database
+    connection: Connection, database: Database, spread: int | None
 ) -> None:
     await make(connection)
+    await connection.execute("UPDATE routines.routines SET spread_seconds = %s", [spread])
     await connection.execute(AN_HOUR_OFF.encode())
-    old = await value(connection, "SELECT next_run_at FROM routines.routines WHERE name = 'moved'")
+    old = await value(connection, f"SELECT {SLOT} FROM routines.routines WHERE name = 'moved'")
     examined = routines(database, "doctor")
     assert examined.returncode == 1
     assert "newer time zone data moves slots of 1 routines, such as my-org/echo/moved" in examined.stdout
     done = routines(database, "recompute")
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "moved the slots of 1 routines")
-    true = f"SELECT next_run_at = routines.next_fire({CADENCE}, now()) FROM routines.routines WHERE name = 'moved'"
+    true = f"SELECT {SLOT} = routines.next_fire({CADENCE}, now()) FROM routines.routines WHERE name = 'moved'"
     assert await value(connection, true) is True
     moved = "SELECT moved_from = %s AND moved_to = moved_from - interval '1 hour' FROM routines.slot_moves"
     assert await value(connection, moved, old) is True
