@@ -233,6 +233,21 @@ async def test_a_routine_has_no_slot_from_before_its_creation(moved: Connection)
     assert await value(moved, "SELECT count(*) FROM routines.skips") == 0
 
 
+async def test_a_pause_that_a_routine_was_created_with_ends_before_its_first_slot(moved: Connection) -> None:
+    await move_clock(moved, MONDAY + MINUTE)
+    await make_task(moved)
+    await moved.execute(NEXT_ID.encode())
+    await moved.execute(
+        """INSERT INTO routines.routines (collection_id, task_id, name, cadence_type, created_at, spread_seconds,
+                                          paused, paused_until) VALUES (1, 1, 'r', 'hourly', now(), %s, true, %s)""",
+        [SPREAD, MONDAY + 5 * MINUTE],
+    )
+    await move_clock(moved, MONDAY + 5 * MINUTE)
+    await db.resume(moved, await db.ended_pauses(moved, batch_size=10))
+    await go(moved, MONDAY + HOUR + OFFSET)
+    assert await ledger(moved, ID) == [(MONDAY + HOUR, 1, "started", None)]
+
+
 async def test_why_tells_a_slot_that_waits_from_one_that_is_late(moved: Connection, routine: int) -> None:
     seconds = round(OFFSET.total_seconds())
     due = f"{MONDAY + OFFSET:%Y-%m-%dT%H:%M:%SZ}"
