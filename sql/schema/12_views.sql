@@ -435,6 +435,8 @@ CREATE VIEW routines.help WITH (security_invoker = true) AS
         'routines.routine_details', 'routines.trajectory_details', 'routines.run_events',
         'routines.next_fire(routines.cadence, timestamptz)',
         'routines.next_slots(routines.cadence, timestamptz, integer)',
+        'routines.preview(routines.cadence, timestamptz, timestamptz, integer, timestamptz, integer)',
+        'routines.preview_warnings(routines.cadence, timestamptz, timestamptz, integer, timestamptz, bigint)',
         'routines.collections', 'routines.tasks', 'routines.routines', 'routines.trajectories', 'routines.steps', 'routines.skips',
         'routines.webhook_deliveries', 'routines.webhook_endpoints', 'routines.api_keys']) WITH ORDINALITY AS listed (shown, position)
     ORDER BY position;

@@ -29,6 +29,26 @@ END $$;
 COMMENT ON FUNCTION routines.slots_between IS
     'The slots at or after from_time and before until_time. Try: SELECT routines.slots_between(routines.cadence_from_json(''{"type": "daily", "hour_utc": 9, "minute_utc": 0}''), now(), now() + interval ''1 week'');';
 
+-- Computes no more than it returns, whatever the cadence: a year of an interval of a minute has half a million slots.
+CREATE FUNCTION routines.first_slots_between(
+    cadence routines.cadence, from_time timestamptz, until_time timestamptz, slot_limit integer
+) RETURNS SETOF timestamptz LANGUAGE plpgsql IMMUTABLE ROWS 100 AS $$
+BEGIN
+    IF (cadence).type = 'cron' THEN
+        RETURN QUERY SELECT * FROM routines.later_cron_slots(
+            routines.cron_rules((cadence).expression), routines.clocks_of((cadence).timezone),
+            greatest(from_time, (cadence).starts_at) - interval '1 microsecond',
+            least(until_time - interval '1 microsecond', (cadence).ends_at), slot_limit);
+        RETURN;
+    END IF;
+    RETURN QUERY SELECT * FROM routines.slots_between(cadence, from_time, CASE (cadence).type
+        WHEN 'interval' THEN least(until_time, greatest(from_time, (cadence).starts_at)
+                                               + (slot_limit + 1) * make_interval(mins => (cadence).every_minutes))
+        ELSE until_time END) LIMIT slot_limit;
+END $$;
+COMMENT ON FUNCTION routines.first_slots_between IS
+    'The first slot_limit slots at or after from_time and before until_time, in order.';
+
 CREATE FUNCTION routines.usual_seconds(of_task bigint) RETURNS float8 LANGUAGE sql STABLE
 RETURN (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM ended_at - started_at)::float8)
         FROM (SELECT ended_at, started_at FROM routines.trajectories
@@ -158,3 +178,101 @@ CREATE FUNCTION routines.quiet_minutes(
 $$;
 COMMENT ON FUNCTION routines.quiet_minutes IS
     'The minutes around a wished cadence, the quietest first and of those the nearest: how many routines of the collection have a slot that is due in the same minute, at most, within the next eight days. For hourly, daily, weekdays and weekly.';
+
+-------------------------------------------------------------------------------------------------- a cadence that is not saved
+CREATE FUNCTION routines.preview(
+    cadence routines.cadence, from_time timestamptz DEFAULT now(), until_time timestamptz DEFAULT now() + interval '1 year',
+    slot_limit integer DEFAULT 10000, made_at timestamptz DEFAULT now(), spread_seconds integer DEFAULT NULL
+) RETURNS TABLE (slot timestamptz, local_time text, dst text) LANGUAGE plpgsql STABLE ROWS 100 AS $$
+DECLARE
+    whole routines.cadence := routines.with_defaults(cadence, made_at);
+BEGIN
+    PERFORM routines.check_cadence(whole);
+    PERFORM routines.check_spread(whole, spread_seconds);
+    RETURN QUERY SELECT moment, routines.local_time_of(whole, moment), routines.dst_of(whole, moment)
+                 FROM routines.first_slots_between(whole, from_time, until_time, slot_limit) AS moment;
+END $$;
+COMMENT ON FUNCTION routines.preview IS
+    'The slots of a cadence as it is given for a routine made at made_at, by default those of a year, in UTC and, for cron, in local time. A spread is only checked: its offset comes with the id of a routine. Try: SELECT * FROM routines.preview(routines.cadence_from_json(''{"type": "cron", "expression": "30 2 * * *", "timezone": "Europe/Berlin"}''));';
+
+CREATE FUNCTION routines.duration_in_words(seconds float8) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE
+    WHEN seconds < 120 THEN round(seconds::numeric) || ' seconds'
+    WHEN seconds < 7200 THEN round(seconds::numeric / 60) || ' minutes'
+    ELSE round(seconds::numeric / 3600, 1) || ' hours' END;
+COMMENT ON FUNCTION routines.duration_in_words IS 'A duration as sentences show it: 90 seconds, 45 minutes or 2.5 hours.';
+
+CREATE FUNCTION routines.lack_of_slots(cadence routines.cadence, from_time timestamptz, until_time timestamptz) RETURNS text
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    later   timestamptz := routines.next_fire(cadence, until_time - interval '1 microsecond');
+    earlier timestamptz := routines.latest_slot(cadence, from_time - interval '1 microsecond');
+BEGIN
+    RETURN CASE
+        WHEN (cadence).type = 'manual' THEN 'A manual routine has no slots: it runs only when someone starts it.'
+        WHEN later IS NOT NULL THEN format('No slot falls in this time: the next is %s.', routines.utc(later))
+        WHEN earlier IS NOT NULL THEN format('No slot is left: the last was %s.', routines.utc(earlier))
+        ELSE 'It never comes: no slot lies between its first and its last time.' END;
+END $$;
+COMMENT ON FUNCTION routines.lack_of_slots IS 'Why a cadence has no slot at or after from_time and before until_time, in one sentence.';
+
+-- Only slots within a day of a change of the clocks are looked at closely.
+CREATE FUNCTION routines.clock_warnings(cadence routines.cadence, slots timestamptz[], most integer) RETURNS SETOF text
+LANGUAGE plpgsql STABLE ROWS 1 AS $$
+DECLARE
+    zone text := routines.clocks_of((cadence).timezone);
+BEGIN
+    RETURN QUERY
+    WITH near AS MATERIALIZED (
+        SELECT slot FROM unnest(slots) AS slot
+        WHERE routines.utc_offset(zone, timezone('UTC', slot) - interval '1 day')
+           <> routines.utc_offset(zone, timezone('UTC', slot) + interval '1 day')
+    ),
+    noted AS (
+        SELECT note, row_number() OVER (ORDER BY slot) AS position, count(*) OVER () AS total
+        FROM near, LATERAL (SELECT routines.clock_note(cadence, slot, slot <= now()) AS note) AS noted
+        WHERE note IS NOT NULL
+    )
+    SELECT CASE WHEN position <= most THEN note ELSE format('Clocks change at the time of %s more slots.', total - most) END
+    FROM noted WHERE position <= most + 1 ORDER BY position;
+END $$;
+COMMENT ON FUNCTION routines.clock_warnings IS
+    'A sentence for each of these slots that a change of the clocks moves, or whose time comes twice; at most `most`, and then how many more there are.';
+
+CREATE FUNCTION routines.overlap_warning(of_task bigint, slots timestamptz[]) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT format('Runs of %s usually take %s, but two slots are only %s apart, the first of them %s: a slot that comes while a run is active is skipped.',
+                  tasks.name, routines.duration_in_words(usual.seconds), routines.duration_in_words(distance), routines.utc(slot))
+    FROM routines.tasks
+    CROSS JOIN LATERAL (SELECT routines.usual_seconds(tasks.id) AS seconds) AS usual
+    CROSS JOIN LATERAL (
+        SELECT slot, extract(epoch FROM lead(slot) OVER (ORDER BY slot) - slot)::float8 AS distance FROM unnest(slots) AS slot
+        ORDER BY distance, slot LIMIT 1) AS nearest
+    WHERE tasks.id = of_task AND distance < usual.seconds;
+$$;
+COMMENT ON FUNCTION routines.overlap_warning IS
+    'A sentence if two of these slots are nearer to each other than a run of the task usually takes; otherwise null.';
+
+CREATE FUNCTION routines.preview_warnings(
+    cadence routines.cadence, from_time timestamptz DEFAULT now(), until_time timestamptz DEFAULT now() + interval '1 year',
+    slot_limit integer DEFAULT 10000, made_at timestamptz DEFAULT now(), of_task bigint DEFAULT NULL
+) RETURNS SETOF text LANGUAGE plpgsql STABLE ROWS 1 AS $$
+DECLARE
+    whole routines.cadence := routines.with_defaults(cadence, made_at);
+    slots timestamptz[];
+BEGIN
+    PERFORM routines.check_cadence(whole);
+    slots := ARRAY(SELECT * FROM routines.first_slots_between(whole, from_time, until_time, slot_limit + 1));
+    IF slots = '{}' THEN
+        RETURN NEXT routines.lack_of_slots(whole, from_time, until_time);
+        RETURN;
+    END IF;
+    IF cardinality(slots) > slot_limit THEN
+        slots := slots[:slot_limit];
+        RETURN NEXT format('This covers only the first %s slots, up to %s.', slot_limit, routines.utc(slots[slot_limit]));
+    END IF;
+    IF (whole).type = 'cron' THEN
+        RETURN QUERY SELECT * FROM routines.clock_warnings(whole, slots, 5);
+    END IF;
+    RETURN QUERY SELECT warning FROM routines.overlap_warning(of_task, slots) AS warning WHERE warning IS NOT NULL;
+END $$;
+COMMENT ON FUNCTION routines.preview_warnings IS
+    'What to know before a cadence is saved, in sentences: slots that a change of the clocks moves or repeats, no slot at all, more slots than slot_limit, and slots nearer to each other than a run of the task usually takes. The same arguments as preview.';

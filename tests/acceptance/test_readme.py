@@ -105,7 +105,8 @@ def test_cadences_are_previewed_as_the_page_says(service: Service) -> None:
     texts = [text for _, text in blocks(DOCS / "start" / "choosing-a-cadence.md", "sh")]
     printed = run(service, given, *texts)
     assert "urn:routines:problem:" not in printed, "a request was refused"
-    assert printed.count('"slots":[') == 2
+    assert printed.count('"slots":[') == 3
+    assert '"warnings":["02:30 does not exist in Europe/Berlin on 2127-03-30; it fires at 03:00.",' in printed
     assert '"suggestions":[' in printed
     assert '"buckets":[' in printed
     assert '"type":"weekdays"' in printed

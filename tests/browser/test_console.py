@@ -351,6 +351,18 @@ def test_cron_expressions_are_typed_one_on_a_line(console: Console) -> None:
     console.until(lambda: expected in [cadence_in(each) for each in console.requests()])
 
 
+def test_the_form_warns_of_what_the_coming_year_has_in_store(console: Console) -> None:
+    console.open("#/new?task=greet")
+    console.press("Cron")
+    console.type("#cadence-expression", "30 2 * * *")
+    console.type("#cadence-timezone", "Europe/Berlin")
+    console.sees("02:30 does not exist in Europe/Berlin", "#preview")
+    console.sees("02:30 comes twice in Europe/Berlin", "#preview")
+    console.press("Daily")
+    console.sees("Every day at", "#preview")
+    console.until(lambda: not console.all("#preview .notice"))
+
+
 def test_a_cadence_type_that_the_service_adds_appears_in_the_form(console: Console) -> None:
     with console.script(ADDS_QUARTERLY):
         console.open("#/new?task=greet")

@@ -165,6 +165,8 @@ _LIMIT = {
     "unit": "tasks",
     "description": "Tasks. At the limit, none can be added.",
 }
+_PREVIEWED_SLOT = {"at": "2027-03-28T01:00:00Z", "local_time": "2027-03-28T03:00:00+02:00", "dst": "shifted"}
+_CLOCK_NOTE = "02:30 does not exist in Europe/Berlin on 2027-03-28; it fires at 03:00."
 EXAMPLES: dict[str, Any] = {
     "Cadence": _CADENCE,
     "CadenceFieldRead": _MINUTE,
@@ -222,6 +224,8 @@ EXAMPLES: dict[str, Any] = {
     "ScheduleLoad": {"buckets": [_BUCKET]},
     "QuietMinute": _QUIET_MINUTE,
     "Suggestions": {"suggestions": [_QUIET_MINUTE]},
+    "PreviewedSlot": _PREVIEWED_SLOT,
+    "CadenceSlots": {"slots": [_PREVIEWED_SLOT], "warnings": [_CLOCK_NOTE]},
     "Slots": {"slots": ["2026-05-04T09:00:00Z", "2026-05-05T09:00:00Z"]},
     "Why": _WHY,
     "WhyRead": {"sentence": "Skipped: run 9876 was still running, started 2026-05-04T08:00:01Z.", "facts": _WHY},

@@ -179,17 +179,44 @@ class RoutinePause(RequestBody):
 
 
 class CadencePreview(RequestBody):
-    """A cadence to preview before it is saved."""
+    """A cadence to preview before it is saved.
+
+    With `count` the answer has the next slots only. With any other field it has the slots of up to a year, with their
+    local time, and warnings.
+    """
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"cadence": {"type": "weekdays", "hour_utc": 9}, "count": 3}]}
+        json_schema_extra={
+            "examples": [
+                {"cadence": {"type": "weekdays", "hour_utc": 9}, "count": 3},
+                {
+                    "cadence": {"type": "cron", "expression": "30 2 * * *", "timezone": "Europe/Berlin"},
+                    "from": "2127-01-01T00:00:00Z",
+                    "to": "2128-01-01T00:00:00Z",
+                },
+            ]
+        }
     )
 
     cadence: CadenceConfig
-    count: int = Field(default=10, ge=1, le=100, description="How many slots.")
+    count: int = Field(default=10, ge=1, le=100, description="How many slots; not with the fields from `from` on.")
     spread_seconds: Spread = Field(
         default=None, description="Checked as for a routine. The slots stay as they are: their offset comes with an id."
     )
+    since: Bound = Field(
+        default=None, alias="from", description="Only slots at this time or later; null: from now, if `to` is given."
+    )
+    to: Bound = Field(default=None, description="Only slots before this time, at most 366 days after `from`.")
+    starts_at: Bound = Field(default=None, description="No slot is earlier; null: no bound.")
+    ends_at: Bound = Field(default=None, description="No slot is later; null: no bound.")
+    task: Slug | None = Field(
+        default=None, description="A task: warns if its runs usually take longer than the time between two slots."
+    )
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it asks for more than the next `count` slots."""
+        return any(each is not None for each in (self.since, self.to, self.starts_at, self.ends_at, self.task))
 
 
 class CadenceSuggest(RequestBody):

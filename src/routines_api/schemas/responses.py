@@ -10,7 +10,7 @@ from msgspec import Meta
 from routines_core.cadence import CADENCES, CadenceField, CadenceType
 from routines_core.db.ledger import Why
 from routines_core.db.limits import LimitedTask, LimitInUse
-from routines_core.db.planning import Bucket, QuietMinute
+from routines_core.db.planning import Bucket, PreviewedSlot, QuietMinute
 from routines_core.db.routines import Cadence, Routine
 from routines_core.db.tasks import Task
 from routines_core.db.trajectories import RunEvent, RunOfKey, Stats, Trajectory
@@ -190,6 +190,19 @@ class Slots(msgspec.Struct):
     """Coming slots, the next one first."""
 
     slots: Annotated[list[datetime], Meta(description="Times in UTC.", examples=[["2026-05-04T09:00:00Z"]])]
+
+
+class CadenceSlots(msgspec.Struct):
+    """The coming slots of a cadence that is not saved."""
+
+    slots: Annotated[
+        list[datetime | PreviewedSlot],
+        Meta(description="The next slot first: times in UTC, or objects if the request has more than a count."),
+    ]
+    warnings: Annotated[
+        list[str] | msgspec.UnsetType,
+        Meta(description="What to know before it is saved; absent with a count, and on the pages after the first."),
+    ] = msgspec.UNSET
 
 
 class ScheduleLoad(msgspec.Struct):

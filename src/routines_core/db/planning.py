@@ -1,10 +1,12 @@
 """What is coming, and when it is quiet: sql/queries/planning.sql called from Python."""
 
 from datetime import datetime
+from typing import Any
 
 import msgspec
 from psycopg.types.json import Json
 
+from routines_core.db.constraint_errors import domain_errors
 from routines_core.db.pool import Connection
 from routines_core.db.routines import Cadence
 from routines_core.db.statements import Statement
@@ -44,6 +46,55 @@ class QuietMinute(msgspec.Struct, frozen=True):
     slots: int
 
 
+class PreviewedSlot(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A slot of a cadence that is not saved.
+
+    Attributes:
+        at: The slot.
+        local_time: The same as the clocks of the cadence's time zone show it; absent for types without one.
+        dst: shifted if it stands in for a time that does not exist because clocks are set forward; first of two if its
+            time comes twice because they are set back; otherwise absent.
+    """
+
+    at: datetime
+    local_time: str | None = None
+    dst: str | None = None
+
+
+class Preview(msgspec.Struct, frozen=True):
+    """A cadence to preview.
+
+    Attributes:
+        cadence: The cadence.
+        since: Only slots at this time or later.
+        until: Only slots before this time.
+        starts_at: No slot is earlier; None for no bound.
+        ends_at: No slot is later; None for no bound.
+    """
+
+    cadence: Cadence
+    since: datetime
+    until: datetime
+    starts_at: datetime | None = None
+    ends_at: datetime | None = None
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters that its statements share."""
+        return {
+            "cadence": Json(self.cadence),
+            "from": self.since,
+            "until": self.until,
+            "starts_at": self.starts_at,
+            "ends_at": self.ends_at,
+        }
+
+
+class _Warning(msgspec.Struct):
+    warning: str
+
+
+_PREVIEW = Statement("planning.preview", PreviewedSlot)
+_WARNINGS = Statement("planning.preview_warnings", _Warning)
 _LOAD = Statement("planning.schedule_load", Bucket)
 _QUIET = Statement("planning.quiet_minutes", QuietMinute)
 
@@ -84,3 +135,63 @@ async def quiet_minutes(
         most=MOST_SUGGESTIONS,
         now=now,
     )
+
+
+async def preview(
+    connection: Connection,
+    wanted: Preview,
+    *,
+    slot_limit: int,
+    made_at: datetime | None = None,
+    spread_seconds: int | None = None,
+) -> list[PreviewedSlot]:
+    """Return the first `slot_limit` slots of a preview, in order.
+
+    Args:
+        connection: Any connection.
+        wanted: What to preview.
+        slot_limit: Maximum number of slots.
+        made_at: When the routine counts as made, which decides on the slots of an interval without an anchor; None for
+            now. A slot of the interval gives the same slots.
+        spread_seconds: Only checked: a routine has its offset once it has an id.
+
+    Raises:
+        InvalidError: The expression or the time zone is not valid, or the spread does not fit the cadence.
+    """
+    with domain_errors():
+        return await _PREVIEW.all(
+            connection,
+            **wanted.parameters(),
+            slot_limit=slot_limit,
+            made_at=made_at,
+            spread_seconds=spread_seconds,
+        )
+
+
+async def preview_warnings(
+    connection: Connection,
+    wanted: Preview,
+    *,
+    key_id: int,
+    slot_limit: int,
+    task: str | None = None,
+    made_at: datetime | None = None,
+) -> list[str]:
+    """Return what to know before a cadence is saved, in sentences.
+
+    Args:
+        connection: Any connection.
+        wanted: What to preview.
+        key_id: The API key that determines the collection of the task.
+        slot_limit: How many slots are considered.
+        task: The task whose runs it would start; None if that is not known.
+        made_at: As in `preview`.
+
+    Raises:
+        InvalidError: The expression or the time zone is not valid.
+    """
+    with domain_errors():
+        found = await _WARNINGS.all(
+            connection, **wanted.parameters(), key_id=key_id, slot_limit=slot_limit, task=task, made_at=made_at
+        )
+    return [row.warning for row in found]

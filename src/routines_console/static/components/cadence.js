@@ -23,8 +23,9 @@ const SLOTS = 10;
  * @param {import("../main.js").Context} context
  * @param {import("../cadences.js").CadenceType[]} types
  * @param {any} given The cadence to begin with; null for a new routine.
+ * @param {string} task The task that the routine runs.
  */
-export function cadenceFields({ session: { api, collection }, signal }, types, given) {
+export function cadenceFields({ session: { api, collection }, signal }, types, given, task) {
   /** @type {Record<string, any>} The last value of each field: kept when the type changes. */
   const values = { ...given ?? SUGGESTED };
   let current = types.find(({ type }) => type === values.type) ?? types[0];
@@ -63,9 +64,23 @@ export function cadenceFields({ session: { api, collection }, signal }, types, g
     const cadence = read();
     try {
       const { slots } = await api.send("POST", ["cadence-preview", collection], { cadence, count: SLOTS });
-      if (mine === asked && !signal.aborted) fill(preview, shown(cadence, slots));
+      if (mine === asked && !signal.aborted) {
+        fill(preview, shown(cadence, slots));
+        await warn(mine, cadence);
+      }
     } catch (error) {
       if (mine === asked && !signal.aborted) fill(preview, refused(error));
+    }
+  }
+
+  /** Add what to know about the coming year, unless the service has no time for it. */
+  async function warn(mine, cadence) {
+    if (cadence.type === "manual") return;
+    try {
+      const { warnings } = await api.send("POST", ["cadence-preview", collection], { cadence, task });
+      if (mine === asked && !signal.aborted) preview.append(...warnings.map((text) => h("p", { class: "notice" }, text)));
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
     }
   }
 

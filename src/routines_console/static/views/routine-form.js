@@ -63,7 +63,7 @@ async function routineForm(context, task, given, save) {
   const [schema, types] = await Promise.all([
     api.get(["tasks", collection, task, "init-params-schema"], {}, signal), cadenceTypes(context.session)]);
   const name = h("input", { id: "name", value: given.name, autocomplete: "off", spellcheck: "false", autocapitalize: "off" });
-  const cadence = cadenceFields(context, types, given.cadence);
+  const cadence = cadenceFields(context, types, given.cadence, task);
   const params = overrides(schema.keys, given.init_params_overrides, "init_params_overrides");
   const secretParams = secrets(given.secret_params);
   const url = h("input", { id: "webhook-url", type: "url", value: given.webhook_url ?? "", placeholder: "https://…", autocomplete: "off" });
