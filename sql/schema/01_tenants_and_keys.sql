@@ -122,7 +122,7 @@ CREATE TABLE routines.peppers (
     created_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE  routines.peppers IS
-    'The encrypted secrets that API keys are hashed with. Without them the hashes alone are useless for guessing a key.';
+    'The encrypted secrets that API keys and tokens of feeds are hashed with. Without them the hashes alone are useless for guessing one.';
 COMMENT ON COLUMN routines.peppers.id IS 'Chosen by the program that encrypts, because the ciphertext authenticates it.';
 COMMENT ON COLUMN routines.peppers.key_id IS 'The key of ROUTINES_ENCRYPTION_KEYS that opens it. Rotation searches by it.';
 COMMENT ON COLUMN routines.peppers.ciphertext IS 'Same format as in secrets.';

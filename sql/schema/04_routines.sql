@@ -468,6 +468,8 @@ CREATE TABLE routines.routine_names (
     routine_id    bigint NOT NULL,
     collection_id bigint NOT NULL,
     CONSTRAINT routines_name_key PRIMARY KEY (task_id, name),
+    -- For calendar feeds, which a foreign key deletes with their routine. One to routines would cost each fire.
+    CONSTRAINT routine_names_routine_id_key UNIQUE (routine_id),
     CONSTRAINT routines_task_fkey FOREIGN KEY (task_id, collection_id) REFERENCES routines.tasks (id, collection_id)
 );
 -- Counts the routines of a collection, for its limit.

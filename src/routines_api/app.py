@@ -18,6 +18,7 @@ from litestar.types import HTTPScope
 from routines_api.endpoints import (
     cadences,
     environment,
+    feeds,
     limits,
     planning,
     runs,
@@ -75,6 +76,7 @@ _ROUTINES_HANDLERS = [
     get_latest_outcomes,
     *cadences.HANDLERS,
     *planning.HANDLERS,
+    *feeds.HANDLERS,
 ]
 """Served only with ENABLE_ROUTINES."""
 

@@ -16,7 +16,7 @@ CONCURRENCY = "max_concurrent_runs"
 """The only limit that a task may also have, and the only one without a default for all collections."""
 
 Unit = Literal[
-    "runs", "routines", "tasks", "webhooks", "files", "bytes", "steps", "events", "secrets", "runs per minute"
+    "runs", "routines", "tasks", "feeds", "webhooks", "files", "bytes", "steps", "events", "secrets", "runs per minute"
 ]
 
 
@@ -53,6 +53,7 @@ LIMITS: dict[str, LimitRule] = {
     ),
     "routines": LimitRule("routines", 100_000, of_run=False, description="Routines. At the limit, none can be added."),
     "tasks": LimitRule("tasks", 10_000, of_run=False, description="Tasks. At the limit, none can be added."),
+    "feeds": LimitRule("feeds", 100, of_run=False, description="Calendar feeds. At the limit, none can be added."),
     "pending_webhooks": LimitRule(
         "webhooks",
         100_000,

@@ -26,8 +26,8 @@ CADENCES: dict[str, dict[str, Any]] = {
     "weekdays": {"type": "weekdays", "hour_utc": 9, "minute_utc": 30},
 }
 DUE = at("2026-05-04 09:00")
-TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
-RANDOM = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|rtn_\w+|\d+\.\d+")
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z|\d{8}T\d{6}Z")
+RANDOM = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|rt[nf]_[\w-]+|\d+\.\d+")
 Answer = tuple[str, int, str]
 
 
@@ -54,9 +54,11 @@ async def answers_of(database: Database) -> list[Answer]:
         names = {"collection": "mine", "task": "echo", "name": "kept", "trajectory_id": "1"}
         names |= {"workflow_id": "flow-mine-echo--1", "activity_name": "text_echo"}
         names["delivery_id"] = await webhook_of("1", connection)
+        names["feed_id"] = str((await client.post("/api/v1/ics/mine")).json()["id"])
         return [
             ("tick", ticked.fired, str(ticked)),
             ("run", 0, str(ended)),
+            await feed_of(client),
             *[await asked(client, row, names) for row in sorted(ROWS, key=lambda row: row.method == "DELETE")],
         ]
 
@@ -70,6 +72,12 @@ async def prepare(client: AsyncTestClient[Any]) -> None:
     for name, cadence in CADENCES.items():
         routine = {"name": name, "cadence": cadence, "init_params_overrides": {"number": 1e300}}
         assert (await client.post("/api/v1/routines/mine/echo", json=routine)).status_code == 201
+
+
+async def feed_of(client: AsyncTestClient[Any]) -> Answer:
+    token = (await client.post("/api/v1/ics/mine")).json()["token"]
+    answer = await client.get(f"/api/v1/ics/{token}.ics")
+    return "feed", answer.status_code, TIME.sub("TIME", answer.text)
 
 
 async def asked(client: AsyncTestClient[Any], row: Row, names: dict[str, str]) -> Answer:

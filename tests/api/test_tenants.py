@@ -23,8 +23,10 @@ from support.serving import TASK, ApiProcess, api_process, contents, copy_of, ne
 
 Client = AsyncTestClient[Api]
 ROUTINE = {"name": "new", "cadence": {"type": "manual"}}
+NIGHTLY = {"type": "cron", "expression": "30 2 * * *", "timezone": "Europe/Berlin"}
+YEAR = {"from": "2027-01-01T00:00:00Z", "to": "2028-01-01T00:00:00Z"}
 OWN = {"collection": "mine", "task": "echo", "name": "kept", "trajectory_id": "1", "delivery_id": "1"}
-OWN |= {"workflow_id": "flow-mine-echo--1", "activity_name": "text_echo"}
+OWN |= {"feed_id": "2", "workflow_id": "flow-mine-echo--1", "activity_name": "text_echo"}
 
 
 class Row(NamedTuple):
@@ -57,6 +59,9 @@ ROWS = [
     Row("GET", "/api/v1/workflows-logs/{workflow_id}"),
     Row("GET", "/api/v1/step-templates"),
     Row("GET", "/api/v1/step-templates/{activity_name}"),
+    Row("POST", "/api/v1/ics/{collection}", {"task": "echo", "routine": "kept"}),
+    Row("GET", "/api/v1/ics/{collection}"),
+    Row("DELETE", "/api/v1/ics/{collection}/{feed_id}"),
     Row("GET", "/api/v1/routines/{collection}"),
     Row("POST", "/api/v1/routines/{collection}/{task}", ROUTINE),
     Row("GET", "/api/v1/routines/{collection}/{task}"),
@@ -73,6 +78,7 @@ ROWS = [
     Row("GET", "/api/v1/db/outcomes/{collection}?ids=1,2"),
     Row("GET", "/api/v1/cadence-types/{collection}"),
     Row("POST", "/api/v1/cadence-preview/{collection}", {"cadence": {"type": "hourly"}}),
+    Row("POST", "/api/v1/cadence-preview/{collection}", {"cadence": NIGHTLY, **YEAR, "task": "echo"}),
     Row("POST", "/api/v1/cadence-suggest/{collection}", {"cadence": {"type": "hourly"}}),
     Row("GET", "/api/v1/schedule-load/{collection}"),
     Row("GET", "/api/v1/routines/{collection}/{task}/{name}/deliveries"),
@@ -81,7 +87,7 @@ ROWS = [
 OPEN = {("GET", path) for path in ("/api/v1/health", "/openapi.json", "/docs", "/metrics", "/livez", "/readyz", "/")}
 """Answered without a key."""
 ROW_IDS = [f"{row.method} {row.path}" for row in ROWS]
-_OF_ROUTINES = ("/api/v1/routines", "/api/v1/db/outcomes", "/api/v1/cadence-", "/api/v1/schedule-load")
+_OF_ROUTINES = ("/api/v1/routines", "/api/v1/db/outcomes", "/api/v1/cadence-", "/api/v1/schedule-load", "/api/v1/ics")
 HIDDEN = [row for row in ROWS if row.path.startswith(_OF_ROUTINES) or row.path.endswith("init-params-schema")]
 
 
@@ -115,7 +121,10 @@ async def client(connection: Connection, database: Database) -> AsyncGenerator[C
 
 
 async def fill(client: Client, collection: str) -> None:
-    """Create the task `echo` with the routine `kept` and a run, and the task `gone`, deleted with its routines."""
+    """Create the task `echo` with the routine `kept`, a run and a feed; and the task `gone`, deleted with its routines.
+
+    The feed of the first collection has the id 1, that of the second 2.
+    """
     for task in ("echo", "gone"):
         made = await client.post(f"/api/v1/tasks/{collection}", json={"name": task, "workflow": TASK})
         assert made.status_code == 201
@@ -124,6 +133,7 @@ async def fill(client: Client, collection: str) -> None:
             assert (await client.post(routines, json={**ROUTINE, "name": name})).status_code == 201
         assert (await client.delete(f"/api/v1/routines/{collection}/{task}/gone")).status_code == 204
     assert (await client.post(f"/api/v1/routines/{collection}/echo/kept/run-now")).status_code == 200
+    assert (await client.post(f"/api/v1/ics/{collection}", json={"task": "echo"})).status_code == 201
     assert (await client.delete(f"/api/v1/routines/{collection}/gone/kept")).status_code == 204
     assert (await client.delete(f"/api/v1/tasks/{collection}/gone")).status_code == 200
 
@@ -190,7 +200,7 @@ async def test_names_in_another_collection_answer_like_names_that_do_not_exist(
 ) -> None:
     """Every route gives the same bytes after the same statements."""
     run = await run_of(client, "theirs", connection)
-    ids = {"trajectory_id": run, "delivery_id": await webhook_of(run, connection)}
+    ids = {"trajectory_id": run, "delivery_id": await webhook_of(run, connection), "feed_id": "1"}
     nowhere = {"collection": "nowhere", "task": "none", "name": "none", **dict.fromkeys(ids, "987654321")}
     theirs = {"collection": "theirs", "task": "echo", "name": "kept", **ids}
     deleted = {"collection": "theirs", "task": "gone", "name": "gone", **ids}
@@ -201,13 +211,14 @@ async def test_names_in_another_collection_answer_like_names_that_do_not_exist(
         assert (row, await ask(client, row, deleted, executed)) == (row, random)
 
 
-@pytest.mark.parametrize("segment", ["task", "name", "trajectory_id", "delivery_id"])
+@pytest.mark.parametrize("segment", ["task", "name", "trajectory_id", "delivery_id", "feed_id"])
 async def test_in_the_own_collection_foreign_deleted_and_random_names_answer_alike(
     client: Client, connection: Connection, executed: list[str], segment: str
 ) -> None:
     run, their_run = await run_of(client, "mine", connection), await run_of(client, "theirs", connection)
     own = OWN | {"trajectory_id": run, "delivery_id": await webhook_of(run, connection)}
-    theirs = await webhook_of(their_run, connection) if segment == "delivery_id" else their_run
+    other = {"delivery_id": await webhook_of(their_run, connection), "feed_id": "1"}
+    theirs = other.get(segment, their_run)
     for row in [row for row in ROWS if f"{{{segment}}}" in row.path.replace("workflow_id", "trajectory_id")]:
         random = await ask(client, row, {**own, segment: "987654321"}, executed)
         assert random.status == 404

@@ -6,6 +6,7 @@ import re
 import signal
 from typing import Any
 
+import httpx
 import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -492,6 +493,24 @@ def test_the_limits_are_shown_with_their_use_and_the_reached_one_stands_out(cons
         assert len(console.all(".gauge.full")) == 1
     finally:
         service.execute("DELETE FROM routines.collection_limits")
+
+
+def test_a_person_subscribes_to_a_routine_and_revokes_the_feed(console: Console, service: Service) -> None:
+    console.open("#/routines/greet/morning")
+    console.press("Subscribe in a calendar")
+    console.sees("It shows the routine greet/morning.", "main")
+    console.press("Create a feed")
+    address = str(console.find("#feed-address").get_attribute("value"))
+    assert address.startswith(f"{service.url}/api/v1/ics/rtf_")
+    answer = httpx.get(address)
+    assert (answer.status_code, "SUMMARY:greet/morning" in answer.text) == (200, True)
+    console.open("#/feeds")
+    [row] = console.all("main .rows .row")
+    assert "greet/morning" in plain(row)
+    assert "last read now" in plain(row) or "ago" in plain(row)
+    console.press("Revoke")
+    console.until(lambda: console.title() == "No calendar feeds yet.")
+    assert httpx.get(address).status_code == 404
 
 
 def test_a_missing_page_says_what_may_have_happened(console: Console) -> None:

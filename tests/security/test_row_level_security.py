@@ -200,6 +200,7 @@ async def theirs(connection: Connection) -> list[object]:
         "skips",
         "secrets",
         "webhook_deliveries",
+        "feeds",
     )
     return [
         await value(
@@ -218,6 +219,7 @@ async def leaks(client: Client, connection: Connection) -> tuple[set[str], set[s
     for row in sorted(ROWS, key=lambda row: row.method == "DELETE"):
         for run in {foreign, await run_of(client, "mine", connection)}:
             names = {**OWN, "trajectory_id": run, "workflow_id": f"flow-x--{run}"}
+            names |= {"feed_id": "1"} if run == foreign else {}
             body = row.body and {key.format(**names): given for key, given in row.body.items()}
             answer = await client.request(row.method, row.path.format(**names), json=body, timeout=20)
             if "CANARY" in answer.text or f'"trajectory_id":{foreign},' in answer.text:

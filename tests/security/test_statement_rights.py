@@ -24,7 +24,8 @@ GENERIC_PLANS = 160000
 """The first server version that has EXPLAIN (GENERIC_PLAN), which needs no values."""
 OF_PROGRAMS = {
     API: (
-        "collections. idempotency. keys.find_key keys.take_tokens ledger. planning. routines. secrets.find_pepper "
+        "collections. feeds. idempotency. keys.find_key keys.take_tokens ledger. planning. routines. "
+        "secrets.find_pepper "
         "tasks.insert_task tasks.update_task tasks.find_task tasks.list_tasks tasks.delete_task trajectories. "
         "deliveries.list_deliveries deliveries.redeliver metrics. limits.list_own_limits limits.list_own_limited_tasks "
         "limits.measure limits.take_runs limits.note_own_files limits.open_as_operator limits.list_limits "
@@ -54,13 +55,14 @@ REFUSED = {
     API: "dispatches.dispatch dispatches.take dispatches.give_back runs.claim runs.sealed_secret tick.tick "
     "deliveries.claim retention.delete_skips limits.limit_task secrets.create_pepper secrets.list_secrets "
     "secrets.replace_ciphertexts keys.create_key keys.revoke_key",
-    TICKER: "secrets. dispatches.dispatch dispatches.take runs.claim runs.sealed_secret runs.reap deliveries. "
+    TICKER: "feeds. secrets. dispatches.dispatch dispatches.take runs.claim runs.sealed_secret runs.reap deliveries. "
     "retention.delete_trajectories keys. routines.create_routine routines.delete_routine collections.environment "
     "idempotency. limits.set_limit metrics.routines metrics.runs",
-    WORKER: "secrets.find_pepper secrets.create_pepper secrets.replace_ciphertexts keys. tick.tick "
+    WORKER: "feeds. secrets.find_pepper secrets.create_pepper secrets.replace_ciphertexts keys. tick.tick "
     "routines.create_routine tasks.insert_task idempotency. limits.limit_collection limits.set_limit "
     "limits.open_as_operator metrics.routines metrics.deliveries",
-    READER: "secrets. tick.tick runs.claim runs.sealed_secret routines.create_routine trajectories.label "
+    READER: "feeds.find_feed feeds.feed_slots feeds.create_feed feeds.delete_feed secrets. tick.tick runs.claim "
+    "runs.sealed_secret routines.create_routine trajectories.label "
     "deliveries.redeliver retention.delete_skips limits.set_limit keys.create_key keys.find_key idempotency.",
 }
 """What each role may not do, in the same notation."""

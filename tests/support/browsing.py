@@ -46,6 +46,7 @@ PAGES = {
     "run": "#/runs/greet/{done}",
     "long": f"#/routines/greet/{LONG}",
     "limits": "#/limits",
+    "feeds": "#/feeds?task=greet&routine=morning",
     "nothing": "#/routines/greet/nothing",
 }
 """The part of the address after the page, for every kind of page; `filled` inserts the ids of the runs."""

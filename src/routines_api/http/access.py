@@ -35,6 +35,7 @@ from routines_api.http.work import Work
 from routines_api.metrics.api import ApiMetrics
 from routines_api.schemas import requests
 from routines_core.db import Connection, Pool
+from routines_core.db.feeds import take_feed_tokens
 from routines_core.db.keys import AuthContext
 from routines_core.db.pool import refuse_if_away
 from routines_core.errors import InvalidError, NotFoundError, RoutinesError, UnauthorizedError
@@ -56,6 +57,9 @@ LARGE_LOADS = 3
 """Maximum number of them that it loads and encodes at once. Each takes several times its size in memory."""
 PLANS = 2
 """Maximum number of plans that a process asks the database for at once. The worst take it seconds."""
+FEED_READS_PER_SECOND = 0.1
+FEED_BURST = 20
+"""How often a calendar feed may be read, over time and at once."""
 ROOM_SECONDS = 5.0
 """How long a request waits for room in a budget or for a place that its collection shares with others."""
 UNKNOWN = "unknown"
@@ -80,6 +84,9 @@ class ApiServices:
     connections: FairGate = field(default_factory=lambda: FairGate(CONNECTIONS - 1, RESERVED_CONNECTIONS))
     large_answers: FairGate = field(default_factory=lambda: FairGate(LARGE_ANSWERS, reserve=2))
     large_loads: FairGate = field(default_factory=lambda: FairGate(LARGE_LOADS, reserve=1))
+    feeds: RateLimiter = field(
+        default_factory=lambda: RateLimiter(FEED_READS_PER_SECOND, FEED_BURST, take_feed_tokens, "calendar feed")
+    )
     plans: FairGate = field(default_factory=lambda: FairGate(PLANS, reserve=1))
 
     @property

@@ -40,10 +40,10 @@ class _LaterError(RoutinesError):
 
 
 class RateLimitedError(_LaterError):
-    """The key sends requests faster than its rate allows."""
+    """A key, or a calendar feed, is used more often than its rate allows."""
 
-    def __init__(self, retry_after_seconds: float) -> None:
-        message = "This key exceeds its request rate: wait for the time in Retry-After."
+    def __init__(self, retry_after_seconds: float, what: str = "key") -> None:
+        message = f"This {what} exceeds its request rate: wait for the time in Retry-After."
         super().__init__(message, retry_after_seconds)
 
 

@@ -5,6 +5,7 @@ requests have to write to the database, and few tokens are lost if a process tak
 """
 
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from routines_api.http.errors import RateLimitedError
@@ -31,10 +32,14 @@ class RateLimiter:
     Attributes:
         rate: Requests per second that a key may send over time.
         burst: Requests that it may send at once.
+        take: Takes tokens out of the bucket of a key, or of what else is limited.
+        what: What that is, for messages.
     """
 
     rate: float
     burst: int
+    take: Callable[..., Awaitable[bool]] = take_tokens
+    what: str = "key"
     _handfuls: dict[int, _Handful] = field(default_factory=dict[int, _Handful])
 
     def spend_taken(self, key_id: int) -> bool:
@@ -50,7 +55,7 @@ class RateLimiter:
             handful.tokens -= 1
             return True
         if now < handful.empty_until:
-            raise RateLimitedError(handful.empty_until - now)
+            raise RateLimitedError(handful.empty_until - now, self.what)
         return False
 
     async def spend(self, connection: Connection, key_id: int) -> None:
@@ -71,9 +76,9 @@ class RateLimiter:
         wanted = max(1, int(self.burst * HANDFUL_SHARE))
         wait = wanted / self.rate
         if now < handful.empty_until:
-            raise RateLimitedError(handful.empty_until - now)
-        if not await take_tokens(connection, key_id, wanted=wanted, rate=self.rate, burst=self.burst):
+            raise RateLimitedError(handful.empty_until - now, self.what)
+        if not await self.take(connection, key_id, wanted=wanted, rate=self.rate, burst=self.burst):
             handful.empty_until = now + wait
-            raise RateLimitedError(wait)
+            raise RateLimitedError(wait, self.what)
         handful.tokens += wanted  # another request may have taken some in the meantime
         handful.kept_until = now + KEPT_SECONDS

@@ -22,6 +22,10 @@ Send a key as `Authorization: Bearer rtn_<id>_<secret>`; it opens one collection
 other collections are answered with the same 404. Errors are problem documents (RFC 9457)."""
 
 
+FEED_PATH = "/api/v1/ics/{token}.ics"
+"""Served by the handler that lists feeds, since a part of a segment cannot be a parameter."""
+
+
 def operation(
     operation_id: str,
     *,
@@ -66,6 +70,8 @@ def describe(app: Litestar) -> dict[str, Any]:
         for method, found in item.items():
             handler = handlers[found["operationId"]]
             item[method] = _operation(path, handler, found.get("parameters", []), max_files)
+    if "listFeeds" in handlers:
+        described["paths"][FEED_PATH] = {"get": _reading_a_feed()}
     described["info"] = {"title": "Routines", "version": "1", "description": DESCRIPTION, "license": {"name": "MIT"}}
     described["components"] = {
         "schemas": _schemas([*handlers.values()]),
@@ -101,6 +107,24 @@ def _operation(
         is_required = handler.opt["body_required"] and not handler.opt.get("form")
         described["requestBody"] = {"required": is_required, "content": content}
     return described
+
+
+def _reading_a_feed() -> dict[str, Any]:
+    answered = {"description": "Done.", "content": {"text/calendar": {"schema": {"type": "string"}}}}
+    return {
+        "operationId": "readFeed",
+        "tags": ["Routines"],
+        "summary": "Read a calendar feed",
+        "description": "The coming slots as an iCalendar file, for calendar programs. The token in the path is the "
+        "only credential, and opens nothing else.",
+        "parameters": [_path_parameter("token")],
+        "responses": {
+            "200": answered,
+            "304": {"description": "Not changed since the version named in If-None-Match."},
+            **{str(code): _problem_response(code) for code in (404, 429, 431, 503)},
+        },
+        "security": [],
+    }
 
 
 _JSON_TEXT = {"type": "string", "contentMediaType": "application/json", "description": "An object as JSON."}
@@ -160,6 +184,8 @@ _PATH_PARAMETERS = {
     "trajectory_id": ("A run of the task.", "9876"),
     "delivery_id": ("A webhook of the routine.", "7"),
     "workflow_id": ("A run of the collection.", "flow-my-org-greet--9876"),
+    "feed_id": ("A calendar feed of the collection.", "7"),
+    "token": ("The token of a calendar feed.", "rtf_7_" + 43 * "x" + "1hQz0k"),
     "activity_name": ("An activity.", "text_echo"),
 }
 

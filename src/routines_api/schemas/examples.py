@@ -165,6 +165,7 @@ _LIMIT = {
     "unit": "tasks",
     "description": "Tasks. At the limit, none can be added.",
 }
+_FEED_TOKEN = "rtf_7_" + 43 * "x" + "1hQz0k"
 _PREVIEWED_SLOT = {"at": "2027-03-28T01:00:00Z", "local_time": "2027-03-28T03:00:00+02:00", "dst": "shifted"}
 _CLOCK_NOTE = "02:30 does not exist in Europe/Berlin on 2027-03-28; it fires at 03:00."
 EXAMPLES: dict[str, Any] = {
@@ -226,6 +227,18 @@ EXAMPLES: dict[str, Any] = {
     "Suggestions": {"suggestions": [_QUIET_MINUTE]},
     "PreviewedSlot": _PREVIEWED_SLOT,
     "CadenceSlots": {"slots": [_PREVIEWED_SLOT], "warnings": [_CLOCK_NOTE]},
+    "Feed": {
+        "id": 7,
+        "task": "greet",
+        "routine": None,
+        "created_at": "2026-05-01T08:00:00Z",
+        "last_used_at": "2026-05-04T09:12:00Z",
+    },
+    "FeedRead": {
+        "id": 7,
+        "url": f"https://routines.example.com/api/v1/ics/{_FEED_TOKEN}.ics",
+        "token": _FEED_TOKEN,
+    },
     "Slots": {"slots": ["2026-05-04T09:00:00Z", "2026-05-05T09:00:00Z"]},
     "Why": _WHY,
     "WhyRead": {"sentence": "Skipped: run 9876 was still running, started 2026-05-04T08:00:01Z.", "facts": _WHY},

@@ -15,6 +15,7 @@ from pydantic import (
     RootModel,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
     WithJsonSchema,
     create_model,
     field_validator,
@@ -217,6 +218,22 @@ class CadencePreview(RequestBody):
     def is_long(self) -> bool:
         """Whether it asks for more than the next `count` slots."""
         return any(each is not None for each in (self.since, self.to, self.starts_at, self.ends_at, self.task))
+
+
+class FeedCreate(RequestBody):
+    """What a calendar feed shows. The body may be left out: then all routines of the collection."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"task": "greet", "routine": "morning-regression"}]})
+
+    task: Slug | None = Field(default=None, description="Only routines of this task; null: of all tasks.")
+    routine: Slug | None = Field(default=None, description="Only this routine of the task; null: all of them.")
+
+    @field_validator("routine")
+    @classmethod
+    def _has_a_task(cls, routine: str | None, info: ValidationInfo) -> str | None:
+        if routine is not None and info.data.get("task", "") is None:
+            raise ValueError("needs the task that it belongs to")
+        return routine
 
 
 class CadenceSuggest(RequestBody):

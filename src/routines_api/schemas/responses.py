@@ -217,6 +217,14 @@ class Suggestions(msgspec.Struct):
     suggestions: Annotated[list[QuietMinute], Meta(description="The quietest first, the wish among them.")]
 
 
+class FeedRead(msgspec.Struct):
+    """A new calendar feed."""
+
+    id: Annotated[int, Meta(description="By which it can be revoked.", examples=[7])]
+    url: Annotated[str, Meta(description="To subscribe to in a calendar program. It holds the token.")]
+    token: Annotated[str, Meta(description="Opens the feed; shown only now.")]
+
+
 class CadenceFieldRead(msgspec.Struct):
     """How a type of cadence uses a field: a number has a range, a word choices, and a text a format."""
 

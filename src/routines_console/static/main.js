@@ -18,6 +18,7 @@ import { failure } from "./components/failure.js";
 import { frame } from "./components/frame.js";
 import { match, place } from "./router.js";
 import { forget, resume } from "./session.js";
+import { feeds } from "./views/feeds.js";
 import { limits } from "./views/limits.js";
 import { overview } from "./views/overview.js";
 import { editRoutine, newRoutine } from "./views/routine-form.js";
@@ -36,6 +37,7 @@ const ROUTES = [
   ["/tasks", tasks],
   ["/tasks/:task", task],
   ["/runs/:task/:id", run],
+  ["/feeds", feeds],
   ["/limits", limits],
 ];
 

@@ -11,6 +11,8 @@ _ERRORS: dict[str, Callable[[], RoutinesError]] = {
     "tasks_name_key": lambda: ConflictError("name: a task of this name exists in the collection.", "name"),
     "routines_name_key": lambda: ConflictError("name: a routine of this name exists for the task.", "name"),
     "routines_task_fkey": lambda: ConflictError("The task has routines: delete them first."),
+    "feeds_task_fkey": NotFoundError,
+    "feeds_routine_id_fkey": NotFoundError,
     "slug_is_valid": lambda: InvalidError(
         "name: must be 1 to 100 lower-case letters, digits, - or _, starting and ending with a letter or digit.", "name"
     ),

@@ -111,7 +111,7 @@ async def create_key(
         row = await _CREATE.one(
             connection,
             collection=collection,
-            secret_hash=_stored_hash(secret, pepper),
+            secret_hash=stored_hash(secret, pepper),
             pepper_id=pepper_id,
             expires_in_seconds=expires_in_seconds,
         )
@@ -173,13 +173,14 @@ async def authenticate(connection: Connection, token: str, peppers: Peppers) -> 
     found = await _FIND.first(connection, id=parsed.key_id)
     pepper = await peppers.find(connection, found.pepper_id) if found else _NO_PEPPER
     # Compared in constant time, even if the key does not exist.
-    same = hmac.compare_digest(_stored_hash(parsed.secret, pepper), found.secret_hash if found else _NO_HASH)
+    same = hmac.compare_digest(stored_hash(parsed.secret, pepper), found.secret_hash if found else _NO_HASH)
     if not found or not same:
         raise UnauthorizedError
     return AuthContext(parsed.key_id, found.collection_id, found.collection_name)
 
 
-def _stored_hash(secret: str, pepper: bytes) -> bytes:
+def stored_hash(secret: str, pepper: bytes) -> bytes:
+    """Return what is stored of the secret part of a token."""
     return hmac.digest(pepper, secret.encode(), hashlib.sha256)
 
 

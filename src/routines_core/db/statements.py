@@ -20,6 +20,8 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 _NAME_LINE = "-- name:"
 KEY_OPENS_NOTHING = "RT401"
 """The SQLSTATE that routines.collection_of_key raises."""
+FEED_OPENS_NOTHING = "RT404"
+"""The SQLSTATE that routines.feed_slots raises."""
 CANCELLED = "57014"
 """The SQLSTATE of a statement that was cancelled, by `statement_timeout` or by an operator."""
 
@@ -105,6 +107,8 @@ class Statement(Generic[Row]):
         except DatabaseError as error:
             if error.sqlstate == KEY_OPENS_NOTHING:
                 raise UnauthorizedError from None
+            if error.sqlstate == FEED_OPENS_NOTHING:
+                raise NotFoundError from None
             if error.sqlstate == CANCELLED:
                 raise StatementTimeoutError(self.name) from error
             raise

@@ -9,7 +9,7 @@ const SAID_MILLISECONDS = 6000;
 /** Build the frame. @param {{signOut: () => void}} actions */
 export function frame({ signOut }) {
   const collection = h("span", { class: "collection" });
-  const pages = [["", "Overview"], ["tasks", "Tasks"], ["limits", "Limits"]].map(([path, text]) => link(path ? [path] : [], {}, text));
+  const pages = [["", "Overview"], ["tasks", "Tasks"], ["feeds", "Feeds"], ["limits", "Limits"]].map(([path, text]) => link(path ? [path] : [], {}, text));
   const progress = h("div", { class: "progress", hidden: true });
   const main = h("main", { id: "main" });
   const said = h("div", { class: "said", role: "status", "aria-live": "polite" });
@@ -29,7 +29,7 @@ export function frame({ signOut }) {
     /** Show that a page is loading. @param {string} first The first segment of its path. */
     opening(first) {
       progress.hidden = false;
-      const current = Math.max(0, ["", "tasks", "limits"].indexOf(first));
+      const current = Math.max(0, ["", "tasks", "feeds", "limits"].indexOf(first));
       pages.forEach((page, index) => page.toggleAttribute("data-current", index === current));
       pages.forEach((page, index) => index === current ? page.setAttribute("aria-current", "page") : page.removeAttribute("aria-current"));
     },

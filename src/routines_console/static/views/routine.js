@@ -50,7 +50,8 @@ function page(context, found, recent, slots, components, path) {
         found.webhook_url && section("Webhooks", {}, deliveries(context, path, null))),
       h("aside", {},
         section("Why?", { class: "card" }, components.why),
-        section("Next slots", { class: "card" }, next(found, slots)),
+        section("Next slots", { class: "card" }, next(found, slots),
+          h("p", {}, h("a", { href: address(["feeds"], { task: found.task_name, routine: found.name }) }, "Subscribe in a calendar"))),
         section("Details", { class: "card" }, details(found)))));
 }
 

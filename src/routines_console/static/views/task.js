@@ -55,7 +55,8 @@ function list({ items, cursor }, task) {
   if (!items.length) return empty("None yet", h("a", { href: address(["new"], { task }) }, "Create one"), " to run this task on a schedule.");
   return h("ul", { class: "plain-list spaced" },
     items.map((each) => h("li", {}, link(["routines", task, each.name], {}, each.name), h("br"), h("span", { class: "quiet" }, cadenceWords(each.cadence)))),
-    cursor && h("li", {}, h("a", { href: address([], { task }) }, "All routines of this task")));
+    cursor && h("li", {}, h("a", { href: address([], { task }) }, "All routines of this task")),
+    h("li", {}, h("a", { href: address(["feeds"], { task }) }, "Subscribe in a calendar")));
 }
 
 function statistics(stats) {
