@@ -12,7 +12,8 @@ from typing import Any
 
 import httpx
 
-from routines_core.db.keys import parse_token
+from routines_core.db.feeds import parse_feed_token
+from routines_core.db.keys import checksum, parse_token
 from security.canaries import Canaries
 from support.service import ROUTINES, Service
 
@@ -128,6 +129,23 @@ def plant_routine(client: httpx.Client, canaries: Canaries, hook: str, task: str
         "webhook_secret": canaries.new("webhook_secret of PATCH"),
     }
     assert client.patch(f"{path}/r", json=change).status_code == 200
+
+
+def plant_feed(client: httpx.Client, canaries: Canaries, service: Service, key: str) -> None:
+    """Read a calendar feed while it exists, while the service fails and once it was revoked, and an unknown one."""
+    with httpx.Client(base_url=client.base_url, headers={"Authorization": f"Bearer {key}"}) as unrecorded:
+        made = unrecorded.post("/ics/demo").json()  # the only answer that may have the token
+    canaries.plant("feed", parse_feed_token(made["token"]).secret)
+    unchecked = f"rtf_99_{secrets.token_urlsafe(32)}"
+    unknown = canaries.plant("an unknown feed", unchecked + checksum(unchecked))
+    assert client.get(f"/ics/{unknown}.ics").status_code == 404
+    assert client.get(f"/ics/{made['token']}.ics").status_code == 200
+    service.execute("ALTER TABLE routines.feeds RENAME COLUMN filled_at TO away")
+    assert client.get(f"/ics/{made['token']}.ics").status_code == 500
+    service.execute("ALTER TABLE routines.feeds RENAME COLUMN away TO filled_at")
+    assert [feed["id"] for feed in client.get("/ics/demo").json()] == [made["id"]]
+    assert client.delete(f"/ics/demo/{made['id']}").status_code == 204
+    assert client.get(f"/ics/{made['token']}.ics").status_code == 404
 
 
 def secrets_of_a_run(canaries: Canaries, hook: str, where: str) -> dict[str, Any]:

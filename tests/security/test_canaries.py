@@ -21,6 +21,7 @@ from security.planting import (
     api_key,
     install_leaky_activities,
     plant_environment,
+    plant_feed,
     plant_in_rejected_requests,
     plant_routine,
     secrets_of_a_run,
@@ -85,6 +86,7 @@ def test_no_secret_leaks_anywhere(service: Service) -> None:
             made = client.post("/tasks/demo", json={"name": name, "workflow": workflow})
             assert made.status_code == 201, made.text
         plant_environment(client, canaries)
+        plant_feed(client, canaries, service, key)
         for name in ("succeeds", "lasts"):
             plant_routine(client, canaries, f"{url}/hook", name)
         plant_in_rejected_requests(client, canaries, service)
