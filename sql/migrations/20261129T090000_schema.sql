@@ -4418,9 +4418,59 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION routines.lack_of_slots IS 'Why a cadence has no slot at or after from_time and before until_time, in one sentence.';
 
+CREATE FUNCTION routines.clock_changes(zone text, from_time timestamptz, until_time timestamptz)
+RETURNS TABLE (moment timestamp, earlier interval, later interval) LANGUAGE plpgsql IMMUTABLE ROWS 2 AS $$
+DECLARE
+    day    timestamp;
+    before timestamp;
+    middle timestamp;
+BEGIN
+    FOR day IN SELECT * FROM generate_series(timezone('UTC', from_time), timezone('UTC', until_time), interval '1 day') LOOP
+        earlier := routines.utc_offset(zone, day);
+        later := routines.utc_offset(zone, day + interval '1 day');
+        CONTINUE WHEN earlier = later;
+        -- The change comes after `before` and not after `moment`.
+        before := day;
+        moment := day + interval '1 day';
+        WHILE moment - before > interval '1 second' LOOP
+            middle := date_trunc('second', before + (moment - before) / 2);
+            EXIT WHEN middle <= before;
+            IF routines.utc_offset(zone, middle) = later THEN
+                moment := middle;
+            ELSE
+                before := middle;
+            END IF;
+        END LOOP;
+        RETURN NEXT;
+    END LOOP;
+END $$;
+COMMENT ON FUNCTION routines.clock_changes IS
+    'When the clocks of a time zone change, in UTC, and how far they are ahead of UTC before and after.';
+
+-- Not for an expression that comes in every hour of a day: it misses an hour as everybody does.
+CREATE FUNCTION routines.real_time_notes(cadence routines.cadence, from_time timestamptz, until_time timestamptz)
+RETURNS TABLE (at timestamptz, note text) LANGUAGE sql STABLE ROWS 2 AS $$
+    SELECT timezone('UTC', moment), format(
+        CASE WHEN later > earlier THEN 'Clocks in %s skip %s to %s on %s: its slots at that time are left out.'
+             ELSE 'Clocks in %s show %s to %s twice on %s: its slots at that time come twice.' END,
+        (cadence).timezone, to_char(first, 'HH24:MI'), to_char(last, 'HH24:MI'), to_char(first, 'YYYY-MM-DD'))
+    FROM routines.clock_changes(routines.clocks_of((cadence).timezone), from_time - interval '1 day', until_time)
+    CROSS JOIN LATERAL (SELECT moment + least(earlier, later) AS first, moment + greatest(earlier, later) AS last) AS shown
+    CROSS JOIN LATERAL (SELECT routines.cron_rules((cadence).expression) AS rules) AS parsed
+    WHERE timezone('UTC', moment) BETWEEN from_time AND until_time AND EXISTS (
+        SELECT FROM routines.cron_days(rules, routines.clocks_of((cadence).timezone), first::date, last::date)
+        CROSS JOIN unnest((rules[rule_number]).minutes) AS minute
+        WHERE (rules[rule_number]).is_real_time
+          AND day + minute * interval '1 minute' >= first AND day + minute * interval '1 minute' < last
+          AND (SELECT count(DISTINCT each / 60) FROM unnest((rules[rule_number]).minutes) AS each) < 24);
+$$;
+COMMENT ON FUNCTION routines.real_time_notes IS
+    'A sentence for each change of the clocks at which an expression that goes by real time loses slots or has them twice.';
+
 -- Only slots within a day of a change of the clocks are looked at closely.
-CREATE FUNCTION routines.clock_warnings(cadence routines.cadence, slots timestamptz[], most integer) RETURNS SETOF text
-LANGUAGE plpgsql STABLE ROWS 1 AS $$
+CREATE FUNCTION routines.clock_warnings(
+    cadence routines.cadence, slots timestamptz[], from_time timestamptz, until_time timestamptz, most integer
+) RETURNS SETOF text LANGUAGE plpgsql STABLE ROWS 1 AS $$
 DECLARE
     zone text := routines.clocks_of((cadence).timezone);
 BEGIN
@@ -4431,15 +4481,18 @@ BEGIN
            <> routines.utc_offset(zone, timezone('UTC', slot) + interval '1 day')
     ),
     noted AS (
-        SELECT note, row_number() OVER (ORDER BY slot) AS position, count(*) OVER () AS total
-        FROM near, LATERAL (SELECT routines.clock_note(cadence, slot, slot <= now()) AS note) AS noted
+        SELECT note, row_number() OVER (ORDER BY at, note) AS position, count(*) OVER () AS total
+        FROM (SELECT slot AS at, routines.clock_note(cadence, slot, slot <= now()) AS note FROM near
+              UNION ALL
+              SELECT * FROM routines.real_time_notes(
+                  cadence, greatest(from_time, (cadence).starts_at), least(until_time, (cadence).ends_at))) AS notes
         WHERE note IS NOT NULL
     )
     SELECT CASE WHEN position <= most THEN note ELSE format('Clocks change at the time of %s more slots.', total - most) END
     FROM noted WHERE position <= most + 1 ORDER BY position;
 END $$;
 COMMENT ON FUNCTION routines.clock_warnings IS
-    'A sentence for each of these slots that a change of the clocks moves, or whose time comes twice; at most `most`, and then how many more there are.';
+    'A sentence for each of these slots that a change of the clocks moves, or whose time comes twice, and for each change from from_time to until_time that leaves slots out or repeats them; at most `most`, and then how many more there are.';
 
 CREATE FUNCTION routines.overlap_warning(of_task bigint, slots timestamptz[]) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT format('Runs of %s usually take %s, but two slots are only %s apart, the first of them %s: a slot that comes while a run is active is skipped.',
@@ -4460,6 +4513,7 @@ CREATE FUNCTION routines.preview_warnings(
 ) RETURNS SETOF text LANGUAGE plpgsql STABLE ROWS 1 AS $$
 DECLARE
     whole routines.cadence := routines.with_defaults(cadence, made_at);
+    upto  timestamptz := until_time;
     slots timestamptz[];
 BEGIN
     PERFORM routines.check_cadence(whole);
@@ -4470,10 +4524,11 @@ BEGIN
     END IF;
     IF cardinality(slots) > slot_limit THEN
         slots := slots[:slot_limit];
+        upto := slots[slot_limit];
         RETURN NEXT format('This covers only the first %s slots, up to %s.', slot_limit, routines.utc(slots[slot_limit]));
     END IF;
     IF (whole).type = 'cron' THEN
-        RETURN QUERY SELECT * FROM routines.clock_warnings(whole, slots, 5);
+        RETURN QUERY SELECT * FROM routines.clock_warnings(whole, slots, from_time, upto, 5);
     END IF;
     RETURN QUERY SELECT warning FROM routines.overlap_warning(of_task, slots) AS warning WHERE warning IS NOT NULL;
 END $$;

@@ -1,7 +1,8 @@
 """Previews of cadences that are not saved: up to a year of slots, and what to know about them."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from psycopg.errors import CheckViolation
@@ -111,7 +112,18 @@ async def test_an_interval_without_an_anchor_counts_as_made_at_a_given_time(conn
     ("cadence", "sentences"),
     [
         ({"type": "daily", "hour_utc": 9, "minute_utc": 0}, []),
-        ({**BERLIN, "expression": "*/15 2 * * *"}, []),
+        (
+            {**BERLIN, "expression": "*/15 2 * * *"},
+            [
+                "Clocks in Europe/Berlin skip 02:00 to 03:00 on 2027-03-28: its slots at that time are left out.",
+                "Clocks in Europe/Berlin show 02:00 to 03:00 twice on 2027-10-31: its slots at that time come twice.",
+            ],
+        ),
+        ({**BERLIN, "expression": ["@hourly", "*/30 3 * * *", "*/30 2 * * mon"]}, []),
+        (
+            {"type": "cron", "expression": "* 2 3 10 *", "timezone": "Australia/Lord_Howe"},
+            ["Clocks in Australia/Lord_Howe skip 02:00 to 02:30 on 2027-10-03: its slots at that time are left out."],
+        ),
         (
             {**BERLIN, "expression": "30 2 * * *"},
             [
@@ -147,7 +159,18 @@ async def test_an_interval_without_an_anchor_counts_as_made_at_a_given_time(conn
             ["It never comes: no slot lies between its first and its last time."],
         ),
     ],
-    ids=["plain", "real time", "both changes", "many", "manual", "later", "ended", "between"],
+    ids=[
+        "plain",
+        "real time",
+        "every hour",
+        "half an hour",
+        "both changes",
+        "many",
+        "manual",
+        "later",
+        "ended",
+        "between",
+    ],
 )
 async def test_warnings_say_what_to_know_about_the_slots(
     connection: Connection, cadence: dict[str, Any], sentences: list[str]
@@ -161,6 +184,53 @@ async def test_slots_that_a_change_of_the_clocks_moved_in_the_past_are_told_in_t
     year = at("2024-01-01 00:00"), at("2024-06-01 00:00")
     assert await warnings_of(connection, {**BERLIN, "expression": "30 2 * * *"}, *year) == [
         "02:30 did not exist in Europe/Berlin on 2024-03-31; it fired at 03:00."
+    ]
+
+
+def changes_of(zone: str, year: int) -> list[tuple[datetime, timedelta, timedelta]]:
+    """Return when the clocks of a zone change in a year, to the minute, by Python's own time zones."""
+    clocks, minute = ZoneInfo(zone), timedelta(minutes=1)
+    offset = lambda time: time.astimezone(clocks).utcoffset()  # noqa: E731 - short, for the loops below
+    found, hour = list[tuple[datetime, timedelta, timedelta]](), datetime(year, 1, 1, tzinfo=UTC)
+    while hour.year == year:
+        before, after = offset(hour), offset(hour + 60 * minute)
+        if before != after:
+            moment = next(hour + n * minute for n in range(61) if offset(hour + n * minute) == after)
+            found.append((moment.replace(tzinfo=None), before, after))
+        hour += 60 * minute
+    return found
+
+
+@pytest.mark.parametrize(
+    ("zone", "year"),
+    [
+        ("Europe/Berlin", 2027),
+        ("America/New_York", 2027),
+        ("Australia/Lord_Howe", 2027),
+        ("Africa/Casablanca", 2021),
+        ("Pacific/Apia", 2011),
+        ("Asia/Kathmandu", 1986),
+        ("UTC", 2027),
+    ],
+)
+async def test_changes_of_the_clocks_are_found_to_the_second(connection: Connection, zone: str, year: int) -> None:
+    cursor = await connection.execute(
+        "SELECT * FROM routines.clock_changes(%s, %s, %s)",
+        [zone, at(f"{year}-01-01 00:17"), at(f"{year}-12-31 23:59")],
+    )
+    assert await cursor.fetchall() == changes_of(zone, year)
+
+
+async def test_changes_of_the_clocks_outside_the_time_of_the_preview_are_not_told(connection: Connection) -> None:
+    quarters = {**BERLIN, "expression": "*/15 2 * * *"}
+    skipped = "Clocks in Europe/Berlin skip 02:00 to 03:00 on 2027-03-28: its slots at that time are left out."
+    before, after = at("2027-03-28 00:59"), at("2027-03-28 01:01")
+    assert await warnings_of(connection, quarters, SINCE, before) == []
+    assert await warnings_of(connection, quarters, after, at("2027-10-01 00:00")) == []
+    assert await warnings_of(connection, quarters, before, at("2027-03-29 12:00")) == [skipped]
+    assert await warnings_of(connection, {**quarters, "ends_at": "2027-03-28T00:59:00Z"}) == []
+    assert await warnings_of(connection, {**quarters, "starts_at": "2027-03-28T01:01:00Z"}, most=10) == [
+        "This covers only the first 10 slots, up to 2027-03-31T00:15:00Z."
     ]
 
 
