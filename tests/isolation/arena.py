@@ -379,9 +379,17 @@ def _active(connection: psycopg.Connection, collection: str) -> list[tuple[int, 
 
 
 def cancel_at_psql(connection: psycopg.Connection, collection: str) -> None:
-    """Cancel all active runs in one statement, where there are too many for requests."""
-    connection.execute(
-        """UPDATE routines.trajectories SET status = 'cancelled', ended_at = now(), lease_expires_at = NULL
-           WHERE ended_at IS NULL AND collection_id = (SELECT id FROM routines.collections WHERE name = %s)""",
-        [collection],
-    )
+    """Cancel all active runs, where there are too many for requests.
+
+    A hundred in each statement: checkpoints of other runs would wait for the end of one that locks thousands.
+    """
+    cancelled = CANCELLED_AT_ONCE
+    while cancelled == CANCELLED_AT_ONCE:
+        cancelled = connection.execute(
+            """UPDATE routines.trajectories SET status = 'cancelled', ended_at = now(), lease_expires_at = NULL
+               WHERE id IN (SELECT id FROM routines.trajectories
+                            WHERE ended_at IS NULL
+                              AND collection_id = (SELECT id FROM routines.collections WHERE name = %s)
+                            LIMIT %s)""",
+            [collection, CANCELLED_AT_ONCE],
+        ).rowcount
