@@ -15,7 +15,7 @@ TWINS = """
     DROP SCHEMA IF EXISTS floor CASCADE;
     CREATE SCHEMA floor;
     CREATE TABLE floor.routines (LIKE routines.routines INCLUDING DEFAULTS INCLUDING STORAGE);
-    ALTER TABLE floor.routines SET (autovacuum_vacuum_scale_factor = 0.02, vacuum_index_cleanup = on);
+    ALTER TABLE floor.routines SET (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.02, vacuum_index_cleanup = on);
     INSERT INTO floor.routines SELECT * FROM routines.routines;
     ALTER TABLE floor.routines ADD PRIMARY KEY (id);
     CREATE INDEX ON floor.routines (next_run_at) WHERE next_run_at IS NOT NULL;

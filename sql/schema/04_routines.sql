@@ -85,6 +85,9 @@ CREATE TABLE routines.routines (
     CONSTRAINT routines_paused_until_in_range CHECK (paused_until >= '1970-01-01Z' AND paused_until < '2199-01-01Z'),
     CONSTRAINT routines_created_at_in_range CHECK (created_at >= '1970-01-01Z' AND created_at < '2200-01-01Z')
 ) WITH (
+    -- Room for the next version of a row on its own page. Where there is none, a fire writes two pages and locks the old version in a
+    -- record of WAL: 10.0 records and 1,106 bytes a fire without this room, 9.2 and 978 with it.
+    fillfactor = 85,
     -- Each fire leaves a dead row version and dead index entries, so vacuum starts at 2 % instead of 20 %. It always cleans the
     -- indexes: among a million routines 10,000 fires touch less than 2 % of the pages, and vacuum would leave the indexes alone
     -- by default. Later fires then took 10 % more CPU time.
