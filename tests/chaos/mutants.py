@@ -350,7 +350,7 @@ MUTANTS = [
     ),
     Mutant(
         "last_run_at is not updated",
-        (Edit(TICK, "last_run_at = CASE WHEN has_fired", "last_run_at = CASE WHEN false", "tick"),),
+        (Edit(TICK, "last_run_at = CASE WHEN verdict = 'fire'", "last_run_at = CASE WHEN false", "tick"),),
         {"last_run_at"},
     ),
     Mutant(
@@ -374,7 +374,14 @@ MUTANTS = [
     ),
     Mutant(
         "a tick advances to the slot itself, whatever the spread",
-        (Edit(TICK, "routines.with_spread(routines, answered.next_slot)", "answered.next_slot", "tick"),),
+        (
+            Edit(
+                TICK,
+                "routines.with_spread(routines, decided.next_slot),\n        -- Once",
+                "decided.next_slot,\n        -- Once",
+                "tick",
+            ),
+        ),
         {"next_run_at", "early"},
         traffic={"aim": 60},
     ),
