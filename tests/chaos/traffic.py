@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import psycopg
 from psycopg import AsyncConnection
@@ -89,6 +90,10 @@ SET_BACK = """UPDATE routines.routines SET next_run_at = %s, settled_until = %s,
 
 PAST_SHARE = 0.3
 """The share of slots made due by setting next_run_at past earlier slots that have no outcome yet."""
+ZONES = ("Europe/Berlin", "America/New_York", "Asia/Kolkata", "Pacific/Auckland")
+"""Time zones of cron expressions: the minute of their slots is the same all year round, so that no slot comes twice."""
+DAY_SHARE = 0.3
+"""The share of fixed times that come on one day of the week only."""
 MAX_MINUTES = 45
 """How many minutes of the hour a routine uses before another takes its place."""
 
@@ -248,9 +253,9 @@ class Traffic:
         if state is None or state.paused or state.next_run_at is None or state.next_run_at <= state.now:
             return 0  # or it was deleted meanwhile
         cadence, first = self._passed(state.now, calm=routine.calm)
-        if cadence.minute_utc in routine.minutes:
+        if first.minute in routine.minutes:
             return 0
-        routine.minutes.add(cadence.minute_utc)
+        routine.minutes.add(first.minute)
         # Sometimes next_run_at is set past slots without outcome, as a person may do, to the newest due one.
         is_past = not routine.calm and self.rng.random() < PAST_SHARE
         due = latest_slot(cadence, state.now) if is_past else first
@@ -261,18 +266,32 @@ class Traffic:
 
     def _passed(self, now: datetime, *, calm: bool) -> tuple[Cadence, datetime]:
         """Return a cadence and the first of its slots that counts as not handled yet."""
-        kind = "hourly" if calm else self.rng.choices(["hourly", "daily", "weekdays", "weekly"], [6, 2, 1, 1])[0]
+        kinds = {"hourly": 6, "daily": 2, "weekdays": 1, "weekly": 1, "cron": 3, "interval": 2}
+        kind = "hourly" if calm else self.rng.choices(list(kinds), list(kinds.values()))[0]
         # Some slots are older than 12 hours, the catch-up window of all cadences but hourly: those must not fire.
         age = timedelta(minutes=self.rng.randrange(59), hours=self.rng.choice([0, 0, 3, 11, 13]))
-        slot = now - age
-        hour = None if kind == "hourly" else slot.hour
-        cadence = Cadence(kind, hour, slot.minute, day_of_week=DAYS[slot.weekday()] if kind == "weekly" else None)
+        slot = (now - age).replace(second=0, microsecond=0)
+        if kind == "cron":
+            cadence = self._cron(slot)
+        elif kind == "interval":
+            cadence = Cadence(kind, every_minutes=60 * self.rng.choice([1, 6, 24]), anchor=slot.isoformat())
+        else:
+            hour = None if kind == "hourly" else slot.hour
+            cadence = Cadence(kind, hour, slot.minute, day_of_week=DAYS[slot.weekday()] if kind == "weekly" else None)
         first = latest_slot(cadence, now)
         for _ in range(0 if calm else self.rng.choice([0, 0, 0, 1, 5, 40])):
             assert first
             first = latest_slot(cadence, first - MOMENT)
         assert first
         return cadence, first
+
+    def _cron(self, slot: datetime) -> Cadence:
+        """Return an expression in some time zone that has this slot: every hour, every day, or one day of the week."""
+        zone = self.rng.choice(ZONES)
+        local = slot.astimezone(ZoneInfo(zone))
+        hour = self.rng.choice(["*", local.hour, local.hour])
+        day = DAYS[local.weekday()] if hour != "*" and self.rng.random() < DAY_SHARE else "*"
+        return Cadence("cron", expression=f"{local.minute} {hour} * * {day}", timezone=zone)
 
     async def _change(
         self, connection: AsyncConnection[Any], kind: str, routine: KnownRoutine, sql: str, *values: Any
@@ -321,11 +340,11 @@ class Traffic:
                     (soon + timedelta(seconds=self.rng.choice([0, 0, 0.4])), Cadence("hourly", None, soon.minute)),
                 ]
             )
-            if cadence.minute_utc in routine.minutes:
-                return
-            routine.minutes.add(cadence.minute_utc)
             first = latest_slot(cadence, state.now - timedelta(hours=self.rng.choice([0, 0, 2, 30])))
             assert first
+            if first.minute in routine.minutes:
+                return
+            routine.minutes.add(first.minute)
             await connection.execute(SET_CADENCE.encode(), [Jsonb(cadence._asdict()), routine.id])
             ends = until + state.away
             await connection.execute(REST, [ends, self.rng.choice([None, "maintenance"]), routine.id])

@@ -4,6 +4,8 @@ import hashlib
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from support import cron_oracle
+
 DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 MOMENT = timedelta(microseconds=1)
 
@@ -15,11 +17,17 @@ class Cadence(NamedTuple):
     hour_utc: int | None = None
     minute_utc: int = 0
     day_of_week: str | None = None
+    expression: str | None = None
+    timezone: str | None = None
+    every_minutes: int | None = None
+    anchor: str | None = None
 
 
 def is_slot(cadence: Cadence, time: datetime) -> bool:
     """Return whether this minute is a slot."""
     kind = cadence.type
+    if kind in {"cron", "interval"}:
+        return walk(cadence, time, -1) == time
     if kind == "manual" or time.minute != cadence.minute_utc or time.second or time.microsecond:
         return False
     if kind == "hourly":
@@ -34,6 +42,14 @@ def walk(cadence: Cadence, start: datetime, direction: int) -> datetime | None:
     """Walk from `start`, inclusive, hour by hour on the cadence's minute, to the first slot; None for manual."""
     if cadence.type == "manual":
         return None
+    if cadence.expression and cadence.timezone:
+        if direction > 0:
+            return cron_oracle.next_slot([cadence.expression], cadence.timezone, start - MOMENT)
+        return cron_oracle.latest_slot([cadence.expression], cadence.timezone, start)
+    if cadence.every_minutes and cadence.anchor:
+        step, anchor = timedelta(minutes=cadence.every_minutes), datetime.fromisoformat(cadence.anchor)
+        floor = anchor + (start - anchor) // step * step
+        return floor if direction < 0 or floor == start else floor + step
     candidate = start.replace(minute=cadence.minute_utc, second=0, microsecond=0)
     while (candidate - start) * direction < timedelta(0):
         candidate += timedelta(hours=direction)
