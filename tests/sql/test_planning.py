@@ -36,7 +36,7 @@ async def add(connection: Connection, name: str, cadence: Cadence, next_run_at: 
         """INSERT INTO routines.routines
                (collection_id, task_id, name, cadence_type, hour_utc, minute_utc, day_of_week, paused)
            VALUES (1, 1, %s, %s, %s, %s, %s, %s)""",
-        [name, *cadence, next_run_at is None and cadence.type != "manual"],
+        [name, *cadence[:4], next_run_at is None and cadence.type != "manual"],
     )
     if next_run_at:
         await connection.execute("UPDATE routines.routines SET next_run_at = %s WHERE name = %s", [next_run_at, name])
