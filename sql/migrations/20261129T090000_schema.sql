@@ -891,14 +891,23 @@ COMMENT ON FUNCTION routines.is_iana_name IS 'Returns false for names in pg_time
 
 INSERT INTO routines.time_zones SELECT name FROM pg_timezone_names WHERE routines.is_iana_name(name);
 
-CREATE FUNCTION routines.check_time_zone(name text) RETURNS void
+CREATE FUNCTION routines.knows_time_zone(name text) RETURNS boolean
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF name <> 'UTC' AND NOT EXISTS (SELECT FROM routines.time_zones AS known WHERE known.name = check_time_zone.name)
-       AND NOT (routines.is_iana_name(name) AND EXISTS (
-           SELECT FROM pg_timezone_names AS known WHERE known.name = check_time_zone.name)) THEN
-        RAISE EXCEPTION USING ERRCODE = 'check_violation', CONSTRAINT = 'routines_timezone_is_known', MESSAGE = format(
-            'timezone: must be the name of a time zone in the IANA database, such as Europe/Berlin or UTC, not %s', to_json(left(name, 40)));
+    RETURN name = 'UTC' OR EXISTS (SELECT FROM routines.time_zones AS known WHERE known.name = knows_time_zone.name)
+        OR routines.is_iana_name(name) AND EXISTS (SELECT FROM pg_timezone_names AS known WHERE known.name = knows_time_zone.name);
+END $$;
+COMMENT ON FUNCTION routines.knows_time_zone IS 'Returns true if the server knows a time zone of this IANA name.';
+
+CREATE FUNCTION routines.time_zone_rule(field text, name text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN format(
+    '%s: must be the name of a time zone in the IANA database, such as Europe/Berlin or UTC, not %s', field, to_json(left(name, 40)));
+COMMENT ON FUNCTION routines.time_zone_rule IS 'What an error says about a field whose time zone is not known.';
+
+CREATE FUNCTION routines.check_time_zone(name text) RETURNS void LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF NOT routines.knows_time_zone(name) THEN
+        RAISE EXCEPTION USING ERRCODE = 'check_violation', CONSTRAINT = 'routines_timezone_is_known',
+            MESSAGE = routines.time_zone_rule('timezone', name);
     END IF;
 END $$;
 COMMENT ON FUNCTION routines.check_time_zone IS
@@ -1249,6 +1258,9 @@ COMMENT ON FUNCTION routines.preview_slots IS 'The coming slots of a cadence as 
 
 -- Triggers, in the order in which they fire. Where two share an event, Postgres fires them by name, and these names are
 -- chosen for that order.
+--   BEFORE INSERT                  check_exclusions_of_new     checks calendar and active_hours, and keeps active_minutes (chapter
+--                                                              05_calendars)
+--   BEFORE UPDATE                  check_exclusions            the same
 --   BEFORE INSERT or UPDATE        keep_next_run_at            recomputes next_run_at if cadence or paused changes, moves it if the
 --                                                              spread does; refuses a pause that ends in the past
 --   BEFORE UPDATE                  settle_slots                if cadence or paused changes: records the slots that no tick will
@@ -1256,16 +1268,20 @@ COMMENT ON FUNCTION routines.preview_slots IS 'The coming slots of a cadence as 
 --   BEFORE DELETE                  settle_slots_of_deleted     the same for a deleted routine
 --   AFTER INSERT                   follow_created_webhook_url  restarts a stopped webhook endpoint that the routine names
 --   AFTER INSERT                   refuse_missing_secrets_of_new  raises if a secret does not exist in its collection
+--   AFTER INSERT                   keep_calendar_uses_of_new   adds to routine_calendars; raises if a calendar does not exist in its
+--                                                              collection (chapter 05_calendars)
 --   AFTER INSERT, per statement    keep_names_of_new           adds to routine_names
 --   AFTER UPDATE                   follow_changed_webhook_url  like follow_created_webhook_url; must come before forget_replaced_secrets:
 --                                                              the end of a delivery, too, locks the endpoint before the secret
 --   AFTER UPDATE                   forget_replaced_secrets     deletes ciphertexts that the routine no longer refers to
+--   AFTER UPDATE                   keep_calendar_uses          updates routine_calendars, with the same check
 --   AFTER UPDATE                   keep_names_of_changed       updates routine_names
 --   AFTER UPDATE                   refuse_missing_secrets      raises if a secret does not exist in its collection
 --   AFTER DELETE                   forget_secrets_of_deleted   deletes its ciphertexts
+--   AFTER DELETE                   keep_calendar_uses_of_deleted  deletes from routine_calendars
 --   AFTER DELETE                   keep_names_of_deleted       deletes from routine_names
 --   AFTER TRUNCATE, per statement  keep_names_of_truncated     empties routine_names
--- A fire updates next_run_at, upcoming, settled_until, last_run_at and strikes only, and fires none of them.
+-- A fire updates next_run_at, upcoming, moved_to, settled_until, last_run_at and strikes only, and fires none of them.
 --
 -- Names have their index in routine_names. Why: docs/decisions/0013.
 CREATE TABLE routines.routines (
@@ -1297,6 +1313,10 @@ CREATE TABLE routines.routines (
     paused_reason          text,
     paused_until           timestamptz,
     paused_note            text CONSTRAINT routines_paused_note_length CHECK (length(paused_note) BETWEEN 1 AND 500),
+    calendar               jsonb,
+    active_hours           jsonb,
+    active_minutes         int4multirange,
+    moved_to               timestamptz,
     strikes                smallint NOT NULL DEFAULT 0,
     overlap_policy         text NOT NULL DEFAULT 'skip' CONSTRAINT routines_overlap_policy_is_known CHECK (overlap_policy IN ('skip')),
     catchup_window_seconds integer CONSTRAINT routines_catchup_window_seconds_is_not_negative CHECK (catchup_window_seconds >= 0),
@@ -1378,6 +1398,14 @@ COMMENT ON COLUMN routines.routines.paused_reason IS 'Why the scheduler paused i
 COMMENT ON COLUMN routines.routines.paused_until IS
     'When the pause ends by itself; null if it lasts until someone resumes the routine. From then on slots are due, even if no ticker is there yet to end the pause. Must be in the future when it is set; cleared when the routine is resumed.';
 COMMENT ON COLUMN routines.routines.paused_note IS 'What a person noted about the pause, for the ledger and for why; null for nothing. Cleared when the routine is resumed.';
+COMMENT ON COLUMN routines.routines.calendar IS
+    'Days on which it does not fire: {"exclude": ["holidays-de"], "on_excluded": "skip"}, with the names of calendars of its collection, and skip, next_day or next_business_day; null for none.';
+COMMENT ON COLUMN routines.routines.active_hours IS
+    'Outside of these it does not fire: {"timezone": "Europe/Berlin", "windows": ["mon-fri 08:00-18:00"], "outside": "skip"}, or defer; null for none.';
+COMMENT ON COLUMN routines.routines.active_minutes IS
+    'The minutes of the week within active_hours, from Monday 00:00. Maintained by a trigger.';
+COMMENT ON COLUMN routines.routines.moved_to IS
+    'The time to which its last excluded slot has moved, until that has its outcome; null otherwise. Maintained by the tick; kept during a pause.';
 COMMENT ON COLUMN routines.routines.strikes IS
     'Consecutive fires that raised an error. At three the routine is paused; a successful fire resets it to 0.';
 COMMENT ON COLUMN routines.routines.overlap_policy IS
@@ -1472,11 +1500,13 @@ COMMENT ON FUNCTION routines.current_cadence IS
 
 -- A pause is over when its end has come, whether or not a ticker has ended it: slots from then on are due.
 CREATE FUNCTION routines.slot_after_pause(routine routines.routines) RETURNS timestamptz
-LANGUAGE sql STABLE PARALLEL SAFE RETURN CASE WHEN (routine).paused_until IS NOT NULL THEN routines.next_fire(
-    routines.cadence_of(routine), greatest(routines.without_spread(routine, (routine).paused_until) - interval '1 microsecond',
-                                           coalesce((routine).settled_until, (routine).created_at))) END;
+LANGUAGE sql STABLE PARALLEL SAFE RETURN CASE WHEN (routine).paused_until IS NOT NULL THEN least(
+    routines.next_fire(
+        routines.cadence_of(routine), greatest(routines.without_spread(routine, (routine).paused_until) - interval '1 microsecond',
+                                               coalesce((routine).settled_until, (routine).created_at))),
+    CASE WHEN (routine).moved_to >= routines.without_spread(routine, (routine).paused_until) THEN (routine).moved_to END) END;
 COMMENT ON FUNCTION routines.slot_after_pause IS
-    'The first slot at or after the end of a routine''s pause; null if the pause has no end, and for manual.';
+    'The first slot at or after the end of a routine''s pause, also one that has moved there; null if the pause has no end, and for manual.';
 
 CREATE FUNCTION routines.keep_next_run_at() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -1505,6 +1535,9 @@ BEGIN
     END IF;
     PERFORM routines.check_cadence(routines.cadence_of(NEW));
     PERFORM routines.check_spread(routines.cadence_of(NEW), NEW.spread_seconds);
+    IF TG_OP = 'INSERT' OR routines.cadence_of(NEW) IS DISTINCT FROM routines.cadence_of(OLD) THEN
+        NEW.moved_to := NULL;
+    END IF;
     IF NEW.paused THEN
         NEW.next_run_at := NULL;
         NEW.upcoming := NULL;
@@ -1516,7 +1549,8 @@ BEGIN
             WHEN TG_OP = 'INSERT' OR routines.cadence_of(NEW) IS DISTINCT FROM routines.cadence_of(OLD)
                 THEN routines.next_slot_of(NEW, now())
             WHEN OLD.paused_until <= now() THEN routines.slot_after_pause(OLD)
-            ELSE routines.next_slot_of(NEW, routines.without_spread(NEW, now())) END);
+            ELSE least(routines.next_slot_of(NEW, routines.without_spread(NEW, now())),
+                       CASE WHEN NEW.moved_to > routines.without_spread(NEW, now()) THEN NEW.moved_to END) END);
         NEW.paused_at := NULL;
         NEW.paused_reason := NULL;
         NEW.strikes := 0;
@@ -1527,8 +1561,8 @@ COMMENT ON FUNCTION routines.keep_next_run_at IS
     'Keeps next_run_at correct when cadence, spread or paused changes, and fills in the defaults of a cadence. Resuming computes from now, or from the end of the pause if that has passed: nothing that fell in the pause is caught up.';
 CREATE TRIGGER keep_next_run_at
     BEFORE INSERT OR UPDATE OF name, cadence_type, hour_utc, minute_utc, day_of_week, expression, timezone, every_minutes, anchor,
-        once_at, starts_at, ends_at, spread_seconds, spread_offset, paused, paused_until, paused_note, init_params_overrides,
-        secret_refs, webhook_url, webhook_secret_id ON routines.routines
+        once_at, starts_at, ends_at, spread_seconds, spread_offset, paused, paused_until, paused_note, calendar, active_hours,
+        init_params_overrides, secret_refs, webhook_url, webhook_secret_id ON routines.routines
     FOR EACH ROW EXECUTE FUNCTION routines.keep_next_run_at();
 
 ------------------------------------------------------------------------------------- slots that no tick will see
@@ -1560,6 +1594,16 @@ DECLARE
     cadence    routines.cadence := routines.cadence_of(old);
     slot_count bigint := greatest(1, routines.slots_in_span(cadence, first_slot, last_slot));
 BEGIN
+    IF reason = 'missed' AND routines.has_exclusions(old) THEN
+        INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, due_at, slot_count, cadence,
+                                    reason, detail)
+        SELECT old.collection_id, old.id, span.span_begin, span.span_end, span.span_end + old.spread_offset, span.slot_count,
+               CASE WHEN span.slot_count > 1 THEN span.cadence END, span.reason,
+               CASE WHEN span.reason = 'missed' THEN settle_span.detail ELSE span.detail END
+        FROM routines.judged_spans(old.id, first_slot, last_slot, NULL, NULL) AS span
+        ON CONFLICT ON CONSTRAINT skips_slot_key DO NOTHING;
+        RETURN;
+    END IF;
     INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, due_at, slot_count, cadence,
                                 reason, detail)
     VALUES (old.collection_id, old.id, first_slot, last_slot, last_slot + old.spread_offset, slot_count,
@@ -1567,7 +1611,7 @@ BEGIN
     ON CONFLICT ON CONSTRAINT skips_slot_key DO NOTHING;
 END $$;
 COMMENT ON FUNCTION routines.settle_span IS
-    'Records that the slots of a routine from first_slot to last_slot, both included, started no run.';
+    'Records that the slots of a routine from first_slot to last_slot, both included, started no run. Of missed slots, those that a calendar or active hours exclude are recorded as excluded.';
 
 CREATE FUNCTION routines.settle_slots() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -1585,9 +1629,11 @@ DECLARE
     is_paused     boolean := OLD.paused OR TG_OP = 'UPDATE' AND NEW.paused;
     pause         text := CASE WHEN OLD.paused THEN routines.pause_in_words(
         OLD.paused_reason, OLD.paused_at, OLD.paused_until, OLD.paused_note) END;
-    -- The first slot without an outcome. What was due when a pause began was settled then.
-    first_slot    timestamptz := routines.next_fire(
-        cadence, coalesce(settled_until, CASE WHEN OLD.paused THEN OLD.paused_at ELSE OLD.created_at END));
+    moved_to      timestamptz := CASE WHEN OLD.moved_to > coalesce(settled_until, OLD.created_at) THEN OLD.moved_to END;
+    -- The first slot without an outcome. What was due when a pause began was settled then. One that has moved comes before the next
+    -- slot of the cadence.
+    first_slot    timestamptz := least(moved_to, routines.next_fire(
+        cadence, coalesce(settled_until, CASE WHEN OLD.paused THEN OLD.paused_at ELSE OLD.created_at END)));
     passed_until  timestamptz;
     last_slot     timestamptz;
 BEGIN
@@ -1596,13 +1642,14 @@ BEGIN
         RETURN NEW;
     END IF;
     IF first_slot < next_slot AND first_slot <= clock THEN
-        passed_until := routines.latest_slot(cadence, least(clock, next_slot - interval '1 microsecond'));
+        passed_until := greatest(first_slot, routines.latest_slot(cadence, least(clock, next_slot - interval '1 microsecond')));
         PERFORM routines.settle_span(OLD, first_slot, passed_until, 'missed', routines.passed_over_detail(OLD.next_run_at));
         settled_until := greatest(settled_until, passed_until);
     END IF;
     -- The pause is over, whether or not a ticker has ended it.
     IF OLD.paused_until <= now() THEN
-        last_slot := routines.latest_slot(cadence, pause_end - interval '1 microsecond');
+        last_slot := greatest(routines.latest_slot(cadence, pause_end - interval '1 microsecond'),
+                              CASE WHEN moved_to < pause_end THEN moved_to END);
         IF first_slot <= last_slot THEN
             PERFORM routines.settle_span(OLD, first_slot, last_slot, 'paused', pause);
         END IF;
@@ -1610,9 +1657,10 @@ BEGIN
         -- Slots since then are due, and left to the tick if the routine is only resumed.
         IF TG_OP = 'UPDATE' AND cadence IS NOT DISTINCT FROM routines.cadence_of(NEW) THEN
             NEW.settled_until := settled_until;
+            NEW.moved_to := CASE WHEN moved_to > settled_until THEN moved_to END;
             RETURN NEW;
         END IF;
-        first_slot := routines.next_fire(cadence, settled_until);
+        first_slot := least(CASE WHEN moved_to > settled_until THEN moved_to END, routines.next_fire(cadence, settled_until));
         is_paused := TG_OP = 'UPDATE' AND NEW.paused AND NEW.paused_until IS DISTINCT FROM OLD.paused_until;
         pause := NULL;
     END IF;
@@ -1635,6 +1683,7 @@ BEGIN
     END IF;
     -- A time in the past that was no slot does not become one when the cadence changes.
     NEW.settled_until := greatest(settled_until, clock, OLD.created_at);
+    NEW.moved_to := CASE WHEN NEW.moved_to > NEW.settled_until THEN NEW.moved_to END;
     -- Only if the database's clock was set back, or the routine's by its spread: a slot with an outcome does not come again.
     IF routines.without_spread(NEW, NEW.next_run_at) <= NEW.settled_until THEN
         NEW.next_run_at := routines.with_spread(NEW, routines.next_fire(routines.cadence_of(NEW), NEW.settled_until));
@@ -1759,6 +1808,725 @@ CREATE TRIGGER keep_names_of_deleted AFTER DELETE ON routines.routines
     FOR EACH ROW EXECUTE FUNCTION routines.keep_names();
 CREATE TRIGGER keep_names_of_truncated AFTER TRUNCATE ON routines.routines
     FOR EACH STATEMENT EXECUTE FUNCTION routines.keep_names();
+
+-- == sql/schema/05_calendars.sql
+
+-- Calendars and active hours: which slots of a routine are excluded, and to when such a slot moves. An excluded slot stays a slot of
+-- the cadence, and has its outcome in skips, with the reason `calendar` or `outside_hours`. Why this design: docs/decisions/0024.
+--
+-- Only routines that have a calendar or active hours call these functions, so no other routine pays for them.
+
+-- Triggers, in the order in which they fire.
+--   BEFORE INSERT or UPDATE  check_calendar      checks the time zone and the days; refuses to rename a calendar
+--   AFTER INSERT or UPDATE   keep_calendar_days  fills calendar_days
+CREATE TABLE routines.calendars (
+    id            bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT calendars_pkey PRIMARY KEY,
+    collection_id bigint NOT NULL CONSTRAINT calendars_collection_id_fkey REFERENCES routines.collections (id),
+    name          routines.slug NOT NULL,
+    timezone      text,
+    days          jsonb NOT NULL DEFAULT '[]',
+    created_at    timestamptz NOT NULL DEFAULT now(),
+    updated_at    timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT calendars_name_key UNIQUE (collection_id, name)
+);
+COMMENT ON TABLE  routines.calendars IS 'Named days on which routines that name the calendar do not fire.';
+COMMENT ON COLUMN routines.calendars.id IS 'Database id.';
+COMMENT ON COLUMN routines.calendars.collection_id IS 'The tenant.';
+COMMENT ON COLUMN routines.calendars.name IS 'Unique in its collection. Cannot be changed.';
+COMMENT ON COLUMN routines.calendars.timezone IS
+    'Whose days they are: an IANA name; null for the time zone of each routine''s cadence, which is UTC for all types but cron.';
+COMMENT ON COLUMN routines.calendars.days IS
+    'An array of {"from", "to", "label"}: dates, both included; `to` and `label` may be left out. At most 2,000 entries and 10,000 dates in the years 1970 to 2199.';
+COMMENT ON COLUMN routines.calendars.created_at IS 'When it was created.';
+COMMENT ON COLUMN routines.calendars.updated_at IS 'When it was last changed.';
+SELECT routines.protect('routines.calendars');
+
+-- No triggers. A date that several entries name has the label of the first of them.
+CREATE TABLE routines.calendar_days (
+    calendar_id   bigint NOT NULL CONSTRAINT calendar_days_calendar_id_fkey REFERENCES routines.calendars (id) ON DELETE CASCADE,
+    day           date NOT NULL,
+    label         text,
+    collection_id bigint NOT NULL,
+    CONSTRAINT calendar_days_pkey PRIMARY KEY (calendar_id, day)
+);
+COMMENT ON TABLE  routines.calendar_days IS 'The dates of each calendar. Maintained by a trigger on calendars; do not write it directly.';
+COMMENT ON COLUMN routines.calendar_days.calendar_id IS 'The calendar.';
+COMMENT ON COLUMN routines.calendar_days.day IS 'A date on which no slot fires.';
+COMMENT ON COLUMN routines.calendar_days.label IS 'What the day is called; null if it has no name.';
+COMMENT ON COLUMN routines.calendar_days.collection_id IS 'The tenant.';
+SELECT routines.protect('routines.calendar_days');
+
+-- No triggers. Its foreign key keeps a calendar that is in use from being deleted, also by a session that does so at the same moment.
+CREATE TABLE routines.routine_calendars (
+    routine_id    bigint NOT NULL,
+    calendar_id   bigint NOT NULL CONSTRAINT routine_calendars_calendar_id_fkey REFERENCES routines.calendars (id),
+    position      integer NOT NULL,
+    collection_id bigint NOT NULL,
+    CONSTRAINT routine_calendars_pkey PRIMARY KEY (routine_id, position)
+);
+CREATE INDEX routine_calendars_calendar_id_idx ON routines.routine_calendars (calendar_id);
+COMMENT ON TABLE  routines.routine_calendars IS 'Which routine uses which calendars. Maintained by triggers on routines; do not write it directly.';
+COMMENT ON COLUMN routines.routine_calendars.routine_id IS 'The routine.';
+COMMENT ON COLUMN routines.routine_calendars.calendar_id IS 'A calendar that its `calendar` names.';
+COMMENT ON COLUMN routines.routine_calendars.position IS 'Its place in the list, from 1. Where several exclude a day, the first gives the reason.';
+COMMENT ON COLUMN routines.routine_calendars.collection_id IS 'The tenant, the same as the routine''s and the calendar''s.';
+SELECT routines.protect('routines.routine_calendars');
+
+------------------------------------------------------------------------------------------------------------------ checks
+CREATE FUNCTION routines.parse_day(value jsonb) RETURNS date LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    day date;
+BEGIN
+    IF jsonb_typeof(value) = 'string' AND value #>> '{}' ~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}$' THEN
+        day := (value #>> '{}')::date;
+    END IF;
+    RETURN CASE WHEN day BETWEEN '1970-01-01' AND '2199-12-31' THEN day END;
+EXCEPTION
+    WHEN data_exception THEN RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.parse_day IS 'The date in a JSON string such as "2026-12-24"; null for anything else, and outside the years 1970 to 2199.';
+
+CREATE FUNCTION routines.refuse_calendar(rule text) RETURNS void LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    RAISE EXCEPTION USING MESSAGE = rule, ERRCODE = 'check_violation', CONSTRAINT = 'calendars_days_are_valid';
+END $$;
+COMMENT ON FUNCTION routines.refuse_calendar IS 'Raises the error of a calendar that is not valid.';
+
+CREATE FUNCTION routines.check_calendar() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    entry record;
+    dates bigint := 0;
+BEGIN
+    IF TG_OP = 'UPDATE' AND (OLD.name, OLD.collection_id) IS DISTINCT FROM (NEW.name, NEW.collection_id) THEN
+        PERFORM routines.refuse_calendar('name: a calendar cannot be renamed, since routines name it');
+    END IF;
+    NEW.updated_at := now();
+    IF NEW.timezone IS NOT NULL AND NOT routines.knows_time_zone(NEW.timezone) THEN
+        PERFORM routines.refuse_calendar(routines.time_zone_rule('timezone', NEW.timezone));
+    ELSIF jsonb_typeof(NEW.days) <> 'array' OR jsonb_array_length(NEW.days) > 2000 THEN
+        PERFORM routines.refuse_calendar('days: must be an array of at most 2,000 entries');
+    END IF;
+    FOR entry IN
+        SELECT 'days.' || position - 1 AS field, listed.value, routines.parse_day(listed.value -> 'from') AS first_day,
+               routines.parse_day(coalesce(nullif(listed.value -> 'to', 'null'), listed.value -> 'from')) AS last_day
+        FROM jsonb_array_elements(NEW.days) WITH ORDINALITY AS listed (value, position)
+    LOOP
+        IF jsonb_typeof(entry.value) <> 'object' OR entry.value - '{from,to,label}'::text[] <> '{}' THEN
+            PERFORM routines.refuse_calendar(entry.field || ': must be an object of from, to and label');
+        ELSIF entry.first_day IS NULL THEN
+            PERFORM routines.refuse_calendar(entry.field || '.from: must be a date in the years 1970 to 2199, for example 2026-12-24');
+        ELSIF entry.last_day IS NULL THEN
+            PERFORM routines.refuse_calendar(entry.field || '.to: must be a date in the years 1970 to 2199, for example 2026-12-24');
+        ELSIF entry.last_day < entry.first_day THEN
+            PERFORM routines.refuse_calendar(entry.field || '.to: must not be earlier than from');
+        ELSIF jsonb_typeof(entry.value -> 'label') NOT IN ('string', 'null') OR length(entry.value ->> 'label') NOT BETWEEN 1 AND 200 THEN
+            PERFORM routines.refuse_calendar(entry.field || '.label: must have 1 to 200 characters');
+        END IF;
+        dates := dates + (entry.last_day - entry.first_day + 1);
+        IF dates > 10000 THEN
+            PERFORM routines.refuse_calendar('days: must be at most 10,000 dates');
+        END IF;
+    END LOOP;
+    RETURN NEW;
+END $$;
+COMMENT ON FUNCTION routines.check_calendar IS 'Rejects a calendar with an unknown time zone, or with days that are not valid or too many.';
+CREATE TRIGGER check_calendar BEFORE INSERT OR UPDATE ON routines.calendars
+    FOR EACH ROW EXECUTE FUNCTION routines.check_calendar();
+
+CREATE FUNCTION routines.keep_calendar_days() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM routines.calendar_days WHERE calendar_id = NEW.id;
+    INSERT INTO routines.calendar_days (calendar_id, day, label, collection_id)
+    SELECT DISTINCT ON (day) NEW.id, day, value ->> 'label', NEW.collection_id
+    FROM jsonb_array_elements(NEW.days) WITH ORDINALITY AS listed (value, position)
+    CROSS JOIN LATERAL (
+        SELECT (value ->> 'from')::date + number AS day
+        FROM generate_series(0, coalesce(value ->> 'to', value ->> 'from')::date - (value ->> 'from')::date) AS number) AS dated
+    ORDER BY day, position;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.keep_calendar_days IS 'Keeps calendar_days in step with calendars.';
+CREATE TRIGGER keep_calendar_days AFTER INSERT OR UPDATE OF days ON routines.calendars
+    FOR EACH ROW EXECUTE FUNCTION routines.keep_calendar_days();
+
+CREATE FUNCTION routines.refuse_exclusion(rule text) RETURNS void LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    RAISE EXCEPTION USING MESSAGE = rule, ERRCODE = 'check_violation', CONSTRAINT = 'routines_exclusions_are_valid';
+END $$;
+COMMENT ON FUNCTION routines.refuse_exclusion IS 'Raises the error of a routine''s calendar or active hours that are not valid.';
+
+CREATE FUNCTION routines.check_calendar_rule(rule jsonb) RETURNS void LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    IF jsonb_typeof(rule) <> 'object' OR rule - '{exclude,on_excluded}'::text[] <> '{}' THEN
+        PERFORM routines.refuse_exclusion('calendar: must be an object of exclude and on_excluded');
+    ELSIF jsonb_typeof(rule -> 'exclude') IS DISTINCT FROM 'array' OR jsonb_array_length(rule -> 'exclude') NOT BETWEEN 1 AND 10
+       OR EXISTS (SELECT FROM jsonb_array_elements(rule -> 'exclude') AS name WHERE jsonb_typeof(name) <> 'string')
+       OR (SELECT count(DISTINCT name) FROM jsonb_array_elements(rule -> 'exclude') AS name) <> jsonb_array_length(rule -> 'exclude') THEN
+        PERFORM routines.refuse_exclusion('calendar.exclude: must be an array of 1 to 10 different names of calendars');
+    ELSIF rule ->> 'on_excluded' IN ('skip', 'next_day', 'next_business_day') IS FALSE OR rule -> 'on_excluded' = 'null' THEN
+        PERFORM routines.refuse_exclusion('calendar.on_excluded: must be skip, next_day or next_business_day');
+    END IF;
+END $$;
+COMMENT ON FUNCTION routines.check_calendar_rule IS 'Raises an error if the column `calendar` of a routine is not valid.';
+
+-- Monday 00:00 is minute 0 of the week.
+CREATE FUNCTION routines.window_minutes(active_window text) RETURNS int4multirange LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    names   text[] := '{mon,tue,wed,thu,fri,sat,sun}';
+    part    text[] := regexp_match(lower(active_window),
+        '^((?:[a-z]{3}(?:-[a-z]{3})?)(?:,[a-z]{3}(?:-[a-z]{3})?)*) ([01][0-9]|2[0-3]):([0-5][0-9])-(?:([01][0-9]|2[0-3]):([0-5][0-9])|(24):(00))$');
+    begins  integer := part[2]::integer * 60 + part[3]::integer;
+    ends    integer := coalesce(part[4], part[6])::integer * 60 + coalesce(part[5], part[7])::integer;
+    minutes int4multirange := '{}';
+    days    text;
+    first   integer;
+    last    integer;
+    since   integer;
+    until   integer;
+BEGIN
+    IF begins IS NULL OR ends IS NULL OR begins = ends THEN
+        RETURN NULL;
+    END IF;
+    FOREACH days IN ARRAY string_to_array(part[1], ',') LOOP
+        first := array_position(names, split_part(days, '-', 1));
+        last := array_position(names, coalesce(nullif(split_part(days, '-', 2), ''), split_part(days, '-', 1)));
+        IF first IS NULL OR last IS NULL THEN
+            RETURN NULL;
+        END IF;
+        FOR day IN first .. first + (last - first + 7) % 7 LOOP
+            since := (day - 1) % 7 * 1440 + begins;
+            until := since + ends - begins + CASE WHEN ends < begins THEN 1440 ELSE 0 END;
+            minutes := minutes + int4multirange(int4range(since, least(until, 10080)), int4range(0, greatest(until - 10080, 0)));
+        END LOOP;
+    END LOOP;
+    RETURN minutes;
+END $$;
+COMMENT ON FUNCTION routines.window_minutes IS
+    'The minutes of the week, 0-10079 from Monday 00:00, of a window such as mon-fri 08:00-18:00 or fri,sat 22:00-06:00; null if it is not valid.';
+
+CREATE FUNCTION routines.active_minutes(active_hours jsonb) RETURNS int4multirange LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    minutes int4multirange := '{}';
+    listed  record;
+BEGIN
+    IF jsonb_typeof(active_hours) <> 'object' OR active_hours - '{timezone,windows,outside}'::text[] <> '{}' THEN
+        PERFORM routines.refuse_exclusion('active_hours: must be an object of timezone, windows and outside');
+    ELSIF jsonb_typeof(active_hours -> 'windows') IS DISTINCT FROM 'array' OR jsonb_array_length(active_hours -> 'windows') NOT BETWEEN 1 AND 20 THEN
+        PERFORM routines.refuse_exclusion('active_hours.windows: must be an array of 1 to 20 windows such as mon-fri 08:00-18:00');
+    ELSIF active_hours ->> 'outside' IN ('skip', 'defer') IS FALSE OR active_hours -> 'outside' = 'null' THEN
+        PERFORM routines.refuse_exclusion('active_hours.outside: must be skip or defer');
+    ELSIF active_hours ? 'timezone' AND (jsonb_typeof(active_hours -> 'timezone') <> 'string'
+                                         OR NOT routines.knows_time_zone(active_hours ->> 'timezone')) THEN
+        PERFORM routines.refuse_exclusion(routines.time_zone_rule('active_hours.timezone', active_hours ->> 'timezone'));
+    END IF;
+    FOR listed IN SELECT position - 1 AS number, jsonb_typeof(value) AS kind, value #>> '{}' AS text
+                  FROM jsonb_array_elements(active_hours -> 'windows') WITH ORDINALITY AS given (value, position) LOOP
+        IF listed.kind <> 'string' OR length(listed.text) > 100 OR routines.window_minutes(listed.text) IS NULL THEN
+            PERFORM routines.refuse_exclusion(format(
+                'active_hours.windows.%s: must be days and times such as mon-fri 08:00-18:00, sat 22:00-06:00 or mon,wed 00:00-24:00, not %s',
+                listed.number, to_json(left(listed.text, 40))));
+        END IF;
+        minutes := minutes + routines.window_minutes(listed.text);
+    END LOOP;
+    RETURN minutes;
+END $$;
+COMMENT ON FUNCTION routines.active_minutes IS
+    'The minutes of the week, 0-10079 from Monday 00:00, within the windows of active hours. Raises an error if they are not valid.';
+
+-- A trigger and not constraints, which each fire would check.
+CREATE FUNCTION routines.check_exclusions() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.calendar IS NOT NULL THEN
+        PERFORM routines.check_calendar_rule(NEW.calendar);
+    END IF;
+    NEW.active_minutes := CASE WHEN NEW.active_hours IS NOT NULL THEN routines.active_minutes(NEW.active_hours) END;
+    RETURN NEW;
+END $$;
+COMMENT ON FUNCTION routines.check_exclusions IS 'Rejects a calendar or active hours that are not valid, and keeps active_minutes in step.';
+CREATE TRIGGER check_exclusions_of_new BEFORE INSERT ON routines.routines
+    FOR EACH ROW WHEN (num_nonnulls(NEW.calendar, NEW.active_hours, NEW.active_minutes) > 0) EXECUTE FUNCTION routines.check_exclusions();
+CREATE TRIGGER check_exclusions BEFORE UPDATE OF calendar, active_hours, active_minutes ON routines.routines
+    FOR EACH ROW EXECUTE FUNCTION routines.check_exclusions();
+
+CREATE FUNCTION routines.keep_calendar_uses() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    missing text;
+BEGIN
+    IF TG_OP <> 'INSERT' THEN
+        DELETE FROM routines.routine_calendars WHERE routine_id = OLD.id;
+    END IF;
+    IF TG_OP = 'DELETE' OR NEW.calendar IS NULL THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO routines.routine_calendars (routine_id, calendar_id, position, collection_id)
+    SELECT NEW.id, calendars.id, position, NEW.collection_id
+    FROM jsonb_array_elements_text(NEW.calendar -> 'exclude') WITH ORDINALITY AS named (name, position)
+    JOIN routines.calendars ON calendars.collection_id = NEW.collection_id AND calendars.name = named.name
+    FOR KEY SHARE OF calendars;
+    SELECT named.name INTO missing
+    FROM jsonb_array_elements_text(NEW.calendar -> 'exclude') WITH ORDINALITY AS named (name, position)
+    WHERE NOT EXISTS (SELECT FROM routines.routine_calendars AS used WHERE used.routine_id = NEW.id AND used.position = named.position)
+    ORDER BY position LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'foreign_key_violation', CONSTRAINT = 'routines_calendars_are_there', MESSAGE = format(
+            'calendar.exclude: the collection has no calendar %s', to_json(left(missing, 100)));
+    END IF;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.keep_calendar_uses IS
+    'Keeps routine_calendars in step with routines, and rejects a routine that names a calendar missing from its collection.';
+CREATE TRIGGER keep_calendar_uses_of_new AFTER INSERT ON routines.routines
+    FOR EACH ROW WHEN (NEW.calendar IS NOT NULL) EXECUTE FUNCTION routines.keep_calendar_uses();
+CREATE TRIGGER keep_calendar_uses AFTER UPDATE OF calendar, id, collection_id ON routines.routines
+    FOR EACH ROW WHEN ((OLD.calendar, OLD.id, OLD.collection_id) IS DISTINCT FROM (NEW.calendar, NEW.id, NEW.collection_id))
+    EXECUTE FUNCTION routines.keep_calendar_uses();
+CREATE TRIGGER keep_calendar_uses_of_deleted AFTER DELETE ON routines.routines
+    FOR EACH ROW WHEN (OLD.calendar IS NOT NULL) EXECUTE FUNCTION routines.keep_calendar_uses();
+
+--------------------------------------------------------------------------------------------------------- what is excluded
+-- Time falls into stretches in which the answer is the same: a holiday, the hours between two windows, the days between two
+-- holidays. So a search steps from stretch to stretch instead of from slot to slot.
+CREATE TYPE routines.stretch AS (
+    reason text,
+    detail text,
+    since  timestamptz,
+    until  timestamptz
+);
+COMMENT ON TYPE routines.stretch IS 'A time in which slots of a routine are excluded for one reason, or in which none is.';
+COMMENT ON COLUMN routines.stretch.reason IS 'calendar or outside_hours; null if slots are not excluded.';
+COMMENT ON COLUMN routines.stretch.detail IS 'For calendar: the label of the day, or the name of the calendar if it has none.';
+COMMENT ON COLUMN routines.stretch.since IS 'Its first moment, or a later one.';
+COMMENT ON COLUMN routines.stretch.until IS 'The first moment after it, or an earlier one.';
+
+CREATE FUNCTION routines.clock_change(zone text, since timestamp, until timestamp) RETURNS timestamp
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    before interval := routines.utc_offset(zone, since);
+    middle timestamp;
+BEGIN
+    WHILE until - since > interval '1 second' LOOP
+        middle := date_trunc('second', since + (until - since) / 2);
+        EXIT WHEN middle <= since;
+        IF routines.utc_offset(zone, middle) = before THEN
+            since := middle;
+        ELSE
+            until := middle;
+        END IF;
+    END LOOP;
+    RETURN until;
+END $$;
+COMMENT ON FUNCTION routines.clock_change IS
+    'The time in UTC at which the clocks of a time zone change, between two times in UTC at which they differ. If there are several, one of them.';
+
+-- A stretch ends where clocks change, because local times may come twice then.
+CREATE FUNCTION routines.narrowed(whole routines.stretch, at timestamptz, zone text, first_local timestamp, last_local timestamp)
+RETURNS routines.stretch LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    moment  timestamp := timezone('UTC', at);
+    ahead   interval := routines.utc_offset(zone, moment);
+    since   timestamp := first_local - ahead;
+    until   timestamp := last_local - ahead;
+BEGIN
+    IF routines.utc_offset(zone, since) <> ahead THEN
+        since := routines.clock_change(zone, since, moment);
+    END IF;
+    IF routines.utc_offset(zone, until) <> ahead THEN
+        until := routines.clock_change(zone, moment, until);
+    END IF;
+    whole.since := greatest(whole.since, timezone('UTC', since));
+    whole.until := least(whole.until, timezone('UTC', until));
+    RETURN whole;
+END $$;
+COMMENT ON FUNCTION routines.narrowed IS 'The part of a stretch around `at` that lies between two local times of a time zone.';
+
+CREATE FUNCTION routines.zone_of(routine routines.routines) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN coalesce((routine).timezone, 'UTC');
+COMMENT ON FUNCTION routines.zone_of IS 'The time zone of a routine''s cadence: UTC for all types but cron.';
+
+CREATE FUNCTION routines.calendar_stretch(routine routines.routines, at timestamptz) RETURNS routines.stretch
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    found  routines.stretch := (NULL, NULL, '-infinity', 'infinity');
+    used   record;
+    today  date;
+    before record;
+    after  date;
+BEGIN
+    FOR used IN
+        SELECT calendars.id, name, routines.clocks_of(coalesce(calendars.timezone, routines.zone_of(routine))) AS zone
+        FROM routines.routine_calendars JOIN routines.calendars ON calendars.id = calendar_id
+        WHERE routine_id = (routine).id ORDER BY position
+    LOOP
+        today := timezone(used.zone, at)::date;
+        SELECT day, label INTO before FROM routines.calendar_days
+        WHERE calendar_id = used.id AND day <= today ORDER BY day DESC LIMIT 1;
+        IF before.day = today THEN
+            found := ('calendar', coalesce(before.label, used.name), '-infinity', 'infinity');
+            RETURN routines.narrowed(found, at, used.zone, today, today + 1);
+        END IF;
+        after := (SELECT day FROM routines.calendar_days WHERE calendar_id = used.id AND day > today ORDER BY day LIMIT 1);
+        found.since := greatest(found.since, timezone(used.zone, (before.day + 1)::timestamp));
+        found.until := least(found.until, timezone('UTC', (routines.moments_of(used.zone, after::timestamp, false))[1]));
+    END LOOP;
+    -- Where clocks are set back across midnight, a day comes twice.
+    found.since := least(found.since, at);
+    found.until := greatest(found.until, at + interval '1 minute');
+    RETURN found;
+END $$;
+COMMENT ON FUNCTION routines.calendar_stretch IS 'The stretch around `at` as the calendars of a routine have it.';
+
+CREATE FUNCTION routines.active_zone(routine routines.routines) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN coalesce((routine).active_hours ->> 'timezone', routines.zone_of(routine));
+COMMENT ON FUNCTION routines.active_zone IS 'The time zone of a routine''s active hours, by default that of its cadence.';
+
+CREATE FUNCTION routines.hours_stretch(routine routines.routines, at timestamptz) RETURNS routines.stretch
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    found     routines.stretch := (NULL, NULL, '-infinity', 'infinity');
+    zone      text := routines.clocks_of(routines.active_zone(routine));
+    shown     timestamp := timezone(zone, at);
+    week      timestamp := date_trunc('week', shown);
+    minute    integer := extract(epoch FROM date_trunc('minute', shown) - week)::integer / 60;
+    is_active boolean := minute <@ (routine).active_minutes;
+    alike     int4multirange := CASE WHEN is_active THEN (routine).active_minutes
+                                     ELSE int4multirange(int4range(0, 10080)) - (routine).active_minutes END;
+    inside    int4range := (SELECT part FROM unnest(alike) AS part WHERE part @> minute);
+    since     integer := lower(inside);
+    until     integer := upper(inside);
+BEGIN
+    IF NOT is_active THEN
+        found.reason := 'outside_hours';
+    END IF;
+    IF since = 0 AND until = 10080 THEN
+        RETURN found;
+    END IF;
+    -- A night from Sunday to Monday is one stretch.
+    IF since = 0 THEN
+        since := coalesce((SELECT lower(part) - 10080 FROM unnest(alike) AS part WHERE upper(part) = 10080), 0);
+    END IF;
+    IF until = 10080 THEN
+        until := coalesce((SELECT upper(part) + 10080 FROM unnest(alike) AS part WHERE lower(part) = 0), 10080);
+    END IF;
+    RETURN routines.narrowed(found, at, zone, week + since * interval '1 minute', week + until * interval '1 minute');
+END $$;
+COMMENT ON FUNCTION routines.hours_stretch IS 'The stretch around `at` as the active hours of a routine have it.';
+
+CREATE FUNCTION routines.stretch_at(routine routines.routines, at timestamptz) RETURNS routines.stretch
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    found routines.stretch := (NULL, NULL, '-infinity', 'infinity');
+    hours routines.stretch;
+BEGIN
+    IF (routine).calendar IS NOT NULL THEN
+        found := routines.calendar_stretch(routine, at);
+    END IF;
+    IF found.reason IS NULL AND (routine).active_minutes IS NOT NULL THEN
+        hours := routines.hours_stretch(routine, at);
+        found := (hours.reason, NULL, greatest(found.since, hours.since), least(found.until, hours.until));
+    END IF;
+    RETURN found;
+END $$;
+COMMENT ON FUNCTION routines.stretch_at IS
+    'Whether a routine''s calendars or active hours exclude a slot at `at`, and the stretch around it in which the answer is the same. Calendars come first.';
+
+CREATE FUNCTION routines.is_excluded(routine routines.routines, at timestamptz) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    shown timestamp;
+BEGIN
+    IF (routine).active_minutes IS NOT NULL THEN
+        shown := timezone(routines.clocks_of(routines.active_zone(routine)), at);
+        IF NOT extract(epoch FROM date_trunc('minute', shown) - date_trunc('week', shown))::integer / 60 <@ (routine).active_minutes THEN
+            RETURN true;
+        END IF;
+    END IF;
+    RETURN (routine).calendar IS NOT NULL AND EXISTS (
+        SELECT FROM routines.routine_calendars
+        JOIN routines.calendars ON calendars.id = calendar_id
+        JOIN routines.calendar_days ON calendar_days.calendar_id = calendars.id
+            AND day = timezone(routines.clocks_of(coalesce(calendars.timezone, routines.zone_of(routine))), at)::date
+        WHERE routine_id = (routine).id);
+END $$;
+COMMENT ON FUNCTION routines.is_excluded IS
+    'Whether a routine''s calendars or active hours exclude a slot at `at`: stretch_at gives the reason, and takes five times as long.';
+
+CREATE FUNCTION routines.outside_detail(routine routines.routines, first_slot timestamptz, last_slot timestamptz) RETURNS text
+LANGUAGE sql STABLE RETURN (
+    SELECT CASE WHEN first_slot = last_slot THEN format('%s in %s is outside %s', first_local, zone, windows)
+                ELSE format('%s to %s in %s is outside %s', first_local, last_local, zone, windows) END
+    FROM (SELECT to_char(timezone(routines.clocks_of(routines.active_zone(routine)), first_slot), 'Dy HH24:MI') AS first_local,
+                 to_char(timezone(routines.clocks_of(routines.active_zone(routine)), last_slot), 'Dy HH24:MI') AS last_local,
+                 routines.active_zone(routine) AS zone,
+                 (SELECT string_agg(listed, ', ' ORDER BY position)
+                  FROM jsonb_array_elements_text((routine).active_hours -> 'windows') WITH ORDINALITY AS given (listed, position)) AS windows
+         ) AS shown);
+COMMENT ON FUNCTION routines.outside_detail IS
+    'The detail of slots outside active hours: Sat 10:00 in Europe/Berlin is outside mon-fri 08:00-18:00.';
+
+------------------------------------------------------------------------------------------------------ where a slot moves to
+CREATE FUNCTION routines.next_opening(routine routines.routines, at timestamptz, before timestamptz) RETURNS timestamptz
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    found routines.stretch;
+BEGIN
+    FOR step IN 1 .. 50 LOOP
+        EXIT WHEN at >= before;
+        found := routines.stretch_at(routine, at);
+        IF found.reason IS NULL THEN
+            RETURN at;
+        END IF;
+        at := found.until;
+    END LOOP;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.next_opening IS
+    'The first time at or after `at` and earlier than `before` that neither calendars nor active hours exclude; null if there is none within 50 stretches.';
+
+CREATE FUNCTION routines.next_free_day(routine routines.routines, slot timestamptz, before timestamptz) RETURNS timestamptz
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    zone  text := routines.clocks_of(routines.zone_of(routine));
+    wall  timestamp := timezone(zone, slot);
+    at    timestamptz;
+BEGIN
+    FOR days IN 1 .. 92 LOOP
+        wall := wall + interval '1 day';
+        CONTINUE WHEN (routine).calendar ->> 'on_excluded' = 'next_business_day' AND extract(isodow FROM wall) > 5;
+        at := timezone('UTC', (routines.moments_of(zone, wall, false))[1]);
+        EXIT WHEN at >= before;
+        CONTINUE WHEN at <= slot;
+        IF NOT routines.is_excluded(routine, at) THEN
+            RETURN at;
+        ELSIF (routine).active_hours ->> 'outside' = 'defer' AND (routines.stretch_at(routine, at)).reason = 'outside_hours' THEN
+            RETURN routines.next_opening(routine, at, before);
+        END IF;
+    END LOOP;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.next_free_day IS
+    'The same local time on the first later day, or weekday, that is not excluded, earlier than `before`; null if there is none within 92 days.';
+
+CREATE FUNCTION routines.should_move(routine routines.routines, reason text) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN coalesce(CASE reason WHEN 'calendar' THEN (routine).calendar ->> 'on_excluded'
+                            WHEN 'outside_hours' THEN (routine).active_hours ->> 'outside' END, 'skip') <> 'skip';
+COMMENT ON FUNCTION routines.should_move IS 'Returns true if slots that are excluded for this reason move rather than being skipped.';
+
+-- The search is short, because a tenant may have many routines that search at once while all tenants wait.
+CREATE FUNCTION routines.moved_slot(routine routines.routines, slot timestamptz, reason text, next_slot timestamptz) RETURNS timestamptz
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    before timestamptz := least(next_slot, (routine).ends_at + interval '1 microsecond', slot + interval '2208 hours', '2200-01-01Z');
+BEGIN
+    RETURN CASE WHEN NOT routines.should_move(routine, reason) THEN NULL
+                WHEN reason = 'calendar' THEN routines.next_free_day(routine, slot, before)
+                ELSE routines.next_opening(routine, slot, before) END;
+END $$;
+COMMENT ON FUNCTION routines.moved_slot IS
+    'The time to which an excluded slot moves; null if it does not, because the routine says so or because next_slot comes no later.';
+
+CREATE FUNCTION routines.exclusion_detail(
+    routine routines.routines, slot timestamptz, found routines.stretch, moved_to timestamptz, next_slot timestamptz
+) RETURNS text LANGUAGE sql STABLE RETURN
+    CASE found.reason WHEN 'calendar' THEN found.detail ELSE routines.outside_detail(routine, slot, slot) END
+    || CASE WHEN moved_to IS NOT NULL THEN '; moved to ' || routines.utc(moved_to)
+            WHEN NOT routines.should_move(routine, found.reason) THEN ''
+            WHEN next_slot IS NULL THEN '; not moved, since no later time is free'
+            ELSE '; not moved, since the next slot is ' || routines.utc(next_slot) END;
+COMMENT ON FUNCTION routines.exclusion_detail IS 'The detail of an excluded slot: Christmas; moved to 2026-12-28T09:00:00Z.';
+
+------------------------------------------------------------------------------------------------------------- for the tick
+CREATE TYPE routines.judgement AS (
+    slot     timestamptz,
+    reason   text,
+    detail   text,
+    moved_to timestamptz
+);
+COMMENT ON TYPE routines.judgement IS 'What calendars and active hours say about the newest due slot of a routine, if they exclude it.';
+COMMENT ON COLUMN routines.judgement.slot IS 'The slot that fires instead: the newest that is not excluded, if it is in time; null if there is none.';
+COMMENT ON COLUMN routines.judgement.reason IS 'Why the newest slot is excluded: calendar or outside_hours.';
+COMMENT ON COLUMN routines.judgement.detail IS 'What the ledger says about it, if it should move; null if it says the same as about its neighbours.';
+COMMENT ON COLUMN routines.judgement.moved_to IS 'When it is due instead; null if it does not move.';
+
+-- VOLATILE, so that each of its statements takes a snapshot of its own. The tick calls it once it has locked the routine, whose
+-- calendar may have been changed since the tick began. The ticker has its own statements planned anew each time; here that would
+-- take longer than the work.
+CREATE FUNCTION routines.judge(
+    of_routine bigint, first_slot timestamptz, newest timestamptz, next_slot timestamptz, in_time_since timestamptz
+) RETURNS routines.judgement LANGUAGE plpgsql VOLATILE SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    routine routines.routines;
+    found   routines.stretch;
+    at      timestamptz := newest;
+    judged  routines.judgement;
+BEGIN
+    SELECT * INTO routine FROM routines.routines WHERE id = of_routine;
+    IF NOT routines.is_excluded(routine, newest) THEN
+        RETURN NULL;
+    END IF;
+    found := routines.stretch_at(routine, newest);
+    judged.reason := found.reason;
+    judged.moved_to := routines.moved_slot(routine, newest, found.reason, next_slot);
+    IF routines.should_move(routine, found.reason) THEN
+        judged.detail := routines.exclusion_detail(routine, newest, found, judged.moved_to, next_slot);
+    END IF;
+    FOR step IN 1 .. 100 LOOP
+        EXIT WHEN found.since <= first_slot;
+        at := greatest(first_slot, routines.latest_slot(routines.cadence_of(routine), found.since - interval '1 microsecond'));
+        EXIT WHEN at < in_time_since;
+        found := routines.stretch_at(routine, at);
+        IF found.reason IS NULL THEN
+            judged.slot := at;
+            EXIT;
+        END IF;
+    END LOOP;
+    RETURN judged;
+END $$;
+COMMENT ON FUNCTION routines.judge IS
+    'Decides about the slots of a routine from first_slot to `newest`; null if the newest is not excluded. Searches for another that may fire through at most 100 stretches.';
+
+-- From the newest to the oldest, so that of a long outage the newest slots are told apart. VOLATILE for the same reason as judge.
+CREATE FUNCTION routines.judged_spans(
+    of_routine bigint, first_slot timestamptz, newest timestamptz, spared timestamptz, newest_detail text
+) RETURNS TABLE (
+    span_begin timestamptz, span_end timestamptz, slot_count bigint, cadence routines.cadence, reason text, detail text
+) LANGUAGE plpgsql VOLATILE ROWS 3 AS $$
+DECLARE
+    routine routines.routines;
+    found   routines.stretch;
+BEGIN
+    SELECT * INTO routine FROM routines.routines WHERE id = of_routine;
+    cadence := routines.cadence_of(routine);
+    span_end := newest;
+    FOR step IN 1 .. 100 LOOP
+        EXIT WHEN span_end IS NULL;
+        found := routines.stretch_at(routine, span_end);
+        -- The slot that fires is the newest of its stretch, and the newest of all may have a detail of its own.
+        span_begin := CASE WHEN span_end = spared OR span_end = newest AND newest_detail IS NOT NULL THEN span_end
+                           WHEN found.since <= first_slot THEN first_slot
+                           ELSE least(span_end, routines.next_fire(cadence, found.since - interval '1 microsecond')) END;
+        IF span_end IS DISTINCT FROM spared THEN
+            slot_count := routines.slots_in_span(cadence, span_begin, span_end);
+            reason := coalesce(found.reason, 'missed');
+            detail := CASE WHEN span_end = newest AND newest_detail IS NOT NULL THEN newest_detail
+                           WHEN found.reason = 'outside_hours' THEN routines.outside_detail(routine, span_begin, span_end)
+                           ELSE found.detail END;
+            RETURN NEXT;
+        END IF;
+        span_end := CASE WHEN span_begin > first_slot THEN greatest(
+            first_slot, routines.latest_slot(cadence, span_begin - interval '1 microsecond')) END;
+    END LOOP;
+    IF span_end IS NOT NULL THEN
+        span_begin := first_slot;
+        slot_count := routines.slots_in_span(cadence, span_begin, span_end);
+        reason := 'missed';
+        detail := 'too many slots were due to ask calendars and active hours about each';
+        RETURN NEXT;
+    END IF;
+END $$;
+COMMENT ON FUNCTION routines.judged_spans IS
+    'The slots of a routine from first_slot to `newest` but the one that is spared, in spans with the same reason: calendar, outside_hours or missed. `cadence` is that of the routine. Tells at most 100 spans apart; those before them are missed.';
+
+CREATE FUNCTION routines.spans_to_skip(
+    of_routine bigint, first_passed timestamptz, first_slot timestamptz, newest timestamptz, spared timestamptz, newest_detail text
+) RETURNS TABLE (
+    span_begin timestamptz, span_end timestamptz, slot_count bigint, cadence routines.cadence, reason text, detail text
+) LANGUAGE plpgsql VOLATILE ROWS 3 SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+    IF first_passed < first_slot THEN
+        RETURN QUERY
+        SELECT span.span_begin, span.span_end, span.slot_count, span.cadence, span.reason,
+               CASE span.reason WHEN 'missed' THEN routines.passed_over_detail(
+                   (SELECT coalesce(first_slot + spread_offset, first_slot) FROM routines.routines WHERE id = of_routine)) ELSE span.detail END
+        FROM routines.judged_spans(of_routine, first_passed, greatest(first_passed, routines.latest_slot(
+            routines.current_cadence(of_routine), first_slot - interval '1 microsecond')), NULL, NULL) AS span;
+    END IF;
+    RETURN QUERY SELECT * FROM routines.judged_spans(of_routine, first_slot, newest, spared, newest_detail);
+END $$;
+COMMENT ON FUNCTION routines.spans_to_skip IS
+    'What the tick records for a routine with a calendar or active hours: the slots from first_passed that a person set next_run_at past, and judged_spans from first_slot.';
+
+------------------------------------------------------------------------------------------------------------ what is coming
+CREATE FUNCTION routines.has_exclusions(routine routines.routines) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (routine).calendar IS NOT NULL OR (routine).active_minutes IS NOT NULL;
+COMMENT ON FUNCTION routines.has_exclusions IS 'Returns true if the routine has a calendar or active hours.';
+
+CREATE FUNCTION routines.exclusion_of(routine routines.routines, slot timestamptz) RETURNS text LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    found     routines.stretch;
+    next_slot timestamptz;
+BEGIN
+    IF NOT routines.has_exclusions(routine) THEN
+        RETURN NULL;
+    END IF;
+    found := routines.stretch_at(routine, slot);
+    IF found.reason IS NULL THEN
+        RETURN NULL;
+    END IF;
+    next_slot := routines.next_fire(routines.cadence_of(routine), slot);
+    RETURN routines.exclusion_detail(
+        routine, slot, found, routines.moved_slot(routine, slot, found.reason, next_slot), next_slot);
+END $$;
+COMMENT ON FUNCTION routines.exclusion_of IS
+    'Why a routine would not fire at a slot, as the ledger would say it; null if neither calendars nor active hours exclude it.';
+
+CREATE FUNCTION routines.firing_slots(routine routines.routines, after timestamptz, slot_limit integer) RETURNS SETOF timestamptz
+LANGUAGE plpgsql STABLE ROWS 10 AS $$
+DECLARE
+    cadence   routines.cadence := routines.cadence_of(routine);
+    -- A time that a slot has moved to, or that a person has set, lies between two slots of the cadence.
+    slot      timestamptz := coalesce(CASE WHEN routines.without_spread(routine, (routine).next_run_at) > after
+                                           THEN routines.without_spread(routine, (routine).next_run_at) END, least(
+        routines.next_fire(cadence, after), CASE WHEN (routine).moved_to > after THEN (routine).moved_to END));
+    listed    integer := 0;
+    found     routines.stretch;
+    next_slot timestamptz;
+    moved_to  timestamptz;
+BEGIN
+    FOR step IN 1 .. slot_limit + 1000 LOOP
+        EXIT WHEN slot IS NULL OR listed >= slot_limit;
+        found := routines.stretch_at(routine, slot);
+        next_slot := routines.next_fire(cadence, slot);
+        IF found.reason IS NULL THEN
+            listed := listed + 1;
+            RETURN NEXT slot;
+            slot := next_slot;
+            CONTINUE;
+        END IF;
+        moved_to := routines.moved_slot(routine, slot, found.reason, next_slot);
+        IF moved_to IS NOT NULL THEN
+            listed := listed + 1;
+            RETURN NEXT moved_to;
+            slot := next_slot;
+        ELSIF next_slot < found.until AND NOT routines.should_move(routine, found.reason) THEN
+            slot := routines.next_fire(cadence, found.until - interval '1 microsecond');
+        ELSE
+            slot := next_slot;
+        END IF;
+    END LOOP;
+END $$;
+COMMENT ON FUNCTION routines.firing_slots IS
+    'The first slot_limit times later than `after` at which a routine with a calendar or active hours will fire. Those that are more than 1,000 excluded slots or stretches away are left out.';
+
+CREATE FUNCTION routines.excluded_times(routine routines.routines, from_time timestamptz, until_time timestamptz) RETURNS tstzmultirange
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    excluded tstzmultirange := '{}';
+    at       timestamptz := from_time;
+    found    routines.stretch;
+BEGIN
+    FOR step IN 1 .. 2000 LOOP
+        EXIT WHEN at >= until_time;
+        found := routines.stretch_at(routine, at);
+        IF found.reason IS NOT NULL THEN
+            excluded := excluded + tstzmultirange(tstzrange(at, found.until));
+        END IF;
+        at := found.until;
+    END LOOP;
+    RETURN excluded;
+END $$;
+COMMENT ON FUNCTION routines.excluded_times IS
+    'The times from from_time until before until_time at which slots of a routine are excluded. Looks at no more than 2,000 stretches.';
 
 -- == sql/schema/05_runs.sql
 
@@ -2257,7 +3025,7 @@ CREATE TABLE routines.skips (
     slot_count             bigint NOT NULL DEFAULT 1 CONSTRAINT skips_slot_count_is_positive CHECK (slot_count > 0),
     cadence                routines.cadence,
     reason                 text NOT NULL CONSTRAINT skips_reason_is_known
-                           CHECK (reason IN ('overlap', 'missed', 'paused', 'failed_to_start')),
+                           CHECK (reason IN ('overlap', 'missed', 'paused', 'failed_to_start', 'calendar', 'outside_hours')),
     blocking_trajectory_id bigint,
     detail                 text,
     recorded_at            timestamptz NOT NULL DEFAULT now(),
@@ -2277,10 +3045,10 @@ COMMENT ON COLUMN routines.skips.due_at IS
 COMMENT ON COLUMN routines.skips.slot_count IS 'The number of slots that this row accounts for.';
 COMMENT ON COLUMN routines.skips.cadence IS 'The cadence that the slots of a span follow; null for a single slot.';
 COMMENT ON COLUMN routines.skips.reason IS
-    'overlap: a run was active. missed: no ticker ran, or it came after the catch-up window, or the detail says why. paused: during a pause. failed_to_start: the fire raised an error.';
+    'overlap: a run was active. missed: no ticker ran, or it came after the catch-up window, or the detail says why. paused: during a pause. failed_to_start: the fire raised an error. calendar: a calendar excludes the day. outside_hours: outside the active hours.';
 COMMENT ON COLUMN routines.skips.blocking_trajectory_id IS 'For overlap: the run that was active.';
 COMMENT ON COLUMN routines.skips.detail IS
-    'The cause, for failed_to_start and paused, and for slots missed because of a person''s change.';
+    'The cause, for failed_to_start and paused, and for slots missed because of a person''s change. For calendar the label of the day, for outside_hours the local time; and where the slot has moved to.';
 COMMENT ON COLUMN routines.skips.recorded_at IS 'When the tick decided.';
 SELECT routines.protect('routines.skips');
 
@@ -3146,7 +3914,7 @@ CREATE VIEW routines.routine_details WITH (security_invoker = true) AS
            collections.name AS collection_name, routines.cadence_to_json(routines.cadence_of(routines)) AS cadence,
            init_params_overrides, ARRAY(SELECT jsonb_object_keys(secret_refs) ORDER BY 1) AS secret_names, webhook_url,
            webhook_secret_id IS NOT NULL AS has_webhook_secret, paused, paused_reason, last_run_at, next_run_at, overlap_policy,
-           catchup_window_seconds, paused_until, paused_note, starts_at, ends_at, spread_seconds,
+           catchup_window_seconds, paused_until, paused_note, starts_at, ends_at, spread_seconds, calendar, active_hours,
            ARRAY(SELECT key FROM jsonb_object_keys(init_params_overrides) AS key
                  WHERE NOT task_versions.init_params ? key ORDER BY key) AS undeclared_keys
     FROM routines.routine_names
@@ -3177,6 +3945,8 @@ COMMENT ON COLUMN routines.routine_details.overlap_policy IS 'skip.';
 COMMENT ON COLUMN routines.routine_details.starts_at IS 'No slot is earlier; null for no bound.';
 COMMENT ON COLUMN routines.routine_details.ends_at IS 'No slot is later; null for no bound.';
 COMMENT ON COLUMN routines.routine_details.spread_seconds IS 'Each slot fires up to this many seconds after its time; null for no spread.';
+COMMENT ON COLUMN routines.routine_details.calendar IS 'Days on which it does not fire: {exclude, on_excluded}; null for none.';
+COMMENT ON COLUMN routines.routine_details.active_hours IS 'Outside of these it does not fire: {timezone, windows, outside}; null for none.';
 COMMENT ON COLUMN routines.routine_details.undeclared_keys IS 'Override keys that the task''s current version does not declare.';
 COMMENT ON COLUMN routines.routine_details.catchup_window_seconds IS
     'The age up to which a missed slot still fires after an outage; 0 to never catch up; null for the default of its cadence.';
@@ -3399,7 +4169,8 @@ CREATE FUNCTION routines.explain_time(
     ),
     routine AS (
         SELECT routines.*, own_now, coming, routines.without_spread(routines, paused_until) AS pause_end,
-               coalesce(coming = at OR at = routines.latest_slot(routines.cadence_of(routines), at), false) AS is_slot,
+               coalesce(coming = at OR moved_to = at OR at = routines.latest_slot(routines.cadence_of(routines), at), false) AS is_slot,
+               CASE WHEN at > own_now THEN routines.exclusion_of(routines, at) END AS exclusion,
                at > coalesce(settled_until, created_at) AND at < coming AS is_passed_over,
                CASE WHEN paused AND unsettled > own_now
                         THEN CASE WHEN paused_until IS NOT NULL THEN greatest(unsettled, routines.slot_after_pause(routines)) END
@@ -3419,7 +4190,9 @@ CREATE FUNCTION routines.explain_time(
                     WHEN at < routine.created_at AND at < coalesce(coming, routine.created_at) THEN 'before_creation'
                     WHEN at <= settled_until AND at <= (SELECT max(deleted_until) FROM routines.retention) THEN 'forgotten'
                     WHEN NOT is_slot THEN 'not_a_slot'
-                    WHEN paused AND at > own_now THEN CASE WHEN at >= pause_end THEN 'future' ELSE 'paused_in_future' END
+                    WHEN paused AND at > own_now AND (at >= pause_end) IS NOT TRUE THEN 'paused_in_future'
+                    WHEN exclusion IS NOT NULL AND (paused OR coming <= at) THEN 'excluded_in_future'
+                    WHEN paused AND at > own_now THEN 'future'
                     WHEN paused AND at > coalesce(settled_until, paused_at)
                         THEN CASE WHEN at >= pause_end THEN 'pending' ELSE 'paused' END
                     WHEN coming <= at THEN CASE WHEN at > own_now THEN 'future' ELSE 'pending' END
@@ -3433,7 +4206,7 @@ CREATE FUNCTION routines.explain_time(
                run.id AS trajectory_id, run.status AS trajectory_status,
                skip.blocking_trajectory_id,
                coalesce(blocking.started_at, blocking.created_at) AS blocking_started_at, blocking.ended_at AS blocking_ended_at,
-               coalesce(skip.detail, CASE WHEN is_slot AND is_passed_over THEN routines.passed_over_detail(next_run_at) END) AS detail,
+               coalesce(skip.detail, exclusion, CASE WHEN is_slot AND is_passed_over THEN routines.passed_over_detail(next_run_at) END) AS detail,
                routine.created_at AS routine_created_at, routine.paused_at, routine.paused_reason, routine.paused_until,
                routine.paused_note, routine.cadence_type,
                coalesce(is_slot, false) AS is_slot_of_cadence, coalesce(settled.slot, next_slot) AS next_slot,
@@ -3456,6 +4229,9 @@ CREATE FUNCTION routines.explain_time(
                || '; recorded ' || routines.utc(recorded_at) || '.'
            WHEN 'paused' THEN 'Skipped: ' || coalesce(detail, pause) || '.'
            WHEN 'failed_to_start' THEN 'Skipped: the run failed to start: ' || detail || '.'
+           WHEN 'calendar' THEN 'Skipped: a calendar excludes the day: ' || detail || '.'
+           WHEN 'outside_hours' THEN 'Skipped: it was outside the active hours: ' || detail || '.'
+           WHEN 'excluded_in_future' THEN 'It will be skipped: ' || detail || '.'
            WHEN 'pending' THEN 'Due since ' || routines.utc(coalesce(due_at, at)) || '; no ticker has picked it up yet.'
            WHEN 'future' THEN 'Upcoming: the slot is due at ' || routines.utc(coalesce(due_at, at)) || '.'
            WHEN 'passed_over' THEN 'It will be missed: ' || detail || '.'
@@ -3472,11 +4248,11 @@ CREATE FUNCTION routines.explain_time(
                                 AND (of_collection IS NULL OR collection_id = of_collection) ORDER BY moved_at DESC LIMIT 1),
                              'the next is ' || routines.utc(next_slot), 'none is coming (' || pause || ')', 'none is coming') || '.' END
            END || coalesce(' ' || CASE WHEN is_slot_of_cadence THEN (
-               SELECT routines.clock_note(routines.cadence_of(routines), at, kind NOT IN ('future', 'paused_in_future', 'passed_over'))
+               SELECT routines.clock_note(routines.cadence_of(routines), at, kind NOT IN ('future', 'paused_in_future', 'excluded_in_future', 'passed_over'))
                FROM routines.routines WHERE id = of_routine) END, '')
            || CASE WHEN due_at IS NULL OR kind IN ('forgotten', 'before_creation', 'not_a_slot', 'deleted') THEN '' ELSE format(
                ' Its spread %s it due %s s after its time.',
-               CASE WHEN kind IN ('future', 'paused_in_future', 'passed_over') THEN 'makes' ELSE 'made' END,
+               CASE WHEN kind IN ('future', 'paused_in_future', 'excluded_in_future', 'passed_over') THEN 'makes' ELSE 'made' END,
                extract(epoch FROM due_at - at)::integer) END,
            facts.*
     FROM facts, LATERAL (
@@ -3512,16 +4288,17 @@ COMMENT ON FUNCTION routines.why IS
     'Why a routine ran or did not run at a time, by default at its newest slot. Try: SELECT routines.why(''demo/hello/every-hour'', now() - interval ''1 day'');';
 
 CREATE FUNCTION routines.next(routine text, slot_limit integer DEFAULT 10)
-RETURNS TABLE (slot timestamptz, utc text, local_time text, dst text, due_at timestamptz) LANGUAGE sql STABLE AS $$
-    SELECT slot, routines.utc(slot), routines.local_time_of(cadence, slot), routines.dst_of(cadence, slot), slot + spread_offset
-    FROM (SELECT routines.cadence_of(routines) AS cadence, routines.without_spread(routines, now()) AS own_now, spread_offset,
+RETURNS TABLE (slot timestamptz, utc text, local_time text, dst text, due_at timestamptz, excluded text) LANGUAGE sql STABLE AS $$
+    SELECT slot, routines.utc(slot), routines.local_time_of(cadence, slot), routines.dst_of(cadence, slot), slot + spread_offset,
+           routines.exclusion_of(routine, slot)
+    FROM (SELECT routines AS routine, routines.cadence_of(routines) AS cadence, routines.without_spread(routines, now()) AS own_now, spread_offset,
                  coalesce(routines.without_spread(routines, next_run_at), routines.slot_after_pause(routines)) AS first_slot
           FROM routines.routines WHERE id = routines.routine_id(routine)) AS found,
          routines.next_slots(cadence, greatest(own_now, first_slot - interval '1 microsecond'), slot_limit) AS slot
     WHERE first_slot IS NOT NULL;
 $$;
 COMMENT ON FUNCTION routines.next IS
-    'The coming slots of a routine, in UTC and, for cron, in local time, with the time at which each is due if the routine has a spread; while it is paused, those after the end of the pause, or no rows if it has no end. Try: SELECT * FROM routines.next(''demo/hello/every-hour'', 3);';
+    'The coming slots of a routine, in UTC and, for cron, in local time, with the time at which each is due if the routine has a spread, and the reason why one will not fire; while it is paused, those after the end of the pause, or no rows if it has no end. Try: SELECT * FROM routines.next(''demo/hello/every-hour'', 3);';
 
 ----------------------------------------------------------------------------------------------------------- at a glance
 CREATE VIEW routines.routine_status WITH (security_invoker = true) AS
@@ -3605,12 +4382,14 @@ COMMENT ON FUNCTION routines.metrics_of_routines IS
     'Over all collections: the number of due routines and of routines paused by strikes, each counted up to `most`, and how long the oldest slot has been due (0 if none is).';
 
 CREATE FUNCTION routines.metrics_of_skips(most integer)
-RETURNS TABLE (overlap bigint, missed bigint, paused bigint, failed_to_start bigint)
+RETURNS TABLE (overlap bigint, missed bigint, paused bigint, failed_to_start bigint, calendar bigint, outside_hours bigint)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp ROWS 1 AS $$
     SELECT coalesce(sum(slot_count) FILTER (WHERE reason = 'overlap'), 0)::bigint,
            coalesce(sum(slot_count) FILTER (WHERE reason = 'missed'), 0)::bigint,
            coalesce(sum(slot_count) FILTER (WHERE reason = 'paused'), 0)::bigint,
-           coalesce(sum(slot_count) FILTER (WHERE reason = 'failed_to_start'), 0)::bigint
+           coalesce(sum(slot_count) FILTER (WHERE reason = 'failed_to_start'), 0)::bigint,
+           coalesce(sum(slot_count) FILTER (WHERE reason = 'calendar'), 0)::bigint,
+           coalesce(sum(slot_count) FILTER (WHERE reason = 'outside_hours'), 0)::bigint
     FROM (SELECT reason, slot_count, recorded_at FROM routines.skips ORDER BY id DESC LIMIT most) AS newest
     WHERE recorded_at > now() - interval '1 hour';
 $$;
@@ -3699,6 +4478,7 @@ INSERT INTO routines.built_in_limits (name, value) VALUES
     ('routines', 100000),
     ('tasks', 10000),
     ('feeds', 100),
+    ('calendars', 100),
     ('pending_webhooks', 100000),
     ('stored_bytes', 107374182400),
     ('files', 100000),
@@ -3924,6 +4704,8 @@ BEGIN
             SELECT FROM routines.tasks WHERE collection_id = of_collection LIMIT most) AS counted)
         WHEN 'feeds' THEN (SELECT count(*) FROM (
             SELECT FROM routines.feeds WHERE collection_id = of_collection LIMIT most) AS counted)
+        WHEN 'calendars' THEN (SELECT count(*) FROM (
+            SELECT FROM routines.calendars WHERE collection_id = of_collection LIMIT most) AS counted)
         WHEN 'pending_webhooks' THEN (SELECT count(*) FROM (
             SELECT FROM routines.webhook_deliveries WHERE next_attempt_at IS NOT NULL AND collection_id = of_collection
             ORDER BY collection_id, host, next_attempt_at LIMIT most) AS counted)
@@ -4001,7 +4783,11 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_api', 'routines.routine_names', 'SELECT'),
     ('routines_api', 'routines.routines', 'SELECT, INSERT, DELETE, UPDATE (name, cadence_type, hour_utc, minute_utc, day_of_week, '
         'expression, timezone, every_minutes, anchor, once_at, starts_at, ends_at, spread_seconds, '
-        'init_params_overrides, secret_refs, webhook_url, webhook_secret_id, paused, paused_until, paused_note, catchup_window_seconds, last_run_at)'),
+        'init_params_overrides, secret_refs, webhook_url, webhook_secret_id, paused, paused_until, paused_note, calendar, active_hours, '
+        'catchup_window_seconds, last_run_at)'),
+    ('routines_api', 'routines.calendars', 'SELECT, INSERT, DELETE, UPDATE (timezone, days)'),
+    ('routines_api', 'routines.calendar_days', 'SELECT'),
+    ('routines_api', 'routines.routine_calendars', 'SELECT'),
     ('routines_api', 'routines.secrets', 'SELECT (id, collection_id, kind, field, owner, key_id, created_at), INSERT'),
     ('routines_api', 'routines.trajectories', 'SELECT, INSERT, UPDATE (status, fence, error, labels, ended_at, lease_expires_at, updated_at)'),
     ('routines_api', 'routines.begun_runs', 'SELECT'),
@@ -4042,7 +4828,10 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_ticker', 'routines.role_grants', 'SELECT'),
     ('routines_ticker', 'routines.tasks', 'SELECT'),
     ('routines_ticker', 'routines.task_versions', 'SELECT'),
-    ('routines_ticker', 'routines.routines', 'SELECT, UPDATE (next_run_at, upcoming, settled_until, last_run_at, strikes, paused, paused_at, paused_reason)'),
+    ('routines_ticker', 'routines.routines', 'SELECT, UPDATE (next_run_at, upcoming, moved_to, settled_until, last_run_at, strikes, paused, paused_at, paused_reason)'),
+    ('routines_ticker', 'routines.calendars', 'SELECT'),
+    ('routines_ticker', 'routines.calendar_days', 'SELECT'),
+    ('routines_ticker', 'routines.routine_calendars', 'SELECT'),
     ('routines_ticker', 'routines.trajectories', 'SELECT (id, collection_id, triggered_by_routine_id, scheduled_for, due_at, trigger, status, created_at, '
         'ended_at), INSERT'),
     ('routines_ticker', 'routines.skips', 'SELECT, INSERT'),
@@ -4096,6 +4885,9 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_reader', 'routines.deleted_tasks', 'SELECT'),
     ('routines_reader', 'routines.time_zones', 'SELECT'),
     ('routines_reader', 'routines.slot_moves', 'SELECT'),
+    ('routines_reader', 'routines.calendars', 'SELECT'),
+    ('routines_reader', 'routines.calendar_days', 'SELECT'),
+    ('routines_reader', 'routines.routine_calendars', 'SELECT'),
     ('routines_reader', 'routines.run_events', 'SELECT'),
     ('routines_reader', 'routines.limited_runs', 'SELECT'),
     ('routines_reader', 'routines.wakeups', 'SELECT'),
@@ -4269,22 +5061,31 @@ RETURNS TABLE (slot timestamptz, slots bigint, expected_seconds float8) LANGUAGE
     WITH alike AS MATERIALIZED (
         SELECT routines.cadence_of(routine) AS cadence, routines.without_spread(routine, next_run_at) AS next_slot,
                CASE WHEN extract(second FROM next_run_at - spread_offset) = 0 THEN date_trunc('minute', spread_offset)
-                    ELSE spread_offset END AS away, task.id AS task_id, count(*) AS number
+                    ELSE spread_offset END AS away, task.id AS task_id,
+               CASE WHEN routines.has_exclusions(routine)
+                    THEN jsonb_build_array(calendar, active_hours, routines.zone_of(routine)) END AS exclusions,
+               count(*) AS number, min(routine.id) AS routine_id
         FROM routines.tasks AS task
         JOIN routines.routine_names ON routine_names.task_id = task.id
         JOIN routines.routines AS routine ON routine.id = routine_names.routine_id
         WHERE task.collection_id = of_collection AND routine.next_run_at < until_time
-        GROUP BY 1, 2, 3, 4
+        GROUP BY 1, 2, 3, 4, 5
+    ),
+    excluded AS MATERIALIZED (
+        SELECT exclusions, routines.excluded_times(
+            (SELECT routine FROM routines.routines AS routine WHERE id = min(routine_id)), from_time - interval '1 hour', until_time) AS times
+        FROM alike WHERE exclusions IS NOT NULL GROUP BY exclusions
     ),
     lasting AS MATERIALIZED (
         SELECT task_id, coalesce(routines.usual_seconds(task_id), 0) AS seconds FROM (SELECT DISTINCT task_id FROM alike) AS tasks
     )
     SELECT moved.slot, sum(part.number)::bigint, sum(part.seconds)
-    FROM (SELECT cadence, next_slot, array_agg(coalesce(away, '0')) AS aways, max(away) AS farthest,
+    FROM (SELECT cadence, next_slot, exclusions, array_agg(coalesce(away, '0')) AS aways, max(away) AS farthest,
                  array_agg(number) AS numbers, array_agg(seconds) AS seconds
-          FROM (SELECT cadence, next_slot, away, sum(number) AS number, sum(number * seconds) AS seconds
-                FROM alike JOIN lasting USING (task_id) GROUP BY cadence, next_slot, away) AS parts
-          GROUP BY cadence, next_slot) AS due
+          FROM (SELECT cadence, next_slot, exclusions, away, sum(number) AS number, sum(number * seconds) AS seconds
+                FROM alike JOIN lasting USING (task_id) GROUP BY cadence, next_slot, exclusions, away) AS parts
+          GROUP BY cadence, next_slot, exclusions) AS due
+    LEFT JOIN excluded USING (exclusions)
     CROSS JOIN LATERAL (SELECT coalesce(from_time - farthest, from_time) AS since) AS reach
     CROSS JOIN LATERAL (
         SELECT due.next_slot AS slot WHERE due.next_slot >= since
@@ -4294,10 +5095,11 @@ RETURNS TABLE (slot timestamptz, slots bigint, expected_seconds float8) LANGUAGE
     CROSS JOIN LATERAL unnest(due.aways, due.numbers, due.seconds) AS part (away, number, seconds)
     CROSS JOIN LATERAL (SELECT coming.slot + part.away AS slot) AS moved
     WHERE moved.slot >= from_time AND moved.slot < until_time
+      AND (times IS NULL OR NOT times @> coming.slot)
     GROUP BY moved.slot;
 $$;
 COMMENT ON FUNCTION routines.coming_slots IS
-    'When slots of a collection are due from from_time until before until_time: how many routines have one then, and how many seconds their runs usually take together. Spread slots are due in the minute in which they fire. Paused routines have none.';
+    'When slots of a collection are due from from_time until before until_time: how many routines have one then, and how many seconds their runs usually take together. Spread slots are due in the minute in which they fire. Paused routines have none. Slots that calendars or active hours exclude do not count, and neither do times to which they will move.';
 
 CREATE FUNCTION routines.past_slots(of_collection bigint, from_time timestamptz, until_time timestamptz)
 RETURNS TABLE (slot timestamptz, is_started boolean, slots bigint) LANGUAGE sql STABLE ROWS 1000 AS $$

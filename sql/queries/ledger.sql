@@ -75,14 +75,19 @@ FROM routines.explain_time(%(routine_id)s::bigint, %(at)s::timestamptz, coalesce
 
 -- name: next_slots
 -- Coming slots of a saved routine, beginning with that of next_run_at; while it is paused, those after the end of the pause, if
--- it has one. Without `after`, a slot that waits for its offset is among them.
+-- it has one. Without `after`, a slot that waits for its offset is among them. Slots that its calendars or active hours exclude are
+-- left out, and shown where they move to.
 SELECT slot
 FROM routines.routines,
      coalesce(routines.without_spread(routines, next_run_at), routines.slot_after_pause(routines)) AS first_slot,
      coalesce(%(after)s::timestamptz, routines.without_spread(routines, now())) AS after, LATERAL (
-    SELECT first_slot AS slot WHERE first_slot > after
+    SELECT first_slot AS slot WHERE first_slot > after AND NOT routines.has_exclusions(routines)
     UNION
-    SELECT routines.next_slots(routines.cadence_of(routines), greatest(first_slot, after), %(slot_limit)s::integer)) AS coming
+    SELECT routines.next_slots(routines.cadence_of(routines), greatest(first_slot, after), %(slot_limit)s::integer)
+    WHERE NOT routines.has_exclusions(routines)
+    UNION
+    SELECT routines.firing_slots(routines, greatest(first_slot - interval '1 microsecond', after), %(slot_limit)s::integer)
+    WHERE routines.has_exclusions(routines)) AS coming
 WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
   AND id = %(routine_id)s::bigint AND first_slot IS NOT NULL
 ORDER BY slot

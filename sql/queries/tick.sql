@@ -59,21 +59,26 @@ SELECT count(*)::integer AS resumed, coalesce(max(late_seconds), 0)::float8 AS m
 WITH
 -- FOR UPDATE, because PATCH, pause, DELETE and run-now of a routine must come before its tick or wait for it. SKIP LOCKED
 -- leaves rows to the ticker that has locked them. MATERIALIZED, because a LIMIT that ran twice would lock twice.
--- Slots are computed here, once, and the cadence itself goes no further than its type: a composite value carried through a
+-- Slots are computed here, once, and the cadence itself goes no further: a composite value carried through a
 -- MATERIALIZED CTE doubled the cost of the tick. The few routines that are late read theirs again.
 -- Slots go by the routine's own clock, which is behind if it has a spread; next_run_at and `now` by the database's.
 claimed AS MATERIALIZED (
-    SELECT id, collection_id, task_id, cadence_type, init_params_overrides, secret_refs,
-           webhook_url, webhook_secret_id, catchup_window_seconds, settled_until, spread_offset,
+    SELECT id, collection_id, task_id, init_params_overrides, secret_refs, webhook_url, webhook_secret_id, settled_until,
+           spread_offset,
+           calendar IS NOT NULL OR active_minutes IS NOT NULL AS has_exclusions,
+           -- A slot younger than on_time_seconds is not a catch-up: it fires whatever the window is.
+           coalesce(%(now)s::timestamptz, now()) - make_interval(secs => greatest(%(on_time_seconds)s::float8, coalesce(
+               catchup_window_seconds, CASE cadence_type WHEN 'hourly' THEN %(hourly_catchup_seconds)s::float8
+                                                         ELSE %(catchup_seconds)s::float8 END))) AS in_time_since,
            -- A settled slot is not settled again, whatever a person set next_run_at to.
            CASE WHEN routines.without_spread(routines, next_run_at) <= settled_until
                 THEN routines.next_slot_of(routines, settled_until)
                 ELSE routines.without_spread(routines, next_run_at) END AS first_slot,
            -- Earlier than that only if a person set next_run_at past slots without outcome.
-           routines.next_slot_of(routines, coalesce(settled_until, created_at)) AS first_passed,
+           least(moved_to, routines.next_slot_of(routines, coalesce(settled_until, created_at))) AS first_passed,
            -- The newest slot; or next_run_at itself if a person set it to a time between two slots.
            greatest(routines.without_spread(routines, next_run_at), routines.latest_slot_of(
-               routines, routines.without_spread(routines, coalesce(%(now)s::timestamptz, now())))) AS slot,
+               routines, routines.without_spread(routines, coalesce(%(now)s::timestamptz, now())))) AS newest,
            -- From now on and not from the slot, because the slots between have their outcome; on the cadence's grid, so no drift. Null
            -- if no slot is left.
            routines.next_slot_of(routines, routines.without_spread(routines, coalesce(%(now)s::timestamptz, now()))) AS next_slot,
@@ -98,28 +103,28 @@ active AS MATERIALIZED (
 considered AS NOT MATERIALIZED (
     SELECT claimed.*, active.trajectory_id AS blocked_by, task_versions.version,
            task_versions.init_params || claimed.init_params_overrides AS init_params,
-           -- A slot younger than on_time_seconds is not a catch-up: it fires whatever the window is.
-           claimed.now - coalesce(slot + spread_offset, slot) <= make_interval(secs => greatest(
-               %(on_time_seconds)s::float8, coalesce(
-                   catchup_window_seconds, CASE cadence_type WHEN 'hourly' THEN %(hourly_catchup_seconds)s::float8
-                                                             ELSE %(catchup_seconds)s::float8 END))) AS in_time
+           -- Asked only for routines with a calendar or active hours. If these exclude the newest slot, an earlier one may fire.
+           CASE WHEN has_exclusions AND newest > coalesce(settled_until, '-infinity')
+                THEN routines.judge(claimed.id, first_slot, newest, next_slot, coalesce(in_time_since - spread_offset, in_time_since))
+           END AS judgement
     FROM claimed
     FULL JOIN active ON active.routine_id = claimed.id
     LEFT JOIN routines.tasks ON tasks.id = claimed.task_id
     LEFT JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
     OFFSET 0
 ),
--- The outcome of the newest slot: the first of these that holds.
+-- The outcome of the newest slot that is not excluded: the first of these that holds.
 decided AS MATERIALIZED (
     SELECT *, CASE WHEN slot <= settled_until THEN 'settled'
                    WHEN %(looks_for_runs)s::boolean AND EXISTS (
                        SELECT FROM routines.trajectories
                        WHERE triggered_by_routine_id = examined.id AND scheduled_for = slot) THEN 'fired_before'
-                   WHEN NOT in_time THEN 'missed'
+                   WHEN (judgement).reason IS NOT NULL AND (judgement).slot IS NULL THEN 'excluded'
+                   WHEN coalesce(slot + spread_offset, slot) < in_time_since THEN 'missed'
                    WHEN blocked_by IS NOT NULL THEN 'overlap'
                    WHEN fault IS NOT NULL THEN 'failed_to_start'
                    ELSE 'fire' END AS verdict
-    FROM (SELECT *, coalesce(%(fault)s::text, CASE
+    FROM (SELECT *, coalesce((judgement).slot, newest) AS slot, coalesce(%(fault)s::text, CASE
               WHEN version IS NULL THEN 'the task or its current version is gone'
               WHEN pg_column_size(init_params) > %(max_init_params_bytes)s::integer THEN
                   'init_params take ' || pg_column_size(init_params) || ' bytes, the limit is ' || %(max_init_params_bytes)s::integer
@@ -143,9 +148,9 @@ fired AS (
 late AS MATERIALIZED (
     SELECT *, CASE WHEN verdict = 'missed' THEN slot
                    ELSE greatest(first_slot, routines.latest_slot(cadence, slot - interval '1 microsecond')) END AS last_missed,
-           routines.latest_slot(cadence, first_slot - interval '1 microsecond') AS last_passed
+           greatest(first_passed, routines.latest_slot(cadence, first_slot - interval '1 microsecond')) AS last_passed
     FROM decided CROSS JOIN LATERAL (SELECT routines.current_cadence(id) AS cadence) AS whole
-    WHERE verdict = 'missed' OR first_slot < slot AND verdict <> 'settled' OR first_passed < first_slot
+    WHERE (verdict = 'missed' OR first_slot < slot AND verdict <> 'settled' OR first_passed < first_slot) AND NOT has_exclusions
 ),
 skipped AS (
     INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, due_at, slot_count, cadence,
@@ -159,6 +164,13 @@ skipped AS (
            CASE WHEN first_slot < last_missed THEN cadence END, 'missed', NULL, NULL, now
     FROM late WHERE verdict = 'missed' OR first_slot < slot
     UNION ALL
+    SELECT collection_id, id, span_begin, span_end, span_end + spread_offset, slot_count, CASE WHEN slot_count > 1 THEN span.cadence END, span.reason, NULL,
+           span.detail, now
+    FROM decided CROSS JOIN LATERAL routines.spans_to_skip(
+        id, first_passed, first_slot, newest, CASE WHEN verdict NOT IN ('excluded', 'missed') THEN slot END, (judgement).detail) AS span
+    WHERE has_exclusions AND verdict <> 'settled'
+      AND (verdict = 'missed' OR first_passed < newest OR (judgement).reason IS NOT NULL)
+    UNION ALL
     SELECT collection_id, id, first_passed, last_passed, last_passed + spread_offset,
            routines.slots_in_span(cadence, first_passed, last_passed),
            CASE WHEN first_passed < last_passed THEN cadence END, 'missed', NULL,
@@ -169,12 +181,13 @@ skipped AS (
 ),
 advanced AS (
     UPDATE routines.routines
-    SET next_run_at = routines.with_spread(routines, decided.next_slot),
+    SET next_run_at = routines.with_spread(routines, coalesce((judgement).moved_to, decided.next_slot)),
+        moved_to = (judgement).moved_to,
         -- Once the last slot of the window is next, the fire of that slot would have to compute.
         upcoming = CASE WHEN decided.next_slot >= upcoming[cardinality(upcoming)]
                         THEN routines.slot_window(routines.cadence_of(routines), routines.without_spread(routines, decided.now))
                         ELSE upcoming END,
-        settled_until = greatest(decided.settled_until, decided.slot),
+        settled_until = greatest(decided.settled_until, decided.newest),
         last_run_at = CASE WHEN verdict = 'fire' THEN decided.now ELSE routines.last_run_at END,
         strikes = CASE WHEN verdict = 'fire' THEN 0 ELSE routines.strikes END
     FROM decided
@@ -184,8 +197,9 @@ advanced AS (
 -- Separate from `advanced`, because writing `paused` calls the triggers that maintain next_run_at, for every row.
 struck AS (
     UPDATE routines.routines
-    SET next_run_at = routines.with_spread(routines, decided.next_slot),
-        settled_until = greatest(decided.settled_until, decided.slot),
+    SET next_run_at = routines.with_spread(routines, coalesce((judgement).moved_to, decided.next_slot)),
+        moved_to = (judgement).moved_to,
+        settled_until = greatest(decided.settled_until, decided.newest),
         strikes = routines.strikes + 1,
         paused = routines.strikes + 1 >= %(max_strikes)s::integer,
         paused_at = CASE WHEN routines.strikes + 1 >= %(max_strikes)s::integer THEN decided.now END,
@@ -201,6 +215,8 @@ SELECT (SELECT count(*) FROM claimed)::integer AS claimed,
        (SELECT coalesce(sum(fires), 0) FROM delays)::integer AS fired,
        (SELECT count(*) FROM skipped WHERE reason = 'overlap')::integer AS overlapped,
        (SELECT coalesce(sum(slot_count), 0) FROM skipped WHERE reason = 'missed')::bigint AS missed,
+       (SELECT coalesce(sum(slot_count), 0) FROM skipped WHERE reason = 'calendar')::bigint AS excluded_by_calendar,
+       (SELECT coalesce(sum(slot_count), 0) FROM skipped WHERE reason = 'outside_hours')::bigint AS outside_hours,
        (SELECT count(*) FROM advanced)::integer + (SELECT count(*) FROM struck)::integer AS advanced,
        (SELECT coalesce(array_agg(id), '{}') FROM struck) AS struck_ids,
        (SELECT coalesce(array_agg(id), '{}') FROM struck WHERE paused) AS paused_ids,

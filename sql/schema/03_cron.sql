@@ -224,14 +224,23 @@ COMMENT ON FUNCTION routines.is_iana_name IS 'Returns false for names in pg_time
 
 INSERT INTO routines.time_zones SELECT name FROM pg_timezone_names WHERE routines.is_iana_name(name);
 
-CREATE FUNCTION routines.check_time_zone(name text) RETURNS void
+CREATE FUNCTION routines.knows_time_zone(name text) RETURNS boolean
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF name <> 'UTC' AND NOT EXISTS (SELECT FROM routines.time_zones AS known WHERE known.name = check_time_zone.name)
-       AND NOT (routines.is_iana_name(name) AND EXISTS (
-           SELECT FROM pg_timezone_names AS known WHERE known.name = check_time_zone.name)) THEN
-        RAISE EXCEPTION USING ERRCODE = 'check_violation', CONSTRAINT = 'routines_timezone_is_known', MESSAGE = format(
-            'timezone: must be the name of a time zone in the IANA database, such as Europe/Berlin or UTC, not %s', to_json(left(name, 40)));
+    RETURN name = 'UTC' OR EXISTS (SELECT FROM routines.time_zones AS known WHERE known.name = knows_time_zone.name)
+        OR routines.is_iana_name(name) AND EXISTS (SELECT FROM pg_timezone_names AS known WHERE known.name = knows_time_zone.name);
+END $$;
+COMMENT ON FUNCTION routines.knows_time_zone IS 'Returns true if the server knows a time zone of this IANA name.';
+
+CREATE FUNCTION routines.time_zone_rule(field text, name text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN format(
+    '%s: must be the name of a time zone in the IANA database, such as Europe/Berlin or UTC, not %s', field, to_json(left(name, 40)));
+COMMENT ON FUNCTION routines.time_zone_rule IS 'What an error says about a field whose time zone is not known.';
+
+CREATE FUNCTION routines.check_time_zone(name text) RETURNS void LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF NOT routines.knows_time_zone(name) THEN
+        RAISE EXCEPTION USING ERRCODE = 'check_violation', CONSTRAINT = 'routines_timezone_is_known',
+            MESSAGE = routines.time_zone_rule('timezone', name);
     END IF;
 END $$;
 COMMENT ON FUNCTION routines.check_time_zone IS

@@ -3,6 +3,9 @@
 
 -- Triggers, in the order in which they fire. Where two share an event, Postgres fires them by name, and these names are
 -- chosen for that order.
+--   BEFORE INSERT                  check_exclusions_of_new     checks calendar and active_hours, and keeps active_minutes (chapter
+--                                                              05_calendars)
+--   BEFORE UPDATE                  check_exclusions            the same
 --   BEFORE INSERT or UPDATE        keep_next_run_at            recomputes next_run_at if cadence or paused changes, moves it if the
 --                                                              spread does; refuses a pause that ends in the past
 --   BEFORE UPDATE                  settle_slots                if cadence or paused changes: records the slots that no tick will
@@ -10,16 +13,20 @@
 --   BEFORE DELETE                  settle_slots_of_deleted     the same for a deleted routine
 --   AFTER INSERT                   follow_created_webhook_url  restarts a stopped webhook endpoint that the routine names
 --   AFTER INSERT                   refuse_missing_secrets_of_new  raises if a secret does not exist in its collection
+--   AFTER INSERT                   keep_calendar_uses_of_new   adds to routine_calendars; raises if a calendar does not exist in its
+--                                                              collection (chapter 05_calendars)
 --   AFTER INSERT, per statement    keep_names_of_new           adds to routine_names
 --   AFTER UPDATE                   follow_changed_webhook_url  like follow_created_webhook_url; must come before forget_replaced_secrets:
 --                                                              the end of a delivery, too, locks the endpoint before the secret
 --   AFTER UPDATE                   forget_replaced_secrets     deletes ciphertexts that the routine no longer refers to
+--   AFTER UPDATE                   keep_calendar_uses          updates routine_calendars, with the same check
 --   AFTER UPDATE                   keep_names_of_changed       updates routine_names
 --   AFTER UPDATE                   refuse_missing_secrets      raises if a secret does not exist in its collection
 --   AFTER DELETE                   forget_secrets_of_deleted   deletes its ciphertexts
+--   AFTER DELETE                   keep_calendar_uses_of_deleted  deletes from routine_calendars
 --   AFTER DELETE                   keep_names_of_deleted       deletes from routine_names
 --   AFTER TRUNCATE, per statement  keep_names_of_truncated     empties routine_names
--- A fire updates next_run_at, upcoming, settled_until, last_run_at and strikes only, and fires none of them.
+-- A fire updates next_run_at, upcoming, moved_to, settled_until, last_run_at and strikes only, and fires none of them.
 --
 -- Names have their index in routine_names. Why: docs/decisions/0013.
 CREATE TABLE routines.routines (
@@ -51,6 +58,10 @@ CREATE TABLE routines.routines (
     paused_reason          text,
     paused_until           timestamptz,
     paused_note            text CONSTRAINT routines_paused_note_length CHECK (length(paused_note) BETWEEN 1 AND 500),
+    calendar               jsonb,
+    active_hours           jsonb,
+    active_minutes         int4multirange,
+    moved_to               timestamptz,
     strikes                smallint NOT NULL DEFAULT 0,
     overlap_policy         text NOT NULL DEFAULT 'skip' CONSTRAINT routines_overlap_policy_is_known CHECK (overlap_policy IN ('skip')),
     catchup_window_seconds integer CONSTRAINT routines_catchup_window_seconds_is_not_negative CHECK (catchup_window_seconds >= 0),
@@ -132,6 +143,14 @@ COMMENT ON COLUMN routines.routines.paused_reason IS 'Why the scheduler paused i
 COMMENT ON COLUMN routines.routines.paused_until IS
     'When the pause ends by itself; null if it lasts until someone resumes the routine. From then on slots are due, even if no ticker is there yet to end the pause. Must be in the future when it is set; cleared when the routine is resumed.';
 COMMENT ON COLUMN routines.routines.paused_note IS 'What a person noted about the pause, for the ledger and for why; null for nothing. Cleared when the routine is resumed.';
+COMMENT ON COLUMN routines.routines.calendar IS
+    'Days on which it does not fire: {"exclude": ["holidays-de"], "on_excluded": "skip"}, with the names of calendars of its collection, and skip, next_day or next_business_day; null for none.';
+COMMENT ON COLUMN routines.routines.active_hours IS
+    'Outside of these it does not fire: {"timezone": "Europe/Berlin", "windows": ["mon-fri 08:00-18:00"], "outside": "skip"}, or defer; null for none.';
+COMMENT ON COLUMN routines.routines.active_minutes IS
+    'The minutes of the week within active_hours, from Monday 00:00. Maintained by a trigger.';
+COMMENT ON COLUMN routines.routines.moved_to IS
+    'The time to which its last excluded slot has moved, until that has its outcome; null otherwise. Maintained by the tick; kept during a pause.';
 COMMENT ON COLUMN routines.routines.strikes IS
     'Consecutive fires that raised an error. At three the routine is paused; a successful fire resets it to 0.';
 COMMENT ON COLUMN routines.routines.overlap_policy IS
@@ -226,11 +245,13 @@ COMMENT ON FUNCTION routines.current_cadence IS
 
 -- A pause is over when its end has come, whether or not a ticker has ended it: slots from then on are due.
 CREATE FUNCTION routines.slot_after_pause(routine routines.routines) RETURNS timestamptz
-LANGUAGE sql STABLE PARALLEL SAFE RETURN CASE WHEN (routine).paused_until IS NOT NULL THEN routines.next_fire(
-    routines.cadence_of(routine), greatest(routines.without_spread(routine, (routine).paused_until) - interval '1 microsecond',
-                                           coalesce((routine).settled_until, (routine).created_at))) END;
+LANGUAGE sql STABLE PARALLEL SAFE RETURN CASE WHEN (routine).paused_until IS NOT NULL THEN least(
+    routines.next_fire(
+        routines.cadence_of(routine), greatest(routines.without_spread(routine, (routine).paused_until) - interval '1 microsecond',
+                                               coalesce((routine).settled_until, (routine).created_at))),
+    CASE WHEN (routine).moved_to >= routines.without_spread(routine, (routine).paused_until) THEN (routine).moved_to END) END;
 COMMENT ON FUNCTION routines.slot_after_pause IS
-    'The first slot at or after the end of a routine''s pause; null if the pause has no end, and for manual.';
+    'The first slot at or after the end of a routine''s pause, also one that has moved there; null if the pause has no end, and for manual.';
 
 CREATE FUNCTION routines.keep_next_run_at() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -259,6 +280,9 @@ BEGIN
     END IF;
     PERFORM routines.check_cadence(routines.cadence_of(NEW));
     PERFORM routines.check_spread(routines.cadence_of(NEW), NEW.spread_seconds);
+    IF TG_OP = 'INSERT' OR routines.cadence_of(NEW) IS DISTINCT FROM routines.cadence_of(OLD) THEN
+        NEW.moved_to := NULL;
+    END IF;
     IF NEW.paused THEN
         NEW.next_run_at := NULL;
         NEW.upcoming := NULL;
@@ -270,7 +294,8 @@ BEGIN
             WHEN TG_OP = 'INSERT' OR routines.cadence_of(NEW) IS DISTINCT FROM routines.cadence_of(OLD)
                 THEN routines.next_slot_of(NEW, now())
             WHEN OLD.paused_until <= now() THEN routines.slot_after_pause(OLD)
-            ELSE routines.next_slot_of(NEW, routines.without_spread(NEW, now())) END);
+            ELSE least(routines.next_slot_of(NEW, routines.without_spread(NEW, now())),
+                       CASE WHEN NEW.moved_to > routines.without_spread(NEW, now()) THEN NEW.moved_to END) END);
         NEW.paused_at := NULL;
         NEW.paused_reason := NULL;
         NEW.strikes := 0;
@@ -281,8 +306,8 @@ COMMENT ON FUNCTION routines.keep_next_run_at IS
     'Keeps next_run_at correct when cadence, spread or paused changes, and fills in the defaults of a cadence. Resuming computes from now, or from the end of the pause if that has passed: nothing that fell in the pause is caught up.';
 CREATE TRIGGER keep_next_run_at
     BEFORE INSERT OR UPDATE OF name, cadence_type, hour_utc, minute_utc, day_of_week, expression, timezone, every_minutes, anchor,
-        once_at, starts_at, ends_at, spread_seconds, spread_offset, paused, paused_until, paused_note, init_params_overrides,
-        secret_refs, webhook_url, webhook_secret_id ON routines.routines
+        once_at, starts_at, ends_at, spread_seconds, spread_offset, paused, paused_until, paused_note, calendar, active_hours,
+        init_params_overrides, secret_refs, webhook_url, webhook_secret_id ON routines.routines
     FOR EACH ROW EXECUTE FUNCTION routines.keep_next_run_at();
 
 ------------------------------------------------------------------------------------- slots that no tick will see
@@ -314,6 +339,16 @@ DECLARE
     cadence    routines.cadence := routines.cadence_of(old);
     slot_count bigint := greatest(1, routines.slots_in_span(cadence, first_slot, last_slot));
 BEGIN
+    IF reason = 'missed' AND routines.has_exclusions(old) THEN
+        INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, due_at, slot_count, cadence,
+                                    reason, detail)
+        SELECT old.collection_id, old.id, span.span_begin, span.span_end, span.span_end + old.spread_offset, span.slot_count,
+               CASE WHEN span.slot_count > 1 THEN span.cadence END, span.reason,
+               CASE WHEN span.reason = 'missed' THEN settle_span.detail ELSE span.detail END
+        FROM routines.judged_spans(old.id, first_slot, last_slot, NULL, NULL) AS span
+        ON CONFLICT ON CONSTRAINT skips_slot_key DO NOTHING;
+        RETURN;
+    END IF;
     INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, due_at, slot_count, cadence,
                                 reason, detail)
     VALUES (old.collection_id, old.id, first_slot, last_slot, last_slot + old.spread_offset, slot_count,
@@ -321,7 +356,7 @@ BEGIN
     ON CONFLICT ON CONSTRAINT skips_slot_key DO NOTHING;
 END $$;
 COMMENT ON FUNCTION routines.settle_span IS
-    'Records that the slots of a routine from first_slot to last_slot, both included, started no run.';
+    'Records that the slots of a routine from first_slot to last_slot, both included, started no run. Of missed slots, those that a calendar or active hours exclude are recorded as excluded.';
 
 CREATE FUNCTION routines.settle_slots() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -339,9 +374,11 @@ DECLARE
     is_paused     boolean := OLD.paused OR TG_OP = 'UPDATE' AND NEW.paused;
     pause         text := CASE WHEN OLD.paused THEN routines.pause_in_words(
         OLD.paused_reason, OLD.paused_at, OLD.paused_until, OLD.paused_note) END;
-    -- The first slot without an outcome. What was due when a pause began was settled then.
-    first_slot    timestamptz := routines.next_fire(
-        cadence, coalesce(settled_until, CASE WHEN OLD.paused THEN OLD.paused_at ELSE OLD.created_at END));
+    moved_to      timestamptz := CASE WHEN OLD.moved_to > coalesce(settled_until, OLD.created_at) THEN OLD.moved_to END;
+    -- The first slot without an outcome. What was due when a pause began was settled then. One that has moved comes before the next
+    -- slot of the cadence.
+    first_slot    timestamptz := least(moved_to, routines.next_fire(
+        cadence, coalesce(settled_until, CASE WHEN OLD.paused THEN OLD.paused_at ELSE OLD.created_at END)));
     passed_until  timestamptz;
     last_slot     timestamptz;
 BEGIN
@@ -350,13 +387,14 @@ BEGIN
         RETURN NEW;
     END IF;
     IF first_slot < next_slot AND first_slot <= clock THEN
-        passed_until := routines.latest_slot(cadence, least(clock, next_slot - interval '1 microsecond'));
+        passed_until := greatest(first_slot, routines.latest_slot(cadence, least(clock, next_slot - interval '1 microsecond')));
         PERFORM routines.settle_span(OLD, first_slot, passed_until, 'missed', routines.passed_over_detail(OLD.next_run_at));
         settled_until := greatest(settled_until, passed_until);
     END IF;
     -- The pause is over, whether or not a ticker has ended it.
     IF OLD.paused_until <= now() THEN
-        last_slot := routines.latest_slot(cadence, pause_end - interval '1 microsecond');
+        last_slot := greatest(routines.latest_slot(cadence, pause_end - interval '1 microsecond'),
+                              CASE WHEN moved_to < pause_end THEN moved_to END);
         IF first_slot <= last_slot THEN
             PERFORM routines.settle_span(OLD, first_slot, last_slot, 'paused', pause);
         END IF;
@@ -364,9 +402,10 @@ BEGIN
         -- Slots since then are due, and left to the tick if the routine is only resumed.
         IF TG_OP = 'UPDATE' AND cadence IS NOT DISTINCT FROM routines.cadence_of(NEW) THEN
             NEW.settled_until := settled_until;
+            NEW.moved_to := CASE WHEN moved_to > settled_until THEN moved_to END;
             RETURN NEW;
         END IF;
-        first_slot := routines.next_fire(cadence, settled_until);
+        first_slot := least(CASE WHEN moved_to > settled_until THEN moved_to END, routines.next_fire(cadence, settled_until));
         is_paused := TG_OP = 'UPDATE' AND NEW.paused AND NEW.paused_until IS DISTINCT FROM OLD.paused_until;
         pause := NULL;
     END IF;
@@ -389,6 +428,7 @@ BEGIN
     END IF;
     -- A time in the past that was no slot does not become one when the cadence changes.
     NEW.settled_until := greatest(settled_until, clock, OLD.created_at);
+    NEW.moved_to := CASE WHEN NEW.moved_to > NEW.settled_until THEN NEW.moved_to END;
     -- Only if the database's clock was set back, or the routine's by its spread: a slot with an outcome does not come again.
     IF routines.without_spread(NEW, NEW.next_run_at) <= NEW.settled_until THEN
         NEW.next_run_at := routines.with_spread(NEW, routines.next_fire(routines.cadence_of(NEW), NEW.settled_until));

@@ -7,7 +7,7 @@ CREATE VIEW routines.routine_details WITH (security_invoker = true) AS
            collections.name AS collection_name, routines.cadence_to_json(routines.cadence_of(routines)) AS cadence,
            init_params_overrides, ARRAY(SELECT jsonb_object_keys(secret_refs) ORDER BY 1) AS secret_names, webhook_url,
            webhook_secret_id IS NOT NULL AS has_webhook_secret, paused, paused_reason, last_run_at, next_run_at, overlap_policy,
-           catchup_window_seconds, paused_until, paused_note, starts_at, ends_at, spread_seconds,
+           catchup_window_seconds, paused_until, paused_note, starts_at, ends_at, spread_seconds, calendar, active_hours,
            ARRAY(SELECT key FROM jsonb_object_keys(init_params_overrides) AS key
                  WHERE NOT task_versions.init_params ? key ORDER BY key) AS undeclared_keys
     FROM routines.routine_names
@@ -38,6 +38,8 @@ COMMENT ON COLUMN routines.routine_details.overlap_policy IS 'skip.';
 COMMENT ON COLUMN routines.routine_details.starts_at IS 'No slot is earlier; null for no bound.';
 COMMENT ON COLUMN routines.routine_details.ends_at IS 'No slot is later; null for no bound.';
 COMMENT ON COLUMN routines.routine_details.spread_seconds IS 'Each slot fires up to this many seconds after its time; null for no spread.';
+COMMENT ON COLUMN routines.routine_details.calendar IS 'Days on which it does not fire: {exclude, on_excluded}; null for none.';
+COMMENT ON COLUMN routines.routine_details.active_hours IS 'Outside of these it does not fire: {timezone, windows, outside}; null for none.';
 COMMENT ON COLUMN routines.routine_details.undeclared_keys IS 'Override keys that the task''s current version does not declare.';
 COMMENT ON COLUMN routines.routine_details.catchup_window_seconds IS
     'The age up to which a missed slot still fires after an outage; 0 to never catch up; null for the default of its cadence.';
@@ -260,7 +262,8 @@ CREATE FUNCTION routines.explain_time(
     ),
     routine AS (
         SELECT routines.*, own_now, coming, routines.without_spread(routines, paused_until) AS pause_end,
-               coalesce(coming = at OR at = routines.latest_slot(routines.cadence_of(routines), at), false) AS is_slot,
+               coalesce(coming = at OR moved_to = at OR at = routines.latest_slot(routines.cadence_of(routines), at), false) AS is_slot,
+               CASE WHEN at > own_now THEN routines.exclusion_of(routines, at) END AS exclusion,
                at > coalesce(settled_until, created_at) AND at < coming AS is_passed_over,
                CASE WHEN paused AND unsettled > own_now
                         THEN CASE WHEN paused_until IS NOT NULL THEN greatest(unsettled, routines.slot_after_pause(routines)) END
@@ -280,7 +283,9 @@ CREATE FUNCTION routines.explain_time(
                     WHEN at < routine.created_at AND at < coalesce(coming, routine.created_at) THEN 'before_creation'
                     WHEN at <= settled_until AND at <= (SELECT max(deleted_until) FROM routines.retention) THEN 'forgotten'
                     WHEN NOT is_slot THEN 'not_a_slot'
-                    WHEN paused AND at > own_now THEN CASE WHEN at >= pause_end THEN 'future' ELSE 'paused_in_future' END
+                    WHEN paused AND at > own_now AND (at >= pause_end) IS NOT TRUE THEN 'paused_in_future'
+                    WHEN exclusion IS NOT NULL AND (paused OR coming <= at) THEN 'excluded_in_future'
+                    WHEN paused AND at > own_now THEN 'future'
                     WHEN paused AND at > coalesce(settled_until, paused_at)
                         THEN CASE WHEN at >= pause_end THEN 'pending' ELSE 'paused' END
                     WHEN coming <= at THEN CASE WHEN at > own_now THEN 'future' ELSE 'pending' END
@@ -294,7 +299,7 @@ CREATE FUNCTION routines.explain_time(
                run.id AS trajectory_id, run.status AS trajectory_status,
                skip.blocking_trajectory_id,
                coalesce(blocking.started_at, blocking.created_at) AS blocking_started_at, blocking.ended_at AS blocking_ended_at,
-               coalesce(skip.detail, CASE WHEN is_slot AND is_passed_over THEN routines.passed_over_detail(next_run_at) END) AS detail,
+               coalesce(skip.detail, exclusion, CASE WHEN is_slot AND is_passed_over THEN routines.passed_over_detail(next_run_at) END) AS detail,
                routine.created_at AS routine_created_at, routine.paused_at, routine.paused_reason, routine.paused_until,
                routine.paused_note, routine.cadence_type,
                coalesce(is_slot, false) AS is_slot_of_cadence, coalesce(settled.slot, next_slot) AS next_slot,
@@ -317,6 +322,9 @@ CREATE FUNCTION routines.explain_time(
                || '; recorded ' || routines.utc(recorded_at) || '.'
            WHEN 'paused' THEN 'Skipped: ' || coalesce(detail, pause) || '.'
            WHEN 'failed_to_start' THEN 'Skipped: the run failed to start: ' || detail || '.'
+           WHEN 'calendar' THEN 'Skipped: a calendar excludes the day: ' || detail || '.'
+           WHEN 'outside_hours' THEN 'Skipped: it was outside the active hours: ' || detail || '.'
+           WHEN 'excluded_in_future' THEN 'It will be skipped: ' || detail || '.'
            WHEN 'pending' THEN 'Due since ' || routines.utc(coalesce(due_at, at)) || '; no ticker has picked it up yet.'
            WHEN 'future' THEN 'Upcoming: the slot is due at ' || routines.utc(coalesce(due_at, at)) || '.'
            WHEN 'passed_over' THEN 'It will be missed: ' || detail || '.'
@@ -333,11 +341,11 @@ CREATE FUNCTION routines.explain_time(
                                 AND (of_collection IS NULL OR collection_id = of_collection) ORDER BY moved_at DESC LIMIT 1),
                              'the next is ' || routines.utc(next_slot), 'none is coming (' || pause || ')', 'none is coming') || '.' END
            END || coalesce(' ' || CASE WHEN is_slot_of_cadence THEN (
-               SELECT routines.clock_note(routines.cadence_of(routines), at, kind NOT IN ('future', 'paused_in_future', 'passed_over'))
+               SELECT routines.clock_note(routines.cadence_of(routines), at, kind NOT IN ('future', 'paused_in_future', 'excluded_in_future', 'passed_over'))
                FROM routines.routines WHERE id = of_routine) END, '')
            || CASE WHEN due_at IS NULL OR kind IN ('forgotten', 'before_creation', 'not_a_slot', 'deleted') THEN '' ELSE format(
                ' Its spread %s it due %s s after its time.',
-               CASE WHEN kind IN ('future', 'paused_in_future', 'passed_over') THEN 'makes' ELSE 'made' END,
+               CASE WHEN kind IN ('future', 'paused_in_future', 'excluded_in_future', 'passed_over') THEN 'makes' ELSE 'made' END,
                extract(epoch FROM due_at - at)::integer) END,
            facts.*
     FROM facts, LATERAL (
@@ -373,16 +381,17 @@ COMMENT ON FUNCTION routines.why IS
     'Why a routine ran or did not run at a time, by default at its newest slot. Try: SELECT routines.why(''demo/hello/every-hour'', now() - interval ''1 day'');';
 
 CREATE FUNCTION routines.next(routine text, slot_limit integer DEFAULT 10)
-RETURNS TABLE (slot timestamptz, utc text, local_time text, dst text, due_at timestamptz) LANGUAGE sql STABLE AS $$
-    SELECT slot, routines.utc(slot), routines.local_time_of(cadence, slot), routines.dst_of(cadence, slot), slot + spread_offset
-    FROM (SELECT routines.cadence_of(routines) AS cadence, routines.without_spread(routines, now()) AS own_now, spread_offset,
+RETURNS TABLE (slot timestamptz, utc text, local_time text, dst text, due_at timestamptz, excluded text) LANGUAGE sql STABLE AS $$
+    SELECT slot, routines.utc(slot), routines.local_time_of(cadence, slot), routines.dst_of(cadence, slot), slot + spread_offset,
+           routines.exclusion_of(routine, slot)
+    FROM (SELECT routines AS routine, routines.cadence_of(routines) AS cadence, routines.without_spread(routines, now()) AS own_now, spread_offset,
                  coalesce(routines.without_spread(routines, next_run_at), routines.slot_after_pause(routines)) AS first_slot
           FROM routines.routines WHERE id = routines.routine_id(routine)) AS found,
          routines.next_slots(cadence, greatest(own_now, first_slot - interval '1 microsecond'), slot_limit) AS slot
     WHERE first_slot IS NOT NULL;
 $$;
 COMMENT ON FUNCTION routines.next IS
-    'The coming slots of a routine, in UTC and, for cron, in local time, with the time at which each is due if the routine has a spread; while it is paused, those after the end of the pause, or no rows if it has no end. Try: SELECT * FROM routines.next(''demo/hello/every-hour'', 3);';
+    'The coming slots of a routine, in UTC and, for cron, in local time, with the time at which each is due if the routine has a spread, and the reason why one will not fire; while it is paused, those after the end of the pause, or no rows if it has no end. Try: SELECT * FROM routines.next(''demo/hello/every-hour'', 3);';
 
 ----------------------------------------------------------------------------------------------------------- at a glance
 CREATE VIEW routines.routine_status WITH (security_invoker = true) AS

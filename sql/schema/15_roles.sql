@@ -30,7 +30,11 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_api', 'routines.routine_names', 'SELECT'),
     ('routines_api', 'routines.routines', 'SELECT, INSERT, DELETE, UPDATE (name, cadence_type, hour_utc, minute_utc, day_of_week, '
         'expression, timezone, every_minutes, anchor, once_at, starts_at, ends_at, spread_seconds, '
-        'init_params_overrides, secret_refs, webhook_url, webhook_secret_id, paused, paused_until, paused_note, catchup_window_seconds, last_run_at)'),
+        'init_params_overrides, secret_refs, webhook_url, webhook_secret_id, paused, paused_until, paused_note, calendar, active_hours, '
+        'catchup_window_seconds, last_run_at)'),
+    ('routines_api', 'routines.calendars', 'SELECT, INSERT, DELETE, UPDATE (timezone, days)'),
+    ('routines_api', 'routines.calendar_days', 'SELECT'),
+    ('routines_api', 'routines.routine_calendars', 'SELECT'),
     ('routines_api', 'routines.secrets', 'SELECT (id, collection_id, kind, field, owner, key_id, created_at), INSERT'),
     ('routines_api', 'routines.trajectories', 'SELECT, INSERT, UPDATE (status, fence, error, labels, ended_at, lease_expires_at, updated_at)'),
     ('routines_api', 'routines.begun_runs', 'SELECT'),
@@ -71,7 +75,10 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_ticker', 'routines.role_grants', 'SELECT'),
     ('routines_ticker', 'routines.tasks', 'SELECT'),
     ('routines_ticker', 'routines.task_versions', 'SELECT'),
-    ('routines_ticker', 'routines.routines', 'SELECT, UPDATE (next_run_at, upcoming, settled_until, last_run_at, strikes, paused, paused_at, paused_reason)'),
+    ('routines_ticker', 'routines.routines', 'SELECT, UPDATE (next_run_at, upcoming, moved_to, settled_until, last_run_at, strikes, paused, paused_at, paused_reason)'),
+    ('routines_ticker', 'routines.calendars', 'SELECT'),
+    ('routines_ticker', 'routines.calendar_days', 'SELECT'),
+    ('routines_ticker', 'routines.routine_calendars', 'SELECT'),
     ('routines_ticker', 'routines.trajectories', 'SELECT (id, collection_id, triggered_by_routine_id, scheduled_for, due_at, trigger, status, created_at, '
         'ended_at), INSERT'),
     ('routines_ticker', 'routines.skips', 'SELECT, INSERT'),
@@ -125,6 +132,9 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_reader', 'routines.deleted_tasks', 'SELECT'),
     ('routines_reader', 'routines.time_zones', 'SELECT'),
     ('routines_reader', 'routines.slot_moves', 'SELECT'),
+    ('routines_reader', 'routines.calendars', 'SELECT'),
+    ('routines_reader', 'routines.calendar_days', 'SELECT'),
+    ('routines_reader', 'routines.routine_calendars', 'SELECT'),
     ('routines_reader', 'routines.run_events', 'SELECT'),
     ('routines_reader', 'routines.limited_runs', 'SELECT'),
     ('routines_reader', 'routines.wakeups', 'SELECT'),

@@ -63,22 +63,31 @@ RETURNS TABLE (slot timestamptz, slots bigint, expected_seconds float8) LANGUAGE
     WITH alike AS MATERIALIZED (
         SELECT routines.cadence_of(routine) AS cadence, routines.without_spread(routine, next_run_at) AS next_slot,
                CASE WHEN extract(second FROM next_run_at - spread_offset) = 0 THEN date_trunc('minute', spread_offset)
-                    ELSE spread_offset END AS away, task.id AS task_id, count(*) AS number
+                    ELSE spread_offset END AS away, task.id AS task_id,
+               CASE WHEN routines.has_exclusions(routine)
+                    THEN jsonb_build_array(calendar, active_hours, routines.zone_of(routine)) END AS exclusions,
+               count(*) AS number, min(routine.id) AS routine_id
         FROM routines.tasks AS task
         JOIN routines.routine_names ON routine_names.task_id = task.id
         JOIN routines.routines AS routine ON routine.id = routine_names.routine_id
         WHERE task.collection_id = of_collection AND routine.next_run_at < until_time
-        GROUP BY 1, 2, 3, 4
+        GROUP BY 1, 2, 3, 4, 5
+    ),
+    excluded AS MATERIALIZED (
+        SELECT exclusions, routines.excluded_times(
+            (SELECT routine FROM routines.routines AS routine WHERE id = min(routine_id)), from_time - interval '1 hour', until_time) AS times
+        FROM alike WHERE exclusions IS NOT NULL GROUP BY exclusions
     ),
     lasting AS MATERIALIZED (
         SELECT task_id, coalesce(routines.usual_seconds(task_id), 0) AS seconds FROM (SELECT DISTINCT task_id FROM alike) AS tasks
     )
     SELECT moved.slot, sum(part.number)::bigint, sum(part.seconds)
-    FROM (SELECT cadence, next_slot, array_agg(coalesce(away, '0')) AS aways, max(away) AS farthest,
+    FROM (SELECT cadence, next_slot, exclusions, array_agg(coalesce(away, '0')) AS aways, max(away) AS farthest,
                  array_agg(number) AS numbers, array_agg(seconds) AS seconds
-          FROM (SELECT cadence, next_slot, away, sum(number) AS number, sum(number * seconds) AS seconds
-                FROM alike JOIN lasting USING (task_id) GROUP BY cadence, next_slot, away) AS parts
-          GROUP BY cadence, next_slot) AS due
+          FROM (SELECT cadence, next_slot, exclusions, away, sum(number) AS number, sum(number * seconds) AS seconds
+                FROM alike JOIN lasting USING (task_id) GROUP BY cadence, next_slot, exclusions, away) AS parts
+          GROUP BY cadence, next_slot, exclusions) AS due
+    LEFT JOIN excluded USING (exclusions)
     CROSS JOIN LATERAL (SELECT coalesce(from_time - farthest, from_time) AS since) AS reach
     CROSS JOIN LATERAL (
         SELECT due.next_slot AS slot WHERE due.next_slot >= since
@@ -88,10 +97,11 @@ RETURNS TABLE (slot timestamptz, slots bigint, expected_seconds float8) LANGUAGE
     CROSS JOIN LATERAL unnest(due.aways, due.numbers, due.seconds) AS part (away, number, seconds)
     CROSS JOIN LATERAL (SELECT coming.slot + part.away AS slot) AS moved
     WHERE moved.slot >= from_time AND moved.slot < until_time
+      AND (times IS NULL OR NOT times @> coming.slot)
     GROUP BY moved.slot;
 $$;
 COMMENT ON FUNCTION routines.coming_slots IS
-    'When slots of a collection are due from from_time until before until_time: how many routines have one then, and how many seconds their runs usually take together. Spread slots are due in the minute in which they fire. Paused routines have none.';
+    'When slots of a collection are due from from_time until before until_time: how many routines have one then, and how many seconds their runs usually take together. Spread slots are due in the minute in which they fire. Paused routines have none. Slots that calendars or active hours exclude do not count, and neither do times to which they will move.';
 
 CREATE FUNCTION routines.past_slots(of_collection bigint, from_time timestamptz, until_time timestamptz)
 RETURNS TABLE (slot timestamptz, is_started boolean, slots bigint) LANGUAGE sql STABLE ROWS 1000 AS $$

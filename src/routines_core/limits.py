@@ -16,7 +16,18 @@ CONCURRENCY = "max_concurrent_runs"
 """The only limit that a task may also have, and the only one without a default for all collections."""
 
 Unit = Literal[
-    "runs", "routines", "tasks", "feeds", "webhooks", "files", "bytes", "steps", "events", "secrets", "runs per minute"
+    "runs",
+    "routines",
+    "tasks",
+    "feeds",
+    "calendars",
+    "webhooks",
+    "files",
+    "bytes",
+    "steps",
+    "events",
+    "secrets",
+    "runs per minute",
 ]
 
 
@@ -54,6 +65,7 @@ LIMITS: dict[str, LimitRule] = {
     "routines": LimitRule("routines", 100_000, of_run=False, description="Routines. At the limit, none can be added."),
     "tasks": LimitRule("tasks", 10_000, of_run=False, description="Tasks. At the limit, none can be added."),
     "feeds": LimitRule("feeds", 100, of_run=False, description="Calendar feeds. At the limit, none can be added."),
+    "calendars": LimitRule("calendars", 100, of_run=False, description="Calendars. At the limit, none can be added."),
     "pending_webhooks": LimitRule(
         "webhooks",
         100_000,

@@ -11,7 +11,7 @@ from routines_core.metrics.distribution import DELAY_BUCKETS, Distribution
 from routines_core.metrics.listener import ProgramHealth
 from routines_core.metrics.program import ProgramMetrics
 
-REASONS = ("overlap", "missed", "failed_to_start")
+REASONS = ("overlap", "missed", "failed_to_start", "calendar", "outside_hours")
 """Why a slot did not start a run, as spelled in the ledger."""
 
 
@@ -87,7 +87,8 @@ class TickerMetrics(ProgramMetrics):
             return
         self._claimed.inc(done.claimed)
         self._fires.inc(done.fired)
-        for reason, count in zip(REASONS, (done.overlapped, done.missed, len(done.struck_ids)), strict=True):
+        counts = (done.overlapped, done.missed, len(done.struck_ids), done.excluded_by_calendar, done.outside_hours)
+        for reason, count in zip(REASONS, counts, strict=True):
             self._skipped.labels(reason).inc(count)
         self._paused.inc(len(done.paused_ids))
         for delay, fires in zip(done.delay_seconds, done.fires_by_delay, strict=True):

@@ -363,3 +363,19 @@ async def test_the_database_rejects_a_scheduled_run_while_a_run_of_any_trigger_i
     with pytest.raises(psycopg.errors.UniqueViolation, match="trajectories_active_schedule_key"):
         await connection.execute(SCHEDULED_BY_HAND.replace("2026-01-01Z", "2026-01-02Z"))
     await connection.execute(RUN_NOW_IN_PSQL)  # a run-now run may overlap any other
+
+
+async def test_a_tick_with_a_snapshot_older_than_a_calendar_asks_the_calendar(
+    connection: Connection, routine: int, ticker: Connection, other: Connection, gate: Gate
+) -> None:
+    async with running(lambda: tick_that_stops_before_its_locks(ticker, SLOT)) as ticking:
+        await until_blocked(connection, ticker)
+        await other.execute(
+            """INSERT INTO routines.calendars (collection_id, name, days)
+               VALUES (1, 'holidays', '[{"from": "2026-05-04", "label": "Star Wars Day"}]')"""
+        )
+        await other.execute("""UPDATE routines.routines SET calendar = '{"exclude": ["holidays"]}'""")
+        await gate.open()
+        assert (await ticking).excluded_by_calendar == 1
+    assert await ledger(connection, routine) == [(SLOT, 1, "skipped", "calendar")]
+    assert await value(connection, "SELECT detail FROM routines.skips") == "Star Wars Day"

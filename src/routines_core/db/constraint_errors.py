@@ -36,6 +36,10 @@ _ERRORS: dict[str, Callable[[], RoutinesError]] = {
     "routines_next_run_at_in_range": lambda: InvalidError(
         "cadence: its next slot is later than the year 2199.", "cadence"
     ),
+    "calendars_name_key": lambda: ConflictError("name: a calendar of this name exists in the collection.", "name"),
+    "routine_calendars_calendar_id_fkey": lambda: ConflictError(
+        "The calendar was deleted, or came into use, at the same time: send the request again."
+    ),
     "collections_environment_refs_is_bounded": lambda: InvalidError(
         "environment_variables: there may be 100 in a collection.", "environment_variables"
     ),
@@ -46,6 +50,9 @@ _SAID_BY_THE_DATABASE = {
     "routines_timezone_is_known": "cadence.",
     "routines_spread_seconds_in_range": "",
     "routines_spread_seconds_below_interval": "",
+    "routines_exclusions_are_valid": "",
+    "routines_calendars_are_there": "",
+    "calendars_days_are_valid": "",
 }
 """Rules of a field that only the database knows, and what precedes the field. Its message is `field: rule`, no more."""
 

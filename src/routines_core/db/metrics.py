@@ -35,6 +35,8 @@ class SkipMetrics(msgspec.Struct, frozen=True):
     missed: int
     paused: int
     failed_to_start: int
+    calendar: int
+    outside_hours: int
 
 
 class RunMetrics(msgspec.Struct, frozen=True):

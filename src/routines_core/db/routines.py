@@ -57,6 +57,8 @@ class Routine(msgspec.Struct, frozen=True):
         starts_at: No slot is earlier; None for no bound.
         ends_at: No slot is later; None for no bound.
         spread_seconds: Each slot fires up to this many seconds after its time; None for no spread.
+        calendar: Days on which it does not fire: exclude and on_excluded; None for none.
+        active_hours: Outside of these it does not fire: timezone, windows and outside; None for none.
     """
 
     id: int
@@ -80,6 +82,8 @@ class Routine(msgspec.Struct, frozen=True):
     starts_at: datetime | None
     ends_at: datetime | None
     spread_seconds: int | None
+    calendar: dict[str, Any] | None
+    active_hours: dict[str, Any] | None
 
 
 class ListedRoutine(Routine, frozen=True):
@@ -99,6 +103,8 @@ class RoutineSpec(msgspec.Struct, frozen=True):
         starts_at: No slot is earlier; None for no bound.
         ends_at: No slot is later; None for no bound.
         spread_seconds: Each slot fires up to this many seconds after its time; None or 0 for no spread.
+        calendar: Days on which it does not fire: exclude and on_excluded; None for none.
+        active_hours: Outside of these it does not fire: timezone, windows and outside; None for none.
         id: Drawn by `draw_routine_id`, if secrets are bound to it; None to let the database assign one.
     """
 
@@ -113,6 +119,8 @@ class RoutineSpec(msgspec.Struct, frozen=True):
     starts_at: datetime | None = None
     ends_at: datetime | None = None
     spread_seconds: int | None = None
+    calendar: dict[str, Any] | None = None
+    active_hours: dict[str, Any] | None = None
     id: int | None = None
 
 
@@ -127,6 +135,7 @@ class RoutineChanges(msgspec.Struct, frozen=True):
         paused_note: None removes it.
         starts_at: None removes the bound. The same for ends_at.
         spread_seconds: None or 0 removes the spread.
+        calendar: None removes it. The same for active_hours.
         keeps_webhook_secret: True to keep the stored secret, which must exist.
         id: The routine that new secrets are bound to, which must still have the name; None for any routine of the name.
     """
@@ -145,6 +154,8 @@ class RoutineChanges(msgspec.Struct, frozen=True):
     starts_at: datetime | msgspec.UnsetType | None = msgspec.UNSET
     ends_at: datetime | msgspec.UnsetType | None = msgspec.UNSET
     spread_seconds: int | msgspec.UnsetType | None = msgspec.UNSET
+    calendar: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
+    active_hours: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
     id: int | None = None
 
 
@@ -196,6 +207,8 @@ async def create_routine(connection: Connection, spec: RoutineSpec, *, key_id: i
             starts_at=spec.starts_at,
             ends_at=spec.ends_at,
             spread_seconds=spec.spread_seconds,
+            calendar=_json_or_none(spec.calendar),
+            active_hours=_json_or_none(spec.active_hours),
             **as_parameters(sealed),
         )
     return made is not None
@@ -342,9 +355,17 @@ def _patch_parameters(patch: RoutineChanges) -> dict[str, Any]:
         "ends_at": _or_none(patch.ends_at),
         "sets_spread": patch.spread_seconds is not msgspec.UNSET,
         "spread_seconds": _or_none(patch.spread_seconds),
+        "sets_calendar": patch.calendar is not msgspec.UNSET,
+        "calendar": _json_or_none(_or_none(patch.calendar)),
+        "sets_active_hours": patch.active_hours is not msgspec.UNSET,
+        "active_hours": _json_or_none(_or_none(patch.active_hours)),
         **as_parameters([*new_params.values(), *([webhook_secret] if webhook_secret else [])]),
     }
 
 
 def _or_none(value: Value | msgspec.UnsetType) -> Value | None:
     return None if isinstance(value, msgspec.UnsetType) else value
+
+
+def _json_or_none(value: dict[str, Any] | None) -> Jsonb | None:
+    return None if value is None else Jsonb(value)

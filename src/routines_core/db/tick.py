@@ -21,6 +21,8 @@ class Tick(msgspec.Struct, frozen=True):
         fired: Inserted runs.
         overlapped: Slots that were skipped because a run was active.
         missed: Slots that were recorded as missed.
+        excluded_by_calendar: Slots that were recorded as excluded by a calendar.
+        outside_hours: Slots that were recorded as outside active hours.
         advanced: Routines whose next_run_at was advanced; equals `claimed`.
         struck_ids: Routines whose fire failed to start.
         paused_ids: Those of them that were paused by their last strike.
@@ -32,6 +34,8 @@ class Tick(msgspec.Struct, frozen=True):
     fired: int
     overlapped: int
     missed: int
+    excluded_by_calendar: int
+    outside_hours: int
     advanced: int
     struck_ids: list[int]
     paused_ids: list[int]
