@@ -17,6 +17,7 @@ from litestar.types import HTTPScope
 
 from routines_api.endpoints import (
     cadences,
+    calendars,
     environment,
     feeds,
     limits,
@@ -75,6 +76,7 @@ _ROUTINES_HANDLERS = [
     get_init_params_schema,
     get_latest_outcomes,
     *cadences.HANDLERS,
+    *calendars.HANDLERS,
     *planning.HANDLERS,
     *feeds.HANDLERS,
 ]

@@ -11,6 +11,7 @@ CLIENT = httpx.Client(base_url=URL, headers={"Authorization": f"Bearer {os.envir
 TASKS, ROUTINES = "/api/v1/tasks/my-org", "/api/v1/routines/my-org/echo"
 TASK = {"workflow": {"init_params": {"text": "hello"}}}
 ROUTINE = {"cadence": {"type": "manual"}}
+CALENDARS = "/api/v1/calendars/my-org"
 RECREATED: dict[str, tuple[str, dict[str, Any]]] = {
     "updateRoutine": (ROUTINES, {"name": "kept", **ROUTINE}),
     "deleteRoutine": (ROUTINES, {"name": "doomed", **ROUTINE}),
@@ -21,6 +22,28 @@ RECREATED: dict[str, tuple[str, dict[str, Any]]] = {
 
 @schemathesis.hook
 def before_call(_context: Any, case: Any, _kwargs: dict[str, Any]) -> None:
-    made = RECREATED.get(case.operation.definition.raw.get("operationId"))
+    name = case.operation.definition.raw.get("operationId")
+    made = RECREATED.get(name)
     if made:
         CLIENT.post(made[0], json=made[1])
+    if name == "deleteCalendar":
+        CLIENT.put(f"{CALENDARS}/doomed", json={"days": []})
+    elif name == "getCalendar":
+        CLIENT.put(f"{CALENDARS}/kept", json={"days": [{"from": "2026-12-24", "label": "Christmas"}]})
+
+
+@schemathesis.serializer("text/calendar")
+def calendar_file(_context: Any, value: Any) -> bytes:
+    """Send a generated text as the file, or as the title of an event of a valid one."""
+    text = str(value)
+    if len(text) % 2:
+        lines = (
+            "BEGIN:VCALENDAR",
+            "BEGIN:VEVENT",
+            "DTSTART:20261224",
+            f"SUMMARY:{text}",
+            "END:VEVENT",
+            "END:VCALENDAR",
+        )
+        text = "\r\n".join(lines)
+    return text.encode(errors="replace")

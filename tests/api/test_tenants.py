@@ -26,7 +26,7 @@ ROUTINE = {"name": "new", "cadence": {"type": "manual"}}
 NIGHTLY = {"type": "cron", "expression": "30 2 * * *", "timezone": "Europe/Berlin"}
 YEAR = {"from": "2027-01-01T00:00:00Z", "to": "2028-01-01T00:00:00Z"}
 OWN = {"collection": "mine", "task": "echo", "name": "kept", "trajectory_id": "1", "delivery_id": "1"}
-OWN |= {"feed_id": "2", "workflow_id": "flow-mine-echo--1", "activity_name": "text_echo"}
+OWN |= {"feed_id": "2", "workflow_id": "flow-mine-echo--1", "activity_name": "text_echo", "calendar": "kept"}
 
 
 class Row(NamedTuple):
@@ -81,13 +81,24 @@ ROWS = [
     Row("POST", "/api/v1/cadence-preview/{collection}", {"cadence": NIGHTLY, **YEAR, "task": "echo"}),
     Row("POST", "/api/v1/cadence-suggest/{collection}", {"cadence": {"type": "hourly"}}),
     Row("GET", "/api/v1/schedule-load/{collection}"),
+    Row("GET", "/api/v1/calendars/{collection}"),
+    Row("GET", "/api/v1/calendars/{collection}/{calendar}"),
+    Row("PUT", "/api/v1/calendars/{collection}/{calendar}", {"days": [{"from": "2026-12-24"}]}),
+    Row("DELETE", "/api/v1/calendars/{collection}/{calendar}"),
     Row("GET", "/api/v1/routines/{collection}/{task}/{name}/deliveries"),
     Row("POST", "/api/v1/routines/{collection}/{task}/{name}/deliveries/{delivery_id}/redeliver"),
 ]
 OPEN = {("GET", path) for path in ("/api/v1/health", "/openapi.json", "/docs", "/metrics", "/livez", "/readyz", "/")}
 """Answered without a key."""
 ROW_IDS = [f"{row.method} {row.path}" for row in ROWS]
-_OF_ROUTINES = ("/api/v1/routines", "/api/v1/db/outcomes", "/api/v1/cadence-", "/api/v1/schedule-load", "/api/v1/ics")
+_OF_ROUTINES = (
+    "/api/v1/routines",
+    "/api/v1/db/outcomes",
+    "/api/v1/cadence-",
+    "/api/v1/schedule-load",
+    "/api/v1/calendars",
+    "/api/v1/ics",
+)
 HIDDEN = [row for row in ROWS if row.path.startswith(_OF_ROUTINES) or row.path.endswith("init-params-schema")]
 
 
@@ -123,8 +134,12 @@ async def client(connection: Connection, database: Database) -> AsyncGenerator[C
 async def fill(client: Client, collection: str) -> None:
     """Create the task `echo` with the routine `kept`, a run and a feed; and the task `gone`, deleted with its routines.
 
-    The feed of the first collection has the id 1, that of the second 2.
+    The feed of the first collection has the id 1, that of the second 2. Create the calendar `kept`, and another one
+    that is deleted.
     """
+    for calendar in ("kept", "gone"):
+        assert (await client.put(f"/api/v1/calendars/{collection}/{calendar}", json={"days": []})).status_code == 200
+    assert (await client.delete(f"/api/v1/calendars/{collection}/gone")).status_code == 204
     for task in ("echo", "gone"):
         made = await client.post(f"/api/v1/tasks/{collection}", json={"name": task, "workflow": TASK})
         assert made.status_code == 201
@@ -201,9 +216,15 @@ async def test_names_in_another_collection_answer_like_names_that_do_not_exist(
     """Every route gives the same bytes after the same statements."""
     run = await run_of(client, "theirs", connection)
     ids = {"trajectory_id": run, "delivery_id": await webhook_of(run, connection), "feed_id": "1"}
-    nowhere = {"collection": "nowhere", "task": "none", "name": "none", **dict.fromkeys(ids, "987654321")}
-    theirs = {"collection": "theirs", "task": "echo", "name": "kept", **ids}
-    deleted = {"collection": "theirs", "task": "gone", "name": "gone", **ids}
+    nowhere = {
+        "collection": "nowhere",
+        "task": "none",
+        "name": "none",
+        "calendar": "none",
+        **dict.fromkeys(ids, "987654321"),
+    }
+    theirs = {"collection": "theirs", "task": "echo", "name": "kept", "calendar": "kept", **ids}
+    deleted = {"collection": "theirs", "task": "gone", "name": "gone", "calendar": "gone", **ids}
     for row in [row for row in ROWS if "{" in row.path]:
         random = await ask(client, row, nowhere, executed)
         assert random.status == 404
@@ -211,7 +232,7 @@ async def test_names_in_another_collection_answer_like_names_that_do_not_exist(
         assert (row, await ask(client, row, deleted, executed)) == (row, random)
 
 
-@pytest.mark.parametrize("segment", ["task", "name", "trajectory_id", "delivery_id", "feed_id"])
+@pytest.mark.parametrize("segment", ["task", "name", "trajectory_id", "delivery_id", "feed_id", "calendar"])
 async def test_in_the_own_collection_foreign_deleted_and_random_names_answer_alike(
     client: Client, connection: Connection, executed: list[str], segment: str
 ) -> None:
@@ -219,7 +240,8 @@ async def test_in_the_own_collection_foreign_deleted_and_random_names_answer_ali
     own = OWN | {"trajectory_id": run, "delivery_id": await webhook_of(run, connection)}
     other = {"delivery_id": await webhook_of(their_run, connection), "feed_id": "1"}
     theirs = other.get(segment, their_run)
-    for row in [row for row in ROWS if f"{{{segment}}}" in row.path.replace("workflow_id", "trajectory_id")]:
+    named = [row for row in ROWS if f"{{{segment}}}" in row.path.replace("workflow_id", "trajectory_id")]
+    for row in [row for row in named if (row.method, segment) != ("PUT", "calendar")]:  # which creates one
         random = await ask(client, row, {**own, segment: "987654321"}, executed)
         assert random.status == 404
         for name in ("gone", theirs):

@@ -16,6 +16,7 @@ from routines_core.mask import MASK
 
 _OF_PAUSE = {"paused_until", "paused_note"}
 _BOUNDS = {"starts_at", "ends_at"}
+_EXCLUSIONS = {"calendar", "active_hours"}
 _TIMING = {"paused", "catchup_window_seconds", "spread_seconds"}
 _UNCHANGED = {"name", "init_params_overrides", "webhook_url"} | _TIMING | _OF_PAUSE | _BOUNDS
 """The fields of a PATCH that are stored as they are sent."""
@@ -40,6 +41,8 @@ async def create_spec(caller: Caller, body: RoutineCreate) -> RoutineSpec:
         starts_at=body.starts_at,
         ends_at=body.ends_at,
         spread_seconds=body.spread_seconds,
+        calendar=body.calendar and body.calendar.stored(),
+        active_hours=body.active_hours and body.active_hours.stored(),
     )
 
 
@@ -87,6 +90,7 @@ async def patch_spec(caller: Caller, body: RoutinePatch, *, task: str, name: str
     ignored = _OF_PAUSE if "paused" in sent and not body.paused else set[str]()
     change = RoutineChanges(
         **{field: getattr(body, field) for field in (sent & _UNCHANGED) - ignored},
+        **{field: (rule := getattr(body, field)) and rule.stored() for field in sent & _EXCLUSIONS},
         keeps_webhook_secret=body.webhook_secret == MASK,
     )
     if "cadence" in sent:

@@ -34,6 +34,7 @@ def operation(
     conflict: bool = False,
     idempotent: bool = False,
     form: bool = False,
+    file_type: str | None = None,
     may_wait: bool = False,
     required: tuple[str, ...] = (),
 ) -> dict[str, Any]:
@@ -46,6 +47,7 @@ def operation(
         conflict: Whether the operation may answer 409.
         idempotent: Whether it takes an Idempotency-Key; then it may answer 409 too.
         form: Whether the body may also be a form, with files.
+        file_type: The media type of a file that the body may also be; None if it may not.
         may_wait: Whether it may answer 202.
         required: Query parameters that must be given. They have a default in the handler, since Litestar would refuse
             a missing parameter before it looks at the key.
@@ -56,6 +58,7 @@ def operation(
         "conflict": conflict or idempotent,
         "idempotent": idempotent,
         "form": form,
+        "file_type": file_type,
     }
     opt |= {"may_wait": may_wait, "required": required}
     return {"operation_id": operation_id, "opt": opt}
@@ -104,6 +107,8 @@ def _operation(
     if body := handler.opt.get("body"):
         content = {"application/json": {"schema": {"$ref": REFERENCE + body.__name__}}}
         content |= _forms(max_files) if handler.opt.get("form") else {}
+        if file_type := handler.opt.get("file_type"):
+            content[file_type] = {"schema": {"type": "string"}}
         is_required = handler.opt["body_required"] and not handler.opt.get("form")
         described["requestBody"] = {"required": is_required, "content": content}
     return described
@@ -186,6 +191,7 @@ _PATH_PARAMETERS = {
     "workflow_id": ("A run of the collection.", "flow-my-org-greet--9876"),
     "feed_id": ("A calendar feed of the collection.", "7"),
     "token": ("The token of a calendar feed.", "rtf_7_" + 43 * "x" + "1hQz0k"),
+    "calendar": ("A calendar of the collection.", "holidays-de"),
     "activity_name": ("An activity.", "text_echo"),
 }
 

@@ -168,7 +168,19 @@ _LIMIT = {
 _FEED_TOKEN = "rtf_7_" + 43 * "x" + "1hQz0k"
 _PREVIEWED_SLOT = {"at": "2027-03-28T01:00:00Z", "local_time": "2027-03-28T03:00:00+02:00", "dst": "shifted"}
 _CLOCK_NOTE = "02:30 does not exist in Europe/Berlin on 2027-03-28; it fires at 03:00."
+_DAYS = {"from": "2026-12-24", "to": "2026-12-26", "label": "Christmas"}
+_CALENDAR_TIMES = {"timezone": None, "updated_at": "2026-05-01T08:00:00Z"}
 EXAMPLES: dict[str, Any] = {
+    "ActiveHoursRead": {"windows": ["mon-fri 08:00-18:00"], "outside": "defer", "timezone": "Europe/Berlin"},
+    "CalendarDay": _DAYS,
+    "CalendarRead": {"name": "holidays-de", "days": [_DAYS], **_CALENDAR_TIMES},
+    "ListedCalendar": {
+        "name": "holidays-de",
+        "first_day": "2026-12-24",
+        "last_day": "2026-12-26",
+        **_CALENDAR_TIMES,
+    },
+    "RoutineCalendarRead": {"exclude": ["holidays-de"], "on_excluded": "next_business_day"},
     "Cadence": _CADENCE,
     "CadenceFieldRead": _MINUTE,
     "CadenceTypeRead": {"type": "weekly", "description": "Once a week.", "fields": _WEEKLY},

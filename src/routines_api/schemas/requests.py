@@ -1,7 +1,7 @@
 """Request bodies: pydantic models that refuse unknown fields."""
 
 import re
-from datetime import datetime
+from datetime import date, datetime
 from itertools import islice
 from typing import Annotated, Any, Literal, TypeVar, cast
 
@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from routines_api.schemas.times import parse_time
+from routines_api.schemas.times import parse_day, parse_time
 from routines_core import cadence
 from routines_core.cadence import CadenceField
 from routines_core.errors import Fault, FaultsError
@@ -257,6 +257,89 @@ class CadenceSuggest(RequestBody):
         return wish
 
 
+class _Exclusion(RequestBody):
+    def stored(self) -> dict[str, Any]:
+        """Return the fields as they are stored and shown: without those that are null."""
+        return self.model_dump(exclude_none=True)
+
+
+class RoutineCalendar(_Exclusion):
+    """Days on which a routine does not fire."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"exclude": ["holidays-de"], "on_excluded": "next_business_day"}]}
+    )
+
+    exclude: list[Slug] = Field(min_length=1, max_length=10, description="Names of calendars of the collection.")
+    on_excluded: Literal["skip", "next_day", "next_business_day"] = Field(
+        default="skip",
+        description="Where an excluded slot moves: to the same local time on the first day that is not excluded; "
+        "next_business_day also passes over weekends. It does not move if the next slot comes no later.",
+    )
+
+
+class ActiveHours(_Exclusion):
+    """Times of the week outside of which a routine does not fire."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"timezone": "Europe/Berlin", "windows": ["mon-fri 08:00-18:00"]}]}
+    )
+
+    timezone: str | None = Field(
+        default=None, description="An IANA name; null: that of the cadence, which is UTC for all types but cron."
+    )
+    windows: list[Annotated[str, StringConstraints(min_length=1, max_length=100)]] = Field(
+        min_length=1,
+        max_length=20,
+        description="Days and times such as mon-fri 08:00-18:00 or sat,sun 22:00-06:00. The end does not belong to it.",
+    )
+    outside: Literal["skip", "defer"] = Field(
+        default="skip",
+        description="defer: a slot outside moves to the beginning of the next window if no other slot comes before.",
+    )
+
+
+Day = Annotated[
+    date, BeforeValidator(parse_day), WithJsonSchema({"type": "string", "format": "date"}, mode="validation")
+]
+
+
+class CalendarDays(RequestBody):
+    """A date, or several in a row."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"from": "2026-12-24", "to": "2026-12-26", "label": "Christmas"}]}
+    )
+
+    from_: Day = Field(alias="from", description="The first date.")
+    to: Day | None = Field(default=None, description="The last date; null: the same.")
+    label: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = Field(
+        default=None, description="What the ledger says about a slot on these days; null: the name of the calendar."
+    )
+
+
+class CalendarPut(RequestBody):
+    """A calendar to save. What a GET returned may be sent back whole."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"days": [{"from": "2026-12-24", "to": "2026-12-26", "label": "Christmas"}], "timezone": None}]
+        }
+    )
+
+    days: list[CalendarDays] = Field(max_length=2000, description="At most 10,000 dates, in the years 1970 to 2199.")
+    timezone: str | None = Field(
+        default=None,
+        description="Whose days they are, as an IANA name; null: the time zone of each routine's cadence.",
+    )
+    name: Any = Field(default=None, description="Managed by the server: accepted and ignored.")
+    updated_at: Any = Field(default=None, description="Managed by the server: accepted and ignored.")
+
+    def stored_days(self) -> list[dict[str, str]]:
+        """Return the days as they are stored and shown."""
+        return [entry.model_dump(mode="json", by_alias=True, exclude_none=True) for entry in self.days]
+
+
 class _RoutineFields(RequestBody):
     """Rules for fields that creating and updating share."""
 
@@ -296,6 +379,10 @@ class RoutineCreate(_RoutineFields):
     starts_at: Bound = Field(default=None, description="No slot is earlier; null: no bound.")
     ends_at: Bound = Field(default=None, description="No slot is later; null: no bound.")
     spread_seconds: Spread = None
+    calendar: RoutineCalendar | None = Field(default=None, description="Days on which it does not fire; null: none.")
+    active_hours: ActiveHours | None = Field(
+        default=None, description="Times of the week outside of which it does not fire; null: none."
+    )
 
     @field_validator("secret_params", "webhook_secret")
     @classmethod
@@ -396,6 +483,8 @@ class RoutinePatch(_RoutineFields):
     starts_at: Bound = Field(default=None, description="No slot is earlier; null removes the bound.")
     ends_at: Bound = Field(default=None, description="No slot is later; null removes the bound.")
     spread_seconds: Spread = None
+    calendar: RoutineCalendar | None = Field(default=None, description="Replaced whole; null removes it.")
+    active_hours: ActiveHours | None = Field(default=None, description="Replaced whole; null removes it.")
     id: Any = _IGNORED
     task_name: Any = _IGNORED
     collection_name: Any = _IGNORED

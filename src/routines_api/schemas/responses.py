@@ -1,13 +1,14 @@
 """Responses: msgspec structs in the shapes of the HTTP contract."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from routines_core.cadence import CADENCES, CadenceField, CadenceType
+from routines_core.db.calendars import Calendar
 from routines_core.db.ledger import Why
 from routines_core.db.limits import LimitedTask, LimitInUse
 from routines_core.db.planning import Bucket, PreviewedSlot, QuietMinute
@@ -20,6 +21,48 @@ from routines_workflow.catalogue import StepTemplate
 
 STATUSES = ("pending", "running", "completed", "failed", "cancelled", "archived")
 Time = Annotated[datetime, Meta(description="ISO 8601 in UTC.", examples=["2026-05-04T09:00:00Z"])]
+
+
+class RoutineCalendarRead(msgspec.Struct):
+    """Days on which a routine does not fire."""
+
+    exclude: Annotated[list[str], Meta(description="Names of calendars.", examples=[["holidays-de"]])]
+    on_excluded: Annotated[
+        str, Meta(description="skip, next_day or next_business_day: where an excluded slot moves.", examples=["skip"])
+    ] = "skip"
+
+
+class ActiveHoursRead(msgspec.Struct):
+    """Times of the week outside of which a routine does not fire."""
+
+    windows: Annotated[list[str], Meta(description="Days and times.", examples=[["mon-fri 08:00-18:00"]])]
+    outside: Annotated[
+        str, Meta(description="skip, or defer: a slot moves to the beginning of the next window.", examples=["skip"])
+    ] = "skip"
+    timezone: Annotated[str | msgspec.UnsetType, Meta(description="Of the windows; absent: that of the cadence.")] = (
+        msgspec.UNSET
+    )
+
+
+class CalendarDay(msgspec.Struct, omit_defaults=True):
+    """A date, or several in a row."""
+
+    from_: Annotated[date, Meta(description="The first date.")] = msgspec.field(name="from")
+    to: Annotated[date | msgspec.UnsetType, Meta(description="The last date; absent: the same.")] = msgspec.UNSET
+    label: Annotated[str | msgspec.UnsetType, Meta(description="What the days are called; absent: nothing.")] = (
+        msgspec.UNSET
+    )
+
+
+class CalendarRead(msgspec.Struct):
+    """Days that routines can exclude."""
+
+    name: Annotated[str, Meta(description="Unique in its collection.", examples=["holidays-de"])]
+    timezone: Annotated[
+        str | None, Meta(description="Whose days they are; null: the time zone of each routine's cadence.")
+    ]
+    days: Annotated[list[CalendarDay], Meta(description="The dates, as they were given.")]
+    updated_at: Annotated[Time, Meta(description="When it was last changed.")]
 
 
 class RoutineRead(msgspec.Struct):
@@ -67,6 +110,13 @@ class RoutineRead(msgspec.Struct):
     spread_seconds: Annotated[
         int | msgspec.UnsetType,
         Meta(description="Each slot fires up to this many seconds after its time; absent: no spread."),
+    ] = msgspec.UNSET
+    calendar: Annotated[
+        RoutineCalendarRead | msgspec.UnsetType, Meta(description="Days on which it does not fire; absent: none.")
+    ] = msgspec.UNSET
+    active_hours: Annotated[
+        ActiveHoursRead | msgspec.UnsetType,
+        Meta(description="Times of the week outside of which it does not fire; absent: none."),
     ] = msgspec.UNSET
 
 
@@ -280,6 +330,12 @@ def routine_detail(routine: Routine) -> RoutineDetail:
     return RoutineDetail(*_fields(routine), warnings=warnings)
 
 
+def calendar_read(calendar: Calendar) -> CalendarRead:
+    """Convert a calendar."""
+    days = msgspec.convert([_given(entry) for entry in calendar.days], list[CalendarDay])
+    return CalendarRead(calendar.name, calendar.timezone, days, calendar.updated_at)
+
+
 def task_read(task: Task) -> TaskRead:
     """Convert a task."""
     return TaskRead(task.name, task.description, task.workflow, task.created_at, task.updated_at)
@@ -372,7 +428,15 @@ def _fields(routine: Routine) -> Sequence[Any]:
         routine.starts_at or msgspec.UNSET,
         routine.ends_at or msgspec.UNSET,
         routine.spread_seconds or msgspec.UNSET,
+        msgspec.UNSET if routine.calendar is None else msgspec.convert(_given(routine.calendar), RoutineCalendarRead),
+        msgspec.UNSET
+        if routine.active_hours is None
+        else msgspec.convert(_given(routine.active_hours), ActiveHoursRead),
     )
+
+
+def _given(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _type_hint(default: Any) -> str:

@@ -1,9 +1,10 @@
-"""Times that a person sends: RFC 3339 with a zone, in years that the database and Python can represent."""
+"""Times and dates that a person sends: RFC 3339, in years that the database and Python can represent."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 YEARS = range(1970, 2200)
 """The years that a time may have."""
 
@@ -24,6 +25,24 @@ def parse_time(text: object) -> datetime:
     if time.year not in YEARS:
         raise ValueError(f"must be in the years {YEARS.start} to {YEARS.stop - 1}")
     return time
+
+
+def parse_day(text: object) -> date:
+    """Return the date.
+
+    Raises:
+        ValueError: It is not a date; the message is the rule, without the field.
+    """
+    wrong = ValueError("must be a date, for example 2026-12-24")
+    if not isinstance(text, str) or not _DATE.fullmatch(text):
+        raise wrong
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        raise wrong from None
+    if day.year not in YEARS:
+        raise ValueError(f"must be in the years {YEARS.start} to {YEARS.stop - 1}")
+    return day
 
 
 def has_lost_its_plus(text: str) -> bool:
