@@ -28,6 +28,8 @@ export const KINDS = {
   missed: "Missed",
   paused: "Paused",
   failed_to_start: "Failed to start",
+  calendar: "Excluded by a calendar",
+  outside_hours: "Outside active hours",
 };
 
 /** Return the label of a name of the API: `day_of_month` is "Day of month". @param {string} name */
@@ -99,8 +101,29 @@ export function skipSentence(row) {
     case "missed": return capital(row.detail) ?? "No ticker picked it up in time";
     case "paused": return capital(row.detail) ?? "The routine was paused";
     case "failed_to_start": return `The run failed to start: ${row.detail ?? "see the ticker's log for the cause"}`;
+    case "calendar": return `A calendar excludes the day: ${row.detail}`;
+    case "outside_hours": return `Outside the active hours: ${row.detail}`;
     default: return row.detail ?? "";
   }
+}
+
+/**
+ * Say when a routine does not fire, for each rule that it has: "Not on days of holidays-de; they move to the next business day".
+ *
+ * @param {any} routine
+ * @returns {string[]}
+ */
+export function exclusionWords({ calendar, active_hours }) {
+  const words = [];
+  if (calendar) {
+    const moves = { next_day: "; slots move to the next day", next_business_day: "; slots move to the next business day" }[calendar.on_excluded];
+    words.push(`Not on days of ${listed(calendar.exclude)}${moves ?? ""}`);
+  }
+  if (active_hours) {
+    const zone = active_hours.timezone ? ` (${active_hours.timezone})` : "";
+    words.push(`Only ${listed(active_hours.windows)}${zone}${active_hours.outside === "defer" ? "; other slots wait for the next window" : ""}`);
+  }
+  return words;
 }
 
 /** Return the text with a capital first letter, or null if it is empty. @param {string | null} text */

@@ -17,7 +17,7 @@ import { latest } from "../fleet.js";
 import { healthOf } from "../health.js";
 import { go } from "../router.js";
 import { when } from "../time.js";
-import { cadenceWords, count } from "../words.js";
+import { cadenceWords, count, exclusionWords } from "../words.js";
 
 const COMING = 5;
 
@@ -131,6 +131,7 @@ function details(found) {
     ["While a run is active", found.overlap_policy === "skip" ? "the next slot is skipped" : found.overlap_policy],
     ["Catch-up window", found.catchup_window_seconds === undefined ? "default" : count(found.catchup_window_seconds, "second")],
     ...found.spread_seconds ? [["Spread", ["starts up to ", count(found.spread_seconds, "second"), " after each slot"]]] : [],
+    ...exclusionWords(found).map((words) => ["Days and hours", words]),
     ["Overrides", Object.keys(found.init_params_overrides).length ? json(found.init_params_overrides) : "none"],
     ["Secrets", secrets.length ? h("ul", { class: "plain-list" }, secrets.map((name) => h("li", {}, h("code", {}, name)))) : "none"],
     ["Webhook", found.webhook_url ? [h("code", { class: "wrap" }, found.webhook_url), found.webhook_secret ? " signed" : " not signed"] : "none"],
