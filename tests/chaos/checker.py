@@ -5,13 +5,14 @@ Each rule is a generator of violations over a `History`. No rule looks at how th
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterable
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
+from chaos.exclusions import REASONS, excluded, newest_open_slot
 from chaos.history import History
 from chaos.stretches import PauseEnd, Stretches, Violation, is_over, stretches_of
 from chaos.strikes import strikes_pause
-from support.oracle import MOMENT, Cadence, latest_slot, slots
+from support.oracle import MOMENT, Cadence, slots
 
 CATCHUP = {"hourly": timedelta(hours=1)}
 LONG_CATCHUP = timedelta(hours=12)
@@ -32,6 +33,7 @@ def check(history: History, *, lease_seconds: float, settled: bool, engine: str 
         lambda: never_early(history),
         lambda: offsets_stay(history),
         lambda: newest_slot_fires(history, stretches),
+        lambda: excluded_slots_do_not_fire(history, stretches),
         lambda: skips_are_true(history, stretches),
         lambda: no_overlap(history),
         lambda: (
@@ -114,11 +116,32 @@ def newest_slot_fires(history: History, stretches: Stretches) -> Found:
             if not stretch.owns(run.scheduled_for):
                 continue
             decided = run.created_at - run.away
-            newest = latest_slot(stretch.cadence, decided)
+            newest = newest_open_slot(run.routine_id, stretch.cadence, decided, _days_off(history))
             if newest and newest > run.scheduled_for:
                 yield Violation("catch-up", f"run {run.id} is for a slot before the newest, {newest}", (run,))
             if decided - run.scheduled_for > _window(stretch.cadence):
                 yield Violation("catch-up", f"run {run.id} was created after its catch-up window", (run,))
+
+
+def excluded_slots_do_not_fire(history: History, stretches: Stretches) -> Found:
+    """Check that slots that a calendar or active hours exclude have that outcome, and no other slot has it.
+
+    In a pause they are paused.
+    """
+    days_off = _days_off(history)
+    for run in history.runs:
+        reason = run.scheduled_for and excluded(run.routine_id, run.scheduled_for, days_off)
+        if reason:
+            yield Violation("excluded", f"run {run.id} is for a slot that is excluded: {reason}", (run,))
+    for skip in history.skips:
+        expected = {excluded(skip.routine_id, slot, days_off) for slot in _slots_of(skip, stretches)}
+        found = skip.reason if skip.reason in REASONS else None
+        if skip.reason != "paused" and expected != {found}:
+            yield Violation("excluded", f"skip {skip.id} is {skip.reason!r}, its slots are {expected}", (skip,))
+
+
+def _days_off(history: History) -> set[date]:
+    return {row.day for row in history.days_off}
 
 
 def skips_are_true(history: History, stretches: Stretches) -> Found:
@@ -145,10 +168,12 @@ def skips_are_true(history: History, stretches: Stretches) -> Found:
             ):
                 yield Violation("skip", f"skip {skip.id} names a run that did not block its slot", (skip, run))
         elif skip.reason == "missed" and skip.detail is None:
-            yield from _missed_is_true(skip, stretches)
+            yield from _missed_is_true(skip, stretches, _days_off(history))
         elif skip.reason == "missed" and _was_passed_over(skip, past[skip.routine_id]):
             continue
-        elif skip.reason != "failed_to_start" or skip.routine_id not in heavy or not skip.detail:
+        elif skip.reason not in REASONS and (
+            skip.reason != "failed_to_start" or skip.routine_id not in heavy or not skip.detail
+        ):
             yield Violation("skip", f"skip {skip.id} is {skip.reason!r}, but no order explains that", (skip,))
 
 
@@ -182,7 +207,7 @@ def _settled_by_order(skip: Any, order: Any, stretches: Stretches) -> Found:
     is_due = order.was is None or skip.scheduled_for >= order.was
     begins_pause = order.kind != "delete" and order.paused and not is_over(order, order.at)
     is_paused = is_due and (order.was_paused_at is not None or begins_pause)
-    if skip.reason != ("paused" if is_paused else "missed") or not skip.detail:
+    if skip.reason not in ({"paused"} if is_paused else {"missed", *REASONS}) or not skip.detail:
         yield Violation("skip", f"skip {skip.id} is {skip.reason!r} by {order.kind!r}: {skip.detail}", (skip, order))
     if not any(stretch.owns(skip.scheduled_for) and stretch.owns(skip.last_scheduled_for) for stretch in own):
         yield Violation("skip", f"skip {skip.id} comes from {order.kind!r}, which settled no such slots", (skip, order))
@@ -193,10 +218,10 @@ def _was_passed_over(skip: Any, past: list[Any]) -> bool:
     return any(order.first <= skip.scheduled_for and skip.last_scheduled_for < order.became for order in past)
 
 
-def _missed_is_true(skip: Any, stretches: Stretches) -> Found:
+def _missed_is_true(skip: Any, stretches: Stretches, days_off: set[date]) -> Found:
     for stretch in stretches.get(skip.routine_id, []):
         if stretch.owns(skip.scheduled_for):
-            newest = latest_slot(stretch.cadence, skip.recorded_at)
+            newest = newest_open_slot(skip.routine_id, stretch.cadence, skip.recorded_at, days_off)
             in_time = skip.recorded_at - skip.last_scheduled_for <= _window(stretch.cadence)
             if newest and skip.last_scheduled_for >= newest and in_time:
                 yield Violation("skip", f"skip {skip.id} is for a slot that could still fire", (skip,))

@@ -30,6 +30,7 @@ QUERIES = {
                        blocking_trajectory_id, detail, recorded_at - away AS recorded_at,
                        recorded_at AS really_recorded_at, due_at, away
                 FROM routines.skips, {AWAY.format(routine="skips.routine_id")} WHERE {IN_CHAOS} ORDER BY id""",
+    "days_off": f"SELECT day FROM routines.calendar_days WHERE {IN_CHAOS}",
     "run_journal": "SELECT * FROM chaos.run_journal ORDER BY id",
     "step_journal": "SELECT * FROM chaos.step_journal ORDER BY id",
 }
@@ -54,6 +55,7 @@ class History:
     routines: list[Any]
     runs: list[Any]
     skips: list[Any]
+    days_off: list[Any]
     run_journal: list[Any]
     step_journal: list[Any]
     executions: list[Execution]

@@ -157,6 +157,17 @@ MUTANTS = [
         test="concurrency/test_tick_interleavings.py::test_a_tick_sees_a_run_now_run_committed_after_its_snapshot",
     ),
     Mutant(
+        "the tick asks no calendar",
+        (Edit(TICK, "CASE WHEN has_exclusions AND newest", "CASE WHEN false AND newest", "tick"),),
+        {"excluded"},
+    ),
+    Mutant(
+        "the tick asks calendars with its own snapshot",
+        (Edit(SCHEMA, "LANGUAGE plpgsql VOLATILE", "LANGUAGE plpgsql STABLE", "judge"),),
+        test="concurrency/test_tick_interleavings.py::"
+        "test_a_tick_with_a_snapshot_older_than_a_calendar_asks_the_calendar",
+    ),
+    Mutant(
         "a worker that cannot renew its lease continues",
         (Edit("src/routines_engine/runs/worker.py", "TRUST_SHARE = 0.8", "TRUST_SHARE = 1.5"),),
         test="chaos/test_silent_connections.py::test_a_silenced_worker_stops_its_steps_before_its_lease_expires_and_the_run_ends_elsewhere",

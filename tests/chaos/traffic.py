@@ -22,6 +22,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import namedtuple_row
 from psycopg.types.json import Jsonb
 
+from chaos.exclusions import CALENDAR, EXCLUDE, WINDOWS
 from chaos.stretches import cadence_of
 from routines_core.db import connect, keys, routines
 from routines_core.errors import DatabaseError, NotFoundError
@@ -136,7 +137,7 @@ class Traffic:
         """Create the task and the first routines.
 
         One in six is calm: only `again`, `rewind`, `due` and `burst` touch it. One in twelve is heavy: its fires fail
-        to start.
+        to start. One in four has a calendar and active hours.
         """
         row = await (
             await connection.execute(
@@ -149,6 +150,7 @@ class Traffic:
         ).fetchone()
         assert row
         self.task_id, self.collection_id = row
+        await connection.execute(CALENDAR, [self.collection_id])
         self.key_id = keys.parse_token(await make_key(connection, "chaos")).key_id
         await self._insert(connection, "poison", "manual", 0)  # the first, so its name is poison-1
         for number in range(count):
@@ -214,6 +216,7 @@ class Traffic:
                 )
             ).fetchone()
             assert row
+            await connection.execute(EXCLUDE, [Jsonb(WINDOWS), row[0]])
             acknowledged = await self._record(connection, row[0], "create", None)
         self._done("create", acknowledged)
         return row[0]
