@@ -71,8 +71,11 @@ CREATE FUNCTION routines.slots_of_routines(ids bigint[], firsts timestamptz[], f
 RETURNS TABLE (routine_id bigint, slot timestamptz) LANGUAGE plpgsql STABLE ROWS 1000 AS $$
 BEGIN
     RETURN QUERY
-    SELECT due.id, due.first_slot FROM unnest(ids, firsts) AS due (id, first_slot)
+    SELECT due.id, due.first_slot
+    FROM unnest(ids, firsts) AS due (id, first_slot)
+    JOIN routines.routines AS routine ON routine.id = due.id
     WHERE due.first_slot >= from_time AND due.first_slot < until_time
+      AND CASE WHEN routines.has_exclusions(routine) THEN NOT routines.is_excluded(routine, first_slot) ELSE true END
     UNION ALL
     SELECT routine.id, coming.slot
     FROM unnest(ids, firsts) AS due (id, first_slot)
@@ -81,10 +84,11 @@ BEGIN
         WHEN upcoming[1] <= first_slot AND upcoming[cardinality(upcoming)] >= until_time THEN upcoming
         ELSE ARRAY(SELECT routines.slots_between(routines.cadence_of(routine), greatest(from_time, first_slot), until_time))
         END) AS coming (slot)
-    WHERE first_slot < until_time AND coming.slot > first_slot AND coming.slot >= from_time AND coming.slot < until_time;
+    WHERE first_slot < until_time AND coming.slot > first_slot AND coming.slot >= from_time AND coming.slot < until_time
+      AND CASE WHEN routines.has_exclusions(routine) THEN NOT routines.is_excluded(routine, coming.slot) ELSE true END;
 END $$;
 COMMENT ON FUNCTION routines.slots_of_routines IS
-    'The slots of these routines at or after from_time and before until_time, given the first coming slot of each.';
+    'The slots of these routines at or after from_time and before until_time, given the first coming slot of each, without those that calendars or active hours exclude.';
 
 -- Finds first where the answer ends: at until_time, at the first slot of a routine beyond routine_limit, or at the slot beyond slot_limit.
 -- It has all slots before that. The spans that are searched grow, so that few slots are computed in vain.

@@ -341,3 +341,18 @@ async def test_the_load_of_the_schedule_leaves_out_excluded_slots(connection: Co
         "SELECT slots FROM routines.schedule_load(1, '2126-12-24 12:00Z', '2126-12-26 12:00Z', '12 hours')"
     )
     assert [slots for (slots,) in await cursor.fetchall()] == [24, 12 + 4, 12, 24 + 4]
+
+
+async def test_a_feed_leaves_out_excluded_slots(connection: Connection) -> None:
+    await make_task(connection)
+    await make_calendar(connection, {"from": "2126-12-25"})
+    await make(connection, name="plain")
+    await make(connection, name="a", calendar={"exclude": ["holidays"]})
+    await make(connection, name="b", active_hours={"windows": ["mon-sun 08:00-12:00"]})
+    cursor = await connection.execute(
+        """SELECT routine_id, count(*)
+           FROM routines.slots_of_routines(ARRAY[1, 2, 3], array_fill(timestamptz '2126-12-25 00:00Z', ARRAY[3]),
+                                           '2126-12-25 00:00Z', '2126-12-26 06:00Z')
+           GROUP BY 1 ORDER BY 1"""
+    )
+    assert await cursor.fetchall() == [(1, 30), (2, 6), (3, 4)]
