@@ -328,7 +328,7 @@ class Story:
             Cadence("daily", self.chance.randrange(24)) if daily else Cadence("hourly", None, self.chance.randrange(60))
         )
         await self.connection.execute(
-            "UPDATE routines.routines SET (cadence_type, hour_utc, minute_utc, day_of_week) = (%s, %s, %s, %s)", new
+            "UPDATE routines.routines SET (cadence_type, hour_utc, minute_utc, day_of_week) = (%s, %s, %s, %s)", new[:4]
         )
         self.changes.append((self.now, new))
         if self.ended_at:  # slots since then have their outcome, and nobody has ended the pause yet
