@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
+from holidays import country_holidays
 from psycopg.types.json import Jsonb
 
 from routines_core.db import Connection
@@ -14,6 +15,7 @@ from support.exclusion_oracle import Window, is_active, is_excluded_day, words_o
 from support.rows import at, make_task, value
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
+YEARS = range(2000, 2031)
 ZONES = (
     "UTC", "Europe/Berlin", "America/New_York", "America/Havana", "Asia/Beirut", "Australia/Lord_Howe",
     "Asia/Kathmandu", "Europe/London", "America/St_Johns", "Pacific/Chatham", "America/Santiago", "CET",
@@ -112,45 +114,39 @@ async def test_a_calendar_excludes_the_days_that_local_clocks_show(connection: C
             minute += 5 * MINUTE
 
 
-EASTER = {2024: date(2024, 3, 31), 2025: date(2025, 4, 20), 2026: date(2026, 4, 5), 2027: date(2027, 3, 28)}
-"""From the tables of the Physikalisch-Technische Bundesanstalt."""
-
-
-def german_holidays(year: int) -> dict[date, str]:
-    """Return the holidays that all German states have."""
-    easter = EASTER[year]
-    return {
-        date(year, 1, 1): "Neujahr",
-        easter - 2 * DAY: "Karfreitag",
-        easter + DAY: "Ostermontag",
-        date(year, 5, 1): "Tag der Arbeit",
-        easter + 39 * DAY: "Christi Himmelfahrt",
-        easter + 50 * DAY: "Pfingstmontag",
-        date(year, 10, 3): "Tag der Deutschen Einheit",
-        date(year, 12, 25): "1. Weihnachtstag",
-        date(year, 12, 26): "2. Weihnachtstag",
-    }
-
-
-async def test_each_day_of_four_years_is_excluded_if_it_is_a_holiday(connection: Connection) -> None:
-    holidays = {day: label for year in EASTER for day, label in german_holidays(year).items()}
+@pytest.mark.parametrize(
+    ("country", "zone"),
+    [
+        ("DE", "Europe/Berlin"),
+        ("US", "America/New_York"),
+        ("JP", "Asia/Tokyo"),
+        ("SA", "Asia/Riyadh"),
+        ("NZ", "Pacific/Auckland"),
+        ("WS", "Pacific/Apia"),  # has no 30 December 2011
+    ],
+)
+async def test_each_day_of_thirty_years_is_excluded_if_it_is_a_holiday(
+    connection: Connection, country: str, zone: str
+) -> None:
+    """At noon, by the calendars of the package `holidays`."""
+    expected = {day: label[:200] for day, label in country_holidays(country, years=YEARS).items()}
     await make_task(connection)
-    await make_calendar(connection, *({"from": str(day), "label": label} for day, label in holidays.items()))
+    await make_calendar(connection, *({"from": str(day), "label": label} for day, label in expected.items()))
     await make(
         connection,
         cadence_type="cron",
-        expression=Jsonb("0 9 * * *"),
-        timezone="Europe/Berlin",
+        expression=Jsonb("0 12 * * *"),
+        timezone=zone,
         calendar={"exclude": ["holidays"]},
     )
     cursor = await connection.execute(
-        """SELECT timezone('Europe/Berlin', slot)::date, routines.exclusion_of(routines, slot)
-           FROM routines.routines,
-                routines.slots_between(routines.cadence_of(routines), '2024-01-01Z', '2028-01-01Z') AS slot""",
+        """SELECT slot, routines.exclusion_of(routines, slot)
+           FROM routines.routines, routines.slots_between(routines.cadence_of(routines), %s, %s) AS slot""",
+        [datetime(YEARS[0], 1, 1, tzinfo=ZoneInfo(zone)), datetime(YEARS[-1] + 1, 1, 1, tzinfo=ZoneInfo(zone))],
     )
-    found = await cursor.fetchall()
-    assert len(found) == 4 * 365 + 1
-    assert {day: label for day, label in found if label} == holidays
+    found = [(slot.astimezone(ZoneInfo(zone)).date(), label) for slot, label in await cursor.fetchall()]
+    assert len(found) > 30 * 365
+    assert {day: label for day, label in found if label} == expected
 
 
 @pytest.mark.parametrize(
