@@ -1811,10 +1811,7 @@ CREATE TRIGGER keep_names_of_truncated AFTER TRUNCATE ON routines.routines
 
 -- == sql/schema/05_calendars.sql
 
--- Calendars and active hours: which slots of a routine are excluded, and to when such a slot moves. An excluded slot stays a slot of
--- the cadence, and has its outcome in skips, with the reason `calendar` or `outside_hours`. Why this design: docs/decisions/0024.
---
--- Only routines that have a calendar or active hours call these functions, so no other routine pays for them.
+-- Calendars and active hours: what a person writes, and how it is checked. What they exclude is in the next chapter.
 
 -- Triggers, in the order in which they fire.
 --   BEFORE INSERT or UPDATE  check_calendar      checks the time zone and the days; refuses to rename a calendar
@@ -2084,6 +2081,13 @@ CREATE TRIGGER keep_calendar_uses AFTER UPDATE OF calendar, id, collection_id ON
     EXECUTE FUNCTION routines.keep_calendar_uses();
 CREATE TRIGGER keep_calendar_uses_of_deleted AFTER DELETE ON routines.routines
     FOR EACH ROW WHEN (OLD.calendar IS NOT NULL) EXECUTE FUNCTION routines.keep_calendar_uses();
+
+-- == sql/schema/05_exclusions.sql
+
+-- Which slots of a routine its calendars and active hours exclude, and to when such a slot moves. An excluded slot stays a slot of
+-- the cadence, and has its outcome in skips, with the reason `calendar` or `outside_hours`. Why this design: docs/decisions/0024.
+--
+-- Only routines that have a calendar or active hours call these functions, so no other routine pays for them.
 
 --------------------------------------------------------------------------------------------------------- what is excluded
 -- Time falls into stretches in which the answer is the same: a holiday, the hours between two windows, the days between two
