@@ -28,7 +28,7 @@ from harness import (
     until_nothing_waits,
 )
 from routines_core.db import Connection, connect
-from routines_core.db.tick import tick
+from routines_core.db.tick import PLANNED_ONCE, tick
 
 LAST_COMMIT = """SELECT extract(epoch FROM max(pg_xact_commit_timestamp(xmin)) - %s)
                  FROM (SELECT DISTINCT xmin FROM routines.trajectories) AS batches"""
@@ -36,7 +36,7 @@ LAST_COMMIT = """SELECT extract(epoch FROM max(pg_xact_commit_timestamp(xmin)) -
 
 async def control(connection: Connection, url: str, due: range, *, is_foreseen: bool) -> float:
     """Return the fires per second of the bare statement, batch after batch, on a connection that has already run it."""
-    async with connect(url, "control", plan_cache_mode="force_custom_plan") as bare:
+    async with connect(url, "control", **PLANNED_ONCE) as bare:
         await clear(connection)
         first = await make_due(connection, due, every_seconds=0, each=len(due), is_foreseen=is_foreseen)
         await asyncio.sleep(float(await one(connection, "SELECT extract(epoch FROM %s - clock_timestamp())", first)))

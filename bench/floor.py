@@ -10,6 +10,7 @@ import time
 
 from harness import BATCH, one
 from routines_core.db import Connection, connect
+from routines_core.db.tick import PLANNED_ONCE
 
 TWINS = """
     DROP SCHEMA IF EXISTS floor CASCADE;
@@ -51,10 +52,11 @@ async def floor_rate(connection: Connection, url: str, due: range) -> float:
     await connection.execute("VACUUM (ANALYZE) floor.routines, floor.runs")
     await connection.execute("CHECKPOINT")
     await asyncio.sleep(1)
-    async with connect(url, "floor", plan_cache_mode="force_custom_plan") as bare:
+    fire = FIRE.replace("%(batch)s", str(BATCH)).encode()
+    async with connect(url, "floor", **PLANNED_ONCE) as bare:
         begun, fired = time.perf_counter(), 0
         while fired < len(due):
-            fired += (await bare.execute(FIRE.encode(), {"batch": BATCH})).rowcount
+            fired += (await bare.execute(fire, prepare=True)).rowcount
         took = time.perf_counter() - begun
     if await one(connection, "SELECT count(*) FROM floor.runs") != len(due):
         raise RuntimeError("The floor did not fire each slot once.")

@@ -42,9 +42,9 @@ class Batches:
         return list(self._aside_until)
 
     async def warm_up(self) -> None:
-        """Prepare the tick statement on the server now, so the first slot does not wait for it."""
+        """Prepare and plan the tick on the server now, so that the first slot does not wait for it."""
         self.connection.prepare_threshold = 0
-        await self._tick(only=[])
+        await self.tick()
 
     async def tick(self) -> int:
         """Run one batch, oldest slots first. Returns the number of routines claimed."""
@@ -62,7 +62,7 @@ class Batches:
             self.connection, batch_size=self.settings.tick_batch_size, set_aside=self.set_aside()
         )
         try:
-            return (await self._tick(only=batch)).claimed
+            return (await self._tick_chosen(batch)).claimed
         except db.STATEMENT_FAILED as error:
             self._raise_unless_of_a_routine(error)
         return await self._isolate(batch)
@@ -105,12 +105,12 @@ class Batches:
     async def _isolate(self, batch: list[Due]) -> int:
         """Tick a failed batch in halves; about 20 statements find one bad routine among a thousand."""
         # If the empty tick fails too, the schema or the role's rights are wrong and no routine is to blame.
-        await self._tick(only=[])
+        await self._tick_chosen([])
         untried = [batch]
         while untried:
             routines = untried.pop()
             try:
-                await self._tick(only=routines)
+                await self._tick_chosen(routines)
             except db.STATEMENT_FAILED as error:
                 self._raise_unless_of_a_routine(error)
                 if len(routines) == 1:
@@ -126,7 +126,7 @@ class Batches:
             self._set_aside(routine.id, "moment", db.cause_of(error))
             return
         try:
-            await self._tick(only=[routine], fault=db.cause_of(error))
+            await self._tick_chosen([routine], fault=db.cause_of(error))
         except db.STATEMENT_FAILED as second:
             self._raise_unless_of_a_routine(second)
             self._set_aside(routine.id, "routine", db.cause_of(second))
@@ -141,6 +141,10 @@ class Batches:
     def _raise_unless_of_a_routine(error: db.StatementFailure) -> None:
         if db.blame(error) == "server":
             raise error
+
+    async def _tick_chosen(self, only: Iterable[Due], fault: str | None = None) -> Tick:
+        async with db.planned_anew(self.connection):
+            return await self._tick(only, fault)
 
     async def _tick(self, only: Iterable[Due] | None = None, fault: str | None = None) -> Tick:
         began_at = time.monotonic()

@@ -176,14 +176,13 @@ async def _tick_on(ticker: Ticker, database_url: str) -> None:
 
 
 async def _tick_until_lost(ticker: Ticker, database_url: str) -> None:
-    # Custom plans only: a generic plan assumes that LIMIT returns a tenth of the table.
     async with connect(
         database_url,
         "routines-ticker",
         role="routines_ticker",
         statement_timeout=STATEMENT_TIMEOUT,
         lock_timeout=LOCK_TIMEOUT,
-        plan_cache_mode="force_custom_plan",
+        **db.PLANNED_ONCE,
     ) as connection:
         if not ticker.bulkhead.is_in_trouble:  # otherwise it says when it ticks again
             log.info("connected")

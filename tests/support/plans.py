@@ -1,10 +1,14 @@
 """Execute our statements under EXPLAIN ANALYZE and read the plans."""
 
+import re
 from collections.abc import Generator
 from typing import Any
 
+from psycopg import sql
+
 from routines_core.db import Connection
 from routines_core.db.statements import Statement
+from routines_core.db.tick import PLANNED_ONCE, tick_of
 
 Plan = dict[str, Any]
 
@@ -15,6 +19,28 @@ async def explained(connection: Connection, statement: str, **parameters: Any) -
         f"EXPLAIN (ANALYZE, BUFFERS, TIMING off, FORMAT JSON) {Statement.declared[statement].text}".encode(), parameters
     )
     row = await cursor.fetchone()
+    assert row
+    return row[0][0]["Plan"]
+
+
+async def planned_once(connection: Connection, batch_size: int) -> list[str]:
+    """Plan the tick as a ticker does when it starts, as the prepared statement `once`. Returns its parameters."""
+    for name, setting in PLANNED_ONCE.items():
+        await connection.execute("SELECT set_config(%s, %s, false)", [name, setting])
+    text = tick_of(batch_size).text
+    names = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", text)))
+    for number, name in enumerate(names, 1):
+        text = text.replace(f"%({name})s", f"${number}")
+    await connection.execute(f"PREPARE once AS {text}".encode())
+    await connection.execute(f"EXPLAIN EXECUTE once ({', '.join(['NULL'] * len(names))})".encode())
+    return names
+
+
+async def explained_once(connection: Connection, names: list[str], **parameters: Any) -> Plan:
+    """Execute the statement `once` and return its plan."""
+    arguments = sql.SQL(", ").join(sql.Literal(parameters[name]) for name in names)
+    explain = sql.SQL("EXPLAIN (ANALYZE, BUFFERS, TIMING off, FORMAT JSON) EXECUTE once ({})").format(arguments)
+    row = await (await connection.execute(explain)).fetchone()
     assert row
     return row[0][0]["Plan"]
 

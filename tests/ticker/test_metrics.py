@@ -69,6 +69,8 @@ async def test_fires_and_skips_by_reason_match_the_ledger(connection: Connection
 
 
 async def test_the_start_delay_is_measured_from_the_slot_to_the_run(connection: Connection) -> None:
+    batches = Batches(Settings(), connection)
+    await batches.warm_up()
     task = await make_task(connection)
     for number, delay in enumerate((0.25, 0.25, 3, 90)):
         await make_routine(connection, task, at("2026-05-04 09:00"), name=f"r{number}")
@@ -76,8 +78,6 @@ async def test_the_start_delay_is_measured_from_the_slot_to_the_run(connection: 
             "UPDATE routines.routines SET next_run_at = %s, created_at = %s WHERE name = %s",
             [at("2026-05-04 09:00") + timedelta(seconds=100 - delay), at("2026-05-04 09:00"), f"r{number}"],
         )
-    batches = Batches(Settings(), connection)
-    await batches.warm_up()
     done = await db.tick(
         connection,
         batch_size=10,

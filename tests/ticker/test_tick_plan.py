@@ -3,7 +3,7 @@
 import pytest
 
 from routines_core.db import Connection
-from support.plans import Plan, explained, nodes
+from support.plans import Plan, explained, explained_once, nodes, planned_once
 from support.rows import make_task
 from support.stepping import TICK
 
@@ -48,15 +48,17 @@ def wasted(plan: Plan) -> int:
 async def test_a_batch_is_not_joined_row_by_row(
     connection: Connection, statistics: str, *, in_turns: bool, are_blocked: bool
 ) -> None:
+    names = [] if in_turns else await planned_once(connection, BATCH)
     await filled(connection, STATISTICS[statistics], are_blocked=are_blocked)
-    chosen = {}
     if in_turns:
         cursor = await connection.execute(
             "SELECT array_agg(id), array_agg(next_run_at) FROM (SELECT * FROM routines.routines LIMIT %s) AS due",
             [BATCH],
         )
         chosen = dict(zip(("only_ids", "only_slots"), await cursor.fetchone() or (), strict=True))
-    plan = await explained(connection, "tick.tick", **{**TICK, "batch_size": BATCH, "now": None, **chosen})
+        plan = await explained(connection, "tick.tick", **{**TICK, "batch_size": BATCH, "now": None, **chosen})
+    else:
+        plan = await explained_once(connection, names, **TICK, now=None)
     [claimed] = [node for node in nodes(plan) if node.get("Subplan Name") == "CTE claimed"]
     assert claimed["Actual Rows"] == BATCH
     assert wasted(plan) <= 4 * BATCH

@@ -54,14 +54,18 @@ class Statement(Generic[Row]):
 
     declared: ClassVar[dict[str, "Statement[Any]"]] = {}
 
-    def __init__(self, name: str, record: type[Row]) -> None:
+    def __init__(self, name: str, record: type[Row], *, literals: Mapping[str, int] | None = None) -> None:
+        """Declare a statement; `literals` are numbers that take the place of parameters, for the planner to see."""
         aggregate, _, own_name = name.partition(".")
         self.name = name
         self.record = record
         self.text = texts(aggregate)[own_name]
+        for parameter, number in (literals or {}).items():
+            self.text = self.text.replace(f"%({parameter})s", str(number))
         self._sql = self.text.encode()
         self._row_factory: BaseRowFactory[Row] = kwargs_row(_maker(record))
-        Statement.declared[name] = self
+        if not literals:
+            Statement.declared[name] = self
 
     async def all(self, connection: AsyncConnection[Any], **parameters: Any) -> list[Row]:
         """Execute and return all rows.

@@ -1,15 +1,16 @@
 """The tick: sql/queries/tick.sql called from Python."""
 
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from typing import Literal, TypeAlias
 
 import msgspec
 import psycopg
 
 from routines_core.db.pool import Connection
-from routines_core.db.statements import Statement
+from routines_core.db.statements import NoRow, Statement
 from routines_core.errors import StatementTimeoutError
 
 
@@ -95,6 +96,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 _SECONDS_UNTIL_DUE = Statement("tick.seconds_until_due", Sleep)
 _TICK = Statement("tick.tick", Tick)
+_SET_PLAN_MODE = Statement("tick.set_plan_mode", NoRow)
 _DUE = Statement("tick.due", Due)
 _DUE_IN_TURNS = Statement("tick.due_in_turns", Due)
 _ENDED_PAUSES = Statement("tick.ended_pauses", _Id)
@@ -152,9 +154,8 @@ async def tick(
     """
     some = None if only is None else list(only)
     send = partial(
-        _TICK.one,
+        tick_of(batch_size).one,
         connection,
-        batch_size=batch_size,
         hourly_catchup_seconds=hourly_catchup_seconds,
         catchup_seconds=catchup_seconds,
         on_time_seconds=ON_TIME_SECONDS,
@@ -172,6 +173,33 @@ async def tick(
     except psycopg.errors.UniqueViolation:
         # Of a slot, or of the active run of a routine: a person inserted a run that this batch did not see.
         return await send(looks_for_runs=True)
+
+
+@cache
+def tick_of(batch_size: int) -> Statement[Tick]:
+    """Return the tick with its batch size in the text. A plan for any batch size would expect a tenth of the table."""
+    return Statement("tick.tick", Tick, literals={"batch_size": batch_size})
+
+
+PLANNED_ONCE = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
+"""Settings of a session whose ticks are all planned once, without a look at their parameters.
+
+Planning takes as long as a hundred fires. The plan may be made while the tables are empty, so it must use indexes.
+"""
+
+
+@asynccontextmanager
+async def planned_anew(connection: Connection) -> AsyncGenerator[None]:
+    """Plan each statement of the block for its own parameters, in a session that otherwise plans once.
+
+    A batch of chosen routines is found by their ids, any other one by when they are due.
+    """
+    await _SET_PLAN_MODE.run(connection, mode="force_custom_plan")
+    try:
+        yield
+    finally:
+        with suppress(psycopg.OperationalError):  # the session is lost, or the statement before says more
+            await _SET_PLAN_MODE.run(connection, mode=PLANNED_ONCE["plan_cache_mode"])
 
 
 async def due(
