@@ -2796,15 +2796,20 @@ $$;
 COMMENT ON FUNCTION routines.newest_ended IS
     'The newest ended runs of a task, newest first: those with this final status, or all if that is null, and with an id below before_id, if given.';
 
+-- Sorts by all columns of each index for the same reason: a task may have no run of a status that is common elsewhere.
 CREATE FUNCTION routines.oldest_version_in_use(of_collection bigint, of_task bigint) RETURNS integer LANGUAGE sql STABLE
 RETURN (SELECT min(task_version) FROM (
     (SELECT task_version FROM routines.trajectories
-     WHERE ended_at IS NULL AND collection_id = of_collection AND task_id = of_task ORDER BY id LIMIT 1)
+     WHERE ended_at IS NULL AND (collection_id, task_id) >= (of_collection, of_task)
+       AND (collection_id, task_id) <= (of_collection, of_task)
+     ORDER BY collection_id, task_id, id LIMIT 1)
     UNION ALL
     (SELECT ended.task_version FROM unnest(ARRAY['completed', 'failed', 'cancelled', 'archived']) AS wanted (final_status)
      CROSS JOIN LATERAL (
          SELECT task_version FROM routines.trajectories
-         WHERE task_id = of_task AND final_status = wanted.final_status ORDER BY id LIMIT 1) AS ended)
+         WHERE final_status IS NOT NULL AND (task_id, final_status) >= (of_task, wanted.final_status)
+           AND (task_id, final_status) <= (of_task, wanted.final_status)
+         ORDER BY task_id, final_status, id LIMIT 1) AS ended)
 ) AS oldest);
 COMMENT ON FUNCTION routines.oldest_version_in_use IS
     'The oldest version of a task that a run has, active or ended; null if it has no runs. Versions only grow, so it is that of an oldest run.';
@@ -5055,10 +5060,13 @@ END $$;
 COMMENT ON FUNCTION routines.first_slots_between IS
     'The first slot_limit slots at or after from_time and before until_time, in order.';
 
+-- Compares and sorts by all columns of the index, as newest_ended does.
 CREATE FUNCTION routines.usual_seconds(of_task bigint) RETURNS float8 LANGUAGE sql STABLE
 RETURN (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM ended_at - started_at)::float8)
         FROM (SELECT ended_at, started_at FROM routines.trajectories
-              WHERE task_id = of_task AND final_status = 'completed' ORDER BY id DESC LIMIT 100) AS newest);
+              WHERE final_status IS NOT NULL AND (task_id, final_status) >= (of_task, 'completed')
+                AND (task_id, final_status) <= (of_task, 'completed')
+              ORDER BY task_id DESC, final_status DESC, id DESC LIMIT 100) AS newest);
 COMMENT ON FUNCTION routines.usual_seconds IS
     'How long a run of this task usually takes: the median of its newest 100 completed runs; null if there is none.';
 

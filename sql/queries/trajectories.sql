@@ -97,14 +97,15 @@ running AS MATERIALIZED (
       AND begun_runs.task_id = (SELECT id FROM task)
 )
 SELECT least(count(*), %(most)s::bigint) AS total FROM (
-    (SELECT id FROM routines.trajectories
-     WHERE %(status)s::text IS NULL AND %(routine_id)s::bigint IS NULL AND task_id = (SELECT id FROM task)
-       AND final_status IS NOT NULL
-     LIMIT %(most)s::bigint)
-    UNION ALL
-    (SELECT id FROM routines.trajectories
-     WHERE %(status)s::text IN ('completed', 'failed', 'cancelled', 'archived') AND %(routine_id)s::bigint IS NULL
-       AND task_id = (SELECT id FROM task) AND final_status = %(status)s::text
+    -- Compares and sorts by all columns of its index, so that nothing else serves it: a new task seems to have all runs if there is
+    -- one old task.
+    (SELECT ended.id FROM unnest(ARRAY['completed', 'failed', 'cancelled', 'archived']) AS wanted (final_status)
+     CROSS JOIN LATERAL (
+         SELECT id FROM routines.trajectories
+         WHERE final_status IS NOT NULL AND (task_id, final_status) >= ((SELECT id FROM task), wanted.final_status)
+           AND (task_id, final_status) <= ((SELECT id FROM task), wanted.final_status)
+         ORDER BY task_id, final_status, id LIMIT %(most)s::bigint) AS ended
+     WHERE %(routine_id)s::bigint IS NULL AND coalesce(wanted.final_status = %(status)s::text, true)
      LIMIT %(most)s::bigint)
     UNION ALL
     -- Active runs that are not running are pending, so this reads the index only.

@@ -260,15 +260,20 @@ $$;
 COMMENT ON FUNCTION routines.newest_ended IS
     'The newest ended runs of a task, newest first: those with this final status, or all if that is null, and with an id below before_id, if given.';
 
+-- Sorts by all columns of each index for the same reason: a task may have no run of a status that is common elsewhere.
 CREATE FUNCTION routines.oldest_version_in_use(of_collection bigint, of_task bigint) RETURNS integer LANGUAGE sql STABLE
 RETURN (SELECT min(task_version) FROM (
     (SELECT task_version FROM routines.trajectories
-     WHERE ended_at IS NULL AND collection_id = of_collection AND task_id = of_task ORDER BY id LIMIT 1)
+     WHERE ended_at IS NULL AND (collection_id, task_id) >= (of_collection, of_task)
+       AND (collection_id, task_id) <= (of_collection, of_task)
+     ORDER BY collection_id, task_id, id LIMIT 1)
     UNION ALL
     (SELECT ended.task_version FROM unnest(ARRAY['completed', 'failed', 'cancelled', 'archived']) AS wanted (final_status)
      CROSS JOIN LATERAL (
          SELECT task_version FROM routines.trajectories
-         WHERE task_id = of_task AND final_status = wanted.final_status ORDER BY id LIMIT 1) AS ended)
+         WHERE final_status IS NOT NULL AND (task_id, final_status) >= (of_task, wanted.final_status)
+           AND (task_id, final_status) <= (of_task, wanted.final_status)
+         ORDER BY task_id, final_status, id LIMIT 1) AS ended)
 ) AS oldest);
 COMMENT ON FUNCTION routines.oldest_version_in_use IS
     'The oldest version of a task that a run has, active or ended; null if it has no runs. Versions only grow, so it is that of an oldest run.';
