@@ -116,10 +116,11 @@ considered AS NOT MATERIALIZED (
 -- The outcome of the newest slot that is not excluded: the first of these that holds.
 decided AS MATERIALIZED (
     SELECT *, CASE WHEN slot <= settled_until THEN 'settled'
-                   -- By its index for each slot. For EXISTS, Postgres might read all runs once instead.
-                   WHEN %(looks_for_runs)s::boolean AND (
-                       SELECT trajectories.id FROM routines.trajectories
-                       WHERE triggered_by_routine_id = examined.id AND scheduled_for = slot) IS NOT NULL THEN 'fired_before'
+                   -- Asked only where it may be so: a run that a person inserted for the slot is its outcome, even if it is active or
+                   -- the slot is late. By its index for each slot. For EXISTS, Postgres might read all runs once instead.
+                   WHEN (%(looks_for_runs)s::boolean OR blocked_by IS NOT NULL OR coalesce(slot + spread_offset, slot) < in_time_since)
+                        AND (SELECT trajectories.id FROM routines.trajectories
+                             WHERE triggered_by_routine_id = examined.id AND scheduled_for = slot) IS NOT NULL THEN 'fired_before'
                    WHEN (judgement).reason IS NOT NULL AND (judgement).slot IS NULL THEN 'excluded'
                    WHEN coalesce(slot + spread_offset, slot) < in_time_since THEN 'missed'
                    WHEN blocked_by IS NOT NULL THEN 'overlap'

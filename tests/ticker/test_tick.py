@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from routines_core.db import Connection, connect
 from routines_core.db.tick import tick
 from routines_core.settings import Settings
@@ -117,6 +119,31 @@ async def test_a_slot_that_was_fired_before_holds_up_no_other_routine_of_its_bat
         assert await ledger(connection, routine) == [(at("2026-05-04 09:00"), 1, "started", None)]
     again = await tick(connection, batch_size=10, now=at("2026-05-04 09:01"), **CATCHUP)
     assert again.claimed == 0
+
+
+INSERT_RUN = """INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id,
+                                                   scheduled_for, trigger, init_params, status, ended_at)
+                SELECT collection_id, task_id, 1, id, '2026-05-04 09:00Z', 'schedule', '{}', %(status)s::text,
+                       CASE %(status)s WHEN 'completed' THEN now() END
+                FROM routines.routines WHERE id = %(routine)s"""
+
+
+@pytest.mark.parametrize("status", ["pending", "completed"])
+@pytest.mark.parametrize("now", ["2026-05-04 09:00", "2026-05-05 08:00"], ids=["on time", "late"])
+async def test_a_run_that_a_person_inserted_for_a_slot_is_its_only_outcome(
+    connection: Connection, status: str, now: str
+) -> None:
+    routine = await make_routine(connection, await make_task(connection), at("2026-05-03 09:00"))
+    await tick(connection, batch_size=10, now=at("2026-05-03 09:00"), **CATCHUP)
+    await connection.execute("UPDATE routines.trajectories SET status = 'completed', ended_at = now()")
+    await connection.execute(INSERT_RUN, {"routine": routine, "status": status})
+    result = await tick(connection, batch_size=10, now=at(now), **CATCHUP)
+    assert (result.claimed, result.advanced, result.fired, result.overlapped, result.missed) == (1, 1, 0, 0, 0)
+    assert await ledger(connection, routine) == [
+        (at("2026-05-03 09:00"), 1, "started", None),
+        (at("2026-05-04 09:00"), 1, "started", None),
+    ]
+    assert await value(connection, "SELECT next_run_at FROM routines.routines") == at("2026-05-05 09:00")
 
 
 async def test_paused_and_manual_routines_have_no_next_slot(connection: Connection) -> None:
