@@ -22,7 +22,12 @@ WHERE to_regclass(name) IS NOT NULL;
 -- name: lock_migrations
 -- One migrator at a time. Kept until it is released or the connection ends. It is tried and not waited for: a session that waits has a
 -- snapshot, and an index that is built while rows are written waits for the end of every older snapshot.
-SELECT pg_try_advisory_lock(hashtextextended('routines.schema_migrations', 0)) AS is_locked;
+-- `holder` is the process of the session that has it; null if that has just ended.
+SELECT pg_try_advisory_lock(key) AS is_locked, (
+    SELECT pid FROM pg_locks
+    WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND (classid::bigint << 32 | objid::bigint) = key
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS holder
+FROM hashtextextended('routines.schema_migrations', 0) AS key;
 
 -- name: unlock_migrations
 SELECT pg_advisory_unlock(hashtextextended('routines.schema_migrations', 0));

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import structlog
 from psycopg.errors import InvalidParameterValue
 
 from routines_core.db.pool import LOST, Connection
@@ -19,6 +20,8 @@ OLDEST_SERVER_VERSION = 150000
 """`server_version_num` of the oldest Postgres that is supported: 15."""
 TURN_SECONDS = 0.2
 """How often a migrator asks whether another one has finished."""
+
+log = structlog.get_logger("migrations")
 
 
 class _Applied(msgspec.Struct):
@@ -33,6 +36,7 @@ class _Exists(msgspec.Struct):
 
 class _Locked(msgspec.Struct):
     is_locked: bool
+    holder: int | None
 
 
 class _Validity(msgspec.Struct):
@@ -208,7 +212,11 @@ async def apply_next(
 @asynccontextmanager
 async def _alone(connection: Connection) -> AsyncGenerator[None]:
     """Hold the advisory lock of the migrations for the block."""
-    while not (await _LOCK.one(connection)).is_locked:  # noqa: ASYNC110 - the lock is held by another session
+    is_told = False
+    while not (lock := await _LOCK.one(connection)).is_locked:
+        if not is_told:
+            is_told = True
+            log.warning("another program applies migrations", holder=f"pid {lock.holder}")
         await asyncio.sleep(TURN_SECONDS)
     try:
         yield

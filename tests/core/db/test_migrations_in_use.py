@@ -18,7 +18,7 @@ from routines_core.db.migrations import Patience, migrate
 from routines_core.db.statements import sql_dir
 from routines_core.errors import MigrationError
 from support.rows import Database, value
-from support.stepping import session, until
+from support.stepping import session, until, until_blocked
 
 MORE = "21000101T000000_more"
 LOCK_SECONDS = 0.5
@@ -157,6 +157,22 @@ async def test_an_index_is_built_while_rows_are_written_and_says_which_transacti
     assert logs[0]["event"] == "index waits for a transaction"
     assert (logs[0]["migration"], logs[0]["holder"].split(" (")[0]) == (INDEX, f"pid {writer.info.backend_pid}")
     assert await value(connection, IS_VALID) is True
+
+
+async def test_a_migrator_says_once_that_it_waits_for_another_one(connection: Connection, database: Database) -> None:
+    async with connect(database.url, "first") as first, connect(database.url, "second") as second:
+        with capture_logs() as logs:
+            async with session(database, "third") as third, third.transaction():
+                await third.execute("LOCK TABLE routines.schema_migrations")
+                applying = asyncio.create_task(migrate(first, patience=Patience(lock_seconds=20.0)))
+                await until_blocked(connection, first)
+                waiting = asyncio.create_task(migrate(second))
+                while not logs:  # noqa: ASYNC110 - it has no event
+                    await asyncio.sleep(0.05)
+            assert (await applying, await waiting) == ([], [])
+        [told] = logs
+        assert told["event"] == "another program applies migrations"
+        assert told["holder"] == f"pid {first.info.backend_pid}"
 
 
 async def test_an_index_whose_build_was_interrupted_is_built_again(
