@@ -68,8 +68,9 @@ async def list_cadence_types(caller: Caller) -> list[CadenceTypeRead]:
 async def preview_cadence(door: Door, *, limit: PreviewLimit = None, cursor: Cursor = None) -> Response[CadenceSlots]:
     """List the coming slots of a cadence.
 
-    Nothing is saved. With `count` these are the next slots; with `from`, `to` or any other field those of up to a year,
-    in pages and at most 10,000, with warnings. For the next page, send the same body to the path in the Link header.
+    Nothing is saved. With `count` these are the next slots; with `from`, `to`, `starts_at`, `ends_at` or `task` those
+    of up to a year, in pages and at most 10,000, with warnings. For the next page, send the same body to the path in
+    the Link header.
     """
     auth = await door.admit()
     async with door.body(auth) as content:

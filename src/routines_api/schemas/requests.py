@@ -182,8 +182,8 @@ class RoutinePause(RequestBody):
 class CadencePreview(RequestBody):
     """A cadence to preview before it is saved.
 
-    With `count` the answer has the next slots only. With any other field it has the slots of up to a year, with their
-    local time, and warnings.
+    With `count` the answer has the next slots only. With `from`, `to`, `starts_at`, `ends_at` or `task` it has the
+    slots of up to a year, with their local time, and warnings.
     """
 
     model_config = ConfigDict(
