@@ -267,7 +267,7 @@ MUTANTS = [
         "catch-up fires every missed slot",
         (
             Edit(TICK, f"greatest({OWN_SLOT}, ", f"least({OWN_SLOT}, ", "tick"),
-            Edit(TICK, "claimed.now - coalesce(slot + spread_offset, slot) <=", "claimed.now - claimed.now <=", "tick"),
+            Edit(TICK, "WHEN coalesce(slot + spread_offset, slot) < in_time_since THEN", "WHEN false THEN", "tick"),
             Edit(TICK, NEXT_SLOT, f"routines.next_slot_of(routines, {OWN_SLOT}) AS next_slot", "tick"),
         ),
         {"catch-up"},
@@ -369,8 +369,8 @@ MUTANTS = [
         (
             Edit(
                 SCHEMA,
-                "routines.next_slot_of(NEW, routines.without_spread(NEW, now())) END",
-                "routines.next_slot_of(NEW, now() - interval '3 hours') END",
+                "ELSE least(routines.next_slot_of(NEW, routines.without_spread(NEW, now())),",
+                "ELSE least(routines.next_slot_of(NEW, now() - interval '3 hours'),",
                 "keep_next_run_at",
             ),
             Edit(
@@ -388,8 +388,8 @@ MUTANTS = [
         (
             Edit(
                 TICK,
-                "routines.with_spread(routines, decided.next_slot),\n        -- Once",
-                "decided.next_slot,\n        -- Once",
+                "routines.with_spread(routines, coalesce((judgement).moved_to, decided.next_slot)),\n        moved_to",
+                "coalesce((judgement).moved_to, decided.next_slot),\n        moved_to",
                 "tick",
             ),
         ),
