@@ -3763,7 +3763,7 @@ BEGIN
     FROM routines.feeds
     JOIN routines.collections ON collections.id = feeds.collection_id
     LEFT JOIN routines.tasks ON tasks.id = feeds.task_id
-    LEFT JOIN routines.routine_names ON routine_names.routine_id = feeds.routine_id
+    LEFT JOIN routines.routine_names ON routine_names.routine_id = feeds.routine_id AND routine_names.collection_id = feeds.collection_id
     WHERE feeds.id = of_feed;
 END $$;
 COMMENT ON FUNCTION routines.feed_to_check IS
@@ -3810,7 +3810,7 @@ COMMENT ON FUNCTION routines.slots_of_routines IS
     'The slots of these routines at or after from_time and before until_time, given the first coming slot of each, without those that calendars or active hours exclude.';
 
 -- Finds first where the answer ends: at until_time, at the first slot of a routine beyond routine_limit, or at the slot beyond slot_limit.
--- It has all slots before that. The spans that are searched grow, so that few slots are computed in vain.
+-- It has all slots before that; if there is none, because too many routines begin together, some of them. The spans that are searched grow, so that few slots are computed in vain.
 CREATE FUNCTION routines.feed_slots(
     of_feed bigint, from_time timestamptz, until_time timestamptz, slot_limit integer, routine_limit integer
 ) RETURNS TABLE (routine_id bigint, routine text, cadence text, updated_at timestamptz, seconds float8, slots timestamptz[],
@@ -3821,6 +3821,7 @@ DECLARE
     feed     routines.feeds;
     ids      bigint[];
     firsts   timestamptz[];
+    complete timestamptz;
     end_time timestamptz;
     upto     timestamptz;
     beyond   timestamptz;
@@ -3837,17 +3838,26 @@ BEGIN
           FROM routines.routine_names
           JOIN routines.routines ON routines.id = routine_names.routine_id
           CROSS JOIN LATERAL (SELECT coalesce(routines.without_spread(routines, next_run_at),
-                                              routines.slot_after_pause(routines)) AS first_slot) AS coming
+                                              routines.slot_after_pause(routines)) AS kept) AS planned
+          -- One that has not fired yet is not shown. It would count as the earliest slot of all.
+          CROSS JOIN LATERAL (SELECT CASE WHEN kept < from_time
+                                          THEN routines.next_fire(routines.cadence_of(routines), from_time - interval '1 microsecond')
+                                          ELSE kept END AS first_slot) AS coming
           WHERE routine_names.collection_id = feed.collection_id
             AND (feed.task_id IS NULL OR routine_names.task_id = feed.task_id OR routine_names.routine_id = feed.routine_id)
             AND (feed.routine_id IS NULL OR routine_names.routine_id = feed.routine_id)
             AND first_slot < until_time
           ORDER BY first_slot, routines.id LIMIT routine_limit + 1) AS chosen;
-    end_time := least(until_time, firsts[routine_limit + 1]);
+    complete := firsts[routine_limit + 1];
+    -- If more than routine_limit routines begin together, it shows so many of them, since a calendar without events would mislead.
+    end_time := CASE WHEN complete IS NULL THEN until_time ELSE greatest(complete, firsts[1] + interval '1 microsecond') END;
+    ids := ids[:routine_limit];
+    firsts := firsts[:routine_limit];
     FOREACH hours IN ARRAY '{1,6,36,216,NULL}'::integer[] LOOP
         upto := least(from_time + make_interval(hours => hours), end_time);
         beyond := (SELECT slot FROM routines.slots_of_routines(ids, firsts, from_time, upto) ORDER BY slot OFFSET slot_limit LIMIT 1);
         end_time := coalesce(beyond, end_time);
+        complete := least(complete, beyond);
         EXIT WHEN beyond IS NOT NULL OR upto = end_time;
     END LOOP;
     RETURN QUERY
@@ -3862,13 +3872,13 @@ BEGIN
         SELECT task_id, routines.usual_seconds(task_id) AS seconds FROM (SELECT DISTINCT task_id FROM shown) AS of_shown
     )
     SELECT shown.id, concat_ws('/', tasks.name, shown.name), routines.cadence_in_words(shown.cadence) || CASE WHEN (shown.cadence).timezone IS NULL THEN ' (UTC)' ELSE '' END, shown.updated_at, lasting.seconds,
-           shown.slots, nullif(end_time, until_time)
+           shown.slots, complete
     FROM shown JOIN routines.tasks ON tasks.id = shown.task_id JOIN lasting ON lasting.task_id = shown.task_id
     ORDER BY 2;
     PERFORM set_config('routines.collection_id', '', true);
 END $$;
 COMMENT ON FUNCTION routines.feed_slots IS
-    'What a feed shows: its routines with their slots at or after from_time, all those before until_time, or before complete_until if there are more than slot_limit slots or routine_limit routines. Raises RT404 for a feed that does not exist. No collection is named afterwards.';
+    'What a feed shows: its routines with their slots at or after from_time, all those before until_time, or before complete_until if there are more than slot_limit slots or routine_limit routines; if so many begin together, some of the slots at complete_until. Raises RT404 for a feed that does not exist. No collection is named afterwards.';
 REVOKE EXECUTE ON FUNCTION routines.feed_to_check, routines.take_feed_tokens, routines.feed_slots FROM PUBLIC;
 
 -- == sql/schema/11_temporal.sql

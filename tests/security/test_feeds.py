@@ -55,6 +55,7 @@ async def test_a_feed_never_shows_what_another_collection_has(connection: Connec
                routine_id = (SELECT id FROM routines.routines WHERE name = 'r')"""
     )
     assert await db.feed_slots(connection, feed, now=NOW) == []
+    assert await value(connection, f"SELECT title FROM routines.feed_to_check({feed:d})") == "my-org/echo"
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,24 @@ async def test_with_too_many_routines_a_feed_ends_before_the_first_slot_of_those
     assert {each.complete_until for each in found} == {daily(18, 1)[0]}
 
 
+async def test_of_too_many_routines_that_begin_together_a_feed_shows_some(connection: Connection) -> None:
+    task = await make_task(connection)
+    for number in range(4):
+        await add(connection, task, f"r{number}", "daily", hour_utc=12)
+    found = await db.feed_slots(connection, await make_feed(connection), now=NOW, routine_limit=3)
+    assert [(each.routine, each.slots) for each in found] == [(f"echo/r{number}", daily(12, 1)) for number in range(3)]
+    assert {each.complete_until for each in found} == {daily(12, 1)[0]}
+
+
+async def test_routines_that_are_about_to_fire_do_not_end_a_feed(connection: Connection) -> None:
+    task = await make_task(connection)
+    for hour in (12, 15, 18):
+        await add(connection, task, f"r{hour}", "daily", hour_utc=hour)
+    await connection.execute("UPDATE routines.routines SET next_run_at = %s", [NOW - timedelta(seconds=1)])
+    found = await db.feed_slots(connection, await make_feed(connection), now=NOW, routine_limit=2)
+    assert [(each.routine, each.slots) for each in found] == [("echo/r12", daily(12, 1)), ("echo/r15", daily(15, 1))]
+
+
 async def test_a_feed_of_routines_that_fire_every_minute_stays_cheap(connection: Connection) -> None:
     """A thousand of them have 130 million slots in 90 days."""
     task = await make_task(connection)
