@@ -4,6 +4,7 @@ A new endpoint that takes a secret gets a line here.
 """
 
 import json
+import os
 import secrets
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ import httpx
 from routines_core.db.feeds import parse_feed_token
 from routines_core.db.keys import checksum, parse_token
 from security.canaries import Canaries
-from support.service import ROUTINES, Service
+from support.service import ROOT, ROUTINES, Service
 
 CONTROL = f"control{secrets.token_hex(8)}"
 """Not a secret: the test must find it in every place it can observe."""
@@ -30,7 +31,7 @@ def install_leaky_activities(directory: Path) -> dict[str, str]:
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: leaky\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text("[routines.activities]\nleaky = leaky\n")
     shutil.copy(Path(__file__).with_name("leaky.py"), directory)
-    return {"PYTHONPATH": str(directory)}
+    return {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(directory)])}
 
 
 def workflows(gate: Path, echo: str) -> dict[str, dict[str, Any]]:
