@@ -4,7 +4,7 @@ import math
 import re
 import secrets
 from http import HTTPStatus
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, NamedTuple, cast, get_args, get_type_hints
 
 import msgspec
 import structlog
@@ -209,6 +209,8 @@ def _on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Res
         return answer(NotFoundError())
     if isinstance(error, ValidationException):
         return answer(FaultsError(_parameter_faults(request, error)))
+    if error.status_code == HTTPStatus.BAD_REQUEST:  # raised before routing, for the header Host
+        return answer(InvalidError(f"The request is malformed: {error.detail}."))
     return _on_unexpected(request, error)
 
 
@@ -245,7 +247,7 @@ def _logged(request: Request[Any, Any, Any], error: Exception, status: int) -> s
     facts = {
         "status": int(status),
         "method": request.method,
-        "route": str(request.scope["path_template"]),
+        "route": cast("dict[str, Any]", request.scope).get("path_template"),  # missing before routing
         "trace_id": trace_id,
         "key_id": request.scope["state"].get(KEY_ID),
         **describe(error),

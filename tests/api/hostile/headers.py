@@ -51,6 +51,13 @@ CONTENT_TYPES: dict[str, str | bytes] = {
     "msgpack": "application/msgpack",
 }
 
+HOSTS: dict[str, str | bytes] = {
+    "a space": "a b",
+    "a path": "localhost/x",
+    "a query": "localhost?x",
+    "bytes that are no text": b"\xff\xfe",
+}
+
 CHARSETS = ["utf-16", "iso-8859-1", "utf-7", "none", "\u00fc"]
 
 METHODS = ["HEAD", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "MKCOL", "LOCK", "PURGE", "LINK", "QUERY", "get", "FOO"]
@@ -89,6 +96,11 @@ def headers() -> list[Hostile]:
             frozenset({415}),
         )
         for charset in CHARSETS
+    ]
+    found += [
+        Hostile(f"Host: {name}, {method}", request(method, target, headers={"Host": text}), may_be_cut=True)
+        for name, text in HOSTS.items()
+        for method, target in [("GET", KEPT), ("POST", "/api/v1/ics/my-org")]
     ]
     found += [Hostile(f"{method} of a routine", request(method, KEPT), may_be_cut=True) for method in METHODS]
     found += [Hostile(f"{method} of health", request(method, "/api/v1/health"), may_be_cut=True) for method in METHODS]
