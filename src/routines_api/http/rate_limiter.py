@@ -16,6 +16,8 @@ HANDFUL_SHARE = 0.02
 """The share of the bucket that is taken at once."""
 KEPT_SECONDS = 10.0
 """How long a process may use the tokens that it took."""
+MOST_HANDFULS = 10_000
+"""At so many it forgets those that are over. A collection can create and revoke feeds without end."""
 
 
 @dataclass
@@ -23,6 +25,9 @@ class _Handful:
     tokens: int = 0
     kept_until: float = 0.0
     empty_until: float = 0.0
+
+    def is_over(self, now: float) -> bool:
+        return now > self.kept_until and now > self.empty_until
 
 
 @dataclass
@@ -64,8 +69,10 @@ class RateLimiter:
         Raises:
             RateLimitedError: The bucket is empty.
         """
-        handful = self._handfuls.setdefault(key_id, _Handful())
         now = time.monotonic()
+        if len(self._handfuls) >= MOST_HANDFULS and key_id not in self._handfuls:
+            self._handfuls = {each: held for each, held in self._handfuls.items() if not held.is_over(now)}
+        handful = self._handfuls.setdefault(key_id, _Handful())
         if now > handful.kept_until:
             handful.tokens = 0
         if handful.tokens == 0:
