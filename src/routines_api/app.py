@@ -31,7 +31,7 @@ from routines_api.endpoints import (
 from routines_api.endpoints.deliveries import DeliveriesController
 from routines_api.endpoints.ledger import LedgerController, get_latest_outcomes
 from routines_api.endpoints.routines import RoutinesController, get_init_params_schema
-from routines_api.http.access import CONNECTIONS, ApiRequest, ApiServices, provide_caller, provide_door
+from routines_api.http.access import CONNECTIONS, ApiRequest, ApiServices, provide_auth, provide_caller, provide_door
 from routines_api.http.byte_budget import ByteBudget
 from routines_api.http.compression import Compressing, accepts_gzip
 from routines_api.http.errors import HeadersTooLargeError
@@ -243,7 +243,11 @@ def create_app(settings: Settings, database_url: str) -> Api:
             metrics,
             *service.HANDLERS,
         ],
-        dependencies={"caller": Provide(provide_caller), "door": Provide(provide_door, sync_to_thread=False)},
+        dependencies={
+            "auth": Provide(provide_auth),
+            "caller": Provide(provide_caller),
+            "door": Provide(provide_door, sync_to_thread=False),
+        },
         exception_handlers=HANDLERS,
         lifespan=[pool],
         logging_config=None,  # Litestar's own would bypass configure_logging and log for every library

@@ -16,6 +16,7 @@ from routines_api.schemas.responses import CadenceSlots, CadenceTypeRead, cadenc
 from routines_api.schemas.times import YEARS
 from routines_core.db import planning
 from routines_core.db.collections import find_collection
+from routines_core.db.keys import AuthContext
 from routines_core.db.ledger import preview
 from routines_core.db.planning import Preview
 from routines_core.db.tasks import find_task
@@ -65,14 +66,15 @@ async def list_cadence_types(caller: Caller) -> list[CadenceTypeRead]:
     tags=["Routines"],
     **operation("previewCadence", body=requests.CadencePreview),
 )
-async def preview_cadence(door: Door, *, limit: PreviewLimit = None, cursor: Cursor = None) -> Response[CadenceSlots]:
+async def preview_cadence(
+    auth: AuthContext, door: Door, *, limit: PreviewLimit = None, cursor: Cursor = None
+) -> Response[CadenceSlots]:
     """List the coming slots of a cadence.
 
     Nothing is saved. With `count` these are the next slots; with `from`, `to`, `starts_at`, `ends_at` or `task` those
     of up to a year, in pages and at most 10,000, with warnings. For the next page, send the same body to the path in
     the Link header.
     """
-    auth = await door.admit()
     async with door.body(auth) as content:
         async with door.open(auth, content) as caller:
             body = await caller.body(requests.CadencePreview)

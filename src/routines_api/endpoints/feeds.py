@@ -4,9 +4,10 @@ import hashlib
 from typing import Annotated
 
 from litestar import Response, delete, get, post
+from litestar.di import Provide
 from litestar.params import Parameter
 
-from routines_api.http.access import UNKNOWN, ApiRequest, Caller, Door, place_of
+from routines_api.http.access import UNKNOWN, ApiRequest, Caller, Door, place_of, provide_auth
 from routines_api.http.limit_gate import FEEDS
 from routines_api.http.pagination import Cursor, decode_cursor, page
 from routines_api.http.paths import id_of
@@ -16,6 +17,7 @@ from routines_api.schemas.icalendar import calendar
 from routines_api.schemas.responses import FeedRead
 from routines_core.db import feeds as db
 from routines_core.db.feeds import Feed, OpenFeed
+from routines_core.db.keys import AuthContext
 
 SUFFIX = ".ics"
 """Tells the address of a feed from the name of a collection, which contains no dot."""
@@ -44,17 +46,23 @@ async def create_feed(caller: Caller) -> FeedRead:
     return FeedRead(made.id, f"{base.rstrip('/')}/api/v1/ics/{made.token}{SUFFIX}", made.token)
 
 
-@get("/ics/{collection:str}", tags=["Routines"], **operation("listFeeds"))
+async def _provide_auth(request: ApiRequest) -> AuthContext | None:
+    """Return the key of an admitted request; None where the path holds a token, which needs no key."""
+    return None if request.path_params["collection"].endswith(SUFFIX) else await provide_auth(request)
+
+
+@get(
+    "/ics/{collection:str}", tags=["Routines"], dependencies={"auth": Provide(_provide_auth)}, **operation("listFeeds")
+)
 async def list_feeds(
-    collection: str, door: Door, *, limit: FeedLimit = 1000, cursor: Cursor = None
+    collection: str, auth: AuthContext | None, door: Door, *, limit: FeedLimit = 1000, cursor: Cursor = None
 ) -> Response[list[Feed]]:
     """List the calendar feeds of a collection.
 
     Oldest first, without their tokens.
     """
-    if collection.endswith(SUFFIX):
+    if auth is None:
         return await _read_feed(door, collection.removesuffix(SUFFIX))  # pyright: ignore[reportReturnType] - not JSON
-    auth = await door.admit()
     async with door.open(auth) as caller:
         after = decode_cursor(cursor, int)
         found = await db.list_feeds(caller.connection, key_id=caller.key_id, limit=limit + 1, after=after)

@@ -17,6 +17,7 @@ from routines_api.schemas import requests
 from routines_api.schemas.responses import ScheduleLoad, Suggestions
 from routines_core.db import planning as db
 from routines_core.db.collections import find_collection
+from routines_core.db.keys import AuthContext
 from routines_core.errors import InvalidError
 
 MINUTES = {"minute": 1, "hour": 60}
@@ -40,14 +41,13 @@ BucketLength = Annotated[
 
 @get("/schedule-load/{collection:str}", tags=["Routines"], **operation("getScheduleLoad"))
 async def get_schedule_load(
-    door: Door, *, from_: From = None, to: To = None, bucket: BucketLength = "hour"
+    auth: AuthContext, door: Door, *, from_: From = None, to: To = None, bucket: BucketLength = "hour"
 ) -> ScheduleLoad:
     """Show the load of the schedule.
 
     Coming slots with the time that their runs usually take, and beside them what past slots became. Buckets without any
     slot are left out. Paused routines have no coming slots, and deleted ones no past.
     """
-    auth = await door.admit()
     async with place_of(door.services.plans, auth.collection_id), door.open(auth) as caller:
         since = _hour(datetime.now(UTC)) if from_ is None else time_of("from", from_)
         until = since + WEEK if to is None else time_of("to", to)

@@ -382,6 +382,14 @@ def provide_door(request: ApiRequest) -> Door:
     return Door(request, state.services, state.pool)
 
 
+async def provide_auth(request: ApiRequest) -> AuthContext:
+    """Return the key of an admitted request: see Door.admit.
+
+    For handlers with a door and query parameters, which are parsed after this.
+    """
+    return await provide_door(request).admit()
+
+
 async def provide_caller(request: ApiRequest) -> AsyncGenerator[Caller]:
     """Yield the caller of this request: see Door.
 
