@@ -48,7 +48,7 @@ def test_a_calendar_without_slots_is_valid_and_has_no_event() -> None:
 def test_a_calendar_that_was_cut_says_where() -> None:
     routine = FeedRoutine(1, "greet/often", "hourly", at("2026-05-01 08:00"), None, SLOTS[:1], at("2027-03-28 02:00"))
     read = icalendar.Calendar.from_ical(calendar("my-org", [routine, routine]))
-    assert read["X-WR-CALDESC"] == "There are too many slots: this calendar is complete only until 20270328T020000Z."
+    assert read["X-WR-CALDESC"] == "There are too many slots: this calendar is complete until 20270328T020000Z."
 
 
 def test_lines_end_and_are_folded_as_the_standard_says() -> None:

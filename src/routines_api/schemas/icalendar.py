@@ -40,7 +40,7 @@ def calendar(title: str, routines: Sequence[FeedRoutine]) -> str:
         "CALSCALE:GREGORIAN",
         f"NAME:{escape(title)}",
         f"X-WR-CALNAME:{escape(title)}",
-        *(f"X-WR-CALDESC:There are too many slots: this calendar is complete only until {_stamp(end)}." for end in ends),
+        *(f"X-WR-CALDESC:There are too many slots: this calendar is complete until {_stamp(end)}." for end in ends),
         f"REFRESH-INTERVAL;VALUE=DURATION:{REFRESH}",
         f"X-PUBLISHED-TTL:{REFRESH}",
     ]

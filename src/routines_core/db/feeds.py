@@ -85,8 +85,8 @@ class FeedRoutine(msgspec.Struct, frozen=True):
         updated_at: Its last change by a person.
         seconds: How long its runs usually take; None if none has completed.
         slots: In order.
-        complete_until: All slots of the feed before this time are shown, and few or none from then on, for there are too
-            many; None if it shows all.
+        complete_until: All slots of the feed before this time are shown. From then on some or all are missing, because
+            there are too many. None if it shows all.
     """
 
     routine_id: int
