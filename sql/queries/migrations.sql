@@ -32,10 +32,6 @@ FROM hashtextextended('routines.schema_migrations', 0) AS key;
 -- name: unlock_migrations
 SELECT pg_advisory_unlock(hashtextextended('routines.schema_migrations', 0));
 
--- name: is_invalid_index
--- Whether it was left unfinished: its build or its removal was interrupted.
-SELECT coalesce((SELECT NOT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%(name)s::text)), false) AS is_invalid;
-
 -- name: create_history
 CREATE SCHEMA IF NOT EXISTS routines;
 COMMENT ON SCHEMA routines IS 'Routines: a scheduler that accounts for every slot. Start with TABLE routines.help;';

@@ -54,6 +54,10 @@ async def answers_of(database: Database) -> list[Answer]:
         names = {"collection": "mine", "task": "echo", "name": "kept", "trajectory_id": "1"}
         names |= {"workflow_id": "flow-mine-echo--1", "activity_name": "text_echo"}
         names["delivery_id"] = await webhook_of("1", connection)
+        await client.put(
+            "/api/v1/calendars/mine/holidays", json={"days": [{"from": "2026-12-24", "label": "Christmas"}]}
+        )
+        names["calendar"] = "holidays"
         names["feed_id"] = str((await client.post("/api/v1/ics/mine")).json()["id"])
         return [
             ("tick", ticked.fired, str(ticked)),

@@ -340,7 +340,7 @@ async def _wait_until_closed(temporal: TemporalServer) -> list[Violation]:
 
 
 async def history_of(url: str, fleet: Fleet) -> History:
-    async with connect(url, "chaos-checker") as connection:
+    async with connect(url, "chaos-checker", idle_in_transaction_session_timeout="0") as connection:
         return await read_history(connection, fleet.trace)
 
 

@@ -46,7 +46,9 @@ ALTER TABLE routines.steps ADD COLUMN made_up float8 DEFAULT random();
 CREATE INDEX made_up_idx ON routines.routines (name);
 CREATE TABLE routines.made_up (id bigint REFERENCES routines.skips (id));
 """
-BUILT = "CREATE INDEX CONCURRENTLY IF NOT EXISTS made_up_idx ON routines.trajectories (updated_at);\n"
+BUILT = """DROP INDEX CONCURRENTLY IF EXISTS routines.made_up_idx;
+CREATE INDEX CONCURRENTLY made_up_idx ON routines.trajectories (updated_at);
+"""
 DROPPED = "DROP INDEX CONCURRENTLY IF EXISTS routines.trajectories_root_id_idx;\n"
 
 

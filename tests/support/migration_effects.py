@@ -50,7 +50,7 @@ async def examine(connection: Connection, migration: Migration) -> Examined:
 
     An index that is built or dropped while rows are written does the same to its table under a lock that stops nobody.
     """
-    text = migration.text.replace(" CONCURRENTLY", "") if migration.index else migration.text
+    text = migration.text.replace(" CONCURRENTLY", "") if migration.index_parts else migration.text
     async with connection.transaction():
         before = await _tables(connection)
         begun_at = time.monotonic()
@@ -58,10 +58,10 @@ async def examine(connection: Connection, migration: Migration) -> Examined:
         seconds = time.monotonic() - begun_at
         after = await _tables(connection)
     effects = sorted(each for name in before.keys() & after.keys() for each in _effects(before[name], after[name]))
-    if migration.index:
+    if migration.index_parts:
         weakest = _spelled(STRENGTH[0])
         effects = [Effect(each.kind, each.table, weakest if each.mode else "") for each in effects]
-    return Examined(effects, 0.0 if migration.index else seconds)
+    return Examined(effects, 0.0 if migration.index_parts else seconds)
 
 
 async def _tables(connection: Connection) -> dict[str, Table]:

@@ -39,10 +39,6 @@ class _Locked(msgspec.Struct):
     holder: int | None
 
 
-class _Validity(msgspec.Struct):
-    is_invalid: bool
-
-
 class _Size(msgspec.Struct):
     name: str
     bytes: int
@@ -56,7 +52,6 @@ class _ServerVersion(msgspec.Struct):
 
 _LOCK = Statement("migrations.lock_migrations", _Locked)
 _UNLOCK = Statement("migrations.unlock_migrations", NoRow)
-_IS_INVALID = Statement("migrations.is_invalid_index", _Validity)
 _LIMIT_WAITS = Statement("migrations.limit_waits", NoRow)
 _NOTICE_LOST_CLIENT = Statement("migrations.notice_lost_client", NoRow)
 _CREATE_HISTORY = Statement("migrations.create_history", NoRow)
@@ -69,8 +64,8 @@ _EFFECT = re.compile(r"^-- (locks|rewrites|reads|writes): (routines\.\w+)(?: ([A
 _COMMENT = re.compile(r"^\s*--.*\n?", re.MULTILINE)
 _CONCURRENTLY = re.compile(r"\bINDEX\s+CONCURRENTLY\b", re.IGNORECASE)
 _INDEX = re.compile(
-    r"""\s*(?:CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+IF\s+NOT\s+EXISTS\s+(?P<created>\w+)\s+ON\s+routines\.\w+[^;]*
-          |DROP\s+INDEX\s+CONCURRENTLY\s+IF\s+EXISTS\s+routines\.(?P<dropped>\w+)\s*);?\s*""",
+    r"""\s*(DROP\s+INDEX\s+CONCURRENTLY\s+IF\s+EXISTS\s+routines\.(?P<name>\w+)\s*;)
+        \s*(CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+(?P=name)\s+ON\s+routines\.\w+[^;]*;)?\s*""",
     re.VERBOSE | re.IGNORECASE,
 )
 
@@ -99,22 +94,22 @@ class Migration:
         return [Effect(kind, table, mode or "") for kind, table, mode in _EFFECT.findall(self.text)]
 
     @property
-    def index(self) -> str | None:
-        """The index that it builds or drops while rows are written, which cannot be done in a transaction; else None.
+    def index_parts(self) -> list[str]:
+        """The statements that drop, and build, an index while rows are written; empty for any other migration.
 
         Raises:
-            MigrationError: It contains more than that, or could not be repeated after an interruption.
+            MigrationError: It does something else as well, or could not be repeated after an interruption.
         """
         statements = _COMMENT.sub("", self.text)
         if not _CONCURRENTLY.search(statements):
-            return None
+            return []
         if not (found := _INDEX.fullmatch(statements)):
             raise MigrationError(
-                f"Migration {self.name} must be one statement, CREATE INDEX CONCURRENTLY IF NOT EXISTS name ON "
-                "routines.… or DROP INDEX CONCURRENTLY IF EXISTS routines.name: it is applied without a transaction, "
+                f"Migration {self.name} must be DROP INDEX CONCURRENTLY IF EXISTS routines.name; and, to build the "
+                "index, CREATE INDEX CONCURRENTLY name ON routines.…; after it. It is applied without a transaction, "
                 "and again after an interruption."
             )
-        return f"routines.{found['created'] or found['dropped']}"
+        return [part for part in found.group(1, 3) if part]
 
 
 @dataclass(frozen=True, order=True)
@@ -200,12 +195,13 @@ async def apply_next(
                 return None
             migration = comparison.pending[0]
             begin.append(migration)
-            if not migration.index:
-                await _apply(connection, migration)
-        if migration.index:
-            if (await _IS_INVALID.one(connection, name=migration.index)).is_invalid:
-                await connection.execute(f"DROP INDEX CONCURRENTLY {migration.index}".encode())
-            await _apply(connection, migration)
+            if not migration.index_parts:
+                await connection.execute(migration.text.encode())
+                await _record(connection, migration)
+        if migration.index_parts:
+            for part_of_migration in migration.index_parts:
+                await connection.execute(part_of_migration.encode())
+            await _record(connection, migration)
     return migration
 
 
@@ -225,8 +221,7 @@ async def _alone(connection: Connection) -> AsyncGenerator[None]:
             await _UNLOCK.run(connection)
 
 
-async def _apply(connection: Connection, migration: Migration) -> None:
-    await connection.execute(migration.text.encode())
+async def _record(connection: Connection, migration: Migration) -> None:
     await _RECORD.run(connection, version=migration.version, name=migration.name, checksum=migration.checksum)
 
 

@@ -139,7 +139,7 @@ async def _watch(connection: Connection, pid: int, begun: list[Migration], found
         while True:
             blockers = await _BLOCKERS.all(own, pid=pid)
             found[:] = blockers or found
-            if begun and begun[0].index and blockers and blockers != told:
+            if begun and begun[0].index_parts and blockers and blockers != told:
                 told = blockers
                 log.warning(
                     "index waits for a transaction",
