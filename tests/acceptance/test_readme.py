@@ -43,6 +43,15 @@ def command(service: Service, language: str, text: str) -> str:
     return text.replace("http://127.0.0.1:8080", service.url).replace("sleep 1\n", "sleep 6\n")
 
 
+COMPANY = """BEGIN:VCALENDAR
+BEGIN:VEVENT
+DTSTART;VALUE=DATE:20271231
+SUMMARY:Stocktaking
+END:VEVENT
+END:VCALENDAR
+"""
+
+
 def run(service: Service, *commands: str) -> str:
     """Run commands in one shell, as a reader would paste them, and return what they print.
 
@@ -102,6 +111,7 @@ def test_tasks_are_saved_changed_and_deleted_as_the_page_says(service: Service) 
 
 def test_cadences_are_previewed_as_the_page_says(service: Service) -> None:
     given = f"KEY=$(cat .routines/demo.key) API={service.url}/api/v1"
+    (service.directory / "company.ics").write_text(COMPANY, "utf-8")
     texts = [text for _, text in blocks(DOCS / "start" / "choosing-a-cadence.md", "sh")]
     printed = run(service, given, *texts)
     assert "urn:routines:problem:" not in printed, "a request was refused"

@@ -104,6 +104,15 @@ async def test_a_pause_takes_nothing_but_an_object(client: Client, routine: dict
     assert (answer.status_code, "object" in answer.json()["detail"]) == (400, True)
 
 
+@pytest.mark.parametrize(("body", "status"), [(b" \r\n\t", 200), (b"\x0b", 400), (b"\x0c\n", 400), (b"\x1c", 400)])
+@pytest.mark.parametrize("act", ["pause", "resume"])
+async def test_only_what_json_takes_for_white_space_counts_as_no_body(
+    client: Client, routine: dict[str, Any], act: str, body: bytes, status: int
+) -> None:
+    assert routine
+    assert (await client.post(f"{ROUTINE}/{act}", content=body)).status_code == status
+
+
 async def test_a_pause_with_fields_must_be_json(client: Client, routine: dict[str, Any]) -> None:
     answer = await client.post(f"{ROUTINE}/pause", content='{"note": "x"}', headers=TEXT)
     assert answer.status_code == 415

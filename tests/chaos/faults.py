@@ -104,11 +104,14 @@ class Faults:
         if self.temporal is None or self._is_temporal_broken:
             return False
         self._is_temporal_broken = True
-        await asyncio.to_thread(breaks, self.temporal)
-        self._later(self._mend_temporal(self.temporal, mends, self.rng.uniform(*seconds)))
+        self._later(self._break_and_mend(self.temporal, breaks, mends, self.rng.uniform(*seconds)))
         return True
 
-    async def _mend_temporal(self, temporal: TemporalServer, mends: ServerAct, seconds: float) -> None:
+    async def _break_and_mend(
+        self, temporal: TemporalServer, breaks: ServerAct, mends: ServerAct, seconds: float
+    ) -> None:
+        """In one task, so that a server is mended even if the faults end while it is being broken."""
+        await asyncio.to_thread(breaks, temporal)
         await asyncio.sleep(seconds)
         await asyncio.to_thread(mends, temporal)
         self._is_temporal_broken = False

@@ -62,6 +62,8 @@ FEED_BURST = 20
 """How often a calendar feed may be read, over time and at once."""
 ROOM_SECONDS = 5.0
 """How long a request waits for room in a budget or for a place that its collection shares with others."""
+JSON_SPACE = b" \t\n\r"
+"""What JSON takes for white space, so that a body of nothing else counts as none."""
 UNKNOWN = "unknown"
 """Owner of requests whose key this process has not seen before; together they count as one collection."""
 
@@ -144,7 +146,7 @@ class Caller:
         Raises:
             InvalidError: The body has fields, which would be ignored.
         """
-        if self.raw_body.strip():
+        if self.raw_body.strip(JSON_SPACE):
             limits = self.services.json_limits
             await self.compute(lambda: requests.validate(requests.EmptyBody, json_body.decode(self.raw_body, limits)))
 
@@ -158,7 +160,7 @@ class Caller:
             MalformedBodyError: It is not valid JSON, or it cannot be stored.
             FaultsError: It breaks rules of the model.
         """
-        if not self.raw_body.strip():
+        if not self.raw_body.strip(JSON_SPACE):
             return model()
         return await self.compute(lambda: requests.validate(model, self._json_with_type_if_any()))
 
