@@ -39,6 +39,8 @@ async def control(connection: Connection, url: str, due: range, *, is_foreseen: 
     async with connect(url, "control", **PLANNED_ONCE) as bare:
         await clear(connection)
         first = await make_due(connection, due, every_seconds=0, each=len(due), is_foreseen=is_foreseen)
+        bare.prepare_threshold = 0
+        await tick(bare, batch_size=BATCH, hourly_catchup_seconds=3600, catchup_seconds=3600)
         await asyncio.sleep(float(await one(connection, "SELECT extract(epoch FROM %s - clock_timestamp())", first)))
         begun, fired = time.perf_counter(), 0
         while fired < len(due):
