@@ -193,7 +193,8 @@ advanced AS (
         last_run_at = CASE WHEN verdict = 'fire' THEN decided.now ELSE routines.last_run_at END,
         strikes = CASE WHEN verdict = 'fire' THEN 0 ELSE routines.strikes END
     FROM decided
-    WHERE routines.id = decided.id AND verdict <> 'failed_to_start'
+    -- The ids a second time: they are searched for in the index of the key, where a join alone might read all routines.
+    WHERE routines.id = decided.id AND routines.id = ANY (ARRAY(SELECT id FROM claimed)) AND verdict <> 'failed_to_start'
     RETURNING 1
 ),
 -- Separate from `advanced`, because writing `paused` calls the triggers that maintain next_run_at, for every row.
@@ -208,7 +209,7 @@ struck AS (
         paused_reason = CASE WHEN routines.strikes + 1 >= %(max_strikes)s::integer THEN
             'paused after ' || (routines.strikes + 1) || ' fires in a row that failed to start; the last: ' || fault END
     FROM decided
-    WHERE routines.id = decided.id AND verdict = 'failed_to_start'
+    WHERE routines.id = decided.id AND routines.id = ANY (ARRAY(SELECT id FROM claimed)) AND verdict = 'failed_to_start'
     RETURNING routines.id, routines.paused
 ),
 -- A batch has few different delays, because slots are whole minutes and the whole batch fires at the same time.

@@ -42,6 +42,8 @@ def assert_the_claim_reads_the_head_of_its_index(tick: Plan) -> None:
 def assert_no_table_that_grows_is_read_whole(plan: Plan) -> None:
     read_whole = {node["Relation Name"] for node in nodes(plan) if node["Node Type"] == "Seq Scan"}
     assert not read_whole & {"routines", "trajectories", "skips"}
+    scans = [node for node in nodes(plan) if node.get("Relation Name") == "routines" and "Scan" in node["Node Type"]]
+    assert max(node["Actual Rows"] * node["Actual Loops"] for node in scans) <= BATCH
 
 
 @pytest.mark.slow
