@@ -93,7 +93,7 @@ async def rig(connection: Connection, database: Database, temporal: Client) -> A
 
 async def dispatched_by(worker: TemporalWorker) -> Submission:
     """Have the only run claimed and recorded as dispatched, but not submitted."""
-    [run] = await worker._resources.ask_once(worker._dispatcher._claim)
+    [run] = await worker._resources.ask_once(worker._dispatcher._claim, timeout_seconds=30)
     return run
 
 
