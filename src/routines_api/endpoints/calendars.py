@@ -59,8 +59,8 @@ async def get_calendar(calendar: str, caller: Caller) -> CalendarRead:
 async def put_calendar(calendar: str, caller: Caller, *, timezone: FileZone = None) -> CalendarRead:
     """Create or replace a calendar.
 
-    The body is JSON or an iCalendar file, of which dates, titles and yearly repetitions are read; repetitions are
-    written out for the next ten years. Routines that exclude the calendar follow at once.
+    The body is JSON or an iCalendar file. Of a file, the dates, the titles and yearly repetitions are read. Repetitions
+    are written out for the next ten years. Routines that exclude the calendar follow at once.
     """
     if media_type_of(caller.request) == ICS:
         days, zone = await caller.compute(partial(_days_of_file, caller, timezone))

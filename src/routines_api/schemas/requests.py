@@ -279,7 +279,7 @@ class RoutineCalendar(_Exclusion):
 
 
 class ActiveHours(_Exclusion):
-    """Times of the week outside of which a routine does not fire."""
+    """The times of the week at which a routine may fire."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"timezone": "Europe/Berlin", "windows": ["mon-fri 08:00-18:00"]}]}
@@ -381,7 +381,7 @@ class RoutineCreate(_RoutineFields):
     spread_seconds: Spread = None
     calendar: RoutineCalendar | None = Field(default=None, description="Days on which it does not fire; null: none.")
     active_hours: ActiveHours | None = Field(
-        default=None, description="Times of the week outside of which it does not fire; null: none."
+        default=None, description="The times of the week at which it may fire; null: at any time."
     )
 
     @field_validator("secret_params", "webhook_secret")

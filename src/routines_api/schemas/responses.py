@@ -33,7 +33,7 @@ class RoutineCalendarRead(msgspec.Struct):
 
 
 class ActiveHoursRead(msgspec.Struct):
-    """Times of the week outside of which a routine does not fire."""
+    """The times of the week at which a routine may fire."""
 
     windows: Annotated[list[str], Meta(description="Days and times.", examples=[["mon-fri 08:00-18:00"]])]
     outside: Annotated[
@@ -116,7 +116,7 @@ class RoutineRead(msgspec.Struct):
     ] = msgspec.UNSET
     active_hours: Annotated[
         ActiveHoursRead | msgspec.UnsetType,
-        Meta(description="Times of the week outside of which it does not fire; absent: none."),
+        Meta(description="The times of the week at which it may fire; absent: at any time."),
     ] = msgspec.UNSET
 
 

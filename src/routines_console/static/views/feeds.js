@@ -16,7 +16,7 @@ export async function feeds(context) {
   if (!found) return { name: "Feeds", body: h("div", {}, title("Routines are disabled.")) };
   const body = h("div", {},
     h("div", { class: "headline" }, title(found.length ? `${count(found.length, "calendar feed")}.` : "No calendar feeds yet.")),
-    h("p", { class: "lede" }, "A calendar program that subscribes to a feed shows the coming slots. The address of a feed is a secret: whoever has it can read the feed, and nothing else."),
+    h("p", { class: "lede" }, "A calendar program that subscribes to a feed shows the coming slots. The address of a feed is a secret: anyone who has it can read the feed, and nothing else."),
     section("Subscribe", { class: "card" }, create(context, { task: query.task, routine: query.task && query.routine })),
     section("Feeds", {}, found.length ? h("ul", { class: "rows" }, found.map((feed) => row(context, feed)))
       : empty("Nobody has subscribed yet", "Create a feed above, and add its address to your calendar program.")));
