@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from routines_core.db.constraint_errors import domain_errors
-from routines_core.db.keys import checksum, stored_hash
+from routines_core.db.keys import NO_HASH, NO_PEPPER, SECRET_BYTES, checksum, stored_hash
 from routines_core.db.peppers import Peppers
 from routines_core.db.pool import Connection
 from routines_core.db.statements import NoRow, Statement
@@ -20,10 +20,7 @@ DAYS = 90
 MOST_SLOTS = 5000
 MOST_ROUTINES = 1000
 """Maximum numbers of slots and routines that a feed shows. It then ends earlier, with all slots before its end."""
-_SECRET_BYTES = 32
 _TOKEN = re.compile(r"(rtf_([1-9][0-9]{0,17})_([A-Za-z0-9_-]{43}))([0-9A-Za-z]{6})", re.ASCII)
-_NO_HASH = bytes(32)
-_NO_PEPPER = bytes(32)
 
 
 class CreatedFeed(msgspec.Struct, frozen=True):
@@ -137,7 +134,7 @@ async def create_feed(
         NotFoundError: The task or the routine does not exist.
         SecretError: The pepper cannot be decrypted.
     """
-    secret = secrets.token_urlsafe(_SECRET_BYTES)
+    secret = secrets.token_urlsafe(SECRET_BYTES)
     pepper_id, pepper = await peppers.newest(connection)
     with domain_errors():
         row = await _CREATE.one(
@@ -187,9 +184,9 @@ async def open_feed(connection: Connection, token: ParsedFeedToken, peppers: Pep
         SecretError: The pepper of its hash cannot be decrypted.
     """
     found = await _FIND.first(connection, feed_id=token.feed_id)
-    pepper = await peppers.find(connection, found.pepper_id) if found else _NO_PEPPER
+    pepper = await peppers.find(connection, found.pepper_id) if found else NO_PEPPER
     # Compared in constant time, even if the feed does not exist.
-    is_same = hmac.compare_digest(stored_hash(token.secret, pepper), found.secret_hash if found else _NO_HASH)
+    is_same = hmac.compare_digest(stored_hash(token.secret, pepper), found.secret_hash if found else NO_HASH)
     if not found or not is_same:
         raise NotFoundError
     return OpenFeed(token.feed_id, found.collection_id, found.title)

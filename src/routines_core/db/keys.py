@@ -17,11 +17,13 @@ from routines_core.db.statements import NoRow, Statement
 from routines_core.errors import MistypedKeyError, NotFoundError, UnauthorizedError
 
 _TOKEN = re.compile(r"rtn_([1-9][0-9]{0,17})_([A-Za-z0-9_-]{43})([0-9A-Za-z]{6})", re.ASCII)
-_SECRET_BYTES = 32
+SECRET_BYTES = 32
+"""Random bytes of a key, and of the token of a feed."""
 _CHECKSUM_LENGTH = 6
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_NO_HASH = bytes(32)
-_NO_PEPPER = bytes(32)
+NO_HASH = bytes(32)
+NO_PEPPER = bytes(32)
+"""Compared with where there is no such id, so that the time of an answer does not tell which ids exist."""
 
 
 class ParsedToken(msgspec.Struct, frozen=True):
@@ -105,7 +107,7 @@ async def create_key(
         InvalidError: The collection's name is not a slug.
         SecretError: The pepper cannot be decrypted.
     """
-    secret = secrets.token_urlsafe(_SECRET_BYTES)
+    secret = secrets.token_urlsafe(SECRET_BYTES)
     pepper_id, pepper = await peppers.newest(connection)
     with domain_errors():
         row = await _CREATE.one(
@@ -171,9 +173,9 @@ async def authenticate(connection: Connection, token: str, peppers: Peppers) -> 
     """
     parsed = parse_token(token)
     found = await _FIND.first(connection, id=parsed.key_id)
-    pepper = await peppers.find(connection, found.pepper_id) if found else _NO_PEPPER
+    pepper = await peppers.find(connection, found.pepper_id) if found else NO_PEPPER
     # Compared in constant time, even if the key does not exist.
-    same = hmac.compare_digest(stored_hash(parsed.secret, pepper), found.secret_hash if found else _NO_HASH)
+    same = hmac.compare_digest(stored_hash(parsed.secret, pepper), found.secret_hash if found else NO_HASH)
     if not found or not same:
         raise UnauthorizedError
     return AuthContext(parsed.key_id, found.collection_id, found.collection_name)
