@@ -11,8 +11,8 @@ import msgspec
 
 from routines_workflow.activity import StepContext, activity
 
-OFF_BY_SECONDS = float(os.environ.get("WRONG_CLOCK_SECONDS", "0"))
-"""Offset of this process's clock, subtracted so that the trace has the true time."""
+OFF_BY_SECONDS = float(os.environ.get("CHAOS_OFF_BY_SECONDS", "0"))
+"""Offset of this process's clock from the database's, subtracted so that the trace has the database's time."""
 CLAIM = "the claim"
 """The name of the secret that tells a step for which run and fence it works."""
 

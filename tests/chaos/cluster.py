@@ -5,16 +5,23 @@ import signal
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+from chaos.wrong_clock import wrong_clock
 from routines_core.embedded import EmbeddedServer
 
 SETTINGS = {"fsync": "on", "synchronous_commit": "on", "max_connections": "100", "log_min_messages": "fatal"}
 
 
 class Cluster:
-    """One server in one directory, with fsync on: whatever it acknowledges must survive."""
+    """One server in one directory, with fsync on: whatever it acknowledges must survive.
 
-    def __init__(self, directory: Path) -> None:
-        self._server = EmbeddedServer(directory, settings=SETTINGS)
+    Attributes:
+        clock_seconds: How far its clock is ahead of the machine's; 0 if it cannot be moved here.
+    """
+
+    def __init__(self, directory: Path, *, clock_seconds: int = 0) -> None:
+        environment = wrong_clock(clock_seconds)
+        self.clock_seconds = clock_seconds if environment else 0
+        self._server = EmbeddedServer(directory, settings=SETTINGS, environment=environment)
         self.url = self.admin_url = ""
 
     def start(self) -> None:

@@ -35,7 +35,7 @@ from chaos.history import History, read_history
 from chaos.proxy import FaultProxy
 from chaos.stretches import Violation
 from chaos.traffic import MAX_BYTES, Traffic
-from chaos.wrong_clock import wrong_clock
+from chaos.wrong_clock import seconds_to_a_change, wrong_clock
 from routines_core.db import connect
 from support.pgbouncer import PgBouncer
 from support.rows import Database
@@ -121,10 +121,11 @@ class Report:
     delays: list[Delays] = field(default_factory=list[Delays])
     violations: list[Violation] = field(default_factory=list[Violation])
     directory: Path | None = None
+    began: str = ""
 
     def __str__(self) -> str:
         lines = [
-            f"seed {self.plan.seed}, {self.plan.seconds:.0f} s, engine {self.plan.engine}"
+            f"seed {self.plan.seed}, {self.plan.seconds:.0f} s from {self.began}, engine {self.plan.engine}"
             + (", PgBouncer in front of every second process" if self.plan.has_pooler else ""),
             f"{self.plan.tickers} tickers, {self.plan.workers} workers; their clocks: {_clocks()}",
             f"faults: {_counts(self.faults)}",
@@ -186,6 +187,7 @@ async def run(plan: Plan, cluster: Cluster, directory: Path) -> Report:
     report = Report(plan, directory=directory)
     traffic = Traffic(cluster.url, random.Random(f"traffic {plan.seed}"), plan.orders_per_second, plan.traffic)
     async with fresh_database(cluster, plan) as connection:
+        report.began = await _now(connection)
         await traffic.populate(connection, plan.routines)
     proxy = FaultProxy(cluster.socket)
     await proxy.start()
@@ -197,7 +199,7 @@ async def run(plan: Plan, cluster: Cluster, directory: Path) -> Report:
         port = pooler.port if pooler and int(role.removeprefix("chaos_")) % 2 else proxy.port
         return f"postgresql://{role}@127.0.0.1:{port}/routines"
 
-    fleet = Fleet(directory, url_of, environment, plan.source)
+    fleet = Fleet(directory, url_of, environment, plan.source, cluster.clock_seconds)
     fleet.start(tickers=plan.tickers, workers=plan.workers)
     weights = plan.faults | (TEMPORAL_WEIGHTS if temporal and plan.faults else {})
     faults = Faults(
@@ -234,6 +236,12 @@ async def run(plan: Plan, cluster: Cluster, directory: Path) -> Report:
     if report.violations:
         await _keep_evidence(report, cluster)
     return report
+
+
+async def _now(connection: AsyncConnection[Any]) -> str:
+    row = await (await connection.execute("SELECT to_char(now(), 'YYYY-MM-DD HH24:MI:SS')")).fetchone()
+    assert row
+    return row[0]
 
 
 def _pooler(directory: Path, port: int) -> PgBouncer:
@@ -393,7 +401,9 @@ def main() -> None:
     )
     print(f"chaos: seed {plan.seed}, {given.minutes:g} minutes", flush=True)
     directory = Path(mkdtemp(prefix="routines-chaos-"))
-    cluster = Cluster(directory)
+    has_todays_date = plan.attacks or plan.engine == "temporal"  # others compare its times with their own
+    clock = 0 if has_todays_date else seconds_to_a_change(plan.seed, plan.seconds)
+    cluster = Cluster(directory, clock_seconds=clock)
     cluster.start()
     try:
         report = asyncio.run(run(plan, cluster, directory))

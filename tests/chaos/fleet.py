@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from chaos.stretches import Violation
-from chaos.wrong_clock import wrong_clock
+from chaos.wrong_clock import SECONDS_VARIABLE, wrong_clock
 from routines_core.lifecycle import LIFELINE_VARIABLE
 from support.rows import ENCRYPTION_KEYS
 
 WORKER_ENTRY = Path(__file__).with_name("worker_entry.py")
 CLOCKS_SECONDS = (0, 3600, -3600)
-"""How far the clocks of successive processes are off; the first one's is right."""
+"""How far the clocks of successive processes are off from the database's; the first one's is right."""
 STOP_SECONDS = 20.0
 """How long a process may take to stop after SIGTERM."""
 
@@ -51,12 +51,14 @@ class Fleet:
         url_of: Returns the DATABASE_URL for a role. Each process has its own role, so a write reveals its writer.
         environment: Settings of the product, by environment variable.
         source: A source tree that takes precedence over the installed one; None to use the installed one.
+        clock_seconds: How far the database's clock is ahead of the machine's.
     """
 
     directory: Path
     url_of: Callable[[str], str]
     environment: dict[str, str]
     source: Path | None = None
+    clock_seconds: int = 0
     programs: list[Program] = field(default_factory=list[Program])
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
@@ -118,10 +120,12 @@ class Fleet:
     def _spawn(self, kind: str) -> subprocess.Popen[bytes]:
         number = next(self._numbers)
         plain = {name: text for name, text in os.environ.items() if not name.startswith(("ROUTINES_", "PG"))}
+        clock = wrong_clock(self.clock_seconds + CLOCKS_SECONDS[number % len(CLOCKS_SECONDS)])
         environment = {
             **plain,
             **self.environment,
-            **wrong_clock(CLOCKS_SECONDS[number % len(CLOCKS_SECONDS)]),
+            **clock,
+            "CHAOS_OFF_BY_SECONDS": str(int(clock.get(SECONDS_VARIABLE, "0")) - self.clock_seconds),
             "DATABASE_URL": self.url_of(f"chaos_{number}"),
             "CHAOS_TRACE": str(self.trace),
             "ROUTINES_LOG_FORMAT": "json",

@@ -141,7 +141,9 @@ def newest_slot(order: Any) -> datetime | None:
 
 def _walk(orders: list[Any], present: Any) -> Found:
     since, *later = orders
-    since = since._replace(settled=settles_until(since))
+    # A spread makes the first slots due after the routine was created, though their own times were before.
+    made = settles_until(since)
+    since = since._replace(settled=made)
     yield from _follows(since, next_slot(cadence_of(since), since.settled))
     for sent in later:
         order = sent._replace(changes_cadence=cadence_of(sent) != cadence_of(since))
@@ -155,14 +157,14 @@ def _walk(orders: list[Any], present: Any) -> Found:
             since = end
         settles = order.kind == "delete" or order.changes_cadence or order.paused != (order.was_paused_at is not None)
         if order.kind != "delete":
-            since_when = max(settles_until(order), since.settled)
+            since_when = max(settles_until(order), since.settled, made)
             computed = None if order.paused else next_slot(cadence_of(order), since_when)
             first = newest_slot(order) if order.kind == "past" else None if order.paused else order.first
             yield from _follows(order, first or (computed if settles else order.was))
         if settles or order.first:
             yield from _until(since, order.was, order.was_paused_at, order if settles else None)
             # An order that names a first slot sets settled_until back to before it.
-            settled = order.at if order.first else max(settles_until(order), since.settled)
+            settled = order.at if order.first else max(settles_until(order), since.settled, made)
             since = order._replace(settled=settled)
     if present and is_over(since, present.now) and not pause_lasts(since, present.paused_at):
         end = pause_end(since)

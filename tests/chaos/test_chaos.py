@@ -1,4 +1,7 @@
-"""Cause faults for minutes, then expect: lost 0, double 0, early 0, overlapping 0, every claimed run final."""
+"""Cause faults for minutes, then expect: lost 0, double 0, early 0, overlapping 0, every claimed run final.
+
+The database's clock is moved, where that is possible, to a night in which the clocks of Europe change.
+"""
 
 import asyncio
 import os
@@ -9,6 +12,7 @@ import pytest
 
 from chaos.cluster import Cluster
 from chaos.driver import Plan, run
+from chaos.wrong_clock import seconds_to_a_change
 
 pytestmark = pytest.mark.slow
 SECONDS = float(os.environ.get("ROUTINES_CHAOS_SECONDS", "120"))
@@ -17,7 +21,7 @@ SEED = int(os.environ["ROUTINES_CHAOS_SEED"])  # drawn and printed by tests/conf
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Generator[Cluster]:
-    cluster = Cluster(tmp_path / "cluster")
+    cluster = Cluster(tmp_path / "cluster", clock_seconds=seconds_to_a_change(SEED, SECONDS))
     cluster.start()
     yield cluster
     cluster.stop()

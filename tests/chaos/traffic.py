@@ -26,7 +26,7 @@ from chaos.exclusions import CALENDAR, EXCLUDE, WINDOWS
 from chaos.stretches import cadence_of
 from routines_core.db import connect, keys, routines
 from routines_core.errors import DatabaseError, NotFoundError
-from support.oracle import DAYS, MOMENT, Cadence, latest_slot
+from support.oracle import DAYS, MOMENT, Cadence, latest_slot, next_slot, slots
 from support.rows import make_key
 
 WORKFLOW = """{
@@ -91,12 +91,23 @@ SET_BACK = """UPDATE routines.routines SET next_run_at = %s, settled_until = %s,
 
 PAST_SHARE = 0.3
 """The share of slots made due by setting next_run_at past earlier slots that have no outcome yet."""
-ZONES = ("Europe/Berlin", "America/New_York", "Asia/Kolkata", "Pacific/Auckland")
-"""Time zones of cron expressions: the minute of their slots is the same all year round, so that no slot comes twice."""
+ZONES = ("Europe/Berlin", "Europe/Lisbon", "America/New_York", "Asia/Kolkata", "Pacific/Auckland")
+"""Time zones of cron expressions. Where clocks change, they do by an hour: slots that exist keep their minute."""
 DAY_SHARE = 0.3
 """The share of fixed times that come on one day of the week only."""
+HOUR = timedelta(hours=1)
+MAX_AGE = timedelta(days=300)
+"""How old a slot without outcome may be: the fortieth of one that comes each week."""
 MAX_MINUTES = 45
 """How many minutes of the hour a routine uses before another takes its place."""
+
+
+def minutes_of(cadence: Cadence, now: datetime) -> set[int]:
+    """Return the minutes at which a cadence has slots: one, and another where clocks leave out its time of the day."""
+    if cadence.type != "cron" or " * * * *" in str(cadence.expression):
+        slot = next_slot(cadence, now)
+        return {slot.minute} if slot else set()
+    return {slot.minute for slot in slots(cadence, now - MAX_AGE, now + timedelta(days=1))}
 
 
 @dataclass
@@ -106,6 +117,14 @@ class KnownRoutine:
     id: int
     calm: bool
     minutes: set[int] = field(default_factory=set[int])
+
+    def takes(self, cadence: Cadence, now: datetime) -> bool:
+        """Note the minutes at which the cadence has slots, unless there were slots at one of them before."""
+        minutes = minutes_of(cadence, now)
+        if minutes & self.minutes:
+            return False
+        self.minutes |= minutes
+        return True
 
     @property
     def worn_out(self) -> bool:
@@ -256,9 +275,8 @@ class Traffic:
         if state is None or state.paused or state.next_run_at is None or state.next_run_at <= state.now:
             return 0  # or it was deleted meanwhile
         cadence, first = self._passed(state.now, calm=routine.calm)
-        if first.minute in routine.minutes:
+        if not routine.takes(cadence, state.now):
             return 0
-        routine.minutes.add(first.minute)
         # Sometimes next_run_at is set past slots without outcome, as a person may do, to the newest due one.
         is_past = not routine.calm and self.rng.random() < PAST_SHARE
         due = latest_slot(cadence, state.now) if is_past else first
@@ -289,9 +307,14 @@ class Traffic:
         return cadence, first
 
     def _cron(self, slot: datetime) -> Cadence:
-        """Return an expression in some time zone that has this slot: every hour, every day, or one day of the week."""
+        """Return an expression in some time zone that has this slot: every hour, every day, or one day of the week.
+
+        If clocks there have changed within the hour, sometimes one whose local time was left out or comes twice.
+        """
         zone = self.rng.choice(ZONES)
-        local = slot.astimezone(ZoneInfo(zone))
+        offset = (slot - self.rng.choice([timedelta(), HOUR])).astimezone(ZoneInfo(zone)).utcoffset()
+        assert offset is not None
+        local = slot + offset
         hour = self.rng.choice(["*", local.hour, local.hour])
         day = DAYS[local.weekday()] if hour != "*" and self.rng.random() < DAY_SHARE else "*"
         return Cadence("cron", expression=f"{local.minute} {hour} * * {day}", timezone=zone)
@@ -313,11 +336,11 @@ class Traffic:
         routine = self._pick()
         row = await (await connection.execute("SELECT now()")).fetchone()
         assert row
-        soon = row[0] + timedelta(minutes=self.rng.choice([1, 1, 1, 2]))
-        if soon.minute in routine.minutes:
+        soon = row[0].replace(second=0, microsecond=0) + timedelta(minutes=self.rng.choice([1, 1, 1, 2]))
+        fixed = self.rng.choice([Cadence("hourly"), Cadence("daily", soon.hour)])._replace(minute_utc=soon.minute)
+        cadence = self.rng.choice([fixed, self._cron(soon)])
+        if not routine.takes(cadence, soon):
             return
-        routine.minutes.add(soon.minute)
-        cadence = self.rng.choice([Cadence("hourly"), Cadence("daily", soon.hour)])._replace(minute_utc=soon.minute)
         await self._change(connection, "aim", routine, SET_CADENCE, Jsonb(cadence._asdict()))
 
     async def _pause(self, connection: AsyncConnection[Any]) -> None:
@@ -345,9 +368,8 @@ class Traffic:
             )
             first = latest_slot(cadence, state.now - timedelta(hours=self.rng.choice([0, 0, 2, 30])))
             assert first
-            if first.minute in routine.minutes:
+            if not routine.takes(cadence, soon):
                 return
-            routine.minutes.add(first.minute)
             await connection.execute(SET_CADENCE.encode(), [Jsonb(cadence._asdict()), routine.id])
             ends = until + state.away
             await connection.execute(REST, [ends, self.rng.choice([None, "maintenance"]), routine.id])

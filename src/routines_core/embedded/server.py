@@ -51,13 +51,21 @@ class EmbeddedServer:
     Args:
         data_dir: Contains `postgres/`, the cluster, and `postgres.log`.
         settings: Postgres settings that override `DEFAULT_SETTINGS`.
+        environment: Environment variables of the server, beside the few that it always has.
     """
 
-    def __init__(self, data_dir: Path, *, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        settings: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._data_dir = data_dir.resolve()
         self._cluster = self._data_dir / "postgres"
         self._log = self._data_dir / "postgres.log"
         self._settings = {**DEFAULT_SETTINGS, **(settings or {})}
+        self._environment = {**environment} if environment else {}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Literal["started", "attached"]:
@@ -187,7 +195,7 @@ class EmbeddedServer:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=_environment(),
+                env=_environment() | self._environment,
                 start_new_session=True,  # Ctrl-C must not reach it: we stop it, after everything else
             )
         self._wait_until_ready(self._process)
