@@ -78,9 +78,11 @@ chosen AS MATERIALIZED (
                       - least(%(reserve)s::integer, (place - 1) * %(reserve)s::integer / %(per_host)s::integer)
 ),
 locked AS MATERIALIZED (
-    SELECT webhook_deliveries.id FROM routines.webhook_deliveries JOIN chosen ON chosen.id = webhook_deliveries.id
-    WHERE next_attempt_at <= (SELECT now FROM moment)  -- checked again under the lock
-    FOR UPDATE OF webhook_deliveries SKIP LOCKED
+    SELECT id FROM routines.webhook_deliveries
+    -- An array and no join, which may read the whole table: the planner expects far more rows of the lanes than are chosen.
+    WHERE id = ANY (ARRAY(SELECT id FROM chosen))
+      AND next_attempt_at <= (SELECT now FROM moment)  -- checked again under the lock
+    FOR UPDATE SKIP LOCKED
 ),
 -- A delivery that has cost this many workers is given up here, since no worker is left to record it.
 claimed AS (
@@ -94,9 +96,8 @@ claimed AS (
         failures = failures + CASE WHEN claimed_at IS NULL THEN 0 ELSE 1 END,
         attempts = CASE WHEN claimed_at IS NULL THEN attempts ELSE routines.with_attempt(
             attempts, claimed_at, NULL, 'the worker was lost: it is unknown whether it arrived', NULL) END
-    FROM locked WHERE webhook_deliveries.id = locked.id
-    RETURNING webhook_deliveries.id, fence, collection_id, routine_id, trajectory_id, url, event_id, failures, secret_id,
-              next_attempt_at
+    WHERE id = ANY (ARRAY(SELECT id FROM locked))
+    RETURNING id, fence, collection_id, routine_id, trajectory_id, url, event_id, failures, secret_id, next_attempt_at
 )
 SELECT claimed.id, fence, claimed.collection_id, routine_id, trajectory_id, url, event_id::text, failures, secret_id,
        ciphertext, extract(epoch FROM (SELECT now FROM moment))::bigint AS timestamp,

@@ -205,7 +205,8 @@ def _settled_by_order(skip: Any, order: Any, stretches: Stretches) -> Found:
     own = [stretch for stretch in stretches.get(skip.routine_id, []) if stretch.order and stretch.order.id == order.id]
     order = own[0].order if own else order  # as it was if an ended pause came before it
     is_due = order.was is None or skip.scheduled_for >= order.was
-    begins_pause = order.kind != "delete" and order.paused and not is_over(order, order.at)
+    # "rest" changes the cadence first: what had waited for its offset until then is missed.
+    begins_pause = order.kind not in {"delete", "rest"} and order.paused and not is_over(order, order.at)
     is_paused = is_due and (order.was_paused_at is not None or begins_pause)
     if skip.reason not in ({"paused"} if is_paused else {"missed", *REASONS}) or not skip.detail:
         yield Violation("skip", f"skip {skip.id} is {skip.reason!r} by {order.kind!r}: {skip.detail}", (skip, order))

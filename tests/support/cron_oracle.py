@@ -3,7 +3,7 @@
 import calendar
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from zoneinfo import ZoneInfo
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
@@ -110,12 +110,12 @@ def nearest_weekday(year: int, month: int, wished: int) -> int | None:
     return min(weekdays, key=lambda day: abs(day - wished)) if wished <= last else None
 
 
-@cache
+@lru_cache(1000)
 def cron_of(expression: str) -> Cron:
     return Cron(expression)
 
 
-@cache
+@lru_cache(10_000)
 def days_of(cron: Cron, year: int, month: int) -> list[int]:
     """Return the matching days of a month."""
     if month not in cron.months:
@@ -124,7 +124,7 @@ def days_of(cron: Cron, year: int, month: int) -> list[int]:
     return [day for day in range(1, length + 1) if cron.matches(date(year, month, day))]
 
 
-@cache
+@lru_cache(100_000)
 def moments(local: datetime, name: str, is_real_time: bool) -> list[datetime]:  # noqa: FBT001
     """Return the times in UTC at which a local time counts."""
     here = zone(name)

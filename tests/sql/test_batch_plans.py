@@ -1,0 +1,360 @@
+"""Every statement that moves a batch has one plan, whatever the statistics foresaw.
+
+A batch is added to a database that already has many rows, in one transaction that is rolled back, so that no statistics
+change meanwhile. What the planner knows of the batch differs; what the statement then does must not.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncGenerator, Callable, Generator
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import pytest
+
+from routines_core.db import Connection, connect, deliveries, dispatches, retention, rotation, runs, trajectories
+from routines_core.db.statements import Statement, sql_dir, texts
+from support.plans import Plan, buffers, explained, nodes
+from support.rows import Database, make_key, make_task, value
+from support.sampling import sample
+from support.serving import copy_of
+
+OTHERS = 60_000
+"""The other rows of each table: so many, and so wide, that reading all of them costs more than looking up a batch."""
+BATCHES = (250, 1000)
+DECLARING = (deliveries, dispatches, retention, rotation, runs, trajectories)
+"""The modules that declare the statements."""
+
+Statements = tuple[str, ...]
+Parameters = dict[str, Any]
+
+
+class Move(NamedTuple):
+    """A statement that moves a batch of rows.
+
+    Attributes:
+        statement: Its name.
+        rows: Adds the rows of a batch. Their ids, or numbers, are from %(first)s to %(last)s.
+        parameters: The statement's parameters for these ids.
+        writes: Whether it writes at least a row for each; otherwise it only reads them.
+    """
+
+    statement: str
+    rows: Statements
+    parameters: Callable[[list[int]], Parameters]
+    writes: bool = True
+
+
+WIDE = '{"text": "' + 600 * "x" + '"}'
+
+
+def added_runs(status: str, lease: str = "NULL", *, ended: str = "NULL") -> str:
+    """Return a statement that adds runs of this status."""
+    return f"""INSERT INTO routines.trajectories (
+                   id, collection_id, task_id, task_version, trigger, init_params, status, fence, worker,
+                   lease_expires_at, started_at, deadline_at, ended_at, created_at, first_workflow_id)
+               OVERRIDING SYSTEM VALUE
+               SELECT n, 1, 1, 1, 'api', '{WIDE}', '{status}', 1, 'w', {lease}, now(), now() + interval '1 day',
+                      {ended}, coalesce({ended}, now()), 'flow-a-b--' || n
+               FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n"""
+
+
+def added_deliveries(columns: str, values: str) -> str:
+    """Return a statement that adds deliveries of the runs of the same ids."""
+    return f"""INSERT INTO routines.webhook_deliveries
+                   (id, collection_id, trajectory_id, event_status, url, fence, created_at, {columns})
+               OVERRIDING SYSTEM VALUE
+               SELECT n, 1, n, 'completed', 'http://a.test/', 1, now() - interval '2 days', {values}
+               FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n"""
+
+
+LONG_AGO = "now() - interval '2 days'"
+BEGUN = """INSERT INTO routines.begun_runs (task_id, trajectory_id, collection_id)
+           SELECT 1, n, 1 FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n"""
+STEPS = f"""INSERT INTO routines.steps
+               (trajectory_id, name, position, fence, status, activity, inputs, outputs, ended_at)
+           SELECT n, 'one', 0, 1, 'completed', 'text_echo', '{WIDE}', '{{}}', now()
+           FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n"""
+SKIPS = """INSERT INTO routines.skips
+               (id, collection_id, routine_id, scheduled_for, last_scheduled_for, reason, recorded_at)
+           OVERRIDING SYSTEM VALUE
+           SELECT n, 1, n, now(), now(), 'missed', now() - interval '2 days'
+           FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n"""
+VERSIONS = """INSERT INTO routines.task_versions (task_id, version, collection_id, workflow, init_params, created_at)
+              SELECT n, 1, 1, '{}', '{}', now() - interval '2 days'
+              FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n"""
+FILE_USES = """INSERT INTO routines.file_uses (trajectory_id, path, collection_id)
+               SELECT n, md5(n::text) || '-a.txt', 1 FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n"""
+SECRETS = """INSERT INTO routines.secrets (id, collection_id, kind, field, owner, ciphertext, key_id)
+             SELECT lpad(to_hex(n), 32, '0')::uuid, 1, 'environment', 'A', '', 'old', 'a'
+             FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n"""
+UNUSED_FILES = """INSERT INTO routines.unused_files (id, collection_id, path, noted_at) OVERRIDING SYSTEM VALUE
+                  SELECT n, 1, md5('unused' || n) || '-a.txt', now() - interval '1 hour'
+                  FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n"""
+ANSWERS = """INSERT INTO routines.idempotency_keys (key_id, idempotency_key, request_hash, status, body, created_at)
+             SELECT 1, n, sha256(''), 200, '', now() - interval '2 days'
+             FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n"""
+DISPATCHES = """INSERT INTO routines.dispatches
+                    (trajectory_id, collection_id, workflow_id, generation, fence, submitted_at, checked_at)
+                SELECT n, 1, 'w' || n, 1, %(fence)s, now(), now() - interval '1 day'
+                FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n"""
+ENDED = added_runs("completed", ended=LONG_AGO)
+CLAIMED = (added_runs("running", "now() + interval '1 hour'"), BEGUN)
+DELIVERED = added_deliveries("next_attempt_at, delivered_at", f"NULL, {LONG_AGO}")
+SENT = (ENDED, added_deliveries("claimed_at, next_attempt_at", "now(), now() + interval '1 hour'"))
+
+
+def held(ids: list[int]) -> Parameters:
+    return {"ids": ids, "fences": [1] * len(ids)}
+
+
+def checkpoints(status: str | None) -> Callable[[list[int]], Parameters]:
+    step = {"name": "two", "position": 1, "attempt": 1, "status": "completed", "activity": "text_echo", "inputs": {}}
+    return lambda ids: {
+        "lease_seconds": 60.0,
+        "runs": json.dumps(
+            [{"id": each, "fence": 1, "status": status, "bytes": 1, "steps": [step | {"outputs": {}}]} for each in ids]
+        ),
+    }
+
+
+def page(ids: list[int]) -> Parameters:
+    """Return the parameters of a page of retention that begins with the batch and is all of it."""
+    return {"now": None, "keep_seconds": 3600.0, "after": ids[0] - 1, "page_size": len(ids)}
+
+
+def outcomes(ids: list[int]) -> Parameters:
+    many = len(ids)
+    failed = {"statuses": [500] * many, "errors": ["it answered 500"] * many, "durations": [0.1] * many}
+    return {
+        **held(ids),
+        **failed,
+        "delays": [60.0] * many,
+        "are_gone": [False] * many,
+        "are_endpoints_faults": [True] * many,
+        "stop_after_seconds": 86400.0,
+        "now": None,
+    }
+
+
+def rotated(ids: list[int]) -> Parameters:
+    names = [UUID(int=each) for each in ids]
+    return {"ids": names, "old": [b"old"] * len(ids), "new": [b"new"] * len(ids), "key_id": "b"}
+
+
+CLAIM = {"worker": "w", "lease_seconds": 60.0, "deadline_seconds": 600.0, "last_tasks": "{}", "after": 0,
+         "but_collections": [], "most_each": None, "inline_bytes": 1000}  # fmt: skip
+CLAIM_OF_DELIVERIES = {"reserve": 0, "lease_seconds": 60.0, "most_lanes": 100, "most_failures": 5, "is_traced": False,
+                       "now": None}  # fmt: skip
+PREPARE = {"most_value_bytes": 1000, "most_bytes": 10_000, "most_together": 1_000_000}
+STOPPED = """INSERT INTO routines.webhook_endpoints (collection_id, url, failing_since, stopped_at, stopped_reason)
+             SELECT 1, 'http://a.test/', now(), now(), 'gone' WHERE %(first)s::bigint <= %(last)s::bigint"""
+MOVES = [
+    Move("runs.claim", (added_runs("pending"),), lambda ids: {**CLAIM, "capacity": len(ids)}),
+    Move("runs.renew", CLAIMED, lambda ids: {**held(ids), "lease_seconds": 60.0}),
+    Move("runs.still_claimed", CLAIMED, held, writes=False),
+    Move("runs.checkpoint", CLAIMED, checkpoints(None)),
+    Move("runs.checkpoint", CLAIMED, checkpoints("completed")),
+    Move("runs.release", CLAIMED, held),
+    Move("runs.reap", (added_runs("running", "now()"), BEGUN), lambda ids: {"max_crashes": 3, "most": len(ids)}),
+    Move(
+        "deliveries.claim",
+        (ENDED, added_deliveries("next_attempt_at", "now() - interval '1 minute'")),
+        lambda ids: {**CLAIM_OF_DELIVERIES, **dict.fromkeys(("capacity", "per_host", "per_collection"), len(ids))},
+    ),
+    Move("deliveries.prepare", (*SENT, STEPS), lambda ids: {**held(ids), **PREPARE}),
+    Move("deliveries.settle", SENT, outcomes),
+    Move("deliveries.release", SENT, held),
+    Move(
+        "deliveries.give_up_stopped",
+        (ENDED, added_deliveries("next_attempt_at", "now() - interval '1 minute'"), STOPPED),
+        lambda ids: {"batch_size": len(ids), "now": None},
+    ),
+    Move(
+        "dispatches.dispatch",
+        CLAIMED,
+        lambda ids: {**held(ids), "workflow_ids": [f"w{each}" for each in ids]},
+    ),
+    Move(
+        "dispatches.submitted",
+        (*CLAIMED, DISPATCHES.replace("%(fence)s", "1")),
+        lambda ids: {"ids": ids, "generations": [1] * len(ids)},
+    ),
+    Move(
+        "dispatches.taken_away",
+        (*CLAIMED, DISPATCHES.replace("%(fence)s", "0")),
+        lambda ids: {"again_seconds": 60.0, "limit": len(ids)},
+    ),
+    Move(
+        "dispatches.unsettled",
+        (*CLAIMED, DISPATCHES.replace("%(fence)s", "1")),
+        lambda ids: {"unsubmitted_seconds": 1.0, "submitted_seconds": 1.0, "limit": len(ids)},
+    ),
+    Move("retention.delete_trajectories", (ENDED, STEPS, DELIVERED), page),
+    Move("retention.delete_skips", (SKIPS,), page),
+    Move("retention.delete_deliveries", (ENDED, DELIVERED), page),
+    Move("retention.delete_versions", (VERSIONS,), lambda ids: {"now": None, "page_size": len(ids)}),
+    Move("retention.delete_answers", (ANSWERS,), lambda ids: {"now": None, "page_size": len(ids)}),
+    Move(
+        "retention.note_orphans",
+        (),
+        lambda ids: {"collection_ids": [1] * len(ids), "paths": [f"{each:032x}-a.txt" for each in ids]},
+    ),
+    Move("secrets.replace_ciphertexts", (SECRETS,), rotated),
+    Move(
+        "trajectories.set_statuses",
+        (added_runs("pending"),),
+        lambda ids: {"ids": ids, "statuses": ["cancelled"] * len(ids), "task": "echo", "key_id": 1},
+    ),
+    Move("retention.judge_files", (UNUSED_FILES,), lambda ids: {"now": None, "after": 0, "page_size": len(ids)}),
+]
+KNOWN = ("both", "the others", "the batch", "nothing")
+"""Which rows the statistics know of."""
+FORGET = """DELETE FROM pg_statistic;
+            UPDATE pg_class SET reltuples = -1, relpages = 0 WHERE relnamespace = 'routines'::regnamespace"""
+"""As after a restore."""
+OTHER_ROWS = (ENDED, STEPS, DELIVERED, SKIPS, FILE_USES, SECRETS)
+ONE_BY_ONE = {
+    "collections.patch_environment",
+    "routines.create_routine",
+    "routines.patch_routine",
+    "trajectories.start_run",
+}
+"""Statements that write one row, and a few beside it."""
+TESTED_ELSEWHERE = {"tick.tick", "tick.resume"}
+"""See tests/ticker/test_tick_plan.py and tests/ticker/test_pauses.py."""
+SMALL = {"limits.note_listed_files", "retention.delete_endpoints", "retention.forget_files"}
+"""Statements whose tables stay small: a row for each collection, receiver that fails, or file that is about to go."""
+
+
+@pytest.fixture(scope="module")
+def large(server_url: str, template: str) -> Generator[Database]:
+    """Yield a database with the other rows, and statistics of them."""
+    with copy_of(server_url, template) as database:
+        asyncio.run(enlarge(database))
+        yield database
+
+
+async def enlarge(database: Database) -> None:
+    async with connect(database.url, "tests", statement_timeout="5min") as connection:
+        await prepare(connection)
+        async with connection.transaction():
+            await fill(connection, OTHER_ROWS, 1, OTHERS)
+        await connection.execute("VACUUM ANALYZE")
+
+
+async def prepare(connection: Connection) -> None:
+    """Create what the rows belong to: a collection and its key, and a task, each with the id 1."""
+    await make_task(connection)
+    await make_key(connection, "my-org")
+
+
+@pytest.fixture
+async def filled(large: Database) -> AsyncGenerator[Connection]:
+    async with connect(large.url, "tests") as opened:
+        yield opened
+
+
+async def fill(connection: Connection, rows: Statements, first: int, last: int) -> None:
+    """Add rows without triggers."""
+    await connection.execute("SET LOCAL session_replication_role = replica")
+    for statement in rows:
+        await connection.execute(statement.encode(), {"first": first, "last": last})
+    await connection.execute("SET LOCAL session_replication_role = origin")
+
+
+async def moved(connection: Connection) -> int:
+    """Return how many rows of the product this transaction has written."""
+    written = await value(
+        connection,
+        """SELECT sum(n_tup_ins + n_tup_upd + n_tup_del)::bigint FROM pg_stat_xact_user_tables
+           WHERE schemaname = 'routines'""",
+    )
+    assert isinstance(written, int)
+    return written
+
+
+def wasted(plan: Plan) -> int:
+    """Return how many rows were looked at in vain by joins, and by scans of a CTE for each row of another."""
+    return sum(
+        node.get("Rows Removed by Join Filter", 0) * node["Actual Loops"]
+        + (node.get("Rows Removed by Filter", 0) * node["Actual Loops"] if node["Node Type"] == "CTE Scan" else 0)
+        for node in nodes(plan)
+    )
+
+
+def read_whole(plan: Plan, batch: int) -> set[str]:
+    """Return the tables that were read from one end to the other and hold much more than the batch."""
+    return {
+        node["Relation Name"]
+        for node in nodes(plan)
+        if node["Node Type"] == "Seq Scan"
+        and (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"] > 4 * batch
+    }
+
+
+async def cost(connection: Connection, move: Move, ids: list[int]) -> int:
+    """Move a batch, and return how many pages were read for it."""
+    before = await moved(connection)
+    plan = await explained(connection, move.statement, **move.parameters(ids))
+    assert await moved(connection) - before >= len(ids) * move.writes
+    assert wasted(plan) <= 4 * len(ids)
+    assert read_whole(plan, len(ids)) == set()
+    return buffers(plan)
+
+
+@pytest.mark.parametrize("known", sample(KNOWN[:2] + KNOWN[3:], 2))
+@pytest.mark.parametrize("move", MOVES, ids=lambda move: move.statement)
+async def test_a_batch_costs_what_it_holds_whatever_the_statistics_foresaw(
+    filled: Connection, move: Move, known: str
+) -> None:
+    read: list[int] = []
+    for batch in BATCHES:
+        async with filled.transaction(force_rollback=True):
+            ids = list(range(OTHERS + 1, OTHERS + batch + 1))
+            await fill(filled, move.rows, ids[0], ids[-1])
+            if known == "both":
+                await filled.execute("ANALYZE")
+            if known == "nothing":
+                await filled.execute(FORGET)
+            read.append(await cost(filled, move, ids))
+    assert read[1] <= 1.3 * BATCHES[1] / BATCHES[0] * read[0]
+
+
+@pytest.mark.parametrize("move", sample(MOVES, 6), ids=lambda move: move.statement)
+async def test_statistics_of_the_batch_alone_make_no_difference(connection: Connection, move: Move) -> None:
+    """They foresee that everything is due: nothing else had been there."""
+    await prepare(connection)
+    ids = list(range(OTHERS + 1, OTHERS + BATCHES[-1] + 1))
+    async with connection.transaction(force_rollback=True):
+        await fill(connection, move.rows, ids[0], ids[-1])
+        await connection.execute("ANALYZE")
+        await fill(connection, OTHER_ROWS, 1, OTHERS)
+        await cost(connection, move, ids)
+
+
+async def test_a_join_in_place_of_an_array_is_noticed(filled: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = Statement.declared["deliveries.claim"]
+    joined = re.sub(r"id = ANY \(ARRAY\(SELECT id FROM chosen\)\)", "id IN (SELECT id FROM chosen)", claim.text)
+    joined = re.sub(r"id = ANY \(ARRAY\(SELECT id FROM locked\)\)", "id IN (SELECT id FROM locked)", joined)
+    monkeypatch.setattr(claim, "text", joined)
+    move = next(move for move in MOVES if move.statement == claim.name)
+    ids = list(range(OTHERS + 1, OTHERS + BATCHES[-1] + 1))
+    async with filled.transaction(force_rollback=True):
+        await fill(filled, move.rows, ids[0], ids[-1])
+        await filled.execute("ANALYZE")
+        with pytest.raises(AssertionError, match="webhook_deliveries"):
+            await cost(filled, move, ids)
+
+
+def test_every_statement_that_moves_a_batch_is_tested() -> None:
+    batch = re.compile(r"unnest|json_to_recordset|LIMIT %|ANY \(%|LIMIT shares")
+    found = {
+        f"{file.stem}.{name}"
+        for file in (sql_dir() / "queries").glob("*.sql")
+        for name, text in texts(file.stem).items()
+        if re.search(r"\b(UPDATE|DELETE|INSERT)\b", text) and batch.search(text)
+    }
+    tested = {move.statement for move in MOVES}
+    assert found - tested == ONE_BY_ONE | TESTED_ELSEWHERE | SMALL
