@@ -4,6 +4,7 @@ import calendar
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from functools import cache, lru_cache
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
@@ -138,20 +139,28 @@ def moments(local: datetime, name: str, is_real_time: bool) -> list[datetime]:  
     return [moment + MINUTE - timedelta(seconds=moment.astimezone(here).second or 60)]
 
 
+@cache
+def deviation(name: str) -> timedelta:
+    """Return twice the largest change of a zone's clocks from one week to the next until 2050, and an hour."""
+    weeks = (datetime(1970, 1, 1, tzinfo=UTC) + 7 * number * DAY for number in range(80 * 53))
+    offsets = [week.astimezone(zone(name)).utcoffset() or timedelta() for week in weeks]
+    return 2 * max(abs(after - before) for before, after in pairwise(offsets)) + timedelta(hours=1)
+
+
 def search(expression: str, name: str, start: datetime, direction: int) -> datetime | None:
     """Return the nearest slot strictly later than `start`, or the nearest one at or before it.
 
-    A time of the day may count up to a day later, or earlier, than it seems to by its date: clocks were set forward by
-    a day, or back past midnight. So the search goes on for two days after it has found a slot.
+    A time of the day may count later or earlier than it seems to by its date: clocks were set forward by up to a day,
+    or back past midnight. So the search begins that much earlier, and goes on as long after it has found a slot.
     """
-    cron, found = cron_of(expression), None
+    cron, found, most = cron_of(expression), None, deviation(name)
     here = start.astimezone(zone(name)).replace(tzinfo=None)
-    for day in cron.days_from(here.date() - 2 * direction * DAY, direction):
+    for day in cron.days_from((here - direction * most).date(), direction):
         for hour, minute in cron.times[::direction]:
             local = datetime(day.year, day.month, day.day, hour, minute)  # noqa: DTZ001
-            if (local - here) * direction < -2 * DAY:
+            if (local - here) * direction < -most:
                 continue
-            if found and (local - found.astimezone(zone(name)).replace(tzinfo=None)) * direction > 2 * DAY:
+            if found and (local - found.astimezone(zone(name)).replace(tzinfo=None)) * direction > most:
                 return found
             for slot in moments(local, name, cron.is_real_time):
                 fits = slot > start if direction > 0 else slot <= start
