@@ -3094,6 +3094,20 @@ COMMENT ON COLUMN routines.retention.what IS 'trajectories or skips.';
 COMMENT ON COLUMN routines.retention.deleted_until IS
     'The newest slot that was deleted. Outcomes up to this slot may be missing; every later outcome is present.';
 
+-- No triggers. Rows are written by a ticker that starts or was held up, never by a tick.
+CREATE TABLE routines.ticker_outages (
+    id       bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT ticker_outages_pkey PRIMARY KEY,
+    began_at timestamptz NOT NULL CONSTRAINT ticker_outages_began_at_key UNIQUE,
+    ended_at timestamptz NOT NULL,
+    CONSTRAINT ticker_outages_is_ordered CHECK (ended_at > began_at)
+);
+COMMENT ON TABLE  routines.ticker_outages IS
+    'Times in which routines were due and no ticker ran. The newest 10,000 are kept. Of no tenant: began_at may be the slot of any routine.';
+COMMENT ON COLUMN routines.ticker_outages.id IS 'Database id.';
+COMMENT ON COLUMN routines.ticker_outages.began_at IS
+    'Since when the oldest slot was due, or the time of the last outcome that a ticker recorded, if that is later. The tickers may have stopped earlier.';
+COMMENT ON COLUMN routines.ticker_outages.ended_at IS 'When a ticker was back, before its first tick.';
+
 -- A view runs with the rights of its reader (security_invoker), not of its owner, so that policies apply.
 CREATE VIEW routines.occurrences WITH (security_invoker = true) AS
     SELECT triggered_by_routine_id AS routine_id, collection_id, scheduled_for, scheduled_for AS last_scheduled_for,
@@ -4147,21 +4161,83 @@ COMMENT ON COLUMN routines.run_events.detail IS
     'The trigger of the run, the activity of the step, or the error; for a webhook, the HTTP status and the error.';
 
 ------------------------------------------------------------------------------------------------------------------ why
+CREATE FUNCTION routines.first_line(told text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN length(split_part(told, E'\n', 1)) > 200 THEN left(split_part(told, E'\n', 1), 200) || '…'
+            ELSE rtrim(split_part(told, E'\n', 1), '. ') END;
+COMMENT ON FUNCTION routines.first_line IS 'The first line of an error, at most 200 characters, as sentences quote it.';
+
+CREATE FUNCTION routines.duration_in_words(seconds float8) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE
+    WHEN seconds < 120 THEN round(seconds::numeric) || ' seconds'
+    WHEN seconds < 7200 THEN round(seconds::numeric / 60) || ' minutes'
+    ELSE round(seconds::numeric / 3600, 1) || ' hours' END;
+COMMENT ON FUNCTION routines.duration_in_words IS 'A duration as sentences show it: 90 seconds, 45 minutes or 2.5 hours.';
+
+-- The step at which a run stands or ended. By the key of the steps, of which a workflow has few.
+CREATE FUNCTION routines.step_of_end(run routines.trajectories) RETURNS routines.steps LANGUAGE sql STABLE AS $$
+    SELECT steps FROM routines.steps
+    WHERE trajectory_id = run.id AND status IN ('running', 'failed', 'cancelled') AND run.status <> 'completed'
+    ORDER BY position DESC LIMIT 1;
+$$;
+COMMENT ON FUNCTION routines.step_of_end IS
+    'The step of a run that is running, or that failed or was cancelled; null for none and for a completed run.';
+
+CREATE FUNCTION routines.run_in_words(run routines.trajectories, step routines.steps) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN format('run %s at %s', run.id, routines.utc(run.created_at)) || CASE run.status
+    WHEN 'pending' THEN ', still waiting for a worker' || CASE WHEN run.started_at IS NOT NULL THEN ' to go on' ELSE '' END
+    WHEN 'running' THEN coalesce(', running since ' || routines.utc(run.started_at), ', running')
+        || coalesce(', at try ' || step.attempt || ' of step ' || quote_literal(step.name), '')
+    WHEN 'completed' THEN ', completed at ' || routines.utc(run.ended_at)
+    WHEN 'failed' THEN ', failed at ' || routines.utc(run.ended_at)
+        || coalesce(': step ' || quote_literal(step.name) || ' failed after ' || step.attempt
+                    || CASE step.attempt WHEN 1 THEN ' try' ELSE ' tries' END, '')
+        || coalesce(': ' || routines.first_line(coalesce(step.error, run.error)), '')
+    WHEN 'cancelled' THEN ', cancelled at ' || routines.utc(run.ended_at) || coalesce(' during step ' || quote_literal(step.name), '')
+        || coalesce(': ' || routines.first_line(regexp_replace(run.error, '^cancelled: ', '')), '')
+    ELSE format(', ended at %s, now %s', routines.utc(run.ended_at), run.status)
+        || coalesce(': ' || routines.first_line(run.error), '') END;
+COMMENT ON FUNCTION routines.run_in_words IS
+    'What became of a run: when it started and ended; the step at which it stands or ended, how often that was tried, and the cause.';
+
+-- What held up a slot that was due at one time and decided at another. A ticker records outages only (Ticker.note_outage): if it
+-- recorded none, tickers ran.
+CREATE FUNCTION routines.longest_outage(due_at timestamptz, decided_at timestamptz) RETURNS routines.ticker_outages
+LANGUAGE sql STABLE AS $$
+    SELECT ticker_outages FROM routines.ticker_outages
+    WHERE began_at < longest_outage.decided_at AND ended_at > longest_outage.due_at
+    ORDER BY least(ended_at, longest_outage.decided_at) - greatest(began_at, longest_outage.due_at) DESC LIMIT 1;
+$$;
+COMMENT ON FUNCTION routines.longest_outage IS 'The outage of all tickers that took most of this time; null for none.';
+
+-- Not from began_at where that is earlier, because it may be the slot of another tenant.
+CREATE FUNCTION routines.outage_in_words(outage routines.ticker_outages, due_at timestamptz) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN 'no ticker ran from ' || routines.utc(greatest((outage).began_at, due_at)) || ' to ' || routines.utc((outage).ended_at);
+COMMENT ON FUNCTION routines.outage_in_words IS 'An outage, from the time at which a slot was due; null for none.';
+
 -- Since the routine's creation, every slot is in one of these groups: it is in the ledger, it is due, it falls in the current
 -- pause, it lies in the future, or a person has set next_run_at past it. Any other time was not a slot, unless it is older than
 -- what retention keeps. Rows of skips do not overlap, so only the latest that began by the time can contain it.
 CREATE FUNCTION routines.explain_time(
-    of_routine bigint, at_time timestamptz, clock timestamptz DEFAULT now(), of_collection bigint DEFAULT NULL
+    of_routine bigint, at_time timestamptz DEFAULT NULL, clock timestamptz DEFAULT now(), of_collection bigint DEFAULT NULL
 ) RETURNS TABLE (
     sentence text, kind text, at timestamptz, now timestamptz, scheduled_for timestamptz, last_scheduled_for timestamptz,
     slot_count bigint, recorded_at timestamptz, trajectory_id bigint, trajectory_status text, blocking_trajectory_id bigint,
     blocking_started_at timestamptz, blocking_ended_at timestamptz, detail text, routine_created_at timestamptz,
     paused_at timestamptz, paused_reason text, paused_until timestamptz, paused_note text, cadence_type text,
-    is_slot_of_cadence boolean, next_slot timestamptz, due_at timestamptz
+    is_slot_of_cadence boolean, next_slot timestamptz, due_at timestamptz, step text, tries integer, error text,
+    delay_seconds float8, delay_reason text, missed_before bigint
 ) LANGUAGE sql STABLE ROWS 1 AS $$
-    WITH asked AS MATERIALIZED (SELECT at_time AS at, clock AS now),
+    WITH asked AS MATERIALIZED (
+        SELECT coalesce(at_time, (
+            SELECT routines.latest_slot(routines.cadence_of(routines), routines.without_spread(routines, clock)) FROM routines.routines
+            WHERE (of_collection IS NULL OR collection_id = of_collection) AND id = of_routine), clock) AS at, clock AS now
+    ),
     run AS (
-        SELECT trajectories.* FROM asked JOIN routines.trajectories ON scheduled_for = at
+        SELECT trajectories.*, ended_step, routines.run_in_words(trajectories, ended_step) AS in_words,
+               created_at - coalesce(due_at, scheduled_for) AS delay
+        FROM asked JOIN routines.trajectories ON scheduled_for = at
+        CROSS JOIN LATERAL (SELECT routines.step_of_end(trajectories) AS ended_step) AS found
         WHERE (of_collection IS NULL OR collection_id = of_collection)
           AND triggered_by_routine_id = of_routine
     ),
@@ -4175,6 +4251,16 @@ CREATE FUNCTION routines.explain_time(
         SELECT begun.* FROM asked, begun
         WHERE last_scheduled_for >= at
           AND coalesce(routines.is_slot_of_span(cadence, scheduled_for, last_scheduled_for, at), false)
+    ),
+    -- What held up a run that is more than a minute late, or a slot that was missed for no other reason.
+    outage AS (
+        SELECT routines.outage_in_words(longest, held.due_at) AS in_words, longest.ended_at
+        FROM (SELECT coalesce(due_at, scheduled_for) AS due_at, created_at AS decided_at FROM run WHERE delay > interval '60 s'
+              UNION ALL
+              SELECT at + coalesce(skip.due_at - skip.last_scheduled_for, '0'), recorded_at FROM asked, skip
+              WHERE reason = 'missed' AND detail IS NULL) AS held,
+             LATERAL routines.longest_outage(held.due_at, held.decided_at) AS longest
+        WHERE longest.id IS NOT NULL
     ),
     -- The first later slot that has its outcome, which may follow another cadence than today's.
     settled AS (
@@ -4235,18 +4321,32 @@ CREATE FUNCTION routines.explain_time(
                coalesce(is_slot, false) AS is_slot_of_cadence, coalesce(settled.slot, next_slot) AS next_slot,
                CASE WHEN run.id IS NOT NULL THEN run.due_at
                     WHEN skip.id IS NOT NULL THEN at + (skip.due_at - skip.last_scheduled_for)
-                    WHEN is_slot THEN at + spread_offset END AS due_at
+                    WHEN is_slot THEN at + spread_offset END AS due_at,
+               (run.ended_step).name AS step, (run.ended_step).attempt AS tries,
+               routines.first_line(coalesce((run.ended_step).error, run.error)) AS error,
+               extract(epoch FROM run.delay)::float8 AS delay_seconds,
+               CASE WHEN outage.in_words IS NOT NULL THEN 'no_ticker' WHEN run.delay > interval '60 s' THEN 'backlog' END AS delay_reason,
+               -- Slots that the same tick recorded as missed, because this one is newer.
+               CASE WHEN begun.reason = 'missed' AND begun.detail IS NULL AND begun.recorded_at = run.created_at
+                    THEN begun.slot_count END AS missed_before
         FROM asked CROSS JOIN settled
         LEFT JOIN run ON true
         LEFT JOIN skip ON true
         LEFT JOIN routine ON true
+        LEFT JOIN outage ON true
+        LEFT JOIN begun ON true
         LEFT JOIN routines.trajectories AS blocking ON blocking.id = skip.blocking_trajectory_id
     )
     SELECT CASE kind
-           WHEN 'started' THEN format('Started: run %s at %s, now %s.', trajectory_id, routines.utc(recorded_at), trajectory_status)
+           WHEN 'started' THEN 'Started: ' || (SELECT in_words FROM run) || '.' || CASE WHEN delay_reason IS NULL THEN '' ELSE
+               format(' It was %s late: %s.', routines.duration_in_words(delay_seconds), coalesce(
+                   (SELECT in_words || CASE WHEN recorded_at - ended_at > interval '60 s' THEN ', and then the tickers were behind' ELSE '' END
+                    FROM outage), 'the tickers were behind')) END
+               || CASE WHEN missed_before > 1 THEN format(' The %s slots before it were missed.', missed_before)
+                       WHEN missed_before = 1 THEN ' The slot before it was missed.' ELSE '' END
            WHEN 'overlap' THEN 'Skipped: run ' || blocking_trajectory_id || ' was still running'
                || coalesce(', started ' || routines.utc(blocking_started_at), '') || '.'
-           WHEN 'missed' THEN 'Missed: ' || coalesce(detail, 'no ticker picked it up in time')
+           WHEN 'missed' THEN 'Missed: ' || coalesce(detail, (SELECT in_words FROM outage), 'no ticker picked it up in time')
                || CASE WHEN slot_count > 1 THEN format(', as were all %s slots from %s to %s', slot_count,
                        routines.utc(scheduled_for), routines.utc(last_scheduled_for)) ELSE '' END
                || '; recorded ' || routines.utc(recorded_at) || '.'
@@ -4259,7 +4359,11 @@ CREATE FUNCTION routines.explain_time(
            WHEN 'future' THEN 'Upcoming: the slot is due at ' || routines.utc(coalesce(due_at, at)) || '.'
            WHEN 'passed_over' THEN 'It will be missed: ' || detail || '.'
            WHEN 'paused_in_future' THEN 'It will be skipped unless the routine is resumed: ' || pause || '.'
-           WHEN 'before_creation' THEN 'No slot: the routine was created later, at ' || routines.utc(routine_created_at) || '.'
+           WHEN 'before_creation' THEN 'No slot: the routine was created later, at ' || routines.utc(routine_created_at) || CASE
+               WHEN facts.cadence_type = 'manual' THEN '; it is manual and has none.'
+               WHEN routine_created_at <= (SELECT max(deleted_until) FROM routines.retention) THEN '.'
+               ELSE coalesce(format('; its first slot %s ', CASE WHEN next_slot > now THEN 'is' ELSE 'was' END) || routines.utc(next_slot),
+                             '; none is coming (' || pause || ')', '; none is coming') || '.' END
            WHEN 'forgotten' THEN 'No record: the ledger no longer goes back to that time.'
            WHEN 'deleted' THEN 'No record: the routine was deleted, and the ledger has no such slot.'
            ELSE 'No slot: ' || CASE
@@ -4282,7 +4386,7 @@ CREATE FUNCTION routines.explain_time(
         SELECT routines.pause_in_words(paused_reason, paused_at, paused_until, paused_note) AS pause) AS present;
 $$;
 COMMENT ON FUNCTION routines.explain_time IS
-    'Explains a time of a routine, even of a deleted one: a sentence, and the facts behind it. `clock` moves the clock in tests; `of_collection` restricts it to one collection.';
+    'Explains a time of a routine, by default its newest slot, even of a deleted one: a sentence, and the facts behind it. `clock` moves the clock in tests; `of_collection` restricts it to one collection.';
 
 CREATE FUNCTION routines.routine_id(routine text) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
 DECLARE
@@ -4302,10 +4406,7 @@ END $$;
 COMMENT ON FUNCTION routines.routine_id IS 'The id of a routine. Try: SELECT routines.routine_id(''demo/hello/every-hour'');';
 
 CREATE FUNCTION routines.why(routine text, at timestamptz DEFAULT NULL) RETURNS text LANGUAGE sql STABLE AS $$
-    SELECT sentence
-    FROM routines.routines, routines.explain_time(
-        id, coalesce(why.at, routines.latest_slot(routines.cadence_of(routines), routines.without_spread(routines, now())), now()))
-    WHERE id = routines.routine_id(routine);
+    SELECT sentence FROM routines.explain_time(routines.routine_id(routine), why.at);
 $$;
 COMMENT ON FUNCTION routines.why IS
     'Why a routine ran or did not run at a time, by default at its newest slot. Try: SELECT routines.why(''demo/hello/every-hour'', now() - interval ''1 day'');';
@@ -4830,6 +4931,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_api', 'routines.retention', 'SELECT'),
     ('routines_api', 'routines.time_zones', 'SELECT'),
     ('routines_api', 'routines.slot_moves', 'SELECT'),
+    ('routines_api', 'routines.ticker_outages', 'SELECT'),
     ('routines_api', 'FUNCTION routines.metrics_of_routines(integer)', 'EXECUTE'),
     ('routines_api', 'FUNCTION routines.metrics_of_skips(integer)', 'EXECUTE'),
     ('routines_api', 'FUNCTION routines.metrics_of_runs(integer, integer)', 'EXECUTE'),
@@ -4858,6 +4960,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_ticker', 'routines.trajectories', 'SELECT (id, collection_id, triggered_by_routine_id, scheduled_for, due_at, trigger, status, created_at, '
         'ended_at), INSERT'),
     ('routines_ticker', 'routines.skips', 'SELECT, INSERT'),
+    ('routines_ticker', 'routines.ticker_outages', 'SELECT, INSERT, DELETE'),
     ('routines_ticker', 'routines.time_zones', 'SELECT'),
     -- Only the worker reads secrets. It creates none, and writes no keys, tasks or routines.
     ('routines_worker', 'routines.schema_migrations', 'SELECT'),
@@ -4908,6 +5011,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_reader', 'routines.deleted_tasks', 'SELECT'),
     ('routines_reader', 'routines.time_zones', 'SELECT'),
     ('routines_reader', 'routines.slot_moves', 'SELECT'),
+    ('routines_reader', 'routines.ticker_outages', 'SELECT'),
     ('routines_reader', 'routines.calendars', 'SELECT'),
     ('routines_reader', 'routines.calendar_days', 'SELECT'),
     ('routines_reader', 'routines.routine_calendars', 'SELECT'),
@@ -5228,12 +5332,6 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION routines.preview IS
     'The slots of a cadence as it is given for a routine made at made_at, by default those of a year, in UTC and, for cron, in local time. A spread is only checked: its offset comes with the id of a routine. Try: SELECT * FROM routines.preview(routines.cadence_from_json(''{"type": "cron", "expression": "30 2 * * *", "timezone": "Europe/Berlin"}''));';
-
-CREATE FUNCTION routines.duration_in_words(seconds float8) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE
-    WHEN seconds < 120 THEN round(seconds::numeric) || ' seconds'
-    WHEN seconds < 7200 THEN round(seconds::numeric / 60) || ' minutes'
-    ELSE round(seconds::numeric / 3600, 1) || ' hours' END;
-COMMENT ON FUNCTION routines.duration_in_words IS 'A duration as sentences show it: 90 seconds, 45 minutes or 2.5 hours.';
 
 CREATE FUNCTION routines.lack_of_slots(cadence routines.cadence, from_time timestamptz, until_time timestamptz) RETURNS text
 LANGUAGE plpgsql STABLE AS $$

@@ -226,6 +226,46 @@ SELECT (SELECT count(*) FROM claimed)::integer AS claimed,
        (SELECT coalesce(array_agg(seconds ORDER BY seconds), '{}') FROM delays) AS delay_seconds,
        (SELECT coalesce(array_agg(fires ORDER BY seconds), '{}') FROM delays) AS fires_by_delay;
 
+-- name: note_outage
+-- Records that routines were due and no ticker ran, for the sentences of `why`. A ticker asks when it connects and when it was held
+-- up, before its next tick. The outage began when the oldest slot, or end of a pause, that still waits was due, or with the last
+-- outcome of a tick, if that is later. SKIP LOCKED: a routine that another session has locked waits for that session. Two tickers
+-- that start together find the same beginning. Only the newest runs and skips are read; if no tick wrote any of these, the oldest of
+-- the runs counts as the last outcome. Outcomes that the API records have a detail or another reason.
+WITH clock AS MATERIALIZED (SELECT coalesce(%(now)s::timestamptz, clock_timestamp()) AS now),
+slot AS MATERIALIZED (
+    SELECT next_run_at AS due_at FROM routines.routines
+    WHERE next_run_at < (SELECT now FROM clock) - make_interval(secs => %(outage_seconds)s::float8)
+    ORDER BY next_run_at LIMIT 1 FOR UPDATE SKIP LOCKED
+),
+pause AS MATERIALIZED (
+    SELECT paused_until AS due_at FROM routines.routines
+    WHERE paused_until < (SELECT now FROM clock) - make_interval(secs => %(outage_seconds)s::float8)
+    ORDER BY paused_until LIMIT 1 FOR UPDATE SKIP LOCKED
+),
+waiting AS MATERIALIZED (SELECT least((SELECT due_at FROM slot), (SELECT due_at FROM pause)) AS since),
+newest AS MATERIALIZED (
+    SELECT CASE WHEN count(*) = 1000 THEN min(created_at) END AS looked_back_to,
+           max(created_at) FILTER (WHERE trigger = 'schedule') AS fired_at
+    FROM (SELECT created_at, trigger FROM routines.trajectories ORDER BY id DESC LIMIT 1000) AS runs
+),
+outage AS (
+    SELECT greatest(since, fired_at, looked_back_to,
+                    (SELECT max(recorded_at) FROM (SELECT * FROM routines.skips ORDER BY id DESC LIMIT 1000) AS skipped
+                     WHERE reason IN ('overlap', 'failed_to_start') OR reason = 'missed' AND detail IS NULL)) AS began_at, now
+    FROM waiting, newest, clock WHERE since IS NOT NULL
+),
+noted AS (
+    INSERT INTO routines.ticker_outages (began_at, ended_at)
+    SELECT began_at, now FROM outage WHERE began_at < now - make_interval(secs => %(outage_seconds)s::float8)
+    ON CONFLICT ON CONSTRAINT ticker_outages_began_at_key DO NOTHING
+    RETURNING id, began_at
+),
+forgotten AS (
+    DELETE FROM routines.ticker_outages USING noted WHERE ticker_outages.id <= noted.id - 10000
+)
+SELECT began_at FROM noted;
+
 -- name: set_plan_mode
 SELECT set_config('plan_cache_mode', %(mode)s::text, false);
 

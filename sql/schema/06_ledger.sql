@@ -71,6 +71,20 @@ COMMENT ON COLUMN routines.retention.what IS 'trajectories or skips.';
 COMMENT ON COLUMN routines.retention.deleted_until IS
     'The newest slot that was deleted. Outcomes up to this slot may be missing; every later outcome is present.';
 
+-- No triggers. Rows are written by a ticker that starts or was held up, never by a tick.
+CREATE TABLE routines.ticker_outages (
+    id       bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT ticker_outages_pkey PRIMARY KEY,
+    began_at timestamptz NOT NULL CONSTRAINT ticker_outages_began_at_key UNIQUE,
+    ended_at timestamptz NOT NULL,
+    CONSTRAINT ticker_outages_is_ordered CHECK (ended_at > began_at)
+);
+COMMENT ON TABLE  routines.ticker_outages IS
+    'Times in which routines were due and no ticker ran. The newest 10,000 are kept. Of no tenant: began_at may be the slot of any routine.';
+COMMENT ON COLUMN routines.ticker_outages.id IS 'Database id.';
+COMMENT ON COLUMN routines.ticker_outages.began_at IS
+    'Since when the oldest slot was due, or the time of the last outcome that a ticker recorded, if that is later. The tickers may have stopped earlier.';
+COMMENT ON COLUMN routines.ticker_outages.ended_at IS 'When a ticker was back, before its first tick.';
+
 -- A view runs with the rights of its reader (security_invoker), not of its owner, so that policies apply.
 CREATE VIEW routines.occurrences WITH (security_invoker = true) AS
     SELECT triggered_by_routine_id AS routine_id, collection_id, scheduled_for, scheduled_for AS last_scheduled_for,

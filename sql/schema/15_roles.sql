@@ -54,6 +54,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_api', 'routines.retention', 'SELECT'),
     ('routines_api', 'routines.time_zones', 'SELECT'),
     ('routines_api', 'routines.slot_moves', 'SELECT'),
+    ('routines_api', 'routines.ticker_outages', 'SELECT'),
     ('routines_api', 'FUNCTION routines.metrics_of_routines(integer)', 'EXECUTE'),
     ('routines_api', 'FUNCTION routines.metrics_of_skips(integer)', 'EXECUTE'),
     ('routines_api', 'FUNCTION routines.metrics_of_runs(integer, integer)', 'EXECUTE'),
@@ -82,6 +83,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_ticker', 'routines.trajectories', 'SELECT (id, collection_id, triggered_by_routine_id, scheduled_for, due_at, trigger, status, created_at, '
         'ended_at), INSERT'),
     ('routines_ticker', 'routines.skips', 'SELECT, INSERT'),
+    ('routines_ticker', 'routines.ticker_outages', 'SELECT, INSERT, DELETE'),
     ('routines_ticker', 'routines.time_zones', 'SELECT'),
     -- Only the worker reads secrets. It creates none, and writes no keys, tasks or routines.
     ('routines_worker', 'routines.schema_migrations', 'SELECT'),
@@ -132,6 +134,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_reader', 'routines.deleted_tasks', 'SELECT'),
     ('routines_reader', 'routines.time_zones', 'SELECT'),
     ('routines_reader', 'routines.slot_moves', 'SELECT'),
+    ('routines_reader', 'routines.ticker_outages', 'SELECT'),
     ('routines_reader', 'routines.calendars', 'SELECT'),
     ('routines_reader', 'routines.calendar_days', 'SELECT'),
     ('routines_reader', 'routines.routine_calendars', 'SELECT'),

@@ -208,12 +208,6 @@ END $$;
 COMMENT ON FUNCTION routines.preview IS
     'The slots of a cadence as it is given for a routine made at made_at, by default those of a year, in UTC and, for cron, in local time. A spread is only checked: its offset comes with the id of a routine. Try: SELECT * FROM routines.preview(routines.cadence_from_json(''{"type": "cron", "expression": "30 2 * * *", "timezone": "Europe/Berlin"}''));';
 
-CREATE FUNCTION routines.duration_in_words(seconds float8) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE
-    WHEN seconds < 120 THEN round(seconds::numeric) || ' seconds'
-    WHEN seconds < 7200 THEN round(seconds::numeric / 60) || ' minutes'
-    ELSE round(seconds::numeric / 3600, 1) || ' hours' END;
-COMMENT ON FUNCTION routines.duration_in_words IS 'A duration as sentences show it: 90 seconds, 45 minutes or 2.5 hours.';
-
 CREATE FUNCTION routines.lack_of_slots(cadence routines.cadence, from_time timestamptz, until_time timestamptz) RETURNS text
 LANGUAGE plpgsql STABLE AS $$
 DECLARE

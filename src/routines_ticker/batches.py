@@ -46,6 +46,17 @@ class Batches:
         self.connection.prepare_threshold = 0
         await self.tick()
 
+    async def note_outage(self) -> None:
+        """Record an outage of all tickers that ends now, if there was one."""
+        try:
+            began_at = await db.note_outage(self.connection)
+        except db.STATEMENT_FAILED as error:  # the fires matter more
+            self._raise_unless_of_a_routine(error)
+            log.warning("outage not recorded", cause=db.cause_of(error))
+            return
+        if began_at:
+            log.warning("no ticker ran while routines were due", since=began_at.isoformat())
+
     async def tick(self) -> int:
         """Run one batch, oldest slots first. Returns the number of routines claimed."""
         try:

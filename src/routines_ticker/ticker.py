@@ -68,6 +68,7 @@ class Ticker:
     stop: asyncio.Event
     snapshots: SnapshotWatch = field(default_factory=SnapshotWatch)
     metrics: TickerMetrics = field(default_factory=TickerMetrics)
+    _seen_at: float = field(default_factory=time.time)
 
     def __post_init__(self) -> None:
         self.metrics.oldest_snapshot.set_function(lambda: self.snapshots.age_seconds)
@@ -81,6 +82,7 @@ class Ticker:
             psycopg.Error: The connection is lost or the database is unsuitable. No batch is half done; try again later.
         """
         batches = Batches(self.settings, connection, self.metrics)
+        await batches.note_outage()
         await batches.warm_up()
         self.bulkhead.worked()
         busy_seconds, longest = BUSY_SECONDS
@@ -102,6 +104,7 @@ class Ticker:
         Returns:
             True if there was time to sleep, or something to do that no other session held.
         """
+        await self._note_gap(batches)
         asked_at = time.monotonic()
         sleep = await db.seconds_until_due(batches.connection, set_aside=batches.set_aside(), beyond_due=beyond_due)
         # The database read its clock at some time between our request and its answer.
@@ -110,11 +113,21 @@ class Ticker:
         if sleep.seconds > 0:
             self.metrics.succeeded()
             await self._sleep(batches.connection, wakes_at, precisely=ends_at_event)
+            await self._note_gap(batches)
         done = await self.drain(batches) if ends_at_event else 0
         # After the slots that are due anyway, which should not wait for it.
         if ends_at_event and sleep.ends_pause and (resumed := await batches.resume()):
             done += resumed + await self.drain(batches)
         return sleep.seconds > 0 or done > 0
+
+    async def _note_gap(self, batches: Batches) -> None:
+        """Record an outage if this process did not run for a while.
+
+        By the wall clock, which goes on while a machine is suspended. If it is set, the statement finds no outage.
+        """
+        seen_at, self._seen_at = self._seen_at, time.time()
+        if self._seen_at - seen_at > db.OUTAGE_SECONDS:
+            await batches.note_outage()
 
     async def _sleep(self, connection: Connection, wakes_at: float, *, precisely: bool) -> None:
         if wakes_at - time.monotonic() > self.snapshots.takes_seconds:

@@ -110,9 +110,23 @@ async def test_next_lists_the_coming_slots_and_is_empty_during_a_pause(client: C
     assert (await client.get(f"{routine}/next")).json() == {"slots": []}
 
 
-async def test_why_without_a_time_names_the_missing_parameter(client: Client, routine: str) -> None:
-    answer = await client.get(f"{routine}/why")
-    assert (answer.status_code, answer.json()["detail"]) == (400, "at: is required.")
+async def test_why_without_a_time_explains_the_newest_slot_as_at_psql(
+    client: Client, routine: str, connection: Connection
+) -> None:
+    answer = (await client.get(f"{routine}/why")).json()
+    assert answer["facts"]["at"][10:] == "T09:00:00Z"
+    assert answer["facts"]["kind"] == "pending"
+    assert answer["sentence"] == await value(connection, "SELECT routines.why('my-org/echo/r')")
+
+
+async def test_why_explains_how_a_run_failed(client: Client, routine: str, connection: Connection) -> None:
+    await connection.execute(
+        "UPDATE routines.trajectories SET status = 'failed', error = 'no such table', ended_at = now()"
+    )
+    answer = (await client.get(f"{routine}/why?at=2026-05-04T09:00:00Z")).json()
+    assert ": no such table. The 3 slots before it were missed." in answer["sentence"]
+    assert (answer["facts"]["error"], answer["facts"]["delay_seconds"]) == ("no such table", 1.0)
+    assert "step" not in answer["facts"]
 
 
 async def test_the_latest_outcomes_of_several_routines_come_in_one_answer(client: Client, routine: str) -> None:

@@ -24,6 +24,7 @@ NOT_OF_TENANTS = {
     "retention",
     "built_in_limits",
     "time_zones",
+    "ticker_outages",
 }
 """Tables without tenants' data; every other table has row-level security."""
 _CONDITION = re.compile(r"[\w.]+\s*=\s*\(SELECT routines\.collection_of_key\(%\(key_id\)s::routines\.caller\)\)")

@@ -93,7 +93,7 @@ async def test_why_explains_the_newest_slot_or_any_time(connection: Connection) 
     await make_routine(connection, await make_task(connection), MONDAY)
     await ticked(connection)
     told = await value(connection, "SELECT routines.why(%s, %s)", ROUTINE, MONDAY)
-    assert told == "Started: run 1 at 2026-05-04T09:00:00Z, now pending."
+    assert told == "Started: run 1 at 2026-05-04T09:00:00Z, still waiting for a worker."
     newest = await value(
         connection,
         "SELECT routines.latest_slot(routines.cadence_of(routines), now()) FROM routines.routines WHERE id = 1",

@@ -259,7 +259,7 @@ async def test_why_tells_a_slot_that_waits_from_one_that_is_late(moved: Connecti
     assert (await told(moved, MONDAY)).startswith(f"Due since {due}; no ticker has picked it up yet.")
     await go(moved, MONDAY + OFFSET)
     assert await told(moved, MONDAY) == (
-        f"Started: run 1 at {due}, now pending. Its spread made it due {seconds} s after its time."
+        f"Started: run 1 at {due}, still waiting for a worker. Its spread made it due {seconds} s after its time."
     )
     await moved.execute(CHANGE, [60])
     assert f"due {seconds} s after" in await told(moved, MONDAY)

@@ -197,10 +197,9 @@ async def test_why_and_the_ledger_say_what_clocks_did_to_a_slot(connection: Conn
     sentence = "02:30 does not exist in America/New_York on 2027-03-14; it fires at 03:00."
     assert (await told(connection, slot, slot - DAY / 2)).endswith(sentence)
     await run_on_time(connection, 2)
-    assert await told(connection, slot, slot + DAY) == (
-        "Started: run 1 at 2027-03-14T07:00:00Z, now completed. "
-        "02:30 did not exist in America/New_York on 2027-03-14; it fired at 03:00."
-    )
+    sentence = await told(connection, slot, slot + DAY)
+    assert sentence.startswith("Started: run 1 at 2027-03-14T07:00:00Z, completed at ")
+    assert sentence.endswith(" 02:30 did not exist in America/New_York on 2027-03-14; it fired at 03:00.")
     assert not (await told(connection, at("2027-03-15 06:30"), slot + 2 * DAY)).endswith("03:00.")
     key_id = int((await make_key(connection, "my-org")).split("_")[1])
     rows = await list_occurrences(connection, key_id=key_id, routine_id=1)

@@ -107,7 +107,8 @@ async def test_a_ticker_without_pauses_that_end_runs_no_statement_for_them(
     ticker = Ticker(Settings(), stop)
     ticker.snapshots.takes_seconds = 60  # so that it does not look for snapshots
     await ticker.run(connection)
-    assert ran == {"tick.tick": 1, "tick.seconds_until_due": 5}  # the one tick prepares the statement
+    # Once, at the start: a look for an outage, and a tick, which prepares the statement.
+    assert ran == {"tick.note_outage": 1, "tick.tick": 1, "tick.seconds_until_due": 5}
 
 
 async def test_pauses_end_while_a_backlog_lasts(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:

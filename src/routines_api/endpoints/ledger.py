@@ -73,13 +73,14 @@ class LedgerController(Controller):
         )
         return page(caller.request, found, limit, key=lambda row: row.scheduled_for, show=lambda row: row)
 
-    @get("/why", **operation("explainTime", required=("at",)))
+    @get("/why", **operation("explainTime"))
     async def why(self, task: str, name: str, caller: Caller, *, at: Time = None) -> WhyRead:
-        """Explain a time.
+        """Explain a time, by default the routine's newest slot.
 
-        Says in one sentence whether it is a slot of this routine and what its outcome was, with the facts behind it.
+        Says whether it is a slot of this routine and what its outcome was, with the facts behind it: how a run failed,
+        and what delayed it.
         """
-        moment = time_of("at", at or "")
+        moment = time_of("at", at) if at is not None else None
         routine = await _find(caller, task, name)
         explained = await db.why(
             caller.connection,

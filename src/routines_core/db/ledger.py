@@ -123,6 +123,13 @@ class Why(msgspec.Struct, frozen=True, omit_defaults=True):
         is_slot_of_cadence: True if the current cadence has a slot at that time.
         next_slot: The first slot after that time, by the cadence of that time; None if there is none.
         due_at: When the slot is or was due, if the routine has a spread; otherwise absent: at its time.
+        step: The step at which the run stands, or that failed or was cancelled; absent if there is none.
+        tries: How often that step was tried.
+        error: The first line of the error of that step, or of the run.
+        delay_seconds: From the time at which the slot was due to the start of its run.
+        delay_reason: Why it started more than a minute late, or was missed: `no_ticker` if no ticker ran, `backlog` if
+            tickers ran and were behind.
+        missed_before: The number of slots just before it that were missed when this one was caught up.
     """
 
     kind: Kind
@@ -147,6 +154,12 @@ class Why(msgspec.Struct, frozen=True, omit_defaults=True):
     paused_until: datetime | None = None
     paused_note: str | None = None
     due_at: datetime | None = None
+    step: str | None = None
+    tries: int | None = None
+    error: str | None = None
+    delay_seconds: float | None = None
+    delay_reason: str | None = None
+    missed_before: int | None = None
 
 
 class Explanation(Why, frozen=True, kw_only=True):
@@ -240,9 +253,9 @@ async def latest_outcomes(
 
 
 async def why(
-    connection: Connection, *, key_id: int, routine_id: int, at: datetime, now: datetime | None = None
+    connection: Connection, *, key_id: int, routine_id: int, at: datetime | None = None, now: datetime | None = None
 ) -> Explanation:
-    """Explain a time of a routine. `now` moves the clock in tests."""
+    """Explain a time of a routine, by default its newest slot. `now` moves the clock in tests."""
     return await _WHY.one(connection, key_id=key_id, routine_id=routine_id, at=at, now=now)
 
 

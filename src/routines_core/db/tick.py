@@ -87,6 +87,10 @@ class _Id(msgspec.Struct):
     id: int
 
 
+class _Outage(msgspec.Struct):
+    began_at: datetime
+
+
 class Snapshot(msgspec.Struct, frozen=True):
     """The oldest open snapshot of the database, and the session that holds it."""
 
@@ -96,6 +100,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 _SECONDS_UNTIL_DUE = Statement("tick.seconds_until_due", Sleep)
 _TICK = Statement("tick.tick", Tick)
+_NOTE_OUTAGE = Statement("tick.note_outage", _Outage)
 _SET_PLAN_MODE = Statement("tick.set_plan_mode", NoRow)
 _DUE = Statement("tick.due", Due)
 _DUE_IN_TURNS = Statement("tick.due_in_turns", Due)
@@ -109,6 +114,8 @@ MAX_INIT_PARAMS_BYTES = 256 * 1024
 """Default limit of a run's merged init_params, in bytes as jsonb."""
 ON_TIME_SECONDS = 60.0
 """A slot younger than this is on time and not a catch-up: it fires even if the catch-up window is 0."""
+OUTAGE_SECONDS = 60.0
+"""How long no ticker must have run, while routines were due, for this to be recorded as an outage."""
 MOST_ENDED_PAUSES = 200_000
 """How many ended pauses are read to find a batch that alternates between collections."""
 
@@ -230,6 +237,18 @@ async def resume(connection: Connection, routine_ids: Iterable[int]) -> Resumed:
     Locks each routine FOR UPDATE until the statement ends, and skips those that another session has locked.
     """
     return await _RESUME.one(connection, ids=list(routine_ids))
+
+
+async def note_outage(connection: Connection, *, now: datetime | None = None) -> datetime | None:
+    """Record an outage of all tickers that ends now: for `OUTAGE_SECONDS` routines were due and no tick did anything.
+
+    Locks the oldest due routine FOR UPDATE until the statement ends, and skips those that another session has locked.
+
+    Returns:
+        When the outage began; None if there was none, or if another ticker has recorded it.
+    """
+    found = await _NOTE_OUTAGE.first(connection, outage_seconds=OUTAGE_SECONDS, now=now)
+    return found.began_at if found else None
 
 
 async def oldest_snapshot(connection: Connection) -> Snapshot | None:

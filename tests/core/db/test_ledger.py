@@ -132,7 +132,7 @@ async def test_why_explains_a_started_slot(connection: Connection) -> None:
     ids = await a_week_of_outcomes(connection)
     facts = await asked(connection, ids, MONDAY, MONDAY + 9 * DAY)
     assert (facts.kind, facts.trajectory_id, facts.trajectory_status) == ("started", 1, "completed")
-    assert facts.sentence == "Started: run 1 at 2026-05-04T09:00:00Z, now completed."
+    assert facts.sentence.startswith("Started: run 1 at 2026-05-04T09:00:00Z, completed at ")
 
 
 async def test_why_names_the_run_that_caused_an_overlap_and_its_start(connection: Connection) -> None:
@@ -252,7 +252,9 @@ async def test_why_explains_slots_passed_over_by_hand_before_and_after_the_tick(
 async def test_why_explains_a_time_before_the_routine_was_created(connection: Connection) -> None:
     ids = await daily(connection)
     facts = await asked(connection, ids, MONDAY - 2 * DAY, MONDAY)
-    assert facts.sentence == "No slot: the routine was created later, at 2026-05-03T09:00:00Z."
+    assert facts.sentence == (
+        "No slot: the routine was created later, at 2026-05-03T09:00:00Z; its first slot was 2026-05-04T09:00:00Z."
+    )
 
 
 async def test_why_explains_past_and_future_slots_in_a_pause(connection: Connection) -> None:
