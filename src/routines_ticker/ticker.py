@@ -104,7 +104,6 @@ class Ticker:
         Returns:
             True if there was time to sleep, or something to do that no other session held.
         """
-        await self._note_gap(batches)
         asked_at = time.monotonic()
         sleep = await db.seconds_until_due(batches.connection, set_aside=batches.set_aside(), beyond_due=beyond_due)
         # The database read its clock at some time between our request and its answer.

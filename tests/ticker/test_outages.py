@@ -10,7 +10,6 @@ import routines_ticker.ticker as module
 from routines_core.db import Connection, connect
 from routines_core.db.tick import note_outage, tick
 from routines_core.settings import Settings
-from routines_ticker.batches import Batches
 from routines_ticker.ticker import Ticker
 from support.rows import CATCHUP, Database, at, make_routine, make_task, value
 from support.stepping import session, until
@@ -133,25 +132,26 @@ async def test_a_ticker_records_the_outage_before_its_first_tick(connection: Con
     assert "It was 26 minutes late: no ticker ran from " in str(sentence)
 
 
-async def test_a_ticker_that_was_held_up_records_it_and_one_that_was_not_asks_nothing(
-    connection: Connection, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("held_up_seconds", "recorded"), [(61, 1), (1, 0)])
+async def test_a_ticker_that_was_held_up_in_its_sleep_records_the_outage(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch, held_up_seconds: int, recorded: int
 ) -> None:
     await make(connection)
-    ticker = Ticker(Settings(), asyncio.Event())
-    batches = Batches(Settings(), connection)
-    asked = 0
-    note = batches.note_outage
+    await connection.execute("UPDATE routines.routines SET next_run_at = now() + interval '500 ms'")
+    stop, wall = asyncio.Event(), module.time.time
 
-    async def counted() -> None:
-        nonlocal asked
-        asked += 1
-        await note()
+    async def slept(*_: object) -> None:
+        """Sleep until the slot has long been due, as a stopped process does."""
+        await connection.execute("UPDATE routines.routines SET next_run_at = now() - interval '5 minutes'")
+        monkeypatch.setattr(module.time, "time", lambda: wall() + held_up_seconds)
+        monkeypatch.setattr(module, "sleep_or_stop", woken)
 
-    monkeypatch.setattr(batches, "note_outage", counted)
-    await ticker._note_gap(batches)
-    assert asked == 0
-    wall = module.time.time
-    monkeypatch.setattr(module.time, "time", lambda: wall() + 61)
-    await ticker._note_gap(batches)
-    await ticker._note_gap(batches)
-    assert (asked, len(await outages(connection))) == (1, 1)
+    async def woken(*_: object) -> None:
+        stop.set()
+
+    monkeypatch.setattr(module, "sleep_or_stop", slept)
+    ticker = Ticker(Settings(), stop)
+    ticker.snapshots.takes_seconds = 60  # so that it does not look for snapshots
+    await ticker.run(connection)
+    assert await value(connection, "SELECT count(*) FROM routines.trajectories") == 1
+    assert len(await outages(connection)) == recorded
