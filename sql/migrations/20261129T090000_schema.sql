@@ -4425,6 +4425,7 @@ COMMENT ON FUNCTION routines.next IS
     'The coming slots of a routine, in UTC and, for cron, in local time, with the time at which each is due if the routine has a spread, and the reason why one will not fire; while it is paused, those after the end of the pause, or no rows if it has no end. Try: SELECT * FROM routines.next(''demo/hello/every-hour'', 3);';
 
 ----------------------------------------------------------------------------------------------------------- at a glance
+-- `needs_attention` is the rule by which the console sorts its overview (static/health.js). A test compares the two.
 CREATE VIEW routines.routine_status WITH (security_invoker = true) AS
     SELECT collections.name || '/' || tasks.name || '/' || routine_names.name AS routine,
            routines.cadence_in_words(routines.cadence_of(routines)) AS cadence,
@@ -4437,32 +4438,42 @@ CREATE VIEW routines.routine_status WITH (security_invoker = true) AS
                 ELSE 'scheduled' END AS state,
            next_run_at, last.scheduled_for AS last_slot, last.outcome AS last_outcome, last_run_at,
            coalesce(CASE WHEN paused_until IS NULL AND paused_note IS NULL THEN paused_reason
-                         ELSE routines.pause_in_words(paused_reason, paused_at, paused_until, paused_note) END, last.detail) AS detail, routines.id AS routine_id,
-           routine_names.collection_id
+                         ELSE routines.pause_in_words(paused_reason, paused_at, paused_until, paused_note) END, last.detail) AS detail,
+           paused_reason IS NOT NULL OR least(next_run_at, paused_until) < now() - interval '60 s'
+               OR NOT paused AND coalesce(last.outcome IN ('failed', 'failed_to_start', 'missed'), false) AS needs_attention,
+           routines.id AS routine_id, routine_names.collection_id
     FROM routines.routine_names
     JOIN routines.routines ON routines.id = routine_names.routine_id
     JOIN routines.tasks ON tasks.id = routine_names.task_id
     JOIN routines.collections ON collections.id = routine_names.collection_id
     LEFT JOIN LATERAL (
-        (SELECT scheduled_for, status AS outcome, error AS detail FROM routines.trajectories
+        (SELECT scheduled_for, status AS outcome, error AS detail, scheduled_for AS at FROM routines.trajectories
          WHERE triggered_by_routine_id = routine_names.routine_id AND scheduled_for IS NOT NULL
          ORDER BY scheduled_for DESC LIMIT 1)
         UNION ALL
-        (SELECT last_scheduled_for, reason, coalesce(detail, 'run ' || blocking_trajectory_id || ' was active') FROM routines.skips
+        (SELECT NULL, status, error, created_at FROM routines.trajectories
+         WHERE triggered_by_routine_id = routine_names.routine_id AND trigger = 'run-now'
+         ORDER BY id DESC LIMIT 1)
+        UNION ALL
+        (SELECT last_scheduled_for, reason, coalesce(detail, 'run ' || blocking_trajectory_id || ' was active'), scheduled_for
+         FROM routines.skips
          WHERE skips.routine_id = routine_names.routine_id
          ORDER BY scheduled_for DESC LIMIT 1)
-        ORDER BY scheduled_for DESC LIMIT 1
+        ORDER BY at DESC LIMIT 1
     ) AS last ON true;
 COMMENT ON VIEW routines.routine_status IS
-    'The state of each routine. To list problems: SELECT * FROM routines.routine_status WHERE last_outcome NOT IN (''completed'', ''running'', ''pending'') OR state = ''due'';';
+    'The state of each routine. To list problems: SELECT * FROM routines.routine_status WHERE needs_attention;';
 COMMENT ON COLUMN routines.routine_status.routine IS 'collection/task/name, as the functions why() and next() take it.';
 COMMENT ON COLUMN routines.routine_status.cadence IS 'When its slots fall; in UTC unless it names a time zone.';
 COMMENT ON COLUMN routines.routine_status.state IS 'scheduled; due (a slot, or the end of a pause, waits for a ticker); paused; paused by the scheduler (after three strikes); manual; ended (no slot is left).';
 COMMENT ON COLUMN routines.routine_status.next_run_at IS 'When it fires next, its spread included; null while paused, for manual, and once no slot is left.';
-COMMENT ON COLUMN routines.routine_status.last_slot IS 'The newest slot that has its outcome; null if there is none yet.';
-COMMENT ON COLUMN routines.routine_status.last_outcome IS 'The status of that slot''s run, or the reason why the slot was skipped.';
+COMMENT ON COLUMN routines.routine_status.last_slot IS 'The newest slot that has its outcome; null if there is none yet, or if a run-now is newer.';
+COMMENT ON COLUMN routines.routine_status.last_outcome IS
+    'The status of that slot''s run, or the reason why the slot was skipped; the status of the newest run-now if that is newer.';
 COMMENT ON COLUMN routines.routine_status.last_run_at IS 'When it last started a run, on schedule or by run-now.';
 COMMENT ON COLUMN routines.routine_status.detail IS 'Why it is paused, why the last run failed, or why the last slot was skipped.';
+COMMENT ON COLUMN routines.routine_status.needs_attention IS
+    'True if the scheduler paused it, if a slot or the end of its pause has waited for a ticker for over a minute, or if it is not paused and its last outcome is failed, failed_to_start or missed.';
 COMMENT ON COLUMN routines.routine_status.routine_id IS 'Its id, for use with routines and occurrences.';
 COMMENT ON COLUMN routines.routine_status.collection_id IS 'The tenant.';
 

@@ -120,6 +120,22 @@ def test_the_overview_shows_routines_that_need_attention_first_with_the_reason(c
     console.sees("step 'read' failed", ".rows")
 
 
+@pytest.mark.parametrize("change", ["", "paused = true", "paused = true, paused_reason = 'three strikes'"])
+def test_the_overview_and_psql_agree_on_what_needs_attention(console: Console, service: Service, change: str) -> None:
+    if change:
+        service.execute(f"UPDATE routines.routines SET {change} WHERE name IN ('bad', 'morning')")
+    try:
+        listed = service.execute("SELECT routine FROM routines.routine_status WHERE needs_attention ORDER BY 1")
+        console.driver.refresh()
+        console.find(".row")
+        total = service.execute("SELECT count(*) FROM routines.routine_status")[0][0]
+        console.until(lambda: len(console.all(".row")) == total)
+        shown = [str(row.get_attribute("href")) for row in console.all(".row.attention a[href*='#/routines/']")]
+        assert sorted({"demo/" + href.split("#/routines/")[1] for href in shown}) == [row[0] for row in listed]
+    finally:
+        service.execute("UPDATE routines.routines SET paused = false WHERE name IN ('bad', 'morning')")
+
+
 def test_a_strip_also_describes_the_outcomes_in_words(console: Console) -> None:
     console.sees("morning", ".rows")
     strip = console.find(".rows .strip[aria-label*='missed']")

@@ -89,6 +89,87 @@ async def test_status_shows_why_the_scheduler_paused_a_routine(connection: Conne
     assert detail == "paused after 3 fires in a row that failed to start; the last: poison"
 
 
+async def ask(connection: Connection) -> bool:
+    """Return whether the one routine needs attention."""
+    return bool(await value(connection, "SELECT needs_attention FROM routines.routine_status"))
+
+
+async def run_now(connection: Connection, status: str, created_at: str = "now()") -> None:
+    """Let a run-now of routine 1 end like this, with an error if it failed."""
+    await connection.execute(
+        f"""INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id, trigger,
+                                               init_params, created_at)
+            VALUES (1, 1, 1, 1, 'run-now', '{{}}', {created_at})""".encode()
+    )
+    await connection.execute(
+        """UPDATE routines.trajectories SET status = %s, ended_at = now(),
+                                           error = CASE %s WHEN 'failed' THEN 'no such table' END
+           WHERE ended_at IS NULL""",
+        [status, status],
+    )
+
+
+async def test_status_shows_how_the_last_run_of_a_manual_routine_ended(connection: Connection) -> None:
+    await make_routine(connection, await make_task(connection), MONDAY)
+    await connection.execute("UPDATE routines.routines SET cadence_type = 'manual', hour_utc = NULL")
+    await connection.execute("DELETE FROM routines.skips")
+    assert (await status(connection), await ask(connection)) == (("manual", None, None, None), False)
+    await run_now(connection, "completed")
+    assert (await status(connection), await ask(connection)) == (("manual", None, "completed", None), False)
+    await run_now(connection, "failed")
+    assert (await status(connection), await ask(connection)) == (("manual", None, "failed", "no such table"), True)
+
+
+async def test_status_goes_by_the_newer_one_of_a_slot_and_a_run_now(connection: Connection) -> None:
+    await make_routine(connection, await make_task(connection), MONDAY)
+    await ticked(connection)
+    await connection.execute(FINISH.encode())
+    await connection.execute("UPDATE routines.routines SET next_run_at = now() + interval '1 day'")
+    await run_now(connection, "completed", "'2026-05-04 08:59Z'")
+    assert (await status(connection), await ask(connection)) == (("scheduled", MONDAY, "failed", "no such table"), True)
+    await run_now(connection, "completed", "'2026-05-04 09:01Z'")
+    assert (await status(connection), await ask(connection)) == (("scheduled", None, "completed", None), False)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("next_run_at = now() + interval '1 minute'", False),
+        ("next_run_at = now() - interval '50 seconds'", False),
+        ("next_run_at = now() - interval '61 seconds'", True),
+        ("paused = true, paused_until = now() + interval '1 minute'", False),
+        ("paused = true", False),
+    ],
+)
+async def test_a_routine_needs_attention_once_it_is_overdue_by_a_minute(
+    connection: Connection, *, change: str, expected: bool
+) -> None:
+    await make_routine(connection, await make_task(connection), MONDAY)
+    await connection.execute(f"UPDATE routines.routines SET {change}".encode())
+    assert await ask(connection) is expected
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [("missed", True), ("failed_to_start", True), ("overlap", False), ("calendar", False), ("paused", False)],
+)
+async def test_a_skipped_slot_needs_attention_if_it_should_have_run(
+    connection: Connection, *, reason: str, expected: bool
+) -> None:
+    await make_routine(connection, await make_task(connection), MONDAY)
+    await connection.execute("UPDATE routines.routines SET next_run_at = now() + interval '1 day'")
+    await connection.execute(
+        """INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, reason)
+           VALUES (1, 1, now(), now(), %s)""",
+        [reason],
+    )
+    assert await ask(connection) is expected
+    await connection.execute("UPDATE routines.routines SET paused = true")
+    assert await ask(connection) is False, "a person has paused it"
+    await connection.execute("UPDATE routines.routines SET paused_reason = 'three strikes'")
+    assert await ask(connection) is True, "the scheduler has"
+
+
 async def test_why_explains_the_newest_slot_or_any_time(connection: Connection) -> None:
     await make_routine(connection, await make_task(connection), MONDAY)
     await ticked(connection)

@@ -1,5 +1,5 @@
 /**
- * Decide how a routine is doing: whether it needs attention, and why.
+ * Decide how a routine is doing: whether it needs attention, and why. For people at psql, the view `routine_status` decides the same.
  *
  * @typedef {object} Health
  * @property {"attention" | "running" | "other" | "well" | "silent" | "paused"} group `other`: skipped or cancelled;
