@@ -75,7 +75,7 @@ SELECT init_params::text AS init_params,
 FROM routines.trajectories
 CROSS JOIN LATERAL (
     SELECT count(*) FILTER (WHERE steps.status = 'completed')::integer AS finished,
-           coalesce(sum(1 + jsonb_array_length(earlier_errors) + (steps.ended_at IS NOT NULL)::integer), 0)::integer AS events
+           coalesce(sum(1 + 2 * jsonb_array_length(earlier_errors) + (steps.ended_at IS NOT NULL)::integer), 0)::integer AS events
     FROM routines.steps WHERE trajectory_id = trajectories.id
 ) AS counted
 WHERE id = %(id)s::bigint AND fence = %(fence)s::integer AND status = 'running';
@@ -141,21 +141,25 @@ mine AS MATERIALIZED (
 ),
 written AS (
     INSERT INTO routines.steps (trajectory_id, name, position, fence, attempt, status, activity, inputs, outputs, has_file,
-                                error, earlier_errors, ended_at)
+                                error, answer, earlier_errors, ended_at)
     SELECT mine.id, step.name, step.position, mine.fence, step.attempt, step.status, step.activity, step.inputs, step.outputs,
-           coalesce(step.has_file, false), step.error, CASE WHEN step.failed_try IS NULL THEN '[]'
-               ELSE jsonb_build_array(jsonb_build_object('at', now(), 'error', step.failed_try)) END,
+           coalesce(step.has_file, false), step.error, CASE WHEN step.failed_try IS NULL THEN step.answer END,
+           CASE WHEN step.failed_try IS NULL THEN '[]' ELSE jsonb_build_array(
+               jsonb_build_object('at', now(), 'error', step.failed_try)
+               || CASE WHEN step.answer IS NULL THEN '{}' ELSE jsonb_build_object('answer', step.answer) END) END,
            CASE WHEN step.status <> 'running' THEN now() END
     FROM mine CROSS JOIN LATERAL json_to_recordset(mine.steps) AS step (
         name text, position integer, attempt integer, status text, activity text, inputs jsonb, outputs jsonb,
-        has_file boolean, error text, failed_try text)
+        has_file boolean, error text, answer jsonb, failed_try text)
     ON CONFLICT ON CONSTRAINT steps_pkey DO UPDATE
     SET fence = excluded.fence, attempt = excluded.attempt, status = excluded.status, activity = excluded.activity,
         inputs = excluded.inputs, outputs = excluded.outputs, has_file = excluded.has_file, error = excluded.error,
-        ended_at = excluded.ended_at,
+        answer = excluded.answer, ended_at = excluded.ended_at,
         -- Once per attempt, even if the worker missed the answer and writes it again.
-        earlier_errors = CASE WHEN excluded.attempt > steps.attempt
-                              THEN steps.earlier_errors || excluded.earlier_errors ELSE steps.earlier_errors END,
+        -- The newest five keep what was answered.
+        earlier_errors = CASE WHEN excluded.attempt > steps.attempt THEN (steps.earlier_errors || jsonb_set(
+                                  excluded.earlier_errors, '{0,started_at}', to_jsonb(steps.created_at))) #- '{-6,answer}'
+                              ELSE steps.earlier_errors END,
         created_at = CASE WHEN excluded.status = 'running' THEN now() ELSE steps.created_at END
     -- A completed step stays as it is. It is written again if the worker missed the answer.
     WHERE steps.status <> 'completed'

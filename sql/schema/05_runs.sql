@@ -430,6 +430,7 @@ CREATE TABLE routines.steps (
     has_file       boolean NOT NULL DEFAULT false
                    CONSTRAINT steps_has_file_with_a_path CHECK (NOT has_file OR coalesce(outputs ->> 'file_path', '') <> ''),
     error          text,
+    answer         jsonb,
     earlier_errors jsonb NOT NULL DEFAULT '[]'
                    CONSTRAINT steps_earlier_errors_is_array CHECK (jsonb_typeof(earlier_errors) = 'array'),
     created_at     timestamptz NOT NULL DEFAULT now(),
@@ -454,7 +455,10 @@ COMMENT ON COLUMN routines.steps.outputs IS 'The result of the activity; null if
 COMMENT ON COLUMN routines.steps.has_file IS
     'Whether the outputs were too large for the record: outputs is then {file_path, bytes}, and that file holds them as JSON. Set by the engine alone, so that no activity can return a value that is taken for such a reference.';
 COMMENT ON COLUMN routines.steps.error IS 'Why it failed; null if it did not.';
-COMMENT ON COLUMN routines.steps.earlier_errors IS 'Why earlier attempts failed: an array of {at, error}.';
+COMMENT ON COLUMN routines.steps.answer IS
+    'The HTTP response because of which it failed: {status, headers, body, truncated}, at most 4 KiB of its body, without secrets; null if there was none.';
+COMMENT ON COLUMN routines.steps.earlier_errors IS
+    'Why earlier attempts failed: an array of {started_at, at, error, answer}. The newest five keep the answer, if there was one.';
 COMMENT ON COLUMN routines.steps.created_at IS 'When it started.';
 COMMENT ON COLUMN routines.steps.ended_at IS 'When it ended; null while it is running.';
 SELECT routines.protect('routines.steps',

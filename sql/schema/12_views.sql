@@ -52,21 +52,29 @@ RETURN CASE WHEN pg_column_compression(stored) IS NULL THEN coalesce(pg_column_s
 COMMENT ON FUNCTION routines.cost_of_reading IS
     'An upper estimate of the bytes that a stored value expands to. Reads no value that is stored out of line.';
 
+-- Appended as text, because json_build_object would show both fields of every step.
+CREATE FUNCTION routines.with_tries(step json, tries integer, answer jsonb) RETURNS json LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN tries = 1 AND answer IS NULL THEN step
+            ELSE (left(step::text, -1) || CASE WHEN tries > 1 THEN ', "tries" : ' || tries ELSE '' END
+                  || coalesce(', "answer" : ' || answer::text, '') || '}')::json END;
+COMMENT ON FUNCTION routines.with_tries IS
+    'A step as the API shows it, with the number of its tries if it was tried again, and with the response because of which it failed.';
+
 -- Bounded work whatever the run: values are left out by their stored size before they are read, and by their length as text
 -- before they are shown. The smallest steps are shown first.
 CREATE FUNCTION routines.steps_shown(
     of_run bigint, value_bytes integer, total_bytes integer, work_bytes bigint, most_steps integer)
 RETURNS TABLE (steps json, is_truncated boolean) LANGUAGE sql STABLE ROWS 1 AS $$
-    SELECT coalesce(json_object_agg(name, CASE WHEN is_whole THEN json_build_object(
+    SELECT coalesce(json_object_agg(name, routines.with_tries(CASE WHEN is_whole THEN json_build_object(
                        'status', status, 'activity', activity, 'inputs', inputs::json, 'outputs', outputs::json,
                        'created', created, 'ended', ended, 'duration_seconds', seconds, 'error', error)
                    ELSE json_build_object(
                        'status', status, 'activity', activity, 'inputs', coalesce(inputs, '{}')::json, 'outputs', outputs::json,
                        'created', created, 'ended', ended, 'duration_seconds', seconds, 'error', error,
-                       'truncated', true) END ORDER BY position), '{}'),
+                       'truncated', true) END, attempt, answer) ORDER BY position), '{}'),
            coalesce(bool_or(NOT is_whole) OR max(known) > most_steps, false)
     FROM (
-        SELECT name, position, status, activity, created, ended, seconds, error, known,
+        SELECT name, position, status, activity, created, ended, seconds, error, attempt, answer, known,
                CASE WHEN fits AND octet_length(inputs) <= value_bytes THEN inputs END AS inputs,
                CASE WHEN fits AND octet_length(outputs) <= value_bytes THEN outputs END AS outputs,
                fits AND octet_length(inputs) <= value_bytes AND octet_length(coalesce(outputs, '')) <= value_bytes
@@ -76,7 +84,7 @@ RETURNS TABLE (steps json, is_truncated boolean) LANGUAGE sql STABLE ROWS 1 AS $
                                    OVER (ORDER BY octet_length(inputs) + octet_length(coalesce(outputs, '')), position)
                                <= total_bytes, false) AS fits
             FROM (
-                SELECT name, position, status, activity, left(error, value_bytes) AS error, known,
+                SELECT name, position, status, activity, left(error, value_bytes) AS error, attempt, answer, known,
                        outputs IS NOT NULL AS has_outputs,
                        to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS created,
                        to_char(ended_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS ended,
@@ -107,12 +115,12 @@ CREATE VIEW routines.trajectory_details WITH (security_invoker = true) AS
            collections.name || '/' || coalesce(tasks.name, deleted_tasks.name, 'deleted') AS name, status,
            trajectories.created_at AS created, trajectories.updated_at AS updated, trajectories.created_at, started_at,
            ended_at, trajectories.init_params, coalesce(task_versions.workflow -> 'step_configs', '{}') AS step_configs,
-           (SELECT coalesce(json_object_agg(steps.name, json_build_object(
+           (SELECT coalesce(json_object_agg(steps.name, routines.with_tries(json_build_object(
                        'status', steps.status, 'activity', activity, 'inputs', inputs, 'outputs', outputs,
                        'created', to_char(steps.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
                        'ended', to_char(steps.ended_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
                        'duration_seconds', extract(epoch FROM steps.ended_at - steps.created_at)::float8,
-                       'error', steps.error) ORDER BY position), '{}')
+                       'error', steps.error), steps.attempt, steps.answer) ORDER BY position), '{}')
             FROM routines.steps WHERE steps.trajectory_id = trajectories.id) AS steps,
            coalesce(json_array_length(task_versions.workflow -> 'steps'), 0) AS total_steps,
            (SELECT count(*) FROM routines.steps
@@ -149,7 +157,7 @@ COMMENT ON COLUMN routines.trajectory_details.started_at IS 'When a worker first
 COMMENT ON COLUMN routines.trajectory_details.ended_at IS 'When it reached a final status; null while it is active.';
 COMMENT ON COLUMN routines.trajectory_details.init_params IS 'The parameters of this run.';
 COMMENT ON COLUMN routines.trajectory_details.step_configs IS 'The step_configs of the task version that this run uses.';
-COMMENT ON COLUMN routines.trajectory_details.steps IS 'By step name: {status, activity, inputs, outputs, created, ended, duration_seconds, error}.';
+COMMENT ON COLUMN routines.trajectory_details.steps IS 'By step name: {status, activity, inputs, outputs, created, ended, duration_seconds, error}, with tries if there was more than one, and answer, the HTTP response because of which it failed.';
 COMMENT ON COLUMN routines.trajectory_details.total_steps IS 'The number of steps in the workflow.';
 COMMENT ON COLUMN routines.trajectory_details.completed_steps IS 'The number of steps that have completed.';
 COMMENT ON COLUMN routines.trajectory_details.labels IS 'Array of {key, value, author}.';
@@ -181,6 +189,12 @@ CREATE VIEW routines.run_events WITH (security_invoker = true) AS
     FROM routines.trajectories JOIN routines.steps ON trajectory_id = trajectories.id
     CROSS JOIN LATERAL jsonb_array_elements(earlier_errors) WITH ORDINALITY AS tried (value, number)
     UNION ALL
+    SELECT trajectories.id, collection_id, (tried.value ->> 'started_at')::timestamptz, 3 * steps.position + 1, steps.position,
+           tried.number::integer, 'step_started', name, NULL, activity
+    FROM routines.trajectories JOIN routines.steps ON trajectory_id = trajectories.id
+    CROSS JOIN LATERAL jsonb_array_elements(earlier_errors) WITH ORDINALITY AS tried (value, number)
+    WHERE tried.value ? 'started_at'
+    UNION ALL
     SELECT trajectories.id, collection_id, steps.created_at, 3 * steps.position + 1, steps.position, steps.attempt,
            'step_started', name, steps.fence, activity
     FROM routines.trajectories JOIN routines.steps ON trajectory_id = trajectories.id
@@ -204,7 +218,7 @@ COMMENT ON VIEW routines.run_events IS
     'The history of a run. SELECT * FROM routines.run_events WHERE trajectory_id = 1 ORDER BY at, rank, position, attempt;';
 COMMENT ON COLUMN routines.run_events.trajectory_id IS 'The run.';
 COMMENT ON COLUMN routines.run_events.collection_id IS 'The tenant.';
-COMMENT ON COLUMN routines.run_events.at IS 'When it happened. For a step that was repeated, the start is the latest one.';
+COMMENT ON COLUMN routines.run_events.at IS 'When it happened. A step that another worker took over started when that one did.';
 COMMENT ON COLUMN routines.run_events.rank IS
     'Orders events of the same moment: the start of the run, its steps in order, its end.';
 COMMENT ON COLUMN routines.run_events.position IS 'The step''s place in the workflow, or the id of the webhook delivery.';

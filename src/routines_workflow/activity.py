@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 import msgspec
 import structlog
 
-from routines_core.errors import InvalidError
+from routines_core.errors import InvalidError, RoutinesError
 from routines_workflow.bindings import REFERENCE_SUFFIX, RESERVED_KEYS
 from routines_workflow.blocking import THREADS_OF_ACTIVITIES
 from routines_workflow.type_names import rule_of
@@ -97,6 +97,18 @@ class StepServices(Protocol):
     async def save_file(self, name: str, content: bytes) -> str:
         """Save a file in the collection and return the path to read it by."""
         ...
+
+
+class AnsweredError(RoutinesError):
+    """A step failed because of an HTTP response.
+
+    Attributes:
+        answer: What is kept of the response, without secrets: see `kept_answer`.
+    """
+
+    def __init__(self, message: str, answer: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.answer = answer
 
 
 def _unmasked(value: Any) -> Any:

@@ -108,8 +108,8 @@ async def test_the_documentation_page_names_its_charset_once(client: Client) -> 
     assert (await client.get("/docs")).headers["content-type"] == "text/html; charset=utf-8"
 
 
-@pytest.mark.parametrize("path", [f"{BASE}/r/why", "/api/v1/db/outcomes/my-org"])
-async def test_a_missing_parameter_is_reported_only_to_a_valid_key(client: Client, path: str) -> None:
+async def test_a_missing_parameter_is_reported_only_to_a_valid_key(client: Client) -> None:
+    path = "/api/v1/db/outcomes/my-org"
     assert (await client.get(path, headers={"Authorization": "Bearer x"})).status_code == 401
     assert (await client.get(path.replace("my-org", "other"))).status_code == 404
     answer = await client.get(path)

@@ -166,14 +166,14 @@ async def test_a_log_may_have_exactly_as_many_events_as_the_limit_says(
 
 async def test_failed_attempts_count_as_events_of_the_log(connection: Connection, database: Database) -> None:
     task = await task_of(connection, "t", workflow_of(("try", {"activity": "fail", "retry": RETRY})))
-    await limit(connection, run_log_events=8)
+    await limit(connection, run_log_events=9)
     run = await run_of(connection, task)
     async with working(database.url):
         status, error = await until_ended(connection, run)
     assert status == "failed"
     assert error is not None
-    assert "the run's log would have 9 events, more than its limit run_log_events of 8" in error
-    assert await value(connection, EVENTS, run) == 8
+    assert "the run's log would have 11 events, more than its limit run_log_events of 9" in error
+    assert await value(connection, EVENTS, run) == 9
 
 
 async def half_done(connection: Connection, *steps: tuple[str, dict[str, Any]], begun: bool = False) -> int:
@@ -183,6 +183,8 @@ async def half_done(connection: Connection, *steps: tuple[str, dict[str, Any]], 
         await give(connection, run, name, f"secret-{name}")
     [claim] = await runs.claim(connection, capacity=1, **CLAIM)
     name, config = steps[0]
+    record = StepRecord(name, 0, "running", config["activity"], {"text": "z" * 1000})
+    assert await runs.checkpoint(connection, claim, record, lease_seconds=60)
     record = StepRecord(name, 0, "running", config["activity"], {"text": "z" * 1000}, attempt=2, failed_try="no")
     assert await runs.checkpoint(connection, claim, record, lease_seconds=60)
     done = StepRecord(name, 0, "completed", config["activity"], {"text": "z" * 1000}, {"text": "x"}, attempt=2)
@@ -200,8 +202,8 @@ async def half_done(connection: Connection, *steps: tuple[str, dict[str, Any]], 
     [
         ({"run_steps": 1}, "would have 2 steps, more than its limit run_steps of 1"),
         ({"run_step_bytes": 1100}, "more than its limit run_step_bytes of 1100"),
-        # Created, claimed, resumed; started, failed once, completed; two of the second step, and the end.
-        ({"run_log_events": 8}, "would have 9 events, more than its limit run_log_events of 8"),
+        # Created, claimed, resumed; started and failed, started and completed; two of the second step, and the end.
+        ({"run_log_events": 9}, "would have 10 events, more than its limit run_log_events of 9"),
         ({"run_secrets": 1}, "would read 2 secrets, more than its limit run_secrets of 1"),
     ],
 )  # fmt: skip
@@ -223,10 +225,10 @@ async def test_a_resumed_run_at_its_limits_completes(
 ) -> None:
     then = {"activity": "read_secrets", "names": ["TWO"]}
     run = await half_done(connection, ("first", ECHO_SECRET), ("then", then), begun=begun)
-    await limit(connection, run_steps=2, run_log_events=9, run_secrets=2)
+    await limit(connection, run_steps=2, run_log_events=10, run_secrets=2)
     async with working(database.url):
         assert await until_ended(connection, run) == ("completed", None)
-    assert await value(connection, EVENTS, run) == 9
+    assert await value(connection, EVENTS, run) == 10
 
 
 async def test_a_run_fails_rather_than_go_on_with_a_secret_that_is_not_masked(

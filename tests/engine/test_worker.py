@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Generator
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,6 +16,7 @@ from routines_core.settings import Settings
 from routines_engine.runs.journal import LARGE_BYTES, Journal
 from routines_engine.runs.worker import Worker
 from routines_workflow.activity import ACTIVITIES, StepContext, activity
+from support.endpoint import Said, serving
 from support.rows import KEYRING, Database, make_task, value
 from support.stepping import session
 from support.working import run_of, task_of, until, until_ended, workflow_of, working
@@ -95,6 +97,32 @@ async def test_the_worker_records_each_attempt_of_a_step(connection: Connection,
     assert str(await value(connection, "SELECT earlier_errors -> 0 ->> 'error' FROM routines.steps")).startswith(
         "no response"
     )
+
+
+async def test_a_run_keeps_what_its_failed_tries_were_answered_and_when_each_began(
+    connection: Connection, database: Database
+) -> None:
+    with serving() as endpoint:
+        endpoint.answer = lambda _: Said(503, b"try %d" % len(endpoint.asked), {"Retry-After": "1"})
+        config = {"activity": "http_request", "url": endpoint.url, "retry": {"max_attempts": 8, "backoff": 0}}
+        run = await run_of(connection, await task_of(connection, "calling", workflow_of(("call", config))))
+        async with working(database.url, webhook_allow_private=True):
+            status, _ = await until_ended(connection, run)
+    assert status == "failed"
+    bodies = "SELECT jsonb_path_query_array({}, '{}') FROM routines.steps WHERE trajectory_id = %s"
+    assert await value(connection, bodies.format("answer", "$.body"), run) == ["try 8"]
+    kept = [f"try {number}" for number in range(3, 8)]  # of the newest five before the last
+    assert await value(connection, bodies.format("earlier_errors", "$[*].answer.body"), run) == kept
+    shown = "SELECT steps -> 'call' FROM routines.trajectory_details WHERE trajectory_id = %s"
+    step: Any = await value(connection, shown, run)
+    assert (step["tries"], step["answer"]["status"], step["answer"]["headers"]["retry-after"]) == (8, 503, "1")
+    cursor = await connection.execute(
+        """SELECT event, attempt FROM routines.run_events WHERE trajectory_id = %s AND step = 'call'
+           ORDER BY at, rank, position, attempt""",
+        [run],
+    )
+    log = [row for n in range(1, 8) for row in (("step_started", n), ("step_try_failed", n))]
+    assert await cursor.fetchall() == [*log, ("step_started", 8), ("step_failed", 8)]
 
 
 async def test_a_claimed_run_is_not_claimed_again(connection: Connection) -> None:

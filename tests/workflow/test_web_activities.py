@@ -15,7 +15,7 @@ import pytest
 from routines_engine.steps.flow import StepFailedError
 from routines_workflow.activities.web import MAX_ANSWER_BYTES
 from support.endpoint import Asked, Endpoint, Said, serving
-from support.flows import RUN_ID, FakeServices, run_step
+from support.flows import RUN_ID, FakeServices, Journal, flow_of, run_step
 
 
 @pytest.fixture
@@ -66,6 +66,29 @@ async def test_an_unexpected_status_fails_the_step_and_a_final_4xx_is_not_retrie
     retry = {"max_attempts": 2, "backoff": 0}
     assert f"the response has the status {status}, not 200 to 299" in await refusal(endpoint.url, retry=retry)
     assert len(endpoint.asked) == tries
+
+
+@pytest.mark.parametrize("status", [404, 500])
+async def test_a_refusal_keeps_what_was_answered_without_secrets(endpoint: Endpoint, status: int) -> None:
+    said = {"Retry-After": "7", "Set-Cookie": "a=b", "X-Request-Id": "sesame-1"}
+    endpoint.answer = lambda asked: Said(status, b"wrong key: " + asked.headers["x-key"].encode(), said)
+    journal = Journal()
+    config = {"activity": "http_request", "url": endpoint.url, "headers": {"X-Key": "{{ secret_params.KEY }}"}}
+    workflow = {"steps": ["only"], "step_configs": {"only": config}}
+    services = FakeServices(secrets={"KEY": "sesame"})
+    with pytest.raises(StepFailedError):
+        await flow_of(workflow, journal, services=services, allow_private=True).run()
+    assert "sesame" not in repr(journal.records)
+    kept = journal.records[-1].answer
+    assert kept is not None
+    assert (kept["status"], kept["body"], kept["truncated"]) == (status, "wrong key: ********", False)
+    assert {"retry-after": "7", "x-request-id": "********-1"}.items() <= kept["headers"].items()
+    assert "set-cookie" not in kept["headers"]
+
+
+async def test_a_large_error_page_is_told_by_its_status(endpoint: Endpoint) -> None:
+    endpoint.answer = lambda _: Said(503, b"x" * (MAX_ANSWER_BYTES + 1))
+    assert "the response has the status 503" in await refusal(endpoint.url)
 
 
 async def test_any_status_may_be_the_expected_one(endpoint: Endpoint) -> None:

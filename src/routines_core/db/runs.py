@@ -109,6 +109,7 @@ class StepRecord(msgspec.Struct, frozen=True):
         error: Why it failed; None if it did not.
         attempt: Which attempt of the step this is, from 1.
         failed_try: Why the previous attempt failed, appended to the earlier errors; None if there is nothing to append.
+        answer: The HTTP response behind `error` or `failed_try`, without secrets; None if there was none.
     """
 
     name: str
@@ -121,6 +122,7 @@ class StepRecord(msgspec.Struct, frozen=True):
     attempt: int = 1
     failed_try: str | None = None
     has_file: bool = False
+    answer: dict[str, Any] | None = None
 
 
 class Checkpoint(msgspec.Struct, frozen=True):

@@ -44,7 +44,7 @@ class Budget:
             raise RunLimitError(
                 f"the run would have {self._finished + 1} steps, more than its limit run_steps of {most_steps}"
             )
-        log_events = self._log_events + is_new + step.is_retry
+        log_events = self._log_events + is_new + 2 * step.is_retry  # the end of one attempt, the start of the next
         if log_events > self._log_events and most_events is not None and log_events + ENDS > most_events:
             raise RunLimitError(
                 f"the run's log would have {log_events + ENDS} events, more than its limit run_log_events of "

@@ -24,7 +24,7 @@ from routines_engine.steps.masking import Masker
 from routines_engine.steps.masking_services import MaskingServices
 from routines_engine.steps.plan import Workflow, WorkflowPlan, plan_workflow
 from routines_engine.steps.storable import LargeValueError, storable, storable_error
-from routines_workflow.activity import Activity, StepContext, StepServices
+from routines_workflow.activity import Activity, AnsweredError, StepContext, StepServices
 from routines_workflow.bindings import inputs_of
 from routines_workflow.references import SECRET_ROOTS
 from routines_workflow.step_limits import StepLimits, step_limits
@@ -261,7 +261,9 @@ class Stepper:
             return await self._held_off()
         if isinstance(error, NOT_RETRIED) or record.attempt >= limits.retry.max_attempts:
             return await self._failed(record, error)
-        next_attempt = msgspec.structs.replace(record, attempt=record.attempt + 1, failed_try=self._text_of(error))
+        next_attempt = msgspec.structs.replace(
+            record, attempt=record.attempt + 1, failed_try=self._text_of(error), answer=_answer_of(error)
+        )
         # Written before the wait, so that the failed attempt is not forgotten if the worker is lost during it.
         try:
             await self._write(next_attempt)
@@ -277,7 +279,8 @@ class Stepper:
     async def _failed(self, record: StepRecord, error: Exception) -> Verdict:
         """Record that a step failed for good. Returns the verdict."""
         cause = self._text_of(error)
-        await self._write(msgspec.structs.replace(record, status="failed", error=cause, failed_try=None))
+        failed = msgspec.structs.replace(record, status="failed", error=cause, failed_try=None)
+        await self._write(msgspec.structs.replace(failed, answer=_answer_of(error)))
         return Verdict(FAILED, cause=cause)
 
     def _text_of(self, error: Exception) -> str:
@@ -285,8 +288,12 @@ class Stepper:
         return storable_error(self._masker.mask(_cause(error)))
 
     async def _write(self, record: StepRecord) -> None:
-        masked = self._masker.mask({"inputs": record.inputs, "failed_try": record.failed_try})
+        masked = self._masker.mask({"inputs": record.inputs, "failed_try": record.failed_try, "answer": record.answer})
         await self._checkpoint(msgspec.structs.replace(record, **masked))
+
+
+def _answer_of(error: Exception) -> dict[str, Any] | None:
+    return error.answer if isinstance(error, AnsweredError) else None
 
 
 def _cause(error: Exception) -> str:

@@ -12,7 +12,8 @@ from msgspec import Meta
 from routines_core import signatures
 from routines_core.errors import InvalidError, RoutinesError
 from routines_core.guarded_http import UnknownHostError, guarded_client
-from routines_workflow.activity import StepContext, activity
+from routines_core.kept_answer import kept_answer
+from routines_workflow.activity import AnsweredError, StepContext, activity
 
 DEFAULT_SECONDS = 30.0
 """Timeout of a request if the step's config sets none."""
@@ -61,8 +62,12 @@ _SET_BY_THE_CLIENT = {
 that could set them could smuggle a second request past a proxy, or reach another host behind it."""
 
 
-class UnexpectedStatusError(RoutinesError):
+class UnexpectedStatusError(AnsweredError):
     """The response has a status that was not expected."""
+
+
+class RefusedRequestError(AnsweredError, InvalidError):
+    """The response has a status that says that the request itself is wrong."""
 
 
 class RequestFailedError(RoutinesError):
@@ -139,7 +144,7 @@ async def http_request(given: Request, context: StepContext) -> Answer:
         allow_private=context.allow_private, timeout_seconds=seconds, max_answer_bytes=MAX_ANSWER_BYTES
     ) as client:
         answer = await _sent(client, given, headers, content)
-    _expect(answer.status_code, given.expected_status)
+    _expect(answer, given.expected_status, context)
     if answer.extensions.get("undecodable"):
         raise RequestFailedError("the response has an unknown or broken compression")
     return Answer(
@@ -170,7 +175,7 @@ async def webhook_notify(given: Notification, context: StepContext) -> Notified:
     async with guarded_client(allow_private=context.allow_private, timeout_seconds=seconds) as client:
         sent = {**headers, **_trace_headers(context), "Idempotency-Key": key}
         answer = await _sent(client, request, sent, body.decode())
-    _expect(answer.status_code, None)
+    _expect(answer, None, context)
     return Notified(answer.status_code, key)
 
 
@@ -199,8 +204,6 @@ async def _sent(
         raise InvalidError(f"the request cannot be made: {_reason(error, _NOT_MADE)}") from None
     except httpx.HTTPError as error:
         raise RequestFailedError(f"no response: {_reason(error, _NO_RESPONSE)}") from None
-    if answer.extensions.get("truncated"):
-        raise RequestFailedError("the response is too large")
     return answer
 
 
@@ -241,14 +244,25 @@ def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port
 
 
-def _expect(status: int, expected: list[int] | None) -> None:
+def _expect(answer: httpx.Response, expected: list[int] | None, context: StepContext) -> None:
+    """Refuse a status that is not expected, and a response that is too large.
+
+    Raises:
+        RefusedRequestError: The status says that the request itself is wrong.
+        UnexpectedStatusError: Another status.
+        RequestFailedError: The status is expected, but the response is too large.
+    """
+    status = answer.status_code
     if status in expected if expected is not None else 200 <= status < 300:  # noqa: PLR2004 - HTTP statuses
+        if answer.extensions.get("truncated"):
+            raise RequestFailedError("the response is too large")
         return
     wanted = " or ".join(map(str, expected)) if expected else "200 to 299"
     sentence = f"the response has the status {status}, not {wanted}"
+    kept = kept_answer(answer, context.mask)
     if 400 <= status < 500 and status not in _WORTH_ANOTHER_TRY:  # noqa: PLR2004 - HTTP statuses
-        raise InvalidError(sentence)
-    raise UnexpectedStatusError(sentence)
+        raise RefusedRequestError(sentence, kept)
+    raise UnexpectedStatusError(sentence, kept)
 
 
 def _json(answer: httpx.Response) -> Any:
