@@ -3372,7 +3372,8 @@ COMMENT ON COLUMN routines.webhook_deliveries.body IS 'The body, the same bytes 
 COMMENT ON COLUMN routines.webhook_deliveries.fence IS 'Raised by every claim. Every later write of the worker names it.';
 COMMENT ON COLUMN routines.webhook_deliveries.claimed_at IS
     'When a worker claimed it; null if it is not claimed. The lease ends at next_attempt_at.';
-COMMENT ON COLUMN routines.webhook_deliveries.attempts IS 'The newest 50 attempts: {at, status, error, duration_seconds}.';
+COMMENT ON COLUMN routines.webhook_deliveries.attempts IS
+    'The newest 50 attempts: {at, status, error, duration_seconds}, and of the newest three, if they failed, what was answered: {status, headers, body, truncated}, at most 4 KiB of the body.';
 COMMENT ON COLUMN routines.webhook_deliveries.failures IS
     'Failed attempts since it was created or requested again: its place in the retry schedule.';
 COMMENT ON COLUMN routines.webhook_deliveries.is_redelivery IS
@@ -3385,12 +3386,14 @@ COMMENT ON COLUMN routines.webhook_deliveries.give_up_reason IS 'Why it is not t
 SELECT routines.protect('routines.webhook_deliveries');
 
 CREATE FUNCTION routines.with_attempt(
-    attempts jsonb, at timestamptz, status integer, error text, duration_seconds float8
+    attempts jsonb, at timestamptz, status integer, error text, duration_seconds float8, answer jsonb DEFAULT NULL
 ) RETURNS jsonb LANGUAGE sql STABLE PARALLEL SAFE RETURN
-    CASE WHEN jsonb_array_length(attempts) >= 50 THEN attempts - 0 ELSE attempts END || jsonb_build_object(
+    (CASE WHEN jsonb_array_length(attempts) >= 50 THEN attempts - 0 ELSE attempts END || (jsonb_build_object(
         'at', to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'), 'status', status, 'error', error,
-        'duration_seconds', duration_seconds);
-COMMENT ON FUNCTION routines.with_attempt IS 'The attempts of a delivery with one more appended; the newest 50 are kept.';
+        'duration_seconds', duration_seconds)
+     || CASE WHEN answer IS NULL THEN '{}' ELSE jsonb_build_object('answer', answer) END)) #- '{-4,answer}';
+COMMENT ON FUNCTION routines.with_attempt IS
+    'The attempts of a delivery with one more appended. The newest 50 are kept, and what was answered to the newest three of these, if they failed.';
 
 CREATE FUNCTION routines.forget_secrets_of_ended() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

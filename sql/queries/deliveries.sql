@@ -147,12 +147,12 @@ WITH moment AS MATERIALIZED (SELECT coalesce(%(now)s::timestamptz, now()) AS now
 outcomes AS MATERIALIZED (
     SELECT * FROM unnest(
         %(ids)s::bigint[], %(fences)s::integer[], %(statuses)s::integer[], %(errors)s::text[], %(durations)s::float8[],
-        %(delays)s::float8[], %(are_gone)s::boolean[], %(are_endpoints_faults)s::boolean[])
-        AS outcome (id, fence, status, error, duration_seconds, delay_seconds, is_gone, is_endpoints_fault)
+        %(delays)s::float8[], %(are_gone)s::boolean[], %(are_endpoints_faults)s::boolean[], %(answers)s::text[])
+        AS outcome (id, fence, status, error, duration_seconds, delay_seconds, is_gone, is_endpoints_fault, answer)
 ),
 settled AS (
     UPDATE routines.webhook_deliveries
-    SET attempts = routines.with_attempt(attempts, claimed_at, status, error, duration_seconds),
+    SET attempts = routines.with_attempt(attempts, claimed_at, status, error, duration_seconds, answer::jsonb),
         delivered_at = CASE WHEN error IS NULL THEN now ELSE delivered_at END,
         failures = failures + CASE WHEN error IS NULL THEN 0 ELSE 1 END,
         next_attempt_at = CASE WHEN error IS NOT NULL THEN now + make_interval(secs => delay_seconds) END,

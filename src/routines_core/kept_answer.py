@@ -7,7 +7,7 @@ import httpx
 
 MAX_BODY_BYTES = 4096
 """How much of the body is kept, in bytes of UTF-8."""
-MAX_HEADER_BYTES = 256
+MAX_HEADER_BYTES = 128
 """How much of a header's value is kept, in bytes of UTF-8."""
 UNREAD_TAIL = 4096
 """How many characters are dropped from the end of a body that was not read to its end: half a secret there would not be

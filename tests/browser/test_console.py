@@ -12,7 +12,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from routines_core.cadence import CADENCES
-from support.browsing import HOSTILE, LONG, Console, plain
+from support.browsing import HOSTILE, LONG, Console, filled, plain
 from support.service import Service
 
 pytestmark = pytest.mark.slow
@@ -118,6 +118,16 @@ def test_the_overview_shows_routines_that_need_attention_first_with_the_reason(c
     assert "attention" in str(console.all(".row")[0].get_attribute("class"))
     console.sees("hostile", ".row.attention")
     console.sees("step 'read' failed", ".rows")
+
+
+def test_a_run_shows_how_often_its_failed_step_was_tried_and_what_was_answered(
+    console: Console, service: Service
+) -> None:
+    console.open(filled(service, "failed run"))
+    console.find("#step-read").click()
+    console.sees("Tried 3 times.", ".timeline")
+    console.press("What was answered: 503")
+    console.sees("retry-after", ".timeline")
 
 
 @pytest.mark.parametrize("change", ["", "paused = true", "paused = true, paused_reason = 'three strikes'"])

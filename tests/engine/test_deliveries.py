@@ -111,7 +111,7 @@ async def test_every_final_status_has_a_webhook(connection: Connection, status: 
 @pytest.mark.parametrize(
     ("behaviour", "status", "error"),
     [
-        (answers(500, b"a secret of the receiver"), 500, "it answered 500"),
+        (answers(500, b"busy"), 500, "it answered 500"),
         (answers(302, Location="http://127.0.0.1/"), 302, "it answered 302"),
         (answers(404), 404, "it answered 404"),
         (hangs, None, "no complete answer within 15 s"),
@@ -125,7 +125,7 @@ async def test_every_final_status_has_a_webhook(connection: Connection, status: 
     ],
     ids=["500", "302", "404", "hangs", "drips", "endless headers", "closes early"],
 )
-async def test_a_failure_is_recorded_without_the_response_and_retried_with_the_same_id_and_body(
+async def test_a_failure_is_recorded_and_retried_with_the_same_id_and_body(
     connection: Connection, database: Database, behaviour: object, status: int | None, error: str
 ) -> None:
     async with receiver(behaviour) as hook, delivering(database, timeout_seconds=0.5):  # pyright: ignore[reportArgumentType]
@@ -140,6 +140,33 @@ async def test_a_failure_is_recorded_without_the_response_and_retried_with_the_s
     assert not await value(connection, "SELECT delivered_at FROM routines.webhook_deliveries")
     first, second = hook.received
     assert (first.headers["webhook-id"], first.body) == (second.headers["webhook-id"], second.body)
+
+
+async def test_a_failed_attempt_keeps_what_was_answered_without_the_signing_secret(
+    connection: Connection, database: Database
+) -> None:
+    said = answers(503, b"try again, " + SECRET.encode() + b"! " + b"x" * 5000, Retry_After="9", Set_Cookie="a=b")
+    async with receiver(said) as hook, delivering(database):
+        await ended_runs(connection, await routine_with_webhook(connection, hook.url, SECRET))
+        for failures in range(1, 5):
+            await until(connection, f"SELECT failures = {failures} FROM routines.webhook_deliveries")
+            await connection.execute("UPDATE routines.webhook_deliveries SET next_attempt_at = now()")
+        await until(connection, "SELECT failures = 5 FROM routines.webhook_deliveries")
+    made = await attempts(connection)
+    assert [each["status"] for each in made] == [503] * 5
+    assert ["answer" in each for each in made] == [False, False, True, True, True]
+    kept = made[-1]["answer"]
+    assert (kept["status"], kept["headers"]["retry-after"], kept["truncated"]) == (503, "9", True)
+    assert kept["body"].startswith("try again, ********! xxx")
+    assert (len(kept["body"]), "set-cookie" in kept["headers"]) == (4096, False)
+
+
+async def test_a_delivered_webhook_keeps_nothing_of_the_answer(connection: Connection, database: Database) -> None:
+    async with receiver(answers(200, b"thank you")) as hook, delivering(database):
+        await ended_runs(connection, await routine_with_webhook(connection, hook.url))
+        await until(connection, "SELECT delivered_at IS NOT NULL FROM routines.webhook_deliveries")
+    [made] = await attempts(connection)
+    assert sorted(made) == ["at", "duration_seconds", "error", "status"]
 
 
 async def test_a_decompression_bomb_counts_as_success_and_is_not_unpacked(

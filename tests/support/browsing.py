@@ -75,6 +75,10 @@ def seed(service: Service) -> None:
             return client.get(f"/db/trajectory/demo/{task}/{run}").json()["ended_at"] is not None
 
         wait_until(lambda: has_ended("hostile", failed) and has_ended("greet", done))
+    answer = {"status": 503, "headers": {"retry-after": HOSTILE}, "body": HOSTILE, "truncated": True}
+    service.execute(
+        f"UPDATE routines.steps SET attempt = 3, answer = $answer${json.dumps(answer)}$answer$ WHERE status = 'failed'"
+    )
     service.execute(
         f"""INSERT INTO routines.skips (collection_id, routine_id, cadence, scheduled_for, last_scheduled_for,
                                         slot_count, reason, detail, blocking_trajectory_id)

@@ -56,11 +56,12 @@ class Outcome(msgspec.Struct, frozen=True):
 
     Attributes:
         status: The HTTP status; None if there was no answer.
-        error: Why it failed, without any of the answer's body; None if it was delivered.
+        error: Why it failed, in our own words; None if it was delivered.
         duration_seconds: How long it took.
         is_endpoints_fault: True if a failure counts against the endpoint.
         is_final: True if every further attempt would fail too.
         is_gone: True if the receiver wants no more webhooks (410): the endpoint is stopped.
+        answer: What is kept of the response if it failed: see `kept_answer`; None if there was none.
     """
 
     status: int | None
@@ -69,6 +70,7 @@ class Outcome(msgspec.Struct, frozen=True):
     is_endpoints_fault: bool = True
     is_final: bool = False
     is_gone: bool = False
+    answer: dict[str, Any] | None = None
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -79,7 +81,8 @@ class Delivery(msgspec.Struct, frozen=True):
         webhook_id: The header webhook-id of every attempt.
         status: The final status of the run that it reports.
         state: pending, delivered or given_up.
-        attempts: The newest 50: {at, status, error, duration_seconds}.
+        attempts: The newest 50: {at, status, error, duration_seconds}, and what was answered to the newest three of
+            these, if they failed: {status, headers, body, truncated}, as `answer`.
         next_attempt_at: When it is tried next; None once delivered or given up.
         delivered_at: When the receiver last accepted it; None if it has not.
         give_up_reason: Why it is not tried again; None if delivered or still due.
@@ -227,6 +230,7 @@ async def settle(
         delays=[each.delay_seconds for each in settlements],
         are_gone=[each.is_gone for each in outcomes],
         are_endpoints_faults=[each.error is not None and each.is_endpoints_fault for each in outcomes],
+        answers=[None if each.answer is None else msgspec.json.encode(each.answer).decode() for each in outcomes],
         stop_after_seconds=stop_after_seconds,
         now=now,
     )

@@ -21,6 +21,7 @@ from routines_core.diagnosis import diagnose, is_own_trouble
 from routines_core.errors import ForbiddenAddressError, SecretError
 from routines_core.fair_gate import FairGate
 from routines_core.guarded_http import guarded_client
+from routines_core.kept_answer import kept_answer
 from routines_core.keyring import Keyring, SecretContext, owner_of_run
 from routines_core.lifecycle import sleep_or_stop
 from routines_core.logging import describe
@@ -28,6 +29,7 @@ from routines_core.settings import Settings
 from routines_core.signatures import headers
 from routines_core.tracing import Span
 from routines_engine.metrics import DELIVERED, FAILED, GIVEN_UP, LOST, WorkerMetrics
+from routines_engine.steps.masking import Masker
 from routines_engine.webhooks.retry_schedule import MOST_ATTEMPTS, delay_seconds
 
 TIMEOUT_SECONDS = 15.0
@@ -241,8 +243,9 @@ class Deliverer:
         )
         span = _begin_span(delivery)
         if span is None:
-            return await send(self.client, delivery.url, body, signed)
-        outcome = await send(self.client, delivery.url, body, {**signed, "traceparent": span.ref.traceparent})
+            return await send(self.client, delivery.url, body, signed, secret)
+        traced = {**signed, "traceparent": span.ref.traceparent}
+        outcome = await send(self.client, delivery.url, body, traced, secret)
         _end_span(span, delivery, outcome)
         return outcome
 
@@ -391,8 +394,17 @@ def _is_away(error: Exception) -> bool:
     return diagnose(error).is_of_the_server
 
 
-async def send(client: httpx.AsyncClient, url: str, body: bytes, signed: dict[str, str]) -> Outcome:
+async def send(
+    client: httpx.AsyncClient, url: str, body: bytes, signed: dict[str, str], secret: str | None = None
+) -> Outcome:
     """POST a webhook and return the outcome. Any 2xx is success; redirects are not followed and count as failures.
+
+    Args:
+        client: A guarded client.
+        url: The URL.
+        body: The body.
+        signed: The headers.
+        secret: The secret that signed it, which is masked in what is kept of a response; None if it is unsigned.
 
     Raises:
         Exception: This process has no file descriptor left for the connection, which says nothing about the receiver.
@@ -411,7 +423,13 @@ async def send(client: httpx.AsyncClient, url: str, body: bytes, signed: dict[st
     if answer.is_success:
         return Outcome(answer.status_code, None)
     is_gone = answer.status_code == GONE
-    return Outcome(answer.status_code, f"it answered {answer.status_code}", is_final=is_gone, is_gone=is_gone)
+    masker = Masker()
+    if secret:
+        masker.add(secret)
+    kept = kept_answer(answer, masker.mask)
+    return Outcome(
+        answer.status_code, f"it answered {answer.status_code}", is_final=is_gone, is_gone=is_gone, answer=kept
+    )
 
 
 _CAUSES: dict[type[httpx.HTTPError], str] = {

@@ -5,6 +5,7 @@
 import { button, empty, fill, h, link } from "../dom.js";
 import { at, duration, when } from "../time.js";
 import { count } from "../words.js";
+import { answered } from "./answer.js";
 import { complaint } from "./failure.js";
 import { badge } from "./strip.js";
 
@@ -70,5 +71,6 @@ function attempts(made) {
   if (!made.length) return null;
   return h("details", {}, h("summary", {}, count(made.length, "attempt")),
     h("ul", { class: "plain-list" }, made.map((attempt) => h("li", {}, at(attempt.at), " ",
-      h("span", { class: "quiet" }, [attempt.status, attempt.error, duration(attempt.duration_seconds)].filter(Boolean).join(", "))))));
+      h("span", { class: "quiet" }, [attempt.status, attempt.error, duration(attempt.duration_seconds)].filter(Boolean).join(", ")),
+      answered(attempt.answer)))));
 }

@@ -4,6 +4,7 @@
 
 import { empty, h } from "../dom.js";
 import { duration, now, secondsBetween } from "../time.js";
+import { answered } from "./answer.js";
 import { json } from "./json.js";
 import { badge } from "./strip.js";
 
@@ -32,6 +33,8 @@ function step(name, found, span, open) {
         h("span", { class: "quiet number" }, duration(seconds))),
       h("div", { class: "track", "aria-hidden": "true" }, bar(found, seconds, span))),
     found.error && h("p", { class: "notice bad" }, found.error),
+    found.tries && h("p", { class: "quiet" }, `Tried ${found.tries} times.`),
+    answered(found.answer),
     h("h3", {}, "Inputs"), json(found.inputs ?? {}),
     h("h3", {}, "Outputs"), found.outputs === null || found.outputs === undefined ? h("p", { class: "quiet" }, "none") : json(found.outputs));
   return h("li", {}, details, found.error && !open.has(name) ? h("p", { class: "cause" }, found.error) : null);
