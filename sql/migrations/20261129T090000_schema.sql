@@ -4460,8 +4460,8 @@ CREATE VIEW routines.routine_status WITH (security_invoker = true) AS
            next_run_at, last.scheduled_for AS last_slot, last.outcome AS last_outcome, last_run_at,
            coalesce(CASE WHEN paused_until IS NULL AND paused_note IS NULL THEN paused_reason
                          ELSE routines.pause_in_words(paused_reason, paused_at, paused_until, paused_note) END, last.detail) AS detail,
-           paused_reason IS NOT NULL OR least(next_run_at, paused_until) < now() - interval '60 s'
-               OR NOT paused AND coalesce(last.outcome IN ('failed', 'failed_to_start', 'missed'), false) AS needs_attention,
+           coalesce(paused_reason IS NOT NULL OR least(next_run_at, paused_until) < now() - interval '60 s'
+                    OR NOT paused AND last.outcome IN ('failed', 'failed_to_start', 'missed'), false) AS needs_attention,
            routines.id AS routine_id, routine_names.collection_id
     FROM routines.routine_names
     JOIN routines.routines ON routines.id = routine_names.routine_id

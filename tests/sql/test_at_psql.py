@@ -89,9 +89,9 @@ async def test_status_shows_why_the_scheduler_paused_a_routine(connection: Conne
     assert detail == "paused after 3 fires in a row that failed to start; the last: poison"
 
 
-async def ask(connection: Connection) -> bool:
-    """Return whether the one routine needs attention."""
-    return bool(await value(connection, "SELECT needs_attention FROM routines.routine_status"))
+async def ask(connection: Connection) -> object:
+    """Return whether the one routine needs attention, never null."""
+    return await value(connection, "SELECT needs_attention FROM routines.routine_status")
 
 
 async def run_now(connection: Connection, status: str, created_at: str = "now()") -> None:
