@@ -110,6 +110,23 @@ WITH gone AS (
 )
 SELECT count(*)::integer AS deleted, NULL::bigint AS last_id, count(*) < %(page_size)s::integer AS is_last FROM gone;
 
+-- name: delete_names
+-- Forgets the names of deleted routines of which the ledger has no slot left. Skips those deleted within a day.
+WITH page AS MATERIALIZED (
+    SELECT id, deleted_at FROM routines.deleted_routines WHERE id > %(after)s::bigint ORDER BY id LIMIT %(page_size)s::integer
+),
+gone AS (
+    DELETE FROM routines.deleted_routines
+    WHERE id IN (
+        SELECT id FROM page
+        WHERE deleted_at < coalesce(%(now)s::timestamptz, now()) - interval '1 day'
+          AND NOT EXISTS (SELECT FROM routines.trajectories
+                          WHERE triggered_by_routine_id = page.id AND scheduled_for IS NOT NULL)
+          AND NOT EXISTS (SELECT FROM routines.skips WHERE routine_id = page.id))
+    RETURNING id
+)
+SELECT (SELECT count(*) FROM gone)::integer AS deleted, max(id) AS last_id, count(*) < %(page_size)s::integer AS is_last FROM page;
+
 -- name: delete_endpoints
 -- Deletes endpoints that have been failing or stopped for months, otherwise the URL of a single run would stay forever. An
 -- endpoint that is still gone is stopped again at its next failure.

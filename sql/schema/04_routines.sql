@@ -24,7 +24,7 @@
 --   AFTER UPDATE                   refuse_missing_secrets      raises if a secret does not exist in its collection
 --   AFTER DELETE                   forget_secrets_of_deleted   deletes its ciphertexts
 --   AFTER DELETE                   keep_calendar_uses_of_deleted  deletes from routine_calendars
---   AFTER DELETE                   keep_names_of_deleted       deletes from routine_names
+--   AFTER DELETE                   keep_names_of_deleted       moves the name from routine_names to deleted_routines
 --   AFTER TRUNCATE, per statement  keep_names_of_truncated     empties routine_names
 -- A fire updates next_run_at, upcoming, moved_to, settled_until, last_run_at and strikes only, and fires none of them.
 --
@@ -524,6 +524,24 @@ COMMENT ON COLUMN routines.routine_names.routine_id IS 'The routine.';
 COMMENT ON COLUMN routines.routine_names.collection_id IS 'The tenant, the same as the task''s.';
 SELECT routines.protect('routines.routine_names');
 
+-- No triggers.
+CREATE TABLE routines.deleted_routines (
+    id            bigint CONSTRAINT deleted_routines_pkey PRIMARY KEY,
+    collection_id bigint NOT NULL CONSTRAINT deleted_routines_collection_id_fkey REFERENCES routines.collections (id),
+    task_id       bigint NOT NULL,
+    name          routines.slug NOT NULL,
+    deleted_at    timestamptz NOT NULL DEFAULT now()
+);
+-- A report finds the routines that were deleted since it begins.
+CREATE INDEX deleted_routines_collection_id_idx ON routines.deleted_routines (collection_id, deleted_at);
+COMMENT ON TABLE  routines.deleted_routines IS 'Names of deleted routines. Their slots outlive them in the ledger, and in reports of the time before.';
+COMMENT ON COLUMN routines.deleted_routines.id IS 'The id that the routine had.';
+COMMENT ON COLUMN routines.deleted_routines.collection_id IS 'The tenant.';
+COMMENT ON COLUMN routines.deleted_routines.task_id IS 'Its task, which may have been deleted.';
+COMMENT ON COLUMN routines.deleted_routines.name IS 'Its last name.';
+COMMENT ON COLUMN routines.deleted_routines.deleted_at IS 'When it was deleted.';
+SELECT routines.protect('routines.deleted_routines');
+
 CREATE FUNCTION routines.keep_names() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -537,13 +555,15 @@ BEGIN
             WHERE task_id = OLD.task_id AND name = OLD.name;
         WHEN 'DELETE' THEN
             DELETE FROM routines.routine_names WHERE task_id = OLD.task_id AND name = OLD.name;
+            INSERT INTO routines.deleted_routines (id, collection_id, task_id, name)
+            VALUES (OLD.id, OLD.collection_id, OLD.task_id, OLD.name) ON CONFLICT DO NOTHING;
         WHEN 'TRUNCATE' THEN
             DELETE FROM routines.routine_names;
     END CASE;
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION routines.keep_names IS
-    'Keeps routine_names in step with routines, which also rejects a name that is taken and a task that does not exist.';
+    'Keeps routine_names in step with routines, which also rejects a name that is taken and a task that does not exist; records the name of a deleted routine.';
 CREATE TRIGGER keep_names_of_new AFTER INSERT ON routines.routines
     REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION routines.keep_names();
 CREATE TRIGGER keep_names_of_changed AFTER UPDATE OF id, collection_id, task_id, name ON routines.routines

@@ -553,6 +553,7 @@ CREATE VIEW routines.help WITH (security_invoker = true) AS
                 ELSE obj_description(to_regclass(shown), 'pg_class') END AS description
     FROM unnest(ARRAY[
         'routines.routine_status', 'routines.occurrences', 'routines.why(text, timestamptz)', 'routines.next(text, integer)',
+        'routines.report(text, timestamptz, timestamptz, integer)', 'routines.gaps(text, timestamptz, timestamptz, boolean, integer)',
         'routines.routine_details', 'routines.trajectory_details', 'routines.run_events',
         'routines.next_fire(routines.cadence, timestamptz)',
         'routines.next_slots(routines.cadence, timestamptz, integer)',

@@ -22,6 +22,7 @@ from routines_api.endpoints import (
     feeds,
     limits,
     planning,
+    report,
     runs,
     service,
     step_templates,
@@ -78,6 +79,7 @@ _ROUTINES_HANDLERS = [
     *cadences.HANDLERS,
     *calendars.HANDLERS,
     *planning.HANDLERS,
+    *report.HANDLERS,
     *feeds.HANDLERS,
 ]
 """Served only with ENABLE_ROUTINES."""

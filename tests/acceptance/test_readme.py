@@ -122,6 +122,18 @@ def test_cadences_are_previewed_as_the_page_says(service: Service) -> None:
     assert '"type":"weekdays"' in printed
 
 
+def test_reports_are_made_as_the_page_says(service: Service) -> None:
+    given = f"KEY=$(cat .routines/demo.key) API={service.url}/api/v1"
+    texts = [text for _, text in blocks(DOCS / "use" / "reports.md", "sh")]
+    printed = run(service, given, *texts)
+    assert "urn:routines:problem:" not in printed, "a request was refused"
+    assert printed.count('"total":{"expected":') == 2
+    assert '"task":"hello","routine":"every-hour","routine_id":1,"deleted":false,' in printed
+    assert "task,routine,routine_id,deleted,expected,started,on_time,late," in printed
+    assert (service.directory / "report.csv").read_text("utf-8").splitlines()[1].startswith("hello,every-hour,1,false,")
+    assert printed.endswith("[][]")
+
+
 def test_the_statements_of_the_operations_page_work(service: Service) -> None:
     questions = blocks(DOCS / "run" / "operations.md", "sql")
     assert questions

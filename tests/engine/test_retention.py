@@ -173,7 +173,7 @@ async def test_versions_that_neither_the_task_nor_a_run_needs_are_deleted(connec
     assert await delete(connection, now=None) == {}
     assert await delete(connection) == {"versions": 1}
     await connection.execute("DELETE FROM routines.routines")
-    assert await delete(connection, keep_trajectories_days=1) == {"trajectories": 1, "versions": 2}
+    assert await delete(connection, keep_trajectories_days=1) == {"trajectories": 1, "versions": 2, "names": 1}
     await connection.execute("DELETE FROM routines.tasks")
     assert await delete(connection) == {"versions": 1}
 

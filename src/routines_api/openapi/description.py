@@ -36,6 +36,7 @@ def operation(
     form: bool = False,
     file_type: str | None = None,
     may_wait: bool = False,
+    other_types: tuple[str, ...] = (),
     required: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Return arguments for a handler's decorator that carry what its description needs.
@@ -49,6 +50,7 @@ def operation(
         form: Whether the body may also be a form, with files.
         file_type: The media type of a file that the body may also be; None if it may not.
         may_wait: Whether it may answer 202.
+        other_types: Media types of text that it answers beside JSON.
         required: Query parameters that must be given. They have a default in the handler, since Litestar would refuse
             a missing parameter before it looks at the key.
     """
@@ -60,7 +62,7 @@ def operation(
         "form": form,
         "file_type": file_type,
     }
-    opt |= {"may_wait": may_wait, "required": required}
+    opt |= {"may_wait": may_wait, "other_types": other_types, "required": required}
     return {"operation_id": operation_id, "opt": opt}
 
 
@@ -215,6 +217,7 @@ def _responses(handler: HTTPRouteHandler) -> dict[str, Any]:
     success: dict[str, Any] = {"description": "Done."}
     if answered is not None:
         success["content"] = {"application/json": {"schema": _schema_of(answered)}}
+        success["content"] |= {kind: {"schema": {"type": "string"}} for kind in handler.opt.get("other_types", ())}
     if "cursor" in (handler.fn.__kwdefaults__ or {}):
         link = {"description": "The next page (rel=next), if there is one.", "schema": {"type": "string"}}
         success["headers"] = {"Link": link}

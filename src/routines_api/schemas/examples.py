@@ -23,6 +23,28 @@ _ROUTINE = {
     "overlap_policy": "skip",
 }
 _BUCKET = {"at": "2026-05-04T09:00:00Z", "slots": 14, "expected_seconds": 420.0, "started": 0, "skipped": 0}
+_SLOT_COUNTS = {
+    "expected": 24,
+    "started": 22,
+    "on_time": 21,
+    "late": 1,
+    "completed": 20,
+    "failed": 1,
+    "cancelled": 0,
+    "archived": 0,
+    "active": 1,
+    "skipped": {"overlap": 1, "missed": 1, "paused": 0, "failed_to_start": 0, "calendar": 0, "outside_hours": 0},
+    "pending": 0,
+    "recovered": 2,
+    "max_delay_seconds": 1560.2,
+}
+_ROUTINE_REPORT = {
+    "task": "greet",
+    "routine": "morning-regression",
+    "routine_id": 42,
+    "deleted": False,
+    **_SLOT_COUNTS,
+}
 _QUIET_MINUTE = {"cadence": {**_CADENCE, "minute_utc": 7}, "minutes_away": 7, "slots": 0}
 _WORKFLOW = {
     "init_params": {"name": "world"},
@@ -235,6 +257,23 @@ EXAMPLES: dict[str, Any] = {
     "RecentOutcomes": {"routine_id": 42, "paused_at": None, "paused_reason": None, "outcomes": [_LATEST_OUTCOME]},
     "Bucket": _BUCKET,
     "ScheduleLoad": {"buckets": [_BUCKET]},
+    "SkippedSlots": _SLOT_COUNTS["skipped"],
+    "ReportLine": _ROUTINE_REPORT,
+    "Report": {
+        "from": "2026-05-04T00:00:00Z",
+        "to": "2026-05-05T00:00:00Z",
+        "late_after_seconds": 60,
+        "complete_since": None,
+        "total": _SLOT_COUNTS,
+        "tasks": [{"task": "greet", **_SLOT_COUNTS}],
+        "routines": [_ROUTINE_REPORT],
+    },
+    "Gap": {
+        "scheduled_for": "2026-05-04T09:00:00Z",
+        "reason": "overlap",
+        "blocking_trajectory_id": 9876,
+        "recorded_at": "2026-05-04T09:00:00.002Z",
+    },
     "QuietMinute": _QUIET_MINUTE,
     "Suggestions": {"suggestions": [_QUIET_MINUTE]},
     "PreviewedSlot": _PREVIEWED_SLOT,

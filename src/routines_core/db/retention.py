@@ -10,7 +10,7 @@ import msgspec
 from routines_core.db.pool import Connection
 from routines_core.db.statements import NoRow, Statement
 
-What = Literal["trajectories", "skips", "deliveries", "versions", "endpoints", "answers"]
+What = Literal["trajectories", "skips", "deliveries", "versions", "names", "endpoints", "answers"]
 """The kinds of rows that a pass deletes."""
 PAGE_SIZE = 500
 """Rows that one statement examines, few enough to hold its locks for milliseconds."""
@@ -62,6 +62,7 @@ _DELETE: dict[What, Statement[DeletedRows]] = {
     "skips": Statement("retention.delete_skips", DeletedRows),
     "deliveries": Statement("retention.delete_deliveries", DeletedRows),
     "versions": Statement("retention.delete_versions", DeletedRows),
+    "names": Statement("retention.delete_names", DeletedRows),
     "endpoints": Statement("retention.delete_endpoints", DeletedRows),
     "answers": Statement("retention.delete_answers", DeletedRows),
 }
@@ -92,15 +93,14 @@ async def delete_page(
     Args:
         connection: In autocommit mode, so that each page is a transaction.
         what: Which table.
-        keep_seconds: The age from which rows are deleted. The last three kinds have fixed ages of their own.
+        keep_seconds: The age from which rows are deleted. The last four kinds have fixed ages of their own.
         after: The `last_id` of the previous page.
         page_size: Rows to examine.
         now: Moves the clock in tests; None is the database's now().
     """
-    aged: dict[str, Any] = (
-        {} if what in {"versions", "endpoints", "answers"} else {"after": after, "keep_seconds": keep_seconds}
-    )
-    return await _DELETE[what].one(connection, page_size=page_size, now=now, **aged)
+    paged: dict[str, Any] = {} if what in {"versions", "endpoints", "answers"} else {"after": after}
+    aged = {"keep_seconds": keep_seconds} if what in {"trajectories", "skips", "deliveries"} else {}
+    return await _DELETE[what].one(connection, page_size=page_size, now=now, **paged, **aged)
 
 
 async def identity(connection: Connection) -> str:

@@ -34,8 +34,8 @@ def ages_in_seconds(settings: Settings) -> dict[What, float]:
         "skips": settings.keep_skips_days,
     }
     kept: dict[What, float] = {what: age * DAY_SECONDS for what, age in days.items() if age > 0}
-    # After the trajectories, which refer to versions. The age of these three is part of their SQL.
-    return {**kept, "versions": 0, "endpoints": 0, "answers": 0}
+    # After the trajectories, which refer to versions, and the skips. The age of these four is part of their SQL.
+    return {**kept, "versions": 0, "names": 0, "endpoints": 0, "answers": 0}
 
 
 async def delete_old(
