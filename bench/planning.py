@@ -1,4 +1,4 @@
-"""Measure what planning takes for a collection, beside a larger one: the load of a week, and quiet minutes.
+"""Measure what planning takes for a collection, beside a larger one: the load of a week, its report, and quiet minutes.
 
 python bench/planning.py [--routines 10000] [--others 200000] [--rounds 5]
 
@@ -39,6 +39,7 @@ QUESTIONS = {
     "the coming week by the hour": "routines.schedule_load(1, now(), now() + interval '7 days', '1 hour')",
     "by the minute": "routines.schedule_load(1, now(), now() + interval '7 days', '1 minute')",
     "the past week by the hour": "routines.schedule_load(1, now() - interval '7 days', now(), '1 hour')",
+    "the report of the past week": "routines.report_of(1, now() - interval '7 days', now())",
     "quiet minutes within an hour": "routines.quiet_minutes(1, routines.cadence_from_json("
     '\'{"type": "daily", "hour_utc": 9, "minute_utc": 0}\'), 60)',
 }

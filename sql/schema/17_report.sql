@@ -118,6 +118,28 @@ END $$;
 COMMENT ON FUNCTION routines.counted_runs IS
     'What became of the scheduled runs of these routines, of slots at or after from_time and before until_time. late: begun more than late_after after the slot was due. failed_slots: null if no run failed.';
 
+-- plpgsql, so that it is called only for routines with trouble.
+CREATE FUNCTION routines.recovered_slots(
+    of_routine bigint, until_time timestamptz, last_completed timestamptz, failed_slots timestamptz[], lost_slots timestamptz[],
+    lost_counts bigint[], clock timestamptz
+) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    recovery timestamptz := last_completed;
+BEGIN
+    -- Of a routine that has failed ever since, the next 100 runs are looked at.
+    IF until_time <= clock AND EXISTS (
+        SELECT FROM (SELECT status FROM routines.trajectories
+                     WHERE triggered_by_routine_id = of_routine AND scheduled_for >= until_time
+                     ORDER BY scheduled_for LIMIT 100) AS later WHERE status = 'completed') THEN
+        recovery := until_time;
+    END IF;
+    RETURN (SELECT count(*) FROM unnest(failed_slots) AS slot WHERE slot < recovery)
+        + coalesce((SELECT sum(slots) FROM unnest(lost_slots, lost_counts) AS lost (first_slot, slots)
+                    WHERE first_slot < recovery), 0);
+END $$;
+COMMENT ON FUNCTION routines.recovered_slots IS
+    'How many slots that failed, or of which no run came, are followed by one whose run completed, also after until_time. lost_slots begin spans of lost_counts slots.';
+
 CREATE FUNCTION routines.reported_routines(of_collection bigint, from_time timestamptz, until_time timestamptz)
 RETURNS TABLE (id bigint, task text, name text, is_deleted boolean) LANGUAGE sql STABLE ROWS 1000 AS $$
     SELECT routine_names.routine_id, tasks.name, routine_names.name, false
@@ -152,33 +174,27 @@ CREATE FUNCTION routines.report_of(
         ORDER BY task, name, id LIMIT most
     ),
     run AS MATERIALIZED (
-        SELECT reported.id, counted.*, CASE WHEN until_time <= clock AND EXISTS (
-            -- Of a routine that has failed ever since, its next 100 runs are looked at.
-            SELECT FROM (SELECT status FROM routines.trajectories
-                         WHERE triggered_by_routine_id = reported.id AND scheduled_for >= until_time
-                         ORDER BY scheduled_for LIMIT 100) AS later WHERE status = 'completed')
-            THEN 'infinity' ELSE last_completed END AS recovery
-        FROM reported
-        LEFT JOIN routines.counted_runs(ARRAY(SELECT id FROM reported), from_time, until_time,
-                                        make_interval(secs => late_after_seconds), clock) AS counted ON counted.routine_id = reported.id
+        SELECT * FROM routines.counted_runs(ARRAY(SELECT id FROM reported), from_time, until_time,
+                                            make_interval(secs => late_after_seconds), clock)
     ),
     skip AS MATERIALIZED (
-        SELECT run.id, sum(slots) FILTER (WHERE reason <> 'pending') AS skipped, sum(slots) FILTER (WHERE reason = 'overlap') AS overlap,
+        SELECT reported.id, sum(slots) FILTER (WHERE reason <> 'pending') AS skipped, sum(slots) FILTER (WHERE reason = 'overlap') AS overlap,
                sum(slots) FILTER (WHERE reason = 'missed') AS missed, sum(slots) FILTER (WHERE reason = 'paused') AS paused,
                sum(slots) FILTER (WHERE reason = 'failed_to_start') AS failed_to_start,
                sum(slots) FILTER (WHERE reason = 'calendar') AS calendar, sum(slots) FILTER (WHERE reason = 'outside_hours') AS outside_hours,
                sum(slots) FILTER (WHERE reason = 'pending') AS pending,
-               sum(slots) FILTER (WHERE reason IN ('missed', 'failed_to_start') AND first_slot < recovery) AS recovered
-        FROM run CROSS JOIN LATERAL (
+               array_agg(first_slot) FILTER (WHERE reason IN ('missed', 'failed_to_start')) AS lost_slots,
+               array_agg(slots) FILTER (WHERE reason IN ('missed', 'failed_to_start')) AS lost_counts
+        FROM reported CROSS JOIN LATERAL (
             SELECT reason, scheduled_for AS first_slot, routines.slots_of_skip(skips, from_time, until_time) AS slots
-            FROM routines.skips_between(run.id, from_time, until_time) AS skips
+            FROM routines.skips_between(reported.id, from_time, until_time) AS skips
             UNION ALL
             SELECT reason, open.scheduled_for, routines.count_slots_between(
                 routines.cadence_of(routines), open.scheduled_for, open.last_scheduled_for, from_time, until_time)
             FROM routines.routines CROSS JOIN LATERAL routines.open_spans(routines, clock) AS open
-            WHERE routines.id = run.id AND routines.may_have_open_spans(routines, clock)
+            WHERE routines.id = reported.id AND routines.may_have_open_spans(routines, clock)
         ) AS counted
-        GROUP BY run.id
+        GROUP BY reported.id
     )
     SELECT reported.task, reported.name, reported.id, reported.is_deleted,
            (coalesce(run.started, 0) + coalesce(skip.skipped, 0) + coalesce(skip.pending, 0))::bigint, coalesce(run.started, 0),
@@ -187,9 +203,11 @@ CREATE FUNCTION routines.report_of(
            coalesce(skip.overlap, 0)::bigint, coalesce(skip.missed, 0)::bigint, coalesce(skip.paused, 0)::bigint,
            coalesce(skip.failed_to_start, 0)::bigint, coalesce(skip.calendar, 0)::bigint, coalesce(skip.outside_hours, 0)::bigint,
            coalesce(skip.pending, 0)::bigint,
-           (coalesce(skip.recovered, 0) + (SELECT count(*) FROM unnest(run.failed_slots) AS slot WHERE slot < run.recovery))::bigint,
+           CASE WHEN run.failed_slots IS NULL AND skip.lost_slots IS NULL THEN 0
+                ELSE routines.recovered_slots(reported.id, until_time, run.last_completed, run.failed_slots, skip.lost_slots,
+                                              skip.lost_counts, clock) END,
            extract(epoch FROM run.max_delay)::float8
-    FROM reported JOIN run USING (id) LEFT JOIN skip USING (id)
+    FROM reported LEFT JOIN run ON run.routine_id = reported.id LEFT JOIN skip ON skip.id = reported.id
     ORDER BY reported.task, reported.name, reported.id;
 $$;
 COMMENT ON FUNCTION routines.report_of IS

@@ -14,6 +14,7 @@ from routines_core.db.retention import delete_page
 from routines_core.db.tick import tick
 from support.clocks import move_clock, moved_clock
 from support.oracle import MOMENT, Cadence, next_slot, offset_of, slots
+from support.plans import buffers, explained
 from support.rows import CATCHUP, Database, at, make_key, make_routine, make_task, value
 
 MONDAY = at("2026-05-04 09:00")
@@ -474,6 +475,31 @@ async def test_the_slots_of_a_year_long_pause_are_listed_a_few_at_a_time(moved: 
     assert str(found[0].detail).endswith("2026-05-04T09:17:00Z: moving house")
     row = await one(moved, MONDAY, MONDAY + 365 * DAY)
     assert row.paused == row.expected == 365 * 24 * 60 - 18
+
+
+async def test_a_report_reads_no_runs_of_other_collections_or_other_times(moved: Connection, routine: int) -> None:
+    await moved.execute("INSERT INTO routines.collections (name) VALUES ('other')")
+    fill = """INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id, trigger,
+                  scheduled_for, init_params, status, ended_at)
+              SELECT %s, 1, 1, %s, 'schedule', %s::timestamptz + n * interval '1 hour', '{}', 'completed', now()
+              FROM generate_series(1, %s) AS n"""
+    await moved.execute(fill, [2, 10**6, MONDAY, 20_000])
+    await moved.execute(fill, [1, routine, MONDAY - 6000 * HOUR, 6000 + 24])
+    await moved.execute("ANALYZE routines.trajectories")
+    # The first time reads the catalogues too.
+    assert (await one(moved, MONDAY + MINUTE, MONDAY + DAY + MINUTE)).completed == 24
+    asked = {"late_after_seconds": 60, "after_task": None, "after_routine": None, "after_id": None, "page_size": 10}
+    plan = await explained(
+        moved,
+        "report.report",
+        key_id="1",
+        **{"from": MONDAY + MINUTE},
+        until=MONDAY + DAY + MINUTE,
+        with_sums=True,
+        now=MONDAY + 2 * DAY,
+        **asked,
+    )
+    assert buffers(plan) < 200
 
 
 async def test_a_failed_run_and_a_blocked_slot_name_their_runs(moved: Connection, routine: int) -> None:

@@ -4,6 +4,7 @@ A collection makes one report at a time, and few are made at once: a month of te
 seconds.
 """
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, NamedTuple
@@ -201,7 +202,15 @@ def _text(time: datetime) -> str:
 
 
 def _preferred(request: ApiRequest) -> Literal["json", "csv"]:
-    return "csv" if request.accept.best_match([JSON, CSV], JSON) == CSV else "json"
+    """Return csv if the header Accept names it with a greater weight than JSON, whatever it says of other types."""
+    weights: dict[str, float] = {}
+    for each in request.headers.get("accept", "").lower().split(","):
+        kind, *parameters = (part.strip() for part in each.split(";"))
+        found = [_WEIGHT.fullmatch(parameter) for parameter in parameters]
+        weights[kind] = min((float(match[1]) for match in found if match), default=1.0)
+    return "csv" if weights.get(CSV, 0) > weights.get(JSON, 0) else "json"
 
+
+_WEIGHT = re.compile(r"q=([01](?:\.[0-9]{0,3})?)", re.ASCII)
 
 HANDLERS = [get_report, list_gaps]
