@@ -403,6 +403,27 @@ async def test_a_run_is_late_by_when_it_began(moved: Connection, routine: int) -
     assert (await one(moved, MONDAY, MONDAY + DAY, late_after_seconds=29)).late == 1
 
 
+async def test_a_slot_that_has_moved_into_a_pause_is_paused(moved: Connection, routine: int) -> None:
+    tuesday = MONDAY + DAY
+    await moved.execute(
+        """UPDATE routines.routines SET cadence_type = 'daily', hour_utc = 7,
+               active_hours = '{"timezone": "UTC", "windows": ["mon-fri 08:30-18:00"], "outside": "defer"}'"""
+    )
+    await move_clock(moved, tuesday - 2 * HOUR)
+    await tick(moved, batch_size=10, **CATCHUP)
+    await moved.execute("UPDATE routines.routines SET paused = true")
+    await move_clock(moved, tuesday)
+    row = await one(moved, MONDAY, MONDAY + 2 * DAY)
+    assert (row.expected, row.outside_hours, row.paused) == (2, 1, 1)
+    found = await gaps(moved, routine, MONDAY, MONDAY + 2 * DAY)
+    assert [(gap.scheduled_for, gap.reason) for gap in found] == [
+        (tuesday - 2 * HOUR, "outside_hours"),
+        (tuesday - HOUR / 2, "paused"),
+    ]
+    await moved.execute("UPDATE routines.routines SET paused = false")
+    assert await one(moved, MONDAY, MONDAY + 2 * DAY) == row
+
+
 async def test_a_failure_has_recovered_once_a_later_slot_completes_even_after_the_time_of_the_report(
     moved: Connection, routine: int
 ) -> None:
