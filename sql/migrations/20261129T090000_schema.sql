@@ -2614,6 +2614,7 @@ CREATE TABLE routines.trajectories (
     secret_refs             routines.json_object NOT NULL DEFAULT '{}',
     webhook_url             text,
     webhook_secret_id       uuid,
+    slot_values             jsonb,
     labels                  jsonb NOT NULL DEFAULT '[]' CONSTRAINT trajectories_labels_is_array CHECK (jsonb_typeof(labels) = 'array'),
     error                   text,
     final_status            text GENERATED ALWAYS AS (CASE WHEN ended_at IS NOT NULL THEN status END) STORED,
@@ -2706,6 +2707,8 @@ COMMENT ON COLUMN routines.trajectories.init_params IS 'The task''s init_params 
 COMMENT ON COLUMN routines.trajectories.secret_refs IS 'Secret params: their names, with ids in secrets. Emptied when the run ends.';
 COMMENT ON COLUMN routines.trajectories.webhook_url IS 'Receives a webhook when the run has ended; null for none.';
 COMMENT ON COLUMN routines.trajectories.webhook_secret_id IS 'The secret that signs that webhook; null for unsigned.';
+COMMENT ON COLUMN routines.trajectories.slot_values IS
+    'What its references to slot refer to, see slot_values; null until something asks. Then fixed, so that a resumed run sees the same.';
 COMMENT ON COLUMN routines.trajectories.labels IS 'Array of {key, value, author, created}, by the time at which each was set.';
 COMMENT ON COLUMN routines.trajectories.error IS 'Why it failed, a sentence that names step and cause; null if it did not.';
 COMMENT ON COLUMN routines.trajectories.final_status IS 'The status of an ended run; null while it is active.';
@@ -3159,6 +3162,41 @@ COMMENT ON COLUMN routines.occurrences.recorded_at IS 'When the tick decided.';
 COMMENT ON COLUMN routines.occurrences.delay IS 'From the time at which the slot was due to the decision; 0 if a change came before it was due.';
 COMMENT ON COLUMN routines.occurrences.due_at IS
     'When the last slot was due, if the routine had a spread; null if it was due at that time.';
+
+-- == sql/schema/06_slots.sql
+
+-- What a run knows of the slot that it is for: the values of references such as slot.date.
+
+-- Reads the newest scheduled runs one by one from trajectories_slot_key, up to the first that completed, and at most 1,000.
+CREATE FUNCTION routines.last_success(of_routine bigint, before timestamptz) RETURNS timestamptz LANGUAGE sql STABLE AS $$
+    SELECT scheduled_for FROM (
+        SELECT scheduled_for, status FROM routines.trajectories
+        WHERE triggered_by_routine_id = of_routine AND scheduled_for < coalesce(before, 'infinity')
+        ORDER BY scheduled_for DESC LIMIT 1000) AS newest
+    WHERE status = 'completed' ORDER BY scheduled_for DESC LIMIT 1;
+$$;
+COMMENT ON FUNCTION routines.last_success IS
+    'The slot of the newest scheduled run of a routine that completed, before this slot, or of all if that is null. Looks at the newest 1,000 scheduled runs; null if none of them completed.';
+
+-- VOLATILE, so that it takes snapshots of its own. The tick and run-now call it once they have locked the routine, whose cadence may
+-- have been changed since they began.
+CREATE FUNCTION routines.slot_values(of_routine bigint, slot timestamptz, trigger text) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    cadence routines.cadence := routines.current_cadence(of_routine);
+    -- Null without a cadence: the routine was deleted, and no date is better than a wrong one.
+    zone    text := CASE WHEN (cadence).type IS NOT NULL THEN routines.clocks_of(coalesce((cadence).timezone, 'UTC')) END;
+BEGIN
+    RETURN jsonb_build_object(
+        'scheduled_for', routines.utc(slot),
+        'date', to_char(timezone(zone, slot), 'YYYY-MM-DD'),
+        'local_time', routines.iso_local(zone, slot),
+        'previous', routines.utc(routines.latest_slot(cadence, slot - interval '1 microsecond')),
+        'last_success', routines.utc(routines.last_success(of_routine, slot)),
+        'trigger', trigger);
+END $$;
+COMMENT ON FUNCTION routines.slot_values IS
+    'What the references slot.scheduled_for, slot.date, slot.local_time, slot.previous, slot.last_success and slot.trigger of a run refer to. A null slot: the run is for none.';
 
 -- == sql/schema/07_queue.sql
 

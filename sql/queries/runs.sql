@@ -85,6 +85,20 @@ WHERE id = %(id)s::bigint AND fence = %(fence)s::integer AND status = 'running';
 SELECT workflow::text AS workflow FROM routines.task_versions
 WHERE task_id = %(task_id)s::bigint AND version = %(version)s::integer;
 
+-- name: slot
+-- What the run's references to slot refer to. The first question fixes it. No row if the run no longer belongs to the worker.
+WITH fixed AS (
+    UPDATE routines.trajectories
+    SET slot_values = routines.slot_values(triggered_by_routine_id, scheduled_for, trigger)
+    WHERE id = %(id)s::bigint AND fence = %(fence)s::integer AND status = 'running' AND slot_values IS NULL
+    RETURNING slot_values
+),
+known AS (
+    SELECT coalesce((SELECT slot_values FROM fixed), slot_values) AS slot FROM routines.trajectories
+    WHERE id = %(id)s::bigint AND fence = %(fence)s::integer AND status = 'running'
+)
+SELECT slot FROM known WHERE slot IS NOT NULL;
+
 -- name: request_wakeup
 -- Records that this worker is idle: the next statement that inserts runs notifies it. See routines.wake_workers.
 INSERT INTO routines.wakeups (worker) VALUES (%(worker)s::text) ON CONFLICT DO NOTHING;

@@ -58,6 +58,7 @@ CREATE TABLE routines.trajectories (
     secret_refs             routines.json_object NOT NULL DEFAULT '{}',
     webhook_url             text,
     webhook_secret_id       uuid,
+    slot_values             jsonb,
     labels                  jsonb NOT NULL DEFAULT '[]' CONSTRAINT trajectories_labels_is_array CHECK (jsonb_typeof(labels) = 'array'),
     error                   text,
     final_status            text GENERATED ALWAYS AS (CASE WHEN ended_at IS NOT NULL THEN status END) STORED,
@@ -150,6 +151,8 @@ COMMENT ON COLUMN routines.trajectories.init_params IS 'The task''s init_params 
 COMMENT ON COLUMN routines.trajectories.secret_refs IS 'Secret params: their names, with ids in secrets. Emptied when the run ends.';
 COMMENT ON COLUMN routines.trajectories.webhook_url IS 'Receives a webhook when the run has ended; null for none.';
 COMMENT ON COLUMN routines.trajectories.webhook_secret_id IS 'The secret that signs that webhook; null for unsigned.';
+COMMENT ON COLUMN routines.trajectories.slot_values IS
+    'What its references to slot refer to, see slot_values; null until something asks. Then fixed, so that a resumed run sees the same.';
 COMMENT ON COLUMN routines.trajectories.labels IS 'Array of {key, value, author, created}, by the time at which each was set.';
 COMMENT ON COLUMN routines.trajectories.error IS 'Why it failed, a sentence that names step and cause; null if it did not.';
 COMMENT ON COLUMN routines.trajectories.final_status IS 'The status of an ended run; null while it is active.';

@@ -72,6 +72,10 @@ class StepServices(Protocol):
         """
         ...
 
+    async def slot(self) -> dict[str, str | None]:
+        """Return what references to `slot` refer to in this run, by name; None for what it does not have."""
+        ...
+
     async def run_child(self, child: Child) -> ChildResult:
         """Start a run of another task, or find the one that this step started before, and wait until it ends.
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, cast
 
 from routines_core.errors import InvalidError
-from routines_workflow.references import SECRET_ROOTS, Reference, Room, parse_reference
+from routines_workflow.references import SECRET_ROOTS, SLOT_NAMES, SLOT_ROOT, Reference, Room, parse_reference
 from routines_workflow.templates import MAX_TEXT, expand, templates_in
 
 REFERENCE_SUFFIX = "_path"
@@ -130,6 +130,22 @@ def fault_of_secret(reference: Reference) -> str | None:
     if len(reference.members) == 1 and isinstance(reference.members[0], str):
         return None
     return f"reference {reference}: name one secret, for example {reference.root}.NAME"
+
+
+def refers_to_slot(bindings: list[Binding]) -> bool:
+    """Return whether a step's config refers to the slot of its run, unless the workflow has a step of that name.
+
+    Raises:
+        InvalidError: A reference is malformed.
+    """
+    return any(reference.root == SLOT_ROOT for binding in bindings for reference in binding.references())
+
+
+def fault_of_slot(reference: Reference) -> str | None:
+    """Return why a reference names nothing of a slot, or None if it does."""
+    if not reference.members or (len(reference.members) == 1 and reference.members[0] in SLOT_NAMES):
+        return None
+    return f"reference {reference}: a slot has {', '.join(SLOT_NAMES[:-1])} and {SLOT_NAMES[-1]}, which are texts"
 
 
 def depth_of(value: Any) -> int:

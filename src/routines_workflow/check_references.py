@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from routines_workflow.activity import Activity
-from routines_workflow.bindings import RESERVED_ROOTS, bindings_of, fault_of_secret
+from routines_workflow.bindings import RESERVED_ROOTS, bindings_of, fault_of_secret, fault_of_slot
 from routines_workflow.catalogue import UnknownActivityError, fields_of, find_activity
-from routines_workflow.references import SECRET_ROOTS, Reference
+from routines_workflow.references import SECRET_ROOTS, SLOT_ROOT, Reference
 
 ADDED_PARAMS = ("file_paths",)
 """Init params that the endpoints for runs add themselves, so they need not be declared."""
@@ -37,7 +37,7 @@ class StepScope:
 
     def knows(self, root: str) -> bool:
         """Check whether a reference may begin with this name."""
-        return root in RESERVED_ROOTS or root in self.positions
+        return root in (*RESERVED_ROOTS, SLOT_ROOT) or root in self.positions
 
     def fault_of(self, reference: Reference) -> str | None:
         """Return why the step may not use this reference, or None if it may."""
@@ -45,6 +45,8 @@ class StepScope:
             return self._fault_of_param(reference)
         if reference.root in SECRET_ROOTS:
             return fault_of_secret(reference)
+        if reference.root == SLOT_ROOT and SLOT_ROOT not in self.positions:
+            return fault_of_slot(reference)
         return self._fault_of_order(reference) or self._fault_of_part(reference)
 
     def _fault_of_param(self, reference: Reference) -> str | None:

@@ -25,6 +25,10 @@ SECRET_ROOTS = ("secret_params", "environment")
 SET_SECRETS = (
     "there is no secret {name}: set it in secret_params of the run or routine, or in the environment of the collection"
 )
+SLOT_ROOT = "slot"
+"""Root of references to the slot that a run is for. A step of this name wins."""
+SLOT_NAMES = ("scheduled_for", "date", "local_time", "previous", "last_success", "trigger")
+"""What a reference may name of a slot."""
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 _SHOWN_CHARACTERS = 30

@@ -28,13 +28,19 @@ class FakeServices:
     files: dict[str, bytes] = field(default_factory=dict)
     found: list[Found] = field(default_factory=list)
     end_of: Callable[[Child], ChildResult] = completed
+    slot_values: dict[str, str | None] = field(default_factory=dict)
     asked_secrets: list[str] = field(default_factory=list)
+    asked_slot: int = 0
     children: list[Child] = field(default_factory=list)
     asked_runs: list[dict[str, Any]] = field(default_factory=list)
 
     async def secret(self, name: str) -> str | None:
         self.asked_secrets.append(name)
         return self.secrets.get(name)
+
+    async def slot(self) -> dict[str, str | None]:
+        self.asked_slot += 1
+        return self.slot_values
 
     async def run_child(self, child: Child) -> ChildResult:
         self.children.append(child)

@@ -13,9 +13,10 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureEr
 
 from routines_core import tracing
 from routines_core.db import Connection, limits, runs
+from routines_core.db.tick import tick
 from routines_core.otel import OtelTracer
 from routines_workflow.activity import ACTIVITIES, StepContext, activity
-from support.rows import Database, value
+from support.rows import CATCHUP, Database, at, make_routine, value
 from support.stumbling_activities import stumbling_pool
 from support.temporal_working import temporal_id_of, temporal_working
 from support.working import run_id_of, run_of, task_of, until, until_ended, workflow_of, working
@@ -99,6 +100,19 @@ async def ends(connection: Connection, tasks: dict[str, int]) -> dict[str, Any]:
         records = msgspec.json.encode(await value(connection, RECORDS, run)).decode()
         found[name] = end, records.replace(f"{await run_id_of(connection, run)}/", "RUN/")
     return found
+
+
+async def test_a_late_run_speaks_of_its_slot(database: Database, temporal: Client, connection: Connection) -> None:
+    says = {"activity": "text_template", "template": "{{ slot.date }}, after {{ slot.previous }}"}
+    task = await task_of(connection, "speak", workflow_of(("say", says)))
+    await make_routine(connection, task, at("2026-05-04 09:00"))
+    await tick(connection, batch_size=10, now=at("2026-05-04 09:20"), **CATCHUP)
+    run = await value(connection, "SELECT id FROM routines.trajectories")
+    assert isinstance(run, int)
+    async with temporal_working(database.url, temporal):
+        assert await until_ended(connection, run) == ("completed", None)
+    said = await value(connection, "SELECT outputs ->> 'text' FROM routines.steps WHERE trajectory_id = %s", run)
+    assert said == "2026-05-04, after 2026-05-03T09:00:00Z"
 
 
 async def test_every_kind_of_run_ends_with_the_same_status_error_and_records_on_both_engines(

@@ -199,3 +199,38 @@ def test_a_value_that_is_nested_too_deep_is_a_finding() -> None:
     for key in ("text", "text_path"):
         [(field, message)] = of_step({"activity": "text_echo", key: deep})
         assert (field, message) == ("step_configs.s", "is nested more than 100 levels deep")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {**FROM, "text_path": "slot.date"},
+        {**FROM, "text_path": "slot"},
+        {**FROM, "text": "since {{ slot.last_success }}"},
+        {"activity": "text_template", "template": "{{ slot.previous }} to {{ slot.scheduled_for }}"},
+        {"activity": "text_concatenate", "texts_path": ["slot.local_time", "slot.trigger"]},
+    ],
+)
+def test_a_step_may_refer_to_the_slot_of_its_run(config: dict[str, Any]) -> None:
+    assert of_step(config) == []
+
+
+@pytest.mark.parametrize("reference", ["slot.foo", "slot.date.year", "slot[0]", "slot.outputs.text"])
+def test_a_reference_to_something_that_a_slot_does_not_have_lists_what_it_has(reference: str) -> None:
+    rule = (
+        f"reference {reference}: a slot has scheduled_for, date, local_time, previous, last_success and trigger, "
+        "which are texts"
+    )
+    assert of_step({**FROM, "text_path": reference}) == [("text_path", rule)]
+    template = {"activity": "text_template", "template": f"{{{{ {reference} }}}}"}
+    assert of_step(template) == [("template", rule)]
+
+
+def test_a_step_named_slot_wins_over_the_slot_of_the_run() -> None:
+    configs = {"early": {**FROM, "text_path": "slot.date"}, "slot": ECHO, "late": {**FROM, "text_path": "slot.date"}}
+    assert findings({"step_configs": configs, "steps": list(configs)}) == [
+        ("step_configs.early.text_path", "reference slot.date: the step 'slot' comes later"),
+        ("step_configs.late.text_path", "reference slot.date: a step has inputs and outputs"),
+    ]
+    configs["early"], configs["late"] = ECHO, {**FROM, "text_path": "slot.outputs.text"}
+    assert findings({"step_configs": configs, "steps": list(configs)}) == []

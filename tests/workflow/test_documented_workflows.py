@@ -23,7 +23,9 @@ def test_every_block_of_the_page_is_run() -> None:
 async def test_a_documented_workflow_produces_the_documented_outputs(workflow: str, step: str, outputs: str) -> None:
     assert check_workflow(json.loads(workflow)) == []
     journal = Journal()
-    await flow_of(json.loads(workflow), journal, services=FakeServices(secrets={"TOKEN": "very-secret"})).run()
+    slot = {"date": "2026-05-04", "previous": "2026-05-03T09:00:00Z", "scheduled_for": "2026-05-04T09:00:00Z"}
+    services = FakeServices(secrets={"TOKEN": "very-secret"}, slot_values=slot)
+    await flow_of(json.loads(workflow), journal, services=services).run()
     assert journal.finished()[step]["outputs"] == json.loads(outputs)
 
 

@@ -164,6 +164,10 @@ class _Id(msgspec.Struct):
     id: int
 
 
+class _Slot(msgspec.Struct):
+    slot: dict[str, str | None]
+
+
 class _Workflow(msgspec.Struct):
     workflow: str
 
@@ -182,6 +186,7 @@ _REQUEST_WAKEUP = Statement("runs.request_wakeup", NoRow)
 _RENEW = Statement("runs.renew", _Renewed)
 _LOAD = Statement("runs.load", Loaded)
 _LOAD_WORKFLOW = Statement("runs.load_workflow", _Workflow)
+_SLOT = Statement("runs.slot", _Slot)
 _SUSPEND = Statement("runs.suspend", _Id)
 _STILL_CLAIMED = Statement("runs.still_claimed", _Id)
 _CHECKPOINT = Statement("runs.checkpoint", _Id)
@@ -244,6 +249,15 @@ async def load_workflow(connection: Connection, *, task_id: int, version: int) -
     """Return a version of a workflow as JSON; None if it was deleted."""
     found = await _LOAD_WORKFLOW.first(connection, task_id=task_id, version=version)
     return found.workflow if found else None
+
+
+async def slot(connection: Connection, run: Claim) -> dict[str, str | None] | None:
+    """Return what references to `slot` refer to in this run; None if the run no longer belongs to this worker.
+
+    The first call fixes the values: a worker that resumes the run gets the same.
+    """
+    found = await _SLOT.first(connection, id=run.id, fence=run.fence)
+    return found.slot if found else None
 
 
 async def suspend(connection: Connection, run: Claim, *, seconds: float | None) -> bool:

@@ -136,6 +136,8 @@ class RunHost:
             case "secret":
                 found = await services.secret(msgspec.msgpack.decode(arguments, type=Named).name)
                 return [] if found is None else [found]
+            case "slot":
+                return await services.slot()
             case "start_child":
                 new = msgspec.msgpack.decode(arguments, type=NewChild)
                 return await services.start_child(new.task, new.init_params.decode(), new.index)
@@ -144,6 +146,16 @@ class RunHost:
                 return (await services.child_outputs(ended.child_id)).encode()
             case "find_trajectories":
                 return await self._find(msgspec.msgpack.decode(arguments, type=Search))
+            case _:
+                return await self._handle_file(method, arguments)
+
+    def child_ended(self, child_id: int) -> asyncio.Future[EndedChild]:
+        """Return a future that is done once the child has ended: see RunServices."""
+        return self.record.services.child_ended(child_id)
+
+    async def _handle_file(self, method: str, arguments: msgspec.Raw) -> str | bytes:
+        services = self.record.services
+        match method:
             case "read_file":
                 given = msgspec.msgpack.decode(arguments, type=Path)
                 return await services.read_file(given.path, given.max_bytes)
@@ -152,10 +164,6 @@ class RunHost:
                 return await services.save_file(file.name, file.content)
             case _:
                 raise InvalidError(f"there is no service {method!r}")
-
-    def child_ended(self, child_id: int) -> asyncio.Future[EndedChild]:
-        """Return a future that is done once the child has ended: see RunServices."""
-        return self.record.services.child_ended(child_id)
 
     async def _find(self, search: Search) -> list[FoundRun]:
         found = await self.record.services.find_trajectories(search.task, search.status, search.limit)

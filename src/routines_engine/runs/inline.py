@@ -21,6 +21,7 @@ class InlineServices:
     def __init__(self, host: RunHost) -> None:
         self._services = host.record.services
         self.secret = self._services.secret
+        self.slot = self._services.slot
         self.read_file = self._services.read_file
         self.save_file = self._services.save_file
 

@@ -179,6 +179,17 @@ class RunServices:
             log.error("secret not decrypted", trajectory_id=self._run.id, **describe(error))  # noqa: TRY400 - no traceback
             raise
 
+    async def slot(self) -> dict[str, str | None]:
+        """Return what references to `slot` refer to, the same each time.
+
+        Raises:
+            LostRunError: The run no longer belongs to this worker.
+        """
+        found = await self._ask(lambda connection: runs.slot(connection, self._run))
+        if found is None:
+            raise LostRunError(self._run.id)
+        return found
+
     async def start_child(self, task: str, init_params: str, index: int) -> int:
         """Start a run of another task, or find the one this step started before, and return its id.
 

@@ -164,6 +164,10 @@ class RemoteServices:
         found: list[str] = await self.calls.call(self.run, "secret", list[str], name=name)
         return found[0] if found else None
 
+    async def slot(self) -> dict[str, str | None]:
+        """See StepServices."""
+        return await self.calls.call(self.run, "slot", dict[str, str | None])
+
     async def run_child(self, child: Child) -> ChildResult:
         """See StepServices."""
         given = msgspec.json.encode(child.init_params)

@@ -30,6 +30,10 @@ class MaskingServices:
             self._masker.add(found)
         return found
 
+    async def slot(self) -> dict[str, str | None]:
+        """Return what references to `slot` refer to."""
+        return await self._noting_faults(self._services.slot())
+
     async def run_child(self, child: Child) -> ChildResult:
         """Start a run of another task, or find the one started before, and wait until it ends.
 

@@ -8,8 +8,9 @@ import msgspec
 
 from routines_core.errors import InvalidError
 from routines_workflow.activity import Activity
-from routines_workflow.bindings import MAX_DEPTH, Binding, bindings_of, depth_of, secrets_in
+from routines_workflow.bindings import MAX_DEPTH, Binding, bindings_of, depth_of, refers_to_slot, secrets_in
 from routines_workflow.catalogue import find_activity
+from routines_workflow.references import SLOT_ROOT
 from routines_workflow.step_limits import StepLimits, step_limits
 
 CACHED_BYTES = 2 * 1024 * 1024
@@ -29,12 +30,14 @@ class StepPlan:
 
     Attributes:
         secrets: The names of the secrets that its config refers to.
+        needs_slot: Whether it refers to the slot of its run.
         limits: How often it is tried, and how long one attempt may take.
     """
 
     activity: Activity[Any]
     bindings: list[Binding]
     secrets: frozenset[str]
+    needs_slot: bool
     limits: StepLimits
 
 
@@ -59,7 +62,7 @@ class WorkflowPlan:
         """
         plan = self._plans.get(name)
         if plan is None:
-            plan = self._plans[name] = _plan(name, self.step_configs.get(name))
+            plan = self._plans[name] = _plan(name, self.step_configs.get(name), has_slot_step=SLOT_ROOT in self.steps)
         return plan
 
 
@@ -95,7 +98,7 @@ class PlanCache:
         return plan
 
 
-def _plan(name: str, config: dict[str, Any] | None) -> StepPlan:
+def _plan(name: str, config: dict[str, Any] | None, *, has_slot_step: bool) -> StepPlan:
     if config is None:
         raise InvalidError(f"{name!r} has no entry in step_configs")
     if depth_of(config) > MAX_DEPTH:
@@ -103,4 +106,5 @@ def _plan(name: str, config: dict[str, Any] | None) -> StepPlan:
     limits = step_limits(config)
     activity = find_activity(config.get("activity"))
     bindings = bindings_of(config, activity.raw)
-    return StepPlan(activity, bindings, frozenset(secrets_in(bindings)), limits)
+    needs_slot = not has_slot_step and refers_to_slot(bindings)
+    return StepPlan(activity, bindings, frozenset(secrets_in(bindings)), needs_slot, limits)

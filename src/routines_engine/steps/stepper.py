@@ -26,7 +26,7 @@ from routines_engine.steps.plan import Workflow, WorkflowPlan, plan_workflow
 from routines_engine.steps.storable import LargeValueError, storable, storable_error
 from routines_workflow.activity import Activity, AnsweredError, StepContext, StepServices
 from routines_workflow.bindings import inputs_of
-from routines_workflow.references import SECRET_ROOTS
+from routines_workflow.references import SECRET_ROOTS, SLOT_ROOT
 from routines_workflow.step_limits import StepLimits, step_limits
 
 PARTS = ("inputs", "outputs")
@@ -187,6 +187,8 @@ class Stepper:
 
     async def _prepare(self, name: str) -> Step:
         plan = self._plan.of(name)
+        if plan.needs_slot and SLOT_ROOT not in self._values:
+            self._values[SLOT_ROOT] = await self._services.slot()
         secrets = await self._secrets(plan.secrets) if plan.secrets else {}
         read = await self._large_outputs.referred_to(plan.bindings)
         values = self._values | {step: {**self._values[step], "outputs": outputs} for step, outputs in read.items()}
