@@ -1261,6 +1261,7 @@ COMMENT ON FUNCTION routines.preview_slots IS 'The coming slots of a cadence as 
 --   BEFORE INSERT                  check_exclusions_of_new     checks calendar and active_hours, and keeps active_minutes (chapter
 --                                                              05_calendars)
 --   BEFORE UPDATE                  check_exclusions            the same
+--   BEFORE INSERT or UPDATE        check_slot_params           checks init_params_from_slot (chapter 06_slots)
 --   BEFORE INSERT or UPDATE        keep_next_run_at            recomputes next_run_at if cadence or paused changes, moves it if the
 --                                                              spread does; refuses a pause that ends in the past
 --   BEFORE UPDATE                  settle_slots                if cadence or paused changes: records the slots that no tick will
@@ -1304,6 +1305,7 @@ CREATE TABLE routines.routines (
     ends_at                timestamptz CONSTRAINT routines_ends_at_in_range CHECK (ends_at >= '1970-01-01Z' AND ends_at < '2200-01-01Z'),
     upcoming               timestamptz[],
     init_params_overrides  routines.json_object NOT NULL DEFAULT '{}',
+    init_params_from_slot  jsonb,
     secret_refs            routines.json_object NOT NULL DEFAULT '{}',
     webhook_url            text CONSTRAINT routines_webhook_url_is_http
                            CHECK (webhook_url ~ '^[Hh][Tt][Tt][Pp][Ss]?://[^[:space:]/?#@]+([/?#][^[:space:]]*)?$' AND length(webhook_url) <= 2048),
@@ -1389,6 +1391,8 @@ COMMENT ON COLUMN routines.routines.upcoming IS
     'Slots around the present, from which the tick reads; null for a cadence that it computes at no cost. Maintained by a trigger and the tick: see slot_window.';
 COMMENT ON COLUMN routines.routines.init_params_overrides IS
     'Merged over the task''s init_params when it fires, key by key at the top level.';
+COMMENT ON COLUMN routines.routines.init_params_from_slot IS
+    'Parameters that each run takes from its slot: {"date": "slot.date"}, merged over init_params_overrides; null for none. See slot_values.';
 COMMENT ON COLUMN routines.routines.secret_refs IS 'Secret params: their names, with the ids of their ciphertexts in secrets.';
 COMMENT ON COLUMN routines.routines.webhook_url IS 'Receives a webhook when a run has ended; null for none.';
 COMMENT ON COLUMN routines.routines.webhook_secret_id IS 'The secret that signs the webhook; null for unsigned.';
@@ -1562,7 +1566,7 @@ COMMENT ON FUNCTION routines.keep_next_run_at IS
 CREATE TRIGGER keep_next_run_at
     BEFORE INSERT OR UPDATE OF name, cadence_type, hour_utc, minute_utc, day_of_week, expression, timezone, every_minutes, anchor,
         once_at, starts_at, ends_at, spread_seconds, spread_offset, paused, paused_until, paused_note, calendar, active_hours,
-        init_params_overrides, secret_refs, webhook_url, webhook_secret_id ON routines.routines
+        init_params_overrides, init_params_from_slot, secret_refs, webhook_url, webhook_secret_id ON routines.routines
     FOR EACH ROW EXECUTE FUNCTION routines.keep_next_run_at();
 
 ------------------------------------------------------------------------------------- slots that no tick will see
@@ -3198,6 +3202,56 @@ END $$;
 COMMENT ON FUNCTION routines.slot_values IS
     'What the references slot.scheduled_for, slot.date, slot.local_time, slot.previous, slot.last_success and slot.trigger of a run refer to. A null slot: the run is for none.';
 
+------------------------------------------------------------------------------------------- parameters taken from the slot
+-- A null value leaves the parameter as it is, so that a default can stand for the first time.
+CREATE FUNCTION routines.params_from_slot(init_params_from_slot jsonb, slot_values jsonb) RETURNS jsonb
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT coalesce(jsonb_object_agg(key, slot_values -> split_part(reference, '.', 2)), '{}')
+    FROM jsonb_each_text(init_params_from_slot) AS taken (key, reference)
+    WHERE slot_values ->> split_part(reference, '.', 2) IS NOT NULL;
+$$;
+COMMENT ON FUNCTION routines.params_from_slot IS
+    'The parameters that a routine takes from the slot of a run: those of them that the slot has.';
+
+CREATE FUNCTION routines.refuse_slot_param(field text, rule text) RETURNS void LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    RAISE EXCEPTION USING MESSAGE = 'init_params_from_slot' || field || ': ' || rule, ERRCODE = 'check_violation',
+        CONSTRAINT = 'routines_init_params_from_slot_is_valid';
+END $$;
+COMMENT ON FUNCTION routines.refuse_slot_param IS 'Raises the error of parameters that cannot be taken from a slot.';
+
+-- A trigger and not constraints, which each fire would check. A parameter that the task no longer declares may stay, like an override.
+CREATE FUNCTION routines.check_slot_params() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    names text[] := '{slot.scheduled_for,slot.date,slot.local_time,slot.previous,slot.last_success,slot.trigger}';
+    known jsonb := CASE TG_OP WHEN 'UPDATE' THEN coalesce(OLD.init_params_from_slot, '{}') ELSE '{}' END;
+    taken record;
+BEGIN
+    IF jsonb_typeof(NEW.init_params_from_slot) <> 'object' THEN
+        PERFORM routines.refuse_slot_param('', 'must be an object of parameters and references such as slot.date');
+    ELSIF (SELECT count(*) FROM jsonb_object_keys(NEW.init_params_from_slot)) > 50 THEN
+        PERFORM routines.refuse_slot_param('', 'must have at most 50 parameters');
+    END IF;
+    SELECT known || task_versions.init_params INTO known
+    FROM routines.tasks
+    JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
+    WHERE tasks.id = NEW.task_id;
+    FOR taken IN SELECT key, value FROM jsonb_each(NEW.init_params_from_slot) LOOP
+        IF jsonb_typeof(taken.value) <> 'string' OR taken.value #>> '{}' <> ALL (names) THEN
+            PERFORM routines.refuse_slot_param('.' || left(taken.key, 100), 'must be ' || array_to_string(trim_array(names, 1), ', ')
+                                               || ' or ' || names[cardinality(names)]);
+        ELSIF NOT known ? taken.key THEN
+            PERFORM routines.refuse_slot_param('.' || left(taken.key, 100), 'the task declares no such parameter');
+        END IF;
+    END LOOP;
+    NEW.init_params_from_slot := nullif(NEW.init_params_from_slot, '{}');
+    RETURN NEW;
+END $$;
+COMMENT ON FUNCTION routines.check_slot_params IS
+    'Rejects parameters that are taken from the slot unless the task declares them and a slot has what they name.';
+CREATE TRIGGER check_slot_params BEFORE INSERT OR UPDATE OF init_params_from_slot ON routines.routines
+    FOR EACH ROW WHEN (NEW.init_params_from_slot IS NOT NULL) EXECUTE FUNCTION routines.check_slot_params();
+
 -- == sql/schema/07_queue.sql
 
 -- How workers share the queue of runs: fair shares between collections and tasks, limits, and wakeups for idle workers. The
@@ -4017,6 +4071,9 @@ CREATE VIEW routines.routine_details WITH (security_invoker = true) AS
            init_params_overrides, ARRAY(SELECT jsonb_object_keys(secret_refs) ORDER BY 1) AS secret_names, webhook_url,
            webhook_secret_id IS NOT NULL AS has_webhook_secret, paused, paused_reason, last_run_at, next_run_at, overlap_policy,
            catchup_window_seconds, paused_until, paused_note, starts_at, ends_at, spread_seconds, calendar, active_hours,
+           init_params_from_slot,
+           ARRAY(SELECT key FROM jsonb_object_keys(init_params_from_slot) AS key
+                 WHERE NOT task_versions.init_params ? key ORDER BY key) AS undeclared_slot_keys,
            ARRAY(SELECT key FROM jsonb_object_keys(init_params_overrides) AS key
                  WHERE NOT task_versions.init_params ? key ORDER BY key) AS undeclared_keys
     FROM routines.routine_names
@@ -4049,6 +4106,8 @@ COMMENT ON COLUMN routines.routine_details.ends_at IS 'No slot is later; null fo
 COMMENT ON COLUMN routines.routine_details.spread_seconds IS 'Each slot fires up to this many seconds after its time; null for no spread.';
 COMMENT ON COLUMN routines.routine_details.calendar IS 'Days on which it does not fire: {exclude, on_excluded}; null for none.';
 COMMENT ON COLUMN routines.routine_details.active_hours IS 'Outside of these it does not fire: {timezone, windows, outside}; null for none.';
+COMMENT ON COLUMN routines.routine_details.init_params_from_slot IS 'Parameters that each run takes from its slot; null for none.';
+COMMENT ON COLUMN routines.routine_details.undeclared_slot_keys IS 'Those of them that the task''s current version does not declare.';
 COMMENT ON COLUMN routines.routine_details.undeclared_keys IS 'Override keys that the task''s current version does not declare.';
 COMMENT ON COLUMN routines.routine_details.catchup_window_seconds IS
     'The age up to which a missed slot still fires after an outage; 0 to never catch up; null for the default of its cadence.';
@@ -4998,8 +5057,8 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_api', 'routines.routine_names', 'SELECT'),
     ('routines_api', 'routines.routines', 'SELECT, INSERT, DELETE, UPDATE (name, cadence_type, hour_utc, minute_utc, day_of_week, '
         'expression, timezone, every_minutes, anchor, once_at, starts_at, ends_at, spread_seconds, '
-        'init_params_overrides, secret_refs, webhook_url, webhook_secret_id, paused, paused_until, paused_note, calendar, active_hours, '
-        'catchup_window_seconds, last_run_at)'),
+        'init_params_overrides, init_params_from_slot, secret_refs, webhook_url, webhook_secret_id, paused, paused_until, paused_note, '
+        'calendar, active_hours, catchup_window_seconds, last_run_at)'),
     ('routines_api', 'routines.calendars', 'SELECT, INSERT, DELETE, UPDATE (timezone, days)'),
     ('routines_api', 'routines.calendar_days', 'SELECT'),
     ('routines_api', 'routines.routine_calendars', 'SELECT'),

@@ -22,14 +22,15 @@ made AS (
     INSERT INTO routines.routines (
         id, collection_id, task_id, name, cadence_type, hour_utc, minute_utc, day_of_week, expression, timezone, every_minutes, anchor,
         once_at, starts_at, ends_at, init_params_overrides, secret_refs, webhook_url, webhook_secret_id, paused,
-        catchup_window_seconds, spread_seconds, calendar, active_hours)
+        catchup_window_seconds, spread_seconds, calendar, active_hours, init_params_from_slot)
     OVERRIDING SYSTEM VALUE
     SELECT coalesce(%(id)s::bigint, nextval(pg_get_serial_sequence('routines.routines', 'id'))),
            collection_id, task.id, %(name)s::text, cadence.type, cadence.hour_utc, cadence.minute_utc, cadence.day_of_week,
            cadence.expression, cadence.timezone, cadence.every_minutes, cadence.anchor, cadence.at, %(starts_at)s::timestamptz,
            %(ends_at)s::timestamptz, %(init_params_overrides)s::jsonb, %(secret_refs)s::jsonb,
            %(webhook_url)s::text, %(webhook_secret_id)s::uuid, %(paused)s::boolean,
-           %(catchup_window_seconds)s::integer, %(spread_seconds)s::integer, %(calendar)s::jsonb, %(active_hours)s::jsonb
+           %(catchup_window_seconds)s::integer, %(spread_seconds)s::integer, %(calendar)s::jsonb, %(active_hours)s::jsonb,
+           %(init_params_from_slot)s::jsonb
     FROM task, routines.cadence_from_json(%(cadence)s::jsonb) AS cadence
     RETURNING id, collection_id
 ),
@@ -69,7 +70,9 @@ WITH patched AS (
         ends_at = CASE WHEN %(sets_ends_at)s::boolean THEN %(ends_at)s::timestamptz ELSE ends_at END,
         spread_seconds = CASE WHEN %(sets_spread)s::boolean THEN %(spread_seconds)s::integer ELSE spread_seconds END,
         calendar = CASE WHEN %(sets_calendar)s::boolean THEN %(calendar)s::jsonb ELSE calendar END,
-        active_hours = CASE WHEN %(sets_active_hours)s::boolean THEN %(active_hours)s::jsonb ELSE active_hours END
+        active_hours = CASE WHEN %(sets_active_hours)s::boolean THEN %(active_hours)s::jsonb ELSE active_hours END,
+        init_params_from_slot = CASE WHEN %(sets_init_params_from_slot)s::boolean THEN %(init_params_from_slot)s::jsonb
+                                ELSE init_params_from_slot END
     FROM routines.tasks
     JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
     JOIN routines.routine_names ON routine_names.task_id = tasks.id
@@ -96,7 +99,8 @@ SELECT id FROM patched;
 -- name: find_routine
 SELECT id, name, task_name, collection_name, cadence, init_params_overrides,
        secret_names, webhook_url, has_webhook_secret, paused, last_run_at, next_run_at, overlap_policy, undeclared_keys,
-       catchup_window_seconds, paused_reason, paused_until, paused_note, starts_at, ends_at, spread_seconds, calendar, active_hours
+       catchup_window_seconds, paused_reason, paused_until, paused_note, starts_at, ends_at, spread_seconds, calendar, active_hours,
+       init_params_from_slot, undeclared_slot_keys
 FROM routines.routine_details
 WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
   AND task_name = %(task)s::text AND name = %(name)s::text;
@@ -107,7 +111,8 @@ WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.ca
 -- `page_bytes`, with is_cut in its last row.
 SELECT id, name, task_name, collection_name, cadence, init_params_overrides, secret_names, webhook_url, has_webhook_secret, paused,
        last_run_at, next_run_at, overlap_policy, undeclared_keys, catchup_window_seconds, paused_reason,
-       paused_until, paused_note, starts_at, ends_at, spread_seconds, calendar, active_hours, has_next AND total >= %(page_bytes)s::bigint AS is_cut
+       paused_until, paused_note, starts_at, ends_at, spread_seconds, calendar, active_hours,
+       init_params_from_slot, undeclared_slot_keys, has_next AND total >= %(page_bytes)s::bigint AS is_cut
 FROM (
     SELECT *, sum(size) OVER (ORDER BY task_name, name) AS total,
            lead(id) OVER (ORDER BY task_name, name) IS NOT NULL AS has_next
@@ -123,7 +128,8 @@ FROM (
         CROSS JOIN LATERAL (
             SELECT id, name, task_name, collection_name, cadence, init_params_overrides, secret_names, webhook_url,
                    has_webhook_secret, paused, last_run_at, next_run_at, overlap_policy, undeclared_keys, catchup_window_seconds,
-                   paused_reason, paused_until, paused_note, starts_at, ends_at, spread_seconds, calendar, active_hours
+                   paused_reason, paused_until, paused_note, starts_at, ends_at, spread_seconds, calendar, active_hours,
+                   init_params_from_slot, undeclared_slot_keys
             FROM routines.routine_details
             WHERE task_id = task.id
               AND (%(after_task)s::text IS NULL OR task.name > %(after_task)s::text OR name > %(after_name)s::text)
@@ -164,12 +170,17 @@ WITH locked AS MATERIALIZED (
       AND routine_names.name = %(name)s::text
     FOR UPDATE OF routines
 ),
+-- Once the routine is locked: see slot_values. The run is for no slot, so that only few of the values are there.
+known AS MATERIALIZED (
+    SELECT *, CASE WHEN init_params_from_slot IS NOT NULL THEN routines.slot_values(id, NULL, 'run-now') END AS slot_values FROM locked
+),
 started AS (
     INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id, trigger,
-                                       init_params, secret_refs, webhook_url, webhook_secret_id, traceparent)
-    SELECT collection_id, task_id, version, id, 'run-now', declared || init_params_overrides, secret_refs,
-           webhook_url, webhook_secret_id, %(traceparent)s::text
-    FROM locked
+                                       init_params, slot_values, secret_refs, webhook_url, webhook_secret_id, traceparent)
+    SELECT collection_id, task_id, version, id, 'run-now',
+           declared || init_params_overrides || routines.params_from_slot(init_params_from_slot, slot_values),
+           slot_values, secret_refs, webhook_url, webhook_secret_id, %(traceparent)s::text
+    FROM known
     RETURNING id, triggered_by_routine_id
 )
 UPDATE routines.routines SET last_run_at = now()

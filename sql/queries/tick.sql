@@ -63,8 +63,8 @@ WITH
 -- MATERIALIZED CTE doubled the cost of the tick. The few routines that are late read theirs again.
 -- Slots go by the routine's own clock, which is behind if it has a spread; next_run_at and `now` by the database's.
 claimed AS MATERIALIZED (
-    SELECT id, collection_id, task_id, init_params_overrides, secret_refs, webhook_url, webhook_secret_id, settled_until,
-           spread_offset,
+    SELECT id, collection_id, task_id, init_params_overrides, init_params_from_slot, secret_refs, webhook_url, webhook_secret_id,
+           settled_until, spread_offset,
            calendar IS NOT NULL OR active_minutes IS NOT NULL AS has_exclusions,
            -- A slot younger than on_time_seconds is not a catch-up: it fires whatever the window is.
            coalesce(%(now)s::timestamptz, now()) - make_interval(secs => greatest(%(on_time_seconds)s::float8, coalesce(
@@ -125,13 +125,16 @@ decided AS MATERIALIZED (
                    WHEN coalesce(slot + spread_offset, slot) < in_time_since THEN 'missed'
                    WHEN blocked_by IS NOT NULL THEN 'overlap'
                    WHEN fault IS NOT NULL THEN 'failed_to_start'
-                   ELSE 'fire' END AS verdict
+                   ELSE 'fire' END AS verdict,
+           CASE WHEN init_params_from_slot IS NOT NULL THEN routines.slot_values(id, slot, 'schedule') END AS slot_values
     FROM (SELECT *, coalesce((judgement).slot, newest) AS slot, coalesce(%(fault)s::text, CASE
               WHEN version IS NULL THEN 'the task or its current version is gone'
-              WHEN pg_column_size(init_params) > %(max_init_params_bytes)s::integer THEN
-                  'init_params take ' || pg_column_size(init_params) || ' bytes, the limit is ' || %(max_init_params_bytes)s::integer
+              WHEN init_params_bytes > %(max_init_params_bytes)s::integer THEN
+                  'init_params take ' || init_params_bytes || ' bytes, the limit is ' || %(max_init_params_bytes)s::integer
               END) AS fault
-          FROM considered) AS examined
+          -- With what the slot adds at most: a value and its key take less than three times as much as the reference to it.
+          FROM (SELECT *, pg_column_size(init_params) + coalesce(3 * octet_length(init_params_from_slot::text), 0) AS init_params_bytes
+                FROM considered) AS measured) AS examined
 ),
 -- The second guard: trajectories_slot_key rejects a slot that was fired before, trajectories_active_schedule_key a second active
 -- scheduled run. Either fails the whole batch, which is then tried again with `looks_for_runs`. That is rare, since it takes a run
@@ -139,9 +142,11 @@ decided AS MATERIALIZED (
 fired AS (
     INSERT INTO routines.trajectories (
         collection_id, task_id, task_version, triggered_by_routine_id, scheduled_for, due_at, trigger,
-        init_params, secret_refs, webhook_url, webhook_secret_id, created_at, updated_at, traceparent)
-    SELECT collection_id, task_id, version, id, slot, slot + spread_offset, 'schedule', init_params, secret_refs, webhook_url,
-           webhook_secret_id, now, now, %(traceparent)s::text
+        init_params, slot_values, secret_refs, webhook_url, webhook_secret_id, created_at, updated_at, traceparent)
+    SELECT collection_id, task_id, version, id, slot, slot + spread_offset, 'schedule',
+           CASE WHEN slot_values IS NULL THEN init_params
+                ELSE init_params || routines.params_from_slot(init_params_from_slot, slot_values) END,
+           slot_values, secret_refs, webhook_url, webhook_secret_id, now, now, %(traceparent)s::text
     FROM decided WHERE verdict = 'fire'
     RETURNING created_at - coalesce(due_at, scheduled_for) AS delay
 ),

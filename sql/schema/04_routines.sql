@@ -6,6 +6,7 @@
 --   BEFORE INSERT                  check_exclusions_of_new     checks calendar and active_hours, and keeps active_minutes (chapter
 --                                                              05_calendars)
 --   BEFORE UPDATE                  check_exclusions            the same
+--   BEFORE INSERT or UPDATE        check_slot_params           checks init_params_from_slot (chapter 06_slots)
 --   BEFORE INSERT or UPDATE        keep_next_run_at            recomputes next_run_at if cadence or paused changes, moves it if the
 --                                                              spread does; refuses a pause that ends in the past
 --   BEFORE UPDATE                  settle_slots                if cadence or paused changes: records the slots that no tick will
@@ -49,6 +50,7 @@ CREATE TABLE routines.routines (
     ends_at                timestamptz CONSTRAINT routines_ends_at_in_range CHECK (ends_at >= '1970-01-01Z' AND ends_at < '2200-01-01Z'),
     upcoming               timestamptz[],
     init_params_overrides  routines.json_object NOT NULL DEFAULT '{}',
+    init_params_from_slot  jsonb,
     secret_refs            routines.json_object NOT NULL DEFAULT '{}',
     webhook_url            text CONSTRAINT routines_webhook_url_is_http
                            CHECK (webhook_url ~ '^[Hh][Tt][Tt][Pp][Ss]?://[^[:space:]/?#@]+([/?#][^[:space:]]*)?$' AND length(webhook_url) <= 2048),
@@ -134,6 +136,8 @@ COMMENT ON COLUMN routines.routines.upcoming IS
     'Slots around the present, from which the tick reads; null for a cadence that it computes at no cost. Maintained by a trigger and the tick: see slot_window.';
 COMMENT ON COLUMN routines.routines.init_params_overrides IS
     'Merged over the task''s init_params when it fires, key by key at the top level.';
+COMMENT ON COLUMN routines.routines.init_params_from_slot IS
+    'Parameters that each run takes from its slot: {"date": "slot.date"}, merged over init_params_overrides; null for none. See slot_values.';
 COMMENT ON COLUMN routines.routines.secret_refs IS 'Secret params: their names, with the ids of their ciphertexts in secrets.';
 COMMENT ON COLUMN routines.routines.webhook_url IS 'Receives a webhook when a run has ended; null for none.';
 COMMENT ON COLUMN routines.routines.webhook_secret_id IS 'The secret that signs the webhook; null for unsigned.';
@@ -307,7 +311,7 @@ COMMENT ON FUNCTION routines.keep_next_run_at IS
 CREATE TRIGGER keep_next_run_at
     BEFORE INSERT OR UPDATE OF name, cadence_type, hour_utc, minute_utc, day_of_week, expression, timezone, every_minutes, anchor,
         once_at, starts_at, ends_at, spread_seconds, spread_offset, paused, paused_until, paused_note, calendar, active_hours,
-        init_params_overrides, secret_refs, webhook_url, webhook_secret_id ON routines.routines
+        init_params_overrides, init_params_from_slot, secret_refs, webhook_url, webhook_secret_id ON routines.routines
     FOR EACH ROW EXECUTE FUNCTION routines.keep_next_run_at();
 
 ------------------------------------------------------------------------------------- slots that no tick will see

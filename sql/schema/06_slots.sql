@@ -30,3 +30,53 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION routines.slot_values IS
     'What the references slot.scheduled_for, slot.date, slot.local_time, slot.previous, slot.last_success and slot.trigger of a run refer to. A null slot: the run is for none.';
+
+------------------------------------------------------------------------------------------- parameters taken from the slot
+-- A null value leaves the parameter as it is, so that a default can stand for the first time.
+CREATE FUNCTION routines.params_from_slot(init_params_from_slot jsonb, slot_values jsonb) RETURNS jsonb
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT coalesce(jsonb_object_agg(key, slot_values -> split_part(reference, '.', 2)), '{}')
+    FROM jsonb_each_text(init_params_from_slot) AS taken (key, reference)
+    WHERE slot_values ->> split_part(reference, '.', 2) IS NOT NULL;
+$$;
+COMMENT ON FUNCTION routines.params_from_slot IS
+    'The parameters that a routine takes from the slot of a run: those of them that the slot has.';
+
+CREATE FUNCTION routines.refuse_slot_param(field text, rule text) RETURNS void LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    RAISE EXCEPTION USING MESSAGE = 'init_params_from_slot' || field || ': ' || rule, ERRCODE = 'check_violation',
+        CONSTRAINT = 'routines_init_params_from_slot_is_valid';
+END $$;
+COMMENT ON FUNCTION routines.refuse_slot_param IS 'Raises the error of parameters that cannot be taken from a slot.';
+
+-- A trigger and not constraints, which each fire would check. A parameter that the task no longer declares may stay, like an override.
+CREATE FUNCTION routines.check_slot_params() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    names text[] := '{slot.scheduled_for,slot.date,slot.local_time,slot.previous,slot.last_success,slot.trigger}';
+    known jsonb := CASE TG_OP WHEN 'UPDATE' THEN coalesce(OLD.init_params_from_slot, '{}') ELSE '{}' END;
+    taken record;
+BEGIN
+    IF jsonb_typeof(NEW.init_params_from_slot) <> 'object' THEN
+        PERFORM routines.refuse_slot_param('', 'must be an object of parameters and references such as slot.date');
+    ELSIF (SELECT count(*) FROM jsonb_object_keys(NEW.init_params_from_slot)) > 50 THEN
+        PERFORM routines.refuse_slot_param('', 'must have at most 50 parameters');
+    END IF;
+    SELECT known || task_versions.init_params INTO known
+    FROM routines.tasks
+    JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
+    WHERE tasks.id = NEW.task_id;
+    FOR taken IN SELECT key, value FROM jsonb_each(NEW.init_params_from_slot) LOOP
+        IF jsonb_typeof(taken.value) <> 'string' OR taken.value #>> '{}' <> ALL (names) THEN
+            PERFORM routines.refuse_slot_param('.' || left(taken.key, 100), 'must be ' || array_to_string(trim_array(names, 1), ', ')
+                                               || ' or ' || names[cardinality(names)]);
+        ELSIF NOT known ? taken.key THEN
+            PERFORM routines.refuse_slot_param('.' || left(taken.key, 100), 'the task declares no such parameter');
+        END IF;
+    END LOOP;
+    NEW.init_params_from_slot := nullif(NEW.init_params_from_slot, '{}');
+    RETURN NEW;
+END $$;
+COMMENT ON FUNCTION routines.check_slot_params IS
+    'Rejects parameters that are taken from the slot unless the task declares them and a slot has what they name.';
+CREATE TRIGGER check_slot_params BEFORE INSERT OR UPDATE OF init_params_from_slot ON routines.routines
+    FOR EACH ROW WHEN (NEW.init_params_from_slot IS NOT NULL) EXECUTE FUNCTION routines.check_slot_params();

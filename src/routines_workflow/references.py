@@ -28,7 +28,7 @@ SET_SECRETS = (
 SLOT_ROOT = "slot"
 """Root of references to the slot that a run is for. A step of this name wins."""
 SLOT_NAMES = ("scheduled_for", "date", "local_time", "previous", "last_success", "trigger")
-"""What a reference may name of a slot."""
+"""What a reference may name of a slot. Routines take parameters by the same names, see check_slot_params."""
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 _SHOWN_CHARACTERS = 30

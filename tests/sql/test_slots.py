@@ -3,11 +3,17 @@
 from typing import Any
 
 import pytest
+from psycopg.errors import CheckViolation
 
 from routines_core.db import Connection
+from routines_workflow.references import SLOT_NAMES
 from support.rows import at, make_routine, make_task, value
 
 MONDAY = at("2026-05-04 09:00")
+ONE_OF = (
+    "init_params_from_slot.text: must be slot.scheduled_for, slot.date, slot.local_time, slot.previous, "
+    "slot.last_success or slot.trigger"
+)
 SET_CADENCE = """UPDATE routines.routines SET (cadence_type, hour_utc, expression, timezone, starts_at) = (
                      SELECT type, hour_utc, expression, timezone, %s::timestamptz
                      FROM routines.cadence_from_json(%s::jsonb)) WHERE id = %s"""
@@ -124,3 +130,58 @@ async def test_the_last_success_is_sought_from_the_newest_run_on(connection: Con
     assert (await values_of(connection, routine, MONDAY))["last_success"] == "2026-05-01T09:00:00Z"
     await connection.execute("UPDATE routines.trajectories SET status = 'archived' WHERE status = 'completed'")
     assert (await values_of(connection, routine, MONDAY))["last_success"] is None
+
+
+@pytest.mark.parametrize(
+    ("taken", "message"),
+    [
+        ("[]", "init_params_from_slot: must be an object of parameters and references such as slot.date"),
+        ('"slot.date"', "init_params_from_slot: must be an object of parameters and references such as slot.date"),
+        (
+            '{"text": "slot.foo"}',
+            ONE_OF,
+        ),
+        (
+            '{"text": ["slot.date"]}',
+            ONE_OF,
+        ),
+        ('{"nope": "slot.date"}', "init_params_from_slot.nope: the task declares no such parameter"),
+    ],
+)
+async def test_parameters_that_cannot_be_taken_are_refused_at_psql_too(
+    connection: Connection, routine: int, taken: str, message: str
+) -> None:
+    with pytest.raises(CheckViolation) as refused:
+        await connection.execute("UPDATE routines.routines SET init_params_from_slot = %s", [taken])
+    assert refused.value.diag.message_primary == message
+    with pytest.raises(CheckViolation):
+        await connection.execute(
+            """INSERT INTO routines.routines (collection_id, task_id, name, cadence_type, init_params_from_slot)
+               SELECT collection_id, task_id, 'other', 'manual', %s FROM routines.routines WHERE id = %s""",
+            [taken, routine],
+        )
+
+
+async def test_more_parameters_than_fifty_are_refused(connection: Connection, routine: int) -> None:
+    with pytest.raises(CheckViolation, match="at most 50 parameters"):
+        await connection.execute(
+            """UPDATE routines.routines SET init_params_from_slot = (
+                   SELECT jsonb_object_agg(n, 'slot.date') FROM generate_series(1, 51) AS n) WHERE id = %s""",
+            [routine],
+        )
+
+
+@pytest.mark.parametrize("name", SLOT_NAMES)
+async def test_everything_that_a_workflow_may_name_can_be_taken(
+    connection: Connection, routine: int, name: str
+) -> None:
+    await connection.execute(
+        "UPDATE routines.routines SET init_params_from_slot = jsonb_build_object('text', %s::text)", [f"slot.{name}"]
+    )
+    assert name in await values_of(connection, routine, MONDAY)
+    assert len(await values_of(connection, routine, MONDAY)) == len(SLOT_NAMES)
+
+
+async def test_no_parameters_are_none(connection: Connection, routine: int) -> None:
+    await connection.execute("UPDATE routines.routines SET init_params_from_slot = '{}' WHERE id = %s", [routine])
+    assert await value(connection, "SELECT init_params_from_slot FROM routines.routines") is None

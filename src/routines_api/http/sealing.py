@@ -18,7 +18,8 @@ _OF_PAUSE = {"paused_until", "paused_note"}
 _BOUNDS = {"starts_at", "ends_at"}
 _EXCLUSIONS = {"calendar", "active_hours"}
 _TIMING = {"paused", "catchup_window_seconds", "spread_seconds"}
-_UNCHANGED = {"name", "init_params_overrides", "webhook_url"} | _TIMING | _OF_PAUSE | _BOUNDS
+_PARAMS = {"init_params_overrides", "init_params_from_slot"}
+_UNCHANGED = {"name", "webhook_url"} | _PARAMS | _TIMING | _OF_PAUSE | _BOUNDS
 """The fields of a PATCH that are stored as they are sent."""
 
 
@@ -43,6 +44,7 @@ async def create_spec(caller: Caller, body: RoutineCreate) -> RoutineSpec:
         spread_seconds=body.spread_seconds,
         calendar=body.calendar and body.calendar.stored(),
         active_hours=body.active_hours and body.active_hours.stored(),
+        init_params_from_slot=body.init_params_from_slot,
     )
 
 

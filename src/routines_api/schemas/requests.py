@@ -71,6 +71,19 @@ PauseEnd = Annotated[Time, Field(description="Must be in the future.", examples=
 Bound = Time | None
 PauseNote = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 
+SlotReference = Literal[
+    "slot.scheduled_for", "slot.date", "slot.local_time", "slot.previous", "slot.last_success", "slot.trigger"
+]
+ParamsFromSlot = Annotated[
+    dict[str, SlotReference] | None,
+    Field(
+        max_length=50,
+        description="Parameters that each run takes from its slot, merged over init_params_overrides; each must be "
+        "declared by the task. Where the slot has no value, the parameter keeps its other one.",
+        examples=[{"date": "slot.date"}],
+    ),
+]
+
 MOVABLE = [each.name for each in cadence.CADENCES if cadence.MINUTE in each.optional]
 """The types of cadence that have a minute."""
 RUN_ID = r"^[1-9][0-9]{0,17}$"
@@ -383,6 +396,7 @@ class RoutineCreate(_RoutineFields):
     active_hours: ActiveHours | None = Field(
         default=None, description="The times of the week at which it may fire; null: at any time."
     )
+    init_params_from_slot: ParamsFromSlot = None
 
     @field_validator("secret_params", "webhook_secret")
     @classmethod
@@ -485,6 +499,7 @@ class RoutinePatch(_RoutineFields):
     spread_seconds: Spread = None
     calendar: RoutineCalendar | None = Field(default=None, description="Replaced whole; null removes it.")
     active_hours: ActiveHours | None = Field(default=None, description="Replaced whole; null removes it.")
+    init_params_from_slot: ParamsFromSlot = None
     id: Any = _IGNORED
     task_name: Any = _IGNORED
     collection_name: Any = _IGNORED

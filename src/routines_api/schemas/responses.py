@@ -118,6 +118,12 @@ class RoutineRead(msgspec.Struct):
         ActiveHoursRead | msgspec.UnsetType,
         Meta(description="The times of the week at which it may fire; absent: at any time."),
     ] = msgspec.UNSET
+    init_params_from_slot: Annotated[
+        dict[str, str] | msgspec.UnsetType,
+        Meta(
+            description="Parameters that each run takes from its slot; absent: none.", examples=[{"date": "slot.date"}]
+        ),
+    ] = msgspec.UNSET
 
 
 class RoutineDetail(RoutineRead):
@@ -326,7 +332,11 @@ def routine_read(routine: Routine) -> RoutineRead:
 
 def routine_detail(routine: Routine) -> RoutineDetail:
     """Convert a routine for the answer that shows it alone."""
-    warnings = [f"init_params_overrides: the task no longer declares {key!r}." for key in routine.undeclared_keys]
+    undeclared = {
+        "init_params_overrides": routine.undeclared_keys,
+        "init_params_from_slot": routine.undeclared_slot_keys,
+    }
+    warnings = [f"{field}: the task no longer declares {key!r}." for field, keys in undeclared.items() for key in keys]
     return RoutineDetail(*_fields(routine), warnings=warnings)
 
 
@@ -432,6 +442,7 @@ def _fields(routine: Routine) -> Sequence[Any]:
         msgspec.UNSET
         if routine.active_hours is None
         else msgspec.convert(_given(routine.active_hours), ActiveHoursRead),
+        routine.init_params_from_slot or msgspec.UNSET,
     )
 
 

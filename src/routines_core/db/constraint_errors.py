@@ -51,6 +51,7 @@ _SAID_BY_THE_DATABASE = {
     "routines_spread_seconds_in_range": "",
     "routines_spread_seconds_below_interval": "",
     "routines_exclusions_are_valid": "",
+    "routines_init_params_from_slot_is_valid": "",
     "routines_calendars_are_there": "",
     "calendars_days_are_valid": "",
 }

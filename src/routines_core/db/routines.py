@@ -1,5 +1,6 @@
 """Routines: sql/queries/routines.sql called from Python."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -59,6 +60,8 @@ class Routine(msgspec.Struct, frozen=True):
         spread_seconds: Each slot fires up to this many seconds after its time; None for no spread.
         calendar: Days on which it does not fire: exclude and on_excluded; None for none.
         active_hours: Outside of these it does not fire: timezone, windows and outside; None for none.
+        init_params_from_slot: Parameters that each run takes from its slot, each with its reference; None for none.
+        undeclared_slot_keys: Those of them that the task's current version does not declare.
     """
 
     id: int
@@ -84,6 +87,8 @@ class Routine(msgspec.Struct, frozen=True):
     spread_seconds: int | None
     calendar: dict[str, Any] | None
     active_hours: dict[str, Any] | None
+    init_params_from_slot: dict[str, str] | None
+    undeclared_slot_keys: list[str]
 
 
 class ListedRoutine(Routine, frozen=True):
@@ -105,6 +110,7 @@ class RoutineSpec(msgspec.Struct, frozen=True):
         spread_seconds: Each slot fires up to this many seconds after its time; None or 0 for no spread.
         calendar: Days on which it does not fire: exclude and on_excluded; None for none.
         active_hours: Outside of these it does not fire: timezone, windows and outside; None for none.
+        init_params_from_slot: Parameters that each run takes from its slot, each with its reference; None for none.
         id: Drawn by `draw_routine_id`, if secrets are bound to it; None to let the database assign one.
     """
 
@@ -121,6 +127,7 @@ class RoutineSpec(msgspec.Struct, frozen=True):
     spread_seconds: int | None = None
     calendar: dict[str, Any] | None = None
     active_hours: dict[str, Any] | None = None
+    init_params_from_slot: Mapping[str, str] | None = None
     id: int | None = None
 
 
@@ -135,7 +142,7 @@ class RoutineChanges(msgspec.Struct, frozen=True):
         paused_note: None removes it.
         starts_at: None removes the bound. The same for ends_at.
         spread_seconds: None or 0 removes the spread.
-        calendar: None removes it. The same for active_hours.
+        calendar: None removes it. The same for active_hours and init_params_from_slot.
         keeps_webhook_secret: True to keep the stored secret, which must exist.
         id: The routine that new secrets are bound to, which must still have the name; None for any routine of the name.
     """
@@ -156,6 +163,7 @@ class RoutineChanges(msgspec.Struct, frozen=True):
     spread_seconds: int | msgspec.UnsetType | None = msgspec.UNSET
     calendar: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
     active_hours: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
+    init_params_from_slot: Mapping[str, str] | msgspec.UnsetType | None = msgspec.UNSET
     id: int | None = None
 
 
@@ -209,6 +217,7 @@ async def create_routine(connection: Connection, spec: RoutineSpec, *, key_id: i
             spread_seconds=spec.spread_seconds,
             calendar=_json_or_none(spec.calendar),
             active_hours=_json_or_none(spec.active_hours),
+            init_params_from_slot=_json_or_none(spec.init_params_from_slot),
             **as_parameters(sealed),
         )
     return made is not None
@@ -359,6 +368,8 @@ def _patch_parameters(patch: RoutineChanges) -> dict[str, Any]:
         "calendar": _json_or_none(_or_none(patch.calendar)),
         "sets_active_hours": patch.active_hours is not msgspec.UNSET,
         "active_hours": _json_or_none(_or_none(patch.active_hours)),
+        "sets_init_params_from_slot": patch.init_params_from_slot is not msgspec.UNSET,
+        "init_params_from_slot": _json_or_none(_or_none(patch.init_params_from_slot)),
         **as_parameters([*new_params.values(), *([webhook_secret] if webhook_secret else [])]),
     }
 
@@ -367,5 +378,5 @@ def _or_none(value: Value | msgspec.UnsetType) -> Value | None:
     return None if isinstance(value, msgspec.UnsetType) else value
 
 
-def _json_or_none(value: dict[str, Any] | None) -> Jsonb | None:
+def _json_or_none(value: Mapping[str, Any] | None) -> Jsonb | None:
     return None if value is None else Jsonb(value)
