@@ -159,7 +159,9 @@ WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routi
   AND routine_names.name = %(name)s::text AND routine.id = routine_names.routine_id AND routine.name = routine_names.name;
 
 -- name: run_now
--- Locks the routine FOR UPDATE before it creates the run, so a tick of it comes before or after.
+-- Locks the routine FOR UPDATE before it creates the run, so a tick of it comes before or after. A null id: it creates nothing, since
+-- the task does not declare `unknown_keys` of `init_params`, or since `blocked_by` is active and `respects_overlap`. Secrets are bound
+-- to the routine's id, which must still belong to this name. No row if the routine does not exist.
 WITH locked AS MATERIALIZED (
     SELECT routines.*, task_versions.version, task_versions.init_params AS declared
     FROM routines.tasks
@@ -167,22 +169,37 @@ WITH locked AS MATERIALIZED (
     JOIN routines.routine_names ON routine_names.task_id = tasks.id
     JOIN routines.routines ON routines.id = routine_names.routine_id AND routines.name = routine_names.name
     WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND tasks.name = %(task)s::text
-      AND routine_names.name = %(name)s::text
+      AND routine_names.name = %(name)s::text AND (%(id)s::bigint IS NULL OR routines.id = %(id)s::bigint)
     FOR UPDATE OF routines
 ),
--- Once the routine is locked: see slot_values. The run is for no slot, so that only few of the values are there.
-known AS MATERIALIZED (
-    SELECT *, CASE WHEN init_params_from_slot IS NOT NULL THEN routines.slot_values(id, NULL, 'run-now') END AS slot_values FROM locked
+-- Once the routine is locked: see slot_values and active_runs, which take snapshots of their own. Without `as_of` the run is for no
+-- slot, so that only few of the values are there.
+considered AS MATERIALIZED (
+    SELECT *,
+           CASE WHEN init_params_from_slot IS NOT NULL OR %(as_of)s::timestamptz IS NOT NULL
+                THEN routines.slot_values(id, %(as_of)s::timestamptz, 'run-now') END AS slot_values,
+           ARRAY(SELECT key FROM jsonb_object_keys(%(init_params)s::jsonb) AS key WHERE NOT declared ? key ORDER BY key) AS unknown_keys,
+           CASE WHEN %(respects_overlap)s::boolean
+                THEN (SELECT trajectory_id FROM routines.active_runs(ARRAY[locked.id])) END AS blocked_by
+    FROM locked
 ),
 started AS (
     INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id, trigger,
                                        init_params, slot_values, secret_refs, webhook_url, webhook_secret_id, traceparent)
     SELECT collection_id, task_id, version, id, 'run-now',
-           declared || init_params_overrides || routines.params_from_slot(init_params_from_slot, slot_values),
-           slot_values, secret_refs, webhook_url, webhook_secret_id, %(traceparent)s::text
-    FROM known
-    RETURNING id, triggered_by_routine_id
+           declared || init_params_overrides || routines.params_from_slot(init_params_from_slot, slot_values) || %(init_params)s::jsonb,
+           slot_values, secret_refs || %(secret_refs)s::jsonb, webhook_url, webhook_secret_id, %(traceparent)s::text
+    FROM considered WHERE unknown_keys = '{}' AND blocked_by IS NULL
+    RETURNING id, collection_id, triggered_by_routine_id
+),
+sealed AS (
+    INSERT INTO routines.secrets (id, collection_id, kind, field, owner, key_id, ciphertext)
+    SELECT secret.id, collection_id, kind, field, owner, key_id, ciphertext
+    FROM started, unnest(%(secret_ids)s::uuid[], %(secret_kinds)s::text[], %(secret_fields)s::text[],
+                         %(secret_owners)s::text[], %(secret_key_ids)s::text[], %(ciphertexts)s::bytea[])
+                  AS secret (id, kind, field, owner, key_id, ciphertext)
+),
+noted AS (
+    UPDATE routines.routines SET last_run_at = now() FROM started WHERE routines.id = started.triggered_by_routine_id
 )
-UPDATE routines.routines SET last_run_at = now()
-FROM started WHERE routines.id = started.triggered_by_routine_id
-RETURNING started.id;
+SELECT (SELECT id FROM started) AS id, unknown_keys, blocked_by FROM considered;

@@ -101,8 +101,10 @@ active AS MATERIALIZED (
 -- Not materialized: read once, by `decided`. OFFSET 0 makes Postgres compute each row once. FULL JOIN, because `active` has no
 -- other routines than `claimed` and a full join is never made by nested loops, however few rows the planner expects.
 considered AS NOT MATERIALIZED (
-    SELECT claimed.*, active.trajectory_id AS blocked_by, task_versions.version,
-           task_versions.init_params || claimed.init_params_overrides AS init_params,
+    SELECT claimed.id, claimed.collection_id, claimed.task_id, init_params_from_slot, secret_refs, webhook_url, webhook_secret_id, settled_until,
+           spread_offset, has_exclusions, in_time_since, first_slot, first_passed, newest, next_slot, now,
+           active.trajectory_id AS blocked_by, task_versions.version,
+           task_versions.init_params || init_params_overrides AS init_params,
            -- Asked only for routines with a calendar or active hours. If these exclude the newest slot, an earlier one may fire.
            CASE WHEN has_exclusions AND newest > coalesce(settled_until, '-infinity')
                 THEN routines.judge(claimed.id, first_slot, newest, next_slot, coalesce(in_time_since - spread_offset, in_time_since))

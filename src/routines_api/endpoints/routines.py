@@ -1,7 +1,7 @@
 """The endpoints of routines; they exist only with ENABLE_ROUTINES."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 from litestar import Controller, Response, delete, get, patch, post
@@ -11,7 +11,7 @@ from routines_api.http.access import Caller
 from routines_api.http.idempotency import once
 from routines_api.http.limit_gate import ROUTINES
 from routines_api.http.pagination import Cursor, decode_cursor, page
-from routines_api.http.sealing import create_spec, patch_spec
+from routines_api.http.sealing import create_spec, patch_spec, run_now_spec
 from routines_api.http.tracing import traceparent_of
 from routines_api.openapi.description import operation
 from routines_api.schemas import requests
@@ -144,21 +144,33 @@ class RoutinesController(Controller):
         await db.set_paused(caller.connection, key_id=caller.key_id, task=task, name=name, paused=False)
         return routine_read(await _find(caller, task, name))
 
-    @post("/{task:str}/{name:str}/run-now", status_code=200, **operation("runRoutineNow", idempotent=True))
+    @post(
+        "/{task:str}/{name:str}/run-now",
+        status_code=200,
+        **operation("runRoutineNow", body=requests.RoutineRunNow, body_required=False, idempotent=True, conflict=True),
+    )
     async def run_now(self, task: str, name: str, caller: Caller) -> WorkflowResponse:
         """Run a routine now.
 
-        Works with any cadence, while the routine is paused, and while a run is active. Its next slot is unchanged.
+        Works with any cadence, while the routine is paused, and while a run is active. Its next slot is unchanged. A
+        body can change the parameters of this run, say which slot it is for, or refuse it while another run is active.
         """
-        await caller.refuse_fields()
+        body = await caller.body_if_any(requests.RoutineRunNow)
         refusal = await caller.services.limits.ask_run(caller.connection, caller.auth, with_webhook=True)
 
         async def start() -> WorkflowResponse:
             if refusal:
                 raise refusal
-            run = await db.run_now(
-                caller.connection, key_id=caller.key_id, task=task, name=name, traceparent=traceparent_of(caller)
+            asked = await run_now_spec(caller, body, task=task, name=name)
+            new = await db.run_now(
+                caller.connection,
+                key_id=caller.key_id,
+                task=task,
+                name=name,
+                asked=asked,
+                traceparent=traceparent_of(caller),
             )
+            run = new.id or await _explain_run(caller, task, new)
             trajectory = await find_trajectory(caller.connection, key_id=caller.key_id, task=task, trajectory_id=run)
             return workflow_response(trajectory, f"Routine {name} was started.")
 
@@ -225,6 +237,14 @@ async def _explain(caller: Caller, task: str, name: str, change: RoutineChanges)
     if change.keeps_webhook_secret and not routine.has_webhook_secret:
         _refuse_mask("webhook_secret")
     raise ConflictError("The routine or its task was changed at the same time: send the request again.")
+
+
+async def _explain_run(caller: Caller, task: str, new: db.NewRun) -> NoReturn:
+    """Raise an error that explains why run-now started nothing."""
+    if new.unknown_keys:
+        declared = (await find_task(caller.connection, key_id=caller.key_id, name=task)).init_params
+        raise UnknownKeysError(new.unknown_keys, list(declared), "init_params")
+    raise ConflictError(f"Run {new.blocked_by} of the routine is active.")
 
 
 def _refuse_mask(field: str) -> None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import msgspec
 
 from routines_api.http.access import Caller
-from routines_api.schemas.requests import CadenceConfig, RoutineCreate, RoutinePatch, RunCreate
-from routines_core.db.routines import Cadence, RoutineChanges, RoutineSpec, draw_routine_id, find_routine
+from routines_api.schemas.requests import CadenceConfig, RoutineCreate, RoutinePatch, RoutineRunNow, RunCreate
+from routines_core.db.routines import Cadence, RoutineChanges, RoutineSpec, RunNow, draw_routine_id, find_routine
 from routines_core.db.secrets import SealedSecret, SecretKind, seal
 from routines_core.db.trajectories import RunSpec, draw_trajectory_id
 from routines_core.guarded_http import refuse_forbidden_url
@@ -62,6 +62,20 @@ async def run_spec(caller: Caller, body: RunCreate, file_paths: list[str] | None
         webhook_secret=sealer.webhook_secret(body.webhook_secret),
         file_paths=file_paths,
     )
+
+
+async def run_now_spec(caller: Caller, body: RoutineRunNow, *, task: str, name: str) -> RunNow:
+    """Return what is different in the run to start, with its secrets encrypted for the collection and the routine.
+
+    Raises:
+        NotFoundError: Secrets were sent for a routine that does not exist.
+    """
+    asked = RunNow(init_params=body.init_params, as_of=body.as_of, respect_overlap=body.respect_overlap)
+    if not body.secret_params:
+        return asked
+    found = await find_routine(caller.connection, key_id=caller.key_id, task=task, name=name)
+    secrets = Sealer(caller, owner_of_routine(found.id)).params(body.secret_params)
+    return msgspec.structs.replace(asked, secret_params=secrets, routine_id=found.id)
 
 
 def environment_change(

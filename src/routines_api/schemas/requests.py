@@ -404,6 +404,32 @@ class RoutineCreate(_RoutineFields):
         return _refuse_mask(value)
 
 
+class RoutineRunNow(RequestBody):
+    """What is different in a run that is started by hand. The body may be left out."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"init_params": {"sample_size": 5}, "as_of": "2026-05-04T09:00:00Z"}]}
+    )
+
+    init_params: dict[str, Any] = Field(
+        default={}, description="Merged over the parameters that the routine gives its runs; each must be declared."
+    )
+    secret_params: dict[SecretName, str] = Field(
+        default={}, description="Beside the routine's, or in place of those of the same name, until the run has ended."
+    )
+    as_of: Time | None = Field(
+        default=None, description="The slot that references such as slot.date speak of; null: the run is for no slot."
+    )
+    respect_overlap: bool = Field(
+        default=False, description="true: 409 while a run of the routine is active; false: the run starts beside it."
+    )
+
+    @field_validator("secret_params")
+    @classmethod
+    def _no_mask(cls, value: Any) -> Any:
+        return _refuse_mask(value)
+
+
 class RunCreate(_RoutineFields):
     """A run to start. In a form, `init_params` and `secret_params` are JSON texts, and `files` are the files."""
 

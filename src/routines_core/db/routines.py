@@ -167,6 +167,38 @@ class RoutineChanges(msgspec.Struct, frozen=True):
     id: int | None = None
 
 
+class RunNow(msgspec.Struct, frozen=True):
+    """What is different in a run that is started by hand.
+
+    Attributes:
+        init_params: Merged over the parameters that the routine gives its runs.
+        secret_params: Beside those of the routine, or in place of those of the same name.
+        as_of: The slot that its references to `slot` speak of; None for no slot.
+        respect_overlap: True to start nothing while a run of the routine is active.
+        routine_id: The routine that the secrets are bound to, which must still have the name; None for any.
+    """
+
+    init_params: dict[str, Any] = {}
+    secret_params: dict[str, SealedSecret] = {}
+    as_of: datetime | None = None
+    respect_overlap: bool = False
+    routine_id: int | None = None
+
+
+class NewRun(msgspec.Struct, frozen=True):
+    """A run that was started by hand.
+
+    Attributes:
+        id: The run; None if none was started.
+        unknown_keys: The parameters that the task does not declare, because of which none was started.
+        blocked_by: The active run because of which none was started; None if there is none, or if it does not matter.
+    """
+
+    id: int | None
+    unknown_keys: list[str]
+    blocked_by: int | None
+
+
 class _Id(msgspec.Struct):
     id: int
 
@@ -178,7 +210,7 @@ _FIND = Statement("routines.find_routine", Routine)
 _LIST = Statement("routines.list_routines", ListedRoutine)
 _SET_PAUSED = Statement("routines.set_paused", NoRow)
 _DELETE = Statement("routines.delete_routine", NoRow)
-_RUN_NOW = Statement("routines.run_now", _Id)
+_RUN_NOW = Statement("routines.run_now", NewRun)
 
 
 async def draw_routine_id(connection: Connection, *, key_id: int) -> int:
@@ -322,15 +354,47 @@ async def delete_routine(connection: Connection, *, key_id: int, task: str, name
         raise NotFoundError
 
 
-async def run_now(connection: Connection, *, key_id: int, task: str, name: str, traceparent: str | None = None) -> int:
-    """Start a run at once, whatever the cadence. Waits for a tick that has locked the routine. Returns the run's id.
+NOTHING_DIFFERENT = RunNow()
 
-    `traceparent` is the span that starts it.
+
+async def run_now(
+    connection: Connection,
+    *,
+    key_id: int,
+    task: str,
+    name: str,
+    asked: RunNow = NOTHING_DIFFERENT,
+    traceparent: str | None = None,
+) -> NewRun:
+    """Start a run at once, whatever the cadence. Waits for a tick that has locked the routine.
+
+    Args:
+        connection: Any connection.
+        key_id: The API key that determines the collection.
+        task: The routine's task.
+        name: The routine's name.
+        asked: What is different in this run.
+        traceparent: The span that starts it.
 
     Raises:
         NotFoundError: The routine does not exist.
     """
-    return (await _RUN_NOW.one(connection, key_id=key_id, task=task, name=name, traceparent=traceparent)).id
+    found = await _RUN_NOW.first(
+        connection,
+        key_id=key_id,
+        task=task,
+        name=name,
+        id=asked.routine_id,
+        init_params=Jsonb(asked.init_params),
+        secret_refs=Jsonb({key: str(secret.id) for key, secret in asked.secret_params.items()}),
+        as_of=asked.as_of,
+        respects_overlap=asked.respect_overlap,
+        traceparent=traceparent,
+        **as_parameters(list(asked.secret_params.values())),
+    )
+    if found is None:
+        raise NotFoundError
+    return found
 
 
 def _patch_parameters(patch: RoutineChanges) -> dict[str, Any]:
