@@ -1261,7 +1261,7 @@ COMMENT ON FUNCTION routines.preview_slots IS 'The coming slots of a cadence as 
 --   BEFORE INSERT                  check_exclusions_of_new     checks calendar and active_hours, and keeps active_minutes (chapter
 --                                                              05_calendars)
 --   BEFORE UPDATE                  check_exclusions            the same
---   BEFORE INSERT or UPDATE        check_slot_params           checks init_params_from_slot (chapter 06_slots)
+--   BEFORE INSERT or UPDATE        check_run_settings          checks init_params_from_slot and timeout_seconds (chapter 06_slots)
 --   BEFORE INSERT or UPDATE        keep_next_run_at            recomputes next_run_at if cadence or paused changes, moves it if the
 --                                                              spread does; refuses a pause that ends in the past
 --   BEFORE UPDATE                  settle_slots                if cadence or paused changes: records the slots that no tick will
@@ -1322,6 +1322,7 @@ CREATE TABLE routines.routines (
     strikes                smallint NOT NULL DEFAULT 0,
     overlap_policy         text NOT NULL DEFAULT 'skip' CONSTRAINT routines_overlap_policy_is_known CHECK (overlap_policy IN ('skip')),
     catchup_window_seconds integer CONSTRAINT routines_catchup_window_seconds_is_not_negative CHECK (catchup_window_seconds >= 0),
+    timeout_seconds        integer,
     spread_seconds         integer,
     spread_offset          interval,
     next_run_at            timestamptz,
@@ -1416,6 +1417,8 @@ COMMENT ON COLUMN routines.routines.overlap_policy IS
     'skip: a slot that comes while a run is active is recorded in skips and does not start a run.';
 COMMENT ON COLUMN routines.routines.catchup_window_seconds IS
     'The age up to which a missed slot still fires after an outage; 0 to never catch up; null for the default of its cadence.';
+COMMENT ON COLUMN routines.routines.timeout_seconds IS
+    'How long its runs may take from their first claim, at most as long as the worker allows any run; null for that.';
 COMMENT ON COLUMN routines.routines.spread_seconds IS
     'Each slot fires up to this many seconds after its time, always by the same spread_offset: 1-3600, and below the shortest time between two slots; null for off, which 0 becomes.';
 COMMENT ON COLUMN routines.routines.spread_offset IS
@@ -1566,7 +1569,7 @@ COMMENT ON FUNCTION routines.keep_next_run_at IS
 CREATE TRIGGER keep_next_run_at
     BEFORE INSERT OR UPDATE OF name, cadence_type, hour_utc, minute_utc, day_of_week, expression, timezone, every_minutes, anchor,
         once_at, starts_at, ends_at, spread_seconds, spread_offset, paused, paused_until, paused_note, calendar, active_hours,
-        init_params_overrides, init_params_from_slot, secret_refs, webhook_url, webhook_secret_id ON routines.routines
+        init_params_overrides, init_params_from_slot, secret_refs, webhook_url, webhook_secret_id, timeout_seconds ON routines.routines
     FOR EACH ROW EXECUTE FUNCTION routines.keep_next_run_at();
 
 ------------------------------------------------------------------------------------- slots that no tick will see
@@ -2595,6 +2598,7 @@ CREATE TABLE routines.trajectories (
     ended_at                timestamptz,
     lease_expires_at        timestamptz,
     deadline_at             timestamptz,
+    timeout_seconds         integer,
     fence                   integer NOT NULL DEFAULT 0,
     step_bytes              integer NOT NULL DEFAULT 0,
     crashes                 smallint NOT NULL DEFAULT 0,
@@ -2683,6 +2687,8 @@ COMMENT ON COLUMN routines.trajectories.ended_at IS 'When it reached a final sta
 COMMENT ON COLUMN routines.trajectories.lease_expires_at IS
     'When its worker''s lease expires, by this database''s clock, or without a worker when its wait is over; infinity while Temporal has it or while it waits for its children without a worker; null if it is not running.';
 COMMENT ON COLUMN routines.trajectories.deadline_at IS 'When it fails if it has not ended; set by the first claim.';
+COMMENT ON COLUMN routines.trajectories.timeout_seconds IS
+    'The timeout_seconds of its routine when it was created; null for as long as the worker allows.';
 COMMENT ON COLUMN routines.trajectories.fence IS
     'Raised by each claim and by anything else that takes the run from its worker. Every write of a worker names it, so earlier holders are fenced off.';
 COMMENT ON COLUMN routines.trajectories.crashes IS 'How many times its worker was lost. At three the run fails.';
@@ -3220,23 +3226,17 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION routines.refuse_slot_param IS 'Raises the error of parameters that cannot be taken from a slot.';
 
--- A trigger and not constraints, which each fire would check. A parameter that the task no longer declares may stay, like an override.
-CREATE FUNCTION routines.check_slot_params() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION routines.check_slot_params(init_params_from_slot jsonb, known jsonb) RETURNS void LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
     names text[] := '{slot.scheduled_for,slot.date,slot.local_time,slot.previous,slot.last_success,slot.trigger}';
-    known jsonb := CASE TG_OP WHEN 'UPDATE' THEN coalesce(OLD.init_params_from_slot, '{}') ELSE '{}' END;
     taken record;
 BEGIN
-    IF jsonb_typeof(NEW.init_params_from_slot) <> 'object' THEN
+    IF jsonb_typeof(init_params_from_slot) <> 'object' THEN
         PERFORM routines.refuse_slot_param('', 'must be an object of parameters and references such as slot.date');
-    ELSIF (SELECT count(*) FROM jsonb_object_keys(NEW.init_params_from_slot)) > 50 THEN
+    ELSIF (SELECT count(*) FROM jsonb_object_keys(init_params_from_slot)) > 50 THEN
         PERFORM routines.refuse_slot_param('', 'must have at most 50 parameters');
     END IF;
-    SELECT known || task_versions.init_params INTO known
-    FROM routines.tasks
-    JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
-    WHERE tasks.id = NEW.task_id;
-    FOR taken IN SELECT key, value FROM jsonb_each(NEW.init_params_from_slot) LOOP
+    FOR taken IN SELECT key, value FROM jsonb_each(init_params_from_slot) LOOP
         IF jsonb_typeof(taken.value) <> 'string' OR taken.value #>> '{}' <> ALL (names) THEN
             PERFORM routines.refuse_slot_param('.' || left(taken.key, 100), 'must be ' || array_to_string(trim_array(names, 1), ', ')
                                                || ' or ' || names[cardinality(names)]);
@@ -3244,13 +3244,31 @@ BEGIN
             PERFORM routines.refuse_slot_param('.' || left(taken.key, 100), 'the task declares no such parameter');
         END IF;
     END LOOP;
-    NEW.init_params_from_slot := nullif(NEW.init_params_from_slot, '{}');
-    RETURN NEW;
 END $$;
 COMMENT ON FUNCTION routines.check_slot_params IS
-    'Rejects parameters that are taken from the slot unless the task declares them and a slot has what they name.';
-CREATE TRIGGER check_slot_params BEFORE INSERT OR UPDATE OF init_params_from_slot ON routines.routines
-    FOR EACH ROW WHEN (NEW.init_params_from_slot IS NOT NULL) EXECUTE FUNCTION routines.check_slot_params();
+    'Raises an error if a parameter is not among the keys of `known`, or takes something that a slot does not have.';
+
+-- A trigger and not constraints, which each fire would check. A parameter that the task no longer declares may stay, like an override.
+CREATE FUNCTION routines.check_run_settings() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.timeout_seconds < 1 THEN
+        RAISE EXCEPTION USING MESSAGE = 'timeout_seconds: must be at least 1', ERRCODE = 'check_violation',
+            CONSTRAINT = 'routines_timeout_seconds_is_positive';
+    END IF;
+    IF NEW.init_params_from_slot IS NOT NULL THEN
+        PERFORM routines.check_slot_params(NEW.init_params_from_slot, task_versions.init_params || CASE TG_OP
+            WHEN 'UPDATE' THEN coalesce(OLD.init_params_from_slot, '{}') ELSE '{}' END)
+        FROM routines.tasks
+        JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
+        WHERE tasks.id = NEW.task_id;
+        NEW.init_params_from_slot := nullif(NEW.init_params_from_slot, '{}');
+    END IF;
+    RETURN NEW;
+END $$;
+COMMENT ON FUNCTION routines.check_run_settings IS 'Rejects an init_params_from_slot or a timeout_seconds that is not valid.';
+CREATE TRIGGER check_run_settings BEFORE INSERT OR UPDATE OF init_params_from_slot, timeout_seconds ON routines.routines
+    FOR EACH ROW WHEN (num_nonnulls(NEW.init_params_from_slot, NEW.timeout_seconds) > 0)
+    EXECUTE FUNCTION routines.check_run_settings();
 
 -- == sql/schema/07_queue.sql
 
@@ -4071,7 +4089,7 @@ CREATE VIEW routines.routine_details WITH (security_invoker = true) AS
            init_params_overrides, ARRAY(SELECT jsonb_object_keys(secret_refs) ORDER BY 1) AS secret_names, webhook_url,
            webhook_secret_id IS NOT NULL AS has_webhook_secret, paused, paused_reason, last_run_at, next_run_at, overlap_policy,
            catchup_window_seconds, paused_until, paused_note, starts_at, ends_at, spread_seconds, calendar, active_hours,
-           init_params_from_slot,
+           init_params_from_slot, timeout_seconds,
            ARRAY(SELECT key FROM jsonb_object_keys(init_params_from_slot) AS key
                  WHERE NOT task_versions.init_params ? key ORDER BY key) AS undeclared_slot_keys,
            ARRAY(SELECT key FROM jsonb_object_keys(init_params_overrides) AS key
@@ -4107,6 +4125,7 @@ COMMENT ON COLUMN routines.routine_details.spread_seconds IS 'Each slot fires up
 COMMENT ON COLUMN routines.routine_details.calendar IS 'Days on which it does not fire: {exclude, on_excluded}; null for none.';
 COMMENT ON COLUMN routines.routine_details.active_hours IS 'Outside of these it does not fire: {timezone, windows, outside}; null for none.';
 COMMENT ON COLUMN routines.routine_details.init_params_from_slot IS 'Parameters that each run takes from its slot; null for none.';
+COMMENT ON COLUMN routines.routine_details.timeout_seconds IS 'How long its runs may take; null for as long as the worker allows.';
 COMMENT ON COLUMN routines.routine_details.undeclared_slot_keys IS 'Those of them that the task''s current version does not declare.';
 COMMENT ON COLUMN routines.routine_details.undeclared_keys IS 'Override keys that the task''s current version does not declare.';
 COMMENT ON COLUMN routines.routine_details.catchup_window_seconds IS
@@ -5058,7 +5077,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_api', 'routines.routines', 'SELECT, INSERT, DELETE, UPDATE (name, cadence_type, hour_utc, minute_utc, day_of_week, '
         'expression, timezone, every_minutes, anchor, once_at, starts_at, ends_at, spread_seconds, '
         'init_params_overrides, init_params_from_slot, secret_refs, webhook_url, webhook_secret_id, paused, paused_until, paused_note, '
-        'calendar, active_hours, catchup_window_seconds, last_run_at)'),
+        'calendar, active_hours, timeout_seconds, catchup_window_seconds, last_run_at)'),
     ('routines_api', 'routines.calendars', 'SELECT, INSERT, DELETE, UPDATE (timezone, days)'),
     ('routines_api', 'routines.calendar_days', 'SELECT'),
     ('routines_api', 'routines.routine_calendars', 'SELECT'),

@@ -30,7 +30,7 @@ claimed AS (
         later_claims = CASE WHEN started_at IS NULL THEN later_claims
             ELSE CASE WHEN jsonb_array_length(later_claims) >= 50 THEN later_claims - 0 ELSE coalesce(later_claims, '[]') END
                  || jsonb_build_object('at', now(), 'fence', fence + 1, 'crashes', crashes) END,
-        deadline_at = coalesce(deadline_at, now() + make_interval(secs => %(deadline_seconds)s::float8)),
+        deadline_at = coalesce(deadline_at, now() + make_interval(secs => least(%(deadline_seconds)s::float8, timeout_seconds))),
         first_workflow_id = coalesce(first_workflow_id, routines.workflow_id(
             (SELECT name FROM routines.collections WHERE collections.id = trajectories.collection_id),
             coalesce((SELECT name::text FROM routines.tasks WHERE tasks.id = trajectories.task_id), task_id::text),

@@ -64,7 +64,7 @@ WITH
 -- Slots go by the routine's own clock, which is behind if it has a spread; next_run_at and `now` by the database's.
 claimed AS MATERIALIZED (
     SELECT id, collection_id, task_id, init_params_overrides, init_params_from_slot, secret_refs, webhook_url, webhook_secret_id,
-           settled_until, spread_offset,
+           timeout_seconds, settled_until, spread_offset,
            calendar IS NOT NULL OR active_minutes IS NOT NULL AS has_exclusions,
            -- A slot younger than on_time_seconds is not a catch-up: it fires whatever the window is.
            coalesce(%(now)s::timestamptz, now()) - make_interval(secs => greatest(%(on_time_seconds)s::float8, coalesce(
@@ -101,8 +101,8 @@ active AS MATERIALIZED (
 -- Not materialized: read once, by `decided`. OFFSET 0 makes Postgres compute each row once. FULL JOIN, because `active` has no
 -- other routines than `claimed` and a full join is never made by nested loops, however few rows the planner expects.
 considered AS NOT MATERIALIZED (
-    SELECT claimed.id, claimed.collection_id, claimed.task_id, init_params_from_slot, secret_refs, webhook_url, webhook_secret_id, settled_until,
-           spread_offset, has_exclusions, in_time_since, first_slot, first_passed, newest, next_slot, now,
+    SELECT claimed.id, claimed.collection_id, claimed.task_id, init_params_from_slot, secret_refs, webhook_url, webhook_secret_id, timeout_seconds,
+           settled_until, spread_offset, has_exclusions, in_time_since, first_slot, first_passed, newest, next_slot, now,
            active.trajectory_id AS blocked_by, task_versions.version,
            task_versions.init_params || init_params_overrides AS init_params,
            -- Asked only for routines with a calendar or active hours. If these exclude the newest slot, an earlier one may fire.
@@ -144,11 +144,12 @@ decided AS MATERIALIZED (
 fired AS (
     INSERT INTO routines.trajectories (
         collection_id, task_id, task_version, triggered_by_routine_id, scheduled_for, due_at, trigger,
-        init_params, slot_values, secret_refs, webhook_url, webhook_secret_id, created_at, updated_at, traceparent)
+        init_params, slot_values, secret_refs, webhook_url, webhook_secret_id, timeout_seconds, created_at, updated_at,
+        traceparent)
     SELECT collection_id, task_id, version, id, slot, slot + spread_offset, 'schedule',
            CASE WHEN slot_values IS NULL THEN init_params
                 ELSE init_params || routines.params_from_slot(init_params_from_slot, slot_values) END,
-           slot_values, secret_refs, webhook_url, webhook_secret_id, now, now, %(traceparent)s::text
+           slot_values, secret_refs, webhook_url, webhook_secret_id, timeout_seconds, now, now, %(traceparent)s::text
     FROM decided WHERE verdict = 'fire'
     RETURNING created_at - coalesce(due_at, scheduled_for) AS delay
 ),

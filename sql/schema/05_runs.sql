@@ -35,6 +35,7 @@ CREATE TABLE routines.trajectories (
     ended_at                timestamptz,
     lease_expires_at        timestamptz,
     deadline_at             timestamptz,
+    timeout_seconds         integer,
     fence                   integer NOT NULL DEFAULT 0,
     step_bytes              integer NOT NULL DEFAULT 0,
     crashes                 smallint NOT NULL DEFAULT 0,
@@ -123,6 +124,8 @@ COMMENT ON COLUMN routines.trajectories.ended_at IS 'When it reached a final sta
 COMMENT ON COLUMN routines.trajectories.lease_expires_at IS
     'When its worker''s lease expires, by this database''s clock, or without a worker when its wait is over; infinity while Temporal has it or while it waits for its children without a worker; null if it is not running.';
 COMMENT ON COLUMN routines.trajectories.deadline_at IS 'When it fails if it has not ended; set by the first claim.';
+COMMENT ON COLUMN routines.trajectories.timeout_seconds IS
+    'The timeout_seconds of its routine when it was created; null for as long as the worker allows.';
 COMMENT ON COLUMN routines.trajectories.fence IS
     'Raised by each claim and by anything else that takes the run from its worker. Every write of a worker names it, so earlier holders are fenced off.';
 COMMENT ON COLUMN routines.trajectories.crashes IS 'How many times its worker was lost. At three the run fails.';

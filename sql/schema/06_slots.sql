@@ -49,23 +49,17 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION routines.refuse_slot_param IS 'Raises the error of parameters that cannot be taken from a slot.';
 
--- A trigger and not constraints, which each fire would check. A parameter that the task no longer declares may stay, like an override.
-CREATE FUNCTION routines.check_slot_params() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION routines.check_slot_params(init_params_from_slot jsonb, known jsonb) RETURNS void LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
     names text[] := '{slot.scheduled_for,slot.date,slot.local_time,slot.previous,slot.last_success,slot.trigger}';
-    known jsonb := CASE TG_OP WHEN 'UPDATE' THEN coalesce(OLD.init_params_from_slot, '{}') ELSE '{}' END;
     taken record;
 BEGIN
-    IF jsonb_typeof(NEW.init_params_from_slot) <> 'object' THEN
+    IF jsonb_typeof(init_params_from_slot) <> 'object' THEN
         PERFORM routines.refuse_slot_param('', 'must be an object of parameters and references such as slot.date');
-    ELSIF (SELECT count(*) FROM jsonb_object_keys(NEW.init_params_from_slot)) > 50 THEN
+    ELSIF (SELECT count(*) FROM jsonb_object_keys(init_params_from_slot)) > 50 THEN
         PERFORM routines.refuse_slot_param('', 'must have at most 50 parameters');
     END IF;
-    SELECT known || task_versions.init_params INTO known
-    FROM routines.tasks
-    JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
-    WHERE tasks.id = NEW.task_id;
-    FOR taken IN SELECT key, value FROM jsonb_each(NEW.init_params_from_slot) LOOP
+    FOR taken IN SELECT key, value FROM jsonb_each(init_params_from_slot) LOOP
         IF jsonb_typeof(taken.value) <> 'string' OR taken.value #>> '{}' <> ALL (names) THEN
             PERFORM routines.refuse_slot_param('.' || left(taken.key, 100), 'must be ' || array_to_string(trim_array(names, 1), ', ')
                                                || ' or ' || names[cardinality(names)]);
@@ -73,10 +67,28 @@ BEGIN
             PERFORM routines.refuse_slot_param('.' || left(taken.key, 100), 'the task declares no such parameter');
         END IF;
     END LOOP;
-    NEW.init_params_from_slot := nullif(NEW.init_params_from_slot, '{}');
-    RETURN NEW;
 END $$;
 COMMENT ON FUNCTION routines.check_slot_params IS
-    'Rejects parameters that are taken from the slot unless the task declares them and a slot has what they name.';
-CREATE TRIGGER check_slot_params BEFORE INSERT OR UPDATE OF init_params_from_slot ON routines.routines
-    FOR EACH ROW WHEN (NEW.init_params_from_slot IS NOT NULL) EXECUTE FUNCTION routines.check_slot_params();
+    'Raises an error if a parameter is not among the keys of `known`, or takes something that a slot does not have.';
+
+-- A trigger and not constraints, which each fire would check. A parameter that the task no longer declares may stay, like an override.
+CREATE FUNCTION routines.check_run_settings() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.timeout_seconds < 1 THEN
+        RAISE EXCEPTION USING MESSAGE = 'timeout_seconds: must be at least 1', ERRCODE = 'check_violation',
+            CONSTRAINT = 'routines_timeout_seconds_is_positive';
+    END IF;
+    IF NEW.init_params_from_slot IS NOT NULL THEN
+        PERFORM routines.check_slot_params(NEW.init_params_from_slot, task_versions.init_params || CASE TG_OP
+            WHEN 'UPDATE' THEN coalesce(OLD.init_params_from_slot, '{}') ELSE '{}' END)
+        FROM routines.tasks
+        JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
+        WHERE tasks.id = NEW.task_id;
+        NEW.init_params_from_slot := nullif(NEW.init_params_from_slot, '{}');
+    END IF;
+    RETURN NEW;
+END $$;
+COMMENT ON FUNCTION routines.check_run_settings IS 'Rejects an init_params_from_slot or a timeout_seconds that is not valid.';
+CREATE TRIGGER check_run_settings BEFORE INSERT OR UPDATE OF init_params_from_slot, timeout_seconds ON routines.routines
+    FOR EACH ROW WHEN (num_nonnulls(NEW.init_params_from_slot, NEW.timeout_seconds) > 0)
+    EXECUTE FUNCTION routines.check_run_settings();

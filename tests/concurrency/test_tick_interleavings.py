@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from routines_core.db import Connection, connect, routines
-from routines_core.db.routines import Cadence, RoutineChanges
+from routines_core.db.routines import Cadence, RoutineChanges, RunNow
 from routines_core.db.statements import Statement
 from support.rows import Database, at, ledger, make_key, make_routine, make_task, value
 from support.stepping import (
@@ -234,6 +234,22 @@ async def test_a_run_now_request_during_a_tick_waits_for_it_and_runs_alongside_t
             await starting
     triggers = await value(connection, "SELECT array_agg(trigger ORDER BY id) FROM routines.trajectories")
     assert sorted(triggers) == ["run-now", "schedule"]  # type: ignore[type-var]
+
+
+async def test_a_run_now_request_that_respects_overlap_sees_the_run_of_a_tick_that_it_waited_for(
+    connection: Connection, routine: int, ticker: Connection, other: Connection, gate: Gate, path: Path
+) -> None:
+    await stop_inserts_at_gate(connection)
+    async with running(lambda: tick_at(ticker, SLOT)) as ticking:
+        await until_blocked(connection, ticker)
+        async with running(lambda: routines.run_now(other, **path, asked=RunNow(respect_overlap=True))) as starting:
+            await until_blocked(connection, other)
+            await gate.open()
+            assert (await ticking).fired == 1
+            refused = await starting
+    fired = await value(connection, "SELECT id FROM routines.trajectories")
+    assert (refused.id, refused.blocked_by) == (None, fired)
+    assert await ledger(connection, routine) == STARTED
 
 
 async def test_a_tick_skips_a_routine_while_a_run_now_run_is_being_created(

@@ -10,6 +10,7 @@ from routines_api.schemas.requests import CadenceConfig, RoutineCreate, RoutineP
 from routines_core.db.routines import Cadence, RoutineChanges, RoutineSpec, RunNow, draw_routine_id, find_routine
 from routines_core.db.secrets import SealedSecret, SecretKind, seal
 from routines_core.db.trajectories import RunSpec, draw_trajectory_id
+from routines_core.errors import InvalidError
 from routines_core.guarded_http import refuse_forbidden_url
 from routines_core.keyring import owner_of_routine, owner_of_run
 from routines_core.mask import MASK
@@ -17,7 +18,7 @@ from routines_core.mask import MASK
 _OF_PAUSE = {"paused_until", "paused_note"}
 _BOUNDS = {"starts_at", "ends_at"}
 _EXCLUSIONS = {"calendar", "active_hours"}
-_TIMING = {"paused", "catchup_window_seconds", "spread_seconds"}
+_TIMING = {"paused", "catchup_window_seconds", "spread_seconds", "timeout_seconds"}
 _PARAMS = {"init_params_overrides", "init_params_from_slot"}
 _UNCHANGED = {"name", "webhook_url"} | _PARAMS | _TIMING | _OF_PAUSE | _BOUNDS
 """The fields of a PATCH that are stored as they are sent."""
@@ -26,6 +27,8 @@ _UNCHANGED = {"name", "webhook_url"} | _PARAMS | _TIMING | _OF_PAUSE | _BOUNDS
 async def create_spec(caller: Caller, body: RoutineCreate) -> RoutineSpec:
     """Return the routine to save, with its secrets encrypted for the caller's collection and the routine's new id."""
     refuse_forbidden_webhook(caller, body.webhook_url)
+    if _is_too_long(caller, body.timeout_seconds):
+        raise _too_long(caller)
     has_secrets = body.secret_params or body.webhook_secret
     new_id = await draw_routine_id(caller.connection, key_id=caller.key_id) if has_secrets else None
     sealer = Sealer(caller, owner_of_routine(new_id or 0))
@@ -45,6 +48,7 @@ async def create_spec(caller: Caller, body: RoutineCreate) -> RoutineSpec:
         calendar=body.calendar and body.calendar.stored(),
         active_hours=body.active_hours and body.active_hours.stored(),
         init_params_from_slot=body.init_params_from_slot,
+        timeout_seconds=body.timeout_seconds,
     )
 
 
@@ -98,10 +102,15 @@ async def patch_spec(caller: Caller, body: RoutinePatch, *, task: str, name: str
     """Return the change to make. Fields that were not sent are UNSET, and so is a webhook_secret that is the mask.
 
     Raises:
-        NotFoundError: Secrets were sent for a routine that does not exist.
+        InvalidError: The new timeout is longer than a run may take.
+        NotFoundError: Secrets, or such a timeout, were sent for a routine that does not exist.
     """
     sent = body.model_fields_set
     refuse_forbidden_webhook(caller, body.webhook_url)
+    if _is_too_long(caller, body.timeout_seconds):
+        found = await find_routine(caller.connection, key_id=caller.key_id, task=task, name=name)
+        if body.timeout_seconds != found.timeout_seconds:  # otherwise it is sent back, and was allowed once
+            raise _too_long(caller)
     # What a GET returned may be sent back with `paused` set to false: that resumes, which clears the end and the note.
     ignored = _OF_PAUSE if "paused" in sent and not body.paused else set[str]()
     change = RoutineChanges(
@@ -138,6 +147,15 @@ def refuse_forbidden_webhook(caller: Caller, url: str | None) -> None:
     if url is not None:
         allow_private = caller.services.settings.webhook_allow_private
         refuse_forbidden_url(url, allow_private=allow_private, field="webhook_url")
+
+
+def _is_too_long(caller: Caller, timeout_seconds: int | None) -> bool:
+    return timeout_seconds is not None and timeout_seconds > caller.services.settings.run_deadline_seconds
+
+
+def _too_long(caller: Caller) -> InvalidError:
+    most = caller.services.settings.run_deadline_seconds
+    return InvalidError(f"timeout_seconds: must be at most {most:g}, as long as any run may take.", "timeout_seconds")
 
 
 def cadence_of(config: CadenceConfig) -> Cadence:

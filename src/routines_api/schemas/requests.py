@@ -84,6 +84,17 @@ ParamsFromSlot = Annotated[
     ),
 ]
 
+Timeout = Annotated[
+    int | None,
+    Field(
+        ge=1,
+        le=2**31 - 1,
+        description="How long its runs may take from the moment at which a worker begins them, in seconds; at most the "
+        "deadline of all runs of the service. null: that.",
+        examples=[900],
+    ),
+]
+
 MOVABLE = [each.name for each in cadence.CADENCES if cadence.MINUTE in each.optional]
 """The types of cadence that have a minute."""
 RUN_ID = r"^[1-9][0-9]{0,17}$"
@@ -397,6 +408,7 @@ class RoutineCreate(_RoutineFields):
         default=None, description="The times of the week at which it may fire; null: at any time."
     )
     init_params_from_slot: ParamsFromSlot = None
+    timeout_seconds: Timeout = None
 
     @field_validator("secret_params", "webhook_secret")
     @classmethod
@@ -526,6 +538,7 @@ class RoutinePatch(_RoutineFields):
     calendar: RoutineCalendar | None = Field(default=None, description="Replaced whole; null removes it.")
     active_hours: ActiveHours | None = Field(default=None, description="Replaced whole; null removes it.")
     init_params_from_slot: ParamsFromSlot = None
+    timeout_seconds: Timeout = None
     id: Any = _IGNORED
     task_name: Any = _IGNORED
     collection_name: Any = _IGNORED

@@ -124,6 +124,10 @@ class RoutineRead(msgspec.Struct):
             description="Parameters that each run takes from its slot; absent: none.", examples=[{"date": "slot.date"}]
         ),
     ] = msgspec.UNSET
+    timeout_seconds: Annotated[
+        int | msgspec.UnsetType,
+        Meta(description="How long its runs may take, in seconds; absent: as long as any run of the service."),
+    ] = msgspec.UNSET
 
 
 class RoutineDetail(RoutineRead):
@@ -443,6 +447,7 @@ def _fields(routine: Routine) -> Sequence[Any]:
         if routine.active_hours is None
         else msgspec.convert(_given(routine.active_hours), ActiveHoursRead),
         routine.init_params_from_slot or msgspec.UNSET,
+        routine.timeout_seconds or msgspec.UNSET,
     )
 
 

@@ -52,6 +52,7 @@ _SAID_BY_THE_DATABASE = {
     "routines_spread_seconds_below_interval": "",
     "routines_exclusions_are_valid": "",
     "routines_init_params_from_slot_is_valid": "",
+    "routines_timeout_seconds_is_positive": "",
     "routines_calendars_are_there": "",
     "calendars_days_are_valid": "",
 }

@@ -219,7 +219,7 @@ async def claim(
         capacity: The maximum number to claim. Fewer may be claimed although more are pending.
         worker: The name to record with the runs.
         lease_seconds: By the database's clock.
-        deadline_seconds: From a run's first claim.
+        deadline_seconds: From a run's first claim; less if its routine has a smaller timeout_seconds.
         last_tasks: By collection, the task that was served last, after which the next claim starts. Its last entry is
             the collection that was served last.
         but_collections: Collections that get nothing.

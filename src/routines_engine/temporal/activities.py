@@ -55,7 +55,6 @@ class Activities:
         journal: Writes for all of them.
         worker: The name recorded in the runs it claims.
         concurrency: How many runs it executes at once.
-        deadline_seconds: How long a run may take from its claim to its end.
         task_queue: Its own task queue in Temporal, where it answers for runs that take long.
         payloads: Loads what steps need.
         executor: Where workflows run.
@@ -68,7 +67,6 @@ class Activities:
     journal: Journal
     worker: str
     concurrency: int
-    deadline_seconds: float
     task_queue: str
     payloads: Payloads
     executor: Executor
@@ -146,7 +144,7 @@ class Activities:
             return (await self._standing(call)).status
         claimed = ClaimedRun(run, time.monotonic(), cast("asyncio.Task[None]", asyncio.current_task()))
         await self._host(claimed).record.end(CANCELLED, "cancelled")
-        self.journal.metrics.run_ended("cancelled", max(0.0, self.deadline_seconds - run.seconds_left))
+        self.journal.metrics.run_ended("cancelled", max(0.0, time.time() - run.began_at))
         return "cancelled"
 
     def _found(self, call: RunCall) -> "asyncio.Future[RunVerdict] | None":

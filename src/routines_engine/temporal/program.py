@@ -62,7 +62,6 @@ class TemporalWorker(WorkerBase):
             self._journal,
             self.name,
             concurrency=self.settings.worker_concurrency,
-            deadline_seconds=self.settings.run_deadline_seconds,
             # Not the name alone: in a container each process may have the same one.
             task_queue=f"{self.settings.temporal_task_queue}/{self.name}/{secrets.token_hex(4)}",
             payloads=self._payloads,
