@@ -9,6 +9,7 @@ import pytest
 from routines_core.db import Connection, runs
 from routines_core.db.tick import tick
 from routines_engine.runs.worker import Worker
+from routines_engine.steps.flow import StepFailedError
 from support.flows import FakeServices, Journal, flow_of
 from support.rows import CATCHUP, Database, at, make_routine, value
 from support.stepping import session
@@ -116,6 +117,14 @@ async def test_a_step_named_slot_wins() -> None:
     )
     await flow_of(workflow_of(*steps), journal, services=services).run()
     assert journal.ends()[-1] == ("say", "completed", {"text": "mine"})
+    assert services.asked_slot == 0
+
+
+async def test_a_step_named_slot_wins_before_it_has_run() -> None:
+    services = FakeServices(slot_values={"date": "2026-05-04"})
+    steps = (("early", DAY), ("slot", {"activity": "text_echo", "text": "mine"}))
+    with pytest.raises(StepFailedError, match=r"reference slot\.date is missing"):
+        await flow_of(workflow_of(*steps), Journal(), services=services).run()
     assert services.asked_slot == 0
 
 
