@@ -99,10 +99,11 @@ active AS MATERIALIZED (
     SELECT routine_id, trajectory_id FROM routines.active_runs((SELECT array_agg(id) FROM claimed))
 ),
 -- Not materialized: read once, by `decided`. OFFSET 0 makes Postgres compute each row once. FULL JOIN, because `active` has no
--- other routines than `claimed` and a full join is never made by nested loops, however few rows the planner expects.
+-- other routines than `claimed` and a full join is never made by nested loops, however few rows the planner expects. Overrides that
+-- are merged go no further.
 considered AS NOT MATERIALIZED (
-    SELECT claimed.id, claimed.collection_id, claimed.task_id, init_params_from_slot, secret_refs, webhook_url, webhook_secret_id, timeout_seconds,
-           settled_until, spread_offset, has_exclusions, in_time_since, first_slot, first_passed, newest, next_slot, now,
+    SELECT claimed.id, claimed.collection_id, claimed.task_id, init_params_from_slot, secret_refs, webhook_url, webhook_secret_id,
+           timeout_seconds, settled_until, spread_offset, has_exclusions, in_time_since, first_slot, first_passed, newest, next_slot, now,
            active.trajectory_id AS blocked_by, task_versions.version,
            task_versions.init_params || init_params_overrides AS init_params,
            -- Asked only for routines with a calendar or active hours. If these exclude the newest slot, an earlier one may fire.
@@ -134,7 +135,7 @@ decided AS MATERIALIZED (
               WHEN init_params_bytes > %(max_init_params_bytes)s::integer THEN
                   'init_params take ' || init_params_bytes || ' bytes, the limit is ' || %(max_init_params_bytes)s::integer
               END) AS fault
-          -- With what the slot adds at most: a value and its key take less than three times as much as the reference to it.
+          -- With what the slot adds at most: a value and its key take less than three times as much as the reference.
           FROM (SELECT *, pg_column_size(init_params) + coalesce(3 * octet_length(init_params_from_slot::text), 0) AS init_params_bytes
                 FROM considered) AS measured) AS examined
 ),
