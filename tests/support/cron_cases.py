@@ -113,17 +113,17 @@ def _field(chance: random.Random, low: int, high: int, near: int, names: Sequenc
 
 
 def cronsim_is_wrong(case: Case, last_slot: datetime) -> bool:
-    """Return whether cronsim's result may differ, because it steps by hours on the local clock.
+    """Return whether cronsim's result may differ, because it steps on the local clock.
 
-    It does so in expressions that go by real time. It loses slots or repeats one where clocks change at midnight, not
-    by an hour, or not on the hour, and may return a time that is past if it begins in the second half of an overlap.
+    It may return a time that is past if it begins in the second half of an overlap. Expressions that go by real time it
+    steps through by hours, and loses or repeats slots where clocks change at midnight, not by an hour or off the hour.
     """
+    if case.start.astimezone(zone(case.zone)).fold == 1:
+        return True
     if not Cron(case.expressions[0]).is_real_time:
         return False
-    here = zone(case.zone)
     return any(
-        (case.start - 2 * DAY <= change <= last_slot + 2 * DAY and _is_odd(change, case.zone))
-        or case.start.astimezone(here).fold == 1
+        case.start - 2 * DAY <= change <= last_slot + 2 * DAY and _is_odd(change, case.zone)
         for year in range(case.start.year - 1, last_slot.year + 2)
         for change in changes(case.zone, year)
     )
