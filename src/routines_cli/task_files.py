@@ -1,7 +1,8 @@
 """Reads task files for `routines tasks apply`."""
 
 from routines_api.http.json_body import JsonLimits, decode
-from routines_api.schemas.requests import TaskCreate, validate
+from routines_api.schemas.faults import validate
+from routines_api.schemas.requests import TaskCreate
 
 LIMITS = JsonLimits(depth=32, string_length=1_000_000, items=10_000)
 """Limits of a file; operators may use longer strings than API clients."""

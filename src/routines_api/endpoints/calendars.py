@@ -12,7 +12,7 @@ from routines_api.http.errors import MalformedBodyError
 from routines_api.http.limit_gate import CALENDARS
 from routines_api.http.pagination import Cursor, decode_cursor, page
 from routines_api.openapi.description import operation
-from routines_api.schemas import requests
+from routines_api.schemas import calendars
 from routines_api.schemas.responses import CalendarRead, calendar_read
 from routines_core.db import calendars as db
 from routines_core.db.calendars import ListedCalendar
@@ -54,7 +54,7 @@ async def get_calendar(calendar: str, caller: Caller) -> CalendarRead:
 @put(
     "/calendars/{collection:str}/{calendar:str}",
     tags=["Calendars"],
-    **operation("putCalendar", body=requests.CalendarPut, file_type=ICS),
+    **operation("putCalendar", body=calendars.CalendarPut, file_type=ICS),
 )
 async def put_calendar(calendar: str, caller: Caller, *, timezone: FileZone = None) -> CalendarRead:
     """Create or replace a calendar.
@@ -67,7 +67,7 @@ async def put_calendar(calendar: str, caller: Caller, *, timezone: FileZone = No
     elif timezone is not None:
         raise InvalidError("timezone: is for a text/calendar body; send it as a field of the JSON body.", "timezone")
     else:
-        body = await caller.body(requests.CalendarPut)
+        body = await caller.body(calendars.CalendarPut)
         days, zone = body.stored_days(), body.timezone
     if not await db.has_calendar(caller.connection, key_id=caller.key_id, name=calendar) and (
         refusal := await caller.services.limits.ask(caller.connection, caller.auth, CALENDARS)

@@ -9,7 +9,7 @@ from litestar.datastructures import State
 from routines_api.http import json_body
 from routines_api.http.access import ApiRequest, ApiServices, Caller, read_body, refuse_other_types
 from routines_api.openapi.description import operation
-from routines_api.schemas import requests
+from routines_api.schemas import faults, requests
 from routines_api.schemas.responses import CollectionLimits, collection_limits
 from routines_core.db import Pool
 from routines_core.db import limits as db
@@ -77,7 +77,7 @@ async def _body(request: ApiRequest, services: ApiServices) -> requests.LimitsPu
     if isinstance(body, InvalidError):
         raise body
     refuse_other_types(request)
-    wanted = requests.validate(requests.LimitsPut, json_body.decode(body, services.json_limits))
+    wanted = faults.validate(requests.LimitsPut, json_body.decode(body, services.json_limits))
     for name, value in wanted.limits.items():
         try:
             check_limit(name, value)

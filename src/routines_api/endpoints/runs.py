@@ -14,7 +14,7 @@ from routines_api.http.multipart import MULTIPART, URLENCODED, Upload, received,
 from routines_api.http.sealing import run_spec
 from routines_api.http.tracing import traceparent_of
 from routines_api.openapi.description import operation
-from routines_api.schemas import requests
+from routines_api.schemas import faults, requests
 from routines_api.schemas.responses import WorkflowResponse, workflow_response
 from routines_core.db import trajectories as db
 from routines_core.db.keys import AuthContext
@@ -119,7 +119,7 @@ def _value(caller: Caller) -> Any:
 
 
 async def _start_once(caller: Caller, task: str, value: Callable[[], Any], upload: Upload) -> Any:
-    body = await caller.compute(lambda: requests.validate(requests.RunCreate, value()))
+    body = await caller.compute(lambda: faults.validate(requests.RunCreate, value()))
     if upload.paths and FILE_PATHS in body.init_params:
         field = f"init_params.{FILE_PATHS}"
         raise InvalidError(f"{field}: is set to the paths of the files sent: leave it out.", field)

@@ -33,7 +33,7 @@ from routines_api.http.rate_limiter import RateLimiter
 from routines_api.http.run_waiter import RunWaiter
 from routines_api.http.work import Work
 from routines_api.metrics.api import ApiMetrics
-from routines_api.schemas import requests
+from routines_api.schemas import faults, requests
 from routines_core.db import Connection, Pool
 from routines_core.db.feeds import take_feed_tokens
 from routines_core.db.keys import AuthContext
@@ -128,7 +128,7 @@ class Caller:
             FaultsError: It breaks rules of the model.
             WorkBudgetError: The key has used up its processor time.
         """
-        return await self.compute(lambda: requests.validate(model, self.json()))
+        return await self.compute(lambda: faults.validate(model, self.json()))
 
     async def compute(self, action: Callable[[], Result]) -> Result:
         """Return the result of `action`, pure code that works on the body: see Work.run."""
@@ -148,7 +148,7 @@ class Caller:
         """
         if self.raw_body.strip(JSON_SPACE):
             limits = self.services.json_limits
-            await self.compute(lambda: requests.validate(requests.EmptyBody, json_body.decode(self.raw_body, limits)))
+            await self.compute(lambda: faults.validate(requests.EmptyBody, json_body.decode(self.raw_body, limits)))
 
     async def body_if_any(self, model: type[Body]) -> Body:
         """Parse the body as this model, all of whose fields are optional. No body is the same as an empty object.
@@ -162,7 +162,7 @@ class Caller:
         """
         if not self.raw_body.strip(JSON_SPACE):
             return model()
-        return await self.compute(lambda: requests.validate(model, self._json_with_type_if_any()))
+        return await self.compute(lambda: faults.validate(model, self._json_with_type_if_any()))
 
     def _json_with_type_if_any(self) -> Any:
         value = json_body.decode(self.raw_body, self.services.json_limits)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import msgspec
 
 from routines_api.http.access import Caller
-from routines_api.schemas.requests import CadenceConfig, RoutineCreate, RoutinePatch, RoutineRunNow, RunCreate
+from routines_api.schemas.cadences import CadenceConfig
+from routines_api.schemas.requests import RoutineCreate, RoutinePatch, RoutineRunNow, RunCreate
 from routines_core.db.routines import Cadence, RoutineChanges, RoutineSpec, RunNow, draw_routine_id, find_routine
 from routines_core.db.secrets import SealedSecret, SecretKind, seal
 from routines_core.db.trajectories import RunSpec, draw_trajectory_id

@@ -1,43 +1,20 @@
-"""Request bodies: pydantic models that refuse unknown fields."""
+"""Request bodies of routines, runs, tasks and what belongs to them: pydantic models that refuse unknown fields."""
 
 import re
-from datetime import date, datetime
-from itertools import islice
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, cast
 
-import msgspec
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ModelWrapValidatorHandler,
-    RootModel,
-    StringConstraints,
-    ValidationError,
-    ValidationInfo,
-    WithJsonSchema,
-    create_model,
-    field_validator,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, RootModel, StringConstraints, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from routines_api.schemas.times import parse_day, parse_time
-from routines_core import cadence
-from routines_core.cadence import CadenceField
-from routines_core.errors import Fault, FaultsError
+from routines_api.schemas.cadences import CadenceConfig
+from routines_api.schemas.calendars import ActiveHours, RoutineCalendar
+from routines_api.schemas.fields import ENVIRONMENT_NAME, RUN_ID, Bound, RequestBody, Slug, Spread, Time
 from routines_core.mask import MASK
 from routines_workflow.checks import check_workflow
-
-SLUG = r"^[a-z0-9]([a-z0-9_-]{0,98}[a-z0-9])?$"
-"""The same rule as the domain routines.slug."""
-SLUG_RULE = "must be 1 to 100 lower-case letters, digits, - or _, starting and ending with a letter or digit"
 
 _WEBHOOK_URL = re.compile(r"(?i:https?)://[^\s/?#@]+([/?#]\S*)?", re.ASCII)
 """The same rule as the constraint routines_webhook_url_is_http."""
 
-Slug = Annotated[str, Field(pattern=SLUG, description="A slug.", examples=["morning-regression"])]
 SecretName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 WebhookUrl = Annotated[
     str, Field(max_length=2048, description="Called when a run has ended.", examples=["https://example.com/hook"])
@@ -53,22 +30,7 @@ CatchupWindow = Annotated[
     ),
 ]
 
-Spread = Annotated[
-    int | None,
-    Field(
-        ge=0,
-        le=3600,
-        description="Each slot fires up to this many seconds after its time, always by the same offset. "
-        "Must be below the shortest time between two slots. 0 or null: no spread.",
-    ),
-]
-
-Time = Annotated[
-    datetime, BeforeValidator(parse_time), WithJsonSchema({"type": "string", "format": "date-time"}, mode="validation")
-]
-"""A time in RFC 3339 with a zone, in UTC."""
 PauseEnd = Annotated[Time, Field(description="Must be in the future.", examples=["2127-01-04T08:00:00Z"])]
-Bound = Time | None
 PauseNote = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 
 SlotReference = Literal[
@@ -95,101 +57,9 @@ Timeout = Annotated[
     ),
 ]
 
-MOVABLE = [each.name for each in cadence.CADENCES if cadence.MINUTE in each.optional]
-"""The types of cadence that have a minute."""
-RUN_ID = r"^[1-9][0-9]{0,17}$"
-ENVIRONMENT_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,99}$"
-_PATTERN_RULES = {
-    SLUG: SLUG_RULE,
-    RUN_ID: "must be the id of a run",
-    ENVIRONMENT_NAME: "must be a name of 1 to 100 letters, digits and _ that does not begin with a digit",
-}
-
-
-class RequestBody(BaseModel):
-    """A request body. Unknown fields are refused, and no value is converted to another type."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
 
 class EmptyBody(RequestBody):
     """The body of an operation without fields: empty, or an empty object."""
-
-
-def _expression(value: Any) -> Any:
-    """Check the shape of a cron expression; the database parses it."""
-    texts = cast("list[Any]", value) if isinstance(value, list) else [value]
-    if not 1 <= len(texts) <= MOST_EXPRESSIONS or not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"must be a string, or an array of 1 to {MOST_EXPRESSIONS} strings")
-    return cast("Any", value)
-
-
-MOST_EXPRESSIONS = 10
-"""Cron expressions of a cadence."""
-_EXPRESSION_SCHEMA = {
-    "anyOf": [
-        {"type": "string"},
-        {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MOST_EXPRESSIONS},
-    ]
-}
-_FORMATS: dict[str, Any] = {
-    "cron": Annotated[Any, BeforeValidator(_expression), WithJsonSchema(_EXPRESSION_SCHEMA)],
-    "timezone": str,
-    "date-time": Time,
-}
-"""The type of a text in a cadence, by its format."""
-
-
-def _field(field: CadenceField) -> tuple[Any, Any]:
-    """The type and the rules of a cadence's field, as pydantic's `create_model` takes them."""
-    kind: Any = _FORMATS[field.format] if field.format else Literal[field.choices] if field.choices else int
-    rules = Field(default=field.default, ge=field.minimum, le=field.maximum, description=cadence.usage(field))
-    return kind | None, rules
-
-
-# Generated, so that routines_core.cadence is the only place that lists types and fields.
-_TYPE: Any = Literal[cadence.NAMES]
-_CADENCE_FIELDS: dict[str, Any] = {
-    "type": (_TYPE, Field(description="How often; weekdays means Monday to Friday.", examples=["weekdays"])),
-    **{field.name: _field(field) for field in cadence.FIELDS},
-}
-_CadenceFields: type[RequestBody] = create_model("_CadenceFields", __base__=RequestBody, **_CADENCE_FIELDS)
-
-
-class CadenceConfig(_CadenceFields):
-    """When the slots fall. Sending null, or a field's default, is the same as leaving the field out."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"type": "weekdays", "hour_utc": 9, "minute_utc": 0}]})
-
-    def given(self) -> dict[str, Any]:
-        """Return the fields that are not null, `type` among them."""
-        return self.model_dump(exclude_none=True)
-
-    def used(self) -> dict[str, Any]:
-        """Return those of them that the type takes."""
-        given = self.given()
-        taken = {"type", *cadence.fields_of(given["type"])}
-        return {name: value for name, value in given.items() if name in taken}
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _fits_its_type(cls, value: Any, handler: ModelWrapValidatorHandler["CadenceConfig"]) -> "CadenceConfig":
-        """Report the rules that the type's fields break beside the faults of each field by itself."""
-        faults: list[Fault] = []
-        try:
-            checked = handler(value)
-        except ValidationError as error:
-            if not isinstance(value, dict):
-                raise
-            faults, checked = _faults_of(error), None
-        given = cast("dict[str, Any]", value) if checked is None else checked.given()
-        if given.get("type") in cadence.NAMES:
-            known = {fault.field for fault in faults}
-            broken = cadence.broken_rules(given["type"], given)
-            faults += [Fault(name, rule) for name, rule in broken if name not in known]
-        if checked is None or faults:
-            raise PydanticCustomError("cadence", "is not valid", {"faults": faults})
-        return checked
 
 
 class RoutinePause(RequestBody):
@@ -201,47 +71,6 @@ class RoutinePause(RequestBody):
 
     until: PauseEnd | None = Field(default=None, description="When it ends by itself; null: when someone resumes it.")
     note: PauseNote | None = Field(default=None, description="Shown with the pause and with each slot in it.")
-
-
-class CadencePreview(RequestBody):
-    """A cadence to preview before it is saved.
-
-    With `count` the answer has the next slots only. With `from`, `to`, `starts_at`, `ends_at` or `task` it has the
-    slots of up to a year, with their local time, and warnings.
-    """
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"cadence": {"type": "weekdays", "hour_utc": 9}, "count": 3},
-                {
-                    "cadence": {"type": "cron", "expression": "30 2 * * *", "timezone": "Europe/Berlin"},
-                    "from": "2127-01-01T00:00:00Z",
-                    "to": "2128-01-01T00:00:00Z",
-                },
-            ]
-        }
-    )
-
-    cadence: CadenceConfig
-    count: int = Field(default=10, ge=1, le=100, description="How many slots; not with the fields from `from` on.")
-    spread_seconds: Spread = Field(
-        default=None, description="Checked as for a routine. The slots stay as they are: their offset comes with an id."
-    )
-    since: Bound = Field(
-        default=None, alias="from", description="Only slots at this time or later; null: from now, if `to` is given."
-    )
-    to: Bound = Field(default=None, description="Only slots before this time, at most 366 days after `from`.")
-    starts_at: Bound = Field(default=None, description="No slot is earlier; null: no bound.")
-    ends_at: Bound = Field(default=None, description="No slot is later; null: no bound.")
-    task: Slug | None = Field(
-        default=None, description="A task: warns if its runs usually take longer than the time between two slots."
-    )
-
-    @property
-    def is_long(self) -> bool:
-        """Whether it asks for more than the next `count` slots."""
-        return any(each is not None for each in (self.since, self.to, self.starts_at, self.ends_at, self.task))
 
 
 class FeedCreate(RequestBody):
@@ -258,110 +87,6 @@ class FeedCreate(RequestBody):
         if routine is not None and info.data.get("task", "") is None:
             raise ValueError("needs the task that it belongs to")
         return routine
-
-
-class CadenceSuggest(RequestBody):
-    """A wished cadence, for which to find a quiet minute."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"cadence": {"type": "weekdays", "hour_utc": 9}, "window_minutes": 15}]}
-    )
-
-    cadence: CadenceConfig
-    window_minutes: int = Field(
-        default=30, ge=1, le=180, description="How far from the wish a suggestion may be, in either direction."
-    )
-
-    @field_validator("cadence")
-    @classmethod
-    def _has_a_minute(cls, wish: CadenceConfig) -> CadenceConfig:
-        name = wish.given()["type"]
-        if name not in MOVABLE:
-            raise ValueError(f"must be {', '.join(MOVABLE[:-1])} or {MOVABLE[-1]}: {name} has no minute to move")
-        return wish
-
-
-class _Exclusion(RequestBody):
-    def stored(self) -> dict[str, Any]:
-        """Return the fields as they are stored and shown: without those that are null."""
-        return self.model_dump(exclude_none=True)
-
-
-class RoutineCalendar(_Exclusion):
-    """Days on which a routine does not fire."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"exclude": ["holidays-de"], "on_excluded": "next_business_day"}]}
-    )
-
-    exclude: list[Slug] = Field(min_length=1, max_length=10, description="Names of calendars of the collection.")
-    on_excluded: Literal["skip", "next_day", "next_business_day"] = Field(
-        default="skip",
-        description="Where an excluded slot moves: to the same local time on the first day that is not excluded; "
-        "next_business_day also passes over weekends. It does not move if the next slot comes no later.",
-    )
-
-
-class ActiveHours(_Exclusion):
-    """The times of the week at which a routine may fire."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"timezone": "Europe/Berlin", "windows": ["mon-fri 08:00-18:00"]}]}
-    )
-
-    timezone: str | None = Field(
-        default=None, description="An IANA name; null: that of the cadence, which is UTC for all types but cron."
-    )
-    windows: list[Annotated[str, StringConstraints(min_length=1, max_length=100)]] = Field(
-        min_length=1,
-        max_length=20,
-        description="Days and times such as mon-fri 08:00-18:00 or sat,sun 22:00-06:00. The end does not belong to it.",
-    )
-    outside: Literal["skip", "defer"] = Field(
-        default="skip",
-        description="defer: a slot outside moves to the beginning of the next window if no other slot comes before.",
-    )
-
-
-Day = Annotated[
-    date, BeforeValidator(parse_day), WithJsonSchema({"type": "string", "format": "date"}, mode="validation")
-]
-
-
-class CalendarDays(RequestBody):
-    """A date, or several in a row."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"from": "2026-12-24", "to": "2026-12-26", "label": "Christmas"}]}
-    )
-
-    from_: Day = Field(alias="from", description="The first date.")
-    to: Day | None = Field(default=None, description="The last date; null: the same.")
-    label: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = Field(
-        default=None, description="What the ledger says about a slot on these days; null: the name of the calendar."
-    )
-
-
-class CalendarPut(RequestBody):
-    """A calendar to save. What a GET returned may be sent back whole."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"days": [{"from": "2026-12-24", "to": "2026-12-26", "label": "Christmas"}], "timezone": None}]
-        }
-    )
-
-    days: list[CalendarDays] = Field(max_length=2000, description="At most 10,000 dates, in the years 1970 to 2199.")
-    timezone: str | None = Field(
-        default=None,
-        description="Whose days they are, as an IANA name; null: the time zone of each routine's cadence.",
-    )
-    name: Any = Field(default=None, description="Managed by the server: accepted and ignored.")
-    updated_at: Any = Field(default=None, description="Managed by the server: accepted and ignored.")
-
-    def stored_days(self) -> list[dict[str, str]]:
-        """Return the days as they are stored and shown."""
-        return [entry.model_dump(mode="json", by_alias=True, exclude_none=True) for entry in self.days]
 
 
 class _RoutineFields(RequestBody):
@@ -600,68 +325,3 @@ class LimitsPut(RequestBody):
     model_config = ConfigDict(json_schema_extra={"examples": [{"limits": {"tasks": 50, "stored_bytes": None}}]})
 
     limits: dict[str, int | None] = Field(description="By name; null for no limit.")
-
-
-Body = TypeVar("Body", bound=BaseModel)
-_SECRET_FIELDS = {"secret_params", "webhook_secret", "environment_variables"}
-_SHOWN_CHARACTERS = 40
-_SHOWN_FIELD = 500
-"""Characters of a field's path that are shown; the names in it may come from the body."""
-MOST_FAULTS = 100
-"""Faults of a body that are listed."""
-_SAY_ENOUGH = {"missing", "extra_forbidden", "value_error", "too_short", "too_long"}
-"""Types of faults whose message is clear without the value given."""
-
-
-def validate(model: type[Body], value: Any) -> Body:
-    """Parse a JSON value as a model.
-
-    Raises:
-        FaultsError: It breaks rules. Each is named with its field and, unless it may be a secret, the value given.
-    """
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        raise FaultsError(_faults_of(error)) from None
-
-
-def _faults_of(error: ValidationError) -> list[Fault]:
-    """Convert pydantic's errors to our faults, the first MOST_FAULTS of them."""
-    faults = (fault for detail in error.errors() for fault in _faults(dict(detail)))
-    return list(islice(faults, MOST_FAULTS))
-
-
-def _faults(detail: dict[str, Any]) -> list[Fault]:
-    """Convert one of pydantic's errors to our faults."""
-    location: tuple[int | str, ...] = tuple(part for part in detail["loc"] if part != "[key]")
-    field = ".".join(map(str, location))[:_SHOWN_FIELD]
-    if detail["type"] == "workflow":
-        return detail["ctx"]["faults"]
-    if detail["type"] == "cadence":
-        return [Fault(".".join(filter(None, [field, fault.field])), fault.message) for fault in detail["ctx"]["faults"]]
-    return [Fault(field, _rule(detail) + _given(detail, location))]
-
-
-def _rule(detail: dict[str, Any]) -> str:
-    match detail["type"]:
-        case "extra_forbidden":
-            return "unknown field"
-        case "missing":
-            return "is required"
-        case "string_pattern_mismatch":
-            return _PATTERN_RULES[detail["ctx"]["pattern"]]
-        case "too_short" | "too_long":
-            return "must " + detail["msg"].partition(" should ")[2].partition(" after ")[0]
-        case "model_type" | "model_attributes_type" | "dict_type":
-            return "must be an object"
-        case _:
-            message = str(detail["msg"]).removeprefix("Value error, ")
-            return message.replace("Input should be", "must be").replace("String should", "must").replace("Input", "it")
-
-
-def _given(detail: dict[str, Any], location: tuple[int | str, ...]) -> str:
-    """Return the value given, as in `, not 24`; empty if there is none or it may be a secret."""
-    if detail["type"] in _SAY_ENOUGH or (location and location[0] in _SECRET_FIELDS):
-        return ""
-    text = msgspec.json.encode(detail["input"]).decode()
-    return f", not {text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + '…'}"

@@ -1,0 +1,43 @@
+"""What the bodies of requests have in common: a base class, and the types of fields."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from routines_api.schemas.times import parse_time
+
+SLUG = r"^[a-z0-9]([a-z0-9_-]{0,98}[a-z0-9])?$"
+"""The same rule as the domain routines.slug."""
+SLUG_RULE = "must be 1 to 100 lower-case letters, digits, - or _, starting and ending with a letter or digit"
+
+Slug = Annotated[str, Field(pattern=SLUG, description="A slug.", examples=["morning-regression"])]
+Spread = Annotated[
+    int | None,
+    Field(
+        ge=0,
+        le=3600,
+        description="Each slot fires up to this many seconds after its time, always by the same offset. "
+        "Must be below the shortest time between two slots. 0 or null: no spread.",
+    ),
+]
+
+Time = Annotated[
+    datetime, BeforeValidator(parse_time), WithJsonSchema({"type": "string", "format": "date-time"}, mode="validation")
+]
+"""A time in RFC 3339 with a zone, in UTC."""
+Bound = Time | None
+
+RUN_ID = r"^[1-9][0-9]{0,17}$"
+ENVIRONMENT_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,99}$"
+PATTERN_RULES = {
+    SLUG: SLUG_RULE,
+    RUN_ID: "must be the id of a run",
+    ENVIRONMENT_NAME: "must be a name of 1 to 100 letters, digits and _ that does not begin with a digit",
+}
+
+
+class RequestBody(BaseModel):
+    """A request body. Unknown fields are refused, and no value is converted to another type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
