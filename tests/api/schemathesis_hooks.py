@@ -34,9 +34,9 @@ def before_call(_context: Any, case: Any, _kwargs: dict[str, Any]) -> None:
 
 @schemathesis.serializer("text/calendar")
 def calendar_file(_context: Any, value: Any) -> bytes:
-    """Send a generated text as the file, or as the title of an event of a valid one."""
+    """Send a generated text as the file, or as the title of an event of a valid one. Other values are no such title."""
     text = str(value)
-    if len(text) % 2:
+    if isinstance(value, str) and len(text) % 2:
         lines = (
             "BEGIN:VCALENDAR",
             "BEGIN:VEVENT",
