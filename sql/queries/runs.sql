@@ -13,11 +13,10 @@ WITH pending AS MATERIALIZED (
     CROSS JOIN LATERAL (
         SELECT id FROM routines.trajectories
         WHERE ended_at IS NULL AND status = 'pending'
-          -- Compares whole rows, as the ORDER BY does, so that only the head of trajectories_active_idx can serve it. A plan
-          -- with another index would read the backlog.
-          AND (trajectories.collection_id, trajectories.task_id) >= (shares.collection_id, shares.task_id)
-          AND (trajectories.collection_id, trajectories.task_id) <= (shares.collection_id, shares.task_id)
-        ORDER BY trajectories.collection_id, trajectories.task_id, id
+          -- An array, so that only the head of trajectories_active_idx has this order: see newest_ended. A plan with another
+          -- index would read the backlog.
+          AND trajectories.collection_id = ANY (ARRAY[shares.collection_id]) AND trajectories.task_id = shares.task_id
+        ORDER BY trajectories.collection_id, id
         LIMIT shares.share
         FOR UPDATE SKIP LOCKED
     ) AS oldest

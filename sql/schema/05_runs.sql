@@ -250,36 +250,36 @@ CREATE FUNCTION routines.newest_run(of_routine bigint) RETURNS bigint LANGUAGE s
 $$;
 COMMENT ON FUNCTION routines.newest_run IS 'The newest run of a routine; null if it has none.';
 
--- One search for each final status, since the index holds the runs of a task by status. It compares and sorts by all columns of the
--- index, so that nothing else serves it. Plain SQL, which disappears from plans.
+-- One search for each final status, since the index holds the runs of a task by status. The array of one task keeps task_id in the
+-- order, where an equality would drop it, so that no index but this one has that order: the planner may think that every run has the
+-- task and the status, and that the primary key finds the newest at once. Not by comparing rows: before Postgres 18 such a search
+-- ends at the last run of the task, whatever its status. Plain SQL, which disappears from plans.
 CREATE FUNCTION routines.newest_ended(of_task bigint, of_status text, before_id bigint, most bigint) RETURNS SETOF bigint
 LANGUAGE sql STABLE ROWS 100 AS $$
     SELECT ended.id FROM unnest(ARRAY['completed', 'failed', 'cancelled', 'archived']) AS wanted (final_status)
     CROSS JOIN LATERAL (
         SELECT id FROM routines.trajectories
-        WHERE final_status IS NOT NULL AND (task_id, final_status) >= (of_task, wanted.final_status)
-          AND (task_id, final_status, id) < (of_task, wanted.final_status, coalesce(before_id, 9223372036854775807))
-        ORDER BY task_id DESC, final_status DESC, id DESC LIMIT most) AS ended
+        WHERE task_id = ANY (ARRAY[of_task]) AND final_status = wanted.final_status
+          AND id < coalesce(before_id, 9223372036854775807)
+        ORDER BY task_id DESC, id DESC LIMIT most) AS ended
     WHERE coalesce(wanted.final_status = of_status, true)
     ORDER BY ended.id DESC LIMIT most;
 $$;
 COMMENT ON FUNCTION routines.newest_ended IS
     'The newest ended runs of a task, newest first: those with this final status, or all if that is null, and with an id below before_id, if given.';
 
--- Sorts by all columns of each index for the same reason: a task may have no run of a status that is common elsewhere.
+-- Searches each index in the same way.
 CREATE FUNCTION routines.oldest_version_in_use(of_collection bigint, of_task bigint) RETURNS integer LANGUAGE sql STABLE
 RETURN (SELECT min(task_version) FROM (
     (SELECT task_version FROM routines.trajectories
-     WHERE ended_at IS NULL AND (collection_id, task_id) >= (of_collection, of_task)
-       AND (collection_id, task_id) <= (of_collection, of_task)
-     ORDER BY collection_id, task_id, id LIMIT 1)
+     WHERE ended_at IS NULL AND collection_id = ANY (ARRAY[of_collection]) AND task_id = of_task
+     ORDER BY collection_id, id LIMIT 1)
     UNION ALL
     (SELECT ended.task_version FROM unnest(ARRAY['completed', 'failed', 'cancelled', 'archived']) AS wanted (final_status)
      CROSS JOIN LATERAL (
          SELECT task_version FROM routines.trajectories
-         WHERE final_status IS NOT NULL AND (task_id, final_status) >= (of_task, wanted.final_status)
-           AND (task_id, final_status) <= (of_task, wanted.final_status)
-         ORDER BY task_id, final_status, id LIMIT 1) AS ended)
+         WHERE task_id = ANY (ARRAY[of_task]) AND final_status = wanted.final_status
+         ORDER BY task_id, id LIMIT 1) AS ended)
 ) AS oldest);
 COMMENT ON FUNCTION routines.oldest_version_in_use IS
     'The oldest version of a task that a run has, active or ended; null if it has no runs. Versions only grow, so it is that of an oldest run.';

@@ -225,6 +225,21 @@ async def test_a_claim_reads_no_more_of_a_backlog_of_two_hundred_thousand_than_o
     assert read[1] < 1.5 * read[0] + 50, read
 
 
+async def test_a_task_with_few_runs_is_not_searched_into_the_backlog_of_the_next_task(connection: Connection) -> None:
+    """Before Postgres 18 a comparison of rows ends a scan only where the first column differs."""
+    await task_with(connection, "a", "short", 2)
+    long = await task_with(connection, "a", "long", 100)
+    read: list[int] = []
+    for more in (0, 20_000):
+        await connection.execute(PENDING, [more, long])
+        await connection.execute("VACUUM (ANALYZE) routines.trajectories")
+        for _ in range(2):  # the first one caches the functions' plans
+            async with connection.transaction(force_rollback=True):
+                plan = await explained(connection)
+        read.append(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+    assert read[1] < read[0] + 50, read
+
+
 async def test_claims_and_renewals_are_heap_only_updates(connection: Connection) -> None:
     """A heap-only update touches no index: no indexed column changes while a run is active."""
     await task_with(connection, "c", "t", 200)
