@@ -4,6 +4,7 @@
 sometimes miscounts recursion inside schemathesis.
 """
 
+import asyncio
 import json
 import os
 import re
@@ -20,6 +21,8 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from routines_api.app import create_app
 from routines_api.openapi.description import FEED_PATH, REFERENCE, describe
+from routines_core.db import connect, limits
+from routines_core.limits import CONCURRENCY, LIMITS
 from support.rows import Database, api_settings
 from support.serving import TASK, api_process, new_key
 
@@ -140,6 +143,7 @@ def test_fields_of_updates_have_no_defaults(described: dict[str, Any]) -> None:
 def environment(database: Database, tmp_path: Path) -> Generator[dict[str, str]]:
     """A service with a task and a routine, and the variables that schemathesis.toml and the hooks read."""
     key = new_key(database, "my-org")
+    asyncio.run(lift_limits(database))
     with api_process(database.url, data_dir=tmp_path, run_sync_seconds=0) as process:
         with process.client(key) as client:
             assert client.post("/api/v1/tasks/my-org", json={"name": "echo", "workflow": TASK}).status_code == 201
@@ -149,6 +153,14 @@ def environment(database: Database, tmp_path: Path) -> Generator[dict[str, str]]
         variables = {"URL": process.url, "KEY": key, "HOOKS": str(HERE / "schemathesis_hooks.py")}
         yield {**os.environ, **{f"ROUTINES_TEST_{name}": text for name, text in variables.items()}}
         assert process.is_healthy()
+
+
+async def lift_limits(database: Database) -> None:
+    """Lift the limits of all that the cases make more and more of."""
+    async with connect(database.url, "tests") as connection:
+        for name, rule in LIMITS.items():
+            if not rule.of_run and name != CONCURRENCY:
+                await limits.set_limit(connection, name, None, collection_id=None)
 
 
 @pytest.mark.slow
