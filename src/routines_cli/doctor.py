@@ -2,7 +2,7 @@
 
 from shlex import quote
 
-from routines_cli import clocks, secrets
+from routines_cli import clocks, secrets, tables
 from routines_cli.engines import examine_engine
 from routines_cli.role_report import are_tenants_isolated, describe
 from routines_core.db import Connection, connect, roles
@@ -56,6 +56,7 @@ async def _examine_database(settings: Settings, connection: Connection, *, quick
     print(f"engine    {engine_line}")
     clocks_line, slots_are_right = ("not examined", True) if quick else await _clocks(connection)
     print(f"clocks    {clocks_line}")
+    print(f"tables    {'not examined' if quick else await tables.examine(connection)}")
     lines, roles_work = await _roles(connection)
     for line in lines:
         print(line)
