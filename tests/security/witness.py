@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import psycopg
 
-from routines_core.embedded.binaries import find_binaries
+from routines_core.embedded.binaries import _from_package, find_binaries
 from support.service import ROUTINES, Service, descendants
 
 
@@ -84,8 +84,13 @@ class Witness:
         self.note("sessions", "\n".join(self.sessions).encode())
         self.note("logs", (self.service.directory / "up.log").read_bytes())
         self.note("server's log", (self.service.data_dir / "postgres.log").read_bytes())
-        dump = [str(find_binaries() / "pg_dump"), self.service.database_url()]
+        dump = [pg_dump(), self.service.database_url()]
         self.note("dump", subprocess.run(dump, capture_output=True, check=True).stdout)
+
+
+def pg_dump() -> Path:
+    """Return the server's pg_dump, or one of the embedded package, since some packages of servers have none."""
+    return next(found for directory in (find_binaries(), *_from_package()) if (found := directory / "pg_dump").exists())
 
 
 @contextmanager
