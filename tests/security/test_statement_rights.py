@@ -42,7 +42,7 @@ OF_PROGRAMS = {
 """What each program sends: a statement's name, or a file's name and a dot for all statements in it."""
 OF_THE_COMMAND_LINE = (
     "keys.create_key keys.list_keys keys.revoke_key keys.succeed_key limits.find_collection limits.list_set_limits "
-    "limits.limit_task migrations. restore. clocks. roles. secrets.create_pepper standing.holds_other_tables "
+    "limits.limit_task migrations. restore. clocks. roles. secrets.create_pepper standing.holds_other_tables tables. "
     "secrets.replace_pepper secrets.list_secrets secrets.list_stale_secrets "
     "secrets.replace_ciphertexts tasks.apply_task"
 )
