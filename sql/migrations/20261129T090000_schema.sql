@@ -3025,7 +3025,7 @@ COMMENT ON COLUMN routines.steps.has_file IS
     'Whether the outputs were too large for the record: outputs is then {file_path, bytes}, and that file holds them as JSON. Set by the engine alone, so that no activity can return a value that is taken for such a reference.';
 COMMENT ON COLUMN routines.steps.error IS 'Why it failed; null if it did not.';
 COMMENT ON COLUMN routines.steps.answer IS
-    'The HTTP response because of which it failed: {status, headers, body, truncated}, at most 4 KiB of its body, without secrets; null if there was none.';
+    'The HTTP response that made it fail: {status, headers, body, truncated}, with at most 4 KiB of its body and no secrets; null if there was none.';
 COMMENT ON COLUMN routines.steps.earlier_errors IS
     'Why earlier attempts failed: an array of {started_at, at, error, answer}. The newest five keep the answer, if there was one.';
 COMMENT ON COLUMN routines.steps.created_at IS 'When it started.';
@@ -4145,7 +4145,7 @@ RETURN CASE WHEN tries = 1 AND answer IS NULL THEN step
             ELSE (left(step::text, -1) || CASE WHEN tries > 1 THEN ', "tries" : ' || tries ELSE '' END
                   || coalesce(', "answer" : ' || answer::text, '') || '}')::json END;
 COMMENT ON FUNCTION routines.with_tries IS
-    'A step as the API shows it, with the number of its tries if it was tried again, and with the response because of which it failed.';
+    'A step as the API shows it, with the number of tries if there was more than one, and the response that made it fail.';
 
 -- Bounded work whatever the run: values are left out by their stored size before they are read, and by their length as text
 -- before they are shown. The smallest steps are shown first.
@@ -4244,7 +4244,7 @@ COMMENT ON COLUMN routines.trajectory_details.started_at IS 'When a worker first
 COMMENT ON COLUMN routines.trajectory_details.ended_at IS 'When it reached a final status; null while it is active.';
 COMMENT ON COLUMN routines.trajectory_details.init_params IS 'The parameters of this run.';
 COMMENT ON COLUMN routines.trajectory_details.step_configs IS 'The step_configs of the task version that this run uses.';
-COMMENT ON COLUMN routines.trajectory_details.steps IS 'By step name: {status, activity, inputs, outputs, created, ended, duration_seconds, error}, with tries if there was more than one, and answer, the HTTP response because of which it failed.';
+COMMENT ON COLUMN routines.trajectory_details.steps IS 'By step name: {status, activity, inputs, outputs, created, ended, duration_seconds, error}, with tries if there was more than one, and answer, the HTTP response that made it fail.';
 COMMENT ON COLUMN routines.trajectory_details.total_steps IS 'The number of steps in the workflow.';
 COMMENT ON COLUMN routines.trajectory_details.completed_steps IS 'The number of steps that have completed.';
 COMMENT ON COLUMN routines.trajectory_details.labels IS 'Array of {key, value, author}.';
@@ -4329,7 +4329,7 @@ CREATE FUNCTION routines.duration_in_words(seconds float8) RETURNS text LANGUAGE
     ELSE round(seconds::numeric / 3600, 1) || ' hours' END;
 COMMENT ON FUNCTION routines.duration_in_words IS 'A duration as sentences show it: 90 seconds, 45 minutes or 2.5 hours.';
 
--- The step at which a run stands or ended. By the key of the steps, of which a workflow has few.
+-- The step that a run has reached, or where it ended. It is found by the key of the steps; a workflow has few.
 CREATE FUNCTION routines.step_of_end(run routines.trajectories) RETURNS routines.steps LANGUAGE sql STABLE AS $$
     SELECT steps FROM routines.steps
     WHERE trajectory_id = run.id AND status IN ('running', 'failed', 'cancelled') AND run.status <> 'completed'
@@ -5725,8 +5725,8 @@ COMMENT ON FUNCTION routines.may_have_open_spans IS 'Returns false if open_spans
 ------------------------------------------------------------------------------------------------------------- the report
 -- Finds its runs in trajectories_slot_key and then reads each page of the table once, in the order of the pages, whichever routine
 -- the rows belong to: a month of a thousand hourly routines took 0.45 s of processor time, and 1.1 s routine by routine. The
--- settings leave the planner that one way, whose costs it knows only if it knows the ids. The runs are grouped in two steps, of which
--- the first has less to do for each of them.
+-- settings leave the planner no other way, and it plans for the ids that it is given. The runs are grouped twice, because the first
+-- grouping is cheap for each run.
 CREATE FUNCTION routines.counted_runs(
     routine_ids bigint[], from_time timestamptz, until_time timestamptz, late_after interval, clock timestamptz
 ) RETURNS TABLE (
@@ -5778,7 +5778,7 @@ BEGIN
                     WHERE first_slot < recovery), 0);
 END $$;
 COMMENT ON FUNCTION routines.recovered_slots IS
-    'How many slots that failed, or of which no run came, are followed by one whose run completed, also after until_time. lost_slots begin spans of lost_counts slots.';
+    'How many failed or lost slots are followed by a slot whose run completed, even one after until_time. Each of lost_slots is the first of as many slots as lost_counts says.';
 
 CREATE FUNCTION routines.reported_routines(of_collection bigint, from_time timestamptz, until_time timestamptz)
 RETURNS TABLE (id bigint, task text, name text, is_deleted boolean) LANGUAGE sql STABLE ROWS 1000 AS $$

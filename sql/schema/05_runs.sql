@@ -462,7 +462,7 @@ COMMENT ON COLUMN routines.steps.has_file IS
     'Whether the outputs were too large for the record: outputs is then {file_path, bytes}, and that file holds them as JSON. Set by the engine alone, so that no activity can return a value that is taken for such a reference.';
 COMMENT ON COLUMN routines.steps.error IS 'Why it failed; null if it did not.';
 COMMENT ON COLUMN routines.steps.answer IS
-    'The HTTP response because of which it failed: {status, headers, body, truncated}, at most 4 KiB of its body, without secrets; null if there was none.';
+    'The HTTP response that made it fail: {status, headers, body, truncated}, with at most 4 KiB of its body and no secrets; null if there was none.';
 COMMENT ON COLUMN routines.steps.earlier_errors IS
     'Why earlier attempts failed: an array of {started_at, at, error, answer}. The newest five keep the answer, if there was one.';
 COMMENT ON COLUMN routines.steps.created_at IS 'When it started.';

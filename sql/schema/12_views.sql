@@ -64,7 +64,7 @@ RETURN CASE WHEN tries = 1 AND answer IS NULL THEN step
             ELSE (left(step::text, -1) || CASE WHEN tries > 1 THEN ', "tries" : ' || tries ELSE '' END
                   || coalesce(', "answer" : ' || answer::text, '') || '}')::json END;
 COMMENT ON FUNCTION routines.with_tries IS
-    'A step as the API shows it, with the number of its tries if it was tried again, and with the response because of which it failed.';
+    'A step as the API shows it, with the number of tries if there was more than one, and the response that made it fail.';
 
 -- Bounded work whatever the run: values are left out by their stored size before they are read, and by their length as text
 -- before they are shown. The smallest steps are shown first.
@@ -163,7 +163,7 @@ COMMENT ON COLUMN routines.trajectory_details.started_at IS 'When a worker first
 COMMENT ON COLUMN routines.trajectory_details.ended_at IS 'When it reached a final status; null while it is active.';
 COMMENT ON COLUMN routines.trajectory_details.init_params IS 'The parameters of this run.';
 COMMENT ON COLUMN routines.trajectory_details.step_configs IS 'The step_configs of the task version that this run uses.';
-COMMENT ON COLUMN routines.trajectory_details.steps IS 'By step name: {status, activity, inputs, outputs, created, ended, duration_seconds, error}, with tries if there was more than one, and answer, the HTTP response because of which it failed.';
+COMMENT ON COLUMN routines.trajectory_details.steps IS 'By step name: {status, activity, inputs, outputs, created, ended, duration_seconds, error}, with tries if there was more than one, and answer, the HTTP response that made it fail.';
 COMMENT ON COLUMN routines.trajectory_details.total_steps IS 'The number of steps in the workflow.';
 COMMENT ON COLUMN routines.trajectory_details.completed_steps IS 'The number of steps that have completed.';
 COMMENT ON COLUMN routines.trajectory_details.labels IS 'Array of {key, value, author}.';
@@ -248,7 +248,7 @@ CREATE FUNCTION routines.duration_in_words(seconds float8) RETURNS text LANGUAGE
     ELSE round(seconds::numeric / 3600, 1) || ' hours' END;
 COMMENT ON FUNCTION routines.duration_in_words IS 'A duration as sentences show it: 90 seconds, 45 minutes or 2.5 hours.';
 
--- The step at which a run stands or ended. By the key of the steps, of which a workflow has few.
+-- The step that a run has reached, or where it ended. It is found by the key of the steps; a workflow has few.
 CREATE FUNCTION routines.step_of_end(run routines.trajectories) RETURNS routines.steps LANGUAGE sql STABLE AS $$
     SELECT steps FROM routines.steps
     WHERE trajectory_id = run.id AND status IN ('running', 'failed', 'cancelled') AND run.status <> 'completed'

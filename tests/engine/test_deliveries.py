@@ -161,6 +161,17 @@ async def test_a_failed_attempt_keeps_what_was_answered_without_the_signing_secr
     assert (len(kept["body"]), "set-cookie" in kept["headers"]) == (4096, False)
 
 
+async def test_a_very_long_signing_secret_is_not_looked_for_where_leases_are_held(
+    connection: Connection, database: Database
+) -> None:
+    secret = "********a" * 8000
+    async with receiver(answers(503, secret.encode()[:9000])) as hook, delivering(database):
+        await ended_runs(connection, await routine_with_webhook(connection, hook.url, secret))
+        await until(connection, "SELECT failures = 1 FROM routines.webhook_deliveries")
+    [made] = await attempts(connection)
+    assert made["answer"] == {"status": 503, "headers": {}, "body": "", "truncated": True}
+
+
 async def test_a_delivered_webhook_keeps_nothing_of_the_answer(connection: Connection, database: Database) -> None:
     async with receiver(answers(200, b"thank you")) as hook, delivering(database):
         await ended_runs(connection, await routine_with_webhook(connection, hook.url))

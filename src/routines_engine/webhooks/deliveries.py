@@ -42,6 +42,8 @@ LOAD_SECONDS = 5.0
 """Timeout of the statement that loads the bodies of one collection's claimed webhooks, or one of them."""
 MOST_TOGETHER = 64 * 1024
 """A run or body that takes more bytes is loaded by a separate statement."""
+MOST_MASKED = 1000
+"""How long a signing secret may be for the body of a response to be kept, in characters: it has to be masked there."""
 GONE = 410
 """The HTTP status of a receiver that wants no more webhooks."""
 POLL_SECONDS = 0.5
@@ -423,13 +425,20 @@ async def send(
     if answer.is_success:
         return Outcome(answer.status_code, None)
     is_gone = answer.status_code == GONE
-    masker = Masker()
-    if secret:
-        masker.add(secret)
-    kept = kept_answer(answer, masker.mask)
+    kept = _kept(answer, secret)
     return Outcome(
         answer.status_code, f"it answered {answer.status_code}", is_final=is_gone, is_gone=is_gone, answer=kept
     )
+
+
+def _kept(answer: httpx.Response, secret: str | None) -> dict[str, Any]:
+    """Return what is kept of a response. Looking for a very long secret would hold up this process, and its leases."""
+    if secret and len(secret) > MOST_MASKED:
+        return {"status": answer.status_code, "headers": {}, "body": "", "truncated": True}
+    masker = Masker()
+    if secret:
+        masker.add(secret)
+    return kept_answer(answer, masker.mask)
 
 
 _CAUSES: dict[type[httpx.HTTPError], str] = {
