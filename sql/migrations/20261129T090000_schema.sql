@@ -2642,12 +2642,14 @@ CREATE TABLE routines.trajectories (
 -- One run per slot: the second guard against a double fire, after the lock on the routine.
 CREATE UNIQUE INDEX trajectories_slot_key ON routines.trajectories (triggered_by_routine_id, scheduled_for)
     WHERE scheduled_for IS NOT NULL;
--- One active scheduled run per routine: the database enforces the overlap policy.
+-- One active scheduled run per routine: the database enforces the overlap policy. This index and the next are worded so that no
+-- other can answer `active_runs`. If the queue could, a plan made while there were few runs would use it, and go on to read all
+-- active runs for each batch: so they are on final_status, which is null exactly while ended_at is.
 CREATE UNIQUE INDEX trajectories_active_schedule_key ON routines.trajectories (triggered_by_routine_id)
-    WHERE trigger = 'schedule' AND ended_at IS NULL;
+    WHERE trigger = 'schedule' AND final_status IS NULL;
 -- Active run-now runs, which also hold back the schedule. Nearly empty, so nearly free.
-CREATE INDEX trajectories_active_run_now_idx ON routines.trajectories (triggered_by_routine_id)
-    WHERE trigger = 'run-now' AND ended_at IS NULL;
+CREATE INDEX trajectories_active_unscheduled_idx ON routines.trajectories (triggered_by_routine_id)
+    WHERE trigger <> 'schedule' AND triggered_by_routine_id IS NOT NULL AND final_status IS NULL;
 -- A routine's run-now runs, newest first. Its scheduled runs come from trajectories_slot_key.
 CREATE INDEX trajectories_run_now_idx ON routines.trajectories (triggered_by_routine_id, id)
     WHERE trigger = 'run-now';
@@ -2774,10 +2776,10 @@ CREATE FUNCTION routines.refuse_overlap() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     active record;
 BEGIN
-    SELECT trajectories.id, trajectories.triggered_by_routine_id AS routine_id INTO active
+    SELECT id, triggered_by_routine_id AS routine_id INTO active
     FROM routines.trajectories
-    JOIN inserted ON inserted.triggered_by_routine_id = trajectories.triggered_by_routine_id
-    WHERE trajectories.trigger = 'run-now' AND trajectories.ended_at IS NULL AND inserted.trigger = 'schedule'
+    WHERE trigger <> 'schedule' AND final_status IS NULL
+      AND triggered_by_routine_id = ANY (ARRAY(SELECT triggered_by_routine_id FROM inserted WHERE inserted.trigger = 'schedule'))
     LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'routine % has an active run, %: a scheduled run waits for its next slot', active.routine_id, active.id
@@ -2795,10 +2797,10 @@ CREATE FUNCTION routines.active_runs(routine_ids bigint[])
 RETURNS TABLE (routine_id bigint, trajectory_id bigint) LANGUAGE sql VOLATILE ROWS 1 AS $$
     SELECT active.routine_id, min(active.id) FROM (
         SELECT triggered_by_routine_id AS routine_id, id FROM routines.trajectories
-        WHERE trigger = 'schedule' AND ended_at IS NULL AND triggered_by_routine_id = ANY (routine_ids)
+        WHERE trigger = 'schedule' AND final_status IS NULL AND triggered_by_routine_id = ANY (routine_ids)
         UNION ALL
         SELECT triggered_by_routine_id, id FROM routines.trajectories
-        WHERE trigger = 'run-now' AND ended_at IS NULL AND triggered_by_routine_id = ANY (routine_ids)
+        WHERE trigger <> 'schedule' AND final_status IS NULL AND triggered_by_routine_id = ANY (routine_ids)
     ) AS active GROUP BY 1;
 $$;
 COMMENT ON FUNCTION routines.active_runs IS
@@ -3772,8 +3774,13 @@ LANGUAGE sql AS $$
     DELETE FROM routines.secrets WHERE id = ANY (forget_secrets.secret_ids)
         AND NOT EXISTS (SELECT FROM routines.routines WHERE routines.id = of_routine_id
                         AND secrets.id = ANY (routines.secret_ids(secret_refs, webhook_secret_id)))
+        -- The routine's own active runs, each kind by its index.
         AND NOT EXISTS (SELECT FROM routines.trajectories
-                        WHERE triggered_by_routine_id = of_routine_id AND ended_at IS NULL
+                        WHERE triggered_by_routine_id = of_routine_id AND trigger = 'schedule' AND final_status IS NULL
+                          AND trajectories.id IS DISTINCT FROM but_trajectory_id
+                          AND secrets.id = ANY (routines.secret_ids(secret_refs, webhook_secret_id)))
+        AND NOT EXISTS (SELECT FROM routines.trajectories
+                        WHERE triggered_by_routine_id = of_routine_id AND trigger <> 'schedule' AND final_status IS NULL
                           AND trajectories.id IS DISTINCT FROM but_trajectory_id
                           AND secrets.id = ANY (routines.secret_ids(secret_refs, webhook_secret_id)))
         AND NOT EXISTS (SELECT FROM routines.webhook_deliveries
@@ -5127,7 +5134,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_ticker', 'routines.calendars', 'SELECT'),
     ('routines_ticker', 'routines.calendar_days', 'SELECT'),
     ('routines_ticker', 'routines.routine_calendars', 'SELECT'),
-    ('routines_ticker', 'routines.trajectories', 'SELECT (id, collection_id, triggered_by_routine_id, scheduled_for, due_at, trigger, status, created_at, '
+    ('routines_ticker', 'routines.trajectories', 'SELECT (id, collection_id, triggered_by_routine_id, scheduled_for, due_at, trigger, status, final_status, created_at, '
         'ended_at), INSERT'),
     ('routines_ticker', 'routines.skips', 'SELECT, INSERT'),
     ('routines_ticker', 'routines.ticker_outages', 'SELECT, INSERT, DELETE'),

@@ -33,8 +33,13 @@ LANGUAGE sql AS $$
     DELETE FROM routines.secrets WHERE id = ANY (forget_secrets.secret_ids)
         AND NOT EXISTS (SELECT FROM routines.routines WHERE routines.id = of_routine_id
                         AND secrets.id = ANY (routines.secret_ids(secret_refs, webhook_secret_id)))
+        -- The routine's own active runs, each kind by its index.
         AND NOT EXISTS (SELECT FROM routines.trajectories
-                        WHERE triggered_by_routine_id = of_routine_id AND ended_at IS NULL
+                        WHERE triggered_by_routine_id = of_routine_id AND trigger = 'schedule' AND final_status IS NULL
+                          AND trajectories.id IS DISTINCT FROM but_trajectory_id
+                          AND secrets.id = ANY (routines.secret_ids(secret_refs, webhook_secret_id)))
+        AND NOT EXISTS (SELECT FROM routines.trajectories
+                        WHERE triggered_by_routine_id = of_routine_id AND trigger <> 'schedule' AND final_status IS NULL
                           AND trajectories.id IS DISTINCT FROM but_trajectory_id
                           AND secrets.id = ANY (routines.secret_ids(secret_refs, webhook_secret_id)))
         AND NOT EXISTS (SELECT FROM routines.webhook_deliveries

@@ -81,7 +81,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_ticker', 'routines.calendars', 'SELECT'),
     ('routines_ticker', 'routines.calendar_days', 'SELECT'),
     ('routines_ticker', 'routines.routine_calendars', 'SELECT'),
-    ('routines_ticker', 'routines.trajectories', 'SELECT (id, collection_id, triggered_by_routine_id, scheduled_for, due_at, trigger, status, created_at, '
+    ('routines_ticker', 'routines.trajectories', 'SELECT (id, collection_id, triggered_by_routine_id, scheduled_for, due_at, trigger, status, final_status, created_at, '
         'ended_at), INSERT'),
     ('routines_ticker', 'routines.skips', 'SELECT, INSERT'),
     ('routines_ticker', 'routines.ticker_outages', 'SELECT, INSERT, DELETE'),

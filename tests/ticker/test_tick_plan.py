@@ -3,8 +3,9 @@
 import pytest
 
 from routines_core.db import Connection
+from routines_core.db.tick import PLANNED_ONCE
 from support.plans import Plan, explained, explained_once, nodes, planned_once
-from support.rows import make_task
+from support.rows import make_task, value
 from support.stepping import TICK
 
 BATCH = 250
@@ -62,3 +63,37 @@ async def test_a_batch_is_not_joined_row_by_row(
     [claimed] = [node for node in nodes(plan) if node.get("Subplan Name") == "CTE claimed"]
     assert claimed["Actual Rows"] == BATCH
     assert wasted(plan) <= 4 * BATCH
+
+
+RUNS = """INSERT INTO routines.trajectories
+              (collection_id, task_id, task_version, triggered_by_routine_id, scheduled_for, trigger, init_params)
+          SELECT 1, 1, 1, 1000000 + n, CASE trigger WHEN 'schedule' THEN now() END, trigger, '{}'
+          FROM generate_series(1, 60) AS n, unnest(ARRAY['schedule', 'run-now']) AS trigger"""
+ENDED = "UPDATE routines.trajectories SET status = 'completed', ended_at = now()"
+DELETED = "TRUNCATE routines.trajectories CASCADE"
+FEW_RUNS = {
+    "none, ever": [],
+    "none, and the statistics say so": [ANALYZE],
+    "a few": [RUNS, ANALYZE],
+    "a few that have ended": [RUNS, ENDED, ANALYZE],
+    "none any more": [RUNS, ANALYZE, DELETED, ANALYZE],
+    "none any more, unforeseen": [RUNS, ANALYZE, DELETED],
+}
+
+
+@pytest.mark.parametrize("runs", FEW_RUNS)
+async def test_a_plan_made_at_few_runs_looks_only_for_those_of_its_batch(connection: Connection, runs: str) -> None:
+    """It goes on in use when there are thousands. Every other index would be read whole, and costs as little then."""
+    await connection.execute("ALTER TABLE routines.trajectories DISABLE TRIGGER USER")
+    for statement in FEW_RUNS[runs]:
+        await connection.execute(statement.encode())
+    for name, setting in PLANNED_ONCE.items():
+        await connection.execute("SELECT set_config(%s, %s, false)", [name, setting])
+    text = await value(connection, "SELECT prosrc FROM pg_proc WHERE oid = 'routines.active_runs'::regproc")
+    await connection.execute(f"PREPARE active (bigint[]) AS {text.replace('routine_ids', '$1')}".encode())
+    plan = await value(connection, "EXPLAIN (FORMAT JSON) EXECUTE active ('{1}')")
+    used = {node["Index Name"]: node["Index Cond"] for node in nodes(plan[0]["Plan"]) if "Index Name" in node}
+    assert used == dict.fromkeys(
+        ["trajectories_active_schedule_key", "trajectories_active_unscheduled_idx"],
+        "(triggered_by_routine_id = ANY ($1))",
+    )
