@@ -1261,7 +1261,7 @@ COMMENT ON FUNCTION routines.preview_slots IS 'The coming slots of a cadence as 
 --   BEFORE INSERT                  check_exclusions_of_new     checks calendar and active_hours, and keeps active_minutes (chapter
 --                                                              05_calendars)
 --   BEFORE UPDATE                  check_exclusions            the same
---   BEFORE INSERT or UPDATE        check_run_settings          checks init_params_from_slot and timeout_seconds (chapter 06_slots)
+--   BEFORE INSERT or UPDATE        check_run_settings          checks init_params_from_slot, timeout_seconds and retry (chapter 06_slots)
 --   BEFORE INSERT or UPDATE        keep_next_run_at            recomputes next_run_at if cadence or paused changes, moves it if the
 --                                                              spread does; refuses a pause that ends in the past
 --   BEFORE UPDATE                  settle_slots                if cadence or paused changes: records the slots that no tick will
@@ -1272,12 +1272,15 @@ COMMENT ON FUNCTION routines.preview_slots IS 'The coming slots of a cadence as 
 --   AFTER INSERT                   keep_calendar_uses_of_new   adds to routine_calendars; raises if a calendar does not exist in its
 --                                                              collection (chapter 05_calendars)
 --   AFTER INSERT, per statement    keep_names_of_new           adds to routine_names
+--   AFTER UPDATE                   cancel_retries              if it is paused: cancels a retry that no worker has begun (chapter
+--                                                              06_retries)
 --   AFTER UPDATE                   follow_changed_webhook_url  like follow_created_webhook_url; must come before forget_replaced_secrets:
 --                                                              the end of a delivery, too, locks the endpoint before the secret
 --   AFTER UPDATE                   forget_replaced_secrets     deletes ciphertexts that the routine no longer refers to
 --   AFTER UPDATE                   keep_calendar_uses          updates routine_calendars, with the same check
 --   AFTER UPDATE                   keep_names_of_changed       updates routine_names
 --   AFTER UPDATE                   refuse_missing_secrets      raises if a secret does not exist in its collection
+--   AFTER DELETE                   cancel_retries_of_deleted   the same for a deleted routine; must come before forget_secrets_of_deleted
 --   AFTER DELETE                   forget_secrets_of_deleted   deletes its ciphertexts
 --   AFTER DELETE                   keep_calendar_uses_of_deleted  deletes from routine_calendars
 --   AFTER DELETE                   keep_names_of_deleted       moves the name from routine_names to deleted_routines
@@ -1323,6 +1326,7 @@ CREATE TABLE routines.routines (
     overlap_policy         text NOT NULL DEFAULT 'skip' CONSTRAINT routines_overlap_policy_is_known CHECK (overlap_policy IN ('skip')),
     catchup_window_seconds integer CONSTRAINT routines_catchup_window_seconds_is_not_negative CHECK (catchup_window_seconds >= 0),
     timeout_seconds        integer,
+    retry                  jsonb,
     spread_seconds         integer,
     spread_offset          interval,
     next_run_at            timestamptz,
@@ -1419,6 +1423,8 @@ COMMENT ON COLUMN routines.routines.catchup_window_seconds IS
     'The age up to which a missed slot still fires after an outage; 0 to never catch up; null for the default of its cadence.';
 COMMENT ON COLUMN routines.routines.timeout_seconds IS
     'How long its runs may take from their first claim, at most as long as the worker allows any run; null for that.';
+COMMENT ON COLUMN routines.routines.retry IS
+    'How a scheduled run that failed is retried: {"max_attempts": 3, "backoff": [60, 300], "on": "any", "until": "next_slot"}; null for not at all. See retry_run.';
 COMMENT ON COLUMN routines.routines.spread_seconds IS
     'Each slot fires up to this many seconds after its time, always by the same spread_offset: 1-3600, and below the shortest time between two slots; null for off, which 0 becomes.';
 COMMENT ON COLUMN routines.routines.spread_offset IS
@@ -1569,7 +1575,7 @@ COMMENT ON FUNCTION routines.keep_next_run_at IS
 CREATE TRIGGER keep_next_run_at
     BEFORE INSERT OR UPDATE OF name, cadence_type, hour_utc, minute_utc, day_of_week, expression, timezone, every_minutes, anchor,
         once_at, starts_at, ends_at, spread_seconds, spread_offset, paused, paused_until, paused_note, calendar, active_hours,
-        init_params_overrides, init_params_from_slot, secret_refs, webhook_url, webhook_secret_id, timeout_seconds ON routines.routines
+        init_params_overrides, init_params_from_slot, secret_refs, webhook_url, webhook_secret_id, timeout_seconds, retry ON routines.routines
     FOR EACH ROW EXECUTE FUNCTION routines.keep_next_run_at();
 
 ------------------------------------------------------------------------------------- slots that no tick will see
@@ -2568,10 +2574,10 @@ COMMENT ON FUNCTION routines.excluded_times IS
 --   BEFORE INSERT                 find_root          children only: fills in root_id
 --   BEFORE INSERT                 hold_routine       run-now only: locks the routine, so its ticks come before or after
 --   BEFORE UPDATE of status       refuse_second_end  if the run has ended: raises, except for archiving
---   BEFORE UPDATE of status       settle_end         if the run ends: closes its steps, clears lease and secret_refs, queues
---                                                    the webhook
---   AFTER INSERT                  note_started_run   inserted as running, as only a person at psql does: adds to begun_runs
---   AFTER INSERT, per statement   refuse_overlap     raises for a scheduled run next to an active run-now run
+--   BEFORE UPDATE of status       settle_end         if the run ends: closes its steps, inserts a retry if it is to be retried,
+--                                                    clears lease and secret_refs, queues the webhook
+--   AFTER INSERT                  note_started_run   inserted as running, as a retry that waits: adds to begun_runs and file_uses
+--   AFTER INSERT, per statement   refuse_overlap     raises for a scheduled run next to an active run-now run or retry
 --   AFTER INSERT, per statement   wake_workers       notifies idle workers
 --   AFTER UPDATE of status        follow_end         if the run ends: cancels its children, deletes it from begun_runs and
 --                                                    dispatches, deletes secrets that no other row needs
@@ -2603,7 +2609,7 @@ CREATE TABLE routines.trajectories (
     step_bytes              integer NOT NULL DEFAULT 0,
     crashes                 smallint NOT NULL DEFAULT 0,
     trigger                 text NOT NULL CONSTRAINT trajectories_trigger_is_known
-                            CHECK (trigger IN ('schedule', 'run-now', 'api')),
+                            CHECK (trigger IN ('schedule', 'run-now', 'api', 'retry')),
     status                  text NOT NULL DEFAULT 'pending' CONSTRAINT trajectories_status_is_known
                             CHECK (status IN ('pending', 'running', 'completed', 'failed', 'cancelled', 'archived')),
     engine                  text NOT NULL DEFAULT 'postgres' CONSTRAINT trajectories_engine_is_known
@@ -2618,6 +2624,10 @@ CREATE TABLE routines.trajectories (
     parent_attempt          integer,
     child_index             integer,
     root_id                 bigint,
+    retry_of                bigint,
+    retried_by              bigint,
+    retry_number            smallint,
+    is_transient            boolean,
     init_params             routines.json_object NOT NULL,
     secret_refs             routines.json_object NOT NULL DEFAULT '{}',
     webhook_url             text,
@@ -2626,7 +2636,10 @@ CREATE TABLE routines.trajectories (
     labels                  jsonb NOT NULL DEFAULT '[]' CONSTRAINT trajectories_labels_is_array CHECK (jsonb_typeof(labels) = 'array'),
     error                   text,
     final_status            text GENERATED ALWAYS AS (CASE WHEN ended_at IS NOT NULL THEN status END) STORED,
-    CONSTRAINT trajectories_schedule_has_slot CHECK ((trigger = 'schedule') = (scheduled_for IS NOT NULL)),
+    -- One rule for slots and retries, because each fire checks it.
+    CONSTRAINT trajectories_schedule_has_slot CHECK (
+        CASE WHEN scheduled_for IS NOT NULL THEN trigger = 'schedule'
+             ELSE trigger <> 'schedule' AND (trigger = 'retry') = (retry_of IS NOT NULL AND retry_number IS NOT NULL) END),
     CONSTRAINT trajectories_trigger_has_routine CHECK ((trigger = 'api') = (triggered_by_routine_id IS NULL)),
     CONSTRAINT trajectories_end_fits_status CHECK ((ended_at IS NULL) = (status IN ('pending', 'running'))),
     CONSTRAINT trajectories_lease_fits_status CHECK ((lease_expires_at IS NOT NULL) = (status = 'running')),
@@ -2647,12 +2660,12 @@ CREATE UNIQUE INDEX trajectories_slot_key ON routines.trajectories (triggered_by
 -- active runs for each batch: so they are on final_status, which is null exactly while ended_at is.
 CREATE UNIQUE INDEX trajectories_active_schedule_key ON routines.trajectories (triggered_by_routine_id)
     WHERE trigger = 'schedule' AND final_status IS NULL;
--- Active run-now runs, which also hold back the schedule. Nearly empty, so nearly free.
+-- Active run-now runs and retries, which also hold back the schedule. Nearly empty, so nearly free.
 CREATE INDEX trajectories_active_unscheduled_idx ON routines.trajectories (triggered_by_routine_id)
     WHERE trigger <> 'schedule' AND triggered_by_routine_id IS NOT NULL AND final_status IS NULL;
--- A routine's run-now runs, newest first. Its scheduled runs come from trajectories_slot_key.
-CREATE INDEX trajectories_run_now_idx ON routines.trajectories (triggered_by_routine_id, id)
-    WHERE trigger = 'run-now';
+-- A routine's run-now runs and its retries, newest first. Its scheduled runs come from trajectories_slot_key.
+CREATE INDEX trajectories_unscheduled_idx ON routines.trajectories (triggered_by_routine_id, trigger, id)
+    WHERE scheduled_for IS NULL AND triggered_by_routine_id IS NOT NULL;
 -- The queue, by collection and task, so that a claim goes from one to the next whatever the backlog of each. Its columns do
 -- not change while a run is active, and it is on ended_at rather than status: pending -> running and lease renewals stay HOT.
 CREATE INDEX trajectories_active_idx ON routines.trajectories (collection_id, task_id, id) WHERE ended_at IS NULL;
@@ -2677,7 +2690,7 @@ COMMENT ON COLUMN routines.trajectories.task_id IS 'The task, which may have bee
 COMMENT ON COLUMN routines.trajectories.task_version IS 'The version that it runs, fixed when the run was created.';
 COMMENT ON COLUMN routines.trajectories.triggered_by_routine_id IS
     'The routine that started it, which may have been deleted; null if the API started it.';
-COMMENT ON COLUMN routines.trajectories.scheduled_for IS 'Its slot; null if it was not started on schedule.';
+COMMENT ON COLUMN routines.trajectories.scheduled_for IS 'Its slot; null if it was not started on schedule, also for a retry, whose slot is that of retry_of.';
 COMMENT ON COLUMN routines.trajectories.due_at IS
     'When its slot was due, if its routine had a spread: scheduled_for plus the offset of the routine; null if it was due at scheduled_for.';
 COMMENT ON COLUMN routines.trajectories.created_at IS
@@ -2687,7 +2700,7 @@ COMMENT ON COLUMN routines.trajectories.started_at IS
     'When a worker first claimed it; null if none has. Later claims are in later_claims.';
 COMMENT ON COLUMN routines.trajectories.ended_at IS 'When it reached a final status; null while it is active.';
 COMMENT ON COLUMN routines.trajectories.lease_expires_at IS
-    'When its worker''s lease expires, by this database''s clock, or without a worker when its wait is over; infinity while Temporal has it or while it waits for its children without a worker; null if it is not running.';
+    'When its worker''s lease expires, by this database''s clock, or without a worker when its wait is over, as that of a retry; infinity while Temporal has it or while it waits for its children without a worker; null if it is not running.';
 COMMENT ON COLUMN routines.trajectories.deadline_at IS 'When it fails if it has not ended; set by the first claim.';
 COMMENT ON COLUMN routines.trajectories.timeout_seconds IS
     'The timeout_seconds of its routine when it was created; null for as long as the worker allows.';
@@ -2696,7 +2709,7 @@ COMMENT ON COLUMN routines.trajectories.fence IS
 COMMENT ON COLUMN routines.trajectories.crashes IS 'How many times its worker was lost. At three the run fails.';
 COMMENT ON COLUMN routines.trajectories.step_bytes IS
     'How many bytes its steps hold as JSON, inputs and outputs together; counted as they are written.';
-COMMENT ON COLUMN routines.trajectories.trigger IS 'schedule, run-now or api.';
+COMMENT ON COLUMN routines.trajectories.trigger IS 'schedule, run-now, api or retry.';
 COMMENT ON COLUMN routines.trajectories.status IS 'pending, running, or one of the final completed, failed, cancelled, archived.';
 COMMENT ON COLUMN routines.trajectories.engine IS
     'The engine that runs it, or ran it at its end: postgres (a worker with a lease) or temporal, set at dispatch. Either may take a pending run.';
@@ -2715,6 +2728,11 @@ COMMENT ON COLUMN routines.trajectories.child_index IS
     'Its place among the children of that step, from 0. Null with a parent: it did not complete and a later attempt replaced it.';
 COMMENT ON COLUMN routines.trajectories.root_id IS
     'The run at the root of its tree, which no other run started; null for that run itself. A trigger fills it in.';
+COMMENT ON COLUMN routines.trajectories.retry_of IS 'Of a retry: the scheduled run that failed first; null otherwise.';
+COMMENT ON COLUMN routines.trajectories.retried_by IS 'The run that retried it, or will; null for none. The last run of the chain is the outcome of the slot: see last_attempt.';
+COMMENT ON COLUMN routines.trajectories.retry_number IS 'Of a retry: which one it is, from 1; null otherwise.';
+COMMENT ON COLUMN routines.trajectories.is_transient IS
+    'Of a failed run: true if the cause may go away by itself, such as a timeout, a refused connection, an HTTP status of 408, 425, 429 or 500 and above, or lost workers; null if it has not failed.';
 COMMENT ON COLUMN routines.trajectories.init_params IS 'The task''s init_params with the routine''s overrides merged over them.';
 COMMENT ON COLUMN routines.trajectories.secret_refs IS 'Secret params: their names, with ids in secrets. Emptied when the run ends.';
 COMMENT ON COLUMN routines.trajectories.webhook_url IS 'Receives a webhook when the run has ended; null for none.';
@@ -2770,7 +2788,7 @@ CREATE TRIGGER hold_routine BEFORE INSERT ON routines.trajectories
 
 -- No scheduled run starts while any run of its routine is active, however that one was triggered. The database enforces it,
 -- so an INSERT typed in psql is rejected too: trajectories_active_schedule_key rejects it next to a scheduled run, this trigger
--- next to a run-now run. It runs once per statement over all rows, because a trigger per row would cost the tick far more. It
+-- next to a run-now run or a retry. It runs once per statement over all rows, because a trigger per row would cost the tick far more. It
 -- takes no lock: a run-now run that comes while the INSERT is open comes after it, and may run alongside a scheduled run.
 CREATE FUNCTION routines.refuse_overlap() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
@@ -2787,7 +2805,7 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
-COMMENT ON FUNCTION routines.refuse_overlap IS 'Rejects a scheduled run while a run-now run of the same routine is active.';
+COMMENT ON FUNCTION routines.refuse_overlap IS 'Rejects a scheduled run while a run-now run or a retry of the same routine is active.';
 CREATE TRIGGER refuse_overlap AFTER INSERT ON routines.trajectories
     REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION routines.refuse_overlap();
 
@@ -2810,10 +2828,11 @@ CREATE FUNCTION routines.newest_run(of_routine bigint) RETURNS bigint LANGUAGE s
     SELECT greatest(
         (SELECT id FROM routines.trajectories WHERE triggered_by_routine_id = of_routine AND scheduled_for IS NOT NULL
          ORDER BY scheduled_for DESC LIMIT 1),
-        (SELECT id FROM routines.trajectories WHERE triggered_by_routine_id = of_routine AND trigger = 'run-now'
+        (SELECT id FROM routines.trajectories
+         WHERE triggered_by_routine_id = of_routine AND scheduled_for IS NULL AND trigger = 'run-now'
          ORDER BY id DESC LIMIT 1));
 $$;
-COMMENT ON FUNCTION routines.newest_run IS 'The newest run of a routine; null if it has none.';
+COMMENT ON FUNCTION routines.newest_run IS 'The newest run of a routine other than retries; null if it has none.';
 
 -- One search for each final status, since the index holds the runs of a task by status. The array of one task keeps task_id in the
 -- order, where an equality would drop it, so that no index but this one has that order: the planner may think that every run has the
@@ -2873,9 +2892,12 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     INSERT INTO routines.begun_runs (task_id, trajectory_id, collection_id) VALUES (NEW.task_id, NEW.id, NEW.collection_id)
     ON CONFLICT DO NOTHING;
+    IF NEW.init_params::text ~ '[0-9a-f]{32}-' THEN
+        PERFORM routines.use_files(NEW.id, NEW.collection_id, ARRAY(SELECT routines.file_paths(NEW.init_params::text)));
+    END IF;
     RETURN NULL;
 END $$;
-COMMENT ON FUNCTION routines.note_started_run IS 'Records a run that was inserted as running.';
+COMMENT ON FUNCTION routines.note_started_run IS 'Records a run that was inserted as running, and the files that its parameters name.';
 CREATE TRIGGER note_started_run AFTER INSERT ON routines.trajectories
     FOR EACH ROW WHEN (NEW.status = 'running') EXECUTE FUNCTION routines.note_started_run();
 
@@ -2937,16 +2959,23 @@ BEGIN
     UPDATE routines.steps
     SET status = CASE NEW.status WHEN 'failed' THEN 'failed' ELSE 'cancelled' END, ended_at = now(), error = NEW.error
     WHERE trajectory_id = NEW.id AND status = 'running';
+    IF NEW.status = 'failed' THEN
+        NEW.is_transient := routines.is_transient_failure(NEW, OLD.crashes);
+        IF NEW.trigger IN ('schedule', 'retry') THEN
+            NEW.retried_by := routines.retry_run(NEW);
+        END IF;
+    END IF;
     NEW.lease_expires_at := NULL;
     NEW.secret_refs := '{}';
-    IF NEW.webhook_url IS NOT NULL THEN
+    -- A run that is retried sends none: its receiver hears of the last attempt.
+    IF NEW.webhook_url IS NOT NULL AND NEW.retried_by IS NULL THEN
         INSERT INTO routines.webhook_deliveries (collection_id, trajectory_id, routine_id, event_status, url, secret_id)
         VALUES (NEW.collection_id, NEW.id, NEW.triggered_by_routine_id, NEW.status, NEW.webhook_url, NEW.webhook_secret_id);
     END IF;
     RETURN NEW;
 END $$;
 COMMENT ON FUNCTION routines.settle_end IS
-    'However a run ends, in the same transaction no step of it stays running, its lease and secrets are gone, and its webhook is queued.';
+    'However a run ends, in the same transaction no step of it stays running, its lease and secrets are gone, and its retry is inserted or else its webhook is queued.';
 CREATE TRIGGER settle_end BEFORE UPDATE OF status ON routines.trajectories
     FOR EACH ROW WHEN (OLD.ended_at IS NULL AND NEW.ended_at IS NOT NULL) EXECUTE FUNCTION routines.settle_end();
 
@@ -2984,6 +3013,34 @@ $$;
 COMMENT ON FUNCTION routines.ended_runs IS 'Those of these runs that have ended, in any collection.';
 REVOKE EXECUTE ON FUNCTION routines.ended_runs FROM PUBLIC;
 
+-------------------------------------------------------------------------------------- the last attempt at a slot
+-- Step by step through the chain, which max_attempts bounds. A retry that retention has deleted ends it.
+CREATE FUNCTION routines.last_attempt(of_run bigint, retried_by bigint) RETURNS bigint LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+DECLARE
+    later bigint;
+BEGIN
+    WHILE retried_by IS NOT NULL LOOP
+        SELECT trajectories.retried_by INTO later FROM routines.trajectories WHERE id = last_attempt.retried_by;
+        EXIT WHEN NOT FOUND;
+        of_run := retried_by;
+        retried_by := later;
+    END LOOP;
+    RETURN of_run;
+END $$;
+COMMENT ON FUNCTION routines.last_attempt IS 'The last run of the chain of retries that begins with this run; the run itself if it was not retried.';
+
+CREATE FUNCTION routines.status_of_attempt(of_run bigint) RETURNS text LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+BEGIN
+    RETURN (SELECT status FROM routines.trajectories WHERE id = of_run);
+END $$;
+COMMENT ON FUNCTION routines.status_of_attempt IS 'The status of a run.';
+
+-- Plain SQL, so that nothing is called for a run that was not retried.
+CREATE FUNCTION routines.status_of_slot(run_id bigint, status text, retried_by bigint) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE
+RETURN CASE WHEN retried_by IS NULL THEN status
+            ELSE routines.status_of_attempt(routines.last_attempt(run_id, retried_by)) END;
+COMMENT ON FUNCTION routines.status_of_slot IS 'The status of the last attempt at the slot of this scheduled run.';
+
 ------------------------------------------------------------------------------------------------------------------ steps
 -- Triggers:
 --   AFTER INSERT            note_files          if inputs or outputs name a file: adds to file_uses
@@ -3002,6 +3059,7 @@ CREATE TABLE routines.steps (
                    CONSTRAINT steps_has_file_with_a_path CHECK (NOT has_file OR coalesce(outputs ->> 'file_path', '') <> ''),
     error          text,
     answer         jsonb,
+    is_transient   boolean,
     earlier_errors jsonb NOT NULL DEFAULT '[]'
                    CONSTRAINT steps_earlier_errors_is_array CHECK (jsonb_typeof(earlier_errors) = 'array'),
     created_at     timestamptz NOT NULL DEFAULT now(),
@@ -3028,6 +3086,8 @@ COMMENT ON COLUMN routines.steps.has_file IS
 COMMENT ON COLUMN routines.steps.error IS 'Why it failed; null if it did not.';
 COMMENT ON COLUMN routines.steps.answer IS
     'The HTTP response that made it fail: {status, headers, body, truncated}, with at most 4 KiB of its body and no secrets; null if there was none.';
+COMMENT ON COLUMN routines.steps.is_transient IS
+    'Of a step that failed by an error of its own: true if the cause may go away by itself, see trajectories.is_transient; null otherwise.';
 COMMENT ON COLUMN routines.steps.earlier_errors IS
     'Why earlier attempts failed: an array of {started_at, at, error, answer}. The newest five keep the answer, if there was one.';
 COMMENT ON COLUMN routines.steps.created_at IS 'When it started.';
@@ -3152,11 +3212,13 @@ CREATE VIEW routines.occurrences WITH (security_invoker = true) AS
     SELECT triggered_by_routine_id AS routine_id, collection_id, scheduled_for, scheduled_for AS last_scheduled_for,
            1::bigint AS slot_count, 'started' AS outcome, NULL::text AS reason, id AS trajectory_id,
            NULL::bigint AS blocking_trajectory_id, NULL::text AS detail, created_at AS recorded_at,
-           created_at - coalesce(due_at, scheduled_for) AS delay, due_at
+           created_at - coalesce(due_at, scheduled_for) AS delay, due_at,
+           CASE WHEN retried_by IS NOT NULL THEN routines.last_attempt(id, retried_by) END AS last_trajectory_id
     FROM routines.trajectories WHERE scheduled_for IS NOT NULL
     UNION ALL
     SELECT routine_id, collection_id, scheduled_for, last_scheduled_for, slot_count, 'skipped', reason, NULL,
-           blocking_trajectory_id, detail, recorded_at, greatest(recorded_at - coalesce(due_at, last_scheduled_for), '0'), due_at
+           blocking_trajectory_id, detail, recorded_at, greatest(recorded_at - coalesce(due_at, last_scheduled_for), '0'), due_at,
+           NULL
     FROM routines.skips;
 COMMENT ON VIEW routines.occurrences IS
     'The ledger: the outcome of each slot. SELECT * FROM routines.occurrences WHERE routine_id = 1 ORDER BY scheduled_for DESC;';
@@ -3174,6 +3236,184 @@ COMMENT ON COLUMN routines.occurrences.recorded_at IS 'When the tick decided.';
 COMMENT ON COLUMN routines.occurrences.delay IS 'From the time at which the slot was due to the decision; 0 if a change came before it was due.';
 COMMENT ON COLUMN routines.occurrences.due_at IS
     'When the last slot was due, if the routine had a spread; null if it was due at that time.';
+COMMENT ON COLUMN routines.occurrences.last_trajectory_id IS
+    'The last retry of that run, whose status is the outcome of the slot; null if the run was not retried.';
+
+-- == sql/schema/06_retries.sql
+
+-- Retries of scheduled runs. A retry is a run of its own, inserted in the transaction that ends the failed one, so no tick sees
+-- its routine without an active run in between. Until its time it waits as a run does that waits for the next attempt of a step:
+-- running, without a worker, and with its time as the end of its lease (suspend and reap in queries/runs.sql).
+
+----------------------------------------------------------------------------------------------------- when to try again
+CREATE FUNCTION routines.retry_delay(retry jsonb, retry_number integer) RETURNS interval LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN make_interval(secs => CASE jsonb_typeof(retry -> 'backoff')
+    WHEN 'array' THEN (retry -> 'backoff' ->> least(retry_number, jsonb_array_length(retry -> 'backoff')) - 1)::float8
+    ELSE least(coalesce((retry -> 'backoff' ->> 'initial')::float8, 60)
+                   * power(coalesce((retry -> 'backoff' ->> 'multiplier')::float8, 2), retry_number - 1),
+               coalesce((retry -> 'backoff' ->> 'max')::float8, 3600)) END);
+COMMENT ON FUNCTION routines.retry_delay IS
+    'How long after the failure the retry of this number begins, by the backoff of a routine''s retry; without one after 1 minute, then 2, 4 and so on, up to an hour.';
+
+CREATE FUNCTION routines.http_date(header text) RETURNS timestamptz LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+BEGIN
+    RETURN substring(header FROM '^[A-Z][a-z]{2}, ([0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT)$')::timestamptz;
+EXCEPTION
+    WHEN datetime_field_overflow OR invalid_datetime_format THEN
+        RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.http_date IS 'A time as HTTP headers write it: Sun, 06 Nov 1994 08:49:37 GMT; null for any other text.';
+
+CREATE FUNCTION routines.reset_time(reset text, answered_at timestamptz) RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE
+RETURN CASE WHEN reset ~ '^[0-9]{1,13}(\.[0-9]{1,9})?$' THEN CASE
+    WHEN reset::float8 >= 1e12 THEN to_timestamp(reset::float8 / 1000)
+    WHEN reset::float8 >= 1e9 THEN to_timestamp(reset::float8)
+    ELSE answered_at + make_interval(secs => reset::float8) END END;
+COMMENT ON FUNCTION routines.reset_time IS
+    'The time at which a rate limit is reset, from a header that has it as seconds from then on, or in seconds or milliseconds since 1970; null for any other text.';
+
+-- A date is compared with the Date of the same response, because the clock of the provider may differ from ours.
+CREATE FUNCTION routines.answered_until(answer jsonb, answered_at timestamptz) RETURNS timestamptz
+LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+DECLARE
+    headers     jsonb := answer -> 'headers';
+    retry_after text := trim(headers ->> 'retry-after');
+    reset       text := coalesce(headers ->> 'ratelimit-reset', headers ->> 'x-ratelimit-reset',
+                                 substring(headers ->> 'ratelimit' FROM '(?:^|[;, ])(?:t|reset)=([0-9]+)'));
+BEGIN
+    IF retry_after ~ '^[0-9]{1,9}$' THEN
+        RETURN answered_at + make_interval(secs => retry_after::float8);
+    ELSIF routines.http_date(retry_after) IS NOT NULL THEN
+        RETURN answered_at + (routines.http_date(retry_after) - coalesce(routines.http_date(headers ->> 'date'), answered_at));
+    -- Providers send the state of a rate limit with every response. It matters once the limit is reached.
+    ELSIF answer ->> 'status' = '429'
+          OR '0' IN (headers ->> 'ratelimit-remaining', headers ->> 'x-ratelimit-remaining') THEN
+        RETURN routines.reset_time(trim(reset), answered_at);
+    END IF;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.answered_until IS
+    'The time before which the provider of this response wants no other request: by Retry-After, or by the reset of its rate limit if that is reached; null if it names none.';
+
+------------------------------------------------------------------------------------------------------------- settings
+CREATE FUNCTION routines.refuse_retry(field text, rule text) RETURNS void LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    RAISE EXCEPTION USING MESSAGE = 'retry' || field || ': ' || rule, ERRCODE = 'check_violation',
+        CONSTRAINT = 'routines_retry_is_valid';
+END $$;
+COMMENT ON FUNCTION routines.refuse_retry IS 'Raises the error of a retry that is not valid.';
+
+CREATE FUNCTION routines.is_number(value jsonb, at_least float8, at_most float8, whole boolean DEFAULT false) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE jsonb_typeof(value) WHEN 'number' THEN (value #>> '{}')::numeric BETWEEN at_least::numeric AND at_most::numeric
+    AND (NOT whole OR (value #>> '{}')::numeric % 1 = 0) ELSE false END;
+COMMENT ON FUNCTION routines.is_number IS 'Whether a value is a number of this range, and a whole one if asked.';
+
+CREATE FUNCTION routines.check_backoff(backoff jsonb) RETURNS void LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    CASE jsonb_typeof(backoff)
+        WHEN 'array' THEN
+            IF jsonb_array_length(backoff) NOT BETWEEN 1 AND 20
+               OR EXISTS (SELECT FROM jsonb_array_elements(backoff) WHERE NOT routines.is_number(value, 0, 86400)) THEN
+                PERFORM routines.refuse_retry('.backoff', 'must be 1 to 20 delays of 0 to 86400 seconds');
+            END IF;
+        WHEN 'object' THEN
+            IF backoff - '{initial,multiplier,max}'::text[] <> '{}' THEN
+                PERFORM routines.refuse_retry('.backoff', 'takes initial, multiplier and max');
+            ELSIF NOT (routines.is_number(coalesce(backoff -> 'initial', '60'), 0, 86400)
+                       AND routines.is_number(coalesce(backoff -> 'max', '3600'), 0, 86400)) THEN
+                PERFORM routines.refuse_retry('.backoff', 'initial and max must be 0 to 86400 seconds');
+            ELSIF NOT routines.is_number(coalesce(backoff -> 'multiplier', '2'), 1, 10) THEN
+                PERFORM routines.refuse_retry('.backoff', 'multiplier must be 1 to 10');
+            END IF;
+        ELSE
+            PERFORM routines.refuse_retry('.backoff', 'must be an array of seconds, or an object');
+    END CASE;
+END $$;
+COMMENT ON FUNCTION routines.check_backoff IS 'Raises an error if the backoff of a retry is not valid.';
+
+CREATE FUNCTION routines.check_retry(retry jsonb) RETURNS void LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    IF jsonb_typeof(retry) <> 'object' OR retry - '{max_attempts,backoff,on,until}'::text[] <> '{}' THEN
+        PERFORM routines.refuse_retry('', 'must be an object of max_attempts, backoff, on and until');
+    ELSIF NOT routines.is_number(coalesce(retry -> 'max_attempts', 'null'), 2, 20, true) THEN
+        PERFORM routines.refuse_retry('.max_attempts', 'must be 2 to 20, the first attempt included');
+    ELSIF coalesce(retry -> 'on', '"any"') NOT IN ('"any"', '"transient"') THEN
+        PERFORM routines.refuse_retry('.on', 'must be any or transient');
+    ELSIF NOT (coalesce(retry -> 'until', '"next_slot"') = '"next_slot"' OR routines.is_number(retry -> 'until', 1, 604800, true)) THEN
+        PERFORM routines.refuse_retry('.until', 'must be next_slot, or 1 to 604800 seconds');
+    END IF;
+    IF retry ? 'backoff' THEN
+        PERFORM routines.check_backoff(retry -> 'backoff');
+    END IF;
+END $$;
+COMMENT ON FUNCTION routines.check_retry IS 'Raises an error if a routine''s retry is not valid.';
+
+--------------------------------------------------------------------------------------------------------------- retrying
+CREATE FUNCTION routines.is_transient_failure(run routines.trajectories, crashes_before smallint) RETURNS boolean
+LANGUAGE sql STABLE AS $$
+    SELECT coalesce(
+        (SELECT is_transient FROM routines.steps WHERE trajectory_id = run.id AND status = 'failed' ORDER BY position DESC LIMIT 1),
+        -- Its workers were lost, or its deadline has passed. A worker may find that a moment before the database does.
+        run.crashes > crashes_before OR run.deadline_at <= now() + interval '1 s', false);
+$$;
+COMMENT ON FUNCTION routines.is_transient_failure IS
+    'Whether a run that fails now does so for a cause that may go away by itself, by the class of the step that failed; also if its workers were lost or its deadline has passed.';
+
+-- The lock makes a pause or a deletion of the routine come before, and then there is no retry, or wait until this is committed and
+-- then cancel the retry. Nothing that holds the routine waits for a run that a worker is ending.
+CREATE FUNCTION routines.retry_run(run routines.trajectories) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    number   integer := coalesce(run.retry_number, 0) + 1;
+    routine  record;
+    first    record;
+    retry_at timestamptz;
+    made     bigint;
+BEGIN
+    SELECT retry, next_run_at INTO routine FROM routines.routines
+    WHERE id = run.triggered_by_routine_id AND retry IS NOT NULL AND NOT (paused AND coalesce(paused_until > now(), true))
+    FOR SHARE;
+    IF NOT FOUND OR number >= (routine.retry ->> 'max_attempts')::numeric
+       OR routine.retry ->> 'on' = 'transient' AND NOT run.is_transient THEN
+        RETURN NULL;
+    END IF;
+    SELECT id, created_at, scheduled_for INTO first FROM routines.trajectories WHERE id = coalesce(run.retry_of, run.id);
+    retry_at := greatest(now() + routines.retry_delay(routine.retry, number), (
+        SELECT routines.answered_until(answer, ended_at) FROM routines.steps
+        WHERE trajectory_id = run.id AND status = 'failed' ORDER BY position DESC LIMIT 1));
+    IF (CASE jsonb_typeof(routine.retry -> 'until')
+           WHEN 'number' THEN retry_at > first.created_at + make_interval(secs => (routine.retry ->> 'until')::float8)
+           ELSE retry_at >= routine.next_run_at END) THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO routines.trajectories (
+        collection_id, task_id, task_version, triggered_by_routine_id, trigger, retry_of, retry_number, status, lease_expires_at,
+        timeout_seconds, traceparent, init_params, secret_refs, webhook_url, webhook_secret_id, slot_values)
+    VALUES (
+        run.collection_id, run.task_id, run.task_version, run.triggered_by_routine_id, 'retry', coalesce(run.retry_of, run.id), number,
+        'running', retry_at, run.timeout_seconds, run.traceparent, run.init_params, run.secret_refs, run.webhook_url,
+        run.webhook_secret_id,
+        coalesce(run.slot_values, routines.slot_values(run.triggered_by_routine_id, first.scheduled_for, 'schedule')))
+    RETURNING id INTO made;
+    RETURN made;
+END $$;
+COMMENT ON FUNCTION routines.retry_run IS
+    'Inserts the retry of a scheduled run, or of a retry, that fails now, and returns its id; null if its routine wants none: it was deleted or is paused, the attempts are spent, the failure is not of the kind that is retried, or the time would be at or after the next slot, or later than `until`. It waits at least as long as the provider of the failed response asked for, and has the parameters, secrets and slot of the run that failed.';
+
+CREATE FUNCTION routines.cancel_retries() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE routines.trajectories
+    SET status = 'cancelled', fence = fence + 1, ended_at = now(), updated_at = now(), lease_expires_at = NULL,
+        error = 'cancelled: its routine was ' || CASE TG_OP WHEN 'DELETE' THEN 'deleted' ELSE 'paused' END || ' before the retry began'
+    WHERE triggered_by_routine_id = OLD.id AND trigger = 'retry' AND final_status IS NULL AND started_at IS NULL;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.cancel_retries IS 'Cancels a retry that no worker has begun when its routine is paused or deleted.';
+CREATE TRIGGER cancel_retries AFTER UPDATE OF paused ON routines.routines
+    FOR EACH ROW WHEN (NEW.paused AND NOT OLD.paused) EXECUTE FUNCTION routines.cancel_retries();
+CREATE TRIGGER cancel_retries_of_deleted AFTER DELETE ON routines.routines
+    FOR EACH ROW EXECUTE FUNCTION routines.cancel_retries();
 
 -- == sql/schema/06_slots.sql
 
@@ -3182,13 +3422,13 @@ COMMENT ON COLUMN routines.occurrences.due_at IS
 -- Reads the newest scheduled runs one by one from trajectories_slot_key, up to the first that completed, and at most 1,000.
 CREATE FUNCTION routines.last_success(of_routine bigint, before timestamptz) RETURNS timestamptz LANGUAGE sql STABLE AS $$
     SELECT scheduled_for FROM (
-        SELECT scheduled_for, status FROM routines.trajectories
+        SELECT scheduled_for, routines.status_of_slot(id, status, retried_by) AS status FROM routines.trajectories
         WHERE triggered_by_routine_id = of_routine AND scheduled_for < coalesce(before, 'infinity')
         ORDER BY scheduled_for DESC LIMIT 1000) AS newest
     WHERE status = 'completed' ORDER BY scheduled_for DESC LIMIT 1;
 $$;
 COMMENT ON FUNCTION routines.last_success IS
-    'The slot of the newest scheduled run of a routine that completed, before this slot, or of all if that is null. Looks at the newest 1,000 scheduled runs; null if none of them completed.';
+    'The newest slot of a routine whose run completed, or its retry, before this slot, or of all if that is null. Looks at the newest 1,000 scheduled runs; null if none of them completed.';
 
 -- VOLATILE, so that it takes snapshots of its own. The tick and run-now call it once they have locked the routine, whose cadence may
 -- have been changed since they began.
@@ -3265,11 +3505,14 @@ BEGIN
         WHERE tasks.id = NEW.task_id;
         NEW.init_params_from_slot := nullif(NEW.init_params_from_slot, '{}');
     END IF;
+    IF NEW.retry IS NOT NULL THEN
+        PERFORM routines.check_retry(NEW.retry);
+    END IF;
     RETURN NEW;
 END $$;
-COMMENT ON FUNCTION routines.check_run_settings IS 'Rejects an init_params_from_slot or a timeout_seconds that is not valid.';
-CREATE TRIGGER check_run_settings BEFORE INSERT OR UPDATE OF init_params_from_slot, timeout_seconds ON routines.routines
-    FOR EACH ROW WHEN (num_nonnulls(NEW.init_params_from_slot, NEW.timeout_seconds) > 0)
+COMMENT ON FUNCTION routines.check_run_settings IS 'Rejects an init_params_from_slot, a timeout_seconds or a retry that is not valid.';
+CREATE TRIGGER check_run_settings BEFORE INSERT OR UPDATE OF init_params_from_slot, timeout_seconds, retry ON routines.routines
+    FOR EACH ROW WHEN (num_nonnulls(NEW.init_params_from_slot, NEW.timeout_seconds, NEW.retry) > 0)
     EXECUTE FUNCTION routines.check_run_settings();
 
 -- == sql/schema/07_queue.sql
@@ -3688,10 +3931,11 @@ BEGIN
         routines.json_time(run.ended_at));
     tail := format(
         '"total_steps":%s,"completed_steps":%s,"error":%s,"triggered_by_routine_id":%s,"scheduled_for":%s,"trigger":%s,'
-        '"webhook_url":%s%s%s',
+        '"webhook_url":%s%s%s%s',
         run.total_steps, (SELECT count(*) FROM routines.steps WHERE trajectory_id = of_run AND steps.status = 'completed'),
         coalesce(to_json(run.error)::text, 'null'), coalesce(run.triggered_by_routine_id::text, 'null'),
         routines.json_time(run.scheduled_for), to_json(run.trigger), coalesce(to_json(run.webhook_url)::text, 'null'),
+        ',"retry_of":' || run.retry_of || ',"retry_number":' || run.retry_number,
         ',"parent_trajectory_id":' || run.parent_id,
         ',"parent_name":' || (SELECT to_json(routines.run_name(parents)) FROM routines.trajectories AS parents
                               WHERE parents.id = run.parent_id));
@@ -4096,7 +4340,7 @@ CREATE VIEW routines.routine_details WITH (security_invoker = true) AS
            init_params_overrides, ARRAY(SELECT jsonb_object_keys(secret_refs) ORDER BY 1) AS secret_names, webhook_url,
            webhook_secret_id IS NOT NULL AS has_webhook_secret, paused, paused_reason, last_run_at, next_run_at, overlap_policy,
            catchup_window_seconds, paused_until, paused_note, starts_at, ends_at, spread_seconds, calendar, active_hours,
-           init_params_from_slot, timeout_seconds,
+           init_params_from_slot, timeout_seconds, retry,
            ARRAY(SELECT key FROM jsonb_object_keys(init_params_from_slot) AS key
                  WHERE NOT task_versions.init_params ? key ORDER BY key) AS undeclared_slot_keys,
            ARRAY(SELECT key FROM jsonb_object_keys(init_params_overrides) AS key
@@ -4133,6 +4377,7 @@ COMMENT ON COLUMN routines.routine_details.calendar IS 'Days on which it does no
 COMMENT ON COLUMN routines.routine_details.active_hours IS 'Outside of these it does not fire: {timezone, windows, outside}; null for none.';
 COMMENT ON COLUMN routines.routine_details.init_params_from_slot IS 'Parameters that each run takes from its slot; null for none.';
 COMMENT ON COLUMN routines.routine_details.timeout_seconds IS 'How long its runs may take; null for as long as the worker allows.';
+COMMENT ON COLUMN routines.routine_details.retry IS 'How a scheduled run that failed is retried; null for not at all.';
 COMMENT ON COLUMN routines.routine_details.undeclared_slot_keys IS 'Those of them that the task''s current version does not declare.';
 COMMENT ON COLUMN routines.routine_details.undeclared_keys IS 'Override keys that the task''s current version does not declare.';
 COMMENT ON COLUMN routines.routine_details.catchup_window_seconds IS
@@ -4219,7 +4464,8 @@ CREATE VIEW routines.trajectory_details WITH (security_invoker = true) AS
            coalesce(json_array_length(task_versions.workflow -> 'steps'), 0) AS total_steps,
            (SELECT count(*) FROM routines.steps
             WHERE steps.trajectory_id = trajectories.id AND steps.status = 'completed')::integer AS completed_steps,
-           labels, error, triggered_by_routine_id, scheduled_for, trigger, webhook_url, parent_id AS parent_trajectory_id,
+           labels, error, triggered_by_routine_id, scheduled_for, trigger, webhook_url, retry_of, retry_number, retried_by,
+           parent_id AS parent_trajectory_id,
            (SELECT routines.run_name(parents) FROM routines.trajectories AS parents
             WHERE parents.id = trajectories.parent_id) AS parent_name,
            (SELECT coalesce(json_agg(json_build_object('trajectory_id', children.id, 'name', routines.run_name(children),
@@ -4258,8 +4504,11 @@ COMMENT ON COLUMN routines.trajectory_details.labels IS 'Array of {key, value, a
 COMMENT ON COLUMN routines.trajectory_details.error IS 'Why it failed; null if it did not.';
 COMMENT ON COLUMN routines.trajectory_details.triggered_by_routine_id IS 'The routine that started it; null if the API started it.';
 COMMENT ON COLUMN routines.trajectory_details.scheduled_for IS 'Its slot; null if it was not started on schedule.';
-COMMENT ON COLUMN routines.trajectory_details.trigger IS 'schedule, run-now or api.';
+COMMENT ON COLUMN routines.trajectory_details.trigger IS 'schedule, run-now, api or retry.';
 COMMENT ON COLUMN routines.trajectory_details.webhook_url IS 'Receives a webhook when it has ended; null for none.';
+COMMENT ON COLUMN routines.trajectory_details.retry_of IS 'Of a retry: the scheduled run that failed first; null otherwise.';
+COMMENT ON COLUMN routines.trajectory_details.retry_number IS 'Of a retry: which one it is, from 1; null otherwise.';
+COMMENT ON COLUMN routines.trajectory_details.retried_by IS 'The run that retried it, or will; null for none.';
 COMMENT ON COLUMN routines.trajectory_details.parent_trajectory_id IS 'The run whose step started it; null for none.';
 COMMENT ON COLUMN routines.trajectory_details.parent_name IS 'collection/task of that run.';
 COMMENT ON COLUMN routines.trajectory_details.temporal_id IS 'Its id in Temporal; null if it was not executed there.';
@@ -4349,7 +4598,8 @@ CREATE FUNCTION routines.run_in_words(run routines.trajectories, step routines.s
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN format('run %s at %s', run.id, routines.utc(run.created_at)) || CASE run.status
     WHEN 'pending' THEN ', still waiting for a worker' || CASE WHEN run.started_at IS NOT NULL THEN ' to go on' ELSE '' END
-    WHEN 'running' THEN coalesce(', running since ' || routines.utc(run.started_at), ', running')
+    WHEN 'running' THEN coalesce(', running since ' || routines.utc(run.started_at),
+                                 CASE WHEN run.retry_of IS NOT NULL THEN ', to begin at ' || routines.utc(run.lease_expires_at) END, ', running')
         || coalesce(', at try ' || step.attempt || ' of step ' || quote_literal(step.name), '')
     WHEN 'completed' THEN ', completed at ' || routines.utc(run.ended_at)
     WHEN 'failed' THEN ', failed at ' || routines.utc(run.ended_at)
@@ -4390,7 +4640,7 @@ CREATE FUNCTION routines.explain_time(
     blocking_started_at timestamptz, blocking_ended_at timestamptz, detail text, routine_created_at timestamptz,
     paused_at timestamptz, paused_reason text, paused_until timestamptz, paused_note text, cadence_type text,
     is_slot_of_cadence boolean, next_slot timestamptz, due_at timestamptz, step text, tries integer, error text,
-    delay_seconds float8, delay_reason text, missed_before bigint
+    delay_seconds float8, delay_reason text, missed_before bigint, last_trajectory_id bigint
 ) LANGUAGE sql STABLE ROWS 1 AS $$
     WITH asked AS MATERIALIZED (
         SELECT coalesce(at_time, (
@@ -4404,6 +4654,12 @@ CREATE FUNCTION routines.explain_time(
         CROSS JOIN LATERAL (SELECT routines.step_of_end(trajectories) AS ended_step) AS found
         WHERE (of_collection IS NULL OR collection_id = of_collection)
           AND triggered_by_routine_id = of_routine
+    ),
+    last AS (
+        SELECT trajectories.*, found.ended_step, routines.run_in_words(trajectories, found.ended_step) AS in_words
+        FROM run JOIN routines.trajectories ON trajectories.id = routines.last_attempt(run.id, run.retried_by)
+        CROSS JOIN LATERAL (SELECT routines.step_of_end(trajectories) AS ended_step) AS found
+        WHERE run.retried_by IS NOT NULL AND (of_collection IS NULL OR trajectories.collection_id = of_collection)
     ),
     begun AS (
         SELECT skips.*
@@ -4476,7 +4732,7 @@ CREATE FUNCTION routines.explain_time(
                coalesce(run.scheduled_for, skip.last_scheduled_for) AS last_scheduled_for,
                coalesce(skip.slot_count, CASE WHEN run.id IS NOT NULL THEN 1 END) AS slot_count,
                coalesce(run.created_at, skip.recorded_at) AS recorded_at,
-               run.id AS trajectory_id, run.status AS trajectory_status,
+               run.id AS trajectory_id, coalesce(last.status, run.status) AS trajectory_status,
                skip.blocking_trajectory_id,
                coalesce(blocking.started_at, blocking.created_at) AS blocking_started_at, blocking.ended_at AS blocking_ended_at,
                coalesce(skip.detail, exclusion, CASE WHEN is_slot AND is_passed_over THEN routines.passed_over_detail(next_run_at) END) AS detail,
@@ -4486,15 +4742,17 @@ CREATE FUNCTION routines.explain_time(
                CASE WHEN run.id IS NOT NULL THEN run.due_at
                     WHEN skip.id IS NOT NULL THEN at + (skip.due_at - skip.last_scheduled_for)
                     WHEN is_slot THEN at + spread_offset END AS due_at,
-               (run.ended_step).name AS step, (run.ended_step).attempt AS tries,
-               routines.first_line(coalesce((run.ended_step).error, run.error)) AS error,
+               (shown_step).name AS step, (shown_step).attempt AS tries,
+               routines.first_line(coalesce((shown_step).error, CASE WHEN last.id IS NULL THEN run.error ELSE last.error END)) AS error,
                extract(epoch FROM run.delay)::float8 AS delay_seconds,
                CASE WHEN outage.in_words IS NOT NULL THEN 'no_ticker' WHEN run.delay > interval '60 s' THEN 'backlog' END AS delay_reason,
                -- Slots that the same tick recorded as missed, because this one is newer.
                CASE WHEN begun.reason = 'missed' AND begun.detail IS NULL AND begun.recorded_at = run.created_at
-                    THEN begun.slot_count END AS missed_before
+                    THEN begun.slot_count END AS missed_before, last.id AS last_trajectory_id
         FROM asked CROSS JOIN settled
         LEFT JOIN run ON true
+        LEFT JOIN last ON true
+        CROSS JOIN LATERAL (SELECT CASE WHEN last.id IS NULL THEN run.ended_step ELSE last.ended_step END AS shown_step) AS step_of_last
         LEFT JOIN skip ON true
         LEFT JOIN routine ON true
         LEFT JOIN outage ON true
@@ -4502,7 +4760,10 @@ CREATE FUNCTION routines.explain_time(
         LEFT JOIN routines.trajectories AS blocking ON blocking.id = skip.blocking_trajectory_id
     )
     SELECT CASE kind
-           WHEN 'started' THEN 'Started: ' || (SELECT in_words FROM run) || '.' || CASE WHEN delay_reason IS NULL THEN '' ELSE
+           WHEN 'started' THEN 'Started: ' || (SELECT in_words FROM run) || '.'
+               || coalesce(' ' || (SELECT CASE WHEN retry_number = 1 THEN 'Retried: ' ELSE format('Retried %s times, last: ', retry_number) END
+                                          || in_words || '.' FROM last), '')
+               || CASE WHEN delay_reason IS NULL THEN '' ELSE
                format(' It was %s late: %s.', routines.duration_in_words(delay_seconds), coalesce(
                    (SELECT in_words || CASE WHEN recorded_at - ended_at > interval '60 s' THEN ', and then the tickers were behind' ELSE '' END
                     FROM outage), 'the tickers were behind')) END
@@ -4611,12 +4872,17 @@ CREATE VIEW routines.routine_status WITH (security_invoker = true) AS
     JOIN routines.tasks ON tasks.id = routine_names.task_id
     JOIN routines.collections ON collections.id = routine_names.collection_id
     LEFT JOIN LATERAL (
-        (SELECT scheduled_for, status AS outcome, error AS detail, scheduled_for AS at FROM routines.trajectories
+        (SELECT scheduled_for, routines.status_of_slot(id, status, retried_by) AS outcome,
+                CASE WHEN retried_by IS NULL THEN error
+                     ELSE (SELECT attempt.error FROM routines.trajectories AS attempt
+                           WHERE attempt.id = routines.last_attempt(trajectories.id, trajectories.retried_by)) END AS detail,
+                scheduled_for AS at
+         FROM routines.trajectories
          WHERE triggered_by_routine_id = routine_names.routine_id AND scheduled_for IS NOT NULL
          ORDER BY scheduled_for DESC LIMIT 1)
         UNION ALL
         (SELECT NULL, status, error, created_at FROM routines.trajectories
-         WHERE triggered_by_routine_id = routine_names.routine_id AND trigger = 'run-now'
+         WHERE triggered_by_routine_id = routine_names.routine_id AND scheduled_for IS NULL AND trigger = 'run-now'
          ORDER BY id DESC LIMIT 1)
         UNION ALL
         (SELECT last_scheduled_for, reason, coalesce(detail, 'run ' || blocking_trajectory_id || ' was active'), scheduled_for
@@ -4633,7 +4899,7 @@ COMMENT ON COLUMN routines.routine_status.state IS 'scheduled; due (a slot, or t
 COMMENT ON COLUMN routines.routine_status.next_run_at IS 'When it fires next, its spread included; null while paused, for manual, and once no slot is left.';
 COMMENT ON COLUMN routines.routine_status.last_slot IS 'The newest slot that has its outcome; null if there is none yet, or if a run-now is newer.';
 COMMENT ON COLUMN routines.routine_status.last_outcome IS
-    'The status of that slot''s run, or the reason why the slot was skipped; the status of the newest run-now if that is newer.';
+    'The status of the last attempt at that slot, or the reason why the slot was skipped; the status of the newest run-now if that is newer.';
 COMMENT ON COLUMN routines.routine_status.last_run_at IS 'When it last started a run, on schedule or by run-now.';
 COMMENT ON COLUMN routines.routine_status.detail IS 'Why it is paused, why the last run failed, or why the last slot was skipped.';
 COMMENT ON COLUMN routines.routine_status.needs_attention IS
@@ -5084,7 +5350,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_api', 'routines.routines', 'SELECT, INSERT, DELETE, UPDATE (name, cadence_type, hour_utc, minute_utc, day_of_week, '
         'expression, timezone, every_minutes, anchor, once_at, starts_at, ends_at, spread_seconds, '
         'init_params_overrides, init_params_from_slot, secret_refs, webhook_url, webhook_secret_id, paused, paused_until, paused_note, '
-        'calendar, active_hours, timeout_seconds, catchup_window_seconds, last_run_at)'),
+        'calendar, active_hours, timeout_seconds, retry, catchup_window_seconds, last_run_at)'),
     ('routines_api', 'routines.calendars', 'SELECT, INSERT, DELETE, UPDATE (timezone, days)'),
     ('routines_api', 'routines.calendar_days', 'SELECT'),
     ('routines_api', 'routines.routine_calendars', 'SELECT'),
@@ -5134,8 +5400,8 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_ticker', 'routines.calendars', 'SELECT'),
     ('routines_ticker', 'routines.calendar_days', 'SELECT'),
     ('routines_ticker', 'routines.routine_calendars', 'SELECT'),
-    ('routines_ticker', 'routines.trajectories', 'SELECT (id, collection_id, triggered_by_routine_id, scheduled_for, due_at, trigger, status, final_status, created_at, '
-        'ended_at), INSERT'),
+    ('routines_ticker', 'routines.trajectories', 'SELECT (id, collection_id, triggered_by_routine_id, scheduled_for, due_at, trigger, status, retried_by, '
+        'final_status, created_at, ended_at), INSERT'),
     ('routines_ticker', 'routines.skips', 'SELECT, INSERT'),
     ('routines_ticker', 'routines.ticker_outages', 'SELECT, INSERT, DELETE'),
     ('routines_ticker', 'routines.time_zones', 'SELECT'),
@@ -5752,9 +6018,10 @@ BEGIN
            max(failures) FILTER (WHERE is_late) || max(failures) FILTER (WHERE NOT is_late),
            max(newest) FILTER (WHERE status = 'completed')
     FROM (
-        SELECT triggered_by_routine_id AS id, status, delay > late_after AS is_late, count(*) AS runs, max(delay) AS longest,
-               max(scheduled_for) AS newest, array_agg(scheduled_for) FILTER (WHERE status = 'failed') AS failures
+        SELECT triggered_by_routine_id AS id, outcome.status, delay > late_after AS is_late, count(*) AS runs, max(delay) AS longest,
+               max(scheduled_for) AS newest, array_agg(scheduled_for) FILTER (WHERE outcome.status = 'failed') AS failures
         FROM routines.trajectories
+        CROSS JOIN LATERAL (SELECT routines.status_of_slot(id, trajectories.status, retried_by) AS status) AS outcome
         CROSS JOIN LATERAL (SELECT greatest(
             coalesce(started_at, ended_at, clock) - coalesce(due_at, scheduled_for), '0') AS delay) AS begun
         WHERE triggered_by_routine_id = ANY (routine_ids) AND scheduled_for >= from_time AND scheduled_for < until_time
@@ -5775,7 +6042,7 @@ DECLARE
 BEGIN
     -- Of a routine that has failed ever since, the next 100 runs are looked at.
     IF until_time <= clock AND EXISTS (
-        SELECT FROM (SELECT status FROM routines.trajectories
+        SELECT FROM (SELECT routines.status_of_slot(id, status, retried_by) AS status FROM routines.trajectories
                      WHERE triggered_by_routine_id = of_routine AND scheduled_for >= until_time
                      ORDER BY scheduled_for LIMIT 100) AS later WHERE status = 'completed') THEN
         recovery := until_time;
@@ -5948,7 +6215,10 @@ CREATE FUNCTION routines.gaps_of(
         SELECT scheduled_for, due_at, reason, detail, NULL::bigint AS trajectory_id, blocking_trajectory_id, recorded_at
         FROM routines.skipped_slots(of_routine, from_time, until_time, slot_limit, only_reason, clock)
         UNION ALL
-        (SELECT scheduled_for, due_at, 'failed', error, id, NULL, ended_at FROM routines.trajectories
+        (SELECT scheduled_for, due_at, 'failed', last.error, last.id, NULL, last.ended_at FROM routines.trajectories
+         CROSS JOIN LATERAL (SELECT attempt.id, attempt.error, attempt.ended_at FROM routines.trajectories AS attempt
+                             WHERE attempt.id = routines.last_attempt(trajectories.id, trajectories.retried_by)
+                               AND attempt.status = 'failed') AS last
          WHERE with_failed AND triggered_by_routine_id = of_routine AND scheduled_for >= from_time AND scheduled_for < until_time
            AND status = 'failed' AND coalesce(collection_id = of_collection, true)
          ORDER BY scheduled_for LIMIT slot_limit)

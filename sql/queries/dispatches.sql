@@ -62,7 +62,7 @@ taken AS (
         lease_expires_at = CASE WHEN crashes + crash < %(max_crashes)s::integer THEN lease_expires_at END
     FROM found WHERE trajectories.id = found.id
     RETURNING trajectories.id, trajectories.fence, collection_id, task_id, task_version, deadline_at, init_params,
-              first_workflow_id, trajectories.created_at, nonce, status, started_at, traceparent, scheduled_for
+              first_workflow_id, trajectories.created_at, nonce, status, started_at, traceparent, trigger
 ),
 noted AS (
     UPDATE routines.dispatches
@@ -76,7 +76,7 @@ SELECT id, taken.fence, collection_id, task_id, task_version, first_workflow_id 
        -- As `claim` does: with its parameters if they are small and it never had another holder.
        CASE WHEN noted.generation = 1 AND taken.fence = 2 AND pg_column_size(init_params) <= %(inline_bytes)s::integer
             THEN init_params::text END AS init_params,
-       extract(epoch FROM started_at)::float8 AS began_at, traceparent, scheduled_for IS NOT NULL AS is_scheduled
+       extract(epoch FROM started_at)::float8 AS began_at, traceparent, trigger IN ('schedule', 'retry') AS is_scheduled
 FROM taken JOIN noted ON trajectory_id = taken.id;
 
 -- name: leave

@@ -10,8 +10,13 @@ SELECT page.*, routines.local_time_of(cadence, scheduled_for) AS local_time,
 FROM (
     (SELECT scheduled_for, scheduled_for AS last_scheduled_for, 1::bigint AS slot_count, 'started' AS outcome, NULL AS reason,
             id AS trajectory_id, NULL::bigint AS blocking_trajectory_id, NULL AS detail, created_at AS recorded_at,
-            extract(epoch FROM created_at - coalesce(due_at, scheduled_for))::float8 AS delay_seconds, due_at, status, error
+            extract(epoch FROM created_at - coalesce(due_at, scheduled_for))::float8 AS delay_seconds, due_at,
+            coalesce(last.status, trajectories.status) AS status,
+            CASE WHEN last.last_trajectory_id IS NULL THEN trajectories.error ELSE last.error END AS error, last.last_trajectory_id
      FROM routines.trajectories
+     LEFT JOIN LATERAL (SELECT attempt.id AS last_trajectory_id, attempt.status, attempt.error FROM routines.trajectories AS attempt
+                        WHERE trajectories.retried_by IS NOT NULL
+                          AND attempt.id = routines.last_attempt(trajectories.id, trajectories.retried_by)) AS last ON true
      WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
        AND triggered_by_routine_id = %(routine_id)s::bigint AND scheduled_for IS NOT NULL
        AND coalesce(%(outcome)s::text, 'started') = 'started'
@@ -20,7 +25,7 @@ FROM (
      ORDER BY scheduled_for DESC LIMIT %(page_size)s::integer)
     UNION ALL
     (SELECT scheduled_for, last_scheduled_for, slot_count, 'skipped', reason, NULL, blocking_trajectory_id, detail, recorded_at,
-            extract(epoch FROM greatest(recorded_at - coalesce(due_at, last_scheduled_for), '0'))::float8, due_at, NULL, NULL
+            extract(epoch FROM greatest(recorded_at - coalesce(due_at, last_scheduled_for), '0'))::float8, due_at, NULL, NULL, NULL
      FROM routines.skips
      WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND routine_id = %(routine_id)s::bigint
        AND coalesce(%(outcome)s::text, 'skipped') IN ('skipped', reason)
@@ -39,28 +44,36 @@ ORDER BY scheduled_for DESC;
 -- Ids of other collections return nothing.
 SELECT routine.id AS routine_id, routine.paused_at, routine.paused_reason, latest.scheduled_for, latest.last_scheduled_for,
        latest.slot_count, latest.outcome, latest.reason, latest.trajectory_id, latest.trigger, latest.status, latest.error,
-       latest.blocking_trajectory_id, latest.detail, latest.recorded_at, latest.ended_at
+       latest.blocking_trajectory_id, latest.detail, latest.recorded_at, latest.ended_at, latest.last_trajectory_id
 FROM unnest(%(ids)s::bigint[]) AS asked(id)
 JOIN routines.routines AS routine ON routine.id = asked.id
 LEFT JOIN LATERAL (
     (SELECT * FROM (
         (SELECT scheduled_for, scheduled_for AS last_scheduled_for, 1::bigint AS slot_count, 'started' AS outcome,
-                NULL AS reason, id AS trajectory_id, trigger, status, error, NULL::bigint AS blocking_trajectory_id,
-                NULL AS detail, created_at AS recorded_at, ended_at
+                NULL AS reason, id AS trajectory_id, trigger, coalesce(last.status, trajectories.status) AS status,
+                CASE WHEN last.last_trajectory_id IS NULL THEN trajectories.error ELSE last.error END AS error,
+                NULL::bigint AS blocking_trajectory_id, NULL AS detail, created_at AS recorded_at,
+                CASE WHEN last.last_trajectory_id IS NULL THEN trajectories.ended_at ELSE last.ended_at END AS ended_at,
+                last.last_trajectory_id
          FROM routines.trajectories
+         LEFT JOIN LATERAL (SELECT attempt.id AS last_trajectory_id, attempt.status, attempt.error, attempt.ended_at
+                            FROM routines.trajectories AS attempt
+                            WHERE trajectories.retried_by IS NOT NULL
+                          AND attempt.id = routines.last_attempt(trajectories.id, trajectories.retried_by)) AS last
+                   ON true
          WHERE triggered_by_routine_id = routine.id AND scheduled_for IS NOT NULL
          ORDER BY scheduled_for DESC LIMIT %(slots)s::integer)
         UNION ALL
         (SELECT scheduled_for, last_scheduled_for, slot_count, 'skipped', reason, NULL, NULL, NULL, NULL,
-                blocking_trajectory_id, detail, recorded_at, NULL
+                blocking_trajectory_id, detail, recorded_at, NULL, NULL
          FROM routines.skips
          WHERE routine_id = routine.id
          ORDER BY scheduled_for DESC LIMIT %(slots)s::integer)) AS slot
      ORDER BY scheduled_for DESC LIMIT %(slots)s::integer)
     UNION ALL
-    (SELECT NULL, NULL, 0, 'started', NULL, id, trigger, status, error, NULL, NULL, created_at, ended_at
+    (SELECT NULL, NULL, 0, 'started', NULL, id, trigger, status, error, NULL, NULL, created_at, ended_at, NULL
      FROM routines.trajectories
-     WHERE triggered_by_routine_id = routine.id AND trigger = 'run-now'
+     WHERE triggered_by_routine_id = routine.id AND scheduled_for IS NULL AND trigger = 'run-now'
      ORDER BY id DESC LIMIT 1)) AS latest ON true
 WHERE routine.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
 ORDER BY routine.id, coalesce(latest.scheduled_for, latest.recorded_at) DESC;
@@ -70,7 +83,7 @@ ORDER BY routine.id, coalesce(latest.scheduled_for, latest.recorded_at) DESC;
 SELECT sentence, kind, at, now, scheduled_for, last_scheduled_for, slot_count, recorded_at, trajectory_id,
        trajectory_status, blocking_trajectory_id, blocking_started_at, blocking_ended_at, detail, routine_created_at,
        paused_at, paused_reason, paused_until, paused_note, cadence_type, is_slot_of_cadence, next_slot, due_at,
-       step, tries, error, delay_seconds, delay_reason, missed_before
+       step, tries, error, delay_seconds, delay_reason, missed_before, last_trajectory_id
 FROM routines.explain_time(%(routine_id)s::bigint, %(at)s::timestamptz, coalesce(%(now)s::timestamptz, now()),
                            (SELECT routines.collection_of_key(%(key_id)s::routines.caller)));
 

@@ -10,13 +10,14 @@ SELECT pg_try_advisory_lock(hashtext('routines.retention')) AS is_ours;
 SELECT pg_advisory_unlock(hashtext('routines.retention'));
 
 -- name: delete_trajectories
--- Keeps active runs, the newest run of each existing routine, runs reported by a due webhook, and children of an active parent.
+-- Keeps active runs, the newest run of each existing routine and its retries, runs with an active retry, runs reported by a due
+-- webhook, and children of an active parent.
 -- Also deletes a run's steps and deliveries.
 WITH moment AS MATERIALIZED (
     SELECT coalesce(%(now)s::timestamptz, now()) - make_interval(secs => %(keep_seconds)s::float8) AS cutoff
 ),
 page AS MATERIALIZED (
-    SELECT id, created_at, ended_at, triggered_by_routine_id, parent_id FROM routines.trajectories
+    SELECT id, created_at, ended_at, triggered_by_routine_id, retry_of, retried_by, parent_id FROM routines.trajectories
     WHERE id > %(after)s::bigint ORDER BY id LIMIT %(page_size)s::integer
 ),
 old AS MATERIALIZED (
@@ -26,7 +27,11 @@ old AS MATERIALIZED (
         SELECT page.id FROM page
         WHERE page.created_at < (SELECT cutoff FROM moment) AND page.ended_at < (SELECT cutoff FROM moment)
           AND NOT EXISTS (SELECT FROM routines.routines
-                          WHERE routines.id = page.triggered_by_routine_id AND routines.newest_run(routines.id) = page.id)
+                          WHERE routines.id = page.triggered_by_routine_id
+                            AND routines.newest_run(routines.id) = coalesce(page.retry_of, page.id))
+          AND NOT EXISTS (SELECT FROM routines.trajectories AS retry
+                          WHERE page.retried_by IS NOT NULL AND retry.ended_at IS NULL
+                            AND retry.id = routines.last_attempt(page.id, page.retried_by))
           AND NOT EXISTS (SELECT FROM routines.webhook_deliveries
                           WHERE trajectory_id = page.id AND next_attempt_at IS NOT NULL)
           AND NOT EXISTS (SELECT FROM routines.trajectories AS parent

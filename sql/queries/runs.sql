@@ -38,7 +38,7 @@ claimed AS (
     -- of it.
     WHERE id = ANY (ARRAY(SELECT id FROM pending))
     RETURNING id, created_at, nonce, fence, collection_id, task_id, task_version, init_params, deadline_at, first_workflow_id,
-              triggered_by_routine_id, started_at, traceparent, scheduled_for
+              triggered_by_routine_id, started_at, traceparent, trigger
 ),
 limited AS (
     INSERT INTO routines.limited_runs (trajectory_id, collection_id, task_id)
@@ -54,7 +54,7 @@ SELECT claimed.id, claimed.fence, claimed.collection_id, claimed.task_id, claime
        || (SELECT name FROM routines.tasks WHERE tasks.id = claimed.task_id) AS task,
        (SELECT name FROM routines.routines WHERE routines.id = claimed.triggered_by_routine_id)::text AS routine,
        extract(epoch FROM claimed.started_at)::float8 AS began_at, claimed.traceparent,
-       claimed.scheduled_for IS NOT NULL AS is_scheduled
+       claimed.trigger IN ('schedule', 'retry') AS is_scheduled
 FROM claimed JOIN pending USING (id)
 ORDER BY pending.place, claimed.id;
 
@@ -141,7 +141,7 @@ WHERE status = 'running';
 -- Writes for many runs at once the steps that started or ended, the end of the run if it has ended, and the renewal of its
 -- lease; for each run all of it or nothing. `runs` is an array of {id, fence, status, error, bytes, steps}, with a null status
 -- while the run goes on. SKIP LOCKED: a run that another session has locked does not delay the others, and is tried again. The
--- trigger settle_end queues the webhook of an ended run in the same transaction.
+-- trigger settle_end queues the webhook of an ended run, or inserts its retry, in the same transaction.
 WITH given AS MATERIALIZED (
     SELECT id, fence, status, error, bytes, steps
     FROM json_to_recordset(%(runs)s::json) AS given (id bigint, fence integer, status text, error text, bytes integer, steps json)
@@ -154,20 +154,20 @@ mine AS MATERIALIZED (
 ),
 written AS (
     INSERT INTO routines.steps (trajectory_id, name, position, fence, attempt, status, activity, inputs, outputs, has_file,
-                                error, answer, earlier_errors, ended_at)
+                                error, answer, is_transient, earlier_errors, ended_at)
     SELECT mine.id, step.name, step.position, mine.fence, step.attempt, step.status, step.activity, step.inputs, step.outputs,
-           coalesce(step.has_file, false), step.error, CASE WHEN step.failed_try IS NULL THEN step.answer END,
+           coalesce(step.has_file, false), step.error, CASE WHEN step.failed_try IS NULL THEN step.answer END, step.is_transient,
            CASE WHEN step.failed_try IS NULL THEN '[]' ELSE jsonb_build_array(
                jsonb_build_object('at', now(), 'error', step.failed_try)
                || CASE WHEN step.answer IS NULL THEN '{}' ELSE jsonb_build_object('answer', step.answer) END) END,
            CASE WHEN step.status <> 'running' THEN now() END
     FROM mine CROSS JOIN LATERAL json_to_recordset(mine.steps) AS step (
         name text, position integer, attempt integer, status text, activity text, inputs jsonb, outputs jsonb,
-        has_file boolean, error text, answer jsonb, failed_try text)
+        has_file boolean, error text, answer jsonb, failed_try text, is_transient boolean)
     ON CONFLICT ON CONSTRAINT steps_pkey DO UPDATE
     SET fence = excluded.fence, attempt = excluded.attempt, status = excluded.status, activity = excluded.activity,
         inputs = excluded.inputs, outputs = excluded.outputs, has_file = excluded.has_file, error = excluded.error,
-        answer = excluded.answer, ended_at = excluded.ended_at,
+        answer = excluded.answer, is_transient = excluded.is_transient, ended_at = excluded.ended_at,
         -- Once per attempt, even if the worker missed the answer and writes it again.
         -- The newest five keep what was answered.
         earlier_errors = CASE WHEN excluded.attempt > steps.attempt THEN (steps.earlier_errors || jsonb_set(

@@ -5,7 +5,7 @@
 -- Null temporal_ui: there is no link to Temporal.
 SELECT trajectory_id, workflow_id, run_id, name, status, created, updated, created_at, started_at, ended_at,
        init_params, step_configs, shown.steps, total_steps, completed_steps, labels, error, triggered_by_routine_id,
-       scheduled_for, trigger, webhook_url, parent_trajectory_id, parent_name, children,
+       scheduled_for, trigger, webhook_url, retry_of, retry_number, retried_by, parent_trajectory_id, parent_name, children,
        %(temporal_ui)s::text || '/workflows/' || replace(temporal_id, '/', chr(37) || '2F') AS temporal_url,
        shown.is_truncated AS truncated
 FROM routines.trajectory_details
@@ -59,7 +59,13 @@ page AS (
          ORDER BY scheduled_for DESC LIMIT %(limit)s::bigint + %(offset)s::bigint)
         UNION ALL
         (SELECT id FROM routines.trajectories
-         WHERE triggered_by_routine_id = %(routine_id)s::bigint AND trigger = 'run-now'
+         WHERE triggered_by_routine_id = %(routine_id)s::bigint AND scheduled_for IS NULL AND trigger = 'run-now'
+           AND task_id = (SELECT id FROM task) AND (%(status)s::text IS NULL OR status = %(status)s::text)
+           AND id < %(before)s::bigint
+         ORDER BY id DESC LIMIT %(limit)s::bigint + %(offset)s::bigint)
+        UNION ALL
+        (SELECT id FROM routines.trajectories
+         WHERE triggered_by_routine_id = %(routine_id)s::bigint AND scheduled_for IS NULL AND trigger = 'retry'
            AND task_id = (SELECT id FROM task) AND (%(status)s::text IS NULL OR status = %(status)s::text)
            AND id < %(before)s::bigint
          ORDER BY id DESC LIMIT %(limit)s::bigint + %(offset)s::bigint)
@@ -69,12 +75,13 @@ page AS (
 SELECT trajectory_id, workflow_id, run_id, name, status, created, updated, created_at, started_at, ended_at,
        CASE WHEN fits THEN init_params ELSE '{}' END AS init_params, CASE WHEN fits THEN step_configs ELSE '{}' END AS step_configs,
        CASE WHEN fits THEN steps ELSE '{}' END AS steps, total_steps, completed_steps, labels, error, triggered_by_routine_id,
-       scheduled_for, trigger, webhook_url, parent_trajectory_id, parent_name, '[]'::json AS children, NULL::text AS temporal_url,
+       scheduled_for, trigger, webhook_url, retry_of, retry_number, retried_by, parent_trajectory_id, parent_name, '[]'::json AS children, NULL::text AS temporal_url,
        is_truncated OR NOT fits AS truncated
 FROM (
     SELECT trajectory_id, workflow_id, run_id, name, status, created, updated, created_at, started_at, ended_at, init_params,
            step_configs, shown.steps, total_steps, completed_steps, labels, left(error, %(value_bytes)s::integer) AS error,
-           triggered_by_routine_id, scheduled_for, trigger, webhook_url, parent_trajectory_id, parent_name, shown.is_truncated,
+           triggered_by_routine_id, scheduled_for, trigger, webhook_url, retry_of, retry_number, retried_by, parent_trajectory_id,
+           parent_name, shown.is_truncated,
            sum(octet_length(shown.steps::text) + octet_length(init_params::text) + octet_length(step_configs::text)
                + octet_length(labels::text)) OVER (ORDER BY trajectory_id DESC) <= %(page_bytes)s::integer AS fits
     FROM page JOIN routines.trajectory_details ON trajectory_id = page.id
@@ -123,7 +130,7 @@ SELECT least(count(*), %(most)s::bigint) AS total FROM (
      LIMIT %(most)s::bigint)
     UNION ALL
     (SELECT id FROM routines.trajectories
-     WHERE triggered_by_routine_id = %(routine_id)s::bigint AND trigger = 'run-now'
+     WHERE triggered_by_routine_id = %(routine_id)s::bigint AND scheduled_for IS NULL
        AND task_id = (SELECT id FROM task) AND (%(status)s::text IS NULL OR status = %(status)s::text)
      LIMIT %(most)s::bigint)
 ) AS runs;
@@ -279,18 +286,27 @@ LIMIT %(limit)s::integer;
 -- A routine's runs, newest first, older than the cursor. Slots only grow, so the newest scheduled runs are the last of their
 -- index. Each branch reads no more than it returns.
 SELECT runs.id AS trajectory_id, routines.workflow_id(collections.name, tasks.name, runs.id) AS workflow_id, runs.status,
-       runs.created_at, runs.scheduled_for, runs.trigger, runs.started_at, runs.ended_at, left(runs.error, %(detail_length)s::integer) AS error
+       runs.created_at, runs.scheduled_for, runs.trigger, runs.started_at, runs.ended_at, left(runs.error, %(detail_length)s::integer) AS error,
+       runs.retry_of, runs.retry_number, runs.retried_by
 FROM routines.tasks
 JOIN routines.collections ON collections.id = tasks.collection_id
 JOIN routines.routine_names ON routine_names.task_id = tasks.id
 CROSS JOIN LATERAL (
-    (SELECT id, status, created_at, scheduled_for, trigger, started_at, ended_at, error FROM routines.trajectories
+    (SELECT id, status, created_at, scheduled_for, trigger, started_at, ended_at, error, retry_of, retry_number, retried_by
+     FROM routines.trajectories
      WHERE triggered_by_routine_id = routine_names.routine_id AND scheduled_for IS NOT NULL
        AND (%(before)s::bigint IS NULL OR id < %(before)s::bigint)
      ORDER BY scheduled_for DESC LIMIT %(limit)s::integer)
     UNION ALL
-    (SELECT id, status, created_at, scheduled_for, trigger, started_at, ended_at, error FROM routines.trajectories
-     WHERE triggered_by_routine_id = routine_names.routine_id AND trigger = 'run-now'
+    (SELECT id, status, created_at, scheduled_for, trigger, started_at, ended_at, error, retry_of, retry_number, retried_by
+     FROM routines.trajectories
+     WHERE triggered_by_routine_id = routine_names.routine_id AND scheduled_for IS NULL AND trigger = 'run-now'
+       AND (%(before)s::bigint IS NULL OR id < %(before)s::bigint)
+     ORDER BY id DESC LIMIT %(limit)s::integer)
+    UNION ALL
+    (SELECT id, status, created_at, scheduled_for, trigger, started_at, ended_at, error, retry_of, retry_number, retried_by
+     FROM routines.trajectories
+     WHERE triggered_by_routine_id = routine_names.routine_id AND scheduled_for IS NULL AND trigger = 'retry'
        AND (%(before)s::bigint IS NULL OR id < %(before)s::bigint)
      ORDER BY id DESC LIMIT %(limit)s::integer)
 ) AS runs

@@ -6,7 +6,7 @@
 --   BEFORE INSERT                  check_exclusions_of_new     checks calendar and active_hours, and keeps active_minutes (chapter
 --                                                              05_calendars)
 --   BEFORE UPDATE                  check_exclusions            the same
---   BEFORE INSERT or UPDATE        check_run_settings          checks init_params_from_slot and timeout_seconds (chapter 06_slots)
+--   BEFORE INSERT or UPDATE        check_run_settings          checks init_params_from_slot, timeout_seconds and retry (chapter 06_slots)
 --   BEFORE INSERT or UPDATE        keep_next_run_at            recomputes next_run_at if cadence or paused changes, moves it if the
 --                                                              spread does; refuses a pause that ends in the past
 --   BEFORE UPDATE                  settle_slots                if cadence or paused changes: records the slots that no tick will
@@ -17,12 +17,15 @@
 --   AFTER INSERT                   keep_calendar_uses_of_new   adds to routine_calendars; raises if a calendar does not exist in its
 --                                                              collection (chapter 05_calendars)
 --   AFTER INSERT, per statement    keep_names_of_new           adds to routine_names
+--   AFTER UPDATE                   cancel_retries              if it is paused: cancels a retry that no worker has begun (chapter
+--                                                              06_retries)
 --   AFTER UPDATE                   follow_changed_webhook_url  like follow_created_webhook_url; must come before forget_replaced_secrets:
 --                                                              the end of a delivery, too, locks the endpoint before the secret
 --   AFTER UPDATE                   forget_replaced_secrets     deletes ciphertexts that the routine no longer refers to
 --   AFTER UPDATE                   keep_calendar_uses          updates routine_calendars, with the same check
 --   AFTER UPDATE                   keep_names_of_changed       updates routine_names
 --   AFTER UPDATE                   refuse_missing_secrets      raises if a secret does not exist in its collection
+--   AFTER DELETE                   cancel_retries_of_deleted   the same for a deleted routine; must come before forget_secrets_of_deleted
 --   AFTER DELETE                   forget_secrets_of_deleted   deletes its ciphertexts
 --   AFTER DELETE                   keep_calendar_uses_of_deleted  deletes from routine_calendars
 --   AFTER DELETE                   keep_names_of_deleted       moves the name from routine_names to deleted_routines
@@ -68,6 +71,7 @@ CREATE TABLE routines.routines (
     overlap_policy         text NOT NULL DEFAULT 'skip' CONSTRAINT routines_overlap_policy_is_known CHECK (overlap_policy IN ('skip')),
     catchup_window_seconds integer CONSTRAINT routines_catchup_window_seconds_is_not_negative CHECK (catchup_window_seconds >= 0),
     timeout_seconds        integer,
+    retry                  jsonb,
     spread_seconds         integer,
     spread_offset          interval,
     next_run_at            timestamptz,
@@ -164,6 +168,8 @@ COMMENT ON COLUMN routines.routines.catchup_window_seconds IS
     'The age up to which a missed slot still fires after an outage; 0 to never catch up; null for the default of its cadence.';
 COMMENT ON COLUMN routines.routines.timeout_seconds IS
     'How long its runs may take from their first claim, at most as long as the worker allows any run; null for that.';
+COMMENT ON COLUMN routines.routines.retry IS
+    'How a scheduled run that failed is retried: {"max_attempts": 3, "backoff": [60, 300], "on": "any", "until": "next_slot"}; null for not at all. See retry_run.';
 COMMENT ON COLUMN routines.routines.spread_seconds IS
     'Each slot fires up to this many seconds after its time, always by the same spread_offset: 1-3600, and below the shortest time between two slots; null for off, which 0 becomes.';
 COMMENT ON COLUMN routines.routines.spread_offset IS
@@ -314,7 +320,7 @@ COMMENT ON FUNCTION routines.keep_next_run_at IS
 CREATE TRIGGER keep_next_run_at
     BEFORE INSERT OR UPDATE OF name, cadence_type, hour_utc, minute_utc, day_of_week, expression, timezone, every_minutes, anchor,
         once_at, starts_at, ends_at, spread_seconds, spread_offset, paused, paused_until, paused_note, calendar, active_hours,
-        init_params_overrides, init_params_from_slot, secret_refs, webhook_url, webhook_secret_id, timeout_seconds ON routines.routines
+        init_params_overrides, init_params_from_slot, secret_refs, webhook_url, webhook_secret_id, timeout_seconds, retry ON routines.routines
     FOR EACH ROW EXECUTE FUNCTION routines.keep_next_run_at();
 
 ------------------------------------------------------------------------------------- slots that no tick will see

@@ -5,10 +5,10 @@
 --   BEFORE INSERT                 find_root          children only: fills in root_id
 --   BEFORE INSERT                 hold_routine       run-now only: locks the routine, so its ticks come before or after
 --   BEFORE UPDATE of status       refuse_second_end  if the run has ended: raises, except for archiving
---   BEFORE UPDATE of status       settle_end         if the run ends: closes its steps, clears lease and secret_refs, queues
---                                                    the webhook
---   AFTER INSERT                  note_started_run   inserted as running, as only a person at psql does: adds to begun_runs
---   AFTER INSERT, per statement   refuse_overlap     raises for a scheduled run next to an active run-now run
+--   BEFORE UPDATE of status       settle_end         if the run ends: closes its steps, inserts a retry if it is to be retried,
+--                                                    clears lease and secret_refs, queues the webhook
+--   AFTER INSERT                  note_started_run   inserted as running, as a retry that waits: adds to begun_runs and file_uses
+--   AFTER INSERT, per statement   refuse_overlap     raises for a scheduled run next to an active run-now run or retry
 --   AFTER INSERT, per statement   wake_workers       notifies idle workers
 --   AFTER UPDATE of status        follow_end         if the run ends: cancels its children, deletes it from begun_runs and
 --                                                    dispatches, deletes secrets that no other row needs
@@ -40,7 +40,7 @@ CREATE TABLE routines.trajectories (
     step_bytes              integer NOT NULL DEFAULT 0,
     crashes                 smallint NOT NULL DEFAULT 0,
     trigger                 text NOT NULL CONSTRAINT trajectories_trigger_is_known
-                            CHECK (trigger IN ('schedule', 'run-now', 'api')),
+                            CHECK (trigger IN ('schedule', 'run-now', 'api', 'retry')),
     status                  text NOT NULL DEFAULT 'pending' CONSTRAINT trajectories_status_is_known
                             CHECK (status IN ('pending', 'running', 'completed', 'failed', 'cancelled', 'archived')),
     engine                  text NOT NULL DEFAULT 'postgres' CONSTRAINT trajectories_engine_is_known
@@ -55,6 +55,10 @@ CREATE TABLE routines.trajectories (
     parent_attempt          integer,
     child_index             integer,
     root_id                 bigint,
+    retry_of                bigint,
+    retried_by              bigint,
+    retry_number            smallint,
+    is_transient            boolean,
     init_params             routines.json_object NOT NULL,
     secret_refs             routines.json_object NOT NULL DEFAULT '{}',
     webhook_url             text,
@@ -63,7 +67,10 @@ CREATE TABLE routines.trajectories (
     labels                  jsonb NOT NULL DEFAULT '[]' CONSTRAINT trajectories_labels_is_array CHECK (jsonb_typeof(labels) = 'array'),
     error                   text,
     final_status            text GENERATED ALWAYS AS (CASE WHEN ended_at IS NOT NULL THEN status END) STORED,
-    CONSTRAINT trajectories_schedule_has_slot CHECK ((trigger = 'schedule') = (scheduled_for IS NOT NULL)),
+    -- One rule for slots and retries, because each fire checks it.
+    CONSTRAINT trajectories_schedule_has_slot CHECK (
+        CASE WHEN scheduled_for IS NOT NULL THEN trigger = 'schedule'
+             ELSE trigger <> 'schedule' AND (trigger = 'retry') = (retry_of IS NOT NULL AND retry_number IS NOT NULL) END),
     CONSTRAINT trajectories_trigger_has_routine CHECK ((trigger = 'api') = (triggered_by_routine_id IS NULL)),
     CONSTRAINT trajectories_end_fits_status CHECK ((ended_at IS NULL) = (status IN ('pending', 'running'))),
     CONSTRAINT trajectories_lease_fits_status CHECK ((lease_expires_at IS NOT NULL) = (status = 'running')),
@@ -84,12 +91,12 @@ CREATE UNIQUE INDEX trajectories_slot_key ON routines.trajectories (triggered_by
 -- active runs for each batch: so they are on final_status, which is null exactly while ended_at is.
 CREATE UNIQUE INDEX trajectories_active_schedule_key ON routines.trajectories (triggered_by_routine_id)
     WHERE trigger = 'schedule' AND final_status IS NULL;
--- Active run-now runs, which also hold back the schedule. Nearly empty, so nearly free.
+-- Active run-now runs and retries, which also hold back the schedule. Nearly empty, so nearly free.
 CREATE INDEX trajectories_active_unscheduled_idx ON routines.trajectories (triggered_by_routine_id)
     WHERE trigger <> 'schedule' AND triggered_by_routine_id IS NOT NULL AND final_status IS NULL;
--- A routine's run-now runs, newest first. Its scheduled runs come from trajectories_slot_key.
-CREATE INDEX trajectories_run_now_idx ON routines.trajectories (triggered_by_routine_id, id)
-    WHERE trigger = 'run-now';
+-- A routine's run-now runs and its retries, newest first. Its scheduled runs come from trajectories_slot_key.
+CREATE INDEX trajectories_unscheduled_idx ON routines.trajectories (triggered_by_routine_id, trigger, id)
+    WHERE scheduled_for IS NULL AND triggered_by_routine_id IS NOT NULL;
 -- The queue, by collection and task, so that a claim goes from one to the next whatever the backlog of each. Its columns do
 -- not change while a run is active, and it is on ended_at rather than status: pending -> running and lease renewals stay HOT.
 CREATE INDEX trajectories_active_idx ON routines.trajectories (collection_id, task_id, id) WHERE ended_at IS NULL;
@@ -114,7 +121,7 @@ COMMENT ON COLUMN routines.trajectories.task_id IS 'The task, which may have bee
 COMMENT ON COLUMN routines.trajectories.task_version IS 'The version that it runs, fixed when the run was created.';
 COMMENT ON COLUMN routines.trajectories.triggered_by_routine_id IS
     'The routine that started it, which may have been deleted; null if the API started it.';
-COMMENT ON COLUMN routines.trajectories.scheduled_for IS 'Its slot; null if it was not started on schedule.';
+COMMENT ON COLUMN routines.trajectories.scheduled_for IS 'Its slot; null if it was not started on schedule, also for a retry, whose slot is that of retry_of.';
 COMMENT ON COLUMN routines.trajectories.due_at IS
     'When its slot was due, if its routine had a spread: scheduled_for plus the offset of the routine; null if it was due at scheduled_for.';
 COMMENT ON COLUMN routines.trajectories.created_at IS
@@ -124,7 +131,7 @@ COMMENT ON COLUMN routines.trajectories.started_at IS
     'When a worker first claimed it; null if none has. Later claims are in later_claims.';
 COMMENT ON COLUMN routines.trajectories.ended_at IS 'When it reached a final status; null while it is active.';
 COMMENT ON COLUMN routines.trajectories.lease_expires_at IS
-    'When its worker''s lease expires, by this database''s clock, or without a worker when its wait is over; infinity while Temporal has it or while it waits for its children without a worker; null if it is not running.';
+    'When its worker''s lease expires, by this database''s clock, or without a worker when its wait is over, as that of a retry; infinity while Temporal has it or while it waits for its children without a worker; null if it is not running.';
 COMMENT ON COLUMN routines.trajectories.deadline_at IS 'When it fails if it has not ended; set by the first claim.';
 COMMENT ON COLUMN routines.trajectories.timeout_seconds IS
     'The timeout_seconds of its routine when it was created; null for as long as the worker allows.';
@@ -133,7 +140,7 @@ COMMENT ON COLUMN routines.trajectories.fence IS
 COMMENT ON COLUMN routines.trajectories.crashes IS 'How many times its worker was lost. At three the run fails.';
 COMMENT ON COLUMN routines.trajectories.step_bytes IS
     'How many bytes its steps hold as JSON, inputs and outputs together; counted as they are written.';
-COMMENT ON COLUMN routines.trajectories.trigger IS 'schedule, run-now or api.';
+COMMENT ON COLUMN routines.trajectories.trigger IS 'schedule, run-now, api or retry.';
 COMMENT ON COLUMN routines.trajectories.status IS 'pending, running, or one of the final completed, failed, cancelled, archived.';
 COMMENT ON COLUMN routines.trajectories.engine IS
     'The engine that runs it, or ran it at its end: postgres (a worker with a lease) or temporal, set at dispatch. Either may take a pending run.';
@@ -152,6 +159,11 @@ COMMENT ON COLUMN routines.trajectories.child_index IS
     'Its place among the children of that step, from 0. Null with a parent: it did not complete and a later attempt replaced it.';
 COMMENT ON COLUMN routines.trajectories.root_id IS
     'The run at the root of its tree, which no other run started; null for that run itself. A trigger fills it in.';
+COMMENT ON COLUMN routines.trajectories.retry_of IS 'Of a retry: the scheduled run that failed first; null otherwise.';
+COMMENT ON COLUMN routines.trajectories.retried_by IS 'The run that retried it, or will; null for none. The last run of the chain is the outcome of the slot: see last_attempt.';
+COMMENT ON COLUMN routines.trajectories.retry_number IS 'Of a retry: which one it is, from 1; null otherwise.';
+COMMENT ON COLUMN routines.trajectories.is_transient IS
+    'Of a failed run: true if the cause may go away by itself, such as a timeout, a refused connection, an HTTP status of 408, 425, 429 or 500 and above, or lost workers; null if it has not failed.';
 COMMENT ON COLUMN routines.trajectories.init_params IS 'The task''s init_params with the routine''s overrides merged over them.';
 COMMENT ON COLUMN routines.trajectories.secret_refs IS 'Secret params: their names, with ids in secrets. Emptied when the run ends.';
 COMMENT ON COLUMN routines.trajectories.webhook_url IS 'Receives a webhook when the run has ended; null for none.';
@@ -207,7 +219,7 @@ CREATE TRIGGER hold_routine BEFORE INSERT ON routines.trajectories
 
 -- No scheduled run starts while any run of its routine is active, however that one was triggered. The database enforces it,
 -- so an INSERT typed in psql is rejected too: trajectories_active_schedule_key rejects it next to a scheduled run, this trigger
--- next to a run-now run. It runs once per statement over all rows, because a trigger per row would cost the tick far more. It
+-- next to a run-now run or a retry. It runs once per statement over all rows, because a trigger per row would cost the tick far more. It
 -- takes no lock: a run-now run that comes while the INSERT is open comes after it, and may run alongside a scheduled run.
 CREATE FUNCTION routines.refuse_overlap() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
@@ -224,7 +236,7 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
-COMMENT ON FUNCTION routines.refuse_overlap IS 'Rejects a scheduled run while a run-now run of the same routine is active.';
+COMMENT ON FUNCTION routines.refuse_overlap IS 'Rejects a scheduled run while a run-now run or a retry of the same routine is active.';
 CREATE TRIGGER refuse_overlap AFTER INSERT ON routines.trajectories
     REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION routines.refuse_overlap();
 
@@ -247,10 +259,11 @@ CREATE FUNCTION routines.newest_run(of_routine bigint) RETURNS bigint LANGUAGE s
     SELECT greatest(
         (SELECT id FROM routines.trajectories WHERE triggered_by_routine_id = of_routine AND scheduled_for IS NOT NULL
          ORDER BY scheduled_for DESC LIMIT 1),
-        (SELECT id FROM routines.trajectories WHERE triggered_by_routine_id = of_routine AND trigger = 'run-now'
+        (SELECT id FROM routines.trajectories
+         WHERE triggered_by_routine_id = of_routine AND scheduled_for IS NULL AND trigger = 'run-now'
          ORDER BY id DESC LIMIT 1));
 $$;
-COMMENT ON FUNCTION routines.newest_run IS 'The newest run of a routine; null if it has none.';
+COMMENT ON FUNCTION routines.newest_run IS 'The newest run of a routine other than retries; null if it has none.';
 
 -- One search for each final status, since the index holds the runs of a task by status. The array of one task keeps task_id in the
 -- order, where an equality would drop it, so that no index but this one has that order: the planner may think that every run has the
@@ -310,9 +323,12 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     INSERT INTO routines.begun_runs (task_id, trajectory_id, collection_id) VALUES (NEW.task_id, NEW.id, NEW.collection_id)
     ON CONFLICT DO NOTHING;
+    IF NEW.init_params::text ~ '[0-9a-f]{32}-' THEN
+        PERFORM routines.use_files(NEW.id, NEW.collection_id, ARRAY(SELECT routines.file_paths(NEW.init_params::text)));
+    END IF;
     RETURN NULL;
 END $$;
-COMMENT ON FUNCTION routines.note_started_run IS 'Records a run that was inserted as running.';
+COMMENT ON FUNCTION routines.note_started_run IS 'Records a run that was inserted as running, and the files that its parameters name.';
 CREATE TRIGGER note_started_run AFTER INSERT ON routines.trajectories
     FOR EACH ROW WHEN (NEW.status = 'running') EXECUTE FUNCTION routines.note_started_run();
 
@@ -374,16 +390,23 @@ BEGIN
     UPDATE routines.steps
     SET status = CASE NEW.status WHEN 'failed' THEN 'failed' ELSE 'cancelled' END, ended_at = now(), error = NEW.error
     WHERE trajectory_id = NEW.id AND status = 'running';
+    IF NEW.status = 'failed' THEN
+        NEW.is_transient := routines.is_transient_failure(NEW, OLD.crashes);
+        IF NEW.trigger IN ('schedule', 'retry') THEN
+            NEW.retried_by := routines.retry_run(NEW);
+        END IF;
+    END IF;
     NEW.lease_expires_at := NULL;
     NEW.secret_refs := '{}';
-    IF NEW.webhook_url IS NOT NULL THEN
+    -- A run that is retried sends none: its receiver hears of the last attempt.
+    IF NEW.webhook_url IS NOT NULL AND NEW.retried_by IS NULL THEN
         INSERT INTO routines.webhook_deliveries (collection_id, trajectory_id, routine_id, event_status, url, secret_id)
         VALUES (NEW.collection_id, NEW.id, NEW.triggered_by_routine_id, NEW.status, NEW.webhook_url, NEW.webhook_secret_id);
     END IF;
     RETURN NEW;
 END $$;
 COMMENT ON FUNCTION routines.settle_end IS
-    'However a run ends, in the same transaction no step of it stays running, its lease and secrets are gone, and its webhook is queued.';
+    'However a run ends, in the same transaction no step of it stays running, its lease and secrets are gone, and its retry is inserted or else its webhook is queued.';
 CREATE TRIGGER settle_end BEFORE UPDATE OF status ON routines.trajectories
     FOR EACH ROW WHEN (OLD.ended_at IS NULL AND NEW.ended_at IS NOT NULL) EXECUTE FUNCTION routines.settle_end();
 
@@ -421,6 +444,34 @@ $$;
 COMMENT ON FUNCTION routines.ended_runs IS 'Those of these runs that have ended, in any collection.';
 REVOKE EXECUTE ON FUNCTION routines.ended_runs FROM PUBLIC;
 
+-------------------------------------------------------------------------------------- the last attempt at a slot
+-- Step by step through the chain, which max_attempts bounds. A retry that retention has deleted ends it.
+CREATE FUNCTION routines.last_attempt(of_run bigint, retried_by bigint) RETURNS bigint LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+DECLARE
+    later bigint;
+BEGIN
+    WHILE retried_by IS NOT NULL LOOP
+        SELECT trajectories.retried_by INTO later FROM routines.trajectories WHERE id = last_attempt.retried_by;
+        EXIT WHEN NOT FOUND;
+        of_run := retried_by;
+        retried_by := later;
+    END LOOP;
+    RETURN of_run;
+END $$;
+COMMENT ON FUNCTION routines.last_attempt IS 'The last run of the chain of retries that begins with this run; the run itself if it was not retried.';
+
+CREATE FUNCTION routines.status_of_attempt(of_run bigint) RETURNS text LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+BEGIN
+    RETURN (SELECT status FROM routines.trajectories WHERE id = of_run);
+END $$;
+COMMENT ON FUNCTION routines.status_of_attempt IS 'The status of a run.';
+
+-- Plain SQL, so that nothing is called for a run that was not retried.
+CREATE FUNCTION routines.status_of_slot(run_id bigint, status text, retried_by bigint) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE
+RETURN CASE WHEN retried_by IS NULL THEN status
+            ELSE routines.status_of_attempt(routines.last_attempt(run_id, retried_by)) END;
+COMMENT ON FUNCTION routines.status_of_slot IS 'The status of the last attempt at the slot of this scheduled run.';
+
 ------------------------------------------------------------------------------------------------------------------ steps
 -- Triggers:
 --   AFTER INSERT            note_files          if inputs or outputs name a file: adds to file_uses
@@ -439,6 +490,7 @@ CREATE TABLE routines.steps (
                    CONSTRAINT steps_has_file_with_a_path CHECK (NOT has_file OR coalesce(outputs ->> 'file_path', '') <> ''),
     error          text,
     answer         jsonb,
+    is_transient   boolean,
     earlier_errors jsonb NOT NULL DEFAULT '[]'
                    CONSTRAINT steps_earlier_errors_is_array CHECK (jsonb_typeof(earlier_errors) = 'array'),
     created_at     timestamptz NOT NULL DEFAULT now(),
@@ -465,6 +517,8 @@ COMMENT ON COLUMN routines.steps.has_file IS
 COMMENT ON COLUMN routines.steps.error IS 'Why it failed; null if it did not.';
 COMMENT ON COLUMN routines.steps.answer IS
     'The HTTP response that made it fail: {status, headers, body, truncated}, with at most 4 KiB of its body and no secrets; null if there was none.';
+COMMENT ON COLUMN routines.steps.is_transient IS
+    'Of a step that failed by an error of its own: true if the cause may go away by itself, see trajectories.is_transient; null otherwise.';
 COMMENT ON COLUMN routines.steps.earlier_errors IS
     'Why earlier attempts failed: an array of {started_at, at, error, answer}. The newest five keep the answer, if there was one.';
 COMMENT ON COLUMN routines.steps.created_at IS 'When it started.';

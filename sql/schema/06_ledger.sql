@@ -90,11 +90,13 @@ CREATE VIEW routines.occurrences WITH (security_invoker = true) AS
     SELECT triggered_by_routine_id AS routine_id, collection_id, scheduled_for, scheduled_for AS last_scheduled_for,
            1::bigint AS slot_count, 'started' AS outcome, NULL::text AS reason, id AS trajectory_id,
            NULL::bigint AS blocking_trajectory_id, NULL::text AS detail, created_at AS recorded_at,
-           created_at - coalesce(due_at, scheduled_for) AS delay, due_at
+           created_at - coalesce(due_at, scheduled_for) AS delay, due_at,
+           CASE WHEN retried_by IS NOT NULL THEN routines.last_attempt(id, retried_by) END AS last_trajectory_id
     FROM routines.trajectories WHERE scheduled_for IS NOT NULL
     UNION ALL
     SELECT routine_id, collection_id, scheduled_for, last_scheduled_for, slot_count, 'skipped', reason, NULL,
-           blocking_trajectory_id, detail, recorded_at, greatest(recorded_at - coalesce(due_at, last_scheduled_for), '0'), due_at
+           blocking_trajectory_id, detail, recorded_at, greatest(recorded_at - coalesce(due_at, last_scheduled_for), '0'), due_at,
+           NULL
     FROM routines.skips;
 COMMENT ON VIEW routines.occurrences IS
     'The ledger: the outcome of each slot. SELECT * FROM routines.occurrences WHERE routine_id = 1 ORDER BY scheduled_for DESC;';
@@ -112,3 +114,5 @@ COMMENT ON COLUMN routines.occurrences.recorded_at IS 'When the tick decided.';
 COMMENT ON COLUMN routines.occurrences.delay IS 'From the time at which the slot was due to the decision; 0 if a change came before it was due.';
 COMMENT ON COLUMN routines.occurrences.due_at IS
     'When the last slot was due, if the routine had a spread; null if it was due at that time.';
+COMMENT ON COLUMN routines.occurrences.last_trajectory_id IS
+    'The last retry of that run, whose status is the outcome of the slot; null if the run was not retried.';

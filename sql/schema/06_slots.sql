@@ -3,13 +3,13 @@
 -- Reads the newest scheduled runs one by one from trajectories_slot_key, up to the first that completed, and at most 1,000.
 CREATE FUNCTION routines.last_success(of_routine bigint, before timestamptz) RETURNS timestamptz LANGUAGE sql STABLE AS $$
     SELECT scheduled_for FROM (
-        SELECT scheduled_for, status FROM routines.trajectories
+        SELECT scheduled_for, routines.status_of_slot(id, status, retried_by) AS status FROM routines.trajectories
         WHERE triggered_by_routine_id = of_routine AND scheduled_for < coalesce(before, 'infinity')
         ORDER BY scheduled_for DESC LIMIT 1000) AS newest
     WHERE status = 'completed' ORDER BY scheduled_for DESC LIMIT 1;
 $$;
 COMMENT ON FUNCTION routines.last_success IS
-    'The slot of the newest scheduled run of a routine that completed, before this slot, or of all if that is null. Looks at the newest 1,000 scheduled runs; null if none of them completed.';
+    'The newest slot of a routine whose run completed, or its retry, before this slot, or of all if that is null. Looks at the newest 1,000 scheduled runs; null if none of them completed.';
 
 -- VOLATILE, so that it takes snapshots of its own. The tick and run-now call it once they have locked the routine, whose cadence may
 -- have been changed since they began.
@@ -86,9 +86,12 @@ BEGIN
         WHERE tasks.id = NEW.task_id;
         NEW.init_params_from_slot := nullif(NEW.init_params_from_slot, '{}');
     END IF;
+    IF NEW.retry IS NOT NULL THEN
+        PERFORM routines.check_retry(NEW.retry);
+    END IF;
     RETURN NEW;
 END $$;
-COMMENT ON FUNCTION routines.check_run_settings IS 'Rejects an init_params_from_slot or a timeout_seconds that is not valid.';
-CREATE TRIGGER check_run_settings BEFORE INSERT OR UPDATE OF init_params_from_slot, timeout_seconds ON routines.routines
-    FOR EACH ROW WHEN (num_nonnulls(NEW.init_params_from_slot, NEW.timeout_seconds) > 0)
+COMMENT ON FUNCTION routines.check_run_settings IS 'Rejects an init_params_from_slot, a timeout_seconds or a retry that is not valid.';
+CREATE TRIGGER check_run_settings BEFORE INSERT OR UPDATE OF init_params_from_slot, timeout_seconds, retry ON routines.routines
+    FOR EACH ROW WHEN (num_nonnulls(NEW.init_params_from_slot, NEW.timeout_seconds, NEW.retry) > 0)
     EXECUTE FUNCTION routines.check_run_settings();

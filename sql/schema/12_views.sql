@@ -8,7 +8,7 @@ CREATE VIEW routines.routine_details WITH (security_invoker = true) AS
            init_params_overrides, ARRAY(SELECT jsonb_object_keys(secret_refs) ORDER BY 1) AS secret_names, webhook_url,
            webhook_secret_id IS NOT NULL AS has_webhook_secret, paused, paused_reason, last_run_at, next_run_at, overlap_policy,
            catchup_window_seconds, paused_until, paused_note, starts_at, ends_at, spread_seconds, calendar, active_hours,
-           init_params_from_slot, timeout_seconds,
+           init_params_from_slot, timeout_seconds, retry,
            ARRAY(SELECT key FROM jsonb_object_keys(init_params_from_slot) AS key
                  WHERE NOT task_versions.init_params ? key ORDER BY key) AS undeclared_slot_keys,
            ARRAY(SELECT key FROM jsonb_object_keys(init_params_overrides) AS key
@@ -45,6 +45,7 @@ COMMENT ON COLUMN routines.routine_details.calendar IS 'Days on which it does no
 COMMENT ON COLUMN routines.routine_details.active_hours IS 'Outside of these it does not fire: {timezone, windows, outside}; null for none.';
 COMMENT ON COLUMN routines.routine_details.init_params_from_slot IS 'Parameters that each run takes from its slot; null for none.';
 COMMENT ON COLUMN routines.routine_details.timeout_seconds IS 'How long its runs may take; null for as long as the worker allows.';
+COMMENT ON COLUMN routines.routine_details.retry IS 'How a scheduled run that failed is retried; null for not at all.';
 COMMENT ON COLUMN routines.routine_details.undeclared_slot_keys IS 'Those of them that the task''s current version does not declare.';
 COMMENT ON COLUMN routines.routine_details.undeclared_keys IS 'Override keys that the task''s current version does not declare.';
 COMMENT ON COLUMN routines.routine_details.catchup_window_seconds IS
@@ -131,7 +132,8 @@ CREATE VIEW routines.trajectory_details WITH (security_invoker = true) AS
            coalesce(json_array_length(task_versions.workflow -> 'steps'), 0) AS total_steps,
            (SELECT count(*) FROM routines.steps
             WHERE steps.trajectory_id = trajectories.id AND steps.status = 'completed')::integer AS completed_steps,
-           labels, error, triggered_by_routine_id, scheduled_for, trigger, webhook_url, parent_id AS parent_trajectory_id,
+           labels, error, triggered_by_routine_id, scheduled_for, trigger, webhook_url, retry_of, retry_number, retried_by,
+           parent_id AS parent_trajectory_id,
            (SELECT routines.run_name(parents) FROM routines.trajectories AS parents
             WHERE parents.id = trajectories.parent_id) AS parent_name,
            (SELECT coalesce(json_agg(json_build_object('trajectory_id', children.id, 'name', routines.run_name(children),
@@ -170,8 +172,11 @@ COMMENT ON COLUMN routines.trajectory_details.labels IS 'Array of {key, value, a
 COMMENT ON COLUMN routines.trajectory_details.error IS 'Why it failed; null if it did not.';
 COMMENT ON COLUMN routines.trajectory_details.triggered_by_routine_id IS 'The routine that started it; null if the API started it.';
 COMMENT ON COLUMN routines.trajectory_details.scheduled_for IS 'Its slot; null if it was not started on schedule.';
-COMMENT ON COLUMN routines.trajectory_details.trigger IS 'schedule, run-now or api.';
+COMMENT ON COLUMN routines.trajectory_details.trigger IS 'schedule, run-now, api or retry.';
 COMMENT ON COLUMN routines.trajectory_details.webhook_url IS 'Receives a webhook when it has ended; null for none.';
+COMMENT ON COLUMN routines.trajectory_details.retry_of IS 'Of a retry: the scheduled run that failed first; null otherwise.';
+COMMENT ON COLUMN routines.trajectory_details.retry_number IS 'Of a retry: which one it is, from 1; null otherwise.';
+COMMENT ON COLUMN routines.trajectory_details.retried_by IS 'The run that retried it, or will; null for none.';
 COMMENT ON COLUMN routines.trajectory_details.parent_trajectory_id IS 'The run whose step started it; null for none.';
 COMMENT ON COLUMN routines.trajectory_details.parent_name IS 'collection/task of that run.';
 COMMENT ON COLUMN routines.trajectory_details.temporal_id IS 'Its id in Temporal; null if it was not executed there.';
@@ -261,7 +266,8 @@ CREATE FUNCTION routines.run_in_words(run routines.trajectories, step routines.s
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN format('run %s at %s', run.id, routines.utc(run.created_at)) || CASE run.status
     WHEN 'pending' THEN ', still waiting for a worker' || CASE WHEN run.started_at IS NOT NULL THEN ' to go on' ELSE '' END
-    WHEN 'running' THEN coalesce(', running since ' || routines.utc(run.started_at), ', running')
+    WHEN 'running' THEN coalesce(', running since ' || routines.utc(run.started_at),
+                                 CASE WHEN run.retry_of IS NOT NULL THEN ', to begin at ' || routines.utc(run.lease_expires_at) END, ', running')
         || coalesce(', at try ' || step.attempt || ' of step ' || quote_literal(step.name), '')
     WHEN 'completed' THEN ', completed at ' || routines.utc(run.ended_at)
     WHEN 'failed' THEN ', failed at ' || routines.utc(run.ended_at)
@@ -302,7 +308,7 @@ CREATE FUNCTION routines.explain_time(
     blocking_started_at timestamptz, blocking_ended_at timestamptz, detail text, routine_created_at timestamptz,
     paused_at timestamptz, paused_reason text, paused_until timestamptz, paused_note text, cadence_type text,
     is_slot_of_cadence boolean, next_slot timestamptz, due_at timestamptz, step text, tries integer, error text,
-    delay_seconds float8, delay_reason text, missed_before bigint
+    delay_seconds float8, delay_reason text, missed_before bigint, last_trajectory_id bigint
 ) LANGUAGE sql STABLE ROWS 1 AS $$
     WITH asked AS MATERIALIZED (
         SELECT coalesce(at_time, (
@@ -316,6 +322,12 @@ CREATE FUNCTION routines.explain_time(
         CROSS JOIN LATERAL (SELECT routines.step_of_end(trajectories) AS ended_step) AS found
         WHERE (of_collection IS NULL OR collection_id = of_collection)
           AND triggered_by_routine_id = of_routine
+    ),
+    last AS (
+        SELECT trajectories.*, found.ended_step, routines.run_in_words(trajectories, found.ended_step) AS in_words
+        FROM run JOIN routines.trajectories ON trajectories.id = routines.last_attempt(run.id, run.retried_by)
+        CROSS JOIN LATERAL (SELECT routines.step_of_end(trajectories) AS ended_step) AS found
+        WHERE run.retried_by IS NOT NULL AND (of_collection IS NULL OR trajectories.collection_id = of_collection)
     ),
     begun AS (
         SELECT skips.*
@@ -388,7 +400,7 @@ CREATE FUNCTION routines.explain_time(
                coalesce(run.scheduled_for, skip.last_scheduled_for) AS last_scheduled_for,
                coalesce(skip.slot_count, CASE WHEN run.id IS NOT NULL THEN 1 END) AS slot_count,
                coalesce(run.created_at, skip.recorded_at) AS recorded_at,
-               run.id AS trajectory_id, run.status AS trajectory_status,
+               run.id AS trajectory_id, coalesce(last.status, run.status) AS trajectory_status,
                skip.blocking_trajectory_id,
                coalesce(blocking.started_at, blocking.created_at) AS blocking_started_at, blocking.ended_at AS blocking_ended_at,
                coalesce(skip.detail, exclusion, CASE WHEN is_slot AND is_passed_over THEN routines.passed_over_detail(next_run_at) END) AS detail,
@@ -398,15 +410,17 @@ CREATE FUNCTION routines.explain_time(
                CASE WHEN run.id IS NOT NULL THEN run.due_at
                     WHEN skip.id IS NOT NULL THEN at + (skip.due_at - skip.last_scheduled_for)
                     WHEN is_slot THEN at + spread_offset END AS due_at,
-               (run.ended_step).name AS step, (run.ended_step).attempt AS tries,
-               routines.first_line(coalesce((run.ended_step).error, run.error)) AS error,
+               (shown_step).name AS step, (shown_step).attempt AS tries,
+               routines.first_line(coalesce((shown_step).error, CASE WHEN last.id IS NULL THEN run.error ELSE last.error END)) AS error,
                extract(epoch FROM run.delay)::float8 AS delay_seconds,
                CASE WHEN outage.in_words IS NOT NULL THEN 'no_ticker' WHEN run.delay > interval '60 s' THEN 'backlog' END AS delay_reason,
                -- Slots that the same tick recorded as missed, because this one is newer.
                CASE WHEN begun.reason = 'missed' AND begun.detail IS NULL AND begun.recorded_at = run.created_at
-                    THEN begun.slot_count END AS missed_before
+                    THEN begun.slot_count END AS missed_before, last.id AS last_trajectory_id
         FROM asked CROSS JOIN settled
         LEFT JOIN run ON true
+        LEFT JOIN last ON true
+        CROSS JOIN LATERAL (SELECT CASE WHEN last.id IS NULL THEN run.ended_step ELSE last.ended_step END AS shown_step) AS step_of_last
         LEFT JOIN skip ON true
         LEFT JOIN routine ON true
         LEFT JOIN outage ON true
@@ -414,7 +428,10 @@ CREATE FUNCTION routines.explain_time(
         LEFT JOIN routines.trajectories AS blocking ON blocking.id = skip.blocking_trajectory_id
     )
     SELECT CASE kind
-           WHEN 'started' THEN 'Started: ' || (SELECT in_words FROM run) || '.' || CASE WHEN delay_reason IS NULL THEN '' ELSE
+           WHEN 'started' THEN 'Started: ' || (SELECT in_words FROM run) || '.'
+               || coalesce(' ' || (SELECT CASE WHEN retry_number = 1 THEN 'Retried: ' ELSE format('Retried %s times, last: ', retry_number) END
+                                          || in_words || '.' FROM last), '')
+               || CASE WHEN delay_reason IS NULL THEN '' ELSE
                format(' It was %s late: %s.', routines.duration_in_words(delay_seconds), coalesce(
                    (SELECT in_words || CASE WHEN recorded_at - ended_at > interval '60 s' THEN ', and then the tickers were behind' ELSE '' END
                     FROM outage), 'the tickers were behind')) END
@@ -523,12 +540,17 @@ CREATE VIEW routines.routine_status WITH (security_invoker = true) AS
     JOIN routines.tasks ON tasks.id = routine_names.task_id
     JOIN routines.collections ON collections.id = routine_names.collection_id
     LEFT JOIN LATERAL (
-        (SELECT scheduled_for, status AS outcome, error AS detail, scheduled_for AS at FROM routines.trajectories
+        (SELECT scheduled_for, routines.status_of_slot(id, status, retried_by) AS outcome,
+                CASE WHEN retried_by IS NULL THEN error
+                     ELSE (SELECT attempt.error FROM routines.trajectories AS attempt
+                           WHERE attempt.id = routines.last_attempt(trajectories.id, trajectories.retried_by)) END AS detail,
+                scheduled_for AS at
+         FROM routines.trajectories
          WHERE triggered_by_routine_id = routine_names.routine_id AND scheduled_for IS NOT NULL
          ORDER BY scheduled_for DESC LIMIT 1)
         UNION ALL
         (SELECT NULL, status, error, created_at FROM routines.trajectories
-         WHERE triggered_by_routine_id = routine_names.routine_id AND trigger = 'run-now'
+         WHERE triggered_by_routine_id = routine_names.routine_id AND scheduled_for IS NULL AND trigger = 'run-now'
          ORDER BY id DESC LIMIT 1)
         UNION ALL
         (SELECT last_scheduled_for, reason, coalesce(detail, 'run ' || blocking_trajectory_id || ' was active'), scheduled_for
@@ -545,7 +567,7 @@ COMMENT ON COLUMN routines.routine_status.state IS 'scheduled; due (a slot, or t
 COMMENT ON COLUMN routines.routine_status.next_run_at IS 'When it fires next, its spread included; null while paused, for manual, and once no slot is left.';
 COMMENT ON COLUMN routines.routine_status.last_slot IS 'The newest slot that has its outcome; null if there is none yet, or if a run-now is newer.';
 COMMENT ON COLUMN routines.routine_status.last_outcome IS
-    'The status of that slot''s run, or the reason why the slot was skipped; the status of the newest run-now if that is newer.';
+    'The status of the last attempt at that slot, or the reason why the slot was skipped; the status of the newest run-now if that is newer.';
 COMMENT ON COLUMN routines.routine_status.last_run_at IS 'When it last started a run, on schedule or by run-now.';
 COMMENT ON COLUMN routines.routine_status.detail IS 'Why it is paused, why the last run failed, or why the last slot was skipped.';
 COMMENT ON COLUMN routines.routine_status.needs_attention IS

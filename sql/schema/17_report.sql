@@ -106,9 +106,10 @@ BEGIN
            max(failures) FILTER (WHERE is_late) || max(failures) FILTER (WHERE NOT is_late),
            max(newest) FILTER (WHERE status = 'completed')
     FROM (
-        SELECT triggered_by_routine_id AS id, status, delay > late_after AS is_late, count(*) AS runs, max(delay) AS longest,
-               max(scheduled_for) AS newest, array_agg(scheduled_for) FILTER (WHERE status = 'failed') AS failures
+        SELECT triggered_by_routine_id AS id, outcome.status, delay > late_after AS is_late, count(*) AS runs, max(delay) AS longest,
+               max(scheduled_for) AS newest, array_agg(scheduled_for) FILTER (WHERE outcome.status = 'failed') AS failures
         FROM routines.trajectories
+        CROSS JOIN LATERAL (SELECT routines.status_of_slot(id, trajectories.status, retried_by) AS status) AS outcome
         CROSS JOIN LATERAL (SELECT greatest(
             coalesce(started_at, ended_at, clock) - coalesce(due_at, scheduled_for), '0') AS delay) AS begun
         WHERE triggered_by_routine_id = ANY (routine_ids) AND scheduled_for >= from_time AND scheduled_for < until_time
@@ -129,7 +130,7 @@ DECLARE
 BEGIN
     -- Of a routine that has failed ever since, the next 100 runs are looked at.
     IF until_time <= clock AND EXISTS (
-        SELECT FROM (SELECT status FROM routines.trajectories
+        SELECT FROM (SELECT routines.status_of_slot(id, status, retried_by) AS status FROM routines.trajectories
                      WHERE triggered_by_routine_id = of_routine AND scheduled_for >= until_time
                      ORDER BY scheduled_for LIMIT 100) AS later WHERE status = 'completed') THEN
         recovery := until_time;
@@ -302,7 +303,10 @@ CREATE FUNCTION routines.gaps_of(
         SELECT scheduled_for, due_at, reason, detail, NULL::bigint AS trajectory_id, blocking_trajectory_id, recorded_at
         FROM routines.skipped_slots(of_routine, from_time, until_time, slot_limit, only_reason, clock)
         UNION ALL
-        (SELECT scheduled_for, due_at, 'failed', error, id, NULL, ended_at FROM routines.trajectories
+        (SELECT scheduled_for, due_at, 'failed', last.error, last.id, NULL, last.ended_at FROM routines.trajectories
+         CROSS JOIN LATERAL (SELECT attempt.id, attempt.error, attempt.ended_at FROM routines.trajectories AS attempt
+                             WHERE attempt.id = routines.last_attempt(trajectories.id, trajectories.retried_by)
+                               AND attempt.status = 'failed') AS last
          WHERE with_failed AND triggered_by_routine_id = of_routine AND scheduled_for >= from_time AND scheduled_for < until_time
            AND status = 'failed' AND coalesce(collection_id = of_collection, true)
          ORDER BY scheduled_for LIMIT slot_limit)

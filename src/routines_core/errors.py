@@ -17,6 +17,7 @@
     │   └── MigrationError       the schema's history does not match the migration files
     ├── StatementTimeoutError    a statement took too long and was cancelled    -> 503
     ├── StorageError             the file store is unreachable or full          -> 503
+    ├── TransientError           a step failed for a cause that may go away by itself
     ├── ConfigurationError       a setting is missing or wrong                  -> exit code 1
     │   └── SessionError         connections to the database do not keep their session
     ├── EmbeddedServerError      the embedded Postgres cannot be run            -> exit code 1
@@ -195,6 +196,10 @@ class StatementTimeoutError(RoutinesError):
 
 class StorageError(RoutinesError):
     """The file store cannot be reached or is full."""
+
+
+class TransientError(RoutinesError):
+    """A step failed for a cause that may go away by itself."""
 
 
 class ConfigurationError(RoutinesError):

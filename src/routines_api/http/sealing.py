@@ -18,7 +18,7 @@ from routines_core.mask import MASK
 
 _OF_PAUSE = {"paused_until", "paused_note"}
 _BOUNDS = {"starts_at", "ends_at"}
-_EXCLUSIONS = {"calendar", "active_hours"}
+_RULES = {"calendar", "active_hours", "retry"}
 _TIMING = {"paused", "catchup_window_seconds", "spread_seconds", "timeout_seconds"}
 _PARAMS = {"init_params_overrides", "init_params_from_slot"}
 _UNCHANGED = {"name", "webhook_url"} | _PARAMS | _TIMING | _OF_PAUSE | _BOUNDS
@@ -50,6 +50,7 @@ async def create_spec(caller: Caller, body: RoutineCreate) -> RoutineSpec:
         active_hours=body.active_hours and body.active_hours.stored(),
         init_params_from_slot=body.init_params_from_slot,
         timeout_seconds=body.timeout_seconds,
+        retry=body.retry and body.retry.stored(),
     )
 
 
@@ -116,7 +117,7 @@ async def patch_spec(caller: Caller, body: RoutinePatch, *, task: str, name: str
     ignored = _OF_PAUSE if "paused" in sent and not body.paused else set[str]()
     change = RoutineChanges(
         **{field: getattr(body, field) for field in (sent & _UNCHANGED) - ignored},
-        **{field: (rule := getattr(body, field)) and rule.stored() for field in sent & _EXCLUSIONS},
+        **{field: (rule := getattr(body, field)) and rule.stored() for field in sent & _RULES},
         keeps_webhook_secret=body.webhook_secret == MASK,
     )
     if "cadence" in sent:

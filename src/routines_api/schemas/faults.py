@@ -7,10 +7,13 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 
 from routines_api.schemas.fields import PATTERN_RULES
+from routines_api.schemas.retries import TAGS
 from routines_core.errors import Fault, FaultsError
 
 Body = TypeVar("Body", bound=BaseModel)
 _SECRET_FIELDS = {"secret_params", "webhook_secret", "environment_variables"}
+_NO_FIELDS = {"[key]", *TAGS}
+"""What pydantic adds to the path of a field."""
 _SHOWN_CHARACTERS = 40
 _SHOWN_FIELD = 500
 """Characters of a field's path that are shown; the names in it may come from the body."""
@@ -40,7 +43,7 @@ def faults_of(error: ValidationError) -> list[Fault]:
 
 def _faults(detail: dict[str, Any]) -> list[Fault]:
     """Convert one of pydantic's errors to our faults."""
-    location: tuple[int | str, ...] = tuple(part for part in detail["loc"] if part != "[key]")
+    location: tuple[int | str, ...] = tuple(part for part in detail["loc"] if part not in _NO_FIELDS)
     field = ".".join(map(str, location))[:_SHOWN_FIELD]
     if detail["type"] == "workflow":
         return detail["ctx"]["faults"]

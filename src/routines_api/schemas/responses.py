@@ -44,6 +44,28 @@ class ActiveHoursRead(msgspec.Struct):
     )
 
 
+class BackoffRead(msgspec.Struct):
+    """Growing delays before retries, in seconds."""
+
+    initial: Annotated[int | float, Meta(description="Before the first retry.")] = 60
+    multiplier: Annotated[int | float, Meta(description="How many times longer each further delay is.")] = 2
+    max: Annotated[int | float, Meta(description="No delay is longer.")] = 3600
+
+
+class RetryRead(msgspec.Struct):
+    """How a scheduled run that failed is retried."""
+
+    max_attempts: Annotated[int, Meta(description="How many attempts a slot gets, the first included.", examples=[3])]
+    backoff: Annotated[
+        list[int | float] | BackoffRead,
+        Meta(description="The delay before each retry, in seconds, or how the delays grow."),
+    ] = msgspec.field(default_factory=BackoffRead)
+    on: Annotated[str, Meta(description="any: after every failure; transient: only if the cause may go away.")] = "any"
+    until: Annotated[
+        int | str, Meta(description="next_slot, or how many seconds after the first attempt the last one may begin.")
+    ] = "next_slot"
+
+
 class CalendarDay(msgspec.Struct, omit_defaults=True):
     """A date, or several in a row."""
 
@@ -127,6 +149,10 @@ class RoutineRead(msgspec.Struct):
     timeout_seconds: Annotated[
         int | msgspec.UnsetType,
         Meta(description="How long its runs may take, in seconds; absent: as long as any run of the service."),
+    ] = msgspec.UNSET
+    retry: Annotated[
+        RetryRead | msgspec.UnsetType,
+        Meta(description="How scheduled runs that failed are retried; absent: not at all."),
     ] = msgspec.UNSET
 
 
@@ -448,6 +474,7 @@ def _fields(routine: Routine) -> Sequence[Any]:
         else msgspec.convert(_given(routine.active_hours), ActiveHoursRead),
         routine.init_params_from_slot or msgspec.UNSET,
         routine.timeout_seconds or msgspec.UNSET,
+        msgspec.UNSET if routine.retry is None else msgspec.convert(_given(routine.retry), RetryRead),
     )
 
 

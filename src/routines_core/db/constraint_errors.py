@@ -53,6 +53,7 @@ _SAID_BY_THE_DATABASE = {
     "routines_exclusions_are_valid": "",
     "routines_init_params_from_slot_is_valid": "",
     "routines_timeout_seconds_is_positive": "",
+    "routines_retry_is_valid": "",
     "routines_calendars_are_there": "",
     "calendars_days_are_valid": "",
 }

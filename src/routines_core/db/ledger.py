@@ -35,12 +35,13 @@ class Occurrence(msgspec.Struct, frozen=True, omit_defaults=True):
         outcome: started or skipped.
         reason: Why it was skipped; None if it started a run.
         delay_seconds: From the time at which the last slot was due to the decision.
-        status: The run's current status; None if none was started.
+        status: The current status of the last attempt at the slot; None if none was started.
         error: Why the run failed; None if it did not.
         local_time: scheduled_for as the clocks of the routine's time zone show it; absent for types without one.
         dst: shifted if it stands in for a time that did not exist because clocks were set forward; first of two if its
             time came twice because they were set back; otherwise absent.
         due_at: When the last slot was due, if its routine had a spread; otherwise absent: at its time.
+        last_trajectory_id: The last retry of the run, whose status and error are shown; absent if it was not retried.
     """
 
     scheduled_for: datetime
@@ -58,9 +59,10 @@ class Occurrence(msgspec.Struct, frozen=True, omit_defaults=True):
     local_time: str | None = None
     dst: str | None = None
     due_at: datetime | None = None
+    last_trajectory_id: int | None = None
 
 
-class LatestOutcome(msgspec.Struct, frozen=True):
+class LatestOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
     """The outcome of a slot or of the newest run-now, with the current status of the run.
 
     Attributes:
@@ -70,9 +72,10 @@ class LatestOutcome(msgspec.Struct, frozen=True):
         outcome: started or skipped.
         reason: Why it was skipped; None if it started a run.
         trigger: schedule or run-now; None if no run was started.
-        status: The run's current status; None if no run was started.
-        error: Why the run failed.
+        status: The run's current status, or that of its last retry; None if no run was started.
+        error: Why that run failed.
         detail: The cause of the skip, where the reason alone does not say it.
+        last_trajectory_id: The last retry of the run; absent if it was not retried.
     """
 
     scheduled_for: datetime | None
@@ -88,6 +91,7 @@ class LatestOutcome(msgspec.Struct, frozen=True):
     detail: str | None
     recorded_at: datetime
     ended_at: datetime | None
+    last_trajectory_id: int | None = None
 
 
 class RecentOutcomes(msgspec.Struct, frozen=True):
@@ -130,6 +134,8 @@ class Why(msgspec.Struct, frozen=True, omit_defaults=True):
         delay_reason: Why it started more than a minute late, or was missed: `no_ticker` if no ticker ran, `backlog` if
             tickers ran and were behind.
         missed_before: The number of slots just before it that were missed when this one was caught up.
+        last_trajectory_id: The last retry of the run, which trajectory_status, step, tries and error speak of; absent
+            if it was not retried.
     """
 
     kind: Kind
@@ -160,6 +166,7 @@ class Why(msgspec.Struct, frozen=True, omit_defaults=True):
     delay_seconds: float | None = None
     delay_reason: str | None = None
     missed_before: int | None = None
+    last_trajectory_id: int | None = None
 
 
 class Explanation(Why, frozen=True, kw_only=True):
@@ -191,6 +198,7 @@ class _LatestRow(msgspec.Struct):
     detail: str | None
     recorded_at: datetime | None
     ended_at: datetime | None
+    last_trajectory_id: int | None
 
 
 _LIST = Statement("ledger.list_occurrences", Occurrence)

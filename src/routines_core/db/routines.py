@@ -63,6 +63,7 @@ class Routine(msgspec.Struct, frozen=True):
         init_params_from_slot: Parameters that each run takes from its slot, each with its reference; None for none.
         undeclared_slot_keys: Those of them that the task's current version does not declare.
         timeout_seconds: How long its runs may take; None for as long as the worker allows.
+        retry: How a scheduled run that failed is retried; None for not at all.
     """
 
     id: int
@@ -91,6 +92,7 @@ class Routine(msgspec.Struct, frozen=True):
     init_params_from_slot: dict[str, str] | None
     undeclared_slot_keys: list[str]
     timeout_seconds: int | None
+    retry: dict[str, Any] | None
 
 
 class ListedRoutine(Routine, frozen=True):
@@ -114,6 +116,7 @@ class RoutineSpec(msgspec.Struct, frozen=True):
         active_hours: Outside of these it does not fire: timezone, windows and outside; None for none.
         init_params_from_slot: Parameters that each run takes from its slot, each with its reference; None for none.
         timeout_seconds: How long its runs may take; None for as long as the worker allows.
+        retry: How a scheduled run that failed is retried; None for not at all.
         id: Drawn by `draw_routine_id`, if secrets are bound to it; None to let the database assign one.
     """
 
@@ -132,6 +135,7 @@ class RoutineSpec(msgspec.Struct, frozen=True):
     active_hours: dict[str, Any] | None = None
     init_params_from_slot: Mapping[str, str] | None = None
     timeout_seconds: int | None = None
+    retry: dict[str, Any] | None = None
     id: int | None = None
 
 
@@ -146,7 +150,7 @@ class RoutineChanges(msgspec.Struct, frozen=True):
         paused_note: None removes it.
         starts_at: None removes the bound. The same for ends_at.
         spread_seconds: None or 0 removes the spread.
-        calendar: None removes it. The same for active_hours, init_params_from_slot and timeout_seconds.
+        calendar: None removes it. The same for active_hours, init_params_from_slot, timeout_seconds and retry.
         keeps_webhook_secret: True to keep the stored secret, which must exist.
         id: The routine that new secrets are bound to, which must still have the name; None for any routine of the name.
     """
@@ -169,6 +173,7 @@ class RoutineChanges(msgspec.Struct, frozen=True):
     active_hours: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
     init_params_from_slot: Mapping[str, str] | msgspec.UnsetType | None = msgspec.UNSET
     timeout_seconds: int | msgspec.UnsetType | None = msgspec.UNSET
+    retry: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
     id: int | None = None
 
 
@@ -256,6 +261,7 @@ async def create_routine(connection: Connection, spec: RoutineSpec, *, key_id: i
             active_hours=_json_or_none(spec.active_hours),
             init_params_from_slot=_json_or_none(spec.init_params_from_slot),
             timeout_seconds=spec.timeout_seconds,
+            retry=_json_or_none(spec.retry),
             **as_parameters(sealed),
         )
     return made is not None
@@ -442,6 +448,8 @@ def _patch_parameters(patch: RoutineChanges) -> dict[str, Any]:
         "init_params_from_slot": _json_or_none(_or_none(patch.init_params_from_slot)),
         "sets_timeout": patch.timeout_seconds is not msgspec.UNSET,
         "timeout_seconds": _or_none(patch.timeout_seconds),
+        "sets_retry": patch.retry is not msgspec.UNSET,
+        "retry": _json_or_none(_or_none(patch.retry)),
         **as_parameters([*new_params.values(), *([webhook_secret] if webhook_secret else [])]),
     }
 

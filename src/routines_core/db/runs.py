@@ -37,7 +37,7 @@ class Claim(msgspec.Struct, frozen=True):
             they are to be loaded.
         began_at: When it was first claimed, in Unix seconds by the database's clock.
         traceparent: The span that started it; None if that was not traced.
-        is_scheduled: Whether that span is a tick.
+        is_scheduled: Whether that span is a tick, also of the run that this one retries.
     """
 
     id: int
@@ -110,6 +110,7 @@ class StepRecord(msgspec.Struct, frozen=True):
         attempt: Which attempt of the step this is, from 1.
         failed_try: Why the previous attempt failed, appended to the earlier errors; None if there is nothing to append.
         answer: The HTTP response behind `error` or `failed_try`, without secrets; None if there was none.
+        is_transient: Of a step that failed: whether the cause may go away by itself; otherwise None.
     """
 
     name: str
@@ -123,6 +124,7 @@ class StepRecord(msgspec.Struct, frozen=True):
     failed_try: str | None = None
     has_file: bool = False
     answer: dict[str, Any] | None = None
+    is_transient: bool | None = None
 
 
 class Checkpoint(msgspec.Struct, frozen=True):

@@ -45,6 +45,9 @@ class Trajectory(msgspec.Struct, frozen=True, omit_defaults=True):
     """A complete run of a task, in the shape that clients decode. Times are UTC. It contains no secrets.
 
     Attributes:
+        retry_of: Of a retry: the scheduled run that failed first; otherwise absent.
+        retry_number: Of a retry: which one it is, from 1.
+        retried_by: The run that retried it, or will; absent if none does.
         parent_trajectory_id: The run whose step started it; absent if none did.
         parent_name: The `collection/task` of that run.
         children: The first 1,000 runs that its steps started, each as `{trajectory_id, name, status}`; absent if there
@@ -75,6 +78,9 @@ class Trajectory(msgspec.Struct, frozen=True, omit_defaults=True):
     scheduled_for: datetime | None
     trigger: str
     webhook_url: str | None
+    retry_of: int | None = None
+    retry_number: int | None = None
+    retried_by: int | None = None
     parent_trajectory_id: int | None = None
     parent_name: str | None = None
     children: list[Any] = []
@@ -82,8 +88,14 @@ class Trajectory(msgspec.Struct, frozen=True, omit_defaults=True):
     truncated: bool = False
 
 
-class Run(msgspec.Struct, frozen=True):
-    """The summary of a run."""
+class Run(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The summary of a run.
+
+    Attributes:
+        retry_of: Of a retry: the scheduled run that failed first; otherwise absent.
+        retry_number: Of a retry: which one it is, from 1.
+        retried_by: The run that retried it, or will; absent if none does.
+    """
 
     trajectory_id: int
     workflow_id: str
@@ -94,6 +106,9 @@ class Run(msgspec.Struct, frozen=True):
     started_at: datetime | None
     ended_at: datetime | None
     error: str | None
+    retry_of: int | None = None
+    retry_number: int | None = None
+    retried_by: int | None = None
 
 
 class RunSpec(msgspec.Struct, frozen=True):

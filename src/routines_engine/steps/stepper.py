@@ -14,7 +14,7 @@ import structlog
 
 from routines_core.db.runs import StepRecord
 from routines_core.diagnosis import is_own_trouble
-from routines_core.errors import InvalidError, RoutinesError, RunLimitError, StorageError
+from routines_core.errors import InvalidError, RoutinesError, RunLimitError, StorageError, TransientError
 from routines_core.logging import describe
 from routines_core.mask import MASK
 from routines_core.tracing import parse_traceparent, step_ref
@@ -28,6 +28,7 @@ from routines_workflow.activity import Activity, AnsweredError, StepContext, Ste
 from routines_workflow.bindings import inputs_of
 from routines_workflow.references import SECRET_ROOTS, SLOT_ROOT
 from routines_workflow.step_limits import StepLimits, step_limits
+from routines_workflow.transient import is_transient
 
 PARTS = ("inputs", "outputs")
 """What a reference may name of a step."""
@@ -41,7 +42,7 @@ NOT_RETRIED = (InvalidError, msgspec.ValidationError)
 log = structlog.get_logger("worker")
 
 
-class StepTimeoutError(RoutinesError):
+class StepTimeoutError(TransientError):
     """An attempt of a step took longer than its config allows."""
 
     def __init__(self, seconds: float) -> None:
@@ -282,7 +283,7 @@ class Stepper:
         """Record that a step failed for good. Returns the verdict."""
         cause = self._text_of(error)
         failed = msgspec.structs.replace(record, status="failed", error=cause, failed_try=None)
-        await self._write(msgspec.structs.replace(failed, answer=_answer_of(error)))
+        await self._write(msgspec.structs.replace(failed, answer=_answer_of(error), is_transient=is_transient(error)))
         return Verdict(FAILED, cause=cause)
 
     def _text_of(self, error: Exception) -> str:

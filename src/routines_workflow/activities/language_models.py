@@ -9,10 +9,11 @@ import msgspec
 from msgspec import Meta
 
 from routines_core.distribution import how_to_install
-from routines_core.errors import InvalidError, RoutinesError
+from routines_core.errors import InvalidError, RoutinesError, TransientError
 from routines_core.guarded_http import guarded_client
 from routines_workflow.activity import StepContext, activity
 from routines_workflow.blocking import THREADS_OF_ACTIVITIES
+from routines_workflow.transient import STATUSES
 
 DEFAULT_SECONDS = 120.0
 """Timeout of a request if the step's config sets none."""
@@ -25,6 +26,10 @@ _WORTH_ANOTHER_TRY = frozenset({408, 409, 425, 429})
 
 class ModelError(RoutinesError):
     """The model's endpoint did not answer, or its answer cannot be used."""
+
+
+class ModelAwayError(ModelError, TransientError):
+    """The model's endpoint did not answer, or asked to try again later."""
 
 
 class Model(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -251,7 +256,8 @@ def _explain(error: Exception) -> RoutinesError:
     status = getattr(error, "status_code", None)
     if isinstance(status, int) and 400 <= status < 500 and status not in _WORTH_ANOTHER_TRY:  # noqa: PLR2004 - HTTP
         return InvalidError(str(error))
-    return ModelError(str(error) or type(error).__name__)
+    is_away = isinstance(status, int) and (status in STATUSES or status >= 500)  # noqa: PLR2004 - HTTP statuses
+    return (ModelAwayError if is_away else ModelError)(str(error) or type(error).__name__)
 
 
 def _reply(answer: Any) -> Reply:

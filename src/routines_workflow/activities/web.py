@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from routines_core import signatures
-from routines_core.errors import InvalidError, RoutinesError
+from routines_core.errors import InvalidError, RoutinesError, TransientError
 from routines_core.guarded_http import UnknownHostError, guarded_client
 from routines_core.kept_answer import kept_answer
 from routines_workflow.activity import AnsweredError, StepContext, activity
@@ -72,6 +72,10 @@ class RefusedRequestError(AnsweredError, InvalidError):
 
 class RequestFailedError(RoutinesError):
     """There was no response, or it cannot be used."""
+
+
+class NoResponseError(RequestFailedError, TransientError):
+    """There was no response."""
 
 
 class Request(msgspec.Struct, forbid_unknown_fields=True):
@@ -203,7 +207,7 @@ async def _sent(
     except tuple(_NOT_MADE) as error:
         raise InvalidError(f"the request cannot be made: {_reason(error, _NOT_MADE)}") from None
     except httpx.HTTPError as error:
-        raise RequestFailedError(f"no response: {_reason(error, _NO_RESPONSE)}") from None
+        raise NoResponseError(f"no response: {_reason(error, _NO_RESPONSE)}") from None
     return answer
 
 

@@ -67,6 +67,7 @@ function row(slot, task) {
 function story(slot, task) {
   if (slot.outcome === "started") {
     return [run(task, slot.trajectory_id), ` started ${duration(slot.delay_seconds)} after the slot.`,
+      slot.last_trajectory_id && [" Last retry: ", run(task, slot.last_trajectory_id), "."],
       slot.error && h("span", { class: "cause" }, slot.error)];
   }
   const blocking = slot.blocking_trajectory_id;

@@ -15,7 +15,7 @@ import { badge, strip, unknownStrip } from "./strip.js";
  */
 export function row({ routine, health }, recent) {
   const { outcome } = health;
-  const run = outcome && (outcome.trajectory_id ?? outcome.blocking_trajectory_id);
+  const run = outcome && (outcome.last_trajectory_id ?? outcome.trajectory_id ?? outcome.blocking_trajectory_id);
   const last = health.kind ? badge(health.kind, health.words) : h("span", { class: "quiet" }, health.words);
   return h("li", { class: `row ${health.group}` },
     h("div", { class: "who" },

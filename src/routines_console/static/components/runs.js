@@ -8,7 +8,7 @@ import { complaint } from "./failure.js";
 import { badge } from "./strip.js";
 
 const PAGE = 10;
-const TRIGGERS = { schedule: "on schedule", "run-now": "run now", api: "through the API" };
+const TRIGGERS = { schedule: "on schedule", "run-now": "run now", api: "through the API", retry: "retry" };
 
 /**
  * Build the list of the runs of a routine; call `load` to fill it.

@@ -45,6 +45,6 @@ function readable(sentence) {
 }
 
 function runs(facts, task) {
-  const ids = [facts.trajectory_id, facts.blocking_trajectory_id].filter(Boolean);
+  const ids = [facts.trajectory_id, facts.last_trajectory_id, facts.blocking_trajectory_id].filter(Boolean);
   return ids.length > 0 && h("p", {}, ids.map((id) => link(["runs", task, id], {}, `Open run ${id}`)));
 }

@@ -16,7 +16,7 @@ import { at, duration, secondsBetween, utc, when } from "../time.js";
 const FIRST_POLL_MILLISECONDS = 1000;
 const LONGEST_POLL_MILLISECONDS = 5000;
 const ENDINGS = { completed: "has completed", failed: "has failed", cancelled: "was cancelled", archived: "was archived" };
-const TRIGGERS = { schedule: "Schedule", "run-now": "Run now", api: "API" };
+const TRIGGERS = { schedule: "Schedule", "run-now": "Run now", api: "API", retry: "Retry" };
 
 /** Build the page. @param {import("../main.js").Context} context */
 export async function run(context) {
@@ -166,6 +166,8 @@ function details({ params: { task } }, run, routine) {
     ["Trigger", TRIGGERS[run.trigger] ?? run.trigger],
     byRoutine ? ["Routine", routine ? link(["routines", task, routine], {}, routine) : routine === null ? `${byRoutine} (deleted)` : byRoutine] : null,
     run.scheduled_for ? ["Slot", h("span", {}, utc(run.scheduled_for), " UTC")] : null,
+    run.retry_of ? ["Retry", [`${run.retry_number} of `, runLink(run.name, run.retry_of)]] : null,
+    run.retried_by ? ["Retried by", runLink(run.name, run.retried_by)] : null,
     run.parent_trajectory_id ? ["Parent", runLink(run.parent_name, run.parent_trajectory_id)] : null,
     run.children ? ["Children", h("ul", { class: "plain-list" }, run.children.map((each) =>
       h("li", {}, runLink(each.name, each.trajectory_id), " ", badge(each.status))))] : null,
