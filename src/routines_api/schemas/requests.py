@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 from routines_api.schemas.cadences import CadenceConfig
 from routines_api.schemas.calendars import ActiveHours, RoutineCalendar
 from routines_api.schemas.fields import ENVIRONMENT_NAME, RUN_ID, Bound, RequestBody, Slug, Spread, Time
-from routines_api.schemas.retries import Retry
+from routines_api.schemas.retries import RoutineRetry
 from routines_core.mask import MASK
 from routines_workflow.checks import check_workflow
 
@@ -135,7 +135,7 @@ class RoutineCreate(_RoutineFields):
     )
     init_params_from_slot: ParamsFromSlot = None
     timeout_seconds: Timeout = None
-    retry: Retry | None = Field(
+    retry: RoutineRetry | None = Field(
         default=None, description="How scheduled runs that failed are retried; null: not at all."
     )
 
@@ -268,7 +268,7 @@ class RoutinePatch(_RoutineFields):
     active_hours: ActiveHours | None = Field(default=None, description="Replaced whole; null removes it.")
     init_params_from_slot: ParamsFromSlot = None
     timeout_seconds: Timeout = None
-    retry: Retry | None = Field(default=None, description="Replaced whole; null removes it.")
+    retry: RoutineRetry | None = Field(default=None, description="Replaced whole; null removes it.")
     id: Any = _IGNORED
     task_name: Any = _IGNORED
     collection_name: Any = _IGNORED

@@ -12,7 +12,7 @@ TAGS = frozenset({DELAYS, GROWING, SLOT, SECONDS})
 Seconds = Annotated[float, Field(ge=0, le=86400)]
 
 
-class Backoff(RequestBody):
+class RetryBackoff(RequestBody):
     """Growing delays before retries, in seconds."""
 
     initial: Seconds = Field(default=60, description="Before the first retry.")
@@ -20,7 +20,7 @@ class Backoff(RequestBody):
     max: Seconds = Field(default=3600, description="No delay is longer.")
 
 
-class Retry(RequestBody):
+class RoutineRetry(RequestBody):
     """How scheduled runs that failed are retried, by runs of their own."""
 
     model_config = ConfigDict(
@@ -29,10 +29,11 @@ class Retry(RequestBody):
 
     max_attempts: int = Field(ge=2, le=20, description="How many attempts a slot gets, the first included.")
     backoff: Annotated[
-        Annotated[list[Seconds], Field(min_length=1, max_length=20), Tag(DELAYS)] | Annotated[Backoff, Tag(GROWING)],
+        Annotated[list[Seconds], Field(min_length=1, max_length=20), Tag(DELAYS)]
+        | Annotated[RetryBackoff, Tag(GROWING)],
         Discriminator(lambda given: DELAYS if isinstance(given, list) else GROWING),
     ] = Field(
-        default_factory=Backoff,
+        default_factory=RetryBackoff,
         description="The delay before each retry, in seconds, the last one for all further retries; or how the delays "
         "grow. A retry also waits as long as the failed response asked for.",
     )
@@ -52,7 +53,7 @@ class Retry(RequestBody):
 
     def stored(self) -> dict[str, Any]:
         """Return the fields as they are stored and shown, with whole numbers as they are usually written."""
-        if isinstance(self.backoff, Backoff):
+        if isinstance(self.backoff, RetryBackoff):
             given: Any = {name: _short(number) for name, number in self.backoff}
         else:
             given = [_short(number) for number in self.backoff]

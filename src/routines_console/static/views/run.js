@@ -166,7 +166,7 @@ function details({ params: { task } }, run, routine) {
     ["Trigger", TRIGGERS[run.trigger] ?? run.trigger],
     byRoutine ? ["Routine", routine ? link(["routines", task, routine], {}, routine) : routine === null ? `${byRoutine} (deleted)` : byRoutine] : null,
     run.scheduled_for ? ["Slot", h("span", {}, utc(run.scheduled_for), " UTC")] : null,
-    run.retry_of ? ["Retry", [`${run.retry_number} of `, runLink(run.name, run.retry_of)]] : null,
+    run.retry_of ? ["Retry of", h("span", {}, runLink(run.name, run.retry_of), `, number ${run.retry_number}`)] : null,
     run.retried_by ? ["Retried by", runLink(run.name, run.retried_by)] : null,
     run.parent_trajectory_id ? ["Parent", runLink(run.parent_name, run.parent_trajectory_id)] : null,
     run.children ? ["Children", h("ul", { class: "plain-list" }, run.children.map((each) =>
