@@ -115,6 +115,26 @@ async def test_a_late_run_speaks_of_its_slot(database: Database, temporal: Clien
     assert said == "2026-05-04, after 2026-05-03T09:00:00Z"
 
 
+async def test_a_scheduled_run_that_failed_is_run_again(
+    database: Database, temporal: Client, connection: Connection
+) -> None:
+    says = {"activity": "text_template", "template": "{{ slot.date }}"}
+    trips = {"activity": "stumble", "name": "it", "times": 9}
+    task = await task_of(connection, "trip", workflow_of(("say", says), ("trip", trips)))
+    await make_routine(connection, task, at("2026-05-04 09:00"))
+    await connection.execute(
+        """UPDATE routines.routines SET retry = '{"max_attempts": 2, "backoff": [0], "until": 604800}'"""
+    )
+    await tick(connection, batch_size=10, now=at("2026-05-04 09:20"), **CATCHUP)
+    await connection.execute("UPDATE routines.trajectories SET created_at = now()")
+    async with temporal_working(database.url, temporal):
+        await until(connection, "SELECT count(*) = 2 AND bool_and(ended_at IS NOT NULL) FROM routines.trajectories")
+    ends = "SELECT jsonb_agg(jsonb_build_array(trigger, status, engine) ORDER BY id) FROM routines.trajectories"
+    assert await value(connection, ends) == [["schedule", "failed", "temporal"], ["retry", "failed", "temporal"]]
+    said = "SELECT array_agg(outputs ->> 'text') FROM routines.steps WHERE name = 'say'"
+    assert await value(connection, said) == ["2026-05-04", "2026-05-04"]
+
+
 async def test_every_kind_of_run_ends_with_the_same_status_error_and_records_on_both_engines(
     connection: Connection, database: Database, temporal: Client
 ) -> None:
