@@ -1261,7 +1261,8 @@ COMMENT ON FUNCTION routines.preview_slots IS 'The coming slots of a cadence as 
 --   BEFORE INSERT                  check_exclusions_of_new     checks calendar and active_hours, and keeps active_minutes (chapter
 --                                                              05_calendars)
 --   BEFORE UPDATE                  check_exclusions            the same
---   BEFORE INSERT or UPDATE        check_run_settings          checks init_params_from_slot, timeout_seconds and retry (chapter 06_slots)
+--   BEFORE INSERT or UPDATE        check_run_settings          checks init_params_from_slot, timeout_seconds, retry and
+--                                                              pause_after_failures (chapter 06_slots)
 --   BEFORE INSERT or UPDATE        keep_next_run_at            recomputes next_run_at if cadence or paused changes, moves it if the
 --                                                              spread does; refuses a pause that ends in the past
 --   BEFORE UPDATE                  settle_slots                if cadence or paused changes: records the slots that no tick will
@@ -1285,7 +1286,7 @@ COMMENT ON FUNCTION routines.preview_slots IS 'The coming slots of a cadence as 
 --   AFTER DELETE                   keep_calendar_uses_of_deleted  deletes from routine_calendars
 --   AFTER DELETE                   keep_names_of_deleted       moves the name from routine_names to deleted_routines
 --   AFTER TRUNCATE, per statement  keep_names_of_truncated     empties routine_names
--- A fire updates next_run_at, upcoming, moved_to, settled_until, last_run_at and strikes only, and fires none of them.
+-- A fire updates next_run_at, upcoming, moved_to, settled_until, last_run_at, strikes and backoff_left only, and fires none of them.
 --
 -- Names have their index in routine_names. Why: docs/decisions/0013.
 CREATE TABLE routines.routines (
@@ -1327,6 +1328,10 @@ CREATE TABLE routines.routines (
     catchup_window_seconds integer CONSTRAINT routines_catchup_window_seconds_is_not_negative CHECK (catchup_window_seconds >= 0),
     timeout_seconds        integer,
     retry                  jsonb,
+    pause_after_failures   integer,
+    after_failures         text,
+    counts_failures_since  timestamptz,
+    backoff_left           integer,
     spread_seconds         integer,
     spread_offset          interval,
     next_run_at            timestamptz,
@@ -1425,6 +1430,14 @@ COMMENT ON COLUMN routines.routines.timeout_seconds IS
     'How long its runs may take from their first claim, at most as long as the worker allows any run; null for that.';
 COMMENT ON COLUMN routines.routines.retry IS
     'How a scheduled run that failed is retried: {"max_attempts": 3, "backoff": [60, 300], "on": "any", "until": "next_slot"}; null for not at all. See retry_run.';
+COMMENT ON COLUMN routines.routines.pause_after_failures IS
+    'After how many slots in a row whose last attempt failed the routine stops, 1-100; null for never. See trip_breaker.';
+COMMENT ON COLUMN routines.routines.after_failures IS
+    'How it stops then. pause, or null: until someone resumes it. backoff: for 1 slot, and for twice as many each time that the slot after them fails too, up to 64.';
+COMMENT ON COLUMN routines.routines.counts_failures_since IS
+    'Only runs since then count towards pause_after_failures: when the routine was last resumed, or these settings were changed; null for all. Maintained by a trigger.';
+COMMENT ON COLUMN routines.routines.backoff_left IS
+    'How many slots it will still skip with the reason backoff; null for none. Maintained by trip_breaker and the tick.';
 COMMENT ON COLUMN routines.routines.spread_seconds IS
     'Each slot fires up to this many seconds after its time, always by the same spread_offset: 1-3600, and below the shortest time between two slots; null for off, which 0 becomes.';
 COMMENT ON COLUMN routines.routines.spread_offset IS
@@ -1532,6 +1545,12 @@ BEGIN
         RAISE EXCEPTION 'paused_until must be in the future, but it is % and now is %', NEW.paused_until, now()
             USING ERRCODE = 'check_violation', CONSTRAINT = 'routines_paused_until_in_future';
     END IF;
+    IF TG_OP = 'UPDATE' AND (OLD.paused AND NOT NEW.paused
+                             OR (OLD.pause_after_failures, OLD.after_failures)
+                                IS DISTINCT FROM (NEW.pause_after_failures, NEW.after_failures)) THEN
+        NEW.counts_failures_since := CASE WHEN NEW.pause_after_failures IS NOT NULL THEN now() END;
+        NEW.backoff_left := NULL;
+    END IF;
     SELECT timezone, anchor INTO NEW.timezone, NEW.anchor FROM routines.with_defaults(routines.cadence_of(NEW), NEW.created_at);
     NEW.spread_seconds := nullif(NEW.spread_seconds, 0);
     NEW.spread_offset := routines.spread_offset(NEW.id, NEW.spread_seconds);
@@ -1575,7 +1594,8 @@ COMMENT ON FUNCTION routines.keep_next_run_at IS
 CREATE TRIGGER keep_next_run_at
     BEFORE INSERT OR UPDATE OF name, cadence_type, hour_utc, minute_utc, day_of_week, expression, timezone, every_minutes, anchor,
         once_at, starts_at, ends_at, spread_seconds, spread_offset, paused, paused_until, paused_note, calendar, active_hours,
-        init_params_overrides, init_params_from_slot, secret_refs, webhook_url, webhook_secret_id, timeout_seconds, retry ON routines.routines
+        init_params_overrides, init_params_from_slot, secret_refs, webhook_url, webhook_secret_id, timeout_seconds, retry,
+        pause_after_failures, after_failures ON routines.routines
     FOR EACH ROW EXECUTE FUNCTION routines.keep_next_run_at();
 
 ------------------------------------------------------------------------------------- slots that no tick will see
@@ -1686,7 +1706,8 @@ BEGIN
         PERFORM routines.settle_span(
             OLD, first_slot, last_slot, CASE WHEN is_paused THEN 'paused' ELSE 'missed' END,
             CASE WHEN pause IS NOT NULL THEN pause
-                 WHEN is_paused THEN 'paused by hand before a ticker picked it up'
+                 WHEN is_paused THEN coalesce(NEW.paused_reason || ', before a ticker picked it up',
+                                              'paused by hand before a ticker picked it up')
                  WHEN TG_OP = 'DELETE' THEN 'the routine was deleted before a ticker picked it up'
                  ELSE 'the cadence was changed before a ticker picked it up' END);
         settled_until := greatest(settled_until, last_slot);
@@ -2962,7 +2983,7 @@ BEGIN
     IF NEW.status = 'failed' THEN
         NEW.is_transient := routines.is_transient_failure(NEW, OLD.crashes);
         IF NEW.trigger IN ('schedule', 'retry') THEN
-            NEW.retried_by := routines.retry_run(NEW);
+            NEW.retried_by := routines.follow_failure(NEW);
         END IF;
     END IF;
     NEW.lease_expires_at := NULL;
@@ -3133,7 +3154,7 @@ CREATE TABLE routines.skips (
     slot_count             bigint NOT NULL DEFAULT 1 CONSTRAINT skips_slot_count_is_positive CHECK (slot_count > 0),
     cadence                routines.cadence,
     reason                 text NOT NULL CONSTRAINT skips_reason_is_known
-                           CHECK (reason IN ('overlap', 'missed', 'paused', 'failed_to_start', 'calendar', 'outside_hours')),
+                           CHECK (reason IN ('overlap', 'missed', 'paused', 'failed_to_start', 'calendar', 'outside_hours', 'backoff')),
     blocking_trajectory_id bigint,
     detail                 text,
     recorded_at            timestamptz NOT NULL DEFAULT now(),
@@ -3153,7 +3174,7 @@ COMMENT ON COLUMN routines.skips.due_at IS
 COMMENT ON COLUMN routines.skips.slot_count IS 'The number of slots that this row accounts for.';
 COMMENT ON COLUMN routines.skips.cadence IS 'The cadence that the slots of a span follow; null for a single slot.';
 COMMENT ON COLUMN routines.skips.reason IS
-    'overlap: a run was active. missed: no ticker ran, or it came after the catch-up window, or the detail says why. paused: during a pause. failed_to_start: the fire raised an error. calendar: a calendar excludes the day. outside_hours: outside the active hours.';
+    'overlap: a run was active. missed: no ticker ran, or it came after the catch-up window, or the detail says why. paused: during a pause. failed_to_start: the fire raised an error. calendar: a calendar excludes the day. outside_hours: outside the active hours. backoff: the slots before it failed, see after_failures of routines.';
 COMMENT ON COLUMN routines.skips.blocking_trajectory_id IS 'For overlap: the run that was active.';
 COMMENT ON COLUMN routines.skips.detail IS
     'The cause, for failed_to_start and paused, and for slots missed because of a person''s change. For calendar the label of the day, for outside_hours the local time; and where the slot has moved to.';
@@ -3241,7 +3262,7 @@ COMMENT ON COLUMN routines.occurrences.last_trajectory_id IS
 
 -- == sql/schema/06_retries.sql
 
--- Retries of scheduled runs. A retry is a run of its own, inserted in the transaction that ends the failed one, so no tick sees
+-- Retries of scheduled runs, and routines that stop after failures. A retry is a run of its own, inserted in the transaction that ends the failed one, so no tick sees
 -- its routine without an active run in between. Until its time it waits as a run does that waits for the next attempt of a step:
 -- running, without a worker, and with its time as the end of its lease (suspend and reap in queries/runs.sql).
 
@@ -3415,6 +3436,81 @@ CREATE TRIGGER cancel_retries AFTER UPDATE OF paused ON routines.routines
 CREATE TRIGGER cancel_retries_of_deleted AFTER DELETE ON routines.routines
     FOR EACH ROW EXECUTE FUNCTION routines.cancel_retries();
 
+------------------------------------------------------------------------------------------------------------- breaker
+-- The length of the streak is read from the ledger, so that a run that completes need not reset a counter.
+CREATE FUNCTION routines.failures_in_a_row(of_routine bigint, before_slot timestamptz, since timestamptz, most integer) RETURNS integer
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    outcome  text;
+    failures integer := 0;
+BEGIN
+    FOR outcome IN
+        SELECT routines.status_of_slot(id, status, retried_by) FROM routines.trajectories
+        WHERE triggered_by_routine_id = of_routine AND scheduled_for < before_slot
+          AND (since IS NULL OR created_at >= since)
+        ORDER BY scheduled_for DESC LIMIT 10 * most
+    LOOP
+        EXIT WHEN outcome = 'completed' OR failures >= most;
+        failures := failures + (outcome = 'failed')::integer;
+    END LOOP;
+    RETURN failures;
+END $$;
+COMMENT ON FUNCTION routines.failures_in_a_row IS
+    'How many slots of a routine before this one failed since the last one that completed, at most `most`. Cancelled and archived runs are passed over, and only runs created `since` then count.';
+
+CREATE FUNCTION routines.trip_breaker(run routines.trajectories) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    routine  record;
+    slot     timestamptz := (SELECT scheduled_for FROM routines.trajectories WHERE id = coalesce(run.retry_of, run.id));
+    failures integer;
+BEGIN
+    SELECT pause_after_failures AS most, after_failures, counts_failures_since INTO routine FROM routines.routines
+    WHERE id = run.triggered_by_routine_id AND pause_after_failures IS NOT NULL AND NOT paused
+      AND (counts_failures_since IS NULL OR run.created_at >= counts_failures_since)
+    FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    failures := 1 + routines.failures_in_a_row(run.triggered_by_routine_id, slot, routine.counts_failures_since, routine.most + 6);
+    IF failures < routine.most THEN
+        RETURN;
+    ELSIF routine.after_failures = 'backoff' THEN
+        UPDATE routines.routines SET backoff_left = 2 ^ least(failures - routine.most, 6) WHERE id = run.triggered_by_routine_id;
+    ELSE
+        UPDATE routines.routines
+        SET paused = true, paused_reason = format(
+            'paused after %s; the last: %s',
+            CASE routine.most WHEN 1 THEN 'a failed slot' ELSE routine.most || ' failed slots in a row' END,
+            routines.first_line(coalesce(run.error, 'no error was recorded')))
+        WHERE id = run.triggered_by_routine_id;
+    END IF;
+END $$;
+COMMENT ON FUNCTION routines.trip_breaker IS
+    'Stops the routine of a scheduled run that fails now, and that is not retried, if as many slots in a row have failed as its pause_after_failures: pauses it, or lets it skip slots.';
+
+CREATE FUNCTION routines.backoff_detail(backoff_left integer) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN 'the slots before it failed, and ' || CASE backoff_left - 1 WHEN 0 THEN 'the next slot is the next try'
+    WHEN 1 THEN '1 more slot is skipped' ELSE backoff_left - 1 || ' more slots are skipped' END;
+COMMENT ON FUNCTION routines.backoff_detail IS 'The detail of a slot that is skipped after failures, while this many are left to skip, itself included.';
+
+-- One look at the routine, which for most routines is the only one.
+CREATE FUNCTION routines.follow_failure(run routines.trajectories) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    retry bigint;
+BEGIN
+    IF NOT EXISTS (SELECT FROM routines.routines WHERE id = run.triggered_by_routine_id
+                   AND (routines.retry IS NOT NULL OR pause_after_failures IS NOT NULL)) THEN
+        RETURN NULL;
+    END IF;
+    retry := routines.retry_run(run);
+    IF retry IS NULL THEN
+        PERFORM routines.trip_breaker(run);
+    END IF;
+    RETURN retry;
+END $$;
+COMMENT ON FUNCTION routines.follow_failure IS
+    'What follows if a scheduled run or a retry fails now: its retry, whose id is returned, or else that its routine may stop.';
+
 -- == sql/schema/06_slots.sql
 
 -- What a run knows of the slot that it is for: the values of references such as slot.date.
@@ -3508,11 +3604,20 @@ BEGIN
     IF NEW.retry IS NOT NULL THEN
         PERFORM routines.check_retry(NEW.retry);
     END IF;
+    IF NEW.pause_after_failures NOT BETWEEN 1 AND 100 THEN
+        RAISE EXCEPTION USING MESSAGE = 'pause_after_failures: must be 1 to 100', ERRCODE = 'check_violation',
+            CONSTRAINT = 'routines_pause_after_failures_in_range';
+    ELSIF NEW.after_failures NOT IN ('pause', 'backoff') THEN
+        RAISE EXCEPTION USING MESSAGE = 'then: must be pause or backoff', ERRCODE = 'check_violation',
+            CONSTRAINT = 'routines_after_failures_is_known';
+    END IF;
     RETURN NEW;
 END $$;
-COMMENT ON FUNCTION routines.check_run_settings IS 'Rejects an init_params_from_slot, a timeout_seconds or a retry that is not valid.';
-CREATE TRIGGER check_run_settings BEFORE INSERT OR UPDATE OF init_params_from_slot, timeout_seconds, retry ON routines.routines
-    FOR EACH ROW WHEN (num_nonnulls(NEW.init_params_from_slot, NEW.timeout_seconds, NEW.retry) > 0)
+COMMENT ON FUNCTION routines.check_run_settings IS 'Rejects an init_params_from_slot, a timeout_seconds, a retry, a pause_after_failures or an after_failures that is not valid.';
+CREATE TRIGGER check_run_settings BEFORE INSERT OR UPDATE OF init_params_from_slot, timeout_seconds, retry, pause_after_failures, after_failures
+    ON routines.routines
+    FOR EACH ROW WHEN (num_nonnulls(
+        NEW.init_params_from_slot, NEW.timeout_seconds, NEW.retry, NEW.pause_after_failures, NEW.after_failures) > 0)
     EXECUTE FUNCTION routines.check_run_settings();
 
 -- == sql/schema/07_queue.sql
@@ -4340,7 +4445,7 @@ CREATE VIEW routines.routine_details WITH (security_invoker = true) AS
            init_params_overrides, ARRAY(SELECT jsonb_object_keys(secret_refs) ORDER BY 1) AS secret_names, webhook_url,
            webhook_secret_id IS NOT NULL AS has_webhook_secret, paused, paused_reason, last_run_at, next_run_at, overlap_policy,
            catchup_window_seconds, paused_until, paused_note, starts_at, ends_at, spread_seconds, calendar, active_hours,
-           init_params_from_slot, timeout_seconds, retry,
+           init_params_from_slot, timeout_seconds, retry, pause_after_failures, after_failures, backoff_left,
            ARRAY(SELECT key FROM jsonb_object_keys(init_params_from_slot) AS key
                  WHERE NOT task_versions.init_params ? key ORDER BY key) AS undeclared_slot_keys,
            ARRAY(SELECT key FROM jsonb_object_keys(init_params_overrides) AS key
@@ -4378,6 +4483,9 @@ COMMENT ON COLUMN routines.routine_details.active_hours IS 'Outside of these it 
 COMMENT ON COLUMN routines.routine_details.init_params_from_slot IS 'Parameters that each run takes from its slot; null for none.';
 COMMENT ON COLUMN routines.routine_details.timeout_seconds IS 'How long its runs may take; null for as long as the worker allows.';
 COMMENT ON COLUMN routines.routine_details.retry IS 'How a scheduled run that failed is retried; null for not at all.';
+COMMENT ON COLUMN routines.routine_details.pause_after_failures IS 'After how many failed slots in a row it stops; null for never.';
+COMMENT ON COLUMN routines.routine_details.after_failures IS 'How it stops then: pause or backoff; null for pause.';
+COMMENT ON COLUMN routines.routine_details.backoff_left IS 'How many slots it will still skip after failures; null for none.';
 COMMENT ON COLUMN routines.routine_details.undeclared_slot_keys IS 'Those of them that the task''s current version does not declare.';
 COMMENT ON COLUMN routines.routine_details.undeclared_keys IS 'Override keys that the task''s current version does not declare.';
 COMMENT ON COLUMN routines.routine_details.catchup_window_seconds IS
@@ -4778,6 +4886,7 @@ CREATE FUNCTION routines.explain_time(
            WHEN 'paused' THEN 'Skipped: ' || coalesce(detail, pause) || '.'
            WHEN 'failed_to_start' THEN 'Skipped: the run failed to start: ' || detail || '.'
            WHEN 'calendar' THEN 'Skipped: a calendar excludes the day: ' || detail || '.'
+           WHEN 'backoff' THEN 'Skipped: ' || detail || '.'
            WHEN 'outside_hours' THEN 'Skipped: it was outside the active hours: ' || detail || '.'
            WHEN 'excluded_in_future' THEN 'It will be skipped: ' || detail || '.'
            WHEN 'pending' THEN 'Due since ' || routines.utc(coalesce(due_at, at)) || '; no ticker has picked it up yet.'
@@ -4865,7 +4974,7 @@ CREATE VIEW routines.routine_status WITH (security_invoker = true) AS
            coalesce(CASE WHEN paused_until IS NULL AND paused_note IS NULL THEN paused_reason
                          ELSE routines.pause_in_words(paused_reason, paused_at, paused_until, paused_note) END, last.detail) AS detail,
            coalesce(paused_reason IS NOT NULL OR least(next_run_at, paused_until) < now() - interval '60 s'
-                    OR NOT paused AND last.outcome IN ('failed', 'failed_to_start', 'missed'), false) AS needs_attention,
+                    OR NOT paused AND last.outcome IN ('failed', 'failed_to_start', 'missed', 'backoff'), false) AS needs_attention,
            routines.id AS routine_id, routine_names.collection_id
     FROM routines.routine_names
     JOIN routines.routines ON routines.id = routine_names.routine_id
@@ -4895,7 +5004,7 @@ COMMENT ON VIEW routines.routine_status IS
     'The state of each routine. To list problems: SELECT * FROM routines.routine_status WHERE needs_attention;';
 COMMENT ON COLUMN routines.routine_status.routine IS 'collection/task/name, as the functions why() and next() take it.';
 COMMENT ON COLUMN routines.routine_status.cadence IS 'When its slots fall; in UTC unless it names a time zone.';
-COMMENT ON COLUMN routines.routine_status.state IS 'scheduled; due (a slot, or the end of a pause, waits for a ticker); paused; paused by the scheduler (after three strikes); manual; ended (no slot is left).';
+COMMENT ON COLUMN routines.routine_status.state IS 'scheduled; due (a slot, or the end of a pause, waits for a ticker); paused; paused by the scheduler (after three strikes, or after failures); manual; ended (no slot is left).';
 COMMENT ON COLUMN routines.routine_status.next_run_at IS 'When it fires next, its spread included; null while paused, for manual, and once no slot is left.';
 COMMENT ON COLUMN routines.routine_status.last_slot IS 'The newest slot that has its outcome; null if there is none yet, or if a run-now is newer.';
 COMMENT ON COLUMN routines.routine_status.last_outcome IS
@@ -4903,7 +5012,7 @@ COMMENT ON COLUMN routines.routine_status.last_outcome IS
 COMMENT ON COLUMN routines.routine_status.last_run_at IS 'When it last started a run, on schedule or by run-now.';
 COMMENT ON COLUMN routines.routine_status.detail IS 'Why it is paused, why the last run failed, or why the last slot was skipped.';
 COMMENT ON COLUMN routines.routine_status.needs_attention IS
-    'True if the scheduler paused it, if a slot or the end of its pause has waited for a ticker for over a minute, or if it is not paused and its last outcome is failed, failed_to_start or missed.';
+    'True if the scheduler paused it, if a slot or the end of its pause has waited for a ticker for over a minute, or if it is not paused and its last outcome is failed, failed_to_start, missed or backoff.';
 COMMENT ON COLUMN routines.routine_status.routine_id IS 'Its id, for use with routines and occurrences.';
 COMMENT ON COLUMN routines.routine_status.collection_id IS 'The tenant.';
 
@@ -4941,21 +5050,24 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp ROWS 
                                   ORDER BY next_run_at LIMIT most) AS counted)::integer,
            coalesce(greatest(0, extract(epoch FROM now() - (
                SELECT next_run_at FROM routines.routines WHERE next_run_at IS NOT NULL ORDER BY next_run_at LIMIT 1))), 0)::float8,
-           (SELECT count(*) FROM (SELECT FROM routines.routines WHERE paused_reason IS NOT NULL
-                                  ORDER BY id LIMIT most) AS counted)::integer;
+           -- Not those that were paused after failed slots: these are their owners' business. They have no strikes.
+           (SELECT count(*) FILTER (WHERE strikes > 0 OR pause_after_failures IS NULL)
+            FROM (SELECT strikes, pause_after_failures FROM routines.routines WHERE paused_reason IS NOT NULL
+                  ORDER BY id LIMIT most) AS counted)::integer;
 $$;
 COMMENT ON FUNCTION routines.metrics_of_routines IS
     'Over all collections: the number of due routines and of routines paused by strikes, each counted up to `most`, and how long the oldest slot has been due (0 if none is).';
 
 CREATE FUNCTION routines.metrics_of_skips(most integer)
-RETURNS TABLE (overlap bigint, missed bigint, paused bigint, failed_to_start bigint, calendar bigint, outside_hours bigint)
+RETURNS TABLE (overlap bigint, missed bigint, paused bigint, failed_to_start bigint, calendar bigint, outside_hours bigint, backoff bigint)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp ROWS 1 AS $$
     SELECT coalesce(sum(slot_count) FILTER (WHERE reason = 'overlap'), 0)::bigint,
            coalesce(sum(slot_count) FILTER (WHERE reason = 'missed'), 0)::bigint,
            coalesce(sum(slot_count) FILTER (WHERE reason = 'paused'), 0)::bigint,
            coalesce(sum(slot_count) FILTER (WHERE reason = 'failed_to_start'), 0)::bigint,
            coalesce(sum(slot_count) FILTER (WHERE reason = 'calendar'), 0)::bigint,
-           coalesce(sum(slot_count) FILTER (WHERE reason = 'outside_hours'), 0)::bigint
+           coalesce(sum(slot_count) FILTER (WHERE reason = 'outside_hours'), 0)::bigint,
+           coalesce(sum(slot_count) FILTER (WHERE reason = 'backoff'), 0)::bigint
     FROM (SELECT reason, slot_count, recorded_at FROM routines.skips ORDER BY id DESC LIMIT most) AS newest
     WHERE recorded_at > now() - interval '1 hour';
 $$;
@@ -5350,7 +5462,8 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_api', 'routines.routines', 'SELECT, INSERT, DELETE, UPDATE (name, cadence_type, hour_utc, minute_utc, day_of_week, '
         'expression, timezone, every_minutes, anchor, once_at, starts_at, ends_at, spread_seconds, '
         'init_params_overrides, init_params_from_slot, secret_refs, webhook_url, webhook_secret_id, paused, paused_until, paused_note, '
-        'calendar, active_hours, timeout_seconds, retry, catchup_window_seconds, last_run_at)'),
+        'calendar, active_hours, timeout_seconds, retry, pause_after_failures, after_failures, '
+        'catchup_window_seconds, last_run_at)'),
     ('routines_api', 'routines.calendars', 'SELECT, INSERT, DELETE, UPDATE (timezone, days)'),
     ('routines_api', 'routines.calendar_days', 'SELECT'),
     ('routines_api', 'routines.routine_calendars', 'SELECT'),
@@ -5396,7 +5509,8 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_ticker', 'routines.role_grants', 'SELECT'),
     ('routines_ticker', 'routines.tasks', 'SELECT'),
     ('routines_ticker', 'routines.task_versions', 'SELECT'),
-    ('routines_ticker', 'routines.routines', 'SELECT, UPDATE (next_run_at, upcoming, moved_to, settled_until, last_run_at, strikes, paused, paused_at, paused_reason)'),
+    ('routines_ticker', 'routines.routines', 'SELECT, UPDATE (next_run_at, upcoming, moved_to, settled_until, last_run_at, strikes, backoff_left, '
+        'paused, paused_at, paused_reason)'),
     ('routines_ticker', 'routines.calendars', 'SELECT'),
     ('routines_ticker', 'routines.calendar_days', 'SELECT'),
     ('routines_ticker', 'routines.routine_calendars', 'SELECT'),
@@ -6079,7 +6193,7 @@ CREATE FUNCTION routines.report_of(
 ) RETURNS TABLE (
     task text, routine text, routine_id bigint, is_deleted boolean, expected bigint, started bigint, on_time bigint, late bigint,
     completed bigint, failed bigint, cancelled bigint, archived bigint, active bigint, skipped bigint, overlap bigint, missed bigint,
-    paused bigint, failed_to_start bigint, calendar bigint, outside_hours bigint, pending bigint, recovered bigint,
+    paused bigint, failed_to_start bigint, calendar bigint, outside_hours bigint, backoff bigint, pending bigint, recovered bigint,
     max_delay_seconds float8
 ) LANGUAGE sql STABLE ROWS 1000 AS $$
     WITH reported AS MATERIALIZED (
@@ -6096,9 +6210,10 @@ CREATE FUNCTION routines.report_of(
                sum(slots) FILTER (WHERE reason = 'missed') AS missed, sum(slots) FILTER (WHERE reason = 'paused') AS paused,
                sum(slots) FILTER (WHERE reason = 'failed_to_start') AS failed_to_start,
                sum(slots) FILTER (WHERE reason = 'calendar') AS calendar, sum(slots) FILTER (WHERE reason = 'outside_hours') AS outside_hours,
+               sum(slots) FILTER (WHERE reason = 'backoff') AS backoff,
                sum(slots) FILTER (WHERE reason = 'pending') AS pending,
-               array_agg(first_slot) FILTER (WHERE reason IN ('missed', 'failed_to_start')) AS lost_slots,
-               array_agg(slots) FILTER (WHERE reason IN ('missed', 'failed_to_start')) AS lost_counts
+               array_agg(first_slot) FILTER (WHERE reason IN ('missed', 'failed_to_start', 'backoff')) AS lost_slots,
+               array_agg(slots) FILTER (WHERE reason IN ('missed', 'failed_to_start', 'backoff')) AS lost_counts
         FROM reported CROSS JOIN LATERAL (
             SELECT reason, scheduled_for AS first_slot, routines.slots_of_skip(skips, from_time, until_time) AS slots
             FROM routines.skips_between(reported.id, from_time, until_time) AS skips
@@ -6116,6 +6231,7 @@ CREATE FUNCTION routines.report_of(
            coalesce(run.cancelled, 0), coalesce(run.archived, 0), coalesce(run.active, 0), coalesce(skip.skipped, 0)::bigint,
            coalesce(skip.overlap, 0)::bigint, coalesce(skip.missed, 0)::bigint, coalesce(skip.paused, 0)::bigint,
            coalesce(skip.failed_to_start, 0)::bigint, coalesce(skip.calendar, 0)::bigint, coalesce(skip.outside_hours, 0)::bigint,
+           coalesce(skip.backoff, 0)::bigint,
            coalesce(skip.pending, 0)::bigint,
            CASE WHEN run.failed_slots IS NULL AND skip.lost_slots IS NULL THEN 0
                 ELSE routines.recovered_slots(reported.id, until_time, run.last_completed, run.failed_slots, skip.lost_slots,
@@ -6133,12 +6249,12 @@ CREATE FUNCTION routines.report(
 ) RETURNS TABLE (
     task text, routine text, expected bigint, started bigint, on_time bigint, late bigint, completed bigint, failed bigint,
     cancelled bigint, archived bigint, active bigint, skipped bigint, overlap bigint, missed bigint, paused bigint,
-    failed_to_start bigint, calendar bigint, outside_hours bigint, pending bigint, recovered bigint, max_delay_seconds float8,
-    routine_id bigint, is_deleted boolean
+    failed_to_start bigint, calendar bigint, outside_hours bigint, backoff bigint, pending bigint, recovered bigint,
+    max_delay_seconds float8, routine_id bigint, is_deleted boolean
 ) LANGUAGE sql STABLE ROWS 1000 AS $$
     SELECT found.task, found.routine, found.expected, found.started, found.on_time, found.late, found.completed, found.failed,
            found.cancelled, found.archived, found.active, found.skipped, found.overlap, found.missed, found.paused,
-           found.failed_to_start, found.calendar, found.outside_hours, found.pending, found.recovered, found.max_delay_seconds,
+           found.failed_to_start, found.calendar, found.outside_hours, found.backoff, found.pending, found.recovered, found.max_delay_seconds,
            found.routine_id, found.is_deleted
     FROM routines.collections CROSS JOIN LATERAL routines.report_of(
         collections.id, from_time, until_time, late_after_seconds) AS found

@@ -19,13 +19,14 @@ summed AS (
            coalesce(sum(overlap), 0)::bigint AS overlap, coalesce(sum(missed), 0)::bigint AS missed,
            coalesce(sum(paused), 0)::bigint AS paused, coalesce(sum(failed_to_start), 0)::bigint AS failed_to_start,
            coalesce(sum(calendar), 0)::bigint AS calendar, coalesce(sum(outside_hours), 0)::bigint AS outside_hours,
+           coalesce(sum(backoff), 0)::bigint AS backoff,
            coalesce(sum(pending), 0)::bigint AS pending, coalesce(sum(recovered), 0)::bigint AS recovered,
            max(max_delay_seconds) AS max_delay_seconds,
            grouping(task, routine_id) AS level, row_number() OVER (PARTITION BY grouping(task, routine_id) ORDER BY task, routine, routine_id) AS place
     FROM counted GROUP BY GROUPING SETS ((task, routine, routine_id), (task), ())
 )
 SELECT task, routine, routine_id, is_deleted, expected, started, on_time, late, completed, failed, cancelled, archived, active,
-       skipped, overlap, missed, paused, failed_to_start, calendar, outside_hours, pending, recovered, max_delay_seconds
+       skipped, overlap, missed, paused, failed_to_start, calendar, outside_hours, backoff, pending, recovered, max_delay_seconds
 FROM summed
 WHERE CASE WHEN level = 0 THEN place <= %(page_size)s::integer ELSE %(after_id)s::bigint IS NULL AND %(with_sums)s::boolean END
 ORDER BY level DESC, place;

@@ -23,7 +23,7 @@ made AS (
         id, collection_id, task_id, name, cadence_type, hour_utc, minute_utc, day_of_week, expression, timezone, every_minutes, anchor,
         once_at, starts_at, ends_at, init_params_overrides, secret_refs, webhook_url, webhook_secret_id, paused,
         catchup_window_seconds, spread_seconds, calendar, active_hours, init_params_from_slot,
-        timeout_seconds, retry)
+        timeout_seconds, retry, pause_after_failures, after_failures)
     OVERRIDING SYSTEM VALUE
     SELECT coalesce(%(id)s::bigint, nextval(pg_get_serial_sequence('routines.routines', 'id'))),
            collection_id, task.id, %(name)s::text, cadence.type, cadence.hour_utc, cadence.minute_utc, cadence.day_of_week,
@@ -31,7 +31,8 @@ made AS (
            %(ends_at)s::timestamptz, %(init_params_overrides)s::jsonb, %(secret_refs)s::jsonb,
            %(webhook_url)s::text, %(webhook_secret_id)s::uuid, %(paused)s::boolean,
            %(catchup_window_seconds)s::integer, %(spread_seconds)s::integer, %(calendar)s::jsonb, %(active_hours)s::jsonb,
-           %(init_params_from_slot)s::jsonb, %(timeout_seconds)s::integer, %(retry)s::jsonb
+           %(init_params_from_slot)s::jsonb, %(timeout_seconds)s::integer, %(retry)s::jsonb,
+           %(pause_after_failures)s::integer, %(after_failures)s::text
     FROM task, routines.cadence_from_json(%(cadence)s::jsonb) AS cadence
     RETURNING id, collection_id
 ),
@@ -75,7 +76,10 @@ WITH patched AS (
         init_params_from_slot = CASE WHEN %(sets_init_params_from_slot)s::boolean THEN %(init_params_from_slot)s::jsonb
                                 ELSE init_params_from_slot END,
         timeout_seconds = CASE WHEN %(sets_timeout)s::boolean THEN %(timeout_seconds)s::integer ELSE timeout_seconds END,
-        retry = CASE WHEN %(sets_retry)s::boolean THEN %(retry)s::jsonb ELSE retry END
+        retry = CASE WHEN %(sets_retry)s::boolean THEN %(retry)s::jsonb ELSE retry END,
+        pause_after_failures = CASE WHEN %(sets_pause_after_failures)s::boolean THEN %(pause_after_failures)s::integer
+                               ELSE pause_after_failures END,
+        after_failures = coalesce(%(after_failures)s::text, after_failures)
     FROM routines.tasks
     JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
     JOIN routines.routine_names ON routine_names.task_id = tasks.id
@@ -103,7 +107,7 @@ SELECT id FROM patched;
 SELECT id, name, task_name, collection_name, cadence, init_params_overrides,
        secret_names, webhook_url, has_webhook_secret, paused, last_run_at, next_run_at, overlap_policy, undeclared_keys,
        catchup_window_seconds, paused_reason, paused_until, paused_note, starts_at, ends_at, spread_seconds, calendar, active_hours,
-       init_params_from_slot, undeclared_slot_keys, timeout_seconds, retry
+       init_params_from_slot, undeclared_slot_keys, timeout_seconds, retry, pause_after_failures, after_failures, backoff_left
 FROM routines.routine_details
 WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
   AND task_name = %(task)s::text AND name = %(name)s::text;
@@ -115,7 +119,8 @@ WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.ca
 SELECT id, name, task_name, collection_name, cadence, init_params_overrides, secret_names, webhook_url, has_webhook_secret, paused,
        last_run_at, next_run_at, overlap_policy, undeclared_keys, catchup_window_seconds, paused_reason,
        paused_until, paused_note, starts_at, ends_at, spread_seconds, calendar, active_hours,
-       init_params_from_slot, undeclared_slot_keys, timeout_seconds, retry, has_next AND total >= %(page_bytes)s::bigint AS is_cut
+       init_params_from_slot, undeclared_slot_keys, timeout_seconds, retry, pause_after_failures, after_failures, backoff_left,
+       has_next AND total >= %(page_bytes)s::bigint AS is_cut
 FROM (
     SELECT *, sum(size) OVER (ORDER BY task_name, name) AS total,
            lead(id) OVER (ORDER BY task_name, name) IS NOT NULL AS has_next
@@ -132,7 +137,8 @@ FROM (
             SELECT id, name, task_name, collection_name, cadence, init_params_overrides, secret_names, webhook_url,
                    has_webhook_secret, paused, last_run_at, next_run_at, overlap_policy, undeclared_keys, catchup_window_seconds,
                    paused_reason, paused_until, paused_note, starts_at, ends_at, spread_seconds, calendar, active_hours,
-                   init_params_from_slot, undeclared_slot_keys, timeout_seconds, retry
+                   init_params_from_slot, undeclared_slot_keys, timeout_seconds, retry, pause_after_failures, after_failures,
+                   backoff_left
             FROM routines.routine_details
             WHERE task_id = task.id
               AND (%(after_task)s::text IS NULL OR task.name > %(after_task)s::text OR name > %(after_name)s::text)

@@ -64,7 +64,7 @@ WITH
 -- Slots go by the routine's own clock, which is behind if it has a spread; next_run_at and `now` by the database's.
 claimed AS MATERIALIZED (
     SELECT id, collection_id, task_id, init_params_overrides, init_params_from_slot, secret_refs, webhook_url, webhook_secret_id,
-           timeout_seconds, settled_until, spread_offset,
+           timeout_seconds, backoff_left, settled_until, spread_offset,
            calendar IS NOT NULL OR active_minutes IS NOT NULL AS has_exclusions,
            -- A slot younger than on_time_seconds is not a catch-up: it fires whatever the window is.
            coalesce(%(now)s::timestamptz, now()) - make_interval(secs => greatest(%(on_time_seconds)s::float8, coalesce(
@@ -103,7 +103,8 @@ active AS MATERIALIZED (
 -- are merged go no further.
 considered AS NOT MATERIALIZED (
     SELECT claimed.id, claimed.collection_id, claimed.task_id, init_params_from_slot, secret_refs, webhook_url, webhook_secret_id,
-           timeout_seconds, settled_until, spread_offset, has_exclusions, in_time_since, first_slot, first_passed, newest, next_slot, now,
+           timeout_seconds, backoff_left, settled_until, spread_offset, has_exclusions, in_time_since, first_slot, first_passed, newest,
+           next_slot, now,
            active.trajectory_id AS blocked_by, task_versions.version,
            task_versions.init_params || init_params_overrides AS init_params,
            -- Asked only for routines with a calendar or active hours. If these exclude the newest slot, an earlier one may fire.
@@ -126,6 +127,7 @@ decided AS MATERIALIZED (
                              WHERE triggered_by_routine_id = examined.id AND scheduled_for = slot) IS NOT NULL THEN 'fired_before'
                    WHEN (judgement).reason IS NOT NULL AND (judgement).slot IS NULL THEN 'excluded'
                    WHEN coalesce(slot + spread_offset, slot) < in_time_since THEN 'missed'
+                   WHEN backoff_left > 0 THEN 'backoff'
                    WHEN blocked_by IS NOT NULL THEN 'overlap'
                    WHEN fault IS NOT NULL THEN 'failed_to_start'
                    ELSE 'fire' END AS verdict,
@@ -167,8 +169,9 @@ skipped AS (
     INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, due_at, slot_count, cadence,
                                 reason, blocking_trajectory_id, detail, recorded_at)
     SELECT collection_id, id, slot, slot, slot + spread_offset, 1, NULL::routines.cadence, verdict,
-           CASE verdict WHEN 'overlap' THEN blocked_by END, CASE verdict WHEN 'failed_to_start' THEN fault END, now
-    FROM decided WHERE verdict IN ('overlap', 'failed_to_start')
+           CASE verdict WHEN 'overlap' THEN blocked_by END,
+           CASE verdict WHEN 'failed_to_start' THEN fault WHEN 'backoff' THEN routines.backoff_detail(backoff_left) END, now
+    FROM decided WHERE verdict IN ('overlap', 'failed_to_start', 'backoff')
     UNION ALL
     SELECT collection_id, id, first_slot, last_missed, last_missed + spread_offset,
            routines.slots_in_span(cadence, first_slot, last_missed),
@@ -200,7 +203,8 @@ advanced AS (
                         ELSE upcoming END,
         settled_until = greatest(decided.settled_until, decided.newest),
         last_run_at = CASE WHEN verdict = 'fire' THEN decided.now ELSE routines.last_run_at END,
-        strikes = CASE WHEN verdict = 'fire' THEN 0 ELSE routines.strikes END
+        strikes = CASE WHEN verdict = 'fire' THEN 0 ELSE routines.strikes END,
+        backoff_left = CASE WHEN verdict = 'backoff' THEN nullif(decided.backoff_left - 1, 0) ELSE routines.backoff_left END
     FROM decided
     -- The ids a second time: they are searched for in the index of the key, where a join alone might read all routines.
     WHERE routines.id = decided.id AND routines.id = ANY (ARRAY(SELECT id FROM claimed)) AND verdict <> 'failed_to_start'
@@ -229,6 +233,7 @@ SELECT (SELECT count(*) FROM claimed)::integer AS claimed,
        (SELECT coalesce(sum(slot_count), 0) FROM skipped WHERE reason = 'missed')::bigint AS missed,
        (SELECT coalesce(sum(slot_count), 0) FROM skipped WHERE reason = 'calendar')::bigint AS excluded_by_calendar,
        (SELECT coalesce(sum(slot_count), 0) FROM skipped WHERE reason = 'outside_hours')::bigint AS outside_hours,
+       (SELECT count(*) FROM skipped WHERE reason = 'backoff')::integer AS backed_off,
        (SELECT count(*) FROM advanced)::integer + (SELECT count(*) FROM struck)::integer AS advanced,
        (SELECT coalesce(array_agg(id), '{}') FROM struck) AS struck_ids,
        (SELECT coalesce(array_agg(id), '{}') FROM struck WHERE paused) AS paused_ids,
@@ -261,7 +266,7 @@ newest AS MATERIALIZED (
 outage AS (
     SELECT greatest(since, fired_at, looked_back_to,
                     (SELECT max(recorded_at) FROM (SELECT * FROM routines.skips ORDER BY id DESC LIMIT 1000) AS skipped
-                     WHERE reason IN ('overlap', 'failed_to_start') OR reason = 'missed' AND detail IS NULL)) AS began_at, now
+                     WHERE reason IN ('overlap', 'failed_to_start', 'backoff') OR reason = 'missed' AND detail IS NULL)) AS began_at, now
     FROM waiting, newest, clock WHERE since IS NOT NULL
 ),
 noted AS (

@@ -6,7 +6,8 @@
 --   BEFORE INSERT                  check_exclusions_of_new     checks calendar and active_hours, and keeps active_minutes (chapter
 --                                                              05_calendars)
 --   BEFORE UPDATE                  check_exclusions            the same
---   BEFORE INSERT or UPDATE        check_run_settings          checks init_params_from_slot, timeout_seconds and retry (chapter 06_slots)
+--   BEFORE INSERT or UPDATE        check_run_settings          checks init_params_from_slot, timeout_seconds, retry and
+--                                                              pause_after_failures (chapter 06_slots)
 --   BEFORE INSERT or UPDATE        keep_next_run_at            recomputes next_run_at if cadence or paused changes, moves it if the
 --                                                              spread does; refuses a pause that ends in the past
 --   BEFORE UPDATE                  settle_slots                if cadence or paused changes: records the slots that no tick will
@@ -30,7 +31,7 @@
 --   AFTER DELETE                   keep_calendar_uses_of_deleted  deletes from routine_calendars
 --   AFTER DELETE                   keep_names_of_deleted       moves the name from routine_names to deleted_routines
 --   AFTER TRUNCATE, per statement  keep_names_of_truncated     empties routine_names
--- A fire updates next_run_at, upcoming, moved_to, settled_until, last_run_at and strikes only, and fires none of them.
+-- A fire updates next_run_at, upcoming, moved_to, settled_until, last_run_at, strikes and backoff_left only, and fires none of them.
 --
 -- Names have their index in routine_names. Why: docs/decisions/0013.
 CREATE TABLE routines.routines (
@@ -72,6 +73,10 @@ CREATE TABLE routines.routines (
     catchup_window_seconds integer CONSTRAINT routines_catchup_window_seconds_is_not_negative CHECK (catchup_window_seconds >= 0),
     timeout_seconds        integer,
     retry                  jsonb,
+    pause_after_failures   integer,
+    after_failures         text,
+    counts_failures_since  timestamptz,
+    backoff_left           integer,
     spread_seconds         integer,
     spread_offset          interval,
     next_run_at            timestamptz,
@@ -170,6 +175,14 @@ COMMENT ON COLUMN routines.routines.timeout_seconds IS
     'How long its runs may take from their first claim, at most as long as the worker allows any run; null for that.';
 COMMENT ON COLUMN routines.routines.retry IS
     'How a scheduled run that failed is retried: {"max_attempts": 3, "backoff": [60, 300], "on": "any", "until": "next_slot"}; null for not at all. See retry_run.';
+COMMENT ON COLUMN routines.routines.pause_after_failures IS
+    'After how many slots in a row whose last attempt failed the routine stops, 1-100; null for never. See trip_breaker.';
+COMMENT ON COLUMN routines.routines.after_failures IS
+    'How it stops then. pause, or null: until someone resumes it. backoff: for 1 slot, and for twice as many each time that the slot after them fails too, up to 64.';
+COMMENT ON COLUMN routines.routines.counts_failures_since IS
+    'Only runs since then count towards pause_after_failures: when the routine was last resumed, or these settings were changed; null for all. Maintained by a trigger.';
+COMMENT ON COLUMN routines.routines.backoff_left IS
+    'How many slots it will still skip with the reason backoff; null for none. Maintained by trip_breaker and the tick.';
 COMMENT ON COLUMN routines.routines.spread_seconds IS
     'Each slot fires up to this many seconds after its time, always by the same spread_offset: 1-3600, and below the shortest time between two slots; null for off, which 0 becomes.';
 COMMENT ON COLUMN routines.routines.spread_offset IS
@@ -277,6 +290,12 @@ BEGIN
         RAISE EXCEPTION 'paused_until must be in the future, but it is % and now is %', NEW.paused_until, now()
             USING ERRCODE = 'check_violation', CONSTRAINT = 'routines_paused_until_in_future';
     END IF;
+    IF TG_OP = 'UPDATE' AND (OLD.paused AND NOT NEW.paused
+                             OR (OLD.pause_after_failures, OLD.after_failures)
+                                IS DISTINCT FROM (NEW.pause_after_failures, NEW.after_failures)) THEN
+        NEW.counts_failures_since := CASE WHEN NEW.pause_after_failures IS NOT NULL THEN now() END;
+        NEW.backoff_left := NULL;
+    END IF;
     SELECT timezone, anchor INTO NEW.timezone, NEW.anchor FROM routines.with_defaults(routines.cadence_of(NEW), NEW.created_at);
     NEW.spread_seconds := nullif(NEW.spread_seconds, 0);
     NEW.spread_offset := routines.spread_offset(NEW.id, NEW.spread_seconds);
@@ -320,7 +339,8 @@ COMMENT ON FUNCTION routines.keep_next_run_at IS
 CREATE TRIGGER keep_next_run_at
     BEFORE INSERT OR UPDATE OF name, cadence_type, hour_utc, minute_utc, day_of_week, expression, timezone, every_minutes, anchor,
         once_at, starts_at, ends_at, spread_seconds, spread_offset, paused, paused_until, paused_note, calendar, active_hours,
-        init_params_overrides, init_params_from_slot, secret_refs, webhook_url, webhook_secret_id, timeout_seconds, retry ON routines.routines
+        init_params_overrides, init_params_from_slot, secret_refs, webhook_url, webhook_secret_id, timeout_seconds, retry,
+        pause_after_failures, after_failures ON routines.routines
     FOR EACH ROW EXECUTE FUNCTION routines.keep_next_run_at();
 
 ------------------------------------------------------------------------------------- slots that no tick will see
@@ -431,7 +451,8 @@ BEGIN
         PERFORM routines.settle_span(
             OLD, first_slot, last_slot, CASE WHEN is_paused THEN 'paused' ELSE 'missed' END,
             CASE WHEN pause IS NOT NULL THEN pause
-                 WHEN is_paused THEN 'paused by hand before a ticker picked it up'
+                 WHEN is_paused THEN coalesce(NEW.paused_reason || ', before a ticker picked it up',
+                                              'paused by hand before a ticker picked it up')
                  WHEN TG_OP = 'DELETE' THEN 'the routine was deleted before a ticker picked it up'
                  ELSE 'the cadence was changed before a ticker picked it up' END);
         settled_until := greatest(settled_until, last_slot);

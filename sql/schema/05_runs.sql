@@ -393,7 +393,7 @@ BEGIN
     IF NEW.status = 'failed' THEN
         NEW.is_transient := routines.is_transient_failure(NEW, OLD.crashes);
         IF NEW.trigger IN ('schedule', 'retry') THEN
-            NEW.retried_by := routines.retry_run(NEW);
+            NEW.retried_by := routines.follow_failure(NEW);
         END IF;
     END IF;
     NEW.lease_expires_at := NULL;

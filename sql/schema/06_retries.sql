@@ -1,4 +1,4 @@
--- Retries of scheduled runs. A retry is a run of its own, inserted in the transaction that ends the failed one, so no tick sees
+-- Retries of scheduled runs, and routines that stop after failures. A retry is a run of its own, inserted in the transaction that ends the failed one, so no tick sees
 -- its routine without an active run in between. Until its time it waits as a run does that waits for the next attempt of a step:
 -- running, without a worker, and with its time as the end of its lease (suspend and reap in queries/runs.sql).
 
@@ -171,3 +171,78 @@ CREATE TRIGGER cancel_retries AFTER UPDATE OF paused ON routines.routines
     FOR EACH ROW WHEN (NEW.paused AND NOT OLD.paused) EXECUTE FUNCTION routines.cancel_retries();
 CREATE TRIGGER cancel_retries_of_deleted AFTER DELETE ON routines.routines
     FOR EACH ROW EXECUTE FUNCTION routines.cancel_retries();
+
+------------------------------------------------------------------------------------------------------------- breaker
+-- The length of the streak is read from the ledger, so that a run that completes need not reset a counter.
+CREATE FUNCTION routines.failures_in_a_row(of_routine bigint, before_slot timestamptz, since timestamptz, most integer) RETURNS integer
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    outcome  text;
+    failures integer := 0;
+BEGIN
+    FOR outcome IN
+        SELECT routines.status_of_slot(id, status, retried_by) FROM routines.trajectories
+        WHERE triggered_by_routine_id = of_routine AND scheduled_for < before_slot
+          AND (since IS NULL OR created_at >= since)
+        ORDER BY scheduled_for DESC LIMIT 10 * most
+    LOOP
+        EXIT WHEN outcome = 'completed' OR failures >= most;
+        failures := failures + (outcome = 'failed')::integer;
+    END LOOP;
+    RETURN failures;
+END $$;
+COMMENT ON FUNCTION routines.failures_in_a_row IS
+    'How many slots of a routine before this one failed since the last one that completed, at most `most`. Cancelled and archived runs are passed over, and only runs created `since` then count.';
+
+CREATE FUNCTION routines.trip_breaker(run routines.trajectories) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    routine  record;
+    slot     timestamptz := (SELECT scheduled_for FROM routines.trajectories WHERE id = coalesce(run.retry_of, run.id));
+    failures integer;
+BEGIN
+    SELECT pause_after_failures AS most, after_failures, counts_failures_since INTO routine FROM routines.routines
+    WHERE id = run.triggered_by_routine_id AND pause_after_failures IS NOT NULL AND NOT paused
+      AND (counts_failures_since IS NULL OR run.created_at >= counts_failures_since)
+    FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    failures := 1 + routines.failures_in_a_row(run.triggered_by_routine_id, slot, routine.counts_failures_since, routine.most + 6);
+    IF failures < routine.most THEN
+        RETURN;
+    ELSIF routine.after_failures = 'backoff' THEN
+        UPDATE routines.routines SET backoff_left = 2 ^ least(failures - routine.most, 6) WHERE id = run.triggered_by_routine_id;
+    ELSE
+        UPDATE routines.routines
+        SET paused = true, paused_reason = format(
+            'paused after %s; the last: %s',
+            CASE routine.most WHEN 1 THEN 'a failed slot' ELSE routine.most || ' failed slots in a row' END,
+            routines.first_line(coalesce(run.error, 'no error was recorded')))
+        WHERE id = run.triggered_by_routine_id;
+    END IF;
+END $$;
+COMMENT ON FUNCTION routines.trip_breaker IS
+    'Stops the routine of a scheduled run that fails now, and that is not retried, if as many slots in a row have failed as its pause_after_failures: pauses it, or lets it skip slots.';
+
+CREATE FUNCTION routines.backoff_detail(backoff_left integer) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN 'the slots before it failed, and ' || CASE backoff_left - 1 WHEN 0 THEN 'the next slot is the next try'
+    WHEN 1 THEN '1 more slot is skipped' ELSE backoff_left - 1 || ' more slots are skipped' END;
+COMMENT ON FUNCTION routines.backoff_detail IS 'The detail of a slot that is skipped after failures, while this many are left to skip, itself included.';
+
+-- One look at the routine, which for most routines is the only one.
+CREATE FUNCTION routines.follow_failure(run routines.trajectories) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    retry bigint;
+BEGIN
+    IF NOT EXISTS (SELECT FROM routines.routines WHERE id = run.triggered_by_routine_id
+                   AND (routines.retry IS NOT NULL OR pause_after_failures IS NOT NULL)) THEN
+        RETURN NULL;
+    END IF;
+    retry := routines.retry_run(run);
+    IF retry IS NULL THEN
+        PERFORM routines.trip_breaker(run);
+    END IF;
+    RETURN retry;
+END $$;
+COMMENT ON FUNCTION routines.follow_failure IS
+    'What follows if a scheduled run or a retry fails now: its retry, whose id is returned, or else that its routine may stop.';

@@ -89,9 +89,18 @@ BEGIN
     IF NEW.retry IS NOT NULL THEN
         PERFORM routines.check_retry(NEW.retry);
     END IF;
+    IF NEW.pause_after_failures NOT BETWEEN 1 AND 100 THEN
+        RAISE EXCEPTION USING MESSAGE = 'pause_after_failures: must be 1 to 100', ERRCODE = 'check_violation',
+            CONSTRAINT = 'routines_pause_after_failures_in_range';
+    ELSIF NEW.after_failures NOT IN ('pause', 'backoff') THEN
+        RAISE EXCEPTION USING MESSAGE = 'then: must be pause or backoff', ERRCODE = 'check_violation',
+            CONSTRAINT = 'routines_after_failures_is_known';
+    END IF;
     RETURN NEW;
 END $$;
-COMMENT ON FUNCTION routines.check_run_settings IS 'Rejects an init_params_from_slot, a timeout_seconds or a retry that is not valid.';
-CREATE TRIGGER check_run_settings BEFORE INSERT OR UPDATE OF init_params_from_slot, timeout_seconds, retry ON routines.routines
-    FOR EACH ROW WHEN (num_nonnulls(NEW.init_params_from_slot, NEW.timeout_seconds, NEW.retry) > 0)
+COMMENT ON FUNCTION routines.check_run_settings IS 'Rejects an init_params_from_slot, a timeout_seconds, a retry, a pause_after_failures or an after_failures that is not valid.';
+CREATE TRIGGER check_run_settings BEFORE INSERT OR UPDATE OF init_params_from_slot, timeout_seconds, retry, pause_after_failures, after_failures
+    ON routines.routines
+    FOR EACH ROW WHEN (num_nonnulls(
+        NEW.init_params_from_slot, NEW.timeout_seconds, NEW.retry, NEW.pause_after_failures, NEW.after_failures) > 0)
     EXECUTE FUNCTION routines.check_run_settings();

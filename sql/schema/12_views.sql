@@ -8,7 +8,7 @@ CREATE VIEW routines.routine_details WITH (security_invoker = true) AS
            init_params_overrides, ARRAY(SELECT jsonb_object_keys(secret_refs) ORDER BY 1) AS secret_names, webhook_url,
            webhook_secret_id IS NOT NULL AS has_webhook_secret, paused, paused_reason, last_run_at, next_run_at, overlap_policy,
            catchup_window_seconds, paused_until, paused_note, starts_at, ends_at, spread_seconds, calendar, active_hours,
-           init_params_from_slot, timeout_seconds, retry,
+           init_params_from_slot, timeout_seconds, retry, pause_after_failures, after_failures, backoff_left,
            ARRAY(SELECT key FROM jsonb_object_keys(init_params_from_slot) AS key
                  WHERE NOT task_versions.init_params ? key ORDER BY key) AS undeclared_slot_keys,
            ARRAY(SELECT key FROM jsonb_object_keys(init_params_overrides) AS key
@@ -46,6 +46,9 @@ COMMENT ON COLUMN routines.routine_details.active_hours IS 'Outside of these it 
 COMMENT ON COLUMN routines.routine_details.init_params_from_slot IS 'Parameters that each run takes from its slot; null for none.';
 COMMENT ON COLUMN routines.routine_details.timeout_seconds IS 'How long its runs may take; null for as long as the worker allows.';
 COMMENT ON COLUMN routines.routine_details.retry IS 'How a scheduled run that failed is retried; null for not at all.';
+COMMENT ON COLUMN routines.routine_details.pause_after_failures IS 'After how many failed slots in a row it stops; null for never.';
+COMMENT ON COLUMN routines.routine_details.after_failures IS 'How it stops then: pause or backoff; null for pause.';
+COMMENT ON COLUMN routines.routine_details.backoff_left IS 'How many slots it will still skip after failures; null for none.';
 COMMENT ON COLUMN routines.routine_details.undeclared_slot_keys IS 'Those of them that the task''s current version does not declare.';
 COMMENT ON COLUMN routines.routine_details.undeclared_keys IS 'Override keys that the task''s current version does not declare.';
 COMMENT ON COLUMN routines.routine_details.catchup_window_seconds IS
@@ -446,6 +449,7 @@ CREATE FUNCTION routines.explain_time(
            WHEN 'paused' THEN 'Skipped: ' || coalesce(detail, pause) || '.'
            WHEN 'failed_to_start' THEN 'Skipped: the run failed to start: ' || detail || '.'
            WHEN 'calendar' THEN 'Skipped: a calendar excludes the day: ' || detail || '.'
+           WHEN 'backoff' THEN 'Skipped: ' || detail || '.'
            WHEN 'outside_hours' THEN 'Skipped: it was outside the active hours: ' || detail || '.'
            WHEN 'excluded_in_future' THEN 'It will be skipped: ' || detail || '.'
            WHEN 'pending' THEN 'Due since ' || routines.utc(coalesce(due_at, at)) || '; no ticker has picked it up yet.'
@@ -533,7 +537,7 @@ CREATE VIEW routines.routine_status WITH (security_invoker = true) AS
            coalesce(CASE WHEN paused_until IS NULL AND paused_note IS NULL THEN paused_reason
                          ELSE routines.pause_in_words(paused_reason, paused_at, paused_until, paused_note) END, last.detail) AS detail,
            coalesce(paused_reason IS NOT NULL OR least(next_run_at, paused_until) < now() - interval '60 s'
-                    OR NOT paused AND last.outcome IN ('failed', 'failed_to_start', 'missed'), false) AS needs_attention,
+                    OR NOT paused AND last.outcome IN ('failed', 'failed_to_start', 'missed', 'backoff'), false) AS needs_attention,
            routines.id AS routine_id, routine_names.collection_id
     FROM routines.routine_names
     JOIN routines.routines ON routines.id = routine_names.routine_id
@@ -563,7 +567,7 @@ COMMENT ON VIEW routines.routine_status IS
     'The state of each routine. To list problems: SELECT * FROM routines.routine_status WHERE needs_attention;';
 COMMENT ON COLUMN routines.routine_status.routine IS 'collection/task/name, as the functions why() and next() take it.';
 COMMENT ON COLUMN routines.routine_status.cadence IS 'When its slots fall; in UTC unless it names a time zone.';
-COMMENT ON COLUMN routines.routine_status.state IS 'scheduled; due (a slot, or the end of a pause, waits for a ticker); paused; paused by the scheduler (after three strikes); manual; ended (no slot is left).';
+COMMENT ON COLUMN routines.routine_status.state IS 'scheduled; due (a slot, or the end of a pause, waits for a ticker); paused; paused by the scheduler (after three strikes, or after failures); manual; ended (no slot is left).';
 COMMENT ON COLUMN routines.routine_status.next_run_at IS 'When it fires next, its spread included; null while paused, for manual, and once no slot is left.';
 COMMENT ON COLUMN routines.routine_status.last_slot IS 'The newest slot that has its outcome; null if there is none yet, or if a run-now is newer.';
 COMMENT ON COLUMN routines.routine_status.last_outcome IS
@@ -571,7 +575,7 @@ COMMENT ON COLUMN routines.routine_status.last_outcome IS
 COMMENT ON COLUMN routines.routine_status.last_run_at IS 'When it last started a run, on schedule or by run-now.';
 COMMENT ON COLUMN routines.routine_status.detail IS 'Why it is paused, why the last run failed, or why the last slot was skipped.';
 COMMENT ON COLUMN routines.routine_status.needs_attention IS
-    'True if the scheduler paused it, if a slot or the end of its pause has waited for a ticker for over a minute, or if it is not paused and its last outcome is failed, failed_to_start or missed.';
+    'True if the scheduler paused it, if a slot or the end of its pause has waited for a ticker for over a minute, or if it is not paused and its last outcome is failed, failed_to_start, missed or backoff.';
 COMMENT ON COLUMN routines.routine_status.routine_id IS 'Its id, for use with routines and occurrences.';
 COMMENT ON COLUMN routines.routine_status.collection_id IS 'The tenant.';
 

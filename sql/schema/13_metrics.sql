@@ -11,21 +11,24 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp ROWS 
                                   ORDER BY next_run_at LIMIT most) AS counted)::integer,
            coalesce(greatest(0, extract(epoch FROM now() - (
                SELECT next_run_at FROM routines.routines WHERE next_run_at IS NOT NULL ORDER BY next_run_at LIMIT 1))), 0)::float8,
-           (SELECT count(*) FROM (SELECT FROM routines.routines WHERE paused_reason IS NOT NULL
-                                  ORDER BY id LIMIT most) AS counted)::integer;
+           -- Not those that were paused after failed slots: these are their owners' business. They have no strikes.
+           (SELECT count(*) FILTER (WHERE strikes > 0 OR pause_after_failures IS NULL)
+            FROM (SELECT strikes, pause_after_failures FROM routines.routines WHERE paused_reason IS NOT NULL
+                  ORDER BY id LIMIT most) AS counted)::integer;
 $$;
 COMMENT ON FUNCTION routines.metrics_of_routines IS
     'Over all collections: the number of due routines and of routines paused by strikes, each counted up to `most`, and how long the oldest slot has been due (0 if none is).';
 
 CREATE FUNCTION routines.metrics_of_skips(most integer)
-RETURNS TABLE (overlap bigint, missed bigint, paused bigint, failed_to_start bigint, calendar bigint, outside_hours bigint)
+RETURNS TABLE (overlap bigint, missed bigint, paused bigint, failed_to_start bigint, calendar bigint, outside_hours bigint, backoff bigint)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp ROWS 1 AS $$
     SELECT coalesce(sum(slot_count) FILTER (WHERE reason = 'overlap'), 0)::bigint,
            coalesce(sum(slot_count) FILTER (WHERE reason = 'missed'), 0)::bigint,
            coalesce(sum(slot_count) FILTER (WHERE reason = 'paused'), 0)::bigint,
            coalesce(sum(slot_count) FILTER (WHERE reason = 'failed_to_start'), 0)::bigint,
            coalesce(sum(slot_count) FILTER (WHERE reason = 'calendar'), 0)::bigint,
-           coalesce(sum(slot_count) FILTER (WHERE reason = 'outside_hours'), 0)::bigint
+           coalesce(sum(slot_count) FILTER (WHERE reason = 'outside_hours'), 0)::bigint,
+           coalesce(sum(slot_count) FILTER (WHERE reason = 'backoff'), 0)::bigint
     FROM (SELECT reason, slot_count, recorded_at FROM routines.skips ORDER BY id DESC LIMIT most) AS newest
     WHERE recorded_at > now() - interval '1 hour';
 $$;

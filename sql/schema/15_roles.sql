@@ -31,7 +31,8 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_api', 'routines.routines', 'SELECT, INSERT, DELETE, UPDATE (name, cadence_type, hour_utc, minute_utc, day_of_week, '
         'expression, timezone, every_minutes, anchor, once_at, starts_at, ends_at, spread_seconds, '
         'init_params_overrides, init_params_from_slot, secret_refs, webhook_url, webhook_secret_id, paused, paused_until, paused_note, '
-        'calendar, active_hours, timeout_seconds, retry, catchup_window_seconds, last_run_at)'),
+        'calendar, active_hours, timeout_seconds, retry, pause_after_failures, after_failures, '
+        'catchup_window_seconds, last_run_at)'),
     ('routines_api', 'routines.calendars', 'SELECT, INSERT, DELETE, UPDATE (timezone, days)'),
     ('routines_api', 'routines.calendar_days', 'SELECT'),
     ('routines_api', 'routines.routine_calendars', 'SELECT'),
@@ -77,7 +78,8 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_ticker', 'routines.role_grants', 'SELECT'),
     ('routines_ticker', 'routines.tasks', 'SELECT'),
     ('routines_ticker', 'routines.task_versions', 'SELECT'),
-    ('routines_ticker', 'routines.routines', 'SELECT, UPDATE (next_run_at, upcoming, moved_to, settled_until, last_run_at, strikes, paused, paused_at, paused_reason)'),
+    ('routines_ticker', 'routines.routines', 'SELECT, UPDATE (next_run_at, upcoming, moved_to, settled_until, last_run_at, strikes, backoff_left, '
+        'paused, paused_at, paused_reason)'),
     ('routines_ticker', 'routines.calendars', 'SELECT'),
     ('routines_ticker', 'routines.calendar_days', 'SELECT'),
     ('routines_ticker', 'routines.routine_calendars', 'SELECT'),

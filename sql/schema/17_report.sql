@@ -167,7 +167,7 @@ CREATE FUNCTION routines.report_of(
 ) RETURNS TABLE (
     task text, routine text, routine_id bigint, is_deleted boolean, expected bigint, started bigint, on_time bigint, late bigint,
     completed bigint, failed bigint, cancelled bigint, archived bigint, active bigint, skipped bigint, overlap bigint, missed bigint,
-    paused bigint, failed_to_start bigint, calendar bigint, outside_hours bigint, pending bigint, recovered bigint,
+    paused bigint, failed_to_start bigint, calendar bigint, outside_hours bigint, backoff bigint, pending bigint, recovered bigint,
     max_delay_seconds float8
 ) LANGUAGE sql STABLE ROWS 1000 AS $$
     WITH reported AS MATERIALIZED (
@@ -184,9 +184,10 @@ CREATE FUNCTION routines.report_of(
                sum(slots) FILTER (WHERE reason = 'missed') AS missed, sum(slots) FILTER (WHERE reason = 'paused') AS paused,
                sum(slots) FILTER (WHERE reason = 'failed_to_start') AS failed_to_start,
                sum(slots) FILTER (WHERE reason = 'calendar') AS calendar, sum(slots) FILTER (WHERE reason = 'outside_hours') AS outside_hours,
+               sum(slots) FILTER (WHERE reason = 'backoff') AS backoff,
                sum(slots) FILTER (WHERE reason = 'pending') AS pending,
-               array_agg(first_slot) FILTER (WHERE reason IN ('missed', 'failed_to_start')) AS lost_slots,
-               array_agg(slots) FILTER (WHERE reason IN ('missed', 'failed_to_start')) AS lost_counts
+               array_agg(first_slot) FILTER (WHERE reason IN ('missed', 'failed_to_start', 'backoff')) AS lost_slots,
+               array_agg(slots) FILTER (WHERE reason IN ('missed', 'failed_to_start', 'backoff')) AS lost_counts
         FROM reported CROSS JOIN LATERAL (
             SELECT reason, scheduled_for AS first_slot, routines.slots_of_skip(skips, from_time, until_time) AS slots
             FROM routines.skips_between(reported.id, from_time, until_time) AS skips
@@ -204,6 +205,7 @@ CREATE FUNCTION routines.report_of(
            coalesce(run.cancelled, 0), coalesce(run.archived, 0), coalesce(run.active, 0), coalesce(skip.skipped, 0)::bigint,
            coalesce(skip.overlap, 0)::bigint, coalesce(skip.missed, 0)::bigint, coalesce(skip.paused, 0)::bigint,
            coalesce(skip.failed_to_start, 0)::bigint, coalesce(skip.calendar, 0)::bigint, coalesce(skip.outside_hours, 0)::bigint,
+           coalesce(skip.backoff, 0)::bigint,
            coalesce(skip.pending, 0)::bigint,
            CASE WHEN run.failed_slots IS NULL AND skip.lost_slots IS NULL THEN 0
                 ELSE routines.recovered_slots(reported.id, until_time, run.last_completed, run.failed_slots, skip.lost_slots,
@@ -221,12 +223,12 @@ CREATE FUNCTION routines.report(
 ) RETURNS TABLE (
     task text, routine text, expected bigint, started bigint, on_time bigint, late bigint, completed bigint, failed bigint,
     cancelled bigint, archived bigint, active bigint, skipped bigint, overlap bigint, missed bigint, paused bigint,
-    failed_to_start bigint, calendar bigint, outside_hours bigint, pending bigint, recovered bigint, max_delay_seconds float8,
-    routine_id bigint, is_deleted boolean
+    failed_to_start bigint, calendar bigint, outside_hours bigint, backoff bigint, pending bigint, recovered bigint,
+    max_delay_seconds float8, routine_id bigint, is_deleted boolean
 ) LANGUAGE sql STABLE ROWS 1000 AS $$
     SELECT found.task, found.routine, found.expected, found.started, found.on_time, found.late, found.completed, found.failed,
            found.cancelled, found.archived, found.active, found.skipped, found.overlap, found.missed, found.paused,
-           found.failed_to_start, found.calendar, found.outside_hours, found.pending, found.recovered, found.max_delay_seconds,
+           found.failed_to_start, found.calendar, found.outside_hours, found.backoff, found.pending, found.recovered, found.max_delay_seconds,
            found.routine_id, found.is_deleted
     FROM routines.collections CROSS JOIN LATERAL routines.report_of(
         collections.id, from_time, until_time, late_after_seconds) AS found

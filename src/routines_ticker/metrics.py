@@ -11,7 +11,7 @@ from routines_core.metrics.distribution import DELAY_BUCKETS, Distribution
 from routines_core.metrics.listener import ProgramHealth
 from routines_core.metrics.program import ProgramMetrics
 
-REASONS = ("overlap", "missed", "failed_to_start", "calendar", "outside_hours")
+REASONS = ("overlap", "missed", "failed_to_start", "calendar", "outside_hours", "backoff")
 """Why a slot did not start a run, as spelled in the ledger."""
 
 
@@ -87,7 +87,14 @@ class TickerMetrics(ProgramMetrics):
             return
         self._claimed.inc(done.claimed)
         self._fires.inc(done.fired)
-        counts = (done.overlapped, done.missed, len(done.struck_ids), done.excluded_by_calendar, done.outside_hours)
+        counts = (
+            done.overlapped,
+            done.missed,
+            len(done.struck_ids),
+            done.excluded_by_calendar,
+            done.outside_hours,
+            done.backed_off,
+        )
         for reason, count in zip(REASONS, counts, strict=True):
             self._skipped.labels(reason).inc(count)
         self._paused.inc(len(done.paused_ids))

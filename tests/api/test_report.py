@@ -19,7 +19,7 @@ BASE = "/api/v1/routines/my-org/echo"
 REPORT = "/api/v1/report/my-org"
 DAY = "from=2026-05-04T00:00:00Z&to=2026-05-05T00:00:00Z"
 NO_SLOTS = {
-    "overlap": 0, "missed": 0, "paused": 0, "failed_to_start": 0, "calendar": 0, "outside_hours": 0,
+    "overlap": 0, "missed": 0, "paused": 0, "failed_to_start": 0, "calendar": 0, "outside_hours": 0, "backoff": 0,
 }  # fmt: skip
 
 
@@ -164,7 +164,7 @@ async def test_a_report_with_deleted_slots_says_so(client: Client, connection: C
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("http://x")'])
 def test_no_name_becomes_a_formula(text: str) -> None:
-    row = msgspec.structs.replace(db.ReportRow(*[0] * 23), task=text, routine=text, max_delay_seconds=None)
+    row = msgspec.structs.replace(db.ReportRow(*[0] * 24), task=text, routine=text, max_delay_seconds=None)
     [_, line] = csv.reader(io.StringIO(as_csv([row]), newline=""))
     assert line[:2] == ["'" + text] * 2
     assert (cell(-1.5), cell(None), cell("morning")) == ("-1.5", "", "morning")

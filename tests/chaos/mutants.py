@@ -139,7 +139,7 @@ MUTANTS = [
     Mutant(
         "run-now runs do not hold back the schedule",
         (
-            Edit(SCHEMA, "WHERE trigger = 'run-now' AND", "WHERE false AND", "active_runs"),
+            Edit(SCHEMA, "WHERE scheduled_for IS NULL AND", "WHERE false AND", "active_runs"),
             Edit(SCHEMA, "    IF FOUND THEN", "    IF false THEN", "refuse_overlap"),
         ),
         {"overlap"},
@@ -147,9 +147,37 @@ MUTANTS = [
     ),
     Mutant(
         "the tick overlooks run-now runs, and the database refuses the fire",
-        (Edit(SCHEMA, "WHERE trigger = 'run-now' AND", "WHERE false AND", "active_runs"),),
+        (Edit(SCHEMA, "WHERE scheduled_for IS NULL AND", "WHERE false AND", "active_runs"),),
         {"skip", "paused"},
         traffic={"run_now": 80},
+    ),
+    Mutant(
+        "retries do not hold back the schedule",
+        (
+            Edit(
+                SCHEMA,
+                "WHERE scheduled_for IS NULL AND",
+                "WHERE trigger = 'run-now' AND scheduled_for IS NULL AND",
+                "active_runs",
+            ),
+        ),
+        test="concurrency/test_retry_interleavings.py::test_a_tick_never_sees_the_routine_between_a_run_and_its_retry",
+    ),
+    Mutant(
+        "the end of a run that is retried locks no routine",
+        (Edit(SCHEMA, "    FOR SHARE;", "    ;", "retry_run"),),
+        test="concurrency/test_retry_interleavings.py::"
+        "test_a_pause_or_a_deletion_waits_for_the_end_of_a_run_and_cancels_its_retry",
+    ),
+    Mutant(
+        "every failure counts towards a pause, also one that is retried",
+        (Edit(SCHEMA, "    IF retry IS NULL THEN", "    IF true THEN", "follow_failure"),),
+        test="sql/test_breaker.py::test_a_slot_counts_once_its_retries_are_spent",
+    ),
+    Mutant(
+        "a backoff counts no slots down",
+        (Edit(TICK, "nullif(decided.backoff_left - 1, 0)", "decided.backoff_left", "tick"),),
+        test="sql/test_breaker.py::test_a_backoff_skips_twice_as_many_slots_after_each_failed_try",
     ),
     Mutant(
         "the tick reads active runs with its own snapshot",
@@ -199,12 +227,23 @@ MUTANTS = [
     ),
     Mutant(
         "an overlap is skipped and not recorded",
-        (Edit(TICK, "WHERE verdict IN ('overlap', 'failed_to_start')", "WHERE verdict = 'failed_to_start'", "tick"),),
+        (
+            Edit(
+                TICK,
+                "WHERE verdict IN ('overlap', 'failed_to_start', 'backoff')",
+                "WHERE verdict = 'failed_to_start'",
+                "tick",
+            ),
+        ),
         {"lost"},
     ),
     Mutant(
         "a fire that failed to start is not recorded",
-        (Edit(TICK, "WHERE verdict IN ('overlap', 'failed_to_start')", "WHERE verdict = 'overlap'", "tick"),),
+        (
+            Edit(
+                TICK, "WHERE verdict IN ('overlap', 'failed_to_start', 'backoff')", "WHERE verdict = 'overlap'", "tick"
+            ),
+        ),
         {"lost"},
     ),
     Mutant(

@@ -133,3 +133,34 @@ async def test_a_pause_waits_for_a_worker_that_begins_the_retry_and_leaves_it_al
         await pausing
     assert await value(connection, RETRIES) == ["running"]
     assert await value(connection, "SELECT worker FROM routines.trajectories WHERE trigger = 'retry'") == "w"
+
+
+async def test_a_pause_after_failures_waits_for_a_tick_that_has_locked_the_routine(
+    connection: Connection, run: Claim, worker: Connection, other: Connection
+) -> None:
+    await connection.execute("UPDATE routines.routines SET retry = NULL, pause_after_failures = 1")
+    await connection.execute("UPDATE routines.routines SET counts_failures_since = NULL")
+    await other.execute("BEGIN")
+    assert (await tick_at(other, await now(connection, minutes=61))).overlapped == 1
+    async with running(lambda: fail(worker, run)) as ending:
+        await until_blocked(connection, worker)
+        await other.execute("COMMIT")
+        assert await ending
+    assert await value(connection, "SELECT paused FROM routines.routines") is True
+    assert await value(connection, "SELECT count(*) FROM routines.skips WHERE reason = 'overlap'") == 1
+
+
+async def test_a_tick_passes_over_a_routine_that_begins_to_back_off_and_then_skips_its_slot(
+    connection: Connection, run: Claim, worker: Connection
+) -> None:
+    await connection.execute(
+        "UPDATE routines.routines SET retry = NULL, pause_after_failures = 1, after_failures = 'backoff'"
+    )
+    await connection.execute("UPDATE routines.routines SET counts_failures_since = NULL")
+    slot = await now(connection, minutes=61)
+    await worker.execute("BEGIN")
+    assert await fail(worker, run)
+    assert (await tick_at(connection, slot)).claimed == 0
+    await worker.execute("COMMIT")
+    done = await tick_at(connection, slot)
+    assert (done.fired, done.backed_off) == (0, 1)

@@ -19,7 +19,7 @@ from routines_core.mask import MASK
 _OF_PAUSE = {"paused_until", "paused_note"}
 _BOUNDS = {"starts_at", "ends_at"}
 _RULES = {"calendar", "active_hours", "retry"}
-_TIMING = {"paused", "catchup_window_seconds", "spread_seconds", "timeout_seconds"}
+_TIMING = {"paused", "catchup_window_seconds", "spread_seconds", "timeout_seconds", "pause_after_failures"}
 _PARAMS = {"init_params_overrides", "init_params_from_slot"}
 _UNCHANGED = {"name", "webhook_url"} | _PARAMS | _TIMING | _OF_PAUSE | _BOUNDS
 """The fields of a PATCH that are stored as they are sent."""
@@ -51,6 +51,8 @@ async def create_spec(caller: Caller, body: RoutineCreate) -> RoutineSpec:
         init_params_from_slot=body.init_params_from_slot,
         timeout_seconds=body.timeout_seconds,
         retry=body.retry and body.retry.stored(),
+        pause_after_failures=body.pause_after_failures,
+        after_failures=body.then,
     )
 
 
@@ -120,6 +122,8 @@ async def patch_spec(caller: Caller, body: RoutinePatch, *, task: str, name: str
         **{field: (rule := getattr(body, field)) and rule.stored() for field in sent & _RULES},
         keeps_webhook_secret=body.webhook_secret == MASK,
     )
+    if "then" in sent:
+        change = msgspec.structs.replace(change, after_failures=body.then)
     if "cadence" in sent:
         change = msgspec.structs.replace(change, cadence=cadence_of(body.cadence))
     if {"secret_params", "webhook_secret"} & sent:

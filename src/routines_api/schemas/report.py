@@ -25,6 +25,7 @@ class SkippedSlots(msgspec.Struct):
     failed_to_start: Annotated[Count, Meta(description="The run could not be started.")]
     calendar: Annotated[Count, Meta(description="A calendar excludes the day.")]
     outside_hours: Annotated[Count, Meta(description="Outside the active hours.")]
+    backoff: Annotated[Count, Meta(description="The slots before it failed.")]
 
 
 class ReportLine(msgspec.Struct, kw_only=True):
@@ -50,7 +51,11 @@ class ReportLine(msgspec.Struct, kw_only=True):
     skipped: Annotated[SkippedSlots, Meta(description="Slots that never ran.")]
     pending: Annotated[Count, Meta(description="Slots that are due and have no outcome yet.")]
     recovered: Annotated[
-        Count, Meta(description="Slots that failed, were missed or failed to start, before one whose run completed.")
+        Count,
+        Meta(
+            description="Slots that failed, failed to start, were missed or skipped after failures, "
+            "before one whose run completed."
+        ),
     ]
     max_delay_seconds: Annotated[
         float | None, Meta(description="The longest time from a due slot to the beginning of its run; null: no run.")

@@ -58,6 +58,24 @@ Timeout = Annotated[
     ),
 ]
 
+PauseAfterFailures = Annotated[
+    int | None,
+    Field(
+        ge=1,
+        le=100,
+        description="After how many failed slots in a row the routine stops; a slot that is retried fails with its "
+        "last attempt. null: never.",
+        examples=[3],
+    ),
+]
+Then = Annotated[
+    Literal["pause", "backoff"],
+    Field(
+        description="How it stops. pause: until someone resumes it. backoff: for 1 slot, and for twice as many each "
+        "time that the slot after them fails too, up to 64."
+    ),
+]
+
 
 class EmptyBody(RequestBody):
     """The body of an operation without fields: empty, or an empty object."""
@@ -138,6 +156,8 @@ class RoutineCreate(_RoutineFields):
     retry: RoutineRetry | None = Field(
         default=None, description="How scheduled runs that failed are retried; null: not at all."
     )
+    pause_after_failures: PauseAfterFailures = None
+    then: Then = Field(default=None, validate_default=False)  # pyright: ignore[reportAssignmentType] - the default means "not sent"
 
     @field_validator("secret_params", "webhook_secret")
     @classmethod
@@ -269,6 +289,9 @@ class RoutinePatch(_RoutineFields):
     init_params_from_slot: ParamsFromSlot = None
     timeout_seconds: Timeout = None
     retry: RoutineRetry | None = Field(default=None, description="Replaced whole; null removes it.")
+    pause_after_failures: PauseAfterFailures = None
+    then: Then = Field(default=None, validate_default=False)  # pyright: ignore[reportAssignmentType] - the default means "not sent"
+    backoff_left: Any = _IGNORED
     id: Any = _IGNORED
     task_name: Any = _IGNORED
     collection_name: Any = _IGNORED

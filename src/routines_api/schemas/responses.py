@@ -114,7 +114,9 @@ class RoutineRead(msgspec.Struct):
     ] = msgspec.UNSET
     paused_reason: Annotated[
         str | msgspec.UnsetType,
-        Meta(description="Why the scheduler paused it, after three slots that failed to start; absent: it did not."),
+        Meta(
+            description="Why the scheduler paused it, after slots that failed or failed to start; absent: it did not."
+        ),
     ] = msgspec.UNSET
     paused_until: Annotated[
         datetime | msgspec.UnsetType,
@@ -153,6 +155,15 @@ class RoutineRead(msgspec.Struct):
     retry: Annotated[
         RetryRead | msgspec.UnsetType,
         Meta(description="How scheduled runs that failed are retried; absent: not at all."),
+    ] = msgspec.UNSET
+    pause_after_failures: Annotated[
+        int | msgspec.UnsetType, Meta(description="After how many failed slots in a row it stops; absent: never.")
+    ] = msgspec.UNSET
+    then: Annotated[str | msgspec.UnsetType, Meta(description="How it stops: pause or backoff; absent: pause.")] = (
+        msgspec.UNSET
+    )
+    backoff_left: Annotated[
+        int | msgspec.UnsetType, Meta(description="How many slots it will still skip after failures; absent: none.")
     ] = msgspec.UNSET
 
 
@@ -475,6 +486,9 @@ def _fields(routine: Routine) -> Sequence[Any]:
         routine.init_params_from_slot or msgspec.UNSET,
         routine.timeout_seconds or msgspec.UNSET,
         msgspec.UNSET if routine.retry is None else msgspec.convert(_given(routine.retry), RetryRead),
+        routine.pause_after_failures or msgspec.UNSET,
+        routine.after_failures or msgspec.UNSET,
+        routine.backoff_left or msgspec.UNSET,
     )
 
 

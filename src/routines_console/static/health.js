@@ -18,12 +18,12 @@ import { capital, KINDS, kindOf, skipSentence } from "./words.js";
 const LATE_MILLISECONDS = 60_000;
 /** @type {Record<string, {group: Health["group"], rank: number}>} */
 const GROUPS = {
-  running: { group: "running", rank: 5 }, pending: { group: "running", rank: 5 },
-  completed: { group: "well", rank: 7 }, archived: { group: "well", rank: 7 },
+  running: { group: "running", rank: 6 }, pending: { group: "running", rank: 6 },
+  completed: { group: "well", rank: 8 }, archived: { group: "well", rank: 8 },
 };
 /** @type {{group: Health["group"], rank: number}} */
-const OTHER = { group: "other", rank: 6 };
-const TROUBLES = ["failed_to_start", "failed", "missed"];
+const OTHER = { group: "other", rank: 7 };
+const TROUBLES = ["failed_to_start", "failed", "backoff", "missed"];
 
 /**
  * Return the health of a routine.
@@ -48,11 +48,11 @@ export function healthOf(routine, recent) {
     return { group: "attention", rank: 1, kind: "missed", words: "Overdue", outcome,
              cause: `Its pause was over at ${utc(routine.paused_until)} UTC, but no ticker has resumed it. Is a ticker running?` };
   }
-  if (routine.paused) return { group: "paused", rank: 9, kind: "paused", words: "Paused", cause: null, outcome };
+  if (routine.paused) return { group: "paused", rank: 10, kind: "paused", words: "Paused", cause: null, outcome };
   if (TROUBLES.includes(kind)) {
     return { group: "attention", rank: 2 + TROUBLES.indexOf(kind), kind, words: KINDS[kind], cause, outcome };
   }
-  if (!outcome) return { group: "silent", rank: 8, kind: "", words: "Has not run yet", cause: null, outcome };
+  if (!outcome) return { group: "silent", rank: 9, kind: "", words: "Has not run yet", cause: null, outcome };
   return { ...GROUPS[kind] ?? OTHER, kind, words: KINDS[kind] ?? kind, cause, outcome };
 }
 

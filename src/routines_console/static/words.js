@@ -30,6 +30,7 @@ export const KINDS = {
   failed_to_start: "Failed to start",
   calendar: "Excluded by a calendar",
   outside_hours: "Outside active hours",
+  backoff: "Skipped after failures",
 };
 
 /** Return the label of a name of the API: `day_of_month` is "Day of month". @param {string} name */
@@ -102,6 +103,7 @@ export function skipSentence(row) {
     case "paused": return capital(row.detail) ?? "The routine was paused";
     case "failed_to_start": return `The run failed to start: ${row.detail ?? "see the ticker's log for the cause"}`;
     case "calendar": return `A calendar excludes the day: ${row.detail}`;
+    case "backoff": return capital(row.detail) ?? "The slots before it failed";
     case "outside_hours": return `Outside the active hours: ${row.detail}`;
     default: return row.detail ?? "";
   }

@@ -54,6 +54,8 @@ _SAID_BY_THE_DATABASE = {
     "routines_init_params_from_slot_is_valid": "",
     "routines_timeout_seconds_is_positive": "",
     "routines_retry_is_valid": "",
+    "routines_pause_after_failures_in_range": "",
+    "routines_after_failures_is_known": "",
     "routines_calendars_are_there": "",
     "calendars_days_are_valid": "",
 }

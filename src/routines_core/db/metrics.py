@@ -37,6 +37,7 @@ class SkipMetrics(msgspec.Struct, frozen=True):
     failed_to_start: int
     calendar: int
     outside_hours: int
+    backoff: int
 
 
 class RunMetrics(msgspec.Struct, frozen=True):

@@ -64,6 +64,9 @@ class Routine(msgspec.Struct, frozen=True):
         undeclared_slot_keys: Those of them that the task's current version does not declare.
         timeout_seconds: How long its runs may take; None for as long as the worker allows.
         retry: How a scheduled run that failed is retried; None for not at all.
+        pause_after_failures: After how many failed slots in a row it stops; None for never.
+        after_failures: How it stops then: pause or backoff; None for pause.
+        backoff_left: How many slots it will still skip after failures; None for none.
     """
 
     id: int
@@ -93,6 +96,9 @@ class Routine(msgspec.Struct, frozen=True):
     undeclared_slot_keys: list[str]
     timeout_seconds: int | None
     retry: dict[str, Any] | None
+    pause_after_failures: int | None
+    after_failures: str | None
+    backoff_left: int | None
 
 
 class ListedRoutine(Routine, frozen=True):
@@ -117,6 +123,8 @@ class RoutineSpec(msgspec.Struct, frozen=True):
         init_params_from_slot: Parameters that each run takes from its slot, each with its reference; None for none.
         timeout_seconds: How long its runs may take; None for as long as the worker allows.
         retry: How a scheduled run that failed is retried; None for not at all.
+        pause_after_failures: After how many failed slots in a row it stops; None for never.
+        after_failures: How it stops then: pause or backoff; None for pause.
         id: Drawn by `draw_routine_id`, if secrets are bound to it; None to let the database assign one.
     """
 
@@ -136,6 +144,8 @@ class RoutineSpec(msgspec.Struct, frozen=True):
     init_params_from_slot: Mapping[str, str] | None = None
     timeout_seconds: int | None = None
     retry: dict[str, Any] | None = None
+    pause_after_failures: int | None = None
+    after_failures: str | None = None
     id: int | None = None
 
 
@@ -150,7 +160,8 @@ class RoutineChanges(msgspec.Struct, frozen=True):
         paused_note: None removes it.
         starts_at: None removes the bound. The same for ends_at.
         spread_seconds: None or 0 removes the spread.
-        calendar: None removes it. The same for active_hours, init_params_from_slot, timeout_seconds and retry.
+        calendar: None removes it. The same for active_hours, init_params_from_slot, timeout_seconds, retry and
+            pause_after_failures.
         keeps_webhook_secret: True to keep the stored secret, which must exist.
         id: The routine that new secrets are bound to, which must still have the name; None for any routine of the name.
     """
@@ -174,6 +185,8 @@ class RoutineChanges(msgspec.Struct, frozen=True):
     init_params_from_slot: Mapping[str, str] | msgspec.UnsetType | None = msgspec.UNSET
     timeout_seconds: int | msgspec.UnsetType | None = msgspec.UNSET
     retry: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
+    pause_after_failures: int | msgspec.UnsetType | None = msgspec.UNSET
+    after_failures: str | msgspec.UnsetType = msgspec.UNSET
     id: int | None = None
 
 
@@ -262,6 +275,8 @@ async def create_routine(connection: Connection, spec: RoutineSpec, *, key_id: i
             init_params_from_slot=_json_or_none(spec.init_params_from_slot),
             timeout_seconds=spec.timeout_seconds,
             retry=_json_or_none(spec.retry),
+            pause_after_failures=spec.pause_after_failures,
+            after_failures=spec.after_failures,
             **as_parameters(sealed),
         )
     return made is not None
@@ -450,6 +465,9 @@ def _patch_parameters(patch: RoutineChanges) -> dict[str, Any]:
         "timeout_seconds": _or_none(patch.timeout_seconds),
         "sets_retry": patch.retry is not msgspec.UNSET,
         "retry": _json_or_none(_or_none(patch.retry)),
+        "sets_pause_after_failures": patch.pause_after_failures is not msgspec.UNSET,
+        "pause_after_failures": _or_none(patch.pause_after_failures),
+        "after_failures": _or_none(patch.after_failures),
         **as_parameters([*new_params.values(), *([webhook_secret] if webhook_secret else [])]),
     }
 

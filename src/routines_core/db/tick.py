@@ -24,6 +24,7 @@ class Tick(msgspec.Struct, frozen=True):
         missed: Slots that were recorded as missed.
         excluded_by_calendar: Slots that were recorded as excluded by a calendar.
         outside_hours: Slots that were recorded as outside active hours.
+        backed_off: Slots that were skipped because those before them failed.
         advanced: Routines whose next_run_at was advanced; equals `claimed`.
         struck_ids: Routines whose fire failed to start.
         paused_ids: Those of them that were paused by their last strike.
@@ -37,6 +38,7 @@ class Tick(msgspec.Struct, frozen=True):
     missed: int
     excluded_by_calendar: int
     outside_hours: int
+    backed_off: int
     advanced: int
     struck_ids: list[int]
     paused_ids: list[int]

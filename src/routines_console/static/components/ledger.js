@@ -13,6 +13,7 @@ const OUTCOMES = [
   ["", "All outcomes"], ["started", "Started"], ["skipped", "Skipped for any reason"], ["overlap", "Skipped: still running"],
   ["missed", "Missed"], ["paused", "Paused"], ["failed_to_start", "Failed to start"],
   ["calendar", "Excluded by a calendar"], ["outside_hours", "Outside active hours"],
+  ["backoff", "Skipped after failures"],
 ];
 
 /**
