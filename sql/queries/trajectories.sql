@@ -75,8 +75,8 @@ page AS (
 SELECT trajectory_id, workflow_id, run_id, name, status, created, updated, created_at, started_at, ended_at,
        CASE WHEN fits THEN init_params ELSE '{}' END AS init_params, CASE WHEN fits THEN step_configs ELSE '{}' END AS step_configs,
        CASE WHEN fits THEN steps ELSE '{}' END AS steps, total_steps, completed_steps, labels, error, triggered_by_routine_id,
-       scheduled_for, trigger, webhook_url, retry_of, retry_number, retried_by, parent_trajectory_id, parent_name, '[]'::json AS children, NULL::text AS temporal_url,
-       is_truncated OR NOT fits AS truncated
+       scheduled_for, trigger, webhook_url, retry_of, retry_number, retried_by, parent_trajectory_id, parent_name,
+       '[]'::json AS children, NULL::text AS temporal_url, is_truncated OR NOT fits AS truncated
 FROM (
     SELECT trajectory_id, workflow_id, run_id, name, status, created, updated, created_at, started_at, ended_at, init_params,
            step_configs, shown.steps, total_steps, completed_steps, labels, left(error, %(value_bytes)s::integer) AS error,
