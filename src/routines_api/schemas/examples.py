@@ -200,8 +200,11 @@ _PREVIEWED_SLOT = {"at": "2027-03-28T01:00:00Z", "local_time": "2027-03-28T03:00
 _CLOCK_NOTE = "02:30 does not exist in Europe/Berlin on 2027-03-28; it fires at 03:00."
 _DAYS = {"from": "2026-12-24", "to": "2026-12-26", "label": "Christmas"}
 _CALENDAR_TIMES = {"timezone": None, "updated_at": "2026-05-01T08:00:00Z"}
+_BACKOFF = {"initial": 60, "multiplier": 2, "max": 3600}
 EXAMPLES: dict[str, Any] = {
     "ActiveHoursRead": {"windows": ["mon-fri 08:00-18:00"], "outside": "defer", "timezone": "Europe/Berlin"},
+    "BackoffRead": _BACKOFF,
+    "RetryRead": {"max_attempts": 3, "backoff": _BACKOFF, "on": "transient", "until": "next_slot"},
     "CalendarDay": _DAYS,
     "CalendarRead": {"name": "holidays-de", "days": [_DAYS], **_CALENDAR_TIMES},
     "ListedCalendar": {

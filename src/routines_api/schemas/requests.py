@@ -75,6 +75,10 @@ Then = Annotated[
         "time that the slot after them fails too, up to 64."
     ),
 ]
+_NOT_SENT: Any = Field(
+    default=None, validate_default=False, json_schema_extra=lambda schema: schema.pop("default", None)
+)
+"""The default of a field that must not be null but may be left out."""
 
 
 class EmptyBody(RequestBody):
@@ -157,7 +161,7 @@ class RoutineCreate(_RoutineFields):
         default=None, description="How scheduled runs that failed are retried; null: not at all."
     )
     pause_after_failures: PauseAfterFailures = None
-    then: Then = Field(default=None, validate_default=False)  # pyright: ignore[reportAssignmentType] - the default means "not sent"
+    then: Then = _NOT_SENT
 
     @field_validator("secret_params", "webhook_secret")
     @classmethod
@@ -290,7 +294,7 @@ class RoutinePatch(_RoutineFields):
     timeout_seconds: Timeout = None
     retry: RoutineRetry | None = Field(default=None, description="Replaced whole; null removes it.")
     pause_after_failures: PauseAfterFailures = None
-    then: Then = Field(default=None, validate_default=False)  # pyright: ignore[reportAssignmentType] - the default means "not sent"
+    then: Then = _NOT_SENT
     backoff_left: Any = _IGNORED
     id: Any = _IGNORED
     task_name: Any = _IGNORED

@@ -15,6 +15,8 @@ Seconds = Annotated[float, Field(ge=0, le=86400)]
 class RetryBackoff(RequestBody):
     """Growing delays before retries, in seconds."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"initial": 30, "multiplier": 2, "max": 600}]})
+
     initial: Seconds = Field(default=60, description="Before the first retry.")
     multiplier: float = Field(default=2, ge=1, le=10, description="How many times longer each further delay is.")
     max: Seconds = Field(default=3600, description="No delay is longer.")
