@@ -75,9 +75,13 @@ Then = Annotated[
         "time that the slot after them fails too, up to 64."
     ),
 ]
-_NOT_SENT: Any = Field(
-    default=None, validate_default=False, json_schema_extra=lambda schema: schema.pop("default", None)
-)
+
+
+def _drop_default(schema: dict[str, Any]) -> None:
+    del schema["default"]
+
+
+_NOT_SENT: Any = Field(default=None, validate_default=False, json_schema_extra=_drop_default)
 """The default of a field that must not be null but may be left out."""
 
 
