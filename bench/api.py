@@ -42,7 +42,7 @@ SETTINGS = {
 
 
 async def fill(url: str) -> str:
-    """Create two tasks, `read` with 50 routines and `write` without any, and return an API key."""
+    """Create two tasks without limits, `read` with 50 routines and `write` with none, and return an API key."""
     async with connect(url, "bench") as connection:
         await migrate(connection)
         key = await create_key(connection, "bench", Peppers(Keyring.parse(SETTINGS["ROUTINES_ENCRYPTION_KEYS"])))
@@ -55,6 +55,10 @@ async def fill(url: str) -> str:
             """INSERT INTO routines.routines (collection_id, task_id, name, cadence_type, hour_utc)
                SELECT 1, tasks.id, 'r' || n, 'weekdays', 9
                FROM routines.tasks, generate_series(0, 49) n WHERE tasks.name = 'read'"""
+        )
+        await connection.execute(
+            """INSERT INTO routines.collection_limits (name, value)
+               SELECT name, NULL FROM unnest(ARRAY['runs_per_minute', 'active_runs', 'routines']) AS name"""
         )
         await connection.execute("VACUUM (ANALYZE) routines.routines")
     return key

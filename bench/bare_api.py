@@ -14,7 +14,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server
 from litestar import Litestar, Request, get, patch, post
 
-from routines_api.app import CONNECTIONS
+from routines_api.http.access import CONNECTIONS
 from routines_api.schemas.responses import (
     RoutineDetail,
     RoutineRead,
@@ -55,7 +55,7 @@ async def create_routine(request: Request[Any, Any, Any], task: str) -> RoutineR
 
 @patch(TASK + "/{name:str}")
 async def update_routine(request: Request[Any, Any, Any], task: str, name: str) -> RoutineRead:
-    change = msgspec.json.decode(await request.body(), type=db.RoutinePatch)
+    change = msgspec.json.decode(await request.body(), type=db.RoutineChanges)
     async with request.app.state.pool.connection() as connection:
         await db.patch_routine(connection, change, key_id=KEY_ID, task=task, name=name)
         return routine_read(await db.find_routine(connection, key_id=KEY_ID, task=task, name=name))

@@ -27,7 +27,7 @@ from harness import (
     until,
 )
 from routines_core.db import Connection, connect, runs
-from routines_core.db.runs import Checkpoint, Claim, StepRecord
+from routines_core.db.runs import Checkpoint, StepRecord
 from routines_core.settings import Settings
 
 STEPS = ("one", "two", "three")
@@ -76,7 +76,7 @@ async def control(connection: Connection, url: str, count: int) -> Measured:
     async with connect(url, "control") as bare:
         begun, done = time.perf_counter(), 0
         while done < count:
-            claimed: list[Claim] = await runs.claim(
+            claimed = await runs.claim(
                 bare, capacity=CAPACITY, worker="control", lease_seconds=LEASE_SECONDS, deadline_seconds=3600
             )
             for checkpoint in ROUNDS:

@@ -109,12 +109,11 @@ async def measure(connection: Connection, url: str, place: Place, engine: str, c
         await connection.execute(INSERT, [count])
         await until(connection, NO_RUN_IS_ACTIVE)
         await asyncio.sleep(0.5)  # in which the server is told of the last ends
-        used = [
-            (after - idle) / count for after, idle in zip(cpu_ms(process.pid, place.process_id), before, strict=True)
-        ]
+        after = cpu_ms(process.pid, place.process_id)
     if (completed := await one(connection, COMPLETED)) != count:
         raise RuntimeError(f"{completed} of {count} runs completed")
-    return Measured(count / float(await one(connection, TOOK)), *used, await column(connection, SPENT))
+    worker, steps, server = ((used - idle) / count for used, idle in zip(after, before, strict=True))
+    return Measured(count / float(await one(connection, TOOK)), worker, steps, server, await column(connection, SPENT))
 
 
 def cpu_ms(worker: int, server: int) -> tuple[float, float, float]:

@@ -96,7 +96,7 @@ def measure(client: http.client.HTTPConnection, pair: Pair, count: int) -> tuple
     for number in range(count + 100):
         answers: dict[int, tuple[float, int, bytes]] = {}
         for which in random.sample((0, 1), 2):
-            answers[which] = seconds_of(client, pair[1 + which])
+            answers[which] = seconds_of(client, (pair.first, pair.second)[which])
         if answers[0][1:] != answers[1][1:] or answers[0][1] not in {401, 404}:
             sys.exit(f"{pair.name}: the answers differ: {answers}")
         if number >= 100:  # the first 100 are the warm-up
