@@ -229,3 +229,40 @@ def _save(alpha: Alpha, steps: dict[str, dict[str, object]], init_params: dict[s
     workflow = {"init_params": init_params or {}, "step_configs": steps, "steps": list(steps)}
     body = json.dumps({"name": "attack", "workflow": workflow}).encode()
     alpha.send("POST", f"/tasks/{alpha.collection}", body)
+
+
+@attack(Containment.REQUEST_LIMITS)
+def calendar_files_that_repeat_for_long(alpha: Alpha) -> None:
+    """Alpha uploads iCalendar files with thousands of repeated events, or with a line folded thousands of times."""
+    begin, end = b"BEGIN:VEVENT\r\nDTSTART;VALUE=DATE:19700101\r\n", b"\r\nEND:VEVENT\r\n"
+    rule = begin + b"RRULE:FREQ=YEARLY;INTERVAL=%d;BYMONTH=2;BYMONTHDAY=%s" + end
+    days = b",".join(b"%d" % day for day in range(1, 32))
+    rare = b"".join(rule % (number, b"30,-31,29") for number in range(1, 1900))
+    frequent = b"".join(rule % (1, days) for _ in range(1100))
+    folded = begin + b"SUMMARY:" + b"\r\n x" * 60_000 + end
+    listed = begin + b"RDATE;VALUE=DATE:" + b",".join([b"20260102"] * 25_000) + end
+    files = itertools.cycle(
+        b"BEGIN:VCALENDAR\r\n%sEND:VCALENDAR\r\n" % events for events in (rare, frequent, folded, listed)
+    )
+    path = f"/calendars/{alpha.collection}/c"
+    headers = {"Content-Type": "text/calendar"}
+    alpha.repeat(lambda: alpha.send("PUT", path, next(files), headers=headers), threads=4)
+
+
+@attack(Containment.FAIR_SHARES)
+def calendars_that_hundreds_of_routines_exclude(alpha: Alpha) -> None:
+    """Alpha replaces the 2,000 days of a calendar over and over while 200 of its routines exclude them."""
+    path = f"/calendars/{alpha.collection}/c"
+    dates = [
+        f"{year}-{month:02}-{day:02}" for year in range(2027, 2034) for month in range(1, 13) for day in range(1, 25)
+    ]
+    bodies = itertools.cycle([dumps({"days": [{"from": each} for each in dates[begin::2][:1000]]}) for begin in (0, 1)])
+    alpha.task({"echo": FLEETING})
+    alpha.send("PUT", path, next(bodies))
+    routine = {"cadence": {"type": "hourly"}, "calendar": {"exclude": ["c"], "on_excluded": "next_business_day"}}
+    alpha.at_once(
+        lambda number: alpha.send("POST", f"/routines/{alpha.collection}/attack", {"name": f"r{number}", **routine}),
+        range(200),
+        threads=8,
+    )
+    alpha.repeat(lambda: alpha.send("PUT", path, next(bodies)), threads=4)

@@ -141,13 +141,24 @@ def routines_that_are_run_now(alpha: Alpha) -> None:
         alpha.repeat(lambda: alpha.send("POST", f"{path}/r/run-now"), threads=8)
 
 
+@attack(Containment.FAIR_SHARES)
+def routines_that_fail_and_are_retried_at_once(alpha: Alpha) -> None:
+    """The runs of alpha's 100 routines fail, and each is retried nineteen times without a delay."""
+    alpha.task({"fail": {"activity": "http_request", "url": "http://127.0.0.1:9/"}}, {"a": ""})
+    _fire(alpha, 100, retry={"max_attempts": 20, "backoff": [0]})
+
+
 def _routines(alpha: Alpha, count: int, overrides: dict[str, object] | None = None) -> None:
     alpha.task({"echo": FLEETING}, {"a": ""})
+    _fire(alpha, count, init_params_overrides=overrides or {})
+
+
+def _fire(alpha: Alpha, count: int, **settings: object) -> None:
     cadence = {"type": "daily", "hour_utc": 0}
     path = f"/routines/{alpha.collection}/attack"
 
     def make(number: int) -> None:
-        alpha.send("POST", path, {"name": f"r{number}", "cadence": cadence, "init_params_overrides": overrides or {}})
+        alpha.send("POST", path, {"name": f"r{number}", "cadence": cadence, **settings})
 
     alpha.at_once(make, range(count), threads=8)
     alpha.begin()
