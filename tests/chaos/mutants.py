@@ -139,7 +139,7 @@ MUTANTS = [
     Mutant(
         "run-now runs do not hold back the schedule",
         (
-            Edit(SCHEMA, "WHERE scheduled_for IS NULL AND", "WHERE false AND", "active_runs"),
+            Edit(SCHEMA, "WHERE trigger <> 'schedule' AND", "WHERE false AND", "active_runs"),
             Edit(SCHEMA, "    IF FOUND THEN", "    IF false THEN", "refuse_overlap"),
         ),
         {"overlap"},
@@ -147,20 +147,13 @@ MUTANTS = [
     ),
     Mutant(
         "the tick overlooks run-now runs, and the database refuses the fire",
-        (Edit(SCHEMA, "WHERE scheduled_for IS NULL AND", "WHERE false AND", "active_runs"),),
+        (Edit(SCHEMA, "WHERE trigger <> 'schedule' AND", "WHERE false AND", "active_runs"),),
         {"skip", "paused"},
         traffic={"run_now": 80},
     ),
     Mutant(
         "retries do not hold back the schedule",
-        (
-            Edit(
-                SCHEMA,
-                "WHERE scheduled_for IS NULL AND",
-                "WHERE trigger = 'run-now' AND scheduled_for IS NULL AND",
-                "active_runs",
-            ),
-        ),
+        (Edit(SCHEMA, "WHERE trigger <> 'schedule' AND", "WHERE trigger = 'run-now' AND", "active_runs"),),
         test="concurrency/test_retry_interleavings.py::test_a_tick_never_sees_the_routine_between_a_run_and_its_retry",
     ),
     Mutant(
