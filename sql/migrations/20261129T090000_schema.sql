@@ -416,10 +416,12 @@ RETURN jsonb_populate_record(NULL::routines.cadence, cadence);
 COMMENT ON FUNCTION routines.cadence_from_json IS
     'A cadence from a JSON object of its fields, the form in which programs pass it. to_jsonb() is the inverse.';
 
+-- The first five types have no other fields.
 CREATE FUNCTION routines.cadence_to_json(cadence routines.cadence) RETURNS jsonb LANGUAGE sql STABLE PARALLEL SAFE
 RETURN jsonb_build_object('type', (cadence).type, 'hour_utc', (cadence).hour_utc, 'minute_utc', (cadence).minute_utc,
                           'day_of_week', (cadence).day_of_week)
-    || jsonb_strip_nulls(to_jsonb(cadence) - '{type,hour_utc,minute_utc,day_of_week,starts_at,ends_at}'::text[]);
+    || CASE WHEN (cadence).type IN ('manual', 'hourly', 'daily', 'weekdays', 'weekly') THEN '{}'
+            ELSE jsonb_strip_nulls(to_jsonb(cadence) - '{type,hour_utc,minute_utc,day_of_week,starts_at,ends_at}'::text[]) END;
 COMMENT ON FUNCTION routines.cadence_to_json IS
     'A cadence as the API shows it: without the fields that it does not have, but for the first four, and without its bounds.';
 
@@ -4435,21 +4437,24 @@ SELECT routines.protect('routines.dispatches');
 
 -- == sql/schema/12_views.sql
 
--- The views and functions for a person at psql. docs/use/psql.md shows how to use them. The API reads the detail views and gives
--- the same sentences, from here.
+-- The views for a person at psql, and those that the API reads. docs/use/psql.md shows how to use them.
 
 ----------------------------------------------------------------------------------------------------- as the API shows it
 CREATE VIEW routines.routine_details WITH (security_invoker = true) AS
     SELECT routines.id, routine_names.collection_id, routine_names.task_id, routine_names.name, tasks.name AS task_name,
            collections.name AS collection_name, routines.cadence_to_json(routines.cadence_of(routines)) AS cadence,
-           init_params_overrides, ARRAY(SELECT jsonb_object_keys(secret_refs) ORDER BY 1) AS secret_names, webhook_url,
+           init_params_overrides,
+           CASE WHEN secret_refs = '{}' THEN '{}' ELSE ARRAY(SELECT jsonb_object_keys(secret_refs) ORDER BY 1) END AS secret_names,
+           webhook_url,
            webhook_secret_id IS NOT NULL AS has_webhook_secret, paused, paused_reason, last_run_at, next_run_at, overlap_policy,
            catchup_window_seconds, paused_until, paused_note, starts_at, ends_at, spread_seconds, calendar, active_hours,
            init_params_from_slot, timeout_seconds, retry, pause_after_failures, after_failures, backoff_left,
-           ARRAY(SELECT key FROM jsonb_object_keys(init_params_from_slot) AS key
-                 WHERE NOT task_versions.init_params ? key ORDER BY key) AS undeclared_slot_keys,
-           ARRAY(SELECT key FROM jsonb_object_keys(init_params_overrides) AS key
-                 WHERE NOT task_versions.init_params ? key ORDER BY key) AS undeclared_keys
+           CASE WHEN init_params_from_slot IS NULL THEN '{}'
+                ELSE ARRAY(SELECT key FROM jsonb_object_keys(init_params_from_slot) AS key
+                           WHERE NOT task_versions.init_params ? key ORDER BY key) END AS undeclared_slot_keys,
+           CASE WHEN init_params_overrides = '{}' THEN '{}'
+                ELSE ARRAY(SELECT key FROM jsonb_object_keys(init_params_overrides) AS key
+                           WHERE NOT task_versions.init_params ? key ORDER BY key) END AS undeclared_keys
     FROM routines.routine_names
     JOIN routines.routines ON routines.id = routine_names.routine_id
     JOIN routines.tasks ON tasks.id = routine_names.task_id
@@ -4681,7 +4686,87 @@ COMMENT ON COLUMN routines.run_events.fence IS 'The fence under which it was wri
 COMMENT ON COLUMN routines.run_events.detail IS
     'The trigger of the run, the activity of the step, or the error; for a webhook, the HTTP status and the error.';
 
------------------------------------------------------------------------------------------------------------------- why
+----------------------------------------------------------------------------------------------------------- at a glance
+-- `needs_attention` is the rule by which the console sorts its overview (static/health.js). A test compares the two.
+CREATE VIEW routines.routine_status WITH (security_invoker = true) AS
+    SELECT collections.name || '/' || tasks.name || '/' || routine_names.name AS routine,
+           routines.cadence_in_words(routines.cadence_of(routines)) AS cadence,
+           CASE WHEN paused_until <= now() THEN 'due'
+                WHEN paused AND paused_reason IS NOT NULL THEN 'paused by the scheduler'
+                WHEN paused THEN 'paused'
+                WHEN cadence_type = 'manual' THEN 'manual'
+                WHEN next_run_at IS NULL THEN 'ended'
+                WHEN next_run_at <= now() THEN 'due'
+                ELSE 'scheduled' END AS state,
+           next_run_at, last.scheduled_for AS last_slot, last.outcome AS last_outcome, last_run_at,
+           coalesce(CASE WHEN paused_until IS NULL AND paused_note IS NULL THEN paused_reason
+                         ELSE routines.pause_in_words(paused_reason, paused_at, paused_until, paused_note) END, last.detail) AS detail,
+           coalesce(paused_reason IS NOT NULL OR least(next_run_at, paused_until) < now() - interval '60 s'
+                    OR NOT paused AND last.outcome IN ('failed', 'failed_to_start', 'missed', 'backoff'), false) AS needs_attention,
+           routines.id AS routine_id, routine_names.collection_id
+    FROM routines.routine_names
+    JOIN routines.routines ON routines.id = routine_names.routine_id
+    JOIN routines.tasks ON tasks.id = routine_names.task_id
+    JOIN routines.collections ON collections.id = routine_names.collection_id
+    LEFT JOIN LATERAL (
+        (SELECT scheduled_for, routines.status_of_slot(id, status, retried_by) AS outcome,
+                CASE WHEN retried_by IS NULL THEN error
+                     ELSE (SELECT attempt.error FROM routines.trajectories AS attempt
+                           WHERE attempt.id = routines.last_attempt(trajectories.id, trajectories.retried_by)) END AS detail,
+                scheduled_for AS at
+         FROM routines.trajectories
+         WHERE triggered_by_routine_id = routine_names.routine_id AND scheduled_for IS NOT NULL
+         ORDER BY scheduled_for DESC LIMIT 1)
+        UNION ALL
+        (SELECT NULL, status, error, created_at FROM routines.trajectories
+         WHERE triggered_by_routine_id = routine_names.routine_id AND scheduled_for IS NULL AND trigger = 'run-now'
+         ORDER BY id DESC LIMIT 1)
+        UNION ALL
+        (SELECT last_scheduled_for, reason, coalesce(detail, 'run ' || blocking_trajectory_id || ' was active'), scheduled_for
+         FROM routines.skips
+         WHERE skips.routine_id = routine_names.routine_id
+         ORDER BY scheduled_for DESC LIMIT 1)
+        ORDER BY at DESC LIMIT 1
+    ) AS last ON true;
+COMMENT ON VIEW routines.routine_status IS
+    'The state of each routine. To list problems: SELECT * FROM routines.routine_status WHERE needs_attention;';
+COMMENT ON COLUMN routines.routine_status.routine IS 'collection/task/name, as the functions why() and next() take it.';
+COMMENT ON COLUMN routines.routine_status.cadence IS 'When its slots fall; in UTC unless it names a time zone.';
+COMMENT ON COLUMN routines.routine_status.state IS 'scheduled; due (a slot, or the end of a pause, waits for a ticker); paused; paused by the scheduler (after three strikes, or after failures); manual; ended (no slot is left).';
+COMMENT ON COLUMN routines.routine_status.next_run_at IS 'When it fires next, its spread included; null while paused, for manual, and once no slot is left.';
+COMMENT ON COLUMN routines.routine_status.last_slot IS 'The newest slot that has its outcome; null if there is none yet, or if a run-now is newer.';
+COMMENT ON COLUMN routines.routine_status.last_outcome IS
+    'The status of the last attempt at that slot, or the reason why the slot was skipped; the status of the newest run-now if that is newer.';
+COMMENT ON COLUMN routines.routine_status.last_run_at IS 'When it last started a run, on schedule or by run-now.';
+COMMENT ON COLUMN routines.routine_status.detail IS 'Why it is paused, why the last run failed, or why the last slot was skipped.';
+COMMENT ON COLUMN routines.routine_status.needs_attention IS
+    'True if the scheduler paused it, if a slot or the end of its pause has waited for a ticker for over a minute, or if it is not paused and its last outcome is failed, failed_to_start, missed or backoff.';
+COMMENT ON COLUMN routines.routine_status.routine_id IS 'Its id, for use with routines and occurrences.';
+COMMENT ON COLUMN routines.routine_status.collection_id IS 'The tenant.';
+
+CREATE VIEW routines.help WITH (security_invoker = true) AS
+    SELECT shown AS ask,
+           CASE WHEN shown LIKE '%(%' THEN obj_description(to_regprocedure(shown), 'pg_proc')
+                ELSE obj_description(to_regclass(shown), 'pg_class') END AS description
+    FROM unnest(ARRAY[
+        'routines.routine_status', 'routines.occurrences', 'routines.why(text, timestamptz)', 'routines.next(text, integer)',
+        'routines.report(text, timestamptz, timestamptz, integer)', 'routines.gaps(text, timestamptz, timestamptz, boolean, integer)',
+        'routines.routine_details', 'routines.trajectory_details', 'routines.run_events',
+        'routines.next_fire(routines.cadence, timestamptz)',
+        'routines.next_slots(routines.cadence, timestamptz, integer)',
+        'routines.preview(routines.cadence, timestamptz, timestamptz, integer, timestamptz, integer)',
+        'routines.preview_warnings(routines.cadence, timestamptz, timestamptz, integer, timestamptz, bigint)',
+        'routines.collections', 'routines.tasks', 'routines.routines', 'routines.trajectories', 'routines.steps', 'routines.skips',
+        'routines.webhook_deliveries', 'routines.webhook_endpoints', 'routines.api_keys']) WITH ORDINALITY AS listed (shown, position)
+    ORDER BY position;
+COMMENT ON VIEW routines.help IS 'Where to start at psql: TABLE routines.help; then \d+ on what it names.';
+COMMENT ON COLUMN routines.help.ask IS 'A view, a function or a table.';
+COMMENT ON COLUMN routines.help.description IS 'Its comment, often with a statement to try.';
+
+-- == sql/schema/12_why.sql
+
+-- The sentences of `why`: what became of a time of a routine, and the reason. The API and psql read the same ones, from here.
+
 CREATE FUNCTION routines.first_line(told text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN length(split_part(told, E'\n', 1)) > 200 THEN left(split_part(told, E'\n', 1), 200) || '…'
             ELSE rtrim(split_part(told, E'\n', 1), '. ') END;
@@ -4957,83 +5042,6 @@ RETURNS TABLE (slot timestamptz, utc text, local_time text, dst text, due_at tim
 $$;
 COMMENT ON FUNCTION routines.next IS
     'The coming slots of a routine, in UTC and, for cron, in local time, with the time at which each is due if the routine has a spread, and the reason why one will not fire; while it is paused, those after the end of the pause, or no rows if it has no end. Try: SELECT * FROM routines.next(''demo/hello/every-hour'', 3);';
-
------------------------------------------------------------------------------------------------------------ at a glance
--- `needs_attention` is the rule by which the console sorts its overview (static/health.js). A test compares the two.
-CREATE VIEW routines.routine_status WITH (security_invoker = true) AS
-    SELECT collections.name || '/' || tasks.name || '/' || routine_names.name AS routine,
-           routines.cadence_in_words(routines.cadence_of(routines)) AS cadence,
-           CASE WHEN paused_until <= now() THEN 'due'
-                WHEN paused AND paused_reason IS NOT NULL THEN 'paused by the scheduler'
-                WHEN paused THEN 'paused'
-                WHEN cadence_type = 'manual' THEN 'manual'
-                WHEN next_run_at IS NULL THEN 'ended'
-                WHEN next_run_at <= now() THEN 'due'
-                ELSE 'scheduled' END AS state,
-           next_run_at, last.scheduled_for AS last_slot, last.outcome AS last_outcome, last_run_at,
-           coalesce(CASE WHEN paused_until IS NULL AND paused_note IS NULL THEN paused_reason
-                         ELSE routines.pause_in_words(paused_reason, paused_at, paused_until, paused_note) END, last.detail) AS detail,
-           coalesce(paused_reason IS NOT NULL OR least(next_run_at, paused_until) < now() - interval '60 s'
-                    OR NOT paused AND last.outcome IN ('failed', 'failed_to_start', 'missed', 'backoff'), false) AS needs_attention,
-           routines.id AS routine_id, routine_names.collection_id
-    FROM routines.routine_names
-    JOIN routines.routines ON routines.id = routine_names.routine_id
-    JOIN routines.tasks ON tasks.id = routine_names.task_id
-    JOIN routines.collections ON collections.id = routine_names.collection_id
-    LEFT JOIN LATERAL (
-        (SELECT scheduled_for, routines.status_of_slot(id, status, retried_by) AS outcome,
-                CASE WHEN retried_by IS NULL THEN error
-                     ELSE (SELECT attempt.error FROM routines.trajectories AS attempt
-                           WHERE attempt.id = routines.last_attempt(trajectories.id, trajectories.retried_by)) END AS detail,
-                scheduled_for AS at
-         FROM routines.trajectories
-         WHERE triggered_by_routine_id = routine_names.routine_id AND scheduled_for IS NOT NULL
-         ORDER BY scheduled_for DESC LIMIT 1)
-        UNION ALL
-        (SELECT NULL, status, error, created_at FROM routines.trajectories
-         WHERE triggered_by_routine_id = routine_names.routine_id AND scheduled_for IS NULL AND trigger = 'run-now'
-         ORDER BY id DESC LIMIT 1)
-        UNION ALL
-        (SELECT last_scheduled_for, reason, coalesce(detail, 'run ' || blocking_trajectory_id || ' was active'), scheduled_for
-         FROM routines.skips
-         WHERE skips.routine_id = routine_names.routine_id
-         ORDER BY scheduled_for DESC LIMIT 1)
-        ORDER BY at DESC LIMIT 1
-    ) AS last ON true;
-COMMENT ON VIEW routines.routine_status IS
-    'The state of each routine. To list problems: SELECT * FROM routines.routine_status WHERE needs_attention;';
-COMMENT ON COLUMN routines.routine_status.routine IS 'collection/task/name, as the functions why() and next() take it.';
-COMMENT ON COLUMN routines.routine_status.cadence IS 'When its slots fall; in UTC unless it names a time zone.';
-COMMENT ON COLUMN routines.routine_status.state IS 'scheduled; due (a slot, or the end of a pause, waits for a ticker); paused; paused by the scheduler (after three strikes, or after failures); manual; ended (no slot is left).';
-COMMENT ON COLUMN routines.routine_status.next_run_at IS 'When it fires next, its spread included; null while paused, for manual, and once no slot is left.';
-COMMENT ON COLUMN routines.routine_status.last_slot IS 'The newest slot that has its outcome; null if there is none yet, or if a run-now is newer.';
-COMMENT ON COLUMN routines.routine_status.last_outcome IS
-    'The status of the last attempt at that slot, or the reason why the slot was skipped; the status of the newest run-now if that is newer.';
-COMMENT ON COLUMN routines.routine_status.last_run_at IS 'When it last started a run, on schedule or by run-now.';
-COMMENT ON COLUMN routines.routine_status.detail IS 'Why it is paused, why the last run failed, or why the last slot was skipped.';
-COMMENT ON COLUMN routines.routine_status.needs_attention IS
-    'True if the scheduler paused it, if a slot or the end of its pause has waited for a ticker for over a minute, or if it is not paused and its last outcome is failed, failed_to_start, missed or backoff.';
-COMMENT ON COLUMN routines.routine_status.routine_id IS 'Its id, for use with routines and occurrences.';
-COMMENT ON COLUMN routines.routine_status.collection_id IS 'The tenant.';
-
-CREATE VIEW routines.help WITH (security_invoker = true) AS
-    SELECT shown AS ask,
-           CASE WHEN shown LIKE '%(%' THEN obj_description(to_regprocedure(shown), 'pg_proc')
-                ELSE obj_description(to_regclass(shown), 'pg_class') END AS description
-    FROM unnest(ARRAY[
-        'routines.routine_status', 'routines.occurrences', 'routines.why(text, timestamptz)', 'routines.next(text, integer)',
-        'routines.report(text, timestamptz, timestamptz, integer)', 'routines.gaps(text, timestamptz, timestamptz, boolean, integer)',
-        'routines.routine_details', 'routines.trajectory_details', 'routines.run_events',
-        'routines.next_fire(routines.cadence, timestamptz)',
-        'routines.next_slots(routines.cadence, timestamptz, integer)',
-        'routines.preview(routines.cadence, timestamptz, timestamptz, integer, timestamptz, integer)',
-        'routines.preview_warnings(routines.cadence, timestamptz, timestamptz, integer, timestamptz, bigint)',
-        'routines.collections', 'routines.tasks', 'routines.routines', 'routines.trajectories', 'routines.steps', 'routines.skips',
-        'routines.webhook_deliveries', 'routines.webhook_endpoints', 'routines.api_keys']) WITH ORDINALITY AS listed (shown, position)
-    ORDER BY position;
-COMMENT ON VIEW routines.help IS 'Where to start at psql: TABLE routines.help; then \d+ on what it names.';
-COMMENT ON COLUMN routines.help.ask IS 'A view, a function or a table.';
-COMMENT ON COLUMN routines.help.description IS 'Its comment, often with a statement to try.';
 
 -- == sql/schema/13_metrics.sql
 

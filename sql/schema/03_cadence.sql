@@ -42,10 +42,12 @@ RETURN jsonb_populate_record(NULL::routines.cadence, cadence);
 COMMENT ON FUNCTION routines.cadence_from_json IS
     'A cadence from a JSON object of its fields, the form in which programs pass it. to_jsonb() is the inverse.';
 
+-- The first five types have no other fields.
 CREATE FUNCTION routines.cadence_to_json(cadence routines.cadence) RETURNS jsonb LANGUAGE sql STABLE PARALLEL SAFE
 RETURN jsonb_build_object('type', (cadence).type, 'hour_utc', (cadence).hour_utc, 'minute_utc', (cadence).minute_utc,
                           'day_of_week', (cadence).day_of_week)
-    || jsonb_strip_nulls(to_jsonb(cadence) - '{type,hour_utc,minute_utc,day_of_week,starts_at,ends_at}'::text[]);
+    || CASE WHEN (cadence).type IN ('manual', 'hourly', 'daily', 'weekdays', 'weekly') THEN '{}'
+            ELSE jsonb_strip_nulls(to_jsonb(cadence) - '{type,hour_utc,minute_utc,day_of_week,starts_at,ends_at}'::text[]) END;
 COMMENT ON FUNCTION routines.cadence_to_json IS
     'A cadence as the API shows it: without the fields that it does not have, but for the first four, and without its bounds.';
 
