@@ -280,6 +280,11 @@ forgotten AS (
 )
 SELECT began_at FROM noted;
 
+-- name: is_late
+-- Whether a slot, or the end of a pause, has been due for so long.
+SELECT EXISTS (SELECT FROM routines.routines WHERE next_run_at < now() - make_interval(secs => %(late_seconds)s::float8))
+    OR EXISTS (SELECT FROM routines.routines WHERE paused_until < now() - make_interval(secs => %(late_seconds)s::float8)) AS is_late;
+
 -- name: set_plan_mode
 SELECT set_config('plan_cache_mode', %(mode)s::text, false);
 

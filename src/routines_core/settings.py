@@ -94,6 +94,8 @@ class Settings(BaseSettings):
     """Maximum age at which the newest missed slot of an hourly routine still fires after an outage."""
     catchup_seconds: float = Field(default=12 * 3600, ge=0, alias="ROUTINES_CATCHUP_SECONDS")
     """The same for every other cadence."""
+    heartbeat_url: str | None = Field(default=None, pattern="^https?://", alias="ROUTINES_HEARTBEAT_URL", repr=False)
+    """URL that each ticker requests once a minute while no slot has been due for over a minute; None: none."""
     max_init_params_bytes: int = Field(default=256 * 1024, ge=1024, alias="ROUTINES_MAX_INIT_PARAMS_BYTES")
     """Maximum size of a run's merged init_params as jsonb, in bytes; a fire that exceeds it fails to start."""
 
@@ -186,6 +188,7 @@ class Settings(BaseSettings):
         "temporal_metrics",
         "public_url",
         "temporal_ui",
+        "heartbeat_url",
         mode="before",
     )
     @classmethod

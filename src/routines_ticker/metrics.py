@@ -52,6 +52,14 @@ class TickerMetrics(ProgramMetrics):
         )
         for cause in ("moment", "routine"):
             self.set_aside.labels(cause)
+        self._heartbeats = Counter(
+            "routines_ticker_heartbeats_total",
+            "Requests to ROUTINES_HEARTBEAT_URL, by what became of them.",
+            ["outcome"],
+            registry=registry,
+        )
+        for outcome in ("sent", "withheld", "failed"):
+            self._heartbeats.labels(outcome)
         self._duration = Distribution(registry, "routines_ticker_batch_duration_seconds", "Duration of a tick.")
         self._delay = Distribution(
             registry, "routines_ticker_start_delay_seconds", "Delay from a slot to the start of its run.", DELAY_BUCKETS
@@ -100,6 +108,10 @@ class TickerMetrics(ProgramMetrics):
         self._paused.inc(len(done.paused_ids))
         for delay, fires in zip(done.delay_seconds, done.fires_by_delay, strict=True):
             self._delay.observe(delay, times=fires)
+
+    def beat(self, outcome: str) -> None:
+        """Count a heartbeat that was sent, withheld because a routine is late, or failed."""
+        self._heartbeats.labels(outcome).inc()
 
     def succeeded(self) -> None:
         """Record that the ticker did its work just now."""

@@ -17,6 +17,7 @@ from routines_core.lifecycle import freeze_loaded, sleep_or_stop, stop_event
 from routines_core.metrics.listener import listening
 from routines_core.settings import Settings
 from routines_ticker.batches import Batches
+from routines_ticker.heartbeat import Heartbeat, beating
 from routines_ticker.metrics import TickerMetrics
 from routines_ticker.snapshots import SnapshotWatch
 
@@ -167,7 +168,9 @@ async def run_ticker(settings: Settings, database_url: str) -> None:
     async with listening(settings, ticker.metrics, ticker.metrics.health), ticker.metrics.loop_lag.observed():
         await await_schema(database_url, "routines-ticker", ticker.stop, role="routines_ticker")
         await introduce("ticker", settings, database_url, ticker.stop)
-        await _tick_on(ticker, database_url)
+        url = settings.heartbeat_url
+        async with beating(Heartbeat(url, database_url, ticker.metrics) if url else None, ticker.stop):
+            await _tick_on(ticker, database_url)
     log.info("stopped")
 
 

@@ -89,6 +89,10 @@ class _Id(msgspec.Struct):
     id: int
 
 
+class _Late(msgspec.Struct):
+    is_late: bool
+
+
 class _Outage(msgspec.Struct):
     began_at: datetime
 
@@ -103,6 +107,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 _SECONDS_UNTIL_DUE = Statement("tick.seconds_until_due", Sleep)
 _TICK = Statement("tick.tick", Tick)
 _NOTE_OUTAGE = Statement("tick.note_outage", _Outage)
+_IS_LATE = Statement("tick.is_late", _Late)
 _SET_PLAN_MODE = Statement("tick.set_plan_mode", NoRow)
 _DUE = Statement("tick.due", Due)
 _DUE_IN_TURNS = Statement("tick.due_in_turns", Due)
@@ -116,6 +121,8 @@ MAX_INIT_PARAMS_BYTES = 256 * 1024
 """Default limit of a run's merged init_params, in bytes as jsonb."""
 ON_TIME_SECONDS = 60.0
 """A slot younger than this is on time and not a catch-up: it fires even if the catch-up window is 0."""
+LATE_SECONDS = 60.0
+"""How long a slot or the end of a pause must have been due to be late."""
 OUTAGE_SECONDS = 60.0
 """How long no ticker must have run, while routines were due, for this to be recorded as an outage."""
 MOST_ENDED_PAUSES = 200_000
@@ -256,6 +263,11 @@ async def note_outage(connection: Connection, *, now: datetime | None = None) ->
 async def oldest_snapshot(connection: Connection) -> Snapshot | None:
     """Return the oldest open snapshot that the role may see, other than its own; None if there is none."""
     return await _OLDEST_SNAPSHOT.first(connection)
+
+
+async def is_late(connection: Connection) -> bool:
+    """Return whether a slot or the end of a pause has been due for over `LATE_SECONDS`. Locks nothing."""
+    return (await _IS_LATE.one(connection, late_seconds=LATE_SECONDS)).is_late
 
 
 StatementFailure: TypeAlias = psycopg.DatabaseError | StatementTimeoutError
