@@ -18,6 +18,7 @@ from routines_api.schemas.requests import RoutinePatch
 from routines_core import cadence
 from routines_core.cadence import CadenceField
 from routines_core.errors import FaultsError
+from support.hostile_settings import calm_session
 from support.rows import Database
 
 TIME_RULE = "must be a time with a zone, for example 2026-05-04T09:00:00Z"
@@ -58,8 +59,6 @@ LEFT_OUT = {name: [None] for name in NAMES} | {"minute_utc": [None, 0], "timezon
 ONLY_SQL_KNOWS = {"expression", "timezone"}
 """Fields whose values are parsed by the database alone; a request with a wrong one is refused there."""
 
-NO_HURRY = "-c idle_in_transaction_session_timeout=0"
-"""Of a session that is open while Python judges; with hostile settings a transaction may be idle for 1 ms."""
 Given = dict[str, Any]
 
 
@@ -143,7 +142,7 @@ def test_the_table_has_the_types_and_fields_of_the_contract() -> None:
 def test_the_contract_python_and_sql_accept_the_same_cadences(kind: str, database: Database) -> None:
     tried = cases(kind)
     assert len(tried) > prod(len(probes(field)) for field in cadence.FIELDS[:3])
-    with psycopg.connect(database.url, options=NO_HURRY) as connection:
+    with calm_session(database.url) as connection:
         connection.execute("INSERT INTO routines.collections (name) VALUES ('c')")
         connection.execute("INSERT INTO routines.tasks (collection_id, name) VALUES (1, 't')")
         for given in tried:
@@ -246,7 +245,7 @@ def test_python_and_sql_accept_the_same_webhook_urls(url: str, database: Databas
     except FaultsError:
         accepted = False
     assert accepted == url.lower().startswith(("https://x.org", "http://x"))
-    with psycopg.connect(database.url, options=NO_HURRY) as connection:
+    with calm_session(database.url) as connection:
         connection.execute("INSERT INTO routines.collections (name) VALUES ('c')")
         connection.execute("INSERT INTO routines.tasks (collection_id, name) VALUES (1, 't')")
         insert = """INSERT INTO routines.routines (collection_id, task_id, name, cadence_type, webhook_url)

@@ -4,6 +4,8 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
+from routines_core.db.sessions import PINNED
+
 HOSTILE = {
     "DateStyle": "German, DMY",
     "IntervalStyle": "sql_standard",
@@ -38,6 +40,16 @@ NEEDS_SUPERUSER = "session_replication_role"
 def hostile_on(server_version: int) -> dict[str, str]:
     """Return the settings that this version of the server has, by its `server_version_num`."""
     return HOSTILE | (NEEDS_17 if server_version >= 170000 else {})
+
+
+def calm_session(url: str) -> psycopg.Connection:
+    """Open a session of a test's own, for many statements in one transaction, that no setting of the database ends."""
+    connection = psycopg.connect(url, autocommit=True)
+    for setting, value in {**PINNED, "idle_in_transaction_session_timeout": "0"}.items():
+        if "." in setting or connection.execute("SELECT FROM pg_settings WHERE name = %s", [setting]).rowcount:
+            connection.execute("SELECT set_config(%s, %s, false)", [setting, value])
+    connection.autocommit = False
+    return connection
 
 
 def make_hostile(url: str) -> None:
