@@ -21,7 +21,6 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 BUSY = b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"
 REDIRECT = b"HTTP/1.1 302 Away\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n"
 ENDLESS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"4\r\nmore\r\n" * 1000
-NOW = datetime.now(UTC)
 
 
 class Watchman:
@@ -84,7 +83,7 @@ async def _watchman() -> AsyncGenerator[Watchman]:
 
 
 async def set_due(connection: Connection, seconds_ago: float) -> None:
-    await make_routine(connection, await make_task(connection), NOW - timedelta(seconds=seconds_ago))
+    await make_routine(connection, await make_task(connection), datetime.now(UTC) - timedelta(seconds=seconds_ago))
 
 
 async def test_it_is_sent_while_nothing_is_due(watchman: Watchman, database: Database) -> None:
