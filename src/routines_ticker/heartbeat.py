@@ -57,8 +57,10 @@ class Heartbeat:
             self._failed(diagnose(error).cause)
             return
         try:
-            async with asyncio.timeout(TIMEOUT_SECONDS), client.stream("GET", self.url) as answer:
-                fault = None if answer.is_success else f"it answered {answer.status_code}"
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                answer = await client.send(client.build_request("GET", self.url), stream=True)
+                await answer.aclose()  # without its body
+            fault = None if answer.is_success else f"it answered {answer.status_code}"
         except Exception as error:  # noqa: BLE001 - a hostile or broken watchman must not end the ticker
             fault = f"it did not answer: {type(error).__name__}"
         if fault:
