@@ -1,6 +1,7 @@
--- Retries of scheduled runs, and routines that stop after failures. A retry is a run of its own, inserted in the transaction that ends the failed one, so no tick sees
--- its routine without an active run in between. Until its time it waits as a run does that waits for the next attempt of a step:
--- running, without a worker, and with its time as the end of its lease (suspend and reap in queries/runs.sql).
+-- Retries of scheduled runs, and routines that stop after failures. A retry is a run of its own, inserted in the transaction that
+-- ends the failed one, so no tick sees its routine without an active run in between. Until its time it waits as a run does that
+-- waits for the next attempt of a step: running, without a worker, and with its time as the end of its lease (suspend and reap in
+-- queries/runs.sql).
 
 ----------------------------------------------------------------------------------------------------- when to try again
 CREATE FUNCTION routines.retry_delay(retry jsonb, retry_number integer) RETURNS interval LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -140,7 +141,8 @@ BEGIN
         WHERE trajectory_id = run.id AND status = 'failed' ORDER BY position DESC LIMIT 1));
     IF (CASE jsonb_typeof(routine.retry -> 'until')
            WHEN 'number' THEN retry_at > first.created_at + make_interval(secs => (routine.retry ->> 'until')::float8)
-           ELSE retry_at >= routine.next_run_at END) THEN
+           -- Without a next slot a week at most: the provider of the failed response may have named a time in years.
+           ELSE retry_at >= coalesce(routine.next_run_at, first.created_at + interval '7 days') END) THEN
         RETURN NULL;
     END IF;
     INSERT INTO routines.trajectories (

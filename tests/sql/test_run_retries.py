@@ -219,6 +219,17 @@ async def test_a_retry_comes_no_earlier_than_the_provider_wants(
     assert await wait_seconds(connection) == seconds
 
 
+@pytest.mark.parametrize(("days", "is_retried"), [(6, True), (8, False), (10_000, False)])
+async def test_a_provider_cannot_keep_a_routine_without_a_next_slot_waiting_for_more_than_a_week(
+    connection: Connection, routine: int, *, days: int, is_retried: bool
+) -> None:
+    await fire(connection, routine, TWICE)
+    await connection.execute("UPDATE routines.routines SET ends_at = now() - interval '1 hour', next_run_at = NULL")
+    answer = {"status": 429, "headers": {"retry-after": str(days * 86400)}, "body": "", "truncated": False}
+    await fail(connection, StepRecord("ask", 0, "failed", "http_request", {}, error="x", answer=answer))
+    assert (await wait_seconds(connection) is not None) == is_retried
+
+
 @pytest.mark.parametrize(("factor", "reset"), [(1, "seconds"), (1000, "milliseconds")])
 async def test_a_reset_may_be_a_time_since_1970(connection: Connection, factor: int, reset: str) -> None:
     del reset

@@ -168,3 +168,13 @@ async def test_a_ticker_sends_one_when_it_starts_and_then_at_intervals(
         group.create_task(run_ticker(settings, database.url))
         await watchman.wait_for(3)
         stop.set()
+
+
+async def test_it_goes_through_the_proxy_of_the_environment(
+    watchman: Watchman, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", watchman.url.removesuffix("/ping/secret"))
+    heartbeat = Heartbeat("http://watchman.test/ping", database.url, TickerMetrics())
+    async with asyncio.timeout(10), beating(heartbeat, asyncio.Event()):
+        await watchman.wait_for(1)
+    assert watchman.requests == ["GET http://watchman.test/ping HTTP/1.1"]
