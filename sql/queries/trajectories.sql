@@ -1,7 +1,7 @@
 -- Runs as the API sees them, where they are called trajectories. The worker's statements for the same rows are in runs.sql.
 
 -- name: find_trajectory
--- One run, with as much of its steps as `total_bytes` allow. The view's own column `steps` is not used, so it is not computed.
+-- One run, with as much of its steps as `total_bytes` and `most_steps` allow. The view's own column `steps` is not used, so it is not computed.
 -- Null temporal_ui: there is no link to Temporal.
 SELECT trajectory_id, workflow_id, run_id, name, status, created, updated, created_at, started_at, ended_at,
        init_params, step_configs, shown.steps, total_steps, completed_steps, labels, error, triggered_by_routine_id,
@@ -10,7 +10,7 @@ SELECT trajectory_id, workflow_id, run_id, name, status, created, updated, creat
        shown.is_truncated AS truncated
 FROM routines.trajectory_details
 CROSS JOIN LATERAL routines.steps_shown(trajectory_id, %(total_bytes)s::integer, %(total_bytes)s::integer,
-                                        %(work_bytes)s::bigint, 2147483647) AS shown
+                                        %(work_bytes)s::bigint, %(most_steps)s::integer) AS shown
 WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
   AND task_name = %(task)s::text AND trajectory_id = %(id)s::bigint;
 

@@ -120,6 +120,19 @@ async def test_a_large_run_is_read_whole_up_to_the_limit(client: Client, connect
     assert {len(step["outputs"]["text"]) for step in body["steps"].values()} == {960_000}
 
 
+async def test_a_run_of_many_small_steps_is_read_whole_without_parsing_them(
+    client: Client, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(db, "SMALL_STEPS", 5)
+    run = await run_with(client, connection, 6, 10)
+    key_id = await value(connection, "SELECT min(id) FROM routines.api_keys")
+    assert isinstance(key_id, int)
+    parsed = await db.find_trajectory(connection, key_id=key_id, task="echo", trajectory_id=run)
+    assert (len(parsed.steps), parsed.truncated) == (5, True)
+    body = (await client.get(f"{ONE}/{run}")).json()
+    assert (len(body["steps"]), "truncated" in body) == (6, False)
+
+
 @pytest.mark.parametrize("can_be_compressed", [False, True])
 async def test_beyond_the_limit_the_largest_steps_are_truncated(
     client: Client, connection: Connection, monkeypatch: pytest.MonkeyPatch, *, can_be_compressed: bool

@@ -26,6 +26,8 @@ MOST_LABEL_BYTES = 64 * 1024
 """Maximum size of a run's labels together, in bytes of JSON."""
 SMALL_BYTES = 256 * 1024
 """A run whose steps take at most this many bytes is read whole in one statement."""
+SMALL_STEPS = 500
+"""The same for their number. The JSON of more of them would be parsed for too long."""
 WHOLE_BYTES = 16 * 1024 * 1024
 """Maximum size of the inputs and outputs in one answer, in bytes of JSON; those of the largest steps are left out."""
 WORK_FACTOR = 16
@@ -220,7 +222,7 @@ _LIST_EVENTS = Statement("trajectories.list_events", RunEvent)
 async def find_trajectory(
     connection: Connection, *, key_id: int, task: str, trajectory_id: int, temporal_ui: str | None = None
 ) -> Trajectory:
-    """Return the run of this id. If its steps take more than SMALL_BYTES, the largest are truncated.
+    """Return the run of this id, truncated if its steps take more than SMALL_BYTES or are more than SMALL_STEPS.
 
     Args:
         connection: To the database.
@@ -240,6 +242,7 @@ async def find_trajectory(
         temporal_ui=temporal_ui,
         total_bytes=SMALL_BYTES,
         work_bytes=WORK_FACTOR * SMALL_BYTES,
+        most_steps=SMALL_STEPS,
     )
     if found is None:
         raise NotFoundError

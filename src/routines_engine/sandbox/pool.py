@@ -139,9 +139,14 @@ class ProcessPool:
         return least if has_room else None
 
     def _own_process(self, collection_id: int) -> StepProcessHandle | None:
-        """Return an idle process for a run alone, unless this collection has enough of those."""
+        """Return an idle process for a run alone, unless this collection has enough of those.
+
+        The spare processes are left to collections that have none, unless there can be no more.
+        """
         own = sum(each.collection_id == collection_id and each.is_exclusive for each in self._living())
-        return self._idle() if own < MOST_EXCLUSIVE else None
+        idle = sum(each.collection_id is None for each in self._living())
+        is_enough = idle > self.spare or len(self._living()) >= self.size
+        return self._idle() if own < MOST_EXCLUSIVE and is_enough else None
 
     def _idle(self) -> StepProcessHandle | None:
         return next((each for each in self._living() if each.collection_id is None), None)

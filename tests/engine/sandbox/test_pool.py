@@ -195,6 +195,19 @@ async def test_one_collection_does_not_take_every_process() -> None:
         await asyncio.gather(*busy, return_exceptions=True)
 
 
+@pytest.mark.parametrize(("size", "is_left"), [(8, True), (2, False)])
+async def test_a_run_alone_leaves_the_spare_process_to_others_while_there_can_be_more(
+    size: int, *, is_left: bool
+) -> None:
+    async with pool(size=size) as processes:
+        assert len(processes._processes) == 2
+        (await processes._process_for(2, is_alone=False)).is_exclusive = False
+        assert (processes._own_process(1) is None) == is_left
+        alone = await asyncio.wait_for(processes._process_for(1, is_alone=True), 10)
+        assert alone.is_exclusive
+        assert (processes._idle() is not None) == is_left
+
+
 async def test_runs_that_wait_take_no_place_from_others() -> None:
     waiting = [Handler(one("linger", seconds=30)) for _ in range(12)]
     async with pool(size=2, runs_per_process=4) as processes:
