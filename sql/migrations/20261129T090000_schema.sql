@@ -1263,8 +1263,8 @@ COMMENT ON FUNCTION routines.preview_slots IS 'The coming slots of a cadence as 
 --   BEFORE INSERT                  check_exclusions_of_new     checks calendar and active_hours, and keeps active_minutes (chapter
 --                                                              05_calendars)
 --   BEFORE UPDATE                  check_exclusions            the same
---   BEFORE INSERT or UPDATE        check_run_settings          checks init_params_from_slot, timeout_seconds, retry and
---                                                              pause_after_failures (chapter 06_slots)
+--   BEFORE INSERT or UPDATE        check_run_settings          checks init_params_from_slot, timeout_seconds, retry,
+--                                                              pause_after_failures and max_concurrent (chapter 06_slots)
 --   BEFORE INSERT or UPDATE        keep_next_run_at            recomputes next_run_at if cadence or paused changes, moves it if the
 --                                                              spread does; refuses a pause that ends in the past
 --   BEFORE UPDATE                  settle_slots                if cadence or paused changes: records the slots that no tick will
@@ -1275,15 +1275,15 @@ COMMENT ON FUNCTION routines.preview_slots IS 'The coming slots of a cadence as 
 --   AFTER INSERT                   keep_calendar_uses_of_new   adds to routine_calendars; raises if a calendar does not exist in its
 --                                                              collection (chapter 05_calendars)
 --   AFTER INSERT, per statement    keep_names_of_new           adds to routine_names
---   AFTER UPDATE                   cancel_retries              if it is paused: cancels a retry that no worker has begun (chapter
---                                                              06_retries)
+--   AFTER UPDATE                   cancel_unbegun              if it is paused: cancels a retry that no worker has begun, and a run
+--                                                              that waits for a place (chapter 06_retries)
 --   AFTER UPDATE                   follow_changed_webhook_url  like follow_created_webhook_url; must come before forget_replaced_secrets:
 --                                                              the end of a delivery, too, locks the endpoint before the secret
 --   AFTER UPDATE                   forget_replaced_secrets     deletes ciphertexts that the routine no longer refers to
 --   AFTER UPDATE                   keep_calendar_uses          updates routine_calendars, with the same check
 --   AFTER UPDATE                   keep_names_of_changed       updates routine_names
 --   AFTER UPDATE                   refuse_missing_secrets      raises if a secret does not exist in its collection
---   AFTER DELETE                   cancel_retries_of_deleted   the same for a deleted routine; must come before forget_secrets_of_deleted
+--   AFTER DELETE                   cancel_unbegun_of_deleted   the same for a deleted routine; must come before forget_secrets_of_deleted
 --   AFTER DELETE                   forget_secrets_of_deleted   deletes its ciphertexts
 --   AFTER DELETE                   keep_calendar_uses_of_deleted  deletes from routine_calendars
 --   AFTER DELETE                   keep_names_of_deleted       moves the name from routine_names to deleted_routines
@@ -1326,7 +1326,9 @@ CREATE TABLE routines.routines (
     active_minutes         int4multirange,
     moved_to               timestamptz,
     strikes                smallint NOT NULL DEFAULT 0,
-    overlap_policy         text NOT NULL DEFAULT 'skip' CONSTRAINT routines_overlap_policy_is_known CHECK (overlap_policy IN ('skip')),
+    overlap_policy         text NOT NULL DEFAULT 'skip' CONSTRAINT routines_overlap_policy_is_known
+                           CHECK (overlap_policy IN ('skip', 'queue_one', 'cancel_other', 'allow')),
+    max_concurrent         smallint,
     catchup_window_seconds integer CONSTRAINT routines_catchup_window_seconds_is_not_negative CHECK (catchup_window_seconds >= 0),
     timeout_seconds        integer,
     retry                  jsonb,
@@ -1425,7 +1427,8 @@ COMMENT ON COLUMN routines.routines.moved_to IS
 COMMENT ON COLUMN routines.routines.strikes IS
     'Consecutive fires that raised an error. At three the routine is paused; a successful fire resets it to 0.';
 COMMENT ON COLUMN routines.routines.overlap_policy IS
-    'skip: a slot that comes while a run is active is recorded in skips and does not start a run.';
+    'What becomes of a slot that comes while a run is active. skip: it is recorded in skips and starts no run. queue_one: its run waits, and a later slot takes over a run that waits. cancel_other: the same, and the active runs are cancelled. allow: it starts unless max_concurrent runs are active. See chapter 06_overlap.';
+COMMENT ON COLUMN routines.routines.max_concurrent IS 'For allow: how many runs may be active at once, 1-100; null otherwise.';
 COMMENT ON COLUMN routines.routines.catchup_window_seconds IS
     'The age up to which a missed slot still fires after an outage; 0 to never catch up; null for the default of its cadence.';
 COMMENT ON COLUMN routines.routines.timeout_seconds IS
@@ -1597,7 +1600,7 @@ CREATE TRIGGER keep_next_run_at
     BEFORE INSERT OR UPDATE OF name, cadence_type, hour_utc, minute_utc, day_of_week, expression, timezone, every_minutes, anchor,
         once_at, starts_at, ends_at, spread_seconds, spread_offset, paused, paused_until, paused_note, calendar, active_hours,
         init_params_overrides, init_params_from_slot, secret_refs, webhook_url, webhook_secret_id, timeout_seconds, retry,
-        pause_after_failures, after_failures ON routines.routines
+        pause_after_failures, after_failures, overlap_policy, max_concurrent ON routines.routines
     FOR EACH ROW EXECUTE FUNCTION routines.keep_next_run_at();
 
 ------------------------------------------------------------------------------------- slots that no tick will see
@@ -2594,16 +2597,20 @@ COMMENT ON FUNCTION routines.excluded_times IS
 -- of routines.trajectories. The same table is the queue that workers claim from.
 
 -- Triggers, in the order in which they fire. Where two share an event, Postgres fires them by name.
+--   BEFORE INSERT                 check_place        with a place only: raises if the routine has no such place free; 0 waits
+--                                                    (chapter 06_overlap)
 --   BEFORE INSERT                 find_root          children only: fills in root_id
 --   BEFORE INSERT                 hold_routine       run-now only: locks the routine, so its ticks come before or after
 --   BEFORE UPDATE of status       refuse_second_end  if the run has ended: raises, except for archiving
 --   BEFORE UPDATE of status       settle_end         if the run ends: closes its steps, inserts a retry if it is to be retried,
 --                                                    clears lease and secret_refs, queues the webhook
---   AFTER INSERT                  note_started_run   inserted as running, as a retry that waits: adds to begun_runs and file_uses
---   AFTER INSERT, per statement   refuse_overlap     raises for a scheduled run next to an active run-now run or retry
+--   AFTER INSERT                  note_started_run   inserted as running, as a retry that waits, but not for a place: adds to
+--                                                    begun_runs and file_uses
+--   AFTER INSERT, per statement   refuse_overlap     raises for a scheduled run without a place next to any other active run
 --   AFTER INSERT, per statement   wake_workers       notifies idle workers
 --   AFTER UPDATE of status        follow_end         if the run ends: cancels its children, deletes it from begun_runs and
---                                                    dispatches, deletes secrets that no other row needs
+--                                                    dispatches, deletes secrets that no other row needs, admits the run that
+--                                                    waits for its place
 --   AFTER UPDATE of status        leave_queue        pending to another status: adds to begun_runs if running, and to
 --                                                    file_uses at the first time
 --   AFTER UPDATE of status        leave_worker       running to another status: stops counting it towards limits
@@ -2650,6 +2657,7 @@ CREATE TABLE routines.trajectories (
     retry_of                bigint,
     retried_by              bigint,
     retry_number            smallint,
+    place                   smallint,
     is_transient            boolean,
     init_params             routines.json_object NOT NULL,
     secret_refs             routines.json_object NOT NULL DEFAULT '{}',
@@ -2678,14 +2686,20 @@ CREATE TABLE routines.trajectories (
 -- One run per slot: the second guard against a double fire, after the lock on the routine.
 CREATE UNIQUE INDEX trajectories_slot_key ON routines.trajectories (triggered_by_routine_id, scheduled_for)
     WHERE scheduled_for IS NOT NULL;
--- One active scheduled run per routine: the database enforces the overlap policy. This index and the next are worded so that no
--- other can answer `active_runs`. If the queue could, a plan made while there were few runs would use it, and go on to read all
+-- One active scheduled run per routine: the database enforces the overlap policy skip. This index and the next are worded so that
+-- no other can answer `active_runs`. If the queue could, a plan made while there were few runs would use it, and go on to read all
 -- active runs for each batch: so they are on final_status, which is null exactly while ended_at is.
 CREATE UNIQUE INDEX trajectories_active_schedule_key ON routines.trajectories (triggered_by_routine_id)
-    WHERE trigger = 'schedule' AND final_status IS NULL;
--- Active run-now runs and retries, which also hold back the schedule. Nearly empty, so nearly free.
-CREATE INDEX trajectories_active_unscheduled_idx ON routines.trajectories (triggered_by_routine_id)
-    WHERE trigger <> 'schedule' AND triggered_by_routine_id IS NOT NULL AND final_status IS NULL;
+    WHERE trigger = 'schedule' AND place IS NULL AND final_status IS NULL;
+-- All other active runs of routines, which also hold back the schedule: run-now runs, retries, and scheduled runs with a place.
+-- Nearly empty where nobody uses these, so nearly free.
+CREATE INDEX trajectories_active_other_idx ON routines.trajectories (triggered_by_routine_id)
+    WHERE (trigger <> 'schedule' OR place IS NOT NULL) AND triggered_by_routine_id IS NOT NULL AND final_status IS NULL;
+-- The other overlap policies: one active run in each place of a routine.
+CREATE UNIQUE INDEX trajectories_active_place_key ON routines.trajectories (triggered_by_routine_id, place)
+    WHERE place IS NOT NULL AND final_status IS NULL;
+-- The runs that wait for a place.
+CREATE INDEX trajectories_waiting_idx ON routines.trajectories (id) WHERE place = 0 AND final_status IS NULL;
 -- A routine's run-now runs and its retries, newest first. Its scheduled runs come from trajectories_slot_key.
 CREATE INDEX trajectories_unscheduled_idx ON routines.trajectories (triggered_by_routine_id, trigger, id)
     WHERE scheduled_for IS NULL AND triggered_by_routine_id IS NOT NULL;
@@ -2723,7 +2737,7 @@ COMMENT ON COLUMN routines.trajectories.started_at IS
     'When a worker first claimed it; null if none has. Later claims are in later_claims.';
 COMMENT ON COLUMN routines.trajectories.ended_at IS 'When it reached a final status; null while it is active.';
 COMMENT ON COLUMN routines.trajectories.lease_expires_at IS
-    'When its worker''s lease expires, by this database''s clock, or without a worker when its wait is over, as that of a retry; infinity while Temporal has it or while it waits for its children without a worker; null if it is not running.';
+    'When its worker''s lease expires, by this database''s clock, or without a worker when its wait is over, as that of a retry; infinity while Temporal has it, or while it waits without a worker for its children or for a place; null if it is not running.';
 COMMENT ON COLUMN routines.trajectories.deadline_at IS 'When it fails if it has not ended; set by the first claim.';
 COMMENT ON COLUMN routines.trajectories.timeout_seconds IS
     'The timeout_seconds of its routine when it was created; null for as long as the worker allows.';
@@ -2754,6 +2768,8 @@ COMMENT ON COLUMN routines.trajectories.root_id IS
 COMMENT ON COLUMN routines.trajectories.retry_of IS 'Of a retry: the scheduled run that failed first; null otherwise.';
 COMMENT ON COLUMN routines.trajectories.retried_by IS 'The run that retried it, or will; null for none. The last run of the chain is the outcome of the slot: see last_attempt.';
 COMMENT ON COLUMN routines.trajectories.retry_number IS 'Of a retry: which one it is, from 1; null otherwise.';
+COMMENT ON COLUMN routines.trajectories.place IS
+    'Of a scheduled run, if the overlap policy of its routine is not skip: its place among the runs that may be active at once, from 1, or 0 while it waits for one; null otherwise.';
 COMMENT ON COLUMN routines.trajectories.is_transient IS
     'Of a failed run: true if the cause may go away by itself, such as a timeout, a refused connection, an HTTP status of 408, 425, 429 or 500 and above, or lost workers; null if it has not failed.';
 COMMENT ON COLUMN routines.trajectories.init_params IS 'The task''s init_params with the routine''s overrides merged over them.';
@@ -2809,18 +2825,19 @@ COMMENT ON FUNCTION routines.hold_routine IS 'Serializes the run-now runs and th
 CREATE TRIGGER hold_routine BEFORE INSERT ON routines.trajectories
     FOR EACH ROW WHEN (NEW.trigger = 'run-now') EXECUTE FUNCTION routines.hold_routine();
 
--- No scheduled run starts while any run of its routine is active, however that one was triggered. The database enforces it,
--- so an INSERT typed in psql is rejected too: trajectories_active_schedule_key rejects it next to a scheduled run, this trigger
--- next to a run-now run or a retry. It runs once per statement over all rows, because a trigger per row would cost the tick far more. It
--- takes no lock: a run-now run that comes while the INSERT is open comes after it, and may run alongside a scheduled run.
+-- Under the policy skip no scheduled run starts while any run of its routine is active, however that one was triggered. The
+-- database enforces it, so an INSERT typed in psql is rejected too: trajectories_active_schedule_key rejects it next to a scheduled
+-- run, this trigger next to any other. It runs once per statement over all rows, because a trigger per row would cost the tick far
+-- more. It takes no lock: a run-now run that comes while the INSERT is open comes after it, and may run alongside a scheduled run.
 CREATE FUNCTION routines.refuse_overlap() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     active record;
 BEGIN
     SELECT id, triggered_by_routine_id AS routine_id INTO active
     FROM routines.trajectories
-    WHERE trigger <> 'schedule' AND final_status IS NULL
-      AND triggered_by_routine_id = ANY (ARRAY(SELECT triggered_by_routine_id FROM inserted WHERE inserted.trigger = 'schedule'))
+    WHERE (trigger <> 'schedule' OR place IS NOT NULL) AND final_status IS NULL
+      AND triggered_by_routine_id = ANY (ARRAY(SELECT triggered_by_routine_id FROM inserted
+                                               WHERE inserted.trigger = 'schedule' AND inserted.place IS NULL))
     LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'routine % has an active run, %: a scheduled run waits for its next slot', active.routine_id, active.id
@@ -2828,7 +2845,7 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
-COMMENT ON FUNCTION routines.refuse_overlap IS 'Rejects a scheduled run while a run-now run or a retry of the same routine is active.';
+COMMENT ON FUNCTION routines.refuse_overlap IS 'Rejects a scheduled run without a place while any other run of the same routine is active.';
 CREATE TRIGGER refuse_overlap AFTER INSERT ON routines.trajectories
     REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION routines.refuse_overlap();
 
@@ -2838,10 +2855,10 @@ CREATE FUNCTION routines.active_runs(routine_ids bigint[])
 RETURNS TABLE (routine_id bigint, trajectory_id bigint) LANGUAGE sql VOLATILE ROWS 1 AS $$
     SELECT active.routine_id, min(active.id) FROM (
         SELECT triggered_by_routine_id AS routine_id, id FROM routines.trajectories
-        WHERE trigger = 'schedule' AND final_status IS NULL AND triggered_by_routine_id = ANY (routine_ids)
+        WHERE trigger = 'schedule' AND place IS NULL AND final_status IS NULL AND triggered_by_routine_id = ANY (routine_ids)
         UNION ALL
         SELECT triggered_by_routine_id, id FROM routines.trajectories
-        WHERE trigger <> 'schedule' AND final_status IS NULL AND triggered_by_routine_id = ANY (routine_ids)
+        WHERE (trigger <> 'schedule' OR place IS NOT NULL) AND final_status IS NULL AND triggered_by_routine_id = ANY (routine_ids)
     ) AS active GROUP BY 1;
 $$;
 COMMENT ON FUNCTION routines.active_runs IS
@@ -2922,7 +2939,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION routines.note_started_run IS 'Records a run that was inserted as running, and the files that its parameters name.';
 CREATE TRIGGER note_started_run AFTER INSERT ON routines.trajectories
-    FOR EACH ROW WHEN (NEW.status = 'running') EXECUTE FUNCTION routines.note_started_run();
+    FOR EACH ROW WHEN (NEW.status = 'running' AND NEW.place IS NULL) EXECUTE FUNCTION routines.note_started_run();
 
 CREATE FUNCTION routines.leave_queue() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -3021,10 +3038,13 @@ BEGIN
         PERFORM routines.forget_secrets(
             routines.secret_ids(OLD.secret_refs, OLD.webhook_secret_id), OLD.triggered_by_routine_id, OLD.id);
     END IF;
+    IF OLD.place > 0 OR OLD.trigger <> 'schedule' AND OLD.triggered_by_routine_id IS NOT NULL THEN
+        PERFORM routines.admit_waiting_run(OLD.triggered_by_routine_id);
+    END IF;
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION routines.follow_end IS
-    'Cancels the children of a run that did not complete, and deletes what only the active run needed: its rows in begun_runs and dispatches, and its secrets.';
+    'Cancels the children of a run that did not complete, deletes what only the active run needed (its rows in begun_runs and dispatches, and its secrets), and admits the run that waits for its place.';
 CREATE TRIGGER follow_end AFTER UPDATE OF status ON routines.trajectories
     FOR EACH ROW WHEN (OLD.ended_at IS NULL AND NEW.ended_at IS NOT NULL) EXECUTE FUNCTION routines.follow_end();
 
@@ -3156,7 +3176,7 @@ CREATE TABLE routines.skips (
     slot_count             bigint NOT NULL DEFAULT 1 CONSTRAINT skips_slot_count_is_positive CHECK (slot_count > 0),
     cadence                routines.cadence,
     reason                 text NOT NULL CONSTRAINT skips_reason_is_known
-                           CHECK (reason IN ('overlap', 'missed', 'paused', 'failed_to_start', 'calendar', 'outside_hours', 'backoff')),
+                           CHECK (reason IN ('overlap', 'coalesced', 'missed', 'paused', 'failed_to_start', 'calendar', 'outside_hours', 'backoff')),
     blocking_trajectory_id bigint,
     detail                 text,
     recorded_at            timestamptz NOT NULL DEFAULT now(),
@@ -3176,10 +3196,10 @@ COMMENT ON COLUMN routines.skips.due_at IS
 COMMENT ON COLUMN routines.skips.slot_count IS 'The number of slots that this row accounts for.';
 COMMENT ON COLUMN routines.skips.cadence IS 'The cadence that the slots of a span follow; null for a single slot.';
 COMMENT ON COLUMN routines.skips.reason IS
-    'overlap: a run was active. missed: no ticker ran, or it came after the catch-up window, or the detail says why. paused: during a pause. failed_to_start: the fire raised an error. calendar: a calendar excludes the day. outside_hours: outside the active hours. backoff: the slots before it failed, see after_failures of routines.';
+    'overlap: a run was active. coalesced: its run waited for another, and a later slot took it over. missed: no ticker ran, or it came after the catch-up window, or the detail says why. paused: during a pause. failed_to_start: the fire raised an error. calendar: a calendar excludes the day. outside_hours: outside the active hours. backoff: the slots before it failed, see after_failures of routines.';
 COMMENT ON COLUMN routines.skips.blocking_trajectory_id IS 'For overlap: the run that was active.';
 COMMENT ON COLUMN routines.skips.detail IS
-    'The cause, for failed_to_start and paused, and for slots missed because of a person''s change. For calendar the label of the day, for outside_hours the local time; and where the slot has moved to.';
+    'The cause, for failed_to_start and paused, and for coalesced the later slot, and for slots missed because of a person''s change. For calendar the label of the day, for outside_hours the local time; and where the slot has moved to.';
 COMMENT ON COLUMN routines.skips.recorded_at IS 'When the tick decided.';
 SELECT routines.protect('routines.skips');
 
@@ -3261,6 +3281,152 @@ COMMENT ON COLUMN routines.occurrences.due_at IS
     'When the last slot was due, if the routine had a spread; null if it was due at that time.';
 COMMENT ON COLUMN routines.occurrences.last_trajectory_id IS
     'The last retry of that run, whose status is the outcome of the slot; null if the run was not retried.';
+
+-- == sql/schema/06_overlap.sql
+
+-- Overlap policies: what becomes of a slot that comes while a run of its routine is active. Under skip it is an overlap, which the
+-- tick decides without this chapter. Under the other policies a scheduled run has a place: 1 to max_concurrent while it may run, or
+-- 0 while it waits for one. trajectories_active_place_key keeps two runs out of one place, so at most one waits.
+--   queue_one     a slot that comes while a run is active gets a run that waits until none is. If one waits already, the slot takes
+--                 it over, and the slot that it had is recorded as coalesced
+--   cancel_other  the same, and the workers stop the active runs. Those that they have not stopped after cancel_grace are fenced off
+--   allow         up to max_concurrent runs are active at once. A slot beyond is an overlap
+-- It makes no difference how the active runs were started. A waiting run is running, without a worker and with a lease that does not
+-- expire, as a run that waits for its children; it has not begun, so nothing but admit_waiting_run looks for it.
+
+CREATE TYPE routines.room AS (place smallint, waiting bigint, blocked_by bigint);
+COMMENT ON TYPE routines.room IS
+    'What a routine has room for: a run in this place; or the run `waiting`, which a slot may take over; or none, because `blocked_by` is active.';
+COMMENT ON COLUMN routines.room.place IS 'The place of a new run; 0 to wait.';
+COMMENT ON COLUMN routines.room.waiting IS 'The run that waits, locked until the transaction ends.';
+COMMENT ON COLUMN routines.room.blocked_by IS 'The run in the way.';
+
+CREATE FUNCTION routines.active_runs_of(of_routine bigint) RETURNS TABLE (trajectory_id bigint, place smallint)
+LANGUAGE plpgsql VOLATILE ROWS 1 AS $$
+BEGIN
+    RETURN QUERY
+    SELECT id, trajectories.place FROM routines.trajectories
+    WHERE trigger = 'schedule' AND trajectories.place IS NULL AND final_status IS NULL AND triggered_by_routine_id = of_routine
+    UNION ALL
+    SELECT id, trajectories.place FROM routines.trajectories
+    WHERE (trigger <> 'schedule' OR trajectories.place IS NOT NULL) AND final_status IS NULL AND triggered_by_routine_id = of_routine;
+END $$;
+COMMENT ON FUNCTION routines.active_runs_of IS 'The active runs of a routine, with the place that each has. VOLATILE, so that it takes its own snapshot.';
+
+-- With the routine locked. It waits for no run: one that is locked is about to end, and its slot keeps it.
+CREATE FUNCTION routines.find_room(of_routine bigint, overlap_policy text, max_concurrent smallint) RETURNS routines.room
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    active  bigint[];
+    places  smallint[];
+    waiting bigint;
+    found   routines.room;
+BEGIN
+    SELECT array_agg(trajectory_id ORDER BY trajectory_id), array_agg(place) FILTER (WHERE place IS NOT NULL),
+           min(trajectory_id) FILTER (WHERE place = 0)
+    INTO active, places, waiting FROM routines.active_runs_of(of_routine);
+    CASE
+        WHEN overlap_policy = 'allow' AND cardinality(active) >= max_concurrent THEN
+            found.blocked_by := active[1];
+        WHEN overlap_policy = 'allow' THEN
+            found.place := (SELECT min(free) FROM generate_series(1, max_concurrent) AS free WHERE free <> ALL (coalesce(places, '{}')));
+        WHEN active IS NULL THEN
+            found.place := 1;
+        WHEN waiting IS NULL THEN
+            found.place := 0;
+        ELSE
+            found.waiting := (SELECT id FROM routines.trajectories WHERE id = waiting AND place = 0 FOR UPDATE SKIP LOCKED);
+            found.blocked_by := CASE WHEN found.waiting IS NULL THEN waiting END;
+    END CASE;
+    RETURN found;
+END $$;
+COMMENT ON FUNCTION routines.find_room IS 'What a routine with this policy, other than skip, has room for now. The caller has locked the routine.';
+
+-- So that an INSERT typed in psql keeps to the policy too.
+CREATE FUNCTION routines.check_place() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    most integer := (SELECT CASE overlap_policy WHEN 'allow' THEN max_concurrent WHEN 'skip' THEN NULL ELSE 1 END
+                     FROM routines.routines WHERE id = NEW.triggered_by_routine_id);
+BEGIN
+    IF NEW.trigger <> 'schedule' OR most IS NULL OR NEW.place NOT BETWEEN 0 AND most THEN
+        RAISE EXCEPTION 'routine % has no place % for this run', NEW.triggered_by_routine_id, NEW.place
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'trajectories_place_fits_policy';
+    ELSIF NEW.place = 0 THEN
+        NEW.status := 'running';
+        NEW.lease_expires_at := 'infinity';
+    ELSIF (SELECT count(*) FROM routines.active_runs_of(NEW.triggered_by_routine_id)) >= most THEN
+        RAISE EXCEPTION 'routine % has as many active runs as it may have, %', NEW.triggered_by_routine_id, most
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'trajectories_schedule_does_not_overlap';
+    END IF;
+    RETURN NEW;
+END $$;
+COMMENT ON FUNCTION routines.check_place IS 'Rejects a scheduled run in a place that its routine does not have, and lets one in place 0 wait.';
+CREATE TRIGGER check_place BEFORE INSERT ON routines.trajectories
+    FOR EACH ROW WHEN (NEW.place IS NOT NULL) EXECUTE FUNCTION routines.check_place();
+
+--------------------------------------------------------------------------------------------------------- coalescing
+-- The run keeps its id, since clients may know it, and is otherwise as if the later slot had created it.
+CREATE FUNCTION routines.take_over_waiting_run(
+    waiting bigint, slot timestamptz, due_at timestamptz, task_version integer, init_params jsonb, slot_values jsonb, secret_refs jsonb,
+    webhook_url text, webhook_secret_id uuid, timeout_seconds integer, at timestamptz
+) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    old routines.trajectories := (SELECT trajectories FROM routines.trajectories WHERE id = waiting);
+BEGIN
+    INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, due_at, reason, detail, recorded_at)
+    VALUES (old.collection_id, old.triggered_by_routine_id, old.scheduled_for, old.scheduled_for, old.due_at, 'coalesced',
+            format('run %s, which waited, is for the later slot of %s', waiting, routines.utc(slot)), at);
+    UPDATE routines.trajectories
+    SET scheduled_for = slot, due_at = take_over_waiting_run.due_at, created_at = at, updated_at = at,
+        task_version = take_over_waiting_run.task_version, init_params = take_over_waiting_run.init_params,
+        slot_values = take_over_waiting_run.slot_values, secret_refs = take_over_waiting_run.secret_refs,
+        webhook_url = take_over_waiting_run.webhook_url, webhook_secret_id = take_over_waiting_run.webhook_secret_id,
+        timeout_seconds = take_over_waiting_run.timeout_seconds
+    WHERE id = waiting;
+    IF (old.secret_refs, old.webhook_secret_id) IS DISTINCT FROM (secret_refs, webhook_secret_id) THEN
+        PERFORM routines.forget_secrets(
+            routines.secret_ids(old.secret_refs, old.webhook_secret_id), old.triggered_by_routine_id, NULL);
+    END IF;
+    RETURN waiting;
+END $$;
+COMMENT ON FUNCTION routines.take_over_waiting_run IS
+    'Lets a waiting run, which find_room has locked, stand for a later slot, and records the slot that it had as coalesced.';
+
+----------------------------------------------------------------------------------------------------------- admission
+CREATE FUNCTION routines.cancel_grace() RETURNS interval LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN interval '30 s';
+COMMENT ON FUNCTION routines.cancel_grace IS
+    'How long the policy cancel_other leaves a worker to stop a run, before the run is fenced off.';
+
+-- It is called where a run ends, which holds locks already, so it waits for none: a routine that is locked is left to the next call,
+-- by a worker within about a second (admit in queries/runs.sql).
+CREATE FUNCTION routines.admit_waiting_run(of_routine bigint) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    waiting bigint := (SELECT id FROM routines.trajectories
+                       WHERE triggered_by_routine_id = of_routine AND place = 0 AND final_status IS NULL);
+    places  smallint[];
+    most    integer;
+BEGIN
+    IF waiting IS NULL THEN
+        RETURN false;
+    END IF;
+    SELECT coalesce(max_concurrent, 1) INTO most FROM routines.routines WHERE id = of_routine FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND OR (SELECT count(*) FROM routines.active_runs_of(of_routine) WHERE place IS DISTINCT FROM 0) >= most THEN
+        RETURN false;
+    END IF;
+    places := ARRAY(SELECT active.place FROM routines.active_runs_of(of_routine) AS active WHERE active.place IS NOT NULL);
+    UPDATE routines.trajectories
+    SET status = 'pending', lease_expires_at = NULL, updated_at = now(),
+        place = (SELECT min(free) FROM generate_series(1, most) AS free WHERE free <> ALL (places))
+    WHERE id = waiting AND place = 0 AND ended_at IS NULL;
+    IF FOUND THEN
+        PERFORM routines.wake_idle_workers();
+    END IF;
+    RETURN FOUND;
+END $$;
+COMMENT ON FUNCTION routines.admit_waiting_run IS
+    'Puts the run of a routine that waits for a place into the queue, if as few other runs are active as it may run beside. Returns whether it did.';
+REVOKE EXECUTE ON FUNCTION routines.find_room, routines.take_over_waiting_run, routines.admit_waiting_run FROM PUBLIC;
 
 -- == sql/schema/06_retries.sql
 
@@ -3394,11 +3560,17 @@ DECLARE
     retry_at timestamptz;
     made     bigint;
 BEGIN
-    SELECT retry, next_run_at INTO routine FROM routines.routines
+    SELECT retry, next_run_at, overlap_policy INTO routine FROM routines.routines
     WHERE id = run.triggered_by_routine_id AND retry IS NOT NULL AND NOT (paused AND coalesce(paused_until > now(), true))
     FOR SHARE;
     IF NOT FOUND OR number >= (routine.retry ->> 'max_attempts')::numeric
        OR routine.retry ->> 'on' = 'transient' AND NOT run.is_transient THEN
+        RETURN NULL;
+    END IF;
+    -- The next slot has come: its run waits for this one.
+    IF (jsonb_typeof(routine.retry -> 'until') IS DISTINCT FROM 'number' OR routine.overlap_policy = 'cancel_other')
+       AND EXISTS (SELECT FROM routines.trajectories
+                   WHERE triggered_by_routine_id = run.triggered_by_routine_id AND place = 0 AND final_status IS NULL) THEN
         RETURN NULL;
     END IF;
     SELECT id, created_at, scheduled_for INTO first FROM routines.trajectories WHERE id = coalesce(run.retry_of, run.id);
@@ -3423,22 +3595,25 @@ BEGIN
     RETURN made;
 END $$;
 COMMENT ON FUNCTION routines.retry_run IS
-    'Inserts the retry of a scheduled run, or of a retry, that fails now, and returns its id; null if its routine wants none: it was deleted or is paused, the attempts are spent, the failure is not of the kind that is retried, or the time would be at or after the next slot, or later than `until`. It waits at least as long as the provider of the failed response asked for, and has the parameters, secrets and slot of the run that failed.';
+    'Inserts the retry of a scheduled run, or of a retry, that fails now, and returns its id; null if its routine wants none: it was deleted or is paused, the attempts are spent, the failure is not of the kind that is retried, the run of the next slot waits already, or the time would be at or after that slot, or later than `until`. It waits at least as long as the provider of the failed response asked for, and has the parameters, secrets and slot of the run that failed.';
 
-CREATE FUNCTION routines.cancel_retries() RETURNS trigger
+CREATE FUNCTION routines.cancel_unbegun() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     UPDATE routines.trajectories
     SET status = 'cancelled', fence = fence + 1, ended_at = now(), updated_at = now(), lease_expires_at = NULL,
-        error = 'cancelled: its routine was ' || CASE TG_OP WHEN 'DELETE' THEN 'deleted' ELSE 'paused' END || ' before the retry began'
-    WHERE triggered_by_routine_id = OLD.id AND trigger = 'retry' AND final_status IS NULL AND started_at IS NULL;
+        error = 'cancelled: its routine was ' || CASE TG_OP WHEN 'DELETE' THEN 'deleted' ELSE 'paused' END || ' before the '
+                || CASE trigger WHEN 'retry' THEN 'retry' ELSE 'run' END || ' began'
+    WHERE triggered_by_routine_id = OLD.id AND (trigger <> 'schedule' OR place IS NOT NULL) AND final_status IS NULL
+      AND (trigger = 'retry' OR place = 0) AND started_at IS NULL;
     RETURN NULL;
 END $$;
-COMMENT ON FUNCTION routines.cancel_retries IS 'Cancels a retry that no worker has begun when its routine is paused or deleted.';
-CREATE TRIGGER cancel_retries AFTER UPDATE OF paused ON routines.routines
-    FOR EACH ROW WHEN (NEW.paused AND NOT OLD.paused) EXECUTE FUNCTION routines.cancel_retries();
-CREATE TRIGGER cancel_retries_of_deleted AFTER DELETE ON routines.routines
-    FOR EACH ROW EXECUTE FUNCTION routines.cancel_retries();
+COMMENT ON FUNCTION routines.cancel_unbegun IS
+    'Cancels a retry that no worker has begun, and a run that waits for a place, when its routine is paused or deleted.';
+CREATE TRIGGER cancel_unbegun AFTER UPDATE OF paused ON routines.routines
+    FOR EACH ROW WHEN (NEW.paused AND NOT OLD.paused) EXECUTE FUNCTION routines.cancel_unbegun();
+CREATE TRIGGER cancel_unbegun_of_deleted AFTER DELETE ON routines.routines
+    FOR EACH ROW EXECUTE FUNCTION routines.cancel_unbegun();
 
 ------------------------------------------------------------------------------------------------------------- breaker
 -- The length of the streak is read from the ledger, so that a run that completes need not reset a counter.
@@ -3615,13 +3790,20 @@ BEGIN
         RAISE EXCEPTION USING MESSAGE = 'then: must be pause or backoff', ERRCODE = 'check_violation',
             CONSTRAINT = 'routines_after_failures_is_known';
     END IF;
+    IF NEW.overlap_policy <> 'allow' AND TG_OP = 'UPDATE' AND NEW.max_concurrent = OLD.max_concurrent THEN
+        NEW.max_concurrent := NULL;  -- only the policy was changed
+    ELSIF (NEW.overlap_policy = 'allow') <> (NEW.max_concurrent IS NOT NULL) OR NEW.max_concurrent NOT BETWEEN 1 AND 100 THEN
+        RAISE EXCEPTION USING MESSAGE = 'max_concurrent: must be 1 to 100 with overlap_policy allow, and is not taken with the others',
+            ERRCODE = 'check_violation', CONSTRAINT = 'routines_max_concurrent_fits_policy';
+    END IF;
     RETURN NEW;
 END $$;
-COMMENT ON FUNCTION routines.check_run_settings IS 'Rejects an init_params_from_slot, a timeout_seconds, a retry, a pause_after_failures or an after_failures that is not valid.';
-CREATE TRIGGER check_run_settings BEFORE INSERT OR UPDATE OF init_params_from_slot, timeout_seconds, retry, pause_after_failures, after_failures
+COMMENT ON FUNCTION routines.check_run_settings IS 'Rejects an init_params_from_slot, a timeout_seconds, a retry, a pause_after_failures, an after_failures or a max_concurrent that is not valid.';
+CREATE TRIGGER check_run_settings BEFORE INSERT OR UPDATE OF init_params_from_slot, timeout_seconds, retry, pause_after_failures, after_failures,
+        overlap_policy, max_concurrent
     ON routines.routines
-    FOR EACH ROW WHEN (num_nonnulls(
-        NEW.init_params_from_slot, NEW.timeout_seconds, NEW.retry, NEW.pause_after_failures, NEW.after_failures) > 0)
+    FOR EACH ROW WHEN (NEW.overlap_policy = 'allow' OR num_nonnulls(
+        NEW.init_params_from_slot, NEW.timeout_seconds, NEW.retry, NEW.pause_after_failures, NEW.after_failures, NEW.max_concurrent) > 0)
     EXECUTE FUNCTION routines.check_run_settings();
 
 -- == sql/schema/07_queue.sql
@@ -3773,15 +3955,21 @@ COMMENT ON COLUMN routines.wakeups.requested_at IS 'When it became idle.';
 -- A notification costs each transaction that sends one a lock of the whole database at its commit. So only the first insert
 -- after a worker became idle sends one, and a busy system sends none. A row that another transaction has locked is left to
 -- that transaction. This is a hint: a worker that is not woken polls before long.
+CREATE FUNCTION routines.wake_idle_workers() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM routines.wakeups
+    WHERE worker = ANY (ARRAY(SELECT worker FROM routines.wakeups ORDER BY worker FOR UPDATE SKIP LOCKED));
+    IF FOUND THEN
+        PERFORM pg_notify('routines_pending', '');
+    END IF;
+END $$;
+COMMENT ON FUNCTION routines.wake_idle_workers IS 'Notifies the workers that asked to be woken.';
+
 CREATE FUNCTION routines.wake_workers() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF EXISTS (SELECT FROM routines.wakeups) AND EXISTS (SELECT FROM inserted) THEN
-        DELETE FROM routines.wakeups
-        WHERE worker = ANY (ARRAY(SELECT worker FROM routines.wakeups ORDER BY worker FOR UPDATE SKIP LOCKED));
-        IF FOUND THEN
-            PERFORM pg_notify('routines_pending', '');
-        END IF;
+        PERFORM routines.wake_idle_workers();
     END IF;
     RETURN NULL;
 END $$;
@@ -4129,11 +4317,11 @@ LANGUAGE sql AS $$
                         AND secrets.id = ANY (routines.secret_ids(secret_refs, webhook_secret_id)))
         -- The routine's own active runs, each kind by its index.
         AND NOT EXISTS (SELECT FROM routines.trajectories
-                        WHERE triggered_by_routine_id = of_routine_id AND trigger = 'schedule' AND final_status IS NULL
+                        WHERE triggered_by_routine_id = of_routine_id AND trigger = 'schedule' AND place IS NULL AND final_status IS NULL
                           AND trajectories.id IS DISTINCT FROM but_trajectory_id
                           AND secrets.id = ANY (routines.secret_ids(secret_refs, webhook_secret_id)))
         AND NOT EXISTS (SELECT FROM routines.trajectories
-                        WHERE triggered_by_routine_id = of_routine_id AND trigger <> 'schedule' AND final_status IS NULL
+                        WHERE triggered_by_routine_id = of_routine_id AND (trigger <> 'schedule' OR place IS NOT NULL) AND final_status IS NULL
                           AND trajectories.id IS DISTINCT FROM but_trajectory_id
                           AND secrets.id = ANY (routines.secret_ids(secret_refs, webhook_secret_id)))
         AND NOT EXISTS (SELECT FROM routines.webhook_deliveries
@@ -4450,7 +4638,7 @@ CREATE VIEW routines.routine_details WITH (security_invoker = true) AS
            webhook_url,
            webhook_secret_id IS NOT NULL AS has_webhook_secret, paused, paused_reason, last_run_at, next_run_at, overlap_policy,
            catchup_window_seconds, paused_until, paused_note, starts_at, ends_at, spread_seconds, calendar, active_hours,
-           init_params_from_slot, timeout_seconds, retry, pause_after_failures, after_failures, backoff_left,
+           init_params_from_slot, timeout_seconds, retry, pause_after_failures, after_failures, backoff_left, max_concurrent,
            CASE WHEN init_params_from_slot IS NULL THEN '{}'
                 ELSE ARRAY(SELECT key FROM jsonb_object_keys(init_params_from_slot) AS key
                            WHERE NOT task_versions.init_params ? key ORDER BY key) END AS undeclared_slot_keys,
@@ -4481,7 +4669,8 @@ COMMENT ON COLUMN routines.routine_details.paused_until IS 'When the pause ends 
 COMMENT ON COLUMN routines.routine_details.paused_note IS 'What a person noted about the pause; null for nothing.';
 COMMENT ON COLUMN routines.routine_details.last_run_at IS 'When it last started a run; null if never.';
 COMMENT ON COLUMN routines.routine_details.next_run_at IS 'When it fires next, its spread included; null while paused, for manual, and once no slot is left.';
-COMMENT ON COLUMN routines.routine_details.overlap_policy IS 'skip.';
+COMMENT ON COLUMN routines.routine_details.overlap_policy IS 'What becomes of a slot that comes while a run is active: skip, queue_one, cancel_other or allow.';
+COMMENT ON COLUMN routines.routine_details.max_concurrent IS 'For allow: how many runs may be active at once; null otherwise.';
 COMMENT ON COLUMN routines.routine_details.starts_at IS 'No slot is earlier; null for no bound.';
 COMMENT ON COLUMN routines.routine_details.ends_at IS 'No slot is later; null for no bound.';
 COMMENT ON COLUMN routines.routine_details.spread_seconds IS 'Each slot fires up to this many seconds after its time; null for no spread.';
@@ -4789,12 +4978,26 @@ $$;
 COMMENT ON FUNCTION routines.step_of_end IS
     'The step of a run that is running, or that failed or was cancelled; null for none and for a completed run.';
 
+CREATE FUNCTION routines.runs_in_the_way(run routines.trajectories) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT coalesce('run ' || string_agg(id::text, ', ' ORDER BY id), 'other runs')
+    FROM (SELECT id FROM routines.trajectories
+          WHERE triggered_by_routine_id = run.triggered_by_routine_id
+            AND trigger = 'schedule' AND place IS NULL AND final_status IS NULL
+          UNION ALL
+          SELECT id FROM routines.trajectories
+          WHERE triggered_by_routine_id = run.triggered_by_routine_id
+            AND (trigger <> 'schedule' OR place IS NOT NULL) AND final_status IS NULL AND id <> run.id
+          ORDER BY id LIMIT 3) AS active;
+$$;
+COMMENT ON FUNCTION routines.runs_in_the_way IS 'The first runs that a run which waits for a place waits for, as sentences show them.';
+
 CREATE FUNCTION routines.run_in_words(run routines.trajectories, step routines.steps) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN format('run %s at %s', run.id, routines.utc(run.created_at)) || CASE run.status
     WHEN 'pending' THEN ', still waiting for a worker' || CASE WHEN run.started_at IS NOT NULL THEN ' to go on' ELSE '' END
     WHEN 'running' THEN coalesce(', running since ' || routines.utc(run.started_at),
-                                 CASE WHEN run.retry_of IS NOT NULL THEN ', to begin at ' || routines.utc(run.lease_expires_at) END, ', running')
+                                 CASE WHEN run.retry_of IS NOT NULL THEN ', to begin at ' || routines.utc(run.lease_expires_at)
+                                      WHEN run.place = 0 THEN ', waiting for the end of ' || routines.runs_in_the_way(run) END, ', running')
         || coalesce(', at try ' || step.attempt || ' of step ' || quote_literal(step.name), '')
     WHEN 'completed' THEN ', completed at ' || routines.utc(run.ended_at)
     WHEN 'failed' THEN ', failed at ' || routines.utc(run.ended_at)
@@ -4966,6 +5169,7 @@ CREATE FUNCTION routines.explain_time(
                        WHEN missed_before = 1 THEN ' The slot before it was missed.' ELSE '' END
            WHEN 'overlap' THEN 'Skipped: run ' || blocking_trajectory_id || ' was still running'
                || coalesce(', started ' || routines.utc(blocking_started_at), '') || '.'
+           WHEN 'coalesced' THEN 'Skipped: ' || detail || '.'
            WHEN 'missed' THEN 'Missed: ' || coalesce(detail, (SELECT in_words FROM outage), 'no ticker picked it up in time')
                || CASE WHEN slot_count > 1 THEN format(', as were all %s slots from %s to %s', slot_count,
                        routines.utc(scheduled_for), routines.utc(last_scheduled_for)) ELSE '' END
@@ -5069,9 +5273,10 @@ COMMENT ON FUNCTION routines.metrics_of_routines IS
     'Over all collections: the number of due routines and of routines paused by strikes, each counted up to `most`, and how long the oldest slot has been due (0 if none is).';
 
 CREATE FUNCTION routines.metrics_of_skips(most integer)
-RETURNS TABLE (overlap bigint, missed bigint, paused bigint, failed_to_start bigint, calendar bigint, outside_hours bigint, backoff bigint)
+RETURNS TABLE (overlap bigint, coalesced bigint, missed bigint, paused bigint, failed_to_start bigint, calendar bigint, outside_hours bigint, backoff bigint)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp ROWS 1 AS $$
     SELECT coalesce(sum(slot_count) FILTER (WHERE reason = 'overlap'), 0)::bigint,
+           coalesce(sum(slot_count) FILTER (WHERE reason = 'coalesced'), 0)::bigint,
            coalesce(sum(slot_count) FILTER (WHERE reason = 'missed'), 0)::bigint,
            coalesce(sum(slot_count) FILTER (WHERE reason = 'paused'), 0)::bigint,
            coalesce(sum(slot_count) FILTER (WHERE reason = 'failed_to_start'), 0)::bigint,
@@ -5529,6 +5734,9 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_ticker', 'routines.skips', 'SELECT, INSERT'),
     ('routines_ticker', 'routines.ticker_outages', 'SELECT, INSERT, DELETE'),
     ('routines_ticker', 'routines.time_zones', 'SELECT'),
+    ('routines_ticker', 'FUNCTION routines.find_room(bigint, text, smallint)', 'EXECUTE'),
+    ('routines_ticker', 'FUNCTION routines.take_over_waiting_run(bigint, timestamptz, timestamptz, integer, jsonb, jsonb, jsonb, text, '
+        'uuid, integer, timestamptz)', 'EXECUTE'),
     -- Only the worker reads secrets. It creates none, and writes no keys, tasks or routines.
     ('routines_worker', 'routines.schema_migrations', 'SELECT'),
     ('routines_worker', 'routines.role_grants', 'SELECT'),
@@ -5543,6 +5751,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_worker', 'FUNCTION routines.free_capacity_of_collection(bigint)', 'EXECUTE'),
     ('routines_worker', 'FUNCTION routines.free_capacity_of_task(bigint)', 'EXECUTE'),
     ('routines_worker', 'routines.limited_runs', 'SELECT, INSERT, DELETE'),
+    ('routines_worker', 'FUNCTION routines.admit_waiting_run(bigint)', 'EXECUTE'),
     ('routines_worker', 'routines.wakeups', 'SELECT, INSERT, DELETE'),
     ('routines_worker', 'routines.skips', 'SELECT, DELETE'),
     ('routines_worker', 'routines.webhook_endpoints', 'SELECT, INSERT, UPDATE, DELETE'),
@@ -6202,7 +6411,7 @@ CREATE FUNCTION routines.report_of(
     most integer DEFAULT NULL
 ) RETURNS TABLE (
     task text, routine text, routine_id bigint, is_deleted boolean, expected bigint, started bigint, on_time bigint, late bigint,
-    completed bigint, failed bigint, cancelled bigint, archived bigint, active bigint, skipped bigint, overlap bigint, missed bigint,
+    completed bigint, failed bigint, cancelled bigint, archived bigint, active bigint, skipped bigint, overlap bigint, coalesced bigint, missed bigint,
     paused bigint, failed_to_start bigint, calendar bigint, outside_hours bigint, backoff bigint, pending bigint, recovered bigint,
     max_delay_seconds float8
 ) LANGUAGE sql STABLE ROWS 1000 AS $$
@@ -6217,6 +6426,7 @@ CREATE FUNCTION routines.report_of(
     ),
     skip AS MATERIALIZED (
         SELECT reported.id, sum(slots) FILTER (WHERE reason <> 'pending') AS skipped, sum(slots) FILTER (WHERE reason = 'overlap') AS overlap,
+               sum(slots) FILTER (WHERE reason = 'coalesced') AS coalesced,
                sum(slots) FILTER (WHERE reason = 'missed') AS missed, sum(slots) FILTER (WHERE reason = 'paused') AS paused,
                sum(slots) FILTER (WHERE reason = 'failed_to_start') AS failed_to_start,
                sum(slots) FILTER (WHERE reason = 'calendar') AS calendar, sum(slots) FILTER (WHERE reason = 'outside_hours') AS outside_hours,
@@ -6239,7 +6449,7 @@ CREATE FUNCTION routines.report_of(
            (coalesce(run.started, 0) + coalesce(skip.skipped, 0) + coalesce(skip.pending, 0))::bigint, coalesce(run.started, 0),
            coalesce(run.started - run.late, 0), coalesce(run.late, 0), coalesce(run.completed, 0), coalesce(run.failed, 0),
            coalesce(run.cancelled, 0), coalesce(run.archived, 0), coalesce(run.active, 0), coalesce(skip.skipped, 0)::bigint,
-           coalesce(skip.overlap, 0)::bigint, coalesce(skip.missed, 0)::bigint, coalesce(skip.paused, 0)::bigint,
+           coalesce(skip.overlap, 0)::bigint, coalesce(skip.coalesced, 0)::bigint, coalesce(skip.missed, 0)::bigint, coalesce(skip.paused, 0)::bigint,
            coalesce(skip.failed_to_start, 0)::bigint, coalesce(skip.calendar, 0)::bigint, coalesce(skip.outside_hours, 0)::bigint,
            coalesce(skip.backoff, 0)::bigint,
            coalesce(skip.pending, 0)::bigint,
@@ -6258,12 +6468,12 @@ CREATE FUNCTION routines.report(
     until_time timestamptz DEFAULT now(), late_after_seconds integer DEFAULT 60
 ) RETURNS TABLE (
     task text, routine text, expected bigint, started bigint, on_time bigint, late bigint, completed bigint, failed bigint,
-    cancelled bigint, archived bigint, active bigint, skipped bigint, overlap bigint, missed bigint, paused bigint,
+    cancelled bigint, archived bigint, active bigint, skipped bigint, overlap bigint, coalesced bigint, missed bigint, paused bigint,
     failed_to_start bigint, calendar bigint, outside_hours bigint, backoff bigint, pending bigint, recovered bigint,
     max_delay_seconds float8, routine_id bigint, is_deleted boolean
 ) LANGUAGE sql STABLE ROWS 1000 AS $$
     SELECT found.task, found.routine, found.expected, found.started, found.on_time, found.late, found.completed, found.failed,
-           found.cancelled, found.archived, found.active, found.skipped, found.overlap, found.missed, found.paused,
+           found.cancelled, found.archived, found.active, found.skipped, found.overlap, found.coalesced, found.missed, found.paused,
            found.failed_to_start, found.calendar, found.outside_hours, found.backoff, found.pending, found.recovered, found.max_delay_seconds,
            found.routine_id, found.is_deleted
     FROM routines.collections CROSS JOIN LATERAL routines.report_of(

@@ -5,7 +5,7 @@
 SELECT due, oldest_due_seconds, paused_by_strikes FROM routines.metrics_of_routines(%(most)s::integer);
 
 -- name: skips
-SELECT overlap, missed, paused, failed_to_start, calendar, outside_hours, backoff FROM routines.metrics_of_skips(%(most)s::integer);
+SELECT overlap, coalesced, missed, paused, failed_to_start, calendar, outside_hours, backoff FROM routines.metrics_of_skips(%(most)s::integer);
 
 -- name: runs
 SELECT pending, running, oldest_pending_seconds FROM routines.metrics_of_runs(%(most)s::integer, %(most_lanes)s::integer);

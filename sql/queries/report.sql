@@ -16,7 +16,8 @@ summed AS (
            coalesce(sum(completed), 0)::bigint AS completed, coalesce(sum(failed), 0)::bigint AS failed,
            coalesce(sum(cancelled), 0)::bigint AS cancelled, coalesce(sum(archived), 0)::bigint AS archived,
            coalesce(sum(active), 0)::bigint AS active, coalesce(sum(skipped), 0)::bigint AS skipped,
-           coalesce(sum(overlap), 0)::bigint AS overlap, coalesce(sum(missed), 0)::bigint AS missed,
+           coalesce(sum(overlap), 0)::bigint AS overlap, coalesce(sum(coalesced), 0)::bigint AS coalesced,
+           coalesce(sum(missed), 0)::bigint AS missed,
            coalesce(sum(paused), 0)::bigint AS paused, coalesce(sum(failed_to_start), 0)::bigint AS failed_to_start,
            coalesce(sum(calendar), 0)::bigint AS calendar, coalesce(sum(outside_hours), 0)::bigint AS outside_hours,
            coalesce(sum(backoff), 0)::bigint AS backoff,
@@ -26,7 +27,7 @@ summed AS (
     FROM counted GROUP BY GROUPING SETS ((task, routine, routine_id), (task), ())
 )
 SELECT task, routine, routine_id, is_deleted, expected, started, on_time, late, completed, failed, cancelled, archived, active,
-       skipped, overlap, missed, paused, failed_to_start, calendar, outside_hours, backoff, pending, recovered, max_delay_seconds
+       skipped, overlap, coalesced, missed, paused, failed_to_start, calendar, outside_hours, backoff, pending, recovered, max_delay_seconds
 FROM summed
 WHERE CASE WHEN level = 0 THEN place <= %(page_size)s::integer ELSE %(after_id)s::bigint IS NULL AND %(with_sums)s::boolean END
 ORDER BY level DESC, place;

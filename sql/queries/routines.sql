@@ -23,7 +23,7 @@ made AS (
         id, collection_id, task_id, name, cadence_type, hour_utc, minute_utc, day_of_week, expression, timezone, every_minutes, anchor,
         once_at, starts_at, ends_at, init_params_overrides, secret_refs, webhook_url, webhook_secret_id, paused,
         catchup_window_seconds, spread_seconds, calendar, active_hours, init_params_from_slot,
-        timeout_seconds, retry, pause_after_failures, after_failures)
+        timeout_seconds, retry, pause_after_failures, after_failures, overlap_policy, max_concurrent)
     OVERRIDING SYSTEM VALUE
     SELECT coalesce(%(id)s::bigint, nextval(pg_get_serial_sequence('routines.routines', 'id'))),
            collection_id, task.id, %(name)s::text, cadence.type, cadence.hour_utc, cadence.minute_utc, cadence.day_of_week,
@@ -32,7 +32,7 @@ made AS (
            %(webhook_url)s::text, %(webhook_secret_id)s::uuid, %(paused)s::boolean,
            %(catchup_window_seconds)s::integer, %(spread_seconds)s::integer, %(calendar)s::jsonb, %(active_hours)s::jsonb,
            %(init_params_from_slot)s::jsonb, %(timeout_seconds)s::integer, %(retry)s::jsonb,
-           %(pause_after_failures)s::integer, %(after_failures)s::text
+           %(pause_after_failures)s::integer, %(after_failures)s::text, %(overlap_policy)s::text, %(max_concurrent)s::smallint
     FROM task, routines.cadence_from_json(%(cadence)s::jsonb) AS cadence
     RETURNING id, collection_id
 ),
@@ -79,7 +79,9 @@ WITH patched AS (
         retry = CASE WHEN %(sets_retry)s::boolean THEN %(retry)s::jsonb ELSE retry END,
         pause_after_failures = CASE WHEN %(sets_pause_after_failures)s::boolean THEN %(pause_after_failures)s::integer
                                ELSE pause_after_failures END,
-        after_failures = coalesce(%(after_failures)s::text, after_failures)
+        after_failures = coalesce(%(after_failures)s::text, after_failures),
+        overlap_policy = coalesce(%(overlap_policy)s::text, overlap_policy),
+        max_concurrent = coalesce(%(max_concurrent)s::smallint, max_concurrent)
     FROM routines.tasks
     JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
     JOIN routines.routine_names ON routine_names.task_id = tasks.id
@@ -107,7 +109,8 @@ SELECT id FROM patched;
 SELECT id, name, task_name, collection_name, cadence, init_params_overrides,
        secret_names, webhook_url, has_webhook_secret, paused, last_run_at, next_run_at, overlap_policy, undeclared_keys,
        catchup_window_seconds, paused_reason, paused_until, paused_note, starts_at, ends_at, spread_seconds, calendar, active_hours,
-       init_params_from_slot, undeclared_slot_keys, timeout_seconds, retry, pause_after_failures, after_failures, backoff_left
+       init_params_from_slot, undeclared_slot_keys, timeout_seconds, retry, pause_after_failures, after_failures, backoff_left,
+       max_concurrent
 FROM routines.routine_details
 WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
   AND task_name = %(task)s::text AND name = %(name)s::text;
@@ -120,7 +123,7 @@ SELECT id, name, task_name, collection_name, cadence, init_params_overrides, sec
        last_run_at, next_run_at, overlap_policy, undeclared_keys, catchup_window_seconds, paused_reason,
        paused_until, paused_note, starts_at, ends_at, spread_seconds, calendar, active_hours,
        init_params_from_slot, undeclared_slot_keys, timeout_seconds, retry, pause_after_failures, after_failures, backoff_left,
-       has_next AND total >= %(page_bytes)s::bigint AS is_cut
+       max_concurrent, has_next AND total >= %(page_bytes)s::bigint AS is_cut
 FROM (
     SELECT *, sum(size) OVER (ORDER BY task_name, name) AS total,
            lead(id) OVER (ORDER BY task_name, name) IS NOT NULL AS has_next
@@ -138,7 +141,7 @@ FROM (
                    has_webhook_secret, paused, last_run_at, next_run_at, overlap_policy, undeclared_keys, catchup_window_seconds,
                    paused_reason, paused_until, paused_note, starts_at, ends_at, spread_seconds, calendar, active_hours,
                    init_params_from_slot, undeclared_slot_keys, timeout_seconds, retry, pause_after_failures, after_failures,
-                   backoff_left
+                   backoff_left, max_concurrent
             FROM routines.routine_details
             WHERE task_id = task.id
               AND (%(after_task)s::text IS NULL OR task.name > %(after_task)s::text OR name > %(after_name)s::text)
@@ -169,8 +172,9 @@ WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routi
 
 -- name: run_now
 -- Locks the routine FOR UPDATE before it creates the run, so a tick of it comes before or after. A null id: it creates nothing, since
--- the task does not declare `unknown_keys` of `init_params`, or since `blocked_by` is active and `respects_overlap`. Secrets are bound
--- to the routine's id, which must still belong to this name. No row if the routine does not exist.
+-- the task does not declare `unknown_keys` of `init_params`, or since it `respects_overlap` and as many runs are active as may be, of
+-- which `blocked_by` is the first. Secrets are bound to the routine's id, which must still belong to this name. No row if the routine
+-- does not exist.
 WITH locked AS MATERIALIZED (
     SELECT routines.*, task_versions.version, task_versions.init_params AS declared
     FROM routines.tasks
@@ -181,7 +185,7 @@ WITH locked AS MATERIALIZED (
       AND routine_names.name = %(name)s::text AND (%(id)s::bigint IS NULL OR routines.id = %(id)s::bigint)
     FOR UPDATE OF routines
 ),
--- Once the routine is locked: see slot_values and active_runs, which take snapshots of their own. Without `as_of` the run is for no
+-- Once the routine is locked: see slot_values and active_runs_of, which take snapshots of their own. Without `as_of` the run is for no
 -- slot, so that only few of the values are there.
 considered AS MATERIALIZED (
     SELECT *,
@@ -189,7 +193,8 @@ considered AS MATERIALIZED (
                 THEN routines.slot_values(id, %(as_of)s::timestamptz, 'run-now') END AS slot_values,
            ARRAY(SELECT key FROM jsonb_object_keys(%(init_params)s::jsonb) AS key WHERE NOT declared ? key ORDER BY key) AS unknown_keys,
            CASE WHEN %(respects_overlap)s::boolean
-                THEN (SELECT trajectory_id FROM routines.active_runs(ARRAY[locked.id])) END AS blocked_by
+                THEN (SELECT min(trajectory_id) FROM routines.active_runs_of(locked.id)
+                      HAVING count(*) >= coalesce(max_concurrent, 1)) END AS blocked_by
     FROM locked
 ),
 started AS (

@@ -131,8 +131,13 @@ renewed AS (
 SELECT id, id IN (SELECT id FROM renewed) AS renewed FROM mine;
 
 -- name: still_claimed
--- Those of these runs that still belong to the worker. A read, which tells it of a cancel before its next renewal.
-SELECT trajectories.id
+-- Those of these runs that still belong to the worker. A read, which tells it of a cancel before its next renewal. must_stop: by the
+-- policy cancel_other, because the run of a later slot waits. See stop_run.
+SELECT trajectories.id,
+       EXISTS (SELECT FROM routines.trajectories AS waiting
+               JOIN routines.routines ON routines.id = waiting.triggered_by_routine_id AND overlap_policy = 'cancel_other'
+               WHERE waiting.triggered_by_routine_id = trajectories.triggered_by_routine_id
+                 AND waiting.place = 0 AND waiting.final_status IS NULL) AS must_stop
 FROM unnest(%(ids)s::bigint[], %(fences)s::integer[]) AS claimed (id, fence)
 JOIN routines.trajectories ON trajectories.id = claimed.id AND trajectories.fence = claimed.fence
 WHERE status = 'running';
@@ -211,6 +216,47 @@ uncounted AS (
     DELETE FROM routines.limited_runs USING suspended WHERE trajectory_id = suspended.id
 )
 SELECT id FROM suspended;
+
+-- name: stop_run
+-- Ends a run that its worker has stopped for the run of a later slot. Its end admits that one.
+UPDATE routines.trajectories
+SET status = 'cancelled', fence = fence + 1, ended_at = now(), updated_at = now(), lease_expires_at = NULL,
+    error = 'cancelled: by its overlap policy, for the run of a later slot'
+WHERE id = %(id)s::bigint AND fence = %(fence)s::integer AND status = 'running'
+RETURNING id;
+
+-- name: fence_off
+-- Cancels the runs that no worker will stop for the run of a later slot (policy cancel_other): those that no worker has, that Temporal
+-- has, or that were not stopped within cancel_grace. SKIP LOCKED: a run that is being written ends soon, or is found again.
+WITH in_the_way AS MATERIALIZED (
+    SELECT active.id
+    FROM routines.trajectories AS waiting
+    JOIN routines.routines ON routines.id = waiting.triggered_by_routine_id AND overlap_policy = 'cancel_other'
+    CROSS JOIN LATERAL routines.active_runs_of(waiting.triggered_by_routine_id) AS other
+    JOIN routines.trajectories AS active ON active.id = other.trajectory_id AND active.ended_at IS NULL
+    WHERE waiting.place = 0 AND waiting.final_status IS NULL AND other.place IS DISTINCT FROM 0
+      AND (active.status = 'pending' OR active.worker IS NULL OR active.engine = 'temporal'
+           OR waiting.created_at <= now() - routines.cancel_grace())
+    LIMIT %(most)s::integer
+    FOR UPDATE OF active SKIP LOCKED
+)
+UPDATE routines.trajectories
+SET status = 'cancelled', fence = fence + 1, ended_at = now(), updated_at = now(), lease_expires_at = NULL,
+    error = 'cancelled: by its overlap policy, for the run of a later slot'
+WHERE id = ANY (ARRAY(SELECT id FROM in_the_way))
+RETURNING id;
+
+-- name: admit
+-- Puts waiting runs into the queue that their routines have room for. The end of a run does this itself, unless the routine was locked
+-- at that moment, or another run ended in the same one. `replacing` counts the runs that still wait for runs to be cancelled.
+SELECT count(*) FILTER (WHERE is_admitted)::integer AS admitted,
+       count(*) FILTER (WHERE NOT is_admitted AND overlap_policy = 'cancel_other')::integer AS replacing
+FROM (SELECT routines.admit_waiting_run(waiting.routine_id) AS is_admitted, overlap_policy
+      FROM (SELECT triggered_by_routine_id AS routine_id FROM routines.trajectories
+            WHERE place = 0 AND final_status IS NULL
+            ORDER BY id LIMIT %(most)s::integer) AS waiting
+      LEFT JOIN routines.routines ON routines.id = waiting.routine_id
+      OFFSET 0) AS tried;
 
 -- name: reap
 -- Returns runs whose worker was lost to the queue, and fails them at the third loss; fails runs past their deadline; returns

@@ -64,7 +64,7 @@ WITH
 -- Slots go by the routine's own clock, which is behind if it has a spread; next_run_at and `now` by the database's.
 claimed AS MATERIALIZED (
     SELECT id, collection_id, task_id, init_params_overrides, init_params_from_slot, secret_refs, webhook_url, webhook_secret_id,
-           timeout_seconds, backoff_left, settled_until, spread_offset,
+           timeout_seconds, backoff_left, settled_until, spread_offset, nullif(overlap_policy, 'skip') AS overlap_policy, max_concurrent,
            calendar IS NOT NULL OR active_minutes IS NOT NULL AS has_exclusions,
            -- A slot younger than on_time_seconds is not a catch-up: it fires whatever the window is.
            coalesce(%(now)s::timestamptz, now()) - make_interval(secs => greatest(%(on_time_seconds)s::float8, coalesce(
@@ -104,9 +104,10 @@ active AS MATERIALIZED (
 considered AS NOT MATERIALIZED (
     SELECT claimed.id, claimed.collection_id, claimed.task_id, init_params_from_slot, secret_refs, webhook_url, webhook_secret_id,
            timeout_seconds, backoff_left, settled_until, spread_offset, has_exclusions, in_time_since, first_slot, first_passed, newest,
-           next_slot, now,
-           active.trajectory_id AS blocked_by, task_versions.version,
+           next_slot, now, overlap_policy,
+           active.trajectory_id AS active_run, task_versions.version,
            task_versions.init_params || init_params_overrides AS init_params,
+           CASE WHEN overlap_policy IS NOT NULL THEN routines.find_room(claimed.id, overlap_policy, max_concurrent) END AS room,
            -- Asked only for routines with a calendar or active hours. If these exclude the newest slot, an earlier one may fire.
            CASE WHEN has_exclusions AND newest > coalesce(settled_until, '-infinity')
                 THEN routines.judge(claimed.id, first_slot, newest, next_slot, coalesce(in_time_since - spread_offset, in_time_since))
@@ -122,7 +123,7 @@ decided AS MATERIALIZED (
     SELECT *, CASE WHEN slot <= settled_until THEN 'settled'
                    -- Asked only where it may be so: a run that a person inserted for the slot is its outcome, even if it is active or
                    -- the slot is late. By its index for each slot. For EXISTS, Postgres might read all runs once instead.
-                   WHEN (%(looks_for_runs)s::boolean OR blocked_by IS NOT NULL OR coalesce(slot + spread_offset, slot) < in_time_since)
+                   WHEN (%(looks_for_runs)s::boolean OR active_run IS NOT NULL OR coalesce(slot + spread_offset, slot) < in_time_since)
                         AND (SELECT trajectories.id FROM routines.trajectories
                              WHERE triggered_by_routine_id = examined.id AND scheduled_for = slot) IS NOT NULL THEN 'fired_before'
                    WHEN (judgement).reason IS NOT NULL AND (judgement).slot IS NULL THEN 'excluded'
@@ -130,9 +131,12 @@ decided AS MATERIALIZED (
                    WHEN backoff_left > 0 THEN 'backoff'
                    WHEN blocked_by IS NOT NULL THEN 'overlap'
                    WHEN fault IS NOT NULL THEN 'failed_to_start'
+                   WHEN (room).waiting IS NOT NULL THEN 'take_over'
                    ELSE 'fire' END AS verdict,
            CASE WHEN init_params_from_slot IS NOT NULL THEN routines.slot_values(id, slot, 'schedule') END AS slot_values
-    FROM (SELECT *, coalesce((judgement).slot, newest) AS slot, coalesce(%(fault)s::text, CASE
+    FROM (SELECT *, coalesce((judgement).slot, newest) AS slot,
+              CASE WHEN overlap_policy IS NULL THEN active_run ELSE (room).blocked_by END AS blocked_by,
+              coalesce(%(fault)s::text, CASE
               WHEN version IS NULL THEN 'the task or its current version is gone'
               WHEN init_params_bytes > %(max_init_params_bytes)s::integer THEN
                   'init_params take ' || init_params_bytes || ' bytes, the limit is ' || %(max_init_params_bytes)s::integer
@@ -141,20 +145,28 @@ decided AS MATERIALIZED (
           FROM (SELECT *, pg_column_size(init_params) + coalesce(3 * octet_length(init_params_from_slot::text), 0) AS init_params_bytes
                 FROM considered) AS measured) AS examined
 ),
--- The second guard: trajectories_slot_key rejects a slot that was fired before, trajectories_active_schedule_key a second active
--- scheduled run. Either fails the whole batch, which is then tried again with `looks_for_runs`. That is rare, since it takes a run
+-- The second guard: trajectories_slot_key rejects a slot that was fired before, trajectories_active_schedule_key (or
+-- trajectories_active_place_key, see find_room) a second active scheduled run. Any of them fails the whole batch, which is then tried again with `looks_for_runs`. That is rare, since it takes a run
 -- that a person inserted; ON CONFLICT DO NOTHING would cost every fire three searches and a record of WAL.
 fired AS (
     INSERT INTO routines.trajectories (
         collection_id, task_id, task_version, triggered_by_routine_id, scheduled_for, due_at, trigger,
         init_params, slot_values, secret_refs, webhook_url, webhook_secret_id, timeout_seconds, created_at, updated_at,
-        traceparent)
+        traceparent, place)
     SELECT collection_id, task_id, version, id, slot, slot + spread_offset, 'schedule',
            CASE WHEN slot_values IS NULL THEN init_params
                 ELSE init_params || routines.params_from_slot(init_params_from_slot, slot_values) END,
-           slot_values, secret_refs, webhook_url, webhook_secret_id, timeout_seconds, now, now, %(traceparent)s::text
+           slot_values, secret_refs, webhook_url, webhook_secret_id, timeout_seconds, now, now, %(traceparent)s::text, (room).place
     FROM decided WHERE verdict = 'fire'
     RETURNING created_at - coalesce(due_at, scheduled_for) AS delay
+),
+-- A slot that comes while the run of an earlier one waits. Computed for such routines only.
+taken_over AS MATERIALIZED (
+    SELECT routines.take_over_waiting_run(
+        (room).waiting, slot, slot + spread_offset, version,
+        CASE WHEN slot_values IS NULL THEN init_params ELSE init_params || routines.params_from_slot(init_params_from_slot, slot_values) END,
+        slot_values, secret_refs, webhook_url, webhook_secret_id, timeout_seconds, now)
+    FROM decided WHERE verdict = 'take_over'
 ),
 -- Slots that fell while no ticker ran: all but the newest, and the newest too if it is too old to catch up. Also slots that a
 -- person set next_run_at past.
@@ -202,8 +214,8 @@ advanced AS (
                         THEN routines.slot_window(routines.cadence_of(routines), routines.without_spread(routines, decided.now))
                         ELSE upcoming END,
         settled_until = greatest(decided.settled_until, decided.newest),
-        last_run_at = CASE WHEN verdict = 'fire' THEN decided.now ELSE routines.last_run_at END,
-        strikes = CASE WHEN verdict = 'fire' THEN 0 ELSE routines.strikes END,
+        last_run_at = CASE WHEN verdict IN ('fire', 'take_over') THEN decided.now ELSE routines.last_run_at END,
+        strikes = CASE WHEN verdict IN ('fire', 'take_over') THEN 0 ELSE routines.strikes END,
         backoff_left = CASE WHEN verdict = 'backoff' THEN nullif(decided.backoff_left - 1, 0) ELSE routines.backoff_left END
     FROM decided
     -- The ids a second time: they are searched for in the index of the key, where a join alone might read all routines.
@@ -230,6 +242,7 @@ delays AS (SELECT extract(epoch FROM delay)::float8 AS seconds, count(*) AS fire
 SELECT (SELECT count(*) FROM claimed)::integer AS claimed,
        (SELECT coalesce(sum(fires), 0) FROM delays)::integer AS fired,
        (SELECT count(*) FROM skipped WHERE reason = 'overlap')::integer AS overlapped,
+       (SELECT count(*) FROM taken_over)::integer AS coalesced,
        (SELECT coalesce(sum(slot_count), 0) FROM skipped WHERE reason = 'missed')::bigint AS missed,
        (SELECT coalesce(sum(slot_count), 0) FROM skipped WHERE reason = 'calendar')::bigint AS excluded_by_calendar,
        (SELECT coalesce(sum(slot_count), 0) FROM skipped WHERE reason = 'outside_hours')::bigint AS outside_hours,
@@ -266,7 +279,7 @@ newest AS MATERIALIZED (
 outage AS (
     SELECT greatest(since, fired_at, looked_back_to,
                     (SELECT max(recorded_at) FROM (SELECT * FROM routines.skips ORDER BY id DESC LIMIT 1000) AS skipped
-                     WHERE reason IN ('overlap', 'failed_to_start', 'backoff') OR reason = 'missed' AND detail IS NULL)) AS began_at, now
+                     WHERE reason IN ('overlap', 'coalesced', 'failed_to_start', 'backoff') OR reason = 'missed' AND detail IS NULL)) AS began_at, now
     FROM waiting, newest, clock WHERE since IS NOT NULL
 ),
 noted AS (

@@ -6,8 +6,8 @@
 --   BEFORE INSERT                  check_exclusions_of_new     checks calendar and active_hours, and keeps active_minutes (chapter
 --                                                              05_calendars)
 --   BEFORE UPDATE                  check_exclusions            the same
---   BEFORE INSERT or UPDATE        check_run_settings          checks init_params_from_slot, timeout_seconds, retry and
---                                                              pause_after_failures (chapter 06_slots)
+--   BEFORE INSERT or UPDATE        check_run_settings          checks init_params_from_slot, timeout_seconds, retry,
+--                                                              pause_after_failures and max_concurrent (chapter 06_slots)
 --   BEFORE INSERT or UPDATE        keep_next_run_at            recomputes next_run_at if cadence or paused changes, moves it if the
 --                                                              spread does; refuses a pause that ends in the past
 --   BEFORE UPDATE                  settle_slots                if cadence or paused changes: records the slots that no tick will
@@ -18,15 +18,15 @@
 --   AFTER INSERT                   keep_calendar_uses_of_new   adds to routine_calendars; raises if a calendar does not exist in its
 --                                                              collection (chapter 05_calendars)
 --   AFTER INSERT, per statement    keep_names_of_new           adds to routine_names
---   AFTER UPDATE                   cancel_retries              if it is paused: cancels a retry that no worker has begun (chapter
---                                                              06_retries)
+--   AFTER UPDATE                   cancel_unbegun              if it is paused: cancels a retry that no worker has begun, and a run
+--                                                              that waits for a place (chapter 06_retries)
 --   AFTER UPDATE                   follow_changed_webhook_url  like follow_created_webhook_url; must come before forget_replaced_secrets:
 --                                                              the end of a delivery, too, locks the endpoint before the secret
 --   AFTER UPDATE                   forget_replaced_secrets     deletes ciphertexts that the routine no longer refers to
 --   AFTER UPDATE                   keep_calendar_uses          updates routine_calendars, with the same check
 --   AFTER UPDATE                   keep_names_of_changed       updates routine_names
 --   AFTER UPDATE                   refuse_missing_secrets      raises if a secret does not exist in its collection
---   AFTER DELETE                   cancel_retries_of_deleted   the same for a deleted routine; must come before forget_secrets_of_deleted
+--   AFTER DELETE                   cancel_unbegun_of_deleted   the same for a deleted routine; must come before forget_secrets_of_deleted
 --   AFTER DELETE                   forget_secrets_of_deleted   deletes its ciphertexts
 --   AFTER DELETE                   keep_calendar_uses_of_deleted  deletes from routine_calendars
 --   AFTER DELETE                   keep_names_of_deleted       moves the name from routine_names to deleted_routines
@@ -69,7 +69,9 @@ CREATE TABLE routines.routines (
     active_minutes         int4multirange,
     moved_to               timestamptz,
     strikes                smallint NOT NULL DEFAULT 0,
-    overlap_policy         text NOT NULL DEFAULT 'skip' CONSTRAINT routines_overlap_policy_is_known CHECK (overlap_policy IN ('skip')),
+    overlap_policy         text NOT NULL DEFAULT 'skip' CONSTRAINT routines_overlap_policy_is_known
+                           CHECK (overlap_policy IN ('skip', 'queue_one', 'cancel_other', 'allow')),
+    max_concurrent         smallint,
     catchup_window_seconds integer CONSTRAINT routines_catchup_window_seconds_is_not_negative CHECK (catchup_window_seconds >= 0),
     timeout_seconds        integer,
     retry                  jsonb,
@@ -168,7 +170,8 @@ COMMENT ON COLUMN routines.routines.moved_to IS
 COMMENT ON COLUMN routines.routines.strikes IS
     'Consecutive fires that raised an error. At three the routine is paused; a successful fire resets it to 0.';
 COMMENT ON COLUMN routines.routines.overlap_policy IS
-    'skip: a slot that comes while a run is active is recorded in skips and does not start a run.';
+    'What becomes of a slot that comes while a run is active. skip: it is recorded in skips and starts no run. queue_one: its run waits, and a later slot takes over a run that waits. cancel_other: the same, and the active runs are cancelled. allow: it starts unless max_concurrent runs are active. See chapter 06_overlap.';
+COMMENT ON COLUMN routines.routines.max_concurrent IS 'For allow: how many runs may be active at once, 1-100; null otherwise.';
 COMMENT ON COLUMN routines.routines.catchup_window_seconds IS
     'The age up to which a missed slot still fires after an outage; 0 to never catch up; null for the default of its cadence.';
 COMMENT ON COLUMN routines.routines.timeout_seconds IS
@@ -340,7 +343,7 @@ CREATE TRIGGER keep_next_run_at
     BEFORE INSERT OR UPDATE OF name, cadence_type, hour_utc, minute_utc, day_of_week, expression, timezone, every_minutes, anchor,
         once_at, starts_at, ends_at, spread_seconds, spread_offset, paused, paused_until, paused_note, calendar, active_hours,
         init_params_overrides, init_params_from_slot, secret_refs, webhook_url, webhook_secret_id, timeout_seconds, retry,
-        pause_after_failures, after_failures ON routines.routines
+        pause_after_failures, after_failures, overlap_policy, max_concurrent ON routines.routines
     FOR EACH ROW EXECUTE FUNCTION routines.keep_next_run_at();
 
 ------------------------------------------------------------------------------------- slots that no tick will see

@@ -2,16 +2,20 @@
 -- of routines.trajectories. The same table is the queue that workers claim from.
 
 -- Triggers, in the order in which they fire. Where two share an event, Postgres fires them by name.
+--   BEFORE INSERT                 check_place        with a place only: raises if the routine has no such place free; 0 waits
+--                                                    (chapter 06_overlap)
 --   BEFORE INSERT                 find_root          children only: fills in root_id
 --   BEFORE INSERT                 hold_routine       run-now only: locks the routine, so its ticks come before or after
 --   BEFORE UPDATE of status       refuse_second_end  if the run has ended: raises, except for archiving
 --   BEFORE UPDATE of status       settle_end         if the run ends: closes its steps, inserts a retry if it is to be retried,
 --                                                    clears lease and secret_refs, queues the webhook
---   AFTER INSERT                  note_started_run   inserted as running, as a retry that waits: adds to begun_runs and file_uses
---   AFTER INSERT, per statement   refuse_overlap     raises for a scheduled run next to an active run-now run or retry
+--   AFTER INSERT                  note_started_run   inserted as running, as a retry that waits, but not for a place: adds to
+--                                                    begun_runs and file_uses
+--   AFTER INSERT, per statement   refuse_overlap     raises for a scheduled run without a place next to any other active run
 --   AFTER INSERT, per statement   wake_workers       notifies idle workers
 --   AFTER UPDATE of status        follow_end         if the run ends: cancels its children, deletes it from begun_runs and
---                                                    dispatches, deletes secrets that no other row needs
+--                                                    dispatches, deletes secrets that no other row needs, admits the run that
+--                                                    waits for its place
 --   AFTER UPDATE of status        leave_queue        pending to another status: adds to begun_runs if running, and to
 --                                                    file_uses at the first time
 --   AFTER UPDATE of status        leave_worker       running to another status: stops counting it towards limits
@@ -58,6 +62,7 @@ CREATE TABLE routines.trajectories (
     retry_of                bigint,
     retried_by              bigint,
     retry_number            smallint,
+    place                   smallint,
     is_transient            boolean,
     init_params             routines.json_object NOT NULL,
     secret_refs             routines.json_object NOT NULL DEFAULT '{}',
@@ -86,14 +91,20 @@ CREATE TABLE routines.trajectories (
 -- One run per slot: the second guard against a double fire, after the lock on the routine.
 CREATE UNIQUE INDEX trajectories_slot_key ON routines.trajectories (triggered_by_routine_id, scheduled_for)
     WHERE scheduled_for IS NOT NULL;
--- One active scheduled run per routine: the database enforces the overlap policy. This index and the next are worded so that no
--- other can answer `active_runs`. If the queue could, a plan made while there were few runs would use it, and go on to read all
+-- One active scheduled run per routine: the database enforces the overlap policy skip. This index and the next are worded so that
+-- no other can answer `active_runs`. If the queue could, a plan made while there were few runs would use it, and go on to read all
 -- active runs for each batch: so they are on final_status, which is null exactly while ended_at is.
 CREATE UNIQUE INDEX trajectories_active_schedule_key ON routines.trajectories (triggered_by_routine_id)
-    WHERE trigger = 'schedule' AND final_status IS NULL;
--- Active run-now runs and retries, which also hold back the schedule. Nearly empty, so nearly free.
-CREATE INDEX trajectories_active_unscheduled_idx ON routines.trajectories (triggered_by_routine_id)
-    WHERE trigger <> 'schedule' AND triggered_by_routine_id IS NOT NULL AND final_status IS NULL;
+    WHERE trigger = 'schedule' AND place IS NULL AND final_status IS NULL;
+-- All other active runs of routines, which also hold back the schedule: run-now runs, retries, and scheduled runs with a place.
+-- Nearly empty where nobody uses these, so nearly free.
+CREATE INDEX trajectories_active_other_idx ON routines.trajectories (triggered_by_routine_id)
+    WHERE (trigger <> 'schedule' OR place IS NOT NULL) AND triggered_by_routine_id IS NOT NULL AND final_status IS NULL;
+-- The other overlap policies: one active run in each place of a routine.
+CREATE UNIQUE INDEX trajectories_active_place_key ON routines.trajectories (triggered_by_routine_id, place)
+    WHERE place IS NOT NULL AND final_status IS NULL;
+-- The runs that wait for a place.
+CREATE INDEX trajectories_waiting_idx ON routines.trajectories (id) WHERE place = 0 AND final_status IS NULL;
 -- A routine's run-now runs and its retries, newest first. Its scheduled runs come from trajectories_slot_key.
 CREATE INDEX trajectories_unscheduled_idx ON routines.trajectories (triggered_by_routine_id, trigger, id)
     WHERE scheduled_for IS NULL AND triggered_by_routine_id IS NOT NULL;
@@ -131,7 +142,7 @@ COMMENT ON COLUMN routines.trajectories.started_at IS
     'When a worker first claimed it; null if none has. Later claims are in later_claims.';
 COMMENT ON COLUMN routines.trajectories.ended_at IS 'When it reached a final status; null while it is active.';
 COMMENT ON COLUMN routines.trajectories.lease_expires_at IS
-    'When its worker''s lease expires, by this database''s clock, or without a worker when its wait is over, as that of a retry; infinity while Temporal has it or while it waits for its children without a worker; null if it is not running.';
+    'When its worker''s lease expires, by this database''s clock, or without a worker when its wait is over, as that of a retry; infinity while Temporal has it, or while it waits without a worker for its children or for a place; null if it is not running.';
 COMMENT ON COLUMN routines.trajectories.deadline_at IS 'When it fails if it has not ended; set by the first claim.';
 COMMENT ON COLUMN routines.trajectories.timeout_seconds IS
     'The timeout_seconds of its routine when it was created; null for as long as the worker allows.';
@@ -162,6 +173,8 @@ COMMENT ON COLUMN routines.trajectories.root_id IS
 COMMENT ON COLUMN routines.trajectories.retry_of IS 'Of a retry: the scheduled run that failed first; null otherwise.';
 COMMENT ON COLUMN routines.trajectories.retried_by IS 'The run that retried it, or will; null for none. The last run of the chain is the outcome of the slot: see last_attempt.';
 COMMENT ON COLUMN routines.trajectories.retry_number IS 'Of a retry: which one it is, from 1; null otherwise.';
+COMMENT ON COLUMN routines.trajectories.place IS
+    'Of a scheduled run, if the overlap policy of its routine is not skip: its place among the runs that may be active at once, from 1, or 0 while it waits for one; null otherwise.';
 COMMENT ON COLUMN routines.trajectories.is_transient IS
     'Of a failed run: true if the cause may go away by itself, such as a timeout, a refused connection, an HTTP status of 408, 425, 429 or 500 and above, or lost workers; null if it has not failed.';
 COMMENT ON COLUMN routines.trajectories.init_params IS 'The task''s init_params with the routine''s overrides merged over them.';
@@ -217,18 +230,19 @@ COMMENT ON FUNCTION routines.hold_routine IS 'Serializes the run-now runs and th
 CREATE TRIGGER hold_routine BEFORE INSERT ON routines.trajectories
     FOR EACH ROW WHEN (NEW.trigger = 'run-now') EXECUTE FUNCTION routines.hold_routine();
 
--- No scheduled run starts while any run of its routine is active, however that one was triggered. The database enforces it,
--- so an INSERT typed in psql is rejected too: trajectories_active_schedule_key rejects it next to a scheduled run, this trigger
--- next to a run-now run or a retry. It runs once per statement over all rows, because a trigger per row would cost the tick far more. It
--- takes no lock: a run-now run that comes while the INSERT is open comes after it, and may run alongside a scheduled run.
+-- Under the policy skip no scheduled run starts while any run of its routine is active, however that one was triggered. The
+-- database enforces it, so an INSERT typed in psql is rejected too: trajectories_active_schedule_key rejects it next to a scheduled
+-- run, this trigger next to any other. It runs once per statement over all rows, because a trigger per row would cost the tick far
+-- more. It takes no lock: a run-now run that comes while the INSERT is open comes after it, and may run alongside a scheduled run.
 CREATE FUNCTION routines.refuse_overlap() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     active record;
 BEGIN
     SELECT id, triggered_by_routine_id AS routine_id INTO active
     FROM routines.trajectories
-    WHERE trigger <> 'schedule' AND final_status IS NULL
-      AND triggered_by_routine_id = ANY (ARRAY(SELECT triggered_by_routine_id FROM inserted WHERE inserted.trigger = 'schedule'))
+    WHERE (trigger <> 'schedule' OR place IS NOT NULL) AND final_status IS NULL
+      AND triggered_by_routine_id = ANY (ARRAY(SELECT triggered_by_routine_id FROM inserted
+                                               WHERE inserted.trigger = 'schedule' AND inserted.place IS NULL))
     LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'routine % has an active run, %: a scheduled run waits for its next slot', active.routine_id, active.id
@@ -236,7 +250,7 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
-COMMENT ON FUNCTION routines.refuse_overlap IS 'Rejects a scheduled run while a run-now run or a retry of the same routine is active.';
+COMMENT ON FUNCTION routines.refuse_overlap IS 'Rejects a scheduled run without a place while any other run of the same routine is active.';
 CREATE TRIGGER refuse_overlap AFTER INSERT ON routines.trajectories
     REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION routines.refuse_overlap();
 
@@ -246,10 +260,10 @@ CREATE FUNCTION routines.active_runs(routine_ids bigint[])
 RETURNS TABLE (routine_id bigint, trajectory_id bigint) LANGUAGE sql VOLATILE ROWS 1 AS $$
     SELECT active.routine_id, min(active.id) FROM (
         SELECT triggered_by_routine_id AS routine_id, id FROM routines.trajectories
-        WHERE trigger = 'schedule' AND final_status IS NULL AND triggered_by_routine_id = ANY (routine_ids)
+        WHERE trigger = 'schedule' AND place IS NULL AND final_status IS NULL AND triggered_by_routine_id = ANY (routine_ids)
         UNION ALL
         SELECT triggered_by_routine_id, id FROM routines.trajectories
-        WHERE trigger <> 'schedule' AND final_status IS NULL AND triggered_by_routine_id = ANY (routine_ids)
+        WHERE (trigger <> 'schedule' OR place IS NOT NULL) AND final_status IS NULL AND triggered_by_routine_id = ANY (routine_ids)
     ) AS active GROUP BY 1;
 $$;
 COMMENT ON FUNCTION routines.active_runs IS
@@ -330,7 +344,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION routines.note_started_run IS 'Records a run that was inserted as running, and the files that its parameters name.';
 CREATE TRIGGER note_started_run AFTER INSERT ON routines.trajectories
-    FOR EACH ROW WHEN (NEW.status = 'running') EXECUTE FUNCTION routines.note_started_run();
+    FOR EACH ROW WHEN (NEW.status = 'running' AND NEW.place IS NULL) EXECUTE FUNCTION routines.note_started_run();
 
 CREATE FUNCTION routines.leave_queue() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -429,10 +443,13 @@ BEGIN
         PERFORM routines.forget_secrets(
             routines.secret_ids(OLD.secret_refs, OLD.webhook_secret_id), OLD.triggered_by_routine_id, OLD.id);
     END IF;
+    IF OLD.place > 0 OR OLD.trigger <> 'schedule' AND OLD.triggered_by_routine_id IS NOT NULL THEN
+        PERFORM routines.admit_waiting_run(OLD.triggered_by_routine_id);
+    END IF;
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION routines.follow_end IS
-    'Cancels the children of a run that did not complete, and deletes what only the active run needed: its rows in begun_runs and dispatches, and its secrets.';
+    'Cancels the children of a run that did not complete, deletes what only the active run needed (its rows in begun_runs and dispatches, and its secrets), and admits the run that waits for its place.';
 CREATE TRIGGER follow_end AFTER UPDATE OF status ON routines.trajectories
     FOR EACH ROW WHEN (OLD.ended_at IS NULL AND NEW.ended_at IS NOT NULL) EXECUTE FUNCTION routines.follow_end();
 

@@ -11,7 +11,7 @@ CREATE TABLE routines.skips (
     slot_count             bigint NOT NULL DEFAULT 1 CONSTRAINT skips_slot_count_is_positive CHECK (slot_count > 0),
     cadence                routines.cadence,
     reason                 text NOT NULL CONSTRAINT skips_reason_is_known
-                           CHECK (reason IN ('overlap', 'missed', 'paused', 'failed_to_start', 'calendar', 'outside_hours', 'backoff')),
+                           CHECK (reason IN ('overlap', 'coalesced', 'missed', 'paused', 'failed_to_start', 'calendar', 'outside_hours', 'backoff')),
     blocking_trajectory_id bigint,
     detail                 text,
     recorded_at            timestamptz NOT NULL DEFAULT now(),
@@ -31,10 +31,10 @@ COMMENT ON COLUMN routines.skips.due_at IS
 COMMENT ON COLUMN routines.skips.slot_count IS 'The number of slots that this row accounts for.';
 COMMENT ON COLUMN routines.skips.cadence IS 'The cadence that the slots of a span follow; null for a single slot.';
 COMMENT ON COLUMN routines.skips.reason IS
-    'overlap: a run was active. missed: no ticker ran, or it came after the catch-up window, or the detail says why. paused: during a pause. failed_to_start: the fire raised an error. calendar: a calendar excludes the day. outside_hours: outside the active hours. backoff: the slots before it failed, see after_failures of routines.';
+    'overlap: a run was active. coalesced: its run waited for another, and a later slot took it over. missed: no ticker ran, or it came after the catch-up window, or the detail says why. paused: during a pause. failed_to_start: the fire raised an error. calendar: a calendar excludes the day. outside_hours: outside the active hours. backoff: the slots before it failed, see after_failures of routines.';
 COMMENT ON COLUMN routines.skips.blocking_trajectory_id IS 'For overlap: the run that was active.';
 COMMENT ON COLUMN routines.skips.detail IS
-    'The cause, for failed_to_start and paused, and for slots missed because of a person''s change. For calendar the label of the day, for outside_hours the local time; and where the slot has moved to.';
+    'The cause, for failed_to_start and paused, and for coalesced the later slot, and for slots missed because of a person''s change. For calendar the label of the day, for outside_hours the local time; and where the slot has moved to.';
 COMMENT ON COLUMN routines.skips.recorded_at IS 'When the tick decided.';
 SELECT routines.protect('routines.skips');
 

@@ -128,11 +128,17 @@ DECLARE
     retry_at timestamptz;
     made     bigint;
 BEGIN
-    SELECT retry, next_run_at INTO routine FROM routines.routines
+    SELECT retry, next_run_at, overlap_policy INTO routine FROM routines.routines
     WHERE id = run.triggered_by_routine_id AND retry IS NOT NULL AND NOT (paused AND coalesce(paused_until > now(), true))
     FOR SHARE;
     IF NOT FOUND OR number >= (routine.retry ->> 'max_attempts')::numeric
        OR routine.retry ->> 'on' = 'transient' AND NOT run.is_transient THEN
+        RETURN NULL;
+    END IF;
+    -- The next slot has come: its run waits for this one.
+    IF (jsonb_typeof(routine.retry -> 'until') IS DISTINCT FROM 'number' OR routine.overlap_policy = 'cancel_other')
+       AND EXISTS (SELECT FROM routines.trajectories
+                   WHERE triggered_by_routine_id = run.triggered_by_routine_id AND place = 0 AND final_status IS NULL) THEN
         RETURN NULL;
     END IF;
     SELECT id, created_at, scheduled_for INTO first FROM routines.trajectories WHERE id = coalesce(run.retry_of, run.id);
@@ -157,22 +163,25 @@ BEGIN
     RETURN made;
 END $$;
 COMMENT ON FUNCTION routines.retry_run IS
-    'Inserts the retry of a scheduled run, or of a retry, that fails now, and returns its id; null if its routine wants none: it was deleted or is paused, the attempts are spent, the failure is not of the kind that is retried, or the time would be at or after the next slot, or later than `until`. It waits at least as long as the provider of the failed response asked for, and has the parameters, secrets and slot of the run that failed.';
+    'Inserts the retry of a scheduled run, or of a retry, that fails now, and returns its id; null if its routine wants none: it was deleted or is paused, the attempts are spent, the failure is not of the kind that is retried, the run of the next slot waits already, or the time would be at or after that slot, or later than `until`. It waits at least as long as the provider of the failed response asked for, and has the parameters, secrets and slot of the run that failed.';
 
-CREATE FUNCTION routines.cancel_retries() RETURNS trigger
+CREATE FUNCTION routines.cancel_unbegun() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     UPDATE routines.trajectories
     SET status = 'cancelled', fence = fence + 1, ended_at = now(), updated_at = now(), lease_expires_at = NULL,
-        error = 'cancelled: its routine was ' || CASE TG_OP WHEN 'DELETE' THEN 'deleted' ELSE 'paused' END || ' before the retry began'
-    WHERE triggered_by_routine_id = OLD.id AND trigger = 'retry' AND final_status IS NULL AND started_at IS NULL;
+        error = 'cancelled: its routine was ' || CASE TG_OP WHEN 'DELETE' THEN 'deleted' ELSE 'paused' END || ' before the '
+                || CASE trigger WHEN 'retry' THEN 'retry' ELSE 'run' END || ' began'
+    WHERE triggered_by_routine_id = OLD.id AND (trigger <> 'schedule' OR place IS NOT NULL) AND final_status IS NULL
+      AND (trigger = 'retry' OR place = 0) AND started_at IS NULL;
     RETURN NULL;
 END $$;
-COMMENT ON FUNCTION routines.cancel_retries IS 'Cancels a retry that no worker has begun when its routine is paused or deleted.';
-CREATE TRIGGER cancel_retries AFTER UPDATE OF paused ON routines.routines
-    FOR EACH ROW WHEN (NEW.paused AND NOT OLD.paused) EXECUTE FUNCTION routines.cancel_retries();
-CREATE TRIGGER cancel_retries_of_deleted AFTER DELETE ON routines.routines
-    FOR EACH ROW EXECUTE FUNCTION routines.cancel_retries();
+COMMENT ON FUNCTION routines.cancel_unbegun IS
+    'Cancels a retry that no worker has begun, and a run that waits for a place, when its routine is paused or deleted.';
+CREATE TRIGGER cancel_unbegun AFTER UPDATE OF paused ON routines.routines
+    FOR EACH ROW WHEN (NEW.paused AND NOT OLD.paused) EXECUTE FUNCTION routines.cancel_unbegun();
+CREATE TRIGGER cancel_unbegun_of_deleted AFTER DELETE ON routines.routines
+    FOR EACH ROW EXECUTE FUNCTION routines.cancel_unbegun();
 
 ------------------------------------------------------------------------------------------------------------- breaker
 -- The length of the streak is read from the ledger, so that a run that completes need not reset a counter.

@@ -96,11 +96,18 @@ BEGIN
         RAISE EXCEPTION USING MESSAGE = 'then: must be pause or backoff', ERRCODE = 'check_violation',
             CONSTRAINT = 'routines_after_failures_is_known';
     END IF;
+    IF NEW.overlap_policy <> 'allow' AND TG_OP = 'UPDATE' AND NEW.max_concurrent = OLD.max_concurrent THEN
+        NEW.max_concurrent := NULL;  -- only the policy was changed
+    ELSIF (NEW.overlap_policy = 'allow') <> (NEW.max_concurrent IS NOT NULL) OR NEW.max_concurrent NOT BETWEEN 1 AND 100 THEN
+        RAISE EXCEPTION USING MESSAGE = 'max_concurrent: must be 1 to 100 with overlap_policy allow, and is not taken with the others',
+            ERRCODE = 'check_violation', CONSTRAINT = 'routines_max_concurrent_fits_policy';
+    END IF;
     RETURN NEW;
 END $$;
-COMMENT ON FUNCTION routines.check_run_settings IS 'Rejects an init_params_from_slot, a timeout_seconds, a retry, a pause_after_failures or an after_failures that is not valid.';
-CREATE TRIGGER check_run_settings BEFORE INSERT OR UPDATE OF init_params_from_slot, timeout_seconds, retry, pause_after_failures, after_failures
+COMMENT ON FUNCTION routines.check_run_settings IS 'Rejects an init_params_from_slot, a timeout_seconds, a retry, a pause_after_failures, an after_failures or a max_concurrent that is not valid.';
+CREATE TRIGGER check_run_settings BEFORE INSERT OR UPDATE OF init_params_from_slot, timeout_seconds, retry, pause_after_failures, after_failures,
+        overlap_policy, max_concurrent
     ON routines.routines
-    FOR EACH ROW WHEN (num_nonnulls(
-        NEW.init_params_from_slot, NEW.timeout_seconds, NEW.retry, NEW.pause_after_failures, NEW.after_failures) > 0)
+    FOR EACH ROW WHEN (NEW.overlap_policy = 'allow' OR num_nonnulls(
+        NEW.init_params_from_slot, NEW.timeout_seconds, NEW.retry, NEW.pause_after_failures, NEW.after_failures, NEW.max_concurrent) > 0)
     EXECUTE FUNCTION routines.check_run_settings();

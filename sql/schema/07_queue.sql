@@ -145,15 +145,21 @@ COMMENT ON COLUMN routines.wakeups.requested_at IS 'When it became idle.';
 -- A notification costs each transaction that sends one a lock of the whole database at its commit. So only the first insert
 -- after a worker became idle sends one, and a busy system sends none. A row that another transaction has locked is left to
 -- that transaction. This is a hint: a worker that is not woken polls before long.
+CREATE FUNCTION routines.wake_idle_workers() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM routines.wakeups
+    WHERE worker = ANY (ARRAY(SELECT worker FROM routines.wakeups ORDER BY worker FOR UPDATE SKIP LOCKED));
+    IF FOUND THEN
+        PERFORM pg_notify('routines_pending', '');
+    END IF;
+END $$;
+COMMENT ON FUNCTION routines.wake_idle_workers IS 'Notifies the workers that asked to be woken.';
+
 CREATE FUNCTION routines.wake_workers() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF EXISTS (SELECT FROM routines.wakeups) AND EXISTS (SELECT FROM inserted) THEN
-        DELETE FROM routines.wakeups
-        WHERE worker = ANY (ARRAY(SELECT worker FROM routines.wakeups ORDER BY worker FOR UPDATE SKIP LOCKED));
-        IF FOUND THEN
-            PERFORM pg_notify('routines_pending', '');
-        END IF;
+        PERFORM routines.wake_idle_workers();
     END IF;
     RETURN NULL;
 END $$;

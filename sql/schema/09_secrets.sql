@@ -35,11 +35,11 @@ LANGUAGE sql AS $$
                         AND secrets.id = ANY (routines.secret_ids(secret_refs, webhook_secret_id)))
         -- The routine's own active runs, each kind by its index.
         AND NOT EXISTS (SELECT FROM routines.trajectories
-                        WHERE triggered_by_routine_id = of_routine_id AND trigger = 'schedule' AND final_status IS NULL
+                        WHERE triggered_by_routine_id = of_routine_id AND trigger = 'schedule' AND place IS NULL AND final_status IS NULL
                           AND trajectories.id IS DISTINCT FROM but_trajectory_id
                           AND secrets.id = ANY (routines.secret_ids(secret_refs, webhook_secret_id)))
         AND NOT EXISTS (SELECT FROM routines.trajectories
-                        WHERE triggered_by_routine_id = of_routine_id AND trigger <> 'schedule' AND final_status IS NULL
+                        WHERE triggered_by_routine_id = of_routine_id AND (trigger <> 'schedule' OR place IS NOT NULL) AND final_status IS NULL
                           AND trajectories.id IS DISTINCT FROM but_trajectory_id
                           AND secrets.id = ANY (routines.secret_ids(secret_refs, webhook_secret_id)))
         AND NOT EXISTS (SELECT FROM routines.webhook_deliveries

@@ -9,7 +9,7 @@ CREATE VIEW routines.routine_details WITH (security_invoker = true) AS
            webhook_url,
            webhook_secret_id IS NOT NULL AS has_webhook_secret, paused, paused_reason, last_run_at, next_run_at, overlap_policy,
            catchup_window_seconds, paused_until, paused_note, starts_at, ends_at, spread_seconds, calendar, active_hours,
-           init_params_from_slot, timeout_seconds, retry, pause_after_failures, after_failures, backoff_left,
+           init_params_from_slot, timeout_seconds, retry, pause_after_failures, after_failures, backoff_left, max_concurrent,
            CASE WHEN init_params_from_slot IS NULL THEN '{}'
                 ELSE ARRAY(SELECT key FROM jsonb_object_keys(init_params_from_slot) AS key
                            WHERE NOT task_versions.init_params ? key ORDER BY key) END AS undeclared_slot_keys,
@@ -40,7 +40,8 @@ COMMENT ON COLUMN routines.routine_details.paused_until IS 'When the pause ends 
 COMMENT ON COLUMN routines.routine_details.paused_note IS 'What a person noted about the pause; null for nothing.';
 COMMENT ON COLUMN routines.routine_details.last_run_at IS 'When it last started a run; null if never.';
 COMMENT ON COLUMN routines.routine_details.next_run_at IS 'When it fires next, its spread included; null while paused, for manual, and once no slot is left.';
-COMMENT ON COLUMN routines.routine_details.overlap_policy IS 'skip.';
+COMMENT ON COLUMN routines.routine_details.overlap_policy IS 'What becomes of a slot that comes while a run is active: skip, queue_one, cancel_other or allow.';
+COMMENT ON COLUMN routines.routine_details.max_concurrent IS 'For allow: how many runs may be active at once; null otherwise.';
 COMMENT ON COLUMN routines.routine_details.starts_at IS 'No slot is earlier; null for no bound.';
 COMMENT ON COLUMN routines.routine_details.ends_at IS 'No slot is later; null for no bound.';
 COMMENT ON COLUMN routines.routine_details.spread_seconds IS 'Each slot fires up to this many seconds after its time; null for no spread.';

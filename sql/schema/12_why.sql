@@ -20,12 +20,26 @@ $$;
 COMMENT ON FUNCTION routines.step_of_end IS
     'The step of a run that is running, or that failed or was cancelled; null for none and for a completed run.';
 
+CREATE FUNCTION routines.runs_in_the_way(run routines.trajectories) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT coalesce('run ' || string_agg(id::text, ', ' ORDER BY id), 'other runs')
+    FROM (SELECT id FROM routines.trajectories
+          WHERE triggered_by_routine_id = run.triggered_by_routine_id
+            AND trigger = 'schedule' AND place IS NULL AND final_status IS NULL
+          UNION ALL
+          SELECT id FROM routines.trajectories
+          WHERE triggered_by_routine_id = run.triggered_by_routine_id
+            AND (trigger <> 'schedule' OR place IS NOT NULL) AND final_status IS NULL AND id <> run.id
+          ORDER BY id LIMIT 3) AS active;
+$$;
+COMMENT ON FUNCTION routines.runs_in_the_way IS 'The first runs that a run which waits for a place waits for, as sentences show them.';
+
 CREATE FUNCTION routines.run_in_words(run routines.trajectories, step routines.steps) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN format('run %s at %s', run.id, routines.utc(run.created_at)) || CASE run.status
     WHEN 'pending' THEN ', still waiting for a worker' || CASE WHEN run.started_at IS NOT NULL THEN ' to go on' ELSE '' END
     WHEN 'running' THEN coalesce(', running since ' || routines.utc(run.started_at),
-                                 CASE WHEN run.retry_of IS NOT NULL THEN ', to begin at ' || routines.utc(run.lease_expires_at) END, ', running')
+                                 CASE WHEN run.retry_of IS NOT NULL THEN ', to begin at ' || routines.utc(run.lease_expires_at)
+                                      WHEN run.place = 0 THEN ', waiting for the end of ' || routines.runs_in_the_way(run) END, ', running')
         || coalesce(', at try ' || step.attempt || ' of step ' || quote_literal(step.name), '')
     WHEN 'completed' THEN ', completed at ' || routines.utc(run.ended_at)
     WHEN 'failed' THEN ', failed at ' || routines.utc(run.ended_at)
@@ -197,6 +211,7 @@ CREATE FUNCTION routines.explain_time(
                        WHEN missed_before = 1 THEN ' The slot before it was missed.' ELSE '' END
            WHEN 'overlap' THEN 'Skipped: run ' || blocking_trajectory_id || ' was still running'
                || coalesce(', started ' || routines.utc(blocking_started_at), '') || '.'
+           WHEN 'coalesced' THEN 'Skipped: ' || detail || '.'
            WHEN 'missed' THEN 'Missed: ' || coalesce(detail, (SELECT in_words FROM outage), 'no ticker picked it up in time')
                || CASE WHEN slot_count > 1 THEN format(', as were all %s slots from %s to %s', slot_count,
                        routines.utc(scheduled_for), routines.utc(last_scheduled_for)) ELSE '' END

@@ -20,9 +20,10 @@ COMMENT ON FUNCTION routines.metrics_of_routines IS
     'Over all collections: the number of due routines and of routines paused by strikes, each counted up to `most`, and how long the oldest slot has been due (0 if none is).';
 
 CREATE FUNCTION routines.metrics_of_skips(most integer)
-RETURNS TABLE (overlap bigint, missed bigint, paused bigint, failed_to_start bigint, calendar bigint, outside_hours bigint, backoff bigint)
+RETURNS TABLE (overlap bigint, coalesced bigint, missed bigint, paused bigint, failed_to_start bigint, calendar bigint, outside_hours bigint, backoff bigint)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp ROWS 1 AS $$
     SELECT coalesce(sum(slot_count) FILTER (WHERE reason = 'overlap'), 0)::bigint,
+           coalesce(sum(slot_count) FILTER (WHERE reason = 'coalesced'), 0)::bigint,
            coalesce(sum(slot_count) FILTER (WHERE reason = 'missed'), 0)::bigint,
            coalesce(sum(slot_count) FILTER (WHERE reason = 'paused'), 0)::bigint,
            coalesce(sum(slot_count) FILTER (WHERE reason = 'failed_to_start'), 0)::bigint,

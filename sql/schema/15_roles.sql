@@ -88,6 +88,9 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_ticker', 'routines.skips', 'SELECT, INSERT'),
     ('routines_ticker', 'routines.ticker_outages', 'SELECT, INSERT, DELETE'),
     ('routines_ticker', 'routines.time_zones', 'SELECT'),
+    ('routines_ticker', 'FUNCTION routines.find_room(bigint, text, smallint)', 'EXECUTE'),
+    ('routines_ticker', 'FUNCTION routines.take_over_waiting_run(bigint, timestamptz, timestamptz, integer, jsonb, jsonb, jsonb, text, '
+        'uuid, integer, timestamptz)', 'EXECUTE'),
     -- Only the worker reads secrets. It creates none, and writes no keys, tasks or routines.
     ('routines_worker', 'routines.schema_migrations', 'SELECT'),
     ('routines_worker', 'routines.role_grants', 'SELECT'),
@@ -102,6 +105,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_worker', 'FUNCTION routines.free_capacity_of_collection(bigint)', 'EXECUTE'),
     ('routines_worker', 'FUNCTION routines.free_capacity_of_task(bigint)', 'EXECUTE'),
     ('routines_worker', 'routines.limited_runs', 'SELECT, INSERT, DELETE'),
+    ('routines_worker', 'FUNCTION routines.admit_waiting_run(bigint)', 'EXECUTE'),
     ('routines_worker', 'routines.wakeups', 'SELECT, INSERT, DELETE'),
     ('routines_worker', 'routines.skips', 'SELECT, DELETE'),
     ('routines_worker', 'routines.webhook_endpoints', 'SELECT, INSERT, UPDATE, DELETE'),

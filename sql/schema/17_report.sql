@@ -166,7 +166,7 @@ CREATE FUNCTION routines.report_of(
     most integer DEFAULT NULL
 ) RETURNS TABLE (
     task text, routine text, routine_id bigint, is_deleted boolean, expected bigint, started bigint, on_time bigint, late bigint,
-    completed bigint, failed bigint, cancelled bigint, archived bigint, active bigint, skipped bigint, overlap bigint, missed bigint,
+    completed bigint, failed bigint, cancelled bigint, archived bigint, active bigint, skipped bigint, overlap bigint, coalesced bigint, missed bigint,
     paused bigint, failed_to_start bigint, calendar bigint, outside_hours bigint, backoff bigint, pending bigint, recovered bigint,
     max_delay_seconds float8
 ) LANGUAGE sql STABLE ROWS 1000 AS $$
@@ -181,6 +181,7 @@ CREATE FUNCTION routines.report_of(
     ),
     skip AS MATERIALIZED (
         SELECT reported.id, sum(slots) FILTER (WHERE reason <> 'pending') AS skipped, sum(slots) FILTER (WHERE reason = 'overlap') AS overlap,
+               sum(slots) FILTER (WHERE reason = 'coalesced') AS coalesced,
                sum(slots) FILTER (WHERE reason = 'missed') AS missed, sum(slots) FILTER (WHERE reason = 'paused') AS paused,
                sum(slots) FILTER (WHERE reason = 'failed_to_start') AS failed_to_start,
                sum(slots) FILTER (WHERE reason = 'calendar') AS calendar, sum(slots) FILTER (WHERE reason = 'outside_hours') AS outside_hours,
@@ -203,7 +204,7 @@ CREATE FUNCTION routines.report_of(
            (coalesce(run.started, 0) + coalesce(skip.skipped, 0) + coalesce(skip.pending, 0))::bigint, coalesce(run.started, 0),
            coalesce(run.started - run.late, 0), coalesce(run.late, 0), coalesce(run.completed, 0), coalesce(run.failed, 0),
            coalesce(run.cancelled, 0), coalesce(run.archived, 0), coalesce(run.active, 0), coalesce(skip.skipped, 0)::bigint,
-           coalesce(skip.overlap, 0)::bigint, coalesce(skip.missed, 0)::bigint, coalesce(skip.paused, 0)::bigint,
+           coalesce(skip.overlap, 0)::bigint, coalesce(skip.coalesced, 0)::bigint, coalesce(skip.missed, 0)::bigint, coalesce(skip.paused, 0)::bigint,
            coalesce(skip.failed_to_start, 0)::bigint, coalesce(skip.calendar, 0)::bigint, coalesce(skip.outside_hours, 0)::bigint,
            coalesce(skip.backoff, 0)::bigint,
            coalesce(skip.pending, 0)::bigint,
@@ -222,12 +223,12 @@ CREATE FUNCTION routines.report(
     until_time timestamptz DEFAULT now(), late_after_seconds integer DEFAULT 60
 ) RETURNS TABLE (
     task text, routine text, expected bigint, started bigint, on_time bigint, late bigint, completed bigint, failed bigint,
-    cancelled bigint, archived bigint, active bigint, skipped bigint, overlap bigint, missed bigint, paused bigint,
+    cancelled bigint, archived bigint, active bigint, skipped bigint, overlap bigint, coalesced bigint, missed bigint, paused bigint,
     failed_to_start bigint, calendar bigint, outside_hours bigint, backoff bigint, pending bigint, recovered bigint,
     max_delay_seconds float8, routine_id bigint, is_deleted boolean
 ) LANGUAGE sql STABLE ROWS 1000 AS $$
     SELECT found.task, found.routine, found.expected, found.started, found.on_time, found.late, found.completed, found.failed,
-           found.cancelled, found.archived, found.active, found.skipped, found.overlap, found.missed, found.paused,
+           found.cancelled, found.archived, found.active, found.skipped, found.overlap, found.coalesced, found.missed, found.paused,
            found.failed_to_start, found.calendar, found.outside_hours, found.backoff, found.pending, found.recovered, found.max_delay_seconds,
            found.routine_id, found.is_deleted
     FROM routines.collections CROSS JOIN LATERAL routines.report_of(

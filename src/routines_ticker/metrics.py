@@ -11,7 +11,7 @@ from routines_core.metrics.distribution import DELAY_BUCKETS, Distribution
 from routines_core.metrics.listener import ProgramHealth
 from routines_core.metrics.program import ProgramMetrics
 
-REASONS = ("overlap", "missed", "failed_to_start", "calendar", "outside_hours", "backoff")
+REASONS = ("overlap", "coalesced", "missed", "failed_to_start", "calendar", "outside_hours", "backoff")
 """Why a slot did not start a run, as spelled in the ledger."""
 
 
@@ -97,6 +97,7 @@ class TickerMetrics(ProgramMetrics):
         self._fires.inc(done.fired)
         counts = (
             done.overlapped,
+            done.coalesced,
             done.missed,
             len(done.struck_ids),
             done.excluded_by_calendar,

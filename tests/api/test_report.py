@@ -19,7 +19,8 @@ BASE = "/api/v1/routines/my-org/echo"
 REPORT = "/api/v1/report/my-org"
 DAY = "from=2026-05-04T00:00:00Z&to=2026-05-05T00:00:00Z"
 NO_SLOTS = {
-    "overlap": 0, "missed": 0, "paused": 0, "failed_to_start": 0, "calendar": 0, "outside_hours": 0, "backoff": 0,
+    "overlap": 0, "coalesced": 0, "missed": 0, "paused": 0, "failed_to_start": 0, "calendar": 0, "outside_hours": 0,
+    "backoff": 0,
 }  # fmt: skip
 
 

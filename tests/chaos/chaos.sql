@@ -20,7 +20,9 @@ CREATE TABLE chaos.orders (
     first       timestamptz,  -- the first slot that the driver left without outcome; null if the product set next_run_at
     became      timestamptz,  -- next_run_at after the change
     until       timestamptz,  -- when the pause that it leaves behind ends by itself
-    note        text          -- the note of that pause
+    note        text,         -- the note of that pause
+    policy      text NOT NULL,  -- overlap_policy and max_concurrent of the routine, which never change
+    most        integer NOT NULL
 );
 
 CREATE TABLE chaos.run_journal (
@@ -34,7 +36,8 @@ CREATE TABLE chaos.run_journal (
     old_fence integer, fence integer NOT NULL,
     old_crashes integer, crashes integer NOT NULL,
     old_lease timestamptz, lease timestamptz,           -- null for infinity: Temporal has the run
-    deadline timestamptz
+    deadline timestamptz,
+    old_place integer, place integer
 );
 
 -- Only of the collection "chaos": others may attack it, and the checker knows nothing of their runs. SECURITY DEFINER,
@@ -45,15 +48,15 @@ BEGIN
         RETURN NULL;
     END IF;
     IF TG_OP = 'INSERT' THEN
-        INSERT INTO chaos.run_journal (trajectory_id, routine_id, status, fence, crashes, lease)
+        INSERT INTO chaos.run_journal (trajectory_id, routine_id, status, fence, crashes, lease, place)
         VALUES (NEW.id, NEW.triggered_by_routine_id, NEW.status, NEW.fence, NEW.crashes,
-                nullif(NEW.lease_expires_at, 'infinity'));
+                nullif(NEW.lease_expires_at, 'infinity'), NEW.place);
     ELSE
         INSERT INTO chaos.run_journal (trajectory_id, routine_id, old_status, status, old_fence, fence,
-                                       old_crashes, crashes, old_lease, lease, deadline)
+                                       old_crashes, crashes, old_lease, lease, deadline, old_place, place)
         VALUES (NEW.id, NEW.triggered_by_routine_id, OLD.status, NEW.status, OLD.fence, NEW.fence,
                 OLD.crashes, NEW.crashes, nullif(OLD.lease_expires_at, 'infinity'),
-                nullif(NEW.lease_expires_at, 'infinity'), OLD.deadline_at);
+                nullif(NEW.lease_expires_at, 'infinity'), OLD.deadline_at, OLD.place, NEW.place);
     END IF;
     RETURN NULL;
 END $$;

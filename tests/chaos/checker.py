@@ -3,8 +3,9 @@
 Each rule is a generator of violations over a `History`. No rule looks at how the product works inside.
 """
 
+import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -21,6 +22,7 @@ COMMIT_SECONDS = timedelta(seconds=6)
 """How long before the commit a journal entry's time may lie: a backend may be frozen or stalled in between."""
 STEPS = {"one", "two", "three"}
 MAX_CRASHES = 3
+_TAKEN_OVER = re.compile(r"run (\d+), which waited, is for the later slot of \S+Z")
 
 Found = Generator[Violation]
 
@@ -36,6 +38,7 @@ def check(history: History, *, lease_seconds: float, settled: bool, engine: str 
         lambda: excluded_slots_do_not_fire(history, stretches),
         lambda: skips_are_true(history, stretches),
         lambda: no_overlap(history),
+        lambda: one_waits(history),
         lambda: (
             only_the_holder_writes(history, lease_seconds) if engine == "postgres" else only_temporal_takes(history)
         ),
@@ -158,15 +161,14 @@ def skips_are_true(history: History, stretches: Stretches) -> Found:
         order = _pause_of(skip, stretches) or orders.get((skip.routine_id, skip.recorded_at))
         if order:
             yield from _settled_by_order(skip, order, stretches)
-        elif skip.reason == "overlap":
-            run = runs.get(skip.blocking_trajectory_id)
-            if (
-                run is None
-                or run.routine_id != skip.routine_id
-                or created[run.id] > skip.really_recorded_at + COMMIT_SECONDS
-                or (run.ended_at and run.ended_at < skip.really_recorded_at - COMMIT_SECONDS)
-            ):
-                yield Violation("skip", f"skip {skip.id} names a run that did not block its slot", (skip, run))
+        elif skip.reason in {"overlap", "coalesced"}:
+            named = skip.blocking_trajectory_id if skip.reason == "overlap" else _taken_over_by(skip)
+            run = runs.get(named) if named else None
+            is_true = _did_block(skip, run, created) if skip.reason == "overlap" else _took_over(skip, run)
+            if not is_true:
+                yield Violation(
+                    "skip", f"skip {skip.id} is {skip.reason}, but not by the run that it names", (skip, run)
+                )
         elif skip.reason == "missed" and skip.detail is None:
             yield from _missed_is_true(skip, stretches, _days_off(history))
         elif skip.reason == "missed" and _was_passed_over(skip, past[skip.routine_id]):
@@ -175,6 +177,26 @@ def skips_are_true(history: History, stretches: Stretches) -> Found:
             skip.reason != "failed_to_start" or skip.routine_id not in heavy or not skip.detail
         ):
             yield Violation("skip", f"skip {skip.id} is {skip.reason!r}, but no order explains that", (skip,))
+
+
+def _did_block(skip: Any, run: Any, created: Mapping[int, datetime]) -> bool:
+    """Return whether this run of the routine was active when the skip was recorded."""
+    return (
+        run is not None
+        and run.routine_id == skip.routine_id
+        and created[run.id] <= skip.really_recorded_at + COMMIT_SECONDS
+        and not (run.ended_at and run.ended_at < skip.really_recorded_at - COMMIT_SECONDS)
+    )
+
+
+def _taken_over_by(skip: Any) -> int | None:
+    told = _TAKEN_OVER.fullmatch(skip.detail or "")
+    return int(told[1]) if told else None
+
+
+def _took_over(skip: Any, run: Any) -> bool:
+    """Return whether this run of the routine is for a later slot than the skip."""
+    return run is not None and run.routine_id == skip.routine_id and run.scheduled_for > skip.scheduled_for
 
 
 def _pause_of(skip: Any, stretches: Stretches) -> PauseEnd | None:
@@ -229,26 +251,53 @@ def _missed_is_true(skip: Any, stretches: Stretches, days_off: set[date]) -> Fou
 
 
 def no_overlap(history: History) -> Found:
-    """Check that no scheduled run is created while another run of its routine is active.
+    """Check that a scheduled run begins only while as few other runs of its routine are active as its policy says.
 
     The rule uses the journal's times. A blocking run's end is recorded before it commits, and a run's creation after
-    every check that permitted it, so two runs that merely touch are never taken for an overlap.
+    every check that permitted it, so two runs that merely touch are never taken for an overlap. A run that waits for a
+    place begins when it gets one.
     """
-    created = _created_at(history)
+    begun = {row.trajectory_id: row.at for row in history.run_journal if _begins(row)}
     ended = {row.trajectory_id: row.at for row in history.run_journal if row.status not in {"pending", "running"}}
+    most = {order.routine_id: order.most for order in history.orders}
     by_routine: dict[int, list[Any]] = defaultdict(list)
     for run in history.runs:
-        by_routine[run.routine_id].append(run)
-    for runs in by_routine.values():
-        runs.sort(key=lambda run: created[run.id])
+        if run.id in begun:
+            by_routine[run.routine_id].append(run)
+    for routine, runs in by_routine.items():
+        runs.sort(key=lambda run: begun[run.id])
         active: list[Any] = []
         for run in runs:
-            active = [other for other in active if other.id not in ended or ended[other.id] > created[run.id]]
-            if run.trigger == "schedule" and active:
-                yield Violation(
-                    "overlap", f"run {run.id} was created while run {active[0].id} was active", (active[0], run)
-                )
+            active = [other for other in active if other.id not in ended or ended[other.id] > begun[run.id]]
+            if run.trigger == "schedule" and len(active) >= most.get(routine, 1):
+                yield Violation("overlap", f"run {run.id} began while run {active[0].id} was active", (*active, run))
             active.append(run)
+
+
+def _begins(row: Any) -> bool:
+    """Return whether a run may be claimed from this entry of its journal on."""
+    return row.place != 0 and (row.old_status is None or row.old_place == 0) and row.status == "pending"
+
+
+def one_waits(history: History) -> Found:
+    """Check that at most one run of a routine waits for a place, and that runs end early for such a run alone."""
+    policies = {order.routine_id: order.policy for order in history.orders}
+    stopped = {run.id for run in history.runs if (run.error or "").startswith("cancelled: by its overlap policy")}
+    waiting: dict[int, Any] = {}
+    left_at: dict[int, datetime] = {}
+    for row in history.run_journal:
+        if row.old_status is None and row.place == 0:
+            if row.routine_id in waiting or policies[row.routine_id] not in {"queue_one", "cancel_other"}:
+                yield Violation("overlap", f"run {row.trajectory_id} may not wait", (waiting.get(row.routine_id), row))
+            waiting[row.routine_id] = row
+        elif row.old_place == 0 and (row.place != 0 or row.status != "running"):
+            waiting.pop(row.routine_id, None)
+            left_at[row.routine_id] = row.transaction_at
+        elif row.status == "cancelled" and row.trajectory_id in stopped:
+            # Several are stopped in one transaction, which also lets the run begin that waited for them.
+            was_waited_for = row.routine_id in waiting or left_at.get(row.routine_id) == row.transaction_at
+            if not was_waited_for or policies[row.routine_id] != "cancel_other":
+                yield Violation("overlap", f"run {row.trajectory_id} was stopped, and no run waits", (row,))
 
 
 def only_the_holder_writes(history: History, lease_seconds: float) -> Found:
@@ -257,7 +306,7 @@ def only_the_holder_writes(history: History, lease_seconds: float) -> Found:
     for row in history.run_journal:
         change = (row.old_status, row.status)
         raised = row.fence - (row.old_fence or 0)
-        if row.old_status is None:
+        if row.old_status is None or row.old_place == 0:  # nobody holds a run that waits for a place: see one_waits
             continue
         if row.old_status not in {"pending", "running"}:
             yield Violation("final", f"run {row.trajectory_id} was {row.old_status} and became {row.status}", (row,))
@@ -283,7 +332,7 @@ def _taken_away(row: Any, raised: int, holder: dict[int, str]) -> Found:
     late = row.deadline is not None and row.deadline <= row.transaction_at
     if raised != 1:
         yield Violation("fence", f"run {row.trajectory_id} was taken away without raising the fence by 1", (row,))
-    if lost == 0 and not late and row.writer != holder.get(row.trajectory_id):
+    if lost == 0 and not late and row.status != "cancelled" and row.writer != holder.get(row.trajectory_id):
         yield Violation(
             "crashes", f"run {row.trajectory_id} was taken from its worker without counting a crash", (row,)
         )
@@ -297,7 +346,7 @@ def only_temporal_takes(history: History) -> Found:
     """Check the same of runs on Temporal, which have no lease: each claim by an activity takes the run, and counts."""
     holder: dict[int, str] = {}
     for row in history.run_journal:
-        if row.old_status is None:
+        if row.old_status is None or row.old_place == 0:
             continue
         raised, lost = row.fence - row.old_fence, row.crashes - row.old_crashes
         if row.old_status not in {"pending", "running"}:
@@ -370,7 +419,8 @@ def last_run_at_is_true(history: History) -> Found:
     newest: dict[int, Any] = {}
     runs = {run.id: run for run in history.runs}
     for row in history.run_journal:
-        if row.old_status is None and row.trajectory_id in runs:
+        # A slot that takes a waiting run over counts as its creation.
+        if (row.old_status is None or row.old_place == row.place == 0) and row.trajectory_id in runs:
             newest[row.routine_id] = runs[row.trajectory_id]
     for routine in history.routines:
         run = newest.get(routine.id)

@@ -64,16 +64,18 @@ DEFAULT_WEIGHTS: dict[str, float] = {
 """The relative frequency of each kind of order."""
 SPREAD_SECONDS = 40
 """The spread of every third routine. Its orders are given, recorded and checked on its own clock."""
+POLICIES: dict[int, tuple[str, int | None]] = {1: ("queue_one", None), 2: ("cancel_other", None), 3: ("allow", 2)}
+"""The overlap policies of three in five routines, by the last number of their names; the others skip."""
 OWN = "LATERAL (SELECT coalesce(spread_offset, '0') AS away) AS own"
 STATE = f"""SELECT now() - away AS now, id, name, next_run_at - away AS next_run_at, settled_until, paused,
                    paused_at - away AS paused_at, strikes, away,
                    routines.cadence_to_json(routines.cadence_of(routines)) AS cadence
             FROM routines.routines, {OWN} WHERE id = %s FOR UPDATE OF routines"""
 RECORD = f"""INSERT INTO chaos.orders (routine_id, kind, away, at, cadence, paused, was, was_paused_at, heavy, first,
-                                       became, until, note)
+                                       became, until, note, policy, most)
              SELECT id, %(kind)s, away, now() - away, routines.cadence_to_json(routines.cadence_of(routines)), paused,
                     %(was)s, %(was_paused_at)s, length(init_params_overrides::text) > %(max_bytes)s, %(first)s,
-                    next_run_at - away, paused_until - away, paused_note
+                    next_run_at - away, paused_until - away, paused_note, overlap_policy, coalesce(max_concurrent, 1)
              FROM routines.routines, {OWN} WHERE id = %(id)s RETURNING id"""
 COLUMNS = {"cadence_type" if field == "type" else field: field for field in Cadence._fields}
 """The columns of a routine that hold its cadence, each with its field."""
@@ -156,7 +158,7 @@ class Traffic:
         """Create the task and the first routines.
 
         One in six is calm: only `again`, `rewind`, `due` and `burst` touch it. One in twelve is heavy: its fires fail
-        to start. One in four has a calendar and active hours.
+        to start. One in four has a calendar and active hours. Three in five of the others have another overlap policy.
         """
         row = await (
             await connection.execute(
@@ -213,16 +215,21 @@ class Traffic:
         kinds = {"quick": 1.0} if calm else {"quick": 56, "slow": 22, "long": 10, "fails": 6, "heavy": 6}
         kind = kind or self.rng.choices(list(kinds), list(kinds.values()))[0]
         minute = self.rng.randrange(60)
-        self.known.append(KnownRoutine(await self._insert(connection, kind, "hourly", minute), calm, {minute}))
+        made = await self._insert(connection, kind, "hourly", minute, calm=calm)
+        self.known.append(KnownRoutine(made, calm, {minute}))
 
-    async def _insert(self, connection: AsyncConnection[Any], kind: str, cadence: str, minute: int) -> int:
+    async def _insert(
+        self, connection: AsyncConnection[Any], kind: str, cadence: str, minute: int, *, calm: bool = True
+    ) -> int:
         self._names += 1
+        policy, most = ("skip", None) if calm else POLICIES.get(self._names % 5, ("skip", None))
         async with connection.transaction():
             row = await (
                 await connection.execute(
                     """INSERT INTO routines.routines (collection_id, task_id, name, cadence_type, minute_utc,
-                                                      init_params_overrides, spread_seconds)
-                       VALUES (%s, %s, %s, %s, %s, %s::jsonb, %s) RETURNING id""",
+                                                      init_params_overrides, spread_seconds, overlap_policy,
+                                                      max_concurrent)
+                       VALUES (%s, %s, %s, %s, %s, %s::jsonb, %s, %s, %s) RETURNING id""",
                     [
                         self.collection_id,
                         self.task_id,
@@ -231,6 +238,8 @@ class Traffic:
                         minute,
                         OVERRIDES[kind],
                         SPREAD_SECONDS if self._names % 3 == 0 else None,
+                        policy,
+                        most,
                     ],
                 )
             ).fetchone()

@@ -227,7 +227,7 @@ def counts(found: list[Slot], since: datetime, until: datetime) -> dict[str, Any
     """Count by hand what a report should say."""
     inside = [slot for slot in found if since <= slot.time < until]
     by = Counter(slot.outcome for slot in inside)
-    reasons = ["overlap", "missed", "paused", "failed_to_start", "calendar", "outside_hours", "backoff"]
+    reasons = ["overlap", "coalesced", "missed", "paused", "failed_to_start", "calendar", "outside_hours", "backoff"]
     delays = [slot.delay for slot in inside if slot.delay is not None]
     late = sum(delay > LATE for delay in delays)
     completed = [slot.time for slot in found if slot.outcome == "completed" and slot.time >= since]

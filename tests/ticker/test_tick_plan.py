@@ -94,6 +94,6 @@ async def test_a_plan_made_at_few_runs_looks_only_for_those_of_its_batch(connect
     plan = await value(connection, "EXPLAIN (FORMAT JSON) EXECUTE active ('{1}')")
     used = {node["Index Name"]: node["Index Cond"] for node in nodes(plan[0]["Plan"]) if "Index Name" in node}
     assert used == dict.fromkeys(
-        ["trajectories_active_schedule_key", "trajectories_active_unscheduled_idx"],
+        ["trajectories_active_schedule_key", "trajectories_active_other_idx"],
         "(triggered_by_routine_id = ANY ($1))",
     )

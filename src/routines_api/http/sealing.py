@@ -20,8 +20,9 @@ _OF_PAUSE = {"paused_until", "paused_note"}
 _BOUNDS = {"starts_at", "ends_at"}
 _RULES = {"calendar", "active_hours", "retry"}
 _TIMING = {"paused", "catchup_window_seconds", "spread_seconds", "timeout_seconds", "pause_after_failures"}
+_OVERLAP = {"overlap_policy", "max_concurrent"}
 _PARAMS = {"init_params_overrides", "init_params_from_slot"}
-_UNCHANGED = {"name", "webhook_url"} | _PARAMS | _TIMING | _OF_PAUSE | _BOUNDS
+_UNCHANGED = {"name", "webhook_url"} | _PARAMS | _TIMING | _OVERLAP | _OF_PAUSE | _BOUNDS
 """The fields of a PATCH that are stored as they are sent."""
 
 
@@ -53,6 +54,8 @@ async def create_spec(caller: Caller, body: RoutineCreate) -> RoutineSpec:
         retry=body.retry and body.retry.stored(),
         pause_after_failures=body.pause_after_failures,
         after_failures=body.then,
+        overlap_policy=body.overlap_policy,
+        max_concurrent=body.max_concurrent,
     )
 
 

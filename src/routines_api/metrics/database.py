@@ -40,7 +40,7 @@ SHOWN: dict[str, tuple[Shown, ...]] = {
     ),
     "skips": tuple(
         Shown("routines_skipped_slots_last_hour", reason, _SKIPPED, {"reason": reason})
-        for reason in ("overlap", "missed", "paused", "failed_to_start", "calendar", "outside_hours", "backoff")
+        for reason in ("overlap", "coalesced", "missed", "paused", "failed_to_start", "calendar", "outside_hours", "backoff")
     ),
     "runs": (
         Shown("routines_active_runs", "pending", _ACTIVE, {"status": "pending"}),

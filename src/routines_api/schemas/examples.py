@@ -35,6 +35,7 @@ _SLOT_COUNTS = {
     "active": 1,
     "skipped": {
         "overlap": 1,
+        "coalesced": 0,
         "missed": 1,
         "paused": 0,
         "failed_to_start": 0,

@@ -20,6 +20,7 @@ class SkippedSlots(msgspec.Struct):
     """How many slots were skipped, by reason."""
 
     overlap: Annotated[Count, Meta(description="A run was active.")]
+    coalesced: Annotated[Count, Meta(description="Its run waited, and a later slot took it over.")]
     missed: Annotated[Count, Meta(description="No ticker picked it up in time.")]
     paused: Annotated[Count, Meta(description="During a pause, the slots of a current one included.")]
     failed_to_start: Annotated[Count, Meta(description="The run could not be started.")]

@@ -76,6 +76,19 @@ Then = Annotated[
     ),
 ]
 
+Overlap = Annotated[
+    Literal["skip", "queue_one", "cancel_other", "allow"],
+    Field(
+        description="What becomes of a slot that comes while a run of the routine is active. skip: it starts no run. "
+        "queue_one: its run waits until none is active, and a later slot takes it over. cancel_other: the same, and "
+        "the active runs are cancelled. allow: it starts a run unless max_concurrent are active."
+    ),
+]
+MaxConcurrent = Annotated[
+    int,
+    Field(ge=1, le=100, description="Required by allow: how many runs may be active at once.", examples=[3]),
+]
+
 
 def _drop_default(schema: dict[str, Any]) -> None:
     del schema["default"]
@@ -166,6 +179,8 @@ class RoutineCreate(_RoutineFields):
     )
     pause_after_failures: PauseAfterFailures = None
     then: Then = _NOT_SENT
+    overlap_policy: Overlap = "skip"
+    max_concurrent: MaxConcurrent | None = None
 
     @field_validator("secret_params", "webhook_secret")
     @classmethod
@@ -299,13 +314,14 @@ class RoutinePatch(_RoutineFields):
     retry: RoutineRetry | None = Field(default=None, description="Replaced whole; null removes it.")
     pause_after_failures: PauseAfterFailures = None
     then: Then = _NOT_SENT
+    overlap_policy: Overlap = _NOT_SENT
+    max_concurrent: MaxConcurrent = _NOT_SENT
     backoff_left: Any = _IGNORED
     id: Any = _IGNORED
     task_name: Any = _IGNORED
     collection_name: Any = _IGNORED
     last_run_at: Any = _IGNORED
     next_run_at: Any = _IGNORED
-    overlap_policy: Any = _IGNORED
     paused_reason: Any = _IGNORED
     warnings: Any = _IGNORED
 

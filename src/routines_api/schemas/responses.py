@@ -106,7 +106,12 @@ class RoutineRead(msgspec.Struct):
         Meta(description="When it fires next, its spread included; null: paused, manual, or no slot is left."),
     ]
     overlap_policy: Annotated[
-        str, Meta(description="skip: no slot starts a run while one is active.", examples=["skip"])
+        str,
+        Meta(
+            description="What becomes of a slot that comes while a run is active: skip, queue_one, cancel_other or "
+            "allow.",
+            examples=["skip"],
+        ),
     ]
     catchup_window_seconds: Annotated[
         int | msgspec.UnsetType,
@@ -164,6 +169,9 @@ class RoutineRead(msgspec.Struct):
     )
     backoff_left: Annotated[
         int | msgspec.UnsetType, Meta(description="How many slots it will still skip after failures; absent: none.")
+    ] = msgspec.UNSET
+    max_concurrent: Annotated[
+        int | msgspec.UnsetType, Meta(description="How many runs may be active at once; absent without allow.")
     ] = msgspec.UNSET
 
 
@@ -489,6 +497,7 @@ def _fields(routine: Routine) -> Sequence[Any]:
         routine.pause_after_failures or msgspec.UNSET,
         routine.after_failures or msgspec.UNSET,
         routine.backoff_left or msgspec.UNSET,
+        routine.max_concurrent or msgspec.UNSET,
     )
 
 

@@ -25,6 +25,7 @@ export const KINDS = {
   cancelled: "Cancelled",
   archived: "Archived",
   overlap: "Skipped, still running",
+  coalesced: "Taken over by a later slot",
   missed: "Missed",
   paused: "Paused",
   failed_to_start: "Failed to start",
@@ -99,6 +100,7 @@ export function kindOf(outcome) {
 export function skipSentence(row) {
   switch (row.reason) {
     case "overlap": return "The previous run was still running";
+    case "coalesced": return capital(row.detail) ?? "Its run waited, and is for a later slot";
     case "missed": return capital(row.detail) ?? "No ticker picked it up in time";
     case "paused": return capital(row.detail) ?? "The routine was paused";
     case "failed_to_start": return `The run failed to start: ${row.detail ?? "see the ticker's log for the cause"}`;
@@ -106,6 +108,21 @@ export function skipSentence(row) {
     case "backoff": return capital(row.detail) ?? "The slots before it failed";
     case "outside_hours": return `Outside the active hours: ${row.detail}`;
     default: return row.detail ?? "";
+  }
+}
+
+/**
+ * Say what becomes of a slot that comes while a run is active.
+ *
+ * @param {any} routine
+ */
+export function overlapWords({ overlap_policy, max_concurrent }) {
+  switch (overlap_policy) {
+    case "skip": return "the next slot is skipped";
+    case "queue_one": return "the run of the next slot waits for its end";
+    case "cancel_other": return "it is cancelled for the run of the next slot";
+    case "allow": return `slots start further runs, up to ${max_concurrent} at once`;
+    default: return overlap_policy;
   }
 }
 

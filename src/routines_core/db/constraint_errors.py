@@ -56,6 +56,7 @@ _SAID_BY_THE_DATABASE = {
     "routines_retry_is_valid": "",
     "routines_pause_after_failures_in_range": "",
     "routines_after_failures_is_known": "",
+    "routines_max_concurrent_fits_policy": "",
     "routines_calendars_are_there": "",
     "calendars_days_are_valid": "",
 }

@@ -13,11 +13,12 @@ from routines_core.db.routines import Cadence
 from routines_core.db.statements import Statement
 
 Outcome = Literal[
-    "started", "skipped", "overlap", "missed", "paused", "failed_to_start", "calendar", "outside_hours", "backoff"
+    "started", "skipped", "overlap", "coalesced", "missed", "paused", "failed_to_start", "calendar", "outside_hours",
+    "backoff",
 ]  # fmt: skip
 """Filter of a list: an outcome or a reason. `skipped` includes all reasons."""
 Kind = Literal[
-    "started", "overlap", "missed", "paused", "failed_to_start", "calendar", "outside_hours", "backoff",
+    "started", "overlap", "coalesced", "missed", "paused", "failed_to_start", "calendar", "outside_hours", "backoff",
     "pending", "future", "passed_over", "paused_in_future", "excluded_in_future",
     "not_a_slot", "before_creation", "deleted", "forgotten",
 ]  # fmt: skip

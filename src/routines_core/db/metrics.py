@@ -32,6 +32,7 @@ class SkipMetrics(msgspec.Struct, frozen=True):
     """Slots recorded as skipped in the last hour, by reason, among the newest `MOST` skips."""
 
     overlap: int
+    coalesced: int
     missed: int
     paused: int
     failed_to_start: int

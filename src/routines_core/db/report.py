@@ -8,7 +8,7 @@ import msgspec
 from routines_core.db.pool import Connection
 from routines_core.db.statements import Statement
 
-Reason = Literal["overlap", "missed", "paused", "failed_to_start", "calendar", "outside_hours", "backoff"]
+Reason = Literal["overlap", "coalesced", "missed", "paused", "failed_to_start", "calendar", "outside_hours", "backoff"]
 """Why a slot was skipped."""
 After = tuple[str, str, int]
 """Where a page begins: after this task, routine and its id."""
@@ -27,7 +27,7 @@ class ReportRow(msgspec.Struct, frozen=True):
         on_time: Of those, how many runs began in time.
         late: Of those, how many began late, or have not begun and are late.
         active: Of those, how many runs have not ended.
-        skipped: Slots that were skipped, for any of the seven reasons that follow, or will be: see `paused`.
+        skipped: Slots that were skipped, for any of the eight reasons that follow, or will be: see `paused`.
         paused: Skipped during a pause, the slots of a current one included.
         pending: Slots that are due and have no outcome yet.
         recovered: Slots that failed, failed to start, were missed or skipped after failures, and are followed by one
@@ -50,6 +50,7 @@ class ReportRow(msgspec.Struct, frozen=True):
     active: int
     skipped: int
     overlap: int
+    coalesced: int
     missed: int
     paused: int
     failed_to_start: int

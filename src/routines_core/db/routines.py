@@ -67,6 +67,7 @@ class Routine(msgspec.Struct, frozen=True):
         pause_after_failures: After how many failed slots in a row it stops; None for never.
         after_failures: How it stops then: pause or backoff; None for pause.
         backoff_left: How many slots it will still skip after failures; None for none.
+        max_concurrent: For the overlap policy allow: how many runs may be active at once; None otherwise.
     """
 
     id: int
@@ -99,6 +100,7 @@ class Routine(msgspec.Struct, frozen=True):
     pause_after_failures: int | None
     after_failures: str | None
     backoff_left: int | None
+    max_concurrent: int | None
 
 
 class ListedRoutine(Routine, frozen=True):
@@ -125,6 +127,8 @@ class RoutineSpec(msgspec.Struct, frozen=True):
         retry: How a scheduled run that failed is retried; None for not at all.
         pause_after_failures: After how many failed slots in a row it stops; None for never.
         after_failures: How it stops then: pause or backoff; None for pause.
+        overlap_policy: What becomes of a slot that comes while a run is active: skip, queue_one, cancel_other or allow.
+        max_concurrent: For allow: how many runs may be active at once; None otherwise.
         id: Drawn by `draw_routine_id`, if secrets are bound to it; None to let the database assign one.
     """
 
@@ -146,6 +150,8 @@ class RoutineSpec(msgspec.Struct, frozen=True):
     retry: dict[str, Any] | None = None
     pause_after_failures: int | None = None
     after_failures: str | None = None
+    overlap_policy: str = "skip"
+    max_concurrent: int | None = None
     id: int | None = None
 
 
@@ -187,6 +193,8 @@ class RoutineChanges(msgspec.Struct, frozen=True):
     retry: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
     pause_after_failures: int | msgspec.UnsetType | None = msgspec.UNSET
     after_failures: str | msgspec.UnsetType = msgspec.UNSET
+    overlap_policy: str | msgspec.UnsetType = msgspec.UNSET
+    max_concurrent: int | msgspec.UnsetType = msgspec.UNSET
     id: int | None = None
 
 
@@ -277,6 +285,8 @@ async def create_routine(connection: Connection, spec: RoutineSpec, *, key_id: i
             retry=_json_or_none(spec.retry),
             pause_after_failures=spec.pause_after_failures,
             after_failures=spec.after_failures,
+            overlap_policy=spec.overlap_policy,
+            max_concurrent=spec.max_concurrent,
             **as_parameters(sealed),
         )
     return made is not None
@@ -468,6 +478,8 @@ def _patch_parameters(patch: RoutineChanges) -> dict[str, Any]:
         "sets_pause_after_failures": patch.pause_after_failures is not msgspec.UNSET,
         "pause_after_failures": _or_none(patch.pause_after_failures),
         "after_failures": _or_none(patch.after_failures),
+        "overlap_policy": _or_none(patch.overlap_policy),
+        "max_concurrent": _or_none(patch.max_concurrent),
         **as_parameters([*new_params.values(), *([webhook_secret] if webhook_secret else [])]),
     }
 

@@ -19,6 +19,8 @@ MAX_CRASHES = 3
 
 MOST_REAPED = 1000
 """Maximum number of runs reaped by one statement."""
+MOST_ADMITTED = 10_000
+"""Maximum number of waiting runs that one statement looks at."""
 INLINE_BYTES = 4096
 """Parameters of at most this size, as Postgres stores them, come with the claim."""
 
@@ -162,8 +164,25 @@ class RunSecret(msgspec.Struct, frozen=True):
     routine_id: int | None
 
 
+class Admitted(msgspec.Struct, frozen=True):
+    """What became of the runs that wait for a place.
+
+    Attributes:
+        admitted: Runs that were put into the queue.
+        replacing: Runs that still wait for others to be cancelled.
+    """
+
+    admitted: int
+    replacing: int
+
+
 class _Id(msgspec.Struct):
     id: int
+
+
+class _StillClaimed(msgspec.Struct):
+    id: int
+    must_stop: bool
 
 
 class _Slot(msgspec.Struct):
@@ -190,7 +209,10 @@ _LOAD = Statement("runs.load", Loaded)
 _LOAD_WORKFLOW = Statement("runs.load_workflow", _Workflow)
 _SLOT = Statement("runs.slot", _Slot)
 _SUSPEND = Statement("runs.suspend", _Id)
-_STILL_CLAIMED = Statement("runs.still_claimed", _Id)
+_STILL_CLAIMED = Statement("runs.still_claimed", _StillClaimed)
+_STOP_RUN = Statement("runs.stop_run", _Id)
+_FENCE_OFF = Statement("runs.fence_off", _Id)
+_ADMIT = Statement("runs.admit", Admitted)
 _CHECKPOINT = Statement("runs.checkpoint", _Id)
 _RELEASE = Statement("runs.release", NoRow)
 _REAP = Statement("runs.reap", Reaped)
@@ -286,9 +308,27 @@ async def renew(connection: Connection, pairs: Pairs, *, lease_seconds: float) -
     return {row.id: row.renewed for row in rows}
 
 
-async def still_claimed(connection: Connection, pairs: Pairs) -> set[int]:
-    """Return the ids of the runs that this worker still has claimed."""
-    return {row.id for row in await _STILL_CLAIMED.all(connection, **_arrays(pairs))}
+async def still_claimed(connection: Connection, pairs: Pairs) -> dict[int, bool]:
+    """Return the ids of the runs that this worker still has claimed, each with True if it must stop.
+
+    A run must stop if the run of a later slot waits for its end, and the overlap policy is cancel_other.
+    """
+    return {row.id: row.must_stop for row in await _STILL_CLAIMED.all(connection, **_arrays(pairs))}
+
+
+async def stop(connection: Connection, run: Claim) -> bool:
+    """Cancel a run that must stop, once it does nothing more. Returns False if it was lost."""
+    return await _STOP_RUN.first(connection, id=run.id, fence=run.fence) is not None
+
+
+async def admit(connection: Connection) -> Admitted:
+    """Put up to MOST_ADMITTED runs that wait for a place into the queue, where their routines have room for them."""
+    return await _ADMIT.one(connection, most=MOST_ADMITTED)
+
+
+async def fence_off(connection: Connection) -> list[int]:
+    """Cancel up to MOST_ADMITTED runs that must stop and that no worker stops in time. Returns their ids."""
+    return [row.id for row in await _FENCE_OFF.all(connection, most=MOST_ADMITTED)]
 
 
 async def write(connection: Connection, checkpoints: Sequence[Checkpoint], *, lease_seconds: float) -> set[int]:

@@ -21,6 +21,7 @@ class Tick(msgspec.Struct, frozen=True):
         claimed: Locked routines. Fewer than the batch size means that there are no more to claim.
         fired: Inserted runs.
         overlapped: Slots that were skipped because a run was active.
+        coalesced: Slots whose run waited, and was taken over by a later slot.
         missed: Slots that were recorded as missed.
         excluded_by_calendar: Slots that were recorded as excluded by a calendar.
         outside_hours: Slots that were recorded as outside active hours.
@@ -35,6 +36,7 @@ class Tick(msgspec.Struct, frozen=True):
     claimed: int
     fired: int
     overlapped: int
+    coalesced: int
     missed: int
     excluded_by_calendar: int
     outside_hours: int

@@ -5,7 +5,7 @@ import os
 import socket
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Container, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -43,9 +43,10 @@ CLAIMS_SECONDS = 0.4
 CHILDREN_SECONDS = 0.05
 """How often a worker checks whether children have ended, while any run waits for one."""
 REAP_SECONDS = 1.0
-"""How often a worker looks for lost and late runs."""
+"""How often a worker looks for lost and late runs, and for waiting runs that may begin."""
 REAP_COST_FACTOR = 20
-"""Reaping reads every run that was begun, so a worker waits at least this many times as long as the last one took."""
+"""Reaping reads every run that was begun, so a worker waits at least this many times as long as the last one took. The
+same for the runs that wait for a place."""
 STOP_SECONDS = 3.0
 """At shutdown: time that jobs have to end, for example to hear from a server that does not answer."""
 DRAIN_SECONDS = 0.8
@@ -177,6 +178,7 @@ class WorkerBase(ABC):
             (self._drop_lost, CLAIMS_SECONDS),
             (self._child_waiter.look, CHILDREN_SECONDS),
             (self._reap, REAP_SECONDS),
+            (self._admit, REAP_SECONDS),
         ):
             name = getattr(job, "__name__", "job").strip("_")
             yield repeat(self.stop, job, seconds, self.metrics, name=name, longest_seconds=longest)
@@ -199,14 +201,26 @@ class WorkerBase(ABC):
         return answer
 
     async def _drop_lost(self) -> bool:
-        """Cancel runs that were taken away, for example by a cancel, by the reaper or with their parent run."""
+        """Cancel runs that were taken away, for example by a cancel, by the reaper or with their parent run.
+
+        Also stop those that the overlap policy of their routine ends for the run of a later slot.
+        """
         claimed = self._claimed_runs()
         if claimed:
             pairs = [each.pair for each in claimed]
-            self._drop_all_but(await self._ask(lambda connection: runs.still_claimed(connection, pairs)), claimed)
+            must_stop = await self._ask(lambda connection: runs.still_claimed(connection, pairs))
+            self._drop_all_but(must_stop, claimed)
+            await asyncio.gather(*(self._stop(each) for each in claimed if must_stop.get(each.run.id)))
         return False
 
-    def _drop_all_but(self, still_ours: set[int], claimed: list[ClaimedRun]) -> None:
+    async def _stop(self, claimed: ClaimedRun) -> None:
+        """Stop a run, and only then record that it was cancelled: the run that waits for its end may begin at once."""
+        if claimed.cancel_unless_ending():
+            await asyncio.wait([claimed.task])
+            await self._ask(lambda connection: runs.stop(connection, claimed.run))
+            log.info("run stopped for a later slot", **named(claimed.run))
+
+    def _drop_all_but(self, still_ours: Container[int], claimed: list[ClaimedRun]) -> None:
         for each in claimed:
             if each.run.id not in still_ours and each.cancel_unless_ending():
                 self.metrics.lost_runs.labels("taken").inc()
@@ -225,6 +239,18 @@ class WorkerBase(ABC):
             self.wake.set()
         await sleep_or_stop(self.stop, REAP_COST_FACTOR * (time.monotonic() - began_at) - REAP_SECONDS)
         return len(reaped) == runs.MOST_REAPED
+
+    async def _admit(self) -> bool:
+        """Let runs that wait for a place begin, and fence off those that they replace and that nobody stops."""
+        began_at = time.monotonic()
+        done = await self._ask(runs.admit)
+        fenced_off = await self._ask(runs.fence_off) if done.replacing else []
+        for trajectory_id in fenced_off:
+            log.info("run cancelled for a later slot", trajectory_id=trajectory_id)
+        if done.admitted or fenced_off:
+            self.wake.set()
+        await sleep_or_stop(self.stop, REAP_COST_FACTOR * (time.monotonic() - began_at) - REAP_SECONDS)
+        return False
 
 
 MakeWorker = Callable[..., WorkerBase]

@@ -192,7 +192,7 @@ class Worker(WorkerBase):
         for each in claimed:
             if renewed_by_id.get(each.run.id):
                 each.renewed(sent_at)
-        self._drop_all_but(set(renewed_by_id), claimed)
+        self._drop_all_but(renewed_by_id, claimed)
 
     async def _drop_late(self) -> bool:
         """Cancel runs whose lease was not renewed, before it can have expired in the database.

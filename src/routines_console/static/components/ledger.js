@@ -11,6 +11,7 @@ import { badge } from "./strip.js";
 const PAGE = 25;
 const OUTCOMES = [
   ["", "All outcomes"], ["started", "Started"], ["skipped", "Skipped for any reason"], ["overlap", "Skipped: still running"],
+  ["coalesced", "Taken over by a later slot"],
   ["missed", "Missed"], ["paused", "Paused"], ["failed_to_start", "Failed to start"],
   ["calendar", "Excluded by a calendar"], ["outside_hours", "Outside active hours"],
   ["backoff", "Skipped after failures"],

@@ -17,7 +17,7 @@ import { latest } from "../fleet.js";
 import { healthOf } from "../health.js";
 import { go } from "../router.js";
 import { when } from "../time.js";
-import { cadenceWords, count, exclusionWords } from "../words.js";
+import { cadenceWords, count, exclusionWords, overlapWords } from "../words.js";
 
 const COMING = 5;
 
@@ -128,7 +128,7 @@ function details(found) {
   const secrets = Object.keys(found.secret_params);
   return facts([
     ["Last run started", when(found.last_run_at)],
-    ["While a run is active", found.overlap_policy === "skip" ? "the next slot is skipped" : found.overlap_policy],
+    ["While a run is active", overlapWords(found)],
     ["Catch-up window", found.catchup_window_seconds === undefined ? "default" : count(found.catchup_window_seconds, "second")],
     ...found.spread_seconds ? [["Spread", ["starts up to ", count(found.spread_seconds, "second"), " after each slot"]]] : [],
     ...exclusionWords(found).map((words) => ["Days and hours", words]),
