@@ -231,14 +231,20 @@ RETURNING id;
 WITH in_the_way AS MATERIALIZED (
     SELECT active.id
     FROM routines.trajectories AS waiting
-    JOIN routines.routines ON routines.id = waiting.triggered_by_routine_id AND overlap_policy = 'cancel_other'
-    CROSS JOIN LATERAL routines.active_runs_of(waiting.triggered_by_routine_id) AS other
-    JOIN routines.trajectories AS active ON active.id = other.trajectory_id AND active.ended_at IS NULL
+    CROSS JOIN LATERAL (
+        SELECT id FROM routines.routines WHERE id = waiting.triggered_by_routine_id AND overlap_policy = 'cancel_other' LIMIT 1
+    ) AS routine
+    CROSS JOIN LATERAL routines.active_runs_of(routine.id) AS other
+    CROSS JOIN LATERAL (
+        SELECT id FROM routines.trajectories AS found
+        WHERE found.id = other.trajectory_id AND ended_at IS NULL
+          AND (status = 'pending' OR worker IS NULL OR engine = 'temporal'
+               OR waiting.created_at <= now() - routines.cancel_grace())
+        LIMIT 1
+        FOR UPDATE SKIP LOCKED
+    ) AS active
     WHERE waiting.place = 0 AND waiting.final_status IS NULL AND other.place IS DISTINCT FROM 0
-      AND (active.status = 'pending' OR active.worker IS NULL OR active.engine = 'temporal'
-           OR waiting.created_at <= now() - routines.cancel_grace())
     LIMIT %(most)s::integer
-    FOR UPDATE OF active SKIP LOCKED
 )
 UPDATE routines.trajectories
 SET status = 'cancelled', fence = fence + 1, ended_at = now(), updated_at = now(), lease_expires_at = NULL,

@@ -31,7 +31,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_api', 'routines.routines', 'SELECT, INSERT, DELETE, UPDATE (name, cadence_type, hour_utc, minute_utc, day_of_week, '
         'expression, timezone, every_minutes, anchor, once_at, starts_at, ends_at, spread_seconds, '
         'init_params_overrides, init_params_from_slot, secret_refs, webhook_url, webhook_secret_id, paused, paused_until, paused_note, '
-        'calendar, active_hours, timeout_seconds, retry, pause_after_failures, after_failures, '
+        'calendar, active_hours, timeout_seconds, retry, pause_after_failures, after_failures, overlap_policy, max_concurrent, '
         'catchup_window_seconds, last_run_at)'),
     ('routines_api', 'routines.calendars', 'SELECT, INSERT, DELETE, UPDATE (timezone, days)'),
     ('routines_api', 'routines.calendar_days', 'SELECT'),
@@ -83,7 +83,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_ticker', 'routines.calendars', 'SELECT'),
     ('routines_ticker', 'routines.calendar_days', 'SELECT'),
     ('routines_ticker', 'routines.routine_calendars', 'SELECT'),
-    ('routines_ticker', 'routines.trajectories', 'SELECT (id, collection_id, triggered_by_routine_id, scheduled_for, due_at, trigger, status, retried_by, '
+    ('routines_ticker', 'routines.trajectories', 'SELECT (id, collection_id, triggered_by_routine_id, scheduled_for, due_at, trigger, place, status, retried_by, '
         'final_status, created_at, ended_at), INSERT'),
     ('routines_ticker', 'routines.skips', 'SELECT, INSERT'),
     ('routines_ticker', 'routines.ticker_outages', 'SELECT, INSERT, DELETE'),

@@ -39,7 +39,7 @@ def documented() -> dict[str, Row]:
 
 FOUND = {
     "routines": db.RoutineMetrics(1, 2, 3),
-    "skips": db.SkipMetrics(1, 2, 3, 4, 5, 6, 7),
+    "skips": db.SkipMetrics(1, 2, 3, 4, 5, 6, 7, 8),
     "runs": db.RunMetrics(1, 2, 3),
     "deliveries": db.DeliveryMetrics(1, 2),
     "programs": db.ConnectedPrograms(1, 2),

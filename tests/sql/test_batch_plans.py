@@ -84,6 +84,23 @@ SKIPS = """INSERT INTO routines.skips
 VERSIONS = """INSERT INTO routines.task_versions (task_id, version, collection_id, workflow, init_params, created_at)
               SELECT n, 1, 1, '{}', '{}', now() - interval '2 days'
               FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n"""
+REPLACED = (
+    """INSERT INTO routines.routines (id, collection_id, task_id, name, cadence_type, overlap_policy)
+       OVERRIDING SYSTEM VALUE
+       SELECT n, 1, 1, 'r' || n, 'manual', 'cancel_other'
+       FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n""",
+    f"""INSERT INTO routines.trajectories (id, collection_id, task_id, task_version, triggered_by_routine_id, trigger,
+                                           init_params, status, fence, worker, lease_expires_at, started_at)
+        OVERRIDING SYSTEM VALUE
+        SELECT n, 1, 1, 1, n, 'run-now', '{WIDE}', 'running', 1, 'w', now() + interval '1 hour', now()
+        FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n""",
+    f"""INSERT INTO routines.trajectories (id, collection_id, task_id, task_version, triggered_by_routine_id, trigger,
+                                           init_params, status, lease_expires_at, scheduled_for, created_at, place)
+        OVERRIDING SYSTEM VALUE
+        SELECT -n, 1, 1, 1, n, 'schedule', '{WIDE}', 'running', 'infinity', now(), now() - interval '1 day', 0
+        FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n""",
+)
+"""For each id a run that is active, and another that waits for its end."""
 DELETED = """INSERT INTO routines.deleted_routines (id, collection_id, task_id, name, deleted_at)
              SELECT n, 1, 1, 'r' || n, now() - interval '2 days'
              FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n"""
@@ -161,6 +178,7 @@ MOVES = [
     Move("runs.checkpoint", CLAIMED, checkpoints(None)),
     Move("runs.checkpoint", CLAIMED, checkpoints("completed")),
     Move("runs.release", CLAIMED, held),
+    Move("runs.fence_off", REPLACED, lambda ids: {"most": len(ids)}),
     Move("runs.reap", (added_runs("running", "now()"), BEGUN), lambda ids: {"max_crashes": 3, "most": len(ids)}),
     Move(
         "deliveries.claim",

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from routines_core.bulkhead import Bulkhead
 from routines_core.db import Connection, connect
 from routines_core.db import metrics as db
+from routines_core.db.report import Reason
 from routines_core.db.timeouts import within
 
 KEPT_SECONDS = 5.0
@@ -40,7 +41,7 @@ SHOWN: dict[str, tuple[Shown, ...]] = {
     ),
     "skips": tuple(
         Shown("routines_skipped_slots_last_hour", reason, _SKIPPED, {"reason": reason})
-        for reason in ("overlap", "coalesced", "missed", "paused", "failed_to_start", "calendar", "outside_hours", "backoff")
+        for reason in get_args(Reason)
     ),
     "runs": (
         Shown("routines_active_runs", "pending", _ACTIVE, {"status": "pending"}),
