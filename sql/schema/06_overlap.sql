@@ -89,7 +89,7 @@ DECLARE
 BEGIN
     INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, due_at, reason, detail, recorded_at)
     VALUES (old.collection_id, old.triggered_by_routine_id, old.scheduled_for, old.scheduled_for, old.due_at, 'coalesced',
-            format('run %s, which waited, is for the later slot of %s', waiting, routines.utc(slot)), at);
+            format('run %s, which waited, is now for the slot of %s', waiting, routines.utc(slot)), at);
     UPDATE routines.trajectories
     SET scheduled_for = slot, due_at = take_over_waiting_run.due_at, created_at = at, updated_at = at,
         task_version = take_over_waiting_run.task_version, init_params = take_over_waiting_run.init_params,

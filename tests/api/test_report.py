@@ -165,7 +165,8 @@ async def test_a_report_with_deleted_slots_says_so(client: Client, connection: C
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("http://x")'])
 def test_no_name_becomes_a_formula(text: str) -> None:
-    row = msgspec.structs.replace(db.ReportRow(*[0] * len(db.ReportRow.__struct_fields__)), task=text, routine=text, max_delay_seconds=None)
+    zeros = [0] * len(db.ReportRow.__struct_fields__)
+    row = msgspec.structs.replace(db.ReportRow(*zeros), task=text, routine=text, max_delay_seconds=None)
     [_, line] = csv.reader(io.StringIO(as_csv([row]), newline=""))
     assert line[:2] == ["'" + text] * 2
     assert (cell(-1.5), cell(None), cell("morning")) == ("-1.5", "", "morning")

@@ -22,7 +22,7 @@ COMMIT_SECONDS = timedelta(seconds=6)
 """How long before the commit a journal entry's time may lie: a backend may be frozen or stalled in between."""
 STEPS = {"one", "two", "three"}
 MAX_CRASHES = 3
-_TAKEN_OVER = re.compile(r"run (\d+), which waited, is for the later slot of \S+Z")
+_TAKEN_OVER = re.compile(r"run (\d+), which waited, is now for the slot of (\S+Z)")
 
 Found = Generator[Violation]
 
@@ -164,7 +164,7 @@ def skips_are_true(history: History, stretches: Stretches) -> Found:
         elif skip.reason in {"overlap", "coalesced"}:
             named = skip.blocking_trajectory_id if skip.reason == "overlap" else _taken_over_by(skip)
             run = runs.get(named) if named else None
-            is_true = _did_block(skip, run, created) if skip.reason == "overlap" else _took_over(skip, run)
+            is_true = _did_block(skip, run, created) if skip.reason == "overlap" else _took_over(skip, run, history)
             if not is_true:
                 yield Violation(
                     "skip", f"skip {skip.id} is {skip.reason}, but not by the run that it names", (skip, run)
@@ -194,9 +194,13 @@ def _taken_over_by(skip: Any) -> int | None:
     return int(told[1]) if told else None
 
 
-def _took_over(skip: Any, run: Any) -> bool:
-    """Return whether this run of the routine is for a later slot than the skip."""
-    return run is not None and run.routine_id == skip.routine_id and run.scheduled_for > skip.scheduled_for
+def _took_over(skip: Any, run: Any, history: History) -> bool:
+    """Return whether this run of the routine is for the slot that the skip tells, or another has taken it over since."""
+    told = _TAKEN_OVER.fullmatch(skip.detail or "")
+    if run is None or told is None or run.routine_id != skip.routine_id:
+        return False
+    slots_of_run = {other.scheduled_for for other in history.skips if _taken_over_by(other) == run.id}
+    return datetime.fromisoformat(told[2]) in slots_of_run | {run.scheduled_for}
 
 
 def _pause_of(skip: Any, stretches: Stretches) -> PauseEnd | None:

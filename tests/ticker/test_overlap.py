@@ -91,7 +91,7 @@ async def test_one_run_waits_and_a_later_slot_takes_it_over_with_all_that_the_ro
     )
     params = {"text": "new", "size": "2026-05-04T12:00:00Z"}
     assert await cursor.fetchall() == [(NINE + 3 * HOUR, NINE + 3 * HOUR, params, 7)]
-    told = f"Skipped: run {waiting}, which waited, is for the later slot of 2026-05-04T11:00:00Z."
+    told = f"Skipped: run {waiting}, which waited, is now for the slot of 2026-05-04T11:00:00Z."
     assert await sentence(connection, routine, NINE + HOUR) == told
     assert await value(connection, "SELECT next_run_at FROM routines.routines") == NINE + 4 * HOUR
 
