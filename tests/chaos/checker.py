@@ -195,7 +195,7 @@ def _taken_over_by(skip: Any) -> int | None:
 
 
 def _took_over(skip: Any, run: Any, history: History) -> bool:
-    """Return whether this run of the routine is for the slot that the skip tells, or another has taken it over since."""
+    """Return whether this run of the routine is for the slot that the skip tells, or was before a later one."""
     told = _TAKEN_OVER.fullmatch(skip.detail or "")
     if run is None or told is None or run.routine_id != skip.routine_id:
         return False
