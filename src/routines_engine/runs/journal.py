@@ -219,7 +219,7 @@ class Journal:
         async def ask() -> set[int]:
             async with self.pool.connection() as connection:
                 pairs = [(entry.checkpoint.id, entry.checkpoint.fence) for entry in refused]
-                return await runs.still_claimed(connection, pairs)
+                return set(await runs.still_claimed(connection, pairs))
 
         ours = await within(self.lease_seconds / 3, ask())
         for entry in refused:
