@@ -1603,7 +1603,64 @@ CREATE TRIGGER keep_next_run_at
         pause_after_failures, after_failures, overlap_policy, max_concurrent ON routines.routines
     FOR EACH ROW EXECUTE FUNCTION routines.keep_next_run_at();
 
-------------------------------------------------------------------------------------- slots that no tick will see
+------------------------------------------------------------------------------------------- webhook endpoints and secrets
+CREATE FUNCTION routines.restart_endpoint() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM routines.webhook_endpoints WHERE collection_id = NEW.collection_id AND md5(url) = md5(NEW.webhook_url);
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.restart_endpoint IS 'Tries a stopped webhook endpoint again when a routine is set to its URL.';
+CREATE TRIGGER follow_created_webhook_url AFTER INSERT ON routines.routines
+    FOR EACH ROW WHEN (NEW.webhook_url IS NOT NULL) EXECUTE FUNCTION routines.restart_endpoint();
+CREATE TRIGGER follow_changed_webhook_url AFTER UPDATE OF webhook_url ON routines.routines
+    FOR EACH ROW WHEN (NEW.webhook_url IS DISTINCT FROM OLD.webhook_url AND NEW.webhook_url IS NOT NULL)
+    EXECUTE FUNCTION routines.restart_endpoint();
+
+CREATE FUNCTION routines.forget_secrets_of_routine() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM routines.forget_secrets(routines.secret_ids(OLD.secret_refs, OLD.webhook_secret_id), OLD.id, NULL);
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.forget_secrets_of_routine IS 'Deletes secrets that a routine no longer refers to.';
+CREATE TRIGGER forget_replaced_secrets AFTER UPDATE OF secret_refs, webhook_secret_id ON routines.routines
+    FOR EACH ROW WHEN (OLD.secret_refs IS DISTINCT FROM NEW.secret_refs
+                       OR OLD.webhook_secret_id IS DISTINCT FROM NEW.webhook_secret_id)
+    EXECUTE FUNCTION routines.forget_secrets_of_routine();
+CREATE TRIGGER forget_secrets_of_deleted AFTER DELETE ON routines.routines
+    FOR EACH ROW WHEN (OLD.secret_refs <> '{}' OR OLD.webhook_secret_id IS NOT NULL)
+    EXECUTE FUNCTION routines.forget_secrets_of_routine();
+
+-- Instead of a foreign key: deleting a secret would have to search all routines, which have no index on it, and a foreign
+-- key cannot cover secret_refs. A secret is not deleted while its routine refers to it: see forget_secrets.
+CREATE FUNCTION routines.refuse_missing_secrets() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    missing uuid;
+BEGIN
+    SELECT referred.id INTO missing
+    FROM unnest(routines.secret_ids(NEW.secret_refs, NEW.webhook_secret_id)) AS referred (id)
+    WHERE NOT EXISTS (SELECT FROM routines.secrets
+                      WHERE secrets.id = referred.id AND secrets.collection_id = NEW.collection_id);
+    IF FOUND THEN
+        RAISE EXCEPTION 'routine % refers to the secret %, which its collection does not have', NEW.id, missing
+            USING ERRCODE = 'foreign_key_violation', CONSTRAINT = 'routines_secrets_are_there';
+    END IF;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.refuse_missing_secrets IS 'Rejects a routine that refers to a secret missing from its collection.';
+CREATE TRIGGER refuse_missing_secrets_of_new AFTER INSERT ON routines.routines
+    FOR EACH ROW WHEN (NEW.secret_refs <> '{}' OR NEW.webhook_secret_id IS NOT NULL)
+    EXECUTE FUNCTION routines.refuse_missing_secrets();
+CREATE TRIGGER refuse_missing_secrets AFTER UPDATE OF secret_refs, webhook_secret_id ON routines.routines
+    FOR EACH ROW WHEN (OLD.secret_refs IS DISTINCT FROM NEW.secret_refs
+                       OR OLD.webhook_secret_id IS DISTINCT FROM NEW.webhook_secret_id)
+    EXECUTE FUNCTION routines.refuse_missing_secrets();
+
+-- == sql/schema/04_settled_slots.sql
+
+-- Slots that no tick will see.
+--
 -- Every slot from a routine's creation to its end is accounted for exactly once: by the tick, or by these triggers when a
 -- person pauses, changes or deletes a routine before a ticker gets to it. A slot that a person passes over, by setting
 -- next_run_at forward, is recorded as missed. The tick and settle_slots find such slots between settled_until and next_run_at,
@@ -1739,61 +1796,10 @@ CREATE TRIGGER settle_slots
 CREATE TRIGGER settle_slots_of_deleted BEFORE DELETE ON routines.routines
     FOR EACH ROW EXECUTE FUNCTION routines.settle_slots();
 
-------------------------------------------------------------------------------------------- webhook endpoints and secrets
-CREATE FUNCTION routines.restart_endpoint() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    DELETE FROM routines.webhook_endpoints WHERE collection_id = NEW.collection_id AND md5(url) = md5(NEW.webhook_url);
-    RETURN NULL;
-END $$;
-COMMENT ON FUNCTION routines.restart_endpoint IS 'Tries a stopped webhook endpoint again when a routine is set to its URL.';
-CREATE TRIGGER follow_created_webhook_url AFTER INSERT ON routines.routines
-    FOR EACH ROW WHEN (NEW.webhook_url IS NOT NULL) EXECUTE FUNCTION routines.restart_endpoint();
-CREATE TRIGGER follow_changed_webhook_url AFTER UPDATE OF webhook_url ON routines.routines
-    FOR EACH ROW WHEN (NEW.webhook_url IS DISTINCT FROM OLD.webhook_url AND NEW.webhook_url IS NOT NULL)
-    EXECUTE FUNCTION routines.restart_endpoint();
+-- == sql/schema/04_unique_names.sql
 
-CREATE FUNCTION routines.forget_secrets_of_routine() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    PERFORM routines.forget_secrets(routines.secret_ids(OLD.secret_refs, OLD.webhook_secret_id), OLD.id, NULL);
-    RETURN NULL;
-END $$;
-COMMENT ON FUNCTION routines.forget_secrets_of_routine IS 'Deletes secrets that a routine no longer refers to.';
-CREATE TRIGGER forget_replaced_secrets AFTER UPDATE OF secret_refs, webhook_secret_id ON routines.routines
-    FOR EACH ROW WHEN (OLD.secret_refs IS DISTINCT FROM NEW.secret_refs
-                       OR OLD.webhook_secret_id IS DISTINCT FROM NEW.webhook_secret_id)
-    EXECUTE FUNCTION routines.forget_secrets_of_routine();
-CREATE TRIGGER forget_secrets_of_deleted AFTER DELETE ON routines.routines
-    FOR EACH ROW WHEN (OLD.secret_refs <> '{}' OR OLD.webhook_secret_id IS NOT NULL)
-    EXECUTE FUNCTION routines.forget_secrets_of_routine();
+-- The names of routines, which are unique in a task, and of deleted routines.
 
--- Instead of a foreign key: deleting a secret would have to search all routines, which have no index on it, and a foreign
--- key cannot cover secret_refs. A secret is not deleted while its routine refers to it: see forget_secrets.
-CREATE FUNCTION routines.refuse_missing_secrets() RETURNS trigger LANGUAGE plpgsql AS $$
-DECLARE
-    missing uuid;
-BEGIN
-    SELECT referred.id INTO missing
-    FROM unnest(routines.secret_ids(NEW.secret_refs, NEW.webhook_secret_id)) AS referred (id)
-    WHERE NOT EXISTS (SELECT FROM routines.secrets
-                      WHERE secrets.id = referred.id AND secrets.collection_id = NEW.collection_id);
-    IF FOUND THEN
-        RAISE EXCEPTION 'routine % refers to the secret %, which its collection does not have', NEW.id, missing
-            USING ERRCODE = 'foreign_key_violation', CONSTRAINT = 'routines_secrets_are_there';
-    END IF;
-    RETURN NULL;
-END $$;
-COMMENT ON FUNCTION routines.refuse_missing_secrets IS 'Rejects a routine that refers to a secret missing from its collection.';
-CREATE TRIGGER refuse_missing_secrets_of_new AFTER INSERT ON routines.routines
-    FOR EACH ROW WHEN (NEW.secret_refs <> '{}' OR NEW.webhook_secret_id IS NOT NULL)
-    EXECUTE FUNCTION routines.refuse_missing_secrets();
-CREATE TRIGGER refuse_missing_secrets AFTER UPDATE OF secret_refs, webhook_secret_id ON routines.routines
-    FOR EACH ROW WHEN (OLD.secret_refs IS DISTINCT FROM NEW.secret_refs
-                       OR OLD.webhook_secret_id IS DISTINCT FROM NEW.webhook_secret_id)
-    EXECUTE FUNCTION routines.refuse_missing_secrets();
-
------------------------------------------------------------------------------------------------------------------- names
 -- No triggers.
 --
 -- The table that every fire writes keeps two hot indexes: its key, and the due index. A fire moves next_run_at, so each index
