@@ -68,6 +68,8 @@ ADDITIONS: dict[str, list[tuple[str, str]]] = {
         ("CHECK (day_of_week IN ('mon', 'tue', 'wed', 'thu', 'fri', 'sat', 'sun')),\n", COLUMN),
         ("(routine).starts_at,\n           (routine).ends_at", ", (routine).day_of_month"),
         ("once_at, starts_at, ends_at", ", day_of_month"),
+    ],
+    "04_settled_slots.sql": [
         ("BEFORE UPDATE OF cadence_type, hour_utc, minute_utc, day_of_week", ", day_of_month"),
     ],
 }
