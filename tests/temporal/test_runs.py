@@ -380,6 +380,25 @@ async def test_a_cancel_by_the_api_stops_the_step_and_the_workflow(
     assert await value(connection, "SELECT array_agg(name || ' ' || status) FROM routines.steps") == ["wait cancelled"]
 
 
+async def test_a_later_slot_cancels_the_run_and_its_own_then_begins(
+    connection: Connection, database: Database, temporal: Client, activities: dict[str, int]
+) -> None:
+    waits = {"activity": "linger", "name": "wait"}
+    task = await task_of(connection, "replace", workflow_of(("wait", waits)))
+    await make_routine(connection, task, at("2026-05-04 09:00"))
+    await connection.execute("UPDATE routines.routines SET overlap_policy = 'cancel_other'")
+    await tick(connection, batch_size=10, now=at("2026-05-04 09:00"), **CATCHUP)
+    async with temporal_working(database.url, temporal):
+        await until_lingering(activities, "wait")
+        await tick(connection, batch_size=10, now=at("2026-05-05 09:00"), **CATCHUP)
+        await until_lingering(activities, "wait was stopped")
+        await until(
+            connection, "SELECT count(*) = 2 AND count(*) FILTER (WHERE status = 'running') = 1 FROM routines.steps"
+        )
+        states = "SELECT array_agg(status || ' ' || place ORDER BY id) FROM routines.trajectories"
+        assert await value(connection, states) == ["cancelled 1", "running 1"]
+
+
 async def test_a_run_cancelled_in_temporal_ends_as_cancelled(
     connection: Connection, database: Database, temporal: Client, activities: dict[str, int]
 ) -> None:
