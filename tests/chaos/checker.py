@@ -13,6 +13,7 @@ from chaos.exclusions import REASONS, excluded, newest_open_slot
 from chaos.history import History
 from chaos.stretches import PauseEnd, Stretches, Violation, is_over, stretches_of
 from chaos.strikes import strikes_pause
+from chaos.traffic import RETRY
 from support.oracle import MOMENT, Cadence, slots
 
 CATCHUP = {"hourly": timedelta(hours=1)}
@@ -39,6 +40,7 @@ def check(history: History, *, lease_seconds: float, settled: bool, engine: str 
         lambda: skips_are_true(history, stretches),
         lambda: no_overlap(history),
         lambda: one_waits(history),
+        lambda: retries_follow_failures(history),
         lambda: (
             only_the_holder_writes(history, lease_seconds) if engine == "postgres" else only_temporal_takes(history)
         ),
@@ -259,9 +261,10 @@ def no_overlap(history: History) -> Found:
 
     The rule uses the journal's times. A blocking run's end is recorded before it commits, and a run's creation after
     every check that permitted it, so two runs that merely touch are never taken for an overlap. A run that waits for a
-    place begins when it gets one.
+    place begins when it gets one; a retry is active from its creation.
     """
-    begun = {row.trajectory_id: row.at for row in history.run_journal if _begins(row)}
+    retries = {run.id for run in history.runs if run.trigger == "retry"}
+    begun = {row.trajectory_id: row.at for row in history.run_journal if _begins(row, retries)}
     ended = {row.trajectory_id: row.at for row in history.run_journal if row.status not in {"pending", "running"}}
     most = {order.routine_id: order.most for order in history.orders}
     by_routine: dict[int, list[Any]] = defaultdict(list)
@@ -278,9 +281,30 @@ def no_overlap(history: History) -> Found:
             active.append(run)
 
 
-def _begins(row: Any) -> bool:
-    """Return whether a run may be claimed from this entry of its journal on."""
+def _begins(row: Any, retries: set[int]) -> bool:
+    """Return whether a run counts as active from this entry of its journal on."""
+    if row.old_status is None and row.trajectory_id in retries:
+        return True
     return row.place != 0 and (row.old_status is None or row.old_place == 0) and row.status == "pending"
+
+
+def retries_follow_failures(history: History) -> Found:
+    """Check that a retry is that of one run that failed before, comes after its backoff, and is not one too many."""
+    retried = {run.retried_by: run for run in history.runs if run.retried_by}
+    claimed: dict[int, datetime] = {}
+    for row in history.run_journal:
+        if row.old_status == "pending" and row.status == "running":
+            claimed.setdefault(row.trajectory_id, row.at)
+    for run in history.runs:
+        if run.trigger != "retry":
+            continue
+        failed = retried.get(run.id)
+        if failed is None or failed.status != "failed" or run.retry_of not in {failed.id, failed.retry_of}:
+            yield Violation("retry", f"run {run.id} retries a run that did not fail", (failed, run))
+        elif run.retry_number != (failed.retry_number or 0) + 1 or run.retry_number >= RETRY["max_attempts"]:
+            yield Violation("retry", f"run {run.id} is retry {run.retry_number}", (failed, run))
+        elif run.id in claimed and claimed[run.id] < failed.ended_at + timedelta(seconds=1):
+            yield Violation("early", f"retry {run.id} began before its time", (failed, run))
 
 
 def one_waits(history: History) -> Found:
@@ -336,7 +360,9 @@ def _taken_away(row: Any, raised: int, holder: dict[int, str]) -> Found:
     late = row.deadline is not None and row.deadline <= row.transaction_at
     if raised != 1:
         yield Violation("fence", f"run {row.trajectory_id} was taken away without raising the fence by 1", (row,))
-    if lost == 0 and not late and row.status != "cancelled" and row.writer != holder.get(row.trajectory_id):
+    # Cancelled by its overlap policy, or with its routine; or a retry whose time has come, which nobody holds.
+    is_free = row.status == "cancelled" or row.trajectory_id not in holder
+    if lost == 0 and not late and not is_free and row.writer != holder[row.trajectory_id]:
         yield Violation(
             "crashes", f"run {row.trajectory_id} was taken from its worker without counting a crash", (row,)
         )
@@ -424,8 +450,9 @@ def last_run_at_is_true(history: History) -> Found:
     runs = {run.id: run for run in history.runs}
     for row in history.run_journal:
         # A slot that takes a waiting run over counts as its creation.
-        if (row.old_status is None or row.old_place == row.place == 0) and row.trajectory_id in runs:
-            newest[row.routine_id] = runs[row.trajectory_id]
+        run = runs.get(row.trajectory_id)
+        if (row.old_status is None or row.old_place == row.place == 0) and run and run.trigger != "retry":
+            newest[row.routine_id] = run
     for routine in history.routines:
         run = newest.get(routine.id)
         if routine.last_run_at != (run.created_at if run else None):

@@ -23,7 +23,7 @@ QUERIES = {
                     FROM routines.routines, {AWAY.format(routine="routines.id")}
                     WHERE {IN_CHAOS} ORDER BY id""",
     "runs": f"""SELECT id, triggered_by_routine_id AS routine_id, trigger, scheduled_for, created_at, ended_at, status,
-                      crashes, error, away, due_at FROM routines.trajectories,
+                      crashes, error, away, due_at, retry_of, retried_by, retry_number FROM routines.trajectories,
                       {AWAY.format(routine="triggered_by_routine_id")}
                 WHERE {IN_CHAOS} ORDER BY id""",
     "skips": f"""SELECT skips.id, routine_id, scheduled_for, last_scheduled_for, slot_count, reason,

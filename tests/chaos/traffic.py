@@ -66,6 +66,8 @@ SPREAD_SECONDS = 40
 """The spread of every third routine. Its orders are given, recorded and checked on its own clock."""
 POLICIES: dict[int, tuple[str, int | None]] = {1: ("queue_one", None), 2: ("cancel_other", None), 3: ("allow", 2)}
 """The overlap policies of three in five routines, by the last number of their names; the others skip."""
+RETRY: dict[str, Any] = {"max_attempts": 3, "backoff": [1], "until": 30}
+"""How the routines whose runs fail are retried: twice within half a minute."""
 OWN = "LATERAL (SELECT coalesce(spread_offset, '0') AS away) AS own"
 STATE = f"""SELECT now() - away AS now, id, name, next_run_at - away AS next_run_at, settled_until, paused,
                    paused_at - away AS paused_at, strikes, away,
@@ -212,7 +214,7 @@ class Traffic:
         return self.rng.choice([routine for routine in self.known if calm or not routine.calm])
 
     async def _create(self, connection: AsyncConnection[Any], *, calm: bool = False, kind: str | None = None) -> None:
-        kinds = {"quick": 1.0} if calm else {"quick": 56, "slow": 22, "long": 10, "fails": 6, "heavy": 6}
+        kinds = {"quick": 1.0} if calm else {"quick": 52, "slow": 22, "long": 10, "fails": 10, "heavy": 6}
         kind = kind or self.rng.choices(list(kinds), list(kinds.values()))[0]
         minute = self.rng.randrange(60)
         made = await self._insert(connection, kind, "hourly", minute, calm=calm)
@@ -228,8 +230,8 @@ class Traffic:
                 await connection.execute(
                     """INSERT INTO routines.routines (collection_id, task_id, name, cadence_type, minute_utc,
                                                       init_params_overrides, spread_seconds, overlap_policy,
-                                                      max_concurrent)
-                       VALUES (%s, %s, %s, %s, %s, %s::jsonb, %s, %s, %s) RETURNING id""",
+                                                      max_concurrent, retry)
+                       VALUES (%s, %s, %s, %s, %s, %s::jsonb, %s, %s, %s, %s) RETURNING id""",
                     [
                         self.collection_id,
                         self.task_id,
@@ -240,6 +242,7 @@ class Traffic:
                         SPREAD_SECONDS if self._names % 3 == 0 else None,
                         policy,
                         most,
+                        Jsonb(RETRY) if kind == "fails" else None,
                     ],
                 )
             ).fetchone()
