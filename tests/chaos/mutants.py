@@ -167,7 +167,7 @@ MUTANTS = [
                 "take_over_waiting_run",
             ),
         ),
-        test="ticker/test_overlap.py::test_one_run_waits_and_a_later_slot_takes_it_over_with_all_that_the_routine_is_now",
+        test="ticker/test_overlap.py::test_one_run_waits_and_a_later_slot_takes_it_over_with_all_that_the_routine_is_now[queue_one]",
     ),
     Mutant(
         "a run that waits begins beside another",
@@ -191,7 +191,7 @@ MUTANTS = [
         "a tick waits for a person who cancels the waiting run",
         (Edit(SCHEMA, "AND place = 0 FOR UPDATE SKIP LOCKED)", "AND place = 0 FOR UPDATE)", "find_room"),),
         test="concurrency/test_overlap_interleavings.py::"
-        "test_a_tick_does_not_wait_for_a_person_who_cancels_the_waiting_run",
+        "test_a_tick_does_not_wait_for_a_person_who_cancels_the_waiting_run[True]",
     ),
     Mutant(
         "more runs than may be are active at once",
@@ -456,7 +456,14 @@ MUTANTS = [
     ),
     Mutant(
         "last_run_at is not updated",
-        (Edit(TICK, "last_run_at = CASE WHEN verdict = 'fire'", "last_run_at = CASE WHEN false", "tick"),),
+        (
+            Edit(
+                TICK,
+                "last_run_at = CASE WHEN verdict IN ('fire', 'take_over')",
+                "last_run_at = CASE WHEN false",
+                "tick",
+            ),
+        ),
         {"last_run_at"},
     ),
     Mutant(

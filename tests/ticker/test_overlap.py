@@ -101,6 +101,7 @@ async def test_a_waiting_run_waits_for_run_now_runs_and_retries_too(connection: 
     by_hand = await value(connection, RUN_NOW)
     assert (await tick_at(connection, NINE)).fired == 1
     assert await value(connection, "SELECT count(*) FROM routines.trajectories WHERE place = 0") == 1
+    assert (await runs.admit(connection)).admitted == 0
     [run] = await claimed(connection)
     assert run.id == by_hand
     await end(connection, run)
