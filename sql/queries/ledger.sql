@@ -41,12 +41,13 @@ ORDER BY scheduled_for DESC;
 -- name: latest_outcomes
 -- The newest `slots` rows of the ledger of each of these routines, and its newest run-now run, by id and newest first; one row
 -- without an outcome if there are none. Each branch reads the end of an index, so the cost does not depend on the history.
--- Ids of other collections return nothing.
-SELECT routine.id AS routine_id, routine.paused_at, routine.paused_reason, latest.scheduled_for, latest.last_scheduled_for,
+-- Ids of other collections return nothing. `troubles` has what is wrong with the routine, the same on each of its rows.
+SELECT routine.id AS routine_id, routine.paused_at, routine.paused_reason, found.troubles, latest.scheduled_for, latest.last_scheduled_for,
        latest.slot_count, latest.outcome, latest.reason, latest.trajectory_id, latest.trigger, latest.status, latest.error,
        latest.blocking_trajectory_id, latest.detail, latest.recorded_at, latest.ended_at, latest.last_trajectory_id
 FROM unnest(%(ids)s::bigint[]) AS asked(id)
 JOIN routines.routines AS routine ON routine.id = asked.id
+CROSS JOIN LATERAL (SELECT coalesce(jsonb_agg(trouble), '[]') AS troubles FROM routines.troubles_of(routine.id) AS trouble) AS found
 LEFT JOIN LATERAL (
     (SELECT * FROM (
         (SELECT scheduled_for, scheduled_for AS last_scheduled_for, 1::bigint AS slot_count, 'started' AS outcome,

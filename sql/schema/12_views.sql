@@ -264,8 +264,8 @@ CREATE VIEW routines.routine_status WITH (security_invoker = true) AS
            coalesce(CASE WHEN paused_until IS NULL AND paused_note IS NULL THEN paused_reason
                          ELSE routines.pause_in_words(paused_reason, paused_at, paused_until, paused_note) END, last.detail) AS detail,
            coalesce(paused_reason IS NOT NULL OR least(next_run_at, paused_until) < now() - interval '60 s'
-                    OR NOT paused AND last.outcome IN ('failed', 'failed_to_start', 'missed', 'backoff'), false) AS needs_attention,
-           routines.id AS routine_id, routine_names.collection_id
+                    OR NOT paused AND found.troubles IS NOT NULL, false) AS needs_attention,
+           CASE WHEN NOT paused THEN found.troubles END AS trouble, routines.id AS routine_id, routine_names.collection_id
     FROM routines.routine_names
     JOIN routines.routines ON routines.id = routine_names.routine_id
     JOIN routines.tasks ON tasks.id = routine_names.task_id
@@ -289,7 +289,10 @@ CREATE VIEW routines.routine_status WITH (security_invoker = true) AS
          WHERE skips.routine_id = routine_names.routine_id
          ORDER BY scheduled_for DESC LIMIT 1)
         ORDER BY at DESC LIMIT 1
-    ) AS last ON true;
+    ) AS last ON true
+    CROSS JOIN LATERAL (
+        SELECT string_agg(kind || coalesce(': ' || split_part(detail, E'\n', 1), ''), '; ') AS troubles
+        FROM routines.troubles_of(routine_names.routine_id)) AS found;
 COMMENT ON VIEW routines.routine_status IS
     'The state of each routine. To list problems: SELECT * FROM routines.routine_status WHERE needs_attention;';
 COMMENT ON COLUMN routines.routine_status.routine IS 'collection/task/name, as the functions why() and next() take it.';
@@ -302,7 +305,9 @@ COMMENT ON COLUMN routines.routine_status.last_outcome IS
 COMMENT ON COLUMN routines.routine_status.last_run_at IS 'When it last started a run, on schedule or by run-now.';
 COMMENT ON COLUMN routines.routine_status.detail IS 'Why it is paused, why the last run failed, or why the last slot was skipped.';
 COMMENT ON COLUMN routines.routine_status.needs_attention IS
-    'True if the scheduler paused it, if a slot or the end of its pause has waited for a ticker for over a minute, or if it is not paused and its last outcome is failed, failed_to_start, missed or backoff.';
+    'True if the scheduler paused it, if a slot or the end of its pause has waited for a ticker for over a minute, or if it is not paused and troubles_of() finds something.';
+COMMENT ON COLUMN routines.routine_status.trouble IS
+    'What troubles_of() finds wrong with it: failed, failed_to_start or missed; backoff; slow; webhook; null for nothing, and while it is paused.';
 COMMENT ON COLUMN routines.routine_status.routine_id IS 'Its id, for use with routines and occurrences.';
 COMMENT ON COLUMN routines.routine_status.collection_id IS 'The tenant.';
 

@@ -177,6 +177,13 @@ _LATEST_OUTCOME = {
     "ended_at": "2026-05-04T09:00:02Z",
 }
 
+_TROUBLE = {
+    "kind": "webhook",
+    "trajectory_id": 9876,
+    "since": "2026-05-04T09:00:02Z",
+    "detail": "the webhook does not arrive: it answered 500",
+}
+
 _MINUTE = {"required": False, "default": 0, "minimum": 0, "maximum": 59}
 _WEEKLY = {
     "hour_utc": {"required": True, "default": None, "minimum": 0, "maximum": 23},
@@ -266,7 +273,14 @@ EXAMPLES: dict[str, Any] = {
     "Occurrence": _OCCURRENCE,
     "LimitedTask": {"task": "heavy", "max_concurrent_runs": 2, "use": 1},
     "LatestOutcome": _LATEST_OUTCOME,
-    "RecentOutcomes": {"routine_id": 42, "paused_at": None, "paused_reason": None, "outcomes": [_LATEST_OUTCOME]},
+    "RecentOutcomes": {
+        "routine_id": 42,
+        "paused_at": None,
+        "paused_reason": None,
+        "outcomes": [_LATEST_OUTCOME],
+        "troubles": [_TROUBLE],
+    },
+    "Trouble": _TROUBLE,
     "Bucket": _BUCKET,
     "ScheduleLoad": {"buckets": [_BUCKET]},
     "SkippedSlots": _SLOT_COUNTS["skipped"],

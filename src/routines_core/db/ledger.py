@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from psycopg.types.json import Json
@@ -97,19 +97,39 @@ class LatestOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
     last_trajectory_id: int | None = None
 
 
-class RecentOutcomes(msgspec.Struct, frozen=True):
+class Trouble(msgspec.Struct, frozen=True):
+    """Something that is wrong with a routine.
+
+    Attributes:
+        kind: failed, failed_to_start, missed: its newest slot or run-now that came to an end did so. backoff: it skips
+            slots after failures. slow: an active run takes three times as long as usual. webhook: it does not arrive.
+        trajectory_id: The run; None if there is none.
+        since: When that run ended, the skip was recorded, the slow run started, or the webhook was to be sent; None for
+            backoff.
+        detail: The error or the cause, for people; None if there is nothing to say.
+    """
+
+    kind: Literal["failed", "failed_to_start", "missed", "backoff", "slow", "webhook"]
+    trajectory_id: int | None
+    since: datetime | None
+    detail: str | None
+
+
+class RecentOutcomes(msgspec.Struct, frozen=True, omit_defaults=True):
     """The recent outcomes of a routine.
 
     Attributes:
         paused_at: When it was paused; None if it is not paused.
         paused_reason: Why the scheduler paused it; None if a person did.
         outcomes: Newest first.
+        troubles: What is wrong with it, whether it is paused or not; absent if nothing is.
     """
 
     routine_id: int
     paused_at: datetime | None
     paused_reason: str | None
     outcomes: list[LatestOutcome]
+    troubles: list[Trouble] = []
 
 
 class Why(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -188,6 +208,7 @@ class _LatestRow(msgspec.Struct):
     routine_id: int
     paused_at: datetime | None
     paused_reason: str | None
+    troubles: list[Any]
     scheduled_for: datetime | None
     last_scheduled_for: datetime | None
     slot_count: int | None
@@ -249,15 +270,18 @@ async def list_occurrences(
 async def latest_outcomes(
     connection: Connection, *, key_id: int, routine_ids: Sequence[int], slots: int
 ) -> list[RecentOutcomes]:
-    """Return the newest `slots` outcomes of each of these routines and its newest run-now, by id.
+    """Return the newest `slots` outcomes of each of these routines, its newest run-now, and its troubles, by id.
 
     Ids of other collections are left out.
     """
     rows = await _LATEST.all(connection, key_id=key_id, ids=list(set(routine_ids)), slots=slots)
     found: dict[int, RecentOutcomes] = {}
     for row in rows:
-        recent = RecentOutcomes(row.routine_id, row.paused_at, row.paused_reason, [])
-        recent = found.setdefault(row.routine_id, recent)
+        recent = found.get(row.routine_id)
+        if recent is None:
+            troubles = msgspec.convert(row.troubles, list[Trouble])
+            recent = RecentOutcomes(row.routine_id, row.paused_at, row.paused_reason, [], troubles)
+            found[row.routine_id] = recent
         if row.outcome is not None:
             recent.outcomes.append(msgspec.convert(row, LatestOutcome, from_attributes=True))
     return list(found.values())
