@@ -67,9 +67,20 @@ function luminance(parts) {
   return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
 }
 
-// --- 1.3.1, 2.4.4, 4.1.2: every control has a name ---
+// --- 1.3.1, 2.4.4, 2.5.3, 4.1.2: every control has a name, which contains the text that it shows ---
 
 function names() {
+  return [...nameless(), ...misnamed()];
+}
+
+function misnamed() {
+  const plain = (text) => text.replace(/\s+/g, " ").trim().toLowerCase();
+  return [...document.querySelectorAll("a[aria-label], button[aria-label], summary[aria-label]")]
+    .filter((element) => isShown(element) && !plain(element.ariaLabel).includes(plain(element.innerText)))
+    .map((element) => `"${element.innerText}" is named "${element.ariaLabel}"`);
+}
+
+function nameless() {
   return [...document.querySelectorAll("a, button, input, select, textarea, summary, dialog, nav, section, [role=img]")]
     .filter(isShown).filter((element) => !nameOf(element)).map((element) => `no name: ${element.outerHTML.slice(0, 120)}`);
 }

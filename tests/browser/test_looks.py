@@ -44,23 +44,45 @@ def test_texts_and_controls_are_legible_in_light_and_dark_mode_and_have_names(
 
 def test_the_checks_find_faults(signed_out: Console) -> None:
     signed_out.driver.execute_script(
-        """const pale = document.createElement("p"); pale.textContent = "pale"; pale.style.color = "#ccc";
+        """const other = document.createElement("button"); other.textContent = "Go"; other.ariaLabel = "Leave";
+           document.querySelector("main").append(other);
+           const pale = document.createElement("p"); pale.textContent = "pale"; pale.style.color = "#ccc";
            const bare = document.createElement("input"); const twin = document.createElement("p"); twin.id = "key";
            document.querySelector("main").append(pale, bare, twin)"""
     )
     found = " ".join(faults(signed_out))
     assert "contrast" in found
     assert "no name" in found
+    assert "is named" in found
     assert "duplicate id" in found
 
 
-@pytest.mark.parametrize("page", sample(EVERY_PAGE, 6))
-def test_no_page_scrolls_sideways_on_a_phone(browser: Chrome, service: Service, page: str) -> None:
+@pytest.mark.parametrize("width", [390, 320])
+@pytest.mark.parametrize("page", sample(EVERY_PAGE, 8))
+def test_no_page_scrolls_sideways_on_a_phone(browser: Chrome, service: Service, page: str, width: int) -> None:
     console = opened(browser, service, page)
-    console.screen(390, 844)
+    console.screen(width, 844)
+    console.driver.execute_script("document.querySelectorAll('details').forEach(each => each.open = true)")
     widths = console.driver.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
-    assert widths[1] == 390
-    assert widths[0] <= 390, widths
+    assert widths[1] == width
+    assert widths[0] <= width, widths
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_long_step_name_stands_beside_what_follows_it(browser: Chrome, service: Service, width: int) -> None:
+    console = opened(browser, service, "wide run")
+    console.screen(width, 844)
+    overprinted = """
+        const boxes = [...document.querySelectorAll(".step-line > *")].map((each) => {
+          const range = document.createRange();
+          range.selectNodeContents(each);
+          return range.getBoundingClientRect();
+        });
+        return boxes.filter((one, index) => boxes.slice(index + 1).some((other) =>
+          one.left < other.right && other.left < one.right && one.top < other.bottom && other.top < one.bottom)).length
+    """
+    assert len(console.all(".step-line > *")) == 4
+    assert console.driver.execute_script(overprinted) == 0
 
 
 def test_a_routine_can_be_paused_with_the_keyboard_alone(signed_out: Console, service: Service) -> None:

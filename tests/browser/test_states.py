@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from selenium.webdriver import Chrome
 
-from support.browsing import Console
+from support.browsing import HURRY, Console
 from support.rows import Database
 from support.serving import TASK, ApiProcess, api_process, new_key
 
@@ -112,6 +112,21 @@ def test_a_large_collection_loads_completely_and_shows_one_screen_at_a_time(
         console.until(lambda: len(console.all(".row")) == 1)
         asked = [each["url"] for each in console.requests() if "/api/" in each["url"]]
         assert len(asked) < 20, asked
+
+
+def test_a_large_collection_is_refreshed_by_itself(
+    database: Database, open_console: Callable[[ApiProcess], Console]
+) -> None:
+    with api_process(database.url) as api:
+        make_routines(api, database, MANY)
+        console = open_console(api)
+        console.sign_in()
+        with console.script(HURRY):
+            console.driver.refresh()
+            console.sees("1,100 routines, by", "main")
+            with psycopg.connect(database.url) as connection:
+                connection.execute("UPDATE routines.routines SET paused = true WHERE name = 'the-first'")
+            console.sees("1 is paused", "main")
 
 
 def test_a_frozen_server_leaves_the_current_page_in_place(

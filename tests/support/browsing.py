@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import httpx
 import pytest
 from selenium.common.exceptions import StaleElementReferenceException, TimeoutException, WebDriverException
 from selenium.webdriver import Chrome
@@ -35,6 +36,19 @@ FAILING: dict[str, Any] = {
     },
     "steps": ["echo", "read"],
 }
+NESTING: dict[str, Any] = {
+    "init_params": {},
+    "step_configs": {"many": {"activity": "list_emit_await", "task": "greet", "items": ["a"], "item_param": "name"}},
+    "steps": ["many"],
+}
+LONG_STEP = "a_step_with_a_name_that_is_as_long_as_names_may_be_and_has_no_room_on_a_phone_0123456789_0123456789"
+WIDE: dict[str, Any] = {
+    "init_params": {LONG_STEP: LONG_STEP},
+    "step_configs": {LONG_STEP: {"activity": "text_echo", "text_path": f"init_params.{LONG_STEP}"}},
+    "steps": [LONG_STEP],
+}
+HURRY = "const real = setTimeout; window.setTimeout = (work, wait) => real(work, wait >= 10_000 ? 300 : wait)"
+"""Makes what the console does every ten seconds or less often happen at once; for `Console.script`."""
 PAGES = {
     "overview": "#/",
     "routine": "#/routines/greet/morning",
@@ -44,6 +58,11 @@ PAGES = {
     "task": "#/tasks/greet",
     "failed run": "#/runs/hostile/{failed}",
     "run": "#/runs/greet/{done}",
+    "child run": "#/runs/greet/{child}",
+    "wide run": "#/runs/wide/{wide}",
+    "wide task": "#/tasks/wide",
+    "retrying": "#/routines/hostile/retrying",
+    "edit retrying": "#/routines/hostile/retrying/edit",
     "long": f"#/routines/greet/{LONG}",
     "limits": "#/limits",
     "feeds": "#/feeds?task=greet&routine=morning",
@@ -62,12 +81,23 @@ def seed(service: Service) -> None:
 
         make("/tasks/demo", {"name": "greet", "description": "Says hello.", "workflow": WORKFLOW})
         make("/tasks/demo", {"name": "hostile", "description": HOSTILE, "workflow": FAILING})
+        make("/tasks/demo", {"name": "nesting", "workflow": NESTING})
+        make("/tasks/demo", {"name": "wide", "workflow": WIDE})
         cadence = {"type": "daily", "hour_utc": 9}
         make("/routines/demo/greet", {"name": "morning", "cadence": cadence, "secret_params": {"TOKEN": "x"}})
         make("/routines/demo/greet", {"name": LONG, "cadence": cadence, "init_params_overrides": {"name": "x" * 300}})
         make("/routines/demo/hostile", {"name": "bad", "cadence": {"type": "manual"}})
+        retrying = {
+            "retry": {"max_attempts": 3, "backoff": [60, 300], "on": "transient", "until": 7200},
+            "pause_after_failures": 3,
+            "then": "backoff",
+            "timeout_seconds": 5400,
+            "init_params_from_slot": {"text": "slot.date"},
+        }
+        make("/routines/demo/hostile", {"name": "retrying", "cadence": {"type": "manual"}, **retrying})
         failed = client.post("/routines/demo/hostile/bad/run-now").json()["trajectory_id"]
         done = client.post("/routines/demo/greet/morning/run-now").json()["trajectory_id"]
+        started = [client.post(f"/run/demo/{task}", json={}).json()["trajectory_id"] for task in ("nesting", "wide")]
         label = {"key": HOSTILE[:100], "value": HOSTILE, "author": HOSTILE[:100]}
         assert client.post(f"/trajectory/demo/hostile/{failed}/labels", json=label).status_code == 200
 
@@ -75,6 +105,7 @@ def seed(service: Service) -> None:
             return client.get(f"/db/trajectory/demo/{task}/{run}").json()["ended_at"] is not None
 
         wait_until(lambda: has_ended("hostile", failed) and has_ended("greet", done))
+        wait_until(lambda: has_ended("nesting", started[0]) and has_ended("wide", started[1]))
     answer = {"status": 503, "headers": {"retry-after": HOSTILE}, "body": HOSTILE, "truncated": True}
     service.execute(
         f"UPDATE routines.steps SET attempt = 3, answer = $answer${json.dumps(answer)}$answer$ WHERE status = 'failed'"
@@ -103,7 +134,43 @@ def filled(service: Service, page: str) -> str:
         "SELECT status, min(id) FROM routines.trajectories WHERE trigger = 'run-now' GROUP BY status"
     )
     ids = dict(rows)
-    return PAGES[page].format(failed=ids["failed"], done=ids["completed"])
+    [(wide, child)] = service.execute(
+        """SELECT min(id) FILTER (WHERE task_id = (SELECT id FROM routines.tasks WHERE name = 'wide')),
+                  min(id) FILTER (WHERE parent_id IS NOT NULL)
+           FROM routines.trajectories"""
+    )
+    return PAGES[page].format(failed=ids["failed"], done=ids["completed"], wide=wide, child=child)
+
+
+@contextmanager
+def routine(service: Service, name: str, **fields: Any) -> Generator[httpx.Client]:
+    """Create a daily routine of the task greet for the time of a test; yields a client of the API."""
+    with service.client() as client:
+        body = {"name": name, "cadence": {"type": "daily", "hour_utc": 9}, **fields}
+        answer = client.post("/routines/demo/greet", json=body)
+        assert answer.status_code == 201, answer.text
+        try:
+            yield client
+        finally:
+            client.delete(f"/routines/demo/greet/{name}")
+
+
+def add_run(service: Service, name: str, status: str, *, minutes: float, slot: bool = True) -> int:
+    """Insert a run of a routine of the task greet that began so many minutes ago, for a slot or by run-now; returns its id.
+
+    One that ended took a second.
+    """
+    [(run,)] = service.execute(
+        f"""INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id, trigger, scheduled_for,
+                init_params, status, created_at, started_at, ended_at, lease_expires_at, error)
+            SELECT collection_id, task_id, 1, id, '{"schedule" if slot else "run-now"}', {"began" if slot else "NULL"}, '{{}}', '{status}',
+                   began, began, {"NULL" if status == "running" else "began + interval '1 s'"},
+                   {"now() + interval '1 hour'" if status == "running" else "NULL"},
+                   {"'no such table'" if status == "failed" else "NULL"}
+            FROM routines.routines, (SELECT now() - interval '{minutes} minutes' AS began) AS clock WHERE name = '{name}'
+            RETURNING id"""
+    )
+    return run
 
 
 def plain(element: WebElement) -> str:

@@ -74,7 +74,7 @@ export function address(path, query = {}) {
 /**
  * Build a button.
  *
- * @param {string} text
+ * @param {Child | Child[]} text
  * @param {(event: MouseEvent) => void} onclick
  * @param {Record<string, any>} [attributes]
  */

@@ -5,8 +5,10 @@
  */
 
 import { healthOf } from "./health.js";
+import { now } from "./time.js";
 
-const PAGE = 1000;
+/** How many routines are read at once. */
+export const PAGE = 1000;
 const BATCH = 500;
 
 export class Fleet {
@@ -22,6 +24,8 @@ export class Fleet {
     this.isWhole = false;
     /** @type {string | null} */
     this.cursor = null;
+    /** When its first page was read, by the service's clock, in milliseconds. */
+    this.readAt = now();
   }
 
   /** Load one more page. */

@@ -1,14 +1,16 @@
 /**
- * Decide how a routine is doing: whether it needs attention, and why. For people at psql, the view `routine_status` decides the same.
+ * Decide how a routine is doing: whether it needs attention, and why. What is wrong with it the service says (`troubles_of` in
+ * sql/schema/12_troubles.sql); for people at psql, the view `routine_status` goes by the same.
  *
  * @typedef {object} Health
  * @property {"attention" | "running" | "other" | "well" | "silent" | "paused"} group `other`: skipped or cancelled;
  *   `silent`: has not run yet.
  * @property {number} rank Sorts a list; the routines that need attention most have the lowest rank.
- * @property {string} kind The kind of outcome that decided, a key of `KINDS`; empty if there is none.
+ * @property {string} kind What decided, a key of `KINDS`; empty if there is nothing.
  * @property {string} words What people read.
  * @property {string | null} cause Why it needs attention, in a sentence; null if nothing is wrong.
- * @property {any} outcome The latest outcome; null if there is none.
+ * @property {number | null} run The run that decided; null if there is none.
+ * @property {string | null} at When it happened; null if nothing has.
  */
 
 import { now, utc } from "./time.js";
@@ -18,12 +20,12 @@ import { capital, KINDS, kindOf, skipSentence } from "./words.js";
 const LATE_MILLISECONDS = 60_000;
 /** @type {Record<string, {group: Health["group"], rank: number}>} */
 const GROUPS = {
-  running: { group: "running", rank: 6 }, pending: { group: "running", rank: 6 },
-  completed: { group: "well", rank: 8 }, archived: { group: "well", rank: 8 },
+  running: { group: "running", rank: 8 }, pending: { group: "running", rank: 8 },
+  completed: { group: "well", rank: 10 }, archived: { group: "well", rank: 10 },
 };
 /** @type {{group: Health["group"], rank: number}} */
-const OTHER = { group: "other", rank: 7 };
-const TROUBLES = ["failed_to_start", "failed", "backoff", "missed"];
+const OTHER = { group: "other", rank: 9 };
+const TROUBLES = ["failed_to_start", "failed", "backoff", "missed", "slow", "webhook"];
 
 /**
  * Return the health of a routine.
@@ -34,30 +36,51 @@ const TROUBLES = ["failed_to_start", "failed", "backoff", "missed"];
  */
 export function healthOf(routine, recent) {
   const outcome = recent?.outcomes[0] ?? null;
-  const kind = outcome ? kindOf(outcome) : "";
-  const cause = outcome ? causeOf(outcome) : null;
+  const last = {
+    run: outcome && (outcome.last_trajectory_id ?? outcome.trajectory_id ?? outcome.blocking_trajectory_id),
+    at: outcome && (outcome.ended_at ?? outcome.recorded_at),
+  };
   if (recent?.paused_reason) {
-    return { group: "attention", rank: 0, kind: "failed_to_start", words: "Paused by the scheduler",
-             cause: `${capital(recent.paused_reason)}${cause ? `. ${cause}` : ""}`, outcome };
+    // The reason names the last failure.
+    return { group: "attention", rank: 0, kind: "failed_to_start", words: "Paused by the scheduler", cause: capital(recent.paused_reason), ...last };
   }
-  if (routine.next_run_at && Date.parse(routine.next_run_at) < now() - LATE_MILLISECONDS) {
-    return { group: "attention", rank: 1, kind: "missed", words: "Overdue", outcome,
-             cause: `Due since ${utc(routine.next_run_at)} UTC, but no ticker has picked it up. Is a ticker running?` };
+  const overdue = overdueSentence(routine);
+  if (overdue) return { group: "attention", rank: 1, kind: "missed", words: "Overdue", cause: overdue, ...last };
+  if (routine.paused) return { group: "paused", rank: 12, kind: "paused", words: "Paused", cause: null, ...last };
+  const troubles = recent?.troubles ?? [];
+  if (troubles.length) {
+    const [{ kind, trajectory_id: run, since: at }] = troubles;
+    const told = troubles.map(troubleSentence);
+    const cause = told.length === 1 ? told[0] : told.map((each) => each.replace(/\.?$/, ".")).join(" ");
+    return { group: "attention", rank: 2 + TROUBLES.indexOf(kind), kind, words: KINDS[kind] ?? kind, cause, run, at };
   }
-  if (routine.paused_until && Date.parse(routine.paused_until) < now() - LATE_MILLISECONDS) {
-    return { group: "attention", rank: 1, kind: "missed", words: "Overdue", outcome,
-             cause: `Its pause was over at ${utc(routine.paused_until)} UTC, but no ticker has resumed it. Is a ticker running?` };
-  }
-  if (routine.paused) return { group: "paused", rank: 10, kind: "paused", words: "Paused", cause: null, outcome };
-  if (TROUBLES.includes(kind)) {
-    return { group: "attention", rank: 2 + TROUBLES.indexOf(kind), kind, words: KINDS[kind], cause, outcome };
-  }
-  if (!outcome) return { group: "silent", rank: 9, kind: "", words: "Has not run yet", cause: null, outcome };
-  return { ...GROUPS[kind] ?? OTHER, kind, words: KINDS[kind] ?? kind, cause, outcome };
+  if (!outcome) return { group: "silent", rank: 11, kind: "", words: "Has not run yet", cause: null, ...last };
+  const kind = kindOf(outcome);
+  return { ...GROUPS[kind] ?? OTHER, kind, words: KINDS[kind] ?? kind, cause: null, ...last };
 }
 
-/** Say what went wrong with an outcome, or return null if nothing did. @param {any} outcome */
-function causeOf(outcome) {
-  if (outcome.outcome === "skipped") return skipSentence(outcome);
-  return outcome.status === "failed" ? outcome.error ?? "The run failed" : null;
+/** Say that a slot, or the end of a pause, waits for a ticker; null if none does. */
+function overdueSentence({ next_run_at: slot, paused_until: end }) {
+  if (isLate(slot)) return `Due since ${utc(slot)} UTC, but no ticker has picked it up. Is a ticker running?`;
+  if (isLate(end)) return `Its pause was over at ${utc(end)} UTC, but no ticker has resumed it. Is a ticker running?`;
+  return null;
+}
+
+function isLate(time) {
+  return Boolean(time) && Date.parse(time) < now() - LATE_MILLISECONDS;
+}
+
+/** Say what is wrong. @param {{kind: string, detail: string | null}} trouble */
+function troubleSentence({ kind, detail }) {
+  switch (kind) {
+    case "failed": return detail ?? "The run failed";
+    case "missed":
+    case "failed_to_start": return skipSentence({ reason: kind, detail });
+    default: return readable(capital(detail) ?? "");
+  }
+}
+
+/** Write the times in a sentence of the service as the console writes times. */
+function readable(sentence) {
+  return sentence.replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ/g, (time) => `${utc(time)} UTC`);
 }

@@ -8,16 +8,19 @@
  * @property {AbortSignal} signal Aborted when the user leaves the page.
  * @property {(text: string) => void} say Shows a short message at the bottom of the screen.
  * @property {(focus?: string) => Promise<void>} reload Loads the page again and focuses the element with this id.
+ * @property {(hash: string) => void} done Opens another page without asking about changes: they were saved.
  *
  * @typedef {{name: string, body: Node}} View What every page returns: its name and its content.
  */
 
 import { Problem } from "./api.js";
 import { fill, h } from "./dom.js";
+import { confirm } from "./components/confirm.js";
 import { failure } from "./components/failure.js";
 import { frame } from "./components/frame.js";
-import { match, place } from "./router.js";
+import { go, match, place } from "./router.js";
 import { forget, resume } from "./session.js";
+import { hasChanges, release, watch } from "./unsaved.js";
 import { feeds } from "./views/feeds.js";
 import { limits } from "./views/limits.js";
 import { overview } from "./views/overview.js";
@@ -41,14 +44,48 @@ const ROUTES = [
   ["/limits", limits],
 ];
 
-const NO_SUCH_PAGE = { title: "Page not found", detail: "The console has no page at this address." };
+const NO_SUCH_PAGE = { title: "Page not found", detail: "The console has no page at this address.", advice: "Check the address for a typing error." };
 
 /** @type {import("./session.js").Session | null} */
 let session = null;
 let leaving = new AbortController();
-const shell = frame({ signOut: () => leave("You have signed out, and this tab has forgotten the key.") });
+let isAsking = false;
+const shell = frame({ signOut });
 
-addEventListener("hashchange", () => show());
+addEventListener("hashchange", moved);
+addEventListener("beforeunload", (event) => {
+  if (hasChanges(document.body)) event.preventDefault();
+});
+
+/** Open the page of the new address, unless that would lose changes that the user wants to keep. @param {HashChangeEvent} event */
+async function moved(event) {
+  if (!hasChanges(document.body)) return show();
+  const { hash } = new URL(event.newURL);
+  history.pushState(null, "", event.oldURL);
+  if (await maySetAside()) done(hash);
+}
+
+async function signOut() {
+  if (await maySetAside()) leave("You have signed out, and this tab has forgotten the key.");
+}
+
+/** Return whether there are no changes that leaving the page would lose, or the user gives them up. */
+async function maySetAside() {
+  if (!hasChanges(document.body)) return true;
+  if (isAsking) return false;
+  isAsking = true;
+  try {
+    return await confirm("Leave without saving?", "What you changed on this page has not been saved.", "Leave", "Stay here");
+  } finally {
+    isAsking = false;
+  }
+}
+
+/** @param {string} hash */
+function done(hash) {
+  release(document.body);
+  go(hash);
+}
 
 /** @param {string} [focus] */
 async function show(focus) {
@@ -61,9 +98,11 @@ async function show(focus) {
   shell.opening(path[0] ?? "");
   try {
     const view = found
-      ? await found.view({ session, params: found.params, query, signal, say: shell.say, reload: show })
-      : { name: NO_SUCH_PAGE.title, body: failure(new Problem(404, NO_SUCH_PAGE, "")) };
-    if (!signal.aborted) shell.opened(view, focus);
+      ? await found.view({ session, params: found.params, query, signal, say: shell.say, reload: show, done })
+      : { name: NO_SUCH_PAGE.title, body: failure(new Problem(404, NO_SUCH_PAGE, NO_SUCH_PAGE.advice)) };
+    if (signal.aborted) return;
+    shell.opened(view, focus);
+    watch(document.body);
   } catch (error) {
     if (!signal.aborted) showFailure(error);
   }
@@ -77,6 +116,7 @@ function showFailure(error) {
 /** @param {string} reason */
 function leave(reason) {
   leaving.abort();
+  release(document.body);
   session = null;
   forget();
   askForKey(reason);

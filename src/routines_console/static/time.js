@@ -9,6 +9,7 @@ const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "
 /** @type {[string, number][]} */
 const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
 const TICK_MILLISECONDS = 15000;
+const SECOND_MILLISECONDS = 1000;
 const LOCAL = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
 
 /** How far this machine's clock is behind the service's, in milliseconds; negative if it is ahead. */
@@ -26,11 +27,6 @@ export function noteServerTime(header) {
 /** Return the current time by the service's clock, in milliseconds. */
 export function now() {
   return Date.now() + behind;
-}
-
-/** Turn the value of a datetime-local input, in UTC, into a time; some browsers leave out the seconds. @param {string} value */
-export function fromInput(value) {
-  return `${value.length === 16 ? `${value}:00` : value.slice(0, 19)}Z`;
 }
 
 const two = (number) => String(number).padStart(2, "0");
@@ -74,6 +70,22 @@ export function duration(seconds) {
   if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
   if (whole < 86400) return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
   return `${Math.floor(whole / 86400)} d ${Math.floor((whole % 86400) / 3600)} h`;
+}
+
+/**
+ * Write a length of time that someone has set, without the parts that are 0: `1 min`, `1 h 30 min`, `0.5 s`.
+ *
+ * @param {number} seconds
+ */
+export function span(seconds) {
+  const parts = [];
+  let rest = seconds;
+  for (const [unit, size] of UNITS) {
+    const number = unit === "s" ? rest : Math.floor(rest / size);
+    if (number) parts.push(`${number} ${unit}`);
+    rest -= number * size;
+  }
+  return parts.join(" ") || "0 s";
 }
 
 /**
@@ -125,6 +137,17 @@ export function ago(iso, absent = "never") {
 export function when(iso, absent = "never") {
   return iso ? h("span", { class: "when" }, at(iso), " ", h("span", { class: "quiet" }, ago(iso))) : at(null, absent);
 }
+
+/** Show how long something has been going on; the text is kept up to date while it is shown. @param {string} start */
+export function elapsed(start) {
+  return h("span", { class: "number", "data-since": start }, duration(secondsBetween(start, null)));
+}
+
+setInterval(() => {
+  for (const shown of document.querySelectorAll("[data-since]")) {
+    shown.textContent = duration(secondsBetween(/** @type {HTMLElement} */ (shown).dataset.since ?? "", null));
+  }
+}, SECOND_MILLISECONDS);
 
 setInterval(() => {
   for (const shown of document.querySelectorAll("time[data-relative]")) {

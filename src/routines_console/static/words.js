@@ -3,7 +3,7 @@
  */
 
 /**
- * Labels of cadence types, their fields and choices, and of limits. A name that is missing here is shown as it is (see `label`), so a
+ * Labels of cadence types, their fields and choices, of limits, and of what a run may take from its slot. A name that is missing here is shown as it is (see `label`), so a
  * cadence type that the service adds needs no change. Fields are shown in this order, after those that are missing.
  *
  * @type {Record<string, string>}
@@ -14,9 +14,11 @@ const LABELS = {
   mon: "Monday", tue: "Tuesday", wed: "Wednesday", thu: "Thursday", fri: "Friday", sat: "Saturday", sun: "Sunday",
   max_concurrent_runs: "Concurrent runs", run_step_bytes: "Bytes of all steps", run_steps: "Steps", run_children: "Runs in its tree",
   run_log_events: "Log events", run_secrets: "Secrets",
+  "slot.scheduled_for": "The time of the slot", "slot.date": "The date of the slot", "slot.local_time": "The local time of the slot",
+  "slot.previous": "The slot before", "slot.last_success": "The last slot that succeeded", "slot.trigger": "What started the run",
 };
 
-/** Labels of the kinds of outcome. The style sheet has a class of the same name for each kind. */
+/** Labels of the kinds of outcome, and of what else may be wrong with a routine. The style sheet has a class of the same name for each kind. */
 export const KINDS = {
   completed: "Completed",
   failed: "Failed",
@@ -32,6 +34,8 @@ export const KINDS = {
   calendar: "Excluded by a calendar",
   outside_hours: "Outside active hours",
   backoff: "Skipped after failures",
+  slow: "Takes unusually long",
+  webhook: "Webhook fails",
 };
 
 /** Return the label of a name of the API: `day_of_month` is "Day of month". @param {string} name */

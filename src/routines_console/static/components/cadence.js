@@ -23,7 +23,7 @@ const SLOTS = 10;
  * @param {import("../main.js").Context} context
  * @param {import("../cadences.js").CadenceType[]} types
  * @param {any} given The cadence to begin with; null for a new routine.
- * @param {string} task The task that the routine runs.
+ * @param {() => string} task Return the task that the routine runs.
  */
 export function cadenceFields({ session: { api, collection }, signal }, types, given, task) {
   /** @type {Record<string, any>} The last value of each field: kept when the type changes. */
@@ -77,7 +77,7 @@ export function cadenceFields({ session: { api, collection }, signal }, types, g
   async function warn(mine, cadence) {
     if (cadence.type === "manual") return;
     try {
-      const { warnings } = await api.send("POST", ["cadence-preview", collection], { cadence, task });
+      const { warnings } = await api.send("POST", ["cadence-preview", collection], { cadence, task: task() });
       if (mine === asked && !signal.aborted) preview.append(...warnings.map((text) => h("p", { class: "notice" }, text)));
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
@@ -92,7 +92,8 @@ export function cadenceFields({ session: { api, collection }, signal }, types, g
     fields);
   choose(current);
   changed();
-  return { element, preview, read };
+  /** `changed` shows the preview again, for another task. */
+  return { element, preview, read, changed };
 }
 
 /**

@@ -2,14 +2,13 @@
  * Show the webhook deliveries of a routine, or of one of its runs, each with a button to send it again.
  */
 
-import { button, empty, fill, h, link } from "../dom.js";
+import { button, empty, h, link } from "../dom.js";
 import { at, duration, when } from "../time.js";
 import { count } from "../words.js";
 import { answered } from "./answer.js";
-import { complaint } from "./failure.js";
+import { pages } from "./pages.js";
 import { badge } from "./strip.js";
 
-const STATES = { pending: ["pending", "Pending"], delivered: ["completed", "Delivered"], given_up: ["failed", "Given up"] };
 const PAGE = 20;
 
 /**
@@ -21,36 +20,27 @@ const PAGE = 20;
  */
 export function deliveries(context, path, run) {
   const { session: { api }, signal } = context;
-  const list = h("ol", { class: "deliveries" });
-  const foot = h("div", {});
 
-  /** @param {string | null} [cursor] */
-  async function load(cursor = null) {
-    try {
-      const page = await api.page([...path, "deliveries"], { limit: run ? 100 : PAGE, cursor }, signal);
-      const found = page.items.filter((each) => run === null || each.trajectory_id === run);
-      if (cursor) list.append(...found.map(row));
-      else fill(list, found.map(row));
-      fill(foot, !list.children.length && !page.cursor && empty("No webhooks yet", "One is sent when a run ends."),
-        page.cursor && button("Older webhooks", () => load(page.cursor)));
-    } catch (error) {
-      if (!signal.aborted) fill(foot, complaint(error));
-    }
+  async function read(cursor) {
+    const page = await api.page([...path, "deliveries"], { limit: run ? 100 : PAGE, cursor }, signal);
+    return { items: page.items.filter((each) => run === null || each.trajectory_id === run), next: page.cursor };
   }
 
   async function again(delivery, event) {
-    event.currentTarget.disabled = true;
+    const pressed = event.currentTarget;
+    pressed.disabled = true;
     try {
       await api.send("POST", [...path, "deliveries", delivery.id, "redeliver"]);
       context.say("The webhook will be sent again.");
     } catch (error) {
       context.say(error.message);
+      pressed.disabled = false;
     }
-    load();
+    list.load();
   }
 
   function row(delivery) {
-    const [kind, words] = STATES[delivery.state];
+    const [kind, words] = state(delivery);
     return h("li", {},
       h("div", {}, badge(kind, words)),
       h("div", { class: "story" }, h("code", { class: "wrap" }, delivery.url),
@@ -60,11 +50,22 @@ export function deliveries(context, path, run) {
         delivery.next_attempt_at && h("span", { class: "quiet" }, "Next attempt ", when(delivery.next_attempt_at)),
         delivery.endpoint_stopped_at && h("span", { class: "cause" }, "Sending to this URL stopped on ", at(delivery.endpoint_stopped_at), `: ${delivery.endpoint_stopped_reason}`),
         attempts(delivery.attempts)),
-      h("div", {}, button("Send again", (event) => again(delivery, event), { "aria-label": `Send the webhook of run ${delivery.trajectory_id} again` })));
+      h("div", {}, button(["Send again", h("span", { class: "unseen" }, ` the webhook of run ${delivery.trajectory_id}`)],
+        (event) => again(delivery, event), { id: `again-${delivery.id}` })));
   }
 
-  load();
-  return h("div", {}, list, foot);
+  const nothing = () => empty("No webhooks yet", "One is sent when a run ends.");
+  const list = pages({ kind: "deliveries", read, row, nothing, more: "Older webhooks" }, signal);
+  list.load();
+  return list;
+}
+
+/** Return the kind of a delivery's state, and its words. A failure stays visible until an attempt succeeds. */
+function state({ state: name, attempts: made }) {
+  if (name === "delivered") return ["completed", "Delivered"];
+  if (name === "given_up") return ["failed", "Given up"];
+  const failures = made.filter(({ error }) => error).length;
+  return failures ? ["failed", count(failures, "failed attempt")] : ["pending", "Pending"];
 }
 
 function attempts(made) {

@@ -20,11 +20,16 @@ export function field(path, text, control, hint) {
   made += 1;
   const id = control.id || `field-${made}`;
   control.id = id;
-  control.setAttribute("aria-describedby", `${id}-hint ${id}-error`);
+  control.setAttribute("aria-describedby", hint ? `${id}-hint ${id}-error` : `${id}-error`);
   return h("div", { class: "field", "data-field": path },
     h("label", { for: id }, text), control,
     h("p", { class: "field-error", id: `${id}-error` }),
     hint && h("p", { class: "hint", id: `${id}-hint` }, hint));
+}
+
+/** Return the number in an input; null if it is empty. @param {any} input */
+export function numberOrNull(input) {
+  return input.value === "" ? null : Number(input.value);
 }
 
 /** Remove all error messages from a form. @param {HTMLElement} form */
@@ -44,8 +49,13 @@ export function showErrors(form, error) {
   clearErrors(form);
   if (!(error instanceof Problem) || !error.errors.length) return false;
   const placed = error.errors.map(({ field: name, message }) => showError(form, name, message));
-  /** @type {HTMLElement | null} */ (form.querySelector("[aria-invalid]"))?.focus();
+  focusError(form);
   return placed.every(Boolean);
+}
+
+/** Focus the first input whose content is not valid. @param {HTMLElement} form */
+export function focusError(form) {
+  /** @type {HTMLElement | null} */ (form.querySelector("[aria-invalid]"))?.focus();
 }
 
 /**

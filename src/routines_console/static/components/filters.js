@@ -7,17 +7,26 @@ import { fill, h } from "../dom.js";
 const STATES = [["", "All"], ["attention", "Needs attention"], ["running", "Running"], ["paused", "Paused"]];
 
 /**
+ * Return the filter that an address names. A state that there is not stands for all of them.
+ *
+ * @param {Record<string, string>} query
+ */
+export function filterOf({ q = "", state = "", task = "" }) {
+  return { q, task, state: STATES.some(([name]) => name === state) ? state : "" };
+}
+
+/**
  * Build the form.
  *
- * @param {{q?: string, state?: string, task?: string}} given The filter to begin with.
+ * @param {{q: string, state: string, task: string}} given The filter to begin with.
  * @param {(filter: Record<string, string>) => void} changed Called with each new filter.
  */
 export function filters(given, changed) {
-  const search = h("input", { id: "search", type: "search", value: given.q ?? "", placeholder: "Name or task", autocomplete: "off" });
+  const search = h("input", { id: "search", type: "search", value: given.q, placeholder: "Name or task", autocomplete: "off" });
   const task = h("select", { id: "task-filter" }, h("option", { value: "" }, "All tasks"));
   const counts = new Map(STATES.map(([state]) => [state, h("span", { class: "number" })]));
   const radios = STATES.map(([state, text]) => h("label", {},
-    h("input", { type: "radio", name: "state", value: state, checked: (given.state ?? "") === state }),
+    h("input", { type: "radio", name: "state", value: state, checked: given.state === state }),
     h("span", {}, text, " ", counts.get(state))));
   const element = h("form", { class: "filters", role: "search", "aria-label": "Routines", oninput: tell, onsubmit: (event) => event.preventDefault() },
     h("fieldset", { class: "segments" }, h("legend", { class: "unseen" }, "State"), radios),
@@ -41,11 +50,12 @@ export function filters(given, changed) {
     offer(tasks, tally) {
       const total = Object.values(tally).reduce((sum, number) => sum + number, 0);
       for (const [state, place] of counts) fill(place, (state ? tally[state] : total).toLocaleString("en"));
-      const names = JSON.stringify(tasks);
-      if (names === offered) return;
-      offered = names;
-      const chosen = task.value || given.task || "";
-      fill(task, h("option", { value: "" }, "All tasks"), tasks.map((name) => h("option", { value: name, selected: name === chosen }, name)));
+      const chosen = offered ? task.value : given.task;
+      // The address may name a task that has no routines: it filters, so it is shown.
+      const names = [...new Set([...tasks, chosen].filter(Boolean))];
+      if (JSON.stringify(names) === offered) return;
+      offered = JSON.stringify(names);
+      fill(task, h("option", { value: "" }, "All tasks"), names.map((name) => h("option", { value: name, selected: name === chosen }, name)));
     },
   };
 }

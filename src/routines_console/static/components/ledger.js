@@ -2,10 +2,12 @@
  * Show the outcome of each slot of a routine, page by page; a skipped slot with its reason and the run that blocked it.
  */
 
-import { button, empty, fill, h, link } from "../dom.js";
+import { empty, h, link } from "../dom.js";
 import { at, duration } from "../time.js";
 import { count, kindOf, skipSentence } from "../words.js";
-import { complaint } from "./failure.js";
+import { cause } from "./cause.js";
+import { dayField } from "./moment.js";
+import { pages } from "./pages.js";
 import { badge } from "./strip.js";
 
 const PAGE = 25;
@@ -25,37 +27,27 @@ const OUTCOMES = [
  */
 export function ledger({ session: { api, collection }, signal }, routine) {
   const path = ["routines", collection, routine.task_name, routine.name, "occurrences"];
-  const outcome = h("select", { id: "outcome", onchange: () => load() }, OUTCOMES.map(([value, text]) => h("option", { value }, text)));
-  const day = h("input", { id: "until", type: "date", onchange: () => load() });
-  const rows = h("ol", { class: "ledger" });
-  const foot = h("div", {});
+  const outcome = h("select", { id: "outcome", onchange: () => list.load() }, OUTCOMES.map(([value, text]) => h("option", { value }, text)));
+  const day = dayField("until", () => list.load());
 
-  /** @param {string | null} [cursor] */
-  async function load(cursor = null) {
-    const until = day.value ? `${day.value}T23:59:59.999999Z` : null;
-    try {
-      const page = await api.page(path, { outcome: outcome.value, until, limit: PAGE, cursor }, signal);
-      const shown = page.items.map((each) => row(each, routine.task_name));
-      if (cursor) rows.append(...shown);
-      else fill(rows, shown);
-      fill(foot, rows.children.length === 0 && nothing(), page.cursor && button("Older slots", () => load(page.cursor), { id: "older-slots" }));
-    } catch (error) {
-      if (!signal.aborted) fill(foot, complaint(error));
-    }
+  async function read(cursor) {
+    const until = day.read() ? `${day.read()}T23:59:59.999999Z` : null;
+    const page = await api.page(path, { outcome: outcome.value, until, limit: PAGE, cursor }, signal);
+    return { items: page.items, next: page.cursor };
   }
 
   function nothing() {
-    return outcome.value || day.value
+    return outcome.value || day.read()
       ? empty("No slots match", "Choose another outcome or a later day.")
       : empty("No slots yet", "Every slot is listed here once it is due, whether it starts a run or not.");
   }
 
-  const element = h("div", {},
+  const list = pages({ kind: "ledger", read, row: (slot) => row(slot, routine.task_name), nothing, more: "Older slots" }, signal);
+  list.element.prepend(
     h("div", { class: "filters small" },
       h("label", { class: "unseen", for: "outcome" }, "Outcome"), outcome,
-      h("span", { class: "pair" }, h("label", { for: "until" }, "up to"), day)),
-    rows, foot);
-  return { element, load };
+      h("span", { class: "pair" }, h("label", { for: "until" }, "up to"), day.input)));
+  return list;
 }
 
 function row(slot, task) {
@@ -70,7 +62,7 @@ function story(slot, task) {
   if (slot.outcome === "started") {
     return [run(task, slot.trajectory_id), ` started ${duration(slot.delay_seconds)} after the slot.`,
       slot.last_trajectory_id && [" Last retry: ", run(task, slot.last_trajectory_id), "."],
-      slot.error && h("span", { class: "cause" }, slot.error)];
+      slot.error && cause(slot.error)];
   }
   const blocking = slot.blocking_trajectory_id;
   return [`${skipSentence(slot)}`, blocking ? [": ", run(task, blocking)] : "", "."];

@@ -4,13 +4,21 @@
 
 import { empty, h } from "../dom.js";
 import { clock } from "../time.js";
+import { cause, isLong } from "./cause.js";
 
-/** Build the list. @param {any[]} events */
-export function log(events) {
+/** Build the list. @param {any[]} events @param {any} run */
+export function log(events, run) {
   if (!events.length) return empty("Nothing yet", "The events of the run will be listed here.");
   return h("ol", { class: "log" }, events.map((event) => h("li", {},
     clock(event.at),
     h("span", { class: `event ${event.event.split("_").at(-1)}` }, event.event.replaceAll("_", " ")),
-    h("span", { class: "story" }, event.step && h("strong", {}, event.step), event.try_number > 1 && ` attempt ${event.try_number}`,
-      event.detail && h("span", { class: "quiet" }, ` ${event.detail}`)))));
+    h("div", { class: "story" }, event.step && h("strong", {}, event.step), event.try_number > 1 && ` attempt ${event.try_number}`,
+      told(event, run)))));
+}
+
+/** Show the detail of an event. A child run was created by a step of its parent, though its trigger is the API's. */
+function told({ event, detail }, run) {
+  if (event === "run_created" && run.parent_trajectory_id) detail = `by a step of run ${run.parent_trajectory_id}`;
+  if (!detail) return null;
+  return isLong(detail) ? cause(detail, "quiet") : h("span", { class: "quiet" }, ` ${detail}`);
 }

@@ -25,7 +25,7 @@ export function overrides(keys, given, path) {
     element,
     /** Return the overrides, or null if an input is not valid, with a message next to it. */
     read() {
-      const values = {};
+      const values = Object.create(null);
       let isWhole = true;
       for (const each of rows) {
         if (!each.isOn()) continue;
@@ -36,6 +36,11 @@ export function overrides(keys, given, path) {
         } else values[each.name] = value;
       }
       return isWhole ? values : null;
+    },
+    /** Return those overrides that are valid, without messages. */
+    peek() {
+      const read = rows.filter((each) => each.isOn()).map((each) => [each.name, each.read()]);
+      return Object.fromEntries(read.filter(([, value]) => value !== undefined));
     },
   };
 }

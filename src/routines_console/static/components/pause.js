@@ -3,9 +3,10 @@
  */
 
 import { button, fill, h } from "../dom.js";
-import { at, fromInput } from "../time.js";
+import { at } from "../time.js";
 import { complaint } from "./failure.js";
-import { clearErrors, field, showErrors } from "./fields.js";
+import { clearErrors, field, focusError, showError, showErrors } from "./fields.js";
+import { FORM, momentField } from "./moment.js";
 
 const MOST_CHARACTERS = 500;
 
@@ -18,12 +19,12 @@ const MOST_CHARACTERS = 500;
  */
 export function askForPause(routine, send) {
   return new Promise((resolve) => {
-    const until = h("input", { id: "pause-until-time", type: "datetime-local", value: routine.paused_until?.slice(0, 16) });
+    const until = momentField("pause-until-time", routine.paused_until);
     const note = h("input", { id: "pause-note", maxlength: MOST_CHARACTERS, value: routine.paused_note, autocomplete: "off" });
     const trouble = h("div", {});
     const form = h("form", { onsubmit, novalidate: true },
       h("h2", { id: "pause-heading" }, routine.paused ? "Change the pause" : "Pause this routine"),
-      field("until", "Until (UTC)", until, "It then resumes by itself. Leave it empty to pause until someone resumes it."),
+      field("until", "Until (UTC)", until.input, "It then resumes by itself. Leave it empty to pause until someone resumes it."),
       field("note", "Note", note, "Shown with the pause and with each slot that falls in it."),
       trouble,
       h("div", { class: "actions" }, h("button", { class: "primary", id: "pause-save" }, routine.paused ? "Save" : "Pause"), button("Cancel", () => end(false))));
@@ -33,8 +34,13 @@ export function askForPause(routine, send) {
       event.preventDefault();
       clearErrors(form);
       fill(trouble);
+      const time = until.read();
+      if (time === undefined) {
+        showError(form, "until", FORM);
+        return focusError(form);
+      }
       try {
-        await send({ until: until.value ? fromInput(until.value) : null, note: note.value.trim() || null });
+        await send({ until: time, note: note.value.trim() || null });
         end(true);
       } catch (error) {
         if (!showErrors(form, error)) fill(trouble, complaint(error));
@@ -48,7 +54,7 @@ export function askForPause(routine, send) {
 
     document.body.append(dialog);
     dialog.showModal();
-    until.focus();
+    until.input.focus();
   });
 }
 

@@ -14,8 +14,6 @@ import { badge, strip, unknownStrip } from "./strip.js";
  * @param {any} [recent] Its latest outcomes, if they are known.
  */
 export function row({ routine, health }, recent) {
-  const { outcome } = health;
-  const run = outcome && (outcome.last_trajectory_id ?? outcome.trajectory_id ?? outcome.blocking_trajectory_id);
   const last = health.kind ? badge(health.kind, health.words) : h("span", { class: "quiet" }, health.words);
   return h("li", { class: `row ${health.group}` },
     h("div", { class: "who" },
@@ -24,8 +22,8 @@ export function row({ routine, health }, recent) {
     h("div", { class: "cadence" }, cadenceWords(routine.cadence)),
     h("div", { class: "slots", "data-strip": routine.id }, recent ? strip(recent.outcomes) : unknownStrip()),
     h("div", { class: "last" },
-      run ? link(["runs", routine.task_name, run], { class: "to-run" }, last) : last,
-      outcome && h("span", { class: "quiet" }, ago(outcome.ended_at ?? outcome.recorded_at))),
+      health.run ? link(["runs", routine.task_name, health.run], { class: "to-run" }, last) : last,
+      health.at && h("span", { class: "quiet" }, ago(health.at))),
     h("div", { class: "next" }, next(routine)),
     health.group === "attention" && health.cause && h("p", { class: "cause", title: health.cause }, health.cause));
 }

@@ -2,10 +2,12 @@
  * Build inputs for secrets. They are never shown: a stored secret can be kept, replaced or removed.
  */
 
-import { button, h } from "../dom.js";
+import { button, fill, h } from "../dom.js";
 import { field } from "./fields.js";
 
 export const MASK = "********";
+
+let made = 0;
 
 /** Build the inputs of named secrets. @param {Record<string, string>} stored The mask of each stored secret, by name. */
 export function secrets(stored) {
@@ -15,32 +17,56 @@ export function secrets(stored) {
       const added = fresh();
       rows.append(added);
       added.querySelector("input").focus();
-    }, { class: "plain" }));
+    }, { class: "plain", id: "add-secret" }));
   for (const name of Object.keys(stored)) rows.append(kept(name));
   return {
     element,
-    /** Return the values by name; a secret to keep has the mask as its value. */
+    /** Return the values by name, with the mask for a secret to keep; null, with messages, if a row is not complete. */
     read() {
-      return Object.fromEntries([...rows.children].map((row) => row.pair()).filter(([name]) => name));
+      const values = Object.create(null);
+      let isWhole = true;
+      for (const row of rows.children) {
+        const [name, value] = row.pair();
+        const fault = faultOf(name, value, name in values);
+        if (fault) {
+          row.refuse(fault);
+          isWhole = false;
+        } else if (name) values[name] = value;
+      }
+      return isWhole ? values : null;
     },
   };
+}
+
+/** Return what is wrong with a row, and with which of its inputs; null if nothing is. A row without any text is as good as none. */
+function faultOf(name, value, isTaken) {
+  if (!name) return value ? { input: "name", text: "Give the secret a name." } : null;
+  if (isTaken) return { input: "name", text: `There is another secret ${name} above.` };
+  return value ? null : { input: "value", text: "Enter a value, or remove the secret." };
 }
 
 function kept(name) {
   const row = h("div", { class: "secret", "data-field": `secret_params.${name}` },
     h("code", { class: "wrap" }, name), h("span", { class: "quiet" }, "stored, will be kept"),
     h("span", { class: "actions" },
-      button("Replace", () => row.replaceWith(fresh(name)), { class: "plain", "aria-label": `Replace ${name}` }),
+      button("Replace", () => {
+        const replacing = fresh(name);
+        row.replaceWith(replacing);
+        replacing.querySelector("[type=password]").focus();
+      }, { class: "plain", "aria-label": `Replace ${name}` }),
       button("Remove", () => row.remove(), { class: "plain", "aria-label": `Remove ${name}` })));
   row.pair = () => [name, MASK];
   return row;
 }
 
 function fresh(given = "") {
-  const name = h("input", { value: given, autocomplete: "off", spellcheck: "false", readonly: Boolean(given), oninput: named });
-  const value = h("input", { type: "password", autocomplete: "new-password" });
+  made += 1;
+  const error = h("p", { class: "field-error", id: `secret-${made}-error` });
+  const described = { autocomplete: "off", "aria-describedby": error.id };
+  const name = h("input", { ...described, value: given, spellcheck: "false", readonly: Boolean(given), oninput: named });
+  const value = h("input", { ...described, type: "password", autocomplete: "new-password" });
   const row = h("div", { class: "secret" }, h("label", {}, "Name", name), h("label", {}, "Value", value),
-    button("Remove", () => row.remove(), { class: "plain" }), h("p", { class: "field-error" }));
+    button("Remove", () => row.remove(), { class: "plain" }), error);
 
   /** Follow the name, because error messages refer to the secret by it. */
   function named() {
@@ -48,6 +74,10 @@ function fresh(given = "") {
   }
   named();
   row.pair = () => [name.value.trim(), value.value];
+  row.refuse = ({ input, text }) => {
+    fill(error, text);
+    (input === "name" ? name : value).setAttribute("aria-invalid", "true");
+  };
   return row;
 }
 

@@ -3,8 +3,9 @@
  */
 
 import { fill, h, link } from "../dom.js";
-import { at, fromInput } from "../time.js";
+import { at } from "../time.js";
 import { complaint } from "./failure.js";
+import { FORM, momentField } from "./moment.js";
 
 const TIME = /(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)/;
 
@@ -14,27 +15,34 @@ const TIME = /(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)/;
  * @param {import("../main.js").Context} context
  * @param {string[]} path The routine's path in the API.
  * @param {string} task
- * @param {string | undefined} next The routine's next slot, suggested as the time to ask about.
+ * @param {string} suggested The time to ask about, unless the user names another.
  */
-export function why({ session: { api }, signal }, path, task, next) {
-  const value = (next ?? new Date().toISOString()).slice(0, 16);
-  const input = h("input", { id: "why-at", type: "datetime-local", required: true, value, "aria-describedby": "why-hint" });
+export function why({ session: { api }, signal }, path, task, suggested) {
+  const moment = momentField("why-at", suggested, { required: true, "aria-describedby": "why-hint" });
+  let asked = 0;
   const answer = h("div", { class: "answer", "aria-live": "polite", id: "why-answer" });
 
   async function onsubmit(event) {
     event.preventDefault();
-    if (!input.value) return fill(answer, h("p", { class: "field-error" }, "Enter a date and a time."));
+    asked += 1;
+    const mine = asked;
+    const time = moment.read();
+    if (!time) {
+      moment.input.setAttribute("aria-invalid", "true");
+      return fill(answer, h("p", { class: "field-error" }, FORM));
+    }
+    moment.input.removeAttribute("aria-invalid");
     try {
-      const { sentence, facts } = await api.get([...path, "why"], { at: fromInput(input.value) }, signal);
-      fill(answer, h("p", { class: "sentence" }, readable(sentence)), runs(facts, task));
+      const { sentence, facts } = await api.get([...path, "why"], { at: time }, signal);
+      if (mine === asked) fill(answer, h("p", { class: "sentence" }, readable(sentence)), runs(facts, task));
     } catch (error) {
-      if (!signal.aborted) fill(answer, complaint(error));
+      if (mine === asked && !signal.aborted) fill(answer, complaint(error));
     }
   }
 
   return h("form", { onsubmit, novalidate: true },
     h("label", { for: "why-at" }, "Time (UTC)"),
-    h("div", { class: "with-button" }, input, h("button", { class: "primary", id: "ask-why" }, "Ask")),
+    h("div", { class: "with-button" }, moment.input, h("button", { class: "primary", id: "ask-why" }, "Ask")),
     h("p", { class: "hint", id: "why-hint" }, "Any time, past or future."),
     answer);
 }

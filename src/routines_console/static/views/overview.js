@@ -4,19 +4,18 @@
 
 import { pause } from "../api.js";
 import { address, button, empty, fill, h, link, title } from "../dom.js";
-import { Fleet, latest } from "../fleet.js";
+import { Fleet, latest, PAGE } from "../fleet.js";
 import { isDisabled } from "../components/failure.js";
-import { filters } from "../components/filters.js";
+import { filterOf, filters } from "../components/filters.js";
 import { row } from "../components/routine-row.js";
 import { legend, SLOTS, strip } from "../components/strip.js";
 import { note } from "../router.js";
-import { ago, now, utc } from "../time.js";
+import { ago, utc } from "../time.js";
 import { count, listed } from "../words.js";
 
 const ROWS = 50;
+/** How long after one page of routines the next is read again: a collection of five pages is refreshed every 150 s. */
 const REFRESH_MILLISECONDS = 30_000;
-/** Larger collections are refreshed only on demand. */
-const MAX_REFRESHED = 1000;
 
 /** Build the page. @param {import("../main.js").Context} context */
 export async function overview(context) {
@@ -43,8 +42,10 @@ function disabled() {
 
 function page(context, fleet) {
   let shown = ROWS;
-  let filter = { ...context.query };
+  let filter = filterOf(context.query);
   let current = fleet;
+  /** How many refreshes have begun: only the newest is shown. */
+  let asked = 0;
   /** @type {Map<number, any>} The latest outcomes of the routines shown so far, by id. */
   const strips = new Map();
   /** Ids of routines whose strips must be loaded again. */
@@ -62,7 +63,7 @@ function page(context, fleet) {
 
   function draw() {
     fill(head, summary(current), h("p", { class: "as-of quiet" }, asOf,
-      button("Refresh", refresh, { class: "plain", id: "refresh" })));
+      button("Refresh", () => refresh().catch(failed), { class: "plain", id: "refresh" })));
     dated();
     controls.offer(current.tasks(), current.tally());
     const found = current.find(filter);
@@ -84,8 +85,9 @@ function page(context, fleet) {
     }
   }
 
+  /** Say when the routines were read, whenever they are drawn. */
   function dated() {
-    fill(asOf, `As of ${utc(new Date(now()).toISOString())} UTC `);
+    fill(asOf, `As of ${utc(new Date(current.readAt).toISOString())} UTC `);
   }
 
   function below(found, rows) {
@@ -101,13 +103,20 @@ function page(context, fleet) {
   }
 
   async function refresh() {
+    asked += 1;
+    const mine = asked;
     const fresh = await firstPage(context);
     while (!fresh.isWhole) await fresh.more();
+    if (mine !== asked) return;
     stale = new Set(strips.keys());
     const isSame = JSON.stringify(fresh.entries) === JSON.stringify(current.entries);
     current = fresh;
     if (isSame) dated();
     else draw();
+  }
+
+  function failed(error) {
+    if (!context.signal.aborted) context.say(`Refresh failed: ${error.message}`);
   }
 
   async function follow() {
@@ -116,11 +125,8 @@ function page(context, fleet) {
       draw();
     }
     for (;;) {
-      await pause(REFRESH_MILLISECONDS, context.signal);
-      if (document.visibilityState !== "visible" || current.entries.length > MAX_REFRESHED) continue;
-      await refresh().catch((error) => {
-        if (!context.signal.aborted) context.say(`Refresh failed: ${error.message}`);
-      });
+      await pause(REFRESH_MILLISECONDS * Math.max(1, Math.ceil(current.entries.length / PAGE)), context.signal);
+      if (document.visibilityState === "visible") await refresh().catch(failed);
     }
   }
 

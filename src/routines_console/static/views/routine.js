@@ -1,82 +1,142 @@
 /**
- * Show a routine: its health, what happened in its slots, what comes next, and why.
+ * Show a routine: its health, what happened in its slots, what comes next, and why. The page follows the routine while it is open.
  */
 
-import { IdempotencyKeys } from "../api.js";
-import { address, button, facts, fill, h, link, section, title } from "../dom.js";
+import { IdempotencyKeys, pause, Problem } from "../api.js";
+import { address, button, fill, h, link, section, title } from "../dom.js";
+import { cause } from "../components/cause.js";
 import { confirmByName } from "../components/confirm.js";
 import { deliveries } from "../components/deliveries.js";
 import { complaint } from "../components/failure.js";
-import { json } from "../components/json.js";
 import { ledger } from "../components/ledger.js";
 import { askForPause, pauseNotice } from "../components/pause.js";
+import { routineDetails } from "../components/routine-details.js";
 import { runs } from "../components/runs.js";
 import { badge, SLOTS, strip } from "../components/strip.js";
 import { why } from "../components/why.js";
 import { latest } from "../fleet.js";
 import { healthOf } from "../health.js";
 import { go } from "../router.js";
-import { when } from "../time.js";
-import { cadenceWords, count, exclusionWords, overlapWords } from "../words.js";
+import { now, when } from "../time.js";
+import { cadenceWords } from "../words.js";
 
 const COMING = 5;
+const REFRESH_MILLISECONDS = 10_000;
+
+/**
+ * @typedef {object} Seen What the service says of the routine.
+ * @property {any} found
+ * @property {any} recent Its latest outcomes.
+ * @property {string[]} slots Its coming slots.
+ */
 
 /** Build the page. @param {import("../main.js").Context} context */
 export async function routine(context) {
-  const { session: { api, collection }, params: { task, name }, signal } = context;
+  const { session: { collection, routines }, params: { task, name }, signal } = context;
   const path = ["routines", collection, task, name];
-  const found = await api.get(path, {}, signal);
-  const [recents, coming] = await Promise.all([
-    latest(context.session, [found.id], SLOTS, signal), api.get([...path, "next"], { count: COMING }, signal)]);
-  const recent = recents.get(found.id);
-  context.session.routines.set(found.id, found.name);
-  const components = { ledger: ledger(context, found), runs: runs(context, path, task), why: why(context, path, task, coming.slots[0]) };
-  await Promise.all([components.ledger.load(), components.runs.load()]);
-  return { name, body: page(context, found, recent, coming.slots, components, path) };
+  const seen = await look(context, path);
+  const { found } = seen;
+  routines.set(found.id, found.name);
+  const lists = [ledger(context, found), runs(context, path, task), ...found.webhook_url ? [deliveries(context, path, null)] : []];
+  const [slots, started] = lists;
+  await Promise.all([slots.load(), started.load()]);
+  const shown = page(context, seen, lists, path);
+  follow(context, path, seen, shown, lists).catch((error) => {
+    if (!signal.aborted) context.say(`No longer following this routine: ${error.message}`);
+  });
+  return { name, body: shown.element };
 }
 
-function page(context, found, recent, slots, components, path) {
+/** @returns {Promise<Seen>} */
+async function look({ session, signal }, path) {
+  const found = await session.api.get(path, {}, signal);
+  const [recents, coming] = await Promise.all([
+    latest(session, [found.id], SLOTS, signal), session.api.get([...path, "next"], { count: COMING }, signal)]);
+  return { found, recent: recents.get(found.id), slots: coming.slots };
+}
+
+/** Read the routine again and again while the page is visible, and draw what has changed. */
+async function follow(context, path, first, shown, lists) {
+  let last = first;
+  for (;;) {
+    await pause(REFRESH_MILLISECONDS, context.signal);
+    if (document.visibilityState !== "visible" || shown.isBusy()) continue;
+    try {
+      const seen = await look(context, path);
+      if (JSON.stringify(seen) !== JSON.stringify(last) && !shown.isBusy()) shown.draw(seen);
+      last = seen;
+      await Promise.all(lists.map((list) => list.refresh()));
+    } catch (error) {
+      if (context.signal.aborted) return;
+      if (error instanceof Problem && error.status === 404) return context.reload();
+      context.say(`Refresh failed: ${error.message}`);
+    }
+  }
+}
+
+function page(context, seen, [slots, started, sent], path) {
   const trouble = h("div", {});
-  return h("div", { class: "routine" },
+  const does = actions(context, path, trouble);
+  const parts = { actions: h("div", { class: "actions" }), lede: h("p", { class: "lede" }), notices: h("div", { class: "notices" }), next: h("div", {}), details: h("div", {}) };
+
+  function draw({ found, recent, slots: coming }) {
+    const health = healthOf(found, recent);
+    fill(parts.actions, does.buttons(found));
+    fill(parts.lede, cadenceWords(found.cadence), state(health, recent));
+    fill(parts.notices, notices(found, health));
+    fill(parts.next, next(found, coming));
+    fill(parts.details, routineDetails(found));
+  }
+
+  draw(seen);
+  const { found, recent } = seen;
+  const element = h("div", { class: "routine" },
     h("p", { class: "crumbs" }, link(["tasks", found.task_name], {}, found.task_name), " / routine"),
-    h("div", { class: "headline" }, title(found.name), actions(context, found, path, trouble)),
-    h("p", { class: "lede" }, cadenceWords(found.cadence), state(found, recent)),
+    h("div", { class: "headline" }, title(found.name), parts.actions),
+    parts.lede,
     trouble,
-    notices(found, recent),
+    parts.notices,
     h("div", { class: "columns" },
       h("div", {},
-        section("Ledger", {}, h("p", { class: "hint" }, "Every slot has one outcome: a run, or the reason why it did not run."), components.ledger.element),
-        section("Runs", {}, components.runs.element),
-        found.webhook_url && section("Webhooks", {}, deliveries(context, path, null))),
+        section("Ledger", {}, h("p", { class: "hint" }, "Every slot has one outcome: a run, or the reason why it did not run."), slots.element),
+        section("Runs", {}, started.element),
+        sent && section("Webhooks", {}, sent.element)),
       h("aside", {},
-        section("Why?", { class: "card" }, components.why),
-        section("Next slots", { class: "card" }, next(found, slots),
+        section("Why?", { class: "card" }, why(context, path, found.task_name, newestSlot(recent))),
+        section("Next slots", { class: "card" }, parts.next,
           h("p", {}, h("a", { href: address(["feeds"], { task: found.task_name, routine: found.name }) }, "Subscribe in a calendar"))),
-        section("Details", { class: "card" }, details(found)))));
+        section("Details", { class: "card" }, parts.details))));
+  return { element, draw, isBusy: does.isBusy };
 }
 
-function state(found, recent) {
-  const { kind, words } = healthOf(found, recent);
+/** Return the newest slot that has its outcome, which is the one that people ask about; now if there is none. */
+function newestSlot(recent) {
+  const slot = recent?.outcomes.find((outcome) => outcome.scheduled_for);
+  return slot?.last_scheduled_for ?? new Date(now()).toISOString();
+}
+
+function state({ kind, words }, recent) {
   return h("span", { class: "state" }, kind ? badge(kind, words) : h("span", { class: "quiet" }, words), strip(recent?.outcomes ?? []));
 }
 
-function notices(found, recent) {
-  const { group, cause } = healthOf(found, recent);
+function notices(found, health) {
   return [
-    group === "attention" && cause && h("p", { class: "notice bad" }, cause),
+    health.group === "attention" && health.cause && cause(health.cause, "notice bad"),
     pauseNotice(found),
-    (found.warnings ?? []).map((warning) => h("p", { class: "notice" }, warning)),
-  ].flat().filter(Boolean).reduce((list, notice) => (list.append(notice), list), h("div", { class: "notices" }));
+    ...(found.warnings ?? []).map((warning) => h("p", { class: "notice" }, warning)),
+  ];
 }
 
-function actions(context, found, path, trouble) {
+function actions(context, path, trouble) {
   const { api } = context.session;
   const keys = new IdempotencyKeys();
+  let isBusy = false;
 
   /** Disable the button while it works, and show errors below the buttons. */
   const doing = (work) => async (event) => {
-    event.currentTarget.disabled = true;
     const pressed = event.currentTarget;
+    pressed.disabled = true;
+    isBusy = true;
     fill(trouble);
     try {
       await work();
@@ -84,26 +144,27 @@ function actions(context, found, path, trouble) {
       keys.answered(error);
       fill(trouble, complaint(error));
     } finally {
+      isBusy = false;
       pressed.disabled = false;
       if (!document.querySelector("main")?.contains(document.activeElement)) pressed.focus();
     }
   };
-  const runNow = doing(async () => {
+  const runNow = (found) => doing(async () => {
     const started = await api.send("POST", [...path, "run-now"], undefined, keys.keyFor(null));
     context.say(started.message);
     go(address(["runs", found.task_name, started.trajectory_id]));
   });
-  const toggle = doing(async () => {
+  const toggle = (found) => doing(async () => {
     await api.send("POST", [...path, found.paused ? "resume" : "pause"]);
     context.say(found.paused ? `${found.name} was resumed.` : `${found.name} was paused.`);
     await context.reload("toggle");
   });
-  const pauseUntil = doing(async () => {
+  const pauseUntil = (found) => doing(async () => {
     if (!await askForPause(found, (body) => api.send("POST", [...path, "pause"], body))) return;
     context.say(found.paused ? `The pause of ${found.name} was changed.` : `${found.name} was paused.`);
     await context.reload("pause-until");
   });
-  const remove = doing(async () => {
+  const remove = (found) => doing(async () => {
     const sure = await confirmByName("Delete this routine?", found.name,
       "This also deletes its schedule and its secrets. Its runs are kept. This cannot be undone.", "Delete routine");
     if (!sure) return;
@@ -111,30 +172,19 @@ function actions(context, found, path, trouble) {
     context.say(`${found.name} was deleted.`);
     go(address([]));
   });
-  return h("div", { class: "actions" },
-    button("Run now", runNow, { class: "primary", id: "run-now" }),
-    button(found.paused ? "Resume" : "Pause", toggle, { id: "toggle" }),
-    button(found.paused ? "Change pause…" : "Pause until…", pauseUntil, { id: "pause-until" }),
-    link(["routines", found.task_name, found.name, "edit"], { class: "button" }, "Edit"),
-    button("Delete", remove, { class: "danger", id: "delete" }));
+  return {
+    isBusy: () => isBusy,
+    buttons: (found) => [
+      button("Run now", runNow(found), { class: "primary", id: "run-now" }),
+      button(found.paused ? "Resume" : "Pause", toggle(found), { id: "toggle" }),
+      button(found.paused ? "Change pause…" : "Pause until…", pauseUntil(found), { id: "pause-until" }),
+      link(["routines", found.task_name, found.name, "edit"], { class: "button", id: "edit" }, "Edit"),
+      button("Delete", remove(found), { class: "danger", id: "delete" }),
+    ],
+  };
 }
 
 function next(found, slots) {
   if (slots.length) return h("ol", { class: "times" }, slots.map((slot) => h("li", {}, when(slot))));
   return h("p", { class: "quiet" }, found.paused ? "None while it is paused." : found.cadence.type === "manual" ? "None: it runs only when someone starts it." : "None.");
-}
-
-function details(found) {
-  const secrets = Object.keys(found.secret_params);
-  return facts([
-    ["Last run started", when(found.last_run_at)],
-    ["While a run is active", overlapWords(found)],
-    ["Catch-up window", found.catchup_window_seconds === undefined ? "default" : count(found.catchup_window_seconds, "second")],
-    ...found.spread_seconds ? [["Spread", ["starts up to ", count(found.spread_seconds, "second"), " after each slot"]]] : [],
-    ...exclusionWords(found).map((words) => ["Days and hours", words]),
-    ["Overrides", Object.keys(found.init_params_overrides).length ? json(found.init_params_overrides) : "none"],
-    ["Secrets", secrets.length ? h("ul", { class: "plain-list" }, secrets.map((name) => h("li", {}, h("code", {}, name)))) : "none"],
-    ["Webhook", found.webhook_url ? [h("code", { class: "wrap" }, found.webhook_url), found.webhook_secret ? " signed" : " not signed"] : "none"],
-    ["ID", found.id],
-  ]);
 }

@@ -4,6 +4,7 @@
 
 import { pause } from "../api.js";
 import { button, facts, fill, h, link, section, title } from "../dom.js";
+import { cause } from "../components/cause.js";
 import { deliveries } from "../components/deliveries.js";
 import { complaint } from "../components/failure.js";
 import { json } from "../components/json.js";
@@ -11,12 +12,14 @@ import { labels } from "../components/labels.js";
 import { log } from "../components/log.js";
 import { badge } from "../components/strip.js";
 import { timeline } from "../components/timeline.js";
-import { at, duration, secondsBetween, utc, when } from "../time.js";
+import { at, duration, elapsed, secondsBetween, utc, when } from "../time.js";
 
 const FIRST_POLL_MILLISECONDS = 1000;
 const LONGEST_POLL_MILLISECONDS = 5000;
 const ENDINGS = { completed: "has completed", failed: "has failed", cancelled: "was cancelled", archived: "was archived" };
-const TRIGGERS = { schedule: "Schedule", "run-now": "Run now", api: "API", retry: "Retry" };
+const TRIGGERS = { schedule: "the schedule", "run-now": "Run now", api: "the API", retry: "a failed run" };
+/** Draws the bars of running steps as time goes on. */
+const BARS_MILLISECONDS = 1000;
 
 /** Build the page. @param {import("../main.js").Context} context */
 export async function run(context) {
@@ -26,6 +29,8 @@ export async function run(context) {
   const events = await api.get(["workflows-logs", found.workflow_id], {}, signal);
   const page = body(context, found, events);
   if (found.triggered_by_routine_id) routineOf(context, found.triggered_by_routine_id).then(page.belongsTo);
+  const drawing = setInterval(page.tick, BARS_MILLISECONDS);
+  signal.addEventListener("abort", () => clearInterval(drawing), { once: true });
   follow(context, path, found, page).catch((error) => {
     if (!signal.aborted) context.say(`No longer following this run: ${error.message}`);
   });
@@ -63,7 +68,6 @@ async function follow({ session: { api }, signal, say }, path, first, page) {
     wait = hasChanged ? FIRST_POLL_MILLISECONDS : Math.min(wait * 1.5, LONGEST_POLL_MILLISECONDS);
     shown = fresh;
     if (hasChanged) page.draw(fresh, await api.get(["workflows-logs", fresh.workflow_id], {}, signal));
-    else page.tick(fresh);
     if (fresh.ended_at) say(`Run ${fresh.trajectory_id} ${ENDINGS[fresh.status] ?? "has ended"}.`);
   }
 }
@@ -82,13 +86,16 @@ function body(context, found, events) {
   /** @type {Set<string>} */
   const open = new Set();
   const webhooks = h("div", {});
+  let tick = () => {};
 
   function draw(run, log_) {
     shown = run;
     fill(lede, progress(run));
     fill(head, header(context, run, lede));
-    fill(steps, timeline(run, open));
-    if (log_) fill(happened, log(log_.events));
+    const drawn = timeline(run, open);
+    tick = run.ended_at ? () => {} : drawn.tick;
+    fill(steps, drawn.element);
+    if (log_) fill(happened, log(log_.events, run));
     around(run);
   }
 
@@ -97,7 +104,7 @@ function body(context, found, events) {
     fill(crumbs, link(["tasks", task], {}, task), routine && [" / ", link(["routines", task, routine], {}, routine)], " / run");
     fill(about, details(context, run, routine));
     if (run.ended_at && run.webhook_url && routine && !webhooks.children.length) {
-      fill(webhooks, section("Webhooks", {}, deliveries(context, ["routines", context.session.collection, task, routine], run.trajectory_id)));
+      fill(webhooks, section("Webhooks", {}, deliveries(context, ["routines", context.session.collection, task, routine], run.trajectory_id).element));
     }
   }
 
@@ -113,8 +120,8 @@ function body(context, found, events) {
   return {
     element,
     draw,
-    /** Update only the elapsed time: everything else stays as the user left it. @param {any} run */
-    tick: (run) => fill(lede, progress(run)),
+    /** Draw only the bars of the steps again: everything else stays as the user left it. */
+    tick: () => tick(),
     /** Show the name of the routine. @param {string | null} name */
     belongsTo(name) {
       routine = name;
@@ -125,9 +132,24 @@ function body(context, found, events) {
 
 /** Show the status of the run and its duration. */
 function progress(run) {
-  const took = run.started_at && duration(secondsBetween(run.started_at, run.ended_at));
+  if (isWaitingRetry(run)) return [badge("pending", "Waits for its time"), ", then the slot is tried again"];
+  if (!run.started_at) return [badge(run.status), run.ended_at ? " before it started" : " and not started yet"];
   return [badge(run.status),
-    took ? ` ${run.ended_at ? "after" : "for"} ${took}, ${run.completed_steps} of ${run.total_steps} steps done` : " and not started yet"];
+    run.ended_at ? ` after ${duration(secondsBetween(run.started_at, run.ended_at))}` : [" for ", elapsed(run.started_at)],
+    `, ${run.completed_steps} of ${run.total_steps} steps done`];
+}
+
+/** Return whether a run is a retry that no worker has begun. */
+function isWaitingRetry(run) {
+  return run.trigger === "retry" && run.status === "running" && !run.started_at;
+}
+
+/** Say of which run this is a retry, and which run retries it; null if there is neither. */
+function attempts(run) {
+  if (!run.retry_of && !run.retried_by) return null;
+  return h("p", {},
+    run.retry_of && [`Retry ${run.retry_number} of `, runLink(run.name, run.retry_of, `run ${run.retry_of}`), ", which failed. "],
+    run.retried_by && ["It failed and was ", runLink(run.name, run.retried_by, `retried by run ${run.retried_by}`), "."]);
 }
 
 function header(context, run, lede) {
@@ -137,8 +159,9 @@ function header(context, run, lede) {
       !run.ended_at && h("div", { class: "actions" }, button("Cancel run", (event) => cancel(context, run, trouble, event), { class: "danger", id: "cancel" }))),
     lede,
     run.scheduled_for && h("p", { class: "quiet" }, "For the slot ", at(run.scheduled_for), " UTC"),
+    attempts(run),
     trouble,
-    run.error && h("p", { class: "notice bad" }, run.error),
+    run.error && cause(run.error, "notice bad"),
   ];
 }
 
@@ -153,22 +176,25 @@ async function cancel({ session: { api, collection }, params: { task }, say, rel
   }
 }
 
-/** Link to a run of any task. @param {string} name collection/task @param {number} id */
-function runLink(name, id) {
+/** Link to a run of any task. @param {string} name collection/task @param {number} id @param {string} [text] */
+function runLink(name, id, text) {
   const task = name.split("/")[1];
-  return link(["runs", task, id], {}, `Run ${id} of ${task}`);
+  return link(["runs", task, id], {}, text ?? `Run ${id} of ${task}`);
+}
+
+/** Say what started a run; a child says "API" in the API. */
+function trigger(run) {
+  if (run.parent_trajectory_id) return ["a step of ", runLink(run.parent_name, run.parent_trajectory_id)];
+  return TRIGGERS[run.trigger] ?? run.trigger;
 }
 
 function details({ params: { task } }, run, routine) {
   const byRoutine = run.triggered_by_routine_id;
   /** @type {any[]} */
   const rows = [
-    ["Trigger", TRIGGERS[run.trigger] ?? run.trigger],
+    ["Started by", trigger(run)],
     byRoutine ? ["Routine", routine ? link(["routines", task, routine], {}, routine) : routine === null ? `${byRoutine} (deleted)` : byRoutine] : null,
     run.scheduled_for ? ["Slot", h("span", {}, utc(run.scheduled_for), " UTC")] : null,
-    run.retry_of ? ["Retry of", h("span", {}, runLink(run.name, run.retry_of), `, number ${run.retry_number}`)] : null,
-    run.retried_by ? ["Retried by", runLink(run.name, run.retried_by)] : null,
-    run.parent_trajectory_id ? ["Parent", runLink(run.parent_name, run.parent_trajectory_id)] : null,
     run.children ? ["Children", h("ul", { class: "plain-list" }, run.children.map((each) =>
       h("li", {}, runLink(each.name, each.trajectory_id), " ", badge(each.status))))] : null,
     run.temporal_url ? ["Temporal", h("a", { href: run.temporal_url, rel: "noreferrer" }, "Open in Temporal")] : null,

@@ -5,11 +5,10 @@
 import { IdempotencyKeys } from "../api.js";
 import { address, empty, facts, fill, h, link, section, title } from "../dom.js";
 import { complaint, isDisabled } from "../components/failure.js";
-import { showErrors } from "../components/fields.js";
+import { clearErrors, focusError, showErrors } from "../components/fields.js";
 import { overrides } from "../components/overrides.js";
 import { runsOfTask } from "../components/runs.js";
 import { steps } from "../components/steps.js";
-import { go } from "../router.js";
 import { duration } from "../time.js";
 import { cadenceWords, count } from "../words.js";
 
@@ -83,12 +82,15 @@ function runForm(context, found) {
 
   async function onsubmit(event) {
     event.preventDefault();
+    if (submit.disabled) return;
+    clearErrors(form);
+    fill(trouble);
     const read = fields.read();
-    if (!read || submit.disabled) return;
+    if (!read) return focusError(form);
     submit.disabled = true;
     try {
       const started = await api.send("POST", ["run", collection, found.name], { init_params: read }, idempotencyKeys.keyFor(read));
-      go(address(["runs", found.name, started.trajectory_id]));
+      context.done(address(["runs", found.name, started.trajectory_id]));
     } catch (error) {
       fill(trouble, showErrors(form, error) ? null : complaint(error));
       idempotencyKeys.answered(error);
@@ -97,7 +99,7 @@ function runForm(context, found) {
     }
   }
 
-  const form = h("form", { onsubmit, novalidate: true },
+  const form = h("form", { onsubmit, novalidate: true, "data-guarded": true },
     keys.length ? fields.element : h("p", { class: "quiet" }, "This task has no parameters."), trouble, submit);
   return form;
 }

@@ -1,0 +1,55 @@
+/**
+ * Build a list that is loaded page by page. Only the newest request is shown, so a late answer cannot replace that to a newer filter.
+ */
+
+import { button, fill, h } from "../dom.js";
+import { complaint } from "./failure.js";
+
+/**
+ * Build the list; call `load` to fill it.
+ *
+ * @param {object} options
+ * @param {string} options.kind The class of the list.
+ * @param {(from: any) => Promise<{items: any[], next: any}>} options.read Read a page; `from` is null for the first.
+ * @param {(item: any) => Node} options.row
+ * @param {() => Node} options.nothing Shown in place of an empty list.
+ * @param {string} options.more The text of the button for the next page.
+ * @param {AbortSignal} signal
+ */
+export function pages({ kind, read, row, nothing, more }, signal) {
+  const rows = h("ol", { class: kind });
+  const foot = h("div", {});
+  let asked = 0;
+  /** What the list shows if it is only the first page; null otherwise. */
+  let shown = null;
+
+  /** @param {any} [from] The next page of what is shown; the first if it is left out. */
+  async function load(from = null) {
+    asked += 1;
+    const mine = asked;
+    try {
+      const page = await read(from);
+      if (mine === asked) show(page, from);
+    } catch (error) {
+      if (mine === asked && !signal.aborted) fill(foot, complaint(error));
+    }
+  }
+
+  function show({ items, next }, from) {
+    const fresh = from === null ? JSON.stringify(items) : null;
+    if (fresh !== null && fresh === shown) return;
+    shown = fresh;
+    if (from === null) fill(rows, items.map(row));
+    else rows.append(...items.map(row));
+    fill(foot, !rows.children.length && !next && nothing(), next && button(more, () => load(next), { id: `more-${kind}` }));
+  }
+
+  return {
+    element: h("div", {}, rows, foot),
+    load,
+    /** Read the first page again, unless the user has gone on to the next. */
+    async refresh() {
+      if (shown !== null) await load();
+    },
+  };
+}
