@@ -1,5 +1,7 @@
 """Tests what the overview says needs attention: a trouble stays in sight until it is over."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from support.browsing import Console, add_run, routine
@@ -91,6 +93,35 @@ def test_a_backoff_says_how_many_slots_are_skipped(console: Console, service: Se
         for page, place in (("#/", row("resting")), ("#/routines/greet/resting", ".notices")):
             console.open(page)
             console.sees("no such table. 3 slots are skipped after failures, then one is tried.", place)
+
+
+def test_the_numbers_of_the_last_hours_narrow_the_list_to_the_routines_behind_them(
+    console: Console, service: Service
+) -> None:
+    with routine(service, "todays") as client:
+        add_run(service, "todays", "failed", minutes=5)
+        add_run(service, "todays", "completed", minutes=4)
+        console.open("#/?since=24h")
+        total = client.get("/report/demo", params={"from": f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}"}).json()["total"]
+        console.sees(f"{total['expected']} due", ".today")
+        console.sees(f"{total['failed']} failed", ".today")
+        console.find("#of-failed").click()
+        console.until(lambda: "of=failed" in console.driver.current_url)
+        assert len(console.all(row("todays"))) == 1
+        assert not console.all(row("morning"))  # it has no slot of these hours
+        console.driver.refresh()
+        console.until(lambda: console.all(row("todays")) and not console.all(row("morning")))
+        assert console.find("#of-failed").get_attribute("aria-pressed") == "true"
+        console.find("#of-failed").click()
+        console.until(lambda: console.all(row("morning")))
+        assert console.driver.current_url.endswith("#/?since=24h")
+
+
+def test_a_window_or_number_that_there_is_not_shows_all_of_today(console: Console) -> None:
+    console.open("#/?since=bogus&of=bogus")
+    console.find("#of-due")
+    assert console.find("input[name=since][value='']").is_selected()
+    console.sees("morning", ".rows")
 
 
 def test_a_long_error_shows_its_beginning_and_the_rest_on_demand(console: Console, service: Service) -> None:

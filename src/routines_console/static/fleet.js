@@ -46,12 +46,13 @@ export class Fleet {
   /**
    * Return the routines that match, those that need attention first.
    *
-   * @param {{q?: string, state?: string, task?: string}} filter
+   * @param {{q: string, state: string, task: string}} filter
+   * @param {(id: number) => boolean} isWanted
    */
-  find({ q = "", state = "", task = "" }) {
+  find({ q, state, task }, isWanted) {
     const words = q.toLowerCase().split(/\s+/).filter(Boolean);
     const matches = ({ routine, health: { group } }) =>
-      (!task || routine.task_name === task) && (!state || group === state)
+      isWanted(routine.id) && (!task || routine.task_name === task) && (!state || group === state)
       && words.every((word) => routine.name.includes(word) || routine.task_name.includes(word));
     return this.entries.filter(matches).sort((one, other) => one.health.rank - other.health.rank);
   }

@@ -9,6 +9,7 @@ import { isDisabled } from "../components/failure.js";
 import { filterOf, filters } from "../components/filters.js";
 import { row } from "../components/routine-row.js";
 import { legend, SLOTS, strip } from "../components/strip.js";
+import { sinceOf, today } from "../components/today.js";
 import { note } from "../router.js";
 import { ago, utc } from "../time.js";
 import { count, listed } from "../words.js";
@@ -42,7 +43,7 @@ function disabled() {
 
 function page(context, fleet) {
   let shown = ROWS;
-  let filter = filterOf(context.query);
+  let filter = { ...filterOf(context.query), ...sinceOf(context.query) };
   let current = fleet;
   /** How many refreshes have begun: only the newest is shown. */
   let asked = 0;
@@ -54,19 +55,23 @@ function page(context, fleet) {
   const asOf = h("span", {});
   const list = h("ul", { class: "rows", "aria-label": "Routines" });
   const foot = h("div", { class: "foot" });
-  const controls = filters(filter, (changed) => {
-    filter = changed;
+  const controls = filters(filter, narrow);
+  const band = today(context, filter, narrow);
+
+  /** @param {Record<string, string>} changed */
+  function narrow(changed) {
+    filter = { ...filter, ...changed };
     shown = ROWS;
     note(address([], filter));
     draw();
-  });
+  }
 
   function draw() {
     fill(head, summary(current), h("p", { class: "as-of quiet" }, asOf,
       button("Refresh", () => refresh().catch(failed), { class: "plain", id: "refresh" })));
     dated();
     controls.offer(current.tasks(), current.tally());
-    const found = current.find(filter);
+    const found = current.find(filter, band.has);
     const rows = found.slice(0, shown);
     fill(list, rows.map((entry) => row(entry, strips.get(entry.routine.id))));
     fill(foot, found.length ? below(found, rows) : nothing(current, filter));
@@ -111,7 +116,8 @@ function page(context, fleet) {
     stale = new Set(strips.keys());
     const isSame = JSON.stringify(fresh.entries) === JSON.stringify(current.entries);
     current = fresh;
-    if (isSame) dated();
+    const isNarrowed = await band.load() && filter.of;
+    if (isSame && !isNarrowed) dated();
     else draw();
   }
 
@@ -131,10 +137,11 @@ function page(context, fleet) {
   }
 
   draw();
+  if (fleet.entries.length) band.load().then((isRead) => isRead && filter.of && draw());
   follow().catch((error) => {
     if (!context.signal.aborted) context.say(`Some routines could not be loaded: ${error.message}`);
   });
-  return h("div", { class: "overview" }, head, fleet.entries.length ? controls.element : null, list, foot);
+  return h("div", { class: "overview" }, head, fleet.entries.length > 0 && [band.element, controls.element], list, foot);
 }
 
 function summary(fleet) {
