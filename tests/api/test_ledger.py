@@ -159,6 +159,23 @@ async def test_the_latest_outcomes_say_why_the_scheduler_paused_a_routine(
     assert (found["paused_reason"], found["paused_at"] is None, len(found["outcomes"])) == ("three strikes", False, 1)
 
 
+async def test_the_latest_outcomes_say_what_is_wrong(client: Client, routine: str, connection: Connection) -> None:
+    asked = (await client.get(routine)).json()["id"]
+    [found] = (await client.get(f"/api/v1/db/outcomes/my-org?ids={asked}")).json()
+    assert [each["kind"] for each in found["troubles"]] == ["missed"]
+    await connection.execute(
+        "UPDATE routines.trajectories SET status = 'failed', error = 'no such table', ended_at = '2026-05-04 09:00:30Z'"
+    )
+    [found] = (await client.get(f"/api/v1/db/outcomes/my-org?ids={asked}")).json()
+    run = await value(connection, "SELECT id FROM routines.trajectories")
+    failed = {"kind": "failed", "trajectory_id": run, "since": "2026-05-04T09:00:30Z", "detail": "no such table"}
+    assert found["troubles"] == [failed]
+    await connection.execute("DELETE FROM routines.skips")
+    await connection.execute("DELETE FROM routines.trajectories")
+    [found] = (await client.get(f"/api/v1/db/outcomes/my-org?ids={asked}")).json()
+    assert "troubles" not in found
+
+
 @pytest.mark.parametrize("ids", ["", "x", "1,", "0", "-1", "1,,2", ",".join(["1"] * 501)])
 async def test_latest_outcomes_refuse_anything_but_ids(client: Client, ids: str) -> None:
     answer = await client.get("/api/v1/db/outcomes/my-org", params={"ids": ids})

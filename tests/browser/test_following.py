@@ -29,7 +29,7 @@ def test_as_of_is_when_the_routines_were_read(console: Console) -> None:
         console.type("#search", "morning")
         console.until(lambda: len(console.all(".row")) == 1)
         assert console.find(".as-of").text == read
-        console.driver.execute_script("window.jump = 5_000")
+        console.driver.execute_script("window.jump = 0")
         console.press("Refresh")
         console.until(lambda: console.find(".as-of").text != read)
 

@@ -165,7 +165,7 @@ def test_a_routine_says_in_words_what_it_does_when_runs_fail(console: Console, s
     shown = plain(console.find("aside"))
     for words in (
         "Each run may take 1 h 30 min",
-        "Up to 2 retries, after 1 min and 5 min, any further one as the last.",
+        "Up to 2 retries, after 1 min and 5 min.",
         "Only if the cause may go away by itself, such as a timeout.",
         "No later than 2 h after the first try.",
         "After 3 failed slots in a row it skips 1 slot and tries the next.",
@@ -179,7 +179,7 @@ def test_the_form_sets_retries_and_what_a_run_takes_from_its_slot(console: Conso
     console.type("#name", "careful")
     console.type("#timeout", "900")
     console.type("#retry-attempts", "4")
-    console.sees("Up to 3 retries, the first after 1 min, each later one after 2 times as long, at most 1 h.", "form")
+    console.sees("Up to 3 retries, the first after 1 min, each further one after 2 times as long, at most 1 h.", "form")
     console.type("#retry-initial", "30")
     console.find("#retry-on").send_keys("Only if")
     console.type("#pause-after", "5")

@@ -1,5 +1,6 @@
 """Tests accessibility: names of controls, contrast in light and dark mode, narrow screens, and the keyboard."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,12 @@ from support.service import Service
 pytestmark = pytest.mark.slow
 CHECKS = Path(__file__).with_name("checks.js").read_text("utf-8")
 """Checks that run in the page: WCAG 2.2, levels A and AA, as far as they can be automated."""
+AXE = Path(__file__).parents[2] / ".venv" / "axe" / "package" / "axe.min.js"
+"""axe-core, which knows more rules than `CHECKS`."""
+RUN_AXE = """
+    const done = arguments[0];
+    axe.run().then(({ violations }) => done(violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 120))}`)));
+"""
 EVERY_PAGE = ["sign-in", *PAGES]
 
 
@@ -40,6 +47,19 @@ def test_texts_and_controls_are_legible_in_light_and_dark_mode_and_have_names(
     console.screen(1280, 900, dark=True)
     assert console.find("body").find_element("xpath", "..").value_of_css_property("background-color") != light
     assert faults(console) == []
+
+
+@pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not unpacked: .ci/browser.sh does that")
+@pytest.mark.parametrize("page", sample(EVERY_PAGE, 6))
+def test_axe_finds_nothing(browser: Chrome, service: Service, page: str) -> None:
+    console = opened(browser, service, page)
+    console.driver.execute_script(AXE.read_text("utf-8"))
+    console.driver.execute_script("document.querySelectorAll('details').forEach(each => each.open = true)")
+    found = {}
+    for width, dark in itertools.product((1440, 390, 320), (False, True)):
+        console.screen(width, 900, dark=dark)
+        found[width, dark] = console.driver.execute_async_script(RUN_AXE)
+    assert found == {looks: [] for looks in found}
 
 
 def test_the_checks_find_faults(signed_out: Console) -> None:

@@ -17,19 +17,20 @@ const MOST_SKIPPED = 64;
 export function retryWords(retry) {
   if (!retry) return null;
   return [
-    `Up to ${count(retry.max_attempts - 1, "retry", "retries")}, ${delayWords(retry.backoff)}`,
+    `Up to ${count(retry.max_attempts - 1, "retry", "retries")}, ${delayWords(retry.backoff, retry.max_attempts - 1)}`,
     ...retry.on === "transient" ? ["Only if the cause may go away by itself, such as a timeout"] : [],
     retry.until === "next_slot" ? "No later than the next slot" : `No later than ${span(retry.until)} after the first try`,
   ];
 }
 
-function delayWords(backoff) {
+function delayWords(backoff, retries) {
   if (!Array.isArray(backoff)) {
     const { initial, multiplier, max } = backoff;
     return multiplier === 1 ? `each after ${span(Math.min(initial, max))}`
-      : `the first after ${span(Math.min(initial, max))}, each later one after ${multiplier} times as long, at most ${span(max)}`;
+      : `the first after ${span(Math.min(initial, max))}, each further one after ${multiplier} times as long, at most ${span(max)}`;
   }
-  return backoff.length === 1 ? `each after ${span(backoff[0])}` : `after ${listed(backoff.map(span))}, any further one as the last`;
+  if (backoff.length === 1) return `each after ${span(backoff[0])}`;
+  return `after ${listed(backoff.slice(0, retries).map(span))}${retries > backoff.length ? ", each further one after the same time as the last" : ""}`;
 }
 
 /**

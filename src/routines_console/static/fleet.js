@@ -34,6 +34,7 @@ export class Fleet {
     const query = { limit: PAGE, cursor: this.cursor };
     const { items, cursor } = await api.page(["routines", collection], query, this.signal);
     const recents = await latest(this.session, items.map((routine) => routine.id), 1, this.signal);
+    if (!this.entries.length) this.readAt = now();
     for (const routine of items) {
       const recent = recents.get(routine.id) ?? null;
       this.session.routines.set(routine.id, routine.name);

@@ -82,7 +82,7 @@ export function span(seconds) {
   let rest = seconds;
   for (const [unit, size] of UNITS) {
     const number = unit === "s" ? rest : Math.floor(rest / size);
-    if (number) parts.push(`${number} ${unit}`);
+    if (number) parts.push(`${Number(number.toFixed(3))} ${unit}`);
     rest -= number * size;
   }
   return parts.join(" ") || "0 s";

@@ -20,8 +20,9 @@ export function pages({ kind, read, row, nothing, more }, signal) {
   const rows = h("ol", { class: kind });
   const foot = h("div", {});
   let asked = 0;
-  /** What the list shows if it is only the first page; null otherwise. */
-  let shown = null;
+  /** What the first page was when it was drawn, so that it is drawn again only if it has changed. */
+  let shown = "";
+  let isFirst = true;
 
   /** @param {any} [from] The next page of what is shown; the first if it is left out. */
   async function load(from = null) {
@@ -31,15 +32,18 @@ export function pages({ kind, read, row, nothing, more }, signal) {
       const page = await read(from);
       if (mine === asked) show(page, from);
     } catch (error) {
-      if (mine === asked && !signal.aborted) fill(foot, complaint(error));
+      if (mine !== asked || signal.aborted) return;
+      shown = "";
+      fill(foot, complaint(error), button("Try again", () => load(from)));
     }
   }
 
   function show({ items, next }, from) {
-    const fresh = from === null ? JSON.stringify(items) : null;
-    if (fresh !== null && fresh === shown) return;
+    isFirst = from === null;
+    const fresh = JSON.stringify(items);
+    if (isFirst && fresh === shown) return;
     shown = fresh;
-    if (from === null) fill(rows, items.map(row));
+    if (isFirst) fill(rows, items.map(row));
     else rows.append(...items.map(row));
     fill(foot, !rows.children.length && !next && nothing(), next && button(more, () => load(next), { id: `more-${kind}` }));
   }
@@ -49,7 +53,7 @@ export function pages({ kind, read, row, nothing, more }, signal) {
     load,
     /** Read the first page again, unless the user has gone on to the next. */
     async refresh() {
-      if (shown !== null) await load();
+      if (isFirst) await load();
     },
   };
 }
