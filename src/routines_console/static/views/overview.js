@@ -49,6 +49,9 @@ function page(context, fleet) {
   let asked = 0;
   /** @type {Map<number, any>} The latest outcomes of the routines shown so far, by id. */
   const strips = new Map();
+  /** Which request for strips was the last to ask for each routine. @type {Map<number, number>} */
+  const filledBy = new Map();
+  let filling = 0;
   /** Ids of routines whose strips must be loaded again. */
   let stale = new Set();
   const head = h("div", { class: "summary" });
@@ -82,8 +85,14 @@ function page(context, fleet) {
   async function fillStrips(shownIds) {
     const ids = shownIds.filter((id) => stale.has(id) || !strips.has(id));
     if (!ids.length) return;
-    ids.forEach((id) => stale.delete(id));
+    filling += 1;
+    const mine = filling;
+    for (const id of ids) {
+      stale.delete(id);
+      filledBy.set(id, mine);
+    }
     for (const [id, recent] of await latest(context.session, ids, SLOTS, context.signal)) {
+      if (filledBy.get(id) !== mine) continue;
       strips.set(id, recent);
       const place = list.querySelector(`[data-strip="${Number(id)}"]`);
       if (place) fill(place, strip(recent.outcomes));
