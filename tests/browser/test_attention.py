@@ -120,7 +120,7 @@ def test_the_numbers_of_the_last_hours_narrow_the_list_to_the_routines_behind_th
 def test_a_window_or_number_that_there_is_not_shows_all_of_today(console: Console) -> None:
     console.open("#/?since=bogus&of=bogus")
     console.find("#of-due")
-    assert console.find("input[name=since][value='']").is_selected()
+    assert console.all("input[name=since][value='']")[0].is_selected()
     console.sees("morning", ".rows")
 
 

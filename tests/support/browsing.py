@@ -91,7 +91,7 @@ def seed(service: Service) -> None:
             "retry": {"max_attempts": 3, "backoff": [60, 300], "on": "transient", "until": 7200},
             "pause_after_failures": 3,
             "then": "backoff",
-            "timeout_seconds": 5400,
+            "timeout_seconds": 1800,
             "init_params_from_slot": {"text": "slot.date"},
         }
         make("/routines/demo/hostile", {"name": "retrying", "cadence": {"type": "manual"}, **retrying})

@@ -74,7 +74,8 @@ export function showError(form, name, message) {
   if (!place) return false;
   const text = best.dataset.field === name ? message : `${name}: ${message}`;
   fill(place, place.textContent ? `${place.textContent}; ${text}` : capital(text));
-  best.querySelector("input, select, textarea")?.setAttribute("aria-invalid", "true");
+  // A checkbox says only whether the value beside it counts.
+  (best.querySelector("input:not([type=checkbox]), select, textarea") ?? best.querySelector("input"))?.setAttribute("aria-invalid", "true");
   return true;
 }
 

@@ -132,7 +132,7 @@ function body(context, found, events) {
 
 /** Show the status of the run and its duration. */
 function progress(run) {
-  if (isWaitingRetry(run)) return [badge("pending", "Waits for its time"), ", then the slot is tried again"];
+  if (isWaitingRetry(run)) return [badge("pending", "Waits for its time"), " and then tries the slot again"];
   if (!run.started_at) return [badge(run.status), run.ended_at ? " before it started" : " and not started yet"];
   return [badge(run.status),
     run.ended_at ? ` after ${duration(secondsBetween(run.started_at, run.ended_at))}` : [" for ", elapsed(run.started_at)],
