@@ -92,7 +92,7 @@ def test_a_backoff_says_how_many_slots_are_skipped(console: Console, service: Se
         service.execute("UPDATE routines.routines SET backoff_left = 3 WHERE name = 'resting'")
         for page, place in (("#/", row("resting")), ("#/routines/greet/resting", ".notices")):
             console.open(page)
-            console.sees("no such table. 3 slots are skipped after failures, then one is tried.", place)
+            console.sees("no such table 3 slots are skipped after failures, then one is tried", place)
 
 
 def test_the_numbers_of_the_last_hours_narrow_the_list_to_the_routines_behind_them(

@@ -8,7 +8,7 @@
  * @property {number} rank Sorts a list; the routines that need attention most have the lowest rank.
  * @property {string} kind What decided, a key of `KINDS`; empty if there is nothing.
  * @property {string} words What people read.
- * @property {string | null} cause Why it needs attention, in a sentence; null if nothing is wrong.
+ * @property {string[]} causes Why it needs attention, each in a sentence.
  * @property {number | null} run The run that decided; null if there is none.
  * @property {string | null} at When it happened; null if nothing has.
  */
@@ -42,21 +42,19 @@ export function healthOf(routine, recent) {
   };
   if (recent?.paused_reason) {
     // The reason names the last failure.
-    return { group: "attention", rank: 0, kind: "failed_to_start", words: "Paused by the scheduler", cause: capital(recent.paused_reason), ...last };
+    return { group: "attention", rank: 0, kind: "failed_to_start", words: "Paused by the scheduler", causes: [capital(recent.paused_reason) ?? ""], ...last };
   }
   const overdue = overdueSentence(routine);
-  if (overdue) return { group: "attention", rank: 1, kind: "missed", words: "Overdue", cause: overdue, ...last };
-  if (routine.paused) return { group: "paused", rank: 12, kind: "paused", words: "Paused", cause: null, ...last };
+  if (overdue) return { group: "attention", rank: 1, kind: "missed", words: "Overdue", causes: [overdue], ...last };
+  if (routine.paused) return { group: "paused", rank: 12, kind: "paused", words: "Paused", causes: [], ...last };
   const troubles = recent?.troubles ?? [];
   if (troubles.length) {
     const [{ kind, trajectory_id: run, since: at }] = troubles;
-    const told = troubles.map(troubleSentence);
-    const cause = told.length === 1 ? told[0] : told.map((each) => each.replace(/\.?$/, ".")).join(" ");
-    return { group: "attention", rank: 2 + TROUBLES.indexOf(kind), kind, words: KINDS[kind] ?? kind, cause, run, at };
+    return { group: "attention", rank: 2 + TROUBLES.indexOf(kind), kind, words: KINDS[kind] ?? kind, causes: troubles.map(troubleSentence), run, at };
   }
-  if (!outcome) return { group: "silent", rank: 11, kind: "", words: "Has not run yet", cause: null, ...last };
+  if (!outcome) return { group: "silent", rank: 11, kind: "", words: "Has not run yet", causes: [], ...last };
   const kind = kindOf(outcome);
-  return { ...GROUPS[kind] ?? OTHER, kind, words: KINDS[kind] ?? kind, cause: null, ...last };
+  return { ...GROUPS[kind] ?? OTHER, kind, words: KINDS[kind] ?? kind, causes: [], ...last };
 }
 
 /** Say that a slot, or the end of a pause, waits for a ticker; null if none does. */

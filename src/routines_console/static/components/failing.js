@@ -48,7 +48,7 @@ function retries(given) {
       h("option", { value, selected: value === given?.on }, text)));
   const limit = typeof given?.until === "number" ? given.until : null;
   const until = h("input", { id: "retry-until", type: "number", min: 1, max: 604800, value: limit, placeholder: "the next slot" });
-  const sentence = h("p", { class: "hint", "aria-live": "polite" });
+  const sentence = h("p", { class: "retry-words", "aria-live": "polite" });
   const rest = h("div", {}, delays.element,
     field("retry.on", "When", on, "Timeouts, lost connections, answers such as 429 and 503, and lost workers may go away by themselves."),
     field("retry.until", "No later than this many seconds after the first try", until, "Leave empty to end at the next slot. Slots that come while a slot is retried are skipped."),

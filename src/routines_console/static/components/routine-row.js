@@ -25,7 +25,7 @@ export function row({ routine, health }, recent) {
       health.run ? link(["runs", routine.task_name, health.run], { class: "to-run" }, last) : last,
       health.at && h("span", { class: "quiet" }, ago(health.at))),
     h("div", { class: "next" }, next(routine)),
-    health.group === "attention" && health.cause && h("p", { class: "cause", title: health.cause }, health.cause));
+    health.causes.map((cause) => h("p", { class: "cause", title: cause }, cause)));
 }
 
 function next(routine) {

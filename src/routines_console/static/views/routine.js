@@ -121,7 +121,7 @@ function state({ kind, words }, recent) {
 
 function notices(found, health) {
   return [
-    health.group === "attention" && health.cause && cause(health.cause, "notice bad"),
+    health.causes.map((told) => cause(told, "notice bad")),
     pauseNotice(found),
     ...(found.warnings ?? []).map((warning) => h("p", { class: "notice" }, warning)),
   ];
