@@ -26,7 +26,8 @@ def test_a_failed_slot_stays_in_sight_behind_a_run_now(console: Console, service
         console.open("#/routines/greet/behind")
         console.sees("no such table", ".notice")
         service.execute(
-            f"UPDATE routines.trajectories SET status = 'completed', ended_at = now(), lease_expires_at = NULL WHERE id = {active}"
+            "UPDATE routines.trajectories SET status = 'completed', ended_at = now(), lease_expires_at = NULL "
+            f"WHERE id = {active}"
         )
         console.open("#/")
         console.sees("Completed", row("behind"))
@@ -74,7 +75,8 @@ def test_the_reason_of_three_strikes_is_told_once(console: Console, service: Ser
     with routine(service, "struck"):
         service.execute(
             """INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, reason, detail)
-               SELECT collection_id, id, now(), now(), 'failed_to_start', 'poison' FROM routines.routines WHERE name = 'struck'"""
+               SELECT collection_id, id, now(), now(), 'failed_to_start', 'poison'
+               FROM routines.routines WHERE name = 'struck'"""
         )
         service.execute("UPDATE routines.routines SET paused = true WHERE name = 'struck'")
         service.execute(f"UPDATE routines.routines SET paused_reason = '{reason}' WHERE name = 'struck'")
@@ -102,7 +104,9 @@ def test_the_numbers_of_the_last_hours_narrow_the_list_to_the_routines_behind_th
         add_run(service, "todays", "failed", minutes=5)
         add_run(service, "todays", "completed", minutes=4)
         console.open("#/?since=24h")
-        total = client.get("/report/demo", params={"from": f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}"}).json()["total"]
+        total = client.get(
+            "/report/demo", params={"from": f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}"}
+        ).json()["total"]
         console.sees(f"{total['expected']} due", ".today")
         console.sees(f"{total['failed']} failed", ".today")
         console.find("#of-failed").click()

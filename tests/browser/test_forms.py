@@ -22,7 +22,9 @@ def sent(console: Console, method: str) -> list[dict[str, Any]]:
 
 def add_secret(console: Console, name: str, value: str) -> None:
     console.press("Add a secret")
-    for field, text in zip(console.all(".secret")[-1].find_elements(By.CSS_SELECTOR, "input"), (name, value), strict=True):
+    for field, text in zip(
+        console.all(".secret")[-1].find_elements(By.CSS_SELECTOR, "input"), (name, value), strict=True
+    ):
         field.send_keys(text)
 
 
@@ -65,12 +67,20 @@ def test_another_task_keeps_what_was_typed(console: Console) -> None:
     assert "task=hostile" in console.driver.current_url
     Select(console.find("#task")).select_by_value("greet")
     assert console.find(f"{OVERRIDE.format('name')} .value input").get_attribute("value") == "Ada"
-    kept = [console.find(place).get_attribute("value") for place in ("#name", "#cadence-hour_utc", "#webhook-url", ".secret input")]
+    kept = [
+        console.find(place).get_attribute("value")
+        for place in ("#name", "#cadence-hour_utc", "#webhook-url", ".secret input")
+    ]
     assert kept == ["half-typed", "6", "https://example.com/hook", "TOKEN"]
 
 
 def test_leaving_a_changed_form_asks_first(console: Console) -> None:
-    for leave in (lambda: console.press("Tasks"), console.driver.back, lambda: console.press("Cancel"), lambda: console.press("Sign out")):
+    for leave in (
+        lambda: console.press("Tasks"),
+        console.driver.back,
+        lambda: console.press("Cancel"),
+        lambda: console.press("Sign out"),
+    ):
         console.open("#/tasks/greet")
         console.press("New routine")
         console.type("#name", "half-typed")
@@ -86,7 +96,9 @@ def test_leaving_a_changed_form_asks_first(console: Console) -> None:
 
 
 def test_closing_the_tab_with_a_changed_form_asks_first(console: Console) -> None:
-    asks = "const event = new Event('beforeunload', { cancelable: true }); dispatchEvent(event); return event.defaultPrevented"
+    asks = """const event = new Event("beforeunload", { cancelable: true });
+              dispatchEvent(event);
+              return event.defaultPrevented"""
     console.open("#/new?task=greet")
     assert console.driver.execute_script(asks) is False
     console.type("#name", "half-typed")
@@ -206,7 +218,12 @@ def test_the_form_sets_retries_and_what_a_run_takes_from_its_slot(console: Conso
 
 def test_an_edit_keeps_and_removes_what_a_routine_does_when_runs_fail(console: Console, service: Service) -> None:
     retry = {"max_attempts": 3, "backoff": [60, 300], "on": "any", "until": 7200}
-    given = {"retry": retry, "pause_after_failures": 3, "timeout_seconds": 60, "init_params_from_slot": {"name": "slot.date"}}
+    given = {
+        "retry": retry,
+        "pause_after_failures": 3,
+        "timeout_seconds": 60,
+        "init_params_from_slot": {"name": "slot.date"},
+    }
     with routine(service, "edited", **given) as client:
         before = client.get("/routines/demo/greet/edited").json()
         console.open("#/routines/greet/edited/edit")

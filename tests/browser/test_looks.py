@@ -19,7 +19,8 @@ AXE = Path(__file__).parents[2] / ".venv" / "axe" / "package" / "axe.min.js"
 """axe-core, which knows more rules than `CHECKS`."""
 RUN_AXE = """
     const done = arguments[0];
-    axe.run().then(({ violations }) => done(violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 120))}`)));
+    const told = ({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 120))}`;
+    axe.run().then(({ violations }) => done(violations.map(told)));
 """
 EVERY_PAGE = ["sign-in", *PAGES]
 

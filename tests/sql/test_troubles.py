@@ -1,4 +1,4 @@
-"""What needs attention: a trouble stands until a later run completes, and the console, the API and psql go by one rule."""
+"""What needs attention: a trouble stands until a later run completes. The console, the API and psql go by one rule."""
 
 import pytest
 
@@ -8,11 +8,13 @@ from support.rows import at, make_routine, make_task, value
 MONDAY = at("2026-05-04 09:00")
 CLOCK = at("2026-05-08 12:00")
 """Friday noon, when the questions are asked."""
-SLOT = """INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id, trigger, scheduled_for,
-              init_params, status, created_at, started_at, ended_at, lease_expires_at, error)
-          SELECT 1, 1, 1, 1, CASE WHEN is_slot THEN 'schedule' ELSE 'run-now' END, CASE WHEN is_slot THEN at END, '{}', status, at, at,
+SLOT = """INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id, trigger,
+              scheduled_for, init_params, status, created_at, started_at, ended_at, lease_expires_at, error)
+          SELECT 1, 1, 1, 1, CASE WHEN is_slot THEN 'schedule' ELSE 'run-now' END,
+                 CASE WHEN is_slot THEN at END, '{}', status, at, at,
                  CASE WHEN status <> 'running' THEN at + interval '10 s' END,
-                 CASE WHEN status = 'running' THEN '2027-01-01Z'::timestamptz END, CASE WHEN status = 'failed' THEN 'no such table' END
+                 CASE WHEN status = 'running' THEN '2127-01-01Z'::timestamptz END,
+                 CASE WHEN status = 'failed' THEN 'no such table' END
           FROM (VALUES (%s::timestamptz, %s, %s::boolean)) AS run (at, status, is_slot)"""
 SKIP = """INSERT INTO routines.skips (collection_id, routine_id, scheduled_for, last_scheduled_for, reason, detail)
           VALUES (1, 1, %s, %s, %s, 'the detail')"""
@@ -153,10 +155,12 @@ async def test_a_webhook_fails_if_the_newest_did(
     for told in deliveries.replace("given up", "given_up").split():
         url = "https://example.com/before" if told == "elsewhere" else URL
         await connection.execute(
-            """INSERT INTO routines.webhook_deliveries (collection_id, trajectory_id, routine_id, event_status, url, failures, attempts,
-                                                        next_attempt_at, delivered_at, give_up_reason)
-               SELECT 1, id, %(routine)s, 'completed', %(url)s, CASE WHEN %(told)s IN ('failing', 'elsewhere') THEN 3 ELSE 0 END,
-                      '[{"error": "it answered 500"}]', CASE WHEN %(told)s IN ('failing', 'waiting', 'elsewhere') THEN now() END,
+            """INSERT INTO routines.webhook_deliveries (collection_id, trajectory_id, routine_id, event_status, url,
+                   failures, attempts, next_attempt_at, delivered_at, give_up_reason)
+               SELECT 1, id, %(routine)s, 'completed', %(url)s,
+                      CASE WHEN %(told)s IN ('failing', 'elsewhere') THEN 3 ELSE 0 END,
+                      '[{"error": "it answered 500"}]',
+                      CASE WHEN %(told)s IN ('failing', 'waiting', 'elsewhere') THEN now() END,
                       CASE WHEN %(told)s = 'delivered' THEN now() END, CASE WHEN %(told)s = 'given_up' THEN 'spent' END
                FROM routines.trajectories""",
             {"routine": routine, "url": url, "told": told},

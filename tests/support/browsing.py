@@ -156,19 +156,20 @@ def routine(service: Service, name: str, **fields: Any) -> Generator[httpx.Clien
 
 
 def add_run(service: Service, name: str, status: str, *, minutes: float, slot: bool = True) -> int:
-    """Insert a run of a routine of the task greet that began so many minutes ago, for a slot or by run-now; returns its id.
+    """Insert a run of a routine of the task greet, for a slot or by run-now, and return its id.
 
-    One that ended took a second.
+    It began so many minutes ago, and took a second if it has ended.
     """
+    trigger, scheduled_for = ("schedule", "began") if slot else ("run-now", "NULL")
+    ended_at, lease = ("NULL", "'2100-01-01Z'") if status == "running" else ("began + interval '1 s'", "NULL")
+    error = "'no such table'" if status == "failed" else "NULL"
     [(run,)] = service.execute(
-        f"""INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id, trigger, scheduled_for,
-                init_params, status, created_at, started_at, ended_at, lease_expires_at, error)
-            SELECT collection_id, task_id, 1, id, '{"schedule" if slot else "run-now"}', {"began" if slot else "NULL"}, '{{}}', '{status}',
-                   began, began, {"NULL" if status == "running" else "began + interval '1 s'"},
-                   {"now() + interval '1 hour'" if status == "running" else "NULL"},
-                   {"'no such table'" if status == "failed" else "NULL"}
-            FROM routines.routines, (SELECT now() - interval '{minutes} minutes' AS began) AS clock WHERE name = '{name}'
-            RETURNING id"""
+        f"""INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id, trigger,
+                scheduled_for, init_params, status, created_at, started_at, ended_at, lease_expires_at, error)
+            SELECT collection_id, task_id, 1, id, '{trigger}', {scheduled_for}, '{{}}', '{status}',
+                   began, began, {ended_at}, {lease}, {error}
+            FROM routines.routines, (SELECT now() - interval '{minutes} minutes' AS began) AS clock
+            WHERE name = '{name}' RETURNING id"""
     )
     return run
 
