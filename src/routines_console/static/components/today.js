@@ -27,7 +27,7 @@ const NUMBERS = [
   ["failed_to_start", "failed to start", ({ skipped }) => skipped.failed_to_start],
   ["late", "late", ({ late }) => late],
   ["running", "going on", ({ active, pending }) => active + pending],
-  ["overlap", "skipped", ({ skipped }) => skipped.overlap + skipped.paused + skipped.calendar + skipped.outside_hours + skipped.backoff],
+  ["overlap", "skipped", ({ skipped }) => skipped.overlap + skipped.coalesced + skipped.paused + skipped.calendar + skipped.outside_hours + skipped.backoff],
   ["cancelled", "cancelled", ({ cancelled, archived }) => cancelled + archived],
 ];
 /** Shown even if they are 0, since that is what people look for. */
