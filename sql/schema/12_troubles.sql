@@ -33,10 +33,10 @@ LANGUAGE sql STABLE ROWS 1 AS $$
     ),
     active AS (
         SELECT id, started_at FROM routines.trajectories
-        WHERE triggered_by_routine_id = of_routine AND trigger = 'schedule' AND final_status IS NULL
+        WHERE triggered_by_routine_id = of_routine AND trigger = 'schedule' AND place IS NULL AND final_status IS NULL
         UNION ALL
         SELECT id, started_at FROM routines.trajectories
-        WHERE triggered_by_routine_id = of_routine AND trigger <> 'schedule' AND final_status IS NULL
+        WHERE triggered_by_routine_id = of_routine AND (trigger <> 'schedule' OR place IS NOT NULL) AND final_status IS NULL
     ),
     slow AS (
         SELECT active.id, active.started_at, usual.longest
