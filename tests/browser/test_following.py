@@ -164,10 +164,11 @@ def test_a_retry_and_the_run_that_it_retries_link_to_each_other(console: Console
         client.delete("/routines/demo/hostile/again")
 
 
-def test_nested_json_shows_that_it_unfolds(console: Console, service: Service) -> None:
+def test_nested_json_of_a_step_shows_that_it_unfolds(console: Console, service: Service) -> None:
     console.open(filled(service, "run"))
+    console.find("#step-greet").click()
     style = "return getComputedStyle(arguments[0]).listStyleType"
-    nested = console.find(".json details[open] > summary")
+    nested = console.find(".timeline .json details[open] > summary")
     assert console.driver.execute_script(style, nested) == "disclosure-open"
     nested.click()
     assert console.driver.execute_script(style, nested) == "disclosure-closed"
