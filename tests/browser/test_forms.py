@@ -216,6 +216,31 @@ def test_the_form_sets_retries_and_what_a_run_takes_from_its_slot(console: Conso
     assert saved["init_params_from_slot"] == {"name": "slot.date"}
 
 
+def test_the_form_sets_what_becomes_of_a_slot_while_a_run_is_active(console: Console, service: Service) -> None:
+    console.open("#/new?task=greet")
+    console.type("#name", "beside")
+    console.find("#overlap").send_keys("Let it wait")
+    assert [each.is_displayed() for each in console.all("#most")] == [False]
+    console.find("#overlap").send_keys("Start another")
+    console.type("#most", "101")
+    console.press("Save routine")
+    console.until(lambda: "less than or equal to 100" in console.find("[data-field=max_concurrent] .field-error").text)
+    console.type("#most", "3")
+    console.press("Save routine")
+    console.until(lambda: console.title() == "beside")
+    console.sees("slots start further runs, up to 3 at once", "aside")
+    console.open("#/routines/greet/beside/edit")
+    console.find("#overlap").send_keys("Let it wait")
+    console.requests()
+    console.press("Save routine")
+    console.until(lambda: console.title() == "beside")
+    assert sent(console, "PATCH") == [{"overlap_policy": "queue_one"}]
+    with service.client() as client:
+        saved = client.get("/routines/demo/greet/beside").json()
+        client.delete("/routines/demo/greet/beside")
+    assert (saved["overlap_policy"], "max_concurrent" in saved) == ("queue_one", False)
+
+
 def test_an_edit_keeps_and_removes_what_a_routine_does_when_runs_fail(console: Console, service: Service) -> None:
     retry = {"max_attempts": 3, "backoff": [60, 300], "on": "any", "until": 7200}
     given = {

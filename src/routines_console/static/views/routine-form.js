@@ -9,13 +9,14 @@ import { cadenceFields } from "../components/cadence.js";
 import { complaint } from "../components/failure.js";
 import { failing } from "../components/failing.js";
 import { clearErrors, field, focusError, numberOrNull, showErrors } from "../components/fields.js";
+import { overlap } from "../components/overlap.js";
 import { parameters } from "../components/parameters.js";
 import { secrets, webhookSecret } from "../components/secrets.js";
 import { note } from "../router.js";
 
 const BLANK = {
   name: "", cadence: null, init_params_overrides: {}, secret_params: {}, webhook_url: null, webhook_secret: null,
-  paused: false,
+  paused: false, overlap_policy: "skip",
 };
 
 /** Build the page that creates a routine. @param {import("../main.js").Context} context */
@@ -68,6 +69,7 @@ async function routineForm(context, firstTask, given, save) {
   const url = h("input", { id: "webhook-url", type: "url", value: given.webhook_url ?? "", placeholder: "https://…", autocomplete: "off" });
   const signature = webhookSecret(given.webhook_secret !== null);
   const ifFailing = failing(given);
+  const ifActive = overlap(given);
   const timeout = h("input", { id: "timeout", type: "number", min: 1, value: given.timeout_seconds ?? null, placeholder: "that of the service" });
   const paused = h("input", { id: "paused", type: "checkbox", checked: given.paused });
   const catchup = h("input", { id: "catchup", type: "number", min: 0, value: given.catchup_window_seconds ?? null, placeholder: "default" });
@@ -81,7 +83,7 @@ async function routineForm(context, firstTask, given, save) {
     if (!params || !secret_params || !failure) return null;
     return {
       name: name.value.trim(), cadence: cadence.read(), ...params, secret_params,
-      webhook_url: url.value.trim() || null, webhook_secret: signature.read(), ...failure,
+      webhook_url: url.value.trim() || null, webhook_secret: signature.read(), ...failure, ...ifActive.read(),
       // Left out unless changed: a pause that has ended by itself in the meantime must not begin again.
       ...paused.checked === given.paused ? {} : { paused: paused.checked },
       timeout_seconds: numberOrNull(timeout), catchup_window_seconds: numberOrNull(catchup), spread_seconds: numberOrNull(spread),
@@ -131,6 +133,7 @@ async function routineForm(context, firstTask, given, save) {
     field("webhook_url", "Webhook URL", url, "The run is sent to this URL by POST. Leave empty to send nothing."),
     signature.element,
     h("h2", {}, "Schedule"),
+    ifActive.element,
     field("catchup_window_seconds", "Catch-up window, in seconds", catchup, "After an outage, slots up to this age still run. Leave empty for the default: an hour for hourly routines, 12 hours for the others."),
     field("spread_seconds", "Spread, in seconds", spread, "Each slot runs up to this much after its time, so that routines with the same cadence do not start together. A routine’s delay is always the same. Leave empty for none."),
     h("div", { class: "field", "data-field": "paused" }, h("label", { class: "toggle" }, paused, "Paused: slots do not start runs"), h("p", { class: "field-error" })),
