@@ -219,9 +219,8 @@ def test_the_form_sets_retries_and_what_a_run_takes_from_its_slot(console: Conso
 def test_the_form_sets_what_becomes_of_a_slot_while_a_run_is_active(console: Console, service: Service) -> None:
     console.open("#/new?task=greet")
     console.type("#name", "beside")
-    console.find("#overlap").send_keys("Let it wait")
     assert [each.is_displayed() for each in console.all("#most")] == [False]
-    console.find("#overlap").send_keys("Start another")
+    Select(console.find("#overlap")).select_by_value("allow")
     console.type("#most", "101")
     console.press("Save routine")
     console.until(lambda: "less than or equal to 100" in console.find("[data-field=max_concurrent] .field-error").text)
@@ -230,7 +229,7 @@ def test_the_form_sets_what_becomes_of_a_slot_while_a_run_is_active(console: Con
     console.until(lambda: console.title() == "beside")
     console.sees("slots start further runs, up to 3 at once", "aside")
     console.open("#/routines/greet/beside/edit")
-    console.find("#overlap").send_keys("Let it wait")
+    Select(console.find("#overlap")).select_by_value("queue_one")
     console.requests()
     console.press("Save routine")
     console.until(lambda: console.title() == "beside")
