@@ -60,6 +60,13 @@ async def test_the_link_header_leads_to_the_next_page_of_occurrences(client: Cli
     assert (len(first.json()), len(rest.json()), "link" in rest.headers) == (2, 1, False)
 
 
+async def test_the_next_page_of_occurrences_keeps_the_filters(client: Client, routine: str) -> None:
+    query = "outcome=skipped&since=2026-05-01T02:00:00%2B02:00&until=2026-05-06T00:00:00Z&limit=1"
+    first = await client.get(f"{routine}/occurrences?{query}")
+    rest = await client.get(first.headers["link"].split(">")[0][1:])
+    assert [row["reason"] for row in [*first.json(), *rest.json()]] == ["overlap", "missed"]
+
+
 @pytest.mark.parametrize(
     ("time", "kind", "sentence"),
     [

@@ -71,7 +71,8 @@ class LedgerController(Controller):
             limit=limit + 1,
             cursor=before,
         )
-        return page(caller.request, found, limit, key=lambda row: row.scheduled_for, show=lambda row: row)
+        filters = {"since": since, "until": until, "outcome": outcome}
+        return page(caller.request, found, limit, lambda row: row.scheduled_for, lambda row: row, **filters)
 
     @get("/why", **operation("explainTime"))
     async def why(self, task: str, name: str, caller: Caller, *, at: Time = None) -> WhyRead:
