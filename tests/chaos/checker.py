@@ -89,10 +89,15 @@ def _slots_of(skip: Any, stretches: Stretches) -> list[datetime]:
 
 def never_early(history: History) -> Found:
     """Check that no run is created before its slot is due, by the database's clock as the journal recorded it."""
-    created = _created_at(history)
+    # A slot that takes a waiting run over counts as its creation.
+    created = {row.trajectory_id: row.at for row in history.run_journal if _is_fire(row)}
     for run in history.runs:
         if run.scheduled_for and min(created[run.id], run.created_at) < run.scheduled_for + run.away:
             yield Violation("early", f"run {run.id} was created at {created[run.id]}, before its slot", (run,))
+
+
+def _is_fire(row: Any) -> bool:
+    return row.old_status is None or row.old_place == row.place == 0 and row.old_status == row.status
 
 
 def offsets_stay(history: History) -> Found:
@@ -449,9 +454,8 @@ def last_run_at_is_true(history: History) -> Found:
     newest: dict[int, Any] = {}
     runs = {run.id: run for run in history.runs}
     for row in history.run_journal:
-        # A slot that takes a waiting run over counts as its creation.
         run = runs.get(row.trajectory_id)
-        if (row.old_status is None or row.old_place == row.place == 0) and run and run.trigger != "retry":
+        if _is_fire(row) and run and run.trigger != "retry":
             newest[row.routine_id] = run
     for routine in history.routines:
         run = newest.get(routine.id)
