@@ -97,7 +97,7 @@ def never_early(history: History) -> Found:
 
 
 def _is_fire(row: Any) -> bool:
-    return row.old_status is None or row.old_place == row.place == 0 and row.old_status == row.status
+    return row.old_status is None or (row.old_place == row.place == 0 and row.old_status == row.status)
 
 
 def offsets_stay(history: History) -> Found:
@@ -269,18 +269,24 @@ def no_overlap(history: History) -> Found:
     place begins when it gets one; a retry is active from its creation.
     """
     retries = {run.id for run in history.runs if run.trigger == "retry"}
-    begun = {row.trajectory_id: row.at for row in history.run_journal if _begins(row, retries)}
-    ended = {row.trajectory_id: row.at for row in history.run_journal if row.status not in {"pending", "running"}}
+    begun = {row.trajectory_id: row for row in history.run_journal if _begins(row, retries)}
+    ended = {row.trajectory_id: row for row in history.run_journal if row.status not in {"pending", "running"}}
+
+    def overlaps(earlier: Any, run: Any) -> bool:
+        """Return whether a run goes on when another begins; not if it is stopped in the same transaction."""
+        end, beginning = ended.get(earlier.id), begun[run.id]
+        return end is None or (end.at > beginning.at and end.transaction_at != beginning.transaction_at)
+
     most = {order.routine_id: order.most for order in history.orders}
     by_routine: dict[int, list[Any]] = defaultdict(list)
     for run in history.runs:
         if run.id in begun:
             by_routine[run.routine_id].append(run)
     for routine, runs in by_routine.items():
-        runs.sort(key=lambda run: begun[run.id])
+        runs.sort(key=lambda run: begun[run.id].at)
         active: list[Any] = []
         for run in runs:
-            active = [other for other in active if other.id not in ended or ended[other.id] > begun[run.id]]
+            active = [other for other in active if overlaps(other, run)]
             if run.trigger == "schedule" and len(active) >= most.get(routine, 1):
                 yield Violation("overlap", f"run {run.id} began while run {active[0].id} was active", (*active, run))
             active.append(run)

@@ -66,10 +66,14 @@ class PgBouncer:
         _await_answer(self._process, self.port)
 
     def stop(self) -> None:
-        """Stop it."""
+        """Stop it. PgBouncer 1.18 may loop for ever once clients were killed, and then does not hear SIGTERM."""
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(20)
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
 
 
 def _configuration(target: dict[str, object], port: int, settings: dict[str, object]) -> str:
