@@ -25,7 +25,7 @@ def change(old: str, new: str, fences: tuple[int, int], writer: str, crashes: tu
     """Return a line of the journal of run 1."""
     return SimpleNamespace(
         trajectory_id=1, old_status=old, status=new, old_fence=fences[0], fence=fences[1], writer=writer,
-        old_crashes=crashes[0], crashes=crashes[1], lease=None, at=datetime.now(UTC),
+        old_crashes=crashes[0], crashes=crashes[1], lease=None, at=datetime.now(UTC), old_place=None, place=None,
     )  # fmt: skip
 
 
