@@ -54,7 +54,12 @@ def _storable(key: Any) -> Any:
 
 
 def page(
-    request: ApiRequest, found: Sequence[Item], limit: int, key: Callable[[Item], Any], show: Callable[[Item], Any]
+    request: ApiRequest,
+    found: Sequence[Item],
+    limit: int,
+    key: Callable[[Item], Any],
+    show: Callable[[Item], Any],
+    **filters: Any,
 ) -> Response[list[Any]]:
     """Build one page of a list.
 
@@ -65,10 +70,11 @@ def page(
         limit: Maximum number of items on the page.
         key: Returns an item's sort key, which becomes the cursor.
         show: Converts an item to its shape in the answer.
+        filters: Query parameters that the next page needs too. Those that are None are left out.
     """
     items = found[:limit]
     has_next = len(found) > limit or bool(items and getattr(items[-1], "is_cut", False))
-    headers = {"Link": next_link(request, limit, key(items[-1]))} if has_next else {}
+    headers = {"Link": next_link(request, limit, key(items[-1]), **filters)} if has_next else {}
     return Response([show(item) for item in items], headers=headers)
 
 
