@@ -97,6 +97,31 @@ SELECT (SELECT count(*) FROM gone)::integer AS deleted, max(id) AS last_id,
        count(*) < %(page_size)s::integer OR bool_and(created_at >= (SELECT cutoff FROM moment)) AS is_last
 FROM page;
 
+-- name: delete_audit
+-- Keeps the newest revision of each routine, from which the next one is counted and by which its runs are told apart.
+WITH moment AS MATERIALIZED (
+    SELECT coalesce(%(now)s::timestamptz, now()) - make_interval(secs => %(keep_seconds)s::float8) AS cutoff
+),
+page AS MATERIALIZED (
+    SELECT id, at, kind, object_id, revision FROM routines.audit
+    WHERE id > %(after)s::bigint ORDER BY id LIMIT %(page_size)s::integer
+),
+gone AS (
+    DELETE FROM routines.audit
+    WHERE id = ANY (ARRAY(
+        SELECT id FROM page
+        WHERE at < (SELECT cutoff FROM moment)
+          AND (kind <> 'routine'
+               OR revision < (SELECT later.revision FROM routines.audit AS later
+                              WHERE later.kind = 'routine' AND later.object_id = page.object_id
+                              ORDER BY later.object_id DESC, later.last_run_id DESC, later.revision DESC LIMIT 1)
+               OR NOT EXISTS (SELECT FROM routines.routines WHERE routines.id = page.object_id))))
+    RETURNING id
+)
+SELECT (SELECT count(*) FROM gone)::integer AS deleted, max(id) AS last_id,
+       count(*) < %(page_size)s::integer OR bool_and(at >= (SELECT cutoff FROM moment)) AS is_last
+FROM page;
+
 -- name: delete_versions
 -- Deletes versions that neither the task nor a run needs. Versions only grow, so the oldest run has the oldest version that is
 -- needed. Skips tasks that were changed within a day, because a run of an older version may be about to commit.

@@ -79,7 +79,7 @@ WITH patched AS (
         retry = CASE WHEN %(sets_retry)s::boolean THEN %(retry)s::jsonb ELSE retry END,
         pause_after_failures = CASE WHEN %(sets_pause_after_failures)s::boolean THEN %(pause_after_failures)s::integer
                                ELSE pause_after_failures END,
-        after_failures = coalesce(%(after_failures)s::text, after_failures),
+        after_failures = CASE WHEN %(sets_after_failures)s::boolean THEN %(after_failures)s::text ELSE after_failures END,
         overlap_policy = coalesce(%(overlap_policy)s::text, overlap_policy),
         max_concurrent = coalesce(%(max_concurrent)s::smallint, max_concurrent)
     FROM routines.tasks

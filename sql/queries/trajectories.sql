@@ -5,7 +5,8 @@
 -- Null temporal_ui: there is no link to Temporal.
 SELECT trajectory_id, workflow_id, run_id, name, status, created, updated, created_at, started_at, ended_at,
        init_params, step_configs, shown.steps, total_steps, completed_steps, labels, error, triggered_by_routine_id,
-       scheduled_for, trigger, webhook_url, retry_of, retry_number, retried_by, parent_trajectory_id, parent_name, children,
+       scheduled_for, trigger, webhook_url, retry_of, retry_number, retried_by, nullif(routines.revision_of_run(trajectory_id), 1) AS routine_revision,
+       parent_trajectory_id, parent_name, children,
        %(temporal_ui)s::text || '/workflows/' || replace(temporal_id, '/', chr(37) || '2F') AS temporal_url,
        shown.is_truncated AS truncated
 FROM routines.trajectory_details
@@ -75,7 +76,8 @@ page AS (
 SELECT trajectory_id, workflow_id, run_id, name, status, created, updated, created_at, started_at, ended_at,
        CASE WHEN fits THEN init_params ELSE '{}' END AS init_params, CASE WHEN fits THEN step_configs ELSE '{}' END AS step_configs,
        CASE WHEN fits THEN steps ELSE '{}' END AS steps, total_steps, completed_steps, labels, error, triggered_by_routine_id,
-       scheduled_for, trigger, webhook_url, retry_of, retry_number, retried_by, parent_trajectory_id, parent_name,
+       scheduled_for, trigger, webhook_url, retry_of, retry_number, retried_by, NULL::integer AS routine_revision,
+       parent_trajectory_id, parent_name,
        '[]'::json AS children, NULL::text AS temporal_url, is_truncated OR NOT fits AS truncated
 FROM (
     SELECT trajectory_id, workflow_id, run_id, name, status, created, updated, created_at, started_at, ended_at, init_params,

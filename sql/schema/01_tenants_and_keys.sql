@@ -60,6 +60,7 @@ REVOKE EXECUTE ON FUNCTION routines.protect FROM PUBLIC;
 ------------------------------------------------------------------------------------------------------------ collections
 -- Triggers, in the order in which they fire:
 --   AFTER UPDATE  forget_replaced_environment  if environment_refs changes: deletes the ciphertexts no longer referred to
+--   AFTER UPDATE  note_collection              adds to the audit (chapter 15_audit)
 --   AFTER UPDATE  note_limited_runs            when a limit is set: counts the runs that are already claimed
 CREATE TABLE routines.collections (
     id                  bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT collections_pkey PRIMARY KEY,
@@ -128,7 +129,8 @@ COMMENT ON COLUMN routines.peppers.key_id IS 'The key of ROUTINES_ENCRYPTION_KEY
 COMMENT ON COLUMN routines.peppers.ciphertext IS 'Same format as in secrets.';
 COMMENT ON COLUMN routines.peppers.created_at IS 'When it was created. New API keys use the newest pepper.';
 
--- No triggers.
+-- Triggers:
+--   AFTER INSERT, UPDATE or DELETE  note_key  adds to the audit (chapter 15_audit); the last use is no change
 CREATE TABLE routines.api_keys (
     id            bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT api_keys_pkey PRIMARY KEY,
     collection_id bigint NOT NULL CONSTRAINT api_keys_collection_id_fkey REFERENCES routines.collections (id),

@@ -4,6 +4,7 @@
 --   BEFORE UPDATE  refuse_older_version  if version decreases: raises
 --   AFTER UPDATE   note_limited_runs     when a limit is set: counts the runs that are already claimed
 --   AFTER DELETE   keep_name_of_task     records the name for the runs that remain
+--   AFTER INSERT, UPDATE or DELETE  note_task  adds to the audit (chapter 15_audit)
 CREATE TABLE routines.tasks (
     id                  bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT tasks_pkey PRIMARY KEY,
     collection_id       bigint NOT NULL CONSTRAINT tasks_collection_id_fkey REFERENCES routines.collections (id),

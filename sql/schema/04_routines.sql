@@ -18,6 +18,7 @@
 --   AFTER INSERT                   keep_calendar_uses_of_new   adds to routine_calendars; raises if a calendar does not exist in its
 --                                                              collection (chapter 05_calendars)
 --   AFTER INSERT, per statement    keep_names_of_new           adds to routine_names
+--   AFTER INSERT, per statement    note_new_routines           adds to the audit (chapter 15_audit)
 --   AFTER UPDATE                   cancel_unbegun              if it is paused: cancels a retry that no worker has begun, and a run
 --                                                              that waits for a place (chapter 06_retries)
 --   AFTER UPDATE                   follow_changed_webhook_url  like follow_created_webhook_url; must come before forget_replaced_secrets:
@@ -25,11 +26,13 @@
 --   AFTER UPDATE                   forget_replaced_secrets     deletes ciphertexts that the routine no longer refers to
 --   AFTER UPDATE                   keep_calendar_uses          updates routine_calendars, with the same check
 --   AFTER UPDATE                   keep_names_of_changed       updates routine_names
+--   AFTER UPDATE                   note_changed_routine        adds to the audit
 --   AFTER UPDATE                   refuse_missing_secrets      raises if a secret does not exist in its collection
 --   AFTER DELETE                   cancel_unbegun_of_deleted   the same for a deleted routine; must come before forget_secrets_of_deleted
 --   AFTER DELETE                   forget_secrets_of_deleted   deletes its ciphertexts
 --   AFTER DELETE                   keep_calendar_uses_of_deleted  deletes from routine_calendars
 --   AFTER DELETE                   keep_names_of_deleted       moves the name from routine_names to deleted_routines
+--   AFTER DELETE                   note_deleted_routine        adds to the audit
 --   AFTER TRUNCATE, per statement  keep_names_of_truncated     empties routine_names
 -- A fire updates next_run_at, upcoming, moved_to, settled_until, last_run_at, strikes and backoff_left only, and fires none of them.
 --

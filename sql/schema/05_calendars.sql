@@ -3,6 +3,7 @@
 -- Triggers, in the order in which they fire.
 --   BEFORE INSERT or UPDATE  check_calendar      checks the time zone and the days; refuses to rename a calendar
 --   AFTER INSERT or UPDATE   keep_calendar_days  fills calendar_days
+--   AFTER INSERT, UPDATE or DELETE  note_calendar  adds to the audit (chapter 15_audit)
 CREATE TABLE routines.calendars (
     id            bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT calendars_pkey PRIMARY KEY,
     collection_id bigint NOT NULL CONSTRAINT calendars_collection_id_fkey REFERENCES routines.collections (id),

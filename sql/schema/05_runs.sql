@@ -63,6 +63,7 @@ CREATE TABLE routines.trajectories (
     retried_by              bigint,
     retry_number            smallint,
     place                   smallint,
+    taken_over_as           bigint,
     is_transient            boolean,
     init_params             routines.json_object NOT NULL,
     secret_refs             routines.json_object NOT NULL DEFAULT '{}',
@@ -175,6 +176,8 @@ COMMENT ON COLUMN routines.trajectories.retried_by IS 'The run that retried it, 
 COMMENT ON COLUMN routines.trajectories.retry_number IS 'Of a retry: which one it is, from 1; null otherwise.';
 COMMENT ON COLUMN routines.trajectories.place IS
     'Of a scheduled run, if the overlap policy of its routine is not skip: its place among the runs that may be active at once, from 1, or 0 while it waits for one; null otherwise.';
+COMMENT ON COLUMN routines.trajectories.taken_over_as IS
+    'Of a run that waited and was taken over by a later slot: the id that a new run would have had, by which its revision is found (chapter 15_audit); null otherwise.';
 COMMENT ON COLUMN routines.trajectories.is_transient IS
     'Of a failed run: true if the cause may go away by itself, such as a timeout, a refused connection, an HTTP status of 408, 425, 429 or 500 and above, or lost workers; null if it has not failed.';
 COMMENT ON COLUMN routines.trajectories.init_params IS 'The task''s init_params with the routine''s overrides merged over them.';

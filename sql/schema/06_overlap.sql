@@ -95,7 +95,7 @@ BEGIN
         task_version = take_over_waiting_run.task_version, init_params = take_over_waiting_run.init_params,
         slot_values = take_over_waiting_run.slot_values, secret_refs = take_over_waiting_run.secret_refs,
         webhook_url = take_over_waiting_run.webhook_url, webhook_secret_id = take_over_waiting_run.webhook_secret_id,
-        timeout_seconds = take_over_waiting_run.timeout_seconds
+        timeout_seconds = take_over_waiting_run.timeout_seconds, taken_over_as = nextval('routines.trajectories_id_seq')
     WHERE id = waiting;
     IF (old.secret_refs, old.webhook_secret_id) IS DISTINCT FROM (secret_refs, webhook_secret_id) THEN
         PERFORM routines.forget_secrets(

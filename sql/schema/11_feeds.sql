@@ -1,6 +1,9 @@
 -- Calendar feeds: secret addresses at which a calendar program reads the coming slots without an API key. Statements: queries/feeds.sql.
 
--- No triggers. A feed is deleted with its task or routine.
+-- Triggers:
+--   AFTER INSERT, UPDATE or DELETE  note_feed  adds to the audit (chapter 15_audit); a reading is no change
+--
+-- A feed is deleted with its task or routine.
 CREATE TABLE routines.feeds (
     id            bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT feeds_pkey PRIMARY KEY,
     collection_id bigint NOT NULL CONSTRAINT feeds_collection_id_fkey REFERENCES routines.collections (id),

@@ -318,6 +318,7 @@ CREATE VIEW routines.help WITH (security_invoker = true) AS
     FROM unnest(ARRAY[
         'routines.routine_status', 'routines.occurrences', 'routines.why(text, timestamptz)', 'routines.next(text, integer)',
         'routines.report(text, timestamptz, timestamptz, integer)', 'routines.gaps(text, timestamptz, timestamptz, boolean, integer)',
+        'routines.changes', 'routines.spec_at(bigint, integer)', 'routines.revision_of_run(bigint)',
         'routines.routine_details', 'routines.trajectory_details', 'routines.run_events',
         'routines.next_fire(routines.cadence, timestamptz)',
         'routines.next_slots(routines.cadence, timestamptz, integer)',

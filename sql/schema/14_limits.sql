@@ -32,7 +32,8 @@ INSERT INTO routines.built_in_limits (name, value) VALUES
     ('run_log_events', 10000),
     ('run_secrets', 100);
 
--- No triggers.
+-- Triggers:
+--   AFTER INSERT, UPDATE or DELETE  note_limit  adds to the audit (chapter 15_audit)
 CREATE TABLE routines.collection_limits (
     collection_id bigint CONSTRAINT collection_limits_collection_id_fkey REFERENCES routines.collections (id),
     name          text NOT NULL CONSTRAINT collection_limits_name_is_known REFERENCES routines.built_in_limits (name),
@@ -282,7 +283,8 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     opened bigint;
 BEGIN
-    PERFORM set_config('routines.collection_id', '', true), set_config('routines.key_id', '', true);
+    -- No key has the id 0. The audit reads it as the operator.
+    PERFORM set_config('routines.collection_id', '', true), set_config('routines.key_id', '0', true);
     SELECT id INTO opened FROM routines.collections WHERE name = collection_name;
     PERFORM set_config('routines.collection_id', coalesce(opened::text, ''), true);
     RETURN opened;

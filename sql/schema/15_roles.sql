@@ -68,6 +68,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_api', 'FUNCTION routines.take_feed_tokens(bigint, float8, float8, float8)', 'EXECUTE'),
     ('routines_api', 'FUNCTION routines.feed_slots(bigint, timestamptz, timestamptz, integer, integer)', 'EXECUTE'),
     ('routines_api', 'routines.collection_limits', 'SELECT, INSERT, UPDATE, DELETE'),
+    ('routines_api', 'routines.audit', 'SELECT'),
     ('routines_api', 'routines.collection_usage', 'SELECT'),
     ('routines_api', 'routines.limited_runs', 'SELECT'),
     ('routines_api', 'routines.run_minutes', 'SELECT, INSERT, UPDATE'),
@@ -111,6 +112,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_worker', 'routines.webhook_endpoints', 'SELECT, INSERT, UPDATE, DELETE'),
     ('routines_worker', 'routines.idempotency_keys', 'SELECT (key_id, idempotency_key, created_at), UPDATE (created_at), DELETE'),
     ('routines_worker', 'routines.retention', 'SELECT, INSERT, UPDATE'),
+    ('routines_worker', 'routines.audit', 'SELECT, DELETE'),
     ('routines_worker', 'routines.deleted_tasks', 'SELECT, DELETE'),
     ('routines_worker', 'routines.deleted_routines', 'SELECT, DELETE'),
     ('routines_worker', 'routines.trajectory_details', 'SELECT'),
@@ -162,6 +164,8 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_reader', 'routines.collection_limits', 'SELECT'),
     ('routines_reader', 'routines.collection_usage', 'SELECT'),
     ('routines_reader', 'routines.run_minutes', 'SELECT'),
+    ('routines_reader', 'routines.audit', 'SELECT'),
+    ('routines_reader', 'routines.changes', 'SELECT'),
     ('routines_reader', 'routines.routine_status', 'SELECT'),
     ('routines_reader', 'routines.help', 'SELECT');
 

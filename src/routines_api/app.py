@@ -16,6 +16,7 @@ from litestar.response import Response
 from litestar.types import HTTPScope
 
 from routines_api.endpoints import (
+    audit,
     cadences,
     calendars,
     environment,
@@ -80,6 +81,7 @@ _ROUTINES_HANDLERS = [
     *calendars.HANDLERS,
     *planning.HANDLERS,
     *report.HANDLERS,
+    *audit.HANDLERS,
     *feeds.HANDLERS,
 ]
 """Served only with ENABLE_ROUTINES."""

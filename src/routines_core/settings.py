@@ -12,6 +12,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from routines_core.errors import ConfigurationError
 
+SHORTEST_AUDIT_DAYS = 7
+"""No program can delete a younger entry of the audit."""
+
 
 class Settings(BaseSettings):
     """The settings of all programs; each alias is the name of an environment variable."""
@@ -155,6 +158,8 @@ class Settings(BaseSettings):
     """How long a webhook is kept after it was delivered or given up; 0: forever."""
     keep_skips_days: float = Field(default=0, ge=0, le=36500, alias="ROUTINES_KEEP_SKIPS_DAYS")
     """How long a skipped slot is kept; 0: forever."""
+    keep_audit_days: float = Field(default=365, ge=0, le=36500, alias="ROUTINES_KEEP_AUDIT_DAYS")
+    """How long an entry of the audit is kept, at least 7; 0: forever."""
 
     operator_token: str | None = Field(default=None, min_length=32, alias="ROUTINES_OPERATOR_TOKEN", repr=False)
     """Bearer token with which an operator sets limits by HTTP; None: the endpoints for it do not exist."""
@@ -178,6 +183,14 @@ class Settings(BaseSettings):
     def _own_url_wins(self) -> "Settings":
         self.database_url = self.own_database_url or self.database_url
         return self
+
+    @field_validator("keep_audit_days")
+    @classmethod
+    def _keeps_a_week(cls, days: float) -> float:
+        """Refuse less than the database keeps whatever is set: see the policy `kept` of routines.audit."""
+        if 0 < days < SHORTEST_AUDIT_DAYS:
+            raise ValueError(f"must be 0 or at least {SHORTEST_AUDIT_DAYS}")
+        return days
 
     @field_validator(
         "metrics_token",

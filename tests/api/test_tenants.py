@@ -27,6 +27,7 @@ NIGHTLY = {"type": "cron", "expression": "30 2 * * *", "timezone": "Europe/Berli
 YEAR = {"from": "2027-01-01T00:00:00Z", "to": "2028-01-01T00:00:00Z"}
 OWN = {"collection": "mine", "task": "echo", "name": "kept", "trajectory_id": "1", "delivery_id": "1"}
 OWN |= {"feed_id": "2", "workflow_id": "flow-mine-echo--1", "activity_name": "text_echo", "calendar": "kept"}
+OWN |= {"revision": "1"}
 
 
 class Row(NamedTuple):
@@ -83,6 +84,9 @@ ROWS = [
     Row("POST", "/api/v1/cadence-suggest/{collection}", {"cadence": {"type": "hourly"}}),
     Row("GET", "/api/v1/schedule-load/{collection}"),
     Row("GET", "/api/v1/report/{collection}"),
+    Row("GET", "/api/v1/audit/{collection}"),
+    Row("GET", "/api/v1/routines/{collection}/{task}/{name}/revisions"),
+    Row("POST", "/api/v1/routines/{collection}/{task}/{name}/revisions/{revision}/restore"),
     Row("GET", "/api/v1/calendars/{collection}"),
     Row("GET", "/api/v1/calendars/{collection}/{calendar}"),
     Row("PUT", "/api/v1/calendars/{collection}/{calendar}", {"days": [{"from": "2026-12-24"}]}),
@@ -99,6 +103,7 @@ _OF_ROUTINES = (
     "/api/v1/cadence-",
     "/api/v1/schedule-load",
     "/api/v1/report",
+    "/api/v1/audit",
     "/api/v1/calendars",
     "/api/v1/ics",
 )
@@ -218,7 +223,8 @@ async def test_names_in_another_collection_answer_like_names_that_do_not_exist(
 ) -> None:
     """Every route gives the same bytes after the same statements."""
     run = await run_of(client, "theirs", connection)
-    ids = {"trajectory_id": run, "delivery_id": await webhook_of(run, connection), "feed_id": "1"}
+    ids = {"trajectory_id": run, "delivery_id": await webhook_of(run, connection)}
+    ids |= {"feed_id": "1", "revision": "1"}
     nowhere = {
         "collection": "nowhere",
         "task": "none",

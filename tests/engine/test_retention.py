@@ -14,7 +14,7 @@ from support.rows import Database, make_key, make_routine, make_task, value
 
 LATER = datetime.now(UTC) + timedelta(days=1000)
 """A time at which everything created here is old."""
-KEEP_ALL = {"keep_trajectories_days": 0, "keep_deliveries_days": 0, "keep_skips_days": 0}
+KEEP_ALL = {"keep_trajectories_days": 0, "keep_deliveries_days": 0, "keep_skips_days": 0, "keep_audit_days": 0}
 
 
 async def delete(connection: Connection, *, now: datetime | None = LATER, **settings: float) -> dict[str, int]:

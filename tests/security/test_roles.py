@@ -26,6 +26,11 @@ FORBIDDEN = (
     "CREATE FUNCTION routines.own() RETURNS integer LANGUAGE sql RETURN 1",
     "CREATE OR REPLACE FUNCTION routines.is_owner() RETURNS boolean LANGUAGE sql RETURN true",
     "DROP TABLE routines.skips",
+    # The audit.
+    "INSERT INTO routines.audit (kind, action, before, after, actor) VALUES ('key', 'created', '{}', '{}', 'key 1')",
+    "UPDATE routines.audit SET actor = 'key 1'",
+    "TRUNCATE routines.audit",
+    "SELECT routines.note_change('key', 'INSERT', 1, 1, 'x', '{}', '{\"a\": 1}')",
     "TRUNCATE routines.trajectories",
     "INSERT INTO routines.schema_migrations VALUES (9999, 'x', 'x')",
     # What keeps tenants apart.

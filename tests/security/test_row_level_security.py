@@ -27,6 +27,8 @@ NOT_OF_TENANTS = {
     "ticker_outages",
 }
 """Tables without tenants' data; every other table has row-level security."""
+OF_TABLES = {"collection_limits": {"defaults"}, "audit": {"kept"}}
+"""Further policies: every tenant may read the defaults of limits; no program may delete a young entry of the audit."""
 _CONDITION = re.compile(r"[\w.]+\s*=\s*\(SELECT routines\.collection_of_key\(%\(key_id\)s::routines\.caller\)\)")
 FORGOTTEN = "(SELECT routines.collection_of_key(%(key_id)s::routines.caller)) IS NOT NULL"
 """Replaces each such condition in a statement that forgets the collection."""
@@ -46,10 +48,7 @@ async def test_every_table_with_tenants_data_forces_row_level_security(connectio
             assert is_forced, f"{table} has no row-level security: call routines.protect('routines.{table}')"
             assert {"owner", "tenant"} <= set(policies), f"{table} lacks a policy: call routines.protect"
             others = {"routines_ticker", "routines_worker", "routines_reader"}
-            # Rows without a collection are defaults, which every tenant may read.
-            assert {*policies} - {"owner", "tenant"} <= others | (
-                {"defaults"} if table == "collection_limits" else set()
-            )
+            assert {*policies} - {"owner", "tenant"} <= others | OF_TABLES.get(table, set())
 
 
 async def test_every_view_checks_the_rights_of_its_reader(connection: Connection) -> None:

@@ -24,7 +24,7 @@ GENERIC_PLANS = 160000
 """The first server version that has EXPLAIN (GENERIC_PLAN), which needs no values."""
 OF_PROGRAMS = {
     API: (
-        "calendars. collections. feeds. idempotency. keys.find_key keys.take_tokens ledger. planning. report. "
+        "audit. calendars. collections. feeds. idempotency. keys.find_key keys.take_tokens ledger. planning. report. "
         "routines. secrets.find_pepper tasks.insert_task "
         "tasks.update_task tasks.find_task tasks.list_tasks tasks.delete_task trajectories. "
         "deliveries.list_deliveries deliveries.redeliver metrics. limits.list_own_limits limits.list_own_limited_tasks "

@@ -81,6 +81,11 @@ SKIPS = """INSERT INTO routines.skips
            OVERRIDING SYSTEM VALUE
            SELECT n, 1, n, now(), now(), 'missed', now() - interval '2 days'
            FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n"""
+AUDIT = """INSERT INTO routines.audit
+               (id, at, collection_id, kind, action, object_id, revision, last_run_id, before, after, actor)
+           OVERRIDING SYSTEM VALUE
+           SELECT n, now() - interval '9 days', 1, 'routine', 'changed', n, 1, 0, '{}', '{}', 'key 1'
+           FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n"""
 VERSIONS = """INSERT INTO routines.task_versions (task_id, version, collection_id, workflow, init_params, created_at)
               SELECT n, 1, 1, '{}', '{}', now() - interval '2 days'
               FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n"""
@@ -215,6 +220,7 @@ MOVES = [
     ),
     Move("retention.delete_trajectories", (ENDED, STEPS, DELIVERED), page),
     Move("retention.delete_skips", (SKIPS,), page),
+    Move("retention.delete_audit", (AUDIT,), page),
     Move("retention.delete_deliveries", (ENDED, DELIVERED), page),
     Move("retention.delete_versions", (VERSIONS,), lambda ids: {"now": None, "page_size": len(ids)}),
     Move("retention.delete_names", (DELETED,), page),
@@ -237,7 +243,7 @@ KNOWN = ("both", "the others", "the batch", "nothing")
 FORGET = """DELETE FROM pg_statistic;
             UPDATE pg_class SET reltuples = -1, relpages = 0 WHERE relnamespace = 'routines'::regnamespace"""
 """As after a restore."""
-OTHER_ROWS = (ENDED, STEPS, DELIVERED, SKIPS, FILE_USES, SECRETS)
+OTHER_ROWS = (ENDED, STEPS, DELIVERED, SKIPS, AUDIT, FILE_USES, SECRETS)
 ONE_BY_ONE = {
     "collections.patch_environment",
     "routines.create_routine",
@@ -272,6 +278,7 @@ async def prepare(connection: Connection) -> None:
     """Create what the rows belong to: a collection and its key, and a task, each with the id 1."""
     await make_task(connection)
     await make_key(connection, "my-org")
+    await connection.execute("DELETE FROM routines.audit")
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ class RoutinesController(Controller):
         """
         change = await patch_spec(caller, await caller.body(requests.RoutinePatch), task=task, name=name)
         if not await db.patch_routine(caller.connection, change, key_id=caller.key_id, task=task, name=name):
-            await _explain(caller, task, name, change)
+            await explain_update(caller, task, name, change)
         return routine_read(await _find(caller, task, name if change.name is msgspec.UNSET else change.name))
 
     @delete("/{task:str}/{name:str}", **operation("deleteRoutine"))
@@ -224,8 +224,8 @@ def _refuse_unknown(
         raise UnknownKeysError(unknown, list(declared))
 
 
-async def _explain(caller: Caller, task: str, name: str, change: RoutineChanges) -> None:
-    """Raise an error that explains why a PATCH changed nothing."""
+async def explain_update(caller: Caller, task: str, name: str, change: RoutineChanges) -> None:
+    """Raise an error that explains why an update changed nothing."""
     routine = await _find(caller, task, name)
     found = await find_task(caller.connection, key_id=caller.key_id, name=task)
     if change.init_params_overrides is not msgspec.UNSET:

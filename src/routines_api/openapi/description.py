@@ -194,6 +194,7 @@ _PATH_PARAMETERS = {
     "feed_id": ("A calendar feed of the collection.", "7"),
     "token": ("The token of a calendar feed.", "rtf_7_" + 43 * "x" + "1hQz0k"),
     "calendar": ("A calendar of the collection.", "holidays-de"),
+    "revision": ("A revision of the routine, from 1.", "3"),
     "activity_name": ("An activity.", "text_echo"),
 }
 

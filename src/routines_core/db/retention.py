@@ -10,7 +10,7 @@ import msgspec
 from routines_core.db.pool import Connection
 from routines_core.db.statements import NoRow, Statement
 
-What = Literal["trajectories", "skips", "deliveries", "versions", "names", "endpoints", "answers"]
+What = Literal["trajectories", "skips", "audit", "deliveries", "versions", "names", "endpoints", "answers"]
 """The kinds of rows that a pass deletes."""
 PAGE_SIZE = 500
 """Rows that one statement examines, few enough to hold its locks for milliseconds."""
@@ -60,6 +60,7 @@ _FORGET_FILES = Statement("retention.forget_files", NoRow)
 _DELETE: dict[What, Statement[DeletedRows]] = {
     "trajectories": Statement("retention.delete_trajectories", DeletedRows),
     "skips": Statement("retention.delete_skips", DeletedRows),
+    "audit": Statement("retention.delete_audit", DeletedRows),
     "deliveries": Statement("retention.delete_deliveries", DeletedRows),
     "versions": Statement("retention.delete_versions", DeletedRows),
     "names": Statement("retention.delete_names", DeletedRows),
@@ -99,7 +100,7 @@ async def delete_page(
         now: Moves the clock in tests; None is the database's now().
     """
     paged: dict[str, Any] = {} if what in {"versions", "endpoints", "answers"} else {"after": after}
-    aged = {"keep_seconds": keep_seconds} if what in {"trajectories", "skips", "deliveries"} else {}
+    aged = {"keep_seconds": keep_seconds} if what in {"trajectories", "skips", "audit", "deliveries"} else {}
     return await _DELETE[what].one(connection, page_size=page_size, now=now, **paged, **aged)
 
 

@@ -166,8 +166,8 @@ class RoutineChanges(msgspec.Struct, frozen=True):
         paused_note: None removes it.
         starts_at: None removes the bound. The same for ends_at.
         spread_seconds: None or 0 removes the spread.
-        calendar: None removes it. The same for active_hours, init_params_from_slot, timeout_seconds, retry and
-            pause_after_failures.
+        calendar: None removes it. The same for active_hours, init_params_from_slot, timeout_seconds, retry,
+            pause_after_failures and after_failures.
         keeps_webhook_secret: True to keep the stored secret, which must exist.
         id: The routine that new secrets are bound to, which must still have the name; None for any routine of the name.
     """
@@ -192,7 +192,7 @@ class RoutineChanges(msgspec.Struct, frozen=True):
     timeout_seconds: int | msgspec.UnsetType | None = msgspec.UNSET
     retry: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
     pause_after_failures: int | msgspec.UnsetType | None = msgspec.UNSET
-    after_failures: str | msgspec.UnsetType = msgspec.UNSET
+    after_failures: str | msgspec.UnsetType | None = msgspec.UNSET
     overlap_policy: str | msgspec.UnsetType = msgspec.UNSET
     max_concurrent: int | msgspec.UnsetType = msgspec.UNSET
     id: int | None = None
@@ -477,6 +477,7 @@ def _patch_parameters(patch: RoutineChanges) -> dict[str, Any]:
         "retry": _json_or_none(_or_none(patch.retry)),
         "sets_pause_after_failures": patch.pause_after_failures is not msgspec.UNSET,
         "pause_after_failures": _or_none(patch.pause_after_failures),
+        "sets_after_failures": patch.after_failures is not msgspec.UNSET,
         "after_failures": _or_none(patch.after_failures),
         "overlap_policy": _or_none(patch.overlap_policy),
         "max_concurrent": _or_none(patch.max_concurrent),

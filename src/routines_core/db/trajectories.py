@@ -50,6 +50,8 @@ class Trajectory(msgspec.Struct, frozen=True, omit_defaults=True):
         retry_of: Of a retry: the scheduled run that failed first; otherwise absent.
         retry_number: Of a retry: which one it is, from 1.
         retried_by: The run that retried it, or will; absent if none does.
+        routine_revision: The revision of the routine that it was fired with; absent if that is the first or not known,
+            if no routine started it, and in lists.
         parent_trajectory_id: The run whose step started it; absent if none did.
         parent_name: The `collection/task` of that run.
         children: The first 1,000 runs that its steps started, each as `{trajectory_id, name, status}`; absent if there
@@ -83,6 +85,7 @@ class Trajectory(msgspec.Struct, frozen=True, omit_defaults=True):
     retry_of: int | None = None
     retry_number: int | None = None
     retried_by: int | None = None
+    routine_revision: int | None = None
     parent_trajectory_id: int | None = None
     parent_name: str | None = None
     children: list[Any] = []

@@ -32,6 +32,7 @@ def ages_in_seconds(settings: Settings) -> dict[What, float]:
         "deliveries": settings.keep_deliveries_days,
         "trajectories": settings.keep_trajectories_days,
         "skips": settings.keep_skips_days,
+        "audit": settings.keep_audit_days,
     }
     kept: dict[What, float] = {what: age * DAY_SECONDS for what, age in days.items() if age > 0}
     # After the trajectories, which refer to versions, and the skips. The age of these four is part of their SQL.
