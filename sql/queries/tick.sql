@@ -146,8 +146,9 @@ decided AS MATERIALIZED (
                 FROM considered) AS measured) AS examined
 ),
 -- The second guard: trajectories_slot_key rejects a slot that was fired before, trajectories_active_schedule_key (or
--- trajectories_active_place_key, see find_room) a second active scheduled run. Any of them fails the whole batch, which is then tried again with `looks_for_runs`. That is rare, since it takes a run
--- that a person inserted; ON CONFLICT DO NOTHING would cost every fire three searches and a record of WAL.
+-- trajectories_active_place_key, see find_room) a second active scheduled run. Any of them fails the whole batch, which is then tried
+-- again with `looks_for_runs`. That is rare, since it takes a run that a person inserted; ON CONFLICT DO NOTHING would cost every fire
+-- three searches and a record of WAL.
 fired AS (
     INSERT INTO routines.trajectories (
         collection_id, task_id, task_version, triggered_by_routine_id, scheduled_for, due_at, trigger,

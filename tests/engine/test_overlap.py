@@ -1,6 +1,5 @@
 """A worker stops a run for the run of a later slot, and lets runs that wait for a place begin."""
 
-import asyncio
 import threading
 from collections.abc import Generator
 from datetime import datetime, timedelta
@@ -108,7 +107,7 @@ async def test_a_run_whose_worker_does_not_stop_it_is_fenced_off(
     await fire(connection, slot)
     async with working(database.url, lease_seconds=60, webhook_allow_private=True):
         await until_at_work(connection)
-        monkeypatch.setattr(base.WorkerBase, "_stop", lambda *_: asyncio.sleep(0))  # a worker that hangs
+        monkeypatch.setattr(base.WorkerBase, "_stop", lambda *_: None)  # a worker that hangs
         await fire(connection, slot + timedelta(hours=1))
         await connection.execute(
             "UPDATE routines.trajectories SET created_at = now() - routines.cancel_grace() WHERE place = 0"

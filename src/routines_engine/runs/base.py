@@ -19,6 +19,7 @@ from routines_core.db.schema import await_schema
 from routines_core.files.opening import open_file_store
 from routines_core.keyring import Keyring, load_keyring
 from routines_core.lifecycle import freeze_loaded, sleep_or_stop, stop_event
+from routines_core.logging import describe
 from routines_core.metrics.listener import listening
 from routines_core.settings import Settings
 from routines_engine.loops import Job, repeat, woken
@@ -111,6 +112,7 @@ class WorkerBase(ABC):
     executor: Executor = field(default_factory=InlineExecutor)
 
     def __post_init__(self) -> None:
+        self._recording = set[asyncio.Task[None]]()
         # Query timeout: short enough to retry on another connection before the lease expires.
         timeout_seconds = self.settings.lease_seconds / 3
         self._journal = Journal(self.pool, self.settings.lease_seconds, self.metrics)
@@ -210,14 +212,29 @@ class WorkerBase(ABC):
             pairs = [each.pair for each in claimed]
             must_stop = await self._ask(lambda connection: runs.still_claimed(connection, pairs))
             self._drop_all_but(must_stop, claimed)
-            await asyncio.gather(*(self._stop(each) for each in claimed if must_stop.get(each.run.id)))
+            for each in claimed:
+                if must_stop.get(each.run.id):
+                    self._stop(each)
         return False
 
-    async def _stop(self, claimed: ClaimedRun) -> None:
-        """Stop a run, and only then record that it was cancelled: the run that waits for its end may begin at once."""
+    def _stop(self, claimed: ClaimedRun) -> None:
+        """Stop a run for that of a later slot. Nothing waits for it here: one slow to stop would delay the others."""
         if claimed.cancel_unless_ending():
-            await asyncio.wait([claimed.task])
+            recording = asyncio.create_task(self._record_stop(claimed))
+            self._recording.add(recording)
+            recording.add_done_callback(self._recording.discard)
+
+    async def _record_stop(self, claimed: ClaimedRun) -> None:
+        """Record that a run was cancelled, once it has stopped: the run that waits for its end may begin at once.
+
+        If that fails, the run is fenced off after a while.
+        """
+        await asyncio.wait([claimed.task])
+        try:
             await self._ask(lambda connection: runs.stop(connection, claimed.run))
+        except Exception as error:  # noqa: BLE001 - whatever it is, others will end the run
+            log.warning("stop not recorded", **named(claimed.run), **describe(error))
+        else:
             log.info("run stopped for a later slot", **named(claimed.run))
 
     def _drop_all_but(self, still_ours: Container[int], claimed: list[ClaimedRun]) -> None:

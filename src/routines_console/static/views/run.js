@@ -144,7 +144,7 @@ function isWaitingRetry(run) {
   return run.trigger === "retry" && run.status === "running" && !run.started_at;
 }
 
-/** Say of which run this is a retry, and which run retries it; null if there is neither. */
+/** Name the run that this one retries, and the run that retries this one; null if there is neither. */
 function attempts(run) {
   if (!run.retry_of && !run.retried_by) return null;
   return h("p", {},
