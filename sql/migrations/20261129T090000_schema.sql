@@ -3100,7 +3100,10 @@ RETURN CASE WHEN retried_by IS NULL THEN status
             ELSE routines.status_of_attempt(routines.last_attempt(run_id, retried_by)) END;
 COMMENT ON FUNCTION routines.status_of_slot IS 'The status of the last attempt at the slot of this scheduled run.';
 
------------------------------------------------------------------------------------------------------------------- steps
+-- == sql/schema/05_steps.sql
+
+-- Steps: the checkpoints of runs.
+
 -- Triggers:
 --   AFTER INSERT            note_files          if inputs or outputs name a file: adds to file_uses
 --   AFTER UPDATE of either  note_changed_files  the same
