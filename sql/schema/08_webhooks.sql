@@ -247,11 +247,12 @@ BEGIN
         routines.json_time(run.ended_at));
     tail := format(
         '"total_steps":%s,"completed_steps":%s,"error":%s,"triggered_by_routine_id":%s,"scheduled_for":%s,"trigger":%s,'
-        '"webhook_url":%s%s%s%s',
+        '"webhook_url":%s%s%s%s%s',
         run.total_steps, (SELECT count(*) FROM routines.steps WHERE trajectory_id = of_run AND steps.status = 'completed'),
         coalesce(to_json(run.error)::text, 'null'), coalesce(run.triggered_by_routine_id::text, 'null'),
         routines.json_time(run.scheduled_for), to_json(run.trigger), coalesce(to_json(run.webhook_url)::text, 'null'),
         ',"retry_of":' || run.retry_of || ',"retry_number":' || run.retry_number,
+        ',"routine_revision":' || nullif(routines.revision_of_run(of_run), 1),
         ',"parent_trajectory_id":' || run.parent_id,
         ',"parent_name":' || (SELECT to_json(routines.run_name(parents)) FROM routines.trajectories AS parents
                               WHERE parents.id = run.parent_id));

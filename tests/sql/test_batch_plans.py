@@ -350,7 +350,8 @@ async def test_a_batch_costs_what_it_holds_whatever_the_statistics_foresaw(
             if known == "nothing":
                 await filled.execute(FORGET)
             read.append(await cost(filled, move, ids))
-    assert read[1] <= 1.3 * BATCHES[1] / BATCHES[0] * read[0]
+    # A row may cost a page more or less by another plan, but not more with each row.
+    assert read[1] <= 1.5 * BATCHES[1] / BATCHES[0] * read[0]
 
 
 @pytest.mark.parametrize("move", sample(MOVES, 6), ids=lambda move: move.statement)

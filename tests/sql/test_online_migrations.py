@@ -38,6 +38,7 @@ MADE_UP = """-- Made up.
 -- rewrites: routines.steps
 -- reads: routines.routines
 -- reads: routines.trajectories
+-- writes: routines.audit
 -- writes: routines.tasks
 ALTER TABLE routines.tasks ADD COLUMN made_up text;
 UPDATE routines.tasks SET description = 'made up' WHERE id = (SELECT id FROM routines.tasks ORDER BY id LIMIT 1);
@@ -135,7 +136,7 @@ async def test_the_plan_names_what_each_pending_migration_does_and_applies_nothi
         ),
         "  rewrites  routines.steps (size)",
         "  reads     routines.routines (size), routines.trajectories (size)",
-        "  writes    routines.tasks (size)",
+        "  writes    routines.audit (size), routines.tasks (size)",
         "21000102T000000_new",
         *(f"  {kind:<9} nothing that exists" for kind in ("locks", "rewrites", "reads", "writes")),
         "2 migrations are pending",

@@ -31,7 +31,7 @@ async def in_hours(connection: Connection, hours: float, name: str) -> int:
 
 async def test_in_an_empty_database_every_metric_is_zero(connection: Connection) -> None:
     assert await db.of_routines(connection) == db.RoutineMetrics(0, 0, 0)
-    assert await db.of_skips(connection) == db.SkipMetrics(0, 0, 0, 0, 0, 0, 0)
+    assert await db.of_skips(connection) == db.SkipMetrics(0, 0, 0, 0, 0, 0, 0, 0)
     assert await db.of_runs(connection) == db.RunMetrics(0, 0, 0)
     assert await db.of_deliveries(connection) == db.DeliveryMetrics(0, 0)
 
@@ -60,7 +60,9 @@ async def test_slots_skipped_in_the_last_hour_are_counted_by_reason(connection: 
            FROM (VALUES (1, 'missed', 5, 70), (2, 'missed', 3, 10), (3, 'overlap', 1, 59), (4, 'missed', 1, 1),
                         (5, 'failed_to_start', 1, 0), (6, 'backoff', 1, 0)) AS given (n, reason, slots, age)"""
     )
-    assert await db.of_skips(connection) == db.SkipMetrics(1, 4, 0, 1, 0, 0, 1)
+    assert await db.of_skips(connection) == db.SkipMetrics(
+        overlap=1, coalesced=0, missed=4, paused=0, failed_to_start=1, calendar=0, outside_hours=0, backoff=1
+    )
 
 
 async def make_run(connection: Connection, age_seconds: float, status: str, task: int) -> None:
