@@ -224,17 +224,30 @@ COMMENT ON COLUMN routines.idempotency_keys.body IS 'The answer, with secrets ma
 COMMENT ON COLUMN routines.idempotency_keys.created_at IS 'When it was first sent. Answers are kept for a day.';
 SELECT routines.protect('routines.idempotency_keys', 'key_id = (SELECT routines.current_key())');
 
+-- Row by row: a join by two columns is planned by statistics, which may foresee no rows.
+CREATE FUNCTION routines.delete_answers(before timestamptz, most integer) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    old record;
+    deleted integer := 0;
+BEGIN
+    FOR old IN
+        SELECT key_id, idempotency_key FROM routines.idempotency_keys
+        WHERE created_at < before ORDER BY created_at LIMIT most FOR UPDATE SKIP LOCKED
+    LOOP
+        DELETE FROM routines.idempotency_keys WHERE key_id = old.key_id AND idempotency_key = old.idempotency_key;
+        deleted := deleted + 1;
+    END LOOP;
+    RETURN deleted;
+END $$;
+COMMENT ON FUNCTION routines.delete_answers IS 'Deletes answers first sent before this time, the oldest first, and returns their number, at most `most`.';
+
 CREATE FUNCTION routines.forget_old_answers() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     named text := current_setting('routines.collection_id', true);
 BEGIN
     PERFORM set_config('routines.collection_id', '', true);  -- answers of every key
-    DELETE FROM routines.idempotency_keys
-    WHERE (key_id, idempotency_key) IN (
-        SELECT key_id, idempotency_key FROM routines.idempotency_keys
-        WHERE created_at < now() - interval '1 day'
-        ORDER BY created_at LIMIT 10 FOR UPDATE SKIP LOCKED);
+    PERFORM routines.delete_answers(now() - interval '1 day', 10);
     PERFORM set_config('routines.collection_id', named, true);
     RETURN NULL;
 END $$;

@@ -172,16 +172,8 @@ SELECT count(*)::integer AS deleted, NULL::bigint AS last_id, count(*) < %(page_
 
 -- name: delete_answers
 -- Deletes expired answers of clients that send no more requests. New answers delete other expired ones.
-WITH gone AS (
-    DELETE FROM routines.idempotency_keys
-    -- By place in the table, whose rows are locked: a join of two columns is planned by statistics that may foresee no rows.
-    WHERE ctid = ANY (ARRAY(
-        SELECT ctid FROM routines.idempotency_keys
-        WHERE created_at < coalesce(%(now)s::timestamptz, now()) - interval '1 day'
-        ORDER BY created_at LIMIT %(page_size)s::integer FOR UPDATE SKIP LOCKED))
-    RETURNING key_id
-)
-SELECT count(*)::integer AS deleted, NULL::bigint AS last_id, count(*) < %(page_size)s::integer AS is_last FROM gone;
+SELECT deleted, NULL::bigint AS last_id, deleted < %(page_size)s::integer AS is_last
+FROM routines.delete_answers(coalesce(%(now)s::timestamptz, now()) - interval '1 day', %(page_size)s::integer) AS deleted;
 
 -- name: identity
 -- Identifies this database. A copy restored elsewhere has another id.
