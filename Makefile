@@ -65,6 +65,7 @@ bench: $(DEV)  ## Run the benchmarks; each prints its result and a control measu
 	$(BIN)/python bench/api.py
 	$(BIN)/python bench/webhooks.py
 	$(BIN)/python bench/planning.py
+	$(BIN)/python bench/report.py --routines 1000
 
 docs: $(DEV)  ## Regenerate the pages that are written from the code
 	$(BIN)/python docs/generators/activities.py

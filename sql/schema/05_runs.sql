@@ -11,6 +11,8 @@
 --                                                    clears lease and secret_refs, queues the webhook
 --   AFTER INSERT                  note_started_run   inserted as running, as a retry that waits, but not for a place: adds to
 --                                                    begun_runs and file_uses
+--   AFTER INSERT                  mark_day_of_created  for a slot of half an hour ago: the sums of its day are stale (chapter
+--                                                    14_day_sums)
 --   AFTER INSERT, per statement   refuse_overlap     raises for a scheduled run without a place next to any other active run
 --   AFTER INSERT, per statement   wake_workers       notifies idle workers
 --   AFTER UPDATE of status        follow_end         if the run ends: cancels its children, deletes it from begun_runs and
@@ -19,7 +21,9 @@
 --   AFTER UPDATE of status        leave_queue        pending to another status: adds to begun_runs if running, and to
 --                                                    file_uses at the first time
 --   AFTER UPDATE of status        leave_worker       running to another status: stops counting it towards limits
+--   AFTER UPDATE                  mark_day_of_changed  the same for what reports count, and for retries
 --   AFTER DELETE                  forget_active_run  deleted while active: deletes it from begun_runs and limited_runs
+--   AFTER DELETE, per statement   mark_days_of_deleted  the same
 -- A fire is an INSERT without rows for note_started_run. Renewing a lease fires none of them.
 --
 -- No foreign keys, on purpose. History outlives the routine and the task, and an insert needs no lock on rows that the ticker

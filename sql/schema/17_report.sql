@@ -1,5 +1,5 @@
--- The report: what was expected of a schedule, and what became of it. Reads the ledger, and of routines the slots that are due but
--- not in it yet. Writes nothing.
+-- The report: what was expected of a schedule, and what became of it. Reads the ledger, of days that have long been over their sums
+-- (chapter 14_day_sums), and of routines the slots that are due but not in the ledger yet. Writes nothing.
 
 -- Spans of a routine do not overlap, so of those that began before only the latest can reach into this time. Plain SQL, which
 -- disappears from plans.
@@ -84,42 +84,6 @@ LANGUAGE sql STABLE PARALLEL SAFE RETURN
 COMMENT ON FUNCTION routines.may_have_open_spans IS 'Returns false if open_spans has nothing for a routine.';
 
 ------------------------------------------------------------------------------------------------------------- the report
--- Finds its runs in trajectories_slot_key and then reads each page of the table once, in the order of the pages, whichever routine
--- the rows belong to: a month of a thousand hourly routines took 0.45 s of processor time, and 1.1 s routine by routine. The
--- settings leave the planner no other way, and it plans for the ids that it is given. The runs are grouped twice, because the first
--- grouping is cheap for each run.
-CREATE FUNCTION routines.counted_runs(
-    routine_ids bigint[], from_time timestamptz, until_time timestamptz, late_after interval, clock timestamptz
-) RETURNS TABLE (
-    routine_id bigint, started bigint, late bigint, completed bigint, failed bigint, cancelled bigint, archived bigint, active bigint,
-    max_delay interval, failed_slots timestamptz[], last_completed timestamptz
-) LANGUAGE plpgsql STABLE ROWS 1000
-SET plan_cache_mode = force_custom_plan SET enable_indexscan = off SET enable_seqscan = off SET work_mem = '64MB' AS $$
-BEGIN
-    RETURN QUERY
-    SELECT id, sum(runs)::bigint, coalesce(sum(runs) FILTER (WHERE is_late), 0)::bigint,
-           coalesce(sum(runs) FILTER (WHERE status = 'completed'), 0)::bigint,
-           coalesce(sum(runs) FILTER (WHERE status = 'failed'), 0)::bigint,
-           coalesce(sum(runs) FILTER (WHERE status = 'cancelled'), 0)::bigint,
-           coalesce(sum(runs) FILTER (WHERE status = 'archived'), 0)::bigint,
-           coalesce(sum(runs) FILTER (WHERE status IN ('pending', 'running')), 0)::bigint, max(longest),
-           max(failures) FILTER (WHERE is_late) || max(failures) FILTER (WHERE NOT is_late),
-           max(newest) FILTER (WHERE status = 'completed')
-    FROM (
-        SELECT triggered_by_routine_id AS id, outcome.status, delay > late_after AS is_late, count(*) AS runs, max(delay) AS longest,
-               max(scheduled_for) AS newest, array_agg(scheduled_for) FILTER (WHERE outcome.status = 'failed') AS failures
-        FROM routines.trajectories
-        CROSS JOIN LATERAL (SELECT routines.status_of_slot(id, trajectories.status, retried_by) AS status) AS outcome
-        CROSS JOIN LATERAL (SELECT greatest(
-            coalesce(started_at, ended_at, clock) - coalesce(due_at, scheduled_for), '0') AS delay) AS begun
-        WHERE triggered_by_routine_id = ANY (routine_ids) AND scheduled_for >= from_time AND scheduled_for < until_time
-        GROUP BY 1, 2, 3
-    ) AS alike
-    GROUP BY id;
-END $$;
-COMMENT ON FUNCTION routines.counted_runs IS
-    'What became of the scheduled runs of these routines, of slots at or after from_time and before until_time. late: begun more than late_after after the slot was due. failed_slots: null if no run failed.';
-
 -- plpgsql, so that it is called only for routines with trouble.
 CREATE FUNCTION routines.recovered_slots(
     of_routine bigint, until_time timestamptz, last_completed timestamptz, failed_slots timestamptz[], lost_slots timestamptz[],

@@ -22,6 +22,7 @@ NOT_OF_TENANTS = {
     "wakeups",
     "peppers",
     "retention",
+    "day_sums_progress",
     "built_in_limits",
     "time_zones",
     "ticker_outages",

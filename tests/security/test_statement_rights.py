@@ -34,7 +34,7 @@ OF_PROGRAMS = {
     ),
     TICKER: "tick.",
     WORKER: (
-        "children. dispatches. retention. runs. deliveries.claim deliveries.prepare "
+        "children. day_sums. dispatches. retention. runs. deliveries.claim deliveries.prepare "
         "deliveries.settle deliveries.release deliveries.give_up_stopped "
         "limits.measure_stored_bytes limits.note_listed_files limits.take_file limits.give_back_file limits.run_limits"
     ),

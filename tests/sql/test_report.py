@@ -4,12 +4,13 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import pytest
 
 from routines_core.db import Connection
 from routines_core.db import report as db
+from routines_core.db.day_sums import Part, sum_up
 from routines_core.db.retention import delete_page
 from routines_core.db.tick import tick
 from support.clocks import move_clock, moved_clock
@@ -70,6 +71,7 @@ class History:
         )
         for number in range(10):
             await self._add(number)
+        await self.connection.execute("UPDATE routines.day_sums_progress SET summed_until = %s", [self.made_at.date()])
 
     async def _add(self, number: int) -> None:
         kind = self.rng.choice(["hourly", "hourly", "daily", "weekdays", "weekly"])
@@ -264,7 +266,17 @@ async def test_the_sums_of_a_random_history_are_those_of_its_slots(moved: Connec
             found = await history.slots()
             seen |= {slot.outcome for slots_of_one in found.values() for slot in slots_of_one}
             await check(history, found)
+            await sum_up_days(history)
+            await check(history, found)
     assert seen >= {"completed", "failed", "cancelled", "active", "overlap", "missed", "paused", "pending"}
+
+
+async def sum_up_days(history: History) -> None:
+    """Sum up the days that have been over for a day."""
+    parts: tuple[Part, ...] = get_args(Part)
+    for part in parts:
+        while await sum_up(history.connection, part, now=history.now, batch_size=3):
+            pass
 
 
 async def check(history: History, found: dict[int, list[Slot]]) -> None:

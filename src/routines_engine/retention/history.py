@@ -14,6 +14,7 @@ from routines_core.metrics.program import ProgramMetrics
 from routines_core.settings import Settings
 from routines_engine.retention.files import delete_unused_files
 from routines_engine.retention.measuring import run_measuring
+from routines_engine.retention.summing import run_summing
 
 PASS_SECONDS = 3600.0
 """How often a pass begins."""
@@ -67,7 +68,10 @@ async def _delete(
 async def run_retention(
     settings: Settings, database_url: str, stop: asyncio.Event, files: FileStore, metrics: ProgramMetrics
 ) -> None:
-    """Make a pass every hour until `stop` is set, each on a connection of its own. Also measure what is stored."""
+    """Make a pass every hour until `stop` is set, each on a connection of its own.
+
+    Also measure what is stored, and sum up days that are over.
+    """
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(
             _make_passes(
@@ -75,6 +79,7 @@ async def run_retention(
             )
         )
         tasks.create_task(run_measuring(database_url, stop, Bulkhead("measuring", metrics.loop_failed, *RETRY_SECONDS)))
+        tasks.create_task(run_summing(database_url, stop, Bulkhead("summing", metrics.loop_failed, *RETRY_SECONDS)))
 
 
 async def _make_passes(
