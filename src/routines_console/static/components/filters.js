@@ -22,13 +22,13 @@ export function filterOf({ q = "", state = "", task = "" }) {
  * @param {(filter: Record<string, string>) => void} changed Called with each new filter.
  */
 export function filters(given, changed) {
-  const search = h("input", { id: "search", type: "search", value: given.q, placeholder: "Name or task", autocomplete: "off" });
-  const task = h("select", { id: "task-filter" }, h("option", { value: "" }, "All tasks"));
+  const search = h("input", { id: "search", type: "search", value: given.q, placeholder: "Name or task", autocomplete: "off", oninput: tell });
+  const task = h("select", { id: "task-filter", onchange: tell }, h("option", { value: "" }, "All tasks"));
   const counts = new Map(STATES.map(([state]) => [state, h("span", { class: "number" })]));
   const radios = STATES.map(([state, text]) => h("label", {},
-    h("input", { type: "radio", name: "state", value: state, checked: given.state === state }),
+    h("input", { type: "radio", name: "state", value: state, checked: given.state === state, oninput: tell }),
     h("span", {}, text, " ", counts.get(state))));
-  const element = h("form", { class: "filters", role: "search", "aria-label": "Routines", oninput: tell, onsubmit: (event) => event.preventDefault() },
+  const element = h("form", { class: "filters", role: "search", "aria-label": "Routines", onsubmit: (event) => event.preventDefault() },
     h("fieldset", { class: "segments" }, h("legend", { class: "unseen" }, "State"), radios),
     h("label", { class: "unseen", for: "search" }, "Search"), search,
     h("label", { class: "unseen", for: "task-filter" }, "Task"), task);
