@@ -64,6 +64,7 @@ PAGES = {
     "retrying": "#/routines/hostile/retrying",
     "edit retrying": "#/routines/hostile/retrying/edit",
     "long": f"#/routines/greet/{LONG}",
+    "week": "#/week",
     "limits": "#/limits",
     "feeds": "#/feeds?task=greet&routine=morning",
     "nothing": "#/routines/greet/nothing",

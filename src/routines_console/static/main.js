@@ -30,6 +30,7 @@ import { run } from "./views/run.js";
 import { signInPage } from "./views/sign-in.js";
 import { task } from "./views/task.js";
 import { tasks } from "./views/tasks.js";
+import { week } from "./views/week.js";
 
 /** @type {[string, (context: Context) => Promise<View>][]} */
 const ROUTES = [
@@ -37,6 +38,7 @@ const ROUTES = [
   ["/new", newRoutine],
   ["/routines/:task/:name", routine],
   ["/routines/:task/:name/edit", editRoutine],
+  ["/week", week],
   ["/tasks", tasks],
   ["/tasks/:task", task],
   ["/runs/:task/:id", run],

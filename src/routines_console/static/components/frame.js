@@ -5,11 +5,15 @@
 import { button, fill, h, link } from "../dom.js";
 
 const SAID_MILLISECONDS = 6000;
+/** The pages of the menu: the first segment of the address, and the text. */
+const PAGES = [
+  ["", "Overview"], ["week", "Week"], ["tasks", "Tasks"], ["feeds", "Feeds"], ["limits", "Limits"],
+];
 
 /** Build the frame. @param {{signOut: () => void}} actions */
 export function frame({ signOut }) {
   const collection = h("span", { class: "collection" });
-  const pages = [["", "Overview"], ["tasks", "Tasks"], ["feeds", "Feeds"], ["limits", "Limits"]].map(([path, text]) => link(path ? [path] : [], {}, text));
+  const pages = PAGES.map(([path, text]) => link(path ? [path] : [], {}, text));
   const progress = h("div", { class: "progress", hidden: true });
   const main = h("main", { id: "main" });
   const said = h("div", { class: "said", role: "status", "aria-live": "polite" });
@@ -29,7 +33,7 @@ export function frame({ signOut }) {
     /** Show that a page is loading. @param {string} first The first segment of its path. */
     opening(first) {
       progress.hidden = false;
-      const current = Math.max(0, ["", "tasks", "feeds", "limits"].indexOf(first));
+      const current = Math.max(0, PAGES.findIndex(([path]) => path === first));
       pages.forEach((page, index) => page.toggleAttribute("data-current", index === current));
       pages.forEach((page, index) => index === current ? page.setAttribute("aria-current", "page") : page.removeAttribute("aria-current"));
     },
