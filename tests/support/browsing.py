@@ -49,6 +49,12 @@ WIDE: dict[str, Any] = {
 }
 HURRY = "const real = setTimeout; window.setTimeout = (work, wait) => real(work, wait >= 10_000 ? 300 : wait)"
 """Makes what the console does every ten seconds or less often happen at once; for `Console.script`."""
+SAVES = """
+    window.saved = [];
+    URL.createObjectURL = (blob) => { blob.text().then((text) => saved.push(text)); return "data:,"; };
+    HTMLAnchorElement.prototype.click = function () { saved.push(this.download); };
+"""
+"""Keeps what the console would save as a file, and under which name, in `saved`; for `Console.script`."""
 PAGES = {
     "overview": "#/",
     "routine": "#/routines/greet/morning",
@@ -65,6 +71,8 @@ PAGES = {
     "edit retrying": "#/routines/hostile/retrying/edit",
     "long": f"#/routines/greet/{LONG}",
     "week": "#/week",
+    "report": "#/report?from=2026-05-04T00:00:00Z&to=2026-05-10T00:00:00Z",
+    "gaps": "#/routines/greet/morning/gaps?from=2026-05-04T00:00:00Z&to=2026-05-10T00:00:00Z",
     "limits": "#/limits",
     "feeds": "#/feeds?task=greet&routine=morning",
     "nothing": "#/routines/greet/nothing",

@@ -73,6 +73,25 @@ export class Api {
   }
 
   /**
+   * GET a list as CSV: all of its pages as one text.
+   *
+   * @param {(string | number)[]} path
+   * @param {Record<string, any>} query
+   * @param {AbortSignal} [signal]
+   */
+  async csv(path, query, signal) {
+    let text = "";
+    let cursor = null;
+    do {
+      const answer = await this.#ask("GET", address(path, { ...query, format: "csv", cursor }), { signal, isText: true });
+      // Each page begins with the names of the columns.
+      text += text ? answer.body.slice(answer.body.indexOf("\n") + 1) : answer.body;
+      cursor = nextCursor(answer.headers.get("link"));
+    } while (cursor);
+    return text;
+  }
+
+  /**
    * Send a request with another method than GET and return the body of the answer.
    *
    * @param {string} method
@@ -100,7 +119,7 @@ export class Api {
       if (answer.status === 401) this.onRefused();
       // A 429 without Retry-After is about a limit of the collection, where waiting does not help.
       const wait = answer.headers.get("retry-after");
-      if (answer.status !== 429 || wait === null || attempt === MAX_ATTEMPTS) return read(answer);
+      if (answer.status !== 429 || wait === null || attempt === MAX_ATTEMPTS) return read(answer, options.isText);
       const seconds = Number(wait) || attempt;
       await pause(Math.min(seconds, LONGEST_WAIT_SECONDS) * 1000, options.signal);
     }
@@ -181,8 +200,9 @@ export function pause(milliseconds, signal) {
   });
 }
 
-async function read(answer) {
+async function read(answer, isText) {
   const text = await answer.text();
+  if (isText && answer.ok) return { body: text, headers: answer.headers };
   let body = null;
   try {
     body = text ? JSON.parse(text) : null;

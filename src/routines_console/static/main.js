@@ -22,8 +22,10 @@ import { go, match, place } from "./router.js";
 import { forget, resume } from "./session.js";
 import { hasChanges, release, watch } from "./unsaved.js";
 import { feeds } from "./views/feeds.js";
+import { gaps } from "./views/gaps.js";
 import { limits } from "./views/limits.js";
 import { overview } from "./views/overview.js";
+import { report } from "./views/report.js";
 import { editRoutine, newRoutine } from "./views/routine-form.js";
 import { routine } from "./views/routine.js";
 import { run } from "./views/run.js";
@@ -38,7 +40,9 @@ const ROUTES = [
   ["/new", newRoutine],
   ["/routines/:task/:name", routine],
   ["/routines/:task/:name/edit", editRoutine],
+  ["/routines/:task/:name/gaps", gaps],
   ["/week", week],
+  ["/report", report],
   ["/tasks", tasks],
   ["/tasks/:task", task],
   ["/runs/:task/:id", run],

@@ -2,7 +2,7 @@
  * Show what became of the slots of the last hours: a number for each outcome, which narrows the list to the routines behind it.
  */
 
-import { button, fill, h } from "../dom.js";
+import { address, button, fill, h } from "../dom.js";
 import { now } from "../time.js";
 import { complaint } from "./failure.js";
 
@@ -19,7 +19,7 @@ const WINDOWS = [["", "Since 00:00 UTC", null], ["12h", "12 hours", 12], ["24h",
  *
  * @type {[string, string, (line: any) => number][]}
  */
-const NUMBERS = [
+export const NUMBERS = [
   ["due", "due", ({ expected }) => expected],
   ["completed", "completed", ({ completed }) => completed],
   ["failed", "failed", ({ failed }) => failed],
@@ -31,7 +31,7 @@ const NUMBERS = [
   ["cancelled", "cancelled", ({ cancelled, archived }) => cancelled + archived],
 ];
 /** Shown even if they are 0, since that is what people look for. */
-const ALWAYS = ["due", "completed", "failed", "missed"];
+export const ALWAYS = ["due", "completed", "failed", "missed"];
 
 /**
  * Return the window and the number that an address names. One that there is not stands for the first window, and for no number.
@@ -56,13 +56,15 @@ export function today({ session: { api, collection }, signal }, given, changed) 
   /** The routines behind the chosen number, by id; null while none is chosen. @type {Set<number> | null} */
   let behind = null;
   const numbers = h("div", { class: "numbers" });
+  const whole = h("a", { href: address(["report"], { since }) }, "Report");
   const radios = WINDOWS.map(([name, text]) => h("label", {},
     h("input", { type: "radio", name: "since", value: name, checked: name === since, oninput: () => choose(name, of) }), h("span", {}, text)));
   const element = h("section", { class: "today", "aria-label": "What became of the slots" },
-    h("fieldset", { class: "segments" }, h("legend", { class: "unseen" }, "Slots of"), radios), numbers);
+    h("fieldset", { class: "segments" }, h("legend", { class: "unseen" }, "Slots of"), radios), numbers, whole);
 
   async function choose(toSince, toOf) {
     [since, of] = [toSince, toOf];
+    whole.href = address(["report"], { since });
     if (await load()) changed({ since, of });
   }
 
