@@ -21,6 +21,7 @@ import { frame } from "./components/frame.js";
 import { go, match, place } from "./router.js";
 import { forget, resume } from "./session.js";
 import { hasChanges, release, watch } from "./unsaved.js";
+import { changes } from "./views/changes.js";
 import { feeds } from "./views/feeds.js";
 import { gaps } from "./views/gaps.js";
 import { limits } from "./views/limits.js";
@@ -46,6 +47,7 @@ const ROUTES = [
   ["/tasks", tasks],
   ["/tasks/:task", task],
   ["/runs/:task/:id", run],
+  ["/changes", changes],
   ["/feeds", feeds],
   ["/limits", limits],
 ];

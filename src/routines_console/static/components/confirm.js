@@ -8,7 +8,7 @@ import { button, h } from "../dom.js";
  * Ask with two buttons, and return whether the user chose the first.
  *
  * @param {string} heading
- * @param {string} consequence What will be lost, in a sentence or two.
+ * @param {any} consequence What will be lost or changed, in a sentence or two, or built from elements.
  * @param {string} verb The text of the button that goes on.
  * @param {string} otherwise The text of the button that does not.
  * @returns {Promise<boolean>}
@@ -17,7 +17,7 @@ export function confirm(heading, consequence, verb, otherwise) {
   return ask((end) => {
     const stay = button(otherwise, () => end(false), { class: "primary", autofocus: true });
     return h("form", { onsubmit: (event) => event.preventDefault() },
-      h("h2", { id: "confirm-heading" }, heading), h("p", {}, consequence),
+      h("h2", { id: "confirm-heading" }, heading), h("div", { class: "consequence" }, consequence),
       h("div", { class: "actions" }, stay, button(verb, () => end(true))));
   });
 }

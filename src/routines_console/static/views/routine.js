@@ -10,6 +10,7 @@ import { deliveries } from "../components/deliveries.js";
 import { complaint } from "../components/failure.js";
 import { ledger } from "../components/ledger.js";
 import { askForPause, pauseNotice } from "../components/pause.js";
+import { revisions } from "../components/revisions.js";
 import { routineDetails } from "../components/routine-details.js";
 import { runs } from "../components/runs.js";
 import { badge, SLOTS, strip } from "../components/strip.js";
@@ -37,7 +38,10 @@ export async function routine(context) {
   const seen = await look(context, path);
   const { found } = seen;
   routines.set(found.id, found.name);
-  const lists = [ledger(context, found), runs(context, path, task), ...found.webhook_url ? [deliveries(context, path, null)] : []];
+  const lists = [
+    ledger(context, found), runs(context, path, task), revisions(context, path, address(["routines", task, name, "edit"])),
+    ...found.webhook_url ? [deliveries(context, path, null)] : [],
+  ];
   const [slots, started] = lists;
   await Promise.all([slots.load(), started.load()]);
   const shown = page(context, seen, lists, path);
@@ -74,7 +78,7 @@ async function follow(context, path, first, shown, lists) {
   }
 }
 
-function page(context, seen, [slots, started, sent], path) {
+function page(context, seen, [slots, started, changed, sent], path) {
   const trouble = h("div", {});
   const does = actions(context, path, trouble);
   const parts = { actions: h("div", { class: "actions" }), lede: h("p", { class: "lede" }), notices: h("div", { class: "notices" }), next: h("div", {}), details: h("div", {}) };
@@ -98,9 +102,12 @@ function page(context, seen, [slots, started, sent], path) {
     parts.notices,
     h("div", { class: "columns" },
       h("div", {},
-        section("Ledger", {}, h("p", { class: "hint" }, "Every slot has one outcome: a run, or the reason why it did not run."), slots.element),
+        section("Ledger", {}, h("p", { class: "hint" }, "Every slot has one outcome: a run, or the reason why it did not run. ",
+          link(["routines", found.task_name, found.name, "gaps"], {}, "Only slots that did not run"), "."), slots.element),
         section("Runs", {}, started.element),
-        sent && section("Webhooks", {}, sent.element)),
+        sent && section("Webhooks", {}, sent.element),
+        section("Revisions", { id: "revisions", tabindex: "-1" },
+          h("p", { class: "hint" }, "Who changed this routine, and what. Any revision can be brought back."), changed.element)),
       h("aside", {},
         section("Why?", { class: "card" }, why(context, path, found.task_name, newestSlot(recent))),
         section("Next slots", { class: "card" }, parts.next,
