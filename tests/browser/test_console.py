@@ -124,7 +124,6 @@ def test_a_run_shows_how_often_its_failed_step_was_tried_and_what_was_answered(
     console: Console, service: Service
 ) -> None:
     console.open(filled(service, "failed run"))
-    console.find("#step-read").click()
     console.sees("Tried 3 times.", ".timeline")
     console.press("What was answered: 503")
     console.sees("retry-after", ".timeline")

@@ -65,6 +65,7 @@ PAGES = {
     "failed run": "#/runs/hostile/{failed}",
     "run": "#/runs/greet/{done}",
     "child run": "#/runs/greet/{child}",
+    "parent run": "#/runs/nesting/{parent}",
     "wide run": "#/runs/wide/{wide}",
     "wide task": "#/tasks/wide",
     "retrying": "#/routines/hostile/retrying",
@@ -144,12 +145,12 @@ def filled(service: Service, page: str) -> str:
         "SELECT status, min(id) FROM routines.trajectories WHERE trigger = 'run-now' GROUP BY status"
     )
     ids = dict(rows)
-    [(wide, child)] = service.execute(
+    [(wide, child, parent)] = service.execute(
         """SELECT min(id) FILTER (WHERE task_id = (SELECT id FROM routines.tasks WHERE name = 'wide')),
-                  min(id) FILTER (WHERE parent_id IS NOT NULL)
+                  min(id) FILTER (WHERE parent_id IS NOT NULL), min(parent_id)
            FROM routines.trajectories"""
     )
-    return PAGES[page].format(failed=ids["failed"], done=ids["completed"], wide=wide, child=child)
+    return PAGES[page].format(failed=ids["failed"], done=ids["completed"], wide=wide, child=child, parent=parent)
 
 
 @contextmanager

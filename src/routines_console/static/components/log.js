@@ -16,9 +16,12 @@ export function log(events, run) {
       told(event, run)))));
 }
 
-/** Show the detail of an event. A child run was created by a step of its parent, though its trigger is the API's. */
+/**
+ * Show the detail of an event. A child run was created by a step of its parent, though its trigger is the API's. The page says at
+ * its top why the run failed, so the log does not repeat it.
+ */
 function told({ event, detail }, run) {
   if (event === "run_created" && run.parent_trajectory_id) detail = `by a step of run ${run.parent_trajectory_id}`;
-  if (!detail) return null;
+  if (!detail || /_failed$/.test(event) && run.error?.includes(detail)) return null;
   return isLong(detail) ? cause(detail, "quiet") : h("span", { class: "quiet" }, ` ${detail}`);
 }

@@ -1,33 +1,64 @@
 /**
- * Show the steps of a run on a time axis: when each started, how long it took, its inputs and outputs.
+ * Show the steps of a run on a time axis: when each started, each of its tries, how long it took, its inputs and outputs. Steps
+ * that were not reached stay in the list.
  */
 
 import { empty, h } from "../dom.js";
 import { duration, elapsed, now, secondsBetween } from "../time.js";
+import { capital } from "../words.js";
 import { answered } from "./answer.js";
 import { cause } from "./cause.js";
 import { json } from "./json.js";
+import { jsonButtons } from "./save.js";
 import { badge } from "./strip.js";
 
 /**
  * Build the timeline.
  *
  * @param {any} run
- * @param {Set<string>} open Names of the steps that the user has expanded; kept when the run is drawn again.
+ * @param {any[]} events The run's log.
+ * @param {Set<string>} open Names of the steps that are expanded; kept when the run is drawn again.
+ * @param {(text: string) => void} say
  * @returns {{element: Node, tick: () => void}} `tick` draws the bars of the steps again, as time has gone on.
  */
-export function timeline(run, open) {
-  const names = [...new Set([...Object.keys(run.steps), ...(run.ended_at ? [] : Object.keys(run.step_configs ?? {}))])];
+export function timeline(run, events, open, say) {
+  const names = [...new Set([...Object.keys(run.steps), ...Object.keys(run.step_configs ?? {})])];
   if (!names.length) return { element: empty("No steps", run.started_at ? "The workflow has no steps, or none has started." : "No worker has started this run yet."), tick() {} };
-  const bars = new Map(names.map((name) => [name, h("i", { class: run.steps[name]?.status })]));
+  const tries = earlierTries(events);
+  const tracks = new Map(names.filter((name) => run.steps[name]).map((name) => [name, track(run.steps[name], tries.get(name) ?? [])]));
 
   function tick() {
     const span = spanOf(run);
-    for (const [name, bar] of bars) if (run.steps[name]) place(bar, run.steps[name], span);
+    for (const { bars } of tracks.values()) for (const [bar, part] of bars) place(bar, part, span);
   }
 
   tick();
-  return { element: h("ol", { class: "timeline" }, names.map((name) => step(name, run.steps[name], bars.get(name), open))), tick };
+  const items = names.map((name) => run.steps[name] ? step(name, run, tries.get(name) ?? [], tracks.get(name)?.element, open, say) : waiting(name, run));
+  return { element: h("ol", { class: "timeline" }, items), tick };
+}
+
+/**
+ * Return the tries of each step that failed and were followed by another, from the log.
+ *
+ * @returns {Map<string, {created: string, ended: string, error: string | null, number: number}[]>}
+ */
+function earlierTries(events) {
+  const begun = new Map();
+  const tries = new Map();
+  for (const { event, step: name, try_number: number, at, detail } of events) {
+    if (event === "step_started") begun.set(`${number} ${name}`, at);
+    if (event !== "step_try_failed") continue;
+    tries.set(name, [...tries.get(name) ?? [], { created: begun.get(`${number} ${name}`) ?? at, ended: at, error: detail, number }]);
+  }
+  return tries;
+}
+
+/** Draw a bar for each try of a step, the last one by its status. */
+function track(found, tries) {
+  const last = { created: found.created, ended: found.ended, seconds: found.duration_seconds };
+  /** @type {[HTMLElement, {created: string | null, ended: string | null, seconds?: number | null}][]} */
+  const bars = [...tries.map((each) => [h("i", { class: "failed earlier" }), each]), [h("i", { class: found.status }), last]];
+  return { element: h("div", { class: "track", "aria-hidden": "true" }, bars.map(([bar]) => bar)), bars };
 }
 
 /** Return the times between which all steps lie; they end now while the run goes on. */
@@ -38,8 +69,8 @@ function spanOf(run) {
   return { begin, length: Math.max(end - begin, 1) };
 }
 
-/** Give the bar of a step its place and length. */
-function place(bar, { created, ended, duration_seconds: given }, { begin, length }) {
+/** Give a bar its place and length. */
+function place(bar, { created, ended, seconds: given }, { begin, length }) {
   const seconds = given ?? (created ? secondsBetween(created, ended) : 0);
   const from = created ? Math.max(0, (Date.parse(created) - begin) / length) : 0;
   const share = Math.max(0, Math.min(1 - from, (seconds * 1000) / length));
@@ -47,20 +78,45 @@ function place(bar, { created, ended, duration_seconds: given }, { begin, length
   bar.style.setProperty("--length", `${(share * 100).toFixed(2)}%`);
 }
 
-function step(name, found, bar, open) {
-  if (!found) return h("li", {}, h("div", { class: "step-line" }, h("strong", {}, name), h("span", { class: "quiet" }, "not started")));
+function waiting(name, run) {
+  return h("li", { class: "waiting" }, h("div", { class: "step-line" }, h("strong", {}, name),
+    h("span", { class: "quiet" }, run.step_configs[name]?.activity), h("span", { class: "quiet" }, run.ended_at ? "not reached" : "not started")));
+}
+
+function step(name, run, tries, drawn, open, say) {
+  const found = run.steps[name];
   const isActive = found.status === "running" && found.created && !found.ended;
   const took = isActive ? elapsed(found.created) : duration(found.duration_seconds ?? (found.created ? secondsBetween(found.created, found.ended) : null));
+  // The page says at its top why the run failed.
+  const isTold = run.error?.includes(found.error);
   const details = h("details", { open: open.has(name), ontoggle: () => open[details.open ? "add" : "delete"](name) },
     h("summary", { id: `step-${name}` },
       h("div", { class: "step-line" },
         h("strong", {}, name), h("code", { class: "quiet" }, found.activity), badge(found.status),
         h("span", { class: "quiet number" }, took)),
-      h("div", { class: "track", "aria-hidden": "true" }, bar)),
-    found.error && cause(found.error, "notice bad"),
+      drawn),
+    found.error && !isTold && cause(found.error, "notice bad"),
     found.tries && h("p", { class: "quiet" }, `Tried ${found.tries} times.`),
+    tries.length > 0 && h("ol", { class: "tries" }, tries.map((each) => attempt(each, run, found))),
     answered(found.answer),
-    h("h3", {}, "Inputs"), json(found.inputs ?? {}),
-    h("h3", {}, "Outputs"), found.outputs === null || found.outputs === undefined ? h("p", { class: "quiet" }, "none") : json(found.outputs));
-  return h("li", {}, details, found.error && !open.has(name) ? cause(found.error) : null);
+    values("inputs", found.inputs ?? {}), values("outputs", found.outputs));
+
+  /** Show values, with buttons to copy and save them unless the service has left them out for their size. */
+  function values(kind, given) {
+    const isThere = given && !found.truncated && Object.keys(given).length > 0;
+    return [
+      h("div", { class: "titled" }, h("h3", {}, capital(kind)),
+        isThere && jsonButtons(given, `the ${kind} of ${name}`, `run-${run.trajectory_id}-${name}-${kind}`, say)),
+      given === null || given === undefined ? h("p", { class: "quiet" }, "none") : json(given),
+    ];
+  }
+
+  return h("li", {}, details);
+}
+
+/** Show a try that failed and was followed by another. */
+function attempt({ created, ended, error, number }, run, { error: last }) {
+  const isSame = error && (error === last || run.error?.includes(error));
+  return h("li", {}, h("span", { class: "quiet" }, `Try ${number} failed after ${duration(secondsBetween(created, ended))}`),
+    isSame ? h("span", { class: "quiet" }, " for the same reason.") : error && [": ", cause(error)]);
 }

@@ -3,21 +3,24 @@
  */
 
 import { pause } from "../api.js";
-import { button, facts, fill, h, link, section, title } from "../dom.js";
+import { button, fill, h, section, title } from "../dom.js";
 import { cause } from "../components/cause.js";
+import { children } from "../components/children.js";
 import { deliveries } from "../components/deliveries.js";
+import { attempts, durations, RUNS } from "../components/durations.js";
 import { complaint } from "../components/failure.js";
 import { json } from "../components/json.js";
 import { labels } from "../components/labels.js";
 import { log } from "../components/log.js";
+import { crumbs, retries, runDetails } from "../components/run-details.js";
+import { jsonButtons } from "../components/save.js";
 import { badge } from "../components/strip.js";
 import { timeline } from "../components/timeline.js";
-import { at, duration, elapsed, secondsBetween, utc, when } from "../time.js";
+import { at, duration, elapsed, secondsBetween } from "../time.js";
 
 const FIRST_POLL_MILLISECONDS = 1000;
 const LONGEST_POLL_MILLISECONDS = 5000;
 const ENDINGS = { completed: "has completed", failed: "has failed", cancelled: "was cancelled", archived: "was archived" };
-const TRIGGERS = { schedule: "the schedule", "run-now": "Run now", api: "the API", retry: "a failed run" };
 /** Draws the bars of running steps as time goes on. */
 const BARS_MILLISECONDS = 1000;
 
@@ -28,13 +31,23 @@ export async function run(context) {
   const found = await api.get(path, {}, signal);
   const events = await api.get(["workflows-logs", found.workflow_id], {}, signal);
   const page = body(context, found, events);
-  if (found.triggered_by_routine_id) routineOf(context, found.triggered_by_routine_id).then(page.belongsTo);
+  if (found.triggered_by_routine_id) routineOf(context, found.triggered_by_routine_id).then((name) => name ? beside(context, name, page) : page.belongsTo(null, []));
   const drawing = setInterval(page.tick, BARS_MILLISECONDS);
   signal.addEventListener("abort", () => clearInterval(drawing), { once: true });
   follow(context, path, found, page).catch((error) => {
     if (!signal.aborted) context.say(`No longer following this run: ${error.message}`);
   });
   return { name: `Run ${found.trajectory_id}`, body: page.element };
+}
+
+/** Show the name of the routine, and the run beside its newest ones. */
+async function beside({ session: { api, collection }, params: { task }, signal, say }, name, page) {
+  page.belongsTo(name, []);
+  try {
+    page.belongsTo(name, await api.get(["routines", collection, task, name, "runs"], { limit: RUNS }, signal));
+  } catch (error) {
+    if (!signal.aborted) say(`Other runs of ${name} could not be read: ${error.message}`);
+  }
 }
 
 /**
@@ -65,6 +78,7 @@ async function follow({ session: { api }, signal, say }, path, first, page) {
     if (document.visibilityState !== "visible") continue;
     const fresh = await api.get(path, {}, signal);
     const hasChanged = fresh.updated !== shown.updated || fresh.status !== shown.status;
+    page.drawChildren(fresh);
     wait = hasChanged ? FIRST_POLL_MILLISECONDS : Math.min(wait * 1.5, LONGEST_POLL_MILLISECONDS);
     shown = fresh;
     if (hasChanged) page.draw(fresh, await api.get(["workflows-logs", fresh.workflow_id], {}, signal));
@@ -77,32 +91,39 @@ function body(context, found, events) {
   let shown = found;
   /** @type {string | null | undefined} The routine's name; undefined while it is being looked up. */
   let routine;
-  const crumbs = h("p", { class: "crumbs" });
-  const head = h("div", {});
-  const lede = h("p", { class: "lede" });
-  const steps = h("div", {});
-  const happened = h("div", {});
-  const about = h("div", {});
-  /** @type {Set<string>} */
-  const open = new Set();
-  const webhooks = h("div", {});
+  /** The newest runs of the routine; empty while they are not known. @type {any[]} */
+  let newest = [];
+  const [trail, lede] = [h("p", { class: "crumbs" }), h("p", { class: "lede" })];
+  const [head, steps, kids, happened, about, webhooks, compared] = Array.from({ length: 7 }, () => h("div", {}));
+  const grid = children();
+  const open = new Steps();
   let tick = () => {};
 
   function draw(run, log_) {
     shown = run;
+    open.add(run);
     fill(lede, progress(run));
     fill(head, header(context, run, lede));
-    const drawn = timeline(run, open);
+    const drawn = timeline(run, log_.events, open.names, context.say);
     tick = run.ended_at ? () => {} : drawn.tick;
     fill(steps, drawn.element);
-    if (log_) fill(happened, log(log_.events, run));
+    fill(happened, log(log_.events, run));
+    drawChildren(run);
     around(run);
+  }
+
+  /** Draw the runs that it has started, which go on while nothing else of it changes. */
+  function drawChildren(run) {
+    if (!run.children) return;
+    grid.draw(run.children);
+    if (!kids.children.length) fill(kids, section("Children", {}, grid.element));
   }
 
   /** Draw what names the routine, which may be known later than the run. */
   function around(run) {
-    fill(crumbs, link(["tasks", task], {}, task), routine && [" / ", link(["routines", task, routine], {}, routine)], " / run");
-    fill(about, details(context, run, routine));
+    fill(trail, crumbs(run, task, routine));
+    fill(about, runDetails(run, task, routine));
+    fill(compared, comparisons(run, newest));
     if (run.ended_at && run.webhook_url && routine && !webhooks.children.length) {
       fill(webhooks, section("Webhooks", {}, deliveries(context, ["routines", context.session.collection, task, routine], run.trajectory_id).element));
     }
@@ -110,24 +131,53 @@ function body(context, found, events) {
 
   draw(found, events);
   const element = h("div", { class: "run" },
-    crumbs, head,
+    trail, head,
     h("div", { class: "columns" },
-      h("div", {}, section("Steps", {}, steps), webhooks, section("Log", {}, happened)),
+      h("div", {}, section("Steps", {}, steps), kids, webhooks, section("Log", {}, happened)),
       h("aside", {},
         section("Details", { class: "card" }, about),
-        section("Parameters", { class: "card" }, Object.keys(found.init_params).length ? json(found.init_params) : h("p", { class: "quiet" }, "none")),
+        compared,
+        section("Parameters", { class: "card" }, parameters(context, found)),
         section("Labels", { class: "card" }, labels(context, found)))));
   return {
     element,
     draw,
+    drawChildren,
     /** Draw only the bars of the steps again: everything else stays as the user left it. */
     tick: () => tick(),
-    /** Show the name of the routine. @param {string | null} name */
-    belongsTo(name) {
-      routine = name;
+    /** Show the name of the routine, null if it was deleted, and its newest runs. @param {string | null} name @param {any[]} runs */
+    belongsTo(name, runs) {
+      [routine, newest] = [name, runs];
       around(shown);
     },
   };
+}
+
+/** The steps that are expanded. One that has failed expands by itself, once: the user may close it. */
+class Steps {
+  /** @type {Set<string>} */
+  names = new Set();
+  #failed = new Set();
+
+  /** @param {any} run */
+  add({ steps }) {
+    for (const [name, { status }] of Object.entries(steps)) {
+      if (status !== "failed" || this.#failed.has(name)) continue;
+      this.#failed.add(name);
+      this.names.add(name);
+    }
+  }
+}
+
+/** Show the other attempts at the slot of a run, and how long runs of its routine take. */
+function comparisons(run, newest) {
+  const cards = [["Attempts", attempts(run, newest)], ["Durations", durations(run, newest)]];
+  return cards.filter(([, content]) => content).map(([heading, content]) => section(heading, { class: "card" }, content));
+}
+
+function parameters({ say }, { trajectory_id: id, init_params: given }) {
+  if (!Object.keys(given).length) return h("p", { class: "quiet" }, "none");
+  return [json(given), jsonButtons(given, "the parameters", `run-${id}-parameters`, say)];
 }
 
 /** Show the status of the run and its duration. */
@@ -144,22 +194,14 @@ function isWaitingRetry(run) {
   return run.trigger === "retry" && run.status === "running" && !run.started_at;
 }
 
-/** Name the run that this one retries, and the run that retries this one; null if there is neither. */
-function attempts(run) {
-  if (!run.retry_of && !run.retried_by) return null;
-  return h("p", {},
-    run.retry_of && [`Retry ${run.retry_number} of `, runLink(run.name, run.retry_of, `run ${run.retry_of}`), ", which failed. "],
-    run.retried_by && ["It failed and was ", runLink(run.name, run.retried_by, `retried by run ${run.retried_by}`), "."]);
-}
-
 function header(context, run, lede) {
   const trouble = h("div", {});
   return [
     h("div", { class: "headline" }, title(`Run ${run.trajectory_id}`),
-      !run.ended_at && h("div", { class: "actions" }, button("Cancel run", (event) => cancel(context, run, trouble, event), { class: "danger", id: "cancel" }))),
+      h("div", { class: "actions" }, !run.ended_at && button("Cancel run", (event) => cancel(context, run, trouble, event), { class: "danger", id: "cancel" }))),
     lede,
     run.scheduled_for && h("p", { class: "quiet" }, "For the slot ", at(run.scheduled_for), " UTC"),
-    attempts(run),
+    retries(run),
     trouble,
     run.error && cause(run.error, "notice bad"),
   ];
@@ -174,35 +216,4 @@ async function cancel({ session: { api, collection }, params: { task }, say, rel
   } catch (error) {
     fill(trouble, complaint(error));
   }
-}
-
-/** Link to a run of any task. @param {string} name collection/task @param {number} id @param {string} [text] */
-function runLink(name, id, text) {
-  const task = name.split("/")[1];
-  return link(["runs", task, id], {}, text ?? `Run ${id} of ${task}`);
-}
-
-/** Say what started a run; a child says "API" in the API. */
-function trigger(run) {
-  if (run.parent_trajectory_id) return ["a step of ", runLink(run.parent_name, run.parent_trajectory_id)];
-  return TRIGGERS[run.trigger] ?? run.trigger;
-}
-
-function details({ params: { task } }, run, routine) {
-  const byRoutine = run.triggered_by_routine_id;
-  /** @type {any[]} */
-  const rows = [
-    ["Started by", trigger(run)],
-    byRoutine ? ["Routine", routine ? link(["routines", task, routine], {}, routine) : routine === null ? `${byRoutine} (deleted)` : byRoutine] : null,
-    run.scheduled_for ? ["Slot", h("span", {}, utc(run.scheduled_for), " UTC")] : null,
-    run.children ? ["Children", h("ul", { class: "plain-list" }, run.children.map((each) =>
-      h("li", {}, runLink(each.name, each.trajectory_id), " ", badge(each.status))))] : null,
-    run.temporal_url ? ["Temporal", h("a", { href: run.temporal_url, rel: "noreferrer" }, "Open in Temporal")] : null,
-    ["Created", when(run.created_at)],
-    ["Started", when(run.started_at, "not yet")],
-    ["Ended", when(run.ended_at, "not yet")],
-    ["Webhook", run.webhook_url ? h("code", { class: "wrap" }, run.webhook_url) : "none"],
-    ["Workflow ID", h("code", { class: "wrap" }, run.workflow_id)],
-  ];
-  return facts(rows.filter(Boolean));
 }

@@ -1,0 +1,72 @@
+/**
+ * Show where a run comes from, and what else is known of it.
+ */
+
+import { facts, h, link } from "../dom.js";
+import { utc, when } from "../time.js";
+
+const TRIGGERS = { schedule: "the schedule", "run-now": "Run now", api: "the API", retry: "a failed run" };
+
+/**
+ * Link to a run of any task.
+ *
+ * @param {string} name collection/task
+ * @param {number} id
+ * @param {string} [text]
+ */
+export function runLink(name, id, text) {
+  const task = name.split("/")[1];
+  return link(["runs", task, id], {}, text ?? `Run ${id} of ${task}`);
+}
+
+/**
+ * Show the way back: from a child to its parent, from any other run to its routine and its task.
+ *
+ * @param {any} run
+ * @param {string} task
+ * @param {string | null | undefined} routine The routine's name; null if it was deleted, undefined while it is not known.
+ */
+export function crumbs(run, task, routine) {
+  const parent = run.parent_trajectory_id && [" / ", runLink(run.parent_name, run.parent_trajectory_id, `run ${run.parent_trajectory_id}`)];
+  const [, first] = parent ? run.parent_name.split("/") : [null, task];
+  return [link(["tasks", first], {}, first), parent, routine && [" / ", link(["routines", task, routine], {}, routine)], parent ? " / child run" : " / run"];
+}
+
+/** Name the run that this one retries, and the run that retries this one; null if there is neither. @param {any} run */
+export function retries(run) {
+  if (!run.retry_of && !run.retried_by) return null;
+  return h("p", {},
+    run.retry_of && [`Retry ${run.retry_number} of `, runLink(run.name, run.retry_of, `run ${run.retry_of}`), ", which failed. "],
+    run.retried_by && ["It failed and was ", runLink(run.name, run.retried_by, `retried by run ${run.retried_by}`), "."]);
+}
+
+/**
+ * Build the list.
+ *
+ * @param {any} run
+ * @param {string} task
+ * @param {string | null | undefined} routine As for `crumbs`.
+ */
+export function runDetails(run, task, routine) {
+  const byRoutine = run.triggered_by_routine_id;
+  /** @type {any[]} */
+  const rows = [
+    ["Started by", trigger(run)],
+    byRoutine ? ["Routine", routine ? link(["routines", task, routine], {}, routine) : routine === null ? `${byRoutine} (deleted)` : byRoutine] : null,
+    run.routine_revision ? ["Revision", `${run.routine_revision} of the routine`] : null,
+    run.scheduled_for ? ["Slot", h("span", {}, utc(run.scheduled_for), " UTC")] : null,
+    run.temporal_url ? ["Temporal", h("a", { href: run.temporal_url, rel: "noreferrer" }, "Open in Temporal")] : null,
+    ["Created", when(run.created_at)],
+    ["Started", when(run.started_at, "not yet")],
+    ["Ended", when(run.ended_at, "not yet")],
+    ["Webhook", run.webhook_url ? h("code", { class: "wrap" }, run.webhook_url) : "none"],
+    ["Workflow ID", h("code", { class: "wrap" }, run.workflow_id)],
+  ];
+  return facts(rows.filter(Boolean));
+}
+
+/** Say what started a run; a child says "API" in the API. */
+function trigger(run) {
+  if (run.parent_trajectory_id) return ["a step of ", runLink(run.parent_name, run.parent_trajectory_id)];
+  return TRIGGERS[run.trigger] ?? run.trigger;
+}
