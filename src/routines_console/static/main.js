@@ -18,6 +18,8 @@ import { fill, h } from "./dom.js";
 import { confirm } from "./components/confirm.js";
 import { failure } from "./components/failure.js";
 import { frame } from "./components/frame.js";
+import { openPalette } from "./components/palette.js";
+import { listen } from "./keys.js";
 import { go, match, place } from "./router.js";
 import { forget, resume } from "./session.js";
 import { hasChanges, release, watch } from "./unsaved.js";
@@ -58,9 +60,10 @@ const NO_SUCH_PAGE = { title: "Page not found", detail: "The console has no page
 let session = null;
 let leaving = new AbortController();
 let isAsking = false;
-const shell = frame({ signOut });
+const shell = frame({ signOut, find });
 
 addEventListener("hashchange", moved);
+listen(find);
 addEventListener("beforeunload", (event) => {
   if (hasChanges(document.body)) event.preventDefault();
 });
@@ -71,6 +74,10 @@ async function moved(event) {
   const { hash } = new URL(event.newURL);
   history.pushState(null, "", event.oldURL);
   if (await maySetAside()) done(hash);
+}
+
+function find() {
+  if (session) openPalette(session, shell.say);
 }
 
 async function signOut() {

@@ -5,6 +5,7 @@
 import { Api } from "./api.js";
 
 const STORED = "routines.key";
+const SINGLE_KEYS = "routines.single-keys";
 
 /**
  * @typedef {object} Session
@@ -32,9 +33,21 @@ export async function resume() {
   return key ? open(key) : null;
 }
 
-/** Forget the key. */
+/** Forget the key, and what was chosen in this tab. */
 export function forget() {
   sessionStorage.removeItem(STORED);
+  sessionStorage.removeItem(SINGLE_KEYS);
+}
+
+/** Return whether shortcuts of a single key are on, as they are until they are turned off in this tab. */
+export function hasSingleKeys() {
+  return sessionStorage.getItem(SINGLE_KEYS) !== "off";
+}
+
+/** Turn shortcuts of a single key on or off. @param {boolean} isOn */
+export function setSingleKeys(isOn) {
+  if (isOn) sessionStorage.removeItem(SINGLE_KEYS);
+  else sessionStorage.setItem(SINGLE_KEYS, "off");
 }
 
 /** @returns {Promise<Session>} */

@@ -6,12 +6,12 @@ import { button, fill, h, link } from "../dom.js";
 
 const SAID_MILLISECONDS = 6000;
 /** The pages of the menu: the first segment of the address, and the text. */
-const PAGES = [
+export const PAGES = [
   ["", "Overview"], ["week", "Week"], ["report", "Report"], ["tasks", "Tasks"], ["changes", "Changes"], ["feeds", "Feeds"], ["limits", "Limits"],
 ];
 
-/** Build the frame. @param {{signOut: () => void}} actions */
-export function frame({ signOut }) {
+/** Build the frame. @param {{signOut: () => void, find: () => void}} actions */
+export function frame({ signOut, find }) {
   const collection = h("span", { class: "collection" });
   const pages = PAGES.map(([path, text]) => link(path ? [path] : [], {}, text));
   const progress = h("div", { class: "progress", hidden: true });
@@ -22,7 +22,8 @@ export function frame({ signOut }) {
     h("header", {},
       h("div", { class: "head" },
         link([], { class: "brand", "aria-label": "Routines, overview" }, mark(), "Routines"), collection,
-        h("nav", { "aria-label": "Pages" }, pages), button("Sign out", signOut, { class: "plain" }))),
+        h("nav", { "aria-label": "Pages" }, pages),
+        button("Find", find, { class: "plain", id: "find", title: "Ctrl K", "aria-haspopup": "dialog" }), button("Sign out", signOut, { class: "plain" }))),
     progress, main, said);
   let timer = 0;
 

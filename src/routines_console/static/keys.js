@@ -1,0 +1,68 @@
+/**
+ * Shortcuts of the keyboard. Those of a single key can be turned off, since programs that listen to speech send such keys.
+ */
+
+import { button, h } from "./dom.js";
+import { hasSingleKeys, setSingleKeys } from "./session.js";
+
+/** What is shown in the help: the keys, and what they do. */
+const HELP = [
+  ["Ctrl K", "Find a page, routine, task or run, or do something on this page"], ["/", "Search in the list, or find anything"],
+  ["j, k", "Next and previous line of a list"], ["?", "This help"], ["Enter", "Open what has the focus"], ["Esc", "Close a dialog"],
+];
+const LINES = "main :is(.rows, .runs, .ledger, .changes, .deliveries) > li, main .report tbody > tr";
+
+/**
+ * Listen to the keyboard.
+ *
+ * @param {() => void} find Opens the palette.
+ */
+export function listen(find) {
+  /** @type {Record<string, () => void>} */
+  const single = { "/": () => search(find), j: () => move(1), k: () => move(-1), "?": help };
+  addEventListener("keydown", (event) => {
+    if (document.querySelector("dialog[open]")) return;
+    if ((event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey && event.key.toLowerCase() === "k") {
+      event.preventDefault();
+      return find();
+    }
+    if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target) || !hasSingleKeys()) return;
+    if (!Object.hasOwn(single, event.key)) return;
+    event.preventDefault();
+    single[event.key]();
+  });
+}
+
+function isTyping(target) {
+  return target instanceof Element && target.matches("input:not([type=radio], [type=checkbox]), select, textarea");
+}
+
+/** Go to the search of the page; where there is none, find anything. */
+function search(find) {
+  const field = /** @type {HTMLElement | null} */ (document.getElementById("search"));
+  if (field) field.focus();
+  else find();
+}
+
+/** Move the focus to the first link of another line. */
+function move(by) {
+  const links = [...document.querySelectorAll(LINES)].map((line) => /** @type {HTMLElement | null} */ (line.querySelector("a[href]"))).filter((each) => each !== null);
+  const line = document.activeElement?.closest(LINES);
+  const from = links.findIndex((each) => line?.contains(each));
+  const to = links[from < 0 ? 0 : from + by];
+  to?.focus({ preventScroll: true });
+  to?.scrollIntoView({ block: "nearest" });
+}
+
+/** Show the shortcuts. */
+function help() {
+  const dialog = h("dialog", { "aria-labelledby": "keys-heading", onclose: () => dialog.remove() },
+    h("form", { onsubmit: (event) => event.preventDefault() },
+      h("h2", { id: "keys-heading" }, "Keys"),
+      h("dl", { class: "keys" }, HELP.map(([keys, text]) => h("div", {}, h("dt", {}, h("kbd", {}, keys)), h("dd", {}, text)))),
+      h("label", { class: "toggle" }, h("input", { type: "checkbox", id: "single-keys", checked: hasSingleKeys(),
+        oninput: ({ currentTarget }) => setSingleKeys(currentTarget.checked) }), "Use single keys"),
+      h("div", { class: "actions" }, button("Close", () => dialog.close(), { class: "primary", autofocus: true }))));
+  document.body.append(dialog);
+  dialog.showModal();
+}
