@@ -1300,12 +1300,14 @@ COMMENT ON FUNCTION routines.preview_slots IS 'The coming slots of a cadence as 
 --   AFTER UPDATE                   keep_calendar_uses          updates routine_calendars, with the same check
 --   AFTER UPDATE                   keep_names_of_changed       updates routine_names
 --   AFTER UPDATE                   note_changed_routine        adds to the audit
+--   AFTER UPDATE                   note_pause                  if it is paused or resumed: notes it for alert rules (chapter 08_alerts)
 --   AFTER UPDATE                   refuse_missing_secrets      raises if a secret does not exist in its collection
 --   AFTER DELETE                   cancel_unbegun_of_deleted   the same for a deleted routine; must come before forget_secrets_of_deleted
 --   AFTER DELETE                   forget_secrets_of_deleted   deletes its ciphertexts
 --   AFTER DELETE                   keep_calendar_uses_of_deleted  deletes from routine_calendars
 --   AFTER DELETE                   keep_names_of_deleted       moves the name from routine_names to deleted_routines
 --   AFTER DELETE                   note_deleted_routine        adds to the audit
+--   AFTER DELETE                   note_deletion               notes it for alert rules
 --   AFTER TRUNCATE, per statement  keep_names_of_truncated     empties routine_names
 -- A fire updates next_run_at, upcoming, moved_to, settled_until, last_run_at, strikes and backoff_left only, and fires none of them.
 --
@@ -2634,11 +2636,12 @@ COMMENT ON FUNCTION routines.excluded_times IS
 --                                                    begun_runs and file_uses
 --   AFTER INSERT                  mark_day_of_created  for a slot of half an hour ago: the sums of its day are stale (chapter
 --                                                    14_day_sums)
+--   AFTER INSERT, per statement   note_late_starts   slots that started late: notes them for alert rules (chapter 08_alerts)
 --   AFTER INSERT, per statement   refuse_overlap     raises for a scheduled run without a place next to any other active run
 --   AFTER INSERT, per statement   wake_workers       notifies idle workers
 --   AFTER UPDATE of status        follow_end         if the run ends: cancels its children, deletes it from begun_runs and
---                                                    dispatches, deletes secrets that no other row needs, admits the run that
---                                                    waits for its place
+--                                                    dispatches, notes how a slot ended for alert rules, deletes secrets that
+--                                                    no other row needs, admits the run that waits for its place
 --   AFTER UPDATE of status        leave_queue        pending to another status: adds to begun_runs if running, and to
 --                                                    file_uses at the first time
 --   AFTER UPDATE of status        leave_worker       running to another status: stops counting it towards limits
@@ -3067,6 +3070,9 @@ BEGIN
     IF OLD.engine = 'temporal' AND NEW.fence = OLD.fence THEN
         DELETE FROM routines.dispatches WHERE trajectory_id = NEW.id AND fence = NEW.fence;
     END IF;
+    IF NEW.trigger IN ('schedule', 'retry') AND NEW.status IN ('completed', 'failed') AND NEW.retried_by IS NULL THEN
+        PERFORM routines.note_end(NEW);
+    END IF;
     IF OLD.secret_refs <> '{}' OR OLD.webhook_secret_id IS NOT NULL THEN
         PERFORM routines.forget_secrets(
             routines.secret_ids(OLD.secret_refs, OLD.webhook_secret_id), OLD.triggered_by_routine_id, OLD.id);
@@ -3077,7 +3083,7 @@ BEGIN
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION routines.follow_end IS
-    'Cancels the children of a run that did not complete, deletes what only the active run needed (its rows in begun_runs and dispatches, and its secrets), and admits the run that waits for its place.';
+    'Cancels the children of a run that did not complete, notes for alert rules how a slot ended, deletes what only the active run needed (its rows in begun_runs and dispatches, and its secrets), and admits the run that waits for its place.';
 CREATE TRIGGER follow_end AFTER UPDATE OF status ON routines.trajectories
     FOR EACH ROW WHEN (OLD.ended_at IS NULL AND NEW.ended_at IS NOT NULL) EXECUTE FUNCTION routines.follow_end();
 
@@ -3201,7 +3207,10 @@ CREATE TRIGGER note_changed_files AFTER UPDATE OF inputs, outputs ON routines.st
 
 -- The ledger: every slot has exactly one outcome, a trajectory or a skip.
 
--- No triggers. No foreign keys: history outlives the routine.
+-- Triggers:
+--   AFTER INSERT, per statement  note_skips  slots missed, that could not start, or skipped late: notes them for alert rules (chapter
+--                                            08_alerts)
+-- No foreign keys: history outlives the routine.
 CREATE TABLE routines.skips (
     id                     bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT skips_pkey PRIMARY KEY,
     collection_id          bigint NOT NULL,
@@ -4013,6 +4022,369 @@ COMMENT ON FUNCTION routines.wake_workers IS 'Wakes idle workers when runs are i
 CREATE TRIGGER wake_workers AFTER INSERT ON routines.trajectories
     REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION routines.wake_workers();
 
+-- == sql/schema/08_alerts.sql
+
+-- Alerts: the rules by which a collection wants to be told, one row for each alert, and what alerts are opened for. Workers
+-- evaluate the rules (queries/alerts.sql), so an alert needs no ticker. Its notice is a webhook like any other: chapter
+-- 08_webhooks. What a notice says: chapter 13_notices. Why this design: docs/decisions/0029.
+
+------------------------------------------------------------------------------------------------------------------ rules
+-- Triggers, in the order in which they fire:
+--   BEFORE UPDATE  note_change                   of what a person sets: sets updated_at
+--   AFTER INSERT   follow_created_webhook_url    restarts a stopped webhook endpoint that the rule names
+--   AFTER UPDATE   follow_changed_webhook_url    the same
+--   AFTER UPDATE   forget_replaced_secret        deletes the secret that signed its notices
+--   AFTER UPDATE   suppress_unwatched            closes alerts that the rule no longer watches
+--   AFTER DELETE   forget_secret_of_deleted      deletes the secret
+CREATE TABLE routines.alert_rules (
+    id                bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT alert_rules_pkey PRIMARY KEY,
+    collection_id     bigint NOT NULL,
+    name              routines.slug NOT NULL,
+    events            text[] NOT NULL,
+    task_id           bigint,
+    routine_id        bigint CONSTRAINT alert_rules_routine_id_fkey REFERENCES routines.routine_names (routine_id) ON DELETE CASCADE,
+    after_seconds     integer CONSTRAINT alert_rules_after_seconds_in_range CHECK (after_seconds BETWEEN 1 AND 2592000),
+    streak            integer CONSTRAINT alert_rules_streak_in_range CHECK (streak BETWEEN 2 AND 100),
+    webhook_url       text NOT NULL CONSTRAINT alert_rules_webhook_url_is_http
+                      CHECK (webhook_url ~ '^[Hh][Tt][Tt][Pp][Ss]?://[^[:space:]/?#@]+([/?#][^[:space:]]*)?$' AND length(webhook_url) <= 2048),
+    webhook_secret_id uuid,
+    digest_at_utc     time CONSTRAINT alert_rules_digest_at_utc_is_a_minute
+                      CHECK (digest_at_utc < '24:00' AND digest_at_utc = date_trunc('minute', digest_at_utc::interval)::time),
+    digested_until    timestamptz NOT NULL DEFAULT now(),
+    created_at        timestamptz NOT NULL DEFAULT now(),
+    updated_at        timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT alert_rules_name_key UNIQUE (collection_id, name),
+    CONSTRAINT alert_rules_task_fkey FOREIGN KEY (task_id, collection_id) REFERENCES routines.tasks (id, collection_id) ON DELETE CASCADE,
+    CONSTRAINT alert_rules_events_are_known CHECK (
+        events <@ '{late,missed,failed,streak,slow,paused,webhook_stopped,recovered}' AND array_position(events, NULL) IS NULL
+        AND cardinality(events) <= 8),
+    CONSTRAINT alert_rules_events_alert CHECK (events && '{late,missed,failed,streak,slow,paused,webhook_stopped}'),
+    CONSTRAINT alert_rules_after_seconds_fits_events CHECK (after_seconds IS NULL OR events && '{late,slow}'),
+    CONSTRAINT alert_rules_streak_fits_events CHECK ((streak IS NOT NULL) = ('streak' = ANY (events))),
+    CONSTRAINT alert_rules_routine_has_task CHECK (routine_id IS NULL OR task_id IS NOT NULL)
+);
+CREATE INDEX alert_rules_task_id_idx ON routines.alert_rules (task_id) WHERE task_id IS NOT NULL;
+CREATE INDEX alert_rules_routine_id_idx ON routines.alert_rules (routine_id) WHERE routine_id IS NOT NULL;
+CREATE INDEX alert_rules_webhook_secret_id_idx ON routines.alert_rules (webhook_secret_id) WHERE webhook_secret_id IS NOT NULL;
+COMMENT ON TABLE  routines.alert_rules IS 'What a collection wants to be told of its routines, and where.';
+COMMENT ON COLUMN routines.alert_rules.id IS 'Database id, never exposed by HTTP.';
+COMMENT ON COLUMN routines.alert_rules.collection_id IS 'The tenant.';
+COMMENT ON COLUMN routines.alert_rules.name IS 'Unique in its collection.';
+COMMENT ON COLUMN routines.alert_rules.events IS
+    '`on` in the API. late: a slot has been due for longer than after_seconds and has no outcome. missed: a slot was missed. failed: a slot failed, with its last attempt. streak: so many slots in a row did. slow: a run takes longer than after_seconds, or than three times what is usual. paused: the scheduler paused the routine. webhook_stopped: a webhook of its runs was given up. recovered: an alert of these is over.';
+COMMENT ON COLUMN routines.alert_rules.task_id IS 'Watches only routines of this task, with which it is deleted; null for all.';
+COMMENT ON COLUMN routines.alert_rules.routine_id IS 'Watches only this routine, with which it is deleted; null for all of the task.';
+COMMENT ON COLUMN routines.alert_rules.after_seconds IS
+    'For late and slow; null for 60 seconds, and for three times the usual duration of the routine.';
+COMMENT ON COLUMN routines.alert_rules.streak IS 'For streak: how many slots; null without it.';
+COMMENT ON COLUMN routines.alert_rules.webhook_url IS 'Receives the notices.';
+COMMENT ON COLUMN routines.alert_rules.webhook_secret_id IS 'The secret that signs them; null for unsigned.';
+COMMENT ON COLUMN routines.alert_rules.digest_at_utc IS 'When its daily digest is sent; null if each alert is told at once.';
+COMMENT ON COLUMN routines.alert_rules.digested_until IS 'Up to when the last digest reached. Maintained by the workers.';
+COMMENT ON COLUMN routines.alert_rules.created_at IS 'When it was created. What happened before opens no alert.';
+COMMENT ON COLUMN routines.alert_rules.updated_at IS 'Its last change by a person.';
+SELECT routines.protect('routines.alert_rules');
+
+CREATE FUNCTION routines.watches(rule routines.alert_rules, of_task bigint, of_routine bigint) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+    coalesce((rule).task_id = of_task, true) AND coalesce((rule).routine_id = of_routine, true);
+COMMENT ON FUNCTION routines.watches IS 'Whether a routine is in the scope of a rule of its collection.';
+
+-- No triggers. No foreign keys: an alert outlives its routine, and a deleted rule leaves its alerts to retention.
+CREATE TABLE routines.alerts (
+    id                 bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT alerts_pkey PRIMARY KEY,
+    collection_id      bigint NOT NULL,
+    rule_id            bigint NOT NULL,
+    routine_id         bigint NOT NULL,
+    event              text NOT NULL CONSTRAINT alerts_event_is_known
+                       CHECK (event IN ('late', 'missed', 'failed', 'streak', 'slow', 'paused', 'webhook_stopped')),
+    subject            text NOT NULL,
+    scheduled_for      timestamptz,
+    trajectory_id      bigint,
+    detail             text NOT NULL,
+    opened_at          timestamptz NOT NULL DEFAULT now(),
+    closed_at          timestamptz,
+    suppressed_reason  text,
+    tells_recovery     boolean NOT NULL DEFAULT false,
+    notice_id          bigint,
+    recovery_notice_id bigint,
+    -- The same thing opens no second alert, whatever is evaluated twice.
+    CONSTRAINT alerts_subject_key UNIQUE (rule_id, routine_id, event, subject),
+    CONSTRAINT alerts_suppression_closes CHECK (suppressed_reason IS NULL OR closed_at IS NOT NULL),
+    CONSTRAINT alerts_only_recoveries_are_told CHECK (NOT tells_recovery OR closed_at IS NOT NULL AND suppressed_reason IS NULL)
+);
+-- Of these a routine has one open alert, since they last; each slot that fails or is missed is an alert of its own.
+CREATE UNIQUE INDEX alerts_open_key ON routines.alerts (rule_id, routine_id, event)
+    WHERE closed_at IS NULL AND event NOT IN ('missed', 'failed');
+-- Open alerts by what closes them.
+CREATE INDEX alerts_open_idx ON routines.alerts (event, routine_id) WHERE closed_at IS NULL;
+-- Alerts and recoveries that no notice tells yet.
+CREATE INDEX alerts_untold_idx ON routines.alerts (rule_id, id) WHERE notice_id IS NULL AND suppressed_reason IS NULL;
+CREATE INDEX alerts_tells_recovery_idx ON routines.alerts (rule_id, id) WHERE tells_recovery;
+-- The alerts of a notice; the second also finds the newest notice about late routines.
+CREATE INDEX alerts_notice_id_idx ON routines.alerts (notice_id) WHERE notice_id IS NOT NULL;
+CREATE INDEX alerts_late_notice_idx ON routines.alerts (rule_id, notice_id) WHERE event = 'late' AND notice_id IS NOT NULL;
+CREATE INDEX alerts_recovery_notice_id_idx ON routines.alerts (recovery_notice_id) WHERE recovery_notice_id IS NOT NULL;
+-- A collection's alerts, newest first.
+CREATE INDEX alerts_collection_id_idx ON routines.alerts (collection_id, id);
+COMMENT ON TABLE  routines.alerts IS 'What the rules found: one row for each alert, with its life. As the API shows them: alert_details.';
+COMMENT ON COLUMN routines.alerts.id IS 'alert_id in a notice, and `id` in the API.';
+COMMENT ON COLUMN routines.alerts.collection_id IS 'The tenant.';
+COMMENT ON COLUMN routines.alerts.rule_id IS 'The rule that it is of, which may have been deleted.';
+COMMENT ON COLUMN routines.alerts.routine_id IS 'The routine, which may have been deleted.';
+COMMENT ON COLUMN routines.alerts.event IS 'What happened: see alert_rules.events.';
+COMMENT ON COLUMN routines.alerts.subject IS 'What it is about: the slot, the run, the pause or the webhook. Unique for the rule, routine and event.';
+COMMENT ON COLUMN routines.alerts.scheduled_for IS 'The slot; the first of several, and of late the first that was; null if it is about none.';
+COMMENT ON COLUMN routines.alerts.trajectory_id IS 'The run; null if it is about none.';
+COMMENT ON COLUMN routines.alerts.detail IS 'A sentence for people.';
+COMMENT ON COLUMN routines.alerts.opened_at IS 'When it was found.';
+COMMENT ON COLUMN routines.alerts.closed_at IS 'When it was over, or was suppressed; null while it is open.';
+COMMENT ON COLUMN routines.alerts.suppressed_reason IS
+    'Why nobody is told any more: the routine was paused by hand or deleted, or the rule was changed; null if it is open or has recovered.';
+COMMENT ON COLUMN routines.alerts.tells_recovery IS 'Whether it has recovered and a notice is still to say so.';
+COMMENT ON COLUMN routines.alerts.notice_id IS
+    'The webhook delivery that tells it, perhaps with others; null if none has been queued.';
+COMMENT ON COLUMN routines.alerts.recovery_notice_id IS
+    'The delivery that tells its recovery: notice_id again if it had recovered before that was queued; null if none does.';
+SELECT routines.protect('routines.alerts');
+
+--------------------------------------------------------------------------------------------------- what is to be judged
+-- No triggers. An outbox: what happened is committed with its cause, and deleted in the transaction that opens or closes the
+-- alerts. So nothing that commits late is overlooked, as it would be by a worker that went by ids or times. What lasts needs no
+-- row here: workers find slots that are due, runs that go on, and starts after an alert.
+CREATE TABLE routines.alert_events (
+    id            bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT alert_events_pkey PRIMARY KEY,
+    collection_id bigint NOT NULL,
+    routine_id    bigint NOT NULL,
+    event         text NOT NULL CONSTRAINT alert_events_event_is_known CHECK (event IN (
+                  'late', 'missed', 'failed', 'paused', 'webhook_stopped', 'completed', 'held', 'resumed', 'deleted')),
+    subject       text,
+    scheduled_for timestamptz,
+    trajectory_id bigint,
+    late_seconds  float8,
+    detail        text,
+    at            timestamptz NOT NULL DEFAULT now()
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+COMMENT ON TABLE  routines.alert_events IS
+    'What happened in collections with rules since the workers last looked: they delete each row as they open or close alerts for it.';
+COMMENT ON COLUMN routines.alert_events.id IS 'Database id.';
+COMMENT ON COLUMN routines.alert_events.collection_id IS 'The tenant.';
+COMMENT ON COLUMN routines.alert_events.routine_id IS 'The routine.';
+COMMENT ON COLUMN routines.alert_events.event IS
+    'An event that opens alerts; or completed (a slot), held (paused by hand), resumed or deleted, which close them.';
+COMMENT ON COLUMN routines.alert_events.subject IS 'The subject of an alert that it opens.';
+COMMENT ON COLUMN routines.alert_events.scheduled_for IS 'The slot; null if it is about none.';
+COMMENT ON COLUMN routines.alert_events.trajectory_id IS 'The run; null if it is about none.';
+COMMENT ON COLUMN routines.alert_events.late_seconds IS 'For late: how long the slot had been due when it got its outcome.';
+COMMENT ON COLUMN routines.alert_events.detail IS 'The sentence of an alert that it opens, or the reason of a suppression.';
+COMMENT ON COLUMN routines.alert_events.at IS 'When it happened.';
+SELECT routines.protect('routines.alert_events');
+
+CREATE FUNCTION routines.slot_subject(slot timestamptz) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE
+RETURN 'slot:' || to_char(slot AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
+COMMENT ON FUNCTION routines.slot_subject IS 'The subject of an alert about a slot.';
+
+-- Called by follow_end, and only for the last attempt at a slot. One look, which in a collection without rules is the only one.
+CREATE FUNCTION routines.note_end(run routines.trajectories) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    slot timestamptz := run.scheduled_for;
+BEGIN
+    IF NOT EXISTS (SELECT FROM routines.alert_rules WHERE collection_id = run.collection_id) THEN
+        RETURN;
+    END IF;
+    IF run.retry_of IS NOT NULL THEN
+        SELECT scheduled_for INTO slot FROM routines.trajectories WHERE id = run.retry_of;
+    END IF;
+    INSERT INTO routines.alert_events (collection_id, routine_id, event, subject, scheduled_for, trajectory_id, detail)
+    VALUES (run.collection_id, run.triggered_by_routine_id, run.status, routines.slot_subject(slot), slot, run.id,
+            CASE run.status WHEN 'failed' THEN
+                CASE WHEN run.retry_number > 0 THEN (run.retry_number + 1) || ' attempts failed; the last: ' ELSE '' END
+                || routines.first_line(coalesce(run.error, 'no error was recorded')) END);
+END $$;
+COMMENT ON FUNCTION routines.note_end IS 'Notes how the last attempt at a slot ended, if the collection has rules.';
+
+-- Once a statement, since the tick inserts in batches. Slots that a person passed over or settled count as missed, as they do in
+-- routine_status.
+CREATE FUNCTION routines.note_skips() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM routines.alert_rules) THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO routines.alert_events (collection_id, routine_id, event, subject, scheduled_for, late_seconds, detail)
+    SELECT inserted.collection_id, inserted.routine_id, CASE reason WHEN 'failed_to_start' THEN 'failed' ELSE 'missed' END,
+           routines.slot_subject(scheduled_for), scheduled_for, NULL,
+           CASE reason WHEN 'failed_to_start' THEN 'it could not start: ' || routines.first_line(coalesce(detail, 'no cause was recorded'))
+                ELSE CASE WHEN slot_count > 1 THEN slot_count || ' slots were missed, the last at ' || routines.utc(last_scheduled_for)
+                          ELSE 'the slot was missed' END || ': ' || coalesce(detail, 'no ticker ran in time') END
+    FROM inserted
+    WHERE reason IN ('missed', 'failed_to_start')
+      AND EXISTS (SELECT FROM routines.alert_rules WHERE alert_rules.collection_id = inserted.collection_id)
+    UNION ALL
+    -- A tick that came late for the slot, which then started nothing.
+    SELECT collection_id, routine_id, 'late', routines.slot_subject(scheduled_for), scheduled_for, late_seconds,
+           'the slot was skipped ' || routines.duration_in_words(late_seconds) || ' after it was due'
+    FROM (SELECT inserted.*, extract(epoch FROM recorded_at - scheduled_for
+                                                - coalesce(due_at - last_scheduled_for, '0'))::float8 AS late_seconds
+          FROM inserted WHERE reason IN ('overlap', 'failed_to_start', 'backoff', 'missed')) AS skipped
+    WHERE routines.is_late_for_a_rule(collection_id, late_seconds);
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.note_skips IS 'Notes slots that were missed, could not start, or were skipped late, in collections with rules.';
+
+CREATE FUNCTION routines.is_late_for_a_rule(of_collection bigint, late_seconds float8) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT late_seconds > 0 AND EXISTS (
+        SELECT FROM routines.alert_rules
+        WHERE collection_id = of_collection AND 'late' = ANY (events) AND coalesce(after_seconds, 60) < late_seconds);
+$$;
+COMMENT ON FUNCTION routines.is_late_for_a_rule IS 'Whether a rule of this collection calls a slot late that got its outcome so long after it was due.';
+
+CREATE TRIGGER note_skips AFTER INSERT ON routines.skips
+    REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION routines.note_skips();
+
+-- A slot that was late between two looks of the workers.
+CREATE FUNCTION routines.note_late_starts() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM routines.alert_rules) THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO routines.alert_events (collection_id, routine_id, event, subject, scheduled_for, trajectory_id, late_seconds, detail, at)
+    SELECT collection_id, triggered_by_routine_id, 'late', routines.slot_subject(scheduled_for), scheduled_for, id, late_seconds,
+           'it started ' || routines.duration_in_words(late_seconds) || ' after it was due', created_at
+    FROM (SELECT inserted.*, extract(epoch FROM created_at - coalesce(due_at, scheduled_for))::float8 AS late_seconds
+          FROM inserted WHERE scheduled_for IS NOT NULL) AS started
+    WHERE routines.is_late_for_a_rule(collection_id, late_seconds);
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.note_late_starts IS 'Notes slots that started late, in collections with a rule that calls them so.';
+CREATE TRIGGER note_late_starts AFTER INSERT ON routines.trajectories
+    REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION routines.note_late_starts();
+
+CREATE FUNCTION routines.note_pause() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO routines.alert_events (collection_id, routine_id, event, subject, detail)
+    SELECT OLD.collection_id, OLD.id,
+           CASE WHEN TG_OP = 'DELETE' THEN 'deleted' WHEN NOT NEW.paused THEN 'resumed'
+                WHEN NEW.paused_reason IS NULL THEN 'held' ELSE 'paused' END,
+           'pause:' || routines.utc(NEW.paused_at),
+           CASE WHEN TG_OP = 'DELETE' THEN 'the routine was deleted'
+                WHEN NOT NEW.paused THEN NULL
+                WHEN NEW.paused_reason IS NULL THEN 'the routine was '
+                    || routines.pause_in_words(NULL, NEW.paused_at, NEW.paused_until, NEW.paused_note)
+                ELSE NEW.paused_reason END
+    WHERE EXISTS (SELECT FROM routines.alert_rules WHERE collection_id = OLD.collection_id);
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.note_pause IS 'Notes that a routine was paused, resumed or deleted, if its collection has rules.';
+CREATE TRIGGER note_pause AFTER UPDATE OF paused, paused_reason ON routines.routines
+    FOR EACH ROW WHEN ((OLD.paused, OLD.paused_reason) IS DISTINCT FROM (NEW.paused, NEW.paused_reason)) EXECUTE FUNCTION routines.note_pause();
+CREATE TRIGGER note_deletion AFTER DELETE ON routines.routines
+    FOR EACH ROW EXECUTE FUNCTION routines.note_pause();
+
+----------------------------------------------------------------------------------------------------- changes of a rule
+CREATE FUNCTION routines.note_change_of_rule() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.updated_at := now();
+    RETURN NEW;
+END $$;
+COMMENT ON FUNCTION routines.note_change_of_rule IS 'Sets when a person last changed a rule.';
+CREATE TRIGGER note_change
+    BEFORE UPDATE OF name, events, task_id, routine_id, after_seconds, streak, webhook_url, webhook_secret_id, digest_at_utc
+    ON routines.alert_rules FOR EACH ROW EXECUTE FUNCTION routines.note_change_of_rule();
+
+CREATE TRIGGER follow_created_webhook_url AFTER INSERT ON routines.alert_rules
+    FOR EACH ROW EXECUTE FUNCTION routines.restart_endpoint();
+CREATE TRIGGER follow_changed_webhook_url AFTER UPDATE OF webhook_url ON routines.alert_rules
+    FOR EACH ROW WHEN (NEW.webhook_url IS DISTINCT FROM OLD.webhook_url) EXECUTE FUNCTION routines.restart_endpoint();
+
+CREATE FUNCTION routines.forget_secret_of_rule() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM routines.forget_secrets(ARRAY[OLD.webhook_secret_id], NULL, NULL);
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.forget_secret_of_rule IS 'Deletes the secret that a rule no longer refers to, unless a due notice needs it.';
+CREATE TRIGGER forget_replaced_secret AFTER UPDATE OF webhook_secret_id ON routines.alert_rules
+    FOR EACH ROW WHEN (OLD.webhook_secret_id IS DISTINCT FROM NEW.webhook_secret_id AND OLD.webhook_secret_id IS NOT NULL)
+    EXECUTE FUNCTION routines.forget_secret_of_rule();
+CREATE TRIGGER forget_secret_of_deleted AFTER DELETE ON routines.alert_rules
+    FOR EACH ROW WHEN (OLD.webhook_secret_id IS NOT NULL) EXECUTE FUNCTION routines.forget_secret_of_rule();
+
+-- In the order in which workers close alerts.
+CREATE FUNCTION routines.suppress_unwatched() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    WITH unwatched AS MATERIALIZED (
+        SELECT id FROM routines.alerts
+        WHERE rule_id = NEW.id AND closed_at IS NULL
+          AND NOT (event = ANY (NEW.events) AND routines.watches(NEW, (
+              SELECT task_id FROM routines.routines WHERE routines.id = alerts.routine_id), alerts.routine_id))
+        ORDER BY alerts.routine_id, id FOR UPDATE
+    )
+    UPDATE routines.alerts SET closed_at = now(), suppressed_reason = 'the rule no longer watches it'
+    WHERE id = ANY (ARRAY(SELECT id FROM unwatched));
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.suppress_unwatched IS 'Closes open alerts of events and routines that a rule no longer watches.';
+CREATE TRIGGER suppress_unwatched AFTER UPDATE OF events, task_id, routine_id ON routines.alert_rules
+    FOR EACH ROW WHEN ((OLD.events, OLD.task_id, OLD.routine_id) IS DISTINCT FROM (NEW.events, NEW.task_id, NEW.routine_id))
+    EXECUTE FUNCTION routines.suppress_unwatched();
+
+----------------------------------------------------------------------------------------------------- rounds of workers
+-- No triggers.
+CREATE TABLE routines.alert_rounds (
+    what   text CONSTRAINT alert_rounds_pkey PRIMARY KEY
+           CONSTRAINT alert_rounds_what_is_known CHECK (what IN ('events', 'late', 'slow', 'ends', 'notices', 'recoveries', 'digests')),
+    ran_at timestamptz NOT NULL DEFAULT now()
+) WITH (fillfactor = 10);
+INSERT INTO routines.alert_rounds (what) VALUES ('events'), ('late'), ('slow'), ('ends'), ('notices'), ('recoveries'), ('digests');
+COMMENT ON TABLE  routines.alert_rounds IS
+    'When a worker last ran each statement of queries/alerts.sql. The statement locks its row, so that one worker runs it at a time.';
+COMMENT ON COLUMN routines.alert_rounds.what IS 'The statement.';
+COMMENT ON COLUMN routines.alert_rounds.ran_at IS 'When it last ran.';
+
+-- SKIP LOCKED: another worker is at it. A time in the future is that of a clock that was set back since.
+CREATE FUNCTION routines.take_alert_turn(of_round text, every_seconds float8, at timestamptz) RETURNS timestamptz
+LANGUAGE sql VOLATILE AS $$
+    UPDATE routines.alert_rounds SET ran_at = coalesce(at, now())
+    WHERE what = (SELECT what FROM routines.alert_rounds
+                  WHERE what = of_round AND EXISTS (SELECT FROM routines.alert_rules)
+                    AND (every_seconds IS NULL OR ran_at > coalesce(at, now())
+                         OR ran_at <= coalesce(at, now()) - make_interval(secs => every_seconds))
+                  FOR UPDATE SKIP LOCKED)
+    RETURNING ran_at;
+$$;
+COMMENT ON FUNCTION routines.take_alert_turn IS
+    'Takes the turn to run a statement of queries/alerts.sql until the end of the transaction, and returns the time to judge by: `at`, or now. Null if another session has it, one had it less than every_seconds ago, or there are no rules.';
+
+-- Row by row and notice by notice, because a statement that joins a batch with the table may compare each with each.
+CREATE FUNCTION routines.close_alert(alert_id bigint, at timestamptz, reason text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE routines.alerts
+    SET closed_at = greatest(at, opened_at), suppressed_reason = reason,
+        tells_recovery = reason IS NULL AND EXISTS (
+            SELECT FROM routines.alert_rules WHERE alert_rules.id = rule_id AND 'recovered' = ANY (events))
+    WHERE id = alert_id AND closed_at IS NULL;
+    RETURN FOUND;
+END $$;
+COMMENT ON FUNCTION routines.close_alert IS
+    'Closes an alert that is over, or with a reason one that is suppressed. Returns whether it was open.';
+
+CREATE FUNCTION routines.note_notice(alert_ids bigint[], told_by bigint) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    noted integer;
+BEGIN
+    UPDATE routines.alerts
+    SET notice_id = coalesce(notice_id, told_by), recovery_notice_id = CASE WHEN tells_recovery THEN told_by END, tells_recovery = false
+    WHERE id = ANY (alert_ids);
+    GET DIAGNOSTICS noted = ROW_COUNT;
+    RETURN noted;
+END $$;
+COMMENT ON FUNCTION routines.note_notice IS
+    'Notes in alerts the webhook delivery that tells them: their opening if none does yet, and their recovery if they are over. Returns their number.';
+
 -- == sql/schema/08_webhooks.sql
 
 -- Webhooks: an outbox that is a queue of its own, and endpoints that are stopped when they keep failing. The claim is in
@@ -4021,12 +4393,14 @@ CREATE TRIGGER wake_workers AFTER INSERT ON routines.trajectories
 -- Triggers:
 --   AFTER UPDATE, once a statement  forget_secrets_of_ended   delivered or given up: deletes secrets that nothing else needs
 --   AFTER DELETE                    forget_secret_of_deleted  the same for a delivery that was still due
--- Rows are inserted by the trigger settle_end of trajectories.
+--   AFTER UPDATE                    note_given_up             given up: notes it for rules that watch webhook_stopped
+-- Rows are inserted by the trigger settle_end of trajectories, and for notices by the workers that judge alerts.
 CREATE TABLE routines.webhook_deliveries (
     id              bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT webhook_deliveries_pkey PRIMARY KEY,
     collection_id   bigint NOT NULL,
-    trajectory_id   bigint NOT NULL CONSTRAINT webhook_deliveries_trajectory_id_fkey REFERENCES routines.trajectories (id) ON DELETE CASCADE,
+    trajectory_id   bigint CONSTRAINT webhook_deliveries_trajectory_id_fkey REFERENCES routines.trajectories (id) ON DELETE CASCADE,
     routine_id      bigint,
+    rule_id         bigint,
     event_id        uuid NOT NULL DEFAULT gen_random_uuid(),
     event_status    text NOT NULL,
     url             text NOT NULL,
@@ -4044,6 +4418,10 @@ CREATE TABLE routines.webhook_deliveries (
     created_at      timestamptz NOT NULL DEFAULT now(),
     delivered_at    timestamptz,
     give_up_reason  text,
+    -- A notice has its body from the start: it tells what was so when it was queued.
+    CONSTRAINT webhook_deliveries_is_of_a_run_or_a_rule CHECK (
+        CASE WHEN rule_id IS NULL THEN trajectory_id IS NOT NULL
+             ELSE trajectory_id IS NULL AND routine_id IS NULL AND body IS NOT NULL END),
     CONSTRAINT webhook_deliveries_claim_fits_state CHECK (claimed_at IS NULL OR next_attempt_at IS NOT NULL),
     CONSTRAINT webhook_deliveries_end_has_outcome
         CHECK (next_attempt_at IS NOT NULL OR delivered_at IS NOT NULL OR give_up_reason IS NOT NULL)
@@ -4063,20 +4441,25 @@ CREATE INDEX webhook_deliveries_trajectory_id_idx ON routines.webhook_deliveries
 -- Due webhooks that need a secret, for routines.forget_secrets.
 CREATE INDEX webhook_deliveries_secret_id_idx ON routines.webhook_deliveries (secret_id)
     WHERE secret_id IS NOT NULL AND next_attempt_at IS NOT NULL;
-COMMENT ON TABLE  routines.webhook_deliveries IS 'The outbox of completion webhooks, written in the transaction that ends the run.';
+COMMENT ON TABLE  routines.webhook_deliveries IS
+    'The outbox of completion webhooks, written in the transaction that ends the run, and of notices of alerts.';
 COMMENT ON COLUMN routines.webhook_deliveries.id IS 'Database id, and `id` in the API.';
 COMMENT ON COLUMN routines.webhook_deliveries.collection_id IS 'The tenant.';
-COMMENT ON COLUMN routines.webhook_deliveries.trajectory_id IS 'The run that ended.';
-COMMENT ON COLUMN routines.webhook_deliveries.routine_id IS 'The routine that started the run; null if the API started it.';
+COMMENT ON COLUMN routines.webhook_deliveries.trajectory_id IS 'The run that ended; null for a notice.';
+COMMENT ON COLUMN routines.webhook_deliveries.routine_id IS 'The routine that started the run; null if the API started it, and for a notice.';
+COMMENT ON COLUMN routines.webhook_deliveries.rule_id IS 'Of a notice: the rule, which may have been deleted; null for the webhook of a run.';
 COMMENT ON COLUMN routines.webhook_deliveries.event_id IS
     'The webhook-id of every attempt. Random, so that after a restore no other event gets the same id, which a receiver would take for a repetition.';
-COMMENT ON COLUMN routines.webhook_deliveries.event_status IS 'The final status that it reports. The run may have been archived since.';
-COMMENT ON COLUMN routines.webhook_deliveries.url IS 'The URL to send to, as it was when the run was created.';
+COMMENT ON COLUMN routines.webhook_deliveries.event_status IS
+    'The final status that it reports; the run may have been archived since. Of a notice: the event, recovered or digest.';
+COMMENT ON COLUMN routines.webhook_deliveries.url IS
+    'The URL to send to, as it was when the run was created or the notice queued.';
 COMMENT ON COLUMN routines.webhook_deliveries.host IS 'Host and port of the URL: the receiver.';
 COMMENT ON COLUMN routines.webhook_deliveries.lane IS
     'A hash of the host. Deliveries to one receiver wait for each other, never for those to other receivers.';
 COMMENT ON COLUMN routines.webhook_deliveries.secret_id IS 'The secret that signs it; null for unsigned.';
-COMMENT ON COLUMN routines.webhook_deliveries.body IS 'The body, the same bytes at every attempt; null before the first.';
+COMMENT ON COLUMN routines.webhook_deliveries.body IS
+    'The body, the same bytes at every attempt; null before the first, but for notices.';
 COMMENT ON COLUMN routines.webhook_deliveries.fence IS 'Raised by every claim. Every later write of the worker names it.';
 COMMENT ON COLUMN routines.webhook_deliveries.claimed_at IS
     'When a worker claimed it; null if it is not claimed. The lease ends at next_attempt_at.';
@@ -4088,7 +4471,7 @@ COMMENT ON COLUMN routines.webhook_deliveries.is_redelivery IS
     'True if a person requested it again: the next attempt is made even if the endpoint is stopped.';
 COMMENT ON COLUMN routines.webhook_deliveries.next_attempt_at IS
     'When to try next, or when the lease of the worker that is trying ends; null once delivered or given up.';
-COMMENT ON COLUMN routines.webhook_deliveries.created_at IS 'When the run ended.';
+COMMENT ON COLUMN routines.webhook_deliveries.created_at IS 'When the run ended, or the notice was queued.';
 COMMENT ON COLUMN routines.webhook_deliveries.delivered_at IS 'When the receiver last accepted it; null if it has not.';
 COMMENT ON COLUMN routines.webhook_deliveries.give_up_reason IS 'Why it is not tried again; null if delivered or still due.';
 SELECT routines.protect('routines.webhook_deliveries');
@@ -4142,6 +4525,20 @@ COMMENT ON FUNCTION routines.forget_secret_of_deleted IS 'Deletes a secret after
 CREATE TRIGGER forget_secret_of_deleted AFTER DELETE ON routines.webhook_deliveries
     FOR EACH ROW WHEN (OLD.secret_id IS NOT NULL AND OLD.next_attempt_at IS NOT NULL)
     EXECUTE FUNCTION routines.forget_secret_of_deleted();
+
+CREATE FUNCTION routines.note_given_up() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO routines.alert_events (collection_id, routine_id, event, subject, trajectory_id, detail)
+    SELECT NEW.collection_id, NEW.routine_id, 'webhook_stopped', 'webhook:' || NEW.id, NEW.trajectory_id,
+           format('the webhook of run %s to %s was given up: %s', NEW.trajectory_id, NEW.host, NEW.give_up_reason)
+    WHERE EXISTS (SELECT FROM routines.alert_rules WHERE collection_id = NEW.collection_id);
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.note_given_up IS 'Notes that a webhook of a routine was given up, if its collection has rules.';
+CREATE TRIGGER note_given_up AFTER UPDATE OF give_up_reason ON routines.webhook_deliveries
+    FOR EACH ROW WHEN (NEW.routine_id IS NOT NULL AND NEW.give_up_reason IS NOT NULL AND OLD.give_up_reason IS NULL)
+    EXECUTE FUNCTION routines.note_given_up();
 
 ------------------------------------------------------------------------------------------------------------------ bodies
 CREATE FUNCTION routines.json_time(at timestamptz) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE RETURN
@@ -4326,7 +4723,7 @@ CREATE TABLE routines.secrets (
     kind          text NOT NULL CONSTRAINT secrets_kind_is_known
                   CHECK (kind IN ('secret_param', 'webhook_secret', 'environment')),
     field         text NOT NULL,
-    owner         text NOT NULL CONSTRAINT secrets_owner_is_routine_or_run CHECK (owner ~ '^((routine|run):[1-9][0-9]*)?$'),
+    owner         text NOT NULL CONSTRAINT secrets_owner_is_known CHECK (owner ~ '^((routine|run|rule):[1-9][0-9]*)?$'),
     key_id        text NOT NULL,
     ciphertext    bytea NOT NULL,
     created_at    timestamptz NOT NULL DEFAULT now()
@@ -4340,18 +4737,24 @@ COMMENT ON COLUMN routines.secrets.kind IS 'What it is used for. Authenticated.'
 COMMENT ON COLUMN routines.secrets.field IS
     'The name of the secret param or environment variable; empty for a webhook secret. Authenticated.';
 COMMENT ON COLUMN routines.secrets.owner IS
-    'routine:<id> or run:<trajectory id>; empty for the collection itself. Authenticated. A program that decrypts takes collection, field and owner from the row that refers to the secret, never from here; these columns serve rotation and the doctor.';
+    'routine:<id>, run:<trajectory id> or rule:<id> of an alert rule; empty for the collection itself. Authenticated. A program that decrypts takes collection, field and owner from the row that refers to the secret, never from here; these columns serve rotation and the doctor.';
 COMMENT ON COLUMN routines.secrets.key_id IS 'The key of ROUTINES_ENCRYPTION_KEYS that opens it. Rotation searches by it.';
 COMMENT ON COLUMN routines.secrets.ciphertext IS 'Version, key id, nonce, ciphertext and tag.';
 COMMENT ON COLUMN routines.secrets.created_at IS 'When it was stored.';
 SELECT routines.protect('routines.secrets');
 
--- A secret is deleted when a routine replaces it or is deleted, and when the last run or webhook that needs it has ended.
+-- Rules are few, so a foreign key does what a trigger does for routines.
+ALTER TABLE routines.alert_rules ADD CONSTRAINT alert_rules_webhook_secret_id_fkey
+    FOREIGN KEY (webhook_secret_id) REFERENCES routines.secrets (id);
+
+-- A secret is deleted when a routine or a rule replaces it or is deleted, and when the last run or webhook that needs it has
+-- ended.
 CREATE FUNCTION routines.forget_secrets(secret_ids uuid[], of_routine_id bigint, but_trajectory_id bigint) RETURNS void
 LANGUAGE sql AS $$
     DELETE FROM routines.secrets WHERE id = ANY (forget_secrets.secret_ids)
         AND NOT EXISTS (SELECT FROM routines.routines WHERE routines.id = of_routine_id
                         AND secrets.id = ANY (routines.secret_ids(secret_refs, webhook_secret_id)))
+        AND NOT EXISTS (SELECT FROM routines.alert_rules WHERE webhook_secret_id = secrets.id)
         -- The routine's own active runs, each kind by its index.
         AND NOT EXISTS (SELECT FROM routines.trajectories
                         WHERE triggered_by_routine_id = of_routine_id AND trigger = 'schedule' AND place IS NULL AND final_status IS NULL
@@ -4365,7 +4768,7 @@ LANGUAGE sql AS $$
                         WHERE secret_id = secrets.id AND next_attempt_at IS NOT NULL);
 $$;
 COMMENT ON FUNCTION routines.forget_secrets IS
-    'Deletes those of these secrets that neither the routine, nor another active run of it, nor a due webhook still needs.';
+    'Deletes those of these secrets that neither the routine, nor another active run of it, nor a rule, nor a due webhook still needs.';
 
 -- == sql/schema/10_files.sql
 
@@ -4990,7 +5393,8 @@ CREATE VIEW routines.run_events WITH (security_invoker = true) AS
     SELECT trajectory_id, collection_id, (tried.value ->> 'at')::timestamptz, 2000000002, id, tried.number::integer,
            'webhook_attempted', NULL, NULL, concat_ws(': ', tried.value ->> 'status', tried.value ->> 'error')
     FROM routines.webhook_deliveries
-    CROSS JOIN LATERAL jsonb_array_elements(attempts) WITH ORDINALITY AS tried (value, number);
+    CROSS JOIN LATERAL jsonb_array_elements(attempts) WITH ORDINALITY AS tried (value, number)
+    WHERE trajectory_id IS NOT NULL;
 COMMENT ON VIEW routines.run_events IS
     'The history of a run. SELECT * FROM routines.run_events WHERE trajectory_id = 1 ORDER BY at, rank, position, attempt;';
 COMMENT ON COLUMN routines.run_events.trajectory_id IS 'The run.';
@@ -5077,14 +5481,14 @@ CREATE VIEW routines.help WITH (security_invoker = true) AS
     FROM unnest(ARRAY[
         'routines.routine_status', 'routines.occurrences', 'routines.why(text, timestamptz)', 'routines.next(text, integer)',
         'routines.report(text, timestamptz, timestamptz, integer)', 'routines.gaps(text, timestamptz, timestamptz, boolean, integer)',
-        'routines.changes', 'routines.spec_at(bigint, integer)', 'routines.revision_of_run(bigint)',
+        'routines.changes', 'routines.spec_at(bigint, integer)', 'routines.revision_of_run(bigint)', 'routines.alert_details',
         'routines.routine_details', 'routines.trajectory_details', 'routines.run_events',
         'routines.next_fire(routines.cadence, timestamptz)',
         'routines.next_slots(routines.cadence, timestamptz, integer)',
         'routines.preview(routines.cadence, timestamptz, timestamptz, integer, timestamptz, integer)',
         'routines.preview_warnings(routines.cadence, timestamptz, timestamptz, integer, timestamptz, bigint)',
         'routines.collections', 'routines.tasks', 'routines.routines', 'routines.trajectories', 'routines.steps', 'routines.skips',
-        'routines.webhook_deliveries', 'routines.webhook_endpoints', 'routines.api_keys']) WITH ORDINALITY AS listed (shown, position)
+        'routines.alert_rules', 'routines.webhook_deliveries', 'routines.webhook_endpoints', 'routines.api_keys']) WITH ORDINALITY AS listed (shown, position)
     ORDER BY position;
 COMMENT ON VIEW routines.help IS 'Where to start at psql: TABLE routines.help; then \d+ on what it names.';
 COMMENT ON COLUMN routines.help.ask IS 'A view, a function or a table.';
@@ -5463,6 +5867,20 @@ $$;
 COMMENT ON FUNCTION routines.metrics_of_deliveries IS
     'Over all collections: due webhooks that no worker has claimed, counted up to `most`, and how long the oldest has been due (0 if none is).';
 
+CREATE FUNCTION routines.metrics_of_alerts(most integer)
+RETURNS TABLE (open integer, untold integer, since_round_seconds float8)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp ROWS 1 AS $$
+    SELECT (SELECT count(*) FROM (SELECT FROM routines.alerts WHERE closed_at IS NULL LIMIT most) AS counted)::integer,
+           (SELECT count(*) FROM (SELECT FROM routines.alerts JOIN routines.alert_rules ON alert_rules.id = rule_id
+                                  WHERE notice_id IS NULL AND suppressed_reason IS NULL AND digest_at_utc IS NULL
+                                  LIMIT most) AS counted)::integer,
+           -- Without rules there is nothing that could be late.
+           CASE WHEN EXISTS (SELECT FROM routines.alert_rules)
+                THEN (SELECT greatest(0, extract(epoch FROM now() - min(ran_at))) FROM routines.alert_rounds) ELSE 0 END::float8;
+$$;
+COMMENT ON FUNCTION routines.metrics_of_alerts IS
+    'Over all collections: the number of open alerts, and of alerts that wait for their notice, each counted up to `most`, and how long ago the statement of queries/alerts.sql ran that has not run for the longest time (0 if there are no rules).';
+
 CREATE FUNCTION routines.metrics_of_snapshots() RETURNS float8
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -5481,7 +5899,124 @@ COMMENT ON FUNCTION routines.metrics_of_snapshots IS
     'The age of the oldest open snapshot of this database in seconds (0 if none is open). Raises an error if the owner lacks pg_read_all_stats.';
 
 REVOKE EXECUTE ON FUNCTION routines.metrics_of_routines, routines.metrics_of_skips, routines.metrics_of_runs,
-    routines.metrics_of_deliveries, routines.metrics_of_snapshots FROM PUBLIC;
+    routines.metrics_of_deliveries, routines.metrics_of_alerts, routines.metrics_of_snapshots FROM PUBLIC;
+
+-- == sql/schema/13_notices.sql
+
+-- Alerts as the API and a person at psql see them, what a notice says, and what workers ask while they judge. The statements that
+-- open and close alerts are in queries/alerts.sql.
+
+CREATE VIEW routines.alert_details WITH (security_invoker = true) AS
+    SELECT alerts.id, alert_rules.name AS rule, event, coalesce(tasks.name, deleted_tasks.name, 'deleted')::routines.slug AS task,
+           coalesce(routine_names.name, deleted_routines.name, 'deleted')::routines.slug AS routine, alerts.routine_id,
+           scheduled_for, alerts.trajectory_id, detail,
+           CASE WHEN closed_at IS NULL THEN 'open' WHEN suppressed_reason IS NULL THEN 'recovered' ELSE 'suppressed' END AS state,
+           opened_at, notice.delivered_at AS notified_at,
+           CASE WHEN notice_id IS NULL THEN CASE WHEN suppressed_reason IS NULL THEN 'waiting' ELSE 'none' END
+                WHEN notice.next_attempt_at IS NOT NULL THEN 'pending'
+                WHEN notice.give_up_reason IS NOT NULL THEN 'given_up' ELSE 'delivered' END AS notice,
+           CASE WHEN suppressed_reason IS NULL THEN closed_at END AS recovered_at,
+           CASE WHEN suppressed_reason IS NOT NULL THEN closed_at END AS suppressed_at, suppressed_reason,
+           alerts.rule_id, alerts.collection_id
+    FROM routines.alerts
+    JOIN routines.alert_rules ON alert_rules.id = alerts.rule_id
+    LEFT JOIN routines.routine_names ON routine_names.routine_id = alerts.routine_id
+    LEFT JOIN routines.deleted_routines ON deleted_routines.id = alerts.routine_id
+    LEFT JOIN routines.tasks ON tasks.id = coalesce(routine_names.task_id, deleted_routines.task_id)
+    LEFT JOIN routines.deleted_tasks ON deleted_tasks.id = deleted_routines.task_id
+    LEFT JOIN routines.webhook_deliveries AS notice ON notice.id = notice_id;
+COMMENT ON VIEW routines.alert_details IS
+    'Alerts with their state and names. To list open ones: SELECT * FROM routines.alert_details WHERE state = ''open'' ORDER BY id DESC;';
+COMMENT ON COLUMN routines.alert_details.id IS 'alert_id in a notice.';
+COMMENT ON COLUMN routines.alert_details.rule IS 'The rule that it is of.';
+COMMENT ON COLUMN routines.alert_details.event IS 'late, missed, failed, streak, slow, paused or webhook_stopped.';
+COMMENT ON COLUMN routines.alert_details.task IS 'The task; for a deleted one, its last name.';
+COMMENT ON COLUMN routines.alert_details.routine IS 'The routine; for a deleted one, its last name.';
+COMMENT ON COLUMN routines.alert_details.routine_id IS 'Its id.';
+COMMENT ON COLUMN routines.alert_details.scheduled_for IS 'The slot; of late the first that was; null if it is about none.';
+COMMENT ON COLUMN routines.alert_details.trajectory_id IS 'The run; null if it is about none.';
+COMMENT ON COLUMN routines.alert_details.detail IS 'A sentence for people.';
+COMMENT ON COLUMN routines.alert_details.state IS 'open, recovered or suppressed.';
+COMMENT ON COLUMN routines.alert_details.opened_at IS 'When it was found.';
+COMMENT ON COLUMN routines.alert_details.notified_at IS 'When the receiver accepted its notice; null if it has not.';
+COMMENT ON COLUMN routines.alert_details.notice IS
+    'waiting (for the next round of a worker, or for the digest), pending (queued, perhaps after failed attempts), delivered, given_up, or none (suppressed before it was told).';
+COMMENT ON COLUMN routines.alert_details.recovered_at IS 'When it was over; null if it is not.';
+COMMENT ON COLUMN routines.alert_details.suppressed_at IS 'When it was suppressed; null if it was not.';
+COMMENT ON COLUMN routines.alert_details.suppressed_reason IS 'Why it was suppressed, say by a pause; null if it was not.';
+COMMENT ON COLUMN routines.alert_details.rule_id IS 'The id of the rule.';
+COMMENT ON COLUMN routines.alert_details.collection_id IS 'The tenant.';
+
+-------------------------------------------------------------------------------------------------------------- judging
+CREATE FUNCTION routines.last_tick_at() RETURNS timestamptz LANGUAGE sql STABLE AS $$
+    SELECT greatest(
+        (SELECT max(created_at) FROM (SELECT created_at, trigger FROM routines.trajectories ORDER BY id DESC LIMIT 1000) AS newest
+         WHERE trigger = 'schedule'),
+        (SELECT max(recorded_at) FROM (SELECT recorded_at, reason, detail FROM routines.skips ORDER BY id DESC LIMIT 1000) AS newest
+         WHERE reason IN ('overlap', 'coalesced', 'failed_to_start', 'backoff') OR reason = 'missed' AND detail IS NULL));
+$$;
+COMMENT ON FUNCTION routines.last_tick_at IS
+    'When a ticker last recorded an outcome, judging by the newest 1,000 runs and skips; null if none of these is of a ticker.';
+
+CREATE FUNCTION routines.slow_percentile(of_routine bigint) RETURNS float8 LANGUAGE sql STABLE AS $$
+    SELECT percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM ended_at - started_at))
+    FROM (SELECT started_at, ended_at, final_status FROM routines.trajectories
+          WHERE triggered_by_routine_id = of_routine AND scheduled_for IS NOT NULL ORDER BY scheduled_for DESC LIMIT 100) AS newest
+    WHERE final_status = 'completed' AND started_at IS NOT NULL
+    HAVING count(*) >= 5;
+$$;
+COMMENT ON FUNCTION routines.slow_percentile IS
+    'The 95th percentile of how long the completed ones among the newest 100 scheduled runs of a routine took; null if fewer than 5 have completed.';
+
+CREATE FUNCTION routines.has_completed_since(of_routine bigint, slot timestamptz) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (
+        SELECT FROM (SELECT id, status, retried_by FROM routines.trajectories
+                     WHERE triggered_by_routine_id = of_routine AND scheduled_for > slot ORDER BY scheduled_for LIMIT 100) AS later
+        WHERE routines.status_of_slot(id, status, retried_by) = 'completed');
+$$;
+COMMENT ON FUNCTION routines.has_completed_since IS 'Whether one of the next 100 slots after this one has completed.';
+
+------------------------------------------------------------------------------------------------------------- notices
+CREATE FUNCTION routines.alert_json(alert_id bigint) RETURNS json LANGUAGE sql STABLE AS $$
+    SELECT json_build_object(
+        'alert_id', id, 'event', event, 'task', task, 'routine', routine, 'routine_id', routine_id,
+        'scheduled_for', routines.json_time(scheduled_for)::json, 'trajectory_id', trajectory_id,
+        'opened_at', routines.json_time(opened_at)::json, 'recovered_at', routines.json_time(recovered_at)::json, 'detail', detail)
+    FROM routines.alert_details WHERE id = alert_id;
+$$;
+COMMENT ON FUNCTION routines.alert_json IS 'An alert as notices show it.';
+
+CREATE FUNCTION routines.notice_body(
+    of_rule bigint, notice text, alert_ids bigint[], remark text DEFAULT NULL, facts json DEFAULT '{}'
+) RETURNS bytea LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    number integer := cardinality(alert_ids);
+    head   text;
+    alone  json;
+BEGIN
+    SELECT format('"event":%s,"rule":%s,"collection":%s,"count":%s', to_json(notice), to_json(alert_rules.name),
+                  to_json(collections.name), number) INTO head
+    FROM routines.alert_rules JOIN routines.collections ON collections.id = collection_id WHERE alert_rules.id = of_rule;
+    IF number = 1 AND notice <> 'digest' THEN
+        alone := routines.alert_json(alert_ids[1]);
+        RETURN convert_to(format(
+            '{%s,"alert_id":%s,%s"task":%s,"routine":%s,"routine_id":%s,"scheduled_for":%s,"trajectory_id":%s,"opened_at":%s,'
+            '"recovered_at":%s,"detail":%s}',
+            head, alone -> 'alert_id', CASE WHEN notice = 'recovered' THEN format('"of":%s,', alone -> 'event') ELSE '' END,
+            alone -> 'task', alone -> 'routine', alone -> 'routine_id', alone -> 'scheduled_for', alone -> 'trajectory_id',
+            alone -> 'opened_at', alone -> 'recovered_at', to_json(concat_ws('; ', alone ->> 'detail', remark))), 'UTF8');
+    END IF;
+    RETURN convert_to(format(
+        '{%s,"detail":%s,%s"alerts":%s}', head,
+        to_json(concat_ws('; ', number || CASE WHEN notice = 'late' THEN ' routines are late'
+                                               WHEN notice = 'recovered' THEN ' alerts are over'
+                                               WHEN notice <> 'digest' THEN ' alerts at once'
+                                               WHEN number = 1 THEN ' alert' ELSE ' alerts' END, remark)),
+        (SELECT coalesce(string_agg(format('%s:%s,', to_json(key), value), ''), '') FROM json_each(facts)),
+        (SELECT json_agg(routines.alert_json(listed) ORDER BY listed) FROM unnest(alert_ids[:20]) AS listed)), 'UTF8');
+END $$;
+COMMENT ON FUNCTION routines.notice_body IS
+    'The body of a notice: of one alert its fields, of several and in a digest the first 20, with a remark and further facts. A few KiB, whatever their number.';
 
 -- == sql/schema/14_day_sums.sql
 
@@ -5796,6 +6331,7 @@ INSERT INTO routines.built_in_limits (name, value) VALUES
     ('tasks', 10000),
     ('feeds', 100),
     ('calendars', 100),
+    ('alert_rules', 100),
     ('pending_webhooks', 100000),
     ('stored_bytes', 107374182400),
     ('files', 100000),
@@ -6024,6 +6560,8 @@ BEGIN
             SELECT FROM routines.feeds WHERE collection_id = of_collection LIMIT most) AS counted)
         WHEN 'calendars' THEN (SELECT count(*) FROM (
             SELECT FROM routines.calendars WHERE collection_id = of_collection LIMIT most) AS counted)
+        WHEN 'alert_rules' THEN (SELECT count(*) FROM (
+            SELECT FROM routines.alert_rules WHERE collection_id = of_collection LIMIT most) AS counted)
         WHEN 'pending_webhooks' THEN (SELECT count(*) FROM (
             SELECT FROM routines.webhook_deliveries WHERE next_attempt_at IS NOT NULL AND collection_id = of_collection
             ORDER BY collection_id, host, next_attempt_at LIMIT most) AS counted)
@@ -6507,6 +7045,11 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_api', 'routines.calendars', 'SELECT, INSERT, DELETE, UPDATE (timezone, days)'),
     ('routines_api', 'routines.calendar_days', 'SELECT'),
     ('routines_api', 'routines.routine_calendars', 'SELECT'),
+    ('routines_api', 'routines.alert_rules', 'SELECT, INSERT, DELETE, UPDATE (events, task_id, routine_id, after_seconds, streak, webhook_url, '
+        'webhook_secret_id, digest_at_utc)'),
+    ('routines_api', 'SEQUENCE routines.alert_rules_id_seq', 'USAGE'),
+    ('routines_api', 'routines.alerts', 'SELECT'),
+    ('routines_api', 'routines.alert_details', 'SELECT'),
     ('routines_api', 'routines.secrets', 'SELECT (id, collection_id, kind, field, owner, key_id, created_at), INSERT'),
     ('routines_api', 'routines.trajectories', 'SELECT, INSERT, UPDATE (status, fence, error, labels, ended_at, lease_expires_at, updated_at)'),
     ('routines_api', 'routines.begun_runs', 'SELECT'),
@@ -6532,6 +7075,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_api', 'FUNCTION routines.metrics_of_skips(integer)', 'EXECUTE'),
     ('routines_api', 'FUNCTION routines.metrics_of_runs(integer, integer)', 'EXECUTE'),
     ('routines_api', 'FUNCTION routines.metrics_of_deliveries(integer)', 'EXECUTE'),
+    ('routines_api', 'FUNCTION routines.metrics_of_alerts(integer)', 'EXECUTE'),
     ('routines_api', 'FUNCTION routines.metrics_of_snapshots()', 'EXECUTE'),
     ('routines_api', 'routines.built_in_limits', 'SELECT'),
     ('routines_api', 'routines.feeds', 'SELECT (id, collection_id, task_id, routine_id, created_at, last_used_at), INSERT, DELETE'),
@@ -6576,6 +7120,13 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_worker', 'routines.trajectories', 'SELECT, INSERT, UPDATE, DELETE'),
     ('routines_worker', 'routines.steps', 'SELECT, INSERT, UPDATE'),
     ('routines_worker', 'routines.webhook_deliveries', 'SELECT, INSERT, UPDATE, DELETE'),
+    ('routines_worker', 'SEQUENCE routines.webhook_deliveries_id_seq', 'USAGE'),
+    ('routines_worker', 'routines.alert_rules', 'SELECT, UPDATE (digested_until)'),
+    ('routines_worker', 'routines.alerts', 'SELECT, INSERT, UPDATE, DELETE'),
+    ('routines_worker', 'routines.alert_details', 'SELECT'),
+    ('routines_worker', 'routines.alert_events', 'SELECT, DELETE, UPDATE (at)'),
+    ('routines_worker', 'routines.alert_rounds', 'SELECT, UPDATE'),
+    ('routines_worker', 'routines.routine_names', 'SELECT'),
     ('routines_worker', 'FUNCTION routines.free_capacity_of_collection(bigint)', 'EXECUTE'),
     ('routines_worker', 'FUNCTION routines.free_capacity_of_task(bigint)', 'EXECUTE'),
     ('routines_worker', 'routines.limited_runs', 'SELECT, INSERT, DELETE'),
@@ -6630,6 +7181,11 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_reader', 'routines.wakeups', 'SELECT'),
     ('routines_reader', 'routines.webhook_endpoints', 'SELECT'),
     ('routines_reader', 'routines.retention', 'SELECT'),
+    ('routines_reader', 'routines.alert_rules', 'SELECT'),
+    ('routines_reader', 'routines.alerts', 'SELECT'),
+    ('routines_reader', 'routines.alert_details', 'SELECT'),
+    ('routines_reader', 'routines.alert_events', 'SELECT'),
+    ('routines_reader', 'routines.alert_rounds', 'SELECT'),
     ('routines_reader', 'routines.routine_names', 'SELECT'),
     ('routines_reader', 'routines.feeds', 'SELECT (id, collection_id, task_id, routine_id, created_at, last_used_at)'),
     ('routines_reader', 'routines.begun_runs', 'SELECT'),

@@ -97,9 +97,9 @@ claimed AS (
         attempts = CASE WHEN claimed_at IS NULL THEN attempts ELSE routines.with_attempt(
             attempts, claimed_at, NULL, 'the worker was lost: it is unknown whether it arrived', NULL) END
     WHERE id = ANY (ARRAY(SELECT id FROM locked))
-    RETURNING id, fence, collection_id, routine_id, trajectory_id, url, event_id, failures, secret_id, next_attempt_at
+    RETURNING id, fence, collection_id, routine_id, rule_id, trajectory_id, url, event_id, failures, secret_id, next_attempt_at
 )
-SELECT claimed.id, fence, claimed.collection_id, routine_id, trajectory_id, url, event_id::text, failures, secret_id,
+SELECT claimed.id, fence, claimed.collection_id, routine_id, rule_id, trajectory_id, url, event_id::text, failures, secret_id,
        ciphertext, extract(epoch FROM (SELECT now FROM moment))::bigint AS timestamp,
        -- The run, for the trace of the attempt. Read only where there is one.
        CASE WHEN %(is_traced)s::boolean THEN (SELECT routines.run_id(run.id, run.created_at, run.nonce)::text

@@ -13,6 +13,9 @@ SELECT pending, running, oldest_pending_seconds FROM routines.metrics_of_runs(%(
 -- name: deliveries
 SELECT due, oldest_due_seconds FROM routines.metrics_of_deliveries(%(most)s::integer);
 
+-- name: alerts
+SELECT open, untold, since_round_seconds FROM routines.metrics_of_alerts(%(most)s::integer);
+
 -- name: programs
 -- Connected tickers and workers: each has one session of this name. Every role can see the names of sessions.
 SELECT count(*) FILTER (WHERE application_name = 'routines-ticker')::integer AS tickers,

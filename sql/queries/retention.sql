@@ -75,7 +75,7 @@ SELECT (SELECT count(*) FROM gone)::integer AS deleted, max(id) AS last_id,
 FROM page;
 
 -- name: delete_deliveries
--- Keeps due deliveries, however old they are.
+-- Keeps due deliveries, however old they are, and notices for as long as an alert that they tell.
 WITH moment AS MATERIALIZED (
     SELECT coalesce(%(now)s::timestamptz, now()) - make_interval(secs => %(keep_seconds)s::float8) AS cutoff
 ),
@@ -87,6 +87,8 @@ old AS MATERIALIZED (
     SELECT webhook_deliveries.id FROM routines.webhook_deliveries JOIN page ON page.id = webhook_deliveries.id
     WHERE page.created_at < (SELECT cutoff FROM moment) AND next_attempt_at IS NULL
       AND (delivered_at IS NULL OR delivered_at < (SELECT cutoff FROM moment))
+      AND (rule_id IS NULL OR NOT EXISTS (SELECT FROM routines.alerts WHERE notice_id = webhook_deliveries.id)
+                              AND NOT EXISTS (SELECT FROM routines.alerts WHERE recovery_notice_id = webhook_deliveries.id))
     FOR UPDATE OF webhook_deliveries SKIP LOCKED
 ),
 gone AS (
@@ -120,6 +122,32 @@ gone AS (
 )
 SELECT (SELECT count(*) FROM gone)::integer AS deleted, max(id) AS last_id,
        count(*) < %(page_size)s::integer OR bool_and(at >= (SELECT cutoff FROM moment)) AS is_last
+FROM page;
+
+-- name: delete_alerts
+-- Keeps open alerts, which would be opened again; but not those of single slots, of which a routine that always fails has one for
+-- each, nor those of deleted rules.
+WITH moment AS MATERIALIZED (
+    SELECT coalesce(%(now)s::timestamptz, now()) - make_interval(secs => %(keep_seconds)s::float8) AS cutoff
+),
+page AS MATERIALIZED (
+    SELECT id, rule_id, event, opened_at, closed_at FROM routines.alerts
+    WHERE id > %(after)s::bigint ORDER BY id LIMIT %(page_size)s::integer
+),
+old AS MATERIALIZED (
+    SELECT alerts.id FROM routines.alerts
+    WHERE alerts.id = ANY (ARRAY(
+        SELECT id FROM page
+        WHERE opened_at < (SELECT cutoff FROM moment)
+          AND (closed_at < (SELECT cutoff FROM moment) OR closed_at IS NULL AND event IN ('missed', 'failed')
+               OR NOT EXISTS (SELECT FROM routines.alert_rules WHERE alert_rules.id = rule_id))))
+    FOR UPDATE SKIP LOCKED
+),
+gone AS (
+    DELETE FROM routines.alerts WHERE id = ANY (ARRAY(SELECT id FROM old)) RETURNING id
+)
+SELECT (SELECT count(*) FROM gone)::integer AS deleted, max(id) AS last_id,
+       count(*) < %(page_size)s::integer OR bool_and(opened_at >= (SELECT cutoff FROM moment)) AS is_last
 FROM page;
 
 -- name: delete_versions

@@ -27,12 +27,14 @@
 --   AFTER UPDATE                   keep_calendar_uses          updates routine_calendars, with the same check
 --   AFTER UPDATE                   keep_names_of_changed       updates routine_names
 --   AFTER UPDATE                   note_changed_routine        adds to the audit
+--   AFTER UPDATE                   note_pause                  if it is paused or resumed: notes it for alert rules (chapter 08_alerts)
 --   AFTER UPDATE                   refuse_missing_secrets      raises if a secret does not exist in its collection
 --   AFTER DELETE                   cancel_unbegun_of_deleted   the same for a deleted routine; must come before forget_secrets_of_deleted
 --   AFTER DELETE                   forget_secrets_of_deleted   deletes its ciphertexts
 --   AFTER DELETE                   keep_calendar_uses_of_deleted  deletes from routine_calendars
 --   AFTER DELETE                   keep_names_of_deleted       moves the name from routine_names to deleted_routines
 --   AFTER DELETE                   note_deleted_routine        adds to the audit
+--   AFTER DELETE                   note_deletion               notes it for alert rules
 --   AFTER TRUNCATE, per statement  keep_names_of_truncated     empties routine_names
 -- A fire updates next_run_at, upcoming, moved_to, settled_until, last_run_at, strikes and backoff_left only, and fires none of them.
 --

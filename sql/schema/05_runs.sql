@@ -13,11 +13,12 @@
 --                                                    begun_runs and file_uses
 --   AFTER INSERT                  mark_day_of_created  for a slot of half an hour ago: the sums of its day are stale (chapter
 --                                                    14_day_sums)
+--   AFTER INSERT, per statement   note_late_starts   slots that started late: notes them for alert rules (chapter 08_alerts)
 --   AFTER INSERT, per statement   refuse_overlap     raises for a scheduled run without a place next to any other active run
 --   AFTER INSERT, per statement   wake_workers       notifies idle workers
 --   AFTER UPDATE of status        follow_end         if the run ends: cancels its children, deletes it from begun_runs and
---                                                    dispatches, deletes secrets that no other row needs, admits the run that
---                                                    waits for its place
+--                                                    dispatches, notes how a slot ended for alert rules, deletes secrets that
+--                                                    no other row needs, admits the run that waits for its place
 --   AFTER UPDATE of status        leave_queue        pending to another status: adds to begun_runs if running, and to
 --                                                    file_uses at the first time
 --   AFTER UPDATE of status        leave_worker       running to another status: stops counting it towards limits
@@ -446,6 +447,9 @@ BEGIN
     IF OLD.engine = 'temporal' AND NEW.fence = OLD.fence THEN
         DELETE FROM routines.dispatches WHERE trajectory_id = NEW.id AND fence = NEW.fence;
     END IF;
+    IF NEW.trigger IN ('schedule', 'retry') AND NEW.status IN ('completed', 'failed') AND NEW.retried_by IS NULL THEN
+        PERFORM routines.note_end(NEW);
+    END IF;
     IF OLD.secret_refs <> '{}' OR OLD.webhook_secret_id IS NOT NULL THEN
         PERFORM routines.forget_secrets(
             routines.secret_ids(OLD.secret_refs, OLD.webhook_secret_id), OLD.triggered_by_routine_id, OLD.id);
@@ -456,7 +460,7 @@ BEGIN
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION routines.follow_end IS
-    'Cancels the children of a run that did not complete, deletes what only the active run needed (its rows in begun_runs and dispatches, and its secrets), and admits the run that waits for its place.';
+    'Cancels the children of a run that did not complete, notes for alert rules how a slot ended, deletes what only the active run needed (its rows in begun_runs and dispatches, and its secrets), and admits the run that waits for its place.';
 CREATE TRIGGER follow_end AFTER UPDATE OF status ON routines.trajectories
     FOR EACH ROW WHEN (OLD.ended_at IS NULL AND NEW.ended_at IS NOT NULL) EXECUTE FUNCTION routines.follow_end();
 

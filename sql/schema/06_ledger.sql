@@ -1,6 +1,9 @@
 -- The ledger: every slot has exactly one outcome, a trajectory or a skip.
 
--- No triggers. No foreign keys: history outlives the routine.
+-- Triggers:
+--   AFTER INSERT, per statement  note_skips  slots missed, that could not start, or skipped late: notes them for alert rules (chapter
+--                                            08_alerts)
+-- No foreign keys: history outlives the routine.
 CREATE TABLE routines.skips (
     id                     bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT skips_pkey PRIMARY KEY,
     collection_id          bigint NOT NULL,

@@ -4,12 +4,14 @@
 -- Triggers:
 --   AFTER UPDATE, once a statement  forget_secrets_of_ended   delivered or given up: deletes secrets that nothing else needs
 --   AFTER DELETE                    forget_secret_of_deleted  the same for a delivery that was still due
--- Rows are inserted by the trigger settle_end of trajectories.
+--   AFTER UPDATE                    note_given_up             given up: notes it for rules that watch webhook_stopped
+-- Rows are inserted by the trigger settle_end of trajectories, and for notices by the workers that judge alerts.
 CREATE TABLE routines.webhook_deliveries (
     id              bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT webhook_deliveries_pkey PRIMARY KEY,
     collection_id   bigint NOT NULL,
-    trajectory_id   bigint NOT NULL CONSTRAINT webhook_deliveries_trajectory_id_fkey REFERENCES routines.trajectories (id) ON DELETE CASCADE,
+    trajectory_id   bigint CONSTRAINT webhook_deliveries_trajectory_id_fkey REFERENCES routines.trajectories (id) ON DELETE CASCADE,
     routine_id      bigint,
+    rule_id         bigint,
     event_id        uuid NOT NULL DEFAULT gen_random_uuid(),
     event_status    text NOT NULL,
     url             text NOT NULL,
@@ -27,6 +29,10 @@ CREATE TABLE routines.webhook_deliveries (
     created_at      timestamptz NOT NULL DEFAULT now(),
     delivered_at    timestamptz,
     give_up_reason  text,
+    -- A notice has its body from the start: it tells what was so when it was queued.
+    CONSTRAINT webhook_deliveries_is_of_a_run_or_a_rule CHECK (
+        CASE WHEN rule_id IS NULL THEN trajectory_id IS NOT NULL
+             ELSE trajectory_id IS NULL AND routine_id IS NULL AND body IS NOT NULL END),
     CONSTRAINT webhook_deliveries_claim_fits_state CHECK (claimed_at IS NULL OR next_attempt_at IS NOT NULL),
     CONSTRAINT webhook_deliveries_end_has_outcome
         CHECK (next_attempt_at IS NOT NULL OR delivered_at IS NOT NULL OR give_up_reason IS NOT NULL)
@@ -46,20 +52,25 @@ CREATE INDEX webhook_deliveries_trajectory_id_idx ON routines.webhook_deliveries
 -- Due webhooks that need a secret, for routines.forget_secrets.
 CREATE INDEX webhook_deliveries_secret_id_idx ON routines.webhook_deliveries (secret_id)
     WHERE secret_id IS NOT NULL AND next_attempt_at IS NOT NULL;
-COMMENT ON TABLE  routines.webhook_deliveries IS 'The outbox of completion webhooks, written in the transaction that ends the run.';
+COMMENT ON TABLE  routines.webhook_deliveries IS
+    'The outbox of completion webhooks, written in the transaction that ends the run, and of notices of alerts.';
 COMMENT ON COLUMN routines.webhook_deliveries.id IS 'Database id, and `id` in the API.';
 COMMENT ON COLUMN routines.webhook_deliveries.collection_id IS 'The tenant.';
-COMMENT ON COLUMN routines.webhook_deliveries.trajectory_id IS 'The run that ended.';
-COMMENT ON COLUMN routines.webhook_deliveries.routine_id IS 'The routine that started the run; null if the API started it.';
+COMMENT ON COLUMN routines.webhook_deliveries.trajectory_id IS 'The run that ended; null for a notice.';
+COMMENT ON COLUMN routines.webhook_deliveries.routine_id IS 'The routine that started the run; null if the API started it, and for a notice.';
+COMMENT ON COLUMN routines.webhook_deliveries.rule_id IS 'Of a notice: the rule, which may have been deleted; null for the webhook of a run.';
 COMMENT ON COLUMN routines.webhook_deliveries.event_id IS
     'The webhook-id of every attempt. Random, so that after a restore no other event gets the same id, which a receiver would take for a repetition.';
-COMMENT ON COLUMN routines.webhook_deliveries.event_status IS 'The final status that it reports. The run may have been archived since.';
-COMMENT ON COLUMN routines.webhook_deliveries.url IS 'The URL to send to, as it was when the run was created.';
+COMMENT ON COLUMN routines.webhook_deliveries.event_status IS
+    'The final status that it reports; the run may have been archived since. Of a notice: the event, recovered or digest.';
+COMMENT ON COLUMN routines.webhook_deliveries.url IS
+    'The URL to send to, as it was when the run was created or the notice queued.';
 COMMENT ON COLUMN routines.webhook_deliveries.host IS 'Host and port of the URL: the receiver.';
 COMMENT ON COLUMN routines.webhook_deliveries.lane IS
     'A hash of the host. Deliveries to one receiver wait for each other, never for those to other receivers.';
 COMMENT ON COLUMN routines.webhook_deliveries.secret_id IS 'The secret that signs it; null for unsigned.';
-COMMENT ON COLUMN routines.webhook_deliveries.body IS 'The body, the same bytes at every attempt; null before the first.';
+COMMENT ON COLUMN routines.webhook_deliveries.body IS
+    'The body, the same bytes at every attempt; null before the first, but for notices.';
 COMMENT ON COLUMN routines.webhook_deliveries.fence IS 'Raised by every claim. Every later write of the worker names it.';
 COMMENT ON COLUMN routines.webhook_deliveries.claimed_at IS
     'When a worker claimed it; null if it is not claimed. The lease ends at next_attempt_at.';
@@ -71,7 +82,7 @@ COMMENT ON COLUMN routines.webhook_deliveries.is_redelivery IS
     'True if a person requested it again: the next attempt is made even if the endpoint is stopped.';
 COMMENT ON COLUMN routines.webhook_deliveries.next_attempt_at IS
     'When to try next, or when the lease of the worker that is trying ends; null once delivered or given up.';
-COMMENT ON COLUMN routines.webhook_deliveries.created_at IS 'When the run ended.';
+COMMENT ON COLUMN routines.webhook_deliveries.created_at IS 'When the run ended, or the notice was queued.';
 COMMENT ON COLUMN routines.webhook_deliveries.delivered_at IS 'When the receiver last accepted it; null if it has not.';
 COMMENT ON COLUMN routines.webhook_deliveries.give_up_reason IS 'Why it is not tried again; null if delivered or still due.';
 SELECT routines.protect('routines.webhook_deliveries');
@@ -125,6 +136,20 @@ COMMENT ON FUNCTION routines.forget_secret_of_deleted IS 'Deletes a secret after
 CREATE TRIGGER forget_secret_of_deleted AFTER DELETE ON routines.webhook_deliveries
     FOR EACH ROW WHEN (OLD.secret_id IS NOT NULL AND OLD.next_attempt_at IS NOT NULL)
     EXECUTE FUNCTION routines.forget_secret_of_deleted();
+
+CREATE FUNCTION routines.note_given_up() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO routines.alert_events (collection_id, routine_id, event, subject, trajectory_id, detail)
+    SELECT NEW.collection_id, NEW.routine_id, 'webhook_stopped', 'webhook:' || NEW.id, NEW.trajectory_id,
+           format('the webhook of run %s to %s was given up: %s', NEW.trajectory_id, NEW.host, NEW.give_up_reason)
+    WHERE EXISTS (SELECT FROM routines.alert_rules WHERE collection_id = NEW.collection_id);
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.note_given_up IS 'Notes that a webhook of a routine was given up, if its collection has rules.';
+CREATE TRIGGER note_given_up AFTER UPDATE OF give_up_reason ON routines.webhook_deliveries
+    FOR EACH ROW WHEN (NEW.routine_id IS NOT NULL AND NEW.give_up_reason IS NOT NULL AND OLD.give_up_reason IS NULL)
+    EXECUTE FUNCTION routines.note_given_up();
 
 ------------------------------------------------------------------------------------------------------------------ bodies
 CREATE FUNCTION routines.json_time(at timestamptz) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE RETURN

@@ -7,7 +7,7 @@ CREATE TABLE routines.secrets (
     kind          text NOT NULL CONSTRAINT secrets_kind_is_known
                   CHECK (kind IN ('secret_param', 'webhook_secret', 'environment')),
     field         text NOT NULL,
-    owner         text NOT NULL CONSTRAINT secrets_owner_is_routine_or_run CHECK (owner ~ '^((routine|run):[1-9][0-9]*)?$'),
+    owner         text NOT NULL CONSTRAINT secrets_owner_is_known CHECK (owner ~ '^((routine|run|rule):[1-9][0-9]*)?$'),
     key_id        text NOT NULL,
     ciphertext    bytea NOT NULL,
     created_at    timestamptz NOT NULL DEFAULT now()
@@ -21,18 +21,24 @@ COMMENT ON COLUMN routines.secrets.kind IS 'What it is used for. Authenticated.'
 COMMENT ON COLUMN routines.secrets.field IS
     'The name of the secret param or environment variable; empty for a webhook secret. Authenticated.';
 COMMENT ON COLUMN routines.secrets.owner IS
-    'routine:<id> or run:<trajectory id>; empty for the collection itself. Authenticated. A program that decrypts takes collection, field and owner from the row that refers to the secret, never from here; these columns serve rotation and the doctor.';
+    'routine:<id>, run:<trajectory id> or rule:<id> of an alert rule; empty for the collection itself. Authenticated. A program that decrypts takes collection, field and owner from the row that refers to the secret, never from here; these columns serve rotation and the doctor.';
 COMMENT ON COLUMN routines.secrets.key_id IS 'The key of ROUTINES_ENCRYPTION_KEYS that opens it. Rotation searches by it.';
 COMMENT ON COLUMN routines.secrets.ciphertext IS 'Version, key id, nonce, ciphertext and tag.';
 COMMENT ON COLUMN routines.secrets.created_at IS 'When it was stored.';
 SELECT routines.protect('routines.secrets');
 
--- A secret is deleted when a routine replaces it or is deleted, and when the last run or webhook that needs it has ended.
+-- Rules are few, so a foreign key does what a trigger does for routines.
+ALTER TABLE routines.alert_rules ADD CONSTRAINT alert_rules_webhook_secret_id_fkey
+    FOREIGN KEY (webhook_secret_id) REFERENCES routines.secrets (id);
+
+-- A secret is deleted when a routine or a rule replaces it or is deleted, and when the last run or webhook that needs it has
+-- ended.
 CREATE FUNCTION routines.forget_secrets(secret_ids uuid[], of_routine_id bigint, but_trajectory_id bigint) RETURNS void
 LANGUAGE sql AS $$
     DELETE FROM routines.secrets WHERE id = ANY (forget_secrets.secret_ids)
         AND NOT EXISTS (SELECT FROM routines.routines WHERE routines.id = of_routine_id
                         AND secrets.id = ANY (routines.secret_ids(secret_refs, webhook_secret_id)))
+        AND NOT EXISTS (SELECT FROM routines.alert_rules WHERE webhook_secret_id = secrets.id)
         -- The routine's own active runs, each kind by its index.
         AND NOT EXISTS (SELECT FROM routines.trajectories
                         WHERE triggered_by_routine_id = of_routine_id AND trigger = 'schedule' AND place IS NULL AND final_status IS NULL
@@ -46,4 +52,4 @@ LANGUAGE sql AS $$
                         WHERE secret_id = secrets.id AND next_attempt_at IS NOT NULL);
 $$;
 COMMENT ON FUNCTION routines.forget_secrets IS
-    'Deletes those of these secrets that neither the routine, nor another active run of it, nor a due webhook still needs.';
+    'Deletes those of these secrets that neither the routine, nor another active run of it, nor a rule, nor a due webhook still needs.';

@@ -231,7 +231,8 @@ CREATE VIEW routines.run_events WITH (security_invoker = true) AS
     SELECT trajectory_id, collection_id, (tried.value ->> 'at')::timestamptz, 2000000002, id, tried.number::integer,
            'webhook_attempted', NULL, NULL, concat_ws(': ', tried.value ->> 'status', tried.value ->> 'error')
     FROM routines.webhook_deliveries
-    CROSS JOIN LATERAL jsonb_array_elements(attempts) WITH ORDINALITY AS tried (value, number);
+    CROSS JOIN LATERAL jsonb_array_elements(attempts) WITH ORDINALITY AS tried (value, number)
+    WHERE trajectory_id IS NOT NULL;
 COMMENT ON VIEW routines.run_events IS
     'The history of a run. SELECT * FROM routines.run_events WHERE trajectory_id = 1 ORDER BY at, rank, position, attempt;';
 COMMENT ON COLUMN routines.run_events.trajectory_id IS 'The run.';
@@ -318,14 +319,14 @@ CREATE VIEW routines.help WITH (security_invoker = true) AS
     FROM unnest(ARRAY[
         'routines.routine_status', 'routines.occurrences', 'routines.why(text, timestamptz)', 'routines.next(text, integer)',
         'routines.report(text, timestamptz, timestamptz, integer)', 'routines.gaps(text, timestamptz, timestamptz, boolean, integer)',
-        'routines.changes', 'routines.spec_at(bigint, integer)', 'routines.revision_of_run(bigint)',
+        'routines.changes', 'routines.spec_at(bigint, integer)', 'routines.revision_of_run(bigint)', 'routines.alert_details',
         'routines.routine_details', 'routines.trajectory_details', 'routines.run_events',
         'routines.next_fire(routines.cadence, timestamptz)',
         'routines.next_slots(routines.cadence, timestamptz, integer)',
         'routines.preview(routines.cadence, timestamptz, timestamptz, integer, timestamptz, integer)',
         'routines.preview_warnings(routines.cadence, timestamptz, timestamptz, integer, timestamptz, bigint)',
         'routines.collections', 'routines.tasks', 'routines.routines', 'routines.trajectories', 'routines.steps', 'routines.skips',
-        'routines.webhook_deliveries', 'routines.webhook_endpoints', 'routines.api_keys']) WITH ORDINALITY AS listed (shown, position)
+        'routines.alert_rules', 'routines.webhook_deliveries', 'routines.webhook_endpoints', 'routines.api_keys']) WITH ORDINALITY AS listed (shown, position)
     ORDER BY position;
 COMMENT ON VIEW routines.help IS 'Where to start at psql: TABLE routines.help; then \d+ on what it names.';
 COMMENT ON COLUMN routines.help.ask IS 'A view, a function or a table.';

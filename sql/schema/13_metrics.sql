@@ -74,6 +74,20 @@ $$;
 COMMENT ON FUNCTION routines.metrics_of_deliveries IS
     'Over all collections: due webhooks that no worker has claimed, counted up to `most`, and how long the oldest has been due (0 if none is).';
 
+CREATE FUNCTION routines.metrics_of_alerts(most integer)
+RETURNS TABLE (open integer, untold integer, since_round_seconds float8)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp ROWS 1 AS $$
+    SELECT (SELECT count(*) FROM (SELECT FROM routines.alerts WHERE closed_at IS NULL LIMIT most) AS counted)::integer,
+           (SELECT count(*) FROM (SELECT FROM routines.alerts JOIN routines.alert_rules ON alert_rules.id = rule_id
+                                  WHERE notice_id IS NULL AND suppressed_reason IS NULL AND digest_at_utc IS NULL
+                                  LIMIT most) AS counted)::integer,
+           -- Without rules there is nothing that could be late.
+           CASE WHEN EXISTS (SELECT FROM routines.alert_rules)
+                THEN (SELECT greatest(0, extract(epoch FROM now() - min(ran_at))) FROM routines.alert_rounds) ELSE 0 END::float8;
+$$;
+COMMENT ON FUNCTION routines.metrics_of_alerts IS
+    'Over all collections: the number of open alerts, and of alerts that wait for their notice, each counted up to `most`, and how long ago the statement of queries/alerts.sql ran that has not run for the longest time (0 if there are no rules).';
+
 CREATE FUNCTION routines.metrics_of_snapshots() RETURNS float8
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -92,4 +106,4 @@ COMMENT ON FUNCTION routines.metrics_of_snapshots IS
     'The age of the oldest open snapshot of this database in seconds (0 if none is open). Raises an error if the owner lacks pg_read_all_stats.';
 
 REVOKE EXECUTE ON FUNCTION routines.metrics_of_routines, routines.metrics_of_skips, routines.metrics_of_runs,
-    routines.metrics_of_deliveries, routines.metrics_of_snapshots FROM PUBLIC;
+    routines.metrics_of_deliveries, routines.metrics_of_alerts, routines.metrics_of_snapshots FROM PUBLIC;

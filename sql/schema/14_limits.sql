@@ -21,6 +21,7 @@ INSERT INTO routines.built_in_limits (name, value) VALUES
     ('tasks', 10000),
     ('feeds', 100),
     ('calendars', 100),
+    ('alert_rules', 100),
     ('pending_webhooks', 100000),
     ('stored_bytes', 107374182400),
     ('files', 100000),
@@ -249,6 +250,8 @@ BEGIN
             SELECT FROM routines.feeds WHERE collection_id = of_collection LIMIT most) AS counted)
         WHEN 'calendars' THEN (SELECT count(*) FROM (
             SELECT FROM routines.calendars WHERE collection_id = of_collection LIMIT most) AS counted)
+        WHEN 'alert_rules' THEN (SELECT count(*) FROM (
+            SELECT FROM routines.alert_rules WHERE collection_id = of_collection LIMIT most) AS counted)
         WHEN 'pending_webhooks' THEN (SELECT count(*) FROM (
             SELECT FROM routines.webhook_deliveries WHERE next_attempt_at IS NOT NULL AND collection_id = of_collection
             ORDER BY collection_id, host, next_attempt_at LIMIT most) AS counted)
