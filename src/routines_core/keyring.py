@@ -70,6 +70,11 @@ def owner_of_run(trajectory_id: int, triggered_by_routine_id: int | None) -> str
     return f"run:{trajectory_id}" if triggered_by_routine_id is None else owner_of_routine(triggered_by_routine_id)
 
 
+def owner_of_rule(rule_id: int) -> str:
+    """Return the owner of the secret that signs the notices of an alert rule."""
+    return f"rule:{rule_id}"
+
+
 class KeyProvider(Protocol):
     """A source of encryption keys, asked once when a program starts.
 

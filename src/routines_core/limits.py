@@ -21,6 +21,7 @@ Unit = Literal[
     "tasks",
     "feeds",
     "calendars",
+    "alert rules",
     "webhooks",
     "files",
     "bytes",
@@ -66,6 +67,9 @@ LIMITS: dict[str, LimitRule] = {
     "tasks": LimitRule("tasks", 10_000, of_run=False, description="Tasks. At the limit, none can be added."),
     "feeds": LimitRule("feeds", 100, of_run=False, description="Calendar feeds. At the limit, none can be added."),
     "calendars": LimitRule("calendars", 100, of_run=False, description="Calendars. At the limit, none can be added."),
+    "alert_rules": LimitRule(
+        "alert rules", 100, of_run=False, description="Alert rules. At the limit, none can be added."
+    ),
     "pending_webhooks": LimitRule(
         "webhooks",
         100_000,

@@ -161,6 +161,9 @@ class Settings(BaseSettings):
     keep_audit_days: float = Field(default=365, ge=0, le=36500, alias="ROUTINES_KEEP_AUDIT_DAYS")
     """How long an entry of the audit is kept, at least 7; 0: forever."""
 
+    keep_alerts_days: float = Field(default=90, ge=0, le=36500, alias="ROUTINES_KEEP_ALERTS_DAYS")
+    """How long an alert is kept after it was over; 0: forever."""
+
     operator_token: str | None = Field(default=None, min_length=32, alias="ROUTINES_OPERATOR_TOKEN", repr=False)
     """Bearer token with which an operator sets limits by HTTP; None: the endpoints for it do not exist."""
     metrics_port: int | None = Field(default=None, ge=1, le=65535, alias="ROUTINES_METRICS_PORT")

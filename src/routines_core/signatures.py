@@ -8,12 +8,14 @@ import hmac
 _PREFIX = "whsec_"
 
 
-def headers(*, event_id: str, trajectory_id: int, timestamp: int, body: bytes, secret: str | None) -> dict[str, str]:
+def headers(
+    *, event_id: str, trajectory_id: int | None, timestamp: int, body: bytes, secret: str | None
+) -> dict[str, str]:
     """Build the headers for a webhook body.
 
     Args:
         event_id: Identifies the event; the same for every attempt.
-        trajectory_id: The run.
+        trajectory_id: The run; None for a notice of alerts.
         timestamp: Unix seconds; part of the signed content.
         body: The exact bytes that are sent.
         secret: Key of both signatures; None sends neither.
@@ -24,10 +26,11 @@ def headers(*, event_id: str, trajectory_id: int, timestamp: int, body: bytes, s
         "Content-Type": "application/json",
         "User-Agent": "Routines-Webhooks/1",
         "X-Mise-Timestamp": str(timestamp),
-        "X-Mise-Trajectory-Id": str(trajectory_id),
         "webhook-id": event_id,
         "webhook-timestamp": str(timestamp),
     }
+    if trajectory_id is not None:
+        unsigned["X-Mise-Trajectory-Id"] = str(trajectory_id)
     if secret is None:
         return unsigned
     standard = hmac.digest(signing_key(secret), f"{event_id}.{timestamp}.".encode() + body, hashlib.sha256)

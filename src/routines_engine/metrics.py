@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from prometheus_client import Counter, Gauge
 
+from routines_core.db.alerts import Judged
 from routines_core.metrics.distribution import DELAY_BUCKETS, DURATION_BUCKETS, Distribution
 from routines_core.metrics.listener import ProgramHealth
 from routines_core.metrics.program import ProgramMetrics
@@ -52,6 +53,7 @@ class WorkerMetrics(ProgramMetrics):
         self._register_leases()
         self._register_database()
         self._register_deliveries()
+        self._register_alerts()
 
     def _register_runs(self) -> None:
         self._claimed = Counter("routines_worker_claimed_total", "Runs claimed.", registry=self.registry)
@@ -145,6 +147,19 @@ class WorkerMetrics(ProgramMetrics):
             self.registry, "routines_worker_delivery_duration_seconds", "Duration of delivery attempts."
         )
 
+    def _register_alerts(self) -> None:
+        self._alerts = Counter(
+            "routines_worker_alerts_total",
+            "Alerts that this worker opened, or closed because they had recovered or were suppressed.",
+            ["change"],
+            registry=self.registry,
+        )
+        for change in ("opened", "recovered", "suppressed"):
+            self._alerts.labels(change)
+        self._notices = Counter(
+            "routines_worker_notices_total", "Notices of alerts that this worker queued.", registry=self.registry
+        )
+
     def follow(self, load: WorkerLoad) -> None:
         """Report the load of this worker from now on."""
         self._load = load
@@ -182,6 +197,13 @@ class WorkerMetrics(ProgramMetrics):
         self._deliveries.labels(outcome).inc()
         if seconds is not None:
             self._delivery_duration.observe(seconds)
+
+    def judged(self, judged: Judged) -> None:
+        """Count what a statement of a round of alerts did."""
+        self._alerts.labels("opened").inc(judged.opened)
+        self._alerts.labels("recovered").inc(judged.recovered)
+        self._alerts.labels("suppressed").inc(judged.suppressed)
+        self._notices.inc(judged.notices)
 
     def _asked_at(self) -> float | None:
         """Return when the worker last asked for runs; at full capacity it need not ask, so that counts as now."""

@@ -40,6 +40,7 @@ _ERRORS: dict[str, Callable[[], RoutinesError]] = {
     "routine_calendars_calendar_id_fkey": lambda: ConflictError(
         "The calendar was deleted, or came into use, at the same time: send the request again."
     ),
+    "alert_rules_name_key": lambda: ConflictError("The rule was created at the same time: send the request again."),
     "collections_environment_refs_is_bounded": lambda: InvalidError(
         "environment_variables: there may be 100 in a collection.", "environment_variables"
     ),

@@ -26,7 +26,9 @@ class ClaimedDelivery(msgspec.Struct, frozen=True):
 
     Attributes:
         fence: Named by every later write.
-        routine_id: The routine that started the run; None if the API started it.
+        routine_id: The routine that started the run; None if the API started it, and for a notice of alerts.
+        rule_id: Of a notice: the alert rule; None for the webhook of a run.
+        trajectory_id: The run; None for a notice.
         event_id: The webhook-id, the same at every attempt.
         failures: Attempts that failed before this one.
         secret_id: The secret that signs it; None if it is unsigned.
@@ -40,7 +42,8 @@ class ClaimedDelivery(msgspec.Struct, frozen=True):
     fence: int
     collection_id: int
     routine_id: int | None
-    trajectory_id: int
+    rule_id: int | None
+    trajectory_id: int | None
     url: str
     event_id: str
     failures: int

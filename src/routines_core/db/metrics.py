@@ -67,6 +67,21 @@ class DeliveryMetrics(msgspec.Struct, frozen=True):
     oldest_due_seconds: float
 
 
+class AlertMetrics(msgspec.Struct, frozen=True):
+    """Alerts, and the rounds in which workers judge them.
+
+    Attributes:
+        open: Open alerts, counted up to `MOST`.
+        untold: Alerts that wait for their notice to be queued, counted up to `MOST`; those for a digest are not.
+        since_round_seconds: How long ago the part of a round ran that has not run for the longest time; 0 if there are
+            no rules.
+    """
+
+    open: int
+    untold: int
+    since_round_seconds: float
+
+
 class ConnectedPrograms(msgspec.Struct, frozen=True):
     """Programs connected to the database."""
 
@@ -90,12 +105,14 @@ _ROUTINES = Statement("metrics.routines", RoutineMetrics)
 _SKIPS = Statement("metrics.skips", SkipMetrics)
 _RUNS = Statement("metrics.runs", RunMetrics)
 _DELIVERIES = Statement("metrics.deliveries", DeliveryMetrics)
+_ALERTS = Statement("metrics.alerts", AlertMetrics)
 _PROGRAMS = Statement("metrics.programs", ConnectedPrograms)
 _SNAPSHOTS = Statement("metrics.snapshots", SnapshotMetrics)
 _SCHEMA = Statement("metrics.schema", SchemaMetrics)
 
 Metrics: TypeAlias = (
-    RoutineMetrics | SkipMetrics | RunMetrics | DeliveryMetrics | ConnectedPrograms | SnapshotMetrics | SchemaMetrics
+    RoutineMetrics | SkipMetrics | RunMetrics | DeliveryMetrics | AlertMetrics | ConnectedPrograms | SnapshotMetrics
+    | SchemaMetrics
 )  # fmt: skip
 
 
@@ -117,6 +134,11 @@ async def of_runs(connection: Connection) -> RunMetrics:
 async def of_deliveries(connection: Connection) -> DeliveryMetrics:
     """Count due webhooks."""
     return await _DELIVERIES.one(connection, most=MOST)
+
+
+async def of_alerts(connection: Connection) -> AlertMetrics:
+    """Count open alerts and those without a notice, and look when workers last judged rules."""
+    return await _ALERTS.one(connection, most=MOST)
 
 
 async def of_programs(connection: Connection) -> ConnectedPrograms:
@@ -143,6 +165,7 @@ KINDS: Mapping[str, Callable[[Connection], Awaitable[Metrics]]] = {
     "skips": of_skips,
     "runs": of_runs,
     "deliveries": of_deliveries,
+    "alerts": of_alerts,
     "programs": of_programs,
     "snapshots": of_snapshots,
     "schema": of_schema,

@@ -10,7 +10,7 @@ import msgspec
 from routines_core.db.pool import Connection
 from routines_core.db.statements import NoRow, Statement
 
-What = Literal["trajectories", "skips", "audit", "deliveries", "versions", "names", "endpoints", "answers"]
+What = Literal["trajectories", "skips", "audit", "alerts", "deliveries", "versions", "names", "endpoints", "answers"]
 """The kinds of rows that a pass deletes."""
 PAGE_SIZE = 500
 """Rows that one statement examines, few enough to hold its locks for milliseconds."""
@@ -61,6 +61,7 @@ _DELETE: dict[What, Statement[DeletedRows]] = {
     "trajectories": Statement("retention.delete_trajectories", DeletedRows),
     "skips": Statement("retention.delete_skips", DeletedRows),
     "audit": Statement("retention.delete_audit", DeletedRows),
+    "alerts": Statement("retention.delete_alerts", DeletedRows),
     "deliveries": Statement("retention.delete_deliveries", DeletedRows),
     "versions": Statement("retention.delete_versions", DeletedRows),
     "names": Statement("retention.delete_names", DeletedRows),
@@ -100,7 +101,8 @@ async def delete_page(
         now: Moves the clock in tests; None is the database's now().
     """
     paged: dict[str, Any] = {} if what in {"versions", "endpoints", "answers"} else {"after": after}
-    aged = {"keep_seconds": keep_seconds} if what in {"trajectories", "skips", "audit", "deliveries"} else {}
+    is_aged = what in {"trajectories", "skips", "audit", "alerts", "deliveries"}
+    aged = {"keep_seconds": keep_seconds} if is_aged else {}
     return await _DELETE[what].one(connection, page_size=page_size, now=now, **paged, **aged)
 
 

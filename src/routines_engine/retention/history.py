@@ -30,6 +30,7 @@ log = structlog.get_logger("retention")
 def ages_in_seconds(settings: Settings) -> dict[What, float]:
     """Return the tables to prune, in order, with their maximum age in seconds; tables kept forever are left out."""
     days: dict[What, float] = {
+        "alerts": settings.keep_alerts_days,
         "deliveries": settings.keep_deliveries_days,
         "trajectories": settings.keep_trajectories_days,
         "skips": settings.keep_skips_days,

@@ -22,6 +22,7 @@ from routines_core.lifecycle import freeze_loaded, sleep_or_stop, stop_event
 from routines_core.logging import describe
 from routines_core.metrics.listener import listening
 from routines_core.settings import Settings
+from routines_engine.alerts import run_alerts
 from routines_engine.loops import Job, repeat, woken
 from routines_engine.metrics import WorkerLoad, WorkerMetrics
 from routines_engine.retention.history import run_retention
@@ -275,7 +276,7 @@ MakeWorker = Callable[..., WorkerBase]
 
 
 async def serve(settings: Settings, database_url: str, make_worker: MakeWorker, modules: Sequence[str] = ()) -> None:
-    """Run the worker program until SIGTERM or SIGINT: a worker, webhook deliveries and retention.
+    """Run the worker program until SIGTERM or SIGINT: a worker, webhook deliveries, alerts and retention.
 
     It survives every loss of the database. Step processes import `modules` too, where more activities are.
 
@@ -315,7 +316,11 @@ def _beside(settings: Settings, database_url: str, worker: WorkerBase) -> dict[s
         await run_retention(settings, database_url, worker.stop, files, worker.metrics)
         return False
 
-    return {"webhooks": deliver, "upkeep": keep_tidy}
+    async def judge() -> bool:
+        await run_alerts(database_url, worker.stop, worker.metrics)
+        return False
+
+    return {"webhooks": deliver, "alerts": judge, "upkeep": keep_tidy}
 
 
 def pool_of(settings: Settings, modules: Sequence[str] = ()) -> ProcessPool:

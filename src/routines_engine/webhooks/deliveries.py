@@ -22,7 +22,7 @@ from routines_core.errors import ForbiddenAddressError, SecretError
 from routines_core.fair_gate import FairGate
 from routines_core.guarded_http import guarded_client
 from routines_core.kept_answer import kept_answer
-from routines_core.keyring import Keyring, SecretContext, owner_of_run
+from routines_core.keyring import Keyring, SecretContext, owner_of_rule, owner_of_run
 from routines_core.lifecycle import sleep_or_stop
 from routines_core.logging import describe
 from routines_core.settings import Settings
@@ -261,8 +261,7 @@ class Deliverer:
             return None
         if delivery.ciphertext is None:
             raise SecretError(f"Secret {delivery.secret_id} was deleted.")
-        owner = owner_of_run(delivery.trajectory_id, delivery.routine_id)
-        context = SecretContext(delivery.collection_id, SECRET_KIND, "", owner, delivery.secret_id)
+        context = SecretContext(delivery.collection_id, SECRET_KIND, "", _owner(delivery), delivery.secret_id)
         return self.keyring.open(delivery.ciphertext, context)
 
     def _fail(self, delivery: ClaimedDelivery, reason: str) -> None:
@@ -340,6 +339,7 @@ class Deliverer:
             delivery_id=delivery.id,
             trajectory_id=delivery.trajectory_id,
             routine_id=delivery.routine_id,
+            rule_id=delivery.rule_id,
             status=outcome.status,
             error=outcome.error,
             ours=settled is not None,
@@ -362,6 +362,13 @@ class Deliverer:
             log.info("deliveries given back", count=released)
 
 
+def _owner(delivery: ClaimedDelivery) -> str:
+    """Return the owner of the secret that signs the webhook."""
+    if delivery.trajectory_id is None:
+        return owner_of_rule(delivery.rule_id or 0)
+    return owner_of_run(delivery.trajectory_id, delivery.routine_id)
+
+
 def _begin_span(delivery: ClaimedDelivery) -> Span | None:
     """Begin the span of an attempt in the trace of its run; None if nothing is traced."""
     tracer = tracing.tracer()
@@ -375,7 +382,7 @@ def _end_span(span: Span, delivery: ClaimedDelivery, outcome: Outcome) -> None:
     """Record the span of an attempt, without the URL, which may hold a secret."""
     attributes: dict[str, str | int] = {
         "http.request.method": "POST",
-        "routines.trajectory_id": delivery.trajectory_id,
+        "routines.trajectory_id": delivery.trajectory_id or 0,
         "routines.delivery_id": delivery.id,
         "routines.attempt": delivery.failures + 1,
     }
