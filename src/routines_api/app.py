@@ -17,6 +17,7 @@ from litestar.types import HTTPScope
 
 from routines_api.endpoints import (
     audit,
+    alerts,
     cadences,
     calendars,
     environment,
@@ -83,6 +84,7 @@ _ROUTINES_HANDLERS = [
     *report.HANDLERS,
     *audit.HANDLERS,
     *feeds.HANDLERS,
+    *alerts.HANDLERS,
 ]
 """Served only with ENABLE_ROUTINES."""
 

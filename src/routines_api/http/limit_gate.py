@@ -22,6 +22,7 @@ ROUTINES = ("routines",)
 TASKS = ("tasks",)
 FEEDS = ("feeds",)
 CALENDARS = ("calendars",)
+ALERT_RULES = ("alert_rules",)
 FILES = ("files", "file_bytes")
 WEBHOOKS = "pending_webhooks"
 
@@ -33,7 +34,7 @@ HANDFUL_SHARE = 0.02
 """Maximum share of a minute's runs that a process reserves at once. Reservations start at one and double."""
 UNBOUNDED_HANDFUL = 1000
 """Number of runs after which a process without a limit checks again for one."""
-_COUNTED_BY_RUNS = {"active_runs", "routines", "tasks", "feeds", "calendars"}
+_COUNTED_BY_RUNS = {"active_runs", "routines", "tasks", "feeds", "calendars", "alert_rules"}
 """Limits whose use grows by one with each request that is let through."""
 
 
@@ -81,7 +82,7 @@ class LimitGate:
         Args:
             connection: Any connection.
             auth: The key of the request.
-            names: RUNS, ROUTINES, TASKS, FEEDS, CALENDARS or FILES.
+            names: RUNS, ROUTINES, TASKS, FEEDS, CALENDARS, ALERT_RULES or FILES.
             with_webhook: Whether the limit of pending webhooks counts.
         """
         held, now = self._counts.get((auth.collection_id, names)), time.monotonic()

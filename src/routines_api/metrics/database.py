@@ -56,6 +56,15 @@ SHOWN: dict[str, tuple[Shown, ...]] = {
         Shown("routines_deliveries_due", "due", "Webhooks that are due and unclaimed, counted up to 10,000."),
         Shown("routines_oldest_due_delivery_seconds", "oldest_due_seconds", "How long the oldest one has been due."),
     ),
+    "alerts": (
+        Shown("routines_open_alerts", "open", "Open alerts, counted up to 10,000."),
+        Shown("routines_untold_alerts", "untold", "Alerts whose notice is not queued yet, counted up to 10,000."),
+        Shown(
+            "routines_since_alert_round_seconds",
+            "since_round_seconds",
+            "Seconds since workers last made a whole round of judging alert rules; 0 if there are none.",
+        ),
+    ),
     "programs": (
         Shown("routines_tickers_connected", "tickers", "Tickers connected to the database."),
         Shown("routines_workers_connected", "workers", "Workers connected to the database."),

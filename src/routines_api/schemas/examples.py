@@ -209,7 +209,39 @@ _CLOCK_NOTE = "02:30 does not exist in Europe/Berlin on 2027-03-28; it fires at 
 _DAYS = {"from": "2026-12-24", "to": "2026-12-26", "label": "Christmas"}
 _CALENDAR_TIMES = {"timezone": None, "updated_at": "2026-05-01T08:00:00Z"}
 _BACKOFF = {"initial": 60, "multiplier": 2, "max": 3600}
+_ALERT_SCOPE = {"task": "greet", "routine": None}
 EXAMPLES: dict[str, Any] = {
+    "AlertScopeRead": _ALERT_SCOPE,
+    "AlertRuleRead": {
+        "name": "on-call",
+        "on": ["late", "missed", "failed", "recovered"],
+        "after_seconds": 300,
+        "streak": None,
+        "scope": _ALERT_SCOPE,
+        "webhook_url": "https://example.com/alerts",
+        "webhook_secret": "********",
+        "digest": "now",
+        "digest_at_utc": None,
+        "updated_at": "2026-05-01T08:00:00Z",
+    },
+    "Alert": {
+        "id": 17,
+        "rule": "on-call",
+        "event": "late",
+        "task": "greet",
+        "routine": "morning-regression",
+        "routine_id": 42,
+        "scheduled_for": "2026-05-04T09:00:00Z",
+        "trajectory_id": None,
+        "detail": "its slot has been due since 2026-05-04T09:00:00Z and no ticker has picked it up",
+        "state": "recovered",
+        "opened_at": "2026-05-04T09:05:02Z",
+        "notice": "delivered",
+        "notified_at": "2026-05-04T09:05:03Z",
+        "recovered_at": "2026-05-04T09:12:00Z",
+        "suppressed_at": None,
+        "suppressed_reason": None,
+    },
     "ActiveHoursRead": {"windows": ["mon-fri 08:00-18:00"], "outside": "defer", "timezone": "Europe/Berlin"},
     "BackoffRead": _BACKOFF,
     "RetryRead": {"max_attempts": 3, "backoff": _BACKOFF, "on": "transient", "until": "next_slot"},

@@ -30,9 +30,11 @@ Bound = Time | None
 
 RUN_ID = r"^[1-9][0-9]{0,17}$"
 ENVIRONMENT_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,99}$"
+TIME_OF_DAY = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
 PATTERN_RULES = {
     SLUG: SLUG_RULE,
     RUN_ID: "must be the id of a run",
+    TIME_OF_DAY: "must be a time of day such as 08:00",
     ENVIRONMENT_NAME: "must be a name of 1 to 100 letters, digits and _ that does not begin with a digit",
 }
 

@@ -13,7 +13,7 @@ from routines_api.schemas.retries import RoutineRetry
 from routines_core.mask import MASK
 from routines_workflow.checks import check_workflow
 
-_WEBHOOK_URL = re.compile(r"(?i:https?)://[^\s/?#@]+([/?#]\S*)?", re.ASCII)
+WEBHOOK_URL = re.compile(r"(?i:https?)://[^\s/?#@]+([/?#]\S*)?", re.ASCII)
 """The same rule as the constraint routines_webhook_url_is_http."""
 
 SecretName = Annotated[str, StringConstraints(min_length=1, max_length=100)]
@@ -135,7 +135,7 @@ class _RoutineFields(RequestBody):
     @field_validator("webhook_url", check_fields=False)
     @classmethod
     def _is_http(cls, url: str | None) -> str | None:
-        if url is not None and not _WEBHOOK_URL.fullmatch(url):
+        if url is not None and not WEBHOOK_URL.fullmatch(url):
             raise ValueError("must be an http or https URL without user or password")
         return url
 
