@@ -12,6 +12,8 @@ TASKS, ROUTINES = "/api/v1/tasks/my-org", "/api/v1/routines/my-org/echo"
 TASK = {"workflow": {"init_params": {"text": "hello"}}}
 ROUTINE = {"cadence": {"type": "manual"}}
 CALENDARS = "/api/v1/calendars/my-org"
+ALERT_RULES = "/api/v1/alert-rules/my-org"
+ALERT_RULE = {"on": ["failed"], "webhook_url": "https://example.com/alerts"}
 RECREATED: dict[str, tuple[str, dict[str, Any]]] = {
     "updateRoutine": (ROUTINES, {"name": "kept", **ROUTINE}),
     "deleteRoutine": (ROUTINES, {"name": "doomed", **ROUTINE}),
@@ -30,6 +32,9 @@ def before_call(_context: Any, case: Any, _kwargs: dict[str, Any]) -> None:
         CLIENT.put(f"{CALENDARS}/doomed", json={"days": []})
     elif name == "getCalendar":
         CLIENT.put(f"{CALENDARS}/kept", json={"days": [{"from": "2026-12-24", "label": "Christmas"}]})
+
+    if name in {"getAlertRule", "deleteAlertRule"}:
+        CLIENT.put(f"{ALERT_RULES}/{'kept' if name == 'getAlertRule' else 'doomed'}", json=ALERT_RULE)
 
 
 @schemathesis.serializer("text/calendar")

@@ -28,6 +28,8 @@ YEAR = {"from": "2027-01-01T00:00:00Z", "to": "2028-01-01T00:00:00Z"}
 OWN = {"collection": "mine", "task": "echo", "name": "kept", "trajectory_id": "1", "delivery_id": "1"}
 OWN |= {"feed_id": "2", "workflow_id": "flow-mine-echo--1", "activity_name": "text_echo", "calendar": "kept"}
 OWN |= {"revision": "1"}
+OWN |= {"rule": "kept"}
+ALERT_RULE = {"on": ["failed"], "webhook_url": "https://example.com/", "webhook_secret": "secret"}
 
 
 class Row(NamedTuple):
@@ -91,6 +93,11 @@ ROWS = [
     Row("GET", "/api/v1/calendars/{collection}/{calendar}"),
     Row("PUT", "/api/v1/calendars/{collection}/{calendar}", {"days": [{"from": "2026-12-24"}]}),
     Row("DELETE", "/api/v1/calendars/{collection}/{calendar}"),
+    Row("GET", "/api/v1/alert-rules/{collection}"),
+    Row("GET", "/api/v1/alert-rules/{collection}/{rule}"),
+    Row("PUT", "/api/v1/alert-rules/{collection}/{rule}", ALERT_RULE),
+    Row("DELETE", "/api/v1/alert-rules/{collection}/{rule}"),
+    Row("GET", "/api/v1/alerts/{collection}?state=open"),
     Row("GET", "/api/v1/routines/{collection}/{task}/{name}/deliveries"),
     Row("POST", "/api/v1/routines/{collection}/{task}/{name}/deliveries/{delivery_id}/redeliver"),
 ]
@@ -106,6 +113,7 @@ _OF_ROUTINES = (
     "/api/v1/audit",
     "/api/v1/calendars",
     "/api/v1/ics",
+    "/api/v1/alert",
 )
 HIDDEN = [row for row in ROWS if row.path.startswith(_OF_ROUTINES) or row.path.endswith("init-params-schema")]
 
@@ -143,11 +151,14 @@ async def fill(client: Client, collection: str) -> None:
     """Create the task `echo` with the routine `kept`, a run and a feed; and the task `gone`, deleted with its routines.
 
     The feed of the first collection has the id 1, that of the second 2. Create the calendar `kept`, and another one
-    that is deleted.
+    that is deleted; the same with alert rules.
     """
     for calendar in ("kept", "gone"):
         assert (await client.put(f"/api/v1/calendars/{collection}/{calendar}", json={"days": []})).status_code == 200
     assert (await client.delete(f"/api/v1/calendars/{collection}/gone")).status_code == 204
+    for rule in ("kept", "gone"):
+        assert (await client.put(f"/api/v1/alert-rules/{collection}/{rule}", json=ALERT_RULE)).status_code == 200
+    assert (await client.delete(f"/api/v1/alert-rules/{collection}/gone")).status_code == 204
     for task in ("echo", "gone"):
         made = await client.post(f"/api/v1/tasks/{collection}", json={"name": task, "workflow": TASK})
         assert made.status_code == 201

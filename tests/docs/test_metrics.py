@@ -42,6 +42,7 @@ FOUND = {
     "skips": db.SkipMetrics(1, 2, 3, 4, 5, 6, 7, 8),
     "runs": db.RunMetrics(1, 2, 3),
     "deliveries": db.DeliveryMetrics(1, 2),
+    "alerts": db.AlertMetrics(1, 2, 3),
     "programs": db.ConnectedPrograms(1, 2),
     "snapshots": db.SnapshotMetrics(1),
     "schema": db.SchemaMetrics(1),

@@ -26,6 +26,7 @@ NOT_OF_TENANTS = {
     "built_in_limits",
     "time_zones",
     "ticker_outages",
+    "alert_rounds",
 }
 """Tables without tenants' data; every other table has row-level security."""
 OF_TABLES = {"collection_limits": {"defaults"}, "audit": {"kept"}}

@@ -25,6 +25,8 @@ GENERIC_PLANS = 160000
 OF_PROGRAMS = {
     API: (
         "audit. calendars. collections. feeds. idempotency. keys.find_key keys.take_tokens ledger. planning. report. "
+        "alert_rules. calendars. collections. feeds. "
+        "idempotency. keys.find_key keys.take_tokens ledger. planning. report. "
         "routines. secrets.find_pepper tasks.insert_task "
         "tasks.update_task tasks.find_task tasks.list_tasks tasks.delete_task trajectories. "
         "deliveries.list_deliveries deliveries.redeliver metrics. limits.list_own_limits limits.list_own_limited_tasks "
@@ -34,7 +36,7 @@ OF_PROGRAMS = {
     ),
     TICKER: "tick.",
     WORKER: (
-        "children. day_sums. dispatches. retention. runs. deliveries.claim deliveries.prepare "
+        "alerts. children. day_sums. dispatches. retention. runs. deliveries.claim deliveries.prepare "
         "deliveries.settle deliveries.release deliveries.give_up_stopped "
         "limits.measure_stored_bytes limits.note_listed_files limits.take_file limits.give_back_file limits.run_limits"
     ),
@@ -52,13 +54,16 @@ OF_EVERY_CONNECTION = "sessions."
 WITHOUT_A_PLAN = {"runs.listen"}
 """LISTEN needs no right, and EXPLAIN does not support it."""
 REFUSED = {
-    API: "dispatches.dispatch dispatches.take dispatches.give_back runs.claim runs.sealed_secret tick.tick "
+    API: "alerts.open_late alerts.follow_events alerts.queue_notices "
+    "dispatches.dispatch dispatches.take dispatches.give_back runs.claim runs.sealed_secret tick.tick "
     "deliveries.claim retention.delete_skips limits.limit_task secrets.create_pepper secrets.list_secrets "
     "secrets.replace_ciphertexts keys.create_key keys.revoke_key",
-    TICKER: "feeds. secrets. dispatches.dispatch dispatches.take runs.claim runs.sealed_secret runs.reap deliveries. "
+    TICKER: "alert_rules.create_rule alerts.queue_notices "
+    "feeds. secrets. dispatches.dispatch dispatches.take runs.claim runs.sealed_secret runs.reap deliveries. "
     "retention.delete_trajectories keys. routines.create_routine routines.delete_routine collections.environment "
     "idempotency. limits.set_limit metrics.routines metrics.runs",
-    WORKER: "feeds. secrets.find_pepper secrets.create_pepper secrets.replace_ciphertexts keys. tick.tick "
+    WORKER: "alert_rules.create_rule alert_rules.delete_rule "
+    "feeds. secrets.find_pepper secrets.create_pepper secrets.replace_ciphertexts keys. tick.tick "
     "routines.create_routine tasks.insert_task idempotency. limits.limit_collection limits.set_limit "
     "limits.open_as_operator metrics.routines metrics.deliveries",
     READER: "feeds.find_feed feeds.feed_slots feeds.create_feed feeds.delete_feed secrets. tick.tick runs.claim "

@@ -13,7 +13,17 @@ from uuid import UUID
 
 import pytest
 
-from routines_core.db import Connection, connect, deliveries, dispatches, retention, rotation, runs, trajectories
+from routines_core.db import (
+    Connection,
+    alerts,
+    connect,
+    deliveries,
+    dispatches,
+    retention,
+    rotation,
+    runs,
+    trajectories,
+)
 from routines_core.db.statements import Statement, sql_dir, texts
 from support.plans import Plan, buffers, explained, nodes
 from support.rows import Database, make_key, make_task, value
@@ -23,7 +33,7 @@ from support.serving import copy_of
 OTHERS = 60_000
 """The other rows of each table: so many, and so wide, that reading all of them costs more than looking up a batch."""
 BATCHES = (250, 1000)
-DECLARING = (deliveries, dispatches, retention, rotation, runs, trajectories)
+DECLARING = (alerts, deliveries, dispatches, retention, rotation, runs, trajectories)
 """The modules that declare the statements."""
 
 Statements = tuple[str, ...]
@@ -124,8 +134,41 @@ DISPATCHES = """INSERT INTO routines.dispatches
                     (trajectory_id, collection_id, workflow_id, generation, fence, submitted_at, checked_at)
                 SELECT n, 1, 'w' || n, 1, %(fence)s, now(), now() - interval '1 day'
                 FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n"""
+ALERTS = """INSERT INTO routines.alerts
+                (id, collection_id, rule_id, routine_id, event, subject, scheduled_for, detail, opened_at, {columns})
+            OVERRIDING SYSTEM VALUE
+            SELECT n, 1, 1, n, {event}, 'slot:' || n, now(), 'it is late', now() - interval '2 days', {values}
+            FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n"""
+RULE = """INSERT INTO routines.alert_rules
+              (id, collection_id, name, events, webhook_url, digest_at_utc, digested_until)
+          OVERRIDING SYSTEM VALUE
+          SELECT 1, 1, 'on-call', '{late,missed,failed,recovered}', 'http://a.test/', {digest},
+                 now() - interval '2 days'
+          WHERE %(first)s::bigint <= %(last)s::bigint"""
+EVENTS = """INSERT INTO routines.alert_events (id, collection_id, routine_id, event, subject, scheduled_for, at)
+            OVERRIDING SYSTEM VALUE
+            SELECT n, 1, n, {event}, 'slot:' || n, now() + interval '1 day', now() + interval '1 hour'
+            FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n"""
+ROUTINES = """INSERT INTO routines.routines
+                  (id, collection_id, task_id, name, cadence_type, next_run_at, init_params_overrides)
+              OVERRIDING SYSTEM VALUE
+              SELECT n, 1, 1, 'r' || n, 'hourly', {due}, jsonb_build_object('text', repeat('x', 600))
+              FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n"""
+NAMES = """INSERT INTO routines.routine_names (task_id, name, routine_id, collection_id)
+           SELECT 1, 'r' || n, n, 1 FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n"""
+STARTED = """INSERT INTO routines.trajectories (
+                 id, collection_id, task_id, task_version, trigger, triggered_by_routine_id, scheduled_for, init_params)
+             OVERRIDING SYSTEM VALUE
+             SELECT n, 1, 1, 1, 'schedule', n, now() + interval '1 minute', '{}'
+             FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n"""
 ENDED = added_runs("completed", ended=LONG_AGO)
 CLAIMED = (added_runs("running", "now() + interval '1 hour'"), BEGUN)
+RULE_NOW = RULE.replace("{digest}", "NULL")
+NEVER_DUE = (ROUTINES.format(due="now() + interval '1 day'"), NAMES)
+CLOSED = ALERTS.format(columns="closed_at, notice_id", event="'late'", values=f"{LONG_AGO}, n")
+RECOVERED = ALERTS.format(
+    columns="closed_at, tells_recovery, notice_id", event="'late'", values=f"{LONG_AGO}, true, 1000000 + n"
+)
 DELIVERED = added_deliveries("next_attempt_at, delivered_at", f"NULL, {LONG_AGO}")
 SENT = (ENDED, added_deliveries("claimed_at, next_attempt_at", "now(), now() + interval '1 hour'"))
 
@@ -147,6 +190,10 @@ def checkpoints(status: str | None) -> Callable[[list[int]], Parameters]:
 def page(ids: list[int]) -> Parameters:
     """Return the parameters of a page of retention that begins with the batch and is all of it."""
     return {"now": None, "keep_seconds": 3600.0, "after": ids[0] - 1, "page_size": len(ids)}
+
+
+def judged(ids: list[int]) -> Parameters:
+    return {"every_seconds": None, "now": None, "batch_size": len(ids)}
 
 
 def outcomes(ids: list[int]) -> Parameters:
@@ -222,6 +269,47 @@ MOVES = [
     Move("retention.delete_skips", (SKIPS,), page),
     Move("retention.delete_audit", (AUDIT,), page),
     Move("retention.delete_deliveries", (ENDED, DELIVERED), page),
+    Move(
+        "retention.delete_alerts",
+        (ALERTS.format(columns="closed_at", event="'late'", values=LONG_AGO),),
+        page,
+    ),
+    Move(
+        "alerts.open_late",
+        (RULE_NOW, ROUTINES.format(due="now() - interval '5 minutes'"), NAMES),
+        judged,
+    ),
+    Move("alerts.follow_events", (RULE_NOW, *NEVER_DUE, EVENTS.format(event="'failed'")), judged),
+    Move(
+        "alerts.follow_events",
+        (
+            RULE_NOW,
+            *NEVER_DUE,
+            ALERTS.format(columns="closed_at", event="'failed'", values="NULL"),
+            EVENTS.format(event="'completed'"),
+        ),
+        judged,
+    ),
+    Move(
+        "alerts.close_ended",
+        (RULE_NOW, *NEVER_DUE, ALERTS.format(columns="closed_at", event="'late'", values="NULL"), STARTED),
+        judged,
+    ),
+    Move(
+        "alerts.queue_notices",
+        (RULE_NOW, *NEVER_DUE, ALERTS.format(columns="closed_at", event="'failed'", values="NULL")),
+        judged,
+    ),
+    Move(
+        "alerts.queue_recoveries",
+        (RULE_NOW, *NEVER_DUE, RECOVERED),
+        judged,
+    ),
+    Move(
+        "alerts.queue_digests",
+        (RULE.replace("{digest}", "'08:00'"), *NEVER_DUE, RECOVERED),
+        judged,
+    ),
     Move("retention.delete_versions", (VERSIONS,), lambda ids: {"now": None, "page_size": len(ids)}),
     Move("retention.delete_names", (DELETED,), page),
     Move("retention.delete_answers", (ANSWERS,), lambda ids: {"now": None, "page_size": len(ids)}),
@@ -244,6 +332,7 @@ FORGET = """DELETE FROM pg_statistic;
             UPDATE pg_class SET reltuples = -1, relpages = 0 WHERE relnamespace = 'routines'::regnamespace"""
 """As after a restore."""
 OTHER_ROWS = (ENDED, STEPS, DELIVERED, SKIPS, AUDIT, FILE_USES, SECRETS)
+OTHER_ROWS = (ENDED, STEPS, DELIVERED, SKIPS, FILE_USES, SECRETS, *NEVER_DUE, CLOSED)
 ONE_BY_ONE = {
     "collections.patch_environment",
     "routines.create_routine",
@@ -279,6 +368,9 @@ async def prepare(connection: Connection) -> None:
     await make_task(connection)
     await make_key(connection, "my-org")
     await connection.execute("DELETE FROM routines.audit")
+    # Rows that a statement adds come after those that are filled in.
+    for table in ("alerts", "webhook_deliveries"):
+        await connection.execute(f"SELECT setval('routines.{table}_id_seq', 10000000)".encode())
 
 
 @pytest.fixture
