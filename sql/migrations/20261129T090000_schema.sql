@@ -4030,12 +4030,13 @@ CREATE TRIGGER wake_workers AFTER INSERT ON routines.trajectories
 
 ------------------------------------------------------------------------------------------------------------------ rules
 -- Triggers, in the order in which they fire:
---   BEFORE UPDATE  note_change                   of what a person sets: sets updated_at
+--   BEFORE UPDATE  keep_updated_at               of what a person sets: sets updated_at
 --   AFTER INSERT   follow_created_webhook_url    restarts a stopped webhook endpoint that the rule names
 --   AFTER UPDATE   follow_changed_webhook_url    the same
 --   AFTER UPDATE   forget_replaced_secret        deletes the secret that signed its notices
 --   AFTER UPDATE   suppress_unwatched            closes alerts that the rule no longer watches
 --   AFTER DELETE   forget_secret_of_deleted      deletes the secret
+--   AFTER all      note_rule                     adds to the audit (chapter 15_audit)
 CREATE TABLE routines.alert_rules (
     id                bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT alert_rules_pkey PRIMARY KEY,
     collection_id     bigint NOT NULL,
@@ -4284,15 +4285,15 @@ CREATE TRIGGER note_deletion AFTER DELETE ON routines.routines
     FOR EACH ROW EXECUTE FUNCTION routines.note_pause();
 
 ----------------------------------------------------------------------------------------------------- changes of a rule
-CREATE FUNCTION routines.note_change_of_rule() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION routines.keep_rule_updated_at() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.updated_at := now();
     RETURN NEW;
 END $$;
-COMMENT ON FUNCTION routines.note_change_of_rule IS 'Sets when a person last changed a rule.';
-CREATE TRIGGER note_change
+COMMENT ON FUNCTION routines.keep_rule_updated_at IS 'Sets when a person last changed a rule.';
+CREATE TRIGGER keep_updated_at
     BEFORE UPDATE OF name, events, task_id, routine_id, after_seconds, streak, webhook_url, webhook_secret_id, digest_at_utc
-    ON routines.alert_rules FOR EACH ROW EXECUTE FUNCTION routines.note_change_of_rule();
+    ON routines.alert_rules FOR EACH ROW EXECUTE FUNCTION routines.keep_rule_updated_at();
 
 CREATE TRIGGER follow_created_webhook_url AFTER INSERT ON routines.alert_rules
     FOR EACH ROW EXECUTE FUNCTION routines.restart_endpoint();
@@ -6608,7 +6609,7 @@ REVOKE EXECUTE ON FUNCTION routines.measure_stored_bytes, routines.note_saved_fi
 
 -- == sql/schema/15_audit.sql
 
--- The audit: each change of a routine, task, key, limit, calendar, feed or environment, with who made it, and what was before and
+-- The audit: each change of a routine, task, key, limit, calendar, feed, rule or environment, with who made it, and what was before and
 -- after. Triggers write it, so a statement typed in psql leaves its trace too. Why this design: docs/decisions/0028. Statements:
 -- queries/audit.sql.
 
@@ -6618,7 +6619,7 @@ CREATE TABLE routines.audit (
     at            timestamptz NOT NULL DEFAULT clock_timestamp(),
     collection_id bigint,
     kind          text NOT NULL CONSTRAINT audit_kind_is_known
-                  CHECK (kind IN ('routine', 'task', 'key', 'limit', 'calendar', 'feed', 'environment')),
+                  CHECK (kind IN ('routine', 'task', 'key', 'limit', 'calendar', 'feed', 'rule', 'environment')),
     action        text NOT NULL CONSTRAINT audit_action_is_known CHECK (action IN ('created', 'changed', 'deleted')),
     object_id     bigint,
     task_id       bigint,
@@ -6641,7 +6642,7 @@ COMMENT ON TABLE  routines.audit IS
 COMMENT ON COLUMN routines.audit.id IS 'Later changes of the same object have greater ids.';
 COMMENT ON COLUMN routines.audit.at IS 'When it was changed, by the clock; the change could be seen a moment later, once it was committed.';
 COMMENT ON COLUMN routines.audit.collection_id IS 'The tenant; null for a limit of all collections.';
-COMMENT ON COLUMN routines.audit.kind IS 'routine, task, key, limit, calendar, feed or environment.';
+COMMENT ON COLUMN routines.audit.kind IS 'routine, task, key, limit, calendar, feed, rule or environment.';
 COMMENT ON COLUMN routines.audit.action IS 'created, changed or deleted.';
 COMMENT ON COLUMN routines.audit.object_id IS 'The id of the routine, task, key, calendar or feed; null for limits and the environment.';
 COMMENT ON COLUMN routines.audit.task_id IS 'Of a routine: its task.';
@@ -6960,6 +6961,36 @@ COMMENT ON FUNCTION routines.note_feed IS 'Adds an entry to the audit when a cal
 CREATE TRIGGER note_feed AFTER INSERT OR DELETE OR UPDATE OF secret_hash, pepper_id ON routines.feeds
     FOR EACH ROW EXECUTE FUNCTION routines.note_feed();
 
+-- A rule that goes with its task or routine comes too late for their names.
+CREATE FUNCTION routines.spec_of_rule(rule routines.alert_rules) RETURNS jsonb LANGUAGE sql STABLE
+RETURN jsonb_strip_nulls(jsonb_build_object(
+    'on', (rule).events, 'after_seconds', (rule).after_seconds, 'streak', (rule).streak,
+    'task', CASE WHEN (rule).task_id IS NOT NULL THEN coalesce(routines.name_of_task((rule).task_id), '(deleted)') END,
+    'routine', CASE WHEN (rule).routine_id IS NOT NULL THEN coalesce(
+        (SELECT name FROM routines.routine_names WHERE routine_id = (rule).routine_id), '(deleted)') END,
+    'webhook_url', (rule).webhook_url,
+    'webhook_secret', CASE WHEN (rule).webhook_secret_id IS NOT NULL THEN '********' END,
+    'digest_at_utc', to_char((rule).digest_at_utc, 'HH24:MI')));
+COMMENT ON FUNCTION routines.spec_of_rule IS 'What a person decides about an alert rule, in the words of the API and without fields that are not set. The secret is masked.';
+
+CREATE FUNCTION routines.note_rule() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    before  jsonb := CASE TG_OP WHEN 'INSERT' THEN '{}' ELSE routines.spec_of_rule(OLD) END;
+    after   jsonb := CASE TG_OP WHEN 'DELETE' THEN '{}' ELSE routines.spec_of_rule(NEW) END;
+    current routines.alert_rules := CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
+BEGIN
+    IF TG_OP = 'UPDATE' AND OLD.webhook_secret_id <> NEW.webhook_secret_id THEN
+        after := after || '{"webhook_secret": "changed"}';
+    END IF;
+    PERFORM routines.note_change('rule', TG_OP, current.collection_id, current.id, current.name, before, after);
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.note_rule IS 'Adds an entry to the audit when an alert rule is created, changed or deleted.';
+CREATE TRIGGER note_rule AFTER INSERT OR DELETE OR UPDATE OF collection_id, name, events, task_id, routine_id, after_seconds, streak, webhook_url,
+        webhook_secret_id, digest_at_utc ON routines.alert_rules
+    FOR EACH ROW EXECUTE FUNCTION routines.note_rule();
+
 CREATE FUNCTION routines.note_collection() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -6978,7 +7009,7 @@ CREATE TRIGGER note_collection AFTER UPDATE OF environment_refs, max_concurrent_
 
 -- Otherwise a login that has a table of its own could have its triggers call these, and write what it likes.
 REVOKE EXECUTE ON FUNCTION routines.actor, routines.last_run_id, routines.note_change, routines.note_new_routines, routines.note_routine, routines.note_task,
-    routines.note_key, routines.note_limit, routines.note_calendar, routines.note_feed, routines.note_collection FROM PUBLIC;
+    routines.note_key, routines.note_limit, routines.note_calendar, routines.note_feed, routines.note_rule, routines.note_collection FROM PUBLIC;
 
 ----------------------------------------------------------------------------------------------------------------- at psql
 CREATE VIEW routines.changes WITH (security_invoker = true) AS
@@ -6993,7 +7024,7 @@ COMMENT ON VIEW routines.changes IS
 COMMENT ON COLUMN routines.changes.at IS 'When it was changed.';
 COMMENT ON COLUMN routines.changes.actor IS 'Who changed it: key 7, operator, scheduler, or login alice.';
 COMMENT ON COLUMN routines.changes.action IS 'created, changed or deleted.';
-COMMENT ON COLUMN routines.changes.kind IS 'routine, task, key, limit, calendar, feed or environment.';
+COMMENT ON COLUMN routines.changes.kind IS 'routine, task, key, limit, calendar, feed, rule or environment.';
 COMMENT ON COLUMN routines.changes.what IS
     'The collection and what was changed in it: collection/task/name for a routine, with the name that it had then; without a collection, a limit of all collections.';
 COMMENT ON COLUMN routines.changes.revision IS 'Of a routine: the number of this change, from 1.';

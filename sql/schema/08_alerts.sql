@@ -4,12 +4,13 @@
 
 ------------------------------------------------------------------------------------------------------------------ rules
 -- Triggers, in the order in which they fire:
---   BEFORE UPDATE  note_change                   of what a person sets: sets updated_at
+--   BEFORE UPDATE  keep_updated_at               of what a person sets: sets updated_at
 --   AFTER INSERT   follow_created_webhook_url    restarts a stopped webhook endpoint that the rule names
 --   AFTER UPDATE   follow_changed_webhook_url    the same
 --   AFTER UPDATE   forget_replaced_secret        deletes the secret that signed its notices
 --   AFTER UPDATE   suppress_unwatched            closes alerts that the rule no longer watches
 --   AFTER DELETE   forget_secret_of_deleted      deletes the secret
+--   AFTER all      note_rule                     adds to the audit (chapter 15_audit)
 CREATE TABLE routines.alert_rules (
     id                bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT alert_rules_pkey PRIMARY KEY,
     collection_id     bigint NOT NULL,
@@ -258,15 +259,15 @@ CREATE TRIGGER note_deletion AFTER DELETE ON routines.routines
     FOR EACH ROW EXECUTE FUNCTION routines.note_pause();
 
 ----------------------------------------------------------------------------------------------------- changes of a rule
-CREATE FUNCTION routines.note_change_of_rule() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION routines.keep_rule_updated_at() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.updated_at := now();
     RETURN NEW;
 END $$;
-COMMENT ON FUNCTION routines.note_change_of_rule IS 'Sets when a person last changed a rule.';
-CREATE TRIGGER note_change
+COMMENT ON FUNCTION routines.keep_rule_updated_at IS 'Sets when a person last changed a rule.';
+CREATE TRIGGER keep_updated_at
     BEFORE UPDATE OF name, events, task_id, routine_id, after_seconds, streak, webhook_url, webhook_secret_id, digest_at_utc
-    ON routines.alert_rules FOR EACH ROW EXECUTE FUNCTION routines.note_change_of_rule();
+    ON routines.alert_rules FOR EACH ROW EXECUTE FUNCTION routines.keep_rule_updated_at();
 
 CREATE TRIGGER follow_created_webhook_url AFTER INSERT ON routines.alert_rules
     FOR EACH ROW EXECUTE FUNCTION routines.restart_endpoint();

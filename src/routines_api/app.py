@@ -16,8 +16,8 @@ from litestar.response import Response
 from litestar.types import HTTPScope
 
 from routines_api.endpoints import (
-    audit,
     alerts,
+    audit,
     cadences,
     calendars,
     environment,

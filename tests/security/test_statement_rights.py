@@ -24,8 +24,7 @@ GENERIC_PLANS = 160000
 """The first server version that has EXPLAIN (GENERIC_PLAN), which needs no values."""
 OF_PROGRAMS = {
     API: (
-        "audit. calendars. collections. feeds. idempotency. keys.find_key keys.take_tokens ledger. planning. report. "
-        "alert_rules. calendars. collections. feeds. "
+        "alert_rules. audit. calendars. collections. feeds. "
         "idempotency. keys.find_key keys.take_tokens ledger. planning. report. "
         "routines. secrets.find_pepper tasks.insert_task "
         "tasks.update_task tasks.find_task tasks.list_tasks tasks.delete_task trajectories. "

@@ -412,6 +412,26 @@ async def test_limits_leave_their_values_also_that_of_concurrent_runs(connection
     ]
 
 
+async def test_an_alert_rule_leaves_its_changes(connection: Connection, routine: int) -> None:
+    for secret in (FIRST, SECOND):
+        await connection.execute(SECRET.encode(), [secret])
+    await connection.execute(
+        """INSERT INTO routines.alert_rules (collection_id, name, events, task_id, routine_id, webhook_url, webhook_secret_id)
+           VALUES (1, 'a', '{failed}', 1, %s, 'http://a.test/', %s)""",
+        [routine, FIRST],
+    )
+    await connection.execute("UPDATE routines.alert_rules SET digested_until = now(), webhook_secret_id = %s", [SECOND])
+    await connection.execute("UPDATE routines.alert_rules SET events = '{late}', after_seconds = 90")
+    await connection.execute("DELETE FROM routines.alert_rules")
+    shared = {"task": "echo", "routine": "morning", "webhook_url": "http://a.test/", "webhook_secret": "********"}
+    assert await entries(connection, "rule") == [
+        ("created", {}, shared | {"on": ["failed"]}),
+        ("changed", {"webhook_secret": "********"}, {"webhook_secret": "changed"}),
+        ("changed", {"on": ["failed"]}, {"on": ["late"], "after_seconds": 90}),
+        ("deleted", shared | {"on": ["late"], "after_seconds": 90}, {}),
+    ]
+
+
 async def test_a_calendar_a_feed_and_the_environment_leave_theirs(connection: Connection, routine: int) -> None:
     await make_key(connection, "my-org")
     day = {"from": "2026-12-24"}

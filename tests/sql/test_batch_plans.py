@@ -331,8 +331,7 @@ KNOWN = ("both", "the others", "the batch", "nothing")
 FORGET = """DELETE FROM pg_statistic;
             UPDATE pg_class SET reltuples = -1, relpages = 0 WHERE relnamespace = 'routines'::regnamespace"""
 """As after a restore."""
-OTHER_ROWS = (ENDED, STEPS, DELIVERED, SKIPS, AUDIT, FILE_USES, SECRETS)
-OTHER_ROWS = (ENDED, STEPS, DELIVERED, SKIPS, FILE_USES, SECRETS, *NEVER_DUE, CLOSED)
+OTHER_ROWS = (ENDED, STEPS, DELIVERED, SKIPS, AUDIT, FILE_USES, SECRETS, *NEVER_DUE, CLOSED)
 ONE_BY_ONE = {
     "collections.patch_environment",
     "routines.create_routine",

@@ -44,7 +44,7 @@ class ChangeRead(msgspec.Struct, omit_defaults=True):
     kind: Annotated[
         str,
         Meta(
-            description="What was changed: routine, task, key, limit, calendar, feed or environment.",
+            description="What was changed: routine, task, key, limit, calendar, feed, rule or environment.",
             examples=["routine"],
         ),
     ]

@@ -9,7 +9,7 @@ from routines_core.db.pool import Connection
 from routines_core.db.statements import Statement
 from routines_core.errors import NotFoundError
 
-Kind = Literal["routine", "task", "key", "limit", "calendar", "feed", "environment"]
+Kind = Literal["routine", "task", "key", "limit", "calendar", "feed", "rule", "environment"]
 """What was changed."""
 LISTED_BYTES = 8 * 1024 * 1024
 """A page of a list ends once its fields take this many bytes."""
