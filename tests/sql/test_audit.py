@@ -416,7 +416,8 @@ async def test_an_alert_rule_leaves_its_changes(connection: Connection, routine:
     for secret in (FIRST, SECOND):
         await connection.execute(SECRET.encode(), [secret])
     await connection.execute(
-        """INSERT INTO routines.alert_rules (collection_id, name, events, task_id, routine_id, webhook_url, webhook_secret_id)
+        """INSERT INTO routines.alert_rules
+                   (collection_id, name, events, task_id, routine_id, webhook_url, webhook_secret_id)
            VALUES (1, 'a', '{failed}', 1, %s, 'http://a.test/', %s)""",
         [routine, FIRST],
     )

@@ -30,8 +30,8 @@ async def list_changes(
 ) -> Response[list[ChangeRead]]:
     """List the changes in a collection.
 
-    Newest first: who changed a routine, a task, a key, a limit, a calendar, a feed, an alert rule or the environment, with the fields
-    before and after. Changes typed in psql and those of the scheduler are among them.
+    Newest first: who changed a routine, a task, a key, a limit, a calendar, a feed, an alert rule or the environment,
+    with the fields before and after. Changes typed in psql and those of the scheduler are among them.
     """
     before = decode_cursor(cursor, int)
     found = await db.list_changes(caller.connection, key_id=caller.key_id, kind=kind, limit=limit + 1, before=before)
