@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from routines_core.db.routines import Cadence
+from routines_core.mask import MASK
 
 _CADENCE = msgspec.to_builtins(Cadence("weekdays", hour_utc=9))
 _ROUTINE = {
@@ -219,7 +220,7 @@ EXAMPLES: dict[str, Any] = {
         "streak": None,
         "scope": _ALERT_SCOPE,
         "webhook_url": "https://example.com/alerts",
-        "webhook_secret": "********",
+        "webhook_secret": MASK,
         "digest": "now",
         "digest_at_utc": None,
         "updated_at": "2026-05-01T08:00:00Z",
