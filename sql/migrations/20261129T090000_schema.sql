@@ -4026,7 +4026,7 @@ CREATE TRIGGER wake_workers AFTER INSERT ON routines.trajectories
 
 -- Alerts: the rules by which a collection wants to be told, one row for each alert, and what alerts are opened for. Workers
 -- evaluate the rules (queries/alerts.sql), so an alert needs no ticker. Its notice is a webhook like any other: chapter
--- 08_webhooks. What a notice says: chapter 13_notices. Why this design: docs/decisions/0029.
+-- 08_webhooks. What a notice says: chapter 13_notices. Why this design: docs/decisions/0030.
 
 ------------------------------------------------------------------------------------------------------------------ rules
 -- Triggers, in the order in which they fire:

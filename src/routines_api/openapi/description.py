@@ -195,6 +195,7 @@ _PATH_PARAMETERS = {
     "token": ("The token of a calendar feed.", "rtf_7_" + 43 * "x" + "1hQz0k"),
     "calendar": ("A calendar of the collection.", "holidays-de"),
     "revision": ("A revision of the routine, from 1.", "3"),
+    "rule": ("An alert rule of the collection.", "somebody-must-look"),
     "activity_name": ("An activity.", "text_echo"),
 }
 
