@@ -26,6 +26,7 @@ import psycopg
 from psycopg import AsyncConnection
 from temporalio.client import Client
 
+from chaos.alerts import Watchman, alerts_are_true, make_rule, notices_are_true, watching
 from chaos.attackers import Attackers, Delays, delays_of
 from chaos.checker import check
 from chaos.cluster import Cluster
@@ -50,7 +51,20 @@ SETTLE_SECONDS = 90.0
 UNSETTLED = """SELECT (SELECT count(*) FROM routines.routines
                        WHERE next_run_at <= now() OR paused_until IS NOT NULL) AS due,
                       (SELECT count(*) FROM routines.trajectories WHERE ended_at IS NULL) AS active,
-                      (SELECT count(*) FROM routines.dispatches) AS dispatched"""
+                      (SELECT count(*) FROM routines.dispatches) AS dispatched,
+                      (SELECT count(*) FROM routines.alert_events)
+                      + (SELECT count(*) FROM routines.alerts WHERE notice_id IS NULL AND suppressed_reason IS NULL)
+                      + (SELECT count(*) FROM routines.alerts WHERE tells_recovery AND NOT EXISTS (
+                             SELECT FROM routines.alerts AS other
+                             WHERE other.notice_id = alerts.notice_id AND other.closed_at IS NULL))
+                      + (SELECT count(*) FROM routines.webhook_deliveries
+                         WHERE rule_id IS NOT NULL AND next_attempt_at IS NOT NULL) AS untold"""
+
+
+SEND_NOW = """UPDATE routines.webhook_deliveries SET next_attempt_at = now()
+              WHERE rule_id IS NOT NULL AND claimed_at IS NULL AND next_attempt_at > now()"""
+"""Notices that were refused twice would wait for minutes."""
+UNSETTLED_KINDS = ("due", "active", "dispatched", "untold")
 
 
 @dataclass(frozen=True)
@@ -101,6 +115,7 @@ class Plan:
             "ROUTINES_MAX_INIT_PARAMS_BYTES": str(MAX_BYTES),
             "ROUTINES_ENGINE": self.engine,
             "ROUTINES_TEMPORAL_CHECK_SECONDS": "5",
+            "ROUTINES_WEBHOOK_ALLOW_PRIVATE": "true",
             **self.settings,
         }
 
@@ -114,6 +129,8 @@ class Report:
     orders: Counter[str] = field(default_factory=Counter[str])
     slots: Counter[str] = field(default_factory=Counter[str])
     runs: Counter[str] = field(default_factory=Counter[str])
+    alerts: Counter[str] = field(default_factory=Counter[str])
+    notices: int = 0
     claims: int = 0
     executions: int = 0
     lost: int = 0
@@ -132,6 +149,7 @@ class Report:
             f"orders: {_counts(self.orders)}",
             f"slots checked: {_counts(self.slots)}",
             f"runs: {_counts(self.runs)}; claims {self.claims}, steps begun {self.executions}, worker lost {self.lost}",
+            f"alerts: {_counts(self.alerts)}, told in {self.notices} notices",
             *([f"attacks: {_counts(self.attacks)}", *map(str, self.delays)] if self.plan.attacks else []),
             f"violations: {len(self.violations)}",
             *(str(violation) for violation in self.violations[:10]),
@@ -146,6 +164,9 @@ class Report:
             self.lost += bool(run.error and run.error.startswith("worker lost"))
         for skip in history.skips:
             self.slots[skip.reason] += skip.slot_count
+        for alert in history.alerts:
+            self.alerts[alert.event] += 1
+        self.notices = len(history.notices)
         self.executions = len(history.executions)
         self.claims = sum(row.old_status == "pending" and row.status == "running" for row in history.run_journal)
 
@@ -184,11 +205,17 @@ async def fresh_database(cluster: Cluster, plan: Plan) -> AsyncGenerator[AsyncCo
 
 async def run(plan: Plan, cluster: Cluster, directory: Path) -> Report:
     """Do the whole run; the cluster must be running before and runs afterwards."""
+    async with watching(random.Random(f"notices {plan.seed}")) as watchman:
+        return await _run_watched(plan, cluster, directory, watchman)
+
+
+async def _run_watched(plan: Plan, cluster: Cluster, directory: Path, watchman: Watchman) -> Report:
     report = Report(plan, directory=directory)
     traffic = Traffic(cluster.url, random.Random(f"traffic {plan.seed}"), plan.orders_per_second, plan.traffic)
     async with fresh_database(cluster, plan) as connection:
         report.began = await _now(connection)
         await traffic.populate(connection, plan.routines)
+        await make_rule(connection, traffic.collection_id, watchman.url)
     proxy = FaultProxy(cluster.socket)
     await proxy.start()
     temporal = await asyncio.to_thread(_temporal_server, directory) if plan.engine == "temporal" else None
@@ -216,10 +243,12 @@ async def run(plan: Plan, cluster: Cluster, directory: Path) -> Report:
             report.violations += await asyncio.to_thread(attackers.stop)
         if not report.violations:
             cluster.start()  # in case a restart was under way
+            watchman.is_faulty = False
             report.violations = await settle(cluster.url, fleet, keeper, temporal)
             history = await history_of(cluster.url, fleet)
             report.violations += durable(history, traffic)
             report.violations += check(history, lease_seconds=plan.lease_seconds, settled=True, engine=plan.engine)
+            report.violations += [*alerts_are_true(history), *notices_are_true(history, watchman.received)]
             report.count(history)
             report.delays = delays_of(history, attackers.turns) if plan.attacks else []
             report.violations += [found for each in report.delays for found in each.violations()]
@@ -309,6 +338,9 @@ async def settle(
     if temporal:
         violations += await _wait_for_none(url, "dispatched")
         violations += await _wait_until_closed(temporal)
+    async with await AsyncConnection.connect(url, autocommit=True) as connection:
+        await connection.execute(SEND_NOW)
+    violations += await _wait_for_none(url, "untold")
     keeper.cancel()
     return violations + await fleet.stop_kind("worker")
 
@@ -321,7 +353,7 @@ async def _wait_for_none(url: str, what: str) -> list[Violation]:
             async with await AsyncConnection.connect(url, autocommit=True) as connection:
                 row = await (await connection.execute(UNSETTLED)).fetchone()
                 assert row
-                count = row[("due", "active", "dispatched").index(what)]
+                count = row[UNSETTLED_KINDS.index(what)]
                 if not count:
                     return []
         await asyncio.sleep(0.2)

@@ -31,6 +31,11 @@ QUERIES = {
                        recorded_at AS really_recorded_at, due_at, away
                 FROM routines.skips, {AWAY.format(routine="skips.routine_id")} WHERE {IN_CHAOS} ORDER BY id""",
     "days_off": f"SELECT day FROM routines.calendar_days WHERE {IN_CHAOS}",
+    "alerts": f"""SELECT id, routine_id, event, scheduled_for, trajectory_id, opened_at, closed_at, suppressed_reason,
+                         notice_id, recovery_notice_id
+                  FROM routines.alerts WHERE {IN_CHAOS} ORDER BY id""",
+    "notices": f"""SELECT id, event_id, event_status, delivered_at, give_up_reason
+                   FROM routines.webhook_deliveries WHERE rule_id IS NOT NULL AND {IN_CHAOS} ORDER BY id""",
     "run_journal": "SELECT * FROM chaos.run_journal ORDER BY id",
     "step_journal": "SELECT * FROM chaos.step_journal ORDER BY id",
 }
@@ -56,6 +61,8 @@ class History:
     runs: list[Any]
     skips: list[Any]
     days_off: list[Any]
+    alerts: list[Any]
+    notices: list[Any]
     run_journal: list[Any]
     step_journal: list[Any]
     executions: list[Execution]
