@@ -77,6 +77,8 @@ PAGES = {
     "changes": "#/changes",
     "limits": "#/limits",
     "feeds": "#/feeds?task=greet&routine=morning",
+    "alerts": "#/alerts",
+    "alert rule": "#/alerts/rules/on-duty",
     "nothing": "#/routines/greet/nothing",
 }
 """The part of the address after the page, for every kind of page; `filled` inserts the ids of the runs."""
@@ -109,6 +111,8 @@ def seed(service: Service) -> None:
         failed = client.post("/routines/demo/hostile/bad/run-now").json()["trajectory_id"]
         done = client.post("/routines/demo/greet/morning/run-now").json()["trajectory_id"]
         started = [client.post(f"/run/demo/{task}", json={}).json()["trajectory_id"] for task in ("nesting", "wide")]
+        rule = {"on": ["late", "streak", "recovered"], "scope": {"task": "wide"}, "webhook_url": "https://example.com/"}
+        assert client.put("/alert-rules/demo/on-duty", json=rule).status_code == 200
         label = {"key": HOSTILE[:100], "value": HOSTILE, "author": HOSTILE[:100]}
         assert client.post(f"/trajectory/demo/hostile/{failed}/labels", json=label).status_code == 200
 

@@ -24,6 +24,8 @@ import { go, match, place } from "./router.js";
 import { forget, resume } from "./session.js";
 import { hasChanges, release, watch } from "./unsaved.js";
 import { changes } from "./views/changes.js";
+import { editRule, newRule } from "./views/alert-rule.js";
+import { alerts } from "./views/alerts.js";
 import { feeds } from "./views/feeds.js";
 import { gaps } from "./views/gaps.js";
 import { limits } from "./views/limits.js";
@@ -50,6 +52,9 @@ const ROUTES = [
   ["/tasks/:task", task],
   ["/runs/:task/:id", run],
   ["/changes", changes],
+  ["/alerts", alerts],
+  ["/alerts/new", newRule],
+  ["/alerts/rules/:rule", editRule],
   ["/feeds", feeds],
   ["/limits", limits],
 ];

@@ -38,6 +38,12 @@ export const KINDS = {
   webhook: "Webhook fails",
 };
 
+/** What an alert rule can watch, and that it also tells the end. @type {Record<string, string>} */
+export const EVENTS = {
+  late: "Late", missed: "Missed", failed: "Failed", streak: "Failing repeatedly", slow: "Slow", paused: "Paused by the scheduler",
+  webhook_stopped: "Webhook given up", recovered: "Over again",
+};
+
 /** Return the label of a name of the API: `day_of_month` is "Day of month". @param {string} name */
 export function label(name) {
   return LABELS[name] ?? capital(String(name).replaceAll("_", " ")) ?? "";
