@@ -81,11 +81,12 @@ def alerts_are_true(history: History) -> Found:
 
 
 def _failed(history: History) -> Mapping[Slot, tuple[Any, ...]]:
+    """Return the slots that failed with their last retry, whatever people have made of them since."""
     runs = {run.id: run for run in history.runs}
     found: dict[Slot, tuple[Any, ...]] = {}
     for run in history.runs:
         last = run
-        while last.retried_by:
+        while last.retried_by and runs[last.retried_by].trigger == "retry":
             last = runs[last.retried_by]
         if run.scheduled_for and last.status == "failed":
             found[run.routine_id, run.scheduled_for] = (run, last)
