@@ -20,6 +20,8 @@ AFTER = timedelta(seconds=5)
 """How long a slot has been due when the rule calls it late."""
 GRACE = timedelta(seconds=2)
 """How far the moments may lie apart at which a statement began and its rows were written."""
+JUDGED = timedelta(seconds=60)
+"""How long it may take until a worker judges what happened, while workers and connections are lost."""
 RULE = """INSERT INTO routines.alert_rules (collection_id, name, events, after_seconds, streak, webhook_url)
           VALUES (%s, 'on-call', '{late,missed,failed,streak,paused,recovered}', %s, 3, %s)"""
 FAULTY_SHARE = 0.2
@@ -128,13 +130,12 @@ def _late_is_true(history: History, alerts: list[Any], existing: set[int]) -> Fo
 
 
 def _covered(alerts: Iterable[Any], slot: datetime, decided: datetime, row: Any) -> Found:
-    """Check that a late slot is told of by an alert of its routine, its own or one that was open then."""
+    """Check that a late slot is told of by an alert of its routine: its own, or one that is open when it is judged."""
     for alert in alerts:
-        was_open = alert.scheduled_for <= slot and not (alert.closed_at and alert.closed_at < decided - GRACE)
-        is_open = alert.opened_at >= decided - GRACE and alert.scheduled_for > slot and alert.closed_at is None
-        if alert.scheduled_for == slot or was_open or is_open:
+        is_open = alert.opened_at <= decided + JUDGED and not (alert.closed_at and alert.closed_at < decided - GRACE)
+        if alert.scheduled_for == slot or is_open:
             return
-    yield Violation("alert", f"slot {slot} was decided at {decided}, late, and has no alert", (row,))
+    yield Violation("alert", f"slot {slot} was decided at {decided}, late, and has no alert", (row, *alerts))
 
 
 def notices_are_true(history: History, received: list[Received]) -> Found:
