@@ -57,7 +57,7 @@ async def answers_of(database: Database) -> list[Answer]:
         await client.put(
             "/api/v1/calendars/mine/holidays", json={"days": [{"from": "2026-12-24", "label": "Christmas"}]}
         )
-        names |= {"calendar": "holidays", "revision": "1"}
+        names |= {"calendar": "holidays", "revision": "1", "rule": "on-call"}
         names["feed_id"] = str((await client.post("/api/v1/ics/mine")).json()["id"])
         return [
             ("tick", ticked.fired, str(ticked)),

@@ -241,10 +241,11 @@ async def test_names_in_another_collection_answer_like_names_that_do_not_exist(
         "task": "none",
         "name": "none",
         "calendar": "none",
+        "rule": "none",
         **dict.fromkeys(ids, "987654321"),
     }
-    theirs = {"collection": "theirs", "task": "echo", "name": "kept", "calendar": "kept", **ids}
-    deleted = {"collection": "theirs", "task": "gone", "name": "gone", "calendar": "gone", **ids}
+    theirs = {"collection": "theirs", "task": "echo", "name": "kept", "calendar": "kept", "rule": "kept", **ids}
+    deleted = {"collection": "theirs", "task": "gone", "name": "gone", "calendar": "gone", "rule": "gone", **ids}
     for row in [row for row in ROWS if "{" in row.path]:
         random = await ask(client, row, nowhere, executed)
         assert random.status == 404

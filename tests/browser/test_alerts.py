@@ -7,7 +7,7 @@ from support.browsing import Console, add_run, routine
 from support.service import Service
 
 pytestmark = pytest.mark.slow
-RULE = {"on": ["failed", "paused"], "scope": {"task": "greet"}, "webhook_url": "http://127.0.0.1:9/secret-path"}
+RULE = {"on": ["failed", "paused"], "scope": {"task": "greet"}, "webhook_url": "https://example.com/secret-path"}
 
 
 def test_an_open_alert_says_what_happened_and_who_was_told(console: Console, service: Service) -> None:
@@ -23,7 +23,7 @@ def test_an_open_alert_says_what_happened_and_who_was_told(console: Console, ser
         assert console.title() == "1 open alert."
         console.sees("Failed greet/alerting no such table", ".alert")
         console.sees(f"Run {run}. Opened", ".alert")
-        console.sees("duty watches all routines of greet failed and paused by the scheduler; at once, to 127.0.0.1:9")
+        console.sees("duty watches all routines of greet failed and paused by the scheduler; at once, to example.com")
         assert "secret-path" not in console.find("main").text
         service.execute("UPDATE routines.routines SET paused = true, paused_note = 'moving' WHERE name = 'alerting'")
         console.until(lambda: client.get("/alerts/demo", params={"state": "suppressed"}).json())
@@ -57,7 +57,7 @@ def test_a_rule_is_created_and_changed_in_the_form(console: Console, service: Se
         console.sees("Must be an http or https URL", "[data-field=webhook_url]")
         console.type("#webhook-url", "https://example.com/alerts")
         console.press("Save rule")
-        console.sees("greet/nobody", "form")
+        console.sees("routine nobody of the task greet", "form")
         console.type("#scope-routine", "morning")
         Select(console.find("#digest")).select_by_value("daily")
         console.type("#digest-at", "07:30")
