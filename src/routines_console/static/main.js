@@ -23,9 +23,9 @@ import { listen } from "./keys.js";
 import { go, match, place } from "./router.js";
 import { forget, resume } from "./session.js";
 import { hasChanges, release, watch } from "./unsaved.js";
-import { changes } from "./views/changes.js";
 import { editRule, newRule } from "./views/alert-rule.js";
 import { alerts } from "./views/alerts.js";
+import { changes } from "./views/changes.js";
 import { feeds } from "./views/feeds.js";
 import { gaps } from "./views/gaps.js";
 import { limits } from "./views/limits.js";
@@ -51,10 +51,10 @@ const ROUTES = [
   ["/tasks", tasks],
   ["/tasks/:task", task],
   ["/runs/:task/:id", run],
-  ["/changes", changes],
   ["/alerts", alerts],
   ["/alerts/new", newRule],
   ["/alerts/rules/:rule", editRule],
+  ["/changes", changes],
   ["/feeds", feeds],
   ["/limits", limits],
 ];
