@@ -7169,7 +7169,6 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_worker', 'routines.retention', 'SELECT, INSERT, UPDATE'),
     ('routines_worker', 'routines.audit', 'SELECT, DELETE'),
     ('routines_worker', 'routines.day_sums', 'SELECT, INSERT, UPDATE, DELETE'),
-    ('routines_worker', 'routines.routine_names', 'SELECT (routine_id, collection_id)'),
     ('routines_worker', 'routines.day_sums_progress', 'SELECT, UPDATE'),
     ('routines_worker', 'routines.deleted_tasks', 'SELECT, DELETE'),
     ('routines_worker', 'routines.deleted_routines', 'SELECT, DELETE'),

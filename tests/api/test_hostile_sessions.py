@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from litestar.testing import AsyncTestClient
 
-from api.test_tenants import ROWS, Row, webhook_of
+from api.test_tenants import ALERT_RULE, ROWS, Row, webhook_of
 from routines_api.app import create_app
 from routines_core.db import connect
 from routines_core.db.tick import tick
@@ -57,6 +57,7 @@ async def answers_of(database: Database) -> list[Answer]:
         await client.put(
             "/api/v1/calendars/mine/holidays", json={"days": [{"from": "2026-12-24", "label": "Christmas"}]}
         )
+        await client.put("/api/v1/alert-rules/mine/on-call", json=ALERT_RULE)
         names |= {"calendar": "holidays", "revision": "1", "rule": "on-call"}
         names["feed_id"] = str((await client.post("/api/v1/ics/mine")).json()["id"])
         return [

@@ -37,7 +37,11 @@ _QUERIES = {
         FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid WHERE relnamespace = 'routines'::regnamespace""",
     "function": """
         SELECT oid::regprocedure::text, pg_get_functiondef(oid)
-        FROM pg_proc WHERE pronamespace = 'routines'::regnamespace""",
+        FROM pg_proc WHERE pronamespace = 'routines'::regnamespace AND prokind <> 'a'""",
+    "aggregate": """
+        SELECT aggfnoid::oid::regprocedure::text,
+               concat_ws(' ', aggtransfn, aggtranstype::regtype, agginitval, proparallel)
+        FROM pg_aggregate JOIN pg_proc ON pg_proc.oid = aggfnoid WHERE pronamespace = 'routines'::regnamespace""",
     "trigger": """
         SELECT tgrelid::regclass || '.' || tgname, pg_get_triggerdef(pg_trigger.oid) || ' ' || tgenabled::text
         FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
