@@ -2628,7 +2628,9 @@ COMMENT ON FUNCTION routines.excluded_times IS
 --   BEFORE INSERT                 check_place        with a place only: raises if the routine has no such place free; 0 waits
 --                                                    (chapter 06_overlap)
 --   BEFORE INSERT                 find_root          children only: fills in root_id
---   BEFORE INSERT                 hold_routine       run-now only: locks the routine, so its ticks come before or after
+--   BEFORE INSERT                 hold_routine       run-now and reruns: locks the routine, so its ticks come before or after
+--   BEFORE INSERT                 link_rerun         reruns only: raises if the run that is rerun is active; makes it the newest
+--                                                    attempt (chapter 06_reruns)
 --   BEFORE UPDATE of status       refuse_second_end  if the run has ended: raises, except for archiving
 --   BEFORE UPDATE of status       settle_end         if the run ends: closes its steps, inserts a retry if it is to be retried,
 --                                                    clears lease and secret_refs, queues the webhook
@@ -2672,7 +2674,7 @@ CREATE TABLE routines.trajectories (
     step_bytes              integer NOT NULL DEFAULT 0,
     crashes                 smallint NOT NULL DEFAULT 0,
     trigger                 text NOT NULL CONSTRAINT trajectories_trigger_is_known
-                            CHECK (trigger IN ('schedule', 'run-now', 'api', 'retry')),
+                            CHECK (trigger IN ('schedule', 'run-now', 'api', 'retry', 'rerun')),
     status                  text NOT NULL DEFAULT 'pending' CONSTRAINT trajectories_status_is_known
                             CHECK (status IN ('pending', 'running', 'completed', 'failed', 'cancelled', 'archived')),
     engine                  text NOT NULL DEFAULT 'postgres' CONSTRAINT trajectories_engine_is_known
@@ -2690,6 +2692,8 @@ CREATE TABLE routines.trajectories (
     retry_of                bigint,
     retried_by              bigint,
     retry_number            smallint,
+    rerun_of                bigint,
+    kept_steps              jsonb,
     place                   smallint,
     taken_over_as           bigint,
     is_transient            boolean,
@@ -2701,11 +2705,12 @@ CREATE TABLE routines.trajectories (
     labels                  jsonb NOT NULL DEFAULT '[]' CONSTRAINT trajectories_labels_is_array CHECK (jsonb_typeof(labels) = 'array'),
     error                   text,
     final_status            text GENERATED ALWAYS AS (CASE WHEN ended_at IS NOT NULL THEN status END) STORED,
-    -- One rule for slots and retries, because each fire checks it.
+    -- One rule for slots, retries and reruns, because each fire checks it.
     CONSTRAINT trajectories_schedule_has_slot CHECK (
         CASE WHEN scheduled_for IS NOT NULL THEN trigger = 'schedule'
-             ELSE trigger <> 'schedule' AND (trigger = 'retry') = (retry_of IS NOT NULL AND retry_number IS NOT NULL) END),
-    CONSTRAINT trajectories_trigger_has_routine CHECK ((trigger = 'api') = (triggered_by_routine_id IS NULL)),
+             ELSE trigger <> 'schedule' AND (trigger = 'retry') = (retry_of IS NOT NULL AND retry_number IS NOT NULL)
+                  AND (trigger <> 'rerun' OR rerun_of IS NOT NULL) END),
+    CONSTRAINT trajectories_trigger_has_routine CHECK (trigger = 'rerun' OR (trigger = 'api') = (triggered_by_routine_id IS NULL)),
     CONSTRAINT trajectories_end_fits_status CHECK ((ended_at IS NULL) = (status IN ('pending', 'running'))),
     CONSTRAINT trajectories_lease_fits_status CHECK ((lease_expires_at IS NOT NULL) = (status = 'running')),
     CONSTRAINT trajectories_parent_is_whole CHECK (
@@ -2725,7 +2730,7 @@ CREATE UNIQUE INDEX trajectories_slot_key ON routines.trajectories (triggered_by
 -- active runs for each batch: so they are on final_status, which is null exactly while ended_at is.
 CREATE UNIQUE INDEX trajectories_active_schedule_key ON routines.trajectories (triggered_by_routine_id)
     WHERE trigger = 'schedule' AND place IS NULL AND final_status IS NULL;
--- All other active runs of routines, which also hold back the schedule: run-now runs, retries, and scheduled runs with a place.
+-- All other active runs of routines, which also hold back the schedule: run-now runs, retries, reruns, and scheduled runs with a place.
 -- Nearly empty where nobody uses these, so nearly free.
 CREATE INDEX trajectories_active_other_idx ON routines.trajectories (triggered_by_routine_id)
     WHERE (trigger <> 'schedule' OR place IS NOT NULL) AND triggered_by_routine_id IS NOT NULL AND final_status IS NULL;
@@ -2734,7 +2739,7 @@ CREATE UNIQUE INDEX trajectories_active_place_key ON routines.trajectories (trig
     WHERE place IS NOT NULL AND final_status IS NULL;
 -- The runs that wait for a place.
 CREATE INDEX trajectories_waiting_idx ON routines.trajectories (id) WHERE place = 0 AND final_status IS NULL;
--- A routine's run-now runs and its retries, newest first. Its scheduled runs come from trajectories_slot_key.
+-- A routine's run-now runs, its retries and its reruns, newest first. Its scheduled runs come from trajectories_slot_key.
 CREATE INDEX trajectories_unscheduled_idx ON routines.trajectories (triggered_by_routine_id, trigger, id)
     WHERE scheduled_for IS NULL AND triggered_by_routine_id IS NOT NULL;
 -- The queue, by collection and task, so that a claim goes from one to the next whatever the backlog of each. Its columns do
@@ -2745,6 +2750,11 @@ CREATE INDEX trajectories_active_idx ON routines.trajectories (collection_id, ta
 -- table. There is no index of all runs of a task: together with the queue this one holds them, and a fire writes one entry less.
 CREATE INDEX trajectories_final_status_idx ON routines.trajectories (task_id, final_status, id) INCLUDE (collection_id)
     WHERE final_status IS NOT NULL;
+-- The oldest version of a task that a retry or a rerun has: newer than other runs, and with an older version.
+CREATE INDEX trajectories_repeated_version_idx ON routines.trajectories (task_id, task_version)
+    WHERE trigger <> 'schedule' AND (retry_of IS NOT NULL OR rerun_of IS NOT NULL);
+-- The active reruns that keep steps of other runs.
+CREATE INDEX trajectories_keeping_idx ON routines.trajectories (id) WHERE kept_steps IS NOT NULL AND final_status IS NULL;
 -- A step that is repeated finds the child that it started before.
 CREATE UNIQUE INDEX trajectories_child_key ON routines.trajectories (parent_id, parent_step, child_index)
     WHERE parent_id IS NOT NULL;
@@ -2780,7 +2790,7 @@ COMMENT ON COLUMN routines.trajectories.fence IS
 COMMENT ON COLUMN routines.trajectories.crashes IS 'How many times its worker was lost. At three the run fails.';
 COMMENT ON COLUMN routines.trajectories.step_bytes IS
     'How many bytes its steps hold as JSON, inputs and outputs together; counted as they are written.';
-COMMENT ON COLUMN routines.trajectories.trigger IS 'schedule, run-now, api or retry.';
+COMMENT ON COLUMN routines.trajectories.trigger IS 'schedule, run-now, api, retry or rerun.';
 COMMENT ON COLUMN routines.trajectories.status IS 'pending, running, or one of the final completed, failed, cancelled, archived.';
 COMMENT ON COLUMN routines.trajectories.engine IS
     'The engine that runs it, or ran it at its end: postgres (a worker with a lease) or temporal, set at dispatch. Either may take a pending run.';
@@ -2799,9 +2809,12 @@ COMMENT ON COLUMN routines.trajectories.child_index IS
     'Its place among the children of that step, from 0. Null with a parent: it did not complete and a later attempt replaced it.';
 COMMENT ON COLUMN routines.trajectories.root_id IS
     'The run at the root of its tree, which no other run started; null for that run itself. A trigger fills it in.';
-COMMENT ON COLUMN routines.trajectories.retry_of IS 'Of a retry: the scheduled run that failed first; null otherwise.';
-COMMENT ON COLUMN routines.trajectories.retried_by IS 'The run that retried it, or will; null for none. The last run of the chain is the outcome of the slot: see last_attempt.';
+COMMENT ON COLUMN routines.trajectories.retry_of IS 'Of a later attempt at a run of a routine, a retry or a rerun: the first one; null otherwise.';
+COMMENT ON COLUMN routines.trajectories.retried_by IS 'Of a run of a routine: the next attempt, which is its retry or, after the last retry, the newest rerun; null for none. The last run of the chain is the outcome of the slot: see last_attempt.';
 COMMENT ON COLUMN routines.trajectories.retry_number IS 'Of a retry: which one it is, from 1; null otherwise.';
+COMMENT ON COLUMN routines.trajectories.rerun_of IS 'Of a rerun: the run that a person asked to rerun; null otherwise.';
+COMMENT ON COLUMN routines.trajectories.kept_steps IS
+    'Of a rerun from a step: the steps before it, each with the run that executed it, {step: run}. They are not copied. Null if it keeps none.';
 COMMENT ON COLUMN routines.trajectories.place IS
     'Of a scheduled run, if the overlap policy of its routine is not skip: its place among the runs that may be active at once, from 1, or 0 while it waits for one; null otherwise.';
 COMMENT ON COLUMN routines.trajectories.taken_over_as IS
@@ -2850,16 +2863,16 @@ CREATE TRIGGER find_root BEFORE INSERT ON routines.trajectories
     FOR EACH ROW WHEN (NEW.parent_id IS NOT NULL) EXECUTE FUNCTION routines.find_root();
 
 --------------------------------------------------------------------------------------------------- starting: overlaps
--- A run-now run waits for a tick that has locked its routine, and holds off a later tick. So the tick's active-run check,
--- which looks once it has its locks, sees every run-now run that came before it.
+-- A run-now run or a rerun waits for a tick that has locked its routine, and holds off a later tick. So the tick's active-run
+-- check, which looks once it has its locks, sees every such run that came before it.
 CREATE FUNCTION routines.hold_routine() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM FROM routines.routines WHERE id = NEW.triggered_by_routine_id FOR UPDATE;
     RETURN NEW;
 END $$;
-COMMENT ON FUNCTION routines.hold_routine IS 'Serializes the run-now runs and the ticks of a routine.';
+COMMENT ON FUNCTION routines.hold_routine IS 'Serializes the run-now runs, the reruns and the ticks of a routine.';
 CREATE TRIGGER hold_routine BEFORE INSERT ON routines.trajectories
-    FOR EACH ROW WHEN (NEW.trigger = 'run-now') EXECUTE FUNCTION routines.hold_routine();
+    FOR EACH ROW WHEN (NEW.trigger IN ('run-now', 'rerun')) EXECUTE FUNCTION routines.hold_routine();
 
 -- Under the policy skip no scheduled run starts while any run of its routine is active, however that one was triggered. The
 -- database enforces it, so an INSERT typed in psql is rejected too: trajectories_active_schedule_key rejects it next to a scheduled
@@ -2908,7 +2921,7 @@ CREATE FUNCTION routines.newest_run(of_routine bigint) RETURNS bigint LANGUAGE s
          WHERE triggered_by_routine_id = of_routine AND scheduled_for IS NULL AND trigger = 'run-now'
          ORDER BY id DESC LIMIT 1));
 $$;
-COMMENT ON FUNCTION routines.newest_run IS 'The newest run of a routine other than retries; null if it has none.';
+COMMENT ON FUNCTION routines.newest_run IS 'The newest run of a routine other than later attempts; null if it has none.';
 
 -- One search for each final status, since the index holds the runs of a task by status. The array of one task keeps task_id in the
 -- order, where an equality would drop it, so that no index but this one has that order: the planner may think that every run has the
@@ -2940,9 +2953,13 @@ RETURN (SELECT min(task_version) FROM (
          SELECT task_version FROM routines.trajectories
          WHERE task_id = ANY (ARRAY[of_task]) AND final_status = wanted.final_status
          ORDER BY task_id, id LIMIT 1) AS ended)
+    UNION ALL
+    (SELECT task_version FROM routines.trajectories
+     WHERE trigger <> 'schedule' AND (retry_of IS NOT NULL OR rerun_of IS NOT NULL) AND task_id = ANY (ARRAY[of_task])
+     ORDER BY task_id, task_version LIMIT 1)
 ) AS oldest);
 COMMENT ON FUNCTION routines.oldest_version_in_use IS
-    'The oldest version of a task that a run has, active or ended; null if it has no runs. Versions only grow, so it is that of an oldest run.';
+    'The oldest version of a task that a run has, active or ended; null if it has no runs. Versions only grow, so it is that of an oldest run, or of a retry or rerun, which has the version of an earlier run.';
 
 -------------------------------------------------------------------------------------------- running: claims and returns
 -- No triggers.
@@ -3096,7 +3113,8 @@ COMMENT ON FUNCTION routines.ended_runs IS 'Those of these runs that have ended,
 REVOKE EXECUTE ON FUNCTION routines.ended_runs FROM PUBLIC;
 
 -------------------------------------------------------------------------------------- the last attempt at a slot
--- Step by step through the chain, which max_attempts bounds. A retry that retention has deleted ends it.
+-- Step by step through the chain, which max_attempts bounds, since it ends with one rerun. An attempt that retention has deleted ends
+-- it too.
 CREATE FUNCTION routines.last_attempt(of_run bigint, retried_by bigint) RETURNS bigint LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
 DECLARE
     later bigint;
@@ -3109,7 +3127,7 @@ BEGIN
     END LOOP;
     RETURN of_run;
 END $$;
-COMMENT ON FUNCTION routines.last_attempt IS 'The last run of the chain of retries that begins with this run; the run itself if it was not retried.';
+COMMENT ON FUNCTION routines.last_attempt IS 'The last run of the chain of attempts that begins with this run; the run itself if there was no other.';
 
 CREATE FUNCTION routines.status_of_attempt(of_run bigint) RETURNS text LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
 BEGIN
@@ -3179,6 +3197,17 @@ COMMENT ON COLUMN routines.steps.created_at IS 'When it started.';
 COMMENT ON COLUMN routines.steps.ended_at IS 'When it ended; null while it is running.';
 SELECT routines.protect('routines.steps',
                         'EXISTS (SELECT FROM routines.trajectories WHERE trajectories.id = steps.trajectory_id)');
+
+-- Plain SQL, which disappears from plans. Each kept step is one search by key.
+CREATE FUNCTION routines.steps_of(of_run bigint, kept_steps jsonb) RETURNS SETOF routines.steps LANGUAGE sql STABLE ROWS 10 AS $$
+    SELECT * FROM routines.steps WHERE trajectory_id = of_run
+    UNION ALL
+    SELECT found.* FROM jsonb_each_text(kept_steps) AS kept (step, run)
+    CROSS JOIN LATERAL (
+        SELECT * FROM routines.steps WHERE trajectory_id = kept.run::bigint AND name = kept.step LIMIT 1) AS found;
+$$;
+COMMENT ON FUNCTION routines.steps_of IS
+    'The steps of a run, with those that it keeps of other runs, as far as these still exist.';
 
 -- Checking the pattern costs a few microseconds a step, so each text is checked once.
 CREATE FUNCTION routines.note_files_of_step() RETURNS trigger
@@ -3472,6 +3501,87 @@ END $$;
 COMMENT ON FUNCTION routines.admit_waiting_run IS
     'Puts the run of a routine that waits for a place into the queue, if as few other runs are active as it may run beside. Returns whether it did.';
 REVOKE EXECUTE ON FUNCTION routines.find_room, routines.take_over_waiting_run, routines.admit_waiting_run FROM PUBLIC;
+
+-- == sql/schema/06_reruns.sql
+
+-- Reruns: a run that has ended runs again, whole or from a step, because a person asks for it. The steps before that one are not
+-- executed again. They stay where they are, and kept_steps says which run executed each. A rerun has the version of the workflow and
+-- the parameters of the run that it repeats, apart from those that are changed. Its secrets are today's.
+--
+-- A rerun of a run of a routine is its newest attempt, and so the outcome of its slot. The chain of attempts is the first run, its
+-- retries, and the newest rerun alone, so that it does not grow with each rerun.
+
+CREATE FUNCTION routines.steps_before(workflow json, from_step text, kept_steps jsonb, of_run bigint)
+RETURNS TABLE (name text, kept_from bigint, is_finished boolean) LANGUAGE sql STABLE ROWS 10 AS $$
+    SELECT step.name, origin.run, EXISTS (SELECT FROM routines.steps WHERE trajectory_id = origin.run AND steps.name = step.name
+                                          AND status = 'completed')
+    FROM json_array_elements_text(workflow -> 'steps') WITH ORDINALITY AS step (name, position)
+    CROSS JOIN LATERAL (SELECT coalesce((kept_steps ->> step.name)::bigint, of_run) AS run) AS origin
+    WHERE position < (SELECT min(found.position) FROM json_array_elements_text(workflow -> 'steps') WITH ORDINALITY AS found (name, position)
+                      WHERE found.name = from_step)
+    ORDER BY position;
+$$;
+COMMENT ON FUNCTION routines.steps_before IS
+    'The steps of a run before this one, each with the run that executed it, and whether that run has it as completed; no rows if the workflow has no such step.';
+
+CREATE FUNCTION routines.refuse_rerun(cause text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION '%', cause || ': cancel it first, or wait for its end'
+        USING ERRCODE = 'check_violation', CONSTRAINT = 'trajectories_rerun_of_ended';
+END $$;
+COMMENT ON FUNCTION routines.refuse_rerun IS 'Raises the error of a run that cannot be rerun now.';
+
+-- The chain has one end, which the lock on the first run keeps: of two reruns at once the second finds the first one active. It waits
+-- for no run that may be about to end, since that may wait for the routine.
+CREATE FUNCTION routines.link_rerun() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    original    record;
+    last_retry  bigint;
+    newest      bigint;
+    found       record;
+BEGIN
+    SELECT retry_of, task_id, triggered_by_routine_id, ended_at INTO original FROM routines.trajectories
+    WHERE id = NEW.rerun_of FOR KEY SHARE;
+    IF (original.task_id, original.triggered_by_routine_id) IS DISTINCT FROM (NEW.task_id, NEW.triggered_by_routine_id) THEN
+        RAISE EXCEPTION 'there is no run % of this task and routine', NEW.rerun_of
+            USING ERRCODE = 'foreign_key_violation', CONSTRAINT = 'trajectories_rerun_of_exists';
+    ELSIF original.ended_at IS NULL THEN
+        PERFORM routines.refuse_rerun(format('run %s is active', NEW.rerun_of));
+    END IF;
+    SELECT id INTO last_retry FROM routines.trajectories
+    WHERE id = coalesce(original.retry_of, NEW.rerun_of) AND triggered_by_routine_id IS NOT NULL
+    FOR NO KEY UPDATE;
+    NEW.retry_of := last_retry;
+    newest := last_retry;
+    WHILE newest IS NOT NULL LOOP
+        SELECT rerun_of, retried_by, ended_at INTO found FROM routines.trajectories WHERE id = newest;
+        IF found.ended_at IS NULL THEN
+            PERFORM routines.refuse_rerun(format('run %s, a later attempt, is active', newest));
+        ELSIF found.rerun_of IS NULL THEN
+            last_retry := newest;
+        END IF;
+        EXIT WHEN NOT EXISTS (SELECT FROM routines.trajectories WHERE id = found.retried_by);
+        newest := found.retried_by;
+    END LOOP;
+    UPDATE routines.trajectories SET retried_by = NEW.id WHERE id IN (last_retry, newest);
+    RETURN NEW;
+END $$;
+COMMENT ON FUNCTION routines.link_rerun IS
+    'Makes a rerun the newest attempt of a run of a routine. Rejects it while the run that it repeats, or a later attempt, is active.';
+
+CREATE TRIGGER link_rerun BEFORE INSERT ON routines.trajectories
+    FOR EACH ROW WHEN (NEW.rerun_of IS NOT NULL) EXECUTE FUNCTION routines.link_rerun();
+
+-- VOLATILE, so that it takes a snapshot of its own: retention asks once it has locked the run, which a rerun locks before it keeps a
+-- step of it.
+CREATE FUNCTION routines.is_kept(run bigint) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM routines.trajectories
+                   WHERE kept_steps IS NOT NULL AND final_status IS NULL
+                     AND EXISTS (SELECT FROM jsonb_each_text(kept_steps) AS kept WHERE kept.value::bigint = run));
+END $$;
+COMMENT ON FUNCTION routines.is_kept IS 'Whether an active rerun keeps steps of this run.';
 
 -- == sql/schema/06_retries.sql
 
@@ -5092,12 +5202,17 @@ LANGUAGE sql STABLE ROWS 1 AS $$
          WHERE last.status IN ('completed', 'failed', 'archived')
          ORDER BY slot.scheduled_for DESC LIMIT 1)
         UNION ALL
-        (SELECT created_at, status, id, ended_at, error
-         FROM (SELECT * FROM routines.trajectories
+        (SELECT run_now.created_at, last.status, last.id, last.ended_at, last.error
+         FROM (SELECT id, created_at, retried_by FROM routines.trajectories
                WHERE triggered_by_routine_id = of_routine AND scheduled_for IS NULL AND trigger = 'run-now'
                ORDER BY id DESC LIMIT 100) AS run_now
-         WHERE status IN ('completed', 'failed', 'archived')
-         ORDER BY id DESC LIMIT 1)
+         CROSS JOIN LATERAL (
+             SELECT * FROM routines.trajectories
+             WHERE trajectories.id = CASE WHEN run_now.retried_by IS NULL THEN run_now.id
+                                          ELSE routines.last_attempt(run_now.id, run_now.retried_by) END
+             LIMIT 1) AS last
+         WHERE last.status IN ('completed', 'failed', 'archived')
+         ORDER BY run_now.id DESC LIMIT 1)
         UNION ALL
         (SELECT scheduled_for, reason, NULL, recorded_at, skip.detail
          FROM (SELECT * FROM routines.skips WHERE routine_id = of_routine ORDER BY scheduled_for DESC LIMIT 100) AS skip
@@ -5230,17 +5345,18 @@ COMMENT ON FUNCTION routines.cost_of_reading IS
     'An upper estimate of the bytes that a stored value expands to. Reads no value that is stored out of line.';
 
 -- Appended as text, because json_build_object would show both fields of every step.
-CREATE FUNCTION routines.with_tries(step json, tries integer, answer jsonb) RETURNS json LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN tries = 1 AND answer IS NULL THEN step
+CREATE FUNCTION routines.with_tries(step json, tries integer, answer jsonb, kept_from bigint) RETURNS json
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN tries = 1 AND answer IS NULL AND kept_from IS NULL THEN step
             ELSE (left(step::text, -1) || CASE WHEN tries > 1 THEN ', "tries" : ' || tries ELSE '' END
-                  || coalesce(', "answer" : ' || answer::text, '') || '}')::json END;
+                  || coalesce(', "answer" : ' || answer::text, '') || coalesce(', "kept_from" : ' || kept_from, '') || '}')::json END;
 COMMENT ON FUNCTION routines.with_tries IS
-    'A step as the API shows it, with the number of tries if there was more than one, and the response that made it fail.';
+    'A step as the API shows it, with the number of tries if there was more than one, the response that made it fail, and the run that it is kept from.';
 
 -- Bounded work whatever the run: values are left out by their stored size before they are read, and by their length as text
 -- before they are shown. The smallest steps are shown first.
 CREATE FUNCTION routines.steps_shown(
-    of_run bigint, value_bytes integer, total_bytes integer, work_bytes bigint, most_steps integer)
+    of_run bigint, kept_steps jsonb, value_bytes integer, total_bytes integer, work_bytes bigint, most_steps integer)
 RETURNS TABLE (steps json, is_truncated boolean) LANGUAGE sql STABLE ROWS 1 AS $$
     SELECT coalesce(json_object_agg(name, routines.with_tries(CASE WHEN is_whole THEN json_build_object(
                        'status', status, 'activity', activity, 'inputs', inputs::json, 'outputs', outputs::json,
@@ -5248,10 +5364,10 @@ RETURNS TABLE (steps json, is_truncated boolean) LANGUAGE sql STABLE ROWS 1 AS $
                    ELSE json_build_object(
                        'status', status, 'activity', activity, 'inputs', coalesce(inputs, '{}')::json, 'outputs', outputs::json,
                        'created', created, 'ended', ended, 'duration_seconds', seconds, 'error', error,
-                       'truncated', true) END, attempt, answer) ORDER BY position), '{}'),
+                       'truncated', true) END, attempt, answer, kept_from) ORDER BY position), '{}'),
            coalesce(bool_or(NOT is_whole) OR max(known) > most_steps, false)
     FROM (
-        SELECT name, position, status, activity, created, ended, seconds, error, attempt, answer, known,
+        SELECT name, position, status, activity, created, ended, seconds, error, attempt, answer, kept_from, known,
                CASE WHEN fits AND octet_length(inputs) <= value_bytes THEN inputs END AS inputs,
                CASE WHEN fits AND octet_length(outputs) <= value_bytes THEN outputs END AS outputs,
                fits AND octet_length(inputs) <= value_bytes AND octet_length(coalesce(outputs, '')) <= value_bytes
@@ -5262,6 +5378,7 @@ RETURNS TABLE (steps json, is_truncated boolean) LANGUAGE sql STABLE ROWS 1 AS $
                                <= total_bytes, false) AS fits
             FROM (
                 SELECT name, position, status, activity, left(error, value_bytes) AS error, attempt, answer, known,
+                       nullif(trajectory_id, of_run) AS kept_from,
                        outputs IS NOT NULL AS has_outputs,
                        to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS created,
                        to_char(ended_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS ended,
@@ -5273,7 +5390,7 @@ RETURNS TABLE (steps json, is_truncated boolean) LANGUAGE sql STABLE ROWS 1 AS $
                     FROM (
                         SELECT step.*, count(*) OVER () AS known,
                                routines.cost_of_reading(inputs) + routines.cost_of_reading(outputs) AS cost
-                        FROM routines.steps AS step WHERE trajectory_id = of_run
+                        FROM routines.steps_of(of_run, kept_steps) AS step
                         ORDER BY position LIMIT most_steps
                     ) AS listed
                 ) AS weighed
@@ -5297,12 +5414,19 @@ CREATE VIEW routines.trajectory_details WITH (security_invoker = true) AS
                        'created', to_char(steps.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
                        'ended', to_char(steps.ended_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
                        'duration_seconds', extract(epoch FROM steps.ended_at - steps.created_at)::float8,
-                       'error', steps.error), steps.attempt, steps.answer) ORDER BY position), '{}')
-            FROM routines.steps WHERE steps.trajectory_id = trajectories.id) AS steps,
+                       'error', steps.error), steps.attempt, steps.answer, nullif(steps.trajectory_id, trajectories.id))
+                       ORDER BY position), '{}')
+            FROM routines.steps_of(trajectories.id, kept_steps) AS steps) AS steps,
            coalesce(json_array_length(task_versions.workflow -> 'steps'), 0) AS total_steps,
            (SELECT count(*) FROM routines.steps
-            WHERE steps.trajectory_id = trajectories.id AND steps.status = 'completed')::integer AS completed_steps,
-           labels, error, triggered_by_routine_id, scheduled_for, trigger, webhook_url, retry_of, retry_number, retried_by,
+            WHERE steps.trajectory_id = trajectories.id AND steps.status = 'completed')::integer
+           + (SELECT count(*) FROM jsonb_object_keys(kept_steps))::integer AS completed_steps,
+           labels, error, triggered_by_routine_id, scheduled_for, trigger, webhook_url, retry_of, retry_number, retried_by, rerun_of,
+           kept_steps,
+           CASE WHEN kept_steps IS NULL THEN '{}' ELSE ARRAY(
+               SELECT kept.key FROM jsonb_each_text(kept_steps) AS kept
+               WHERE NOT EXISTS (SELECT FROM routines.trajectories AS origin WHERE origin.id = kept.value::bigint)
+               ORDER BY kept.key) END AS lost_steps,
            parent_id AS parent_trajectory_id,
            (SELECT routines.run_name(parents) FROM routines.trajectories AS parents
             WHERE parents.id = trajectories.parent_id) AS parent_name,
@@ -5335,18 +5459,21 @@ COMMENT ON COLUMN routines.trajectory_details.started_at IS 'When a worker first
 COMMENT ON COLUMN routines.trajectory_details.ended_at IS 'When it reached a final status; null while it is active.';
 COMMENT ON COLUMN routines.trajectory_details.init_params IS 'The parameters of this run.';
 COMMENT ON COLUMN routines.trajectory_details.step_configs IS 'The step_configs of the task version that this run uses.';
-COMMENT ON COLUMN routines.trajectory_details.steps IS 'By step name: {status, activity, inputs, outputs, created, ended, duration_seconds, error}, with tries if there was more than one, and answer, the HTTP response that made it fail.';
+COMMENT ON COLUMN routines.trajectory_details.steps IS 'By step name: {status, activity, inputs, outputs, created, ended, duration_seconds, error}, with tries if there was more than one, answer, the HTTP response that made it fail, and kept_from, the run that it is kept from.';
 COMMENT ON COLUMN routines.trajectory_details.total_steps IS 'The number of steps in the workflow.';
-COMMENT ON COLUMN routines.trajectory_details.completed_steps IS 'The number of steps that have completed.';
+COMMENT ON COLUMN routines.trajectory_details.completed_steps IS 'The number of steps that have completed, with those that a rerun keeps.';
 COMMENT ON COLUMN routines.trajectory_details.labels IS 'Array of {key, value, author}.';
 COMMENT ON COLUMN routines.trajectory_details.error IS 'Why it failed; null if it did not.';
 COMMENT ON COLUMN routines.trajectory_details.triggered_by_routine_id IS 'The routine that started it; null if the API started it.';
 COMMENT ON COLUMN routines.trajectory_details.scheduled_for IS 'Its slot; null if it was not started on schedule.';
-COMMENT ON COLUMN routines.trajectory_details.trigger IS 'schedule, run-now, api or retry.';
+COMMENT ON COLUMN routines.trajectory_details.trigger IS 'schedule, run-now, api, retry or rerun.';
 COMMENT ON COLUMN routines.trajectory_details.webhook_url IS 'Receives a webhook when it has ended; null for none.';
-COMMENT ON COLUMN routines.trajectory_details.retry_of IS 'Of a retry: the scheduled run that failed first; null otherwise.';
+COMMENT ON COLUMN routines.trajectory_details.retry_of IS 'Of a later attempt at a run of a routine, a retry or a rerun: the first one; null otherwise.';
 COMMENT ON COLUMN routines.trajectory_details.retry_number IS 'Of a retry: which one it is, from 1; null otherwise.';
-COMMENT ON COLUMN routines.trajectory_details.retried_by IS 'The run that retried it, or will; null for none.';
+COMMENT ON COLUMN routines.trajectory_details.retried_by IS 'Of a run of a routine: its retry or, after the last retry, its newest rerun; null for none.';
+COMMENT ON COLUMN routines.trajectory_details.rerun_of IS 'Of a rerun: the run that it repeats; null otherwise.';
+COMMENT ON COLUMN routines.trajectory_details.kept_steps IS 'Of a rerun from a step: the steps before it, each with the run that executed it; null if it keeps none.';
+COMMENT ON COLUMN routines.trajectory_details.lost_steps IS 'Those of kept_steps whose run has been deleted since.';
 COMMENT ON COLUMN routines.trajectory_details.parent_trajectory_id IS 'The run whose step started it; null for none.';
 COMMENT ON COLUMN routines.trajectory_details.parent_name IS 'collection/task of that run.';
 COMMENT ON COLUMN routines.trajectory_details.temporal_id IS 'Its id in Temporal; null if it was not executed there.';
@@ -5444,7 +5571,11 @@ CREATE VIEW routines.routine_status WITH (security_invoker = true) AS
          WHERE triggered_by_routine_id = routine_names.routine_id AND scheduled_for IS NOT NULL
          ORDER BY scheduled_for DESC LIMIT 1)
         UNION ALL
-        (SELECT NULL, status, error, created_at FROM routines.trajectories
+        (SELECT NULL, routines.status_of_slot(id, status, retried_by),
+                CASE WHEN retried_by IS NULL THEN error
+                     ELSE (SELECT attempt.error FROM routines.trajectories AS attempt
+                           WHERE attempt.id = routines.last_attempt(trajectories.id, trajectories.retried_by)) END, created_at
+         FROM routines.trajectories
          WHERE triggered_by_routine_id = routine_names.routine_id AND scheduled_for IS NULL AND trigger = 'run-now'
          ORDER BY id DESC LIMIT 1)
         UNION ALL
@@ -5700,7 +5831,8 @@ CREATE FUNCTION routines.explain_time(
     )
     SELECT CASE kind
            WHEN 'started' THEN 'Started: ' || (SELECT in_words FROM run) || '.'
-               || coalesce(' ' || (SELECT CASE WHEN retry_number = 1 THEN 'Retried: ' ELSE format('Retried %s times, last: ', retry_number) END
+               || coalesce(' ' || (SELECT CASE WHEN trigger <> 'retry' THEN 'Run again: ' WHEN retry_number = 1 THEN 'Retried: '
+                                               ELSE format('Retried %s times, last: ', retry_number) END
                                           || in_words || '.' FROM last), '')
                || CASE WHEN delay_reason IS NULL THEN '' ELSE
                format(' It was %s late: %s.', routines.duration_in_words(delay_seconds), coalesce(

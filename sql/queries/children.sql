@@ -99,7 +99,7 @@ ON CONFLICT DO NOTHING;
 -- Ended runs of a task of the collection, newest first. A null status matches any. Null outputs: the steps of the runs up to
 -- this one hold more than most_bytes.
 WITH found AS MATERIALIZED (
-    SELECT trajectories.id, trajectories.status, trajectories.init_params,
+    SELECT trajectories.id, trajectories.status, trajectories.init_params, trajectories.kept_steps,
            sum(trajectories.step_bytes) OVER (ORDER BY trajectories.id DESC) AS bytes_so_far
     FROM routines.tasks
     CROSS JOIN LATERAL routines.newest_ended(tasks.id, %(status)s::text, NULL, %(limit)s::integer) AS ended (id)
@@ -108,7 +108,7 @@ WITH found AS MATERIALIZED (
 )
 SELECT id AS trajectory_id, status, init_params::text AS init_params,
        CASE WHEN bytes_so_far <= %(most_bytes)s::bigint THEN (
-           SELECT coalesce(jsonb_object_agg(name, outputs), '{}') FROM routines.steps
-           WHERE steps.trajectory_id = found.id AND steps.status = 'completed')::text END AS outputs
+           SELECT coalesce(jsonb_object_agg(name, outputs), '{}') FROM routines.steps_of(found.id, kept_steps) AS step
+           WHERE step.status = 'completed')::text END AS outputs
 FROM found
 ORDER BY id DESC;

@@ -62,7 +62,7 @@ taken AS (
         lease_expires_at = CASE WHEN crashes + crash < %(max_crashes)s::integer THEN lease_expires_at END
     FROM found WHERE trajectories.id = found.id
     RETURNING trajectories.id, trajectories.fence, collection_id, task_id, task_version, deadline_at, init_params,
-              first_workflow_id, trajectories.created_at, nonce, status, started_at, traceparent, trigger
+              first_workflow_id, trajectories.created_at, nonce, status, started_at, traceparent, trigger, kept_steps
 ),
 noted AS (
     UPDATE routines.dispatches
@@ -74,7 +74,7 @@ noted AS (
 SELECT id, taken.fence, collection_id, task_id, task_version, first_workflow_id AS workflow_id,
        routines.run_id(id, created_at, nonce)::text AS run_id, extract(epoch FROM deadline_at - now())::float8 AS seconds_left,
        -- As `claim` does: with its parameters if they are small and it never had another holder.
-       CASE WHEN noted.generation = 1 AND taken.fence = 2 AND pg_column_size(init_params) <= %(inline_bytes)s::integer
+       CASE WHEN noted.generation = 1 AND taken.fence = 2 AND kept_steps IS NULL AND pg_column_size(init_params) <= %(inline_bytes)s::integer
             THEN init_params::text END AS init_params,
        extract(epoch FROM started_at)::float8 AS began_at, traceparent, trigger IN ('schedule', 'retry') AS is_scheduled
 FROM taken JOIN noted ON trajectory_id = taken.id;
@@ -136,7 +136,8 @@ SELECT checked.trajectory_id AS id, checked.fence, generation, checked.workflow_
            SELECT FROM json_array_elements_text(CASE json_typeof(task_versions.workflow -> 'steps') WHEN 'array'
                                                 THEN task_versions.workflow -> 'steps' ELSE '[]' END) AS step (name)
            WHERE NOT EXISTS (SELECT FROM routines.steps WHERE steps.trajectory_id = trajectories.id
-                             AND steps.name = step.name AND steps.status = 'completed')) AS has_all_steps
+                             AND steps.name = step.name AND steps.status = 'completed')
+             AND NOT coalesce(trajectories.kept_steps ? step.name, false)) AS has_all_steps
 FROM checked
 JOIN routines.trajectories ON trajectories.id = checked.trajectory_id
 JOIN routines.collections ON collections.id = trajectories.collection_id

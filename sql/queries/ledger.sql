@@ -72,10 +72,15 @@ LEFT JOIN LATERAL (
          ORDER BY scheduled_for DESC LIMIT %(slots)s::integer)) AS slot
      ORDER BY scheduled_for DESC LIMIT %(slots)s::integer)
     UNION ALL
-    (SELECT NULL, NULL, 0, 'started', NULL, id, trigger, status, error, NULL, NULL, created_at, ended_at, NULL
-     FROM routines.trajectories
-     WHERE triggered_by_routine_id = routine.id AND scheduled_for IS NULL AND trigger = 'run-now'
-     ORDER BY id DESC LIMIT 1)) AS latest ON true
+    (SELECT NULL, NULL, 0, 'started', NULL, run_now.id, run_now.trigger, coalesce(last.status, run_now.status),
+            CASE WHEN last.id IS NULL THEN run_now.error ELSE last.error END, NULL, NULL, run_now.created_at,
+            CASE WHEN last.id IS NULL THEN run_now.ended_at ELSE last.ended_at END, last.id
+     FROM (SELECT * FROM routines.trajectories
+           WHERE triggered_by_routine_id = routine.id AND scheduled_for IS NULL AND trigger = 'run-now'
+           ORDER BY id DESC LIMIT 1) AS run_now
+     LEFT JOIN LATERAL (SELECT * FROM routines.trajectories AS attempt
+                        WHERE run_now.retried_by IS NOT NULL
+                          AND attempt.id = routines.last_attempt(run_now.id, run_now.retried_by)) AS last ON true)) AS latest ON true
 WHERE routine.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
 ORDER BY routine.id, coalesce(latest.scheduled_for, latest.recorded_at) DESC;
 

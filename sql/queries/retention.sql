@@ -10,8 +10,8 @@ SELECT pg_try_advisory_lock(hashtext('routines.retention')) AS is_ours;
 SELECT pg_advisory_unlock(hashtext('routines.retention'));
 
 -- name: delete_trajectories
--- Keeps active runs, the newest run of each existing routine and its retries, runs with an active retry, runs reported by a due
--- webhook, and children of an active parent.
+-- Keeps active runs, the newest run of each existing routine and later attempts at it, runs with an active attempt, runs reported by a due
+-- webhook, children of an active parent, and runs of which an active rerun keeps steps.
 -- Also deletes a run's steps and deliveries.
 WITH moment AS MATERIALIZED (
     SELECT coalesce(%(now)s::timestamptz, now()) - make_interval(secs => %(keep_seconds)s::float8) AS cutoff
@@ -38,8 +38,10 @@ old AS MATERIALIZED (
                           WHERE parent.id = page.parent_id AND parent.ended_at IS NULL))
     FOR UPDATE SKIP LOCKED
 ),
+-- Asked once they are locked.
+unkept AS MATERIALIZED (SELECT id FROM old WHERE NOT routines.is_kept(id)),
 gone AS (
-    DELETE FROM routines.trajectories USING old WHERE trajectories.id = old.id
+    DELETE FROM routines.trajectories USING unkept WHERE trajectories.id = unkept.id
     RETURNING trajectories.scheduled_for
 ),
 noted AS (

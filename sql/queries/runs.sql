@@ -38,7 +38,7 @@ claimed AS (
     -- of it.
     WHERE id = ANY (ARRAY(SELECT id FROM pending))
     RETURNING id, created_at, nonce, fence, collection_id, task_id, task_version, init_params, deadline_at, first_workflow_id,
-              triggered_by_routine_id, started_at, traceparent, trigger
+              triggered_by_routine_id, started_at, traceparent, trigger, kept_steps
 ),
 limited AS (
     INSERT INTO routines.limited_runs (trajectory_id, collection_id, task_id)
@@ -48,7 +48,7 @@ limited AS (
 SELECT claimed.id, claimed.fence, claimed.collection_id, claimed.task_id, claimed.task_version,
        claimed.first_workflow_id AS workflow_id, routines.run_id(claimed.id, claimed.created_at, claimed.nonce)::text AS run_id,
        extract(epoch FROM claimed.deadline_at - now())::float8 AS seconds_left,
-       CASE WHEN claimed.fence = 1 AND pg_column_size(claimed.init_params) <= %(inline_bytes)s::integer
+       CASE WHEN claimed.fence = 1 AND claimed.kept_steps IS NULL AND pg_column_size(claimed.init_params) <= %(inline_bytes)s::integer
             THEN claimed.init_params::text END AS init_params,
        (SELECT name FROM routines.collections WHERE collections.id = claimed.collection_id) || '/'
        || (SELECT name FROM routines.tasks WHERE tasks.id = claimed.task_id) AS task,
@@ -67,10 +67,11 @@ SELECT init_params::text AS init_params,
            SELECT coalesce(jsonb_object_agg(name, CASE WHEN has_file
                THEN jsonb_build_object('inputs', inputs, 'outputs', outputs, 'has_file', true)
                ELSE jsonb_build_object('inputs', inputs, 'outputs', outputs) END), '{}')
-           FROM routines.steps WHERE trajectory_id = trajectories.id AND status = 'completed')::text END AS finished_steps,
+           FROM routines.steps_of(trajectories.id, kept_steps) AS step WHERE step.status = 'completed')::text END AS finished_steps,
        (SELECT coalesce(jsonb_object_agg(name, attempt), '{}') FROM routines.steps
         WHERE trajectory_id = trajectories.id AND status <> 'completed') AS attempts,
-       counted.finished, 2 + coalesce(jsonb_array_length(later_claims), 0) + counted.events AS log_events
+       counted.finished + (SELECT count(*) FROM jsonb_object_keys(kept_steps))::integer AS finished,
+       2 + coalesce(jsonb_array_length(later_claims), 0) + counted.events AS log_events
 FROM routines.trajectories
 CROSS JOIN LATERAL (
     SELECT count(*) FILTER (WHERE steps.status = 'completed')::integer AS finished,

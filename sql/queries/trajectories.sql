@@ -5,12 +5,13 @@
 -- Null temporal_ui: there is no link to Temporal.
 SELECT trajectory_id, workflow_id, run_id, name, status, created, updated, created_at, started_at, ended_at,
        init_params, step_configs, shown.steps, total_steps, completed_steps, labels, error, triggered_by_routine_id,
-       scheduled_for, trigger, webhook_url, retry_of, retry_number, retried_by, nullif(routines.revision_of_run(trajectory_id), 1) AS routine_revision,
+       scheduled_for, trigger, webhook_url, retry_of, retry_number, retried_by, rerun_of, kept_steps, lost_steps,
+       nullif(routines.revision_of_run(trajectory_id), 1) AS routine_revision,
        parent_trajectory_id, parent_name, children,
        %(temporal_ui)s::text || '/workflows/' || replace(temporal_id, '/', chr(37) || '2F') AS temporal_url,
        shown.is_truncated AS truncated
 FROM routines.trajectory_details
-CROSS JOIN LATERAL routines.steps_shown(trajectory_id, %(total_bytes)s::integer, %(total_bytes)s::integer,
+CROSS JOIN LATERAL routines.steps_shown(trajectory_id, kept_steps, %(total_bytes)s::integer, %(total_bytes)s::integer,
                                         %(work_bytes)s::bigint, %(most_steps)s::integer) AS shown
 WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
   AND task_name = %(task)s::text AND trajectory_id = %(id)s::bigint;
@@ -19,7 +20,7 @@ WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.ca
 -- The steps of a large run as one text, which is passed on as it is.
 SELECT shown.steps::text AS steps, shown.is_truncated AS truncated
 FROM routines.trajectories
-CROSS JOIN LATERAL routines.steps_shown(id, %(total_bytes)s::integer, %(total_bytes)s::integer,
+CROSS JOIN LATERAL routines.steps_shown(id, kept_steps, %(total_bytes)s::integer, %(total_bytes)s::integer,
                                         %(work_bytes)s::bigint, 2147483647) AS shown
 WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND id = %(id)s::bigint;
 
@@ -59,35 +60,32 @@ page AS (
            AND id < %(before)s::bigint
          ORDER BY scheduled_for DESC LIMIT %(limit)s::bigint + %(offset)s::bigint)
         UNION ALL
-        (SELECT id FROM routines.trajectories
-         WHERE triggered_by_routine_id = %(routine_id)s::bigint AND scheduled_for IS NULL AND trigger = 'run-now'
-           AND task_id = (SELECT id FROM task) AND (%(status)s::text IS NULL OR status = %(status)s::text)
-           AND id < %(before)s::bigint
-         ORDER BY id DESC LIMIT %(limit)s::bigint + %(offset)s::bigint)
-        UNION ALL
-        (SELECT id FROM routines.trajectories
-         WHERE triggered_by_routine_id = %(routine_id)s::bigint AND scheduled_for IS NULL AND trigger = 'retry'
-           AND task_id = (SELECT id FROM task) AND (%(status)s::text IS NULL OR status = %(status)s::text)
-           AND id < %(before)s::bigint
-         ORDER BY id DESC LIMIT %(limit)s::bigint + %(offset)s::bigint)
+        (SELECT unscheduled.id FROM unnest(ARRAY['run-now', 'retry', 'rerun']) AS wanted (trigger)
+         CROSS JOIN LATERAL (
+             SELECT id FROM routines.trajectories
+             WHERE triggered_by_routine_id = %(routine_id)s::bigint AND scheduled_for IS NULL AND trigger = wanted.trigger
+               AND task_id = (SELECT id FROM task) AND (%(status)s::text IS NULL OR status = %(status)s::text)
+               AND id < %(before)s::bigint
+             ORDER BY id DESC LIMIT %(limit)s::bigint + %(offset)s::bigint) AS unscheduled)
     ) AS runs
     ORDER BY id DESC LIMIT %(limit)s::bigint OFFSET %(offset)s::bigint
 )
 SELECT trajectory_id, workflow_id, run_id, name, status, created, updated, created_at, started_at, ended_at,
        CASE WHEN fits THEN init_params ELSE '{}' END AS init_params, CASE WHEN fits THEN step_configs ELSE '{}' END AS step_configs,
        CASE WHEN fits THEN steps ELSE '{}' END AS steps, total_steps, completed_steps, labels, error, triggered_by_routine_id,
-       scheduled_for, trigger, webhook_url, retry_of, retry_number, retried_by, NULL::integer AS routine_revision,
+       scheduled_for, trigger, webhook_url, retry_of, retry_number, retried_by, rerun_of, kept_steps, lost_steps,
+       NULL::integer AS routine_revision,
        parent_trajectory_id, parent_name,
        '[]'::json AS children, NULL::text AS temporal_url, is_truncated OR NOT fits AS truncated
 FROM (
     SELECT trajectory_id, workflow_id, run_id, name, status, created, updated, created_at, started_at, ended_at, init_params,
            step_configs, shown.steps, total_steps, completed_steps, labels, left(error, %(value_bytes)s::integer) AS error,
-           triggered_by_routine_id, scheduled_for, trigger, webhook_url, retry_of, retry_number, retried_by, parent_trajectory_id,
-           parent_name, shown.is_truncated,
+           triggered_by_routine_id, scheduled_for, trigger, webhook_url, retry_of, retry_number, retried_by, rerun_of, kept_steps, lost_steps,
+           parent_trajectory_id, parent_name, shown.is_truncated,
            sum(octet_length(shown.steps::text) + octet_length(init_params::text) + octet_length(step_configs::text)
                + octet_length(labels::text)) OVER (ORDER BY trajectory_id DESC) <= %(page_bytes)s::integer AS fits
     FROM page JOIN routines.trajectory_details ON trajectory_id = page.id
-    CROSS JOIN LATERAL routines.steps_shown(trajectory_id, %(value_bytes)s::integer, %(page_bytes)s::integer,
+    CROSS JOIN LATERAL routines.steps_shown(trajectory_id, kept_steps, %(value_bytes)s::integer, %(page_bytes)s::integer,
                                             %(page_bytes)s::bigint, %(most_steps)s::integer) AS shown
 ) AS listed
 ORDER BY trajectory_id DESC;
@@ -216,6 +214,75 @@ SELECT coalesce(%(id)s::bigint, nextval(pg_get_serial_sequence('routines.traject
 FROM task
 RETURNING id;
 
+-- name: rerun
+-- Runs an ended run again, whole or from a step, by the version of the workflow that it had. The trigger link_rerun makes it the newest
+-- attempt. No row if the task has no such run. A null id: nothing was started, since the run is active, since the workflow does not
+-- declare `unknown_keys` or has no such step, since `unready_step` before it, of the run `unready_run`, has not completed or was deleted,
+-- or since the webhook was signed by a secret that is gone (needs_webhook_secret). Secrets, webhook and its secret are those of the routine
+-- today. If it was deleted or there was none, they are those that are sent. All runs are locked in the order of their ids, as in
+-- set_statuses, before it is known that their steps can be kept.
+WITH original AS MATERIALIZED (
+    SELECT trajectories.*, task_versions.workflow, task_versions.init_params AS declared
+    FROM routines.tasks
+    JOIN routines.trajectories ON trajectories.task_id = tasks.id
+    JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = trajectories.task_version
+    WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND tasks.name = %(task)s::text
+      AND trajectories.id = %(id)s::bigint
+),
+before AS MATERIALIZED (
+    SELECT step.* FROM original CROSS JOIN LATERAL routines.steps_before(workflow, %(from_step)s::text, kept_steps, original.id) AS step
+),
+held AS MATERIALIZED (
+    SELECT id FROM routines.trajectories
+    WHERE id = ANY (ARRAY(SELECT kept_from FROM before UNION SELECT unnest(ARRAY[id, retry_of]) FROM original))
+    ORDER BY id
+    FOR KEY SHARE
+),
+unready AS MATERIALIZED (
+    SELECT name, kept_from FROM before WHERE NOT (is_finished AND kept_from IN (SELECT id FROM held)) LIMIT 1
+),
+considered AS MATERIALIZED (
+    SELECT original.*, routine.id AS routine_id, routine.secret_refs AS routine_secrets, routine.webhook_url AS routine_url,
+           routine.webhook_secret_id AS routine_webhook_secret, unready.name AS unready_step, unready.kept_from AS unready_run,
+           ARRAY(SELECT key FROM jsonb_object_keys(%(init_params)s::jsonb) AS key WHERE NOT declared ? key ORDER BY key) AS unknown_keys,
+           coalesce(%(from_step)s::text IN (SELECT json_array_elements_text(workflow -> 'steps')), true) AS has_step,
+           routine.id IS NULL AND original.webhook_url IS NOT NULL AND original.webhook_secret_id IS NOT NULL
+               AND %(webhook_secret_id)s::uuid IS NULL AS needs_webhook_secret
+    FROM original
+    LEFT JOIN routines.routines AS routine ON routine.id = original.triggered_by_routine_id
+    LEFT JOIN unready ON true
+    WHERE original.id IN (SELECT id FROM held)
+),
+started AS (
+    INSERT INTO routines.trajectories (id, collection_id, task_id, task_version, triggered_by_routine_id, trigger, rerun_of, kept_steps,
+                                       step_bytes, init_params, slot_values, secret_refs, webhook_url, webhook_secret_id,
+                                       timeout_seconds, traceparent)
+    OVERRIDING SYSTEM VALUE
+    SELECT coalesce(%(new_id)s::bigint, nextval(pg_get_serial_sequence('routines.trajectories', 'id'))), collection_id, task_id,
+           task_version, triggered_by_routine_id, 'rerun', id, kept.steps, CASE WHEN kept.steps IS NULL THEN 0 ELSE step_bytes END,
+           init_params || %(init_params)s::jsonb, coalesce(slot_values, CASE WHEN slot.at IS NOT NULL THEN routines.slot_values(triggered_by_routine_id, slot.at, 'schedule') END),
+           coalesce(routine_secrets, '{}') || %(secret_refs)s::jsonb,
+           CASE WHEN routine_id IS NULL THEN webhook_url ELSE routine_url END,
+           CASE WHEN routine_id IS NULL THEN %(webhook_secret_id)s::uuid ELSE routine_webhook_secret END, timeout_seconds,
+           %(traceparent)s::text
+    FROM considered
+    CROSS JOIN LATERAL (SELECT jsonb_object_agg(name, kept_from) AS steps FROM before) AS kept
+    CROSS JOIN LATERAL (SELECT coalesce(scheduled_for, (
+        SELECT first.scheduled_for FROM routines.trajectories AS first WHERE first.id = considered.retry_of)) AS at) AS slot
+    WHERE ended_at IS NOT NULL AND unknown_keys = '{}' AND has_step AND unready_step IS NULL AND NOT needs_webhook_secret
+    RETURNING id, collection_id
+),
+sealed AS (
+    INSERT INTO routines.secrets (id, collection_id, kind, field, owner, key_id, ciphertext)
+    SELECT secret.id, collection_id, kind, field, owner, key_id, ciphertext
+    FROM started, unnest(%(secret_ids)s::uuid[], %(secret_kinds)s::text[], %(secret_fields)s::text[],
+                         %(secret_owners)s::text[], %(secret_key_ids)s::text[], %(ciphertexts)s::bytea[])
+                  AS secret (id, kind, field, owner, key_id, ciphertext)
+)
+SELECT (SELECT id FROM started) AS id, status, ended_at IS NOT NULL AS has_ended, unknown_keys, ARRAY(SELECT jsonb_object_keys(declared)) AS declared_keys,
+       has_step, unready_step, unready_run, needs_webhook_secret
+FROM considered;
+
 -- name: ended_runs
 -- One query for all waiting requests, without a key: it only tells which runs have ended. Each answer is then read with the key
 -- of its request.
@@ -271,7 +338,7 @@ RETURNING trajectories.id;
 
 -- name: find_run_of_key
 -- Any run of the collection.
-SELECT trajectory_id, workflow_id, status FROM routines.trajectory_details
+SELECT trajectory_id, workflow_id, status, triggered_by_routine_id FROM routines.trajectory_details
 WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND trajectory_id = %(id)s::bigint;
 
 -- name: list_events
@@ -289,28 +356,24 @@ LIMIT %(limit)s::integer;
 -- index. Each branch reads no more than it returns.
 SELECT runs.id AS trajectory_id, routines.workflow_id(collections.name, tasks.name, runs.id) AS workflow_id, runs.status,
        runs.created_at, runs.scheduled_for, runs.trigger, runs.started_at, runs.ended_at, left(runs.error, %(detail_length)s::integer) AS error,
-       runs.retry_of, runs.retry_number, runs.retried_by
+       runs.retry_of, runs.retry_number, runs.retried_by, runs.rerun_of
 FROM routines.tasks
 JOIN routines.collections ON collections.id = tasks.collection_id
 JOIN routines.routine_names ON routine_names.task_id = tasks.id
 CROSS JOIN LATERAL (
-    (SELECT id, status, created_at, scheduled_for, trigger, started_at, ended_at, error, retry_of, retry_number, retried_by
+    (SELECT id, status, created_at, scheduled_for, trigger, started_at, ended_at, error, retry_of, retry_number, retried_by, rerun_of
      FROM routines.trajectories
      WHERE triggered_by_routine_id = routine_names.routine_id AND scheduled_for IS NOT NULL
        AND (%(before)s::bigint IS NULL OR id < %(before)s::bigint)
      ORDER BY scheduled_for DESC LIMIT %(limit)s::integer)
     UNION ALL
-    (SELECT id, status, created_at, scheduled_for, trigger, started_at, ended_at, error, retry_of, retry_number, retried_by
-     FROM routines.trajectories
-     WHERE triggered_by_routine_id = routine_names.routine_id AND scheduled_for IS NULL AND trigger = 'run-now'
-       AND (%(before)s::bigint IS NULL OR id < %(before)s::bigint)
-     ORDER BY id DESC LIMIT %(limit)s::integer)
-    UNION ALL
-    (SELECT id, status, created_at, scheduled_for, trigger, started_at, ended_at, error, retry_of, retry_number, retried_by
-     FROM routines.trajectories
-     WHERE triggered_by_routine_id = routine_names.routine_id AND scheduled_for IS NULL AND trigger = 'retry'
-       AND (%(before)s::bigint IS NULL OR id < %(before)s::bigint)
-     ORDER BY id DESC LIMIT %(limit)s::integer)
+    (SELECT unscheduled.* FROM unnest(ARRAY['run-now', 'retry', 'rerun']) AS wanted (trigger)
+     CROSS JOIN LATERAL (
+         SELECT id, status, created_at, scheduled_for, trigger, started_at, ended_at, error, retry_of, retry_number, retried_by, rerun_of
+         FROM routines.trajectories
+         WHERE triggered_by_routine_id = routine_names.routine_id AND scheduled_for IS NULL AND trigger = wanted.trigger
+           AND (%(before)s::bigint IS NULL OR id < %(before)s::bigint)
+         ORDER BY id DESC LIMIT %(limit)s::integer) AS unscheduled)
 ) AS runs
 WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND tasks.name = %(task)s::text
   AND routine_names.name = %(name)s::text

@@ -5,7 +5,9 @@
 --   BEFORE INSERT                 check_place        with a place only: raises if the routine has no such place free; 0 waits
 --                                                    (chapter 06_overlap)
 --   BEFORE INSERT                 find_root          children only: fills in root_id
---   BEFORE INSERT                 hold_routine       run-now only: locks the routine, so its ticks come before or after
+--   BEFORE INSERT                 hold_routine       run-now and reruns: locks the routine, so its ticks come before or after
+--   BEFORE INSERT                 link_rerun         reruns only: raises if the run that is rerun is active; makes it the newest
+--                                                    attempt (chapter 06_reruns)
 --   BEFORE UPDATE of status       refuse_second_end  if the run has ended: raises, except for archiving
 --   BEFORE UPDATE of status       settle_end         if the run ends: closes its steps, inserts a retry if it is to be retried,
 --                                                    clears lease and secret_refs, queues the webhook
@@ -49,7 +51,7 @@ CREATE TABLE routines.trajectories (
     step_bytes              integer NOT NULL DEFAULT 0,
     crashes                 smallint NOT NULL DEFAULT 0,
     trigger                 text NOT NULL CONSTRAINT trajectories_trigger_is_known
-                            CHECK (trigger IN ('schedule', 'run-now', 'api', 'retry')),
+                            CHECK (trigger IN ('schedule', 'run-now', 'api', 'retry', 'rerun')),
     status                  text NOT NULL DEFAULT 'pending' CONSTRAINT trajectories_status_is_known
                             CHECK (status IN ('pending', 'running', 'completed', 'failed', 'cancelled', 'archived')),
     engine                  text NOT NULL DEFAULT 'postgres' CONSTRAINT trajectories_engine_is_known
@@ -67,6 +69,8 @@ CREATE TABLE routines.trajectories (
     retry_of                bigint,
     retried_by              bigint,
     retry_number            smallint,
+    rerun_of                bigint,
+    kept_steps              jsonb,
     place                   smallint,
     taken_over_as           bigint,
     is_transient            boolean,
@@ -78,11 +82,12 @@ CREATE TABLE routines.trajectories (
     labels                  jsonb NOT NULL DEFAULT '[]' CONSTRAINT trajectories_labels_is_array CHECK (jsonb_typeof(labels) = 'array'),
     error                   text,
     final_status            text GENERATED ALWAYS AS (CASE WHEN ended_at IS NOT NULL THEN status END) STORED,
-    -- One rule for slots and retries, because each fire checks it.
+    -- One rule for slots, retries and reruns, because each fire checks it.
     CONSTRAINT trajectories_schedule_has_slot CHECK (
         CASE WHEN scheduled_for IS NOT NULL THEN trigger = 'schedule'
-             ELSE trigger <> 'schedule' AND (trigger = 'retry') = (retry_of IS NOT NULL AND retry_number IS NOT NULL) END),
-    CONSTRAINT trajectories_trigger_has_routine CHECK ((trigger = 'api') = (triggered_by_routine_id IS NULL)),
+             ELSE trigger <> 'schedule' AND (trigger = 'retry') = (retry_of IS NOT NULL AND retry_number IS NOT NULL)
+                  AND (trigger <> 'rerun' OR rerun_of IS NOT NULL) END),
+    CONSTRAINT trajectories_trigger_has_routine CHECK (trigger = 'rerun' OR (trigger = 'api') = (triggered_by_routine_id IS NULL)),
     CONSTRAINT trajectories_end_fits_status CHECK ((ended_at IS NULL) = (status IN ('pending', 'running'))),
     CONSTRAINT trajectories_lease_fits_status CHECK ((lease_expires_at IS NOT NULL) = (status = 'running')),
     CONSTRAINT trajectories_parent_is_whole CHECK (
@@ -102,7 +107,7 @@ CREATE UNIQUE INDEX trajectories_slot_key ON routines.trajectories (triggered_by
 -- active runs for each batch: so they are on final_status, which is null exactly while ended_at is.
 CREATE UNIQUE INDEX trajectories_active_schedule_key ON routines.trajectories (triggered_by_routine_id)
     WHERE trigger = 'schedule' AND place IS NULL AND final_status IS NULL;
--- All other active runs of routines, which also hold back the schedule: run-now runs, retries, and scheduled runs with a place.
+-- All other active runs of routines, which also hold back the schedule: run-now runs, retries, reruns, and scheduled runs with a place.
 -- Nearly empty where nobody uses these, so nearly free.
 CREATE INDEX trajectories_active_other_idx ON routines.trajectories (triggered_by_routine_id)
     WHERE (trigger <> 'schedule' OR place IS NOT NULL) AND triggered_by_routine_id IS NOT NULL AND final_status IS NULL;
@@ -111,7 +116,7 @@ CREATE UNIQUE INDEX trajectories_active_place_key ON routines.trajectories (trig
     WHERE place IS NOT NULL AND final_status IS NULL;
 -- The runs that wait for a place.
 CREATE INDEX trajectories_waiting_idx ON routines.trajectories (id) WHERE place = 0 AND final_status IS NULL;
--- A routine's run-now runs and its retries, newest first. Its scheduled runs come from trajectories_slot_key.
+-- A routine's run-now runs, its retries and its reruns, newest first. Its scheduled runs come from trajectories_slot_key.
 CREATE INDEX trajectories_unscheduled_idx ON routines.trajectories (triggered_by_routine_id, trigger, id)
     WHERE scheduled_for IS NULL AND triggered_by_routine_id IS NOT NULL;
 -- The queue, by collection and task, so that a claim goes from one to the next whatever the backlog of each. Its columns do
@@ -122,6 +127,11 @@ CREATE INDEX trajectories_active_idx ON routines.trajectories (collection_id, ta
 -- table. There is no index of all runs of a task: together with the queue this one holds them, and a fire writes one entry less.
 CREATE INDEX trajectories_final_status_idx ON routines.trajectories (task_id, final_status, id) INCLUDE (collection_id)
     WHERE final_status IS NOT NULL;
+-- The oldest version of a task that a retry or a rerun has: newer than other runs, and with an older version.
+CREATE INDEX trajectories_repeated_version_idx ON routines.trajectories (task_id, task_version)
+    WHERE trigger <> 'schedule' AND (retry_of IS NOT NULL OR rerun_of IS NOT NULL);
+-- The active reruns that keep steps of other runs.
+CREATE INDEX trajectories_keeping_idx ON routines.trajectories (id) WHERE kept_steps IS NOT NULL AND final_status IS NULL;
 -- A step that is repeated finds the child that it started before.
 CREATE UNIQUE INDEX trajectories_child_key ON routines.trajectories (parent_id, parent_step, child_index)
     WHERE parent_id IS NOT NULL;
@@ -157,7 +167,7 @@ COMMENT ON COLUMN routines.trajectories.fence IS
 COMMENT ON COLUMN routines.trajectories.crashes IS 'How many times its worker was lost. At three the run fails.';
 COMMENT ON COLUMN routines.trajectories.step_bytes IS
     'How many bytes its steps hold as JSON, inputs and outputs together; counted as they are written.';
-COMMENT ON COLUMN routines.trajectories.trigger IS 'schedule, run-now, api or retry.';
+COMMENT ON COLUMN routines.trajectories.trigger IS 'schedule, run-now, api, retry or rerun.';
 COMMENT ON COLUMN routines.trajectories.status IS 'pending, running, or one of the final completed, failed, cancelled, archived.';
 COMMENT ON COLUMN routines.trajectories.engine IS
     'The engine that runs it, or ran it at its end: postgres (a worker with a lease) or temporal, set at dispatch. Either may take a pending run.';
@@ -176,9 +186,12 @@ COMMENT ON COLUMN routines.trajectories.child_index IS
     'Its place among the children of that step, from 0. Null with a parent: it did not complete and a later attempt replaced it.';
 COMMENT ON COLUMN routines.trajectories.root_id IS
     'The run at the root of its tree, which no other run started; null for that run itself. A trigger fills it in.';
-COMMENT ON COLUMN routines.trajectories.retry_of IS 'Of a retry: the scheduled run that failed first; null otherwise.';
-COMMENT ON COLUMN routines.trajectories.retried_by IS 'The run that retried it, or will; null for none. The last run of the chain is the outcome of the slot: see last_attempt.';
+COMMENT ON COLUMN routines.trajectories.retry_of IS 'Of a later attempt at a run of a routine, a retry or a rerun: the first one; null otherwise.';
+COMMENT ON COLUMN routines.trajectories.retried_by IS 'Of a run of a routine: the next attempt, which is its retry or, after the last retry, the newest rerun; null for none. The last run of the chain is the outcome of the slot: see last_attempt.';
 COMMENT ON COLUMN routines.trajectories.retry_number IS 'Of a retry: which one it is, from 1; null otherwise.';
+COMMENT ON COLUMN routines.trajectories.rerun_of IS 'Of a rerun: the run that a person asked to rerun; null otherwise.';
+COMMENT ON COLUMN routines.trajectories.kept_steps IS
+    'Of a rerun from a step: the steps before it, each with the run that executed it, {step: run}. They are not copied. Null if it keeps none.';
 COMMENT ON COLUMN routines.trajectories.place IS
     'Of a scheduled run, if the overlap policy of its routine is not skip: its place among the runs that may be active at once, from 1, or 0 while it waits for one; null otherwise.';
 COMMENT ON COLUMN routines.trajectories.taken_over_as IS
@@ -227,16 +240,16 @@ CREATE TRIGGER find_root BEFORE INSERT ON routines.trajectories
     FOR EACH ROW WHEN (NEW.parent_id IS NOT NULL) EXECUTE FUNCTION routines.find_root();
 
 --------------------------------------------------------------------------------------------------- starting: overlaps
--- A run-now run waits for a tick that has locked its routine, and holds off a later tick. So the tick's active-run check,
--- which looks once it has its locks, sees every run-now run that came before it.
+-- A run-now run or a rerun waits for a tick that has locked its routine, and holds off a later tick. So the tick's active-run
+-- check, which looks once it has its locks, sees every such run that came before it.
 CREATE FUNCTION routines.hold_routine() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM FROM routines.routines WHERE id = NEW.triggered_by_routine_id FOR UPDATE;
     RETURN NEW;
 END $$;
-COMMENT ON FUNCTION routines.hold_routine IS 'Serializes the run-now runs and the ticks of a routine.';
+COMMENT ON FUNCTION routines.hold_routine IS 'Serializes the run-now runs, the reruns and the ticks of a routine.';
 CREATE TRIGGER hold_routine BEFORE INSERT ON routines.trajectories
-    FOR EACH ROW WHEN (NEW.trigger = 'run-now') EXECUTE FUNCTION routines.hold_routine();
+    FOR EACH ROW WHEN (NEW.trigger IN ('run-now', 'rerun')) EXECUTE FUNCTION routines.hold_routine();
 
 -- Under the policy skip no scheduled run starts while any run of its routine is active, however that one was triggered. The
 -- database enforces it, so an INSERT typed in psql is rejected too: trajectories_active_schedule_key rejects it next to a scheduled
@@ -285,7 +298,7 @@ CREATE FUNCTION routines.newest_run(of_routine bigint) RETURNS bigint LANGUAGE s
          WHERE triggered_by_routine_id = of_routine AND scheduled_for IS NULL AND trigger = 'run-now'
          ORDER BY id DESC LIMIT 1));
 $$;
-COMMENT ON FUNCTION routines.newest_run IS 'The newest run of a routine other than retries; null if it has none.';
+COMMENT ON FUNCTION routines.newest_run IS 'The newest run of a routine other than later attempts; null if it has none.';
 
 -- One search for each final status, since the index holds the runs of a task by status. The array of one task keeps task_id in the
 -- order, where an equality would drop it, so that no index but this one has that order: the planner may think that every run has the
@@ -317,9 +330,13 @@ RETURN (SELECT min(task_version) FROM (
          SELECT task_version FROM routines.trajectories
          WHERE task_id = ANY (ARRAY[of_task]) AND final_status = wanted.final_status
          ORDER BY task_id, id LIMIT 1) AS ended)
+    UNION ALL
+    (SELECT task_version FROM routines.trajectories
+     WHERE trigger <> 'schedule' AND (retry_of IS NOT NULL OR rerun_of IS NOT NULL) AND task_id = ANY (ARRAY[of_task])
+     ORDER BY task_id, task_version LIMIT 1)
 ) AS oldest);
 COMMENT ON FUNCTION routines.oldest_version_in_use IS
-    'The oldest version of a task that a run has, active or ended; null if it has no runs. Versions only grow, so it is that of an oldest run.';
+    'The oldest version of a task that a run has, active or ended; null if it has no runs. Versions only grow, so it is that of an oldest run, or of a retry or rerun, which has the version of an earlier run.';
 
 -------------------------------------------------------------------------------------------- running: claims and returns
 -- No triggers.
@@ -473,7 +490,8 @@ COMMENT ON FUNCTION routines.ended_runs IS 'Those of these runs that have ended,
 REVOKE EXECUTE ON FUNCTION routines.ended_runs FROM PUBLIC;
 
 -------------------------------------------------------------------------------------- the last attempt at a slot
--- Step by step through the chain, which max_attempts bounds. A retry that retention has deleted ends it.
+-- Step by step through the chain, which max_attempts bounds, since it ends with one rerun. An attempt that retention has deleted ends
+-- it too.
 CREATE FUNCTION routines.last_attempt(of_run bigint, retried_by bigint) RETURNS bigint LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
 DECLARE
     later bigint;
@@ -486,7 +504,7 @@ BEGIN
     END LOOP;
     RETURN of_run;
 END $$;
-COMMENT ON FUNCTION routines.last_attempt IS 'The last run of the chain of retries that begins with this run; the run itself if it was not retried.';
+COMMENT ON FUNCTION routines.last_attempt IS 'The last run of the chain of attempts that begins with this run; the run itself if there was no other.';
 
 CREATE FUNCTION routines.status_of_attempt(of_run bigint) RETURNS text LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
 BEGIN

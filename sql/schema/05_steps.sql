@@ -53,6 +53,17 @@ COMMENT ON COLUMN routines.steps.ended_at IS 'When it ended; null while it is ru
 SELECT routines.protect('routines.steps',
                         'EXISTS (SELECT FROM routines.trajectories WHERE trajectories.id = steps.trajectory_id)');
 
+-- Plain SQL, which disappears from plans. Each kept step is one search by key.
+CREATE FUNCTION routines.steps_of(of_run bigint, kept_steps jsonb) RETURNS SETOF routines.steps LANGUAGE sql STABLE ROWS 10 AS $$
+    SELECT * FROM routines.steps WHERE trajectory_id = of_run
+    UNION ALL
+    SELECT found.* FROM jsonb_each_text(kept_steps) AS kept (step, run)
+    CROSS JOIN LATERAL (
+        SELECT * FROM routines.steps WHERE trajectory_id = kept.run::bigint AND name = kept.step LIMIT 1) AS found;
+$$;
+COMMENT ON FUNCTION routines.steps_of IS
+    'The steps of a run, with those that it keeps of other runs, as far as these still exist.';
+
 -- Checking the pattern costs a few microseconds a step, so each text is checked once.
 CREATE FUNCTION routines.note_files_of_step() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

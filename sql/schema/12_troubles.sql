@@ -19,12 +19,17 @@ LANGUAGE sql STABLE ROWS 1 AS $$
          WHERE last.status IN ('completed', 'failed', 'archived')
          ORDER BY slot.scheduled_for DESC LIMIT 1)
         UNION ALL
-        (SELECT created_at, status, id, ended_at, error
-         FROM (SELECT * FROM routines.trajectories
+        (SELECT run_now.created_at, last.status, last.id, last.ended_at, last.error
+         FROM (SELECT id, created_at, retried_by FROM routines.trajectories
                WHERE triggered_by_routine_id = of_routine AND scheduled_for IS NULL AND trigger = 'run-now'
                ORDER BY id DESC LIMIT 100) AS run_now
-         WHERE status IN ('completed', 'failed', 'archived')
-         ORDER BY id DESC LIMIT 1)
+         CROSS JOIN LATERAL (
+             SELECT * FROM routines.trajectories
+             WHERE trajectories.id = CASE WHEN run_now.retried_by IS NULL THEN run_now.id
+                                          ELSE routines.last_attempt(run_now.id, run_now.retried_by) END
+             LIMIT 1) AS last
+         WHERE last.status IN ('completed', 'failed', 'archived')
+         ORDER BY run_now.id DESC LIMIT 1)
         UNION ALL
         (SELECT scheduled_for, reason, NULL, recorded_at, skip.detail
          FROM (SELECT * FROM routines.skips WHERE routine_id = of_routine ORDER BY scheduled_for DESC LIMIT 100) AS skip

@@ -67,17 +67,18 @@ COMMENT ON FUNCTION routines.cost_of_reading IS
     'An upper estimate of the bytes that a stored value expands to. Reads no value that is stored out of line.';
 
 -- Appended as text, because json_build_object would show both fields of every step.
-CREATE FUNCTION routines.with_tries(step json, tries integer, answer jsonb) RETURNS json LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN tries = 1 AND answer IS NULL THEN step
+CREATE FUNCTION routines.with_tries(step json, tries integer, answer jsonb, kept_from bigint) RETURNS json
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN tries = 1 AND answer IS NULL AND kept_from IS NULL THEN step
             ELSE (left(step::text, -1) || CASE WHEN tries > 1 THEN ', "tries" : ' || tries ELSE '' END
-                  || coalesce(', "answer" : ' || answer::text, '') || '}')::json END;
+                  || coalesce(', "answer" : ' || answer::text, '') || coalesce(', "kept_from" : ' || kept_from, '') || '}')::json END;
 COMMENT ON FUNCTION routines.with_tries IS
-    'A step as the API shows it, with the number of tries if there was more than one, and the response that made it fail.';
+    'A step as the API shows it, with the number of tries if there was more than one, the response that made it fail, and the run that it is kept from.';
 
 -- Bounded work whatever the run: values are left out by their stored size before they are read, and by their length as text
 -- before they are shown. The smallest steps are shown first.
 CREATE FUNCTION routines.steps_shown(
-    of_run bigint, value_bytes integer, total_bytes integer, work_bytes bigint, most_steps integer)
+    of_run bigint, kept_steps jsonb, value_bytes integer, total_bytes integer, work_bytes bigint, most_steps integer)
 RETURNS TABLE (steps json, is_truncated boolean) LANGUAGE sql STABLE ROWS 1 AS $$
     SELECT coalesce(json_object_agg(name, routines.with_tries(CASE WHEN is_whole THEN json_build_object(
                        'status', status, 'activity', activity, 'inputs', inputs::json, 'outputs', outputs::json,
@@ -85,10 +86,10 @@ RETURNS TABLE (steps json, is_truncated boolean) LANGUAGE sql STABLE ROWS 1 AS $
                    ELSE json_build_object(
                        'status', status, 'activity', activity, 'inputs', coalesce(inputs, '{}')::json, 'outputs', outputs::json,
                        'created', created, 'ended', ended, 'duration_seconds', seconds, 'error', error,
-                       'truncated', true) END, attempt, answer) ORDER BY position), '{}'),
+                       'truncated', true) END, attempt, answer, kept_from) ORDER BY position), '{}'),
            coalesce(bool_or(NOT is_whole) OR max(known) > most_steps, false)
     FROM (
-        SELECT name, position, status, activity, created, ended, seconds, error, attempt, answer, known,
+        SELECT name, position, status, activity, created, ended, seconds, error, attempt, answer, kept_from, known,
                CASE WHEN fits AND octet_length(inputs) <= value_bytes THEN inputs END AS inputs,
                CASE WHEN fits AND octet_length(outputs) <= value_bytes THEN outputs END AS outputs,
                fits AND octet_length(inputs) <= value_bytes AND octet_length(coalesce(outputs, '')) <= value_bytes
@@ -99,6 +100,7 @@ RETURNS TABLE (steps json, is_truncated boolean) LANGUAGE sql STABLE ROWS 1 AS $
                                <= total_bytes, false) AS fits
             FROM (
                 SELECT name, position, status, activity, left(error, value_bytes) AS error, attempt, answer, known,
+                       nullif(trajectory_id, of_run) AS kept_from,
                        outputs IS NOT NULL AS has_outputs,
                        to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS created,
                        to_char(ended_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS ended,
@@ -110,7 +112,7 @@ RETURNS TABLE (steps json, is_truncated boolean) LANGUAGE sql STABLE ROWS 1 AS $
                     FROM (
                         SELECT step.*, count(*) OVER () AS known,
                                routines.cost_of_reading(inputs) + routines.cost_of_reading(outputs) AS cost
-                        FROM routines.steps AS step WHERE trajectory_id = of_run
+                        FROM routines.steps_of(of_run, kept_steps) AS step
                         ORDER BY position LIMIT most_steps
                     ) AS listed
                 ) AS weighed
@@ -134,12 +136,19 @@ CREATE VIEW routines.trajectory_details WITH (security_invoker = true) AS
                        'created', to_char(steps.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
                        'ended', to_char(steps.ended_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
                        'duration_seconds', extract(epoch FROM steps.ended_at - steps.created_at)::float8,
-                       'error', steps.error), steps.attempt, steps.answer) ORDER BY position), '{}')
-            FROM routines.steps WHERE steps.trajectory_id = trajectories.id) AS steps,
+                       'error', steps.error), steps.attempt, steps.answer, nullif(steps.trajectory_id, trajectories.id))
+                       ORDER BY position), '{}')
+            FROM routines.steps_of(trajectories.id, kept_steps) AS steps) AS steps,
            coalesce(json_array_length(task_versions.workflow -> 'steps'), 0) AS total_steps,
            (SELECT count(*) FROM routines.steps
-            WHERE steps.trajectory_id = trajectories.id AND steps.status = 'completed')::integer AS completed_steps,
-           labels, error, triggered_by_routine_id, scheduled_for, trigger, webhook_url, retry_of, retry_number, retried_by,
+            WHERE steps.trajectory_id = trajectories.id AND steps.status = 'completed')::integer
+           + (SELECT count(*) FROM jsonb_object_keys(kept_steps))::integer AS completed_steps,
+           labels, error, triggered_by_routine_id, scheduled_for, trigger, webhook_url, retry_of, retry_number, retried_by, rerun_of,
+           kept_steps,
+           CASE WHEN kept_steps IS NULL THEN '{}' ELSE ARRAY(
+               SELECT kept.key FROM jsonb_each_text(kept_steps) AS kept
+               WHERE NOT EXISTS (SELECT FROM routines.trajectories AS origin WHERE origin.id = kept.value::bigint)
+               ORDER BY kept.key) END AS lost_steps,
            parent_id AS parent_trajectory_id,
            (SELECT routines.run_name(parents) FROM routines.trajectories AS parents
             WHERE parents.id = trajectories.parent_id) AS parent_name,
@@ -172,18 +181,21 @@ COMMENT ON COLUMN routines.trajectory_details.started_at IS 'When a worker first
 COMMENT ON COLUMN routines.trajectory_details.ended_at IS 'When it reached a final status; null while it is active.';
 COMMENT ON COLUMN routines.trajectory_details.init_params IS 'The parameters of this run.';
 COMMENT ON COLUMN routines.trajectory_details.step_configs IS 'The step_configs of the task version that this run uses.';
-COMMENT ON COLUMN routines.trajectory_details.steps IS 'By step name: {status, activity, inputs, outputs, created, ended, duration_seconds, error}, with tries if there was more than one, and answer, the HTTP response that made it fail.';
+COMMENT ON COLUMN routines.trajectory_details.steps IS 'By step name: {status, activity, inputs, outputs, created, ended, duration_seconds, error}, with tries if there was more than one, answer, the HTTP response that made it fail, and kept_from, the run that it is kept from.';
 COMMENT ON COLUMN routines.trajectory_details.total_steps IS 'The number of steps in the workflow.';
-COMMENT ON COLUMN routines.trajectory_details.completed_steps IS 'The number of steps that have completed.';
+COMMENT ON COLUMN routines.trajectory_details.completed_steps IS 'The number of steps that have completed, with those that a rerun keeps.';
 COMMENT ON COLUMN routines.trajectory_details.labels IS 'Array of {key, value, author}.';
 COMMENT ON COLUMN routines.trajectory_details.error IS 'Why it failed; null if it did not.';
 COMMENT ON COLUMN routines.trajectory_details.triggered_by_routine_id IS 'The routine that started it; null if the API started it.';
 COMMENT ON COLUMN routines.trajectory_details.scheduled_for IS 'Its slot; null if it was not started on schedule.';
-COMMENT ON COLUMN routines.trajectory_details.trigger IS 'schedule, run-now, api or retry.';
+COMMENT ON COLUMN routines.trajectory_details.trigger IS 'schedule, run-now, api, retry or rerun.';
 COMMENT ON COLUMN routines.trajectory_details.webhook_url IS 'Receives a webhook when it has ended; null for none.';
-COMMENT ON COLUMN routines.trajectory_details.retry_of IS 'Of a retry: the scheduled run that failed first; null otherwise.';
+COMMENT ON COLUMN routines.trajectory_details.retry_of IS 'Of a later attempt at a run of a routine, a retry or a rerun: the first one; null otherwise.';
 COMMENT ON COLUMN routines.trajectory_details.retry_number IS 'Of a retry: which one it is, from 1; null otherwise.';
-COMMENT ON COLUMN routines.trajectory_details.retried_by IS 'The run that retried it, or will; null for none.';
+COMMENT ON COLUMN routines.trajectory_details.retried_by IS 'Of a run of a routine: its retry or, after the last retry, its newest rerun; null for none.';
+COMMENT ON COLUMN routines.trajectory_details.rerun_of IS 'Of a rerun: the run that it repeats; null otherwise.';
+COMMENT ON COLUMN routines.trajectory_details.kept_steps IS 'Of a rerun from a step: the steps before it, each with the run that executed it; null if it keeps none.';
+COMMENT ON COLUMN routines.trajectory_details.lost_steps IS 'Those of kept_steps whose run has been deleted since.';
 COMMENT ON COLUMN routines.trajectory_details.parent_trajectory_id IS 'The run whose step started it; null for none.';
 COMMENT ON COLUMN routines.trajectory_details.parent_name IS 'collection/task of that run.';
 COMMENT ON COLUMN routines.trajectory_details.temporal_id IS 'Its id in Temporal; null if it was not executed there.';
@@ -281,7 +293,11 @@ CREATE VIEW routines.routine_status WITH (security_invoker = true) AS
          WHERE triggered_by_routine_id = routine_names.routine_id AND scheduled_for IS NOT NULL
          ORDER BY scheduled_for DESC LIMIT 1)
         UNION ALL
-        (SELECT NULL, status, error, created_at FROM routines.trajectories
+        (SELECT NULL, routines.status_of_slot(id, status, retried_by),
+                CASE WHEN retried_by IS NULL THEN error
+                     ELSE (SELECT attempt.error FROM routines.trajectories AS attempt
+                           WHERE attempt.id = routines.last_attempt(trajectories.id, trajectories.retried_by)) END, created_at
+         FROM routines.trajectories
          WHERE triggered_by_routine_id = routine_names.routine_id AND scheduled_for IS NULL AND trigger = 'run-now'
          ORDER BY id DESC LIMIT 1)
         UNION ALL

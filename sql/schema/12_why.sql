@@ -201,7 +201,8 @@ CREATE FUNCTION routines.explain_time(
     )
     SELECT CASE kind
            WHEN 'started' THEN 'Started: ' || (SELECT in_words FROM run) || '.'
-               || coalesce(' ' || (SELECT CASE WHEN retry_number = 1 THEN 'Retried: ' ELSE format('Retried %s times, last: ', retry_number) END
+               || coalesce(' ' || (SELECT CASE WHEN trigger <> 'retry' THEN 'Run again: ' WHEN retry_number = 1 THEN 'Retried: '
+                                               ELSE format('Retried %s times, last: ', retry_number) END
                                           || in_words || '.' FROM last), '')
                || CASE WHEN delay_reason IS NULL THEN '' ELSE
                format(' It was %s late: %s.', routines.duration_in_words(delay_seconds), coalesce(

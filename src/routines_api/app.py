@@ -25,6 +25,7 @@ from routines_api.endpoints import (
     limits,
     planning,
     report,
+    reruns,
     runs,
     service,
     step_templates,
@@ -68,6 +69,7 @@ _HANDLERS = [
     *environment.HANDLERS,
     *limits.HANDLERS,
     *runs.HANDLERS,
+    *reruns.HANDLERS,
     *trajectories.HANDLERS,
     *step_templates.HANDLERS,
 ]

@@ -56,6 +56,7 @@ ROWS = [
     Row("PATCH", "/api/v1/collections/{collection}/environment", {"environment_variables": {"A": "secret"}}),
     Row("POST", "/api/v1/run/{collection}/{task}", {"init_params": {}}),
     Row("POST", "/api/v1/run-sync/{collection}/{task}", {"secret_params": {"A": "secret"}}),
+    Row("POST", "/api/v1/rerun/{collection}/{task}/{trajectory_id}", {"secret_params": {"A": "secret"}}),
     Row("GET", "/api/v1/db/stats/{collection}/{task}"),
     Row("POST", "/api/v1/trajectory/{collection}/{task}/statuses", {"{trajectory_id}": "cancelled"}),
     Row("POST", "/api/v1/trajectory/{collection}/{task}/{trajectory_id}/labels", {"key": "a", "value": 1}),
@@ -273,11 +274,12 @@ async def test_in_the_own_collection_foreign_deleted_and_random_names_answer_ali
 async def test_every_route_serves_the_own_collection(
     client: Client, connection: Connection, executed: list[str], row: Row
 ) -> None:
-    """So the 404s above have no other cause. 409 is the answer for a task that has routines."""
+    """So the 404s above have no other cause. 409 is the answer for a task that has routines, and for an active run."""
     run = await run_of(client, "mine", connection)
     own = OWN | {"trajectory_id": run, "delivery_id": await webhook_of(run, connection)}
     answer = await ask(client, row, own, executed)
-    assert answer.status in ({409} if row.method == "DELETE" and "/tasks/" in row.path else {200, 201, 202, 204})
+    is_refused = row.method == "DELETE" and "/tasks/" in row.path or "/rerun/" in row.path
+    assert answer.status in ({409} if is_refused else {200, 201, 202, 204})
 
 
 async def test_a_request_to_another_collection_answers_404_before_its_body_and_query_are_checked(

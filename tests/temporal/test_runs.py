@@ -456,6 +456,27 @@ async def test_no_more_runs_are_dispatched_than_a_limit_allows(
         await until(connection, "SELECT status = 'running' FROM routines.trajectories WHERE id = %s", second)
 
 
+async def test_a_rerun_executes_only_the_steps_that_it_does_not_keep(
+    connection: Connection, database: Database, temporal: Client
+) -> None:
+    emit = {"activity": "text_echo", "text_path": "one.outputs.text"}
+    task = await task_of(connection, "steps", workflow_of(("one", ECHO), ("two", emit)))
+    first = await run_of(connection, task)
+    async with temporal_working(database.url, temporal):
+        assert await until_ended(connection, first) == ("completed", None)
+        again = await value(
+            connection,
+            """INSERT INTO routines.trajectories (collection_id, task_id, task_version, trigger, rerun_of, kept_steps, init_params)
+               SELECT collection_id, task_id, 1, 'rerun', id, jsonb_build_object('one', id), '{}' FROM routines.trajectories
+               RETURNING id""",
+        )
+        assert isinstance(again, int)
+        assert await until_ended(connection, again) == ("completed", None)
+    steps = "SELECT array_agg(trajectory_id || name ORDER BY trajectory_id, position) FROM routines.steps"
+    assert await value(connection, steps) == [f"{first}one", f"{first}two", f"{again}two"]
+    assert await value(connection, "SELECT array_agg(DISTINCT engine) FROM routines.trajectories") == ["temporal"]
+
+
 async def test_workers_of_one_engine_leave_the_runs_of_the_other_alone(
     connection: Connection, database: Database, temporal: Client, activities: dict[str, int]
 ) -> None:

@@ -7,10 +7,10 @@ import msgspec
 
 from routines_api.http.access import Caller
 from routines_api.schemas.cadences import CadenceConfig
-from routines_api.schemas.requests import RoutineCreate, RoutinePatch, RoutineRunNow, RunCreate
+from routines_api.schemas.requests import RerunCreate, RoutineCreate, RoutinePatch, RoutineRunNow, RunCreate
 from routines_core.db.routines import Cadence, RoutineChanges, RoutineSpec, RunNow, draw_routine_id, find_routine
 from routines_core.db.secrets import SealedSecret, SecretKind, seal
-from routines_core.db.trajectories import RunSpec, draw_trajectory_id
+from routines_core.db.trajectories import RerunSpec, RunSpec, draw_trajectory_id, find_run_of_key
 from routines_core.errors import InvalidError
 from routines_core.guarded_http import refuse_forbidden_url
 from routines_core.keyring import owner_of_routine, owner_of_run
@@ -72,6 +72,26 @@ async def run_spec(caller: Caller, body: RunCreate, file_paths: list[str] | None
         webhook_url=body.webhook_url,
         webhook_secret=sealer.webhook_secret(body.webhook_secret),
         file_paths=file_paths,
+    )
+
+
+async def rerun_spec(caller: Caller, body: RerunCreate, trajectory_id: int) -> RerunSpec:
+    """Return what is different in the rerun of a run, with its secrets encrypted for what started that run.
+
+    Raises:
+        NotFoundError: Secrets were sent for a run that does not exist.
+    """
+    spec = RerunSpec(body.from_step, body.init_params)
+    if not (body.secret_params or body.webhook_secret):
+        return spec
+    run = await find_run_of_key(caller.connection, key_id=caller.key_id, trajectory_id=trajectory_id)
+    new_id = await draw_trajectory_id(caller.connection, key_id=caller.key_id)
+    sealer = Sealer(caller, owner_of_run(new_id, run.triggered_by_routine_id))
+    return msgspec.structs.replace(
+        spec,
+        id=new_id,
+        secret_params=sealer.params(body.secret_params),
+        webhook_secret=sealer.webhook_secret(body.webhook_secret),
     )
 
 

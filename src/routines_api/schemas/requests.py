@@ -214,6 +214,36 @@ class RoutineRunNow(RequestBody):
         return _refuse_mask(value)
 
 
+class RerunCreate(RequestBody):
+    """What is different in a rerun. The body may be left out: then all steps run again, with the same parameters."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"from_step": "summarize", "init_params": {"model": "gpt-4o-mini"}}]}
+    )
+
+    from_step: str | None = Field(
+        default=None, description="Steps before this one are kept and not executed again; null: all are executed."
+    )
+    init_params: dict[str, Any] = Field(
+        default={}, description="Merged over the parameters of that run; its version of the task must declare each key."
+    )
+    secret_params: dict[SecretName, str] = Field(
+        default={},
+        description="Secrets of the run itself, since those of the run that it repeats were deleted at its end. A rerun "
+        "of a run of a routine also has those that the routine has today.",
+    )
+    webhook_secret: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Signs the webhook of a run that no routine started; required if its webhook was signed.",
+    )
+
+    @field_validator("secret_params", "webhook_secret")
+    @classmethod
+    def _no_mask(cls, value: Any) -> Any:
+        return _refuse_mask(value)
+
+
 class RunCreate(_RoutineFields):
     """A run to start. In a form, `init_params` and `secret_params` are JSON texts, and `files` are the files."""
 

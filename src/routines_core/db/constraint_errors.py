@@ -62,6 +62,8 @@ _SAID_BY_THE_DATABASE = {
     "calendars_days_are_valid": "",
 }
 """Rules of a field that only the database knows, and what precedes the field. Its message is `field: rule`, no more."""
+_CONFLICTS_SAID_BY_THE_DATABASE = {"trajectories_rerun_of_ended"}
+"""Conflicts that only the database knows. Its message is the sentence, without a capital letter and a full stop."""
 
 
 @contextmanager
@@ -85,6 +87,9 @@ def domain_errors(*, missing: str | None = None) -> Generator[None]:
         if name in _SAID_BY_THE_DATABASE:
             field, _, rule = (error.diag.message_primary or "").partition(": ")
             raise FaultsError([Fault(f"{_SAID_BY_THE_DATABASE[name]}{field}", rule)]) from None
+        if name in _CONFLICTS_SAID_BY_THE_DATABASE:
+            sentence = error.diag.message_primary or ""
+            raise ConflictError(f"{sentence[:1].upper()}{sentence[1:]}.") from None
         known = _ERRORS.get(name)
         raise (known() if known else InvalidError(f"The rule {name} of the database is broken.")) from None
     except DataError as error:

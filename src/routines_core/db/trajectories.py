@@ -47,9 +47,12 @@ class Trajectory(msgspec.Struct, frozen=True, omit_defaults=True):
     """A complete run of a task, in the shape that clients decode. Times are UTC. It contains no secrets.
 
     Attributes:
-        retry_of: Of a retry: the scheduled run that failed first; otherwise absent.
+        retry_of: Of a later attempt at a run of a routine, a retry or a rerun: the first one; otherwise absent.
         retry_number: Of a retry: which one it is, from 1.
-        retried_by: The run that retried it, or will; absent if none does.
+        retried_by: Of a run of a routine: its retry or, after the last retry, its newest rerun; absent if there is none.
+        rerun_of: Of a rerun: the run that it repeats; otherwise absent.
+        kept_steps: Of a rerun from a step: the steps before it, each with the run that executed it; otherwise absent.
+        lost_steps: Those of kept_steps that are not in `steps`, because their run has been deleted; absent if none.
         routine_revision: The revision of the routine that it was fired with; absent if that is the first or not known,
             if no routine started it, and in lists.
         parent_trajectory_id: The run whose step started it; absent if none did.
@@ -85,6 +88,9 @@ class Trajectory(msgspec.Struct, frozen=True, omit_defaults=True):
     retry_of: int | None = None
     retry_number: int | None = None
     retried_by: int | None = None
+    rerun_of: int | None = None
+    kept_steps: dict[str, int] | None = None
+    lost_steps: list[str] = []
     routine_revision: int | None = None
     parent_trajectory_id: int | None = None
     parent_name: str | None = None
@@ -97,9 +103,10 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     """The summary of a run.
 
     Attributes:
-        retry_of: Of a retry: the scheduled run that failed first; otherwise absent.
+        retry_of: Of a later attempt at a run of a routine, a retry or a rerun: the first one; otherwise absent.
         retry_number: Of a retry: which one it is, from 1.
-        retried_by: The run that retried it, or will; absent if none does.
+        retried_by: Of a run of a routine: its retry or, after the last retry, its newest rerun; absent if there is none.
+        rerun_of: Of a rerun: the run that it repeats; otherwise absent.
     """
 
     trajectory_id: int
@@ -114,6 +121,7 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     retry_of: int | None = None
     retry_number: int | None = None
     retried_by: int | None = None
+    rerun_of: int | None = None
 
 
 class RunSpec(msgspec.Struct, frozen=True):
@@ -131,6 +139,50 @@ class RunSpec(msgspec.Struct, frozen=True):
     webhook_secret: SealedSecret | None = None
     file_paths: list[str] | None = None
     id: int | None = None
+
+
+class RerunSpec(msgspec.Struct, frozen=True):
+    """What is different in a rerun.
+
+    Attributes:
+        from_step: Steps before this one are kept; None to repeat them all.
+        init_params: Merged over those of the run that is repeated; its version of the task must declare each key.
+        secret_params: Beside those that the routine has today, or in place of those of the same name.
+        webhook_secret: Signs the webhook if there is no routine.
+        id: Drawn by `draw_trajectory_id`, if secrets are bound to it; None to let the database assign one.
+    """
+
+    from_step: str | None = None
+    init_params: dict[str, Any] = {}
+    secret_params: dict[str, SealedSecret] = {}
+    webhook_secret: SealedSecret | None = None
+    id: int | None = None
+
+
+class Rerun(msgspec.Struct, frozen=True):
+    """The outcome of `rerun`.
+
+    Attributes:
+        id: The new run; None if nothing was started, for one of the reasons that follow.
+        status: The status of the run to repeat.
+        has_ended: False if it is active.
+        unknown_keys: The keys of the parameters that its version of the task does not declare.
+        declared_keys: Those that it declares.
+        has_step: False if its workflow has no such step.
+        unready_step: The first step before that one that cannot be kept.
+        unready_run: The run that should have completed that step.
+        needs_webhook_secret: True if the secret that signs its webhook has been deleted.
+    """
+
+    id: int | None
+    status: str
+    has_ended: bool
+    unknown_keys: list[str]
+    declared_keys: list[str]
+    has_step: bool
+    unready_step: str | None
+    unready_run: int | None
+    needs_webhook_secret: bool
 
 
 class Stats(msgspec.Struct, frozen=True):
@@ -166,11 +218,12 @@ class StatusChange(msgspec.Struct, frozen=True):
 
 
 class RunOfKey(msgspec.Struct, frozen=True):
-    """The fields of a run that its list of events needs."""
+    """The fields of a run that its list of events and a rerun need."""
 
     trajectory_id: int
     workflow_id: str
     status: str
+    triggered_by_routine_id: int | None
 
 
 class RunEvent(msgspec.Struct, frozen=True):
@@ -215,6 +268,7 @@ _LIST_RUNS = Statement("trajectories.list_runs", Run)
 _STATS = Statement("trajectories.stats", Stats)
 _DRAW_ID = Statement("trajectories.draw_trajectory_id", _Id)
 _START = Statement("trajectories.start_run", _Id)
+_RERUN = Statement("trajectories.rerun", Rerun)
 _ENDED = Statement("trajectories.ended_runs", _Id)
 _SET_STATUSES = Statement("trajectories.set_statuses", StatusChange)
 _LABEL = Statement("trajectories.label", _Id)
@@ -354,6 +408,38 @@ async def start_run(
             **as_parameters(sealed),
         )
     return started.id if started else None
+
+
+async def rerun(
+    connection: Connection,
+    spec: RerunSpec,
+    *,
+    key_id: int,
+    task: str,
+    trajectory_id: int,
+    traceparent: str | None = None,
+) -> Rerun:
+    """Run an ended run again, whole or from a step, with the span that starts it.
+
+    Raises:
+        NotFoundError: The task of this collection has no such run.
+        ConflictError: The run, or a later attempt at it, is active.
+    """
+    sealed = [*spec.secret_params.values(), *([spec.webhook_secret] if spec.webhook_secret else [])]
+    with domain_errors():
+        return await _RERUN.one(
+            connection,
+            key_id=key_id,
+            task=task,
+            id=trajectory_id,
+            new_id=spec.id,
+            from_step=spec.from_step,
+            init_params=Jsonb(spec.init_params),
+            secret_refs=Jsonb({name: str(secret.id) for name, secret in spec.secret_params.items()}),
+            webhook_secret_id=spec.webhook_secret.id if spec.webhook_secret else None,
+            traceparent=traceparent,
+            **as_parameters(sealed),
+        )
 
 
 async def ended_runs(connection: Connection, trajectory_ids: Sequence[int]) -> set[int]:
