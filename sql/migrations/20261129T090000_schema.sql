@@ -656,7 +656,7 @@ CREATE FUNCTION routines.next_slot_of_span(
     cadence routines.cadence, first_slot timestamptz, last_slot timestamptz, after timestamptz
 ) RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE
     WHEN after < first_slot THEN first_slot
-    WHEN after < last_slot THEN routines.next_fire(cadence, after)
+    WHEN after < last_slot THEN least(routines.next_fire(cadence, after), last_slot)
 END;
 COMMENT ON FUNCTION routines.next_slot_of_span IS 'The first slot of a span in skips that is later than `after`; null if there is none.';
 
@@ -2628,7 +2628,7 @@ COMMENT ON FUNCTION routines.excluded_times IS
 --   BEFORE INSERT                 check_place        with a place only: raises if the routine has no such place free; 0 waits
 --                                                    (chapter 06_overlap)
 --   BEFORE INSERT                 find_root          children only: fills in root_id
---   BEFORE INSERT                 hold_routine       run-now and reruns: locks the routine, so its ticks come before or after
+--   BEFORE INSERT                 hold_routine       run-now, reruns, backfills: locks the routine, so its ticks come before or after
 --   BEFORE INSERT                 link_rerun         reruns only: raises if the run that is rerun is active; makes it the newest
 --                                                    attempt (chapter 06_reruns)
 --   BEFORE UPDATE of status       refuse_second_end  if the run has ended: raises, except for archiving
@@ -2674,7 +2674,7 @@ CREATE TABLE routines.trajectories (
     step_bytes              integer NOT NULL DEFAULT 0,
     crashes                 smallint NOT NULL DEFAULT 0,
     trigger                 text NOT NULL CONSTRAINT trajectories_trigger_is_known
-                            CHECK (trigger IN ('schedule', 'run-now', 'api', 'retry', 'rerun')),
+                            CHECK (trigger IN ('schedule', 'run-now', 'api', 'retry', 'rerun', 'backfill')),
     status                  text NOT NULL DEFAULT 'pending' CONSTRAINT trajectories_status_is_known
                             CHECK (status IN ('pending', 'running', 'completed', 'failed', 'cancelled', 'archived')),
     engine                  text NOT NULL DEFAULT 'postgres' CONSTRAINT trajectories_engine_is_known
@@ -2694,6 +2694,8 @@ CREATE TABLE routines.trajectories (
     retry_number            smallint,
     rerun_of                bigint,
     kept_steps              jsonb,
+    backfill_id             bigint,
+    fills_slot              timestamptz,
     place                   smallint,
     taken_over_as           bigint,
     is_transient            boolean,
@@ -2705,11 +2707,12 @@ CREATE TABLE routines.trajectories (
     labels                  jsonb NOT NULL DEFAULT '[]' CONSTRAINT trajectories_labels_is_array CHECK (jsonb_typeof(labels) = 'array'),
     error                   text,
     final_status            text GENERATED ALWAYS AS (CASE WHEN ended_at IS NOT NULL THEN status END) STORED,
-    -- One rule for slots, retries and reruns, because each fire checks it.
+    -- One rule for slots, retries, reruns and backfills, because each fire checks it.
     CONSTRAINT trajectories_schedule_has_slot CHECK (
         CASE WHEN scheduled_for IS NOT NULL THEN trigger = 'schedule'
              ELSE trigger <> 'schedule' AND (trigger = 'retry') = (retry_of IS NOT NULL AND retry_number IS NOT NULL)
-                  AND (trigger <> 'rerun' OR rerun_of IS NOT NULL) END),
+                  AND (trigger <> 'rerun' OR rerun_of IS NOT NULL)
+                  AND (trigger = 'backfill') = (backfill_id IS NOT NULL AND fills_slot IS NOT NULL) END),
     CONSTRAINT trajectories_trigger_has_routine CHECK (trigger = 'rerun' OR (trigger = 'api') = (triggered_by_routine_id IS NULL)),
     CONSTRAINT trajectories_end_fits_status CHECK ((ended_at IS NULL) = (status IN ('pending', 'running'))),
     CONSTRAINT trajectories_lease_fits_status CHECK ((lease_expires_at IS NOT NULL) = (status = 'running')),
@@ -2725,12 +2728,18 @@ CREATE TABLE routines.trajectories (
 -- One run per slot: the second guard against a double fire, after the lock on the routine.
 CREATE UNIQUE INDEX trajectories_slot_key ON routines.trajectories (triggered_by_routine_id, scheduled_for)
     WHERE scheduled_for IS NOT NULL;
+-- The same for slots that backfills fill: one run that is not a later attempt.
+CREATE UNIQUE INDEX trajectories_fill_key ON routines.trajectories (triggered_by_routine_id, fills_slot)
+    WHERE fills_slot IS NOT NULL AND rerun_of IS NULL;
+-- The runs of a backfill, which comes to each slot once.
+CREATE UNIQUE INDEX trajectories_backfill_key ON routines.trajectories (backfill_id, fills_slot) WHERE backfill_id IS NOT NULL;
 -- One active scheduled run per routine: the database enforces the overlap policy skip. This index and the next are worded so that
 -- no other can answer `active_runs`. If the queue could, a plan made while there were few runs would use it, and go on to read all
 -- active runs for each batch: so they are on final_status, which is null exactly while ended_at is.
 CREATE UNIQUE INDEX trajectories_active_schedule_key ON routines.trajectories (triggered_by_routine_id)
     WHERE trigger = 'schedule' AND place IS NULL AND final_status IS NULL;
--- All other active runs of routines, which also hold back the schedule: run-now runs, retries, reruns, and scheduled runs with a place.
+-- All other active runs of routines, which also hold back the schedule: run-now runs, retries, reruns, runs
+-- of backfills, and scheduled runs with a place.
 -- Nearly empty where nobody uses these, so nearly free.
 CREATE INDEX trajectories_active_other_idx ON routines.trajectories (triggered_by_routine_id)
     WHERE (trigger <> 'schedule' OR place IS NOT NULL) AND triggered_by_routine_id IS NOT NULL AND final_status IS NULL;
@@ -2739,7 +2748,7 @@ CREATE UNIQUE INDEX trajectories_active_place_key ON routines.trajectories (trig
     WHERE place IS NOT NULL AND final_status IS NULL;
 -- The runs that wait for a place.
 CREATE INDEX trajectories_waiting_idx ON routines.trajectories (id) WHERE place = 0 AND final_status IS NULL;
--- A routine's run-now runs, its retries and its reruns, newest first. Its scheduled runs come from trajectories_slot_key.
+-- A routine's run-now runs, its retries, its reruns and those of backfills, newest first. Its scheduled runs come from trajectories_slot_key.
 CREATE INDEX trajectories_unscheduled_idx ON routines.trajectories (triggered_by_routine_id, trigger, id)
     WHERE scheduled_for IS NULL AND triggered_by_routine_id IS NOT NULL;
 -- The queue, by collection and task, so that a claim goes from one to the next whatever the backlog of each. Its columns do
@@ -2790,7 +2799,7 @@ COMMENT ON COLUMN routines.trajectories.fence IS
 COMMENT ON COLUMN routines.trajectories.crashes IS 'How many times its worker was lost. At three the run fails.';
 COMMENT ON COLUMN routines.trajectories.step_bytes IS
     'How many bytes its steps hold as JSON, inputs and outputs together; counted as they are written.';
-COMMENT ON COLUMN routines.trajectories.trigger IS 'schedule, run-now, api, retry or rerun.';
+COMMENT ON COLUMN routines.trajectories.trigger IS 'schedule, run-now, api, retry, rerun or backfill.';
 COMMENT ON COLUMN routines.trajectories.status IS 'pending, running, or one of the final completed, failed, cancelled, archived.';
 COMMENT ON COLUMN routines.trajectories.engine IS
     'The engine that runs it, or ran it at its end: postgres (a worker with a lease) or temporal, set at dispatch. Either may take a pending run.';
@@ -2812,9 +2821,11 @@ COMMENT ON COLUMN routines.trajectories.root_id IS
 COMMENT ON COLUMN routines.trajectories.retry_of IS 'Of a later attempt at a run of a routine, a retry or a rerun: the first one; null otherwise.';
 COMMENT ON COLUMN routines.trajectories.retried_by IS 'Of a run of a routine: the next attempt, which is its retry or, after the last retry, the newest rerun; null for none. The last run of the chain is the outcome of the slot: see last_attempt.';
 COMMENT ON COLUMN routines.trajectories.retry_number IS 'Of a retry: which one it is, from 1; null otherwise.';
-COMMENT ON COLUMN routines.trajectories.rerun_of IS 'Of a rerun: the run that a person asked to rerun; null otherwise.';
+COMMENT ON COLUMN routines.trajectories.rerun_of IS 'Of a rerun, also one by a backfill: the run that it repeats; null otherwise.';
 COMMENT ON COLUMN routines.trajectories.kept_steps IS
     'Of a rerun from a step: the steps before it, each with the run that executed it, {step: run}. They are not copied. Null if it keeps none.';
+COMMENT ON COLUMN routines.trajectories.backfill_id IS 'The backfill that started it; null for none.';
+COMMENT ON COLUMN routines.trajectories.fills_slot IS 'The slot that it fills, if a backfill started it; null otherwise.';
 COMMENT ON COLUMN routines.trajectories.place IS
     'Of a scheduled run, if the overlap policy of its routine is not skip: its place among the runs that may be active at once, from 1, or 0 while it waits for one; null otherwise.';
 COMMENT ON COLUMN routines.trajectories.taken_over_as IS
@@ -2863,16 +2874,16 @@ CREATE TRIGGER find_root BEFORE INSERT ON routines.trajectories
     FOR EACH ROW WHEN (NEW.parent_id IS NOT NULL) EXECUTE FUNCTION routines.find_root();
 
 --------------------------------------------------------------------------------------------------- starting: overlaps
--- A run-now run or a rerun waits for a tick that has locked its routine, and holds off a later tick. So the tick's active-run
+-- A run-now run, a rerun or a run of a backfill waits for a tick that has locked its routine, and holds off a later tick. So the tick's active-run
 -- check, which looks once it has its locks, sees every such run that came before it.
 CREATE FUNCTION routines.hold_routine() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM FROM routines.routines WHERE id = NEW.triggered_by_routine_id FOR UPDATE;
     RETURN NEW;
 END $$;
-COMMENT ON FUNCTION routines.hold_routine IS 'Serializes the run-now runs, the reruns and the ticks of a routine.';
+COMMENT ON FUNCTION routines.hold_routine IS 'Serializes the ticks of a routine with run-now runs, reruns and runs of backfills.';
 CREATE TRIGGER hold_routine BEFORE INSERT ON routines.trajectories
-    FOR EACH ROW WHEN (NEW.trigger IN ('run-now', 'rerun')) EXECUTE FUNCTION routines.hold_routine();
+    FOR EACH ROW WHEN (NEW.trigger IN ('run-now', 'rerun', 'backfill')) EXECUTE FUNCTION routines.hold_routine();
 
 -- Under the policy skip no scheduled run starts while any run of its routine is active, however that one was triggered. The
 -- database enforces it, so an INSERT typed in psql is rejected too: trajectories_active_schedule_key rejects it next to a scheduled
@@ -3254,6 +3265,7 @@ CREATE TABLE routines.skips (
     blocking_trajectory_id bigint,
     detail                 text,
     recorded_at            timestamptz NOT NULL DEFAULT now(),
+    filled_by              bigint,
     CONSTRAINT skips_slot_key UNIQUE (routine_id, scheduled_for),
     CONSTRAINT skips_span_is_ordered CHECK (last_scheduled_for >= scheduled_for),
     CONSTRAINT skips_span_names_cadence CHECK (slot_count = 1 OR (cadence).type IS NOT NULL),
@@ -3275,6 +3287,8 @@ COMMENT ON COLUMN routines.skips.blocking_trajectory_id IS 'For overlap: the run
 COMMENT ON COLUMN routines.skips.detail IS
     'The cause, for failed_to_start and paused, and for coalesced the later slot, and for slots missed because of a person''s change. For calendar the label of the day, for outside_hours the local time; and where the slot has moved to.';
 COMMENT ON COLUMN routines.skips.recorded_at IS 'When the tick decided.';
+COMMENT ON COLUMN routines.skips.filled_by IS
+    'The run by which a backfill has filled the slot since; for a span the last one. Null for none. The runs of all slots have fills_slot.';
 SELECT routines.protect('routines.skips');
 
 -- No triggers. No foreign keys: history outlives the routine.
@@ -3330,12 +3344,12 @@ CREATE VIEW routines.occurrences WITH (security_invoker = true) AS
            1::bigint AS slot_count, 'started' AS outcome, NULL::text AS reason, id AS trajectory_id,
            NULL::bigint AS blocking_trajectory_id, NULL::text AS detail, created_at AS recorded_at,
            created_at - coalesce(due_at, scheduled_for) AS delay, due_at,
-           CASE WHEN retried_by IS NOT NULL THEN routines.last_attempt(id, retried_by) END AS last_trajectory_id
+           CASE WHEN retried_by IS NOT NULL THEN routines.last_attempt(id, retried_by) END AS last_trajectory_id, NULL::bigint AS filled_by
     FROM routines.trajectories WHERE scheduled_for IS NOT NULL
     UNION ALL
     SELECT routine_id, collection_id, scheduled_for, last_scheduled_for, slot_count, 'skipped', reason, NULL,
            blocking_trajectory_id, detail, recorded_at, greatest(recorded_at - coalesce(due_at, last_scheduled_for), '0'), due_at,
-           NULL
+           NULL, filled_by
     FROM routines.skips;
 COMMENT ON VIEW routines.occurrences IS
     'The ledger: the outcome of each slot. SELECT * FROM routines.occurrences WHERE routine_id = 1 ORDER BY scheduled_for DESC;';
@@ -3354,7 +3368,8 @@ COMMENT ON COLUMN routines.occurrences.delay IS 'From the time at which the slot
 COMMENT ON COLUMN routines.occurrences.due_at IS
     'When the last slot was due, if the routine had a spread; null if it was due at that time.';
 COMMENT ON COLUMN routines.occurrences.last_trajectory_id IS
-    'The last retry of that run, whose status is the outcome of the slot; null if the run was not retried.';
+    'The last attempt at the slot, a retry or a rerun, whose status is its outcome; null if the first was the last.';
+COMMENT ON COLUMN routines.occurrences.filled_by IS 'Of a skip: the run by which a backfill has filled it since, for a span the last one; null for none.';
 
 -- == sql/schema/06_overlap.sql
 
@@ -3539,7 +3554,7 @@ DECLARE
     original    record;
     last_retry  bigint;
     newest      bigint;
-    found       record;
+    attempt     record;
 BEGIN
     SELECT retry_of, task_id, triggered_by_routine_id, ended_at INTO original FROM routines.trajectories
     WHERE id = NEW.rerun_of FOR KEY SHARE;
@@ -3555,14 +3570,14 @@ BEGIN
     NEW.retry_of := last_retry;
     newest := last_retry;
     WHILE newest IS NOT NULL LOOP
-        SELECT rerun_of, retried_by, ended_at INTO found FROM routines.trajectories WHERE id = newest;
-        IF found.ended_at IS NULL THEN
+        SELECT rerun_of, retried_by, ended_at INTO attempt FROM routines.trajectories WHERE id = newest;
+        IF attempt.ended_at IS NULL THEN
             PERFORM routines.refuse_rerun(format('run %s, a later attempt, is active', newest));
-        ELSIF found.rerun_of IS NULL THEN
+        ELSIF attempt.rerun_of IS NULL THEN
             last_retry := newest;
         END IF;
-        EXIT WHEN NOT EXISTS (SELECT FROM routines.trajectories WHERE id = found.retried_by);
-        newest := found.retried_by;
+        EXIT WHEN NOT EXISTS (SELECT FROM routines.trajectories WHERE id = attempt.retried_by);
+        newest := attempt.retried_by;
     END LOOP;
     UPDATE routines.trajectories SET retried_by = NEW.id WHERE id IN (last_retry, newest);
     RETURN NEW;
@@ -4691,7 +4706,7 @@ END $$;
 COMMENT ON FUNCTION routines.json_within IS 'A value as text; null if it takes more than most_bytes, whether stored or written.';
 
 CREATE FUNCTION routines.webhook_steps(
-    run_id bigint, most_value_bytes integer, most_bytes integer, OUT shown text, OUT is_cut boolean
+    run_id bigint, kept_steps jsonb, most_value_bytes integer, most_bytes integer, OUT shown text, OUT is_cut boolean
 ) LANGUAGE plpgsql STABLE AS $$
 DECLARE
     step record;
@@ -4706,13 +4721,13 @@ DECLARE
 BEGIN
     is_cut := false;
     -- From the last step back, since the results stand at the end.
-    FOR step IN SELECT * FROM routines.steps WHERE trajectory_id = run_id ORDER BY position DESC LOOP
+    FOR step IN SELECT * FROM routines.steps_of(run_id, kept_steps) ORDER BY position DESC LOOP
         head := format('%s:{"status":%s,"activity":%s', to_json(step.name), to_json(step.status), to_json(step.activity));
         tail := format(
-            '"created":%s,"ended":%s,"duration_seconds":%s,"error":%s', routines.json_time(step.created_at),
+            '"created":%s,"ended":%s,"duration_seconds":%s,"error":%s%s', routines.json_time(step.created_at),
             routines.json_time(step.ended_at),
             coalesce(extract(epoch FROM step.ended_at - step.created_at)::float8::text, 'null'),
-            coalesce(to_json(step.error)::text, 'null'));
+            coalesce(to_json(step.error)::text, 'null'), ',"kept_from":' || nullif(step.trajectory_id, run_id));
         room := room - octet_length(head) - octet_length(tail) - 60;  -- the rest of the step's punctuation
         IF room < 0 THEN
             is_cut := true;
@@ -4772,11 +4787,14 @@ BEGIN
         routines.json_time(run.ended_at));
     tail := format(
         '"total_steps":%s,"completed_steps":%s,"error":%s,"triggered_by_routine_id":%s,"scheduled_for":%s,"trigger":%s,'
-        '"webhook_url":%s%s%s%s%s',
-        run.total_steps, (SELECT count(*) FROM routines.steps WHERE trajectory_id = of_run AND steps.status = 'completed'),
+        '"webhook_url":%s%s%s%s%s%s%s%s%s',
+        run.total_steps, (SELECT count(*) FROM routines.steps WHERE trajectory_id = of_run AND steps.status = 'completed')
+                         + (SELECT count(*) FROM jsonb_object_keys(run.kept_steps)),
         coalesce(to_json(run.error)::text, 'null'), coalesce(run.triggered_by_routine_id::text, 'null'),
         routines.json_time(run.scheduled_for), to_json(run.trigger), coalesce(to_json(run.webhook_url)::text, 'null'),
-        ',"retry_of":' || run.retry_of || ',"retry_number":' || run.retry_number,
+        ',"retry_of":' || run.retry_of, ',"retry_number":' || run.retry_number, ',"rerun_of":' || run.rerun_of,
+        ',"kept_steps":' || run.kept_steps::text,
+        ',"backfill_id":' || run.backfill_id || ',"fills_slot":' || routines.json_time(run.fills_slot),
         ',"routine_revision":' || nullif(routines.revision_of_run(of_run), 1),
         ',"parent_trajectory_id":' || run.parent_id,
         ',"parent_name":' || (SELECT to_json(routines.run_name(parents)) FROM routines.trajectories AS parents
@@ -4786,7 +4804,7 @@ BEGIN
     room := room - coalesce(octet_length(params), 0);
     run_labels := routines.json_within(run.labels, least(most_value_bytes, room));
     room := room - coalesce(octet_length(run_labels), 0);
-    SELECT * INTO listed FROM routines.webhook_steps(of_run, most_value_bytes, room);
+    SELECT * INTO listed FROM routines.webhook_steps(of_run, run.kept_steps, most_value_bytes, room);
     room := room - octet_length(listed.shown);
     configs := CASE WHEN octet_length(run.step_configs::text) <= least(most_value_bytes, room) THEN run.step_configs::text END;
     RETURN format(
@@ -5179,6 +5197,375 @@ COMMENT ON COLUMN routines.dispatches.told_at IS
     'When Temporal was last told that the run was taken from it; null if it was not told or need not be.';
 SELECT routines.protect('routines.dispatches');
 
+-- == sql/schema/12_backfills.sql
+
+-- Backfills: a range of nominal slots is filled afterwards. For each slot whose run is missing, or is to be repeated, a ticker starts a
+-- run that knows the slot as its own. It starts a few at a time, so a backfill of a year is one row until its runs are started.
+--
+-- The ledger stays as it was written. A slot with a run gets a later attempt, as by a rerun, and its outcome follows that. A skip
+-- stays a skip and says filled_by. A slot without a row is one from before the routine existed, or one that retention has deleted.
+-- trajectories_fill_key keeps two runs from filling one slot, as trajectories_slot_key does for scheduled runs.
+
+-- Triggers:
+--   BEFORE INSERT  check_backfill     rejects what cannot be filled, and fills in collection_id and made_by
+CREATE TABLE routines.backfills (
+    id            bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT backfills_pkey PRIMARY KEY,
+    collection_id bigint NOT NULL,
+    routine_id    bigint NOT NULL,
+    from_time     timestamptz NOT NULL,
+    until_time    timestamptz NOT NULL,
+    reprocess     text NOT NULL DEFAULT 'missing' CONSTRAINT backfills_reprocess_is_known
+                  CHECK (reprocess IN ('missing', 'failed', 'all')),
+    slot_order    text NOT NULL DEFAULT 'oldest' CONSTRAINT backfills_slot_order_is_known CHECK (slot_order IN ('oldest', 'newest')),
+    max_active    smallint NOT NULL DEFAULT 1 CONSTRAINT backfills_max_active_in_range CHECK (max_active BETWEEN 1 AND 20),
+    created_at    timestamptz NOT NULL DEFAULT now(),
+    made_by       text NOT NULL,
+    reached       timestamptz,
+    started       integer NOT NULL DEFAULT 0,
+    left_out      integer NOT NULL DEFAULT 0,
+    next_look_at  timestamptz NOT NULL DEFAULT now(),
+    held_by       text,
+    ended_at      timestamptz,
+    end_reason    text CONSTRAINT backfills_end_reason_is_known CHECK (end_reason IN ('expanded', 'cancelled', 'routine_deleted')),
+    CONSTRAINT backfills_range_is_ordered CHECK (from_time < until_time),
+    CONSTRAINT backfills_end_has_reason CHECK ((ended_at IS NULL) = (end_reason IS NULL))
+);
+-- All that a ticker looks at while there is nothing to fill.
+CREATE INDEX backfills_open_idx ON routines.backfills (next_look_at) WHERE ended_at IS NULL;
+CREATE INDEX backfills_routine_id_idx ON routines.backfills (routine_id, id);
+COMMENT ON TABLE  routines.backfills IS
+    'Ranges of slots that are filled afterwards. INSERT INTO routines.backfills (routine_id, from_time, until_time) VALUES (1, ''2026-05-01Z'', ''2026-06-01Z''); first look at routines.slots_to_fill().';
+COMMENT ON COLUMN routines.backfills.id IS 'Database id.';
+COMMENT ON COLUMN routines.backfills.collection_id IS 'The tenant.';
+COMMENT ON COLUMN routines.backfills.routine_id IS 'The routine, which may have been deleted.';
+COMMENT ON COLUMN routines.backfills.from_time IS 'No slot is earlier.';
+COMMENT ON COLUMN routines.backfills.until_time IS 'Every slot is earlier. Never in the future.';
+COMMENT ON COLUMN routines.backfills.reprocess IS
+    'missing: slots without a run. failed: also those whose last attempt failed or was cancelled. all: also those that completed, and those of which nothing is known any more.';
+COMMENT ON COLUMN routines.backfills.slot_order IS 'oldest: the oldest slot first. newest: the newest slot first.';
+COMMENT ON COLUMN routines.backfills.max_active IS 'How many of its runs may be active at once.';
+COMMENT ON COLUMN routines.backfills.created_at IS 'When it was requested.';
+COMMENT ON COLUMN routines.backfills.made_by IS 'Who requested it: key 7, operator, or login postgres.';
+COMMENT ON COLUMN routines.backfills.reached IS 'The last slot that was decided; null at the start.';
+COMMENT ON COLUMN routines.backfills.started IS 'How many runs it has started.';
+COMMENT ON COLUMN routines.backfills.left_out IS 'How many slots it has left as they were.';
+COMMENT ON COLUMN routines.backfills.next_look_at IS 'When a ticker looks at it next.';
+COMMENT ON COLUMN routines.backfills.held_by IS 'Why no ticker could start a run at the last look, other than the number of its own active runs; null for nothing.';
+COMMENT ON COLUMN routines.backfills.ended_at IS 'From when on it starts no more runs; its runs may still be active.';
+COMMENT ON COLUMN routines.backfills.end_reason IS 'expanded: every slot is decided. cancelled: a person cancelled it. routine_deleted: its routine was deleted.';
+SELECT routines.protect('routines.backfills');
+
+------------------------------------------------------------------------------------------------- the slots of a range
+-- The ledger has every slot since the routine was created, also those of a cadence that it had then, apart from what retention has
+-- deleted. Before that time the cadence of today says which slots there are.
+CREATE FUNCTION routines.ledger_since(routine routines.routines) RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE
+RETURN greatest((routine).created_at, (SELECT max(deleted_until) + interval '1 microsecond' FROM routines.retention));
+COMMENT ON FUNCTION routines.ledger_since IS 'From when on the ledger has every slot of a routine.';
+
+CREATE FUNCTION routines.last_slot_of_span(
+    cadence routines.cadence, first_slot timestamptz, last_slot timestamptz, before timestamptz
+) RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE
+    WHEN last_slot < before THEN last_slot
+    ELSE greatest(first_slot, routines.latest_slot(cadence, before - interval '1 microsecond')) END;
+COMMENT ON FUNCTION routines.last_slot_of_span IS 'The last slot of a span in skips that is earlier than `before`, which is later than first_slot.';
+
+-- plpgsql, planned once: they are called for each slot.
+CREATE FUNCTION routines.slot_after(routine routines.routines, after timestamptz, clock timestamptz) RETURNS timestamptz
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (SELECT min(slot) FROM (
+        SELECT routines.next_slot_of_span(begun.cadence, begun.scheduled_for, begun.last_scheduled_for, after) AS slot
+        FROM (SELECT * FROM routines.skips WHERE routine_id = (routine).id AND scheduled_for <= after
+              ORDER BY scheduled_for DESC LIMIT 1) AS begun
+        UNION ALL
+        SELECT min(scheduled_for) FROM routines.skips WHERE routine_id = (routine).id AND scheduled_for > after
+        UNION ALL
+        SELECT min(scheduled_for) FROM routines.trajectories
+        WHERE triggered_by_routine_id = (routine).id AND scheduled_for IS NOT NULL AND scheduled_for > after
+        UNION ALL
+        SELECT next_fire FROM routines.next_fire(routines.cadence_of(routine), after)
+        WHERE next_fire < routines.ledger_since(routine)
+        UNION ALL
+        SELECT routines.next_slot_of_span(routines.cadence_of(routine), scheduled_for, last_scheduled_for, after)
+        FROM routines.open_spans(routine, clock) WHERE (routine).paused AND reason = 'paused'
+    ) AS candidate);
+END $$;
+COMMENT ON FUNCTION routines.slot_after IS
+    'The first slot of a routine after this time that has an outcome, falls in its current pause, or in a time of which the ledger has no record; null for none.';
+
+CREATE FUNCTION routines.slot_before(routine routines.routines, before timestamptz, clock timestamptz) RETURNS timestamptz
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (SELECT max(slot) FROM (
+        SELECT routines.last_slot_of_span(begun.cadence, begun.scheduled_for, begun.last_scheduled_for, before) AS slot
+        FROM (SELECT * FROM routines.skips WHERE routine_id = (routine).id AND scheduled_for < before
+              ORDER BY scheduled_for DESC LIMIT 1) AS begun
+        UNION ALL
+        SELECT max(scheduled_for) FROM routines.trajectories
+        WHERE triggered_by_routine_id = (routine).id AND scheduled_for IS NOT NULL AND scheduled_for < before
+        UNION ALL
+        SELECT routines.latest_slot(
+            routines.cadence_of(routine), least(before, routines.ledger_since(routine)) - interval '1 microsecond')
+        UNION ALL
+        SELECT routines.last_slot_of_span(routines.cadence_of(routine), scheduled_for, last_scheduled_for, before)
+        FROM routines.open_spans(routine, clock) WHERE (routine).paused AND reason = 'paused' AND scheduled_for < before
+    ) AS candidate);
+END $$;
+COMMENT ON FUNCTION routines.slot_before IS 'The last such slot before this time, see slot_after; null for none.';
+
+-- plpgsql, so that it is called only where it is needed, and planned once.
+CREATE FUNCTION routines.last_fill(of_routine bigint, slot timestamptz) RETURNS bigint LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+BEGIN
+    RETURN (SELECT routines.last_attempt(id, retried_by) FROM routines.trajectories
+            WHERE triggered_by_routine_id = of_routine AND fills_slot IS NOT NULL AND rerun_of IS NULL AND fills_slot = slot);
+END $$;
+COMMENT ON FUNCTION routines.last_fill IS
+    'The last attempt at a slot that a backfill filled and that no scheduled run was for; null if none did.';
+
+------------------------------------------------------------------------------------------- what becomes of each slot
+CREATE TYPE routines.fate AS (becomes text, reason text, last_run bigint, skip_id bigint);
+COMMENT ON TYPE routines.fate IS 'What a backfill makes of a slot.';
+COMMENT ON COLUMN routines.fate.becomes IS 'run: its first run. rerun: another attempt. left: nothing.';
+COMMENT ON COLUMN routines.fate.reason IS
+    'What it is now: the status of its last attempt, the reason of its skip, paused in the current pause, before_creation, or forgotten, if retention may have deleted its run.';
+COMMENT ON COLUMN routines.fate.last_run IS 'Its last attempt.';
+COMMENT ON COLUMN routines.fate.skip_id IS 'Its skip, which may be a span.';
+
+-- A slot that a calendar or the active hours exclude was left out on purpose, and so is never filled.
+CREATE FUNCTION routines.fate_of_slot(routine routines.routines, slot timestamptz, reprocess text) RETURNS routines.fate
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    fate routines.fate;
+    run  record;
+    skip record;
+BEGIN
+    SELECT id, retried_by INTO run FROM routines.trajectories
+    WHERE triggered_by_routine_id = (routine).id AND scheduled_for IS NOT NULL AND scheduled_for = slot;
+    IF NOT FOUND THEN
+        SELECT id, retried_by INTO run FROM routines.trajectories
+        WHERE triggered_by_routine_id = (routine).id AND fills_slot IS NOT NULL AND rerun_of IS NULL AND fills_slot = slot;
+    END IF;
+    IF FOUND THEN
+        fate.last_run := routines.last_attempt(run.id, run.retried_by);
+        fate.reason := routines.status_of_attempt(fate.last_run);
+        fate.becomes := CASE WHEN fate.reason IN ('pending', 'running') THEN 'left'
+                             WHEN reprocess = 'all' OR reprocess = 'failed' AND fate.reason IN ('failed', 'cancelled') THEN 'rerun'
+                             ELSE 'left' END;
+        RETURN fate;
+    END IF;
+    SELECT id, cadence, scheduled_for, last_scheduled_for, reason, slot_count, filled_by INTO skip FROM routines.skips
+    WHERE routine_id = (routine).id AND scheduled_for <= slot ORDER BY scheduled_for DESC LIMIT 1;
+    IF FOUND AND skip.last_scheduled_for >= slot
+       AND coalesce(routines.is_slot_of_span(skip.cadence, skip.scheduled_for, skip.last_scheduled_for, slot), false) THEN
+        fate.skip_id := skip.id;
+        -- The run that filled it was deleted.
+        fate.reason := CASE WHEN skip.filled_by IS NOT NULL AND skip.slot_count = 1 THEN 'forgotten' ELSE skip.reason END;
+    ELSIF slot < (routine).created_at THEN
+        fate.reason := 'before_creation';
+    ELSIF slot < routines.ledger_since(routine) THEN
+        fate.reason := 'forgotten';
+    ELSE
+        fate.reason := 'paused';
+    END IF;
+    IF fate.skip_id IS NULL THEN
+        fate.reason := coalesce((SELECT CASE WHEN routines.exclusion_of(routine, slot) IS NOT NULL THEN 'excluded' END), fate.reason);
+    END IF;
+    fate.becomes := CASE WHEN fate.reason IN ('calendar', 'outside_hours', 'excluded') THEN 'left'
+                         WHEN fate.reason = 'forgotten' AND reprocess <> 'all' THEN 'left' ELSE 'run' END;
+    RETURN fate;
+END $$;
+COMMENT ON FUNCTION routines.fate_of_slot IS 'What a backfill with this reprocess makes of a slot of a routine.';
+
+CREATE FUNCTION routines.slots_to_fill(
+    of_routine bigint, from_time timestamptz, until_time timestamptz, reprocess text DEFAULT 'missing', slot_order text DEFAULT 'oldest',
+    reached timestamptz DEFAULT NULL, most_slots integer DEFAULT 1000, most_runs integer DEFAULT NULL, clock timestamptz DEFAULT now()
+) RETURNS TABLE (slot timestamptz, becomes text, reason text, trajectory_id bigint, skip_id bigint)
+LANGUAGE plpgsql STABLE ROWS 100 AS $$
+DECLARE
+    routine routines.routines := (SELECT routines FROM routines.routines WHERE id = of_routine);
+    fate    routines.fate;
+    slots   integer := 0;
+    runs    integer := 0;
+BEGIN
+    slot := coalesce(reached, CASE slot_order WHEN 'newest' THEN until_time ELSE from_time - interval '1 microsecond' END);
+    WHILE slots < most_slots AND coalesce(runs < most_runs, true) LOOP
+        slot := CASE slot_order WHEN 'newest' THEN routines.slot_before(routine, slot, clock)
+                                ELSE routines.slot_after(routine, slot, clock) END;
+        EXIT WHEN (slot >= from_time AND slot < until_time) IS NOT TRUE;
+        fate := routines.fate_of_slot(routine, slot, reprocess);
+        becomes := fate.becomes;
+        reason := fate.reason;
+        trajectory_id := fate.last_run;
+        skip_id := fate.skip_id;
+        slots := slots + 1;
+        runs := runs + CASE becomes WHEN 'left' THEN 0 ELSE 1 END;
+        RETURN NEXT;
+    END LOOP;
+END $$;
+COMMENT ON FUNCTION routines.slots_to_fill IS
+    'The slots of a routine at or after from_time and before until_time, and what a backfill would make of each: run, rerun or left, and why. From after the slot `reached` on, at most most_slots, and no more once most_runs of them are to run. Slots that are due and have no outcome yet are left to the schedule. Try: SELECT * FROM routines.slots_to_fill(routines.routine_id(''demo/hello/every-hour''), now() - interval ''1 week'', now());';
+
+------------------------------------------------------------------------------------------------------------- requests
+CREATE FUNCTION routines.most_open_backfills() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN 20;
+COMMENT ON FUNCTION routines.most_open_backfills IS 'How many backfills of a collection may be open at once.';
+CREATE FUNCTION routines.most_slots_to_fill() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN 10000;
+COMMENT ON FUNCTION routines.most_slots_to_fill IS 'How many slots a backfill may have.';
+
+CREATE FUNCTION routines.refuse_backfill(rule text, message text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION '%', message USING ERRCODE = 'check_violation', CONSTRAINT = rule;
+END $$;
+COMMENT ON FUNCTION routines.refuse_backfill IS 'Raises the error of a backfill that breaks this rule.';
+
+-- The advisory lock lets the requests of a collection be counted one after the other.
+CREATE FUNCTION routines.check_backfill() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    routine routines.routines := (SELECT routines FROM routines.routines WHERE id = NEW.routine_id);
+BEGIN
+    IF (routine).id IS NULL THEN
+        PERFORM routines.refuse_backfill('backfills_routine_exists', format('there is no routine %s', NEW.routine_id));
+    ELSIF (routine).cadence_type = 'manual' THEN
+        PERFORM routines.refuse_backfill('backfills_routine_has_slots', 'a manual routine has no slots');
+    END IF;
+    NEW.collection_id := (routine).collection_id;
+    NEW.made_by := coalesce(NEW.made_by, (routines.actor()).actor);
+    NEW.until_time := least(NEW.until_time, now());
+    PERFORM pg_advisory_xact_lock(hashtext('routines.backfills'), hashtext(NEW.collection_id::text));
+    IF (SELECT count(*) FROM routines.backfills WHERE collection_id = NEW.collection_id AND ended_at IS NULL)
+       >= routines.most_open_backfills() THEN
+        PERFORM routines.refuse_backfill('backfills_open_is_bounded', format(
+            'the collection has %s open backfills, as many as it may: cancel one, or wait for its end', routines.most_open_backfills()));
+    ELSIF (SELECT count(*) FROM routines.slots_to_fill(NEW.routine_id, NEW.from_time, NEW.until_time, NEW.reprocess, 'oldest', NULL,
+                                                       routines.most_slots_to_fill() + 1)) > routines.most_slots_to_fill() THEN
+        PERFORM routines.refuse_backfill('backfills_slots_is_bounded', format(
+            'to: the range has more than %s slots', routines.most_slots_to_fill()));
+    END IF;
+    RETURN NEW;
+END $$;
+COMMENT ON FUNCTION routines.check_backfill IS
+    'Rejects a backfill of a manual routine, of too many slots, or beside too many open ones. Fills in the tenant and who requests it, and ends its range now at the latest.';
+CREATE TRIGGER check_backfill BEFORE INSERT ON routines.backfills FOR EACH ROW EXECUTE FUNCTION routines.check_backfill();
+
+-- In two statements: the second sees the runs that a ticker inserted while the first waited for it.
+CREATE FUNCTION routines.cancel_backfill(backfill bigint, reason text DEFAULT 'cancelled') RETURNS boolean
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    UPDATE routines.backfills SET ended_at = now(), end_reason = reason, held_by = NULL WHERE id = backfill AND ended_at IS NULL;
+    UPDATE routines.trajectories
+    SET status = 'cancelled', fence = fence + 1, ended_at = now(), updated_at = now(), lease_expires_at = NULL,
+        error = 'cancelled: its backfill was cancelled before the run began'
+    WHERE backfill_id = backfill AND final_status IS NULL AND started_at IS NULL;
+    RETURN EXISTS (SELECT FROM routines.backfills WHERE id = backfill);
+END $$;
+COMMENT ON FUNCTION routines.cancel_backfill IS
+    'Ends a backfill, and cancels those of its runs that no worker has begun. Returns false if there is no such backfill.';
+
+CREATE FUNCTION routines.end_backfills() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM routines.cancel_backfill(id, 'routine_deleted') FROM routines.backfills WHERE routine_id = OLD.id AND ended_at IS NULL;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.end_backfills IS 'Ends the backfills of a routine that is deleted.';
+CREATE TRIGGER end_backfills AFTER DELETE ON routines.routines FOR EACH ROW EXECUTE FUNCTION routines.end_backfills();
+
+------------------------------------------------------------------------------------------------------------ expansion
+-- A backfill yields to the schedule: it starts no run while another run of the routine is active, and none shortly before the next
+-- slot, since its own runs are active runs too and would hold that slot back.
+CREATE FUNCTION routines.usual_duration(of_routine bigint) RETURNS interval LANGUAGE sql STABLE AS $$
+    SELECT max(ended_at - started_at) FROM (
+        (SELECT started_at, ended_at FROM routines.trajectories
+         WHERE triggered_by_routine_id = of_routine AND scheduled_for IS NOT NULL ORDER BY scheduled_for DESC LIMIT 10)
+        UNION ALL
+        (SELECT started_at, ended_at FROM routines.trajectories
+         WHERE triggered_by_routine_id = of_routine AND scheduled_for IS NULL AND trigger = 'backfill' ORDER BY id DESC LIMIT 10)) AS newest;
+$$;
+COMMENT ON FUNCTION routines.usual_duration IS 'How long the longest of the newest runs of a routine took, of its scheduled ones and those of backfills; null if none has ended.';
+
+CREATE FUNCTION routines.holds_backfill(routine routines.routines, others integer) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT CASE
+        WHEN (routine).paused THEN 'the routine is paused'
+        WHEN others >= coalesce((routine).max_concurrent, 1) THEN 'another run of the routine is active'
+        WHEN (routine).next_run_at - now() <= least(coalesce(routines.usual_duration((routine).id), '0'), (
+            (routine).next_run_at - routines.with_spread(routine, routines.latest_slot(
+                routines.cadence_of(routine), routines.without_spread(routine, (routine).next_run_at) - interval '1 microsecond'))) / 2)
+            THEN 'the next slot comes before a run would usually end' END;
+$$;
+COMMENT ON FUNCTION routines.holds_backfill IS
+    'Why a backfill of a routine must not start a run now, beside as many active runs that are not its own; null if it may. Up to half of the time between two slots is left to the next one.';
+
+CREATE FUNCTION routines.start_backfill_run(
+    backfill bigint, routine routines.routines, slot timestamptz, last_run bigint, skip_id bigint
+) RETURNS bigint LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    slot_values jsonb := routines.slot_values((routine).id, slot, 'backfill');
+    made        bigint;
+BEGIN
+    INSERT INTO routines.trajectories (
+        collection_id, task_id, task_version, triggered_by_routine_id, trigger, backfill_id, fills_slot, rerun_of, init_params,
+        slot_values, secret_refs, webhook_url, webhook_secret_id, timeout_seconds)
+    SELECT (routine).collection_id, tasks.id, tasks.version, (routine).id, 'backfill', backfill, slot, last_run,
+           init_params || (routine).init_params_overrides || routines.params_from_slot((routine).init_params_from_slot, slot_values),
+           slot_values, (routine).secret_refs, (routine).webhook_url, (routine).webhook_secret_id, (routine).timeout_seconds
+    FROM routines.tasks JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
+    WHERE tasks.id = (routine).task_id
+    RETURNING id INTO made;
+    UPDATE routines.skips SET filled_by = made WHERE id = skip_id;
+    RETURN made;
+END $$;
+COMMENT ON FUNCTION routines.start_backfill_run IS
+    'Starts the run of a slot as the tick would start it now: by the version, the parameters and the secrets of today. As another attempt if last_run is given.';
+
+-- All of it in one transaction: a ticker that is killed has advanced the backfill and started its runs, or neither. It waits for no
+-- lock that a tick holds: a routine that is locked is left to the next look.
+CREATE FUNCTION routines.expand_backfill(backfill bigint, most_slots integer DEFAULT 200) RETURNS integer
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    asked   routines.backfills;
+    routine routines.routines;
+    others  integer;
+    free    integer;
+    one     record;
+    slots   integer := 0;
+    runs    integer := 0;
+BEGIN
+    SELECT * INTO asked FROM routines.backfills WHERE id = backfill AND ended_at IS NULL FOR UPDATE SKIP LOCKED;
+    SELECT * INTO routine FROM routines.routines WHERE id = asked.routine_id FOR UPDATE SKIP LOCKED;
+    IF routine.id IS NULL THEN
+        RETURN 0;
+    END IF;
+    SELECT count(*) FILTER (WHERE trajectories.backfill_id IS DISTINCT FROM backfill),
+           asked.max_active - count(*) FILTER (WHERE trajectories.backfill_id = backfill)
+    INTO others, free
+    FROM routines.active_runs_of(routine.id) AS active JOIN routines.trajectories ON trajectories.id = active.trajectory_id;
+    asked.held_by := routines.holds_backfill(routine, others);
+    IF asked.held_by IS NULL AND free > 0 THEN
+        FOR one IN SELECT * FROM routines.slots_to_fill(routine.id, asked.from_time, asked.until_time, asked.reprocess, asked.slot_order,
+                                                          asked.reached, most_slots, free) LOOP
+            slots := slots + 1;
+            asked.reached := one.slot;
+            IF one.becomes <> 'left' THEN
+                PERFORM routines.start_backfill_run(backfill, routine, one.slot, one.trajectory_id, one.skip_id);
+                runs := runs + 1;
+            END IF;
+        END LOOP;
+        IF slots < most_slots AND runs < free THEN
+            asked.ended_at := now();
+            asked.end_reason := 'expanded';
+        END IF;
+    END IF;
+    UPDATE routines.backfills
+    SET reached = asked.reached, started = started + runs, left_out = left_out + slots - runs, held_by = asked.held_by,
+        ended_at = asked.ended_at, end_reason = asked.end_reason,
+        next_look_at = CASE WHEN slots = most_slots THEN now() ELSE now() + interval '1 s' END
+    WHERE id = backfill;
+    RETURN runs;
+END $$;
+COMMENT ON FUNCTION routines.expand_backfill IS
+    'Starts as many runs of a backfill as may be active now, after looking at most_slots slots at most. Returns how many it started.';
+REVOKE EXECUTE ON FUNCTION routines.expand_backfill FROM PUBLIC;
+
 -- == sql/schema/12_troubles.sql
 
 -- What is wrong with a routine: the one rule by which the console, the API and a person at psql tell what needs attention.
@@ -5214,10 +5601,15 @@ LANGUAGE sql STABLE ROWS 1 AS $$
          WHERE last.status IN ('completed', 'failed', 'archived')
          ORDER BY run_now.id DESC LIMIT 1)
         UNION ALL
-        (SELECT scheduled_for, reason, NULL, recorded_at, skip.detail
+        (SELECT skip.scheduled_for, coalesce(fill.status, skip.reason), fill.id, coalesce(fill.ended_at, skip.recorded_at),
+                CASE WHEN fill.id IS NULL THEN skip.detail ELSE fill.error END
          FROM (SELECT * FROM routines.skips WHERE routine_id = of_routine ORDER BY scheduled_for DESC LIMIT 100) AS skip
-         WHERE reason IN ('failed_to_start', 'missed')
-         ORDER BY scheduled_for DESC LIMIT 1)
+         LEFT JOIN LATERAL (
+             SELECT attempt.* FROM routines.trajectories AS attempt
+             WHERE skip.filled_by IS NOT NULL AND attempt.id = routines.last_fill(of_routine, skip.last_scheduled_for)
+               AND attempt.status IN ('completed', 'failed', 'archived')) AS fill ON true
+         WHERE skip.reason IN ('failed_to_start', 'missed')
+         ORDER BY skip.scheduled_for DESC LIMIT 1)
     ),
     active AS (
         SELECT id, started_at FROM routines.trajectories
@@ -5422,7 +5814,7 @@ CREATE VIEW routines.trajectory_details WITH (security_invoker = true) AS
             WHERE steps.trajectory_id = trajectories.id AND steps.status = 'completed')::integer
            + (SELECT count(*) FROM jsonb_object_keys(kept_steps))::integer AS completed_steps,
            labels, error, triggered_by_routine_id, scheduled_for, trigger, webhook_url, retry_of, retry_number, retried_by, rerun_of,
-           kept_steps,
+           backfill_id, fills_slot, kept_steps,
            CASE WHEN kept_steps IS NULL THEN '{}' ELSE ARRAY(
                SELECT kept.key FROM jsonb_each_text(kept_steps) AS kept
                WHERE NOT EXISTS (SELECT FROM routines.trajectories AS origin WHERE origin.id = kept.value::bigint)
@@ -5466,12 +5858,14 @@ COMMENT ON COLUMN routines.trajectory_details.labels IS 'Array of {key, value, a
 COMMENT ON COLUMN routines.trajectory_details.error IS 'Why it failed; null if it did not.';
 COMMENT ON COLUMN routines.trajectory_details.triggered_by_routine_id IS 'The routine that started it; null if the API started it.';
 COMMENT ON COLUMN routines.trajectory_details.scheduled_for IS 'Its slot; null if it was not started on schedule.';
-COMMENT ON COLUMN routines.trajectory_details.trigger IS 'schedule, run-now, api, retry or rerun.';
+COMMENT ON COLUMN routines.trajectory_details.trigger IS 'schedule, run-now, api, retry, rerun or backfill.';
 COMMENT ON COLUMN routines.trajectory_details.webhook_url IS 'Receives a webhook when it has ended; null for none.';
 COMMENT ON COLUMN routines.trajectory_details.retry_of IS 'Of a later attempt at a run of a routine, a retry or a rerun: the first one; null otherwise.';
 COMMENT ON COLUMN routines.trajectory_details.retry_number IS 'Of a retry: which one it is, from 1; null otherwise.';
 COMMENT ON COLUMN routines.trajectory_details.retried_by IS 'Of a run of a routine: its retry or, after the last retry, its newest rerun; null for none.';
 COMMENT ON COLUMN routines.trajectory_details.rerun_of IS 'Of a rerun: the run that it repeats; null otherwise.';
+COMMENT ON COLUMN routines.trajectory_details.backfill_id IS 'The backfill that started it; null for none.';
+COMMENT ON COLUMN routines.trajectory_details.fills_slot IS 'The slot that it fills, if a backfill started it; null otherwise.';
 COMMENT ON COLUMN routines.trajectory_details.kept_steps IS 'Of a rerun from a step: the steps before it, each with the run that executed it; null if it keeps none.';
 COMMENT ON COLUMN routines.trajectory_details.lost_steps IS 'Those of kept_steps whose run has been deleted since.';
 COMMENT ON COLUMN routines.trajectory_details.parent_trajectory_id IS 'The run whose step started it; null for none.';
@@ -5613,8 +6007,9 @@ CREATE VIEW routines.help WITH (security_invoker = true) AS
     FROM unnest(ARRAY[
         'routines.routine_status', 'routines.occurrences', 'routines.why(text, timestamptz)', 'routines.next(text, integer)',
         'routines.report(text, timestamptz, timestamptz, integer)', 'routines.gaps(text, timestamptz, timestamptz, boolean, integer)',
-        'routines.changes', 'routines.spec_at(bigint, integer)', 'routines.revision_of_run(bigint)', 'routines.alert_details',
-        'routines.routine_details', 'routines.trajectory_details', 'routines.run_events',
+        'routines.slots_to_fill(bigint, timestamptz, timestamptz, text, text, timestamptz, integer, integer, timestamptz)',
+        'routines.backfills', 'routines.changes', 'routines.spec_at(bigint, integer)', 'routines.revision_of_run(bigint)',
+        'routines.alert_details', 'routines.routine_details', 'routines.trajectory_details', 'routines.run_events',
         'routines.next_fire(routines.cadence, timestamptz)',
         'routines.next_slots(routines.cadence, timestamptz, integer)',
         'routines.preview(routines.cadence, timestamptz, timestamptz, integer, timestamptz, integer)',
@@ -5752,6 +6147,11 @@ CREATE FUNCTION routines.explain_time(
              LATERAL routines.longest_outage(held.due_at, held.decided_at) AS longest
         WHERE longest.id IS NOT NULL
     ),
+    fill AS (
+        SELECT routines.run_in_words(trajectories, routines.step_of_end(trajectories)) AS in_words
+        FROM asked JOIN routines.trajectories ON trajectories.id = routines.last_fill(of_routine, at)
+        WHERE of_collection IS NULL OR trajectories.collection_id = of_collection
+    ),
     -- The first later slot that has its outcome, which may follow another cadence than today's.
     settled AS (
         SELECT min(slot) AS slot
@@ -5872,7 +6272,8 @@ CREATE FUNCTION routines.explain_time(
                               FROM routines.slot_moves WHERE routine_id = of_routine AND moved_from = at
                                 AND (of_collection IS NULL OR collection_id = of_collection) ORDER BY moved_at DESC LIMIT 1),
                              'the next is ' || routines.utc(next_slot), 'none is coming (' || pause || ')', 'none is coming') || '.' END
-           END || coalesce(' ' || CASE WHEN is_slot_of_cadence THEN (
+           END || coalesce(' Filled afterwards: ' || (SELECT in_words FROM fill) || '.', '')
+           || coalesce(' ' || CASE WHEN is_slot_of_cadence THEN (
                SELECT routines.clock_note(routines.cadence_of(routines), at, kind NOT IN ('future', 'paused_in_future', 'excluded_in_future', 'passed_over'))
                FROM routines.routines WHERE id = of_routine) END, '')
            || CASE WHEN due_at IS NULL OR kind IN ('forgotten', 'before_creation', 'not_a_slot', 'deleted') THEN '' ELSE format(
@@ -7218,6 +7619,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_api', 'routines.begun_runs', 'SELECT'),
     ('routines_api', 'routines.steps', 'SELECT'),
     ('routines_api', 'routines.skips', 'SELECT'),
+    ('routines_api', 'routines.backfills', 'SELECT, INSERT, UPDATE (ended_at, end_reason, held_by)'),
     ('routines_api', 'routines.webhook_deliveries', 'SELECT, UPDATE (next_attempt_at, failures, give_up_reason, is_redelivery, secret_id)'),
     ('routines_api', 'routines.occurrences', 'SELECT'),
     ('routines_api', 'routines.routine_details', 'SELECT'),
@@ -7268,6 +7670,8 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
         'final_status, created_at, ended_at), INSERT'),
     ('routines_ticker', 'routines.skips', 'SELECT, INSERT'),
     ('routines_ticker', 'routines.ticker_outages', 'SELECT, INSERT, DELETE'),
+    ('routines_ticker', 'routines.backfills', 'SELECT, UPDATE (next_look_at, held_by)'),
+    ('routines_ticker', 'FUNCTION routines.expand_backfill(bigint, integer)', 'EXECUTE'),
     ('routines_ticker', 'routines.time_zones', 'SELECT'),
     ('routines_ticker', 'FUNCTION routines.find_room(bigint, text, smallint)', 'EXECUTE'),
     ('routines_ticker', 'FUNCTION routines.take_over_waiting_run(bigint, timestamptz, timestamptz, integer, jsonb, jsonb, jsonb, text, '
@@ -7296,6 +7700,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_worker', 'FUNCTION routines.admit_waiting_run(bigint)', 'EXECUTE'),
     ('routines_worker', 'routines.wakeups', 'SELECT, INSERT, DELETE'),
     ('routines_worker', 'routines.skips', 'SELECT, DELETE'),
+    ('routines_worker', 'routines.backfills', 'SELECT, DELETE'),
     ('routines_worker', 'routines.webhook_endpoints', 'SELECT, INSERT, UPDATE, DELETE'),
     ('routines_worker', 'routines.idempotency_keys', 'SELECT (key_id, idempotency_key, created_at), UPDATE (created_at), DELETE'),
     ('routines_worker', 'routines.retention', 'SELECT, INSERT, UPDATE'),
@@ -7326,6 +7731,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_reader', 'routines.trajectories', 'SELECT'),
     ('routines_reader', 'routines.steps', 'SELECT'),
     ('routines_reader', 'routines.skips', 'SELECT'),
+    ('routines_reader', 'routines.backfills', 'SELECT'),
     ('routines_reader', 'routines.webhook_deliveries', 'SELECT'),
     ('routines_reader', 'routines.occurrences', 'SELECT'),
     ('routines_reader', 'routines.routine_details', 'SELECT'),
@@ -8014,21 +8420,24 @@ DECLARE
     span record;
     left_over integer := slot_limit;
     since timestamptz;
+    filled timestamptz[];
 BEGIN
     FOR span IN
         (SELECT skips.scheduled_for AS first_slot, skips.last_scheduled_for AS last_slot, skips.cadence, skips.reason, skips.detail,
-                skips.blocking_trajectory_id, skips.recorded_at, skips.due_at - skips.last_scheduled_for AS away
+                skips.blocking_trajectory_id, skips.recorded_at, skips.due_at - skips.last_scheduled_for AS away, skips.filled_by
          FROM routines.skips
          WHERE routine_id = of_routine AND skips.scheduled_for >= from_time AND skips.scheduled_for < until_time
+           AND (skips.filled_by IS NULL OR skips.slot_count > 1)
            AND coalesce(skips.reason = only_reason, true)
          ORDER BY skips.scheduled_for LIMIT slot_limit)
         UNION ALL
         SELECT skips.scheduled_for, skips.last_scheduled_for, skips.cadence, skips.reason, skips.detail, skips.blocking_trajectory_id,
-               skips.recorded_at, skips.due_at - skips.last_scheduled_for
-        FROM routines.skips_between(of_routine, from_time, from_time) AS skips WHERE coalesce(skips.reason = only_reason, true)
+               skips.recorded_at, skips.due_at - skips.last_scheduled_for, skips.filled_by
+        FROM routines.skips_between(of_routine, from_time, from_time) AS skips
+        WHERE coalesce(skips.reason = only_reason, true) AND (skips.filled_by IS NULL OR skips.slot_count > 1)
         UNION ALL
         SELECT open.scheduled_for, open.last_scheduled_for, routines.cadence_of(routines), open.reason,
-               routines.pause_in_words(paused_reason, paused_at, paused_until, paused_note), NULL, NULL, spread_offset
+               routines.pause_in_words(paused_reason, paused_at, paused_until, paused_note), NULL, NULL, spread_offset, NULL
         FROM routines.routines CROSS JOIN LATERAL routines.open_spans(routines, clock) AS open
         WHERE routines.id = of_routine AND open.reason = 'paused' AND coalesce(only_reason = 'paused', true)
         ORDER BY first_slot
@@ -8038,16 +8447,21 @@ BEGIN
         blocking_trajectory_id := span.blocking_trajectory_id;
         recorded_at := span.recorded_at;
         since := greatest(from_time, span.first_slot + interval '1 microsecond');
+        filled := CASE WHEN span.filled_by IS NOT NULL THEN ARRAY(
+            SELECT fills_slot FROM routines.trajectories
+            WHERE triggered_by_routine_id = of_routine AND fills_slot BETWEEN span.first_slot AND span.last_slot AND rerun_of IS NULL) END;
         FOR scheduled_for IN
             SELECT span.first_slot WHERE span.first_slot >= from_time AND span.first_slot < until_time
             UNION ALL
-            SELECT routines.first_slots_between(span.cadence, since, least(until_time, span.last_slot), left_over)
+            SELECT routines.first_slots_between(span.cadence, since, least(until_time, span.last_slot),
+                                                left_over + coalesce(cardinality(filled), 0))
             WHERE since < least(until_time, span.last_slot)
             UNION ALL
             SELECT span.last_slot
             WHERE span.last_slot > span.first_slot AND span.last_slot >= from_time AND span.last_slot < until_time
-            LIMIT left_over
         LOOP
+            CONTINUE WHEN scheduled_for = ANY (filled);
+            EXIT WHEN left_over <= 0;
             due_at := scheduled_for + span.away;
             left_over := left_over - 1;
             RETURN NEXT;
@@ -8056,7 +8470,7 @@ BEGIN
     END LOOP;
 END $$;
 COMMENT ON FUNCTION routines.skipped_slots IS
-    'The first slots of a routine at or after from_time and before until_time that were skipped, or fall in its current pause, one by one, in order; at most slot_limit, and of one reason, if given.';
+    'The first slots of a routine at or after from_time and before until_time that were skipped and not filled since, or fall in its current pause, one by one, in order; at most slot_limit, and of one reason, if given.';
 
 CREATE FUNCTION routines.gaps_of(
     of_routine bigint, from_time timestamptz, until_time timestamptz, slot_limit integer, only_reason text DEFAULT NULL,
@@ -8069,13 +8483,18 @@ CREATE FUNCTION routines.gaps_of(
         SELECT scheduled_for, due_at, reason, detail, NULL::bigint AS trajectory_id, blocking_trajectory_id, recorded_at
         FROM routines.skipped_slots(of_routine, from_time, until_time, slot_limit, only_reason, clock)
         UNION ALL
-        (SELECT scheduled_for, due_at, 'failed', last.error, last.id, NULL, last.ended_at FROM routines.trajectories
+        (SELECT first.slot, due_at, 'failed', last.error, last.id, NULL, last.ended_at
+         FROM (SELECT scheduled_for AS slot, due_at, id, retried_by FROM routines.trajectories
+               WHERE triggered_by_routine_id = of_routine AND scheduled_for >= from_time AND scheduled_for < until_time
+                 AND (status = 'failed' OR retried_by IS NOT NULL) AND coalesce(collection_id = of_collection, true)
+               UNION ALL
+               SELECT fills_slot, NULL, id, retried_by FROM routines.trajectories
+               WHERE triggered_by_routine_id = of_routine AND fills_slot >= from_time AND fills_slot < until_time AND rerun_of IS NULL
+                 AND (status = 'failed' OR retried_by IS NOT NULL) AND coalesce(collection_id = of_collection, true)) AS first
          CROSS JOIN LATERAL (SELECT attempt.id, attempt.error, attempt.ended_at FROM routines.trajectories AS attempt
-                             WHERE attempt.id = routines.last_attempt(trajectories.id, trajectories.retried_by)
-                               AND attempt.status = 'failed') AS last
-         WHERE with_failed AND triggered_by_routine_id = of_routine AND scheduled_for >= from_time AND scheduled_for < until_time
-           AND status = 'failed' AND coalesce(collection_id = of_collection, true)
-         ORDER BY scheduled_for LIMIT slot_limit)
+                             WHERE attempt.id = routines.last_attempt(first.id, first.retried_by) AND attempt.status = 'failed') AS last
+         WHERE with_failed
+         ORDER BY first.slot LIMIT slot_limit)
     ) AS gap
     ORDER BY scheduled_for LIMIT slot_limit;
 $$;
@@ -8091,4 +8510,4 @@ CREATE FUNCTION routines.gaps(
     SELECT * FROM routines.gaps_of(routines.routine_id(routine), from_time, until_time, slot_limit, NULL, with_failed)
 $$;
 COMMENT ON FUNCTION routines.gaps IS
-    'The slots of a routine that never ran, oldest first, and why; with_failed also those whose run failed, with the reason failed. Try: SELECT * FROM routines.gaps(''demo/hello/every-hour'', now() - interval ''1 week'');';
+    'The slots of a routine that never ran, and that no backfill has filled, oldest first, and why; with_failed also those whose run failed, with the reason failed. Try: SELECT * FROM routines.gaps(''demo/hello/every-hour'', now() - interval ''1 week'');';

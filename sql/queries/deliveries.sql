@@ -128,8 +128,9 @@ built AS (
     FROM claimed
     WHERE webhook_deliveries.id = claimed.id AND body IS NULL
       AND (%(most_together)s::integer IS NULL
-           OR (SELECT coalesce(sum(pg_column_size(inputs) + coalesce(pg_column_size(outputs), 0)), 0) FROM routines.steps
-               WHERE steps.trajectory_id = webhook_deliveries.trajectory_id) <= %(most_together)s::integer)
+           OR (SELECT coalesce(sum(pg_column_size(inputs) + coalesce(pg_column_size(outputs), 0)), 0)
+               FROM routines.trajectories CROSS JOIN LATERAL routines.steps_of(trajectories.id, kept_steps)
+               WHERE trajectories.id = webhook_deliveries.trajectory_id) <= %(most_together)s::integer)
     RETURNING webhook_deliveries.id, body
 )
 SELECT id, body FROM built

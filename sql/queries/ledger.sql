@@ -12,7 +12,8 @@ FROM (
             id AS trajectory_id, NULL::bigint AS blocking_trajectory_id, NULL AS detail, created_at AS recorded_at,
             extract(epoch FROM created_at - coalesce(due_at, scheduled_for))::float8 AS delay_seconds, due_at,
             coalesce(last.status, trajectories.status) AS status,
-            CASE WHEN last.last_trajectory_id IS NULL THEN trajectories.error ELSE last.error END AS error, last.last_trajectory_id
+            CASE WHEN last.last_trajectory_id IS NULL THEN trajectories.error ELSE last.error END AS error, last.last_trajectory_id,
+            NULL::bigint AS filled_by, NULL AS filled_status, NULL::bigint AS filled_slots
      FROM routines.trajectories
      LEFT JOIN LATERAL (SELECT attempt.id AS last_trajectory_id, attempt.status, attempt.error FROM routines.trajectories AS attempt
                         WHERE trajectories.retried_by IS NOT NULL
@@ -25,7 +26,14 @@ FROM (
      ORDER BY scheduled_for DESC LIMIT %(page_size)s::integer)
     UNION ALL
     (SELECT scheduled_for, last_scheduled_for, slot_count, 'skipped', reason, NULL, blocking_trajectory_id, detail, recorded_at,
-            extract(epoch FROM greatest(recorded_at - coalesce(due_at, last_scheduled_for), '0'))::float8, due_at, NULL, NULL, NULL
+            extract(epoch FROM greatest(recorded_at - coalesce(due_at, last_scheduled_for), '0'))::float8, due_at, NULL, NULL, NULL,
+            filled_by, CASE WHEN filled_by IS NOT NULL THEN (
+                SELECT routines.status_of_slot(fill.id, fill.status, fill.retried_by) FROM routines.trajectories AS fill
+                WHERE fill.id = filled_by) END,
+            CASE WHEN filled_by IS NOT NULL AND slot_count > 1 THEN (
+                SELECT count(*) FROM routines.trajectories AS fill
+                WHERE fill.triggered_by_routine_id = routine_id AND rerun_of IS NULL
+                  AND fills_slot BETWEEN skips.scheduled_for AND skips.last_scheduled_for) END
      FROM routines.skips
      WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND routine_id = %(routine_id)s::bigint
        AND coalesce(%(outcome)s::text, 'skipped') IN ('skipped', reason)

@@ -187,6 +187,21 @@ gone AS (
 )
 SELECT (SELECT count(*) FROM gone)::integer AS deleted, max(id) AS last_id, count(*) < %(page_size)s::integer AS is_last FROM page;
 
+-- name: delete_backfills
+-- Deletes ended backfills of which no run is left. Skips those that ended within a day.
+WITH page AS MATERIALIZED (
+    SELECT id, ended_at FROM routines.backfills WHERE id > %(after)s::bigint ORDER BY id LIMIT %(page_size)s::integer
+),
+gone AS (
+    DELETE FROM routines.backfills
+    WHERE id = ANY (ARRAY(
+        SELECT id FROM page
+        WHERE ended_at < coalesce(%(now)s::timestamptz, now()) - interval '1 day'
+          AND NOT EXISTS (SELECT FROM routines.trajectories WHERE backfill_id = page.id)))
+    RETURNING id
+)
+SELECT (SELECT count(*) FROM gone)::integer AS deleted, max(id) AS last_id, count(*) < %(page_size)s::integer AS is_last FROM page;
+
 -- name: delete_endpoints
 -- Deletes endpoints that have been failing or stopped for months, otherwise the URL of a single run would stay forever. An
 -- endpoint that is still gone is stopped again at its next failure.

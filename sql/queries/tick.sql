@@ -21,7 +21,8 @@ awake AS (
 )
 SELECT greatest(0, extract(epoch FROM least(event, next_second) - now))::float8 AS seconds,
        coalesce(event <= next_second, false) AS ends_at_event,
-       coalesce(pause_end <= greatest(now, least(event, next_second)), false) AS ends_pause
+       coalesce(pause_end <= greatest(now, least(event, next_second)), false) AS ends_pause,
+       EXISTS (SELECT FROM routines.backfills WHERE ended_at IS NULL AND next_look_at <= now) AS has_backfill
 FROM awake;
 
 -- name: ended_pauses
@@ -49,6 +50,20 @@ resumed AS (
     UPDATE routines.routines SET paused = false FROM ended WHERE routines.id = ended.id RETURNING late_seconds
 )
 SELECT count(*)::integer AS resumed, coalesce(max(late_seconds), 0)::float8 AS max_late_seconds FROM resumed;
+
+-- name: open_backfills
+-- Backfills to look at, those that have waited longest first.
+SELECT id FROM routines.backfills WHERE ended_at IS NULL AND next_look_at <= now()
+ORDER BY next_look_at LIMIT %(most)s::integer;
+
+-- name: expand_backfill
+-- Starts as many runs of a backfill as may be active now. A statement for each, so that one that fails does not hold up the others.
+SELECT routines.expand_backfill(%(id)s::bigint) AS started;
+
+-- name: hold_backfill
+-- Lets a backfill that could not be expanded wait.
+UPDATE routines.backfills SET held_by = %(cause)s::text, next_look_at = now() + make_interval(secs => %(seconds)s::float8)
+WHERE id = %(id)s::bigint AND ended_at IS NULL;
 
 -- name: tick
 -- One batch: claim, skip, fire and advance, all or nothing. It is one statement, so no state can come between its parts and a

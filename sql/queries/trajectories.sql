@@ -5,7 +5,7 @@
 -- Null temporal_ui: there is no link to Temporal.
 SELECT trajectory_id, workflow_id, run_id, name, status, created, updated, created_at, started_at, ended_at,
        init_params, step_configs, shown.steps, total_steps, completed_steps, labels, error, triggered_by_routine_id,
-       scheduled_for, trigger, webhook_url, retry_of, retry_number, retried_by, rerun_of, kept_steps, lost_steps,
+       scheduled_for, trigger, webhook_url, retry_of, retry_number, retried_by, rerun_of, backfill_id, fills_slot, kept_steps, lost_steps,
        nullif(routines.revision_of_run(trajectory_id), 1) AS routine_revision,
        parent_trajectory_id, parent_name, children,
        %(temporal_ui)s::text || '/workflows/' || replace(temporal_id, '/', chr(37) || '2F') AS temporal_url,
@@ -60,7 +60,7 @@ page AS (
            AND id < %(before)s::bigint
          ORDER BY scheduled_for DESC LIMIT %(limit)s::bigint + %(offset)s::bigint)
         UNION ALL
-        (SELECT unscheduled.id FROM unnest(ARRAY['run-now', 'retry', 'rerun']) AS wanted (trigger)
+        (SELECT unscheduled.id FROM unnest(ARRAY['run-now', 'retry', 'rerun', 'backfill']) AS wanted (trigger)
          CROSS JOIN LATERAL (
              SELECT id FROM routines.trajectories
              WHERE triggered_by_routine_id = %(routine_id)s::bigint AND scheduled_for IS NULL AND trigger = wanted.trigger
@@ -73,14 +73,14 @@ page AS (
 SELECT trajectory_id, workflow_id, run_id, name, status, created, updated, created_at, started_at, ended_at,
        CASE WHEN fits THEN init_params ELSE '{}' END AS init_params, CASE WHEN fits THEN step_configs ELSE '{}' END AS step_configs,
        CASE WHEN fits THEN steps ELSE '{}' END AS steps, total_steps, completed_steps, labels, error, triggered_by_routine_id,
-       scheduled_for, trigger, webhook_url, retry_of, retry_number, retried_by, rerun_of, kept_steps, lost_steps,
+       scheduled_for, trigger, webhook_url, retry_of, retry_number, retried_by, rerun_of, backfill_id, fills_slot, kept_steps, lost_steps,
        NULL::integer AS routine_revision,
        parent_trajectory_id, parent_name,
        '[]'::json AS children, NULL::text AS temporal_url, is_truncated OR NOT fits AS truncated
 FROM (
     SELECT trajectory_id, workflow_id, run_id, name, status, created, updated, created_at, started_at, ended_at, init_params,
            step_configs, shown.steps, total_steps, completed_steps, labels, left(error, %(value_bytes)s::integer) AS error,
-           triggered_by_routine_id, scheduled_for, trigger, webhook_url, retry_of, retry_number, retried_by, rerun_of, kept_steps, lost_steps,
+           triggered_by_routine_id, scheduled_for, trigger, webhook_url, retry_of, retry_number, retried_by, rerun_of, backfill_id, fills_slot, kept_steps, lost_steps,
            parent_trajectory_id, parent_name, shown.is_truncated,
            sum(octet_length(shown.steps::text) + octet_length(init_params::text) + octet_length(step_configs::text)
                + octet_length(labels::text)) OVER (ORDER BY trajectory_id DESC) <= %(page_bytes)s::integer AS fits
@@ -245,7 +245,7 @@ considered AS MATERIALIZED (
     SELECT original.*, routine.id AS routine_id, routine.secret_refs AS routine_secrets, routine.webhook_url AS routine_url,
            routine.webhook_secret_id AS routine_webhook_secret, unready.name AS unready_step, unready.kept_from AS unready_run,
            ARRAY(SELECT key FROM jsonb_object_keys(%(init_params)s::jsonb) AS key WHERE NOT declared ? key ORDER BY key) AS unknown_keys,
-           coalesce(%(from_step)s::text IN (SELECT json_array_elements_text(workflow -> 'steps')), true) AS has_step,
+           %(from_step)s::text IS NULL OR %(from_step)s::text IN (SELECT json_array_elements_text(workflow -> 'steps')) AS has_step,
            routine.id IS NULL AND original.webhook_url IS NOT NULL AND original.webhook_secret_id IS NOT NULL
                AND %(webhook_secret_id)s::uuid IS NULL AS needs_webhook_secret
     FROM original
@@ -356,20 +356,20 @@ LIMIT %(limit)s::integer;
 -- index. Each branch reads no more than it returns.
 SELECT runs.id AS trajectory_id, routines.workflow_id(collections.name, tasks.name, runs.id) AS workflow_id, runs.status,
        runs.created_at, runs.scheduled_for, runs.trigger, runs.started_at, runs.ended_at, left(runs.error, %(detail_length)s::integer) AS error,
-       runs.retry_of, runs.retry_number, runs.retried_by, runs.rerun_of
+       runs.retry_of, runs.retry_number, runs.retried_by, runs.rerun_of, runs.backfill_id, runs.fills_slot
 FROM routines.tasks
 JOIN routines.collections ON collections.id = tasks.collection_id
 JOIN routines.routine_names ON routine_names.task_id = tasks.id
 CROSS JOIN LATERAL (
-    (SELECT id, status, created_at, scheduled_for, trigger, started_at, ended_at, error, retry_of, retry_number, retried_by, rerun_of
+    (SELECT id, status, created_at, scheduled_for, trigger, started_at, ended_at, error, retry_of, retry_number, retried_by, rerun_of, backfill_id, fills_slot
      FROM routines.trajectories
      WHERE triggered_by_routine_id = routine_names.routine_id AND scheduled_for IS NOT NULL
        AND (%(before)s::bigint IS NULL OR id < %(before)s::bigint)
      ORDER BY scheduled_for DESC LIMIT %(limit)s::integer)
     UNION ALL
-    (SELECT unscheduled.* FROM unnest(ARRAY['run-now', 'retry', 'rerun']) AS wanted (trigger)
+    (SELECT unscheduled.* FROM unnest(ARRAY['run-now', 'retry', 'rerun', 'backfill']) AS wanted (trigger)
      CROSS JOIN LATERAL (
-         SELECT id, status, created_at, scheduled_for, trigger, started_at, ended_at, error, retry_of, retry_number, retried_by, rerun_of
+         SELECT id, status, created_at, scheduled_for, trigger, started_at, ended_at, error, retry_of, retry_number, retried_by, rerun_of, backfill_id, fills_slot
          FROM routines.trajectories
          WHERE triggered_by_routine_id = routine_names.routine_id AND scheduled_for IS NULL AND trigger = wanted.trigger
            AND (%(before)s::bigint IS NULL OR id < %(before)s::bigint)

@@ -266,7 +266,7 @@ CREATE FUNCTION routines.next_slot_of_span(
     cadence routines.cadence, first_slot timestamptz, last_slot timestamptz, after timestamptz
 ) RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE
     WHEN after < first_slot THEN first_slot
-    WHEN after < last_slot THEN routines.next_fire(cadence, after)
+    WHEN after < last_slot THEN least(routines.next_fire(cadence, after), last_slot)
 END;
 COMMENT ON FUNCTION routines.next_slot_of_span IS 'The first slot of a span in skips that is later than `after`; null if there is none.';
 

@@ -5,7 +5,7 @@
 --   BEFORE INSERT                 check_place        with a place only: raises if the routine has no such place free; 0 waits
 --                                                    (chapter 06_overlap)
 --   BEFORE INSERT                 find_root          children only: fills in root_id
---   BEFORE INSERT                 hold_routine       run-now and reruns: locks the routine, so its ticks come before or after
+--   BEFORE INSERT                 hold_routine       run-now, reruns, backfills: locks the routine, so its ticks come before or after
 --   BEFORE INSERT                 link_rerun         reruns only: raises if the run that is rerun is active; makes it the newest
 --                                                    attempt (chapter 06_reruns)
 --   BEFORE UPDATE of status       refuse_second_end  if the run has ended: raises, except for archiving
@@ -51,7 +51,7 @@ CREATE TABLE routines.trajectories (
     step_bytes              integer NOT NULL DEFAULT 0,
     crashes                 smallint NOT NULL DEFAULT 0,
     trigger                 text NOT NULL CONSTRAINT trajectories_trigger_is_known
-                            CHECK (trigger IN ('schedule', 'run-now', 'api', 'retry', 'rerun')),
+                            CHECK (trigger IN ('schedule', 'run-now', 'api', 'retry', 'rerun', 'backfill')),
     status                  text NOT NULL DEFAULT 'pending' CONSTRAINT trajectories_status_is_known
                             CHECK (status IN ('pending', 'running', 'completed', 'failed', 'cancelled', 'archived')),
     engine                  text NOT NULL DEFAULT 'postgres' CONSTRAINT trajectories_engine_is_known
@@ -71,6 +71,8 @@ CREATE TABLE routines.trajectories (
     retry_number            smallint,
     rerun_of                bigint,
     kept_steps              jsonb,
+    backfill_id             bigint,
+    fills_slot              timestamptz,
     place                   smallint,
     taken_over_as           bigint,
     is_transient            boolean,
@@ -82,11 +84,12 @@ CREATE TABLE routines.trajectories (
     labels                  jsonb NOT NULL DEFAULT '[]' CONSTRAINT trajectories_labels_is_array CHECK (jsonb_typeof(labels) = 'array'),
     error                   text,
     final_status            text GENERATED ALWAYS AS (CASE WHEN ended_at IS NOT NULL THEN status END) STORED,
-    -- One rule for slots, retries and reruns, because each fire checks it.
+    -- One rule for slots, retries, reruns and backfills, because each fire checks it.
     CONSTRAINT trajectories_schedule_has_slot CHECK (
         CASE WHEN scheduled_for IS NOT NULL THEN trigger = 'schedule'
              ELSE trigger <> 'schedule' AND (trigger = 'retry') = (retry_of IS NOT NULL AND retry_number IS NOT NULL)
-                  AND (trigger <> 'rerun' OR rerun_of IS NOT NULL) END),
+                  AND (trigger <> 'rerun' OR rerun_of IS NOT NULL)
+                  AND (trigger = 'backfill') = (backfill_id IS NOT NULL AND fills_slot IS NOT NULL) END),
     CONSTRAINT trajectories_trigger_has_routine CHECK (trigger = 'rerun' OR (trigger = 'api') = (triggered_by_routine_id IS NULL)),
     CONSTRAINT trajectories_end_fits_status CHECK ((ended_at IS NULL) = (status IN ('pending', 'running'))),
     CONSTRAINT trajectories_lease_fits_status CHECK ((lease_expires_at IS NOT NULL) = (status = 'running')),
@@ -102,12 +105,18 @@ CREATE TABLE routines.trajectories (
 -- One run per slot: the second guard against a double fire, after the lock on the routine.
 CREATE UNIQUE INDEX trajectories_slot_key ON routines.trajectories (triggered_by_routine_id, scheduled_for)
     WHERE scheduled_for IS NOT NULL;
+-- The same for slots that backfills fill: one run that is not a later attempt.
+CREATE UNIQUE INDEX trajectories_fill_key ON routines.trajectories (triggered_by_routine_id, fills_slot)
+    WHERE fills_slot IS NOT NULL AND rerun_of IS NULL;
+-- The runs of a backfill, which comes to each slot once.
+CREATE UNIQUE INDEX trajectories_backfill_key ON routines.trajectories (backfill_id, fills_slot) WHERE backfill_id IS NOT NULL;
 -- One active scheduled run per routine: the database enforces the overlap policy skip. This index and the next are worded so that
 -- no other can answer `active_runs`. If the queue could, a plan made while there were few runs would use it, and go on to read all
 -- active runs for each batch: so they are on final_status, which is null exactly while ended_at is.
 CREATE UNIQUE INDEX trajectories_active_schedule_key ON routines.trajectories (triggered_by_routine_id)
     WHERE trigger = 'schedule' AND place IS NULL AND final_status IS NULL;
--- All other active runs of routines, which also hold back the schedule: run-now runs, retries, reruns, and scheduled runs with a place.
+-- All other active runs of routines, which also hold back the schedule: run-now runs, retries, reruns, runs
+-- of backfills, and scheduled runs with a place.
 -- Nearly empty where nobody uses these, so nearly free.
 CREATE INDEX trajectories_active_other_idx ON routines.trajectories (triggered_by_routine_id)
     WHERE (trigger <> 'schedule' OR place IS NOT NULL) AND triggered_by_routine_id IS NOT NULL AND final_status IS NULL;
@@ -116,7 +125,7 @@ CREATE UNIQUE INDEX trajectories_active_place_key ON routines.trajectories (trig
     WHERE place IS NOT NULL AND final_status IS NULL;
 -- The runs that wait for a place.
 CREATE INDEX trajectories_waiting_idx ON routines.trajectories (id) WHERE place = 0 AND final_status IS NULL;
--- A routine's run-now runs, its retries and its reruns, newest first. Its scheduled runs come from trajectories_slot_key.
+-- A routine's run-now runs, its retries, its reruns and those of backfills, newest first. Its scheduled runs come from trajectories_slot_key.
 CREATE INDEX trajectories_unscheduled_idx ON routines.trajectories (triggered_by_routine_id, trigger, id)
     WHERE scheduled_for IS NULL AND triggered_by_routine_id IS NOT NULL;
 -- The queue, by collection and task, so that a claim goes from one to the next whatever the backlog of each. Its columns do
@@ -167,7 +176,7 @@ COMMENT ON COLUMN routines.trajectories.fence IS
 COMMENT ON COLUMN routines.trajectories.crashes IS 'How many times its worker was lost. At three the run fails.';
 COMMENT ON COLUMN routines.trajectories.step_bytes IS
     'How many bytes its steps hold as JSON, inputs and outputs together; counted as they are written.';
-COMMENT ON COLUMN routines.trajectories.trigger IS 'schedule, run-now, api, retry or rerun.';
+COMMENT ON COLUMN routines.trajectories.trigger IS 'schedule, run-now, api, retry, rerun or backfill.';
 COMMENT ON COLUMN routines.trajectories.status IS 'pending, running, or one of the final completed, failed, cancelled, archived.';
 COMMENT ON COLUMN routines.trajectories.engine IS
     'The engine that runs it, or ran it at its end: postgres (a worker with a lease) or temporal, set at dispatch. Either may take a pending run.';
@@ -189,9 +198,11 @@ COMMENT ON COLUMN routines.trajectories.root_id IS
 COMMENT ON COLUMN routines.trajectories.retry_of IS 'Of a later attempt at a run of a routine, a retry or a rerun: the first one; null otherwise.';
 COMMENT ON COLUMN routines.trajectories.retried_by IS 'Of a run of a routine: the next attempt, which is its retry or, after the last retry, the newest rerun; null for none. The last run of the chain is the outcome of the slot: see last_attempt.';
 COMMENT ON COLUMN routines.trajectories.retry_number IS 'Of a retry: which one it is, from 1; null otherwise.';
-COMMENT ON COLUMN routines.trajectories.rerun_of IS 'Of a rerun: the run that a person asked to rerun; null otherwise.';
+COMMENT ON COLUMN routines.trajectories.rerun_of IS 'Of a rerun, also one by a backfill: the run that it repeats; null otherwise.';
 COMMENT ON COLUMN routines.trajectories.kept_steps IS
     'Of a rerun from a step: the steps before it, each with the run that executed it, {step: run}. They are not copied. Null if it keeps none.';
+COMMENT ON COLUMN routines.trajectories.backfill_id IS 'The backfill that started it; null for none.';
+COMMENT ON COLUMN routines.trajectories.fills_slot IS 'The slot that it fills, if a backfill started it; null otherwise.';
 COMMENT ON COLUMN routines.trajectories.place IS
     'Of a scheduled run, if the overlap policy of its routine is not skip: its place among the runs that may be active at once, from 1, or 0 while it waits for one; null otherwise.';
 COMMENT ON COLUMN routines.trajectories.taken_over_as IS
@@ -240,16 +251,16 @@ CREATE TRIGGER find_root BEFORE INSERT ON routines.trajectories
     FOR EACH ROW WHEN (NEW.parent_id IS NOT NULL) EXECUTE FUNCTION routines.find_root();
 
 --------------------------------------------------------------------------------------------------- starting: overlaps
--- A run-now run or a rerun waits for a tick that has locked its routine, and holds off a later tick. So the tick's active-run
+-- A run-now run, a rerun or a run of a backfill waits for a tick that has locked its routine, and holds off a later tick. So the tick's active-run
 -- check, which looks once it has its locks, sees every such run that came before it.
 CREATE FUNCTION routines.hold_routine() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM FROM routines.routines WHERE id = NEW.triggered_by_routine_id FOR UPDATE;
     RETURN NEW;
 END $$;
-COMMENT ON FUNCTION routines.hold_routine IS 'Serializes the run-now runs, the reruns and the ticks of a routine.';
+COMMENT ON FUNCTION routines.hold_routine IS 'Serializes the ticks of a routine with run-now runs, reruns and runs of backfills.';
 CREATE TRIGGER hold_routine BEFORE INSERT ON routines.trajectories
-    FOR EACH ROW WHEN (NEW.trigger IN ('run-now', 'rerun')) EXECUTE FUNCTION routines.hold_routine();
+    FOR EACH ROW WHEN (NEW.trigger IN ('run-now', 'rerun', 'backfill')) EXECUTE FUNCTION routines.hold_routine();
 
 -- Under the policy skip no scheduled run starts while any run of its routine is active, however that one was triggered. The
 -- database enforces it, so an INSERT typed in psql is rejected too: trajectories_active_schedule_key rejects it next to a scheduled

@@ -18,6 +18,7 @@ CREATE TABLE routines.skips (
     blocking_trajectory_id bigint,
     detail                 text,
     recorded_at            timestamptz NOT NULL DEFAULT now(),
+    filled_by              bigint,
     CONSTRAINT skips_slot_key UNIQUE (routine_id, scheduled_for),
     CONSTRAINT skips_span_is_ordered CHECK (last_scheduled_for >= scheduled_for),
     CONSTRAINT skips_span_names_cadence CHECK (slot_count = 1 OR (cadence).type IS NOT NULL),
@@ -39,6 +40,8 @@ COMMENT ON COLUMN routines.skips.blocking_trajectory_id IS 'For overlap: the run
 COMMENT ON COLUMN routines.skips.detail IS
     'The cause, for failed_to_start and paused, and for coalesced the later slot, and for slots missed because of a person''s change. For calendar the label of the day, for outside_hours the local time; and where the slot has moved to.';
 COMMENT ON COLUMN routines.skips.recorded_at IS 'When the tick decided.';
+COMMENT ON COLUMN routines.skips.filled_by IS
+    'The run by which a backfill has filled the slot since; for a span the last one. Null for none. The runs of all slots have fills_slot.';
 SELECT routines.protect('routines.skips');
 
 -- No triggers. No foreign keys: history outlives the routine.
@@ -94,12 +97,12 @@ CREATE VIEW routines.occurrences WITH (security_invoker = true) AS
            1::bigint AS slot_count, 'started' AS outcome, NULL::text AS reason, id AS trajectory_id,
            NULL::bigint AS blocking_trajectory_id, NULL::text AS detail, created_at AS recorded_at,
            created_at - coalesce(due_at, scheduled_for) AS delay, due_at,
-           CASE WHEN retried_by IS NOT NULL THEN routines.last_attempt(id, retried_by) END AS last_trajectory_id
+           CASE WHEN retried_by IS NOT NULL THEN routines.last_attempt(id, retried_by) END AS last_trajectory_id, NULL::bigint AS filled_by
     FROM routines.trajectories WHERE scheduled_for IS NOT NULL
     UNION ALL
     SELECT routine_id, collection_id, scheduled_for, last_scheduled_for, slot_count, 'skipped', reason, NULL,
            blocking_trajectory_id, detail, recorded_at, greatest(recorded_at - coalesce(due_at, last_scheduled_for), '0'), due_at,
-           NULL
+           NULL, filled_by
     FROM routines.skips;
 COMMENT ON VIEW routines.occurrences IS
     'The ledger: the outcome of each slot. SELECT * FROM routines.occurrences WHERE routine_id = 1 ORDER BY scheduled_for DESC;';
@@ -118,4 +121,5 @@ COMMENT ON COLUMN routines.occurrences.delay IS 'From the time at which the slot
 COMMENT ON COLUMN routines.occurrences.due_at IS
     'When the last slot was due, if the routine had a spread; null if it was due at that time.';
 COMMENT ON COLUMN routines.occurrences.last_trajectory_id IS
-    'The last retry of that run, whose status is the outcome of the slot; null if the run was not retried.';
+    'The last attempt at the slot, a retry or a rerun, whose status is its outcome; null if the first was the last.';
+COMMENT ON COLUMN routines.occurrences.filled_by IS 'Of a skip: the run by which a backfill has filled it since, for a span the last one; null for none.';

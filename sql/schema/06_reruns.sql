@@ -33,7 +33,7 @@ DECLARE
     original    record;
     last_retry  bigint;
     newest      bigint;
-    found       record;
+    attempt     record;
 BEGIN
     SELECT retry_of, task_id, triggered_by_routine_id, ended_at INTO original FROM routines.trajectories
     WHERE id = NEW.rerun_of FOR KEY SHARE;
@@ -49,14 +49,14 @@ BEGIN
     NEW.retry_of := last_retry;
     newest := last_retry;
     WHILE newest IS NOT NULL LOOP
-        SELECT rerun_of, retried_by, ended_at INTO found FROM routines.trajectories WHERE id = newest;
-        IF found.ended_at IS NULL THEN
+        SELECT rerun_of, retried_by, ended_at INTO attempt FROM routines.trajectories WHERE id = newest;
+        IF attempt.ended_at IS NULL THEN
             PERFORM routines.refuse_rerun(format('run %s, a later attempt, is active', newest));
-        ELSIF found.rerun_of IS NULL THEN
+        ELSIF attempt.rerun_of IS NULL THEN
             last_retry := newest;
         END IF;
-        EXIT WHEN NOT EXISTS (SELECT FROM routines.trajectories WHERE id = found.retried_by);
-        newest := found.retried_by;
+        EXIT WHEN NOT EXISTS (SELECT FROM routines.trajectories WHERE id = attempt.retried_by);
+        newest := attempt.retried_by;
     END LOOP;
     UPDATE routines.trajectories SET retried_by = NEW.id WHERE id IN (last_retry, newest);
     RETURN NEW;

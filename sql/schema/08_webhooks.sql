@@ -191,7 +191,7 @@ END $$;
 COMMENT ON FUNCTION routines.json_within IS 'A value as text; null if it takes more than most_bytes, whether stored or written.';
 
 CREATE FUNCTION routines.webhook_steps(
-    run_id bigint, most_value_bytes integer, most_bytes integer, OUT shown text, OUT is_cut boolean
+    run_id bigint, kept_steps jsonb, most_value_bytes integer, most_bytes integer, OUT shown text, OUT is_cut boolean
 ) LANGUAGE plpgsql STABLE AS $$
 DECLARE
     step record;
@@ -206,13 +206,13 @@ DECLARE
 BEGIN
     is_cut := false;
     -- From the last step back, since the results stand at the end.
-    FOR step IN SELECT * FROM routines.steps WHERE trajectory_id = run_id ORDER BY position DESC LOOP
+    FOR step IN SELECT * FROM routines.steps_of(run_id, kept_steps) ORDER BY position DESC LOOP
         head := format('%s:{"status":%s,"activity":%s', to_json(step.name), to_json(step.status), to_json(step.activity));
         tail := format(
-            '"created":%s,"ended":%s,"duration_seconds":%s,"error":%s', routines.json_time(step.created_at),
+            '"created":%s,"ended":%s,"duration_seconds":%s,"error":%s%s', routines.json_time(step.created_at),
             routines.json_time(step.ended_at),
             coalesce(extract(epoch FROM step.ended_at - step.created_at)::float8::text, 'null'),
-            coalesce(to_json(step.error)::text, 'null'));
+            coalesce(to_json(step.error)::text, 'null'), ',"kept_from":' || nullif(step.trajectory_id, run_id));
         room := room - octet_length(head) - octet_length(tail) - 60;  -- the rest of the step's punctuation
         IF room < 0 THEN
             is_cut := true;
@@ -272,11 +272,14 @@ BEGIN
         routines.json_time(run.ended_at));
     tail := format(
         '"total_steps":%s,"completed_steps":%s,"error":%s,"triggered_by_routine_id":%s,"scheduled_for":%s,"trigger":%s,'
-        '"webhook_url":%s%s%s%s%s',
-        run.total_steps, (SELECT count(*) FROM routines.steps WHERE trajectory_id = of_run AND steps.status = 'completed'),
+        '"webhook_url":%s%s%s%s%s%s%s%s%s',
+        run.total_steps, (SELECT count(*) FROM routines.steps WHERE trajectory_id = of_run AND steps.status = 'completed')
+                         + (SELECT count(*) FROM jsonb_object_keys(run.kept_steps)),
         coalesce(to_json(run.error)::text, 'null'), coalesce(run.triggered_by_routine_id::text, 'null'),
         routines.json_time(run.scheduled_for), to_json(run.trigger), coalesce(to_json(run.webhook_url)::text, 'null'),
-        ',"retry_of":' || run.retry_of || ',"retry_number":' || run.retry_number,
+        ',"retry_of":' || run.retry_of, ',"retry_number":' || run.retry_number, ',"rerun_of":' || run.rerun_of,
+        ',"kept_steps":' || run.kept_steps::text,
+        ',"backfill_id":' || run.backfill_id || ',"fills_slot":' || routines.json_time(run.fills_slot),
         ',"routine_revision":' || nullif(routines.revision_of_run(of_run), 1),
         ',"parent_trajectory_id":' || run.parent_id,
         ',"parent_name":' || (SELECT to_json(routines.run_name(parents)) FROM routines.trajectories AS parents
@@ -286,7 +289,7 @@ BEGIN
     room := room - coalesce(octet_length(params), 0);
     run_labels := routines.json_within(run.labels, least(most_value_bytes, room));
     room := room - coalesce(octet_length(run_labels), 0);
-    SELECT * INTO listed FROM routines.webhook_steps(of_run, most_value_bytes, room);
+    SELECT * INTO listed FROM routines.webhook_steps(of_run, run.kept_steps, most_value_bytes, room);
     room := room - octet_length(listed.shown);
     configs := CASE WHEN octet_length(run.step_configs::text) <= least(most_value_bytes, room) THEN run.step_configs::text END;
     RETURN format(

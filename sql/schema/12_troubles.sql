@@ -31,10 +31,15 @@ LANGUAGE sql STABLE ROWS 1 AS $$
          WHERE last.status IN ('completed', 'failed', 'archived')
          ORDER BY run_now.id DESC LIMIT 1)
         UNION ALL
-        (SELECT scheduled_for, reason, NULL, recorded_at, skip.detail
+        (SELECT skip.scheduled_for, coalesce(fill.status, skip.reason), fill.id, coalesce(fill.ended_at, skip.recorded_at),
+                CASE WHEN fill.id IS NULL THEN skip.detail ELSE fill.error END
          FROM (SELECT * FROM routines.skips WHERE routine_id = of_routine ORDER BY scheduled_for DESC LIMIT 100) AS skip
-         WHERE reason IN ('failed_to_start', 'missed')
-         ORDER BY scheduled_for DESC LIMIT 1)
+         LEFT JOIN LATERAL (
+             SELECT attempt.* FROM routines.trajectories AS attempt
+             WHERE skip.filled_by IS NOT NULL AND attempt.id = routines.last_fill(of_routine, skip.last_scheduled_for)
+               AND attempt.status IN ('completed', 'failed', 'archived')) AS fill ON true
+         WHERE skip.reason IN ('failed_to_start', 'missed')
+         ORDER BY skip.scheduled_for DESC LIMIT 1)
     ),
     active AS (
         SELECT id, started_at FROM routines.trajectories

@@ -144,7 +144,7 @@ CREATE VIEW routines.trajectory_details WITH (security_invoker = true) AS
             WHERE steps.trajectory_id = trajectories.id AND steps.status = 'completed')::integer
            + (SELECT count(*) FROM jsonb_object_keys(kept_steps))::integer AS completed_steps,
            labels, error, triggered_by_routine_id, scheduled_for, trigger, webhook_url, retry_of, retry_number, retried_by, rerun_of,
-           kept_steps,
+           backfill_id, fills_slot, kept_steps,
            CASE WHEN kept_steps IS NULL THEN '{}' ELSE ARRAY(
                SELECT kept.key FROM jsonb_each_text(kept_steps) AS kept
                WHERE NOT EXISTS (SELECT FROM routines.trajectories AS origin WHERE origin.id = kept.value::bigint)
@@ -188,12 +188,14 @@ COMMENT ON COLUMN routines.trajectory_details.labels IS 'Array of {key, value, a
 COMMENT ON COLUMN routines.trajectory_details.error IS 'Why it failed; null if it did not.';
 COMMENT ON COLUMN routines.trajectory_details.triggered_by_routine_id IS 'The routine that started it; null if the API started it.';
 COMMENT ON COLUMN routines.trajectory_details.scheduled_for IS 'Its slot; null if it was not started on schedule.';
-COMMENT ON COLUMN routines.trajectory_details.trigger IS 'schedule, run-now, api, retry or rerun.';
+COMMENT ON COLUMN routines.trajectory_details.trigger IS 'schedule, run-now, api, retry, rerun or backfill.';
 COMMENT ON COLUMN routines.trajectory_details.webhook_url IS 'Receives a webhook when it has ended; null for none.';
 COMMENT ON COLUMN routines.trajectory_details.retry_of IS 'Of a later attempt at a run of a routine, a retry or a rerun: the first one; null otherwise.';
 COMMENT ON COLUMN routines.trajectory_details.retry_number IS 'Of a retry: which one it is, from 1; null otherwise.';
 COMMENT ON COLUMN routines.trajectory_details.retried_by IS 'Of a run of a routine: its retry or, after the last retry, its newest rerun; null for none.';
 COMMENT ON COLUMN routines.trajectory_details.rerun_of IS 'Of a rerun: the run that it repeats; null otherwise.';
+COMMENT ON COLUMN routines.trajectory_details.backfill_id IS 'The backfill that started it; null for none.';
+COMMENT ON COLUMN routines.trajectory_details.fills_slot IS 'The slot that it fills, if a backfill started it; null otherwise.';
 COMMENT ON COLUMN routines.trajectory_details.kept_steps IS 'Of a rerun from a step: the steps before it, each with the run that executed it; null if it keeps none.';
 COMMENT ON COLUMN routines.trajectory_details.lost_steps IS 'Those of kept_steps whose run has been deleted since.';
 COMMENT ON COLUMN routines.trajectory_details.parent_trajectory_id IS 'The run whose step started it; null for none.';
@@ -335,8 +337,9 @@ CREATE VIEW routines.help WITH (security_invoker = true) AS
     FROM unnest(ARRAY[
         'routines.routine_status', 'routines.occurrences', 'routines.why(text, timestamptz)', 'routines.next(text, integer)',
         'routines.report(text, timestamptz, timestamptz, integer)', 'routines.gaps(text, timestamptz, timestamptz, boolean, integer)',
-        'routines.changes', 'routines.spec_at(bigint, integer)', 'routines.revision_of_run(bigint)', 'routines.alert_details',
-        'routines.routine_details', 'routines.trajectory_details', 'routines.run_events',
+        'routines.slots_to_fill(bigint, timestamptz, timestamptz, text, text, timestamptz, integer, integer, timestamptz)',
+        'routines.backfills', 'routines.changes', 'routines.spec_at(bigint, integer)', 'routines.revision_of_run(bigint)',
+        'routines.alert_details', 'routines.routine_details', 'routines.trajectory_details', 'routines.run_events',
         'routines.next_fire(routines.cadence, timestamptz)',
         'routines.next_slots(routines.cadence, timestamptz, integer)',
         'routines.preview(routines.cadence, timestamptz, timestamptz, integer, timestamptz, integer)',

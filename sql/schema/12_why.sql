@@ -122,6 +122,11 @@ CREATE FUNCTION routines.explain_time(
              LATERAL routines.longest_outage(held.due_at, held.decided_at) AS longest
         WHERE longest.id IS NOT NULL
     ),
+    fill AS (
+        SELECT routines.run_in_words(trajectories, routines.step_of_end(trajectories)) AS in_words
+        FROM asked JOIN routines.trajectories ON trajectories.id = routines.last_fill(of_routine, at)
+        WHERE of_collection IS NULL OR trajectories.collection_id = of_collection
+    ),
     -- The first later slot that has its outcome, which may follow another cadence than today's.
     settled AS (
         SELECT min(slot) AS slot
@@ -242,7 +247,8 @@ CREATE FUNCTION routines.explain_time(
                               FROM routines.slot_moves WHERE routine_id = of_routine AND moved_from = at
                                 AND (of_collection IS NULL OR collection_id = of_collection) ORDER BY moved_at DESC LIMIT 1),
                              'the next is ' || routines.utc(next_slot), 'none is coming (' || pause || ')', 'none is coming') || '.' END
-           END || coalesce(' ' || CASE WHEN is_slot_of_cadence THEN (
+           END || coalesce(' Filled afterwards: ' || (SELECT in_words FROM fill) || '.', '')
+           || coalesce(' ' || CASE WHEN is_slot_of_cadence THEN (
                SELECT routines.clock_note(routines.cadence_of(routines), at, kind NOT IN ('future', 'paused_in_future', 'excluded_in_future', 'passed_over'))
                FROM routines.routines WHERE id = of_routine) END, '')
            || CASE WHEN due_at IS NULL OR kind IN ('forgotten', 'before_creation', 'not_a_slot', 'deleted') THEN '' ELSE format(

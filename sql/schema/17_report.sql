@@ -215,21 +215,24 @@ DECLARE
     span record;
     left_over integer := slot_limit;
     since timestamptz;
+    filled timestamptz[];
 BEGIN
     FOR span IN
         (SELECT skips.scheduled_for AS first_slot, skips.last_scheduled_for AS last_slot, skips.cadence, skips.reason, skips.detail,
-                skips.blocking_trajectory_id, skips.recorded_at, skips.due_at - skips.last_scheduled_for AS away
+                skips.blocking_trajectory_id, skips.recorded_at, skips.due_at - skips.last_scheduled_for AS away, skips.filled_by
          FROM routines.skips
          WHERE routine_id = of_routine AND skips.scheduled_for >= from_time AND skips.scheduled_for < until_time
+           AND (skips.filled_by IS NULL OR skips.slot_count > 1)
            AND coalesce(skips.reason = only_reason, true)
          ORDER BY skips.scheduled_for LIMIT slot_limit)
         UNION ALL
         SELECT skips.scheduled_for, skips.last_scheduled_for, skips.cadence, skips.reason, skips.detail, skips.blocking_trajectory_id,
-               skips.recorded_at, skips.due_at - skips.last_scheduled_for
-        FROM routines.skips_between(of_routine, from_time, from_time) AS skips WHERE coalesce(skips.reason = only_reason, true)
+               skips.recorded_at, skips.due_at - skips.last_scheduled_for, skips.filled_by
+        FROM routines.skips_between(of_routine, from_time, from_time) AS skips
+        WHERE coalesce(skips.reason = only_reason, true) AND (skips.filled_by IS NULL OR skips.slot_count > 1)
         UNION ALL
         SELECT open.scheduled_for, open.last_scheduled_for, routines.cadence_of(routines), open.reason,
-               routines.pause_in_words(paused_reason, paused_at, paused_until, paused_note), NULL, NULL, spread_offset
+               routines.pause_in_words(paused_reason, paused_at, paused_until, paused_note), NULL, NULL, spread_offset, NULL
         FROM routines.routines CROSS JOIN LATERAL routines.open_spans(routines, clock) AS open
         WHERE routines.id = of_routine AND open.reason = 'paused' AND coalesce(only_reason = 'paused', true)
         ORDER BY first_slot
@@ -239,16 +242,21 @@ BEGIN
         blocking_trajectory_id := span.blocking_trajectory_id;
         recorded_at := span.recorded_at;
         since := greatest(from_time, span.first_slot + interval '1 microsecond');
+        filled := CASE WHEN span.filled_by IS NOT NULL THEN ARRAY(
+            SELECT fills_slot FROM routines.trajectories
+            WHERE triggered_by_routine_id = of_routine AND fills_slot BETWEEN span.first_slot AND span.last_slot AND rerun_of IS NULL) END;
         FOR scheduled_for IN
             SELECT span.first_slot WHERE span.first_slot >= from_time AND span.first_slot < until_time
             UNION ALL
-            SELECT routines.first_slots_between(span.cadence, since, least(until_time, span.last_slot), left_over)
+            SELECT routines.first_slots_between(span.cadence, since, least(until_time, span.last_slot),
+                                                left_over + coalesce(cardinality(filled), 0))
             WHERE since < least(until_time, span.last_slot)
             UNION ALL
             SELECT span.last_slot
             WHERE span.last_slot > span.first_slot AND span.last_slot >= from_time AND span.last_slot < until_time
-            LIMIT left_over
         LOOP
+            CONTINUE WHEN scheduled_for = ANY (filled);
+            EXIT WHEN left_over <= 0;
             due_at := scheduled_for + span.away;
             left_over := left_over - 1;
             RETURN NEXT;
@@ -257,7 +265,7 @@ BEGIN
     END LOOP;
 END $$;
 COMMENT ON FUNCTION routines.skipped_slots IS
-    'The first slots of a routine at or after from_time and before until_time that were skipped, or fall in its current pause, one by one, in order; at most slot_limit, and of one reason, if given.';
+    'The first slots of a routine at or after from_time and before until_time that were skipped and not filled since, or fall in its current pause, one by one, in order; at most slot_limit, and of one reason, if given.';
 
 CREATE FUNCTION routines.gaps_of(
     of_routine bigint, from_time timestamptz, until_time timestamptz, slot_limit integer, only_reason text DEFAULT NULL,
@@ -270,13 +278,18 @@ CREATE FUNCTION routines.gaps_of(
         SELECT scheduled_for, due_at, reason, detail, NULL::bigint AS trajectory_id, blocking_trajectory_id, recorded_at
         FROM routines.skipped_slots(of_routine, from_time, until_time, slot_limit, only_reason, clock)
         UNION ALL
-        (SELECT scheduled_for, due_at, 'failed', last.error, last.id, NULL, last.ended_at FROM routines.trajectories
+        (SELECT first.slot, due_at, 'failed', last.error, last.id, NULL, last.ended_at
+         FROM (SELECT scheduled_for AS slot, due_at, id, retried_by FROM routines.trajectories
+               WHERE triggered_by_routine_id = of_routine AND scheduled_for >= from_time AND scheduled_for < until_time
+                 AND (status = 'failed' OR retried_by IS NOT NULL) AND coalesce(collection_id = of_collection, true)
+               UNION ALL
+               SELECT fills_slot, NULL, id, retried_by FROM routines.trajectories
+               WHERE triggered_by_routine_id = of_routine AND fills_slot >= from_time AND fills_slot < until_time AND rerun_of IS NULL
+                 AND (status = 'failed' OR retried_by IS NOT NULL) AND coalesce(collection_id = of_collection, true)) AS first
          CROSS JOIN LATERAL (SELECT attempt.id, attempt.error, attempt.ended_at FROM routines.trajectories AS attempt
-                             WHERE attempt.id = routines.last_attempt(trajectories.id, trajectories.retried_by)
-                               AND attempt.status = 'failed') AS last
-         WHERE with_failed AND triggered_by_routine_id = of_routine AND scheduled_for >= from_time AND scheduled_for < until_time
-           AND status = 'failed' AND coalesce(collection_id = of_collection, true)
-         ORDER BY scheduled_for LIMIT slot_limit)
+                             WHERE attempt.id = routines.last_attempt(first.id, first.retried_by) AND attempt.status = 'failed') AS last
+         WHERE with_failed
+         ORDER BY first.slot LIMIT slot_limit)
     ) AS gap
     ORDER BY scheduled_for LIMIT slot_limit;
 $$;
@@ -292,4 +305,4 @@ CREATE FUNCTION routines.gaps(
     SELECT * FROM routines.gaps_of(routines.routine_id(routine), from_time, until_time, slot_limit, NULL, with_failed)
 $$;
 COMMENT ON FUNCTION routines.gaps IS
-    'The slots of a routine that never ran, oldest first, and why; with_failed also those whose run failed, with the reason failed. Try: SELECT * FROM routines.gaps(''demo/hello/every-hour'', now() - interval ''1 week'');';
+    'The slots of a routine that never ran, and that no backfill has filled, oldest first, and why; with_failed also those whose run failed, with the reason failed. Try: SELECT * FROM routines.gaps(''demo/hello/every-hour'', now() - interval ''1 week'');';

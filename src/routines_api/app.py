@@ -18,6 +18,7 @@ from litestar.types import HTTPScope
 from routines_api.endpoints import (
     alerts,
     audit,
+    backfills,
     cadences,
     calendars,
     environment,
@@ -85,6 +86,7 @@ _ROUTINES_HANDLERS = [
     *planning.HANDLERS,
     *report.HANDLERS,
     *audit.HANDLERS,
+    *backfills.HANDLERS,
     *feeds.HANDLERS,
     *alerts.HANDLERS,
 ]

@@ -113,6 +113,26 @@ class Batches:
             log.info("pauses ended", routines=done.resumed, max_late_seconds=round(done.max_late_seconds, 4))
         return done.resumed
 
+    async def expand(self) -> int:
+        """Start runs of the backfills that are to be looked at. Returns the number of runs started.
+
+        A backfill that fails waits for a minute, and shows why.
+        """
+        started = 0
+        for backfill in await db.open_backfills(self.connection):
+            try:
+                started += await db.expand_backfill(self.connection, backfill)
+            except db.STATEMENT_FAILED as error:
+                self._raise_unless_of_a_routine(error)
+                blamed = "moment" if db.blame(error) == "moment" else "routine"
+                seconds, cause = SET_ASIDE_SECONDS[blamed], db.cause_of(error)
+                log.error("backfill held", backfill_id=backfill, seconds=seconds, cause=cause)  # noqa: TRY400 - no traceback
+                await db.hold_backfill(self.connection, backfill, cause=cause, seconds=seconds)
+        if started:
+            self.metrics.backfill_runs.inc(started)
+            log.info("backfills expanded", runs=started)
+        return started
+
     async def _isolate(self, batch: list[Due]) -> int:
         """Tick a failed batch in halves; about 20 statements find one bad routine among a thousand."""
         # If the empty tick fails too, the schema or the role's rights are wrong and no routine is to blame.

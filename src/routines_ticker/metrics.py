@@ -44,6 +44,9 @@ class TickerMetrics(ProgramMetrics):
         self.resumed = Counter(
             "routines_ticker_resumed_total", "Routines resumed because their pause was over.", registry=registry
         )
+        self.backfill_runs = Counter(
+            "routines_ticker_backfill_runs_total", "Runs started to fill slots afterwards.", registry=registry
+        )
         self.set_aside = Counter(
             "routines_ticker_set_aside_total",
             "Times that a routine was set aside for a while, by the cause of its failed tick.",

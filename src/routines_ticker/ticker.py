@@ -118,6 +118,8 @@ class Ticker:
         # After the slots that are due anyway, which should not wait for it.
         if ends_at_event and sleep.ends_pause and (resumed := await batches.resume()):
             done += resumed + await self.drain(batches)
+        if sleep.has_backfill:
+            await batches.expand()
         return sleep.seconds > 0 or done > 0
 
     async def _note_gap(self, batches: Batches) -> None:
@@ -153,6 +155,7 @@ class Ticker:
                 await self.snapshots.look(batches.connection)
                 began_at = time.monotonic()
                 done += await batches.resume() + await batches.tick_in_turns()
+                await batches.expand()
                 turns.done(began_at)
         return done
 

@@ -96,7 +96,8 @@ async def test_a_rerun_from_a_step_shows_the_kept_steps_as_their_run_had_them(
     assert again["steps"] == kept
     [listed, _] = (await report.get("/api/v1/db/trajectories/my-org/report")).json()["trajectories"]
     assert (listed["steps"], listed["kept_steps"]) == (kept, again["kept_steps"])
-    assert await value(connection, "SELECT count(*) FROM routines.steps WHERE trajectory_id = %s", again["trajectory_id"]) == 0
+    own = "SELECT count(*) FROM routines.steps WHERE trajectory_id = %s"
+    assert await value(connection, own, again["trajectory_id"]) == 0
 
 
 async def test_a_rerun_of_a_rerun_names_the_run_that_executed_each_step(report: Client, connection: Connection) -> None:
@@ -154,7 +155,7 @@ async def test_a_rerun_is_refused_while_its_run_is_active(report: Client, connec
     [
         ({"from_step": "none"}, 400, "from_step: the workflow of run 1 has no step 'none'."),
         ({"from_step": ""}, 400, "from_step: the workflow of run 1 has no step ''."),
-        ({"from_step": 1}, 400, "from_step: must be a string"),
+        ({"from_step": 1}, 400, "from_step: must be a valid string"),
         ({"init_params": {"x": 1}}, 400, "init_params: x not declared in the task's workflow.init_params"),
         ({"foo": 1}, 400, "foo: unknown field."),
         ({"secret_params": {"K": "********"}}, 400, "secret_params: ******** stands for a stored value"),
@@ -190,21 +191,22 @@ async def test_a_missing_run_and_one_of_another_task_answer_404(report: Client, 
 
 async def test_the_version_of_the_workflow_is_that_of_the_run(report: Client, connection: Connection) -> None:
     run = await failed_run(report, connection)
-    changed = {**WORKFLOW, "init_params": {"day": "monday"}, "steps": ["load"]}
+    load = {"load": {"activity": "text_echo", "text_path": "init_params.day"}}
+    changed = {"init_params": {"day": "monday"}, "steps": ["load"], "step_configs": load}
     assert (await report.put("/api/v1/tasks/my-org/report", json={"workflow": changed})).status_code == 200
     again = await rerun(report, run, from_step="send", init_params={"to": "all"})
     assert again["total_steps"] == 3
-    assert await value(connection, "SELECT task_version FROM routines.trajectories WHERE id = %s", again["trajectory_id"]) == 1
+    version = "SELECT task_version FROM routines.trajectories WHERE id = %s"
+    assert await value(connection, version, again["trajectory_id"]) == 1
 
 
 async def test_an_idempotency_key_reruns_once(report: Client, connection: Connection) -> None:
     run = await failed_run(report, connection)
-    answers = [
-        await report.post(f"{RERUN}/{run}", json={}, headers={"Idempotency-Key": "once"}) for _ in range(2)
-    ]
+    answers = [await report.post(f"{RERUN}/{run}", json={}, headers={"Idempotency-Key": "once"}) for _ in range(2)]
     assert answers[0].content == answers[1].content
     assert await value(connection, "SELECT count(*) FROM routines.trajectories") == 2
-    assert (await report.post(f"{RERUN}/{run}", json={"from_step": "load"}, headers={"Idempotency-Key": "once"})).status_code == 409
+    other = await report.post(f"{RERUN}/{run}", json={"from_step": "load"}, headers={"Idempotency-Key": "once"})
+    assert other.status_code == 409
 
 
 # --- secrets ----------------------------------------------------------------------------------------------------------
@@ -224,15 +226,18 @@ async def test_the_rerun_of_a_run_has_only_the_secrets_that_are_sent(report: Cli
 
 
 async def test_the_rerun_of_a_routines_run_has_the_secrets_of_today(report: Client, connection: Connection) -> None:
-    await report.post("/api/v1/routines/my-org/report", json={"name": "r", "cadence": {"type": "manual"}, "secret_params": {"KEY": "old"}})
+    manual = {"name": "r", "cadence": {"type": "manual"}, "secret_params": {"KEY": "old"}}
+    await report.post("/api/v1/routines/my-org/report", json=manual)
     await report.post(f"{ROUTINE}/run-now")
     run = await end(connection, failed="load")
     hook = {"webhook_url": "https://receiver.example/today", "webhook_secret": "whsec"}
     await report.patch(ROUTINE, json={"secret_params": {"KEY": "new", "OTHER": "b"}, **hook})
     again = (await rerun(report, run, secret_params={"OTHER": "mine"}))["trajectory_id"]
-    same = """SELECT run.secret_refs ->> 'KEY' = routine.secret_refs ->> 'KEY', run.secret_refs ->> 'OTHER' <> routine.secret_refs ->> 'OTHER',
+    same = """SELECT run.secret_refs ->> 'KEY' = routine.secret_refs ->> 'KEY',
+                     run.secret_refs ->> 'OTHER' <> routine.secret_refs ->> 'OTHER',
                      run.webhook_url = routine.webhook_url, run.webhook_secret_id = routine.webhook_secret_id
-              FROM routines.trajectories AS run JOIN routines.routines AS routine ON routine.id = triggered_by_routine_id WHERE run.id = %s"""
+              FROM routines.trajectories AS run
+              JOIN routines.routines AS routine ON routine.id = triggered_by_routine_id WHERE run.id = %s"""
     assert await (await connection.execute(same.encode(), [again])).fetchone() == (True, True, True, True)
     await end(connection, failed="load")
     assert await value(connection, "SELECT count(*) FROM routines.secrets WHERE kind = 'secret_param'") == 2
@@ -246,7 +251,8 @@ async def test_a_signed_webhook_of_a_run_needs_its_secret_again(report: Client, 
     assert refused.json()["detail"].startswith("webhook_secret: is required, since the webhook of that run was signed")
     again = await rerun(report, run, webhook_secret="new")
     assert again["webhook_url"] == "https://receiver.example/"
-    assert await value(connection, "SELECT webhook_secret_id IS NOT NULL FROM routines.trajectories WHERE rerun_of IS NOT NULL")
+    signed = "SELECT webhook_secret_id IS NOT NULL FROM routines.trajectories WHERE rerun_of IS NOT NULL"
+    assert await value(connection, signed) is True
 
 
 # --- the slot ---------------------------------------------------------------------------------------------------------
@@ -269,9 +275,14 @@ async def test_a_rerun_of_a_slots_run_is_the_outcome_of_the_slot(report: Client,
     assert await end(connection, "send") == again["trajectory_id"]
     assert (await shown(report, run))["retried_by"] == again["trajectory_id"]
     [slot] = (await report.get(f"{ROUTINE}/occurrences")).json()
-    assert (slot["trajectory_id"], slot["last_trajectory_id"], slot["status"]) == (run, again["trajectory_id"], "completed")
+    assert (slot["trajectory_id"], slot["last_trajectory_id"], slot["status"]) == (
+        run,
+        again["trajectory_id"],
+        "completed",
+    )
     assert [each["trigger"] for each in (await report.get(f"{ROUTINE}/runs")).json()] == ["rerun", "schedule"]
-    listed = await report.get("/api/v1/db/trajectories/my-org/report", params={"triggered_by_routine_id": again["triggered_by_routine_id"]})
+    of_routine = {"triggered_by_routine_id": again["triggered_by_routine_id"]}
+    listed = await report.get("/api/v1/db/trajectories/my-org/report", params=of_routine)
     assert [each["trigger"] for each in listed.json()["trajectories"]] == ["rerun", "schedule"]
     why = (await report.get(f"{ROUTINE}/why", params={"at": slot["scheduled_for"]})).json()["sentence"]
     assert f" Run again: run {again['trajectory_id']} at " in why
@@ -305,3 +316,16 @@ async def test_a_run_of_a_deleted_routine_can_be_rerun(report: Client, connectio
     assert (again["retry_of"], again["kept_steps"]) == (run, {"load": run, "clean": run})
     await end(connection, "send")
     assert await value(connection, SECRETS) == 0
+
+
+async def test_the_webhook_of_a_rerun_has_the_kept_steps(report: Client, connection: Connection) -> None:
+    run = await failed_run(report, connection, webhook_url="https://receiver.example/")
+    again = (await rerun(report, run, from_step="send"))["trajectory_id"]
+    await end(connection, "send")
+    body = await value(connection, "SELECT routines.webhook_body(%s, 'completed', 10000, 100000)::jsonb", again)
+    assert isinstance(body, dict)
+    ended = await shown(report, again)
+    assert body["steps"]["clean"]["kept_from"] == run
+    same = ("kept_steps", "rerun_of", "completed_steps", "total_steps", "trigger")
+    assert {name: body[name] for name in same} == {name: ended[name] for name in same}
+    assert body["steps"]["load"]["outputs"] == ended["steps"]["load"]["outputs"]

@@ -24,11 +24,12 @@ from support.serving import TASK, ApiProcess, api_process, contents, copy_of, ne
 Client = AsyncTestClient[Api]
 ROUTINE = {"name": "new", "cadence": {"type": "manual"}}
 NIGHTLY = {"type": "cron", "expression": "30 2 * * *", "timezone": "Europe/Berlin"}
+HOURLY = {"cadence": {"type": "hourly"}}
+PAST = {"from": "2026-05-04T00:00:00Z", "to": "2026-05-05T00:00:00Z"}
 YEAR = {"from": "2027-01-01T00:00:00Z", "to": "2028-01-01T00:00:00Z"}
 OWN = {"collection": "mine", "task": "echo", "name": "kept", "trajectory_id": "1", "delivery_id": "1"}
 OWN |= {"feed_id": "2", "workflow_id": "flow-mine-echo--1", "activity_name": "text_echo", "calendar": "kept"}
-OWN |= {"revision": "1"}
-OWN |= {"rule": "kept"}
+OWN |= {"revision": "1", "rule": "kept", "backfill_id": "2"}
 ALERT_RULE = {"on": ["failed"], "webhook_url": "https://example.com/", "webhook_secret": "secret"}
 
 
@@ -90,6 +91,10 @@ ROWS = [
     Row("GET", "/api/v1/audit/{collection}"),
     Row("GET", "/api/v1/routines/{collection}/{task}/{name}/revisions"),
     Row("POST", "/api/v1/routines/{collection}/{task}/{name}/revisions/{revision}/restore"),
+    Row("POST", "/api/v1/routines/{collection}/{task}/{name}/backfills", {**PAST, "dry_run": True}),
+    Row("GET", "/api/v1/routines/{collection}/{task}/{name}/backfills"),
+    Row("GET", "/api/v1/routines/{collection}/{task}/{name}/backfills/{backfill_id}"),
+    Row("DELETE", "/api/v1/routines/{collection}/{task}/{name}/backfills/{backfill_id}"),
     Row("GET", "/api/v1/calendars/{collection}"),
     Row("GET", "/api/v1/calendars/{collection}/{calendar}"),
     Row("PUT", "/api/v1/calendars/{collection}/{calendar}", {"days": [{"from": "2026-12-24"}]}),
@@ -149,9 +154,9 @@ async def client(connection: Connection, database: Database) -> AsyncGenerator[C
 
 
 async def fill(client: Client, collection: str) -> None:
-    """Create the task `echo` with the routine `kept`, a run and a feed; and the task `gone`, deleted with its routines.
+    """Create the task `echo` with the routine `kept`, a run, a feed and a backfill, and a task that is deleted.
 
-    The feed of the first collection has the id 1, that of the second 2. Create the calendar `kept`, and another one
+    Those of the first collection have the id 1, those of the second 2. Create the calendar `kept`, and another one
     that is deleted; the same with alert rules.
     """
     for calendar in ("kept", "gone"):
@@ -165,9 +170,10 @@ async def fill(client: Client, collection: str) -> None:
         assert made.status_code == 201
         for name in ("kept", "gone"):
             routines = f"/api/v1/routines/{collection}/{task}"
-            assert (await client.post(routines, json={**ROUTINE, "name": name})).status_code == 201
+            assert (await client.post(routines, json={**HOURLY, "name": name})).status_code == 201
         assert (await client.delete(f"/api/v1/routines/{collection}/{task}/gone")).status_code == 204
     assert (await client.post(f"/api/v1/routines/{collection}/echo/kept/run-now")).status_code == 200
+    assert (await client.post(f"/api/v1/routines/{collection}/echo/kept/backfills", json=PAST)).status_code == 201
     assert (await client.post(f"/api/v1/ics/{collection}", json={"task": "echo"})).status_code == 201
     assert (await client.delete(f"/api/v1/routines/{collection}/gone/kept")).status_code == 204
     assert (await client.delete(f"/api/v1/tasks/{collection}/gone")).status_code == 200
@@ -236,7 +242,7 @@ async def test_names_in_another_collection_answer_like_names_that_do_not_exist(
     """Every route gives the same bytes after the same statements."""
     run = await run_of(client, "theirs", connection)
     ids = {"trajectory_id": run, "delivery_id": await webhook_of(run, connection)}
-    ids |= {"feed_id": "1", "revision": "1"}
+    ids |= {"feed_id": "1", "revision": "1", "backfill_id": "1"}
     nowhere = {
         "collection": "nowhere",
         "task": "none",
@@ -254,13 +260,15 @@ async def test_names_in_another_collection_answer_like_names_that_do_not_exist(
         assert (row, await ask(client, row, deleted, executed)) == (row, random)
 
 
-@pytest.mark.parametrize("segment", ["task", "name", "trajectory_id", "delivery_id", "feed_id", "calendar"])
+@pytest.mark.parametrize(
+    "segment", ["task", "name", "trajectory_id", "delivery_id", "feed_id", "backfill_id", "calendar"]
+)
 async def test_in_the_own_collection_foreign_deleted_and_random_names_answer_alike(
     client: Client, connection: Connection, executed: list[str], segment: str
 ) -> None:
     run, their_run = await run_of(client, "mine", connection), await run_of(client, "theirs", connection)
     own = OWN | {"trajectory_id": run, "delivery_id": await webhook_of(run, connection)}
-    other = {"delivery_id": await webhook_of(their_run, connection), "feed_id": "1"}
+    other = {"delivery_id": await webhook_of(their_run, connection), "feed_id": "1", "backfill_id": "1"}
     theirs = other.get(segment, their_run)
     named = [row for row in ROWS if f"{{{segment}}}" in row.path.replace("workflow_id", "trajectory_id")]
     for row in [row for row in named if (row.method, segment) != ("PUT", "calendar")]:  # which creates one
@@ -278,7 +286,7 @@ async def test_every_route_serves_the_own_collection(
     run = await run_of(client, "mine", connection)
     own = OWN | {"trajectory_id": run, "delivery_id": await webhook_of(run, connection)}
     answer = await ask(client, row, own, executed)
-    is_refused = row.method == "DELETE" and "/tasks/" in row.path or "/rerun/" in row.path
+    is_refused = (row.method == "DELETE" and "/tasks/" in row.path) or "/rerun/" in row.path
     assert answer.status in ({409} if is_refused else {200, 201, 202, 204})
 
 

@@ -102,6 +102,7 @@ RERUN = """INSERT INTO routines.trajectories (collection_id, task_id, task_versi
                                               rerun_of, kept_steps, init_params)
            SELECT collection_id, task_id, task_version, 'rerun', triggered_by_routine_id, id,
                   jsonb_build_object('one', %s::bigint), '{}' FROM routines.trajectories WHERE id = %s RETURNING id"""
+COMPLETE = "UPDATE routines.trajectories SET status = 'completed', ended_at = now() WHERE id = %s"
 
 
 async def test_runs_whose_steps_an_active_rerun_keeps_are_kept(connection: Connection, routine: int) -> None:
@@ -111,16 +112,18 @@ async def test_runs_whose_steps_an_active_rerun_keeps_are_kept(connection: Conne
     assert await delete(connection, keep_trajectories_days=1) == {"trajectories": 1}
     assert await ids(connection) == [kept, rerun_of, newest, again]
     assert old not in await ids(connection)
-    await connection.execute("UPDATE routines.trajectories SET status = 'completed', ended_at = now() WHERE id = %s", [again])
+    await connection.execute(COMPLETE, [again])
     assert await delete(connection, keep_trajectories_days=1) == {"trajectories": 3}
     assert await ids(connection) == [newest]
 
 
-async def test_a_rerun_of_the_newest_run_is_kept_as_the_outcome_of_its_slot(connection: Connection, routine: int) -> None:
+async def test_a_rerun_of_the_newest_run_is_kept_as_the_outcome_of_its_slot(
+    connection: Connection, routine: int
+) -> None:
     await ended_runs(connection, routine, 2)
     _, newest = await ids(connection)
     again = await value(connection, RERUN, newest, newest)
-    await connection.execute("UPDATE routines.trajectories SET status = 'completed', ended_at = now() WHERE id = %s", [again])
+    await connection.execute(COMPLETE, [again])
     assert await delete(connection, keep_trajectories_days=1) == {"trajectories": 1}
     assert await ids(connection) == [newest, again]
 
@@ -131,11 +134,15 @@ async def test_the_version_of_a_rerun_is_kept_although_older_runs_have_newer_one
     await ended_runs(connection, routine, 2)
     old, newer = await ids(connection)
     task = await value(connection, "SELECT task_id FROM routines.trajectories LIMIT 1")
-    await connection.execute("INSERT INTO routines.task_versions (task_id, version, workflow, created_at) VALUES (%s, 2, '{}', %s)", [task, datetime(2026, 5, 1, tzinfo=UTC)])
+    await connection.execute(
+        """INSERT INTO routines.task_versions (task_id, version, workflow, created_at)
+           VALUES (%s, 2, '{}', '2026-05-01Z')""",
+        [task],
+    )
     await connection.execute("UPDATE routines.tasks SET version = 2")
     await connection.execute("UPDATE routines.trajectories SET task_version = 2 WHERE id = %s", [newer])
     again = await value(connection, RERUN, old, old)
-    await connection.execute("UPDATE routines.trajectories SET status = 'completed', ended_at = now() WHERE id = %s", [again])
+    await connection.execute(COMPLETE, [again])
     await connection.execute("DELETE FROM routines.trajectories WHERE id = %s", [old])
     await delete(connection)
     assert await value(connection, "SELECT array_agg(version ORDER BY version) FROM routines.task_versions") == [1, 2]

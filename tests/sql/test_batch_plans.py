@@ -119,6 +119,12 @@ REPLACED = (
 DELETED = """INSERT INTO routines.deleted_routines (id, collection_id, task_id, name, deleted_at)
              SELECT n, 1, 1, 'r' || n, now() - interval '2 days'
              FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n"""
+BACKFILLS = """INSERT INTO routines.backfills
+                   (id, collection_id, routine_id, from_time, until_time, made_by, ended_at, end_reason)
+               OVERRIDING SYSTEM VALUE
+               SELECT n, 1, n, now() - interval '3 days', now() - interval '2 days', 'key 1', now() - interval '2 days',
+                      'expanded'
+               FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n"""
 FILE_USES = """INSERT INTO routines.file_uses (trajectory_id, path, collection_id)
                SELECT n, md5(n::text) || '-a.txt', 1 FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n"""
 SECRETS = """INSERT INTO routines.secrets (id, collection_id, kind, field, owner, ciphertext, key_id)
@@ -312,6 +318,7 @@ MOVES = [
     ),
     Move("retention.delete_versions", (VERSIONS,), lambda ids: {"now": None, "page_size": len(ids)}),
     Move("retention.delete_names", (DELETED,), page),
+    Move("retention.delete_backfills", (BACKFILLS,), page),
     Move("retention.delete_answers", (ANSWERS,), lambda ids: {"now": None, "page_size": len(ids)}),
     Move(
         "retention.note_orphans",
@@ -338,6 +345,7 @@ ONE_BY_ONE = {
     "routines.patch_routine",
     "routines.run_now",
     "trajectories.start_run",
+    "trajectories.rerun",
 }
 """Statements that write one row, and a few beside it."""
 TESTED_ELSEWHERE = {"tick.tick", "tick.resume"}

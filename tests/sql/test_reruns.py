@@ -16,6 +16,7 @@ RERUN = """INSERT INTO routines.trajectories (collection_id, task_id, task_versi
            FROM routines.trajectories WHERE id = %s RETURNING id"""
 END = """UPDATE routines.trajectories SET status = %s, ended_at = now(), fence = fence + 1, error = 'no'
          WHERE id = %s"""
+RETRY = """UPDATE routines.routines SET retry = '{"max_attempts": 2}', next_run_at = now() + interval '1 hour'"""
 CHAIN = "SELECT array_agg(retried_by ORDER BY id) FROM routines.trajectories"
 OUTCOME = """SELECT routines.status_of_slot(id, status, retried_by) FROM routines.trajectories
              WHERE scheduled_for IS NOT NULL ORDER BY scheduled_for DESC LIMIT 1"""
@@ -64,8 +65,9 @@ async def test_the_newest_rerun_is_the_outcome_of_the_slot(connection: Connectio
 
 
 async def test_the_chain_has_the_retries_and_the_newest_rerun_alone(connection: Connection, routine: int) -> None:
-    await connection.execute('UPDATE routines.routines SET retry = \'{"max_attempts": 2, "until": 600000}\'')
-    first = await failed(connection)
+    first = await fire(connection)
+    await connection.execute(RETRY)
+    await end(connection, first)
     retry = await newest(connection)
     await end(connection, retry)
     one = await rerun(connection, first)
@@ -74,7 +76,8 @@ async def test_the_chain_has_the_retries_and_the_newest_rerun_alone(connection: 
     await end(connection, two)
     three = await rerun(connection, retry)
     assert await value(connection, CHAIN) == [retry, three, two, three, None]
-    assert await value(connection, "SELECT array_agg(DISTINCT retry_of) FROM routines.trajectories WHERE trigger = 'rerun'") == [first]
+    firsts = "SELECT array_agg(DISTINCT retry_of) FROM routines.trajectories WHERE trigger = 'rerun'"
+    assert await value(connection, firsts) == [first]
     # Middle ones may be deleted, as retention does, which leaves the outcome as it is.
     await end(connection, three, "completed")
     await connection.execute("DELETE FROM routines.trajectories WHERE id IN (%s, %s)", [one, two])
@@ -82,13 +85,16 @@ async def test_the_chain_has_the_retries_and_the_newest_rerun_alone(connection: 
 
 
 async def test_a_run_that_no_routine_started_has_no_chain(connection: Connection, routine: int) -> None:
-    await connection.execute("INSERT INTO routines.trajectories (collection_id, task_id, task_version, trigger, init_params) "
-                             "SELECT collection_id, id, 1, 'api', '{}' FROM routines.tasks")
+    await connection.execute(
+        "INSERT INTO routines.trajectories (collection_id, task_id, task_version, trigger, init_params) "
+        "SELECT collection_id, id, 1, 'api', '{}' FROM routines.tasks"
+    )
     run = await newest(connection)
     await end(connection, run)
     await rerun(connection, run)
     await rerun(connection, run)
-    assert await value(connection, "SELECT count(*) FROM routines.trajectories WHERE num_nonnulls(retried_by, retry_of) > 0") == 0
+    linked = "SELECT count(*) FROM routines.trajectories WHERE num_nonnulls(retried_by, retry_of) > 0"
+    assert await value(connection, linked) == 0
 
 
 async def test_an_active_attempt_refuses_another_one(connection: Connection, routine: int) -> None:
@@ -103,15 +109,17 @@ async def test_an_active_attempt_refuses_another_one(connection: Connection, rou
 
 
 @pytest.mark.parametrize(
-    ("task", "routine_id"), [("task_id + 1", "triggered_by_routine_id"), ("task_id", "triggered_by_routine_id + 1"), ("task_id", "NULL")]
+    ("task", "routine_id"),
+    [("task_id + 1", "triggered_by_routine_id"), ("task_id", "triggered_by_routine_id + 1"), ("task_id", "NULL")],
 )
 async def test_a_rerun_belongs_to_the_task_and_routine_of_its_run(
     connection: Connection, routine: int, task: str, routine_id: str
 ) -> None:
     first = await failed(connection)
-    text = f"""INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id, trigger,
-                                                  rerun_of, init_params)
-               SELECT collection_id, {task}, task_version, {routine_id}, 'rerun', id, '{{}}' FROM routines.trajectories"""
+    text = f"""INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id,
+                                                  trigger, rerun_of, init_params)
+               SELECT collection_id, {task}, task_version, {routine_id}, 'rerun', id, '{{}}'
+               FROM routines.trajectories"""
     with pytest.raises(ForeignKeyViolation, match=f"there is no run {first} of this task and routine"):
         await connection.execute(text.encode())
 
@@ -144,8 +152,10 @@ async def test_a_waiting_slot_begins_at_the_end_of_a_rerun(connection: Connectio
 
 
 async def test_a_failed_rerun_is_not_retried_and_stops_no_routine(connection: Connection, routine: int) -> None:
-    await connection.execute('UPDATE routines.routines SET retry = \'{"max_attempts": 2, "until": 600000}\', pause_after_failures = 2')
-    first = await failed(connection)
+    first = await fire(connection)
+    await connection.execute(RETRY)
+    await connection.execute("UPDATE routines.routines SET pause_after_failures = 2")
+    await end(connection, first)
     await end(connection, await newest(connection))
     await end(connection, await rerun(connection, first))
     assert await value(connection, "SELECT count(*) FROM routines.trajectories") == 3
@@ -154,6 +164,7 @@ async def test_a_failed_rerun_is_not_retried_and_stops_no_routine(connection: Co
 
 async def test_a_slot_that_a_rerun_completed_ends_the_streak_of_failures(connection: Connection, routine: int) -> None:
     await connection.execute("UPDATE routines.routines SET pause_after_failures = 2")
+    await connection.execute("UPDATE routines.routines SET counts_failures_since = NULL")
     await end(connection, await rerun(connection, await failed(connection)), "completed")
     await end(connection, await fire(connection, 1))
     assert await value(connection, "SELECT paused FROM routines.routines") is False
@@ -163,8 +174,11 @@ async def test_a_slot_that_a_rerun_completed_ends_the_streak_of_failures(connect
 
 async def test_a_routine_needs_no_attention_once_its_run_now_was_rerun(connection: Connection, routine: int) -> None:
     await connection.execute("UPDATE routines.routines SET cadence_type = 'manual'")
-    await connection.execute("INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id, trigger, "
-                             "init_params) SELECT collection_id, task_id, 1, id, 'run-now', '{}' FROM routines.routines")
+    await connection.execute(
+        """INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id, trigger,
+                                              init_params)
+           SELECT collection_id, task_id, 1, id, 'run-now', '{}' FROM routines.routines"""
+    )
     run = await newest(connection)
     await end(connection, run)
     state = "SELECT needs_attention, last_outcome FROM routines.routine_status"

@@ -15,7 +15,7 @@ MUTATIONS = {
         "-comment column fence of table routines.trajectories",
     ),
     "another comment": ("COMMENT ON FUNCTION routines.why IS 'Why.'", "+comment function routines.why(text,timestamp"),
-    "a column": ("ALTER TABLE routines.skips ADD COLUMN note text", "+column skips.note: 13, text"),
+    "a column": ("ALTER TABLE routines.skips ADD COLUMN note text", "+column skips.note: 14, text"),
     "a default": (
         "ALTER TABLE routines.secrets ALTER COLUMN field SET DEFAULT ''",
         "+column secrets.field: 4, text, not null, default",

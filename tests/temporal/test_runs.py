@@ -466,9 +466,10 @@ async def test_a_rerun_executes_only_the_steps_that_it_does_not_keep(
         assert await until_ended(connection, first) == ("completed", None)
         again = await value(
             connection,
-            """INSERT INTO routines.trajectories (collection_id, task_id, task_version, trigger, rerun_of, kept_steps, init_params)
-               SELECT collection_id, task_id, 1, 'rerun', id, jsonb_build_object('one', id), '{}' FROM routines.trajectories
-               RETURNING id""",
+            """INSERT INTO routines.trajectories (collection_id, task_id, task_version, trigger, rerun_of, kept_steps,
+                                                  init_params)
+               SELECT collection_id, task_id, 1, 'rerun', id, jsonb_build_object('one', id), '{}'
+               FROM routines.trajectories RETURNING id""",
         )
         assert isinstance(again, int)
         assert await until_ended(connection, again) == ("completed", None)

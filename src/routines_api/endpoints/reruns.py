@@ -64,8 +64,8 @@ def _explain(new: db.Rerun, body: requests.RerunCreate, original: int) -> NoRetu
         message = "is required, since the webhook of that run was signed, and its secret was deleted at its end."
         raise InvalidError(f"webhook_secret: {message}", "webhook_secret")
     raise ConflictError(
-        f"Step {new.unready_step!r} before {body.from_step!r} cannot be kept: run {new.unready_run} has not completed it, "
-        "or has been deleted.",
+        f"Step {new.unready_step!r} before {body.from_step!r} cannot be kept: run {new.unready_run} has not completed "
+        "it, or has been deleted.",
         "from_step",
     )
 

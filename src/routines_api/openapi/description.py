@@ -36,6 +36,7 @@ def operation(
     form: bool = False,
     file_type: str | None = None,
     may_wait: bool = False,
+    dry_run: type[msgspec.Struct] | None = None,
     other_types: tuple[str, ...] = (),
     required: tuple[str, ...] = (),
 ) -> dict[str, Any]:
@@ -50,6 +51,7 @@ def operation(
         form: Whether the body may also be a form, with files.
         file_type: The media type of a file that the body may also be; None if it may not.
         may_wait: Whether it may answer 202.
+        dry_run: What it answers, with 200, to a dry run; None if it has none.
         other_types: Media types of text that it answers beside JSON.
         required: Query parameters that must be given. They have a default in the handler, since Litestar would refuse
             a missing parameter before it looks at the key.
@@ -62,7 +64,7 @@ def operation(
         "form": form,
         "file_type": file_type,
     }
-    opt |= {"may_wait": may_wait, "other_types": other_types, "required": required}
+    opt |= {"dry_run": dry_run, "may_wait": may_wait, "other_types": other_types, "required": required}
     return {"operation_id": operation_id, "opt": opt}
 
 
@@ -194,6 +196,7 @@ _PATH_PARAMETERS = {
     "feed_id": ("A calendar feed of the collection.", "7"),
     "token": ("The token of a calendar feed.", "rtf_7_" + 43 * "x" + "1hQz0k"),
     "calendar": ("A calendar of the collection.", "holidays-de"),
+    "backfill_id": ("A backfill of the routine.", "3"),
     "revision": ("A revision of the routine, from 1.", "3"),
     "rule": ("An alert rule of the collection.", "somebody-must-look"),
     "activity_name": ("An activity.", "text_echo"),
@@ -228,9 +231,16 @@ def _responses(handler: HTTPRouteHandler) -> dict[str, Any]:
         if handler.opt.get("may_wait")
         else {}
     )
+    planned = handler.opt.get("dry_run")
+    planning = (
+        {"200": {"description": "A dry run.", "content": {"application/json": {"schema": _schema_of(planned)}}}}
+        if planned
+        else {}
+    )
     return {
         status: success,
         **waiting,
+        **planning,
         **{str(code): _problem_response(code) for code in sorted(_error_codes(handler))},
     }
 
@@ -278,6 +288,7 @@ def _schema_of(answered: Any) -> dict[str, Any]:
 
 def _schemas(handlers: list[HTTPRouteHandler]) -> dict[str, Any]:
     answered = [kind for handler in handlers if (kind := _answer_type(handler)) is not None]
+    answered += [kind for handler in handlers if (kind := handler.opt.get("dry_run"))]
     _, sent_out = msgspec.json.schema_components([*answered, Problem], ref_template=REFERENCE + "{name}")
     bodies = {handler.opt["body"] for handler in handlers if handler.opt.get("body")}
     _, taken_in = models_json_schema(

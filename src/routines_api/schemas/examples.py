@@ -211,6 +211,7 @@ _DAYS = {"from": "2026-12-24", "to": "2026-12-26", "label": "Christmas"}
 _CALENDAR_TIMES = {"timezone": None, "updated_at": "2026-05-01T08:00:00Z"}
 _BACKOFF = {"initial": 60, "multiplier": 2, "max": 3600}
 _ALERT_SCOPE = {"task": "greet", "routine": None}
+_PLANNED_SLOT = {"scheduled_for": "2026-05-01T01:00:00Z", "becomes": "run", "reason": "missed"}
 EXAMPLES: dict[str, Any] = {
     "AlertScopeRead": _ALERT_SCOPE,
     "AlertRuleRead": {
@@ -246,6 +247,28 @@ EXAMPLES: dict[str, Any] = {
     "ActiveHoursRead": {"windows": ["mon-fri 08:00-18:00"], "outside": "defer", "timezone": "Europe/Berlin"},
     "BackoffRead": _BACKOFF,
     "RetryRead": {"max_attempts": 3, "backoff": _BACKOFF, "on": "transient", "until": "next_slot"},
+    "BackfillRead": {
+        "id": 3,
+        "from": "2026-05-01T00:00:00Z",
+        "to": "2026-05-08T00:00:00Z",
+        "reprocess": "missing",
+        "max_active": 1,
+        "order": "oldest",
+        "status": "active",
+        "created_at": "2026-05-08T08:00:00Z",
+        "created_by": "key 7",
+        "started": 12,
+        "left": 100,
+        "active": 1,
+        "completed": 11,
+        "failed": 0,
+        "cancelled": 0,
+        "archived": 0,
+        "reached": "2026-05-05T15:00:00Z",
+        "ended_at": None,
+    },
+    "BackfillPlan": {"run": 1, "rerun": 0, "left": 0, "slots": [_PLANNED_SLOT]},
+    "PlannedSlot": _PLANNED_SLOT,
     "CalendarDay": _DAYS,
     "CalendarRead": {"name": "holidays-de", "days": [_DAYS], **_CALENDAR_TIMES},
     "ListedCalendar": {

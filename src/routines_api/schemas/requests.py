@@ -229,8 +229,8 @@ class RerunCreate(RequestBody):
     )
     secret_params: dict[SecretName, str] = Field(
         default={},
-        description="Secrets of the run itself, since those of the run that it repeats were deleted at its end. A rerun "
-        "of a run of a routine also has those that the routine has today.",
+        description="Secrets of the run itself, since those of the run that it repeats were deleted at its end. A "
+        "rerun of a run of a routine also has those that the routine has today.",
     )
     webhook_secret: str | None = Field(
         default=None,

@@ -41,6 +41,8 @@ _ERRORS: dict[str, Callable[[], RoutinesError]] = {
         "The calendar was deleted, or came into use, at the same time: send the request again."
     ),
     "alert_rules_name_key": lambda: ConflictError("The rule was created at the same time: send the request again."),
+    "backfills_routine_exists": NotFoundError,
+    "backfills_range_is_ordered": lambda: InvalidError("from: must be in the past.", "from"),
     "collections_environment_refs_is_bounded": lambda: InvalidError(
         "environment_variables: there may be 100 in a collection.", "environment_variables"
     ),
@@ -60,9 +62,14 @@ _SAID_BY_THE_DATABASE = {
     "routines_max_concurrent_fits_policy": "",
     "routines_calendars_are_there": "",
     "calendars_days_are_valid": "",
+    "backfills_slots_is_bounded": "",
 }
 """Rules of a field that only the database knows, and what precedes the field. Its message is `field: rule`, no more."""
-_CONFLICTS_SAID_BY_THE_DATABASE = {"trajectories_rerun_of_ended"}
+_CONFLICTS_SAID_BY_THE_DATABASE = {
+    "trajectories_rerun_of_ended",
+    "backfills_open_is_bounded",
+    "backfills_routine_has_slots",
+}
 """Conflicts that only the database knows. Its message is the sentence, without a capital letter and a full stop."""
 
 

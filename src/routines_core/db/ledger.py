@@ -44,7 +44,11 @@ class Occurrence(msgspec.Struct, frozen=True, omit_defaults=True):
         dst: shifted if it stands in for a time that did not exist because clocks were set forward; first of two if its
             time came twice because they were set back; otherwise absent.
         due_at: When the last slot was due, if its routine had a spread; otherwise absent: at its time.
-        last_trajectory_id: The last retry of the run, whose status and error are shown; absent if it was not retried.
+        last_trajectory_id: The last attempt at the slot, a retry or a rerun, whose status and error are shown; absent
+            if the first was the last.
+        filled_by: Of a skip: the run by which a backfill has filled it since, for a span the last one; absent for none.
+        filled_status: The status of the last attempt at that run.
+        filled_slots: Of a span: how many of its slots have been filled.
     """
 
     scheduled_for: datetime
@@ -63,6 +67,9 @@ class Occurrence(msgspec.Struct, frozen=True, omit_defaults=True):
     dst: str | None = None
     due_at: datetime | None = None
     last_trajectory_id: int | None = None
+    filled_by: int | None = None
+    filled_status: str | None = None
+    filled_slots: int | None = None
 
 
 class LatestOutcome(msgspec.Struct, frozen=True, omit_defaults=True):

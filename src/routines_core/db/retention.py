@@ -10,7 +10,9 @@ import msgspec
 from routines_core.db.pool import Connection
 from routines_core.db.statements import NoRow, Statement
 
-What = Literal["trajectories", "skips", "audit", "alerts", "deliveries", "versions", "names", "endpoints", "answers"]
+What = Literal[
+    "trajectories", "skips", "audit", "alerts", "deliveries", "versions", "names", "backfills", "endpoints", "answers"
+]
 """The kinds of rows that a pass deletes."""
 PAGE_SIZE = 500
 """Rows that one statement examines, few enough to hold its locks for milliseconds."""
@@ -65,6 +67,7 @@ _DELETE: dict[What, Statement[DeletedRows]] = {
     "deliveries": Statement("retention.delete_deliveries", DeletedRows),
     "versions": Statement("retention.delete_versions", DeletedRows),
     "names": Statement("retention.delete_names", DeletedRows),
+    "backfills": Statement("retention.delete_backfills", DeletedRows),
     "endpoints": Statement("retention.delete_endpoints", DeletedRows),
     "answers": Statement("retention.delete_answers", DeletedRows),
 }
@@ -95,7 +98,7 @@ async def delete_page(
     Args:
         connection: In autocommit mode, so that each page is a transaction.
         what: Which table.
-        keep_seconds: The age from which rows are deleted. The last four kinds have fixed ages of their own.
+        keep_seconds: The age from which rows are deleted. Kinds without such a setting have ages of their own.
         after: The `last_id` of the previous page.
         page_size: Rows to examine.
         now: Moves the clock in tests; None is the database's now().

@@ -68,11 +68,13 @@ class Sleep(msgspec.Struct, frozen=True):
             or a pause is over.
         ends_at_event: True if a routine will be due, or a pause over, then.
         ends_pause: True if a pause will be over then.
+        has_backfill: True if a backfill is to be looked at now.
     """
 
     seconds: float
     ends_at_event: bool
     ends_pause: bool
+    has_backfill: bool = False
 
 
 class Resumed(msgspec.Struct, frozen=True):
@@ -89,6 +91,10 @@ class Resumed(msgspec.Struct, frozen=True):
 
 class _Id(msgspec.Struct):
     id: int
+
+
+class _Started(msgspec.Struct):
+    started: int
 
 
 class _Late(msgspec.Struct):
@@ -115,6 +121,9 @@ _DUE = Statement("tick.due", Due)
 _DUE_IN_TURNS = Statement("tick.due_in_turns", Due)
 _ENDED_PAUSES = Statement("tick.ended_pauses", _Id)
 _RESUME = Statement("tick.resume", Resumed)
+_OPEN_BACKFILLS = Statement("tick.open_backfills", _Id)
+_EXPAND_BACKFILL = Statement("tick.expand_backfill", _Started)
+_HOLD_BACKFILL = Statement("tick.hold_backfill", NoRow)
 _OLDEST_SNAPSHOT = Statement("tick.oldest_snapshot", Snapshot)
 
 MAX_STRIKES = 3
@@ -127,6 +136,8 @@ LATE_SECONDS = 60.0
 """How long a slot or the end of a pause must have been due to be late."""
 OUTAGE_SECONDS = 60.0
 """How long no ticker must have run, while routines were due, for this to be recorded as an outage."""
+MOST_BACKFILLS = 50
+"""How many backfills a ticker looks at in one go."""
 MOST_ENDED_PAUSES = 200_000
 """How many ended pauses are read to find a batch that alternates between collections."""
 
@@ -248,6 +259,24 @@ async def resume(connection: Connection, routine_ids: Iterable[int]) -> Resumed:
     Locks each routine FOR UPDATE until the statement ends, and skips those that another session has locked.
     """
     return await _RESUME.one(connection, ids=list(routine_ids))
+
+
+async def open_backfills(connection: Connection) -> list[int]:
+    """Return up to MOST_BACKFILLS backfills to look at, those that have waited longest first. Locks nothing."""
+    return [each.id for each in await _OPEN_BACKFILLS.all(connection, most=MOST_BACKFILLS)]
+
+
+async def expand_backfill(connection: Connection, backfill_id: int) -> int:
+    """Start as many runs of a backfill as may be active now. Returns their number.
+
+    Locks the backfill and its routine until the statement ends, and does nothing if another session has locked one.
+    """
+    return (await _EXPAND_BACKFILL.one(connection, id=backfill_id)).started
+
+
+async def hold_backfill(connection: Connection, backfill_id: int, *, cause: str, seconds: float) -> None:
+    """Let a backfill that could not be expanded wait, and show why."""
+    await _HOLD_BACKFILL.run(connection, id=backfill_id, cause=cause, seconds=seconds)
 
 
 async def note_outage(connection: Connection, *, now: datetime | None = None) -> datetime | None:

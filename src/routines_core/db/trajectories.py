@@ -49,8 +49,10 @@ class Trajectory(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         retry_of: Of a later attempt at a run of a routine, a retry or a rerun: the first one; otherwise absent.
         retry_number: Of a retry: which one it is, from 1.
-        retried_by: Of a run of a routine: its retry or, after the last retry, its newest rerun; absent if there is none.
-        rerun_of: Of a rerun: the run that it repeats; otherwise absent.
+        retried_by: Of a run of a routine: its retry or, after the last retry, its newest rerun; absent if none.
+        rerun_of: Of a rerun, also one by a backfill: the run that it repeats; otherwise absent.
+        backfill_id: The backfill that started it; absent if none did.
+        fills_slot: The slot that it fills, if a backfill started it; otherwise absent.
         kept_steps: Of a rerun from a step: the steps before it, each with the run that executed it; otherwise absent.
         lost_steps: Those of kept_steps that are not in `steps`, because their run has been deleted; absent if none.
         routine_revision: The revision of the routine that it was fired with; absent if that is the first or not known,
@@ -89,6 +91,8 @@ class Trajectory(msgspec.Struct, frozen=True, omit_defaults=True):
     retry_number: int | None = None
     retried_by: int | None = None
     rerun_of: int | None = None
+    backfill_id: int | None = None
+    fills_slot: datetime | None = None
     kept_steps: dict[str, int] | None = None
     lost_steps: list[str] = []
     routine_revision: int | None = None
@@ -105,8 +109,10 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         retry_of: Of a later attempt at a run of a routine, a retry or a rerun: the first one; otherwise absent.
         retry_number: Of a retry: which one it is, from 1.
-        retried_by: Of a run of a routine: its retry or, after the last retry, its newest rerun; absent if there is none.
-        rerun_of: Of a rerun: the run that it repeats; otherwise absent.
+        retried_by: Of a run of a routine: its retry or, after the last retry, its newest rerun; absent if none.
+        rerun_of: Of a rerun, also one by a backfill: the run that it repeats; otherwise absent.
+        backfill_id: The backfill that started it; absent if none did.
+        fills_slot: The slot that it fills, if a backfill started it; otherwise absent.
     """
 
     trajectory_id: int
@@ -122,6 +128,8 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     retry_number: int | None = None
     retried_by: int | None = None
     rerun_of: int | None = None
+    backfill_id: int | None = None
+    fills_slot: datetime | None = None
 
 
 class RunSpec(msgspec.Struct, frozen=True):

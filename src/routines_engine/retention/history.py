@@ -37,8 +37,8 @@ def ages_in_seconds(settings: Settings) -> dict[What, float]:
         "audit": settings.keep_audit_days,
     }
     kept: dict[What, float] = {what: age * DAY_SECONDS for what, age in days.items() if age > 0}
-    # After the trajectories, which refer to versions, and the skips. The age of these four is part of their SQL.
-    return {**kept, "versions": 0, "names": 0, "endpoints": 0, "answers": 0}
+    # After the trajectories, which refer to versions and backfills, and the skips. Their ages are part of their SQL.
+    return {**kept, "versions": 0, "names": 0, "backfills": 0, "endpoints": 0, "answers": 0}
 
 
 async def delete_old(
