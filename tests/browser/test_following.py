@@ -155,7 +155,7 @@ def test_a_retry_and_the_run_that_it_retries_link_to_each_other(console: Console
         assert client.post("/routines/demo/hostile", json=body).status_code == 201
         service.execute("UPDATE routines.routines SET next_run_at = date_trunc('minute', now()) WHERE name = 'again'")
         console.open("#/routines/hostile/again")
-        console.sees("Last retry: Run", ".ledger")
+        console.sees("Last attempt: Run", ".ledger")
         console.press("Retried by run " + console.find(".runs a[href^='#/runs/']").text.split()[1])
         console.sees("Waits for its time and then tries the slot again", ".lede")
         console.sees("Retry 1 of run", ".run")

@@ -61,11 +61,12 @@ function row(slot, task) {
 function story(slot, task) {
   if (slot.outcome === "started") {
     return [run(task, slot.trajectory_id), ` started ${duration(slot.delay_seconds)} after the slot.`,
-      slot.last_trajectory_id && [" Last retry: ", run(task, slot.last_trajectory_id), "."],
+      slot.last_trajectory_id && [" Last attempt: ", run(task, slot.last_trajectory_id), "."],
       slot.error && cause(slot.error)];
   }
   const blocking = slot.blocking_trajectory_id;
-  return [`${skipSentence(slot)}`, blocking ? [": ", run(task, blocking)] : "", "."];
+  return [`${skipSentence(slot)}`, blocking ? [": ", run(task, blocking)] : "", ".",
+    slot.filled_by && [" Filled by ", run(task, slot.filled_by), "."]];
 }
 
 /** @param {string} task @param {number} id */

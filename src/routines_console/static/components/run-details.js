@@ -5,7 +5,7 @@
 import { facts, h, link } from "../dom.js";
 import { utc, when } from "../time.js";
 
-const TRIGGERS = { schedule: "the schedule", "run-now": "Run now", api: "the API", retry: "a failed run" };
+const TRIGGERS = { schedule: "the schedule", "run-now": "Run now", api: "the API", retry: "a failed run", rerun: "a rerun", backfill: "a backfill" };
 
 /**
  * Link to a run of any task.
@@ -34,10 +34,11 @@ export function crumbs(run, task, routine) {
 
 /** Name the run that this one retries, and the run that retries this one; null if there is neither. @param {any} run */
 export function retries(run) {
-  if (!run.retry_of && !run.retried_by) return null;
+  if (!run.retry_of && !run.rerun_of && !run.retried_by) return null;
   return h("p", {},
-    run.retry_of && [`Retry ${run.retry_number} of `, runLink(run.name, run.retry_of, `run ${run.retry_of}`), ", which failed. "],
-    run.retried_by && ["It failed and was ", runLink(run.name, run.retried_by, `retried by run ${run.retried_by}`), "."]);
+    run.rerun_of && ["Runs ", runLink(run.name, run.rerun_of, `run ${run.rerun_of}`), " again. "],
+    run.retry_number && [`Retry ${run.retry_number} of `, runLink(run.name, run.retry_of, `run ${run.retry_of}`), ", which failed. "],
+    run.retried_by && [run.status === "failed" ? "It failed and was " : "It was ", runLink(run.name, run.retried_by, `retried by run ${run.retried_by}`), "."]);
 }
 
 /**
@@ -54,7 +55,7 @@ export function runDetails(run, task, routine) {
     ["Started by", trigger(run)],
     byRoutine ? ["Routine", routine ? link(["routines", task, routine], {}, routine) : routine === null ? `${byRoutine} (deleted)` : byRoutine] : null,
     run.routine_revision ? ["Revision", `${run.routine_revision} of the routine`] : null,
-    run.scheduled_for ? ["Slot", h("span", {}, utc(run.scheduled_for), " UTC")] : null,
+    run.scheduled_for ?? run.fills_slot ? ["Slot", h("span", {}, utc(run.scheduled_for ?? run.fills_slot), " UTC")] : null,
     run.temporal_url ? ["Temporal", h("a", { href: run.temporal_url, rel: "noreferrer" }, "Open in Temporal")] : null,
     ["Created", when(run.created_at)],
     ["Started", when(run.started_at, "not yet")],

@@ -9,7 +9,7 @@ import { pages } from "./pages.js";
 import { badge } from "./strip.js";
 
 const PAGE = 10;
-const TRIGGERS = { schedule: "on schedule", "run-now": "run now", api: "through the API" };
+const TRIGGERS = { schedule: "on schedule", "run-now": "run now", api: "through the API", backfill: "by a backfill" };
 
 /**
  * Build the list of the runs of a routine; call `load` to fill it.
@@ -61,7 +61,8 @@ function row(run, task) {
 
 /** Say what started a run. */
 function started(run, task) {
-  if (run.retry_of) return [`retry ${run.retry_number} of `, link(["runs", task, run.retry_of], {}, `run ${run.retry_of}`)];
+  if (run.retry_number) return [`retry ${run.retry_number} of `, link(["runs", task, run.retry_of], {}, `run ${run.retry_of}`)];
+  if (run.rerun_of && run.trigger === "rerun") return ["rerun of ", link(["runs", task, run.rerun_of], {}, `run ${run.rerun_of}`)];
   if (run.parent_trajectory_id) {
     return ["by a step of ", link(["runs", run.parent_name.split("/")[1], run.parent_trajectory_id], {}, `run ${run.parent_trajectory_id}`)];
   }

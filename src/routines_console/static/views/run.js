@@ -200,7 +200,7 @@ function header(context, run, lede) {
     h("div", { class: "headline" }, title(`Run ${run.trajectory_id}`),
       h("div", { class: "actions" }, !run.ended_at && button("Cancel run", (event) => cancel(context, run, trouble, event), { class: "danger", id: "cancel" }))),
     lede,
-    run.scheduled_for && h("p", { class: "quiet" }, "For the slot ", at(run.scheduled_for), " UTC"),
+    (run.scheduled_for ?? run.fills_slot) && h("p", { class: "quiet" }, "For the slot ", at(run.scheduled_for ?? run.fills_slot), " UTC"),
     retries(run),
     trouble,
     run.error && cause(run.error, "notice bad"),
