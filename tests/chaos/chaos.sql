@@ -46,6 +46,8 @@ CREATE FUNCTION chaos.journal_run() RETURNS trigger LANGUAGE plpgsql SECURITY DE
 BEGIN
     IF NEW.collection_id <> (SELECT id FROM routines.collections WHERE name = 'chaos') THEN
         RETURN NULL;
+    ELSIF TG_OP = 'UPDATE' AND OLD.ended_at IS NOT NULL AND NEW.status = OLD.status THEN
+        RETURN NULL;  -- a rerun has become its next attempt
     END IF;
     IF TG_OP = 'INSERT' THEN
         INSERT INTO chaos.run_journal (trajectory_id, routine_id, status, fence, crashes, lease, place)

@@ -41,6 +41,9 @@ def check(history: History, *, lease_seconds: float, settled: bool, engine: str 
         lambda: no_overlap(history),
         lambda: one_waits(history),
         lambda: retries_follow_failures(history),
+        lambda: reruns_are_the_newest_attempt(history),
+        lambda: backfills_fill_each_slot_once(history),
+        lambda: backfills_are_bounded(history),
         lambda: (
             only_the_holder_writes(history, lease_seconds) if engine == "postgres" else only_temporal_takes(history)
         ),
@@ -318,6 +321,61 @@ def retries_follow_failures(history: History) -> Found:
             yield Violation("early", f"retry {run.id} began before its time", (failed, run))
 
 
+def reruns_are_the_newest_attempt(history: History) -> Found:
+    """Check that reruns repeat ended runs one after the other, and keep steps that the named runs completed."""
+    runs = {run.id: run for run in history.runs}
+    created = _created_at(history)
+    completed = {(row.trajectory_id, row.step) for row in history.step_journal if row.status == "completed"}
+    newest: dict[int, Any] = {}
+    for run in (run for run in history.runs if run.rerun_of):
+        before = newest.get(run.retry_of)
+        ended = [runs[run.rerun_of], *([before] if before else [])]
+        if any(each.ended_at is None or each.ended_at > created[run.id] + COMMIT_SECONDS for each in ended):
+            yield Violation("rerun", f"run {run.id} repeats a run that was active", (*ended, run))
+        if any((kept, step) not in completed for step, kept in (run.kept_steps or {}).items()):
+            yield Violation("rerun", f"run {run.id} keeps a step that was not completed", (run,))
+        newest[run.retry_of] = run
+    for first, run in newest.items():
+        last, seen = runs[first], {first}
+        while last.retried_by in runs and last.retried_by not in seen:
+            last = runs[last.retried_by]
+            seen.add(last.id)
+        if last.id != run.id:
+            yield Violation("rerun", f"the last attempt of run {first} is not its newest rerun", (last, run))
+
+
+def backfills_fill_each_slot_once(history: History) -> Found:
+    """Check that no slot is filled twice, that each lies in the range of its backfill, and that its skip says so."""
+    backfills = {each.id: each for each in history.backfills}
+    skips = {(skip.routine_id, skip.scheduled_for): skip for skip in history.skips if skip.slot_count == 1}
+    filled: dict[tuple[int, datetime], Any] = {}
+    for run in (run for run in history.runs if run.backfill_id):
+        own, slot = backfills[run.backfill_id], (run.routine_id, run.fills_slot)
+        if not own.from_time <= run.fills_slot < own.until_time or own.routine_id != run.routine_id:
+            yield Violation("backfill", f"run {run.id} is for a slot outside of its backfill", (own, run))
+        if run.rerun_of is None:
+            if slot in filled:
+                yield Violation("double", f"slot {slot[1]} of routine {slot[0]} was filled twice", (filled[slot], run))
+            if slot in skips and skips[slot].filled_by != run.id:
+                yield Violation("backfill", f"the skip that run {run.id} fills does not say so", (skips[slot], run))
+            filled[slot] = run
+
+
+def backfills_are_bounded(history: History) -> Found:
+    """Check that no more runs of a backfill are active at once than it allows."""
+    backfills = {each.id: each for each in history.backfills}
+    runs = {run.id: run for run in history.runs if run.backfill_id}
+    active: dict[int, set[int]] = defaultdict(set)
+    for row in history.run_journal:
+        run = runs.get(row.trajectory_id)
+        if run and row.old_status is None:
+            active[run.backfill_id].add(run.id)
+            if len(active[run.backfill_id]) > backfills[run.backfill_id].max_active:
+                yield Violation("backfill", f"backfill {run.backfill_id} has too many active runs", (run,))
+        elif run and row.status not in {"pending", "running"}:
+            active[run.backfill_id].discard(run.id)
+
+
 def one_waits(history: History) -> Found:
     """Check that at most one run of a routine waits for a place, and that runs end early for such a run alone."""
     policies = {order.routine_id: order.policy for order in history.orders}
@@ -426,7 +484,7 @@ def steps_are_fenced(history: History) -> Found:
         if row.status == "completed":
             completed[row.trajectory_id].add(row.step)
     for run in history.runs:
-        if run.status == "completed" and completed[run.id] != STEPS:
+        if run.status == "completed" and completed[run.id] | (run.kept_steps or {}).keys() != STEPS:
             yield Violation("final", f"run {run.id} is completed without {STEPS - completed[run.id]}", (run,))
 
 
@@ -461,7 +519,7 @@ def last_run_at_is_true(history: History) -> Found:
     runs = {run.id: run for run in history.runs}
     for row in history.run_journal:
         run = runs.get(row.trajectory_id)
-        if _is_fire(row) and run and run.trigger != "retry":
+        if _is_fire(row) and run and run.trigger not in {"retry", "rerun", "backfill"}:
             newest[row.routine_id] = run
     for routine in history.routines:
         run = newest.get(routine.id)

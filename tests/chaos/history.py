@@ -23,13 +23,15 @@ QUERIES = {
                     FROM routines.routines, {AWAY.format(routine="routines.id")}
                     WHERE {IN_CHAOS} ORDER BY id""",
     "runs": f"""SELECT id, triggered_by_routine_id AS routine_id, trigger, scheduled_for, created_at, ended_at, status,
-                      crashes, error, away, due_at, retry_of, retried_by, retry_number FROM routines.trajectories,
+                      crashes, error, away, due_at, retry_of, retried_by, retry_number, rerun_of, kept_steps,
+                      backfill_id, fills_slot FROM routines.trajectories,
                       {AWAY.format(routine="triggered_by_routine_id")}
                 WHERE {IN_CHAOS} ORDER BY id""",
     "skips": f"""SELECT skips.id, routine_id, scheduled_for, last_scheduled_for, slot_count, reason,
                        blocking_trajectory_id, detail, recorded_at - away AS recorded_at,
-                       recorded_at AS really_recorded_at, due_at, away
+                       recorded_at AS really_recorded_at, due_at, away, filled_by
                 FROM routines.skips, {AWAY.format(routine="skips.routine_id")} WHERE {IN_CHAOS} ORDER BY id""",
+    "backfills": f"SELECT * FROM routines.backfills WHERE {IN_CHAOS} ORDER BY id",
     "days_off": f"SELECT day FROM routines.calendar_days WHERE {IN_CHAOS}",
     "alerts": f"""SELECT id, routine_id, event, scheduled_for, trajectory_id, opened_at, closed_at, suppressed_reason,
                          notice_id, recovery_notice_id
@@ -60,6 +62,7 @@ class History:
     routines: list[Any]
     runs: list[Any]
     skips: list[Any]
+    backfills: list[Any]
     days_off: list[Any]
     alerts: list[Any]
     notices: list[Any]

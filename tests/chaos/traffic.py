@@ -24,8 +24,10 @@ from psycopg.types.json import Jsonb
 
 from chaos.exclusions import CALENDAR, EXCLUDE, WINDOWS
 from chaos.stretches import cadence_of
-from routines_core.db import connect, keys, routines
-from routines_core.errors import DatabaseError, NotFoundError
+from routines_core.db import backfills, connect, keys, routines, trajectories
+from routines_core.db.backfills import BackfillSpec
+from routines_core.db.trajectories import RerunSpec
+from routines_core.errors import ConflictError, DatabaseError, InvalidError, NotFoundError
 from support.oracle import DAYS, MOMENT, Cadence, latest_slot, next_slot, slots
 from support.rows import make_key
 
@@ -56,6 +58,8 @@ DEFAULT_WEIGHTS: dict[str, float] = {
     "rest": 12,
     "resume": 8,
     "run_now": 10,
+    "rerun": 3,
+    "backfill": 1.5,
     "delete": 2,
     "again": 4,
     "rewind": 4,
@@ -203,6 +207,8 @@ class Traffic:
             "rest": self._rest,
             "resume": self._resume,
             "run_now": self._run_now,
+            "rerun": self._rerun,
+            "backfill": self._backfill,
             "delete": self._delete,
             "again": self._again,
             "rewind": self._rewind,
@@ -414,6 +420,44 @@ class Traffic:
         with contextlib.suppress(NotFoundError):
             await routines.run_now(connection, key_id=self.key_id, task="work", name=state.name)
             self._done("run_now")
+
+    async def _rerun(self, connection: AsyncConnection[Any]) -> None:
+        """Run the newest ended run of a routine again, whole or without its first step."""
+        cursor = await connection.execute(
+            """SELECT id FROM routines.trajectories WHERE triggered_by_routine_id = %s AND ended_at IS NOT NULL
+               ORDER BY id DESC LIMIT 1""",
+            [self._pick().id],
+        )
+        row = await cursor.fetchone()
+        if row is None:
+            return
+        spec = RerunSpec(from_step=self.rng.choice([None, "two"]))
+        with contextlib.suppress(NotFoundError, ConflictError):
+            made = await trajectories.rerun(connection, spec, key_id=self.key_id, task="work", trajectory_id=row[0])
+            if made.id is not None:  # None: the step before was not finished
+                self._done("rerun")
+
+    async def _backfill(self, connection: AsyncConnection[Any]) -> None:
+        """Fill the slots of some hours, or cancel the newest backfill."""
+        routine = self._pick()
+        if self.rng.random() < 0.2:
+            await connection.execute(
+                "SELECT routines.cancel_backfill(max(id)) FROM routines.backfills WHERE routine_id = %s", [routine.id]
+            )
+            return
+        row = await (await connection.execute("SELECT now()")).fetchone()
+        assert row
+        until = row[0] - timedelta(hours=self.rng.choice([0, 0, 1]))
+        spec = BackfillSpec(
+            until - timedelta(hours=self.rng.choice([1, 3, 14])),
+            until,
+            self.rng.choice(["missing", "failed", "all"]),
+            self.rng.choice(["oldest", "newest"]),
+            self.rng.choice([1, 2]),
+        )
+        with contextlib.suppress(NotFoundError, ConflictError, InvalidError):
+            await backfills.create_backfill(connection, spec, key_id=self.key_id, routine_id=routine.id)
+            self._done("backfill")
 
     async def _poison(self, connection: AsyncConnection[Any]) -> None:
         """Start a run that kills its worker each time, and fails after the third."""
