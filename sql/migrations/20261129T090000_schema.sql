@@ -3098,7 +3098,7 @@ BEGIN
     IF OLD.engine = 'temporal' AND NEW.fence = OLD.fence THEN
         DELETE FROM routines.dispatches WHERE trajectory_id = NEW.id AND fence = NEW.fence;
     END IF;
-    IF NEW.trigger IN ('schedule', 'retry') AND NEW.status IN ('completed', 'failed') AND NEW.retried_by IS NULL THEN
+    IF NEW.trigger IN ('schedule', 'retry', 'rerun') AND NEW.status IN ('completed', 'failed') AND NEW.retried_by IS NULL THEN
         PERFORM routines.note_end(NEW);
     END IF;
     IF OLD.secret_refs <> '{}' OR OLD.webhook_secret_id IS NOT NULL THEN
@@ -4320,6 +4320,9 @@ BEGIN
     END IF;
     IF run.retry_of IS NOT NULL THEN
         SELECT scheduled_for INTO slot FROM routines.trajectories WHERE id = run.retry_of;
+    END IF;
+    IF slot IS NULL THEN
+        RETURN;  -- the rerun of a run that was for none
     END IF;
     INSERT INTO routines.alert_events (collection_id, routine_id, event, subject, scheduled_for, trajectory_id, detail)
     VALUES (run.collection_id, run.triggered_by_routine_id, run.status, routines.slot_subject(slot), slot, run.id,

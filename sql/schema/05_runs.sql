@@ -475,7 +475,7 @@ BEGIN
     IF OLD.engine = 'temporal' AND NEW.fence = OLD.fence THEN
         DELETE FROM routines.dispatches WHERE trajectory_id = NEW.id AND fence = NEW.fence;
     END IF;
-    IF NEW.trigger IN ('schedule', 'retry') AND NEW.status IN ('completed', 'failed') AND NEW.retried_by IS NULL THEN
+    IF NEW.trigger IN ('schedule', 'retry', 'rerun') AND NEW.status IN ('completed', 'failed') AND NEW.retried_by IS NULL THEN
         PERFORM routines.note_end(NEW);
     END IF;
     IF OLD.secret_refs <> '{}' OR OLD.webhook_secret_id IS NOT NULL THEN

@@ -170,6 +170,9 @@ BEGIN
     IF run.retry_of IS NOT NULL THEN
         SELECT scheduled_for INTO slot FROM routines.trajectories WHERE id = run.retry_of;
     END IF;
+    IF slot IS NULL THEN
+        RETURN;  -- the rerun of a run that was for none
+    END IF;
     INSERT INTO routines.alert_events (collection_id, routine_id, event, subject, scheduled_for, trajectory_id, detail)
     VALUES (run.collection_id, run.triggered_by_routine_id, run.status, routines.slot_subject(slot), slot, run.id,
             CASE run.status WHEN 'failed' THEN

@@ -24,8 +24,8 @@ GENERIC_PLANS = 160000
 """The first server version that has EXPLAIN (GENERIC_PLAN), which needs no values."""
 OF_PROGRAMS = {
     API: (
-        "alert_rules. audit. backfills. calendars. collections. feeds. idempotency. keys.find_key keys.take_tokens ledger. "
-        "planning. report. routines. secrets.find_pepper tasks.insert_task "
+        "alert_rules. audit. backfills. calendars. collections. feeds. idempotency. keys.find_key keys.take_tokens "
+        "ledger. planning. report. routines. secrets.find_pepper tasks.insert_task "
         "tasks.update_task tasks.find_task tasks.list_tasks tasks.delete_task trajectories. "
         "deliveries.list_deliveries deliveries.redeliver metrics. limits.list_own_limits limits.list_own_limited_tasks "
         "limits.measure limits.take_runs limits.note_own_files limits.open_as_operator limits.list_limits "

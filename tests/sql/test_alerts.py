@@ -379,6 +379,27 @@ async def test_each_slot_that_fails_is_an_alert_and_one_notice_tells_that_all_ar
     assert (await notices(connection))[3]["count"] == 3
 
 
+async def test_a_rerun_that_completes_ends_the_alert_of_its_slot(connection: Connection, routine: int) -> None:
+    await make_rule(connection, events=["failed", "recovered"])
+    run = await fail(connection, routine, 1)
+    for status, state in (("failed", "open"), ("completed", "recovered")):
+        await judge_until_done(connection)
+        assert await states(connection) == [("failed", "open")]
+        again = await value(
+            connection,
+            """INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id,
+                                                  trigger, rerun_of, init_params)
+               SELECT collection_id, task_id, 1, triggered_by_routine_id, 'rerun', id, '{}'
+               FROM routines.trajectories WHERE id = %s RETURNING id""",
+            run,
+        )
+        assert isinstance(again, int)
+        await end(connection, again, status)
+        await judge_until_done(connection)
+        assert await states(connection) == [("failed", state)]
+    assert await told(connection) == ["failed", "recovered"]
+
+
 async def test_a_run_now_that_fails_and_a_cancelled_slot_open_no_alert(connection: Connection, routine: int) -> None:
     await make_rule(connection)
     await end(connection, await start(connection, routine, trigger="run-now"), "failed", "no")
