@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from litestar.testing import AsyncTestClient
 
-from api.test_tenants import ALERT_RULE, ROWS, Row, webhook_of
+from api.test_tenants import ALERT_RULE, PAST, ROWS, Row, webhook_of
 from routines_api.app import create_app
 from routines_core.db import connect
 from routines_core.db.tick import tick
@@ -59,13 +59,20 @@ async def answers_of(database: Database) -> list[Answer]:
         )
         await client.put("/api/v1/alert-rules/mine/on-call", json=ALERT_RULE)
         names |= {"calendar": "holidays", "revision": "1", "rule": "on-call"}
+        backfills = "/api/v1/routines/mine/echo/kept/backfills"
+        names["backfill_id"] = str((await client.post(backfills, json=PAST)).json()["id"])
         names["feed_id"] = str((await client.post("/api/v1/ics/mine")).json()["id"])
         return [
             ("tick", ticked.fired, str(ticked)),
             ("run", 0, str(ended)),
             await feed_of(client),
-            *[await asked(client, row, names) for row in sorted(ROWS, key=lambda row: row.method == "DELETE")],
+            *[await asked(client, row, names) for row in sorted(ROWS, key=_deletions_last)],
         ]
+
+
+def _deletions_last(row: Row) -> int:
+    """Order what is deleted after everything else, and what is within another before that."""
+    return -row.path.count("/") if row.method == "DELETE" else -100
 
 
 async def prepare(client: AsyncTestClient[Any]) -> None:
