@@ -30,6 +30,8 @@ from support.sampling import IS_SAMPLED
 
 LONG_WAITS = ("tests/chaos/test_chaos.py", "tests/temporal/test_crashes.py")
 ALWAYS_WHOLE = ("tests/chaos", "tests/acceptance/test_readme.py", "tests/security")
+ALWAYS_TRIED = 16
+"""So many cases of a test are in every sample."""
 MEMORY = Path("/dev/shm")
 MEMORY_BYTES = 6 * 2**30
 """How much must be free there."""
@@ -46,12 +48,18 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the files that wait for minutes first, so that other tests use the processors in the meantime.
 
-    Of a sample, leave out two of three slow tests of a file.
+    Of a sample, leave out two of three slow tests of a file, and of a test with many cases three of four after the
+    first few.
     """
     items.sort(key=lambda item: not item.nodeid.startswith(LONG_WAITS))
     if IS_SAMPLED:
-        seen = Counter[str]()
-        left_out = {item for item in items if _is_slow(item) and _counted(seen, item) % 3 != 1}
+        slow, cases = Counter[str](), Counter[str]()
+        left_out = {
+            item
+            for item in items
+            if (_is_slow(item) and _counted(slow, item, "::") % 3 != 1)
+            or (_counted(cases, item, "[") > ALWAYS_TRIED and cases[item.nodeid.partition("[")[0]] % 4)
+        }
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]
 
@@ -60,10 +68,11 @@ def _is_slow(item: pytest.Item) -> bool:
     return item.get_closest_marker("slow") is not None and not item.nodeid.startswith(ALWAYS_WHOLE)
 
 
-def _counted(seen: Counter[str], item: pytest.Item) -> int:
-    file = item.nodeid.partition("::")[0]
-    seen[file] += 1
-    return seen[file]
+def _counted(seen: Counter[str], item: pytest.Item, separator: str) -> int:
+    """Count an item with those whose id has the same part before the separator: its file, or its test."""
+    part = item.nodeid.partition(separator)[0]
+    seen[part] += 1
+    return seen[part]
 
 
 def pytest_report_header() -> str:

@@ -11,7 +11,7 @@ from psycopg.adapt import Transformer
 
 import routines_core.db
 from routines_core.db.statements import NoRow, Statement, sql_dir, texts
-from support.rows import Database
+from support.rows import with_database
 
 for module in pkgutil.iter_modules(routines_core.db.__path__):
     importlib.import_module(f"routines_core.db.{module.name}")
@@ -20,9 +20,9 @@ SCRIPTS = {"migrations.create_history", "runs.listen"}  # several statements in 
 
 
 @pytest.mark.parametrize("name", sorted(set(Statement.declared) - SCRIPTS))
-def test_a_statements_columns_are_the_fields_of_its_record(name: str, database: Database) -> None:
+def test_a_statements_columns_are_the_fields_of_its_record(name: str, server_url: str, template: str) -> None:
     statement = Statement.declared[name]
-    with psycopg.connect(database.url) as connection:
+    with psycopg.connect(with_database(server_url, template)) as connection:  # nothing is written to it
         query = PostgresQuery(Transformer(connection))
         names = {part.split(")s")[0] for part in statement.text.split("%(")[1:]}
         query.convert(statement.text, dict.fromkeys(names) if names else None)
