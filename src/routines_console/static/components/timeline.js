@@ -80,7 +80,13 @@ function place(bar, { created, ended, seconds: given }, { begin, length }) {
 
 function waiting(name, run) {
   return h("li", { class: "waiting" }, h("div", { class: "step-line" }, h("strong", {}, name),
-    h("span", { class: "quiet" }, run.step_configs[name]?.activity), h("span", { class: "quiet" }, run.ended_at ? "not reached" : "not started")));
+    h("span", { class: "quiet" }, run.step_configs[name]?.activity), h("span", { class: "quiet" }, notThere(name, run))));
+}
+
+/** Say why a step has no result. */
+function notThere(name, run) {
+  if (run.lost_steps?.includes(name)) return `kept from run ${run.kept_steps[name]}, which was deleted`;
+  return run.ended_at ? "not reached" : "not started";
 }
 
 function step(name, run, tries, drawn, open, say) {
@@ -93,6 +99,7 @@ function step(name, run, tries, drawn, open, say) {
     h("summary", { id: `step-${name}` },
       h("div", { class: "step-line" },
         h("strong", {}, name), h("code", { class: "quiet" }, found.activity), badge(found.status),
+        found.kept_from && h("span", { class: "quiet" }, `kept from run ${found.kept_from}`),
         h("span", { class: "quiet number" }, took)),
       drawn),
     found.error && !isTold && cause(found.error, "notice bad"),

@@ -12,6 +12,7 @@ import { complaint } from "../components/failure.js";
 import { json } from "../components/json.js";
 import { labels } from "../components/labels.js";
 import { log } from "../components/log.js";
+import { rerun } from "../components/rerun.js";
 import { crumbs, retries, runDetails } from "../components/run-details.js";
 import { jsonButtons } from "../components/save.js";
 import { badge } from "../components/strip.js";
@@ -204,6 +205,7 @@ function header(context, run, lede) {
     retries(run),
     trouble,
     run.error && cause(run.error, "notice bad"),
+    run.ended_at && rerun(context, run),
   ];
 }
 
