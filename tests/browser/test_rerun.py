@@ -22,7 +22,7 @@ def test_a_failed_run_goes_on_from_the_step_that_failed(console: Console, servic
     console.sees("Must be a JSON object", "[data-field=init_params]")
     console.type("#rerun-params", '{"texts": 1}')
     console.find("#rerun").click()
-    console.sees("texts", "form")
+    console.sees("not declared", "[data-field=init_params]")
     console.type("#rerun-params", "{}")
     console.find("#rerun").click()
     console.until(lambda: not console.driver.current_url.endswith(page))

@@ -48,7 +48,7 @@ export function rerun(context, run) {
   const form = h("form", { onsubmit, novalidate: true, "data-guarded": true },
     field("from_step", "From", from, "Steps before it are not executed again: their results are kept from this run."),
     field("init_params", "Parameters", given, "What you leave as it is stays as it was. Secrets are taken anew."),
-    trouble, h("div", { class: "actions" }, h("button", { class: "primary", id: "rerun" }, "Run again")));
+    trouble, h("div", { class: "actions end" }, h("button", { class: "primary", id: "rerun" }, "Run again")));
   return h("details", { class: "rerun", id: "run-again" }, h("summary", {}, "Run again"), form);
 }
 

@@ -111,7 +111,7 @@ function choices(on) {
     return { box, element: h("div", {}, h("label", { class: "toggle" }, box, text), h("p", { class: "hint" }, HINTS[event])) };
   });
   return {
-    element: h("fieldset", { class: "field", "data-field": "on" }, h("legend", {}, "What it tells"), boxes.map(({ element }) => element),
+    element: h("fieldset", { class: "field choices", "data-field": "on" }, h("legend", {}, "What it tells"), boxes.map(({ element }) => element),
       h("p", { class: "field-error" })),
     read: () => boxes.filter(({ box }) => box.checked).map(({ box }) => box.value),
   };

@@ -20,7 +20,7 @@ export async function alerts(context) {
     api.get(["alert-rules", collection], {}, signal),
   ]);
   const past = all.filter(({ state }) => state !== "open");
-  const body = h("div", {},
+  const body = h("div", { class: "alerts" },
     h("div", { class: "headline" }, title(heading(open, rules)), link(["alerts", "new"], { class: "button" }, "New rule")),
     h("p", { class: "lede" }, "A rule watches routines, and sends a notice to its webhook when something goes wrong and, if you like, when it is over."),
     rules.length > 0 && section("Open", {}, open.items.length ? h("ul", { class: "rows" }, open.items.map(row))
@@ -82,7 +82,7 @@ function ruleRow(context, rule) {
       fill(trouble, complaint(error));
     }
   }, { class: "danger", "aria-label": `Delete the rule ${rule.name}` });
-  return h("li", { class: "row" },
+  return h("li", { class: "row rule" },
     h("div", { class: "who" }, link(["alerts", "rules", rule.name], { class: "name" }, rule.name), " ", h("span", { class: "quiet" }, scope(rule.scope))),
     h("div", { class: "quiet" }, `${listed(rule.on.map((event) => (EVENTS[event] ?? event).toLowerCase()))}; `,
       rule.digest === "daily" ? `once a day at ${rule.digest_at_utc} UTC` : "at once", `, to ${host(rule.webhook_url)}`),
