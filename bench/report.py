@@ -20,7 +20,6 @@ ROUTINES = """
     INSERT INTO routines.collections (name) VALUES ('reported');
     INSERT INTO routines.tasks (collection_id, name) SELECT 1, 't' || n FROM generate_series(1, 50) AS n;
     INSERT INTO routines.task_versions (task_id, version, workflow) SELECT id, 1, '{}' FROM routines.tasks;
-    UPDATE routines.day_sums_progress SET summed_until = (now() AT TIME ZONE 'UTC')::date - %(days)s;
     INSERT INTO routines.routines (collection_id, task_id, name, cadence_type, minute_utc)
     SELECT 1, 1 + mod(n, 50), 'r' || n, 'hourly', mod(n, 60) FROM generate_series(1, %(routines)s) AS n
 """

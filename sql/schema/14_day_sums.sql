@@ -3,7 +3,9 @@
 -- stale in the same transaction; reports then read the runs of that day, until a worker has summed it up again. So a report
 -- is that of the ledger at any moment.
 
--- No triggers. No foreign keys: history outlives the routine.
+-- Triggers:
+--   AFTER TRUNCATE  begin_anew  lets workers begin at the oldest run again
+-- No foreign keys: history outlives the routine.
 CREATE TABLE routines.day_sums (
     routine_id     bigint NOT NULL,
     day            date NOT NULL,
@@ -25,7 +27,7 @@ CREATE TABLE routines.day_sums (
 CREATE INDEX day_sums_stale_idx ON routines.day_sums (summed_at) WHERE is_stale;
 CREATE INDEX day_sums_day_idx ON routines.day_sums (day);
 COMMENT ON TABLE  routines.day_sums IS
-    'How the scheduled runs of each routine ended, by day. Read by reports only. It may be emptied together with day_sums_progress: workers sum up again.';
+    'How the scheduled runs of each routine ended, by day. Read by reports only. After TRUNCATE workers sum up anew; nothing else may delete rows.';
 COMMENT ON COLUMN routines.day_sums.routine_id IS 'The routine, which may have been deleted. It has no row for a day without runs.';
 COMMENT ON COLUMN routines.day_sums.day IS 'The UTC day of the slots.';
 COMMENT ON COLUMN routines.day_sums.collection_id IS 'The tenant.';
@@ -46,14 +48,23 @@ SELECT routines.protect('routines.day_sums');
 CREATE TABLE routines.day_sums_progress (
     only_row      boolean NOT NULL DEFAULT true CONSTRAINT day_sums_progress_pkey PRIMARY KEY
                   CONSTRAINT day_sums_progress_is_one_row CHECK (only_row),
+    summed_from   date NOT NULL,
     summed_until  date NOT NULL,
     after_routine bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 10);
-COMMENT ON TABLE  routines.day_sums_progress IS 'How far workers have summed up. One of them at a time locks it.';
+COMMENT ON TABLE  routines.day_sums_progress IS 'Which days workers have summed up. One of them at a time locks it. Empty: none, and they will begin at the oldest run.';
 COMMENT ON COLUMN routines.day_sums_progress.only_row IS 'Always true.';
+COMMENT ON COLUMN routines.day_sums_progress.summed_from IS 'The first day that has been summed up.';
 COMMENT ON COLUMN routines.day_sums_progress.summed_until IS 'The first day that has not been summed up completely.';
 COMMENT ON COLUMN routines.day_sums_progress.after_routine IS 'Up to which routine that day has been summed up.';
-INSERT INTO routines.day_sums_progress (summed_until) VALUES ((now() AT TIME ZONE 'UTC')::date);
+
+CREATE FUNCTION routines.begin_anew() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM routines.day_sums_progress;
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.begin_anew IS 'Forgets which days have been summed up.';
+CREATE TRIGGER begin_anew AFTER TRUNCATE ON routines.day_sums FOR EACH STATEMENT EXECUTE FUNCTION routines.begin_anew();
 
 CREATE FUNCTION routines.first_day_with_all_runs() RETURNS date LANGUAGE sql STABLE AS $$
     SELECT (deleted_until AT TIME ZONE 'UTC')::date + 1 FROM routines.retention WHERE what = 'trajectories';
@@ -170,6 +181,12 @@ DECLARE
     progress routines.day_sums_progress;
     page     bigint[];
 BEGIN
+    IF NOT EXISTS (SELECT FROM routines.day_sums_progress) THEN
+        INSERT INTO routines.day_sums_progress (summed_from, summed_until)
+        SELECT first_day, first_day
+        FROM (SELECT (coalesce((SELECT created_at FROM routines.trajectories ORDER BY id LIMIT 1), clock) AT TIME ZONE 'UTC')::date) AS oldest (first_day)
+        ON CONFLICT ON CONSTRAINT day_sums_progress_pkey DO NOTHING;
+    END IF;
     SELECT * INTO progress FROM routines.day_sums_progress
     WHERE routines.day_begins_at(summed_until + 1) <= clock - interval '2 hours' FOR UPDATE SKIP LOCKED;
     IF NOT FOUND THEN
@@ -249,13 +266,15 @@ CREATE FUNCTION routines.counted_runs(
     routine_ids bigint[], from_time timestamptz, until_time timestamptz, late_after interval, clock timestamptz
 ) RETURNS SETOF routines.run_counts LANGUAGE plpgsql STABLE ROWS 1000 AS $$
 DECLARE
+    progress  routines.day_sums_progress := (SELECT day_sums_progress FROM routines.day_sums_progress);
     -- The whole days of this time that are summed up.
-    first_day date := greatest((from_time AT TIME ZONE 'UTC' - interval '1 microsecond')::date + 1, routines.first_day_with_all_runs());
-    end_day   date := least((until_time AT TIME ZONE 'UTC')::date, (SELECT summed_until FROM routines.day_sums_progress));
+    first_day date := greatest((from_time AT TIME ZONE 'UTC' - interval '1 microsecond')::date + 1, routines.first_day_with_all_runs(),
+                               progress.summed_from);
+    end_day   date := least((until_time AT TIME ZONE 'UTC')::date, progress.summed_until);
     summed_from  timestamptz := routines.day_begins_at(first_day);
     summed_until timestamptz := routines.day_begins_at(end_day);
 BEGIN
-    IF late_after <> interval '60 s' OR coalesce(first_day >= end_day, true) THEN
+    IF late_after <> interval '60 s' OR progress IS NULL OR coalesce(first_day >= end_day, true) THEN
         RETURN QUERY SELECT * FROM routines.count_runs(routine_ids, from_time, until_time, late_after, clock);
         RETURN;
     END IF;

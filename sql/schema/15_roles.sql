@@ -133,7 +133,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_worker', 'routines.retention', 'SELECT, INSERT, UPDATE'),
     ('routines_worker', 'routines.audit', 'SELECT, DELETE'),
     ('routines_worker', 'routines.day_sums', 'SELECT, INSERT, UPDATE, DELETE'),
-    ('routines_worker', 'routines.day_sums_progress', 'SELECT, UPDATE'),
+    ('routines_worker', 'routines.day_sums_progress', 'SELECT, INSERT, UPDATE'),
     ('routines_worker', 'routines.deleted_tasks', 'SELECT, DELETE'),
     ('routines_worker', 'routines.deleted_routines', 'SELECT, DELETE'),
     ('routines_worker', 'routines.trajectory_details', 'SELECT'),

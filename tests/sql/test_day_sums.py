@@ -33,7 +33,10 @@ DELAYS = [timedelta(), timedelta(seconds=30), timedelta(seconds=61)]
 async def routine(connection: Connection) -> int:
     """Create an hourly routine that has run every three hours since the first day, and begin to sum up there."""
     routine = await make_routine(connection, await make_task(connection), LATER + 9 * DAY, hourly=True)
-    await connection.execute("UPDATE routines.day_sums_progress SET summed_until = %s", [FIRST.date()])
+    await connection.execute(
+        "INSERT INTO routines.day_sums_progress (summed_from, summed_until) VALUES (%(first)s, %(first)s)",
+        {"first": FIRST.date()},
+    )
     await run_at(connection, routine, *(FIRST + 3 * n * HOUR for n in range(40)))
     return routine
 
@@ -203,6 +206,21 @@ async def test_days_of_which_retention_has_deleted_runs_are_read_from_the_runs(
     assert isinstance(deleted, datetime)
     assert oldest == deleted.astimezone(UTC).date() + DAY
     await same(connection)
+
+
+async def test_after_truncate_days_are_summed_up_anew_from_the_oldest_run(connection: Connection, routine: int) -> None:
+    await sum_up_all(connection)
+    before = await same(connection)
+    await connection.execute("TRUNCATE routines.day_sums")
+    assert await same(connection) == before
+    assert not await read_from_sums(connection)
+    await run_at(connection, routine, FIRST - 2 * DAY)  # for a slot before the first one that is summed up
+    before = await same(connection)
+    await sum_up_all(connection)
+    since = await value(connection, "SELECT summed_from FROM routines.day_sums_progress")
+    assert since == FIRST.date()
+    assert await read_from_sums(connection)
+    assert await same(connection) == before
 
 
 # --- at the same time -------------------------------------------------------------------------------------------------

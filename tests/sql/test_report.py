@@ -71,7 +71,6 @@ class History:
         )
         for number in range(10):
             await self._add(number)
-        await self.connection.execute("UPDATE routines.day_sums_progress SET summed_until = %s", [self.made_at.date()])
 
     async def _add(self, number: int) -> None:
         kind = self.rng.choice(["hourly", "hourly", "daily", "weekdays", "weekly"])
