@@ -4,8 +4,8 @@
 -- name: sum_up_next
 SELECT routines.sum_up_next(%(batch_size)s::integer, coalesce(%(now)s::timestamptz, now())) AS handled;
 
--- name: sum_up_stale
-SELECT routines.sum_up_stale(%(batch_size)s::integer, coalesce(%(now)s::timestamptz, now())) AS handled;
+-- name: sum_up_changed
+SELECT routines.sum_up_changed(%(batch_size)s::integer) AS handled;
 
 -- name: forget
 SELECT routines.forget_day_sums(%(batch_size)s::integer) AS handled;

@@ -13,8 +13,8 @@
 --                                                    clears lease and secret_refs, queues the webhook
 --   AFTER INSERT                  note_started_run   inserted as running, as a retry that waits, but not for a place: adds to
 --                                                    begun_runs and file_uses
---   AFTER INSERT                  mark_day_of_created  for a slot of half an hour ago: the sums of its day are stale (chapter
---                                                    14_day_sums)
+--   AFTER INSERT                  mark_day_of_created  for a slot of half an hour ago: notes that its day has changed
+--                                                    (chapter 14_day_sums)
 --   AFTER INSERT, per statement   note_late_starts   slots that started late: notes them for alert rules (chapter 08_alerts)
 --   AFTER INSERT, per statement   refuse_overlap     raises for a scheduled run without a place next to any other active run
 --   AFTER INSERT, per statement   wake_workers       notifies idle workers

@@ -38,9 +38,9 @@ CREATE TABLE routines.alert_rules (
     CONSTRAINT alert_rules_streak_fits_events CHECK ((streak IS NOT NULL) = ('streak' = ANY (events))),
     CONSTRAINT alert_rules_routine_has_task CHECK (routine_id IS NULL OR task_id IS NOT NULL)
 );
-CREATE INDEX alert_rules_task_id_idx ON routines.alert_rules (task_id) WHERE task_id IS NOT NULL;
-CREATE INDEX alert_rules_routine_id_idx ON routines.alert_rules (routine_id) WHERE routine_id IS NOT NULL;
-CREATE INDEX alert_rules_webhook_secret_id_idx ON routines.alert_rules (webhook_secret_id) WHERE webhook_secret_id IS NOT NULL;
+CREATE INDEX alert_rules_task_id_idx ON routines.alert_rules (task_id);
+CREATE INDEX alert_rules_routine_id_idx ON routines.alert_rules (routine_id);
+CREATE INDEX alert_rules_webhook_secret_id_idx ON routines.alert_rules (webhook_secret_id);
 COMMENT ON TABLE  routines.alert_rules IS 'What a collection wants to be told of its routines, and where.';
 COMMENT ON COLUMN routines.alert_rules.id IS 'Database id, never exposed by HTTP.';
 COMMENT ON COLUMN routines.alert_rules.collection_id IS 'The tenant.';

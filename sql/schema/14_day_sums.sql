@@ -1,7 +1,7 @@
 -- Sums of days: how the scheduled runs of each routine ended on each day that has been over for two hours. A report of a month reads a
--- row for each day instead of every run. Workers add the rows. Whatever changes a run of a day that is over marks its sums as
--- stale in the same transaction; reports then read the runs of that day, until a worker has summed it up again. So a report
--- is that of the ledger at any moment.
+-- row for each day instead of every run. Workers add the rows. Whatever changes a run of a day later is noted in day_changes in the
+-- same transaction; reports then read the runs of that day, until a worker has summed it up again. So a report is that of the
+-- ledger at any moment.
 
 -- Triggers:
 --   AFTER TRUNCATE  begin_anew  lets workers begin at the oldest run again
@@ -10,7 +10,7 @@ CREATE TABLE routines.day_sums (
     routine_id     bigint NOT NULL,
     day            date NOT NULL,
     collection_id  bigint NOT NULL,
-    is_stale       boolean NOT NULL,
+    is_open        boolean NOT NULL,
     started        integer NOT NULL DEFAULT 0,
     late           integer NOT NULL DEFAULT 0,
     completed      integer NOT NULL DEFAULT 0,
@@ -23,15 +23,14 @@ CREATE TABLE routines.day_sums (
     summed_at      timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT day_sums_pkey PRIMARY KEY (routine_id, day)
 );
--- What is to be summed up again, the longest untouched first; and what retention leaves behind.
-CREATE INDEX day_sums_stale_idx ON routines.day_sums (summed_at) WHERE is_stale;
+-- What retention leaves behind.
 CREATE INDEX day_sums_day_idx ON routines.day_sums (day);
 COMMENT ON TABLE  routines.day_sums IS
     'How the scheduled runs of each routine ended, by day. Read by reports only. After TRUNCATE workers sum up anew; nothing else may delete rows.';
 COMMENT ON COLUMN routines.day_sums.routine_id IS 'The routine, which may have been deleted. It has no row for a day without runs.';
 COMMENT ON COLUMN routines.day_sums.day IS 'The UTC day of the slots.';
 COMMENT ON COLUMN routines.day_sums.collection_id IS 'The tenant.';
-COMMENT ON COLUMN routines.day_sums.is_stale IS 'Whether a run has changed since, or had not ended: the sums do not count.';
+COMMENT ON COLUMN routines.day_sums.is_open IS 'Whether a run had not ended: the sums do not count.';
 COMMENT ON COLUMN routines.day_sums.started IS 'The number of runs.';
 COMMENT ON COLUMN routines.day_sums.late IS 'How many began more than 60 seconds after the slot was due.';
 COMMENT ON COLUMN routines.day_sums.completed IS 'Slots whose last attempt completed.';
@@ -41,8 +40,24 @@ COMMENT ON COLUMN routines.day_sums.archived IS 'Slots whose last attempt was ar
 COMMENT ON COLUMN routines.day_sums.max_delay IS 'The longest time from a slot''s due time to the start of its run.';
 COMMENT ON COLUMN routines.day_sums.failed_slots IS 'The slots that failed; null if none did.';
 COMMENT ON COLUMN routines.day_sums.last_completed IS 'The latest slot that completed; null if none did.';
-COMMENT ON COLUMN routines.day_sums.summed_at IS 'When it was summed up or marked as stale.';
+COMMENT ON COLUMN routines.day_sums.summed_at IS 'When it was summed up.';
 SELECT routines.protect('routines.day_sums');
+
+-- No triggers. Rows are only added, so no transaction that changes a run waits for another. A worker deletes those that it saw before
+-- it began to count.
+CREATE TABLE routines.day_changes (
+    id            bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT day_changes_pkey PRIMARY KEY,
+    routine_id    bigint NOT NULL,
+    day           date NOT NULL,
+    collection_id bigint NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+CREATE INDEX day_changes_day_idx ON routines.day_changes (day);
+COMMENT ON TABLE  routines.day_changes IS 'Days of which a run has changed since half an hour after its slot. Their sums do not count.';
+COMMENT ON COLUMN routines.day_changes.id IS 'Database id.';
+COMMENT ON COLUMN routines.day_changes.routine_id IS 'The routine.';
+COMMENT ON COLUMN routines.day_changes.day IS 'The UTC day of the slot.';
+COMMENT ON COLUMN routines.day_changes.collection_id IS 'The tenant.';
+SELECT routines.protect('routines.day_changes');
 
 -- No triggers. One row.
 CREATE TABLE routines.day_sums_progress (
@@ -78,24 +93,21 @@ COMMENT ON FUNCTION routines.day_begins_at IS 'The beginning of a UTC day.';
 
 ---------------------------------------------------------------------------------------------------------------- changes
 -- A day is summed up two hours after its end, and a run of it marks it from half an hour after its slot. So a transaction would have
--- to last for an hour and a half to be overlooked. The row is locked even if it is stale already, because a worker
--- may be about to sum it up without this change. Its runs may have ended in another order than their slots, hence DISTINCT.
+-- to last for an hour and a half to be overlooked.
 CREATE FUNCTION routines.mark_changed_day() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    INSERT INTO routines.day_sums (routine_id, day, collection_id, is_stale)
-    SELECT DISTINCT run.routine_id, (run.slot AT TIME ZONE 'UTC')::date, NEW.collection_id, true
+    INSERT INTO routines.day_changes (routine_id, day, collection_id)
+    SELECT DISTINCT run.routine_id, (run.slot AT TIME ZONE 'UTC')::date, NEW.collection_id
     FROM (VALUES (NEW.triggered_by_routine_id, NEW.scheduled_for),
                  (CASE WHEN TG_OP = 'UPDATE' THEN OLD.triggered_by_routine_id END, CASE WHEN TG_OP = 'UPDATE' THEN OLD.scheduled_for END),
                  -- A retry changes what became of the slot of the run that failed first.
                  (NEW.triggered_by_routine_id, (SELECT first.scheduled_for FROM routines.trajectories AS first
                                                 WHERE first.id = NEW.retry_of))) AS run (routine_id, slot)
-    WHERE run.routine_id IS NOT NULL AND run.slot < now() - interval '30 minutes'
-    ORDER BY 1, 2
-    ON CONFLICT ON CONSTRAINT day_sums_pkey DO UPDATE SET is_stale = true, summed_at = now() WHERE NOT day_sums.is_stale;
+    WHERE run.routine_id IS NOT NULL AND run.slot < now() - interval '30 minutes';
     RETURN NULL;
 END $$;
-COMMENT ON FUNCTION routines.mark_changed_day IS 'Marks the sums of the day of a scheduled run, or of the slot of a retry, as stale.';
+COMMENT ON FUNCTION routines.mark_changed_day IS 'Notes that the day of a scheduled run, or of the slot of a retry, has changed.';
 CREATE TRIGGER mark_day_of_created AFTER INSERT ON routines.trajectories
     FOR EACH ROW WHEN (NEW.scheduled_for < now() - interval '30 minutes') EXECUTE FUNCTION routines.mark_changed_day();
 CREATE TRIGGER mark_day_of_changed
@@ -108,16 +120,14 @@ CREATE TRIGGER mark_day_of_changed
 CREATE FUNCTION routines.mark_days_of_deleted() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    INSERT INTO routines.day_sums (routine_id, day, collection_id, is_stale)
-    SELECT DISTINCT deleted.triggered_by_routine_id, (slot AT TIME ZONE 'UTC')::date, deleted.collection_id, true
+    INSERT INTO routines.day_changes (routine_id, day, collection_id)
+    SELECT DISTINCT deleted.triggered_by_routine_id, (slot AT TIME ZONE 'UTC')::date, deleted.collection_id
     FROM deleted CROSS JOIN LATERAL (SELECT CASE WHEN deleted.retry_of IS NULL THEN deleted.scheduled_for ELSE (
         SELECT first.scheduled_for FROM routines.trajectories AS first WHERE first.id = deleted.retry_of) END AS slot) AS of_first
-    WHERE deleted.triggered_by_routine_id IS NOT NULL AND slot < now() - interval '30 minutes'
-    ORDER BY 1, 2
-    ON CONFLICT ON CONSTRAINT day_sums_pkey DO UPDATE SET is_stale = true, summed_at = now() WHERE NOT day_sums.is_stale;
+    WHERE deleted.triggered_by_routine_id IS NOT NULL AND slot < now() - interval '30 minutes';
     RETURN NULL;
 END $$;
-COMMENT ON FUNCTION routines.mark_days_of_deleted IS 'Marks the sums of the days of deleted runs as stale.';
+COMMENT ON FUNCTION routines.mark_days_of_deleted IS 'Notes that the days of deleted runs have changed.';
 CREATE TRIGGER mark_days_of_deleted AFTER DELETE ON routines.trajectories
     REFERENCING OLD TABLE AS deleted FOR EACH STATEMENT EXECUTE FUNCTION routines.mark_days_of_deleted();
 
@@ -126,6 +136,17 @@ CREATE TYPE routines.run_counts AS (
     routine_id bigint, started bigint, late bigint, completed bigint, failed bigint, cancelled bigint, archived bigint, active bigint,
     max_delay interval, failed_slots timestamptz[], last_completed timestamptz
 );
+COMMENT ON COLUMN routines.run_counts.routine_id IS 'The routine.';
+COMMENT ON COLUMN routines.run_counts.started IS 'The number of runs.';
+COMMENT ON COLUMN routines.run_counts.late IS 'How many began late.';
+COMMENT ON COLUMN routines.run_counts.completed IS 'Slots whose last attempt completed.';
+COMMENT ON COLUMN routines.run_counts.failed IS 'Slots whose last attempt failed.';
+COMMENT ON COLUMN routines.run_counts.cancelled IS 'Slots whose last attempt was cancelled.';
+COMMENT ON COLUMN routines.run_counts.archived IS 'Slots whose last attempt was archived.';
+COMMENT ON COLUMN routines.run_counts.active IS 'Slots whose last attempt has not ended.';
+COMMENT ON COLUMN routines.run_counts.max_delay IS 'The longest delay.';
+COMMENT ON COLUMN routines.run_counts.failed_slots IS 'The slots that failed; null if none did.';
+COMMENT ON COLUMN routines.run_counts.last_completed IS 'The latest slot that completed; null if none did.';
 COMMENT ON TYPE routines.run_counts IS 'What became of the scheduled runs of a routine: as day_sums, and how many are active.';
 
 -- Finds its runs in trajectories_slot_key and then reads each page of the table once, in the order of the pages, whichever routine
@@ -171,12 +192,11 @@ RETURNS SETOF routines.day_sums LANGUAGE sql STABLE ROWS 1000 AS $$
            run.failed::integer, run.cancelled::integer, run.archived::integer, run.max_delay, run.failed_slots, run.last_completed, clock
     FROM routines.count_runs(routine_ids, routines.day_begins_at(of_day), routines.day_begins_at(of_day + 1), '60 s', clock) AS run;
 $$;
-COMMENT ON FUNCTION routines.sums_of_day IS 'The sums of a day, from the runs; stale if one has not ended. No row for a routine without runs.';
+COMMENT ON FUNCTION routines.sums_of_day IS 'The sums of a day, from the runs. No row for a routine without runs.';
 
--- Row by row where a run changes meanwhile: that transaction has inserted a stale row, which stays. It gives way at once to one
--- that it would wait for, which might wait for it too.
+-- What changes meanwhile is noted, and so summed up again.
 CREATE FUNCTION routines.sum_up_next(batch_size integer, clock timestamptz DEFAULT now()) RETURNS integer
-LANGUAGE plpgsql SET lock_timeout = '100ms' AS $$
+LANGUAGE plpgsql AS $$
 DECLARE
     progress routines.day_sums_progress;
     page     bigint[];
@@ -210,37 +230,32 @@ END $$;
 COMMENT ON FUNCTION routines.sum_up_next IS
     'Sums up the first day that is not summed up yet and has been over for two hours, for the next batch_size routines. Returns how many there were, 1 at least; 0 if nothing is to be done, or another session is at it.';
 
--- In two statements: the second sees what was committed before the rows were locked, and what is committed later finds them sums that
--- it marks again.
-CREATE FUNCTION routines.sum_up_stale(batch_size integer, clock timestamptz DEFAULT now()) RETURNS integer LANGUAGE plpgsql AS $$
+-- In statements of their own: what is counted is newer than the changes that are then deleted, and what commits later has noted
+-- another change.
+CREATE FUNCTION routines.sum_up_changed(batch_size integer) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
-    stale record;
-    taken integer := 0;
+    taken   bigint[];
+    changed record;
 BEGIN
-    FOR stale IN
-        SELECT locked.day, array_agg(locked.routine_id) AS routine_ids
-        FROM (SELECT routine_id, day FROM routines.day_sums
-              WHERE is_stale AND day < (SELECT summed_until FROM routines.day_sums_progress)
-                AND summed_at < clock - interval '1 minute'
-              ORDER BY summed_at LIMIT batch_size FOR UPDATE SKIP LOCKED) AS locked
-        GROUP BY locked.day
+    PERFORM FROM routines.day_sums_progress FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN 0;
+    END IF;
+    taken := ARRAY(SELECT id FROM routines.day_changes WHERE day < (SELECT summed_until FROM routines.day_sums_progress)
+                   ORDER BY id LIMIT batch_size FOR UPDATE SKIP LOCKED);
+    FOR changed IN
+        SELECT day, array_agg(DISTINCT routine_id ORDER BY routine_id) AS routine_ids FROM routines.day_changes
+        WHERE id = ANY (taken) GROUP BY day ORDER BY day
     LOOP
-        WITH now_known AS MATERIALIZED (
-            SELECT * FROM routines.sums_of_day(stale.routine_ids, stale.day, clock)
-        )
-        UPDATE routines.day_sums
-        SET (is_stale, started, late, completed, failed, cancelled, archived, max_delay, failed_slots, last_completed, summed_at) = (
-            SELECT coalesce(bool_or(known.is_stale), false), coalesce(sum(known.started), 0), coalesce(sum(known.late), 0),
-                   coalesce(sum(known.completed), 0), coalesce(sum(known.failed), 0), coalesce(sum(known.cancelled), 0),
-                   coalesce(sum(known.archived), 0), max(known.max_delay), max(known.failed_slots), max(known.last_completed), clock
-            FROM now_known AS known WHERE known.routine_id = day_sums.routine_id)
-        WHERE day_sums.day = stale.day AND day_sums.routine_id = ANY (stale.routine_ids);
-        taken := taken + cardinality(stale.routine_ids);
+        DELETE FROM routines.day_sums WHERE day = changed.day AND routine_id = ANY (changed.routine_ids);
+        INSERT INTO routines.day_sums SELECT * FROM routines.sums_of_day(changed.routine_ids, changed.day, now())
+        ON CONFLICT ON CONSTRAINT day_sums_pkey DO NOTHING;
     END LOOP;
-    RETURN taken;
+    DELETE FROM routines.day_changes WHERE id = ANY (taken);
+    RETURN cardinality(taken);
 END $$;
-COMMENT ON FUNCTION routines.sum_up_stale IS
-    'Sums up again up to batch_size stale days of routines that have not changed within a minute, and returns their number. A day with a run that is still active stays stale.';
+COMMENT ON FUNCTION routines.sum_up_changed IS
+    'Sums up again the days of up to batch_size changes, and returns their number; 0 also if another session is at it.';
 
 -- Of days of which retention has deleted runs, few are left: reports read these.
 CREATE FUNCTION routines.forget_day_sums(batch_size integer) RETURNS integer LANGUAGE sql AS $$
@@ -251,10 +266,17 @@ CREATE FUNCTION routines.forget_day_sums(batch_size integer) RETURNS integer LAN
             ORDER BY day LIMIT batch_size FOR UPDATE SKIP LOCKED))
         RETURNING 1
     )
-    SELECT count(*)::integer FROM gone;
+    , unread AS (
+        DELETE FROM routines.day_changes
+        WHERE id = ANY (ARRAY(
+            SELECT id FROM routines.day_changes WHERE day < routines.first_day_with_all_runs()
+            ORDER BY day LIMIT batch_size FOR UPDATE SKIP LOCKED))
+        RETURNING 1
+    )
+    SELECT ((SELECT count(*) FROM gone) + (SELECT count(*) FROM unread))::integer;
 $$;
 COMMENT ON FUNCTION routines.forget_day_sums IS
-    'Deletes up to batch_size sums of days of which retention has deleted runs. Returns their number.';
+    'Deletes up to batch_size sums, and as many changes, of days of which retention has deleted runs. Returns their number.';
 
 ---------------------------------------------------------------------------------------------------------------- reading
 -- Arrays of a month at most.
@@ -285,15 +307,21 @@ BEGIN
         SELECT * FROM routines.count_runs(routine_ids, summed_until, until_time, late_after, clock) WHERE summed_until < until_time
         UNION ALL
         SELECT counted.*
-        FROM (SELECT day, array_agg(day_sums.routine_id) AS ids FROM routines.day_sums
-              WHERE is_stale AND day_sums.routine_id = ANY (routine_ids) AND day >= first_day AND day < end_day GROUP BY day) AS stale
+        FROM (SELECT day, array_agg(unsure.routine_id) AS ids FROM (
+                  SELECT day_sums.routine_id, day FROM routines.day_sums WHERE is_open AND day >= first_day AND day < end_day
+                  UNION
+                  SELECT day_changes.routine_id, day FROM routines.day_changes WHERE day >= first_day AND day < end_day) AS unsure
+              WHERE unsure.routine_id = ANY (routine_ids) GROUP BY day) AS stale
         CROSS JOIN LATERAL routines.count_runs(
             stale.ids, routines.day_begins_at(stale.day), routines.day_begins_at(stale.day + 1), late_after, clock) AS counted
         UNION ALL
         SELECT sums.routine_id, sum(sums.started), sum(sums.late), sum(sums.completed), sum(sums.failed), sum(sums.cancelled),
                sum(sums.archived), 0, max(sums.max_delay), routines.concatenated(sums.failed_slots), max(sums.last_completed)
         FROM routines.day_sums AS sums
-        WHERE NOT is_stale AND sums.routine_id = ANY (routine_ids) AND day >= first_day AND day < end_day
+        WHERE NOT is_open AND sums.routine_id = ANY (routine_ids) AND day >= first_day AND day < end_day
+          AND (sums.routine_id, day) NOT IN (
+              SELECT day_changes.routine_id, day_changes.day FROM routines.day_changes
+              WHERE day_changes.day >= first_day AND day_changes.day < end_day)
         GROUP BY sums.routine_id
     )
     SELECT part.routine_id, sum(part.started)::bigint, sum(part.late)::bigint, sum(part.completed)::bigint, sum(part.failed)::bigint,

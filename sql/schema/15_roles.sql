@@ -78,6 +78,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_api', 'routines.audit', 'SELECT'),
     ('routines_api', 'routines.day_sums', 'SELECT'),
     ('routines_api', 'routines.day_sums_progress', 'SELECT'),
+    ('routines_api', 'routines.day_changes', 'SELECT'),
     ('routines_api', 'routines.collection_usage', 'SELECT'),
     ('routines_api', 'routines.limited_runs', 'SELECT'),
     ('routines_api', 'routines.run_minutes', 'SELECT, INSERT, UPDATE'),
@@ -134,6 +135,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_worker', 'routines.audit', 'SELECT, DELETE'),
     ('routines_worker', 'routines.day_sums', 'SELECT, INSERT, UPDATE, DELETE'),
     ('routines_worker', 'routines.day_sums_progress', 'SELECT, INSERT, UPDATE'),
+    ('routines_worker', 'routines.day_changes', 'SELECT, UPDATE, DELETE'),
     ('routines_worker', 'routines.deleted_tasks', 'SELECT, DELETE'),
     ('routines_worker', 'routines.deleted_routines', 'SELECT, DELETE'),
     ('routines_worker', 'routines.trajectory_details', 'SELECT'),
@@ -194,6 +196,7 @@ INSERT INTO routines.role_grants (role, on_object, privileges) VALUES
     ('routines_reader', 'routines.audit', 'SELECT'),
     ('routines_reader', 'routines.day_sums', 'SELECT'),
     ('routines_reader', 'routines.day_sums_progress', 'SELECT'),
+    ('routines_reader', 'routines.day_changes', 'SELECT'),
     ('routines_reader', 'routines.changes', 'SELECT'),
     ('routines_reader', 'routines.routine_status', 'SELECT'),
     ('routines_reader', 'routines.help', 'SELECT');

@@ -107,7 +107,7 @@ def _late_is_true(history: History, alerts: list[Any], existing: set[int]) -> Fo
     for alert in alerts:
         own[alert.routine_id].append(alert)
     outcomes: dict[Slot, datetime] = {}
-    """When each slot got its outcome; of slots skipped together, the first."""
+    """When each slot got its outcome; of slots skipped together, the first. Later slots have none."""
     for run in history.runs:
         if not run.scheduled_for:
             continue
@@ -123,16 +123,15 @@ def _late_is_true(history: History, alerts: list[Any], existing: set[int]) -> Fo
             yield from _covered(own[skip.routine_id], skip.scheduled_for, skip.really_recorded_at, skip)
     for alert in alerts:
         decided = outcomes.get((alert.routine_id, alert.scheduled_for))
-        if decided is None:
-            yield Violation("alert", "the alert says late, but the slot has no outcome in the end", (alert,))
-        elif min(alert.opened_at, decided) + GRACE < alert.scheduled_for + AFTER:
+        if decided and min(alert.opened_at, decided) + GRACE < alert.scheduled_for + AFTER:
             yield Violation("alert", f"the alert says late, but the slot had its outcome at {decided}", (alert,))
 
 
 def _covered(alerts: Iterable[Any], slot: datetime, decided: datetime, row: Any) -> Found:
     """Check that a late slot is told of by an alert of its routine: its own, or one that is open when it is judged."""
     for alert in alerts:
-        is_open = alert.opened_at <= decided + JUDGED and not (alert.closed_at and alert.closed_at < decided - GRACE)
+        # closed_at is when it was over, which is found out later.
+        is_open = alert.opened_at <= decided + JUDGED and not (alert.closed_at and alert.closed_at < decided - JUDGED)
         if alert.scheduled_for == slot or is_open:
             return
     yield Violation("alert", f"slot {slot} was decided at {decided}, late, and has no alert", (row, *alerts))

@@ -34,9 +34,9 @@ def test_a_slot_from_before_the_creation_does_not_come_though_its_spread_makes_i
         order("rest", 55, paused=True, was=next_hour, first=first, until=HOUR + timedelta(minutes=3)),
         order("resume", 57, was_paused_at=first - timedelta(microseconds=1), became=next_hour),
     ]
-    history = History(HOUR, orders, *[[]] * 9)
+    history = History(HOUR, orders, *[[]] * 10)
 
     assert stretches_of(history)[1] == []
 
     wrong = orders[-1]._replace(became=HOUR + timedelta(minutes=3))
-    assert stretches_of(History(HOUR, [*orders[:-1], wrong], *[[]] * 9))[1] != []
+    assert stretches_of(History(HOUR, [*orders[:-1], wrong], *[[]] * 10))[1] != []

@@ -48,12 +48,14 @@ class Move(NamedTuple):
         rows: Adds the rows of a batch. Their ids, or numbers, are from %(first)s to %(last)s.
         parameters: The statement's parameters for these ids.
         writes: Whether it writes at least a row for each; otherwise it only reads them.
+        searches: The table that it must search for words, whole.
     """
 
     statement: str
     rows: Statements
     parameters: Callable[[list[int]], Parameters]
     writes: bool = True
+    searches: str = ""
 
 
 WIDE = '{"text": "' + 600 * "x" + '"}'
@@ -331,7 +333,12 @@ MOVES = [
         (added_runs("pending"),),
         lambda ids: {"ids": ids, "statuses": ["cancelled"] * len(ids), "task": "echo", "key_id": 1},
     ),
-    Move("retention.judge_files", (UNUSED_FILES,), lambda ids: {"now": None, "after": 0, "page_size": len(ids)}),
+    Move(
+        "retention.judge_files",
+        (UNUSED_FILES,),
+        lambda ids: {"now": None, "after": 0, "page_size": len(ids)},
+        searches="routines",
+    ),
 ]
 KNOWN = ("both", "the others", "the batch", "nothing")
 """Which rows the statistics know of."""
@@ -340,6 +347,8 @@ FORGET = """DELETE FROM pg_statistic;
 """As after a restore."""
 OTHER_ROWS = (ENDED, STEPS, DELIVERED, SKIPS, AUDIT, FILE_USES, SECRETS, *NEVER_DUE, CLOSED)
 ONE_BY_ONE = {
+    "alert_rules.create_rule",
+    "alert_rules.replace_rule",
     "collections.patch_environment",
     "routines.create_routine",
     "routines.patch_routine",
@@ -430,7 +439,7 @@ async def cost(connection: Connection, move: Move, ids: list[int]) -> int:
     plan = await explained(connection, move.statement, **move.parameters(ids))
     assert await moved(connection) - before >= len(ids) * move.writes
     assert wasted(plan) <= 4 * len(ids)
-    assert read_whole(plan, len(ids)) == set()
+    assert read_whole(plan, len(ids)) <= {move.searches}
     return buffers(plan)
 
 

@@ -12,7 +12,7 @@ from routines_core.db.day_sums import sum_up
 from routines_core.db.retention import delete_page
 from routines_engine.retention.summing import run_summing
 from support.rows import Database, make_routine, make_task, value
-from support.stepping import running, session, until_blocked
+from support.stepping import session
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -51,7 +51,7 @@ async def run_at(connection: Connection, routine: int, *times: datetime) -> None
 async def sum_up_all(connection: Connection, now: datetime = LATER, **given: Any) -> int:
     """Sum up all that can be, and return the number of batches."""
     batches = 0
-    for part in ("gone", "next", "stale"):
+    for part in ("gone", "next", "changed"):
         while await sum_up(connection, part, now=now, **given):
             batches += 1
             assert batches < 1000
@@ -84,15 +84,17 @@ async def same(connection: Connection) -> Any:
     return await counted(connection, "counted_runs", FIRST, TODAY)
 
 
-async def stale_days(connection: Connection) -> list[date]:
-    cursor = await connection.execute("SELECT day FROM routines.day_sums WHERE is_stale ORDER BY day")
+async def unsure_days(connection: Connection) -> list[date]:
+    cursor = await connection.execute(
+        "SELECT day FROM routines.day_changes UNION SELECT day FROM routines.day_sums WHERE is_open ORDER BY day"
+    )
     return [day for (day,) in await cursor.fetchall()]
 
 
 async def read_from_sums(connection: Connection) -> bool:
     """Return whether reports read the sums: nothing that the ledger does not say is in them, so one is falsified."""
     async with connection.transaction(force_rollback=True):
-        await connection.execute("UPDATE routines.day_sums SET started = started + 1000 WHERE NOT is_stale")
+        await connection.execute("UPDATE routines.day_sums SET started = started + 1000 WHERE NOT is_open")
         by_sums = await counted(connection, "counted_runs", FIRST, TODAY)
         return by_sums != await counted(connection, "count_runs", FIRST, TODAY)
 
@@ -101,7 +103,7 @@ async def test_sums_are_those_of_the_runs_before_and_after_they_are_made(connect
     before = await same(connection)
     assert not await read_from_sums(connection)
     await sum_up_all(connection)
-    assert await stale_days(connection) == []
+    assert await unsure_days(connection) == []
     assert await read_from_sums(connection)
     assert await same(connection) == before
 
@@ -159,12 +161,12 @@ async def test_whatever_changes_an_old_run_marks_its_day(connection: Connection,
     await sum_up_all(connection)
     await connection.execute(CHANGES[change].encode(), {"id": run})
     days = {FIRST.date()} | ({(FIRST + DAY).date()} if change.startswith("moved") else set[date]())
-    assert set(await stale_days(connection)) == days
+    assert set(await unsure_days(connection)) == days
     after = await same(connection)
     assert after != before
     await sum_up_all(connection)
     # A day with an active run stays as it is until that has ended.
-    assert set(await stale_days(connection)) == (days if change in {"created", "retried"} else set())
+    assert set(await unsure_days(connection)) == (days if change in {"created", "retried"} else set())
     assert await same(connection) == after
 
 
@@ -172,25 +174,25 @@ async def test_the_end_of_a_retry_marks_the_day_of_its_slot(connection: Connecti
     run = await value(connection, "SELECT min(id) FROM routines.trajectories WHERE status = 'failed'")
     await connection.execute(CHANGES["retried"].encode(), {"id": run})
     await sum_up_all(connection)
-    assert await stale_days(connection) == [FIRST.date()]
+    assert await unsure_days(connection) == [FIRST.date()]
     await connection.execute(
         "UPDATE routines.trajectories SET status = 'completed', ended_at = now() WHERE trigger = 'retry'"
     )
-    await sum_up_all(connection, LATER + 2 * MINUTE)
-    assert await stale_days(connection) == []
+    await sum_up_all(connection)
+    assert await unsure_days(connection) == []
     await same(connection)
     await connection.execute("UPDATE routines.trajectories SET status = 'archived' WHERE trigger = 'retry'")
-    assert await stale_days(connection) == [FIRST.date()]
+    assert await unsure_days(connection) == [FIRST.date()]
     await same(connection)
 
 
 async def test_a_run_of_today_marks_nothing(connection: Connection, routine: int) -> None:
-    await connection.execute("DELETE FROM routines.day_sums")
+    await connection.execute("DELETE FROM routines.day_changes")
     await run_at(connection, routine, datetime.now(UTC).replace(microsecond=0))
     await connection.execute(
         "UPDATE routines.trajectories SET status = 'archived' WHERE scheduled_for > now() - interval '1 hour'"
     )
-    assert await value(connection, "SELECT count(*) FROM routines.day_sums") == 0
+    assert await value(connection, "SELECT count(*) FROM routines.day_changes") == 0
 
 
 async def test_days_of_which_retention_has_deleted_runs_are_read_from_the_runs(
@@ -228,41 +230,37 @@ async def test_after_truncate_days_are_summed_up_anew_from_the_oldest_run(connec
 ARCHIVE = "UPDATE routines.trajectories SET status = 'archived' WHERE scheduled_for = %s"
 
 
-async def test_a_change_that_is_not_committed_is_waited_for_and_left_to_the_next_time(
+async def test_sums_made_before_a_change_commits_do_not_count_after_it(
     connection: Connection, database: Database, routine: int
 ) -> None:
-    await connection.execute("DELETE FROM routines.day_sums")
+    """Neither waits for the other."""
     async with session(database, "changer") as other:
         async with other.transaction():
             await other.execute(ARCHIVE, [FIRST])
-            assert await sum_up(connection, "next", now=LATER) == 0
-        await same(connection)
-        await sum_up_all(connection, LATER)
-        assert await stale_days(connection) == []
+            await sum_up_all(connection)
+            before = await same(connection)
+        assert await unsure_days(connection) == [FIRST.date()]
+        assert await same(connection) != before
         async with other.transaction():
             await other.execute(ARCHIVE, [FIRST + 3 * HOUR])
-            assert await sum_up(connection, "stale", now=LATER) == 0
-        assert await stale_days(connection) == [FIRST.date()]
+            await sum_up_all(connection)
+        assert await unsure_days(connection) == [FIRST.date()]
         await same(connection)
+        await sum_up_all(connection)
+        assert await unsure_days(connection) == []
 
 
-@pytest.mark.parametrize("part", ["next", "stale"])
-async def test_a_change_during_the_summing_marks_the_sums_that_it_is_not_in(
+@pytest.mark.parametrize("part", ["next", "changed"])
+async def test_a_change_during_the_summing_waits_for_nothing_and_is_not_lost(
     connection: Connection, database: Database, routine: int, part: Any
 ) -> None:
-    if part == "next":
-        await connection.execute("DELETE FROM routines.day_sums")
-    else:
+    if part == "changed":
         while await sum_up(connection, "next", now=LATER):
-            assert await stale_days(connection)
-    async with session(database, "summer") as summer, session(database, "changer") as other:
-        await summer.execute("BEGIN")
+            assert await unsure_days(connection)
+    async with session(database, "summer") as summer, session(database, "changer") as other, summer.transaction():
         assert await sum_up(summer, part, now=LATER)
-        async with running(lambda: other.execute(ARCHIVE, [FIRST])) as change:
-            await until_blocked(connection, other)
-            await summer.execute("COMMIT")
-            await change
-    assert await stale_days(connection) == [FIRST.date()]
+        await asyncio.wait_for(other.execute(ARCHIVE, [FIRST]), 5)
+    assert FIRST.date() in await unsure_days(connection)
     await same(connection)
 
 
@@ -270,6 +268,7 @@ async def test_one_session_at_a_time_sums_up(connection: Connection, database: D
     async with session(database, "other") as other, other.transaction():
         assert await sum_up(other, "next", now=LATER)
         assert await sum_up(connection, "next", now=LATER) == 0
+        assert await sum_up(connection, "changed", now=LATER) == 0
     assert await sum_up(connection, "next", now=LATER)
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, settings
 
 from routines_workflow.catalogue import step_templates
 from routines_workflow.checks import check_workflow
@@ -183,6 +183,7 @@ configs = st.fixed_dictionaries(
 )  # fmt: skip
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(
     json_values,
     st.lists(st.sampled_from(["a", "b", "init_params"]) | json_values, max_size=4),

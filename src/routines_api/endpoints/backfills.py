@@ -6,7 +6,7 @@ from litestar import Controller, Response, delete, get, post
 from litestar.params import Parameter
 
 from routines_api.http.access import Caller
-from routines_api.http.idempotency import once
+from routines_api.http.idempotency import given_key, once
 from routines_api.http.pagination import Cursor, decode_cursor, page
 from routines_api.http.paths import id_of
 from routines_api.openapi.description import operation
@@ -32,6 +32,7 @@ class BackfillsController(Controller):
         says what would become of each slot.
         """
         body = await caller.body(BackfillCreate)
+        given_key(caller)  # refuses a malformed one, also of a dry run
         if body.to is not None and body.to <= body.from_:
             raise InvalidError("to: must be later than from.", "to")
         routine = await _routine(caller, task, name)

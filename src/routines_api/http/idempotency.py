@@ -29,11 +29,9 @@ async def once(caller: Caller, action: Callable[[], Awaitable[Any]], *, status: 
         InvalidError: The Idempotency-Key is malformed.
         IdempotencyKeyReusedError: It was used before with a different request.
     """
-    idempotency_key = caller.request.headers.get("idempotency-key")
+    idempotency_key = given_key(caller)
     if idempotency_key is None:
         return await action()
-    if not _VALID.fullmatch(idempotency_key):
-        raise InvalidError("Idempotency-Key: must be 1 to 255 visible ASCII characters.", "Idempotency-Key")
     request_hash = _hash(caller)
     key_id, connection = caller.auth.key_id, caller.connection
     async with connection.transaction():
@@ -43,6 +41,18 @@ async def once(caller: Caller, action: Callable[[], Awaitable[Any]], *, status: 
         body = msgspec.json.encode(await action())
         await keep_answer(connection, key_id=key_id, idempotency_key=idempotency_key, status=status, body=body)
     return Response(body, status_code=status, media_type="application/json")
+
+
+def given_key(caller: Caller) -> str | None:
+    """Return the Idempotency-Key of the request; None if it has none.
+
+    Raises:
+        InvalidError: It is malformed.
+    """
+    idempotency_key = caller.request.headers.get("idempotency-key")
+    if idempotency_key is not None and not _VALID.fullmatch(idempotency_key):
+        raise InvalidError("Idempotency-Key: must be 1 to 255 visible ASCII characters.", "Idempotency-Key")
+    return idempotency_key
 
 
 def _replay(kept: KeptAnswer, request_hash: bytes) -> Response[bytes]:

@@ -4,12 +4,11 @@ from datetime import datetime
 from typing import Literal
 
 import msgspec
-from psycopg.errors import LockNotAvailable
 
 from routines_core.db.pool import Connection
 from routines_core.db.statements import Statement
 
-Part = Literal["gone", "next", "stale"]
+Part = Literal["gone", "next", "changed"]
 """What is to be done, in this order: what retention deleted, a day for the first time, what has changed since."""
 BATCH_SIZE = 500
 """How many days of routines one statement sums up: tenths of a second for hourly routines."""
@@ -20,7 +19,7 @@ class _Handled(msgspec.Struct):
 
 
 _SUM_UP_NEXT = Statement("day_sums.sum_up_next", _Handled)
-_SUM_UP_STALE = Statement("day_sums.sum_up_stale", _Handled)
+_SUM_UP_CHANGED = Statement("day_sums.sum_up_changed", _Handled)
 _FORGET = Statement("day_sums.forget", _Handled)
 
 
@@ -36,13 +35,10 @@ async def sum_up(
         now: Moves the clock in tests; None is the database's now().
 
     Returns:
-        How many were handled. 0 if nothing is to be done, or must wait: another session is at it, or is changing a run
-        of that day.
+        How many were handled. 0 if nothing is to be done, or another session is at it.
     """
     if part == "gone":
         return (await _FORGET.one(connection, batch_size=batch_size)).handled
-    statement = _SUM_UP_NEXT if part == "next" else _SUM_UP_STALE
-    try:
-        return (await statement.one(connection, batch_size=batch_size, now=now)).handled
-    except LockNotAvailable:
-        return 0
+    if part == "changed":
+        return (await _SUM_UP_CHANGED.one(connection, batch_size=batch_size)).handled
+    return (await _SUM_UP_NEXT.one(connection, batch_size=batch_size, now=now)).handled
