@@ -77,7 +77,7 @@ def alerts_are_true(history: History) -> Found:
         for slot in sorted(expected.keys() - alerts[event].keys()):
             if slot[0] in existing:
                 yield Violation("alert", f"slot {slot[1]} of routine {slot[0]} has no alert: {event}", expected[slot])
-        for slot in sorted(alerts[event].keys() - expected.keys()):
+        for slot in sorted(alerts[event].keys() - expected.keys() - _failed_again(history)):
             yield Violation("alert", f"the alert says {event}, but the slot was not", (alerts[event][slot],))
     yield from _late_is_true(history, list(alerts["late"].values()), existing)
 
@@ -96,6 +96,16 @@ def _failed(history: History) -> Mapping[Slot, tuple[Any, ...]]:
         if skip.reason == "failed_to_start":
             found[skip.routine_id, skip.scheduled_for] = (skip,)
     return found
+
+
+def _failed_again(history: History) -> set[Slot]:
+    """Return the slots of which an attempt failed that people asked for."""
+    first = {run.id: run for run in history.runs}
+    return {
+        (run.routine_id, first[run.retry_of].scheduled_for)
+        for run in history.runs
+        if run.trigger == "rerun" and run.status == "failed" and run.retry_of
+    }
 
 
 def _missed(history: History) -> Mapping[Slot, tuple[Any, ...]]:
