@@ -40,7 +40,7 @@ COMMENT ON COLUMN routines.backfills.routine_id IS 'The routine, which may have 
 COMMENT ON COLUMN routines.backfills.from_time IS 'No slot is earlier.';
 COMMENT ON COLUMN routines.backfills.until_time IS 'Every slot is earlier. Never in the future.';
 COMMENT ON COLUMN routines.backfills.reprocess IS
-    'missing: slots without a run. failed: also those whose last attempt failed or was cancelled. all: also those that completed, and those of which nothing is known any more.';
+    'missing: slots without a run. failed: also those whose last attempt failed or was cancelled. all: also those that completed, and those that retention has forgotten.';
 COMMENT ON COLUMN routines.backfills.slot_order IS 'oldest: the oldest slot first. newest: the newest slot first.';
 COMMENT ON COLUMN routines.backfills.max_active IS 'How many of its runs may be active at once.';
 COMMENT ON COLUMN routines.backfills.created_at IS 'When it was requested.';
@@ -90,7 +90,7 @@ BEGIN
     ) AS candidate);
 END $$;
 COMMENT ON FUNCTION routines.slot_after IS
-    'The first slot of a routine after this time that has an outcome, falls in its current pause, or in a time of which the ledger has no record; null for none.';
+    'The first slot of a routine after this time that has an outcome, falls in its current pause, or comes before the ledger begins; null for none.';
 
 CREATE FUNCTION routines.slot_before(routine routines.routines, before timestamptz, clock timestamptz) RETURNS timestamptz
 LANGUAGE plpgsql STABLE AS $$

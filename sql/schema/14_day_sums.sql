@@ -52,7 +52,7 @@ CREATE TABLE routines.day_changes (
     collection_id bigint NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 CREATE INDEX day_changes_day_idx ON routines.day_changes (day);
-COMMENT ON TABLE  routines.day_changes IS 'Days of which a run has changed since half an hour after its slot. Their sums do not count.';
+COMMENT ON TABLE  routines.day_changes IS 'Days on which a run changed more than half an hour after its slot. Reports do not use their sums.';
 COMMENT ON COLUMN routines.day_changes.id IS 'Database id.';
 COMMENT ON COLUMN routines.day_changes.routine_id IS 'The routine.';
 COMMENT ON COLUMN routines.day_changes.day IS 'The UTC day of the slot.';
@@ -85,14 +85,14 @@ CREATE FUNCTION routines.first_day_with_all_runs() RETURNS date LANGUAGE sql STA
     SELECT (deleted_until AT TIME ZONE 'UTC')::date + 1 FROM routines.retention WHERE what = 'trajectories';
 $$;
 COMMENT ON FUNCTION routines.first_day_with_all_runs IS
-    'The first UTC day of which retention has deleted no run; null if it has deleted none.';
+    'The first UTC day from which retention has deleted no run; null if it has deleted none.';
 
 CREATE FUNCTION routines.day_begins_at(day date) RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE
 RETURN day::timestamp AT TIME ZONE 'UTC';
 COMMENT ON FUNCTION routines.day_begins_at IS 'The beginning of a UTC day.';
 
 ---------------------------------------------------------------------------------------------------------------- changes
--- A day is summed up two hours after its end, and a run of it marks it from half an hour after its slot. So a transaction would have
+-- A day is summed up two hours after its end, and a change of a run is noted from half an hour after its slot. So a transaction would have
 -- to last for an hour and a half to be overlooked.
 CREATE FUNCTION routines.mark_changed_day() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -185,14 +185,17 @@ COMMENT ON FUNCTION routines.count_runs IS
 ---------------------------------------------------------------------------------------------------------------- summing
 CREATE FUNCTION routines.sums_of_day(routine_ids bigint[], of_day date, clock timestamptz)
 RETURNS SETOF routines.day_sums LANGUAGE sql STABLE ROWS 1000 AS $$
-    SELECT run.routine_id, of_day, coalesce(
-               (SELECT collection_id FROM routines.routine_names WHERE routine_names.routine_id = run.routine_id),
-               (SELECT collection_id FROM routines.deleted_routines WHERE deleted_routines.id = run.routine_id)),
-           run.active > 0, run.started::integer, run.late::integer, run.completed::integer,
+    SELECT run.routine_id, of_day, known.collection_id, run.active > 0, run.started::integer, run.late::integer, run.completed::integer,
            run.failed::integer, run.cancelled::integer, run.archived::integer, run.max_delay, run.failed_slots, run.last_completed, clock
-    FROM routines.count_runs(routine_ids, routines.day_begins_at(of_day), routines.day_begins_at(of_day + 1), '60 s', clock) AS run;
+    FROM routines.count_runs(routine_ids, routines.day_begins_at(of_day), routines.day_begins_at(of_day + 1), '60 s', clock) AS run
+    CROSS JOIN LATERAL (
+        SELECT collection_id FROM routines.routine_names WHERE routine_names.routine_id = run.routine_id
+        UNION ALL
+        SELECT collection_id FROM routines.deleted_routines WHERE deleted_routines.id = run.routine_id
+        LIMIT 1) AS known;
 $$;
-COMMENT ON FUNCTION routines.sums_of_day IS 'The sums of a day, from the runs. No row for a routine without runs.';
+COMMENT ON FUNCTION routines.sums_of_day IS
+    'The sums of a day, from the runs. No row for a routine without runs, nor for one whose name is not known any more: no report lists it.';
 
 -- What changes meanwhile is noted, and so summed up again.
 CREATE FUNCTION routines.sum_up_next(batch_size integer, clock timestamptz DEFAULT now()) RETURNS integer
@@ -265,8 +268,8 @@ CREATE FUNCTION routines.forget_day_sums(batch_size integer) RETURNS integer LAN
             SELECT ctid FROM routines.day_sums WHERE day < routines.first_day_with_all_runs()
             ORDER BY day LIMIT batch_size FOR UPDATE SKIP LOCKED))
         RETURNING 1
-    )
-    , unread AS (
+    ),
+    unread AS (
         DELETE FROM routines.day_changes
         WHERE id = ANY (ARRAY(
             SELECT id FROM routines.day_changes WHERE day < routines.first_day_with_all_runs()

@@ -210,6 +210,14 @@ async def test_days_of_which_retention_has_deleted_runs_are_read_from_the_runs(
     await same(connection)
 
 
+async def test_a_run_whose_routine_is_not_known_any_more_holds_up_nothing(connection: Connection, routine: int) -> None:
+    await sum_up_all(connection)
+    await connection.execute("TRUNCATE routines.routines CASCADE")
+    await connection.execute("UPDATE routines.trajectories SET status = 'archived' WHERE scheduled_for = %s", [FIRST])
+    await sum_up_all(connection)
+    assert await unsure_days(connection) == []
+
+
 async def test_after_truncate_days_are_summed_up_anew_from_the_oldest_run(connection: Connection, routine: int) -> None:
     await sum_up_all(connection)
     before = await same(connection)
