@@ -106,7 +106,7 @@ BEGIN
     WHERE ended_at IS NULL AND status = 'running'
       AND CASE TG_TABLE_NAME WHEN 'collections' THEN collection_id = NEW.id ELSE task_id = NEW.id END
       AND NOT EXISTS (SELECT FROM routines.trajectories AS child
-                      WHERE child.parent_id = trajectories.id AND child.ended_at IS NULL)
+                      WHERE child.parent_id = trajectories.id AND child.status IN ('pending', 'running'))
     ON CONFLICT DO NOTHING;
     RETURN NULL;
 END $$;
@@ -2746,13 +2746,15 @@ CREATE INDEX trajectories_active_other_idx ON routines.trajectories (triggered_b
 -- The other overlap policies: one active run in each place of a routine.
 CREATE UNIQUE INDEX trajectories_active_place_key ON routines.trajectories (triggered_by_routine_id, place)
     WHERE place IS NOT NULL AND final_status IS NULL;
--- The runs that wait for a place.
+-- The runs that wait for a place. That of one routine is asked for as place < 1, which this index cannot answer by reading all of it.
 CREATE INDEX trajectories_waiting_idx ON routines.trajectories (id) WHERE place = 0 AND final_status IS NULL;
 -- A routine's run-now runs, its retries, its reruns and those of backfills, newest first. Its scheduled runs come from trajectories_slot_key.
 CREATE INDEX trajectories_unscheduled_idx ON routines.trajectories (triggered_by_routine_id, trigger, id)
     WHERE scheduled_for IS NULL AND triggered_by_routine_id IS NOT NULL;
 -- The queue, by collection and task, so that a claim goes from one to the next whatever the backlog of each. Its columns do
 -- not change while a run is active, and it is on ended_at rather than status: pending -> running and lease renewals stay HOT.
+-- Who searches active runs by another key says status IN ('pending', 'running'), which this index cannot answer: a plan made while
+-- it was empty would read it from one end to the other, once for each run.
 CREATE INDEX trajectories_active_idx ON routines.trajectories (collection_id, task_id, id) WHERE ended_at IS NULL;
 -- A task's ended runs by status, newest first, for lists and for counts from the index alone. On a column that is null while a run
 -- is active: with an index on status, no claim would be HOT. It includes the tenant so that the policy on it needs no access to the
@@ -3090,7 +3092,7 @@ BEGIN
         UPDATE routines.trajectories
         SET status = 'cancelled', fence = fence + 1, ended_at = now(), updated_at = now(), lease_expires_at = NULL,
             error = 'cancelled: run ' || NEW.id || ', which started it, is ' || NEW.status
-        WHERE parent_id = NEW.id AND ended_at IS NULL;
+        WHERE parent_id = NEW.id AND status IN ('pending', 'running');
     END IF;
     DELETE FROM routines.begun_runs WHERE task_id = OLD.task_id AND trajectory_id = OLD.id;
     -- If the fence is unchanged, Temporal itself ended the run and knows it. Otherwise the run was taken from Temporal, and
@@ -3492,7 +3494,7 @@ CREATE FUNCTION routines.admit_waiting_run(of_routine bigint) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     waiting bigint := (SELECT id FROM routines.trajectories
-                       WHERE triggered_by_routine_id = of_routine AND place = 0 AND final_status IS NULL);
+                       WHERE triggered_by_routine_id = of_routine AND place < 1 AND final_status IS NULL);
     places  smallint[];
     most    integer;
 BEGIN
@@ -3507,7 +3509,7 @@ BEGIN
     UPDATE routines.trajectories
     SET status = 'pending', lease_expires_at = NULL, updated_at = now(),
         place = (SELECT min(free) FROM generate_series(1, most) AS free WHERE free <> ALL (places))
-    WHERE id = waiting AND place = 0 AND ended_at IS NULL;
+    WHERE id = waiting AND place = 0 AND status IN ('pending', 'running');
     IF FOUND THEN
         PERFORM routines.wake_idle_workers();
     END IF;
@@ -3740,7 +3742,7 @@ BEGIN
     -- The next slot has come: its run waits for this one.
     IF (jsonb_typeof(routine.retry -> 'until') IS DISTINCT FROM 'number' OR routine.overlap_policy = 'cancel_other')
        AND EXISTS (SELECT FROM routines.trajectories
-                   WHERE triggered_by_routine_id = run.triggered_by_routine_id AND place = 0 AND final_status IS NULL) THEN
+                   WHERE triggered_by_routine_id = run.triggered_by_routine_id AND place < 1 AND final_status IS NULL) THEN
         RETURN NULL;
     END IF;
     SELECT id, created_at, scheduled_for INTO first FROM routines.trajectories WHERE id = coalesce(run.retry_of, run.id);
@@ -4242,7 +4244,8 @@ CREATE TABLE routines.alerts (
 -- Of these a routine has one open alert, since they last; each slot that fails or is missed is an alert of its own.
 CREATE UNIQUE INDEX alerts_open_key ON routines.alerts (rule_id, routine_id, event)
     WHERE closed_at IS NULL AND event NOT IN ('missed', 'failed');
--- Open alerts by what closes them.
+-- Open alerts by what closes them. Who searches by another key writes coalesce(closed_at, 'infinity') = 'infinity', which this index
+-- cannot answer: see trajectories_active_idx.
 CREATE INDEX alerts_open_idx ON routines.alerts (event, routine_id) WHERE closed_at IS NULL;
 -- Alerts and recoveries that no notice tells yet.
 CREATE INDEX alerts_untold_idx ON routines.alerts (rule_id, id) WHERE notice_id IS NULL AND suppressed_reason IS NULL;
@@ -4495,7 +4498,7 @@ BEGIN
     SET closed_at = greatest(at, opened_at), suppressed_reason = reason,
         tells_recovery = reason IS NULL AND EXISTS (
             SELECT FROM routines.alert_rules WHERE alert_rules.id = rule_id AND 'recovered' = ANY (events))
-    WHERE id = alert_id AND closed_at IS NULL;
+    WHERE id = alert_id AND coalesce(closed_at, 'infinity') = 'infinity';
     RETURN FOUND;
 END $$;
 COMMENT ON FUNCTION routines.close_alert IS
@@ -5454,7 +5457,7 @@ CREATE TRIGGER check_backfill BEFORE INSERT ON routines.backfills FOR EACH ROW E
 CREATE FUNCTION routines.cancel_backfill(backfill bigint, reason text DEFAULT 'cancelled') RETURNS boolean
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
-    UPDATE routines.backfills SET ended_at = now(), end_reason = reason, held_by = NULL WHERE id = backfill AND ended_at IS NULL;
+    UPDATE routines.backfills SET ended_at = now(), end_reason = reason, held_by = NULL WHERE id = backfill AND end_reason IS NULL;
     UPDATE routines.trajectories
     SET status = 'cancelled', fence = fence + 1, ended_at = now(), updated_at = now(), lease_expires_at = NULL,
         error = 'cancelled: its backfill was cancelled before the run began'
@@ -5467,7 +5470,7 @@ COMMENT ON FUNCTION routines.cancel_backfill IS
 CREATE FUNCTION routines.end_backfills() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM routines.cancel_backfill(id, 'routine_deleted') FROM routines.backfills WHERE routine_id = OLD.id AND ended_at IS NULL;
+    PERFORM routines.cancel_backfill(id, 'routine_deleted') FROM routines.backfills WHERE routine_id = OLD.id AND end_reason IS NULL;
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION routines.end_backfills IS 'Ends the backfills of a routine that is deleted.';
@@ -5533,7 +5536,7 @@ DECLARE
     slots   integer := 0;
     runs    integer := 0;
 BEGIN
-    SELECT * INTO asked FROM routines.backfills WHERE id = backfill AND ended_at IS NULL FOR UPDATE SKIP LOCKED;
+    SELECT * INTO asked FROM routines.backfills WHERE id = backfill AND end_reason IS NULL FOR UPDATE SKIP LOCKED;
     SELECT * INTO routine FROM routines.routines WHERE id = asked.routine_id FOR UPDATE SKIP LOCKED;
     IF routine.id IS NULL THEN
         RETURN 0;

@@ -256,7 +256,7 @@ storms AS MATERIALIZED (
     WHERE coalesce(told.created_at > tick.at, true)
        OR (SELECT count(*) FROM (SELECT FROM routines.alerts WHERE notice_id = newest.notice_id LIMIT 11) AS counted) > 10
           AND (told.created_at > (SELECT now FROM turn) - interval '5 minutes'
-               OR EXISTS (SELECT FROM routines.alerts WHERE notice_id = newest.notice_id AND closed_at IS NULL))
+               OR EXISTS (SELECT FROM routines.alerts WHERE notice_id = newest.notice_id AND coalesce(closed_at, 'infinity') = 'infinity'))
 ),
 told_apart AS MATERIALIZED (
     SELECT untold.id, untold.rule_id, untold.event, storms.notice_id, together.is_outage,
@@ -305,7 +305,7 @@ ended AS MATERIALIZED (
                 THEN 'notice ' || alerts.notice_id ELSE 'routine ' || alerts.routine_id END AS part
     FROM routines.alerts JOIN routines.alert_rules ON alert_rules.id = alerts.rule_id
     WHERE tells_recovery AND alerts.notice_id IS NOT NULL AND digest_at_utc IS NULL AND EXISTS (SELECT FROM turn)
-      AND NOT EXISTS (SELECT FROM routines.alerts AS other WHERE other.notice_id = alerts.notice_id AND other.closed_at IS NULL)
+      AND NOT EXISTS (SELECT FROM routines.alerts AS other WHERE other.notice_id = alerts.notice_id AND coalesce(other.closed_at, 'infinity') = 'infinity')
     ORDER BY alerts.id
     LIMIT %(batch_size)s::integer
     FOR UPDATE OF alerts SKIP LOCKED FOR SHARE OF alert_rules SKIP LOCKED

@@ -201,10 +201,10 @@ WHERE webhook_deliveries.id = claimed.id AND webhook_deliveries.fence = claimed.
 -- Gives up due deliveries to a stopped endpoint, except those that a person requested again. It starts from the
 -- endpoints, which are few, and follows their lanes, so a backlog costs nothing.
 WITH stopped AS MATERIALIZED (
-    SELECT collection_id, lane, url, stopped_reason FROM routines.webhook_endpoints WHERE stopped_at IS NOT NULL
+    SELECT collection_id, lane, url FROM routines.webhook_endpoints WHERE stopped_at IS NOT NULL
 ),
 due AS MATERIALIZED (
-    SELECT of_endpoint.id, stopped_reason
+    SELECT of_endpoint.id
     FROM stopped CROSS JOIN LATERAL (
         SELECT id FROM routines.webhook_deliveries
         WHERE webhook_deliveries.collection_id = stopped.collection_id AND webhook_deliveries.lane = stopped.lane
@@ -217,8 +217,10 @@ due AS MATERIALIZED (
 )
 UPDATE routines.webhook_deliveries
 SET fence = fence + 1, next_attempt_at = NULL, claimed_at = NULL,
-    give_up_reason = 'the endpoint is stopped: ' || stopped_reason
-FROM due WHERE webhook_deliveries.id = due.id;
+    give_up_reason = 'the endpoint is stopped: ' || (
+        SELECT stopped_reason FROM routines.webhook_endpoints AS endpoint
+        WHERE endpoint.collection_id = webhook_deliveries.collection_id AND md5(endpoint.url) = md5(webhook_deliveries.url))
+WHERE id = ANY (ARRAY(SELECT id FROM due));
 
 -- name: list_deliveries
 -- A routine's deliveries, newest first, older than the cursor.

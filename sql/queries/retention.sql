@@ -30,12 +30,12 @@ old AS MATERIALIZED (
                           WHERE routines.id = page.triggered_by_routine_id
                             AND routines.newest_run(routines.id) = coalesce(page.retry_of, page.id))
           AND NOT EXISTS (SELECT FROM routines.trajectories AS retry
-                          WHERE page.retried_by IS NOT NULL AND retry.ended_at IS NULL
+                          WHERE page.retried_by IS NOT NULL AND retry.status IN ('pending', 'running')
                             AND retry.id = routines.last_attempt(page.id, page.retried_by))
           AND NOT EXISTS (SELECT FROM routines.webhook_deliveries
-                          WHERE trajectory_id = page.id AND next_attempt_at IS NOT NULL)
+                          WHERE trajectory_id = page.id AND coalesce(next_attempt_at, 'infinity') < 'infinity')
           AND NOT EXISTS (SELECT FROM routines.trajectories AS parent
-                          WHERE parent.id = page.parent_id AND parent.ended_at IS NULL))
+                          WHERE parent.id = page.parent_id AND parent.status IN ('pending', 'running')))
     FOR UPDATE SKIP LOCKED
 ),
 -- Asked once they are locked.
@@ -154,18 +154,19 @@ FROM page;
 
 -- name: delete_versions
 -- Deletes versions that neither the task nor a run needs. Versions only grow, so the oldest run has the oldest version that is
--- needed. Skips tasks that were changed within a day, because a run of an older version may be about to commit.
+-- needed. Skips tasks that were changed within a day, because a run of an older version may be about to commit. By the place of each
+-- row, which no update moves.
 WITH gone AS (
     DELETE FROM routines.task_versions
-    WHERE (task_id, version) IN (
-        SELECT old.task_id, old.version FROM routines.task_versions AS old
+    WHERE ctid = ANY (ARRAY(
+        SELECT old.ctid FROM routines.task_versions AS old
         LEFT JOIN routines.tasks ON tasks.id = old.task_id
         WHERE (tasks.id IS NULL OR old.version < tasks.version)
           AND old.version < coalesce(routines.oldest_version_in_use(old.collection_id, old.task_id), old.version + 1)
           AND NOT EXISTS (SELECT FROM routines.task_versions AS recent
                           WHERE recent.task_id = old.task_id
                             AND recent.created_at >= coalesce(%(now)s::timestamptz, now()) - interval '1 day')
-        LIMIT %(page_size)s::integer)
+        LIMIT %(page_size)s::integer))
     RETURNING version
 )
 SELECT count(*)::integer AS deleted, NULL::bigint AS last_id, count(*) < %(page_size)s::integer AS is_last FROM gone;

@@ -138,7 +138,7 @@ SELECT trajectories.id,
        EXISTS (SELECT FROM routines.trajectories AS waiting
                JOIN routines.routines ON routines.id = waiting.triggered_by_routine_id AND overlap_policy = 'cancel_other'
                WHERE waiting.triggered_by_routine_id = trajectories.triggered_by_routine_id
-                 AND waiting.place = 0 AND waiting.final_status IS NULL) AS must_stop
+                 AND waiting.place < 1 AND waiting.final_status IS NULL) AS must_stop
 FROM unnest(%(ids)s::bigint[], %(fences)s::integer[]) AS claimed (id, fence)
 JOIN routines.trajectories ON trajectories.id = claimed.id AND trajectories.fence = claimed.fence
 WHERE status = 'running';
@@ -238,7 +238,7 @@ WITH in_the_way AS MATERIALIZED (
     CROSS JOIN LATERAL routines.active_runs_of(routine.id) AS other
     CROSS JOIN LATERAL (
         SELECT id FROM routines.trajectories AS found
-        WHERE found.id = other.trajectory_id AND ended_at IS NULL
+        WHERE found.id = other.trajectory_id AND status IN ('pending', 'running')
           AND (status = 'pending' OR worker IS NULL OR engine = 'temporal'
                OR waiting.created_at <= now() - routines.cancel_grace())
         LIMIT 1
@@ -275,11 +275,11 @@ WITH overdue AS MATERIALIZED (
     FROM routines.begun_runs CROSS JOIN LATERAL (
         SELECT id FROM routines.trajectories
         WHERE trajectories.id = begun_runs.trajectory_id
-          AND ended_at IS NULL
+          AND status IN ('pending', 'running')
           AND (deadline_at <= now()
                OR status = 'running' AND (lease_expires_at <= now() OR worker IS NULL AND lease_expires_at = 'infinity'
                    AND NOT EXISTS (SELECT FROM routines.trajectories AS child
-                                   WHERE child.parent_id = begun_runs.trajectory_id AND child.ended_at IS NULL)))
+                                   WHERE child.parent_id = begun_runs.trajectory_id AND child.status IN ('pending', 'running'))))
         LIMIT 1
         FOR UPDATE SKIP LOCKED
     ) AS found

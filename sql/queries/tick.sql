@@ -63,7 +63,7 @@ SELECT routines.expand_backfill(%(id)s::bigint) AS started;
 -- name: hold_backfill
 -- Lets a backfill that could not be expanded wait.
 UPDATE routines.backfills SET held_by = %(cause)s::text, next_look_at = now() + make_interval(secs => %(seconds)s::float8)
-WHERE id = %(id)s::bigint AND ended_at IS NULL;
+WHERE id = %(id)s::bigint AND end_reason IS NULL;
 
 -- name: tick
 -- One batch: claim, skip, fire and advance, all or nothing. It is one statement, so no state can come between its parts and a

@@ -104,7 +104,7 @@ BEGIN
     WHERE ended_at IS NULL AND status = 'running'
       AND CASE TG_TABLE_NAME WHEN 'collections' THEN collection_id = NEW.id ELSE task_id = NEW.id END
       AND NOT EXISTS (SELECT FROM routines.trajectories AS child
-                      WHERE child.parent_id = trajectories.id AND child.ended_at IS NULL)
+                      WHERE child.parent_id = trajectories.id AND child.status IN ('pending', 'running'))
     ON CONFLICT DO NOTHING;
     RETURN NULL;
 END $$;

@@ -123,13 +123,15 @@ CREATE INDEX trajectories_active_other_idx ON routines.trajectories (triggered_b
 -- The other overlap policies: one active run in each place of a routine.
 CREATE UNIQUE INDEX trajectories_active_place_key ON routines.trajectories (triggered_by_routine_id, place)
     WHERE place IS NOT NULL AND final_status IS NULL;
--- The runs that wait for a place.
+-- The runs that wait for a place. That of one routine is asked for as place < 1, which this index cannot answer by reading all of it.
 CREATE INDEX trajectories_waiting_idx ON routines.trajectories (id) WHERE place = 0 AND final_status IS NULL;
 -- A routine's run-now runs, its retries, its reruns and those of backfills, newest first. Its scheduled runs come from trajectories_slot_key.
 CREATE INDEX trajectories_unscheduled_idx ON routines.trajectories (triggered_by_routine_id, trigger, id)
     WHERE scheduled_for IS NULL AND triggered_by_routine_id IS NOT NULL;
 -- The queue, by collection and task, so that a claim goes from one to the next whatever the backlog of each. Its columns do
 -- not change while a run is active, and it is on ended_at rather than status: pending -> running and lease renewals stay HOT.
+-- Who searches active runs by another key says status IN ('pending', 'running'), which this index cannot answer: a plan made while
+-- it was empty would read it from one end to the other, once for each run.
 CREATE INDEX trajectories_active_idx ON routines.trajectories (collection_id, task_id, id) WHERE ended_at IS NULL;
 -- A task's ended runs by status, newest first, for lists and for counts from the index alone. On a column that is null while a run
 -- is active: with an index on status, no claim would be HOT. It includes the tenant so that the policy on it needs no access to the
@@ -467,7 +469,7 @@ BEGIN
         UPDATE routines.trajectories
         SET status = 'cancelled', fence = fence + 1, ended_at = now(), updated_at = now(), lease_expires_at = NULL,
             error = 'cancelled: run ' || NEW.id || ', which started it, is ' || NEW.status
-        WHERE parent_id = NEW.id AND ended_at IS NULL;
+        WHERE parent_id = NEW.id AND status IN ('pending', 'running');
     END IF;
     DELETE FROM routines.begun_runs WHERE task_id = OLD.task_id AND trajectory_id = OLD.id;
     -- If the fence is unchanged, Temporal itself ended the run and knows it. Otherwise the run was taken from Temporal, and

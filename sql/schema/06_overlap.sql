@@ -117,7 +117,7 @@ CREATE FUNCTION routines.admit_waiting_run(of_routine bigint) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     waiting bigint := (SELECT id FROM routines.trajectories
-                       WHERE triggered_by_routine_id = of_routine AND place = 0 AND final_status IS NULL);
+                       WHERE triggered_by_routine_id = of_routine AND place < 1 AND final_status IS NULL);
     places  smallint[];
     most    integer;
 BEGIN
@@ -132,7 +132,7 @@ BEGIN
     UPDATE routines.trajectories
     SET status = 'pending', lease_expires_at = NULL, updated_at = now(),
         place = (SELECT min(free) FROM generate_series(1, most) AS free WHERE free <> ALL (places))
-    WHERE id = waiting AND place = 0 AND ended_at IS NULL;
+    WHERE id = waiting AND place = 0 AND status IN ('pending', 'running');
     IF FOUND THEN
         PERFORM routines.wake_idle_workers();
     END IF;

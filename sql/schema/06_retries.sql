@@ -138,7 +138,7 @@ BEGIN
     -- The next slot has come: its run waits for this one.
     IF (jsonb_typeof(routine.retry -> 'until') IS DISTINCT FROM 'number' OR routine.overlap_policy = 'cancel_other')
        AND EXISTS (SELECT FROM routines.trajectories
-                   WHERE triggered_by_routine_id = run.triggered_by_routine_id AND place = 0 AND final_status IS NULL) THEN
+                   WHERE triggered_by_routine_id = run.triggered_by_routine_id AND place < 1 AND final_status IS NULL) THEN
         RETURN NULL;
     END IF;
     SELECT id, created_at, scheduled_for INTO first FROM routines.trajectories WHERE id = coalesce(run.retry_of, run.id);

@@ -91,7 +91,8 @@ CREATE TABLE routines.alerts (
 -- Of these a routine has one open alert, since they last; each slot that fails or is missed is an alert of its own.
 CREATE UNIQUE INDEX alerts_open_key ON routines.alerts (rule_id, routine_id, event)
     WHERE closed_at IS NULL AND event NOT IN ('missed', 'failed');
--- Open alerts by what closes them.
+-- Open alerts by what closes them. Who searches by another key writes coalesce(closed_at, 'infinity') = 'infinity', which this index
+-- cannot answer: see trajectories_active_idx.
 CREATE INDEX alerts_open_idx ON routines.alerts (event, routine_id) WHERE closed_at IS NULL;
 -- Alerts and recoveries that no notice tells yet.
 CREATE INDEX alerts_untold_idx ON routines.alerts (rule_id, id) WHERE notice_id IS NULL AND suppressed_reason IS NULL;
@@ -344,7 +345,7 @@ BEGIN
     SET closed_at = greatest(at, opened_at), suppressed_reason = reason,
         tells_recovery = reason IS NULL AND EXISTS (
             SELECT FROM routines.alert_rules WHERE alert_rules.id = rule_id AND 'recovered' = ANY (events))
-    WHERE id = alert_id AND closed_at IS NULL;
+    WHERE id = alert_id AND coalesce(closed_at, 'infinity') = 'infinity';
     RETURN FOUND;
 END $$;
 COMMENT ON FUNCTION routines.close_alert IS

@@ -250,7 +250,7 @@ CREATE TRIGGER check_backfill BEFORE INSERT ON routines.backfills FOR EACH ROW E
 CREATE FUNCTION routines.cancel_backfill(backfill bigint, reason text DEFAULT 'cancelled') RETURNS boolean
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
-    UPDATE routines.backfills SET ended_at = now(), end_reason = reason, held_by = NULL WHERE id = backfill AND ended_at IS NULL;
+    UPDATE routines.backfills SET ended_at = now(), end_reason = reason, held_by = NULL WHERE id = backfill AND end_reason IS NULL;
     UPDATE routines.trajectories
     SET status = 'cancelled', fence = fence + 1, ended_at = now(), updated_at = now(), lease_expires_at = NULL,
         error = 'cancelled: its backfill was cancelled before the run began'
@@ -263,7 +263,7 @@ COMMENT ON FUNCTION routines.cancel_backfill IS
 CREATE FUNCTION routines.end_backfills() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM routines.cancel_backfill(id, 'routine_deleted') FROM routines.backfills WHERE routine_id = OLD.id AND ended_at IS NULL;
+    PERFORM routines.cancel_backfill(id, 'routine_deleted') FROM routines.backfills WHERE routine_id = OLD.id AND end_reason IS NULL;
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION routines.end_backfills IS 'Ends the backfills of a routine that is deleted.';
@@ -329,7 +329,7 @@ DECLARE
     slots   integer := 0;
     runs    integer := 0;
 BEGIN
-    SELECT * INTO asked FROM routines.backfills WHERE id = backfill AND ended_at IS NULL FOR UPDATE SKIP LOCKED;
+    SELECT * INTO asked FROM routines.backfills WHERE id = backfill AND end_reason IS NULL FOR UPDATE SKIP LOCKED;
     SELECT * INTO routine FROM routines.routines WHERE id = asked.routine_id FOR UPDATE SKIP LOCKED;
     IF routine.id IS NULL THEN
         RETURN 0;

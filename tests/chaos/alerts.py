@@ -20,8 +20,8 @@ AFTER = timedelta(seconds=5)
 """How long a slot has been due when the rule calls it late."""
 GRACE = timedelta(seconds=2)
 """How far the moments may lie apart at which a statement began and its rows were written."""
-JUDGED = timedelta(seconds=60)
-"""How long it may take until a worker judges what happened, while workers and connections are lost."""
+JUDGED = timedelta(minutes=3)
+"""How long it may take until a worker judges what happened, while workers are lost and the machine is busy."""
 RULE = """INSERT INTO routines.alert_rules (collection_id, name, events, after_seconds, streak, webhook_url)
           VALUES (%s, 'on-call', '{late,missed,failed,streak,paused,recovered}', %s, 3, %s)"""
 FAULTY_SHARE = 0.2
