@@ -29,7 +29,7 @@ up: $(RUN)  ## Run API, ticker and worker on an embedded Postgres; Ctrl-C stops 
 # Two processes more than processors, at most six, each with its own Postgres. A process takes whole files, in the order
 # set by tests/conftest.py, which starts the slow ones first.
 test: $(DEV)  ## Run all tests against a real Postgres
-	$(BIN)/pytest --numprocesses=auto --maxprocesses=6 --dist=loadfile --no-loadscope-reorder --durations=25
+	$(BIN)/pytest --numprocesses=auto --maxprocesses=6 --dist=loadgroup --no-loadscope-reorder --durations=25
 
 # Tests whose results may depend on the version of Postgres. Schemathesis sends fewer requests there.
 DATABASE_TESTS := tests/sql tests/ticker tests/concurrency tests/core/db tests/engine tests/api tests/security tests/cli \
@@ -40,7 +40,7 @@ matrix: $(DEV)  ## Run the tests that use a database on Postgres 15, 16 and 17; 
 	@for version in $(POSTGRES); do \
 		bin=$$($(BIN)/python .ci/postgres.py $$version) || { echo "POSTGRES $$version SKIPPED: no binaries."; $(or $(MISSING),exit 1); }; \
 		echo "Postgres $$version: $$bin"; \
-		ROUTINES_POSTGRES_BIN=$$bin ROUTINES_TEST_CASES=600 $(BIN)/pytest --numprocesses=auto --maxprocesses=6 --dist=loadfile \
+		ROUTINES_POSTGRES_BIN=$$bin ROUTINES_TEST_CASES=600 $(BIN)/pytest --numprocesses=auto --maxprocesses=6 --dist=loadgroup \
 			--no-loadscope-reorder $(or $(TESTS),$(DATABASE_TESTS)) || failed=1; \
 	done; exit $${failed:-0}
 
@@ -73,7 +73,7 @@ docs: $(DEV)  ## Regenerate the pages that are written from the code
 	cp docs/run/prometheus/routines.rules.yml deploy/helm/routines/files/
 
 nightly: matrix  ## Other versions of Postgres, hostile settings, ten times as many schemathesis requests, 200,000 cron cases
-	ROUTINES_TEST_HOSTILE=1 $(BIN)/pytest --numprocesses=auto --maxprocesses=6 --dist=loadfile \
+	ROUTINES_TEST_HOSTILE=1 $(BIN)/pytest --numprocesses=auto --maxprocesses=6 --dist=loadgroup \
 		tests/sql tests/ticker tests/engine tests/api
 	ROUTINES_TEST_CASES=20000 $(BIN)/pytest tests/api/test_schemathesis.py
 	ROUTINES_TEST_CRON_CASES=200000 $(BIN)/pytest --numprocesses=auto tests/sql/test_cron.py

@@ -28,10 +28,15 @@ from support.hostile_settings import make_hostile
 from support.rows import Database, with_database
 from support.sampling import IS_SAMPLED
 
-LONG_WAITS = ("tests/chaos/test_chaos.py", "tests/temporal/test_crashes.py")
-ALWAYS_WHOLE = ("tests/chaos", "tests/acceptance/test_readme.py", "tests/security")
-ALWAYS_TRIED = 16
+BROWSER = "tests/browser/"
+LONG_WAITS = ("tests/chaos/test_chaos.py", BROWSER, "tests/chaos/test_mutants.py", "tests/temporal/test_crashes.py")
+ALWAYS_WHOLE = ("tests/chaos/test_mutants.py", "tests/security")
+SLOW_SHARE = 6
+"""Of the slow tests of a file, a sample has the first, and then one of so many."""
+ALWAYS_TRIED = 8
 """So many cases of a test are in every sample."""
+CASES_SHARE = 6
+"""Of its other cases, a sample has one of so many."""
 MEMORY = Path("/dev/shm")
 MEMORY_BYTES = 6 * 2**30
 """How much must be free there."""
@@ -48,17 +53,20 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the files that wait for minutes first, so that other tests use the processors in the meantime.
 
-    Of a sample, leave out two of three slow tests of a file, and of a test with many cases three of four after the
-    first few.
+    One process takes a whole file, and one takes all that need the browser: each would start a browser of its own.
+    Of a sample, leave out most slow tests of a file, and most cases of a test that has many.
     """
     items.sort(key=lambda item: not item.nodeid.startswith(LONG_WAITS))
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(BROWSER if file.startswith(BROWSER) else file))
     if IS_SAMPLED:
         slow, cases = Counter[str](), Counter[str]()
         left_out = {
             item
             for item in items
-            if (_is_slow(item) and _counted(slow, item, "::") % 3 != 1)
-            or (_counted(cases, item, "[") > ALWAYS_TRIED and cases[item.nodeid.partition("[")[0]] % 4)
+            if (_is_slow(item) and _counted(slow, item, "::") % SLOW_SHARE != 1)
+            or (_counted(cases, item, "[") > ALWAYS_TRIED and cases[item.nodeid.partition("[")[0]] % CASES_SHARE)
         }
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]

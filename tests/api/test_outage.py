@@ -18,6 +18,8 @@ from routines_core.embedded import EmbeddedServer
 from support.rows import Database
 from support.serving import TASK, ApiProcess, api_process, new_key
 
+pytestmark = pytest.mark.slow
+
 MARGIN_SECONDS = 10.0
 """Allowance for a busy machine."""
 AT_ONCE_SECONDS = 2.0

@@ -16,6 +16,8 @@ from routines_api.app import CONNECTIONS
 from support.rows import Database
 from support.serving import TASK, ApiProcess, api_process, send, wait_until
 
+pytestmark = pytest.mark.slow
+
 LONGEST = 20.0
 """How long a disconnect may take on a busy machine, with 1 s configured."""
 

@@ -14,6 +14,8 @@ from support.command import COMMANDS, TASK, routines
 from support.rows import ENCRYPTION_KEYS, Database, with_database, with_login
 from support.sampling import sample
 
+pytestmark = pytest.mark.slow
+
 WITH_A_KEY_FIRST = {"keys create", "keys rotate", "secrets rotate"}
 
 

@@ -11,6 +11,8 @@ from routines_core.db.ledger import why
 from support.command import routines
 from support.rows import Database, make_key, make_task, value
 
+pytestmark = pytest.mark.slow
+
 CADENCE = "routines.cadence_of(routines)"
 SLOT = "next_run_at - coalesce(spread_offset, '0')"
 AN_HOUR_OFF = """UPDATE routines.routines

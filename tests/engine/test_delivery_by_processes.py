@@ -6,12 +6,16 @@ from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from routines_core.db import Connection
 from routines_core.lifecycle import LIFELINE_VARIABLE
 from support.outbox import ended_runs, routine_with_webhook, until
 from support.receivers import Behaviour, answers, hangs, receiver
 from support.rows import ENCRYPTION_KEYS, Database, value
 from support.service import ROUTINES, clean_environment
+
+pytestmark = pytest.mark.slow
 
 
 @asynccontextmanager

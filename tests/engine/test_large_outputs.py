@@ -22,6 +22,8 @@ from support.rows import Database, value
 from support.run_secrets import give
 from support.working import contained, run_of, task_of, until, until_ended, workflow_of, working
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024 * 1024
 OUTPUTS = "SELECT outputs FROM routines.steps WHERE trajectory_id = %s AND name = %s"
 LOAD = {"activity": "load_rows", "size": 3 * MIB}

@@ -18,6 +18,7 @@ from routines_core.keyring import Keyring, LocalKeys, SecretContext, generate_ke
 from security.sealed import open_all
 from support.command import routines
 from support.rows import Database
+from support.sampling import left_out
 from support.serving import TASK, ApiProcess, api_process
 
 OLD, NEW = generate_key("old"), generate_key("new")
@@ -91,6 +92,7 @@ async def writers(api: ApiProcess, key: str) -> AsyncGenerator[list[int]]:
         stop.set()
 
 
+@left_out
 async def test_ten_thousand_secrets_are_rotated_under_load_without_a_failed_read(
     connection: Connection, database: Database
 ) -> None:

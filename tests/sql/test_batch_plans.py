@@ -341,7 +341,7 @@ MOVES = [
         searches="routines",
     ),
 ]
-KNOWN = ("both", "the others", "the batch", "nothing")
+KNOWN = ("the others", "both", "nothing")
 """Which rows the statistics know of. Where these are the others, the plan was made before the batch was there.
 
 Sessions keep plans, and the tables of a new install may be analyzed while nothing is active.
@@ -479,7 +479,7 @@ async def cost(connection: Connection, move: Move, ids: list[int], planned: list
     return Cost(buffers(plan), after.read - before.read)
 
 
-@pytest.mark.parametrize("known", sample(KNOWN[:2] + KNOWN[3:], 2))
+@pytest.mark.parametrize("known", sample(KNOWN, 1))
 @pytest.mark.parametrize("move", MOVES, ids=lambda move: move.statement)
 async def test_a_batch_costs_what_it_holds_whatever_the_statistics_foresaw(
     filled: Connection, move: Move, known: str
@@ -500,7 +500,7 @@ async def test_a_batch_costs_what_it_holds_whatever_the_statistics_foresaw(
     assert costs[1].rows <= 1.5 * BATCHES[1] / BATCHES[0] * max(costs[0].rows, BATCHES[0])
 
 
-@pytest.mark.parametrize("move", sample(MOVES, 6), ids=lambda move: move.statement)
+@pytest.mark.parametrize("move", sample(MOVES, 2), ids=lambda move: move.statement)
 async def test_statistics_of_the_batch_alone_make_no_difference(connection: Connection, move: Move) -> None:
     """They foresee that everything is due: nothing else had been there."""
     await prepare(connection)

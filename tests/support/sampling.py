@@ -1,6 +1,6 @@
 """With ROUTINES_TEST_SAMPLE=1, as in CI, some tests try a sample of their cases and others are left out.
 
-Two of three slow tests of a file are left out too, and most cases of tests that have many: see tests/conftest.py.
+Most slow tests of a file are left out too, and most cases of tests that have many: see tests/conftest.py.
 
 `make test` runs all of them, and so does `make nightly`.
 """
