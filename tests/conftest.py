@@ -33,7 +33,7 @@ LONG_WAITS = ("tests/chaos/test_chaos.py", BROWSER, "tests/chaos/test_mutants.py
 ALWAYS_WHOLE = ("tests/chaos/test_mutants.py", "tests/security")
 SLOW_SHARE = 6
 """Of the slow tests of a file, a sample has the first, and then one of so many."""
-ALWAYS_TRIED = 8
+ALWAYS_TRIED = 6
 """So many cases of a test are in every sample."""
 CASES_SHARE = 6
 """Of its other cases, a sample has one of so many."""

@@ -67,6 +67,16 @@ happened AS MATERIALIZED (
     WHERE routines.id = ANY (ARRAY(SELECT routine_id FROM taken))
       AND event IN ('late', 'missed', 'failed', 'paused', 'webhook_stopped') AND subject IS NOT NULL
 ),
+-- Routines that have started since they were late. What came after that is judged by itself, though close_ended was not there yet.
+started_again AS MATERIALIZED (
+    SELECT routines.close_alert(open.id, routines.started_since(open.routine_id, open.scheduled_for), NULL) AS is_closed
+    FROM (SELECT DISTINCT routine_id FROM happened WHERE event = 'late' ORDER BY routine_id) AS late
+    CROSS JOIN LATERAL (
+        SELECT id, alerts.routine_id, scheduled_for FROM routines.alerts
+        WHERE alerts.event = 'late' AND alerts.routine_id = late.routine_id AND closed_at IS NULL
+        ORDER BY id OFFSET 0) AS open
+    WHERE routines.started_since(open.routine_id, open.scheduled_for) IS NOT NULL
+),
 found AS MATERIALIZED (
     SELECT happened.*, alert_rules.id AS rule_id, opens, alert_rules.streak,
            -- Whether it is over already: events of one routine may come in any order.
@@ -86,7 +96,8 @@ found AS MATERIALIZED (
         WHEN 'late' THEN late_seconds > coalesce(after_seconds, 60) AND NOT EXISTS (
             SELECT FROM routines.alerts
             WHERE alerts.rule_id = alert_rules.id AND alerts.routine_id = happened.routine_id AND alerts.event = 'late'
-              AND alerts.scheduled_for <= happened.scheduled_for AND coalesce(closed_at >= happened.at, true))
+              AND alerts.scheduled_for <= happened.scheduled_for
+              AND coalesce(coalesce(closed_at, routines.started_since(alerts.routine_id, alerts.scheduled_for)) >= happened.at, true))
         WHEN 'streak' THEN 1 + routines.failures_in_a_row(
             happened.routine_id, happened.scheduled_for, NULL, alert_rules.streak - 1) >= alert_rules.streak
         ELSE true END
@@ -102,6 +113,7 @@ opened AS (
                 THEN 'the routine was ' || routines.pause_in_words(NULL, paused_at, paused_until, paused_note) END,
            recovered_at IS NOT NULL AND (NOT is_held OR opens = 'paused') AND 'recovered' = ANY (events)
     FROM found
+    WHERE (SELECT count(*) FROM started_again) >= 0  -- these are closed first: a routine has one open alert of a rule
     ORDER BY id, rule_id
     ON CONFLICT DO NOTHING
     RETURNING closed_at, suppressed_reason
@@ -139,7 +151,7 @@ closed AS MATERIALIZED (
     SELECT reason IS NULL AS is_over, routines.close_alert(id, at, reason) AS is_closed FROM ended
 )
 SELECT (SELECT count(*) FROM taken)::integer AS handled, (SELECT count(*) FROM opened)::integer AS opened,
-       ((SELECT count(*) FROM closed WHERE is_closed AND is_over)
+       ((SELECT count(*) FROM started_again WHERE is_closed) + (SELECT count(*) FROM closed WHERE is_closed AND is_over)
         + (SELECT count(*) FROM opened WHERE suppressed_reason IS NULL AND closed_at IS NOT NULL))::integer AS recovered,
        ((SELECT count(*) FROM closed WHERE is_closed AND NOT is_over)
         + (SELECT count(*) FROM opened WHERE suppressed_reason IS NOT NULL))::integer AS suppressed,
@@ -202,9 +214,7 @@ ended AS MATERIALIZED (
     SELECT alerts.id, ending.at
     FROM routines.alerts CROSS JOIN LATERAL (
         SELECT CASE alerts.event
-            WHEN 'late' THEN (SELECT created_at FROM routines.trajectories
-                              WHERE triggered_by_routine_id = alerts.routine_id AND trajectories.scheduled_for >= alerts.scheduled_for
-                              ORDER BY trajectories.scheduled_for LIMIT 1)
+            WHEN 'late' THEN routines.started_since(alerts.routine_id, alerts.scheduled_for)
             WHEN 'missed' THEN (SELECT created_at FROM routines.trajectories
                                 WHERE triggered_by_routine_id = alerts.routine_id AND trajectories.scheduled_for > alerts.scheduled_for
                                 ORDER BY trajectories.scheduled_for LIMIT 1)

@@ -154,22 +154,23 @@ FROM page;
 
 -- name: delete_versions
 -- Deletes versions that neither the task nor a run needs. Versions only grow, so the oldest run has the oldest version that is
--- needed. Skips tasks that were changed within a day, because a run of an older version may be about to commit. By the place of each
--- row, which no update moves.
-WITH gone AS (
+-- needed. Skips tasks that were changed within a day, because a run of an older version may be about to commit. A page may end
+-- within a task: what can be deleted is what comes first, so the next pass goes on. By the place of each row, which nothing updates.
+WITH page AS MATERIALIZED (
+    SELECT ctid AS place, task_id, version, collection_id FROM routines.task_versions
+    WHERE task_id > %(after)s::bigint ORDER BY task_id, version LIMIT %(page_size)s::integer
+),
+gone AS (
     DELETE FROM routines.task_versions
     WHERE ctid = ANY (ARRAY(
-        SELECT old.ctid FROM routines.task_versions AS old
-        LEFT JOIN routines.tasks ON tasks.id = old.task_id
-        WHERE (tasks.id IS NULL OR old.version < tasks.version)
-          AND old.version < coalesce(routines.oldest_version_in_use(old.collection_id, old.task_id), old.version + 1)
-          AND NOT EXISTS (SELECT FROM routines.task_versions AS recent
-                          WHERE recent.task_id = old.task_id
-                            AND recent.created_at >= coalesce(%(now)s::timestamptz, now()) - interval '1 day')
-        LIMIT %(page_size)s::integer))
+        SELECT place FROM page
+        WHERE coalesce(version < (SELECT version FROM routines.tasks WHERE tasks.id = page.task_id), true)
+          AND (SELECT created_at FROM routines.task_versions AS newest WHERE newest.task_id = page.task_id
+               ORDER BY task_id DESC, version DESC LIMIT 1) < coalesce(%(now)s::timestamptz, now()) - interval '1 day'
+          AND version < coalesce(routines.oldest_version_in_use(collection_id, task_id), version + 1)))
     RETURNING version
 )
-SELECT count(*)::integer AS deleted, NULL::bigint AS last_id, count(*) < %(page_size)s::integer AS is_last FROM gone;
+SELECT (SELECT count(*) FROM gone)::integer AS deleted, max(task_id) AS last_id, count(*) < %(page_size)s::integer AS is_last FROM page;
 
 -- name: delete_names
 -- Forgets the names of deleted routines of which the ledger has no slot left. Skips those deleted within a day.

@@ -1,15 +1,21 @@
 -- What a run knows of the slot that it is for: the values of references such as slot.date.
 
--- Reads the newest scheduled runs one by one from trajectories_slot_key, up to the first that completed, and at most 1,000.
-CREATE FUNCTION routines.last_success(of_routine bigint, before timestamptz) RETURNS timestamptz LANGUAGE sql STABLE AS $$
-    SELECT scheduled_for FROM (
+-- Reads the newest scheduled runs one by one from trajectories_slot_key, up to the first that completed, and at most 1,000; and as many
+-- from trajectories_fill_key.
+CREATE FUNCTION routines.last_success(of_routine bigint, before timestamptz) RETURNS timestamptz LANGUAGE sql STABLE
+RETURN greatest(
+    (SELECT scheduled_for FROM (
         SELECT scheduled_for, routines.status_of_slot(id, status, retried_by) AS status FROM routines.trajectories
         WHERE triggered_by_routine_id = of_routine AND scheduled_for < coalesce(before, 'infinity')
         ORDER BY scheduled_for DESC LIMIT 1000) AS newest
-    WHERE status = 'completed' ORDER BY scheduled_for DESC LIMIT 1;
-$$;
+     WHERE status = 'completed' ORDER BY scheduled_for DESC LIMIT 1),
+    (SELECT fills_slot FROM (
+        SELECT fills_slot, routines.status_of_slot(id, status, retried_by) AS status FROM routines.trajectories
+        WHERE triggered_by_routine_id = of_routine AND fills_slot < coalesce(before, 'infinity') AND rerun_of IS NULL
+        ORDER BY fills_slot DESC LIMIT 1000) AS newest
+     WHERE status = 'completed' ORDER BY fills_slot DESC LIMIT 1));
 COMMENT ON FUNCTION routines.last_success IS
-    'The newest slot of a routine whose run completed, or its retry, before this slot, or of all if that is null. Looks at the newest 1,000 scheduled runs; null if none of them completed.';
+    'The newest slot of a routine whose run completed, or its retry, before this slot, or of all if that is null; also a slot that a backfill has filled. Looks at the newest 1,000 scheduled runs and as many of backfills; null if none of them completed.';
 
 -- VOLATILE, so that it takes snapshots of its own. The tick and run-now call it once they have locked the routine, whose cadence may
 -- have been changed since they began.

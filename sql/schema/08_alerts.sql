@@ -339,6 +339,12 @@ COMMENT ON FUNCTION routines.take_alert_turn IS
     'Takes the turn to run a statement of queries/alerts.sql until the end of the transaction, and returns the time to judge by: `at`, or now. Null if another session has it, one had it less than every_seconds ago, or there are no rules.';
 
 -- Row by row and notice by notice, because a statement that joins a batch with the table may compare each with each.
+CREATE FUNCTION routines.started_since(of_routine bigint, slot timestamptz) RETURNS timestamptz LANGUAGE sql STABLE
+RETURN (SELECT created_at FROM routines.trajectories
+        WHERE triggered_by_routine_id = of_routine AND scheduled_for >= slot ORDER BY scheduled_for LIMIT 1);
+COMMENT ON FUNCTION routines.started_since IS
+    'When the routine started on schedule for this slot or the next one that ran; null if it has not. This is the end of its being late.';
+
 CREATE FUNCTION routines.close_alert(alert_id bigint, at timestamptz, reason text) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE routines.alerts

@@ -14,6 +14,7 @@ from routines_core.embedded import running_url
 from routines_core.embedded.account import ACCOUNTS
 from routines_core.embedded.binaries import find_binaries
 from support.account import NOBODY, STRANGER, default_container, only_root, ordinary_user, stranger
+from support.sampling import left_out
 from support.service import Service, wait_until
 
 pytestmark = [pytest.mark.slow, only_root]
@@ -39,6 +40,7 @@ def account() -> int:
     return next(known[name] for name in ACCOUNTS if name in known)
 
 
+@left_out
 def test_an_ordinary_user_can_create_start_and_stop_a_service_and_owns_every_file(tmp_path: Path) -> None:
     os.chown(tmp_path, NOBODY, NOBODY)
     service = Service(tmp_path, prefix=ordinary_user())

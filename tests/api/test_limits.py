@@ -13,6 +13,7 @@ import pytest
 from api.hostile.message import KEPT, KEY, ROUTINES, TASKS, request
 from routines_api.http.rate_limiter import HANDFUL_SHARE
 from support.rows import Database
+from support.sampling import sample
 from support.serving import TASK, Answer, ApiProcess, api_process, new_key, send
 
 BODY, HEADERS, DEPTH, STRING, ITEMS = 8192, 4096, 5, 3000, 100
@@ -48,7 +49,7 @@ def refused(answer: Answer, limit: int) -> bool:
 
 
 @pytest.mark.parametrize(("size", "status"), [(BODY - 1, OK), (BODY, OK), (BODY + 1, TOO_LARGE)])
-@pytest.mark.parametrize("framing", ["length", "chunks"])
+@pytest.mark.parametrize("framing", sample(["length", "chunks"], 1))
 def test_the_limit_of_bytes_in_a_body(api: ApiProcess, key: str, size: int, status: int, framing: str) -> None:
     body = b'{"paused": false}'.ljust(size)
     if framing == "chunks":

@@ -143,8 +143,8 @@ def _late_is_true(history: History, alerts: list[Any], existing: set[int]) -> Fo
 def _covered(alerts: Iterable[Any], slot: datetime, decided: datetime, row: Any) -> Found:
     """Check that a late slot is told of by an alert of its routine: its own, or one that is open when it is judged."""
     for alert in alerts:
-        # closed_at is when it was over, which is found out later.
-        is_open = alert.opened_at <= decided + JUDGED and not (alert.closed_at and alert.closed_at < decided - JUDGED)
+        # closed_at is when it was over, even if that was found out later.
+        is_open = alert.opened_at <= decided + JUDGED and not (alert.closed_at and alert.closed_at < decided - GRACE)
         if alert.scheduled_for == slot or is_open:
             return
     yield Violation("alert", f"slot {slot} was decided at {decided}, late, and has no alert", (row, *alerts))

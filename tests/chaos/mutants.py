@@ -141,7 +141,7 @@ MUTANTS = [
     Mutant(
         "two tickers expand a backfill at once",
         (
-            Edit(SCHEMA, "ended_at IS NULL FOR UPDATE SKIP LOCKED", "ended_at IS NULL", "expand_backfill"),
+            Edit(SCHEMA, "end_reason IS NULL FOR UPDATE SKIP LOCKED", "end_reason IS NULL", "expand_backfill"),
             Edit(
                 SCHEMA,
                 "WHERE id = asked.routine_id FOR UPDATE SKIP LOCKED",
@@ -315,7 +315,7 @@ MUTANTS = [
     ),
     Mutant(
         "a run that ends leaves its children running",
-        (Edit(SCHEMA, "WHERE parent_id = NEW.id AND ended_at IS NULL", "WHERE false", "follow_end"),),
+        (Edit(SCHEMA, "WHERE parent_id = NEW.id AND status IN ('pending', 'running')", "WHERE false", "follow_end"),),
         test="engine/test_services.py::"
         "test_taking_a_run_away_ends_its_children_and_theirs_and_leaves_no_step_running[failed]",
     ),

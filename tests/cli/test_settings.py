@@ -20,6 +20,8 @@ from support.rows import Database, with_login
 from support.schema_book import empty_database
 from support.service import Service, free_port
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def empty(server_url: str) -> Generator[Database]:

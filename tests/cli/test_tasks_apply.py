@@ -11,6 +11,8 @@ import pytest
 from routines_core.db import Connection
 from support.rows import Database, value
 
+pytestmark = pytest.mark.slow
+
 TASK = {"name": "greet", "description": "Says hello.", "workflow": {"init_params": {"b": 1, "a": 2}, "steps": []}}
 
 

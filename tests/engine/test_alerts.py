@@ -17,6 +17,8 @@ from support.receivers import answers, receiver
 from support.rows import Database, make_routine, make_task, value
 from support.stepping import closed_gate, until_blocked
 
+pytestmark = pytest.mark.slow
+
 OPENED = "SELECT count(*) > 0 FROM routines.alerts"
 TOLD = "SELECT count(*) > 0 AND bool_and(delivered_at IS NOT NULL) FROM routines.webhook_deliveries"
 

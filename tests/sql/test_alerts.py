@@ -321,6 +321,21 @@ async def test_the_slots_of_an_outage_are_one_alert_until_the_routine_starts_aga
     assert (await notices(connection))[0]["count"] == 1
 
 
+async def test_a_slot_that_is_skipped_late_after_the_outage_is_an_alert_of_its_own(
+    connection: Connection, routine: int
+) -> None:
+    """Although the alert of the outage is still open when it is judged."""
+    await make_rule(connection, events=["late", "recovered"])
+    now = await this_hour(connection)
+    await set_due(connection, routine, now - timedelta(hours=5))
+    await judge(connection, "late", every_seconds=None)
+    assert (await tick_at(connection, now - timedelta(minutes=59))).fired == 1
+    assert (await tick_at(connection, now + timedelta(minutes=5))).overlapped == 1
+    await judge(connection, "events", every_seconds=None)
+    assert await states(connection) == [("late", "recovered"), ("late", "open")]
+    assert await value(connection, "SELECT max(scheduled_for) FROM routines.alerts") == now
+
+
 async def test_a_pause_that_is_over_and_that_no_ticker_ended_makes_its_routine_late(
     connection: Connection, routine: int
 ) -> None:

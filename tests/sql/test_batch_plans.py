@@ -49,14 +49,14 @@ class Move(NamedTuple):
         rows: Adds the rows of a batch. Their ids, or numbers, are from %(first)s to %(last)s.
         parameters: The statement's parameters for these ids.
         writes: Whether it writes at least a row for each; otherwise it only reads them.
-        searches: The table that it must search for words, whole.
+        searches: The tables that it must search for words, whole.
     """
 
     statement: str
     rows: Statements
     parameters: Callable[[list[int]], Parameters]
     writes: bool = True
-    searches: str = ""
+    searches: frozenset[str] = frozenset()
 
 
 WIDE = '{"text": "' + 600 * "x" + '"}'
@@ -101,7 +101,7 @@ AUDIT = """INSERT INTO routines.audit
            FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n"""
 VERSIONS = """INSERT INTO routines.task_versions (task_id, version, collection_id, workflow, init_params, created_at)
               SELECT n, 1, 1, '{}', '{}', now() - interval '2 days'
-              FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n"""
+              FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n ON CONFLICT DO NOTHING"""
 REPLACED = (
     """INSERT INTO routines.routines (id, collection_id, task_id, name, cadence_type, overlap_policy)
        OVERRIDING SYSTEM VALUE
@@ -319,7 +319,7 @@ MOVES = [
         (RULE.replace("{digest}", "'08:00'"), *NEVER_DUE, RECOVERED),
         judged,
     ),
-    Move("retention.delete_versions", (VERSIONS,), lambda ids: {"now": None, "page_size": len(ids)}),
+    Move("retention.delete_versions", (VERSIONS,), page),
     Move("retention.delete_names", (DELETED,), page),
     Move("retention.delete_backfills", (BACKFILLS,), page),
     Move("retention.delete_answers", (ANSWERS,), lambda ids: {"now": None, "page_size": len(ids)}),
@@ -338,7 +338,7 @@ MOVES = [
         "retention.judge_files",
         (UNUSED_FILES,),
         lambda ids: {"now": None, "after": 0, "page_size": len(ids)},
-        searches="routines",
+        searches=frozenset({"routines", "task_versions"}),
     ),
 ]
 KNOWN = ("the others", "both", "nothing")
@@ -349,7 +349,7 @@ Sessions keep plans, and the tables of a new install may be analyzed while nothi
 FORGET = """DELETE FROM pg_statistic;
             UPDATE pg_class SET reltuples = -1, relpages = 0 WHERE relnamespace = 'routines'::regnamespace"""
 """As after a restore."""
-OTHER_ROWS = (ENDED, STEPS, DELIVERED, SKIPS, AUDIT, FILE_USES, SECRETS, *NEVER_DUE, CLOSED)
+OTHER_ROWS = (ENDED, VERSIONS, STEPS, DELIVERED, SKIPS, AUDIT, FILE_USES, SECRETS, *NEVER_DUE, CLOSED)
 ONE_BY_ONE = {
     "alert_rules.create_rule",
     "alert_rules.replace_rule",
@@ -426,11 +426,15 @@ async def touched(connection: Connection) -> Touched:
     return row
 
 
+def is_repeated_scan(node: Plan) -> bool:
+    return node["Node Type"] == "CTE Scan" and node["Actual Loops"] > 1
+
+
 def wasted(plan: Plan) -> int:
     """Return how many rows were looked at in vain by joins, and by scans of a CTE for each row of another."""
     return sum(
         node.get("Rows Removed by Join Filter", 0) * node["Actual Loops"]
-        + (node.get("Rows Removed by Filter", 0) * node["Actual Loops"] if node["Node Type"] == "CTE Scan" else 0)
+        + (node.get("Rows Removed by Filter", 0) * node["Actual Loops"] if is_repeated_scan(node) else 0)
         for node in nodes(plan)
     )
 
@@ -475,7 +479,7 @@ async def cost(connection: Connection, move: Move, ids: list[int], planned: list
     after = await touched(connection)
     assert after.written - before.written >= len(ids) * move.writes
     assert wasted(plan) <= 4 * len(ids)
-    assert read_whole(plan, len(ids)) <= {move.searches}
+    assert read_whole(plan, len(ids)) <= move.searches
     return Cost(buffers(plan), after.read - before.read)
 
 

@@ -22,6 +22,15 @@ RUN = """INSERT INTO routines.trajectories (collection_id, task_id, task_version
          SELECT collection_id, task_id, 1, id, CASE WHEN %s::timestamptz IS NULL THEN 'run-now' ELSE 'schedule' END, %s,
                 '{}', %s, now() FROM routines.routines WHERE id = %s"""
 
+FILL = """WITH asked AS (
+              INSERT INTO routines.backfills (collection_id, routine_id, from_time, until_time, made_by)
+              SELECT collection_id, id, %(slot)s, %(slot)s::timestamptz + interval '1 minute', 'key 1'
+              FROM routines.routines WHERE id = %(routine)s RETURNING id)
+          INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id, trigger,
+                                             backfill_id, fills_slot, init_params, status, ended_at)
+          SELECT collection_id, task_id, 1, routines.id, 'backfill', asked.id, %(slot)s, '{}', %(status)s, now()
+          FROM routines.routines, asked WHERE routines.id = %(routine)s"""
+
 
 @pytest.fixture
 async def routine(connection: Connection) -> int:
@@ -36,6 +45,10 @@ async def values_of(connection: Connection, routine: int, slot: object, trigger:
 async def ended(connection: Connection, routine: int, slot: str | None, status: str) -> None:
     when = None if slot is None else at(slot)
     await connection.execute(RUN, [when, when, status, routine])
+
+
+async def filled(connection: Connection, routine: int, slot: str, status: str) -> None:
+    await connection.execute(FILL, {"slot": at(slot), "status": status, "routine": routine})
 
 
 async def test_a_slot_of_a_fixed_cadence_is_shown_in_utc(connection: Connection, routine: int) -> None:
@@ -81,6 +94,14 @@ async def test_the_last_success_is_the_newest_completed_scheduled_run_before_the
     await ended(connection, routine, "2026-05-03 09:00", "failed")
     await ended(connection, routine, "2026-05-05 09:00", "completed")
     await ended(connection, routine, None, "completed")
+    assert (await values_of(connection, routine, MONDAY))["last_success"] == "2026-05-02T09:00:00Z"
+    assert (await values_of(connection, routine, at("2026-05-02 09:00")))["last_success"] == "2026-05-01T09:00:00Z"
+
+
+async def test_a_slot_that_a_backfill_has_filled_is_a_success(connection: Connection, routine: int) -> None:
+    await ended(connection, routine, "2026-05-01 09:00", "completed")
+    await filled(connection, routine, "2026-05-02 09:00", "completed")
+    await filled(connection, routine, "2026-05-03 09:00", "failed")
     assert (await values_of(connection, routine, MONDAY))["last_success"] == "2026-05-02T09:00:00Z"
     assert (await values_of(connection, routine, at("2026-05-02 09:00")))["last_success"] == "2026-05-01T09:00:00Z"
 

@@ -23,6 +23,8 @@ from support.rows import KEYRING, Database, value
 from support.temporal_working import settings_of
 from support.working import run_of, task_of, until, workflow_of
 
+pytestmark = pytest.mark.slow
+
 ECHO = {"activity": "text_echo", "text": "hi"}
 STATE = "SELECT status || ': ' || coalesce(error, '') FROM routines.trajectories"
 

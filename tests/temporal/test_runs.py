@@ -21,6 +21,8 @@ from support.stumbling_activities import stumbling_pool
 from support.temporal_working import temporal_id_of, temporal_working
 from support.working import run_id_of, run_of, task_of, until, until_ended, workflow_of, working
 
+pytestmark = pytest.mark.slow
+
 ECHO = {"activity": "text_echo", "text": "hi"}
 RECORDS = """SELECT coalesce(jsonb_agg(jsonb_build_object(
                  'name', name, 'position', position, 'status', status, 'activity', activity, 'inputs', inputs,

@@ -9,6 +9,7 @@ from routines_core.db.routines import Cadence
 from routines_core.db.statements import Statement
 from support.plans import Plan, buffers, explained, explained_once, nodes, planned_once
 from support.rows import make_task
+from support.sampling import left_out
 from support.stepping import TICK
 
 BATCH = 1000
@@ -46,6 +47,7 @@ def assert_no_table_that_grows_is_read_whole(plan: Plan) -> None:
     assert max(node["Actual Rows"] * node["Actual Loops"] for node in scans) <= BATCH
 
 
+@left_out
 @pytest.mark.slow
 async def test_at_a_million_routines_a_tick_and_an_idle_probe_read_what_they_read_at_ten_thousand(
     connection: Connection,

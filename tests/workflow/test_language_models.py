@@ -15,6 +15,8 @@ from routines_workflow.activities.language_models import MAX_ANSWER_BYTES
 from support.endpoint import Endpoint, Said, serving
 from support.flows import FakeServices, Journal, flow_of, run_step
 
+pytestmark = pytest.mark.slow
+
 KEY = "sk-the-key-of-the-test"
 RETRY = {"max_attempts": 2, "backoff": 0}
 PATH = "/v1/chat/completions"

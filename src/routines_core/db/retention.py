@@ -103,7 +103,7 @@ async def delete_page(
         page_size: Rows to examine.
         now: Moves the clock in tests; None is the database's now().
     """
-    paged: dict[str, Any] = {} if what in {"versions", "endpoints", "answers"} else {"after": after}
+    paged: dict[str, Any] = {} if what in {"endpoints", "answers"} else {"after": after}
     is_aged = what in {"trajectories", "skips", "audit", "alerts", "deliveries"}
     aged = {"keep_seconds": keep_seconds} if is_aged else {}
     return await _DELETE[what].one(connection, page_size=page_size, now=now, **paged, **aged)

@@ -11,6 +11,7 @@ import pytest
 from routines_core.db import Connection, connect
 from routines_core.db import metrics as db
 from support.rows import Database, at, make_routine, make_task, value
+from support.sampling import left_out
 from ticker.test_claim_plan import fill
 
 MOST_BUFFERS = 3 * db.MOST
@@ -162,6 +163,7 @@ async def plans(connection: Connection, call: str) -> str:
     return "\n".join(said)
 
 
+@left_out
 @pytest.mark.slow
 async def test_at_a_million_routines_the_metrics_read_no_more_than_their_bound(connection: Connection) -> None:
     await make_task(connection)

@@ -16,6 +16,8 @@ from routines_engine.sandbox.pool import ProcessPool, RunDiedError
 from routines_engine.sandbox.process import CALLS_AT_ONCE, Limits, StepProcessHandle, _cpu_seconds
 from support.flows import RUN_ID
 
+pytestmark = pytest.mark.slow
+
 MIB = 1024 * 1024
 STALL = "it kept its process busy for more than 1 s without a pause"
 MEMORY = "it used more than 128 MiB of memory"
