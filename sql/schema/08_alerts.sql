@@ -221,24 +221,47 @@ COMMENT ON FUNCTION routines.is_late_for_a_rule IS 'Whether a rule of this colle
 CREATE TRIGGER note_skips AFTER INSERT ON routines.skips
     REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION routines.note_skips();
 
+CREATE FUNCTION routines.seconds_late(slot timestamptz, due_at timestamptz, at timestamptz) RETURNS float8
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN slot IS NOT NULL THEN extract(epoch FROM at - coalesce(due_at, slot))::float8 END;
+COMMENT ON FUNCTION routines.seconds_late IS 'How long a slot had been due at this time, in seconds; null for no slot.';
+
 -- A slot that was late between two looks of the workers.
-CREATE FUNCTION routines.note_late_starts() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION routines.note_late_runs(run_ids bigint[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    IF NOT EXISTS (SELECT FROM routines.alert_rules) THEN
-        RETURN NULL;
-    END IF;
     INSERT INTO routines.alert_events (collection_id, routine_id, event, subject, scheduled_for, trajectory_id, late_seconds, detail, at)
     SELECT collection_id, triggered_by_routine_id, 'late', routines.slot_subject(scheduled_for), scheduled_for, id, late_seconds,
            'it started ' || routines.duration_in_words(late_seconds) || ' after it was due', created_at
-    FROM (SELECT inserted.*, extract(epoch FROM created_at - coalesce(due_at, scheduled_for))::float8 AS late_seconds
-          FROM inserted WHERE scheduled_for IS NOT NULL) AS started
-    WHERE routines.is_late_for_a_rule(collection_id, late_seconds);
+    FROM routines.trajectories, LATERAL routines.seconds_late(scheduled_for, due_at, created_at) AS late_seconds
+    WHERE id = ANY (run_ids) AND routines.is_late_for_a_rule(collection_id, late_seconds);
+END $$;
+COMMENT ON FUNCTION routines.note_late_runs IS 'Notes those of these runs whose slots were late, in collections with a rule that calls them so.';
+
+CREATE FUNCTION routines.note_late_starts() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF EXISTS (SELECT FROM routines.alert_rules) THEN
+        PERFORM routines.note_late_runs(late.ids)
+        FROM (SELECT array_agg(id) AS ids FROM inserted
+              WHERE routines.is_late_for_a_rule(collection_id, routines.seconds_late(scheduled_for, due_at, created_at))) AS late
+        WHERE late.ids IS NOT NULL;
+    END IF;
     RETURN NULL;
 END $$;
-COMMENT ON FUNCTION routines.note_late_starts IS 'Notes slots that started late, in collections with a rule that calls them so.';
+COMMENT ON FUNCTION routines.note_late_starts IS 'Notes slots that started late.';
 CREATE TRIGGER note_late_starts AFTER INSERT ON routines.trajectories
     REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION routines.note_late_starts();
+
+-- The run that waited for a place is now that of a later slot: see take_over_waiting_run.
+CREATE FUNCTION routines.note_late_takeover() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM routines.note_late_runs(ARRAY[NEW.id]);
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION routines.note_late_takeover IS 'Notes a late slot that took over the run of an earlier one.';
+CREATE TRIGGER note_late_takeover AFTER UPDATE OF scheduled_for ON routines.trajectories
+    FOR EACH ROW WHEN (OLD.scheduled_for < NEW.scheduled_for) EXECUTE FUNCTION routines.note_late_takeover();
 
 CREATE FUNCTION routines.note_pause() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

@@ -113,7 +113,7 @@ class Attackers:
 
     def _is_healthy(self) -> bool:
         with contextlib.suppress(httpx.HTTPError):
-            return httpx.get(f"{self.api_url}/api/v1/health", timeout=2).is_success
+            return httpx.get(f"{self.api_url}/api/v1/health", timeout=2, verify=False).is_success
         return False
 
     def _spawn(self, port: int) -> subprocess.Popen[bytes]:

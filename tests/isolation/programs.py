@@ -80,7 +80,7 @@ class Programs:
         """Return True if the program reports within two seconds that it is healthy."""
         path = "/api/v1/health" if name == "api" else "/health"
         with contextlib.suppress(httpx.HTTPError):
-            return httpx.get(f"http://127.0.0.1:{self._ports[name]}{path}", timeout=2).is_success
+            return httpx.get(f"http://127.0.0.1:{self._ports[name]}{path}", timeout=2, verify=False).is_success
         return False
 
     def stop(self) -> None:

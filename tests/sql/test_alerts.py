@@ -336,6 +336,21 @@ async def test_a_slot_that_is_skipped_late_after_the_outage_is_an_alert_of_its_o
     assert await value(connection, "SELECT max(scheduled_for) FROM routines.alerts") == now
 
 
+async def test_a_late_slot_that_takes_over_a_waiting_run_is_an_alert_of_its_own(
+    connection: Connection, routine: int
+) -> None:
+    await make_rule(connection, events=["late", "recovered"])
+    await connection.execute("UPDATE routines.routines SET overlap_policy = 'queue_one' WHERE id = %s", [routine])
+    now = await this_hour(connection)
+    await set_due(connection, routine, now - timedelta(hours=2))
+    assert (await tick_at(connection, now - timedelta(hours=2))).fired == 1
+    assert (await tick_at(connection, now - timedelta(minutes=55))).fired == 1
+    assert (await tick_at(connection, now + timedelta(minutes=5))).coalesced == 1
+    await judge_until_done(connection)
+    assert await states(connection) == [("late", "recovered"), ("late", "recovered")]
+    assert await value(connection, "SELECT max(scheduled_for) FROM routines.alerts") == now
+
+
 async def test_a_pause_that_is_over_and_that_no_ticker_ended_makes_its_routine_late(
     connection: Connection, routine: int
 ) -> None:

@@ -155,4 +155,6 @@ class Service:
     def client(self) -> httpx.Client:
         """Return an HTTP client that uses the demo key."""
         key = (self.data_dir / "demo.key").read_text().strip()
-        return httpx.Client(base_url=f"{self.url}/api/v1", headers={"Authorization": f"Bearer {key}"}, timeout=10)
+        return httpx.Client(
+            base_url=f"{self.url}/api/v1", headers={"Authorization": f"Bearer {key}"}, timeout=10, verify=False
+        )
