@@ -1,27 +1,16 @@
 """Tests accessibility: names of controls, contrast in light and dark mode, narrow screens, and the keyboard."""
 
-import itertools
-from pathlib import Path
-
 import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
 from support.browsing import PAGES, Console, filled
+from support.looks import axe_violations, faults, needs_axe, widths
 from support.sampling import sample
 from support.service import Service
 
 pytestmark = pytest.mark.slow
-CHECKS = Path(__file__).with_name("checks.js").read_text("utf-8")
-"""Checks that run in the page: WCAG 2.2, levels A and AA, as far as they can be automated."""
-AXE = Path(__file__).parents[2] / ".venv" / "axe" / "package" / "axe.min.js"
-"""axe-core, which knows more rules than `CHECKS`."""
-RUN_AXE = """
-    const done = arguments[0];
-    const told = ({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 120))}`;
-    axe.run().then(({ violations }) => done(violations.map(told)));
-"""
 EVERY_PAGE = ["sign-in", *PAGES]
 
 
@@ -31,10 +20,6 @@ def opened(browser: Chrome, service: Service, page: str) -> Console:
     if page != "sign-in":
         console.open(filled(service, page))
     return console
-
-
-def faults(console: Console) -> list[str]:
-    return console.driver.execute_script(f"{CHECKS}; return faults()")
 
 
 @pytest.mark.parametrize("page", sample(EVERY_PAGE, 6))
@@ -50,17 +35,12 @@ def test_texts_and_controls_are_legible_in_light_and_dark_mode_and_have_names(
     assert faults(console) == []
 
 
-@pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not unpacked: .ci/browser.sh does that")
+@needs_axe
 @pytest.mark.parametrize("page", sample(EVERY_PAGE, 6))
 def test_axe_finds_nothing(browser: Chrome, service: Service, page: str) -> None:
     console = opened(browser, service, page)
-    console.driver.execute_script(AXE.read_text("utf-8"))
     console.driver.execute_script("document.querySelectorAll('details').forEach(each => each.open = true)")
-    found = {}
-    for width, dark in itertools.product((1440, 390, 320), (False, True)):
-        console.screen(width, 900, dark=dark)
-        found[width, dark] = console.driver.execute_async_script(RUN_AXE)
-    assert found == {looks: [] for looks in found}
+    assert axe_violations(console) == []
 
 
 def test_the_checks_find_faults(signed_out: Console) -> None:
@@ -84,9 +64,9 @@ def test_no_page_scrolls_sideways_on_a_phone(browser: Chrome, service: Service, 
     console = opened(browser, service, page)
     console.screen(width, 844)
     console.driver.execute_script("document.querySelectorAll('details').forEach(each => each.open = true)")
-    widths = console.driver.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
-    assert widths[1] == width
-    assert widths[0] <= width, widths
+    whole, screen = widths(console)
+    assert screen == width
+    assert whole <= width
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -1,4 +1,4 @@
-// Check the current page against WCAG 2.2, levels A and AA, as far as this can be automated; test_looks.py runs it.
+// Check the current page against WCAG 2.2, levels A and AA, as far as this can be automated; looks.py runs it.
 
 function faults() {
   return [...contrasts(), ...names(), ...ids(), ...structure()];

@@ -1,0 +1,41 @@
+"""Checks how a page looks: against WCAG as far as that can be automated, and whether it fits the screen."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from support.browsing import Console
+
+CHECKS = Path(__file__).with_name("checks.js").read_text("utf-8")
+"""Checks that run in the page: WCAG 2.2, levels A and AA, as far as they can be automated."""
+AXE = Path(__file__).parents[2] / ".venv" / "axe" / "package" / "axe.min.js"
+"""axe-core, which knows more rules than `CHECKS`."""
+RUN_AXE = """
+    const done = arguments[0];
+    const told = ({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 120))}`;
+    axe.run().then(({ violations }) => done(violations.map(told)));
+"""
+needs_axe = pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not unpacked: .ci/browser.sh does that")
+
+
+def faults(console: Console) -> list[str]:
+    """Return what `CHECKS` finds on the page as it is now."""
+    return console.driver.execute_script(f"{CHECKS}; return faults()")
+
+
+def axe_violations(console: Console) -> list[str]:
+    """Return what axe finds on the page, on a wide screen and on two phones, in light and in dark mode."""
+    console.driver.execute_script(AXE.read_text("utf-8"))
+    found: list[str] = []
+    for width, dark in itertools.product((1440, 390, 320), (False, True)):
+        console.screen(width, 900, dark=dark)
+        told = console.driver.execute_async_script(RUN_AXE)
+        found += [f"{width} pixels, {'dark' if dark else 'light'}: {each}" for each in told]
+    return found
+
+
+def widths(console: Console) -> tuple[int, int]:
+    """Return how wide the page is, and the screen."""
+    whole, screen = console.driver.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
+    return whole, screen
