@@ -18,7 +18,10 @@ const LABELS = {
   "slot.previous": "The slot before", "slot.last_success": "The last slot that succeeded", "slot.trigger": "What started the run",
 };
 
-/** Labels of the kinds of outcome, and of what else may be wrong with a routine. The style sheet has a class of the same name for each kind. */
+/**
+ * Labels of the kinds of outcome, of what else may be wrong with a routine, and of what a backfill may find a slot to be. The style sheet
+ * has a class of the same name for each kind.
+ */
 export const KINDS = {
   completed: "Completed",
   failed: "Failed",
@@ -36,7 +39,18 @@ export const KINDS = {
   backoff: "Skipped after failures",
   slow: "Takes unusually long",
   webhook: "Webhook fails",
+  before_creation: "Before its creation",
+  forgotten: "No longer known",
+  excluded: "Excluded",
 };
+
+/** Which slots a backfill runs. @type {Record<string, string>} */
+export const REPROCESS = {
+  missing: "Slots that never ran", failed: "Also failed and cancelled slots", all: "All slots, also completed ones",
+};
+
+/** Which slot a backfill runs first. @type {Record<string, string>} */
+export const ORDERS = { oldest: "Oldest first", newest: "Newest first" };
 
 /** What an alert rule can watch, and that it also tells the end. @type {Record<string, string>} */
 export const EVENTS = {

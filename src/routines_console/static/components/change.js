@@ -26,8 +26,8 @@ export function change(entry, what, more) {
     h("div", { class: "end" }, more));
 }
 
-/** Say who made the change: "Key 7", "The scheduler", "Login alice". */
-function actor(name) {
+/** Say who made a change: "Key 7", "The scheduler", "Login alice". @param {string} name */
+export function actor(name) {
   return capital(name === "scheduler" || name === "operator" ? `the ${name}` : name);
 }
 

@@ -4,7 +4,7 @@
 
 import { empty, h, link } from "../dom.js";
 import { at, duration } from "../time.js";
-import { count, kindOf, skipSentence } from "../words.js";
+import { count, kindOf, KINDS, skipSentence } from "../words.js";
 import { cause } from "./cause.js";
 import { dayField } from "./moment.js";
 import { pages } from "./pages.js";
@@ -24,11 +24,12 @@ const OUTCOMES = [
  *
  * @param {import("../main.js").Context} context
  * @param {any} routine
+ * @param {string | null} slot It begins with the day of this slot; null: with the newest.
  */
-export function ledger({ session: { api, collection }, signal }, routine) {
+export function ledger({ session: { api, collection }, signal }, routine, slot) {
   const path = ["routines", collection, routine.task_name, routine.name, "occurrences"];
   const outcome = h("select", { id: "outcome", onchange: () => list.load() }, OUTCOMES.map(([value, text]) => h("option", { value }, text)));
-  const day = dayField("until", () => list.load());
+  const day = dayField("until", () => list.load(), slot ?? "");
 
   async function read(cursor) {
     const until = day.read() ? `${day.read()}T23:59:59.999999Z` : null;
@@ -66,7 +67,13 @@ function story(slot, task) {
   }
   const blocking = slot.blocking_trajectory_id;
   return [`${skipSentence(slot)}`, blocking ? [": ", run(task, blocking)] : "", ".",
-    slot.filled_by && [" Filled by ", run(task, slot.filled_by), "."]];
+    slot.filled_by && filled(slot, task)];
+}
+
+/** Name the run that has filled a slot since; of several slots the last one. */
+function filled({ slot_count: slots, filled_slots: number, filled_by: id, filled_status: status }, task) {
+  const words = slots > 1 ? ` ${number.toLocaleString("en")} of them filled, the last by ` : " Filled by ";
+  return [words, run(task, id), status && ` (${(KINDS[status] ?? status).toLowerCase()})`, "."];
 }
 
 /** @param {string} task @param {number} id */

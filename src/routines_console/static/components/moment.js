@@ -32,9 +32,10 @@ export function momentField(id, given, attributes = {}) {
  *
  * @param {string} id
  * @param {() => void} changed
+ * @param {string} [given] A day, or a time of the service.
  */
-export function dayField(id, changed) {
-  const input = text(id, "", "YYYY-MM-DD", { onchange: told });
+export function dayField(id, changed, given = "") {
+  const input = text(id, given.slice(0, "YYYY-MM-DD".length), "YYYY-MM-DD", { onchange: told });
 
   function told() {
     const isWrong = Boolean(input.value.trim()) && !read();

@@ -2,7 +2,7 @@
  * Show where a run comes from, and what else is known of it.
  */
 
-import { facts, h, link } from "../dom.js";
+import { address, facts, h, link } from "../dom.js";
 import { utc, when } from "../time.js";
 
 const TRIGGERS = { schedule: "the schedule", "run-now": "Run now", api: "the API", retry: "a failed run", rerun: "a rerun", backfill: "a backfill" };
@@ -50,12 +50,13 @@ export function retries(run) {
  */
 export function runDetails(run, task, routine) {
   const byRoutine = run.triggered_by_routine_id;
+  const slot = run.scheduled_for ?? run.fills_slot;
   /** @type {any[]} */
   const rows = [
-    ["Started by", trigger(run)],
+    ["Started by", trigger(run, task, routine)],
     byRoutine ? ["Routine", routine ? link(["routines", task, routine], {}, routine) : routine === null ? `${byRoutine} (deleted)` : byRoutine] : null,
     run.routine_revision ? ["Revision", `${run.routine_revision} of the routine`] : null,
-    run.scheduled_for ?? run.fills_slot ? ["Slot", h("span", {}, utc(run.scheduled_for ?? run.fills_slot), " UTC")] : null,
+    slot ? ["Slot", routine ? h("a", { href: address(["routines", task, routine], { slot }) }, utc(slot), " UTC") : `${utc(slot)} UTC`] : null,
     run.temporal_url ? ["Temporal", h("a", { href: run.temporal_url, rel: "noreferrer" }, "Open in Temporal")] : null,
     ["Created", when(run.created_at)],
     ["Started", when(run.started_at, "not yet")],
@@ -67,7 +68,8 @@ export function runDetails(run, task, routine) {
 }
 
 /** Say what started a run; a child says "API" in the API. */
-function trigger(run) {
+function trigger(run, task, routine) {
   if (run.parent_trajectory_id) return ["a step of ", runLink(run.parent_name, run.parent_trajectory_id)];
+  if (run.backfill_id && routine) return link(["routines", task, routine, "gaps"], {}, `Backfill ${run.backfill_id}`);
   return TRIGGERS[run.trigger] ?? run.trigger;
 }

@@ -3,7 +3,7 @@
  */
 
 import { empty, h, link } from "../dom.js";
-import { ago, duration, secondsBetween, when } from "../time.js";
+import { ago, at, duration, secondsBetween, when } from "../time.js";
 import { cause } from "./cause.js";
 import { pages } from "./pages.js";
 import { badge } from "./strip.js";
@@ -66,5 +66,6 @@ function started(run, task) {
   if (run.parent_trajectory_id) {
     return ["by a step of ", link(["runs", run.parent_name.split("/")[1], run.parent_trajectory_id], {}, `run ${run.parent_trajectory_id}`)];
   }
+  if (run.fills_slot) return [TRIGGERS.backfill, ", for the slot ", at(run.fills_slot)];
   return TRIGGERS[run.trigger] ?? run.trigger;
 }

@@ -7,6 +7,8 @@ import { at } from "../time.js";
 import { complaint } from "./failure.js";
 import { FORM, momentField } from "./moment.js";
 
+/** How the sentence names the run that has filled a slot, which no fact does. */
+const FILLED = /Filled afterwards: run (\d+) /;
 const TIME = /(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)/;
 
 /**
@@ -16,14 +18,14 @@ const TIME = /(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)/;
  * @param {string[]} path The routine's path in the API.
  * @param {string} task
  * @param {string} suggested The time to ask about, unless the user names another.
+ * @param {boolean} isAsked Whether to ask about it at once.
  */
-export function why({ session: { api }, signal }, path, task, suggested) {
+export function why({ session: { api }, signal }, path, task, suggested, isAsked) {
   const moment = momentField("why-at", suggested, { required: true, "aria-describedby": "why-hint" });
   let asked = 0;
   const answer = h("div", { class: "answer", "aria-live": "polite", id: "why-answer" });
 
-  async function onsubmit(event) {
-    event.preventDefault();
+  async function ask() {
     asked += 1;
     const mine = asked;
     const time = moment.read();
@@ -34,13 +36,14 @@ export function why({ session: { api }, signal }, path, task, suggested) {
     moment.input.removeAttribute("aria-invalid");
     try {
       const { sentence, facts } = await api.get([...path, "why"], { at: time }, signal);
-      if (mine === asked) fill(answer, h("p", { class: "sentence" }, readable(sentence)), runs(facts, task));
+      if (mine === asked) fill(answer, h("p", { class: "sentence" }, readable(sentence)), runs(facts, FILLED.exec(sentence)?.[1], task));
     } catch (error) {
       if (mine === asked && !signal.aborted) fill(answer, complaint(error));
     }
   }
 
-  return h("form", { onsubmit, novalidate: true },
+  if (isAsked) ask();
+  return h("form", { onsubmit: (event) => { event.preventDefault(); ask(); }, novalidate: true },
     h("label", { for: "why-at" }, "Time (UTC)"),
     h("div", { class: "with-button" }, moment.input, h("button", { class: "primary", id: "ask-why" }, "Ask")),
     h("p", { class: "hint", id: "why-hint" }, "Any time, past or future."),
@@ -52,7 +55,7 @@ function readable(sentence) {
   return sentence.split(TIME).map((piece) => TIME.test(piece) ? h("span", {}, at(piece), " UTC") : piece);
 }
 
-function runs(facts, task) {
-  const ids = [facts.trajectory_id, facts.last_trajectory_id, facts.blocking_trajectory_id].filter(Boolean);
+function runs(facts, filledBy, task) {
+  const ids = [facts.trajectory_id, facts.last_trajectory_id, facts.blocking_trajectory_id, filledBy].filter(Boolean);
   return ids.length > 0 && h("p", {}, ids.map((id) => link(["runs", task, id], {}, `Open run ${id}`)));
 }

@@ -17,6 +17,7 @@ import { badge, SLOTS, strip } from "../components/strip.js";
 import { why } from "../components/why.js";
 import { latest } from "../fleet.js";
 import { healthOf } from "../health.js";
+import { timeOf } from "../report.js";
 import { go } from "../router.js";
 import { now, when } from "../time.js";
 import { cadenceWords } from "../words.js";
@@ -33,18 +34,20 @@ const REFRESH_MILLISECONDS = 10_000;
 
 /** Build the page. @param {import("../main.js").Context} context */
 export async function routine(context) {
-  const { session: { collection, routines }, params: { task, name }, signal } = context;
+  const { session: { collection, routines }, params: { task, name }, query, signal } = context;
+  /** The slot that the address names. */
+  const slot = timeOf(query.slot) && new Date(query.slot).toISOString();
   const path = ["routines", collection, task, name];
   const seen = await look(context, path);
   const { found } = seen;
   routines.set(found.id, found.name);
   const lists = [
-    ledger(context, found), runs(context, path, task), revisions(context, path, address(["routines", task, name, "edit"])),
+    ledger(context, found, slot), runs(context, path, task), revisions(context, path, address(["routines", task, name, "edit"])),
     ...found.webhook_url ? [deliveries(context, path, null)] : [],
   ];
   const [slots, started] = lists;
   await Promise.all([slots.load(), started.load()]);
-  const shown = page(context, seen, lists, path);
+  const shown = page(context, seen, lists, path, slot);
   follow(context, path, seen, shown, lists).catch((error) => {
     if (!signal.aborted) context.say(`No longer following this routine: ${error.message}`);
   });
@@ -78,7 +81,7 @@ async function follow(context, path, first, shown, lists) {
   }
 }
 
-function page(context, seen, [slots, started, changed, sent], path) {
+function page(context, seen, [slots, started, changed, sent], path, slot) {
   const trouble = h("div", {});
   const does = actions(context, path, trouble);
   const parts = { actions: h("div", { class: "actions" }), lede: h("p", { class: "lede" }), notices: h("div", { class: "notices" }), next: h("div", {}), details: h("div", {}) };
@@ -103,13 +106,13 @@ function page(context, seen, [slots, started, changed, sent], path) {
     h("div", { class: "columns" },
       h("div", {},
         section("Ledger", {}, h("p", { class: "hint" }, "Every slot has one outcome: a run, or the reason why it did not run. ",
-          link(["routines", found.task_name, found.name, "gaps"], {}, "Only slots that did not run"), "."), slots.element),
+          link(["routines", found.task_name, found.name, "gaps"], {}, "Slots that did not run"), " can be filled."), slots.element),
         section("Runs", {}, started.element),
         sent && section("Webhooks", {}, sent.element),
         section("Revisions", { id: "revisions", tabindex: "-1" },
           h("p", { class: "hint" }, "Who changed this routine, and what. Any revision can be brought back."), changed.element)),
       h("aside", {},
-        section("Why?", { class: "card" }, why(context, path, found.task_name, newestSlot(recent))),
+        section("Why?", { class: "card" }, why(context, path, found.task_name, slot ?? newestSlot(recent), slot !== null)),
         section("Next slots", { class: "card" }, parts.next,
           h("p", {}, h("a", { href: address(["feeds"], { task: found.task_name, routine: found.name }) }, "Subscribe in a calendar"))),
         section("Details", { class: "card" }, parts.details))));
