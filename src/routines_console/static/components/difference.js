@@ -4,10 +4,12 @@
 
 import { h } from "../dom.js";
 import { count } from "../words.js";
-import { json } from "./json.js";
+import { json, OPEN_DEPTH } from "./json.js";
 
 /** More fields than this are shown only if the user asks for them. */
 const MANY = 6;
+/** A value with more characters of JSON than this is closed at first. */
+const LARGE = 400;
 
 /**
  * Build the list.
@@ -22,5 +24,6 @@ export function difference(found) {
 }
 
 function value(tag, given) {
-  return given === undefined ? h("span", { class: "quiet" }, "not set") : h(tag, {}, json(given, 1));
+  if (given === undefined) return h("span", { class: "quiet" }, "not set");
+  return h(tag, {}, json(given, JSON.stringify(given).length > LARGE ? OPEN_DEPTH + 1 : OPEN_DEPTH));
 }

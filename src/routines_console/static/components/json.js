@@ -7,7 +7,8 @@ import { count } from "../words.js";
 
 const LONG_TEXT = 600;
 const MANY = 100;
-const OPEN_DEPTH = 1;
+/** Values that are nested deeper are closed at first. */
+export const OPEN_DEPTH = 1;
 
 /**
  * Build the value.

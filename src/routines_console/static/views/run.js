@@ -4,6 +4,7 @@
 
 import { pause } from "../api.js";
 import { button, fill, h, section, title } from "../dom.js";
+import { against } from "../components/against.js";
 import { cause } from "../components/cause.js";
 import { children } from "../components/children.js";
 import { deliveries } from "../components/deliveries.js";
@@ -32,7 +33,7 @@ export async function run(context) {
   const found = await api.get(path, {}, signal);
   const events = await api.get(["workflows-logs", found.workflow_id], {}, signal);
   const page = body(context, found, events);
-  if (found.triggered_by_routine_id) routineOf(context, found.triggered_by_routine_id).then((name) => name ? beside(context, name, page) : page.belongsTo(null, []));
+  if (found.triggered_by_routine_id) beside(context, found.triggered_by_routine_id, page);
   const drawing = setInterval(page.tick, BARS_MILLISECONDS);
   signal.addEventListener("abort", () => clearInterval(drawing), { once: true });
   follow(context, path, found, page).catch((error) => {
@@ -41,13 +42,20 @@ export async function run(context) {
   return { name: `Run ${found.trajectory_id}`, body: page.element };
 }
 
-/** Show the name of the routine, and the run beside its newest ones. */
-async function beside({ session: { api, collection }, params: { task }, signal, say }, name, page) {
-  page.belongsTo(name, []);
+/** Show the name of the routine, then the run beside its newest ones. */
+async function beside(context, id, page) {
+  const name = await routineOf(context, id);
+  if (name) page.belongsTo(name, null);
+  page.belongsTo(name, name ? await newestOf(context, name) : []);
+}
+
+/** Return the newest runs of a routine; none if they could not be read. */
+async function newestOf({ session: { api, collection }, params: { task }, signal, say }, name) {
   try {
-    page.belongsTo(name, await api.get(["routines", collection, task, name, "runs"], { limit: RUNS }, signal));
+    return await api.get(["routines", collection, task, name, "runs"], { limit: RUNS }, signal);
   } catch (error) {
     if (!signal.aborted) say(`Other runs of ${name} could not be read: ${error.message}`);
+    return [];
   }
 }
 
@@ -92,11 +100,12 @@ function body(context, found, events) {
   let shown = found;
   /** @type {string | null | undefined} The routine's name; undefined while it is being looked up. */
   let routine;
-  /** The newest runs of the routine; empty while they are not known. @type {any[]} */
-  let newest = [];
+  /** The newest runs of the routine; null while they are being read. @type {any[] | null} */
+  let newest = null;
   const [trail, lede] = [h("p", { class: "crumbs" }), h("p", { class: "lede" })];
   const [head, steps, kids, happened, about, webhooks, compared] = Array.from({ length: 7 }, () => h("div", {}));
   const grid = children();
+  const good = against(context);
   const open = new Steps();
   let tick = () => {};
 
@@ -124,7 +133,8 @@ function body(context, found, events) {
   function around(run) {
     fill(trail, crumbs(run, task, routine));
     fill(about, runDetails(run, task, routine));
-    fill(compared, comparisons(run, newest));
+    fill(compared, comparisons(run, newest ?? []));
+    if (newest) good.draw(run, newest, routine);
     if (run.ended_at && run.webhook_url && routine && !webhooks.children.length) {
       fill(webhooks, section("Webhooks", {}, deliveries(context, ["routines", context.session.collection, task, routine], run.trajectory_id).element));
     }
@@ -134,7 +144,7 @@ function body(context, found, events) {
   const element = h("div", { class: "run" },
     trail, head,
     h("div", { class: "columns" },
-      h("div", {}, section("Steps", {}, steps), kids, webhooks, section("Log", {}, happened)),
+      h("div", {}, section("Steps", {}, steps), good.element, kids, webhooks, section("Log", {}, happened)),
       h("aside", {},
         section("Details", { class: "card" }, about),
         compared,
@@ -146,7 +156,7 @@ function body(context, found, events) {
     drawChildren,
     /** Draw only the bars of the steps again: everything else stays as the user left it. */
     tick: () => tick(),
-    /** Show the name of the routine, null if it was deleted, and its newest runs. @param {string | null} name @param {any[]} runs */
+    /** Show the name of the routine, null if it was deleted, and its newest runs, once they are known. @param {string | null} name @param {any[] | null} runs */
     belongsTo(name, runs) {
       [routine, newest] = [name, runs];
       around(shown);
