@@ -50,13 +50,18 @@ function members(entries, isArray, depth) {
   }
 }
 
+/** Return the text that is shown for a value that has no members. @param {any} value */
+export function textOf(value) {
+  return typeof value === "string" && !value.trim() ? JSON.stringify(value) : String(value);
+}
+
 function scalar(value) {
-  if (typeof value === "string" && !value.trim()) return h("code", { class: "json text" }, JSON.stringify(value));
-  if (typeof value !== "string") return h("code", { class: `json ${value === null ? "null" : typeof value}` }, String(value));
-  if (value.length <= LONG_TEXT) return h("code", { class: "json text" }, value);
-  const shown = h("code", { class: "json text" }, `${value.slice(0, LONG_TEXT)}…`);
-  const more = button(`Show all ${count(value.length, "character")}`, () => {
-    fill(shown, value);
+  const text = textOf(value);
+  if (typeof value !== "string") return h("code", { class: `json ${value === null ? "null" : typeof value}` }, text);
+  if (text.length <= LONG_TEXT) return h("code", { class: "json text" }, text);
+  const shown = h("code", { class: "json text" }, `${text.slice(0, LONG_TEXT)}…`);
+  const more = button(`Show all ${count(text.length, "character")}`, () => {
+    fill(shown, text);
     more.remove();
   }, { class: "plain" });
   return h("span", {}, shown, " ", more);

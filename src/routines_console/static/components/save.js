@@ -22,28 +22,47 @@ export function save(name, text, type) {
 }
 
 /**
- * Build the buttons that copy a JSON value and save it.
+ * Build the button that copies a JSON value; false where the browser cannot.
  *
  * @param {any} value
- * @param {string} name What it is, for people who do not see where the buttons are: "the outputs of greet".
- * @param {string} file Its name without a suffix.
+ * @param {string} name What it is, for people who do not see where the button is: "the outputs of greet".
  * @param {(text: string) => void} say
  */
-export function jsonButtons(value, name, file, say) {
-  const text = () => `${JSON.stringify(value, null, 2)}\n`;
-  const about = () => h("span", { class: "unseen" }, ` ${name}`);
-
+export function copyButton(value, name, say) {
   async function copy() {
     try {
-      await navigator.clipboard.writeText(text());
+      await navigator.clipboard.writeText(textOf(value));
       say("Copied.");
     } catch {
       say("The browser did not allow it. Save it as a file instead.");
     }
   }
 
-  return h("span", { class: "json-buttons" },
-    // Browsers offer the clipboard only to pages that nobody on the way can change.
-    isSecureContext && button(["Copy", about()], copy, { class: "plain" }),
-    button(["Save", about()], () => save(`${file}.json`, text(), "application/json"), { class: "plain" }));
+  // Browsers offer the clipboard only to pages that nobody on the way can change.
+  return isSecureContext && button(labelled("Copy", name), copy, { class: "plain" });
+}
+
+/**
+ * Build the button that saves a JSON value.
+ *
+ * @param {any} value
+ * @param {string} name As for `copyButton`.
+ * @param {string} file The name of the file, without a suffix.
+ */
+export function saveButton(value, name, file) {
+  return button(labelled("Save", name), () => save(`${file}.json`, textOf(value), "application/json"), { class: "plain" });
+}
+
+/**
+ * Return the text of a button, with what it is about for people who do not see where it is.
+ *
+ * @param {string} verb
+ * @param {string} name
+ */
+export function labelled(verb, name) {
+  return [verb, h("span", { class: "unseen" }, ` ${name}`)];
+}
+
+function textOf(value) {
+  return `${JSON.stringify(value, null, 2)}\n`;
 }

@@ -9,7 +9,7 @@ import { capital } from "../words.js";
 import { answered } from "./answer.js";
 import { cause } from "./cause.js";
 import { json } from "./json.js";
-import { jsonButtons } from "./save.js";
+import { jsonView } from "./json-view.js";
 import { badge } from "./strip.js";
 
 /**
@@ -17,7 +17,8 @@ import { badge } from "./strip.js";
  *
  * @param {any} run
  * @param {any[]} events The run's log.
- * @param {Set<string>} open Names of the steps that are expanded; kept when the run is drawn again.
+ * @param {{names: Set<string>, views: Map<string, Node>}} open The steps that are expanded, and the views of their values; kept when the
+ *   run is drawn again.
  * @param {(text: string) => void} say
  * @returns {{element: Node, tick: () => void}} `tick` draws the bars of the steps again, as time has gone on.
  */
@@ -95,7 +96,7 @@ function step(name, run, tries, drawn, open, say) {
   const took = isActive ? elapsed(found.created) : duration(found.duration_seconds ?? (found.created ? secondsBetween(found.created, found.ended) : null));
   // The page says at its top why the run failed.
   const isTold = run.error?.includes(found.error);
-  const details = h("details", { open: open.has(name), ontoggle: () => open[details.open ? "add" : "delete"](name) },
+  const details = h("details", { open: open.names.has(name), ontoggle: () => open.names[details.open ? "add" : "delete"](name) },
     h("summary", { id: `step-${name}` },
       h("div", { class: "step-line" },
         h("strong", {}, name), h("code", { class: "quiet" }, found.activity), badge(found.status),
@@ -108,14 +109,15 @@ function step(name, run, tries, drawn, open, say) {
     answered(found.answer),
     values("inputs", found.inputs ?? {}), values("outputs", found.outputs));
 
-  /** Show values, with buttons to copy and save them unless the service has left them out for their size. */
+  /** Show values, with what can be done with them unless the service has left them out for their size. */
   function values(kind, given) {
+    const heading = h("h3", {}, capital(kind));
     const isThere = given && !found.truncated && Object.keys(given).length > 0;
-    return [
-      h("div", { class: "titled" }, h("h3", {}, capital(kind)),
-        isThere && jsonButtons(given, `the ${kind} of ${name}`, `run-${run.trajectory_id}-${name}-${kind}`, say)),
-      given === null || given === undefined ? h("p", { class: "quiet" }, "none") : json(given),
-    ];
+    if (!isThere) return [heading, given === null || given === undefined ? h("p", { class: "quiet" }, "none") : json(given)];
+    const key = [kind, name, found.created, found.ended].join();
+    const view = open.views.get(key) ?? jsonView(given, { name: `the ${kind} of ${name}`, file: `run-${run.trajectory_id}-${name}-${kind}`, heading, say });
+    open.views.set(key, view);
+    return view;
   }
 
   return h("li", {}, details);

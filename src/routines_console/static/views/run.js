@@ -10,12 +10,11 @@ import { children } from "../components/children.js";
 import { deliveries } from "../components/deliveries.js";
 import { attempts, durations, RUNS } from "../components/durations.js";
 import { complaint } from "../components/failure.js";
-import { json } from "../components/json.js";
+import { jsonView } from "../components/json-view.js";
 import { labels } from "../components/labels.js";
 import { log } from "../components/log.js";
 import { rerun } from "../components/rerun.js";
 import { crumbs, retries, runDetails } from "../components/run-details.js";
-import { jsonButtons } from "../components/save.js";
 import { badge } from "../components/strip.js";
 import { timeline } from "../components/timeline.js";
 import { at, duration, elapsed, secondsBetween } from "../time.js";
@@ -114,9 +113,12 @@ function body(context, found, events) {
     open.add(run);
     fill(lede, progress(run));
     fill(head, header(context, run, lede));
-    const drawn = timeline(run, log_.events, open.names, context.say);
+    const focused = steps.contains(document.activeElement) ? document.activeElement : null;
+    const drawn = timeline(run, log_.events, open, context.say);
     tick = run.ended_at ? () => {} : drawn.tick;
     fill(steps, drawn.element);
+    // What is kept has been moved, and has lost the focus by that.
+    if (focused?.isConnected) /** @type {HTMLElement} */ (focused).focus({ preventScroll: true });
     fill(happened, log(log_.events, run));
     drawChildren(run);
     around(run);
@@ -164,10 +166,12 @@ function body(context, found, events) {
   };
 }
 
-/** The steps that are expanded. One that has failed expands by itself, once: the user may close it. */
+/** The steps that are expanded, and the views of their values. One that has failed expands by itself, once: the user may close it. */
 class Steps {
   /** @type {Set<string>} */
   names = new Set();
+  /** @type {Map<string, Node>} */
+  views = new Map();
   #failed = new Set();
 
   /** @param {any} run */
@@ -188,7 +192,7 @@ function comparisons(run, newest) {
 
 function parameters({ say }, { trajectory_id: id, init_params: given }) {
   if (!Object.keys(given).length) return h("p", { class: "quiet" }, "none");
-  return [json(given), jsonButtons(given, "the parameters", `run-${id}-parameters`, say)];
+  return jsonView(given, { name: "the parameters", file: `run-${id}-parameters`, say });
 }
 
 /** Show the status of the run and its duration. */
