@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from support.browsing import Console, add_run, plain, routine
-from support.looks import axe_violations, faults, needs_axe, widths
+from support.looks import AXE, axe_violations, faults, widths
 from support.service import Service, wait_until
 
 pytestmark = pytest.mark.slow

@@ -75,3 +75,40 @@ def test_single_keys_move_search_and_explain_themselves_and_can_be_turned_off(co
     console.find(".filters")
     keys(console, "?")
     assert not console.all("dialog")
+
+
+def test_a_key_opens_what_runs_again_and_sends_nothing(console: Console, service: Service) -> None:
+    console.open(filled(service, "failed run"))
+    console.requests()
+    keys(console, "r")
+    assert console.all("#run-again[open]")
+    assert console.focused().get_attribute("id") == "rerun-from"
+    console.open("#/routines/greet/morning")
+    keys(console, "r")
+    assert console.focused().get_attribute("id") == "run-now"
+    console.open("#/tasks/greet")
+    keys(console, "r")
+    assert console.focused().find_elements("xpath", "ancestor::form[@id='run-task']")
+    assert [each["method"] for each in console.requests() if each["method"] not in ("GET", "OPTIONS")] == []
+    console.open("#/tasks")  # where there is nothing to run or to edit
+    keys(console, "r", "e")
+    assert console.driver.current_url.endswith("#/tasks")
+
+
+def test_a_key_edits_the_routine_of_the_page(console: Console, service: Service) -> None:
+    console.open("#/routines/greet/morning")
+    keys(console, "e")
+    console.until(lambda: console.title() == "Edit morning")
+    keys(console, "e")  # in no field, and there is nothing more to edit
+    assert console.title() == "Edit morning"
+    console.open(filled(service, "run"))
+    console.sees("Edit the routine", "aside")
+    keys(console, "e")
+    console.until(lambda: console.title() == "Edit morning")
+
+
+def test_the_help_lists_every_key(console: Console) -> None:
+    console.open("#/")
+    keys(console, "?")
+    shown = {key for each in console.all("dialog kbd") for key in each.text.replace(",", "").split()}
+    assert {"/", "j", "k", "r", "e", "?"} <= shown

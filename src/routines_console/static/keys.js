@@ -8,7 +8,8 @@ import { hasSingleKeys, setSingleKeys } from "./session.js";
 /** What is shown in the help: the keys, and what they do. */
 const HELP = [
   ["Ctrl K", "Find a page, routine, task or run, or do something on this page"], ["/", "Search in the list, or find anything"],
-  ["j, k", "Next and previous line of a list"], ["?", "This help"], ["Enter", "Open what has the focus"], ["Esc", "Close a dialog"],
+  ["j, k", "Next and previous line of a list"], ["r", "Run again or run now: opens the form or goes to the button, and sends nothing"], ["e", "Edit the routine of this page"],
+  ["?", "This help"], ["Enter", "Open what has the focus"], ["Esc", "Close a dialog or a search"],
 ];
 const LINES = "main :is(.rows, .runs, .ledger, .changes, .deliveries) > li, main .report tbody > tr";
 
@@ -19,7 +20,7 @@ const LINES = "main :is(.rows, .runs, .ledger, .changes, .deliveries) > li, main
  */
 export function listen(find) {
   /** @type {Record<string, () => void>} */
-  const single = { "/": () => search(find), j: () => move(1), k: () => move(-1), "?": help };
+  const single = { "/": () => search(find), j: () => move(1), k: () => move(-1), r: toRun, e: () => document.getElementById("edit")?.click(), "?": help };
   addEventListener("keydown", (event) => {
     if (document.querySelector("dialog[open]")) return;
     if ((event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey && event.key.toLowerCase() === "k") {
@@ -52,6 +53,15 @@ function move(by) {
   const to = links[from < 0 ? 0 : from + by];
   to?.focus({ preventScroll: true });
   to?.scrollIntoView({ block: "nearest" });
+}
+
+/** Open the form that runs it, or go to the button. Nothing is sent: a single key is pressed by mistake too easily. */
+function toRun() {
+  const form = document.querySelector("#run-again, #run-task");
+  if (form instanceof HTMLDetailsElement) form.open = true;
+  const control = /** @type {HTMLElement | null} */ (form?.querySelector("input, select, textarea, button") ?? document.getElementById("run-now"));
+  control?.focus({ preventScroll: true });
+  control?.scrollIntoView({ block: "center" });
 }
 
 /** Show the shortcuts. */

@@ -54,7 +54,7 @@ export function runDetails(run, task, routine) {
   /** @type {any[]} */
   const rows = [
     ["Started by", trigger(run, task, routine)],
-    byRoutine ? ["Routine", routine ? link(["routines", task, routine], {}, routine) : routine === null ? `${byRoutine} (deleted)` : byRoutine] : null,
+    byRoutine ? ["Routine", routine ? routineLinks(task, routine) : routine === null ? `${byRoutine} (deleted)` : byRoutine] : null,
     run.routine_revision ? ["Revision", `${run.routine_revision} of the routine`] : null,
     slot ? ["Slot", routine ? h("a", { href: address(["routines", task, routine], { slot }) }, utc(slot), " UTC") : `${utc(slot)} UTC`] : null,
     run.temporal_url ? ["Temporal", h("a", { href: run.temporal_url, rel: "noreferrer" }, "Open in Temporal")] : null,
@@ -65,6 +65,11 @@ export function runDetails(run, task, routine) {
     ["Workflow ID", h("code", { class: "wrap" }, run.workflow_id)],
   ];
   return facts(rows.filter(Boolean));
+}
+
+function routineLinks(task, name) {
+  return [link(["routines", task, name], {}, name), " · ",
+    link(["routines", task, name, "edit"], { id: "edit" }, "Edit", h("span", { class: "unseen" }, " the routine"))];
 }
 
 /** Say what started a run; a child says "API" in the API. */

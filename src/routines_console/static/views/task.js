@@ -99,7 +99,7 @@ function runForm(context, found) {
     }
   }
 
-  const form = h("form", { onsubmit, novalidate: true, "data-guarded": true },
+  const form = h("form", { onsubmit, novalidate: true, "data-guarded": true, id: "run-task" },
     keys.length ? fields.element : h("p", { class: "quiet" }, "This task has no parameters."), trouble, submit);
   return form;
 }
