@@ -252,16 +252,16 @@ COMMENT ON FUNCTION routines.note_late_starts IS 'Notes slots that started late.
 CREATE TRIGGER note_late_starts AFTER INSERT ON routines.trajectories
     REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION routines.note_late_starts();
 
--- The run that waited for a place is now that of a later slot: see take_over_waiting_run.
+-- The run that waited for a place is now that of another slot: a later one, unless the cadence was changed. See take_over_waiting_run.
 CREATE FUNCTION routines.note_late_takeover() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM routines.note_late_runs(ARRAY[NEW.id]);
     RETURN NULL;
 END $$;
-COMMENT ON FUNCTION routines.note_late_takeover IS 'Notes a late slot that took over the run of an earlier one.';
+COMMENT ON FUNCTION routines.note_late_takeover IS 'Notes a late slot that took over the run of another.';
 CREATE TRIGGER note_late_takeover AFTER UPDATE OF scheduled_for ON routines.trajectories
-    FOR EACH ROW WHEN (OLD.scheduled_for < NEW.scheduled_for) EXECUTE FUNCTION routines.note_late_takeover();
+    FOR EACH ROW WHEN (OLD.scheduled_for IS DISTINCT FROM NEW.scheduled_for) EXECUTE FUNCTION routines.note_late_takeover();
 
 CREATE FUNCTION routines.note_pause() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
