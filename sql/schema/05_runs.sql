@@ -123,15 +123,15 @@ CREATE INDEX trajectories_active_other_idx ON routines.trajectories (triggered_b
 -- The other overlap policies: one active run in each place of a routine.
 CREATE UNIQUE INDEX trajectories_active_place_key ON routines.trajectories (triggered_by_routine_id, place)
     WHERE place IS NOT NULL AND final_status IS NULL;
--- The runs that wait for a place. That of one routine is asked for as place < 1, which this index cannot answer by reading all of it.
+-- The runs that wait for a place. A search for that of one routine says place < 1, which this index cannot answer.
 CREATE INDEX trajectories_waiting_idx ON routines.trajectories (id) WHERE place = 0 AND final_status IS NULL;
 -- A routine's run-now runs, its retries, its reruns and those of backfills, newest first. Its scheduled runs come from trajectories_slot_key.
 CREATE INDEX trajectories_unscheduled_idx ON routines.trajectories (triggered_by_routine_id, trigger, id)
     WHERE scheduled_for IS NULL AND triggered_by_routine_id IS NOT NULL;
 -- The queue, by collection and task, so that a claim goes from one to the next whatever the backlog of each. Its columns do
 -- not change while a run is active, and it is on ended_at rather than status: pending -> running and lease renewals stay HOT.
--- Who searches active runs by another key says status IN ('pending', 'running'), which this index cannot answer: a plan made while
--- it was empty would read it from one end to the other, once for each run.
+-- A search for active runs by another key says status IN ('pending', 'running'), which this index cannot answer: a plan made while
+-- the index was empty would read all of it for each run.
 CREATE INDEX trajectories_active_idx ON routines.trajectories (collection_id, task_id, id) WHERE ended_at IS NULL;
 -- A task's ended runs by status, newest first, for lists and for counts from the index alone. On a column that is null while a run
 -- is active: with an index on status, no claim would be HOT. It includes the tenant so that the policy on it needs no access to the

@@ -91,7 +91,7 @@ CREATE TABLE routines.alerts (
 -- Of these a routine has one open alert, since they last; each slot that fails or is missed is an alert of its own.
 CREATE UNIQUE INDEX alerts_open_key ON routines.alerts (rule_id, routine_id, event)
     WHERE closed_at IS NULL AND event NOT IN ('missed', 'failed');
--- Open alerts by what closes them. Who searches by another key writes coalesce(closed_at, 'infinity') = 'infinity', which this index
+-- Open alerts by what closes them. A search by another key says coalesce(closed_at, 'infinity') = 'infinity', which this index
 -- cannot answer: see trajectories_active_idx.
 CREATE INDEX alerts_open_idx ON routines.alerts (event, routine_id) WHERE closed_at IS NULL;
 -- Alerts and recoveries that no notice tells yet.

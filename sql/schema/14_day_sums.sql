@@ -279,7 +279,7 @@ CREATE FUNCTION routines.forget_day_sums(batch_size integer) RETURNS integer LAN
     SELECT ((SELECT count(*) FROM gone) + (SELECT count(*) FROM unread))::integer;
 $$;
 COMMENT ON FUNCTION routines.forget_day_sums IS
-    'Deletes up to batch_size sums, and as many changes, of days of which retention has deleted runs. Returns their number.';
+    'Deletes up to batch_size sums and up to batch_size changes of days whose runs retention has deleted. Returns how many rows it deleted.';
 
 ---------------------------------------------------------------------------------------------------------------- reading
 -- Arrays of a month at most.

@@ -189,3 +189,10 @@ async def test_a_preview_of_a_year_takes_one_of_the_places_for_plans_and_no_conn
     assert (held, gate.in_use) == ([(1, 1)], 0)
     assert (await client.post(PREVIEW, json={"cadence": NIGHTLY})).status_code == 200
     assert len(held) == 1
+
+
+async def test_reading_the_description_of_the_api_changes_no_answer(client: Client) -> None:
+    before = await client.post(PREVIEW + "?limit=0", json={"cadence": NIGHTLY, **YEAR})
+    assert (await client.get("/openapi.json")).status_code == 200
+    after = await client.post(PREVIEW + "?limit=0", json={"cadence": NIGHTLY, **YEAR})
+    assert (after.status_code, after.json()) == (400, before.json())

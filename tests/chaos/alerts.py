@@ -102,7 +102,7 @@ def _failed(history: History) -> Mapping[Slot, tuple[Any, ...]]:
 
 
 def _failed_again(history: History) -> set[Slot]:
-    """Return the slots of which an attempt failed that people asked for."""
+    """Return the slots of failed reruns."""
     first = {run.id: run for run in history.runs}
     return {
         (run.routine_id, first[run.retry_of].scheduled_for)

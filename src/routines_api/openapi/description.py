@@ -71,7 +71,12 @@ def operation(
 def describe(app: Litestar) -> dict[str, Any]:
     """Return the OpenAPI document of the operations that this application serves."""
     handlers = {str(handler.operation_id): handler for handler in _handlers(app)}
+    signatures = [(fields := handler.parsed_fn_signature.parameters, dict(fields)) for handler in handlers.values()]
     described = app.openapi_schema.to_schema()
+    # Litestar adds the parameters of the path to the signatures by which it validates requests, which then lack them.
+    for fields, own in signatures:
+        fields.clear()
+        fields.update(own)
     max_files: int = app.state.services.settings.max_files
     for path, item in described["paths"].items():
         for method, found in item.items():
