@@ -67,16 +67,6 @@ happened AS MATERIALIZED (
     WHERE routines.id = ANY (ARRAY(SELECT routine_id FROM taken))
       AND event IN ('late', 'missed', 'failed', 'paused', 'webhook_stopped') AND subject IS NOT NULL
 ),
--- Routines that have started since they were late. What came after that is judged by itself, though close_ended was not there yet.
-started_again AS MATERIALIZED (
-    SELECT routines.close_alert(open.id, routines.started_since(open.routine_id, open.scheduled_for), NULL) AS is_closed
-    FROM (SELECT DISTINCT routine_id FROM happened WHERE event = 'late' ORDER BY routine_id) AS late
-    CROSS JOIN LATERAL (
-        SELECT id, alerts.routine_id, scheduled_for FROM routines.alerts
-        WHERE alerts.event = 'late' AND alerts.routine_id = late.routine_id AND closed_at IS NULL
-        ORDER BY id OFFSET 0) AS open
-    WHERE routines.started_since(open.routine_id, open.scheduled_for) IS NOT NULL
-),
 found AS MATERIALIZED (
     SELECT happened.*, alert_rules.id AS rule_id, opens, alert_rules.streak,
            -- Whether it is over already: events of one routine may come in any order.
@@ -102,29 +92,13 @@ found AS MATERIALIZED (
             happened.routine_id, happened.scheduled_for, NULL, alert_rules.streak - 1) >= alert_rules.streak
         ELSE true END
 ),
-opened AS (
-    INSERT INTO routines.alerts (collection_id, rule_id, routine_id, event, subject, scheduled_for, trajectory_id, detail, opened_at,
-                                 closed_at, suppressed_reason, tells_recovery)
-    SELECT collection_id, rule_id, routine_id, opens, subject, scheduled_for, trajectory_id,
-           CASE opens WHEN 'streak' THEN streak || ' slots in a row failed; the last: ' || coalesce(detail, '') ELSE coalesce(detail, opens) END,
-           (SELECT now FROM turn),
-           CASE WHEN is_held AND opens <> 'paused' THEN (SELECT now FROM turn) ELSE recovered_at END,
-           CASE WHEN is_held AND opens <> 'paused'
-                THEN 'the routine was ' || routines.pause_in_words(NULL, paused_at, paused_until, paused_note) END,
-           recovered_at IS NOT NULL AND (NOT is_held OR opens = 'paused') AND 'recovered' = ANY (events)
-    FROM found
-    WHERE (SELECT count(*) FROM started_again) >= 0  -- these are closed first: a routine has one open alert of a rule
-    ORDER BY id, rule_id
-    ON CONFLICT DO NOTHING
-    RETURNING closed_at, suppressed_reason
-),
 endings AS MATERIALIZED (
     SELECT routine_id, max(scheduled_for) FILTER (WHERE event = 'completed') AS completed_slot,
            max(at) FILTER (WHERE event = 'completed') AS completed_at, max(at) FILTER (WHERE event = 'resumed') AS resumed_at,
            max(at) FILTER (WHERE event IN ('held', 'deleted')) AS held_at,
            (array_agg(detail ORDER BY id DESC) FILTER (WHERE event IN ('held', 'deleted')))[1] AS held_reason,
-           bool_or(event = 'deleted') AS is_deleted
-    FROM taken WHERE event IN ('completed', 'resumed', 'held', 'deleted') GROUP BY routine_id
+           bool_or(event = 'deleted') AS is_deleted, bool_or(event = 'late') AS was_late
+    FROM taken WHERE event IN ('completed', 'resumed', 'held', 'deleted', 'late') GROUP BY routine_id
 ),
 -- Routine by routine: OFFSET 0 makes it one search for each, where a join may compare each with each.
 ended AS MATERIALIZED (
@@ -144,14 +118,34 @@ ended AS MATERIALIZED (
         SELECT completed_at, NULL WHERE open.event IN ('failed', 'streak') AND open.scheduled_for <= completed_slot
         UNION ALL
         SELECT resumed_at, NULL WHERE open.event = 'paused' AND resumed_at IS NOT NULL
+        UNION ALL
+        -- What came after its start is judged by itself, although close_ended has not seen the start yet.
+        SELECT started_at, NULL FROM routines.started_since(endings.routine_id, open.scheduled_for) AS started_at
+        WHERE open.event = 'late' AND was_late AND started_at IS NOT NULL
         LIMIT 1) AS ending
     ORDER BY endings.routine_id, open.id
 ),
 closed AS MATERIALIZED (
     SELECT reason IS NULL AS is_over, routines.close_alert(id, at, reason) AS is_closed FROM ended
+),
+opened AS (
+    INSERT INTO routines.alerts (collection_id, rule_id, routine_id, event, subject, scheduled_for, trajectory_id, detail, opened_at,
+                                 closed_at, suppressed_reason, tells_recovery)
+    SELECT collection_id, rule_id, routine_id, opens, subject, scheduled_for, trajectory_id,
+           CASE opens WHEN 'streak' THEN streak || ' slots in a row failed; the last: ' || coalesce(detail, '') ELSE coalesce(detail, opens) END,
+           (SELECT now FROM turn),
+           CASE WHEN is_held AND opens <> 'paused' THEN (SELECT now FROM turn) ELSE recovered_at END,
+           CASE WHEN is_held AND opens <> 'paused'
+                THEN 'the routine was ' || routines.pause_in_words(NULL, paused_at, paused_until, paused_note) END,
+           recovered_at IS NOT NULL AND (NOT is_held OR opens = 'paused') AND 'recovered' = ANY (events)
+    FROM found
+    WHERE (SELECT count(*) FROM closed) >= 0  -- these are closed first: of a rule and an event a routine has one open alert
+    ORDER BY id, rule_id
+    ON CONFLICT DO NOTHING
+    RETURNING closed_at, suppressed_reason
 )
 SELECT (SELECT count(*) FROM taken)::integer AS handled, (SELECT count(*) FROM opened)::integer AS opened,
-       ((SELECT count(*) FROM started_again WHERE is_closed) + (SELECT count(*) FROM closed WHERE is_closed AND is_over)
+       ((SELECT count(*) FROM closed WHERE is_closed AND is_over)
         + (SELECT count(*) FROM opened WHERE suppressed_reason IS NULL AND closed_at IS NOT NULL))::integer AS recovered,
        ((SELECT count(*) FROM closed WHERE is_closed AND NOT is_over)
         + (SELECT count(*) FROM opened WHERE suppressed_reason IS NOT NULL))::integer AS suppressed,

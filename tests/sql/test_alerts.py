@@ -336,6 +336,19 @@ async def test_a_slot_that_is_skipped_late_after_the_outage_is_an_alert_of_its_o
     assert await value(connection, "SELECT max(scheduled_for) FROM routines.alerts") == now
 
 
+async def test_a_routine_that_is_stopped_again_before_anybody_looks_is_an_alert_of_its_own(
+    connection: Connection, routine: int
+) -> None:
+    await make_rule(connection, events=["paused", "recovered"])
+    await connection.execute(STOP, [routine])
+    await judge(connection, "events", every_seconds=None)
+    await connection.execute("UPDATE routines.alerts SET subject = 'pause:an hour ago'")
+    await connection.execute(RESUME, [routine])
+    await connection.execute(STOP, [routine])
+    await judge(connection, "events", every_seconds=None)
+    assert await states(connection) == [("paused", "recovered"), ("paused", "open")]
+
+
 async def test_a_late_slot_that_takes_over_a_waiting_run_is_an_alert_of_its_own(
     connection: Connection, routine: int
 ) -> None:
