@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 from litestar import Controller, Litestar, Router, get
-from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.response import Response
@@ -205,30 +204,62 @@ def _shared(places: int) -> FairGate:
     return FairGate(places, reserve=places // 4, few=max(1, places // 20))
 
 
+@asynccontextmanager
+async def _pool(app: Litestar) -> AsyncGenerator[None]:
+    services: ApiServices = app.state.services
+    async with open_pool(
+        app.state.database_url,
+        "routines-api",
+        size=CONNECTIONS,
+        role="routines_api",
+        statement_timeout="10s",
+        lock_timeout="5s",
+    ) as opened:
+        app.state.pool = opened
+        services.metrics.follow(partial(state_of, opened))
+        services.run_waiter.bulkhead.count = services.metrics.loop_failed
+        yield
+        services.run_waiter.close()
+        services.work.close()
+
+
 def create_app(settings: Settings, database_url: str) -> Api:
     """Create the application. Its connection pool opens when it starts and closes when it stops.
 
     Raises:
         ConfigurationError: ROUTINES_ENCRYPTION_KEYS is missing or malformed, or ROUTINES_FILES cannot be used.
     """
+    routines = _ROUTINES_HANDLERS if settings.enable_routines else []
+    operators = limits.OPERATOR_HANDLERS if settings.operator_token else []
+    app = Api(
+        [
+            Router("/api/v1", route_handlers=[health, *_HANDLERS, *routines, *operators]),
+            openapi_json,
+            docs,
+            metrics,
+            *service.HANDLERS,
+        ],
+        dependencies={
+            "auth": Provide(provide_auth),
+            "caller": Provide(provide_caller),
+            "door": Provide(provide_door, sync_to_thread=False),
+        },
+        exception_handlers=HANDLERS,
+        lifespan=[_pool],
+        logging_config=None,  # Litestar's own would bypass configure_logging and log for every library
+        request_max_body_size=None,  # limited where the body is read
+        openapi_config=OpenAPIConfig(title="Routines", version="1", openapi_controller=_NoPages),  # pyright: ignore[reportArgumentType] - any controller does
+    )
+    furnish(app, settings, database_url)
+    return app
 
-    @asynccontextmanager
-    async def pool(app: Litestar) -> AsyncGenerator[None]:
-        async with open_pool(
-            database_url,
-            "routines-api",
-            size=CONNECTIONS,
-            role="routines_api",
-            statement_timeout="10s",
-            lock_timeout="5s",
-        ) as opened:
-            app.state.pool = opened
-            services.metrics.follow(partial(state_of, opened))
-            services.run_waiter.bulkhead.count = services.metrics.loop_failed
-            yield
-            services.run_waiter.close()
-            services.work.close()
 
+def furnish(app: Api, settings: Settings, database_url: str) -> None:
+    """Give an application that is not running what it works with. Its routes stay those that it was created with.
+
+    Raises:
+        ConfigurationError: As create_app.
+    """
     keyring = load_keyring(settings)
     services = ApiServices(
         settings,
@@ -243,33 +274,9 @@ def create_app(settings: Settings, database_url: str) -> Api:
         uploads=_shared(settings.max_uploads),
         work=Work(settings.work_seconds_per_minute),
     )
-    routines = _ROUTINES_HANDLERS if settings.enable_routines else []
-    operators = limits.OPERATOR_HANDLERS if settings.operator_token else []
-    return Api(
-        [
-            Router("/api/v1", route_handlers=[health, *_HANDLERS, *routines, *operators]),
-            openapi_json,
-            docs,
-            metrics,
-            *service.HANDLERS,
-        ],
-        dependencies={
-            "auth": Provide(provide_auth),
-            "caller": Provide(provide_caller),
-            "door": Provide(provide_door, sync_to_thread=False),
-        },
-        exception_handlers=HANDLERS,
-        lifespan=[pool],
-        logging_config=None,  # Litestar's own would bypass configure_logging and log for every library
-        state=State(
-            {
-                "services": services,
-                "console": Console() if settings.console else None,
-                "readiness": ReadinessCheck(
-                    database_url, keyring, Bulkhead("readyz", services.metrics.loop_failed, longest_seconds=1)
-                ),
-            }
-        ),
-        request_max_body_size=None,  # limited where the body is read
-        openapi_config=OpenAPIConfig(title="Routines", version="1", openapi_controller=_NoPages),  # pyright: ignore[reportArgumentType] - any controller does
+    app.state.services = services
+    app.state.database_url = database_url
+    app.state.console = Console() if settings.console else None
+    app.state.readiness = ReadinessCheck(
+        database_url, keyring, Bulkhead("readyz", services.metrics.loop_failed, longest_seconds=1)
     )

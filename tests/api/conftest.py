@@ -1,12 +1,13 @@
 """Fixtures: a client of the API with a key for the collection `my-org`, which has a task `echo`."""
 
 from collections.abc import AsyncGenerator, Generator
+from functools import cache
 from typing import Any
 
 import pytest
 from litestar.testing import AsyncTestClient
 
-from routines_api.app import create_app
+from routines_api.app import Api, create_app, furnish
 from routines_core.db import Connection
 from support.rows import Database, api_settings, make_key
 from support.serving import copy_of, new_key
@@ -15,10 +16,18 @@ Client = AsyncTestClient[Any]
 WORKFLOW = {"init_params": {"zeta": "z", "a": 1, "none": None, "list": []}, "steps": [], "step_configs": {}}
 
 
+@cache
+def usual_app() -> Api:
+    """The application with its usual routes. To create it takes longer than most tests do."""
+    return create_app(api_settings(), "")
+
+
 @pytest.fixture
 async def client(connection: Connection, database: Database) -> AsyncGenerator[Client]:
     key = await make_key(connection, "my-org")
-    async with AsyncTestClient(create_app(api_settings(), database.url)) as opened:
+    app = usual_app()
+    furnish(app, api_settings(), database.url)
+    async with AsyncTestClient(app) as opened:
         opened.headers["Authorization"] = f"Bearer {key}"
         created = await opened.post("/api/v1/tasks/my-org/", json={"name": "echo", "workflow": WORKFLOW})
         assert created.status_code == 201
