@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from support.browsing import Console, add_run, plain, routine
-from support.looks import AXE, axe_violations, faults, widths
+from support.looks import all_faults
 from support.service import Service, wait_until
 
 pytestmark = pytest.mark.slow
@@ -90,15 +90,7 @@ def test_a_failed_run_tells_parameters_steps_outputs_and_durations_that_differ(
 def test_the_comparison_is_legible_everywhere(console: Console, pair: tuple[int, int]) -> None:
     console.open(f"#/runs/checked/{pair[1]}")
     console.sees(f"Run {pair[0]} completed", SECTION)
-    console.driver.execute_script("document.querySelectorAll('details').forEach(each => each.open = true)")
-    for dark in (False, True):
-        console.screen(1280, 900, dark=dark)
-        assert faults(console) == []
-    for width in (390, 320):
-        console.screen(width, 844)
-        assert max(widths(console)) == width
-    if AXE.is_file():
-        assert axe_violations(console) == []
+    assert all_faults(console) == []
 
 
 def test_a_routine_that_is_gone_is_still_compared_with_its_runs(console: Console, service: Service) -> None:

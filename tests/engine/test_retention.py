@@ -214,6 +214,22 @@ async def test_a_pass_ends_when_the_worker_stops(connection: Connection, routine
     assert not any(deleted.values())
 
 
+async def test_a_page_that_ends_within_a_task_leaves_its_other_versions_to_the_next_pass(
+    connection: Connection, routine: int
+) -> None:
+    await connection.execute(
+        """INSERT INTO routines.task_versions (task_id, version, workflow, created_at)
+           SELECT id, number, '{}', '2026-05-01Z' FROM routines.tasks, generate_series(101, 103) AS number"""
+    )
+    await connection.execute("UPDATE routines.tasks SET version = 103")
+    for left in ([101, 102, 103], [102, 103], [103], [103]):
+        page = await retention.delete_page(connection, "versions", keep_seconds=0, page_size=1)
+        while not page.is_last and page.last_id is not None:
+            page = await retention.delete_page(connection, "versions", keep_seconds=0, page_size=1, after=page.last_id)
+        query = "SELECT array_agg(version ORDER BY version) FROM routines.task_versions WHERE version > 100"
+        assert await value(connection, query) == left
+
+
 async def test_versions_that_neither_the_task_nor_a_run_needs_are_deleted(connection: Connection, routine: int) -> None:
     await ended_runs(connection, routine, 1)
     await connection.execute("UPDATE routines.trajectories SET task_version = 2")

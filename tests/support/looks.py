@@ -39,3 +39,17 @@ def widths(console: Console) -> tuple[int, int]:
     """Return how wide the page is, and the screen."""
     whole, screen = console.driver.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
     return whole, screen
+
+
+def all_faults(console: Console) -> list[str]:
+    """Return what all checks find in both themes and on phones, with all parts of the page open."""
+    console.driver.execute_script("document.querySelectorAll('details').forEach(each => each.open = true)")
+    found: list[str] = []
+    for dark in (False, True):
+        console.screen(1280, 900, dark=dark)
+        found += faults(console)
+    for width in (390, 320):
+        console.screen(width, 844)
+        if widths(console) != (width, width):
+            found.append(f"it scrolls sideways at {width} pixels")
+    return found + (axe_violations(console) if AXE.is_file() else [])
