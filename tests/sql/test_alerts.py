@@ -1,7 +1,7 @@
 """Alert rules: which alerts are opened, what ends or suppresses them, and which notices are queued."""
 
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import pytest
 from psycopg.errors import CheckViolation
@@ -10,6 +10,10 @@ from routines_core.db import Connection
 from routines_core.db.alerts import judge
 from support.alerting import (
     EVENTS,
+    PAUSE,
+    RESUME,
+    SOON,
+    STOP,
     complete,
     end,
     fail,
@@ -19,6 +23,7 @@ from support.alerting import (
     make_rule,
     miss,
     notices,
+    others,
     run_on,
     set_late,
     start,
@@ -26,13 +31,9 @@ from support.alerting import (
     told,
 )
 from support.rows import Database, make_routine, make_task, value
-from support.stepping import running, session, tick_at, until_blocked
+from support.stepping import session
 
 Act = Callable[[Connection, int], Awaitable[object]]
-SOON = timedelta(minutes=30)
-PAUSE = "UPDATE routines.routines SET paused = true, paused_reason = NULL, paused_note = 'holidays' WHERE id = %s"
-STOP = "UPDATE routines.routines SET paused = true, paused_reason = 'paused after 3 strikes' WHERE id = %s"
-RESUME = "UPDATE routines.routines SET paused = false WHERE id = %s"
 
 
 @pytest.fixture
@@ -44,12 +45,6 @@ async def task(connection: Connection) -> int:
 async def routine(connection: Connection, task: int) -> int:
     """Create an hourly routine whose next slot is in half an hour, and return its id."""
     return await make_routine(connection, task, datetime.now().astimezone() + SOON, hourly=True)
-
-
-async def others(connection: Connection, task: int, count: int) -> list[int]:
-    """Create further routines like it."""
-    soon = datetime.now().astimezone() + SOON
-    return [await make_routine(connection, task, soon, name=f"r{n}", hourly=True) for n in range(count)]
 
 
 # --- each event, and how it ends --------------------------------------------------------------------------------------
@@ -232,161 +227,6 @@ async def test_what_happened_before_the_rule_opens_no_alert(connection: Connecti
     assert await states(connection) == []
 
 
-# --- late -------------------------------------------------------------------------------------------------------------
-
-
-async def test_only_a_start_on_schedule_clears_late(connection: Connection, routine: int) -> None:
-    await make_rule(connection)
-    await set_late(connection, routine)
-    await judge_all(connection)
-    await end(connection, await start(connection, routine, trigger="run-now"))
-    await judge_all(connection)
-    assert await states(connection) == [("late", "open")]
-    await miss(connection, routine, 2, reason="overlap")
-    await judge_all(connection)
-    assert await states(connection) == [("late", "open")]
-    await start(connection, routine)
-    await judge_all(connection)
-    assert await states(connection) == [("late", "recovered")]
-
-
-@pytest.mark.parametrize(("minutes", "is_late"), [(0.9, False), (1.1, True)])
-async def test_a_slot_is_late_once_it_has_been_due_for_a_minute(
-    connection: Connection, routine: int, minutes: float, *, is_late: bool
-) -> None:
-    await make_rule(connection)
-    await set_late(connection, routine, minutes)
-    await judge_all(connection)
-    assert await states(connection) == [("late", "open")] * is_late
-
-
-@pytest.mark.parametrize(("minutes", "is_late"), [(4.9, False), (5.1, True)])
-async def test_or_for_as_long_as_the_rule_says(
-    connection: Connection, routine: int, minutes: float, *, is_late: bool
-) -> None:
-    await make_rule(connection, after_seconds=300)
-    await set_late(connection, routine, minutes)
-    await judge_all(connection)
-    assert await states(connection) == [("late", "open")] * is_late
-
-
-async def this_hour(connection: Connection) -> datetime:
-    now = await value(connection, "SELECT date_trunc('hour', now())")
-    assert isinstance(now, datetime)
-    return now
-
-
-async def set_due(connection: Connection, routine: int, slot: datetime) -> None:
-    """Make this the first slot of the routine without an outcome."""
-    await connection.execute(
-        "UPDATE routines.routines SET next_run_at = %s, settled_until = %s, created_at = %s WHERE id = %s",
-        [slot, slot - timedelta(minutes=1), slot - timedelta(days=1), routine],
-    )
-
-
-async def test_a_slot_that_started_late_between_two_rounds_is_told_by_one_notice(
-    connection: Connection, routine: int
-) -> None:
-    await make_rule(connection)
-    now = await this_hour(connection)
-    await set_due(connection, routine, now)
-    assert (await tick_at(connection, now + timedelta(seconds=75))).fired == 1
-    await judge_until_done(connection)
-    assert await states(connection) == [("late", "recovered")]
-    [notice] = await notices(connection)
-    assert notice["detail"] == "it started 75 seconds after it was due"
-    assert notice["recovered_at"] is not None
-
-
-async def test_a_slot_that_starts_in_time_opens_no_alert(connection: Connection, routine: int) -> None:
-    await make_rule(connection)
-    now = await this_hour(connection)
-    await set_due(connection, routine, now)
-    assert (await tick_at(connection, now + timedelta(seconds=59))).fired == 1
-    await judge_until_done(connection)
-    assert await states(connection) == []
-
-
-async def test_the_slots_of_an_outage_are_one_alert_until_the_routine_starts_again(
-    connection: Connection, routine: int
-) -> None:
-    await make_rule(connection, events=["late", "recovered"])
-    now = await this_hour(connection)
-    await set_due(connection, routine, now - timedelta(hours=5))
-    await judge_all(connection)
-    assert (await tick_at(connection, now + timedelta(minutes=2))).fired == 1
-    await judge_until_done(connection)
-    assert await states(connection) == [("late", "recovered")]
-    assert await told(connection) == ["late", "recovered"]
-    assert (await notices(connection))[0]["count"] == 1
-
-
-async def test_a_slot_that_is_skipped_late_after_the_outage_is_an_alert_of_its_own(
-    connection: Connection, routine: int
-) -> None:
-    """Although the alert of the outage is still open when it is judged."""
-    await make_rule(connection, events=["late", "recovered"])
-    now = await this_hour(connection)
-    await set_due(connection, routine, now - timedelta(hours=5))
-    await judge(connection, "late", every_seconds=None)
-    assert (await tick_at(connection, now - timedelta(minutes=59))).fired == 1
-    assert (await tick_at(connection, now + timedelta(minutes=5))).overlapped == 1
-    await judge(connection, "events", every_seconds=None)
-    assert await states(connection) == [("late", "recovered"), ("late", "open")]
-    assert await value(connection, "SELECT max(scheduled_for) FROM routines.alerts") == now
-
-
-async def test_a_routine_that_is_stopped_again_before_anybody_looks_is_an_alert_of_its_own(
-    connection: Connection, routine: int
-) -> None:
-    await make_rule(connection, events=["paused", "recovered"])
-    await connection.execute(STOP, [routine])
-    await judge(connection, "events", every_seconds=None)
-    await connection.execute("UPDATE routines.alerts SET subject = 'pause:an hour ago'")
-    await connection.execute(RESUME, [routine])
-    await connection.execute(STOP, [routine])
-    await judge(connection, "events", every_seconds=None)
-    assert await states(connection) == [("paused", "recovered"), ("paused", "open")]
-
-
-async def test_a_late_slot_that_takes_over_a_waiting_run_is_an_alert_of_its_own(
-    connection: Connection, routine: int
-) -> None:
-    await make_rule(connection, events=["late", "recovered"])
-    await connection.execute("UPDATE routines.routines SET overlap_policy = 'queue_one' WHERE id = %s", [routine])
-    now = await this_hour(connection)
-    await set_due(connection, routine, now - timedelta(hours=2))
-    assert (await tick_at(connection, now - timedelta(hours=2))).fired == 1
-    assert (await tick_at(connection, now - timedelta(minutes=55))).fired == 1
-    assert (await tick_at(connection, now + timedelta(minutes=5))).coalesced == 1
-    await judge_until_done(connection)
-    assert await states(connection) == [("late", "recovered"), ("late", "recovered")]
-    assert await value(connection, "SELECT max(scheduled_for) FROM routines.alerts") == now
-
-
-async def test_a_pause_that_is_over_and_that_no_ticker_ended_makes_its_routine_late(
-    connection: Connection, routine: int
-) -> None:
-    await make_rule(connection)
-    await connection.execute(
-        "UPDATE routines.routines SET paused = true, paused_until = now() + interval '1 hour' WHERE id = %s", [routine]
-    )
-    await judge_until_done(connection)
-    await judge_all(connection, await value(connection, "SELECT now() + interval '1 hour'"))  # pyright: ignore[reportArgumentType]
-    assert await states(connection) == []
-    await judge_all(connection, await value(connection, "SELECT now() + interval '3 hours'"))  # pyright: ignore[reportArgumentType]
-    assert await states(connection) == [("late", "open")]
-
-
-async def test_a_paused_routine_and_one_without_slots_are_never_late(connection: Connection, task: int) -> None:
-    await make_rule(connection)
-    [paused, manual] = await others(connection, task, 2)
-    await connection.execute(PAUSE.encode(), [paused])
-    await connection.execute("UPDATE routines.routines SET cadence_type = 'manual' WHERE id = %s", [manual])
-    await judge_all(connection, datetime.now().astimezone() + timedelta(days=30))
-    assert await states(connection) == []
-
-
 # --- other events -----------------------------------------------------------------------------------------------------
 
 
@@ -520,6 +360,31 @@ async def test_a_routine_without_enough_runs_has_no_usual_duration(connection: C
     assert await states(connection) == []
 
 
+async def test_without_rules_nothing_is_noted_and_no_round_is_made(connection: Connection, routine: int) -> None:
+    for happens, _ in HAPPENS.values():
+        await happens(connection, routine)
+        await connection.execute(RESUME.encode(), [routine])
+        await connection.execute("DELETE FROM routines.trajectories")
+        await connection.execute("DELETE FROM routines.skips")
+    assert await value(connection, "SELECT count(*) FROM routines.alert_events") == 0
+    before = await value(connection, "SELECT max(ran_at) FROM routines.alert_rounds")
+    await judge_all(connection)
+    assert await value(connection, "SELECT max(ran_at) FROM routines.alert_rounds") == before
+
+
+async def test_a_routine_that_is_stopped_again_before_anybody_looks_is_an_alert_of_its_own(
+    connection: Connection, routine: int
+) -> None:
+    await make_rule(connection, events=["paused", "recovered"])
+    await connection.execute(STOP, [routine])
+    await judge(connection, "events", every_seconds=None)
+    await connection.execute("UPDATE routines.alerts SET subject = 'pause:an hour ago'")
+    await connection.execute(RESUME, [routine])
+    await connection.execute(STOP, [routine])
+    await judge(connection, "events", every_seconds=None)
+    assert await states(connection) == [("paused", "recovered"), ("paused", "open")]
+
+
 # --- scopes -----------------------------------------------------------------------------------------------------------
 
 
@@ -565,211 +430,6 @@ async def test_a_rule_goes_with_its_routine_and_its_task(connection: Connection,
     await connection.execute("DELETE FROM routines.routines WHERE id = %s", [other])
     await connection.execute("DELETE FROM routines.tasks WHERE id = %s", [task])
     assert await value(connection, "SELECT count(*) FROM routines.alert_rules") == 0
-
-
-# --- storms -----------------------------------------------------------------------------------------------------------
-
-
-async def tick_elsewhere(connection: Connection, routine: int) -> None:
-    """Let a ticker start something now."""
-    await end(connection, await start(connection, routine), "cancelled")
-
-
-async def test_one_notice_tells_a_whole_outage_whoever_follows(connection: Connection, task: int, routine: int) -> None:
-    await make_rule(connection, events=["late", "recovered"])
-    for other in await others(connection, task, 3):
-        await set_late(connection, other)
-    await judge_until_done(connection)
-    await set_late(connection, routine)
-    await judge_until_done(connection)
-    assert len(await states(connection)) == 4
-    [notice] = await notices(connection)
-    assert (notice["count"], len(notice["alerts"])) == (3, 3)
-    assert notice["detail"].startswith("3 routines are late; no ticker has recorded anything")
-    assert {alert["routine"] for alert in notice["alerts"]} == {"r0", "r1", "r2"}
-
-
-async def test_the_end_of_an_outage_is_told_once_all_have_started(
-    connection: Connection, task: int, routine: int
-) -> None:
-    await make_rule(connection, events=["late", "recovered"])
-    [other] = await others(connection, task, 1)
-    for each in (routine, other):
-        await set_late(connection, each)
-    await judge_until_done(connection)
-    await start(connection, routine)
-    await judge_until_done(connection)
-    assert await told(connection) == ["late"]
-    await start(connection, other)
-    await judge_until_done(connection)
-    assert await told(connection) == ["late", "recovered"]
-    assert (await notices(connection))[1]["count"] == 2
-
-
-async def test_routines_that_are_late_while_tickers_work_are_told_one_by_one(
-    connection: Connection, task: int, routine: int
-) -> None:
-    await make_rule(connection, events=["late"])
-    for other in await others(connection, task, 3):
-        await set_late(connection, other)
-    await tick_elsewhere(connection, routine)
-    await judge_until_done(connection)
-    assert await told(connection) == ["late"] * 3
-
-
-async def test_more_than_ten_at_once_are_told_by_one_notice_and_so_are_those_that_follow(
-    connection: Connection, task: int, routine: int
-) -> None:
-    await make_rule(connection, events=["late"])
-    late = await others(connection, task, 15)
-    for other in late[:11]:
-        await set_late(connection, other)
-    await tick_elsewhere(connection, routine)
-    await judge_until_done(connection)
-    for other in late[11:]:
-        await set_late(connection, other)
-    await connection.execute("DELETE FROM routines.trajectories")
-    await tick_elsewhere(connection, routine)
-    await judge_until_done(connection)
-    assert len(await states(connection)) == 15
-    assert [notice["count"] for notice in await notices(connection)] == [11]
-
-
-async def test_a_notice_lists_twenty_alerts_however_many_it_tells(connection: Connection, task: int) -> None:
-    await make_rule(connection, events=["failed"])
-    for other in await others(connection, task, 25):
-        await fail(connection, other)
-    await judge_until_done(connection)
-    [notice] = await notices(connection)
-    assert (notice["count"], len(notice["alerts"]), notice["detail"]) == (25, 20, "25 alerts at once")
-
-
-# --- digests ----------------------------------------------------------------------------------------------------------
-
-
-def at_eight(days: int, minutes: int) -> datetime:
-    """Return the next 08:00 UTC, that of so many days later, or minutes before or after it."""
-    now = datetime.now(UTC)
-    eight = now.replace(hour=8, minute=0, second=0, microsecond=0)
-    return eight + timedelta(days=days + (eight <= now), minutes=minutes)
-
-
-async def test_a_digest_tells_once_a_day_what_happened_since(connection: Connection, task: int, routine: int) -> None:
-    await make_rule(connection, events=["failed", "missed", "recovered"], digest_at_utc="08:00")
-    await connection.execute("UPDATE routines.alert_rules SET digested_until = now()")
-    [other] = await others(connection, task, 1)
-    await fail(connection, routine, 2)
-    await miss(connection, other)
-    await judge_until_done(connection)
-    await judge_all(connection, at_eight(0, -1))
-    assert await told(connection) == []
-    await judge_all(connection, at_eight(0, 1))
-    await judge_all(connection, at_eight(0, 2))
-    [digest] = await notices(connection)
-    assert (digest["event"], digest["counts"], digest["count"]) == ("digest", {"failed": 1, "missed": 1}, 2)
-    assert {alert["event"] for alert in digest["alerts"]} == {"failed", "missed"}
-    assert datetime.fromisoformat(digest["until"]) == at_eight(0, 0)
-    await complete(connection, routine)
-    await judge_all(connection)
-    await judge_all(connection, at_eight(1, 1))
-    await judge_all(connection, at_eight(2, 1))
-    assert [notice["counts"] for notice in await notices(connection)][1:] == [{"recovered": 1}]
-    assert await told(connection) == ["digest", "digest"]
-
-
-async def test_what_a_pause_has_suppressed_is_in_no_digest(connection: Connection, routine: int) -> None:
-    await make_rule(connection, digest_at_utc="08:00")
-    await set_late(connection, routine)
-    await judge(connection, "late", every_seconds=None)
-    await connection.execute(PAUSE.encode(), [routine])
-    await judge(connection, "events", every_seconds=None)
-    await judge_all(connection, at_eight(0, 1))
-    assert (await states(connection), await told(connection)) == ([("late", "suppressed")], [])
-
-
-# --- workers ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("what", ["late", "events", "notices"])
-async def test_a_worker_that_is_lost_in_the_middle_leaves_its_work_to_the_next(
-    connection: Connection, database: Database, routine: int, what: str
-) -> None:
-    await make_rule(connection, events=["late", "failed"])
-    await set_late(connection, routine)
-    await fail(connection, routine, 5)
-    if what == "notices":
-        await judge(connection, "late", every_seconds=None)
-        await judge(connection, "events", every_seconds=None)
-    async with session(database, "lost") as lost:
-        await lost.execute("BEGIN")
-        judged = await judge(lost, what, every_seconds=None)  # pyright: ignore[reportArgumentType]
-        assert judged.handled > 0
-        # It is another worker's turn only once this one is gone.
-        assert (await judge(connection, what, every_seconds=None)).handled == 0  # pyright: ignore[reportArgumentType]
-        await lost.close()
-    await judge_until_done(connection)
-    assert sorted(await states(connection)) == [("failed", "open"), ("late", "open")]
-    assert sorted(await told(connection)) == ["failed", "late"]
-
-
-async def test_all_workers_together_take_one_turn_in_an_interval(connection: Connection, routine: int) -> None:
-    await make_rule(connection)
-    await set_late(connection, routine)
-    await connection.execute("UPDATE routines.alert_rounds SET ran_at = now() - interval '4 s'")
-    assert (await judge(connection, "late", every_seconds=5)).opened == 0
-    await connection.execute("UPDATE routines.alert_rounds SET ran_at = now() - interval '6 s'")
-    assert (await judge(connection, "late", every_seconds=5)).opened == 1
-    await connection.execute("UPDATE routines.alert_rounds SET ran_at = now() + interval '1 day'")
-    await connection.execute("DELETE FROM routines.alerts")
-    assert (await judge(connection, "late", every_seconds=5)).opened == 1
-
-
-async def test_two_workers_queue_each_notice_once_whatever_the_turns(
-    connection: Connection, database: Database, task: int
-) -> None:
-    """As if the row of the turn were not there: alerts that one worker has locked are passed over by the other."""
-    await make_rule(connection, events=["failed"])
-    for other in await others(connection, task, 5):
-        await fail(connection, other)
-    await judge(connection, "events", every_seconds=None)
-    await connection.execute(
-        "CREATE OR REPLACE FUNCTION routines.take_alert_turn(of_round text, every_seconds float8, at timestamptz) "
-        "RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SELECT now()'"
-    )
-    async with session(database, "other") as other, other.transaction():
-        assert (await judge(other, "notices", every_seconds=None)).notices == 5
-        assert (await judge(connection, "notices", every_seconds=None)).notices == 0
-    assert (await judge(connection, "notices", every_seconds=None)).notices == 0
-
-
-async def test_a_change_of_the_rule_waits_for_the_notice_that_its_secret_signs(
-    connection: Connection, database: Database, routine: int
-) -> None:
-    await make_rule(connection, events=["failed"])
-    await fail(connection, routine)
-    await judge(connection, "events", every_seconds=None)
-    async with session(database, "worker") as worker, session(database, "api") as api:
-        await worker.execute("BEGIN")
-        await judge(worker, "notices", every_seconds=None)
-        async with running(
-            lambda: api.execute("UPDATE routines.alert_rules SET webhook_url = 'http://new.test/'")
-        ) as changed:
-            await until_blocked(connection, api)
-            await worker.execute("COMMIT")
-            await changed
-    assert await told(connection) == ["failed"]
-
-
-async def test_without_rules_nothing_is_noted_and_no_round_is_made(connection: Connection, routine: int) -> None:
-    for happens, _ in HAPPENS.values():
-        await happens(connection, routine)
-        await connection.execute(RESUME.encode(), [routine])
-        await connection.execute("DELETE FROM routines.trajectories")
-        await connection.execute("DELETE FROM routines.skips")
-    assert await value(connection, "SELECT count(*) FROM routines.alert_events") == 0
-    before = await value(connection, "SELECT max(ran_at) FROM routines.alert_rounds")
-    await judge_all(connection)
-    assert await value(connection, "SELECT max(ran_at) FROM routines.alert_rounds") == before
 
 
 # --- what a person types at psql --------------------------------------------------------------------------------------
