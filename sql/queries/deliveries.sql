@@ -160,7 +160,7 @@ settled AS (
         give_up_reason = CASE WHEN error IS NOT NULL AND delay_seconds IS NULL THEN error END,
         claimed_at = NULL, is_redelivery = false
     FROM outcomes CROSS JOIN moment
-    WHERE webhook_deliveries.id = outcomes.id AND webhook_deliveries.fence = outcomes.fence AND claimed_at IS NOT NULL
+    WHERE webhook_deliveries.id = outcomes.id AND webhook_deliveries.fence = outcomes.fence AND coalesce(claimed_at, '-infinity') > '-infinity'
     RETURNING webhook_deliveries.id, collection_id, url, error, is_gone, is_endpoints_fault, now
 ),
 -- Of several attempts at one endpoint, 410 counts before success, and success before failure.
@@ -195,7 +195,7 @@ UPDATE routines.webhook_deliveries
 SET fence = webhook_deliveries.fence + 1, next_attempt_at = now(), claimed_at = NULL,
     attempts = routines.with_attempt(attempts, claimed_at, NULL, 'the worker was stopped before the attempt ended', NULL)
 FROM unnest(%(ids)s::bigint[], %(fences)s::integer[]) AS claimed (id, fence)
-WHERE webhook_deliveries.id = claimed.id AND webhook_deliveries.fence = claimed.fence AND claimed_at IS NOT NULL;
+WHERE webhook_deliveries.id = claimed.id AND webhook_deliveries.fence = claimed.fence AND coalesce(claimed_at, '-infinity') > '-infinity';
 
 -- name: give_up_stopped
 -- Gives up due deliveries to a stopped endpoint, except those that a person requested again. It starts from the

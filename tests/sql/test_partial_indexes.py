@@ -14,8 +14,8 @@ CONDITION = re.compile(
 )
 OF_A_KEY = re.compile(r"\b(?:id|parent_id|retry_of|rerun_of|trajectory_id|notice_id|backfill_id) (?:= |IN )")
 """Where it names a column by which rows of those indexes are not in order."""
-IS_OPEN = re.compile(r"\b(?:ended_at|closed_at) IS NULL")
-"""What is true of all rows of the partial indexes of active runs, open alerts and open backfills."""
+IS_OPEN = re.compile(r"\b(?:ended_at|closed_at) IS NULL|\b(?:next_attempt_at|claimed_at) IS NOT NULL")
+"""What is true of all rows of the partial indexes of active runs, open alerts and backfills, and deliveries to make."""
 OF_A_ROUTINE = re.compile(r"\btriggered_by_routine_id = ")
 IS_WAITING = re.compile(r"\bplace = 0 .*\bfinal_status IS NULL")
 """The same for the index of waiting runs."""
