@@ -27,6 +27,7 @@ from isolation.alpha import Alpha
 from isolation.arena import cancel_at_psql
 from isolation.attacks import CORPUS
 from routines_core.errors import DatabaseError
+from routines_core.lifecycle import LIFELINE_VARIABLE
 from support.rows import ENCRYPTION_KEYS, Database
 from support.serving import free_port, new_key, wait_until
 
@@ -48,6 +49,7 @@ class Attackers:
 
     Attributes:
         url: The database's URL, not through the proxy.
+        lifeline: Of the API: it ends when this is closed.
         done: How often each attack was made; "useless" counts those that a fault kept from being set up.
         turns: When there were attacks.
     """
@@ -56,6 +58,7 @@ class Attackers:
     directory: Path
     rng: random.Random
     environment: dict[str, str]
+    lifeline: int
     done: Counter[str] = field(default_factory=Counter[str])
     turns: list[Turn] = field(default_factory=list[Turn])
     _stopping: threading.Event = field(default_factory=threading.Event)
@@ -126,6 +129,7 @@ class Attackers:
             "ROUTINES_WEBHOOK_ALLOW_PRIVATE": "true",
             "ROUTINES_LOG_FORMAT": "json",
             "ROUTINES_PORT": str(port),
+            LIFELINE_VARIABLE: str(self.lifeline),
         }
         with (self.directory / "api.log").open("wb") as log:
             return subprocess.Popen(
@@ -134,6 +138,7 @@ class Attackers:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                pass_fds=[self.lifeline],
             )
 
 

@@ -232,7 +232,9 @@ async def _run_watched(plan: Plan, cluster: Cluster, directory: Path, watchman: 
     faults = Faults(
         cluster, proxy, fleet, random.Random(f"faults {plan.seed}"), plan.faults_per_second, weights, temporal
     )
-    attackers = Attackers(cluster.url, directory, random.Random(f"attacks {plan.seed}"), plan.environment)
+    attackers = Attackers(
+        cluster.url, directory, random.Random(f"attacks {plan.seed}"), plan.environment, fleet.lifeline
+    )
     keeper = asyncio.create_task(fleet.keep())
     pooling = asyncio.create_task(_keep(pooler, faults.done)) if pooler else None
     try:
@@ -288,10 +290,14 @@ def _pooler(directory: Path, port: int) -> PgBouncer:
 
 
 async def _keep(pooler: PgBouncer, counts: Counter[str]) -> None:
-    """Start PgBouncer again whenever it has ended: release 1.18 may crash when a statement is to be cancelled."""
+    """Start PgBouncer again whenever it has ended or hangs: release 1.18 may do either when clients are killed."""
     while True:
         if not pooler.is_running:
             counts["pooler_crashed"] += 1
+            await asyncio.to_thread(pooler.start)
+        elif not await asyncio.to_thread(pooler.answers) and pooler.is_running:
+            counts["pooler_hung"] += 1
+            await asyncio.to_thread(pooler.kill)
             await asyncio.to_thread(pooler.start)
         await asyncio.sleep(0.1)
 

@@ -63,7 +63,7 @@ class Fleet:
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
-        self._read_end, self._write_end = os.pipe()  # the lifeline: the programs end when this process does
+        self.lifeline, self._write_end = os.pipe()  # the programs end when this process does
 
     @property
     def trace(self) -> Path:
@@ -115,7 +115,7 @@ class Fleet:
             program.process.kill()
             program.process.wait()
         os.close(self._write_end)
-        os.close(self._read_end)
+        os.close(self.lifeline)
 
     def _spawn(self, kind: str) -> subprocess.Popen[bytes]:
         number = next(self._numbers)
@@ -130,7 +130,7 @@ class Fleet:
             "CHAOS_TRACE": str(self.trace),
             "ROUTINES_LOG_FORMAT": "json",
             "ROUTINES_ENCRYPTION_KEYS": ENCRYPTION_KEYS,
-            LIFELINE_VARIABLE: str(self._read_end),
+            LIFELINE_VARIABLE: str(self.lifeline),
         }
         if self.source:
             environment["PYTHONPATH"] = str(self.source / "src")
@@ -142,6 +142,6 @@ class Fleet:
                 stdout=log,
                 stderr=log,
                 env=environment,
-                pass_fds=[self._read_end],
+                pass_fds=[self.lifeline],
                 start_new_session=True,
             )

@@ -17,7 +17,9 @@ from support.account import ordinary_user
 from support.rows import Database
 from support.serving import free_port
 
-START_SECONDS = 30.0
+START_SECONDS, ANSWER_SECONDS = 30.0, 5.0
+ASK_FOR_TLS = bytes([0, 0, 0, 8, 4, 210, 22, 47])
+"""The request that a client sends before any other; a server answers it with one byte, before it asks who it is."""
 BINARY = shutil.which("pgbouncer", path=os.environ.get("PATH", os.defpath) + ":/usr/sbin")
 needs_pgbouncer = pytest.mark.skipif(BINARY is None, reason="no pgbouncer on the PATH (Debian: apt install pgbouncer)")
 
@@ -65,6 +67,22 @@ class PgBouncer:
             )
         _await_answer(self._process, self.port)
 
+    def answers(self) -> bool:
+        """Return whether it answers a new connection within five seconds."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=ANSWER_SECONDS) as client:
+                client.settimeout(ANSWER_SECONDS)
+                client.sendall(ASK_FOR_TLS)
+                return bool(client.recv(1))
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
     def stop(self) -> None:
         """Stop it. PgBouncer 1.18 may loop for ever once clients were killed, and then does not hear SIGTERM."""
         if self._process is not None:
@@ -72,8 +90,7 @@ class PgBouncer:
             try:
                 self._process.wait(20)
             except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+                self.kill()
 
 
 def _configuration(target: dict[str, object], port: int, settings: dict[str, object]) -> str:
