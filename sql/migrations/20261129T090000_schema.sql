@@ -8385,8 +8385,8 @@ COMMENT ON FUNCTION routines.may_have_open_spans IS 'Returns false if open_spans
 ------------------------------------------------------------------------------------------------------------- the report
 -- plpgsql, so that it is called only for routines with trouble.
 CREATE FUNCTION routines.recovered_slots(
-    of_routine bigint, until_time timestamptz, last_completed timestamptz, failed_slots timestamptz[], lost_slots timestamptz[],
-    lost_counts bigint[], clock timestamptz
+    of_routine bigint, from_time timestamptz, until_time timestamptz, last_completed timestamptz, failed_slots timestamptz[],
+    lost_slots timestamptz[], lost_counts bigint[], clock timestamptz
 ) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
 DECLARE
     recovery timestamptz := last_completed;
@@ -8400,10 +8400,17 @@ BEGIN
     END IF;
     RETURN (SELECT count(*) FROM unnest(failed_slots) AS slot WHERE slot < recovery)
         + coalesce((SELECT sum(slots) FROM unnest(lost_slots, lost_counts) AS lost (first_slot, slots)
-                    WHERE first_slot < recovery), 0);
+                    WHERE first_slot < recovery), 0)
+        -- Of the others, those that a backfill has filled.
+        + (SELECT count(*) FROM routines.trajectories AS fill
+           WHERE lost_slots IS NOT NULL AND triggered_by_routine_id = of_routine AND rerun_of IS NULL
+             AND fills_slot >= greatest(from_time, recovery) AND fills_slot < until_time
+             AND routines.status_of_slot(id, status, retried_by) = 'completed'
+             AND EXISTS (SELECT FROM routines.skips_between(of_routine, fills_slot, fills_slot + interval '1 microsecond')
+                         WHERE reason IN ('missed', 'failed_to_start', 'backoff')));
 END $$;
 COMMENT ON FUNCTION routines.recovered_slots IS
-    'How many failed or lost slots are followed by a slot whose run completed, even one after until_time. Each of lost_slots is the first of as many slots as lost_counts says.';
+    'How many failed or lost slots were filled since, or are followed by a slot whose run completed, even one after until_time. Each of lost_slots is the first of as many slots as lost_counts says.';
 
 CREATE FUNCTION routines.reported_routines(of_collection bigint, from_time timestamptz, until_time timestamptz)
 RETURNS TABLE (id bigint, task text, name text, is_deleted boolean) LANGUAGE sql STABLE ROWS 1000 AS $$
@@ -8472,8 +8479,8 @@ CREATE FUNCTION routines.report_of(
            coalesce(skip.backoff, 0)::bigint,
            coalesce(skip.pending, 0)::bigint,
            CASE WHEN run.failed_slots IS NULL AND skip.lost_slots IS NULL THEN 0
-                ELSE routines.recovered_slots(reported.id, until_time, run.last_completed, run.failed_slots, skip.lost_slots,
-                                              skip.lost_counts, clock) END,
+                ELSE routines.recovered_slots(reported.id, from_time, until_time, run.last_completed, run.failed_slots,
+                                              skip.lost_slots, skip.lost_counts, clock) END,
            extract(epoch FROM run.max_delay)::float8
     FROM reported LEFT JOIN run ON run.routine_id = reported.id LEFT JOIN skip ON skip.id = reported.id
     ORDER BY reported.task, reported.name, reported.id;

@@ -1,10 +1,10 @@
 """A report says what became of every slot, no more and no fewer; gaps are the slots that never ran."""
 
 import random
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import AsyncGenerator
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -14,27 +14,14 @@ from routines_core.db.day_sums import Part, sum_up
 from routines_core.db.retention import delete_page
 from routines_core.db.tick import tick
 from support.clocks import move_clock, moved_clock
-from support.oracle import MOMENT, Cadence, next_slot, offset_of, slots
+from support.histories import HOUR, MONDAY, SKIPPED, History, Slot, all_of
+from support.oracle import MOMENT
 from support.plans import buffers, explained
 from support.rows import CATCHUP, Database, at, make_key, make_routine, make_task, value
 
-MONDAY = at("2026-05-04 09:00")
-MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 LATE = timedelta(seconds=60)
 COUNTS = db.ReportRow.__struct_fields__[4:]
-
-
-class Slot(NamedTuple):
-    """A slot as a test knows it: `outcome` is a status, a reason or pending."""
-
-    time: datetime
-    outcome: str
-    delay: timedelta | None = None
-    due_at: datetime | None = None
-
-
-async def all_of(connection: Connection, query: str, *parameters: object) -> list[Any]:
-    return await (await connection.execute(query.encode(), parameters)).fetchall()
 
 
 async def report(connection: Connection, since: datetime, until: datetime, **given: Any) -> list[db.ReportRow]:
@@ -48,191 +35,14 @@ async def gaps(connection: Connection, routine: int, since: datetime, until: dat
     )
 
 
-# --- a random history -------------------------------------------------------------------------------------------------
-
-
-class History:
-    """Routines whose slots became this or that, by the product's own hands and those of a person."""
-
-    def __init__(self, connection: Connection, rng: random.Random) -> None:
-        self.connection, self.rng = connection, rng
-        self.now = MONDAY + timedelta(minutes=17)
-        self.made_at = self.now
-        self.cadences: dict[int, Cadence] = {}
-        self.offsets: dict[int, timedelta | None] = {}
-        self.changed: dict[int, datetime] = {}
-        self.deleted: dict[int, datetime] = {}
-
-    async def begin(self) -> None:
-        await make_task(self.connection)
-        await self.connection.execute("INSERT INTO routines.tasks (collection_id, name) VALUES (1, 'other')")
-        await self.connection.execute(
-            "INSERT INTO routines.task_versions (task_id, version, workflow) VALUES (2, 1, '{}')"
-        )
-        for number in range(10):
-            await self._add(number)
-
-    async def _add(self, number: int) -> None:
-        kind = self.rng.choice(["hourly", "hourly", "daily", "weekdays", "weekly"])
-        cadence = Cadence(
-            kind,
-            None if kind == "hourly" else self.rng.randrange(24),
-            self.rng.choice([0, 17, 45]),
-            self.rng.choice(["mon", "thu"]) if kind == "weekly" else None,
-        )
-        [(routine,)] = await all_of(
-            self.connection,
-            """INSERT INTO routines.routines
-                   (collection_id, task_id, name, cadence_type, hour_utc, minute_utc, day_of_week, created_at)
-               VALUES (1, %s, %s, %s, %s, %s, %s, now()) RETURNING id""",
-            1 + number % 2,
-            f"r{number}",
-            *cadence[:4],
-        )
-        spread = self.rng.choice([None, None, 1800])
-        await self.connection.execute(
-            "UPDATE routines.routines SET spread_seconds = %s WHERE id = %s", [spread, routine]
-        )
-        self.cadences[routine] = cadence
-        self.offsets[routine] = offset_of(routine, spread) if spread else None
-
-    async def go_on(self) -> None:
-        """Let time pass, and something happen."""
-        self.now += timedelta(minutes=self.rng.choice([7, 30, 65, 65, 240, 1500]))
-        await move_clock(self.connection, self.now)
-        happens = self.rng.choices(
-            ["tick", "strike", "end", "pause", "resume", "delete", "change", "set", "set_back"],
-            [20, 2, 10, 4, 1, 0.5, 0.5, 3, 1],
-        )[0]
-        await getattr(self, happens)()
-
-    def some(self) -> int:
-        return self.rng.choice(list(self.cadences))
-
-    async def tick(self, fault: str | None = None) -> None:
-        await tick(self.connection, batch_size=100, fault=fault, **CATCHUP)
-
-    async def strike(self) -> None:
-        await self.tick("poison")
-
-    async def end(self) -> None:
-        """End most runs, which began sooner or later."""
-        for (run,) in await all_of(self.connection, "SELECT id FROM routines.trajectories WHERE ended_at IS NULL"):
-            if self.rng.random() < 0.8:
-                await self.connection.execute(
-                    """UPDATE routines.trajectories
-                       SET status = %s, started_at = created_at + %s * interval '1 second', ended_at = now()
-                       WHERE id = %s""",
-                    [
-                        self.rng.choice(["completed", "completed", "failed", "cancelled"]),
-                        self.rng.choice([0, 30, 61, 3000]),
-                        run,
-                    ],
-                )
-
-    async def pause(self) -> None:
-        until = self.now + timedelta(hours=self.rng.randrange(1, 60)) if self.rng.random() < 0.5 else None
-        await self.connection.execute(
-            "UPDATE routines.routines SET paused = true, paused_until = %s WHERE id = %s AND NOT paused",
-            [until, self.some()],
-        )
-
-    async def resume(self) -> None:
-        await self.connection.execute("UPDATE routines.routines SET paused = false WHERE paused")
-
-    async def delete(self) -> None:
-        routine = self.some()
-        if await value(self.connection, "DELETE FROM routines.routines WHERE id = %s RETURNING id", routine):
-            self.deleted[routine] = self.now
-
-    async def change(self) -> None:
-        routine = self.some()
-        changed = "UPDATE routines.routines SET minute_utc = 31 WHERE id = %s AND minute_utc <> 31 RETURNING id"
-        if await value(self.connection, changed, routine):
-            self.changed[routine] = self.now
-
-    async def set(self) -> None:
-        """Set the next slot ahead by hand, past others."""
-        routine = self.some()
-        cadence = self.cadences[routine]
-        ahead = next_slot(cadence._replace(minute_utc=31) if routine in self.changed else cadence, self.now + 5 * HOUR)
-        assert ahead
-        await self.connection.execute(
-            "UPDATE routines.routines SET next_run_at = %s WHERE id = %s AND next_run_at < %s",
-            [ahead + (self.offsets[routine] or timedelta()), routine, ahead],
-        )
-
-    async def set_back(self) -> None:
-        """Set the next slot back to one that has its outcome."""
-        await self.connection.execute(
-            """UPDATE routines.routines SET next_run_at = settled_until
-               WHERE id = %s AND NOT paused AND spread_offset IS NULL AND settled_until = (
-                   SELECT max(last_scheduled_for) FROM routines.occurrences AS outcome
-                   WHERE outcome.routine_id = routines.id)""",
-            [self.some()],
-        )
-
-    async def ledger(self) -> dict[int, list[Slot]]:
-        """Return the outcome of each slot in the ledger, spans taken apart by the calendar."""
-        found = defaultdict[int, list[Slot]](list)
-        for routine, slot, due, status, began in await all_of(
-            self.connection,
-            """SELECT triggered_by_routine_id, scheduled_for, due_at, status, coalesce(started_at, ended_at, now())
-               FROM routines.trajectories WHERE scheduled_for IS NOT NULL""",
-        ):
-            outcome = "active" if status in {"pending", "running"} else status
-            found[routine].append(Slot(slot, outcome, max(began - (due or slot), timedelta()), due))
-        for routine, first, last, reason, count, cadence in await all_of(
-            self.connection,
-            """SELECT routine_id, scheduled_for, last_scheduled_for, reason, slot_count,
-                      routines.cadence_to_json(cadence) FROM routines.skips""",
-        ):
-            between = slots(Cadence(**cadence), first + MOMENT, last) if cadence else []
-            times = [first, *between, *([last] if last > first else [])]
-            assert len(times) == count
-            found[routine] += [Slot(time, reason) for time in times]
-        return found
-
-    async def slots(self) -> dict[int, list[Slot]]:
-        """Return what became of each slot that was due; those without an outcome by the calendar."""
-        found = await self.ledger()
-        paused = dict(
-            await all_of(
-                self.connection, "SELECT id, coalesce(paused_until, '2100-01-01Z') FROM routines.routines WHERE paused"
-            )
-        )
-        for routine, calendar in self.calendar().items():
-            known = {slot.time for slot in found[routine]}
-            assert known <= set(calendar), "the ledger has no slot that the calendar does not have"
-            for time in sorted(set(calendar) - known):
-                due_at = time + self.offsets[routine] if self.offsets[routine] else None
-                is_paused = routine in paused and (due_at or time) < paused[routine]
-                found[routine].append(Slot(time, "paused" if is_paused else "pending", None, due_at))
-        return found
-
-    def calendar(self) -> dict[int, list[datetime]]:
-        """Return the slots that were due of each routine, by the cadences that it had."""
-        found = dict[int, list[datetime]]()
-        for routine, cadence in self.cadences.items():
-            offset = self.offsets[routine] or timedelta()
-            changed, deleted = self.changed.get(routine), self.deleted.get(routine)
-            end = deleted or self.now - offset
-            times = slots(cadence, self.made_at + MOMENT, (changed or end) + MOMENT)
-            if changed:
-                times += slots(cadence._replace(minute_utc=31), changed + MOMENT, end + MOMENT)
-            found[routine] = times
-        return found
-
-
 def counts(found: list[Slot], since: datetime, until: datetime) -> dict[str, Any]:
     """Count by hand what a report should say."""
     inside = [slot for slot in found if since <= slot.time < until]
     by = Counter(slot.outcome for slot in inside)
-    reasons = ["overlap", "coalesced", "missed", "paused", "failed_to_start", "calendar", "outside_hours", "backoff"]
     delays = [slot.delay for slot in inside if slot.delay is not None]
     late = sum(delay > LATE for delay in delays)
     completed = [slot.time for slot in found if slot.outcome == "completed" and slot.time >= since]
-    failed = [slot.time for slot in inside if slot.outcome in {"failed", "missed", "failed_to_start"}]
+    failed = [slot for slot in inside if slot.outcome in {"failed", "missed", "failed_to_start"}]
     return {
         "expected": len(inside),
         "started": len(delays),
@@ -240,9 +50,9 @@ def counts(found: list[Slot], since: datetime, until: datetime) -> dict[str, Any
         "late": late,
         **{status: by[status] for status in ("completed", "failed", "cancelled", "archived", "pending")},
         "active": by["active"],
-        "skipped": sum(by[reason] for reason in reasons),
-        **{reason: by[reason] for reason in reasons},
-        "recovered": sum(any(slot < other for other in completed) for slot in failed),
+        "skipped": sum(by[reason] for reason in SKIPPED),
+        **{reason: by[reason] for reason in SKIPPED},
+        "recovered": sum(slot.fill == "completed" or any(slot.time < other for other in completed) for slot in failed),
         "max_delay_seconds": max(delays).total_seconds() if delays else None,
     }
 
@@ -319,7 +129,8 @@ async def test_the_gaps_of_a_random_history_are_the_slots_that_never_ran(moved: 
     for routine, slots_of_one in found.items():
         inside = sorted(slot for slot in slots_of_one if since <= slot.time < until)
         ran = {"completed", "cancelled", "archived", "active", "pending"}
-        expected = [(slot.time, slot.outcome) for slot in inside if slot.outcome not in ran]
+        outcomes = [(slot.time, slot.fill or slot.outcome) for slot in inside]
+        expected = [(time, outcome) for time, outcome in outcomes if outcome not in ran]
         with_failed = await gaps(moved, routine, since, until, with_failed=True)
         assert [(gap.scheduled_for, gap.reason) for gap in with_failed] == expected
         without = await gaps(moved, routine, since, until)

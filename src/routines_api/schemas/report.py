@@ -55,7 +55,7 @@ class ReportLine(msgspec.Struct, kw_only=True):
         Count,
         Meta(
             description="Slots that failed, failed to start, were missed or skipped after failures, "
-            "before one whose run completed."
+            "before one whose run completed, or filled since."
         ),
     ]
     max_delay_seconds: Annotated[

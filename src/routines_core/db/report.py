@@ -31,7 +31,7 @@ class ReportRow(msgspec.Struct, frozen=True):
         paused: Skipped during a pause, the slots of a current one included.
         pending: Slots that are due and have no outcome yet.
         recovered: Slots that failed, failed to start, were missed or skipped after failures, and are followed by one
-            whose run completed.
+            whose run completed, or filled since.
         max_delay_seconds: How long the latest run began after its slot was due; None without a run.
     """
 
