@@ -86,6 +86,27 @@ async def test_a_full_worker_still_claims_the_first_run_of_another_collection(
         assert worker.settings.worker_concurrency == 2
 
 
+async def test_the_first_runs_of_another_collection_are_a_tenth_of_the_capacity(
+    connection: Connection, database: Database
+) -> None:
+    running = """SELECT count(*) FROM routines.trajectories JOIN routines.collections ON collections.id = collection_id
+                 WHERE status = 'running' AND collections.name = %s"""
+    linger = ("it", {"activity": "linger", "seconds": 30})
+    slow, other = [await task_in(connection, name, "slow", linger) for name in ("alpha", "beta")]
+    for _ in range(31):
+        await run_of(connection, slow)
+    async with contained(database.url, worker_concurrency=30):
+        await until(connection, f"SELECT ({running}) = 30", "alpha")
+        await run_of(connection, other)
+        await until(connection, f"SELECT ({running}) = 1", "beta")
+        for _ in range(4):
+            await run_of(connection, other)
+        await until(connection, f"SELECT ({running}) = 3", "beta")
+        await asyncio.sleep(0.3)
+        assert await value(connection, running, "beta") == 3
+        assert await value(connection, running, "alpha") == 30
+
+
 async def test_a_run_with_ninety_megabytes_of_steps_delays_no_claim(connection: Connection, database: Database) -> None:
     """The run dates from before there was a budget, and its worker was lost."""
     steps = {f"s{number}": {"activity": "text_echo", "text": "x"} for number in range(91)}

@@ -211,7 +211,7 @@ MUTANTS = [
         edits=(
             Edit(
                 f"{ENGINE}/runs/worker.py",
-                "return room > 0 and await self._claim_up_to(room, but_collections=list(present), most_each=1)",
+                "return room > 0 and await self._claim_up_to(room, but_collections=served, most_each=most_each)",
                 "return room < 0",
             ),
         ),

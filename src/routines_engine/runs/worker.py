@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -26,7 +27,9 @@ from routines_engine.runs.trace import RunTrace
 POLL_SECONDS = 1.0
 """How long an idle worker waits for a wakeup before it looks for pending runs anyway."""
 FULL_SECONDS = 0.05
-"""How long a worker at capacity waits for its own runs before it looks for those of collections that it has none of."""
+"""How long a worker at capacity waits for its own runs before it looks for the first runs of other collections."""
+FIRST_SHARE = 10
+"""What part of the capacity a collection's first runs are, which get in even if it is in use: a tenth, at least one."""
 MOST_WAITING = 100
 """How many runs of a collection wait for children in one worker; further ones are given up until their children end."""
 TRUST_SHARE = 0.8
@@ -98,15 +101,18 @@ class Worker(WorkerBase):
     async def _claim(self) -> bool:
         """Claim runs for the free capacity. Returns True if there were any, since there may be more.
 
-        A worker whose capacity is in use still claims one run of each collection that it has none of, up to
-        `worker_processes`, so slow runs of some collections never keep the others waiting.
+        A worker whose capacity is in use still claims the first runs of each collection, as long as those present are
+        fewer than `worker_processes`, so slow runs of some collections never keep the others waiting.
         """
         free = self._free_capacity()
         if free > 0:
             return await self._claim_up_to(free)
-        present = {claimed.run.collection_id for claimed in self._claimed.values()}
-        room = self.settings.worker_processes - len(present)
-        return room > 0 and await self._claim_up_to(room, but_collections=list(present), most_each=1)
+        held = Counter(claimed.run.collection_id for claimed in self._claimed.values())
+        room = self.settings.worker_processes - len(held)
+        first = max(1, self.settings.worker_concurrency // FIRST_SHARE)
+        served = [collection for collection, count in held.items() if count >= first]
+        most_each = first - max((count for count in held.values() if count < first), default=0)
+        return room > 0 and await self._claim_up_to(room, but_collections=served, most_each=most_each)
 
     async def _claim_up_to(
         self, capacity: int, but_collections: Sequence[int] = (), most_each: int | None = None
