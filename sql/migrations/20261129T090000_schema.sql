@@ -681,6 +681,84 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION routines.slot_window IS 'What the column `upcoming` holds at the time `around`; null for a cadence on a fixed grid.';
 
+-- == sql/schema/03_clocks.sql
+
+-- The clocks of time zones: their names, how far they are from UTC, and the moments at which they show a time.
+
+-- No triggers. Reading the view pg_timezone_names takes 15 ms, since it opens the file of every time zone.
+CREATE TABLE routines.time_zones (name text CONSTRAINT time_zones_pkey PRIMARY KEY);
+COMMENT ON TABLE  routines.time_zones IS 'The names of time zones that the server had when the table was made. Others are looked up in pg_timezone_names.';
+COMMENT ON COLUMN routines.time_zones.name IS 'As the IANA database has it, for example Europe/Berlin.';
+
+CREATE FUNCTION routines.is_iana_name(name text) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN name !~ '^(posix|right)/' AND name NOT IN ('Factory', 'localtime', 'posixrules');
+COMMENT ON FUNCTION routines.is_iana_name IS 'Returns false for names in pg_timezone_names that are not names of places or of fixed offsets.';
+
+INSERT INTO routines.time_zones SELECT name FROM pg_timezone_names WHERE routines.is_iana_name(name);
+
+CREATE FUNCTION routines.knows_time_zone(name text) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN name = 'UTC' OR EXISTS (SELECT FROM routines.time_zones AS known WHERE known.name = knows_time_zone.name)
+        OR routines.is_iana_name(name) AND EXISTS (SELECT FROM pg_timezone_names AS known WHERE known.name = knows_time_zone.name);
+END $$;
+COMMENT ON FUNCTION routines.knows_time_zone IS 'Returns true if the server knows a time zone of this IANA name.';
+
+CREATE FUNCTION routines.time_zone_rule(field text, name text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN format(
+    '%s: must be the name of a time zone in the IANA database, such as Europe/Berlin or UTC, not %s', field, to_json(left(name, 40)));
+COMMENT ON FUNCTION routines.time_zone_rule IS 'What an error says about a field whose time zone is not known.';
+
+CREATE FUNCTION routines.check_time_zone(name text) RETURNS void LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF NOT routines.knows_time_zone(name) THEN
+        RAISE EXCEPTION USING ERRCODE = 'check_violation', CONSTRAINT = 'routines_timezone_is_known',
+            MESSAGE = routines.time_zone_rule('timezone', name);
+    END IF;
+END $$;
+COMMENT ON FUNCTION routines.check_time_zone IS
+    'Raises an error unless the server knows a time zone of this name. Postgres itself also takes abbreviations and strings such as Foo5.';
+
+CREATE FUNCTION routines.clocks_of(zone text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE zone
+    WHEN 'CET' THEN 'Europe/Brussels' WHEN 'MET' THEN 'Europe/Brussels' WHEN 'EET' THEN 'Europe/Athens' WHEN 'WET' THEN 'Europe/Lisbon'
+    WHEN 'EST' THEN 'America/Panama' WHEN 'MST' THEN 'America/Phoenix' WHEN 'HST' THEN 'Pacific/Honolulu' ELSE zone END;
+COMMENT ON FUNCTION routines.clocks_of IS
+    'The time zone to compute with. Postgres reads these names as abbreviations without summer time; the IANA database has them as other names of these zones.';
+
+CREATE FUNCTION routines.utc_offset(zone text, at timestamp) RETURNS interval LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN timezone(zone, timezone('UTC', at)) - at;
+COMMENT ON FUNCTION routines.utc_offset IS 'How far the clocks of a time zone are ahead of UTC at a time in UTC.';
+
+-- Looks at the offsets a day and a half before and after, which lie on both sides of a change of the clocks.
+CREATE FUNCTION routines.moments_of(zone text, local_time timestamp, is_real_time boolean) RETURNS timestamp[]
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    earlier interval := routines.utc_offset(zone, local_time - interval '36 hours');
+    later   interval := routines.utc_offset(zone, local_time + interval '36 hours');
+    moments timestamp[] := ARRAY(
+        SELECT DISTINCT moment FROM unnest(ARRAY[local_time - earlier, local_time - later]) AS moment
+        WHERE moment + routines.utc_offset(zone, moment) = local_time ORDER BY moment);
+    before  timestamp := local_time - later;
+    upto    timestamp := local_time - earlier;
+    middle  timestamp;
+BEGIN
+    IF is_real_time OR moments <> '{}' THEN
+        RETURN CASE WHEN is_real_time THEN moments ELSE moments[1:1] END;
+    END IF;
+    -- The gap ends after `before` and not after `upto`.
+    WHILE upto - before > interval '1 second' LOOP
+        middle := date_trunc('second', before + (upto - before) / 2);
+        IF routines.utc_offset(zone, middle) = later THEN
+            upto := middle;
+        ELSE
+            before := middle;
+        END IF;
+    END LOOP;
+    -- In the past a gap could end between two minutes.
+    RETURN ARRAY[date_trunc('minute', upto + later + interval '59 seconds') - later];
+END $$;
+COMMENT ON FUNCTION routines.moments_of IS
+    'The times in UTC at which a minute on the clocks of a time zone counts: none, one or two by real time; otherwise one.';
+
 -- == sql/schema/03_cron.sql
 
 -- Cron expressions: the fields of Debian's crontab(5), with L, LW, 15W, MON#1 and 5L, in any time zone.
@@ -897,81 +975,6 @@ END $$;
 COMMENT ON FUNCTION routines.is_cron IS
     'Returns true for a cron expression or an array of up to 10; raises an error that says what is wrong with any other value.';
 
----------------------------------------------------------------------------------------------------------------- time zones
--- No triggers. Reading the view pg_timezone_names takes 15 ms, since it opens the file of every time zone.
-CREATE TABLE routines.time_zones (name text CONSTRAINT time_zones_pkey PRIMARY KEY);
-COMMENT ON TABLE  routines.time_zones IS 'The names of time zones that the server had when the table was made. Others are looked up in pg_timezone_names.';
-COMMENT ON COLUMN routines.time_zones.name IS 'As the IANA database has it, for example Europe/Berlin.';
-
-CREATE FUNCTION routines.is_iana_name(name text) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN name !~ '^(posix|right)/' AND name NOT IN ('Factory', 'localtime', 'posixrules');
-COMMENT ON FUNCTION routines.is_iana_name IS 'Returns false for names in pg_timezone_names that are not names of places or of fixed offsets.';
-
-INSERT INTO routines.time_zones SELECT name FROM pg_timezone_names WHERE routines.is_iana_name(name);
-
-CREATE FUNCTION routines.knows_time_zone(name text) RETURNS boolean
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    RETURN name = 'UTC' OR EXISTS (SELECT FROM routines.time_zones AS known WHERE known.name = knows_time_zone.name)
-        OR routines.is_iana_name(name) AND EXISTS (SELECT FROM pg_timezone_names AS known WHERE known.name = knows_time_zone.name);
-END $$;
-COMMENT ON FUNCTION routines.knows_time_zone IS 'Returns true if the server knows a time zone of this IANA name.';
-
-CREATE FUNCTION routines.time_zone_rule(field text, name text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN format(
-    '%s: must be the name of a time zone in the IANA database, such as Europe/Berlin or UTC, not %s', field, to_json(left(name, 40)));
-COMMENT ON FUNCTION routines.time_zone_rule IS 'What an error says about a field whose time zone is not known.';
-
-CREATE FUNCTION routines.check_time_zone(name text) RETURNS void LANGUAGE plpgsql STABLE AS $$
-BEGIN
-    IF NOT routines.knows_time_zone(name) THEN
-        RAISE EXCEPTION USING ERRCODE = 'check_violation', CONSTRAINT = 'routines_timezone_is_known',
-            MESSAGE = routines.time_zone_rule('timezone', name);
-    END IF;
-END $$;
-COMMENT ON FUNCTION routines.check_time_zone IS
-    'Raises an error unless the server knows a time zone of this name. Postgres itself also takes abbreviations and strings such as Foo5.';
-
-CREATE FUNCTION routines.clocks_of(zone text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE zone
-    WHEN 'CET' THEN 'Europe/Brussels' WHEN 'MET' THEN 'Europe/Brussels' WHEN 'EET' THEN 'Europe/Athens' WHEN 'WET' THEN 'Europe/Lisbon'
-    WHEN 'EST' THEN 'America/Panama' WHEN 'MST' THEN 'America/Phoenix' WHEN 'HST' THEN 'Pacific/Honolulu' ELSE zone END;
-COMMENT ON FUNCTION routines.clocks_of IS
-    'The time zone to compute with. Postgres reads these names as abbreviations without summer time; the IANA database has them as other names of these zones.';
-
-CREATE FUNCTION routines.utc_offset(zone text, at timestamp) RETURNS interval LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN timezone(zone, timezone('UTC', at)) - at;
-COMMENT ON FUNCTION routines.utc_offset IS 'How far the clocks of a time zone are ahead of UTC at a time in UTC.';
-
--- Looks at the offsets a day and a half before and after, which lie on both sides of a change of the clocks.
-CREATE FUNCTION routines.moments_of(zone text, local_time timestamp, is_real_time boolean) RETURNS timestamp[]
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
-DECLARE
-    earlier interval := routines.utc_offset(zone, local_time - interval '36 hours');
-    later   interval := routines.utc_offset(zone, local_time + interval '36 hours');
-    moments timestamp[] := ARRAY(
-        SELECT DISTINCT moment FROM unnest(ARRAY[local_time - earlier, local_time - later]) AS moment
-        WHERE moment + routines.utc_offset(zone, moment) = local_time ORDER BY moment);
-    before  timestamp := local_time - later;
-    upto    timestamp := local_time - earlier;
-    middle  timestamp;
-BEGIN
-    IF is_real_time OR moments <> '{}' THEN
-        RETURN CASE WHEN is_real_time THEN moments ELSE moments[1:1] END;
-    END IF;
-    -- The gap ends after `before` and not after `upto`.
-    WHILE upto - before > interval '1 second' LOOP
-        middle := date_trunc('second', before + (upto - before) / 2);
-        IF routines.utc_offset(zone, middle) = later THEN
-            upto := middle;
-        ELSE
-            before := middle;
-        END IF;
-    END LOOP;
-    -- In the past a gap could end between two minutes.
-    RETURN ARRAY[date_trunc('minute', upto + later + interval '59 seconds') - later];
-END $$;
-COMMENT ON FUNCTION routines.moments_of IS
-    'The times in UTC at which a minute on the clocks of a time zone counts: none, one or two by real time; otherwise one.';
-
 -------------------------------------------------------------------------------------------------------------------- slots
 -- A day is even if clocks do not change from the day before to the day after. Its slots then fall on no other day.
 CREATE FUNCTION routines.cron_days(rules routines.cron_rule[], zone text, first_day date, last_day date)
@@ -1093,81 +1096,6 @@ RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
 $$;
 COMMENT ON FUNCTION routines.count_cron_slots IS 'The number of slots later than first_slot, up to last_slot.';
 
---------------------------------------------------------------------------------------------------- as local clocks show it
-CREATE FUNCTION routines.iso_local(zone text, at timestamptz) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
-    to_char(timezone(zone, at), 'YYYY-MM-DD"T"HH24:MI:SS')
-    || CASE WHEN routines.utc_offset(zone, timezone('UTC', at)) < '0' THEN '-' ELSE '+' END
-    || to_char(greatest(routines.utc_offset(zone, timezone('UTC', at)), -routines.utc_offset(zone, timezone('UTC', at))), 'HH24:MI');
-COMMENT ON FUNCTION routines.iso_local IS 'A time as the clocks of a time zone show it, for example 2027-03-14T03:00:00-04:00.';
-
-CREATE FUNCTION routines.moved_from(cadence routines.cadence, slot timestamptz) RETURNS timestamp
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
-DECLARE
-    zone   text := routines.clocks_of((cadence).timezone);
-    moment timestamp := timezone('UTC', slot);
-    first  timestamp := moment + routines.utc_offset(zone, moment - interval '1 second');
-    last   timestamp := moment + routines.utc_offset(zone, moment);
-    rules  routines.cron_rule[];
-BEGIN
-    IF first >= last THEN
-        RETURN NULL;
-    END IF;
-    rules := routines.cron_rules((cadence).expression);
-    RETURN (SELECT min(day + minute * interval '1 minute')
-            FROM routines.cron_days(rules, zone, first::date, last::date)
-            CROSS JOIN unnest((rules[rule_number]).minutes) AS minute
-            WHERE NOT (rules[rule_number]).is_real_time
-              AND day + minute * interval '1 minute' >= first AND day + minute * interval '1 minute' < last);
-END $$;
-COMMENT ON FUNCTION routines.moved_from IS
-    'The first local time that did not exist because clocks were set forward at the time `slot`, and that fires then instead; null if there is none.';
-
-CREATE FUNCTION routines.is_first_of_two(cadence routines.cadence, slot timestamptz) RETURNS boolean
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
-DECLARE
-    zone    text := routines.clocks_of((cadence).timezone);
-    shown   timestamp := timezone(zone, slot);
-    moments timestamp[] := routines.moments_of(zone, shown, true);
-    rules   routines.cron_rule[];
-BEGIN
-    IF cardinality(moments) < 2 OR moments[1] <> timezone('UTC', slot) THEN
-        RETURN false;
-    END IF;
-    rules := routines.cron_rules((cadence).expression);
-    RETURN (SELECT coalesce(bool_and(NOT (rules[rule_number]).is_real_time), false)
-            FROM routines.cron_days(rules, zone, shown::date, shown::date)
-            WHERE day + (extract(epoch FROM shown - day) / 60)::integer * interval '1 minute' = shown
-              AND (extract(epoch FROM shown - day) / 60)::integer = ANY ((rules[rule_number]).minutes));
-END $$;
-COMMENT ON FUNCTION routines.is_first_of_two IS
-    'Returns true if clocks show the time of this slot twice, and only the first counts.';
-
-CREATE FUNCTION routines.local_time_of(cadence routines.cadence, slot timestamptz) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE (cadence).type WHEN 'cron' THEN routines.iso_local(routines.clocks_of((cadence).timezone), slot) END;
-COMMENT ON FUNCTION routines.local_time_of IS 'A slot as the clocks of its cadence show it; null for types without a time zone.';
-
-CREATE FUNCTION routines.dst_of(cadence routines.cadence, slot timestamptz) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN (cadence).type <> 'cron' THEN NULL
-    WHEN routines.moved_from(cadence, slot) IS NOT NULL THEN 'shifted'
-    WHEN routines.is_first_of_two(cadence, slot) THEN 'first of two' END;
-COMMENT ON FUNCTION routines.dst_of IS
-    'shifted if the slot stands in for a time that did not exist because clocks were set forward; first of two if its time came twice because they were set back; otherwise null.';
-
-CREATE FUNCTION routines.clock_note(cadence routines.cadence, slot timestamptz, is_past boolean) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE routines.dst_of(cadence, slot)
-    WHEN 'shifted' THEN format(
-        CASE WHEN is_past THEN '%s did not exist in %s on %s; it fired at %s.'
-             ELSE '%s does not exist in %s on %s; it fires at %s.' END,
-        to_char(routines.moved_from(cadence, slot), 'HH24:MI'), (cadence).timezone,
-        to_char(routines.moved_from(cadence, slot), 'YYYY-MM-DD'),
-        to_char(timezone(routines.clocks_of((cadence).timezone), slot), 'HH24:MI'))
-    WHEN 'first of two' THEN format(
-        CASE WHEN is_past THEN '%s came twice in %s on %s; it fired the first time.'
-             ELSE '%s comes twice in %s on %s; it fires the first time.' END,
-        to_char(timezone(routines.clocks_of((cadence).timezone), slot), 'HH24:MI'), (cadence).timezone,
-        to_char(timezone(routines.clocks_of((cadence).timezone), slot), 'YYYY-MM-DD')) END;
-COMMENT ON FUNCTION routines.clock_note IS 'A sentence about a slot whose time did not exist or came twice; null for every other slot.';
-
 ------------------------------------------------------------------------------------------------------- what is not a constraint
 -- Called by the trigger that sets next_run_at. A constraint would be checked by every fire, which takes a hundredth of the time that
 -- parsing takes.
@@ -1268,6 +1196,84 @@ BEGIN
     RETURN QUERY SELECT * FROM routines.next_slots(whole, after, slot_limit);
 END $$;
 COMMENT ON FUNCTION routines.preview_slots IS 'The coming slots of a cadence as it is given for a routine, without the defaults of its fields. Checks the cadence and the spread.';
+
+-- == sql/schema/03_local_times.sql
+
+-- Slots of cron routines as the clocks of their time zones show them, and what to say where clocks change.
+
+CREATE FUNCTION routines.iso_local(zone text, at timestamptz) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
+    to_char(timezone(zone, at), 'YYYY-MM-DD"T"HH24:MI:SS')
+    || CASE WHEN routines.utc_offset(zone, timezone('UTC', at)) < '0' THEN '-' ELSE '+' END
+    || to_char(greatest(routines.utc_offset(zone, timezone('UTC', at)), -routines.utc_offset(zone, timezone('UTC', at))), 'HH24:MI');
+COMMENT ON FUNCTION routines.iso_local IS 'A time as the clocks of a time zone show it, for example 2027-03-14T03:00:00-04:00.';
+
+CREATE FUNCTION routines.moved_from(cadence routines.cadence, slot timestamptz) RETURNS timestamp
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    zone   text := routines.clocks_of((cadence).timezone);
+    moment timestamp := timezone('UTC', slot);
+    first  timestamp := moment + routines.utc_offset(zone, moment - interval '1 second');
+    last   timestamp := moment + routines.utc_offset(zone, moment);
+    rules  routines.cron_rule[];
+BEGIN
+    IF first >= last THEN
+        RETURN NULL;
+    END IF;
+    rules := routines.cron_rules((cadence).expression);
+    RETURN (SELECT min(day + minute * interval '1 minute')
+            FROM routines.cron_days(rules, zone, first::date, last::date)
+            CROSS JOIN unnest((rules[rule_number]).minutes) AS minute
+            WHERE NOT (rules[rule_number]).is_real_time
+              AND day + minute * interval '1 minute' >= first AND day + minute * interval '1 minute' < last);
+END $$;
+COMMENT ON FUNCTION routines.moved_from IS
+    'The first local time that did not exist because clocks were set forward at the time `slot`, and that fires then instead; null if there is none.';
+
+CREATE FUNCTION routines.is_first_of_two(cadence routines.cadence, slot timestamptz) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    zone    text := routines.clocks_of((cadence).timezone);
+    shown   timestamp := timezone(zone, slot);
+    moments timestamp[] := routines.moments_of(zone, shown, true);
+    rules   routines.cron_rule[];
+BEGIN
+    IF cardinality(moments) < 2 OR moments[1] <> timezone('UTC', slot) THEN
+        RETURN false;
+    END IF;
+    rules := routines.cron_rules((cadence).expression);
+    RETURN (SELECT coalesce(bool_and(NOT (rules[rule_number]).is_real_time), false)
+            FROM routines.cron_days(rules, zone, shown::date, shown::date)
+            WHERE day + (extract(epoch FROM shown - day) / 60)::integer * interval '1 minute' = shown
+              AND (extract(epoch FROM shown - day) / 60)::integer = ANY ((rules[rule_number]).minutes));
+END $$;
+COMMENT ON FUNCTION routines.is_first_of_two IS
+    'Returns true if clocks show the time of this slot twice, and only the first counts.';
+
+CREATE FUNCTION routines.local_time_of(cadence routines.cadence, slot timestamptz) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE (cadence).type WHEN 'cron' THEN routines.iso_local(routines.clocks_of((cadence).timezone), slot) END;
+COMMENT ON FUNCTION routines.local_time_of IS 'A slot as the clocks of its cadence show it; null for types without a time zone.';
+
+CREATE FUNCTION routines.dst_of(cadence routines.cadence, slot timestamptz) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN (cadence).type <> 'cron' THEN NULL
+    WHEN routines.moved_from(cadence, slot) IS NOT NULL THEN 'shifted'
+    WHEN routines.is_first_of_two(cadence, slot) THEN 'first of two' END;
+COMMENT ON FUNCTION routines.dst_of IS
+    'shifted if the slot stands in for a time that did not exist because clocks were set forward; first of two if its time came twice because they were set back; otherwise null.';
+
+CREATE FUNCTION routines.clock_note(cadence routines.cadence, slot timestamptz, is_past boolean) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN CASE routines.dst_of(cadence, slot)
+    WHEN 'shifted' THEN format(
+        CASE WHEN is_past THEN '%s did not exist in %s on %s; it fired at %s.'
+             ELSE '%s does not exist in %s on %s; it fires at %s.' END,
+        to_char(routines.moved_from(cadence, slot), 'HH24:MI'), (cadence).timezone,
+        to_char(routines.moved_from(cadence, slot), 'YYYY-MM-DD'),
+        to_char(timezone(routines.clocks_of((cadence).timezone), slot), 'HH24:MI'))
+    WHEN 'first of two' THEN format(
+        CASE WHEN is_past THEN '%s came twice in %s on %s; it fired the first time.'
+             ELSE '%s comes twice in %s on %s; it fires the first time.' END,
+        to_char(timezone(routines.clocks_of((cadence).timezone), slot), 'HH24:MI'), (cadence).timezone,
+        to_char(timezone(routines.clocks_of((cadence).timezone), slot), 'YYYY-MM-DD')) END;
+COMMENT ON FUNCTION routines.clock_note IS 'A sentence about a slot whose time did not exist or came twice; null for every other slot.';
 
 -- == sql/schema/04_routines.sql
 
