@@ -35,9 +35,14 @@ LAST_COMMIT = """SELECT extract(epoch FROM max(pg_xact_commit_timestamp(xmin)) -
 
 
 async def control(connection: Connection, url: str, due: range, *, is_foreseen: bool) -> float:
+    """Return the fires per second of the bare statement, from an empty table of runs."""
+    await clear(connection)
+    return await bare_rate(connection, url, due, is_foreseen=is_foreseen)
+
+
+async def bare_rate(connection: Connection, url: str, due: range, *, is_foreseen: bool = True) -> float:
     """Return the fires per second of the bare statement, batch after batch, on a connection that has already run it."""
     async with connect(url, "control", **PLANNED_ONCE) as bare:
-        await clear(connection)
         first = await make_due(connection, due, every_seconds=0, each=len(due), is_foreseen=is_foreseen)
         bare.prepare_threshold = 0
         await tick(bare, batch_size=BATCH, hourly_catchup_seconds=3600, catchup_seconds=3600)

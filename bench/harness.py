@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +23,8 @@ LIMIT_SECONDS = 180.0
 """How long a benchmark waits for a state of the database before it fails."""
 SETTLE_SECONDS = 2.0
 """How long everything stays quiet before the slot."""
+CHUNK = 250_000
+"""Rows that one statement inserts: well within the timeout, whatever triggers do for each."""
 
 
 @contextmanager
@@ -57,17 +59,32 @@ async def filled(url: str, routines: int) -> AsyncGenerator[Connection]:
 
 
 async def add_routines(connection: Connection, first: int, last: int) -> None:
-    """Insert routines without the trigger that would compute the slot of each."""
-    await connection.execute("ALTER TABLE routines.routines DISABLE TRIGGER keep_next_run_at")
-    await connection.execute(
-        """INSERT INTO routines.routines (collection_id, task_id, name, cadence_type, hour_utc, minute_utc, next_run_at)
-           SELECT 1, 1, 'r' || n, 'daily', extract(hour FROM half_a_day_on), mod(n, 60), half_a_day_on
-           FROM (SELECT now() AT TIME ZONE 'UTC' + interval '12 hours' AS half_a_day_on) AS clock,
-                generate_series(%s, %s::integer) n""",
-        [first, last],
-    )
-    await connection.execute("ALTER TABLE routines.routines ENABLE TRIGGER keep_next_run_at")
+    """Insert routines, all due in half a day."""
+    async with slots_given(connection):
+        for part in chunks(first, last):
+            await connection.execute(
+                """INSERT INTO routines.routines
+                       (collection_id, task_id, name, cadence_type, hour_utc, minute_utc, next_run_at)
+                   SELECT 1, 1, 'r' || n, 'daily', extract(hour FROM half_a_day_on), mod(n, 60), half_a_day_on
+                   FROM (SELECT now() AT TIME ZONE 'UTC' + interval '12 hours' AS half_a_day_on) AS clock,
+                        generate_series(%(first)s, %(last)s::integer) n""",
+                part,
+            )
     await connection.execute("VACUUM (ANALYZE) routines.routines, routines.routine_names")
+
+
+@asynccontextmanager
+async def slots_given(connection: Connection) -> AsyncGenerator[None]:
+    """Insert routines with their next_run_at, without the trigger that would compute the slot of each."""
+    await connection.execute("ALTER TABLE routines.routines DISABLE TRIGGER keep_next_run_at")
+    yield
+    await connection.execute("ALTER TABLE routines.routines ENABLE TRIGGER keep_next_run_at")
+
+
+def chunks(first: int, last: int) -> Generator[dict[str, int]]:
+    """Yield `first` and `last` of each chunk of these numbers, as parameters of a statement."""
+    for start in range(first, last + 1, CHUNK):
+        yield {"first": start, "last": min(start + CHUNK - 1, last)}
 
 
 async def clear(connection: Connection) -> None:
@@ -157,6 +174,25 @@ def cpu_seconds(pid: int) -> float:
 def children_of(pid: int) -> list[int]:
     """Return the processes that a process has started (Linux)."""
     return [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+
+
+async def cpu_used(
+    connection: Connection, program: str, process: subprocess.Popen[bytes], seconds: float
+) -> tuple[float, float]:
+    """Return the CPU seconds that a program and its backends use within these seconds."""
+    named = "SELECT pid FROM pg_stat_activity WHERE starts_with(application_name, %s)"
+    pids = (process.pid, *map(int, await column(connection, named, f"routines-{program}")))
+    before = [cpu_seconds(pid) for pid in pids]
+    await asyncio.sleep(seconds)
+    own, *backends = (cpu_seconds(pid) - cpu for pid, cpu in zip(pids, before, strict=True))
+    return own, sum(backends)
+
+
+async def timed(act: Callable[[], Awaitable[object]]) -> float:
+    """Return the seconds that it takes."""
+    began_at = time.perf_counter()
+    await act()
+    return time.perf_counter() - began_at
 
 
 async def one(connection: Connection, query: str, *parameters: object) -> Any:

@@ -6,7 +6,7 @@ python bench/idle.py [--routines 10000 1000000] [--seconds 60]
 import argparse
 import asyncio
 
-from harness import column, cpu_seconds, filled, machine, one, programs, server, table
+from harness import cpu_used, filled, machine, one, programs, server, table
 
 CALLS = "SELECT coalesce(sum(calls), 0) FROM pg_stat_statements WHERE userid = %s::regrole"
 MAX_STATEMENTS, MAX_PERCENT = 66, 0.2
@@ -20,17 +20,9 @@ async def idle(program: str, routines: int, seconds: int) -> tuple[str, ...]:
             await connection.execute("CREATE EXTENSION pg_stat_statements")
             async with programs(connection, url, program, 1) as [process]:
                 await asyncio.sleep(2)  # let it finish starting
-                backends = await column(
-                    connection,
-                    "SELECT pid FROM pg_stat_activity WHERE starts_with(application_name, %s)",
-                    f"routines-{program}",
-                )
                 role = f"routines_{program}"
-                calls, pids = await one(connection, CALLS, role), (process.pid, *map(int, backends))
-                before = [cpu_seconds(pid) for pid in pids]
-                await asyncio.sleep(seconds)
-                each = [cpu_seconds(pid) - cpu for pid, cpu in zip(pids, before, strict=True)]
-                used = each[0], sum(each[1:])
+                calls = await one(connection, CALLS, role)
+                used = await cpu_used(connection, program, process, seconds)
                 calls = await one(connection, CALLS, role) - calls
     if not calls:
         raise RuntimeError(f"pg_stat_statements counted no statement of {role}.")

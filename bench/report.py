@@ -7,11 +7,8 @@ Hourly routines in 50 tasks, of whose slots 2 % were missed and 1 % failed. Fill
 
 import argparse
 import asyncio
-import time
-from collections.abc import Awaitable, Callable
-from typing import Any
 
-from harness import machine, median, one, server, table
+from harness import machine, median, one, server, table, timed
 from routines_core.db import Connection, connect
 from routines_core.db.day_sums import sum_up
 from routines_core.db.migrations import migrate
@@ -65,13 +62,6 @@ async def fill(connection: Connection, routines: int, days: int) -> None:
     )
     await connection.execute("SET session_replication_role = origin")
     await connection.execute("VACUUM (ANALYZE)")
-
-
-async def timed(act: Callable[[], Awaitable[Any]]) -> float:
-    """Return the seconds that it takes."""
-    began_at = time.perf_counter()
-    await act()
-    return time.perf_counter() - began_at
 
 
 async def main() -> None:
