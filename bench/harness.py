@@ -27,6 +27,13 @@ CHUNK = 250_000
 """Rows that one statement inserts: well within the timeout, whatever triggers do for each."""
 
 
+class NotReadyError(RuntimeError):
+    """The slot came before everything was ready."""
+
+    def __init__(self) -> None:
+        super().__init__("The slot came before everything was ready: the machine is too slow or too busy.")
+
+
 @contextmanager
 def server(**settings: str) -> Generator[str]:
     """Yield the URL of an embedded server with its default settings, which is removed at the end of the block.
@@ -100,6 +107,9 @@ async def make_due(
     That second is far enough ahead for the table to be vacuumed and the disk to be quiet when it comes. Unless
     `is_foreseen`, the planner's statistics are from before, when these routines were due in six hours, as they are in
     production after a change of many routines.
+
+    Raises:
+        NotReadyError: The machine is too slow or too busy.
     """
     listed = list(ids)
     begun = time.monotonic()
@@ -116,7 +126,7 @@ async def make_due(
     await connection.execute(f"VACUUM (ANALYZE {is_foreseen}) routines.routines".encode())
     await connection.execute("CHECKPOINT")
     if not await one(connection, "SELECT clock_timestamp() < %s", first):
-        raise RuntimeError("The slot came before everything was ready: the machine is too slow or too busy.")
+        raise NotReadyError
     return first
 
 
