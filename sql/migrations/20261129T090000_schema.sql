@@ -6167,11 +6167,14 @@ CREATE FUNCTION routines.explain_time(
         WHERE (of_collection IS NULL OR collection_id = of_collection)
           AND triggered_by_routine_id = of_routine
     ),
+    -- Here and in `fill` the id comes from a subquery: row-level security keeps a condition that calls a function out of the search of
+    -- an index, and every run would be read.
     last AS (
         SELECT trajectories.*, found.ended_step, routines.run_in_words(trajectories, found.ended_step) AS in_words
-        FROM run JOIN routines.trajectories ON trajectories.id = routines.last_attempt(run.id, run.retried_by)
+        FROM routines.trajectories
         CROSS JOIN LATERAL (SELECT routines.step_of_end(trajectories) AS ended_step) AS found
-        WHERE run.retried_by IS NOT NULL AND (of_collection IS NULL OR trajectories.collection_id = of_collection)
+        WHERE trajectories.id = (SELECT routines.last_attempt(id, retried_by) FROM run WHERE retried_by IS NOT NULL)
+          AND (of_collection IS NULL OR trajectories.collection_id = of_collection)
     ),
     begun AS (
         SELECT skips.*
@@ -6196,8 +6199,9 @@ CREATE FUNCTION routines.explain_time(
     ),
     fill AS (
         SELECT routines.run_in_words(trajectories, routines.step_of_end(trajectories)) AS in_words
-        FROM asked JOIN routines.trajectories ON trajectories.id = routines.last_fill(of_routine, at)
-        WHERE of_collection IS NULL OR trajectories.collection_id = of_collection
+        FROM routines.trajectories
+        WHERE trajectories.id = (SELECT routines.last_fill(of_routine, at) FROM asked)
+          AND (of_collection IS NULL OR trajectories.collection_id = of_collection)
     ),
     -- The first later slot that has its outcome, which may follow another cadence than today's.
     settled AS (
