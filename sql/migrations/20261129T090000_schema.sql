@@ -5654,7 +5654,7 @@ LANGUAGE sql STABLE ROWS 1 AS $$
          LEFT JOIN LATERAL (
              SELECT attempt.* FROM routines.trajectories AS attempt
              WHERE skip.filled_by IS NOT NULL AND attempt.id = routines.last_fill(of_routine, skip.last_scheduled_for)
-               AND attempt.status IN ('completed', 'failed', 'archived')) AS fill ON true
+               AND attempt.status IN ('completed', 'failed', 'archived') LIMIT 1) AS fill ON true
          WHERE skip.reason IN ('failed_to_start', 'missed')
          ORDER BY skip.scheduled_for DESC LIMIT 1)
     ),
@@ -8603,7 +8603,7 @@ CREATE FUNCTION routines.gaps_of(
                WHERE triggered_by_routine_id = of_routine AND fills_slot >= from_time AND fills_slot < until_time AND rerun_of IS NULL
                  AND (status = 'failed' OR retried_by IS NOT NULL) AND coalesce(collection_id = of_collection, true)) AS first
          CROSS JOIN LATERAL (SELECT attempt.id, attempt.error, attempt.ended_at FROM routines.trajectories AS attempt
-                             WHERE attempt.id = routines.last_attempt(first.id, first.retried_by) AND attempt.status = 'failed') AS last
+                             WHERE attempt.id = routines.last_attempt(first.id, first.retried_by) AND attempt.status = 'failed' LIMIT 1) AS last
          WHERE with_failed
          ORDER BY first.slot LIMIT slot_limit)
     ) AS gap

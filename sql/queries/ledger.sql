@@ -17,7 +17,7 @@ FROM (
      FROM routines.trajectories
      LEFT JOIN LATERAL (SELECT attempt.id AS last_trajectory_id, attempt.status, attempt.error FROM routines.trajectories AS attempt
                         WHERE trajectories.retried_by IS NOT NULL
-                          AND attempt.id = routines.last_attempt(trajectories.id, trajectories.retried_by)) AS last ON true
+                          AND attempt.id = routines.last_attempt(trajectories.id, trajectories.retried_by) LIMIT 1) AS last ON true
      WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
        AND triggered_by_routine_id = %(routine_id)s::bigint AND scheduled_for IS NOT NULL
        AND coalesce(%(outcome)s::text, 'started') = 'started'
@@ -68,7 +68,7 @@ LEFT JOIN LATERAL (
          LEFT JOIN LATERAL (SELECT attempt.id AS last_trajectory_id, attempt.status, attempt.error, attempt.ended_at
                             FROM routines.trajectories AS attempt
                             WHERE trajectories.retried_by IS NOT NULL
-                          AND attempt.id = routines.last_attempt(trajectories.id, trajectories.retried_by)) AS last
+                          AND attempt.id = routines.last_attempt(trajectories.id, trajectories.retried_by) LIMIT 1) AS last
                    ON true
          WHERE triggered_by_routine_id = routine.id AND scheduled_for IS NOT NULL
          ORDER BY scheduled_for DESC LIMIT %(slots)s::integer)
@@ -88,7 +88,7 @@ LEFT JOIN LATERAL (
            ORDER BY id DESC LIMIT 1) AS run_now
      LEFT JOIN LATERAL (SELECT * FROM routines.trajectories AS attempt
                         WHERE run_now.retried_by IS NOT NULL
-                          AND attempt.id = routines.last_attempt(run_now.id, run_now.retried_by)) AS last ON true)) AS latest ON true
+                          AND attempt.id = routines.last_attempt(run_now.id, run_now.retried_by) LIMIT 1) AS last ON true)) AS latest ON true
 WHERE routine.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller))
 ORDER BY routine.id, coalesce(latest.scheduled_for, latest.recorded_at) DESC;
 

@@ -37,7 +37,7 @@ LANGUAGE sql STABLE ROWS 1 AS $$
          LEFT JOIN LATERAL (
              SELECT attempt.* FROM routines.trajectories AS attempt
              WHERE skip.filled_by IS NOT NULL AND attempt.id = routines.last_fill(of_routine, skip.last_scheduled_for)
-               AND attempt.status IN ('completed', 'failed', 'archived')) AS fill ON true
+               AND attempt.status IN ('completed', 'failed', 'archived') LIMIT 1) AS fill ON true
          WHERE skip.reason IN ('failed_to_start', 'missed')
          ORDER BY skip.scheduled_for DESC LIMIT 1)
     ),

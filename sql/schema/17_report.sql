@@ -294,7 +294,7 @@ CREATE FUNCTION routines.gaps_of(
                WHERE triggered_by_routine_id = of_routine AND fills_slot >= from_time AND fills_slot < until_time AND rerun_of IS NULL
                  AND (status = 'failed' OR retried_by IS NOT NULL) AND coalesce(collection_id = of_collection, true)) AS first
          CROSS JOIN LATERAL (SELECT attempt.id, attempt.error, attempt.ended_at FROM routines.trajectories AS attempt
-                             WHERE attempt.id = routines.last_attempt(first.id, first.retried_by) AND attempt.status = 'failed') AS last
+                             WHERE attempt.id = routines.last_attempt(first.id, first.retried_by) AND attempt.status = 'failed' LIMIT 1) AS last
          WHERE with_failed
          ORDER BY first.slot LIMIT slot_limit)
     ) AS gap

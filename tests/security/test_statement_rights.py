@@ -4,20 +4,13 @@ EXPLAIN checks the same rights to tables, columns and functions as the statement
 do on the statement's behalf; `test_roles.py` has the programs do their work.
 """
 
-import importlib
-import pkgutil
-
 import pytest
 from psycopg._queries import PostgresQuery
 from psycopg.adapt import Transformer
 from psycopg.errors import InsufficientPrivilege
 
-import routines_core.db
 from routines_core.db import Connection
-from routines_core.db.statements import Statement
-
-for module in pkgutil.iter_modules(routines_core.db.__path__):
-    importlib.import_module(f"routines_core.db.{module.name}")
+from support.statements import DECLARED
 
 API, TICKER, WORKER, READER = "routines_api", "routines_ticker", "routines_worker", "routines_reader"
 GENERIC_PLANS = 160000
@@ -74,7 +67,7 @@ REFUSED = {
 def named(patterns: str) -> list[str]:
     """Return the declared statements that these patterns match; every pattern must match at least one."""
     found = [
-        [name for name in Statement.declared if name == pattern or (pattern[-1] == "." and name.startswith(pattern))]
+        [name for name in DECLARED if name == pattern or (pattern[-1] == "." and name.startswith(pattern))]
         for pattern in patterns.split()
     ]
     assert all(found), patterns
@@ -83,7 +76,7 @@ def named(patterns: str) -> list[str]:
 
 async def is_allowed(connection: Connection, name: str) -> bool:
     """Return whether the session's role has every right that the statement needs."""
-    text = Statement.declared[name].text
+    text = DECLARED[name].text
     parameters = {part.split(")s")[0] for part in text.split("%(")[1:]}
     query = PostgresQuery(Transformer(connection))
     query.convert(text, dict.fromkeys(parameters) if parameters else None)
@@ -104,7 +97,7 @@ async def explaining(connection: Connection) -> Connection:
 
 def test_every_statement_is_assigned_to_a_program_or_the_command_line() -> None:
     assigned = (*OF_PROGRAMS.values(), OF_THE_COMMAND_LINE, OF_EVERY_CONNECTION)
-    assert sorted(name for patterns in assigned for name in named(patterns)) == sorted(Statement.declared)
+    assert sorted(name for patterns in assigned for name in named(patterns)) == sorted(DECLARED)
 
 
 @pytest.mark.parametrize("role", OF_PROGRAMS)

@@ -10,7 +10,6 @@ from routines_core.db.ledger import Explanation
 from routines_core.db.routines import Cadence
 from routines_core.db.statements import Statement
 from routines_core.db.tick import tick
-from support.plans import buffers, explained
 from support.rows import CATCHUP, at, make_key, make_routine, make_task, value
 
 MONDAY = at("2026-05-04 09:00")
@@ -100,22 +99,15 @@ async def test_another_collection_sees_nothing(connection: Connection) -> None:
     assert (facts.kind, facts.trajectory_id, facts.next_slot) == ("deleted", None, None)
 
 
-async def long_history(connection: Connection) -> tuple[int, int]:
-    """Return the key and the routine of 20,000 ended runs, the first of which was retried."""
+async def test_the_newest_page_of_a_long_history_reads_only_the_rows_it_shows(connection: Connection) -> None:
     ids = await daily(connection)
     await connection.execute(
         """INSERT INTO routines.trajectories (collection_id, task_id, task_version, triggered_by_routine_id,
-                                              scheduled_for, trigger, init_params, status, ended_at, retried_by)
-           SELECT 1, 1, 1, 1, '2000-01-01'::timestamptz + n * interval '1 hour', 'schedule', '{}', 'completed', now(),
-                  CASE n WHEN 1 THEN 2 END
+                                              scheduled_for, trigger, init_params, status, ended_at)
+           SELECT 1, 1, 1, 1, '2000-01-01'::timestamptz + n * interval '1 hour', 'schedule', '{}', 'completed', now()
            FROM generate_series(1, 20000) n"""
     )
     await connection.execute("VACUUM ANALYZE routines.trajectories")
-    return ids
-
-
-async def test_the_newest_page_of_a_long_history_reads_only_the_rows_it_shows(connection: Connection) -> None:
-    ids = await long_history(connection)
     cursor = await connection.execute(
         (
             "EXPLAIN (ANALYZE, FORMAT TEXT, COSTS off, TIMING off, SUMMARY off) "
@@ -134,17 +126,6 @@ async def test_the_newest_page_of_a_long_history_reads_only_the_rows_it_shows(co
     plan = "\n".join([row[0] for row in await cursor.fetchall()])
     assert "Index Scan Backward using trajectories_slot_key on trajectories (actual rows=5" in plan, plan
     assert "Seq Scan" not in plan, plan
-
-
-@pytest.mark.parametrize("time", ["2000-01-01 01:00", "2001-01-01 00:00"], ids=["retried", "completed"])
-async def test_why_reads_a_few_pages_of_a_long_history_under_row_level_security(
-    connection: Connection, time: str
-) -> None:
-    key_id, routine_id = await long_history(connection)
-    await connection.execute("SET ROLE routines_api")
-    asked_of = {"key_id": str(key_id), "routine_id": routine_id, "at": at(time), "now": None}
-    await explained(connection, "ledger.why", **asked_of)  # reads the catalog
-    assert buffers(await explained(connection, "ledger.why", **asked_of)) < 300
 
 
 async def test_why_explains_a_started_slot(connection: Connection) -> None:

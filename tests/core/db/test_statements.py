@@ -1,27 +1,21 @@
 """Every statement of sql/queries against the migrated schema."""
 
-import importlib
-import pkgutil
-
 import msgspec
 import psycopg
 import pytest
 from psycopg._queries import PostgresQuery
 from psycopg.adapt import Transformer
 
-import routines_core.db
-from routines_core.db.statements import NoRow, Statement, sql_dir, texts
+from routines_core.db.statements import NoRow, sql_dir, texts
 from support.rows import with_database
-
-for module in pkgutil.iter_modules(routines_core.db.__path__):
-    importlib.import_module(f"routines_core.db.{module.name}")
+from support.statements import DECLARED
 
 SCRIPTS = {"migrations.create_history", "runs.listen"}  # several statements in one text, a command: nothing to describe
 
 
-@pytest.mark.parametrize("name", sorted(set(Statement.declared) - SCRIPTS))
+@pytest.mark.parametrize("name", sorted(set(DECLARED) - SCRIPTS))
 def test_a_statements_columns_are_the_fields_of_its_record(name: str, server_url: str, template: str) -> None:
-    statement = Statement.declared[name]
+    statement = DECLARED[name]
     with psycopg.connect(with_database(server_url, template)) as connection:  # nothing is written to it
         query = PostgresQuery(Transformer(connection))
         names = {part.split(")s")[0] for part in statement.text.split("%(")[1:]}
@@ -37,4 +31,4 @@ def test_a_statements_columns_are_the_fields_of_its_record(name: str, server_url
 
 def test_every_statement_on_disk_is_declared_once() -> None:
     on_disk = {f"{path.stem}.{name}" for path in (sql_dir() / "queries").glob("*.sql") for name in texts(path.stem)}
-    assert on_disk == set(Statement.declared)
+    assert on_disk == set(DECLARED)
