@@ -5,7 +5,7 @@
 import { IdempotencyKeys, pause, Problem } from "../api.js";
 import { address, button, fill, h, link, section, title } from "../dom.js";
 import { cause } from "../components/cause.js";
-import { confirmByName } from "../components/confirm.js";
+import { confirm, confirmByName } from "../components/confirm.js";
 import { deliveries } from "../components/deliveries.js";
 import { complaint } from "../components/failure.js";
 import { ledger } from "../components/ledger.js";
@@ -159,8 +159,23 @@ function actions(context, path, trouble) {
       if (!document.querySelector("main")?.contains(document.activeElement)) pressed.focus();
     }
   };
+  const start = (body) => api.send("POST", [...path, "run-now"], body, keys.keyFor(body));
+
+  /** Start a run; beside one that is going on only if the user wants that. Returns null if not. */
+  async function startOne() {
+    try {
+      return await start({ respect_overlap: true });
+    } catch (error) {
+      if (!(error instanceof Problem && error.status === 409)) throw error;
+      keys.answered(error);
+      const sure = await confirm("Start a second run?", `${error.message} The new one would go on beside it.`, "Run now", "Leave it");
+      return sure ? start(undefined) : null;
+    }
+  }
+
   const runNow = (found) => doing(async () => {
-    const started = await api.send("POST", [...path, "run-now"], undefined, keys.keyFor(null));
+    const started = await startOne();
+    if (!started) return;
     context.say(started.message);
     go(address(["runs", found.task_name, started.trajectory_id]));
   });
