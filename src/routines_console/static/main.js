@@ -8,6 +8,8 @@
  * @property {AbortSignal} signal Aborted when the user leaves the page.
  * @property {(text: string) => void} say Shows a short message at the bottom of the screen.
  * @property {(focus?: string) => Promise<void>} reload Loads the page again and focuses the element with this id.
+ * @property {any} kept What the page kept when it was left, if Back or Forward leads to it again; null otherwise.
+ * @property {(keep: () => any) => void} keep Names what it keeps.
  * @property {(hash: string) => void} done Opens another page without asking about changes: they were saved.
  *
  * @typedef {{name: string, body: Node}} View What every page returns: its name and its content.
@@ -20,6 +22,7 @@ import { failure } from "./components/failure.js";
 import { frame } from "./components/frame.js";
 import { openPalette } from "./components/palette.js";
 import { listen } from "./keys.js";
+import { Places } from "./places.js";
 import { go, match, place } from "./router.js";
 import { forget, resume } from "./session.js";
 import { hasChanges, release, watch } from "./unsaved.js";
@@ -65,17 +68,21 @@ const NO_SUCH_PAGE = { title: "Page not found", detail: "The console has no page
 let session = null;
 let leaving = new AbortController();
 let isAsking = false;
+const places = new Places();
 const shell = frame({ signOut, find });
 
 addEventListener("hashchange", moved);
 listen(find);
 addEventListener("beforeunload", (event) => {
-  if (hasChanges(document.body)) event.preventDefault();
+  if (hasChanges(document.body) || session?.work?.isRunning) event.preventDefault();
 });
 
 /** Open the page of the new address, unless that would lose changes that the user wants to keep. @param {HashChangeEvent} event */
 async function moved(event) {
-  if (!hasChanges(document.body)) return show();
+  if (!hasChanges(document.body)) {
+    places.leave();
+    return show(undefined, places.arrive());
+  }
   const { hash } = new URL(event.newURL);
   history.pushState(null, "", event.oldURL);
   if (await maySetAside()) done(hash);
@@ -86,7 +93,7 @@ function find() {
 }
 
 async function signOut() {
-  if (await maySetAside()) leave("You have signed out, and this tab has forgotten the key.");
+  if (await maySetAside() && await mayStop()) leave("You have signed out, and this tab has forgotten the key.");
 }
 
 /** Return whether there are no changes that leaving the page would lose, or the user gives them up. */
@@ -101,14 +108,26 @@ async function maySetAside() {
   }
 }
 
+/** Return whether nothing is being done with several routines, or the user lets it stop. */
+async function mayStop() {
+  const work = session?.work;
+  if (!work?.isRunning) return true;
+  const rest = work.in("waiting", "working").length;
+  return confirm("Sign out and stop?", `${work.words.doing} is going on: ${rest.toLocaleString("en")} of ${work.items.length.toLocaleString("en")} are left.`,
+    "Sign out", "Stay here");
+}
+
 /** @param {string} hash */
 function done(hash) {
   release(document.body);
   go(hash);
 }
 
-/** @param {string} [focus] */
-async function show(focus) {
+/**
+ * @param {string} [focus]
+ * @param {import("./places.js").Place | null} [back] Where the user was on the page before.
+ */
+async function show(focus, back = null) {
   leaving.abort();
   leaving = new AbortController();
   const { signal } = leaving;
@@ -118,10 +137,11 @@ async function show(focus) {
   shell.opening(path[0] ?? "");
   try {
     const view = found
-      ? await found.view({ session, params: found.params, query, signal, say: shell.say, reload: show, done })
+      ? await found.view({ session, params: found.params, query, signal, say: shell.say, reload: show, done, kept: back?.kept ?? null, keep: (keep) => { if (!signal.aborted) places.keep(keep); } })
       : { name: NO_SUCH_PAGE.title, body: failure(new Problem(404, NO_SUCH_PAGE, NO_SUCH_PAGE.advice)) };
     if (signal.aborted) return;
-    shell.opened(view, focus);
+    shell.opened(view, focus ?? back?.focus);
+    if (back) scrollTo(0, back.top);
     watch(document.body);
   } catch (error) {
     if (!signal.aborted) showFailure(error);
@@ -137,6 +157,7 @@ function showFailure(error) {
 function leave(reason) {
   leaving.abort();
   release(document.body);
+  session?.work?.stop();
   session = null;
   forget();
   askForKey(reason);
@@ -158,6 +179,7 @@ function enter(opened) {
   session.api.onRefused = () => leave("This key no longer works: it was revoked or has expired.");
   fill(document.body, shell.element);
   shell.collection(session.collection);
+  places.arrive();
   show();
 }
 

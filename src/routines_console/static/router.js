@@ -40,7 +40,7 @@ export function go(hash) {
 
 /** Update the address without opening the page again. @param {string} hash */
 export function note(hash) {
-  history.replaceState(null, "", hash);
+  history.replaceState(history.state, "", hash);
 }
 
 function decoded(segment) {
