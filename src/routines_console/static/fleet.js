@@ -10,6 +10,18 @@ import { now } from "./time.js";
 /** How many routines are read at once. */
 export const PAGE = 1000;
 const BATCH = 500;
+/** The orders of the list, by their names in the address: how two routines compare. @type {Record<string, (one: Entry, other: Entry) => number>} */
+const ORDERS = {
+  "": (one, other) => one.health.rank - other.health.rank,
+  name: (one, other) => compare(one.routine.name, other.routine.name),
+  // What has no such time comes last.
+  next: (one, other) => compare(one.routine.next_run_at ?? "~", other.routine.next_run_at ?? "~"),
+  last: (one, other) => compare(other.health.at ?? "", one.health.at ?? ""),
+};
+
+function compare(one, other) {
+  return one < other ? -1 : Number(one > other);
+}
 
 export class Fleet {
   /**
@@ -45,17 +57,17 @@ export class Fleet {
   }
 
   /**
-   * Return the routines that match, those that need attention first.
+   * Return the routines that match, in the order that was chosen: at first those that need attention most.
    *
-   * @param {{q: string, state: string, task: string}} filter
+   * @param {{q: string, state: string, task: string, sort: string}} filter
    * @param {(id: number) => boolean} isWanted
    */
-  find({ q, state, task }, isWanted) {
+  find({ q, state, task, sort }, isWanted) {
     const words = q.toLowerCase().split(/\s+/).filter(Boolean);
     const matches = ({ routine, health: { group } }) =>
       isWanted(routine.id) && (!task || routine.task_name === task) && (!state || group === state)
       && words.every((word) => routine.name.includes(word) || routine.task_name.includes(word));
-    return this.entries.filter(matches).sort((one, other) => one.health.rank - other.health.rank);
+    return this.entries.filter(matches).sort(ORDERS[sort]);
   }
 
   /** Count the routines of each group. */

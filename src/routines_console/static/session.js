@@ -13,6 +13,8 @@ const SINGLE_KEYS = "routines.single-keys";
  * @property {string} collection
  * @property {Map<number, string>} routines Names of the routines seen so far, by id: a run carries only the id.
  * @property {Promise<import("./cadences.js").CadenceType[]> | null} cadenceTypes Loaded once; null until a form needs it.
+ * @property {import("./fleet.js").Fleet | null} fleet The routines as the overview has read them last; null until it has.
+ * @property {import("./bulk/work.js").Work | null} work What is being done with several routines, or was done; null if nothing.
  */
 
 /**
@@ -54,5 +56,5 @@ export function setSingleKeys(isOn) {
 async function open(key) {
   const api = new Api(key);
   const [collection] = await api.get(["collections", ""]);
-  return { api, collection: collection.name, routines: new Map(), cadenceTypes: null };
+  return { api, collection: collection.name, routines: new Map(), cadenceTypes: null, fleet: null, work: null };
 }

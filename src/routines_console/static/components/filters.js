@@ -4,26 +4,30 @@
 
 import { fill, h } from "../dom.js";
 
-const STATES = [["", "All"], ["attention", "Needs attention"], ["running", "Running"], ["paused", "Paused"]];
+const STATES = [["", "All"], ["attention", "Needs attention"], ["running", "Running"], ["paused", "Paused"],
+  ["other", "Skipped, cancelled"], ["silent", "Never ran"]];
+const ORDERS = [["", "Trouble first"], ["name", "By name"], ["next", "Next slot first"], ["last", "Last outcome first"]];
 
 /**
- * Return the filter that an address names. A state that there is not stands for all of them.
+ * Return the filter that an address names. A state that there is not stands for all of them, such an order for the first.
  *
  * @param {Record<string, string>} query
  */
-export function filterOf({ q = "", state = "", task = "" }) {
-  return { q, task, state: STATES.some(([name]) => name === state) ? state : "" };
+export function filterOf({ q = "", state = "", task = "", sort = "" }) {
+  const known = (list, name) => list.some(([each]) => each === name) ? name : "";
+  return { q, task, state: known(STATES, state), sort: known(ORDERS, sort) };
 }
 
 /**
  * Build the form.
  *
- * @param {{q: string, state: string, task: string}} given The filter to begin with.
+ * @param {{q: string, state: string, task: string, sort: string}} given The filter to begin with.
  * @param {(filter: Record<string, string>) => void} changed Called with each new filter.
  */
 export function filters(given, changed) {
   const search = h("input", { id: "search", type: "search", value: given.q, placeholder: "Name or task", autocomplete: "off", oninput: tell });
   const task = h("select", { id: "task-filter", onchange: tell }, h("option", { value: "" }, "All tasks"));
+  const sort = h("select", { id: "sort", onchange: tell }, ORDERS.map(([name, text]) => h("option", { value: name, selected: name === given.sort }, text)));
   const counts = new Map(STATES.map(([state]) => [state, h("span", { class: "number" })]));
   const radios = STATES.map(([state, text]) => h("label", {},
     h("input", { type: "radio", name: "state", value: state, checked: given.state === state, oninput: tell }),
@@ -36,11 +40,13 @@ export function filters(given, changed) {
 
   function tell() {
     const state = element.querySelector("input[name=state]:checked")?.value ?? "";
-    changed({ q: search.value, state, task: task.value });
+    changed({ q: search.value, state, task: task.value, sort: sort.value });
   }
 
   return {
     element,
+    /** The choice of the order. */
+    order: h("div", {}, h("label", { class: "unseen", for: "sort" }, "Order"), sort),
     /**
      * Offer these tasks, and show how many routines are in each state.
      *

@@ -8,6 +8,7 @@ import { Fleet, latest, PAGE } from "../fleet.js";
 import { isDisabled } from "../components/failure.js";
 import { filterOf, filters } from "../components/filters.js";
 import { row } from "../components/routine-row.js";
+import { views } from "../components/saved-views.js";
 import { legend, SLOTS, strip } from "../components/strip.js";
 import { sinceOf, today } from "../components/today.js";
 import { note } from "../router.js";
@@ -21,7 +22,8 @@ const REFRESH_MILLISECONDS = 30_000;
 /** Build the page. @param {import("../main.js").Context} context */
 export async function overview(context) {
   try {
-    const fleet = await firstPage(context);
+    // Back shows at once what was there, and then reads it again.
+    const fleet = (context.kept && context.session.fleet) ?? await firstPage(context);
     return { name: "Overview", body: page(context, fleet) };
   } catch (error) {
     if (isDisabled(error)) return { name: "Routines are disabled", body: disabled() };
@@ -42,7 +44,7 @@ function disabled() {
 }
 
 function page(context, fleet) {
-  let shown = ROWS;
+  let shown = context.kept?.shown ?? ROWS;
   let filter = { ...filterOf(context.query), ...sinceOf(context.query) };
   let current = fleet;
   /** How many refreshes have begun: only the newest is shown. */
@@ -60,6 +62,7 @@ function page(context, fleet) {
   const foot = h("div", { class: "foot" });
   const controls = filters(filter, narrow);
   const band = today(context, filter, narrow);
+  const saved = views(context.session.collection, context.say);
 
   /** @param {Record<string, string>} changed */
   function narrow(changed) {
@@ -77,6 +80,7 @@ function page(context, fleet) {
     const found = current.find(filter, band.has);
     const rows = found.slice(0, shown);
     fill(list, rows.map((entry) => row(entry, strips.get(entry.routine.id))));
+    saved.draw(filter);
     fill(foot, found.length ? below(found, rows) : nothing(current, filter));
     fillStrips(rows.map(({ routine }) => routine.id));
   }
@@ -125,6 +129,7 @@ function page(context, fleet) {
     stale = new Set(strips.keys());
     const isSame = JSON.stringify(fresh.entries) === JSON.stringify(current.entries);
     current = fresh;
+    context.session.fleet = fresh;
     const isNarrowed = await band.load() && filter.of;
     if (isSame && !isNarrowed) dated();
     else draw();
@@ -135,6 +140,7 @@ function page(context, fleet) {
   }
 
   async function follow() {
+    if (context.kept) await refresh().catch(failed);
     while (!current.isWhole) {
       await current.more();
       draw();
@@ -145,12 +151,15 @@ function page(context, fleet) {
     }
   }
 
+  context.session.fleet = fleet;
+  context.keep(() => ({ shown }));
   draw();
   if (fleet.entries.length) band.load().then((isRead) => isRead && filter.of && draw());
   follow().catch((error) => {
     if (!context.signal.aborted) context.say(`Some routines could not be loaded: ${error.message}`);
   });
-  return h("div", { class: "overview" }, head, fleet.entries.length > 0 && [band.element, controls.element], list, foot);
+  return h("div", { class: "overview" }, head,
+    fleet.entries.length > 0 && [band.element, controls.element, saved.element, h("div", { class: "list-head" }, controls.order)], list, foot);
 }
 
 function summary(fleet) {
