@@ -9,6 +9,14 @@ const MAX_CONCURRENT = 6;
 const MAX_ATTEMPTS = 6;
 const LONGEST_WAIT_SECONDS = 30;
 
+/**
+ * How long a request may wait while the service asks to slow down.
+ *
+ * @typedef {object} Patience
+ * @property {AbortSignal} signal Ends the waiting. A request that is under way is not cut off, since it may already have its effect.
+ * @property {(seconds: number) => void} told Called with how long it waits.
+ */
+
 /** A request that failed: an error answer of the service, or no answer at all. */
 export class Problem extends Error {
   /**
@@ -54,9 +62,10 @@ export class Api {
    * @param {(string | number)[]} path
    * @param {Record<string, any>} [query] Empty values are left out.
    * @param {AbortSignal} [signal]
+   * @param {Patience} [patience]
    */
-  async get(path, query = {}, signal) {
-    return (await this.#ask("GET", address(path, query), { signal })).body;
+  async get(path, query = {}, signal, patience) {
+    return (await this.#ask("GET", address(path, query), { signal, patience })).body;
   }
 
   /**
@@ -98,13 +107,14 @@ export class Api {
    * @param {(string | number)[]} path
    * @param {any} [body]
    * @param {string} [idempotencyKey] Makes it safe to send the request again.
+   * @param {Patience} [patience]
    */
-  async send(method, path, body, idempotencyKey) {
-    return (await this.#ask(method, address(path), { body, idempotencyKey })).body;
+  async send(method, path, body, idempotencyKey, patience) {
+    return (await this.#ask(method, address(path), { body, idempotencyKey, patience })).body;
   }
 
   async #ask(method, url, options) {
-    await this.#enter(options.signal);
+    await this.#enter(options.signal ?? options.patience?.signal);
     try {
       return await this.#retry(method, url, options);
     } finally {
@@ -120,8 +130,9 @@ export class Api {
       // A 429 without Retry-After is about a limit of the collection, where waiting does not help.
       const wait = answer.headers.get("retry-after");
       if (answer.status !== 429 || wait === null || attempt === MAX_ATTEMPTS) return read(answer, options.isText);
-      const seconds = Number(wait) || attempt;
-      await pause(Math.min(seconds, LONGEST_WAIT_SECONDS) * 1000, options.signal);
+      const seconds = Math.min(Number(wait) || attempt, LONGEST_WAIT_SECONDS);
+      options.patience?.told(seconds);
+      await pause(seconds * 1000, options.signal ?? options.patience?.signal);
     }
   }
 
@@ -192,6 +203,7 @@ function newIdempotencyKey() {
  */
 export function pause(milliseconds, signal) {
   return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(signal.reason);
     const timer = setTimeout(resolve, milliseconds);
     signal?.addEventListener("abort", () => {
       clearTimeout(timer);

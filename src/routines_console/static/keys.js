@@ -8,7 +8,8 @@ import { hasSingleKeys, setSingleKeys } from "./session.js";
 /** What is shown in the help: the keys, and what they do. */
 const HELP = [
   ["Ctrl K", "Find a page, routine, task or run, or do something on this page"], ["/", "Search in the list, or find anything"],
-  ["j, k", "Next and previous line of a list"], ["r", "Run again or run now: opens the form or goes to the button, and sends nothing"], ["e", "Edit the routine of this page"],
+  ["j, k", "Next and previous line of a list"],
+  ["x", "Select the routine of the line"], ["Shift j, k", "Select lines one after another, as Shift with the arrow keys does"], ["a", "Go to what can be done with the selected routines"], ["r", "Run again or run now: opens the form or goes to the button, and sends nothing"], ["e", "Edit the routine of this page"],
   ["?", "This help"], ["Enter", "Open what has the focus"], ["Esc", "Close a dialog or a search"],
 ];
 const LINES = "main :is(.rows, .runs, .ledger, .changes, .deliveries) > li, main .report tbody > tr";
@@ -20,7 +21,7 @@ const LINES = "main :is(.rows, .runs, .ledger, .changes, .deliveries) > li, main
  */
 export function listen(find) {
   /** @type {Record<string, () => void>} */
-  const single = { "/": () => search(find), j: () => move(1), k: () => move(-1), r: toRun, e: () => document.getElementById("edit")?.click(), "?": help };
+  const single = { "/": () => search(find), j: () => move(1), k: () => move(-1), r: toRun, e: () => document.getElementById("edit")?.click(), "?": help, a: () => document.getElementById("bulk-bar")?.focus() };
   addEventListener("keydown", (event) => {
     if (document.querySelector("dialog[open]")) return;
     if ((event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey && event.key.toLowerCase() === "k") {

@@ -97,9 +97,9 @@ function pages() {
   return [...PAGES.map(([path, text]) => entryOf(text, "page", path ? [path] : [])), entryOf("New routine", "action", ["new"])];
 }
 
-/** Offer the buttons at the head of the page that is open. */
+/** Offer the buttons at the head of the page that is open, and those for what is selected in it. */
 function actions() {
-  const buttons = [...document.querySelectorAll("main .headline .actions > :is(a, button:enabled)")];
+  const buttons = [...document.querySelectorAll("main :is(.headline, .bulk-bar:not([hidden])) .actions > :is(a, button:enabled)")];
   return buttons.map((each) => ({ text: each.textContent ?? "", kind: "on this page", choose: () => /** @type {HTMLElement} */ (each).click() }));
 }
 

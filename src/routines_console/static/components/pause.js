@@ -8,7 +8,7 @@ import { complaint } from "./failure.js";
 import { clearErrors, field, focusError, showError, showErrors } from "./fields.js";
 import { FORM, momentField } from "./moment.js";
 
-const MOST_CHARACTERS = 500;
+export const MOST_CHARACTERS = 500;
 
 /**
  * Open the dialog and return whether the routine was paused.

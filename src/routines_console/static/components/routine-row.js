@@ -11,11 +11,13 @@ import { badge, strip, unknownStrip } from "./strip.js";
  * Build the row.
  *
  * @param {import("../fleet.js").Entry} entry
- * @param {any} [recent] Its latest outcomes, if they are known.
+ * @param {any} recent Its latest outcomes, if they are known.
+ * @param {Node} box Selects it.
  */
-export function row({ routine, health }, recent) {
+export function row({ routine, health }, recent, box) {
   const last = health.kind ? badge(health.kind, health.words) : h("span", { class: "quiet" }, health.words);
   return h("li", { class: `row ${health.group}` },
+    box,
     h("div", { class: "who" },
       link(["routines", routine.task_name, routine.name], { id: `routine-${routine.id}`, class: "name" }, routine.name),
       h("span", { class: "quiet" }, routine.task_name)),

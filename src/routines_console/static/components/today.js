@@ -101,5 +101,7 @@ export function today({ session: { api, collection }, signal }, given, changed) 
     load,
     /** Return whether a routine is behind the chosen number; every one is while none is chosen. @param {number} id */
     has: (id) => behind === null || behind.has(id),
+    /** Return whether it is known which routines are behind the chosen number. */
+    isKnown: () => of === "" || behind !== null,
   };
 }

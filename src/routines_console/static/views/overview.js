@@ -5,13 +5,16 @@
 import { pause } from "../api.js";
 import { address, button, empty, fill, h, link, title } from "../dom.js";
 import { Fleet, latest, PAGE } from "../fleet.js";
+import { bulk } from "../components/bulk.js";
 import { isDisabled } from "../components/failure.js";
 import { filterOf, filters } from "../components/filters.js";
 import { row } from "../components/routine-row.js";
 import { views } from "../components/saved-views.js";
 import { legend, SLOTS, strip } from "../components/strip.js";
 import { sinceOf, today } from "../components/today.js";
+import { spanOf } from "../report.js";
 import { note } from "../router.js";
+import { Selection } from "../selection.js";
 import { ago, utc } from "../time.js";
 import { count, listed } from "../words.js";
 
@@ -45,6 +48,7 @@ function disabled() {
 
 function page(context, fleet) {
   let shown = context.kept?.shown ?? ROWS;
+  const selection = context.kept?.selection ?? new Selection();
   let filter = { ...filterOf(context.query), ...sinceOf(context.query) };
   let current = fleet;
   /** How many refreshes have begun: only the newest is shown. */
@@ -63,6 +67,8 @@ function page(context, fleet) {
   const controls = filters(filter, narrow);
   const band = today(context, filter, narrow);
   const saved = views(context.session.collection, context.say);
+  const chosen = bulk(context, list, selection, {
+    entries: () => current.entries, from: () => spanOf({ since: filter.since }).from, refresh: () => refresh().catch(failed) });
 
   /** @param {Record<string, string>} changed */
   function narrow(changed) {
@@ -79,10 +85,12 @@ function page(context, fleet) {
     controls.offer(current.tasks(), current.tally());
     const found = current.find(filter, band.has);
     const rows = found.slice(0, shown);
-    fill(list, rows.map((entry) => row(entry, strips.get(entry.routine.id))));
+    fill(list, rows.map((entry) => row(entry, strips.get(entry.routine.id), chosen.box(entry.routine))));
+    if (current.isWhole) selection.keepOnly(current.entries.map(idOf));
+    chosen.draw({ shown: rows.map(idOf), fitting: found.map(idOf), isWhole: current.isWhole && band.isKnown() });
     saved.draw(filter);
     fill(foot, found.length ? below(found, rows) : nothing(current, filter));
-    fillStrips(rows.map(({ routine }) => routine.id));
+    fillStrips(rows.map(idOf));
   }
 
   /** Load the missing strips of the rows shown, in one request. */
@@ -152,14 +160,19 @@ function page(context, fleet) {
   }
 
   context.session.fleet = fleet;
-  context.keep(() => ({ shown }));
+  context.keep(() => ({ shown, selection }));
   draw();
   if (fleet.entries.length) band.load().then((isRead) => isRead && filter.of && draw());
   follow().catch((error) => {
     if (!context.signal.aborted) context.say(`Some routines could not be loaded: ${error.message}`);
   });
   return h("div", { class: "overview" }, head,
-    fleet.entries.length > 0 && [band.element, controls.element, saved.element, h("div", { class: "list-head" }, controls.order)], list, foot);
+    fleet.entries.length > 0 && [band.element, controls.element, saved.element, chosen.panel, h("div", { class: "list-head" }, chosen.head, controls.order)], list, chosen.bar, foot);
+}
+
+/** @param {import("../fleet.js").Entry} entry */
+function idOf({ routine }) {
+  return routine.id;
 }
 
 function summary(fleet) {
