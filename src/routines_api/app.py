@@ -185,7 +185,7 @@ class Api(Litestar):
 
     def _refused(self, scope: HTTPScope) -> RoutinesError | None:
         # Litestar would answer OPTIONS itself, and so reveal which paths exist.
-        raw_path = scope["raw_path"]
+        raw_path = scope["raw_path"].partition(b"?")[0]  # some servers add the query
         if scope["method"] not in METHODS or not raw_path.startswith(b"/") or b"%2f" in raw_path.lower():
             return NotFoundError()  # no name contains a slash, and proxies may read an encoded one differently
         services: ApiServices = self.state.services
