@@ -30,6 +30,7 @@ from routines_api.endpoints import (
     service,
     step_templates,
     tasks,
+    timeline,
     trajectories,
 )
 from routines_api.endpoints.deliveries import DeliveriesController
@@ -84,6 +85,7 @@ _ROUTINES_HANDLERS = [
     *calendars.HANDLERS,
     *planning.HANDLERS,
     *report.HANDLERS,
+    *timeline.HANDLERS,
     *audit.HANDLERS,
     *backfills.HANDLERS,
     *feeds.HANDLERS,

@@ -110,13 +110,17 @@ async def get_latest_outcomes(caller: Caller, *, ids: RoutineIds = None, slots: 
     For each routine, newest first: the newest rows of its ledger with the status of their runs, and its newest run-now.
     Gives an overview of many routines in one request. Ids that the collection does not have are left out.
     """
-    found = _ids(ids or "")
+    found = ids_of(ids or "")
     await find_collection(caller.connection, caller.key_id)
     return await db.latest_outcomes(caller.connection, key_id=caller.key_id, routine_ids=found, slots=slots)
 
 
-def _ids(text: str) -> list[int]:
-    """Parse a list of ids in a query parameter."""
+def ids_of(text: str) -> list[int]:
+    """Parse a list of ids of routines in the query parameter `ids`.
+
+    Raises:
+        InvalidError: It is not a list of ids, or too long.
+    """
     found = [id_of(each) for each in text.split(",")]
     if len(found) > MOST_IDS or not all(found):
         raise InvalidError(f"ids: must be 1 to {MOST_IDS} ids of routines, separated by commas.", "ids")

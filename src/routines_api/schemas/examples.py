@@ -55,6 +55,14 @@ _ROUTINE_REPORT = {
     "deleted": False,
     **_SLOT_COUNTS,
 }
+_MARK = {
+    "at": "2026-05-04T09:00:00.25Z",
+    "until": "2026-05-04T09:02:10Z",
+    "kind": "completed",
+    "trajectory_id": 9876,
+    "scheduled_for": "2026-05-04T09:00:00Z",
+}
+_LANE = {"routine_id": 42, "task": "greet", "routine": "morning-regression", "marks": [_MARK]}
 _QUIET_MINUTE = {"cadence": {**_CADENCE, "minute_utc": 7}, "minutes_away": 7, "slots": 0}
 _WORKFLOW = {
     "init_params": {"name": "world"},
@@ -349,6 +357,14 @@ EXAMPLES: dict[str, Any] = {
         "total": _SLOT_COUNTS,
         "tasks": [{"task": "greet", **_SLOT_COUNTS}],
         "routines": [_ROUTINE_REPORT],
+    },
+    "Mark": _MARK,
+    "Lane": _LANE,
+    "Timeline": {
+        "from": "2026-05-04T00:00:00Z",
+        "to": "2026-05-04T18:00:00Z",
+        "bucket_seconds": 600,
+        "routines": [_LANE],
     },
     "Gap": {
         "scheduled_for": "2026-05-04T09:00:00Z",

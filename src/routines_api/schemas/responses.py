@@ -14,6 +14,7 @@ from routines_core.db.limits import LimitedTask, LimitInUse
 from routines_core.db.planning import Bucket, PreviewedSlot, QuietMinute
 from routines_core.db.routines import Cadence, Routine
 from routines_core.db.tasks import Task
+from routines_core.db.timeline import Lane
 from routines_core.db.trajectories import RunEvent, RunOfKey, Stats, Trajectory
 from routines_core.limits import LIMITS
 from routines_core.mask import MASK
@@ -314,6 +315,17 @@ class ScheduleLoad(msgspec.Struct):
     """The load of a schedule. Buckets without a slot are left out."""
 
     buckets: Annotated[list[Bucket], Meta(description="The earliest first.")]
+
+
+class Timeline(msgspec.Struct):
+    """What routines did and will do in a time, beside each other."""
+
+    from_: Annotated[datetime, Meta(description="When the time begins.")] = msgspec.field(name="from")
+    to: Annotated[datetime, Meta(description="When it ends.")]
+    bucket_seconds: Annotated[
+        int, Meta(description="What is of one kind and begins within so many seconds is one mark.", examples=[600])
+    ]
+    routines: Annotated[list[Lane], Meta(description="A page of routines, by task and name.")]
 
 
 class Suggestions(msgspec.Struct):
