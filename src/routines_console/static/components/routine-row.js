@@ -22,7 +22,7 @@ export function row({ routine, health }, recent, box) {
       link(["routines", routine.task_name, routine.name], { id: `routine-${routine.id}`, class: "name" }, routine.name),
       h("span", { class: "quiet" }, routine.task_name)),
     h("div", { class: "cadence" }, cadenceWords(routine.cadence)),
-    h("div", { class: "slots", "data-strip": routine.id }, recent ? strip(recent.outcomes) : unknownStrip()),
+    h("div", { class: "slots", "data-strip": routine.id }, recent ? strip(recent.outcomes, routine) : unknownStrip()),
     h("div", { class: "last" },
       health.run ? link(["runs", routine.task_name, health.run], { class: "to-run" }, last) : last,
       health.at && h("span", { class: "quiet" }, ago(health.at))),

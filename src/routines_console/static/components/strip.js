@@ -3,21 +3,26 @@
  * colour does: success is quiet, failure stands out.
  */
 
-import { h } from "../dom.js";
+import { address, h } from "../dom.js";
 import { utc } from "../time.js";
 import { count, KINDS, kindOf, listed } from "../words.js";
+import { roving } from "./roving.js";
 
 export const SLOTS = 14;
 
 /**
- * Build the strip.
+ * Build the strip. Each bar leads to its run, or to why its slot did not run; all of them are one stop of the Tab key.
  *
  * @param {any[]} outcomes Newest first, as the service returns them.
+ * @param {any} routine
  */
-export function strip(outcomes) {
+export function strip(outcomes, routine) {
   const slots = outcomes.filter((outcome) => outcome.scheduled_for).slice(0, SLOTS).reverse();
   const blanks = Array.from({ length: SLOTS - slots.length }, () => h("i", { class: "bar none" }));
-  return h("span", { class: "strip", role: "img", "aria-label": summary(slots) }, blanks, slots.map(bar));
+  const bars = slots.map((slot) => bar(slot, routine));
+  const element = h("span", { class: "strip", role: bars.length ? "group" : "img", "aria-label": summary(slots) }, blanks, bars);
+  roving(element, "a").settle(bars.at(-1));
+  return element;
 }
 
 /** Build a strip of the same size for outcomes that are not loaded yet. */
@@ -25,10 +30,14 @@ export function unknownStrip() {
   return h("span", { class: "strip", "aria-hidden": "true" }, Array.from({ length: SLOTS }, () => h("i", { class: "bar none" })));
 }
 
-function bar(outcome) {
+function bar(outcome, { id, name, task_name: task }) {
   const kind = kindOf(outcome);
+  const slot = outcome.scheduled_for;
+  const run = outcome.last_trajectory_id ?? outcome.trajectory_id;
   const more = outcome.slot_count > 1 ? ` (${count(outcome.slot_count, "slot")}, until ${utc(outcome.last_scheduled_for)})` : "";
-  return h("i", { class: `bar ${kind}`, title: `${utc(outcome.scheduled_for)} UTC${more}: ${KINDS[kind] ?? kind}` });
+  const words = `${utc(slot)} UTC${more}: ${KINDS[kind] ?? kind}${run ? `, run ${run}` : ""}`;
+  const href = run ? address(["runs", task, run]) : address(["routines", task, name], { slot });
+  return h("a", { id: `slot-${id}-${slot}`, href, "aria-label": words, title: words }, h("i", { class: `bar ${kind}` }));
 }
 
 function summary(slots) {

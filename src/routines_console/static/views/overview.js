@@ -90,12 +90,13 @@ function page(context, fleet) {
     chosen.draw({ shown: rows.map(idOf), fitting: found.map(idOf), isWhole: current.isWhole && band.isKnown() });
     saved.draw(filter);
     fill(foot, found.length ? below(found, rows) : nothing(current, filter));
-    fillStrips(rows.map(idOf));
+    fillStrips(rows.map(({ routine }) => routine));
   }
 
   /** Load the missing strips of the rows shown, in one request. */
-  async function fillStrips(shownIds) {
-    const ids = shownIds.filter((id) => stale.has(id) || !strips.has(id));
+  async function fillStrips(routines) {
+    const byId = new Map(routines.map((routine) => [routine.id, routine]));
+    const ids = [...byId.keys()].filter((id) => stale.has(id) || !strips.has(id));
     if (!ids.length) return;
     filling += 1;
     const mine = filling;
@@ -107,7 +108,7 @@ function page(context, fleet) {
       if (filledBy.get(id) !== mine) continue;
       strips.set(id, recent);
       const place = list.querySelector(`[data-strip="${Number(id)}"]`);
-      if (place) fill(place, strip(recent.outcomes));
+      if (place) fill(place, strip(recent.outcomes, byId.get(id)));
     }
   }
 

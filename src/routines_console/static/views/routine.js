@@ -89,7 +89,7 @@ function page(context, seen, [slots, started, changed, sent], path, slot) {
   function draw({ found, recent, slots: coming }) {
     const health = healthOf(found, recent);
     fill(parts.actions, does.buttons(found));
-    fill(parts.lede, cadenceWords(found.cadence), state(health, recent));
+    fill(parts.lede, cadenceWords(found.cadence), state(found, health, recent));
     fill(parts.notices, notices(found, health));
     fill(parts.next, next(found, coming));
     fill(parts.details, routineDetails(found));
@@ -125,8 +125,8 @@ function newestSlot(recent) {
   return slot?.last_scheduled_for ?? new Date(now()).toISOString();
 }
 
-function state({ kind, words }, recent) {
-  return h("span", { class: "state" }, kind ? badge(kind, words) : h("span", { class: "quiet" }, words), strip(recent?.outcomes ?? []));
+function state(found, { kind, words }, recent) {
+  return h("span", { class: "state" }, kind ? badge(kind, words) : h("span", { class: "quiet" }, words), strip(recent?.outcomes ?? [], found));
 }
 
 function notices(found, health) {
