@@ -47,7 +47,7 @@ def test_the_palette_finds_routines_tasks_pages_runs_and_actions(console: Consol
     console.find("#find").click()
     console.sees("Overview page", ".palette")
     keys(console, Keys.ARROW_DOWN)
-    console.until(lambda: plain(console.find(".palette [aria-selected=true]")) == "Week page")
+    console.until(lambda: plain(console.find(".palette [aria-selected=true]")) == "Timeline page")
 
 
 def test_single_keys_move_search_and_explain_themselves_and_can_be_turned_off(console: Console) -> None:

@@ -71,6 +71,7 @@ PAGES = {
     "retrying": "#/routines/hostile/retrying",
     "edit retrying": "#/routines/hostile/retrying/edit",
     "long": f"#/routines/greet/{LONG}",
+    "timeline": "#/timeline",
     "week": "#/week",
     "report": "#/report?from=2026-05-04T00:00:00Z&to=2026-05-10T00:00:00Z",
     "gaps": "#/routines/greet/morning/gaps?from=2026-05-04T00:00:00Z&to=2026-05-10T00:00:00Z",

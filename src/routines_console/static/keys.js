@@ -10,9 +10,10 @@ const HELP = [
   ["Ctrl K", "Find a page, routine, task or run, or do something on this page"], ["/", "Search in the list, or find anything"],
   ["j, k", "Next and previous line of a list"],
   ["x", "Select the routine of the line"], ["Shift j, k", "Select lines one after another, as Shift with the arrow keys does"], ["a", "Go to what can be done with the selected routines"], ["r", "Run again or run now: opens the form or goes to the button, and sends nothing"], ["e", "Edit the routine of this page"],
+  ["+, -", "Timeline: show a shorter or a longer time"], ["Arrows", "Move between the marks of the timeline or of a strip, and the hours of the week"],
   ["?", "This help"], ["Enter", "Open what has the focus"], ["Esc", "Close a dialog or a search"],
 ];
-const LINES = "main :is(.rows, .runs, .ledger, .changes, .deliveries) > li, main .report tbody > tr";
+const LINES = "main :is(.rows, .runs, .ledger, .changes, .deliveries) > li, main .lanes > .lane, main .report tbody > tr";
 
 /**
  * Listen to the keyboard.
@@ -21,7 +22,11 @@ const LINES = "main :is(.rows, .runs, .ledger, .changes, .deliveries) > li, main
  */
 export function listen(find) {
   /** @type {Record<string, () => void>} */
-  const single = { "/": () => search(find), j: () => move(1), k: () => move(-1), r: toRun, e: () => document.getElementById("edit")?.click(), "?": help, a: () => document.getElementById("bulk-bar")?.focus() };
+  const single = {
+    "/": () => search(find), j: () => move(1), k: () => move(-1), r: toRun, e: () => press("edit"), "?": help,
+    a: () => document.getElementById("bulk-bar")?.focus(),
+    "+": () => press("zoom-in"), "=": () => press("zoom-in"), "-": () => press("zoom-out"),
+  };
   addEventListener("keydown", (event) => {
     if (document.querySelector("dialog[open]")) return;
     if ((event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey && event.key.toLowerCase() === "k") {
@@ -63,6 +68,11 @@ function toRun() {
   const control = /** @type {HTMLElement | null} */ (form?.querySelector("input, select, textarea, button") ?? document.getElementById("run-now"));
   control?.focus({ preventScroll: true });
   control?.scrollIntoView({ block: "center" });
+}
+
+/** Press what has this id, if the page has it. @param {string} id */
+function press(id) {
+  document.getElementById(id)?.click();
 }
 
 /** Show the shortcuts. */

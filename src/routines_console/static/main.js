@@ -40,6 +40,7 @@ import { run } from "./views/run.js";
 import { signInPage } from "./views/sign-in.js";
 import { task } from "./views/task.js";
 import { tasks } from "./views/tasks.js";
+import { timeline } from "./views/timeline.js";
 import { week } from "./views/week.js";
 
 /** @type {[string, (context: Context) => Promise<View>][]} */
@@ -49,6 +50,7 @@ const ROUTES = [
   ["/routines/:task/:name", routine],
   ["/routines/:task/:name/edit", editRoutine],
   ["/routines/:task/:name/gaps", gaps],
+  ["/timeline", timeline],
   ["/week", week],
   ["/report", report],
   ["/tasks", tasks],

@@ -42,6 +42,8 @@ export const KINDS = {
   before_creation: "Before its creation",
   forgotten: "No longer known",
   excluded: "Excluded",
+  coming: "To come",
+  due: "Due, not picked up",
 };
 
 /** Which slots a backfill runs. @type {Record<string, string>} */

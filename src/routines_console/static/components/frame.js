@@ -7,7 +7,7 @@ import { button, fill, h, link } from "../dom.js";
 const SAID_MILLISECONDS = 6000;
 /** The pages of the menu: the first segment of the address, and the text. */
 export const PAGES = [
-  ["", "Overview"], ["week", "Week"], ["report", "Report"], ["alerts", "Alerts"], ["tasks", "Tasks"], ["changes", "Changes"], ["feeds", "Feeds"], ["limits", "Limits"],
+  ["", "Overview"], ["timeline", "Timeline"], ["week", "Week"], ["report", "Report"], ["alerts", "Alerts"], ["tasks", "Tasks"], ["changes", "Changes"], ["feeds", "Feeds"], ["limits", "Limits"],
 ];
 
 /** Build the frame. @param {{signOut: () => void, find: () => void}} actions */

@@ -1,0 +1,185 @@
+/**
+ * Show a lane for each routine along the time: what ran, what was skipped and what is to come, beside each other.
+ */
+
+import { pause } from "../api.js";
+import { address, button, empty, fill, h, link, title } from "../dom.js";
+import { axis, lines, nowPlace } from "../components/axis.js";
+import { isDisabled } from "../components/failure.js";
+import { laneKeys } from "../components/lane-keys.js";
+import { lanePages } from "../components/lane-pages.js";
+import { spanWords } from "../components/lane-words.js";
+import { lane, legend } from "../components/lanes.js";
+import { stamp } from "../load.js";
+import { bad } from "../report.js";
+import { note } from "../router.js";
+import { Stretch } from "../stretch.js";
+import { now, utc } from "../time.js";
+
+const PAGE = 50;
+/** The service lists no more routines by their ids. */
+const MOST_IDS = 500;
+const MOST_ROUTINES = 10_000;
+const REFRESH_MILLISECONDS = 30_000;
+const TYPING_MILLISECONDS = 200;
+/** No name of a task or a routine has other characters. */
+const PART_OF_NAME = /^[a-z0-9_/-]*$/;
+const CHOICES = [["", "All routines"], ["trouble", "With trouble"]];
+const HINT = "Arrow keys move between marks, + and − zoom, Enter opens.";
+const NARROW = matchMedia("(max-width: 40rem)");
+
+/** Build the page. @param {import("../main.js").Context} context */
+export async function timeline(context) {
+  const shown = page(context);
+  try {
+    await shown.begin();
+  } catch (error) {
+    if (isDisabled(error)) return { name: "Timeline", body: h("div", {}, title("Routines are disabled.")) };
+    throw error;
+  }
+  return { name: "Timeline", body: shown.element };
+}
+
+function page(context) {
+  const { session: { api, collection }, query, signal } = context;
+  let stretch = Stretch.of(query);
+  let filter = { q: query.q ?? "", only: query.only === "trouble" ? "trouble" : "" };
+  let typed = 0;
+  /** How many times it was read, or began to be: only the newest time is drawn. */
+  let asked = 0;
+  /** The ids of the routines to show; null: all. @type {Promise<number[] | null>} */
+  let wanted = Promise.resolve(null);
+
+  const heading = title();
+  const lede = h("p", { class: "lede" });
+  const asOf = h("span", {});
+  const scale = h("div", {});
+  const behind = h("div", { class: "lines", "aria-hidden": "true" });
+  const told = h("p", { class: "readout quiet", "aria-hidden": "true" }, HINT);
+  const pages = lanePages({ read, draw, drawn: (hadFocus) => keys.settle(hadFocus), nothing }, signal);
+  const chart = h("div", { class: "chart", onmouseover: pointed }, h("div", { class: "scale" }, told, scale), behind, pages.element);
+  const keys = laneKeys(pages.element, tell);
+
+  async function read(cursor) {
+    const ids = await wanted;
+    const part = filter.q.trim().toLowerCase();
+    if (ids?.length === 0 || !PART_OF_NAME.test(part)) return { items: [], next: null };
+    const given = { ...stretch.asked(NARROW.matches), q: part, ids: ids?.join(","), limit: PAGE, cursor };
+    const found = await api.page(["timeline", collection], given, signal);
+    return { items: found.items.routines, next: found.cursor };
+  }
+
+  /** Return the ids of the routines of which a slot went wrong. */
+  async function troubled() {
+    const until = Math.min(stretch.end, now());
+    if (until <= stretch.begin) return [];
+    const report = await api.get(["report", collection], { from: stamp(stretch.begin), to: stamp(until), limit: MOST_ROUTINES }, signal);
+    return report.routines.filter((line) => !line.deleted && bad(line)).map((line) => line.routine_id).slice(0, MOST_IDS);
+  }
+
+  /** Draw a page of lanes, with the name of each task above its first. */
+  function draw(items, before) {
+    return items.flatMap((found, index) => {
+      const isFirst = found.task !== (items[index - 1] ?? before)?.task;
+      return [isFirst && h("li", { class: "of-task" }, h("h2", {}, found.task)), lane(found, stretch, (time) => zoom(1, time))];
+    });
+  }
+
+  function nothing() {
+    if (filter.only) return empty("Nothing went wrong", "No slot of this time failed or was missed.");
+    if (filter.q.trim()) return empty("No routines match", "Type another part of a name, or of its task.");
+    return empty("No routines yet", link(["new"], {}, "Create the first one"), ".");
+  }
+
+  function drawFrame() {
+    const words = `${spanWords(stamp(stretch.begin), stamp(stretch.end))} UTC.`;
+    fill(heading, stretch.isFollowing ? stretch.words : words);
+    fill(lede, stretch.isFollowing ? words : "Now leads back to the present.");
+    fill(asOf, `As of ${utc(stamp(now()))} UTC `);
+    fill(scale, axis(stretch, NARROW.matches));
+    fill(behind, lines(stretch, NARROW.matches));
+    chart.style.setProperty("--now", nowPlace(stretch));
+  }
+
+  /** Read the lanes and draw them, after the time or the clock has moved, or, with `isOther`, other lanes were chosen. */
+  async function show(isOther = false) {
+    asked += 1;
+    const mine = asked;
+    stretch = stretch.fresh();
+    wanted = filter.only ? troubled() : Promise.resolve(null);
+    await (isOther ? pages.restart() : pages.refresh());
+    if (mine === asked) drawFrame();
+  }
+
+  /** Show another time, and name it in the address. @param {Stretch} other */
+  function move(other) {
+    stretch = other;
+    noted();
+    show(Boolean(filter.only)).catch(failed);
+  }
+
+  function zoom(by, anchor) {
+    if (by > 0 ? stretch.isShortest : stretch.isLongest) return context.say(`This is the ${by > 0 ? "shortest" : "longest"} time.`);
+    move(stretch.zoomed(by, anchor));
+  }
+
+  function noted() {
+    note(address(["timeline"], { ...stretch.query, ...filter }));
+  }
+
+  async function narrow() {
+    typed += 1;
+    const mine = typed;
+    await pause(TYPING_MILLISECONDS, signal);
+    if (mine !== typed) return;
+    filter = { q: search.value, only: form.querySelector("input[name=only]:checked").value };
+    noted();
+    show(true).catch(failed);
+  }
+
+  function failed(error) {
+    if (!signal.aborted) context.say(`Refresh failed: ${error.message}`);
+  }
+
+  function pointed({ target }) {
+    const mark = target instanceof Element && target.closest(".lane-mark");
+    if (mark) tell(mark);
+  }
+
+  /** Say beside the times what a mark is; it is the mark's name too. */
+  function tell(item) {
+    fill(told, item.getAttribute("aria-label") ?? HINT);
+  }
+
+  async function follow() {
+    for (;;) {
+      await pause(REFRESH_MILLISECONDS, signal);
+      if (document.visibilityState === "visible") await show().catch(failed);
+    }
+  }
+
+  const search = h("input", { id: "search", type: "search", value: filter.q, placeholder: "Name or task", autocomplete: "off", oninput: narrow });
+  const radios = CHOICES.map(([name, text]) => h("label", {},
+    h("input", { type: "radio", name: "only", value: name, checked: name === filter.only, oninput: narrow }), h("span", {}, text)));
+  const form = h("form", { class: "filters", role: "search", "aria-label": "Routines", onsubmit: (event) => event.preventDefault() },
+    h("fieldset", { class: "segments" }, h("legend", { class: "unseen" }, "Routines"), radios),
+    h("label", { class: "unseen", for: "search" }, "Search"), search);
+  const moves = h("div", { class: "actions" },
+    button("Earlier", () => move(stretch.shifted(-1)), { id: "earlier" }),
+    button("Now", () => move(stretch.following()), { id: "to-now" }),
+    button("Later", () => move(stretch.shifted(1)), { id: "later" }),
+    button("Zoom out", () => zoom(-1, keys.time()), { id: "zoom-out" }),
+    button("Zoom in", () => zoom(1, keys.time()), { id: "zoom-in" }));
+  const element = h("div", {},
+    h("div", { class: "headline" }, heading, moves), lede,
+    h("p", { class: "as-of quiet" }, asOf, button("Refresh", () => show().catch(failed), { class: "plain", id: "refresh" })),
+    form, chart, legend());
+
+  return {
+    element,
+    async begin() {
+      await show(true);
+      follow().catch(() => {});
+    },
+  };
+}
