@@ -7271,6 +7271,8 @@ CREATE INDEX audit_collection_id_idx ON routines.audit (collection_id, id);
 CREATE INDEX audit_kind_idx ON routines.audit (collection_id, kind, id) WHERE kind <> 'routine';
 -- Revisions of a routine. Neither column ever decreases from one to the next, so the order of both is that of revisions.
 CREATE INDEX audit_revisions_idx ON routines.audit (object_id, last_run_id, revision) WHERE kind = 'routine';
+-- Versions of a task, which has few entries.
+CREATE INDEX audit_versions_idx ON routines.audit (object_id, id) WHERE kind = 'task';
 COMMENT ON TABLE  routines.audit IS
     'Who changed what. Only triggers write it; entries are never changed, and only the owner deletes one younger than a week. Field by field: TABLE routines.changes;';
 COMMENT ON COLUMN routines.audit.id IS 'Later changes of the same object have greater ids.';

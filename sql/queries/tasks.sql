@@ -31,6 +31,39 @@ FROM routines.tasks
 JOIN routines.task_versions ON task_versions.task_id = tasks.id AND task_versions.version = tasks.version
 WHERE tasks.collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND tasks.name = %(name)s::text;
 
+-- name: list_versions
+-- The versions of a task before the one in the cursor, newest first: those that are kept for runs, and those that only the audit has.
+-- Both are read in this order and no further, since workflows may be large. Versions of a task grow with the entries of the audit.
+WITH task AS MATERIALIZED (
+    SELECT id, collection_id FROM routines.tasks
+    WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND name = %(name)s::text
+)
+SELECT version, coalesce(noted.at, kept.created_at) AS saved_at, noted.actor
+FROM (SELECT version, created_at FROM routines.task_versions
+      WHERE task_id = (SELECT id FROM task) AND version < %(before)s::bigint
+      ORDER BY task_id DESC, version DESC LIMIT %(limit)s::integer) AS kept
+FULL JOIN (SELECT (after ->> 'version')::integer AS version, at, actor FROM routines.audit
+           WHERE kind = 'task' AND object_id = (SELECT id FROM task) AND collection_id = (SELECT collection_id FROM task)
+             AND after ->> 'workflow' IS NOT NULL AND (after ->> 'version')::integer < %(before)s::bigint
+           ORDER BY object_id DESC, id DESC LIMIT %(limit)s::integer) AS noted USING (version)
+ORDER BY version DESC LIMIT %(limit)s::integer;
+
+-- name: find_version
+-- A version of a task with its workflow, as it was sent if it is kept. The audit has a number that jsonb lacks in a text.
+WITH task AS MATERIALIZED (
+    SELECT id, collection_id FROM routines.tasks
+    WHERE collection_id = (SELECT routines.collection_of_key(%(key_id)s::routines.caller)) AND name = %(name)s::text
+)
+SELECT version, coalesce(noted.at, kept.created_at) AS saved_at, noted.actor,
+       coalesce(kept.workflow, CASE jsonb_typeof(noted.workflow) WHEN 'string' THEN (noted.workflow #>> '{}')::json
+                               ELSE noted.workflow::json END) AS workflow
+FROM (SELECT version, created_at, workflow FROM routines.task_versions
+      WHERE task_id = (SELECT id FROM task) AND version = %(version)s::bigint) AS kept
+FULL JOIN (SELECT (after ->> 'version')::integer AS version, at, actor, after -> 'workflow' AS workflow FROM routines.audit
+           WHERE kind = 'task' AND object_id = (SELECT id FROM task) AND collection_id = (SELECT collection_id FROM task)
+             AND after ->> 'workflow' IS NOT NULL AND (after ->> 'version')::integer = %(version)s::bigint
+           ORDER BY object_id DESC, id DESC LIMIT 1) AS noted USING (version);
+
 -- name: list_tasks
 -- By name, after the task in the cursor. The page ends once its workflows take `page_bytes`, with is_cut in its last row.
 SELECT id, name, description, version, workflow, created_at, updated_at, has_next AND total >= %(page_bytes)s::bigint AS is_cut

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from litestar.testing import AsyncTestClient
 
 from routines_core.db import Connection
@@ -9,6 +10,7 @@ from support.rows import value
 
 Client = AsyncTestClient[Any]
 TASK = "/api/v1/tasks/my-org/echo"
+VERSIONS = f"{TASK}/versions"
 TRAJECTORIES = "/api/v1/db/trajectories/my-org/echo"
 
 
@@ -52,6 +54,62 @@ async def test_a_changed_workflow_is_a_new_version_and_runs_keep_the_old_one(cli
     whole = (await client.get(f"/api/v1/db/trajectory/my-org/echo/{run}")).json()
     assert whole["init_params"] == {"zeta": "z", "a": 1, "none": None, "list": []}
     assert (await client.get(TASK)).json()["workflow"]["init_params"] == {"b": 1}
+
+
+async def test_versions_are_listed_newest_first_with_who_saved_them(client: Client, connection: Connection) -> None:
+    for number in (2, 3):
+        await client.put(TASK, json={"workflow": {"init_params": {"zeta": number, "alpha": 1}}})
+        await client.put(TASK, json={"description": f"no version {number}"})
+    key = f"key {await value(connection, 'SELECT max(id) FROM routines.api_keys')}"
+    first = await client.get(VERSIONS, params={"limit": 2})
+    assert [(each["version"], each["actor"]) for each in first.json()] == [(3, key), (2, key)]
+    assert list(first.json()[0]) == ["version", "saved_at", "actor"]
+    second = await client.get(first.links["next"]["url"])
+    assert ([each["version"] for each in second.json()], "next" in second.links) == ([1], False)
+    whole = (await client.get(f"{VERSIONS}/2")).json()
+    assert (whole["version"], whole["workflow"]) == (2, {"init_params": {"zeta": 2, "alpha": 1}})
+    assert list(whole["workflow"]["init_params"]) == ["zeta", "alpha"]
+
+
+async def test_a_version_is_found_in_the_audit_or_in_what_is_kept_for_runs(
+    client: Client, connection: Connection
+) -> None:
+    for number in (2, 3):
+        await client.put(TASK, json={"workflow": {"init_params": {"number": number}}})
+    await connection.execute("DELETE FROM routines.task_versions WHERE version = 2")
+    await connection.execute("ALTER TABLE routines.audit DISABLE ROW LEVEL SECURITY")
+    await connection.execute("DELETE FROM routines.audit WHERE (after ->> 'version')::integer = 3")
+    listed = (await client.get(VERSIONS)).json()
+    assert [each["version"] for each in listed] == [3, 2, 1]
+    assert ["actor" in each for each in listed] == [False, True, True]
+    for number in (2, 3):
+        found = (await client.get(f"{VERSIONS}/{number}")).json()
+        assert found["workflow"] == {"init_params": {"number": number}}
+
+
+async def test_a_version_with_a_number_that_jsonb_lacks_is_found_in_the_audit(
+    client: Client, connection: Connection
+) -> None:
+    workflow = '{"init_params": {"number": 1e200000}}'
+    await connection.execute(
+        """WITH saved AS (INSERT INTO routines.task_versions (task_id, version, collection_id, workflow, init_params)
+                          SELECT id, 2, collection_id, %s, '{}' FROM routines.tasks WHERE name = 'echo' RETURNING 1)
+           UPDATE routines.tasks SET version = 2 FROM saved WHERE name = 'echo'""",
+        [workflow],
+    )
+    await connection.execute("DELETE FROM routines.task_versions WHERE version = 2")
+    answer = await client.get(f"{VERSIONS}/2")
+    assert answer.status_code < 500, answer.text
+
+
+@pytest.mark.parametrize("version", ["0", "4", "-1", "x", "99999999999999999999", "9223372036854775807"])
+async def test_a_version_that_is_missing_answers_404(client: Client, version: str) -> None:
+    assert (await client.get(f"{VERSIONS}/{version}")).status_code == 404
+
+
+async def test_versions_of_a_missing_task_answer_404(client: Client) -> None:
+    assert (await client.get("/api/v1/tasks/my-org/absent/versions")).status_code == 404
+    assert (await client.get("/api/v1/tasks/my-org/absent/versions/1")).status_code == 404
 
 
 async def test_a_task_can_be_renamed_unless_the_name_is_taken(client: Client) -> None:

@@ -30,7 +30,7 @@ PAST = {"from": "2026-05-04T00:00:00Z", "to": "2026-05-05T00:00:00Z"}
 YEAR = {"from": "2027-01-01T00:00:00Z", "to": "2028-01-01T00:00:00Z"}
 OWN = {"collection": "mine", "task": "echo", "name": "kept", "trajectory_id": "1", "delivery_id": "1"}
 OWN |= {"feed_id": "2", "workflow_id": "flow-mine-echo--1", "activity_name": "text_echo", "calendar": "kept"}
-OWN |= {"revision": "1", "rule": "kept", "backfill_id": "2"}
+OWN |= {"revision": "1", "version": "1", "rule": "kept", "backfill_id": "2"}
 ALERT_RULE = {"on": ["failed"], "webhook_url": "https://example.com/", "webhook_secret": "secret"}
 
 
@@ -51,6 +51,8 @@ ROWS = [
     Row("PUT", "/api/v1/tasks/{collection}/{task}", {"description": "changed"}),
     Row("DELETE", "/api/v1/tasks/{collection}/{task}"),
     Row("GET", "/api/v1/tasks/{collection}/{task}/init-params-schema"),
+    Row("GET", "/api/v1/tasks/{collection}/{task}/versions"),
+    Row("GET", "/api/v1/tasks/{collection}/{task}/versions/{version}"),
     Row("GET", "/api/v1/db/trajectories/{collection}/{task}"),
     Row("GET", "/api/v1/db/trajectory/{collection}/{task}/{trajectory_id}"),
     Row("GET", "/api/v1/collections/{collection}/environment"),
@@ -245,7 +247,7 @@ async def test_names_in_another_collection_answer_like_names_that_do_not_exist(
     """Every route gives the same bytes after the same statements."""
     run = await run_of(client, "theirs", connection)
     ids = {"trajectory_id": run, "delivery_id": await webhook_of(run, connection)}
-    ids |= {"feed_id": "1", "revision": "1", "backfill_id": "1"}
+    ids |= {"feed_id": "1", "revision": "1", "version": "1", "backfill_id": "1"}
     nowhere = {
         "collection": "nowhere",
         "task": "none",

@@ -8,13 +8,23 @@ from litestar.params import Parameter
 from routines_api.http.access import Caller
 from routines_api.http.limit_gate import TASKS
 from routines_api.http.pagination import Cursor, decode_cursor, page
+from routines_api.http.paths import id_of
 from routines_api.openapi.description import operation
 from routines_api.schemas import requests
-from routines_api.schemas.responses import Message, TaskRead, task_read
+from routines_api.schemas.responses import (
+    Message,
+    TaskRead,
+    TaskVersionDetail,
+    TaskVersionRead,
+    task_read,
+    task_version_detail,
+    task_version_read,
+)
 from routines_core.db import tasks as db
 from routines_core.db.collections import Collection, find_collection
 
 TaskLimit = Annotated[int, Parameter(ge=1, le=1000, description="Maximum number of tasks on a page.")]
+VersionLimit = Annotated[int, Parameter(ge=1, le=100, description="Maximum number of versions on a page.")]
 
 
 @get("/collections", tags=["Collections"], **operation("listCollections"))
@@ -77,6 +87,31 @@ async def update_task(task: str, caller: Caller) -> TaskRead:
     return task_read(updated)
 
 
+@get("/tasks/{collection:str}/{task:str}/versions", tags=["Tasks"], **operation("listTaskVersions"))
+async def list_versions(
+    task: str, caller: Caller, *, limit: VersionLimit = 50, cursor: Cursor = None
+) -> Response[list[TaskVersionRead]]:
+    """List the versions of a task.
+
+    Newest first: each workflow that was saved, with when and by whom. A version stays as long as a run needs it or the
+    audit has it.
+    """
+    before = decode_cursor(cursor, int)
+    await db.find_task(caller.connection, key_id=caller.key_id, name=task)
+    found = await db.list_versions(caller.connection, key_id=caller.key_id, name=task, limit=limit + 1, before=before)
+    return page(caller.request, found, limit, key=lambda each: each.version, show=task_version_read)
+
+
+@get("/tasks/{collection:str}/{task:str}/versions/{version:str}", tags=["Tasks"], **operation("getTaskVersion"))
+async def get_version(task: str, version: str, caller: Caller) -> TaskVersionDetail:
+    """Get a version of a task.
+
+    With its workflow.
+    """
+    found = await db.find_version(caller.connection, key_id=caller.key_id, name=task, version=id_of(version))
+    return task_version_detail(found)
+
+
 @delete("/tasks/{collection:str}/{task:str}", tags=["Tasks"], status_code=200, **operation("deleteTask", conflict=True))
 async def delete_task(task: str, caller: Caller) -> Message:
     """Delete a task.
@@ -94,5 +129,7 @@ HANDLERS = [
     list_tasks,
     get_task,
     update_task,
+    list_versions,
+    get_version,
     delete_task,
 ]

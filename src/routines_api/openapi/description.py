@@ -203,6 +203,7 @@ _PATH_PARAMETERS = {
     "calendar": ("A calendar of the collection.", "holidays-de"),
     "backfill_id": ("A backfill of the routine.", "3"),
     "revision": ("A revision of the routine, from 1.", "3"),
+    "version": ("A version of the task, from 1.", "3"),
     "rule": ("An alert rule of the collection.", "somebody-must-look"),
     "activity_name": ("An activity.", "text_echo"),
 }

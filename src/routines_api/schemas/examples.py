@@ -64,6 +64,7 @@ _MARK = {
 }
 _LANE = {"routine_id": 42, "task": "greet", "routine": "morning-regression", "marks": [_MARK]}
 _QUIET_MINUTE = {"cadence": {**_CADENCE, "minute_utc": 7}, "minutes_away": 7, "slots": 0}
+_TASK_VERSION = {"version": 3, "saved_at": "2026-05-01T08:00:00Z", "actor": "key 7"}
 _WORKFLOW = {
     "init_params": {"name": "world"},
     "step_configs": {"greet": {"activity": "text_echo", "text_path": "init_params.name"}},
@@ -430,6 +431,8 @@ EXAMPLES: dict[str, Any] = {
         "created_at": "2026-05-01T08:00:00Z",
         "updated_at": "2026-05-01T08:00:00Z",
     },
+    "TaskVersionRead": _TASK_VERSION,
+    "TaskVersionDetail": {**_TASK_VERSION, "workflow": _WORKFLOW},
     "Trajectory": _TRAJECTORY,
     "TrajectoryPage": {"trajectories": [_TRAJECTORY], "total": 1, "page": 1, "limit": 10, "has_more": False},
     "WorkflowResponse": {

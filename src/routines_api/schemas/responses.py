@@ -13,7 +13,7 @@ from routines_core.db.ledger import Why
 from routines_core.db.limits import LimitedTask, LimitInUse
 from routines_core.db.planning import Bucket, PreviewedSlot, QuietMinute
 from routines_core.db.routines import Cadence, Routine
-from routines_core.db.tasks import Task
+from routines_core.db.tasks import Task, TaskVersion, WholeVersion
 from routines_core.db.timeline import Lane
 from routines_core.db.trajectories import RunEvent, RunOfKey, Stats, Trajectory
 from routines_core.limits import LIMITS
@@ -190,6 +190,23 @@ class TaskRead(msgspec.Struct):
     workflow: Annotated[dict[str, Any], Meta(description="{init_params, step_configs, steps}, as it was sent.")]
     created_at: Annotated[Time, Meta(description="When it was created.")]
     updated_at: Annotated[Time, Meta(description="When it was last changed.")]
+
+
+class TaskVersionRead(msgspec.Struct, omit_defaults=True):
+    """A version of a task's workflow."""
+
+    version: Annotated[int, Meta(description="Counts from 1 within the task.", examples=[3])]
+    saved_at: Annotated[Time, Meta(description="When it was saved.")]
+    actor: Annotated[
+        str | msgspec.UnsetType,
+        Meta(description="Who saved it, as in the audit; absent if that does not go back so far.", examples=["key 7"]),
+    ] = msgspec.UNSET
+
+
+class TaskVersionDetail(TaskVersionRead, kw_only=True):
+    """A version of a task with its workflow."""
+
+    workflow: Annotated[dict[str, Any], Meta(description="{init_params, step_configs, steps}.")]
 
 
 class InitParam(msgspec.Struct):
@@ -410,6 +427,18 @@ def calendar_read(calendar: Calendar) -> CalendarRead:
 def task_read(task: Task) -> TaskRead:
     """Convert a task."""
     return TaskRead(task.name, task.description, task.workflow, task.created_at, task.updated_at)
+
+
+def task_version_read(version: TaskVersion) -> TaskVersionRead:
+    """Convert a version of a task."""
+    return TaskVersionRead(version.version, version.saved_at, version.actor or msgspec.UNSET)
+
+
+def task_version_detail(version: WholeVersion) -> TaskVersionDetail:
+    """Convert a version of a task with its workflow."""
+    return TaskVersionDetail(
+        version.version, version.saved_at, version.actor or msgspec.UNSET, workflow=version.workflow
+    )
 
 
 def init_params_schema(task: Task) -> InitParamsSchema:

@@ -12,6 +12,7 @@ from routines_core.errors import NotFoundError
 
 LISTED_BYTES = 8 * 1024 * 1024
 """A page of a list ends once its workflows take this many bytes."""
+_ABOVE_ALL = 2**63 - 1
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -41,6 +42,25 @@ class ListedTask(Task, frozen=True):
     is_cut: bool
 
 
+class TaskVersion(msgspec.Struct, frozen=True):
+    """A version of a task's workflow.
+
+    Attributes:
+        saved_at: When it was saved.
+        actor: Who saved it, as `key 7`; None if the audit does not go back so far.
+    """
+
+    version: int
+    saved_at: datetime
+    actor: str | None
+
+
+class WholeVersion(TaskVersion, frozen=True):
+    """A version of a task with its workflow."""
+
+    workflow: dict[str, Any]
+
+
 class _Id(msgspec.Struct):
     id: int
 
@@ -53,6 +73,8 @@ _INSERT = Statement("tasks.insert_task", NoRow)
 _UPDATE = Statement("tasks.update_task", _Id)
 _FIND = Statement("tasks.find_task", Task)
 _LIST = Statement("tasks.list_tasks", ListedTask)
+_LIST_VERSIONS = Statement("tasks.list_versions", TaskVersion)
+_FIND_VERSION = Statement("tasks.find_version", WholeVersion)
 _DELETE = Statement("tasks.delete_task", NoRow)
 _APPLY = Statement("tasks.apply_task", _Version)
 
@@ -114,6 +136,27 @@ async def find_task(connection: Connection, *, key_id: int, name: str) -> Task:
 async def list_tasks(connection: Connection, *, key_id: int, limit: int, after: str | None = None) -> list[ListedTask]:
     """Return the collection's tasks by name, after the name `after`: at most `limit`, and about LISTED_BYTES."""
     return await _LIST.all(connection, key_id=key_id, limit=limit, after=after, page_bytes=LISTED_BYTES)
+
+
+async def list_versions(
+    connection: Connection, *, key_id: int, name: str, limit: int, before: int | None = None
+) -> list[TaskVersion]:
+    """Return at most `limit` versions of a task before the version `before`, newest first; none if the task is missing."""
+    return await _LIST_VERSIONS.all(
+        connection, key_id=key_id, name=name, limit=limit, before=_ABOVE_ALL if before is None else before
+    )
+
+
+async def find_version(connection: Connection, *, key_id: int, name: str, version: int) -> WholeVersion:
+    """Return a version of a task with its workflow.
+
+    Raises:
+        NotFoundError: The collection has no such task, or the task no such version, or no longer.
+    """
+    found = await _FIND_VERSION.first(connection, key_id=key_id, name=name, version=version)
+    if found is None:
+        raise NotFoundError
+    return found
 
 
 async def delete_task(connection: Connection, *, key_id: int, name: str) -> None:
