@@ -82,6 +82,19 @@ export class Api {
   }
 
   /**
+   * POST what is to be listed, and return a page of the answer.
+   *
+   * @param {(string | number)[]} path
+   * @param {any} body
+   * @param {string | null} cursor Where the page begins; null for the first.
+   * @returns {Promise<{found: any, cursor: string | null}>}
+   */
+  async pageOf(path, body, cursor) {
+    const answer = await this.#ask("POST", address(path, { cursor }), { body });
+    return { found: answer.body, cursor: nextCursor(answer.headers.get("link")) };
+  }
+
+  /**
    * GET a list as CSV: all of its pages as one text.
    *
    * @param {(string | number)[]} path

@@ -9,7 +9,7 @@ import { hasSingleKeys, setSingleKeys } from "./session.js";
 const HELP = [
   ["Ctrl K", "Find a page, routine, task or run, or do something on this page"], ["/", "Search in the list, or find anything"],
   ["j, k", "Next and previous line of a list"],
-  ["x", "Select the routine of the line"], ["Shift j, k", "Select lines one after another, as Shift with the arrow keys does"], ["a", "Go to what can be done with the selected routines"], ["r", "Run again or run now: opens the form or goes to the button, and sends nothing"], ["e", "Edit the routine of this page"],
+  ["x", "Select the routine of the line"], ["Shift j, k", "Select lines one after another, as Shift with the arrow keys does"], ["a", "Go to what can be done with the selected routines"], ["r", "Run again or run now: opens the form or goes to the button, and sends nothing"], ["e", "Edit the routine or task of this page"],
   ["+, -", "Timeline: show a shorter or a longer time"], ["Arrows", "Move between the marks of the timeline or of a strip, and the hours of the week"],
   ["?", "This help"], ["Enter", "Open what has the focus"], ["Esc", "Close a dialog or a search"],
 ];

@@ -39,14 +39,17 @@ import { routine } from "./views/routine.js";
 import { run } from "./views/run.js";
 import { signInPage } from "./views/sign-in.js";
 import { task } from "./views/task.js";
+import { editTask, newTask } from "./views/task-form.js";
 import { tasks } from "./views/tasks.js";
 import { timeline } from "./views/timeline.js";
+import { versions } from "./views/versions.js";
 import { week } from "./views/week.js";
 
 /** @type {[string, (context: Context) => Promise<View>][]} */
 const ROUTES = [
   ["/", overview],
   ["/new", newRoutine],
+  ["/new/task", newTask],
   ["/routines/:task/:name", routine],
   ["/routines/:task/:name/edit", editRoutine],
   ["/routines/:task/:name/gaps", gaps],
@@ -55,6 +58,8 @@ const ROUTES = [
   ["/report", report],
   ["/tasks", tasks],
   ["/tasks/:task", task],
+  ["/tasks/:task/edit", editTask],
+  ["/tasks/:task/versions", versions],
   ["/runs/:task/:id", run],
   ["/alerts", alerts],
   ["/alerts/new", newRule],

@@ -2,6 +2,8 @@
  * Put the service's values into words: cadences, outcomes, statuses.
  */
 
+import { dayOfMonth, spoken } from "./rhythms.js";
+
 /**
  * Labels of cadence types, their fields and choices, of limits, and of what a run may take from its slot. A name that is missing here is shown as it is (see `label`), so a
  * cadence type that the service adds needs no change. Fields are shown in this order, after those that are missing.
@@ -9,7 +11,8 @@
  * @type {Record<string, string>}
  */
 const LABELS = {
-  day_of_week: "Day", hour_utc: "Hour (UTC)", minute_utc: "Minute",
+  interval: "Every … minutes",
+  day_of_week: "Day", month_day: "Day of the month", hour_utc: "Hour (UTC)", minute_utc: "Minute",
   expression: "Cron expression", timezone: "Time zone", every_minutes: "Minutes from slot to slot", anchor: "Counted from", at: "At (UTC)",
   mon: "Monday", tue: "Tuesday", wed: "Wednesday", thu: "Thursday", fri: "Friday", sat: "Saturday", sun: "Sunday",
   max_concurrent_runs: "Concurrent runs", run_step_bytes: "Bytes of all steps", run_steps: "Steps", run_children: "Runs in its tree",
@@ -83,11 +86,17 @@ export function cadenceWords(cadence) {
     case "daily": return `Every day at ${timeOfDay(cadence)}`;
     case "weekdays": return `Weekdays at ${timeOfDay(cadence)}`;
     case "weekly": return `${cadence.day_of_week ? `${label(cadence.day_of_week)}s` : "Weekly"} at ${timeOfDay(cadence)}`;
-    case "cron": return `Cron ${[cadence.expression].flat().join("; ")}, ${cadence.timezone ?? "UTC"}`;
+    case "cron": return spokenWords(spoken(cadence)) ?? `Cron ${[cadence.expression].flat().join("; ")}, ${cadence.timezone ?? "UTC"}`;
     case "interval": return `Every ${count(cadence.every_minutes, "minute")}`;
     case "once": return `Once at ${cadence.at ?? "…"}`;
     default: return fieldByField(cadence);
   }
+}
+
+/** Describe a cron expression in the words of people; null if there are none for it. */
+function spokenWords({ name: type, ...values }) {
+  if (type === "monthly") return `Monthly on the ${dayOfMonth(values.month_day)} at ${timeOfDay(values)}`;
+  return type === "cron" ? null : cadenceWords({ type, ...values });
 }
 
 /** Describe a cadence of any type: "Monthly, day of month 15, at 09:00 UTC". */
@@ -99,8 +108,8 @@ function fieldByField({ type, hour_utc = null, minute_utc = null, ...fields }) {
   return [label(type), ...parts].join(", ");
 }
 
-function timeOfDay({ hour_utc, minute_utc }) {
-  return `${two(hour_utc)}:${two(minute_utc ?? 0)} UTC`;
+function timeOfDay({ hour_utc, minute_utc, timezone }) {
+  return `${two(hour_utc)}:${two(minute_utc ?? 0)} ${timezone ?? "UTC"}`;
 }
 
 function two(number) {

@@ -8,8 +8,7 @@ import { utc } from "../time.js";
 import { count } from "../words.js";
 import { complaint } from "./failure.js";
 import { workTime } from "./hours.js";
-
-const MINUTES = 60;
+import { MINUTES, minuteBars, two } from "./minute-bars.js";
 
 /**
  * Build the place where an hour is opened.
@@ -85,10 +84,9 @@ function overfull(hour, week) {
 
 /** Draw a bar for each minute; the table below says the same. */
 function chart({ at }, buckets) {
-  const most = Math.max(...buckets.map(total));
-  const heights = new Map(buckets.map((bucket) => [minuteOf(bucket), total(bucket) / most]));
-  return h("div", { class: "minute-bars", "aria-hidden": "true" }, Array.from({ length: MINUTES }, (_, minute) =>
-    h("i", { class: heights.has(minute) ? null : "free", title: `${at.slice(11, 14)}${two(minute)}`, css: { "--part": heights.get(minute) ?? 0 } })));
+  const counts = new Array(MINUTES).fill(0);
+  for (const bucket of buckets) counts[minuteOf(bucket)] = total(bucket);
+  return minuteBars(counts, (minute) => `${at.slice(11, 14)}${two(minute)}`);
 }
 
 /** List the minutes that have slots; minutes in a row with the same slots are one line. */
@@ -114,8 +112,4 @@ function outcome({ slots, started, skipped }) {
 
 function minuteOf({ at }) {
   return Number(at.slice(14, 16));
-}
-
-function two(number) {
-  return String(number).padStart(2, "0");
 }

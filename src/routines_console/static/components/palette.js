@@ -94,7 +94,7 @@ function entryOf(text, kind, path) {
 }
 
 function pages() {
-  return [...PAGES.map(([path, text]) => entryOf(text, "page", path ? [path] : [])), entryOf("New routine", "action", ["new"])];
+  return [...PAGES.map(([path, text]) => entryOf(text, "page", path ? [path] : [])), entryOf("New routine", "action", ["new"]), entryOf("New task", "action", ["new", "task"])];
 }
 
 /** Offer the buttons at the head of the page that is open, and those for what is selected in it. */

@@ -24,7 +24,7 @@ export async function newRoutine(context) {
   const { session: { api, collection }, query, signal } = context;
   const tasks = await api.get(["tasks", collection, ""], {}, signal);
   if (!tasks.length) {
-    return { name: "New routine", body: h("div", {}, title("New routine"), empty("No tasks yet", "A routine runs a task, so create a task first. ", link(["tasks"], {}, "Show me how"))) };
+    return { name: "New routine", body: h("div", {}, title("New routine"), empty("No tasks yet", "A routine runs a task, so write a task first. ", link(["new", "task"], {}, "Write one"))) };
   }
   const chosen = tasks.some(({ name }) => name === query.task) ? query.task : tasks[0].name;
   const form = await routineForm(context, chosen, BLANK, async (body, task) => {
@@ -64,7 +64,7 @@ async function routineForm(context, firstTask, given, save) {
   const types = await cadenceTypes(context.session);
   const chosen = await taskParameters(context, firstTask, given);
   const name = h("input", { id: "name", value: given.name, autocomplete: "off", spellcheck: "false", autocapitalize: "off" });
-  const cadence = cadenceFields(context, types, given.cadence, chosen.task);
+  const cadence = cadenceFields(context, types, given, chosen.task);
   const secretParams = secrets(given.secret_params);
   const url = h("input", { id: "webhook-url", type: "url", value: given.webhook_url ?? "", placeholder: "https://…", autocomplete: "off" });
   const signature = webhookSecret(given.webhook_secret !== null);

@@ -10,10 +10,11 @@ import { count } from "../words.js";
 export async function tasks({ session: { api, collection }, signal }) {
   const found = await api.get(["tasks", collection, ""], {}, signal);
   const body = h("div", {},
-    h("div", { class: "headline" }, title(found.length ? `${count(found.length, "task")}.` : "No tasks yet.")),
+    h("div", { class: "headline" }, title(found.length ? `${count(found.length, "task")}.` : "No tasks yet."),
+      h("div", { class: "actions" }, link(["new", "task"], { class: "button" }, "New task"))),
     h("p", { class: "lede" }, "A task is a named workflow. Routines run it on a schedule, and every run is kept."),
     found.length ? h("ul", { class: "rows tasks" }, found.map(row))
-      : empty("Create tasks over HTTP or from files", "POST a task to ", h("code", {}, `/api/v1/tasks/${collection}`), ", or keep tasks in files and apply them: ",
+      : empty("Write the first one", link(["new", "task"], {}, "Write a task"), " here, POST it to ", h("code", {}, `/api/v1/tasks/${collection}`), ", or keep tasks in files and apply them: ",
         h("code", {}, "routines tasks apply FILE"), "."));
   return { name: "Tasks", body };
 }
